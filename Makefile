@@ -1,0 +1,47 @@
+# Every target makes the environment first where it is missing; see README.md.
+BLOCKS ?= 8
+CELLS ?= core
+ENVIRONMENTS ?= torchserve rayserve
+RUNS ?= runs
+QUICK ?=
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help setup test paper-figures lab lock lint clean bench-extra
+
+help:
+	@echo "make paper-figures [QUICK=1] [BLOCKS=$(BLOCKS)] [CELLS=core,open,sensitivity] [ENVIRONMENTS=\"$(ENVIRONMENTS)\"] [RUNS=dir]"
+	@echo "                   measure, compare and draw the figures; stop it at any time, it resumes"
+	@echo "make test          types, style, layers, all tests, with the real frameworks"
+	@echo "make lab           JupyterLab on the notebooks"
+	@echo "make lock          pin the newest versions into requirements.lock"
+	@echo "make clean         remove .venv and caches; runs and figures stay"
+
+setup:
+	@./setup.sh
+
+paper-figures: setup
+	@$(BIN)/mlscale experiment run --environments "$(ENVIRONMENTS)" --blocks $(BLOCKS) --cells "$(CELLS)" --runs "$(RUNS)" $(if $(filter-out 0,$(QUICK)),--quick)
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+test: lint
+	$(BIN)/pytest -q
+
+lab: setup
+	$(BIN)/jupyter lab --notebook-dir=notebooks
+
+bench-extra: setup
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint requirements.lock ".[bench]"
+
+lock: setup
+	$(BIN)/uv pip compile --quiet --universal --upgrade --python-version 3.11 --no-header --no-annotate \
+		--no-emit-index-url --no-emit-find-links --extra dev pyproject.toml --output-file requirements.lock
+
+clean:
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	find mlscale tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
