@@ -1,15 +1,28 @@
-"""Environments by name. A new one is a module, a notebook and one entry point in the group ``mlscale.environments``."""
+"""Environments by name. A new one is a module, a notebook and one entry point in the group ``mlscale.environments``.
+
+The contract's names are imported when they are first used: replicas and agents import single modules of this package,
+and what they do not need must not cost them CPU inside their quota.
+"""
 
 from __future__ import annotations
 
 from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any
 
-from mlscale.environments.base import App, Component, Deployed, Environment, ObservationLost, Problem, Scaling
-from mlscale.runs import MlscaleError
+if TYPE_CHECKING:
+    from mlscale.environments.base import App, Component, Deployed, Environment, ObservationLost, Problem, Scaling
 
 __all__ = ["App", "Component", "Deployed", "Environment", "ObservationLost", "Problem", "Scaling", "get", "names"]
 
 _GROUP = "mlscale.environments"
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        from mlscale.environments import base
+
+        return getattr(base, name)
+    raise AttributeError(f"module 'mlscale.environments' has no attribute {name!r}")
 
 
 def names() -> list[str]:
@@ -23,6 +36,8 @@ def get(name: str) -> Environment:
     Raises:
         MlscaleError: there is none of that name.
     """
+    from mlscale.runs import MlscaleError
+
     found = list(entry_points(group=_GROUP, name=name))
     if not found:
         raise MlscaleError(f"unknown environment {name!r}", "environment", f"choose one of: {', '.join(names())}")
