@@ -1,0 +1,63 @@
+"""The data types of a run and their storage, nothing else."""
+
+from mlscale.runs.clock import Clock, RunClock
+from mlscale.runs.errors import MlscaleError
+from mlscale.runs.info import Arm, Connections, Level, Mode, RunInfo, StimulusReport, Validity, WindowDeviation
+from mlscale.runs.observations import Event, EventKind, Observation, ReplicaSample, ResourceSample, Role
+from mlscale.runs.run import Run, load_run, load_runs
+from mlscale.runs.schedule import (
+    SCHEDULE,
+    ClosedLoop,
+    ClosedStage,
+    Constant,
+    OpenLoop,
+    Ramp,
+    Schedule,
+    Sine,
+    Spike,
+    Staircase,
+    Step,
+    Trace,
+)
+from mlscale.runs.store import RunWriter, TableWriter
+from mlscale.runs.tables import SCHEMAS, Status, TableName
+
+__all__ = [
+    "SCHEDULE",
+    "SCHEMAS",
+    "Arm",
+    "Clock",
+    "ClosedLoop",
+    "ClosedStage",
+    "Connections",
+    "Constant",
+    "Event",
+    "EventKind",
+    "Level",
+    "MlscaleError",
+    "Mode",
+    "Observation",
+    "OpenLoop",
+    "Ramp",
+    "ReplicaSample",
+    "ResourceSample",
+    "Role",
+    "Run",
+    "RunClock",
+    "RunInfo",
+    "RunWriter",
+    "Schedule",
+    "Sine",
+    "Spike",
+    "Staircase",
+    "Status",
+    "Step",
+    "StimulusReport",
+    "TableName",
+    "TableWriter",
+    "Trace",
+    "Validity",
+    "WindowDeviation",
+    "load_run",
+    "load_runs",
+]

@@ -1,0 +1,97 @@
+"""run.json: what a run was, in full, so that nothing about it has to be remembered (DESIGN §4)."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from mlscale.runs.schedule import ClosedLoop, OpenLoop
+
+SCHEMA_VERSION: Final = 1
+
+Mode = Literal["live", "rehearsal", "simulated"]
+Level = Literal["application", "container", "container+machine", "none"]
+Connections = Literal["fresh", "kept"]
+Arm = Literal["shipped", "matched", "static-min", "static-max", "none"]
+
+
+class _Info(BaseModel):
+    model_config = ConfigDict(extra="forbid", ser_json_inf_nan="constants")
+
+
+class WindowDeviation(_Info):
+    """Requests due and sent in one 5 s window of an open-loop schedule (METHOD §6)."""
+
+    start_s: float
+    due: int
+    sent: int
+
+
+class StimulusReport(_Info):
+    """What the load generator was asked to send and what it sent (METHOD §6)."""
+
+    due: int = Field(description="requests due by the schedule (open loop) or started (closed loop)")
+    sent: int
+    finished: int
+    lateness_p50_s: float
+    lateness_p99_s: float
+    lateness_max_s: float
+    worst_window: WindowDeviation | None = Field(default=None, description="open loop: largest |sent - due| / due")
+    client_change_error_s: float | None = Field(
+        default=None,
+        description="closed loop: longest time that active clients differed from the schedule after a change",
+    )
+    load_cpu_cores: float = Field(description="CPU of all load workers / wall time")
+    aborted: str | None = Field(default=None, description="why the load was stopped before its end")
+    workers: int = 1
+
+
+class Validity(_Info):
+    """Whether latency claims may rest on the run (METHOD §6); every violated rule is named."""
+
+    valid: bool
+    host_bound: bool = False
+    pre_scaled: bool = False
+    reasons: tuple[str, ...] = ()
+
+
+class RunInfo(_Info):
+    """The contents of run.json. Units are in the names."""
+
+    schema_version: int = SCHEMA_VERSION
+    run_id: str
+    environment: str
+    level: Level
+    mode: Mode
+    app: str
+    app_version: str
+    components: tuple[str, ...] = ("app",)
+    schedule: Annotated[ClosedLoop | OpenLoop, Field(discriminator="loop")]
+    step_s: float | None = Field(default=None, description="t0: start of the upscaling step, s on the run's clock")
+    arm: Arm = "none"
+    scaling: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="component -> every setting, defaults spelled out"
+    )
+    connections: Connections = "fresh"
+    timeout_s: float = 30.0
+    photos: dict[str, Any] = Field(default_factory=dict, description="photo set: count, sha256, seed, CPU per photo")
+    seed: int = 0
+    experiment: str | None = None
+    cell: str | None = None
+    block: int | None = None
+    position: int | None = None
+    predecessor: str | None = None
+    aa_label: Literal["A", "B"] | None = None
+    attempt: int = Field(default=0, description="0 for the first run of its place in the block, then 1, 2")
+    wall_start: datetime
+    host: dict[str, Any] = Field(default_factory=dict)
+    versions: dict[str, str] = Field(default_factory=dict)
+    facts: dict[str, Any] = Field(default_factory=dict, description="read off the running framework")
+    waits: dict[str, float] = Field(default_factory=dict, description="quiet_s, deploy_s, idle_s, teardown_s ...")
+    idle: dict[str, float] = Field(default_factory=dict, description="control plane at idle: cores, rss bytes, by role")
+    stimulus: StimulusReport | None = None
+    validity: Validity | None = None
+    complete: bool = False
+    incomplete_reason: str | None = None

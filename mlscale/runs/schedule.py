@@ -1,0 +1,154 @@
+"""Load schedules as data: what a run was asked to send. When to send each request is `mlscale.load`'s business.
+
+Times are seconds since the schedule's start. Two loops (METHOD §1): *closed* (n clients, each sends, waits for the
+answer, thinks) and *open* (send times drawn beforehand, never moved by the server's slowness).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
+
+
+class _Data(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class ClosedStage(_Data):
+    """From ``start_s`` on, ``clients`` clients are active."""
+
+    start_s: float = Field(ge=0)
+    clients: int = Field(ge=0, le=100_000)
+
+
+class ClosedLoop(_Data):
+    """Clients that send, wait for the answer and think before they send again."""
+
+    loop: Literal["closed"] = "closed"
+    duration_s: float = Field(gt=0)
+    stages: tuple[ClosedStage, ...] = Field(min_length=1)
+    think_mean_s: float = Field(default=0.0, ge=0, description="mean think time between done and next intended, s")
+    think: Literal["exponential", "constant"] = "exponential"
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        _check_starts([stage.start_s for stage in self.stages], self.duration_s)
+        return self
+
+    @property
+    def boundaries_s(self) -> tuple[float, ...]:
+        """Start of each load stage, s."""
+        return tuple(stage.start_s for stage in self.stages)
+
+
+class Constant(_Data):
+    """rate(t) = rate_rps."""
+
+    shape: Literal["constant"] = "constant"
+    rate_rps: float = Field(ge=0)
+
+
+class Step(_Data):
+    """From ``start_s`` on, ``rate_rps``."""
+
+    start_s: float = Field(ge=0)
+    rate_rps: float = Field(ge=0)
+
+
+class Staircase(_Data):
+    """Piecewise constant rate."""
+
+    shape: Literal["staircase"] = "staircase"
+    steps: tuple[Step, ...] = Field(min_length=1)
+
+
+class Ramp(_Data):
+    """Linear from ``from_rps`` at 0 to ``to_rps`` at the schedule's end."""
+
+    shape: Literal["ramp"] = "ramp"
+    from_rps: float = Field(ge=0)
+    to_rps: float = Field(ge=0)
+
+
+class Sine(_Data):
+    """rate(t) = mean_rps + amplitude_rps * sin(2 pi (t / period_s) + phase_rad)."""
+
+    shape: Literal["sine"] = "sine"
+    mean_rps: float = Field(ge=0)
+    amplitude_rps: float = Field(ge=0)
+    period_s: float = Field(gt=0)
+    phase_rad: float = 0.0
+
+    @model_validator(mode="after")
+    def _non_negative(self) -> Self:
+        if self.amplitude_rps > self.mean_rps:
+            raise ValueError("amplitude_rps is above mean_rps: the rate would be negative")
+        return self
+
+
+class Spike(_Data):
+    """``base_rps``, but ``spike_rps`` in [at_s, at_s + width_s)."""
+
+    shape: Literal["spike"] = "spike"
+    base_rps: float = Field(ge=0)
+    spike_rps: float = Field(ge=0)
+    at_s: float = Field(ge=0)
+    width_s: float = Field(gt=0)
+
+
+class Trace(_Data):
+    """A recorded arrival trace.
+
+    ``file`` is CSV with a ``TIMESTAMP`` column (date-times, as in AzurePublicDataset's LLM traces), a ``time_s`` column
+    (seconds), or columns ``time_s,rate_rps`` (a rate that holds until the next row). ``speed`` divides the trace's times
+    (2 = twice as fast); ``keep`` is the share of arrivals kept (drawn from the seed) or the factor on the rates.
+    """
+
+    shape: Literal["trace"] = "trace"
+    file: str
+    sha256: str = Field(default="", description="of the file; filled in when the schedule is read")
+    speed: float = Field(default=1.0, gt=0)
+    keep: float = Field(default=1.0, gt=0)
+
+
+RateShape = Annotated[Constant | Staircase | Ramp | Sine | Spike | Trace, Field(discriminator="shape")]
+
+
+class OpenLoop(_Data):
+    """Requests sent at times drawn beforehand from ``rate``; evenly spaced in it, or a Poisson process of that rate."""
+
+    loop: Literal["open"] = "open"
+    duration_s: float = Field(gt=0)
+    rate: RateShape
+    arrivals: Literal["even", "poisson"] = "poisson"
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        _check_starts(list(self.boundaries_s), self.duration_s)
+        return self
+
+    @property
+    def boundaries_s(self) -> tuple[float, ...]:
+        """Start of each load stage, s: the steps of a staircase, before / in / after a spike, otherwise one stage."""
+        match self.rate:
+            case Staircase(steps=steps):
+                return tuple(step.start_s for step in steps)
+            case Spike(at_s=at_s, width_s=width_s) if at_s > 0:
+                return (0.0, at_s, at_s + width_s) if at_s + width_s < self.duration_s else (0.0, at_s)
+            case _:
+                return (0.0,)
+
+
+Schedule = Annotated[ClosedLoop | OpenLoop, Field(discriminator="loop")]
+SCHEDULE: TypeAdapter[ClosedLoop | OpenLoop] = TypeAdapter(Schedule)
+"""Reads a schedule from JSON or Python data: ``SCHEDULE.validate_json(text)``."""
+
+
+def _check_starts(starts_s: list[float], duration_s: float) -> None:
+    if starts_s[0] != 0:
+        raise ValueError(f"the first stage starts at {starts_s[0]} s, not at 0")
+    if any(later <= earlier for earlier, later in zip(starts_s, starts_s[1:], strict=False)):
+        raise ValueError("stages are not in order of their start")
+    if starts_s[-1] >= duration_s:
+        raise ValueError(f"the last stage starts at {starts_s[-1]} s, after the schedule's end at {duration_s} s")

@@ -1,0 +1,176 @@
+"""Writing a run: Arrow IPC streams while it lasts (readable after a kill -9), Parquet once it is sealed."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final, Self
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mlscale.runs.errors import MlscaleError
+from mlscale.runs.info import RunInfo
+from mlscale.runs.observations import Event, Observation, ReplicaSample, ResourceSample
+from mlscale.runs.tables import SCHEMAS, TableName
+
+INFO_FILE: Final = "run.json"
+
+
+class TableWriter:
+    """Appends rows to one Arrow IPC stream; a batch is flushed after ``flush_rows`` rows or ``flush_s`` seconds.
+
+    Thread-safe. Memory stays flat: at most ``flush_rows`` rows are held.
+    """
+
+    def __init__(self, path: Path, schema: pa.Schema, *, flush_rows: int = 1024, flush_s: float = 1.0) -> None:
+        self._schema = schema
+        self._file = path.open("wb")
+        self._stream = pa.ipc.new_stream(self._file, schema)
+        self._file.flush()
+        self._rows: list[Mapping[str, Any]] = []
+        self._flush_rows = flush_rows
+        self._flush_s = flush_s
+        self._flushed_at_s = time.monotonic()
+        self._lock = threading.Lock()
+
+    def append(self, row: Mapping[str, Any]) -> None:
+        """Add one row; columns that it lacks become null."""
+        with self._lock:
+            self._rows.append(row)
+            if len(self._rows) >= self._flush_rows or time.monotonic() - self._flushed_at_s >= self._flush_s:
+                self._flush()
+
+    def flush(self) -> None:
+        """Hand everything appended so far to the operating system."""
+        with self._lock:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._rows:
+            self._stream.write_batch(pa.RecordBatch.from_pylist([dict(row) for row in self._rows], schema=self._schema))
+            self._file.flush()
+            self._rows.clear()
+        self._flushed_at_s = time.monotonic()
+
+    def close(self) -> None:
+        with self._lock:
+            self._flush()
+            self._stream.close()
+            self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class RunWriter:
+    """A run's folder while it is written. Until `seal` succeeds, run.json says that the run is incomplete."""
+
+    def __init__(self, path: Path, info: RunInfo) -> None:
+        """Create the folder and its run.json.
+
+        Raises:
+            MlscaleError: the folder exists and is not empty, or can't be written.
+        """
+        self.path = path
+        self.info = info.model_copy(
+            update={"complete": False, "incomplete_reason": "interrupted while it was measured"}
+        )
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            if any(path.iterdir()):
+                raise MlscaleError("the folder is not empty", str(path), "choose another --out, or delete it")
+            _write_json(path / INFO_FILE, self.info)
+            self._writers = {name: TableWriter(path / f"{name}.arrow", SCHEMAS[name]) for name in _OWN_TABLES}
+        except OSError as error:
+            raise MlscaleError(
+                error.strerror or str(error), str(path), "choose a folder that can be written"
+            ) from error
+
+    def request_stream(self, worker: int) -> Path:
+        """Where load worker number ``worker`` streams its part of the requests table."""
+        return self.path / f"requests-{worker}.arrow"
+
+    def observe(self, observation: Observation) -> None:
+        """Append one observation to its table."""
+        row = dataclasses.asdict(observation)
+        match observation:
+            case ReplicaSample():
+                self._writers["replicas"].append(row)
+            case ResourceSample():
+                self._writers["resources"].append(row)
+            case Event():
+                self._writers["events"].append(row | {"detail": json.dumps(row["detail"], sort_keys=True)})
+
+    def hop(self, row: Mapping[str, Any]) -> None:
+        """Append one row of the hops table (partitioned applications)."""
+        self._writers["hops"].append(row)
+
+    def seal(self, **changes: Any) -> RunInfo:
+        """Convert the streams to Parquet and mark the run complete; ``changes`` are put into run.json."""
+        for writer in self._writers.values():
+            writer.close()
+        for name in SCHEMAS:
+            _seal_table(self.path, name)
+        self.info = self.info.model_copy(update={**changes, "complete": True, "incomplete_reason": None})
+        _write_json(self.path / INFO_FILE, self.info)
+        return self.info
+
+    def abandon(self, reason: str, **changes: Any) -> RunInfo:
+        """Close the streams and say in run.json why the run is incomplete."""
+        for writer in self._writers.values():
+            writer.close()
+        self.info = self.info.model_copy(update={**changes, "incomplete_reason": reason})
+        _write_json(self.path / INFO_FILE, self.info)
+        return self.info
+
+
+def read_stream(path: Path) -> Iterator[pa.RecordBatch]:
+    """The whole batches of an Arrow IPC stream; a tail cut off by a kill -9 is left out."""
+    with path.open("rb") as file:
+        try:
+            stream = pa.ipc.open_stream(file)
+            yield from stream
+        except (pa.ArrowInvalid, OSError, EOFError):
+            return
+
+
+def _seal_table(folder: Path, name: TableName) -> None:
+    streams = sorted([*folder.glob(f"{name}.arrow"), *folder.glob(f"{name}-*.arrow")])
+    partial = folder / f"{name}.parquet.partial"
+    with pq.ParquetWriter(partial, SCHEMAS[name], compression="zstd") as writer:
+        for stream in streams:
+            for batch in read_stream(stream):
+                writer.write_batch(batch)
+    _sync(partial)
+    partial.rename(folder / f"{name}.parquet")
+    _sync(folder)
+    for stream in streams:
+        stream.unlink()
+
+
+def _write_json(path: Path, info: RunInfo) -> None:
+    partial = path.with_suffix(".json.partial")
+    partial.write_text(info.model_dump_json(indent=2) + "\n")
+    _sync(partial)
+    partial.rename(path)
+    _sync(path.parent)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+_OWN_TABLES: Final[tuple[TableName, ...]] = ("hops", "replicas", "events", "resources")
