@@ -28,8 +28,8 @@ class Component:
     """One model of an application: ``entry`` is "package.module:factory".
 
     ``factory()`` returns a callable ``answer(body: bytes) -> Mapping[str, Any]`` (JSON-able). It raises ValueError for
-    a body that is the sender's fault; an ``http_status`` attribute (4xx) and a ``reason`` attribute on the error are used
-    where present, else 400 and its text. Anything else raised is a server error (5xx).
+    a body that is the sender's fault; the error's attributes ``http_status`` (4xx) and ``reason`` are used where
+    present, else 400 and its text. Anything else raised is a server error (5xx).
     """
 
     name: str

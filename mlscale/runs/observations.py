@@ -45,8 +45,8 @@ class Event:
     """Something happened: seen at ``t_s`` (run clock), true somewhere in [t_s - known_within_s, t_s].
 
     ``subject`` names the replica or machine (empty for a component-wide decision); ``source_time`` is the source's own
-    time stamp as text where it gives one. A ``scale_decision`` has ``detail`` = {"from": n, "to": n, "reason": text, ...};
-    it is recorded when the desired number changes, holds only where their reason changes.
+    time stamp as text where it gives one. A ``scale_decision`` has ``detail`` = {"from": n, "to": n, "reason": text,
+    ...}; it is recorded when the desired number changes, holds only where their reason changes.
     """
 
     t_s: float
@@ -63,8 +63,8 @@ class ResourceSample:
     """Resource use of one subject at ``t_s`` (run clock).
 
     ``cpu_cores`` is the mean since the subject's last sample; ``nr_periods``, ``nr_throttled`` and ``throttled_s`` are
-    cumulative (cpu.stat), NaN where there is no quota. The ``host`` role has rss_bytes = memory in use. ``psi_avg10_pct``
-    (host only) is /proc/pressure/cpu some avg10, NaN where the kernel has none.
+    cumulative (cpu.stat), NaN where there is no quota. The ``host`` role has rss_bytes = memory in use.
+    ``psi_avg10_pct`` (host only) is /proc/pressure/cpu some avg10, NaN where the kernel has none.
     """
 
     t_s: float

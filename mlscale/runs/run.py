@@ -98,7 +98,7 @@ def load_run(path: Path | str, *, allow_incomplete: bool = False) -> Run:
 
 
 def load_runs(paths: Iterable[Path | str] | Path | str, *, allow_incomplete: bool = False) -> list[Run]:
-    """Open run folders; a folder that is no run itself stands for the runs below it. Incomplete ones raise (see `load_run`)."""
+    """Open run folders; a folder that is no run stands for the runs below. Incomplete ones raise (see `load_run`)."""
     given = [paths] if isinstance(paths, str | Path) else list(paths)
     runs: list[Run] = []
     for path in map(Path, given):

@@ -6,6 +6,7 @@ answer, thinks) and *open* (send times drawn beforehand, never moved by the serv
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
@@ -101,8 +102,8 @@ class Trace(_Data):
     """A recorded arrival trace.
 
     ``file`` is CSV with a ``TIMESTAMP`` column (date-times, as in AzurePublicDataset's LLM traces), a ``time_s`` column
-    (seconds), or columns ``time_s,rate_rps`` (a rate that holds until the next row). ``speed`` divides the trace's times
-    (2 = twice as fast); ``keep`` is the share of arrivals kept (drawn from the seed) or the factor on the rates.
+    (seconds), or columns ``time_s,rate_rps`` (a rate that holds until the next row). ``speed`` divides the trace's
+    times (2 = twice as fast); ``keep`` is the share of arrivals kept (drawn from the seed) or the factor on the rates.
     """
 
     shape: Literal["trace"] = "trace"
@@ -148,7 +149,7 @@ SCHEDULE: TypeAdapter[ClosedLoop | OpenLoop] = TypeAdapter(Schedule)
 def _check_starts(starts_s: list[float], duration_s: float) -> None:
     if starts_s[0] != 0:
         raise ValueError(f"the first stage starts at {starts_s[0]} s, not at 0")
-    if any(later <= earlier for earlier, later in zip(starts_s, starts_s[1:], strict=False)):
+    if any(later <= earlier for earlier, later in pairwise(starts_s)):
         raise ValueError("stages are not in order of their start")
     if starts_s[-1] >= duration_s:
         raise ValueError(f"the last stage starts at {starts_s[-1]} s, after the schedule's end at {duration_s} s")
