@@ -1,0 +1,185 @@
+"""The ledger: what a run is about to create, written down before it exists, so that another process can remove it.
+
+One JSONL file per run in ``${XDG_STATE_HOME:-~/.local/state}/mlscale/ledger``, outside any checkout. Every line is
+synced to the disk before `Ledger.intend` returns. A kill -9 can tear the last line at most; readers leave that out.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import threading
+import time
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from mlscale.host.processes import ProcessIdentity
+from mlscale.runs import MlscaleError
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerEntry:
+    """One thing that exists or is about to: ``kind`` says who can remove it, ``identity`` (JSON) names it."""
+
+    id: str
+    kind: str
+    identity: dict[str, Any]
+    owner: ProcessIdentity
+
+
+class Ledger:
+    """What one run has made and not yet removed. Thread-safe; a context manager (leaving it calls `close`)."""
+
+    def __init__(self, path: Path, owner: ProcessIdentity) -> None:
+        """Use `Ledger.create`; this opens ``path`` for appending."""
+        self.path = path
+        self.owner = owner
+        self._open: dict[str, LedgerEntry] = {}
+        self._lock = threading.Lock()
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        _sync_folder(path.parent)
+
+    @classmethod
+    def create(cls, run_id: str, folder: Path | None = None) -> Self:
+        """A new ledger of this process for the run ``run_id``, in ``folder`` (default: `ledger_folder()`).
+
+        Raises:
+            MlscaleError: the folder can't be written.
+        """
+        place = folder or ledger_folder()
+        owner = ProcessIdentity.of(os.getpid())
+        assert owner is not None, "this process runs"
+        name = re.sub(r"[^A-Za-z0-9._-]", "_", run_id)[:80]
+        try:
+            place.mkdir(parents=True, exist_ok=True, mode=0o700)
+            ledger = cls(place / f"{name}-{uuid.uuid4().hex[:8]}.jsonl", owner)
+            ledger._write({"op": "open", "run_id": run_id, "owner": owner.to_json(), "wall_s": time.time()})
+        except OSError as error:
+            raise MlscaleError(
+                f"the ledger can't be written: {error.strerror}", str(place), "set XDG_STATE_HOME to a folder that can be"
+            ) from error
+        return ledger
+
+    def intend(self, kind: str, **identity: Any) -> LedgerEntry:
+        """Write down, before it exists, that something is about to be made.
+
+        Args:
+            kind: who can remove it, e.g. "sandbox" or "process" (host), or an environment's own kind.
+            identity: everything its reaper needs to find it; JSON-able.
+
+        Raises:
+            OSError: the disk is full or gone (nothing must be created then).
+        """
+        entry = LedgerEntry(uuid.uuid4().hex, kind, identity, self.owner)
+        with self._lock:
+            self._write({"op": "intend", "id": entry.id, "kind": kind, "identity": identity})
+            self._open[entry.id] = entry
+        return entry
+
+    def done(self, entry: LedgerEntry) -> None:
+        """Write down that ``entry`` is gone; a second call does nothing."""
+        with self._lock:
+            if self._open.pop(entry.id, None) is not None:
+                self._write({"op": "done", "id": entry.id})
+
+    @property
+    def open_entries(self) -> tuple[LedgerEntry, ...]:
+        """What was intended and is not done, oldest first."""
+        with self._lock:
+            return tuple(self._open.values())
+
+    def close(self) -> None:
+        """Close the file, and remove it when everything in it is done. A second call does nothing."""
+        with self._lock:
+            if self._file < 0:
+                return
+            os.close(self._file)
+            self._file = -1
+            if not self._open:
+                self.path.unlink(missing_ok=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _write(self, line: dict[str, Any]) -> None:
+        data = (json.dumps(line) + "\n").encode()
+        if os.write(self._file, data) != len(data):
+            raise OSError(28, "the line was written in part", str(self.path))
+        os.fsync(self._file)
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerFile:
+    """A ledger as read back by somebody else: what is still open in it, oldest first."""
+
+    path: Path
+    run_id: str
+    owner: ProcessIdentity
+    created_s: float
+    """Wall clock (Unix time), s."""
+    open_entries: tuple[LedgerEntry, ...]
+
+
+def ledger_folder() -> Path:
+    """``${XDG_STATE_HOME:-~/.local/state}/mlscale/ledger``."""
+    state = os.environ.get("XDG_STATE_HOME", "")
+    return (Path(state) if state.startswith("/") else Path.home() / ".local/state") / "mlscale" / "ledger"
+
+
+def read_ledger(path: Path) -> LedgerFile | None:
+    """What is still open in a ledger; None where it never got its first line whole (nothing was made by it then).
+
+    Raises:
+        MlscaleError: a line that is not the last one is broken, so entries may be missing.
+        FileNotFoundError: its owner has just removed it.
+    """
+    lines = _whole_lines(path)
+    if not lines:
+        return None
+    try:
+        head, rest = lines[0], lines[1:]
+        owner = ProcessIdentity.from_json(head["owner"])
+        entries: dict[str, LedgerEntry] = {}
+        for line in rest:
+            if line["op"] == "intend":
+                entries[line["id"]] = LedgerEntry(line["id"], line["kind"], line["identity"], owner)
+            else:
+                entries.pop(line["id"], None)
+        return LedgerFile(path, head["run_id"], owner, float(head["wall_s"]), tuple(entries.values()))
+    except (KeyError, TypeError, ValueError) as error:
+        raise _broken(path) from error
+
+
+def ledger_paths(folder: Path | None = None) -> Iterable[Path]:
+    """The ledger files in ``folder`` (default: `ledger_folder()`), oldest name first."""
+    return sorted((folder or ledger_folder()).glob("*.jsonl"))
+
+
+def _whole_lines(path: Path) -> list[dict[str, Any]]:
+    texts = path.read_bytes().split(b"\n")
+    lines: list[dict[str, Any]] = []
+    for text in texts[:-1]:  # what follows the last newline is torn or empty
+        try:
+            lines.append(json.loads(text))
+        except ValueError as error:
+            raise _broken(path) from error
+    return lines
+
+
+def _broken(path: Path) -> MlscaleError:
+    return MlscaleError("the ledger is broken", str(path), "look for left-over processes, then delete the file")
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
