@@ -1,0 +1,254 @@
+"""CPU cgroups, version 1 (cpu and cpuacct) and version 2, as one small tree per sandbox.
+
+``mlscale-<id>`` with one child per role and one per replica. Nothing here knows about processes beyond their pids.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from mlscale.runs import MlscaleError
+
+NAN: Final = float("nan")
+_WEIGHTS: Final[Mapping[str, int]] = {"load_generator": 10_000}
+"""cgroup v2 weights (1 to 10000, default 100); v1 shares are weight * 10.24."""
+_TREE_WEIGHT: Final = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Hierarchy:
+    """Where groups can be made: ``roots`` maps "cpu" and "cpuacct" (v1, perhaps one mount) or "unified" (v2)."""
+
+    version: Literal[1, 2]
+    roots: Mapping[str, Path]
+
+
+@dataclass(frozen=True, slots=True)
+class CpuReading:
+    """Cumulative CPU counters of one group; quota counters are NaN where there is no quota."""
+
+    cpu_s: float
+    nr_periods: float = NAN
+    nr_throttled: float = NAN
+    throttled_s: float = NAN
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """One cgroup: its folder in every hierarchy in use (one folder in v2, one or two in v1)."""
+
+    version: Literal[1, 2]
+    folders: tuple[Path, ...]
+    """The folder of the cpu controller first."""
+
+    @property
+    def entry_files(self) -> tuple[Path, ...]:
+        """Files that take in a process when "0" (itself) or a pid is written to them."""
+        return tuple(folder / "cgroup.procs" for folder in self.folders)
+
+    def create(self) -> None:
+        """Make the folders; those that exist already stay. Raises OSError."""
+        for folder in self.folders:
+            folder.mkdir(exist_ok=True)
+
+    def set_weight(self, weight: int) -> None:
+        """Share of the CPU against siblings: v2 scale, 1 to 10000, default 100. Raises OSError."""
+        if self.version == 2:
+            (self.folders[0] / "cpu.weight").write_text(str(weight))
+        else:
+            (self.folders[0] / "cpu.shares").write_text(str(round(weight * 10.24)))
+
+    def set_quota(self, cores: float, period_s: float) -> None:
+        """At most ``cores`` * ``period_s`` of CPU in each period (1 ms to 1 s). Raises OSError."""
+        for name, text in quota_files(self.version, cores, period_s):
+            (self.folders[0] / name).write_text(text)
+
+    def add(self, pid: int) -> None:
+        """Move the process ``pid`` (as seen from here) in. Raises OSError."""
+        for file in self.entry_files:
+            file.write_text(str(pid))
+
+    def pids(self) -> tuple[int, ...]:
+        """The processes in it, as seen from here; empty when the group is gone."""
+        try:
+            return tuple(int(line) for line in (self.folders[0] / "cgroup.procs").read_text().split())
+        except OSError:
+            return ()
+
+    def read(self) -> CpuReading | None:
+        """Its counters; None when the group is gone."""
+        try:
+            return self._read_v2() if self.version == 2 else self._read_v1()
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENODEV):
+                return None
+            raise
+
+    def _read_v1(self) -> CpuReading:
+        cpu_s = int((self.folders[-1] / "cpuacct.usage").read_text()) / 1e9
+        stat = _flat_keyed(self.folders[0] / "cpu.stat")
+        if int((self.folders[0] / "cpu.cfs_quota_us").read_text()) < 0:
+            return CpuReading(cpu_s)
+        return CpuReading(cpu_s, stat["nr_periods"], stat["nr_throttled"], stat["throttled_time"] / 1e9)
+
+    def _read_v2(self) -> CpuReading:
+        stat = _flat_keyed(self.folders[0] / "cpu.stat")
+        cpu_s = stat["usage_usec"] / 1e6
+        if (self.folders[0] / "cpu.max").read_text().startswith("max"):
+            return CpuReading(cpu_s)
+        return CpuReading(cpu_s, stat["nr_periods"], stat["nr_throttled"], stat["throttled_usec"] / 1e6)
+
+
+class Tree:
+    """The cgroups of one sandbox. Its folders' names follow from ``name``, so they can be written down beforehand."""
+
+    def __init__(self, hierarchy: Hierarchy, name: str) -> None:
+        self.version = hierarchy.version
+        self._folders = tuple(dict.fromkeys(root / name for root in hierarchy.roots.values()))
+        self.root = Group(self.version, self._folders)
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """The top folder in every hierarchy: what `remove_tree` needs."""
+        return self._folders
+
+    def create(self, roles: tuple[str, ...]) -> None:
+        """Make the tree and one group for each role. Raises OSError (remove what was made with `remove_tree`)."""
+        self.root.create()
+        if self.version == 2:
+            (self._folders[0] / "cgroup.subtree_control").write_text("+cpu")
+        self.root.set_weight(_TREE_WEIGHT)
+        for role in roles:
+            group = self.group(role)
+            group.create()
+            group.set_weight(_WEIGHTS.get(role, 100))
+
+    def group(self, name: str) -> Group:
+        """The child ``name``, whether it exists or not."""
+        return Group(self.version, tuple(folder / name for folder in self._folders))
+
+    def children(self) -> dict[str, Group]:
+        """The children that exist, by name, sorted."""
+        try:
+            names = sorted(entry.name for entry in os.scandir(self._folders[0]) if entry.is_dir())
+        except FileNotFoundError:
+            return {}
+        return {name: self.group(name) for name in names}
+
+
+def quota_files(version: Literal[1, 2], cores: float, period_s: float) -> tuple[tuple[str, str], ...]:
+    """(file, text) pairs, in the order to write them in. Raises MlscaleError for a quota the kernel can't keep."""
+    period_us, quota_us = round(period_s * 1e6), round(cores * period_s * 1e6)
+    if not 1_000 <= period_us <= 1_000_000:
+        raise MlscaleError(f"a CPU period of {period_s} s", "cpu_period_s", "choose 0.001 to 1 s")
+    if quota_us < 1_000:
+        raise MlscaleError(
+            f"{cores} core in a period of {period_s} s is {quota_us} us of CPU, the kernel takes 1000 at least",
+            "cpu_cores, cpu_period_s",
+            "raise one of them",
+        )
+    if version == 2:
+        return (("cpu.max", f"{quota_us} {period_us}"),)
+    return (("cpu.cfs_period_us", str(period_us)), ("cpu.cfs_quota_us", str(quota_us)))
+
+
+def find_hierarchy(mountinfo: Path = Path("/proc/self/mountinfo"), own: Path = Path("/proc/self/cgroup")) -> Hierarchy | str:
+    """Where this process may make CPU cgroups, or the reason why it may not. Leaves nothing behind."""
+    try:
+        mounts, memberships = mountinfo.read_text(), own.read_text()
+    except OSError:
+        return "this system has no cgroups"
+    reasons: list[str] = []
+    for candidate in _candidates(mounts, memberships):
+        reason = _try(candidate)
+        if reason is None:
+            return candidate
+        reasons.append(reason)
+    return "; ".join(dict.fromkeys(reasons)) or "no cgroup hierarchy with a cpu controller is mounted"
+
+
+def remove_tree(folders: tuple[Path, ...], at_most_s: float = 5.0) -> None:
+    """Remove the groups at and below ``folders``; a group stays busy for a moment after its last process has died.
+
+    Raises:
+        MlscaleError: a group still has processes after ``at_most_s``.
+    """
+    deadline_s = time.monotonic() + at_most_s
+    for top in folders:
+        for folder in _deepest_first(top):
+            while True:
+                try:
+                    folder.rmdir()
+                except FileNotFoundError:
+                    break
+                except OSError as error:
+                    if error.errno != errno.EBUSY or time.monotonic() > deadline_s:
+                        raise MlscaleError(
+                            f"the cgroup can't be removed: {error.strerror}", str(folder), "end the processes in it, then `mlscale cleanup`"
+                        ) from error
+                    time.sleep(0.01)
+                else:
+                    break
+
+
+def _deepest_first(top: Path) -> list[Path]:
+    return [Path(folder) for folder, _, _ in os.walk(top, topdown=False)]
+
+
+def _candidates(mountinfo: str, memberships: str) -> list[Hierarchy]:
+    """v1 with cpu and cpuacct before v2; in each this process's own group before the groups above it."""
+    own: dict[str, str] = {}
+    for line in memberships.splitlines():
+        _, controllers, path = line.split(":", 2)
+        own.update(dict.fromkeys(controllers.split(",") if controllers else ["unified"], path))
+    points: dict[str, Path] = {}
+    for line in mountinfo.splitlines():
+        before, _, after = line.partition(" - ")
+        kind, _, options = after.split(" ", 2)
+        where = Path(before.split(" ")[4])
+        if kind == "cgroup2":
+            points.setdefault("unified", where)
+        elif kind == "cgroup":
+            for controller in {"cpu", "cpuacct"} & set(options.split(",")):
+                points.setdefault(controller, where)
+    found: list[Hierarchy] = []
+    if {"cpu", "cpuacct"} <= points.keys():
+        inner = {name: points[name] / own.get(name, "/").lstrip("/") for name in ("cpu", "cpuacct")}
+        outer = {name: points[name] for name in ("cpu", "cpuacct")}
+        found += [Hierarchy(1, inner)] + ([Hierarchy(1, outer)] if outer != inner else [])
+    if "unified" in points:
+        top = points["unified"]
+        place = top / own.get("unified", "/").lstrip("/")
+        found += [Hierarchy(2, {"unified": folder}) for folder in [place, *place.parents] if folder.is_relative_to(top)]
+    return found
+
+
+def _try(hierarchy: Hierarchy) -> str | None:
+    """None when a group can be made here (and it was removed again), else why not."""
+    where = next(iter(hierarchy.roots.values()))
+    if hierarchy.version == 2:
+        try:
+            if "cpu" not in (where / "cgroup.subtree_control").read_text().split():
+                return f"the cpu controller is not handed down in {where}"
+        except OSError as error:
+            return f"{where}: {error.strerror}"
+    for root in hierarchy.roots.values():
+        probe = root / f"mlscale-probe-{os.getpid()}"
+        try:
+            probe.mkdir()
+            probe.rmdir()
+        except OSError as error:
+            return f"no group can be made in {root}: {error.strerror}"
+        if not os.access(root / "cgroup.procs", os.W_OK):
+            return f"processes can't be moved below {root}"
+    return None
+
+
+def _flat_keyed(file: Path) -> dict[str, float]:
+    return {key: float(value) for key, value in (line.split() for line in file.read_text().splitlines())}
