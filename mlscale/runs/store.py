@@ -114,6 +114,17 @@ class RunWriter:
         """Append one row of the hops table (partitioned applications)."""
         self._writers["hops"].append(row)
 
+    def update(self, **changes: Any) -> RunInfo:
+        """Put ``changes`` into run.json, which goes on saying that the run is incomplete."""
+        self.info = self.info.model_copy(update=changes)
+        _write_json(self.path / INFO_FILE, self.info)
+        return self.info
+
+    def flush(self) -> None:
+        """Hand every observation so far to the operating system, so that the tables can be read before sealing."""
+        for writer in self._writers.values():
+            writer.flush()
+
     def seal(self, **changes: Any) -> RunInfo:
         """Convert the streams to Parquet and mark the run complete; ``changes`` are put into run.json."""
         for writer in self._writers.values():

@@ -1,0 +1,215 @@
+"""Which runs an experiment consists of, and in which order: pure, the same for the same seed (METHOD §4 to §6).
+
+A block runs every environment once. With A/A, one environment of the block (rotating) runs a second time under the
+label B: the noise floor beside every effect. Orders are rows of a Williams square over the block's runs (the second
+run counts as a treatment of its own), so that every run stands in every place, and follows every other, equally often.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, Literal, get_args
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from mlscale.experiment.protocol import Protocol
+from mlscale.runs import Arm, ClosedLoop, Connections, MlscaleError, OpenLoop, Schedule
+
+Cell = Literal["core", "open", "sensitivity"]
+CELLS: Final[tuple[Cell, ...]] = get_args(Cell)
+SENSITIVITY_BLOCKS: Final = 3
+QUICK_BLOCKS: Final = 1
+_LEAST_BLOCKS: Final = {1: 6, 2: 6, 3: 8, 4: 8, 5: 10}
+
+
+class Variant(BaseModel):
+    """The one factor that a sensitivity run changes from core; ``scaling`` is put over the arm's settings."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    arm: Arm = "matched"
+    connections: Connections = "fresh"
+    scaling: Mapping[str, Any] = {}
+
+
+CORE: Final = Variant(name="core")
+SENSITIVITY: Final = (
+    Variant(name="shipped", arm="shipped"),
+    Variant(name="static-min", arm="static-min"),
+    Variant(name="static-max", arm="static-max"),
+    Variant(name="kept-connections", connections="kept"),
+    Variant(name="period-10ms", scaling={"cpu_period_s": 0.01}),
+)
+"""The factors of the cell ``sensitivity``; the window of m_t is the fifth one, and needs no runs of its own."""
+
+
+class PlannedRun(BaseModel):
+    """One place in the experiment. ``folder`` is relative to RUNS; ``block`` counts from 1, ``position`` from 1."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    cell: Cell
+    variant: str
+    block: int
+    position: int
+    environment: str
+    arm: Arm
+    connections: Connections
+    scaling: Mapping[str, Any]
+    aa_label: Literal["A", "B"] | None
+    predecessor: str | None
+    schedule: Schedule
+    seed: int
+    folder: str
+
+
+def williams(treatments: int) -> list[list[int]]:
+    """A Williams square: each treatment once per place, each ordered pair of neighbours equally often.
+
+    Returns ``treatments`` rows where that number is even, twice as many (the square and its mirror) where it is odd.
+    Source: E. J. Williams, Australian Journal of Scientific Research A 2 (1949), 149-168.
+    """
+    if treatments < 1:
+        raise ValueError(f"{treatments} treatments")
+    zigzag = [0]
+    for step in range(1, treatments):
+        zigzag.append((step + 1) // 2 if step % 2 else treatments - step // 2)
+    square = [[(first + row) % treatments for first in zigzag] for row in range(treatments)]
+    return square if treatments % 2 == 0 or treatments == 1 else square + [row[::-1] for row in square]
+
+
+def orders(treatments: int, blocks: int, seed: Sequence[int]) -> list[list[int]]:
+    """The order of treatments in each block: whole Williams squares, relabelled and shuffled by the seed, then cut.
+
+    More blocks with the same seed extend the list and change nothing in front.
+    """
+    square = williams(treatments)
+    drawn: list[list[int]] = []
+    for chunk in range(-(-blocks // len(square))):
+        rng = np.random.default_rng([*seed, chunk])
+        names = rng.permutation(treatments)
+        drawn += [[int(names[treatment]) for treatment in square[row]] for row in rng.permutation(len(square))]
+    return drawn[:blocks]
+
+
+def least_blocks(environments: int) -> int:
+    """Blocks that METHOD §6 asks for before p-values are drawn."""
+    return _LEAST_BLOCKS.get(environments, 10)
+
+
+def plan(
+    environments: Sequence[str],
+    cells: Sequence[str],
+    blocks: int,
+    protocol: Protocol,
+    *,
+    seed: int = 0,
+    quick: bool = False,
+) -> list[PlannedRun]:
+    """Every run of an experiment, in the order in which they are measured.
+
+    Args:
+        environments: names, each once.
+        cells: of `CELLS`; each is run whole before the next.
+        blocks: of core and open; sensitivity has `SENSITIVITY_BLOCKS`, a quick experiment one block without A/A.
+    Raises:
+        MlscaleError: no environment, a double one, an unknown cell, no block.
+    """
+    _check(environments, cells, blocks)
+    if quick:
+        return list(_blocks(environments, "core", CORE, QUICK_BLOCKS, protocol, seed, aa=False, quick=True))
+    runs: list[PlannedRun] = []
+    for cell in CELLS:
+        if cell not in cells:
+            continue
+        variants = SENSITIVITY if cell == "sensitivity" else (CORE,)
+        number = SENSITIVITY_BLOCKS if cell == "sensitivity" else blocks
+        for variant in variants:
+            runs += _blocks(environments, cell, variant, number, protocol, seed, aa=cell != "sensitivity", quick=False)
+    return runs
+
+
+def baseline_s(protocol: Protocol, seed: int, block: int) -> float:
+    """Length of a block's baseline, s: one draw per block, so that loop phases vary but not between environments."""
+    extra = np.random.default_rng([seed, _STREAMS["baseline"], block]).uniform(0.0, protocol.baseline_jitter_s)
+    return round(protocol.baseline_s + float(extra), 3)
+
+
+def _blocks(
+    environments: Sequence[str],
+    cell: Cell,
+    variant: Variant,
+    blocks: int,
+    protocol: Protocol,
+    seed: int,
+    *,
+    aa: bool,
+    quick: bool,
+) -> Iterator[PlannedRun]:
+    treatments = len(environments) + aa
+    stream = [seed, _STREAMS["orders"], CELLS.index(cell), *variant.name.encode()]
+    first_doubled = int(np.random.default_rng([seed, _STREAMS["aa"]]).integers(len(environments)))
+    for number, order in enumerate(orders(treatments, blocks, stream), start=1):
+        doubled = environments[(first_doubled + number - 1) % len(environments)] if aa else None
+        schedule = _schedule(protocol, cell, baseline_s(protocol, seed, number), quick=quick)
+        predecessor = None
+        for position, treatment in enumerate(order, start=1):
+            environment = environments[treatment] if treatment < len(environments) else str(doubled)
+            label: Literal["A", "B"] | None = None
+            if environment == doubled:
+                label = "A" if treatment < len(environments) else "B"
+            yield PlannedRun(
+                cell=cell,
+                variant=variant.name,
+                block=number,
+                position=position,
+                environment=environment,
+                arm=variant.arm,
+                connections=variant.connections,
+                scaling=_scaling(protocol, environment, variant),
+                aa_label=label,
+                predecessor=predecessor,
+                schedule=schedule,
+                seed=seed,
+                folder=_folder(cell, variant, number, position, environment, label),
+            )
+            predecessor = environment
+
+
+def _scaling(protocol: Protocol, environment: str, variant: Variant) -> dict[str, Any]:
+    frozen = protocol.matched.get(environment, {}) if variant.arm == "matched" else {}
+    return {**frozen, **variant.scaling}
+
+
+def _schedule(protocol: Protocol, cell: Cell, baseline_s: float, *, quick: bool) -> ClosedLoop | OpenLoop:
+    if quick:
+        return protocol.quick_schedule()
+    return protocol.open_schedule(baseline_s) if cell == "open" else protocol.closed_schedule(baseline_s)
+
+
+def _folder(cell: Cell, variant: Variant, block: int, position: int, environment: str, label: str | None) -> str:
+    name = f"{position}-{environment}" + (f"-{label}" if label else "")
+    return "/".join((cell, *((variant.name,) if cell == "sensitivity" else ()), f"block-{block:02d}", name))
+
+
+def _check(environments: Sequence[str], cells: Sequence[str], blocks: int) -> None:
+    if not environments:
+        raise MlscaleError("no environment is named", "--environments", 'name some, such as "torchserve rayserve"')
+    doubles = sorted({name for name in environments if environments.count(name) > 1})
+    if doubles:
+        raise MlscaleError(
+            f"{', '.join(doubles)}: named twice", "--environments", "name each once; A/A doubles one by itself"
+        )
+    unknown = sorted(set(cells) - set(CELLS))
+    if unknown or not cells:
+        raise MlscaleError(
+            f"unknown cell {', '.join(unknown) or '(none named)'}", "--cells", f"choose of: {', '.join(CELLS)}"
+        )
+    if blocks < 1:
+        raise MlscaleError(f"{blocks} blocks", "--blocks", "ask for at least one")
+
+
+_STREAMS: Final = {"orders": 1, "baseline": 2, "aa": 3}
+"""Separate random streams, so that one draw never moves another."""

@@ -1,0 +1,50 @@
+"""The last part of an experiment: each environment's notebook once more over all its runs, then the comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlscale.experiment import design, places
+from mlscale.experiment.attempts import State, run_dirs
+from mlscale.experiment.notebook import execute
+from mlscale.experiment.progress import Bar
+
+if TYPE_CHECKING:
+    from mlscale.experiment.execute import Experiment
+
+COMPARE = "07_compare.ipynb"
+_TIMEOUT_S = 600.0
+
+
+def draw_all(experiment: Experiment, states: Sequence[State], bar: Bar, each_s: float) -> None:
+    """Draw every figure of an experiment into its folder of figures.
+
+    Raises:
+        MlscaleError: no complete run, or a notebook that failed.
+    """
+    cell = "core" if "core" in experiment.cells or experiment.quick else experiment.cells[0]
+    for environment in experiment.environments:
+        bar.step(f"drawing {environment}", each_s)
+        _draw(experiment, experiment.notebook(environment), run_dirs(states, environment, cell), {})
+    bar.step("drawing the comparison", each_s)
+    if len(experiment.environments) > 1:
+        enough = experiment.blocks >= design.least_blocks(len(experiment.environments))
+        only = {"p_values": enough and cell != "sensitivity" and not experiment.quick, "cell": cell}
+        _draw(experiment, places.notebooks() / COMPARE, run_dirs(states), only)
+
+
+def _draw(experiment: Experiment, notebook: Path, folders: Sequence[Path], more: dict[str, Any]) -> None:
+    execute(
+        notebook,
+        experiment.root / "executed" / notebook.name,
+        {
+            "run_dirs": [str(folder) for folder in folders],
+            "figures": str(experiment.figures.resolve()),
+            "level_s": experiment.protocol.level_s,
+            "seed": experiment.seed,
+            **more,
+        },
+        timeout_s=_TIMEOUT_S,
+    )

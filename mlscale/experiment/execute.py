@@ -1,0 +1,242 @@
+"""Runs an experiment: every planned run through its notebook, then the figures; stopped at any time, it resumes."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from mlscale import environments as installed
+from mlscale.experiment import design, places
+from mlscale.experiment.attempts import State, attempt_folder, claim, run_dirs, set_aside, state_of
+from mlscale.experiment.drawing import draw_all
+from mlscale.experiment.notebook import NotebookFailed, execute
+from mlscale.experiment.progress import Bar, duration
+from mlscale.experiment.protocol import Photos, Protocol, default_protocol, photos_folder, read_protocol
+from mlscale.runs import MlscaleError, load_run
+
+IDLE_S: Final = 30.0
+QUIET_S: Final = 7.0
+"""A wait for quiet that meets a quiet host takes 5 s and a little (METHOD §6)."""
+_AROUND_S: Final = 14.0
+"""Kernel start, load generator's lead, last answers, teardown, sealing: about that much a run, s."""
+_UNKNOWN_START_S: Final = 45.0
+_NOTEBOOK_DRAW_S: Final = 20.0
+_MOST_FAILURES: Final = 2
+_LEAST_FREE_BYTES: Final = 200 * 2**20
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What is to be measured, where it goes, and under which protocol."""
+
+    environments: tuple[str, ...]
+    cells: tuple[str, ...]
+    blocks: int
+    root: Path
+    figures: Path
+    protocol: Protocol
+    photos: Path
+    seed: int = 0
+    quick: bool = False
+    notebooks: Mapping[str, Path] = field(default_factory=dict)
+    """environment -> the notebook that measures and draws it; empty: found by name in notebooks/"""
+
+    @property
+    def plan(self) -> list[design.PlannedRun]:
+        return design.plan(self.environments, self.cells, self.blocks, self.protocol, seed=self.seed, quick=self.quick)
+
+    def states(self) -> list[State]:
+        """Each planned run with what has been measured of it."""
+        return [state_of(planned, self.root) for planned in self.plan]
+
+    def notebook(self, environment: str) -> Path:
+        """The notebook of an environment.
+
+        Raises:
+            MlscaleError: there is none.
+        """
+        if environment in self.notebooks:
+            return self.notebooks[environment]
+        found = sorted(places.notebooks().glob(f"[0-9][0-9]_{environment}.ipynb"))
+        if not found:
+            raise MlscaleError(
+                f"no notebook NN_{environment}.ipynb", str(places.notebooks()), "add one for this environment"
+            )
+        return found[0]
+
+
+def experiment(
+    environments: Sequence[str], cells: Sequence[str], blocks: int, runs: Path, *, seed: int = 0, quick: bool = False
+) -> Experiment:
+    """The experiment that ``make paper-figures`` asks for, checked before anything is started.
+
+    Raises:
+        MlscaleError: an unknown environment or cell, no protocol (unless quick), a place that can't be written.
+    """
+    for name in environments:
+        installed.get(name)
+    file = places.protocol_file()
+    protocol = read_protocol(file)
+    if protocol is None:
+        if not quick:
+            raise MlscaleError("there is no protocol yet", str(file), "run the pilot: mlscale experiment pilot")
+        protocol = default_protocol(Photos(folder="photos/load", count=1))
+    figures = places.figures() / "quick" if quick else places.figures()
+    made = Experiment(
+        environments=tuple(environments),
+        cells=tuple(cells),
+        blocks=blocks,
+        root=(runs / "quick" if quick else runs).resolve(),
+        figures=figures,
+        protocol=protocol,
+        photos=photos_folder(protocol, file),
+        seed=seed,
+        quick=quick,
+    )
+    for name in environments:
+        made.notebook(name)
+    design.plan(environments, cells, blocks, protocol, seed=seed, quick=quick)
+    return made
+
+
+def estimate_s(states: Sequence[State], protocol: Protocol) -> float:
+    """Wall time of what is still to be measured, s: schedules, framework starts, METHOD's waits, and a little around."""
+    return sum(run_estimate_s(state, protocol) for state in states if not state.done)
+
+
+def run_estimate_s(state: State, protocol: Protocol) -> float:
+    """The same for one run."""
+    start_s = protocol.start_s.get(state.planned.environment, _UNKNOWN_START_S)
+    return QUIET_S + start_s + IDLE_S + state.planned.schedule.duration_s + _AROUND_S
+
+
+def run(experiment: Experiment, say: Any = None) -> None:
+    """Measure what is missing, then draw every figure over all blocks.
+
+    Raises:
+        MlscaleError: what a user has to mend; everything measured so far stays, and the next call goes on from there.
+        KeyboardInterrupt, SystemExit: the run in progress was torn down, and will be repeated by the next call.
+    """
+    _prepare(experiment)
+    states = experiment.states()
+    drawing_s = _NOTEBOOK_DRAW_S * (len(experiment.environments) + 1)
+    total_s = estimate_s(states, experiment.protocol) + drawing_s
+    with Bar(total_s) as bar:
+        bar.say(_announcement(experiment, states, total_s))
+        for number, state in enumerate(states, start=1):
+            if not state.done:
+                states[number - 1] = _measure_place(experiment, state, f"run {number} of {len(states)}", bar)
+        draw_all(experiment, states, bar, _NOTEBOOK_DRAW_S)
+        bar.say(f"figures: {experiment.figures}")
+
+
+def _measure_place(experiment: Experiment, state: State, place: str, bar: Bar) -> State:
+    """Measure one place of the plan until it is done; an invalid run is repeated at once, at most twice."""
+    failures = 0
+    for folder in state.left:
+        bar.say(f"{place}: an incomplete run is kept in {set_aside(folder, experiment.root)}")
+    state = State(state.planned, state.runs, ())
+    planned_s = run_estimate_s(state, experiment.protocol)
+    while not state.done:
+        planned = state.planned
+        folder = attempt_folder(planned, experiment.root, state.next_attempt)
+        what = f"{place}: {planned.environment}, {planned.cell}, block {planned.block}"
+        bar.step(what + (f", attempt {state.next_attempt + 1}" if state.next_attempt or failures else ""), planned_s)
+        try:
+            execute(
+                experiment.notebook(planned.environment),
+                experiment.root / "executed" / f"{'--'.join(folder.relative_to(experiment.root).parts)}.ipynb",
+                _parameters(experiment, state, folder),
+                timeout_s=3 * planned_s + 120,
+            )
+        except NotebookFailed as error:
+            failures += 1
+            if not folder.exists() or failures > _MOST_FAILURES or (error.error == "MlscaleError" and _is_disk(error)):
+                raise
+            bar.say(f"{what}: {error}; kept in {set_aside(folder, experiment.root)}, measured again")
+            bar.extend(planned_s)
+            continue
+        made = load_run(folder)
+        state = State(planned, (*state.runs, made), ())
+        if not state.valid:
+            reasons = "; ".join(made.info.validity.reasons) if made.info.validity else ""
+            bar.say(f"{what}: invalid ({reasons}){'' if state.done else ', measured again'}")
+            bar.extend(0.0 if state.done else planned_s)
+    return state
+
+
+def _parameters(experiment: Experiment, state: State, folder: Path) -> dict[str, Any]:
+    planned = state.planned
+    return {
+        "out": str(folder),
+        "arm": planned.arm,
+        "scaling": dict(planned.scaling),
+        "schedule": planned.schedule.model_dump(mode="json"),
+        "photos": str(experiment.photos),
+        "connections": planned.connections,
+        "seed": planned.seed,
+        "level_s": experiment.protocol.level_s,
+        "idle_s": IDLE_S,
+        "labels": {
+            "experiment": experiment.protocol.sha256()[:16],
+            "cell": planned.cell if planned.cell != "sensitivity" else f"sensitivity/{planned.variant}",
+            "block": planned.block,
+            "position": planned.position,
+            "predecessor": planned.predecessor,
+            "aa_label": planned.aa_label,
+            "attempt": state.next_attempt,
+        },
+    }
+
+
+def _prepare(experiment: Experiment) -> None:
+    """Refuse early what would fail late."""
+    for folder in (experiment.root, experiment.figures):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            probe = folder / ".writable.partial"
+            probe.write_bytes(b"\0" * 4096)
+            probe.unlink()
+            free = shutil.disk_usage(folder).free
+        except OSError as error:
+            raise MlscaleError(
+                error.strerror or str(error), str(folder), "make room there, make it writable, or name another --runs"
+            ) from error
+        if free < _LEAST_FREE_BYTES:
+            raise MlscaleError(
+                f"only {free // 2**20} MB of disk are free", str(folder), "make room there, or name another --runs"
+            )
+    claim(
+        experiment.root,
+        {
+            "protocol": experiment.protocol.sha256(),
+            "seed": experiment.seed,
+            "environments": list(experiment.environments),
+        },
+    )
+
+
+def _announcement(experiment: Experiment, states: Sequence[State], total_s: float) -> str:
+    done = sum(state.done for state in states)
+    parts = [f"{len(states)} runs of {', '.join(experiment.environments)}"]
+    if done:
+        parts.append(f"{done} are measured already")
+    parts.append(f"about {duration(total_s)}")
+    if experiment.protocol.origin == "default":
+        parts.append("no pilot was run on this host: defaults")
+    least = design.least_blocks(len(experiment.environments))
+    if not experiment.quick and experiment.blocks < least:
+        parts.append(f"{experiment.blocks} blocks are fewer than the {least} that p-values need: intervals only")
+    return "; ".join(parts) + f"; runs go to {experiment.root}"
+
+
+def _is_disk(error: NotebookFailed) -> bool:
+    return "make room" in error.text
+
+
+def all_run_dirs(states: Sequence[State]) -> list[Path]:
+    """Every complete attempt of an experiment."""
+    return run_dirs(states)

@@ -1,0 +1,81 @@
+"""Executes one notebook with papermill, bounded in time; what goes wrong in it becomes one line."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mlscale.experiment.parameters import check_declared, declared
+from mlscale.runs import MlscaleError
+
+KERNEL_START_S = 120
+TEARDOWN_S = 60.0
+"""How long an interrupted kernel may take to tear its framework down before it is killed, s."""
+
+
+class NotebookFailed(MlscaleError):  # noqa: N818 (it says what happened, as the others do)
+    """A cell raised. ``error`` is the exception's class name, ``text`` its message."""
+
+    def __init__(self, notebook: Path, executed: Path, error: str, text: str) -> None:
+        self.error = error
+        self.text = text
+        first = text.strip().splitlines()[0] if text.strip() else error
+        super().__init__(
+            first if error.endswith("MlscaleError") else f"{error}: {first}",
+            notebook.name,
+            f"what led to it stands in {executed}",
+        )
+
+
+def execute(notebook: Path, executed: Path, parameters: Mapping[str, Any], timeout_s: float) -> None:
+    """Execute ``notebook`` with ``parameters`` (JSON-able) and write the result to ``executed``.
+
+    Args:
+        timeout_s: for the whole of any one cell, s.
+    Raises:
+        MlscaleError: a parameter that it does not declare.
+        NotebookFailed: a cell raised, or took longer than ``timeout_s``.
+    """
+    check_declared(parameters, declared(notebook), notebook.name)
+    import papermill
+    from nbclient.exceptions import CellTimeoutError, DeadKernelError
+    from papermill.exceptions import PapermillExecutionError
+
+    logging.getLogger("papermill").setLevel(logging.ERROR)
+    try:
+        executed.parent.mkdir(parents=True, exist_ok=True)
+        papermill.execute_notebook(
+            str(notebook),
+            str(executed),
+            parameters=dict(parameters),
+            progress_bar=False,
+            start_timeout=KERNEL_START_S,
+            execution_timeout=int(timeout_s),
+            cwd=str(notebook.parent),
+            kernel_name="python3",
+            kernel_manager_class=_kernel_manager(),
+            request_save_on_cell_execute=False,
+        )
+    except PapermillExecutionError as error:
+        raise NotebookFailed(notebook, executed, error.ename, error.evalue) from None
+    except CellTimeoutError:
+        raise NotebookFailed(notebook, executed, "TimeoutError", f"a cell took longer than {timeout_s:.0f} s") from None
+    except DeadKernelError:
+        raise NotebookFailed(notebook, executed, "DeadKernelError", "the notebook's kernel was killed") from None
+    except OSError as error:
+        raise MlscaleError(
+            error.strerror or str(error), str(executed), "make room there, or make it writable"
+        ) from error
+
+
+def _kernel_manager() -> type[Any]:
+    """A manager that leaves an interrupted kernel the time to tear down what it deployed."""
+    from jupyter_client.manager import AsyncKernelManager
+    from traitlets import Float
+
+    class Patient(AsyncKernelManager):  # type: ignore[misc]
+        shutdown_wait_time = Float(TEARDOWN_S)
+
+    return Patient

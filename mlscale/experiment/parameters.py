@@ -1,0 +1,116 @@
+"""A notebook's parameters: checked before anything is measured, so that a slip of the pen costs a second, not a run.
+
+papermill only warns of a parameter that a notebook does not have. Here that is an error, in two places: before a
+notebook is executed (`declared`, `check_declared`), and in the notebook itself (`check_parameters`), so that it holds
+for ``papermill notebook.ipynb -p NAME VALUE`` too.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from mlscale.experiment.labels import Labels
+from mlscale.runs import Arm, Connections, MlscaleError, Mode, Schedule
+
+
+class NotebookParameters(BaseModel):
+    """What every notebook of an environment or comparison takes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    run_dirs: tuple[Path, ...] = Field(default=(), description="runs to draw")
+    figures: Path | None = Field(default=None, description="where figures are written; none: they are only shown")
+    level_s: float | None = Field(default=None, gt=0, description="L; none: the protocol's")
+    seed: int = Field(default=0, ge=0)
+
+
+class MeasureParameters(NotebookParameters):
+    """02_torchserve, 03_rayserve: measure one run (``run_dirs`` empty), or draw those given."""
+
+    out: Path | None = Field(default=None, description="the new run's folder; none: a fresh one below runs/by-hand")
+    mode: Mode = "live"
+    arm: Arm = "matched"
+    scaling: dict[str, Any] = Field(default={}, description="settings put over the arm's")
+    schedule: Schedule | None = Field(default=None, description="none: the protocol's quick schedule of 60 s")
+    photos: Path | None = Field(default=None, description="none: the protocol's")
+    connections: Connections = "fresh"
+    idle_s: float = Field(default=30.0, ge=0)
+    labels: Labels = Labels()
+
+
+class CompareParameters(NotebookParameters):
+    """07_compare."""
+
+    p_values: bool = Field(default=True, description="false: intervals only, such as for one quick block")
+    cell: Literal["core", "open", "sensitivity"] = "core"
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def check_parameters(model: type[Model], namespace: Mapping[str, Any]) -> Model:
+    """The parameters that stand in a notebook's ``globals()``, checked.
+
+    Args:
+        model: what the notebook takes.
+        namespace: ``globals()``, at the cell after the one tagged ``parameters``.
+    Raises:
+        MlscaleError: a value of the wrong type, or a name injected by papermill that the notebook does not have.
+    """
+    injected = {name for source in namespace.get("In", ()) for name in _assigned(source, papermill_only=True)}
+    check_declared(injected, model.model_fields, "this notebook")
+    return checked(model, {name: namespace[name] for name in model.model_fields if name in namespace})
+
+
+def checked(model: type[Model], values: Mapping[str, Any]) -> Model:
+    """``model`` from ``values``; an error names the parameter."""
+    try:
+        return model.model_validate(dict(values))
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise MlscaleError(
+            f"parameter {name!r}: {first['msg']} (given: {first['input']!r})", "parameters", "give it another value"
+        ) from error
+
+
+def check_declared(names: Iterable[str], known: Iterable[str], where: str) -> None:
+    """Raise MlscaleError for a name that is not among ``known``."""
+    unknown = sorted(set(names) - set(known))
+    if unknown:
+        raise MlscaleError(f"unknown parameter {unknown[0]!r}", where, f"choose of: {', '.join(sorted(known))}")
+
+
+def declared(notebook: Path) -> frozenset[str]:
+    """The names that the cell tagged ``parameters`` of a notebook assigns.
+
+    Raises:
+        MlscaleError: there is no such notebook, or it has no such cell.
+    """
+    import nbformat
+
+    try:
+        cells = nbformat.read(notebook, as_version=4).cells
+    except (OSError, ValueError, nbformat.ValidationError) as error:
+        raise MlscaleError(f"not a notebook that can be read: {error}", str(notebook), "restore it") from error
+    tagged = [cell for cell in cells if "parameters" in cell.metadata.get("tags", ())]
+    if not tagged:
+        raise MlscaleError("no cell is tagged 'parameters'", str(notebook), "tag the one that assigns them")
+    return frozenset(name for cell in tagged for name in _assigned(cell.source, papermill_only=False))
+
+
+def _assigned(source: str, *, papermill_only: bool) -> set[str]:
+    if papermill_only and not source.startswith("# Parameters\n"):
+        return set()
+    try:
+        body = ast.parse(source).body
+    except SyntaxError:  # a cell with a magic in it assigns no parameter
+        return set()
+    targets = [target for node in body if isinstance(node, ast.Assign) for target in node.targets]
+    targets += [node.target for node in body if isinstance(node, ast.AnnAssign)]
+    return {target.id for target in targets if isinstance(target, ast.Name)}

@@ -1,0 +1,225 @@
+"""The pilot: measures what data/protocol.json fixes, before the data that it judges exist (METHOD §4, §5).
+
+In this order: photos that cost the intended CPU time; what one replica answers per second, in each environment; from
+that the think time (2 clients use 0.3 to 0.4 of a replica) and the step (a demand of 2.5 to 3 replicas); then the
+schedule itself once in each environment, from which L follows. What is decided from what was measured is pure
+(`think_time`, `step_clients`, `level`), and each number's origin is written down beside it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+
+from mlscale import environments as installed
+from mlscale.experiment.measure import measure
+from mlscale.experiment.protocol import Photos, Protocol, blocks_exist, write_protocol
+from mlscale.host.facts import host_facts
+from mlscale.load.photos import PhotoSet
+from mlscale.runs import ClosedLoop, ClosedStage, MlscaleError, Run
+
+BASELINE_CLIENTS: Final = 2
+UTILISATION: Final = (0.3, 0.4)
+DEMAND: Final = (2.5, 3.0)
+SATURATING_CLIENTS: Final = 4
+CAPACITY_S: Final = 30.0
+_SETTLED_S: Final = 10.0
+_LEVEL_ABOVE_PLATEAU: Final = 1.5
+_LEVEL_GRID_S: Final = 0.05
+
+ChoosePhotos = Callable[[Path], Mapping[str, Any]]
+"""Writes the load's photo set into a folder; returns what is known of it (``cpu_mean_s`` ... where measured)."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What the pilot found in one environment."""
+
+    capacity_rps: float
+    """Right answers per second of one saturated replica."""
+    light_response_s: float
+    """Mean response with 2 clients, s; before it is measured, one saturated service time stands in."""
+    start_s: float
+
+
+def run_pilot(
+    environments: Sequence[str],
+    runs: Path,
+    file: Path,
+    choose_photos: ChoosePhotos,
+    *,
+    seed: int = 0,
+    say: Callable[[str], None] = print,
+) -> Protocol:
+    """Measure, decide, write ``file``. About 5 minutes per environment.
+
+    Raises:
+        MlscaleError: blocks measured under the present protocol exist below ``runs``; a run that failed.
+    """
+    if blocks_exist(runs):
+        raise MlscaleError("blocks measured under a protocol exist here already", str(runs), "name another --runs")
+    photos = file.parent / "photos" / "load"
+    say("pilot: choosing photos by their CPU time")
+    facts = choose_photos(photos)
+    place = runs / "pilot" / f"{datetime.now(UTC):%Y%m%dT%H%M%S}"
+    found: dict[str, Measured] = {}
+    for name in environments:
+        say(f"pilot: what one replica of {name} answers")
+        found[name] = _capacity(name, photos, place, seed)
+    draft = _draft(found, photos, facts, file)
+    trial = {}
+    for name in environments:
+        say(f"pilot: the schedule once on {name}")
+        trial[name] = measure(
+            name,
+            schedule=draft.closed_schedule(draft.baseline_s),
+            photos=photos,
+            out=place / f"{name}-schedule",
+            seed=seed,
+        )
+    protocol = settle(draft, found, trial)
+    write_protocol(file, protocol, runs)
+    return protocol
+
+
+def think_time(found: Mapping[str, Measured]) -> float:
+    """Mean think time, s, at which 2 clients use the middle of 0.3 to 0.4 of one replica, over all environments.
+
+    utilisation = clients / ((think + response) * capacity); one think time serves all, so its geometric mean is held.
+    """
+    middle = math.sqrt(UTILISATION[0] * UTILISATION[1])
+
+    def off(think_s: float) -> float:
+        logs = [math.log(utilisation(measured, think_s) / middle) for measured in found.values()]
+        return float(np.mean(logs))
+
+    low_s, high_s = 0.0, 60.0
+    if off(low_s) <= 0:
+        return 0.0
+    for _ in range(60):
+        mid_s = (low_s + high_s) / 2
+        low_s, high_s = (mid_s, high_s) if off(mid_s) > 0 else (low_s, mid_s)
+    return round(high_s, 2)
+
+
+def utilisation(measured: Measured, think_s: float, clients: int = BASELINE_CLIENTS) -> float:
+    """Share of one replica that ``clients`` ask for while nothing queues; above 1: replicas of demand."""
+    return clients / ((think_s + measured.light_response_s) * measured.capacity_rps)
+
+
+def step_clients(found: Mapping[str, Measured], think_s: float) -> int:
+    """Clients whose demand is nearest to the middle of 2.5 to 3 replicas (geometric mean over the environments)."""
+    per_client = math.exp(np.mean([math.log(utilisation(measured, think_s, 1)) for measured in found.values()]))
+    return max(BASELINE_CLIENTS + 1, round(math.sqrt(DEMAND[0] * DEMAND[1]) / per_client))
+
+
+def level(plateaus_s: Mapping[str, float]) -> float:
+    """L: 1.5 times the slowest environment's mean response once it has scaled, rounded up to 50 ms."""
+    return round(math.ceil(_LEVEL_ABOVE_PLATEAU * max(plateaus_s.values()) / _LEVEL_GRID_S - 1e-9) * _LEVEL_GRID_S, 3)
+
+
+def settle(draft: Protocol, found: Mapping[str, Measured], trial: Mapping[str, Run]) -> Protocol:
+    """The protocol, from the draft and the trial runs: L, the open loop's rates, the measured starts."""
+    plateaus = {
+        name: _mean_response(run, draft.baseline_s + 0.75 * draft.horizon_s, math.inf) for name, run in trial.items()
+    }
+    light = {name: _mean_response(run, 5.0, draft.baseline_s) for name, run in trial.items()}
+    again = {
+        name: Measured(
+            found[name].capacity_rps, light[name], trial[name].info.waits.get("deploy_s", found[name].start_s)
+        )
+        for name in trial
+    }
+    level_s = level(plateaus)
+    base = float(
+        np.mean([BASELINE_CLIENTS / (draft.think_mean_s + measured.light_response_s) for measured in again.values()])
+    )
+    used = {name: round(utilisation(measured, draft.think_mean_s), 3) for name, measured in again.items()}
+    demand = {
+        name: round(utilisation(measured, draft.think_mean_s, draft.step_clients), 2)
+        for name, measured in again.items()
+    }
+    why = {
+        **draft.why,
+        "level_s": f"1.5 x the slowest mean response in the last quarter of the trial runs ({_rounded(plateaus)}), up to 50 ms",
+        "open_baseline_rps": f"arrivals of 2 clients in the trial runs; they use {used} of one replica",
+        "open_step_rps": f"that, times {draft.step_clients}/2",
+        "step_clients": draft.why["step_clients"] + f"; with the trial runs' unqueued responses: {demand} replicas",
+    }
+    changes = {
+        "level_s": level_s,
+        "open_baseline_rps": round(base, 3),
+        "open_step_rps": round(base * draft.step_clients / BASELINE_CLIENTS, 3),
+        "start_s": {name: round(measured.start_s, 1) for name, measured in again.items()},
+        "why": why,
+    }
+    return Protocol.model_validate({**draft.model_dump(), **changes})
+
+
+def _capacity(name: str, photos: Path, place: Path, seed: int) -> Measured:
+    schedule = ClosedLoop(
+        duration_s=CAPACITY_S, stages=(ClosedStage(start_s=0, clients=SATURATING_CLIENTS),), think_mean_s=0.0
+    )
+    run = measure(
+        name, schedule=schedule, photos=photos, out=place / f"{name}-capacity", arm="static-min", seed=seed, idle_s=5.0
+    )
+    ok = run.requests[(run.requests.status == "ok") & (run.requests.done_s.between(_SETTLED_S, CAPACITY_S))]
+    if len(ok) < 10:
+        raise MlscaleError(f"one replica gave {len(ok)} right answers in 20 s", name, f"look at {run.path}")
+    capacity = len(ok) / (CAPACITY_S - _SETTLED_S)
+    return Measured(round(capacity, 2), 1 / capacity, run.info.waits.get("deploy_s", 30.0))
+
+
+def _draft(found: Mapping[str, Measured], photos: Path, facts: Mapping[str, Any], file: Path) -> Protocol:
+    think_s = think_time(found)
+    clients = step_clients(found, think_s)
+    matched = {name: installed.get(name).arm("matched").model_dump() for name in found}
+    known = {key: facts[key] for key in ("cpu_mean_s", "cpu_min_s", "cpu_max_s") if key in facts}
+    photo_set = PhotoSet.read(photos)
+    return Protocol(
+        origin="pilot",
+        made_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        host=dict(host_facts()),
+        photos=Photos(
+            folder=photos.relative_to(file.parent).as_posix(),
+            count=len(photo_set.bodies),
+            sha256=str(photo_set.facts.get("sha256", "")),
+            **known,
+        ),
+        think_mean_s=think_s,
+        step_clients=clients,
+        level_s=1.0,
+        open_baseline_rps=1.0,
+        open_step_rps=1.0,
+        capacity_rps={name: measured.capacity_rps for name, measured in found.items()},
+        matched=matched,
+        why={
+            "photos": "generated and measured: each is read completely right and costs 25 to 30 ms CPU on one thread here",
+            "capacity_rps": "4 clients without think time on one replica: right answers from second 10 to 30",
+            "think_mean_s": "2 clients use 0.3 to 0.4 of one replica (geometric mean over the environments)",
+            "step_clients": "a demand of 2.5 to 3 replicas (geometric mean over the environments)",
+            "baseline_s": "METHOD §5",
+            "horizon_s": "METHOD §5",
+            "matched": "the environments' own arm 'matched' as it stood when the pilot ran",
+            "start_s": "from nothing to the first replica warmed up, in the trial runs",
+        },
+    )
+
+
+def _mean_response(run: Run, from_s: float, to_s: float) -> float:
+    requests: pd.DataFrame = run.requests
+    inside = requests[(requests.intended_s >= from_s) & (requests.intended_s < to_s) & (requests.status == "ok")]
+    if inside.empty:
+        raise MlscaleError("no right answer in the part that L is drawn from", str(run.path), "look at that run")
+    return float((inside.done_s - inside.intended_s).mean())
+
+
+def _rounded(values: Mapping[str, float]) -> dict[str, float]:
+    return {name: round(value, 3) for name, value in values.items()}

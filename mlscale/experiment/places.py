@@ -1,0 +1,40 @@
+"""Where the project keeps its notebooks, data and figures: beside the package, in the checkout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import mlscale
+from mlscale.runs import MlscaleError
+
+
+def checkout() -> Path:
+    """The folder that holds notebooks/, data/ and figures/.
+
+    Raises:
+        MlscaleError: the package was installed without them.
+    """
+    root = Path(mlscale.__file__).resolve().parents[1]
+    if not (root / "notebooks").is_dir():
+        raise MlscaleError("the notebooks are not beside the package", str(root), "work from a clone of the project")
+    return root
+
+
+def notebooks() -> Path:
+    """notebooks/ of the checkout."""
+    return checkout() / "notebooks"
+
+
+def data() -> Path:
+    """data/ of the checkout."""
+    return checkout() / "data"
+
+
+def figures() -> Path:
+    """figures/ of the checkout."""
+    return checkout() / "figures"
+
+
+def protocol_file() -> Path:
+    """The protocol that the pilot writes."""
+    return data() / "protocol.json"
