@@ -5,7 +5,11 @@ Each command imports what it needs inside its function, so that ``mlscale --help
 
 from __future__ import annotations
 
+import signal
 import sys
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
 
 import typer
 
@@ -24,13 +28,121 @@ def _root() -> None:
     """Compare autoscaling frameworks for containerised machine-learning applications."""
 
 
+experiment_app = typer.Typer(no_args_is_help=True, help="The blocks behind make paper-figures.")
+app.add_typer(experiment_app, name="experiment")
+
+
+@app.command()
+def measure(
+    environment: Annotated[str, typer.Argument(help="such as torchserve or rayserve")],
+    out: Annotated[Path, typer.Option(help="folder of the new run")],
+    mode: Annotated[str, typer.Option(help="live, rehearsal or simulated")] = "live",
+    arm: Annotated[str, typer.Option(help="matched, shipped, static-min or static-max")] = "matched",
+    schedule: Annotated[Path | None, typer.Option(help="JSON file; default: the protocol's 60 s schedule")] = None,
+    scaling: Annotated[list[str] | None, typer.Option(help="KEY=VALUE, put over the arm's settings")] = None,
+    photos: Annotated[Path | None, typer.Option(help="folder of the photo set; default: the protocol's")] = None,
+    connections: Annotated[str, typer.Option(help="fresh or kept")] = "fresh",
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    idle: Annotated[float, typer.Option(min=0, help="seconds at idle before the load")] = 30.0,
+) -> None:
+    """Deploy the application under one environment's autoscaler, load it, observe it: one run."""
+    from mlscale.experiment.commands import measure_command
+
+    print(measure_command(environment, out, mode, arm, schedule, scaling or [], photos, connections, seed, idle))
+
+
+@experiment_app.command("run")
+def experiment_run(
+    environments: Annotated[str, typer.Option(help="names, separated by blanks")] = "torchserve rayserve",
+    blocks: Annotated[int, typer.Option(min=1)] = 8,
+    cells: Annotated[str, typer.Option(help="core, open, sensitivity; separated by commas")] = "core",
+    runs: Annotated[Path, typer.Option(help="where runs go")] = Path("runs"),
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    quick: Annotated[bool, typer.Option("--quick", help="one block of 60 s schedules, figures/quick/")] = False,
+) -> None:
+    """Measure every block that is missing, then draw the figures; stopped at any time, it resumes."""
+    from mlscale.experiment.commands import run_command
+
+    run_command(environments, blocks, cells, runs, seed, quick=quick)
+
+
+@experiment_app.command("status")
+def experiment_status(
+    environments: Annotated[str, typer.Option(help="names, separated by blanks")] = "torchserve rayserve",
+    blocks: Annotated[int, typer.Option(min=1)] = 8,
+    cells: Annotated[str, typer.Option(help="core, open, sensitivity; separated by commas")] = "core",
+    runs: Annotated[Path, typer.Option(help="where runs go")] = Path("runs"),
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    quick: Annotated[bool, typer.Option("--quick")] = False,
+) -> None:
+    """What has been measured, and what is left."""
+    from mlscale.experiment.commands import status_command
+
+    print(status_command(environments, blocks, cells, runs, seed, quick=quick))
+
+
+@experiment_app.command("pilot")
+def experiment_pilot(
+    environments: Annotated[str, typer.Option(help="names, separated by blanks")] = "torchserve rayserve",
+    runs: Annotated[Path, typer.Option(help="where runs go")] = Path("runs"),
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+) -> None:
+    """Measure what data/protocol.json fixes; refused once blocks were measured under it."""
+    from mlscale.application.photos import choose_load_photos
+    from mlscale.experiment.commands import pilot_command
+
+    print(pilot_command(environments, runs, seed, choose_load_photos))
+
+
+@experiment_app.command("publish")
+def experiment_publish(
+    runs: Annotated[Path, typer.Option(help="where runs were measured")] = Path("runs"),
+) -> None:
+    """Copy the runs behind the figures into data/reference, so that the figures can be drawn again from there."""
+    from mlscale.experiment.publish import publish
+
+    print(publish(runs))
+
+
 def main() -> None:
-    """Entry point of the command ``mlscale``."""
+    """Entry point of the command ``mlscale``: 2 for what a user can mend, 130 for Ctrl-C, 143 for SIGTERM."""
+    signal.signal(signal.SIGTERM, _on_sigterm)
     try:
-        app()
-    except MlscaleError as error:
-        print(f"mlscale: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+        code = app(standalone_mode=False)
+    except Exception as error:
+        line = _line(error)
+        if line is None:
+            raise
+        print(line, file=sys.stderr)
+        code = 2
+    raise SystemExit(code if isinstance(code, int) else 0)
+
+
+def _on_sigterm(signum: int, frame: FrameType | None) -> None:
+    """Leave through every `with` and `finally`, so that what was deployed is torn down."""
+    raise SystemExit(128 + signum)
+
+
+def _line(error: Exception) -> str | None:
+    """The one line for an error that a user can mend; None for any other."""
+    from pydantic import ValidationError
+    from typer._click.exceptions import NoArgsIsHelpError, UsageError
+
+    from mlscale.application.errors import ApplicationError
+
+    match error:
+        case MlscaleError() | ApplicationError():
+            return f"mlscale: {error}"
+        case NoArgsIsHelpError():
+            return error.format_message()
+        case UsageError():
+            command = error.ctx.command_path if error.ctx else "mlscale"
+            return f"{command}: {error.format_message()} (see {command} --help)"
+        case ValidationError():
+            first = error.errors()[0]
+            name = ".".join(str(part) for part in first["loc"]) or error.title
+            return f"mlscale: {error.title}: {name}: {first['msg']} (give it another value)"
+    return None
 
 
 if __name__ == "__main__":

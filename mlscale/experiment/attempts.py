@@ -1,7 +1,7 @@
-"""What has been measured of a planned run, and what is still to do: read off the folders, so that a stop costs nothing.
+"""What has been measured of a planned run, and what is left: read off the folders, so that a stop costs nothing.
 
-The folder of a planned run holds one folder per attempt: attempt-0, and attempt-1 and attempt-2 where the ones before were
-invalid. All are kept. An incomplete attempt is moved below RUNS/incomplete and measured again.
+The folder of a planned run holds one folder per attempt: attempt-0, and attempt-1 and attempt-2 where the ones before
+were invalid. All are kept. An incomplete attempt is moved below RUNS/incomplete and measured again.
 """
 
 from __future__ import annotations
@@ -36,6 +36,13 @@ class State:
     def done(self) -> bool:
         """Whether nothing more is to be measured here: a valid attempt, or as many as METHOD §6 allows."""
         return self.valid or len(self.runs) >= MOST_ATTEMPTS
+
+    @property
+    def word(self) -> str:
+        """How it stands, in a word."""
+        if self.done:
+            return "measured" if self.valid else "invalid"
+        return "begun" if self.runs or self.left else "missing"
 
     @property
     def next_attempt(self) -> int:

@@ -73,9 +73,7 @@ def williams(treatments: int) -> list[list[int]]:
     """
     if treatments < 1:
         raise ValueError(f"{treatments} treatments")
-    zigzag = [0]
-    for step in range(1, treatments):
-        zigzag.append((step + 1) // 2 if step % 2 else treatments - step // 2)
+    zigzag = [(step + 1) // 2 if step % 2 else (treatments - step // 2) % treatments for step in range(treatments)]
     square = [[(first + row) % treatments for first in zigzag] for row in range(treatments)]
     return square if treatments % 2 == 0 or treatments == 1 else square + [row[::-1] for row in square]
 

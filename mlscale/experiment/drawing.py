@@ -18,27 +18,30 @@ COMPARE = "07_compare.ipynb"
 _TIMEOUT_S = 600.0
 
 
-def draw_all(experiment: Experiment, states: Sequence[State], bar: Bar, each_s: float) -> None:
+def draw_all(
+    experiment: Experiment, states: Sequence[State], bar: Bar, each_s: float, executed: Path | None = None
+) -> None:
     """Draw every figure of an experiment into its folder of figures.
 
     Raises:
         MlscaleError: no complete run, or a notebook that failed.
     """
+    place = executed or experiment.root / "executed"
     cell = "core" if "core" in experiment.cells or experiment.quick else experiment.cells[0]
     for environment in experiment.environments:
         bar.step(f"drawing {environment}", each_s)
-        _draw(experiment, experiment.notebook(environment), run_dirs(states, environment, cell), {})
+        _draw(experiment, place, experiment.notebook(environment), run_dirs(states, environment, cell), {})
     bar.step("drawing the comparison", each_s)
     if len(experiment.environments) > 1:
         enough = experiment.blocks >= design.least_blocks(len(experiment.environments))
         only = {"p_values": enough and cell != "sensitivity" and not experiment.quick, "cell": cell}
-        _draw(experiment, places.notebooks() / COMPARE, run_dirs(states), only)
+        _draw(experiment, place, places.notebooks() / COMPARE, run_dirs(states), only)
 
 
-def _draw(experiment: Experiment, notebook: Path, folders: Sequence[Path], more: dict[str, Any]) -> None:
+def _draw(experiment: Experiment, place: Path, notebook: Path, folders: Sequence[Path], more: dict[str, Any]) -> None:
     execute(
         notebook,
-        experiment.root / "executed" / notebook.name,
+        place / notebook.name,
         {
             "run_dirs": [str(folder) for folder in folders],
             "figures": str(experiment.figures.resolve()),

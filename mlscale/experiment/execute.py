@@ -103,7 +103,7 @@ def experiment(
 
 
 def estimate_s(states: Sequence[State], protocol: Protocol) -> float:
-    """Wall time of what is still to be measured, s: schedules, framework starts, METHOD's waits, and a little around."""
+    """Wall time of what is left to measure, s: schedules, framework starts, METHOD's waits, and a little around."""
     return sum(run_estimate_s(state, protocol) for state in states if not state.done)
 
 

@@ -45,6 +45,8 @@ from mlscale.runs import (
 LOAD_LEAD_S: Final = 4.0
 """How long before time zero the load generator is started: it imports, reads photos and draws its times, s."""
 _POLL_S: Final = 0.25
+QUIET_FOR_S: Final = 5.0
+"""How long the host has to be quiet before a run is begun, s (METHOD §6)."""
 
 Progress = Callable[[str, float], None]
 """Called with what is done now and the share of that which is done (0 to 1)."""
@@ -131,9 +133,9 @@ def measure(
     _preflight(order)
     order.progress("waiting for a quiet host", 0.0)
     cleanup()
-    waited_s, quiet = wait_until_quiet(at_most_s=quiet_at_most_s)
+    host = wait_until_quiet(for_s=min(QUIET_FOR_S, quiet_at_most_s), at_most_s=quiet_at_most_s)
     writer = RunWriter(Path(out), _info(order, arm))
-    waits = {"quiet_s": waited_s, "quiet": float(quiet)}
+    waits = {"quiet_s": host.waited_s, "quiet": float(host.quiet), "busy_fraction": host.busy_fraction}
     try:
         with Ledger.create(writer.info.run_id) as ledger:
             changes = _deployed(order, writer, ledger, waits)

@@ -25,6 +25,8 @@ from mlscale.host.facts import host_facts
 from mlscale.load.photos import PhotoSet
 from mlscale.runs import ClosedLoop, ClosedStage, MlscaleError, Run
 
+PHOTOS: Final = 24
+"""Photos in the load's set: few enough to be served twice before time zero, many enough for a mix."""
 BASELINE_CLIENTS: Final = 2
 UTILISATION: Final = (0.3, 0.4)
 DEMAND: Final = (2.5, 3.0)
@@ -148,7 +150,7 @@ def settle(draft: Protocol, found: Mapping[str, Measured], trial: Mapping[str, R
     }
     why = {
         **draft.why,
-        "level_s": f"1.5 x the slowest mean response in the last quarter of the trial runs ({_rounded(plateaus)}), up to 50 ms",
+        "level_s": f"1.5 x the slowest mean response in the trial runs' last quarter ({_rounded(plateaus)}), up to 50 ms",
         "open_baseline_rps": f"arrivals of 2 clients in the trial runs; they use {used} of one replica",
         "open_step_rps": f"that, times {draft.step_clients}/2",
         "step_clients": draft.why["step_clients"] + f"; with the trial runs' unqueued responses: {demand} replicas",
@@ -201,7 +203,7 @@ def _draft(found: Mapping[str, Measured], photos: Path, facts: Mapping[str, Any]
         capacity_rps={name: measured.capacity_rps for name, measured in found.items()},
         matched=matched,
         why={
-            "photos": "generated and measured: each is read completely right and costs 25 to 30 ms CPU on one thread here",
+            "photos": "generated and measured: each is read right and costs 25 to 30 ms CPU on one thread here",
             "capacity_rps": "4 clients without think time on one replica: right answers from second 10 to 30",
             "think_mean_s": "2 clients use 0.3 to 0.4 of one replica (geometric mean over the environments)",
             "step_clients": "a demand of 2.5 to 3 replicas (geometric mean over the environments)",

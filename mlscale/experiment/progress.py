@@ -101,6 +101,27 @@ class Bar(AbstractContextManager["Bar"]):
             print(f"{share:4.0%}  {duration(left_s)} left  {self._what}", file=self._out, flush=True)
 
 
+class Shown(AbstractContextManager["Shown"]):
+    """The progress of one `measure`: a line when what is done changes, in a terminal one line that moves."""
+
+    def __init__(self, out: IO[str] | None = None) -> None:
+        self._out = out or sys.stderr
+        self._live = self._out.isatty()
+        self._last = ""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live and self._last:
+            print(file=self._out)
+
+    def __call__(self, what: str, share: float) -> None:
+        text = f"{what} {share:.0%}" if self._live and 0 < share < 1 else what
+        if text != self._last:
+            print(f"\r\x1b[K{text}" if self._live else text, end="" if self._live else "\n", file=self._out, flush=True)
+            self._last = text
+
+
 def duration(seconds: float) -> str:
     """``2 h 5 min``, ``4 min``, ``30 s``."""
     if seconds < 90:

@@ -1,0 +1,105 @@
+"""What the commands ``mlscale measure`` and ``mlscale experiment`` do, without the parsing of options."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from mlscale.experiment import places
+from mlscale.experiment.parameters import MeasureParameters, checked
+from mlscale.experiment.protocol import current_protocol, photos_folder
+from mlscale.runs import SCHEDULE, ClosedLoop, MlscaleError, OpenLoop
+
+
+def measure_command(
+    environment: str,
+    out: Path,
+    mode: str,
+    arm: str,
+    schedule: Path | None,
+    scaling: Sequence[str],
+    photos: Path | None,
+    connections: str,
+    seed: int,
+    idle_s: float,
+) -> str:
+    """One run; returns the line that says where it lies and what came of it."""
+    from mlscale.experiment.measure import measure
+    from mlscale.experiment.progress import Shown
+    from mlscale.experiment.settings import parse_settings
+
+    given = {"mode": mode, "arm": arm, "connections": connections, "scaling": parse_settings(scaling)}
+    asked = checked(MeasureParameters, given)
+    with Shown() as shown:
+        run = measure(
+            environment,
+            schedule=read_schedule(schedule) if schedule else None,
+            photos=photos or photos_folder(current_protocol(), places.protocol_file()),
+            out=out,
+            scaling=asked.scaling,
+            arm=asked.arm,
+            mode=asked.mode,
+            connections=asked.connections,
+            seed=seed,
+            idle_s=idle_s,
+            progress=shown,
+        )
+    validity = run.info.validity
+    verdict = "valid" if validity is None or validity.valid else f"not valid: {'; '.join(validity.reasons)}"
+    right = int((run.requests.status == "ok").sum())
+    return f"{run.path}: {len(run.requests)} requests, {right} right answers; {verdict}"
+
+
+def read_schedule(file: Path) -> ClosedLoop | OpenLoop:
+    """A schedule from a JSON file.
+
+    Raises:
+        MlscaleError: no such file, or not a schedule; names the field.
+    """
+    try:
+        return SCHEDULE.validate_json(file.read_bytes())
+    except OSError as error:
+        raise MlscaleError(error.strerror or str(error), str(file), "name a schedule file (JSON)") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise MlscaleError(f"{place}: {first['msg']}", str(file), "mend the schedule") from error
+
+
+def run_command(environments: str, blocks: int, cells: str, runs: Path, seed: int, *, quick: bool) -> None:
+    """Measure what is missing and draw."""
+    from mlscale.experiment.execute import experiment, run
+
+    run(experiment(names(environments), names(cells), blocks, runs, seed=seed, quick=quick))
+
+
+def status_command(environments: str, blocks: int, cells: str, runs: Path, seed: int, *, quick: bool) -> str:
+    """A line per planned run, and the time left."""
+    from mlscale.experiment.execute import estimate_s, experiment
+    from mlscale.experiment.progress import duration
+
+    made = experiment(names(environments), names(cells), blocks, runs, seed=seed, quick=quick)
+    states = made.states()
+    lines = [f"{state.word:9} {state.planned.folder}" for state in states]
+    done = sum(state.done for state in states)
+    left = duration(estimate_s(states, made.protocol)) if done < len(states) else "nothing"
+    return "\n".join((*lines, f"{done} of {len(states)} runs are measured, {left} is left ({made.root})"))
+
+
+def pilot_command(environments: str, runs: Path, seed: int, choose: Callable[..., Mapping[str, Any] | None]) -> str:
+    """Write data/protocol.json; ``choose(folder, seed, count)`` picks the photos of the load."""
+    from mlscale.experiment.pilot import PHOTOS, run_pilot
+
+    file = places.protocol_file()
+    protocol = run_pilot(
+        names(environments), runs.resolve(), file, lambda folder: choose(folder, seed, PHOTOS) or {}, seed=seed
+    )
+    return f"{file}: think time {protocol.think_mean_s} s, {protocol.step_clients} clients, L = {protocol.level_s} s"
+
+
+def names(text: str) -> list[str]:
+    """``"torchserve, rayserve"`` or ``"torchserve rayserve"`` to names."""
+    return text.replace(",", " ").split()

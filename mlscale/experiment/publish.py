@@ -1,0 +1,113 @@
+"""Puts the runs behind the figures into data/reference, small enough to be committed, so that anyone can draw them again.
+
+Times are rounded to 10 microseconds and resource samples thinned to one a second (the last of each second, so that
+cumulative columns stay true); nothing else is changed. Figures are then drawn once more from these very runs, so that
+what is committed belongs together.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mlscale.experiment import places
+from mlscale.experiment.attempts import INCOMPLETE, run_dirs
+from mlscale.experiment.protocol import write_text
+from mlscale.runs import SCHEMAS, MlscaleError, Run, TableName, load_run
+
+MOST_BYTES: Final = 20 * 2**20
+_TIME_DIGITS: Final = 5
+_OTHER_DIGITS: Final = {"cpu_cores": 4, "psi_avg10_pct": 2, "throttled_s": 5}
+
+
+def compact(run: Run, folder: Path) -> Path:
+    """Write a smaller copy of a complete run into ``folder``."""
+    folder.mkdir(parents=True)
+    for name in SCHEMAS:
+        frame = _smaller(name, getattr(run, name))
+        table = pa.Table.from_pandas(frame, schema=SCHEMAS[name], preserve_index=False)
+        pq.write_table(table, folder / f"{name}.parquet", compression="zstd", compression_level=19, use_dictionary=True)
+    write_text(folder / "run.json", run.info.model_dump_json(indent=1) + "\n")
+    return folder
+
+
+def publish_runs(runs: Sequence[Run], root: Path, reference: Path) -> Path:
+    """Replace ``reference`` by compact copies of ``runs``, in the folders that they have below ``root``.
+
+    Raises:
+        MlscaleError: a run that is not complete, more than 20 MB, a place that can't be written.
+    """
+    fresh = reference.with_name(reference.name + ".partial")
+    try:
+        shutil.rmtree(fresh, ignore_errors=True)
+        for run in runs:
+            compact(run, fresh / run.path.relative_to(root))
+        size = sum(file.stat().st_size for file in fresh.rglob("*") if file.is_file())
+        if size > MOST_BYTES:
+            raise MlscaleError(f"{size / 2**20:.1f} MB, more than 20", str(reference), "publish fewer cells")
+        if reference.exists():
+            shutil.rmtree(reference)
+        fresh.rename(reference)
+    except OSError as error:
+        raise MlscaleError(error.strerror or str(error), str(reference), "make room there") from error
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+    return reference
+
+
+def publish(runs: Path) -> str:
+    """Copy an experiment's runs into data/reference and draw the figures from there; returns what was done.
+
+    Raises:
+        MlscaleError: no experiment below ``runs``, or one that is not whole.
+    """
+    from mlscale.experiment.drawing import draw_all
+    from mlscale.experiment.execute import experiment
+    from mlscale.experiment.progress import Bar
+
+    root = runs.resolve()
+    file = root / "experiment.json"
+    try:
+        held = json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise MlscaleError("no experiment was measured there", str(root), "name the --runs of one") from error
+    cells = [cell for cell in ("core", "open", "sensitivity") if (root / cell).is_dir()]
+    blocks = max((int(folder.name[6:]) for cell in cells for folder in (root / cell).glob("block-*")), default=1)
+    made = experiment(held["environments"], cells, blocks, root, seed=held["seed"])
+    states = made.states()
+    missing = [state.planned.folder for state in states if not state.done]
+    if missing:
+        raise MlscaleError(f"{len(missing)} runs are missing, {missing[0]} first", str(root), "let the experiment end")
+    reference = places.data() / "reference"
+    publish_runs([load_run(folder) for folder in run_dirs(states)], root, reference)
+    published = experiment(held["environments"], cells, blocks, reference, seed=held["seed"])
+    with Bar(60.0) as bar:
+        draw_all(published, published.states(), bar, 20.0, executed=root / "executed")
+    size = sum(part.stat().st_size for part in reference.rglob("*") if part.is_file())
+    return f"{reference}: {len(states)} runs, {size / 2**20:.1f} MB; {made.figures} drawn from them"
+
+
+def _smaller(name: TableName, frame: pd.DataFrame) -> pd.DataFrame:
+    """Rounded, and resources once a second."""
+    if name == "resources" and not frame.empty:
+        second = np.floor(frame["t_s"])
+        frame = frame[~pd.DataFrame({"s": second, "a": frame["subject"], "r": frame["role"]}).duplicated(keep="last")]
+    out = frame.copy()
+    for column in out.columns:
+        if out[column].dtype.kind == "f":
+            digits = _OTHER_DIGITS.get(column, _TIME_DIGITS if column.endswith("_s") else None)
+            out[column] = out[column].round(digits) if digits is not None else out[column]
+    return out
+
+
+def is_published(folder: Path) -> bool:
+    """Whether there is any run in ``folder``."""
+    return next(folder.rglob("run.json"), None) is not None if folder.is_dir() and folder.name != INCOMPLETE else False
