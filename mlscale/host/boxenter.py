@@ -1,9 +1,10 @@
 """Run a command in a sandbox. A program of its own (``python -I -S boxenter.py FILE [--go FD] -- ARGV...``).
 
-FILE is JSON: {"target": {"pid", "start"} | null, "namespaces": ["pid", "net", ...], "cgroup": [entry files], "nice": n}.
-The command enters its cgroup before it is executed. Signals sent to this process reach the command; when this process is
-killed the command is killed too; its exit code (or the signal that ended it) becomes this process's own. With ``--go``
-the command starts only after a byte was read from descriptor FD (EOF: it never starts).
+FILE is JSON: {"target": {"pid", "start"} | null, "namespaces": ["pid", "net", ...], "cgroup": [entry files],
+"nice": n, "environment": {name: value}}. The command enters its cgroup before it is executed. Signals sent to this
+process reach the command; when this process is killed the command is killed too; its exit code (or the signal that
+ended it) becomes this process's own. With ``--go`` the command starts only after a byte was read from descriptor FD
+(EOF: it never starts).
 """
 
 from __future__ import annotations
@@ -18,7 +19,15 @@ import sys
 from typing import Any, NoReturn
 
 PR_SET_PDEATHSIG = 1
-FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCONT)
+FORWARDED = (
+    signal.SIGTERM,
+    signal.SIGINT,
+    signal.SIGHUP,
+    signal.SIGQUIT,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+    signal.SIGCONT,
+)
 
 
 def fail(text: str) -> NoReturn:
@@ -105,6 +114,7 @@ def main() -> int:
         cgroup = [os.open(path, os.O_WRONLY | os.O_CLOEXEC) for path in box["cgroup"]]
     except OSError as error:
         fail(f"it has ended or its cgroup can't be entered: {error}")
+    os.environ.update(box["environment"])
     if box["nice"]:
         try:
             os.nice(box["nice"])

@@ -74,6 +74,11 @@ class Group:
         for file in self.entry_files:
             file.write_text(str(pid))
 
+    def remove(self) -> None:
+        """Remove the empty group. Raises OSError (EBUSY while a process is in it)."""
+        for folder in self.folders:
+            folder.rmdir()
+
     def pids(self) -> tuple[int, ...]:
         """The processes in it, as seen from here; empty when the group is gone."""
         try:
@@ -158,7 +163,9 @@ def quota_files(version: Literal[1, 2], cores: float, period_s: float) -> tuple[
     return (("cpu.cfs_period_us", str(period_us)), ("cpu.cfs_quota_us", str(quota_us)))
 
 
-def find_hierarchy(mountinfo: Path = Path("/proc/self/mountinfo"), own: Path = Path("/proc/self/cgroup")) -> Hierarchy | str:
+def find_hierarchy(
+    mountinfo: Path = Path("/proc/self/mountinfo"), own: Path = Path("/proc/self/cgroup")
+) -> Hierarchy | str:
     """Where this process may make CPU cgroups, or the reason why it may not. Leaves nothing behind."""
     try:
         mounts, memberships = mountinfo.read_text(), own.read_text()
@@ -190,11 +197,22 @@ def remove_tree(folders: tuple[Path, ...], at_most_s: float = 5.0) -> None:
                 except OSError as error:
                     if error.errno != errno.EBUSY or time.monotonic() > deadline_s:
                         raise MlscaleError(
-                            f"the cgroup can't be removed: {error.strerror}", str(folder), "end the processes in it, then `mlscale cleanup`"
+                            f"the cgroup can't be removed: {error.strerror}",
+                            str(folder),
+                            "end the processes in it, then `mlscale cleanup`",
                         ) from error
                     time.sleep(0.01)
                 else:
                     break
+
+
+def group_pids(folders: tuple[Path, ...]) -> tuple[int, ...]:
+    """Processes in the groups at and below ``folders``, as seen from here."""
+    pids: set[int] = set()
+    for top in folders:
+        for folder in _deepest_first(top):
+            pids.update(Group(2, (folder,)).pids())
+    return tuple(sorted(pids))
 
 
 def _deepest_first(top: Path) -> list[Path]:

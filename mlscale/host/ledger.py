@@ -60,7 +60,9 @@ class Ledger:
             ledger._write({"op": "open", "run_id": run_id, "owner": owner.to_json(), "wall_s": time.time()})
         except OSError as error:
             raise MlscaleError(
-                f"the ledger can't be written: {error.strerror}", str(place), "set XDG_STATE_HOME to a folder that can be"
+                f"the ledger can't be written: {error.strerror}",
+                str(place),
+                "set XDG_STATE_HOME to a folder that can be",
             ) from error
         return ledger
 

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import signal
 import subprocess
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 
-_PROC = Path("/proc")
+from mlscale.runs import MlscaleError
+
+MARKER_VARIABLE: Final = "MLSCALE_SANDBOX"
+"""Environment variable of everything a sandbox starts: its value names the sandbox, uniquely."""
+
+ROLE_VARIABLE: Final = "MLSCALE_ROLE"
+"""Environment variable beside it: the role it was started in."""
+
+_PROC: Final = Path("/proc")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +62,10 @@ class ProcessIdentity:
         if self.pid_namespace != pid_namespace():
             return True
         return process_start(self.pid) == self.start
+
+    def here_and_alive(self) -> bool:
+        """Whether it runs and can be reached from here by its pid."""
+        return self.pid_namespace == pid_namespace() and self.alive()
 
 
 def process_start(pid: int) -> str | None:
@@ -106,3 +122,74 @@ def _output(*argv: str) -> str:
         return subprocess.run(argv, capture_output=True, text=True, check=False, timeout=10).stdout.strip()
     except (OSError, subprocess.TimeoutExpired):
         return ""
+
+
+def marked_pids(marker: str) -> tuple[int, ...]:
+    """Processes of this user that carry ``marker`` in `MARKER_VARIABLE`, this one left out (Linux only)."""
+    pids = (int(folder.name) for folder in _PROC.glob("[0-9]*"))
+    others = (pid for pid in pids if pid != os.getpid())
+    return tuple(
+        pid for pid in others if environment_of(pid).get(MARKER_VARIABLE) == marker and process_start(pid) is not None
+    )
+
+
+def environment_of(pid: int) -> dict[str, str]:
+    """The environment that process ``pid`` was started with; empty when it is gone or another user's."""
+    try:
+        text = (_PROC / str(pid) / "environ").read_bytes().decode(errors="replace")
+    except OSError:
+        return {}
+    return dict(line.split("=", 1) for line in text.split("\0") if "=" in line)
+
+
+def end_marked(marker: str, grace_s: float) -> None:
+    """End every process that carries ``marker`` (see `marked_pids`): SIGTERM, a bounded wait, SIGKILL.
+
+    Raises:
+        MlscaleError: some are left in spite of SIGKILL.
+    """
+    _signal_all(marked_pids(marker), signal.SIGTERM if grace_s > 0 else signal.SIGKILL)
+    deadline_s = time.monotonic() + grace_s
+    while time.monotonic() < deadline_s and marked_pids(marker):
+        time.sleep(0.02)
+    kill_until_none(lambda: marked_pids(marker))
+
+
+def end_group(group: int, grace_s: float, reap: Callable[[], object] = lambda: None) -> None:
+    """End a process group: SIGTERM, a bounded wait, SIGKILL. ``reap`` takes in the end of a child of ours."""
+    deadline_s = time.monotonic() + grace_s
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS: EPERM for a group of zombies
+        if grace_s > 0:
+            os.killpg(group, signal.SIGTERM)
+            while time.monotonic() < deadline_s:
+                reap()
+                os.killpg(group, 0)
+                time.sleep(0.02)
+        os.killpg(group, signal.SIGKILL)
+
+
+def kill_until_none(pids: Callable[[], Iterable[int]], at_most_s: float = 5.0) -> None:
+    """SIGKILL what ``pids()`` gives until it gives nothing (a dying parent may have forked once more).
+
+    Raises:
+        MlscaleError: some are left after ``at_most_s``.
+    """
+    deadline_s = time.monotonic() + at_most_s
+    while left := tuple(pids()):
+        if time.monotonic() > deadline_s:
+            raise MlscaleError(
+                "processes do not end", ", ".join(map(str, left)), "end them by hand, then `mlscale cleanup`"
+            )
+        _signal_all(left, signal.SIGKILL)
+        time.sleep(0.01)
+
+
+def kill_process(identity: ProcessIdentity, at_most_s: float = 5.0) -> None:
+    """SIGKILL exactly this process, if it still runs; back when it is gone. Raises MlscaleError when it stays."""
+    kill_until_none(lambda: (identity.pid,) if identity.here_and_alive() else (), at_most_s)
+
+
+def _signal_all(pids: Iterable[int], number: signal.Signals) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)

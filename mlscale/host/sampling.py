@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
-from mlscale.host.cgroups import NAN, CpuReading, Group
+from mlscale.host.cgroups import NAN
+from mlscale.host.proctable import Usage
 from mlscale.host.wrapper import REPLICA
 from mlscale.runs import Clock, ResourceSample, Role
 
@@ -32,38 +34,38 @@ class Sampler:
         self._last: dict[str, tuple[float, float]] = {}
         self._lock = threading.Lock()
 
-    def sample(self, clock: Clock, component: str, groups: Mapping[str, Group]) -> list[ResourceSample]:
-        """One sample per group that still exists, and one for the host. Groups named replica-* are replicas."""
+    def sample(self, clock: Clock, component: str, usage: Callable[[], Mapping[str, Usage]]) -> list[ResourceSample]:
+        """One sample per subject and one for the host. Subjects named replica-* are replicas, others are roles.
+
+        All carry the time at which the call began; rates are taken over the moments of reading.
+        """
         with self._lock:
-            samples = [found for name, group in groups.items() if (found := self._group(clock, component, name, group))]
-            samples.append(self._host(clock, component))
-            gone = self._last.keys() - {sample.subject for sample in samples}
-            for subject in gone:
+            t_s = clock()
+            samples = [self._row(t_s, component, subject, one) for subject, one in usage().items()]
+            samples.append(self._host(t_s, component))
+            for subject in self._last.keys() - {sample.subject for sample in samples}:
                 del self._last[subject]
             return samples
 
-    def _group(self, clock: Clock, component: str, name: str, group: Group) -> ResourceSample | None:
-        t_s, reading = clock(), group.read()
-        if reading is None:
-            return None
-        role: Role = "replica" if name.startswith(REPLICA) else name  # type: ignore[assignment]  # groups are named by role
-        return self._row(t_s, component, name, role, reading, rss_bytes(group.pids()))
-
-    def _row(self, t_s: float, component: str, subject: str, role: Role, reading: CpuReading, rss: float) -> ResourceSample:
-        cores = self._rate(subject, t_s, reading.cpu_s)
+    def _row(self, t_s: float, component: str, subject: str, usage: Usage) -> ResourceSample:
+        role: Role = "replica" if subject.startswith(REPLICA) else cast("Role", subject)
+        cpu = usage.cpu
+        quota = (cpu.nr_periods, cpu.nr_throttled, cpu.throttled_s)
         return ResourceSample(
-            t_s, component, subject, role, cores, rss, reading.nr_periods, reading.nr_throttled, reading.throttled_s
+            t_s, component, subject, role, self._rate(subject, usage.read_s, cpu.cpu_s), usage.rss_bytes, *quota
         )
 
-    def _host(self, clock: Clock, component: str) -> ResourceSample:
-        t_s, cpu = clock(), host_cpu()
-        cores = NAN if cpu is None else self._rate(HOST, t_s, cpu.busy_s)
-        return ResourceSample(t_s, component, HOST, "host", cores, memory_in_use_bytes(), psi_avg10_pct=cpu_pressure_avg10_pct())
+    def _host(self, t_s: float, component: str) -> ResourceSample:
+        cpu = host_cpu()
+        cores = NAN if cpu is None else self._rate(HOST, time.monotonic(), cpu.busy_s)
+        return ResourceSample(
+            t_s, component, HOST, "host", cores, memory_in_use_bytes(), psi_avg10_pct=cpu_pressure_avg10_pct()
+        )
 
-    def _rate(self, subject: str, t_s: float, cpu_s: float) -> float:
+    def _rate(self, subject: str, read_s: float, cpu_s: float) -> float:
         last = self._last.get(subject)
-        self._last[subject] = (t_s, cpu_s)
-        return NAN if last is None or t_s <= last[0] else (cpu_s - last[1]) / (t_s - last[0])
+        self._last[subject] = (read_s, cpu_s)
+        return NAN if last is None or read_s <= last[0] else (cpu_s - last[1]) / (read_s - last[0])
 
 
 def host_cpu(proc: Path = Path("/proc")) -> HostCpu | None:
@@ -110,7 +112,7 @@ def rss_bytes(pids: Iterable[int], proc: Path = Path("/proc")) -> float:
 
 
 def pss_bytes(pids: Iterable[int], proc: Path = Path("/proc")) -> float:
-    """Sum of the proportional set sizes, bytes: shared pages are divided among their users. Costs milliseconds a process."""
+    """Sum of the proportional set sizes, bytes: shared pages are divided among their users. Costs ms a process."""
     total = 0
     for pid in pids:
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -42,11 +42,16 @@ def wrapper_script(python: Path, records: Path, tree: Tree | None, cpu_cores: fl
     All of it is done by the shell itself except ``mkdir``, so that the cost before the limit holds is a millisecond or
     two. A step that fails ends the replica (exit code 125): one without its limit would falsify the measurement.
     """
-    lines = ["#!/bin/sh", "# Made by mlscale: limits a replica from its first instruction on.", "subject=" + REPLICA + "$$"]
+    lines = [
+        "#!/bin/sh",
+        "# Made by mlscale: limits a replica from its first instruction on.",
+        "subject=" + REPLICA + "$$",
+    ]
     if tree is not None:
         folders = [f'"{folder}/$subject"' for folder in tree.folders]
         quota = "\n".join(
-            f'echo {text} > {folders[0][:-1]}/{name}" || exit 125' for name, text in quota_files(tree.version, cpu_cores, cpu_period_s)
+            f'echo {text} > {folders[0][:-1]}/{name}" || exit 125'
+            for name, text in quota_files(tree.version, cpu_cores, cpu_period_s)
         )
         lines.append(_GROUP.format(folders=" ".join(folders), quota=quota).rstrip())
     lines += ["cpu=nan uptime=nan rest=", "[ -r /proc/self/schedstat ] && read -r cpu rest < /proc/self/schedstat"]
@@ -71,7 +76,7 @@ def read_starts(records: Path) -> tuple[ReplicaStart, ...]:
     return tuple(sorted(starts, key=lambda start: (start.uptime_s, start.pid_inside)))
 
 
-def entry_file(folder: Path, name: str, content: dict[str, object]) -> Path:
+def write_entry_file(folder: Path, name: str, content: Mapping[str, object]) -> Path:
     """Write what boxenter.py reads; returns its path."""
     file = folder / f"enter-{name}.json"
     file.write_text(json.dumps(content))
