@@ -150,7 +150,7 @@ def settle(draft: Protocol, found: Mapping[str, Measured], trial: Mapping[str, R
     }
     why = {
         **draft.why,
-        "level_s": f"1.5 x the slowest mean response in the trial runs' last quarter ({_rounded(plateaus)}), up to 50 ms",
+        "level_s": f"1.5 x the slowest mean response in the trials' last quarter ({_rounded(plateaus)}), up to 50 ms",
         "open_baseline_rps": f"arrivals of 2 clients in the trial runs; they use {used} of one replica",
         "open_step_rps": f"that, times {draft.step_clients}/2",
         "step_clients": draft.why["step_clients"] + f"; with the trial runs' unqueued responses: {demand} replicas",

@@ -1,4 +1,4 @@
-"""Puts the runs behind the figures into data/reference, small enough to be committed, so that anyone can draw them again.
+"""Puts the runs behind the figures into data/reference, small enough to be committed: anyone can draw them again.
 
 Times are rounded to 10 microseconds and resource samples thinned to one a second (the last of each second, so that
 cumulative columns stay true); nothing else is changed. Figures are then drawn once more from these very runs, so that

@@ -1,0 +1,145 @@
+"""Blocks, orders, labels: counted, not believed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import pairwise
+
+import pytest
+
+from mlscale.experiment.design import SENSITIVITY, SENSITIVITY_BLOCKS, baseline_s, orders, plan, williams
+from mlscale.experiment.protocol import Photos, Protocol, default_protocol
+from mlscale.runs import ClosedLoop, MlscaleError, OpenLoop, Staircase
+
+TWO = ["torchserve", "rayserve"]
+THREE = [*TWO, "k3s"]
+
+
+@pytest.fixture
+def protocol() -> Protocol:
+    frozen = {"matched": {"torchserve": {"max_replicas": 4}}}
+    return Protocol.model_validate({**default_protocol(Photos(folder="photos", count=3)).model_dump(), **frozen})
+
+
+@pytest.mark.parametrize("treatments", range(1, 10))
+def test_a_williams_square_is_balanced_in_places_and_neighbours(treatments: int) -> None:
+    square = williams(treatments)
+    assert all(sorted(row) == list(range(treatments)) for row in square)
+    for place in range(treatments):
+        assert len(set(Counter(row[place] for row in square).values())) == 1
+    neighbours = Counter(pair for row in square for pair in pairwise(row))
+    assert len(neighbours) == treatments * (treatments - 1), "every ordered pair"
+    assert len(set(neighbours.values())) <= 1, "equally often"
+
+
+@pytest.mark.parametrize(("treatments", "rows"), [(2, 2), (3, 6), (4, 4), (5, 10)])
+def test_a_whole_chunk_of_orders_is_a_williams_square(treatments: int, rows: int) -> None:
+    drawn = orders(treatments, rows, [7])
+    neighbours = Counter(pair for row in drawn for pair in pairwise(row))
+    assert len(neighbours) == treatments * (treatments - 1)
+    assert len(set(neighbours.values())) == 1
+
+
+def test_more_blocks_change_nothing_in_front() -> None:
+    assert orders(3, 14, [7])[:8] == orders(3, 8, [7])
+    assert orders(3, 8, [7]) != orders(3, 8, [8])
+
+
+def test_the_plan_is_the_same_for_the_same_seed_and_another_for_another(protocol: Protocol) -> None:
+    first = plan(TWO, ["core"], 8, protocol, seed=1)
+    assert first == plan(TWO, ["core"], 8, protocol, seed=1)
+    assert [run.environment for run in first] != [run.environment for run in plan(TWO, ["core"], 8, protocol, seed=2)]
+    assert plan(TWO, ["core"], 12, protocol, seed=1)[: len(first)] == first
+
+
+@pytest.mark.parametrize("environments", [TWO, THREE])
+def test_each_block_runs_every_environment_and_one_of_them_twice(protocol: Protocol, environments: list[str]) -> None:
+    planned = plan(environments, ["core"], 12, protocol, seed=3)
+    doubled = []
+    for block in range(1, 13):
+        runs = [run for run in planned if run.block == block]
+        assert [run.position for run in runs] == list(range(1, len(environments) + 2))
+        twice = [run for run in runs if run.aa_label is not None]
+        assert sorted(str(run.aa_label) for run in twice) == ["A", "B"]
+        assert len({run.environment for run in twice}) == 1
+        assert sorted(run.environment for run in runs if run.aa_label != "B") == sorted(environments)
+        doubled.append(twice[0].environment)
+    assert set(Counter(doubled).values()) == {12 // len(environments)}, "A/A goes round"
+
+
+def test_every_place_names_what_ran_before_it(protocol: Protocol) -> None:
+    for before, run in pairwise(plan(THREE, ["core"], 4, protocol)):
+        assert run.predecessor == (before.environment if run.block == before.block else None)
+
+
+def test_folders_are_distinct_and_tell_where_a_run_stands(protocol: Protocol) -> None:
+    planned = plan(TWO, ["core", "open", "sensitivity"], 6, protocol)
+    folders = [run.folder for run in planned]
+    assert len(set(folders)) == len(folders)
+    assert planned[0].folder.startswith("core/block-01/1-")
+    assert {run.folder.split("/")[1] for run in planned if run.cell == "sensitivity"} == {v.name for v in SENSITIVITY}
+
+
+def test_the_baseline_is_drawn_once_per_block_and_lies_in_its_range(protocol: Protocol) -> None:
+    planned = plan(TWO, ["core", "open"], 40, protocol, seed=5)
+    steps: dict[int, set[float]] = {}
+    for run in planned:
+        steps.setdefault(run.block, set()).add(run.schedule.boundaries_s[1])
+    assert all(len(found) == 1 for found in steps.values()), "the same for every run of a block"
+    drawn = [next(iter(found)) for found in steps.values()]
+    assert all(45 <= value <= 60 for value in drawn)
+    assert len(set(drawn)) == 40
+    assert 50 < sum(drawn) / 40 < 55
+    assert baseline_s(protocol, 5, 1) != baseline_s(protocol, 6, 1)
+
+
+def test_the_open_cell_is_the_open_loop_twin(protocol: Protocol) -> None:
+    closed, opened = (plan(TWO, [cell], 1, protocol)[0].schedule for cell in ("core", "open"))
+    assert isinstance(closed, ClosedLoop)
+    assert isinstance(opened, OpenLoop)
+    assert closed.duration_s == opened.duration_s
+    assert closed.boundaries_s == opened.boundaries_s
+    assert isinstance(opened.rate, Staircase)
+    assert [step.rate_rps for step in opened.rate.steps] == [protocol.open_baseline_rps, protocol.open_step_rps]
+
+
+def test_sensitivity_changes_one_factor_at_a_time(protocol: Protocol) -> None:
+    planned = plan(TWO, ["sensitivity"], 8, protocol)
+    assert len(planned) == len(SENSITIVITY) * SENSITIVITY_BLOCKS * 2
+    assert all(run.aa_label is None for run in planned)
+    for run in planned:
+        changed = {run.arm != "matched", run.connections != "fresh", "cpu_period_s" in run.scaling}
+        assert changed == {True, False}, run.variant
+        factors = (run.arm != "matched") + (run.connections != "fresh") + ("cpu_period_s" in run.scaling)
+        assert factors == 1
+
+
+def test_matched_settings_are_those_that_the_protocol_froze(protocol: Protocol) -> None:
+    for run in plan(TWO, ["core", "sensitivity"], 1, protocol):
+        assert run.scaling.get("max_replicas") == (
+            4 if (run.environment, run.arm) == ("torchserve", "matched") else None
+        )
+
+
+def test_quick_is_one_block_of_a_minute_without_aa(protocol: Protocol) -> None:
+    planned = plan(TWO, ["core"], 8, protocol, quick=True)
+    assert sorted(run.environment for run in planned) == sorted(TWO)
+    assert {run.aa_label for run in planned} == {None}
+    assert {run.schedule.duration_s for run in planned} == {60.0}
+
+
+@pytest.mark.parametrize(
+    ("environments", "cells", "blocks", "named"),
+    [
+        ([], ["core"], 8, "no environment"),
+        (["torchserve", "torchserve"], ["core"], 8, "torchserve: named twice"),
+        (TWO, ["cor"], 8, "unknown cell cor"),
+        (TWO, [], 8, "none named"),
+        (TWO, ["core"], 0, "0 blocks"),
+    ],
+)
+def test_what_makes_no_plan_is_one_line(
+    protocol: Protocol, environments: list[str], cells: list[str], blocks: int, named: str
+) -> None:
+    with pytest.raises(MlscaleError, match=named):
+        plan(environments, cells, blocks, protocol)
