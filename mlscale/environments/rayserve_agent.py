@@ -1,0 +1,274 @@
+"""The driver of Ray Serve: ``python -m mlscale.environments.rayserve_agent SPEC.json``, run inside the sandbox.
+
+Starts Ray, deploys the component, warms its first replica up, and reports (emit.py) until its standard input ends. SPEC:
+{"component", "entry", "settings": RayServeScaling as JSON, "python": the replicas' interpreter, "folder", "port", "num_cpus",
+"warm_up": [files], "timeout_s"}.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import socket
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from mlscale.environments import rayserve_cluster
+from mlscale.environments.emit import Emitter
+from mlscale.environments.rayserve_watch import DecisionWatch, ReplicaView, ReplicaWatch
+
+_APP: Final = "mlscale"
+_STEADY_S: Final = 0.4
+_CHANGING_S: Final = 0.15
+_LOOK_S: Final = 0.1
+_ANSWER_S: Final = 5.0
+_DEAF_S: Final = 15.0
+
+
+class Failed(Exception):  # noqa: N818 (reported to the parent, which raises)
+    """``args``: what, where, remedy."""
+
+
+class Agent:
+    """One deployment: started by `deploy`, watched by `watch`."""
+
+    def __init__(self, spec: dict[str, Any], emitter: Emitter) -> None:
+        self._spec, self._emitter = spec, emitter
+        self._settings: dict[str, Any] = spec["settings"]
+        self._name: str = spec["component"]
+        folder = Path(spec["folder"])
+        self._address = str(folder / "policy.sock")
+        self._readings = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._readings.bind(self._address)
+        self._readings.setblocking(False)
+        self._decisions = DecisionWatch(
+            self._name,
+            emitter,
+            target_per_replica=self._settings["target_ongoing_requests"],
+            upscale_delay_s=self._settings["upscale_delay_s"],
+            downscale_delay_s=self._settings["downscale_delay_s"],
+        )
+        self._replicas = ReplicaWatch(self._name, emitter, process_started)
+        self._cluster: rayserve_cluster.Cluster | None = None
+        self._controller: Any = None
+        self._vital: dict[str, int] = {}
+        self._last_list = time.monotonic()
+        self._last_look = time.monotonic()
+        self._changing = False
+
+    def deploy(self) -> None:
+        """Everything up to the parent's hand-out. Raises Failed."""
+        laps = {"begin": time.monotonic()}
+        self._cluster = rayserve_cluster.start(Path(self._spec["folder"]) / "ray", self._spec["num_cpus"])
+        laps["ray"] = time.monotonic()
+        from ray import serve
+        from ray.serve.context import _get_global_client
+
+        serve.start(proxy_location="HeadOnly", http_options={"host": rayserve_cluster.HOST, "port": self._spec["port"]})
+        self._controller = _get_global_client()._controller
+        laps["serve"] = time.monotonic()
+        self._run()
+        details = self._wait_running()
+        laps["replica"] = time.monotonic()
+        self._vital = self._find_vital()
+        replicas = sum(replica.state.value == "RUNNING" for replica in details.replicas)
+        warm_up(self._spec["port"], [Path(file) for file in self._spec["warm_up"]], 2 * replicas)
+        laps["warm_up"] = time.monotonic()
+        times = list(laps.values())
+        seconds = {
+            name: round(end - begin, 3) for name, begin, end in zip(list(laps)[1:], times, times[1:], strict=False)
+        }
+        self._emitter.ready(vital=self._vital, deploy_s=seconds, **rayserve_cluster.facts(details))
+
+    def _run(self) -> None:
+        from ray import serve
+
+        from mlscale.environments.rayserve_app import Front
+
+        options = rayserve_cluster.deployment_options(self._settings, self._name, self._spec["python"], self._address)
+        application = serve.deployment(Front).options(**options).bind(self._spec["entry"])
+        serve.run_many(
+            [serve.RunTarget(application, name=_APP, route_prefix="/")],
+            wait_for_ingress_deployment_creation=True,
+            wait_for_applications_running=False,
+        )
+
+    def _wait_running(self) -> Any:
+        deadline = time.monotonic() + self._spec["timeout_s"]
+        while True:
+            details = self._details()
+            self._take(details)
+            running = sum(replica.state.value == "RUNNING" for replica in details.replicas)
+            if running >= self._settings["min_replicas"]:
+                return details
+            if details.status.value in ("UNHEALTHY", "DEPLOY_FAILED"):
+                raise Failed(
+                    f"a replica does not start: {details.message}",
+                    f"component {self._name}",
+                    "mend the entry or its model",
+                )
+            if time.monotonic() > deadline:
+                raise Failed(
+                    f"{running} of {self._settings['min_replicas']} replicas run after {self._spec['timeout_s']:g} s: {details.message}",
+                    f"component {self._name}",
+                    "give replicas more CPU (cpu_cores), or see the log lines",
+                )
+            self._check_vital()
+            self._drain_readings(0.1)
+
+    def _find_vital(self) -> dict[str, int]:
+        """Processes that must live: their names and pids."""
+        import ray
+
+        details = ray.get(self._controller.get_serve_instance_details.remote(), timeout=_ANSWER_S)
+        proxies = [proxy["actor_id"] and proxy for proxy in details["proxies"].values()]
+        pids = {"controller": int(ray.get(self._controller.get_pid.remote(), timeout=_ANSWER_S))}
+        actors = {actor["actor_id"]: actor["pid"] for actor in _actors()}
+        pids["proxy"] = int(actors[proxies[0]["actor_id"]])
+        return pids
+
+    def watch(self) -> None:
+        """Report until standard input ends. Raises Failed."""
+        selector = selectors.DefaultSelector()
+        selector.register(self._readings, selectors.EVENT_READ)
+        selector.register(sys.stdin, selectors.EVENT_READ)
+        while True:
+            for key, _ in selector.select(_LOOK_S):
+                if key.fileobj is sys.stdin and not os.read(sys.stdin.fileno(), 4096):
+                    return
+            self._drain_readings(0)
+            now = time.monotonic()
+            self._check_vital()
+            gone = [replica for pid, replica in self._replicas.pids.items() if not alive(pid)]
+            period = _CHANGING_S if self._changing else _STEADY_S
+            if gone or now - self._last_list >= period:
+                self._list(now)
+            for replica in gone:
+                self._replicas.process_ended(replica, now, self._last_look)
+            self._last_look = now
+
+    def _list(self, now: float) -> None:
+        from ray.exceptions import RayError
+
+        try:
+            self._take(self._details())
+        except (RayError, TimeoutError) as error:
+            self._check_vital()
+            if now - self._last_list > _DEAF_S:
+                raise Failed(
+                    f"the Serve controller does not answer: {error}",
+                    "rayserve",
+                    "the run can't be completed; repeat it",
+                ) from error
+
+    def _details(self) -> Any:
+        import ray
+
+        return ray.get(self._controller.get_deployment_details.remote(_APP, self._name), timeout=_ANSWER_S)
+
+    def _take(self, details: Any) -> None:
+        t, since = time.monotonic(), self._last_list
+        views = [ReplicaView(r.replica_id, r.state.value, r.pid, r.start_time_s) for r in details.replicas]
+        desired = details.target_num_replicas
+        self._replicas.poll(t, since, views, desired)
+        self._changing = len(views) != desired or any(view.state != "RUNNING" for view in views)
+        self._last_list = t
+
+    def _drain_readings(self, wait_s: float) -> None:
+        """Take in the policy's readings that have come; with ``wait_s``, wait so long for the first."""
+        self._readings.settimeout(wait_s) if wait_s else self._readings.setblocking(False)
+        while True:
+            try:
+                data = self._readings.recv(4096)
+            except (BlockingIOError, TimeoutError):
+                return
+            self._readings.setblocking(False)
+            if self._decisions.read(json.loads(data)):
+                self._changing = True
+
+    def _check_vital(self) -> None:
+        ended = self._cluster.ended() if self._cluster else None
+        ended = ended or next((name for name, pid in self._vital.items() if not alive(pid)), None)
+        if ended is not None:
+            raise Failed(f"Ray's {ended} has ended", "rayserve", "the run can't be completed; repeat it")
+
+    def close(self) -> None:
+        if self._cluster is not None:
+            self._cluster.kill()
+
+
+def _actors() -> list[dict[str, Any]]:
+    """Ray's actors: actor_id, pid."""
+    from ray._private.state import actors
+
+    return [{"actor_id": identifier, "pid": actor["Pid"]} for identifier, actor in actors().items()]
+
+
+def alive(pid: int) -> bool:
+    """Whether the process runs (a zombie does not)."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def process_started(pid: int) -> float | None:
+    """time.monotonic() when the process was started; None when it is gone."""
+    try:
+        ticks = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    since_boot = time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic()
+    return ticks / os.sysconf("SC_CLK_TCK") - since_boot
+
+
+def warm_up(port: int, files: Sequence[Path], times: int) -> None:
+    """POST every file ``times`` times, one after the other. Raises Failed where the answer is a 5xx."""
+    import http.client
+
+    for file in files:
+        body = file.read_bytes()
+        for _ in range(times):
+            connection = http.client.HTTPConnection(rayserve_cluster.HOST, port, timeout=30)
+            connection.request("POST", "/", body)
+            response = connection.getresponse()
+            text = response.read()
+            connection.close()
+            if response.status >= 500:
+                answer = text.decode(errors="replace")[:300]
+                raise Failed(
+                    f"answered {response.status}: {answer}",
+                    f"warm-up photo {file.name}",
+                    "mend the component or the photo",
+                )
+
+
+def main(argv: Sequence[str]) -> int:
+    spec = json.loads(Path(argv[1]).read_text())
+    emitter = Emitter(os.fdopen(os.dup(1), "w"))
+    os.dup2(2, 1)  # what Ray prints belongs to the log
+    agent = Agent(spec, emitter)
+    try:
+        agent.deploy()
+        agent.watch()
+    except Failed as failed:
+        emitter.failed(*failed.args)
+        return 1
+    except BrokenPipeError:
+        return 0  # the parent is gone
+    except Exception as error:  # whatever Ray raises is the parent's to show
+        emitter.failed(f"{type(error).__name__}: {error}", "rayserve", "see the log lines")
+        raise
+    finally:
+        agent.close()
+    return 0
+
+
+if __name__ == "__main__":
+    code = main(sys.argv)
+    sys.stderr.flush()
+    os._exit(code)  # Ray's own exit handlers wait for a cluster that is gone

@@ -1,0 +1,106 @@
+"""Settings of Ray Serve's autoscaler and of the deployment it scales; the defaults are Ray's own (Ray 2.60)."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from mlscale.environments.base import Scaling
+from mlscale.runs import MlscaleError
+
+
+class RayServeScaling(Scaling):
+    """`ray.serve.config.AutoscalingConfig` and what of the deployment bears on scaling.
+
+    ``min_replicas == max_replicas`` is a fixed number: no autoscaler runs then.
+
+    Ray wants ceil(n + factor * (mean(queued + in service) / target_ongoing_requests - n)) replicas, n running; it acts when
+    it has wanted more (fewer) for ``upscale_delay_s`` (``downscale_delay_s``) without a break.
+    """
+
+    target_ongoing_requests: float = Field(
+        default=2.0, gt=0, le=1000, description="requests queued or in service per replica aimed at"
+    )
+    max_ongoing_requests: int = Field(
+        default=5, ge=1, le=1000, description="requests a replica takes at once; the rest waits at the router"
+    )
+    max_queued_requests: int = Field(
+        default=-1, ge=-1, le=1_000_000, description="requests that may wait at the router, -1 = any; more: 503"
+    )
+    upscale_delay_s: float = Field(
+        default=30.0, ge=0, le=3600, description="more replicas must be wanted for so long, s"
+    )
+    downscale_delay_s: float = Field(
+        default=600.0, ge=0, le=86_400, description="fewer replicas must be wanted for so long, s"
+    )
+    look_back_period_s: float = Field(
+        default=30.0, ge=0.1, le=3600, description="window over which requests are averaged, s"
+    )
+    metrics_interval_s: float = Field(
+        default=10.0, ge=0.05, le=600, description="period at which the router reports its requests, s"
+    )
+    upscaling_factor: float = Field(default=1.0, gt=0, le=100, description="gain on the difference when scaling up")
+    downscaling_factor: float = Field(default=1.0, gt=0, le=100, description="gain on the difference when scaling down")
+    aggregation_function: Literal["mean", "max", "min"] = Field(
+        default="mean", description="how the window becomes one number"
+    )
+    initial_backoff_s: float = Field(
+        default=0.025, gt=0, le=10, description="router: first wait when every replica it asked is full, s"
+    )
+    backoff_multiplier: float = Field(default=2.0, ge=1, le=10, description="router: growth of that wait")
+    max_backoff_s: float = Field(default=0.5, gt=0, le=60, description="router: longest such wait, s")
+    graceful_shutdown_wait_loop_s: float = Field(
+        default=2.0, gt=0, le=60, description="draining: period at which idleness is looked at, s"
+    )
+    graceful_shutdown_timeout_s: float = Field(default=20.0, ge=0, le=600, description="draining: killed after, s")
+    health_check_period_s: float = Field(default=10.0, gt=0, le=600, description="period of Ray's health checks, s")
+    health_check_timeout_s: float = Field(default=30.0, gt=0, le=600, description="a health check fails after, s")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.min_replicas > self.max_replicas:
+            raise ValueError(f"min_replicas ({self.min_replicas}) is above max_replicas ({self.max_replicas})")
+        if self.look_back_period_s <= self.metrics_interval_s:
+            raise ValueError(
+                f"look_back_period_s ({self.look_back_period_s} s) must be longer than metrics_interval_s ({self.metrics_interval_s} s)"
+            )
+        return self
+
+    @property
+    def fixed(self) -> bool:
+        """Whether the number of replicas is fixed: no autoscaler."""
+        return self.min_replicas == self.max_replicas
+
+
+def arm_settings(arm: str) -> RayServeScaling:
+    """The settings of an arm (METHOD §4).
+
+    ``matched`` keeps the excess at the router (``max_ongoing_requests`` 1: one queue for all replicas, as TorchServe has
+    it) and lets the router look for a free replica every 25 ms instead of ever more rarely. The metrics interval is the
+    loop's period: Ray's control loop decides about 8 times a second, but on numbers that change once an interval. Ray
+    asks that the look-back be longer than the interval.
+
+    Raises:
+        MlscaleError: an unknown arm.
+    """
+    matched = RayServeScaling(
+        target_ongoing_requests=1.0,
+        max_ongoing_requests=1,
+        upscale_delay_s=1.0,
+        downscale_delay_s=30.0,
+        metrics_interval_s=0.5,
+        look_back_period_s=0.6,
+        backoff_multiplier=1.0,
+        max_backoff_s=0.025,
+    )
+    match arm:
+        case "shipped":
+            return RayServeScaling()
+        case "matched":
+            return matched
+        case "static-min":
+            return matched.model_copy(update={"max_replicas": matched.min_replicas})
+        case "static-max":
+            return matched.model_copy(update={"min_replicas": matched.max_replicas})
+    raise MlscaleError(f"unknown arm {arm!r}", "arm", "choose one of: shipped, matched, static-min, static-max")
