@@ -3,14 +3,13 @@
 In this order: photos that cost the intended CPU time; what one replica answers per second, in each environment; from
 that the think time (2 clients use 0.3 to 0.4 of a replica) and the step (a demand of 2.5 to 3 replicas); then the
 schedule itself once in each environment, from which L follows. What is decided from what was measured is pure
-(`think_time`, `step_clients`, `level`), and each number's origin is written down beside it.
+(`mlscale.experiment.sizing`), and each number's origin is written down beside it.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -21,34 +20,19 @@ import pandas as pd
 from mlscale import environments as installed
 from mlscale.experiment.measure import measure
 from mlscale.experiment.protocol import Photos, Protocol, blocks_exist, write_protocol
+from mlscale.experiment.sizing import BASELINE_CLIENTS, Measured, level, step_clients, think_time, utilisation
 from mlscale.host.facts import host_facts
 from mlscale.load.photos import PhotoSet
 from mlscale.runs import ClosedLoop, ClosedStage, MlscaleError, Run
 
 PHOTOS: Final = 24
 """Photos in the load's set: few enough to be served twice before time zero, many enough for a mix."""
-BASELINE_CLIENTS: Final = 2
-UTILISATION: Final = (0.3, 0.4)
-DEMAND: Final = (2.5, 3.0)
 SATURATING_CLIENTS: Final = 4
 CAPACITY_S: Final = 30.0
 _SETTLED_S: Final = 10.0
-_LEVEL_ABOVE_PLATEAU: Final = 1.5
-_LEVEL_GRID_S: Final = 0.05
 
 ChoosePhotos = Callable[[Path], Mapping[str, Any]]
 """Writes the load's photo set into a folder; returns what is known of it (``cpu_mean_s`` ... where measured)."""
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What the pilot found in one environment."""
-
-    capacity_rps: float
-    """Right answers per second of one saturated replica."""
-    light_response_s: float
-    """Mean response with 2 clients, s; before it is measured, one saturated service time stands in."""
-    start_s: float
 
 
 def run_pilot(
@@ -89,42 +73,6 @@ def run_pilot(
     protocol = settle(draft, found, trial)
     write_protocol(file, protocol, runs)
     return protocol
-
-
-def think_time(found: Mapping[str, Measured]) -> float:
-    """Mean think time, s, at which 2 clients use the middle of 0.3 to 0.4 of one replica, over all environments.
-
-    utilisation = clients / ((think + response) * capacity); one think time serves all, so its geometric mean is held.
-    """
-    middle = math.sqrt(UTILISATION[0] * UTILISATION[1])
-
-    def off(think_s: float) -> float:
-        logs = [math.log(utilisation(measured, think_s) / middle) for measured in found.values()]
-        return float(np.mean(logs))
-
-    low_s, high_s = 0.0, 60.0
-    if off(low_s) <= 0:
-        return 0.0
-    for _ in range(60):
-        mid_s = (low_s + high_s) / 2
-        low_s, high_s = (mid_s, high_s) if off(mid_s) > 0 else (low_s, mid_s)
-    return round(high_s, 2)
-
-
-def utilisation(measured: Measured, think_s: float, clients: int = BASELINE_CLIENTS) -> float:
-    """Share of one replica that ``clients`` ask for while nothing queues; above 1: replicas of demand."""
-    return clients / ((think_s + measured.light_response_s) * measured.capacity_rps)
-
-
-def step_clients(found: Mapping[str, Measured], think_s: float) -> int:
-    """Clients whose demand is nearest to the middle of 2.5 to 3 replicas (geometric mean over the environments)."""
-    per_client = math.exp(np.mean([math.log(utilisation(measured, think_s, 1)) for measured in found.values()]))
-    return max(BASELINE_CLIENTS + 1, round(math.sqrt(DEMAND[0] * DEMAND[1]) / per_client))
-
-
-def level(plateaus_s: Mapping[str, float]) -> float:
-    """L: 1.5 times the slowest environment's mean response once it has scaled, rounded up to 50 ms."""
-    return round(math.ceil(_LEVEL_ABOVE_PLATEAU * max(plateaus_s.values()) / _LEVEL_GRID_S - 1e-9) * _LEVEL_GRID_S, 3)
 
 
 def settle(draft: Protocol, found: Mapping[str, Measured], trial: Mapping[str, Run]) -> Protocol:

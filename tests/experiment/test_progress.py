@@ -1,0 +1,56 @@
+"""The bar's arithmetic, with a clock that the test turns."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+
+from mlscale.experiment.progress import Bar, Shown, duration
+
+
+class Turned:
+    def __init__(self) -> None:
+        self.now_s = 100.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def test_time_left_follows_the_clock_inside_a_step_and_the_plan_between_them() -> None:
+    clock, out = Turned(), io.StringIO()
+    with Bar(100.0, out, clock) as bar:
+        bar.step("first", 60.0)
+        clock.now_s += 20
+        assert bar.left_s == 80
+        clock.now_s += 100
+        assert bar.left_s == 40, "a step that takes longer than planned does not eat the next one's time"
+        bar.step("second", 40.0)
+        assert bar.left_s == 40
+        bar.extend(40.0)
+        clock.now_s += 40
+        assert bar.left_s == 40
+        bar.say("a line")
+    assert "first" in out.getvalue()
+    assert "second" in out.getvalue()
+    assert "a line" in out.getvalue()
+    assert "\x1b" not in out.getvalue(), "no terminal: plain lines"
+
+
+def test_nothing_to_do_is_done() -> None:
+    with Bar(0.0, io.StringIO()) as bar:
+        assert bar.left_s == 0
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(30, "30 s"), (89, "89 s"), (240, "4 min"), (7500, "2 h 5 min")])
+def test_durations(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_one_measures_progress_is_a_line_per_change() -> None:
+    out = io.StringIO()
+    with Shown(out) as shown:
+        for share in (0.0, 0.3, 0.6):
+            shown("under load", share)
+        shown("sealing", 1.0)
+    assert out.getvalue().splitlines() == ["under load", "sealing"]
