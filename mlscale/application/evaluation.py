@@ -1,0 +1,66 @@
+"""How much of what is there the decoder reads: generated photos by difficulty, or any folder with known texts."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from mlscale.application.decoder import Decoder
+from mlscale.application.photos import photo_bytes
+
+VALIDATION_SEED = 9_000_001
+"""Photos of this seed are for measuring; training samples come from other generators of chance."""
+
+
+@dataclass
+class Rates:
+    """Counts over photos: codes there, codes read right, texts returned that stand nowhere, seconds of thread time."""
+
+    photos: int = 0
+    codes: Counter[str] = field(default_factory=Counter)
+    localised: Counter[str] = field(default_factory=Counter)
+    read: Counter[str] = field(default_factory=Counter)
+    wrong: list[str] = field(default_factory=list)
+    cpu_s: list[float] = field(default_factory=list)
+
+    @property
+    def share(self) -> float:
+        """Share of the codes that were read, 0 to 1."""
+        return self.read.total() / max(1, self.codes.total())
+
+
+def measure(decoder: Decoder, photos: Iterable[tuple[bytes, Mapping[str, Any]]]) -> Rates:
+    """Decodes ``photos``, each with a label that has "codes" of "kind", "text" and "corners"."""
+    rates = Rates()
+    for body, label in photos:
+        began = time.thread_time()
+        explained = decoder.explain(body)
+        rates.cpu_s.append(time.thread_time() - began)
+        rates.photos += 1
+        there = Counter((code["kind"], code["text"]) for code in label["codes"])
+        found = Counter((code.kind, code.text) for code in explained.codes)
+        rates.wrong += [f"{kind} {text}" for kind, text in (found - there).elements()]
+        for code in label["codes"]:
+            kind = code["kind"]
+            rates.codes[kind] += 1
+            rates.read[kind] += (kind, code["text"]) in found
+            centre = [sum(point[axis] for point in code["corners"]) / 4 for axis in (0, 1)]
+            rates.localised[kind] += any(
+                (reading.box.kind == "QR") == (kind == "QR")
+                and _around(reading.box.corners * explained.photo.scale, centre)
+                for reading in explained.readings
+            )
+    return rates
+
+
+def _around(corners: Any, point: list[float]) -> bool:
+    low, high = corners.min(axis=0), corners.max(axis=0)
+    return bool((low < point).all() and (point < high).all())
+
+
+def validation(difficulty: str, count: int, seed: int = VALIDATION_SEED) -> Iterable[tuple[bytes, dict[str, Any]]]:
+    """``count`` generated photos of a difficulty that no training has seen."""
+    return (photo_bytes(seed, index, difficulty) for index in range(count))

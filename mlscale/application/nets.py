@@ -1,0 +1,144 @@
+"""The four networks. Inputs are grey crops (batch, 1, height, width), each scaled to mean 0 and deviation 1."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from mlscale.application.qr import MAX_VERSION
+
+STRIDE = 4
+"""Pixels of the localiser's input per cell of its maps."""
+LOCALISER_MAPS = 6
+STRIP_CLASSES = 41
+"""40 symbols (set x digit, see `ean`) and none."""
+
+
+class _Conv(nn.Sequential):
+    """Convolution, batch norm, ReLU; same size for stride 1."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int = 1, dilation: int = 1) -> None:
+        super().__init__(
+            nn.Conv2d(inputs, outputs, 3, stride, padding=dilation, dilation=dilation, bias=False),
+            nn.BatchNorm2d(outputs),
+            nn.ReLU(inplace=True),
+        )
+
+
+class _Residual(nn.Module):
+    def __init__(self, channels: int, dilation: int = 1) -> None:
+        super().__init__()
+        self.first = _Conv(channels, channels, dilation=dilation)
+        self.second = nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(x + self.second(self.first(x)))
+
+
+class Localiser(nn.Module):
+    """Where codes are, a map of cells of `STRIDE` pixels.
+
+    Input (b, 1, h, w) with h and w multiples of 16; output (b, 6, h / 4, w / 4): logits of 1-D and of QR, then cos and
+    sin of twice the 1-D codes' angle and of four times the QR codes' angle.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.entry = _Conv(1, 12, 2)
+        self.quarter = nn.Sequential(_Conv(12, 24, 2), _Conv(24, 24))
+        self.eighth = nn.Sequential(_Conv(24, 40, 2), _Residual(40))
+        self.deep = nn.Sequential(_Conv(40, 64, 2), _Residual(64, 1), _Residual(64, 2), _Residual(64, 4))
+        self.lift_deep = nn.Conv2d(64, 40, 1)
+        self.merge_eighth = _Conv(40, 24)
+        self.merge_quarter = _Conv(24, 24)
+        self.head = nn.Conv2d(24, LOCALISER_MAPS, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        quarter = self.quarter(self.entry(x))
+        eighth = self.eighth(quarter)
+        deep = self.lift_deep(self.deep(eighth))
+        eighth = self.merge_eighth(eighth + nn.functional.interpolate(deep, scale_factor=2.0))
+        quarter = self.merge_quarter(quarter + nn.functional.interpolate(eighth, scale_factor=2.0))
+        maps: Tensor = self.head(quarter)
+        return maps
+
+
+class _Along(nn.Module):
+    """Residual convolution along the strip."""
+
+    def __init__(self, channels: int, dilation: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(channels, channels, 5, padding=2 * dilation, dilation=dilation, bias=False)
+        self.norm = nn.BatchNorm1d(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(x + self.norm(self.conv(x)))
+
+
+class StripReader(nn.Module):
+    """Which symbol is centred where along a strip of bars: (b, 1, 16, w) to logits (b, 41, w / 2)."""
+
+    def __init__(self, channels: int = 80) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        inputs = 1
+        for outputs, stride in ((16, (2, 1)), (32, (2, 2)), (48, (2, 1)), (channels, (2, 1))):
+            layers += [
+                nn.Conv2d(inputs, outputs, (3, 5), stride, padding=(1, 2), bias=False),
+                nn.BatchNorm2d(outputs),
+                nn.ReLU(inplace=True),
+            ]
+            inputs = outputs
+        self.columns = nn.Sequential(*layers)
+        self.along = nn.Sequential(*(_Along(channels, dilation) for dilation in (1, 2, 4, 8, 2, 1)))
+        self.head = nn.Conv1d(channels, STRIP_CLASSES, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.along(self.columns(x).squeeze(2)))
+        return logits
+
+
+class GridFinder(nn.Module):
+    """Corners and version of a QR code in a crop that is roughly aligned with it.
+
+    Input (b, 1, 128, 128); outputs: how far each corner is from where the crop assumes it, (b, 8) in shares of the
+    assumed side, and the version's logits (b, `qr.MAX_VERSION`).
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trunk = nn.Sequential(
+            _Conv(1, 16, 2), _Conv(16, 32, 2), _Residual(32), _Conv(32, 48, 2), _Residual(48), _Conv(48, 64, 2),
+            _Residual(64), nn.Conv2d(64, 24, 1), nn.Flatten(),
+        )  # fmt: skip
+        self.hidden = nn.Sequential(nn.Linear(24 * 64, 160), nn.ReLU(inplace=True))
+        self.corners = nn.Linear(160, 8)
+        self.version = nn.Linear(160, MAX_VERSION)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        hidden = self.hidden(self.trunk(x))
+        return self.corners(hidden) * 0.1, self.version(hidden)
+
+
+class ModuleReader(nn.Module):
+    """Dark or light, module by module: (b, 1, 4 (n + 4), 4 (n + 4)), two modules of margin, to logits (b, n, n)."""
+
+    def __init__(self, channels: int = 32) -> None:
+        super().__init__()
+        self.net = nn.Sequential(
+            _Conv(1, 16, 2), _Conv(16, channels, 2), _Residual(channels), _Residual(channels, 2), _Residual(channels),
+            nn.Conv2d(channels, 1, 1),
+        )  # fmt: skip
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.net(x)
+        return logits[:, 0, 2:-2, 2:-2]
+
+
+NETS: dict[str, type[nn.Module]] = {
+    "localiser": Localiser,
+    "strips": StripReader,
+    "grids": GridFinder,
+    "modules": ModuleReader,
+}
+"""Every network by the name of its weights file."""

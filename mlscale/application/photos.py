@@ -1,0 +1,156 @@
+"""Folders of generated photos: photo-000.jpg ... beside labels.jsonl, one line a photo.
+
+A line is {"file", "codes": [{"kind", "text", "corners"}], "difficulty"} and, for photos of a load, "cpu_s".
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from mlscale.application.errors import ApplicationError
+from mlscale.application.generator import DIFFICULTIES, KINDS, Scene, photo
+from mlscale.application.optics import compress, tint
+
+LABELS = "labels.jsonl"
+_SIZES = ((480, 360), (640, 480), (800, 600), (960, 720), (1280, 960))
+_CODES = (1, 2, 3)
+_REPEATS = 5
+Decode = Callable[[bytes], Mapping[str, Any]]
+
+
+def photo_bytes(
+    seed: int,
+    index: int,
+    difficulty: str = "easy",
+    *,
+    width: int = 640,
+    height: int = 480,
+    kinds: tuple[str, ...] = KINDS,
+    codes: int | None = None,
+) -> tuple[bytes, dict[str, Any]]:
+    """Photo ``index`` of a seed as colour JPEG, and its label without the file name: a pure function of its arguments.
+
+    Raises:
+        ApplicationError: there is no such difficulty.
+    """
+    if difficulty not in DIFFICULTIES:
+        raise ApplicationError(f"no difficulty {difficulty!r}", "photo set", f"choose one of {', '.join(DIFFICULTIES)}")
+    rng = np.random.default_rng([seed, index, DIFFICULTIES.index(difficulty)])
+    scene = photo(rng, difficulty, width=width, height=height, kinds=kinds, codes=codes, zoom=max(1.0, width / 800))
+    return compress(tint(rng, scene.photo), scene.optics.jpeg_quality), _label(scene, difficulty)
+
+
+def _label(scene: Scene, difficulty: str) -> dict[str, Any]:
+    codes = [
+        {"kind": code.kind, "text": code.text, "corners": [[round(x, 1), round(y, 1)] for x, y in code.corners]}
+        for code in scene.codes
+    ]
+    return {"codes": codes, "difficulty": difficulty}
+
+
+def write_photo_set(
+    folder: Path,
+    seed: int,
+    count: int,
+    difficulty: str = "easy",
+    *,
+    width: int = 640,
+    height: int = 480,
+    kinds: tuple[str, ...] = KINDS,
+) -> None:
+    """Writes ``count`` generated photos and their labels to ``folder``; the same arguments, the same bytes.
+
+    Raises:
+        ApplicationError: there is no such difficulty.
+    """
+    made = (photo_bytes(seed, index, difficulty, width=width, height=height, kinds=kinds) for index in range(count))
+    _write(folder, [*made])
+
+
+def _write(folder: Path, photos: list[tuple[bytes, dict[str, Any]]]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = []
+    for index, (body, label) in enumerate(photos):
+        name = f"photo-{index:03d}.jpg"
+        (folder / name).write_bytes(body)
+        lines.append(json.dumps({"file": name, **label}, ensure_ascii=False))
+    (folder / LABELS).write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def all_right(answer: Mapping[str, Any], label: Mapping[str, Any]) -> bool:
+    """Whether an answer has exactly the label's codes, by kind and text, in any order."""
+    return sorted((code["kind"], code["text"]) for code in answer["codes"]) == sorted(
+        (code["kind"], code["text"]) for code in label["codes"]
+    )
+
+
+def decode_cpu_s(decode: Decode, body: bytes) -> float:
+    """Median thread time of decoding ``body`` in seconds."""
+    costs = []
+    for _ in range(_REPEATS):
+        began = time.thread_time()
+        decode(body)
+        costs.append(time.thread_time() - began)
+    return median(costs)
+
+
+def choose_load_photos(
+    folder: Path,
+    seed: int,
+    count: int,
+    target_cpu_s: tuple[float, float] = (0.025, 0.030),
+    *,
+    decode: Decode | None = None,
+    tries: int = 60,
+) -> None:
+    """Writes ``count`` easy photos that are read completely right and cost ``target_cpu_s`` of thread time each here.
+
+    Sizes and numbers of codes that come out too cheap or too dear are left behind as they show.
+
+    Args:
+        folder: where photos and labels (with "cpu_s") go.
+        seed: where the candidates come from; which of them are chosen depends on this machine's speed.
+        count: photos wanted.
+        target_cpu_s: least and most seconds a photo.
+        decode: by default the decoder with the shipped weights.
+        tries: candidates per wanted photo before giving up.
+
+    Raises:
+        ApplicationError: this machine can't be met.
+    """
+    if decode is None:
+        from mlscale.application.decoder import make_decoder
+
+        decode = make_decoder()
+    low, high = target_cpu_s
+    shapes = [(size, codes) for size in _SIZES for codes in _CODES]
+    seen: dict[tuple[tuple[int, int], int], list[float]] = {shape: [] for shape in shapes}
+    chosen: list[tuple[bytes, dict[str, Any]]] = []
+    for index in range(tries * count):
+        shape = min(shapes, key=lambda shape: _promise(seen[shape], (low + high) / 2))
+        (width, height), codes = shape
+        body, label = photo_bytes(seed, index, "easy", width=width, height=height, codes=codes)
+        cost = decode_cpu_s(decode, body)
+        seen[shape].append(cost)
+        if low <= cost <= high and label["codes"] and all_right(decode(body), label):
+            chosen.append((body, {**label, "cpu_s": round(cost, 5)}))
+        if len(chosen) == count:
+            _write(folder, chosen)
+            return
+    raise ApplicationError(
+        f"only {len(chosen)} of {count} photos cost {low * 1e3:g} to {high * 1e3:g} ms here",
+        str(folder),
+        "give another range of seconds, or wait until the machine is quiet",
+    )
+
+
+def _promise(costs: list[float], middle: float) -> float:
+    """How far a shape's median cost is from the wanted one; shapes hardly tried come first."""
+    return abs(median(costs) - middle) if len(costs) >= 2 else -1.0 + len(costs)

@@ -1,0 +1,106 @@
+"""From the strip reader's frames to the digits of an EAN-13, EAN-8 or UPC-A.
+
+The reader says which symbol is centred at which frame; where the code starts and ends is searched for, since symbols
+are evenly spaced but for a slight bend of perspective.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlscale.application import ean
+from mlscale.application.crops import STRIP_MARGIN, STRIP_WIDTH
+
+FRAMES = STRIP_WIDTH // 2
+_SURE_FUSED = (0.55, 0.85)
+_SURE_ALONE = (0.8, 0.93)
+"""Least and mean probability of the digits that are believed: of all strips together, and of one strip alone."""
+_UPRIGHT = (("L", "G"), ("R",))
+_TURNED = (("G",), ("R", "Q"))
+
+Scores = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class BarsRead:
+    """A verified number, and from where to where in the strips (shares of the box's width) its bars stand."""
+
+    kind: str
+    text: str
+    span: tuple[float, float]
+    turned: bool
+    sure: float
+
+
+@dataclass(frozen=True)
+class _Fit:
+    score: float
+    count: int
+    turned: bool
+    frames: NDArray[np.int64]  # (strips, count)
+    edges: NDArray[np.float64]  # (strips, 2)
+
+
+@lru_cache(maxsize=2)
+def _placements(count: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Frames of the digits (n, count) and edges (n, 2) of every placement that is tried."""
+    nominal = STRIP_MARGIN / (1 + 2 * STRIP_MARGIN) * FRAMES
+    left = np.arange(1.0, 2.1 * nominal, 2.0)
+    grid = np.stack(np.meshgrid(left, FRAMES - left, (-3.0, -1.5, 0.0, 1.5, 3.0), indexing="ij"), axis=-1)
+    start, end, bend = (grid.reshape(-1, 3)[:, column, None] for column in range(3))
+    place = ean.digit_centres(count)[None]
+    frames = start + (end - start) * place + bend * 4 * place * (1 - place)
+    edges = np.concatenate([start, end], axis=1)
+    return np.clip(np.floor(frames), 0, FRAMES - 1).astype(np.int64), edges
+
+
+def read_bars(logits: Scores) -> BarsRead | None:
+    """The number that the strips (n, 41, `FRAMES`) of one box show; None where nothing verifies."""
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    scores = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    fits = sorted((_best_fit(scores, count, turned) for count in (12, 8) for turned in (False, True)), key=_by_score)
+    for fit in fits[:1]:
+        digits = np.stack([scores[strip][:, frames] for strip, frames in enumerate(fit.frames)])
+        verified = _verify(digits.mean(axis=0), fit, slice(None), _SURE_FUSED)
+        for strip in range(len(digits)):
+            verified = verified or _verify(digits[strip], fit, slice(strip, strip + 1), _SURE_ALONE)
+        if verified:
+            return verified
+    return None
+
+
+def _by_score(fit: _Fit) -> float:
+    return -fit.score
+
+
+def _best_fit(scores: Scores, count: int, turned: bool) -> _Fit:
+    frames, edges = _placements(count)
+    sets = _TURNED if turned else _UPRIGHT
+    halves = [
+        np.concatenate([scores[:, 10 * ean.SETS.index(name) : 10 * ean.SETS.index(name) + 10] for name in half], axis=1)
+        .max(axis=1)
+        .clip(-8)
+        for half in sets
+    ]
+    half = count // 2
+    total = halves[0][:, frames[:, :half]].sum(axis=2) + halves[1][:, frames[:, half:]].sum(axis=2)
+    best = total.argmax(axis=1)
+    score = float(total.max(axis=1).mean()) / count
+    return _Fit(score, count, turned, frames[best], edges[best])
+
+
+def _verify(digits: Scores, fit: _Fit, strips: slice, sure: tuple[float, float]) -> BarsRead | None:
+    """Digits (41, count) of log probabilities to a number, if sets, check digit and certainty allow."""
+    classes = digits[:40].argmax(axis=0)
+    probability = np.exp(digits[:40].max(axis=0))
+    if probability.min() < sure[0] or probability.mean() < sure[1]:
+        return None
+    number = ean.from_symbols([(ean.SETS[index // 10], int(index % 10)) for index in classes.tolist()])
+    if number is None:
+        return None
+    edges = fit.edges[strips].mean(axis=0) / FRAMES * (1 + 2 * STRIP_MARGIN) - STRIP_MARGIN
+    return BarsRead(*number, (float(edges[0]), float(edges[1])), fit.turned, float(probability.min()))

@@ -1,0 +1,1 @@
+"""Training of the application's networks on generated photos: `mlscale train`."""

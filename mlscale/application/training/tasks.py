@@ -1,0 +1,98 @@
+"""What each network learns: its samples, its loss, and how long."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mlscale.application import qr
+from mlscale.application.nets import STRIP_CLASSES
+from mlscale.application.training import samples
+
+Loss = tuple[Tensor, dict[str, float]]
+
+
+@dataclass(frozen=True)
+class Task:
+    """Training of one network.
+
+    Attributes:
+        sample: (seed, index, batch) to the arrays of one sample.
+        loss: (net, tensors of a batch) to the loss and to measures of the batch, which the net has never seen before.
+        steps: how many batches.
+        batch: samples per batch.
+        rate: the highest learning rate.
+    """
+
+    sample: Callable[[int, int, int], samples.Arrays]
+    loss: Callable[[nn.Module, Sequence[Tensor]], Loss]
+    steps: int
+    batch: int
+    rate: float = 2e-3
+
+
+def _localiser_loss(net: nn.Module, batch: Sequence[Tensor]) -> Loss:
+    photos, target = batch
+    photos = torch.cat([photos, photos.flip(3)])
+    mirror = torch.tensor([1, 1, 1, -1, 1, -1], dtype=target.dtype).view(1, 6, 1, 1)
+    target = torch.cat([target, target.flip(3) * mirror])
+    maps = net(photos).float()
+    truth = target[:, :2]
+    found = functional.binary_cross_entropy_with_logits(maps[:, :2], truth)
+    overlap = (maps[:, :2].sigmoid() * truth).sum()
+    dice = 1 - (2 * overlap + 1) / (maps[:, :2].sigmoid().sum() + truth.sum() + 1)
+    marked = (truth > 0).repeat_interleave(2, dim=1)
+    turned = ((maps[:, 2:] - target[:, 2:]) ** 2 * marked).sum() / (marked.sum() + 1)
+    hit = (maps[:, :2] > 0) & (truth > 0.5)
+    either = ((maps[:, :2] > 0) | (truth > 0.5)).sum()
+    measures = {"iou": float(hit.sum() / (either + 1)), "angle": float(turned.detach())}
+    return 4 * found + dice + turned, measures
+
+
+def _strip_loss(net: nn.Module, batch: Sequence[Tensor]) -> Loss:
+    strips, target = (tensor.flatten(0, 1) for tensor in batch)
+    logits = net(strips).float()
+    weight = torch.ones(STRIP_CLASSES)
+    weight[-1] = 0.25
+    loss = functional.cross_entropy(logits, target, weight)
+    marked = target < STRIP_CLASSES - 1
+    right = (logits[:, :-1].argmax(1) == target)[marked].float().mean()
+    return loss, {"symbols_right": float(right)}
+
+
+def _grid_loss(net: nn.Module, batch: Sequence[Tensor]) -> Loss:
+    crops, corners, version = (tensor.flatten(0, 1) for tensor in batch)
+    found, logits = net(crops)
+    off = functional.smooth_l1_loss(found.float(), corners, beta=0.01)
+    loss = 100 * off + 0.5 * functional.cross_entropy(logits.float(), version)
+    measures = {
+        "corner_off": float((found.detach().float() - corners)[1::2].abs().mean()),
+        "version_right": float((logits.argmax(1) == version)[1::2].float().mean()),
+    }
+    return loss, measures
+
+
+def _module_loss(net: nn.Module, batch: Sequence[Tensor]) -> Loss:
+    crops, matrix = batch
+    logits = net(crops).float()
+    loss = functional.binary_cross_entropy_with_logits(logits, matrix)
+    return loss, {"modules_right": float(((logits > 0) == (matrix > 0.5)).float().mean())}
+
+
+def _module_sample(seed: int, index: int, batch: int) -> samples.Arrays:
+    version = int(np.random.default_rng([seed, batch]).integers(1, qr.MAX_VERSION + 1))
+    return samples.module_sample(seed, index, version)
+
+
+TASKS = {
+    "strips": Task(lambda seed, index, _: samples.strip_sample(seed, index), _strip_loss, 1000, 24),
+    "modules": Task(_module_sample, _module_loss, 800, 24),
+    "grids": Task(lambda seed, index, _: samples.grid_sample(seed, index), _grid_loss, 1200, 32),
+    "localiser": Task(lambda seed, index, _: samples.localiser_sample(seed, index), _localiser_loss, 1200, 8),
+}
+"""Every network by name, in the order of training."""
