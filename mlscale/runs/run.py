@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
@@ -17,6 +17,9 @@ from mlscale.runs.errors import MlscaleError
 from mlscale.runs.info import SCHEMA_VERSION, RunInfo
 from mlscale.runs.store import INFO_FILE, read_stream
 from mlscale.runs.tables import SCHEMAS, TableName
+
+if TYPE_CHECKING:  # the load worker imports mlscale.runs and has to start quickly
+    import pandas as pd
 
 
 @dataclass(frozen=True)
