@@ -104,6 +104,25 @@ def experiment_publish(
     print(publish(runs))
 
 
+@app.command()
+def serve(
+    host: Annotated[str, typer.Option(help="address to listen on")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one")] = 8080,
+    entry: Annotated[
+        str, typer.Option(help="package.module:factory of your own model; the factory returns a callable of bytes")
+    ] = "mlscale.application.decoder:make_decoder",
+    max_bytes: Annotated[int, typer.Option(min=1, help="a larger body is refused")] = 10 * 2**20,
+    waiting: Annotated[int, typer.Option(min=0, help="requests that may wait for the model; then 503")] = 100,
+    body_timeout: Annotated[float, typer.Option(min=0.001, help="seconds for a body to arrive")] = 20.0,
+    drain: Annotated[float, typer.Option(min=0, help="seconds for what is in flight, after SIGTERM")] = 20.0,
+    warm_up: Annotated[Path | None, typer.Option(help="file with the body of the first request")] = None,
+) -> None:
+    """Serve the application over HTTP, as it runs in its container: POST /decode, /healthz, /readyz, /metrics."""
+    from mlscale.application.serving import serve_command
+
+    raise SystemExit(serve_command(host, port, entry, max_bytes, waiting, body_timeout, drain, warm_up))
+
+
 def main() -> None:
     """Entry point of the command ``mlscale``: 2 for what a user can mend, 130 for Ctrl-C, 143 for SIGTERM."""
     signal.signal(signal.SIGTERM, _on_sigterm)

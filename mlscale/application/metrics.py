@@ -1,0 +1,80 @@
+"""What the server counts, in Prometheus' text format (version 0.0.4)."""
+
+from __future__ import annotations
+
+import os
+import time
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+_BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+class Histogram:
+    """Counts of durations, s, by upper bound. Not thread-safe: the event loop alone writes and reads it."""
+
+    def __init__(self, bounds_s: tuple[float, ...] = _BOUNDS_S) -> None:
+        self._bounds_s = bounds_s
+        self._counts = [0] * (len(bounds_s) + 1)
+        self._sum_s = 0.0
+
+    def add(self, value_s: float) -> None:
+        """Count one duration."""
+        self._counts[bisect_left(self._bounds_s, value_s)] += 1
+        self._sum_s += value_s
+
+    def lines(self, name: str, text: str) -> Iterator[str]:
+        """Its exposition: cumulative buckets, sum and count."""
+        yield from _head(name, "histogram", text)
+        total = 0
+        for bound, count in zip((*map(str, self._bounds_s), "+Inf"), self._counts, strict=True):
+            total += count
+            yield f'{name}_bucket{{le="{bound}"}} {total}'
+        yield f"{name}_sum {self._sum_s:.6f}"
+        yield f"{name}_count {total}"
+
+
+class Metrics:
+    """The server's counters."""
+
+    def __init__(self) -> None:
+        self.requests: Counter[str] = Counter()
+        """By HTTP status; "aborted" where the client went away before its answer."""
+        self.in_flight = 0
+        self.inference = Histogram()
+        self.queue = Histogram()
+
+    def text(self, waiting: int, ready: bool) -> str:
+        """The whole page; ``waiting``: requests queued or in service."""
+        lines = [*_head("mlscale_requests_total", "counter", "Requests for an answer, by HTTP status.")]
+        lines += [f'mlscale_requests_total{{status="{status}"}} {n}' for status, n in sorted(self.requests.items())]
+        lines += _gauge("mlscale_in_flight", "Requests being received, waiting or in service.", self.in_flight)
+        lines += _gauge("mlscale_queue_length", "Requests waiting for the model or in service.", waiting)
+        lines += _gauge("mlscale_ready", "1 when the model is loaded and has given its first answer.", int(ready))
+        lines += self.inference.lines("mlscale_inference_seconds", "Wall time of one inference.")
+        lines += self.queue.lines("mlscale_queue_seconds", "Time from the whole body received to inference begun.")
+        lines += _head("process_cpu_seconds_total", "counter", "CPU of this process, user and system.")
+        lines.append(f"process_cpu_seconds_total {time.process_time():.6f}")
+        if (rss := resident_bytes()) is not None:
+            lines += _gauge("process_resident_memory_bytes", "Resident memory of this process.", rss)
+        return "\n".join(lines) + "\n"
+
+
+def resident_bytes() -> int | None:
+    """Resident memory of this process; None where the system has no /proc."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return None
+
+
+def _head(name: str, kind: str, text: str) -> tuple[str, str]:
+    return f"# HELP {name} {text}", f"# TYPE {name} {kind}"
+
+
+def _gauge(name: str, text: str, value: int) -> tuple[str, ...]:
+    return *_head(name, "gauge", text), f"{name} {value}"

@@ -1,0 +1,247 @@
+"""The application's HTTP server, as it runs in its container.
+
+POST /decode (the photo's bytes) answers with the model's JSON; GET /healthz says that the process lives, /readyz that
+the model has given its first answer, /metrics counts. The event loop receives and sends, the model has a thread of
+its own (`inference`). Every answer that is not a 200 is JSON too: {"error": reason}.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import NoReturn
+
+from aiohttp import HttpVersion11, web
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.typedefs import Handler
+
+from mlscale.application.inference import Factory, ModelThread, Outcome, QueueFull, blank_png, dumps
+from mlscale.application.metrics import CONTENT_TYPE, Metrics
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ServerSettings:
+    """What can be set. Sizes in bytes, times in s."""
+
+    max_body_bytes: int = 10 * 2**20
+    """A larger body is refused with 413."""
+    waiting: int = 100
+    """Requests that may wait beside the one in service; then 503 with Retry-After."""
+    body_timeout_s: float = 20.0
+    """From the head of a request to the end of its body; then 408."""
+    buffered_bytes: int = 256 * 2**20
+    """Bodies being received or waiting, together; then 503: slow senders can't fill the memory."""
+    drain_s: float = 20.0
+    """After SIGTERM, for what is in flight."""
+    warm_up: bytes = field(default_factory=blank_png, repr=False)
+    """The body of the first request, which the server sends itself."""
+    replica: str = field(default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}")
+    """What X-Mlscale-Replica says."""
+
+
+class _Refused(Exception):  # noqa: N818 (an answer, not an error of ours)
+    """A request that never reaches the model."""
+
+    def __init__(self, status: int, reason: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason
+        self.headers = headers or {}
+
+
+class Service:
+    """The handlers and what they share."""
+
+    def __init__(self, factory: Factory, settings: ServerSettings) -> None:
+        self.settings = settings
+        self.model = ModelThread(factory, settings.waiting, settings.warm_up)
+        self.metrics = Metrics()
+        self.draining = False
+        self._buffered = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def until_idle(self) -> None:
+        """Wait until no request is in flight."""
+        await self._idle.wait()
+
+    async def decode(self, request: web.Request) -> web.Response:
+        """Answer one photo; counts it whatever becomes of it."""
+        self.metrics.in_flight += 1
+        self._idle.clear()
+        status = "aborted"
+        try:
+            response = await self._decode(request)
+            status = str(response.status)
+            return response
+        finally:
+            self.metrics.requests[status] += 1
+            self.metrics.in_flight -= 1
+            if not self.metrics.in_flight:
+                self._idle.set()
+
+    async def _decode(self, request: web.Request) -> web.Response:
+        held = [0]
+        try:
+            self._admit(request)
+            body = await self._read(request, held)
+            outcome = await asyncio.wrap_future(self._submit(body))
+        except _Refused as refusal:
+            response = self._json(refusal.status, dumps({"error": refusal.reason}), refusal.headers)
+            if not request.content.at_eof():
+                response.force_close()  # the rest of the body is of no use to anybody
+            return response
+        finally:
+            self._buffered -= held[0]
+        self.metrics.inference.add(outcome.inference_s)
+        self.metrics.queue.add(outcome.queue_s)
+        return self._json(outcome.status, outcome.body, _timing(outcome))
+
+    def _admit(self, request: web.Request) -> None:
+        """Refuse on the head alone what will be refused anyway, before its body costs anything."""
+        size = request.content_length
+        if size is not None and size > self.settings.max_body_bytes:
+            self._too_large()
+        if request.content_type.startswith("multipart/"):
+            raise _Refused(415, "a form was sent; send the photo's bytes as the body: curl --data-binary @photo.jpg")
+        if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+            raise _Refused(415, "compressed bodies are not taken; photos are compressed as they are")
+        if not self.model.ready:
+            raise _Refused(503, "the model is still loading", {"Retry-After": "1"})
+        if self.model.full:
+            self._busy()
+
+    async def _read(self, request: web.Request, held: list[int]) -> bytes:
+        """The body. ``held[0]`` grows by what is held in memory, for the caller to give back."""
+        chunks = []
+        try:
+            async with asyncio.timeout(self.settings.body_timeout_s):
+                async for chunk in request.content.iter_any():
+                    held[0] += len(chunk)
+                    self._buffered += len(chunk)
+                    if held[0] > self.settings.max_body_bytes:
+                        self._too_large()
+                    if self._buffered > self.settings.buffered_bytes:
+                        self._busy()
+                    chunks.append(chunk)
+        except TimeoutError:
+            limit = self.settings.body_timeout_s
+            raise _Refused(408, f"the body did not arrive within {limit:g} s") from None
+        except (web.RequestPayloadError, HttpProcessingError) as error:
+            raise _Refused(400, f"the body is malformed: {first_line(str(error))}") from None
+        if not held[0]:
+            raise _Refused(400, "the body is empty; send a photo's bytes")
+        return b"".join(chunks)
+
+    def _submit(self, body: bytes) -> Future[Outcome]:
+        try:
+            return self.model.submit(body)
+        except QueueFull:
+            self._busy()
+
+    def _too_large(self) -> NoReturn:
+        raise _Refused(413, f"the body is over the limit of {self.settings.max_body_bytes} bytes")
+
+    def _busy(self) -> NoReturn:
+        raise _Refused(503, "too many requests are waiting", {"Retry-After": str(self.model.retry_after_s)})
+
+    def _json(self, status: int, body: bytes, headers: Mapping[str, str]) -> web.Response:
+        response = web.Response(status=status, body=body, content_type="application/json", headers=headers)
+        response.headers["X-Mlscale-Replica"] = self.settings.replica
+        if self.draining:
+            response.force_close()
+        return response
+
+    async def healthz(self, _: web.Request) -> web.Response:
+        """200 as long as the process answers."""
+        return self._json(200, dumps({"status": "alive"}), {})
+
+    async def readyz(self, _: web.Request) -> web.Response:
+        """200 from the model's first answer until SIGTERM."""
+        if self.draining:
+            return self._json(503, dumps({"status": "draining"}), {})
+        if self.model.ready:
+            return self._json(200, dumps({"status": "ready"}), {})
+        return self._json(503, dumps({"status": "failed" if self.model.loaded.done() else "loading"}), {})
+
+    async def metrics_page(self, _: web.Request) -> web.Response:
+        """Prometheus' text format."""
+        page = self.metrics.text(self.model.open, self.model.ready)
+        return web.Response(body=page.encode(), headers={"Content-Type": CONTENT_TYPE})
+
+    async def expect(self, request: web.Request) -> web.Response | None:
+        """Answer ``Expect: 100-continue``: a body that will be refused is never asked for."""
+        if request.method == "POST" and request.version == HttpVersion11:
+            try:
+                self._admit(request)
+            except _Refused:
+                return None  # the handler refuses it; the client has not begun to send
+            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            request.writer.output_size = 0
+        return None
+
+
+SERVICE = web.AppKey("service", Service)
+
+
+def create_app(factory: Factory, settings: ServerSettings | None = None) -> web.Application:
+    """The application; its model begins to load when the application starts.
+
+    Args:
+        factory: makes the model, a callable of bytes that returns something JSON-able (see `ModelThread`).
+        settings: limits; the default ones where left out.
+
+    Run it with ``handler_cancellation=True`` and ``auto_decompress=False`` (`mlscale.application.serving.serve` does):
+    else clients that went away are still computed, and compressed bodies are unpacked before their size is known.
+    """
+    service = Service(factory, settings or ServerSettings())
+    app = web.Application(middlewares=[_json_errors])
+    app[SERVICE] = service
+    app.router.add_post("/decode", service.decode, expect_handler=service.expect)
+    app.router.add_get("/healthz", service.healthz)
+    app.router.add_get("/readyz", service.readyz)
+    app.router.add_get("/metrics", service.metrics_page)
+
+    async def start(_: web.Application) -> None:
+        service.model.start()
+
+    app.on_startup.append(start)
+    return app
+
+
+@web.middleware
+async def _json_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """404, 405 and the like as JSON; a bug of our own is logged and says nothing of itself to the client."""
+    try:
+        return await handler(request)
+    except web.HTTPException as error:
+        headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
+        status, reason = error.status, f"{error.reason}: {request.method} {request.path}"
+    except ConnectionError as error:
+        raise asyncio.CancelledError from error  # the client went away: nobody is there to answer
+    except Exception:
+        logger.exception("%s %s failed", request.method, request.path)
+        status, reason, headers = 500, "internal error; the server's log has the reason", {}
+    body = dumps({"error": reason})
+    return web.Response(status=status, body=body, content_type="application/json", headers=headers)
+
+
+def _timing(outcome: Outcome) -> dict[str, str]:
+    return {
+        "X-Mlscale-Queue-S": f"{outcome.queue_s:.6f}",
+        "X-Mlscale-Started-S": f"{outcome.started_s:.6f}",
+        "X-Mlscale-Inference-S": f"{outcome.inference_s:.6f}",
+        "X-Mlscale-Cpu-S": f"{outcome.cpu_s:.6f}",
+    }
+
+
+def first_line(text: str) -> str:
+    """Of an error's text, what may go into a reason; at most 200 characters."""
+    return (text.strip().splitlines() or ["broken transfer"])[0].rstrip(":")[:200]

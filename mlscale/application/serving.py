@@ -1,0 +1,261 @@
+"""The life of the server's process: listen, load, serve until SIGTERM, drain."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import importlib
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import uvloop
+from aiohttp import web
+
+from mlscale.application.errors import ApplicationError
+from mlscale.application.inference import Answer, Factory, dumps
+from mlscale.application.server import SERVICE, ServerSettings, Service, create_app, first_line
+
+logger = logging.getLogger(__name__)
+
+_KEEPALIVE_S = 75.0
+"""Longer than the 60 s of the usual load balancers, which must be the first to close an idle connection."""
+_BACKLOG = 1024
+_LINGER_S = 2.0
+"""How long the rest of a refused body is read and thrown away, so that its sender gets to see the refusal."""
+
+
+def serve(
+    factory: Factory,
+    host: str,
+    port: int,
+    settings: ServerSettings | None = None,
+    on_listening: Callable[[str], None] = lambda url: None,
+) -> int:
+    """Serve until SIGTERM or SIGINT; owns its process (signals, event loop).
+
+    It listens at once and answers 503 until the model is loaded. A signal closes the listening socket; what is in
+    flight is answered, for at most ``settings.drain_s``. A second signal ends the wait.
+
+    Args:
+        factory: makes the model (see `mlscale.application.server.create_app`).
+        host, port: where to listen; port 0 takes a free one.
+        on_listening: told the address, e.g. "http://127.0.0.1:8080".
+
+    Returns:
+        The exit code: 0, or 1 where requests were cut off at the end of the drain.
+
+    Raises:
+        ApplicationError: the address can't be had, or the model can't be loaded.
+    """
+    chosen = settings or ServerSettings()
+    app = create_app(factory, chosen)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        code = runner.run(_serve(app, host, port, chosen, on_listening))
+    if not app[SERVICE].model.stop(at_most_s=1.0):
+        # The interpreter's shutdown would wait for, or crash under, a thread that is inside native code.
+        logger.warning("the model is still busy; leaving it")
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
+
+
+def serve_command(
+    host: str,
+    port: int,
+    entry: str,
+    max_bytes: int,
+    waiting: int,
+    body_timeout_s: float,
+    drain_s: float,
+    warm_up: Path | None,
+) -> int:
+    """What ``mlscale serve`` does: `serve` with a log on stderr. Raises ApplicationError."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    settings = ServerSettings(max_body_bytes=max_bytes, waiting=waiting, body_timeout_s=body_timeout_s, drain_s=drain_s)
+    if warm_up is not None:
+        try:
+            settings = replace(settings, warm_up=warm_up.read_bytes())
+        except OSError as error:
+            raise ApplicationError(f"can't be read: {error.strerror}", str(warm_up), "mend --warm-up") from None
+    return serve(model_factory(entry), host, port, settings, lambda url: logger.info("listening on %s", url))
+
+
+def model_factory(entry: str) -> Factory:
+    """A factory that imports ``entry`` ("package.module:factory") when it is called, and calls it.
+
+    The working directory is importable, as it is for ``python -m``. The factory raises ApplicationError where there
+    is no such entry; what the entry itself raises passes through.
+    """
+    name, _, attribute = entry.partition(":")
+    if not name or not attribute.isidentifier():
+        raise ApplicationError(f"{entry!r} names no factory", "--entry", 'write it as "package.module:factory"')
+
+    def make() -> Answer:
+        if "" not in sys.path and str(Path.cwd()) not in sys.path:
+            sys.path.append(str(Path.cwd()))
+        try:
+            found = getattr(importlib.import_module(name), attribute)
+        except ModuleNotFoundError as error:
+            if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+                raise  # the module is there, and misses one of its own
+            raise ApplicationError(
+                f"there is no module {error.name!r}", "--entry", "start in its folder, or install it"
+            ) from None
+        except AttributeError as error:
+            raise ApplicationError(str(error), "--entry", 'write it as "package.module:factory"') from None
+        answer: Answer = found()
+        return answer
+
+    return make
+
+
+async def _serve(
+    app: web.Application, host: str, port: int, settings: ServerSettings, on_listening: Callable[[str], None]
+) -> int:
+    service = app[SERVICE]
+    signals = _signals()
+    sockets = _listen(host, port)
+    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=1.0)
+    listeners: list[asyncio.Server] = []
+    try:
+        await runner.setup()
+        listeners += [await _accept(runner, bound) for bound in sockets]
+        on_listening(_url(host, sockets[0]))
+        await _until_signal(service, signals)
+        return await _drain(service, listeners, settings.drain_s, signals)
+    finally:
+        for listener in listeners:
+            listener.close()
+        await runner.cleanup()
+        for bound in sockets:
+            bound.close()
+
+
+async def _accept(runner: web.AppRunner, bound: socket.socket) -> asyncio.Server:
+    server, loop = runner.server, asyncio.get_running_loop()
+    assert server is not None, "set up by the caller"
+
+    def connection() -> _Connection:
+        return _Connection(
+            server,
+            loop=loop,
+            access_log=None,  # type: ignore[arg-type]  # what aiohttp documents for none
+            auto_decompress=False,
+            keepalive_timeout=_KEEPALIVE_S,
+            lingering_time=_LINGER_S,
+        )
+
+    return await loop.create_server(connection, sock=bound, backlog=_BACKLOG)
+
+
+class _Connection(web.RequestHandler):
+    """aiohttp's, except that what is no HTTP at all is answered in JSON as well."""
+
+    __slots__ = ()
+
+    def handle_error(
+        self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
+    ) -> web.StreamResponse:
+        if request.writer.output_size > 0:
+            raise ConnectionError("a part of an answer was sent already")
+        if status >= 500:
+            logger.error("a request failed", exc_info=exc)
+            reason = "internal error; the server's log has the reason"
+        else:
+            reason = f"the request is malformed: {first_line(message or str(exc))}"
+        response = web.Response(status=status, body=dumps({"error": reason}), content_type="application/json")
+        response.force_close()
+        return response
+
+
+def _signals() -> asyncio.Semaphore:
+    """Released once for each SIGTERM or SIGINT."""
+    signals = asyncio.Semaphore(0)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, signals.release)
+    return signals
+
+
+def _listen(host: str, port: int) -> list[socket.socket]:
+    """Bound sockets, one for each address of ``host``. Raises ApplicationError."""
+    try:
+        found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, OverflowError) as error:
+        raise ApplicationError(f"no such address: {error}", f"{host}:{port}", "mend --host or --port") from None
+    sockets: list[socket.socket] = []
+    try:
+        for family, kind, protocol, _, address in dict.fromkeys(found):
+            if sockets and port == 0:
+                break  # every address would get another port
+            listener = socket.socket(family, kind, protocol)
+            sockets.append(listener)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            listener.bind(address)
+            listener.listen(_BACKLOG)  # on Linux two sockets may be bound to one port; it is listening that fails
+    except OSError as error:
+        for listener in sockets:
+            listener.close()
+        raise _unavailable(error, host, port) from None
+    return sockets
+
+
+def _unavailable(error: OSError, host: str, port: int) -> ApplicationError:
+    if error.errno == errno.EADDRINUSE:
+        return ApplicationError(
+            f"port {port} is taken", f"{host}:{port}", "choose another with --port, or end what listens there"
+        )
+    return ApplicationError(
+        f"can't listen: {os.strerror(error.errno or 0)}", f"{host}:{port}", "choose another --host or --port"
+    )
+
+
+def _url(host: str, listener: socket.socket) -> str:
+    shown = f"[{host}]" if ":" in host else host
+    return f"http://{shown}:{listener.getsockname()[1]}"
+
+
+async def _until_signal(service: Service, signals: asyncio.Semaphore) -> None:
+    """Until a signal comes; raises what hindered the model from loading."""
+    stop = asyncio.ensure_future(signals.acquire())
+    loaded = asyncio.ensure_future(_loaded(service))
+    try:
+        await asyncio.wait({stop, loaded}, return_when=asyncio.FIRST_COMPLETED)
+        if loaded.done():
+            loaded.result()
+            logger.info("ready")
+        await stop
+    finally:
+        for task in (stop, loaded):
+            task.cancel()
+
+
+async def _loaded(service: Service) -> None:
+    # Shielded: a signal while the model loads cancels this wait, and must not mark the model as loaded.
+    await asyncio.shield(asyncio.wrap_future(service.model.loaded))
+
+
+async def _drain(service: Service, listeners: list[asyncio.Server], drain_s: float, signals: asyncio.Semaphore) -> int:
+    service.draining = True
+    for _ in range(2):
+        await asyncio.sleep(0)  # connections that the kernel has accepted already: let them be read
+    for listener in listeners:
+        listener.close()
+    idle = asyncio.ensure_future(service.until_idle())
+    hurry = asyncio.ensure_future(signals.acquire())
+    await asyncio.wait({idle, hurry}, timeout=drain_s, return_when=asyncio.FIRST_COMPLETED)
+    hurry.cancel()
+    if idle.done():
+        return 0
+    idle.cancel()
+    logger.warning("%d requests were cut off", service.metrics.in_flight)
+    return 1
