@@ -1,8 +1,8 @@
 """Ray's default autoscaling policy, saying aloud what it saw.
 
 Ray pickles this module's class by value into its controller. Nothing gives decisions with their reasons from outside
-(Ray 2.60 never fills ``autoscaling_detail``), so the policy is wrapped: it returns exactly what Ray's own returns, and sends
-one datagram about it to a Unix socket. Factors, delays and bounds stay Ray's: they are applied around any policy.
+(Ray 2.60 never fills ``autoscaling_detail``), so the policy is wrapped: it returns exactly what Ray's own returns, and
+sends one datagram about it to a Unix socket. Factors, delays and bounds stay Ray's: they are applied around any policy.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ class ReportingPolicy:
 def reading(ctx: Any, raw: float) -> dict[str, float]:
     """What the policy saw and wants: t (time.monotonic()), total, queued, current, target, raw, wanted.
 
-    ``total`` and ``queued`` are Ray's aggregates over the look-back; ``current`` replicas run, ``target`` is the desired number
-    so far, ``raw`` the policy's output, ``wanted`` the same after factors and bounds and before delays.
+    ``total`` and ``queued`` are Ray's aggregates over the look-back; ``current`` replicas run, ``target`` are desired
+    so far, ``raw`` is the policy's output, ``wanted`` the same after factors and bounds and before delays.
     """
     from ray.serve.autoscaling_policy import _apply_scaling_factors
 
