@@ -37,11 +37,22 @@ class AgentProcess:
         argv: the agent's command line.
         log: file that its standard error goes to; its end is shown when something goes wrong.
         name: what the errors call it.
+        more_logs: further files whose ends are shown (the framework's).
+        watch: looked at while something is waited for; a text says what else has gone wrong (a server died).
     """
 
-    def __init__(self, spawn: Spawn, argv: Sequence[str], log: Path, name: str = "agent") -> None:
+    def __init__(
+        self,
+        spawn: Spawn,
+        argv: Sequence[str],
+        log: Path,
+        name: str = "agent",
+        *,
+        more_logs: Sequence[Path] = (),
+        watch: Callable[[], str | None] = lambda: None,
+    ) -> None:
         self.name = name
-        self._log = log
+        self._log, self._more_logs, self._watch = log, more_logs, watch
         self._messages: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
         self._pending: list[dict[str, Any]] = []  # observations that arrived while a step was waited for
         with log.open("ab") as errors:
@@ -85,9 +96,14 @@ class AgentProcess:
         """
         deadline = time.monotonic() + timeout_s
         while True:
+            trouble = self._watch()
+            if trouble is not None:
+                raise MlscaleError(f"{trouble}{self._tail()}", f"{self.name}: {doing}", "see the log lines")
             try:
-                message = self._messages.get(timeout=max(0.0, deadline - time.monotonic()))
+                message = self._messages.get(timeout=min(0.2, max(0.0, deadline - time.monotonic())))
             except queue.Empty:
+                if time.monotonic() < deadline:
+                    continue
                 raise MlscaleError(
                     f"not ready within {timeout_s:g} s{self._tail()}",
                     f"{self.name}: {doing}",
@@ -113,9 +129,10 @@ class AgentProcess:
         sample_period_s: float = 0.5,
         silent_s: float = 20.0,
     ) -> Iterator[Observation]:
-        """What the agent reports on the run's clock, with ``sample()`` every ``sample_period_s``, until ``stop`` is set.
+        """What the agent reports, on the run's clock, and ``sample()`` every ``sample_period_s``, until ``stop``.
 
-        What was reported before the run began (t < 0) is left out. May be called again: it goes on where it stopped.
+        What was reported since the start, before this call, comes first (a run's clock may be negative then). May be
+        called again: it goes on where it stopped.
 
         Raises:
             ObservationLost: the agent ended, said that it failed, or was silent for ``silent_s``.
@@ -129,6 +146,9 @@ class AgentProcess:
                 yield from sample()
                 # Absolute times: a late sample does not shift the following ones; missed ones are not made up for.
                 next_sample += sample_period_s * max(1, int((time.monotonic() - next_sample) // sample_period_s) + 1)
+            trouble = self._watch()
+            if trouble is not None:
+                raise self._lost(trouble)
             try:
                 message = self._messages.get(timeout=min(0.1, max(0.0, next_sample - time.monotonic())))
             except queue.Empty:
@@ -137,7 +157,7 @@ class AgentProcess:
                 continue
             heard = time.monotonic()
             if message is None:
-                raise self._lost(f"ended with exit code {self._code()}")
+                raise self._lost(self._watch() or f"ended with exit code {self._code()}")
             if message["type"] == "failed":
                 raise ObservationLost(f"{message['what']}{self._tail()}", message["where"], message["remedy"])
             yield from _on_clock([message], clock)
@@ -175,8 +195,8 @@ class AgentProcess:
         return ObservationLost(f"{what}{self._tail()}", self.name, "the run can't be completed; repeat it")
 
     def _tail(self) -> str:
-        lines = log_tail(self._log)
-        return f"; last log lines of {self._log.name}:\n  " + "\n  ".join(lines) if lines else ""
+        ends = [(log.name, log_tail(log)) for log in (self._log, *self._more_logs)]
+        return "".join(f"; last log lines of {name}:\n  " + "\n  ".join(lines) for name, lines in ends if lines)
 
 
 def log_tail(log: Path, lines: int = _TAIL_LINES) -> list[str]:
@@ -194,7 +214,7 @@ def log_tail(log: Path, lines: int = _TAIL_LINES) -> list[str]:
 def _on_clock(messages: Sequence[Mapping[str, Any]], clock: RunClock) -> Iterator[Observation]:
     for message in messages:
         observation = to_observation(message, clock.origin_s)
-        if observation is not None and observation.t_s >= 0:
+        if observation is not None:
             yield observation
 
 

@@ -2,7 +2,7 @@
 
 TorchServe says how many requests wait, but not how many are being served, and it kills a worker without asking what it
 does. So each worker keeps a slot: its process, how many requests it began and ended, and the drain token that it
-holds. Every cell is one aligned 8-byte word with one writer. Standard library alone: workers import it under their quota.
+holds. Every cell is one aligned 8-byte word with one writer. Standard library alone: workers import it in their quota.
 """
 
 from __future__ import annotations

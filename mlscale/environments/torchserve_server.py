@@ -1,4 +1,4 @@
-"""What TorchServe needs to start: the model archive, its configuration and Java's command line. Pure up to writing files."""
+"""What TorchServe needs to start: the model archive, its configuration, its environment and Java's command line."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from mlscale.environments.base import App, Component
 from mlscale.environments.torchserve_board import ENVIRONMENT_VARIABLE
@@ -68,10 +68,21 @@ class Layout:
         return self.root / "config.properties"
 
     @property
-    def server_log(self) -> Path:
-        return self.logs / "server.out"
+    def errors(self) -> Path:
+        """Standard error of Java; its standard output only repeats the files in ``logs``."""
+        return self.logs / "java.err"
+
+    @property
+    def agent_log(self) -> Path:
+        return self.logs / "agent.log"
+
+    @property
+    def model_log(self) -> Path:
+        """What the workers print: where a handler that can't load says why."""
+        return self.logs / "model_log.log"
 
     def create(self) -> None:
+        self.root.mkdir(mode=0o700)
         for folder in (self.store, self.home, self.logs, self.temp):
             folder.mkdir(mode=0o700)
 
@@ -96,7 +107,9 @@ def build_archive(store: Path, app: App, component: Component) -> Path:
             file.writestr("mlscale.json", json.dumps(about))
             file.write(handler, handler.name)
     except OSError as error:
-        raise MlscaleError(f"the model archive can't be written: {error.strerror}", str(archive), "make room") from error
+        raise MlscaleError(
+            f"the model archive can't be written: {error.strerror}", str(archive), "make room"
+        ) from error
     return archive
 
 
@@ -212,8 +225,29 @@ def entry_folder(entry: str) -> str:
     return "" if folder.resolve() in standard else str(folder)
 
 
-def read_key(keys: Path, name: str) -> str:
-    """An API token ("management", "inference", "API") from TorchServe's key_file.json."""
-    content: dict[str, Any] = json.loads(keys.read_text())
-    key: str = content[name]["key"]
-    return key
+_SHOWN: Final = (
+    "Torchserve version",
+    "Number of GPUs",
+    "Number of CPUs",
+    "Max heap size",
+    "Netty threads",
+    "Netty client threads",
+    "Default workers per model",
+    "Maximum Response Size",
+    "Maximum Request Size",
+    "Prefer direct buffer",
+    "Enable metrics API",
+    "Metrics mode",
+    "Disable system metrics",
+    "Model API enabled",
+)
+
+
+def read_settings(log: Path) -> dict[str, str]:
+    """What the running server printed of its configuration (ts_log.log); paths and addresses are left out."""
+    found: dict[str, str] = {}
+    for line in log.read_text(errors="replace").splitlines():
+        name, colon, value = line.partition(": ")
+        if colon and name in _SHOWN:
+            found[name] = value.strip()
+    return found

@@ -14,7 +14,16 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 Rule = Literal[
-    "up", "down", "below-min", "above-max", "on-target", "at-min", "at-max", "upscale-delay", "downscale-delay", "no-signal"
+    "up",
+    "down",
+    "below-min",
+    "above-max",
+    "on-target",
+    "at-min",
+    "at-max",
+    "upscale-delay",
+    "downscale-delay",
+    "no-signal",
 ]
 
 _EPSILON: Final = 1e-9  # so that 2.0000000001 ongoing at target 1 is 2 workers, and 0.9999999999 s is a delay of 1 s

@@ -26,7 +26,9 @@ def _spawn(argv: Sequence[str], *, stdin: int, stdout: int, stderr: IO[bytes]) -
 
 def _agent(tmp_path: Path, code: str) -> AgentProcess:
     prelude = "import sys\nfrom mlscale.environments.emit import Emitter, commands\nout = Emitter()\n"
-    return AgentProcess(_spawn, [sys.executable, "-c", prelude + textwrap.dedent(code)], tmp_path / "agent.log", "tester")
+    return AgentProcess(
+        _spawn, [sys.executable, "-c", prelude + textwrap.dedent(code)], tmp_path / "agent.log", "tester"
+    )
 
 
 def _take(iterator: Iterator[Observation], n: int) -> list[Observation]:
@@ -35,18 +37,21 @@ def _take(iterator: Iterator[Observation], n: int) -> list[Observation]:
 
 def test_facts_then_observations_on_the_runs_clock(tmp_path: Path) -> None:
     code = """
-        out.event("app", "replica_ready", "early", t=1.0)
+        import time
+        out.event("app", "replica_ready", "replica-1", t=time.monotonic() - 5)
         out.ready(port=7)
         for command in commands():
             out.replicas("app", 2, 1, 1)
-            out.event("app", "scale_decision", detail={"from": 1, "to": 2, "reason": command["why"]}, known_within_s=0.5)
+            out.event("app", "scale_decision", detail={"reason": command["why"]}, known_within_s=0.5)
     """
     stop = threading.Event()
     with _agent(tmp_path, code) as agent:
         assert agent.wait_ready(20)["port"] == 7
         clock = RunClock()
         agent.send("go", why="load")
-        sample, event = _take(agent.observations(clock, stop), 2)
+        early, sample, event = _take(agent.observations(clock, stop), 3)
+        assert isinstance(early, Event)
+        assert early.t_s < 0, "what happened while the run was prepared has negative times"
         assert isinstance(sample, ReplicaSample)
         assert (sample.desired, sample.starting, sample.ready) == (2, 1, 1)
         assert isinstance(event, Event)
@@ -73,7 +78,12 @@ def test_failure_while_deploying_is_a_clear_error(tmp_path: Path, code: str) -> 
 
 
 def test_bounded_wait_shows_the_log(tmp_path: Path) -> None:
-    code = "print('loading forever', file=sys.stderr, flush=True)\nprint('chatter', flush=True)\nout.replicas('a', 1, 0, 0)\nfor _ in commands(): pass"
+    code = """
+        print('loading forever', file=sys.stderr, flush=True)
+        print('chatter', flush=True)
+        out.replicas('a', 1, 0, 0)
+        for _ in commands(): pass
+    """
     with _agent(tmp_path, code) as agent:
         while "chatter" not in "".join(log_tail(tmp_path / "agent.log")):
             assert agent.process.poll() is None
@@ -94,6 +104,26 @@ def test_lost_observations(tmp_path: Path, code: str, message: str) -> None:
         agent.wait_ready(20)
         with pytest.raises(ObservationLost, match=f"(?s){message}"):
             list(agent.observations(RunClock(), threading.Event(), silent_s=0.2))
+
+
+def test_what_else_died_is_said_at_once(tmp_path: Path) -> None:
+    trouble: list[str] = []
+    (tmp_path / "server.log").write_text("out of memory\n")
+    code = "from mlscale.environments.emit import Emitter, commands\nEmitter().ready()\nlist(commands())"
+    agent = AgentProcess(
+        _spawn,
+        [sys.executable, "-c", code],
+        tmp_path / "agent.log",
+        more_logs=[tmp_path / "server.log"],
+        watch=lambda: trouble[0] if trouble else None,
+    )
+    with agent:
+        agent.wait_ready(20)
+        trouble.append("the server ended")
+        with pytest.raises(ObservationLost, match=r"(?s)the server ended.*out of memory"):
+            list(agent.observations(RunClock(), threading.Event()))
+        with pytest.raises(MlscaleError, match="the server ended"):
+            agent.wait_ready(20)
 
 
 def test_a_command_to_a_dead_agent_is_lost(tmp_path: Path) -> None:

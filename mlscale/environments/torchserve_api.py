@@ -1,0 +1,129 @@
+"""TorchServe's HTTP interface as the controller needs it. Standard library alone: it runs in the agent."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+class ServerGone(Exception):  # noqa: N818 (it says what happened)
+    """Nobody listens at the port any more."""
+
+
+class NoAnswer(Exception):  # noqa: N818
+    """No answer in time, or one that makes no sense: nothing is known about the server's state."""
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """A worker as ``GET /models/{name}`` lists it; ``pid`` is None until it has said so."""
+
+    id: int
+    status: str
+    pid: int | None
+
+    @property
+    def ready(self) -> bool:
+        return self.status == "READY"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelState:
+    """Workers in TorchServe's own order (it removes from the end), requests that wait, all that was said."""
+
+    workers: tuple[Worker, ...]
+    pending: int
+    raw: Mapping[str, Any]
+
+
+class Connection:
+    """One kept connection to one port on 127.0.0.1; opened anew when the server closed it. Not thread-safe."""
+
+    def __init__(self, port: int, token: str, timeout_s: float) -> None:
+        self._http = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout_s)
+        self._headers = {"Authorization": f"Bearer {token}"}
+
+    def ask(
+        self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
+    ) -> tuple[int, bytes]:
+        """Status and body. Raises ServerGone, NoAnswer."""
+        try:
+            self._http.request(method, path, body=body, headers={**self._headers, **(headers or {})})
+            response = self._http.getresponse()
+            return response.status, response.read()
+        except ConnectionRefusedError as error:
+            self._http.close()
+            raise ServerGone(str(error)) from error
+        except (OSError, http.client.HTTPException) as error:
+            self._http.close()
+            raise NoAnswer(f"{method} {path}: {type(error).__name__} {error}") from error
+
+    def close(self) -> None:
+        self._http.close()
+
+
+class ManagementApi:
+    """Describe and scale one model."""
+
+    def __init__(self, port: int, token: str, model: str, timeout_s: float = 2.0) -> None:
+        self._connection = Connection(port, token, timeout_s)
+        self._model = model
+
+    def describe(self) -> ModelState:
+        """The model's workers and queue now. Raises ServerGone, NoAnswer."""
+        status, body = self._connection.ask("GET", f"/models/{self._model}")
+        if status != 200:
+            raise NoAnswer(f"GET /models/{self._model}: {status} {body[:200]!r}")
+        return parse_state(body)
+
+    def scale(self, workers: int) -> None:
+        """Ask for ``workers``; returns before they are there. Raises ServerGone, NoAnswer."""
+        path = f"/models/{self._model}?min_worker={workers}&max_worker={workers}&synchronous=false"
+        status, body = self._connection.ask("PUT", path)
+        if status not in (200, 202):
+            raise NoAnswer(f"PUT {path}: {status} {body[:200]!r}")
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+def parse_state(body: bytes) -> ModelState:
+    """The answer of ``GET /models/{name}``. Raises NoAnswer when it is not understood."""
+    try:
+        (model,) = json.loads(body)
+        workers = tuple(
+            Worker(int(row["id"]), str(row["status"]), int(row["pid"]) if int(row["pid"]) > 0 else None)
+            for row in model["workers"]
+        )
+        return ModelState(workers, int(model["jobQueueStatus"]["pendingRequests"]), model)
+    except (ValueError, KeyError, TypeError) as error:
+        raise NoAnswer(f"unexpected answer {body[:200]!r}") from error
+
+
+def read_token(keys: Path, name: str) -> str:
+    """The API token called "management", "inference" or "API" in TorchServe's key_file.json."""
+    content: dict[str, Any] = json.loads(keys.read_text())
+    token: str = content[name]["key"]
+    return token
+
+
+def worker_processes(socket_folder: str) -> dict[int, int]:
+    """Worker id -> pid of every worker process whose socket lies in ``socket_folder``, from its exec on (Linux).
+
+    Empty where there is no /proc; TorchServe tells a pid only once the worker listens, seconds later.
+    """
+    found: dict[int, int] = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            argv = (folder / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if b"--sock-name" in argv[:-1]:
+            socket = argv[argv.index(b"--sock-name") + 1].decode()
+            if socket.startswith(socket_folder):
+                found[int(socket.rsplit(".", 1)[-1])] = int(folder.name)
+    return found

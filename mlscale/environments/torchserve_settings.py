@@ -1,0 +1,86 @@
+"""Settings of the environment ``torchserve``: the worker controller's, and TorchServe's that bear on scaling."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+from pydantic import Field, model_validator
+
+from mlscale.environments.base import Scaling
+from mlscale.runs import MlscaleError
+
+
+class TorchServeScaling(Scaling):
+    """The worker controller (mlscale.policies.worker_controller) and TorchServe's queue.
+
+    wanted = ceil(mean(queued + in service) / target_ongoing) workers; acted on when more (fewer) have been wanted for
+    ``upscale_delay_s`` (``downscale_delay_s``) without a break. ``min_replicas == max_replicas`` is a fixed number.
+
+    TorchServe ships no autoscaler, so the defaults here are TorchServe's own for its queue and timeouts, and for the
+    controller what a careful operator would leave running unwatched: it looks back 10 s, takes 5 s to grow and, like
+    Kubernetes, 300 s to shrink. They are the arm ``shipped``.
+    """
+
+    target_ongoing: float = Field(
+        default=2.0, gt=0, le=1000, description="requests queued or in service per worker aimed at"
+    )
+    period_s: float = Field(default=1.0, ge=0.05, le=60, description="period of the controller's decisions, s")
+    sample_interval_s: float = Field(
+        default=0.25, ge=0.05, le=0.5, description="period at which the queue is looked at, s"
+    )
+    look_back_s: float = Field(default=10.0, ge=0.05, le=600, description="window over which requests are averaged, s")
+    upscale_delay_s: float = Field(default=5.0, ge=0, le=3600, description="more workers must be wanted for so long, s")
+    downscale_delay_s: float = Field(
+        default=300.0, ge=0, le=86_400, description="fewer workers must be wanted for so long, s"
+    )
+    max_step_up: int = Field(default=64, ge=1, le=64, description="workers added at once, at most")
+    max_step_down: int = Field(default=64, ge=1, le=64, description="workers given up by one decision, at most")
+    job_queue_size: int = Field(default=100, ge=1, le=100_000, description="requests that may wait; one more: 503")
+    response_timeout_s: int = Field(
+        default=120, ge=1, le=3600, description="a worker is restarted when it takes longer, s"
+    )
+    startup_timeout_s: int = Field(default=120, ge=1, le=3600, description="a worker may take this long to load, s")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.min_replicas > self.max_replicas:
+            raise ValueError(f"min_replicas ({self.min_replicas}) is above max_replicas ({self.max_replicas})")
+        if self.period_s < self.sample_interval_s:
+            raise ValueError(f"period_s ({self.period_s}) is shorter than sample_interval_s ({self.sample_interval_s})")
+        return self
+
+    def controller(self) -> dict[str, Any]:
+        """The fields of mlscale.policies.worker_controller.ControllerSettings."""
+        names = (
+            "min_replicas",
+            "max_replicas",
+            "target_ongoing",
+            "upscale_delay_s",
+            "downscale_delay_s",
+            "max_step_up",
+            "max_step_down",
+        )
+        return {name: getattr(self, name) for name in names}
+
+
+def arm_settings(arm: str) -> TorchServeScaling:
+    """The settings of an arm (METHOD §4).
+
+    ``matched``: what Ray Serve can do likewise; a look-back of 0.6 s is about the shortest that Ray takes at 0.5 s.
+
+    Raises:
+        MlscaleError: an unknown arm.
+    """
+    matched = TorchServeScaling(
+        target_ongoing=1.0, period_s=0.5, look_back_s=0.6, upscale_delay_s=1.0, downscale_delay_s=30.0
+    )
+    match arm:
+        case "shipped":
+            return TorchServeScaling()
+        case "matched":
+            return matched
+        case "static-min":
+            return matched.model_copy(update={"max_replicas": matched.min_replicas})
+        case "static-max":
+            return matched.model_copy(update={"min_replicas": matched.max_replicas})
+    raise MlscaleError(f"unknown arm {arm!r}", "arm", "choose one of: shipped, matched, static-min, static-max")
