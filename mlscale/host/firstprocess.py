@@ -43,8 +43,10 @@ class FirstProcess:
     user_namespace: bool
 
     def end(self, grace_s: float) -> None:
-        """SIGTERM to everything inside, a bounded wait, then the end of process 1 and with it of all."""
+        """SIGTERM to everything inside, a bounded wait, then the end of process 1 and with it of all. Idempotent."""
         assert self.keeper.stdin is not None
+        if self.keeper.stdin.closed:
+            return
         with contextlib.suppress(OSError):  # it has ended already
             self.keeper.stdin.write(b"end\n")
             self.keeper.stdin.flush()
