@@ -123,6 +123,52 @@ def serve(
     raise SystemExit(serve_command(host, port, entry, max_bytes, waiting, body_timeout, drain, warm_up))
 
 
+@app.command()
+def decode(
+    photos: Annotated[list[Path], typer.Argument(help="photos: JPEG, PNG, WebP, GIF or BMP")],
+    weights: Annotated[Path | None, typer.Option(help="folder of weights; default: the shipped ones")] = None,
+) -> None:
+    """Read the codes of photos; one JSON line a photo. Exit code 2 where one can't be read."""
+    from mlscale.application.commands import decode_command
+
+    raise SystemExit(decode_command(photos, weights))
+
+
+@app.command()
+def train(
+    out: Annotated[Path, typer.Option(help="checkpoints, metrics and weights; stopped, it resumes from there")] = Path(
+        "runs/training"
+    ),
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    length: Annotated[float, typer.Option(min=0.001, help="scales the number of steps; 1 is what is shipped")] = 1.0,
+    workers: Annotated[int, typer.Option(min=0, help="processes that generate photos")] = 2,
+    threads: Annotated[int, typer.Option(min=1, help="torch's threads")] = 2,
+    photos: Annotated[int, typer.Option(min=1, help="validation photos of each difficulty at the end")] = 200,
+) -> None:
+    """Train the application's models on generated photos and measure them; weights land in OUT."""
+    from mlscale.application.commands import train_command
+
+    train_command(out, seed, length, workers, threads, photos)
+
+
+@app.command()
+def doctor() -> None:
+    """What can run live here, what is missing, and the command that brings it."""
+    from mlscale.experiment.doctor import doctor_command
+
+    raise SystemExit(doctor_command())
+
+
+@app.command()
+def cleanup(
+    older_than: Annotated[str, typer.Option(help="leave younger runs alone: 90s, 15m, 2h, 1d")] = "0s",
+) -> None:
+    """Remove what runs that died have left on this machine; runs that live are not touched."""
+    from mlscale.experiment.cleaning import cleanup_command
+
+    print(cleanup_command(older_than))
+
+
 def main() -> None:
     """Entry point of the command ``mlscale``: 2 for what a user can mend, 130 for Ctrl-C, 143 for SIGTERM."""
     signal.signal(signal.SIGTERM, _on_sigterm)

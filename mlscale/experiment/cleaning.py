@@ -1,0 +1,40 @@
+"""``mlscale cleanup``: remove what runs that died have left, and say what it was."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from mlscale.runs import MlscaleError
+
+_UNITS_S: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def duration_s(text: str) -> float:
+    """Seconds of "90s", "15m", "2h", "1.5d" or a bare number of seconds.
+
+    Raises:
+        MlscaleError: it is none of these.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*([smhd]?)", text.strip())
+    if found is None:
+        raise MlscaleError(f"{text!r} is no duration", "--older-than", "write 90s, 15m, 2h or 1d")
+    return float(found[1]) * _UNITS_S[found[2] or "s"]
+
+
+def cleanup_command(older_than: str) -> str:
+    """One line for each thing that was removed, or "nothing to remove".
+
+    Raises:
+        MlscaleError: a malformed duration, or something that could not be removed (the rest was).
+    """
+    from mlscale.host.reap import cleanup
+
+    removed = cleanup(duration_s(older_than))
+    if not removed:
+        return "nothing to remove"
+    return "\n".join(f"removed {entry.kind}: {_named(entry.identity)}" for entry in removed)
+
+
+def _named(identity: dict[str, object]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in identity.items() if value not in (None, [], ""))
