@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from statistics import median
 from typing import Any
 
 from mlscale.application.decoder import Decoder
@@ -30,6 +31,17 @@ class Rates:
     def share(self) -> float:
         """Share of the codes that were read, 0 to 1."""
         return self.read.total() / max(1, self.codes.total())
+
+    def as_json(self) -> dict[str, Any]:
+        """The counts for a file: JSON types alone."""
+        return {
+            "photos": self.photos,
+            "codes": dict(self.codes),
+            "localised": dict(self.localised),
+            "read": dict(self.read),
+            "wrong": self.wrong,
+            "median_cpu_s": round(median(self.cpu_s), 5) if self.cpu_s else None,
+        }
 
 
 def measure(decoder: Decoder, photos: Iterable[tuple[bytes, Mapping[str, Any]]]) -> Rates:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from pathlib import Path
 
 import torch
 from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from mlscale.application.errors import BadWeights
 from mlscale.application.nets import NETS
@@ -54,4 +56,16 @@ def load(name: str, folder: Path | None = None) -> nn.Module:
         raise BadWeights(f"the weights can't be read: {error}", str(path), _REMEDY) from None
     except RuntimeError:
         raise BadWeights("the weights are of another architecture", str(path), _REMEDY) from None
-    return net.eval().to(memory_format=torch.channels_last)
+    return fused(net).to(memory_format=torch.channels_last)
+
+
+def fused(net: nn.Module) -> nn.Module:
+    """The network for inference, its batch norms folded into the convolutions before them: same answers, less work."""
+    net.eval()
+    for module in net.modules():
+        children = list(module.named_children())
+        for (name, conv), (norm_name, norm) in itertools.pairwise(children):
+            if isinstance(conv, nn.Conv1d | nn.Conv2d) and isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d):
+                setattr(module, name, fuse_conv_bn_eval(conv, norm))
+                setattr(module, norm_name, nn.Identity())
+    return net

@@ -51,12 +51,15 @@ def rough_box(rng: np.random.Generator, corners: Points, strength: float = 1.0) 
     return np.asarray(centre + shift[0] * u + shift[1] * v + signs[:, :1] * grow[0] * u + signs[:, 1:] * grow[1] * v)
 
 
-def localiser_sample(seed: int, index: int) -> Arrays:
-    """Input (1, 368, 480) or its transpose cropped to that size, and target maps (6, 92, 120)."""
+def localiser_sample(seed: int, index: int, batch: int) -> Arrays:
+    """Input (1, h, w) and target maps (6, h / 4, w / 4): mostly small photos, since they cost least for the codes in
+    them, every fourth batch a large one with codes up to its size."""
     rng = _rng("localiser", seed, index)
-    zoom = float(rng.uniform(0.6, 1.0)) * 0.75
-    size = (480, 368)
-    scene = generator.photo(rng, _difficulty(rng), width=size[0], height=size[1], zoom=zoom)
+    large = batch % 4 == 3
+    size = (480, 368) if large else (320, 256)
+    zoom = 0.75 * float(np.exp(rng.uniform(*np.log((0.8, 1.8) if large else (0.6, 1.05)))))
+    codes = None if large else int(rng.choice([0, 1, 2], p=[0.05, 0.65, 0.3]))
+    scene = generator.photo(rng, _difficulty(rng), width=size[0], height=size[1], zoom=zoom, codes=codes)
     seen = recompressed(scene.photo, scene.optics.jpeg_quality)
     return crops.normalised(seen)[None], localiser_target(scene.codes, size)
 

@@ -26,6 +26,7 @@ class Task:
         loss: (net, tensors of a batch) to the loss and to measures of the batch, which the net has never seen before.
         steps: how many batches.
         batch: samples per batch.
+        step_cost: seconds a step takes on one quiet core or thereabouts; only for foretelling the time left.
         rate: the highest learning rate.
     """
 
@@ -33,6 +34,7 @@ class Task:
     loss: Callable[[nn.Module, Sequence[Tensor]], Loss]
     steps: int
     batch: int
+    step_cost: float
     rate: float = 2e-3
 
 
@@ -90,9 +92,9 @@ def _module_sample(seed: int, index: int, batch: int) -> samples.Arrays:
 
 
 TASKS = {
-    "strips": Task(lambda seed, index, _: samples.strip_sample(seed, index), _strip_loss, 1000, 24),
-    "modules": Task(_module_sample, _module_loss, 800, 24),
-    "grids": Task(lambda seed, index, _: samples.grid_sample(seed, index), _grid_loss, 1200, 32),
-    "localiser": Task(lambda seed, index, _: samples.localiser_sample(seed, index), _localiser_loss, 1200, 8),
+    "strips": Task(lambda seed, index, _: samples.strip_sample(seed, index), _strip_loss, 700, 24, 0.44),
+    "modules": Task(_module_sample, _module_loss, 450, 24, 0.2),
+    "grids": Task(lambda seed, index, _: samples.grid_sample(seed, index), _grid_loss, 800, 32, 0.28),
+    "localiser": Task(samples.localiser_sample, _localiser_loss, 800, 8, 0.22),
 }
 """Every network by name, in the order of training."""

@@ -1,0 +1,100 @@
+"""What `mlscale decode` and `mlscale train` do."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlscale.application.errors import ApplicationError, BadPhoto
+
+if TYPE_CHECKING:
+    from mlscale.application.training.loop import Training
+
+
+def decode_command(photos: list[Path], weights: Path | None) -> int:
+    """Prints one JSON line a photo; a photo that can't be read is a line on stderr, and 2 the exit code in the end.
+
+    Raises:
+        BadWeights: weights are missing or corrupt.
+    """
+    from mlscale.application.decoder import make_decoder
+
+    decoder = make_decoder(weights)
+    code = 0
+    for path in photos:
+        try:
+            answer = decoder(path.read_bytes())
+        except (BadPhoto, OSError) as error:
+            reason = error.reason if isinstance(error, BadPhoto) else error.strerror or str(error)
+            _say(f"mlscale: {path}: {reason} (give a photo that can be read)", error=True)
+            code = 2
+        else:
+            _say(json.dumps({"file": str(path), **answer}, ensure_ascii=False))
+    return code
+
+
+def _say(line: str, *, error: bool = False) -> None:
+    stream = sys.stderr if error else sys.stdout
+    stream.write(line + "\n")
+    stream.flush()
+
+
+def train_command(out: Path, seed: int, length: float, workers: int, threads: int, photos: int) -> None:
+    """Trains what is missing in ``out``, then measures the models on ``photos`` generated photos a difficulty.
+
+    Raises:
+        ApplicationError: ``out`` holds a training with other settings, or can't be written.
+    """
+    from mlscale.application.training.loop import Training, bfloat16_is_quicker
+
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ApplicationError(error.strerror or str(error), str(out), "choose a folder that can be written") from None
+    bfloat16 = bfloat16_is_quicker()
+    _train(Training(out, seed=seed, length=length, workers=workers, threads=threads, bfloat16=bfloat16))
+    _rate(out, photos)
+
+
+def _train(training: Training) -> None:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    from mlscale.application.training.loop import train
+    from mlscale.application.training.tasks import TASKS
+
+    costs = {name: task.step_cost for name, task in TASKS.items()}
+    columns = (TextColumn("{task.description:<12}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, TextColumn("{task.fields[measures]}"), console=Console(stderr=True)) as progress:
+        whole = progress.add_task("all", total=sum(training.steps(name) * costs[name] for name in TASKS), measures="")
+        bars = {name: progress.add_task(name, total=training.steps(name), start=False, measures="") for name in TASKS}
+        for name in TASKS:
+            if training.is_finished(name):
+                progress.update(bars[name], completed=training.steps(name))
+                progress.advance(whole, training.steps(name) * costs[name])
+
+        def report(name: str, step: int, _: int, measures: dict[str, float]) -> None:
+            progress.start_task(bars[name])
+            told = " ".join(f"{key} {value:.3g}" for key, value in measures.items())
+            before = progress.tasks[bars[name]].completed
+            progress.update(bars[name], completed=step, measures=told)
+            progress.advance(whole, (step - before) * costs[name])
+
+        train(training, report=report)
+
+
+def _rate(out: Path, photos: int) -> None:
+    from mlscale.application.decoder import make_decoder
+    from mlscale.application.evaluation import measure, validation
+    from mlscale.application.generator import DIFFICULTIES
+
+    decoder = make_decoder(out)
+    results = {}
+    for difficulty in DIFFICULTIES:
+        rates = measure(decoder, validation(difficulty, photos))
+        results[difficulty] = rates.as_json()
+        _say(f"{difficulty}: {rates.share:.1%} of {rates.codes.total()} codes read, {len(rates.wrong)} wrong")
+    (out / "rates.json").write_text(json.dumps(results, indent=1) + "\n")
+    _say(f"The weights are in {out}; MLSCALE_WEIGHTS={out} uses them.")
