@@ -1,0 +1,96 @@
+"""Rows of the requests table, written a batch at a time while sending goes on.
+
+A batch is converted column by column (0.3 ms for 256 rows); row by row it would hold sending up for 10 ms.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+
+from mlscale.load.agenda import Due
+from mlscale.load.client import Outcome
+from mlscale.load.stimulus import Tally
+from mlscale.runs.store import TableWriter
+from mlscale.runs.tables import SCHEMAS
+
+BATCH: Final = 256
+"""Rows at which a batch is worth writing."""
+_LIMIT: Final = 1024
+_FLUSH_S: Final = 1.0
+
+
+class Recorder:
+    """Writes outcomes to one stream and tallies them. At most 1,024 rows are held.
+
+    Args:
+        stream: of the worker's part of the requests table.
+        names: of the photos (empty: none are sent).
+        origin_s: zero of the run's clock, ``time.monotonic()`` seconds.
+        start_s: zero of the schedule on the run's clock.
+    """
+
+    def __init__(self, stream: Path, tally: Tally, names: Sequence[str], origin_s: float, start_s: float) -> None:
+        self._schema = SCHEMAS["requests"]
+        self._writer = TableWriter(stream, self._schema)
+        self._tally, self._names = tally, names
+        self._origin_s, self._start_s = origin_s, start_s
+        self._rows: list[tuple[Any, ...]] = []
+        self._written_s = time.monotonic()
+        self.finished = 0
+        self.failed = 0
+
+    def add(self, due: Due, outcome: Outcome) -> None:
+        """Keep one outcome; it is written by one of the next calls of `write`."""
+        origin_s = self._origin_s
+        status = outcome.status
+        self.finished += status != "unfinished"
+        self.failed += status != "ok"
+        self._rows.append(
+            (
+                due.request_id,
+                due.client,
+                self._names[due.photo] if self._names else "",
+                due.load_stage,
+                due.intended_s + self._start_s,
+                outcome.sent_s - origin_s,
+                outcome.connect_s,
+                outcome.first_byte_s - origin_s,
+                outcome.done_s - origin_s,
+                status,
+                outcome.replica_id,
+                outcome.queue_s,
+                outcome.inference_s,
+                outcome.bytes_in,
+            )
+        )
+
+    def write(self, *, idle: bool) -> None:
+        """Write what is worth writing now. ``idle``: nothing is due for a while, so a batch delays nothing.
+
+        Raises:
+            OSError: the disk is full, or gone.
+        """
+        rows = len(self._rows)
+        if rows >= _LIMIT or (idle and (rows >= BATCH or time.monotonic() - self._written_s >= _FLUSH_S)):
+            self._write()
+
+    def close(self) -> None:
+        self._write()
+        self._writer.close()
+
+    def _write(self) -> None:
+        self._written_s = time.monotonic()
+        if not self._rows:
+            return
+        columns = list(zip(*self._rows, strict=True))
+        self._rows.clear()
+        arrays = [pa.array(column, type=kind) for column, kind in zip(columns, self._schema.types, strict=True)]
+        self._writer.write(pa.RecordBatch.from_arrays(arrays, schema=self._schema))
+        intended_s = np.array(columns[4]) - self._start_s
+        self._tally.add(intended_s, np.array(columns[5]) - self._start_s, np.array(columns[1]), columns[9])
