@@ -1,0 +1,235 @@
+"""What serving layers cost: a photo at a time through the decoder itself, the aiohttp server, TorchServe, Ray Serve.
+
+    .venv/bin/python benchmarks/overhead.py [--rounds 20] [--environments "torchserve rayserve"] [--photos DIR]
+
+Every layer stays up for the whole run and answers every photo once per round, in an order drawn anew each time, so
+that a slow spell of the machine falls on all of them. Nothing limits the replicas' CPU here. A ratio is a layer's wall
+time over that of the direct call on the same photo in the same round: median, with the middle half of all rounds.
+``model`` is the part spent inside the model as the server reports it, the rest is the layer's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import http.client
+import json
+import random
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+ENTRY = "mlscale.application.decoder:make_decoder"
+DIRECT = "decoder, called directly"
+
+
+class Asked(Protocol):
+    """One way to have a photo decoded."""
+
+    def __call__(self, body: bytes) -> tuple[float, float]:
+        """Wall time of the call and of the model in it, s."""
+        ...
+
+
+class Direct:
+    """The model in this very process."""
+
+    def __init__(self, entry: str) -> None:
+        from mlscale.environments.serve_app import load_entry
+
+        self._answer = load_entry(entry)
+
+    def __call__(self, body: bytes) -> tuple[float, float]:
+        began = time.perf_counter()
+        self._answer(body)
+        wall_s = time.perf_counter() - began
+        return wall_s, wall_s
+
+
+class Http:
+    """POST to a server; ``kept``: over one connection."""
+
+    def __init__(self, url: str, headers: Mapping[str, str], *, kept: bool) -> None:
+        parts = urlsplit(url)
+        self._connection = http.client.HTTPConnection(parts.hostname or "", parts.port or 80, timeout=60)
+        self._path, self._headers, self._kept = parts.path, headers, kept
+
+    def __call__(self, body: bytes) -> tuple[float, float]:
+        began = time.perf_counter()
+        self._connection.request("POST", self._path, body, dict(self._headers))
+        response = self._connection.getresponse()
+        text = response.read()
+        if not self._kept:
+            self._connection.close()
+        wall_s = time.perf_counter() - began
+        if response.status != 200:
+            raise RuntimeError(f"status {response.status}: {text[:200]!r}")
+        return wall_s, float(response.headers.get("X-Mlscale-Inference-S", "nan"))
+
+
+def ask(spec: Mapping[str, Any]) -> None:
+    """A layer's child process: reads a photo's path per line, prints what it took."""
+    layer: Asked = Direct(spec["entry"]) if "entry" in spec else Http(spec["url"], spec["headers"], kept=spec["kept"])
+    for line in sys.stdin:
+        print(*layer(Path(line.strip()).read_bytes()), flush=True)
+
+
+@dataclass
+class Layer:
+    """A layer's child process and what it measured: (round, photo) -> (wall s, model s)."""
+
+    name: str
+    process: subprocess.Popen[str]
+    times: dict[tuple[int, Path], tuple[float, float]] = field(default_factory=dict)
+
+    def ask(self, photo: Path) -> tuple[float, float]:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(f"{photo}\n")
+        self.process.stdin.flush()
+        line = self.process.stdout.readline().split()
+        if len(line) != 2:
+            raise RuntimeError(f"{self.name}: its process ended")
+        return float(line[0]), float(line[1])
+
+
+@contextmanager
+def asking(name: str, spec: Mapping[str, Any], prefix: Sequence[str] = ()) -> Iterator[Layer]:
+    """A layer's child process, placed by ``prefix``."""
+    argv = [*prefix, sys.executable, str(Path(__file__).resolve()), "--ask", json.dumps(spec)]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield Layer(name, process)
+        finally:
+            assert process.stdin is not None
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.close()
+
+
+@contextmanager
+def over_http(name: str, url: str, headers: Mapping[str, str], prefix: Sequence[str] = ()) -> Iterator[list[Layer]]:
+    """The same server asked over fresh and over kept connections."""
+    with ExitStack() as stack:
+        yield [
+            stack.enter_context(
+                asking(f"{name}, {word}", {"url": url, "headers": dict(headers), "kept": word == "kept"}, prefix)
+            )
+            for word in ("fresh", "kept")
+        ]
+
+
+@contextmanager
+def aiohttp_server(entry: str) -> Iterator[list[Layer]]:
+    """`mlscale serve` on a free port of loopback."""
+    argv = [sys.executable, "-m", "mlscale.cli", "serve", "--port", "0", "--entry", entry]
+    with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stderr is not None
+            url = ""
+            for line in server.stderr:
+                if found := re.search(r"listening on (\S+)", line):
+                    url = found[1]
+                if line.rstrip().endswith("ready"):
+                    break
+            else:
+                raise RuntimeError("mlscale serve did not come up")
+            with over_http("aiohttp server", f"{url}/decode", {}) as layers:
+                yield layers
+        finally:
+            server.terminate()
+
+
+@contextmanager
+def environment(name: str, entry: str, photos: Sequence[Path]) -> Iterator[list[Layer]]:
+    """One replica of an environment, not limited."""
+    from mlscale import environments
+    from mlscale.environments import App, Component
+    from mlscale.host.facts import host_facts
+    from mlscale.host.ledger import Ledger
+
+    chosen = environments.get(name)
+    scaling = chosen.arm("static-min").model_copy(update={"cpu_cores": float(host_facts()["cores"])})
+    app = App("overhead", "0", (Component("app", entry),), "app")
+    bodies = [photo.read_bytes() for photo in photos]
+    with (
+        Ledger.create(f"overhead-{name}") as ledger,
+        chosen.deploy(app, {"app": scaling}, "live", ledger, bodies) as deployed,
+        over_http(name, deployed.url, deployed.headers, deployed.load_prefix) as layers,
+    ):
+        yield layers
+
+
+def measure(layers: Sequence[Layer], photos: Sequence[Path], rounds: int, seed: int) -> None:
+    """Ask every layer for every photo in every round; the first round only warms up."""
+    order = random.Random(seed)
+    turns = [(layer, photo) for layer in layers for photo in photos]
+    for turn in range(rounds + 1):
+        order.shuffle(turns)
+        for layer, photo in turns:
+            took = layer.ask(photo)
+            if turn:
+                layer.times[turn, photo] = took
+
+
+def report(layers: Sequence[Layer]) -> str:
+    """A line for each layer, as ratios to the direct call."""
+    base = {key: wall_s for key, (wall_s, _) in layers[0].times.items()}
+    lines = [f"{'':28}{'wall ms':>9}{'model ms':>10}{'ratio':>8}{'middle half':>20}{'added ms':>10}"]
+    for layer in layers:
+        ratios = sorted(wall_s / base[key] for key, (wall_s, _) in layer.times.items())
+        low, _, high = statistics.quantiles(ratios, n=4)
+        wall_ms = statistics.median(wall_s for wall_s, _ in layer.times.values()) * 1e3
+        model_ms = statistics.median(model_s for _, model_s in layer.times.values()) * 1e3
+        added_ms = statistics.median(wall_s - base[key] for key, (wall_s, _) in layer.times.items()) * 1e3
+        lines.append(
+            f"{layer.name:28}{wall_ms:9.2f}{model_ms:10.2f}{statistics.median(ratios):8.3f}"
+            f"{f'{low:.3f} to {high:.3f}':>20}{added_ms:10.2f}"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Parse, measure, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--environments", default="", help='such as "torchserve rayserve"')
+    parser.add_argument("--photos", type=Path, help="folder of photo-*.jpg; else 8 photos are generated")
+    parser.add_argument("--entry", default=ENTRY)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--ask", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.ask:
+        ask(json.loads(options.ask))
+        return
+    from mlscale.host.facts import host_facts
+
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        if options.photos is None:
+            from mlscale.application.photos import write_photo_set
+
+            write_photo_set(Path(folder), options.seed, 8)
+        photos = sorted((options.photos or Path(folder)).resolve().glob("photo-*.jpg"))
+        if not photos:
+            parser.error(f"no photo-*.jpg in {options.photos}")
+        layers = [stack.enter_context(asking(DIRECT, {"entry": options.entry}))]
+        layers += stack.enter_context(aiohttp_server(options.entry))
+        for name in options.environments.split():
+            layers += stack.enter_context(environment(name, options.entry, photos))
+        measure(layers, photos, options.rounds, options.seed)
+        facts = host_facts()
+        print(f"{facts['cpu_model']}, {facts['cores']} cores, {facts['kernel']}; {len(photos)} photos, ", end="")
+        print(f"{options.rounds} rounds")
+        print(report(layers))
+
+
+if __name__ == "__main__":
+    main()
