@@ -19,7 +19,15 @@ from pathlib import Path
 from typing import Final
 
 from mlscale.environments.emit import Emitter, commands
-from mlscale.environments.torchserve_api import Connection, ManagementApi, ModelState, NoAnswer, ServerGone, read_token
+from mlscale.environments.torchserve_api import (
+    Connection,
+    ManagementApi,
+    ModelState,
+    NoAnswer,
+    ServerGone,
+    has_tokens,
+    read_token,
+)
 from mlscale.environments.torchserve_board import Board
 from mlscale.environments.torchserve_drain import Drain
 from mlscale.environments.torchserve_loop import Loop, Spec, Watch
@@ -46,7 +54,7 @@ class Agent:
             ServerGone, NoAnswer: TorchServe did not start, or it is gone.
         """
         spec = self._spec
-        self._await(Path(spec.keys).exists, "write its key file")
+        self._await(lambda: has_tokens(Path(spec.keys)), "write its key file")
         token = read_token(Path(spec.keys), "management")
         board = Board(Path(spec.board))
         api = ManagementApi(spec.management_port, token, spec.model)

@@ -111,6 +111,14 @@ def read_token(keys: Path, name: str) -> str:
     return token
 
 
+def has_tokens(keys: Path) -> bool:
+    """Whether the key file is there and whole: TorchServe writes it in place."""
+    try:
+        return all(read_token(keys, name) for name in ("management", "inference", "API"))
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
 def worker_processes(socket_folder: str) -> dict[int, int]:
     """Worker id -> pid of every worker process whose socket lies in ``socket_folder``, from its exec on (Linux).
 

@@ -9,12 +9,12 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from mlscale.environments.emit import Emitter
 from mlscale.environments.torchserve_api import ManagementApi, ModelState, worker_processes
 from mlscale.environments.torchserve_board import Board
-from mlscale.environments.torchserve_drain import Drain
+from mlscale.environments.torchserve_drain import Outcome
 from mlscale.environments.torchserve_lifecycle import Lifecycle
 from mlscale.policies.worker_controller import (
     ControllerSettings,
@@ -69,16 +69,42 @@ class Watch:
         return state, processes, state.pending + serving
 
 
+class Looks(Protocol):
+    def look(self) -> tuple[ModelState, dict[int, int], int]: ...
+
+
+class Scales(Protocol):
+    def scale(self, workers: int) -> None: ...
+
+
+class Drains(Protocol):
+    """One attempt to remove ``worker`` (torchserve_drain.Drain)."""
+
+    worker: int
+    held_s: float | None
+    outcome: Outcome | None
+
+    def cancel(self) -> None: ...
+    def join(self, timeout_s: float | None = None) -> None: ...
+
+
 class Loop:
     """The control loop. ``tick`` looks; every ``period_s`` it decides; what is wanted is carried out step by step."""
 
     def __init__(
-        self, spec: Spec, out: Emitter, watch: Watch, api: ManagementApi, begin_drain: Callable[[ModelState], Drain]
+        self,
+        spec: Spec,
+        out: Emitter,
+        watch: Looks,
+        api: Scales,
+        begin_drain: Callable[[ModelState], Drains],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._spec, self._out, self._watch, self._api, self._begin_drain = spec, out, watch, api, begin_drain
+        self._spec, self._out, self._clock = spec, out, clock
+        self._watch, self._api, self._begin_drain = watch, api, begin_drain
         self._settings = ControllerSettings(**spec.controller)
         self._state, self._look_back, self._lifecycle = ControllerState(), LookBack(), Lifecycle()
-        self._drain: Drain | None = None
+        self._drain: Drains | None = None
         self._retry_drain_s = -math.inf
         self._decided_s = math.nan
         self._rule, self._postponed = "", False
@@ -90,7 +116,7 @@ class Loop:
     def tick(self) -> None:
         """One look and what follows from it. Raises ServerGone, NoAnswer (then nothing is reported: a gap)."""
         state, processes, ongoing = self._watch.look()
-        now = time.monotonic()
+        now = self._clock()
         self.state = state
         self._look_back = self._look_back.add(now, ongoing, self._spec.look_back_s)
         self._follow(now, state, processes)
@@ -146,7 +172,7 @@ class Loop:
             return
         told = int(state.raw["minWorkers"])
         if self.desired > told:
-            self._lifecycle.asked(time.monotonic())
+            self._lifecycle.asked(self._clock())
             self._api.scale(self.desired)
         elif self.desired < told and now >= self._retry_drain_s and len(state.workers) == told:
             newest = state.workers[-1]
@@ -157,7 +183,7 @@ class Loop:
             else:
                 self._postpone(now, f"worker {newest.id}, which TorchServe removes first, is still starting")
 
-    def _finished(self, now: float, drain: Drain) -> bool:
+    def _finished(self, now: float, drain: Drains) -> bool:
         if self.desired > len(self.state.workers if self.state else ()) - 1:
             drain.cancel()
         if drain.outcome is None:
