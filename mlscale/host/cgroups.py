@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import time
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -253,11 +254,11 @@ def _try(hierarchy: Hierarchy) -> str | None:
     if hierarchy.version == 2:
         try:
             if "cpu" not in (where / "cgroup.subtree_control").read_text().split():
-                return f"the cpu controller is not handed down in {where}"
+                return f"the cpu controller is not handed down in {where} (its cgroup.subtree_control lacks it)"
         except OSError as error:
             return f"{where}: {error.strerror}"
     for root in hierarchy.roots.values():
-        probe = root / f"mlscale-probe-{os.getpid()}"
+        probe = root / f"mlscale-probe-{uuid.uuid4().hex[:8]}"
         try:
             probe.mkdir()
             probe.rmdir()

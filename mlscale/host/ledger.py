@@ -6,6 +6,7 @@ synced to the disk before `Ledger.intend` returns. A kill -9 can tear the last l
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -74,7 +75,7 @@ class Ledger:
             identity: everything its reaper needs to find it; JSON-able.
 
         Raises:
-            OSError: the disk is full or gone (nothing must be created then).
+            MlscaleError: the disk is full or gone; nothing must be created then.
         """
         entry = LedgerEntry(uuid.uuid4().hex, kind, identity, self.owner)
         with self._lock:
@@ -112,9 +113,18 @@ class Ledger:
 
     def _write(self, line: dict[str, Any]) -> None:
         data = (json.dumps(line) + "\n").encode()
-        if os.write(self._file, data) != len(data):
-            raise OSError(28, "the line was written in part", str(self.path))
-        os.fsync(self._file)
+        before = os.fstat(self._file).st_size
+        try:
+            if os.write(self._file, data) != len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(self._file)
+        except OSError as error:
+            os.ftruncate(self._file, before)  # a torn line may stand last only
+            raise MlscaleError(
+                f"the ledger can't be written: {error.strerror}",
+                str(self.path),
+                "make room there, or set XDG_STATE_HOME",
+            ) from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from mlscale.host.cgroups import Tree
 from mlscale.host.processes import ROLE_VARIABLE, environment_of, inside_pid, marked_pids, process_start
-from mlscale.host.proctable import ProcessUsage, Usage, nearest, read_table
+from mlscale.host.proctable import ProcessUsage, Usage, descendants, nearest, read_table
 from mlscale.host.sampling import rss_bytes
 from mlscale.host.wrapper import REPLICA, read_starts
 from mlscale.runs import MlscaleError, Role
@@ -76,10 +76,13 @@ class CgroupMembers:
 
 
 class ScannedMembers:
-    """By pid namespace, or else by the marker in the environment; the subject by ancestry and environment."""
+    """By pid namespace, or else by the marker in the environment, or (without /proc) by ancestry.
 
-    def __init__(self, marker: str, records: Path, first: int | None) -> None:
-        self._marker, self._records = marker, records
+    The subject by ancestry and environment. ``roots``: pid -> role of what was spawned, filled by the sandbox.
+    """
+
+    def __init__(self, marker: str, records: Path, first: int | None, roots: Mapping[int, Role]) -> None:
+        self._marker, self._records, self._roots = marker, records, roots
         self._namespace = None if first is None else _pid_namespace_of(first)
         self._first = first
         self._moved: dict[int, str] = {}
@@ -107,6 +110,8 @@ class ScannedMembers:
         return ()
 
     def _pids(self) -> tuple[int, ...]:
+        if not Path("/proc/self").exists():
+            return descendants(read_table(), self._roots)
         if self._namespace is None:
             return marked_pids(self._marker)
         pids = (int(folder.name) for folder in Path("/proc").glob("[0-9]*"))
@@ -119,7 +124,7 @@ class ScannedMembers:
             for start in read_starts(self._records)
             if start.pid_inside in outside
         }
-        named: Mapping[int, str] = {**starts, **self._moved}
+        named: Mapping[int, str] = {**self._roots, **starts, **self._moved}
         table = read_table()
 
         def parent(pid: int) -> int | None:

@@ -67,6 +67,16 @@ def nearest(pid: int, parents: Callable[[int], int | None], named: Mapping[int, 
     return None
 
 
+def descendants(table: Mapping[int, ProcessRow], roots: Iterable[int]) -> tuple[int, ...]:
+    """The processes of ``table`` that are in ``roots`` or come from one of them."""
+    named = dict.fromkeys(roots, "")
+
+    def parent(pid: int) -> int | None:
+        return table[pid].parent if pid in table else None
+
+    return tuple(pid for pid in table if nearest(pid, parent, named) is not None)
+
+
 def read_table(pids: Iterable[int] | None = None) -> dict[int, ProcessRow]:
     """Rows of the processes ``pids`` (None: of all); those that have ended are left out."""
     if Path("/proc/self/stat").exists():

@@ -9,7 +9,6 @@ says what is missing and why.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import subprocess
 import sys
@@ -37,7 +36,7 @@ from mlscale.host.scratch import remove_folder, scratch_root
 from mlscale.host.wrapper import REPLICA, ReplicaStart, read_starts, wrapper_script, write_entry_file
 from mlscale.runs import Clock, MlscaleError, ResourceSample, Role
 
-__all__ = ["ROLES", "BoxProcess", "ReplicaStart", "Sandbox", "open_sandbox"]
+__all__ = ["ROLES", "BoxProcess", "ReplicaStart", "Sandbox", "abilities", "open_sandbox"]
 
 ROLES: Final[tuple[Role, ...]] = ("control_plane", "data_plane", "load_generator")
 """Roles that have a cgroup from the start; each replica gets one of its own."""
@@ -67,11 +66,12 @@ class Sandbox:
         """Whether it has cgroups of its own, so that the replica wrapper's CPU quota holds."""
         self._parts = parts
         self._spawned: list[tuple[subprocess.Popen[Any], LedgerEntry | None]] = []
+        self._roots: dict[int, Role] = {}
         self._records = parts.folder / "replicas"
         self._records.mkdir()
         (parts.folder / "tmp").mkdir()
         self._members: Members = (
-            ScannedMembers(parts.folder.name, self._records, parts.first.pid if parts.first else None)
+            ScannedMembers(parts.folder.name, self._records, parts.first.pid if parts.first else None, self._roots)
             if parts.tree is None
             else CgroupMembers(parts.tree)
         )
@@ -198,6 +198,7 @@ class Sandbox:
             assert leader is not None, "it waits for us"
             entry = self._parts.ledger.intend("process_group", **leader.to_json())
             self._spawned.append((process, entry))
+            self._roots[process.pid] = role
             os.write(go, b"1")
         finally:
             os.close(gate)
@@ -220,21 +221,25 @@ class Sandbox:
         return (*PROGRAM, str(HERE / "boxenter.py"), str(file))
 
     def _end(self, grace_s: float) -> None:
-        """End every process, and take in the ends of those that were spawned."""
-        if self._parts.first is not None:
-            self._parts.first.end(grace_s)
-        for process, entry in self._spawned:
-            if entry is not None:
-                end_group(process.pid, grace_s, process.poll)
-                self._parts.ledger.done(entry)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(5)
-            process.kill()
-            process.wait()
-        if not self.isolated:
-            end_marked(self.folder.name, grace_s)
-        if self._parts.tree is not None:
-            kill_until_none(lambda: group_pids(self._parts.tree.folders if self._parts.tree else ()))
+        """End every process, and take in the ends of those that were spawned. A second Ctrl-C makes it short."""
+        try:
+            if self._parts.first is not None:
+                self._parts.first.end(grace_s)
+            for process, entry in self._spawned:
+                if entry is not None:
+                    end_group(process.pid, grace_s, process.poll)
+                    self._parts.ledger.done(entry)
+            if not self.isolated:
+                end_marked(self.folder.name, grace_s)
+        finally:
+            if self._parts.first is not None:
+                self._parts.first.kill()
+            if self._parts.tree is not None:
+                folders = self._parts.tree.folders
+                kill_until_none(lambda: group_pids(folders))
+            for process, _ in self._spawned:
+                process.kill()
+                process.wait()
 
 
 @contextmanager
@@ -270,13 +275,26 @@ def open_sandbox(name: str, ledger: Ledger, *, grace_s: float = 2.0) -> Iterator
             ledger.done(entry)
 
 
+def abilities() -> dict[str, Any]:
+    """What a sandbox can have on this host, tried out (for `mlscale doctor`): the keys of `Sandbox.facts`."""
+    hierarchy = find_hierarchy()
+    first = start_first_process(0, ())
+    if not isinstance(first, str):
+        first.end(0)
+    return {
+        "isolated": not isinstance(first, str),
+        "limited": not isinstance(hierarchy, str),
+        "cgroup_version": None if isinstance(hierarchy, str) else hierarchy.version,
+        "user_namespace": False if isinstance(first, str) else first.user_namespace,
+        "reasons": [reason for reason in (hierarchy, first) if isinstance(reason, str)],
+    }
+
+
 def _build(name: str, folder: Path, ledger: Ledger, tree: Tree | str, grace_s: float) -> Sandbox:
     try:
         folder.mkdir(mode=0o700)
     except OSError as error:
-        raise MlscaleError(
-            f"no scratch folder: {error.strerror}", str(folder), "set TMPDIR to a folder that can be written"
-        ) from error
+        raise _unwritable(folder, error) from error
     tree = _with_groups(tree)
     needed = (Path(sys.prefix), Path(sys.base_prefix), HERE, Path.cwd(), Path.home(), folder)
     first = start_first_process(grace_s, needed)
@@ -286,10 +304,18 @@ def _build(name: str, folder: Path, ledger: Ledger, tree: Tree | str, grace_s: f
     )
     try:
         return Sandbox(name, parts)
-    except BaseException:
+    except BaseException as error:
         if parts.first is not None:
-            parts.first.end(0)
+            parts.first.kill()
+        if isinstance(error, OSError):
+            raise _unwritable(folder, error) from error
         raise
+
+
+def _unwritable(folder: Path, error: OSError) -> MlscaleError:
+    return MlscaleError(
+        f"no scratch folder: {error.strerror}", str(folder), "set TMPDIR to a folder that can be written"
+    )
 
 
 def _with_groups(tree: Tree | str) -> Tree | str:

@@ -3,18 +3,34 @@
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 import tempfile
 import time
 from pathlib import Path
+from typing import Final
 
 from mlscale.runs import MlscaleError
 
+_LONGEST: Final = 24
 
-def scratch_root() -> Path:
-    """A short folder for scratch: paths of Unix sockets below it must stay under 108 characters (macOS: 104)."""
-    own = Path(tempfile.gettempdir())
-    return own if len(str(own)) <= 24 or not Path("/tmp").is_dir() else Path("/tmp")
+
+def scratch_root(preferred: Path | None = None) -> Path:
+    """A folder for scratch where programs can be executed and paths are short.
+
+    Paths of Unix sockets below it must stay under 108 characters (macOS: 104). ``preferred`` (default: what TMPDIR
+    says) is taken when it fits, else /tmp or /var/tmp; where none does, ``preferred`` all the same: making a folder
+    there will say why not.
+    """
+    own = preferred or Path(tempfile.gettempdir())
+    fitting = (folder for folder in (own, Path("/tmp"), Path("/var/tmp")) if _fits(folder))
+    return next(fitting, own)
+
+
+def _fits(folder: Path) -> bool:
+    if len(str(folder)) > _LONGEST or not os.access(folder, os.W_OK | os.X_OK):
+        return False
+    return not os.statvfs(folder).f_flag & getattr(os, "ST_NOEXEC", 8)
 
 
 def remove_folder(folder: Path, at_most_s: float = 5.0) -> None:

@@ -56,6 +56,20 @@ def test_ctrl_c_leaves_nothing(start: Start, tmp_path: Path) -> None:
     assert list(ledger_paths(tmp_path / "ledger")) == []
 
 
+def test_ctrl_c_again_and_again_leaves_at_most_what_cleanup_removes(start: Start, tmp_path: Path) -> None:
+    caller = start("wait")
+
+    def insist() -> bool:
+        caller.process.send_signal(signal.SIGINT)
+        return caller.process.poll() is not None
+
+    wait_for(insist, "the caller's end")
+    wait_for(lambda: not caller.processes_left(), "the processes' end")
+    cleanup(folder=tmp_path / "ledger")
+    assert caller.left() == []
+    assert list(ledger_paths(tmp_path / "ledger")) == []
+
+
 @pytest.mark.parametrize("how", ["wait", "kill -9", "fork, then kill -9"])
 def test_after_a_sudden_end_the_kernel_takes_the_processes_and_cleanup_the_rest(
     start: Start, tmp_path: Path, how: str

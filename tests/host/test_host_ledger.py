@@ -144,3 +144,25 @@ def test_a_zombie_is_no_running_process() -> None:
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
     assert process_start(process.pid) is None
     process.wait()
+
+
+def test_a_full_disk_leaves_the_ledger_whole(tmp_path: Path) -> None:
+    """A line that found no room is taken back, so that later lines do not follow a torn one."""
+    program = (
+        "import os, pathlib, resource, signal, sys\n"
+        "from mlscale.host.ledger import Ledger\nfrom mlscale.runs import MlscaleError\n"
+        "ledger = Ledger.create('run', pathlib.Path(sys.argv[1]))\n"
+        "entry = ledger.intend('thing', name='x')\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "full = ledger.path.stat().st_size + 80\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (full, full))\n"
+        "try:\n    ledger.intend('thing', name='y' * 200)\n"
+        "except MlscaleError as error:\n    print(error)\n"
+        "ledger.done(entry)\nos._exit(0)"
+    )
+    run = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert "the ledger can't be written" in run.stdout
+    (path,) = ledger_paths(tmp_path)
+    read = read_ledger(path)
+    assert read is not None
+    assert read.open_entries == ()

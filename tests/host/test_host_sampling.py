@@ -13,7 +13,7 @@ import pytest
 
 from mlscale.host.cgroups import CpuReading
 from mlscale.host.facts import host_facts
-from mlscale.host.proctable import ProcessRow, ProcessUsage, Usage, nearest, parse_ps, read_table
+from mlscale.host.proctable import ProcessRow, ProcessUsage, Usage, descendants, nearest, parse_ps, read_table
 from mlscale.host.quiet import wait_until_quiet
 from mlscale.host.sampling import (
     HostCpu,
@@ -93,6 +93,13 @@ def test_the_nearest_named_ancestor() -> None:
     assert nearest(5, parents, {5: "own", 4: "near"}) == "own"
     assert nearest(5, parents, {}) is None
     assert nearest(9, parents, {}) is None
+
+
+def test_descendants() -> None:
+    table = {pid: ProcessRow(parent, 0, 0) for pid, parent in {2: 1, 3: 2, 4: 3, 5: 1, 6: 5}.items()}
+    assert descendants(table, [3, 99]) == (3, 4)
+    assert descendants(table, [2, 6]) == (2, 3, 4, 6)
+    assert descendants(table, []) == ()
 
 
 def test_ps_of_systems_without_proc() -> None:

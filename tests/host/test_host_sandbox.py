@@ -18,7 +18,7 @@ from host_helpers import start_caller, wait_for
 
 from mlscale.host.ledger import Ledger
 from mlscale.host.processes import process_start
-from mlscale.host.sandbox import Sandbox, open_sandbox
+from mlscale.host.sandbox import Sandbox, abilities, open_sandbox
 from mlscale.host.scratch import scratch_root
 from mlscale.runs import MlscaleError, ResourceSample, RunClock
 
@@ -104,9 +104,12 @@ def test_the_prefix_sees_files_made_anywhere_later(box: Sandbox) -> None:
         shutil.rmtree(name)
 
 
-def test_unix_sockets_fit_below_the_folder() -> None:
+def test_unix_sockets_fit_below_the_folder(tmp_path: Path) -> None:
+    long = tmp_path / ("x" * 60)
+    long.mkdir()
     longest = "session_2026-01-01_00-00-00_000000_0000000/sockets/plasma_store"
-    assert len(str(scratch_root() / "mls-00000000" / "ray" / longest)) < 108
+    for root in (scratch_root(), scratch_root(long)):
+        assert len(str(root / "mls-00000000" / "ray" / longest)) < 108
 
 
 def test_two_sandboxes_serve_the_same_port_and_nothing_outside_reaches_them(box: Sandbox, ledger: Ledger) -> None:
@@ -118,6 +121,7 @@ def test_two_sandboxes_serve_the_same_port_and_nothing_outside_reaches_them(box:
         for one, text in ((box, "first"), (other, "second")):
             asked = subprocess.run([*one.prefix, *python("-c", FETCH)], capture_output=True, text=True, check=True)
             assert asked.stdout == f"{text}\n"
+        assert box.folder.name not in output(other, ["ls", "/tmp"])
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", 28480), timeout=10)
 
@@ -335,6 +339,10 @@ def test_a_lesser_host_still_finds_samples_and_ends_everything(lesser_box: Sandb
     for process in (escaped, loader):
         assert process.stdout is not None
         process.stdout.close()
+
+
+def test_what_the_host_allows_is_what_a_sandbox_has(box: Sandbox) -> None:
+    assert abilities() == box.facts
 
 
 def test_the_cause_of_a_failed_start_is_told_and_nothing_stays(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
