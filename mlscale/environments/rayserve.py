@@ -1,7 +1,7 @@
-"""Ray Serve with its own autoscaler, in a sandbox: each replica in a cgroup with a CPU quota from its first instruction on.
+"""Ray Serve with its own autoscaler, in a sandbox; each replica has its CPU quota from its first instruction on.
 
-The driver is an agent inside the sandbox (rayserve_agent.py); Ray binds ports to every interface, and inside there is only
-``lo``.
+The driver is an agent inside the sandbox (rayserve_agent.py). Ray binds ports to every interface, and inside there is
+only ``lo``.
 """
 
 from __future__ import annotations
@@ -84,8 +84,8 @@ class RayServe:
         """Bring the application up; on leaving, nothing of it is left.
 
         Raises:
-            MlscaleError: something stands in the way (see `preflight`), or the start failed; the message ends with the log's
-                last lines.
+            MlscaleError: something stands in the way (see `preflight`), or the start failed; the message ends with the
+                log's last lines.
         """
         for problem in self.preflight(app, scalings, mode):
             if problem.fatal:
@@ -96,7 +96,7 @@ class RayServe:
         with open_sandbox(self.name, ledger) as box:
             wrapper = box.replica_wrapper(Path(sys.executable), settings.cpu_cores, settings.cpu_period_s)
             spec = _write_spec(box.folder, component.name, component.entry, settings, wrapper, warm_up)
-            spawn = partial(box.spawn, role="control_plane", env=_environment(box.folder))
+            spawn = partial(box.spawn, role="control_plane", env=_environment(box.folder, settings))
             argv = [sys.executable, "-m", "mlscale.environments.rayserve_agent", str(spec)]
             with AgentProcess(spawn, argv, box.folder / "agent.log", self.name) as agent:
                 facts = agent.wait_ready(_START_S + 30, "deploy")
@@ -190,15 +190,17 @@ def _write_spec(
     return file
 
 
-def _environment(folder: Path) -> dict[str, str]:
+def _environment(folder: Path, settings: RayServeScaling) -> dict[str, str]:
     """The agent's environment, which Ray's processes inherit: nothing of a Ray that the user may run besides."""
     kept = {name: text for name, text in os.environ.items() if not name.startswith("RAY_")}
     paths = [
         str(Path.cwd()),
         *(path for path in sys.path if path and "site-packages" not in path and Path(path).is_dir()),
     ]
+    more = {"RAY_worker_maximum_startup_concurrency": str(settings.startup_concurrency)}
     return {
         **kept,
+        **(more if settings.startup_concurrency else {}),
         "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)),
         "PYTHONUNBUFFERED": "1",
         "RAY_AUTH_MODE": "token",

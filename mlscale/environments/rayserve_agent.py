@@ -1,8 +1,8 @@
 """The driver of Ray Serve: ``python -m mlscale.environments.rayserve_agent SPEC.json``, run inside the sandbox.
 
-Starts Ray, deploys the component, warms its first replica up, and reports (emit.py) until its standard input ends. SPEC:
-{"component", "entry", "settings": RayServeScaling as JSON, "python": the replicas' interpreter, "folder", "port", "num_cpus",
-"warm_up": [files], "timeout_s"}.
+Starts Ray, deploys the component, warms its first replica up, and reports (emit.py) until its standard input ends.
+SPEC: {"component", "entry", "settings": RayServeScaling as JSON, "python": the replicas' interpreter, "folder", "port",
+"num_cpus", "warm_up": [files], "timeout_s"}.
 """
 
 from __future__ import annotations
@@ -105,7 +105,8 @@ class Agent:
             running = sum(replica.state.value == "RUNNING" for replica in details.replicas)
             if running >= self._settings["min_replicas"]:
                 return details
-            if details.status.value in ("UNHEALTHY", "DEPLOY_FAILED"):
+            refused = "failed to start" in details.message  # Ray would try again, with the same model
+            if refused or details.status.value in ("UNHEALTHY", "DEPLOY_FAILED"):
                 raise Failed(
                     f"a replica does not start: {details.message}",
                     f"component {self._name}",
@@ -113,7 +114,8 @@ class Agent:
                 )
             if time.monotonic() > deadline:
                 raise Failed(
-                    f"{running} of {self._settings['min_replicas']} replicas run after {self._spec['timeout_s']:g} s: {details.message}",
+                    f"{running} of {self._settings['min_replicas']} replicas run after {self._spec['timeout_s']:g} s: "
+                    f"{details.message}",
                     f"component {self._name}",
                     "give replicas more CPU (cpu_cores), or see the log lines",
                 )
@@ -121,15 +123,18 @@ class Agent:
             self._drain_readings(0.1)
 
     def _find_vital(self) -> dict[str, int]:
-        """Processes that must live: their names and pids."""
+        """The processes that the run can't do without: names and pids."""
         import ray
+        from ray._private.state import actors
 
+        assert self._cluster is not None
         details = ray.get(self._controller.get_serve_instance_details.remote(), timeout=_ANSWER_S)
-        proxies = [proxy["actor_id"] and proxy for proxy in details["proxies"].values()]
-        pids = {"controller": int(ray.get(self._controller.get_pid.remote(), timeout=_ANSWER_S))}
-        actors = {actor["actor_id"]: actor["pid"] for actor in _actors()}
-        pids["proxy"] = int(actors[proxies[0]["actor_id"]])
-        return pids
+        (proxy,) = details["proxies"].values()
+        return {
+            **self._cluster.processes,
+            "controller": int(ray.get(self._controller.get_pid.remote(), timeout=_ANSWER_S)),
+            "proxy": int(actors(proxy["actor_id"])["Pid"]),
+        }
 
     def watch(self) -> None:
         """Report until standard input ends. Raises Failed."""
@@ -138,7 +143,7 @@ class Agent:
         selector.register(sys.stdin, selectors.EVENT_READ)
         while True:
             for key, _ in selector.select(_LOOK_S):
-                if key.fileobj is sys.stdin and not os.read(sys.stdin.fileno(), 4096):
+                if key.fileobj is not self._readings and not os.read(key.fd, 4096):
                     return
             self._drain_readings(0)
             now = time.monotonic()
@@ -199,13 +204,6 @@ class Agent:
     def close(self) -> None:
         if self._cluster is not None:
             self._cluster.kill()
-
-
-def _actors() -> list[dict[str, Any]]:
-    """Ray's actors: actor_id, pid."""
-    from ray._private.state import actors
-
-    return [{"actor_id": identifier, "pid": actor["Pid"]} for identifier, actor in actors().items()]
 
 
 def alive(pid: int) -> bool:

@@ -1,4 +1,4 @@
-"""A one-node Ray for one deployment, started as lean as Ray's own switches allow. Runs in the agent, inside the sandbox."""
+"""A one-node Ray for one deployment, started as lean as Ray's switches allow. Runs in the agent, in the sandbox."""
 
 from __future__ import annotations
 

@@ -15,8 +15,8 @@ class RayServeScaling(Scaling):
 
     ``min_replicas == max_replicas`` is a fixed number: no autoscaler runs then.
 
-    Ray wants ceil(n + factor * (mean(queued + in service) / target_ongoing_requests - n)) replicas, n running; it acts when
-    it has wanted more (fewer) for ``upscale_delay_s`` (``downscale_delay_s``) without a break.
+    Ray wants ceil(n + factor * (mean(queued + in service) / target_ongoing_requests - n)) replicas, n running; it acts
+    when it has wanted more (fewer) for ``upscale_delay_s`` (``downscale_delay_s``) without a break.
     """
 
     target_ongoing_requests: float = Field(
@@ -56,6 +56,9 @@ class RayServeScaling(Scaling):
     graceful_shutdown_timeout_s: float = Field(default=20.0, ge=0, le=600, description="draining: killed after, s")
     health_check_period_s: float = Field(default=10.0, gt=0, le=600, description="period of Ray's health checks, s")
     health_check_timeout_s: float = Field(default=30.0, gt=0, le=600, description="a health check fails after, s")
+    startup_concurrency: int = Field(
+        default=0, ge=0, le=64, description="replicas that start at once; 0 = Ray's own: as many as the host has cores"
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -63,7 +66,8 @@ class RayServeScaling(Scaling):
             raise ValueError(f"min_replicas ({self.min_replicas}) is above max_replicas ({self.max_replicas})")
         if self.look_back_period_s <= self.metrics_interval_s:
             raise ValueError(
-                f"look_back_period_s ({self.look_back_period_s} s) must be longer than metrics_interval_s ({self.metrics_interval_s} s)"
+                f"look_back_period_s ({self.look_back_period_s} s) must be longer than "
+                f"metrics_interval_s ({self.metrics_interval_s} s)"
             )
         return self
 
@@ -76,10 +80,10 @@ class RayServeScaling(Scaling):
 def arm_settings(arm: str) -> RayServeScaling:
     """The settings of an arm (METHOD §4).
 
-    ``matched`` keeps the excess at the router (``max_ongoing_requests`` 1: one queue for all replicas, as TorchServe has
-    it) and lets the router look for a free replica every 25 ms instead of ever more rarely. The metrics interval is the
-    loop's period: Ray's control loop decides about 8 times a second, but on numbers that change once an interval. Ray
-    asks that the look-back be longer than the interval.
+    ``matched`` keeps the excess at the router (``max_ongoing_requests`` 1: one queue for all replicas, as TorchServe
+    has it) and lets the router look for a free replica every 25 ms instead of ever more rarely. The metrics interval
+    is the loop's period: Ray's control loop decides about 8 times a second, but on numbers that change once an
+    interval. Ray asks that the look-back be longer than the interval.
 
     Raises:
         MlscaleError: an unknown arm.

@@ -1,7 +1,7 @@
 """What Ray Serve shows, turned into observations: pure, no Ray in here.
 
-Two sources: readings of the autoscaling policy (rayserve_policy.py), about 8 a second, and the states of the replicas as the
-Serve controller lists them, asked for every half second and whenever a reading shows a change.
+Two sources: readings of the autoscaling policy (rayserve_policy.py), about 8 a second, and the states of the replicas
+as the Serve controller lists them, asked for twice a second and oftener while something changes.
 """
 
 from __future__ import annotations

@@ -16,7 +16,15 @@ def _messages(stream: io.StringIO) -> list[dict[str, Any]]:
 
 def _reading(t: float, total: float, target: int, wanted: int, current: int = 1) -> dict[str, float]:
     raw = total / 1.0
-    return {"t": t, "total": total, "queued": total / 2, "current": current, "target": target, "raw": raw, "wanted": wanted}
+    return {
+        "t": t,
+        "total": total,
+        "queued": total / 2,
+        "current": current,
+        "target": target,
+        "raw": raw,
+        "wanted": wanted,
+    }
 
 
 def _decisions() -> tuple[DecisionWatch, io.StringIO]:

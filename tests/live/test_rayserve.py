@@ -1,0 +1,257 @@
+"""Ray Serve for real, in a sandbox, with an application that only burns CPU."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlscale.environments.base import App, Component, ObservationLost
+from mlscale.environments.rayserve import RayServe, RayServeDeployed
+from mlscale.environments.rayserve_settings import RayServeScaling
+from mlscale.host.ledger import Ledger
+from mlscale.runs import Event, MlscaleError, Observation, ReplicaSample, ResourceSample, RunClock
+
+pytestmark = [pytest.mark.live, pytest.mark.skipif(sys.platform != "linux", reason="the sandbox needs Linux")]
+
+_APP = """
+    import time
+
+    class Burn:
+        def __call__(self, body):
+            if body == b"not a photo":
+                error = ValueError("no")
+                error.http_status, error.reason = 415, "not an image"
+                raise error
+            end = time.thread_time() + 0.01
+            while time.thread_time() < end:
+                pass
+            return {"bytes": len(body)}
+
+    def make():
+        return Burn()
+
+    def broken():
+        raise RuntimeError("the weights are torn")
+"""
+
+_LOAD = """
+    import http.client, json, sys, threading, time
+
+    def ask(body):
+        began = time.monotonic()
+        connection = http.client.HTTPConnection("127.0.0.1", 8000, timeout=30)
+        try:
+            connection.request("POST", "/", body)
+            response = connection.getresponse()
+            text = response.read().decode()
+        except OSError as error:
+            return {"status": type(error).__name__}
+        finally:
+            connection.close()
+        headers = {name.lower(): value for name, value in response.getheaders()}
+        return {"status": response.status, "began": began, "text": text, "headers": headers}
+
+    def client(body, replies):
+        while not stop.is_set():
+            replies.append(ask(body))
+            stop.wait(0.1 if clients == 1 else 0)  # one client alone asks for less than one replica
+
+    stop, replies = threading.Event(), []
+    clients, body = int(sys.argv[1]), sys.argv[2].encode()
+    if not clients:
+        print(json.dumps([ask(body)]))
+        sys.exit()
+    threads = [threading.Thread(target=client, args=(body, replies)) for _ in range(clients)]
+    for thread in threads:
+        thread.start()
+    sys.stdin.read()  # until the test has seen enough
+    stop.set()
+    for thread in threads:
+        thread.join()
+    print(json.dumps(replies))
+"""
+
+
+@dataclass
+class Watched:
+    """What `observe` yields, gathered by a thread."""
+
+    deployed: RayServeDeployed
+    seen: list[Observation] = field(default_factory=list)
+    lost: ObservationLost | None = None
+    stop: threading.Event = field(default_factory=threading.Event)
+    clock: RunClock = field(default_factory=RunClock)
+
+    def __post_init__(self) -> None:
+        self.thread = threading.Thread(target=self._gather)
+        self.thread.start()
+
+    def _gather(self) -> None:
+        try:
+            for observation in self.deployed.observe(self.clock, self.stop):
+                self.seen.append(observation)
+        except ObservationLost as lost:
+            self.lost = lost
+
+    def until(self, condition: Callable[[], Any], what: str, at_most_s: float = 60.0) -> Any:
+        deadline = time.monotonic() + at_most_s
+        while time.monotonic() < deadline:
+            found = condition()
+            if found:
+                return found
+            assert self.thread.is_alive() or self.lost, "the observer ended"
+            self.thread.join(0.05)
+        raise AssertionError(f"not within {at_most_s:g} s: {what}; events: {self.events()}")
+
+    def events(self, *kinds: str) -> list[Event]:
+        return [e for e in list(self.seen) if isinstance(e, Event) and (not kinds or e.kind in kinds)]
+
+    def samples(self) -> list[ReplicaSample]:
+        return [sample for sample in list(self.seen) if isinstance(sample, ReplicaSample)]
+
+    def now(self) -> tuple[int, int, int]:
+        samples = self.samples()
+        return (samples[-1].desired, samples[-1].starting, samples[-1].ready) if samples else (0, 0, 0)
+
+    def close(self) -> None:
+        self.stop.set()
+        self.thread.join(20)
+
+
+@dataclass
+class Setting:
+    app: App
+    folder: Path
+    ledger: Ledger
+
+    def load(self, deployed: RayServeDeployed, clients: int, body: str = "photo") -> subprocess.Popen[str]:
+        argv = [*deployed.load_prefix, sys.executable, str(self.folder / "load.py"), str(clients), body]
+        return subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def ask(self, deployed: RayServeDeployed, body: str) -> dict[str, Any]:
+        replies: list[dict[str, Any]] = _answers(self.load(deployed, 0, body))
+        return replies[0]
+
+
+def _answers(load: subprocess.Popen[str]) -> Any:
+    output, _ = load.communicate(timeout=60)
+    return json.loads(output)
+
+
+@pytest.fixture
+def setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Setting]:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    (tmp_path / "rayserve_burn_app.py").write_text(textwrap.dedent(_APP))
+    (tmp_path / "load.py").write_text(textwrap.dedent(_LOAD))
+    monkeypatch.syspath_prepend(tmp_path)
+    ledger = Ledger.create(f"test-rayserve-{os.getpid()}")
+    app = App("burn", "1", (Component("burn", "rayserve_burn_app:make"),), "burn")
+    yield Setting(app, tmp_path, ledger)
+    written = "".join(file.read_text() for file in (tmp_path / "state").rglob("*.jsonl"))
+    names = set(re.findall(r"[^\"]*/(?:mls|mlscale)-[0-9a-f]{8}", written))
+    assert names, "the sandbox was written down"
+    assert [name for name in names if Path(name).exists()] == [], "nothing is left behind"
+    ledger.close()
+    assert not list((tmp_path / "state").rglob("*.jsonl")), "and the ledger agrees"
+
+
+# The quota is generous here: what is tested does not depend on it, and a replica's start costs 4 s of CPU.
+_QUICK = {"cpu_cores": 1.0, "max_replicas": 3, "downscale_delay_s": 2.0, "upscale_delay_s": 0.5}
+
+
+def _scaling(**changes: Any) -> RayServeScaling:
+    return RayServeScaling(**{**RayServe().arm("matched").model_dump(), **_QUICK, **changes})
+
+
+def test_scales_with_the_load_recovers_and_loses_no_request(setting: Setting) -> None:
+    environment = RayServe()
+    photos = [b"photo-1", b"photo-2"]
+    with environment.deploy(setting.app, {"burn": _scaling()}, "live", setting.ledger, photos) as deployed:
+        watched = Watched(deployed)
+        try:
+            _answers_like_the_contract(setting, deployed)
+            load = setting.load(deployed, clients=8)
+            watched.until(lambda: watched.now() == (3, 0, 3), "three replicas are ready")
+            _under_load(watched, deployed)
+            replies = _answers(load)
+            assert {reply["status"] for reply in replies} == {200}, "no request is lost while scaling up"
+            light = setting.load(deployed, clients=1)
+            watched.until(lambda: watched.now() == (1, 0, 1), "one replica is left")
+            watched.until(lambda: len(watched.events("replica_removed")) == 2, "two replicas are removed")
+            assert {reply["status"] for reply in _answers(light)} == {200}, "no request is lost while scaling down"
+            decisions = [e for e in watched.events("scale_decision") if e.detail["from"] != e.detail["to"]]
+            assert decisions[0].detail["from"] == 1
+            assert decisions[-1].detail["to"] == 1
+            assert all("requests queued or in service" in e.detail["reason"] for e in decisions)
+            assert all(0 <= e.known_within_s < 2 for e in watched.events())
+            _kill_a_replica(watched, deployed)
+            _kill_the_raylet(watched, deployed)
+        finally:
+            watched.close()
+
+
+def _answers_like_the_contract(setting: Setting, deployed: RayServeDeployed) -> None:
+    answer = setting.ask(deployed, "photo")
+    assert answer["status"] == 200
+    assert json.loads(answer["text"]) == {"bytes": 5}
+    headers = answer["headers"]
+    assert headers["x-mlscale-replica"] in deployed.box.replicas(), "the replica's name is its cgroup's"
+    assert answer["began"] < float(headers["x-mlscale-started-s"]) < time.monotonic()
+    assert 0.01 <= float(headers["x-mlscale-cpu-s"]) <= float(headers["x-mlscale-inference-s"]) + 0.01
+    refused = setting.ask(deployed, "not a photo")
+    assert (refused["status"], json.loads(refused["text"])) == (415, {"error": "not an image"})
+    facts = deployed.facts
+    assert facts["deployment"]["autoscaling_config"]["target_ongoing_requests"] == 1.0
+    assert facts["deployment"]["max_ongoing_requests"] == 1
+    assert facts["constants"]["CONTROL_LOOP_INTERVAL_S"] == 0.1
+    assert facts["sandbox"]["isolated"]
+
+
+def _under_load(watched: Watched, deployed: RayServeDeployed) -> None:
+    """Lives of the replicas and resource use, seen while three replicas work."""
+    ready = {event.subject: event for event in watched.events("replica_ready")}
+    assert ready.keys() == deployed.box.replicas().keys(), "events and cgroups speak of the same replicas"
+    started = {event.subject: event for event in watched.events("replica_started")}
+    assert all(started[name].t_s < event.t_s for name, event in ready.items())
+    resources = [sample for sample in list(watched.seen) if isinstance(sample, ResourceSample)]
+    roles = {sample.role for sample in resources if sample.cpu_cores > 0}
+    assert {"replica", "data_plane", "control_plane", "load_generator", "host"} <= roles
+    limited = [sample for sample in resources if sample.role == "replica"]
+    assert all(sample.nr_periods == sample.nr_periods for sample in limited), "each replica has its quota"
+    times = sorted(sample.t_s for sample in watched.samples() if sample.t_s >= 0)
+    assert len(times) / (times[-1] - times[0]) > 1.5, "about twice a second, on a busy host too"
+
+
+def _kill_a_replica(watched: Watched, deployed: RayServeDeployed) -> None:
+    ((name, processes),) = deployed.box.replicas().items()
+    os.kill(processes[0].outside, signal.SIGKILL)
+    watched.until(lambda: [e for e in watched.events("replica_failed") if e.subject == name], "its failure is seen")
+    watched.until(lambda: watched.now() == (1, 0, 1), "Ray has replaced it")
+    assert name not in deployed.box.replicas()
+
+
+def _kill_the_raylet(watched: Watched, deployed: RayServeDeployed) -> None:
+    os.kill(deployed.box.processes()[deployed.facts["vital"]["raylet"]], signal.SIGKILL)
+    watched.thread.join(30)
+    assert watched.lost is not None, "observation is lost"
+    assert "raylet" in str(watched.lost) or "ended" in str(watched.lost)
+
+
+def test_a_model_that_does_not_load_is_said_so(setting: Setting) -> None:
+    app = App("burn", "1", (Component("burn", "rayserve_burn_app:broken"),), "burn")
+    deploy = RayServe().deploy(app, {"burn": _scaling()}, "live", setting.ledger, [])
+    with pytest.raises(MlscaleError, match="the weights are torn"), deploy:
+        pytest.fail("deployed a model that does not load")
