@@ -6,12 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from mlscale.experiment import places
 from mlscale.experiment.parameters import MeasureParameters, checked
 from mlscale.experiment.protocol import current_protocol, photos_folder
-from mlscale.runs import SCHEDULE, ClosedLoop, MlscaleError, OpenLoop
 
 
 def measure_command(
@@ -30,6 +27,7 @@ def measure_command(
     from mlscale.experiment.measure import measure
     from mlscale.experiment.progress import Shown
     from mlscale.experiment.settings import parse_settings
+    from mlscale.load.schedule_files import read_schedule
 
     given = {"mode": mode, "arm": arm, "connections": connections, "scaling": parse_settings(scaling)}
     asked = checked(MeasureParameters, given)
@@ -51,22 +49,6 @@ def measure_command(
     verdict = "valid" if validity is None or validity.valid else f"not valid: {'; '.join(validity.reasons)}"
     right = int((run.requests.status == "ok").sum())
     return f"{run.path}: {len(run.requests)} requests, {right} right answers; {verdict}"
-
-
-def read_schedule(file: Path) -> ClosedLoop | OpenLoop:
-    """A schedule from a JSON file.
-
-    Raises:
-        MlscaleError: no such file, or not a schedule; names the field.
-    """
-    try:
-        return SCHEDULE.validate_json(file.read_bytes())
-    except OSError as error:
-        raise MlscaleError(error.strerror or str(error), str(file), "name a schedule file (JSON)") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise MlscaleError(f"{place}: {first['msg']}", str(file), "mend the schedule") from error
 
 
 def run_command(environments: str, blocks: int, cells: str, runs: Path, seed: int, *, quick: bool) -> None:

@@ -1,7 +1,8 @@
 """measure(): one environment, one load schedule, everything observed, one Run.
 
 The run's clock: zero is the moment the load schedule starts. So a schedule's own times are run times (``step_s`` is the
-schedule's second boundary), and what was observed before it (deployed, idle) has negative times.
+schedule's second boundary), and what was observed before it (deployed, idle) has negative times. Where the load
+generator was not ready in time, the schedule starts that much later (``waits["load_late_s"]``), and ``step_s`` with it.
 """
 
 from __future__ import annotations
@@ -38,12 +39,13 @@ from mlscale.runs import (
     RunClock,
     RunInfo,
     RunWriter,
-    StimulusReport,
     load_run,
 )
 
 LOAD_LEAD_S: Final = 4.0
 """How long before time zero the load generator is started: it imports, reads photos and draws its times, s."""
+_RELEASE_S: Final = 0.3
+"""How long before its start the load generator is told of it, s."""
 _POLL_S: Final = 0.25
 QUIET_FOR_S: Final = 5.0
 """How long the host has to be quiet before a run is begun, s (METHOD §6)."""
@@ -173,20 +175,33 @@ def _deployed(order: _Order, writer: RunWriter, ledger: Ledger, waits: dict[str,
 def _loaded(
     order: _Order, writer: RunWriter, deployed: Deployed, clock: RunClock, waits: dict[str, float]
 ) -> dict[str, Any]:
-    with Observer(deployed, clock, writer, idle_until_s=-LOAD_LEAD_S) as observer:
+    """Idle, then load. Raises what observation raises; the load is stopped then."""
+    schedule = order.schedule
+    with Observer(deployed, clock, writer, idle_until_s=-LOAD_LEAD_S) as observer, LoadProcess() as load:
         order.progress("watching at idle", 0.0)
         observer.wait(-LOAD_LEAD_S - clock())
-        waits["idle_s"] = order.idle_s
-        for event in load_events(order.schedule, 0.0):
+        waits["idle_s"] = clock() + LOAD_LEAD_S + order.idle_s
+        load.start(
+            _load_spec(order, deployed, clock),
+            deployed.load_prefix,
+            [writer.request_stream(worker) for worker in range(order.workers)],
+        )
+        load.wait_ready()
+        start_s = max(0.0, clock() + _RELEASE_S)
+        load.release(clock.origin_s, start_s)
+        waits["load_late_s"] = start_s
+        for event in load_events(schedule, start_s):
             writer.observe(event)
-        report = _load(order, writer, deployed, clock, observer)
-        waits["drain_s"] = max(clock() - order.schedule.duration_s, 0.0)
-    return {"stimulus": report, "idle": observer.idle.result()}
+        while load.poll() is None:
+            observer.wait(_POLL_S)
+            order.progress("under load", min(max((clock() - start_s) / schedule.duration_s, 0.0), 1.0))
+        report = load.wait()
+        waits["drain_s"] = max(clock() - start_s - schedule.duration_s, 0.0)
+    return {"stimulus": report, "idle": observer.idle.result(), "step_s": _step_s(schedule, start_s)}
 
 
-def _load(order: _Order, writer: RunWriter, deployed: Deployed, clock: RunClock, observer: Observer) -> StimulusReport:
-    """Run the load to its end. Raises what observation raises; the load is stopped then."""
-    spec = LoadSpec(
+def _load_spec(order: _Order, deployed: Deployed, clock: RunClock) -> LoadSpec:
+    return LoadSpec(
         url=deployed.url,
         headers=deployed.headers,
         schedule=order.schedule,
@@ -196,19 +211,9 @@ def _load(order: _Order, writer: RunWriter, deployed: Deployed, clock: RunClock,
         connections=order.connections,
         timeout_s=order.timeout_s,
         origin_s=clock.origin_s,
-        start_s=0.0,
+        start_s=None,
         workers=order.workers,
     )
-    load = LoadProcess()
-    load.start(spec, deployed.load_prefix, [writer.request_stream(worker) for worker in range(order.workers)])
-    try:
-        while load.poll() is None:
-            observer.wait(_POLL_S)
-            order.progress("under load", min(max(clock() / order.schedule.duration_s, 0.0), 1.0))
-        return load.wait()
-    except BaseException:
-        load.stop()
-        raise
 
 
 def _preflight(order: _Order) -> None:
@@ -269,9 +274,9 @@ def _clock_from(seconds: float) -> RunClock:
     return RunClock(time.monotonic() + seconds, datetime.now(UTC) + timedelta(seconds=seconds))
 
 
-def _step_s(schedule: ClosedLoop | OpenLoop) -> float | None:
+def _step_s(schedule: ClosedLoop | OpenLoop, start_s: float = 0.0) -> float | None:
     """t0 on the run's clock: the second load stage's start."""
-    return schedule.boundaries_s[1] if len(schedule.boundaries_s) > 1 else None
+    return start_s + schedule.boundaries_s[1] if len(schedule.boundaries_s) > 1 else None
 
 
 def _default_app() -> App:

@@ -1,0 +1,129 @@
+"""What the notebooks call beside analysis and plots: runs to look at, and small tables about them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+import pandas as pd
+
+from mlscale.experiment import places
+from mlscale.experiment.measure import measure
+from mlscale.experiment.parameters import MeasureParameters, NotebookParameters
+from mlscale.experiment.progress import Shown
+from mlscale.experiment.protocol import current_protocol, photos_folder
+from mlscale.runs import MlscaleError, Run, load_runs
+
+
+def runs_of(environment: str, p: MeasureParameters) -> list[Run]:
+    """The runs that the parameters name; where they name none, one that is measured now.
+
+    Raises:
+        MlscaleError: see `mlscale.measure` and `mlscale.runs.load_runs`; runs of another environment.
+    """
+    if p.run_dirs:
+        runs = load_runs(p.run_dirs)
+        other = sorted({run.info.environment for run in runs} - {environment})
+        if other:
+            raise MlscaleError(
+                f"there are runs of {', '.join(other)} among them", "run_dirs", f"name runs of {environment}"
+            )
+        return runs
+    protocol = current_protocol()
+    with Shown() as shown:
+        run = measure(
+            environment,
+            schedule=p.schedule or protocol.quick_schedule(),
+            photos=p.photos or photos_folder(protocol, places.protocol_file()),
+            out=p.out or by_hand(environment),
+            scaling=p.scaling,
+            arm=p.arm,
+            mode=p.mode,
+            connections=p.connections,
+            seed=p.seed,
+            idle_s=p.idle_s,
+            labels=p.labels,
+            progress=shown,
+        )
+    return [run]
+
+
+def runs_to_compare(p: NotebookParameters) -> list[Run]:
+    """The runs that the parameters name; where they name none, the published ones in data/reference.
+
+    Raises:
+        MlscaleError: neither is there.
+    """
+    if p.run_dirs:
+        return load_runs(p.run_dirs)
+    reference = places.data() / "reference"
+    if not reference.is_dir():
+        raise MlscaleError(
+            "no run is named, and none is published", "run_dirs", "measure some: make paper-figures QUICK=1"
+        )
+    return load_runs(reference)
+
+
+def by_hand(environment: str) -> Path:
+    """A fresh folder for a run that is measured by hand."""
+    return places.checkout() / "runs" / "by-hand" / f"{environment}-{datetime.now():%Y%m%dT%H%M%S}"
+
+
+def level_of(p: NotebookParameters) -> float:
+    """L, s: the parameter, else the protocol's."""
+    return p.level_s if p.level_s is not None else current_protocol().level_s
+
+
+def shown_runs(runs: Sequence[Run]) -> pd.DataFrame:
+    """One row per run: where it stood in the experiment, whether it is valid and, if not, why."""
+    rows = [
+        {
+            "environment": run.info.environment,
+            "cell": run.info.cell,
+            "arm": run.info.arm,
+            "block": run.info.block,
+            "position": run.info.position,
+            "after": run.info.predecessor,
+            "A/A": run.info.aa_label,
+            "attempt": run.info.attempt,
+            "mode": run.info.mode,
+            "requests": len(run.requests),
+            "right": int((run.requests["status"] == "ok").sum()),
+            "valid": run.info.validity.valid if run.info.validity else None,
+            "why not": "; ".join(run.info.validity.reasons) if run.info.validity else "",
+        }
+        for run in runs
+    ]
+    return pd.DataFrame(rows)
+
+
+def shown_settings(runs: Sequence[Run]) -> pd.DataFrame:
+    """Every scaling setting, a column per environment and arm; what differs between runs of one column is joined."""
+    columns: dict[str, dict[str, str]] = {}
+    for run in runs:
+        column = columns.setdefault(f"{run.info.environment}, {run.info.arm}", {})
+        for settings in run.info.scaling.values():
+            for name, value in settings.items():
+                known = column.setdefault(name, str(value))
+                if str(value) not in known.split(" | "):
+                    column[name] = f"{known} | {value}"
+    return pd.DataFrame(columns).fillna("").rename_axis("setting")
+
+
+def shown_waits(runs: Sequence[Run]) -> pd.DataFrame:
+    """Mean seconds that each phase around the load took, and what the framework cost at idle, by environment."""
+    rows = [{"environment": run.info.environment, **run.info.waits, **run.info.idle} for run in runs]
+    return pd.DataFrame(rows).groupby("environment").mean().T
+
+
+def title(runs: Sequence[Run]) -> str:
+    """What a figure says it shows: number of runs, cell, and the mode where it is not live."""
+    first = runs[0].info
+    parts = [f"{len(runs)} run{'s' if len(runs) > 1 else ''}"]
+    if first.cell:
+        parts.append(f"cell {first.cell}")
+    modes = sorted({run.info.mode for run in runs})
+    if modes != ["live"]:
+        parts.append(", ".join(modes).upper())
+    return ", ".join(parts)

@@ -1,0 +1,75 @@
+"""A stopped experiment leaves the notebook's kernel the time to clean up, and no kernel behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import pytest
+
+CELL = """
+import os, pathlib, threading
+folder = pathlib.Path(where)
+try:
+    (folder / "kernel.partial").write_text(str(os.getpid()))
+    (folder / "kernel.partial").rename(folder / "kernel")
+    threading.Event().wait(300)
+finally:
+    threading.Event().wait(4)  # a teardown that takes longer than the half of Jupyter's own 5 s
+    (folder / "torn-down").write_text("")
+"""
+
+RUNNER = """
+import signal, sys
+from pathlib import Path
+from mlscale.experiment.notebook import execute
+
+def ended(signum, frame):
+    raise SystemExit(128 + signum)
+
+signal.signal(signal.SIGTERM, ended)
+folder = Path(sys.argv[1])
+execute(folder / "some.ipynb", folder / "out.ipynb", {"where": str(folder)}, timeout_s=300)
+"""
+
+
+def wait_for(file: Path, process: subprocess.Popen[bytes]) -> None:
+    end_s = time.monotonic() + 240
+    while not file.exists():
+        assert process.poll() is None, "it ended before it came that far"
+        assert time.monotonic() < end_s, f"waited 240 s for {file.name}"
+        time.sleep(0.02)
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z" if Path("/proc").is_dir() else True
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_the_kernel_is_interrupted_and_waited_for(tmp_path: Path, signum: int) -> None:
+    made = nbformat.v4.new_notebook()
+    made.cells = [nbformat.v4.new_code_cell("where = ''"), nbformat.v4.new_code_cell(CELL)]
+    made.cells[0].metadata["tags"] = ["parameters"]
+    made.metadata["kernelspec"] = {"name": "python3", "language": "python", "display_name": "Python 3"}
+    nbformat.write(made, tmp_path / "some.ipynb")
+    process = subprocess.Popen([sys.executable, "-c", RUNNER, str(tmp_path)], stderr=subprocess.PIPE)
+    assert process.stderr is not None
+    with process, process.stderr:
+        try:
+            wait_for(tmp_path / "kernel", process)
+            process.send_signal(signum)
+            process.wait(240)
+        finally:
+            process.kill()
+    assert process.returncode not in (0, None)
+    assert (tmp_path / "torn-down").exists()
+    assert not alive(int((tmp_path / "kernel").read_text()))
