@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import warnings
 import zlib
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from mlscale.application.errors import BadPhoto
 MAX_BYTES = 10_000_000
 MAX_PIXELS = 25_000_000
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
+_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF", b"GIF8", b"BM")
 _WORKING_SIDE = 2000
 _ORIENTATION = 0x0112
 _TRANSPOSE = {
@@ -57,16 +59,23 @@ def open_photo(body: bytes) -> Photo:
         raise BadPhoto("the body is empty", 400)
     if len(body) > MAX_BYTES:
         raise BadPhoto(f"the photo has {len(body)} bytes, more than {MAX_BYTES}", 413)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of broken EXIF and of sizes: answered here, or of no consequence
+        with _opened(body) as image:
+            return _load(image)
+
+
+def _opened(body: bytes) -> Image.Image:
     try:
-        image = Image.open(io.BytesIO(body), formats=FORMATS)
+        return Image.open(io.BytesIO(body), formats=FORMATS)
     except UnidentifiedImageError:
+        if body.startswith(_SIGNATURES):
+            raise BadPhoto("the image is truncated or damaged", 400) from None
         raise BadPhoto("not an image in a format we read (JPEG, PNG, WebP, GIF, BMP)", 415) from None
     except Image.DecompressionBombError:
         raise BadPhoto(f"the photo has more than {MAX_PIXELS} pixels", 413) from None
     except (*_BROKEN, struct.error, zlib.error):
-        raise BadPhoto("the image's header is damaged", 422) from None
-    with image:
-        return _load(image)
+        raise BadPhoto("the image is truncated or damaged", 400) from None
 
 
 def _load(image: Image.Image) -> Photo:
