@@ -1,0 +1,118 @@
+"""Which rows of a table of runs stand for which place in an experiment (METHOD §4, §6), and what forbids a test
+(§7, §8)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+import pandas as pd
+
+from mlscale.runs import MlscaleError
+
+CELL_FACTORS: Final = ("cell", "arm", "connections", "cpu_period_s", "loop")
+"""Runs that are compared with one another have the same value of each."""
+PLACE: Final = ("environment", "block", "aa_label")
+MAX_INVALID_SHARE: Final = 0.20
+
+
+def check_comparable(rows: pd.DataFrame) -> None:
+    """Refuse tables that no inferential test may be made on (METHOD §8).
+
+    Raises:
+        MlscaleError: no run; a run that is not live; runs of several hosts, of several cells, judged by several
+        levels L
+            or horizons; a run twice.
+    """
+    if rows.empty:
+        raise MlscaleError("there is no run to compare", "the runs", "name runs of a finished experiment")
+    other = sorted(set(rows["mode"]) - {"live"})
+    if other:
+        raise MlscaleError(
+            f"{int((rows['mode'] != 'live').sum())} of {len(rows)} runs are {' and '.join(other)}: no test is made on "
+            "them, since their number is a matter of choice and a p-value would mean nothing",
+            "the runs",
+            "compare live runs; show simulated ones as predictions",
+        )
+    hosts = sorted(set(rows["host"]))
+    if len(hosts) > 1:
+        raise MlscaleError(
+            f"the runs are of {len(hosts)} hosts ({'; '.join(hosts)})", "the runs", "compare runs of one host"
+        )
+    for factor in CELL_FACTORS:
+        values = rows[factor].drop_duplicates().tolist()
+        if len(values) > 1:
+            listed = ", ".join(str(value) for value in values)
+            raise MlscaleError(f"the runs differ in {factor} ({listed})", "the runs", "compare one cell at a time")
+    for column, what in (("level_s", "levels L"), ("horizon_s", "horizons H"), ("window_s", "windows W")):
+        values = rows[column].dropna().to_numpy(dtype=float)
+        if len(values) and values.max() - values.min() > 1e-3 * max(abs(values.max()), 1e-9):
+            raise MlscaleError(
+                f"the runs were judged by several {what} ({values.min():g} to {values.max():g} s)",
+                "the runs",
+                "use one for all of them",
+            )
+    if rows["run_id"].duplicated().any():
+        twice = rows.loc[rows["run_id"].duplicated(), "run_id"].iloc[0]
+        raise MlscaleError(f"run {twice} is named twice", "the runs", "name each run once")
+
+
+def cells(rows: pd.DataFrame) -> list[pd.DataFrame]:
+    """The table taken apart into groups of runs that may be compared with one another, in order of appearance."""
+    return [group for _, group in rows.groupby(list(CELL_FACTORS), sort=False, dropna=False)]
+
+
+def chosen(rows: pd.DataFrame, *, with_invalid: bool = False) -> pd.DataFrame:
+    """One run for each place (environment, block, A/A label): the first valid attempt.
+
+    With ``with_invalid``: the very first attempt, valid or not, which is what the table would be without any rule of
+    validity. Runs outside blocks are left out.
+    """
+    placed = rows[rows["block"].notna()]
+    if not with_invalid:
+        placed = placed[placed["valid"].astype(bool)]
+    ordered = placed.sort_values("attempt", kind="stable")
+    return ordered.drop_duplicates(list(PLACE)).sort_index()
+
+
+def by_block(selected: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Blocks x environments of ``column``; of a block's A/A pair, run A stands for the environment.
+
+    (A is the environment's own place in the Williams order; taking the mean of both would give blocks unequal
+    precision.)
+    """
+    own = selected[selected["aa_label"].fillna("A") == "A"]
+    return own.pivot(index="block", columns="environment", values=column)
+
+
+def aa_pairs(selected: pd.DataFrame, column: str) -> pd.DataFrame:
+    """The A/A pairs: index block, columns environment, A, B of ``column``."""
+    labelled = selected[selected["aa_label"].isin(["A", "B"])]
+    wide = labelled.pivot(index=["block", "environment"], columns="aa_label", values=column)
+    return wide.reindex(columns=["A", "B"]).dropna().reset_index("environment")
+
+
+def invalid_share(rows: pd.DataFrame) -> pd.DataFrame:
+    """Invalid runs among all runs measured, every attempt counted: index environment; runs, invalid, share."""
+    valid = rows["valid"].astype(bool)
+    table = valid.groupby(rows["environment"]).agg(runs="size", invalid=lambda flags: int((~flags).sum()))
+    table["share"] = table["invalid"] / table["runs"]
+    return table
+
+
+def environment_pairs(environments: Sequence[str]) -> list[tuple[str, str]]:
+    """Every pair once, in the given order."""
+    return [(a, b) for index, a in enumerate(environments) for b in environments[index + 1 :]]
+
+
+def log_ratios(table: pd.DataFrame, a: str, b: str) -> pd.Series:
+    """Within-block log(a / b), in blocks that have both; index block.
+
+    Raises:
+        MlscaleError: a value that has no logarithm.
+    """
+    both = table.reindex(columns=[a, b]).dropna()
+    if (both <= 0).any(axis=None):
+        raise MlscaleError("a value of 0 or less has no logarithm", f"{a} / {b}", "look at the runs with such a value")
+    return np.log(both[a]) - np.log(both[b])

@@ -1,0 +1,75 @@
+"""What each request took (METHOD §1): the three durations, and how a failure counts.
+
+response = done - intended, send_to_done = done - sent, lateness = sent - intended, all in seconds. In main figures a
+failure (every status but ``ok``) counts as the client's timeout; figures without failures stand beside them.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+import numpy as np
+import pandas as pd
+
+Value = Literal["response_s", "send_to_done_s", "inference_s", "queue_s"]
+"""Which duration a statistic is about. The paper's inference time: send_to_done_s, and the server's inference_s."""
+By = Literal["done", "intended"]
+"""Which moment places a request in time: its completion (the paper's view) or its intended start (no survivor's
+bias)."""
+
+DEFAULT_TIMEOUT_S: Final = 30.0
+FAILURES: Final = ("http_4xx", "http_5xx", "timeout", "refused", "reset", "wrong_answer", "unfinished")
+
+
+def durations(
+    requests: pd.DataFrame, *, include_failures: bool = True, timeout_s: float = DEFAULT_TIMEOUT_S
+) -> pd.DataFrame:
+    """The requests with what they took, in order of intended_s.
+
+    Args:
+        requests: table ``requests`` of a run.
+        include_failures: count each failure as ``timeout_s`` (response_s and send_to_done_s; inference_s and queue_s of
+            a failure are NaN, since nobody served it); False leaves failures out.
+    Returns:
+        The table's columns and ok (bool), response_s, send_to_done_s, lateness_s, ended_s: the moment at which the
+        request was over (done_s; where it never was, as for ``unfinished``, the moment at which it would have timed
+        out, so that no request drops out of a view by completion).
+    """
+    frame = requests.copy()
+    frame["ok"] = (frame["status"] == "ok").to_numpy(dtype=bool)
+    frame["lateness_s"] = frame["sent_s"] - frame["intended_s"]
+    frame["response_s"] = frame["done_s"] - frame["intended_s"]
+    frame["send_to_done_s"] = frame["done_s"] - frame["sent_s"]
+    frame["ended_s"] = frame["done_s"].fillna(frame["intended_s"] + timeout_s)
+    failed = ~frame["ok"]
+    frame.loc[failed, ["response_s", "send_to_done_s"]] = timeout_s
+    frame.loc[failed, ["inference_s", "queue_s"]] = np.nan
+    if not include_failures:
+        frame = frame[frame["ok"]]
+    return frame.sort_values("intended_s", kind="stable", ignore_index=True)
+
+
+def intended_between(frame: pd.DataFrame, from_s: float, to_s: float) -> pd.DataFrame:
+    """The requests intended in [from_s, to_s)."""
+    return frame[(frame["intended_s"] >= from_s) & (frame["intended_s"] < to_s)]
+
+
+def failure_share(frame: pd.DataFrame) -> float:
+    """Share of requests that failed (0 to 1); NaN without requests."""
+    return float((frame["status"] != "ok").mean()) if len(frame) else float("nan")
+
+
+def photo_standardised(frame: pd.DataFrame, value: Value = "response_s") -> tuple[float, float]:
+    """Mean and standard deviation of a duration in which every photo weighs the same, s.
+
+    A request of photo p has the weight 1 / (P n_p), with P photos and n_p requests of p: direct standardisation to a
+    uniform mix of photos. (NaN, NaN) where no request has the duration.
+    """
+    known = frame[frame[value].notna()]
+    if known.empty:
+        return float("nan"), float("nan")
+    counts = known.groupby("photo_id")[value].transform("size").to_numpy(dtype=float)
+    weights = 1.0 / (counts * known["photo_id"].nunique())
+    values = known[value].to_numpy(dtype=float)
+    mean = float(np.sum(weights * values))
+    return mean, float(np.sqrt(np.sum(weights * (values - mean) ** 2)))

@@ -1,0 +1,202 @@
+"""Which environment is faster, steadier, sooner back: paired over blocks (METHOD §7).
+
+Per pair and endpoint: the within-block log ratio, a t interval with df = blocks - 1, two-sided p, Holm over pairs x
+endpoints; a sign-flip permutation as a check. ``low``/``high`` cover one effect with 95 %; ``sim_low``/``sim_high`` are
+Bonferroni t intervals: all effects of the family together with at least 95 %. They are wider than Holm's
+test needs: an interval that leaves out 1 implies p_holm < 0.05, not the other way round.
+
+P3. T_slo may be 0 (never exceeded), which has no logarithm, and is censored at H - W. Compared is T_slo + W: the
+moment at which m_u <= L is known to have held for W, so a time in its own right and not a constant put in to save
+the logarithm. It lies in [W, H]; a censored run enters as H, so that its ratio is one of restricted means
+(geometric) up to the common horizon. All censoring falls on that one time, so nothing is assumed about what came
+after. Beside it stands the difference of the restricted means of T_slo in seconds, with its t interval (not part
+of the family). Where both runs of a block sit at a bound, that block says 0; where all differences are equal,
+there is no t interval and p is the sign-flip test's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+
+from mlscale.analysis import design
+from mlscale.analysis.paired import (
+    ALPHA,
+    detectable_difference,
+    holm,
+    noise_floor,
+    noise_sd,
+    paired_t,
+    sign_flip_p,
+)
+from mlscale.analysis.verdicts import add_verdicts
+from mlscale.runs import MlscaleError
+
+NAN: Final = float("nan")
+LEAST_BLOCKS: Final[Mapping[int, int]] = {2: 6, 3: 8, 4: 10, 5: 10}
+"""Blocks that METHOD §6 asks for, by number of environments (4: as for 5)."""
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """``column`` is what is compared, in seconds; ``better``/``worse`` the words for a ratio under / over 1."""
+
+    name: str
+    label: str
+    column: str
+    better: str
+    worse: str
+    seconds: str
+    censored: str | None = None
+
+
+P1: Final = Endpoint("P1", "mean response", "mean_response_s", "faster", "slower", "mean_response_s")
+P2: Final = Endpoint("P2", "sd of response", "sd_response_s", "steadier", "less steady", "sd_response_s")
+P3: Final = Endpoint(
+    "P3", "T_slo + W", "t_slo_confirmed_s", "sooner back", "later back", "t_slo_s", censored="t_slo_censored"
+)
+PRIMARY: Final = (P1, P2, P3)
+
+
+def least_blocks(environments: int) -> int:
+    """Blocks without which no p-value is given (METHOD §6)."""
+    return LEAST_BLOCKS.get(environments, 10 if environments > 2 else 6)
+
+
+def compare(
+    rows: pd.DataFrame,
+    endpoints: Sequence[Endpoint] = PRIMARY,
+    pairs: Sequence[tuple[str, str]] | None = None,
+    *,
+    with_invalid: bool = False,
+    p_values: bool | None = None,
+    alpha: float = ALPHA,
+) -> pd.DataFrame:
+    """Compare environments within one cell.
+
+    Args:
+        rows: of `mlscale.analysis.summary.summarise`, every attempt of one cell, all live, one host.
+        pairs: (a, b) gives the ratio a / b; default: every pair, in order of appearance.
+        with_invalid: take each place's first attempt, valid or not, and compare in spite of many invalid ones.
+        p_values: None: where METHOD allows them (cell core, at least 6, 8 or 10 blocks for 2, 3 or more
+        environments); False: never; True: wherever there
+            are 2 blocks of cell core.
+    Returns:
+        One row per pair and endpoint: pair, a, b, endpoint, label, n_blocks, ratio, low, high, sim_low, sim_high, p,
+        p_holm, p_signflip, n_aa, aa_sd_log, aa_low, aa_high (95 % range of the ratio over n_blocks blocks when
+        nothing differs), detectable_ratio (at 80 % power and alpha / family size, from the A/A spread), mean_a_s,
+        mean_b_s (restricted means for P3), difference_s, difference_low_s, difference_high_s, censored_a,
+        censored_b, at_bound_share, failures_a, failures_b (shares), verdict, favours (the environment that a claim
+        is for, else ""), notes. Fewer than 2 blocks: no p, no interval.
+    Raises:
+        MlscaleError: see `mlscale.analysis.design.check_comparable`; an unknown environment in ``pairs``.
+    """
+    design.check_comparable(rows)
+    names = list(dict.fromkeys(rows["environment"]))
+    wanted = design.environment_pairs(names) if pairs is None else list(pairs)
+    unknown = sorted({name for pair in wanted for name in pair} - set(names))
+    if unknown:
+        raise MlscaleError(f"no run of {', '.join(unknown)}", "pairs", f"choose of: {', '.join(names)}")
+    selected = design.chosen(rows, with_invalid=with_invalid)
+    invalid = design.invalid_share(rows)
+    refused = set() if with_invalid else set(invalid.index[invalid["share"] > design.MAX_INVALID_SHARE])
+    family = max(1, len(wanted) * len(endpoints))
+    found = []
+    for a, b in wanted:
+        for endpoint in endpoints:
+            row = _effect(selected, a, b, endpoint, family, alpha)
+            found.append(_withheld(row, "not comparable") if refused & {a, b} else row)
+    table = pd.DataFrame(found)
+    if table.empty:
+        return table
+    _withhold_p(table, rows, len(names), p_values)
+    table["p_holm"] = holm(table["p"].to_numpy(dtype=float))
+    return add_verdicts(table, selected, invalid, {endpoint.name: endpoint for endpoint in endpoints}, alpha)
+
+
+def _effect(selected: pd.DataFrame, a: str, b: str, endpoint: Endpoint, family: int, alpha: float) -> dict[str, Any]:
+    wide = design.by_block(selected, endpoint.column)
+    logs = design.log_ratios(wide, a, b)
+    n = len(logs)
+    one, all_ = paired_t(logs.to_numpy(), alpha), paired_t(logs.to_numpy(), alpha / family)
+    p, flipped = float(one.p) if n else NAN, sign_flip_p(logs.to_numpy())
+    flat = n >= 2 and np.isnan(p)
+    pairs = design.aa_pairs(selected, endpoint.column)
+    noise = np.log(pairs["B"].to_numpy(dtype=float)) - np.log(pairs["A"].to_numpy(dtype=float))
+    sd = noise_sd(noise)
+    floor = noise_floor(sd, len(noise), n, alpha)
+    return {
+        "pair": f"{a} / {b}",
+        "a": a,
+        "b": b,
+        "endpoint": endpoint.name,
+        "label": endpoint.label,
+        "n_blocks": n,
+        "ratio": float(np.exp(one.mean)) if n else NAN,
+        "low": float(np.exp(one.low)) if n else NAN,
+        "high": float(np.exp(one.high)) if n else NAN,
+        "sim_low": float(np.exp(all_.low)) if n else NAN,
+        "sim_high": float(np.exp(all_.high)) if n else NAN,
+        "p": flipped if flat else p,
+        "p_signflip": flipped,
+        "n_aa": len(noise),
+        "aa_sd_log": sd,
+        "aa_low": float(np.exp(-floor)),
+        "aa_high": float(np.exp(floor)),
+        "detectable_ratio": float(np.exp(detectable_difference(sd, n, alpha / family))),
+        **_seconds(selected, a, b, endpoint, logs.index, alpha),
+        "comparable": True,
+        "note": "no spread between blocks: no interval, p of the sign flips" if flat else "",
+    }
+
+
+def _seconds(
+    selected: pd.DataFrame, a: str, b: str, endpoint: Endpoint, blocks: pd.Index, alpha: float
+) -> dict[str, float]:
+    """Means and their difference in seconds over the same blocks, failures, and how many values sit at a bound."""
+    wide = design.by_block(selected, endpoint.seconds).reindex(index=blocks, columns=[a, b])
+    found = paired_t((wide[a] - wide[b]).to_numpy(dtype=float), alpha) if len(wide) else None
+    failures = design.by_block(selected, "failure_share").reindex(index=blocks, columns=[a, b])
+    row = {
+        "mean_a_s": float(wide[a].mean()),
+        "mean_b_s": float(wide[b].mean()),
+        "difference_s": float(found.mean) if found else NAN,
+        "difference_low_s": float(found.low) if found else NAN,
+        "difference_high_s": float(found.high) if found else NAN,
+        "failures_a": float(failures[a].mean()),
+        "failures_b": float(failures[b].mean()),
+        "censored_a": 0,
+        "censored_b": 0,
+        "at_bound_share": 0.0,
+    }
+    if endpoint.censored is not None and len(wide):
+        flags = design.by_block(selected, endpoint.censored).reindex(index=blocks, columns=[a, b]).astype(bool)
+        row["censored_a"], row["censored_b"] = int(flags[a].sum()), int(flags[b].sum())
+        row["at_bound_share"] = float((flags | (wide == 0)).to_numpy().mean())
+    return row
+
+
+def _withheld(row: dict[str, Any], why: str) -> dict[str, Any]:
+    """The row without the numbers that a claim could rest on."""
+    gone = dict.fromkeys(("ratio", "low", "high", "sim_low", "sim_high", "p", "p_signflip"), NAN)
+    seconds = dict.fromkeys(("difference_s", "difference_low_s", "difference_high_s"), NAN)
+    return {**row, **gone, **seconds, "comparable": False, "note": why}
+
+
+def _withhold_p(table: pd.DataFrame, rows: pd.DataFrame, environments: int, p_values: bool | None) -> None:
+    """Take p-values out where METHOD gives none, and say why."""
+    least = 2 if p_values else least_blocks(environments)
+    cell = rows["cell"].iloc[0]
+    if p_values is False:
+        why = pd.Series("no p-values asked for", index=table.index)
+    elif cell != "core":
+        why = pd.Series("intervals only outside the cell core", index=table.index)
+    else:
+        why = (table["n_blocks"] < least).map({True: f"no p-value under {least} blocks", False: ""})
+    out = why != ""
+    table.loc[out, ["p", "p_signflip"]] = NAN
+    table["note"] = [": ".join(x for x in (a, b) if x) for a, b in zip(table["note"], why, strict=True)]

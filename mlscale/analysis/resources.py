@@ -1,0 +1,68 @@
+"""What a run cost: CPU-seconds, memory and throttling by role over a span of time."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+import pandas as pd
+
+SERVING: Final = ("replica", "data_plane", "control_plane")
+"""Roles that serve; the load generator and the host as a whole are apart."""
+
+
+def cpu_by_role(resources: pd.DataFrame, from_s: float, to_s: float) -> pd.DataFrame:
+    """CPU-seconds and memory by role in [from_s, to_s].
+
+    A sample's cpu_cores is the mean since its subject's sample before, so it is multiplied by that time (clipped
+    to the span). What a subject used before its first sample is not in (a replica's first half second).
+
+    Returns:
+        Index role; columns cpu_s, mean_cores (cpu_s over the span), mean_rss_bytes and peak_rss_bytes (of the
+        role's sum).
+    """
+    span_s = to_s - from_s
+    rows = {}
+    for role, samples in resources.groupby("role"):
+        ordered = samples.sort_values(["subject", "t_s"], kind="stable")
+        before = ordered.groupby("subject")["t_s"].shift()
+        width = np.clip(np.minimum(ordered["t_s"], to_s) - np.maximum(before, from_s), 0.0, None)
+        cpu_s = float((width * ordered["cpu_cores"]).sum())
+        inside = ordered[ordered["t_s"].between(from_s, to_s)]
+        memory = inside.groupby("t_s")["rss_bytes"].sum()
+        rows[str(role)] = {
+            "cpu_s": cpu_s,
+            "mean_cores": cpu_s / span_s if span_s > 0 else float("nan"),
+            "mean_rss_bytes": float(memory.mean()),
+            "peak_rss_bytes": float(memory.max()),
+        }
+    columns = ["cpu_s", "mean_cores", "mean_rss_bytes", "peak_rss_bytes"]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("role")
+
+
+def throttling(resources: pd.DataFrame, from_s: float, to_s: float) -> tuple[float, float]:
+    """(share of the replicas' quota periods that were throttled, throttled seconds) in [from_s, to_s]; NaN if unknown.
+
+    Counters are cumulative and begin at 0 with a replica, so a replica that appeared inside the span counts from 0.
+    """
+    periods = throttled = seconds = 0.0
+    replicas = resources[(resources["role"] == "replica") & resources["nr_periods"].notna()]
+    for _, samples in replicas.sort_values("t_s", kind="stable").groupby("subject"):
+        upto = samples[samples["t_s"] <= to_s]
+        if upto.empty or upto["t_s"].iloc[-1] < from_s:
+            continue
+        before = upto[upto["t_s"] < from_s]
+        base = before.iloc[-1] if len(before) else None
+        last = upto.iloc[-1]
+        periods += last["nr_periods"] - (0.0 if base is None else base["nr_periods"])
+        throttled += last["nr_throttled"] - (0.0 if base is None else base["nr_throttled"])
+        seconds += last["throttled_s"] - (0.0 if base is None else base["throttled_s"])
+    return (float(throttled / periods), float(seconds)) if periods > 0 else (float("nan"), float("nan"))
+
+
+def used_over_time(resources: pd.DataFrame) -> pd.DataFrame:
+    """Cores in use by role over time: t_s, role, cpu_cores (sum over the role's subjects at one sampling),
+    rss_bytes."""
+    known = resources[resources["cpu_cores"].notna()]
+    summed = known.groupby(["role", "t_s"], as_index=False)[["cpu_cores", "rss_bytes"]].sum()
+    return summed[["t_s", "role", "cpu_cores", "rss_bytes"]].sort_values(["role", "t_s"], ignore_index=True)

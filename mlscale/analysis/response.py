@@ -1,0 +1,149 @@
+"""The upscaling response to a load step at t0 (METHOD §3): T_slo, T_settle, and the parts before them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from mlscale.analysis.crossing import Lasting, knots, lasting, weighted_median
+from mlscale.analysis.durations import By
+from mlscale.analysis.moving import WINDOW_S, moving_exact
+from mlscale.analysis.provisioning import Provisioning, grew_before, provisioning
+from mlscale.runs import MlscaleError, Run
+
+SETTLE_BAND: Final = 0.10
+NAN: Final = float("nan")
+
+
+@dataclass(frozen=True)
+class UpscalingResponse:
+    """Seconds; ``*_first_s``/``*_last_s`` of milestones count from t0, to the first and to the last needed new replica.
+
+    NaN where a part did not happen (no new replica, no machines) or can't be judged (no level given). ``t_slo_s`` and
+    ``t_settle_s`` are H - W where censored. The parts are descriptive and may overlap.
+    """
+
+    horizon_s: float
+    window_s: float
+    by: By
+    pre_scaled: bool
+    needed: int
+    detection_s: float
+    detection_within_s: float
+    machine_first_s: float
+    machine_last_s: float
+    created_first_s: float
+    created_last_s: float
+    container_first_s: float
+    container_last_s: float
+    ready_first_s: float
+    ready_last_s: float
+    ready_within_s: float
+    first_answer_s: float
+    last_answer_s: float
+    provisioning_valid: bool
+    level_s: float
+    t_slo_s: float
+    t_slo_censored: bool
+    first_over_s: float
+    over_level_s: float
+    settle_level_s: float
+    t_settle_s: float
+    t_settle_censored: bool
+
+    @property
+    def confirmed_s(self) -> float:
+        """T_slo + W: when the recovery is established, since only then is m_u <= L known to have held for W.
+
+        In [W, H], H where censored: positive by nature, so its logarithm needs no made-up constant (see inference).
+        """
+        return self.t_slo_s + self.window_s
+
+    def row(self) -> dict[str, Any]:
+        """All fields, for one row of a table."""
+        return asdict(self) | {"t_slo_confirmed_s": self.confirmed_s}
+
+
+def horizon_of(run: Run) -> float:
+    """H: from t0 to the next load stage or the schedule's end, s; NaN without a step.
+
+    The next stage ends it, since a step down would meet any level by itself.
+    """
+    if run.info.step_s is None:
+        return NAN
+    start_s = _schedule_start(run)
+    later = [start_s + bound for bound in run.info.schedule.boundaries_s if start_s + bound > run.info.step_s + 1e-6]
+    return min([*later, start_s + run.info.schedule.duration_s]) - run.info.step_s
+
+
+def upscaling_response(
+    run: Run,
+    level_s: float | None,
+    *,
+    window_s: float = WINDOW_S,
+    horizon_s: float | None = None,
+    by: By = "intended",
+) -> UpscalingResponse:
+    """T_slo, T_settle and parts.
+
+    Args:
+        level_s: L, one for all environments; None: T_slo is NaN.
+        window_s: W of m_u, and how long m_u has to stay.
+        horizon_s: H; default `horizon_of` the run.
+        by: m_u by intended time (default: at the step it has no survivor's bias, and it is about the same requests
+        as P1
+            and P2), or by completion.
+    Raises:
+        MlscaleError: the schedule has no step, the horizon is not longer than the window, or L is not positive.
+    """
+    t0, horizon = run.info.step_s, horizon_of(run) if horizon_s is None else horizon_s
+    if t0 is None:
+        raise MlscaleError("the schedule has no step, so there is no response to one", str(run.path), "leave it out")
+    if not horizon > window_s:
+        raise MlscaleError(
+            f"the horizon of {horizon:g} s is not longer than the window of {window_s:g} s",
+            str(run.path),
+            "load for longer after the step, or take a smaller window",
+        )
+    if level_s is not None and not level_s > 0:
+        raise MlscaleError(f"L = {level_s} s", "level_s", "give a positive level")
+    exact = moving_exact(run.requests, window_s, by, timeout_s=run.info.timeout_s)
+    starts, means = knots(exact, t0, t0 + horizon)
+    widths = np.diff(np.append(starts, t0 + horizon))
+    slo, over_s = Lasting(NAN, False, NAN), NAN
+    if level_s is not None:
+        over = means > level_s
+        slo = lasting(starts, means <= level_s, over, window_s, t0 + horizon)
+        over_s = float(widths[over].sum())
+    quarter_s = t0 + 0.75 * horizon
+    in_quarter = np.clip(starts + widths - np.maximum(starts, quarter_s), 0.0, None)
+    settle_level = weighted_median(means, in_quarter)
+    inside = np.abs(means - settle_level) <= SETTLE_BAND * settle_level
+    settle = Lasting(NAN, False, NAN)
+    if np.isfinite(settle_level):
+        settle = lasting(starts, inside, np.isfinite(means) & ~inside, window_s, t0 + horizon)
+    parts: Provisioning = provisioning(run, t0, horizon)
+    return UpscalingResponse(
+        horizon_s=horizon,
+        window_s=window_s,
+        by=by,
+        pre_scaled=grew_before(run, t0),
+        **asdict(parts),
+        level_s=NAN if level_s is None else level_s,
+        t_slo_s=slo.time_s,
+        t_slo_censored=slo.censored,
+        first_over_s=slo.left_s,
+        over_level_s=over_s,
+        settle_level_s=settle_level,
+        t_settle_s=settle.time_s,
+        t_settle_censored=settle.censored,
+    )
+
+
+def _schedule_start(run: Run) -> float:
+    """The schedule's zero on the run's clock: t0 is the start of one of its stages, the second where there are two."""
+    bounds = run.info.schedule.boundaries_s
+    step_s = run.info.step_s or 0.0
+    return 0.0 if any(abs(bound - step_s) < 1e-6 for bound in bounds) else step_s - bounds[min(1, len(bounds) - 1)]

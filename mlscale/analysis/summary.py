@@ -1,0 +1,193 @@
+"""One row per run: the primary endpoints, what stands beside them, and the run's labels (METHOD §1 to §7)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+
+from mlscale.analysis.durations import FAILURES, By, durations, failure_share, intended_between, photo_standardised
+from mlscale.analysis.moving import LAST_REQUESTS, WINDOW_S, WINDOWS_S, knots_mean, last_n, moving_exact
+from mlscale.analysis.resources import SERVING, cpu_by_role, throttling
+from mlscale.analysis.response import horizon_of, upscaling_response
+from mlscale.analysis.validity import judge
+from mlscale.analysis.variance import PARTS, variance_parts
+from mlscale.runs import Run
+
+NAN: Final = float("nan")
+
+
+def summarise(runs: Sequence[Run], level_s: float | None) -> pd.DataFrame:
+    """`run_summary` of every run, in the given order."""
+    return pd.DataFrame([run_summary(run, level_s) for run in runs])
+
+
+def run_summary(run: Run, level_s: float | None) -> dict[str, Any]:
+    """All numbers of one run that tables and inference use; names end in their unit.
+
+    P1 is ``mean_response_s`` and P2 ``sd_response_s`` (ddof 0), over requests intended in [t0, t0 + H) with each
+    failure as the timeout; P3 is ``t_slo_s`` (and ``t_slo_confirmed_s``, see `UpscalingResponse.confirmed_s`), NaN
+    without a step. Without a step, the span is the whole schedule.
+    """
+    from_s, to_s = span(run)
+    frame = durations(run.requests, timeout_s=run.info.timeout_s)
+    inside = intended_between(frame, from_s, to_s)
+    return {
+        **labels(run),
+        "level_s": NAN if level_s is None else level_s,
+        "from_s": from_s,
+        **_responses(inside),
+        **_throughput(frame, inside, from_s, to_s),
+        **_costs(run, frame, from_s, to_s),
+        **_parts(run, from_s, to_s),
+        **_by_window(run, level_s, from_s, to_s),
+        **_upscaling(run, level_s, to_s - from_s),
+    }
+
+
+def span(run: Run) -> tuple[float, float]:
+    """[t0, t0 + H), or the whole schedule where there is no step."""
+    t0 = run.info.step_s
+    return (0.0, run.info.schedule.duration_s) if t0 is None else (t0, t0 + horizon_of(run))
+
+
+def labels(run: Run) -> dict[str, Any]:
+    """What tells runs apart, and whether claims may rest on this one."""
+    info = run.info
+    validity = info.validity or judge(run)
+    periods = {float(setting["cpu_period_s"]) for setting in info.scaling.values() if "cpu_period_s" in setting}
+    return {
+        "run_id": info.run_id,
+        "environment": info.environment,
+        "arm": info.arm,
+        "cell": info.cell,
+        "block": info.block,
+        "position": info.position,
+        "predecessor": info.predecessor,
+        "aa_label": info.aa_label,
+        "attempt": info.attempt,
+        "mode": info.mode,
+        "loop": info.schedule.loop,
+        "connections": info.connections,
+        "cpu_period_s": periods.pop() if len(periods) == 1 else NAN,
+        "host": host_name(info.host),
+        "complete": info.complete,
+        "valid": validity.valid and info.complete,
+        "host_bound": validity.host_bound,
+        "reasons": "; ".join(validity.reasons),
+    }
+
+
+def host_name(host: dict[str, Any]) -> str:
+    """The host in a few words; two runs are taken to be of one host when these are equal."""
+    memory = host.get("memory_bytes")
+    parts = [
+        str(host.get("cpu_model") or "unknown CPU"),
+        f"{host.get('cores') or '?'} of {host.get('cores_online') or '?'} cores",
+        f"{memory / 2**30:.0f} GiB" if isinstance(memory, int | float) else "? GiB",
+        str(host.get("architecture") or "?"),
+    ]
+    return ", ".join(parts)
+
+
+def _responses(inside: pd.DataFrame) -> dict[str, Any]:
+    ok = inside[inside["ok"]]
+    standardised = photo_standardised(inside)
+    return {
+        "requests": len(inside),
+        "mean_response_s": _mean(inside["response_s"]),
+        "sd_response_s": _sd(inside["response_s"]),
+        "mean_response_ok_s": _mean(ok["response_s"]),
+        "sd_response_ok_s": _sd(ok["response_s"]),
+        "p50_response_s": _quantile(inside["response_s"], 0.50),
+        "p95_response_s": _quantile(inside["response_s"], 0.95),
+        "p99_response_s": _quantile(inside["response_s"], 0.99),
+        "mean_send_to_done_s": _mean(inside["send_to_done_s"]),
+        "mean_response_by_photo_s": standardised[0],
+        "sd_response_by_photo_s": standardised[1],
+        "mean_queue_s": _mean(ok["queue_s"]),
+        "mean_inference_s": _mean(ok["inference_s"]),
+        "sd_inference_s": _sd(ok["inference_s"]),
+        "mean_inference_by_photo_s": photo_standardised(ok, "inference_s")[0],
+        "mean_connect_s": _mean(ok["connect_s"]),
+        "lateness_p99_s": _quantile(inside["lateness_s"], 0.99),
+        "failure_share": failure_share(inside),
+        **{f"n_{status}": int((inside["status"] == status).sum()) for status in ("ok", *FAILURES)},
+    }
+
+
+def _throughput(frame: pd.DataFrame, inside: pd.DataFrame, from_s: float, to_s: float) -> dict[str, float]:
+    answered = frame[frame["ok"] & (frame["done_s"] >= from_s) & (frame["done_s"] < to_s)]
+    return {"throughput_rps": len(answered) / (to_s - from_s), "offered_rps": len(inside) / (to_s - from_s)}
+
+
+def _costs(run: Run, frame: pd.DataFrame, from_s: float, to_s: float) -> dict[str, float]:
+    table = cpu_by_role(run.resources, from_s, to_s)
+    used = {role: float(table["cpu_s"].get(role, NAN)) for role in (*SERVING, "load_generator", "host")}
+    right = int((frame["ok"] & (frame["done_s"] >= from_s) & (frame["done_s"] < to_s)).sum())
+    serving = float(np.nansum([used[role] for role in SERVING])) if len(table) else NAN
+    share, throttled_s = throttling(run.resources, from_s, to_s)
+    each = {f"cpu_per_answer_{role}_s": used[role] / right if right else NAN for role in SERVING}
+    return {
+        **{f"cpu_{role}_s": value for role, value in used.items()},
+        "cpu_serving_s": serving,
+        **each,
+        "cpu_per_answer_s": serving / right if right else NAN,
+        "peak_rss_serving_bytes": float(table["peak_rss_bytes"].reindex(SERVING).sum(min_count=1)),
+        "throttled_share": share,
+        "throttled_s": throttled_s,
+    }
+
+
+def _parts(run: Run, from_s: float, to_s: float) -> dict[str, float]:
+    """Mean of each part of sigma_t^2 over the windows of the span that could be split."""
+    ends = from_s + WINDOW_S * np.arange(1, int((to_s - from_s) / WINDOW_S + 1e-9) + 1)
+    table = variance_parts(run.requests, WINDOW_S, "intended", timeout_s=run.info.timeout_s, at_s=ends)
+    split = table[table["split"].astype(bool)]
+    return {
+        "windows_split_share": len(split) / len(table) if len(table) else NAN,
+        "sigma_total_s2": _mean(split["total_s2"]),
+        **{f"sigma_{part}": _mean(split[part]) for part in PARTS},
+    }
+
+
+def _by_window(run: Run, level_s: float | None, from_s: float, to_s: float) -> dict[str, float]:
+    """How the figures depend on W: time averages of m_t and sigma_t by completion, and T_slo + W, for each W."""
+    found: dict[str, float] = {}
+    timeout_s = run.info.timeout_s
+    for window_s in WINDOWS_S:
+        exact = moving_exact(run.requests, window_s, "done", timeout_s=timeout_s)
+        name = f"w{window_s:g}"
+        found[f"mean_m_{name}_s"], found[f"mean_sigma_{name}_s"] = knots_mean(exact, from_s, to_s)
+        confirmed = NAN
+        if run.info.step_s is not None and to_s - from_s > window_s:
+            confirmed = upscaling_response(run, level_s, window_s=window_s).confirmed_s
+        found[f"t_slo_confirmed_{name}_s"] = confirmed
+    last = last_n(run.requests, LAST_REQUESTS, timeout_s=timeout_s)
+    found["mean_m_last50_s"], found["mean_sigma_last50_s"] = knots_mean(last, from_s, to_s)
+    return found
+
+
+def _upscaling(run: Run, level_s: float | None, horizon_s: float) -> dict[str, Any]:
+    if run.info.step_s is None or not horizon_s > WINDOW_S:
+        gone = {"t_slo_s": NAN, "t_slo_confirmed_s": NAN, "t_slo_censored": False, "pre_scaled": False}
+        return {"horizon_s": horizon_s, "window_s": WINDOW_S, **gone}
+    by: By = "done"
+    other = upscaling_response(run, level_s, by=by)
+    row = upscaling_response(run, level_s).row()
+    del row["by"], row["level_s"]
+    return row | {"t_slo_by_done_s": other.t_slo_s, "t_slo_by_done_censored": other.t_slo_censored}
+
+
+def _mean(values: pd.Series[Any]) -> float:
+    return float(values.mean()) if len(values) else NAN
+
+
+def _sd(values: pd.Series[Any]) -> float:
+    return float(values.std(ddof=0)) if len(values) else NAN
+
+
+def _quantile(values: pd.Series[Any], share: float) -> float:
+    return float(values.quantile(share)) if len(values) else NAN

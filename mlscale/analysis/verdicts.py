@@ -1,0 +1,153 @@
+"""What may be claimed from a comparison, and what is refused (METHOD §1, §2, §4, §6, §7)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Protocol
+
+import numpy as np
+import pandas as pd
+
+from mlscale.analysis import design
+
+MAX_FAILURES_ABOVE: Final = 0.01
+W_COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
+    "P3": tuple(f"t_slo_confirmed_w{window}_s" for window in (2, 5, 10, 30)),
+}
+"""Columns with the same figure by each W, for endpoints that depend on W."""
+WINDOW_FIGURES: Final[Mapping[str, tuple[str, ...]]] = {
+    "m_t": tuple(f"mean_m_{name}_s" for name in ("w2", "w5", "w10", "w30", "last50")),
+    "sigma_t": tuple(f"mean_sigma_{name}_s" for name in ("w2", "w5", "w10", "w30", "last50")),
+    "T_slo + W": W_COLUMNS["P3"],
+}
+
+
+class Words(Protocol):
+    """What an endpoint calls a ratio under and over 1."""
+
+    @property
+    def better(self) -> str: ...
+    @property
+    def worse(self) -> str: ...
+
+
+def add_verdicts(
+    table: pd.DataFrame,
+    selected: pd.DataFrame,
+    invalid: pd.DataFrame,
+    words: Mapping[str, Words],
+    alpha: float,
+) -> pd.DataFrame:
+    """``table`` with verdict, favours (the environment that a claim is for, else "") and notes."""
+    judged = [
+        _verdict(row, selected, invalid, words[row["endpoint"]], alpha) for row in table.to_dict(orient="records")
+    ]
+    return table.drop(columns=["note", "comparable"]).assign(
+        verdict=[verdict for verdict, _, _ in judged],
+        favours=[favours for _, favours, _ in judged],
+        notes=[notes for _, _, notes in judged],
+    )
+
+
+def _verdict(
+    row: Mapping[str, Any], selected: pd.DataFrame, invalid: pd.DataFrame, words: Words, alpha: float
+) -> tuple[str, str, str]:
+    """(verdict, the environment that it favours or "", notes)."""
+    notes = [str(row["note"])] if row["note"] else []
+    if not row["comparable"]:
+        return "not comparable", "", _invalid_runs(row, invalid)
+    if row["n_blocks"] < 2:
+        return "too few blocks", "", "; ".join([*notes, "fewer than 2 blocks: no interval"])
+    if row["aa_low"] <= row["ratio"] <= row["aa_high"]:
+        notes.append("inside the A/A noise floor")
+    if row["at_bound_share"] > 0.5:
+        notes.append(f"{row['at_bound_share']:.0%} of the runs sit at a bound (0 or censored)")
+    shown = row["p_holm"] < alpha if np.isfinite(row["p_holm"]) else not row["sim_low"] <= 1.0 <= row["sim_high"]
+    if not shown or not (np.isfinite(row["p_holm"]) or np.isfinite(row["sim_low"])):
+        return "no difference shown", "", "; ".join(notes)
+    a_wins = row["ratio"] < 1.0
+    winner, loser = (row["a"], row["b"]) if a_wins else (row["b"], row["a"])
+    more = row["failures_a"] - row["failures_b"] if a_wins else row["failures_b"] - row["failures_a"]
+    if more > MAX_FAILURES_ABOVE:
+        return f"refused: {winner} {words.better}, but it fails more by {100 * more:.1f} points", "", "; ".join(notes)
+    columns = W_COLUMNS.get(str(row["endpoint"]), ())
+    if columns and not same_side([_ratio(selected, column, row["a"], row["b"]) for column in columns]):
+        return f"refused: {winner} {words.better} than {loser}, but not for every W", "", "; ".join(notes)
+    return f"{winner} {words.better}", str(winner), "; ".join(notes)
+
+
+def _invalid_runs(row: Mapping[str, Any], invalid: pd.DataFrame) -> str:
+    bad = [name for name in (row["a"], row["b"]) if invalid.loc[name, "share"] > design.MAX_INVALID_SHARE]
+    numbers = {name: (invalid.loc[name, "invalid"], invalid.loc[name, "runs"]) for name in bad}
+    counts = [f"{wrong} of {runs} runs of {name} are invalid" for name, (wrong, runs) in numbers.items()]
+    return f"{' and '.join(counts)} (at most {design.MAX_INVALID_SHARE:.0%})"
+
+
+def _ratio(selected: pd.DataFrame, column: str, a: str, b: str) -> float:
+    """Geometric mean over blocks of a / b; NaN where the column or every pair is missing."""
+    if column not in selected:
+        return float("nan")
+    logs = design.log_ratios(design.by_block(selected, column), a, b)
+    return float(np.exp(logs.mean())) if len(logs) else float("nan")
+
+
+def _window_name(column: str) -> str:
+    name = column.removesuffix("_s").rpartition("_")[2]
+    return "last 50" if name == "last50" else f"{name[1:]} s"
+
+
+def by_window(rows: pd.DataFrame, pairs: Sequence[tuple[str, str]], *, with_invalid: bool = False) -> pd.DataFrame:
+    """Whether a ranking depends on W (METHOD §2): exploratory, so without p-values.
+
+    Args:
+        rows: of one cell.
+    Returns:
+        pair, figure (m_t, sigma_t: time averages after t0; T_slo + W), window, ratio (geometric mean over blocks
+        of a / b), claimable: the same side of 1 for every W of the figure.
+    """
+    selected = design.chosen(rows, with_invalid=with_invalid)
+    found = []
+    for a, b in pairs:
+        for figure, columns in WINDOW_FIGURES.items():
+            ratios = {column: _ratio(selected, column, a, b) for column in columns}
+            found += [
+                {
+                    "pair": f"{a} / {b}",
+                    "figure": figure,
+                    "window": _window_name(column),
+                    "ratio": ratio,
+                    "claimable": same_side(list(ratios.values())),
+                }
+                for column, ratio in ratios.items()
+            ]
+    return pd.DataFrame(found, columns=["pair", "figure", "window", "ratio", "claimable"])
+
+
+def same_side(ratios: Sequence[float]) -> bool:
+    """Whether all ratios that exist lie on one side of 1; one of exactly 1 (both censored) is on neither side."""
+    signs = {float(np.sign(np.log(ratio))) for ratio in ratios if np.isfinite(ratio)}
+    return len(signs - {0.0}) == 1
+
+
+def across_cells(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Verdicts of several cells beside one another (METHOD §1, §4): pair, endpoint, one column per cell, agreement.
+
+    ``agreement``: "same" where every cell that favours one side favours the same one and none is undecided, "differs"
+    where cells favour different sides, else "seen in: ..." with the cells that show it, or "not shown".
+    """
+    directions = {cell: table.set_index(["pair", "endpoint"]) for cell, table in tables.items()}
+    keys = list(dict.fromkeys(key for table in directions.values() for key in table.index))
+    found = []
+    for pair, endpoint in keys:
+        key = (pair, endpoint)
+        seen = {cell: table.loc[key] for cell, table in directions.items() if key in table.index}
+        sides = {cell: str(row["favours"]) for cell, row in seen.items() if row["favours"]}
+        if len(set(sides.values())) > 1:
+            agreement = "differs"
+        elif len(sides) == len(tables):
+            agreement = "same"
+        else:
+            agreement = f"seen in: {', '.join(sides)}" if sides else "not shown"
+        verdict = {cell: (seen[cell]["verdict"] if cell in seen else "not measured") for cell in tables}
+        found.append({"pair": pair, "endpoint": endpoint, **verdict, "agreement": agreement})
+    return pd.DataFrame(found, columns=["pair", "endpoint", *tables, "agreement"])
