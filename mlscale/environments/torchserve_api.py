@@ -119,13 +119,14 @@ def has_tokens(keys: Path) -> bool:
         return False
 
 
-def worker_processes(socket_folder: str) -> dict[int, int]:
+def worker_processes(socket_folder: str, before: Mapping[int, int], proc: Path = Path("/proc")) -> dict[int, int]:
     """Worker id -> pid of every worker process whose socket lies in ``socket_folder``, from its exec on (Linux).
 
-    Empty where there is no /proc; TorchServe tells a pid only once the worker listens, seconds later.
+    Empty where there is no /proc; TorchServe tells a pid only once the worker listens, seconds later. A process of
+    ``before`` (the last answer) that still runs is in the answer: in the midst of an exec it has no command line.
     """
     found: dict[int, int] = {}
-    for folder in Path("/proc").glob("[0-9]*"):
+    for folder in proc.glob("[0-9]*"):
         try:
             argv = (folder / "cmdline").read_bytes().split(b"\0")
         except OSError:
@@ -134,4 +135,13 @@ def worker_processes(socket_folder: str) -> dict[int, int]:
             socket = argv[argv.index(b"--sock-name") + 1].decode()
             if socket.startswith(socket_folder):
                 found[int(socket.rsplit(".", 1)[-1])] = int(folder.name)
-    return found
+    kept = {worker: pid for worker, pid in before.items() if worker not in found and _runs(proc, pid)}
+    return {**found, **kept}
+
+
+def _runs(proc: Path, pid: int) -> bool:
+    try:
+        stat = (proc / str(pid) / "stat").read_text()
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] not in ("Z", "X")

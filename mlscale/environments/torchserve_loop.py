@@ -56,10 +56,11 @@ class Watch:
 
     def __init__(self, spec: Spec, board: Board, api: ManagementApi) -> None:
         self._spec, self._board, self._api = spec, board, api
+        self._processes: dict[int, int] = {}
 
     def look(self) -> tuple[ModelState, dict[int, int], int]:
         """TorchServe's state, worker id -> pid, requests queued + in service. Raises ServerGone, NoAnswer."""
-        processes = worker_processes(self._spec.sockets)
+        processes = self._processes = worker_processes(self._spec.sockets, self._processes)
         state = self._api.describe()
         if not processes and sys.platform != "linux":
             processes = {row.id: row.pid for row in state.workers if row.pid is not None}

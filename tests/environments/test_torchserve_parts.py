@@ -16,7 +16,7 @@ import pytest
 
 from mlscale.environments.base import App, Component, Scaling
 from mlscale.environments.torchserve import TorchServe
-from mlscale.environments.torchserve_api import NoAnswer, Worker, parse_state
+from mlscale.environments.torchserve_api import NoAnswer, Worker, has_tokens, parse_state, worker_processes
 from mlscale.environments.torchserve_board import DRAIN_HEADER, ENVIRONMENT_VARIABLE, Board
 from mlscale.environments.torchserve_handler import Handler, worker_id
 from mlscale.environments.torchserve_lifecycle import Change, Lifecycle
@@ -199,6 +199,26 @@ def test_state_is_read_and_nonsense_is_no_answer() -> None:
             parse_state(nonsense)
 
 
+def _process(proc: Path, pid: int, argv: list[str], state: str = "S") -> None:
+    (proc / str(pid)).mkdir(exist_ok=True)
+    (proc / str(pid) / "cmdline").write_bytes(b"".join(word.encode() + b"\0" for word in argv))
+    (proc / str(pid) / "stat").write_text(f"{pid} (py (x) {state} 1 1")
+
+
+def test_workers_are_found_by_their_sockets_and_kept_while_they_run(tmp_path: Path) -> None:
+    argv = ["python", "model_service_worker.py", "--sock-type", "unix", "--sock-name"]
+    _process(tmp_path, 10, [*argv, "/box/tmp/.ts.sock.9000"])
+    _process(tmp_path, 11, [*argv, "/other/tmp/.ts.sock.9000"])
+    _process(tmp_path, 12, ["java", "-jar"])
+    found = worker_processes("/box/tmp", {}, tmp_path)
+    assert found == {9000: 10}
+    _process(tmp_path, 10, [])  # in the midst of an exec
+    assert worker_processes("/box/tmp", found, tmp_path) == {9000: 10}
+    _process(tmp_path, 10, [], state="Z")
+    assert worker_processes("/box/tmp", found, tmp_path) == {}
+    assert worker_processes("/box/tmp", {9000: 99}, tmp_path) == {}
+
+
 def test_files_of_a_deployment(tmp_path: Path) -> None:
     layout = Layout(tmp_path / "serve")
     layout.create()
@@ -214,6 +234,16 @@ def test_files_of_a_deployment(tmp_path: Path) -> None:
     assert json.loads(settings["models"])["app"]["1.0"]["minWorkers"] == 2
     assert environment(layout, component)["OMP_NUM_THREADS"] == "1"
     assert layout.root.stat().st_mode & 0o077 == 0
+
+
+def test_a_key_file_counts_when_it_is_whole(tmp_path: Path) -> None:
+    keys = tmp_path / "key_file.json"
+    assert not has_tokens(keys)
+    for text in ("", '{"management": {"key": "a"}', '{"management": {"key": "a"}, "inference": {"key": "b"}}'):
+        keys.write_text(text)
+        assert not has_tokens(keys)
+    keys.write_text(json.dumps({name: {"key": "x"} for name in ("management", "inference", "API")}))
+    assert has_tokens(keys)
 
 
 def test_settings_shown_leave_places_out(tmp_path: Path) -> None:
