@@ -43,6 +43,16 @@ class MeasureParameters(NotebookParameters):
     labels: Labels = Labels()
 
 
+class ApplicationParameters(BaseModel):
+    """01_application: it looks at the application alone and takes no runs."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    seed: int = Field(default=0, ge=0, description="of the photos that are shown")
+    photos_per_level: int = Field(default=40, ge=4, le=2000, description="photos measured for each difficulty")
+    load_photos: int = Field(default=8, ge=1, le=100, description="photos chosen for a load set")
+
+
 class CompareParameters(NotebookParameters):
     """07_compare."""
 
@@ -113,4 +123,4 @@ def _assigned(source: str, *, papermill_only: bool) -> set[str]:
         return set()
     targets = [target for node in body if isinstance(node, ast.Assign) for target in node.targets]
     targets += [node.target for node in body if isinstance(node, ast.AnnAssign)]
-    return {target.id for target in targets if isinstance(target, ast.Name)}
+    return {name.id for target in targets for name in ast.walk(target) if isinstance(name, ast.Name)}
