@@ -14,7 +14,7 @@ from mlscale.load.recorder import Recorder
 
 _BURST: Final = 64
 """So many requests are begun at once before the loop gets to read answers."""
-_IDLE_S: Final = 0.0015
+_IDLE_S: Final = 0.0004
 """A gap at least this long before the next request is used for writing rows."""
 _TICK_S: Final = 0.25
 
