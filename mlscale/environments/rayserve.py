@@ -26,7 +26,7 @@ from mlscale.environments.base import App, Problem, Scaling
 from mlscale.environments.rayserve_settings import RayServeScaling, arm_settings
 from mlscale.host.ledger import Ledger, LedgerEntry
 from mlscale.host.sandbox import Sandbox, open_sandbox
-from mlscale.runs import Level, MlscaleError, Mode, Observation, RunClock
+from mlscale.runs import Event, Level, MlscaleError, Mode, Observation, ResourceSample, RunClock
 
 _PORT: Final = 8000
 _START_S: Final = 120.0
@@ -51,7 +51,16 @@ class RayServeDeployed:
 
     def observe(self, clock: RunClock, stop: threading.Event) -> Iterator[Observation]:
         """What happens, until ``stop`` is set. Raises ObservationLost."""
-        return self.agent.observations(clock, stop, sample=partial(self.box.sample, clock, self.component))
+        removed: set[str] = set()
+
+        def sample() -> Sequence[ResourceSample]:
+            """Without the cgroups of replicas that are gone: those stay until the sandbox ends."""
+            return [row for row in self.box.sample(clock, self.component) if row.subject not in removed]
+
+        for observation in self.agent.observations(clock, stop, sample=sample):
+            if isinstance(observation, Event) and observation.kind == "replica_removed":
+                removed.add(observation.subject)
+            yield observation
 
 
 class RayServe:

@@ -209,6 +209,9 @@ class Agent:
 def alive(pid: int) -> bool:
     """Whether the process runs (a zombie does not)."""
     try:
+        if not Path("/proc/self").exists():
+            os.kill(pid, 0)
+            return True
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except (FileNotFoundError, ProcessLookupError):
         return False

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import subprocess
+import time
+from pathlib import Path
 from typing import Any
 
 from mlscale.environments.emit import Emitter
+from mlscale.environments.rayserve_agent import alive, process_started
 from mlscale.environments.rayserve_watch import DecisionWatch, ReplicaView, ReplicaWatch
 
 
@@ -137,3 +142,21 @@ def test_a_replica_that_vanishes_unseen_has_failed() -> None:
     replicas.poll(ReplicaView("abc", "STARTING", None))
     replicas.poll()
     assert replicas.events == [("replica_created", "abc"), ("replica_failed", "abc"), ("replica_removed", "abc")]
+
+
+def test_the_agent_knows_the_living_and_when_they_began() -> None:
+    before = time.monotonic()
+    child = subprocess.Popen(["cat"], stdin=subprocess.PIPE)
+    try:
+        assert alive(child.pid)
+        started = process_started(child.pid)
+        if started is not None:  # no /proc: nobody can tell
+            assert before - 0.05 <= started <= time.monotonic() + 0.05
+    finally:
+        child.kill()
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # ended, not yet reaped
+    if Path("/proc/self").exists():
+        assert not alive(child.pid), "a zombie does not live"
+    child.communicate()
+    assert not alive(child.pid)
+    assert process_started(child.pid) is None
