@@ -51,6 +51,36 @@ def measure(
     print(measure_command(environment, out, mode, arm, schedule, scaling or [], photos, connections, seed, idle))
 
 
+@app.command()
+def load(
+    url: Annotated[str, typer.Argument(help="http address that the load goes to")],
+    out: Annotated[Path, typer.Option(help="folder of the new run")],
+    photos: Annotated[Path | None, typer.Option(help="folder of photos to POST; without it, GET")] = None,
+    rate: Annotated[float | None, typer.Option(help="open loop: requests a second")] = None,
+    clients: Annotated[int | None, typer.Option(help="closed loop: number of clients")] = None,
+    schedule: Annotated[Path | None, typer.Option(help="JSON schedule, or CSV trace")] = None,
+    duration: Annotated[float | None, typer.Option(help="seconds; default 60, or the schedule's own")] = None,
+    connections: Annotated[str, typer.Option(help="fresh or kept")] = "fresh",
+    workers: Annotated[int, typer.Option(help="processes that share the schedule")] = 1,
+    timeout: Annotated[float, typer.Option(min=0.001, help="seconds until a request is given up")] = 30.0,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    arrivals: Annotated[str, typer.Option(help="of --rate: even or poisson")] = "poisson",
+    think: Annotated[float, typer.Option(help="of --clients: mean think time, s")] = 0.0,
+) -> None:
+    """Send a load to any HTTP server and record it as a run; says honestly what was sent and how it was answered."""
+    from mlscale.analysis.validity import judge
+    from mlscale.host.facts import host_facts
+    from mlscale.host.sampling import Sampler
+    from mlscale.load.command import Surroundings, load_command, schedule_of
+
+    sampler = Sampler()
+    around = Surroundings(judge, host_facts(), lambda clock: sampler.sample(clock, "", dict))
+    wanted = schedule_of(
+        rate=rate, clients=clients, file=schedule, duration_s=duration, arrivals=arrivals, think_s=think
+    )
+    print(load_command(url, out, photos, wanted, connections, workers, timeout, seed, around))
+
+
 @experiment_app.command("run")
 def experiment_run(
     environments: Annotated[str, typer.Option(help="names, separated by blanks")] = "torchserve rayserve",
@@ -111,7 +141,7 @@ def serve(
     entry: Annotated[
         str, typer.Option(help="package.module:factory of your own model; the factory returns a callable of bytes")
     ] = "mlscale.application.decoder:make_decoder",
-    max_bytes: Annotated[int, typer.Option(min=1, help="a larger body is refused")] = 10 * 2**20,
+    max_bytes: Annotated[int, typer.Option(min=1, help="a larger body is refused")] = 10_000_000,
     waiting: Annotated[int, typer.Option(min=0, help="requests that may wait for the model; then 503")] = 100,
     body_timeout: Annotated[float, typer.Option(min=0.001, help="seconds for a body to arrive")] = 20.0,
     drain: Annotated[float, typer.Option(min=0, help="seconds for what is in flight, after SIGTERM")] = 20.0,

@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 class ServerSettings:
     """What can be set. Sizes in bytes, times in s."""
 
-    max_body_bytes: int = 10 * 2**20
+    max_body_bytes: int = 10_000_000
     """A larger body is refused with 413."""
     waiting: int = 100
     """Requests that may wait beside the one in service; then 503 with Retry-After."""

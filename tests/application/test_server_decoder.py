@@ -1,0 +1,68 @@
+"""The shipped decoder behind the server: right answers, a reason for every body that is no photo, still serving."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from server_process import Server
+
+from mlscale.application.inference import blank_png
+from mlscale.application.photos import photo_bytes
+from mlscale.runs import MlscaleError
+
+ENTRY = "mlscale.application.decoder:make_decoder"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with Server(entry=ENTRY) as running:
+        running.wait_for_line("ready")
+        yield running
+
+
+@pytest.fixture(scope="module")
+def good() -> tuple[bytes, list[tuple[str, str]]]:
+    """A photo that the decoder reads right when called directly: the server must not change its answer."""
+    from mlscale.application.decoder import make_decoder
+
+    decoder = make_decoder()
+    for index in range(20):
+        body, label = photo_bytes(3, index, "easy", codes=1)
+        known = [(code["kind"], code["text"]) for code in label["codes"]]
+        if [(code["kind"], code["text"]) for code in decoder(body)["codes"]] == known:
+            return body, known
+    raise MlscaleError("none of 20 easy photos is read", "decoder", "train it again")
+
+
+def assert_reads(server: Server, good: tuple[bytes, list[tuple[str, str]]]) -> None:
+    body, known = good
+    codes = server.decode(body).json["codes"]
+    assert [(code["kind"], code["text"]) for code in codes] == known
+    assert [len(code["corners"]) for code in codes] == [4]
+
+
+PNG = blank_png()
+BAD = {
+    "no bytes": (lambda photo: b"", 400),
+    "not an image": (lambda photo: b"%PDF-1.7 and so on", 415),
+    "truncated": (lambda photo: photo[: len(photo) // 2], 400),
+    "the head alone": (lambda photo: photo[:12], 400),
+    "a damaged PNG": (lambda photo: PNG[:60] + b"\xff" * 20 + PNG[80:], 422),
+    "over the size limit": (lambda photo: photo + b"\0" * 10_000_000, 413),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_body_that_is_no_photo(server: Server, good: tuple[bytes, list[tuple[str, str]]], name: str) -> None:
+    spoil, status = BAD[name]
+    got = server.decode(spoil(good[0]))
+    assert got.status == status
+    assert len(got.json["error"]) > 5
+    assert_reads(server, good)
+
+
+def test_what_it_says_of_an_inference(server: Server, good: tuple[bytes, list[tuple[str, str]]]) -> None:
+    headers = server.decode(good[0]).headers
+    inference_s, cpu_s = float(headers["x-mlscale-inference-s"]), float(headers["x-mlscale-cpu-s"])
+    assert 0 < cpu_s <= inference_s * 1.05  # one thread: no more CPU than time, but for the clocks' grain
