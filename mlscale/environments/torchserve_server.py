@@ -204,7 +204,6 @@ def environment(layout: Layout, component: Component) -> dict[str, str]:
         "TMPDIR": str(layout.temp),
         ENVIRONMENT_VARIABLE: str(layout.board),
         "PYTHONPATH": os.pathsep.join(path for path in paths if path),
-        "PYTHONDONTWRITEBYTECODE": "1",
         **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"),
     }
 
