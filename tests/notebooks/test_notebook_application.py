@@ -1,0 +1,31 @@
+"""01_application runs on a few photos and refuses parameters that it does not have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+
+from mlscale.experiment import places
+from mlscale.experiment.notebook import execute
+from mlscale.runs import MlscaleError
+
+NOTEBOOK = "01_application.ipynb"
+
+
+def test_every_figure_is_drawn(tmp_path: Path) -> None:
+    executed = tmp_path / NOTEBOOK
+    execute(places.notebooks() / NOTEBOOK, executed, {"photos_per_level": 4, "load_photos": 1}, timeout_s=300)
+    outputs: list[dict[str, Any]] = [
+        output for cell in nbformat.read(executed, as_version=4).cells for output in cell.get("outputs", ())
+    ]
+    assert sum("image/png" in output.get("data", {}) for output in outputs) == 8
+    assert not [output for output in outputs if output.get("name") == "stderr"]
+
+
+@pytest.mark.parametrize("given", [{"photo_per_level": 4}, {"photos_per_level": "many"}])
+def test_a_parameter_that_is_wrong_is_named(tmp_path: Path, given: dict[str, Any]) -> None:
+    with pytest.raises(MlscaleError, match=next(iter(given))):
+        execute(places.notebooks() / NOTEBOOK, tmp_path / NOTEBOOK, given, timeout_s=300)
