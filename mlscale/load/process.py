@@ -142,6 +142,17 @@ class LoadProcess:
             return None
         return next((code for code in codes if code), 0)
 
+    def join(self, at_most_s: float) -> bool:
+        """Wait for the workers' end, that long at most; whether they have ended."""
+        deadline_s = time.monotonic() + at_most_s
+        while self.poll() is None:
+            left_s = deadline_s - time.monotonic()
+            if left_s <= 0:
+                return False
+            running = next((worker for worker in self._workers if not worker.ended.is_set()), self._workers[0])
+            running.ended.wait(min(left_s, _POLL_S))
+        return True
+
     def progress(self) -> LoadProgress:
         """As of the workers' last reports (twice a second)."""
         beats = [worker.beat for worker in self._workers if worker.beat is not None]
@@ -175,9 +186,8 @@ class LoadProcess:
             MlscaleError: a worker failed; what was recorded is still in its stream.
         """
         try:
-            while self.poll() is None:
-                for worker in self._workers:
-                    worker.ended.wait(_POLL_S)
+            while not self.join(1.0):
+                pass
         except BaseException:
             self.stop()
             raise

@@ -1,0 +1,79 @@
+"""The table that ``mlscale load`` prints at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from mlscale.runs import ClosedLoop, Run, StimulusReport
+
+
+def outcome_table(run: Run) -> str:
+    """What was asked, what was sent, how it was answered, and whether the numbers can be trusted; text, a line each."""
+    rows = list(_rows(run))
+    width = max(len(label) for label, _ in rows)
+    return "\n".join(f"{label:<{width}}  {value}" for label, value in rows)
+
+
+def _rows(run: Run) -> Iterator[tuple[str, str]]:
+    report = run.info.stimulus
+    assert report is not None
+    columns = ["intended_s", "done_s", "status"]
+    requests = pq.read_table(run.path / "requests.parquet", columns=columns)
+    response_s = pc.subtract(requests["done_s"], requests["intended_s"]).to_numpy()
+    ok = pc.equal(requests["status"], "ok").to_numpy(zero_copy_only=False)
+    yield from _sent(run, report)
+    yield from _answered(run, response_s, ok)
+    failures = {entry["values"]: entry["counts"] for entry in pc.value_counts(requests["status"]).to_pylist()}
+    failures.pop("ok", None)
+    listed = ", ".join(f"{status} {number:,}" for status, number in sorted(failures.items()))
+    share = f" ({sum(failures.values()) / len(ok):.2%} of requests)" if failures else ""
+    yield "failures", (listed or "none") + share
+    yield from _trust(run, report)
+
+
+def _sent(run: Run, report: StimulusReport) -> Iterator[tuple[str, str]]:
+    schedule = run.info.schedule
+    if isinstance(schedule, ClosedLoop):
+        clients = " -> ".join(str(stage.clients) for stage in schedule.stages)
+        yield "requested", f"{clients} clients for {schedule.duration_s:g} s, think time {schedule.think_mean_s:g} s"
+        yield "sent", f"{report.sent:,} requests"
+    else:
+        due = f"{report.due / schedule.duration_s:,.2f} requests/s for {schedule.duration_s:g} s ({report.due:,})"
+        yield "requested", due
+        share = f", {report.sent / report.due:.2%} of it" if report.due else ""
+        yield "delivered", f"{report.sent / schedule.duration_s:,.2f} requests/s ({report.sent:,}{share})"
+    late = [report.lateness_p50_s, report.lateness_p99_s, report.lateness_max_s]
+    yield "sent late by", "p50 {}, p99 {}, max {}".format(*map(_duration, late))
+    if report.client_change_error_s is not None:
+        yield "clients wrong for", f"at most {_duration(report.client_change_error_s)} after a change"
+    yield "load generator", f"{report.load_cpu_cores:.2f} core, {report.workers} process(es)"
+
+
+def _answered(run: Run, response_s: np.ndarray, ok: np.ndarray) -> Iterator[tuple[str, str]]:  # type: ignore[type-arg]
+    yield "answered right", f"{ok.sum() / run.info.schedule.duration_s:,.2f} requests/s ({ok.sum():,})"
+    if ok.any():
+        good = response_s[ok]
+        numbers = [good.mean(), good.std(), *np.quantile(good, [0.5, 0.95])]
+        text = "mean {}, sd {}, p50 {}, p95 {}".format(*map(_duration, numbers))
+        yield "response (of those)", text
+    if not ok.all() and len(ok):
+        counted = np.where(ok, response_s, run.info.timeout_s)
+        numbers = [counted.mean(), counted.std()]
+        yield "response (failures as timeouts)", "mean {}, sd {}".format(*map(_duration, numbers))
+
+
+def _trust(run: Run, report: StimulusReport) -> Iterator[tuple[str, str]]:
+    if report.aborted:
+        yield "given up", report.aborted
+    validity = run.info.validity
+    if validity is not None:
+        yield "valid", "yes" if validity.valid else "no: " + "; ".join(validity.reasons)
+    yield "run", str(run.path)
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.2f} s" if seconds >= 10 else f"{1000 * seconds:.2f} ms"
