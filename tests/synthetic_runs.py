@@ -43,6 +43,9 @@ HOST = {
     "memory_bytes": 8 * 2**30,
     "architecture": "x86_64",
 }
+PHOTOS = 8
+PERIOD_S = 1.0
+"""Between samples of replicas and resources: half as often as a real run's, so that runs are made quickly."""
 GOOD_STIMULUS = StimulusReport(
     due=1000,
     sent=1000,
@@ -76,9 +79,7 @@ class Shape:
     photo_spread_s: float = 0.004
 
 
-def requests_frame(
-    intended_s: Sequence[float], response_s: Sequence[float] | float, **columns: Any
-) -> pd.DataFrame:
+def requests_frame(intended_s: Sequence[float], response_s: Sequence[float] | float, **columns: Any) -> pd.DataFrame:
     """A requests table with the given times; everything else plausible, or as given in ``columns``."""
     intended = np.asarray(intended_s, dtype=float)
     n = len(intended)
@@ -243,15 +244,18 @@ def _simulate(
     heapq.heapify(arrivals)
     free = [(t, k) for k, t in enumerate(ready)]
     heapq.heapify(free)
-    photos = rng.normal(0.0, shape.photo_spread_s, 8)
-    rows = []
+    photos = rng.normal(0.0, shape.photo_spread_s, PHOTOS)
+    orders = {client: rng.permutation(PHOTOS) for _, client in arrivals}
+    taken = dict.fromkeys(orders, 0)
+    rows: list[tuple[Any, ...]] = []
     while arrivals:
         intended, client = heapq.heappop(arrivals)
         if intended >= schedule.duration_s:
             continue
         sent = intended + float(rng.exponential(0.0002))
         free_s, replica = heapq.heappop(free)
-        photo = len(rows) % 8
+        photo = int(orders[client][taken[client] % PHOTOS])
+        taken[client] += 1
         service = max(0.02, shape.service_s + photos[photo] + float(rng.normal(0, shape.service_sd_s)))
         begun = max(free_s, sent + 0.001)
         done = begun + service + 0.001
@@ -276,9 +280,7 @@ def _simulate(
     )
 
 
-def _first_arrivals(
-    shape: Shape, schedule: ClosedLoop | OpenLoop, rng: np.random.Generator
-) -> list[tuple[float, int]]:
+def _first_arrivals(shape: Shape, schedule: ClosedLoop | OpenLoop, rng: np.random.Generator) -> list[tuple[float, int]]:
     if isinstance(schedule, ClosedLoop):
         start, more = shape.clients
         early = [(float(rng.uniform(0, shape.think_s)), client) for client in range(start)]
@@ -308,26 +310,27 @@ def _observations(
         yield Event(done, "app", "replica_ready", f"replica-{11 + k}", known_within_s=0.2)
     done_s = requests["done_s"].to_numpy()
     inference = requests["inference_s"].fillna(0.0).to_numpy()
-    previous = -0.5
-    for t in np.arange(0.0, end_s, 0.5):
+    replica = requests["replica_id"].to_numpy(dtype=object)
+    previous = -PERIOD_S
+    for t in np.arange(0.0, end_s, PERIOD_S):
         up = [0.0 - 100.0, *created]
         alive = sum(begun <= t for begun in up)
         working = 1 + sum(done <= t for done in ready)
         yield ReplicaSample(float(t), "app", shape.replicas if t >= decided else 1, alive - working, working)
         inside = (done_s > previous) & (done_s <= t)
         for k in range(alive):
-            mine = inside & (requests["replica_id"] == f"replica-{10 + k}").to_numpy()
-            cores = 0.3 * float(inference[mine].sum()) / 0.5
+            mine = inside & (replica == f"replica-{10 + k}")
+            cores = 0.3 * float(inference[mine].sum()) / PERIOD_S
             periods = 10.0 * max(0.0, t - up[k])
             yield ResourceSample(
                 float(t), "app", f"replica-{10 + k}", "replica", cores, 2.6e8, periods, 0.5 * periods, 0.003 * periods
             )
         served = int(inside.sum())
         yield ResourceSample(
-            float(t), "app", "data_plane", "data_plane", shape.data_plane_cpu_s * served / 0.5, 3e8
+            float(t), "app", "data_plane", "data_plane", shape.data_plane_cpu_s * served / PERIOD_S, 3e8
         )
         yield ResourceSample(float(t), "app", "control_plane", "control_plane", shape.control_cores, 1.5e8)
         yield ResourceSample(float(t), "app", "load_generator", "load_generator", 0.05, 8e7)
-        host = 0.12 + 0.3 * float(inference[inside].sum()) / 0.5
+        host = 0.12 + 0.3 * float(inference[inside].sum()) / PERIOD_S
         yield ResourceSample(float(t), "app", "host", "host", min(host, 1.6), 3e9, psi_avg10_pct=3.0)
         previous = t

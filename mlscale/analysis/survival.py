@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -22,7 +24,7 @@ def kaplan_meier(times_s: npt.ArrayLike, censored: npt.ArrayLike, *, confidence:
     """The share of runs whose event is still to come, over time since t0 (right-censored; NaN times are left out).
 
     Returns:
-        t_s, survival, low, high (pointwise log-log Greenwood interval, NaN where the kernel of it does not exist), from
+        t_s, survival, low, high (pointwise log-log Greenwood interval, NaN where it does not exist), from
         (0, 1) on; one row per time of an event or censoring; ``events`` and ``censored`` count them.
     Source: scipy.stats.ecdf on CensoredData; E. L. Kaplan and P. Meier, JASA 53 (1958), 457-481.
     """
@@ -35,7 +37,8 @@ def kaplan_meier(times_s: npt.ArrayLike, censored: npt.ArrayLike, *, confidence:
     at = np.asarray(survival.quantiles, dtype=float)
     low = high = np.full(len(at), np.nan)
     if len(times) > 1 and not flags.all():
-        with np.errstate(divide="ignore", invalid="ignore"):
+        with warnings.catch_warnings():  # the interval does not exist where the curve is 1 or 0: NaN says so
+            warnings.simplefilter("ignore", RuntimeWarning)
             interval = survival.confidence_interval(confidence, method="log-log")
         low, high = np.asarray(interval.low.probabilities), np.asarray(interval.high.probabilities)
     body = pd.DataFrame(

@@ -1,0 +1,53 @@
+"""What has to stand under a figure for it to be judged: host, quota, mode, cells, numbers of runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from mlscale.analysis.summary import host_name
+from mlscale.runs import Run
+
+
+def caption(runs: Sequence[Run], *, with_invalid: bool = False, note: str = "") -> str:
+    """One paragraph, from run.json alone. ``with_invalid``: the figure shows invalid runs too."""
+    infos = [run.info for run in runs]
+    if not infos:
+        return "No runs."
+    blocks = {info.block for info in infos if info.block is not None}
+    invalid = sum(info.validity is not None and not info.validity.valid for info in infos)
+    left_out = f", {invalid} invalid ({'shown' if with_invalid else 'left out'})" if invalid else ""
+    sentences = [
+        f"{_listed(info.mode for info in infos).capitalize()} on {_listed(host_name(info.host) for info in infos)}",
+        _quota(infos),
+        f"Cell {_listed(info.cell or 'none' for info in infos)}: arm {_listed(info.arm for info in infos)}, "
+        f"{_listed(info.schedule.loop for info in infos)} loop, "
+        f"{_listed(info.connections for info in infos)} connections",
+        f"{_count(len(infos), 'run')} in {_count(len(blocks), 'block')}{left_out}",
+        "Failures count as the timeout",
+        note.rstrip("."),
+    ]
+    if any(info.environment in ("torchserve", "rayserve") for info in infos):
+        sentences.insert(2, "TorchServe and Ray Serve run as processes, not containers")
+    return ". ".join(sentence for sentence in sentences if sentence) + "."
+
+
+def _quota(infos: Sequence[Any]) -> str:
+    quotas = {
+        (setting.get("cpu_cores"), setting.get("cpu_period_s"), setting.get("max_replicas"))
+        for info in infos
+        for setting in info.scaling.values()
+    }
+    told = [
+        f"{cores:g} core per replica, {1000 * period:g} ms quota period, at most {most} replicas"
+        for cores, period, most in sorted(quota for quota in quotas if None not in quota)
+    ]
+    return " or ".join(told)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number or 'no'} {what}{'' if number == 1 else 's'}"
+
+
+def _listed(values: Any) -> str:
+    return " and ".join(dict.fromkeys(str(value) for value in values))

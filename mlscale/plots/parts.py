@@ -1,0 +1,88 @@
+"""What the time after a load step consisted of: when each thing had happened, per environment."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from mlscale.plots.style import (
+    INK,
+    attach,
+    colour,
+    display_name,
+    in_order,
+    mark_modes,
+    marker,
+    new_axes,
+    spread,
+    style,
+)
+
+MILESTONES: Final = (
+    ("detection_s", "decided to grow"),
+    ("created_first_s", "first new replica created"),
+    ("machine_first_s", "first machine registered (took)"),
+    ("ready_first_s", "first new replica ready, says the framework"),
+    ("first_answer_s", "its first correct answer to a client"),
+    ("ready_last_s", "last needed replica ready, says the framework"),
+    ("last_answer_s", "its first correct answer to a client "),
+    ("t_slo_s", "$m_t$ ≤ L to stay ($T_{slo}$)"),
+    ("t_settle_s", "at its own level ±10 % ($T_{settle}$)"),
+)
+_CENSORED: Final = {"t_slo_s": "t_slo_censored", "t_settle_s": "t_settle_censored"}
+
+
+def response_parts(rows: pd.DataFrame, *, axes: Axes | None = None) -> Axes:
+    """Milestones after the step from top to bottom, seconds since t0: a dot per run, a bar at the median.
+
+    Hollow triangles are censored (not reached by H - W); a milestone that no run has is left out. The parts are
+    descriptive.
+
+    Args:
+        rows: of `summarise`, one per run to be drawn.
+    Returns:
+        The axes. `plotted`: milestone, environment, run_id, value_s, censored.
+    """
+    names = in_order(list(rows["environment"]))
+    shown = [(column, label) for column, label in MILESTONES if column in rows and rows[column].notna().any()]
+    numbers = []
+    with style():
+        if axes is None:
+            axes = new_axes(1, 1, 0.9 + 0.40 * len(shown) + 0.1 * len(names))[0, 0]
+        height = 0.8 / max(1, len(names))
+        for place, (column, _) in enumerate(shown):
+            if place % 2 == 0:
+                axes.axhspan(-place - 0.5, -place + 0.5, color="#F4F4F4", lw=0, zorder=0)
+            for lane, name in enumerate(names):
+                mine = rows[(rows["environment"] == name) & rows[column].notna()]
+                y = -place + 0.4 - height * (lane + 0.5)
+                numbers.append(_lane(axes, mine, column, name, y, height))
+        axes.set_yticks([-place for place in range(len(shown))], [label for _, label in shown])
+        axes.tick_params(axis="y", length=0)
+        axes.set_ylim(-len(shown) + 0.5, 0.5)
+        axes.set_xlim(left=0.0)
+        axes.set_xlabel("time since the load step (s)")
+        for name in names:
+            axes.plot([], [], marker(name), color=colour(name), ls="", ms=5, label=display_name(name))
+        if any(frame["censored"].any() for frame in numbers):
+            axes.plot([], [], ">", mfc="none", mec=INK, ls="", ms=5, label="censored at H − W")
+        axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=len(names) + 1, borderaxespad=0.2)
+        mark_modes(axes, rows["mode"])
+    return attach(axes, pd.concat(numbers, ignore_index=True) if numbers else pd.DataFrame())
+
+
+def _lane(axes: Axes, mine: pd.DataFrame, column: str, name: str, y: float, height: float) -> pd.DataFrame:
+    values = mine[column].to_numpy(dtype=float)
+    flags = mine[_CENSORED[column]].to_numpy(dtype=bool) if column in _CENSORED else np.zeros(len(mine), dtype=bool)
+    at = y + spread(len(values), 0.55 * height)
+    axes.plot(values[~flags], at[~flags], marker(name), ms=3.6, color=colour(name), alpha=0.65, mew=0, ls="", zorder=3)
+    axes.plot(values[flags], at[flags], ">", ms=4.5, mfc="none", mec=colour(name), ls="", zorder=3)
+    if len(values):
+        middle = float(np.median(values))
+        axes.plot([middle] * 2, [y - 0.42 * height, y + 0.42 * height], color=colour(name), lw=2.2, zorder=4)
+    return pd.DataFrame(
+        {"milestone": column, "environment": name, "run_id": mine["run_id"], "value_s": values, "censored": flags}
+    )

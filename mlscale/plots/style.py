@@ -1,0 +1,184 @@
+"""What all figures have in common: colours, names, sizes, and the numbers that were plotted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
+
+import matplotlib.pyplot as plt
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+WIDTH_IN: Final = 7.2
+"""Width of a figure: two columns of a journal page."""
+COLOURS: Final = {
+    "torchserve": "#0072B2",
+    "rayserve": "#D55E00",
+    "k3s": "#009E73",
+    "ecs": "#CC79A7",
+    "eks": "#B8860B",
+}
+"""One fixed colour per environment, everywhere; told apart with every common colour blindness (after Okabe and
+Ito, 2008)."""
+MARKERS: Final = {"torchserve": "o", "rayserve": "s", "k3s": "D", "ecs": "^", "eks": "v"}
+NAMES: Final = {
+    "torchserve": "TorchServe + our controller",
+    "rayserve": "Ray Serve",
+    "k3s": "K3s (HPA)",
+    "ecs": "Amazon ECS",
+    "eks": "Amazon EKS",
+}
+ROLE_NAMES: Final = {"replica": "replicas", "data_plane": "data plane", "control_plane": "control plane"}
+ROLE_SHADES: Final = {"replica": 1.0, "data_plane": 0.6, "control_plane": 0.3}
+INK: Final = "#222222"
+MUTED: Final = "#767676"
+BAND: Final = "#DCDCDC"
+_SPARE: Final = ("#56B4E9", "#882255", "#44AA99", "#999933")
+_SPARE_MARKERS: Final = ("P", "X", "<", ">")
+
+
+def colour(environment: str) -> str:
+    """The environment's colour; one that isn't ours gets the same spare one every time."""
+    return COLOURS.get(environment) or _SPARE[sum(environment.encode()) % len(_SPARE)]
+
+
+def marker(environment: str) -> str:
+    """The environment's marker, so that colour is never the only difference."""
+    return MARKERS.get(environment) or _SPARE_MARKERS[sum(environment.encode()) % len(_SPARE_MARKERS)]
+
+
+def display_name(environment: str) -> str:
+    """What the environment is called in figures."""
+    return NAMES.get(environment, environment)
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """The settings of all figures; text stays text in PDF."""
+    settings = {
+        "figure.dpi": 110,
+        "savefig.dpi": 200,
+        "font.size": 8.5,
+        "axes.titlesize": 9.5,
+        "axes.titleweight": "bold",
+        "axes.titlelocation": "left",
+        "axes.labelsize": 8.5,
+        "axes.labelcolor": INK,
+        "axes.edgecolor": "#555555",
+        "axes.linewidth": 0.7,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.axisbelow": True,
+        "xtick.color": "#555555",
+        "ytick.color": "#555555",
+        "xtick.labelcolor": INK,
+        "ytick.labelcolor": INK,
+        "xtick.labelsize": 8,
+        "ytick.labelsize": 8,
+        "legend.frameon": False,
+        "legend.fontsize": 8,
+        "pdf.fonttype": 42,
+        "svg.fonttype": "none",
+    }
+    with plt.rc_context(settings):
+        yield
+
+
+def new_axes(rows: int, columns: int, height_in: float, **options: Any) -> npt.NDArray[Any]:
+    """Axes of a new figure, as an array of rows x columns.
+
+    The figure is taken out of pyplot's list, so that a notebook shows it once, where it is returned, and none piles up.
+    """
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(WIDTH_IN, height_in), layout="constrained", squeeze=False, **options
+    )
+    plt.close(figure)
+    figure.get_layout_engine().set(w_pad=0.06, h_pad=0.05, wspace=0.03, hspace=0.03)
+    return np.asarray(axes, dtype=object)
+
+
+def attach(axes: Axes, numbers: pd.DataFrame) -> Axes:
+    """Keep the numbers that ``axes`` shows with them (`plotted` gives them back)."""
+    axes.mlscale_numbers = numbers  # type: ignore[attr-defined]
+    return axes
+
+
+def plotted(where: Axes | Figure | Iterable[Any]) -> pd.DataFrame:
+    """The numbers that a figure, or some of its axes, show; column ``axes`` counts them where there are several.
+
+    Raises:
+        ValueError: nothing there was drawn by `mlscale.plots`.
+    """
+    found = [axes.mlscale_numbers for axes in _flat(where) if hasattr(axes, "mlscale_numbers")]
+    if not found:
+        raise ValueError("no axes drawn by mlscale.plots")
+    if len(found) == 1:
+        return pd.DataFrame(found[0])
+    return pd.concat([frame.assign(axes=number) for number, frame in enumerate(found)], ignore_index=True)
+
+
+def mark_modes(axes: Axes, modes: Iterable[str]) -> None:
+    """Write across axes what they show that was not measured live."""
+    other = sorted(set(modes) - {"live"})
+    if other:
+        axes.text(
+            0.5,
+            0.5,
+            " + ".join(other).upper(),
+            transform=axes.transAxes,
+            ha="center",
+            va="center",
+            rotation=18,
+            fontsize=22,
+            fontweight="bold",
+            color="#B00020",
+            alpha=0.22,
+            zorder=10,
+            gid="mode",
+        )
+
+
+def shade(base: str, strength: float) -> tuple[float, float, float]:
+    """``base`` mixed with white: 1 is the colour itself, 0 is white."""
+    red, green, blue = (int(base[k : k + 2], 16) / 255 for k in (1, 3, 5))
+    return tuple(1 - strength * (1 - part) for part in (red, green, blue))  # type: ignore[return-value]
+
+
+def spread(count: int, width: float = 0.5) -> npt.NDArray[np.float64]:
+    """Offsets that lay ``count`` points beside one another, evenly, so that none hides another."""
+    return np.linspace(-width / 2, width / 2, count) if count > 1 else np.zeros(count)
+
+
+def ratio_ticks(low: float, high: float, most: int = 6) -> list[float]:
+    """Round ratios in [low, high], at most about ``most``, 1 among them."""
+    grids = (
+        (0.8, 0.85, 0.9, 0.95, 1.0, 1.05, 1.1, 1.15, 1.2),
+        (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 1.75, 2.0),
+        (0.25, 0.33, 0.5, 0.67, 1.0, 1.5, 2.0, 3.0, 4.0),
+        (0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 10.0),
+    )
+    for grid in grids:
+        inside = [tick for tick in grid if low <= tick <= high]
+        if grid[0] <= low * 1.25 and grid[-1] >= high / 1.25 and len(inside) <= most:
+            return inside
+    return [tick for tick in (0.01, 0.1, 1.0, 10.0, 100.0) if low <= tick <= high]
+
+
+def in_order(environments: Sequence[str]) -> list[str]:
+    """Environments in the order of the design, then others by name, each once."""
+    known = [name for name in COLOURS if name in set(environments)]
+    return known + sorted(set(environments) - set(COLOURS))
+
+
+def _flat(where: Axes | Figure | Iterable[Any]) -> list[Axes]:
+    if isinstance(where, Figure):
+        return list(where.axes)
+    if isinstance(where, Axes):
+        return [where]
+    if isinstance(where, np.ndarray):
+        return list(where.ravel())
+    return [axes for part in where for axes in _flat(part)]

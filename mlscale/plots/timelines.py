@@ -1,0 +1,133 @@
+"""One run on one time axis: every request, m_t and sigma_t, replicas and decisions, cores in use."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy.typing as npt
+import pandas as pd
+from matplotlib.axes import Axes
+
+from mlscale.analysis.durations import durations
+from mlscale.analysis.moving import WINDOW_S, moving
+from mlscale.analysis.provisioning import decisions
+from mlscale.analysis.resources import SERVING, used_over_time
+from mlscale.plots.style import (
+    INK,
+    MUTED,
+    ROLE_NAMES,
+    ROLE_SHADES,
+    attach,
+    colour,
+    display_name,
+    mark_modes,
+    new_axes,
+    shade,
+    style,
+)
+from mlscale.runs import Run
+
+FAILURE = "#B00020"
+
+
+def timeline(
+    run: Run, level_s: float | None = None, *, window_s: float = WINDOW_S, axes: npt.NDArray[Any] | None = None
+) -> npt.NDArray[Any]:
+    """Three axes under one another: responses, replicas with decisions, cores by role; seconds on the run's clock.
+
+    Returns:
+        The axes. `plotted`: t_s, mean_s, sd_s; t_s, desired, starting, ready; t_s, role, cpu_cores.
+    """
+    name = run.info.environment
+    with style():
+        column = new_axes(3, 1, 5.2, sharex=True, height_ratios=[2.4, 1.1, 1.1])[:, 0] if axes is None else axes
+        _responses(column[0], run, level_s, window_s)
+        _replicas(column[1], run)
+        _cores(column[2], run)
+        for panel in column:
+            for bound in run.info.schedule.boundaries_s[1:]:
+                panel.axvline(bound, color=INK, lw=0.8, zorder=1)
+        column[0].set_title(f"{display_name(name)}, {run.info.arm}, {run.info.mode}", color=colour(name))
+        column[-1].set_xlabel("time in the run (s)")
+        column[-1].set_xlim(0, run.info.schedule.duration_s)
+        mark_modes(column[0], [run.info.mode])
+    return column
+
+
+def _responses(axes: Axes, run: Run, level_s: float | None, window_s: float) -> None:
+    name = run.info.environment
+    frame = durations(run.requests, timeout_s=run.info.timeout_s)
+    ok = frame[frame["ok"]]
+    axes.plot(
+        ok["ended_s"],
+        ok["response_s"],
+        ".",
+        ms=3,
+        color=MUTED,
+        alpha=0.5,
+        mew=0,
+        ls="",
+        label="one request",
+        rasterized=True,
+    )
+    by_done = moving(run.requests, window_s, "done", timeout_s=run.info.timeout_s)
+    low = (by_done["mean_s"] - by_done["sd_s"]).clip(lower=0.0)
+    axes.fill_between(by_done["t_s"], low, by_done["mean_s"] + by_done["sd_s"], color=colour(name), alpha=0.22, lw=0)
+    axes.plot(by_done["t_s"], by_done["mean_s"], color=colour(name), lw=1.8, label=r"$m_t$ ± $\sigma_t$, by completion")
+    intended = moving(run.requests, window_s, "intended", timeout_s=run.info.timeout_s)
+    axes.plot(intended["t_s"], intended["mean_s"], color=INK, lw=0.9, ls=(0, (3, 1.5)), label="$m_t$, by intended time")
+    top = float(ok["response_s"].quantile(0.998)) if len(ok) else run.info.timeout_s
+    failed = frame[~frame["ok"]]
+    if len(failed):
+        label = f"{len(failed)} failures (count as {run.info.timeout_s:g} s)"
+        axes.plot(
+            failed["ended_s"], [1.04 * top] * len(failed), "x", ms=4, color=FAILURE, ls="", label=label, clip_on=False
+        )
+    if level_s is not None:
+        axes.axhline(level_s, color=MUTED, lw=0.9, ls=(0, (1, 1)), label=f"L = {level_s:g} s")
+        top = max(top, 1.1 * level_s)
+    axes.set_ylim(0.0, 1.08 * top)
+    axes.set_ylabel("response time (s)")
+    axes.legend(loc="upper right", ncols=2, handlelength=1.6, markerscale=2)
+    attach(axes, by_done)
+
+
+def _replicas(axes: Axes, run: Run) -> None:
+    name = run.info.environment
+    numbers = run.replicas.groupby("t_s", as_index=False)[["desired", "starting", "ready"]].sum().sort_values("t_s")
+    axes.step(numbers["t_s"], numbers["desired"], where="post", color=INK, lw=0.9, ls=(0, (3, 1.5)), label="desired")
+    axes.fill_between(
+        numbers["t_s"],
+        numbers["ready"],
+        numbers["ready"] + numbers["starting"],
+        step="post",
+        color=colour(name),
+        alpha=0.25,
+        lw=0,
+        label="starting",
+    )
+    axes.step(numbers["t_s"], numbers["ready"], where="post", color=colour(name), lw=1.8, label="ready")
+    made = decisions(run)
+    moved = made[made["from"] != made["to"]]
+    axes.plot(moved["t_s"], moved["to"], "v", ms=5, color=INK, mec="white", mew=0.5, ls="", label="decision")
+    top = float(max(numbers[["desired", "ready"]].max(axis=None), 1.0)) if len(numbers) else 1.0
+    axes.set_ylim(0, top + 0.6)
+    axes.yaxis.get_major_locator().set_params(integer=True)
+    axes.set_ylabel("replicas")
+    axes.legend(loc="lower right", ncols=4, handlelength=1.6)
+    attach(axes, numbers.reset_index(drop=True))
+
+
+def _cores(axes: Axes, run: Run) -> None:
+    base = colour(run.info.environment)
+    used = used_over_time(run.resources)
+    wide = used[used["role"].isin(SERVING)].pivot(index="t_s", columns="role", values="cpu_cores")
+    wide = wide.reindex(columns=[role for role in SERVING if role in wide]).fillna(0.0)
+    if len(wide):
+        tints = [shade(base, ROLE_SHADES[role]) for role in wide.columns]
+        labels = [ROLE_NAMES[role] for role in wide.columns]
+        axes.stackplot(wide.index, wide.to_numpy().T, colors=tints, labels=labels, lw=0)
+        axes.legend(loc="upper left", ncols=3, handlelength=1.0)
+    axes.set_ylim(bottom=0.0)
+    axes.set_ylabel("cores in use")
+    attach(axes, used[used["role"].isin(SERVING)].reset_index(drop=True) if len(used) else pd.DataFrame())

@@ -1,0 +1,220 @@
+"""The main figure: m_t with its sigma_t around a load step, and the replicas that answered it, on one time axis."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from matplotlib.axes import Axes
+
+from mlscale.analysis.moving import WINDOW_S, moving
+from mlscale.analysis.response import horizon_of, upscaling_response
+from mlscale.plots.style import (
+    INK,
+    MUTED,
+    attach,
+    colour,
+    display_name,
+    in_order,
+    mark_modes,
+    new_axes,
+    style,
+)
+from mlscale.runs import ClosedLoop, MlscaleError, Run
+
+STEP_S: Final = 0.25
+BEFORE_S: Final = 20.0
+
+
+def trajectory(
+    runs: Sequence[Run],
+    level_s: float | None = None,
+    *,
+    window_s: float = WINDOW_S,
+    axes: npt.NDArray[Any] | None = None,
+) -> npt.NDArray[Any]:
+    """One column per environment: above m_t and sigma_t, below replicas, against seconds since the step.
+
+    Thin lines are runs, the thick line is their median m_t by completion, the band reaches from median m_t -
+    median sigma_t to median m_t + median sigma_t, the dashed line is the median m_t by intended time (no
+    survivor's bias). Failures count as the timeout.
+
+    Args:
+        runs: with a load step; every run given is drawn (leave invalid ones out, or draw a second figure with them in).
+        axes: 2 x environments; default: a new figure.
+    Returns:
+        The axes. `plotted`: environment, run_id ("median" for medians), view (done / intended), t_s, mean_s, sd_s
+        for the upper row, environment, run_id, t_s, ready, desired for the lower one.
+    Raises:
+        MlscaleError: no run, or one without a step.
+    """
+    if not runs or any(run.info.step_s is None for run in runs):
+        raise MlscaleError("a trajectory needs runs with a load step", "trajectory", "leave the others out")
+    names = in_order([run.info.environment for run in runs])
+    with style():
+        grid = axes if axes is not None else _axes(len(names))
+        for column, name in enumerate(names):
+            mine = [run for run in runs if run.info.environment == name]
+            response_panel(grid[0, column], mine, level_s, window_s=window_s)
+            replica_panel(grid[1, column], mine)
+            grid[0, column].set_title(f"{display_name(name)} (n = {len(mine)})", color=colour(name))
+            grid[1, column].set_xlabel("time since the load step (s)")
+        grid[0, 0].set_ylabel(f"response time (s)\nmoving mean $m_t$ ± $\\sigma_t$, W = {window_s:g} s")
+        grid[1, 0].set_ylabel("replicas")
+        _same_limits(grid)
+        if level_s is not None:
+            _label_level(grid[0, -1], level_s)
+        _legend(grid[0, 0])
+    return grid
+
+
+def response_panel(axes: Axes, runs: Sequence[Run], level_s: float | None, *, window_s: float = WINDOW_S) -> Axes:
+    """m_t and sigma_t of runs of one environment, their medians, the step and L."""
+    name = runs[0].info.environment
+    at = _times(runs)
+    done, intended = _views(runs, at, window_s)
+    middle = done.groupby("t_s")[["mean_s", "sd_s"]].median()
+    open_view = intended.groupby("t_s")["mean_s"].median()
+    low, high = middle["mean_s"] - middle["sd_s"], middle["mean_s"] + middle["sd_s"]
+    axes.fill_between(
+        at, np.maximum(low, 0.0), high, color=colour(name), alpha=0.18, lw=0, label=r"median $m_t$ ± $\sigma_t$"
+    )
+    for _, run in done.groupby("run_id", sort=False):
+        axes.plot(run["t_s"], run["mean_s"], color=colour(name), lw=0.5, alpha=0.45)
+    axes.plot(at, open_view.to_numpy(), color=INK, lw=0.9, ls=(0, (3, 1.5)), label="median, by intended time")
+    axes.plot(at, middle["mean_s"].to_numpy(), color=colour(name), lw=2.0, label="median $m_t$, by completion")
+    axes.axvline(0.0, color=INK, lw=0.8)
+    if level_s is not None:
+        axes.axhline(level_s, color=MUTED, lw=0.9, ls=(0, (1, 1)))
+        _mark_recovery(axes, runs, level_s, window_s)
+    axes.set_xlim(at[0], at[-1])
+    mark_modes(axes, {run.info.mode for run in runs})
+    medians = [
+        middle.reset_index().assign(run_id="median", view="done"),
+        open_view.reset_index().assign(run_id="median", view="intended"),
+    ]
+    return attach(axes, pd.concat([done, intended, *medians], ignore_index=True).assign(environment=name))
+
+
+def replica_panel(axes: Axes, runs: Sequence[Run]) -> Axes:
+    """Replicas ready (thin: runs, thick: median) and desired (dashed: median), against time since the step."""
+    name = runs[0].info.environment
+    at = _times(runs)
+    numbers = pd.concat([_replicas(run, at) for run in runs], ignore_index=True)
+    middle = numbers.groupby("t_s")[["ready", "desired"]].median()
+    for _, run in numbers.groupby("run_id", sort=False):
+        axes.step(run["t_s"], run["ready"], where="post", color=colour(name), lw=0.5, alpha=0.45)
+    axes.step(at, middle["desired"], where="post", color=INK, lw=0.9, ls=(0, (3, 1.5)), label="desired (median)")
+    axes.step(at, middle["ready"], where="post", color=colour(name), lw=2.0, label="ready (median)")
+    axes.axvline(0.0, color=INK, lw=0.8)
+    axes.annotate(
+        _step_text(runs[0]),
+        (0.0, 0.97),
+        xycoords=("data", "axes fraction"),
+        xytext=(-4, 0),
+        textcoords="offset points",
+        fontsize=7.5,
+        color=INK,
+        va="top",
+        ha="right",
+    )
+    axes.set_xlim(at[0], at[-1])
+    axes.legend(loc="lower right", handlelength=1.6)
+    axes.yaxis.get_major_locator().set_params(integer=True)
+    everything = pd.concat([numbers, middle.reset_index().assign(run_id="median")], ignore_index=True)
+    return attach(axes, everything.assign(environment=name))
+
+
+def _mark_recovery(axes: Axes, runs: Sequence[Run], level_s: float, window_s: float) -> None:
+    """Where the runs are back under L to stay, in the median; a censored median is said, not drawn."""
+    found = [upscaling_response(run, level_s, window_s=window_s) for run in runs]
+    middle = float(np.median([response.t_slo_s for response in found]))
+    if middle >= found[0].horizon_s - window_s:
+        text = "not back under L to stay\nwithin the horizon (median)"
+        axes.annotate(text, (0.97, 0.62), xycoords="axes fraction", ha="right", fontsize=8, color=INK)
+        return
+    axes.plot(middle, level_s, "v", ms=6, color=INK, mec="white", mew=0.7, zorder=6)
+    text = f"under L to stay after {middle:.0f} s (median)" if middle > 0 else "never over L (median)"
+    axes.annotate(text, (middle, level_s), xytext=(7, 5), textcoords="offset points", fontsize=8, color=INK)
+
+
+def _axes(columns: int) -> npt.NDArray[Any]:
+    return new_axes(2, columns, 4.1, sharex="col", sharey="row", gridspec_kw={"height_ratios": [2.6, 1]})
+
+
+def _times(runs: Sequence[Run]) -> npt.NDArray[np.float64]:
+    """Moments around the step that every run covers, s since the step."""
+    horizon = min(horizon_of(run) for run in runs)
+    before = min(BEFORE_S, min(float(run.info.step_s or 0.0) for run in runs))
+    return np.asarray(np.arange(-np.floor(before / STEP_S), np.floor(horizon / STEP_S) + 1) * STEP_S, dtype=float)
+
+
+def _views(runs: Sequence[Run], at: npt.NDArray[np.float64], window_s: float) -> tuple[pd.DataFrame, pd.DataFrame]:
+    views = []
+    for by in ("done", "intended"):
+        parts = []
+        for run in runs:
+            t0 = float(run.info.step_s or 0.0)
+            frame = moving(run.requests, window_s, by, timeout_s=run.info.timeout_s, at_s=t0 + at)  # type: ignore[arg-type]
+            parts.append(frame[["mean_s", "sd_s"]].assign(t_s=at, run_id=run.info.run_id, view=by))
+        views.append(pd.concat(parts, ignore_index=True))
+    return views[0], views[1]
+
+
+def _replicas(run: Run, at: npt.NDArray[np.float64]) -> pd.DataFrame:
+    t0 = float(run.info.step_s or 0.0)
+    summed = run.replicas.groupby("t_s", as_index=False)[["ready", "desired"]].sum().sort_values("t_s")
+    times = summed["t_s"].to_numpy(dtype=float)
+    place = np.searchsorted(times, t0 + at, side="right") - 1
+    held = {
+        column: np.where(place >= 0, summed[column].to_numpy(dtype=float)[np.maximum(place, 0)], np.nan)
+        if len(summed)
+        else np.full(len(at), np.nan)
+        for column in ("ready", "desired")
+    }
+    return pd.DataFrame({"t_s": at, **held, "run_id": run.info.run_id})
+
+
+def _step_text(run: Run) -> str:
+    schedule, t0 = run.info.schedule, float(run.info.step_s or 0.0)
+    if not isinstance(schedule, ClosedLoop):
+        return "load step"
+    before = [stage.clients for stage in schedule.stages if stage.start_s < t0 - 1e-6]
+    after = [stage.clients for stage in schedule.stages if stage.start_s >= t0 - 1e-6]
+    return f"{before[-1] if before else 0} → {after[0]}\nclients" if after else "load step"
+
+
+def _same_limits(grid: npt.NDArray[Any]) -> None:
+    """Start at 0; leave single peaks of single runs outside rather than flatten everything else."""
+    tops = []
+    for axes in grid[0]:
+        numbers = axes.mlscale_numbers
+        middle = numbers[numbers["run_id"] == "median"]
+        tops.append(np.nanmax([*(middle["mean_s"] + middle["sd_s"].fillna(0.0)), 1e-3]))
+        tops.append(1.05 * float(numbers["mean_s"].quantile(0.999)))
+    grid[0, 0].set_ylim(0.0, 1.05 * float(np.nanmax(tops)))
+    low, high = 0.0, max(axes.mlscale_numbers[["ready", "desired"]].max(axis=None) for axes in grid[1])
+    grid[1, 0].set_ylim(low, high + 0.5)
+
+
+def _label_level(axes: Axes, level_s: float) -> None:
+    axes.annotate(
+        f"L = {level_s:g} s",
+        (1.0, level_s),
+        xycoords=("axes fraction", "data"),
+        xytext=(-2, -2),
+        textcoords="offset points",
+        ha="right",
+        va="top",
+        fontsize=8,
+        color=INK,
+    )
+
+
+def _legend(axes: Axes) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    order = sorted(range(len(labels)), key=lambda k: ("completion" not in labels[k], "intended" in labels[k]))
+    axes.legend([handles[k] for k in order], [labels[k] for k in order], loc="upper right", handlelength=1.8)
