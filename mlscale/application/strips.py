@@ -19,6 +19,9 @@ FRAMES = STRIP_WIDTH // 2
 _SURE_FUSED = (0.55, 0.85)
 _SURE_ALONE = (0.8, 0.93)
 """Least and mean probability of the digits that are believed: of all strips together, and of one strip alone."""
+_LONG_FITS = -1.0
+"""Mean log probability per digit from which twelve digits are taken to be there."""
+_NOISE_BESIDE = 0.5
 _UPRIGHT = (("L", "G"), ("R",))
 _TURNED = (("G",), ("R", "Q"))
 
@@ -62,19 +65,35 @@ def read_bars(logits: Scores) -> BarsRead | None:
     """The number that the strips (n, 41, `FRAMES`) of one box show; None where nothing verifies."""
     shifted = logits - logits.max(axis=1, keepdims=True)
     scores = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    fits = sorted((_best_fit(scores, count, turned) for count in (12, 8) for turned in (False, True)), key=_by_score)
-    for fit in fits[:1]:
-        digits = np.stack([scores[strip][:, frames] for strip, frames in enumerate(fit.frames)])
-        verified = _verify(digits.mean(axis=0), fit, slice(None), _SURE_FUSED)
-        for strip in range(len(digits)):
-            verified = verified or _verify(digits[strip], fit, slice(strip, strip + 1), _SURE_ALONE)
-        if verified:
-            return verified
-    return None
+    long = max((_best_fit(scores, 12, turned) for turned in (False, True)), key=_score)
+    if long.score > _LONG_FITS:  # the inner digits of twelve would pass for eight
+        return _verify_fit(scores, long)
+    short = max((_best_fit(scores, 8, turned) for turned in (False, True)), key=_score)
+    return _verify_fit(scores, short) if _is_quiet_around(scores, short) else _verify_fit(scores, long)
 
 
-def _by_score(fit: _Fit) -> float:
-    return -fit.score
+def _verify_fit(scores: Scores, fit: _Fit) -> BarsRead | None:
+    digits = np.stack([scores[strip][:, frames] for strip, frames in enumerate(fit.frames)])
+    verified = _verify(digits.mean(axis=0), fit, slice(None), _SURE_FUSED)
+    for strip in range(len(digits)):
+        verified = verified or _verify(digits[strip], fit, slice(strip, strip + 1), _SURE_ALONE)
+    return verified
+
+
+def _score(fit: _Fit) -> float:
+    return fit.score
+
+
+def _is_quiet_around(scores: Scores, fit: _Fit) -> bool:
+    """Whether no symbols stand where an EAN-8 has its quiet zones."""
+    somewhere = 1 - np.exp(scores[:, 40])
+    for strip, (start, end) in enumerate(fit.edges):
+        reach = 7 / ean.MODULES["EAN8"] * (end - start)
+        for low, high in ((start - reach, start), (end, end + reach)):
+            beside = somewhere[strip, max(0, int(low)) : max(0, int(high))]
+            if beside.size and beside.max() > _NOISE_BESIDE:
+                return False
+    return True
 
 
 def _best_fit(scores: Scores, count: int, turned: bool) -> _Fit:

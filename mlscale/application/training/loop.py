@@ -19,7 +19,6 @@ from mlscale.application.errors import ApplicationError
 from mlscale.application.nets import NETS
 from mlscale.application.training.tasks import TASKS, Task
 
-_CHECKPOINT_STEPS = 50
 Report = Callable[[str, int, int, dict[str, float]], None]
 """(network, step, steps, measures), called after every step."""
 
@@ -43,6 +42,7 @@ class Training:
         length: scales the number of steps; 1 trains what is shipped.
         workers: processes that generate samples; 0 generates in this one.
         threads: of torch.
+        checkpoint_steps: after so many steps what was learnt is on disk.
         bfloat16: calculate in bfloat16 where that loses nothing; quicker on CPUs that have it.
     """
 
@@ -51,6 +51,7 @@ class Training:
     length: float = 1.0
     workers: int = 2
     threads: int = 2
+    checkpoint_steps: int = 50
     bfloat16: bool = False
 
     def steps(self, name: str) -> int:
@@ -126,7 +127,7 @@ def _train_one(name: str, training: Training, report: Report) -> None:
             row = {"net": name, "step": step, "elapsed_s": round(time.monotonic() - began, 2), **measures}
             metrics.write(json.dumps(row) + "\n")
             report(name, step + 1, steps, measures)
-            if (step + 1) % _CHECKPOINT_STEPS == 0:
+            if (step + 1) % training.checkpoint_steps == 0:
                 metrics.flush()
                 _save_checkpoint(checkpoint, net, optimiser, step + 1)
     weights.save(net, training.folder / f"{name}.safetensors")

@@ -93,8 +93,8 @@ def _module_sample(seed: int, index: int, batch: int) -> samples.Arrays:
 
 TASKS = {
     "strips": Task(lambda seed, index, _: samples.strip_sample(seed, index), _strip_loss, 700, 24, 0.44),
-    "modules": Task(_module_sample, _module_loss, 450, 24, 0.2),
-    "grids": Task(lambda seed, index, _: samples.grid_sample(seed, index), _grid_loss, 800, 32, 0.28),
-    "localiser": Task(samples.localiser_sample, _localiser_loss, 800, 8, 0.22),
+    "modules": Task(_module_sample, _module_loss, 250, 24, 0.2),
+    "grids": Task(lambda seed, index, _: samples.grid_sample(seed, index), _grid_loss, 500, 32, 0.28),
+    "localiser": Task(samples.localiser_sample, _localiser_loss, 400, 8, 0.22),
 }
 """Every network by name, in the order of training."""

@@ -1,0 +1,189 @@
+"""The decoder on generated photos: what it reads, that it makes nothing up, and what it shows to zxing-cpp."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mlscale.application import evaluation, nets, qr, weights
+from mlscale.application.decoder import STAGES, Decoder, make_decoder
+from mlscale.application.errors import ApplicationError, BadPhoto, BadWeights
+from mlscale.application.photos import all_right, choose_load_photos, photo_bytes
+
+PHOTOS = 40
+
+
+@pytest.fixture(scope="module")
+def decoder() -> Decoder:
+    return make_decoder()
+
+
+@pytest.fixture(scope="module")
+def photos() -> list[tuple[bytes, dict[str, Any]]]:
+    return list(evaluation.validation("easy", PHOTOS))
+
+
+def noise(names: Iterator[str] | list[str], seed: int) -> dict[str, torch.nn.Module]:
+    torch.manual_seed(seed)
+    made = {}
+    for name in names:
+        net = nets.NETS[name]()
+        for tensor in net.state_dict().values():
+            if tensor.is_floating_point():
+                tensor.copy_(torch.randn_like(tensor).abs() if tensor.ndim == 1 else torch.randn_like(tensor) * 0.2)
+        made[name] = net.eval()
+    return made
+
+
+def test_easy_photos_are_read_and_nothing_is_made_up(
+    decoder: Decoder, photos: list[tuple[bytes, dict[str, Any]]]
+) -> None:
+    rates = evaluation.measure(decoder, photos)
+    assert rates.codes.total() > PHOTOS
+    assert rates.share >= 0.9
+    assert rates.wrong == []
+    assert set(rates.read) == {"EAN13", "EAN8", "UPCA", "QR"}
+
+
+def test_corners_are_where_the_codes_are(decoder: Decoder, photos: list[tuple[bytes, dict[str, Any]]]) -> None:
+    offs = []
+    for body, label in photos[:12]:
+        truth = {(code["kind"], code["text"]): np.array(code["corners"]) for code in label["codes"]}
+        for code in decoder(body)["codes"]:
+            corners = truth[code["kind"], code["text"]]
+            offs.append(np.linalg.norm(np.array(code["corners"]) - corners, axis=1).max() / np.ptp(corners))
+    assert len(offs) > 6
+    assert np.median(offs) < 0.1
+
+
+def test_with_noise_for_weights_nothing_is_read(photos: list[tuple[bytes, dict[str, Any]]]) -> None:
+    for seed in range(2):
+        blind = Decoder(noise(list(nets.NETS), seed))
+        assert all(blind(body)["codes"] == [] for body, _ in photos[:5])
+
+
+@pytest.mark.parametrize("spared", ["strips", "grids and modules", "localiser"])
+def test_every_reader_is_needed(spared: str, photos: list[tuple[bytes, dict[str, Any]]]) -> None:
+    # The localiser is real, so that the readers do get the codes: a reader of noise must still read none of its kind.
+    real = {name: weights.load(name) for name in nets.NETS}
+    blind = Decoder({**noise(list(nets.NETS), 3), "localiser": real["localiser"], **{
+        name: real[name] for name in spared.split(" and ")
+    }})  # fmt: skip
+    kinds = {code["kind"] for body, _ in photos[:10] for code in blind(body)["codes"]}
+    readable = {"strips": {"EAN13", "EAN8", "UPCA"}, "grids and modules": {"QR"}, "localiser": set()}[spared]
+    assert kinds <= readable
+    assert bool(kinds) == bool(readable)
+
+
+def test_zxing_sees_clean_matrices_alone(
+    decoder: Decoder, photos: list[tuple[bytes, dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import zxingcpp
+
+    seen: list[np.ndarray] = []
+    real = zxingcpp.read_barcodes
+
+    def spy(picture: np.ndarray, **options: object) -> object:
+        seen.append(np.array(picture))
+        return real(picture, **options)
+
+    monkeypatch.setattr(zxingcpp, "read_barcodes", spy)
+    monkeypatch.setattr(zxingcpp, "read_barcode", None)
+    read = [code for body, _ in photos for code in decoder(body)["codes"] if code["kind"] == "QR"]
+    assert len(seen) >= len(read) > 5
+    for picture in seen:
+        side = picture.shape[0] // 3 - 8
+        assert picture.shape == (3 * (side + 8),) * 2
+        assert side in {qr.size_of(version) for version in range(1, qr.MAX_VERSION + 1)}
+        assert set(np.unique(picture)) == {0, 255}
+        modules = (picture[::3, ::3] == 0).astype(np.uint8)
+        assert not modules[:4].any()
+        assert not modules[:, -4:].any()
+        assert (picture == qr.render(modules[4:-4, 4:-4])).all()
+
+
+def test_answers_are_json_and_the_same_again(decoder: Decoder, photos: list[tuple[bytes, dict[str, Any]]]) -> None:
+    body = photos[0][0]
+    assert decoder(body) == decoder(body) == json.loads(json.dumps(decoder(body)))
+    assert torch.get_num_threads() == 1
+
+
+def test_explanation_shows_every_stage(decoder: Decoder, photos: list[tuple[bytes, dict[str, Any]]]) -> None:
+    body, label = next((body, label) for body, label in photos if all_right(decoder(body), label) and label["codes"])
+    explained = decoder.explain(body)
+    assert len(explained.codes) == len(label["codes"])
+    assert set(explained.cpu_s) == set(STAGES)
+    assert explained.cpu_s["localise"] > 0
+    assert all(reading.crops for reading in explained.readings)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 20_000), (20_000, 1), (40, 30), (3000, 1000)])
+def test_empty_photos_of_any_size_have_no_codes(decoder: Decoder, size: tuple[int, int]) -> None:
+    buffer = io.BytesIO()
+    Image.new("L", size, 90).save(buffer, "PNG")
+    assert decoder(buffer.getvalue()) == {"codes": []}
+
+
+def test_bad_body_is_a_bad_photo_and_the_next_one_is_read(
+    decoder: Decoder, photos: list[tuple[bytes, dict[str, Any]]]
+) -> None:
+    before = decoder(photos[0][0])
+    for body in (b"", b"junk", photos[0][0][:2000]):
+        with pytest.raises(BadPhoto):
+            decoder(body)
+    assert decoder(photos[0][0]) == before
+
+
+def test_missing_corrupt_and_foreign_weights_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(BadWeights, match=r"no weights.*mlscale train"):
+        make_decoder(tmp_path)
+    path = tmp_path / "modules.safetensors"
+    path.write_bytes(b"not weights at all")
+    monkeypatch.setenv(weights.VARIABLE, str(tmp_path))
+    with pytest.raises(BadWeights, match="can't be read"):
+        weights.load("modules")
+    weights.save(nets.NETS["grids"](), path)
+    with pytest.raises(BadWeights, match="another architecture"):
+        weights.load("modules")
+
+
+def test_folded_norms_give_the_same_answers() -> None:
+    net = noise(["strips"], 1)["strips"]
+    crop = torch.randn(2, 1, 16, 384)
+    with torch.inference_mode():
+        want = net(crop)
+        got = weights.fused(net)(crop)
+    assert torch.allclose(got, want, rtol=1e-3, atol=1e-3 * float(want.abs().max()))
+
+
+def test_load_photos_are_read_right_and_carry_their_cost(decoder: Decoder, tmp_path: Path) -> None:
+    choose_load_photos(tmp_path, 5, 2, (0.0, 10.0), decode=decoder)
+    labels = [json.loads(line) for line in (tmp_path / "labels.jsonl").read_text().splitlines()]
+    assert len(labels) == 2
+    for label in labels:
+        assert label["codes"]
+        assert label["cpu_s"] > 0
+        assert all_right(decoder((tmp_path / label["file"]).read_bytes()), label)
+    with pytest.raises(ApplicationError, match="0 of 1"):
+        choose_load_photos(tmp_path / "none", 5, 1, (0.0, 0.0), decode=lambda body: {"codes": []}, tries=2)
+
+
+def test_photo_bytes_are_decoded_from_any_format(decoder: Decoder) -> None:
+    body, label = next(
+        (body, label)
+        for body, label in (photo_bytes(21, index) for index in range(20))
+        if label["codes"] and all_right(decoder(body), label)
+    )
+    with Image.open(io.BytesIO(body)) as image:
+        for kind, mode in (("PNG", "RGBA"), ("PNG", "L"), ("JPEG", "CMYK"), ("BMP", "RGB"), ("GIF", "P")):
+            buffer = io.BytesIO()
+            image.convert(mode).save(buffer, kind)
+            assert all_right(decoder(buffer.getvalue()), label), (kind, mode)

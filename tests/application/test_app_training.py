@@ -1,0 +1,79 @@
+"""Training: its samples, its targets, and that it goes on after a kill -9 as if nothing had happened."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from mlscale.application import ean, generator
+from mlscale.application.crops import strip_quads
+from mlscale.application.errors import ApplicationError
+from mlscale.application.training import samples
+from mlscale.application.training.loop import Training, rate_at, train
+from mlscale.application.training.tasks import TASKS
+
+SCRIPT = """
+import os, signal, sys
+from pathlib import Path
+from mlscale.application.training.loop import Training, train
+last = int(sys.argv[2])
+def report(name, step, steps, measures):
+    if step == last:
+        os.kill(os.getpid(), signal.SIGKILL)
+train(Training(Path(sys.argv[1]), length=0.024, workers=0, threads=1, checkpoint_steps=2), ("modules",), report)
+"""
+
+
+def run(folder: Path, killed_after: int) -> int:
+    return subprocess.run([sys.executable, "-c", SCRIPT, str(folder), str(killed_after)], check=False).returncode
+
+
+def test_killed_training_resumes_to_the_same_weights(tmp_path: Path) -> None:
+    assert run(tmp_path / "whole", 0) == 0
+    assert run(tmp_path / "killed", 5) == -signal.SIGKILL
+    assert not (tmp_path / "killed" / "modules.safetensors").exists()
+    assert run(tmp_path / "killed", 0) == 0
+    whole, killed = (load_file(tmp_path / name / "modules.safetensors") for name in ("whole", "killed"))
+    assert whole.keys() == killed.keys()
+    assert all(np.array_equal(whole[name], killed[name]) for name in whole)
+    steps = [json.loads(line)["step"] for line in (tmp_path / "killed" / "metrics.jsonl").read_text().splitlines()]
+    assert steps[-2:] == [4, 5]
+    assert steps.count(0) == 1
+
+
+def test_another_seed_in_the_same_folder_is_refused(tmp_path: Path) -> None:
+    train(Training(tmp_path, seed=1), names=())
+    with pytest.raises(ApplicationError, match="other settings"):
+        train(Training(tmp_path, seed=2), names=())
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_samples_follow_from_seed_and_index(name: str) -> None:
+    one, again, other = (TASKS[name].sample(seed, 7, 0) for seed in (3, 3, 4))
+    assert all(np.array_equal(a, b) for a, b in zip(one, again, strict=True))
+    assert not np.array_equal(one[0], other[0])
+
+
+def test_strip_target_spells_the_number_in_both_directions() -> None:
+    code = generator.close_up(np.random.default_rng(2), "medium", "EAN13").codes[0]
+    for turned in (False, True):
+        box = np.roll(code.corners, 2 if turned else 0, axis=0)
+        target = samples.strip_target(code, strip_quads(box)[1], turned)
+        edges = np.flatnonzero(np.diff(np.concatenate([[40], target])))
+        drawn = [int(target[edge]) for edge in edges if target[edge] < 40]
+        assert len(drawn) == 12
+        assert ean.from_symbols([(ean.SETS[index // 10], index % 10) for index in drawn]) == ("EAN13", code.text)
+
+
+def test_learning_rate_rises_then_falls() -> None:
+    rates = [rate_at(progress) for progress in np.linspace(0, 1, 101)]
+    assert max(rates) == pytest.approx(1.0)
+    assert rates[-1] == pytest.approx(0.0, abs=1e-9)
+    assert np.argmax(rates) == 5
