@@ -1,6 +1,7 @@
 """Figures of the application itself: what each stage sees, where it fails, what it costs.
 
-Every function draws into the Axes that it is given and returns it. Photos and corners are in working pixels, those of
+Functions draw into the Axes that they are given and return it; `gallery`, `all_strips` and `all_grids`, whose number of
+panels follows from the photo, make a figure of their own. Photos and corners are in working pixels, those of
 ``Explanation.photo.grey``; labels, which are in pixels of the sent photo, are brought to them.
 """
 
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
+from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from numpy.typing import NDArray
@@ -67,6 +69,43 @@ def photo_with_codes(ax: Axes, explanation: Explanation, label: Mapping[str, Any
         if code.fate == "read":
             _note(ax, code.corners, code.text, FATES["read"])
     return ax
+
+
+def gallery(photos: Sequence[tuple[Explanation, Mapping[str, Any]]], columns: int = 3, rows: int = 2) -> Sequence[Axes]:
+    """The first photos of (explanation, label) pairs by `photo_with_codes`, in a figure of their own."""
+    size = (11.0, rows * 11 / columns * 0.78)
+    _, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
+    for ax in axes.flat:
+        ax.set_axis_off()
+    for ax, (explanation, label) in zip(axes.flat, photos, strict=False):
+        photo_with_codes(ax, explanation, label)
+    return list(axes.flat)
+
+
+def all_strips(explanation: Explanation) -> Sequence[Axes]:
+    """`strips` of every box of bars, in a figure of its own."""
+    boxes = [reading for reading in explanation.readings if reading.box.kind == "1D"]
+    _, axes = plt.subplots(
+        max(1, len(boxes)), 1, figsize=(11, 0.6 + 1.4 * len(boxes)), squeeze=False, layout="constrained"
+    )
+    axes[0, 0].set_axis_off()
+    for ax, reading in zip(axes.flat, boxes, strict=False):
+        strips(ax, reading)
+    return list(axes.flat)
+
+
+def all_grids(explanation: Explanation) -> Sequence[Axes]:
+    """A row for every QR box: what both looks of the corner finder saw, what the module reader saw, the modules."""
+    boxes = [reading for reading in explanation.readings if reading.box.kind == "QR"]
+    rows = max(1, len(boxes))
+    _, axes = plt.subplots(rows, 4, figsize=(11, 3 * rows), squeeze=False, layout="constrained")
+    for ax in axes.flat:
+        ax.set_axis_off()
+    for row, reading in zip(axes, boxes, strict=False):
+        for step, ax in enumerate(row[: min(3, len(reading.crops))]):
+            grid_crop(ax, reading, step if step < 2 else len(reading.crops) - 1)
+        module_matrix(row[3], reading)
+    return list(axes.flat)
 
 
 def localiser_map(ax: Axes, explanation: Explanation, kind: Literal["1D", "QR"]) -> Axes:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
@@ -21,6 +22,12 @@ from mlscale.application.localiser import Box
 from mlscale.plots import application as plots
 
 CPU_S = {"open": 0.001, "localise": 0.010, "read_bars": 0.005, "read_grid": 0.0}
+
+
+@pytest.fixture(autouse=True)
+def _close_figures() -> Iterator[None]:
+    yield
+    plt.close("all")
 
 
 @pytest.fixture
@@ -93,3 +100,19 @@ def test_maps_and_crops_are_drawn(ax: Axes) -> None:
     assert ax.get_title() == "EAN8 96385074"
     plots.module_matrix(ax, one.readings[1])
     assert ax.texts[-1].get_text() == "no grid"
+
+
+def test_a_photo_with_more_boxes_gets_more_panels_and_one_without_none() -> None:
+    one = explanation()
+    for reading in one.readings:
+        reading.crops = [np.zeros((16, 384), np.float32)] * 3
+    assert [ax.get_title() for ax in plots.all_strips(one)] == ["EAN8 96385074", "nothing that verifies"]
+    assert [len(ax.images) for ax in plots.all_grids(one)] == [0, 0, 0, 0]
+    one.readings = []
+    assert [len(ax.images) for ax in plots.all_strips(one)] == [0]
+
+
+def test_a_gallery_leaves_empty_places_empty() -> None:
+    axes = plots.gallery([(explanation(), LABEL)], columns=2, rows=1)
+    assert [len(ax.images) for ax in axes] == [1, 0]
+    assert not any(ax.axison for ax in axes)
