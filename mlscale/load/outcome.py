@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from mlscale.runs import ClosedLoop, Run, StimulusReport
+from mlscale.runs import ClosedLoop, Constant, Run, StimulusReport
 
 
 def outcome_table(run: Run) -> str:
@@ -42,8 +42,9 @@ def _sent(run: Run, report: StimulusReport) -> Iterator[tuple[str, str]]:
         yield "requested", f"{clients} clients for {schedule.duration_s:g} s, think time {schedule.think_mean_s:g} s"
         yield "sent", f"{report.sent:,} requests"
     else:
-        due = f"{report.due / schedule.duration_s:,.2f} requests/s for {schedule.duration_s:g} s ({report.due:,})"
-        yield "requested", due
+        asked = f"{schedule.rate.rate_rps:g} requests/s" if isinstance(schedule.rate, Constant) else schedule.rate.shape
+        yield "requested", f"{asked}, {schedule.arrivals} arrivals, for {schedule.duration_s:g} s"
+        yield "due", f"{report.due / schedule.duration_s:,.2f} requests/s ({report.due:,})"
         share = f", {report.sent / report.due:.2%} of it" if report.due else ""
         yield "delivered", f"{report.sent / schedule.duration_s:,.2f} requests/s ({report.sent:,}{share})"
     late = [report.lateness_p50_s, report.lateness_p99_s, report.lateness_max_s]

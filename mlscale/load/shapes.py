@@ -82,6 +82,7 @@ class Sinusoid:
         low = np.maximum((centre - self._swing) / self._mean, 0.0)
         high = np.maximum((centre + self._swing) / self._mean, 0.0)
         times = np.clip(events / self._mean, low, high)
+        found = np.zeros(len(events), dtype=np.bool_)  # stays as it is then, so that no event depends on its neighbours
         for _ in range(self._STEPS):
             excess = self.cumulative(times) - events
             low = np.where(excess <= 0, times, low)
@@ -91,9 +92,10 @@ class Sinusoid:
                 step = times - excess / rate
             inside = (step > low) & (step < high)
             following = np.where(inside, step, 0.5 * (low + high))
-            done = np.abs(following - times) <= 4.0 * np.spacing(np.maximum(times, 1.0))
-            times = following
-            if done.all():
+            close = np.abs(following - times) <= 4.0 * np.spacing(np.maximum(times, 1.0))
+            times = np.where(found, times, following)
+            found |= close
+            if found.all():
                 break
         return times
 
