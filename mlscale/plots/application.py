@@ -88,7 +88,8 @@ def all_strips(explanation: Explanation) -> Sequence[Axes]:
     _, axes = plt.subplots(
         max(1, len(boxes)), 1, figsize=(11, 0.6 + 1.4 * len(boxes)), squeeze=False, layout="constrained"
     )
-    axes[0, 0].set_axis_off()
+    if not boxes:
+        _say(axes[0, 0], "no bars were found")
     for ax, reading in zip(axes.flat, boxes, strict=False):
         strips(ax, reading)
     return list(axes.flat)
@@ -101,6 +102,8 @@ def all_grids(explanation: Explanation) -> Sequence[Axes]:
     _, axes = plt.subplots(rows, 4, figsize=(11, 3 * rows), squeeze=False, layout="constrained")
     for ax in axes.flat:
         ax.set_axis_off()
+    if not boxes:
+        _say(axes[0, 0], "no QR code was found")
     for row, reading in zip(axes, boxes, strict=False):
         for step, ax in enumerate(row[: min(3, len(reading.crops))]):
             grid_crop(ax, reading, step if step < 2 else len(reading.crops) - 1)
@@ -142,7 +145,7 @@ def grid_crop(ax: Axes, reading: Reading, step: int) -> Axes:
 def module_matrix(ax: Axes, reading: Reading) -> Axes:
     """The modules as the network read them; dark is 1."""
     if reading.grid is None:
-        ax.text(0.5, 0.5, "no grid", ha="center", va="center", transform=ax.transAxes)
+        _say(ax, "no grid")
     else:
         ax.imshow(reading.grid.matrix, cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")
         ax.set_title(f"version {reading.grid.version}, {_verdict(reading)}", wrap=True)
@@ -210,6 +213,11 @@ def cost_spread(ax: Axes, cpu_s: Mapping[str, Sequence[float]], target_s: tuple[
 def _over(reading: Reading, kind: str, centre: NDArray[np.float64]) -> bool:
     low, high = reading.box.corners.min(axis=0), reading.box.corners.max(axis=0)
     return (reading.box.kind == "QR") == (kind == "QR") and bool((low < centre).all() and (centre < high).all())
+
+
+def _say(ax: Axes, text: str) -> None:
+    ax.text(0.5, 0.5, text, ha="center", va="center", transform=ax.transAxes)
+    ax.set_axis_off()
 
 
 def _grey(ax: Axes, image: Any) -> None:
