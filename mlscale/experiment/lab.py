@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from mlscale.experiment import places
+from mlscale.experiment.figures import remark
 from mlscale.experiment.measure import measure
 from mlscale.experiment.parameters import MeasureParameters, NotebookParameters
 from mlscale.experiment.progress import Shown
@@ -65,6 +66,20 @@ def runs_to_compare(p: NotebookParameters) -> list[Run]:
     return load_runs(reference)
 
 
+def valid(runs: Sequence[Run]) -> list[Run]:
+    """The runs that latency claims may rest on; where there are none, all of them, and a line says so."""
+    good = [run for run in runs if run.info.validity is None or run.info.validity.valid]
+    if not good:
+        remark("No run is valid (see the table above): what follows is shown, and nothing may be claimed from it.")
+        return list(runs)
+    return good
+
+
+def of_cell(runs: Sequence[Run], cell: str) -> list[Run]:
+    """The runs of one cell, the variants of sensitivity included; runs outside any experiment belong to every cell."""
+    return [run for run in runs if run.info.cell is None or run.info.cell.split("/")[0] == cell]
+
+
 def by_hand(environment: str) -> Path:
     """A fresh folder for a run that is measured by hand."""
     return places.checkout() / "runs" / "by-hand" / f"{environment}-{datetime.now():%Y%m%dT%H%M%S}"
@@ -115,15 +130,3 @@ def shown_waits(runs: Sequence[Run]) -> pd.DataFrame:
     """Mean seconds that each phase around the load took, and what the framework cost at idle, by environment."""
     rows = [{"environment": run.info.environment, **run.info.waits, **run.info.idle} for run in runs]
     return pd.DataFrame(rows).groupby("environment").mean().T
-
-
-def title(runs: Sequence[Run]) -> str:
-    """What a figure says it shows: number of runs, cell, and the mode where it is not live."""
-    first = runs[0].info
-    parts = [f"{len(runs)} run{'s' if len(runs) > 1 else ''}"]
-    if first.cell:
-        parts.append(f"cell {first.cell}")
-    modes = sorted({run.info.mode for run in runs})
-    if modes != ["live"]:
-        parts.append(", ".join(modes).upper())
-    return ", ".join(parts)

@@ -1,0 +1,89 @@
+"""The notebooks of environments and comparison: clean, checked, and drawn from runs without measuring anything."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from mlscale.experiment import places
+from mlscale.experiment.manifest import read_manifest
+from mlscale.experiment.notebook import NotebookFailed, execute
+from mlscale.experiment.parameters import CompareParameters, MeasureParameters, declared
+from mlscale.runs import Run
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from synthetic_runs import Shape, make_experiment
+
+NOTEBOOKS = sorted(places.notebooks().glob("*.ipynb"))
+MODELS = {"02_torchserve": MeasureParameters, "03_rayserve": MeasureParameters, "07_compare": CompareParameters}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
+    shapes = {"torchserve": Shape(), "rayserve": Shape(service_s=0.13)}
+    return make_experiment(tmp_path_factory.mktemp("runs"), shapes, blocks=6)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_no_output_is_committed(path: Path) -> None:
+    for cell in nbformat.read(path, as_version=4).cells:
+        if cell.cell_type == "code":
+            assert cell.outputs == []
+            assert cell.execution_count is None
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_no_machinery_and_as_much_prose_as_code(path: Path) -> None:
+    cells = nbformat.read(path, as_version=4).cells
+    code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
+    assert not re.search(r"^\s*(def|class|while|try|async) ?", code, re.MULTILINE)
+    prose = sum(len(cell.source) for cell in cells if cell.cell_type == "markdown")
+    assert prose > len(code)
+    assert cells[0].source.startswith("# ")
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_parameters_cell_declares_what_the_notebook_checks(name: str) -> None:
+    assert declared(places.notebooks() / f"{name}.ipynb") == set(MODELS[name].model_fields)
+
+
+@pytest.mark.parametrize(
+    ("name", "environments", "figures"),
+    [
+        ("02_torchserve", {"torchserve"}, 5),
+        ("03_rayserve", {"rayserve"}, 5),
+        ("07_compare", {"torchserve", "rayserve"}, 7),
+    ],
+)
+def test_drawn_over_all_blocks(
+    runs: list[Run], tmp_path: Path, name: str, environments: set[str], figures: int
+) -> None:
+    wanted = [str(run.path) for run in runs if run.info.environment in environments]
+    parameters = {"run_dirs": wanted, "figures": str(tmp_path / "figures"), "level_s": 0.6, "seed": 3}
+    execute(places.notebooks() / f"{name}.ipynb", tmp_path / "executed.ipynb", parameters, timeout_s=300)
+    entries = read_manifest(tmp_path / "figures")
+    assert len(entries) == figures
+    for figure, entry in entries.items():
+        assert entry["notebook"] == name
+        assert entry["seed"] == 3
+        assert entry["numbers"]
+        assert set(entry["runs"]) <= {run.info.run_id for run in runs}
+        for kind in ("pdf", "png"):
+            assert (tmp_path / "figures" / f"{figure}.{kind}").stat().st_size > 5000
+
+
+def test_one_block_gives_figures_without_p_values(runs: list[Run], tmp_path: Path) -> None:
+    wanted = [str(run.path) for run in runs if run.info.block == 1 and run.info.aa_label != "B"]
+    parameters = {"run_dirs": wanted, "figures": str(tmp_path / "figures"), "level_s": 0.6, "p_values": False}
+    execute(places.notebooks() / "07_compare.ipynb", tmp_path / "executed.ipynb", parameters, timeout_s=300)
+    assert "compare_trajectory" in read_manifest(tmp_path / "figures")
+
+
+def test_runs_of_another_environment_are_refused(runs: list[Run], tmp_path: Path) -> None:
+    wanted = [str(run.path) for run in runs if run.info.environment == "rayserve"][:1]
+    with pytest.raises(NotebookFailed, match="runs of rayserve among them"):
+        execute(places.notebooks() / "02_torchserve.ipynb", tmp_path / "out.ipynb", {"run_dirs": wanted}, timeout_s=300)
