@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlscale.application import crops
-from mlscale.application.geometry import Points, homography, project, rectangle
+from mlscale.application.geometry import Points, homography, is_convex, project, rectangle
 from mlscale.application.grids import GridRead, read_grid
 from mlscale.application.images import Photo, open_photo
 from mlscale.application.localiser import Box, find_boxes
@@ -22,6 +22,8 @@ from mlscale.application.strips import BarsRead, read_bars
 if TYPE_CHECKING:
     from torch import nn
 
+_LOOKS = 2
+"""How often a 1-D box is looked at."""
 STAGES = ("open", "localise", "read_bars", "read_grid")
 
 
@@ -120,16 +122,23 @@ class Decoder:
         return maps[0], find_boxes(maps[0], scale)
 
     def read_bars(self, photo: Photo, box: Box) -> Reading:
-        """A 1-D box through the strip reader."""
+        """A 1-D box through the strip reader; where nothing verifies, once more where the bars seem to stand."""
         reading = Reading(box)
-        reading.crops = [crops.strip(photo.grey, quad) for quad in crops.strip_quads(box.corners)]
-        (logits,) = self._run("strips", np.stack(reading.crops))
-        reading.bars = read_bars(logits)
-        if reading.bars:
-            left, right = reading.bars.span
-            bars = project(homography(rectangle(1, 1), box.corners), rectangle(right - left, 1, left, 0))
-            corners = np.roll(bars, -2 if reading.bars.turned else 0, axis=0)
-            reading.code = Found(reading.bars.kind, reading.bars.text, corners * photo.scale)
+        outline = box.corners
+        for _ in range(_LOOKS):
+            reading.crops = [crops.strip(photo.grey, quad) for quad in crops.strip_quads(outline)]
+            (logits,) = self._run("strips", np.stack(reading.crops))
+            reading.bars, seen = read_bars(logits)
+            if reading.bars:
+                left, right = reading.bars.span
+                bars = project(homography(rectangle(1, 1), outline), rectangle(right - left, 1, left, 0))
+                corners = np.roll(bars, -2 if reading.bars.turned else 0, axis=0)
+                reading.code = Found(reading.bars.kind, reading.bars.text, corners * photo.scale)
+                break
+            moved = project(homography(rectangle(1, 1), outline), seen)
+            if not is_convex(moved):
+                break
+            outline = moved
         return reading
 
     def read_grid(self, photo: Photo, box: Box) -> Reading:

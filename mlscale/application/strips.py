@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlscale.application import ean
-from mlscale.application.crops import STRIP_MARGIN, STRIP_WIDTH
+from mlscale.application.crops import STRIP_MARGIN, STRIP_PLACES, STRIP_WIDTH
+from mlscale.application.geometry import Points, rectangle
 
 FRAMES = STRIP_WIDTH // 2
 _SURE_FUSED = (0.55, 0.85)
@@ -21,6 +22,7 @@ _SURE_ALONE = (0.8, 0.93)
 """Least and mean probability of the digits that are believed: of all strips together, and of one strip alone."""
 _LONG_FITS = -1.0
 """Mean log probability per digit from which twelve digits are taken to be there."""
+_HARDLY_FITS = -2.0
 _NOISE_BESIDE = 0.5
 _UPRIGHT = (("L", "G"), ("R",))
 _TURNED = (("G",), ("R", "Q"))
@@ -61,15 +63,26 @@ def _placements(count: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     return np.clip(np.floor(frames), 0, FRAMES - 1).astype(np.int64), edges
 
 
-def read_bars(logits: Scores) -> BarsRead | None:
-    """The number that the strips (n, 41, `FRAMES`) of one box show; None where nothing verifies."""
+def read_bars(logits: Scores) -> tuple[BarsRead | None, Points]:
+    """The number that the strips (n, 41, `FRAMES`) of one box show, None where nothing verifies; and where the bars
+    seem to stand, (4, 2) in shares of the box, for another look."""
     shifted = logits - logits.max(axis=1, keepdims=True)
     scores = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    long = max((_best_fit(scores, 12, turned) for turned in (False, True)), key=_score)
-    if long.score > _LONG_FITS:  # the inner digits of twelve would pass for eight
-        return _verify_fit(scores, long)
-    short = max((_best_fit(scores, 8, turned) for turned in (False, True)), key=_score)
-    return _verify_fit(scores, short) if _is_quiet_around(scores, short) else _verify_fit(scores, long)
+    fit = max((_best_fit(scores, 12, turned) for turned in (False, True)), key=_score)
+    if fit.score < _LONG_FITS:  # else the inner digits of twelve would pass for eight
+        short = max((_best_fit(scores, 8, turned) for turned in (False, True)), key=_score)
+        fit = short if _is_quiet_around(scores, short) else fit
+    return _verify_fit(scores, fit), _outline(fit)
+
+
+def _outline(fit: _Fit) -> Points:
+    """The bars' corners: straight edges through the strips' edges, or a larger box where hardly anything fits."""
+    if fit.score < _HARDLY_FITS:
+        return rectangle(1.3, 1.0, -0.15, 0.0)
+    places = np.array(STRIP_PLACES)
+    shares = fit.edges / FRAMES * (1 + 2 * STRIP_MARGIN) - STRIP_MARGIN
+    (left_slope, right_slope), (left, right) = np.polyfit(places, shares, 1)
+    return np.array([[left, 0], [right, 0], [right + right_slope, 1], [left + left_slope, 1]])
 
 
 def _verify_fit(scores: Scores, fit: _Fit) -> BarsRead | None:
