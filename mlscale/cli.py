@@ -199,6 +199,24 @@ def cleanup(
     print(cleanup_command(older_than))
 
 
+@app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="run folders, or folders that hold some")],
+    level: Annotated[float | None, typer.Option(min=0.001, help="L, s; default: the protocol's")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="everything as JSON")] = False,
+) -> None:
+    """Compare environments over blocks: effects with intervals, the noise floor, p-values where they are allowed."""
+    from mlscale.analysis.report import report, to_json
+    from mlscale.analysis.report_text import to_text
+    from mlscale.analysis.summary import summarise
+    from mlscale.experiment.protocol import current_protocol
+    from mlscale.runs import load_runs
+
+    level_s = current_protocol().level_s if level is None else level
+    found = report(summarise(load_runs(runs), level_s), level_s)
+    print(to_json(found) if as_json else to_text(found))
+
+
 def main() -> None:
     """Entry point of the command ``mlscale``: 2 for what a user can mend, 130 for Ctrl-C, 143 for SIGTERM."""
     signal.signal(signal.SIGTERM, _on_sigterm)

@@ -52,10 +52,27 @@ class Endpoint:
     worse: str
     seconds: str
     censored: str | None = None
+    without_failures: str | None = None
 
 
-P1: Final = Endpoint("P1", "mean response", "mean_response_s", "faster", "slower", "mean_response_s")
-P2: Final = Endpoint("P2", "sd of response", "sd_response_s", "steadier", "less steady", "sd_response_s")
+P1: Final = Endpoint(
+    "P1",
+    "mean response",
+    "mean_response_s",
+    "faster",
+    "slower",
+    "mean_response_s",
+    without_failures="mean_response_ok_s",
+)
+P2: Final = Endpoint(
+    "P2",
+    "sd of response",
+    "sd_response_s",
+    "steadier",
+    "less steady",
+    "sd_response_s",
+    without_failures="sd_response_ok_s",
+)
 P3: Final = Endpoint(
     "P3", "T_slo + W", "t_slo_confirmed_s", "sooner back", "later back", "t_slo_s", censored="t_slo_censored"
 )
@@ -148,6 +165,7 @@ def _effect(selected: pd.DataFrame, a: str, b: str, endpoint: Endpoint, family: 
         "aa_low": float(np.exp(-floor)),
         "aa_high": float(np.exp(floor)),
         "detectable_ratio": float(np.exp(detectable_difference(sd, n, alpha / family))),
+        "ratio_without_failures": _without_failures(selected, a, b, endpoint),
         **_seconds(selected, a, b, endpoint, logs.index, alpha),
         "comparable": True,
         "note": "no spread between blocks: no interval, p of the sign flips" if flat else "",
@@ -178,6 +196,14 @@ def _seconds(
         row["censored_a"], row["censored_b"] = int(flags[a].sum()), int(flags[b].sum())
         row["at_bound_share"] = float((flags | (wide == 0)).to_numpy().mean())
     return row
+
+
+def _without_failures(selected: pd.DataFrame, a: str, b: str, endpoint: Endpoint) -> float:
+    """The ratio (geometric mean over blocks) of right answers alone; NaN where the endpoint has no such figure."""
+    if endpoint.without_failures is None:
+        return NAN
+    logs = design.log_ratios(design.by_block(selected, endpoint.without_failures), a, b)
+    return float(np.exp(logs.mean())) if len(logs) else NAN
 
 
 def _withheld(row: dict[str, Any], why: str) -> dict[str, Any]:

@@ -142,9 +142,12 @@ def _costs(run: Run, frame: pd.DataFrame, from_s: float, to_s: float) -> dict[st
 
 
 def _parts(run: Run, from_s: float, to_s: float) -> dict[str, float]:
-    """Mean of each part of sigma_t^2 over the windows of the span that could be split."""
+    """Mean of each part of sigma_t^2 over the windows of the span that could be split.
+
+    Of right answers alone: a failure has neither replica nor service time, and its 30 s would drown every other part.
+    """
     ends = from_s + WINDOW_S * np.arange(1, int((to_s - from_s) / WINDOW_S + 1e-9) + 1)
-    table = variance_parts(run.requests, WINDOW_S, "intended", timeout_s=run.info.timeout_s, at_s=ends)
+    table = variance_parts(run.requests, WINDOW_S, "intended", include_failures=False, at_s=ends)
     split = table[table["split"].astype(bool)]
     return {
         "windows_split_share": len(split) / len(table) if len(table) else NAN,

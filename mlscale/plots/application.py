@@ -148,7 +148,7 @@ def module_matrix(ax: Axes, reading: Reading) -> Axes:
         _say(ax, "no grid")
     else:
         ax.imshow(reading.grid.matrix, cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")
-        ax.set_title(f"version {reading.grid.version}, {_verdict(reading)}", wrap=True)
+        ax.set_title(f"version {reading.grid.version}: {_verdict(reading)}", fontsize="small")
     ax.set_axis_off()
     return ax
 
@@ -241,5 +241,5 @@ def _note(ax: Axes, corners: NDArray[np.float64], text: str, colour: str) -> Non
 def _verdict(reading: Reading) -> str:
     if reading.code is None:
         return "nothing that verifies"
-    shown = reading.code.text if len(reading.code.text) <= 40 else f"{reading.code.text[:38]}…"
+    shown = reading.code.text if len(reading.code.text) <= 20 else f"{reading.code.text[:18]}…"
     return f"{reading.code.kind} {shown}".replace("$", r"\$")

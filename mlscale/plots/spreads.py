@@ -29,7 +29,8 @@ LABELS: Final = {
 
 
 def sigma_parts(rows: pd.DataFrame, *, axes: Axes | None = None) -> Axes:
-    """Parts of sigma_t^2 (mean over the windows after the step) as shares of it: a dot per run, a bar at the mean.
+    """Parts of sigma_t^2 of right answers (mean over the windows after the step) as shares of it: a dot per run, a
+    bar at the mean.
 
     The parts of a run sum to 1; each is unbiased, so one whose cause is absent scatters around 0.
 
@@ -77,6 +78,6 @@ def _label(rows: pd.DataFrame, name: str) -> str:
     mine = rows[rows["environment"] == name]
     sigma_ms = 1000 * float(np.sqrt(mine["sigma_total_s2"].mean()))
     throttled = float(mine["throttled_share"].mean())
-    told = f"{throttled:.0%} of quota periods throttled" if np.isfinite(throttled) else "throttling unknown"
+    told = f"{100 * throttled:.0f} % of quota periods throttled" if np.isfinite(throttled) else "throttling unknown"
     size = f"$\\sigma$ = {sigma_ms:.0f} ms" if np.isfinite(sigma_ms) else "not split"
     return f"{display_name(name)}: {size}, {told}"

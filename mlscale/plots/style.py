@@ -59,7 +59,7 @@ def display_name(environment: str) -> str:
 @contextmanager
 def style() -> Iterator[None]:
     """The settings of all figures; text stays text in PDF."""
-    settings = {
+    settings: dict[Any, Any] = {
         "figure.dpi": 110,
         "savefig.dpi": 200,
         "font.size": 8.5,

@@ -37,7 +37,7 @@ def survival(rows: pd.DataFrame, *, axes: Axes | None = None) -> Axes:
         axes.set_ylim(0, 1.03)
         axes.set_xlabel("time since the load step (s)")
         axes.set_ylabel("share of runs not yet back\nunder L to stay")
-        axes.legend(loc="upper right")
+        axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), borderaxespad=0.2)
         mark_modes(axes, rows["mode"])
     return attach(axes, pd.concat(numbers, ignore_index=True) if numbers else pd.DataFrame())
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy.typing as npt
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from mlscale.analysis.durations import durations
 from mlscale.analysis.moving import WINDOW_S, moving
@@ -112,7 +113,7 @@ def _replicas(axes: Axes, run: Run) -> None:
     axes.plot(moved["t_s"], moved["to"], "v", ms=5, color=INK, mec="white", mew=0.5, ls="", label="decision")
     top = float(max(numbers[["desired", "ready"]].max(axis=None), 1.0)) if len(numbers) else 1.0
     axes.set_ylim(0, top + 0.6)
-    axes.yaxis.get_major_locator().set_params(integer=True)
+    axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.set_ylabel("replicas")
     axes.legend(loc="lower right", ncols=4, handlelength=1.6)
     attach(axes, numbers.reset_index(drop=True))

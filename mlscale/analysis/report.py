@@ -1,0 +1,160 @@
+"""The tables of a comparison, as frames and as JSON: what `mlscale compare` and the comparison notebook
+show."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+
+from mlscale.analysis import design
+from mlscale.analysis.inference import PRIMARY, compare
+from mlscale.analysis.survival import restricted_mean
+from mlscale.analysis.verdicts import across_cells, by_window
+from mlscale.runs import MlscaleError
+
+_MEANS: Final = {
+    "P1 mean (ms)": ("mean_response_s", 1000),
+    "P2 sd (ms)": ("sd_response_s", 1000),
+    "mean w/o failures": ("mean_response_ok_s", 1000),
+    "sd w/o failures": ("sd_response_ok_s", 1000),
+    "photo-standardised": ("mean_response_by_photo_s", 1000),
+    "send to done": ("mean_send_to_done_s", 1000),
+    "queue": ("mean_queue_s", 1000),
+    "inference": ("mean_inference_s", 1000),
+    "answers/s": ("throughput_rps", 1),
+    "failures (%)": ("failure_share", 100),
+    "CPU/answer (ms)": ("cpu_per_answer_s", 1000),
+    "data plane": ("cpu_per_answer_data_plane_s", 1000),
+    "control plane": ("cpu_per_answer_control_plane_s", 1000),
+    "throttled (%)": ("throttled_share", 100),
+    "detection (s)": ("detection_s", 1),
+    "container first": ("container_first_s", 1),
+    "container last": ("container_last_s", 1),
+    "first answer": ("first_answer_s", 1),
+    "T_settle": ("t_settle_s", 1),
+}
+
+
+@dataclass(frozen=True)
+class CellReport:
+    """One cell. ``tables``: "means" (`describe`), and unless tests were refused "effects" and "effects_with_invalid"
+    (`compare`) and "by_window". ``notes`` name every invalid run; ``refusal`` says why no test was made, in one
+    line."""
+
+    title: str
+    tables: Mapping[str, pd.DataFrame]
+    notes: tuple[str, ...] = ()
+    refusal: str = ""
+
+
+@dataclass(frozen=True)
+class Report:
+    """Cells, and where there are several, their verdicts beside one another."""
+
+    level_s: float | None
+    cells: tuple[CellReport, ...]
+    across: pd.DataFrame = field(default_factory=pd.DataFrame)
+    rows: pd.DataFrame = field(default_factory=pd.DataFrame)
+
+
+def report(rows: pd.DataFrame, level_s: float | None, *, p_values: bool | None = None) -> Report:
+    """Everything that may be said about runs.
+
+    Args:
+        rows: of `mlscale.analysis.summary.summarise`, any mixture of cells, modes and hosts; what can't be tested is
+            described, and the refusal says why.
+    """
+    found = [_cell(group, p_values) for group in design.cells(rows)]
+    effects = {cell.title: cell.tables["effects"] for cell in found if "effects" in cell.tables}
+    across = across_cells(effects) if len(effects) > 1 else pd.DataFrame()
+    return Report(level_s, tuple(found), across, rows)
+
+
+def describe(rows: pd.DataFrame) -> pd.DataFrame:
+    """Per environment: runs and what is wrong with some, then means over its valid runs (run A of an A/A pair, every
+    run where there are no blocks); T_slo as restricted mean with the number of censored runs."""
+    valid = rows[rows["valid"].astype(bool)]
+    placed = valid["block"].notna().any()
+    used = design.chosen(valid) if placed else valid
+    used = used[used["aa_label"].fillna("A") == "A"]
+    found = {}
+    for name, mine in rows.groupby("environment", sort=False):
+        ours = used[used["environment"] == name]
+        until_s = float((ours["horizon_s"] - ours["window_s"]).min()) if len(ours) else float("nan")
+        row: dict[str, Any] = {
+            "runs": len(mine),
+            "invalid": int((~mine["valid"].astype(bool)).sum()),
+            "host-bound": int(mine["host_bound"].astype(bool).sum()),
+            "pre-scaled": int(ours["pre_scaled"].astype(bool).sum()),
+            "n": len(ours),
+            "P3 T_slo (s)": restricted_mean(ours["t_slo_s"], ours["t_slo_censored"], until_s),
+            "censored": int(ours["t_slo_censored"].astype(bool).sum()),
+        }
+        row |= {label: _mean(ours, column) * factor for label, (column, factor) in _MEANS.items()}
+        found[str(name)] = row
+    return pd.DataFrame.from_dict(found, orient="index").rename_axis("environment")
+
+
+def to_json(given: Report) -> str:
+    """Everything, the row of each run included; NaN becomes null."""
+    cells = [
+        {
+            "cell": cell.title,
+            "tables": {name: _records(table) for name, table in cell.tables.items()},
+            "notes": list(cell.notes),
+            "refusal": cell.refusal or None,
+        }
+        for cell in given.cells
+    ]
+    everything = {
+        "level_s": given.level_s,
+        "cells": cells,
+        "across": _records(given.across),
+        "runs": _records(given.rows),
+    }
+    return json.dumps(everything, indent=1, allow_nan=False)
+
+
+def _cell(group: pd.DataFrame, p_values: bool | None) -> CellReport:
+    first = group.iloc[0]
+    title = f"cell {first['cell'] or 'none'}: {first['arm']}, {first['loop']} loop, {first['connections']} connections"
+    if np.isfinite(first["cpu_period_s"]):
+        title += f", {1000 * first['cpu_period_s']:g} ms period"
+    tables = {"means": describe(group)}
+    names = list(dict.fromkeys(group["environment"]))
+    invalid = group[~group["valid"].astype(bool)]
+    notes = tuple(_invalid_line(row) for row in invalid.to_dict(orient="records"))
+    if len(names) < 2:
+        return CellReport(title, tables, (*notes, "one environment alone: there is nothing to compare"))
+    try:
+        tables["effects"] = compare(group, PRIMARY, p_values=p_values)
+        tables["effects_with_invalid"] = compare(group, PRIMARY, with_invalid=True, p_values=p_values)
+        tables["by_window"] = by_window(group, design.environment_pairs(names))
+    except MlscaleError as error:
+        return CellReport(title, {"means": tables["means"]}, notes, f"no test is made: {error}")
+    return CellReport(title, tables, notes or ("no run is invalid: the table with invalid runs in is the same",))
+
+
+def _invalid_line(row: Mapping[str, Any]) -> str:
+    where = f"block {row['block']:g}, {row['environment']}" if pd.notna(row["block"]) else str(row["run_id"])
+    return f"run of {where} is invalid: {row['reasons'] or 'incomplete'}"
+
+
+def _mean(rows: pd.DataFrame, column: str) -> float:
+    return float(rows[column].mean()) if column in rows and len(rows) else float("nan")
+
+
+def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    named = table if isinstance(table.index, pd.RangeIndex) else table.reset_index()
+    return [{str(key): _plain(value) for key, value in row.items()} for row in named.to_dict(orient="records")]
+
+
+def _plain(value: Any) -> Any:
+    if value is None or (isinstance(value, float | np.floating) and not np.isfinite(value)):
+        return None
+    return value.item() if isinstance(value, np.generic) else value

@@ -1,0 +1,88 @@
+"""A comparison's tables as plain text."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+
+from mlscale.analysis.report import CellReport, Report
+
+WIDE: Final = 120
+
+
+def to_text(given: Report) -> str:
+    """Cell after cell: means, each pair's effects with p last, rankings by window, what was refused and why."""
+    lines = [f"L = {given.level_s:g} s" if given.level_s is not None else "no level L is given: there is no T_slo"]
+    for cell in given.cells:
+        lines += ["", cell.title, "=" * len(cell.title), *_cell(cell)]
+    if len(given.across):
+        lines += ["", "Verdicts across cells", _text(given.across.set_index(["pair", "endpoint"]))]
+    return "\n".join(lines)
+
+
+def effects_text(table: pd.DataFrame) -> str:
+    """What `compare` found, a table per pair with a column per endpoint; p stands last."""
+    return "\n\n".join(_pair(str(pair), rows) for pair, rows in table.groupby("pair", sort=False))
+
+
+def _cell(cell: CellReport) -> list[str]:
+    lines = ["", "Means over valid runs (times in ms unless said otherwise)", _text(cell.tables["means"].T)]
+    effects, all_in = cell.tables.get("effects"), cell.tables.get("effects_with_invalid")
+    if effects is not None and len(effects):
+        lines += ["", "Effects", effects_text(effects)]
+        if all_in is not None and not effects.equals(all_in):
+            lines += ["", "Effects, invalid runs in", effects_text(all_in)]
+        lines += ["", "Ratio by window W (not claimable where the ranking depends on W)", _windows(cell)]
+    lines += ["", *(f"note: {note}" for note in cell.notes)]
+    return [*lines, f"refused: {cell.refusal}"] if cell.refusal else lines
+
+
+def _windows(cell: CellReport) -> str:
+    table = cell.tables["by_window"]
+    wide = table.pivot_table(index=["pair", "figure", "claimable"], columns="window", values="ratio", sort=False)
+    return _text(wide.reset_index("claimable"))
+
+
+def _pair(pair: str, rows: pd.DataFrame) -> str:
+    columns = {f"{row['endpoint']} {row['label']}": _effect(row) for row in rows.to_dict(orient="records")}
+    return _text(pd.DataFrame(columns).rename_axis(f"ratio {pair}"))
+
+
+def _effect(row: dict[str, Any]) -> dict[str, str]:
+    return {
+        "blocks": str(row["n_blocks"]),
+        "ratio": _number(row["ratio"]),
+        "95 % interval": _interval(row["low"], row["high"]),
+        "simultaneous": _interval(row["sim_low"], row["sim_high"]),
+        "A/A floor": f"{_interval(row['aa_low'], row['aa_high'])} ({row['n_aa']} pairs)",
+        "detectable ratio": _number(row["detectable_ratio"]),
+        "difference, s": f"{_number(row['difference_s'])} "
+        f"({_interval(row['difference_low_s'], row['difference_high_s'])})",
+        "censored": f"{row['censored_a']}, {row['censored_b']}",
+        "failures, %": f"{100 * row['failures_a']:.2f}, {100 * row['failures_b']:.2f}",
+        "verdict": row["verdict"],
+        "notes": row["notes"] or "-",
+        "p, sign flips": _p(row["p_signflip"]),
+        "p, Holm": _p(row["p_holm"]),
+    }
+
+
+def _interval(low: float, high: float) -> str:
+    return f"{low:.3f} to {high:.3f}" if np.isfinite(low) and np.isfinite(high) else "-"
+
+
+def _number(value: float) -> str:
+    return f"{value:.3f}" if np.isfinite(value) else "-"
+
+
+def _p(value: float) -> str:
+    if not np.isfinite(value):
+        return "-"
+    return "< 0.0001" if value < 0.0001 else f"{value:.4f}"
+
+
+def _text(table: pd.DataFrame) -> str:
+    text: str = table.to_string(line_width=WIDE, na_rep="-", max_colwidth=60, float_format=lambda value: f"{value:.4g}")
+    return text
