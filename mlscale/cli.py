@@ -91,9 +91,10 @@ def experiment_run(
     quick: Annotated[bool, typer.Option("--quick", help="one block of 60 s schedules, figures/quick/")] = False,
 ) -> None:
     """Measure every block that is missing, then draw the figures; stopped at any time, it resumes."""
+    from mlscale.application.photos import choose_load_photos
     from mlscale.experiment.commands import run_command
 
-    run_command(environments, blocks, cells, runs, seed, quick=quick)
+    run_command(environments, blocks, cells, runs, seed, choose_load_photos, quick=quick)
 
 
 @experiment_app.command("status")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import socket
 import sys
@@ -215,6 +216,8 @@ def load_command(
     """Run the command; returns the table to print."""
     from mlscale.load.outcome import outcome_table
 
+    if not 0 < timeout_s < math.inf:
+        raise MlscaleError(f"{timeout_s:g} s is no timeout", "--timeout", "name seconds above 0")
     spec = LoadSpec(
         url=url,
         schedule=schedule,

@@ -118,18 +118,25 @@ class LoadProcess:
         """
         deadline_s = time.monotonic() + at_most_s
         for worker in self._workers:
-            worker.ready.wait(max(deadline_s - time.monotonic(), 0.0))
-            if worker.failed is not None or not worker.ready.is_set() or worker.code() is not None:
-                self.stop()
-                raise worker.failed or MlscaleError(
-                    f"it was not ready after {at_most_s:g} s", "load generator", "stop what else keeps the CPUs busy"
-                )
+            worker.spoke.wait(max(deadline_s - time.monotonic(), 0.0))
+            if worker.spoke.is_set() and worker.ready:
+                continue
+            gone = worker.spoke.is_set()  # it said something else, or its standard output ended
+            self.stop()
+            raise (worker.failure() if gone else None) or MlscaleError(
+                f"it was not ready after {at_most_s:g} s", "load generator", "stop what else keeps the CPUs busy"
+            )
 
     def release(self, origin_s: float, start_s: float) -> None:
         """Tell the workers the run's clock and when on it the schedule starts (see `Go`): one moment for all."""
         for worker in self._workers:
             worker.tell(Go(origin_s=origin_s, start_s=start_s).model_dump_json())
         self._start_s = start_s
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """Of the workers (of their prefix, where they have one)."""
+        return tuple(worker.pid for worker in self._workers)
 
     def poll(self) -> int | None:
         """None while a worker runs; then 0, or a failed worker's exit code. One worker's end in failure or by an
@@ -222,7 +229,8 @@ class _Worker:
     """One worker process and what it said."""
 
     def __init__(self, prefix: Sequence[str], spec: WorkerSpec) -> None:
-        self.ready = threading.Event()
+        self.spoke = threading.Event()
+        self.ready = False
         self.ended = threading.Event()
         self.beat: Beat | None = None
         self.failed: MlscaleError | None = None
@@ -242,6 +250,10 @@ class _Worker:
         for listener in self._listeners:
             listener.start()
         self.tell(spec.model_dump_json())
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     @property
     def summary(self) -> Summary | None:
@@ -313,14 +325,16 @@ class _Worker:
                 self._complaints.append(line.decode(errors="replace").strip())
                 continue
             match message:
+                case Ready():
+                    self.ready = True
                 case Beat():
                     self.beat = message
                 case Done():
                     self._done = message
                 case Failed(what=what, where=where, remedy=remedy):
                     self.failed = MlscaleError(what, where, remedy)
-            self.ready.set()
-        self.ready.set()
+            self.spoke.set()
+        self.spoke.set()
         self.ended.set()
 
     def _overhear(self, stderr: IO[bytes]) -> None:

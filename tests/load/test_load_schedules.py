@@ -11,6 +11,7 @@ from scipy import integrate, stats
 
 from mlscale.load.schedules import (
     THINKS,
+    WHOLE,
     Part,
     active_intervals,
     first_active_s,
@@ -47,7 +48,7 @@ SHAPES = [
 ]
 
 
-def times(schedule: OpenLoop, seed: int = 7, block: int = 0, part: Part = Part(0, 1), chunk: int = 1024) -> np.ndarray:
+def times(schedule: OpenLoop, seed: int = 7, block: int = 0, part: Part = WHOLE, chunk: int = 1024) -> np.ndarray:
     return np.concatenate([s.intended_s for s in send_times(schedule, seed, block, part=part, chunk=chunk)] or [[]])
 
 
@@ -123,12 +124,10 @@ def test_poisson_gaps_are_exponential() -> None:
 def test_poisson_arrivals_follow_the_rate(shape: Constant) -> None:
     """By time rescaling, Lambda of the arrivals of a Poisson process has unit exponential gaps."""
     schedule = OpenLoop(duration_s=60, rate=shape)
-    rescaled = []
     grid = np.linspace(0, 60, 120_001)
     rates = np.array([rate_at(shape, t, 60) for t in grid])
     area = np.concatenate(([0.0], np.cumsum((rates[1:] + rates[:-1]) / 2 * np.diff(grid))))
-    for seed in range(12):
-        rescaled.append(np.diff(np.interp(times(schedule, seed), grid, area), prepend=0.0))
+    rescaled = [np.diff(np.interp(times(schedule, seed), grid, area), prepend=0.0) for seed in range(12)]
     assert stats.kstest(np.concatenate(rescaled), "expon").pvalue > 0.01
 
 

@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mlscale.load.schedules import Part, read_schedule, send_times, split
+from mlscale.load.schedules import WHOLE, Part, read_schedule, send_times, split
 from mlscale.load.traces import read_recording
 from mlscale.runs import MlscaleError, OpenLoop, Trace
 
 AZURE = Path(__file__).parents[3] / "shared/traces/AzureLLMInferenceTrace_code.csv"
 
 
-def sent(schedule: OpenLoop, seed: int = 0, part: Part = Part(0, 1)) -> np.ndarray:
+def sent(schedule: OpenLoop, seed: int = 0, part: Part = WHOLE) -> np.ndarray:
     return np.concatenate([sends.intended_s for sends in send_times(schedule, seed, part=part)])
 
 
@@ -27,7 +27,8 @@ def write(folder: Path, text: str) -> Path:
 def test_date_times_to_a_tenth_of_a_microsecond_or_so(tmp_path: Path) -> None:
     file = write(
         tmp_path,
-        "TIMESTAMP,ContextTokens\n2023-11-16 23:59:59.9799600,1\n2023-11-17 00:00:00.0319610,2\n2023-11-17 00:00:00.0319610,3\n",
+        "TIMESTAMP,ContextTokens\n2023-11-16 23:59:59.9799600,1\n"
+        "2023-11-17 00:00:00.0319610,2\n2023-11-17 00:00:00.0319610,3\n",
     )
     assert read_recording(Trace(file=str(file))).times_s == pytest.approx([0, 0.052001, 0.052001], abs=1e-6)
 

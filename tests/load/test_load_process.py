@@ -1,0 +1,281 @@
+"""Real load workers against a server that knows the truth."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from load_truth import TruthServer, reply, right_answer
+
+from mlscale.load.process import LoadProcess, LoadSpec
+from mlscale.load.schedules import send_times
+from mlscale.runs import (
+    SCHEMAS,
+    ClosedLoop,
+    ClosedStage,
+    Constant,
+    MlscaleError,
+    OpenLoop,
+    StimulusReport,
+)
+from mlscale.runs.store import read_stream
+
+PATIENT = {"abort_lateness_s": 60.0}  # a busy host is no failure of what these tests look at
+
+
+def run(spec: LoadSpec, folder: Path, during: Callable[[LoadProcess], None] = lambda load: None) -> StimulusReport:
+    """A load from its workers' readiness to its end."""
+    with LoadProcess() as load:
+        load.start(spec, (), [folder / f"requests-{worker}.arrow" for worker in range(spec.workers)])
+        load.wait_ready()
+        load.release(time.monotonic() + 0.05, 0.0)
+        during(load)
+        return load.wait()
+
+
+def rows(folder: Path) -> list[dict[str, object]]:
+    batches = [batch for file in sorted(folder.glob("*.arrow")) for batch in read_stream(file)]
+    table = pa.Table.from_batches(batches, schema=SCHEMAS["requests"])
+    return sorted(table.to_pylist(), key=lambda row: row["request_id"])
+
+
+def until(condition: Callable[[], bool], what: str, at_most_s: float = 40.0) -> None:
+    deadline_s = time.monotonic() + at_most_s
+    while not condition():
+        assert time.monotonic() < deadline_s, what
+        os.sched_yield()
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def constant(rate: float, duration_s: float, arrivals: str = "poisson") -> OpenLoop:
+    return OpenLoop(duration_s=duration_s, rate=Constant(rate_rps=rate), arrivals=arrivals)  # type: ignore[arg-type]
+
+
+def test_two_workers_send_exactly_the_schedule(truth: TruthServer, photo_folder: Path, tmp_path: Path) -> None:
+    truth.behave["/decode"] = reply(200, right_answer(), "X-Mlscale-Replica: r-1\r\n")
+    schedule = constant(120, 2)
+    spec = LoadSpec(
+        truth.url + "/decode", schedule, photos=photo_folder, seed=5, block=2, workers=2, start_s=None, **PATIENT
+    )
+    report = run(spec, tmp_path)
+    (expected,) = list(send_times(schedule, 5, 2))
+    sent = rows(tmp_path)
+    assert [row["request_id"] for row in sent] == expected.request_id.tolist()
+    assert [row["intended_s"] for row in sent] == expected.intended_s.tolist()
+    assert {row["status"] for row in sent} == {"ok"}
+    assert {row["replica_id"] for row in sent} == {"r-1"}
+    assert Counter(row["photo_id"] for row in sent) == Counter(body.decode() for _, _, body in truth.arrivals)
+    assert {row["photo_id"] for row in sent} == {f"photo-00{n}.jpg" for n in range(3)}
+    for row in sent:
+        assert row["intended_s"] <= row["sent_s"] < row["first_byte_s"] <= row["done_s"]
+        assert row["connect_s"] > 0
+    assert truth.connections == len(sent) == len(truth.arrivals)
+    assert (report.due, report.sent, report.finished, report.workers) == (len(sent),) * 3 + (2,)
+    late = np.array([row["sent_s"] - row["intended_s"] for row in sent])
+    assert report.lateness_p99_s == pytest.approx(np.quantile(late, 0.99, method="inverted_cdf"), rel=0.01)
+    assert report.lateness_max_s == pytest.approx(late.max())
+    assert report.aborted is None
+    assert report.load_cpu_cores > 0
+
+
+def test_a_slow_server_does_not_move_an_open_loop(truth: TruthServer, tmp_path: Path) -> None:
+    truth.delay_s = 1.0
+    run(LoadSpec(truth.url, constant(40, 1.5, "even"), start_s=None, **PATIENT), tmp_path)
+    sent = rows(tmp_path)
+    assert [row["intended_s"] for row in sent] == [k / 40 for k in range(60)]
+    assert truth.most_open > 20
+    assert min(row["done_s"] - row["intended_s"] for row in sent) >= 1.0
+
+
+def test_closed_clients_wait_for_their_answers(truth: TruthServer, tmp_path: Path) -> None:
+    truth.delay_s = 0.05
+    stages = (ClosedStage(start_s=0, clients=2), ClosedStage(start_s=1, clients=6), ClosedStage(start_s=2, clients=1))
+    schedule = ClosedLoop(duration_s=3, stages=stages, think_mean_s=0.01)
+    report = run(LoadSpec(truth.url, schedule, connections="kept", workers=2, start_s=None), tmp_path)
+    sent = rows(tmp_path)
+    assert truth.most_open == 6
+    assert truth.connections == 6
+    assert {row["client_id"] for row in sent if row["load_stage"] == 0} == {0, 1}
+    assert {row["client_id"] for row in sent if row["load_stage"] == 1} == set(range(6))
+    assert {row["client_id"] for row in sent if row["load_stage"] == 2} == {0}
+    for client in range(6):
+        mine = [row for row in sent if row["client_id"] == client]
+        for before, after in pairwise(mine):
+            assert after["intended_s"] >= before["done_s"]
+    assert len(sent) == len(truth.arrivals) == report.due == report.finished
+    assert report.client_change_error_s is not None
+    assert report.client_change_error_s >= max(
+        row["sent_s"] - row["intended_s"] for row in sent if row["intended_s"] == 1.0
+    )
+
+
+def test_a_server_that_dies_is_refused_and_one_that_stalls_times_out(truth: TruthServer, tmp_path: Path) -> None:
+    truth.behave["/"] = "stall"
+
+    def then_stop(load: LoadProcess) -> None:
+        until(lambda: len(truth.arrivals) >= 10, "requests arrive")
+        truth.stop()
+
+    spec = LoadSpec(truth.url + "/", constant(20, 2.5, "even"), timeout_s=0.25, start_s=None, **PATIENT)
+    report = run(spec, tmp_path, then_stop)
+    statuses = Counter(row["status"] for row in rows(tmp_path))
+    assert statuses["timeout"] > 0
+    assert statuses["refused"] > 0
+    assert set(statuses) <= {"timeout", "refused", "reset"}
+    assert statuses.total() == report.sent == report.finished == 50
+
+
+def test_stopped_the_open_requests_are_unfinished(truth: TruthServer, tmp_path: Path) -> None:
+    truth.behave["/"] = "stall"
+
+    def stop(load: LoadProcess) -> None:
+        until(lambda: len(truth.arrivals) >= 5, "requests arrive")
+        load.stop()
+
+    report = run(LoadSpec(truth.url + "/", constant(50, 600), start_s=None, **PATIENT), tmp_path, stop)
+    sent = rows(tmp_path)
+    assert {row["status"] for row in sent} == {"unfinished"}
+    assert len(sent) >= 5
+    assert report.finished == 0
+    assert report.sent == len(sent)
+
+
+def test_sigterm_to_the_worker_keeps_what_was_recorded(truth: TruthServer, tmp_path: Path) -> None:
+    def terminate(load: LoadProcess) -> None:
+        until(lambda: len(truth.arrivals) >= 20, "requests arrive")
+        os.kill(load.pids[0], signal.SIGTERM)
+
+    report = run(LoadSpec(truth.url, constant(100, 600), start_s=None, **PATIENT), tmp_path, terminate)
+    assert report.sent == len(rows(tmp_path)) >= 20
+
+
+def test_a_target_that_cannot_be_held_is_given_up_with_what_was_achieved(truth: TruthServer, tmp_path: Path) -> None:
+    spec = LoadSpec(truth.url, constant(200_000, 600), start_s=None, abort_lateness_s=0.2, abort_after_s=0.6)
+    report = run(spec, tmp_path)
+    assert report.aborted is not None
+    assert "behind its schedule" in report.aborted
+    assert 0 < report.sent < report.due
+    assert report.sent == len(rows(tmp_path))
+    assert report.worst_window is not None
+    assert report.worst_window.sent < report.worst_window.due
+
+
+def test_too_many_open_requests_end_every_worker(truth: TruthServer, tmp_path: Path) -> None:
+    truth.behave["/"] = "stall"
+    spec = LoadSpec(truth.url + "/", constant(200, 600), start_s=None, max_open=30, workers=2, **PATIENT)
+    report = run(spec, tmp_path)
+    assert report.aborted is not None
+    assert "requests are open at once" in report.aborted
+    assert {row["status"] for row in rows(tmp_path)} == {"unfinished"}
+
+
+def test_a_late_start_is_no_run(truth: TruthServer, tmp_path: Path) -> None:
+    with LoadProcess() as load:
+        spec = LoadSpec(truth.url, constant(50, 600), origin_s=time.monotonic() - 1.0, start_s=0.5)
+        load.start(spec, (), [tmp_path / "requests-0.arrow"])
+        report = load.wait()
+    assert report.aborted is not None
+    assert "after the schedule's start" in report.aborted
+    assert truth.arrivals == []
+
+
+def test_a_worker_that_cannot_begin_says_why(truth: TruthServer, tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    spec = LoadSpec(truth.url, constant(5, 5), photos=empty, start_s=None)
+    with pytest.raises(MlscaleError, match="no photos"):
+        run(spec, tmp_path)
+    assert truth.arrivals == []
+
+
+def test_a_worker_that_is_killed_fails_the_load(truth: TruthServer, tmp_path: Path) -> None:
+    def kill(load: LoadProcess) -> None:
+        until(lambda: len(truth.arrivals) >= 20, "requests arrive")
+        os.kill(load.pids[0], signal.SIGKILL)
+
+    with pytest.raises(MlscaleError, match="ended with code -9"):
+        run(LoadSpec(truth.url, constant(100, 600), start_s=None, workers=2, **PATIENT), tmp_path, kill)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_a_full_disk_is_one_line(truth: TruthServer, tmp_path: Path) -> None:
+    (tmp_path / "requests-0.arrow").symlink_to("/dev/full")
+    with pytest.raises(MlscaleError, match="No space left"):
+        run(LoadSpec(truth.url, constant(200, 600), start_s=None, **PATIENT), tmp_path)
+
+
+_PARENT = """
+import sys, time
+from pathlib import Path
+from mlscale.load.process import LoadProcess, LoadSpec
+from mlscale.runs import Constant, OpenLoop
+load = LoadProcess()
+schedule = OpenLoop(duration_s=600, rate=Constant(rate_rps=100))
+spec = LoadSpec(sys.argv[1], schedule, start_s=None, workers=2, abort_lateness_s=60)
+load.start(spec, (), [Path(sys.argv[2]) / f"requests-{worker}.arrow" for worker in range(2)])
+load.wait_ready()
+load.release(time.monotonic(), 0.1)
+print(*load.pids, flush=True)
+load.wait()
+"""
+
+
+def test_kill_9_of_the_parent_leaves_no_worker(truth: TruthServer, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", _PARENT, truth.url, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        pids = [int(pid) for pid in parent.stdout.readline().split()]
+        until(lambda: len(truth.arrivals) >= 50, "requests arrive")
+        assert len(pids) == 2
+        assert all(map(alive, pids))
+        parent.kill()
+        until(lambda: not any(map(alive, pids)), "workers end")
+    sent = rows(tmp_path)
+    assert len(sent) >= len(truth.arrivals)
+    assert len({row["request_id"] for row in sent}) == len(sent)
+
+
+def test_memory_is_flat(truth: TruthServer, tmp_path: Path) -> None:
+    """Ten times the requests, the same memory (but for what an allocator keeps)."""
+    rss: list[tuple[int, float]] = []
+
+    def watch(load: LoadProcess) -> None:
+        while not load.join(0.05):
+            progress = load.progress()
+            rss.append((progress.finished, progress.rss_bytes))
+
+    schedule = constant(400, 8.0, "even")
+    run(LoadSpec(truth.url, schedule, connections="kept", start_s=None, **PATIENT), tmp_path, watch)
+    early = next(bytes_ for finished, bytes_ in rss if finished >= 150)
+    late = max(bytes_ for finished, bytes_ in rss if finished >= 1500)
+    assert late - early < 6e6
+
+
+def test_a_worker_imports_neither_pandas_nor_torch() -> None:
+    script = (
+        "import sys, mlscale.load.worker; print([m for m in ('pandas', 'torch', 'scipy', 'ray') if m in sys.modules])"
+    )
+    out = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout
+    assert json.loads(out.replace("'", '"')) == []
+
+
+def test_streams_and_workers_have_to_match(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="1 streams for 2 workers"):
+        LoadProcess().start(LoadSpec("http://127.0.0.1:9", constant(1, 1), workers=2), (), [tmp_path / "a"])
