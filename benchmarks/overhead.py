@@ -3,9 +3,15 @@
     .venv/bin/python benchmarks/overhead.py [--rounds 20] [--environments "torchserve rayserve"] [--photos DIR]
 
 Every layer stays up for the whole run and answers every photo once per round, in an order drawn anew each time, so
-that a slow spell of the machine falls on all of them. Nothing limits the replicas' CPU here. A ratio is a layer's wall
-time over that of the direct call on the same photo in the same round: median, with the middle half of all rounds.
-``model`` is the part spent inside the model as the server reports it, the rest is the layer's.
+that a slow spell of the machine falls on all of them. Nothing limits the replicas' CPU here. Columns, as medians:
+
+    wall    from asking to the whole answer, ms
+    model   the part of it inside the model, by the server's own clock, ms
+    layer   wall - model of the same request, ms: what the layer costs
+    ratio   wall / model of the same request, with the middle half of all requests
+    slower  model / the direct call on the same photo in the same round: whether the model itself runs slower there
+
+"slower" compares processes that the kernel weighs differently where cores are short; it means little on a busy machine.
 """
 
 from __future__ import annotations
@@ -181,18 +187,20 @@ def measure(layers: Sequence[Layer], photos: Sequence[Path], rounds: int, seed: 
 
 
 def report(layers: Sequence[Layer]) -> str:
-    """A line for each layer, as ratios to the direct call."""
+    """A line for each layer; the first one is the direct call."""
     base = {key: wall_s for key, (wall_s, _) in layers[0].times.items()}
-    lines = [f"{'':28}{'wall ms':>9}{'model ms':>10}{'ratio':>8}{'middle half':>20}{'added ms':>10}"]
+    lines = [f"{'':28}{'wall':>9}{'model':>9}{'layer':>9}{'ratio':>9}{'middle half':>18}{'slower':>9}"]
     for layer in layers:
-        ratios = sorted(wall_s / base[key] for key, (wall_s, _) in layer.times.items())
-        low, _, high = statistics.quantiles(ratios, n=4)
-        wall_ms = statistics.median(wall_s for wall_s, _ in layer.times.values()) * 1e3
-        model_ms = statistics.median(model_s for _, model_s in layer.times.values()) * 1e3
-        added_ms = statistics.median(wall_s - base[key] for key, (wall_s, _) in layer.times.items()) * 1e3
+        times = layer.times.values()
+        ratios = [wall_s / model_s for wall_s, model_s in times]
+        low, ratio, high = statistics.quantiles(ratios, n=4)
+        wall_ms, model_ms, layer_ms = (
+            1e3 * statistics.median(parts) for parts in zip(*((w, m, w - m) for w, m in times), strict=True)
+        )
+        slower = statistics.median(model_s / base[key] for key, (_, model_s) in layer.times.items())
         lines.append(
-            f"{layer.name:28}{wall_ms:9.2f}{model_ms:10.2f}{statistics.median(ratios):8.3f}"
-            f"{f'{low:.3f} to {high:.3f}':>20}{added_ms:10.2f}"
+            f"{layer.name:28}{wall_ms:9.2f}{model_ms:9.2f}{layer_ms:9.2f}{ratio:9.3f}"
+            f"{f'{low:.3f} to {high:.3f}':>18}{slower:9.3f}"
         )
     return "\n".join(lines)
 
@@ -211,7 +219,9 @@ def main() -> None:
         ask(json.loads(options.ask))
         return
     from mlscale.host.facts import host_facts
+    from mlscale.host.quiet import wait_until_quiet
 
+    quiet = wait_until_quiet()
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         if options.photos is None:
             from mlscale.application.photos import write_photo_set
@@ -228,6 +238,8 @@ def main() -> None:
         facts = host_facts()
         print(f"{facts['cpu_model']}, {facts['cores']} cores, {facts['kernel']}; {len(photos)} photos, ", end="")
         print(f"{options.rounds} rounds")
+        if not quiet.quiet:
+            print(f"The machine was busy beforehand ({quiet.busy_fraction:.0%} of its cores): measure again.")
         print(report(layers))
 
 
