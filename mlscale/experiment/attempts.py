@@ -21,11 +21,12 @@ INCOMPLETE: Final = "incomplete"
 
 @dataclass(frozen=True)
 class State:
-    """``runs``: complete attempts in order; ``left``: folders of attempts that were begun and not finished."""
+    """``runs``: complete attempts in order; ``left``: attempts begun and not finished; ``most``: attempts at most."""
 
     planned: PlannedRun
     runs: tuple[Run, ...]
     left: tuple[Path, ...]
+    most: int
 
     @property
     def valid(self) -> bool:
@@ -35,7 +36,7 @@ class State:
     @property
     def done(self) -> bool:
         """Whether nothing more is to be measured here: a valid attempt, or as many as METHOD §6 allows."""
-        return self.valid or len(self.runs) >= MOST_ATTEMPTS
+        return self.valid or len(self.runs) >= self.most
 
     @property
     def word(self) -> str:
@@ -49,7 +50,7 @@ class State:
         return len(self.runs)
 
 
-def state_of(planned: PlannedRun, root: Path) -> State:
+def state_of(planned: PlannedRun, root: Path, most: int = MOST_ATTEMPTS) -> State:
     """Read the attempts of one planned run below ``root`` (RUNS).
 
     Raises:
@@ -67,7 +68,7 @@ def state_of(planned: PlannedRun, root: Path) -> State:
             runs.append(run)
         else:
             left.append(folder)
-    return State(planned, tuple(runs), tuple(left))
+    return State(planned, tuple(runs), tuple(left), most)
 
 
 def attempt_folder(planned: PlannedRun, root: Path, attempt: int) -> Path:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from mlscale.experiment import places
 from mlscale.experiment.parameters import MeasureParameters, checked
-from mlscale.experiment.protocol import current_protocol, photos_folder
+from mlscale.experiment.protocol import current_protocol, photos_folder, read_protocol
 
 
 def measure_command(
@@ -51,11 +51,26 @@ def measure_command(
     return f"{run.path}: {len(run.requests)} requests, {right} right answers; {verdict}"
 
 
-def run_command(environments: str, blocks: int, cells: str, runs: Path, seed: int, *, quick: bool) -> None:
-    """Measure what is missing and draw."""
-    from mlscale.experiment.execute import experiment, run
+ChoosePhotos = Callable[[Path, int, int], None]
+"""``choose(folder, seed, count)`` writes a photo set for the load; the application's business."""
 
-    run(experiment(names(environments), names(cells), blocks, runs, seed=seed, quick=quick))
+
+def run_command(
+    environments: str, blocks: int, cells: str, runs: Path, seed: int, choose: ChoosePhotos, *, quick: bool
+) -> None:
+    """Pilot where there is no protocol yet, measure what is missing, draw."""
+    from mlscale.experiment.execute import check, experiment, run
+    from mlscale.experiment.pilot import PHOTOS
+
+    wanted = names(environments), names(cells), blocks
+    check(*wanted)
+    if not quick and read_protocol(places.protocol_file()) is None:
+        _say(pilot_command(environments, runs, seed, choose))
+    made = experiment(*wanted, runs, seed=seed, quick=quick)
+    if not made.photos.is_dir():
+        _say(f"choosing {PHOTOS} photos for the load: {made.photos}")
+        choose(made.photos, seed, PHOTOS)
+    run(made)
 
 
 def status_command(environments: str, blocks: int, cells: str, runs: Path, seed: int, *, quick: bool) -> str:
@@ -71,15 +86,22 @@ def status_command(environments: str, blocks: int, cells: str, runs: Path, seed:
     return "\n".join((*lines, f"{done} of {len(states)} runs are measured, {left} is left ({made.root})"))
 
 
-def pilot_command(environments: str, runs: Path, seed: int, choose: Callable[..., Mapping[str, Any] | None]) -> str:
-    """Write data/protocol.json; ``choose(folder, seed, count)`` picks the photos of the load."""
+def pilot_command(environments: str, runs: Path, seed: int, choose: ChoosePhotos) -> str:
+    """Write data/protocol.json."""
+    from mlscale.experiment.execute import check
     from mlscale.experiment.pilot import PHOTOS, run_pilot
 
+    check(names(environments), ["core"], 1)
     file = places.protocol_file()
     protocol = run_pilot(
-        names(environments), runs.resolve(), file, lambda folder: choose(folder, seed, PHOTOS) or {}, seed=seed
+        names(environments), runs.resolve(), file, lambda folder: choose(folder, seed, PHOTOS), seed=seed, say=_say
     )
     return f"{file}: think time {protocol.think_mean_s} s, {protocol.step_clients} clients, L = {protocol.level_s} s"
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
 
 
 def names(text: str) -> list[str]:

@@ -8,34 +8,36 @@ import pandas as pd
 
 from mlscale.analysis import design
 from mlscale.analysis.inference import compare
-from mlscale.analysis.summary import summarise
 from mlscale.analysis.verdicts import across_cells
 from mlscale.experiment.figures import remark
-from mlscale.experiment.lab import of_cell
 from mlscale.runs import MlscaleError, Run
 
 
-def main_runs(runs: Sequence[Run], cell: str) -> list[Run]:
-    """The runs of ``cell`` that may be compared with one another; of sensitivity, those of its first variant.
+def main_rows(rows: pd.DataFrame, cell: str) -> pd.DataFrame:
+    """The rows of ``cell`` that may be compared with one another; of sensitivity, those of its first variant.
 
     Raises:
         MlscaleError: there is none.
     """
-    wanted = of_cell(runs, cell)
-    if not wanted:
+    wanted = rows[rows["cell"].map(lambda name: name is None or str(name).split("/")[0] == cell)]
+    if wanted.empty:
         raise MlscaleError(f"no run of cell {cell!r} is among them", "run_dirs", "name runs of it, or another cell")
-    first = _factors(wanted[0])
-    return [run for run in wanted if _factors(run) == first]
+    return design.cells(wanted)[0]
 
 
-def usable(runs: Sequence[Run], rows: pd.DataFrame) -> tuple[list[Run], pd.DataFrame]:
-    """One valid run for each place, and its rows; where there are none, all, and a line says so."""
+def behind(runs: Sequence[Run], rows: pd.DataFrame) -> list[Run]:
+    """The runs that ``rows`` are about, in the rows' order."""
+    known = {run.info.run_id: run for run in runs}
+    return [known[run_id] for run_id in rows["run_id"]]
+
+
+def usable(rows: pd.DataFrame) -> pd.DataFrame:
+    """One valid run for each place; where there are none, all rows, and a line says so."""
     chosen = design.chosen(rows)
     if chosen.empty:
         remark("No valid run stands in a block: what follows is shown, and nothing may be claimed from it.")
-        return list(runs), rows
-    names = set(chosen["run_id"])
-    return [run for run in runs if run.info.run_id in names], chosen
+        return rows
+    return chosen
 
 
 def has_blocks(table: pd.DataFrame) -> bool:
@@ -56,14 +58,12 @@ def pairs(rows: pd.DataFrame) -> list[tuple[str, str]]:
     return design.environment_pairs(list(dict.fromkeys(rows["environment"])))
 
 
-def across(runs: Sequence[Run], level_s: float) -> pd.DataFrame:
-    """The verdicts of every cell and variant among the runs, beside one another."""
-    groups: dict[str, list[Run]] = {}
-    for run in runs:
-        groups.setdefault(run.info.cell or "by hand", []).append(run)
-    tables = {name: compare(summarise(group, level_s)) for name, group in groups.items()}
-    return across_cells({name: table for name, table in tables.items() if not table.empty})
-
-
-def _factors(run: Run) -> tuple[str | None, str, str]:
-    return run.info.cell, run.info.arm, run.info.connections
+def across(rows: pd.DataFrame) -> pd.DataFrame:
+    """The verdicts of every cell and variant among the rows, beside one another."""
+    tables = {}
+    for group in design.cells(rows):
+        first = group.iloc[0]
+        found = compare(group)
+        if not found.empty:
+            tables[str(first["cell"] or "by hand")] = found
+    return across_cells(tables)

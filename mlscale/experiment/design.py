@@ -20,7 +20,6 @@ Cell = Literal["core", "open", "sensitivity"]
 CELLS: Final[tuple[Cell, ...]] = get_args(Cell)
 SENSITIVITY_BLOCKS: Final = 3
 QUICK_BLOCKS: Final = 1
-_LEAST_BLOCKS: Final = {1: 6, 2: 6, 3: 8, 4: 8, 5: 10}
 
 
 class Variant(BaseModel):
@@ -92,11 +91,6 @@ def orders(treatments: int, blocks: int, seed: Sequence[int]) -> list[list[int]]
     return drawn[:blocks]
 
 
-def least_blocks(environments: int) -> int:
-    """Blocks that METHOD §6 asks for before p-values are drawn."""
-    return _LEAST_BLOCKS.get(environments, 10)
-
-
 def plan(
     environments: Sequence[str],
     cells: Sequence[str],
@@ -115,7 +109,7 @@ def plan(
     Raises:
         MlscaleError: no environment, a double one, an unknown cell, no block.
     """
-    _check(environments, cells, blocks)
+    check(environments, cells, blocks)
     if quick:
         return list(_blocks(environments, "core", CORE, QUICK_BLOCKS, protocol, seed, aa=False, quick=True))
     runs: list[PlannedRun] = []
@@ -192,7 +186,8 @@ def _folder(cell: Cell, variant: Variant, block: int, position: int, environment
     return "/".join((cell, *((variant.name,) if cell == "sensitivity" else ()), f"block-{block:02d}", name))
 
 
-def _check(environments: Sequence[str], cells: Sequence[str], blocks: int) -> None:
+def check(environments: Sequence[str], cells: Sequence[str], blocks: int) -> None:
+    """Raise MlscaleError for no environment, a double one, an unknown cell, no block."""
     if not environments:
         raise MlscaleError("no environment is named", "--environments", 'name some, such as "torchserve rayserve"')
     doubles = sorted({name for name in environments if environments.count(name) > 1})

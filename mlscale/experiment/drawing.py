@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlscale.experiment import design, places
+from mlscale.experiment import places
 from mlscale.experiment.attempts import State, run_dirs
 from mlscale.experiment.notebook import execute
 from mlscale.experiment.progress import Bar
@@ -33,8 +33,7 @@ def draw_all(
         _draw(experiment, place, experiment.notebook(environment), run_dirs(states, environment, cell), {})
     bar.step("drawing the comparison", each_s)
     if len(experiment.environments) > 1:
-        enough = experiment.blocks >= design.least_blocks(len(experiment.environments))
-        only = {"p_values": enough and cell != "sensitivity" and not experiment.quick, "cell": cell}
+        only = {"p_values": not experiment.quick, "cell": cell}  # and where METHOD allows them: see compare()
         _draw(experiment, place, places.notebooks() / COMPARE, run_dirs(states), only)
 
 

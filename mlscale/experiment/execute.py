@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
 from mlscale import environments as installed
 from mlscale.experiment import design, places
-from mlscale.experiment.attempts import State, attempt_folder, claim, run_dirs, set_aside, state_of
+from mlscale.experiment.attempts import State, attempt_folder, claim, set_aside, state_of
 from mlscale.experiment.drawing import draw_all
 from mlscale.experiment.notebook import NotebookFailed, execute
 from mlscale.experiment.progress import Bar, duration
@@ -48,9 +48,14 @@ class Experiment:
     def plan(self) -> list[design.PlannedRun]:
         return design.plan(self.environments, self.cells, self.blocks, self.protocol, seed=self.seed, quick=self.quick)
 
+    @property
+    def attempts(self) -> int:
+        """How often a place is measured at most; a quick look takes what it gets."""
+        return 1 if self.quick else MOST_ATTEMPTS
+
     def states(self) -> list[State]:
         """Each planned run with what has been measured of it."""
-        return [state_of(planned, self.root) for planned in self.plan]
+        return [state_of(planned, self.root, self.attempts) for planned in self.plan]
 
     def notebook(self, environment: str) -> Path:
         """The notebook of an environment.
@@ -76,13 +81,12 @@ def experiment(
     Raises:
         MlscaleError: an unknown environment or cell, no protocol (unless quick), a place that can't be written.
     """
-    for name in environments:
-        installed.get(name)
+    check(environments, cells, blocks)
     file = places.protocol_file()
     protocol = read_protocol(file)
     if protocol is None:
         if not quick:
-            raise MlscaleError("there is no protocol yet", str(file), "run the pilot: mlscale experiment pilot")
+            raise MlscaleError("there is no protocol yet", str(file), "measure one: mlscale experiment pilot")
         protocol = default_protocol(Photos(folder="photos/load", count=1))
     figures = places.figures() / "quick" if quick else places.figures()
     made = Experiment(
@@ -98,8 +102,14 @@ def experiment(
     )
     for name in environments:
         made.notebook(name)
-    design.plan(environments, cells, blocks, protocol, seed=seed, quick=quick)
     return made
+
+
+def check(environments: Sequence[str], cells: Sequence[str], blocks: int) -> None:
+    """Raise MlscaleError for an unknown environment or cell, a double one, none, or no block."""
+    for name in environments:
+        installed.get(name)
+    design.check(environments, cells, blocks)
 
 
 def estimate_s(states: Sequence[State], protocol: Protocol) -> float:
@@ -138,7 +148,7 @@ def _measure_place(experiment: Experiment, state: State, place: str, bar: Bar) -
     failures = 0
     for folder in state.left:
         bar.say(f"{place}: an incomplete run is kept in {set_aside(folder, experiment.root)}")
-    state = State(state.planned, state.runs, ())
+    state = replace(state, left=())
     planned_s = run_estimate_s(state, experiment.protocol)
     while not state.done:
         planned = state.planned
@@ -160,7 +170,7 @@ def _measure_place(experiment: Experiment, state: State, place: str, bar: Bar) -
             bar.extend(planned_s)
             continue
         made = load_run(folder)
-        state = State(planned, (*state.runs, made), ())
+        state = replace(state, runs=(*state.runs, made))
         if not state.valid:
             reasons = "; ".join(made.info.validity.reasons) if made.info.validity else ""
             bar.say(f"{what}: invalid ({reasons}){'' if state.done else ', measured again'}")
@@ -227,7 +237,9 @@ def _announcement(experiment: Experiment, states: Sequence[State], total_s: floa
     parts.append(f"about {duration(total_s)}")
     if experiment.protocol.origin == "default":
         parts.append("no pilot was run on this host: defaults")
-    least = design.least_blocks(len(experiment.environments))
+    from mlscale.analysis.inference import least_blocks
+
+    least = least_blocks(len(experiment.environments))
     if not experiment.quick and experiment.blocks < least:
         parts.append(f"{experiment.blocks} blocks are fewer than the {least} that p-values need: intervals only")
     return "; ".join(parts) + f"; runs go to {experiment.root}"
@@ -235,8 +247,3 @@ def _announcement(experiment: Experiment, states: Sequence[State], total_s: floa
 
 def _is_disk(error: NotebookFailed) -> bool:
     return "make room" in error.text
-
-
-def all_run_dirs(states: Sequence[State]) -> list[Path]:
-    """Every complete attempt of an experiment."""
-    return run_dirs(states)

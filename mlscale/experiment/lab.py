@@ -75,11 +75,6 @@ def valid(runs: Sequence[Run]) -> list[Run]:
     return good
 
 
-def of_cell(runs: Sequence[Run], cell: str) -> list[Run]:
-    """The runs of one cell, the variants of sensitivity included; runs outside any experiment belong to every cell."""
-    return [run for run in runs if run.info.cell is None or run.info.cell.split("/")[0] == cell]
-
-
 def by_hand(environment: str) -> Path:
     """A fresh folder for a run that is measured by hand."""
     return places.checkout() / "runs" / "by-hand" / f"{environment}-{datetime.now():%Y%m%dT%H%M%S}"

@@ -242,7 +242,7 @@ def _info(order: _Order, arm: Arm) -> RunInfo:
         scaling={name: scaling.model_dump() for name, scaling in order.scalings.items()},
         connections=order.connections,
         timeout_s=order.timeout_s,
-        photos=order.photos.facts,
+        photos=dict(order.photos.facts),
         seed=order.seed,
         wall_start=datetime.now(UTC),
         host=dict(host_facts()),

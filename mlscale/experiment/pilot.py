@@ -8,11 +8,12 @@ schedule itself once in each environment, from which L follows. What is decided 
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import pandas as pd
@@ -22,7 +23,7 @@ from mlscale.experiment.measure import measure
 from mlscale.experiment.protocol import Photos, Protocol, blocks_exist, write_protocol
 from mlscale.experiment.sizing import BASELINE_CLIENTS, Measured, level, step_clients, think_time, utilisation
 from mlscale.host.facts import host_facts
-from mlscale.load.photos import PhotoSet
+from mlscale.load.photos import LABELS, PhotoSet
 from mlscale.runs import ClosedLoop, ClosedStage, MlscaleError, Run
 
 PHOTOS: Final = 24
@@ -31,8 +32,8 @@ SATURATING_CLIENTS: Final = 4
 CAPACITY_S: Final = 30.0
 _SETTLED_S: Final = 10.0
 
-ChoosePhotos = Callable[[Path], Mapping[str, Any]]
-"""Writes the load's photo set into a folder; returns what is known of it (``cpu_mean_s`` ... where measured)."""
+ChoosePhotos = Callable[[Path], None]
+"""Writes the load's photo set into a folder; its labels.jsonl says what each photo costs (``cpu_s``)."""
 
 
 def run_pilot(
@@ -53,13 +54,13 @@ def run_pilot(
         raise MlscaleError("blocks measured under a protocol exist here already", str(runs), "name another --runs")
     photos = file.parent / "photos" / "load"
     say("pilot: choosing photos by their CPU time")
-    facts = choose_photos(photos)
+    choose_photos(photos)
     place = runs / "pilot" / f"{datetime.now(UTC):%Y%m%dT%H%M%S}"
     found: dict[str, Measured] = {}
     for name in environments:
         say(f"pilot: what one replica of {name} answers")
         found[name] = _capacity(name, photos, place, seed)
-    draft = _draft(found, photos, facts, file)
+    draft = _draft(found, photos, file)
     trial = {}
     for name in environments:
         say(f"pilot: the schedule once on {name}")
@@ -127,11 +128,11 @@ def _capacity(name: str, photos: Path, place: Path, seed: int) -> Measured:
     return Measured(round(capacity, 2), 1 / capacity, run.info.waits.get("deploy_s", 30.0))
 
 
-def _draft(found: Mapping[str, Measured], photos: Path, facts: Mapping[str, Any], file: Path) -> Protocol:
+def _draft(found: Mapping[str, Measured], photos: Path, file: Path) -> Protocol:
     think_s = think_time(found)
     clients = step_clients(found, think_s)
     matched = {name: installed.get(name).arm("matched").model_dump() for name in found}
-    known = {key: facts[key] for key in ("cpu_mean_s", "cpu_min_s", "cpu_max_s") if key in facts}
+    costs = _costs(photos)
     photo_set = PhotoSet.read(photos)
     return Protocol(
         origin="pilot",
@@ -141,7 +142,9 @@ def _draft(found: Mapping[str, Measured], photos: Path, facts: Mapping[str, Any]
             folder=photos.relative_to(file.parent).as_posix(),
             count=len(photo_set.bodies),
             sha256=str(photo_set.facts.get("sha256", "")),
-            **known,
+            cpu_mean_s=round(float(np.mean(costs)), 5) if costs else None,
+            cpu_min_s=min(costs, default=None),
+            cpu_max_s=max(costs, default=None),
         ),
         think_mean_s=think_s,
         step_clients=clients,
@@ -161,6 +164,12 @@ def _draft(found: Mapping[str, Measured], photos: Path, facts: Mapping[str, Any]
             "start_s": "from nothing to the first replica warmed up, in the trial runs",
         },
     )
+
+
+def _costs(photos: Path) -> list[float]:
+    """CPU time of each photo where it was measured, s."""
+    labels = (json.loads(line) for line in (photos / LABELS).read_text().splitlines() if line.strip())
+    return [float(label["cpu_s"]) for label in labels if "cpu_s" in label]
 
 
 def _mean_response(run: Run, from_s: float, to_s: float) -> float:

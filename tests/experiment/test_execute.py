@@ -274,7 +274,7 @@ def test_set_aside_never_overwrites(experiment: Experiment) -> None:
 
 
 def test_through_papermill_with_real_runs(experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mlscale.experiment.attempts.MOST_ATTEMPTS", 1)  # a busy host makes runs invalid
+    monkeypatch.setattr(module, "MOST_ATTEMPTS", 1)  # a busy host makes runs invalid
     run(experiment)
     runs = [load_run(path) for path in run_dirs(experiment.states())]
     assert len(runs) == 2
