@@ -103,12 +103,12 @@ def compare(
         environments); False: never; True: wherever there
             are 2 blocks of cell core.
     Returns:
-        One row per pair and endpoint: pair, a, b, endpoint, label, n_blocks, ratio, low, high, sim_low, sim_high, p,
-        p_holm, p_signflip, n_aa, aa_sd_log, aa_low, aa_high (95 % range of the ratio over n_blocks blocks when
-        nothing differs), detectable_ratio (at 80 % power and alpha / family size, from the A/A spread), mean_a_s,
-        mean_b_s (restricted means for P3), difference_s, difference_low_s, difference_high_s, censored_a,
-        censored_b, at_bound_share, failures_a, failures_b (shares), verdict, favours (the environment that a claim
-        is for, else ""), notes. Fewer than 2 blocks: no p, no interval.
+        One row per pair and endpoint. pair, a, b, endpoint, label, n_blocks; ratio, low, high, sim_low, sim_high; p,
+        p_holm, p_signflip; n_aa, aa_sd_log, aa_low, aa_high (95 % range of the ratio over n_blocks blocks when nothing
+        differs); detectable_ratio (at 80 % power and alpha / family size, from the A/A spread);
+        ratio_without_failures; mean_a_s, mean_b_s (restricted means for P3), difference_s, difference_low_s,
+        difference_high_s; censored_a, censored_b, at_bound_share; failures_a, failures_b (shares); verdict, favours
+        (the environment that a claim is for, else ""), notes. Fewer than 2 blocks: no p, no interval.
     Raises:
         MlscaleError: see `mlscale.analysis.design.check_comparable`; an unknown environment in ``pairs``.
     """

@@ -33,7 +33,7 @@ def paired_t(differences: npt.ArrayLike, alpha: float = ALPHA) -> TResult:
     """
     d = np.asarray(differences, dtype=float)
     n = d.shape[-1]
-    mean = d.mean(axis=-1)
+    mean = d.mean(axis=-1) if n else np.full(d.shape[:-1], np.nan)
     if n < 2:
         gone = np.full_like(mean, np.nan)
         return TResult(mean, gone, gone, gone)

@@ -61,6 +61,7 @@ def _effect(row: dict[str, Any]) -> dict[str, str]:
         "difference, s": f"{_number(row['difference_s'])} "
         f"({_interval(row['difference_low_s'], row['difference_high_s'])})",
         "censored": f"{row['censored_a']}, {row['censored_b']}",
+        "ratio w/o failures": _number(row["ratio_without_failures"]),
         "failures, %": f"{100 * row['failures_a']:.2f}, {100 * row['failures_b']:.2f}",
         "verdict": row["verdict"],
         "notes": row["notes"] or "-",

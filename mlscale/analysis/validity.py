@@ -22,6 +22,7 @@ MAX_LOAD_CORES: Final = 0.7
 MAX_HOST_SHARE: Final = 0.9
 HOST_WINDOW_S: Final = 5.0
 MAX_PSI_PCT: Final = 20.0
+PSI_WINDOW_S: Final = 10.0
 
 
 def judge(run: Run) -> Validity:
@@ -75,7 +76,7 @@ def host_share(run: Run) -> pd.DataFrame:
     width = np.diff(t, prepend=t[0])
     known = np.isfinite(used)
     ends, shares = [], []
-    for end_s in t[_under_load(run, t)]:
+    for end_s in t[_under_load(run, t, HOST_WINDOW_S)]:
         part = np.clip(np.minimum(t, end_s) - np.maximum(t - width, end_s - HOST_WINDOW_S), 0.0, None) * known
         if part.sum() >= 0.8 * HOST_WINDOW_S:
             ends.append(end_s)
@@ -128,7 +129,7 @@ def _host_faults(run: Run) -> Iterator[str]:
             f"{at['t_s']:.0f} s (at most {MAX_HOST_SHARE:.0%})"
         )
     host = run.resources[run.resources["role"] == "host"]
-    psi = host.loc[_under_load(run, host["t_s"].to_numpy(dtype=float)), ["t_s", "psi_avg10_pct"]].dropna()
+    psi = host.loc[_under_load(run, host["t_s"].to_numpy(dtype=float), PSI_WINDOW_S), ["t_s", "psi_avg10_pct"]].dropna()
     if len(psi) and psi["psi_avg10_pct"].max() > MAX_PSI_PCT:
         at = psi.loc[psi["psi_avg10_pct"].idxmax()]
         yield (
@@ -142,8 +143,9 @@ def _unobserved(run: Run) -> Iterator[str]:
         yield "the host's CPU was not observed, so it can't be told whether the host was the bottleneck"
 
 
-def _under_load(run: Run, t_s: Floats) -> Any:
-    return (t_s >= 0.0) & (t_s <= run.info.schedule.duration_s)
+def _under_load(run: Run, t_s: Floats, window_s: float) -> Any:
+    """Which moments end a window that lies under load as a whole (before it, the load generator starts up)."""
+    return (t_s >= window_s) & (t_s <= run.info.schedule.duration_s)
 
 
 def _host_cores(run: Run) -> float | None:

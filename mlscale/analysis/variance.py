@@ -1,21 +1,23 @@
 """What sigma_t^2 is made of (METHOD §2): trend inside the window, photos, replicas, the rest.
 
-Let y be the n durations in a window. Sums of squares are taken one after another (type I), each adjusted for those
-before it, in the linear model
+Let y be the n durations in a window, less their mean. Least squares fits all causes together,
 
-    y = mean + slope * time + photo + replica + rest
+    y = slope * time + photo + replica + rest,
 
-so that SS_trend + SS_photos + SS_replicas + SS_rest = n sigma_t^2 exactly. Photos stand before replicas, so that a
-replica isn't blamed for the photos that it happened to get; no photo-by-replica term, since a window of 5 s holds about
-one request per such cell and would leave nothing for the rest. Raw sums of squares favour the terms with many
-levels: 24 photos take 23/(n - 1) of pure noise. So each is corrected by its degrees of freedom, as in epsilon
-squared (T. L. Kelley, PNAS 21 (1935), 554-559):
+with every fitted term centred. Then n sigma_t^2 = y.y = trend.y + photo.y + replica.y + rest.rest exactly: each
+cause's part is the covariance of its fitted effect with y (J. W. Pratt, "Dividing the indivisible", Tampere
+Conference in Statistics, 1987). The order of the causes plays no role, and a replica isn't blamed for the photos
+that it happened to get. There is no photo-by-replica term: a window of 5 s holds about one request per such cell
+and would leave no rest.
 
-    part_k = (SS_k - df_k MS_rest) / n,   within replicas = (SS_rest + sum_k df_k MS_rest) / n,   MS_rest = SS_rest
-    / df_rest
+A term with many levels fits noise too: each takes df_k s^2 of it on average (its trace), s^2 = rest.rest / df_rest
+being the rest's mean square. So, as in epsilon squared (T. L. Kelley, PNAS 21 (1935), 554-559),
 
-The parts still sum to sigma_t^2 exactly, each is about 0 on average where its cause is absent, and a single
-window's part can therefore be slightly negative: average parts over windows, don't clip them.
+    part_k = (fitted_k . y - df_k s^2) / n,       within replicas = (rest.rest + sum_k df_k s^2) / n.
+
+The parts sum to sigma_t^2 exactly, and each is 0 on average where its cause is absent and the rest is independent
+noise. So a single window's part can be slightly negative: average parts over windows, don't clip them. What a
+straight line misses of the trend (a queue that jumps) stays in the rest.
 """
 
 from __future__ import annotations
@@ -49,8 +51,9 @@ def variance_parts(
 
     Returns:
         t_s, n, total_s2 (= sigma_t^2), the parts trend_s2, photos_s2, between_replicas_s2, within_replicas_s2,
-        unknown_share (requests without a replica id), split. Where ``split`` is False (over 5 % of replica ids unknown,
-        or fewer than 10 degrees of freedom for the rest) the parts are NaN. Up to 5 % unknown ids form a group.
+        unknown_share (requests without a replica id), split. Where ``split`` is False (over 5 % of replica ids
+        unknown, fewer than 10 degrees of freedom for the rest, or causes that coincide) the parts are NaN. Up to 5
+        % unknown ids form a group.
     """
     frame = durations(requests, include_failures=include_failures, timeout_s=timeout_s)
     frame = frame[frame[value].notna()]
@@ -81,25 +84,27 @@ def split_variance(
     if n < MIN_REST_DF:
         return {"total_s2": float("nan"), **nothing}
     y = values - values.mean()
-    total = float(y @ y)
-    if unknown_share > MAX_UNKNOWN_SHARE:
-        return {"total_s2": total / n, **nothing}
-    terms = [np.ones((n, 1)), (times - times.mean())[:, None], _indicators(photos), _indicators(replicas)]
-    left, ranks = [], []
-    for upto in range(1, len(terms) + 1):
-        rest, rank = _residual(np.hstack(terms[:upto]), y)
-        left.append(float(rest @ rest))
-        ranks.append(rank)
-    df_rest = n - ranks[-1]
-    if df_rest < MIN_REST_DF:
-        return {"total_s2": total / n, **nothing}
-    noise = left[-1] / df_rest
-    gained = [(left[k] - left[k + 1] - (ranks[k + 1] - ranks[k]) * noise) / n for k in range(3)]
-    trend, of_photos, between = gained
-    within = (left[-1] + (ranks[-1] - 1) * noise) / n
+    total = float(y @ y) / n
+    terms = [_centred(times[:, None]), _centred(_indicators(photos)), _centred(_indicators(replicas))]
+    sizes = [term.shape[1] for term in terms]
+    df_rest = n - 1 - sum(sizes)
+    if unknown_share > MAX_UNKNOWN_SHARE or df_rest < MIN_REST_DF:
+        return {"total_s2": total, **nothing}
+    design = np.hstack(terms)
+    scale = np.linalg.norm(design, axis=0)
+    if not scale.all():
+        return {"total_s2": total, **nothing}
+    solution, _, rank, _ = np.linalg.lstsq(design / scale, y, rcond=1e-9)
+    if rank < sum(sizes):  # photos and replicas (or a photo and the time) can't be told apart in this window
+        return {"total_s2": total, **nothing}
+    effects = np.split(solution / scale, np.cumsum(sizes)[:-1])
+    fitted = [term @ effect for term, effect in zip(terms, effects, strict=True)]
+    rest = y - sum(fitted)
+    noise = float(rest @ rest) / df_rest
+    trend, of_photos, between = ((float(part @ y) - size * noise) / n for part, size in zip(fitted, sizes, strict=True))
     return {
-        "total_s2": total / n,
-        "within_replicas_s2": within,
+        "total_s2": total,
+        "within_replicas_s2": total - trend - of_photos - between,
         "between_replicas_s2": between,
         "photos_s2": of_photos,
         "trend_s2": trend,
@@ -108,17 +113,13 @@ def split_variance(
 
 
 def _indicators(codes: Ints) -> Floats:
-    """One 0/1 column per level that occurs; the overlap with the mean is taken care of by rank."""
-    levels = np.unique(codes)
+    """One 0/1 column per level that occurs, without the last one."""
+    levels = np.unique(codes)[:-1]
     return np.asarray(codes[:, None] == levels[None, :], dtype=float)
 
 
-def _residual(design: Floats, y: Floats) -> tuple[Floats, int]:
-    """What is left of y after the columns of ``design``, and their rank."""
-    scale = np.linalg.norm(design, axis=0)
-    scaled = design / np.where(scale > 0, scale, 1.0)
-    solution, _, rank, _ = np.linalg.lstsq(scaled, y, rcond=1e-10)
-    return y - scaled @ solution, int(rank)
+def _centred(columns: Floats) -> Floats:
+    return np.asarray(columns - columns.mean(axis=0), dtype=float)
 
 
 def _ends(times: Floats, window_s: float) -> Floats:

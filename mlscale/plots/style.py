@@ -20,7 +20,7 @@ COLOURS: Final = {
     "rayserve": "#D55E00",
     "k3s": "#009E73",
     "ecs": "#CC79A7",
-    "eks": "#B8860B",
+    "eks": "#E69F00",
 }
 """One fixed colour per environment, everywhere; told apart with every common colour blindness (after Okabe and
 Ito, 2008)."""

@@ -208,8 +208,8 @@ def _same_limits(grid: npt.NDArray[Any]) -> None:
             float(single["mean_s"].quantile(0.985)),
         ]
     grid[0, 0].set_ylim(0.0, 1.08 * float(np.nanmax(tops)))
-    low, high = 0.0, max(axes.mlscale_numbers[["ready", "desired"]].max(axis=None) for axes in grid[1])
-    grid[1, 0].set_ylim(low, high + 0.5)
+    most = [axes.mlscale_numbers[["ready", "desired"]].max(axis=None) for axes in grid[1]]
+    grid[1, 0].set_ylim(0.0, max([1.0, *(float(count) for count in most if np.isfinite(count))]) + 0.5)
 
 
 def _legend(axes: Axes) -> None:

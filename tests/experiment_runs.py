@@ -1,0 +1,29 @@
+"""A small experiment of synthetic runs, made once per test session by whoever asks first."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from synthetic_runs import Shape, make_experiment
+
+from mlscale.runs import Run, load_runs
+
+SHAPES = {
+    "torchserve": Shape(baseline_s=20.0, horizon_s=40.0, start_s=4.0),
+    "rayserve": Shape(
+        baseline_s=20.0,
+        horizon_s=40.0,
+        start_s=9.0,
+        service_s=0.125,
+        stagger_s=0.2,
+        data_plane_cpu_s=0.009,
+        control_cores=0.18,
+    ),
+}
+LEVEL_S = 0.3
+
+
+def six_blocks(session: Path) -> list[Run]:
+    """Two environments, six blocks, an A/A pair in each: 18 runs, made once below the session's folder."""
+    folder = session / "six-blocks"
+    return load_runs(folder) if folder.exists() else make_experiment(folder, SHAPES, 6, seed=3)

@@ -1,0 +1,275 @@
+"""Every figure is drawn, and the numbers that it shows are the runs' numbers."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pytest
+from experiment_runs import LEVEL_S, SHAPES
+from matplotlib.colors import to_rgb
+from synthetic_runs import Shape, info, make_run, requests_frame, write_run
+
+from mlscale import plots
+from mlscale.analysis.inference import compare
+from mlscale.analysis.moving import moving
+from mlscale.analysis.summary import summarise
+from mlscale.analysis.survival import restricted_mean
+from mlscale.plots.style import COLOURS, in_order, ratio_ticks
+from mlscale.runs import MlscaleError, Run
+
+mpl.use("agg")
+
+
+@pytest.fixture(scope="module")
+def rows(experiment: list[Run]) -> pd.DataFrame:
+    return summarise(experiment, LEVEL_S)
+
+
+@pytest.fixture(scope="module")
+def own(experiment: list[Run]) -> list[Run]:
+    return [run for run in experiment if run.info.aa_label != "B"]
+
+
+@pytest.fixture(scope="module")
+def table(rows: pd.DataFrame) -> pd.DataFrame:
+    return compare(rows)
+
+
+def _figure(axes: Any) -> Any:
+    return np.ravel(np.asarray(axes, dtype=object))[0].figure
+
+
+def _texts(axes: Any) -> str:
+    figure = _figure(axes)
+    return " | ".join(text.get_text() for text in figure.findobj(mpl.text.Text))
+
+
+def test_every_figure_can_be_written(
+    experiment: list[Run], own: list[Run], rows: pd.DataFrame, table: pd.DataFrame
+) -> None:
+    drawn = [
+        plots.trajectory(own, LEVEL_S),
+        plots.estimation(rows, table),
+        plots.response_parts(rows),
+        plots.kaplan_meier(rows),
+        plots.resources(own, rows),
+        plots.sigma_parts(rows),
+        plots.window_sensitivity(rows, [("torchserve", "rayserve")]),
+        plots.timeline(experiment[0], LEVEL_S),
+    ]
+    for axes in drawn:
+        for kind in ("png", "pdf"):
+            out = io.BytesIO()
+            _figure(axes).savefig(out, format=kind)
+            assert out.tell() > 5000
+        assert len(plots.plotted(_figure(axes)))
+
+
+def test_figures_do_not_pile_up(own: list[Run]) -> None:
+    before = mpl.pyplot.get_fignums()
+    plots.trajectory(own, LEVEL_S)
+    assert mpl.pyplot.get_fignums() == before
+
+
+def test_trajectory_shows_the_moving_mean_of_each_run(own: list[Run]) -> None:
+    axes = plots.trajectory(own, LEVEL_S)
+    numbers = plots.plotted(axes[0, 0])
+    assert set(numbers.environment) == {"torchserve"}
+    run = next(run for run in own if run.info.environment == "torchserve")
+    shown = numbers[(numbers.run_id == run.info.run_id) & (numbers.view == "done")]
+    expected = moving(run.requests, at_s=run.info.step_s + shown.t_s.to_numpy())
+    np.testing.assert_allclose(shown.mean_s, expected.mean_s)
+    np.testing.assert_allclose(shown.sd_s, expected.sd_s)
+    drawn = axes[0, 0].lines[0].get_xydata()
+    np.testing.assert_allclose(drawn[:, 1], shown.mean_s)
+
+
+def test_trajectory_medians_and_replicas(own: list[Run]) -> None:
+    axes = plots.trajectory(own, LEVEL_S)
+    numbers = plots.plotted(axes[0, 1])
+    single = numbers[(numbers.run_id != "median") & (numbers.view == "done")]
+    middle = numbers[(numbers.run_id == "median") & (numbers.view == "done")]
+    np.testing.assert_allclose(middle.mean_s, single.groupby("t_s").mean_s.median())
+    replicas = plots.plotted(axes[1, 1])
+    assert replicas[replicas.t_s == replicas.t_s.max()].ready.unique().tolist() == [4.0]
+    assert replicas[replicas.t_s < 0].ready.dropna().unique().tolist() == [1.0]
+    assert "2 → 12\nclients" in _texts(axes)
+    assert "L = 0.3 s: under it to stay after" in _texts(axes)
+
+
+def test_a_recovery_that_never_came_is_said(tmp_path: Path) -> None:
+    shape = Shape(baseline_s=20.0, horizon_s=30.0, replicas=1)
+    axes = plots.trajectory([make_run(tmp_path / "r", shape=shape)], LEVEL_S)
+    assert "not back under it to stay" in _texts(axes)
+
+
+def test_trajectory_needs_a_step(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "r", requests_frame(np.arange(0, 165, 0.1), 0.1), info(step_s=None))
+    with pytest.raises(MlscaleError, match="load step"):
+        plots.trajectory([run])
+    with pytest.raises(MlscaleError, match="load step"):
+        plots.trajectory([])
+
+
+def test_estimation_shows_runs_and_the_tables_effects(rows: pd.DataFrame, table: pd.DataFrame) -> None:
+    axes = plots.estimation(rows, table)
+    values = plots.plotted(axes[0, 0])
+    np.testing.assert_allclose(np.sort(values.value), np.sort(rows.mean_response_s))
+    effect = plots.plotted(axes[1, 0]).iloc[0]
+    dot = axes[1, 0].lines[2].get_xydata()[0]
+    assert dot[0] == pytest.approx(effect.ratio)
+    assert effect.ratio == pytest.approx(table[table.endpoint == "P1"].ratio.iloc[0])
+    text = _texts(axes)
+    assert f"{effect.ratio:.2f} [{effect.sim_low:.2f}, {effect.sim_high:.2f}], p < 0.001" in text
+    band = axes[1, 0].collections[0].get_paths()[0].get_extents()
+    assert (band.x0, band.x1) == pytest.approx((effect.aa_low, effect.aa_high))
+
+
+def test_estimation_without_intervals_or_comparability(rows: pd.DataFrame) -> None:
+    one = rows[rows.block == 1]
+    assert "no interval (1 block)" in _texts(plots.estimation(one, compare(one)))
+    bad = rows.copy()
+    bad.loc[bad.environment == "rayserve", "valid"] = [False] * 3 + [True] * 6
+    assert "not comparable" in _texts(plots.estimation(bad, compare(bad)))
+
+
+def test_response_parts_show_each_run_and_mark_censored_ones(rows: pd.DataFrame) -> None:
+    cut = rows.copy()
+    cut.loc[0, ["t_slo_s", "t_slo_censored"]] = [35.0, True]
+    axes = plots.response_parts(cut)
+    numbers = plots.plotted(axes)
+    detection = numbers[(numbers.milestone == "detection_s") & (numbers.environment == "rayserve")]
+    np.testing.assert_allclose(detection.value_s, rows[rows.environment == "rayserve"].detection_s)
+    assert numbers[numbers.censored].value_s.tolist() == [35.0]
+    assert "censored at H" in _texts(axes)
+    assert "censored at H" not in _texts(plots.response_parts(rows))
+    assert "machine" not in _texts(axes)
+
+
+def test_kaplan_meier_shows_the_restricted_mean(rows: pd.DataFrame) -> None:
+    axes = plots.kaplan_meier(rows)
+    numbers = plots.plotted(axes)
+    mine = rows[rows.environment == "rayserve"]
+    expected = restricted_mean(mine.t_slo_s, mine.t_slo_censored, 35.0)
+    assert numbers[numbers.environment == "rayserve"].restricted_mean_s.iloc[0] == pytest.approx(expected)
+    assert f"restricted mean {expected:.1f} s" in _texts(axes)
+
+
+def test_resources_add_up_by_role(own: list[Run], rows: pd.DataFrame) -> None:
+    cost, cores = plots.resources(own, rows)
+    numbers = plots.plotted(cost)
+    ray = numbers[(numbers.environment == "rayserve") & (numbers.run_id == "mean")]
+    expected = 1000 * rows[rows.environment == "rayserve"].cpu_per_answer_s.mean()
+    assert ray.cpu_ms.sum() == pytest.approx(expected)
+    assert sum(bar.get_width() for bar in cost.patches[3:6]) == pytest.approx(
+        numbers[(numbers.environment == "rayserve") & (numbers.run_id == "mean")].cpu_ms.sum()
+    )
+    assert plots.plotted(cores).query("run_id == 'median' and t_s > 30").cores.min() > 0.5
+
+
+def test_sigma_parts_are_shares_that_sum_to_one_and_name_the_throttling(rows: pd.DataFrame) -> None:
+    axes = plots.sigma_parts(rows)
+    sums = plots.plotted(axes).groupby("run_id").share.sum()
+    np.testing.assert_allclose(sums, 1.0)
+    assert "50 % of quota periods throttled" in _texts(axes)
+
+
+def test_runs_that_could_not_be_split_are_left_out(rows: pd.DataFrame) -> None:
+    axes = plots.sigma_parts(rows.assign(sigma_total_s2=np.nan))
+    assert plots.plotted(axes).empty
+    assert "not split" in _texts(axes)
+
+
+def test_window_sensitivity_shows_every_window(rows: pd.DataFrame) -> None:
+    axes = plots.window_sensitivity(rows, [("torchserve", "rayserve")])
+    numbers = plots.plotted(_figure(axes))
+    assert len(numbers) == 14
+    np.testing.assert_allclose(axes[0].lines[1].get_ydata(), plots.plotted(axes[0]).ratio)
+
+
+def test_timeline_shows_failures(tmp_path: Path) -> None:
+    shape = Shape(baseline_s=20.0, horizon_s=30.0, failure_share=0.02)
+    run = make_run(tmp_path / "r", shape=shape)
+    failures = int((run.requests.status != "ok").sum())
+    assert f"{failures} failures (count as 30 s)" in _texts(plots.timeline(run, LEVEL_S))
+
+
+def test_a_run_with_next_to_nothing_in_it_is_drawn(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "r", requests_frame([50.0], 0.1), info())
+    for axes in (plots.timeline(run, 0.5), plots.trajectory([run], 0.5)):
+        _figure(axes).savefig(io.BytesIO(), format="png")
+
+
+DRAWN: list[Callable[[list[Run], pd.DataFrame], Any]] = [
+    lambda runs, rows: plots.trajectory(runs, LEVEL_S),
+    lambda runs, rows: plots.timeline(runs[0], LEVEL_S),
+    lambda runs, rows: plots.response_parts(rows),
+    lambda runs, rows: plots.kaplan_meier(rows),
+    lambda runs, rows: plots.resources(runs, rows),
+    lambda runs, rows: plots.sigma_parts(rows),
+]
+
+
+@pytest.mark.parametrize("draw", DRAWN)
+def test_simulated_runs_are_marked_and_live_ones_are_not(
+    tmp_path: Path, own: list[Run], rows: pd.DataFrame, draw: Any
+) -> None:
+    run = make_run(tmp_path / "r", shape=SHAPES["rayserve"], environment="rayserve", mode="simulated")
+    assert "SIMULATED" in _texts(draw([run], summarise([run], LEVEL_S)))
+    assert "SIMULATED" not in _texts(draw(own[:2], rows))
+
+
+def test_caption_names_host_quota_mode_cell_and_numbers(experiment: list[Run]) -> None:
+    text = plots.caption(experiment, note="A note.")
+    for words in (
+        "Live on Some CPU @ 2.5 GHz, 2 of 2 cores",
+        "0.3 core per replica, 100 ms quota period",
+        "processes, not containers",
+        "Cell core: arm matched, closed loop, fresh connections",
+        "18 runs in 6 blocks",
+        "A note.",
+    ):
+        assert words in text
+    assert plots.caption([]) == "No runs."
+
+
+def test_colours_are_fixed_and_stay_apart_for_the_colour_blind() -> None:
+    assert COLOURS["torchserve"] != COLOURS["rayserve"]
+    assert plots.colour("mine") == plots.colour("mine")
+    # Machado, Oliveira and Fernandes (2009), severity 1: protan, deutan, tritan.
+    views = {
+        "protan": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+        "deutan": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+        "tritan": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+    }
+    for view in views.values():
+        seen = {
+            name: np.clip(np.asarray(view) @ np.asarray(to_rgb(c)) ** 2.2, 0, 1) ** (1 / 2.2)
+            for name, c in COLOURS.items()
+        }
+        for a, b in combinations(seen, 2):
+            assert np.linalg.norm(seen[a] - seen[b]) > 0.11, (a, b)
+
+
+def test_environments_keep_their_order() -> None:
+    assert in_order(["eks", "mine", "torchserve", "eks"]) == ["torchserve", "eks", "mine"]
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.9, 1.1), (0.45, 1.2), (0.3, 3.0), (0.05, 20.0), (0.001, 1000.0)])
+def test_ratio_ticks_hold_one(low: float, high: float) -> None:
+    ticks = ratio_ticks(low, high)
+    assert 1.0 in ticks
+    assert len(ticks) >= 2
+    assert all(low <= tick <= high for tick in ticks)
+
+
+def test_axes_that_were_not_drawn_here_have_no_numbers() -> None:
+    with pytest.raises(ValueError, match="no axes"):
+        plots.plotted(mpl.figure.Figure().subplots())
