@@ -41,11 +41,11 @@ def angle_of(corners: Points) -> float:
 def rough_box(rng: np.random.Generator, corners: Points, strength: float = 1.0) -> Points:
     """The box that a localiser with typical errors would find for a code with these ``corners``."""
     points = _inside(corners)
-    angle = angle_of(corners) + strength * np.deg2rad(rng.normal(0, 1.5))
+    angle = angle_of(corners) + strength * np.deg2rad(rng.normal(0, 2))
     box = crops.oriented_box(points, np.ones(len(points)), angle)
     centre = box.mean(axis=0)
     u, v = (box[1] - box[0]) / 2, (box[3] - box[0]) / 2
-    grow = 1 + strength * rng.uniform(-0.09, 0.09, 2)
+    grow = 1 + strength * rng.uniform(-0.12, 0.06, 2)  # boxes are more often short than long
     shift = strength * rng.uniform(-0.05, 0.05, 2)
     signs = rectangle(2, 2, -1, -1)
     return np.asarray(centre + shift[0] * u + shift[1] * v + signs[:, :1] * grow[0] * u + signs[:, 1:] * grow[1] * v)
@@ -59,7 +59,8 @@ def localiser_sample(seed: int, index: int, batch: int) -> Arrays:
     size = (480, 368) if large else (320, 256)
     zoom = 0.75 * float(np.exp(rng.uniform(*np.log((0.8, 1.8) if large else (0.6, 1.05)))))
     codes = None if large else int(rng.choice([0, 1, 2], p=[0.05, 0.65, 0.3]))
-    scene = generator.photo(rng, _difficulty(rng), width=size[0], height=size[1], zoom=zoom, codes=codes)
+    kinds = (*generator.KINDS, "QR", "QR")  # they cover least and take longest to learn
+    scene = generator.photo(rng, _difficulty(rng), width=size[0], height=size[1], kinds=kinds, zoom=zoom, codes=codes)
     seen = recompressed(scene.photo, scene.optics.jpeg_quality)
     return crops.normalised(seen)[None], localiser_target(scene.codes, size)
 
@@ -121,7 +122,7 @@ def grid_sample(seed: int, index: int) -> Arrays:
     truth = np.roll(code.corners, turn, axis=0)
     side = float(np.linalg.norm(truth[1] - truth[0]))
     assumed = (
-        rough_box(rng, truth, 1.2),
+        rough_box(rng, truth, float(rng.choice([1.0, 2.0, 4.0]))),
         truth + rng.normal(0, rng.uniform(0.005, 0.025), (4, 2)) * side,
     )
     inputs = np.stack([crops.grid(scene.photo, corners)[None] for corners in assumed])

@@ -46,13 +46,14 @@ def _localiser_loss(net: nn.Module, batch: Sequence[Tensor]) -> Loss:
     maps = net(photos).float()
     truth = target[:, :2]
     found = functional.binary_cross_entropy_with_logits(maps[:, :2], truth)
-    overlap = (maps[:, :2].sigmoid() * truth).sum()
-    dice = 1 - (2 * overlap + 1) / (maps[:, :2].sigmoid().sum() + truth.sum() + 1)
+    guess = maps[:, :2].sigmoid()
+    overlap, area = ((part).sum((0, 2, 3)) for part in (guess * truth, guess + truth))
+    dice = (1 - (2 * overlap + 1) / (area + 1)).sum()
     marked = (truth > 0).repeat_interleave(2, dim=1)
     turned = ((maps[:, 2:] - target[:, 2:]) ** 2 * marked).sum() / (marked.sum() + 1)
-    hit = (maps[:, :2] > 0) & (truth > 0.5)
-    either = ((maps[:, :2] > 0) | (truth > 0.5)).sum()
-    measures = {"iou": float(hit.sum() / (either + 1)), "angle": float(turned.detach())}
+    hit = ((maps[:, :2] > 0) & (truth > 0.5)).sum((0, 2, 3))
+    overlaps = hit / (((maps[:, :2] > 0) | (truth > 0.5)).sum((0, 2, 3)) + 1)
+    measures = {"iou_1d": float(overlaps[0]), "iou_qr": float(overlaps[1]), "angle": float(turned.detach())}
     return 4 * found + dice + turned, measures
 
 
@@ -93,8 +94,8 @@ def _module_sample(seed: int, index: int, batch: int) -> samples.Arrays:
 
 TASKS = {
     "strips": Task(lambda seed, index, _: samples.strip_sample(seed, index), _strip_loss, 700, 24, 0.44),
-    "modules": Task(_module_sample, _module_loss, 250, 24, 0.2),
-    "grids": Task(lambda seed, index, _: samples.grid_sample(seed, index), _grid_loss, 500, 32, 0.28),
-    "localiser": Task(samples.localiser_sample, _localiser_loss, 400, 8, 0.22),
+    "modules": Task(_module_sample, _module_loss, 500, 24, 0.2),
+    "grids": Task(lambda seed, index, _: samples.grid_sample(seed, index), _grid_loss, 1000, 32, 0.28),
+    "localiser": Task(samples.localiser_sample, _localiser_loss, 1200, 8, 0.22),
 }
 """Every network by name, in the order of training."""
