@@ -17,6 +17,7 @@ from mlscale.runs import MlscaleError, Run, load_run
 
 MOST_ATTEMPTS: Final = 3
 INCOMPLETE: Final = "incomplete"
+IDENTITY: Final = "experiment.json"
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ def claim(root: Path, identity: dict[str, str | int | list[str]]) -> None:
     """
     from mlscale.experiment.protocol import write_text
 
-    file = root / "experiment.json"
+    file = root / IDENTITY
     if file.exists():
         try:
             held = json.loads(file.read_text())

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from mlscale import environments as installed
 from mlscale.experiment import design, places
-from mlscale.experiment.attempts import State, attempt_folder, claim, set_aside, state_of
+from mlscale.experiment.attempts import MOST_ATTEMPTS, State, attempt_folder, claim, set_aside, state_of
 from mlscale.experiment.drawing import draw_all
 from mlscale.experiment.notebook import NotebookFailed, execute
 from mlscale.experiment.progress import Bar, duration

@@ -56,7 +56,7 @@ def execute(notebook: Path, executed: Path, parameters: Mapping[str, Any], timeo
             cwd=str(notebook.parent),
             kernel_name="python3",
             kernel_manager_class=_kernel_manager(),
-            extra_arguments=["--log-level=ERROR"],
+            extra_arguments=["--log-level=CRITICAL"],
             request_save_on_cell_execute=False,
         )
     except PapermillExecutionError as error:

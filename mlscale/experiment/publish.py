@@ -11,7 +11,7 @@ import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import pandas as pd
@@ -19,9 +19,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mlscale.experiment import places
-from mlscale.experiment.attempts import INCOMPLETE, run_dirs
+from mlscale.experiment.attempts import IDENTITY, run_dirs
+from mlscale.experiment.design import CELLS
 from mlscale.experiment.protocol import write_text
 from mlscale.runs import SCHEMAS, MlscaleError, Run, TableName, load_run
+
+if TYPE_CHECKING:
+    from mlscale.experiment.execute import Experiment
 
 MOST_BYTES: Final = 20 * 2**20
 _TIME_DIGITS: Final = 5
@@ -63,6 +67,26 @@ def publish_runs(runs: Sequence[Run], root: Path, reference: Path) -> Path:
     return reference
 
 
+def experiment_in(root: Path) -> Experiment:
+    """The experiment whose runs lie below ``root``, as far as it was measured.
+
+    Raises:
+        MlscaleError: none was measured there, or under another protocol than the present one.
+    """
+    from mlscale.experiment.execute import experiment
+
+    try:
+        held = json.loads((root / IDENTITY).read_text())
+    except (OSError, ValueError) as error:
+        raise MlscaleError("no experiment was measured there", str(root), "name the --runs of one") from error
+    cells = [cell for cell in CELLS if (root / cell).is_dir()]
+    blocks = [int(folder.name[6:]) for cell in ("core", "open") for folder in (root / cell).glob("block-*")]
+    made = experiment(held["environments"], cells, max(blocks, default=1), root, seed=held["seed"])
+    if held["protocol"] != made.protocol.sha256():
+        raise MlscaleError("measured under another protocol", str(root), f"restore {places.protocol_file()}")
+    return made
+
+
 def publish(runs: Path) -> str:
     """Copy an experiment's runs into data/reference and draw the figures from there; returns what was done.
 
@@ -70,29 +94,22 @@ def publish(runs: Path) -> str:
         MlscaleError: no experiment below ``runs``, or one that is not whole.
     """
     from mlscale.experiment.drawing import draw_all
-    from mlscale.experiment.execute import experiment
     from mlscale.experiment.progress import Bar
 
     root = runs.resolve()
-    file = root / "experiment.json"
-    try:
-        held = json.loads(file.read_text())
-    except (OSError, ValueError) as error:
-        raise MlscaleError("no experiment was measured there", str(root), "name the --runs of one") from error
-    cells = [cell for cell in ("core", "open", "sensitivity") if (root / cell).is_dir()]
-    blocks = max((int(folder.name[6:]) for cell in cells for folder in (root / cell).glob("block-*")), default=1)
-    made = experiment(held["environments"], cells, blocks, root, seed=held["seed"])
+    made = experiment_in(root)
     states = made.states()
     missing = [state.planned.folder for state in states if not state.done]
     if missing:
         raise MlscaleError(f"{len(missing)} runs are missing, {missing[0]} first", str(root), "let the experiment end")
     reference = places.data() / "reference"
     publish_runs([load_run(folder) for folder in run_dirs(states)], root, reference)
-    published = experiment(held["environments"], cells, blocks, reference, seed=held["seed"])
+    write_text(reference / IDENTITY, (root / IDENTITY).read_text())
+    published = experiment_in(reference)
     with Bar(60.0) as bar:
         draw_all(published, published.states(), bar, 20.0, executed=root / "executed")
     size = sum(part.stat().st_size for part in reference.rglob("*") if part.is_file())
-    return f"{reference}: {len(states)} runs, {size / 2**20:.1f} MB; {made.figures} drawn from them"
+    return f"{reference}: {len(states)} places, {size / 2**20:.1f} MB; {made.figures} drawn from them"
 
 
 def _smaller(name: TableName, frame: pd.DataFrame) -> pd.DataFrame:
@@ -106,8 +123,3 @@ def _smaller(name: TableName, frame: pd.DataFrame) -> pd.DataFrame:
             digits = _OTHER_DIGITS.get(column, _TIME_DIGITS if column.endswith("_s") else None)
             out[column] = out[column].round(digits) if digits is not None else out[column]
     return out
-
-
-def is_published(folder: Path) -> bool:
-    """Whether there is any run in ``folder``."""
-    return next(folder.rglob("run.json"), None) is not None if folder.is_dir() and folder.name != INCOMPLETE else False

@@ -1,0 +1,56 @@
+"""Published runs are smaller and say the same."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from mlscale.analysis.summary import summarise
+from mlscale.experiment import publish as module
+from mlscale.experiment.publish import publish_runs
+from mlscale.runs import MlscaleError, Run, load_runs
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from synthetic_runs import Shape, make_experiment
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
+    root = tmp_path_factory.mktemp("runs")
+    return make_experiment(root, {"torchserve": Shape(), "rayserve": Shape(service_s=0.13)}, blocks=2)
+
+
+def test_what_is_published_gives_the_same_numbers(runs: list[Run], tmp_path: Path) -> None:
+    root = runs[0].path.parents[1]
+    reference = publish_runs(runs, root, tmp_path / "reference")
+    published = load_runs(reference)
+    assert [run.path.relative_to(reference) for run in published] == sorted(run.path.relative_to(root) for run in runs)
+    assert {run.info.run_id: run.info for run in published} == {run.info.run_id: run.info for run in runs}
+    before, after = (
+        summarise(sorted(each, key=lambda run: run.info.run_id), 0.6).set_index("run_id").select_dtypes("number")
+        for each in (runs, published)
+    )
+    pd.testing.assert_frame_equal(before, after, rtol=2e-3, atol=2e-4, check_dtype=False)
+
+
+def test_publishing_again_replaces_the_whole(runs: list[Run], tmp_path: Path) -> None:
+    root = runs[0].path.parents[1]
+    publish_runs(runs, root, tmp_path / "reference")
+    publish_runs(runs[:1], root, tmp_path / "reference")
+    assert len(load_runs(tmp_path / "reference")) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["reference"]
+
+
+def test_too_much_is_refused_and_what_was_there_stays(
+    runs: list[Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = runs[0].path.parents[1]
+    publish_runs(runs[:1], root, tmp_path / "reference")
+    monkeypatch.setattr(module, "MOST_BYTES", 10_000)
+    with pytest.raises(MlscaleError, match="more than 20"):
+        publish_runs(runs, root, tmp_path / "reference")
+    assert len(load_runs(tmp_path / "reference")) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["reference"]

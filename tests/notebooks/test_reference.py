@@ -1,0 +1,50 @@
+"""Every published figure, drawn again from data/reference, shows the numbers that its manifest records."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlscale.experiment import places
+from mlscale.experiment.drawing import draw_all
+from mlscale.experiment.manifest import read_manifest
+from mlscale.experiment.progress import Bar
+from mlscale.experiment.publish import experiment_in
+
+REFERENCE = places.data() / "reference"
+
+
+def numbers(entry: Any) -> dict[str, float]:
+    """All numbers of a manifest's entry, by their place in it."""
+    if isinstance(entry, dict):
+        return {f"{key}.{place}": value for key, part in entry.items() for place, value in numbers(part).items()}
+    return {"": float(entry)} if isinstance(entry, int | float) else {}
+
+
+@pytest.fixture(scope="module")
+def redrawn(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    if not REFERENCE.is_dir():
+        pytest.skip("no runs are published in data/reference yet")
+    folder: Path = tmp_path_factory.mktemp("redrawn")
+    experiment = replace(experiment_in(REFERENCE), figures=folder)
+    with Bar(60.0, io.StringIO()) as bar:
+        draw_all(experiment, experiment.states(), bar, 20.0, executed=folder / "executed")
+    return read_manifest(folder)
+
+
+def test_every_published_figure_is_drawn_again(redrawn: dict[str, Any]) -> None:
+    assert set(redrawn) == set(read_manifest(places.figures()))
+    for name, entry in read_manifest(places.figures()).items():
+        for kind in ("pdf", "png"):
+            assert (places.figures() / f"{name}.{kind}").is_file()
+        assert entry["tree"]["clean"], f"{name} was drawn with code that is not committed"
+
+
+def test_it_shows_the_same_numbers(redrawn: dict[str, Any]) -> None:
+    for name, entry in read_manifest(places.figures()).items():
+        assert redrawn[name]["runs"] == entry["runs"], name
+        assert numbers(redrawn[name]["numbers"]) == pytest.approx(numbers(entry["numbers"]), rel=1e-4, abs=1e-6), name
