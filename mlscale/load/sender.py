@@ -45,6 +45,7 @@ class Sender:
         self._alarm = make_alarm(self._loop, self._wake)
         self._requests: set[asyncio.Task[None]] = set()
         self._ended = asyncio.Event()
+        self._waking = False
         self._behind: tuple[float, int] | None = None  # since when, and requests begun by then
         self._ticking: asyncio.TimerHandle | None = None
         self._failure: BaseException | None = None
@@ -86,6 +87,7 @@ class Sender:
 
     def _wake(self) -> None:
         """Begin every request that is due."""
+        self._waking = False
         if self._ended.is_set():
             return
         now_s = time.monotonic()
@@ -105,10 +107,14 @@ class Sender:
 
     def _arm(self) -> None:
         due_s = self._agenda.next_s()
-        if due_s is not None:
+        if due_s is None:
+            if not self._requests:
+                self._ended.set()
+        elif self._zero_s + due_s > time.monotonic():
             self._alarm.set(self._zero_s + due_s)
-        elif not self._requests:
-            self._ended.set()
+        elif not self._waking:
+            self._waking = True
+            self._loop.call_soon(self._wake)
 
     async def _request(self, due: Due) -> None:
         outcome = Outcome(sent_s=time.monotonic())

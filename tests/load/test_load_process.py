@@ -261,7 +261,7 @@ def test_memory_is_flat(truth: TruthServer, tmp_path: Path) -> None:
             progress = load.progress()
             rss.append((progress.finished, progress.rss_bytes))
 
-    schedule = constant(400, 8.0, "even")
+    schedule = constant(800, 3.0, "even")
     run(LoadSpec(truth.url, schedule, connections="kept", start_s=None, **PATIENT), tmp_path, watch)
     early = next(bytes_ for finished, bytes_ in rss if finished >= 150)
     late = max(bytes_ for finished, bytes_ in rss if finished >= 1500)
