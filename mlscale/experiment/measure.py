@@ -64,10 +64,13 @@ class _Order:
     schedule: ClosedLoop | OpenLoop
     photos: PhotoSet
     photos_folder: Path
+    out: Path
+    arm: Arm
     mode: Mode
     connections: Connections
     seed: int
     idle_s: float
+    quiet_at_most_s: float
     timeout_s: float
     workers: int
     labels: Labels
@@ -123,20 +126,27 @@ def measure(
         schedule=schedule or _default_schedule(),
         photos=PhotoSet.read(Path(photos)),
         photos_folder=Path(photos),
+        out=Path(out),
+        arm=arm,
         mode=mode,
         connections=connections,
         seed=seed,
         idle_s=idle_s,
+        quiet_at_most_s=quiet_at_most_s,
         timeout_s=timeout_s,
         workers=workers,
         labels=labels or Labels(),
         progress=progress or (lambda what, share: None),
     )
     _preflight(order)
+    return _carried_out(order)
+
+
+def _carried_out(order: _Order) -> Run:
     order.progress("waiting for a quiet host", 0.0)
     cleanup()
-    host = wait_until_quiet(for_s=min(QUIET_FOR_S, quiet_at_most_s), at_most_s=quiet_at_most_s)
-    writer = RunWriter(Path(out), _info(order, arm))
+    host = wait_until_quiet(for_s=min(QUIET_FOR_S, order.quiet_at_most_s), at_most_s=order.quiet_at_most_s)
+    writer = RunWriter(order.out, _info(order))
     waits = {"quiet_s": host.waited_s, "quiet": float(host.quiet), "busy_fraction": host.busy_fraction}
     try:
         with Ledger.create(writer.info.run_id) as ledger:
@@ -146,9 +156,8 @@ def measure(
     except BaseException as error:
         _abandon(writer, error, waits)
         if isinstance(error, OSError) and error.errno in _DISK:
-            raise MlscaleError(
-                error.strerror or str(error), str(out), "make room there; the run is kept as incomplete"
-            ) from error
+            remedy = "make room there; the run is kept as incomplete"
+            raise MlscaleError(error.strerror or str(error), str(order.out), remedy) from error
         raise
 
 
@@ -217,6 +226,8 @@ def _load_spec(order: _Order, deployed: Deployed, clock: RunClock) -> LoadSpec:
 
 
 def _preflight(order: _Order) -> None:
+    if order.out.is_dir() and any(order.out.iterdir()):
+        raise MlscaleError("the folder is not empty", str(order.out), "choose another --out, or delete it")
     if order.mode not in order.environment.modes:
         modes = ", ".join(sorted(order.environment.modes))
         raise MlscaleError(
@@ -227,7 +238,7 @@ def _preflight(order: _Order) -> None:
         raise MlscaleError(fatal[0].what, fatal[0].where, fatal[0].remedy)
 
 
-def _info(order: _Order, arm: Arm) -> RunInfo:
+def _info(order: _Order) -> RunInfo:
     return RunInfo(
         run_id=f"{order.environment.name}-{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}",
         environment=order.environment.name,
@@ -238,7 +249,7 @@ def _info(order: _Order, arm: Arm) -> RunInfo:
         components=tuple(component.name for component in order.app.components),
         schedule=order.schedule,
         step_s=_step_s(order.schedule),
-        arm=arm,
+        arm=order.arm,
         scaling={name: scaling.model_dump() for name, scaling in order.scalings.items()},
         connections=order.connections,
         timeout_s=order.timeout_s,

@@ -54,3 +54,22 @@ def test_one_measures_progress_is_a_line_per_change() -> None:
             shown("under load", share)
         shown("sealing", 1.0)
     assert out.getvalue().splitlines() == ["under load", "sealing"]
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_in_a_terminal_one_bar_shows_what_is_left() -> None:
+    clock, out = Turned(), Terminal()
+    with Bar(600.0, out, clock) as bar:
+        bar.step("run 1 of 2", 300.0)
+        clock.now_s += 300
+        bar.say("a [line] above")
+        bar.step("run 2 of 2", 300.0)
+    shown = out.getvalue()
+    assert "5 min left" in shown
+    assert "50 %" in shown
+    assert "run 2 of 2" in shown
+    assert "a [line] above" in shown

@@ -1,0 +1,60 @@
+"""Notebooks 02 and 03 as papermill runs them: a short measured run on the real framework, and its figures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mlscale import environments
+from mlscale.application.photos import choose_load_photos
+from mlscale.experiment import places
+from mlscale.experiment.applications import code_reader
+from mlscale.experiment.manifest import read_manifest
+from mlscale.experiment.notebook import execute
+from mlscale.runs import load_run
+
+SCHEDULE = {
+    "loop": "closed",
+    "duration_s": 24.0,
+    "stages": [{"start_s": 0.0, "clients": 1}, {"start_s": 6.0, "clients": 8}],
+    "think_mean_s": 0.2,
+}
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("photos")
+    choose_load_photos(folder, 0, 3, target_cpu_s=(0.005, 0.2))
+    return folder
+
+
+@pytest.mark.live
+@pytest.mark.parametrize("notebook", ["02_torchserve", "03_rayserve"])
+def test_one_run_measured_and_drawn(photos: Path, tmp_path: Path, notebook: str) -> None:
+    name = notebook[3:]
+    environment = environments.get(name)
+    app = code_reader()
+    problems = environment.preflight(app, {"app": environment.arm("matched")}, "live")
+    if fatal := [problem for problem in problems if problem.fatal]:
+        pytest.skip(f"{name} can't run live here: {fatal[0].what}")
+    parameters = {
+        "out": str(tmp_path / "run"),
+        "photos": str(photos),
+        "schedule": SCHEDULE,
+        "idle_s": 2.0,
+        "level_s": 1.0,
+        "figures": str(tmp_path / "figures"),
+        "labels": {"cell": "core", "block": 1, "position": 1},
+    }
+    execute(places.notebooks() / f"{notebook}.ipynb", tmp_path / "executed.ipynb", parameters, timeout_s=300)
+    run = load_run(tmp_path / "run")
+    assert run.info.validity is not None
+    assert run.info.versions[name.removesuffix("serve") if name == "rayserve" else name]
+    assert set(run.requests["status"]) == {"ok"}, "the real models read every photo"
+    assert run.requests["replica_id"].ne("").all()
+    assert run.requests[["queue_s", "inference_s"]].notna().all(axis=None)
+    assert run.replicas["desired"].max() > 1, "it was scaled up"
+    assert {"replica", "data_plane", "control_plane", "load_generator", "host"} <= set(run.resources["role"])
+    assert run.resources.groupby("role")["t_s"].size().loc["host"] >= 2 * 24 * 0.8, "at least about twice a second"
+    assert len(read_manifest(tmp_path / "figures")) == 5
