@@ -3,9 +3,9 @@
     python benchmarks/load.py [--rate 2000] [--seconds 6] [--rounds 3]
 
 All send to the same trivial server, in turns (so that a change of the machine meets all alike), each on one core while
-the server has another. Two questions: at a rate that all can hold, how late is a request sent (open loop: after its due
-time; Locust: after its pacing's) and what CPU does it take; and how many requests a second does each make with 32
-clients that don't think. Locust is an extra: make bench-extra.
+the server has another. Two questions: at a given rate, how late is a request sent (open loop: after its due time;
+Locust: after its pacing's; where a tool can't hold the rate, its lateness just grows), what CPU does it take; and how
+many requests a second does each make with 32 clients that don't think. Locust is an extra: make bench-extra.
 """
 
 from __future__ import annotations
