@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import Final
 
 import pandas as pd
 
@@ -108,6 +109,11 @@ def shown_runs(runs: Sequence[Run]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def shown_results(rows: pd.DataFrame) -> pd.DataFrame:
+    """The columns of `mlscale.analysis.summary.summarise` that a reader looks at first."""
+    return rows[list(_RESULTS)]
+
+
 def shown_settings(runs: Sequence[Run]) -> pd.DataFrame:
     """Every scaling setting, a column per environment and arm; what differs between runs of one column is joined."""
     columns: dict[str, dict[str, str]] = {}
@@ -125,3 +131,21 @@ def shown_waits(runs: Sequence[Run]) -> pd.DataFrame:
     """Mean seconds that each phase around the load took, and what the framework cost at idle, by environment."""
     rows = [{"environment": run.info.environment, **run.info.waits, **run.info.idle} for run in runs]
     return pd.DataFrame(rows).groupby("environment").mean().T
+
+
+_RESULTS: Final = (
+    "block",
+    "aa_label",
+    "mean_response_s",
+    "sd_response_s",
+    "t_slo_s",
+    "t_slo_censored",
+    "p95_response_s",
+    "throughput_rps",
+    "failure_share",
+    "mean_queue_s",
+    "mean_inference_s",
+    "throttled_share",
+    "cpu_per_answer_s",
+    "pre_scaled",
+)
