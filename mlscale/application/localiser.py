@@ -31,7 +31,7 @@ def find_boxes(maps: NDArray[np.float32], scale: tuple[float, float]) -> list[Bo
     """Boxes of the maps (6, rows, columns), best first; ``scale`` is photo pixels per localiser pixel in x and y."""
     boxes: list[Box] = []
     for channel, kind, fold in ((0, "1D", 2), (1, "QR", 4)):
-        probability = 1 / (1 + np.exp(-maps[channel]))
+        probability = 1 / (1 + np.exp(-maps[channel].clip(-30, 30)))
         cosine, sine = maps[2 + 2 * channel], maps[3 + 2 * channel]
         for rows, columns in components(probability > _THRESHOLD):
             if len(rows) < _FEWEST_CELLS:
