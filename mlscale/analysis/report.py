@@ -42,9 +42,12 @@ _MEANS: Final = {
 
 @dataclass(frozen=True)
 class CellReport:
-    """One cell. ``tables``: "means" (`describe`), and unless tests were refused "effects" and "effects_with_invalid"
-    (`compare`) and "by_window". ``notes`` name every invalid run; ``refusal`` says why no test was made, in one
-    line."""
+    """One cell.
+
+    ``tables``: "runs" (`runs_table`), "means" (`describe`; "means_with_invalid" where a run is invalid), and unless
+    tests were refused "effects" and "effects_with_invalid" (`compare`) and "by_window". ``notes`` name every invalid
+    run; ``refusal`` says why no test was made, in one line.
+    """
 
     title: str
     tables: Mapping[str, pd.DataFrame]
@@ -75,12 +78,15 @@ def report(rows: pd.DataFrame, level_s: float | None, *, p_values: bool | None =
     return Report(level_s, tuple(found), across, rows)
 
 
-def describe(rows: pd.DataFrame) -> pd.DataFrame:
-    """Per environment: runs and what is wrong with some, then means over its valid runs (run A of an A/A pair, every
-    run where there are no blocks); T_slo as restricted mean with the number of censored runs."""
-    valid = rows[rows["valid"].astype(bool)]
-    placed = valid["block"].notna().any()
-    used = design.chosen(valid) if placed else valid
+def describe(rows: pd.DataFrame, *, with_invalid: bool = False) -> pd.DataFrame:
+    """Per environment: how many runs, what is wrong with some, then means over ``n`` valid ones; T_slo's is restricted.
+
+    One run for each place in a block, run A of an A/A pair; every run where there are no blocks. ``with_invalid``: the
+    first attempt at each place, valid or not.
+    """
+    used = rows if with_invalid else rows[rows["valid"].astype(bool)]
+    if used["block"].notna().any():
+        used = design.chosen(used, with_invalid=with_invalid)
     used = used[used["aa_label"].fillna("A") == "A"]
     found = {}
     for name, mine in rows.groupby("environment", sort=False):
@@ -98,6 +104,19 @@ def describe(rows: pd.DataFrame) -> pd.DataFrame:
         row |= {label: _mean(ours, column) * factor for label, (column, factor) in _MEANS.items()}
         found[str(name)] = row
     return pd.DataFrame.from_dict(found, orient="index").rename_axis("environment")
+
+
+def runs_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """Every run in the order in which it was measured: its place, its predecessor, its marks, its primary endpoints."""
+    ordered = rows.sort_values(["block", "position", "attempt"], kind="stable", na_position="first")
+    columns = ["block", "position", "environment", "aa_label", "attempt", "predecessor", "valid", "pre_scaled"]
+    table = ordered.reindex(columns=columns)
+    table["P1_ms"], table["P2_ms"] = 1000 * ordered["mean_response_s"], 1000 * ordered["sd_response_s"]
+    table["P3_s"], table["censored"] = ordered["t_slo_s"], ordered["t_slo_censored"]
+    table["failed_%"] = 100 * ordered["failure_share"]
+    return table.rename(columns={"position": "place", "aa_label": "A/A", "pre_scaled": "pre-scaled"}).reset_index(
+        drop=True
+    )
 
 
 def to_json(given: Report) -> str:
@@ -125,18 +144,21 @@ def _cell(group: pd.DataFrame, p_values: bool | None) -> CellReport:
     title = f"cell {first['cell'] or 'none'}: {first['arm']}, {first['loop']} loop, {first['connections']} connections"
     if np.isfinite(first["cpu_period_s"]):
         title += f", {1000 * first['cpu_period_s']:g} ms period"
-    tables = {"means": describe(group)}
+    tables = {"runs": runs_table(group), "means": describe(group)}
     names = list(dict.fromkeys(group["environment"]))
     invalid = group[~group["valid"].astype(bool)]
+    if len(invalid):
+        tables["means_with_invalid"] = describe(group, with_invalid=True)
     notes = tuple(_invalid_line(row) for row in invalid.to_dict(orient="records"))
     if len(names) < 2:
         return CellReport(title, tables, (*notes, "one environment alone: there is nothing to compare"))
     try:
-        tables["effects"] = compare(group, PRIMARY, p_values=p_values)
-        tables["effects_with_invalid"] = compare(group, PRIMARY, with_invalid=True, p_values=p_values)
-        tables["by_window"] = by_window(group, design.environment_pairs(names))
+        effects = compare(group, PRIMARY, p_values=p_values)
+        all_in = compare(group, PRIMARY, with_invalid=True, p_values=p_values)
+        windows = by_window(group, design.environment_pairs(names))
     except MlscaleError as error:
-        return CellReport(title, {"means": tables["means"]}, notes, f"no test is made: {error}")
+        return CellReport(title, tables, notes, f"no test is made: {error}")
+    tables |= {"effects": effects, "effects_with_invalid": all_in, "by_window": windows}
     return CellReport(title, tables, notes or ("no run is invalid: the table with invalid runs in is the same",))
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from mlscale.analysis.report import CellReport, Report
 
-WIDE: Final = 120
+WIDE: Final = 130
 
 
 def to_text(given: Report) -> str:
@@ -28,7 +28,10 @@ def effects_text(table: pd.DataFrame) -> str:
 
 
 def _cell(cell: CellReport) -> list[str]:
-    lines = ["", "Means over valid runs (times in ms unless said otherwise)", _text(cell.tables["means"].T)]
+    lines = ["", "Runs in the order of measuring", _text(cell.tables["runs"], index=False)]
+    lines += ["", "Means over valid runs (times in ms unless said otherwise)", _text(cell.tables["means"].T)]
+    if "means_with_invalid" in cell.tables:
+        lines += ["", "Means, invalid runs in", _text(cell.tables["means_with_invalid"].T)]
     effects, all_in = cell.tables.get("effects"), cell.tables.get("effects_with_invalid")
     if effects is not None and len(effects):
         lines += ["", "Effects", effects_text(effects)]
@@ -84,6 +87,8 @@ def _p(value: float) -> str:
     return "< 0.0001" if value < 0.0001 else f"{value:.4f}"
 
 
-def _text(table: pd.DataFrame) -> str:
-    text: str = table.to_string(line_width=WIDE, na_rep="-", max_colwidth=60, float_format=lambda value: f"{value:.4g}")
+def _text(table: pd.DataFrame, *, index: bool = True) -> str:
+    text: str = table.to_string(
+        line_width=WIDE, index=index, na_rep="-", max_colwidth=60, float_format=lambda value: f"{value:.4g}"
+    )
     return text

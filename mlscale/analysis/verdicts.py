@@ -73,7 +73,8 @@ def _verdict(
     columns = W_COLUMNS.get(str(row["endpoint"]), ())
     if columns and not same_side([_ratio(selected, column, row["a"], row["b"]) for column in columns]):
         return f"refused: {winner} {words.better} than {loser}, but not for every W", "", "; ".join(notes)
-    return f"{winner} {words.better}", str(winner), "; ".join(notes)
+    by_interval = "" if np.isfinite(row["p_holm"]) else " (by interval alone)"
+    return f"{winner} {words.better}{by_interval}", str(winner), "; ".join(notes)
 
 
 def _invalid_runs(row: Mapping[str, Any], invalid: pd.DataFrame) -> str:

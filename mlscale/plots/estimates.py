@@ -21,12 +21,12 @@ from mlscale.plots.style import (
     MUTED,
     attach,
     colour,
-    display_name,
     in_order,
     mark_modes,
     marker,
     new_axes,
     ratio_ticks,
+    short_name,
     style,
 )
 
@@ -55,7 +55,7 @@ def estimation(
     with style():
         if axes is None:
             axes = new_axes(
-                2, len(endpoints), 3.0 + 0.62 * pairs, gridspec_kw={"height_ratios": [2.3, 0.75 + 0.5 * pairs]}
+                2, len(endpoints), 3.2 + 0.8 * pairs, gridspec_kw={"height_ratios": [2.3, 0.75 + 0.5 * pairs]}
             )
         for column, endpoint in enumerate(endpoints):
             runs_panel(axes[0, column], selected, endpoint)
@@ -85,7 +85,10 @@ def runs_panel(axes: Axes, selected: pd.DataFrame, endpoint: Endpoint) -> Axes:
     for name, value in zip(again["environment"], again[endpoint.column], strict=True):
         axes.plot(names.index(name) + 0.13, value, marker(name), ms=4, mfc="none", mec=colour(name), mew=0.9, zorder=2)
     axes.set_xlim(-0.5, len(names) - 0.5)
-    axes.set_xticks(range(len(names)), [_short(name) for name in names])
+    crowded = len(names) > 2
+    labels = [short_name(name).replace(" + ", "\n+ ") for name in names]
+    labels = [label.replace(" (", "\n(").replace("y S", "y\nS") if crowded else label for label in labels]
+    axes.set_xticks(range(len(names)), labels, fontsize=6.5 if crowded else 8)
     axes.set_yscale("log")
     _plain_log_ticks(axes)
     numbers = selected[["environment", "block", "aa_label", endpoint.column]]
@@ -114,7 +117,7 @@ def effect_panel(axes: Axes, effects: pd.DataFrame, *, names: bool = True) -> Ax
     axes.set_xscale("log")
     _ratio_limits(axes, effects)
     axes.set_ylim(-len(effects) + 0.45, 0.85)
-    labels = [f"{_short(effect.a)} /\n{_short(effect.b)}" for effect in effects.itertuples()] if names else []
+    labels = [f"{short_name(effect.a)} /\n{short_name(effect.b)}" for effect in effects.itertuples()] if names else []
     axes.set_yticks([-k for k in range(len(labels))], labels)
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
@@ -171,7 +174,3 @@ def _plain_log_ticks(axes: Axes) -> None:
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_minor_formatter(NullFormatter())
-
-
-def _short(name: str) -> str:
-    return {"torchserve": "TorchServe"}.get(name, display_name(name))

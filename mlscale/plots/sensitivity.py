@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from mlscale.analysis.verdicts import by_window
-from mlscale.plots.style import INK, MUTED, attach, display_name, mark_modes, new_axes, ratio_ticks, style
+from mlscale.plots.style import INK, MUTED, attach, mark_modes, new_axes, ratio_ticks, short_name, style
 
 FIGURES: Final = {
     "m_t": "mean of $m_t$ after the step",
@@ -38,14 +38,14 @@ def window_sensitivity(
     """
     table = by_window(rows, pairs, with_invalid=with_invalid)
     with style():
-        row = new_axes(1, len(FIGURES), 2.5, sharey=True)[0] if axes is None else axes
+        row = new_axes(1, len(FIGURES), 2.7, sharey=True)[0] if axes is None else axes
         for panel, (figure, title) in zip(row, FIGURES.items(), strict=True):
             mine = table[table["figure"] == figure]
             windows = list(dict.fromkeys(mine["window"]))
             panel.axhline(1.0, color=INK, lw=0.8)
             for number, (pair, line) in enumerate(mine.groupby("pair", sort=False)):
                 face = INK if line["claimable"].all() else "white"
-                label = " / ".join(display_name(name).split(" + ")[0] for name in str(pair).split(" / "))
+                label = " / ".join(short_name(name) for name in str(pair).split(" / "))
                 places = [windows.index(window) for window in line["window"]]
                 panel.plot(
                     places,
@@ -68,7 +68,8 @@ def window_sensitivity(
         for panel in row:
             _limits(panel, table["ratio"].to_numpy(dtype=float))
         row[0].set_ylabel("ratio (log scale)")
-        row[-1].legend(loc="best")
+        handles, labels = row[0].get_legend_handles_labels()
+        row[0].figure.legend(handles, labels, loc="outside lower center", ncols=min(3, max(1, len(labels))))
     return row
 
 

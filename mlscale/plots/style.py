@@ -56,6 +56,11 @@ def display_name(environment: str) -> str:
     return NAMES.get(environment, environment)
 
 
+def short_name(environment: str) -> str:
+    """For ticks and legends: TorchServe never goes without its controller, having no autoscaler of its own."""
+    return {"torchserve": "TorchServe + controller"}.get(environment, display_name(environment))
+
+
 @contextmanager
 def style() -> Iterator[None]:
     """The settings of all figures; text stays text in PDF."""
@@ -153,7 +158,7 @@ def spread(count: int, width: float = 0.5) -> npt.NDArray[np.float64]:
     return np.linspace(-width / 2, width / 2, count) if count > 1 else np.zeros(count)
 
 
-def ratio_ticks(low: float, high: float, most: int = 6) -> list[float]:
+def ratio_ticks(low: float, high: float, most: int = 5) -> list[float]:
     """Round ratios in [low, high], at most about ``most``, 1 among them."""
     grids = (
         (0.8, 0.85, 0.9, 0.95, 1.0, 1.05, 1.1, 1.15, 1.2),

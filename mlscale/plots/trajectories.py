@@ -9,11 +9,15 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
+from mlscale.analysis.durations import By
 from mlscale.analysis.moving import WINDOW_S, moving
 from mlscale.analysis.response import horizon_of, upscaling_response
 from mlscale.plots.style import (
+    BAND,
     INK,
     MUTED,
     attach,
@@ -28,6 +32,7 @@ from mlscale.runs import ClosedLoop, MlscaleError, Run
 
 STEP_S: Final = 0.25
 BEFORE_S: Final = 20.0
+_DASHES: Final = (0, (3, 1.5))
 
 
 def trajectory(
@@ -35,13 +40,14 @@ def trajectory(
     level_s: float | None = None,
     *,
     window_s: float = WINDOW_S,
+    include_failures: bool = True,
     axes: npt.NDArray[Any] | None = None,
 ) -> npt.NDArray[Any]:
     """One column per environment: above m_t and sigma_t, below replicas, against seconds since the step.
 
     Thin lines are runs, the thick line is their median m_t by completion, the band reaches from median m_t -
     median sigma_t to median m_t + median sigma_t, the dashed line is the median m_t by intended time (no
-    survivor's bias). Failures count as the timeout.
+    survivor's bias). Failures count as the timeout, unless ``include_failures`` is False (the figure that stands beside; it marks no T_slo).
 
     Args:
         runs: with a load step; every run given is drawn (leave invalid ones out, or draw a second figure with them in).
@@ -59,22 +65,26 @@ def trajectory(
         grid = axes if axes is not None else _axes(len(names))
         for column, name in enumerate(names):
             mine = [run for run in runs if run.info.environment == name]
-            response_panel(grid[0, column], mine, level_s, window_s=window_s)
+            response_panel(grid[0, column], mine, level_s, window_s=window_s, include_failures=include_failures)
             replica_panel(grid[1, column], mine)
-            grid[0, column].set_title(f"{display_name(name)} (n = {len(mine)})", color=colour(name))
+            title = f"{display_name(name)} (n = {len(mine)})"
+            wrapped = title.replace(" + ", "\n+ ") if len(names) > 2 else title
+            grid[0, column].set_title(wrapped, color=colour(name), fontsize=9.5 if len(names) < 4 else 8)
             grid[1, column].set_xlabel("time since the load step (s)")
         grid[0, 0].set_ylabel(f"response time (s)\nmoving mean $m_t$ ± $\\sigma_t$, W = {window_s:g} s")
         grid[1, 0].set_ylabel("replicas")
         _same_limits(grid)
-        _legend(grid[0, 0])
+        _explain(grid)
     return grid
 
 
-def response_panel(axes: Axes, runs: Sequence[Run], level_s: float | None, *, window_s: float = WINDOW_S) -> Axes:
+def response_panel(
+    axes: Axes, runs: Sequence[Run], level_s: float | None, *, window_s: float = WINDOW_S, include_failures: bool = True
+) -> Axes:
     """m_t and sigma_t of runs of one environment, their medians, the step and L."""
     name = runs[0].info.environment
     at = _times(runs)
-    done, intended = _views(runs, at, window_s)
+    done, intended = _views(runs, at, window_s, include_failures)
     middle = done.groupby("t_s")[["mean_s", "sd_s"]].median()
     open_view = intended.groupby("t_s")["mean_s"].median()
     low, high = middle["mean_s"] - middle["sd_s"], middle["mean_s"] + middle["sd_s"]
@@ -83,12 +93,13 @@ def response_panel(axes: Axes, runs: Sequence[Run], level_s: float | None, *, wi
     )
     for _, run in done.groupby("run_id", sort=False):
         axes.plot(run["t_s"], run["mean_s"], color=colour(name), lw=0.5, alpha=0.45)
-    axes.plot(at, open_view.to_numpy(), color=INK, lw=0.9, ls=(0, (3, 1.5)), label="median, by intended time")
+    axes.plot(at, open_view.to_numpy(), color=INK, lw=0.9, ls=_DASHES, label="median, by intended time")
     axes.plot(at, middle["mean_s"].to_numpy(), color=colour(name), lw=2.0, label="median $m_t$, by completion")
     axes.axvline(0.0, color=INK, lw=0.8)
     if level_s is not None:
         axes.axhline(level_s, color=MUTED, lw=0.9, ls=(0, (1, 1)))
-        _mark_recovery(axes, runs, level_s, window_s)
+        if include_failures:
+            _mark_recovery(axes, runs, level_s, window_s)
     axes.set_xlim(at[0], at[-1])
     mark_modes(axes, {run.info.mode for run in runs})
     medians = [
@@ -106,7 +117,7 @@ def replica_panel(axes: Axes, runs: Sequence[Run]) -> Axes:
     middle = numbers.groupby("t_s")[["ready", "desired"]].median()
     for _, run in numbers.groupby("run_id", sort=False):
         axes.step(run["t_s"], run["ready"], where="post", color=colour(name), lw=0.5, alpha=0.45)
-    axes.step(at, middle["desired"], where="post", color=INK, lw=0.9, ls=(0, (3, 1.5)), label="desired (median)")
+    axes.step(at, middle["desired"], where="post", color=INK, lw=0.9, ls=_DASHES, label="desired (median)")
     axes.step(at, middle["ready"], where="post", color=colour(name), lw=2.0, label="ready (median)")
     axes.axvline(0.0, color=INK, lw=0.8)
     axes.annotate(
@@ -121,7 +132,6 @@ def replica_panel(axes: Axes, runs: Sequence[Run]) -> Axes:
         ha="right",
     )
     axes.set_xlim(at[0], at[-1])
-    axes.legend(loc="lower right", handlelength=1.6)
     axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
     everything = pd.concat([numbers, middle.reset_index().assign(run_id="median")], ignore_index=True)
     return attach(axes, everything.assign(environment=name))
@@ -132,25 +142,24 @@ def _mark_recovery(axes: Axes, runs: Sequence[Run], level_s: float, window_s: fl
     found = [upscaling_response(run, level_s, window_s=window_s) for run in runs]
     middle = float(np.median([response.t_slo_s for response in found]))
     if middle >= found[0].horizon_s - window_s:
-        text, middle = "not back under it to stay (median)", 0.0
+        text = "not back under it\nto stay (median)"
     else:
         axes.plot(middle, level_s, "v", ms=6, color=INK, mec="white", mew=0.7, zorder=6)
-        text = f"under it to stay after {middle:.0f} s (median)" if middle > 0 else "never over it (median)"
-    box = {"boxstyle": "square,pad=0.1", "fc": "white", "ec": "none", "alpha": 0.8}
+        text = f"under it to stay\nafter {middle:.0f} s (median, ▼)" if middle > 0 else "never over it (median)"
     axes.annotate(
-        f"L = {level_s:g} s: {text}",
-        (middle, level_s),
-        xytext=(8, 6),
-        textcoords="offset points",
+        f"L = {level_s:g} s (dotted):\n{text}",
+        (0.99, 0.98),
+        xycoords="axes fraction",
+        ha="right",
+        va="top",
         fontsize=8,
         color=INK,
-        bbox=box,
         zorder=6,
-    )
+    ).set_in_layout(False)
 
 
 def _axes(columns: int) -> npt.NDArray[Any]:
-    return new_axes(2, columns, 4.1, sharex="col", sharey="row", gridspec_kw={"height_ratios": [2.6, 1]})
+    return new_axes(2, columns, 4.3, sharex="col", sharey="row", gridspec_kw={"height_ratios": [2.6, 1]})
 
 
 def _times(runs: Sequence[Run]) -> npt.NDArray[np.float64]:
@@ -160,13 +169,16 @@ def _times(runs: Sequence[Run]) -> npt.NDArray[np.float64]:
     return np.asarray(np.arange(-np.floor(before / STEP_S), np.floor(horizon / STEP_S) + 1) * STEP_S, dtype=float)
 
 
-def _views(runs: Sequence[Run], at: npt.NDArray[np.float64], window_s: float) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _views(
+    runs: Sequence[Run], at: npt.NDArray[np.float64], window_s: float, include_failures: bool
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    sides: tuple[By, By] = ("done", "intended")
     views = []
-    for by in ("done", "intended"):
+    for by in sides:
         parts = []
         for run in runs:
             t0 = float(run.info.step_s or 0.0)
-            frame = moving(run.requests, window_s, by, timeout_s=run.info.timeout_s, at_s=t0 + at)  # type: ignore[arg-type]
+            frame = moving(run.requests, window_s, by, include_failures, timeout_s=run.info.timeout_s, at_s=t0 + at)
             parts.append(frame[["mean_s", "sd_s"]].assign(t_s=at, run_id=run.info.run_id, view=by))
         views.append(pd.concat(parts, ignore_index=True))
     return views[0], views[1]
@@ -207,12 +219,17 @@ def _same_limits(grid: npt.NDArray[Any]) -> None:
             float((middle["mean_s"] + middle["sd_s"]).quantile(0.985)),
             float(single["mean_s"].quantile(0.985)),
         ]
-    grid[0, 0].set_ylim(0.0, 1.08 * float(np.nanmax(tops)))
+    grid[0, 0].set_ylim(0.0, 1.25 * float(np.nanmax(tops)))
     most = [axes.mlscale_numbers[["ready", "desired"]].max(axis=None) for axes in grid[1]]
     grid[1, 0].set_ylim(0.0, max([1.0, *(float(count) for count in most if np.isfinite(count))]) + 0.5)
 
 
-def _legend(axes: Axes) -> None:
-    handles, labels = axes.get_legend_handles_labels()
-    order = sorted(range(len(labels)), key=lambda k: ("completion" not in labels[k], "intended" in labels[k]))
-    axes.legend([handles[k] for k in order], [labels[k] for k in order], loc="upper right", handlelength=1.8)
+def _explain(grid: npt.NDArray[Any]) -> None:
+    handles = [
+        Line2D([], [], color=MUTED, lw=2.0, label="$m_t$, by completion, median"),
+        Line2D([], [], color=INK, lw=0.9, ls=_DASHES, label="by intended time (below: desired), median"),
+        Line2D([], [], color=MUTED, lw=0.5, label="single runs"),
+        Patch(color=BAND, label=r"median $m_t$ ± median $\sigma_t$"),
+    ]
+    columns = 4 if grid.shape[1] > 1 else 2
+    grid[0, 0].figure.legend(handles=handles, loc="outside lower center", ncols=columns, fontsize=7.5, handlelength=1.8)

@@ -45,6 +45,7 @@ def rows_of(
                         "run_id": f"{block}-{name}-{label}",
                         "environment": name,
                         "block": block,
+                        "position": 1,
                         "aa_label": label,
                         "attempt": 0,
                         "valid": True,
@@ -116,6 +117,10 @@ def test_detectable_difference_is_statsmodels_power() -> None:
         found = detectable_difference(0.08, blocks, alpha)
         power = TTestPower().power(found / 0.08, blocks, alpha)
         assert power == pytest.approx(0.80, abs=1e-6)
+    two = detectable_difference(0.1, 2, 0.05 / 9)  # here scipy's noncentral t, and so statsmodels, gives NaN
+    draws = np.random.default_rng(0).normal(two, 0.1, (200_000, 2))
+    t = draws.mean(axis=1) / (draws.std(axis=1, ddof=1) / np.sqrt(2))
+    assert np.mean(np.abs(t) > stats.t.ppf(1 - 0.05 / 18, 1)) == pytest.approx(0.80, abs=0.005)
     assert detectable_difference(0.0, 8, 0.05) == 0.0
     assert np.isnan(detectable_difference(0.1, 1, 0.05))
 
@@ -212,7 +217,7 @@ def test_only_the_core_cell_has_p_values(cell: str | None) -> None:
     found = compare(rows_of(effect=-0.5, cell=cell), p_values=True)
     assert found.p.isna().all()
     assert found.sim_low.notna().all()
-    assert found.verdict[0] == "a faster"  # by its simultaneous interval
+    assert found.verdict[0] == "a faster (by interval alone)"
 
 
 def test_over_twenty_percent_invalid_is_not_comparable() -> None:

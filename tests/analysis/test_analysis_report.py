@@ -76,7 +76,7 @@ def test_json_holds_the_same_numbers_and_every_run(rows: pd.DataFrame) -> None:
 
 def test_simulated_runs_are_described_and_no_test_is_made(rows: pd.DataFrame) -> None:
     found = report(rows.assign(mode="simulated"), LEVEL_S)
-    assert list(found.cells[0].tables) == ["means"]
+    assert list(found.cells[0].tables) == ["runs", "means"]
     assert found.cells[0].refusal.startswith("no test is made: ")
     line = [line for line in to_text(found).splitlines() if line.startswith("refused: ")]
     assert len(line) == 1
@@ -85,9 +85,11 @@ def test_simulated_runs_are_described_and_no_test_is_made(rows: pd.DataFrame) ->
 
 def test_invalid_runs_are_named_and_the_table_with_them_stands_beside(rows: pd.DataFrame) -> None:
     changed = rows.copy()
+    changed["position"] = range(len(rows))
     changed.loc[0, ["valid", "reasons"]] = [False, "host-bound: 95% of the host's CPU was in use"]
     text = to_text(report(changed, LEVEL_S))
     assert "Effects, invalid runs in" in text
+    assert "Means, invalid runs in" in text
     assert "is invalid: host-bound: 95%" in text
 
 

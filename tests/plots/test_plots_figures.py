@@ -101,13 +101,20 @@ def test_trajectory_medians_and_replicas(own: list[Run]) -> None:
     assert replicas[replicas.t_s == replicas.t_s.max()].ready.unique().tolist() == [4.0]
     assert replicas[replicas.t_s < 0].ready.dropna().unique().tolist() == [1.0]
     assert "2 → 12\nclients" in _texts(axes)
-    assert "L = 0.3 s: under it to stay after" in _texts(axes)
+    assert "L = 0.3 s (dotted):\nunder it to stay\nafter" in _texts(axes)
+
+
+def test_the_figure_without_failures_stands_beside(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "r", shape=Shape(baseline_s=20.0, horizon_s=30.0, failure_share=0.05))
+    everything = plots.plotted(plots.trajectory([run], LEVEL_S)[0, 0])
+    without = plots.plotted(plots.trajectory([run], LEVEL_S, include_failures=False)[0, 0])
+    assert everything.mean_s.max() > 2.0 > without.mean_s.max()
 
 
 def test_a_recovery_that_never_came_is_said(tmp_path: Path) -> None:
     shape = Shape(baseline_s=20.0, horizon_s=30.0, replicas=1)
     axes = plots.trajectory([make_run(tmp_path / "r", shape=shape)], LEVEL_S)
-    assert "not back under it to stay" in _texts(axes)
+    assert "not back under it\nto stay" in _texts(axes)
 
 
 def test_trajectory_needs_a_step(tmp_path: Path) -> None:
