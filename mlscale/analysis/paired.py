@@ -124,7 +124,7 @@ def detectable_difference(sd: float, blocks: int, alpha: float, power: float = P
 def _power(ncp: float, limit: float, df: int) -> float:
     """P(|T| > limit) of a noncentral t, as the mean over its chi-distributed scale.
 
-    (scipy.stats.nct gives NaN for few degrees of freedom and a large noncentrality; tested against it elsewhere.)
+    (scipy.stats.nct gives NaN for few degrees of freedom and a large noncentrality.)
     """
     scale = stats.chi(df, scale=1 / np.sqrt(df))
 

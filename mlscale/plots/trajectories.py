@@ -47,7 +47,8 @@ def trajectory(
 
     Thin lines are runs, the thick line is their median m_t by completion, the band reaches from median m_t -
     median sigma_t to median m_t + median sigma_t, the dashed line is the median m_t by intended time (no
-    survivor's bias). Failures count as the timeout, unless ``include_failures`` is False (the figure that stands beside; it marks no T_slo).
+    survivor's bias). Failures count as the timeout, unless ``include_failures`` is False (the figure that stands
+    beside; it marks no T_slo).
 
     Args:
         runs: with a load step; every run given is drawn (leave invalid ones out, or draw a second figure with them in).
