@@ -85,7 +85,7 @@ def localiser_target(codes: tuple[generator.Code, ...], size: tuple[int, int]) -
 def strip_sample(seed: int, index: int) -> Arrays:
     """Strips (3, 1, 16, 384) of one code and the class at each of their frames (3, 192)."""
     rng = _rng("strips", seed, index)
-    scene = generator.close_up(rng, _difficulty(rng), str(rng.choice(["EAN13", "EAN8", "UPCA"], p=[0.45, 0.3, 0.25])))
+    scene = generator.close_up(rng, _difficulty(rng), str(rng.choice(["EAN13", "EAN8", "UPCA"], p=[0.4, 0.35, 0.25])))
     code = scene.codes[0]
     box = rough_box(rng, code.corners)
     turned = bool(rng.random() < 0.5)
