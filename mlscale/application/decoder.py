@@ -22,8 +22,8 @@ from mlscale.application.strips import BarsRead, read_bars
 if TYPE_CHECKING:
     from torch import nn
 
-_LOOKS = 2
-"""How often a 1-D box is looked at."""
+_LOOKS = 4
+"""How often a 1-D box is looked at, at most."""
 STAGES = ("open", "localise", "read_bars", "read_grid")
 
 
@@ -122,23 +122,23 @@ class Decoder:
         return maps[0], find_boxes(maps[0], scale)
 
     def read_bars(self, photo: Photo, box: Box) -> Reading:
-        """A 1-D box through the strip reader; where nothing verifies, once more where the bars seem to stand."""
+        """A 1-D box through the strip reader; where nothing verifies, again where the bars seem to stand."""
         reading = Reading(box)
         outline = box.corners
-        for _ in range(_LOOKS):
+        for attempt in range(_LOOKS):
             reading.crops = [crops.strip(photo.grey, quad) for quad in crops.strip_quads(outline)]
             (logits,) = self._run("strips", np.stack(reading.crops))
-            reading.bars, seen = read_bars(logits)
-            if reading.bars:
-                left, right = reading.bars.span
-                bars = project(homography(rectangle(1, 1), outline), rectangle(right - left, 1, left, 0))
-                corners = np.roll(bars, -2 if reading.bars.turned else 0, axis=0)
-                reading.code = Found(reading.bars.kind, reading.bars.text, corners * photo.scale)
+            look = read_bars(logits)
+            to_photo = homography(rectangle(1, 1), outline)
+            if look.bars:
+                left, right = look.bars.span
+                bars = project(to_photo, rectangle(right - left, 1, left, 0))
+                corners = np.roll(bars, -2 if look.bars.turned else 0, axis=0)
+                reading.bars, reading.code = look.bars, Found(look.bars.kind, look.bars.text, corners * photo.scale)
                 break
-            moved = project(homography(rectangle(1, 1), outline), seen)
-            if not is_convex(moved):
+            outline = project(to_photo, look.outline)
+            if not is_convex(outline) or (attempt > 0 and not look.hopeful):
                 break
-            outline = moved
         return reading
 
     def read_grid(self, photo: Photo, box: Box) -> Reading:

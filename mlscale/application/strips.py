@@ -42,6 +42,16 @@ class BarsRead:
 
 
 @dataclass(frozen=True)
+class Look:
+    """One look at a box: the number, None where nothing verifies; where the bars seem to stand, (4, 2) in shares of the
+    box, for another look; and whether such a look has any prospect."""
+
+    bars: BarsRead | None
+    outline: Points
+    hopeful: bool
+
+
+@dataclass(frozen=True)
 class _Fit:
     score: float
     count: int
@@ -63,16 +73,15 @@ def _placements(count: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     return np.clip(np.floor(frames), 0, FRAMES - 1).astype(np.int64), edges
 
 
-def read_bars(logits: Scores) -> tuple[BarsRead | None, Points]:
-    """The number that the strips (n, 41, `FRAMES`) of one box show, None where nothing verifies; and where the bars
-    seem to stand, (4, 2) in shares of the box, for another look."""
+def read_bars(logits: Scores) -> Look:
+    """What the strips (n, 41, `FRAMES`) of one box show."""
     shifted = logits - logits.max(axis=1, keepdims=True)
     scores = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
     fit = max((_best_fit(scores, 12, turned) for turned in (False, True)), key=_score)
     if fit.score < _LONG_FITS:  # else the inner digits of twelve would pass for eight
         short = max((_best_fit(scores, 8, turned) for turned in (False, True)), key=_score)
         fit = short if _is_quiet_around(scores, short) else fit
-    return _verify_fit(scores, fit), _outline(fit)
+    return Look(_verify_fit(scores, fit), _outline(fit), fit.score > _HARDLY_FITS)
 
 
 def _outline(fit: _Fit) -> Points:
