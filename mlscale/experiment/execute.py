@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from mlscale import environments as installed
 from mlscale.experiment import design, places
+from mlscale.experiment.applications import code_reader
 from mlscale.experiment.attempts import MOST_ATTEMPTS, State, attempt_folder, claim, set_aside, state_of
 from mlscale.experiment.drawing import draw_all
 from mlscale.experiment.notebook import NotebookFailed, execute
@@ -223,6 +224,7 @@ def _prepare(experiment: Experiment) -> None:
         experiment.root,
         {
             "protocol": experiment.protocol.sha256(),
+            "application": code_reader().version,
             "seed": experiment.seed,
             "environments": list(experiment.environments),
         },

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -23,28 +23,36 @@ class Measured:
     capacity_rps: float
     """Right answers per second of one saturated replica."""
     light_response_s: float
-    """Mean response with 2 clients, s; before it is measured, one saturated service time stands in."""
+    """Mean response while next to nothing queues, s."""
     start_s: float
 
 
 def think_time(found: Mapping[str, Measured]) -> float:
-    """Mean think time, s, at which 2 clients use the middle of 0.3 to 0.4 of one replica, over all environments.
+    """Mean think time, s, at which 2 clients use 0.3 to 0.4 of one replica.
 
-    utilisation = clients / ((think + response) * capacity); one think time serves all, so its geometric mean is held.
+    utilisation = clients / ((think + response) * capacity). One think time serves all environments: their geometric
+    mean is put in the middle; but where they differ too much for the range, the slowest one is held at its upper end,
+    since more than that makes it grow before the step.
     """
-    middle = math.sqrt(UTILISATION[0] * UTILISATION[1])
+    middle, most = math.sqrt(UTILISATION[0] * UTILISATION[1]), UTILISATION[1]
+    centred = _think(lambda think_s: _mean_log(found, think_s) - math.log(middle))
+    held = _think(lambda think_s: max(utilisation(each, think_s) for each in found.values()) - most)
+    return math.ceil(100 * max(centred, held)) / 100
 
-    def off(think_s: float) -> float:
-        logs = [math.log(utilisation(measured, think_s) / middle) for measured in found.values()]
-        return float(np.mean(logs))
 
+def _mean_log(found: Mapping[str, Measured], think_s: float) -> float:
+    return float(np.mean([math.log(utilisation(measured, think_s)) for measured in found.values()]))
+
+
+def _think(off: Callable[[float], float]) -> float:
+    """The least think time in [0, 60] s at which ``off``, which falls with it, is not above 0."""
     low_s, high_s = 0.0, 60.0
     if off(low_s) <= 0:
         return 0.0
     for _ in range(60):
         mid_s = (low_s + high_s) / 2
         low_s, high_s = (mid_s, high_s) if off(mid_s) > 0 else (low_s, mid_s)
-    return round(high_s, 2)
+    return high_s
 
 
 def utilisation(measured: Measured, think_s: float, clients: int = BASELINE_CLIENTS) -> float:
