@@ -47,14 +47,16 @@ def train_command(out: Path, seed: int, length: float, workers: int, threads: in
     Raises:
         ApplicationError: ``out`` holds a training with other settings, or can't be written.
     """
-    from mlscale.application.training.loop import Training, bfloat16_is_quicker
+    from mlscale.application.training.loop import Training, bfloat16_is_quicker, claim
 
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ApplicationError(error.strerror or str(error), str(out), "choose a folder that can be written") from None
-    bfloat16 = bfloat16_is_quicker()
-    _train(Training(out, seed=seed, length=length, workers=workers, threads=threads, bfloat16=bfloat16))
+    quicker = bfloat16_is_quicker()
+    training = Training(out, seed=seed, length=length, workers=workers, threads=threads, bfloat16=quicker)
+    claim(training)
+    _train(training)
     _rate(out, photos)
 
 

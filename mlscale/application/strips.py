@@ -17,9 +17,9 @@ from mlscale.application.crops import STRIP_MARGIN, STRIP_PLACES, STRIP_WIDTH
 from mlscale.application.geometry import Points, rectangle
 
 FRAMES = STRIP_WIDTH // 2
-_SURE_FUSED = (0.55, 0.85)
-_SURE_ALONE = (0.8, 0.93)
-"""Least and mean probability of the digits that are believed: of all strips together, and of one strip alone."""
+_SURE = {12: ((0.6, 0.85), (0.8, 0.93)), 8: ((0.82, 0.93), (0.92, 0.97))}
+"""Least and mean probability of the digits that are believed, of all strips together and of one strip alone, by the
+number of digits: with eight there is no parity pattern, so that one wrong digit in ten would pass the check digit."""
 _LONG_FITS = -1.0
 """Mean log probability per digit from which twelve digits are taken to be there."""
 _HARDLY_FITS = -2.0
@@ -96,9 +96,10 @@ def _outline(fit: _Fit) -> Points:
 
 def _verify_fit(scores: Scores, fit: _Fit) -> BarsRead | None:
     digits = np.stack([scores[strip][:, frames] for strip, frames in enumerate(fit.frames)])
-    verified = _verify(digits.mean(axis=0), fit, slice(None), _SURE_FUSED)
+    together, alone = _SURE[fit.count]
+    verified = _verify(digits.mean(axis=0), fit, slice(None), together)
     for strip in range(len(digits)):
-        verified = verified or _verify(digits[strip], fit, slice(strip, strip + 1), _SURE_ALONE)
+        verified = verified or _verify(digits[strip], fit, slice(strip, strip + 1), alone)
     return verified
 
 

@@ -85,15 +85,20 @@ def train(training: Training, names: tuple[str, ...] = tuple(TASKS), report: Rep
         ApplicationError: the folder holds a training with other settings.
     """
     torch.set_num_threads(training.threads)
-    training.folder.mkdir(parents=True, exist_ok=True)
-    _claim(training)
+    claim(training)
     for name in names:
         if not training.is_finished(name):
             _train_one(name, training, report or (lambda *_: None))
 
 
-def _claim(training: Training) -> None:
+def claim(training: Training) -> None:
+    """Makes the folder one of this training.
+
+    Raises:
+        ApplicationError: it holds a training with other settings.
+    """
     settings = {"seed": training.seed, "length": training.length}
+    training.folder.mkdir(parents=True, exist_ok=True)
     path = training.folder / "training.json"
     if path.exists() and json.loads(path.read_text()) != settings:
         raise ApplicationError(
