@@ -9,6 +9,8 @@ from PIL import Image
 from mlscale.application.geometry import Points, homography, project, rectangle, side_lengths, warp
 
 LOCALISER_SIDE = 480
+STRIDE = 4
+"""Pixels of the localiser's input per cell of its maps."""
 STRIP_WIDTH, STRIP_HEIGHT = 384, 16
 STRIP_MARGIN = 0.12
 """Share of the box's width that a strip shows beyond either end."""

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mlscale.application.crops import oriented_box
+from mlscale.application.crops import STRIDE, oriented_box
 from mlscale.application.geometry import Points, expand
-from mlscale.application.nets import STRIDE
 
 SHRINK = 0.8
 """The maps mark the inner part of a code, so that neighbours stay apart."""

@@ -7,8 +7,6 @@ from torch import Tensor, nn
 
 from mlscale.application.qr import MAX_VERSION
 
-STRIDE = 4
-"""Pixels of the localiser's input per cell of its maps."""
 LOCALISER_MAPS = 6
 STRIP_CLASSES = 41
 """40 symbols (set x digit, see `ean`) and none."""
@@ -36,7 +34,7 @@ class _Residual(nn.Module):
 
 
 class Localiser(nn.Module):
-    """Where codes are, a map of cells of `STRIDE` pixels.
+    """Where codes are, a map of cells of 4 pixels.
 
     Input (b, 1, h, w) with h and w multiples of 16; output (b, 6, h / 4, w / 4): logits of 1-D and of QR, then cos and
     sin of twice the 1-D codes' angle and of four times the QR codes' angle.

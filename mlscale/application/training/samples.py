@@ -7,9 +7,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from mlscale.application import crops, ean, generator, qr
+from mlscale.application.crops import STRIDE
 from mlscale.application.geometry import Points, expand, homography, project, rectangle
 from mlscale.application.localiser import SHRINK
-from mlscale.application.nets import STRIDE, STRIP_CLASSES
+from mlscale.application.nets import STRIP_CLASSES
 from mlscale.application.optics import recompressed
 
 Arrays = tuple[NDArray[np.float32] | NDArray[np.int64], ...]
