@@ -128,6 +128,8 @@ def _host_faults(run: Run) -> Iterator[str]:
             f"host-bound: {at['share']:.0%} of the host's CPU was in use in the {HOST_WINDOW_S:g} s up to "
             f"{at['t_s']:.0f} s (at most {MAX_HOST_SHARE:.0%})"
         )
+    if _has_quota(run):  # PSI counts a task that its quota has stopped as one that waits for a CPU
+        return
     host = run.resources[run.resources["role"] == "host"]
     psi = host.loc[_under_load(run, host["t_s"].to_numpy(dtype=float), PSI_WINDOW_S), ["t_s", "psi_avg10_pct"]].dropna()
     if len(psi) and psi["psi_avg10_pct"].max() > MAX_PSI_PCT:
@@ -136,6 +138,10 @@ def _host_faults(run: Run) -> Iterator[str]:
             f"host-bound: tasks waited for a CPU in {at['psi_avg10_pct']:.0f} % of the 10 s up to {at['t_s']:.0f} s "
             f"(at most {MAX_PSI_PCT:.0f} %)"
         )
+
+
+def _has_quota(run: Run) -> bool:
+    return bool(run.resources["nr_periods"].notna().any())
 
 
 def _unobserved(run: Run) -> Iterator[str]:

@@ -20,6 +20,8 @@ NAN: Final = float("nan")
 _WEIGHTS: Final[Mapping[str, int]] = {"load_generator": 10_000}
 """cgroup v2 weights (1 to 10000, default 100); v1 shares are weight * 10.24."""
 _TREE_WEIGHT: Final = 1_000
+_REALTIME_SHARE: Final = 0.45
+"""Of each CPU, what a sandbox's load generator may use as real-time tasks: two sandboxes fit the kernel's 0.95."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,21 @@ class Group:
         for name, text in quota_files(self.version, cores, period_s):
             (self.folders[0] / name).write_text(text)
 
+    def allow_realtime(self) -> bool:
+        """Give real-time tasks in the group a budget, where the kernel wants one (v1 with RT_GROUP_SCHED).
+
+        Returns whether real-time tasks may run in it: False where the group above has no budget left.
+        """
+        budget = self.folders[0] / "cpu.rt_runtime_us"
+        if not budget.exists():
+            return True
+        period_us = int((self.folders[0] / "cpu.rt_period_us").read_text())
+        try:
+            budget.write_text(str(round(_REALTIME_SHARE * period_us)))
+        except OSError:
+            return False
+        return True
+
     def add(self, pid: int) -> None:
         """Move the process ``pid`` (as seen from here) in. Raises OSError."""
         for file in self.entry_files:
@@ -117,6 +134,8 @@ class Tree:
     def __init__(self, hierarchy: Hierarchy, name: str) -> None:
         self.version = hierarchy.version
         self._folders = tuple(dict.fromkeys(root / name for root in hierarchy.roots.values()))
+        self.realtime = False
+        """Whether the load generator's group takes real-time tasks; known once the tree is made."""
         self.root = Group(self.version, self._folders)
 
     @property
@@ -134,6 +153,8 @@ class Tree:
             group = self.group(role)
             group.create()
             group.set_weight(_WEIGHTS.get(role, 100))
+        if "load_generator" in roles:
+            self.realtime = self.root.allow_realtime() and self.group("load_generator").allow_realtime()
 
     def group(self, name: str) -> Group:
         """The child ``name``, whether it exists or not."""

@@ -84,13 +84,15 @@ class Sandbox:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """For run.json: isolated, limited, cgroup_version, user_namespace, reasons (why something is missing)."""
+        """For run.json: isolated, limited, cgroup_version, user_namespace, load_realtime (whether the load generator is
+        a real-time task, before all others), reasons (why something is missing)."""
         first, tree = self._parts.first, self._parts.tree
         return {
             "isolated": self.isolated,
             "limited": self.limited,
             "cgroup_version": tree.version if tree else None,
             "user_namespace": first.user_namespace if first else False,
+            "load_realtime": os.geteuid() == 0 and (tree is None or tree.realtime),
             "reasons": list(self._parts.reasons),
         }
 
@@ -215,6 +217,7 @@ class Sandbox:
             "namespaces": [*names, "mnt"] if names and whole else names,
             "cgroup": [str(file) for file in tree.group(role).entry_files] if tree else [],
             "nice": -5 if role == "load_generator" else 0,
+            "realtime": role == "load_generator",
             "environment": {**environment, "TMPDIR": str(self.folder / "tmp")} if whole else environment,
         }
         file = write_entry_file(self.folder, role if whole else "prefix", content)
@@ -276,7 +279,8 @@ def open_sandbox(name: str, ledger: Ledger, *, grace_s: float = 2.0) -> Iterator
 
 
 def abilities() -> dict[str, Any]:
-    """What a sandbox can have on this host, tried out (for `mlscale doctor`): the keys of `Sandbox.facts`."""
+    """What a sandbox can have on this host, tried out (for `mlscale doctor`): `Sandbox.facts` without load_realtime,
+    which only a sandbox that was made knows."""
     hierarchy = find_hierarchy()
     first = start_first_process(0, ())
     if not isinstance(first, str):

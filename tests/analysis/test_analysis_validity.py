@@ -93,6 +93,11 @@ def test_waiting_for_the_cpu_makes_a_run_host_bound(tmp_path: Path) -> None:
     assert "21 %" in judged.reasons[0]
 
 
+def test_pressure_is_not_judged_under_a_quota_since_it_counts_tasks_the_quota_stopped(tmp_path: Path) -> None:
+    limited = [ResourceSample(60.0, "app", "replica-1", "replica", 0.3, 1e8, 600.0, 400.0, 30.0)]
+    assert judge(_run(tmp_path / "r", [*_host(psi=86.0), *limited])).valid
+
+
 def test_what_happened_before_the_load_does_not_count(tmp_path: Path) -> None:
     early = [ResourceSample(t, "app", "host", "host", 2.0, 1e9, psi_avg10_pct=80.0) for t in (-6.0, -3.0, -0.5)]
     assert judge(_run(tmp_path / "r", [*early, *_host()])).valid

@@ -254,6 +254,13 @@ def test_the_load_generator_weighs_most(box: Sandbox) -> None:
     assert weights.pop("load_generator") >= 50 * max(weights.values())
 
 
+def test_the_load_generator_is_a_real_time_task_and_nobody_else(box: Sandbox) -> None:
+    policy = ["chrt", "--pid", "0"]
+    measured = subprocess.run([*box.prefix, *policy], capture_output=True, text=True, check=True).stdout
+    assert ("SCHED_FIFO" in measured) == box.facts["load_realtime"]
+    assert "SCHED_OTHER" in output(box, policy)
+
+
 def test_sampling_beside_spawning_and_dropping(box: Sandbox) -> None:
     """The observing thread samples while replicas come and go."""
     stop, failures = threading.Event(), []
@@ -342,7 +349,7 @@ def test_a_lesser_host_still_finds_samples_and_ends_everything(lesser_box: Sandb
 
 
 def test_what_the_host_allows_is_what_a_sandbox_has(box: Sandbox) -> None:
-    assert abilities() == box.facts
+    assert abilities() | {"load_realtime": box.facts["load_realtime"]} == box.facts
 
 
 def test_the_cause_of_a_failed_start_is_told_and_nothing_stays(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
