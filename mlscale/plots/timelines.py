@@ -128,6 +128,7 @@ def _cores(axes: Axes, run: Run) -> None:
         tints = [shade(base, ROLE_SHADES[role]) for role in wide.columns]
         labels = [ROLE_NAMES[role] for role in wide.columns]
         axes.stackplot(wide.index, wide.to_numpy().T, colors=tints, labels=labels, lw=0)
+        axes.set_ylim(top=1.5 * float(wide.sum(axis="columns").max()))  # room for the legend above what it names
         axes.legend(loc="upper left", ncols=3, handlelength=1.0)
     axes.set_ylim(bottom=0.0)
     axes.set_ylabel("cores in use")
