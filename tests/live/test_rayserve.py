@@ -236,7 +236,11 @@ def _under_load(watched: Watched, deployed: RayServeDeployed) -> None:
 
 
 def _kill_a_replica(watched: Watched, deployed: RayServeDeployed) -> None:
-    ((name, processes),) = deployed.box.replicas().items()
+    left = watched.until(  # Ray reports a replica as removed a moment before its process has ended
+        lambda: [*found] if len(found := deployed.box.replicas().items()) == 1 else None,
+        "one replica's process is left",
+    )
+    ((name, processes),) = left
     os.kill(processes[0].outside, signal.SIGKILL)
     watched.until(lambda: [e for e in watched.events("replica_failed") if e.subject == name], "its failure is seen")
     watched.until(lambda: watched.now() == (1, 0, 1), "Ray has replaced it")
