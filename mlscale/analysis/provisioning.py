@@ -18,7 +18,7 @@ MAX_CPU_BEFORE_QUOTA_S: Final = 0.05
 
 @dataclass(frozen=True)
 class Provisioning:
-    """Fields as in `mlscale.analysis.response.UpscalingResponse`; times in s since t0, durations in s."""
+    """The parts of `mlscale.analysis.response.UpscalingResponse`; times in s since t0, durations in s."""
 
     needed: int
     detection_s: float

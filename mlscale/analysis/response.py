@@ -18,7 +18,7 @@ NAN: Final = float("nan")
 
 
 @dataclass(frozen=True)
-class UpscalingResponse:
+class UpscalingResponse(Provisioning):
     """Seconds; ``*_first_s``/``*_last_s`` of milestones count from t0, to the first and to the last needed new replica.
 
     NaN where a part did not happen (no new replica, no machines) or can't be judged (no level given). ``t_slo_s`` and
@@ -29,21 +29,6 @@ class UpscalingResponse:
     window_s: float
     by: By
     pre_scaled: bool
-    needed: int
-    detection_s: float
-    detection_within_s: float
-    machine_first_s: float
-    machine_last_s: float
-    created_first_s: float
-    created_last_s: float
-    container_first_s: float
-    container_last_s: float
-    ready_first_s: float
-    ready_last_s: float
-    ready_within_s: float
-    first_answer_s: float
-    last_answer_s: float
-    provisioning_valid: bool
     level_s: float
     t_slo_s: float
     t_slo_censored: bool

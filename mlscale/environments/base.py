@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mlscale.host.ledger import Ledger, LedgerEntry
 from mlscale.runs import Level, MlscaleError, Mode, Observation, RunClock
@@ -58,6 +58,12 @@ class Scaling(BaseModel):
     max_replicas: int = Field(default=4, ge=1, le=64, description="replicas at most")
     cpu_cores: float = Field(default=0.3, gt=0, le=64, description="CPU quota of one replica, cores")
     cpu_period_s: float = Field(default=0.1, ge=0.001, le=1, description="period of the CPU quota, s (CFS)")
+
+    @model_validator(mode="after")
+    def _bounds_in_order(self) -> Self:
+        if self.min_replicas > self.max_replicas:
+            raise ValueError(f"min_replicas ({self.min_replicas}) is above max_replicas ({self.max_replicas})")
+        return self
 
 
 @dataclass(frozen=True)

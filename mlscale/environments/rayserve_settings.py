@@ -62,8 +62,6 @@ class RayServeScaling(Scaling):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.min_replicas > self.max_replicas:
-            raise ValueError(f"min_replicas ({self.min_replicas}) is above max_replicas ({self.max_replicas})")
         if self.look_back_period_s <= self.metrics_interval_s:
             raise ValueError(
                 f"look_back_period_s ({self.look_back_period_s} s) must be longer than "

@@ -43,8 +43,6 @@ class TorchServeScaling(Scaling):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.min_replicas > self.max_replicas:
-            raise ValueError(f"min_replicas ({self.min_replicas}) is above max_replicas ({self.max_replicas})")
         if self.period_s < self.sample_interval_s:
             raise ValueError(f"period_s ({self.period_s}) is shorter than sample_interval_s ({self.sample_interval_s})")
         return self
