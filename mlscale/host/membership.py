@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,9 +57,9 @@ class CgroupMembers:
     def usage(self) -> dict[str, Usage]:
         found: dict[str, Usage] = {}
         for name, group in self._tree.children().items():
-            cpu, read_s = group.read(), time.monotonic()
+            cpu = group.read()
             if cpu is not None:
-                found[name] = Usage(cpu, rss_bytes(group.pids()), read_s)
+                found[name] = Usage(cpu, rss_bytes(group.pids()))
         return found
 
     def drop_empty_replicas(self) -> tuple[str, ...]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,8 +27,6 @@ class Usage:
 
     cpu: CpuReading
     rss_bytes: float
-    read_s: float
-    """When the CPU counter was read (time.monotonic), s: rates stay right though the reader itself waits for a CPU."""
 
 
 class ProcessUsage:
@@ -44,7 +41,6 @@ class ProcessUsage:
 
     def read(self, table: Mapping[int, ProcessRow], subject_of: Callable[[int], str]) -> dict[str, Usage]:
         """Usage of every subject that has a process in ``table``; ``subject_of`` maps a pid to its subject."""
-        now_s = time.monotonic()
         rss: dict[str, float] = {}
         for pid, row in table.items():
             subject = subject_of(pid)
@@ -52,7 +48,7 @@ class ProcessUsage:
             used_s = row.cpu_s - self._seen.get(pid, 0.0)
             self._cpu_s[subject] = self._cpu_s.get(subject, 0.0) + max(0.0, used_s)
         self._seen = {pid: row.cpu_s for pid, row in table.items()}
-        return {subject: Usage(CpuReading(self._cpu_s[subject]), total, now_s) for subject, total in rss.items()}
+        return {subject: Usage(CpuReading(self._cpu_s[subject]), total) for subject, total in rss.items()}
 
 
 def nearest(pid: int, parents: Callable[[int], int | None], named: Mapping[int, str]) -> str | None:

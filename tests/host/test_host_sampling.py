@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import itertools
 import json
 import math
 import os
@@ -53,11 +54,11 @@ def test_host_counters(tmp_path: Path) -> None:
 def test_rates_are_since_a_subjects_last_sample() -> None:
     sampler = Sampler()
 
-    def cores(subject_cpu_s: dict[str, float], read_s: float) -> dict[str, float]:
-        usage = {subject: Usage(CpuReading(cpu_s, 1, 2, 3), 5.0, read_s) for subject, cpu_s in subject_cpu_s.items()}
-        rows = sampler.sample(lambda: 99.0, "app", lambda: usage)
+    def cores(subject_cpu_s: dict[str, float], at_s: float) -> dict[str, float]:
+        usage = {subject: Usage(CpuReading(cpu_s, 1, 2, 3), 5.0) for subject, cpu_s in subject_cpu_s.items()}
+        rows = sampler.sample(lambda: at_s, "app", lambda: usage)
         assert [row.subject for row in rows] == [*subject_cpu_s, "host"]
-        assert {row.t_s for row in rows} == {99.0}
+        assert {row.t_s for row in rows} == {at_s}
         assert {row.role for row in rows} <= {"replica", "data_plane", "host"}
         return {row.subject: row.cpu_cores for row in rows if row.role != "host"}
 
@@ -65,6 +66,27 @@ def test_rates_are_since_a_subjects_last_sample() -> None:
     assert cores({"replica-7": 1.3, "data_plane": 2.0}, 11.0) == pytest.approx({"replica-7": 0.3, "data_plane": 0.0})
     assert cores({"data_plane": 4.0}, 15.0) == pytest.approx({"data_plane": 0.5})
     assert math.isnan(cores({"replica-7": 1.3}, 16.0)["replica-7"]), "it came anew"
+
+
+def test_a_reading_that_had_to_wait_is_taken_again_and_nothing_is_counted_twice() -> None:
+    """One core in use all the time; every reading that ``waits`` names takes that long before the counter is seen."""
+    now, waits = [0.0], [0.0, 0.4, 0.0, 0.3, 0.3, 0.3, 0.0]
+
+    def usage() -> dict[str, Usage]:
+        now[0] += waits.pop(0)
+        return {"replica-1": Usage(CpuReading(now[0]), 0.0)}
+
+    sampler = Sampler()
+    rows = []
+    for due_s in (0.0, 0.5, 1.0, 2.0):
+        now[0] = max(now[0], due_s)
+        rows.append(sampler.sample(lambda: now[0], "app", usage)[0])
+    assert not waits
+    assert [row.t_s for row in rows] == pytest.approx([0.0, 0.9, 1.75, 2.0])
+    widths_s = [after.t_s - before.t_s for before, after in itertools.pairwise(rows)]
+    used_s = sum(width * row.cpu_cores for width, row in zip(widths_s, rows[1:], strict=True))
+    assert used_s == pytest.approx(2.0), "what the counter says"
+    assert all(0.3 < row.cpu_cores < 1.4 for row in rows[1:])
 
 
 def test_resident_and_proportional_sets_of_this_process() -> None:
