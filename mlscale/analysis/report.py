@@ -37,6 +37,7 @@ _MEANS: Final = {
     "container last": ("container_last_s", 1),
     "first answer": ("first_answer_s", 1),
     "T_settle": ("t_settle_s", 1),
+    "over L": ("over_level_s", 1),
 }
 
 

@@ -140,6 +140,7 @@ _RESULTS: Final = (
     "sd_response_s",
     "t_slo_s",
     "t_slo_censored",
+    "over_level_s",
     "p95_response_s",
     "throughput_rps",
     "failure_share",

@@ -113,7 +113,7 @@ def effect_panel(axes: Axes, effects: pd.DataFrame, *, names: bool = True) -> Ax
             fontsize=7.2,
             color=INK,
         )
-    axes.axvline(1.0, color=INK, lw=0.8, zorder=1)
+        axes.plot([1.0, 1.0], [y - 0.45, y + 0.36], color=INK, lw=0.8, zorder=1)
     axes.set_xscale("log")
     _ratio_limits(axes, effects)
     axes.set_ylim(-len(effects) + 0.45, 0.85)

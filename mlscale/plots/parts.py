@@ -29,7 +29,7 @@ MILESTONES: Final = (
     ("first_answer_s", "its first correct answer to a client"),
     ("ready_last_s", "last needed replica ready, says the framework"),
     ("last_answer_s", "its first correct answer to a client "),
-    ("t_slo_s", "$m_t$ ≤ L to stay ($T_{slo}$)"),
+    ("t_slo_s", "$m_t$ ≤ L, and so for W ($T_{slo}$)"),
     ("t_settle_s", "at its own level ±10 % ($T_{settle}$)"),
 )
 _CENSORED: Final = {"t_slo_s": "t_slo_censored", "t_settle_s": "t_settle_censored"}

@@ -36,7 +36,7 @@ def survival(rows: pd.DataFrame, *, axes: Axes | None = None) -> Axes:
         axes.set_xlim(0, until_s if left_over or not reached else min(until_s, 1.6 * max(*reached, 1.0)))
         axes.set_ylim(0, 1.03)
         axes.set_xlabel("time since the load step (s)")
-        axes.set_ylabel("share of runs not yet back\nunder L to stay")
+        axes.set_ylabel("share of runs in which $m_t$ has\nnot yet come back under L for W")
         axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), borderaxespad=0.2)
         mark_modes(axes, rows["mode"])
     return attach(axes, pd.concat(numbers, ignore_index=True) if numbers else pd.DataFrame())

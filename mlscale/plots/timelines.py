@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import numpy.typing as npt
 import pandas as pd
@@ -28,7 +28,15 @@ from mlscale.plots.style import (
 )
 from mlscale.runs import Run
 
-FAILURE = "#B00020"
+FAILURE: Final = "#B00020"
+_ABOVE: Final[dict[str, Any]] = {
+    "loc": "lower right",
+    "bbox_to_anchor": (1.0, 0.99),
+    "borderaxespad": 0.1,
+    "handlelength": 1.6,
+    "columnspacing": 1.2,
+}
+"""Legends stand above their panel, where they hide nothing."""
 
 
 def timeline(
@@ -48,7 +56,8 @@ def timeline(
         for panel in column:
             for bound in run.info.schedule.boundaries_s[1:]:
                 panel.axvline(bound, color=INK, lw=0.8, zorder=1)
-        column[0].set_title(f"{display_name(name)}, {run.info.arm}, {run.info.mode}", color=colour(name))
+        title = f"{display_name(name)}, {run.info.arm}, {run.info.mode}"
+        column[0].set_title(title, color=colour(name), pad=20)
         column[-1].set_xlabel("time in the run (s)")
         column[-1].set_xlim(0, run.info.schedule.duration_s)
         mark_modes(column[0], [run.info.mode])
@@ -89,7 +98,7 @@ def _responses(axes: Axes, run: Run, level_s: float | None, window_s: float) -> 
         top = max(top, 1.1 * level_s)
     axes.set_ylim(0.0, 1.08 * top)
     axes.set_ylabel("response time (s)")
-    axes.legend(loc="upper right", ncols=2, handlelength=1.6, markerscale=2)
+    axes.legend(ncols=5, markerscale=2, **_ABOVE)
     attach(axes, by_done)
 
 
@@ -115,7 +124,7 @@ def _replicas(axes: Axes, run: Run) -> None:
     axes.set_ylim(0, top + 0.6)
     axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.set_ylabel("replicas")
-    axes.legend(loc="lower right", ncols=4, handlelength=1.6)
+    axes.legend(ncols=4, **_ABOVE)
     attach(axes, numbers.reset_index(drop=True))
 
 
@@ -128,8 +137,7 @@ def _cores(axes: Axes, run: Run) -> None:
         tints = [shade(base, ROLE_SHADES[role]) for role in wide.columns]
         labels = [ROLE_NAMES[role] for role in wide.columns]
         axes.stackplot(wide.index, wide.to_numpy().T, colors=tints, labels=labels, lw=0)
-        axes.set_ylim(top=1.5 * float(wide.sum(axis="columns").max()))  # room for the legend above what it names
-        axes.legend(loc="upper left", ncols=3, handlelength=1.0)
+        axes.legend(ncols=3, **_ABOVE | {"handlelength": 1.0})
     axes.set_ylim(bottom=0.0)
     axes.set_ylabel("cores in use")
     attach(axes, used[used["role"].isin(SERVING)].reset_index(drop=True) if len(used) else pd.DataFrame())

@@ -139,16 +139,22 @@ def replica_panel(axes: Axes, runs: Sequence[Run]) -> Axes:
 
 
 def _mark_recovery(axes: Axes, runs: Sequence[Run], level_s: float, window_s: float) -> None:
-    """Where the runs are back under L to stay, in the median; a censored median is said, not drawn."""
+    """From when on the runs are under L for a whole window, and how long over it in all (medians).
+
+    The second number tells what the first can't: a controller may take replicas away again, and m_t rises once more.
+    A censored median is said, not drawn.
+    """
     found = [upscaling_response(run, level_s, window_s=window_s) for run in runs]
     middle = float(np.median([response.t_slo_s for response in found]))
+    over = float(np.median([response.over_level_s for response in found]))
+    text = f"over it {over:.0f} of {found[0].horizon_s:.0f} s (medians)"
     if middle >= found[0].horizon_s - window_s:
-        text = "not back under it\nto stay (median)"
-    else:
+        text = f"never under it for {window_s:g} s\n{text}"
+    elif middle > 0:
         axes.plot(middle, level_s, "v", ms=6, color=INK, mec="white", mew=0.7, zorder=6)
-        text = f"under it to stay\nafter {middle:.0f} s (median, ▼)" if middle > 0 else "never over it (median)"
+        text = f"first under it for {window_s:g} s: at {middle:.0f} s (▼)\n{text}"
     axes.annotate(
-        f"L = {level_s:g} s (dotted):\n{text}",
+        f"L = {level_s:g} s (dotted)\n{text}",
         (0.99, 0.98),
         xycoords="axes fraction",
         ha="right",

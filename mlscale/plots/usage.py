@@ -128,7 +128,9 @@ def _cores(run: Run) -> pd.DataFrame:
     since = total["t_s"] - t0
     inside = (since >= -min(BEFORE_S, t0)) & (since < horizon_of(run))
     bins = (np.floor(since[inside] / BIN_S) + 0.5) * BIN_S
-    mean = total.loc[inside, "cpu_cores"].groupby(bins).mean()
+    width_s = total["t_s"].diff()[inside]  # a sample is the mean since the one before
+    used_s = (total.loc[inside, "cpu_cores"] * width_s).groupby(bins).sum()
+    mean = used_s / width_s.groupby(bins).sum()
     return pd.DataFrame(
         {
             "environment": run.info.environment,

@@ -101,7 +101,7 @@ def test_trajectory_medians_and_replicas(own: list[Run]) -> None:
     assert replicas[replicas.t_s == replicas.t_s.max()].ready.unique().tolist() == [4.0]
     assert replicas[replicas.t_s < 0].ready.dropna().unique().tolist() == [1.0]
     assert "2 → 12\nclients" in _texts(axes)
-    assert "L = 0.3 s (dotted):\nunder it to stay\nafter" in _texts(axes)
+    assert "L = 0.3 s (dotted)\nfirst under it for 5 s: at " in _texts(axes)
 
 
 def test_the_figure_without_failures_stands_beside(tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_the_figure_without_failures_stands_beside(tmp_path: Path) -> None:
 def test_a_recovery_that_never_came_is_said(tmp_path: Path) -> None:
     shape = Shape(baseline_s=20.0, horizon_s=30.0, replicas=1)
     axes = plots.trajectory([make_run(tmp_path / "r", shape=shape)], LEVEL_S)
-    assert "not back under it\nto stay" in _texts(axes)
+    assert "never under it for 5 s\nover it " in _texts(axes)
 
 
 def test_trajectory_needs_a_step(tmp_path: Path) -> None:
