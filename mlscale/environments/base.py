@@ -11,10 +11,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, Self, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, Self, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from mlscale.host.cgroups import Budget
 from mlscale.host.ledger import Ledger, LedgerEntry
 from mlscale.runs import Level, MlscaleError, Mode, Observation, RunClock
 
@@ -58,12 +59,24 @@ class Scaling(BaseModel):
     max_replicas: int = Field(default=4, ge=1, le=64, description="replicas at most")
     cpu_cores: float = Field(default=0.3, gt=0, le=64, description="CPU quota of one replica, cores")
     cpu_period_s: float = Field(default=0.1, ge=0.001, le=1, description="period of the CPU quota, s (CFS)")
+    cpu_budget: Literal["replicas", "total"] = Field(
+        default="replicas",
+        description="what has a CPU quota: each replica alone, or also all replicas and the data plane together "
+        "(max_replicas * cpu_cores)",
+    )
 
     @model_validator(mode="after")
     def _bounds_in_order(self) -> Self:
         if self.min_replicas > self.max_replicas:
             raise ValueError(f"min_replicas ({self.min_replicas}) is above max_replicas ({self.max_replicas})")
         return self
+
+    @property
+    def shared_budget(self) -> Budget | None:
+        """The quota over data plane and replicas together; None where only replicas have one."""
+        if self.cpu_budget == "replicas":
+            return None
+        return Budget(self.max_replicas * self.cpu_cores, self.cpu_period_s)
 
 
 @dataclass(frozen=True)

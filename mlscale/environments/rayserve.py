@@ -102,7 +102,7 @@ class RayServe:
         component = app.components[0]
         settings = scalings[component.name]
         assert isinstance(settings, RayServeScaling)
-        with open_sandbox(self.name, ledger) as box:
+        with open_sandbox(self.name, ledger, budget=settings.shared_budget) as box:
             wrapper = box.replica_wrapper(Path(sys.executable), settings.cpu_cores, settings.cpu_period_s)
             spec = _write_spec(box.folder, component.name, component.entry, settings, wrapper, warm_up)
             spawn = partial(box.spawn, role="control_plane", env=_environment(box.folder, settings))

@@ -103,7 +103,7 @@ class TorchServe:
         (component,) = app.components
         scaling = scalings[component.name]
         assert isinstance(scaling, TorchServeScaling)
-        with open_sandbox(f"{self.name} {app.name}", ledger) as box:
+        with open_sandbox(f"{self.name} {app.name}", ledger, budget=scaling.shared_budget) as box:
             ports = Ports() if box.isolated else _free_ports()
             layout = Layout(box.folder / "serve")
             server = _start_server(box, layout, ports, app, component, scaling)

@@ -35,13 +35,16 @@ class Variant(BaseModel):
 
 CORE: Final = Variant(name="core")
 SENSITIVITY: Final = (
+    Variant(name="reference"),
     Variant(name="shipped", arm="shipped"),
     Variant(name="static-min", arm="static-min"),
     Variant(name="static-max", arm="static-max"),
     Variant(name="kept-connections", connections="kept"),
     Variant(name="period-10ms", scaling={"cpu_period_s": 0.01}),
+    Variant(name="total-budget", scaling={"cpu_budget": "total"}),
 )
-"""The factors of the cell ``sensitivity``; the window of m_t is the fifth one, and needs no runs of its own."""
+"""The factors of the cell ``sensitivity``, after core's own settings as their reference; the window of m_t is a
+further factor, and needs no runs of its own."""
 
 
 class PlannedRun(BaseModel):
@@ -118,8 +121,13 @@ def plan(
             continue
         variants = SENSITIVITY if cell == "sensitivity" else (CORE,)
         number = SENSITIVITY_BLOCKS if cell == "sensitivity" else blocks
-        for variant in variants:
-            runs += _blocks(environments, cell, variant, number, protocol, seed, aa=cell != "sensitivity", quick=False)
+        aa = cell != "sensitivity"
+        drawn = [
+            run
+            for variant in variants
+            for run in _blocks(environments, cell, variant, number, protocol, seed, aa=aa, quick=False)
+        ]
+        runs += sorted(drawn, key=lambda run: run.block)  # variants take turns: none has an hour of its own
     return runs
 
 

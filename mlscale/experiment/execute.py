@@ -16,6 +16,7 @@ from mlscale.experiment.drawing import draw_all
 from mlscale.experiment.notebook import NotebookFailed, execute
 from mlscale.experiment.progress import Bar, duration
 from mlscale.experiment.protocol import Photos, Protocol, default_protocol, photos_folder, read_protocol
+from mlscale.host.facts import host_facts
 from mlscale.runs import MlscaleError, load_run
 
 IDLE_S: Final = 30.0
@@ -239,12 +240,25 @@ def _announcement(experiment: Experiment, states: Sequence[State], total_s: floa
     parts.append(f"about {duration(total_s)}")
     if experiment.protocol.origin == "default":
         parts.append("no pilot was run on this host: defaults")
+    other = other_host(experiment.protocol)
+    if other:
+        parts.append(f"the pilot was run on another host ({other}): `mlscale experiment pilot` fits load and L to this")
     from mlscale.analysis.inference import least_blocks
 
     least = least_blocks(len(experiment.environments))
     if not experiment.quick and experiment.blocks < least:
         parts.append(f"{experiment.blocks} blocks are fewer than the {least} that p-values need: intervals only")
     return "; ".join(parts) + f"; runs go to {experiment.root}"
+
+
+def other_host(protocol: Protocol) -> str | None:
+    """The pilot's host in a few words where it isn't this one, so that its capacities and L may not fit here."""
+    if protocol.origin != "pilot" or not protocol.host:
+        return None
+    from mlscale.analysis.summary import host_name
+
+    there = host_name(dict(protocol.host))
+    return there if there != host_name(host_facts()) else None
 
 
 def _is_disk(error: NotebookFailed) -> bool:

@@ -20,6 +20,10 @@ NAN: Final = float("nan")
 _WEIGHTS: Final[Mapping[str, int]] = {"load_generator": 10_000}
 """cgroup v2 weights (1 to 10000, default 100); v1 shares are weight * 10.24."""
 _TREE_WEIGHT: Final = 1_000
+_SHARED_WEIGHT: Final = 500
+"""Of the group that data plane and replicas share: as much as the data plane and four replicas have apart."""
+SHARED: Final = "application"
+_APART: Final = frozenset({"control_plane", "load_generator"})
 _REALTIME_SHARE: Final = 0.45
 """Of each CPU, what a sandbox's load generator may use as real-time tasks: two sandboxes fit the kernel's 0.95."""
 
@@ -30,6 +34,14 @@ class Hierarchy:
 
     version: Literal[1, 2]
     roots: Mapping[str, Path]
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """One CPU quota over the whole data path: the data plane and all replicas together."""
+
+    cores: float
+    period_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,14 +141,25 @@ class Group:
 
 
 class Tree:
-    """The cgroups of one sandbox. Its folders' names follow from ``name``, so they can be written down beforehand."""
+    """The cgroups of one sandbox. Its folders' names follow from ``name``, so they can be written down beforehand.
 
-    def __init__(self, hierarchy: Hierarchy, name: str) -> None:
+    With a ``budget``, data plane and replicas lie in a group between, which has that quota.
+    """
+
+    def __init__(self, hierarchy: Hierarchy, name: str, budget: Budget | None = None) -> None:
         self.version = hierarchy.version
+        self.budget = budget
         self._folders = tuple(dict.fromkeys(root / name for root in hierarchy.roots.values()))
         self.realtime = False
         """Whether the load generator's group takes real-time tasks; known once the tree is made."""
         self.root = Group(self.version, self._folders)
+        self.shared = None if budget is None else Group(self.version, tuple(top / SHARED for top in self._folders))
+        """The group of data plane and replicas; None where each of them stands alone."""
+
+    @property
+    def replica_folders(self) -> tuple[Path, ...]:
+        """Where replicas' groups are made, in every hierarchy, that of the cpu controller first."""
+        return self._folders if self.shared is None else self.shared.folders
 
     @property
     def folders(self) -> tuple[Path, ...]:
@@ -144,11 +167,16 @@ class Tree:
         return self._folders
 
     def create(self, roles: tuple[str, ...]) -> None:
-        """Make the tree and one group for each role. Raises OSError (remove what was made with `remove_tree`)."""
-        self.root.create()
-        if self.version == 2:
-            (self._folders[0] / "cgroup.subtree_control").write_text("+cpu")
-        self.root.set_weight(_TREE_WEIGHT)
+        """Make the tree and one group for each role.
+
+        Raises:
+            OSError: remove what was made with `remove_tree`.
+            MlscaleError: a budget that the kernel can't keep.
+        """
+        self._create_inner(self.root, _TREE_WEIGHT)
+        if self.shared is not None and self.budget is not None:
+            self._create_inner(self.shared, _SHARED_WEIGHT)
+            self.shared.set_quota(self.budget.cores, self.budget.period_s)
         for role in roles:
             group = self.group(role)
             group.create()
@@ -156,17 +184,21 @@ class Tree:
         if "load_generator" in roles:
             self.realtime = self.root.allow_realtime() and self.group("load_generator").allow_realtime()
 
+    def _create_inner(self, group: Group, weight: int) -> None:
+        group.create()
+        if self.version == 2:
+            (group.folders[0] / "cgroup.subtree_control").write_text("+cpu")
+        group.set_weight(weight)
+
     def group(self, name: str) -> Group:
-        """The child ``name``, whether it exists or not."""
-        return Group(self.version, tuple(folder / name for folder in self._folders))
+        """The role's or replica's group ``name``, whether it exists or not."""
+        above = self._folders if name in _APART else self.replica_folders
+        return Group(self.version, tuple(folder / name for folder in above))
 
     def children(self) -> dict[str, Group]:
-        """The children that exist, by name, sorted."""
-        try:
-            names = sorted(entry.name for entry in os.scandir(self._folders[0]) if entry.is_dir())
-        except FileNotFoundError:
-            return {}
-        return {name: self.group(name) for name in names}
+        """The groups of roles and replicas that exist, by name, sorted."""
+        names = {name for top in {self._folders[0], self.replica_folders[0]} for name in _folders_in(top)}
+        return {name: self.group(name) for name in sorted(names - {SHARED})}
 
 
 def quota_files(version: Literal[1, 2], cores: float, period_s: float) -> tuple[tuple[str, str], ...]:
@@ -288,6 +320,13 @@ def _try(hierarchy: Hierarchy) -> str | None:
         if not os.access(root / "cgroup.procs", os.W_OK):
             return f"processes can't be moved below {root}"
     return None
+
+
+def _folders_in(top: Path) -> list[str]:
+    try:
+        return [entry.name for entry in os.scandir(top) if entry.is_dir()]
+    except FileNotFoundError:
+        return []
 
 
 def _flat_keyed(file: Path) -> dict[str, float]:

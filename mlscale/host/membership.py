@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -60,6 +60,10 @@ class CgroupMembers:
             cpu = group.read()
             if cpu is not None:
                 found[name] = Usage(cpu, rss_bytes(group.pids()))
+        shared = None if self._tree.shared is None else self._tree.shared.read()
+        if shared is not None and "data_plane" in found:  # which has no quota but the one it shares
+            one = found["data_plane"]
+            found["data_plane"] = replace(one, cpu=replace(shared, cpu_s=one.cpu.cpu_s))
         return found
 
     def drop_empty_replicas(self) -> tuple[str, ...]:

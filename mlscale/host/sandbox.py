@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final
 
-from mlscale.host.cgroups import Tree, find_hierarchy, group_pids, remove_tree
+from mlscale.host.cgroups import Budget, Tree, find_hierarchy, group_pids, remove_tree
 from mlscale.host.firstprocess import HERE, PROGRAM, FirstProcess, start_first_process
 from mlscale.host.ledger import Ledger, LedgerEntry
 from mlscale.host.membership import BoxProcess, CgroupMembers, Members, ScannedMembers, find_process
@@ -85,7 +85,8 @@ class Sandbox:
     @property
     def facts(self) -> dict[str, Any]:
         """For run.json: isolated, limited, cgroup_version, user_namespace, load_realtime (whether the load generator is
-        a real-time task, before all others), reasons (why something is missing)."""
+        a real-time task, before all others), shared_cores (what data plane and replicas may use together; None: each
+        replica has its quota, and the data plane none), reasons (why something is missing)."""
         first, tree = self._parts.first, self._parts.tree
         return {
             "isolated": self.isolated,
@@ -93,6 +94,7 @@ class Sandbox:
             "cgroup_version": tree.version if tree else None,
             "user_namespace": first.user_namespace if first else False,
             "load_realtime": os.geteuid() == 0 and (tree is None or tree.realtime),
+            "shared_cores": tree.budget.cores if tree and tree.budget else None,
             "reasons": list(self._parts.reasons),
         }
 
@@ -246,12 +248,13 @@ class Sandbox:
 
 
 @contextmanager
-def open_sandbox(name: str, ledger: Ledger, *, grace_s: float = 2.0) -> Iterator[Sandbox]:
+def open_sandbox(name: str, ledger: Ledger, *, budget: Budget | None = None, grace_s: float = 2.0) -> Iterator[Sandbox]:
     """A sandbox for the length of the ``with`` block; afterwards nothing of it is left.
 
     Args:
         name: for people, in messages.
         ledger: where everything that could outlive a crash is written down.
+        budget: what data plane and replicas may use together, on top of each replica's own quota.
         grace_s: how long processes may take to end after SIGTERM before they are killed.
 
     Raises:
@@ -261,7 +264,7 @@ def open_sandbox(name: str, ledger: Ledger, *, grace_s: float = 2.0) -> Iterator
     identifier = uuid.uuid4().hex[:8]
     folder = scratch_root() / f"mls-{identifier}"
     hierarchy = find_hierarchy()
-    tree = hierarchy if isinstance(hierarchy, str) else Tree(hierarchy, f"mlscale-{identifier}")
+    tree = hierarchy if isinstance(hierarchy, str) else Tree(hierarchy, f"mlscale-{identifier}", budget)
     groups = () if isinstance(tree, str) else tree.folders
     entry = ledger.intend("sandbox", folder=str(folder), cgroups=[str(path) for path in groups])
     box: Sandbox | None = None
@@ -279,8 +282,8 @@ def open_sandbox(name: str, ledger: Ledger, *, grace_s: float = 2.0) -> Iterator
 
 
 def abilities() -> dict[str, Any]:
-    """What a sandbox can have on this host, tried out (for `mlscale doctor`): `Sandbox.facts` without load_realtime,
-    which only a sandbox that was made knows."""
+    """What a sandbox can have on this host, tried out (for `mlscale doctor`): `Sandbox.facts` without what only a
+    sandbox that was made knows."""
     hierarchy = find_hierarchy()
     first = start_first_process(0, ())
     if not isinstance(first, str):
@@ -331,4 +334,7 @@ def _with_groups(tree: Tree | str) -> Tree | str:
     except OSError as error:
         remove_tree(tree.folders)
         return f"no cgroups: {error}"
+    except MlscaleError:
+        remove_tree(tree.folders)
+        raise
     return tree

@@ -48,7 +48,7 @@ def wrapper_script(python: Path, records: Path, tree: Tree | None, cpu_cores: fl
         "subject=" + REPLICA + "$$",
     ]
     if tree is not None:
-        folders = [f'"{folder}/$subject"' for folder in tree.folders]
+        folders = [f'"{folder}/$subject"' for folder in tree.replica_folders]
         quota = "\n".join(
             f'echo {text} > {folders[0][:-1]}/{name}" || exit 125'
             for name, text in quota_files(tree.version, cpu_cores, cpu_period_s)

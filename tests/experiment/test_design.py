@@ -108,10 +108,15 @@ def test_sensitivity_changes_one_factor_at_a_time(protocol: Protocol) -> None:
     assert len(planned) == len(SENSITIVITY) * SENSITIVITY_BLOCKS * 2
     assert all(run.aa_label is None for run in planned)
     for run in planned:
-        changed = {run.arm != "matched", run.connections != "fresh", "cpu_period_s" in run.scaling}
-        assert changed == {True, False}, run.variant
-        factors = (run.arm != "matched") + (run.connections != "fresh") + ("cpu_period_s" in run.scaling)
-        assert factors == 1
+        factors = [
+            run.arm != "matched",
+            run.connections != "fresh",
+            "cpu_period_s" in run.scaling,
+            run.scaling.get("cpu_budget") == "total",
+        ]
+        assert sum(factors) == (run.variant != "reference"), run.variant
+    blocks = [run.block for run in planned]
+    assert blocks == sorted(blocks), "every factor and the reference take turns"
 
 
 def test_matched_settings_are_those_that_the_protocol_froze(protocol: Protocol) -> None:

@@ -16,9 +16,10 @@ from burner import write_photos
 from mlscale.experiment import execute as module
 from mlscale.experiment.attempts import attempt_folder, run_dirs, set_aside, state_of
 from mlscale.experiment.design import PlannedRun
-from mlscale.experiment.execute import Experiment, estimate_s, run
+from mlscale.experiment.execute import Experiment, estimate_s, other_host, run
 from mlscale.experiment.notebook import NotebookFailed
 from mlscale.experiment.protocol import Photos, default_protocol
+from mlscale.host.facts import host_facts
 from mlscale.runs import MlscaleError, RunInfo, RunWriter, Validity, load_run
 
 CELL = f"""
@@ -251,6 +252,14 @@ def test_the_estimate_counts_only_what_is_left(experiment: Experiment, faked: Fa
     whole_s = estimate_s(wanted.states(), wanted.protocol)
     run(with_blocks(experiment, 2))
     assert estimate_s(wanted.states(), wanted.protocol) == pytest.approx(whole_s / 2, rel=0.01)
+
+
+def test_a_pilot_of_another_host_is_said(experiment: Experiment) -> None:
+    measured = experiment.protocol.model_copy(update={"origin": "pilot", "host": host_facts()})
+    assert other_host(measured) is None
+    assert other_host(experiment.protocol) is None, "defaults are of no host"
+    elsewhere = measured.model_copy(update={"host": {**host_facts(), "cpu_model": "Another CPU"}})
+    assert str(other_host(elsewhere)).startswith("Another CPU, ")
 
 
 def test_a_foreign_run_in_a_place_of_the_plan_is_refused(experiment: Experiment) -> None:

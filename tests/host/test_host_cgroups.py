@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import os
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from host_helpers import wait_for
 
-from mlscale.host.cgroups import Group, Hierarchy, Tree, find_hierarchy, quota_files, remove_tree
+from mlscale.host.cgroups import Budget, Group, Hierarchy, Tree, find_hierarchy, quota_files, remove_tree
 from mlscale.runs import MlscaleError
 
 LINE = "31 23 0:26 / {where} rw,relatime shared:9 - {kind} cgroup rw{options}\n"
@@ -101,6 +102,29 @@ def test_version_2_on_paper(tmp_path: Path) -> None:
     reading = group.read()
     assert reading is not None
     assert (reading.nr_periods, reading.nr_throttled, reading.throttled_s) == (4, 3, 0.0015)
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_budget_lies_between_the_tree_and_what_shares_it(tmp_path: Path, version: Literal[1, 2]) -> None:
+    tree = Tree(Hierarchy(version, {"unified": tmp_path}), "mlscale-0", Budget(1.2, 0.1))
+    tree.create(("control_plane", "data_plane", "load_generator"))
+    shared = tmp_path / "mlscale-0/application"
+    quota = (shared / "cpu.max", "120000 100000") if version == 2 else (shared / "cpu.cfs_quota_us", "120000")
+    assert quota[0].read_text() == quota[1]
+    (tree.replica_folders[0] / "replica-9").mkdir()
+    folders = {name: group.folders[0] for name, group in tree.children().items()}
+    assert folders == {
+        "control_plane": tmp_path / "mlscale-0/control_plane",
+        "data_plane": shared / "data_plane",
+        "load_generator": tmp_path / "mlscale-0/load_generator",
+        "replica-9": shared / "replica-9",
+    }
+
+
+def test_a_budget_the_kernel_cannot_keep_is_refused(tmp_path: Path) -> None:
+    tree = Tree(Hierarchy(2, {"unified": tmp_path}), "mlscale-0", Budget(0.01, 0.01))
+    with pytest.raises(MlscaleError, match="cpu_cores, cpu_period_s"):
+        tree.create(("data_plane",))
 
 
 def test_a_group_that_is_gone_reads_as_none(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from host_helpers import start_caller, wait_for
 
+from mlscale.host.cgroups import Budget
 from mlscale.host.ledger import Ledger
 from mlscale.host.processes import process_start
 from mlscale.host.sandbox import Sandbox, abilities, open_sandbox
@@ -204,6 +205,39 @@ def test_the_quota_limits_a_replica_whatever_its_period(box: Sandbox) -> None:
         used_s = second[subject].cpu_cores * seconds
         # A throttled period used its whole quota; the least holds on a busy host too, the most on any.
         assert 0.8 * throttled * 0.3 * period_s <= used_s <= 1.1 * 0.3 * (seconds + 2 * period_s)
+
+
+def test_data_plane_and_replicas_share_a_budget(ledger: Ledger) -> None:
+    with open_sandbox("shared", ledger, budget=Budget(0.4, 0.1), grace_s=0.5) as box:
+        if not (box.isolated and box.limited):
+            pytest.skip(f"no whole sandbox here: {box.facts['reasons']}")
+        assert box.facts["shared_cores"] == 0.4
+        replica = burning(box, 0.3, 0.1)
+        proxy = box.spawn(python("-c", BURN), role="data_plane", stdout=subprocess.PIPE, text=True)
+        assert proxy.stdout is not None
+        proxy.stdout.readline()
+        clock = RunClock()
+
+        def now() -> dict[str, ResourceSample]:
+            return {sample.subject: sample for sample in box.sample(clock, "app")}
+
+        first = now()
+        before = first["data_plane"].nr_throttled
+        latest: dict[str, ResourceSample] = {}
+
+        def throttled() -> bool:
+            group = box._parts.tree.shared if box._parts.tree else None
+            reading = group.read() if group else None
+            return reading is not None and clock() > first["data_plane"].t_s + 1 and reading.nr_throttled >= before + 8
+
+        wait_for(throttled, "eight throttled periods of the budget", at_most_s=120)
+        latest |= now()
+        seconds = latest[replica].t_s - first[replica].t_s
+        used_s = seconds * (latest[replica].cpu_cores + latest["data_plane"].cpu_cores)
+        assert used_s <= 1.1 * 0.4 * (seconds + 0.2)
+        assert latest[replica].cpu_cores <= 1.1 * 0.3 * (1 + 0.2 / seconds)
+        assert latest["data_plane"].nr_throttled >= before + 8, "the budget's own counters"
+        assert latest["control_plane"].nr_throttled != latest["control_plane"].nr_throttled
 
 
 def test_the_wrapper_records_what_was_used_before_the_limit(box: Sandbox) -> None:
