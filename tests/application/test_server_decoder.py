@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import io
+import struct
+import zlib
+from collections.abc import Callable, Iterator
 
+import numpy as np
 import pytest
+from PIL import Image
 from server_process import Server
 
 from mlscale.application.inference import blank_png
@@ -59,6 +64,57 @@ def test_a_body_that_is_no_photo(server: Server, good: tuple[bytes, list[tuple[s
     got = server.decode(spoil(good[0]))
     assert got.status == status
     assert len(got.json["error"]) > 5
+    assert_reads(server, good)
+
+
+def saved(image: Image.Image, kind: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def rotated(image: Image.Image) -> bytes:
+    """Lying on its side, with the camera's note that says so."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return saved(image.transpose(Image.Transpose.ROTATE_90), "JPEG", quality=95, exif=exif)
+
+
+def deep(image: Image.Image) -> bytes:
+    return saved(Image.fromarray(np.asarray(image.convert("L"), dtype=np.uint16) * 257), "PNG")
+
+
+def bomb(_: Image.Image) -> bytes:
+    """A PNG of a few bytes that promises 100 megapixels."""
+    header = b"IHDR" + struct.pack(">IIBBBBB", 10_000, 10_000, 8, 0, 0, 0, 0)
+    return PNG[:12] + header + struct.pack(">I", zlib.crc32(header)) + PNG[33:]
+
+
+UNUSUAL: dict[str, tuple[Callable[[Image.Image], bytes], int]] = {
+    "CMYK": (lambda image: saved(image.convert("CMYK"), "JPEG", quality=95), 200),
+    "16 bit": (deep, 200),
+    "palette": (lambda image: saved(image.convert("P"), "PNG"), 200),
+    "alpha": (lambda image: saved(image.convert("RGBA"), "PNG"), 200),
+    "EXIF rotation": (rotated, 200),
+    "1 x 1": (lambda image: saved(image.resize((1, 1)), "PNG"), 0),
+    "1 x 20000": (lambda image: saved(image.resize((1, 20_000)), "PNG"), 0),
+    "100 megapixels": (bomb, 413),
+    "animated": (lambda image: saved(image, "GIF", save_all=True, append_images=[image.rotate(90)]), 415),
+    "another format": (lambda image: saved(image, "TIFF"), 415),
+}
+"""Bodies made of a good photo, and what they are answered with: 200 with its codes, 0 for 200 without any."""
+
+
+@pytest.mark.parametrize("name", UNUSUAL)
+def test_an_unusual_photo(server: Server, good: tuple[bytes, list[tuple[str, str]]], name: str) -> None:
+    make, status = UNUSUAL[name]
+    with Image.open(io.BytesIO(good[0])) as image:
+        got = server.decode(make(image.convert("RGB")))
+    assert got.status == (status or 200)
+    if got.status == 200:
+        assert [(code["kind"], code["text"]) for code in got.json["codes"]] == (good[1] if status else [])
+    else:
+        assert len(got.json["error"]) > 5
     assert_reads(server, good)
 
 
