@@ -69,7 +69,7 @@ def response_parts(rows: pd.DataFrame, *, axes: Axes | None = None) -> Axes:
             axes.plot([], [], marker(name), color=colour(name), ls="", ms=5, label=display_name(name))
         if any(frame["censored"].any() for frame in numbers):
             axes.plot([], [], ">", mfc="none", mec=INK, ls="", ms=5, label="censored at H − W")
-        axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=len(names) + 1, borderaxespad=0.2)
+        axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=len(names) + 1, borderaxespad=0.2)
         mark_modes(axes, rows["mode"])
     return attach(axes, pd.concat(numbers, ignore_index=True) if numbers else pd.DataFrame())
 

@@ -161,6 +161,7 @@ def _mark_recovery(axes: Axes, runs: Sequence[Run], level_s: float, window_s: fl
         va="top",
         fontsize=8,
         color=INK,
+        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1.5},
         zorder=6,
     ).set_in_layout(False)
 
@@ -226,7 +227,7 @@ def _same_limits(grid: npt.NDArray[Any]) -> None:
             float((middle["mean_s"] + middle["sd_s"]).quantile(0.985)),
             float(single["mean_s"].quantile(0.985)),
         ]
-    grid[0, 0].set_ylim(0.0, 1.25 * float(np.nanmax(tops)))
+    grid[0, 0].set_ylim(0.0, 1.35 * float(np.nanmax(tops)))
     most = [axes.mlscale_numbers[["ready", "desired"]].max(axis=None) for axes in grid[1]]
     grid[1, 0].set_ylim(0.0, max([1.0, *(float(count) for count in most if np.isfinite(count))]) + 0.5)
 

@@ -97,11 +97,11 @@ def test_every_setting_has_a_description() -> None:
 
 
 def test_every_setting_reaches_ray() -> None:
-    """Changing any one setting changes what Ray is told (quota period and start go elsewhere)."""
+    """Changing any one setting changes what Ray is told (quota period, budget and start go elsewhere)."""
     base = RayServeScaling()
     told = deployment_options(base.model_dump(mode="json"), "app", "python", "sock")
     other: dict[str, Any] = {"aggregation_function": "max", "look_back_period_s": 40.0, "max_queued_requests": 7}
-    for name in RayServeScaling.model_fields.keys() - {"cpu_period_s", "startup_concurrency"}:
+    for name in RayServeScaling.model_fields.keys() - {"cpu_period_s", "cpu_budget", "startup_concurrency"}:
         value = other.get(name, getattr(base, name) if name in other else getattr(base, name) * 2)
         changed = base.model_copy(update={name: value})
         assert deployment_options(changed.model_dump(mode="json"), "app", "python", "sock") != told, name
