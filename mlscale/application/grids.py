@@ -1,4 +1,4 @@
-"""From a box around a QR code to its sheet, its module matrix and its text."""
+"""From a box around a QR code to its corners, its module matrix and its text."""
 
 from __future__ import annotations
 
@@ -14,67 +14,19 @@ from mlscale.application.geometry import Points, homography, is_convex, project,
 
 _PASSES = 3
 _SETTLED = 0.004
-"""Points that move by less, as a share of the side, have settled."""
+"""Corners that move by less, as a share of the side, have settled."""
 _TURNS = (0.0, 22.5, -22.5, 45.0)
 """Degrees that a box is turned by, one after the other, until its code is read."""
 _WORTH_A_TRY = 4.0
 """Versions whose logit is this far below the best are not tried."""
-_CANDIDATES = 4
+_CANDIDATES = 3
 _LEAST_AGREEMENT = 0.85
 """Share of a code's fixed modules that the reader must have got right before its data are tried."""
-_FLAT_MODULES = 0.35
-"""A sheet whose points lie closer than this to a plane's, in modules, is read as a plane."""
 
 FindGrid = Callable[[crops.Crop], tuple[NDArray[np.float32], NDArray[np.float32]]]
-"""A crop to the offsets of the sheet's points (18,) and version logits (n,)."""
+"""A crop to corner offsets (8,) and version logits (n,)."""
 ReadModules = Callable[[crops.Crop], NDArray[np.float32]]
 """A crop to the modules' logits (n, n), above 0 = dark."""
-
-
-def lattice() -> Points:
-    """The nine points of a sheet in shares of the code's sides, row by row: (9, 2)."""
-    columns, rows = np.meshgrid([0.0, 0.5, 1.0], [0.0, 0.5, 1.0])
-    return np.stack([columns.ravel(), rows.ravel()], axis=1)
-
-
-@dataclass(frozen=True)
-class Sheet:
-    """Where a code lies in the photo: in the plane that ``corners`` (4, 2) span, moved by the ``offsets`` (9, 2) of its
-    `lattice` (shares of the plane's sides), between which it is a smooth surface of second order."""
-
-    corners: Points
-    offsets: Points
-
-    def see(self, shares: Points) -> Points:
-        """Points of the code (n, 2), in shares of its sides, in the photo."""
-        columns, rows = _lagrange(shares[:, 0]), _lagrange(shares[:, 1])
-        weights = (rows[:, :, None] * columns[:, None, :]).reshape(len(shares), 9)
-        return project(homography(rectangle(1, 1), self.corners), shares + weights @ self.offsets)
-
-    @property
-    def outline(self) -> Points:
-        """The code's own corners (4, 2)."""
-        return self.see(rectangle(1, 1))
-
-    def is_flat(self, size: int) -> bool:
-        """Whether a plane through its corners holds all nine points, to a fraction of one of ``size`` modules."""
-        outline = self.outline
-        if not is_convex(outline):
-            return False
-        plane = project(homography(rectangle(1, 1), outline), lattice())
-        side = np.linalg.norm(outline[1] - outline[0])
-        return bool(np.abs(self.see(lattice()) - plane).max() < _FLAT_MODULES / size * side)
-
-    def module_crop(self, photo: Image.Image, size: int) -> crops.Crop:
-        """The code straightened, as the module reader wants it."""
-        if self.is_flat(size):
-            return crops.module_crop(photo, self.outline, size)
-        return crops.bent_module_crop(photo, self.see(crops.module_lattice(size)), size)
-
-
-def _lagrange(at: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Weights of the knots 0, 0.5 and 1 in the parabola through them: (n, 3)."""
-    return np.stack([(1 - at) * (1 - 2 * at), 4 * at * (1 - at), at * (2 * at - 1)], axis=1)
 
 
 @dataclass(frozen=True)
@@ -88,22 +40,22 @@ class GridRead:
     text: str | None
 
 
-def find_grid(photo: Image.Image, box: Points, net: FindGrid) -> tuple[Sheet, list[int]] | None:
-    """The sheet and its likely versions, likeliest first; None where the net finds no sensible corners."""
-    sheet = Sheet(box, np.zeros((9, 2)))
-    logits = np.zeros(qr.MAX_VERSION, dtype=np.float32)
+def find_grid(photo: Image.Image, box: Points, net: FindGrid) -> tuple[Points, list[int]] | None:
+    """Corners (4, 2) and likely versions, likeliest first; None where the net finds no sensible corners."""
     corners = box
+    logits = np.zeros(qr.MAX_VERSION, dtype=np.float32)
     for _ in range(_PASSES):
         offsets, logits = net(crops.grid(photo, corners))
-        sheet = Sheet(corners, offsets.reshape(9, 2).astype(np.float64))
-        moved = sheet.outline
+        unit = rectangle(1, 1)
+        moved = project(homography(unit, corners), unit + offsets.reshape(4, 2).astype(np.float64))
         if not is_convex(moved):
             return None
-        if float(np.abs(sheet.offsets[[0, 2, 6, 8]]).max()) < _SETTLED:
-            break
+        settled = float(np.abs(offsets).max()) < _SETTLED
         corners = moved
+        if settled:
+            break
     likely = np.argsort(-logits)[:_CANDIDATES]
-    return sheet, [int(index) + 1 for index in likely if logits[index] > logits.max() - _WORTH_A_TRY]
+    return corners, [int(index) + 1 for index in likely if logits[index] > logits.max() - _WORTH_A_TRY]
 
 
 def read_grid(photo: Image.Image, box: Points, finder: FindGrid, reader: ReadModules) -> GridRead | None:
@@ -131,13 +83,13 @@ def _read_from(photo: Image.Image, box: Points, finder: FindGrid, reader: ReadMo
     grid = find_grid(photo, box, finder)
     if grid is None:
         return None
-    sheet, versions = grid
+    corners, versions = grid
     best: GridRead | None = None
     for version in versions:
-        matrix = (reader(sheet.module_crop(photo, qr.size_of(version))) > 0).astype(np.uint8)
+        matrix = (reader(crops.module_crop(photo, corners, qr.size_of(version))) > 0).astype(np.uint8)
         upright, turn, agreement = qr.orient(matrix, version)
         text = qr.read(_with_fixed(upright, version)) if agreement >= _LEAST_AGREEMENT else None
-        found = GridRead(np.roll(sheet.outline, -turn, axis=0), version, upright, agreement, text)
+        found = GridRead(np.roll(corners, -turn, axis=0), version, upright, agreement, text)
         if text is not None:
             return found
         if best is None or agreement > best.agreement:
