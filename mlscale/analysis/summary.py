@@ -175,9 +175,9 @@ def _by_window(run: Run, level_s: float | None, from_s: float, to_s: float) -> d
 
 def _upscaling(run: Run, level_s: float | None, horizon_s: float) -> dict[str, Any]:
     if run.info.step_s is None or not horizon_s > WINDOW_S:
-        gone = {"t_slo_s": NAN, "t_slo_confirmed_s": NAN, "over_level_s": NAN}
-        gone |= {"t_slo_censored": False, "pre_scaled": False}
-        return {"horizon_s": horizon_s, "window_s": WINDOW_S, **gone}
+        unknown = dict.fromkeys(("t_slo_s", "t_slo_confirmed_s", "over_level_s"), NAN)
+        no = dict.fromkeys(("t_slo_censored", "pre_scaled"), False)
+        return {"horizon_s": horizon_s, "window_s": WINDOW_S, **unknown, **no}
     by: By = "done"
     other = upscaling_response(run, level_s, by=by)
     row = upscaling_response(run, level_s).row()

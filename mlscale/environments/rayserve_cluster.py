@@ -115,13 +115,16 @@ def deployment_options(settings: Mapping[str, Any], name: str, python: str, poli
 
 
 def facts(details: Any) -> dict[str, Any]:
-    """What the running Serve says of itself: every setting of the deployment and the constants that shape decisions.
+    """What the running Serve says of itself: every setting of the deployment and the constants that shape decisions,
+    but for the sandbox's own interpreter, a path of this run alone.
 
     ``details``: the controller's DeploymentDetails.
     """
     from ray.serve._private import constants
 
-    config = details.deployment_config.model_dump(mode="json", exclude={"autoscaling_config": {"policy": True}})
+    config = details.deployment_config.model_dump(
+        mode="json", exclude={"autoscaling_config": {"policy": True}, "ray_actor_options": {"runtime_env": True}}
+    )
     names = (
         "CONTROL_LOOP_INTERVAL_S",
         "RAY_SERVE_AUTOSCALING_METRIC_RECORD_INTERVAL_FACTOR",

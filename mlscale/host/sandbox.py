@@ -258,8 +258,8 @@ def open_sandbox(name: str, ledger: Ledger, *, budget: Budget | None = None, gra
         grace_s: how long processes may take to end after SIGTERM before they are killed.
 
     Raises:
-        MlscaleError: no scratch folder can be made, or something could not be removed at the end (its ledger entry
-            then stays, for `mlscale.host.reap.cleanup`).
+        MlscaleError: no scratch folder can be made, the kernel can't keep the budget, or something could not be removed
+            at the end (its ledger entry then stays, for `mlscale.host.reap.cleanup`).
     """
     identifier = uuid.uuid4().hex[:8]
     folder = scratch_root() / f"mls-{identifier}"
@@ -334,7 +334,4 @@ def _with_groups(tree: Tree | str) -> Tree | str:
     except OSError as error:
         remove_tree(tree.folders)
         return f"no cgroups: {error}"
-    except MlscaleError:
-        remove_tree(tree.folders)
-        raise
     return tree

@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Callable, Iterator
 
 import numpy as np
+from pictures import camera_note, deep, encoded
 from PIL import Image
 
 from mlscale.application.photos import photo_bytes
@@ -20,23 +21,20 @@ def originals() -> list[bytes]:
     body, _ = photo_bytes(77, 0, "easy", width=160, height=120)
     with Image.open(io.BytesIO(body)) as opened:
         photo = opened.convert("RGB")
-    deep = Image.fromarray((np.asarray(photo.convert("L"), dtype=np.uint16) * 257).astype(np.uint16))
-    exif = Image.Exif()
-    exif[0x0112] = 6
     return [
         body,
-        _encoded(photo, "JPEG", progressive=True, exif=exif),
-        _encoded(photo.convert("CMYK"), "JPEG"),
-        _encoded(photo, "PNG"),
-        _encoded(photo.convert("RGBA"), "PNG"),
-        _encoded(photo.convert("P"), "PNG"),
-        _encoded(deep, "PNG"),
-        _encoded(photo.convert("1"), "PNG"),
-        _encoded(photo, "WEBP"),
-        _encoded(photo.convert("P"), "GIF"),
-        _encoded(photo, "GIF", save_all=True, append_images=[photo.rotate(90)]),
-        _encoded(photo, "BMP"),
-        _encoded(photo, "TIFF"),
+        encoded(photo, "JPEG", progressive=True, exif=camera_note(6)),
+        encoded(photo.convert("CMYK"), "JPEG"),
+        encoded(photo, "PNG"),
+        encoded(photo.convert("RGBA"), "PNG"),
+        encoded(photo.convert("P"), "PNG"),
+        encoded(deep(photo), "PNG"),
+        encoded(photo.convert("1"), "PNG"),
+        encoded(photo, "WEBP"),
+        encoded(photo.convert("P"), "GIF"),
+        encoded(photo, "GIF", save_all=True, append_images=[photo.rotate(90)]),
+        encoded(photo, "BMP"),
+        encoded(photo, "TIFF"),
         b"",
         b"%PDF-1.7\n%\xe2\xe3",
         b'{"photo": "..."}',
@@ -52,12 +50,6 @@ def bodies(seed: int, count: int, first: int = 0) -> Iterator[bytes]:
         for _ in range(int(rng.integers(1, 5))):
             body = _MUTATIONS[int(rng.integers(len(_MUTATIONS)))](rng, body, known)
         yield body
-
-
-def _encoded(image: Image.Image, kind: str, **options: object) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
 
 
 def _place(rng: np.random.Generator, body: bytes) -> int:

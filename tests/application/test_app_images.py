@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import io
-import struct
-import zlib
-
 import numpy as np
 import pytest
+from pictures import camera_note, deep, encoded, png_header
 from PIL import Image
 
 from mlscale.application import images
@@ -16,22 +13,6 @@ from mlscale.application.errors import BadPhoto
 RAMP = Image.fromarray(np.tile(np.arange(96, dtype=np.uint8), (64, 1)))
 
 GRAIN = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 96), dtype=np.uint8))
-
-
-def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
-
-
-def png_header(width: int, height: int) -> bytes:
-    """A PNG that promises ``width`` x ``height`` pixels and holds none."""
-
-    def chunk(name: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
 
 
 BAD = {
@@ -68,7 +49,7 @@ GOOD = {
     "cmyk": encoded(RAMP.convert("RGB").convert("CMYK"), "JPEG", quality=95),
     "palette": encoded(RAMP.convert("P"), "PNG"),
     "two levels": encoded(RAMP.point(lambda level: 255 * (level > 47)).convert("1"), "PNG"),
-    "16 bit": encoded(Image.fromarray(np.asarray(RAMP, dtype=np.uint16) * 257), "PNG"),
+    "16 bit": encoded(deep(RAMP), "PNG"),
     "alpha": encoded(RAMP.convert("RGBA"), "PNG"),
     "grey and alpha": encoded(RAMP.convert("LA"), "PNG"),
     "webp": encoded(RAMP.convert("RGB"), "WEBP", lossless=True),
@@ -93,9 +74,7 @@ def test_transparent_parts_are_white() -> None:
 
 @pytest.mark.parametrize(("orientation", "size"), [(1, (96, 64)), (3, (96, 64)), (6, (64, 96)), (8, (64, 96))])
 def test_exif_rotation_is_undone(orientation: int, size: tuple[int, int]) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    photo = images.open_photo(encoded(RAMP, "JPEG", exif=exif, quality=95))
+    photo = images.open_photo(encoded(RAMP, "JPEG", exif=camera_note(orientation), quality=95))
     assert photo.size == photo.grey.size == size
     grey = np.asarray(photo.grey, dtype=float)
     dark = {1: grey[:, 0], 3: grey[:, -1], 6: grey[0], 8: grey[-1]}[orientation]

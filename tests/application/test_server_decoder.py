@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import io
-import struct
-import zlib
 from collections.abc import Callable, Iterator
 
-import numpy as np
 import pytest
+from pictures import camera_note, deep, encoded, png_header
 from PIL import Image
 from server_process import Server
 
@@ -67,40 +65,22 @@ def test_a_body_that_is_no_photo(server: Server, good: tuple[bytes, list[tuple[s
     assert_reads(server, good)
 
 
-def saved(image: Image.Image, kind: str, **options: object) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
-
-
-def rotated(image: Image.Image) -> bytes:
-    """Lying on its side, with the camera's note that says so."""
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    return saved(image.transpose(Image.Transpose.ROTATE_90), "JPEG", quality=95, exif=exif)
-
-
-def deep(image: Image.Image) -> bytes:
-    return saved(Image.fromarray(np.asarray(image.convert("L"), dtype=np.uint16) * 257), "PNG")
-
-
-def bomb(_: Image.Image) -> bytes:
-    """A PNG of a few bytes that promises 100 megapixels."""
-    header = b"IHDR" + struct.pack(">IIBBBBB", 10_000, 10_000, 8, 0, 0, 0, 0)
-    return PNG[:12] + header + struct.pack(">I", zlib.crc32(header)) + PNG[33:]
+def on_its_side(image: Image.Image) -> bytes:
+    """With the camera's note that says so."""
+    return encoded(image.transpose(Image.Transpose.ROTATE_90), "JPEG", quality=95, exif=camera_note(6))
 
 
 UNUSUAL: dict[str, tuple[Callable[[Image.Image], bytes], int]] = {
-    "CMYK": (lambda image: saved(image.convert("CMYK"), "JPEG", quality=95), 200),
-    "16 bit": (deep, 200),
-    "palette": (lambda image: saved(image.convert("P"), "PNG"), 200),
-    "alpha": (lambda image: saved(image.convert("RGBA"), "PNG"), 200),
-    "EXIF rotation": (rotated, 200),
-    "1 x 1": (lambda image: saved(image.resize((1, 1)), "PNG"), 0),
-    "1 x 20000": (lambda image: saved(image.resize((1, 20_000)), "PNG"), 0),
-    "100 megapixels": (bomb, 413),
-    "animated": (lambda image: saved(image, "GIF", save_all=True, append_images=[image.rotate(90)]), 415),
-    "another format": (lambda image: saved(image, "TIFF"), 415),
+    "CMYK": (lambda image: encoded(image.convert("CMYK"), "JPEG", quality=95), 200),
+    "16 bit": (lambda image: encoded(deep(image), "PNG"), 200),
+    "palette": (lambda image: encoded(image.convert("P"), "PNG"), 200),
+    "alpha": (lambda image: encoded(image.convert("RGBA"), "PNG"), 200),
+    "EXIF rotation": (on_its_side, 200),
+    "1 x 1": (lambda image: encoded(image.resize((1, 1)), "PNG"), 0),
+    "1 x 20000": (lambda image: encoded(image.resize((1, 20_000)), "PNG"), 0),
+    "100 megapixels": (lambda _: png_header(10_000, 10_000), 413),
+    "animated": (lambda image: encoded(image, "GIF", save_all=True, append_images=[image.rotate(90)]), 415),
+    "another format": (lambda image: encoded(image, "TIFF"), 415),
 }
 """Bodies made of a good photo, and what they are answered with: 200 with its codes, 0 for 200 without any."""
 

@@ -216,6 +216,7 @@ def _answers_like_the_contract(setting: Setting, deployed: RayServeDeployed) -> 
     facts = deployed.facts
     assert facts["deployment"]["autoscaling_config"]["target_ongoing_requests"] == 1.0
     assert facts["deployment"]["max_ongoing_requests"] == 1
+    assert "runtime_env" not in facts["deployment"]["ray_actor_options"], "a path of this run alone"
     assert facts["constants"]["CONTROL_LOOP_INTERVAL_S"] == 0.1
     assert facts["sandbox"]["isolated"]
 

@@ -36,6 +36,11 @@ def redrawn(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return read_manifest(folder)
 
 
+def test_published_runs_name_no_path_of_the_machine_that_measured_them() -> None:
+    for file in REFERENCE.rglob("run.json"):
+        assert '": "/' not in file.read_text(), file
+
+
 def test_every_published_figure_is_drawn_again(redrawn: dict[str, Any]) -> None:
     assert set(redrawn) == set(read_manifest(places.figures()))
     for name, entry in read_manifest(places.figures()).items():
