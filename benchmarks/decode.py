@@ -1,81 +1,196 @@
-"""What the decoder reads and what it costs: `python benchmarks/decode.py [--photos N] [FOLDER...]`.
+"""What the decoder reads and what it costs, beside zxing-cpp and OpenCV: `python benchmarks/decode.py [FOLDER...]`.
 
-Without folders: N generated validation photos of each difficulty, by kind and stage. With folders of real photos
-(N.jpg or N.png beside N.txt with the expected text): read, wrong and time per folder. For measuring only.
+Without folders: generated validation photos of each difficulty. With folders of real photos (N.jpg or N.png beside
+N.txt with the expected text; without a text none is expected): one line per folder. For measuring only.
+
+Columns: how far the best box of each code got (nowhere: no box; localised; rectified: something fits; read: it fits
+well, but is not sure or does not verify), then right, wrong and the median CPU ms of one photo for each reader. OpenCV
+needs `make bench-extra`.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
+from typing import Any
 
-from mlscale.application.decoder import Decoder, make_decoder
+import numpy as np
+import zxingcpp
+from PIL import Image, ImageOps
+
+from mlscale.application.decoder import STEPS, Decoder, Explanation, make_decoder
+from mlscale.application.difficulties import DIFFICULTIES
 from mlscale.application.errors import BadPhoto
-from mlscale.application.evaluation import measure, validation
-from mlscale.application.generator import DIFFICULTIES, KINDS
+from mlscale.application.evaluation import validation
+from mlscale.application.images import open_photo
 
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".webp")
+_LIKE_OURS = (
+    zxingcpp.BarcodeFormat.EAN13
+    | zxingcpp.BarcodeFormat.EAN8
+    | zxingcpp.BarcodeFormat.UPCA
+    | zxingcpp.BarcodeFormat.UPCE
+    | zxingcpp.BarcodeFormat.QRCode
+)
+Texts = list[str]
 
 
-def generated(decoder: Decoder, count: int, seed: int | None, difficulties: Sequence[str]) -> None:
-    """Prints one line per difficulty and one per kind in it."""
-    print(f"{'':14}{'codes':>7}{'localised':>11}{'read':>8}{'wrong':>7}{'ms/photo':>10}{'p90':>7}")
-    for difficulty in difficulties:
-        rates = measure(decoder, validation(difficulty, count, *([] if seed is None else [seed])))
-        total = rates.codes.total()
-        cost = sorted(rates.cpu_s)
-        print(
-            f"{difficulty:14}{total:7}{rates.localised.total() / total:11.1%}{rates.share:8.1%}{len(rates.wrong):7}"
-            f"{median(cost) * 1e3:10.1f}{cost[int(0.9 * len(cost))] * 1e3:7.1f}"
-        )
-        for kind in KINDS:
-            codes = max(1, rates.codes[kind])
-            print(f"  {kind:12}{codes:7}{rates.localised[kind] / codes:11.1%}{rates.read[kind] / codes:8.1%}")
-        for wrong in rates.wrong:
-            print(f"  WRONG {wrong}")
+@dataclass
+class Score:
+    """One reader on one group of photos."""
+
+    right: int = 0
+    wrong: int = 0
+    cpu_s: list[float] = field(default_factory=list)
+
+    def count(self, found: Texts, expected: Texts, allowed: Texts) -> Texts:
+        """Takes in what was found in one photo; returns the wrong ones."""
+        left = [_plain(text) for text in expected]
+        wrong = []
+        for text in found:
+            same = next((one for one in left if _same(_plain(text), one)), None)
+            if same is not None:
+                left.remove(same)
+                self.right += 1
+            elif not any(_same(_plain(text), _plain(one)) for one in (*expected, *allowed)):
+                wrong.append(text)
+        self.wrong += len(wrong)
+        return wrong
+
+    def cells(self) -> str:
+        ms = f"{1e3 * median(self.cpu_s):8.1f}" if self.cpu_s else f"{'-':>8}"
+        return f"{self.right:7}{self.wrong:6}{ms}"
 
 
-def real(decoder: Decoder, folder: Path) -> None:
-    """Prints how many photos of ``folder`` have their text read, and how many texts were wrong."""
-    read = wrong = photos = boxed = 0
-    costs = []
+@dataclass(frozen=True)
+class Case:
+    """A photo, the texts in it, and those that may be found or not (codes that the frame cuts)."""
+
+    name: str
+    body: bytes
+    expected: Texts
+    allowed: Texts
+
+
+def _plain(text: str) -> str:
+    return "".join(text.split())
+
+
+def _same(found: str, expected: str) -> bool:
+    """Equal but for white space and the zero that makes an EAN-13 of a UPC-A."""
+    return found == expected or (expected.isdigit() and found.lstrip("0") == expected.lstrip("0"))
+
+
+def generated(difficulty: str, count: int, seed: int | None) -> Iterator[Case]:
+    photos = validation(difficulty, count) if seed is None else validation(difficulty, count, seed)
+    for index, (body, label) in enumerate(photos):
+        texts, cut = ([code["text"] for code in label.get(part, ())] for part in ("codes", "cut"))
+        yield Case(f"{difficulty} {index}", body, texts, cut)
+
+
+def real(folder: Path) -> Iterator[Case]:
     for path in sorted(path for path in folder.iterdir() if path.suffix.lower() in _SUFFIXES):
         text = path.with_suffix(".txt")
-        want = "".join(text.read_text(encoding="utf-8").split()) if text.exists() else None
-        began = time.thread_time()
+        expected = [text.read_text(encoding="utf-8", errors="replace")] if text.exists() else []
+        yield Case(f"{folder.name}/{path.name}", path.read_bytes(), expected, [])
+
+
+def peers() -> dict[str, Callable[[np.ndarray[Any, Any]], Texts]]:
+    """The other readers by name; each gets the whole photo, grey and upright."""
+    found: dict[str, Callable[[np.ndarray[Any, Any]], Texts]] = {
+        "zxing-cpp": lambda grey: [code.text for code in zxingcpp.read_barcodes(grey, formats=_LIKE_OURS)]
+    }
+    try:
+        import cv2
+    except ImportError:
+        print("OpenCV is not installed: make bench-extra brings it")
+        return found
+    cv2.setNumThreads(1)
+    bars, squares = cv2.barcode.BarcodeDetector(), cv2.QRCodeDetector()
+
+    def opencv(grey: np.ndarray[Any, Any]) -> Texts:
+        texts = [*bars.detectAndDecodeMulti(grey)[1], *squares.detectAndDecodeMulti(grey)[1]]
+        return [text for text in texts if text]
+
+    return found | {"OpenCV": opencv}
+
+
+def upright_grey(body: bytes) -> np.ndarray[Any, Any]:
+    import io
+
+    with Image.open(io.BytesIO(body)) as image:
+        return np.ascontiguousarray(ImageOps.exif_transpose(image).convert("L"))
+
+
+def compare(
+    group: str, cases: Iterable[Case], decoder: Decoder, others: dict[str, Callable[[np.ndarray[Any, Any]], Texts]]
+) -> tuple[Counter[str], dict[str, Score], int, int]:
+    """Runs every reader over ``cases``, taking turns photo by photo."""
+    steps: Counter[str] = Counter()
+    scores = {name: Score() for name in ("ours", *others)}
+    photos = codes = 0
+    for case in cases:
+        photos, codes = photos + 1, codes + len(case.expected)
         try:
-            explained = decoder.explain(path.read_bytes())
+            open_photo(case.body)
         except BadPhoto as error:
-            print(f"  {path.name}: {error.reason}")
+            print(f"  {case.name}: {error.reason}")
             continue
-        costs.append(time.thread_time() - began)
-        found = {"".join(code.text.split()) for code in explained.codes}
-        photos += 1
-        boxed += bool(explained.readings)
-        read += want in found
-        wrong += len(found - {want})
-        for text_read in found - {want}:
-            print(f"  {path.name}: read {text_read!r}, wanted {want!r}")
-    print(f"{folder.name:20}{photos:5} photos{boxed:5} with boxes{read:5} read{wrong:4} wrong", end="")
-    print(f"{median(costs) * 1e3:8.1f} ms/photo" if costs else "")
+        began = time.thread_time()
+        explained = decoder.explain(case.body)
+        scores["ours"].cpu_s.append(time.thread_time() - began)
+        for text in scores["ours"].count([code.text for code in explained.codes], case.expected, case.allowed):
+            print(f"  {case.name}: WRONG {text!r}")
+        steps.update(_steps(explained, len(case.expected)))
+        for name, read in others.items():
+            began = time.thread_time()
+            found = read(upright_grey(case.body))
+            scores[name].cpu_s.append(time.thread_time() - began)
+            scores[name].count(found, case.expected, case.allowed)
+    return steps, scores, photos, codes
+
+
+def _steps(explained: Explanation, codes: int) -> Texts:
+    """How far the photo's best boxes got, one for each code that is in it."""
+    reached = sorted((STEPS.index(reading.got_to) for reading in explained.readings), reverse=True)[:codes]
+    return [STEPS[step] for step in reached] + ["nowhere"] * (codes - len(reached))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", nargs="*", type=Path)
-    parser.add_argument("--photos", type=int, default=200)
-    parser.add_argument("--seed", type=int)
+    parser.add_argument("--photos", type=int, default=200, help="generated photos of each difficulty")
+    parser.add_argument("--seed", type=int, help="of generated photos; default: the validation's")
     parser.add_argument("--weights", type=Path)
-    parser.add_argument("--difficulties", nargs="+", default=DIFFICULTIES, choices=DIFFICULTIES)
+    parser.add_argument("--device")
+    parser.add_argument("--alone", action="store_true", help="without the other readers")
     options = parser.parse_args()
-    decoder = make_decoder(options.weights)
-    for folder in options.folders:
-        real(decoder, folder)
-    if not options.folders:
-        generated(decoder, options.photos, options.seed, options.difficulties)
+    decoder = make_decoder(options.weights, options.device)
+    others = {} if options.alone else peers()
+    groups: dict[str, Iterable[Case]] = {folder.name: real(folder) for folder in options.folders}
+    if not groups:
+        groups = {level: generated(level, options.photos, options.seed) for level in DIFFICULTIES}
+    names = ("ours", *others)
+    print(f"{'':38}{'':36}" + "".join(f"{name:^21}" for name in names))
+    print(
+        f"{'':22}{'photos':>8}{'codes':>8}{'nowhere':>9}" + "".join(f"{step:>11}" for step in STEPS[:-1])
+        + f"{'right':>7}{'wrong':>6}{'ms':>8}" * len(names)
+    )  # fmt: skip
+    totals = {name: Score() for name in names}
+    for group, cases in groups.items():
+        steps, scores, photos, codes = compare(group, cases, decoder, others)
+        reached = "".join(f"{steps[step]:11}" for step in STEPS[:-1])
+        print(f"{group:22}{photos:8}{codes:8}{steps['nowhere']:9}{reached}" + "".join(scores[n].cells() for n in names))
+        for name in names:
+            totals[name].right += scores[name].right
+            totals[name].wrong += scores[name].wrong
+            totals[name].cpu_s += scores[name].cpu_s
+    print(f"{'all':80}" + "".join(totals[name].cells() for name in names))
 
 
 if __name__ == "__main__":

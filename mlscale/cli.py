@@ -158,11 +158,12 @@ def serve(
 def decode(
     photos: Annotated[list[Path], typer.Argument(help="photos: JPEG, PNG, WebP, GIF or BMP")],
     weights: Annotated[Path | None, typer.Option(help="folder of weights; default: the shipped ones")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu or cuda; default: $MLSCALE_DEVICE, else cpu")] = None,
 ) -> None:
     """Read the codes of photos; one JSON line a photo. Exit code 2 where one can't be read."""
     from mlscale.application.commands import decode_command
 
-    raise SystemExit(decode_command(photos, weights))
+    raise SystemExit(decode_command(photos, weights, device))
 
 
 @app.command()

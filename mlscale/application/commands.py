@@ -13,15 +13,15 @@ if TYPE_CHECKING:
     from mlscale.application.training.loop import Training
 
 
-def decode_command(photos: list[Path], weights: Path | None) -> int:
+def decode_command(photos: list[Path], weights: Path | None, device: str | None) -> int:
     """Prints one JSON line a photo; a photo that can't be read is a line on stderr, and 2 the exit code in the end.
 
     Raises:
-        BadWeights: weights are missing or corrupt.
+        ApplicationError: weights are missing or corrupt, or there is no such device.
     """
     from mlscale.application.decoder import make_decoder
 
-    decoder = make_decoder(weights)
+    decoder = make_decoder(weights, device)
     code = 0
     for path in photos:
         try:
@@ -89,8 +89,8 @@ def _train(training: Training) -> None:
 
 def _rate(out: Path, photos: int) -> None:
     from mlscale.application.decoder import make_decoder
+    from mlscale.application.difficulties import DIFFICULTIES
     from mlscale.application.evaluation import measure, validation
-    from mlscale.application.generator import DIFFICULTIES
 
     decoder = make_decoder(out)
     results = {}

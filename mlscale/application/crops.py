@@ -7,17 +7,20 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mlscale.application.geometry import Points, homography, project, rectangle, side_lengths, warp
+from mlscale.application.surfaces import sample
 
-LOCALISER_SIDE = 480
+LOCALISER_SIDE, CLOSER_SIDE, FARTHER_SIDE = 480, 800, 288
+"""Longer sides that a photo is brought to before codes are looked for in it."""
+_LARGE_PX, _SMALL_PX = 600, 320
 STRIDE = 4
 """Pixels of the localiser's input per cell of its maps."""
 STRIP_WIDTH, STRIP_HEIGHT = 384, 16
 STRIP_MARGIN = 0.12
 """Share of the box's width that a strip shows beyond either end."""
-STRIP_PLACES = (0.3, 0.5, 0.7)
-"""Where the strips' centre lines lie between the top and the bottom of the bars."""
+STRIP_PLACES = ((0.3, 0.5, 0.7), (0.2, 0.5, 0.8), (0.38, 0.5, 0.62))
+"""Where the strips' centre lines lie between the top and the bottom of the bars, look by look."""
 STRIP_THICKNESS = 0.16
-GRID_SIDE = 128
+GRID_SIDE = 160
 GRID_MARGIN = 0.15
 MODULE_PX = 4
 MODULE_MARGIN = 2
@@ -25,7 +28,7 @@ MODULE_MARGIN = 2
 Crop = NDArray[np.float32]
 
 
-def normalised(image: Image.Image) -> Crop:
+def normalised(image: Image.Image | NDArray[np.float32]) -> Crop:
     """Mean 0, deviation 1 (a flat crop stays 0), float32 (height, width)."""
     grey = np.asarray(image, dtype=np.float32)
     grey = grey - grey.mean()
@@ -35,31 +38,47 @@ def normalised(image: Image.Image) -> Crop:
 def rectify(photo: Image.Image, quad: Points, width: int, height: int) -> Image.Image:
     """The quadrilateral ``quad`` (4, 2) of ``photo``, seen straight on. Where the photo is finer than the view, it is
     averaged first, so that fine bars don't alias."""
-    across, down = side_lengths(quad)
-    factor = int(max(1.0, min(across / width, down / height)))
-    if factor > 1:
-        low = np.maximum(np.floor(quad.min(axis=0)).astype(int) - factor, 0)
-        high = np.minimum(np.ceil(quad.max(axis=0)).astype(int) + factor, photo.size)
-        if (high - low < 1).any():
-            return Image.new("L", (width, height), 128)
-        photo = photo.crop((int(low[0]), int(low[1]), int(high[0]), int(high[1]))).reduce(factor)
-        quad = (quad - low) / factor
+    photo, quad = _coarser(photo, quad, (width, height))
     return warp(photo, homography(rectangle(width, height), quad), width, height)
 
 
-def localiser_size(width: int, height: int) -> tuple[int, int]:
-    """The size a photo is brought to for the localiser: longer side `LOCALISER_SIDE`, both multiples of 16."""
-    scale = LOCALISER_SIDE / max(width, height)
+def _coarser(photo: Image.Image, points: Points, size: tuple[int, int]) -> tuple[Image.Image, Points]:
+    """The part of ``photo`` around ``points``, whose first four are corners, averaged down towards a view of
+    ``size``; and the points in it."""
+    across, down = side_lengths(points[:4])
+    factor = int(max(1.0, min(across / size[0], down / size[1])))
+    if factor == 1:
+        return photo, points
+    low = np.maximum(np.floor(points.min(axis=0)).astype(int) - factor, 0)
+    high = np.minimum(np.ceil(points.max(axis=0)).astype(int) + factor, photo.size)
+    if (high - low < 1).any():
+        return Image.new("L", (1, 1), 128), points
+    part = photo.crop((int(low[0]), int(low[1]), int(high[0]), int(high[1]))).reduce(factor)
+    return part, (points - low) / factor
+
+
+def looks(width: int, height: int) -> tuple[int, int]:
+    """The sides for the first look, and for a second one where the first left something unread: a large photo is looked
+    at from closer then, others from farther. A small one is seen from far at first: enlarged, it is only blurred."""
+    longer = max(width, height)
+    if longer > _LARGE_PX:
+        return LOCALISER_SIDE, CLOSER_SIDE
+    return (LOCALISER_SIDE, FARTHER_SIDE) if longer > _SMALL_PX else (FARTHER_SIDE, LOCALISER_SIDE)
+
+
+def localiser_size(width: int, height: int, side: int) -> tuple[int, int]:
+    """The size a photo is brought to for the localiser: longer side ``side``, both multiples of 16."""
+    scale = side / max(width, height)
     return max(32, round(width * scale / 16) * 16), max(32, round(height * scale / 16) * 16)
 
 
-def localiser_input(photo: Image.Image) -> Crop:
-    """The whole photo as the localiser sees it."""
-    size = localiser_size(*photo.size)
+def localiser_input(photo: Image.Image, side: int) -> Crop:
+    """The whole photo as the localiser sees it, its longer side ``side`` pixels."""
+    size = localiser_size(*photo.size, side)
     return normalised(photo.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0))
 
 
-def strip_quads(box: Points) -> list[Points]:
+def strip_quads(box: Points, look: int = 0) -> list[Points]:
     """The quadrilaterals of the strips of a box around bars, from left to right along them."""
     unit_to_box = homography(rectangle(1, 1), box)
     return [
@@ -67,7 +86,7 @@ def strip_quads(box: Points) -> list[Points]:
             unit_to_box,
             rectangle(1 + 2 * STRIP_MARGIN, STRIP_THICKNESS, -STRIP_MARGIN, place - STRIP_THICKNESS / 2),
         )
-        for place in STRIP_PLACES
+        for place in STRIP_PLACES[look % len(STRIP_PLACES)]
     ]
 
 
@@ -88,11 +107,28 @@ def grid(photo: Image.Image, corners: Points) -> Crop:
 
 
 def module_crop(photo: Image.Image, corners: Points, size: int) -> Crop:
-    """A QR code of ``size`` modules a side as the module reader sees it."""
+    """A flat QR code of ``size`` modules a side as the module reader sees it."""
     unit = rectangle(size, size)
     with_margin = rectangle(size + 2 * MODULE_MARGIN, size + 2 * MODULE_MARGIN, -MODULE_MARGIN, -MODULE_MARGIN)
     side = (size + 2 * MODULE_MARGIN) * MODULE_PX
     return normalised(rectify(photo, project(homography(unit, corners), with_margin), side, side))
+
+
+def module_lattice(size: int) -> Points:
+    """Where in a code (shares of its sides) the pixels of its module crop lie: (side * side, 2), row by row."""
+    side = (size + 2 * MODULE_MARGIN) * MODULE_PX
+    at = ((np.arange(side) + 0.5) / MODULE_PX - MODULE_MARGIN) / size
+    columns, rows = np.meshgrid(at, at)
+    return np.stack([columns.ravel(), rows.ravel()], axis=1)
+
+
+def bent_module_crop(photo: Image.Image, points: Points, size: int) -> Crop:
+    """The module crop of a code that isn't flat: ``points`` are those of `module_lattice` in the photo."""
+    side = (size + 2 * MODULE_MARGIN) * MODULE_PX
+    ends = points[[0, side - 1, side * side - 1, side * (side - 1)]]
+    part, moved = _coarser(photo, np.concatenate([ends, points]), (side, side))
+    grey, inside = sample(np.asarray(part, dtype=np.float32), moved[4:])
+    return normalised(np.where(inside, grey, np.float32(128)).reshape(side, side))
 
 
 def oriented_box(points: Points, weights: NDArray[np.float64], angle: float) -> Points:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,18 +14,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlscale.application import crops
+from mlscale.application.errors import ApplicationError
 from mlscale.application.geometry import Points, homography, is_convex, project, rectangle
 from mlscale.application.grids import GridRead, read_grid
 from mlscale.application.images import Photo, open_photo
-from mlscale.application.localiser import Box, find_boxes
+from mlscale.application.localiser import Box, find_boxes, hint
 from mlscale.application.strips import BarsRead, read_bars
 
 if TYPE_CHECKING:
     from torch import nn
 
+DEVICE_VARIABLE = "MLSCALE_DEVICE"
 _LOOKS = 4
 """How often a 1-D box is looked at, at most."""
+_WORTH_A_LOOK = 0.1
+"""Probability of a code anywhere from which a photo without boxes is looked at again."""
+_FAILURES = 5
+"""Boxes without a code, of one kind in one look, after which its fainter ones are left alone."""
 STAGES = ("open", "localise", "read_bars", "read_grid")
+STEPS = ("localised", "rectified", "read", "verified")
+"""How far a box can get."""
+_RECTIFIED_FITS, _READ_FITS = -2.0, -0.5
+_RECTIFIED_AGREES, _READ_AGREES = 0.7, 0.85
 
 
 @dataclass(frozen=True)
@@ -45,16 +56,29 @@ class Reading:
 
     box: Box
     crops: list[crops.Crop] = field(default_factory=list)
+    fits: float | None = None
+    """How well digits fit on bars: their mean log probability."""
     bars: BarsRead | None = None
     grid: GridRead | None = None
     code: Found | None = None
+
+    @property
+    def got_to(self) -> str:
+        """The last of `STEPS` that succeeded: rectified means that digits fit somehow, or that most of a QR code's
+        fixed modules agree; read, that they do well."""
+        if self.code is not None:
+            return "verified"
+        well = (self.fits or -9.0, self.grid.agreement if self.grid else 0.0)
+        if well[0] > _READ_FITS or well[1] > _READ_AGREES:
+            return "read"
+        return "rectified" if well[0] > _RECTIFIED_FITS or well[1] > _RECTIFIED_AGREES else "localised"
 
 
 @dataclass
 class Explanation:
     """Every stage of one photo, for people: coordinates are those of ``photo.grey``.
 
-    ``maps`` are the localiser's (6, rows, columns); ``cpu_s`` is thread time by stage (see `STAGES`).
+    ``maps`` are the localiser's first (6, rows, columns); ``cpu_s`` is thread time by stage (see `STAGES`).
     """
 
     photo: Photo
@@ -64,11 +88,14 @@ class Explanation:
     cpu_s: dict[str, float]
 
 
-def make_decoder(weights: Path | None = None) -> Decoder:
+def make_decoder(weights: Path | None = None, device: str | None = None) -> Decoder:
     """The decoder with the weights of ``weights``, $MLSCALE_WEIGHTS or data/weights; sets torch to one thread.
 
+    Args:
+        device: where the networks run, "cpu" or "cuda" (with ":1" for the second); None: $MLSCALE_DEVICE, else the CPU.
     Raises:
         BadWeights: weights are missing or corrupt.
+        ApplicationError: there is no such device here.
     """
     import torch
 
@@ -76,7 +103,24 @@ def make_decoder(weights: Path | None = None) -> Decoder:
     from mlscale.application.weights import load
 
     torch.set_num_threads(1)
-    return Decoder({name: load(name, weights) for name in nets.NETS})
+    place = usable_device(device or os.environ.get(DEVICE_VARIABLE) or "cpu")
+    return Decoder({name: load(name, weights).to(place) for name in nets.NETS}, place)
+
+
+def usable_device(name: str) -> str:
+    """``name`` if torch can calculate there.
+
+    Raises:
+        ApplicationError: it can't, or there is no such name.
+    """
+    import torch
+
+    try:
+        torch.zeros(1, device=name)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).partition("\n")[0].rstrip(".")
+        raise ApplicationError(f"torch can't calculate there: {reason}", f"device {name!r}", "choose cpu") from None
+    return name
 
 
 class Decoder:
@@ -84,13 +128,14 @@ class Decoder:
 
     Args:
         nets: the four networks of `nets.NETS` by name, ready for inference.
+        device: where they are.
     """
 
-    def __init__(self, nets: dict[str, nn.Module]) -> None:
-        self._nets = nets
+    def __init__(self, nets: dict[str, nn.Module], device: str = "cpu") -> None:
+        self._nets, self._device = nets, device
 
     def __call__(self, body: bytes) -> dict[str, Any]:
-        """``{"codes": [{"kind", "text", "corners": [[x, y] * 4]}]}`` of a photo; kinds EAN13, EAN8, UPCA, QR.
+        """``{"codes": [{"kind", "text", "corners": [[x, y] * 4]}]}`` of a photo; kinds EAN13, EAN8, UPCA, UPCE, QR.
 
         Raises:
             BadPhoto: the body is no photo that we read.
@@ -106,17 +151,40 @@ class Decoder:
         cpu_s = dict.fromkeys(STAGES, 0.0)
         with _timed(cpu_s, "open"):
             photo = open_photo(body)
+        first, second = crops.looks(*photo.grey.size)
         with _timed(cpu_s, "localise"):
-            maps, boxes = self.localise(photo)
-        readings = []
-        for box in boxes:
-            with _timed(cpu_s, "read_bars" if box.kind == "1D" else "read_grid"):
-                readings.append(self.read_bars(photo, box) if box.kind == "1D" else self.read_grid(photo, box))
+            maps, boxes = self.localise(photo, first)
+        readings = self._read_all(photo, boxes, [], cpu_s)
+        unread = any(reading.code is None for reading in readings)
+        if unread or (not boxes and hint(maps) > _WORTH_A_LOOK):
+            with _timed(cpu_s, "localise"):
+                _, boxes = self.localise(photo, second)
+            readings = self._read_all(photo, boxes, readings, cpu_s)
         return Explanation(photo, maps, readings, _distinct(readings), cpu_s)
 
-    def localise(self, photo: Photo) -> tuple[NDArray[np.float32], list[Box]]:
-        """The localiser's maps and the boxes in them, in working pixels."""
-        seen = crops.localiser_input(photo.grey)
+    def _read_all(
+        self, photo: Photo, boxes: list[Box], before: list[Reading], cpu_s: dict[str, float]
+    ) -> list[Reading]:
+        """``before`` and the readings of ``boxes``, best box first, that lie on no code read so far."""
+        readings = list(before)
+        failures = dict.fromkeys(("1D", "QR"), 0)
+        for box in boxes:
+            if failures[box.kind] == _FAILURES or any(_is_inside(box, reading, photo) for reading in readings):
+                continue
+            readings.append(self._read(photo, box, cpu_s))
+            failures[box.kind] += readings[-1].code is None
+        return readings
+
+    def _read(self, photo: Photo, box: Box, cpu_s: dict[str, float]) -> Reading:
+        with _timed(cpu_s, "read_bars" if box.kind == "1D" else "read_grid"):
+            try:
+                return self.read_bars(photo, box) if box.kind == "1D" else self.read_grid(photo, box)
+            except np.linalg.LinAlgError:  # a box so thin that no plane goes through it
+                return Reading(box)
+
+    def localise(self, photo: Photo, side: int) -> tuple[NDArray[np.float32], list[Box]]:
+        """The localiser's maps and the boxes in them, in working pixels; ``side``: the longer one that it sees."""
+        seen = crops.localiser_input(photo.grey, side)
         (maps,) = self._run("localiser", seen[None])
         scale = photo.grey.width / seen.shape[1], photo.grey.height / seen.shape[0]
         return maps[0], find_boxes(maps[0], scale)
@@ -126,9 +194,10 @@ class Decoder:
         reading = Reading(box)
         outline = box.corners
         for attempt in range(_LOOKS):
-            reading.crops = [crops.strip(photo.grey, quad) for quad in crops.strip_quads(outline)]
+            reading.crops = [crops.strip(photo.grey, quad) for quad in crops.strip_quads(outline, attempt)]
             (logits,) = self._run("strips", np.stack(reading.crops))
-            look = read_bars(logits)
+            look = read_bars(logits, attempt)
+            reading.fits = max(look.fits, -9.0 if reading.fits is None else reading.fits)
             to_photo = homography(rectangle(1, 1), outline)
             if look.bars:
                 left, right = look.bars.span
@@ -166,8 +235,16 @@ class Decoder:
 
         with torch.inference_mode():
             tensor = torch.from_numpy(batch[:, None]).contiguous(memory_format=torch.channels_last)
-            out = self._nets[name](tensor)
-            return [part.numpy() for part in (out if isinstance(out, tuple) else (out,))]
+            out = self._nets[name](tensor.to(self._device))
+            return [part.cpu().numpy() for part in (out if isinstance(out, tuple) else (out,))]
+
+
+def _is_inside(box: Box, reading: Reading, photo: Photo) -> bool:
+    """Whether the box lies on the code that was read there."""
+    if reading.code is None:
+        return False
+    centre = box.corners.mean(axis=0) * photo.scale
+    return bool((reading.code.corners.min(axis=0) < centre).all() and (centre < reading.code.corners.max(axis=0)).all())
 
 
 def _distinct(readings: list[Reading]) -> list[Found]:

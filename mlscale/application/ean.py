@@ -1,24 +1,34 @@
-"""EAN-13, EAN-8 and UPC-A: digits to modules and back (ISO/IEC 15420).
+"""EAN-13, EAN-8, UPC-A and UPC-E: digits to modules and back (ISO/IEC 15420).
 
 A digit is seven modules. The left half of an EAN-13 draws each digit from set L or G, and which of the two spells the
-first digit; the right half draws from R. Read upside down, R appears as G, G as R and L as what is called Q here, so
-that the symbol classes of one strip tell its direction.
+first digit; the right half draws from R. A UPC-E has six digits of L and G alone, which spell its number system and its
+check digit. Read upside down, R appears as G, G as R and L as what is called Q here, so that the symbol classes of one
+strip tell its direction.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 _R_BITS = ("1110010", "1100110", "1101100", "1000010", "1011100", "1001110", "1010000", "1000100", "1001000", "1110100")
 _PARITY = ("LLLLLL", "LLGLGG", "LLGGLG", "LLGGGL", "LGLLGG", "LGGLLG", "LGGGLL", "LGLGLG", "LGLGGL", "LGGLGL")
+_UPCE_PARITY = ("GGGLLL", "GGLGLL", "GGLLGL", "GGLLLG", "GLGGLL", "GLLGGL", "GLLLGG", "GLGLGL", "GLGLLG", "GLLGLG")
+"""Of number system 0, by check digit; number system 1 has L and G exchanged."""
+_TURNED = {"L": "Q", "Q": "L", "G": "R", "R": "G"}
 
 SETS = "LGRQ"
 """Order of the symbol sets; class = 10 * set + digit, 40 classes in all."""
-MODULES = {"EAN13": 95, "UPCA": 95, "EAN8": 67}
+MODULES = {"EAN13": 95, "UPCA": 95, "EAN8": 67, "UPCE": 51}
 """Width of a code in modules, without quiet zones."""
+DRAWN = {"EAN13": 12, "UPCA": 12, "EAN8": 8, "UPCE": 6}
+"""How many of its digits a code draws."""
+
+LogProbabilities = NDArray[np.float32]
 
 
 def digit_bits(symbol_set: str, digit: int) -> str:
@@ -34,59 +44,176 @@ def check_digit(digits: str) -> str:
     return str(-total % 10)
 
 
-def is_valid(text: str) -> bool:
-    """Whether ``text`` is 8, 12 or 13 digits with the right check digit."""
-    return len(text) in (8, 12, 13) and text.isascii() and text.isdigit() and check_digit(text[:-1]) == text[-1]
+def expanded(text: str) -> str:
+    """The 12 digits of UPC-A that the 8 digits of a UPC-E stand for."""
+    system, body, check = text[0], text[1:7], text[7]
+    last = body[5]
+    if last in "012":
+        middle = body[:2] + last + "0000" + body[2:5]
+    elif last == "3":
+        middle = body[:3] + "00000" + body[3:5]
+    elif last == "4":
+        middle = body[:4] + "00000" + body[4]
+    else:
+        middle = body[:5] + "0000" + last
+    return system + middle + check
 
 
-def symbols(text: str) -> list[tuple[str, int]]:
-    """The (set, digit) pairs from left to right of a code of 8, 12 or 13 digits.
+def is_valid(kind: str, text: str) -> bool:
+    """Whether ``text`` is a number of ``kind`` with the right check digit."""
+    length = {"EAN13": 13, "UPCA": 12, "EAN8": 8, "UPCE": 8}[kind]
+    if len(text) != length or not (text.isascii() and text.isdigit()):
+        return False
+    if kind == "UPCE":
+        return text[0] in "01" and check_digit(expanded(text)[:-1]) == text[-1]
+    return check_digit(text[:-1]) == text[-1]
+
+
+def symbols(kind: str, text: str) -> list[tuple[str, int]]:
+    """The (set, digit) pairs from left to right of a code.
 
     Raises:
         ValueError: not a valid code.
     """
-    if not is_valid(text):
-        raise ValueError(f"not an EAN-8, UPC-A or EAN-13 with a right check digit: {text!r}")
-    if len(text) == 8:
-        sets = "LLLL" + "RRRR"
-        digits = text
+    if not is_valid(kind, text):
+        raise ValueError(f"not a number of {kind} with a right check digit: {text!r}")
+    if kind == "EAN8":
+        sets, digits = "LLLLRRRR", text
+    elif kind == "UPCE":
+        sets, digits = _upce_sets(text[0], text[7]), text[1:7]
     else:
         full = text.zfill(13)
-        sets = _PARITY[int(full[0])] + "RRRRRR"
-        digits = full[1:]
+        sets, digits = _PARITY[int(full[0])] + "RRRRRR", full[1:]
     return [(symbol_set, int(digit)) for symbol_set, digit in zip(sets, digits, strict=True)]
 
 
-def modules(text: str) -> NDArray[np.uint8]:
-    """The modules of a code from left to right: 1 = dark, shape (95,) or (67,)."""
-    drawn = [digit_bits(symbol_set, digit) for symbol_set, digit in symbols(text)]
-    half = len(drawn) // 2
-    bits = "101" + "".join(drawn[:half]) + "01010" + "".join(drawn[half:]) + "101"
+def _upce_sets(system: str, check: str) -> str:
+    sets = _UPCE_PARITY[int(check)]
+    return sets if system == "0" else sets.translate(str.maketrans("LG", "GL"))
+
+
+def modules(kind: str, text: str) -> NDArray[np.uint8]:
+    """The modules of a code from left to right: 1 = dark, shape (`MODULES` of the kind,)."""
+    drawn = [digit_bits(symbol_set, digit) for symbol_set, digit in symbols(kind, text)]
+    if kind == "UPCE":
+        bits = "101" + "".join(drawn) + "010101"
+    else:
+        half = len(drawn) // 2
+        bits = "101" + "".join(drawn[:half]) + "01010" + "".join(drawn[half:]) + "101"
     return np.frombuffer(bits.encode(), dtype=np.uint8) - ord("0")
 
 
+def add_on(digits: str) -> NDArray[np.uint8]:
+    """The modules of the small code of 2 or 5 digits that stands to the right of some EAN-13 and UPC-A."""
+    if len(digits) == 2:
+        sets = ("LL", "LG", "GL", "GG")[int(digits) % 4]
+    else:
+        total = 3 * sum(int(digit) for digit in digits[::2]) + 9 * sum(int(digit) for digit in digits[1::2])
+        sets = ("GGLLL", "GLGLL", "GLLGL", "GLLLG", "LGGLL", "LLGGL", "LLLGG", "LGLGL", "LGLLG", "LLGLG")[total % 10]
+    drawn = [digit_bits(symbol_set, int(digit)) for symbol_set, digit in zip(sets, digits, strict=True)]
+    return np.frombuffer(("1011" + "01".join(drawn)).encode(), dtype=np.uint8) - ord("0")
+
+
 def digit_centres(count: int) -> NDArray[np.float64]:
-    """Centres of the ``count`` (8 or 12) drawn digits, as fractions of the code's width."""
+    """Centres of the ``count`` (6, 8 or 12) drawn digits, as fractions of the code's width."""
+    if count == 6:
+        return np.asarray((3 + 7 * np.arange(6) + 3.5) / MODULES["UPCE"])
     half = count // 2
     left = 3 + 7 * np.arange(half) + 3.5
     return np.asarray(np.concatenate([left, left + 7 * half + 5]) / (7 * count + 11))
 
 
-def from_symbols(drawn: Sequence[tuple[str, int]]) -> tuple[str, str] | None:
-    """(kind, text) of the symbols of one strip from left to right, upright or upside down; None where sets, parity or
-    check digit don't fit. An EAN-13 with a leading zero is a UPC-A."""
-    if any(symbol_set in "LQ" for symbol_set, _ in drawn[len(drawn) // 2 :]) or all(
-        symbol_set == "G" for symbol_set, _ in drawn[: len(drawn) // 2]
-    ):
-        turned = {"L": "Q", "Q": "L", "G": "R", "R": "G"}
-        drawn = [(turned[symbol_set], digit) for symbol_set, digit in reversed(drawn)]
-    sets = "".join(symbol_set for symbol_set, _ in drawn)
-    digits = "".join(str(digit) for _, digit in drawn)
-    if len(drawn) == 8 and sets == "LLLLRRRR":
-        return ("EAN8", digits) if is_valid(digits) else None
-    if len(drawn) == 12 and sets[6:] == "RRRRRR" and sets[:6] in _PARITY:
-        text = str(_PARITY.index(sets[:6])) + digits
-        if not is_valid(text):
-            return None
-        return ("UPCA", text[1:]) if text[0] == "0" else ("EAN13", text)
-    return None
+def upside_down(drawn: LogProbabilities) -> LogProbabilities:
+    """The classes (40, count) of a strip read from the other end."""
+    order = [10 * SETS.index(_TURNED[name]) + digit for name in SETS for digit in range(10)]
+    return np.ascontiguousarray(drawn[order, ::-1])
+
+
+def spell(drawn: LogProbabilities) -> tuple[str, str, float]:
+    """The likeliest number that fits its check digit, given each symbol's log probability.
+
+    Args:
+        drawn: (40, count) log probabilities of an upright strip's symbols; count 12, 8 or 6.
+    Returns:
+        (kind, text, log probability): the sum over the symbols. An EAN-13 with a leading zero is a UPC-A.
+    """
+    count = drawn.shape[1]
+    if count == 6:
+        return _spell_upce(drawn)
+    patterns = [pattern + "R" * (count // 2) for pattern in (_PARITY if count == 12 else ("LLLL",))]
+    weights = [3 if place % 2 == 0 else 1 for place in range(count)]
+    steps, total = _totals(_by_pattern(drawn, patterns), weights)
+    scores = total[_ALL[: len(patterns)], -_ALL[: len(patterns)] % 10]  # the first digit weighs 1
+    first = int(scores.argmax())
+    text = _digits(steps, weights, first, -first % 10)
+    kind = "EAN8" if count == 8 else "UPCA" if first == 0 else "EAN13"
+    return kind, f"{first}{text}" if kind == "EAN13" else text, float(scores[first])
+
+
+def _spell_upce(drawn: LogProbabilities) -> tuple[str, str, float]:
+    """All 20 parity patterns; the last digit decides how the number is expanded, so it is tried apart."""
+    columns = _by_pattern(drawn, [_upce_sets(system, str(check)) for system, check in _UPCE_SPELLED])
+    spelled = np.array([3 * int(system) + check for system, check in _UPCE_SPELLED])
+    best: tuple[str, str, float] = ("UPCE", "", -np.inf)
+    known = {weights: _totals(columns, weights) for weights, _ in _UPCE_WEIGHTS}
+    for last, (weights, own) in enumerate(_UPCE_WEIGHTS):
+        steps, total = known[weights]
+        wanted = -(spelled + own * last) % 10
+        scores = total[np.arange(len(wanted)), wanted] + columns[:, 5, last]
+        pattern = int(scores.argmax())
+        if scores[pattern] > best[2]:
+            system, check = _UPCE_SPELLED[pattern]
+            digits = _digits(steps, weights, pattern, int(wanted[pattern]))
+            best = ("UPCE", f"{system}{digits}{last}{check}", float(scores[pattern]))
+    return best
+
+
+def _by_pattern(drawn: LogProbabilities, patterns: Sequence[str]) -> NDArray[np.float32]:
+    """Each digit's log probability at each place, if its set is the pattern's: (patterns, count, 10)."""
+    sets = _sets_of(tuple(patterns))
+    return np.asarray(drawn.reshape(4, 10, -1)[sets, :, np.arange(sets.shape[1])])
+
+
+@lru_cache(maxsize=8)
+def _sets_of(patterns: tuple[str, ...]) -> NDArray[np.int64]:
+    return np.array([[SETS.index(name) for name in pattern] for pattern in patterns])
+
+
+def _totals(
+    columns: NDArray[np.float32], weights: Sequence[int]
+) -> tuple[list[NDArray[np.int64]], NDArray[np.float64]]:
+    """The highest total of ``columns`` (patterns, count, 10) for each weighted sum modulo 10, (patterns, 10), and for
+    each place the digit that leads to each sum: dynamic programming over the sum so far."""
+    total = np.full((len(columns), 10), -np.inf)
+    total[:, 0] = 0.0
+    rows = np.arange(len(columns))[:, None]
+    steps = []
+    for place, weight in enumerate(weights):
+        options = total[:, _SUMS_BEFORE[weight]] + columns[:, place, None]
+        chosen = options.argmax(axis=2)
+        steps.append(chosen)
+        total = options[rows, _ALL, chosen]
+    return steps, total
+
+
+def _digits(steps: Sequence[NDArray[np.int64]], weights: Sequence[int], pattern: int, state: int) -> str:
+    """The digits that lead to the sum ``state``, followed back from the last."""
+    digits: list[int] = []
+    for chosen, weight in zip(reversed(steps), reversed(weights), strict=True):
+        digits.append(int(chosen[pattern, state]))
+        state = (state - weight * digits[-1]) % 10
+    return "".join(map(str, reversed(digits)))
+
+
+_ALL: Final = np.arange(10)
+_SUMS_BEFORE: Final = {weight: (_ALL[:, None] - weight * _ALL[None]) % 10 for weight in (1, 3)}
+"""Weight -> (10, 10): the sum before a digit, by the sum after it and the digit."""
+_UPCE_SPELLED: Final = [(system, check) for system in "01" for check in range(10)]
+"""What parity patterns spell: number system and check digit."""
+_UPCE_WEIGHTS: Final = (
+    *[((1, 3, 3, 1, 3), 1)] * 3,
+    ((1, 3, 1, 1, 3), 0),
+    ((1, 3, 1, 3, 3), 0),
+    *[((1, 3, 1, 3, 1), 3)] * 5,
+)
+"""By the last of the six digits: weights of the first five, and of itself, in the UPC-A that they stand for."""

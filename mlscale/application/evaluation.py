@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
-from mlscale.application.decoder import Decoder
+from mlscale.application.decoder import STEPS, Decoder
 from mlscale.application.photos import photo_bytes
 
 VALIDATION_SEED = 9_000_001
@@ -18,14 +18,25 @@ VALIDATION_SEED = 9_000_001
 
 @dataclass
 class Rates:
-    """Counts over photos: codes there, codes read right, texts returned that stand nowhere, seconds of thread time."""
+    """Counts over photos: codes there, codes read right, texts returned that stand nowhere, seconds of thread time.
+
+    ``reached`` counts by (kind, step of `decoder.STEPS`) how far the best box of each code got.
+    """
 
     photos: int = 0
     codes: Counter[str] = field(default_factory=Counter)
-    localised: Counter[str] = field(default_factory=Counter)
+    reached: Counter[tuple[str, str]] = field(default_factory=Counter)
     read: Counter[str] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
     cpu_s: list[float] = field(default_factory=list)
+
+    @property
+    def localised(self) -> Counter[str]:
+        """By kind: codes whose place was found, whatever came of them."""
+        found: Counter[str] = Counter()
+        for (kind, _), count in self.reached.items():
+            found[kind] += count
+        return found
 
     @property
     def share(self) -> float:
@@ -37,7 +48,10 @@ class Rates:
         return {
             "photos": self.photos,
             "codes": dict(self.codes),
-            "localised": dict(self.localised),
+            "reached": {
+                kind: {step: self.reached[kind, step] for step in STEPS if self.reached[kind, step]}
+                for kind in sorted(self.codes)
+            },
             "read": dict(self.read),
             "wrong": self.wrong,
             "median_cpu_s": round(median(self.cpu_s), 5) if self.cpu_s else None,
@@ -45,7 +59,8 @@ class Rates:
 
 
 def measure(decoder: Decoder, photos: Iterable[tuple[bytes, Mapping[str, Any]]]) -> Rates:
-    """Decodes ``photos``, each with a label that has "codes" of "kind", "text" and "corners"."""
+    """Decodes ``photos``, each with a label that has "codes" of "kind", "text" and "corners"; what is returned for a
+    code that the frame cuts ("cut") is neither right nor wrong if it is what the code says."""
     rates = Rates()
     for body, label in photos:
         began = time.thread_time()
@@ -54,17 +69,21 @@ def measure(decoder: Decoder, photos: Iterable[tuple[bytes, Mapping[str, Any]]])
         rates.photos += 1
         there = Counter((code["kind"], code["text"]) for code in label["codes"])
         found = Counter((code.kind, code.text) for code in explained.codes)
-        rates.wrong += [f"{kind} {text}" for kind, text in (found - there).elements()]
+        cut = Counter((code["kind"], code["text"]) for code in label.get("cut", ()))
+        rates.wrong += [f"{kind} {text}" for kind, text in (found - there - cut).elements()]
         for code in label["codes"]:
             kind = code["kind"]
             rates.codes[kind] += 1
             rates.read[kind] += (kind, code["text"]) in found
             centre = [sum(point[axis] for point in code["corners"]) / 4 for axis in (0, 1)]
-            rates.localised[kind] += any(
-                (reading.box.kind == "QR") == (kind == "QR")
-                and _around(reading.box.corners * explained.photo.scale, centre)
+            steps = [
+                STEPS.index(reading.got_to)
                 for reading in explained.readings
-            )
+                if (reading.box.kind == "QR") == (kind == "QR")
+                and _around(reading.box.corners * explained.photo.scale, centre)
+            ]
+            if steps:
+                rates.reached[kind, STEPS[max(steps)]] += 1
     return rates
 
 

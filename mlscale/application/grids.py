@@ -1,9 +1,9 @@
-"""From a box around a QR code to its corners, its module matrix and its text."""
+"""From a box around a QR code to its sheet, its module matrix and its text."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,19 +14,75 @@ from mlscale.application.geometry import Points, homography, is_convex, project,
 
 _PASSES = 3
 _SETTLED = 0.004
-"""Corners that move by less, as a share of the side, have settled."""
+"""Points that move by less, as a share of the side, have settled."""
 _TURNS = (0.0, 22.5, -22.5, 45.0)
 """Degrees that a box is turned by, one after the other, until its code is read."""
 _WORTH_A_TRY = 4.0
 """Versions whose logit is this far below the best are not tried."""
-_CANDIDATES = 3
+_CANDIDATES = 4
 _LEAST_AGREEMENT = 0.85
 """Share of a code's fixed modules that the reader must have got right before its data are tried."""
+_WORTH_A_TURN = 0.7
+"""The same, before the box is turned: below that there is no code, or only a part of one."""
+_SHIFTS = ((0.0, 0.0), (0.2, 0.2), (-0.2, -0.2), (0.2, -0.2), (-0.2, 0.2))
+"""Modules by which a sheet is moved for further readings."""
+_FLAT_MODULES = 0.35
+"""A sheet whose points lie closer than this to a plane's, in modules, is read as a plane."""
 
 FindGrid = Callable[[crops.Crop], tuple[NDArray[np.float32], NDArray[np.float32]]]
-"""A crop to corner offsets (8,) and version logits (n,)."""
+"""A crop to the offsets of the sheet's points (18,) and version logits (n,)."""
 ReadModules = Callable[[crops.Crop], NDArray[np.float32]]
 """A crop to the modules' logits (n, n), above 0 = dark."""
+
+
+def lattice() -> Points:
+    """The nine points of a sheet in shares of the code's sides, row by row: (9, 2)."""
+    columns, rows = np.meshgrid([0.0, 0.5, 1.0], [0.0, 0.5, 1.0])
+    return np.stack([columns.ravel(), rows.ravel()], axis=1)
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """Where a code lies in the photo: in the plane that ``corners`` (4, 2) span, moved by the ``offsets`` (9, 2) of its
+    `lattice` (shares of the plane's sides), between which it is a smooth surface of second order."""
+
+    corners: Points
+    offsets: Points
+
+    def see(self, shares: Points) -> Points:
+        """Points of the code (n, 2), in shares of its sides, in the photo."""
+        columns, rows = _lagrange(shares[:, 0]), _lagrange(shares[:, 1])
+        weights = (rows[:, :, None] * columns[:, None, :]).reshape(len(shares), 9)
+        return project(homography(rectangle(1, 1), self.corners), shares + weights @ self.offsets)
+
+    def moved(self, by: Points) -> Sheet:
+        """The sheet moved by so much (2,), in shares of the plane's sides."""
+        return replace(self, offsets=self.offsets + by)
+
+    @property
+    def outline(self) -> Points:
+        """The code's own corners (4, 2)."""
+        return self.see(rectangle(1, 1))
+
+    def is_flat(self, size: int) -> bool:
+        """Whether a plane through its corners holds all nine points, to a fraction of one of ``size`` modules."""
+        outline = self.outline
+        if not is_convex(outline):
+            return False
+        plane = project(homography(rectangle(1, 1), outline), lattice())
+        side = np.linalg.norm(outline[1] - outline[0])
+        return bool(np.abs(self.see(lattice()) - plane).max() < _FLAT_MODULES / size * side)
+
+    def module_crop(self, photo: Image.Image, size: int) -> crops.Crop:
+        """The code straightened, as the module reader wants it."""
+        if self.is_flat(size):
+            return crops.module_crop(photo, self.outline, size)
+        return crops.bent_module_crop(photo, self.see(crops.module_lattice(size)), size)
+
+
+def _lagrange(at: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Weights of the knots 0, 0.5 and 1 in the parabola through them: (n, 3)."""
+    return np.stack([(1 - at) * (1 - 2 * at), 4 * at * (1 - at), at * (2 * at - 1)], axis=1)
 
 
 @dataclass(frozen=True)
@@ -40,28 +96,29 @@ class GridRead:
     text: str | None
 
 
-def find_grid(photo: Image.Image, box: Points, net: FindGrid) -> tuple[Points, list[int]] | None:
-    """Corners (4, 2) and likely versions, likeliest first; None where the net finds no sensible corners."""
-    corners = box
+def find_grid(photo: Image.Image, box: Points, net: FindGrid) -> tuple[Sheet, list[int]] | None:
+    """The sheet and its likely versions, likeliest first; None where the net finds no sensible corners."""
+    sheet = Sheet(box, np.zeros((9, 2)))
     logits = np.zeros(qr.MAX_VERSION, dtype=np.float32)
+    corners = box
     for _ in range(_PASSES):
         offsets, logits = net(crops.grid(photo, corners))
-        unit = rectangle(1, 1)
-        moved = project(homography(unit, corners), unit + offsets.reshape(4, 2).astype(np.float64))
+        sheet = Sheet(corners, offsets.reshape(9, 2).astype(np.float64))
+        moved = sheet.outline
         if not is_convex(moved):
             return None
-        settled = float(np.abs(offsets).max()) < _SETTLED
-        corners = moved
-        if settled:
+        if float(np.abs(sheet.offsets[[0, 2, 6, 8]]).max()) < _SETTLED:
             break
+        corners = moved
     likely = np.argsort(-logits)[:_CANDIDATES]
-    return corners, [int(index) + 1 for index in likely if logits[index] > logits.max() - _WORTH_A_TRY]
+    return sheet, [int(index) + 1 for index in likely if logits[index] > logits.max() - _WORTH_A_TRY]
 
 
 def read_grid(photo: Image.Image, box: Points, finder: FindGrid, reader: ReadModules) -> GridRead | None:
     """The QR code in ``box``, with or without a text; None where there is no grid.
 
-    A box tells a QR code's place and size better than its angle, so where nothing verifies other angles are tried.
+    A box tells a QR code's place and size better than its angle, so where nothing verifies, but a code seems to be
+    there, other angles are tried.
     """
     best: GridRead | None = None
     for degrees in _TURNS:
@@ -70,6 +127,8 @@ def read_grid(photo: Image.Image, box: Points, finder: FindGrid, reader: ReadMod
             return found
         if found is not None and (best is None or found.agreement > best.agreement):
             best = found
+        if best is None or best.agreement < _WORTH_A_TURN:
+            break
     return best
 
 
@@ -83,18 +142,31 @@ def _read_from(photo: Image.Image, box: Points, finder: FindGrid, reader: ReadMo
     grid = find_grid(photo, box, finder)
     if grid is None:
         return None
-    corners, versions = grid
+    sheet, versions = grid
     best: GridRead | None = None
     for version in versions:
-        matrix = (reader(crops.module_crop(photo, corners, qr.size_of(version))) > 0).astype(np.uint8)
-        upright, turn, agreement = qr.orient(matrix, version)
-        text = qr.read(_with_fixed(upright, version)) if agreement >= _LEAST_AGREEMENT else None
-        found = GridRead(np.roll(corners, -turn, axis=0), version, upright, agreement, text)
-        if text is not None:
+        found = _read_version(photo, sheet, version, reader)
+        if found.text is not None:
             return found
-        if best is None or agreement > best.agreement:
+        if best is None or found.agreement > best.agreement:
             best = found
     return best
+
+
+def _read_version(photo: Image.Image, sheet: Sheet, version: int, reader: ReadModules) -> GridRead:
+    """What stands there if the code is of ``version``; where it all but verifies, the mean of several readings, each
+    with the sheet moved a little."""
+    size = qr.size_of(version)
+    total = np.zeros((size, size), dtype=np.float32)
+    for number, shift in enumerate(_SHIFTS):
+        total += reader(sheet.moved(np.array(shift) / size).module_crop(photo, size))
+        if number % 2:  # shifts come in pairs, to and fro
+            continue
+        upright, turn, agreement = qr.orient((total > 0).astype(np.uint8), version)
+        text = qr.read(_with_fixed(upright, version)) if agreement >= _LEAST_AGREEMENT else None
+        if text is not None or agreement < _LEAST_AGREEMENT:
+            break
+    return GridRead(np.roll(sheet.outline, -turn, axis=0), version, upright, agreement, text)
 
 
 def _with_fixed(matrix: qr.Matrix, version: int) -> qr.Matrix:

@@ -44,6 +44,11 @@ def find_boxes(maps: NDArray[np.float32], scale: tuple[float, float]) -> list[Bo
     return sorted(boxes, key=lambda box: -box.score)[:_MOST_BOXES]
 
 
+def hint(maps: NDArray[np.float32]) -> float:
+    """The highest probability, 0 to 1, that any cell lies in a code: what a look that found no box still suggests."""
+    return float(1 / (1 + np.exp(-np.clip(maps[:2].max(), -30, 30))))
+
+
 def components(mask: NDArray[np.bool_]) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """The 4-connected regions of ``mask`` as (rows, columns) of their cells: runs joined by union-find."""
     parent: list[int] = []

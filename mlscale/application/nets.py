@@ -45,7 +45,7 @@ class Localiser(nn.Module):
         self.entry = _Conv(1, 12, 2)
         self.quarter = nn.Sequential(_Conv(12, 24, 2), _Conv(24, 24))
         self.eighth = nn.Sequential(_Conv(24, 40, 2), _Residual(40))
-        self.deep = nn.Sequential(_Conv(40, 64, 2), _Residual(64, 1), _Residual(64, 2), _Residual(64, 4))
+        self.deep = nn.Sequential(_Conv(40, 64, 2), *(_Residual(64, dilation) for dilation in (1, 2, 4, 6)))
         self.lift_deep = nn.Conv2d(64, 40, 1)
         self.merge_eighth = _Conv(40, 24)
         self.merge_quarter = _Conv(24, 24)
@@ -97,10 +97,10 @@ class StripReader(nn.Module):
 
 
 class GridFinder(nn.Module):
-    """Corners and version of a QR code in a crop that is roughly aligned with it.
+    """Sheet and version of a QR code in a crop that is roughly aligned with it.
 
-    Input (b, 1, 128, 128); outputs: how far each corner is from where the crop assumes it, (b, 8) in shares of the
-    assumed side, and the version's logits (b, `qr.MAX_VERSION`).
+    Input (b, 1, 160, 160); outputs: how far each of the nine points of `grids.lattice` is from where the crop assumes
+    it, (b, 18) in shares of the assumed side, and the version's logits (b, `qr.MAX_VERSION`).
     """
 
     def __init__(self) -> None:
@@ -109,13 +109,13 @@ class GridFinder(nn.Module):
             _Conv(1, 16, 2), _Conv(16, 32, 2), _Residual(32), _Conv(32, 48, 2), _Residual(48), _Conv(48, 64, 2),
             _Residual(64), nn.Conv2d(64, 24, 1), nn.Flatten(),
         )  # fmt: skip
-        self.hidden = nn.Sequential(nn.Linear(24 * 64, 160), nn.ReLU(inplace=True))
-        self.corners = nn.Linear(160, 8)
-        self.version = nn.Linear(160, MAX_VERSION)
+        self.hidden = nn.Sequential(nn.Linear(24 * 100, 192), nn.ReLU(inplace=True))
+        self.points = nn.Linear(192, 18)
+        self.version = nn.Linear(192, MAX_VERSION)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         hidden = self.hidden(self.trunk(x))
-        return self.corners(hidden) * 0.1, self.version(hidden)
+        return self.points(hidden) * 0.1, self.version(hidden)
 
 
 class ModuleReader(nn.Module):

@@ -1,6 +1,7 @@
 """Folders of generated photos: photo-000.jpg ... beside labels.jsonl, one line a photo.
 
-A line is {"file", "codes": [{"kind", "text", "corners"}], "difficulty"} and, for photos of a load, "cpu_s".
+A line is {"file", "codes": [{"kind", "text", "corners"}], "difficulty"}, with "cut": [{"kind", "text"}] where the frame
+cuts a code and, for photos of a load, "cpu_s".
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from mlscale.application.difficulties import DIFFICULTIES
 from mlscale.application.errors import ApplicationError
-from mlscale.application.generator import DIFFICULTIES, KINDS, Scene, photo
+from mlscale.application.generator import KINDS, Scene, photo
 from mlscale.application.optics import compress, tint
 
 LABELS = "labels.jsonl"
@@ -52,7 +54,8 @@ def _label(scene: Scene, difficulty: str) -> dict[str, Any]:
         {"kind": code.kind, "text": code.text, "corners": [[round(x, 1), round(y, 1)] for x, y in code.corners]}
         for code in scene.codes
     ]
-    return {"codes": codes, "difficulty": difficulty}
+    cut = [{"kind": code.kind, "text": code.text} for code in scene.cut]
+    return {"codes": codes, "difficulty": difficulty} | ({"cut": cut} if cut else {})
 
 
 def write_photo_set(

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Matrix = NDArray[np.uint8]
-MAX_VERSION = 10
+MAX_VERSION = 25
 _SCALE = 3
 _QUIET = 4
 
@@ -86,7 +86,7 @@ def fixed_patterns(version: int) -> NDArray[np.int8]:
 
 
 def orient(matrix: Matrix, version: int) -> tuple[Matrix, int, float]:
-    """The matrix turned so that its fixed patterns fit best.
+    """The matrix turned, and exchanged light for dark where that helps, so that its fixed patterns fit best.
 
     Returns:
         the turned matrix, how many quarter turns (counter-clockwise, as `numpy.rot90`) it took, and the share of fixed
@@ -95,8 +95,10 @@ def orient(matrix: Matrix, version: int) -> tuple[Matrix, int, float]:
     pattern = fixed_patterns(version)
     known = pattern >= 0
     shares = [float((np.rot90(matrix, turn)[known] == pattern[known]).mean()) for turn in range(4)]
-    turn = int(np.argmax(shares))
-    return np.ascontiguousarray(np.rot90(matrix, turn)), turn, shares[turn]
+    inverted = 1 - min(shares) > max(shares)
+    turn = int(np.argmin(shares) if inverted else np.argmax(shares))
+    upright = np.ascontiguousarray(np.rot90(matrix, turn))
+    return (1 - upright, turn, 1 - shares[turn]) if inverted else (upright, turn, shares[turn])
 
 
 def render(matrix: Matrix) -> NDArray[np.uint8]:

@@ -96,7 +96,7 @@ def all_strips(explanation: Explanation) -> Sequence[Axes]:
 
 
 def all_grids(explanation: Explanation) -> Sequence[Axes]:
-    """A row for every QR box: what both looks of the corner finder saw, what the module reader saw, the modules."""
+    """A row for every QR box: what both looks of the sheet finder saw, what the module reader saw, the modules."""
     boxes = [reading for reading in explanation.readings if reading.box.kind == "QR"]
     rows = max(1, len(boxes))
     _, axes = plt.subplots(rows, 4, figsize=(11, 3 * rows), squeeze=False, layout="constrained")
@@ -135,10 +135,10 @@ def strips(ax: Axes, reading: Reading) -> Axes:
 
 
 def grid_crop(ax: Axes, reading: Reading, step: int) -> Axes:
-    """Crop ``step`` of the QR reader: the corner finder's first (0) and second look (1), the module reader's (2)."""
+    """Crop ``step`` of the QR reader: the sheet finder's first (0) and second look (1), the module reader's (2)."""
     ax.imshow(reading.crops[step], cmap="gray", interpolation="nearest")
     ax.set_axis_off()
-    ax.set_title(("corners, first look", "corners, second look", "what the module reader sees")[min(step, 2)])
+    ax.set_title(("sheet, first look", "sheet, second look", "what the module reader sees")[min(step, 2)])
     return ax
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,11 +16,26 @@ import torch
 from PIL import Image
 
 from mlscale.application import evaluation, nets, qr, weights
-from mlscale.application.decoder import STAGES, Decoder, make_decoder
+from mlscale.application.decoder import DEVICE_VARIABLE, STAGES, Decoder, make_decoder
 from mlscale.application.errors import ApplicationError, BadPhoto, BadWeights
+from mlscale.application.images import open_photo
+from mlscale.application.localiser import Box
 from mlscale.application.photos import all_right, choose_load_photos, photo_bytes
 
 PHOTOS = 40
+MEMORY = """
+import torch
+torch.set_num_threads(1)
+{work}
+print(int(open("/proc/self/statm").read().split()[1]) * 4096)
+"""
+WORK = """
+from mlscale.application.decoder import make_decoder
+from mlscale.application.photos import photo_bytes
+decoder = make_decoder()
+for index in range(6):
+    decoder(photo_bytes(0, index, "hard", width=1280, height=960, codes=3)[0])
+"""
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +67,7 @@ def test_easy_photos_are_read_and_nothing_is_made_up(
     assert rates.codes.total() > PHOTOS
     assert rates.share >= 0.9
     assert rates.wrong == []
-    assert set(rates.read) == {"EAN13", "EAN8", "UPCA", "QR"}
+    assert set(rates.read) == {"EAN13", "EAN8", "UPCA", "UPCE", "QR"}
 
 
 def test_corners_are_where_the_codes_are(decoder: Decoder, photos: list[tuple[bytes, dict[str, Any]]]) -> None:
@@ -78,7 +95,7 @@ def test_every_reader_is_needed(spared: str, photos: list[tuple[bytes, dict[str,
         name: real[name] for name in spared.split(" and ")
     }})  # fmt: skip
     kinds = {code["kind"] for body, _ in photos[:10] for code in blind(body)["codes"]}
-    readable = {"strips": {"EAN13", "EAN8", "UPCA"}, "grids and modules": {"QR"}, "localiser": set()}[spared]
+    readable = {"strips": {"EAN13", "EAN8", "UPCA", "UPCE"}, "grids and modules": {"QR"}, "localiser": set()}[spared]
     assert kinds <= readable
     assert bool(kinds) == bool(readable)
 
@@ -123,6 +140,7 @@ def test_explanation_shows_every_stage(decoder: Decoder, photos: list[tuple[byte
     assert set(explained.cpu_s) == set(STAGES)
     assert explained.cpu_s["localise"] > 0
     assert all(reading.crops for reading in explained.readings)
+    assert {reading.got_to for reading in explained.readings if reading.code} == {"verified"}
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 20_000), (20_000, 1), (40, 30), (3000, 1000)])
@@ -140,6 +158,47 @@ def test_bad_body_is_a_bad_photo_and_the_next_one_is_read(
         with pytest.raises(BadPhoto):
             decoder(body)
     assert decoder(photos[0][0]) == before
+
+
+def test_a_box_too_thin_for_a_plane_is_not_read(decoder: Decoder, photos: list[tuple[bytes, dict[str, Any]]]) -> None:
+    photo = open_photo(photos[0][0])
+    thin = np.array([[10.0, 10.0], [60.0, 10.0], [60.0, 10.0], [10.0, 10.0]])
+    for kind in ("1D", "QR"):
+        reading = decoder._read(photo, Box(kind, thin, 1.0), dict.fromkeys(STAGES, 0.0))
+        assert reading.code is None
+
+
+def test_a_device_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ApplicationError, match=r"device 'abacus'.*choose cpu"):
+        make_decoder(device="abacus")
+    monkeypatch.setenv(DEVICE_VARIABLE, "cuda:99")
+    with pytest.raises(ApplicationError, match="cuda:99"):
+        make_decoder()
+
+
+def test_a_gpu_gives_the_answers_of_the_cpu(decoder: Decoder, photos: list[tuple[bytes, dict[str, Any]]]) -> None:
+    """Where there is no GPU the device is still moved to and back from: torch's other device of every machine, the CPU
+    by its index."""
+    other = make_decoder(device="cuda" if torch.cuda.is_available() else "cpu:0")
+    for body, _ in photos[:10]:
+        want, got = decoder(body)["codes"], other(body)["codes"]
+        assert [(code["kind"], code["text"]) for code in got] == [(code["kind"], code["text"]) for code in want]
+        for one, two in zip(want, got, strict=True):
+            np.testing.assert_allclose(one["corners"], two["corners"], atol=1.0)
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads memory from /proc")
+def test_a_replica_holds_little_more_than_torch() -> None:
+    torch_alone, replica = (
+        int(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+        for code in (MEMORY.format(work=""), MEMORY.format(work=WORK))
+    )
+    assert replica - torch_alone < 150 * 2**20
+
+
+def test_the_weights_are_small() -> None:
+    files = [weights.weights_folder() / f"{name}.safetensors" for name in nets.NETS]
+    assert sum(file.stat().st_size for file in files) <= 8_000_000
 
 
 def test_missing_corrupt_and_foreign_weights_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -19,6 +20,7 @@ from mlscale.application.errors import ApplicationError
 from mlscale.application.nets import NETS
 from mlscale.application.training.tasks import TASKS, Task
 
+_SHOWN = 24
 Report = Callable[[str, int, int, dict[str, float]], None]
 """(network, step, steps, measures), called after every step."""
 
@@ -37,7 +39,7 @@ class Training:
     """Settings of `train`.
 
     Attributes:
-        folder: checkpoints, metrics.jsonl and the finished weights go here.
+        folder: checkpoints, metrics.jsonl, a picture of the latest samples and the finished weights go here.
         seed: where all samples and first weights come from.
         length: scales the number of steps; 1 trains what is shipped.
         workers: processes that generate samples; 0 generates in this one.
@@ -134,6 +136,7 @@ def _train_one(name: str, training: Training, report: Report) -> None:
             report(name, step + 1, steps, measures)
             if (step + 1) % training.checkpoint_steps == 0:
                 metrics.flush()
+                save_samples(training.folder / f"{name}.png", batch[0])
                 _save_checkpoint(checkpoint, net, optimiser, step + 1)
     weights.save(net, training.folder / f"{name}.safetensors")
     checkpoint.unlink(missing_ok=True)
@@ -158,6 +161,17 @@ def _batches(name: str, task: Task, training: Training, first: int, steps: int) 
         prefetch_factor=3 if training.workers else None,
     )
     yield from loader
+
+
+def save_samples(path: Path, inputs: Tensor) -> None:
+    """The first inputs (..., height, width) of a batch as one picture: what the network is learning from just now."""
+    crops = inputs.flatten(0, -3)[:_SHOWN].numpy()
+    tiles = [np.pad(np.clip(128 + 50 * crop, 0, 255).astype(np.uint8), 2) for crop in crops]
+    columns = max(1, round(math.sqrt(len(tiles) * tiles[0].shape[0] / tiles[0].shape[1])))
+    rows = [tiles[first : first + columns] for first in range(0, len(tiles) - len(tiles) % columns, columns)]
+    partial = path.with_suffix(".partial")
+    Image.fromarray(np.vstack([np.hstack(row) for row in rows])).save(partial, "PNG")
+    partial.replace(path)
 
 
 def _save_checkpoint(path: Path, net: nn.Module, optimiser: torch.optim.Optimizer, step: int) -> None:

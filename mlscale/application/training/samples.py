@@ -6,16 +6,21 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from mlscale.application import crops, ean, generator, qr
+from mlscale.application import crops, ean, generator, grids, qr
 from mlscale.application.crops import STRIDE
-from mlscale.application.geometry import Points, expand, homography, project, rectangle
+from mlscale.application.geometry import Points, homography, project, rectangle
 from mlscale.application.localiser import SHRINK
 from mlscale.application.nets import STRIP_CLASSES
 from mlscale.application.optics import recompressed
 
 Arrays = tuple[NDArray[np.float32] | NDArray[np.int64], ...]
-_MIX = (0.3, 0.4, 0.3)
+_MIX = {"easy": 0.2, "medium": 0.3, "hard": 0.35, "harsh": 0.15}
 """Shares of the difficulties."""
+_BARS = {"EAN13": 0.34, "EAN8": 0.26, "UPCA": 0.2, "UPCE": 0.2}
+_LOCALISER_MODULES_PX = (0.6, 12.0)
+"""From codes in a large photo to codes that fill a small one."""
+_TURNED = dict(zip("LGRQ", "QRGL", strict=True))
+_NEGATIVE = dict(zip("LGRQ", "RQLG", strict=True))
 
 
 def _rng(name: str, seed: int, index: int) -> np.random.Generator:
@@ -23,14 +28,13 @@ def _rng(name: str, seed: int, index: int) -> np.random.Generator:
 
 
 def _difficulty(rng: np.random.Generator) -> str:
-    return str(rng.choice(generator.DIFFICULTIES, p=_MIX))
+    return str(rng.choice(list(_MIX), p=list(_MIX.values())))
 
 
-def _inside(corners: Points) -> Points:
-    """Points spread evenly over a quadrilateral."""
+def _inside(code: generator.Code) -> Points:
+    """Points spread evenly over a code."""
     at = (np.arange(12) + 0.5) / 12
-    lattice = np.stack(np.meshgrid(at, at), axis=-1).reshape(-1, 2)
-    return project(homography(rectangle(1, 1), corners), lattice)
+    return code.see(np.stack(np.meshgrid(at, at), axis=-1).reshape(-1, 2))
 
 
 def angle_of(corners: Points) -> float:
@@ -39,14 +43,14 @@ def angle_of(corners: Points) -> float:
     return float(np.arctan2(across[1], across[0]))
 
 
-def rough_box(rng: np.random.Generator, corners: Points, strength: float = 1.0) -> Points:
-    """The box that a localiser with typical errors would find for a code with these ``corners``."""
-    points = _inside(corners)
-    angle = angle_of(corners) + strength * np.deg2rad(rng.normal(0, 2))
+def rough_box(rng: np.random.Generator, code: generator.Code, turn: int = 0, strength: float = 1.0) -> Points:
+    """The box that a localiser with typical errors would find for ``code``, its corners ``turn`` places on."""
+    points = _inside(code)
+    angle = angle_of(np.roll(code.corners, turn, axis=0)) + strength * np.deg2rad(rng.normal(0, 2))
     box = crops.oriented_box(points, np.ones(len(points)), angle)
     centre = box.mean(axis=0)
     u, v = (box[1] - box[0]) / 2, (box[3] - box[0]) / 2
-    grow = 1 + strength * rng.uniform(-0.12, 0.06, 2)  # boxes are more often short than long
+    grow = 1 + strength * rng.uniform(-0.12, 0.08, 2)  # boxes are more often short than long
     shift = strength * rng.uniform(-0.05, 0.05, 2)
     signs = rectangle(2, 2, -1, -1)
     return np.asarray(centre + shift[0] * u + shift[1] * v + signs[:, :1] * grow[0] * u + signs[:, 1:] * grow[1] * v)
@@ -54,16 +58,22 @@ def rough_box(rng: np.random.Generator, corners: Points, strength: float = 1.0) 
 
 def localiser_sample(seed: int, index: int, batch: int) -> Arrays:
     """Input (1, h, w) and target maps (6, h / 4, w / 4): mostly small photos, since they cost least for the codes in
-    them, every fourth batch a large one with codes up to its size."""
+    them, every third batch large ones, every sixth square ones that a code fills; codes from the smallest that can be
+    made out."""
     rng = _rng("localiser", seed, index)
-    large = batch % 4 == 3
+    if batch % 6 == 1:
+        side = (crops.FARTHER_SIDE, 384)[batch // 6 % 2]
+        filled = generator.filled(rng, _difficulty(rng), str(rng.choice(generator.KINDS)), side)
+        return crops.normalised(filled.photo)[None], localiser_target(filled.codes, (side, side))
+    large = batch % 6 in (3, 5)
     size = (480, 368) if large else (320, 256)
-    zoom = 0.75 * float(np.exp(rng.uniform(*np.log((0.8, 1.8) if large else (0.6, 1.05)))))
     codes = None if large else int(rng.choice([0, 1, 2], p=[0.05, 0.65, 0.3]))
     kinds = (*generator.KINDS, "QR", "QR")  # they cover least and take longest to learn
-    scene = generator.photo(rng, _difficulty(rng), width=size[0], height=size[1], kinds=kinds, zoom=zoom, codes=codes)
+    scene = generator.photo(
+        rng, _difficulty(rng), width=size[0], height=size[1], kinds=kinds, codes=codes, module_px=_LOCALISER_MODULES_PX
+    )
     seen = recompressed(scene.photo, scene.optics.jpeg_quality)
-    return crops.normalised(seen)[None], localiser_target(scene.codes, size)
+    return crops.normalised(seen)[None], localiser_target((*scene.codes, *scene.cut), size)
 
 
 def localiser_target(codes: tuple[generator.Code, ...], size: tuple[int, int]) -> NDArray[np.float32]:
@@ -73,7 +83,7 @@ def localiser_target(codes: tuple[generator.Code, ...], size: tuple[int, int]) -
     for code in codes:
         channel, fold = (1, 4) if code.kind == "QR" else (0, 2)
         fine = Image.new("L", (columns * 4, rows * 4))
-        inner = expand(code.corners, -(1 - SHRINK) / 2) / STRIDE * 4 - 0.5
+        inner = code.see(_edge((1 - SHRINK) / 2)) / STRIDE * 4 - 0.5
         ImageDraw.Draw(fine).polygon([tuple(corner) for corner in inner], fill=255)
         cover = np.asarray(fine.reduce(4), dtype=np.float32) / 255
         angle = fold * angle_of(code.corners)
@@ -83,65 +93,83 @@ def localiser_target(codes: tuple[generator.Code, ...], size: tuple[int, int]) -
     return target
 
 
+def _edge(inset: float) -> Points:
+    """Points around a code, ``inset`` inside of its sides, in shares of them."""
+    corners = rectangle(1 - 2 * inset, 1 - 2 * inset, inset, inset)
+    steps = np.linspace(0, 1, 6, endpoint=False)[:, None]
+    return np.concatenate([a + (b - a) * steps for a, b in zip(corners, np.roll(corners, -1, axis=0), strict=True)])
+
+
 def strip_sample(seed: int, index: int) -> Arrays:
     """Strips (3, 1, 16, 384) of one code and the class at each of their frames (3, 192)."""
     rng = _rng("strips", seed, index)
-    scene = generator.close_up(rng, _difficulty(rng), str(rng.choice(["EAN13", "EAN8", "UPCA"], p=[0.4, 0.35, 0.25])))
-    code = scene.codes[0]
-    box = rough_box(rng, code.corners)
+    kind = str(rng.choice(list(_BARS), p=list(_BARS.values())))
+    code = (scene := generator.close_up(rng, _difficulty(rng), kind)).codes[0]
     turned = bool(rng.random() < 0.5)
-    if turned:
-        box = np.roll(box, 2, axis=0)
-    quads = crops.strip_quads(box)
+    box = rough_box(rng, code, 2 if turned else 0)
+    quads = crops.strip_quads(box, int(rng.integers(0, len(crops.STRIP_PLACES))))
     inputs = np.stack([crops.strip(scene.photo, quad)[None] for quad in quads])
     return inputs, np.stack([strip_target(code, quad, turned) for quad in quads])
 
 
 def strip_target(code: generator.Code, quad: Points, turned: bool) -> NDArray[np.int64]:
-    """The symbol centred at each frame of a strip (192,); 40 where none is."""
+    """The symbol that is seen centred at each frame of a strip (192,); 40 where none is."""
     frames = crops.STRIP_WIDTH // 2
     x = (np.arange(frames) + 0.5) / frames
     middle = project(homography(rectangle(1, 1), quad), np.stack([x, np.full(frames, 0.5)], axis=1))
-    along = project(homography(code.corners, rectangle(1, 1)), middle)[:, 0]
-    drawn = ean.symbols(code.text)
+    along = code.unit(middle)[:, 0]
+    drawn = ean.symbols(code.kind, code.text)
     width = ean.MODULES[code.kind]
     target = np.full(frames, STRIP_CLASSES - 1, dtype=np.int64)
-    seen_as = dict(zip("LGRQ", "QRGL" if turned else "LGRQ", strict=True))
     for (symbol_set, digit), centre in zip(drawn, ean.digit_centres(len(drawn)), strict=True):
-        near = np.abs(along - centre) * width < 1.4
-        target[near] = 10 * ean.SETS.index(seen_as[symbol_set]) + digit
+        seen_as = _TURNED[symbol_set] if turned else symbol_set
+        seen_as = _NEGATIVE[seen_as] if code.inverted else seen_as
+        target[np.abs(along - centre) * width < 1.4] = 10 * ean.SETS.index(seen_as) + digit
     return target
 
 
+def _turned_shares(shares: Points, turn: int) -> Points:
+    """Shares of a code's sides, for shares of the same code that is taken to begin ``turn`` corners on."""
+    unit = rectangle(1, 1)
+    return project(homography(unit, np.roll(unit, turn, axis=0)), shares)
+
+
 def grid_sample(seed: int, index: int) -> Arrays:
-    """Two crops (2, 1, 128, 128) of one QR code, a rough and a nearly right one; where its corners are (2, 8); its
-    version less one (2,)."""
+    """Two crops (2, 1, 160, 160) of one QR code, a rough and a nearly right one; where its sheet's points are (2, 18);
+    its version less one (2,)."""
     rng = _rng("grids", seed, index)
     scene = generator.close_up(rng, _difficulty(rng), "QR")
     code = scene.codes[0]
     turn = int(rng.integers(0, 4))
-    truth = np.roll(code.corners, turn, axis=0)
+    points = code.see(_turned_shares(grids.lattice(), turn))
+    truth = points[[0, 2, 8, 6]]
     side = float(np.linalg.norm(truth[1] - truth[0]))
     assumed = (
-        rough_box(rng, truth, float(rng.choice([1.0, 2.0, 4.0]))),
+        rough_box(rng, code, turn, float(rng.choice([1.0, 2.0, 4.0]))),
         truth + rng.normal(0, rng.uniform(0.005, 0.025), (4, 2)) * side,
     )
     inputs = np.stack([crops.grid(scene.photo, corners)[None] for corners in assumed])
-    targets = np.stack(
-        [(project(homography(corners, rectangle(1, 1)), truth) - rectangle(1, 1)).ravel() for corners in assumed]
-    )
+    targets = np.stack([_offsets(points, corners).ravel() for corners in assumed])
     return inputs, targets.astype(np.float32), np.full(2, code.version - 1, dtype=np.int64)
 
 
+def _offsets(points: Points, corners: Points) -> Points:
+    """How far the nine ``points`` of a sheet lie from the lattice of the plane that ``corners`` span."""
+    return project(homography(corners, rectangle(1, 1)), points) - grids.lattice()
+
+
 def module_sample(seed: int, index: int, version: int) -> Arrays:
-    """A crop (1, 4 (n + 4), 4 (n + 4)) of a QR code of ``version`` with nearly right corners, and its matrix (n, n)."""
+    """A crop (1, 4 (n + 4), 4 (n + 4)) of a QR code of ``version`` by a nearly right sheet, and what of it is dark
+    (n, n)."""
     rng = _rng("modules", seed, index)
     scene = generator.close_up(rng, _difficulty(rng), "QR", version)
     code = scene.codes[0]
-    assert code.modules is not None
     size = qr.size_of(version)
     turn = int(rng.integers(0, 4))
-    corners = np.roll(code.corners, turn, axis=0)
-    module = float(np.linalg.norm(corners[1] - corners[0])) / size
-    corners = corners + rng.normal(0, rng.uniform(0.05, 0.45), (4, 2)) * module
-    return crops.module_crop(scene.photo, corners, size)[None], np.rot90(code.modules, -turn).astype(np.float32)
+    points = code.see(_turned_shares(grids.lattice(), turn))
+    module = float(np.linalg.norm(points[2] - points[0])) / size
+    points = points + rng.normal(0, rng.uniform(0.05, 0.4), (9, 2)) * module
+    corners = points[[0, 2, 8, 6]]
+    sheet = grids.Sheet(corners, _offsets(points, corners))
+    dark = 1 - code.modules if code.inverted else code.modules
+    return sheet.module_crop(scene.photo, size)[None], np.rot90(dark, -turn).astype(np.float32)

@@ -1,0 +1,114 @@
+"""From what networks say to texts: strips and grids whose truth is known, no network in between."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mlscale.application import crops, ean, grids, qr
+from mlscale.application.geometry import project, rectangle
+from mlscale.application.grids import Sheet, lattice
+from mlscale.application.strips import FRAMES, read_bars
+
+NUMBERS = [("EAN13", "4006381333931"), ("UPCA", "036000291452"), ("EAN8", "96385074"), ("UPCE", "01234565")]
+NEGATIVE = dict(zip("LGRQ", "RQLG", strict=True))
+TURNED = dict(zip("LGRQ", "QRGL", strict=True))
+
+
+def shown(
+    kind: str, text: str, *, turned: bool = False, negative: bool = False, curl: float = 0.0, doubt: float = 0.0
+) -> np.ndarray:
+    """Logits (3, 41, frames) of a reader that sees the code from 0.1 to 0.9 of the strips, sure but for ``doubt``."""
+    logits = np.zeros((3, 41, FRAMES), dtype=np.float32)
+    logits[:, 40] = 8
+    place = ean.digit_centres(ean.DRAWN[kind])
+    if curl:
+        place = 0.5 + np.sin(curl * (2 * place - 1)) / (2 * np.sin(curl))
+    for (name, digit), at in zip(ean.symbols(kind, text), place, strict=True):
+        name = NEGATIVE[name] if negative else name
+        name = TURNED[name] if turned else name
+        x = 0.1 + 0.8 * (1 - at if turned else at)
+        frames = slice(int(x * FRAMES) - 2, int(x * FRAMES) + 3)
+        logits[:, 40, frames] = 0
+        logits[:, 10 * ean.SETS.index(name) + digit, frames] = 10 * (1 - doubt)
+    return logits
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize(("kind", "text"), NUMBERS)
+def test_strips_tell_number_place_and_direction(kind: str, text: str, turned: bool) -> None:
+    bars = read_bars(shown(kind, text, turned=turned)).bars
+    assert bars is not None
+    assert (bars.kind, bars.text, bars.turned) == (kind, text, turned)
+    wide = 1 + 2 * crops.STRIP_MARGIN
+    assert bars.span[0] == pytest.approx(0.1 * wide - crops.STRIP_MARGIN, abs=0.03)
+    assert bars.span[1] == pytest.approx(0.9 * wide - crops.STRIP_MARGIN, abs=0.03)
+
+
+@pytest.mark.parametrize(("kind", "text"), NUMBERS)
+def test_the_second_look_reads_light_on_dark_and_curled_paper(kind: str, text: str) -> None:
+    for logits in (shown(kind, text, negative=True), shown(kind, text, curl=1.1)):
+        bars = read_bars(logits, look=1).bars
+        assert bars is not None
+        assert (bars.kind, bars.text) == (kind, text)
+
+
+def test_a_doubtful_short_code_is_not_returned() -> None:
+    assert read_bars(shown("EAN8", "96385074", doubt=0.85)).bars is None
+    assert read_bars(shown("UPCE", "01234565", doubt=0.85)).bars is None
+
+
+def test_a_strip_without_symbols_shows_nothing() -> None:
+    empty = np.zeros((3, 41, FRAMES), dtype=np.float32)
+    empty[:, 40] = 8
+    look = read_bars(empty)
+    assert look.bars is None
+    assert not look.hopeful
+
+
+def test_half_an_ean_13_is_no_upc_e() -> None:
+    logits = shown("EAN13", "4006381333931")
+    middle = FRAMES // 2
+    logits[:, :40, middle:] = 0
+    logits[:, 40, middle:] = 8
+    assert read_bars(logits).bars is None
+    assert read_bars(logits, look=1).bars is None
+
+
+def drawn(text: str, version: int, sheet: Sheet, size: tuple[int, int], *, inverted: bool = False) -> Image.Image:
+    """A photo of a code on ``sheet``: every pixel looked up by its nearest module (a fine lattice of the code)."""
+    matrix = qr.encode(text, "M", version)
+    at = (np.arange(40 * len(matrix)) + 0.5) / (40 * len(matrix))
+    columns, rows = np.meshgrid(at, at)
+    seen = sheet.see(np.stack([columns.ravel(), rows.ravel()], axis=1)).astype(int)
+    photo = np.full(size[::-1], 30 if inverted else 220, dtype=np.uint8)
+    dark = np.kron(matrix, np.ones((40, 40), dtype=np.uint8)).ravel()
+    photo[seen[:, 1], seen[:, 0]] = np.where((dark == 1) != inverted, 30, 220)
+    return Image.fromarray(photo)
+
+
+@pytest.mark.parametrize("inverted", [False, True])
+@pytest.mark.parametrize("bend", [0.0, 0.06])
+def test_a_sheet_that_is_known_is_read(bend: float, inverted: bool) -> None:
+    corners = rectangle(260, 260, 70, 60)
+    offsets = np.zeros((9, 2))
+    offsets[[1, 4, 7], 1] = bend  # the middle column sags
+    truth = Sheet(corners, offsets)
+    photo = drawn("a bent sheet", 3, truth, (400, 400), inverted=inverted)
+
+    def finder(crop: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        assert crop.shape == (crops.GRID_SIDE, crops.GRID_SIDE)
+        version = np.full(qr.MAX_VERSION, -9, dtype=np.float32)
+        version[2] = 9
+        return offsets.astype(np.float32).ravel(), version
+
+    def reader(crop: np.ndarray) -> np.ndarray:
+        margin, px = crops.MODULE_MARGIN, crops.MODULE_PX
+        centres = crop[px // 2 :: px, px // 2 :: px]
+        return -centres[margin:-margin, margin:-margin]
+
+    read = grids.read_grid(photo, corners, finder, reader)
+    assert read is not None
+    assert (read.text, read.version) == ("a bent sheet", 3)
+    np.testing.assert_allclose(read.corners, project(np.eye(3), truth.see(lattice())[[0, 2, 8, 6]]), atol=1e-6)
