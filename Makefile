@@ -40,7 +40,7 @@ lab: setup
 	$(BIN)/jupyter lab --notebook-dir=notebooks
 
 bench-extra: setup
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint requirements.lock ".[bench]"
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint requirements.lock --editable ".[bench]"
 
 lock: setup
 	$(BIN)/uv pip compile --quiet --universal --upgrade --python-version 3.11 --no-header --no-annotate \

@@ -18,7 +18,7 @@ from mlscale.application import decoder as decoder_module
 from mlscale.application import ean
 from mlscale.application.decoder import make_decoder
 from mlscale.application.difficulties import DIFFICULTIES
-from mlscale.application.evaluation import validation
+from mlscale.application.photos import photo_bytes
 from mlscale.application.strips import BarsRead, read_bars
 
 
@@ -27,6 +27,7 @@ def main() -> None:
     parser.add_argument("--photos", type=int, default=300)
     parser.add_argument("--seed", type=int, default=1_234_567, help="not the validation's, which measures the outcome")
     parser.add_argument("--weights", type=Path)
+    parser.add_argument("--table", type=Path, help="also write every number's row there")
     options = parser.parse_args()
     spelled: list[BarsRead] = []
 
@@ -38,12 +39,17 @@ def main() -> None:
     decoder_module.read_bars = partial(read_bars, believe=keep)
     found: dict[tuple[int, bool], list[tuple[float, float, bool]]] = defaultdict(list)
     for difficulty in DIFFICULTIES:
-        for body, label in validation(difficulty, options.photos, options.seed):
+        for index in range(options.photos):
+            body, label = photo_bytes(options.seed, index, difficulty, kinds=tuple(ean.MODULES), codes=2)
             spelled.clear()
             decoder.explain(body)
             known = {(code["kind"], code["text"]) for part in ("codes", "cut") for code in label.get(part, ())}
             for bars in spelled:
                 found[ean.DRAWN[bars.kind], bars.alone].append((*bars.sure, (bars.kind, bars.text) in known))
+    if options.table:
+        columns = ("count", "alone", "least", "mean", "right")
+        rows = [(*key, *row) for key, part in found.items() for row in part]
+        np.savetxt(options.table, np.array(rows, dtype=float), header=" ".join(columns), fmt="%.6f")
     for (count, alone), rows in sorted(found.items()):
         table = np.array(rows)
         right, wrong = table[table[:, 2] == 1], table[table[:, 2] == 0]

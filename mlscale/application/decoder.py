@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlscale.application import crops
+from mlscale.application import crops, ean
 from mlscale.application.errors import ApplicationError
 from mlscale.application.geometry import Points, homography, is_convex, project, rectangle
 from mlscale.application.grids import GridRead, read_grid
@@ -31,6 +31,8 @@ _WORTH_A_LOOK = 0.1
 """Probability of a code anywhere from which a photo without boxes is looked at again."""
 _FAILURES = 5
 """Boxes without a code, of one kind in one look, after which its fainter ones are left alone."""
+_UPCE_ROOM = 4
+"""Modules beside a UPC-E that the photo has to show."""
 STAGES = ("open", "localise", "read_bars", "read_grid")
 STEPS = ("localised", "rectified", "read", "verified")
 """How far a box can get."""
@@ -195,11 +197,12 @@ class Decoder:
         outline = box.corners
         for attempt in range(_LOOKS):
             reading.crops = [crops.strip(photo.grey, quad) for quad in crops.strip_quads(outline, attempt)]
-            (logits,) = self._run("strips", np.stack(reading.crops))
-            look = read_bars(logits, attempt)
+            strips = np.stack(reading.crops)
+            (logits,) = self._run("strips", strips)
+            look = read_bars(strips, logits, attempt)
             reading.fits = max(look.fits, -9.0 if reading.fits is None else reading.fits)
             to_photo = homography(rectangle(1, 1), outline)
-            if look.bars:
+            if look.bars and (look.bars.kind != "UPCE" or shows_ends(photo, to_photo, look.bars)):
                 left, right = look.bars.span
                 bars = project(to_photo, rectangle(right - left, 1, left, 0))
                 corners = np.roll(bars, -2 if look.bars.turned else 0, axis=0)
@@ -237,6 +240,15 @@ class Decoder:
             tensor = torch.from_numpy(batch[:, None]).contiguous(memory_format=torch.channels_last)
             out = self._nets[name](tensor.to(self._device))
             return [part.cpu().numpy() for part in (out if isinstance(out, tuple) else (out,))]
+
+
+def shows_ends(photo: Photo, to_photo: Points, bars: BarsRead) -> bool:
+    """Whether the photo shows what stands beside the bars. The left half of an EAN-13 that the frame cuts in its middle
+    would pass for a UPC-E."""
+    left, right = bars.span
+    quiet = _UPCE_ROOM / ean.MODULES["UPCE"] * (right - left)
+    ends = project(to_photo, np.array([[left - quiet, 0.5], [right + quiet, 0.5]]))
+    return bool((ends >= 0).all() and (ends <= photo.grey.size).all())
 
 
 def _is_inside(box: Box, reading: Reading, photo: Photo) -> bool:

@@ -24,8 +24,12 @@ _LEAST_AGREEMENT = 0.85
 """Share of a code's fixed modules that the reader must have got right before its data are tried."""
 _WORTH_A_TURN = 0.7
 """The same, before the box is turned: below that there is no code, or only a part of one."""
-_SHIFTS = ((0.0, 0.0), (0.2, 0.2), (-0.2, -0.2), (0.2, -0.2), (-0.2, 0.2))
-"""Modules by which a sheet is moved for further readings."""
+_ALIGNMENTS = 2
+_WORTH_ALIGNING = 0.7
+"""Agreement from which a sheet is aligned, so often at most."""
+_REACH = 0.5
+_AROUND = 0.3
+"""How far around a point of the sheet fixed modules tell where it is, as a share of the side."""
 _FLAT_MODULES = 0.35
 """A sheet whose points lie closer than this to a plane's, in modules, is read as a plane."""
 
@@ -154,19 +158,49 @@ def _read_from(photo: Image.Image, box: Points, finder: FindGrid, reader: ReadMo
 
 
 def _read_version(photo: Image.Image, sheet: Sheet, version: int, reader: ReadModules) -> GridRead:
-    """What stands there if the code is of ``version``; where it all but verifies, the mean of several readings, each
-    with the sheet moved a little."""
+    """What stands there if the code is of ``version``; where it all but fits, again with the sheet aligned."""
     size = qr.size_of(version)
-    total = np.zeros((size, size), dtype=np.float32)
-    for number, shift in enumerate(_SHIFTS):
-        total += reader(sheet.moved(np.array(shift) / size).module_crop(photo, size))
-        if number % 2:  # shifts come in pairs, to and fro
-            continue
-        upright, turn, agreement = qr.orient((total > 0).astype(np.uint8), version)
+    for attempt in range(_ALIGNMENTS + 1):
+        logits = reader(sheet.module_crop(photo, size))
+        matrix = (logits > 0).astype(np.uint8)
+        upright, turn, agreement = qr.orient(matrix, version)
         text = qr.read(_with_fixed(upright, version)) if agreement >= _LEAST_AGREEMENT else None
-        if text is not None or agreement < _LEAST_AGREEMENT:
+        if text is not None or agreement < _WORTH_ALIGNING or attempt == _ALIGNMENTS:
             break
+        expected = np.where(np.rot90(upright, -turn) == matrix, 1, -1) * np.rot90(_expected(version), -turn)
+        sheet = _aligned(photo, sheet, logits, expected, reader)
     return GridRead(np.roll(sheet.outline, -turn, axis=0), version, upright, agreement, text)
+
+
+def _expected(version: int) -> NDArray[np.int8]:
+    """1 where a fixed module is dark, -1 where one is light, 0 where data stands."""
+    fixed = qr.fixed_patterns(version)
+    return np.where(fixed < 0, 0, 2 * fixed - 1)
+
+
+def _aligned(
+    photo: Image.Image, sheet: Sheet, logits: NDArray[np.float32], expected: NDArray[np.int8], reader: ReadModules
+) -> Sheet:
+    """The sheet with each of its points moved, by up to `_REACH` modules, to where the fixed modules around it agree
+    best: the peak of a parabola through what is read there, on one side and on the other."""
+    size = len(logits)
+    at = (np.arange(size) + 0.5) / size
+    rows, columns = np.nonzero(expected)
+    from_points = np.stack([at[columns], at[rows]], axis=1)[None] - lattice()[:, None]
+    weights = np.exp(-((from_points / _AROUND) ** 2).sum(axis=2))
+    weights /= weights.sum(axis=1, keepdims=True)
+
+    def agreement(read: NDArray[np.float32]) -> NDArray[np.float64]:
+        return np.asarray(weights @ (np.clip(read, -4, 4) * expected)[rows, columns])
+
+    here = agreement(logits)
+    moved = np.zeros((9, 2))
+    for axis in (0, 1):
+        step = np.eye(2)[axis] * _REACH / size
+        before, after = (agreement(reader(sheet.moved(way * step).module_crop(photo, size))) for way in (-1, 1))
+        curvature = np.maximum(2 * here - before - after, np.abs(after - before) / 2 + 1e-6)
+        moved[:, axis] = (after - before) / (2 * curvature) * _REACH / size
+    return replace(sheet, offsets=sheet.offsets + moved)
 
 
 def _with_fixed(matrix: qr.Matrix, version: int) -> qr.Matrix:

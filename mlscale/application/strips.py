@@ -7,36 +7,34 @@ light on dark: then other symbols are seen, by a fixed rule, and the rule is und
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mlscale.application import ean
-from mlscale.application.crops import STRIP_MARGIN, STRIP_PLACES, STRIP_WIDTH
+from mlscale.application import ean, placements
+from mlscale.application.crops import STRIP_MARGIN, STRIP_PLACES, Crop
 from mlscale.application.geometry import Points, rectangle
+from mlscale.application.placements import FRAMES
 
-FRAMES = STRIP_WIDTH // 2
-_SURE = {12: ((0.15, 0.80), (0.35, 0.92)), 8: ((0.75, 0.93), (0.90, 0.97)), 6: ((0.80, 0.95), (0.92, 0.98))}
+_SURE = {12: ((0.30, 0.80), (0.50, 0.90)), 8: ((0.35, 0.80), (0.70, 0.92)), 6: ((0.50, 0.85), (0.60, 0.90))}
 """Least and mean probability of the digits that are believed, of all strips together and of one strip alone, by the
-number of digits. With eight there is no parity pattern, and with six it is all there is, so that many wrong digits
-would pass the check digit."""
+number of digits: above what any wrong number reached in 600 generated photos (benchmarks/certainty.py). With eight
+there is no parity pattern, and with six it is all there is, so that many wrong digits would pass the check digit."""
 _LONG_FITS = -1.0
 """Mean log probability per digit from which twelve digits are taken to be there."""
 _HARDLY_FITS = -2.0
 _NOISE_BESIDE = 0.5
 _HOPEFUL_FITS = -1.7
-_STEP = 3.0
-"""Frames between the edges that are tried: a symbol is recognised within 2 frames of its centre."""
-_BENDS = (-2.5, 0.0, 2.5)
-_CURLS = (0.0, 0.7, 1.1)
-"""Angles in radians by which both ends turn away."""
 _LEFT_SETS = {12: "LG", 8: "L", 6: "LG"}
 _RIGHT_SETS = {12: "R", 8: "R", 6: "LG"}
 _NEGATIVE = {"L": "R", "R": "L", "G": "Q", "Q": "G"}
 _LEAST_LOG = -8.0
+_OTHER_WAY = {"L": "G", "G": "L", "R": "Q", "Q": "R"}
+_LEAST_ENDS = 0.3
+_DOUBTFUL = 0.02
+"""Probability of a digit below which a number is out of the question."""
 
 Scores = NDArray[np.float32]
 
@@ -83,6 +81,7 @@ class _Fit:
     score: float
     count: int
     turned: bool
+    negative: bool
     frames: NDArray[np.int64]  # (strips, count)
     places: NDArray[np.float64]  # (strips, 4): start, end, bend, curl
 
@@ -92,8 +91,9 @@ class _Fit:
         return self.places[:, :2]
 
 
-def read_bars(logits: Scores, look: int = 0, believe: Callable[[BarsRead], bool] = is_believed) -> Look:
-    """What the strips (n, 41, `FRAMES`) of one box show, the ``look``-th time that it is looked at."""
+def read_bars(strips: Crop, logits: Scores, look: int = 0, believe: Callable[[BarsRead], bool] = is_believed) -> Look:
+    """What the ``strips`` (n, height, width) of one box show, the ``look``-th time that it is looked at; ``logits``
+    (n, 41, `FRAMES`) are the reader's."""
     shifted = logits - logits.max(axis=1, keepdims=True)
     scores = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
     curled = look > 0  # the first look tries what most codes are: flat
@@ -103,9 +103,9 @@ def read_bars(logits: Scores, look: int = 0, believe: Callable[[BarsRead], bool]
         ways |= {(turned, True): _brought_upright(scores, turned, negative=True) for turned in (False, True)}
         best = _best(ways, 12, curled)
     if best.score < _LONG_FITS:  # else the inner digits of twelve would pass for fewer
-        for count in (8, 6):
-            short = _best(ways, count, curled)
-            if short.score > best.score and _is_quiet_around(short):
+        eight, six = _best(ways, 8, curled), _best_of_six(ways, curled, strips)
+        for short in (eight, six):
+            if short is not None and short.score > best.score and _is_quiet_around(short):
                 best = short
     best = _refined(best)
     bars = next((number for number in _numbers(best) if believe(number)), None)
@@ -123,11 +123,53 @@ def _brought_upright(scores: Scores, turned: bool, *, negative: bool) -> Scores:
     return scores
 
 
-def _best(ways: dict[tuple[bool, bool], Scores], count: int, curled: bool) -> _Fit:
-    fits = [_fit(scores, count, turned, curled) for (turned, _), scores in ways.items()]
-    if count == 6:  # of L and G alone, it looks the same upside down and light on dark: only the number tells
-        fits = [replace(fit, score=_spelled_score(fit)) if fit.score > _LONG_FITS else fit for fit in fits]
+Ways = dict[tuple[bool, bool], Scores]
+"""(turned, negative) -> the strips' scores, brought upright."""
+
+
+def _best(ways: Ways, count: int, curled: bool) -> _Fit:
+    fits = [_fit(scores, count, turned, negative, curled) for (turned, negative), scores in ways.items()]
     return max(fits, key=lambda fit: fit.score)
+
+
+def _best_of_six(ways: Ways, curled: bool, strips: Crop) -> _Fit | None:
+    """The UPC-E that fits best and stands the right way round."""
+    fits = [_fit(scores, 6, turned, negative, curled) for (turned, negative), scores in ways.items()]
+    refined = [_refined(fit) for fit in fits if fit.score > _LONG_FITS]
+    upright = [fit for fit in refined if _ends(fit, strips) > (_LEAST_ENDS if _has_a_double(fit) else 0)]
+    spelled = [replace(fit, score=_spelled_score(fit)) for fit in upright]
+    return max(spelled, key=lambda fit: fit.score, default=None)
+
+
+def _has_a_double(fit: _Fit) -> bool:
+    """Whether a UPC-E is a valid number the other way round, too. It is of L and G alone: turned, and exchanged light
+    for dark, its digits make another sequence of L and G. Only what stands beside them tells which it is."""
+    drawn = _merged(_digits_of(fit))
+    order = [10 * ean.SETS.index(_OTHER_WAY[name]) + digit for name in ean.SETS for digit in range(10)]
+    double = np.ascontiguousarray(drawn[order, ::-1])
+    kind, text, _ = ean.spell(double)
+    classes = [10 * ean.SETS.index(name) + digit for name, digit in ean.symbols(kind, text)]
+    return bool(np.exp(double[classes, np.arange(6)]).min() > _DOUBTFUL)
+
+
+def _ends(fit: _Fit, strips: Crop) -> float:
+    """How well ``strips`` show the guards and quiet zones of a UPC-E: mean correlation, -1 (the other way round) to 1.
+    Where exactly it stands is told by its digits' bars, which are the same either way."""
+    bars = 1 - 2.0 * ean.modules("UPCE", ean.spell(_merged(_digits_of(fit)))[1])
+    width = len(bars)
+    ends = np.r_[-3:3, width - 3 : width + 3]
+    beside = np.concatenate([[1, 1, 1], bars[:3], bars[-3:], [1, 1, 1]])  # light beside the guards
+    found = []
+    for strip, place in zip(strips, fit.places, strict=True):
+        grey = strip[strip.shape[0] // 3 : -(strip.shape[0] // 3)].mean(axis=0) * (-1 if fit.negative else 1)
+        grey = grey[::-1] if fit.turned else grey
+        columns = 2 * placements.frames_at(placements.near(place), (np.r_[3 : width - 6, ends] + 0.5) / width)
+        seen = np.interp(columns, np.arange(len(grey)) + 0.5, grey)
+        inner, outer = seen[:, : width - 9], seen[:, width - 9 :]
+        middle, spread = inner.mean(axis=1, keepdims=True), inner.std(axis=1, keepdims=True) + 0.05
+        best = int((((inner - middle) / spread) @ bars[3:-6]).argmax())
+        found.append(float((beside * np.clip((outer - middle) / spread, -1, 1)[best]).mean()))
+    return float(np.mean(found))
 
 
 def _spelled_score(fit: _Fit) -> float:
@@ -140,35 +182,12 @@ def _digits_of(fit: _Fit) -> Scores:
     return np.stack([fit.scores[strip][:, frames] for strip, frames in enumerate(fit.frames)])
 
 
-@lru_cache(maxsize=6)
-def _placements(count: int, curled: bool) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Frames of the digits (n, count) of every placement that is tried, and the placements (n, 4): start, end, bend,
-    curl."""
-    nominal = STRIP_MARGIN / (1 + 2 * STRIP_MARGIN) * FRAMES
-    left = np.arange(1.0, 2.1 * nominal, _STEP)
-    places = _product(left, FRAMES - left, _BENDS, _CURLS if curled else (0.0,))
-    return _frames(places, count), places
-
-
-def _product(*axes: Sequence[float] | NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, len(axes))
-
-
-def _frames(places: NDArray[np.float64], count: int) -> NDArray[np.int64]:
-    """The frames of ``count`` digits (n, count) in each of ``places`` (n, 4)."""
-    start, end, bend, curl = (places[:, column, None] for column in range(4))
-    flat = ean.digit_centres(count)[None]
-    share = np.where(curl > 0, 0.5 + np.sin(curl * (2 * flat - 1)) / (2 * np.sin(np.maximum(curl, 0.1))), flat)
-    frames = start + (end - start) * share + bend * 4 * flat * (1 - flat)
-    return np.clip(np.floor(frames), 0, FRAMES - 1).astype(np.int64)
-
-
-def _fit(scores: Scores, count: int, turned: bool, curled: bool) -> _Fit:
-    frames, places = _placements(count, curled)
+def _fit(scores: Scores, count: int, turned: bool, negative: bool, curled: bool) -> _Fit:
+    frames, places = placements.tried(count, curled)
     total = _totals(_halves(scores, count), frames)
     best = total.argmax(axis=1)
     score = float(total.max(axis=1).mean()) / count
-    return _Fit(scores, score, count, turned, frames[best], places[best])
+    return _Fit(scores, score, count, turned, negative, frames[best], places[best])
 
 
 def _refined(fit: _Fit) -> _Fit:
@@ -176,20 +195,14 @@ def _refined(fit: _Fit) -> _Fit:
     halves = _halves(fit.scores, fit.count)
     frames, places = [], []
     for strip, place in enumerate(fit.places):
-        near = place + _nearby()
-        at = _frames(near, fit.count)
+        near = placements.near(place)
+        at = placements.whole_frames(near, ean.digit_centres(fit.count))
         total = _totals([half[strip : strip + 1] for half in halves], at)[0]
         best = np.flatnonzero(total >= total.max() - 1e-3)
         middle = best[np.abs(near[best] - near[best].mean(axis=0)).sum(axis=1).argmin()]  # of a plateau, its middle
         frames.append(at[middle])
         places.append(near[middle])
     return replace(fit, frames=np.stack(frames), places=np.stack(places))
-
-
-@lru_cache(maxsize=1)
-def _nearby() -> NDArray[np.float64]:
-    shifts = np.linspace(-_STEP, _STEP, 7)
-    return _product(shifts, shifts, (-1.2, 0.0, 1.2), (0.0,))
 
 
 def _halves(scores: Scores, count: int) -> list[Scores]:

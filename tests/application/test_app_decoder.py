@@ -16,11 +16,13 @@ import torch
 from PIL import Image
 
 from mlscale.application import evaluation, nets, qr, weights
-from mlscale.application.decoder import DEVICE_VARIABLE, STAGES, Decoder, make_decoder
+from mlscale.application.decoder import DEVICE_VARIABLE, STAGES, Decoder, make_decoder, shows_ends
 from mlscale.application.errors import ApplicationError, BadPhoto, BadWeights
-from mlscale.application.images import open_photo
+from mlscale.application.geometry import homography, rectangle
+from mlscale.application.images import Photo, open_photo
 from mlscale.application.localiser import Box
 from mlscale.application.photos import all_right, choose_load_photos, photo_bytes
+from mlscale.application.strips import BarsRead
 
 PHOTOS = 40
 MEMORY = """
@@ -166,6 +168,15 @@ def test_a_box_too_thin_for_a_plane_is_not_read(decoder: Decoder, photos: list[t
     for kind in ("1D", "QR"):
         reading = decoder._read(photo, Box(kind, thin, 1.0), dict.fromkeys(STAGES, 0.0))
         assert reading.code is None
+
+
+def test_a_upc_e_needs_room_beside_it() -> None:
+    """Else the left half of an EAN-13 that the frame cuts would be one."""
+    photo = Photo(Image.new("L", (300, 200)), (300, 200))
+    bars = BarsRead("UPCE", "01234565", (0.1, 0.9), turned=False, sure=(1.0, 1.0), alone=False)
+    whole, cut = (homography(rectangle(1, 1), rectangle(250, 80, left, 50)) for left in (25, 60))
+    assert shows_ends(photo, whole, bars)
+    assert not shows_ends(photo, cut, bars)
 
 
 def test_a_device_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

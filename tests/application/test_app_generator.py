@@ -84,6 +84,19 @@ def test_a_code_is_where_its_surface_shows_it(kind: str) -> None:
     assert sum(agreeing) >= 11
 
 
+@pytest.mark.parametrize("kind", generator.KINDS)
+def test_a_filled_photo_is_filled_by_its_code(kind: str) -> None:
+    for index in range(8):
+        scene = generator.filled(np.random.default_rng([index, 5]), "medium", kind, 288)
+        (code,) = scene.codes
+        assert scene.photo.size == (288, 288)
+        assert np.ptp(code.corners, axis=0).max() > 0.75 * 288
+        assert ((code.corners > -2) & (code.corners < 290)).all()
+        at = (np.arange(5) + 0.5) / 5
+        inside = np.stack(np.meshgrid(at, at), axis=-1).reshape(-1, 2)
+        np.testing.assert_allclose(code.unit(code.see(inside)), inside, atol=1e-6)
+
+
 def test_codes_that_the_frame_cuts_are_labelled_apart() -> None:
     cut = []
     for index in range(120):

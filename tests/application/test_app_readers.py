@@ -9,7 +9,8 @@ from PIL import Image
 from mlscale.application import crops, ean, grids, qr
 from mlscale.application.geometry import project, rectangle
 from mlscale.application.grids import Sheet, lattice
-from mlscale.application.strips import FRAMES, read_bars
+from mlscale.application.placements import FRAMES
+from mlscale.application.strips import read_bars
 
 NUMBERS = [("EAN13", "4006381333931"), ("UPCA", "036000291452"), ("EAN8", "96385074"), ("UPCE", "01234565")]
 NEGATIVE = dict(zip("LGRQ", "RQLG", strict=True))
@@ -35,10 +36,25 @@ def shown(
     return logits
 
 
+def pictured(kind: str, text: str, *, turned: bool = False, negative: bool = False, curl: float = 0.0) -> np.ndarray:
+    """The strips (3, 16, 384) that such a reader sees."""
+    bars = ean.modules(kind, text)
+    share = np.linspace(-0.2, 1.2, 20_000)
+    place = 0.5 + np.sin(curl * (2 * share - 1)) / (2 * np.sin(curl)) if curl else share
+    column = ((0.1 + 0.8 * (1 - place if turned else place)) * crops.STRIP_WIDTH).astype(int)
+    module = np.floor(share * len(bars)).astype(int)
+    inside = (module >= 0) & (module < len(bars))
+    dark = np.where(inside, bars[np.clip(module, 0, len(bars) - 1)], 0)
+    row = np.ones(crops.STRIP_WIDTH, dtype=np.float32)
+    seen = (column >= 0) & (column < crops.STRIP_WIDTH)
+    row[column[seen]] = np.where(dark[seen] == 1, -1, 1)
+    return np.broadcast_to(-row if negative else row, (3, crops.STRIP_HEIGHT, crops.STRIP_WIDTH)).astype(np.float32)
+
+
 @pytest.mark.parametrize("turned", [False, True])
 @pytest.mark.parametrize(("kind", "text"), NUMBERS)
 def test_strips_tell_number_place_and_direction(kind: str, text: str, turned: bool) -> None:
-    bars = read_bars(shown(kind, text, turned=turned)).bars
+    bars = read_bars(pictured(kind, text, turned=turned), shown(kind, text, turned=turned)).bars
     assert bars is not None
     assert (bars.kind, bars.text, bars.turned) == (kind, text, turned)
     wide = 1 + 2 * crops.STRIP_MARGIN
@@ -48,32 +64,52 @@ def test_strips_tell_number_place_and_direction(kind: str, text: str, turned: bo
 
 @pytest.mark.parametrize(("kind", "text"), NUMBERS)
 def test_the_second_look_reads_light_on_dark_and_curled_paper(kind: str, text: str) -> None:
-    for logits in (shown(kind, text, negative=True), shown(kind, text, curl=1.1)):
-        bars = read_bars(logits, look=1).bars
+    for seen in ({"negative": True}, {"curl": 1.1}):
+        bars = read_bars(pictured(kind, text, **seen), shown(kind, text, **seen), look=1).bars
         assert bars is not None
         assert (bars.kind, bars.text) == (kind, text)
 
 
 def test_a_doubtful_short_code_is_not_returned() -> None:
-    assert read_bars(shown("EAN8", "96385074", doubt=0.85)).bars is None
-    assert read_bars(shown("UPCE", "01234565", doubt=0.85)).bars is None
+    for kind, text in (("EAN8", "96385074"), ("UPCE", "01234565")):
+        assert read_bars(pictured(kind, text), shown(kind, text, doubt=0.85)).bars is None
+
+
+def sequence(logits: np.ndarray) -> list[int]:
+    best = logits[0].argmax(axis=0)
+    starts = np.flatnonzero(np.diff(best, prepend=40))
+    return [int(best[start]) for start in starts if best[start] < 40]
+
+
+@pytest.mark.parametrize("negative", [False, True])
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_upc_e_that_makes_two_numbers_is_read_the_right_way_round(turned: bool, negative: bool) -> None:
+    """08232687 turned and exchanged light for dark has the digits and sets of 08623287."""
+    here = {"turned": turned, "negative": negative}
+    other = {"turned": not turned, "negative": not negative}
+    logits = shown("UPCE", "08232687", **here)
+    assert sequence(logits) == sequence(shown("UPCE", "08623287", **other))
+    bars = read_bars(pictured("UPCE", "08232687", **here), logits, look=1).bars
+    assert bars is not None
+    assert bars.text == "08232687"
 
 
 def test_a_strip_without_symbols_shows_nothing() -> None:
     empty = np.zeros((3, 41, FRAMES), dtype=np.float32)
     empty[:, 40] = 8
-    look = read_bars(empty)
+    look = read_bars(np.zeros((3, crops.STRIP_HEIGHT, crops.STRIP_WIDTH), dtype=np.float32), empty)
     assert look.bars is None
     assert not look.hopeful
 
 
 def test_half_an_ean_13_is_no_upc_e() -> None:
-    logits = shown("EAN13", "4006381333931")
+    logits, strips = shown("EAN13", "4006381333931"), pictured("EAN13", "4006381333931")
+    strips[:, :, strips.shape[2] // 2 + 6 :] = 0
     middle = FRAMES // 2
     logits[:, :40, middle:] = 0
     logits[:, 40, middle:] = 8
-    assert read_bars(logits).bars is None
-    assert read_bars(logits, look=1).bars is None
+    assert read_bars(strips, logits).bars is None
+    assert read_bars(strips, logits, look=1).bars is None
 
 
 def drawn(text: str, version: int, sheet: Sheet, size: tuple[int, int], *, inverted: bool = False) -> Image.Image:
@@ -112,3 +148,47 @@ def test_a_sheet_that_is_known_is_read(bend: float, inverted: bool) -> None:
     assert read is not None
     assert (read.text, read.version) == ("a bent sheet", 3)
     np.testing.assert_allclose(read.corners, project(np.eye(3), truth.see(lattice())[[0, 2, 8, 6]]), atol=1e-6)
+
+
+def test_a_matrix_that_all_but_verifies_is_read_from_other_places_too() -> None:
+    matrix = qr.encode("read me once more", "L", 3)
+    truth = np.where(matrix == 1, 4.0, -4.0).astype(np.float32)
+    blurred = truth.copy()
+    blurred[12:20, 12:20] = -np.sign(truth[12:20, 12:20])  # the first reading is wrong there, and not sure
+    readings = [blurred, truth, truth]
+
+    def finder(crop: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        version = np.full(qr.MAX_VERSION, -9, dtype=np.float32)
+        version[2] = 9
+        return np.zeros(18, dtype=np.float32), version
+
+    photo = Image.new("L", (200, 200), 128)
+    read = grids.read_grid(photo, rectangle(150, 150, 20, 20), finder, lambda crop: readings.pop(0))
+    assert read is not None
+    assert read.text == "read me once more"
+    assert not readings
+
+
+def test_what_is_no_code_is_read_once() -> None:
+    seen = []
+
+    def finder(crop: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return np.zeros(18, dtype=np.float32), np.eye(qr.MAX_VERSION, dtype=np.float32)[2] * 9
+
+    def reader(crop: np.ndarray) -> np.ndarray:
+        seen.append(crop.shape)
+        return np.ones((29, 29), dtype=np.float32)
+
+    read = grids.read_grid(Image.new("L", (200, 200), 128), rectangle(150, 150, 20, 20), finder, reader)
+    assert read is not None
+    assert read.text is None
+    assert len(seen) == 1
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "first"), [(4000, 3000, 480), (480, 640, 480), (320, 240, 288), (50, 9, 288)]
+)
+def test_a_small_photo_is_first_seen_from_afar(width: int, height: int, first: int) -> None:
+    sides = crops.looks(width, height)
+    assert sides[0] == first
+    assert sides[1] != first
