@@ -22,6 +22,7 @@ _SURE = {12: ((0.30, 0.80), (0.50, 0.90)), 8: ((0.35, 0.80), (0.70, 0.92)), 6: (
 """Least and mean probability of the digits that are believed, of all strips together and of one strip alone, by the
 number of digits: above what any wrong number reached in 600 generated photos (benchmarks/certainty.py). With eight
 there is no parity pattern, and with six it is all there is, so that many wrong digits would pass the check digit."""
+_LEAST_APART = 0.25
 _LONG_FITS = -1.0
 """Mean log probability per digit from which twelve digits are taken to be there."""
 _HARDLY_FITS = -2.0
@@ -51,12 +52,14 @@ class BarsRead:
     """Least and mean probability of its digits."""
     alone: bool
     """Whether it rests on one strip."""
+    apart: float = 1.0
+    """Mean probability that no symbol is centred halfway between its digits."""
 
 
 def is_believed(bars: BarsRead) -> bool:
     """Whether a number's digits are sure enough to return it."""
     least, mean = _SURE[ean.DRAWN[bars.kind]][bars.alone]
-    return bars.sure[0] >= least and bars.sure[1] >= mean
+    return bars.sure[0] >= least and bars.sure[1] >= mean and bars.apart >= _LEAST_APART
 
 
 @dataclass(frozen=True)
@@ -269,7 +272,10 @@ def _spelled(drawn: Scores, fit: _Fit, strips: slice) -> BarsRead:
     edges = fit.edges[strips].mean(axis=0)
     left, right = _shares(FRAMES - edges[::-1] if fit.turned else edges)
     sure = float(probability.min()), float(probability.mean())
-    return BarsRead(kind, text, (float(left), float(right)), fit.turned, sure, strips != slice(None))
+    centres = ean.digit_centres(fit.count)
+    between = placements.whole_frames(fit.places[strips], (centres[1:] + centres[:-1]) / 2)
+    apart = np.exp(np.take_along_axis(fit.scores[strips, 40], between, axis=1)).mean()
+    return BarsRead(kind, text, (float(left), float(right)), fit.turned, sure, strips != slice(None), float(apart))
 
 
 def _shares(edges: NDArray[np.float64]) -> NDArray[np.float64]:

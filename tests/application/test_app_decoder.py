@@ -117,7 +117,7 @@ def test_zxing_sees_clean_matrices_alone(
     monkeypatch.setattr(zxingcpp, "read_barcodes", spy)
     monkeypatch.setattr(zxingcpp, "read_barcode", None)
     read = [code for body, _ in photos for code in decoder(body)["codes"] if code["kind"] == "QR"]
-    assert len(seen) >= len(read) > 5
+    assert len(seen) >= len(read) > 3
     for picture in seen:
         side = picture.shape[0] // 3 - 8
         assert picture.shape == (3 * (side + 8),) * 2

@@ -28,7 +28,7 @@ last = int(sys.argv[2])
 def report(name, step, steps, measures):
     if step == last:
         os.kill(os.getpid(), signal.SIGKILL)
-train(Training(Path(sys.argv[1]), length=0.005, workers=0, threads=1, checkpoint_steps=2), ("modules",), report)
+train(Training(Path(sys.argv[1]), length=0.003, workers=0, threads=1, checkpoint_steps=2), ("modules",), report)
 """
 
 
