@@ -71,7 +71,7 @@ def test_each_code_is_outlined_in_the_colour_of_its_fate(ax: Axes) -> None:
 def test_the_shares_of_a_kind_add_up_to_one(ax: Axes) -> None:
     found = ("QR", "localised")
     easy = Rates(4, Counter(QR=4), Counter({found: 3}), Counter(QR=2))
-    hard = Rates(2, Counter(QR=2), Counter({found: 0}), Counter(QR=1))  # read through a box that misses the label's centre
+    hard = Rates(2, Counter(QR=2), Counter({found: 0}), Counter(QR=1))  # its box misses the centre
     plots.fate_shares(ax, {"easy": easy, "hard": hard})
     widths = np.array([bar.get_width() for bar in ax.patches]).reshape(3, 2)
     np.testing.assert_allclose(widths, [[0.5, 0.5], [0.25, 0.0], [0.25, 0.5]])
