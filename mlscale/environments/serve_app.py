@@ -105,7 +105,7 @@ class Exchange:
         except ValueError:
             content = None
         if status != 200:
-            said = content.get("error", "") if isinstance(content, dict) else ""
+            said = (content.get("error") or content.get("message")) if isinstance(content, dict) else None
             return self.fail(f"answered {status}: {said}" if said else f"answered {status}")
         if not isinstance(content, dict):
             return self.fail("answered with what is no JSON object")
