@@ -119,8 +119,8 @@ class Agent:
         return Connection(self._front.inference_port, token, _REQUEST_TIMEOUT_S)
 
     def _warm_up(self, folder: Path, rounds: int) -> None:
-        """Each body ``rounds`` times for each of the first workers, which are kept busy side by side: as many at once as
-        the component that has most of them has."""
+        """Each body ``rounds`` times for each of the first workers, which are kept busy side by side: of the component
+        that has the most of them."""
         workers = max(int(spec.controller["min_replicas"]) for spec in self._specs)
         bodies = [file.read_bytes() for file in sorted(folder.iterdir())] * rounds
         try:

@@ -16,7 +16,14 @@ import pytest
 
 from mlscale.environments.base import App, Component, Scaling
 from mlscale.environments.torchserve import TorchServe
-from mlscale.environments.torchserve_api import COMPONENT_FILE, NoAnswer, Worker, has_tokens, parse_state, worker_processes
+from mlscale.environments.torchserve_api import (
+    COMPONENT_FILE,
+    NoAnswer,
+    Worker,
+    has_tokens,
+    parse_state,
+    worker_processes,
+)
 from mlscale.environments.torchserve_board import DRAIN_HEADER, Board
 from mlscale.environments.torchserve_handler import Handler, worker_id
 from mlscale.environments.torchserve_lifecycle import Change, Lifecycle
