@@ -77,6 +77,12 @@ class Part:
         self._api.close()
 
 
+def _all_begun(parts: Sequence[Part]) -> bool:
+    """Looks at each, every time: its workers' births are seen when they happen."""
+    begun = [part.begun() for part in parts]
+    return all(begun)
+
+
 class Agent:
     """One deployment's agent: ``run`` on the main thread, ``obey`` on another. ``specs``: by component, front last."""
 
@@ -95,8 +101,8 @@ class Agent:
         token = read_token(keys, "management")
         parts = [Part(spec, token, self._out, self._connect) for spec in self._specs]
         try:
-            for part in parts:
-                self._await(part.begun, f"have {part.loop.desired} worker(s) of {part.name!r} ready")
+            wanted = ", ".join(f"{part.loop.desired} of {part.name!r}" for part in parts)
+            self._await(lambda: _all_begun(parts), f"have its first workers ready ({wanted})")
             models = {part.name: part.facts() for part in parts}
             told = {"models": models} if len(parts) > 1 else {"model": models[parts[0].name]}
             self._out.ready(**told)
