@@ -131,7 +131,7 @@ def worker_processes(
     Empty where there is no /proc; TorchServe tells a pid only once the worker listens, seconds later. A process of
     ``before`` (the last answer) that still runs is in the answer: in the midst of an exec it has no command line.
     """
-    found: dict[int, int] = {}
+    named: dict[int, int] = {}
     for folder in proc.glob("[0-9]*"):
         try:
             argv = (folder / "cmdline").read_bytes().split(b"\0")
@@ -140,7 +140,9 @@ def worker_processes(
         if b"--sock-name" in argv[:-1]:
             socket = argv[argv.index(b"--sock-name") + 1].decode()
             if socket.startswith(socket_folder) and _component_of(folder) == component:
-                found[int(socket.rsplit(".", 1)[-1])] = int(folder.name)
+                named[int(folder.name)] = int(socket.rsplit(".", 1)[-1])
+    # A wrapper's own child (mkdir) has the worker's command line from its fork to its exec: that is no worker.
+    found = {worker: pid for pid, worker in named.items() if named.get(_parent(proc, pid)) != worker}
     kept = {worker: pid for worker, pid in before.items() if worker not in found and _runs(proc, pid)}
     return {**found, **kept}
 
@@ -154,8 +156,19 @@ def _component_of(process: Path) -> str | None:
 
 
 def _runs(proc: Path, pid: int) -> bool:
+    stat = _stat(proc, pid)
+    return bool(stat) and stat[0] not in ("Z", "X")
+
+
+def _parent(proc: Path, pid: int) -> int:
+    """Its parent's pid; 0 where it has ended."""
+    stat = _stat(proc, pid)
+    return int(stat[1]) if stat else 0
+
+
+def _stat(proc: Path, pid: int) -> list[str]:
+    """The fields of /proc/PID/stat from the state on; none where it has ended."""
     try:
-        stat = (proc / str(pid) / "stat").read_text()
+        return (proc / str(pid) / "stat").read_text().rpartition(")")[2].split()
     except OSError:
-        return False
-    return stat.rpartition(")")[2].split()[0] not in ("Z", "X")
+        return []

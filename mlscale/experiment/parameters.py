@@ -53,6 +53,19 @@ class ApplicationParameters(BaseModel):
     load_photos: int = Field(default=8, ge=1, le=100, description="photos chosen for a load set")
 
 
+class PartitionParameters(NotebookParameters):
+    """08_partition: measure the application whole and in components (``run_dirs`` empty), or draw the runs given."""
+
+    environments: tuple[str, ...] = Field(default=("torchserve", "rayserve"), min_length=1)
+    out: Path | None = Field(default=None, description="folder of the new runs; none: a fresh one below runs/by-hand")
+    arm: Arm = "static-max"
+    scaling: dict[str, Any] = Field(default={}, description="settings put over the arm's, in every run")
+    schedule: Schedule | None = Field(default=None, description="none: two clients for 15 s, then twelve for 30 s")
+    photos: Path | None = Field(default=None, description="none: the protocol's")
+    idle_s: float = Field(default=5.0, ge=0)
+    repeats: int = Field(default=1, ge=1, le=20, description="runs of each way")
+
+
 class CompareParameters(NotebookParameters):
     """07_compare."""
 

@@ -206,11 +206,11 @@ def test_state_is_read_and_nonsense_is_no_answer() -> None:
             parse_state(nonsense)
 
 
-def _process(proc: Path, pid: int, argv: list[str], state: str = "S", component: str = "app") -> None:
+def _process(proc: Path, pid: int, argv: list[str], state: str = "S", component: str = "app", parent: int = 1) -> None:
     (proc / str(pid) / "cwd").mkdir(parents=True, exist_ok=True)
     (proc / str(pid) / "cwd" / COMPONENT_FILE).write_text(component + "\n")
     (proc / str(pid) / "cmdline").write_bytes(b"".join(word.encode() + b"\0" for word in argv))
-    (proc / str(pid) / "stat").write_text(f"{pid} (py (x) {state} 1 1")
+    (proc / str(pid) / "stat").write_text(f"{pid} (py (x) {state} {parent} 1")
 
 
 def test_workers_are_found_by_their_sockets_and_kept_while_they_run(tmp_path: Path) -> None:
@@ -222,6 +222,11 @@ def test_workers_are_found_by_their_sockets_and_kept_while_they_run(tmp_path: Pa
     found = worker_processes("/box/tmp", "app", {}, tmp_path)
     assert found == {9000: 10}
     assert worker_processes("/box/tmp", "readers", {}, tmp_path) == {9001: 13}
+    _process(tmp_path, 9, [*argv, "/box/tmp/.ts.sock.9000"], parent=10)
+    _process(tmp_path, 14, [*argv, "/box/tmp/.ts.sock.9000"], parent=10)
+    assert worker_processes("/box/tmp", "app", {}, tmp_path) == {9000: 10}, "what a wrapper forked is no worker"
+    for pid in (9, 14):
+        (tmp_path / str(pid) / "cmdline").unlink()
     _process(tmp_path, 10, [])  # in the midst of an exec
     assert worker_processes("/box/tmp", "app", found, tmp_path) == {9000: 10}
     _process(tmp_path, 10, [], state="Z")
