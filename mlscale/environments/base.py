@@ -31,6 +31,10 @@ class Component:
     ``factory()`` returns a callable ``answer(body: bytes) -> Mapping[str, Any]`` (JSON-able). It raises ValueError for
     a body that is the sender's fault; the error's attributes ``http_status`` (4xx) and ``reason`` are used where
     present, else 400 and its text. Anything else raised is a server error (5xx).
+
+    ``calls`` names the components that it needs. It then answers with a generator that yields (component's name, body),
+    is sent the other's answer to each call, and returns its own; what fails is raised inside it and, where it does not
+    catch it, a 503 (`mlscale.environments.serve_app.Exchange`).
     """
 
     name: str

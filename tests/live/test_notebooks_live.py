@@ -58,3 +58,32 @@ def test_one_run_measured_and_drawn(photos: Path, tmp_path: Path, notebook: str)
     assert {"replica", "data_plane", "control_plane", "load_generator", "host"} <= set(run.resources["role"])
     assert run.resources.groupby("role")["t_s"].size().loc["host"] >= 2 * 24 * 0.8, "at least about twice a second"
     assert len(read_manifest(tmp_path / "figures")) == 5
+
+
+@pytest.mark.live
+def test_whole_and_split_measured_and_drawn(photos: Path, tmp_path: Path) -> None:
+    environment, app = environments.get("torchserve"), code_reader(partitioned=True)
+    scalings = {component.name: environment.arm("static-max") for component in app.components}
+    if fatal := [problem for problem in environment.preflight(app, scalings, "live") if problem.fatal]:
+        pytest.skip(f"torchserve can't run live here: {fatal[0].what}")
+    parameters = {
+        "environments": ["torchserve"],
+        "out": str(tmp_path / "runs"),
+        "photos": str(photos),
+        "schedule": SCHEDULE,
+        "idle_s": 1.0,
+        "figures": str(tmp_path / "figures"),
+    }
+    execute(places.notebooks() / "08_partition.ipynb", tmp_path / "executed.ipynb", parameters, timeout_s=580)
+    whole, split = (load_run(folder) for folder in sorted((tmp_path / "runs").iterdir()))
+    assert (whole.info.components, split.info.components) == (("app",), ("localiser", "readers"))
+    assert whole.hops.empty
+    for run in (whole, split):
+        assert set(run.requests["status"]) == {"ok"}, "the real models read every photo, whole or in parts"
+        assert run.requests["inference_s"].notna().all()
+        assert sum(one["max_replicas"] for one in run.info.scaling.values()) == 4, "the same total"
+    visits = split.hops.groupby("request_id")["component"].agg(list)
+    assert set(visits.index) == set(split.requests["request_id"])
+    assert all(names[0] == "localiser" and set(names[1:]) == {"readers"} for names in visits)
+    assert split.hops[["start_s", "queue_s", "inference_s"]].notna().all(axis=None)
+    assert len(read_manifest(tmp_path / "figures")) == 3

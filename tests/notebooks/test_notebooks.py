@@ -12,14 +12,16 @@ import pytest
 from mlscale.experiment import places
 from mlscale.experiment.manifest import read_manifest
 from mlscale.experiment.notebook import NotebookFailed, execute
-from mlscale.experiment.parameters import CompareParameters, MeasureParameters, declared
+from mlscale.experiment.parameters import CompareParameters, MeasureParameters, PartitionParameters, declared
 from mlscale.runs import Run
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from synthetic_runs import Shape, make_experiment
 
 NOTEBOOKS = sorted(places.notebooks().glob("*.ipynb"))
-MODELS = {"02_torchserve": MeasureParameters, "03_rayserve": MeasureParameters, "07_compare": CompareParameters}
+MODELS = {"02_torchserve": MeasureParameters, "03_rayserve": MeasureParameters, "07_compare": CompareParameters,
+    "08_partition": PartitionParameters,
+}
 
 
 @pytest.fixture(scope="module")
