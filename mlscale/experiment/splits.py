@@ -57,9 +57,9 @@ def runs_of_splits(p: PartitionParameters) -> list[Run]:
 
 
 def default_schedule() -> ClosedLoop:
-    """A light load, then more than any way can serve: 45 s."""
+    """A light load, then one that asks for more than any way can serve: 45 s."""
     stages = ClosedStage(start_s=0, clients=2), ClosedStage(start_s=15, clients=16)
-    return ClosedLoop(duration_s=45, stages=stages, think_mean_s=0.5)
+    return ClosedLoop(duration_s=45, stages=stages, think_mean_s=0.2)
 
 
 def way_of(run: Run) -> str:
