@@ -173,14 +173,15 @@ def train(
     ),
     seed: Annotated[int, typer.Option(min=0)] = 0,
     length: Annotated[float, typer.Option(min=0.001, help="scales the number of steps; 1 is what is shipped")] = 1.0,
-    workers: Annotated[int, typer.Option(min=0, help="processes that generate photos")] = 2,
-    threads: Annotated[int, typer.Option(min=1, help="torch's threads")] = 2,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="networks trained at a time, each on one core; default: one a core")
+    ] = None,
     photos: Annotated[int, typer.Option(min=1, help="validation photos of each difficulty at the end")] = 200,
 ) -> None:
     """Train the application's models on generated photos and measure them; weights land in OUT."""
     from mlscale.application.commands import train_command
 
-    train_command(out, seed, length, workers, threads, photos)
+    train_command(out, seed, length, jobs, photos)
 
 
 @app.command()

@@ -28,7 +28,7 @@ last = int(sys.argv[2])
 def report(name, step, steps, measures):
     if step == last:
         os.kill(os.getpid(), signal.SIGKILL)
-train(Training(Path(sys.argv[1]), length=0.003, workers=0, threads=1, checkpoint_steps=2), ("modules",), report)
+train(Training(Path(sys.argv[1]), length=0.003, checkpoint_steps=2), ("modules",), report)
 """
 
 
@@ -76,7 +76,7 @@ def test_strip_target_spells_the_number_in_both_directions() -> None:
 def test_grid_targets_straighten_the_sheet() -> None:
     """Followed as the finder follows its own answers, a sample's offsets lead to the code."""
     inputs, offsets, version = samples.grid_sample(3, 5)
-    assert inputs.shape == (2, 1, 160, 160)
+    assert inputs.shape == (2, 1, 224, 224)
     assert offsets.shape == (2, 18)
     near = np.abs(offsets[1]).max()
     assert near < np.abs(offsets[0]).max()
@@ -85,7 +85,7 @@ def test_grid_targets_straighten_the_sheet() -> None:
 
 
 def test_what_is_learnt_from_is_shown(tmp_path: Path) -> None:
-    train(Training(tmp_path, length=0.003, workers=0, threads=1, checkpoint_steps=1), ("modules",))
+    train(Training(tmp_path, length=0.003, checkpoint_steps=1), ("modules",))
     with Image.open(tmp_path / "modules.png") as picture:
         assert min(picture.size) > 100
 
