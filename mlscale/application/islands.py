@@ -32,6 +32,8 @@ _NEIGHBOURS = 4
 _STIFFNESS = 0.3
 """What a sheet's bend costs against the misfit of its patterns."""
 _FINDER_CENTRE = 3.5
+_TIMED_PART = 32
+"""Samples of a timing pattern, two a module, that are taken to be evenly spaced."""
 
 
 @dataclass(frozen=True)
@@ -130,19 +132,23 @@ def _likeliest_version(seen: crops.Crop, version: int, turn: int) -> int:
             return _turned(_FINDER_CENTRE + (at - _FINDER_CENTRE) * scale, size, turn)
 
         fits = [_found(seen, _alignment(), place(at), _NEARER_REACH).fit for at in _alignment_places(candidate_size)]
-        k = np.arange(7, candidate_size - 7)
-        line = np.stack([k + 0.5, np.full(len(k), 6.5)], axis=1)
-        timed = [_alternates(sample(seen, (place(way) + _ROOM) * _PX)[0], k) for way in (line, line[:, ::-1])]
-        return float(np.mean(fits or [_LEAST_FIT])) + abs(sum(timed)) / 2
+        along = np.arange(7, candidate_size - 7, 0.5)  # twice a module, between the finder patterns
+        line = np.stack([along + 0.5, np.full(len(along), 6.5)], axis=1)
+        timed = [_alternates(sample(seen, (place(way) + _ROOM) * _PX)[0]) for way in (line, line[:, ::-1])]
+        return float(np.mean(fits or [_LEAST_FIT])) + float(np.mean(timed))
 
     return max(range(max(1, version - _NEIGHBOURS), min(qr.MAX_VERSION, version + _NEIGHBOURS) + 1), key=score)
 
 
-def _alternates(values: NDArray[np.float32], k: NDArray[np.int64]) -> float:
-    """How well grey ``values`` at modules ``k`` alternate, -1 (dark for light) to 1."""
-    ripple = values[1:-1] - (values[:-2] + values[2:]) / 2
-    expected = 1 - 2.0 * (k[1:-1] % 2 == 0)
-    return float(ripple @ expected) / float(np.linalg.norm(ripple) * np.sqrt(len(ripple)) + 1e-6)
+def _alternates(values: NDArray[np.float32]) -> float:
+    """How well greys that were taken twice a module go up and down module by module, 0 to 1, wherever that begins: in
+    the mean over parts of the line, since it may be stretched here and there."""
+    around = np.convolve(values, np.full(4, 0.25), mode="same")
+    ripple = values - around
+    wave = ripple * np.exp(-0.5j * np.pi * np.arange(len(ripple)))
+    part = min(_TIMED_PART, len(wave))
+    local = np.abs(np.convolve(wave, np.full(part, 1 / part), mode="valid"))
+    return float(local.mean()) / float(np.sqrt((ripple**2).mean()) + 1e-6)
 
 
 def _corner_centres(size: int) -> list[Points]:
