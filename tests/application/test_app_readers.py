@@ -196,7 +196,7 @@ def test_a_sheet_that_is_off_is_aligned_by_the_fixed_modules(off: tuple[float, f
 
 
 @pytest.mark.parametrize("turn", range(4))
-@pytest.mark.parametrize(("version", "said"), [(3, 3), (14, 12), (20, 22)])
+@pytest.mark.parametrize(("version", "said"), [(3, 3), (14, 13), (20, 22)])
 def test_a_sheet_that_is_far_off_is_settled_by_the_fixed_patterns(version: int, said: int, turn: int) -> None:
     """The finder is wrong by up to 2 % of the side, in a different way at each corner, and by a few versions."""
     truth, size = rectangle(440, 440, 80, 80), qr.size_of(version)
