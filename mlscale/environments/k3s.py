@@ -1,0 +1,160 @@
+"""The environment ``k3s``: containers scaled by Kubernetes' HorizontalPodAutoscaler, on the cluster of the kubeconfig.
+
+The cluster may be K3s, kind, minikube, a company's, or our own one-node Kubernetes (``make cluster``). Which one
+answered stands in the run's facts, and every figure's caption names it: a run on another one is no K3s run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from importlib.metadata import version
+from typing import Any, ClassVar, Final
+
+from mlscale.environments import kubernetes_entry, kubernetes_namespace, kubernetes_preflight
+from mlscale.environments.base import App, Problem, Scaling
+from mlscale.environments.kubernetes_client import Api, Place, Refused, connect, default_kubeconfig, no_kubeconfig
+from mlscale.environments.kubernetes_cluster import Cluster, look
+from mlscale.environments.kubernetes_deployed import KubernetesDeployed
+from mlscale.environments.kubernetes_manifests import Deployment, Packaging, Part
+from mlscale.environments.kubernetes_namespace import new_name
+from mlscale.environments.kubernetes_own import own_kubeconfig, packaging
+from mlscale.environments.kubernetes_paths import path_of
+from mlscale.environments.kubernetes_rollout import Rollout, Watches
+from mlscale.environments.kubernetes_settings import KubernetesScaling, arm_settings
+from mlscale.host.ledger import Ledger, LedgerEntry
+from mlscale.host.loadplace import open_load_place
+from mlscale.runs import Level, MlscaleError, Mode
+
+_START_S: Final = 240.0
+_METRICS_S: Final = 90.0
+_REACH_S: Final = 15.0
+_ROUNDS: Final = 2
+_COMMAND: Final = ("python", "-m", "mlscale.application.container")
+"""In the application's image (containers/app/Dockerfile)."""
+
+
+class K3s:
+    """See `mlscale.environments.base.Environment`."""
+
+    name: ClassVar[str] = "k3s"
+    level: ClassVar[Level] = "container"
+    modes: ClassVar[frozenset[Mode]] = frozenset({"live"})
+    settings: ClassVar[type[Scaling]] = KubernetesScaling
+    ledger_kinds: ClassVar[frozenset[str]] = frozenset({kubernetes_namespace.KIND})
+
+    def arm(self, arm: str) -> KubernetesScaling:
+        """shipped, matched, static-min, static-max; see `arm_settings`."""
+        return arm_settings(arm)
+
+    def preflight(self, app: App, scalings: Mapping[str, Scaling], mode: Mode) -> Sequence[Problem]:
+        """What stands in the way; nothing is made, on the cluster neither."""
+        problems = [Problem(f"mode {mode!r}", self.name, "choose live")] if mode not in self.modes else []
+        problems += kubernetes_preflight.of_application(app, scalings)
+        try:
+            with closing(_connected()) as api:
+                cluster = look(api)
+                problems += kubernetes_preflight.of_cluster(api, app, scalings, cluster.own, cluster.kubelet)
+                problems += _room(api, cluster, scalings)
+        except Refused as refused:
+            problems.append(kubernetes_preflight.unreachable(refused.as_error(f"API server {refused.path}")))
+        except MlscaleError as error:
+            problems.append(kubernetes_preflight.unreachable(error))
+        return problems
+
+    @contextmanager
+    def deploy(
+        self, app: App, scalings: Mapping[str, Scaling], mode: Mode, ledger: Ledger, warm_up: Sequence[bytes]
+    ) -> Iterator[KubernetesDeployed]:
+        """A namespace with Deployment, Service and HPA in it, every body of ``warm_up`` served twice; gone on leaving.
+
+        Raises:
+            MlscaleError: a preflight problem, or what keeps the pods from serving (an image that can't be pulled, a
+                quota, no room, a container that ends by itself: with its last log lines).
+        """
+        for problem in self.preflight(app, scalings, mode):
+            if problem.fatal:
+                raise MlscaleError(problem.what, problem.where, problem.remedy)
+        with closing(_connected()) as api, open_load_place(ledger) as place:
+            cluster = look(api)
+            wanted = _wanted(app, scalings, cluster)
+            with kubernetes_namespace.made(api, wanted, ledger) as applied:
+                watches = Watches(api, wanted.namespace)
+                try:
+                    watches.start()
+                    url = _serving(api, wanted, watches, cluster, warm_up)
+                    facts = {**cluster.facts(api, applied), "load": place.facts, "entry": _entry_facts(url, wanted)}
+                    versions = {**cluster.versions, "kubernetes-client": version("kubernetes")}
+                    yield KubernetesDeployed(
+                        api, wanted, watches, place, cluster.node_usage(), url + kubernetes_entry.PATH, facts, versions
+                    )
+                finally:
+                    watches.stop()
+
+    def reap(self, entry: LedgerEntry) -> None:
+        """Remove the namespace that ``entry`` names, if its cluster answers."""
+        kubernetes_namespace.reap(entry, own_kubeconfig())
+
+
+def _connected() -> Api:
+    found = default_kubeconfig(own_kubeconfig())
+    if found is None:
+        raise no_kubeconfig("KUBECONFIG, ~/.kube/config")
+    return connect(Place(found))
+
+
+def _wanted(app: App, scalings: Mapping[str, Scaling], cluster: Cluster) -> Deployment:
+    name = new_name()
+    parts = []
+    for component in app.components:
+        scaling = scalings[component.name]
+        assert isinstance(scaling, KubernetesScaling)
+        image = scaling.image or app.image
+        if image:
+            packed = Packaging(image=image, command=_COMMAND)
+        else:
+            assert cluster.own is not None, "preflight has seen to it"
+            packed = packaging(cluster.own, component.entry.partition(":")[0])
+        parts.append(Part(component.name, component.entry, scaling, packed, front=component.name == app.front))
+    return Deployment(namespace=name, run=name, app=app.name, parts=tuple(parts))
+
+
+def _serving(api: Api, wanted: Deployment, watches: Watches, cluster: Cluster, warm_up: Sequence[bytes]) -> str:
+    """Wait until load can come; returns the address that it goes to."""
+    rollout = Rollout(api, wanted, watches, machines_scale=cluster.machines_scale)
+    rollout.wait_ready(_START_S)
+    front = next(part for part in wanted.parts if part.front)
+    urls = _candidates(api, wanted, front.name, cluster)
+    url = kubernetes_entry.reachable(urls, _REACH_S)
+    if url is None:
+        raise MlscaleError(
+            f"none of the service's addresses answers from here: {', '.join(urls) or 'it has none'}",
+            f"service {front.name}",
+            "run mlscale where they can be reached; a port-forward would pin one pod, so it is not used",
+        )
+    kubernetes_entry.warm_up(url, warm_up, _ROUNDS * front.scaling.min_replicas)
+    rollout.wait_metrics(_METRICS_S)
+    return url
+
+
+def _candidates(api: Api, wanted: Deployment, name: str, cluster: Cluster) -> list[str]:
+    service = api.get(path_of("Service", name, wanted.namespace))
+    preferred = (cluster.own.node_address,) if cluster.own is not None else ()
+    return kubernetes_entry.candidates(service, cluster.nodes, preferred)
+
+
+def _room(api: Api, cluster: Cluster, scalings: Mapping[str, Scaling]) -> list[Problem]:
+    try:
+        pods = api.get(path_of("Pod"))["items"]
+    except Refused:  # a right that a run does not need
+        return []
+    return [
+        problem
+        for scaling in scalings.values()
+        if isinstance(scaling, KubernetesScaling)
+        for problem in kubernetes_preflight.of_room(cluster.nodes, pods, scaling)
+    ]
+
+
+def _entry_facts(url: str, wanted: Deployment) -> dict[str, Any]:
+    return {"way": wanted.service_type, "past": "kube-proxy", "port": int(url.rpartition(":")[2])}
