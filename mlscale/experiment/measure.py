@@ -144,7 +144,7 @@ def measure(
 
 def _carried_out(order: _Order) -> Run:
     order.progress("waiting for a quiet host", 0.0)
-    cleanup()
+    cleanup(reapers=environments.reapers(), strict=False)
     host = wait_until_quiet(for_s=min(QUIET_FOR_S, order.quiet_at_most_s), at_most_s=order.quiet_at_most_s)
     writer = RunWriter(order.out, _info(order))
     waits = {"quiet_s": host.waited_s, "quiet": float(host.quiet), "busy_fraction": host.busy_fraction}
