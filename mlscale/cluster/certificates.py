@@ -67,6 +67,8 @@ def leaves(settings: Settings) -> tuple[Leaf, ...]:
         Leaf("kubelet-server", "ca", f"system:node:{NODE_NAME}", (), (NODE_NAME,), (node,), True, False),
         Leaf("metrics-server", "ca", "mlscale:metrics-server"),
         Leaf("metrics-server-server", "ca", "metrics-server", (), *_service("metrics-server", node), True, False),
+        Leaf("in-flight", "ca", "mlscale:in-flight"),
+        Leaf("in-flight-server", "ca", "in-flight", (), *_service("in-flight", node), True, False),
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,7 @@ KUBECONFIG_USERS: Final = ("kube-controller-manager", "kube-scheduler", "kube-pr
 ETCD_PORT: Final = 2379
 API_PORT: Final = 6443
 METRICS_PORT: Final = 4443
+IN_FLIGHT_PORT: Final = 4444
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,7 @@ def parts_of(layout: Layout, settings: Settings, programs: Programs) -> tuple[Pa
         _kubelet(layout, settings, programs),
         _proxy(layout, settings, programs),
         _metrics_server(layout, settings, programs),
+        _in_flight(layout, settings),
     )
     return tuple(Part(one.name, one.argv, one.probe, one.stage, environment | dict(one.environment)) for one in made)
 
@@ -231,6 +234,28 @@ def _metrics_server(layout: Layout, settings: Settings, programs: Programs) -> P
         "--metric-resolution=15s",
     )
     return Part("metrics-server", argv, Probe("https", node, METRICS_PORT, "/livez", admin=True), "node")
+
+
+def _in_flight(layout: Layout, settings: Settings) -> Part:
+    """Requests in flight for the HPA (`mlscale.cluster.inflight`), by this interpreter."""
+    pki, node = layout.pki, settings.node_address
+    argv = (
+        sys.executable,
+        "-m",
+        "mlscale.cluster.inflight",
+        f"--api-server=https://{node}:{API_PORT}",
+        f"--api-ca={pki / 'ca.crt'}",
+        f"--api-cert={pki / 'in-flight.crt'}",
+        f"--api-key={pki / 'in-flight.key'}",
+        f"--address={node}",
+        f"--port={IN_FLIGHT_PORT}",
+        f"--cert={pki / 'in-flight-server.crt'}",
+        f"--key={pki / 'in-flight-server.key'}",
+        f"--client-ca={pki / 'front-proxy-ca.crt'}",
+        f"--client-ca={pki / 'ca.crt'}",
+    )
+    environment = {"PYTHONPATH": str(Path(__file__).resolve().parents[2]), "PYTHONDONTWRITEBYTECODE": "1"}
+    return Part("in-flight", argv, Probe("https", node, IN_FLIGHT_PORT, "/livez", admin=True), "node", environment)
 
 
 def _kubeconfigs(layout: Layout, user: str) -> tuple[str, ...]:

@@ -59,13 +59,14 @@ class Starter:
             self._api.apply(manifest)
         self._stage("api", "starting controllers, scheduler, kubelet and proxy (about 4 s left)")
         self._wait("the node to be Ready", "kubelet", self._node_ready)
-        self._stage("node", "starting the metrics server (about 2 s left)")
+        self._stage("node", "starting the metrics servers (about 2 s left)")
         for part in self._parts:
             self._answers(part.name)
         for manifest in late:
             self._api.apply(manifest)
             path = f"apis/apiregistration.k8s.io/v1/apiservices/{manifest['metadata']['name']}"
-            self._wait(f"{path} to be Available", "metrics-server", partial(self._is, path, "Available"))
+            part = manifest["spec"]["service"]["name"]
+            self._wait(f"{path} to be Available", part, partial(self._is, path, "Available"))
         self._wait("the default service account", "kube-controller-manager", self._accounts)
         write_kubeconfig(self._node.layout, self._settings)
 

@@ -78,7 +78,8 @@ class Cluster:
 
     def _arguments(self, api: Api, program: str) -> tuple[list[str], str]:
         if self.own is not None and self.own.here:
-            return part_arguments(self.own, program), "its process"
+            found = part_arguments(program)
+            return found, "its process" if found else ""
         if program == "metrics-server":
             return metrics_arguments(api)
         return controller_arguments(api, self.nodes)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from mlscale.environments.kubernetes_client import Api, Json, Place, Refused, Unreachable, connect
-from mlscale.environments.kubernetes_manifests import MANAGED_BY, TOOL, Deployment, namespace, objects, owner
+from mlscale.environments.kubernetes_manifests import MANAGED_BY, OWNER, TOOL, Deployment, namespace, objects, owner
 from mlscale.environments.kubernetes_paths import path_of, path_of_object
 from mlscale.host.ledger import Ledger, LedgerEntry
 from mlscale.host.reap import NotNow
@@ -61,14 +61,25 @@ def remove(api: Api, name: str) -> None:
             return
         if (found["metadata"].get("labels") or {}).get(MANAGED_BY) != TOOL:
             raise MlscaleError("it was not made by mlscale, so it is left alone", where, "remove the ledger entry")
-        api.delete(path_of("Namespace", name), propagationPolicy="Background")
         deadline = time.monotonic() + _GONE_S
+        _end_pods(api, name, deadline)
+        api.delete(path_of("Namespace", name), propagationPolicy="Background")
         while (left := api.find(path_of("Namespace", name))) is not None:
             if time.monotonic() > deadline:
                 raise MlscaleError(f"still there after {_GONE_S:g} s: {_blocking(left)}", where, "mlscale cleanup")
             time.sleep(_LOOK_S)
     except Refused as refused:
         raise refused.as_error(where) from refused
+
+
+def _end_pods(api: Api, name: str, deadline: float) -> None:
+    """Delete the owner, and with it everything that makes pods, and wait for the pods' end: a namespace that still has
+    some is looked at again only half a grace period later."""
+    api.delete(path_of("ConfigMap", OWNER, name), propagationPolicy="Background")
+    while api.get(path_of("Pod", namespace=name), {"limit": 1})["items"]:
+        if time.monotonic() > deadline:
+            return  # the namespace says what blocks it
+        time.sleep(_LOOK_S)
 
 
 def reap(entry: LedgerEntry, own: Path) -> None:

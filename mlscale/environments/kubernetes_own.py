@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -85,17 +84,18 @@ def packaging(node: OwnNode, module: str) -> Packaging:
     )
 
 
-def part_arguments(node: OwnNode, program: str) -> list[str]:
+def part_arguments(program: str) -> list[str]:
     """The arguments of one of the node's parts, such as "kube-controller-manager", off its process; [] where there is
     none."""
-    for pid in _descendants(node.pid):
-        try:
-            words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
-        except OSError:
-            continue
-        if Path(words[0]).name == program:
-            return [word for word in words[1:] if word]
-    return []
+    from mlscale.cluster.layout import default_layout
+    from mlscale.cluster.node import Node
+
+    record = Node(default_layout()).record(program)
+    try:
+        words = Path(f"/proc/{record.identity.pid}/cmdline").read_text().split("\0") if record is not None else []
+    except OSError:
+        return []
+    return [word for word in words[1:] if word]
 
 
 def own_groups() -> NodeUsage:
@@ -105,12 +105,6 @@ def own_groups() -> NodeUsage:
 
     group = node_groups(default_layout().cgroup).part("")
     return NodeUsage(group.version, tuple(folder.parent for folder in group.folders))
-
-
-def _descendants(pid: int) -> Sequence[int]:
-    from mlscale.host.proctable import descendants, read_table
-
-    return descendants(read_table(), [pid])
 
 
 def _import_folders() -> list[Path]:
