@@ -28,9 +28,11 @@ def cleanup_command(older_than: str) -> str:
     Raises:
         MlscaleError: a malformed duration, or something that could not be removed (the rest was).
     """
+    from mlscale.cluster.claims import KIND
+    from mlscale.cluster.lifecycle import reap
     from mlscale.host.reap import cleanup
 
-    removed = cleanup(duration_s(older_than))
+    removed = cleanup(duration_s(older_than), {KIND: reap})
     if not removed:
         return "nothing to remove"
     return "\n".join(f"removed {entry.kind}: {_named(entry.identity)}" for entry in removed)

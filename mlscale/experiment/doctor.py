@@ -237,6 +237,27 @@ def _environment(name: str) -> Iterable[Finding]:
         yield Finding(name, "ok", f"can run live ({_version(name)})")
 
 
+def check_cluster() -> Iterable[Finding]:
+    """Whether the one-node cluster runs, and whether it could."""
+    from mlscale.cluster.ability import check_host, check_sources
+    from mlscale.cluster.cache import default_cache
+    from mlscale.cluster.layout import default_layout
+    from mlscale.cluster.status import read_status, summary
+
+    try:
+        check_host()
+        missing = check_sources(default_cache())
+    except MlscaleError as error:
+        yield Finding("cluster", "missing", error.what, error.remedy)
+        return
+    status = read_status(default_layout())
+    if status.state == "absent":
+        building = f"; to be built first: {missing}" if missing else ""
+        yield Finding("cluster", "ok", f"can be made here{building}", "make cluster, for the environment k3s")
+    else:
+        yield Finding("cluster", "ok" if status.whole else "limited", *summary(status))
+
+
 def check_clouds() -> Iterable[Finding]:
     """Whether a cluster or an AWS account is set up. Looks at names only, reads no key."""
     config = Path(os.environ.get("KUBECONFIG") or Path.home() / ".kube/config")
@@ -260,7 +281,7 @@ def check_leftovers() -> Iterable[Finding]:
         if ledger is None:
             continue
         if ledger.owner.alive():
-            living += 1
+            living += any(entry.kind != "cluster" for entry in ledger.open_entries)
         else:
             dead += len(ledger.open_entries)
     found = f"{living} run(s) live now" if living else "none"
@@ -278,6 +299,7 @@ CHECKS: Final[Sequence[tuple[str, Check]]] = (
     ("Java", check_java),
     ("models", check_weights),
     ("environments", check_environments),
+    ("cluster", check_cluster),
     ("clouds", check_clouds),
     ("left-overs", check_leftovers),
 )
