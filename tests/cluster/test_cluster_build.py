@@ -65,9 +65,8 @@ def test_a_recipe_s_parts_do_not_run_together(tmp_path: Path) -> None:
 def test_what_is_made_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
     cache = Cache(tmp_path)
     folder = cache.folder("x", "1")
-    with pytest.raises(FileExistsError), cache.making(folder) as partial:
-        (partial / "half").mkdir()
-        (partial / "half").mkdir()
+    with pytest.raises(IsADirectoryError), cache.making(folder) as partial:
+        partial.write_text("a folder is no file")
     assert list(tmp_path.iterdir()) == []
     with cache.making(folder) as partial:
         (partial / "all").touch()
@@ -88,8 +87,8 @@ def test_a_program_that_does_not_build_is_named_with_the_compiler_s_words(tmp_pa
     cache, source = Cache(tmp_path / "cache"), tmp_path / "thing"
     source.mkdir()
     (source / "go.mod").write_text("module thing\n\ngo 1.20\n")
-    (source / "main.go").write_text("package main\n\nfunc main() { odd odd }\n")
-    with cache.locked(), pytest.raises(MlscaleError, match="unexpected|expected") as caught:
+    (source / "main.go").write_text('package main\n\nimport _ "missing.invalid/module"\n\nfunc main() {}\n')
+    with cache.locked(), pytest.raises(MlscaleError, match=r"missing\.invalid/module") as caught:
         build_modules(cache, [source], Reporter(io.StringIO()))
     assert caught.value.where == "thing"
     assert not module_folder(cache, source).exists()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-import multiprocessing
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -77,17 +77,16 @@ def test_a_file_is_written_only_where_it_changes(tmp_path: Path) -> None:
     assert [one.name for one in file.parent.iterdir()] == ["file"]
 
 
-def _hold(file: Path, held: object, go_on: object) -> None:
-    with locked(file):
-        held.set()  # type: ignore[attr-defined]
-        go_on.wait(20)  # type: ignore[attr-defined]
-        file.unlink()
-
-
 def test_the_lock_is_waited_for_also_when_its_holder_removes_it(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("spawn")
-    held, go_on = context.Event(), context.Event()
-    holder = context.Process(target=_hold, args=(tmp_path / "lock", held, go_on))
+    held, go_on = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with locked(tmp_path / "lock"):
+            held.set()
+            go_on.wait(20)
+            (tmp_path / "lock").unlink()
+
+    holder = threading.Thread(target=hold)
     holder.start()
     assert held.wait(20)
     with locked(tmp_path / "lock", go_on.set) as descriptor:
