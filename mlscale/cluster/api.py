@@ -13,7 +13,7 @@ from mlscale.runs import MlscaleError
 
 _AT_MOST_S: Final = 10.0
 _MANAGER: Final = "mlscale-cluster"
-_PLACES: Final[Mapping[str, str]] = {
+PLACES: Final[Mapping[str, str]] = {
     "v1/ConfigMap": "api/v1/namespaces/{namespace}/configmaps",
     "v1/Service": "api/v1/namespaces/{namespace}/services",
     "discovery.k8s.io/v1/EndpointSlice": "apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices",
@@ -43,7 +43,7 @@ class Api:
         """Make the object what ``manifest`` says. Raises MlscaleError when it is refused."""
         metadata = manifest["metadata"]
         kind = f"{manifest['apiVersion']}/{manifest['kind']}"
-        folder = _PLACES[kind].format(namespace=metadata.get("namespace", "default"))
+        folder = PLACES[kind].format(namespace=metadata.get("namespace", "default"))
         path = f"{folder}/{metadata['name']}?fieldManager={_MANAGER}&force=true"
         self._request("PATCH", path, json.dumps(manifest).encode(), "application/apply-patch+yaml")
 

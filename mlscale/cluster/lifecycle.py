@@ -20,7 +20,9 @@ from mlscale.cluster.programs import Everything
 from mlscale.cluster.progress import Reporter
 from mlscale.cluster.settings import Settings, choose_addresses
 from mlscale.cluster.start import Starter
+from mlscale.host.ledger import LedgerEntry
 from mlscale.host.scratch import remove_folder
+from mlscale.host.state import state_home
 from mlscale.runs import MlscaleError
 
 _ETCD_GRACE_S: Final = 2.0
@@ -76,9 +78,16 @@ def down(layout: Layout, reporter: Reporter) -> None:
         drop_claims(layout)
 
 
-def reap(layout: Layout) -> None:
+def reap(entry: LedgerEntry) -> None:
     """For `mlscale cleanup`: what a command that was killed left. A cluster that came up and runs is no left-over, and
-    the state of one that had come up is kept, as by `stop`."""
+    the state of one that had come up is kept, as by `stop`.
+
+    Raises:
+        MlscaleError: something can't be removed.
+    """
+    layout = Layout(Path(entry.identity["root"]))
+    if layout.root.parent != state_home() / "cluster":
+        raise MlscaleError("not a folder that mlscale makes", str(layout.root), f"delete the ledger entry {entry.id}")
     with _locked(layout, Reporter()) as descriptor:
         node = Node(layout, (descriptor,))
         if layout.whole.exists() and node.init is not None:
@@ -86,7 +95,6 @@ def reap(layout: Layout) -> None:
         _end(node)
         if not layout.whole.exists():
             _remove(layout)
-    _remove_empty(layout.root.parent)
 
 
 def require(layout: Layout) -> None:

@@ -77,23 +77,30 @@ def verdict(parts: Sequence[PartStatus]) -> ClusterState:
     return "up" if all(part.state == "up" for part in parts) else "degraded"
 
 
+def summary(status: ClusterStatus) -> tuple[str, str]:
+    """How it is, and what to do."""
+    wrong = ", ".join(f"{part.name} is {part.state}" for part in status.parts if part.state != "up")
+    found: dict[ClusterState, tuple[str, str]] = {
+        "absent": ("there is no cluster", "make cluster"),
+        "stopped": ("the cluster is stopped, its state is kept", "mlscale cluster start"),
+        "down": ("the node has ended", "make cluster brings it back"),
+        "degraded": (f"the cluster is not whole: {wrong}", "make cluster repairs it"),
+        "up": ("the cluster is up", f"export KUBECONFIG={status.kubeconfig}"),
+    }
+    return found[status.state]
+
+
 def to_text(status: ClusterStatus) -> str:
     """A table, and what to do."""
-    remedies = {
-        "absent": "there is no cluster: make cluster",
-        "stopped": "the cluster is stopped, its state is kept: mlscale cluster start",
-        "down": "the node has ended: make cluster brings it back",
-        "degraded": "not whole: make cluster repairs it",
-        "up": f"the cluster is up: export KUBECONFIG={status.kubeconfig}",
-    }
+    last = ": ".join(summary(status))
     if not status.parts:
-        return remedies[status.state]
+        return last
     rows = [("part", "state", "pid", "CPU mcores", "memory MiB", "what is wrong"), *map(_row, status.parts)]
     total = [sum(getattr(part, name) for part in status.parts if part.state != "down") for name in _SUMMED]
     rows.append(("all", "", "", f"{total[0]:.0f}", f"{total[1] / 2**20:.0f}", ""))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(_cell(row[i], widths[i], i) for i in range(len(row))).rstrip() for row in rows]
-    return "\n".join((*lines, remedies[status.state]))
+    return "\n".join((*lines, last))
 
 
 def to_json(status: ClusterStatus) -> str:

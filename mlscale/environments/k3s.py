@@ -62,6 +62,16 @@ class K3s:
             problems.append(kubernetes_preflight.unreachable(error))
         return problems
 
+    def found(self) -> str:
+        """Which cluster the kubeconfig names, for the doctor.
+
+        Raises:
+            MlscaleError: it does not answer.
+        """
+        with closing(_connected()) as api:
+            cluster = look(api)
+            return f"{cluster.distribution} {cluster.versions['kubernetes']} at {api.server}"
+
     @contextmanager
     def deploy(
         self, app: App, scalings: Mapping[str, Scaling], mode: Mode, ledger: Ledger, warm_up: Sequence[bytes]

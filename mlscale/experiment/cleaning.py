@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from mlscale.host.ledger import LedgerEntry
+from mlscale.host.reap import NotNow, Reaper
 from mlscale.runs import MlscaleError
 
 _UNITS_S: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -22,16 +24,41 @@ def duration_s(text: str) -> float:
     return float(found[1]) * _UNITS_S[found[2] or "s"]
 
 
+def reapers() -> dict[str, Reaper]:
+    """Who removes which kind of ledger entry: what the environments leave, and our own cluster."""
+    from mlscale import environments
+    from mlscale.cluster.claims import KIND
+    from mlscale.cluster.lifecycle import reap
+
+    return {**environments.reapers(), KIND: reap}
+
+
+def clean_before_a_run() -> None:
+    """Remove what dead runs left, as far as it can be reached now. Our own cluster is left alone, also where its node
+    has died: ``make cluster`` brings it back with its state.
+
+    Raises:
+        MlscaleError: something could not be removed.
+    """
+    from mlscale.cluster.claims import KIND
+    from mlscale.host.reap import cleanup
+
+    cleanup(reapers={**reapers(), KIND: _leave}, strict=False)
+
+
+def _leave(entry: LedgerEntry) -> None:
+    raise NotNow("its node has ended", f"cluster {entry.identity.get('root')}", "make cluster, or make cluster-down")
+
+
 def cleanup_command(older_than: str) -> str:
     """One line for each thing that was removed, or "nothing to remove".
 
     Raises:
         MlscaleError: a malformed duration, or something that could not be removed (the rest was).
     """
-    from mlscale import environments
     from mlscale.host.reap import cleanup
 
-    removed = cleanup(duration_s(older_than), environments.reapers())
+    removed = cleanup(duration_s(older_than), reapers())
     if not removed:
         return "nothing to remove"
     return "\n".join(f"removed {entry.kind}: {_named(entry.identity)}" for entry in removed)
