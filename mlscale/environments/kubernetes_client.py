@@ -237,6 +237,7 @@ def connect(place: Place) -> Api:
     """
     from kubernetes import client, config
     from kubernetes.config.config_exception import ConfigException
+    from yaml import YAMLError
 
     files = [Path(name) for name in place.kubeconfig.split(os.pathsep) if name]
     if not any(file.is_file() for file in files):
@@ -245,7 +246,7 @@ def connect(place: Place) -> Api:
     try:
         context = place.context or str(config.list_kube_config_contexts(place.kubeconfig)[1]["name"])
         config.load_kube_config(place.kubeconfig, context, client_configuration=made, persist_config=False)
-    except (ConfigException, OSError, ValueError, TypeError, AttributeError) as error:
+    except (ConfigException, YAMLError, OSError, ValueError, TypeError, AttributeError) as error:
         raise MlscaleError(f"it can't be used: {_reason(error)}", str(place), "mend it, or name another") from error
     made.retries = False
     made.connection_pool_maxsize = 16
