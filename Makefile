@@ -1,7 +1,10 @@
 # Every target makes the environment first where it is missing; see README.md.
 BLOCKS ?= 8
 CELLS ?= core
-ENVIRONMENTS ?= torchserve rayserve
+STATE := $(or $(XDG_STATE_HOME),$(HOME)/.local/state)/mlscale
+# k3s is among them once our own cluster was made (make cluster), up or stopped; another cluster has to be asked for by
+# name, since runs would be deployed on it: KUBECONFIG=... ENVIRONMENTS="torchserve rayserve k3s"
+ENVIRONMENTS ?= torchserve rayserve$(if $(wildcard $(STATE)/cluster/default/kubeconfig), k3s)
 RUNS ?= runs
 QUICK ?=
 BIN := .venv/bin

@@ -36,7 +36,7 @@ app.add_typer(cluster_app, name="cluster")
 
 @app.command()
 def measure(
-    environment: Annotated[str, typer.Argument(help="such as torchserve or rayserve")],
+    environment: Annotated[str, typer.Argument(help="such as torchserve, rayserve or k3s")],
     out: Annotated[Path, typer.Option(help="folder of the new run")],
     mode: Annotated[str, typer.Option(help="live, rehearsal or simulated")] = "live",
     arm: Annotated[str, typer.Option(help="matched, shipped, static-min or static-max")] = "matched",

@@ -62,6 +62,11 @@ class K3s:
             problems.append(kubernetes_preflight.unreachable(error))
         return problems
 
+    def on_own_cluster(self) -> bool:
+        """Whether the kubeconfig that would be used is that of ``make cluster``."""
+        own = own_kubeconfig()
+        return default_kubeconfig(own) == str(own)
+
     def found(self) -> str:
         """Which cluster the kubeconfig names, for the doctor.
 

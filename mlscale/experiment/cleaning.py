@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from mlscale.host.ledger import LedgerEntry
-from mlscale.host.reap import NotNow, Reaper
+from mlscale.host.reap import Reaper
 from mlscale.runs import MlscaleError
 
 _UNITS_S: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -34,20 +33,14 @@ def reapers() -> dict[str, Reaper]:
 
 
 def clean_before_a_run() -> None:
-    """Remove what dead runs left, as far as it can be reached now. Our own cluster is left alone, also where its node
-    has died: ``make cluster`` brings it back with its state.
+    """Remove what dead runs left, as far as it can be reached now: what lies on a cluster that is stopped has to wait.
 
     Raises:
         MlscaleError: something could not be removed.
     """
-    from mlscale.cluster.claims import KIND
     from mlscale.host.reap import cleanup
 
-    cleanup(reapers={**reapers(), KIND: _leave}, strict=False)
-
-
-def _leave(entry: LedgerEntry) -> None:
-    raise NotNow("its node has ended", f"cluster {entry.identity.get('root')}", "make cluster, or make cluster-down")
+    cleanup(reapers=reapers(), strict=False)
 
 
 def cleanup_command(older_than: str) -> str:
