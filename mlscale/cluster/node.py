@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from mlscale.cluster.files import write_whole
 from mlscale.cluster.hierarchies import NodeGroups, node_groups
-from mlscale.cluster.layout import NODE_NAME, SERVICE_CIDR, Layout
+from mlscale.cluster.layout import BINDS, NODE_NAME, SERVICE_CIDR, Layout
 from mlscale.cluster.parts import Part
 from mlscale.cluster.settings import Settings
 from mlscale.host.cgroups import group_pids, remove_tree
@@ -77,6 +77,8 @@ class Node:
             MlscaleError: the host refuses something; nothing is left then but the groups.
         """
         self.clear()
+        for name in BINDS:
+            (self.layout.data / name).mkdir(parents=True, exist_ok=True, mode=0o700)
         self.groups.create()
         leaf = self.groups.part("init")
         leaf.create()
@@ -86,6 +88,7 @@ class Node:
             "leaf": str(leaf.entry_files[0]) if self.groups.version == 2 else None,
             "version": self.groups.version,
             "mounts": options,
+            "binds": [[str(self.layout.data / name), place] for name, place in BINDS.items()],
             "keep": [str(self.layout.root), sys.prefix, sys.base_prefix],
             "name": NODE_NAME,
             "sysctl": {"net/ipv4/ip_forward": "1"},

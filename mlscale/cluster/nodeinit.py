@@ -23,9 +23,10 @@ OTHERS_STATE = ("cni", "containerd", "docker", "etcd", "kubelet", "rancher")
 """Names in /var/lib that the node has for itself: kubelet and CNI write there, whatever they are told."""
 
 
-def own_folders(keep: list[str]) -> None:
+def own_folders(keep: list[str], binds: list[list[str]]) -> None:
     """Fresh /run, /var/log, /dev/shm; a /var/lib that shows what stood in the host's, but no other cluster's state.
-    What is made in them is seen nowhere else and vanishes with the node. ``keep``: folders that must stay visible."""
+    What is made in them is seen nowhere else and vanishes with the node. ``keep``: folders that must stay visible;
+    ``binds``: [folder of the host, where it is seen inside], for what must last."""
     for target in ("/run", "/var/log", "/dev/shm"):
         if not any(path.startswith(f"{target}/") for path in keep):
             mount("tmpfs", target, "tmpfs", MS_NOSUID | MS_NODEV, "mode=755" if target != "/dev/shm" else "mode=1777")
@@ -36,8 +37,10 @@ def own_folders(keep: list[str]) -> None:
         os.mkdir(f"/var/lib/{name}")  # noqa: PTH102 (no pathlib here, as in boxinit)
         mount(f"/proc/self/fd/{old}/{name}", f"/var/lib/{name}", None, MS_BIND | MS_REC)
     os.close(old)
-    for folder in ("/run/netns", "/run/containerd", "/run/lock", "/run/cni"):
+    for folder in ("/run/netns", "/run/containerd", "/run/lock", "/run/cni", *(target for _, target in binds)):
         os.makedirs(folder, exist_ok=True)  # noqa: PTH103
+    for source, target in binds:
+        mount(source, target, None, MS_BIND | MS_REC)
 
 
 def own_cgroups(version: int, mounts: list[list[str]]) -> None:
@@ -58,7 +61,7 @@ def set_up(setup: dict[str, Any]) -> None:
     mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
     mount("sysfs", "/sys", "sysfs", MS_NOSUID | MS_NODEV | MS_NOEXEC)
     own_cgroups(setup["version"], setup["mounts"])
-    own_folders(setup["keep"])
+    own_folders(setup["keep"], setup["binds"])
     socket.sethostname(setup["name"])
     loopback_up()
     for name, value in setup["sysctl"].items():
@@ -115,8 +118,8 @@ def write_record(path: str, content: dict[str, Any]) -> None:
 
 def main() -> int:
     """stdin: {"entry": [cgroup files], "leaf": file | null (v2: where the first process moves to), "version": 1 | 2,
-    "mounts": [[name, options]], "keep": [paths], "name": host name, "sysctl": {file below /proc/sys: value},
-    "record": file, "identity": {what the record holds beside pid and start}}."""
+    "mounts": [[name, options]], "keep": [paths], "binds": [[from, to]], "name": host name,
+    "sysctl": {file below /proc/sys: value}, "record": file, "identity": {what it holds beside pid and start}}."""
     setup = json.load(sys.stdin)
     os.setpriority(os.PRIO_PROCESS, 0, 0)  # the caller's niceness is no business of the node's
     try:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
-from mlscale.cluster.layout import NODE_NAME, POD_CIDR, RUNTIME_SOCKET, SERVICE_CIDR, Layout
+from mlscale.cluster.layout import KUBELET_FOLDER, NODE_NAME, POD_CIDR, RUNTIME_SOCKET, SERVICE_CIDR, Layout
 from mlscale.cluster.settings import Settings
 
 Stage = Literal["first", "api", "node"]
@@ -170,7 +170,7 @@ def _controller_manager(layout: Layout, programs: Programs) -> Part:
         f"--root-ca-file={pki / 'ca.crt'}",
         f"--cluster-signing-cert-file={pki / 'ca.crt'}",
         f"--cluster-signing-key-file={pki / 'ca.key'}",
-        f"--flex-volume-plugin-dir={layout.data / 'kubelet/volume-plugins'}",
+        f"--flex-volume-plugin-dir={KUBELET_FOLDER}/volume-plugins",
         "--use-service-account-credentials=true",
         "--leader-elect=false",
         "--bind-address=127.0.0.1",
@@ -197,8 +197,8 @@ def _kubelet(layout: Layout, settings: Settings, programs: Programs) -> Part:
         f"--config={layout.conf / 'kubelet.json'}",
         f"--hostname-override={NODE_NAME}",
         f"--node-ip={settings.node_address}",
-        f"--root-dir={layout.data / 'kubelet'}",
-        f"--cert-dir={layout.data / 'kubelet/pki'}",
+        f"--root-dir={KUBELET_FOLDER}",
+        f"--cert-dir={KUBELET_FOLDER}/pki",
     )
     return Part("kubelet", argv, Probe("http", "127.0.0.1", 10248), "api")
 

@@ -7,7 +7,7 @@ import json
 from typing import Any, Final
 
 from mlscale.cluster.certificates import Issued
-from mlscale.cluster.layout import NODE_NAME, PAUSE_IMAGE, POD_CIDR, RUNTIME_SOCKET, Layout
+from mlscale.cluster.layout import CONTAINERD_FOLDER, KUBELET_FOLDER, PAUSE_IMAGE, POD_CIDR, RUNTIME_SOCKET, Layout
 from mlscale.cluster.settings import DEFAULT_CFS_PERIOD_S, Settings
 
 _UNUSED: Final = ("aufs", "btrfs", "devmapper", "zfs")
@@ -34,7 +34,6 @@ def kubeconfig(server: str, authority: bytes, user: str, pair: Issued) -> str:
 def kubelet_config(layout: Layout, settings: Settings) -> str:
     """A KubeletConfiguration (kubelet.config.k8s.io/v1beta1): authenticated by certificate or token, authorised by
     the API server, cgroups by the kubelet itself, nothing evicted and no image removed for want of disk."""
-    data = layout.data / "kubelet"
     content: dict[str, Any] = {
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",
@@ -59,8 +58,7 @@ def kubelet_config(layout: Layout, settings: Settings) -> str:
         "imageGCHighThresholdPercent": 100,
         "resolvConf": "/dev/null",
         "clusterDomain": "cluster.local",
-        "podLogsDir": str(layout.data / "pod-logs"),
-        "volumePluginDir": str(data / "volume-plugins"),
+        "volumePluginDir": f"{KUBELET_FOLDER}/volume-plugins",
     }
     if settings.cfs_period_s != DEFAULT_CFS_PERIOD_S:
         content["featureGates"] = {"CustomCPUCFSQuotaPeriod": True}
@@ -74,10 +72,9 @@ def containerd_config(layout: Layout, plugins: str, runc: str, snapshotter: str)
     ``restrict_oom_score_adj``: without CAP_SYS_RESOURCE every pod fails otherwise. ``disable_apparmor``: a profile
     would be loaded into the host's kernel and stay there. ``plugins``: folder of the CNI plugins.
     """
-    data = layout.data / "containerd"
     unused = ", ".join(json.dumps(f"io.containerd.snapshotter.v1.{name}") for name in _UNUSED)
     return f"""version = 2
-root = {json.dumps(str(data))}
+root = "{CONTAINERD_FOLDER}"
 state = "/run/containerd"
 disabled_plugins = [{unused}]
 
@@ -85,7 +82,7 @@ disabled_plugins = [{unused}]
   address = "{RUNTIME_SOCKET}"
 
 [plugins."io.containerd.internal.v1.opt"]
-  path = {json.dumps(str(data / "opt"))}
+  path = "{CONTAINERD_FOLDER}/opt"
 
 [plugins."io.containerd.grpc.v1.cri"]
   sandbox_image = "{PAUSE_IMAGE}"
@@ -120,8 +117,3 @@ def pod_network() -> str:
     link = {"type": "ptp", "ipMasq": False, "ipam": addresses}
     ports = {"type": "portmap", "capabilities": {"portMappings": True}}
     return json.dumps({"cniVersion": "0.4.0", "name": "mlscale", "plugins": [link, ports]}, indent=2)
-
-
-def host_names() -> str:
-    """The node's /etc/hosts is the host's; this is what its own name needs."""
-    return f"127.0.0.1 localhost {NODE_NAME}\n"

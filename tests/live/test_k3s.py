@@ -32,9 +32,9 @@ pytestmark = [pytest.mark.live, pytest.mark.skipif(sys.platform != "linux", reas
 
 
 @pytest.fixture
-def api(cluster_kubeconfig: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]:
-    monkeypatch.setenv("KUBECONFIG", str(cluster_kubeconfig))
-    with closing(connect(Place(str(cluster_kubeconfig)))) as found:
+def api(cluster: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]:
+    monkeypatch.setenv("KUBECONFIG", str(cluster))
+    with closing(connect(Place(str(cluster)))) as found:
         yield found
 
 

@@ -27,9 +27,9 @@ pytestmark = [pytest.mark.live, pytest.mark.skipif(sys.platform != "linux", reas
 
 
 @pytest.fixture
-def api(cluster_kubeconfig: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]:
-    monkeypatch.setenv("KUBECONFIG", str(cluster_kubeconfig))
-    with closing(connect(Place(str(cluster_kubeconfig)))) as found:
+def api(cluster: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]:
+    monkeypatch.setenv("KUBECONFIG", str(cluster))
+    with closing(connect(Place(str(cluster)))) as found:
         yield found
         left = found.get(path_of("Namespace"), {"labelSelector": f"{MANAGED_BY}=mlscale"})["items"]
         assert [item["metadata"]["name"] for item in left] == [], "nothing is left behind"
@@ -96,9 +96,9 @@ def test_a_namespace_of_a_cluster_that_does_not_answer_stays_in_the_ledger(tmp_p
 
 
 def test_credentials_that_are_not_accepted(
-    api: Api, cluster_kubeconfig: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    api: Api, cluster: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    authority = json.loads(cluster_kubeconfig.read_text())["clusters"][0]["cluster"]["certificate-authority-data"]
+    authority = json.loads(cluster.read_text())["clusters"][0]["cluster"]["certificate-authority-data"]
     file = kubeconfig(tmp_path, api.server, {"token": "made-up"}, authority)
     monkeypatch.setenv("KUBECONFIG", str(file))
     (problem,) = problems()
@@ -131,15 +131,13 @@ def a_user_who_may(api: Api, name: str, rules: list[Json]) -> Iterator[str]:
         api.delete(f"{accounts}/{name}")
 
 
-def test_a_forbidden_verb_is_named(
-    api: Api, cluster_kubeconfig: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_forbidden_verb_is_named(api: Api, cluster: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     rules = [
         {"apiGroups": [""], "resources": ["*"], "verbs": ["*"]},
         {"apiGroups": ["apps", "metrics.k8s.io", "external.metrics.k8s.io"], "resources": ["*"], "verbs": ["*"]},
         {"apiGroups": ["autoscaling"], "resources": ["horizontalpodautoscalers"], "verbs": ["watch"]},
     ]
-    authority = json.loads(cluster_kubeconfig.read_text())["clusters"][0]["cluster"]["certificate-authority-data"]
+    authority = json.loads(cluster.read_text())["clusters"][0]["cluster"]["certificate-authority-data"]
     with a_user_who_may(api, "mlscale-test-limited", rules) as token:
         file = kubeconfig(tmp_path, api.server, {"token": token}, authority)
         monkeypatch.setenv("KUBECONFIG", str(file))
