@@ -49,9 +49,9 @@ _PORT: Final = 8080
 class Source:
     """Follows the pods and samples their gauges."""
 
-    def __init__(self, server: str, context: ssl.SSLContext) -> None:
+    def __init__(self, server: str, context: ssl.SSLContext, pod_port: int = _PORT) -> None:
         self.flights = Flights()
-        self._server, self._context = server, context
+        self._server, self._context, self._port = server, context, pod_port
         self._pods: dict[str, Pod] = {}
         self._asking: set[Pod] = set()
 
@@ -97,7 +97,7 @@ class Source:
         async with session.get(f"{self._server}/api/v1/pods", params={"labelSelector": _SELECTOR}) as response:
             response.raise_for_status()
             listing = await response.json()
-        found = {item["metadata"]["uid"]: pod_of(item, _COMPONENT, _PORT) for item in listing["items"]}
+        found = {item["metadata"]["uid"]: pod_of(item, _COMPONENT, self._port) for item in listing["items"]}
         self._pods = {uid: pod for uid, pod in found.items() if pod is not None}
         version: str = listing["metadata"]["resourceVersion"]
         return version
@@ -115,7 +115,7 @@ class Source:
         if event["type"] == "ERROR":
             raise ValueError(event["object"].get("message", "the watch ended"))
         uid = event["object"]["metadata"]["uid"]
-        pod = None if event["type"] == "DELETED" else pod_of(event["object"], _COMPONENT, _PORT)
+        pod = None if event["type"] == "DELETED" else pod_of(event["object"], _COMPONENT, self._port)
         if pod is None:
             self._pods.pop(uid, None)
         else:

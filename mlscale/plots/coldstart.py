@@ -50,5 +50,6 @@ def cold_start(starts: pd.DataFrame, *, axes: Axes | None = None) -> Axes:
         axes.set_xlabel("time since the pod was created (s)")
         axes.margins(x=0.1)
         axes.set_xlim(left=0.0)
-        axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=4, handlelength=1.0, columnspacing=1.0)
+        if known:
+            axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=4, handlelength=1.0, columnspacing=1.0)
     return attach(axes, pd.concat(numbers, ignore_index=True) if numbers else pd.DataFrame())
