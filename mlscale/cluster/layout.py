@@ -97,5 +97,5 @@ class Layout:
 
 
 def default_layout() -> Layout:
-    """The cluster that ``make cluster`` makes."""
-    return Layout(state_home() / "cluster" / "default")
+    """The cluster that ``make cluster`` makes: one, however its path is spelt."""
+    return Layout((state_home() / "cluster" / "default").resolve())

@@ -86,7 +86,7 @@ def reap(entry: LedgerEntry) -> None:
         MlscaleError: something can't be removed.
     """
     layout = Layout(Path(entry.identity["root"]))
-    if layout.root.parent != state_home() / "cluster":
+    if layout.root.parent != (state_home() / "cluster").resolve():
         raise MlscaleError("not a folder that mlscale makes", str(layout.root), f"delete the ledger entry {entry.id}")
     with _locked(layout, Reporter()) as descriptor:
         node = Node(layout, (descriptor,))

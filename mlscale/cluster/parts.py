@@ -98,7 +98,6 @@ def _etcd(layout: Layout, programs: Programs) -> Part:
         programs["etcd"],
         "--name=mlscale",
         f"--data-dir={layout.data / 'etcd'}",
-        "--unsafe-no-fsync",  # a power cut may cost the cluster's state, which can be made again
         f"--listen-client-urls={client}",
         f"--advertise-client-urls={client}",
         f"--listen-peer-urls={peer}",

@@ -121,6 +121,10 @@ class Cluster:
             pod for pod in pods if any(one["type"] == "Ready" and one["status"] == "True" for one in _conditions(pod))
         ]
 
+    def identity(self) -> str:
+        """Of what etcd holds, read through to it."""
+        return str(self.request("GET", "api/v1/namespaces/kube-system")["metadata"]["uid"])
+
     def deploy(self) -> None:
         """A server by this very interpreter, in the thin image, behind a NodePort."""
         checkout = Path(__file__).resolve().parents[2]
@@ -258,7 +262,7 @@ def test_the_kubelet_may_not_read_what_is_not_its_own(own: Cluster) -> None:
 @pytest.mark.parametrize("part", PARTS)
 def test_a_part_is_killed_named_and_repaired(own: Cluster, part: str) -> None:
     before = {one["name"]: one["pid"] for one in own.status()["parts"]}
-    pod = own.ready_pods()[0]["metadata"]["uid"]
+    pod, held = own.ready_pods()[0]["metadata"]["uid"], own.identity()
     os.kill(before[part], signal.SIGKILL)
     broken = own.status(code=1)
     assert broken["state"] == "degraded"
@@ -270,6 +274,7 @@ def test_a_part_is_killed_named_and_repaired(own: Cluster, part: str) -> None:
     assert {name for name in PARTS if before[name] != after[name]} == {part}
     own.until("an answer", lambda: own.answer().startswith("numpy "))
     assert [one["metadata"]["uid"] for one in own.ready_pods()] == [pod]
+    assert own.identity() == held
 
 
 def test_a_second_up_changes_nothing(own: Cluster) -> None:
@@ -282,16 +287,18 @@ def test_the_node_is_killed_and_comes_back_with_what_it_held(own: Cluster) -> No
     init = own.node.init
     assert init is not None
     inside = node_processes(own.node)
+    held = own.identity()
     os.kill(init.pid, signal.SIGKILL)
     own.until("all processes to end", lambda: not any(process_start(pid) == start for pid, start in inside.items()))
     assert own.status(code=1)["state"] == "down"
     own.command("cluster", "up")
+    assert own.identity() == held
     own.until("an answer", lambda: own.answer().startswith("numpy "))
 
 
 def test_stopped_it_uses_nothing_and_started_it_is_as_before(own: Cluster) -> None:
     inside = node_processes(own.node)
-    identity = own.request("GET", "api/v1/namespaces/kube-system")["metadata"]["uid"]
+    held = own.identity()
     own.command("cluster", "stop")
     assert not any(process_start(pid) == start for pid, start in inside.items())
     assert own.status(code=1)["state"] == "stopped"
@@ -299,7 +306,7 @@ def test_stopped_it_uses_nothing_and_started_it_is_as_before(own: Cluster) -> No
     assert not Path("/sys/class/net", own.layout.interface).exists()
     own.command("cluster", "stop")
     own.command("cluster", "start")
-    assert own.request("GET", "api/v1/namespaces/kube-system")["metadata"]["uid"] == identity
+    assert own.identity() == held
     own.until("an answer", lambda: own.answer().startswith("numpy "))
 
 
