@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from importlib.metadata import version
-from typing import Any, ClassVar, Final
+from typing import ClassVar, Final
 
 from mlscale.environments import kubernetes_entry, kubernetes_namespace, kubernetes_preflight
 from mlscale.environments.base import App, Problem, Scaling
@@ -22,13 +22,13 @@ from mlscale.environments.kubernetes_own import own_kubeconfig, packaging
 from mlscale.environments.kubernetes_paths import path_of
 from mlscale.environments.kubernetes_rollout import Rollout, Watches
 from mlscale.environments.kubernetes_settings import KubernetesScaling, arm_settings
+from mlscale.environments.kubernetes_way import WayIn, find_way_in
 from mlscale.host.ledger import Ledger, LedgerEntry
 from mlscale.host.loadplace import open_load_place
 from mlscale.runs import Level, MlscaleError, Mode
 
 _START_S: Final = 240.0
 _METRICS_S: Final = 90.0
-_REACH_S: Final = 15.0
 _ROUNDS: Final = 2
 _COMMAND: Final = ("python", "-m", "mlscale.application.container")
 """In the application's image (containers/app/Dockerfile)."""
@@ -97,11 +97,18 @@ class K3s:
                 watches = Watches(api, wanted.namespace)
                 try:
                     watches.start()
-                    url = _serving(api, wanted, watches, cluster, warm_up)
-                    facts = {**cluster.facts(api, applied), "load": place.facts, "entry": _entry_facts(url, wanted)}
+                    way = _serving(api, wanted, watches, cluster, warm_up)
+                    facts = {**cluster.facts(api, applied), "load": place.facts, "way_in": way.kind}
                     versions = {**cluster.versions, "kubernetes-client": version("kubernetes")}
                     yield KubernetesDeployed(
-                        api, wanted, watches, place, cluster.node_usage(), url + kubernetes_entry.PATH, facts, versions
+                        api,
+                        wanted,
+                        watches,
+                        place,
+                        cluster.node_usage(),
+                        way.url + kubernetes_entry.PATH,
+                        facts,
+                        versions,
                     )
                 finally:
                     watches.stop()
@@ -134,28 +141,16 @@ def _wanted(app: App, scalings: Mapping[str, Scaling], cluster: Cluster) -> Depl
     return Deployment(namespace=name, run=name, app=app.name, parts=tuple(parts))
 
 
-def _serving(api: Api, wanted: Deployment, watches: Watches, cluster: Cluster, warm_up: Sequence[bytes]) -> str:
-    """Wait until load can come; returns the address that it goes to."""
+def _serving(api: Api, wanted: Deployment, watches: Watches, cluster: Cluster, warm_up: Sequence[bytes]) -> WayIn:
+    """Wait until load can come; returns where it goes."""
     rollout = Rollout(api, wanted, watches, machines_scale=cluster.machines_scale)
     rollout.wait_ready(_START_S)
-    front = next(part for part in wanted.parts if part.front)
-    urls = _candidates(api, wanted, front.name, cluster)
-    url = kubernetes_entry.reachable(urls, _REACH_S)
-    if url is None:
-        raise MlscaleError(
-            f"none of the service's addresses answers from here: {', '.join(urls) or 'it has none'}",
-            f"service {front.name}",
-            "run mlscale where they can be reached; a port-forward would pin one pod, so it is not used",
-        )
-    kubernetes_entry.warm_up(url, warm_up, _ROUNDS * front.scaling.min_replicas)
-    rollout.wait_metrics(_METRICS_S)
-    return url
-
-
-def _candidates(api: Api, wanted: Deployment, name: str, cluster: Cluster) -> list[str]:
-    service = api.get(path_of("Service", name, wanted.namespace))
     preferred = (cluster.own.node_address,) if cluster.own is not None else ()
-    return kubernetes_entry.candidates(service, cluster.nodes, preferred)
+    way = find_way_in(api, wanted, cluster.nodes, preferred)
+    replicas = next(part.scaling.min_replicas for part in wanted.parts if part.front)
+    kubernetes_entry.warm_up(way.url, warm_up, _ROUNDS * replicas)
+    rollout.wait_metrics(_METRICS_S)
+    return way
 
 
 def _room(api: Api, cluster: Cluster, scalings: Mapping[str, Scaling]) -> list[Problem]:
@@ -169,7 +164,3 @@ def _room(api: Api, cluster: Cluster, scalings: Mapping[str, Scaling]) -> list[P
         if isinstance(scaling, KubernetesScaling)
         for problem in kubernetes_preflight.of_room(cluster.nodes, pods, scaling)
     ]
-
-
-def _entry_facts(url: str, wanted: Deployment) -> dict[str, Any]:
-    return {"way": wanted.service_type, "past": "kube-proxy", "port": int(url.rpartition(":")[2])}

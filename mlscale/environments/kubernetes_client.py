@@ -132,6 +132,10 @@ class Api:
         asked = {"fieldManager": FIELD_MANAGER, "force": "true"}
         return self._json("PATCH", path, asked, manifest, content="application/apply-patch+yaml")
 
+    def merge(self, path: str, change: Json) -> dict[str, Any]:
+        """JSON merge patch. Raises Refused, Unreachable."""
+        return self._json("PATCH", path, _NO_QUERY, change, content="application/merge-patch+json")
+
     def delete(self, path: str, **options: Any) -> dict[str, Any] | None:
         """Delete; None where it is gone already. ``options`` of DeleteOptions. Raises Refused, Unreachable."""
         try:

@@ -7,7 +7,7 @@ deletes all.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
 from mlscale.environments.kubernetes_client import Json
@@ -91,6 +91,12 @@ def objects(wanted: Deployment, owner_uid: str) -> list[Json]:
             made.append(_budget(wanted, part, owner_uid))
         made += [_service(wanted, part, owner_uid), _deployment(wanted, part, owner_uid)]
     return made + [_hpa(wanted, part, owner_uid) for part in wanted.parts if not part.scaling.fixed]
+
+
+def front_service(wanted: Deployment, kind: ServiceType, owner_uid: str) -> Json:
+    """The Service that load comes in by, with another way in."""
+    front = next(part for part in wanted.parts if part.front)
+    return _service(replace(wanted, service_type=kind), front, owner_uid)
 
 
 def selector(wanted: Deployment, part: Part) -> dict[str, str]:

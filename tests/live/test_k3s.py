@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -24,9 +25,10 @@ from mlscale.environments.kubernetes_namespace import KIND
 from mlscale.environments.kubernetes_own import find_own, own_groups
 from mlscale.environments.kubernetes_paths import path_of
 from mlscale.environments.kubernetes_watch import Follower, Relist
+from mlscale.environments.kubernetes_way import WayIn, find_way_in
 from mlscale.host.ledger import Ledger
 from mlscale.host.reap import cleanup
-from mlscale.runs import ResourceSample
+from mlscale.runs import MlscaleError, ResourceSample
 
 pytestmark = [pytest.mark.live, pytest.mark.skipif(sys.platform != "linux", reason="our own cluster needs Linux")]
 
@@ -159,3 +161,25 @@ def test_our_own_cluster_says_what_it_is(api: Api) -> None:
     assert usage is not None
     assert usage.cpu.cpu_s > 0
     assert usage.rss_bytes > 1e8
+
+
+def test_a_load_balancer_is_the_way_in_where_no_node_can_be_reached(api: Api, ledger: Ledger) -> None:
+    """The cluster has no load balancers: this test stands in for their controller and gives the service an address."""
+    own = find_own(api)
+    assert own is not None
+    with K3s().deploy(app(), {"app": scaling("static-min")}, "live", ledger, PHOTOS) as deployed:
+        assert deployed.facts["way_in"] == "NodePort"
+        wanted = deployed.wanted
+        path = path_of("Service", "app", wanted.namespace)
+        given = threading.Timer(3.0, api.merge, (f"{path}/status", _address(own.node_address)))
+        given.start()
+        way = find_way_in(api, wanted, (), ())
+        given.join()
+        assert way == WayIn(f"http://{own.node_address}:8080", "LoadBalancer")
+        api.merge(f"{path}/status", {"status": {"loadBalancer": {"ingress": None}}})
+        with pytest.raises(MlscaleError, match="no load balancer came within 1 s"):
+            find_way_in(api, wanted, (), (), balancer_s=1.0)
+
+
+def _address(ip: str) -> dict[str, object]:
+    return {"status": {"loadBalancer": {"ingress": [{"ip": ip, "ipMode": "VIP"}]}}}
