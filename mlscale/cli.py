@@ -30,11 +30,13 @@ def _root() -> None:
 
 experiment_app = typer.Typer(no_args_is_help=True, help="The blocks behind make paper-figures.")
 app.add_typer(experiment_app, name="experiment")
+cluster_app = typer.Typer(no_args_is_help=True, help="A real one-node Kubernetes on this machine (make cluster).")
+app.add_typer(cluster_app, name="cluster")
 
 
 @app.command()
 def measure(
-    environment: Annotated[str, typer.Argument(help="such as torchserve or rayserve")],
+    environment: Annotated[str, typer.Argument(help="such as torchserve, rayserve or k3s")],
     out: Annotated[Path, typer.Option(help="folder of the new run")],
     mode: Annotated[str, typer.Option(help="live, rehearsal or simulated")] = "live",
     arm: Annotated[str, typer.Option(help="matched, shipped, static-min or static-max")] = "matched",
@@ -133,6 +135,52 @@ def experiment_publish(
     from mlscale.experiment.publish import publish
 
     print(publish(runs))
+
+
+@cluster_app.command("up")
+def cluster_up(
+    cfs_period: Annotated[
+        str | None, typer.Option(help="the kubelet's CFS period, 1ms to 1s; kept until changed")
+    ] = None,
+) -> None:
+    """Make the cluster, or repair it: what does not run is started, what runs is left alone. Built the first time."""
+    from mlscale.cluster.commands import up_command
+
+    print(up_command(cfs_period))
+
+
+@cluster_app.command("start")
+def cluster_start() -> None:
+    """Bring a stopped cluster back."""
+    from mlscale.cluster.commands import start_command
+
+    print(start_command())
+
+
+@cluster_app.command("stop")
+def cluster_stop() -> None:
+    """End every process of the cluster; its state is kept."""
+    from mlscale.cluster.commands import stop_command
+
+    print(stop_command())
+
+
+@cluster_app.command("down")
+def cluster_down() -> None:
+    """Remove the cluster and everything of it; what was built for it stays in the cache."""
+    from mlscale.cluster.commands import down_command
+
+    print(down_command())
+
+
+@cluster_app.command("status")
+def cluster_status(as_json: Annotated[bool, typer.Option("--json", help="the same as JSON")] = False) -> None:
+    """Its parts: up or down, process, CPU over a second, memory, log. Exit code 1 where one is not up."""
+    from mlscale.cluster.commands import status_command
+
+    text, whole = status_command(as_json)
+    print(text)
+    raise SystemExit(0 if whole else 1)
 
 
 @app.command()
