@@ -41,7 +41,13 @@ def measure(
     mode: Annotated[str, typer.Option(help="live, rehearsal or simulated")] = "live",
     arm: Annotated[str, typer.Option(help="matched, shipped, static-min or static-max")] = "matched",
     schedule: Annotated[Path | None, typer.Option(help="JSON file; default: the protocol's 60 s schedule")] = None,
-    scaling: Annotated[list[str] | None, typer.Option(help="KEY=VALUE, put over the arm's settings")] = None,
+    scaling: Annotated[
+        list[str] | None,
+        typer.Option(help="KEY=VALUE, put over the arm's settings; readers.KEY=VALUE: one component's own"),
+    ] = None,
+    partitioned: Annotated[
+        bool, typer.Option("--partitioned", help="localiser and readers apart; they share the arm's replicas")
+    ] = False,
     photos: Annotated[Path | None, typer.Option(help="folder of the photo set; default: the protocol's")] = None,
     connections: Annotated[str, typer.Option(help="fresh or kept")] = "fresh",
     seed: Annotated[int, typer.Option(min=0)] = 0,
@@ -50,7 +56,8 @@ def measure(
     """Deploy the application under one environment's autoscaler, load it, observe it: one run."""
     from mlscale.experiment.commands import measure_command
 
-    print(measure_command(environment, out, mode, arm, schedule, scaling or [], photos, connections, seed, idle))
+    wanted = (environment, out, mode, arm, schedule, scaling or [], photos, connections, seed, idle)
+    print(measure_command(*wanted, partitioned=partitioned))
 
 
 @app.command()

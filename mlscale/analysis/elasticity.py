@@ -18,6 +18,7 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
+from mlscale.analysis.components import replicas_in_all
 from mlscale.analysis.windows import Floats
 from mlscale.runs import Constant, MlscaleError, OpenLoop, Ramp, Run, Sine, Spike, Staircase
 
@@ -46,7 +47,7 @@ def elasticity(run: Run, demand: Demand, *, from_s: float = 0.0) -> Elasticity:
         MlscaleError: a closed loop (its demand follows the server), or no sample of replicas.
     """
     curve = demand_curve(run, demand)
-    supply = run.replicas.groupby("t_s", as_index=False)["ready"].sum().sort_values("t_s")
+    supply = replicas_in_all(run.replicas)
     if supply.empty:
         raise MlscaleError("no sample of replicas", str(run.path), "measure the run again")
     end_s = run.info.schedule.duration_s

@@ -142,12 +142,14 @@ def _nth(lives: pd.DataFrame, nth: int) -> dict[str, float]:
 
 
 def _first_answers(run: Run, t0: float, end_s: float) -> dict[str, float]:
-    """New replica -> its first correct answer on the client's clock, by end_s.
+    """New replica -> the first correct answer that it had a part in, on the client's clock, by end_s.
 
     New: it gave no answer before t0 and no event says that it was created or ready before t0.
     """
-    right = run.requests[(run.requests["status"] == "ok") & (run.requests["replica_id"].fillna("") != "")]
-    first = right.groupby("replica_id")["done_s"].min()
+    answers = run.requests[run.requests["status"] == "ok"][["request_id", "replica_id", "done_s"]]
+    called = run.hops[["request_id", "replica_id"]].merge(answers[["request_id", "done_s"]], on="request_id")
+    right = pd.concat([answers, called]) if len(called) else answers
+    first = right[right["replica_id"].fillna("") != ""].groupby("replica_id")["done_s"].min()
     old = known_before(run, t0)
     return {str(name): float(t) for name, t in first.items() if t0 <= t <= end_s and name not in old}
 

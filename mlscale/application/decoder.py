@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -88,23 +88,26 @@ class Explanation:
     cpu_s: dict[str, float]
 
 
-def make_decoder(weights: Path | None = None, device: str | None = None) -> Decoder:
+def make_decoder(
+    weights: Path | None = None, device: str | None = None, nets: Collection[str] | None = None
+) -> Decoder:
     """The decoder with the weights of ``weights``, $MLSCALE_WEIGHTS or data/weights; sets torch to one thread.
 
     Args:
         device: where the networks run, "cpu" or "cuda" (with ":1" for the second); None: $MLSCALE_DEVICE, else the CPU.
+        nets: the networks that are needed; None: all.
     Raises:
         BadWeights: weights are missing or corrupt.
         ApplicationError: there is no such device here.
     """
     import torch
 
-    from mlscale.application import nets
+    from mlscale.application.nets import NETS
     from mlscale.application.weights import load
 
     torch.set_num_threads(1)
     place = usable_device(device or os.environ.get(DEVICE_VARIABLE) or "cpu")
-    return Decoder({name: load(name, weights).to(place) for name in nets.NETS}, place)
+    return Decoder({name: load(name, weights).to(place) for name in (NETS if nets is None else nets)}, place)
 
 
 def usable_device(name: str) -> str:
@@ -154,16 +157,15 @@ class Decoder:
         first, second = crops.looks(*photo.grey.size)
         with _timed(cpu_s, "localise"):
             maps, boxes = self.localise(photo, first)
-        readings = self._read_all(photo, boxes, [], cpu_s)
-        if hints(maps) or any(reading.code is None for reading in readings):
+        readings = self.read_all(photo, boxes, [], cpu_s)
+        if worth_another_look([reading.code for reading in readings], maps):
             with _timed(cpu_s, "localise"):
                 _, boxes = self.localise(photo, second)
-            readings = self._read_all(photo, boxes, readings, cpu_s)
-        return Explanation(photo, maps, readings, _distinct(readings), cpu_s)
+            readings = self.read_all(photo, boxes, readings, cpu_s)
+        codes = distinct([reading.code for reading in readings])
+        return Explanation(photo, maps, readings, codes, cpu_s)
 
-    def _read_all(
-        self, photo: Photo, boxes: list[Box], before: list[Reading], cpu_s: dict[str, float]
-    ) -> list[Reading]:
+    def read_all(self, photo: Photo, boxes: list[Box], before: list[Reading], cpu_s: dict[str, float]) -> list[Reading]:
         """``before`` and the readings of ``boxes``, best box first, that lie on no code read so far."""
         readings = list(before)
         failures = dict.fromkeys(("1D", "QR"), 0)
@@ -256,10 +258,15 @@ def _is_inside(box: Box, reading: Reading, photo: Photo) -> bool:
     return bool((reading.code.corners.min(axis=0) < centre).all() and (centre < reading.code.corners.max(axis=0)).all())
 
 
-def _distinct(readings: list[Reading]) -> list[Found]:
-    """The codes of the readings; the same text in the same place counts once."""
+def worth_another_look(found: Sequence[Found | None], maps: NDArray[np.float32]) -> bool:
+    """Whether to look at the photo at another size, after what the boxes of the first look's ``maps`` held."""
+    return hints(maps) or any(code is None for code in found)
+
+
+def distinct(found: Sequence[Found | None]) -> list[Found]:
+    """The codes that were found; the same text in the same place counts once."""
     codes: list[Found] = []
-    for code in (reading.code for reading in readings):
+    for code in found:
         if code is None:
             continue
         centre = code.corners.mean(axis=0)

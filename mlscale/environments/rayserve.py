@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import Any, ClassVar, Final
 
 from mlscale.environments.agent import AgentProcess
-from mlscale.environments.base import App, Problem, Scaling
+from mlscale.environments.base import App, Component, Problem, Scaling
+from mlscale.environments.composition import callees_first, composition_problems, shared_budget, shared_component
 from mlscale.environments.rayserve_settings import RayServeScaling, arm_settings
 from mlscale.host.ledger import Ledger, LedgerEntry
 from mlscale.host.sandbox import Sandbox, open_sandbox
@@ -39,6 +40,7 @@ class RayServeDeployed:
     box: Sandbox
     agent: AgentProcess
     component: str
+    """Whose the proxy and the control plane are; "" where there are several components."""
     facts: Mapping[str, Any]
     versions: Mapping[str, str]
     url: str = f"http://127.0.0.1:{_PORT}/"
@@ -99,19 +101,17 @@ class RayServe:
         for problem in self.preflight(app, scalings, mode):
             if problem.fatal:
                 raise MlscaleError(problem.what, problem.where, problem.remedy)
-        component = app.components[0]
-        settings = scalings[component.name]
-        assert isinstance(settings, RayServeScaling)
-        with open_sandbox(self.name, ledger, budget=settings.shared_budget) as box:
-            wrapper = box.replica_wrapper(Path(sys.executable), settings.cpu_cores, settings.cpu_period_s)
-            spec = _write_spec(box.folder, component.name, component.entry, settings, wrapper, warm_up)
+        settings = _settings(scalings)
+        with open_sandbox(self.name, ledger, budget=shared_budget(settings)) as box:
+            components = [_component_spec(box, component, settings[component.name]) for component in callees_first(app)]
+            spec = _write_spec(box.folder, components, settings, warm_up)
             spawn = partial(box.spawn, role="control_plane", env=_environment(box.folder, settings))
             argv = [sys.executable, "-m", "mlscale.environments.rayserve_agent", str(spec)]
             with AgentProcess(spawn, argv, box.folder / "agent.log", self.name) as agent:
                 facts = agent.wait_ready(_START_S + 30, "deploy")
                 box.move(facts["vital"]["proxy"], "data_plane")
-                facts = {**facts, "sandbox": box.facts, "scaling": settings.model_dump(mode="json")}
-                yield RayServeDeployed(box, agent, component.name, facts, _versions())
+                facts = {**facts, "sandbox": box.facts, "scaling": _scaling_facts(settings)}
+                yield RayServeDeployed(box, agent, shared_component(app), facts, _versions())
 
     def reap(self, entry: LedgerEntry) -> None:
         """Remove what ``entry`` names: an environment's leftovers are its sandbox."""
@@ -137,15 +137,13 @@ def _package_problems() -> list[Problem]:
 
 
 def _app_problems(app: App, scalings: Mapping[str, Scaling]) -> list[Problem]:
-    if len(app.components) != 1:
-        return [
-            Problem(
-                f"{len(app.components)} components; here an application runs whole",
-                f"app {app.name}",
-                "give it one component",
-            )
-        ]
-    component = app.components[0]
+    problems = composition_problems(app)
+    for component in app.components:
+        problems += _component_problems(component, scalings.get(component.name))
+    return problems
+
+
+def _component_problems(component: Component, settings: Scaling | None) -> list[Problem]:
     where = f"component {component.name}"
     problems = [
         Problem("its weights are missing", f"{where}: {file}", "restore the file, or train the model")
@@ -159,7 +157,6 @@ def _app_problems(app: App, scalings: Mapping[str, Scaling]) -> list[Problem]:
         )
     elif not _findable(module):
         problems.append(Problem(f"no module {module!r}", where, "install it, or put its folder on PYTHONPATH"))
-    settings = scalings.get(component.name)
     if settings is None:
         problems.append(Problem("no scaling settings", where, "pass scalings[component name]"))
     elif not isinstance(settings, RayServeScaling):
@@ -174,8 +171,33 @@ def _findable(module: str) -> bool:
         return False
 
 
+def _settings(scalings: Mapping[str, Scaling]) -> dict[str, RayServeScaling]:
+    return {name: scaling for name, scaling in scalings.items() if isinstance(scaling, RayServeScaling)}
+
+
+def _scaling_facts(settings: Mapping[str, RayServeScaling]) -> dict[str, Any]:
+    """The only component's settings, or every component's by its name."""
+    told = {name: one.model_dump(mode="json") for name, one in settings.items()}
+    return told if len(told) > 1 else next(iter(told.values()))
+
+
+def _component_spec(box: Sandbox, component: Component, settings: RayServeScaling) -> dict[str, Any]:
+    """What the agent is told of a component (rayserve_agent.py), its replicas' wrapper made."""
+    cores, period_s = settings.cpu_cores, settings.cpu_period_s
+    return {
+        "name": component.name,
+        "entry": component.entry,
+        "calls": list(component.calls),
+        "settings": settings.model_dump(mode="json"),
+        "python": str(box.replica_wrapper(Path(sys.executable), cores, period_s, component.name)),
+    }
+
+
 def _write_spec(
-    folder: Path, component: str, entry: str, settings: RayServeScaling, wrapper: Path, warm_up: Sequence[bytes]
+    folder: Path,
+    components: Sequence[Mapping[str, Any]],
+    settings: Mapping[str, RayServeScaling],
+    warm_up: Sequence[bytes],
 ) -> Path:
     files = [folder / f"warm-up-{number}" for number in range(len(warm_up))]
     for file, body in zip(files, warm_up, strict=True):
@@ -183,14 +205,11 @@ def _write_spec(
     (folder / "token").touch(mode=0o600)
     (folder / "token").write_text(secrets.token_hex(32))
     spec = {
-        "component": component,
-        "entry": entry,
-        "settings": settings.model_dump(mode="json"),
-        "python": str(wrapper),
+        "components": components,
         "folder": str(folder),
         "port": _PORT,
         # Ray's bookkeeping: room for all replicas and for those that still drain, never the limit.
-        "num_cpus": max(8, math.ceil(2 * settings.max_replicas * settings.cpu_cores) + 1),
+        "num_cpus": max(8, math.ceil(sum(2 * one.max_replicas * one.cpu_cores for one in settings.values())) + 1),
         "warm_up": [str(file) for file in files],
         "timeout_s": _START_S,
     }
@@ -199,17 +218,18 @@ def _write_spec(
     return file
 
 
-def _environment(folder: Path, settings: RayServeScaling) -> dict[str, str]:
+def _environment(folder: Path, settings: Mapping[str, RayServeScaling]) -> dict[str, str]:
     """The agent's environment, which Ray's processes inherit: nothing of a Ray that the user may run besides."""
     kept = {name: text for name, text in os.environ.items() if not name.startswith("RAY_")}
     paths = [
         str(Path.cwd()),
         *(path for path in sys.path if path and "site-packages" not in path and Path(path).is_dir()),
     ]
-    more = {"RAY_worker_maximum_startup_concurrency": str(settings.startup_concurrency)}
+    at_once = max(one.startup_concurrency for one in settings.values())
+    more = {"RAY_worker_maximum_startup_concurrency": str(at_once)}
     return {
         **kept,
-        **(more if settings.startup_concurrency else {}),
+        **(more if at_once else {}),
         "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)),
         "PYTHONUNBUFFERED": "1",
         "RAY_AUTH_MODE": "token",

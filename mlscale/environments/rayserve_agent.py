@@ -1,8 +1,9 @@
 """The driver of Ray Serve: ``python -m mlscale.environments.rayserve_agent SPEC.json``, run inside the sandbox.
 
-Starts Ray, deploys the component, warms its first replica up, and reports (emit.py) until its standard input ends.
-SPEC: {"component", "entry", "settings": RayServeScaling as JSON, "python": the replicas' interpreter, "folder", "port",
-"num_cpus", "warm_up": [files], "timeout_s"}.
+Starts Ray, deploys the components, warms the first replicas up, and reports (emit.py) until its standard input ends.
+SPEC: {"components": [{"name", "entry", "calls": [names], "settings": RayServeScaling as JSON, "python": the replicas'
+interpreter}], each behind those that it calls and the front last, "folder", "port", "num_cpus", "warm_up": [files],
+"timeout_s"}.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import selectors
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -33,32 +34,65 @@ class Failed(Exception):  # noqa: N818 (reported to the parent, which raises)
     """``args``: what, where, remedy."""
 
 
+class Part:
+    """One component: what it is told, and what is seen of it."""
+
+    def __init__(self, spec: Mapping[str, Any], emitter: Emitter, address: Path) -> None:
+        self.name: str = spec["name"]
+        self.entry: str = spec["entry"]
+        self.calls: Sequence[str] = spec["calls"]
+        self.python: str = spec["python"]
+        self.settings: Mapping[str, Any] = spec["settings"]
+        self.address = str(address)
+        self.readings = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.readings.bind(self.address)
+        self.readings.setblocking(False)
+        self._decisions = DecisionWatch(
+            self.name,
+            emitter,
+            target_per_replica=self.settings["target_ongoing_requests"],
+            upscale_delay_s=self.settings["upscale_delay_s"],
+            downscale_delay_s=self.settings["downscale_delay_s"],
+        )
+        self.replicas = ReplicaWatch(self.name, emitter, process_started)
+        self.last_list = self.last_look = time.monotonic()
+        self.changing = False
+
+    def take(self, details: Any) -> None:
+        """Take in the controller's DeploymentDetails, just obtained."""
+        t, since = time.monotonic(), self.last_list
+        views = [ReplicaView(r.replica_id, r.state.value, r.pid, r.start_time_s) for r in details.replicas]
+        desired = details.target_num_replicas
+        self.replicas.poll(t, since, views, desired)
+        self.changing = len(views) != desired or any(view.state != "RUNNING" for view in views)
+        self.last_list = t
+
+    def drain_readings(self, wait_s: float) -> None:
+        """Take in the policy's readings that have come; with ``wait_s``, wait so long for the first."""
+        self.readings.settimeout(wait_s) if wait_s else self.readings.setblocking(False)
+        while True:
+            try:
+                data = self.readings.recv(4096)
+            except (BlockingIOError, TimeoutError):
+                return
+            self.readings.setblocking(False)
+            if self._decisions.read(json.loads(data)):
+                self.changing = True
+
+
 class Agent:
     """One deployment: started by `deploy`, watched by `watch`."""
 
     def __init__(self, spec: dict[str, Any], emitter: Emitter) -> None:
         self._spec, self._emitter = spec, emitter
-        self._settings: dict[str, Any] = spec["settings"]
-        self._name: str = spec["component"]
         folder = Path(spec["folder"])
-        self._address = str(folder / "policy.sock")
-        self._readings = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._readings.bind(self._address)
-        self._readings.setblocking(False)
-        self._decisions = DecisionWatch(
-            self._name,
-            emitter,
-            target_per_replica=self._settings["target_ongoing_requests"],
-            upscale_delay_s=self._settings["upscale_delay_s"],
-            downscale_delay_s=self._settings["downscale_delay_s"],
-        )
-        self._replicas = ReplicaWatch(self._name, emitter, process_started)
+        self._parts = [
+            Part(content, emitter, folder / f"policy-{number}.sock")
+            for number, content in enumerate(spec["components"])
+        ]
         self._cluster: rayserve_cluster.Cluster | None = None
         self._controller: Any = None
         self._vital: dict[str, int] = {}
-        self._last_list = time.monotonic()
-        self._last_look = time.monotonic()
-        self._changing = False
 
     def deploy(self) -> None:
         """Everything up to the parent's hand-out. Raises Failed."""
@@ -75,7 +109,7 @@ class Agent:
         details = self._wait_running()
         laps["replica"] = time.monotonic()
         self._vital = self._find_vital()
-        replicas = sum(replica.state.value == "RUNNING" for replica in details.replicas)
+        replicas = max(running(one) for one in details.values())
         warm_up(self._spec["port"], [Path(file) for file in self._spec["warm_up"]], 2 * replicas)
         laps["warm_up"] = time.monotonic()
         times = list(laps.values())
@@ -87,40 +121,46 @@ class Agent:
     def _run(self) -> None:
         from ray import serve
 
-        from mlscale.environments.rayserve_app import Front
+        from mlscale.environments.rayserve_app import Front, Model
 
-        options = rayserve_cluster.deployment_options(self._settings, self._name, self._spec["python"], self._address)
-        application = serve.deployment(Front).options(**options).bind(self._spec["entry"])
+        bound: dict[str, Any] = {}
+        for part in self._parts:
+            options = rayserve_cluster.deployment_options(part.settings, part.name, part.python, part.address)
+            kind = serve.deployment(Front if part is self._parts[-1] else Model).options(**options)
+            bound[part.name] = kind.bind(part.name, part.entry, **{name: bound[name] for name in part.calls})
         serve.run_many(
-            [serve.RunTarget(application, name=_APP, route_prefix="/")],
+            [serve.RunTarget(bound[self._parts[-1].name], name=_APP, route_prefix="/")],
             wait_for_ingress_deployment_creation=True,
             wait_for_applications_running=False,
         )
 
-    def _wait_running(self) -> Any:
+    def _wait_running(self) -> dict[str, Any]:
+        """Every component's details once all have their first replicas. Raises Failed."""
         deadline = time.monotonic() + self._spec["timeout_s"]
         while True:
-            details = self._details()
-            self._take(details)
-            running = sum(replica.state.value == "RUNNING" for replica in details.replicas)
-            if running >= self._settings["min_replicas"]:
+            details = self._all_details()
+            for part in self._parts:
+                part.take(details[part.name])
+            if all(running(details[part.name]) >= part.settings["min_replicas"] for part in self._parts):
                 return details
-            refused = "failed to start" in details.message  # Ray would try again, with the same model
-            if refused or details.status.value in ("UNHEALTHY", "DEPLOY_FAILED"):
-                raise Failed(
-                    f"a replica does not start: {details.message}",
-                    f"component {self._name}",
-                    "mend the entry or its model",
-                )
-            if time.monotonic() > deadline:
-                raise Failed(
-                    f"{running} of {self._settings['min_replicas']} replicas run after {self._spec['timeout_s']:g} s: "
-                    f"{details.message}",
-                    f"component {self._name}",
-                    "give replicas more CPU (cpu_cores), or see the log lines",
-                )
+            for part in self._parts:
+                self._check_start(part, details[part.name], late=time.monotonic() > deadline)
             self._check_vital()
-            self._drain_readings(0.1)
+            self._parts[0].drain_readings(0.1)
+
+    def _check_start(self, part: Part, details: Any, *, late: bool) -> None:
+        if "failed to start" in details.message or details.status.value in ("UNHEALTHY", "DEPLOY_FAILED"):
+            # Ray would try again, with the same model
+            raise Failed(
+                f"a replica does not start: {details.message}", f"component {part.name}", "mend the entry or its model"
+            )
+        if late and running(details) < part.settings["min_replicas"]:
+            raise Failed(
+                f"{running(details)} of {part.settings['min_replicas']} replicas run after "
+                f"{self._spec['timeout_s']:g} s: {details.message}",
+                f"component {part.name}",
+                "give replicas more CPU (cpu_cores), or see the log lines",
+            )
 
     def _find_vital(self) -> dict[str, int]:
         """The processes that the run can't do without: names and pids."""
@@ -139,61 +179,49 @@ class Agent:
     def watch(self) -> None:
         """Report until standard input ends. Raises Failed."""
         selector = selectors.DefaultSelector()
-        selector.register(self._readings, selectors.EVENT_READ)
+        for part in self._parts:
+            selector.register(part.readings, selectors.EVENT_READ)
         selector.register(sys.stdin, selectors.EVENT_READ)
         while True:
             for key, _ in selector.select(_LOOK_S):
-                if key.fileobj is not self._readings and not os.read(key.fd, 4096):
+                if key.fileobj is sys.stdin and not os.read(key.fd, 4096):
                     return
-            self._drain_readings(0)
-            now = time.monotonic()
             self._check_vital()
-            gone = [replica for pid, replica in self._replicas.pids.items() if not alive(pid)]
-            period = _CHANGING_S if self._changing else _STEADY_S
-            if gone or now - self._last_list >= period:
-                self._list(now)
-            for replica in gone:
-                self._replicas.process_ended(replica, now, self._last_look)
-            self._last_look = now
+            for part in self._parts:
+                part.drain_readings(0)
+                self._follow(part)
 
-    def _list(self, now: float) -> None:
+    def _follow(self, part: Part) -> None:
+        """List the replicas where it is time to; say which processes are gone."""
+        now = time.monotonic()
+        gone = [replica for pid, replica in part.replicas.pids.items() if not alive(pid)]
+        if gone or now - part.last_list >= (_CHANGING_S if part.changing else _STEADY_S):
+            self._list(part, now)
+        for replica in gone:
+            part.replicas.process_ended(replica, now, part.last_look)
+        part.last_look = now
+
+    def _list(self, part: Part, now: float) -> None:
         from ray.exceptions import RayError
 
         try:
-            self._take(self._details())
+            part.take(self._details(part))
         except (RayError, TimeoutError) as error:
             self._check_vital()
-            if now - self._last_list > _DEAF_S:
+            if now - part.last_list > _DEAF_S:
                 raise Failed(
                     f"the Serve controller does not answer: {error}",
                     "rayserve",
                     "the run can't be completed; repeat it",
                 ) from error
 
-    def _details(self) -> Any:
+    def _details(self, part: Part) -> Any:
         import ray
 
-        return ray.get(self._controller.get_deployment_details.remote(_APP, self._name), timeout=_ANSWER_S)
+        return ray.get(self._controller.get_deployment_details.remote(_APP, part.name), timeout=_ANSWER_S)
 
-    def _take(self, details: Any) -> None:
-        t, since = time.monotonic(), self._last_list
-        views = [ReplicaView(r.replica_id, r.state.value, r.pid, r.start_time_s) for r in details.replicas]
-        desired = details.target_num_replicas
-        self._replicas.poll(t, since, views, desired)
-        self._changing = len(views) != desired or any(view.state != "RUNNING" for view in views)
-        self._last_list = t
-
-    def _drain_readings(self, wait_s: float) -> None:
-        """Take in the policy's readings that have come; with ``wait_s``, wait so long for the first."""
-        self._readings.settimeout(wait_s) if wait_s else self._readings.setblocking(False)
-        while True:
-            try:
-                data = self._readings.recv(4096)
-            except (BlockingIOError, TimeoutError):
-                return
-            self._readings.setblocking(False)
-            if self._decisions.read(json.loads(data)):
-                self._changing = True
+    def _all_details(self) -> dict[str, Any]:
+        return {part.name: self._details(part) for part in self._parts}
 
     def _check_vital(self) -> None:
         ended = self._cluster.ended() if self._cluster else None
@@ -204,6 +232,11 @@ class Agent:
     def close(self) -> None:
         if self._cluster is not None:
             self._cluster.kill()
+
+
+def running(details: Any) -> int:
+    """How many replicas of a component run, by its DeploymentDetails."""
+    return sum(replica.state.value == "RUNNING" for replica in details.replicas)
 
 
 def alive(pid: int) -> bool:

@@ -1,4 +1,4 @@
-"""A one-node Ray for one deployment, started as lean as Ray's switches allow. Runs in the agent, in the sandbox."""
+"""A one-node Ray for one application, started as lean as Ray's switches allow. Runs in the agent, in the sandbox."""
 
 from __future__ import annotations
 
@@ -114,17 +114,19 @@ def deployment_options(settings: Mapping[str, Any], name: str, python: str, poli
     return options | {"autoscaling_config": autoscaling_config(settings, policy_address)}
 
 
-def facts(details: Any) -> dict[str, Any]:
-    """What the running Serve says of itself: every setting of the deployment and the constants that shape decisions,
-    but for the sandbox's own interpreter, a path of this run alone.
+def facts(details: Mapping[str, Any]) -> dict[str, Any]:
+    """What the running Serve says of itself: every setting of each deployment and the constants that shape decisions,
+    but for the sandbox's own interpreters, paths of this run alone.
 
-    ``details``: the controller's DeploymentDetails.
+    ``details``: component -> the controller's DeploymentDetails.
+
+    Returns:
+        {"deployment": settings} of an application's only component, else {"deployments": {component: settings}};
+        {"constants", "services_off"}.
     """
     from ray.serve._private import constants
 
-    config = details.deployment_config.model_dump(
-        mode="json", exclude={"autoscaling_config": {"policy": True}, "ray_actor_options": {"runtime_env": True}}
-    )
+    configs = {name: _config(one) for name, one in details.items()}
     names = (
         "CONTROL_LOOP_INTERVAL_S",
         "RAY_SERVE_AUTOSCALING_METRIC_RECORD_INTERVAL_FACTOR",
@@ -141,4 +143,11 @@ def facts(details: Any) -> dict[str, Any]:
         "PROXY_HEALTH_CHECK_PERIOD_S",
     )
     found = {name: getattr(constants, name) for name in names if hasattr(constants, name)}
-    return {"deployment": config, "constants": found, "services_off": list(OFF)}
+    told = {"deployments": configs} if len(configs) > 1 else {"deployment": next(iter(configs.values()))}
+    return {**told, "constants": found, "services_off": list(OFF)}
+
+
+def _config(details: Any) -> Any:
+    return details.deployment_config.model_dump(
+        mode="json", exclude={"autoscaling_config": {"policy": True}, "ray_actor_options": {"runtime_env": True}}
+    )

@@ -25,11 +25,11 @@ from typing import Any, ClassVar, Final
 
 from mlscale.environments.agent import AgentProcess
 from mlscale.environments.base import App, Component, Problem, Scaling
+from mlscale.environments.composition import callees_first, composition_problems, shared_budget, shared_component
 from mlscale.environments.torchserve_api import read_token
 from mlscale.environments.torchserve_board import Board
 from mlscale.environments.torchserve_loop import Spec
 from mlscale.environments.torchserve_server import (
-    MODEL,
     Layout,
     Ports,
     build_archive,
@@ -41,6 +41,7 @@ from mlscale.environments.torchserve_server import (
     read_settings,
     torchserve_home,
     write_configuration,
+    write_python,
 )
 from mlscale.environments.torchserve_settings import TorchServeScaling, arm_settings
 from mlscale.host.ledger import Ledger, LedgerEntry
@@ -80,10 +81,8 @@ class TorchServe:
                 check()
             except MlscaleError as error:
                 problems.append(Problem(error.what, error.where, error.remedy))
-        if len(app.components) != 1:
-            problems.append(
-                Problem(f"{len(app.components)} components", f"app {app.name}", "deploy it whole: one component")
-            )
+        problems += composition_problems(app)
+        problems += _queue_problems(scalings)
         for component in app.components:
             problems += _component_problems(component, scalings.get(component.name))
         return problems
@@ -100,19 +99,18 @@ class TorchServe:
         for problem in self.preflight(app, scalings, mode):
             if problem.fatal:
                 raise MlscaleError(problem.what, problem.where, problem.remedy)
-        (component,) = app.components
-        scaling = scalings[component.name]
-        assert isinstance(scaling, TorchServeScaling)
-        with open_sandbox(f"{self.name} {app.name}", ledger, budget=scaling.shared_budget) as box:
+        settings = {component.name: _setting(scalings[component.name]) for component in callees_first(app)}
+        with open_sandbox(f"{self.name} {app.name}", ledger, budget=shared_budget(settings)) as box:
             ports = Ports() if box.isolated else _free_ports()
             layout = Layout(box.folder / "serve")
-            server = _start_server(box, layout, ports, app, component, scaling)
-            agent = _start_agent(box, layout, ports, component, scaling, server)
+            server = _start_server(box, layout, ports, app, settings)
+            agent = _start_agent(box, layout, ports, settings, server)
             with agent:
-                facts = dict(agent.wait_ready(_START_TIMEOUT_S, f"start {scaling.min_replicas} worker(s)"))
+                workers = ", ".join(f"{one.min_replicas} worker(s) of {name}" for name, one in settings.items())
+                facts = dict(agent.wait_ready(_START_TIMEOUT_S, f"start {workers}"))
                 _warm_up(agent, box.folder, warm_up)
                 agent.send("control")
-                yield TorchServeDeployed(box, agent, layout, ports, component, facts)
+                yield TorchServeDeployed(box, agent, layout, ports, app, facts)
 
     def reap(self, entry: LedgerEntry) -> None:
         """Everything lives in the sandbox, so its own reaper does it."""
@@ -128,12 +126,12 @@ class TorchServeDeployed:
         agent: AgentProcess,
         layout: Layout,
         ports: Ports,
-        component: Component,
+        app: App,
         facts: Mapping[str, Any],
     ) -> None:
-        self._box, self._agent, self._component = box, agent, component
+        self._box, self._agent, self._shared = box, agent, shared_component(app)
         self._gone: set[str] = set()
-        self.url = f"http://127.0.0.1:{ports.inference}/predictions/{MODEL}"
+        self.url = ports.predictions(app.front)
         self.headers: Mapping[str, str] = {"Authorization": f"Bearer {read_token(layout.keys, 'inference')}"}
         self.load_prefix: Sequence[str] = box.prefix
         self.facts: Mapping[str, Any] = {
@@ -159,7 +157,7 @@ class TorchServeDeployed:
 
     def _sample(self, clock: RunClock) -> list[ResourceSample]:
         """Without replicas that ended: their cgroups stay till the end, since removing one races with one starting."""
-        samples = self._box.sample(clock, self._component.name)
+        samples = self._box.sample(clock, self._shared)
         return [sample for sample in samples if sample.subject not in self._gone]
 
     def _with_start(self, event: Event, clock: RunClock) -> Event:
@@ -179,10 +177,6 @@ def _component_problems(component: Component, scaling: Scaling | None) -> list[P
     if not isinstance(scaling, TorchServeScaling):
         found = "none" if scaling is None else type(scaling).__name__
         problems.append(Problem(f"settings: {found}", f"component {component.name}", "give it a TorchServeScaling"))
-    if component.calls:
-        problems.append(
-            Problem("it calls other components", f"component {component.name}", "deploy the application whole")
-        )
     try:
         entry_folder(component.entry)
         if find_spec(component.entry.partition(":")[0]) is None or ":" not in component.entry:
@@ -196,26 +190,36 @@ def _component_problems(component: Component, scaling: Scaling | None) -> list[P
     return problems
 
 
+def _setting(scaling: Scaling) -> TorchServeScaling:
+    assert isinstance(scaling, TorchServeScaling), "preflight looked"
+    return scaling
+
+
+def _queue_problems(scalings: Mapping[str, Scaling]) -> list[Problem]:
+    """TorchServe has one queue size for all its models."""
+    sizes = {scaling.job_queue_size for scaling in scalings.values() if isinstance(scaling, TorchServeScaling)}
+    if len(sizes) < 2:
+        return []
+    return [Problem(f"job_queue_size differs: {sorted(sizes)}", "scalings", "give all components the same")]
+
+
 def _start_server(
-    box: Sandbox, layout: Layout, ports: Ports, app: App, component: Component, scaling: TorchServeScaling
+    box: Sandbox, layout: Layout, ports: Ports, app: App, settings: Mapping[str, TorchServeScaling]
 ) -> subprocess.Popen[bytes]:
     layout.create()
-    build_archive(layout.store, app, component)
-    settings = configuration(
-        ports,
-        job_queue_size=scaling.job_queue_size,
-        response_timeout_s=scaling.response_timeout_s,
-        startup_timeout_s=scaling.startup_timeout_s,
-        replicas=scaling.min_replicas,
-    )
-    write_configuration(layout.config, settings)
-    Board.create(layout.board).close()
-    wrapper = box.replica_wrapper(Path(sys.executable), scaling.cpu_cores, scaling.cpu_period_s)
+    wrappers: dict[str, Path] = {}
+    for component in app.components:
+        build_archive(layout, ports, app, component)
+        Board.create(layout.board(component.name)).close()
+        one = settings[component.name]
+        wrapper = box.replica_wrapper(Path(sys.executable), one.cpu_cores, one.cpu_period_s, component.name)
+        wrappers[component.name] = wrapper
+    write_configuration(layout.config, configuration(ports, settings))
     with layout.errors.open("wb") as errors:
         return box.spawn(
-            command(layout, wrapper),
+            command(layout, write_python(layout, wrappers)),
             role="data_plane",
-            env=environment(layout, component),
+            env=environment(layout, app.components),
             cwd=layout.home,
             stdout=subprocess.DEVNULL,
             stderr=errors,
@@ -226,26 +230,12 @@ def _start_agent(
     box: Sandbox,
     layout: Layout,
     ports: Ports,
-    component: Component,
-    scaling: TorchServeScaling,
+    settings: Mapping[str, TorchServeScaling],
     server: subprocess.Popen[bytes],
 ) -> AgentProcess:
-    spec = Spec(
-        component=component.name,
-        model=MODEL,
-        inference_port=ports.inference,
-        management_port=ports.management,
-        keys=str(layout.keys),
-        board=str(layout.board),
-        sockets=str(layout.temp),
-        start_timeout_s=_START_TIMEOUT_S - 10,
-        period_s=scaling.period_s,
-        sample_interval_s=scaling.sample_interval_s,
-        look_back_s=scaling.look_back_s,
-        controller=scaling.controller(),
-    )
+    specs = [asdict(_spec(layout, ports, name, scaling)) for name, scaling in settings.items()]
     file = layout.root / "agent.json"
-    file.write_text(json.dumps(asdict(spec)))
+    file.write_text(json.dumps(specs))
 
     def watch() -> str | None:
         code = server.poll()
@@ -258,6 +248,23 @@ def _start_agent(
         "torchserve",
         more_logs=(layout.model_log, layout.errors),
         watch=watch,
+    )
+
+
+def _spec(layout: Layout, ports: Ports, component: str, scaling: TorchServeScaling) -> Spec:
+    return Spec(
+        component=component,
+        model=component,
+        inference_port=ports.inference,
+        management_port=ports.management,
+        keys=str(layout.keys),
+        board=str(layout.board(component)),
+        sockets=str(layout.temp),
+        start_timeout_s=_START_TIMEOUT_S - 10,
+        period_s=scaling.period_s,
+        sample_interval_s=scaling.sample_interval_s,
+        look_back_s=scaling.look_back_s,
+        controller=scaling.controller(),
     )
 
 

@@ -7,7 +7,10 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+
+COMPONENT_FILE: Final = "mlscale-component"
+"""File in a model's archive that holds the component's name: a worker is started in the folder where it lies."""
 
 
 class ServerGone(Exception):  # noqa: N818 (it says what happened)
@@ -119,8 +122,11 @@ def has_tokens(keys: Path) -> bool:
         return False
 
 
-def worker_processes(socket_folder: str, before: Mapping[int, int], proc: Path = Path("/proc")) -> dict[int, int]:
-    """Worker id -> pid of every worker process whose socket lies in ``socket_folder``, from its exec on (Linux).
+def worker_processes(
+    socket_folder: str, component: str, before: Mapping[int, int], proc: Path = Path("/proc")
+) -> dict[int, int]:
+    """Worker id -> pid of the component's worker processes whose sockets lie in ``socket_folder``, from their exec on
+    (Linux).
 
     Empty where there is no /proc; TorchServe tells a pid only once the worker listens, seconds later. A process of
     ``before`` (the last answer) that still runs is in the answer: in the midst of an exec it has no command line.
@@ -133,10 +139,18 @@ def worker_processes(socket_folder: str, before: Mapping[int, int], proc: Path =
             continue
         if b"--sock-name" in argv[:-1]:
             socket = argv[argv.index(b"--sock-name") + 1].decode()
-            if socket.startswith(socket_folder):
+            if socket.startswith(socket_folder) and _component_of(folder) == component:
                 found[int(socket.rsplit(".", 1)[-1])] = int(folder.name)
     kept = {worker: pid for worker, pid in before.items() if worker not in found and _runs(proc, pid)}
     return {**found, **kept}
+
+
+def _component_of(process: Path) -> str | None:
+    """Whose worker a process is, by the folder that it runs in."""
+    try:
+        return (process / "cwd" / COMPONENT_FILE).read_text().strip()
+    except OSError:
+        return None
 
 
 def _runs(proc: Path, pid: int) -> bool:

@@ -14,7 +14,6 @@ import time
 from pathlib import Path
 from typing import Final
 
-ENVIRONMENT_VARIABLE: Final = "MLSCALE_BOARD"
 DRAIN_HEADER: Final = "x-mlscale-drain"
 
 # Words of the head: the secret of drain tokens, then what the controller writes.

@@ -1,7 +1,9 @@
 """TorchServe's handler: answers with a component's entry, keeps the worker's slot on the board, holds drain tokens.
 
-It is packed into the model archive and runs in each worker. The entry's name is in the archive's ``mlscale.json``.
-TorchServe calls ``handle(data, context)`` with a list of requests (batch size 1) and takes one body for each.
+It is packed into the model archive and runs in each worker. What it serves is in the archive's ``mlscale.json``
+(`mlscale.environments.torchserve_server.build_archive`). TorchServe calls ``handle(data, context)`` with a list of
+requests (batch size 1) and takes one body for each. A call to another component is a request to its model over the
+loopback inference API, during which this worker, which takes one request at a time, waits.
 """
 
 from __future__ import annotations
@@ -15,8 +17,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mlscale.environments.serve_app import Answer, load_entry, reply_to
-from mlscale.environments.torchserve_board import DRAIN_HEADER, ENVIRONMENT_VARIABLE, HOLD_AT_MOST_S, Board
+from mlscale.environments.serve_app import CALL_TIMEOUT_S, Answer, Call, load_entry, reply_to
+from mlscale.environments.torchserve_board import DRAIN_HEADER, HOLD_AT_MOST_S, Board
 
 logger = logging.getLogger(__name__)
 
@@ -31,12 +33,14 @@ class Handler:
     def initialize(self, context: Any) -> None:
         """Load the entry; what it raises ends up in TorchServe's model log."""
         archive = Path(context.system_properties["model_dir"])
-        entry = json.loads((archive / "mlscale.json").read_text())["entry"]
-        self._board = Board(Path(os.environ[ENVIRONMENT_VARIABLE]))
+        about = json.loads((archive / "mlscale.json").read_text())
+        self._calls: Mapping[str, str] = about["calls"]
+        self._keys, self._component = Path(about["keys"]), about["component"] if self._calls else ""
+        self._board = Board(Path(about["board"]))
         self._worker = worker_id(sys.argv)
         self._slot = self._board.slot(self._worker)
         self._slot.claim(self._pid)
-        self._answer = load_entry(entry)
+        self._answer = load_entry(about["entry"])
 
     def handle(self, data: Sequence[Mapping[str, Any]], context: Any) -> list[bytes]:
         assert self._answer is not None
@@ -45,7 +49,7 @@ class Handler:
             return [self._drain(str(drain), context)]
         self._slot.begin()
         try:
-            reply = reply_to(self._answer, _body(data[0]), f"replica-{self._pid}")
+            reply = reply_to(self._answer, _body(data[0]), f"replica-{self._pid}", self._component, self._call)
         finally:
             self._slot.end()
         if reply.error is not None:
@@ -56,6 +60,27 @@ class Handler:
         for name, value in reply.headers.items():
             context.set_response_header(0, name, value)
         return [reply.body]
+
+    def _call(self, call: Call) -> tuple[int, bytes, Mapping[str, str]]:
+        """Raises OSError where there is no answer."""
+        import http.client  # here: a component that calls nobody doesn't pay for it
+        from urllib.parse import urlsplit
+
+        if call.component not in self._calls:
+            raise ConnectionError(f"{call.component} is not among its calls")
+        token = json.loads(self._keys.read_text())["inference"]["key"]
+        url = urlsplit(self._calls[call.component])
+        assert url.hostname
+        connection = http.client.HTTPConnection(url.hostname, url.port, timeout=CALL_TIMEOUT_S)
+        headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/octet-stream"}
+        try:
+            connection.request("POST", url.path, call.body, headers)
+            response = connection.getresponse()
+            return response.status, response.read(), dict(response.getheaders())
+        except http.client.HTTPException as error:
+            raise ConnectionError(f"no HTTP answer: {type(error).__name__}") from error
+        finally:
+            connection.close()
 
     def _drain(self, header: str, context: Any) -> bytes:
         """Hold a token that is meant for this worker: it then takes no client's request until it is removed."""

@@ -31,7 +31,7 @@ _EARLY: Final = 0.1  # of a period: ticks come at multiples of a fraction of it,
 
 @dataclass(frozen=True)
 class Spec:
-    """What the agent is told; times in s."""
+    """What the agent is told of a component; times in s. ``model``: what TorchServe calls it."""
 
     component: str
     model: str
@@ -47,8 +47,9 @@ class Spec:
     controller: Mapping[str, Any]
 
     @classmethod
-    def read(cls, path: Path) -> Spec:
-        return cls(**json.loads(path.read_text()))
+    def read(cls, path: Path) -> tuple[Spec, ...]:
+        """One for each component, the front last."""
+        return tuple(cls(**content) for content in json.loads(path.read_text()))
 
 
 class Watch:
@@ -60,7 +61,7 @@ class Watch:
 
     def look(self) -> tuple[ModelState, dict[int, int], int]:
         """TorchServe's state, worker id -> pid, requests queued + in service. Raises ServerGone, NoAnswer."""
-        processes = self._processes = worker_processes(self._spec.sockets, self._processes)
+        processes = self._processes = worker_processes(self._spec.sockets, self._spec.component, self._processes)
         state = self._api.describe()
         if not processes and sys.platform != "linux":
             processes = {row.id: row.pid for row in state.workers if row.pid is not None}

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from mlscale.environments.base import App, Component
-from mlscale.environments.torchserve_board import ENVIRONMENT_VARIABLE
+from mlscale.environments.torchserve_api import COMPONENT_FILE
+from mlscale.environments.torchserve_settings import TorchServeScaling
 from mlscale.runs import MlscaleError
 
-MODEL: Final = "app"
 TOKEN_MINUTES: Final = 7 * 24 * 60
 """Life of the API tokens. They die with the server's folder; renewing them in a run would be one more thing to fail."""
 
@@ -30,6 +31,10 @@ class Ports:
     metrics: int = 8082
     grpc_inference: int = 7070
     grpc_management: int = 7071
+
+    def predictions(self, model: str) -> str:
+        """Where the model answers."""
+        return f"http://127.0.0.1:{self.inference}/predictions/{model}"
 
 
 @dataclass(frozen=True)
@@ -59,9 +64,8 @@ class Layout:
     def keys(self) -> Path:
         return self.home / "key_file.json"
 
-    @property
-    def board(self) -> Path:
-        return self.root / "board"
+    def board(self, component: str) -> Path:
+        return self.root / f"board-{component}"
 
     @property
     def config(self) -> Path:
@@ -87,8 +91,9 @@ class Layout:
             folder.mkdir(mode=0o700)
 
 
-def build_archive(store: Path, app: App, component: Component) -> Path:
-    """Write ``store``/app.mar: the handler and the entry's name. The entry's code is imported from the environment.
+def build_archive(layout: Layout, ports: Ports, app: App, component: Component) -> Path:
+    """Write the component's model archive: the handler and what it serves. The entry's code is imported from the
+    environment. The model is called as the component is.
 
     Raises:
         MlscaleError: the file can't be written.
@@ -96,15 +101,24 @@ def build_archive(store: Path, app: App, component: Component) -> Path:
     handler = Path(__file__).with_name("torchserve_handler.py")
     manifest = {
         "runtime": "python",
-        "model": {"modelName": MODEL, "handler": handler.name, "modelVersion": "1.0"},
+        "model": {"modelName": component.name, "handler": handler.name, "modelVersion": "1.0"},
         "archiverVersion": "0.12.0",
     }
-    about = {"app": app.name, "version": app.version, "component": component.name, "entry": component.entry}
-    archive = store / f"{MODEL}.mar"
+    about = {
+        "app": app.name,
+        "version": app.version,
+        "component": component.name,
+        "entry": component.entry,
+        "board": str(layout.board(component.name)),
+        "keys": str(layout.keys),
+        "calls": {name: ports.predictions(name) for name in component.calls},
+    }
+    archive = layout.store / f"{component.name}.mar"
     try:
         with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
             file.writestr("MAR-INF/MANIFEST.json", json.dumps(manifest))
             file.writestr("mlscale.json", json.dumps(about))
+            file.writestr(COMPONENT_FILE, component.name + "\n")
             file.write(handler, handler.name)
     except OSError as error:
         raise MlscaleError(
@@ -113,21 +127,28 @@ def build_archive(store: Path, app: App, component: Component) -> Path:
     return archive
 
 
-def configuration(
-    ports: Ports, *, job_queue_size: int, response_timeout_s: int, startup_timeout_s: int, replicas: int
-) -> dict[str, str]:
-    """The settings that are ours, as TorchServe's config.properties; all others keep TorchServe's defaults."""
-    model = {
-        "1.0": {
-            "marName": f"{MODEL}.mar",
-            "minWorkers": replicas,
-            "maxWorkers": replicas,
-            "batchSize": 1,
-            "maxBatchDelay": 100,
-            "responseTimeout": response_timeout_s,
-            "startupTimeout": startup_timeout_s,
-        }
-    }
+def write_python(layout: Layout, wrappers: Mapping[str, Path]) -> Path:
+    """What Java starts as its workers' Python: the component's wrapper, by component.
+
+    TorchServe takes one Python for all models, and starts each worker in its model's unpacked archive.
+    """
+    if len(wrappers) == 1:
+        return next(iter(wrappers.values()))
+    cases = "\n".join(f'{name}) exec {shlex.quote(str(wrapper))} "$@" ;;' for name, wrapper in wrappers.items())
+    script = layout.root / "python"
+    script.write_text(
+        f'#!/bin/sh\nread -r component < {COMPONENT_FILE}\ncase "$component" in\n{cases}\nesac\nexit 125\n'
+    )
+    script.chmod(0o755)
+    return script
+
+
+def configuration(ports: Ports, scalings: Mapping[str, TorchServeScaling]) -> dict[str, str]:
+    """The settings that are ours, as TorchServe's config.properties; all others keep TorchServe's defaults.
+
+    ``scalings``: by component, which is a model each. The queue's size is one for all of them.
+    """
+    first = next(iter(scalings.values()))
     return {
         "inference_address": f"http://127.0.0.1:{ports.inference}",
         "management_address": f"http://127.0.0.1:{ports.management}",
@@ -142,12 +163,25 @@ def configuration(
         "allowed_urls": "file:///nothing-may-be-fetched",  # CVE-2023-43654
         "enable_envvars_config": "false",
         "disable_system_metrics": "true",  # starts a Python process a minute otherwise
-        "job_queue_size": str(job_queue_size),
-        "default_response_timeout": str(response_timeout_s),
-        "default_startup_timeout": str(startup_timeout_s),
-        "load_models": f"{MODEL}.mar",
-        "models": json.dumps({MODEL: model}, separators=(",", ":")),
+        "job_queue_size": str(first.job_queue_size),
+        "default_response_timeout": str(first.response_timeout_s),
+        "default_startup_timeout": str(first.startup_timeout_s),
+        "load_models": ",".join(f"{name}.mar" for name in scalings),
+        "models": json.dumps({name: _model(name, one) for name, one in scalings.items()}, separators=(",", ":")),
     }
+
+
+def _model(name: str, scaling: TorchServeScaling) -> dict[str, Any]:
+    settings = {
+        "marName": f"{name}.mar",
+        "minWorkers": scaling.min_replicas,
+        "maxWorkers": scaling.min_replicas,
+        "batchSize": 1,
+        "maxBatchDelay": 100,
+        "responseTimeout": scaling.response_timeout_s,
+        "startupTimeout": scaling.startup_timeout_s,
+    }
+    return {"1.0": settings}
 
 
 def write_configuration(path: Path, settings: Mapping[str, str]) -> None:
@@ -194,16 +228,15 @@ def command(layout: Layout, worker_python: Path) -> list[str]:
     ]
 
 
-def environment(layout: Layout, component: Component) -> dict[str, str]:
+def environment(layout: Layout, components: Iterable[Component]) -> dict[str, str]:
     """Environment variables of the server and its workers, beside the caller's own."""
-    paths = [entry_folder(component.entry), os.environ.get("PYTHONPATH", "")]
+    paths = [*(entry_folder(component.entry) for component in components), os.environ.get("PYTHONPATH", "")]
     return {
         **{name: value for name, value in os.environ.items() if not name.startswith("TS_")},
         "LOG_LOCATION": str(layout.logs),
         "METRICS_LOCATION": str(layout.logs),
         "TMPDIR": str(layout.temp),
-        ENVIRONMENT_VARIABLE: str(layout.board),
-        "PYTHONPATH": os.pathsep.join(path for path in paths if path),
+        "PYTHONPATH": os.pathsep.join(dict.fromkeys(path for path in paths if path)),
         **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"),
     }
 

@@ -6,17 +6,28 @@ import hashlib
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import Final
 
 from mlscale.environments import App, Component
 from mlscale.experiment import places
 
+NETS: Final = {"localiser": ("localiser",), "readers": ("strips", "grids", "modules")}
+"""The networks of each component, as mlscale.application.partition has them."""
 
-def code_reader() -> App:
-    """The project's own application, whole: photo in, decoded codes out (README, mlscale/application)."""
-    weights = tuple(sorted((places.data() / "weights").glob("*.safetensors")))
-    reader = Component(name="app", entry="mlscale.application.decoder:make_decoder", weights=weights)
-    named = f"{version('mlscale')}+weights.{_digest(weights)}"
-    return App(name="code-reader", version=named, components=(reader,), front="app")
+
+def code_reader(*, partitioned: bool = False) -> App:
+    """The project's own application: photo in, decoded codes out (README, mlscale/application). Whole, or in two
+    components that scale apart, ``localiser`` (the front) and ``readers``; the answers are the same."""
+    weights = {file.stem: file for file in sorted((places.data() / "weights").glob("*.safetensors"))}
+    named = f"{version('mlscale')}+weights.{_digest([*weights.values()])}"
+    if not partitioned:
+        whole = Component(name="app", entry="mlscale.application.decoder:make_decoder", weights=(*weights.values(),))
+        return App(name="code-reader", version=named, components=(whole,), front="app")
+    parts = {name: tuple(weights[net] for net in nets if net in weights) for name, nets in NETS.items()}
+    entry = "mlscale.application.partition:make_"
+    localiser = Component("localiser", f"{entry}localiser", parts["localiser"], calls=("readers",))
+    readers = Component("readers", f"{entry}readers", parts["readers"])
+    return App(name="code-reader", version=named, components=(localiser, readers), front="localiser")
 
 
 def _digest(files: Sequence[Path]) -> str:

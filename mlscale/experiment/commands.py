@@ -22,8 +22,11 @@ def measure_command(
     connections: str,
     seed: int,
     idle_s: float,
+    *,
+    partitioned: bool = False,
 ) -> str:
     """One run; returns the line that says where it lies and what came of it."""
+    from mlscale.experiment.applications import code_reader
     from mlscale.experiment.measure import measure
     from mlscale.experiment.progress import Shown
     from mlscale.experiment.settings import parse_settings
@@ -34,6 +37,7 @@ def measure_command(
     with Shown() as shown:
         run = measure(
             environment,
+            code_reader(partitioned=partitioned),
             schedule=read_schedule(schedule) if schedule else None,
             photos=photos or photos_folder(current_protocol(), places.protocol_file()),
             out=out,

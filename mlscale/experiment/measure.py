@@ -106,7 +106,7 @@ def measure(
         schedule: what to send; None: the protocol's quick schedule of 60 s.
         photos: folder of the photo set (photo-*.jpg and labels.jsonl).
         out: folder of the new run; must not exist, or be empty.
-        scaling: settings put over the arm's, or a whole `Scaling`.
+        scaling: settings put over the arm's ("readers.max_replicas": one component's own), or a whole `Scaling`.
         idle_s: how long the framework is watched at idle before time zero, s (METHOD §6).
         quiet_at_most_s: longest wait for a quiet host, s; whether it got quiet is recorded.
         timeout_s: a request without an answer after that long is a failure, s.

@@ -16,17 +16,51 @@ def settings_of(
 ) -> dict[str, Scaling]:
     """The settings of every component: the arm's, with ``overrides`` put over them.
 
+    Replicas are the application's: where it has several components, they share them evenly, the first ones one more
+    where that doesn't come out, each at least one (METHOD §4). A key "component.setting" is one component's own, and
+    put over its share.
+
     Raises:
-        MlscaleError: a setting that the environment lacks, or a value it refuses.
+        MlscaleError: a setting that the environment lacks, a value it refuses, or a component that is not there.
     """
-    if isinstance(overrides, Scaling):
-        return {component.name: overrides for component in app.components}
-    base = environment.arm(arm)
+    names = [component.name for component in app.components]
+    common, own = ({}, {}) if isinstance(overrides, Scaling) else _by_component(overrides or {}, names)
+    base = overrides if isinstance(overrides, Scaling) else environment.arm(arm)
+    whole = _with(base, common, environment.name)
+    low, high = _shares(whole.min_replicas, len(names)), _shares(whole.max_replicas, len(names))
+    scalings = {}
+    for name, least, most in zip(names, low, high, strict=True):
+        share = whole.model_copy(update={"min_replicas": least, "max_replicas": most})
+        scalings[name] = _with(share, own.get(name, {}), environment.name)
+    return scalings
+
+
+def _by_component(
+    overrides: Mapping[str, Any], names: Sequence[str]
+) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """The settings for all components, and those of each alone."""
+    common: dict[str, Any] = {}
+    own: dict[str, dict[str, Any]] = {}
+    for key, value in overrides.items():
+        component, dot, setting = key.rpartition(".")
+        if dot and component not in names:
+            raise MlscaleError(
+                f"there is no component {component!r}", f"setting {key!r}", f"choose of: {', '.join(names)}"
+            )
+        (own.setdefault(component, {}) if dot else common)[setting] = value
+    return common, own
+
+
+def _with(base: Scaling, changes: Mapping[str, Any], where: str) -> Scaling:
     try:
-        scaling = type(base).model_validate({**base.model_dump(), **(overrides or {})})
+        return type(base).model_validate({**base.model_dump(), **changes})
     except ValidationError as error:
-        raise setting_error(error, environment.name, type(base)) from error
-    return {component.name: scaling for component in app.components}
+        raise setting_error(error, where, type(base)) from error
+
+
+def _shares(replicas: int, components: int) -> list[int]:
+    """So many replicas, divided: [2, 1] of 3 for two components."""
+    return [max(1, replicas // components + (number < replicas % components)) for number in range(components)]
 
 
 def setting_error(error: ValidationError, where: str, model: type[Scaling]) -> MlscaleError:

@@ -15,7 +15,7 @@ import sys
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -76,6 +76,7 @@ class Sandbox:
             else CgroupMembers(parts.tree)
         )
         self._sampler = Sampler()
+        self._owners: dict[str, str] = {}
         self._enter = {role: self._command(role, whole=True) for role in ROLES}
         self.prefix: tuple[str, ...] = (*self._command("load_generator", whole=False), "--")
         """argv to put in front of the load generator's: PID and network namespace of the sandbox, role load_generator,
@@ -141,17 +142,18 @@ class Sandbox:
             process = self._spawn_gated(role, words, options)
         return process
 
-    def replica_wrapper(self, python: Path, cpu_cores: float, cpu_period_s: float) -> Path:
+    def replica_wrapper(self, python: Path, cpu_cores: float, cpu_period_s: float, component: str = "") -> Path:
         """An executable that stands in for ``python``: a replica started with it is limited from exec on.
 
         The replica's subject is "replica-<pid inside>". Where there are no cgroups it only records (`limited` is
-        False). The script names `folder`, so it works inside the sandbox as well as outside.
+        False). The script names `folder`, so it works inside the sandbox as well as outside. ``component`` is whose
+        replicas it starts, where there are several: their samples and their record say so.
 
         Raises:
             MlscaleError: a quota that the kernel can't keep (period 1 ms to 1 s, at least 1 ms of CPU in it).
         """
         file = self.folder / f"python-{uuid.uuid4().hex[:6]}"
-        file.write_text(wrapper_script(python, self._records, self._parts.tree, cpu_cores, cpu_period_s))
+        file.write_text(wrapper_script(python, self._records, self._parts.tree, cpu_cores, cpu_period_s, component))
         file.chmod(0o755)
         return file
 
@@ -187,9 +189,13 @@ class Sandbox:
         """Resource use now: one sample per replica, per role and for the host. Cheap (below 1 ms with cgroups).
 
         ``cpu_cores`` is the mean since the last call; a subject's first sample has NaN there. rss_bytes is the sum of
-        the resident sets of its processes (pages that they share count for each).
+        the resident sets of its processes (pages that they share count for each). Each carries ``component``, but for
+        replicas whose wrapper was made for another one.
         """
-        return self._sampler.sample(clock, component, self._members.usage)
+        rows = self._sampler.sample(clock, component, self._members.usage)
+        if any(row.role == "replica" and row.subject not in self._owners for row in rows):
+            self._owners = {start.subject: start.component for start in self.replica_starts()}
+        return [replace(row, component=self._owners.get(row.subject) or component) for row in rows]
 
     def _spawn_gated(self, role: Role, words: list[str], options: dict[str, Any]) -> subprocess.Popen[Any]:
         """Without namespaces: the command starts only once its process group stands in the ledger."""

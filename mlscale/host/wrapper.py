@@ -34,9 +34,13 @@ class ReplicaStart:
     ``mkdir`` (under 1 ms) is not in it."""
     uptime_s: float
     """When it entered, s since the boot (CLOCK_BOOTTIME, 10 ms steps); NaN where the kernel does not tell."""
+    component: str = ""
+    """Which component's replica it is; empty where the wrapper was made for none in particular."""
 
 
-def wrapper_script(python: Path, records: Path, tree: Tree | None, cpu_cores: float, cpu_period_s: float) -> str:
+def wrapper_script(
+    python: Path, records: Path, tree: Tree | None, cpu_cores: float, cpu_period_s: float, component: str = ""
+) -> str:
     """The script: make a cgroup with the quota, enter it, record, exec ``python "$@"``.
 
     All of it is done by the shell itself except ``mkdir``, so that the cost before the limit holds is a millisecond or
@@ -59,7 +63,7 @@ def wrapper_script(python: Path, records: Path, tree: Tree | None, cpu_cores: fl
         lines += [f'echo 0 > {folder[:-1]}/cgroup.procs" || exit 125' for folder in folders]
     lines += [
         "[ -r /proc/uptime ] && read -r uptime rest < /proc/uptime",
-        f'echo "$$ $cpu $uptime" > {shlex.quote(str(records))}/"$subject" || exit 125',
+        f'echo "$$ $cpu $uptime" {shlex.quote(component)} > {shlex.quote(str(records))}/"$subject" || exit 125',
         f'exec {shlex.quote(str(python))} "$@"',
     ]
     return "\n".join(lines) + "\n"
@@ -69,10 +73,12 @@ def read_starts(records: Path) -> tuple[ReplicaStart, ...]:
     """Every replica start recorded so far, oldest first; a record still being written is left out."""
     starts: list[ReplicaStart] = []
     for file in records.glob(f"{REPLICA}*"):
-        fields: Sequence[str] = file.read_text().split()
-        if len(fields) == 3:
+        text = file.read_text()
+        fields: Sequence[str] = text.split(maxsplit=3)
+        if len(fields) >= 3 and text.endswith("\n"):
+            component = fields[3].strip() if len(fields) == 4 else ""
             cpu_s = float(fields[1]) / 1e9
-            starts.append(ReplicaStart(file.name, int(fields[0]), cpu_s, float(fields[2])))
+            starts.append(ReplicaStart(file.name, int(fields[0]), cpu_s, float(fields[2]), component))
     return tuple(sorted(starts, key=lambda start: (start.uptime_s, start.pid_inside)))
 
 

@@ -14,6 +14,7 @@ from typing import Final, Self
 import aiohttp
 from yarl import URL
 
+from mlscale.load.hops import HEADER, Hop, read_hops
 from mlscale.load.photos import Codes
 from mlscale.runs.info import Connections
 from mlscale.runs.tables import Status
@@ -47,6 +48,8 @@ class Outcome:
     inference_s: float = _NAN
     bytes_in: int = 0
     connecting_s: float = _NAN
+    hops: tuple[Hop, ...] = ()
+    """Its visits of components, where the application has several."""
 
 
 class Client:
@@ -145,6 +148,7 @@ class Client:
         outcome.queue_s = _number(headers.get("X-Mlscale-Queue-S"))
         if math.isnan(outcome.queue_s):
             outcome.queue_s = _number(headers.get("X-Mlscale-Started-S")) - outcome.sent_s
+        outcome.hops = read_hops(headers.get(HEADER), outcome.queue_s)
 
     def _judge(self, status: int, body: bytes, photo: int) -> Status:
         if status >= 500:

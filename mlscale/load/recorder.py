@@ -1,4 +1,4 @@
-"""Rows of the requests table, written a batch at a time while sending goes on.
+"""Rows of the requests table, and of the hops table where there are hops, a batch at a time while sending goes on.
 
 A batch is converted column by column (0.2 ms for 128 rows); row by row it would hold sending up for milliseconds.
 """
@@ -30,15 +30,18 @@ class Recorder:
     """Writes outcomes to one stream and tallies them. At most 256 rows are held.
 
     Args:
-        stream: of the worker's part of the requests table.
+        stream: of the worker's part of the requests table; that of the hops table lies beside it, its name behind
+            "hops-".
         names: of the photos (empty: none are sent).
         origin_s: zero of the run's clock, ``time.monotonic()`` seconds.
         start_s: zero of the schedule on the run's clock.
     """
 
     def __init__(self, stream: Path, tally: Tally, names: Sequence[str], origin_s: float, start_s: float) -> None:
-        self._schema = SCHEMAS["requests"]
-        self._writer = TableWriter(stream, self._schema)
+        self._writer = TableWriter(stream, SCHEMAS["requests"])
+        self._hops_stream = stream.with_name(f"hops-{stream.name}")
+        self._hops_writer: TableWriter | None = None
+        self._hops: list[tuple[Any, ...]] = []
         self._tally, self._names = tally, names
         self._origin_s, self._start_s = origin_s, start_s
         self._rows: list[tuple[Any, ...]] = []
@@ -70,6 +73,9 @@ class Recorder:
                 outcome.bytes_in,
             )
         )
+        for hop in outcome.hops:
+            timed = hop.started_s - origin_s, hop.queue_s, hop.inference_s
+            self._hops.append((due.request_id, hop.component, hop.replica_id, *timed))
 
     def write(self, *, idle: bool) -> None:
         """Write what is worth writing now. ``idle``: nothing is due for a while, so a batch delays nothing.
@@ -84,6 +90,8 @@ class Recorder:
     def close(self) -> None:
         self._write()
         self._writer.close()
+        if self._hops_writer is not None:
+            self._hops_writer.close()
 
     def _write(self) -> None:
         self._written_s = time.monotonic()
@@ -91,10 +99,18 @@ class Recorder:
             return
         columns = list(zip(*self._rows, strict=True))
         self._rows.clear()
-        arrays = [_array(column, kind) for column, kind in zip(columns, self._schema.types, strict=True)]
-        self._writer.write(pa.RecordBatch.from_arrays(arrays, schema=self._schema))
+        self._writer.write(_batch(columns, SCHEMAS["requests"]))
+        if self._hops:
+            self._hops_writer = self._hops_writer or TableWriter(self._hops_stream, SCHEMAS["hops"])
+            self._hops_writer.write(_batch(list(zip(*self._hops, strict=True)), SCHEMAS["hops"]))
+            self._hops.clear()
         intended_s = np.array(columns[4]) - self._start_s
         self._tally.add(intended_s, np.array(columns[5]) - self._start_s, np.array(columns[1]), columns[9])
+
+
+def _batch(columns: Sequence[Sequence[Any]], schema: pa.Schema) -> pa.RecordBatch:
+    arrays = [_array(column, kind) for column, kind in zip(columns, schema.types, strict=True)]
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
 def _array(column: Sequence[Any], kind: pa.DataType) -> pa.Array:

@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from mlscale.analysis.components import replicas_in_all
 from mlscale.analysis.durations import durations
 from mlscale.analysis.moving import WINDOW_S, moving
 from mlscale.analysis.provisioning import decisions
@@ -104,7 +105,7 @@ def _responses(axes: Axes, run: Run, level_s: float | None, window_s: float) -> 
 
 def _replicas(axes: Axes, run: Run) -> None:
     name = run.info.environment
-    numbers = run.replicas.groupby("t_s", as_index=False)[["desired", "starting", "ready"]].sum().sort_values("t_s")
+    numbers = replicas_in_all(run.replicas)
     axes.step(numbers["t_s"], numbers["desired"], where="post", color=INK, lw=0.9, ls=(0, (3, 1.5)), label="desired")
     axes.fill_between(
         numbers["t_s"],

@@ -13,6 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
+from mlscale.analysis.components import replicas_in_all
 from mlscale.analysis.durations import By
 from mlscale.analysis.moving import WINDOW_S, moving
 from mlscale.analysis.response import horizon_of, upscaling_response
@@ -194,7 +195,7 @@ def _views(
 
 def _replicas(run: Run, at: npt.NDArray[np.float64]) -> pd.DataFrame:
     t0 = float(run.info.step_s or 0.0)
-    summed = run.replicas.groupby("t_s", as_index=False)[["ready", "desired"]].sum().sort_values("t_s")
+    summed = replicas_in_all(run.replicas)
     times = summed["t_s"].to_numpy(dtype=float)
     place = np.searchsorted(times, t0 + at, side="right") - 1
     held = {

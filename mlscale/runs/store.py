@@ -105,7 +105,7 @@ class RunWriter:
             ) from error
 
     def request_stream(self, worker: int) -> Path:
-        """Where load worker number ``worker`` streams its part of the requests table."""
+        """Where load worker number ``worker`` streams its part of the requests table (and beside it, of the hops)."""
         return self.path / f"requests-{worker}.arrow"
 
     def observe(self, observation: Observation) -> None:
@@ -118,10 +118,6 @@ class RunWriter:
                 self._writers["resources"].append(row)
             case Event():
                 self._writers["events"].append(row | {"detail": json.dumps(row["detail"], sort_keys=True)})
-
-    def hop(self, row: Mapping[str, Any]) -> None:
-        """Append one row of the hops table (partitioned applications)."""
-        self._writers["hops"].append(row)
 
     def update(self, **changes: Any) -> RunInfo:
         """Put ``changes`` into run.json, which goes on saying that the run is incomplete."""

@@ -135,7 +135,7 @@ def test_preflight_finds_nothing_wrong_with_a_sound_app() -> None:
             App("demo", "1", (Component("a", "json:loads"), Component("b", "json:loads")), "a"),
             {"a": RayServeScaling(), "b": RayServeScaling()},
             "live",
-            "2 components",
+            "nobody calls it",
         ),
     ],
 )

@@ -16,8 +16,15 @@ import pytest
 
 from mlscale.environments.base import App, Component, Scaling
 from mlscale.environments.torchserve import TorchServe
-from mlscale.environments.torchserve_api import NoAnswer, Worker, has_tokens, parse_state, worker_processes
-from mlscale.environments.torchserve_board import DRAIN_HEADER, ENVIRONMENT_VARIABLE, Board
+from mlscale.environments.torchserve_api import (
+    COMPONENT_FILE,
+    NoAnswer,
+    Worker,
+    has_tokens,
+    parse_state,
+    worker_processes,
+)
+from mlscale.environments.torchserve_board import DRAIN_HEADER, Board
 from mlscale.environments.torchserve_handler import Handler, worker_id
 from mlscale.environments.torchserve_lifecycle import Change, Lifecycle
 from mlscale.environments.torchserve_server import (
@@ -54,7 +61,6 @@ class Context:
 
 @pytest.fixture
 def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Board]:
-    monkeypatch.setenv(ENVIRONMENT_VARIABLE, str(tmp_path / "board"))
     board = Board.create(tmp_path / "board")
     yield board
     board.close()
@@ -66,7 +72,8 @@ def handler(board: Board, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ha
         "def make():\n    def answer(body):\n        if body == b'?': raise ValueError('no photo')\n"
         "        if body == b'!': raise KeyError('bug')\n        return {'size': len(body)}\n    return answer\n"
     )
-    (tmp_path / "mlscale.json").write_text('{"entry": "entry_of_handler_test:make"}')
+    about = {"component": "app", "entry": "entry_of_handler_test:make", "keys": str(tmp_path / "keys"), "calls": {}}
+    (tmp_path / "mlscale.json").write_text(json.dumps({**about, "board": str(tmp_path / "board")}))
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(sys, "argv", ["worker.py", "--sock-type", "unix", "--sock-name", "/tmp/.ts.sock.9001"])
     handler = Handler()
@@ -199,8 +206,9 @@ def test_state_is_read_and_nonsense_is_no_answer() -> None:
             parse_state(nonsense)
 
 
-def _process(proc: Path, pid: int, argv: list[str], state: str = "S") -> None:
-    (proc / str(pid)).mkdir(exist_ok=True)
+def _process(proc: Path, pid: int, argv: list[str], state: str = "S", component: str = "app") -> None:
+    (proc / str(pid) / "cwd").mkdir(parents=True, exist_ok=True)
+    (proc / str(pid) / "cwd" / COMPONENT_FILE).write_text(component + "\n")
     (proc / str(pid) / "cmdline").write_bytes(b"".join(word.encode() + b"\0" for word in argv))
     (proc / str(pid) / "stat").write_text(f"{pid} (py (x) {state} 1 1")
 
@@ -210,29 +218,34 @@ def test_workers_are_found_by_their_sockets_and_kept_while_they_run(tmp_path: Pa
     _process(tmp_path, 10, [*argv, "/box/tmp/.ts.sock.9000"])
     _process(tmp_path, 11, [*argv, "/other/tmp/.ts.sock.9000"])
     _process(tmp_path, 12, ["java", "-jar"])
-    found = worker_processes("/box/tmp", {}, tmp_path)
+    _process(tmp_path, 13, [*argv, "/box/tmp/.ts.sock.9001"], component="readers")
+    found = worker_processes("/box/tmp", "app", {}, tmp_path)
     assert found == {9000: 10}
+    assert worker_processes("/box/tmp", "readers", {}, tmp_path) == {9001: 13}
     _process(tmp_path, 10, [])  # in the midst of an exec
-    assert worker_processes("/box/tmp", found, tmp_path) == {9000: 10}
+    assert worker_processes("/box/tmp", "app", found, tmp_path) == {9000: 10}
     _process(tmp_path, 10, [], state="Z")
-    assert worker_processes("/box/tmp", found, tmp_path) == {}
-    assert worker_processes("/box/tmp", {9000: 99}, tmp_path) == {}
+    assert worker_processes("/box/tmp", "app", found, tmp_path) == {}
+    assert worker_processes("/box/tmp", "app", {9000: 99}, tmp_path) == {}
 
 
 def test_files_of_a_deployment(tmp_path: Path) -> None:
     layout = Layout(tmp_path / "serve")
     layout.create()
     component = Component("app", "json:loads")
-    archive = build_archive(layout.store, App("a", "1", (component,), "app"), component)
+    archive = build_archive(layout, Ports(), App("a", "1", (component,), "app"), component)
     with zipfile.ZipFile(archive) as file:
         manifest = json.loads(file.read("MAR-INF/MANIFEST.json"))
         assert manifest["model"]["handler"] in file.namelist()
-        assert json.loads(file.read("mlscale.json"))["entry"] == "json:loads"
-    settings = configuration(Ports(), job_queue_size=9, response_timeout_s=5, startup_timeout_s=6, replicas=2)
+        about = json.loads(file.read("mlscale.json"))
+        assert (about["entry"], about["calls"]) == ("json:loads", {})
+        assert file.read(COMPONENT_FILE) == b"app\n"
+    settings = configuration(Ports(), {"app": TorchServeScaling(min_replicas=2, job_queue_size=9)})
+    assert settings["job_queue_size"] == "9"
     assert settings["disable_token_authorization"] == "false"
     assert all("127.0.0.1" in value for name, value in settings.items() if name.endswith("address"))
     assert json.loads(settings["models"])["app"]["1.0"]["minWorkers"] == 2
-    assert environment(layout, component)["OMP_NUM_THREADS"] == "1"
+    assert environment(layout, [component])["OMP_NUM_THREADS"] == "1"
     assert layout.root.stat().st_mode & 0o077 == 0
 
 

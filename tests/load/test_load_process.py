@@ -45,7 +45,7 @@ def run(spec: LoadSpec, folder: Path, during: Callable[[LoadProcess], None] = la
 
 
 def rows(folder: Path) -> list[dict[str, object]]:
-    batches = [batch for file in sorted(folder.glob("*.arrow")) for batch in read_stream(file)]
+    batches = [batch for file in sorted(folder.glob("requests-*")) for batch in read_stream(file)]
     table = pa.Table.from_batches(batches, schema=SCHEMAS["requests"])
     return sorted(table.to_pylist(), key=lambda row: row["request_id"])
 
@@ -93,6 +93,22 @@ def test_two_workers_send_exactly_the_schedule(truth: TruthServer, photo_folder:
     assert report.lateness_max_s == pytest.approx(late.max())
     assert report.aborted is None
     assert report.load_cpu_cores > 0
+
+
+def test_hops_are_recorded_beside_their_requests(truth: TruthServer, photo_folder: Path, tmp_path: Path) -> None:
+    told = '[["front","r-1",7.5,null,0.02],["back","r-2",8.5,0.25,0.03]]'
+    truth.behave["/decode"] = reply(200, right_answer(), f"X-Mlscale-Queue-S: 0.125\r\nX-Mlscale-Hops: {told}\r\n")
+    spec = LoadSpec(truth.url + "/decode", constant(60, 1), photos=photo_folder, workers=2, start_s=None)
+    run(spec, tmp_path)
+    sent = {row["request_id"] for row in rows(tmp_path)}
+    batches = [batch for stream in sorted(tmp_path.glob("hops-*")) for batch in read_stream(stream)]
+    hops = [row for batch in batches for row in batch.to_pylist()]
+    assert sorted(row["request_id"] for row in hops) == sorted([*sent, *sent])
+    front = [row for row in hops if row["component"] == "front"]
+    back = [row for row in hops if row["component"] == "back"]
+    assert {(row["replica_id"], row["queue_s"], row["inference_s"]) for row in front} == {("r-1", 0.125, 0.02)}
+    assert {(row["replica_id"], row["queue_s"], row["inference_s"]) for row in back} == {("r-2", 0.25, 0.03)}
+    assert {round(row["start_s"] - one["start_s"], 9) for row, one in zip(back, front, strict=True)} == {1.0}
 
 
 def test_a_slow_server_does_not_move_an_open_loop(truth: TruthServer, tmp_path: Path) -> None:

@@ -1,0 +1,200 @@
+"""An application in components on the real frameworks: each scales alone, and a component that dies is said so."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import two_components
+
+from mlscale import environments
+from mlscale.environments.base import App, Component, Deployed, ObservationLost, Scaling
+from mlscale.host.ledger import Ledger
+from mlscale.host.sandbox import Sandbox
+from mlscale.runs import Event, Observation, ReplicaSample, ResourceSample, RunClock
+
+pytestmark = [pytest.mark.live, pytest.mark.skipif(sys.platform != "linux", reason="the sandbox needs Linux")]
+
+PATIENCE_S = 120.0
+
+
+def _app(front: str = "make_front") -> App:
+    parts = (
+        Component("front", f"two_components:{front}", calls=("back",)),
+        Component("back", "two_components:make_back"),
+    )
+    return App("two", "1", parts, "front")
+
+
+def _scalings(name: str, back: int = 2) -> dict[str, Scaling]:
+    """A front of two replicas that never scales, and a back of one that may grow to ``back``. The quota is generous:
+    what is tested does not depend on it, and a start costs seconds of CPU."""
+    matched = environments.get(name).arm("matched")
+    quick = {"cpu_cores": 1.0, "upscale_delay_s": 0.5, "downscale_delay_s": 600.0}
+    front = type(matched).model_validate({**matched.model_dump(), **quick, "min_replicas": 2, "max_replicas": 2})
+    return {"front": front, "back": front.model_copy(update={"min_replicas": 1, "max_replicas": back})}
+
+
+class Seen:
+    """What a deployment reports, gathered by a thread."""
+
+    def __init__(self, deployed: Deployed) -> None:
+        self.observations: list[Observation] = []
+        self.lost: ObservationLost | None = None
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._gather, args=(deployed,))
+        self._thread.start()
+
+    def _gather(self, deployed: Deployed) -> None:
+        try:
+            for observation in deployed.observe(RunClock(), self._stop):
+                self.observations.append(observation)
+        except ObservationLost as lost:
+            self.lost = lost
+
+    def until(self, condition: Callable[[], Any], what: str) -> Any:
+        deadline = time.monotonic() + PATIENCE_S
+        while time.monotonic() < deadline:
+            if found := condition():
+                return found
+            assert self.lost is None, self.lost
+            self._thread.join(0.05)
+        raise AssertionError(f"not within {PATIENCE_S:g} s: {what}; {self.of(Event)[-10:]}")
+
+    def of(self, kind: type[Any], component: str | None = None) -> list[Any]:
+        return [
+            one
+            for one in list(self.observations)
+            if isinstance(one, kind) and (component is None or one.component == component)
+        ]
+
+    def ready(self, component: str) -> int:
+        samples = self.of(ReplicaSample, component)
+        return samples[-1].ready if samples else 0
+
+    def close(self) -> None:
+        self._stop.set()
+        self._thread.join(20)
+
+
+@contextmanager
+def _up(name: str, app: App, scalings: dict[str, Scaling], tmp_path: Path) -> Iterator[tuple[Deployed, Sandbox, Seen]]:
+    environment = environments.get(name)
+    problems = [problem for problem in environment.preflight(app, scalings, "live") if problem.fatal]
+    if problems:
+        pytest.skip(f"{name} can't run live here: {problems[0].what}")
+    ledger = Ledger.create(f"test-{os.getpid()}")
+    with environment.deploy(app, scalings, "live", ledger, [b"photo-1", b"photo-2"]) as deployed:
+        box: Sandbox = getattr(deployed, "box", None) or deployed._box  # type: ignore[attr-defined]
+        seen = Seen(deployed)
+        try:
+            yield deployed, box, seen
+        finally:
+            seen.close()
+    folder = box.folder
+    ledger.close()
+    assert not folder.exists(), "nothing is left behind"
+    assert not list((tmp_path / "state").rglob("*.jsonl")), "and the ledger agrees"
+
+
+@pytest.fixture(autouse=True)
+def own_ledgers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+
+
+def _load(deployed: Deployed, clients: int, body: str, *more: str) -> subprocess.Popen[str]:
+    argv = [*deployed.load_prefix, sys.executable, two_components.__file__, deployed.url]
+    argv += [json.dumps(dict(deployed.headers)), str(clients), body, *more]
+    return subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def _replies(load: subprocess.Popen[str]) -> list[dict[str, Any]]:
+    output, _ = load.communicate(timeout=PATIENCE_S)
+    replies: list[dict[str, Any]] = json.loads(output)
+    return replies
+
+
+def _ask(deployed: Deployed, body: str) -> dict[str, Any]:
+    return _replies(_load(deployed, 0, body))[0]
+
+
+def _right(reply: dict[str, Any]) -> bool:
+    return json.loads(reply["text"]) == {"echo": [reply["body"], reply["body"] + "+"]}
+
+
+@pytest.mark.parametrize("name", ["torchserve", "rayserve"])
+def test_each_component_scales_alone_and_one_that_dies_is_a_503(name: str, tmp_path: Path) -> None:
+    with _up(name, _app(), _scalings(name), tmp_path) as (deployed, box, seen):
+        _answers_with_hops(deployed, box)
+        load = _load(deployed, 4, "photo")
+        seen.until(lambda: seen.ready("back") == 2, "the back has grown")
+        _each_has_its_own_rows(seen)
+        killed = _kill_the_back(box, seen)
+        seen.until(lambda: seen.ready("back") == 2 and not killed & set(box.replicas()), "the back is there again")
+        replies = _replies(load)
+        assert {reply["status"] for reply in replies} <= {200, 503}, [
+            r for r in replies if r["status"] not in (200, 503)
+        ]
+        assert all(_right(reply) for reply in replies if reply["status"] == 200), "never a wrong answer"
+        failed = [reply for reply in replies if reply["status"] == 503]
+        assert failed, "requests were at the back when it died"
+        assert all("component 'back'" in json.loads(reply["text"])["error"] for reply in failed)
+        assert _right(_ask(deployed, "after")), "and it is well again"
+        assert {event.component for event in seen.of(Event) if event.kind == "replica_failed"} == {"back"}
+
+
+def _answers_with_hops(deployed: Deployed, box: Sandbox) -> None:
+    reply = _ask(deployed, "photo")
+    assert reply["status"] == 200
+    assert _right(reply)
+    hops = json.loads(reply["headers"]["x-mlscale-hops"])
+    assert [hop[0] for hop in hops] == ["front", "back", "back"]
+    assert {hop[1] for hop in hops} <= set(box.replicas())
+    assert hops[0][1] == reply["headers"]["x-mlscale-replica"] != hops[1][1]
+    assert hops[0][4] + hops[1][4] + hops[2][4] <= float(reply["headers"]["x-mlscale-inference-s"])
+    assert all(hop[3] > 0 for hop in hops[1:])
+    refused = _ask(deployed, "not a photo")
+    assert (refused["status"], json.loads(refused["text"])) == (400, {"error": "not a photo"})
+
+
+def _each_has_its_own_rows(seen: Seen) -> None:
+    grown = [e for e in seen.of(Event) if e.kind == "scale_decision" and e.detail["to"] > e.detail["from"]]
+    assert {event.component for event in grown} == {"back"}
+    assert {sample.desired for sample in seen.of(ReplicaSample, "front")} == {2}, "the front stays as it is"
+    owners = {sample.subject: sample.component for sample in seen.of(ResourceSample) if sample.role == "replica"}
+    assert sorted(owners.values()) == ["back", "back", "front", "front"]
+    started = {event.subject: event.component for event in seen.of(Event) if event.kind == "replica_started"}
+    assert started == owners, "events and resources speak of the same replicas"
+    assert {sample.component for sample in seen.of(ResourceSample) if sample.role != "replica"} == {""}
+
+
+def _kill_the_back(box: Sandbox, seen: Seen) -> set[str]:
+    started = {event.subject for event in seen.of(Event, "back") if event.kind == "replica_started"}
+    killed = {subject: processes for subject, processes in box.replicas().items() if subject in started}
+    for processes in killed.values():
+        os.kill(processes[0].outside, signal.SIGKILL)
+    failed = [event.subject for event in seen.of(Event, "back") if event.kind == "replica_failed"]
+    seen.until(
+        lambda: {e.subject for e in seen.of(Event, "back") if e.kind == "replica_failed"} >= killed.keys(),
+        f"the failures of {sorted(killed)} are seen, {failed}",
+    )
+    return set(killed)
+
+
+def test_what_a_client_gave_up_is_not_computed_on(tmp_path: Path) -> None:
+    """Ray Serve tells a replica that its client is gone; then the call that it waits for is called off as well."""
+    with _up("rayserve", _app("make_counting_front"), _scalings("rayserve", back=1), tmp_path) as (deployed, _, _seen):
+        given_up = _replies(_load(deployed, -3, "hold", "0.7"))
+        assert [reply["status"] for reply in given_up] == [0] * 4
+        held = json.loads(_ask(deployed, "photo")["text"])["held"]
+        assert held < 4, "of four requests, those that still waited were never served"
