@@ -100,7 +100,7 @@ def _found(seen: crops.Crop, template: crops.Crop, at: Points, reach: float) -> 
     spread = np.sqrt(np.maximum((windows**2).mean(axis=(2, 3)) - windows.mean(axis=(2, 3)) ** 2, 1e-4))
     fits = np.abs(np.einsum("abij,ij->ab", windows, template)) / (spread * template.size * template.std())
     row, column = np.unravel_index(int(fits.argmax()), fits.shape)
-    return _Island(at, (low + (column, row) - expected) / _PX, float(fits[row, column]))
+    return _Island(at, (low - expected + np.array([column, row])) / _PX, float(fits[row, column]))
 
 
 def _moved(sheet: Sheet, islands: list[_Island], size: int, *, bends: bool) -> Sheet:
