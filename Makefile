@@ -1,19 +1,24 @@
 # Every target makes the environment first where it is missing; see README.md.
 BLOCKS ?= 8
 CELLS ?= core
-ENVIRONMENTS ?= torchserve rayserve
+STATE := $(or $(XDG_STATE_HOME),$(HOME)/.local/state)/mlscale
+# k3s is among them once our own cluster was made (make cluster), up or stopped; another cluster has to be asked for by
+# name, since runs would be deployed on it: KUBECONFIG=... ENVIRONMENTS="torchserve rayserve k3s"
+ENVIRONMENTS ?= torchserve rayserve$(if $(wildcard $(STATE)/cluster/default/kubeconfig), k3s)
 RUNS ?= runs
 QUICK ?=
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test proof paper-figures lab lock lint clean bench-extra
+.PHONY: help setup test proof paper-figures cluster cluster-down lab lock lint clean bench-extra
 
 help:
 	@echo "make paper-figures [QUICK=1] [BLOCKS=$(BLOCKS)] [CELLS=core,open,sensitivity] [ENVIRONMENTS=\"$(ENVIRONMENTS)\"] [RUNS=dir]"
 	@echo "                   measure, compare and draw the figures; stop it at any time, it resumes"
 	@echo "make test          types, style, layers, all tests, with the real frameworks"
 	@echo "make proof         what takes longer: 100,000 malformed bodies against the server (about half an hour)"
+	@echo "make cluster       a real one-node Kubernetes on this machine (Linux, root); repairs one that is there"
+	@echo "make cluster-down  remove it without a trace; what was built for it stays in the cache"
 	@echo "make lab           JupyterLab on the notebooks"
 	@echo "make lock          pin the newest versions into requirements.lock"
 	@echo "make clean         remove .venv and caches; runs and figures stay"
@@ -35,6 +40,12 @@ test: lint
 
 proof: setup
 	$(BIN)/pytest -q tests/proof
+
+cluster: setup
+	@$(BIN)/mlscale cluster up
+
+cluster-down: setup
+	@$(BIN)/mlscale cluster down
 
 lab: setup
 	$(BIN)/jupyter lab --notebook-dir=notebooks

@@ -30,11 +30,13 @@ def _root() -> None:
 
 experiment_app = typer.Typer(no_args_is_help=True, help="The blocks behind make paper-figures.")
 app.add_typer(experiment_app, name="experiment")
+cluster_app = typer.Typer(no_args_is_help=True, help="A real one-node Kubernetes on this machine (make cluster).")
+app.add_typer(cluster_app, name="cluster")
 
 
 @app.command()
 def measure(
-    environment: Annotated[str, typer.Argument(help="such as torchserve or rayserve")],
+    environment: Annotated[str, typer.Argument(help="such as torchserve, rayserve or k3s")],
     out: Annotated[Path, typer.Option(help="folder of the new run")],
     mode: Annotated[str, typer.Option(help="live, rehearsal or simulated")] = "live",
     arm: Annotated[str, typer.Option(help="matched, shipped, static-min or static-max")] = "matched",
@@ -142,6 +144,52 @@ def experiment_publish(
     print(publish(runs))
 
 
+@cluster_app.command("up")
+def cluster_up(
+    cfs_period: Annotated[
+        str | None, typer.Option(help="the kubelet's CFS period, 1ms to 1s; kept until changed")
+    ] = None,
+) -> None:
+    """Make the cluster, or repair it: what does not run is started, what runs is left alone. Built the first time."""
+    from mlscale.cluster.commands import up_command
+
+    print(up_command(cfs_period))
+
+
+@cluster_app.command("start")
+def cluster_start() -> None:
+    """Bring a stopped cluster back."""
+    from mlscale.cluster.commands import start_command
+
+    print(start_command())
+
+
+@cluster_app.command("stop")
+def cluster_stop() -> None:
+    """End every process of the cluster; its state is kept."""
+    from mlscale.cluster.commands import stop_command
+
+    print(stop_command())
+
+
+@cluster_app.command("down")
+def cluster_down() -> None:
+    """Remove the cluster and everything of it; what was built for it stays in the cache."""
+    from mlscale.cluster.commands import down_command
+
+    print(down_command())
+
+
+@cluster_app.command("status")
+def cluster_status(as_json: Annotated[bool, typer.Option("--json", help="the same as JSON")] = False) -> None:
+    """Its parts: up or down, process, CPU over a second, memory, log. Exit code 1 where one is not up."""
+    from mlscale.cluster.commands import status_command
+
+    text, whole = status_command(as_json)
+    print(text)
+    raise SystemExit(0 if whole else 1)
+
+
 @app.command()
 def serve(
     host: Annotated[str, typer.Option(help="address to listen on")] = "127.0.0.1",
@@ -180,14 +228,15 @@ def train(
     ),
     seed: Annotated[int, typer.Option(min=0)] = 0,
     length: Annotated[float, typer.Option(min=0.001, help="scales the number of steps; 1 is what is shipped")] = 1.0,
-    workers: Annotated[int, typer.Option(min=0, help="processes that generate photos")] = 2,
-    threads: Annotated[int, typer.Option(min=1, help="torch's threads")] = 2,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="networks trained at a time, each on one core; default: one a core")
+    ] = None,
     photos: Annotated[int, typer.Option(min=1, help="validation photos of each difficulty at the end")] = 200,
 ) -> None:
     """Train the application's models on generated photos and measure them; weights land in OUT."""
     from mlscale.application.commands import train_command
 
-    train_command(out, seed, length, workers, threads, photos)
+    train_command(out, seed, length, jobs, photos)
 
 
 @app.command()

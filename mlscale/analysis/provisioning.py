@@ -150,11 +150,12 @@ def _first_answers(run: Run, t0: float, end_s: float) -> dict[str, float]:
     called = run.hops[["request_id", "replica_id"]].merge(answers[["request_id", "done_s"]], on="request_id")
     right = pd.concat([answers, called]) if len(called) else answers
     first = right[right["replica_id"].fillna("") != ""].groupby("replica_id")["done_s"].min()
-    old = _known_before(run, t0)
+    old = known_before(run, t0)
     return {str(name): float(t) for name, t in first.items() if t0 <= t <= end_s and name not in old}
 
 
-def _known_before(run: Run, t0: float) -> set[str]:
+def known_before(run: Run, t0: float) -> set[str]:
+    """Names of the replicas that existed before t0, by the events."""
     events = run.events
     early = events[events["kind"].isin(["replica_created", "replica_started", "replica_ready"]) & (events["t_s"] < t0)]
     names = set(early["subject"].dropna().astype(str))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,8 +42,9 @@ def _say(line: str, *, error: bool = False) -> None:
     stream.flush()
 
 
-def train_command(out: Path, seed: int, length: float, workers: int, threads: int, photos: int) -> None:
-    """Trains what is missing in ``out``, then measures the models on ``photos`` generated photos a difficulty.
+def train_command(out: Path, seed: int, length: float, jobs: int | None, photos: int) -> None:
+    """Trains what is missing in ``out``, ``jobs`` networks at a time (None: one a core), then measures the models on
+    ``photos`` generated photos a difficulty.
 
     Raises:
         ApplicationError: ``out`` holds a training with other settings, or can't be written.
@@ -54,17 +56,17 @@ def train_command(out: Path, seed: int, length: float, workers: int, threads: in
     except OSError as error:
         raise ApplicationError(error.strerror or str(error), str(out), "choose a folder that can be written") from None
     quicker = bfloat16_is_quicker()
-    training = Training(out, seed=seed, length=length, workers=workers, threads=threads, bfloat16=quicker)
+    training = Training(out, seed=seed, length=length, bfloat16=quicker)
     claim(training)
-    _train(training)
+    _train(training, jobs or os.cpu_count() or 1)
     _rate(out, photos)
 
 
-def _train(training: Training) -> None:
+def _train(training: Training, jobs: int) -> None:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-    from mlscale.application.training.loop import train
+    from mlscale.application.training.side_by_side import train_side_by_side
     from mlscale.application.training.tasks import TASKS
 
     costs = {name: task.step_cost for name, task in TASKS.items()}
@@ -84,7 +86,7 @@ def _train(training: Training) -> None:
             progress.update(bars[name], completed=step, measures=told)
             progress.advance(whole, (step - before) * costs[name])
 
-        train(training, report=report)
+        train_side_by_side(training, jobs, report)
 
 
 def _rate(out: Path, photos: int) -> None:

@@ -18,8 +18,8 @@ from mlscale.application.errors import ApplicationError
 from mlscale.application.geometry import Points, homography, is_convex, project, rectangle
 from mlscale.application.grids import GridRead, read_grid
 from mlscale.application.images import Photo, open_photo
-from mlscale.application.localiser import Box, find_boxes, hint
-from mlscale.application.strips import BarsRead, read_bars
+from mlscale.application.localiser import Box, find_boxes, hints
+from mlscale.application.strips import BarsRead, dark_on_light, read_bars
 
 if TYPE_CHECKING:
     from torch import nn
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 DEVICE_VARIABLE = "MLSCALE_DEVICE"
 _LOOKS = 4
 """How often a 1-D box is looked at, at most."""
-_WORTH_A_LOOK = 0.1
-"""Probability of a code anywhere from which a photo without boxes is looked at again."""
 _FAILURES = 5
 """Boxes without a code, of one kind in one look, after which its fainter ones are left alone."""
 _UPCE_ROOM = 4
@@ -198,7 +196,7 @@ class Decoder:
         outline = box.corners
         for attempt in range(_LOOKS):
             reading.crops = [crops.strip(photo.grey, quad) for quad in crops.strip_quads(outline, attempt)]
-            strips = np.stack(reading.crops)
+            strips = dark_on_light(np.stack(reading.crops), attempt)
             (logits,) = self._run("strips", strips)
             look = read_bars(strips, logits, attempt)
             reading.fits = max(look.fits, -9.0 if reading.fits is None else reading.fits)
@@ -262,7 +260,7 @@ def _is_inside(box: Box, reading: Reading, photo: Photo) -> bool:
 
 def worth_another_look(found: Sequence[Found | None], maps: NDArray[np.float32]) -> bool:
     """Whether to look at the photo at another size, after what the boxes of the first look's ``maps`` held."""
-    return any(code is None for code in found) or (not found and hint(maps) > _WORTH_A_LOOK)
+    return hints(maps) or any(code is None for code in found)
 
 
 def distinct(found: Sequence[Found | None]) -> list[Found]:

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mlscale.application import crops, qr
-from mlscale.application.geometry import Points, homography, is_convex, project, rectangle
+from mlscale.application import crops, islands, qr
+from mlscale.application.geometry import Points, is_convex
+from mlscale.application.sheets import Sheet, lattice
 
 _PASSES = 3
 _SETTLED = 0.004
@@ -27,66 +28,16 @@ _WORTH_A_TURN = 0.7
 _ALIGNMENTS = 2
 _WORTH_ALIGNING = 0.7
 """Agreement from which a sheet is aligned, so often at most."""
+_SETTLED_AGREEMENT = 0.97
+"""Agreement from which a sheet can't be much off."""
 _REACH = 0.5
 _AROUND = 0.3
 """How far around a point of the sheet fixed modules tell where it is, as a share of the side."""
-_FLAT_MODULES = 0.35
-"""A sheet whose points lie closer than this to a plane's, in modules, is read as a plane."""
 
 FindGrid = Callable[[crops.Crop], tuple[NDArray[np.float32], NDArray[np.float32]]]
 """A crop to the offsets of the sheet's points (18,) and version logits (n,)."""
 ReadModules = Callable[[crops.Crop], NDArray[np.float32]]
 """A crop to the modules' logits (n, n), above 0 = dark."""
-
-
-def lattice() -> Points:
-    """The nine points of a sheet in shares of the code's sides, row by row: (9, 2)."""
-    columns, rows = np.meshgrid([0.0, 0.5, 1.0], [0.0, 0.5, 1.0])
-    return np.stack([columns.ravel(), rows.ravel()], axis=1)
-
-
-@dataclass(frozen=True)
-class Sheet:
-    """Where a code lies in the photo: in the plane that ``corners`` (4, 2) span, moved by the ``offsets`` (9, 2) of its
-    `lattice` (shares of the plane's sides), between which it is a smooth surface of second order."""
-
-    corners: Points
-    offsets: Points
-
-    def see(self, shares: Points) -> Points:
-        """Points of the code (n, 2), in shares of its sides, in the photo."""
-        columns, rows = _lagrange(shares[:, 0]), _lagrange(shares[:, 1])
-        weights = (rows[:, :, None] * columns[:, None, :]).reshape(len(shares), 9)
-        return project(homography(rectangle(1, 1), self.corners), shares + weights @ self.offsets)
-
-    def moved(self, by: Points) -> Sheet:
-        """The sheet moved by so much (2,), in shares of the plane's sides."""
-        return replace(self, offsets=self.offsets + by)
-
-    @property
-    def outline(self) -> Points:
-        """The code's own corners (4, 2)."""
-        return self.see(rectangle(1, 1))
-
-    def is_flat(self, size: int) -> bool:
-        """Whether a plane through its corners holds all nine points, to a fraction of one of ``size`` modules."""
-        outline = self.outline
-        if not is_convex(outline):
-            return False
-        plane = project(homography(rectangle(1, 1), outline), lattice())
-        side = np.linalg.norm(outline[1] - outline[0])
-        return bool(np.abs(self.see(lattice()) - plane).max() < _FLAT_MODULES / size * side)
-
-    def module_crop(self, photo: Image.Image, size: int) -> crops.Crop:
-        """The code straightened, as the module reader wants it."""
-        if self.is_flat(size):
-            return crops.module_crop(photo, self.outline, size)
-        return crops.bent_module_crop(photo, self.see(crops.module_lattice(size)), size)
-
-
-def _lagrange(at: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Weights of the knots 0, 0.5 and 1 in the parabola through them: (n, 3)."""
-    return np.stack([(1 - at) * (1 - 2 * at), 4 * at * (1 - at), at * (2 * at - 1)], axis=1)
 
 
 @dataclass(frozen=True)
@@ -98,6 +49,8 @@ class GridRead:
     matrix: qr.Matrix
     agreement: float
     text: str | None
+    settled: bool = False
+    """Whether its three finder patterns were found in the photo."""
 
 
 def find_grid(photo: Image.Image, box: Points, net: FindGrid) -> tuple[Sheet, list[int]] | None:
@@ -122,7 +75,7 @@ def read_grid(photo: Image.Image, box: Points, finder: FindGrid, reader: ReadMod
     """The QR code in ``box``, with or without a text; None where there is no grid.
 
     A box tells a QR code's place and size better than its angle, so where nothing verifies, but a code seems to be
-    there, other angles are tried.
+    there and not all of its finder patterns, other angles are tried.
     """
     best: GridRead | None = None
     for degrees in _TURNS:
@@ -131,7 +84,7 @@ def read_grid(photo: Image.Image, box: Points, finder: FindGrid, reader: ReadMod
             return found
         if found is not None and (best is None or found.agreement > best.agreement):
             best = found
-        if best is None or best.agreement < _WORTH_A_TURN:
+        if best is None or best.settled or best.agreement < _WORTH_A_TURN:
             break
     return best
 
@@ -154,6 +107,10 @@ def _read_from(photo: Image.Image, box: Points, finder: FindGrid, reader: ReadMo
             return found
         if best is None or found.agreement > best.agreement:
             best = found
+    if best is None or best.agreement < _SETTLED_AGREEMENT:
+        settled = islands.settled(photo, sheet, versions[0])
+        if settled is not None:
+            return replace(_read_version(photo, *settled, reader), settled=True)
     return best
 
 

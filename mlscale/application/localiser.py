@@ -12,7 +12,8 @@ from mlscale.application.geometry import Points, expand
 
 SHRINK = 0.8
 """The maps mark the inner part of a code, so that neighbours stay apart."""
-_THRESHOLD = 0.5
+_THRESHOLD, _HINT = 0.5, 0.15
+"""Probability of a cell in a box, and from which it is worth another look."""
 _FEWEST_CELLS = 4
 _MOST_BOXES = 12
 
@@ -44,9 +45,15 @@ def find_boxes(maps: NDArray[np.float32], scale: tuple[float, float]) -> list[Bo
     return sorted(boxes, key=lambda box: -box.score)[:_MOST_BOXES]
 
 
-def hint(maps: NDArray[np.float32]) -> float:
-    """The highest probability, 0 to 1, that any cell lies in a code: what a look that found no box still suggests."""
-    return float(1 / (1 + np.exp(-np.clip(maps[:2].max(), -30, 30))))
+def hints(maps: NDArray[np.float32]) -> bool:
+    """Whether the maps (6, rows, columns) suggest a code where there is no box."""
+    for channel in (0, 1):
+        probability = 1 / (1 + np.exp(-maps[channel].clip(-30, 30)))
+        for rows, columns in components(probability > _HINT):
+            likely = int((probability[rows, columns] > _THRESHOLD).sum())
+            if len(rows) >= _FEWEST_CELLS > likely:
+                return True
+    return False
 
 
 def components(mask: NDArray[np.bool_]) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:

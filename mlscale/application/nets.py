@@ -99,7 +99,7 @@ class StripReader(nn.Module):
 class GridFinder(nn.Module):
     """Sheet and version of a QR code in a crop that is roughly aligned with it.
 
-    Input (b, 1, 160, 160); outputs: how far each of the nine points of `grids.lattice` is from where the crop assumes
+    Input (b, 1, 160, 160); outputs: how far each of the nine points of `sheets.lattice` is from where the crop assumes
     it, (b, 18) in shares of the assumed side, and the version's logits (b, `qr.MAX_VERSION`).
     """
 

@@ -50,13 +50,16 @@ def _finder() -> NDArray[np.int8]:
     return pattern
 
 
-def _alignment_centres(version: int) -> list[int]:
+def alignment_centres(version: int) -> list[tuple[int, int]]:
+    """(row, column) of the module in the middle of each alignment pattern."""
     if version == 1:
         return []
     count = version // 7 + 2
     step = 26 if version == 32 else (version * 4 + count * 2 + 1) // (count * 2 - 2) * 2
     last = size_of(version) - 7
-    return [6, *sorted(last - step * i for i in range(count - 1))]
+    centres = [6, *sorted(last - step * i for i in range(count - 1))]
+    finders = ((6, 6), (6, last), (last, 6))
+    return [(row, column) for row in centres for column in centres if (row, column) not in finders]
 
 
 @lru_cache(maxsize=40)
@@ -64,14 +67,10 @@ def fixed_patterns(version: int) -> NDArray[np.int8]:
     """Finders with their separators, timing and alignment patterns: 1 dark, 0 light, -1 where data stands."""
     size = size_of(version)
     pattern = np.full((size, size), -1, dtype=np.int8)
-    centres = _alignment_centres(version)
-    for row in centres:
-        for column in centres:
-            if {(row, column)} & {(6, 6), (6, size - 7), (size - 7, 6)}:
-                continue  # a finder stands there
-            pattern[row - 2 : row + 3, column - 2 : column + 3] = 1
-            pattern[row - 1 : row + 2, column - 1 : column + 2] = 0
-            pattern[row, column] = 1
+    for row, column in alignment_centres(version):
+        pattern[row - 2 : row + 3, column - 2 : column + 3] = 1
+        pattern[row - 1 : row + 2, column - 1 : column + 2] = 0
+        pattern[row, column] = 1
     pattern[6, :] = pattern[:, 6] = (np.arange(size) + 1) % 2
     for rows, columns, top, left in (
         (slice(0, 8), slice(0, 8), 0, 0),

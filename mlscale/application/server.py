@@ -25,6 +25,8 @@ from mlscale.application.metrics import CONTENT_TYPE, Metrics
 
 logger = logging.getLogger(__name__)
 
+REPLICA_VARIABLE = "MLSCALE_REPLICA"
+
 
 @dataclass(frozen=True)
 class ServerSettings:
@@ -42,8 +44,10 @@ class ServerSettings:
     """After SIGTERM, for what is in flight."""
     warm_up: bytes = field(default_factory=blank_png, repr=False)
     """The body of the first request, which the server sends itself."""
-    replica: str = field(default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}")
-    """What X-Mlscale-Replica says."""
+    replica: str = field(
+        default_factory=lambda: os.environ.get(REPLICA_VARIABLE) or f"{socket.gethostname()}-{os.getpid()}"
+    )
+    """What X-Mlscale-Replica says: $MLSCALE_REPLICA where it is set (Kubernetes: the pod's name)."""
 
 
 class _Refused(Exception):  # noqa: N818 (an answer, not an error of ours)

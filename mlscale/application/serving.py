@@ -10,9 +10,10 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import uvloop
 from aiohttp import web
@@ -20,6 +21,7 @@ from aiohttp import web
 from mlscale.application.errors import ApplicationError
 from mlscale.application.inference import Answer, Factory, dumps
 from mlscale.application.server import SERVICE, ServerSettings, Service, create_app, first_line
+from mlscale.application.timeline import Timeline
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +38,7 @@ def serve(
     port: int,
     settings: ServerSettings | None = None,
     on_listening: Callable[[str], None] = lambda url: None,
+    on_ready: Callable[[], None] = lambda: None,
 ) -> int:
     """Serve until SIGTERM or SIGINT; owns its process (signals, event loop).
 
@@ -46,6 +49,7 @@ def serve(
         factory: makes the model (see `mlscale.application.server.create_app`).
         host, port: where to listen; port 0 takes a free one.
         on_listening: told the address, e.g. "http://127.0.0.1:8080".
+        on_ready: called when the model has given its first answer.
 
     Returns:
         The exit code: 0, or 1 where requests were cut off at the end of the drain.
@@ -56,7 +60,7 @@ def serve(
     chosen = settings or ServerSettings()
     app = create_app(factory, chosen)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        code = runner.run(_serve(app, host, port, chosen, on_listening))
+        code = runner.run(_serve(app, host, port, chosen, on_listening, on_ready))
     if not app[SERVICE].model.stop(at_most_s=1.0):
         # The interpreter's shutdown would wait for, or crash under, a thread that is inside native code.
         logger.warning("the model is still busy; leaving it")
@@ -76,7 +80,13 @@ def serve_command(
     drain_s: float,
     warm_up: Path | None,
 ) -> int:
-    """What ``mlscale serve`` does: `serve` with a log on stderr. Raises ApplicationError."""
+    """What ``mlscale serve`` does: `serve` with a log on stderr, in it where the start's time went (`Timeline`).
+
+    Raises:
+        ApplicationError: as `serve` does; or ``warm_up`` can't be read.
+    """
+    timeline = Timeline()
+    timeline.at_main()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     settings = ServerSettings(max_body_bytes=max_bytes, waiting=waiting, body_timeout_s=body_timeout_s, drain_s=drain_s)
     if warm_up is not None:
@@ -84,11 +94,20 @@ def serve_command(
             settings = replace(settings, warm_up=warm_up.read_bytes())
         except OSError as error:
             raise ApplicationError(f"can't be read: {error.strerror}", str(warm_up), "mend --warm-up") from None
-    return serve(model_factory(entry), host, port, settings, lambda url: logger.info("listening on %s", url))
+    return serve(
+        model_factory(entry, timeline),
+        host,
+        port,
+        settings,
+        lambda url: logger.info("listening on %s", url),
+        lambda: logger.info("%s", timeline.line()),
+    )
 
 
-def model_factory(entry: str) -> Factory:
+def model_factory(entry: str, timeline: Timeline | None = None) -> Factory:
     """A factory that imports ``entry`` ("package.module:factory") when it is called, and calls it.
+
+    ``timeline`` is told what that took: import_s, weights_s, and first_s for the model's first answer.
 
     The working directory is importable, as it is for ``python -m``. The factory raises ApplicationError where there
     is no such entry; what the entry itself raises passes through.
@@ -97,7 +116,14 @@ def model_factory(entry: str) -> Factory:
     if not name or not attribute.isidentifier():
         raise ApplicationError(f"{entry!r} names no factory", "--entry", 'write it as "package.module:factory"')
 
+    phases = timeline or Timeline()
+
     def make() -> Answer:
+        with phases.phase("weights_s"):
+            answer = load()
+        return _first_timed(answer, phases)
+
+    def load() -> Answer:
         if "" not in sys.path and str(Path.cwd()) not in sys.path:
             sys.path.append(str(Path.cwd()))
         try:
@@ -116,8 +142,26 @@ def model_factory(entry: str) -> Factory:
     return make
 
 
+def _first_timed(answer: Answer, timeline: Timeline) -> Answer:
+    first = [True]
+
+    def timed(body: bytes) -> Mapping[str, Any]:
+        if not first:
+            return answer(body)
+        first.clear()
+        with timeline.phase("first_s"):
+            return answer(body)
+
+    return timed
+
+
 async def _serve(
-    app: web.Application, host: str, port: int, settings: ServerSettings, on_listening: Callable[[str], None]
+    app: web.Application,
+    host: str,
+    port: int,
+    settings: ServerSettings,
+    on_listening: Callable[[str], None],
+    on_ready: Callable[[], None],
 ) -> int:
     service = app[SERVICE]
     signals = _signals()
@@ -128,7 +172,7 @@ async def _serve(
         await runner.setup()
         listeners += [await _accept(runner, bound) for bound in sockets]
         on_listening(_url(host, sockets[0]))
-        await _until_signal(service, signals)
+        await _until_signal(service, signals, on_ready)
         return await _drain(service, listeners, settings.drain_s, signals)
     finally:
         for listener in listeners:
@@ -224,7 +268,7 @@ def _url(host: str, listener: socket.socket) -> str:
     return f"http://{shown}:{listener.getsockname()[1]}"
 
 
-async def _until_signal(service: Service, signals: asyncio.Semaphore) -> None:
+async def _until_signal(service: Service, signals: asyncio.Semaphore, on_ready: Callable[[], None]) -> None:
     """Until a signal comes; raises what hindered the model from loading."""
     stop = asyncio.ensure_future(signals.acquire())
     loaded = asyncio.ensure_future(_loaded(service))
@@ -233,6 +277,7 @@ async def _until_signal(service: Service, signals: asyncio.Semaphore) -> None:
         if loaded.done():
             loaded.result()
             logger.info("ready")
+            on_ready()
         await stop
     finally:
         for task in (stop, loaded):

@@ -1,8 +1,9 @@
 """From the strip reader's frames to the digits of an EAN-13, EAN-8, UPC-A or UPC-E.
 
 The reader says which symbol is centred at which frame. Where the code starts and ends is searched for: symbols are
-evenly spaced but for perspective (a bend) and curled paper (narrower towards the ends). A strip may be upside down, or
-light on dark: then other symbols are seen, by a fixed rule, and the rule is undone before anything else.
+evenly spaced but for perspective (a bend) and curled paper (narrower towards the ends). A strip may be upside down:
+then other symbols are seen, by a fixed rule, and the rule is undone before anything else. Light bars on dark are
+exchanged before the reader sees them.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlscale.application import ean, placements
-from mlscale.application.crops import STRIP_MARGIN, STRIP_PLACES, Crop
+from mlscale.application.crops import STRIP_MARGIN, STRIP_PLACES, STRIP_WIDTH, Crop
 from mlscale.application.geometry import Points, rectangle
 from mlscale.application.placements import FRAMES
 
@@ -27,10 +28,14 @@ _LONG_FITS = -1.0
 """Mean log probability per digit from which twelve digits are taken to be there."""
 _HARDLY_FITS = -2.0
 _NOISE_BESIDE = 0.5
+_LEAST_GAP, _WIDER_GAP = 10, 1.6
+"""Least width of a gap that divides a strip, in columns and in widths of the third widest."""
 _HOPEFUL_FITS = -1.7
 _LEFT_SETS = {12: "LG", 8: "L", 6: "LG"}
 _RIGHT_SETS = {12: "R", 8: "R", 6: "LG"}
-_NEGATIVE = {"L": "R", "R": "L", "G": "Q", "Q": "G"}
+_BESIDE = 20
+"""Columns at either end of a strip that lie beside the bars."""
+_DOUBTFUL_CONTRAST = 0.35
 _LEAST_LOG = -8.0
 _OTHER_WAY = {"L": "G", "G": "L", "R": "Q", "Q": "R"}
 _LEAST_ENDS = 0.3
@@ -84,7 +89,6 @@ class _Fit:
     score: float
     count: int
     turned: bool
-    negative: bool
     frames: NDArray[np.int64]  # (strips, count)
     places: NDArray[np.float64]  # (strips, 4): start, end, bend, curl
 
@@ -94,17 +98,22 @@ class _Fit:
         return self.places[:, :2]
 
 
+def dark_on_light(strips: Crop, look: int = 0) -> Crop:
+    """The ``strips`` (n, height, width) with dark bars on light: what is beside them tells; where it hardly does, every
+    other look takes them the other way."""
+    contrast = float(strips[:, :, np.r_[:_BESIDE, -_BESIDE:0]].mean() - strips[:, :, 3 * _BESIDE : -3 * _BESIDE].mean())
+    doubted = abs(contrast) < _DOUBTFUL_CONTRAST and look % 2 == 1
+    return -strips if (contrast < 0) != doubted else strips
+
+
 def read_bars(strips: Crop, logits: Scores, look: int = 0, believe: Callable[[BarsRead], bool] = is_believed) -> Look:
     """What the ``strips`` (n, height, width) of one box show, the ``look``-th time that it is looked at; ``logits``
     (n, 41, `FRAMES`) are the reader's."""
     shifted = logits - logits.max(axis=1, keepdims=True)
     scores = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
     curled = look > 0  # the first look tries what most codes are: flat
-    ways = {(turned, False): _brought_upright(scores, turned, negative=False) for turned in (False, True)}
+    ways = {turned: _brought_upright(scores, turned) for turned in (False, True)}
     best = _best(ways, 12, curled)
-    if best.score < _LONG_FITS and look > 0:
-        ways |= {(turned, True): _brought_upright(scores, turned, negative=True) for turned in (False, True)}
-        best = _best(ways, 12, curled)
     if best.score < _LONG_FITS:  # else the inner digits of twelve would pass for fewer
         eight, six = _best(ways, 8, curled), _best_of_six(ways, curled, strips)
         for short in (eight, six):
@@ -112,32 +121,29 @@ def read_bars(strips: Crop, logits: Scores, look: int = 0, believe: Callable[[Ba
                 best = short
     best = _refined(best)
     bars = next((number for number in _numbers(best) if believe(number)), None)
-    return Look(bars, _outline(best, look), best.score)
+    return Look(bars, _outline(best, strips, look), best.score)
 
 
-def _brought_upright(scores: Scores, turned: bool, *, negative: bool) -> Scores:
-    """The strips as if they had been upright and dark on light."""
-    if negative:
-        order = [10 * ean.SETS.index(_NEGATIVE[name]) + digit for name in ean.SETS for digit in range(10)]
-        scores = scores[:, [*order, 40]]
-    if turned:
-        symbols = np.stack([ean.upside_down(strip[:40]) for strip in scores])
-        scores = np.concatenate([symbols, scores[:, 40:, ::-1]], axis=1)
-    return scores
+def _brought_upright(scores: Scores, turned: bool) -> Scores:
+    """The strips as if they had been upright."""
+    if not turned:
+        return scores
+    symbols = np.stack([ean.upside_down(strip[:40]) for strip in scores])
+    return np.concatenate([symbols, scores[:, 40:, ::-1]], axis=1)
 
 
-Ways = dict[tuple[bool, bool], Scores]
-"""(turned, negative) -> the strips' scores, brought upright."""
+Ways = dict[bool, Scores]
+"""Whether they stood upside down -> the strips' scores, brought upright."""
 
 
 def _best(ways: Ways, count: int, curled: bool) -> _Fit:
-    fits = [_fit(scores, count, turned, negative, curled) for (turned, negative), scores in ways.items()]
+    fits = [_fit(scores, count, turned, curled) for turned, scores in ways.items()]
     return max(fits, key=lambda fit: fit.score)
 
 
 def _best_of_six(ways: Ways, curled: bool, strips: Crop) -> _Fit | None:
     """The UPC-E that fits best and stands the right way round."""
-    fits = [_fit(scores, 6, turned, negative, curled) for (turned, negative), scores in ways.items()]
+    fits = [_fit(scores, 6, turned, curled) for turned, scores in ways.items()]
     refined = [_refined(fit) for fit in fits if fit.score > _LONG_FITS]
     upright = [fit for fit in refined if _ends(fit, strips) > (_LEAST_ENDS if _has_a_double(fit) else 0)]
     spelled = [replace(fit, score=_spelled_score(fit)) for fit in upright]
@@ -164,7 +170,7 @@ def _ends(fit: _Fit, strips: Crop) -> float:
     beside = np.concatenate([[1, 1, 1], bars[:3], bars[-3:], [1, 1, 1]])  # light beside the guards
     found = []
     for strip, place in zip(strips, fit.places, strict=True):
-        grey = strip[strip.shape[0] // 3 : -(strip.shape[0] // 3)].mean(axis=0) * (-1 if fit.negative else 1)
+        grey = strip[strip.shape[0] // 3 : -(strip.shape[0] // 3)].mean(axis=0)
         grey = grey[::-1] if fit.turned else grey
         columns = 2 * placements.frames_at(placements.near(place), (np.r_[3 : width - 6, ends] + 0.5) / width)
         seen = np.interp(columns, np.arange(len(grey)) + 0.5, grey)
@@ -185,12 +191,12 @@ def _digits_of(fit: _Fit) -> Scores:
     return np.stack([fit.scores[strip][:, frames] for strip, frames in enumerate(fit.frames)])
 
 
-def _fit(scores: Scores, count: int, turned: bool, negative: bool, curled: bool) -> _Fit:
+def _fit(scores: Scores, count: int, turned: bool, curled: bool) -> _Fit:
     frames, places = placements.tried(count, curled)
     total = _totals(_halves(scores, count), frames)
     best = total.argmax(axis=1)
     score = float(total.max(axis=1).mean()) / count
-    return _Fit(scores, score, count, turned, negative, frames[best], places[best])
+    return _Fit(scores, score, count, turned, frames[best], places[best])
 
 
 def _refined(fit: _Fit) -> _Fit:
@@ -237,14 +243,33 @@ def _is_quiet_around(fit: _Fit) -> bool:
     return True
 
 
-def _outline(fit: _Fit, look: int) -> Points:
-    """The bars' corners: straight edges through the strips' edges, or a larger box where hardly anything fits."""
+def _outline(fit: _Fit, strips: Crop, look: int) -> Points:
+    """The bars' corners: straight edges through the strips' edges; where they fit badly, the largest part of what gaps
+    divide; a larger box where hardly anything fits."""
+    if fit.score < _HOPEFUL_FITS and (part := _largest_part(strips)) is not None:
+        return rectangle(part[1] - part[0], 1.0, part[0], 0.0)
     if fit.score < _HARDLY_FITS:
         return rectangle(1.3, 1.0, -0.15, 0.0)
     places = np.array(STRIP_PLACES[look % len(STRIP_PLACES)])
     edges = FRAMES - fit.edges[:, ::-1] if fit.turned else fit.edges
     (left_slope, right_slope), (left, right) = np.polyfit(places, _shares(edges), 1)
     return np.array([[left, 0], [right, 0], [right + right_slope, 1], [left + left_slope, 1]])
+
+
+def _largest_part(strips: Crop) -> tuple[float, float] | None:
+    """From where to where (shares of the box's width) the largest stands of two or three neighbours that the box holds,
+    say a code and its add-on; None where no gap is far wider than the spaces between bars."""
+    dark = np.flatnonzero(strips[len(strips) // 2].mean(axis=0) < 0)
+    gaps = np.diff(dark)
+    if len(gaps) < 3:
+        return None
+    divides = np.flatnonzero(gaps >= max(_LEAST_GAP, _WIDER_GAP * np.partition(gaps, -3)[-3]))
+    if len(divides) == 0:
+        return None
+    starts, ends = dark[np.r_[0, divides + 1]], dark[np.r_[divides, -1]] + 1
+    largest = int((ends - starts).argmax())
+    left, right = _shares(np.array([starts[largest], ends[largest]]) * FRAMES / STRIP_WIDTH)
+    return float(left), float(right)
 
 
 def _numbers(fit: _Fit) -> Iterator[BarsRead]:

@@ -6,13 +6,26 @@ and what they do not need must not cost them CPU inside their quota.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mlscale.environments.base import App, Component, Deployed, Environment, ObservationLost, Problem, Scaling
+    from mlscale.host.ledger import LedgerEntry
 
-__all__ = ["App", "Component", "Deployed", "Environment", "ObservationLost", "Problem", "Scaling", "get", "names"]
+__all__ = [
+    "App",
+    "Component",
+    "Deployed",
+    "Environment",
+    "ObservationLost",
+    "Problem",
+    "Scaling",
+    "get",
+    "names",
+    "reapers",
+]
 
 _GROUP = "mlscale.environments"
 
@@ -28,6 +41,19 @@ def __getattr__(name: str) -> Any:
 def names() -> list[str]:
     """The names of all installed environments, in order of the alphabet."""
     return sorted(entry_points(group=_GROUP).names)
+
+
+def reapers() -> dict[str, Callable[[LedgerEntry], None]]:
+    """Who removes which kind of ledger entry, for `mlscale.host.reap.cleanup`: of all installed environments, those
+    with kinds of their own (``ledger_kinds``). One that can't be loaded removes nothing."""
+    found: dict[str, Callable[[LedgerEntry], None]] = {}
+    for name in names():
+        try:
+            environment = get(name)
+        except ImportError:
+            continue
+        found |= dict.fromkeys(getattr(environment, "ledger_kinds", ()), environment.reap)
+    return found
 
 
 def get(name: str) -> Environment:

@@ -119,6 +119,7 @@ class Environment(Protocol):
     level: ClassVar[Level]
     modes: ClassVar[frozenset[Mode]]
     settings: ClassVar[type[Scaling]]
+    # And where `reap` takes kinds of ledger entries that the host does not know: ledger_kinds: frozenset[str]
 
     def arm(self, arm: str) -> Scaling:
         """The settings of an arm: shipped, matched, static-min, static-max (METHOD §4)."""

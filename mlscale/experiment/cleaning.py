@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from mlscale.host.reap import Reaper
 from mlscale.runs import MlscaleError
 
 _UNITS_S: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -22,6 +23,26 @@ def duration_s(text: str) -> float:
     return float(found[1]) * _UNITS_S[found[2] or "s"]
 
 
+def reapers() -> dict[str, Reaper]:
+    """Who removes which kind of ledger entry: what the environments leave, and our own cluster."""
+    from mlscale import environments
+    from mlscale.cluster.claims import KIND
+    from mlscale.cluster.lifecycle import reap
+
+    return {**environments.reapers(), KIND: reap}
+
+
+def clean_before_a_run() -> None:
+    """Remove what dead runs left, as far as it can be reached now: what lies on a cluster that is stopped has to wait.
+
+    Raises:
+        MlscaleError: something could not be removed.
+    """
+    from mlscale.host.reap import cleanup
+
+    cleanup(reapers=reapers(), strict=False)
+
+
 def cleanup_command(older_than: str) -> str:
     """One line for each thing that was removed, or "nothing to remove".
 
@@ -30,7 +51,7 @@ def cleanup_command(older_than: str) -> str:
     """
     from mlscale.host.reap import cleanup
 
-    removed = cleanup(duration_s(older_than))
+    removed = cleanup(duration_s(older_than), reapers())
     if not removed:
         return "nothing to remove"
     return "\n".join(f"removed {entry.kind}: {_named(entry.identity)}" for entry in removed)

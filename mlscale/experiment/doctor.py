@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, Protocol, runtime_checkable
 
 from mlscale.runs import MlscaleError
 
@@ -61,6 +61,15 @@ class Finding:
 
 
 Check = Callable[[], Iterable[Finding]]
+
+
+@runtime_checkable
+class Describes(Protocol):
+    """An environment whose version is not a package's."""
+
+    def found(self) -> str:
+        """What would be measured, such as a cluster's distribution and version."""
+        ...
 
 
 def diagnose(checks: Sequence[tuple[str, Check]] | None = None) -> list[Finding]:
@@ -234,14 +243,33 @@ def _environment(name: str) -> Iterable[Finding]:
         state: State = "missing" if problem.fatal else "limited"
         yield Finding(name, state, f"{problem.where}: {problem.what}", problem.remedy, needed=local)
     if not any(problem.fatal for problem in problems):
-        yield Finding(name, "ok", f"can run live ({_version(name)})")
+        found = environment.found() if isinstance(environment, Describes) else _version(name)
+        yield Finding(name, "ok", f"can run live ({found})")
+
+
+def check_cluster() -> Iterable[Finding]:
+    """Whether the one-node cluster runs, and whether it could."""
+    from mlscale.cluster.ability import check_host, check_sources
+    from mlscale.cluster.cache import default_cache
+    from mlscale.cluster.layout import default_layout
+    from mlscale.cluster.status import read_status, summary
+
+    try:
+        check_host()
+        missing = check_sources(default_cache())
+    except MlscaleError as error:
+        yield Finding("cluster", "missing", error.what, error.remedy)
+        return
+    status = read_status(default_layout())
+    if status.state == "absent":
+        building = f"; to be built first: {missing}" if missing else ""
+        yield Finding("cluster", "ok", f"can be made here{building}", "make cluster, for the environment k3s")
+    else:
+        yield Finding("cluster", "ok" if status.whole else "limited", *summary(status))
 
 
 def check_clouds() -> Iterable[Finding]:
-    """Whether a cluster or an AWS account is set up. Looks at names only, reads no key."""
-    config = Path(os.environ.get("KUBECONFIG") or Path.home() / ".kube/config")
-    found = f"kubeconfig {config}" if config.is_file() else "no kubeconfig"
-    yield Finding("k3s", "not yet", found, "not measured live yet")
+    """Whether an AWS account is set up. Looks at names only, reads no key."""
     named = [name for name in ("AWS_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_ROLE_ARN") if os.environ.get(name)]
     files = [str(file) for file in (Path.home() / ".aws/credentials", Path.home() / ".aws/config") if file.is_file()]
     yield Finding("ecs, eks", "not yet", ", ".join(named + files) or "no AWS credentials", "not measured live yet")
@@ -260,7 +288,7 @@ def check_leftovers() -> Iterable[Finding]:
         if ledger is None:
             continue
         if ledger.owner.alive():
-            living += 1
+            living += any(entry.kind != "cluster" for entry in ledger.open_entries)
         else:
             dead += len(ledger.open_entries)
     found = f"{living} run(s) live now" if living else "none"
@@ -278,6 +306,7 @@ CHECKS: Final[Sequence[tuple[str, Check]]] = (
     ("Java", check_java),
     ("models", check_weights),
     ("environments", check_environments),
+    ("cluster", check_cluster),
     ("clouds", check_clouds),
     ("left-overs", check_leftovers),
 )

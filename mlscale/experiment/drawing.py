@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from mlscale.experiment import places
 from mlscale.experiment.attempts import State, run_dirs
 from mlscale.experiment.notebook import execute
+from mlscale.experiment.parameters import declared
 from mlscale.experiment.progress import Bar
 
 if TYPE_CHECKING:
@@ -30,11 +31,18 @@ def draw_all(
     cell = "core" if "core" in experiment.cells or experiment.quick else experiment.cells[0]
     for environment in experiment.environments:
         bar.step(f"drawing {environment}", each_s)
-        _draw(experiment, place, experiment.notebook(environment), run_dirs(states, environment, cell), {})
+        notebook = experiment.notebook(environment)
+        more = {"more_run_dirs": _variants(states, environment)} if "more_run_dirs" in declared(notebook) else {}
+        _draw(experiment, place, notebook, run_dirs(states, environment, cell), more)
     bar.step("drawing the comparison", each_s)
     if len(experiment.environments) > 1:
         only = {"p_values": not experiment.quick, "cell": cell}  # and where METHOD allows them: see compare()
         _draw(experiment, place, places.notebooks() / COMPARE, run_dirs(states), only)
+
+
+def _variants(states: Sequence[State], environment: str) -> list[str]:
+    """Runs that change one thing from core, where the sensitivity was measured."""
+    return [str(folder) for folder in run_dirs(states, environment, "sensitivity")]
 
 
 def _draw(experiment: Experiment, place: Path, notebook: Path, folders: Sequence[Path], more: dict[str, Any]) -> None:

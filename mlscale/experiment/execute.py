@@ -12,6 +12,7 @@ from mlscale import environments as installed
 from mlscale.experiment import design, places
 from mlscale.experiment.applications import code_reader
 from mlscale.experiment.attempts import MOST_ATTEMPTS, State, attempt_folder, claim, set_aside, state_of
+from mlscale.experiment.cluster import ClusterKeeper
 from mlscale.experiment.drawing import draw_all
 from mlscale.experiment.notebook import NotebookFailed, execute
 from mlscale.experiment.progress import Bar, duration
@@ -138,9 +139,11 @@ def run(experiment: Experiment, say: Any = None) -> None:
     total_s = estimate_s(states, experiment.protocol) + drawing_s
     with Bar(total_s) as bar:
         bar.say(_announcement(experiment, states, total_s))
-        for number, state in enumerate(states, start=1):
-            if not state.done:
-                states[number - 1] = _measure_place(experiment, state, f"run {number} of {len(states)}", bar)
+        with ClusterKeeper() as keeper:
+            for number, state in enumerate(states, start=1):
+                if not state.done:
+                    keeper.prepare(state.planned.environment, state.planned.scaling)
+                    states[number - 1] = _measure_place(experiment, state, f"run {number} of {len(states)}", bar)
         draw_all(experiment, states, bar, _NOTEBOOK_DRAW_S)
         bar.say(f"figures: {experiment.figures}")
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pandas as pd
 
 from mlscale.experiment import places
+from mlscale.experiment.cluster import ClusterKeeper
 from mlscale.experiment.figures import remark
 from mlscale.experiment.measure import measure
-from mlscale.experiment.parameters import MeasureParameters, NotebookParameters
+from mlscale.experiment.parameters import KubernetesParameters, MeasureParameters, NotebookParameters
 from mlscale.experiment.progress import Shown
 from mlscale.experiment.protocol import current_protocol, photos_folder
 from mlscale.runs import MlscaleError, Run, load_runs
@@ -49,6 +50,25 @@ def runs_of(environment: str, p: MeasureParameters) -> list[Run]:
             progress=shown,
         )
     return [run]
+
+
+def variants_of(environment: str, p: KubernetesParameters) -> list[Run]:
+    """Runs that change one thing: those that the parameters name, or with ``measure_more`` one of each, measured now.
+
+    Raises:
+        MlscaleError: see `runs_of`.
+    """
+    if p.more_run_dirs or not p.measure_more:
+        return load_runs(p.more_run_dirs) if p.more_run_dirs else []
+    found: list[Run] = []
+    with ClusterKeeper() as keeper:
+        for name, changes in _VARIANTS.items():
+            scaling = {**p.scaling, **changes.get("scaling", {})}
+            keeper.prepare(environment, scaling)
+            out = by_hand(environment) if p.out is None else p.out.with_name(f"{p.out.name}-{name}")
+            asked = {"out": out, "run_dirs": (), **changes, "scaling": scaling}
+            found += runs_of(environment, p.model_copy(update=asked))
+    return found
 
 
 def runs_to_compare(p: NotebookParameters) -> list[Run]:
@@ -127,12 +147,46 @@ def shown_settings(runs: Sequence[Run]) -> pd.DataFrame:
     return pd.DataFrame(columns).fillna("").rename_axis("setting")
 
 
+def shown_cluster(runs: Sequence[Run]) -> pd.DataFrame:
+    """Which Kubernetes answered and what bears on scaling there: a row per setting, its value, and where it was read.
+
+    What differs between the runs is joined.
+    """
+    table: dict[str, dict[str, str]] = {}
+    for run in runs:
+        facts = run.info.facts
+        found = {**facts.get("hpa", {}), "metric_resolution_s": facts.get("metric_resolution_s", {})}
+        plain = {name: facts.get(name) for name in ("distribution", "version", "cfs_period_s", "resources_from")}
+        found |= {name: {"value": value, "from": "the cluster"} for name, value in plain.items()}
+        for name, each in found.items():
+            row = table.setdefault(name, {"value": "", "from": ""})
+            for key in row:
+                text = str(each.get(key, ""))
+                if text not in row[key].split(" | "):
+                    row[key] = " | ".join(filter(None, (row[key], text)))
+    return pd.DataFrame(table).T.rename_axis("setting")
+
+
+def stacked(runs: Sequence[Run], table: Callable[[Run], pd.DataFrame]) -> pd.DataFrame:
+    """``table`` of every run below one another, with the run's readiness_period_s where it has one."""
+    frames = []
+    for run in runs:
+        periods = {settings.get("readiness_period_s") for settings in run.info.scaling.values()}
+        frames.append(table(run).assign(run_id=run.info.run_id, readiness_period_s=periods.pop()))
+    return pd.concat(frames, ignore_index=True)
+
+
 def shown_waits(runs: Sequence[Run]) -> pd.DataFrame:
     """Mean seconds that each phase around the load took, and what the framework cost at idle, by environment."""
     rows = [{"environment": run.info.environment, **run.info.waits, **run.info.idle} for run in runs]
     return pd.DataFrame(rows).groupby("environment").mean().T
 
 
+_VARIANTS: Final[Mapping[str, dict[str, Any]]] = {
+    "kept": {"connections": "kept"},
+    "period-10ms": {"scaling": {"cpu_period_s": 0.01}},
+    "probe-10s": {"scaling": {"readiness_period_s": 10}},
+}
 _RESULTS: Final = (
     "block",
     "aa_label",

@@ -18,13 +18,13 @@ from typing import Any, Final
 
 from mlscale import environments
 from mlscale.environments import App, Deployed, Environment, Scaling
+from mlscale.experiment.cleaning import clean_before_a_run
 from mlscale.experiment.labels import Labels
 from mlscale.experiment.observer import Observer
 from mlscale.experiment.settings import settings_of
 from mlscale.host.facts import host_facts
 from mlscale.host.ledger import Ledger
 from mlscale.host.quiet import wait_until_quiet
-from mlscale.host.reap import cleanup
 from mlscale.load.photos import PhotoSet
 from mlscale.load.process import LoadProcess, LoadSpec
 from mlscale.load.schedules import load_events
@@ -144,7 +144,7 @@ def measure(
 
 def _carried_out(order: _Order) -> Run:
     order.progress("waiting for a quiet host", 0.0)
-    cleanup()
+    clean_before_a_run()
     host = wait_until_quiet(for_s=min(QUIET_FOR_S, order.quiet_at_most_s), at_most_s=order.quiet_at_most_s)
     writer = RunWriter(order.out, _info(order))
     waits = {"quiet_s": host.waited_s, "quiet": float(host.quiet), "busy_fraction": host.busy_fraction}

@@ -43,6 +43,15 @@ class MeasureParameters(NotebookParameters):
     labels: Labels = Labels()
 
 
+class KubernetesParameters(MeasureParameters):
+    """04_k3s: what the other notebooks of environments take, and runs that change one thing each."""
+
+    more_run_dirs: tuple[Path, ...] = Field(
+        default=(), description="runs with kept connections, another CFS period, another readiness probe"
+    )
+    measure_more: bool = Field(default=False, description="measure one of each now; a few minutes each")
+
+
 class ApplicationParameters(BaseModel):
     """01_application: it looks at the application alone and takes no runs."""
 

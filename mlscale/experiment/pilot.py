@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 
 from mlscale import environments as installed
+from mlscale.experiment.cluster import ClusterKeeper
 from mlscale.experiment.measure import measure
 from mlscale.experiment.protocol import Photos, Protocol, blocks_exist, write_protocol
 from mlscale.experiment.sizing import BASELINE_CLIENTS, Measured, level, step_clients, think_time, utilisation
@@ -60,20 +61,23 @@ def run_pilot(
     choose_photos(photos)
     place = runs / "pilot" / f"{datetime.now(UTC):%Y%m%dT%H%M%S}"
     found: dict[str, Measured] = {}
-    for name in environments:
-        say(f"pilot: what one replica of {name} answers")
-        found[name] = _capacity(name, photos, place, seed)
-    draft = _draft(found, photos, file)
-    trial = {}
-    for name in environments:
-        say(f"pilot: the schedule once on {name}")
-        trial[name] = measure(
-            name,
-            schedule=draft.closed_schedule(draft.baseline_s),
-            photos=photos,
-            out=place / f"{name}-schedule",
-            seed=seed,
-        )
+    with ClusterKeeper() as keeper:
+        for name in environments:
+            say(f"pilot: what one replica of {name} answers")
+            keeper.prepare(name, {})
+            found[name] = _capacity(name, photos, place, seed)
+        draft = _draft(found, photos, file)
+        trial = {}
+        for name in environments:
+            say(f"pilot: the schedule once on {name}")
+            keeper.prepare(name, {})
+            trial[name] = measure(
+                name,
+                schedule=draft.closed_schedule(draft.baseline_s),
+                photos=photos,
+                out=place / f"{name}-schedule",
+                seed=seed,
+            )
     for run in trial.values():
         _check_right(run)
     protocol = settle(draft, found, trial)

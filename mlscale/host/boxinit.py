@@ -96,6 +96,11 @@ def make_private(hidden: list[str], needed: list[str]) -> None:
     os.close(old)
     mount("tmpfs", "/dev/shm", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777")
     mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
+    loopback_up()
+
+
+def loopback_up() -> None:
+    """Bring ``lo`` of the own network namespace up. Raises OSError."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         request = fcntl.ioctl(sock, SIOCGIFFLAGS, struct.pack("16sH14x", b"lo", 0))
         flags = struct.unpack("16sH14x", request)[1] | IFF_UP

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from mlscale.host.processes import ProcessIdentity
+from mlscale.host.state import state_home
 from mlscale.runs import MlscaleError
 
 
@@ -45,14 +46,16 @@ class Ledger:
         _sync_folder(path.parent)
 
     @classmethod
-    def create(cls, run_id: str, folder: Path | None = None) -> Self:
-        """A new ledger of this process for the run ``run_id``, in ``folder`` (default: `ledger_folder()`).
+    def create(cls, run_id: str, folder: Path | None = None, owner: ProcessIdentity | None = None) -> Self:
+        """A new ledger for the run ``run_id``, in ``folder`` (default: `ledger_folder()`).
+
+        What it names is left alone while ``owner`` (default: this process) runs.
 
         Raises:
             MlscaleError: the folder can't be written.
         """
         place = folder or ledger_folder()
-        owner = ProcessIdentity.of(os.getpid())
+        owner = owner or ProcessIdentity.of(os.getpid())
         assert owner is not None, "this process runs"
         name = re.sub(r"[^A-Za-z0-9._-]", "_", run_id)[:80]
         try:
@@ -141,8 +144,7 @@ class LedgerFile:
 
 def ledger_folder() -> Path:
     """``${XDG_STATE_HOME:-~/.local/state}/mlscale/ledger``."""
-    state = os.environ.get("XDG_STATE_HOME", "")
-    return (Path(state) if state.startswith("/") else Path.home() / ".local/state") / "mlscale" / "ledger"
+    return state_home() / "ledger"
 
 
 def read_ledger(path: Path) -> LedgerFile | None:

@@ -16,6 +16,12 @@ from mlscale.runs import MlscaleError
 
 Reaper = Callable[[LedgerEntry], None]
 
+
+class NotNow(MlscaleError):  # noqa: N818 (what a reaper says)
+    """What an entry names can't be reached now, such as a cluster that is stopped. Its ledger stays; a later cleanup
+    takes it up."""
+
+
 _FOLDER: Final = re.compile(r"mls-[0-9a-f]{8}")
 _GROUP: Final = re.compile(r"mlscale-[0-9a-f]{8}")
 _TORN_AFTER_S: Final = 60.0
@@ -39,7 +45,11 @@ def reap(entry: LedgerEntry) -> None:
 
 
 def cleanup(
-    older_than_s: float = 0, reapers: Mapping[str, Reaper] | None = None, folder: Path | None = None
+    older_than_s: float = 0,
+    reapers: Mapping[str, Reaper] | None = None,
+    folder: Path | None = None,
+    *,
+    strict: bool = True,
 ) -> list[LedgerEntry]:
     """Remove everything named in ledgers whose owner has ended; runs that still live are not touched.
 
@@ -47,6 +57,7 @@ def cleanup(
         older_than_s: leave ledgers alone that were begun less than this ago, s.
         reapers: kind -> reaper, for kinds that are not the host's (the environments' own).
         folder: where the ledgers lie (default: `mlscale.host.ledger.ledger_folder()`).
+        strict: raise for what can't be reached now (`NotNow`) too; it stays in its ledger either way.
 
     Returns:
         What was named there and is gone now, newest first within one run.
@@ -66,6 +77,8 @@ def cleanup(
                 removed += _remove_all(ledger, known)
         except FileNotFoundError:
             continue  # its owner, or another cleanup, has just finished with it
+        except NotNow as later:
+            failures += [later] if strict else []
         except MlscaleError as error:
             failures.append(error)
     if failures:
@@ -78,16 +91,17 @@ def cleanup(
 def _remove_all(ledger: LedgerFile, reapers: Mapping[str, Reaper]) -> list[LedgerEntry]:
     """Newest first; every entry is tried even when one fails."""
     removed: list[LedgerEntry] = []
-    failures: list[str] = []
+    failures: list[MlscaleError] = []
     for entry in reversed(ledger.open_entries):
         reaper = reapers.get(entry.kind, reap)
         try:
             reaper(entry)
             removed.append(entry)
         except MlscaleError as error:
-            failures.append(str(error))
+            failures.append(error)
     if failures:
-        raise MlscaleError("; ".join(failures), str(ledger.path), "see each")
+        kind = NotNow if all(isinstance(error, NotNow) for error in failures) else MlscaleError
+        raise kind("; ".join(map(str, failures)), str(ledger.path), "see each")
     ledger.path.unlink(missing_ok=True)
     return removed
 

@@ -29,6 +29,7 @@ def caption(runs: Sequence[Run], *, with_invalid: bool = False, note: str = "") 
     ]
     if any(info.environment in ("torchserve", "rayserve") for info in infos):
         sentences.insert(2, "TorchServe and Ray Serve run as processes, not containers")
+    sentences[2:2] = _kubernetes(infos)
     return ". ".join(sentence for sentence in sentences if sentence) + "."
 
 
@@ -43,6 +44,28 @@ def _quota(infos: Sequence[Any]) -> str:
         for cores, period, most in sorted(quota for quota in quotas if None not in quota)
     ]
     return " or ".join(told)
+
+
+def _kubernetes(infos: Sequence[Any]) -> list[str]:
+    """Which Kubernetes answered, and the defaults of its autoscaler as they were read off it."""
+    told: list[str] = []
+    for info in infos:
+        facts = info.facts
+        if "distribution" not in facts:
+            continue
+        hpa = {name: each["value"] for name, each in facts.get("hpa", {}).items()}
+        documented = any(str(each["from"]).startswith("documented") for each in facts.get("hpa", {}).values())
+        names = {
+            "sync_period_s": "sync period {:g} s",
+            "tolerance": "tolerance {:g}",
+            "downscale_stabilisation_s": "downscale stabilisation {:g} s",
+            "cpu_initialisation_period_s": "CPU initialisation period {:g} s",
+            "initial_readiness_delay_s": "initial readiness delay {:g} s",
+        }
+        defaults = ", ".join(text.format(hpa[name]) for name, text in names.items() if name in hpa)
+        note = " (documented defaults where it does not show them)" if documented else ""
+        told.append(f"Kubernetes is {facts['distribution']} {facts.get('version', '')}; its HPA: {defaults}{note}")
+    return list(dict.fromkeys(told))
 
 
 def _count(number: int, what: str) -> str:

@@ -28,7 +28,7 @@ MARKERS: Final = {"torchserve": "o", "rayserve": "s", "k3s": "D", "ecs": "^", "e
 NAMES: Final = {
     "torchserve": "TorchServe + our controller",
     "rayserve": "Ray Serve",
-    "k3s": "K3s (HPA)",
+    "k3s": "Kubernetes (HPA)",
     "ecs": "Amazon ECS",
     "eks": "Amazon EKS",
 }

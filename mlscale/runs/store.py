@@ -87,6 +87,8 @@ class RunWriter:
         Raises:
             MlscaleError: the folder exists and is not empty, or can't be written.
         """
+        import pandas  # noqa: F401 (pyarrow imports it with its first row: seconds in mid-run)
+
         self.path = path
         self.info = info.model_copy(
             update={"complete": False, "incomplete_reason": "interrupted while it was measured"}

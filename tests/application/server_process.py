@@ -36,9 +36,11 @@ class Got:
 class Server:
     """`mlscale serve` as a child process; its log is read as it comes."""
 
+    module: tuple[str, ...] = ("-m", "mlscale.cli", "serve")
+
     def __init__(self, *options: str, entry: str = "served_model:make", **environment: str) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "mlscale.cli", "serve", "--port", "0", "--entry", entry, *options],
+            [sys.executable, *self.module, "--port", "0", "--entry", entry, *options],
             stderr=subprocess.PIPE,
             text=True,
             env={**os.environ, "PYTHONPATH": str(Path(__file__).parent), **environment},

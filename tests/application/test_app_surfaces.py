@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from mlscale.application.geometry import homography, rectangle
-from mlscale.application.grids import Sheet, lattice
+from mlscale.application.sheets import Sheet, lattice
 from mlscale.application.surfaces import Curl, Surface, paste
 
 TILTED = homography(rectangle(200, 100), np.array([[20.0, 30.0], [190.0, 10.0], [210.0, 120.0], [5.0, 110.0]]))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +20,9 @@ from mlscale.application.crops import strip_quads
 from mlscale.application.errors import ApplicationError
 from mlscale.application.training import samples
 from mlscale.application.training.loop import Training, rate_at, train
+from mlscale.application.training.side_by_side import train_side_by_side
 from mlscale.application.training.tasks import TASKS
+from mlscale.application.weights import weights_folder
 
 SCRIPT = """
 import os, signal, sys
@@ -28,7 +32,21 @@ last = int(sys.argv[2])
 def report(name, step, steps, measures):
     if step == last:
         os.kill(os.getpid(), signal.SIGKILL)
-train(Training(Path(sys.argv[1]), length=0.003, workers=0, threads=1, checkpoint_steps=2), ("modules",), report)
+train(Training(Path(sys.argv[1]), length=0.003, checkpoint_steps=2), ("modules",), report)
+"""
+
+SIDE_BY_SIDE = """
+import sys
+from pathlib import Path
+from mlscale.application.training.loop import Training
+from mlscale.application.training.side_by_side import train_side_by_side
+seen = set()
+def report(name, step, steps, measures):
+    seen.add(name)
+    if len(seen) == 2:
+        print("learning", flush=True)
+if __name__ == "__main__":
+    train_side_by_side(Training(Path(sys.argv[1]), length=0.1), 2, report)
 """
 
 
@@ -47,6 +65,42 @@ def test_killed_training_resumes_to_the_same_weights(tmp_path: Path) -> None:
     steps = [json.loads(line)["step"] for line in (tmp_path / "killed" / "metrics.jsonl").read_text().splitlines()]
     assert steps[-2:] == [2, 3]  # from the checkpoint at 2, and not from the start
     assert steps.count(0) == 1
+
+
+def but(folder: Path, *names: str) -> Training:
+    """A short training of ``names``: the other networks are finished."""
+    folder.mkdir()
+    for name in set(TASKS) - set(names):
+        shutil.copy(weights_folder() / f"{name}.safetensors", folder)
+    return Training(folder, length=0.003, checkpoint_steps=2)
+
+
+def test_networks_learn_the_same_side_by_side(tmp_path: Path) -> None:
+    seen: list[tuple[str, int]] = []
+    together, alone = but(tmp_path / "together", "strips", "modules"), but(tmp_path / "alone", "modules")
+    train_side_by_side(together, 2, lambda name, step, steps, measures: seen.append((name, step)))
+    train(alone)
+    assert {name for name, _ in seen} == {"strips", "modules"}
+    assert ("modules", together.steps("modules")) in seen
+    one, other = (load_file(part.folder / "modules.safetensors") for part in (together, alone))
+    assert all(np.array_equal(one[name], other[name]) for name in one)
+    assert together.is_finished("strips")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_processes_end_with_a_training_that_is_killed(tmp_path: Path) -> None:
+    training = but(tmp_path / "killed", "strips", "modules")
+    process = subprocess.Popen([sys.executable, "-c", SIDE_BY_SIDE, str(training.folder)], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stdout.readline().strip() == b"learning"
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    assert len(children) >= 2
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 60
+    while any(Path("/proc", child).exists() for child in children):
+        assert time.monotonic() < deadline, "a process outlived its training"
+        time.sleep(0.1)
 
 
 def test_another_seed_in_the_same_folder_is_refused(tmp_path: Path) -> None:
@@ -76,7 +130,7 @@ def test_strip_target_spells_the_number_in_both_directions() -> None:
 def test_grid_targets_straighten_the_sheet() -> None:
     """Followed as the finder follows its own answers, a sample's offsets lead to the code."""
     inputs, offsets, version = samples.grid_sample(3, 5)
-    assert inputs.shape == (2, 1, 160, 160)
+    assert inputs.shape == (2, 1, 224, 224)
     assert offsets.shape == (2, 18)
     near = np.abs(offsets[1]).max()
     assert near < np.abs(offsets[0]).max()
@@ -85,7 +139,7 @@ def test_grid_targets_straighten_the_sheet() -> None:
 
 
 def test_what_is_learnt_from_is_shown(tmp_path: Path) -> None:
-    train(Training(tmp_path, length=0.003, workers=0, threads=1, checkpoint_steps=1), ("modules",))
+    train(Training(tmp_path, length=0.003, checkpoint_steps=1), ("modules",))
     with Image.open(tmp_path / "modules.png") as picture:
         assert min(picture.size) > 100
 

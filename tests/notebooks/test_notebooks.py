@@ -12,21 +12,31 @@ import pytest
 from mlscale.experiment import places
 from mlscale.experiment.manifest import read_manifest
 from mlscale.experiment.notebook import NotebookFailed, execute
-from mlscale.experiment.parameters import CompareParameters, MeasureParameters, PartitionParameters, declared
+from mlscale.experiment.parameters import (
+    CompareParameters,
+    KubernetesParameters,
+    MeasureParameters,
+    PartitionParameters,
+    declared,
+)
 from mlscale.runs import Run
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from synthetic_runs import Shape, make_experiment
 
 NOTEBOOKS = sorted(places.notebooks().glob("*.ipynb"))
-MODELS = {"02_torchserve": MeasureParameters, "03_rayserve": MeasureParameters, "07_compare": CompareParameters,
+MODELS = {
+    "02_torchserve": MeasureParameters,
+    "03_rayserve": MeasureParameters,
+    "04_k3s": KubernetesParameters,
+    "07_compare": CompareParameters,
     "08_partition": PartitionParameters,
 }
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
-    shapes = {"torchserve": Shape(), "rayserve": Shape(service_s=0.13)}
+    shapes = {"torchserve": Shape(), "rayserve": Shape(service_s=0.13), "k3s": Shape(detection_s=9.0, start_s=20.0)}
     return make_experiment(tmp_path_factory.mktemp("runs"), shapes, blocks=6)
 
 
@@ -58,7 +68,9 @@ def test_the_parameters_cell_declares_what_the_notebook_checks(name: str) -> Non
     [
         ("02_torchserve", {"torchserve"}, 5),
         ("03_rayserve", {"rayserve"}, 5),
+        ("04_k3s", {"k3s"}, 6),
         ("07_compare", {"torchserve", "rayserve"}, 7),
+        ("07_compare", {"torchserve", "rayserve", "k3s"}, 7),
     ],
 )
 def test_drawn_over_all_blocks(

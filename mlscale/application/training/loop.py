@@ -42,8 +42,6 @@ class Training:
         folder: checkpoints, metrics.jsonl, a picture of the latest samples and the finished weights go here.
         seed: where all samples and first weights come from.
         length: scales the number of steps; 1 trains what is shipped.
-        workers: processes that generate samples; 0 generates in this one.
-        threads: of torch.
         checkpoint_steps: after so many steps what was learnt is on disk.
         bfloat16: calculate in bfloat16 where that loses nothing; quicker on CPUs that have it.
     """
@@ -51,8 +49,6 @@ class Training:
     folder: Path
     seed: int = 0
     length: float = 1.0
-    workers: int = 2
-    threads: int = 2
     checkpoint_steps: int = 50
     bfloat16: bool = False
 
@@ -81,12 +77,12 @@ def bfloat16_is_quicker() -> bool:
 
 
 def train(training: Training, names: tuple[str, ...] = tuple(TASKS), report: Report | None = None) -> None:
-    """Trains the networks ``names`` one after the other, skipping what is finished.
+    """Trains the networks ``names`` one after the other in this thread, skipping what is finished.
 
     Raises:
         ApplicationError: the folder holds a training with other settings.
     """
-    torch.set_num_threads(training.threads)
+    torch.set_num_threads(1)
     claim(training)
     for name in names:
         if not training.is_finished(name):
@@ -120,7 +116,7 @@ def _train_one(name: str, training: Training, report: Report) -> None:
     first = _resume(checkpoint, net, optimiser)
     net.train()
     began = time.monotonic()
-    with (training.folder / "metrics.jsonl").open("a") as metrics:
+    with (training.folder / "metrics.jsonl").open("a", buffering=1) as metrics:
         for step, batch in enumerate(_batches(name, task, training, first, steps), start=first):
             for group in optimiser.param_groups:
                 group["lr"] = task.rate * rate_at(step / steps)
@@ -154,13 +150,7 @@ def rate_at(progress: float) -> float:
 
 def _batches(name: str, task: Task, training: Training, first: int, steps: int) -> Iterator[list[Tensor]]:
     indices = [list(range(step * task.batch, (step + 1) * task.batch)) for step in range(first, steps)]
-    loader = DataLoader(
-        _Samples(name, training.seed, task.batch),
-        batch_sampler=indices,
-        num_workers=training.workers,
-        prefetch_factor=3 if training.workers else None,
-    )
-    yield from loader
+    yield from DataLoader(_Samples(name, training.seed, task.batch), batch_sampler=indices)
 
 
 def save_samples(path: Path, inputs: Tensor) -> None:

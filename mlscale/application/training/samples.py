@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from mlscale.application import crops, ean, generator, grids, qr
+from mlscale.application import crops, ean, generator, qr, sheets
 from mlscale.application.crops import STRIDE
 from mlscale.application.geometry import Points, homography, project, rectangle
 from mlscale.application.localiser import SHRINK
@@ -20,7 +20,6 @@ _BARS = {"EAN13": 0.34, "EAN8": 0.26, "UPCA": 0.2, "UPCE": 0.2}
 _LOCALISER_MODULES_PX = (0.6, 12.0)
 """From codes in a large photo to codes that fill a small one."""
 _TURNED = dict(zip("LGRQ", "QRGL", strict=True))
-_NEGATIVE = dict(zip("LGRQ", "RQLG", strict=True))
 
 
 def _rng(name: str, seed: int, index: int) -> np.random.Generator:
@@ -101,14 +100,14 @@ def _edge(inset: float) -> Points:
 
 
 def strip_sample(seed: int, index: int) -> Arrays:
-    """Strips (3, 1, 16, 384) of one code and the class at each of their frames (3, 192)."""
+    """Strips (3, 1, 16, 384) of one code, dark on light, and the class at each of their frames (3, 192)."""
     rng = _rng("strips", seed, index)
     kind = str(rng.choice(list(_BARS), p=list(_BARS.values())))
     code = (scene := generator.close_up(rng, _difficulty(rng), kind)).codes[0]
     turned = bool(rng.random() < 0.5)
     box = rough_box(rng, code, 2 if turned else 0)
     quads = crops.strip_quads(box, int(rng.integers(0, len(crops.STRIP_PLACES))))
-    inputs = np.stack([crops.strip(scene.photo, quad)[None] for quad in quads])
+    inputs = np.stack([crops.strip(scene.photo, quad)[None] for quad in quads]) * np.float32(-1 if code.inverted else 1)
     return inputs, np.stack([strip_target(code, quad, turned) for quad in quads])
 
 
@@ -123,7 +122,6 @@ def strip_target(code: generator.Code, quad: Points, turned: bool) -> NDArray[np
     target = np.full(frames, STRIP_CLASSES - 1, dtype=np.int64)
     for (symbol_set, digit), centre in zip(drawn, ean.digit_centres(len(drawn)), strict=True):
         seen_as = _TURNED[symbol_set] if turned else symbol_set
-        seen_as = _NEGATIVE[seen_as] if code.inverted else seen_as
         target[np.abs(along - centre) * width < 1.4] = 10 * ean.SETS.index(seen_as) + digit
     return target
 
@@ -135,13 +133,13 @@ def _turned_shares(shares: Points, turn: int) -> Points:
 
 
 def grid_sample(seed: int, index: int) -> Arrays:
-    """Two crops (2, 1, 160, 160) of one QR code, a rough and a nearly right one; where its sheet's points are (2, 18);
+    """Two crops (2, 1, 224, 224) of one QR code, a rough and a nearly right one; where its sheet's points are (2, 18);
     its version less one (2,)."""
     rng = _rng("grids", seed, index)
     scene = generator.close_up(rng, _difficulty(rng), "QR")
     code = scene.codes[0]
     turn = int(rng.integers(0, 4))
-    points = code.see(_turned_shares(grids.lattice(), turn))
+    points = code.see(_turned_shares(sheets.lattice(), turn))
     truth = points[[0, 2, 8, 6]]
     side = float(np.linalg.norm(truth[1] - truth[0]))
     assumed = (
@@ -155,7 +153,7 @@ def grid_sample(seed: int, index: int) -> Arrays:
 
 def _offsets(points: Points, corners: Points) -> Points:
     """How far the nine ``points`` of a sheet lie from the lattice of the plane that ``corners`` span."""
-    return project(homography(corners, rectangle(1, 1)), points) - grids.lattice()
+    return project(homography(corners, rectangle(1, 1)), points) - sheets.lattice()
 
 
 def module_sample(seed: int, index: int, version: int) -> Arrays:
@@ -166,10 +164,10 @@ def module_sample(seed: int, index: int, version: int) -> Arrays:
     code = scene.codes[0]
     size = qr.size_of(version)
     turn = int(rng.integers(0, 4))
-    points = code.see(_turned_shares(grids.lattice(), turn))
+    points = code.see(_turned_shares(sheets.lattice(), turn))
     module = float(np.linalg.norm(points[2] - points[0])) / size
     points = points + rng.normal(0, rng.uniform(0.05, 0.4), (9, 2)) * module
     corners = points[[0, 2, 8, 6]]
-    sheet = grids.Sheet(corners, _offsets(points, corners))
+    sheet = sheets.Sheet(corners, _offsets(points, corners))
     dark = 1 - code.modules if code.inverted else code.modules
     return sheet.module_crop(scene.photo, size)[None], np.rot90(dark, -turn).astype(np.float32)

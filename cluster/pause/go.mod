@@ -1,0 +1,3 @@
+module mlscale/cluster/pause
+
+go 1.24.0

@@ -1,0 +1,47 @@
+"""What a container runs: ``python -m mlscale.application.container``. Starts the same server as ``mlscale serve``.
+
+It imports nothing but the server: a replica's start is paid out of its CPU quota, and what ``mlscale serve`` imports to
+parse its command line would be part of every cold start.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from mlscale.application.errors import ApplicationError
+from mlscale.application.serving import serve_command
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Serve until SIGTERM; the exit code is `mlscale.application.serving.serve`'s, 2 for what a user can mend."""
+    parser = argparse.ArgumentParser(prog="python -m mlscale.application.container", description=main.__doc__)
+    parser.add_argument("--entry", default="mlscale.application.decoder:make_decoder", help="package.module:factory")
+    parser.add_argument("--host", default="0.0.0.0", help="address to listen on")
+    parser.add_argument("--port", type=int, default=8080)
+    parser.add_argument("--max-bytes", type=int, default=10_000_000, help="a larger body is refused")
+    parser.add_argument("--waiting", type=int, default=100, help="requests that may wait for the model; then 503")
+    parser.add_argument("--body-timeout", type=float, default=20.0, help="seconds for a body to arrive")
+    parser.add_argument("--drain", type=float, default=20.0, help="seconds for what is in flight, after SIGTERM")
+    parser.add_argument("--warm-up", type=Path, help="file with the body of the first request")
+    given = parser.parse_args(argv)
+    try:
+        return serve_command(
+            given.host,
+            given.port,
+            given.entry,
+            given.max_bytes,
+            given.waiting,
+            given.body_timeout,
+            given.drain,
+            given.warm_up,
+        )
+    except ApplicationError as error:
+        sys.stderr.write(f"mlscale: {error}\n")
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,185 @@
+"""A QR code's fixed patterns, found in the photo near where a rough sheet expects them, and the sheet that fits them.
+
+The grid finder sees a large code at a pixel or two a module, so its sheet may be off by a module or two and its version
+by a few. The three finder patterns put both right, then the alignment patterns straighten the sheet between them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from mlscale.application import crops, qr
+from mlscale.application.geometry import Points
+from mlscale.application.sheets import Sheet, lattice, lattice_weights
+from mlscale.application.surfaces import sample
+
+_PX = 3
+"""Pixels a module."""
+_ROOM = 5
+"""Modules around the code."""
+_REACH, _FARTHER_REACH, _NEARER_REACH = 3.0, 4.5, 1.5
+"""How far from its place a pattern is looked for, in modules: a finder pattern at first; the alignment pattern farthest
+from all three; and every one once these are in place."""
+_LEAST_FIT, _LEAST_FINDER_FIT = 0.45, 0.33
+"""Correlation from which an alignment or a finder pattern is taken to have been found."""
+_ROUNDS = 2
+_NEIGHBOURS = 4
+"""How many versions on either side of the assumed one are tried."""
+_STIFFNESS = 0.3
+"""What a sheet's bend costs against the misfit of its patterns."""
+_FINDER_CENTRE = 3.5
+_TIMED_PART = 32
+"""Samples of a timing pattern, two a module, that are taken to be evenly spaced."""
+
+
+@dataclass(frozen=True)
+class _Island:
+    """A pattern found near ``at`` (2,), its expected centre in modules, and off by ``shift`` (2,) modules."""
+
+    at: Points
+    shift: Points
+    fit: float
+
+
+def settled(photo: Image.Image, sheet: Sheet, version: int) -> tuple[Sheet, int] | None:
+    """The sheet moved to where the code's fixed patterns are, and its version by its alignment and timing patterns;
+    None where its three finder patterns aren't found."""
+    grey = np.asarray(photo, dtype=np.float32)
+    for _ in range(_ROUNDS):
+        size = qr.size_of(version)
+        seen = _view(grey, sheet, size)
+        corners = [_found(seen, _finder(), at, _REACH) for at in _corner_centres(size)]
+        missing = int(np.argmin([corner.fit for corner in corners]))
+        finders = corners[:missing] + corners[missing + 1 :]
+        if min(finder.fit for finder in finders) < _LEAST_FINDER_FIT:
+            return None
+        sheet = _moved(sheet, finders, size, bends=False)
+        seen = _view(grey, sheet, size)
+        before, version = version, _likeliest_version(seen, version, missing - 2)
+        if version == before:
+            break
+    for reach, patterns in ((_FARTHER_REACH, slice(-1, None)), (_NEARER_REACH, slice(None))):
+        sheet = _straightened(grey, sheet, version, missing - 2, reach, patterns)
+    return sheet, version
+
+
+def _straightened(
+    grey: NDArray[np.float32], sheet: Sheet, version: int, turn: int, reach: float, patterns: slice
+) -> Sheet:
+    """The sheet bent so that its finder patterns and some of its alignment ``patterns`` are in place; the code begins
+    ``turn`` corners on."""
+    size = qr.size_of(version)
+    seen = _view(grey, sheet, size)
+    islands = [
+        _found(seen, _finder(), _corner_centres(size)[(corner + turn) % 4], _NEARER_REACH) for corner in (3, 0, 1)
+    ]
+    islands += [_found(seen, _alignment(), _turned(at, size, turn), reach) for at in _alignment_places(size)[patterns]]
+    found = [island for island in islands if island.fit > _LEAST_FIT]
+    return _moved(sheet, found, size, bends=True) if len(found) > 2 else sheet
+
+
+def _view(grey: NDArray[np.float32], sheet: Sheet, size: int) -> crops.Crop:
+    """The code straightened, `_PX` pixels a module, with `_ROOM` modules around it for patterns that are off."""
+    side = (size + 2 * _ROOM) * _PX
+    at = ((np.arange(side) + 0.5) / _PX - _ROOM) / size
+    points = np.stack(np.meshgrid(at, at), axis=-1).reshape(-1, 2)
+    return sample(grey, sheet.see(points))[0].reshape(side, side)
+
+
+def _found(seen: crops.Crop, template: crops.Crop, at: Points, reach: float) -> _Island:
+    """Where around ``at`` (column, row in modules) the zero-mean ``template`` fits best, light for dark or not."""
+    side, steps = len(template), int(reach * _PX)
+    expected = (at + _ROOM) * _PX - side / 2
+    low = np.clip(np.round(expected).astype(int) - steps, 0, np.array(seen.shape[::-1]) - side - 2 * steps)
+    part = seen[low[1] : low[1] + side + 2 * steps, low[0] : low[0] + side + 2 * steps]
+    windows = np.lib.stride_tricks.sliding_window_view(part, template.shape)
+    spread = np.sqrt(np.maximum((windows**2).mean(axis=(2, 3)) - windows.mean(axis=(2, 3)) ** 2, 1e-4))
+    fits = np.abs(np.einsum("abij,ij->ab", windows, template)) / (spread * template.size * template.std())
+    row, column = np.unravel_index(int(fits.argmax()), fits.shape)
+    return _Island(at, (low - expected + np.array([column, row])) / _PX, float(fits[row, column]))
+
+
+def _moved(sheet: Sheet, islands: list[_Island], size: int, *, bends: bool) -> Sheet:
+    """The sheet with its points moved so that the ``islands`` are in place: a plane's change, or a bend where that is
+    worth it (ridge regression on what is no plane)."""
+    at = np.stack([island.at for island in islands]) / size
+    shifts = np.stack([island.shift for island in islands]) / size
+    flat = np.column_stack([np.ones(len(at)), at])
+    plane, *_ = np.linalg.lstsq(flat, shifts, rcond=None)
+    moved = np.column_stack([np.ones(9), lattice()]) @ plane
+    if bends:
+        basis = lattice_weights(at)
+        left = shifts - flat @ plane
+        ridge = _STIFFNESS * np.eye(9)
+        moved = moved + np.linalg.solve(basis.T @ basis + ridge, basis.T @ left)
+    return sheet.moved(moved)
+
+
+def _likeliest_version(seen: crops.Crop, version: int, turn: int) -> int:
+    """Of ``version`` and its neighbours, the one whose alignment and timing patterns show best where the finder
+    patterns are in place."""
+    size = qr.size_of(version)
+
+    def score(candidate: int) -> float:
+        candidate_size = qr.size_of(candidate)
+        scale = (size - 2 * _FINDER_CENTRE) / (candidate_size - 2 * _FINDER_CENTRE)
+
+        def place(at: Points) -> Points:
+            return _turned(_FINDER_CENTRE + (at - _FINDER_CENTRE) * scale, size, turn)
+
+        fits = [_found(seen, _alignment(), place(at), _NEARER_REACH).fit for at in _alignment_places(candidate_size)]
+        along = np.arange(7, candidate_size - 7, 0.5)  # twice a module, between the finder patterns
+        line = np.stack([along + 0.5, np.full(len(along), 6.5)], axis=1)
+        timed = [_alternates(sample(seen, (place(way) + _ROOM) * _PX)[0]) for way in (line, line[:, ::-1])]
+        return float(np.mean(fits or [_LEAST_FIT])) + float(np.mean(timed))
+
+    return max(range(max(1, version - _NEIGHBOURS), min(qr.MAX_VERSION, version + _NEIGHBOURS) + 1), key=score)
+
+
+def _alternates(values: NDArray[np.float32]) -> float:
+    """How well greys that were taken twice a module go up and down module by module, 0 to 1, wherever that begins: in
+    the mean over parts of the line, since it may be stretched here and there."""
+    around = np.convolve(values, np.full(4, 0.25), mode="same")
+    ripple = values - around
+    wave = ripple * np.exp(-0.5j * np.pi * np.arange(len(ripple)))
+    part = min(_TIMED_PART, len(wave))
+    local = np.abs(np.convolve(wave, np.full(part, 1 / part), mode="valid"))
+    return float(local.mean()) / float(np.sqrt((ripple**2).mean()) + 1e-6)
+
+
+def _corner_centres(size: int) -> list[Points]:
+    """Centres of finder patterns in the four corners, clockwise from the top left, in modules."""
+    low, high = _FINDER_CENTRE, size - _FINDER_CENTRE
+    return [np.array(at) for at in ((low, low), (high, low), (high, high), (low, high))]
+
+
+def _turned(at: Points, size: int, turn: int) -> Points:
+    """Points (..., 2) of an upright code, in modules, where it begins ``turn`` corners on (clockwise)."""
+    for _ in range(turn % 4):
+        at = np.stack([size - at[..., 1], at[..., 0]], axis=-1)
+    return at
+
+
+def _alignment_places(size: int) -> list[Points]:
+    return [np.array([column + 0.5, row + 0.5]) for row, column in qr.alignment_centres((size - 17) // 4)]
+
+
+def _finder() -> crops.Crop:
+    """A finder pattern within its light ring, `_PX` pixels a module, mean 0."""
+    return _rings(4, dark=(0, 1, 3))
+
+
+def _alignment() -> crops.Crop:
+    return _rings(2, dark=(0, 2))
+
+
+def _rings(reach: int, dark: tuple[int, ...]) -> crops.Crop:
+    """Square rings around a module up to the ``reach``-th, of which some are dark."""
+    at = np.abs(np.arange(-reach, reach + 1))
+    light = 1.0 - np.isin(np.maximum(at[:, None], at[None]), dark)
+    grey = np.kron(light, np.ones((_PX, _PX)))
+    return np.asarray(grey - grey.mean(), dtype=np.float32)

@@ -1,0 +1,101 @@
+"""Where the files of one cluster lie, and the names that everything outside its folder has. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from mlscale.host.state import state_home
+
+NODE_NAME: Final = "mlscale"
+"""Name of the node in Kubernetes, and its host name inside."""
+RUNTIME_SOCKET: Final = "/run/containerd/containerd.sock"
+"""containerd's socket, inside the node."""
+KUBELET_FOLDER: Final = "/var/lib/kubelet"
+CONTAINERD_FOLDER: Final = "/var/lib/containerd"
+BINDS: Final = {"kubelet": KUBELET_FOLDER, "containerd": CONTAINERD_FOLDER, "pod-logs": "/var/log/pods"}
+"""Folder in `Layout.data` -> where it is seen inside the node: the usual places, and short enough for sockets."""
+SERVICE_CIDR: Final = "10.96.0.0/16"
+API_SERVICE_ADDRESS: Final = "10.96.0.1"
+POD_CIDR: Final = "10.244.0.0/24"
+THIN_IMAGE: Final = "localhost/mlscale/thin:1"
+PAUSE_IMAGE: Final = "localhost/mlscale/pause:1"
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The folder of one cluster. What lies outside it has names that follow from its path, so that they are known
+    without any record: a cgroup in every hierarchy, and one network interface."""
+
+    root: Path
+
+    @property
+    def identifier(self) -> str:
+        """8 hexadecimal digits, one cluster's own."""
+        return hashlib.sha256(str(self.root).encode()).hexdigest()[:8]
+
+    @property
+    def cgroup(self) -> str:
+        """Name of the node's cgroup below the top of every hierarchy."""
+        return f"mlscale-node-{self.identifier}"
+
+    @property
+    def interface(self) -> str:
+        """The host's end of the node's only network link (at most 15 characters)."""
+        return f"mlsc{self.identifier}"
+
+    @property
+    def lock(self) -> Path:
+        """Beside the folder, since `down` removes that."""
+        return self.root.with_name(f"{self.root.name}.lock")
+
+    @property
+    def kubeconfig(self) -> Path:
+        return self.root / "kubeconfig"
+
+    @property
+    def settings(self) -> Path:
+        """Addresses and what the user chose; written before anything else."""
+        return self.root / "settings.json"
+
+    @property
+    def init(self) -> Path:
+        """Which process is the node's first one."""
+        return self.root / "init.json"
+
+    @property
+    def whole(self) -> Path:
+        """There once the cluster has come up: its state is then worth keeping."""
+        return self.root / "whole"
+
+    @property
+    def pki(self) -> Path:
+        return self.root / "pki"
+
+    @property
+    def conf(self) -> Path:
+        return self.root / "conf"
+
+    @property
+    def logs(self) -> Path:
+        return self.root / "logs"
+
+    @property
+    def records(self) -> Path:
+        """NAME.json for each part: its process and what it was started with."""
+        return self.root / "parts"
+
+    @property
+    def data(self) -> Path:
+        """etcd, containerd and kubelet keep theirs below."""
+        return self.root / "data"
+
+    def log(self, part: str) -> Path:
+        return self.logs / f"{part}.log"
+
+
+def default_layout() -> Layout:
+    """The cluster that ``make cluster`` makes: one, however its path is spelt."""
+    return Layout((state_home() / "cluster" / "default").resolve())

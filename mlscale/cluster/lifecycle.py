@@ -1,0 +1,152 @@
+"""Up, stop, down: each brings the cluster to what it should be from whatever it is, so each may be killed and repeated.
+
+One command at a time holds the lock; a program that is being started inherits it until it runs, so nothing that a
+killed command had begun can appear later unseen.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Final
+
+from mlscale.cluster.claims import claim, drop_claims
+from mlscale.cluster.configure import write_configuration
+from mlscale.cluster.files import write_whole
+from mlscale.cluster.layout import Layout
+from mlscale.cluster.locking import locked
+from mlscale.cluster.node import Node, forget_records, host_networks
+from mlscale.cluster.programs import Everything
+from mlscale.cluster.progress import Reporter
+from mlscale.cluster.settings import Settings, choose_addresses
+from mlscale.cluster.start import Starter
+from mlscale.host.ledger import LedgerEntry
+from mlscale.host.scratch import remove_folder
+from mlscale.host.state import state_home
+from mlscale.runs import MlscaleError
+
+_ETCD_GRACE_S: Final = 2.0
+
+
+def up(layout: Layout, everything: Everything, cfs_period_s: float | None, reporter: Reporter) -> None:
+    """Make the cluster, or start again what of it does not run; back when pods can be made and measured.
+
+    Args:
+        cfs_period_s: the kubelet's CFS period from now on, s; None keeps what it is. Pods that run keep theirs.
+
+    Raises:
+        MlscaleError: a part does not come up (its last words are in it); what runs, stays, for `status` and `down`.
+    """
+    with _locked(layout, reporter) as descriptor, claim(layout) as claimed:
+        node = Node(layout, (descriptor,))
+        settings = _settings(layout, node, cfs_period_s)
+        write_configuration(layout, settings, everything.programs)
+        if node.init is None:
+            reporter.say("making the node")
+            forget_records(layout)
+            node.boot()
+        node.link(settings)
+        Starter(node, settings, everything, reporter).start()
+        write_whole(layout.whole, "")
+        init = node.init
+        if init is None:
+            raise MlscaleError("the node ended while it came up", "its first process", "mlscale cluster up")
+        claimed.hand_over(init)
+
+
+def stop(layout: Layout, reporter: Reporter) -> None:
+    """End every process of the cluster and keep its state; `up` goes on from there. Idempotent.
+
+    Raises:
+        MlscaleError: there is no cluster, or something does not end.
+    """
+    with _locked(layout, reporter) as descriptor:
+        require(layout)
+        _end(Node(layout, (descriptor,)))
+        drop_claims(layout)
+
+
+def down(layout: Layout, reporter: Reporter) -> None:
+    """Remove the cluster and everything of it. Idempotent.
+
+    Raises:
+        MlscaleError: something can't be removed.
+    """
+    with _locked(layout, reporter) as descriptor:
+        Node(layout, (descriptor,)).clear()
+        _remove(layout)
+        drop_claims(layout)
+
+
+def reap(entry: LedgerEntry) -> None:
+    """For `mlscale cleanup`: what a command that was killed left. A cluster that came up and runs is no left-over, and
+    the state of one that had come up is kept, as by `stop`.
+
+    Raises:
+        MlscaleError: something can't be removed.
+    """
+    layout = Layout(Path(entry.identity["root"]))
+    if layout.root.parent != (state_home() / "cluster").resolve():
+        raise MlscaleError("not a folder that mlscale makes", str(layout.root), f"delete the ledger entry {entry.id}")
+    with _locked(layout, Reporter()) as descriptor:
+        node = Node(layout, (descriptor,))
+        if layout.whole.exists() and node.init is not None:
+            return
+        _end(node)
+        if not layout.whole.exists():
+            _remove(layout)
+
+
+def require(layout: Layout) -> None:
+    """Raises MlscaleError where no cluster was ever made."""
+    if not layout.settings.exists():
+        raise MlscaleError("there is no cluster", str(layout.root), "mlscale cluster up")
+
+
+def _locked(layout: Layout, reporter: Reporter) -> contextlib.AbstractContextManager[int]:
+    return locked(layout.lock, lambda: reporter.say("waiting for another mlscale cluster command"))
+
+
+def _settings(layout: Layout, node: Node, cfs_period_s: float | None) -> Settings:
+    """Those of the cluster that is there, or new ones; written before anything is made by them."""
+    if layout.settings.exists():
+        settings = Settings.from_json(layout.settings.read_text())
+        if node.init is None:
+            _still_free(settings)
+    else:
+        settings = choose_addresses(host_networks())
+    settings = settings.with_cfs_period(cfs_period_s)
+    write_whole(layout.settings, settings.to_json())
+    return settings
+
+
+def _still_free(settings: Settings) -> None:
+    from ipaddress import IPv4Network
+
+    own = IPv4Network(f"{settings.node_address}/30", strict=False)
+    for text in host_networks():
+        with contextlib.suppress(ValueError):
+            other = IPv4Network(text)
+            if other.prefixlen > 0 and own.overlaps(other) and not other.subnet_of(own):
+                raise MlscaleError(
+                    f"the host now uses {text}", "the cluster's address", "mlscale cluster down, then up"
+                )
+
+
+def _end(node: Node) -> None:
+    """etcd is asked, all else just ends: the API server would take a minute to say goodbye."""
+    node.end_part("etcd", _ETCD_GRACE_S)
+    node.clear()
+    forget_records(node.layout)
+    node.layout.init.unlink(missing_ok=True)
+
+
+def _remove(layout: Layout) -> None:
+    remove_folder(layout.root)
+    layout.lock.unlink(missing_ok=True)
+    _remove_empty(layout.root.parent)
+
+
+def _remove_empty(folder: Path) -> None:
+    with contextlib.suppress(OSError):  # another cluster's
+        folder.rmdir()

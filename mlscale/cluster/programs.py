@@ -1,0 +1,65 @@
+"""All programs of a cluster, built or unpacked where they are not yet: minutes the first time, milliseconds after."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from mlscale.cluster.cache import Cache
+from mlscale.cluster.gobuild import build_modules, module_folder
+from mlscale.cluster.packages import Found, find_programs, missing_packages, packages_folder
+from mlscale.cluster.parts import Programs
+from mlscale.cluster.progress import Reporter
+from mlscale.runs import MlscaleError
+
+_MODULES: Final = ("pause", "metrics-server", "kubernetes")
+_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+@dataclass(frozen=True, slots=True)
+class Everything:
+    """``programs`` of the node; ``pause``: what goes into that image."""
+
+    programs: Programs
+    pause: Path
+
+
+def sources() -> Path:
+    """The checkout's folder cluster/. Raises MlscaleError where the package was installed without it."""
+    folder = Path(__file__).resolve().parents[2] / "cluster"
+    if not (folder / "kubernetes/go.mod").is_file():
+        raise MlscaleError("the folder cluster/ is not beside the package", str(folder), "work from a clone")
+    return folder
+
+
+def ensure_programs(cache: Cache, reporter: Reporter) -> Everything:
+    """Build and unpack what is missing.
+
+    Raises:
+        MlscaleError: something can't be fetched or built; what was done stays, the next call goes on there.
+    """
+    folders = {name: module_folder(cache, sources() / name) for name in _MODULES}
+    with cache.locked():
+        found = find_programs(cache, reporter)
+        build_modules(cache, [sources() / name for name in _MODULES], reporter)
+    built = {file.name: file for folder in folders.values() for file in folder.iterdir()}
+    return Everything(Programs({**found.paths, **built}, found.plugins, _environment(found)), built["pause"])
+
+
+def lacking(cache: Cache) -> tuple[str, ...]:
+    """What `ensure_programs` would have to make, by name; empty where all is there."""
+    modules = [name for name in _MODULES if not module_folder(cache, sources() / name).exists()]
+    missing = missing_packages()
+    unpacked = not missing or packages_folder(cache, missing).exists()
+    return (*modules, *(() if unpacked else (f"{len(missing)} packages",)))
+
+
+def _environment(found: Found) -> dict[str, str]:
+    folders = dict.fromkeys(str(path.parent) for path in found.paths.values())
+    environment = {"PATH": ":".join([*folders, _PATH])}
+    if found.libraries:
+        environment["LD_LIBRARY_PATH"] = ":".join(map(str, found.libraries))
+    if found.extensions is not None:
+        environment["XTABLES_LIBDIR"] = str(found.extensions)
+    return environment

@@ -1,0 +1,81 @@
+"""What is fixed when a cluster is made and kept while it is stopped: its addresses, and the kubelet's CFS period."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from typing import Final, Self
+
+from mlscale.runs import MlscaleError
+
+DEFAULT_CFS_PERIOD_S: Final = 0.1
+_LINKS: Final = ipaddress.IPv4Network("10.213.0.0/16")
+"""Where the node's link is taken from: a /30 that no route of the host overlaps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """``host_address`` and ``node_address`` are the two ends of the node's link, a network of 4 addresses (/30)."""
+
+    host_address: str
+    node_address: str
+    cfs_period_s: float = DEFAULT_CFS_PERIOD_S
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Raises MlscaleError when ``text`` is not what `to_json` gave."""
+        try:
+            data = json.loads(text)
+            return cls(str(data["host_address"]), str(data["node_address"]), float(data["cfs_period_s"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise MlscaleError(
+                f"the cluster's settings are broken: {error!r}", "settings.json", "mlscale cluster down"
+            ) from error
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=2)
+
+    def with_cfs_period(self, period_s: float | None) -> Self:
+        """None keeps what it is. Raises MlscaleError for a period that the kubelet refuses (1 ms to 1 s)."""
+        if period_s is None:
+            return self
+        if not 0.001 <= period_s <= 1:
+            raise MlscaleError(f"a CFS period of {period_s:g} s", "--cfs-period", "choose 1ms to 1s")
+        return replace(self, cfs_period_s=period_s)
+
+
+def choose_addresses(taken: Iterable[str]) -> Settings:
+    """Settings with the first free /30.
+
+    Args:
+        taken: networks the host knows a way to, such as "192.0.2.0/24" (what is no IPv4 network is left out).
+
+    Raises:
+        MlscaleError: none is free.
+    """
+    networks = [network for text in taken if (network := _network(text)) is not None and network.prefixlen > 0]
+    for candidate in _LINKS.subnets(new_prefix=30):
+        if not any(candidate.overlaps(network) for network in networks):
+            host, node = candidate.hosts()
+            return Settings(str(host), str(node))
+    raise MlscaleError(f"no free network in {_LINKS}", "the host's routes", "remove a route to a part of it")
+
+
+def parse_period_s(text: str) -> float:
+    """Seconds of "10ms", "0.1s". Raises MlscaleError when it is neither."""
+    for unit, factor in (("ms", 1e-3), ("s", 1.0)):
+        if text.strip().endswith(unit):
+            try:
+                return float(text.strip().removesuffix(unit)) * factor
+            except ValueError:
+                break
+    raise MlscaleError(f"{text!r} is no period", "--cfs-period", "write 10ms or 0.1s")
+
+
+def _network(text: str) -> ipaddress.IPv4Network | None:
+    try:
+        return ipaddress.IPv4Network(text, strict=False)
+    except ValueError:
+        return None

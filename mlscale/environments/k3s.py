@@ -1,0 +1,166 @@
+"""The environment ``k3s``: containers scaled by Kubernetes' HorizontalPodAutoscaler, on the cluster of the kubeconfig.
+
+The cluster may be K3s, kind, minikube, a company's, or our own one-node Kubernetes (``make cluster``). Which one
+answered stands in the run's facts, and every figure's caption names it: a run on another one is no K3s run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from importlib.metadata import version
+from typing import ClassVar, Final
+
+from mlscale.environments import kubernetes_entry, kubernetes_namespace, kubernetes_preflight
+from mlscale.environments.base import App, Problem, Scaling
+from mlscale.environments.kubernetes_client import Api, Place, Refused, connect, default_kubeconfig, no_kubeconfig
+from mlscale.environments.kubernetes_cluster import Cluster, look
+from mlscale.environments.kubernetes_deployed import KubernetesDeployed
+from mlscale.environments.kubernetes_manifests import Deployment, Packaging, Part
+from mlscale.environments.kubernetes_namespace import new_name
+from mlscale.environments.kubernetes_own import own_kubeconfig, packaging
+from mlscale.environments.kubernetes_paths import path_of
+from mlscale.environments.kubernetes_rollout import Rollout, Watches
+from mlscale.environments.kubernetes_settings import KubernetesScaling, arm_settings
+from mlscale.environments.kubernetes_way import WayIn, find_way_in
+from mlscale.host.ledger import Ledger, LedgerEntry
+from mlscale.host.loadplace import open_load_place
+from mlscale.runs import Level, MlscaleError, Mode
+
+_START_S: Final = 240.0
+_METRICS_S: Final = 90.0
+_ROUNDS: Final = 2
+_COMMAND: Final = ("python", "-m", "mlscale.application.container")
+"""In the application's image (containers/app/Dockerfile)."""
+
+
+class K3s:
+    """See `mlscale.environments.base.Environment`."""
+
+    name: ClassVar[str] = "k3s"
+    level: ClassVar[Level] = "container"
+    modes: ClassVar[frozenset[Mode]] = frozenset({"live"})
+    settings: ClassVar[type[Scaling]] = KubernetesScaling
+    ledger_kinds: ClassVar[frozenset[str]] = frozenset({kubernetes_namespace.KIND})
+
+    def arm(self, arm: str) -> KubernetesScaling:
+        """shipped, matched, static-min, static-max; see `arm_settings`."""
+        return arm_settings(arm)
+
+    def preflight(self, app: App, scalings: Mapping[str, Scaling], mode: Mode) -> Sequence[Problem]:
+        """What stands in the way; nothing is made, on the cluster neither."""
+        problems = [Problem(f"mode {mode!r}", self.name, "choose live")] if mode not in self.modes else []
+        problems += kubernetes_preflight.of_application(app, scalings)
+        try:
+            with closing(_connected()) as api:
+                cluster = look(api)
+                problems += kubernetes_preflight.of_cluster(api, app, scalings, cluster.own, cluster.kubelet)
+                problems += _room(api, cluster, scalings)
+        except Refused as refused:
+            problems.append(kubernetes_preflight.unreachable(refused.as_error(f"API server {refused.path}")))
+        except MlscaleError as error:
+            problems.append(kubernetes_preflight.unreachable(error))
+        return problems
+
+    def on_own_cluster(self) -> bool:
+        """Whether the kubeconfig that would be used is that of ``make cluster``."""
+        own = own_kubeconfig()
+        return default_kubeconfig(own) == str(own)
+
+    def found(self) -> str:
+        """Which cluster the kubeconfig names, for the doctor.
+
+        Raises:
+            MlscaleError: it does not answer.
+        """
+        with closing(_connected()) as api:
+            cluster = look(api)
+            return f"{cluster.distribution} {cluster.versions['kubernetes']} at {api.server}"
+
+    @contextmanager
+    def deploy(
+        self, app: App, scalings: Mapping[str, Scaling], mode: Mode, ledger: Ledger, warm_up: Sequence[bytes]
+    ) -> Iterator[KubernetesDeployed]:
+        """A namespace with Deployment, Service and HPA in it, every body of ``warm_up`` served twice; gone on leaving.
+
+        Raises:
+            MlscaleError: a preflight problem, or what keeps the pods from serving (an image that can't be pulled, a
+                quota, no room, a container that ends by itself: with its last log lines).
+        """
+        for problem in self.preflight(app, scalings, mode):
+            if problem.fatal:
+                raise MlscaleError(problem.what, problem.where, problem.remedy)
+        with closing(_connected()) as api, open_load_place(ledger) as place:
+            cluster = look(api)
+            wanted = _wanted(app, scalings, cluster)
+            with kubernetes_namespace.made(api, wanted, ledger) as applied:
+                watches = Watches(api, wanted.namespace)
+                try:
+                    watches.start()
+                    way = _serving(api, wanted, watches, cluster, warm_up)
+                    facts = {**cluster.facts(api, applied), "load": place.facts, "way_in": way.kind}
+                    versions = {**cluster.versions, "kubernetes-client": version("kubernetes")}
+                    yield KubernetesDeployed(
+                        api,
+                        wanted,
+                        watches,
+                        place,
+                        cluster.node_usage(),
+                        way.url + kubernetes_entry.PATH,
+                        facts,
+                        versions,
+                    )
+                finally:
+                    watches.stop()
+
+    def reap(self, entry: LedgerEntry) -> None:
+        """Remove the namespace that ``entry`` names, if its cluster answers."""
+        kubernetes_namespace.reap(entry, own_kubeconfig())
+
+
+def _connected() -> Api:
+    found = default_kubeconfig(own_kubeconfig())
+    if found is None:
+        raise no_kubeconfig("KUBECONFIG, ~/.kube/config")
+    return connect(Place(found))
+
+
+def _wanted(app: App, scalings: Mapping[str, Scaling], cluster: Cluster) -> Deployment:
+    name = new_name()
+    parts = []
+    for component in app.components:
+        scaling = scalings[component.name]
+        assert isinstance(scaling, KubernetesScaling)
+        image = scaling.image or app.image
+        if image:
+            packed = Packaging(image=image, command=_COMMAND)
+        else:
+            assert cluster.own is not None, "preflight has seen to it"
+            packed = packaging(cluster.own, component.entry.partition(":")[0])
+        parts.append(Part(component.name, component.entry, scaling, packed, front=component.name == app.front))
+    return Deployment(namespace=name, run=name, app=app.name, parts=tuple(parts))
+
+
+def _serving(api: Api, wanted: Deployment, watches: Watches, cluster: Cluster, warm_up: Sequence[bytes]) -> WayIn:
+    """Wait until load can come; returns where it goes."""
+    rollout = Rollout(api, wanted, watches, machines_scale=cluster.machines_scale)
+    rollout.wait_ready(_START_S)
+    preferred = (cluster.own.node_address,) if cluster.own is not None else ()
+    way = find_way_in(api, wanted, cluster.nodes, preferred)
+    replicas = next(part.scaling.min_replicas for part in wanted.parts if part.front)
+    kubernetes_entry.warm_up(way.url, warm_up, _ROUNDS * replicas)
+    rollout.wait_metrics(_METRICS_S)
+    return way
+
+
+def _room(api: Api, cluster: Cluster, scalings: Mapping[str, Scaling]) -> list[Problem]:
+    try:
+        pods = api.get(path_of("Pod"))["items"]
+    except Refused:  # a right that a run does not need
+        return []
+    return [
+        problem
+        for scaling in scalings.values()
+        if isinstance(scaling, KubernetesScaling)
+        for problem in kubernetes_preflight.of_room(cluster.nodes, pods, scaling)
+    ]

@@ -1,0 +1,261 @@
+"""Every object of a run, rendered in one place: pure.
+
+All lie in a namespace of the run's own, and the ConfigMap ``mlscale-run`` owns all others in it: deleting either
+deletes all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Literal
+
+from mlscale.environments.kubernetes_client import Json
+from mlscale.environments.kubernetes_settings import KubernetesScaling
+
+MANAGED_BY: Final = "app.kubernetes.io/managed-by"
+TOOL: Final = "mlscale"
+RUN: Final = "mlscale/run"
+COMPONENT: Final = "app.kubernetes.io/component"
+OWNER: Final = "mlscale-run"
+PORT: Final = 8080
+IN_FLIGHT: Final = "mlscale_in_flight"
+WINDOW_LABEL: Final = "window-ms"
+CONTAINER: Final = "app"
+_USER: Final = 65532
+"""No user of the node's; the same as in containers/app/Dockerfile."""
+
+ServiceType = Literal["NodePort", "LoadBalancer"]
+
+
+@dataclass(frozen=True)
+class Packaging:
+    """How the application gets into its container.
+
+    ``mounts`` are folders and files of the node, mounted read-only where they lie there (our own cluster alone).
+    """
+
+    image: str
+    command: tuple[str, ...]
+    pull_policy: Literal["IfNotPresent", "Never"] = "IfNotPresent"
+    mounts: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One component of an application as it is deployed. ``front``: load comes in here."""
+
+    name: str
+    entry: str
+    scaling: KubernetesScaling
+    packaging: Packaging
+    front: bool = True
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """What a run deploys: ``app`` is the application's name, ``run`` the identifier all objects are labelled with."""
+
+    namespace: str
+    run: str
+    app: str
+    parts: tuple[Part, ...]
+    service_type: ServiceType = "NodePort"
+
+
+def namespace(wanted: Deployment) -> Json:
+    """The run's namespace."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Namespace",
+        "metadata": {"name": wanted.namespace, "labels": _labels(wanted)},
+    }
+
+
+def owner(wanted: Deployment) -> Json:
+    """The ConfigMap that owns all the rest."""
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": OWNER, "namespace": wanted.namespace, "labels": _labels(wanted)},
+        "data": {"run": wanted.run, "app": wanted.app, "components": " ".join(part.name for part in wanted.parts)},
+    }
+
+
+def objects(wanted: Deployment, owner_uid: str) -> list[Json]:
+    """All the rest, in the order to apply them in: what limits disruption first, what decides last."""
+    made: list[Json] = []
+    for part in wanted.parts:
+        if part.scaling.min_available is not None:
+            made.append(_budget(wanted, part, owner_uid))
+        made += [_service(wanted, part, owner_uid), _deployment(wanted, part, owner_uid)]
+    return made + [_hpa(wanted, part, owner_uid) for part in wanted.parts if not part.scaling.fixed]
+
+
+def front_service(wanted: Deployment, kind: ServiceType, owner_uid: str) -> Json:
+    """The Service that load comes in by, with another way in."""
+    front = next(part for part in wanted.parts if part.front)
+    return _service(replace(wanted, service_type=kind), front, owner_uid)
+
+
+def selector(wanted: Deployment, part: Part) -> dict[str, str]:
+    """The labels that a part's pods, and no others, have."""
+    return {RUN: wanted.run, COMPONENT: part.name}
+
+
+def _labels(wanted: Deployment, part: Part | None = None) -> dict[str, str]:
+    labels = {MANAGED_BY: TOOL, "app.kubernetes.io/name": wanted.app, RUN: wanted.run}
+    return labels if part is None else labels | {COMPONENT: part.name}
+
+
+def _metadata(wanted: Deployment, part: Part, owner_uid: str) -> dict[str, Any]:
+    reference = {"apiVersion": "v1", "kind": "ConfigMap", "name": OWNER, "uid": owner_uid}
+    return {
+        "name": part.name,
+        "namespace": wanted.namespace,
+        "labels": _labels(wanted, part),
+        "ownerReferences": [reference],
+    }
+
+
+def _service(wanted: Deployment, part: Part, owner_uid: str) -> Json:
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": _metadata(wanted, part, owner_uid),
+        "spec": {
+            "type": wanted.service_type if part.front else "ClusterIP",
+            "selector": selector(wanted, part),
+            "ports": [{"name": "http", "port": PORT, "targetPort": "http", "protocol": "TCP"}],
+        },
+    }
+
+
+def _budget(wanted: Deployment, part: Part, owner_uid: str) -> Json:
+    return {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": _metadata(wanted, part, owner_uid),
+        "spec": {
+            "minAvailable": part.scaling.min_available,
+            "selector": {"matchLabels": selector(wanted, part)},
+        },
+    }
+
+
+def _deployment(wanted: Deployment, part: Part, owner_uid: str) -> Json:
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": _metadata(wanted, part, owner_uid),
+        "spec": {
+            "replicas": part.scaling.min_replicas,
+            "selector": {"matchLabels": selector(wanted, part)},
+            "template": {"metadata": {"labels": _labels(wanted, part)}, "spec": _pod(part)},
+        },
+    }
+
+
+def _pod(part: Part) -> Json:
+    scaling = part.scaling
+    return {
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": scaling.grace_s,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": _USER,
+            "runAsGroup": _USER,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [_container(part)],
+        "volumes": [
+            {"name": "tmp", "emptyDir": {}},
+            *(
+                {"name": f"host-{number}", "hostPath": {"path": path}}
+                for number, path in enumerate(part.packaging.mounts)
+            ),
+        ],
+    }
+
+
+def _container(part: Part) -> Json:
+    scaling, packaging = part.scaling, part.packaging
+    cpu = f"{round(scaling.cpu_cores * 1000)}m"
+    drain = {"lifecycle": {"preStop": {"sleep": {"seconds": scaling.drain_delay_s}}}} if scaling.drain_delay_s else {}
+    return {
+        "name": CONTAINER,
+        "image": packaging.image,
+        "imagePullPolicy": packaging.pull_policy,
+        "command": [*packaging.command, "--entry", part.entry, "--port", str(PORT)],
+        "env": _environment(packaging.environment),
+        "ports": [{"name": "http", "containerPort": PORT, "protocol": "TCP"}],
+        "resources": {"requests": {"cpu": cpu, "memory": f"{scaling.memory_mib}Mi"}, "limits": {"cpu": cpu}},
+        "readinessProbe": {
+            "httpGet": {"path": "/readyz", "port": "http"},
+            "periodSeconds": scaling.readiness_period_s,
+        },
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "volumeMounts": [
+            {"name": "tmp", "mountPath": "/tmp"},
+            *(
+                {"name": f"host-{number}", "mountPath": path, "readOnly": True}
+                for number, path in enumerate(packaging.mounts)
+            ),
+        ],
+        **drain,
+    }
+
+
+def _environment(more: Mapping[str, str]) -> list[Json]:
+    fixed = {
+        "HOME": "/tmp",
+        "OMP_NUM_THREADS": "1",
+        "MKL_NUM_THREADS": "1",
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    name = {"name": "MLSCALE_REPLICA", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}
+    return [name, *({"name": key, "value": value} for key, value in (fixed | dict(more)).items())]
+
+
+def _hpa(wanted: Deployment, part: Part, owner_uid: str) -> Json:
+    scaling = part.scaling
+    behaviour = _behaviour(scaling)
+    return {
+        "apiVersion": "autoscaling/v2",
+        "kind": "HorizontalPodAutoscaler",
+        "metadata": _metadata(wanted, part, owner_uid),
+        "spec": {
+            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": part.name},
+            "minReplicas": scaling.min_replicas,
+            "maxReplicas": scaling.max_replicas,
+            "metrics": [_metric(part)],
+            **({"behavior": behaviour} if behaviour else {}),
+        },
+    }
+
+
+def _metric(part: Part) -> Json:
+    scaling = part.scaling
+    if scaling.metric == "cpu":
+        target: Json = {"type": "Utilization", "averageUtilization": scaling.target_cpu_percent}
+        return {"type": "Resource", "resource": {"name": "cpu", "target": target}}
+    labels = {"component": part.name, WINDOW_LABEL: str(round(scaling.metric_window_s * 1000))}
+    target = {"type": "AverageValue", "averageValue": f"{round(scaling.target_in_flight * 1000)}m"}
+    metric = {"name": IN_FLIGHT, "selector": {"matchLabels": labels}}
+    return {"type": "External", "external": {"metric": metric, "target": target}}
+
+
+def _behaviour(scaling: KubernetesScaling) -> dict[str, Any]:
+    """Only what was asked for: the API server fills the rest in, and without any the controller's flags hold."""
+    pairs: Sequence[tuple[str, int | None]] = (
+        ("scaleUp", scaling.upscale_stabilisation_s),
+        ("scaleDown", scaling.downscale_stabilisation_s),
+    )
+    return {name: {"stabilizationWindowSeconds": seconds} for name, seconds in pairs if seconds is not None}

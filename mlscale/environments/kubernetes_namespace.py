@@ -1,0 +1,129 @@
+"""The namespace of a run: written down before it exists, filled, and taken away as a whole, also by another process."""
+
+from __future__ import annotations
+
+import re
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Final
+
+from mlscale.environments.kubernetes_client import Api, Json, Place, Refused, Unreachable, connect
+from mlscale.environments.kubernetes_manifests import MANAGED_BY, OWNER, TOOL, Deployment, namespace, objects, owner
+from mlscale.environments.kubernetes_paths import path_of, path_of_object
+from mlscale.host.ledger import Ledger, LedgerEntry
+from mlscale.host.reap import NotNow
+from mlscale.runs import MlscaleError
+
+KIND: Final = "kubernetes_namespace"
+"""Of the ledger entry."""
+_NAME: Final = re.compile(r"mlscale-[0-9a-f]{8}")
+_GONE_S: Final = 90.0
+_LOOK_S: Final = 0.2
+
+
+def new_name() -> str:
+    """A namespace's name that nobody has."""
+    return f"mlscale-{uuid.uuid4().hex[:8]}"
+
+
+@contextmanager
+def made(api: Api, wanted: Deployment, ledger: Ledger) -> Iterator[list[Json]]:
+    """The namespace with everything in it, as the API server holds it; gone on leaving.
+
+    Raises:
+        MlscaleError: the API server refuses something (a forbidden verb is named), or what was made can't be removed
+            (its ledger entry then stays, for ``mlscale cleanup``).
+    """
+    place = api.place
+    entry = ledger.intend(
+        KIND, kubeconfig=place.kubeconfig, context=place.context, server=api.server, namespace=wanted.namespace
+    )
+    try:
+        yield _applied(api, wanted)
+    finally:
+        remove(api, wanted.namespace)
+        ledger.done(entry)
+
+
+def remove(api: Api, name: str) -> None:
+    """Delete the namespace ``name`` and wait until it, and with it all its pods, is gone. Idempotent.
+
+    Raises:
+        MlscaleError: it is not one of ours, can't be deleted, or is still there after 90 s.
+    """
+    where = f"namespace {name}"
+    try:
+        found = api.find(path_of("Namespace", name))
+        if found is None:
+            return
+        if (found["metadata"].get("labels") or {}).get(MANAGED_BY) != TOOL:
+            raise MlscaleError("it was not made by mlscale, so it is left alone", where, "remove the ledger entry")
+        deadline = time.monotonic() + _GONE_S
+        _end_pods(api, name, deadline)
+        api.delete(path_of("Namespace", name), propagationPolicy="Background")
+        while (left := api.find(path_of("Namespace", name))) is not None:
+            if time.monotonic() > deadline:
+                raise MlscaleError(f"still there after {_GONE_S:g} s: {_blocking(left)}", where, "mlscale cleanup")
+            time.sleep(_LOOK_S)
+    except Refused as refused:
+        raise refused.as_error(where) from refused
+
+
+def _end_pods(api: Api, name: str, deadline: float) -> None:
+    """Delete the owner, and with it everything that makes pods, and wait for the pods' end: a namespace that still has
+    some is looked at again only half a grace period later."""
+    api.delete(path_of("ConfigMap", OWNER, name), propagationPolicy="Background")
+    while api.get(path_of("Pod", namespace=name), {"limit": 1})["items"]:
+        if time.monotonic() > deadline:
+            return  # the namespace says what blocks it
+        time.sleep(_LOOK_S)
+
+
+def reap(entry: LedgerEntry, own: Path) -> None:
+    """Remove the namespace that a ledger entry names. Idempotent; from another process than the one that made it.
+
+    Args:
+        own: the kubeconfig of our own cluster: where it is gone, or names another server, that cluster was taken down
+            and its namespaces with it.
+
+    Raises:
+        NotNow: the cluster can't be asked now; the namespace stands in the ledger until it can.
+        MlscaleError: it can't be removed.
+    """
+    identity = entry.identity
+    name, kubeconfig = str(identity["namespace"]), str(identity["kubeconfig"])
+    where = f"namespace {name} at {identity['server']}"
+    if _NAME.fullmatch(name) is None:
+        raise MlscaleError("not a name that mlscale gives", name, f"delete the ledger entry {entry.id}")
+    ours = Path(kubeconfig) == own
+    if ours and not own.exists():
+        return
+    try:
+        with closing(connect(Place(kubeconfig, identity["context"]))) as api:
+            if api.server == identity["server"]:
+                remove(api, name)
+            elif not ours:
+                raise NotNow(f"{api.place} names another server now", where, "restore the kubeconfig, then cleanup")
+    except Unreachable as error:
+        remedy = "make cluster, then mlscale cleanup" if ours else "mlscale cleanup, once it answers"
+        raise NotNow(error.what, where, remedy) from error
+
+
+def _applied(api: Api, wanted: Deployment) -> list[Json]:
+    where = f"namespace {wanted.namespace}"
+    try:
+        api.apply(path_of("Namespace", wanted.namespace), namespace(wanted))
+        held = owner(wanted)
+        uid = api.apply(path_of_object(held), held)["metadata"]["uid"]
+        return [api.apply(path_of_object(each), each) for each in objects(wanted, uid)]
+    except Refused as refused:
+        raise refused.as_error(where) from refused
+
+
+def _blocking(left: Json) -> str:
+    conditions = (left.get("status") or {}).get("conditions") or ()
+    said = [str(each.get("message", "")) for each in conditions if each.get("status") == "True"]
+    return "; ".join(filter(None, said)) or "its pods have not ended"

@@ -1,0 +1,85 @@
+"""Settings of a Deployment scaled by the HorizontalPodAutoscaler; what is None is left to the cluster's defaults."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from mlscale.environments.base import Scaling
+from mlscale.runs import MlscaleError
+
+
+class KubernetesScaling(Scaling):
+    """autoscaling/v2 and what of the pods bears on scaling.
+
+    ``min_replicas == max_replicas`` is a fixed number: no HPA is made then. With ``metric`` "cpu" the HPA wants
+    ceil(n * utilisation / target_cpu_percent) replicas, utilisation in per cent of the requested CPU (which is the
+    quota); with "in_flight" ceil(requests received, waiting or in service / target_in_flight). Both hold within the
+    controller's tolerance, and the controller looks once in its sync period (see the run's facts for both).
+    """
+
+    metric: Literal["cpu", "in_flight"] = Field(default="cpu", description="what the HPA scales on")
+    target_cpu_percent: int = Field(default=50, ge=1, le=1000, description="mean CPU utilisation aimed at, %")
+    target_in_flight: float = Field(default=1.0, gt=0, le=1000, description="requests in flight per pod aimed at")
+    metric_window_s: float = Field(
+        default=1.6, ge=0.5, le=60, description="window over which requests in flight are averaged, s"
+    )
+    upscale_stabilisation_s: int | None = Field(
+        default=None, ge=0, le=3600, description="behavior.scaleUp.stabilizationWindowSeconds"
+    )
+    downscale_stabilisation_s: int | None = Field(
+        default=None, ge=0, le=3600, description="behavior.scaleDown.stabilizationWindowSeconds"
+    )
+    readiness_period_s: int = Field(default=10, ge=1, le=300, description="period of the readiness probe, s")
+    drain_delay_s: int = Field(
+        default=3, ge=0, le=60, description="a pod that is to end goes on serving so long (preStop), s"
+    )
+    grace_s: int = Field(default=30, ge=1, le=600, description="terminationGracePeriodSeconds, s")
+    memory_mib: int = Field(default=256, ge=16, le=1_000_000, description="memory request of a pod, MiB")
+    min_available: int | None = Field(default=None, ge=0, description="of a PodDisruptionBudget; None: there is none")
+    image: str = Field(default="", description="the application's image; empty: the App's own")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.drain_delay_s >= self.grace_s:
+            raise ValueError(f"drain_delay_s ({self.drain_delay_s}) must be shorter than grace_s ({self.grace_s})")
+        if round(self.cpu_cores * 1000) < 1:
+            raise ValueError(f"cpu_cores ({self.cpu_cores}) is below Kubernetes' least, 0.001")
+        return self
+
+    @property
+    def fixed(self) -> bool:
+        """Whether the number of replicas is fixed: no autoscaler."""
+        return self.min_replicas == self.max_replicas
+
+
+def arm_settings(arm: str) -> KubernetesScaling:
+    """The settings of an arm (METHOD §4).
+
+    ``shipped``: CPU utilisation at 50 %, the HPA's own behaviour, a readiness probe with Kubernetes' default period.
+    ``matched``: requests in flight, target 1 a pod, over what the others take from a queue to a decision (a look-back
+    of 0.6 s and 1 s of delay); 30 s before it shrinks; a probe every second, the shortest there is. The HPA's sync
+    period is a flag of the cluster and stays what it is.
+
+    Raises:
+        MlscaleError: an unknown arm.
+    """
+    matched = KubernetesScaling(
+        metric="in_flight",
+        target_in_flight=1.0,
+        metric_window_s=1.6,
+        upscale_stabilisation_s=0,
+        downscale_stabilisation_s=30,
+        readiness_period_s=1,
+    )
+    match arm:
+        case "shipped":
+            return KubernetesScaling()
+        case "matched":
+            return matched
+        case "static-min":
+            return matched.model_copy(update={"max_replicas": matched.min_replicas})
+        case "static-max":
+            return matched.model_copy(update={"min_replicas": matched.max_replicas})
+    raise MlscaleError(f"unknown arm {arm!r}", "arm", "choose one of: shipped, matched, static-min, static-max")

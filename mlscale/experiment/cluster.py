@@ -1,0 +1,80 @@
+"""Our own cluster beside an experiment: up for the runs on it, stopped, its state kept, for the others' (METHOD §6)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Final, Protocol, Self, runtime_checkable
+
+from mlscale import environments
+
+_PERIOD_S: Final = 0.1
+
+
+@runtime_checkable
+class OnCluster(Protocol):
+    """An environment that may run on our own cluster."""
+
+    def on_own_cluster(self) -> bool: ...
+
+
+class ClusterKeeper:
+    """``with ClusterKeeper() as keeper:`` then ``keeper.prepare(...)`` before each run.
+
+    On leaving, the cluster is as it was found: up, or stopped. Where there is none of ours, nothing is done.
+    """
+
+    def __init__(self) -> None:
+        self._was_up = False
+
+    def __enter__(self) -> Self:
+        self._was_up = _up()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._was_up and not _up():
+            _start(_PERIOD_S)
+        elif not self._was_up and _up():
+            _stop()
+
+    def prepare(self, environment: str, scaling: Mapping[str, Any]) -> None:
+        """Start the cluster for a run on it, with the CFS period that the run asks for; stop it for any other.
+
+        Raises:
+            MlscaleError: it does not come up, or does not end.
+        """
+        if _absent():
+            return
+        found = environments.get(environment)
+        if isinstance(found, OnCluster) and found.on_own_cluster():
+            _start(float(scaling.get("cpu_period_s", _PERIOD_S)))
+        elif _up():
+            _stop()
+
+
+def _absent() -> bool:
+    from mlscale.cluster.layout import default_layout
+
+    return not default_layout().settings.exists()
+
+
+def _up() -> bool:
+    """Whether its node runs."""
+    from mlscale.cluster.layout import default_layout
+    from mlscale.cluster.node import Node
+
+    return not _absent() and Node(default_layout()).init is not None
+
+
+def _start(period_s: float) -> None:
+    from mlscale.cluster.commands import up_command
+
+    up_command(f"{1000 * period_s:g}ms")
+
+
+def _stop() -> None:
+    from mlscale.cluster.commands import stop_command
+
+    stop_command()

@@ -1,0 +1,148 @@
+"""What is rendered: owned, labelled, limited as METHOD asks; and settings that can't be."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from kubernetes import client
+from pydantic import ValidationError
+
+from mlscale.environments.kubernetes_manifests import (
+    MANAGED_BY,
+    OWNER,
+    RUN,
+    Deployment,
+    Packaging,
+    Part,
+    namespace,
+    objects,
+    owner,
+)
+from mlscale.environments.kubernetes_paths import path_of, path_of_object
+from mlscale.environments.kubernetes_settings import KubernetesScaling, arm_settings
+from mlscale.runs import MlscaleError
+
+PACKED = Packaging("registry.example/app:1", ("python", "-m", "mlscale.application.container"))
+
+
+def wanted(scaling: KubernetesScaling, packaging: Packaging = PACKED) -> Deployment:
+    part = Part("app", "pkg.mod:factory", scaling, packaging)
+    return Deployment("mlscale-0123abcd", "mlscale-0123abcd", "code-reader", (part,))
+
+
+def rendered(scaling: KubernetesScaling, packaging: Packaging = PACKED) -> dict[str, dict[str, Any]]:
+    return {each["kind"]: dict(each) for each in objects(wanted(scaling, packaging), "uid-of-owner")}
+
+
+def keys(model: Any) -> set[str]:
+    """The JSON names that the official client knows for a model."""
+    return set(model.attribute_map.values()) if hasattr(model, "attribute_map") else set()
+
+
+def test_everything_lies_in_one_namespace_and_is_owned_and_labelled() -> None:
+    made = wanted(arm_settings("matched"))
+    for each in objects(made, "uid-of-owner"):
+        metadata = each["metadata"]
+        assert metadata["namespace"] == "mlscale-0123abcd"
+        assert (metadata["labels"][MANAGED_BY], metadata["labels"][RUN]) == ("mlscale", "mlscale-0123abcd")
+        assert [(one["name"], one["uid"]) for one in metadata["ownerReferences"]] == [(OWNER, "uid-of-owner")]
+    assert namespace(made)["metadata"]["labels"][MANAGED_BY] == "mlscale"
+    assert path_of_object(owner(made)) == "/api/v1/namespaces/mlscale-0123abcd/configmaps/mlscale-run"
+
+
+def test_matched_scales_on_requests_in_flight_over_its_window() -> None:
+    hpa = rendered(arm_settings("matched"))["HorizontalPodAutoscaler"]
+    (metric,) = hpa["spec"]["metrics"]
+    assert metric["external"]["metric"] == {
+        "name": "mlscale_in_flight",
+        "selector": {"matchLabels": {"component": "app", "window-ms": "1600"}},
+    }
+    assert metric["external"]["target"] == {"type": "AverageValue", "averageValue": "1000m"}
+    assert hpa["spec"]["behavior"]["scaleDown"] == {"stabilizationWindowSeconds": 30}
+    assert (hpa["spec"]["minReplicas"], hpa["spec"]["maxReplicas"]) == (1, 4)
+
+
+def test_shipped_leaves_the_behaviour_to_the_cluster() -> None:
+    spec = rendered(arm_settings("shipped"))["HorizontalPodAutoscaler"]["spec"]
+    assert spec["metrics"][0]["resource"]["target"] == {"type": "Utilization", "averageUtilization": 50}
+    assert "behavior" not in spec
+
+
+@pytest.mark.parametrize(("arm", "replicas"), [("static-min", 1), ("static-max", 4)])
+def test_a_fixed_number_has_no_autoscaler(arm: str, replicas: int) -> None:
+    made = rendered(arm_settings(arm))
+    assert "HorizontalPodAutoscaler" not in made
+    assert made["Deployment"]["spec"]["replicas"] == replicas
+
+
+def test_the_quota_is_request_and_limit_and_the_container_can_do_little() -> None:
+    pod = rendered(arm_settings("matched"))["Deployment"]["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert container["resources"]["limits"] == {"cpu": "300m"}
+    assert container["resources"]["requests"]["cpu"] == "300m"
+    assert container["readinessProbe"]["periodSeconds"] == 1
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
+    assert pod["automountServiceAccountToken"] is False
+    assert {"name": "MLSCALE_REPLICA", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}} in container["env"]
+    assert container["command"][-4:] == ["--entry", "pkg.mod:factory", "--port", "8080"]
+
+
+def test_the_hosts_folders_are_mounted_read_only_where_they_lie() -> None:
+    packaging = Packaging("localhost/thin:1", ("/opt/python",), "Never", ("/usr", "/opt"), {"PYTHONPATH": "/opt/x"})
+    pod = rendered(arm_settings("matched"), packaging)["Deployment"]["spec"]["template"]["spec"]
+    mounts = {mount["mountPath"]: mount.get("readOnly") for mount in pod["containers"][0]["volumeMounts"]}
+    assert mounts == {"/tmp": None, "/usr": True, "/opt": True}
+    assert {volume["hostPath"]["path"] for volume in pod["volumes"] if "hostPath" in volume} == {"/usr", "/opt"}
+    assert pod["containers"][0]["imagePullPolicy"] == "Never"
+
+
+def test_a_disruption_budget_is_made_where_it_is_asked_for() -> None:
+    assert "PodDisruptionBudget" not in rendered(KubernetesScaling())
+    budget = rendered(KubernetesScaling(min_available=1))["PodDisruptionBudget"]
+    assert budget["spec"]["minAvailable"] == 1
+    assert path_of_object(budget).startswith("/apis/policy/v1/namespaces/")
+
+
+def test_every_field_is_one_that_the_official_client_knows() -> None:
+    made = rendered(KubernetesScaling(min_available=1), Packaging("thin", ("python",), "Never", ("/usr",)))
+    pod = made["Deployment"]["spec"]["template"]["spec"]
+    known = {
+        "V1DeploymentSpec": made["Deployment"]["spec"],
+        "V1PodSpec": pod,
+        "V1Container": pod["containers"][0],
+        "V1Probe": pod["containers"][0]["readinessProbe"],
+        "V1SecurityContext": pod["containers"][0]["securityContext"],
+        "V1PodSecurityContext": pod["securityContext"],
+        "V1ServiceSpec": made["Service"]["spec"],
+        "V2HorizontalPodAutoscalerSpec": made["HorizontalPodAutoscaler"]["spec"],
+        "V1PodDisruptionBudgetSpec": made["PodDisruptionBudget"]["spec"],
+    }
+    for name, part in known.items():
+        assert set(part) <= keys(getattr(client, name)), name
+
+
+def test_paths() -> None:
+    assert path_of("Deployment", "app", "ns") == "/apis/apps/v1/namespaces/ns/deployments/app"
+    assert path_of("Pod") == "/api/v1/pods"
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"drain_delay_s": 30}, "drain_delay_s"),
+        ({"cpu_cores": 0.0001}, "cpu_cores"),
+        ({"target_cpu_percent": 0}, "target_cpu_percent"),
+        ({"metric": "memory"}, "metric"),
+        ({"min_replicas": 5}, "min_replicas"),
+    ],
+)
+def test_settings_that_can_not_be(changes: dict[str, Any], named: str) -> None:
+    with pytest.raises(ValidationError, match=named):
+        KubernetesScaling(**changes)
+
+
+def test_an_unknown_arm() -> None:
+    with pytest.raises(MlscaleError, match="unknown arm 'best'"):
+        arm_settings("best")

@@ -1,0 +1,142 @@
+"""What a cluster could leave on a host, read before and after."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlscale.cluster.cache import default_cache
+from mlscale.cluster.node import Node
+from mlscale.cluster.packages import find_programs
+from mlscale.cluster.progress import Reporter
+from mlscale.host.processes import process_start
+
+PLACES = ("/etc", "/opt", "/run", "/srv", "/usr/lib", "/usr/libexec", "/usr/local", "/var")
+"""Where Kubernetes, containerd and CNI write on a host that they are installed on."""
+OTHERS = ("/var/tmp", "/var/cache", "/var/lib/apt")
+"""Other programs' business while the tests run."""
+
+
+@dataclass(frozen=True)
+class HostState:
+    """Everything but ``processes`` must be the same afterwards; of other clusters' links nothing is looked at."""
+
+    mounts: tuple[str, ...]
+    links: tuple[str, ...]
+    addresses: tuple[str, ...]
+    routes: tuple[str, ...]
+    rules: tuple[str, ...]
+    filters: str
+    settings: dict[str, str]
+    groups: frozenset[str]
+    files: frozenset[str]
+
+
+def read_host() -> HostState:
+    links = [one["ifname"] for one in _ip("link")]
+    return HostState(
+        tuple(sorted(_mounts())),
+        tuple(sorted(name for name in links if not name.startswith("mlsc"))),
+        tuple(_shown("address")),
+        tuple(_shown("route", "show", "table", "all")),
+        tuple(_shown("rule")),
+        _filters(),
+        _settings(),
+        frozenset(_groups()),
+        frozenset(_files()),
+    )
+
+
+def node_processes(node: Node) -> dict[int, str]:
+    """pid -> start time of every process in the node's pid namespace."""
+    init = node.init
+    assert init is not None
+    namespace = Path(f"/proc/{init.pid}/ns/pid").stat().st_ino
+    found: dict[int, str] = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            inside = (folder / "ns/pid").stat().st_ino == namespace
+        except OSError:
+            continue
+        start = process_start(int(folder.name))
+        if inside and start is not None:
+            found[int(folder.name)] = start
+    return found
+
+
+def namers(text: str) -> list[str]:
+    """Command lines that name ``text``, this process's own left out."""
+    found: list[str] = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            line = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        if text in line and int(folder.name) != os.getpid():
+            found.append(line)
+    return found
+
+
+def _mounts() -> list[str]:
+    """Without the mount's numbers, which the kernel gives anew."""
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    return [re.sub(r"^\d+ \d+ ", "", line) for line in lines]
+
+
+def _shown(*words: str) -> list[str]:
+    rows = [json.dumps(row, sort_keys=True) for row in _ip(*words) if "mlsc" not in json.dumps(row)]
+    return sorted(re.sub(r'"(valid|preferred)_life_time": \d+', "", row) for row in rows)
+
+
+def _ip(*words: str) -> list[dict[str, Any]]:
+    done = subprocess.run(["ip", "-json", *words], capture_output=True, text=True, check=True)
+    return list(json.loads(done.stdout or "[]"))
+
+
+def _filters() -> str:
+    """The host's packet filter, by the cluster's own iptables."""
+    found = find_programs(default_cache(), Reporter())
+    environment = {"LD_LIBRARY_PATH": ":".join(map(str, found.libraries))}
+    texts: list[str] = []
+    for name in ("iptables-save", "ip6tables-save"):
+        program = found.paths["iptables"].with_name(name)
+        done = subprocess.run([str(program)], capture_output=True, text=True, check=True, env=environment)
+        texts += [line for line in done.stdout.splitlines() if not line.startswith(("#", ":"))]
+    return "\n".join(texts)
+
+
+def _settings() -> dict[str, str]:
+    """Kernel settings that Kubernetes likes to change."""
+    names = (
+        "vm/overcommit_memory",
+        "vm/panic_on_oom",
+        "kernel/panic",
+        "kernel/panic_on_oops",
+        "kernel/keys/root_maxkeys",
+    )
+    names += ("net/ipv4/ip_forward", "net/ipv4/conf/all/route_localnet", "net/ipv4/conf/default/forwarding")
+    names += ("net/netfilter/nf_conntrack_max", "net/netfilter/nf_conntrack_tcp_timeout_established")
+    files = {name: Path("/proc/sys", name) for name in names}
+    return {name: file.read_text().strip() for name, file in files.items() if file.exists()}
+
+
+def _groups() -> list[str]:
+    top = Path("/sys/fs/cgroup")
+    found = [folder for folder, _, _ in os.walk(top)]
+    return [
+        folder for folder in found if re.search(r"mlscale-node|kubepods|containerd|k8s\.io|pod[0-9a-f]{8}-", folder)
+    ]
+
+
+def _files() -> list[str]:
+    found: list[str] = []
+    for place in PLACES:
+        for folder, folders, files in os.walk(place):
+            folders[:] = [name for name in folders if not f"{folder}/{name}".startswith(OTHERS)]
+            found += [f"{folder}/{name}" for name in (*folders, *files)]
+    return found

@@ -1,0 +1,58 @@
+"""The one-node cluster for live tests: a running one, or one for the length of the tests where CI or CLUSTER ask so."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+
+import pytest
+
+from mlscale.cluster.ability import check_host
+from mlscale.cluster.commands import down_command, stop_command, up_command
+from mlscale.cluster.layout import default_layout
+from mlscale.cluster.status import read_status
+from mlscale.runs import MlscaleError
+
+ASKED = os.environ.get("CI") == "true" or os.environ.get("CLUSTER") == "1"
+
+
+def need_cluster_host() -> None:
+    """Skip where no cluster may or can be made."""
+    if not ASKED:
+        pytest.skip("makes a cluster of its own: only with CLUSTER=1 or CI=true")
+    try:
+        check_host()
+    except MlscaleError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _teardown_when_ended() -> Iterator[None]:
+    """SIGTERM ends the tests as Ctrl-C does: what they brought up is taken down."""
+
+    def interrupt(signum: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.fixture(scope="session")
+def cluster(request: pytest.FixtureRequest) -> Iterator[Path]:
+    """The kubeconfig of the one-node cluster. One that runs is used and left running; one that was stopped or is not
+    there is brought up where that was asked for (the first time it is built: minutes), and left as it was found."""
+    before = read_status(default_layout())
+    if before.whole:
+        yield default_layout().kubeconfig
+        return
+    if not ASKED:
+        pytest.skip("no cluster runs here: make cluster, or set CLUSTER=1 to have one for the tests")
+    need_cluster_host()
+    with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+        up_command(None)
+    yield default_layout().kubeconfig
+    down_command() if before.state == "absent" else stop_command()

@@ -1,0 +1,399 @@
+"""The real one-node cluster: comes up, is used, is broken in every part, and vanishes without a trace."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import re
+import signal
+import ssl
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cluster_host import HostState, namers, node_processes, read_host
+from conftest import need_cluster_host  # type: ignore[attr-defined]
+
+from mlscale.cluster.layout import NODE_NAME, THIN_IMAGE, Layout
+from mlscale.cluster.node import Node
+from mlscale.cluster.settings import Settings
+from mlscale.host.interpreter import interpreter_mounts
+from mlscale.host.processes import process_start
+
+pytestmark = pytest.mark.live
+
+PATIENCE_S = 120.0
+PORT = 30081
+PARTS = (
+    "etcd",
+    "containerd",
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kube-scheduler",
+    "kubelet",
+    "kube-proxy",
+    "metrics-server",
+)
+SERVER = """
+import http.server, numpy
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        body = ("numpy " + numpy.__version__).encode()
+        self.send_response(200); self.send_header("Content-Length", str(len(body))); self.end_headers()
+        self.wfile.write(body)
+http.server.ThreadingHTTPServer(("", 8080), Handler).serve_forever()
+"""
+
+
+@dataclass
+class Cluster:
+    """A cluster of the test's own, driven by the command line as a person would."""
+
+    state: Path
+
+    @property
+    def layout(self) -> Layout:
+        return Layout(self.state / "mlscale/cluster/default")
+
+    @property
+    def node(self) -> Node:
+        return Node(self.layout)
+
+    @property
+    def settings(self) -> Settings:
+        return Settings.from_json(self.layout.settings.read_text())
+
+    def start_command(self, *words: str) -> subprocess.Popen[str]:
+        argv = [sys.executable, "-m", "mlscale.cli", *words]
+        environment = {**os.environ, "XDG_STATE_HOME": str(self.state)}
+        return subprocess.Popen(argv, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def command(self, *words: str, code: int = 0) -> str:
+        process = self.start_command(*words)
+        out, errors = process.communicate(timeout=600)
+        assert process.returncode == code, f"{words}: {process.returncode}\n{out}\n{errors}"
+        return out
+
+    def status(self, code: int = 0) -> dict[str, Any]:
+        return dict(json.loads(self.command("cluster", "status", "--json", code=code)))
+
+    def request(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """As the administrator, by the certificates that the kubeconfig holds."""
+        context = ssl.create_default_context(cafile=str(self.layout.pki / "ca.crt"))
+        context.load_cert_chain(self.layout.pki / "admin.crt", self.layout.pki / "admin.key")
+        kind = "application/apply-patch+yaml" if method == "PATCH" else "application/json"
+        request = urllib.request.Request(
+            f"https://{self.settings.node_address}:6443/{path}",
+            None if body is None else json.dumps(body).encode(),
+            {"Content-Type": kind},
+            method=method,
+        )
+        with urllib.request.urlopen(request, timeout=10, context=context) as response:
+            return dict(json.load(response))
+
+    def until(self, what: str, holds: Callable[[], bool]) -> None:
+        deadline_s = time.monotonic() + PATIENCE_S
+        last: object = "no"
+        while time.monotonic() < deadline_s:
+            try:
+                if holds():
+                    return
+            except (OSError, http.client.HTTPException) as error:
+                last = error
+            time.sleep(0.1)
+        pytest.fail(f"{what}: not within {PATIENCE_S:g} s ({last})")
+
+    def answer(self) -> str:
+        with urllib.request.urlopen(f"http://{self.settings.node_address}:{PORT}/", timeout=3) as response:
+            return str(response.read().decode())
+
+    def ready_pods(self) -> list[dict[str, Any]]:
+        pods = self.request("GET", "api/v1/namespaces/default/pods")["items"]
+        return [
+            pod for pod in pods if any(one["type"] == "Ready" and one["status"] == "True" for one in _conditions(pod))
+        ]
+
+    def identity(self) -> str:
+        """Of what etcd holds, read through to it."""
+        return str(self.request("GET", "api/v1/namespaces/kube-system")["metadata"]["uid"])
+
+    def deploy(self) -> None:
+        """A server by this very interpreter, in the thin image, behind a NodePort."""
+        checkout = Path(__file__).resolve().parents[2]
+        mounts = interpreter_mounts([checkout])
+        volumes = [{"name": f"v{i}", "hostPath": {"path": str(path)}} for i, path in enumerate(mounts)]
+        seen = [{"name": f"v{i}", "mountPath": str(path), "readOnly": True} for i, path in enumerate(mounts)]
+        container = {
+            "name": "server",
+            "image": THIN_IMAGE,
+            "imagePullPolicy": "Never",
+            "command": [sys.executable, "-c", SERVER],
+            "resources": {"requests": {"cpu": "100m"}, "limits": {"cpu": "300m"}},
+            "readinessProbe": {"httpGet": {"path": "/", "port": 8080}, "periodSeconds": 1},
+            "volumeMounts": seen,
+        }
+        labels = {"app": "server"}
+        pod = {
+            "containers": [container],
+            "volumes": volumes,
+            "automountServiceAccountToken": False,
+            "dnsPolicy": "Default",
+        }
+        pod |= {"terminationGracePeriodSeconds": 0}
+        spec = {
+            "replicas": 1,
+            "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, "spec": pod},
+        }
+        ports = [{"port": 80, "targetPort": 8080, "nodePort": PORT}]
+        service = {"type": "NodePort", "selector": labels, "ports": ports}
+        for version, kind, folder, content in (
+            ("apps/v1", "Deployment", "apis/apps/v1/namespaces/default/deployments", spec),
+            ("v1", "Service", "api/v1/namespaces/default/services", service),
+        ):
+            body = {"apiVersion": version, "kind": kind, "metadata": {"name": "server"}, "spec": content}
+            self.request("PATCH", f"{folder}/server?fieldManager=test&force=true", body)
+
+
+def _conditions(thing: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return list(thing["status"].get("conditions", []))
+
+
+@pytest.fixture(scope="module")
+def host() -> HostState:
+    """Before there was a cluster."""
+    need_cluster_host()
+    return read_host()
+
+
+@pytest.fixture(scope="module")
+def own(host: HostState, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    made = Cluster(tmp_path_factory.mktemp("state"))
+    try:
+        made.command("cluster", "up")
+        yield made
+    finally:
+        made.command("cluster", "down")
+
+
+def test_it_is_up_and_says_so(own: Cluster) -> None:
+    status = own.status()
+    assert status["state"] == "up"
+    assert [part["name"] for part in status["parts"]] == list(PARTS)
+    assert all(part["state"] == "up" and part["memory_bytes"] > 2**20 for part in status["parts"])
+    assert all(process_start(part["pid"]) for part in status["parts"])
+    assert Path(status["kubeconfig"]).stat().st_mode & 0o077 == 0
+    node = own.request("GET", f"api/v1/nodes/{NODE_NAME}")
+    assert node["status"]["nodeInfo"]["kubeletVersion"] == own.request("GET", "version")["gitVersion"]
+
+
+def test_a_pod_runs_this_interpreter_and_answers_on_its_node_port(own: Cluster) -> None:
+    own.deploy()
+    own.until("an answer", lambda: own.answer().startswith("numpy "))
+    (pod,) = own.ready_pods()
+    assert pod["status"]["podIP"].startswith("10.244.")
+    assert pod["spec"]["containers"][0]["image"] == THIN_IMAGE
+
+
+def test_the_kubeconfig_works_with_the_official_client(own: Cluster) -> None:
+    from kubernetes import client, config
+
+    api = client.CoreV1Api(config.new_client_from_config(str(own.layout.kubeconfig)))
+    (node,) = api.list_node().items
+    assert {one.type: one.address for one in node.status.addresses}["InternalIP"] == own.settings.node_address
+    log = api.read_namespaced_pod_log(own.ready_pods()[0]["metadata"]["name"], "default")
+    assert "GET / HTTP" in log  # the readiness probe, by way of the kubelet
+
+
+def test_metrics_are_served(own: Cluster) -> None:
+    def measured() -> bool:
+        nodes = own.request("GET", "apis/metrics.k8s.io/v1beta1/nodes")["items"]
+        pods = own.request("GET", "apis/metrics.k8s.io/v1beta1/namespaces/default/pods")["items"]
+        return bool(nodes and pods and pods[0]["containers"][0]["usage"]["cpu"])
+
+    own.until("metrics of the node and its pod", measured)
+
+
+def test_a_pod_reaches_the_service_that_it_is_behind(own: Cluster) -> None:
+    address = own.request("GET", "api/v1/namespaces/default/services/server")["spec"]["clusterIP"]
+    pod = own.ready_pods()[0]["metadata"]["name"]
+    answers = f"[r.urlopen('http://{address}/', timeout=5).status for _ in range(24)]"
+    code = f"import urllib.request as r; print({answers} == 24 * [200])"
+    from kubernetes import client, config
+    from kubernetes.stream import stream
+
+    api = client.CoreV1Api(config.new_client_from_config(str(own.layout.kubeconfig)))
+    command = [sys.executable, "-c", code]
+    said = stream(api.connect_get_namespaced_pod_exec, pod, "default", command=command, stdout=True, stderr=True)
+    assert said.strip() == "True"
+
+
+def test_nobody_gets_in_without_a_certificate(own: Cluster) -> None:
+    context = ssl.create_default_context(cafile=str(own.layout.pki / "ca.crt"))
+    node = own.settings.node_address
+    for port, path in ((6443, "api/v1/nodes"), (10250, "pods")):
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            urllib.request.urlopen(f"https://{node}:{port}/{path}", timeout=5, context=context)
+        assert caught.value.code == 401, port
+    for port in (2379, 2380, 2381, 10248, 10249, 10255, 10256, 10257, 10259):
+        with pytest.raises(OSError):
+            http.client.HTTPConnection(node, port, timeout=2).connect()
+
+
+def test_the_kubelet_may_not_read_what_is_not_its_own(own: Cluster) -> None:
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "mine"}, "stringData": {"a": "b"}}
+    own.request("POST", "api/v1/namespaces/default/secrets", secret)
+    context = ssl.create_default_context(cafile=str(own.layout.pki / "ca.crt"))
+    context.load_cert_chain(own.layout.pki / "kubelet.crt", own.layout.pki / "kubelet.key")
+    url = f"https://{own.settings.node_address}:6443/api/v1/namespaces/default/secrets/mine"
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(url, timeout=5, context=context)
+    assert caught.value.code == 403
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_part_is_killed_named_and_repaired(own: Cluster, part: str) -> None:
+    before = {one["name"]: one["pid"] for one in own.status()["parts"]}
+    pod, held = own.ready_pods()[0]["metadata"]["uid"], own.identity()
+    os.kill(before[part], signal.SIGKILL)
+    broken = own.status(code=1)
+    assert broken["state"] == "degraded"
+    down = {one["name"]: one for one in broken["parts"]}[part]
+    assert (down["state"], down["pid"]) == ("down", None)
+    assert f"{part} is down" in own.command("cluster", "status", code=1)
+    own.command("cluster", "up")
+    after = {one["name"]: one["pid"] for one in own.status()["parts"]}
+    assert {name for name in PARTS if before[name] != after[name]} == {part}
+    own.until("an answer", lambda: own.answer().startswith("numpy "))
+    assert [one["metadata"]["uid"] for one in own.ready_pods()] == [pod]
+    assert own.identity() == held
+
+
+def test_a_second_up_changes_nothing(own: Cluster) -> None:
+    before = node_processes(own.node)
+    own.command("cluster", "up")
+    assert {part["pid"] for part in own.status()["parts"]} <= before.keys()
+
+
+def test_the_node_is_killed_and_comes_back_with_what_it_held(own: Cluster) -> None:
+    init = own.node.init
+    assert init is not None
+    inside = node_processes(own.node)
+    held = own.identity()
+    os.kill(init.pid, signal.SIGKILL)
+    own.until("all processes to end", lambda: not any(process_start(pid) == start for pid, start in inside.items()))
+    assert own.status(code=1)["state"] == "down"
+    own.command("cluster", "up")
+    assert own.identity() == held
+    own.until("an answer", lambda: own.answer().startswith("numpy "))
+
+
+def test_stopped_it_uses_nothing_and_started_it_is_as_before(own: Cluster) -> None:
+    inside = node_processes(own.node)
+    held = own.identity()
+    own.command("cluster", "stop")
+    assert not any(process_start(pid) == start for pid, start in inside.items())
+    assert own.status(code=1)["state"] == "stopped"
+    assert not any(folder.exists() for folder in own.node.groups.folders)
+    assert not Path("/sys/class/net", own.layout.interface).exists()
+    own.command("cluster", "stop")
+    own.command("cluster", "start")
+    assert own.identity() == held
+    own.until("an answer", lambda: own.answer().startswith("numpy "))
+
+
+def test_the_node_says_who_it_is(own: Cluster) -> None:
+    data = own.request("GET", "api/v1/namespaces/kube-system/configmaps/mlscale")["data"]
+    init = own.node.init
+    assert init is not None
+    assert (data["init_pid"], data["init_start"]) == (str(init.pid), init.start)
+    assert (data["node_address"], data["image"]) == (own.settings.node_address, THIN_IMAGE)
+
+
+def test_the_cfs_period_is_the_one_asked_for(own: Cluster) -> None:
+    def periods() -> set[int]:
+        groups = own.node.groups
+        files = [file for folder in groups.folders for file in folder.rglob("kubepods/**/cpu.cfs_period_us")]
+        limited = [file for file in files if int(file.with_name("cpu.cfs_quota_us").read_text()) > 0]
+        limits = [file.read_text().split() for folder in groups.folders for file in folder.rglob("kubepods/**/cpu.max")]
+        return {int(file.read_text()) for file in limited} | {int(two) for one, two in limits if one != "max"}
+
+    assert periods() == {100_000}
+    own.command("cluster", "up", "--cfs-period", "10ms")
+    for pod in own.ready_pods():
+        own.request("DELETE", f"api/v1/namespaces/default/pods/{pod['metadata']['name']}")
+    own.until("pods with the other period", lambda: periods() == {10_000})
+    own.command("cluster", "up")
+    assert own.status()["cfs_period_s"] == 0.01
+    own.command("cluster", "up", "--cfs-period", "100ms")
+    assert "1ms to 1s" in _refused(own, "--cfs-period", "2s")
+
+
+def _refused(own: Cluster, *words: str) -> str:
+    process = own.start_command("cluster", "up", *words)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 2
+    return errors
+
+
+def test_nothing_is_left(own: Cluster, host: HostState) -> None:
+    inside, cluster = node_processes(own.node), own.node
+    assert len(inside) > len(PARTS)
+    own.command("cluster", "down")
+    after = read_host()
+    for what in ("mounts", "links", "addresses", "routes", "rules", "filters", "settings", "groups"):
+        assert getattr(after, what) == getattr(host, what), what
+    assert sorted(after.files - host.files) == []
+    assert not any(process_start(pid) == start for pid, start in inside.items())
+    assert not any(folder.exists() for folder in cluster.groups.folders)
+    assert not Path("/sys/class/net", own.layout.interface).exists()
+    assert namers(str(own.state)) == []
+    assert [str(path) for path in own.state.rglob("*") if path.is_file()] == []
+    assert own.status(code=1)["state"] == "absent"
+    own.command("cluster", "down")
+
+
+@pytest.mark.parametrize("delay_s", [0.3, 0.8, 1.2, 1.6, 2.5, 4.0, 6.0, 9.0])
+def test_up_is_killed_at_any_moment_and_the_next_one_succeeds(own: Cluster, tmp_path: Path, delay_s: float) -> None:
+    del own  # keeps this after the tests of the shared cluster
+    killed = Cluster(tmp_path)
+    _kill_up(killed, delay_s)
+    try:
+        killed.command("cluster", "up")
+        assert killed.status()["state"] == "up"
+        ledgers = list((tmp_path / "mlscale/ledger").glob("*.jsonl"))
+        assert len(ledgers) == 1
+        assert "nothing to remove" in killed.command("cleanup")
+        assert killed.status()["state"] == "up"
+    finally:
+        killed.command("cluster", "down")
+    assert [str(path) for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize("delay_s", [1.0, 2.0, 5.0])
+def test_what_a_killed_up_left_is_cleaned_up(own: Cluster, tmp_path: Path, delay_s: float) -> None:
+    del own
+    killed = Cluster(tmp_path)
+    _kill_up(killed, delay_s)
+    killed.command("cleanup")
+    assert [str(path) for path in tmp_path.rglob("*") if path.is_file()] == []
+    assert not any(folder.exists() for folder in killed.node.groups.folders)
+    assert not Path("/sys/class/net", killed.layout.interface).exists()
+    assert [line for line in namers(str(tmp_path)) if not re.search(r"pytest", line)] == []
+
+
+def _kill_up(cluster: Cluster, delay_s: float) -> None:
+    process = cluster.start_command("cluster", "up")
+    try:
+        process.wait(delay_s)
+    except subprocess.TimeoutExpired:
+        process.kill()
+    process.communicate()

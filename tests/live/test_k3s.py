@@ -1,0 +1,185 @@
+"""Kubernetes for real, on our own one-node cluster: the HPA scales with the load and back, nothing is left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from kubernetes_watched import PHOTOS, Watched, app, clients, scaling
+
+from mlscale.environments.k3s import K3s
+from mlscale.environments.kubernetes_client import Api, Place, connect
+from mlscale.environments.kubernetes_deployed import KubernetesDeployed
+from mlscale.environments.kubernetes_manifests import MANAGED_BY, OWNER
+from mlscale.environments.kubernetes_namespace import KIND
+from mlscale.environments.kubernetes_own import find_own, own_groups
+from mlscale.environments.kubernetes_paths import path_of
+from mlscale.environments.kubernetes_watch import Follower, Relist
+from mlscale.environments.kubernetes_way import WayIn, find_way_in
+from mlscale.host.ledger import Ledger
+from mlscale.host.reap import cleanup
+from mlscale.runs import MlscaleError, ResourceSample
+
+pytestmark = [pytest.mark.live, pytest.mark.skipif(sys.platform != "linux", reason="our own cluster needs Linux")]
+
+
+@pytest.fixture
+def api(cluster: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]:
+    monkeypatch.setenv("KUBECONFIG", str(cluster))
+    with closing(connect(Place(str(cluster)))) as found:
+        yield found
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    made = Ledger.create("test-k3s", tmp_path / "ledger")
+    yield made
+    made.close()
+    assert not list((tmp_path / "ledger").glob("*.jsonl")), "everything that was made is gone"
+
+
+def namespaces(api: Api) -> list[str]:
+    found = api.get(path_of("Namespace"), {"labelSelector": f"{MANAGED_BY}=mlscale"})["items"]
+    return [item["metadata"]["name"] for item in found]
+
+
+def test_the_hpa_scales_with_the_load_and_back_and_no_request_is_lost(api: Api, ledger: Ledger) -> None:
+    settings = scaling(max_replicas=4, downscale_stabilisation_s=0)
+    with K3s().deploy(app(), {"app": settings}, "live", ledger, PHOTOS) as deployed:
+        assert namespaces(api) == [deployed.wanted.namespace]
+        watched = Watched(deployed)
+        try:
+            with clients(deployed.url, 10) as replies:
+                watched.until(lambda: watched.now() == (4, 0, 4), "four replicas are ready")
+                busy = len(replies)
+                watched.until(lambda: len({name for _, name in replies[busy:]}) == 4, "all four answer")
+                _roles(watched)
+            with clients(deployed.url, 1) as light:
+                watched.until(lambda: watched.now()[0] < 4, "it is scaled down")
+                watched.until(lambda: watched.events("replica_removed"), "a replica is removed")
+            assert {status for status, _ in replies} == {200}, "no request is lost while it grows"
+            assert {status for status, _ in light} == {200}, "no request is lost while it shrinks"
+            _lives(watched)
+            _facts(deployed)
+        finally:
+            watched.close()
+    assert namespaces(api) == []
+
+
+def _roles(watched: Watched) -> None:
+    seen = [each for each in list(watched.seen) if isinstance(each, ResourceSample)]
+    assert {each.role for each in seen} >= {"replica", "control_plane", "load_generator", "host"}
+    assert all(each.nr_periods == each.nr_periods for each in seen if each.role == "replica"), "each has its quota"
+
+
+def _lives(watched: Watched) -> None:
+    decisions = [each.detail for each in watched.events("scale_decision") if each.detail["from"] != each.detail["to"]]
+    assert decisions[0]["from"] == 1
+    assert decisions[0]["to"] > 1
+    assert all(each["reason"] for each in decisions)
+    assert all(0 <= each.known_within_s < 5 for each in watched.events())
+    order = ["replica_created", "replica_scheduled", "replica_started", "replica_ready", "replica_draining"]
+    removed = {each.subject for each in watched.events("replica_removed")}
+    for name in removed:
+        own = [each for each in watched.events() if each.subject == name]
+        kinds = [each.kind for each in own if each.kind in order]
+        assert kinds == [kind for kind in order if kind in kinds]
+    ready = watched.events("replica_ready")
+    assert all(each.detail["timeline"]["import_s"] >= 0 for each in ready), "the log says where a start's time went"
+    assert all("already present" in each.detail["pull"] for each in ready)
+
+
+def _facts(deployed: KubernetesDeployed) -> None:
+    facts = deployed.facts
+    assert facts["distribution"].startswith("upstream Kubernetes"), "it is not called K3s"
+    assert facts["version"] == deployed.versions["kubernetes"]
+    assert facts["hpa"]["sync_period_s"]["value"] > 0
+    assert "its process" in facts["metric_resolution_s"]["from"]
+    assert facts["behaviour"]["app"]["scaleUp"]["stabilizationWindowSeconds"] == 0
+    assert facts["cfs_period_s"] == pytest.approx(0.1)
+
+
+def test_deleting_one_object_deletes_all_that_it_owns(api: Api, ledger: Ledger) -> None:
+    with K3s().deploy(app(), {"app": scaling("static-min")}, "live", ledger, PHOTOS) as deployed:
+        inside = deployed.wanted.namespace
+        api.delete(path_of("ConfigMap", OWNER, inside), propagationPolicy="Background")
+        deadline = time.monotonic() + 60
+        kinds = ("Deployment", "Service", "Pod")
+        while any(api.get(path_of(kind, namespace=inside))["items"] for kind in kinds):
+            assert time.monotonic() < deadline, "what it owned is still there"
+            time.sleep(0.2)
+
+
+def test_a_run_that_was_killed_is_cleaned_up_by_another_process(api: Api, tmp_path: Path) -> None:
+    code = """
+        import sys, time
+        from pathlib import Path
+        sys.path.insert(0, sys.argv[1])
+        from kubernetes_watched import PHOTOS, app, scaling
+        from mlscale.environments.k3s import K3s
+        from mlscale.host.ledger import Ledger
+        ledger = Ledger.create("killed", Path(sys.argv[2]))
+        with K3s().deploy(app(), {"app": scaling("static-min")}, "live", ledger, PHOTOS) as deployed:
+            print("up", flush=True)
+            time.sleep(600)
+    """
+    here = str(Path(__file__).parent)
+    argv = [sys.executable, "-c", textwrap.dedent(code), here, str(tmp_path / "ledger")]
+    process = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "up\n"
+    (left,) = namespaces(api)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    removed = cleanup(reapers={KIND: K3s().reap}, folder=tmp_path / "ledger")
+    assert sorted(entry.kind for entry in removed) == [KIND, "sandbox"]
+    assert namespaces(api) == [], left
+    assert cleanup(reapers={KIND: K3s().reap}, folder=tmp_path / "ledger") == []
+
+
+def test_a_version_that_the_server_has_forgotten_is_listed_anew(api: Api) -> None:
+    (event,) = api.watch(path_of("Event"), "1", at_most_s=10)
+    with pytest.raises(Relist):
+        Follower("events").event(event, time.monotonic(), datetime.now(UTC))
+
+
+def test_our_own_cluster_says_what_it_is(api: Api) -> None:
+    own = find_own(api)
+    assert own is not None
+    assert own.here
+    usage = own_groups().parts()
+    assert usage is not None
+    assert usage.cpu.cpu_s > 0
+    assert usage.rss_bytes > 1e8
+
+
+def test_a_load_balancer_is_the_way_in_where_no_node_can_be_reached(api: Api, ledger: Ledger) -> None:
+    """The cluster has no load balancers: this test stands in for their controller and gives the service an address."""
+    own = find_own(api)
+    assert own is not None
+    with K3s().deploy(app(), {"app": scaling("static-min")}, "live", ledger, PHOTOS) as deployed:
+        assert deployed.facts["way_in"] == "NodePort"
+        wanted = deployed.wanted
+        path = path_of("Service", "app", wanted.namespace)
+        given = threading.Timer(3.0, api.merge, (f"{path}/status", _address(own.node_address)))
+        given.start()
+        way = find_way_in(api, wanted, (), ())
+        given.join()
+        assert way == WayIn(f"http://{own.node_address}:8080", "LoadBalancer")
+        api.merge(f"{path}/status", {"status": {"loadBalancer": {"ingress": None}}})
+        with pytest.raises(MlscaleError, match="no load balancer came within 1 s"):
+            find_way_in(api, wanted, (), (), balancer_s=1.0)
+
+
+def _address(ip: str) -> dict[str, object]:
+    return {"status": {"loadBalancer": {"ingress": [{"ip": ip, "ipMode": "VIP"}]}}}

@@ -1,0 +1,81 @@
+"""The figures of the Kubernetes notebook, and the caption that names the cluster."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from synthetic_runs import info, make_run
+
+from mlscale.analysis.coldstart import PHASES
+from mlscale.analysis.sharing import new_replica_share
+from mlscale.environments.kubernetes_facts import hpa_defaults
+from mlscale.plots import coldstart
+from mlscale.plots.captions import caption
+from mlscale.plots.coldstart import cold_start
+from mlscale.plots.periods import inference_by_period
+from mlscale.plots.sharing import sharing
+from mlscale.plots.style import display_name, plotted
+from mlscale.runs import Run
+
+FACTS = {
+    "distribution": "upstream Kubernetes (mlscale's one-node cluster)",
+    "version": "v1.34.4",
+    "hpa": hpa_defaults(["--horizontal-pod-autoscaler-sync-period=5s"], "its process"),
+}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
+    folder = tmp_path_factory.mktemp("runs")
+    short = {"app": {"cpu_cores": 0.3, "cpu_period_s": 0.01, "max_replicas": 4}}
+    made = {"core": {}, "kept": {"connections": "kept"}, "short": {"scaling": short}}
+    return {
+        name: make_run(folder / name, environment="k3s", level="container", facts=FACTS, **changes)
+        for name, changes in made.items()
+    }
+
+
+def test_phases_of_plot_and_analysis_are_the_same() -> None:
+    assert tuple(coldstart.PHASES) == PHASES
+
+
+def test_bars_of_a_cold_start() -> None:
+    seconds = {name: [1.0, float("nan")] for name in PHASES}
+    starts = pd.DataFrame({"subject": ["app-1", "app-2"], "created_s": 0.0, **seconds, "total_s": 8.0})
+    numbers = plotted(cold_start(starts))
+    assert numbers.groupby("subject")["seconds"].sum().to_dict() == {"app-1": 8.0, "app-2": 0.0}
+    assert plotted(cold_start(starts.iloc[:0])).empty
+
+
+def test_shares_by_connections(runs: dict[str, Run]) -> None:
+    numbers = plotted(sharing([runs["core"], runs["kept"]]))
+    assert set(numbers["connections"]) == {"fresh", "kept"}
+    mine = numbers[numbers["connections"] == "fresh"]["share"]
+    assert mine.tolist() == new_replica_share(runs["core"])["share"].tolist()
+
+
+def test_spread_by_period(runs: dict[str, Run]) -> None:
+    numbers = plotted(inference_by_period([runs["core"], runs["short"]]))
+    assert numbers["period_ms"].tolist() == [100.0, 10.0]
+    run = runs["core"]
+    early = run.requests[(run.requests["status"] == "ok") & (run.requests["done_s"] < float(run.info.step_s or 0))]
+    assert numbers["sd_s"].iloc[0] == pytest.approx(early["inference_s"].std(ddof=0))
+
+
+def test_the_caption_names_the_cluster_its_version_and_its_defaults(runs: dict[str, Run]) -> None:
+    text = caption([runs["core"], runs["kept"]])
+    assert text.count("Kubernetes is upstream Kubernetes (mlscale's one-node cluster) v1.34.4") == 1
+    assert "sync period 5 s, tolerance 0.1, downscale stabilisation 300 s" in text
+    assert "documented defaults where it does not show them" in text
+    assert "K3s" not in text + display_name("k3s"), "a run on another Kubernetes is not called a K3s run"
+
+
+def test_a_caption_without_kubernetes_says_nothing_of_it(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    assert "Kubernetes" not in caption([run])
+    assert info().facts == {}
