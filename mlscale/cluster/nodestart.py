@@ -24,10 +24,10 @@ def run_child(spec: dict[str, Any], namespaces: list[int], cgroup: list[int], lo
     """Becomes the program, once the record is written."""
     if not os.read(wait, 1):
         os._exit(1)
+    join_cgroup(cgroup, realtime=False)  # before its cgroup namespace: from inside, v2 may refuse
     enter(namespaces)
     os.setsid()
     os.setpriority(os.PRIO_PROCESS, 0, 0)
-    join_cgroup(cgroup, realtime=False)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     if log >= 0:
         os.dup2(log, 1)

@@ -125,12 +125,15 @@ def _settings() -> dict[str, str]:
     return {name: file.read_text().strip() for name, file in files.items() if file.exists()}
 
 
+def groups_named(text: str) -> list[str]:
+    """Cgroups of any hierarchy with ``text`` in their path."""
+    return [folder for folder, _, _ in os.walk("/sys/fs/cgroup") if text in folder]
+
+
 def _groups() -> list[str]:
-    top = Path("/sys/fs/cgroup")
-    found = [folder for folder, _, _ in os.walk(top)]
-    return [
-        folder for folder in found if re.search(r"mlscale-node|kubepods|containerd|k8s\.io|pod[0-9a-f]{8}-", folder)
-    ]
+    """What a container runtime makes outside a node's own groups: another cluster's may come and go meanwhile."""
+    found = [folder for folder, _, _ in os.walk("/sys/fs/cgroup") if "/mlscale-" not in folder]
+    return [folder for folder in found if re.search(r"kubepods|containerd|k8s\.io|pod[0-9a-f]{8}-", folder)]
 
 
 def _files() -> list[str]:
