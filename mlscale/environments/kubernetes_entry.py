@@ -39,13 +39,14 @@ def reachable(urls: Sequence[str], at_most_s: float) -> str | None:
     An endpoint answers a little after its pod is ready.
     """
     deadline = time.monotonic() + at_most_s
-    while True:
+    while urls:
         for url in urls:
             if _ready(url):
                 return url
         if time.monotonic() > deadline:
             return None
         time.sleep(_PAUSE_S)
+    return None
 
 
 def warm_up(url: str, bodies: Sequence[bytes], rounds: int) -> None:
