@@ -12,7 +12,7 @@ from mlscale.application.geometry import Points, expand
 
 SHRINK = 0.8
 """The maps mark the inner part of a code, so that neighbours stay apart."""
-_THRESHOLD, _HINT = 0.5, 0.15
+_THRESHOLD, _HINT = 0.5, 0.05
 """Probability of a cell in a box, and from which it is worth another look."""
 _FEWEST_CELLS = 4
 _MOST_BOXES = 12

@@ -246,7 +246,7 @@ def _is_quiet_around(fit: _Fit) -> bool:
 def _outline(fit: _Fit, strips: Crop, look: int) -> Points:
     """The bars' corners: straight edges through the strips' edges; where they fit badly, the largest part of what gaps
     divide; a larger box where hardly anything fits."""
-    if fit.score < _HOPEFUL_FITS and (part := _largest_part(strips)) is not None:
+    if fit.score < _LONG_FITS and (part := _largest_part(strips)) is not None:
         return rectangle(part[1] - part[0], 1.0, part[0], 0.0)
     if fit.score < _HARDLY_FITS:
         return rectangle(1.3, 1.0, -0.15, 0.0)
