@@ -20,7 +20,7 @@ STRIP_MARGIN = 0.12
 STRIP_PLACES = ((0.3, 0.5, 0.7), (0.2, 0.5, 0.8), (0.38, 0.5, 0.62))
 """Where the strips' centre lines lie between the top and the bottom of the bars, look by look."""
 STRIP_THICKNESS = 0.16
-GRID_SIDE = 160
+GRID_SIDE = 224
 GRID_MARGIN = 0.15
 MODULE_PX = 4
 MODULE_MARGIN = 2

@@ -99,7 +99,7 @@ class StripReader(nn.Module):
 class GridFinder(nn.Module):
     """Sheet and version of a QR code in a crop that is roughly aligned with it.
 
-    Input (b, 1, 160, 160); outputs: how far each of the nine points of `sheets.lattice` is from where the crop assumes
+    Input (b, 1, 224, 224); outputs: how far each of the nine points of `sheets.lattice` is from where the crop assumes
     it, (b, 18) in shares of the assumed side, and the version's logits (b, `qr.MAX_VERSION`).
     """
 
@@ -107,9 +107,9 @@ class GridFinder(nn.Module):
         super().__init__()
         self.trunk = nn.Sequential(
             _Conv(1, 16, 2), _Conv(16, 32, 2), _Residual(32), _Conv(32, 48, 2), _Residual(48), _Conv(48, 64, 2),
-            _Residual(64), nn.Conv2d(64, 24, 1), nn.Flatten(),
+            _Residual(64), nn.Conv2d(64, 16, 1), nn.Flatten(),
         )  # fmt: skip
-        self.hidden = nn.Sequential(nn.Linear(24 * 100, 192), nn.ReLU(inplace=True))
+        self.hidden = nn.Sequential(nn.Linear(16 * 14**2, 192), nn.ReLU(inplace=True))
         self.points = nn.Linear(192, 18)
         self.version = nn.Linear(192, MAX_VERSION)
 
@@ -121,11 +121,11 @@ class GridFinder(nn.Module):
 class ModuleReader(nn.Module):
     """Dark or light, module by module: (b, 1, 4 (n + 4), 4 (n + 4)), two modules of margin, to logits (b, n, n)."""
 
-    def __init__(self, channels: int = 32) -> None:
+    def __init__(self, channels: int = 44) -> None:
         super().__init__()
         self.net = nn.Sequential(
             _Conv(1, 16, 2), _Conv(16, channels, 2), _Residual(channels), _Residual(channels, 2), _Residual(channels),
-            nn.Conv2d(channels, 1, 1),
+            _Residual(channels), nn.Conv2d(channels, 1, 1),
         )  # fmt: skip
 
     def forward(self, x: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from mlscale.application.crops import STRIP_MARGIN, STRIP_PLACES, STRIP_WIDTH, C
 from mlscale.application.geometry import Points, rectangle
 from mlscale.application.placements import FRAMES
 
-_SURE = {12: ((0.30, 0.80), (0.50, 0.90)), 8: ((0.35, 0.80), (0.70, 0.92)), 6: ((0.50, 0.85), (0.60, 0.90))}
+_SURE = {12: ((0.25, 0.75), (0.30, 0.80)), 8: ((0.25, 0.80), (0.75, 0.92)), 6: ((0.30, 0.80), (0.30, 0.80))}
 """Least and mean probability of the digits that are believed, of all strips together and of one strip alone, by the
 number of digits: above what any wrong number reached in 600 generated photos (benchmarks/certainty.py). With eight
 there is no parity pattern, and with six it is all there is, so that many wrong digits would pass the check digit."""
