@@ -11,7 +11,17 @@ from pathlib import Path
 from typing import Final
 
 from mlscale.environments.kubernetes_client import Api, Json, Place, Refused, Unreachable, connect
-from mlscale.environments.kubernetes_manifests import MANAGED_BY, OWNER, TOOL, Deployment, namespace, objects, owner
+from mlscale.environments.kubernetes_manifests import (
+    MANAGED_BY,
+    OWNER,
+    TOOL,
+    Deployment,
+    addresses,
+    namespace,
+    objects,
+    owner,
+    services,
+)
 from mlscale.environments.kubernetes_paths import path_of, path_of_object
 from mlscale.host.ledger import Ledger, LedgerEntry
 from mlscale.host.reap import NotNow
@@ -118,7 +128,9 @@ def _applied(api: Api, wanted: Deployment) -> list[Json]:
         api.apply(path_of("Namespace", wanted.namespace), namespace(wanted))
         held = owner(wanted)
         uid = api.apply(path_of_object(held), held)["metadata"]["uid"]
-        return [api.apply(path_of_object(each), each) for each in objects(wanted, uid)]
+        ways = [api.apply(path_of_object(each), each) for each in services(wanted, uid)]
+        rest = objects(wanted, uid, addresses(ways))
+        return ways + [api.apply(path_of_object(each), each) for each in rest]
     except Refused as refused:
         raise refused.as_error(where) from refused
 
