@@ -290,8 +290,14 @@ def main() -> None:
 
 
 def _on_sigterm(signum: int, frame: FrameType | None) -> None:
-    """Leave through every `with` and `finally`, so that what was deployed is torn down."""
+    """Leave through every `with` and `finally`, so that what was deployed is torn down. A second one (``timeout`` and
+    service managers signal a process, then its group) must not break the teardown off; Ctrl-C still can."""
+    signal.signal(signum, _on_another)
     raise SystemExit(128 + signum)
+
+
+def _on_another(signum: int, frame: FrameType | None) -> None:
+    """The end is under way. (A handler, not SIG_IGN, which children would inherit.)"""
 
 
 def _line(error: Exception) -> str | None:

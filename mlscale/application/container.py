@@ -26,6 +26,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--body-timeout", type=float, default=20.0, help="seconds for a body to arrive")
     parser.add_argument("--drain", type=float, default=20.0, help="seconds for what is in flight, after SIGTERM")
     parser.add_argument("--warm-up", type=Path, help="file with the body of the first request")
+    parser.add_argument("--component", default="", help="its name, where it is one of several and calls others")
+    parser.add_argument("--call", action="append", default=[], help="NAME=URL of a component that it calls")
     given = parser.parse_args(argv)
     try:
         return serve_command(
@@ -37,10 +39,21 @@ def main(argv: Sequence[str] | None = None) -> int:
             given.body_timeout,
             given.drain,
             given.warm_up,
+            given.component,
+            dict(_named(text) for text in given.call),
         )
     except ApplicationError as error:
         sys.stderr.write(f"mlscale: {error}\n")
         return 2
+
+
+def _named(text: str) -> tuple[str, str]:
+    name, equals, url = text.partition("=")
+    if not (name and equals and url.startswith("http://")):
+        raise ApplicationError(
+            f"{text!r} names no component's address", "--call", "write it as NAME=http://HOST:PORT/decode"
+        )
+    return name, url
 
 
 if __name__ == "__main__":

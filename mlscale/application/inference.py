@@ -12,14 +12,15 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
 from typing import Any
 
 from mlscale.application.errors import ApplicationError
+from mlscale.application.exchange import Answer, Answered, Call, Reply, reply_to
 
-Answer = Callable[[bytes], Mapping[str, Any]]
 Factory = Callable[[], Answer]
+Begin = Callable[[Call], Future[Answered]]
 
 logger = logging.getLogger(__name__)
 
@@ -30,41 +31,57 @@ class QueueFull(Exception):  # noqa: N818 (said to the client as a reason, not a
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one inference gave. Times in s; ``started_s`` on time.monotonic(), ``cpu_s`` of the model's thread."""
+    """What one inference gave: HTTP status, JSON body, the X-Mlscale-* headers of `Exchange`; times in s."""
 
     status: int
     body: bytes
+    headers: Mapping[str, str]
     queue_s: float
-    started_s: float
     inference_s: float
-    cpu_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Whose model it is: its replica; where it calls other components its own name, and who begins a call."""
+
+    replica: str = ""
+    component: str = ""
+    begin: Begin | None = None
 
 
 class ModelThread:
     """Loads a model and answers with it, in a thread of its own (a daemon: a model that hangs can't stop the exit).
 
+    A model that calls other components (`Exchange`) holds the thread while it waits for their answers: one request at
+    a time is what a replica serves.
+
     Args:
-        factory: makes the model; called in the thread. The model takes bytes and returns something JSON-able; a
-            ValueError of it is the sender's fault (its ``http_status`` where that is a 4xx, else 400; its ``reason``,
-            else its text), anything else raised is 500 and is logged.
+        factory: makes the model; called in the thread. The model takes bytes and returns something JSON-able, or a
+            generator of calls; what its errors mean stands in `Exchange`, those of status 500 are logged.
         waiting: how many requests may wait beside the one in service.
-        warm_up: the body of the first request, which is answered before the model counts as ready.
+        warm_up: the body of the first request, which is answered before the model counts as ready, or as far as its
+            first call: that another component is not there yet must not keep this one from being ready.
     """
 
     def __init__(self, factory: Factory, waiting: int, warm_up: bytes) -> None:
         self._factory = factory
         self._limit = waiting + 1
         self._warm_up = warm_up
+        self._place = Place()
         self._jobs: queue.SimpleQueue[tuple[bytes, float, Future[Outcome]] | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._open = 0
         self._mean_s = 0.0
+        self._served: Future[Outcome] | None = None
+        self._called: Future[Answered] | None = None
+        self._dropped = False
         self._thread = threading.Thread(target=self._run, name="model", daemon=True)
         self.loaded: Future[None] = Future()
         """Done when the model has given its first answer; else holds why it can't (an ApplicationError)."""
 
-    def start(self) -> None:
+    def start(self, place: Place) -> None:
         """Start loading."""
+        self._place = place
         self._thread.start()
 
     @property
@@ -102,6 +119,17 @@ class ModelThread:
         self._jobs.put((body, time.monotonic(), future))
         return future
 
+    def drop(self, future: Future[Outcome]) -> None:
+        """Nobody waits for that answer any more: it is not computed where its turn has not come, and a call that it
+        waits for is cancelled."""
+        if future.cancel():
+            return
+        with self._lock:
+            if self._served is future:
+                self._dropped = True
+                if self._called is not None:
+                    self._called.cancel()
+
     def stop(self, at_most_s: float) -> bool:
         """End the thread after the requests that were queued; False where it still runs after ``at_most_s``."""
         self._jobs.put(None)
@@ -127,17 +155,32 @@ class ModelThread:
         self.loaded.set_result(None)
         while (job := self._jobs.get()) is not None:
             body, submitted_s, future = job
-            if not future.set_running_or_notify_cancel():
-                continue
-            outcome = infer(answer, body, submitted_s)
+            with self._lock:
+                if not future.set_running_or_notify_cancel():
+                    continue
+                self._served, self._dropped = future, False
+            outcome = infer(answer, body, submitted_s, self._place, self._carry if self._place.begin else None)
             self._mean_s = 0.9 * self._mean_s + 0.1 * outcome.inference_s if self._mean_s else outcome.inference_s
             future.set_result(outcome)
+
+    def _carry(self, call: Call) -> Answered:
+        """Raises CancelledError where nobody waits for the answer any more, else what `Begin`'s future raises."""
+        assert self._place.begin is not None
+        with self._lock:
+            if self._dropped:
+                raise CancelledError
+            called = self._called = self._place.begin(call)
+        try:
+            return called.result()
+        finally:
+            with self._lock:
+                self._called = None
 
     def _load(self) -> Answer:
         answer = self._factory()
         if "torch" in sys.modules:  # one inference thread: OpenMP's own would fight over the CPU quota of a replica
             sys.modules["torch"].set_num_threads(1)
-        first = infer(answer, self._warm_up, time.monotonic())
+        first = infer(answer, self._warm_up, time.monotonic(), self._place, _no_call)
         if first.status == 500:
             raise ApplicationError(
                 "the model fails on its first request, see above",
@@ -147,36 +190,35 @@ class ModelThread:
         return answer
 
 
-def infer(answer: Answer, body: bytes, submitted_s: float) -> Outcome:
-    """Call the model once; never raises. Errors of the model are logged, their text does not go to the client."""
-    started, cpu = time.monotonic(), time.thread_time()
+def _no_call(_: Call) -> Answered:
+    raise CancelledError
+
+
+def infer(
+    answer: Answer, body: bytes, submitted_s: float, place: Place, carry: Callable[[Call], Answered] | None
+) -> Outcome:
+    """Call the model once; never raises. Errors of the model are logged, their text does not go to the client.
+
+    Args:
+        carry: carries a call of the model's out; None: calls fail.
+    """
+    started_s = time.monotonic()
     try:
-        status, content = 200, dumps(dict(answer(body)))
-    except _NoJSONError:
-        logger.exception("the model's answer is no JSON")
-        status, content = 500, dumps({"error": "the model failed on this body; the server's log has the reason"})
-    except ValueError as fault:
-        code = getattr(fault, "http_status", 400)
-        status = code if isinstance(code, int) and 400 <= code < 500 else 400
-        content = dumps({"error": str(getattr(fault, "reason", None) or fault or "bad input")})
-    except BaseException:  # a SystemExit of a model must not end the server either
-        logger.exception("the model failed on a body of %d bytes", len(body))
-        status, content = 500, dumps({"error": "the model failed on this body; the server's log has the reason"})
-    return Outcome(
-        status, content, started - submitted_s, started, time.monotonic() - started, time.thread_time() - cpu
-    )
-
-
-class _NoJSONError(Exception):
-    """Of our own, since json's ValueError would read as the sender's fault."""
+        reply = reply_to(answer, body, place.replica, place.component, carry)
+    except CancelledError:
+        reply = Reply(503, dumps({"error": "given up"}))
+    except BaseException as error:  # a SystemExit of a model must not end the server either
+        reply = Reply(500, b"", error=error)
+    content = reply.body
+    if reply.error is not None:
+        logger.error("the model failed on a body of %d bytes", len(body), exc_info=reply.error)
+        content = dumps({"error": "the model failed on this body; the server's log has the reason"})
+    return Outcome(reply.status, content, reply.headers, started_s - submitted_s, reply.inference_s)
 
 
 def dumps(content: Mapping[str, Any]) -> bytes:
-    """JSON bytes. NaN and infinity, which JSON has not, are refused."""
-    try:
-        return json.dumps(content, allow_nan=False).encode()
-    except (TypeError, ValueError, RecursionError) as error:
-        raise _NoJSONError(str(error)) from error
+    """JSON bytes of what the server itself says."""
+    return json.dumps(content).encode()
 
 
 def blank_png(width: int = 640, height: int = 480) -> bytes:

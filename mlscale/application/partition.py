@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from mlscale.application import crops, hop
 from mlscale.application.decoder import STAGES, Decoder, Found, Reading, distinct, make_decoder, worth_another_look
+from mlscale.application.exchange import Calls
 from mlscale.application.images import open_photo
 from mlscale.application.localiser import Box
 
@@ -21,8 +22,6 @@ LOCALISER: Final = "localiser"
 READERS: Final = "readers"
 NETS: Final = {LOCALISER: ("localiser",), READERS: ("strips", "grids", "modules")}
 """The networks of each component."""
-
-Calls = Generator[tuple[str, bytes], Mapping[str, Any], Mapping[str, Any]]
 
 
 def make_localiser(weights: Path | None = None) -> Localiser:

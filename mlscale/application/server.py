@@ -1,8 +1,9 @@
 """The application's HTTP server, as it runs in its container.
 
-POST /decode (the photo's bytes) answers with the model's JSON; GET /healthz says that the process lives, /readyz that
-the model has given its first answer, /metrics counts. The event loop receives and sends, the model has a thread of
-its own (`inference`). Every answer that is not a 200 is JSON too: {"error": reason}.
+POST /decode (the photo's bytes; of a component that others call, what they send it) answers with the model's JSON; GET
+/healthz says that the process lives, /readyz that the model has given its first answer, /metrics counts. The event loop
+receives and sends, and calls other components; the model has a thread of its own (`inference`). Every answer that is
+not a 200 is JSON too: {"error": reason}.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import NoReturn
@@ -20,7 +21,9 @@ from aiohttp import HttpVersion11, web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Handler
 
-from mlscale.application.inference import Factory, ModelThread, Outcome, QueueFull, blank_png, dumps
+from mlscale.application.calling import Caller
+from mlscale.application.exchange import CALL_TIMEOUT_S
+from mlscale.application.inference import Factory, ModelThread, Outcome, Place, QueueFull, blank_png, dumps
 from mlscale.application.metrics import CONTENT_TYPE, Metrics
 
 logger = logging.getLogger(__name__)
@@ -48,6 +51,12 @@ class ServerSettings:
         default_factory=lambda: os.environ.get(REPLICA_VARIABLE) or f"{socket.gethostname()}-{os.getpid()}"
     )
     """What X-Mlscale-Replica says: $MLSCALE_REPLICA where it is set (Kubernetes: the pod's name)."""
+    component: str = ""
+    """Its name where it is one of several components and calls others; X-Mlscale-Hops tells of them then."""
+    calls: Mapping[str, str] = field(default_factory=dict)
+    """The components that it calls -> where their bodies are POSTed to."""
+    call_timeout_s: float = CALL_TIMEOUT_S
+    """Until a called component counts as not reachable; then 503."""
 
 
 class _Refused(Exception):  # noqa: N818 (an answer, not an error of ours)
@@ -96,7 +105,7 @@ class Service:
         try:
             self._admit(request)
             body = await self._read(request, held)
-            outcome = await asyncio.wrap_future(self._submit(body))
+            outcome = await self._answered(self._submit(body))
         except _Refused as refusal:
             response = self._json(refusal.status, dumps({"error": refusal.reason}), refusal.headers)
             if not request.content.at_eof():
@@ -106,7 +115,8 @@ class Service:
             self._buffered -= held[0]
         self.metrics.inference.add(outcome.inference_s)
         self.metrics.queue.add(outcome.queue_s)
-        return self._json(outcome.status, outcome.body, _timing(outcome))
+        headers = {**outcome.headers, "X-Mlscale-Queue-S": f"{outcome.queue_s:.6f}"}
+        return self._json(outcome.status, outcome.body, headers)
 
     def _admit(self, request: web.Request) -> None:
         """Refuse on the head alone what will be refused anyway, before its body costs anything."""
@@ -149,6 +159,13 @@ class Service:
             return self.model.submit(body)
         except QueueFull:
             self._busy()
+
+    async def _answered(self, future: Future[Outcome]) -> Outcome:
+        try:
+            return await asyncio.wrap_future(future)
+        except asyncio.CancelledError:
+            self.model.drop(future)
+            raise
 
     def _too_large(self) -> NoReturn:
         raise _Refused(413, f"the body is over the limit of {self.settings.max_body_bytes} bytes")
@@ -213,11 +230,18 @@ def create_app(factory: Factory, settings: ServerSettings | None = None) -> web.
     app.router.add_get("/readyz", service.readyz)
     app.router.add_get("/metrics", service.metrics_page)
 
-    async def start(_: web.Application) -> None:
-        service.model.start()
-
-    app.on_startup.append(start)
+    app.cleanup_ctx.append(_model_started)
     return app
+
+
+async def _model_started(app: web.Application) -> AsyncIterator[None]:
+    service = app[SERVICE]
+    chosen = service.settings
+    caller = Caller(chosen.calls, chosen.call_timeout_s) if chosen.calls else None
+    service.model.start(Place(chosen.replica, chosen.component, caller.begin if caller else None))
+    yield
+    if caller is not None:
+        await caller.close()
 
 
 @web.middleware
@@ -235,15 +259,6 @@ async def _json_errors(request: web.Request, handler: Handler) -> web.StreamResp
         status, reason, headers = 500, "internal error; the server's log has the reason", {}
     body = dumps({"error": reason})
     return web.Response(status=status, body=body, content_type="application/json", headers=headers)
-
-
-def _timing(outcome: Outcome) -> dict[str, str]:
-    return {
-        "X-Mlscale-Queue-S": f"{outcome.queue_s:.6f}",
-        "X-Mlscale-Started-S": f"{outcome.started_s:.6f}",
-        "X-Mlscale-Inference-S": f"{outcome.inference_s:.6f}",
-        "X-Mlscale-Cpu-S": f"{outcome.cpu_s:.6f}",
-    }
 
 
 def first_line(text: str) -> str:

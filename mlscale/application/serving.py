@@ -10,16 +10,18 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import uvloop
 from aiohttp import web
 
 from mlscale.application.errors import ApplicationError
-from mlscale.application.inference import Answer, Factory, dumps
+from mlscale.application.exchange import Answer, Calls
+from mlscale.application.inference import Factory, dumps
 from mlscale.application.server import SERVICE, ServerSettings, Service, create_app, first_line
 from mlscale.application.timeline import Timeline
 
@@ -79,8 +81,12 @@ def serve_command(
     body_timeout_s: float,
     drain_s: float,
     warm_up: Path | None,
+    component: str = "",
+    calls: Mapping[str, str] = MappingProxyType({}),
 ) -> int:
     """What ``mlscale serve`` does: `serve` with a log on stderr, in it where the start's time went (`Timeline`).
+
+    ``component`` and ``calls``: see `ServerSettings`.
 
     Raises:
         ApplicationError: as `serve` does; or ``warm_up`` can't be read.
@@ -88,7 +94,14 @@ def serve_command(
     timeline = Timeline()
     timeline.at_main()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    settings = ServerSettings(max_body_bytes=max_bytes, waiting=waiting, body_timeout_s=body_timeout_s, drain_s=drain_s)
+    settings = ServerSettings(
+        max_body_bytes=max_bytes,
+        waiting=waiting,
+        body_timeout_s=body_timeout_s,
+        drain_s=drain_s,
+        component=component,
+        calls=calls,
+    )
     if warm_up is not None:
         try:
             settings = replace(settings, warm_up=warm_up.read_bytes())
@@ -145,14 +158,29 @@ def model_factory(entry: str, timeline: Timeline | None = None) -> Factory:
 def _first_timed(answer: Answer, timeline: Timeline) -> Answer:
     first = [True]
 
-    def timed(body: bytes) -> Mapping[str, Any]:
+    def timed(body: bytes) -> Mapping[str, Any] | Calls:
         if not first:
             return answer(body)
         first.clear()
         with timeline.phase("first_s"):
-            return answer(body)
+            result = answer(body)
+        return _first_step_timed(result, timeline) if isinstance(result, Generator) else result
 
     return timed
+
+
+def _first_step_timed(script: Calls, timeline: Timeline) -> Calls:
+    """The warm-up of a model that calls others goes as far as its first call."""
+    try:
+        with timeline.phase("first_s"):
+            asked = next(script)
+        yield asked
+    except StopIteration as end:
+        answer: Mapping[str, Any] = end.value
+        return answer
+    finally:
+        script.close()
+    raise AssertionError("a warm-up's call is not answered")
 
 
 async def _serve(

@@ -34,7 +34,7 @@ class Component:
 
     ``calls`` names the components that it needs. It then answers with a generator that yields (component's name, body),
     is sent the other's answer to each call, and returns its own; what fails is raised inside it and, where it does not
-    catch it, a 503 (`mlscale.environments.serve_app.Exchange`).
+    catch it, a 503 (`mlscale.application.exchange.Exchange`).
     """
 
     name: str

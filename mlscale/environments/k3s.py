@@ -13,10 +13,11 @@ from typing import ClassVar, Final
 
 from mlscale.environments import kubernetes_entry, kubernetes_namespace, kubernetes_preflight
 from mlscale.environments.base import App, Problem, Scaling
+from mlscale.environments.composition import callees_first
 from mlscale.environments.kubernetes_client import Api, Place, Refused, connect, default_kubeconfig, no_kubeconfig
 from mlscale.environments.kubernetes_cluster import Cluster, look
 from mlscale.environments.kubernetes_deployed import KubernetesDeployed
-from mlscale.environments.kubernetes_manifests import Deployment, Packaging, Part
+from mlscale.environments.kubernetes_manifests import PATH, Deployment, Packaging, Part
 from mlscale.environments.kubernetes_namespace import new_name
 from mlscale.environments.kubernetes_own import own_kubeconfig, packaging
 from mlscale.environments.kubernetes_paths import path_of
@@ -81,7 +82,8 @@ class K3s:
     def deploy(
         self, app: App, scalings: Mapping[str, Scaling], mode: Mode, ledger: Ledger, warm_up: Sequence[bytes]
     ) -> Iterator[KubernetesDeployed]:
-        """A namespace with Deployment, Service and HPA in it, every body of ``warm_up`` served twice; gone on leaving.
+        """A namespace with a Deployment, Service and HPA for each component in it, every body of ``warm_up`` served
+        twice; gone on leaving.
 
         Raises:
             MlscaleError: a preflight problem, or what keeps the pods from serving (an image that can't be pulled, a
@@ -106,7 +108,7 @@ class K3s:
                         watches,
                         place,
                         cluster.node_usage(),
-                        way.url + kubernetes_entry.PATH,
+                        way.url + PATH,
                         facts,
                         versions,
                     )
@@ -128,7 +130,7 @@ def _connected() -> Api:
 def _wanted(app: App, scalings: Mapping[str, Scaling], cluster: Cluster) -> Deployment:
     name = new_name()
     parts = []
-    for component in app.components:
+    for component in callees_first(app):
         scaling = scalings[component.name]
         assert isinstance(scaling, KubernetesScaling)
         image = scaling.image or app.image
@@ -137,7 +139,8 @@ def _wanted(app: App, scalings: Mapping[str, Scaling], cluster: Cluster) -> Depl
         else:
             assert cluster.own is not None, "preflight has seen to it"
             packed = packaging(cluster.own, component.entry.partition(":")[0])
-        parts.append(Part(component.name, component.entry, scaling, packed, front=component.name == app.front))
+        front = component.name == app.front
+        parts.append(Part(component.name, component.entry, scaling, packed, front, component.calls))
     return Deployment(namespace=name, run=name, app=app.name, parts=tuple(parts))
 
 
@@ -147,7 +150,7 @@ def _serving(api: Api, wanted: Deployment, watches: Watches, cluster: Cluster, w
     rollout.wait_ready(_START_S)
     preferred = (cluster.own.node_address,) if cluster.own is not None else ()
     way = find_way_in(api, wanted, cluster.nodes, preferred)
-    replicas = next(part.scaling.min_replicas for part in wanted.parts if part.front)
+    replicas = max(part.scaling.min_replicas for part in wanted.parts)
     kubernetes_entry.warm_up(way.url, warm_up, _ROUNDS * replicas)
     rollout.wait_metrics(_METRICS_S)
     return way
@@ -158,9 +161,5 @@ def _room(api: Api, cluster: Cluster, scalings: Mapping[str, Scaling]) -> list[P
         pods = api.get(path_of("Pod"))["items"]
     except Refused:  # a right that a run does not need
         return []
-    return [
-        problem
-        for scaling in scalings.values()
-        if isinstance(scaling, KubernetesScaling)
-        for problem in kubernetes_preflight.of_room(cluster.nodes, pods, scaling)
-    ]
+    known = [scaling for scaling in scalings.values() if isinstance(scaling, KubernetesScaling)]
+    return kubernetes_preflight.of_room(cluster.nodes, pods, known)

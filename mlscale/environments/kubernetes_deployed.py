@@ -85,6 +85,9 @@ class _Observer:
         self._hpas = {
             part.name: HpaWatch(part.name, clock.origin_s, part.scaling.min_replicas) for part in deployed.wanted.parts
         }
+        parts = deployed.wanted.parts
+        self._shared = parts[0].name if len(parts) == 1 else ""
+        """Whose the control plane and the load generator are (`mlscale.environments.composition.shared_component`)."""
         self._uids: dict[str, str] = {}
         self._pulls: dict[str, str] = {}
         self._sampler = Sampler()
@@ -104,13 +107,16 @@ class _Observer:
             yield from self._pods.sample(change.t - self._clock.origin_s, self._desired())
 
     def sample(self) -> Iterator[Observation]:
-        component = self._deployed.wanted.parts[0].name
-        for row in self._sampler.sample(self._clock, component, self._usage):
-            yield replace(row, subject=row.subject.removeprefix(REPLICA)) if row.role == "replica" else row
+        for row in self._sampler.sample(self._clock, self._shared, self._usage):
+            yield self._of_pod(row) if row.role == "replica" else row
         if self._deployed.node is None and time.monotonic() - self._metrics_t >= _METRICS_S:
             self._metrics_t = time.monotonic()
             yield from self._pod_metrics()
         yield from self._pods.sample(self._clock(), self._desired())
+
+    def _of_pod(self, row: ResourceSample) -> ResourceSample:
+        name = row.subject.removeprefix(REPLICA)
+        return replace(row, subject=name, component=self._pods.component_of(name))
 
     def _desired(self) -> dict[str, int]:
         return {name: hpa.desired for name, hpa in self._hpas.items()}

@@ -9,12 +9,12 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from mlscale.environments.kubernetes_client import Json
+from mlscale.environments.kubernetes_manifests import PATH
 from mlscale.runs import MlscaleError
 
 _ASK_S: Final = 5.0
 _ANSWER_S: Final = 60.0
 _PAUSE_S: Final = 0.1
-PATH: Final = "/decode"
 
 
 def candidates(service: Json, nodes: Iterable[Json], preferred: Sequence[str] = ()) -> list[str]:

@@ -1,7 +1,8 @@
 """Every object of a run, rendered in one place: pure.
 
 All lie in a namespace of the run's own, and the ConfigMap ``mlscale-run`` owns all others in it: deleting either
-deletes all.
+deletes all. A component reaches another at the address of the other's Service, which the API server chooses: so the
+Services come first, and their addresses stand in the Deployments. That needs no DNS.
 """
 
 from __future__ import annotations
@@ -22,6 +23,10 @@ PORT: Final = 8080
 IN_FLIGHT: Final = "mlscale_in_flight"
 WINDOW_LABEL: Final = "window-ms"
 CONTAINER: Final = "app"
+PATH: Final = "/decode"
+"""Where a component takes bodies."""
+_CALLED_BYTES: Final = 12_000_000
+"""What a called component takes: the largest photo that is served (10 MB), and what was found in it."""
 _USER: Final = 65532
 """No user of the node's; the same as in containers/app/Dockerfile."""
 
@@ -44,13 +49,15 @@ class Packaging:
 
 @dataclass(frozen=True)
 class Part:
-    """One component of an application as it is deployed. ``front``: load comes in here."""
+    """One component of an application as it is deployed. ``front``: load comes in here; ``calls``: the components that
+    it calls."""
 
     name: str
     entry: str
     scaling: KubernetesScaling
     packaging: Packaging
     front: bool = True
+    calls: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -83,13 +90,28 @@ def owner(wanted: Deployment) -> Json:
     }
 
 
-def objects(wanted: Deployment, owner_uid: str) -> list[Json]:
-    """All the rest, in the order to apply them in: what limits disruption first, what decides last."""
+def services(wanted: Deployment, owner_uid: str) -> list[Json]:
+    """The way to each component, to be applied before what it leads to."""
+    return [_service(wanted, part, owner_uid) for part in wanted.parts]
+
+
+def addresses(applied: Sequence[Json]) -> dict[str, str]:
+    """Component -> where others POST bodies for it; of Services as the API server holds them."""
+    found = {each["metadata"]["name"]: str(each["spec"]["clusterIP"]) for each in applied}
+    return {name: f"http://{f'[{ip}]' if ':' in ip else ip}:{PORT}{PATH}" for name, ip in found.items() if ip != "None"}
+
+
+def objects(wanted: Deployment, owner_uid: str, reached_at: Mapping[str, str]) -> list[Json]:
+    """All the rest, in the order to apply them in: what limits disruption first, what decides last.
+
+    Args:
+        reached_at: see `addresses`; of the components that are called.
+    """
     made: list[Json] = []
     for part in wanted.parts:
         if part.scaling.min_available is not None:
             made.append(_budget(wanted, part, owner_uid))
-        made += [_service(wanted, part, owner_uid), _deployment(wanted, part, owner_uid)]
+        made.append(_deployment(wanted, part, owner_uid, reached_at))
     return made + [_hpa(wanted, part, owner_uid) for part in wanted.parts if not part.scaling.fixed]
 
 
@@ -144,7 +166,7 @@ def _budget(wanted: Deployment, part: Part, owner_uid: str) -> Json:
     }
 
 
-def _deployment(wanted: Deployment, part: Part, owner_uid: str) -> Json:
+def _deployment(wanted: Deployment, part: Part, owner_uid: str, reached_at: Mapping[str, str]) -> Json:
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
@@ -152,12 +174,12 @@ def _deployment(wanted: Deployment, part: Part, owner_uid: str) -> Json:
         "spec": {
             "replicas": part.scaling.min_replicas,
             "selector": {"matchLabels": selector(wanted, part)},
-            "template": {"metadata": {"labels": _labels(wanted, part)}, "spec": _pod(part)},
+            "template": {"metadata": {"labels": _labels(wanted, part)}, "spec": _pod(part, reached_at)},
         },
     }
 
 
-def _pod(part: Part) -> Json:
+def _pod(part: Part, reached_at: Mapping[str, str]) -> Json:
     scaling = part.scaling
     return {
         "automountServiceAccountToken": False,
@@ -169,7 +191,7 @@ def _pod(part: Part) -> Json:
             "runAsGroup": _USER,
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-        "containers": [_container(part)],
+        "containers": [_container(part, reached_at)],
         "volumes": [
             {"name": "tmp", "emptyDir": {}},
             *(
@@ -180,7 +202,7 @@ def _pod(part: Part) -> Json:
     }
 
 
-def _container(part: Part) -> Json:
+def _container(part: Part, reached_at: Mapping[str, str]) -> Json:
     scaling, packaging = part.scaling, part.packaging
     cpu = f"{round(scaling.cpu_cores * 1000)}m"
     drain = {"lifecycle": {"preStop": {"sleep": {"seconds": scaling.drain_delay_s}}}} if scaling.drain_delay_s else {}
@@ -188,7 +210,7 @@ def _container(part: Part) -> Json:
         "name": CONTAINER,
         "image": packaging.image,
         "imagePullPolicy": packaging.pull_policy,
-        "command": [*packaging.command, "--entry", part.entry, "--port", str(PORT)],
+        "command": [*packaging.command, "--entry", part.entry, "--port", str(PORT), *_composed(part, reached_at)],
         "env": _environment(packaging.environment),
         "ports": [{"name": "http", "containerPort": PORT, "protocol": "TCP"}],
         "resources": {"requests": {"cpu": cpu, "memory": f"{scaling.memory_mib}Mi"}, "limits": {"cpu": cpu}},
@@ -210,6 +232,13 @@ def _container(part: Part) -> Json:
         ],
         **drain,
     }
+
+
+def _composed(part: Part, reached_at: Mapping[str, str]) -> list[str]:
+    """Options of a component that calls others or is called."""
+    calls = [option for name in part.calls for option in ("--call", f"{name}={reached_at[name]}")]
+    own = ["--component", part.name, *calls] if part.calls else []
+    return own if part.front else [*own, "--max-bytes", str(_CALLED_BYTES)]
 
 
 def _environment(more: Mapping[str, str]) -> list[Json]:

@@ -69,6 +69,11 @@ class PodWatch:
             for component, wanted in desired.items()
         ]
 
+    def component_of(self, pod: str) -> str:
+        """The component that a pod belongs to; empty for one that is gone."""
+        life = self._lives.get(pod)
+        return life.component if life else ""
+
     def ready_pods(self, component: str) -> list[str]:
         """Names of the pods that are ready."""
         return [name for name, life in self._lives.items() if life.component == component and life.ready]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from mlscale.environments.base import App, Component, Problem, Scaling
+from mlscale.environments.composition import composition_problems
 from mlscale.environments.kubernetes_client import Api, Json, Refused, Unreachable
 from mlscale.environments.kubernetes_facts import quota_period_s
 from mlscale.environments.kubernetes_hpa import quantity
@@ -16,19 +18,13 @@ from mlscale.environments.kubernetes_settings import KubernetesScaling
 from mlscale.runs import MlscaleError
 
 _LATE: Final = 1e-6
+_NAME: Final = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
+"""What a Service may be called (RFC 1035)."""
 
 
 def of_application(app: App, scalings: Mapping[str, Scaling]) -> list[Problem]:
     """What can be told without a cluster."""
-    problems: list[Problem] = []
-    if len(app.components) != 1:
-        problems.append(
-            Problem(
-                f"{len(app.components)} components; here an application runs whole",
-                f"app {app.name}",
-                "give it one component",
-            )
-        )
+    problems = composition_problems(app)
     for component in app.components:
         problems += _of_component(component, scalings.get(component.name))
     return problems
@@ -49,19 +45,23 @@ def of_cluster(
     return problems
 
 
-def of_room(nodes: Sequence[Json], pods: Sequence[Json], scaling: KubernetesScaling) -> list[Problem]:
-    """Whether max_replicas pods fit by their requests; not fatal, since machines may come, or pods go."""
+def of_room(nodes: Sequence[Json], pods: Sequence[Json], scalings: Sequence[KubernetesScaling]) -> list[Problem]:
+    """Whether all components' max_replicas pods fit together by their requests; not fatal, since machines may come, or
+    pods go."""
     free = sum(quantity((node.get("status") or {}).get("allocatable", {}).get("cpu", 0)) for node in nodes)
     free -= sum(_requested(pod) for pod in pods)
-    wanted = scaling.max_replicas * scaling.cpu_cores
+    wanted = sum(scaling.max_replicas * scaling.cpu_cores for scaling in scalings)
     if free + _LATE >= wanted:
         return []
-    what = f"{wanted:g} cores for {scaling.max_replicas} replicas, of which {max(free, 0.0):.2f} are free by requests"
+    replicas = sum(scaling.max_replicas for scaling in scalings)
+    what = f"{wanted:g} cores for {replicas} replicas, of which {max(free, 0.0):.2f} are free by requests"
     return [Problem(what, "nodes", "lower max_replicas or cpu_cores, or pods will stay pending", fatal=False)]
 
 
 def _of_component(component: Component, scaling: Scaling | None) -> Iterator[Problem]:
     where = f"component {component.name}"
+    if _NAME.fullmatch(component.name) is None:
+        yield Problem("no name for a Service", where, "use lower-case letters, digits and hyphens, a letter first")
     module, _, factory = component.entry.partition(":")
     if not module or not factory:
         yield Problem(f"entry {component.entry!r} is not package.module:factory", where, "name the factory so")

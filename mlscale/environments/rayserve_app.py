@@ -14,7 +14,7 @@ from ray.serve.exceptions import RayServeException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from mlscale.environments.serve_app import CALL_TIMEOUT_S, Call, Exchange, Reply, load_entry
+from mlscale.application.exchange import CALL_TIMEOUT_S, TOO_LATE, Call, Exchange, Reply, load_entry
 
 
 class Model:
@@ -57,7 +57,7 @@ class Model:
                 status, body, headers = await response
         except TimeoutError:
             response.cancel()
-            return exchange.fail(f"did not answer within {CALL_TIMEOUT_S:g} s")
+            return exchange.fail(TOO_LATE)
         except asyncio.CancelledError:
             response.cancel()
             raise

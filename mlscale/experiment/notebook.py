@@ -11,8 +11,9 @@ from mlscale.experiment.parameters import check_declared, declared
 from mlscale.runs import MlscaleError
 
 KERNEL_START_S = 120
-TEARDOWN_S = 60.0
-"""How long an interrupted kernel may take to tear its framework down before it is killed, s."""
+TEARDOWN_S = 240.0
+"""How long an interrupted kernel may take to tear its framework down before it is killed, s. Jupyter sends SIGTERM
+after half of that, which ends it at once: half is more than a cluster gets for a namespace (90 s) and what precedes."""
 
 
 class NotebookFailed(MlscaleError):  # noqa: N818 (it says what happened, as the others do)

@@ -15,12 +15,14 @@ from typing import Any, ClassVar
 
 import pytest
 
+from mlscale.application.exchange import Call, Exchange, Reply
 from mlscale.environments import rayserve_app, torchserve_handler
 from mlscale.environments.base import App, Component, Scaling
 from mlscale.environments.composition import callees_first, composition_problems, shared_budget, shared_component
+from mlscale.environments.kubernetes_preflight import of_application
+from mlscale.environments.kubernetes_settings import KubernetesScaling
 from mlscale.environments.rayserve import RayServe
 from mlscale.environments.rayserve_settings import RayServeScaling
-from mlscale.environments.serve_app import Call, Exchange, Reply
 from mlscale.environments.torchserve import TorchServe
 from mlscale.environments.torchserve_api import COMPONENT_FILE
 from mlscale.environments.torchserve_handler import Handler
@@ -53,6 +55,15 @@ def test_what_is_wrong_with_an_app_is_said(app: App, text: str) -> None:
         scalings = {component.name: scaling for component in app.components}
         found = environment.preflight(app, scalings, "live")
         assert any(text in problem.what and problem.fatal for problem in found), environment.name
+    on_kubernetes = of_application(app, {component.name: KubernetesScaling() for component in app.components})
+    assert any(text in problem.what and problem.fatal for problem in on_kubernetes)
+
+
+def test_kubernetes_takes_components_and_asks_for_names_that_services_can_have() -> None:
+    settings = {name: KubernetesScaling() for name in ("localiser", "readers", "Second_Look")}
+    assert of_application(_app("localiser", localiser=("readers",), readers=()), settings) == []
+    (problem,) = of_application(_app("localiser", localiser=("Second_Look",), Second_Look=()), settings)
+    assert (problem.what, problem.where) == ("no name for a Service", "component Second_Look")
 
 
 def test_a_sound_app_has_no_problems_and_its_callees_come_first() -> None:
@@ -161,7 +172,7 @@ def _front(body: bytes) -> Any:
 
 
 def _handled(handler: Handler, body: bytes) -> Reply:
-    from mlscale.environments.serve_app import reply_to
+    from mlscale.application.exchange import reply_to
 
     return reply_to(_front, body, f"replica-{os.getpid()}", "front", handler._call)
 
@@ -182,7 +193,7 @@ def test_a_worker_that_died_or_is_not_there_is_a_503(
     assert (gone.status, "is not reachable" in json.loads(gone.body)["error"]) == (503, True)
     monkeypatch.setattr(torchserve_handler, "CALL_TIMEOUT_S", 0.1)
     late = _handled(_handler(other, tmp_path), b"stall")
-    assert (late.status, "TimeoutError" in json.loads(late.body)["error"]) == (503, True)
+    assert (late.status, "did not answer within" in json.loads(late.body)["error"]) == (503, True)
 
 
 class Response:

@@ -161,7 +161,9 @@ def test_where_load_may_come_in() -> None:
 def test_room_is_counted_by_requests() -> None:
     used = pod(scheduled=True)
     used["spec"]["containers"][0]["resources"] = {"requests": {"cpu": "900m"}}
-    assert of_room([node()], [], KubernetesScaling()) == []
-    (problem,) = of_room([node()], [used], KubernetesScaling())
+    assert of_room([node()], [], [KubernetesScaling()]) == []
+    (problem,) = of_room([node()], [used], [KubernetesScaling()])
     assert not problem.fatal
     assert "1.2 cores for 4 replicas, of which 1.10 are free" in problem.what
+    (together,) = of_room([node()], [], [KubernetesScaling()] * 2)
+    assert "2.4 cores for 8 replicas, of which 2.00 are free" in together.what

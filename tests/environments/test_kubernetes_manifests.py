@@ -9,15 +9,19 @@ from kubernetes import client
 from pydantic import ValidationError
 
 from mlscale.environments.kubernetes_manifests import (
+    COMPONENT,
     MANAGED_BY,
     OWNER,
     RUN,
     Deployment,
     Packaging,
     Part,
+    addresses,
+    front_service,
     namespace,
     objects,
     owner,
+    services,
 )
 from mlscale.environments.kubernetes_paths import path_of, path_of_object
 from mlscale.environments.kubernetes_settings import KubernetesScaling, arm_settings
@@ -32,7 +36,18 @@ def wanted(scaling: KubernetesScaling, packaging: Packaging = PACKED) -> Deploym
 
 
 def rendered(scaling: KubernetesScaling, packaging: Packaging = PACKED) -> dict[str, dict[str, Any]]:
-    return {each["kind"]: dict(each) for each in objects(wanted(scaling, packaging), "uid-of-owner")}
+    made = wanted(scaling, packaging)
+    return {each["kind"]: dict(each) for each in (*services(made, "uid-of-owner"), *objects(made, "uid-of-owner", {}))}
+
+
+def split() -> Deployment:
+    """Localiser and readers, each with settings of its own."""
+    back = Part("readers", "pkg.mod:readers", arm_settings("matched"), PACKED, front=False)
+    front = Part("localiser", "pkg.mod:localiser", KubernetesScaling(max_replicas=2), PACKED, calls=("readers",))
+    return Deployment("mlscale-0123abcd", "mlscale-0123abcd", "code-reader", (back, front))
+
+
+REACHED = {"readers": "http://10.43.0.9:8080/decode"}
 
 
 def keys(model: Any) -> set[str]:
@@ -41,14 +56,51 @@ def keys(model: Any) -> set[str]:
 
 
 def test_everything_lies_in_one_namespace_and_is_owned_and_labelled() -> None:
-    made = wanted(arm_settings("matched"))
-    for each in objects(made, "uid-of-owner"):
+    made = split()
+    for each in (*services(made, "uid-of-owner"), *objects(made, "uid-of-owner", REACHED)):
         metadata = each["metadata"]
         assert metadata["namespace"] == "mlscale-0123abcd"
         assert (metadata["labels"][MANAGED_BY], metadata["labels"][RUN]) == ("mlscale", "mlscale-0123abcd")
         assert [(one["name"], one["uid"]) for one in metadata["ownerReferences"]] == [(OWNER, "uid-of-owner")]
     assert namespace(made)["metadata"]["labels"][MANAGED_BY] == "mlscale"
     assert path_of_object(owner(made)) == "/api/v1/namespaces/mlscale-0123abcd/configmaps/mlscale-run"
+
+
+def test_each_component_has_its_own_deployment_service_and_autoscaler() -> None:
+    made = split()
+    ways = {each["metadata"]["name"]: each["spec"] for each in services(made, "uid")}
+    assert {name: spec["type"] for name, spec in ways.items()} == {"readers": "ClusterIP", "localiser": "NodePort"}
+    assert {name: spec["selector"][COMPONENT] for name, spec in ways.items()} == {name: name for name in ways}
+    found = objects(made, "uid", REACHED)
+    assert [(each["kind"], each["metadata"]["name"]) for each in found] == [
+        ("Deployment", "readers"),
+        ("Deployment", "localiser"),
+        ("HorizontalPodAutoscaler", "readers"),
+        ("HorizontalPodAutoscaler", "localiser"),
+    ]
+    pods = [each["spec"]["template"]["metadata"]["labels"][COMPONENT] for each in found[:2]]
+    assert pods == ["readers", "localiser"]
+    readers, localiser = (each["spec"] for each in found[2:])
+    assert readers["scaleTargetRef"]["name"] == "readers"
+    assert readers["metrics"][0]["external"]["metric"]["selector"]["matchLabels"]["component"] == "readers"
+    assert localiser["metrics"][0]["resource"]["name"] == "cpu"
+    assert (readers["maxReplicas"], localiser["maxReplicas"]) == (4, 2)
+    assert front_service(made, "LoadBalancer", "uid")["metadata"]["name"] == "localiser"
+
+
+def test_a_front_is_told_where_its_components_answer() -> None:
+    held = [dict(each) for each in services(split(), "uid")]
+    for each, ip in zip(held, ("10.43.0.9", "fd00::9"), strict=True):
+        each["spec"] = {**each["spec"], "clusterIP": ip}  # as the API server fills it in
+    assert addresses(held) == {**REACHED, "localiser": "http://[fd00::9]:8080/decode"}
+    commands = {
+        each["metadata"]["name"]: each["spec"]["template"]["spec"]["containers"][0]["command"]
+        for each in objects(split(), "uid", addresses(held))
+        if each["kind"] == "Deployment"
+    }
+    told = ["--component", "localiser", "--call", f"readers={REACHED['readers']}"]
+    assert commands["localiser"][-4:] == told
+    assert commands["readers"][-2:] == ["--max-bytes", "12000000"], "a job is larger than the photo in it"
 
 
 def test_matched_scales_on_requests_in_flight_over_its_window() -> None:

@@ -147,6 +147,22 @@ def test_sigterm_leaves_through_every_finally(monkeypatch: pytest.MonkeyPatch) -
     assert torn_down == [True]
 
 
+def test_a_second_sigterm_does_not_break_the_teardown_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    torn_down = []
+
+    def command(*arguments: object, **named: object) -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            signal.pause()
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)
+            torn_down.append(True)
+
+    monkeypatch.setattr("mlscale.experiment.commands.status_command", command)
+    assert main(monkeypatch, "experiment", "status") == 143
+    assert torn_down == [True]
+
+
 def test_status_lists_the_plan(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

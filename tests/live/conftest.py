@@ -31,9 +31,11 @@ def need_cluster_host() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _teardown_when_ended() -> Iterator[None]:
-    """SIGTERM ends the tests as Ctrl-C does: what they brought up is taken down."""
+    """SIGTERM ends the tests as Ctrl-C does: what they brought up is taken down, whether or not a second one follows
+    (``timeout`` signals a process, then its group)."""
 
     def interrupt(signum: int, frame: FrameType | None) -> None:
+        signal.signal(signum, lambda *_: None)
         raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGTERM, interrupt)

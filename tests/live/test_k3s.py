@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -16,7 +17,9 @@ from pathlib import Path
 
 import pytest
 from kubernetes_watched import PHOTOS, Watched, app, clients, scaling
+from two_components import ask
 
+from mlscale.environments.base import App, Component
 from mlscale.environments.k3s import K3s
 from mlscale.environments.kubernetes_client import Api, Place, connect
 from mlscale.environments.kubernetes_deployed import KubernetesDeployed
@@ -28,7 +31,8 @@ from mlscale.environments.kubernetes_watch import Follower, Relist
 from mlscale.environments.kubernetes_way import WayIn, find_way_in
 from mlscale.host.ledger import Ledger
 from mlscale.host.reap import cleanup
-from mlscale.runs import MlscaleError, ResourceSample
+from mlscale.load.hops import HEADER, read_hops
+from mlscale.runs import MlscaleError, ReplicaSample, ResourceSample
 
 pytestmark = [pytest.mark.live, pytest.mark.skipif(sys.platform != "linux", reason="our own cluster needs Linux")]
 
@@ -107,6 +111,41 @@ def _facts(deployed: KubernetesDeployed) -> None:
     assert "its process" in facts["metric_resolution_s"]["from"]
     assert facts["behaviour"]["app"]["scaleUp"]["stabilizationWindowSeconds"] == 0
     assert facts["cfs_period_s"] == pytest.approx(0.1)
+
+
+def test_two_components_scale_apart_and_each_call_may_meet_another_replica(api: Api, ledger: Ledger) -> None:
+    back = Component("back", "two_components:make_back")
+    two = App("two", "1", (Component("front", "two_components:make_front", calls=("back",)), back), "front")
+    settings = {"front": scaling("static-min"), "back": scaling(max_replicas=2, downscale_stabilisation_s=0)}
+    with K3s().deploy(two, settings, "live", ledger, PHOTOS) as deployed:
+        watched = Watched(deployed)
+        try:
+            with clients(deployed.url, 6) as replies:
+                watched.until(lambda: _ready(watched, "back") == 2, "the back grows")
+            assert {status for status, _ in replies} == {200}
+            assert _ready(watched, "front") == 1
+            assert {each.component for each in watched.events("scale_decision")} == {"back"}
+            met: set[str] = set()
+            watched.until(lambda: met.update(_called(deployed.url)) or len(met) == 2, "calls are spread")
+        finally:
+            watched.close()
+        rows = [each for each in watched.seen if isinstance(each, ResourceSample) and each.role == "replica"]
+        assert {each.component for each in rows} == {"front", "back"}
+    assert namespaces(api) == []
+
+
+def _ready(watched: Watched, component: str) -> int:
+    rows = [each for each in list(watched.seen) if isinstance(each, ReplicaSample) and each.component == component]
+    return rows[-1].ready if rows else 0
+
+
+def _called(url: str) -> list[str]:
+    """The back's replicas that one photo's two calls have met."""
+    got = ask(url, {}, "photo")
+    assert json.loads(got["text"]) == {"echo": ["photo", "photo+"]}
+    own, *calls = read_hops(got["headers"][HEADER.lower()], 0.0)
+    assert own.component == "front"
+    return [hop.replica_id for hop in calls]
 
 
 def test_deleting_one_object_deletes_all_that_it_owns(api: Api, ledger: Ledger) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from mlscale.environments.serve_app import load_entry, reply_to
+from mlscale.application.exchange import load_entry, reply_to
 
 
 class FaultError(ValueError):

@@ -4,8 +4,8 @@ A component that needs others (`Component.calls`) answers with a generator: it y
 gets the other's answer to each as a mapping, and returns its own. `Exchange` runs it without any I/O: who serves it
 carries the calls out, over whatever its framework has.
 
-Standard library alone, and it runs as a module of this package or as a lone file in a model archive: what a replica
-imports is paid inside its CPU quota.
+Our own server uses it, and so do the environments whose frameworks bring servers of their own. Standard library alone:
+what a replica imports is paid inside its CPU quota.
 """
 
 from __future__ import annotations
@@ -22,16 +22,19 @@ Answer = Callable[[bytes], Mapping[str, Any] | Calls]
 
 CALL_TIMEOUT_S: Final = 20.0
 """A component that has not answered after that long counts as not reachable: less than a client waits (30 s)."""
+TOO_LATE: Final = f"did not answer within {CALL_TIMEOUT_S:g} s"
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What goes back to the client. ``error`` is the exception behind a status of 500, for the log."""
+    """What goes back to the client. ``error`` is the exception behind a status of 500, for the log; ``inference_s`` the
+    service's wall time, calls included."""
 
     status: int
     body: bytes
     headers: Mapping[str, str] = field(default_factory=dict)
     error: BaseException | None = None
+    inference_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,11 @@ class Call:
 
     component: str
     body: bytes
+
+
+Answered = tuple[int, bytes, Mapping[str, str]]
+"""What a called component answered: HTTP status, body, headers."""
+Carrier = Callable[[Call], Answered]
 
 
 class CallFailed(Exception):  # noqa: N818 (it says what happened)
@@ -150,7 +158,7 @@ class Exchange:
         self._own_s += now_s - began_s
         self._cpu_s += time.thread_time() - cpu_s
         self._called, self._sent_s = asked, now_s
-        return asked or Reply(status, content, self._headers(now_s), error)
+        return asked or Reply(status, content, self._headers(now_s), error, now_s - self._started_s)
 
     def _note(self, name: str, headers: Mapping[str, str]) -> None:
         """Keep what the called component said of its service; one that says nothing has no row."""
@@ -188,27 +196,34 @@ def reply_to(
     body: bytes,
     replica: str,
     component: str = "",
-    call: Callable[[Call], tuple[int, bytes, Mapping[str, str]]] | None = None,
+    call: Carrier | None = None,
 ) -> Reply:
     """Answer one request, carrying calls out one after the other (see `Exchange`).
 
     Args:
-        call: carries one out: status, body and headers of the answer. Raises OSError or TimeoutError where there was
-            none.
+        call: carries one out: status, body and headers of the answer. Raises TimeoutError where it came too late, and
+            OSError where there was none; what else it raises ends the exchange and passes through.
     """
     exchange = Exchange(answer, body, replica, component)
-    step = exchange.begin()
-    while isinstance(step, Call):
-        if call is None:
-            step = exchange.fail("is not known here")
-            continue
-        try:
-            status, content, headers = call(step)
-        except OSError as error:
-            step = exchange.fail(f"is not reachable: {type(error).__name__} {error}".rstrip())
-        else:
-            step = exchange.resume(status, content, headers)
+    try:
+        step = exchange.begin()
+        while isinstance(step, Call):
+            step = _carried_out(exchange, step, call)
+    finally:
+        exchange.close()
     return step
+
+
+def _carried_out(exchange: Exchange, asked: Call, call: Carrier | None) -> Call | Reply:
+    if call is None:
+        return exchange.fail("is not known here")
+    try:
+        status, content, headers = call(asked)
+    except TimeoutError:
+        return exchange.fail(TOO_LATE)
+    except OSError as error:
+        return exchange.fail(f"is not reachable: {type(error).__name__} {error}".rstrip())
+    return exchange.resume(status, content, headers)
 
 
 def _status(error: BaseException, default: int) -> int:
@@ -219,8 +234,8 @@ def _status(error: BaseException, default: int) -> int:
 
 def _encoded(content: Any) -> tuple[int, bytes, BaseException | None]:
     try:
-        return 200, json.dumps(dict(content)).encode(), None
-    except (TypeError, ValueError) as error:
+        return 200, json.dumps(dict(content), allow_nan=False).encode(), None
+    except (TypeError, ValueError, RecursionError) as error:
         return 500, _error(f"{type(error).__name__}: {error}"), error
 
 

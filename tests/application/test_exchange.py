@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mlscale.environments.serve_app import Call, CallFailed, Calls, Exchange, Reply, reply_to
+from mlscale.application.exchange import Call, CallFailed, Calls, Exchange, Reply, reply_to
 
 
 def _front(body: bytes) -> Calls:
@@ -82,7 +82,7 @@ def _refusing(error: Exception) -> Any:
     ("call", "reason"),
     [
         (_refusing(ConnectionRefusedError(111, "refused")), "is not reachable: ConnectionRefusedError"),
-        (_refusing(TimeoutError("20 s")), "is not reachable: TimeoutError 20 s"),
+        (_refusing(TimeoutError("timed out")), "did not answer within 20 s"),
         (lambda _: (500, b'{"error": "Worker died."}', {}), "answered 500: Worker died."),
         (lambda _: (400, b'{"error": "not a job"}', {}), "answered 400: not a job"),
         (lambda _: (503, b"<html>", {}), "answered 503"),
@@ -104,7 +104,7 @@ def test_a_component_may_do_without_an_answer() -> None:
     calls = iter([_second, _refusing(TimeoutError())])
     reply = reply_to(_front, b"!", "replica-1", "first", lambda call: next(calls)(call))
     assert reply.status == 200
-    assert "not reachable" in json.loads(reply.body)["answers"][1]
+    assert "did not answer" in json.loads(reply.body)["answers"][1]
 
 
 def test_an_error_that_says_so_is_a_503_and_others_are_bugs() -> None:
