@@ -23,6 +23,8 @@ _WORTH_A_TRY = 4.0
 _CANDIDATES = 4
 _LEAST_AGREEMENT = 0.85
 """Share of a code's fixed modules that the reader must have got right before its data are tried."""
+_WORTH_A_VERSION = 0.62
+"""The same, before other versions are tried where not all finder patterns were found."""
 _WORTH_A_TURN = 0.7
 """The same, before the box is turned: below that there is no code, or only a part of one."""
 _ALIGNMENTS = 2
@@ -100,17 +102,20 @@ def _read_from(photo: Image.Image, box: Points, finder: FindGrid, reader: ReadMo
     if grid is None:
         return None
     sheet, versions = grid
-    best: GridRead | None = None
-    for version in versions:
-        found = _read_version(photo, sheet, version, reader)
-        if found.text is not None:
-            return found
-        if best is None or found.agreement > best.agreement:
-            best = found
-    if best is None or best.agreement < _SETTLED_AGREEMENT:
+    best = _read_version(photo, sheet, versions[0], reader)
+    if best.text is not None:
+        return best
+    if best.agreement < _SETTLED_AGREEMENT:
         settled = islands.settled(photo, sheet, versions[0])
         if settled is not None:
             return replace(_read_version(photo, *settled, reader), settled=True)
+    if best.agreement < _WORTH_A_VERSION:
+        return best
+    for version in versions[1:]:
+        found = _read_version(photo, sheet, version, reader)
+        if found.text is not None:
+            return found
+        best = max(best, found, key=lambda read: read.agreement)
     return best
 
 
