@@ -121,11 +121,11 @@ class GridFinder(nn.Module):
 class ModuleReader(nn.Module):
     """Dark or light, module by module: (b, 1, 4 (n + 4), 4 (n + 4)), two modules of margin, to logits (b, n, n)."""
 
-    def __init__(self, channels: int = 44) -> None:
+    def __init__(self, channels: int = 32) -> None:
         super().__init__()
         self.net = nn.Sequential(
             _Conv(1, 16, 2), _Conv(16, channels, 2), _Residual(channels), _Residual(channels, 2), _Residual(channels),
-            _Residual(channels), nn.Conv2d(channels, 1, 1),
+            nn.Conv2d(channels, 1, 1),
         )  # fmt: skip
 
     def forward(self, x: Tensor) -> Tensor:

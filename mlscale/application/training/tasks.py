@@ -96,6 +96,6 @@ TASKS = {
     "localiser": Task(samples.localiser_sample, _localiser_loss, 4200, 8, 0.42),
     "grids": Task(lambda seed, index, _: samples.grid_sample(seed, index), _grid_loss, 2200, 32, 0.85),
     "strips": Task(lambda seed, index, _: samples.strip_sample(seed, index), _strip_loss, 2200, 24, 0.55),
-    "modules": Task(_module_sample, _module_loss, 1300, 16, 0.8),
+    "modules": Task(_module_sample, _module_loss, 1300, 16, 0.5),
 }
 """Every network by name; what takes longest is trained first."""
