@@ -111,7 +111,7 @@ def test_manifests_are_objects_the_client_knows_with_everything_filled_in() -> N
     assert all(f"{one['apiVersion']}/{one['kind']}" in PLACES for one in objects)
     assert "${" not in json.dumps(objects)
     early, late = registration_last(objects)
-    assert [one["metadata"]["name"] for one in late] == ["v1beta1.metrics.k8s.io"]
+    assert [one["metadata"]["name"] for one in late] == ["v1beta1.external.metrics.k8s.io", "v1beta1.metrics.k8s.io"]
     assert len(early) + len(late) == len(objects)
     with pytest.raises(KeyError):
         manifests(sources() / "manifests", node_address="10.213.0.2")
