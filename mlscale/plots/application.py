@@ -232,7 +232,7 @@ def _outline(ax: Axes, corners: NDArray[np.float64], colour: str) -> None:
 
 
 def _note(ax: Axes, corners: NDArray[np.float64], text: str, colour: str) -> None:
-    shown = text if len(text) <= 24 else f"{text[:22]}…"
+    shown = _one_line(text, 24)
     box = {"facecolor": colour, "edgecolor": "none", "pad": 1.5}
     place = corners[:, 0].mean(), corners[:, 1].max() + 4
     ax.text(*place, shown, color="white", fontsize=7, ha="center", va="top", bbox=box, clip_on=True, parse_math=False)
@@ -241,5 +241,11 @@ def _note(ax: Axes, corners: NDArray[np.float64], text: str, colour: str) -> Non
 def _verdict(reading: Reading) -> str:
     if reading.code is None:
         return "nothing that verifies"
-    shown = reading.code.text if len(reading.code.text) <= 20 else f"{reading.code.text[:18]}…"
+    shown = _one_line(reading.code.text, 20)
     return f"{reading.code.kind} {shown}".replace("$", r"\$")
+
+
+def _one_line(text: str, longest: int) -> str:
+    """``text`` as a figure can show it: line ends and other unprintable characters as spaces, its end cut off."""
+    line = "".join(character if character.isprintable() else " " for character in text)
+    return line if len(line) <= longest else f"{line[: longest - 2]}…"
