@@ -82,11 +82,10 @@ def train(training: Training, names: tuple[str, ...] = tuple(TASKS), report: Rep
     Raises:
         ApplicationError: the folder holds a training with other settings.
     """
-    torch.set_num_threads(1)
     claim(training)
     for name in names:
         if not training.is_finished(name):
-            _train_one(name, training, report or (lambda *_: None))
+            train_one(name, training, report or (lambda *_: None))
 
 
 def claim(training: Training) -> None:
@@ -107,7 +106,9 @@ def claim(training: Training) -> None:
     path.write_text(json.dumps(settings) + "\n")
 
 
-def _train_one(name: str, training: Training, report: Report) -> None:
+def train_one(name: str, training: Training, report: Report) -> None:
+    """Trains the network ``name`` in this thread, whose torch then has one, in a folder that was claimed."""
+    torch.set_num_threads(1)
     task, steps = TASKS[name], training.steps(name)
     torch.manual_seed(training.seed)
     net = NETS[name]().to(memory_format=torch.channels_last)

@@ -10,7 +10,7 @@ import signal
 from multiprocessing.process import BaseProcess
 
 from mlscale.application.errors import ApplicationError
-from mlscale.application.training.loop import Report, Training, claim, train
+from mlscale.application.training.loop import Report, Training, claim, train_one
 from mlscale.application.training.tasks import TASKS
 
 _LOOK_S = 0.5
@@ -19,7 +19,7 @@ Told = tuple[str, int, int, dict[str, float]]
 
 
 def train_side_by_side(training: Training, jobs: int, report: Report) -> None:
-    """Trains what is missing in the folder, ``jobs`` networks at a time; the weights are those of `train`.
+    """Trains what is missing in the folder, ``jobs`` networks at a time; the weights are those of `loop.train`.
 
     Raises:
         ApplicationError: the folder holds a training with other settings, or a process ended before its network was
@@ -68,4 +68,4 @@ def _train(name: str, training: Training, told: multiprocessing.Queue[Told], par
             os._exit(1)  # a parent that was killed can't end this process
         told.put((name, step, steps, measures))
 
-    train(training, (name,), tell)
+    train_one(name, training, tell)
