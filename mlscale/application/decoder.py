@@ -260,7 +260,7 @@ def _is_inside(box: Box, reading: Reading, photo: Photo) -> bool:
 
 def worth_another_look(found: Sequence[Found | None], maps: NDArray[np.float32]) -> bool:
     """Whether to look at the photo at another size, after what the boxes of the first look's ``maps`` held."""
-    return hints(maps) or any(code is None for code in found)
+    return any(code is None for code in found) or hints(maps)
 
 
 def distinct(found: Sequence[Found | None]) -> list[Found]:

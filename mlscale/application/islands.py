@@ -7,6 +7,7 @@ by a few. The three finder patterns put both right, then the alignment patterns 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,9 +86,7 @@ def _straightened(
 def _view(grey: NDArray[np.float32], sheet: Sheet, size: int) -> crops.Crop:
     """The code straightened, `_PX` pixels a module, with `_ROOM` modules around it for patterns that are off."""
     side = (size + 2 * _ROOM) * _PX
-    at = ((np.arange(side) + 0.5) / _PX - _ROOM) / size
-    points = np.stack(np.meshgrid(at, at), axis=-1).reshape(-1, 2)
-    return sample(grey, sheet.see(points))[0].reshape(side, side)
+    return sample(grey, sheet.see(crops.module_lattice(size, _PX, _ROOM)))[0].reshape(side, side)
 
 
 def _found(seen: crops.Crop, template: crops.Crop, at: Points, reach: float) -> _Island:
@@ -177,9 +176,12 @@ def _alignment() -> crops.Crop:
     return _rings(2, dark=(0, 2))
 
 
+@lru_cache(maxsize=2)
 def _rings(reach: int, dark: tuple[int, ...]) -> crops.Crop:
     """Square rings around a module up to the ``reach``-th, of which some are dark."""
     at = np.abs(np.arange(-reach, reach + 1))
     light = 1.0 - np.isin(np.maximum(at[:, None], at[None]), dark)
     grey = np.kron(light, np.ones((_PX, _PX)))
-    return np.asarray(grey - grey.mean(), dtype=np.float32)
+    pattern = np.asarray(grey - grey.mean(), dtype=np.float32)
+    pattern.setflags(write=False)
+    return pattern

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from mlscale.cluster.files import write_whole
 from mlscale.cluster.hierarchies import NodeGroups, node_groups
 from mlscale.cluster.layout import BINDS, NODE_NAME, SERVICE_CIDR, Layout
 from mlscale.cluster.parts import Part
@@ -220,10 +219,6 @@ def forget_records(layout: Layout) -> None:
     """Records of parts that ran in an earlier node."""
     for file in layout.records.glob("*.json"):
         file.unlink()
-
-
-def write_settings(layout: Layout, settings: Settings) -> None:
-    write_whole(layout.settings, settings.to_json())
 
 
 def _whereabouts(digest: str) -> dict[str, str]:

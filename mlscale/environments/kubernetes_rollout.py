@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from mlscale.environments.kubernetes_client import Api, Json, Refused
-from mlscale.environments.kubernetes_diagnosis import Trouble, diagnose
+from mlscale.environments.kubernetes_diagnosis import diagnose
 from mlscale.environments.kubernetes_manifests import COMPONENT, Deployment
 from mlscale.environments.kubernetes_paths import path_of
 from mlscale.environments.kubernetes_pods import condition
@@ -147,11 +147,8 @@ class Rollout:
         now = time.monotonic()
         key = "" if trouble is None else trouble.error.where
         self._since = {key: self._since.get(key, now)}
-        if trouble is not None and self._lasts(trouble, now - self._since[key]):
+        if trouble is not None and now - self._since[key] >= trouble.patience_s:
             raise trouble.error
-
-    def _lasts(self, trouble: Trouble, for_s: float) -> bool:
-        return for_s >= trouble.patience_s
 
     def _log(self, pod: str, previous: bool) -> str:
         return read_log(self._api, self._wanted.namespace, pod, previous=previous)

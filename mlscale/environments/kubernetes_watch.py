@@ -8,7 +8,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
@@ -211,8 +211,3 @@ def known_within(change: Change, text: Any) -> float:
         return max(1.0, change.gap_s)
     age_s = (change.wall - at).total_seconds()
     return max(age_s, change.gap_s) if age_s >= 0 else max(1.0, change.gap_s)
-
-
-def query_of(labels: Mapping[str, str]) -> str:
-    """Labels as a labelSelector."""
-    return ",".join(f"{name}={value}" for name, value in labels.items())

@@ -52,7 +52,7 @@ def find_way_in(
     deadline = time.monotonic() + balancer_s
     by_balancer: list[str] = []
     while time.monotonic() < deadline:
-        by_balancer = candidates({**api.get(path), "spec": _without_node_port(service)}, ())
+        by_balancer = candidates({**api.get(path), "spec": service["spec"]}, ())
         url = reachable(by_balancer, _LOOK_S) if by_balancer else None
         if url is not None:
             return WayIn(url, "LoadBalancer")
@@ -64,9 +64,3 @@ def find_way_in(
         f"service {front}",
         "run mlscale where a node's address can be reached; a port-forward would pin one pod, so it is not used",
     )
-
-
-def _without_node_port(service: Json) -> Json:
-    """The spec as rendered, which names no node port."""
-    spec: Json = service["spec"]
-    return spec

@@ -38,7 +38,7 @@ def runs_of_splits(p: PartitionParameters) -> list[Run]:
     folder = p.out or places.checkout() / "runs" / "by-hand" / f"partition-{datetime.now():%Y%m%dT%H%M%S}"
     runs = []
     with Shown() as shown:
-        for number, (environment, name, settings) in enumerate(_planned(p)):
+        for number, (turn, environment, name, settings) in enumerate(_planned(p)):
             shown(f"{environment}, {name}", 0.0)
             run = measure(
                 environment,
@@ -48,7 +48,7 @@ def runs_of_splits(p: PartitionParameters) -> list[Run]:
                 out=Path(folder) / f"{number:02d}-{environment}-{name.replace(', ', '-')}",
                 scaling={**p.scaling, **settings},
                 arm=p.arm,
-                seed=p.seed + number // _count(p),
+                seed=p.seed + turn,
                 idle_s=p.idle_s,
                 progress=shown,
             )
@@ -113,20 +113,14 @@ def shown_components(runs: Sequence[Run]) -> pd.DataFrame:
     return found[["environment", "way", *(name for name in found.columns if name not in ("environment", "way"))]]
 
 
-def _planned(p: PartitionParameters) -> list[tuple[str, str, Mapping[str, Any]]]:
-    """Environment, way, settings of each run, in order: all ways of an environment, again and again."""
-    once: list[tuple[str, str, Mapping[str, Any]]] = []
-    for name in p.environments:
-        once += [(name, way, _OVERLAP[name] if way == WAYS[2] else {}) for way in _ways(name)]
-    return once * p.repeats
-
-
-def _ways(environment: str) -> tuple[str, ...]:
-    return WAYS if environment in _OVERLAP else WAYS[:2]
-
-
-def _count(p: PartitionParameters) -> int:
-    return len(_planned(p)) // p.repeats
+def _planned(p: PartitionParameters) -> list[tuple[int, str, str, Mapping[str, Any]]]:
+    """Turn, environment, way, settings of each run, in order: all ways of an environment, again and again."""
+    return [
+        (turn, name, way, _OVERLAP[name] if way == WAYS[2] else {})
+        for turn in range(p.repeats)
+        for name in p.environments
+        for way in (WAYS if name in _OVERLAP else WAYS[:2])
+    ]
 
 
 def _row(run: Run, stage: str, from_s: float, to_s: float) -> dict[str, Any]:
