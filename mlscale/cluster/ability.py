@@ -9,7 +9,7 @@ from typing import Final
 
 from mlscale.cluster.cache import Cache
 from mlscale.cluster.hierarchies import node_groups
-from mlscale.cluster.packages import missing_packages, packages_folder
+from mlscale.cluster.packages import apt_is_here, packages_to_fetch
 from mlscale.cluster.programs import lacking
 from mlscale.runs import MlscaleError
 
@@ -36,9 +36,8 @@ def check_sources(cache: Cache) -> str:
     Raises:
         MlscaleError: it can't be: programs are missing and there is no apt to fetch them.
     """
-    missing = missing_packages()
-    unpacked = not missing or packages_folder(cache, missing).exists()
-    if not unpacked and (shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None):
-        names = ", ".join(package.name for package in missing)
+    wanted = packages_to_fetch(cache)
+    if wanted and not apt_is_here():
+        names = ", ".join(package.name for package in wanted)
         raise MlscaleError(f"missing, and no apt to fetch them: {names}", "make cluster", f"install them, {_ELSEWHERE}")
     return ", ".join(lacking(cache))

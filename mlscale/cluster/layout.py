@@ -17,6 +17,9 @@ KUBELET_FOLDER: Final = "/var/lib/kubelet"
 CONTAINERD_FOLDER: Final = "/var/lib/containerd"
 BINDS: Final = {"kubelet": KUBELET_FOLDER, "containerd": CONTAINERD_FOLDER, "pod-logs": "/var/log/pods"}
 """Folder in `Layout.data` -> where it is seen inside the node: the usual places, and short enough for sockets."""
+PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+"""Where programs are looked for inside the node, behind its own."""
+
 SERVICE_CIDR: Final = "10.96.0.0/16"
 API_SERVICE_ADDRESS: Final = "10.96.0.1"
 POD_CIDR: Final = "10.244.0.0/24"

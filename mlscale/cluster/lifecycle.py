@@ -18,7 +18,7 @@ from mlscale.cluster.locking import locked
 from mlscale.cluster.node import Node, forget_records, host_networks
 from mlscale.cluster.programs import Everything
 from mlscale.cluster.progress import Reporter
-from mlscale.cluster.settings import Settings, choose_addresses
+from mlscale.cluster.settings import Settings, choose_addresses, overlapping
 from mlscale.cluster.start import Starter
 from mlscale.host.ledger import LedgerEntry
 from mlscale.host.scratch import remove_folder
@@ -111,26 +111,14 @@ def _settings(layout: Layout, node: Node, cfs_period_s: float | None) -> Setting
     """Those of the cluster that is there, or new ones; written before anything is made by them."""
     if layout.settings.exists():
         settings = Settings.from_json(layout.settings.read_text())
-        if node.init is None:
-            _still_free(settings)
+        taken = None if node.init is not None else overlapping(settings, host_networks())
+        if taken is not None:
+            raise MlscaleError(f"the host now uses {taken}", "the cluster's address", "mlscale cluster down, then up")
     else:
         settings = choose_addresses(host_networks())
     settings = settings.with_cfs_period(cfs_period_s)
     write_whole(layout.settings, settings.to_json())
     return settings
-
-
-def _still_free(settings: Settings) -> None:
-    from ipaddress import IPv4Network
-
-    own = IPv4Network(f"{settings.node_address}/30", strict=False)
-    for text in host_networks():
-        with contextlib.suppress(ValueError):
-            other = IPv4Network(text)
-            if other.prefixlen > 0 and own.overlaps(other) and not other.subnet_of(own):
-                raise MlscaleError(
-                    f"the host now uses {text}", "the cluster's address", "mlscale cluster down, then up"
-                )
 
 
 def _end(node: Node) -> None:

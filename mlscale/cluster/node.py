@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from mlscale.cluster.hierarchies import NodeGroups, node_groups
-from mlscale.cluster.layout import BINDS, NODE_NAME, SERVICE_CIDR, Layout
+from mlscale.cluster.layout import BINDS, NODE_NAME, PATH, SERVICE_CIDR, Layout
 from mlscale.cluster.parts import Part
 from mlscale.cluster.settings import Settings
 from mlscale.host.cgroups import group_pids, remove_tree
@@ -26,7 +26,6 @@ _BOOTSTRAP: Final = (
     "import sys; sys.path.insert(0, sys.argv[1]); from mlscale.cluster.{0} import main; sys.exit(main())"
 )
 _START_AT_MOST_S: Final = 30.0
-_INNER_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +187,7 @@ class Node:
             "target": {"pid": init.pid, "start": init.start},
             "cgroup": [str(file) for file in entry],
             "argv": list(argv),
-            "environment": {"PATH": _INNER_PATH, **environment},
+            "environment": {"PATH": PATH, **environment},
         }
 
     def _run(self, program: str, content: dict[str, Any]) -> subprocess.CompletedProcess[str]:

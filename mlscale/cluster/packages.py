@@ -56,6 +56,17 @@ def missing_packages() -> tuple[Package, ...]:
     return (*lacking, *(() if _own_plugins() else (PLUGINS,)))
 
 
+def packages_to_fetch(cache: Cache) -> tuple[Package, ...]:
+    """Of the missing ones, those that don't lie unpacked in the cache either."""
+    missing = missing_packages()
+    return () if not missing or packages_folder(cache, missing).exists() else missing
+
+
+def apt_is_here() -> bool:
+    """Whether packages can be fetched and unpacked."""
+    return shutil.which("apt-get") is not None and shutil.which("dpkg-deb") is not None
+
+
 def find_programs(cache: Cache, reporter: Reporter) -> Found:
     """All programs, fetched where they are missing. Call with the cache locked.
 
@@ -98,7 +109,7 @@ def _found_in(folder: Path, missing: Sequence[Package]) -> Found:
 
 def _fetch(cache: Cache, folder: Path, missing: Sequence[Package], reporter: Reporter) -> None:
     names = sorted({name for package in missing for name in (package.name, *package.libraries)})
-    if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
+    if not apt_is_here():
         programs = ", ".join(program for package in missing for program in package.programs)
         raise MlscaleError(f"missing: {programs}", "this machine, which has no apt-get", "install them")
     reporter.say(f"fetching {len(names)} packages of the distribution, to be unpacked, not installed")

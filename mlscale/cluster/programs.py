@@ -8,13 +8,13 @@ from typing import Final
 
 from mlscale.cluster.cache import Cache
 from mlscale.cluster.gobuild import build_modules, module_folder
-from mlscale.cluster.packages import Found, find_programs, missing_packages, packages_folder
+from mlscale.cluster.layout import PATH
+from mlscale.cluster.packages import Found, find_programs, packages_to_fetch
 from mlscale.cluster.parts import Programs
 from mlscale.cluster.progress import Reporter
 from mlscale.runs import MlscaleError
 
 _MODULES: Final = ("pause", "metrics-server", "kubernetes")
-_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +50,13 @@ def ensure_programs(cache: Cache, reporter: Reporter) -> Everything:
 def lacking(cache: Cache) -> tuple[str, ...]:
     """What `ensure_programs` would have to make, by name; empty where all is there."""
     modules = [name for name in _MODULES if not module_folder(cache, sources() / name).exists()]
-    missing = missing_packages()
-    unpacked = not missing or packages_folder(cache, missing).exists()
-    return (*modules, *(() if unpacked else (f"{len(missing)} packages",)))
+    wanted = packages_to_fetch(cache)
+    return (*modules, *((f"{len(wanted)} packages",) if wanted else ()))
 
 
 def _environment(found: Found) -> dict[str, str]:
     folders = dict.fromkeys(str(path.parent) for path in found.paths.values())
-    environment = {"PATH": ":".join([*folders, _PATH])}
+    environment = {"PATH": ":".join([*folders, PATH])}
     if found.libraries:
         environment["LD_LIBRARY_PATH"] = ":".join(map(str, found.libraries))
     if found.extensions is not None:

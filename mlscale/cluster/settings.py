@@ -63,6 +63,16 @@ def choose_addresses(taken: Iterable[str]) -> Settings:
     raise MlscaleError(f"no free network in {_LINKS}", "the host's routes", "remove a route to a part of it")
 
 
+def overlapping(settings: Settings, taken: Iterable[str]) -> str | None:
+    """The first of ``taken`` (see `choose_addresses`) that has the node's link in it and is more than that link."""
+    own = ipaddress.IPv4Network(f"{settings.node_address}/30", strict=False)
+    for text in taken:
+        other = _network(text)
+        if other is not None and other.prefixlen > 0 and own.overlaps(other) and not other.subnet_of(own):
+            return text
+    return None
+
+
 def parse_period_s(text: str) -> float:
     """Seconds of "10ms", "0.1s". Raises MlscaleError when it is neither."""
     for unit, factor in (("ms", 1e-3), ("s", 1.0)):

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol, Self, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, Self, TypeVar, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -81,6 +81,27 @@ class Scaling(BaseModel):
         if self.cpu_budget == "replicas":
             return None
         return Budget(self.max_replicas * self.cpu_cores, self.cpu_period_s)
+
+
+AnyScaling = TypeVar("AnyScaling", bound=Scaling)
+
+
+def scaling_of_arm(arm: str, shipped: AnyScaling, matched: AnyScaling) -> AnyScaling:
+    """The settings of ``arm`` (METHOD §4), where ``shipped`` and ``matched`` are those of the arms so called.
+
+    Raises:
+        MlscaleError: an unknown arm.
+    """
+    match arm:
+        case "shipped":
+            return shipped
+        case "matched":
+            return matched
+        case "static-min":
+            return matched.model_copy(update={"max_replicas": matched.min_replicas})
+        case "static-max":
+            return matched.model_copy(update={"min_replicas": matched.max_replicas})
+    raise MlscaleError(f"unknown arm {arm!r}", "arm", "choose one of: shipped, matched, static-min, static-max")
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
 
+from mlscale.application.timeline import MARK
 from mlscale.environments.base import ObservationLost
 from mlscale.environments.kubernetes_client import Api, Json, Refused
 from mlscale.environments.kubernetes_hpa import HpaWatch
@@ -29,8 +30,6 @@ from mlscale.runs import Event, MlscaleError, Observation, ResourceSample, RunCl
 _SAMPLE_S: Final = 0.5
 _METRICS_S: Final = 5.0
 _METRICS_TIMEOUT_S: Final = 2.0
-_MARK: Final = "timeline "
-"""In the application's log (mlscale.application.timeline, which is not imported here)."""
 
 
 @dataclass(frozen=True)
@@ -176,7 +175,7 @@ class _Observer:
 def timeline(log: str) -> dict[str, float] | None:
     """What the application's server wrote of its start (`mlscale.application.timeline`); None where it did not."""
     for line in reversed(log.splitlines()):
-        _, mark, text = line.partition(_MARK + "{")
+        _, mark, text = line.partition(MARK + "{")
         if mark:
             try:
                 found: dict[str, float] = json.loads("{" + text)

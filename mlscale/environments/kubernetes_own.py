@@ -17,7 +17,6 @@ from mlscale.environments.kubernetes_manifests import Packaging
 from mlscale.environments.kubernetes_paths import path_of
 from mlscale.environments.kubernetes_usage import NodeUsage
 from mlscale.host.processes import boot_id, process_start
-from mlscale.host.state import state_home
 from mlscale.runs import MlscaleError
 
 CONFIG_MAP: Final = "mlscale"
@@ -44,7 +43,9 @@ class OwnNode:
 
 def own_kubeconfig() -> Path:
     """Where ``make cluster`` writes its kubeconfig."""
-    return state_home() / "cluster" / "default" / "kubeconfig"
+    from mlscale.cluster.layout import default_layout
+
+    return default_layout().kubeconfig
 
 
 def find_own(api: Api) -> OwnNode | None:

@@ -6,8 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from mlscale.environments.base import Scaling
-from mlscale.runs import MlscaleError
+from mlscale.environments.base import Scaling, scaling_of_arm
 
 
 class KubernetesScaling(Scaling):
@@ -73,13 +72,4 @@ def arm_settings(arm: str) -> KubernetesScaling:
         downscale_stabilisation_s=30,
         readiness_period_s=1,
     )
-    match arm:
-        case "shipped":
-            return KubernetesScaling()
-        case "matched":
-            return matched
-        case "static-min":
-            return matched.model_copy(update={"max_replicas": matched.min_replicas})
-        case "static-max":
-            return matched.model_copy(update={"min_replicas": matched.max_replicas})
-    raise MlscaleError(f"unknown arm {arm!r}", "arm", "choose one of: shipped, matched, static-min, static-max")
+    return scaling_of_arm(arm, KubernetesScaling(), matched)

@@ -6,8 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from mlscale.environments.base import Scaling
-from mlscale.runs import MlscaleError
+from mlscale.environments.base import Scaling, scaling_of_arm
 
 
 class RayServeScaling(Scaling):
@@ -96,13 +95,4 @@ def arm_settings(arm: str) -> RayServeScaling:
         backoff_multiplier=1.0,
         max_backoff_s=0.025,
     )
-    match arm:
-        case "shipped":
-            return RayServeScaling()
-        case "matched":
-            return matched
-        case "static-min":
-            return matched.model_copy(update={"max_replicas": matched.min_replicas})
-        case "static-max":
-            return matched.model_copy(update={"min_replicas": matched.max_replicas})
-    raise MlscaleError(f"unknown arm {arm!r}", "arm", "choose one of: shipped, matched, static-min, static-max")
+    return scaling_of_arm(arm, RayServeScaling(), matched)

@@ -6,8 +6,7 @@ from typing import Any, Self
 
 from pydantic import Field, model_validator
 
-from mlscale.environments.base import Scaling
-from mlscale.runs import MlscaleError
+from mlscale.environments.base import Scaling, scaling_of_arm
 
 
 class TorchServeScaling(Scaling):
@@ -72,13 +71,4 @@ def arm_settings(arm: str) -> TorchServeScaling:
     matched = TorchServeScaling(
         target_ongoing=1.0, period_s=0.5, look_back_s=0.6, upscale_delay_s=1.0, downscale_delay_s=30.0
     )
-    match arm:
-        case "shipped":
-            return TorchServeScaling()
-        case "matched":
-            return matched
-        case "static-min":
-            return matched.model_copy(update={"max_replicas": matched.min_replicas})
-        case "static-max":
-            return matched.model_copy(update={"min_replicas": matched.max_replicas})
-    raise MlscaleError(f"unknown arm {arm!r}", "arm", "choose one of: shipped, matched, static-min, static-max")
+    return scaling_of_arm(arm, TorchServeScaling(), matched)

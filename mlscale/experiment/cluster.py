@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, Final, Protocol, Self, runtime_checkable
+from typing import Any, Protocol, Self, runtime_checkable
 
 from mlscale import environments
-
-_PERIOD_S: Final = 0.1
+from mlscale.cluster.settings import DEFAULT_CFS_PERIOD_S
 
 
 @runtime_checkable
@@ -35,7 +34,7 @@ class ClusterKeeper:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._was_up and not _up():
-            _start(_PERIOD_S)
+            _start(DEFAULT_CFS_PERIOD_S)
         elif not self._was_up and _up():
             _stop()
 
@@ -49,7 +48,7 @@ class ClusterKeeper:
             return
         found = environments.get(environment)
         if isinstance(found, OnCluster) and found.on_own_cluster():
-            _start(float(scaling.get("cpu_period_s", _PERIOD_S)))
+            _start(float(scaling.get("cpu_period_s", DEFAULT_CFS_PERIOD_S)))
         elif _up():
             _stop()
 

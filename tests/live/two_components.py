@@ -7,11 +7,11 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-Calls = Generator[tuple[str, bytes], Mapping[str, Any], dict[str, Any]]
+from mlscale.application.exchange import Calls
 
 
 def make_front() -> Callable[[bytes], Calls]:
