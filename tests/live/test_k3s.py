@@ -16,8 +16,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from kubernetes_watched import PHOTOS, Watched, app, clients, scaling
+from kubernetes_watched import PHOTOS, app, clients, scaling
 from two_components import ask
+from watched import Watched
 
 from mlscale.environments.base import App, Component
 from mlscale.environments.k3s import K3s
@@ -61,7 +62,7 @@ def test_the_hpa_scales_with_the_load_and_back_and_no_request_is_lost(api: Api, 
     settings = scaling(max_replicas=4, downscale_stabilisation_s=0)
     with K3s().deploy(app(), {"app": settings}, "live", ledger, PHOTOS) as deployed:
         assert namespaces(api) == [deployed.wanted.namespace]
-        watched = Watched(deployed)
+        watched = Watched(deployed, patience_s=150.0)
         try:
             with clients(deployed.url, 10) as replies:
                 watched.until(lambda: watched.now() == (4, 0, 4), "four replicas are ready")
@@ -118,7 +119,7 @@ def test_two_components_scale_apart_and_each_call_may_meet_another_replica(api: 
     two = App("two", "1", (Component("front", "two_components:make_front", calls=("back",)), back), "front")
     settings = {"front": scaling("static-min"), "back": scaling(max_replicas=2, downscale_stabilisation_s=0)}
     with K3s().deploy(two, settings, "live", ledger, PHOTOS) as deployed:
-        watched = Watched(deployed)
+        watched = Watched(deployed, patience_s=150.0)
         try:
             with clients(deployed.url, 6) as replies:
                 watched.until(lambda: _ready(watched, "back") == 2, "the back grows")

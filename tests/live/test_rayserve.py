@@ -9,20 +9,20 @@ import signal
 import subprocess
 import sys
 import textwrap
-import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from watched import Watched
 
-from mlscale.environments.base import App, Component, ObservationLost
+from mlscale.environments.base import App, Component
 from mlscale.environments.rayserve import RayServe, RayServeDeployed
 from mlscale.environments.rayserve_settings import RayServeScaling
 from mlscale.host.ledger import Ledger
-from mlscale.runs import Event, MlscaleError, Observation, ReplicaSample, ResourceSample, RunClock
+from mlscale.runs import MlscaleError, ResourceSample
 
 pytestmark = [pytest.mark.live, pytest.mark.skipif(sys.platform != "linux", reason="the sandbox needs Linux")]
 
@@ -83,52 +83,6 @@ _LOAD = """
         thread.join()
     print(json.dumps(replies))
 """
-
-
-@dataclass
-class Watched:
-    """What `observe` yields, gathered by a thread."""
-
-    deployed: RayServeDeployed
-    seen: list[Observation] = field(default_factory=list)
-    lost: ObservationLost | None = None
-    stop: threading.Event = field(default_factory=threading.Event)
-    clock: RunClock = field(default_factory=RunClock)
-
-    def __post_init__(self) -> None:
-        self.thread = threading.Thread(target=self._gather)
-        self.thread.start()
-
-    def _gather(self) -> None:
-        try:
-            for observation in self.deployed.observe(self.clock, self.stop):
-                self.seen.append(observation)
-        except ObservationLost as lost:
-            self.lost = lost
-
-    def until(self, condition: Callable[[], Any], what: str, at_most_s: float = 60.0) -> Any:
-        deadline = time.monotonic() + at_most_s
-        while time.monotonic() < deadline:
-            found = condition()
-            if found:
-                return found
-            assert self.thread.is_alive() or self.lost, "the observer ended"
-            self.thread.join(0.05)
-        raise AssertionError(f"not within {at_most_s:g} s: {what}; events: {self.events()}")
-
-    def events(self, *kinds: str) -> list[Event]:
-        return [e for e in list(self.seen) if isinstance(e, Event) and (not kinds or e.kind in kinds)]
-
-    def samples(self) -> list[ReplicaSample]:
-        return [sample for sample in list(self.seen) if isinstance(sample, ReplicaSample)]
-
-    def now(self) -> tuple[int, int, int]:
-        samples = self.samples()
-        return (samples[-1].desired, samples[-1].starting, samples[-1].ready) if samples else (0, 0, 0)
-
-    def close(self) -> None:
-        self.stop.set()
-        self.thread.join(20)
 
 
 @dataclass
