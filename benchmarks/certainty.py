@@ -1,8 +1,9 @@
 """How sure right and wrong numbers are: what the thresholds in `strips` rest on. `python benchmarks/certainty.py`.
 
-Every number that any look at any box spells is kept, believed or not, with the least and the mean probability of its
-digits. For each length of code, and for numbers of all strips and of one strip alone: how many are right and wrong, how
-sure the surest wrong ones are, and how many right ones lie above them. Generated photos alone.
+Every number that any look at any box spells, and that the other strips do not rule out, is kept, believed or not, with
+the least and the mean probability of its digits. For each length of code, and for numbers of all strips and of one
+strip alone: how many are right and wrong, how sure the surest wrong ones are, and how many right ones lie above them.
+Generated photos alone.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from mlscale.application import ean
 from mlscale.application.decoder import make_decoder
 from mlscale.application.difficulties import DIFFICULTIES
 from mlscale.application.photos import photo_bytes
-from mlscale.application.strips import BarsRead, read_bars
+from mlscale.application.strips import DOUBTFUL, BarsRead, read_bars
 
 
 def main() -> None:
@@ -32,7 +33,8 @@ def main() -> None:
     spelled: list[BarsRead] = []
 
     def keep(bars: BarsRead) -> bool:
-        spelled.append(bars)
+        if bars.support >= DOUBTFUL:
+            spelled.append(bars)
         return False
 
     decoder = make_decoder(options.weights)

@@ -114,17 +114,14 @@ def module_crop(photo: Image.Image, corners: Points, size: int) -> Crop:
     return normalised(rectify(photo, project(homography(unit, corners), with_margin), side, side))
 
 
-def module_lattice(size: int, px: int = MODULE_PX, margin: int = MODULE_MARGIN) -> Points:
-    """Where in a code (shares of its sides) the pixels of its module crop lie, or of a view of ``px`` pixels a module
-    with ``margin`` modules around it: (side * side, 2), row by row."""
-    side = (size + 2 * margin) * px
-    at = ((np.arange(side) + 0.5) / px - margin) / size
-    columns, rows = np.meshgrid(at, at)
-    return np.stack([columns.ravel(), rows.ravel()], axis=1)
+def module_places(size: int, px: int = MODULE_PX, margin: int = MODULE_MARGIN) -> NDArray[np.float64]:
+    """Where along a side of a code (shares of it) the pixels of its module crop lie, or of a view of ``px`` pixels a
+    module with ``margin`` modules around it."""
+    return np.asarray(((np.arange((size + 2 * margin) * px) + 0.5) / px - margin) / size)
 
 
 def bent_module_crop(photo: Image.Image, points: Points, size: int) -> Crop:
-    """The module crop of a code that isn't flat: ``points`` are those of `module_lattice` in the photo."""
+    """The module crop of a code that isn't flat: ``points`` of the photo are where its `module_places` cross."""
     side = (size + 2 * MODULE_MARGIN) * MODULE_PX
     ends = points[[0, side - 1, side * side - 1, side * (side - 1)]]
     part, moved = _coarser(photo, np.concatenate([ends, points]), (side, side))

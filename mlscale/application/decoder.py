@@ -18,7 +18,7 @@ from mlscale.application.errors import ApplicationError
 from mlscale.application.geometry import Points, homography, is_convex, project, rectangle
 from mlscale.application.grids import GridRead, read_grid
 from mlscale.application.images import Photo, open_photo
-from mlscale.application.localiser import Box, find_boxes, hints
+from mlscale.application.localiser import Box, find_boxes, hints, unseen
 from mlscale.application.strips import BarsRead, dark_on_light, read_bars
 
 if TYPE_CHECKING:
@@ -160,8 +160,8 @@ class Decoder:
         readings = self.read_all(photo, boxes, [], cpu_s)
         if worth_another_look([reading.code for reading in readings], maps):
             with _timed(cpu_s, "localise"):
-                _, boxes = self.localise(photo, second)
-            readings = self.read_all(photo, boxes, readings, cpu_s)
+                _, again = self.localise(photo, second)
+            readings = self.read_all(photo, unseen(again, boxes), readings, cpu_s)
         codes = distinct([reading.code for reading in readings])
         return Explanation(photo, maps, readings, codes, cpu_s)
 

@@ -41,8 +41,9 @@ def homography(source: Points, target: Points) -> Points:
 
 def project(matrix: Points, points: Points) -> Points:
     """``points`` (n, 2) through the homography ``matrix`` (3, 3)."""
-    mapped = points @ matrix[:, :2].T + matrix[:, 2]
-    return np.asarray(mapped[:, :2] / mapped[:, 2:3])
+    x, y = points[:, 0], points[:, 1]
+    across, down, depth = (row[0] * x + row[1] * y + row[2] for row in matrix)  # far quicker than a product for many
+    return np.stack([across / depth, down / depth], axis=1)
 
 
 def warp(image: Image.Image, to_image: Points, width: int, height: int, fill: int = 128) -> Image.Image:

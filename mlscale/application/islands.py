@@ -6,7 +6,7 @@ by a few. The three finder patterns put both right, then the alignment patterns 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -52,8 +52,7 @@ def settled(photo: Image.Image, sheet: Sheet, version: int) -> tuple[Sheet, int]
     grey = np.asarray(photo, dtype=np.float32)
     for _ in range(_ROUNDS):
         size = qr.size_of(version)
-        seen = _view(grey, sheet, size)
-        corners = [_found(seen, _finder(), at, _REACH) for at in _corner_centres(size)]
+        corners = [_finder_near(grey, sheet, size, at) for at in _corner_centres(size)]
         missing = int(np.argmin([corner.fit for corner in corners]))
         finders = corners[:missing] + corners[missing + 1 :]
         if min(finder.fit for finder in finders) < _LEAST_FINDER_FIT:
@@ -85,8 +84,23 @@ def _straightened(
 
 def _view(grey: NDArray[np.float32], sheet: Sheet, size: int) -> crops.Crop:
     """The code straightened, `_PX` pixels a module, with `_ROOM` modules around it for patterns that are off."""
-    side = (size + 2 * _ROOM) * _PX
-    return sample(grey, sheet.see(crops.module_lattice(size, _PX, _ROOM)))[0].reshape(side, side)
+    at = crops.module_places(size, _PX, _ROOM)
+    return _part(grey, sheet, at, at)
+
+
+def _part(
+    grey: NDArray[np.float32], sheet: Sheet, columns: NDArray[np.float64], rows: NDArray[np.float64]
+) -> crops.Crop:
+    return sample(grey, sheet.see_all(columns, rows))[0].reshape(len(rows), len(columns))
+
+
+def _finder_near(grey: NDArray[np.float32], sheet: Sheet, size: int, at: Points) -> _Island:
+    """Where around ``at`` a finder pattern fits best. Only that part of the view is made: most boxes end here."""
+    places = crops.module_places(size, _PX, _ROOM)
+    length = len(_finder()) + 2 * int(_REACH * _PX)
+    first = np.clip(np.round((at + _ROOM) * _PX - length / 2).astype(int), 0, len(places) - length)
+    columns, rows = (places[low : low + length] for low in first)
+    return replace(_found(_part(grey, sheet, columns, rows), _finder(), at - first / _PX, _REACH), at=at)
 
 
 def _found(seen: crops.Crop, template: crops.Crop, at: Points, reach: float) -> _Island:

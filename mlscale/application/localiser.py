@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlscale.application.crops import STRIDE, oriented_box
-from mlscale.application.geometry import Points, expand
+from mlscale.application.geometry import Points, expand, side_lengths
 
 SHRINK = 0.8
 """The maps mark the inner part of a code, so that neighbours stay apart."""
@@ -43,6 +43,20 @@ def find_boxes(maps: NDArray[np.float32], scale: tuple[float, float]) -> list[Bo
             corners = expand(inner, (1 / SHRINK - 1) / 2) * np.array(scale)
             boxes.append(Box(kind, corners, float(weights.mean() * np.sqrt(len(rows)))))
     return sorted(boxes, key=lambda box: -box.score)[:_MOST_BOXES]
+
+
+def unseen(boxes: list[Box], before: list[Box]) -> list[Box]:
+    """``boxes`` of another look, without those around QR codes that the look ``before`` had in the same place: the
+    grid finder goes from either to the same sheet."""
+    return [box for box in boxes if box.kind == "1D" or not any(_is_same(box, other) for other in before)]
+
+
+def _is_same(box: Box, other: Box) -> bool:
+    if box.kind != other.kind:
+        return False
+    side, other_side = (sum(side_lengths(each.corners)) / 2 for each in (box, other))
+    apart = float(np.linalg.norm(box.corners.mean(axis=0) - other.corners.mean(axis=0)))
+    return apart < max(side, other_side) / 4 and 2 / 3 < side / other_side < 3 / 2
 
 
 def hints(maps: NDArray[np.float32]) -> bool:

@@ -16,7 +16,7 @@ from mlscale.application import crops, hop
 from mlscale.application.decoder import STAGES, Decoder, Found, Reading, distinct, make_decoder, worth_another_look
 from mlscale.application.exchange import Calls
 from mlscale.application.images import open_photo
-from mlscale.application.localiser import Box
+from mlscale.application.localiser import Box, unseen
 
 LOCALISER: Final = "localiser"
 READERS: Final = "readers"
@@ -47,8 +47,8 @@ class Localiser:
         maps, boxes = self._decoder.localise(photo, first)
         found = yield from _read(body, boxes, [])
         if worth_another_look(found, maps):
-            _, boxes = self._decoder.localise(photo, second)
-            found = found + (yield from _read(body, boxes, found))
+            _, again = self._decoder.localise(photo, second)
+            found = found + (yield from _read(body, unseen(again, boxes), found))
         return {"codes": [code.as_json() for code in distinct(found)]}
 
 

@@ -34,6 +34,12 @@ class Sheet:
         bent = shares + lattice_weights(shares) @ self.offsets
         return project(homography(rectangle(1, 1), self.corners), bent)
 
+    def see_all(self, columns: NDArray[np.float64], rows: NDArray[np.float64]) -> Points:
+        """Where ``columns`` and ``rows`` of the code (shares of its sides) cross, in the photo, row by row: (n, 2)."""
+        bend = _lagrange(columns) @ np.tensordot(_lagrange(rows), self.offsets.reshape(3, 3, 2), 1)
+        bent = np.stack(np.meshgrid(columns, rows), axis=-1) + bend
+        return project(homography(rectangle(1, 1), self.corners), bent.reshape(-1, 2))
+
     def moved(self, by: Points) -> Sheet:
         """The sheet moved by so much, all of it (2,) or point by point (9, 2), in shares of the plane's sides."""
         return replace(self, offsets=self.offsets + by)
@@ -56,7 +62,8 @@ class Sheet:
         """The code straightened, as the module reader wants it."""
         if self.is_flat(size):
             return crops.module_crop(photo, self.outline, size)
-        return crops.bent_module_crop(photo, self.see(crops.module_lattice(size)), size)
+        at = crops.module_places(size)
+        return crops.bent_module_crop(photo, self.see_all(at, at), size)
 
 
 def lattice_weights(shares: Points) -> Points:

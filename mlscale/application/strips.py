@@ -19,7 +19,7 @@ from mlscale.application.crops import STRIP_MARGIN, STRIP_PLACES, STRIP_WIDTH, C
 from mlscale.application.geometry import Points, rectangle
 from mlscale.application.placements import FRAMES
 
-_SURE = {12: ((0.25, 0.75), (0.30, 0.80)), 8: ((0.25, 0.80), (0.75, 0.92)), 6: ((0.30, 0.80), (0.30, 0.80))}
+_SURE = {12: ((0.25, 0.75), (0.40, 0.90)), 8: ((0.25, 0.80), (0.50, 0.85)), 6: ((0.30, 0.80), (0.30, 0.80))}
 """Least and mean probability of the digits that are believed, of all strips together and of one strip alone, by the
 number of digits: above what any wrong number reached in 600 generated photos (benchmarks/certainty.py). With eight
 there is no parity pattern, and with six it is all there is, so that many wrong digits would pass the check digit."""
@@ -39,7 +39,7 @@ _DOUBTFUL_CONTRAST = 0.35
 _LEAST_LOG = -8.0
 _OTHER_WAY = {"L": "G", "G": "L", "R": "Q", "Q": "R"}
 _LEAST_ENDS = 0.3
-_DOUBTFUL = 0.02
+DOUBTFUL = 0.02
 """Probability of a digit below which a number is out of the question."""
 
 Scores = NDArray[np.float32]
@@ -59,12 +59,15 @@ class BarsRead:
     """Whether it rests on one strip."""
     apart: float = 1.0
     """Mean probability that no symbol is centred halfway between its digits."""
+    support: float = 1.0
+    """Of a number that rests on one strip: what the best of the others gives to its least supported digit."""
 
 
 def is_believed(bars: BarsRead) -> bool:
     """Whether a number's digits are sure enough to return it."""
     least, mean = _SURE[ean.DRAWN[bars.kind]][bars.alone]
-    return bars.sure[0] >= least and bars.sure[1] >= mean and bars.apart >= _LEAST_APART
+    sure = bars.sure[0] >= least and bars.sure[1] >= mean
+    return sure and bars.apart >= _LEAST_APART and bars.support >= DOUBTFUL
 
 
 @dataclass(frozen=True)
@@ -158,7 +161,7 @@ def _has_a_double(fit: _Fit) -> bool:
     double = np.ascontiguousarray(drawn[order, ::-1])
     kind, text, _ = ean.spell(double)
     classes = [10 * ean.SETS.index(name) + digit for name, digit in ean.symbols(kind, text)]
-    return bool(np.exp(double[classes, np.arange(6)]).min() > _DOUBTFUL)
+    return bool(np.exp(double[classes, np.arange(6)]).min() > DOUBTFUL)
 
 
 def _ends(fit: _Fit, strips: Crop) -> float:
@@ -277,7 +280,7 @@ def _numbers(fit: _Fit) -> Iterator[BarsRead]:
     digits = _digits_of(fit)
     yield _spelled(_merged(digits), fit, slice(None))
     for strip in range(len(digits)):
-        yield _spelled(digits[strip, :40], fit, slice(strip, strip + 1))
+        yield _spelled(digits[strip, :40], fit, slice(strip, strip + 1), np.delete(digits, strip, axis=0))
 
 
 def _merged(digits: Scores) -> Scores:
@@ -289,8 +292,9 @@ def _merged(digits: Scores) -> Scores:
     return np.asarray(merged, dtype=np.float32)
 
 
-def _spelled(drawn: Scores, fit: _Fit, strips: slice) -> BarsRead:
-    """The likeliest number for digits (40, count) of log probabilities, and where ``strips`` show it."""
+def _spelled(drawn: Scores, fit: _Fit, strips: slice, others: Scores | None = None) -> BarsRead:
+    """The likeliest number for digits (40, count) of log probabilities, and where ``strips`` show it; ``others``: those
+    (strips, 41, count) of the strips that had no say."""
     kind, text, _ = ean.spell(drawn)
     classes = [10 * ean.SETS.index(name) + digit for name, digit in ean.symbols(kind, text)]
     probability = np.exp(drawn[classes, np.arange(fit.count)])
@@ -300,7 +304,9 @@ def _spelled(drawn: Scores, fit: _Fit, strips: slice) -> BarsRead:
     centres = ean.digit_centres(fit.count)
     between = placements.whole_frames(fit.places[strips], (centres[1:] + centres[:-1]) / 2)
     apart = np.exp(np.take_along_axis(fit.scores[strips, 40], between, axis=1)).mean()
-    return BarsRead(kind, text, (float(left), float(right)), fit.turned, sure, strips != slice(None), float(apart))
+    support = 1.0 if others is None else float(np.exp(others[:, classes, np.arange(fit.count)]).max(axis=0).min())
+    span = float(left), float(right)
+    return BarsRead(kind, text, span, fit.turned, sure, others is not None, float(apart), support)
 
 
 def _shares(edges: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -16,6 +16,7 @@ class KubernetesScaling(Scaling):
     ceil(n * utilisation / target_cpu_percent) replicas, utilisation in per cent of the requested CPU (which is the
     quota); with "in_flight" ceil(requests received, waiting or in service / target_in_flight). Both hold within the
     controller's tolerance, and the controller looks once in its sync period (see the run's facts for both).
+    ``cpu_budget`` "total" changes nothing: kube-proxy's rules work in the kernel, so the pods' quotas are all there is.
     """
 
     metric: Literal["cpu", "in_flight"] = Field(default="cpu", description="what the HPA scales on")

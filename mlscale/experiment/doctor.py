@@ -277,6 +277,7 @@ def check_clouds() -> Iterable[Finding]:
 
 def check_leftovers() -> Iterable[Finding]:
     """What dead runs left, and how many runs live."""
+    from mlscale.cluster.claims import KIND as CLUSTER
     from mlscale.host.ledger import ledger_paths, read_ledger
 
     living = dead = 0
@@ -288,7 +289,7 @@ def check_leftovers() -> Iterable[Finding]:
         if ledger is None:
             continue
         if ledger.owner.alive():
-            living += any(entry.kind != "cluster" for entry in ledger.open_entries)
+            living += any(entry.kind != CLUSTER for entry in ledger.open_entries)
         else:
             dead += len(ledger.open_entries)
     found = f"{living} run(s) live now" if living else "none"

@@ -7,21 +7,20 @@ import os
 import signal
 import subprocess
 import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import two_components
+from watched import Watched
 
 from mlscale import environments
-from mlscale.environments.base import App, Component, Deployed, ObservationLost, Scaling
+from mlscale.environments.base import App, Component, Deployed, Scaling
 from mlscale.host.ledger import Ledger
 from mlscale.host.sandbox import Sandbox
-from mlscale.runs import Event, Observation, ReplicaSample, ResourceSample, RunClock
+from mlscale.runs import Event, ReplicaSample, ResourceSample
 
 pytestmark = [pytest.mark.live, pytest.mark.skipif(sys.platform != "linux", reason="the sandbox needs Linux")]
 
@@ -45,46 +44,19 @@ def _scalings(name: str, back: int = 2) -> dict[str, Scaling]:
     return {"front": front, "back": front.model_copy(update={"min_replicas": 1, "max_replicas": back})}
 
 
-class Seen:
-    """What a deployment reports, gathered by a thread."""
-
-    def __init__(self, deployed: Deployed) -> None:
-        self.observations: list[Observation] = []
-        self.lost: ObservationLost | None = None
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._gather, args=(deployed,))
-        self._thread.start()
-
-    def _gather(self, deployed: Deployed) -> None:
-        try:
-            for observation in deployed.observe(RunClock(), self._stop):
-                self.observations.append(observation)
-        except ObservationLost as lost:
-            self.lost = lost
-
-    def until(self, condition: Callable[[], Any], what: str) -> Any:
-        deadline = time.monotonic() + PATIENCE_S
-        while time.monotonic() < deadline:
-            if found := condition():
-                return found
-            assert self.lost is None, self.lost
-            self._thread.join(0.05)
-        raise AssertionError(f"not within {PATIENCE_S:g} s: {what}; {self.of(Event)[-10:]}")
+class Seen(Watched):
+    """What a deployment reports, by component."""
 
     def of(self, kind: type[Any], component: str | None = None) -> list[Any]:
         return [
             one
-            for one in list(self.observations)
+            for one in list(self.seen)
             if isinstance(one, kind) and (component is None or one.component == component)
         ]
 
     def ready(self, component: str) -> int:
         samples = self.of(ReplicaSample, component)
         return samples[-1].ready if samples else 0
-
-    def close(self) -> None:
-        self._stop.set()
-        self._thread.join(20)
 
 
 @contextmanager
@@ -96,7 +68,7 @@ def _up(name: str, app: App, scalings: dict[str, Scaling], tmp_path: Path) -> It
     ledger = Ledger.create(f"test-{os.getpid()}")
     with environment.deploy(app, scalings, "live", ledger, [b"photo-1", b"photo-2"]) as deployed:
         box: Sandbox = getattr(deployed, "box", None) or deployed._box  # type: ignore[attr-defined]
-        seen = Seen(deployed)
+        seen = Seen(deployed, PATIENCE_S)
         try:
             yield deployed, box, seen
         finally:
@@ -136,7 +108,7 @@ def _right(reply: dict[str, Any]) -> bool:
 def test_each_component_scales_alone_and_one_that_dies_is_a_503(name: str, tmp_path: Path) -> None:
     with _up(name, _app(), _scalings(name), tmp_path) as (deployed, box, seen):
         _answers_with_hops(deployed, box)
-        load = _load(deployed, 4, "photo")
+        load = _load(deployed, 4, "slow")  # nearly all of their time they are at the back
         seen.until(lambda: seen.ready("back") == 2, "the back has grown")
         _each_has_its_own_rows(seen)
         killed = _kill_the_back(box, seen)

@@ -26,7 +26,7 @@ class Task:
         loss: (net, tensors of a batch) to the loss and to measures of the batch, which the net has never seen before.
         steps: how many batches.
         batch: samples per batch.
-        step_cost: seconds a step takes on one quiet core or thereabouts; only for foretelling the time left.
+        step_cost: seconds a step takes on one of two busy cores or thereabouts; only for foretelling the time left.
         rate: the highest learning rate.
     """
 
@@ -93,9 +93,9 @@ def _module_sample(seed: int, index: int, batch: int) -> samples.Arrays:
 
 
 TASKS = {
-    "localiser": Task(samples.localiser_sample, _localiser_loss, 4200, 8, 0.42),
-    "grids": Task(lambda seed, index, _: samples.grid_sample(seed, index), _grid_loss, 2200, 32, 0.85),
-    "strips": Task(lambda seed, index, _: samples.strip_sample(seed, index), _strip_loss, 2200, 24, 0.55),
-    "modules": Task(_module_sample, _module_loss, 1300, 16, 0.5),
+    "localiser": Task(samples.localiser_sample, _localiser_loss, 3300, 8, 0.62),
+    "grids": Task(lambda seed, index, _: samples.grid_sample(seed, index), _grid_loss, 1700, 32, 1.1),
+    "strips": Task(lambda seed, index, _: samples.strip_sample(seed, index), _strip_loss, 1800, 24, 0.72),
+    "modules": Task(_module_sample, _module_loss, 1150, 16, 0.72),
 }
 """Every network by name; what takes longest is trained first."""
