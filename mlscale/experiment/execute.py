@@ -77,15 +77,24 @@ class Experiment:
 
 
 def experiment(
-    environments: Sequence[str], cells: Sequence[str], blocks: int, runs: Path, *, seed: int = 0, quick: bool = False
+    environments: Sequence[str],
+    cells: Sequence[str],
+    blocks: int,
+    runs: Path,
+    *,
+    seed: int = 0,
+    quick: bool = False,
+    protocol_file: Path | None = None,
 ) -> Experiment:
     """The experiment that ``make paper-figures`` asks for, checked before anything is started.
+
+    ``protocol_file``: another than the checkout's.
 
     Raises:
         MlscaleError: an unknown environment or cell, no protocol (unless quick), a place that can't be written.
     """
     check(environments, cells, blocks)
-    file = places.protocol_file()
+    file = protocol_file or places.protocol_file()
     protocol = read_protocol(file)
     if protocol is None:
         if not quick:
@@ -99,7 +108,7 @@ def experiment(
         root=(runs / "quick" if quick else runs).resolve(),
         figures=figures,
         protocol=protocol,
-        photos=photos_folder(protocol, file),
+        photos=photos_folder(protocol, places.protocol_file()),
         seed=seed,
         quick=quick,
     )

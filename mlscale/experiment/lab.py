@@ -15,7 +15,7 @@ from mlscale.experiment.figures import remark
 from mlscale.experiment.measure import measure
 from mlscale.experiment.parameters import KubernetesParameters, MeasureParameters, NotebookParameters
 from mlscale.experiment.progress import Shown
-from mlscale.experiment.protocol import current_protocol, photos_folder
+from mlscale.experiment.protocol import current_protocol, photos_folder, read_protocol
 from mlscale.runs import MlscaleError, Run, load_runs
 
 
@@ -79,7 +79,7 @@ def runs_to_compare(p: NotebookParameters) -> list[Run]:
     """
     if p.run_dirs:
         return load_runs(p.run_dirs)
-    reference = places.data() / "reference"
+    reference = places.reference()
     if not reference.is_dir():
         raise MlscaleError(
             "no run is named, and none is published", "run_dirs", "measure some: make paper-figures QUICK=1"
@@ -104,6 +104,13 @@ def by_hand(environment: str) -> Path:
 def level_of(p: NotebookParameters) -> float:
     """L, s: the parameter, else the protocol's."""
     return p.level_s if p.level_s is not None else current_protocol().level_s
+
+
+def level_to_compare(p: NotebookParameters) -> float:
+    """L, s, for `runs_to_compare`: the parameter, else that of the protocol under which they were measured, which for
+    the published runs stands beside them."""
+    published = None if p.run_dirs else read_protocol(places.reference_protocol_file())
+    return level_of(p) if p.level_s is not None or published is None else published.level_s
 
 
 def shown_runs(runs: Sequence[Run]) -> pd.DataFrame:

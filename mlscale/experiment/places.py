@@ -38,3 +38,13 @@ def figures() -> Path:
 def protocol_file() -> Path:
     """The protocol that the pilot writes."""
     return data() / "protocol.json"
+
+
+def reference() -> Path:
+    """The published runs, and beside them the protocol under which they were measured, once there are any."""
+    return data() / "reference"
+
+
+def reference_protocol_file() -> Path:
+    """The protocol of the published runs; a later pilot moves the checkout's, not this one."""
+    return reference() / "protocol.json"

@@ -71,7 +71,8 @@ def experiment_in(root: Path) -> Experiment:
     """The experiment whose runs lie below ``root``, as far as it was measured.
 
     Raises:
-        MlscaleError: none was measured there, or under another protocol than the present one.
+        MlscaleError: none was measured there, or under another protocol than the present one (of the published runs:
+            than the one beside them).
     """
     from mlscale.experiment.execute import experiment
 
@@ -81,9 +82,11 @@ def experiment_in(root: Path) -> Experiment:
         raise MlscaleError("no experiment was measured there", str(root), "name the --runs of one") from error
     cells = [cell for cell in CELLS if (root / cell).is_dir()]
     blocks = [int(folder.name[6:]) for cell in ("core", "open") for folder in (root / cell).glob("block-*")]
-    made = experiment(held["environments"], cells, max(blocks, default=1), root, seed=held["seed"])
+    file = places.reference_protocol_file() if root == places.reference() else places.protocol_file()
+    whole = max(blocks, default=1)
+    made = experiment(held["environments"], cells, whole, root, seed=held["seed"], protocol_file=file)
     if held["protocol"] != made.protocol.sha256():
-        raise MlscaleError("measured under another protocol", str(root), f"restore {places.protocol_file()}")
+        raise MlscaleError("measured under another protocol", str(root), f"restore {file}")
     return made
 
 
@@ -102,9 +105,10 @@ def publish(runs: Path) -> str:
     missing = [state.planned.folder for state in states if not state.done]
     if missing:
         raise MlscaleError(f"{len(missing)} runs are missing, {missing[0]} first", str(root), "let the experiment end")
-    reference = places.data() / "reference"
+    reference = places.reference()
     publish_runs([load_run(folder) for folder in run_dirs(states)], root, reference)
     write_text(reference / IDENTITY, (root / IDENTITY).read_text())
+    write_text(places.reference_protocol_file(), places.protocol_file().read_text())
     published = experiment_in(reference)
     with Bar(60.0) as bar:
         draw_all(published, published.states(), bar, 20.0, executed=root / "executed")

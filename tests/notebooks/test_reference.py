@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 
-from mlscale.experiment import places
+from mlscale.experiment import lab, places
 from mlscale.experiment.drawing import draw_all
 from mlscale.experiment.manifest import read_manifest
+from mlscale.experiment.parameters import CompareParameters
 from mlscale.experiment.progress import Bar
+from mlscale.experiment.protocol import current_protocol, read_protocol
 from mlscale.experiment.publish import experiment_in
 
 REFERENCE = places.data() / "reference"
@@ -39,6 +41,15 @@ def redrawn(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def test_published_runs_name_no_path_of_the_machine_that_measured_them() -> None:
     for file in REFERENCE.rglob("run.json"):
         assert '": "/' not in file.read_text(), file
+
+
+def test_published_runs_are_judged_by_the_level_of_their_own_protocol() -> None:
+    published = read_protocol(places.reference_protocol_file())
+    assert published
+    assert experiment_in(REFERENCE).protocol.level_s == published.level_s
+    assert lab.level_to_compare(CompareParameters()) == published.level_s
+    assert lab.level_to_compare(CompareParameters(level_s=9.0)) == 9.0
+    assert lab.level_to_compare(CompareParameters(run_dirs=(Path("mine"),))) == current_protocol().level_s
 
 
 def test_every_published_figure_is_drawn_again(redrawn: dict[str, Any]) -> None:
