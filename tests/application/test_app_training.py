@@ -24,15 +24,18 @@ from mlscale.application.training.side_by_side import train_side_by_side
 from mlscale.application.training.tasks import TASKS
 from mlscale.application.weights import weights_folder
 
+FOUR_STEPS = 4 / TASKS["modules"].steps
+
 SCRIPT = """
 import os, signal, sys
 from pathlib import Path
 from mlscale.application.training.loop import Training, train
+from mlscale.application.training.tasks import TASKS
 last = int(sys.argv[2])
 def report(name, step, steps, measures):
     if step == last:
         os.kill(os.getpid(), signal.SIGKILL)
-train(Training(Path(sys.argv[1]), length=0.003, checkpoint_steps=2), ("modules",), report)
+train(Training(Path(sys.argv[1]), length=4 / TASKS["modules"].steps, checkpoint_steps=2), ("modules",), report)
 """
 
 SIDE_BY_SIDE = """
@@ -72,7 +75,7 @@ def but(folder: Path, *names: str) -> Training:
     folder.mkdir()
     for name in set(TASKS) - set(names):
         shutil.copy(weights_folder() / f"{name}.safetensors", folder)
-    return Training(folder, length=0.003, checkpoint_steps=2)
+    return Training(folder, length=FOUR_STEPS, checkpoint_steps=2)
 
 
 def test_networks_learn_the_same_side_by_side(tmp_path: Path) -> None:
@@ -139,7 +142,7 @@ def test_grid_targets_straighten_the_sheet() -> None:
 
 
 def test_what_is_learnt_from_is_shown(tmp_path: Path) -> None:
-    train(Training(tmp_path, length=0.003, checkpoint_steps=1), ("modules",))
+    train(Training(tmp_path, length=FOUR_STEPS, checkpoint_steps=1), ("modules",))
     with Image.open(tmp_path / "modules.png") as picture:
         assert min(picture.size) > 100
 
