@@ -41,15 +41,15 @@ def test_runs_are_points_and_parts_are_stacked() -> None:
 def test_every_way_of_an_environment_comes_before_any_comes_again_and_all_have_the_same_total() -> None:
     p = PartitionParameters(repeats=2)
     planned = splits._planned(p)
-    assert [(name, way) for name, way, _ in planned[:5]] == [
+    assert [(name, way) for _, name, way, _ in planned[:5]] == [
         ("torchserve", "whole"),
         ("torchserve", "split"),
         ("rayserve", "whole"),
         ("rayserve", "split"),
         ("rayserve", "split, overlapping"),
     ]
-    assert planned[5:] == planned[:5]
-    for name, way, settings in planned:
+    assert [(turn, *rest) for turn, *rest in planned[5:]] == [(1, *rest) for _, *rest in planned[:5]]
+    for _, name, way, settings in planned:
         scalings = settings_of(environments.get(name), code_reader(partitioned=way != "whole"), p.arm, settings)
         assert sum(one.max_replicas * one.cpu_cores for one in scalings.values()) == pytest.approx(1.2)
         assert all(one.min_replicas == one.max_replicas for one in scalings.values())
