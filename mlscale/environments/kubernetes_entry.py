@@ -15,6 +15,8 @@ from mlscale.runs import MlscaleError
 _ASK_S: Final = 5.0
 _ANSWER_S: Final = 60.0
 _PAUSE_S: Final = 0.1
+_SETTLES_S: Final = 15.0
+"""So long a component's address may refuse while kube-proxy has not heard of its ready pod."""
 
 
 def candidates(service: Json, nodes: Iterable[Json], preferred: Sequence[str] = ()) -> list[str]:
@@ -53,11 +55,13 @@ def warm_up(url: str, bodies: Sequence[bytes], rounds: int) -> None:
     """POST every body ``rounds`` times, each on a connection of its own, so that kube-proxy spreads them.
 
     Raises:
-        MlscaleError: one got no answer, or a server error.
+        MlscaleError: one got no answer, or a server error (503 only where it lasts).
     """
+    deadline = time.monotonic() + _SETTLES_S
     for _ in range(rounds):
         for number, body in enumerate(bodies):
-            status = _post(url, body)
+            while (status := _post(url, body)) == 503 and time.monotonic() < deadline:
+                time.sleep(_PAUSE_S)
             if status >= 500 or status < 200:
                 raise MlscaleError(
                     f"warm-up body {number} was answered with {status}", url + PATH, "see the application's log"

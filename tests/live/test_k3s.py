@@ -117,14 +117,15 @@ def _facts(deployed: KubernetesDeployed) -> None:
 def test_two_components_scale_apart_and_each_call_may_meet_another_replica(api: Api, ledger: Ledger) -> None:
     back = Component("back", "two_components:make_back")
     two = App("two", "1", (Component("front", "two_components:make_front", calls=("back",)), back), "front")
-    settings = {"front": scaling("static-min"), "back": scaling(max_replicas=2, downscale_stabilisation_s=0)}
+    back_scaling = scaling(max_replicas=2, downscale_stabilisation_s=0)
+    settings = {"front": scaling("static-max", max_replicas=4), "back": back_scaling}  # one front keeps one call open
     with K3s().deploy(two, settings, "live", ledger, PHOTOS) as deployed:
         watched = Watched(deployed, patience_s=150.0)
         try:
             with clients(deployed.url, 6) as replies:
                 watched.until(lambda: _ready(watched, "back") == 2, "the back grows")
             assert {status for status, _ in replies} == {200}
-            assert _ready(watched, "front") == 1
+            assert _ready(watched, "front") == 4
             assert {each.component for each in watched.events("scale_decision")} == {"back"}
             met: set[str] = set()
             watched.until(lambda: met.update(_called(deployed.url)) or len(met) == 2, "calls are spread")
