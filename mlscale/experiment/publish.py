@@ -71,8 +71,8 @@ def experiment_in(root: Path) -> Experiment:
     """The experiment whose runs lie below ``root``, as far as it was measured.
 
     Raises:
-        MlscaleError: none was measured there, or under another protocol than the present one (of the published runs:
-            than the one beside them).
+        MlscaleError: none was measured there, or under another protocol than the one that lies beside the runs, else
+            the checkout's.
     """
     from mlscale.experiment.execute import experiment
 
@@ -82,7 +82,8 @@ def experiment_in(root: Path) -> Experiment:
         raise MlscaleError("no experiment was measured there", str(root), "name the --runs of one") from error
     cells = [cell for cell in CELLS if (root / cell).is_dir()]
     blocks = [int(folder.name[6:]) for cell in ("core", "open") for folder in (root / cell).glob("block-*")]
-    file = places.reference_protocol_file() if root == places.reference() else places.protocol_file()
+    beside = root / places.reference_protocol_file().name
+    file = beside if beside.exists() else places.protocol_file()
     whole = max(blocks, default=1)
     made = experiment(held["environments"], cells, whole, root, seed=held["seed"], protocol_file=file)
     if held["protocol"] != made.protocol.sha256():
