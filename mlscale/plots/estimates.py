@@ -31,6 +31,9 @@ from mlscale.plots.style import (
 )
 
 _WIDEST: Final = 25.0
+_TICK_STEPS: Final = ((1, 2, 5), (1, 1.5, 2, 3, 4, 6, 8), (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8))
+_FEWEST_TICKS: Final = 3
+"""Of the first of these steps, within a power of ten, that give so many."""
 _TITLES: Final = {"T_slo + W": r"$\mathbf{T_{slo}}$ + W"}
 
 
@@ -167,9 +170,11 @@ def _ratio_limits(axes: Axes, effects: pd.DataFrame) -> None:
 
 def _plain_log_ticks(axes: Axes) -> None:
     low, high = axes.get_ylim()
-    steps = [1, 2, 5] if high / low > 4 else [1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8]
-    ticks = [step * 10.0**power for power in range(-4, 4) for step in steps]
-    inside = [tick for tick in ticks if low <= tick <= high]
+    for steps in _TICK_STEPS:
+        ticks = [step * 10.0**power for power in range(-4, 4) for step in steps]
+        inside = [tick for tick in ticks if low <= tick <= high]
+        if len(inside) >= _FEWEST_TICKS:
+            break
     axes.yaxis.set_major_locator(FixedLocator(inside))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.yaxis.set_minor_locator(NullLocator())

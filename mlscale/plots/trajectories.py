@@ -124,14 +124,14 @@ def replica_panel(axes: Axes, runs: Sequence[Run]) -> Axes:
     axes.axvline(0.0, color=INK, lw=0.8)
     axes.annotate(
         _step_text(runs[0]),
-        (0.0, 0.97),
+        (0.0, 0.03),
         xycoords=("data", "axes fraction"),
-        xytext=(-4, 0),
+        xytext=(4, 0),
         textcoords="offset points",
         fontsize=7.5,
         color=INK,
-        va="top",
-        ha="right",
+        va="bottom",
+        ha="left",
     )
     axes.set_xlim(at[0], at[-1])
     axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
@@ -213,7 +213,7 @@ def _step_text(run: Run) -> str:
         return "load step"
     before = [stage.clients for stage in schedule.stages if stage.start_s < t0 - 1e-6]
     after = [stage.clients for stage in schedule.stages if stage.start_s >= t0 - 1e-6]
-    return f"{before[-1] if before else 0} → {after[0]}\nclients" if after else "load step"
+    return f"{before[-1] if before else 0} → {after[0]} clients" if after else "load step"
 
 
 def _same_limits(grid: npt.NDArray[Any]) -> None:

@@ -100,7 +100,7 @@ def test_trajectory_medians_and_replicas(own: list[Run]) -> None:
     replicas = plots.plotted(axes[1, 1])
     assert replicas[replicas.t_s == replicas.t_s.max()].ready.unique().tolist() == [4.0]
     assert replicas[replicas.t_s < 0].ready.dropna().unique().tolist() == [1.0]
-    assert "2 → 12\nclients" in _texts(axes)
+    assert "2 → 12 clients" in _texts(axes)
     assert "L = 0.3 s (dotted)\nfirst under it for 5 s: at " in _texts(axes)
 
 
