@@ -12,10 +12,12 @@ needs `make bench-extra`.
 from __future__ import annotations
 
 import argparse
+import io
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -27,8 +29,9 @@ from PIL import Image, ImageOps
 from mlscale.application.decoder import STEPS, Decoder, Explanation, make_decoder
 from mlscale.application.difficulties import DIFFICULTIES
 from mlscale.application.errors import BadPhoto
-from mlscale.application.evaluation import validation
+from mlscale.application.evaluation import VALIDATION_SEED
 from mlscale.application.images import open_photo
+from mlscale.application.photos import photo_bytes
 
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".webp")
 _LIKE_OURS = (
@@ -38,6 +41,7 @@ _LIKE_OURS = (
     zxingcpp.BarcodeFormat.UPCE,
     zxingcpp.BarcodeFormat.QRCode,
 )
+_USUAL, _MEGAPIXEL = (640, 480), (1152, 864)
 Texts = list[str]
 
 
@@ -87,9 +91,9 @@ def _same(found: str, expected: str) -> bool:
     return found == expected or (expected.isdigit() and found.lstrip("0") == expected.lstrip("0"))
 
 
-def generated(difficulty: str, count: int, seed: int | None) -> Iterator[Case]:
-    photos = validation(difficulty, count) if seed is None else validation(difficulty, count, seed)
-    for index, (body, label) in enumerate(photos):
+def generated(difficulty: str, count: int, seed: int, width: int, height: int) -> Iterator[Case]:
+    for index in range(count):
+        body, label = photo_bytes(seed, index, difficulty, width=width, height=height)
         texts, cut = ([code["text"] for code in label.get(part, ())] for part in ("codes", "cut"))
         yield Case(f"{difficulty} {index}", body, texts, cut)
 
@@ -100,6 +104,17 @@ def real(folder: Path) -> Iterator[Case]:
         text = path.with_suffix(".txt")
         expected = [text.read_text(encoding="utf-8", errors="replace")] if text.exists() else []
         yield Case(f"{folder.name}/{path.name}", path.read_bytes(), expected, [] if expected else without)
+
+
+def megapixel(cases: Iterable[Case]) -> Iterator[Case]:
+    """The same photos, brought to about a million pixels."""
+    for case in cases:
+        with Image.open(io.BytesIO(case.body)) as image:
+            scale = math.sqrt(_MEGAPIXEL[0] * _MEGAPIXEL[1] / (image.width * image.height))
+            size = round(image.width * scale), round(image.height * scale)
+            brought, out = ImageOps.exif_transpose(image).convert("RGB").resize(size), io.BytesIO()
+        brought.save(out, "JPEG", quality=90)
+        yield replace(case, body=out.getvalue())
 
 
 def peers() -> dict[str, Callable[[np.ndarray[Any, Any]], Texts]]:
@@ -127,8 +142,6 @@ def peers() -> dict[str, Callable[[np.ndarray[Any, Any]], Texts]]:
 
 
 def upright_grey(body: bytes) -> np.ndarray[Any, Any]:
-    import io
-
     with Image.open(io.BytesIO(body)) as image:
         upright = ImageOps.exif_transpose(image)
         plain = upright.convert("RGBA") if "transparency" in upright.info else upright
@@ -176,7 +189,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", nargs="*", type=Path)
     parser.add_argument("--photos", type=int, default=200, help="generated photos of each difficulty")
-    parser.add_argument("--seed", type=int, help="of generated photos; default: the validation's")
+    parser.add_argument("--seed", type=int, default=VALIDATION_SEED, help="of generated photos; default: validation's")
+    parser.add_argument("--megapixel", action="store_true", help="every photo at about 1 megapixel")
     parser.add_argument("--weights", type=Path)
     parser.add_argument("--device")
     parser.add_argument("--alone", action="store_true", help="without the other readers")
@@ -184,8 +198,11 @@ def main() -> None:
     decoder = make_decoder(options.weights, options.device)
     others = {} if options.alone else peers()
     groups: dict[str, Iterable[Case]] = {folder.name: real(folder) for folder in options.folders}
+    if options.megapixel:
+        groups = {name: megapixel(cases) for name, cases in groups.items()}
     if not groups:
-        groups = {level: generated(level, options.photos, options.seed) for level in DIFFICULTIES}
+        size = _MEGAPIXEL if options.megapixel else _USUAL
+        groups = {level: generated(level, options.photos, options.seed, *size) for level in DIFFICULTIES}
     names = ("ours", *others)
     print(f"{'':38}{'':36}" + "".join(f"{name:^21}" for name in names))
     print(
