@@ -29,9 +29,8 @@ from PIL import Image, ImageOps
 from mlscale.application.decoder import STEPS, Decoder, Explanation, make_decoder
 from mlscale.application.difficulties import DIFFICULTIES
 from mlscale.application.errors import BadPhoto
-from mlscale.application.evaluation import VALIDATION_SEED
+from mlscale.application.evaluation import VALIDATION_SEED, validation
 from mlscale.application.images import open_photo
-from mlscale.application.photos import photo_bytes
 
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".webp")
 _LIKE_OURS = (
@@ -41,7 +40,7 @@ _LIKE_OURS = (
     zxingcpp.BarcodeFormat.UPCE,
     zxingcpp.BarcodeFormat.QRCode,
 )
-_USUAL, _MEGAPIXEL = (640, 480), (1152, 864)
+_MEGAPIXEL = {"width": 1152, "height": 864}
 Texts = list[str]
 
 
@@ -91,9 +90,8 @@ def _same(found: str, expected: str) -> bool:
     return found == expected or (expected.isdigit() and found.lstrip("0") == expected.lstrip("0"))
 
 
-def generated(difficulty: str, count: int, seed: int, width: int, height: int) -> Iterator[Case]:
-    for index in range(count):
-        body, label = photo_bytes(seed, index, difficulty, width=width, height=height)
+def generated(difficulty: str, photos: Iterable[tuple[bytes, dict[str, Any]]]) -> Iterator[Case]:
+    for index, (body, label) in enumerate(photos):
         texts, cut = ([code["text"] for code in label.get(part, ())] for part in ("codes", "cut"))
         yield Case(f"{difficulty} {index}", body, texts, cut)
 
@@ -110,7 +108,7 @@ def megapixel(cases: Iterable[Case]) -> Iterator[Case]:
     """The same photos, brought to about a million pixels."""
     for case in cases:
         with Image.open(io.BytesIO(case.body)) as image:
-            scale = math.sqrt(_MEGAPIXEL[0] * _MEGAPIXEL[1] / (image.width * image.height))
+            scale = math.sqrt(math.prod(_MEGAPIXEL.values()) / (image.width * image.height))
             size = round(image.width * scale), round(image.height * scale)
             brought, out = ImageOps.exif_transpose(image).convert("RGB").resize(size), io.BytesIO()
         brought.save(out, "JPEG", quality=90)
@@ -201,8 +199,9 @@ def main() -> None:
     if options.megapixel:
         groups = {name: megapixel(cases) for name, cases in groups.items()}
     if not groups:
-        size = _MEGAPIXEL if options.megapixel else _USUAL
-        groups = {level: generated(level, options.photos, options.seed, *size) for level in DIFFICULTIES}
+        size = _MEGAPIXEL if options.megapixel else {}
+        photos_of = {level: validation(level, options.photos, options.seed, **size) for level in DIFFICULTIES}
+        groups = {level: generated(level, photos) for level, photos in photos_of.items()}
     names = ("ours", *others)
     print(f"{'':38}{'':36}" + "".join(f"{name:^21}" for name in names))
     print(

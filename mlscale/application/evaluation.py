@@ -92,6 +92,8 @@ def _around(corners: Any, point: list[float]) -> bool:
     return bool((low < point).all() and (point < high).all())
 
 
-def validation(difficulty: str, count: int, seed: int = VALIDATION_SEED) -> Iterable[tuple[bytes, dict[str, Any]]]:
+def validation(
+    difficulty: str, count: int, seed: int = VALIDATION_SEED, *, width: int = 640, height: int = 480
+) -> Iterable[tuple[bytes, dict[str, Any]]]:
     """``count`` generated photos of a difficulty that no training has seen."""
-    return (photo_bytes(seed, index, difficulty) for index in range(count))
+    return (photo_bytes(seed, index, difficulty, width=width, height=height) for index in range(count))

@@ -109,8 +109,10 @@ def level_of(p: NotebookParameters) -> float:
 def level_to_compare(p: NotebookParameters) -> float:
     """L, s, for `runs_to_compare`: the parameter, else that of the protocol under which they were measured, which for
     the published runs stands beside them."""
-    published = None if p.run_dirs else read_protocol(places.reference_protocol_file())
-    return level_of(p) if p.level_s is not None or published is None else published.level_s
+    if p.run_dirs or p.level_s is not None:
+        return level_of(p)
+    published = read_protocol(places.reference_protocol_file())
+    return published.level_s if published is not None else level_of(p)
 
 
 def shown_runs(runs: Sequence[Run]) -> pd.DataFrame:

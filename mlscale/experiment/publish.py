@@ -82,8 +82,7 @@ def experiment_in(root: Path) -> Experiment:
         raise MlscaleError("no experiment was measured there", str(root), "name the --runs of one") from error
     cells = [cell for cell in CELLS if (root / cell).is_dir()]
     blocks = [int(folder.name[6:]) for cell in ("core", "open") for folder in (root / cell).glob("block-*")]
-    beside = root / places.reference_protocol_file().name
-    file = beside if beside.exists() else places.protocol_file()
+    file = _protocol_of(root)
     whole = max(blocks, default=1)
     made = experiment(held["environments"], cells, whole, root, seed=held["seed"], protocol_file=file)
     if held["protocol"] != made.protocol.sha256():
@@ -106,15 +105,21 @@ def publish(runs: Path) -> str:
     missing = [state.planned.folder for state in states if not state.done]
     if missing:
         raise MlscaleError(f"{len(missing)} runs are missing, {missing[0]} first", str(root), "let the experiment end")
-    reference = places.reference()
+    reference, protocol = places.reference(), _protocol_of(root).read_text()
     publish_runs([load_run(folder) for folder in run_dirs(states)], root, reference)
     write_text(reference / IDENTITY, (root / IDENTITY).read_text())
-    write_text(places.reference_protocol_file(), places.protocol_file().read_text())
+    write_text(places.reference_protocol_file(), protocol)
     published = experiment_in(reference)
     with Bar(60.0) as bar:
         draw_all(published, published.states(), bar, 20.0, executed=root / "executed")
     size = sum(part.stat().st_size for part in reference.rglob("*") if part.is_file())
     return f"{reference}: {len(states)} places, {size / 2**20:.1f} MB; {made.figures} drawn from them"
+
+
+def _protocol_of(root: Path) -> Path:
+    """The protocol under which the runs below ``root`` were measured: the one beside them, else the checkout's."""
+    beside = root / places.protocol_file().name
+    return beside if beside.exists() else places.protocol_file()
 
 
 def _smaller(name: TableName, frame: pd.DataFrame) -> pd.DataFrame:

@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 
 from mlscale.analysis import design
 from mlscale.analysis.inference import PRIMARY, Endpoint
@@ -175,6 +175,8 @@ def _plain_log_ticks(axes: Axes) -> None:
         inside = [tick for tick in ticks if low <= tick <= high]
         if len(inside) >= _FEWEST_TICKS:
             break
+    else:  # so narrow that it is as good as linear
+        inside = [tick for tick in MaxNLocator(8).tick_values(low, high) if low <= tick <= high]
     axes.yaxis.set_major_locator(FixedLocator(inside))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.yaxis.set_minor_locator(NullLocator())

@@ -137,6 +137,9 @@ def test_estimation_shows_runs_and_the_tables_effects(rows: pd.DataFrame, table:
     assert f"{effect.ratio:.2f} [{effect.sim_low:.2f}, {effect.sim_high:.2f}], p < 0.001" in text
     band = axes[1, 0].collections[0].get_paths()[0].get_extents()
     assert (band.x0, band.x1) == pytest.approx((effect.aa_low, effect.aa_high))
+    for panel in axes[0]:
+        low, high = panel.get_ylim()
+        assert sum(low <= tick <= high for tick in panel.get_yticks()) >= 3
 
 
 def test_estimation_without_intervals_or_comparability(rows: pd.DataFrame) -> None:
