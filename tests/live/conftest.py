@@ -1,4 +1,4 @@
-"""The one-node cluster for live tests: a running one, or one for the length of the tests where CLUSTER=1 asks so."""
+"""The one-node cluster for live tests: a running one, or one for the length of the tests where CI=true or CLUSTER=1 asks so."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from mlscale.cluster.layout import default_layout
 from mlscale.cluster.status import read_status
 from mlscale.runs import MlscaleError
 
-ASKED = os.environ.get("CLUSTER") == "1"
+ASKED = os.environ.get("CI") == "true" or os.environ.get("CLUSTER") == "1"
 
 
 def need_cluster_host() -> None:
     """Skip where no cluster may or can be made."""
     if not ASKED:
-        pytest.skip("makes a cluster of its own: only with CLUSTER=1")
+        pytest.skip("makes a cluster of its own: only with CI=true or CLUSTER=1")
     try:
         check_host()
     except MlscaleError as error:

@@ -41,6 +41,7 @@ PARTS = (
     "kubelet",
     "kube-proxy",
     "metrics-server",
+    "in-flight",
 )
 SERVER = """
 import http.server, numpy

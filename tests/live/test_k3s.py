@@ -20,6 +20,8 @@ from kubernetes_watched import PHOTOS, app, clients, scaling
 from two_components import ask
 from watched import Watched
 
+from mlscale.cluster.layout import default_layout
+from mlscale.cluster.node import Node
 from mlscale.environments.base import App, Component
 from mlscale.environments.k3s import K3s
 from mlscale.environments.kubernetes_client import Api, Place, connect
@@ -188,7 +190,24 @@ def test_a_run_that_was_killed_is_cleaned_up_by_another_process(api: Api, tmp_pa
     assert cleanup(reapers={KIND: K3s().reap}, folder=tmp_path / "ledger") == []
 
 
+COMPACT = """
+import json, ssl, sys, urllib.request
+context = ssl.create_default_context(cafile=sys.argv[2])
+context.load_cert_chain(sys.argv[3], sys.argv[4])
+def ask(what, **words):
+    url = f"https://127.0.0.1:2379/v3/kv/{what}"
+    return json.load(urllib.request.urlopen(url, json.dumps(words).encode(), context=context, timeout=10))
+assert int(ask("range", key="AA==")["header"]["revision"]) >= int(sys.argv[1])
+ask("compaction", revision=sys.argv[1])
+"""
+
+
 def test_a_version_that_the_server_has_forgotten_is_listed_anew(api: Api) -> None:
+    """Upstream's API server has etcd forget what is older than five minutes; here it forgets at once."""
+    layout = default_layout()
+    certificates = [str(layout.pki / name) for name in ("etcd-ca.crt", "apiserver-etcd.crt", "apiserver-etcd.key")]
+    now = api.get(path_of("Event"))["metadata"]["resourceVersion"]
+    Node(layout).run([sys.executable, "-c", COMPACT, now, *certificates])
     (event,) = api.watch(path_of("Event"), "1", at_most_s=10)
     with pytest.raises(Relist):
         Follower("events").event(event, time.monotonic(), datetime.now(UTC))
