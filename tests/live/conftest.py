@@ -1,4 +1,5 @@
-"""The one-node cluster for live tests: a running one, or one for the length of the tests where CI=true or CLUSTER=1 asks so."""
+"""The one-node cluster for live tests: a running one, or one for the length of the tests where CI=true or CLUSTER=1
+asks for it."""
 
 from __future__ import annotations
 
@@ -26,7 +27,7 @@ def need_cluster_host() -> None:
     try:
         check_host()
     except MlscaleError as error:
-        pytest.skip(str(error))
+        pytest.skip(f"no cluster can be made here: {error}")
 
 
 @pytest.fixture(scope="session", autouse=True)
