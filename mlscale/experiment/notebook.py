@@ -11,6 +11,9 @@ from mlscale.experiment.parameters import check_declared, declared
 from mlscale.runs import MlscaleError
 
 KERNEL_START_S = 120
+IDLE_END_S = 10.0
+"""How long a kernel whose cells have ended may take to go, s: now and then one does not answer Jupyter's request, and
+waits for the signal that follows after half of this."""
 TEARDOWN_S = 240.0
 """How long an interrupted kernel may take to tear its framework down before it is killed, s. Jupyter sends SIGTERM
 after half of that, which ends it at once: half is more than a cluster gets for a namespace (90 s) and what precedes."""
@@ -44,6 +47,7 @@ def execute(notebook: Path, executed: Path, parameters: Mapping[str, Any], timeo
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
+    cells = _Cells()
     logging.getLogger("papermill").setLevel(logging.ERROR)
     try:
         executed.parent.mkdir(parents=True, exist_ok=True)
@@ -56,7 +60,9 @@ def execute(notebook: Path, executed: Path, parameters: Mapping[str, Any], timeo
             execution_timeout=int(timeout_s),
             cwd=str(notebook.parent),
             kernel_name="python3",
-            kernel_manager_class=_kernel_manager(),
+            kernel_manager_class=_kernel_manager(cells),
+            on_cell_execute=cells.begins,
+            on_cell_executed=cells.ends,
             extra_arguments=["--log-level=CRITICAL"],
             request_save_on_cell_execute=False,
         )
@@ -72,12 +78,26 @@ def execute(notebook: Path, executed: Path, parameters: Mapping[str, Any], timeo
         ) from error
 
 
-def _kernel_manager() -> type[Any]:
-    """A manager that leaves an interrupted kernel the time to tear down what it deployed."""
+class _Cells:
+    """Whether a cell runs."""
+
+    def __init__(self) -> None:
+        self.running = False
+
+    def begins(self, **_: Any) -> None:
+        self.running = True
+
+    def ends(self, **_: Any) -> None:
+        self.running = False
+
+
+def _kernel_manager(cells: _Cells) -> type[Any]:
+    """A manager that leaves a kernel that is interrupted in a cell the time to tear down what it deployed."""
     from jupyter_client.manager import AsyncKernelManager
-    from traitlets import Float
 
     class Patient(AsyncKernelManager):  # type: ignore[misc]
-        shutdown_wait_time = Float(TEARDOWN_S)
+        @property
+        def shutdown_wait_time(self) -> float:
+            return TEARDOWN_S if cells.running else IDLE_END_S
 
     return Patient

@@ -12,6 +12,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from mlscale.experiment.notebook import TEARDOWN_S, execute
+
 CELL = """
 import os, pathlib, threading
 folder = pathlib.Path(where)
@@ -54,13 +56,25 @@ def alive(pid: int) -> bool:
     return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z" if Path("/proc").is_dir() else True
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_the_kernel_is_interrupted_and_waited_for(tmp_path: Path, signum: int) -> None:
+def write(cell: str, file: Path) -> None:
     made = nbformat.v4.new_notebook()
-    made.cells = [nbformat.v4.new_code_cell("where = ''"), nbformat.v4.new_code_cell(CELL)]
+    made.cells = [nbformat.v4.new_code_cell("where = ''"), nbformat.v4.new_code_cell(cell)]
     made.cells[0].metadata["tags"] = ["parameters"]
     made.metadata["kernelspec"] = {"name": "python3", "language": "python", "display_name": "Python 3"}
-    nbformat.write(made, tmp_path / "some.ipynb")
+    nbformat.write(made, file)
+
+
+def test_a_kernel_that_has_nothing_to_do_is_not_waited_for(tmp_path: Path) -> None:
+    """This one does not go by itself: a thread of its own never ends."""
+    write("import threading\nthreading.Thread(target=threading.Event().wait).start()", tmp_path / "some.ipynb")
+    began_s = time.monotonic()
+    execute(tmp_path / "some.ipynb", tmp_path / "out.ipynb", {}, timeout_s=60)
+    assert time.monotonic() - began_s < TEARDOWN_S / 2, "that long only where a cell was interrupted"
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_the_kernel_is_interrupted_and_waited_for(tmp_path: Path, signum: int) -> None:
+    write(CELL, tmp_path / "some.ipynb")
     process = subprocess.Popen([sys.executable, "-c", RUNNER, str(tmp_path)], stderr=subprocess.PIPE)
     assert process.stderr is not None
     with process, process.stderr:

@@ -152,17 +152,6 @@ def _called(url: str) -> list[str]:
     return [hop.replica_id for hop in calls]
 
 
-def test_deleting_one_object_deletes_all_that_it_owns(api: Api, ledger: Ledger) -> None:
-    with K3s().deploy(app(), {"app": scaling("static-min")}, "live", ledger, PHOTOS) as deployed:
-        inside = deployed.wanted.namespace
-        api.delete(path_of("ConfigMap", OWNER, inside), propagationPolicy="Background")
-        deadline = time.monotonic() + 60
-        kinds = ("Deployment", "Service", "Pod")
-        while any(api.get(path_of(kind, namespace=inside))["items"] for kind in kinds):
-            assert time.monotonic() < deadline, "what it owned is still there"
-            time.sleep(0.2)
-
-
 def test_a_run_that_was_killed_is_cleaned_up_by_another_process(api: Api, tmp_path: Path) -> None:
     code = """
         import sys, time
@@ -223,7 +212,7 @@ def test_our_own_cluster_says_what_it_is(api: Api) -> None:
     assert usage.rss_bytes > 1e8
 
 
-def test_a_load_balancer_is_the_way_in_where_no_node_can_be_reached(api: Api, ledger: Ledger) -> None:
+def test_a_load_balancer_is_the_way_in_and_deleting_one_object_deletes_all(api: Api, ledger: Ledger) -> None:
     """The cluster has no load balancers: this test stands in for their controller and gives the service an address."""
     own = find_own(api)
     assert own is not None
@@ -239,6 +228,16 @@ def test_a_load_balancer_is_the_way_in_where_no_node_can_be_reached(api: Api, le
         api.merge(f"{path}/status", {"status": {"loadBalancer": {"ingress": None}}})
         with pytest.raises(MlscaleError, match="no load balancer came within 1 s"):
             find_way_in(api, wanted, (), (), balancer_s=1.0)
+        _all_goes_with_the_owner(api, wanted.namespace)
+
+
+def _all_goes_with_the_owner(api: Api, namespace: str) -> None:
+    api.delete(path_of("ConfigMap", OWNER, namespace), propagationPolicy="Background")
+    deadline = time.monotonic() + 60
+    kinds = ("Deployment", "Service", "Pod")
+    while any(api.get(path_of(kind, namespace=namespace))["items"] for kind in kinds):
+        assert time.monotonic() < deadline, "what it owned is still there"
+        time.sleep(0.2)
 
 
 def _address(ip: str) -> dict[str, object]:

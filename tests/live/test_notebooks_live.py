@@ -83,7 +83,7 @@ def test_whole_and_split_measured_and_drawn(photos: Path, tmp_path: Path) -> Non
         "environments": ["torchserve"],
         "out": str(tmp_path / "runs"),
         "photos": str(photos),
-        "schedule": SCHEDULE,
+        "schedule": SCHEDULE | {"duration_s": 12.0},
         "idle_s": 1.0,
         "figures": str(tmp_path / "figures"),
     }

@@ -1,0 +1,158 @@
+"""A one-node cluster of a test's own, beside one that runs."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import ssl
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlscale.cluster.layout import THIN_IMAGE, Layout
+from mlscale.cluster.node import Node
+from mlscale.cluster.settings import Settings
+from mlscale.host.interpreter import interpreter_mounts
+
+PATIENCE_S = 120.0
+PORT = 30081
+SERVER = """
+import http.server, numpy
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        body = ("numpy " + numpy.__version__).encode()
+        self.send_response(200); self.send_header("Content-Length", str(len(body))); self.end_headers()
+        self.wfile.write(body)
+http.server.ThreadingHTTPServer(("", 8080), Handler).serve_forever()
+"""
+
+
+@dataclass
+class Cluster:
+    """A cluster of the test's own, driven by the command line as a person would."""
+
+    state: Path
+
+    @property
+    def layout(self) -> Layout:
+        return Layout(self.state / "mlscale/cluster/default")
+
+    @property
+    def node(self) -> Node:
+        return Node(self.layout)
+
+    @property
+    def settings(self) -> Settings:
+        return Settings.from_json(self.layout.settings.read_text())
+
+    def start_command(self, *words: str) -> subprocess.Popen[str]:
+        argv = [sys.executable, "-m", "mlscale.cli", *words]
+        environment = {**os.environ, "XDG_STATE_HOME": str(self.state)}
+        return subprocess.Popen(argv, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def command(self, *words: str, code: int = 0) -> str:
+        process = self.start_command(*words)
+        out, errors = process.communicate(timeout=600)
+        assert process.returncode == code, f"{words}: {process.returncode}\n{out}\n{errors}"
+        return out
+
+    def status(self, code: int = 0) -> dict[str, Any]:
+        return dict(json.loads(self.command("cluster", "status", "--json", code=code)))
+
+    def request(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """As the administrator, by the certificates that the kubeconfig holds."""
+        context = ssl.create_default_context(cafile=str(self.layout.pki / "ca.crt"))
+        context.load_cert_chain(self.layout.pki / "admin.crt", self.layout.pki / "admin.key")
+        kind = "application/apply-patch+yaml" if method == "PATCH" else "application/json"
+        request = urllib.request.Request(
+            f"https://{self.settings.node_address}:6443/{path}",
+            None if body is None else json.dumps(body).encode(),
+            {"Content-Type": kind},
+            method=method,
+        )
+        with urllib.request.urlopen(request, timeout=10, context=context) as response:
+            return dict(json.load(response))
+
+    def until(self, what: str, holds: Callable[[], bool]) -> None:
+        deadline_s = time.monotonic() + PATIENCE_S
+        last: object = "no"
+        while time.monotonic() < deadline_s:
+            try:
+                if holds():
+                    return
+            except (OSError, http.client.HTTPException) as error:
+                last = error
+            time.sleep(0.1)
+        pytest.fail(f"{what}: not within {PATIENCE_S:g} s ({last})")
+
+    def answer(self) -> str:
+        with urllib.request.urlopen(f"http://{self.settings.node_address}:{PORT}/", timeout=3) as response:
+            return str(response.read().decode())
+
+    def ready_pods(self) -> list[dict[str, Any]]:
+        pods = self.request("GET", "api/v1/namespaces/default/pods")["items"]
+        return [
+            pod for pod in pods if any(one["type"] == "Ready" and one["status"] == "True" for one in conditions(pod))
+        ]
+
+    def identity(self) -> str:
+        """Of what etcd holds, read through to it."""
+        return str(self.request("GET", "api/v1/namespaces/kube-system")["metadata"]["uid"])
+
+    def deploy(self) -> None:
+        """A server by this very interpreter, in the thin image, behind a NodePort."""
+        checkout = Path(__file__).resolve().parents[2]
+        mounts = interpreter_mounts([checkout])
+        volumes = [{"name": f"v{i}", "hostPath": {"path": str(path)}} for i, path in enumerate(mounts)]
+        seen = [{"name": f"v{i}", "mountPath": str(path), "readOnly": True} for i, path in enumerate(mounts)]
+        container = {
+            "name": "server",
+            "image": THIN_IMAGE,
+            "imagePullPolicy": "Never",
+            "command": [sys.executable, "-c", SERVER],
+            "resources": {"requests": {"cpu": "100m"}, "limits": {"cpu": "300m"}},
+            "readinessProbe": {"httpGet": {"path": "/", "port": 8080}, "periodSeconds": 1},
+            "volumeMounts": seen,
+        }
+        labels = {"app": "server"}
+        pod = {
+            "containers": [container],
+            "volumes": volumes,
+            "automountServiceAccountToken": False,
+            "dnsPolicy": "Default",
+        }
+        pod |= {"terminationGracePeriodSeconds": 0}
+        spec = {
+            "replicas": 1,
+            "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, "spec": pod},
+        }
+        ports = [{"port": 80, "targetPort": 8080, "nodePort": PORT}]
+        service = {"type": "NodePort", "selector": labels, "ports": ports}
+        for version, kind, folder, content in (
+            ("apps/v1", "Deployment", "apis/apps/v1/namespaces/default/deployments", spec),
+            ("v1", "Service", "api/v1/namespaces/default/services", service),
+        ):
+            body = {"apiVersion": version, "kind": kind, "metadata": {"name": "server"}, "spec": content}
+            self.request("PATCH", f"{folder}/server?fieldManager=test&force=true", body)
+
+
+def conditions(thing: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return list(thing["status"].get("conditions", []))
+
+
+def kill_up(cluster: Cluster, delay_s: float) -> None:
+    process = cluster.start_command("cluster", "up")
+    try:
+        process.wait(delay_s)
+    except subprocess.TimeoutExpired:
+        process.kill()
+    process.communicate()

@@ -1,0 +1,45 @@
+"""`mlscale cluster up`, killed at moments of its first seconds drawn by a seed, twenty times over: `make proof`."""
+
+from __future__ import annotations
+
+import random
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "live"))
+
+from cluster_host import read_host
+from own_cluster import Cluster, kill_up
+
+from mlscale.cluster.ability import check_host
+from mlscale.runs import MlscaleError
+
+TIMES = 20
+LAST_S = 9.0
+"""By then a cluster is up."""
+
+
+def test_whatever_was_killed_the_next_one_succeeds_and_nothing_is_left(tmp_path: Path) -> None:
+    try:
+        check_host()
+    except MlscaleError as error:
+        pytest.skip(f"no cluster can be made here: {error}")
+    host = read_host()
+    moments = random.Random(5)
+    for number in range(1, TIMES + 1):
+        delay_s = moments.uniform(0.2, LAST_S)
+        print(f"\r{number} of {TIMES}: killed after {delay_s:.1f} s ", end="", file=sys.__stderr__, flush=True)
+        cluster = Cluster(tmp_path / str(number))
+        kill_up(cluster, delay_s)
+        if number % 2:
+            cluster.command("cluster", "up")
+            assert cluster.status()["state"] == "up"
+            cluster.command("cluster", "down")
+        else:
+            cluster.command("cleanup")
+        assert [str(path) for path in cluster.state.rglob("*") if path.is_file()] == [], delay_s
+        after = read_host()
+        for what in ("mounts", "links", "addresses", "routes", "rules", "filters", "settings", "groups"):
+            assert getattr(after, what) == getattr(host, what), (what, delay_s)
