@@ -94,7 +94,7 @@ def load(
 def experiment_run(
     environments: Annotated[str, typer.Option(help="names, separated by blanks")] = "torchserve rayserve",
     blocks: Annotated[int, typer.Option(min=1)] = 8,
-    cells: Annotated[str, typer.Option(help="core, open, sensitivity; separated by commas")] = "core",
+    cells: Annotated[str, typer.Option(help="core, open, sensitivity, container; separated by commas")] = "core",
     runs: Annotated[Path, typer.Option(help="where runs go")] = Path("runs"),
     seed: Annotated[int, typer.Option(min=0)] = 0,
     quick: Annotated[bool, typer.Option("--quick", help="one block of 60 s schedules, figures/quick/")] = False,
@@ -110,7 +110,7 @@ def experiment_run(
 def experiment_status(
     environments: Annotated[str, typer.Option(help="names, separated by blanks")] = "torchserve rayserve",
     blocks: Annotated[int, typer.Option(min=1)] = 8,
-    cells: Annotated[str, typer.Option(help="core, open, sensitivity; separated by commas")] = "core",
+    cells: Annotated[str, typer.Option(help="core, open, sensitivity, container; separated by commas")] = "core",
     runs: Annotated[Path, typer.Option(help="where runs go")] = Path("runs"),
     seed: Annotated[int, typer.Option(min=0)] = 0,
     quick: Annotated[bool, typer.Option("--quick")] = False,

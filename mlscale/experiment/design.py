@@ -16,9 +16,10 @@ from pydantic import BaseModel, ConfigDict
 from mlscale.experiment.protocol import Protocol
 from mlscale.runs import Arm, ClosedLoop, Connections, MlscaleError, OpenLoop, Schedule
 
-Cell = Literal["core", "open", "sensitivity"]
+Cell = Literal["core", "open", "sensitivity", "container"]
 CELLS: Final[tuple[Cell, ...]] = get_args(Cell)
 SENSITIVITY_BLOCKS: Final = 3
+CONTAINER_BLOCKS: Final = 1
 QUICK_BLOCKS: Final = 1
 
 
@@ -45,6 +46,15 @@ SENSITIVITY: Final = (
 )
 """The factors of the cell ``sensitivity``, after core's own settings as their reference; the window of m_t is a
 further factor, and needs no runs of its own."""
+CONTAINER: Final = (
+    Variant(name="kept-connections", connections="kept"),
+    Variant(name="period-10ms", scaling={"cpu_period_s": 0.01}),
+    Variant(name="probe-10s", scaling={"readiness_period_s": 10}),
+)
+"""What notebook 04 shows of containers, beside core's own run: the cell ``container``."""
+CONTAINER_ENVIRONMENTS: Final = ("k3s",)
+NAMED_CELLS: Final = ("sensitivity", "container")
+"""Cells whose variants have names."""
 
 
 class PlannedRun(BaseModel):
@@ -108,7 +118,8 @@ def plan(
     Args:
         environments: names, each once.
         cells: of `CELLS`; each is run whole before the next.
-        blocks: of core and open; sensitivity has `SENSITIVITY_BLOCKS`, a quick experiment one block without A/A.
+        blocks: of core and open; sensitivity has `SENSITIVITY_BLOCKS`, container `CONTAINER_BLOCKS` and only those of
+            the environments that scale containers, a quick experiment one block; these three have no A/A.
     Raises:
         MlscaleError: no environment, a double one, an unknown cell, no block.
     """
@@ -119,13 +130,15 @@ def plan(
     for cell in CELLS:
         if cell not in cells:
             continue
-        variants = SENSITIVITY if cell == "sensitivity" else (CORE,)
-        number = SENSITIVITY_BLOCKS if cell == "sensitivity" else blocks
-        aa = cell != "sensitivity"
+        variants = {"sensitivity": SENSITIVITY, "container": CONTAINER}.get(cell, (CORE,))
+        number = {"sensitivity": SENSITIVITY_BLOCKS, "container": CONTAINER_BLOCKS}.get(cell, blocks)
+        among = [name for name in environments if cell != "container" or name in CONTAINER_ENVIRONMENTS]
+        aa = cell not in NAMED_CELLS
         drawn = [
             run
             for variant in variants
-            for run in _blocks(environments, cell, variant, number, protocol, seed, aa=aa, quick=False)
+            if among
+            for run in _blocks(among, cell, variant, number, protocol, seed, aa=aa, quick=False)
         ]
         runs += sorted(drawn, key=lambda run: run.block)  # variants take turns: none has an hour of its own
     return runs
@@ -150,7 +163,7 @@ def _blocks(
 ) -> Iterator[PlannedRun]:
     treatments = len(environments) + aa
     stream = [seed, _STREAMS["orders"], CELLS.index(cell), *variant.name.encode()]
-    first_doubled = int(np.random.default_rng([seed, _STREAMS["aa"]]).integers(len(environments)))
+    first_doubled = int(np.random.default_rng([seed, _STREAMS["aa"]]).integers(len(environments))) if aa else 0
     for number, order in enumerate(orders(treatments, blocks, stream), start=1):
         doubled = environments[(first_doubled + number - 1) % len(environments)] if aa else None
         schedule = _schedule(protocol, cell, baseline_s(protocol, seed, number), quick=quick)
@@ -191,7 +204,7 @@ def _schedule(protocol: Protocol, cell: Cell, baseline_s: float, *, quick: bool)
 
 def _folder(cell: Cell, variant: Variant, block: int, position: int, environment: str, label: str | None) -> str:
     name = f"{position}-{environment}" + (f"-{label}" if label else "")
-    return "/".join((cell, *((variant.name,) if cell == "sensitivity" else ()), f"block-{block:02d}", name))
+    return "/".join((cell, *((variant.name,) if cell in NAMED_CELLS else ()), f"block-{block:02d}", name))
 
 
 def check(environments: Sequence[str], cells: Sequence[str], blocks: int) -> None:
@@ -208,6 +221,9 @@ def check(environments: Sequence[str], cells: Sequence[str], blocks: int) -> Non
         raise MlscaleError(
             f"unknown cell {', '.join(unknown) or '(none named)'}", "--cells", f"choose of: {', '.join(CELLS)}"
         )
+    if set(cells) == {"container"} and not set(environments) & set(CONTAINER_ENVIRONMENTS):
+        names = ", ".join(CONTAINER_ENVIRONMENTS)
+        raise MlscaleError("none of them scales containers", "--cells container", f"name {names} among --environments")
     if blocks < 1:
         raise MlscaleError(f"{blocks} blocks", "--blocks", "ask for at least one")
 

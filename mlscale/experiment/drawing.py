@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlscale.experiment import places
 from mlscale.experiment.attempts import State, run_dirs
+from mlscale.experiment.design import NAMED_CELLS
 from mlscale.experiment.notebook import execute
 from mlscale.experiment.parameters import declared
 from mlscale.experiment.progress import Bar
@@ -41,8 +42,9 @@ def draw_all(
 
 
 def _variants(states: Sequence[State], environment: str) -> list[str]:
-    """Runs that change one thing from core, where the sensitivity was measured."""
-    return [str(folder) for folder in run_dirs(states, environment, "sensitivity")]
+    """Runs that change one thing from core, where such were measured."""
+    named = (run_dirs(states, environment, cell) for cell in NAMED_CELLS)
+    return [str(folder) for folders in named for folder in folders]
 
 
 def _draw(experiment: Experiment, place: Path, notebook: Path, folders: Sequence[Path], more: dict[str, Any]) -> None:

@@ -13,6 +13,7 @@ from mlscale.experiment import design, places
 from mlscale.experiment.applications import code_reader
 from mlscale.experiment.attempts import MOST_ATTEMPTS, State, attempt_folder, claim, set_aside, state_of
 from mlscale.experiment.cluster import ClusterKeeper
+from mlscale.experiment.design import NAMED_CELLS
 from mlscale.experiment.drawing import draw_all
 from mlscale.experiment.notebook import NotebookFailed, execute
 from mlscale.experiment.progress import Bar, duration
@@ -206,7 +207,7 @@ def _parameters(experiment: Experiment, state: State, folder: Path) -> dict[str,
         "idle_s": IDLE_S,
         "labels": {
             "experiment": experiment.protocol.sha256()[:16],
-            "cell": planned.cell if planned.cell != "sensitivity" else f"sensitivity/{planned.variant}",
+            "cell": f"{planned.cell}/{planned.variant}" if planned.cell in NAMED_CELLS else planned.cell,
             "block": planned.block,
             "position": planned.position,
             "predecessor": planned.predecessor,

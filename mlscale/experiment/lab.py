@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pandas as pd
 
 from mlscale.experiment import places
 from mlscale.experiment.cluster import ClusterKeeper
+from mlscale.experiment.design import CONTAINER
 from mlscale.experiment.figures import remark
 from mlscale.experiment.measure import measure
 from mlscale.experiment.parameters import KubernetesParameters, MeasureParameters, NotebookParameters
@@ -62,11 +63,11 @@ def variants_of(environment: str, p: KubernetesParameters) -> list[Run]:
         return load_runs(p.more_run_dirs) if p.more_run_dirs else []
     found: list[Run] = []
     with ClusterKeeper() as keeper:
-        for name, changes in _VARIANTS.items():
-            scaling = {**p.scaling, **changes.get("scaling", {})}
+        for variant in CONTAINER:
+            scaling = {**p.scaling, **variant.scaling}
             keeper.prepare(environment, scaling)
-            out = by_hand(environment) if p.out is None else p.out.with_name(f"{p.out.name}-{name}")
-            asked = {"out": out, "run_dirs": (), **changes, "scaling": scaling}
+            out = by_hand(environment) if p.out is None else p.out.with_name(f"{p.out.name}-{variant.name}")
+            asked = {"out": out, "run_dirs": (), "connections": variant.connections, "scaling": scaling}
             found += runs_of(environment, p.model_copy(update=asked))
     return found
 
@@ -191,11 +192,6 @@ def shown_waits(runs: Sequence[Run]) -> pd.DataFrame:
     return pd.DataFrame(rows).groupby("environment").mean().T
 
 
-_VARIANTS: Final[Mapping[str, dict[str, Any]]] = {
-    "kept": {"connections": "kept"},
-    "period-10ms": {"scaling": {"cpu_period_s": 0.01}},
-    "probe-10s": {"scaling": {"readiness_period_s": 10}},
-}
 _RESULTS: Final = (
     "block",
     "aa_label",

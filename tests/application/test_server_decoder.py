@@ -70,6 +70,13 @@ def on_its_side(image: Image.Image) -> bytes:
     return encoded(image.transpose(Image.Transpose.ROTATE_90), "JPEG", quality=95, exif=camera_note(6))
 
 
+def without_colours(image: Image.Image) -> bytes:
+    """A palette image that lost its palette, checksums intact."""
+    whole = encoded(image.convert("P"), "PNG")
+    start = whole.index(b"PLTE") - 4
+    return whole[:start] + whole[start + 12 + int.from_bytes(whole[start : start + 4]) :]
+
+
 UNUSUAL: dict[str, tuple[Callable[[Image.Image], bytes], int]] = {
     "CMYK": (lambda image: encoded(image.convert("CMYK"), "JPEG", quality=95), 200),
     "16 bit": (lambda image: encoded(deep(image), "PNG"), 200),
@@ -79,6 +86,7 @@ UNUSUAL: dict[str, tuple[Callable[[Image.Image], bytes], int]] = {
     "1 x 1": (lambda image: encoded(image.resize((1, 1)), "PNG"), 0),
     "1 x 20000": (lambda image: encoded(image.resize((1, 20_000)), "PNG"), 0),
     "100 megapixels": (lambda _: png_header(10_000, 10_000), 413),
+    "a palette without colours": (without_colours, 422),
     "animated": (lambda image: encoded(image, "GIF", save_all=True, append_images=[image.rotate(90)]), 415),
     "another format": (lambda image: encoded(image, "TIFF"), 415),
 }

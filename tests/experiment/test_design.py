@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from mlscale.experiment.design import SENSITIVITY, SENSITIVITY_BLOCKS, baseline_s, orders, plan, williams
+from mlscale.experiment.design import CONTAINER, SENSITIVITY, SENSITIVITY_BLOCKS, baseline_s, orders, plan, williams
 from mlscale.experiment.protocol import Photos, Protocol, default_protocol
 from mlscale.runs import ClosedLoop, MlscaleError, OpenLoop, Staircase
 
@@ -101,6 +101,17 @@ def test_the_open_cell_is_the_open_loop_twin(protocol: Protocol) -> None:
     assert closed.boundaries_s == opened.boundaries_s
     assert isinstance(opened.rate, Staircase)
     assert [step.rate_rps for step in opened.rate.steps] == [protocol.open_baseline_rps, protocol.open_step_rps]
+
+
+def test_container_is_of_those_that_scale_containers(protocol: Protocol) -> None:
+    planned = plan([*TWO, "k3s"], ["container", "core"], 2, protocol)
+    extra = [run for run in planned if run.cell == "container"]
+    assert [(run.environment, run.variant) for run in extra] == [("k3s", variant.name) for variant in CONTAINER]
+    assert {(run.aa_label, run.predecessor, run.block) for run in extra} == {(None, None, 1)}
+    assert [run for run in planned if run.cell == "core"] == plan([*TWO, "k3s"], ["core"], 2, protocol)
+    assert all(run.cell == "core" for run in plan(TWO, ["container", "core"], 2, protocol))
+    with pytest.raises(MlscaleError, match="none of them scales containers"):
+        plan(TWO, ["container"], 2, protocol)
 
 
 def test_sensitivity_changes_one_factor_at_a_time(protocol: Protocol) -> None:
