@@ -26,7 +26,8 @@ def cold_start(starts: pd.DataFrame, *, axes: Axes | None = None) -> Axes:
     """One bar a pod, its phases one after another; what is not known is left out.
 
     Args:
-        starts: of `mlscale.analysis.coldstart.cold_starts`, of one run or several.
+        starts: of `mlscale.analysis.coldstart.cold_starts`, of one run or several; where readiness probes had
+            different periods (readiness_period_s), each bar says which.
     Returns:
         The axes. `plotted`: subject, phase, seconds.
     """
@@ -45,7 +46,7 @@ def cold_start(starts: pd.DataFrame, *, axes: Axes | None = None) -> Axes:
             numbers.append(pd.DataFrame({"subject": starts["subject"], "phase": name, "seconds": seconds}))
         for place, end in zip(places, ends, strict=True):
             axes.annotate(f" {end:.1f} s", (end, place), va="center", fontsize=8, color=INK)
-        axes.set_yticks(places, [str(name) for name in starts["subject"]])
+        axes.set_yticks(places, _names(starts))
         axes.tick_params(axis="y", length=0)
         axes.set_xlabel("time since the pod was created (s)")
         axes.margins(x=0.1)
@@ -53,3 +54,11 @@ def cold_start(starts: pd.DataFrame, *, axes: Axes | None = None) -> Axes:
         if known:
             axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=4, handlelength=1.0, columnspacing=1.0)
     return attach(axes, pd.concat(numbers, ignore_index=True) if numbers else pd.DataFrame())
+
+
+def _names(starts: pd.DataFrame) -> list[str]:
+    pods = starts["subject"].astype(str)
+    periods = starts.get("readiness_period_s", pd.Series(dtype=float))
+    if periods.nunique() < 2:
+        return list(pods)
+    return [f"{pod.rpartition('-')[2]}, probe every {period:g} s" for pod, period in zip(pods, periods, strict=True)]

@@ -31,13 +31,13 @@ def sharing(runs: Sequence[Run], *, axes: Axes | None = None) -> Axes:
             found = new_replica_share(run)
             colour, dash, mark = _LOOKS[run.info.connections]
             axes.plot(found["t_s"], 100 * found["share"], color=colour, ls=dash, marker=mark, ms=3.4, lw=1.3)
-            axes.plot(found["t_s"], 100 * found["fair"], color=MUTED, ls=":", lw=1.0)
+            axes.plot(found["t_s"], 100 * found["fair"], color=colour, ls=":", lw=1.1)
             names = {"connections": run.info.connections, "run_id": run.info.run_id}
             numbers.append(found[["t_s", "share", "fair"]].assign(**names))
         for name in dict.fromkeys(run.info.connections for run in runs):
             colour, dash, mark = _LOOKS[name]
             axes.plot([], [], color=colour, ls=dash, marker=mark, ms=4, label=f"{name} connections")
-        axes.plot([], [], color=MUTED, ls=":", label="an even spread over ready replicas")
+        axes.plot([], [], color=MUTED, ls=":", label="dotted: an even spread over ready replicas")
         axes.axhline(0.0, color=INK, lw=0.6)
         axes.set_ylim(-4, 104)
         axes.set_xlabel("time since the load step (s)")
