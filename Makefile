@@ -3,10 +3,13 @@ BLOCKS ?= 8
 CELLS ?= core
 STATE := $(or $(XDG_STATE_HOME),$(HOME)/.local/state)/mlscale
 # k3s is among them once our own cluster was made (make cluster), up or stopped; another cluster has to be asked for by
-# name, since runs would be deployed on it: KUBECONFIG=... ENVIRONMENTS="torchserve rayserve k3s"
-ENVIRONMENTS ?= torchserve rayserve$(if $(wildcard $(STATE)/cluster/default/kubeconfig), k3s)
+# name, since runs would be deployed on it: KUBECONFIG=... ENVIRONMENTS="torchserve rayserve k3s". eks, rehearsed, is
+# among them where machines come and go on it (make cluster MACHINES=1).
+OWN := $(STATE)/cluster/default
+ENVIRONMENTS ?= torchserve rayserve$(if $(wildcard $(OWN)/kubeconfig), k3s)$(if $(shell grep -ls '"machines": *true' $(OWN)/settings.json), eks)
 RUNS ?= runs
 QUICK ?=
+MACHINES ?=
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
@@ -18,6 +21,7 @@ help:
 	@echo "make test          types, style, layers, all tests, with the real frameworks"
 	@echo "make proof         what takes longer: 100,000 malformed bodies against the server (about half an hour)"
 	@echo "make cluster       a real one-node Kubernetes on this machine (Linux, root); repairs one that is there"
+	@echo "                   MACHINES=1: with Karpenter, and machines that come and go"
 	@echo "make cluster-down  remove it without a trace; what was built for it stays in the cache"
 	@echo "make lab           JupyterLab on the notebooks"
 	@echo "make lock          pin the newest versions into requirements.lock"
@@ -42,7 +46,7 @@ proof: setup
 	$(BIN)/pytest -q tests/proof
 
 cluster: setup
-	@$(BIN)/mlscale cluster up
+	@$(BIN)/mlscale cluster up $(if $(filter-out 0,$(MACHINES)),--machines)
 
 cluster-down: setup
 	@$(BIN)/mlscale cluster down

@@ -21,6 +21,7 @@ from mlscale.runs import (
     ClosedLoop,
     ClosedStage,
     Event,
+    EventKind,
     Observation,
     OpenLoop,
     ReplicaSample,
@@ -61,7 +62,7 @@ GOOD_STIMULUS = StimulusReport(
 
 @dataclass(frozen=True)
 class Shape:
-    """What the simulated framework is like. Times in s; ``start_s`` is from creation to ready."""
+    """What the simulated framework is like. Times in s; ``start_s`` is from creation (with room) to ready."""
 
     service_s: float = 0.10
     service_sd_s: float = 0.02
@@ -77,6 +78,8 @@ class Shape:
     data_plane_cpu_s: float = 0.003
     control_cores: float = 0.05
     photo_spread_s: float = 0.004
+    boot_s: float | None = None
+    """Of a machine, which all new replicas but the first have to wait for; None: machines do not scale."""
 
 
 def requests_frame(intended_s: Sequence[float], response_s: Sequence[float] | float, **columns: Any) -> pd.DataFrame:
@@ -157,10 +160,13 @@ def make_run(path: Path, *, seed: int = 0, shape: Shape | None = None, **changes
     schedule = _closed(shape) if loop == "closed" else _open(shape)
     decided = t0 + shape.detection_s + rng.uniform(0, 0.5)
     created = [decided + 0.05 + shape.stagger_s * k for k in range(shape.replicas - 1)]
-    ready = [t + shape.start_s * rng.uniform(0.92, 1.08) for t in created]
+    placed = [t if shape.boot_s is None or k == 0 else _machine(shape, decided)[-1] for k, t in enumerate(created)]
+    ready = [t + shape.start_s * rng.uniform(0.92, 1.08) for t in placed]
     requests = _simulate(shape, schedule, [-100.0, *ready], rng)
     end_s = max(schedule.duration_s, float(np.nanmax(requests["done_s"])))
     observations = [*_observations(shape, decided, created, ready, requests, end_s)]
+    if shape.boot_s is not None:
+        observations += _machine_events(shape, decided, placed)
     run_info = info(
         run_id=f"{changes.get('environment', 'torchserve')}-{path.name}-{seed}",
         schedule=schedule,
@@ -278,6 +284,22 @@ def _simulate(
         inference_s=np.where(failed, np.nan, service),
         status=["http_5xx" if bad else "ok" for bad in failed],
     )
+
+
+def _machine(shape: Shape, decided: float) -> tuple[float, float, float, float]:
+    """When the second machine is requested, booted, registered, ready."""
+    assert shape.boot_s is not None
+    booted = decided + 1.3 + shape.boot_s
+    return decided + 1.3, booted, booted + 0.6, booted + 1.5
+
+
+def _machine_events(shape: Shape, decided: float, placed: list[float]) -> Iterable[Observation]:
+    kinds: tuple[EventKind, ...] = ("machine_requested", "machine_booted", "machine_registered", "machine_ready")
+    for name, times in (("run-a", (-60.0, -59.0, -58.0, -57.0)), ("run-b", _machine(shape, decided))):
+        for kind, t_s in zip(kinds, times, strict=True):
+            yield Event(t_s, "app", kind, name, known_within_s=0.1)
+    for k, t_s in enumerate(placed):
+        yield Event(t_s, "app", "replica_scheduled", f"replica-{11 + k}", known_within_s=0.1)
 
 
 def _first_arrivals(shape: Shape, schedule: ClosedLoop | OpenLoop, rng: np.random.Generator) -> list[tuple[float, int]]:

@@ -1,4 +1,4 @@
-"""The few requests that bringing a cluster up takes, over the standard library: get, server-side apply."""
+"""The few requests that a cluster's own programs make, over the standard library."""
 
 from __future__ import annotations
 
@@ -23,6 +23,9 @@ PLACES: Final[Mapping[str, str]] = {
     "rbac.authorization.k8s.io/v1/ClusterRole": "apis/rbac.authorization.k8s.io/v1/clusterroles",
     "rbac.authorization.k8s.io/v1/ClusterRoleBinding": "apis/rbac.authorization.k8s.io/v1/clusterrolebindings",
     "apiregistration.k8s.io/v1/APIService": "apis/apiregistration.k8s.io/v1/apiservices",
+    "apiextensions.k8s.io/v1/CustomResourceDefinition": "apis/apiextensions.k8s.io/v1/customresourcedefinitions",
+    "scheduling.k8s.io/v1/PriorityClass": "apis/scheduling.k8s.io/v1/priorityclasses",
+    "karpenter.kwok.sh/v1alpha1/KWOKNodeClass": "apis/karpenter.kwok.sh/v1alpha1/kwoknodeclasses",
 }
 
 
@@ -37,24 +40,31 @@ class Api:
 
     def get(self, path: str) -> dict[str, Any] | None:
         """The object at ``path``; None where there is none. Raises MlscaleError when it can't be asked."""
-        return self._request("GET", path, None, "")
+        return self._request("GET", path, None, "", missing_is_fine=True)
 
     def apply(self, manifest: Mapping[str, Any]) -> None:
         """Make the object what ``manifest`` says. Raises MlscaleError when it is refused."""
-        metadata = manifest["metadata"]
-        kind = f"{manifest['apiVersion']}/{manifest['kind']}"
-        folder = PLACES[kind].format(namespace=metadata.get("namespace", "default"))
-        path = f"{folder}/{metadata['name']}?fieldManager={_MANAGER}&force=true"
+        path = f"{path_of(manifest)}?fieldManager={_MANAGER}&force=true"
         self._request("PATCH", path, json.dumps(manifest).encode(), "application/apply-patch+yaml")
 
-    def _request(self, method: str, path: str, body: bytes | None, kind: str) -> dict[str, Any] | None:
+    def merge(self, path: str, change: Mapping[str, Any]) -> None:
+        """JSON merge patch of the object at ``path``; nothing where there is none. Raises MlscaleError."""
+        self._request("PATCH", path, json.dumps(change).encode(), "application/merge-patch+json", missing_is_fine=True)
+
+    def delete(self, path: str) -> None:
+        """Delete the object at ``path``; nothing where there is none. Raises MlscaleError."""
+        self._request("DELETE", path, None, "", missing_is_fine=True)
+
+    def _request(
+        self, method: str, path: str, body: bytes | None, kind: str, *, missing_is_fine: bool = False
+    ) -> dict[str, Any] | None:
         headers = {"Accept": "application/json", **({"Content-Type": kind} if kind else {})}
         request = urllib.request.Request(f"{self._server}/{path}", body, headers, method=method)
         try:
             with self._opener.open(request, timeout=_AT_MOST_S) as response:
                 return dict(json.load(response))
         except urllib.error.HTTPError as error:
-            if error.code == 404 and method == "GET":
+            if error.code == 404 and missing_is_fine:
                 return None
             said = error.read(500).decode(errors="replace")
             raise MlscaleError(f"HTTP {error.code}: {said}", f"{method} {path}", "see the API server's log") from error
@@ -62,7 +72,14 @@ class Api:
             raise MlscaleError(f"no answer: {error}", f"{method} {path}", "mlscale cluster status") from error
 
 
+def path_of(manifest: Mapping[str, Any]) -> str:
+    """Where the object that ``manifest`` describes is. Raises KeyError for a kind that is none of `PLACES`."""
+    metadata = manifest["metadata"]
+    folder = PLACES[f"{manifest['apiVersion']}/{manifest['kind']}"]
+    return f"{folder.format(namespace=metadata.get('namespace', 'default'))}/{metadata['name']}"
+
+
 def condition(found: Mapping[str, Any] | None, kind: str) -> bool:
     """Whether ``found`` is there and its condition ``kind`` is True."""
-    conditions = (found or {}).get("status", {}).get("conditions", [])
+    conditions = ((found or {}).get("status") or {}).get("conditions") or []  # null, while nobody has said any
     return any(one.get("type") == kind and one.get("status") == "True" for one in conditions)

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from mlscale.cluster.layout import API_SERVICE_ADDRESS, NODE_NAME
+from mlscale.cluster.layout import API_SERVICE_ADDRESS, NODE_NAME, MachineLayout
 from mlscale.cluster.settings import Settings
 
 AUTHORITIES: Final = ("ca", "etcd-ca", "front-proxy-ca")
@@ -63,12 +63,26 @@ def leaves(settings: Settings) -> tuple[Leaf, ...]:
         Leaf("kube-controller-manager", "ca", "system:kube-controller-manager"),
         Leaf("kube-scheduler", "ca", "system:kube-scheduler"),
         Leaf("kube-proxy", "ca", "system:kube-proxy"),
-        Leaf("kubelet", "ca", f"system:node:{NODE_NAME}", ("system:nodes",)),
-        Leaf("kubelet-server", "ca", f"system:node:{NODE_NAME}", (), (NODE_NAME,), (node,), True, False),
+        *_kubelet(NODE_NAME, node),
+        Leaf("karpenter", "ca", "mlscale:karpenter"),
+        Leaf("machines", "ca", "mlscale:machines"),
         Leaf("metrics-server", "ca", "mlscale:metrics-server"),
         Leaf("metrics-server-server", "ca", "metrics-server", (), *_service("metrics-server", node), True, False),
         Leaf("in-flight", "ca", "mlscale:in-flight"),
         Leaf("in-flight-server", "ca", "in-flight", (), *_service("in-flight", node), True, False),
+    )
+
+
+def machine_leaves(layout: MachineLayout) -> tuple[Leaf, ...]:
+    """What a machine needs to join: who its kubelet is, as a client and as a server."""
+    return _kubelet(layout.name, layout.addresses[1])
+
+
+def _kubelet(name: str, address: str) -> tuple[Leaf, ...]:
+    user = f"system:node:{name}"
+    return (
+        Leaf("kubelet", "ca", user, ("system:nodes",)),
+        Leaf("kubelet-server", "ca", user, (), (name,), (address,), True, False),
     )
 
 

@@ -10,18 +10,19 @@ from mlscale.cluster.layout import default_layout
 from mlscale.cluster.lifecycle import down, require, stop, up
 from mlscale.cluster.programs import ensure_programs
 from mlscale.cluster.progress import Reporter
-from mlscale.cluster.settings import parse_period_s
+from mlscale.cluster.settings import has_machines, parse_period_s
 from mlscale.cluster.status import read_status, to_json, to_text
 
 
-def up_command(cfs_period: str | None) -> str:
+def up_command(cfs_period: str | None, machines: bool = False) -> str:
     """Build what is missing, make or repair the cluster; returns what to know of it."""
     reporter, layout = Reporter(), default_layout()
     check_host()
     period_s = None if cfs_period is None else parse_period_s(cfs_period)
-    everything = ensure_programs(default_cache(), reporter)
+    machines = machines or has_machines(layout.settings)
+    everything = ensure_programs(default_cache(), reporter, machines)
     begun_s = time.monotonic()
-    up(layout, everything, period_s, reporter)
+    up(layout, everything, period_s, reporter, machines=machines)
     return f"the cluster is up ({time.monotonic() - begun_s:.1f} s): export KUBECONFIG={layout.kubeconfig}"
 
 

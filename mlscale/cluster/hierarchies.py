@@ -66,6 +66,23 @@ class NodeGroups:
                 f"no cgroup can be made: {error}", "the node", "run as root, where cgroups can be written"
             ) from error
 
+    def limit(self, cpu_cores: float, memory_bytes: int) -> None:
+        """Bound what all in the node's groups use together; among its neighbours it weighs as much as it has cores.
+
+        Raises:
+            MlscaleError: a limit that the kernel can't keep.
+        """
+        group = Group(self.version, self._cpu_folders)
+        group.set_weight(max(1, round(100 * cpu_cores)))
+        group.set_quota(cpu_cores, 0.1)
+        name = "memory.max" if self.version == 2 else "memory.limit_in_bytes"
+        memory = next(
+            folder
+            for mount, folder in zip(self.mounts, self.folders, strict=True)
+            if self.version == 2 or "memory" in mount.options
+        )
+        (memory / name).write_text(str(memory_bytes))
+
     def hand_down(self) -> None:
         """v2: what the kubelet limits pods by. Only once no process is in the node's own group any more."""
         if self.version == 2:

@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import logging
 import ssl
 import sys
 import time
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
-from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector, web
+from aiohttp import ClientError, ClientSession, ClientTimeout, web
 
 from mlscale.cluster.flights import (
     GROUP,
@@ -33,13 +32,12 @@ from mlscale.cluster.flights import (
     resource_list,
     value_list,
 )
+from mlscale.cluster.following import Following
 
 logger = logging.getLogger(__name__)
 
 _PERIOD_S: Final = 0.5
 _ANSWER_S: Final = 2.0
-_PAUSE_S: Final = 0.5
-_WATCH_S: Final = 240
 _COMPONENT: Final = "app.kubernetes.io/component"
 _SELECTOR: Final = "app.kubernetes.io/managed-by=mlscale"
 _PORT: Final = 8080
@@ -51,21 +49,9 @@ class Source:
 
     def __init__(self, server: str, context: ssl.SSLContext, pod_port: int = _PORT) -> None:
         self.flights = Flights()
-        self._server, self._context, self._port = server, context, pod_port
-        self._pods: dict[str, Pod] = {}
+        self.pods = Following(server, context, "api/v1/pods", {"labelSelector": _SELECTOR})
+        self._port = pod_port
         self._asking: set[Pod] = set()
-
-    async def follow(self) -> None:
-        """List and watch, for ever; what breaks is listed anew."""
-        async with ClientSession(connector=TCPConnector(ssl=self._context)) as session:
-            while True:
-                try:
-                    version = await self._list(session)
-                    async for event in self._watch(session, version):
-                        self._take(event)
-                except (ClientError, TimeoutError, ValueError, KeyError) as error:
-                    logger.warning("pods can't be followed: %s", error)
-                await asyncio.sleep(_PAUSE_S)
 
     async def sample(self) -> None:
         """Ask every pod, twice a second by absolute times; one that has not answered yet is not asked again."""
@@ -73,12 +59,13 @@ class Source:
             due = time.monotonic()
             tasks: set[asyncio.Task[None]] = set()
             while True:
-                for pod in set(self._pods.values()) - self._asking:
+                pods = self._ready()
+                for pod in pods - self._asking:
                     self._asking.add(pod)
                     task = asyncio.create_task(self._ask(session, pod))
                     tasks.add(task)
                     task.add_done_callback(tasks.discard)
-                self.flights.forget(set(self._pods.values()))
+                self.flights.forget(pods)
                 due = max(due + _PERIOD_S, time.monotonic())
                 await asyncio.sleep(due - time.monotonic())
 
@@ -93,33 +80,9 @@ class Source:
         finally:
             self._asking.discard(pod)
 
-    async def _list(self, session: ClientSession) -> str:
-        async with session.get(f"{self._server}/api/v1/pods", params={"labelSelector": _SELECTOR}) as response:
-            response.raise_for_status()
-            listing = await response.json()
-        found = {item["metadata"]["uid"]: pod_of(item, _COMPONENT, self._port) for item in listing["items"]}
-        self._pods = {uid: pod for uid, pod in found.items() if pod is not None}
-        version: str = listing["metadata"]["resourceVersion"]
-        return version
-
-    async def _watch(self, session: ClientSession, version: str) -> AsyncIterator[dict[str, Any]]:
-        asked: dict[str, str | int] = {"labelSelector": _SELECTOR, "watch": "true", "resourceVersion": version}
-        asked["timeoutSeconds"] = _WATCH_S
-        timeout = ClientTimeout(total=_WATCH_S + 30)
-        async with session.get(f"{self._server}/api/v1/pods", params=asked, timeout=timeout) as response:
-            response.raise_for_status()
-            async for line in response.content:
-                yield json.loads(line)
-
-    def _take(self, event: dict[str, Any]) -> None:
-        if event["type"] == "ERROR":
-            raise ValueError(event["object"].get("message", "the watch ended"))
-        uid = event["object"]["metadata"]["uid"]
-        pod = None if event["type"] == "DELETED" else pod_of(event["object"], _COMPONENT, self._port)
-        if pod is None:
-            self._pods.pop(uid, None)
-        else:
-            self._pods[uid] = pod
+    def _ready(self) -> set[Pod]:
+        found = (pod_of(each, _COMPONENT, self._port) for each in self.pods.objects.values())
+        return {pod for pod in found if pod is not None}
 
 
 def create_app(source: Source) -> web.Application:
@@ -145,7 +108,7 @@ def create_app(source: Source) -> web.Application:
         return web.json_response(api_group())
 
     async def background(app: web.Application) -> AsyncIterator[None]:
-        tasks = [asyncio.create_task(source.follow()), asyncio.create_task(source.sample())]
+        tasks = [asyncio.create_task(source.pods.run()), asyncio.create_task(source.sample())]
         yield
         for task in tasks:
             task.cancel()

@@ -1,4 +1,4 @@
-"""Where the files of one cluster lie, and the names that everything outside its folder has. Pure."""
+"""Where the files of a node lie, and the names that everything outside its folder has. Pure."""
 
 from __future__ import annotations
 
@@ -10,68 +10,58 @@ from typing import Final
 from mlscale.host.state import state_home
 
 NODE_NAME: Final = "mlscale"
-"""Name of the node in Kubernetes, and its host name inside."""
+"""Name of the cluster's own node in Kubernetes, and its host name inside."""
 RUNTIME_SOCKET: Final = "/run/containerd/containerd.sock"
-"""containerd's socket, inside the node."""
+"""containerd's socket, inside a node."""
 KUBELET_FOLDER: Final = "/var/lib/kubelet"
 CONTAINERD_FOLDER: Final = "/var/lib/containerd"
 BINDS: Final = {"kubelet": KUBELET_FOLDER, "containerd": CONTAINERD_FOLDER, "pod-logs": "/var/log/pods"}
-"""Folder in `Layout.data` -> where it is seen inside the node: the usual places, and short enough for sockets."""
+"""Folder in `NodeLayout.data` -> where it is seen inside the node: the usual places, and short enough for sockets."""
 PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """Where programs are looked for inside the node, behind its own."""
 
 SERVICE_CIDR: Final = "10.96.0.0/16"
 API_SERVICE_ADDRESS: Final = "10.96.0.1"
-POD_CIDR: Final = "10.244.0.0/24"
+POD_CIDR: Final = "10.244.0.0/16"
+"""Of the whole cluster; each node has a /24 of it (`NodeLayout.pod_cidr`)."""
 THIN_IMAGE: Final = "localhost/mlscale/thin:1"
 PAUSE_IMAGE: Final = "localhost/mlscale/pause:1"
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
-    """The folder of one cluster. What lies outside it has names that follow from its path, so that they are known
-    without any record: a cgroup in every hierarchy, and one network interface."""
+class NodeLayout:
+    """The folder of one node: the cluster's own (`Layout`), or a machine that comes and goes (`MachineLayout`).
+
+    What lies outside it has names that follow from it, so that they are known without any record: a cgroup in every
+    hierarchy, and one network interface.
+    """
 
     root: Path
 
     @property
-    def identifier(self) -> str:
-        """8 hexadecimal digits, one cluster's own."""
-        return hashlib.sha256(str(self.root).encode()).hexdigest()[:8]
+    def name(self) -> str:
+        """Of the node in Kubernetes, and its host name."""
+        raise NotImplementedError
 
     @property
     def cgroup(self) -> str:
         """Name of the node's cgroup below the top of every hierarchy."""
-        return f"mlscale-node-{self.identifier}"
+        raise NotImplementedError
 
     @property
     def interface(self) -> str:
-        """The host's end of the node's only network link (at most 15 characters)."""
-        return f"mlsc{self.identifier}"
+        """The outer end of the node's only network link (at most 15 characters)."""
+        raise NotImplementedError
 
     @property
-    def lock(self) -> Path:
-        """Beside the folder, since `down` removes that."""
-        return self.root.with_name(f"{self.root.name}.lock")
-
-    @property
-    def kubeconfig(self) -> Path:
-        return self.root / "kubeconfig"
-
-    @property
-    def settings(self) -> Path:
-        """Addresses and what the user chose; written before anything else."""
-        return self.root / "settings.json"
+    def pod_cidr(self) -> str:
+        """Where its pods have their addresses."""
+        raise NotImplementedError
 
     @property
     def init(self) -> Path:
         """Which process is the node's first one."""
         return self.root / "init.json"
-
-    @property
-    def whole(self) -> Path:
-        """There once the cluster has come up: its state is then worth keeping."""
-        return self.root / "whole"
 
     @property
     def pki(self) -> Path:
@@ -97,6 +87,88 @@ class Layout:
 
     def log(self, part: str) -> Path:
         return self.logs / f"{part}.log"
+
+
+@dataclass(frozen=True, slots=True)
+class Layout(NodeLayout):
+    """The folder of one cluster, which is that of its own node."""
+
+    @property
+    def name(self) -> str:
+        return NODE_NAME
+
+    @property
+    def identifier(self) -> str:
+        """8 hexadecimal digits, one cluster's own."""
+        return hashlib.sha256(str(self.root).encode()).hexdigest()[:8]
+
+    @property
+    def cgroup(self) -> str:
+        return f"mlscale-node-{self.identifier}"
+
+    @property
+    def interface(self) -> str:
+        return f"mlsc{self.identifier}"
+
+    @property
+    def pod_cidr(self) -> str:
+        return "10.244.0.0/24"
+
+    @property
+    def lock(self) -> Path:
+        """Beside the folder, since `down` removes that."""
+        return self.root.with_name(f"{self.root.name}.lock")
+
+    @property
+    def kubeconfig(self) -> Path:
+        return self.root / "kubeconfig"
+
+    @property
+    def settings(self) -> Path:
+        """Addresses and what the user chose; written before anything else."""
+        return self.root / "settings.json"
+
+    @property
+    def whole(self) -> Path:
+        """There once the cluster has come up: its state is then worth keeping."""
+        return self.root / "whole"
+
+    @property
+    def machines(self) -> Path:
+        """A folder for each machine."""
+        return self.root / "machines"
+
+    def machine(self, name: str, number: int) -> MachineLayout:
+        """Of the machine ``name``; ``number``, 1 to 60, is its alone while it exists."""
+        return MachineLayout(self.machines / name, number)
+
+
+@dataclass(frozen=True, slots=True)
+class MachineLayout(NodeLayout):
+    """The folder of one machine. Its cgroup, interface and addresses are inside the cluster's own node."""
+
+    number: int
+
+    @property
+    def name(self) -> str:
+        return self.root.name
+
+    @property
+    def cgroup(self) -> str:
+        return f"machine-{self.number}"
+
+    @property
+    def interface(self) -> str:
+        return f"machine{self.number}"
+
+    @property
+    def pod_cidr(self) -> str:
+        return f"10.244.{self.number}.0/24"
+
+    @property
+    def addresses(self) -> tuple[str, str]:
+        """Of the outer and the inner end of its link, a network of 4 addresses (/30)."""
+        return f"10.245.0.{4 * self.number + 1}", f"10.245.0.{4 * self.number + 2}"
 
 
 def default_layout() -> Layout:

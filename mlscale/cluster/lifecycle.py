@@ -13,9 +13,9 @@ from typing import Final
 from mlscale.cluster.claims import claim, drop_claims
 from mlscale.cluster.configure import write_configuration
 from mlscale.cluster.files import write_whole
-from mlscale.cluster.layout import Layout
+from mlscale.cluster.layout import SERVICE_CIDR, Layout
 from mlscale.cluster.locking import locked
-from mlscale.cluster.node import Node, forget_records, host_networks
+from mlscale.cluster.node import Link, Node, forget_records, host_networks
 from mlscale.cluster.programs import Everything
 from mlscale.cluster.progress import Reporter
 from mlscale.cluster.settings import Settings, choose_addresses, overlapping
@@ -26,12 +26,17 @@ from mlscale.host.state import state_home
 from mlscale.runs import MlscaleError
 
 _ETCD_GRACE_S: Final = 2.0
+_WAYS: Final = ((SERVICE_CIDR, "dev", "eth0"),)
+"""kube-proxy turns these round before they leave."""
 
 
-def up(layout: Layout, everything: Everything, cfs_period_s: float | None, reporter: Reporter) -> None:
+def up(
+    layout: Layout, everything: Everything, cfs_period_s: float | None, reporter: Reporter, *, machines: bool = False
+) -> None:
     """Make the cluster, or start again what of it does not run; back when pods can be made and measured.
 
     Args:
+        machines: from now on machines come and go; False keeps what it is.
         cfs_period_s: the kubelet's CFS period from now on, s; None keeps what it is. Pods that run keep theirs.
 
     Raises:
@@ -39,14 +44,14 @@ def up(layout: Layout, everything: Everything, cfs_period_s: float | None, repor
     """
     with _locked(layout, reporter) as descriptor, claim(layout) as claimed:
         node = Node(layout, (descriptor,))
-        settings = _settings(layout, node, cfs_period_s)
+        settings = _settings(layout, node, cfs_period_s, machines)
         write_configuration(layout, settings, everything.programs)
         if node.init is None:
             reporter.say("making the node")
             forget_records(layout)
             node.boot()
-        node.link(settings)
-        Starter(node, settings, everything, reporter).start()
+        node.link(Link(settings.host_address, settings.node_address, _WAYS))
+        Starter(layout, node, settings, everything, reporter).start()
         write_whole(layout.whole, "")
         init = node.init
         if init is None:
@@ -107,7 +112,7 @@ def _locked(layout: Layout, reporter: Reporter) -> contextlib.AbstractContextMan
     return locked(layout.lock, lambda: reporter.say("waiting for another mlscale cluster command"))
 
 
-def _settings(layout: Layout, node: Node, cfs_period_s: float | None) -> Settings:
+def _settings(layout: Layout, node: Node, cfs_period_s: float | None, machines: bool) -> Settings:
     """Those of the cluster that is there, or new ones; written before anything is made by them."""
     if layout.settings.exists():
         settings = Settings.from_json(layout.settings.read_text())
@@ -116,7 +121,7 @@ def _settings(layout: Layout, node: Node, cfs_period_s: float | None) -> Setting
             raise MlscaleError(f"the host now uses {taken}", "the cluster's address", "mlscale cluster down, then up")
     else:
         settings = choose_addresses(host_networks())
-    settings = settings.with_cfs_period(cfs_period_s)
+    settings = settings.with_cfs_period(cfs_period_s).with_machines(machines)
     write_whole(layout.settings, settings.to_json())
     return settings
 

@@ -1,4 +1,4 @@
-"""The node's first process, its groups and its network link: made, entered, ended. The pure part is elsewhere."""
+"""A node's first process, its groups and its network link: made, entered, ended. The pure part is elsewhere."""
 
 from __future__ import annotations
 
@@ -15,9 +15,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from mlscale.cluster.hierarchies import NodeGroups, node_groups
-from mlscale.cluster.layout import BINDS, NODE_NAME, PATH, SERVICE_CIDR, Layout
+from mlscale.cluster.layout import BINDS, PATH, NodeLayout
 from mlscale.cluster.parts import Part
-from mlscale.cluster.settings import Settings
 from mlscale.host.cgroups import group_pids, remove_tree
 from mlscale.host.processes import ProcessIdentity, kill_until_none
 from mlscale.runs import MlscaleError
@@ -49,11 +48,30 @@ def read_record(file: Path) -> Record | None:
         return None
 
 
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A node's only network link. ``outer`` and ``inner``: addresses of its ends, in one network of 4 (/30). ``ways``
+    are networks reached through it from inside (``ip route`` words), ``beyond`` those behind it from outside."""
+
+    outer: str
+    inner: str
+    ways: tuple[tuple[str, ...], ...] = ()
+    beyond: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a machine has: everything on it together can't use more."""
+
+    cpu_cores: float
+    memory_bytes: int
+
+
 class Node:
     """One node on this host, whether it runs or not. ``passed_on``: descriptors that a program which is being started
     holds open until it runs (the lock)."""
 
-    def __init__(self, layout: Layout, passed_on: Sequence[int] = ()) -> None:
+    def __init__(self, layout: NodeLayout, passed_on: Sequence[int] = ()) -> None:
         self.layout = layout
         self.groups: NodeGroups = node_groups(layout.cgroup)
         self._passed_on = tuple(passed_on)
@@ -68,8 +86,12 @@ class Node:
         """What `start` wrote down of a part."""
         return read_record(self.layout.records / f"{part}.json")
 
-    def boot(self) -> None:
+    def boot(self, limits: Limits | None = None, covers: Mapping[str, str] | None = None) -> None:
         """Start the first process in namespaces and groups of its own; what an earlier one left is ended before.
+
+        Args:
+            limits: None: it may use what the host has.
+            covers: files and folders that are seen in the place of others inside, such as another /proc/meminfo.
 
         Raises:
             MlscaleError: the host refuses something; nothing is left then but the groups.
@@ -78,6 +100,8 @@ class Node:
         for name in BINDS:
             (self.layout.data / name).mkdir(parents=True, exist_ok=True, mode=0o700)
         self.groups.create()
+        if limits is not None:
+            self.groups.limit(limits.cpu_cores, limits.memory_bytes)
         leaf = self.groups.part("init")
         leaf.create()
         options = [[mount.point.name, ",".join(mount.options)] for mount in self.groups.mounts]
@@ -87,8 +111,9 @@ class Node:
             "version": self.groups.version,
             "mounts": options,
             "binds": [[str(self.layout.data / name), place] for name, place in BINDS.items()],
+            "covers": [[source, target] for target, source in (covers or {}).items()],
             "keep": [str(self.layout.root), sys.prefix, sys.base_prefix],
-            "name": NODE_NAME,
+            "name": self.layout.name,
             "sysctl": {"net/ipv4/ip_forward": "1"},
             "record": str(self.layout.init),
             "identity": _whereabouts(""),
@@ -101,21 +126,23 @@ class Node:
             raise MlscaleError(f"the node can't be made: {reason}", "its namespaces", "see `mlscale doctor`")
         self.groups.hand_down()
 
-    def link(self, settings: Settings) -> None:
-        """The node's only network link: one end on the host, the other inside. Idempotent."""
+    def link(self, link: Link) -> None:
+        """The node's only network link: one end out here, the other inside. Idempotent."""
         init, interface = self.init, self.layout.interface
         assert init is not None, "boot comes first"
         if not Path("/sys/class/net", interface).exists():
             _ip("link", "add", interface, "type", "veth", "peer", "name", "eth0", "netns", str(init.pid))
         _ip("link", "set", interface, "addrgenmode", "none", "up")
-        _ip("address", "replace", f"{settings.host_address}/30", "dev", interface)
+        _ip("address", "replace", f"{link.outer}/30", "dev", interface)
         inside = (
-            ("address", "replace", f"{settings.node_address}/30", "dev", "eth0"),
+            ("address", "replace", f"{link.inner}/30", "dev", "eth0"),
             ("link", "set", "eth0", "addrgenmode", "none", "up"),
-            ("route", "replace", SERVICE_CIDR, "dev", "eth0"),  # kube-proxy turns these round before they leave
+            *(("route", "replace", *way) for way in link.ways),
         )
         for words in inside:
             self.run(["ip", *words])
+        for network in link.beyond:
+            _ip("route", "replace", network, "via", link.inner, "dev", interface)
 
     def start(self, part: Part, digest: str) -> None:
         """Start a part; its record is written before it runs. Raises MlscaleError where that can't be."""
@@ -214,7 +241,7 @@ def host_networks() -> list[str]:
     return [str(route.get("dst", "")) for route in routes]
 
 
-def forget_records(layout: Layout) -> None:
+def forget_records(layout: NodeLayout) -> None:
     """Records of parts that ran in an earlier node."""
     for file in layout.records.glob("*.json"):
         file.unlink()

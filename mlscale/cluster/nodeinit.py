@@ -62,6 +62,8 @@ def set_up(setup: dict[str, Any]) -> None:
     mount("sysfs", "/sys", "sysfs", MS_NOSUID | MS_NODEV | MS_NOEXEC)
     own_cgroups(setup["version"], setup["mounts"])
     own_folders(setup["keep"], setup["binds"])
+    for source, target in setup["covers"]:
+        mount(source, target, None, MS_BIND | MS_REC)
     socket.sethostname(setup["name"])
     loopback_up()
     for name, value in setup["sysctl"].items():
@@ -118,7 +120,7 @@ def write_record(path: str, content: dict[str, Any]) -> None:
 
 def main() -> int:
     """stdin: {"entry": [cgroup files], "leaf": file | null (v2: where the first process moves to), "version": 1 | 2,
-    "mounts": [[name, options]], "keep": [paths], "binds": [[from, to]], "name": host name,
+    "mounts": [[name, options]], "keep": [paths], "binds": [[from, to]], "covers": [[from, to]], "name": host name,
     "sysctl": {file below /proc/sys: value}, "record": file, "identity": {what it holds beside pid and start}}."""
     setup = json.load(sys.stdin)
     os.setpriority(os.PRIO_PROCESS, 0, 0)  # the caller's niceness is no business of the node's

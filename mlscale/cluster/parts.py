@@ -1,4 +1,4 @@
-"""The node's parts, as data: what each is started with, after what, and how one sees that it works. Pure.
+"""A node's parts, as data: what each is started with, after what, and how one sees that it works. Pure.
 
 To add a part: a `Part` in `parts_of`, a certificate in `mlscale.cluster.certificates.leaves` where it speaks to the API
 (its kubeconfig is then conf/NAME.kubeconfig), and what it needs in the cluster as a file in cluster/manifests.
@@ -9,24 +9,47 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
-from mlscale.cluster.layout import KUBELET_FOLDER, NODE_NAME, POD_CIDR, RUNTIME_SOCKET, SERVICE_CIDR, Layout
+from mlscale.cluster.layout import (
+    KUBELET_FOLDER,
+    POD_CIDR,
+    RUNTIME_SOCKET,
+    SERVICE_CIDR,
+    Layout,
+    MachineLayout,
+    NodeLayout,
+)
 from mlscale.cluster.settings import Settings
 
 Stage = Literal["first", "api", "node"]
 """When a part starts: at once, once the API answers, once the node is Ready."""
 
-KUBECONFIG_USERS: Final = ("kube-controller-manager", "kube-scheduler", "kube-proxy", "kubelet", "metrics-server")
+KUBECONFIG_USERS: Final = (
+    "kube-controller-manager",
+    "kube-scheduler",
+    "kube-proxy",
+    "kubelet",
+    "metrics-server",
+    "karpenter",
+)
 """Parts that reach the API as themselves: each has conf/NAME.kubeconfig."""
+MACHINES_SOCKET: Final = "/run/mlscale-machines.sock"
+"""Where the daemon of the machines takes connections, to show that it works."""
+MACHINE_TYPES: Final = "machine-types.json"
+CATALOGUE: Final = "catalogue.json"
+PROGRAMS: Final = "programs.json"
+"""Files in `NodeLayout.conf`, for Karpenter and for the daemon of the machines."""
 
 ETCD_PORT: Final = 2379
 API_PORT: Final = 6443
 METRICS_PORT: Final = 4443
 IN_FLIGHT_PORT: Final = 4444
+KARPENTER_PORTS: Final = (4445, 4446)
+"""Of its metrics and of its health."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,22 +96,55 @@ class Programs:
     def __getitem__(self, name: str) -> str:
         return str(self.paths.get(name, name))
 
+    def to_json(self) -> str:
+        paths = {name: str(path) for name, path in self.paths.items()}
+        return json.dumps({"paths": paths, "plugins": str(self.plugins), "environment": dict(self.environment)})
+
+    @classmethod
+    def from_json(cls, text: str) -> Programs:
+        """What `to_json` gave."""
+        data = json.loads(text)
+        paths = {name: Path(path) for name, path in data["paths"].items()}
+        return cls(paths, Path(data["plugins"]), data["environment"])
+
 
 def parts_of(layout: Layout, settings: Settings, programs: Programs) -> tuple[Part, ...]:
-    """All parts, in the order in which they start."""
-    environment = dict(programs.environment)
-    made = (
+    """All parts of the cluster's own node, in the order in which they start."""
+    node = settings.node_address
+    made = [
         _etcd(layout, programs),
         _containerd(layout, programs),
         _api_server(layout, settings, programs),
         _controller_manager(layout, programs),
         _scheduler(layout, programs),
-        _kubelet(layout, settings, programs),
-        _proxy(layout, settings, programs),
+        _kubelet(layout, node, programs),
+        _proxy(layout, layout.conf / "kube-proxy.kubeconfig", node, programs),
         _metrics_server(layout, settings, programs),
         _in_flight(layout, settings),
-    )
-    return tuple(Part(one.name, one.argv, one.probe, one.stage, environment | dict(one.environment)) for one in made)
+    ]
+    if settings.machines:
+        made += [_karpenter(layout, programs), _machines(layout, settings)]
+    return _with_environment(made, programs)
+
+
+def machine_parts(
+    layout: MachineLayout, proxy: Path, labels: Mapping[str, str], programs: Programs
+) -> tuple[Part, ...]:
+    """All parts of a machine, in the order in which they start. ``proxy``: kube-proxy's kubeconfig; ``labels``: that
+    its kubelet registers it with."""
+    _, address = layout.addresses
+    made = [
+        _containerd(layout, programs),
+        _kubelet(layout, address, programs, labels),
+        _proxy(layout, proxy, address, programs),
+    ]
+    return _with_environment(made, programs)
+
+
+def _with_environment(parts: Iterable[Part], programs: Programs) -> tuple[Part, ...]:
+    """The parts, each with what finds the programs' libraries as well."""
+    environment = dict(programs.environment)
+    return tuple(Part(one.name, one.argv, one.probe, one.stage, environment | dict(one.environment)) for one in parts)
 
 
 def _etcd(layout: Layout, programs: Programs) -> Part:
@@ -116,7 +172,7 @@ def _etcd(layout: Layout, programs: Programs) -> Part:
     return Part("etcd", argv, Probe("http", "127.0.0.1", 2381, "/health"), "first")
 
 
-def _containerd(layout: Layout, programs: Programs) -> Part:
+def _containerd(layout: NodeLayout, programs: Programs) -> Part:
     argv = (programs["containerd"], "--config", str(layout.conf / "containerd.toml"))
     return Part("containerd", argv, Probe("unix", RUNTIME_SOCKET), "first")
 
@@ -189,27 +245,28 @@ def _scheduler(layout: Layout, programs: Programs) -> Part:
     return Part("kube-scheduler", argv, Probe("https", "127.0.0.1", 10259), "api")
 
 
-def _kubelet(layout: Layout, settings: Settings, programs: Programs) -> Part:
+def _kubelet(layout: NodeLayout, address: str, programs: Programs, labels: Mapping[str, str] | None = None) -> Part:
     argv = (
         programs["kubelet"],
         f"--kubeconfig={layout.conf / 'kubelet.kubeconfig'}",
         f"--config={layout.conf / 'kubelet.json'}",
-        f"--hostname-override={NODE_NAME}",
-        f"--node-ip={settings.node_address}",
+        f"--hostname-override={layout.name}",
+        f"--node-ip={address}",
         f"--root-dir={KUBELET_FOLDER}",
         f"--cert-dir={KUBELET_FOLDER}/pki",
+        *((f"--node-labels={','.join(f'{key}={value}' for key, value in labels.items())}",) if labels else ()),
     )
     return Part("kubelet", argv, Probe("http", "127.0.0.1", 10248), "api")
 
 
-def _proxy(layout: Layout, settings: Settings, programs: Programs) -> Part:
+def _proxy(layout: NodeLayout, kubeconfig: Path, address: str, programs: Programs) -> Part:
     argv = (
         programs["kube-proxy"],
-        f"--kubeconfig={layout.conf / 'kube-proxy.kubeconfig'}",
+        f"--kubeconfig={kubeconfig}",
         "--proxy-mode=iptables",
         f"--cluster-cidr={POD_CIDR}",
-        f"--hostname-override={NODE_NAME}",
-        f"--nodeport-addresses={settings.node_address}/32",
+        f"--hostname-override={layout.name}",
+        f"--nodeport-addresses={address}/32",
         "--healthz-bind-address=127.0.0.1:10256",
         "--metrics-bind-address=127.0.0.1:10249",
         "--conntrack-max-per-core=0",  # the host's, not this network namespace's: leave them alone
@@ -253,8 +310,42 @@ def _in_flight(layout: Layout, settings: Settings) -> Part:
         f"--client-ca={pki / 'front-proxy-ca.crt'}",
         f"--client-ca={pki / 'ca.crt'}",
     )
-    environment = {"PYTHONPATH": str(Path(__file__).resolve().parents[2]), "PYTHONDONTWRITEBYTECODE": "1"}
-    return Part("in-flight", argv, Probe("https", node, IN_FLIGHT_PORT, "/livez", admin=True), "node", environment)
+    probe = Probe("https", node, IN_FLIGHT_PORT, "/livez", admin=True)
+    return Part("in-flight", argv, probe, "node", _own_package())
+
+
+def _karpenter(layout: Layout, programs: Programs) -> Part:
+    """Karpenter with its kwok provider, which says that it has made a machine and makes none."""
+    metrics, health = KARPENTER_PORTS
+    argv = (
+        programs["kwok"],
+        "--karpenter-service=karpenter",
+        "--disable-leader-election=true",
+        f"--instance-types-file-path={layout.conf / MACHINE_TYPES}",
+        f"--metrics-port={metrics}",
+        f"--health-probe-port={health}",
+    )
+    environment = {"SYSTEM_NAMESPACE": "kube-system", "KUBECONFIG": str(layout.conf / "karpenter.kubeconfig")}
+    return Part("karpenter", argv, Probe("http", "127.0.0.1", health), "node", environment)
+
+
+def _machines(layout: Layout, settings: Settings) -> Part:
+    """The daemon that makes the machines (`mlscale.cluster.machines.daemon`), by this interpreter."""
+    argv = (
+        sys.executable,
+        "-m",
+        "mlscale.cluster.machines.daemon",
+        f"--root={layout.root}",
+        f"--api-server=https://{settings.node_address}:{API_PORT}",
+        f"--programs={layout.conf / PROGRAMS}",
+        f"--catalogue={layout.conf / CATALOGUE}",
+    )
+    return Part("machines", argv, Probe("unix", MACHINES_SOCKET), "node", _own_package())
+
+
+def _own_package() -> dict[str, str]:
+    """Finds this package."""
+    return {"PYTHONPATH": str(Path(__file__).resolve().parents[2]), "PYTHONDONTWRITEBYTECODE": "1"}
 
 
 def _kubeconfigs(layout: Layout, user: str) -> tuple[str, ...]:

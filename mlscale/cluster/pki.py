@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -42,6 +43,17 @@ def ensure_certificates(folder: Path, settings: Settings) -> None:
         write_whole(folder / f"{_SERVICE_ACCOUNTS}.key", key)
         write_whole(folder / f"{_SERVICE_ACCOUNTS}.pub", public_part(key))
     write_whole(folder / "issued.json", json.dumps(issued, indent=2))
+
+
+def issue_leaves(folder: Path, wanted: Iterable[Leaf], authorities: Path) -> None:
+    """Certificates into ``folder``, by the authorities of a cluster in the folder ``authorities``; those that are there
+    stay."""
+    now = datetime.datetime.now(datetime.UTC)
+    for leaf in wanted:
+        if _read(folder, leaf.name) is None:
+            authority = _read(authorities, leaf.authority)
+            assert authority is not None, "the cluster has its certificates"
+            _write(folder, leaf.name, issue(leaf, authority, now))
 
 
 def _digest(leaf: Leaf, authority: Issued) -> str:

@@ -15,14 +15,18 @@ from mlscale.cluster.progress import Reporter
 from mlscale.runs import MlscaleError
 
 _MODULES: Final = ("pause", "metrics-server", "kubernetes")
+_MACHINES: Final = "karpenter"
+"""The module that only a cluster with machines needs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Everything:
-    """``programs`` of the node; ``pause``: what goes into that image."""
+    """``programs`` of the node; ``pause``: what goes into that image; ``definitions``: files of the kinds of objects
+    that Karpenter adds to the API, where machines come and go."""
 
     programs: Programs
     pause: Path
+    definitions: tuple[Path, ...] = ()
 
 
 def sources() -> Path:
@@ -33,23 +37,33 @@ def sources() -> Path:
     return folder
 
 
-def ensure_programs(cache: Cache, reporter: Reporter) -> Everything:
+def ensure_programs(cache: Cache, reporter: Reporter, machines: bool) -> Everything:
     """Build and unpack what is missing.
+
+    Args:
+        machines: whether machines are to come and go.
 
     Raises:
         MlscaleError: something can't be fetched or built; what was done stays, the next call goes on there.
     """
-    folders = {name: module_folder(cache, sources() / name) for name in _MODULES}
+    modules = _modules(machines)
+    folders = [module_folder(cache, sources() / name) for name in modules]
     with cache.locked():
         found = find_programs(cache, reporter)
-        build_modules(cache, [sources() / name for name in _MODULES], reporter)
-    built = {file.name: file for folder in folders.values() for file in folder.iterdir()}
-    return Everything(Programs({**found.paths, **built}, found.plugins, _environment(found)), built["pause"])
+        build_modules(cache, [sources() / name for name in modules], reporter)
+    files = [file for folder in folders for file in sorted(folder.iterdir())]
+    built = {file.name: file for file in files if file.suffix != ".yaml"}
+    programs = Programs({**found.paths, **built}, found.plugins, _environment(found))
+    return Everything(programs, built["pause"], tuple(file for file in files if file.suffix == ".yaml"))
 
 
-def lacking(cache: Cache) -> tuple[str, ...]:
+def _modules(machines: bool) -> tuple[str, ...]:
+    return (*_MODULES, _MACHINES) if machines else _MODULES
+
+
+def lacking(cache: Cache, machines: bool = False) -> tuple[str, ...]:
     """What `ensure_programs` would have to make, by name; empty where all is there."""
-    modules = [name for name in _MODULES if not module_folder(cache, sources() / name).exists()]
+    modules = [name for name in _modules(machines) if not module_folder(cache, sources() / name).exists()]
     wanted = packages_to_fetch(cache)
     return (*modules, *((f"{len(wanted)} packages",) if wanted else ()))
 

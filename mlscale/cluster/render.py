@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final
 
 from mlscale.cluster.certificates import Issued
-from mlscale.cluster.layout import CONTAINERD_FOLDER, KUBELET_FOLDER, PAUSE_IMAGE, POD_CIDR, RUNTIME_SOCKET, Layout
-from mlscale.cluster.settings import DEFAULT_CFS_PERIOD_S, Settings
+from mlscale.cluster.layout import CONTAINERD_FOLDER, KUBELET_FOLDER, PAUSE_IMAGE, RUNTIME_SOCKET, NodeLayout
+from mlscale.cluster.settings import DEFAULT_CFS_PERIOD_S
 
 _UNUSED: Final = ("aufs", "btrfs", "devmapper", "zfs")
 
@@ -31,17 +33,26 @@ def kubeconfig(server: str, authority: bytes, user: str, pair: Issued) -> str:
     return json.dumps(content, indent=2)
 
 
-def kubelet_config(layout: Layout, settings: Settings) -> str:
+def kubelet_config(
+    layout: NodeLayout, clients: Path, address: str, cfs_period_s: float, more: Mapping[str, Any] | None = None
+) -> str:
     """A KubeletConfiguration (kubelet.config.k8s.io/v1beta1): authenticated by certificate or token, authorised by
-    the API server, cgroups by the kubelet itself, nothing evicted and no image removed for want of disk."""
+    the API server, cgroups by the kubelet itself, nothing evicted and no image removed for want of disk.
+
+    Args:
+        clients: certificate of the authority that its clients' are signed by.
+        address: where it listens.
+        cfs_period_s: period of the containers' CPU quota.
+        more: fields that only this node has.
+    """
     content: dict[str, Any] = {
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",
-        "address": settings.node_address,
+        "address": address,
         "authentication": {
             "anonymous": {"enabled": False},
             "webhook": {"enabled": True},
-            "x509": {"clientCAFile": str(layout.pki / "ca.crt")},
+            "x509": {"clientCAFile": str(clients)},
         },
         "authorization": {"mode": "Webhook"},
         "tlsCertFile": str(layout.pki / "kubelet-server.crt"),
@@ -59,14 +70,15 @@ def kubelet_config(layout: Layout, settings: Settings) -> str:
         "resolvConf": "/dev/null",
         "clusterDomain": "cluster.local",
         "volumePluginDir": f"{KUBELET_FOLDER}/volume-plugins",
+        **(more or {}),
     }
-    if settings.cfs_period_s != DEFAULT_CFS_PERIOD_S:
+    if cfs_period_s != DEFAULT_CFS_PERIOD_S:
         content["featureGates"] = {"CustomCPUCFSQuotaPeriod": True}
-        content["cpuCFSQuotaPeriod"] = f"{round(settings.cfs_period_s * 1e6)}us"
+        content["cpuCFSQuotaPeriod"] = f"{round(cfs_period_s * 1e6)}us"
     return json.dumps(content, indent=2)
 
 
-def containerd_config(layout: Layout, plugins: str, runc: str, snapshotter: str) -> str:
+def containerd_config(layout: NodeLayout, plugins: str, runc: str, snapshotter: str) -> str:
     """containerd's configuration (version 2, which containerd 1.x and 2.x read).
 
     ``restrict_oom_score_adj``: without CAP_SYS_RESOURCE every pod fails otherwise. ``disable_apparmor``: a profile
@@ -105,13 +117,13 @@ disabled_plugins = [{unused}]
 """
 
 
-def pod_network() -> str:
+def pod_network(subnet: str) -> str:
     """The CNI configuration: each pod on a link of its own, routed, so that kube-proxy's rules see every packet
     without the kernel's bridge filter. The reservations lie in the node's /run and end with its pods."""
     addresses = {
         "type": "host-local",
         "dataDir": "/run/cni/addresses",
-        "ranges": [[{"subnet": POD_CIDR}]],
+        "ranges": [[{"subnet": subnet}]],
         "routes": [{"dst": "0.0.0.0/0"}],
     }
     link = {"type": "ptp", "ipMasq": False, "ipam": addresses}

@@ -6,6 +6,7 @@ import ipaddress
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Final, Self
 
 from mlscale.runs import MlscaleError
@@ -22,13 +23,16 @@ class Settings:
     host_address: str
     node_address: str
     cfs_period_s: float = DEFAULT_CFS_PERIOD_S
+    machines: bool = False
+    """Whether machines come and go (Karpenter, and the daemon that makes them)."""
 
     @classmethod
     def from_json(cls, text: str) -> Self:
         """Raises MlscaleError when ``text`` is not what `to_json` gave."""
         try:
             data = json.loads(text)
-            return cls(str(data["host_address"]), str(data["node_address"]), float(data["cfs_period_s"]))
+            addresses = str(data["host_address"]), str(data["node_address"])
+            return cls(*addresses, float(data["cfs_period_s"]), bool(data.get("machines", False)))
         except (KeyError, TypeError, ValueError) as error:
             raise MlscaleError(
                 f"the cluster's settings are broken: {error!r}", "settings.json", "mlscale cluster down"
@@ -37,6 +41,10 @@ class Settings:
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=2)
 
+    def with_machines(self, machines: bool) -> Self:
+        """False keeps what it is."""
+        return replace(self, machines=self.machines or machines)
+
     def with_cfs_period(self, period_s: float | None) -> Self:
         """None keeps what it is. Raises MlscaleError for a period that the kubelet refuses (1 ms to 1 s)."""
         if period_s is None:
@@ -44,6 +52,11 @@ class Settings:
         if not 0.001 <= period_s <= 1:
             raise MlscaleError(f"a CFS period of {period_s:g} s", "--cfs-period", "choose 1ms to 1s")
         return replace(self, cfs_period_s=period_s)
+
+
+def has_machines(file: Path) -> bool:
+    """Whether the cluster whose settings lie in ``file`` has machines that come and go. Raises MlscaleError."""
+    return file.exists() and Settings.from_json(file.read_text()).machines
 
 
 def choose_addresses(taken: Iterable[str]) -> Settings:

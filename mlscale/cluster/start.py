@@ -9,34 +9,36 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any, Final
 
-from mlscale.cluster.api import Api, condition
-from mlscale.cluster.configure import digest_of, server_url, write_kubeconfig
+import yaml
+
+from mlscale.cluster.api import Api, condition, path_of
+from mlscale.cluster.configure import digest_of, server_url, write_kubeconfig, write_machines
 from mlscale.cluster.files import write_whole
 from mlscale.cluster.images import pause_image, thin_image
 from mlscale.cluster.inside import admin_context, probe
-from mlscale.cluster.layout import NODE_NAME, PAUSE_IMAGE, RUNTIME_SOCKET, THIN_IMAGE
+from mlscale.cluster.layout import NODE_NAME, PAUSE_IMAGE, RUNTIME_SOCKET, THIN_IMAGE, Layout
 from mlscale.cluster.manifests import identity, manifests, registration_last
 from mlscale.cluster.node import Node
 from mlscale.cluster.parts import Programs, Stage, parts_of
 from mlscale.cluster.programs import Everything, sources
 from mlscale.cluster.progress import Reporter
 from mlscale.cluster.settings import Settings
+from mlscale.cluster.waiting import wait_until
 from mlscale.host.processes import ProcessIdentity
 from mlscale.runs import MlscaleError
 
-_PART_AT_MOST_S: Final = 120.0
-_POLL_S: Final = 0.05
 _END_GRACE_S: Final = 3.0
-_LOG_TAIL_BYTES: Final = 4096
 
 
 class Starter:
     """For one `up`: the node's first process runs, its link stands, its configuration is written."""
 
-    def __init__(self, node: Node, settings: Settings, everything: Everything, reporter: Reporter) -> None:
+    def __init__(
+        self, layout: Layout, node: Node, settings: Settings, everything: Everything, reporter: Reporter
+    ) -> None:
+        self._layout = layout
         self._node = node
         self._settings = settings
         self._everything = everything
@@ -44,19 +46,23 @@ class Starter:
         self._context = admin_context(node.layout.pki)
         self._api = Api(server_url(settings), self._context)
         programs = _with_filter_that_works(node, everything.programs)
-        self._parts = parts_of(node.layout, settings, programs)
+        self._parts = parts_of(layout, settings, programs)
         self._kubelet_since_s = 0.0
         """Wall clock of the kubelet's start, s; 0 where it ran already."""
 
     def start(self) -> None:
         """All stages. Raises MlscaleError naming the part that does not come up."""
+        if self._settings.machines:
+            catalogue = (sources() / "machines/types.json").read_text()
+            write_machines(self._layout, self._everything.programs, catalogue, platform.machine())
         early, late = registration_last(self._manifests())
         self._stage("first", "starting etcd, containerd and the API server (about 8 s left)")
         self._answers("containerd")
         self._images()
         self._answers("kube-apiserver")
+        self._define()
         for manifest in early:
-            self._api.apply(manifest)
+            self._wait(f"{manifest['kind']} to be taken", "kube-apiserver", partial(self._applied, manifest))
         self._stage("api", "starting controllers, scheduler, kubelet and proxy (about 4 s left)")
         self._wait("the node to be Ready", "kubelet", self._node_ready)
         self._stage("node", "starting the metrics servers (about 2 s left)")
@@ -68,7 +74,7 @@ class Starter:
             part = manifest["spec"]["service"]["name"]
             self._wait(f"{path} to be Available", part, partial(self._is, path, "Available"))
         self._wait("the default service account", "kube-controller-manager", self._accounts)
-        write_kubeconfig(self._node.layout, self._settings)
+        write_kubeconfig(self._layout, self._settings)
 
     def _stage(self, stage: Stage, saying: str) -> None:
         """Start the parts of a stage that do not run, or run with something else."""
@@ -107,9 +113,24 @@ class Starter:
             if write_whole(file, archive) or image not in there:
                 node.run([*ctr, "import", str(file)])
 
+    def _define(self) -> None:
+        """The kinds of objects that Karpenter adds."""
+        for file in self._everything.definitions:
+            definition = yaml.safe_load(file.read_text())
+            self._api.apply(definition)
+            path = path_of(definition)
+            self._wait(f"{file.stem} to be Established", "kube-apiserver", partial(self._is, path, "Established"))
+
+    def _applied(self, manifest: dict[str, Any]) -> bool:
+        """Also where its kind has only just been defined, and is refused for a moment."""
+        self._api.apply(manifest)
+        return True
+
     def _manifests(self) -> list[dict[str, Any]]:
         bundle = base64.b64encode((self._node.layout.pki / "ca.crt").read_bytes()).decode()
         objects = manifests(sources() / "manifests", node_address=self._settings.node_address, ca_bundle=bundle)
+        if self._settings.machines:
+            objects += manifests(sources() / "machines/manifests")
         return [*objects, identity(self._settings, self._init())]
 
     def _node_ready(self) -> bool:
@@ -133,38 +154,7 @@ class Starter:
         return init
 
     def _wait(self, what: str, part: str, ready: Callable[[], bool]) -> None:
-        """Until ``ready``; fails at once when the part has ended.
-
-        Raises:
-            MlscaleError: with the part's last words.
-        """
-        deadline_s = time.monotonic() + _PART_AT_MOST_S
-        while True:
-            try:
-                if ready():
-                    return
-                reason = "not yet"
-            except MlscaleError as error:
-                reason = error.what
-            record = self._node.record(part)
-            ended = record is None or not record.alive
-            if ended or time.monotonic() > deadline_s:
-                how = "it has ended" if ended else f"waited {_PART_AT_MOST_S:g} s for {what}: {reason}"
-                log = self._node.layout.log(part)
-                raise MlscaleError(f"{how}; its last words: {last_words(log)}", part, f"see {log}, then try again")
-            time.sleep(_POLL_S)
-
-
-def last_words(log: Path) -> str:
-    """The last line of a log, at most 300 characters; what is there instead where there is none."""
-    try:
-        with log.open("rb") as file:
-            file.seek(0, 2)
-            file.seek(max(0, file.tell() - _LOG_TAIL_BYTES))
-            lines = file.read().decode(errors="replace").strip().splitlines()
-    except FileNotFoundError:
-        return "none, it never started"
-    return lines[-1][:300] if lines else "none"
+        wait_until(self._node, part, what, ready)
 
 
 def _with_filter_that_works(node: Node, programs: Programs) -> Programs:

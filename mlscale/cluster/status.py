@@ -15,7 +15,7 @@ from mlscale.cluster.layout import Layout
 from mlscale.cluster.node import Node
 from mlscale.cluster.parts import Part, Programs, parts_of
 from mlscale.cluster.settings import Settings
-from mlscale.cluster.start import last_words
+from mlscale.cluster.waiting import last_words
 from mlscale.host.cgroups import Group
 from mlscale.host.sampling import rss_bytes
 

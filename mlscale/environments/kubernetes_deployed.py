@@ -15,9 +15,11 @@ from mlscale.application.timeline import MARK
 from mlscale.environments.base import ObservationLost
 from mlscale.environments.kubernetes_client import Api, Json, Refused
 from mlscale.environments.kubernetes_hpa import HpaWatch
-from mlscale.environments.kubernetes_manifests import Deployment
+from mlscale.environments.kubernetes_machines import MachineWatch
+from mlscale.environments.kubernetes_manifests import BUFFER, ROLE, Deployment
 from mlscale.environments.kubernetes_paths import path_of
 from mlscale.environments.kubernetes_pods import PodWatch
+from mlscale.environments.kubernetes_pool import BOOTED
 from mlscale.environments.kubernetes_rollout import Watches, read_log
 from mlscale.environments.kubernetes_usage import NodeUsage, PodMetrics
 from mlscale.environments.kubernetes_watch import Change, Lost
@@ -25,7 +27,7 @@ from mlscale.host.loadplace import LoadPlace
 from mlscale.host.proctable import Usage
 from mlscale.host.sampling import Sampler
 from mlscale.host.wrapper import REPLICA
-from mlscale.runs import Event, MlscaleError, Observation, ResourceSample, RunClock
+from mlscale.runs import Event, MlscaleError, Observation, ReplicaSample, ResourceSample, RunClock
 
 _SAMPLE_S: Final = 0.5
 _METRICS_S: Final = 5.0
@@ -87,6 +89,7 @@ class _Observer:
         parts = deployed.wanted.parts
         self._shared = parts[0].name if len(parts) == 1 else ""
         """Whose the control plane and the load generator are (`mlscale.environments.composition.shared_component`)."""
+        self._machines = MachineWatch(self._shared, clock.origin_s, BOOTED)
         self._uids: dict[str, str] = {}
         self._pulls: dict[str, str] = {}
         self._sampler = Sampler()
@@ -97,13 +100,16 @@ class _Observer:
             "events": self._event,
             "autoscalers": self._autoscaler,
             "deployments": lambda change: [],
+            "claims": self._machines.claim,
+            "nodes": self._machines.node,
         }
+        self._machines_scale = deployed.watches.follows("claims")
 
     def take(self, change: Change) -> Iterator[Observation]:
         events = self._take[change.source](change)
         yield from events
         if any(event.kind != "scale_decision" or event.detail["from"] != event.detail["to"] for event in events):
-            yield from self._pods.sample(change.t - self._clock.origin_s, self._desired())
+            yield from self._replicas(change.t - self._clock.origin_s)
 
     def sample(self) -> Iterator[Observation]:
         for row in self._sampler.sample(self._clock, self._shared, self._usage):
@@ -111,7 +117,15 @@ class _Observer:
         if self._deployed.node is None and time.monotonic() - self._metrics_t >= _METRICS_S:
             self._metrics_t = time.monotonic()
             yield from self._pod_metrics()
-        yield from self._pods.sample(self._clock(), self._desired())
+        yield from self._replicas(self._clock())
+
+    def _replicas(self, t_s: float) -> list[ReplicaSample]:
+        """Numbers of replicas, with those of machines where they come and go."""
+        rows = self._pods.sample(t_s, self._desired())
+        if not self._machines_scale:
+            return rows
+        desired, ready = self._machines.desired, self._machines.ready
+        return [replace(row, machines_desired=desired, machines_ready=ready) for row in rows]
 
     def _of_pod(self, row: ResourceSample) -> ResourceSample:
         name = row.subject.removeprefix(REPLICA)
@@ -142,6 +156,8 @@ class _Observer:
         return (moment - self._clock.wall_start).total_seconds()
 
     def _pod(self, change: Change) -> list[Event]:
+        if (change.thing["metadata"].get("labels") or {}).get(ROLE) == BUFFER:
+            return []  # no replica: it keeps room
         name = str(change.thing["metadata"]["name"])
         if change.kind == "DELETED":
             self._uids.pop(name, None)

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
+from mlscale.cluster.layout import PAUSE_IMAGE
 from mlscale.environments.kubernetes_client import Json
 from mlscale.environments.kubernetes_settings import KubernetesScaling
 
@@ -23,6 +24,10 @@ PORT: Final = 8080
 IN_FLIGHT: Final = "mlscale_in_flight"
 WINDOW_LABEL: Final = "window-ms"
 CONTAINER: Final = "app"
+ROLE: Final = "mlscale/role"
+BUFFER: Final = "buffer"
+BUFFER_PRIORITY: Final = "mlscale-buffer"
+"""As cluster/machines/manifests has it."""
 PATH: Final = "/decode"
 """Where a component takes bodies."""
 _CALLED_BYTES: Final = 12_000_000
@@ -69,6 +74,10 @@ class Deployment:
     app: str
     parts: tuple[Part, ...]
     service_type: ServiceType = "NodePort"
+    selector: Mapping[str, str] = field(default_factory=dict)
+    """Labels of the nodes that its pods may go to."""
+    buffer_replicas: int = 0
+    """So much room of replicas is kept free, by pods that give way."""
 
 
 def namespace(wanted: Deployment) -> Json:
@@ -112,6 +121,8 @@ def objects(wanted: Deployment, owner_uid: str, reached_at: Mapping[str, str]) -
         if part.scaling.min_available is not None:
             made.append(_budget(wanted, part, owner_uid))
         made.append(_deployment(wanted, part, owner_uid, reached_at))
+    if wanted.buffer_replicas:
+        made.append(_buffer(wanted, owner_uid))
     return made + [_hpa(wanted, part, owner_uid) for part in wanted.parts if not part.scaling.fixed]
 
 
@@ -174,14 +185,49 @@ def _deployment(wanted: Deployment, part: Part, owner_uid: str, reached_at: Mapp
         "spec": {
             "replicas": part.scaling.min_replicas,
             "selector": {"matchLabels": selector(wanted, part)},
-            "template": {"metadata": {"labels": _labels(wanted, part)}, "spec": _pod(part, reached_at)},
+            "template": {"metadata": {"labels": _labels(wanted, part)}, "spec": _pod(wanted, part, reached_at)},
         },
     }
 
 
-def _pod(part: Part, reached_at: Mapping[str, str]) -> Json:
+def _buffer(wanted: Deployment, owner_uid: str) -> Json:
+    """Pods that do nothing, as large as the front's, and are ended at once where a replica needs their room."""
+    front = next(part for part in wanted.parts if part.front)
+    labels = {RUN: wanted.run, ROLE: BUFFER}
+    pod = {
+        "priorityClassName": BUFFER_PRIORITY,
+        "terminationGracePeriodSeconds": 0,
+        "automountServiceAccountToken": False,
+        "nodeSelector": dict(wanted.selector),
+        "containers": [
+            {
+                "name": BUFFER,
+                "image": PAUSE_IMAGE,
+                "imagePullPolicy": "Never",
+                "resources": {"requests": _requests(front.scaling)},
+            }
+        ],
+    }
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": _metadata(wanted, front, owner_uid) | {"name": BUFFER, "labels": _labels(wanted)},
+        "spec": {
+            "replicas": wanted.buffer_replicas,
+            "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": _labels(wanted) | labels}, "spec": pod},
+        },
+    }
+
+
+def _requests(scaling: KubernetesScaling) -> dict[str, str]:
+    return {"cpu": f"{round(scaling.cpu_cores * 1000)}m", "memory": f"{scaling.memory_mib}Mi"}
+
+
+def _pod(wanted: Deployment, part: Part, reached_at: Mapping[str, str]) -> Json:
     scaling = part.scaling
     return {
+        **({"nodeSelector": dict(wanted.selector)} if wanted.selector else {}),
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": scaling.grace_s,
@@ -204,7 +250,7 @@ def _pod(part: Part, reached_at: Mapping[str, str]) -> Json:
 
 def _container(part: Part, reached_at: Mapping[str, str]) -> Json:
     scaling, packaging = part.scaling, part.packaging
-    cpu = f"{round(scaling.cpu_cores * 1000)}m"
+    requests = _requests(scaling)
     drain = {"lifecycle": {"preStop": {"sleep": {"seconds": scaling.drain_delay_s}}}} if scaling.drain_delay_s else {}
     return {
         "name": CONTAINER,
@@ -213,7 +259,7 @@ def _container(part: Part, reached_at: Mapping[str, str]) -> Json:
         "command": [*packaging.command, "--entry", part.entry, "--port", str(PORT), *_composed(part, reached_at)],
         "env": _environment(packaging.environment),
         "ports": [{"name": "http", "containerPort": PORT, "protocol": "TCP"}],
-        "resources": {"requests": {"cpu": cpu, "memory": f"{scaling.memory_mib}Mi"}, "limits": {"cpu": cpu}},
+        "resources": {"requests": requests, "limits": {"cpu": requests["cpu"]}},
         "readinessProbe": {
             "httpGet": {"path": "/readyz", "port": "http"},
             "periodSeconds": scaling.readiness_period_s,

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from mlscale.cluster.machines.types import Catalogue
 from mlscale.environments.kubernetes_client import Api, Json, Refused
 from mlscale.environments.kubernetes_manifests import Packaging
 from mlscale.environments.kubernetes_paths import path_of
@@ -97,6 +98,13 @@ def part_arguments(program: str) -> list[str]:
     except OSError:
         return []
     return [word for word in words[1:] if word]
+
+
+def machine_catalogue() -> Catalogue:
+    """The machine types and boot times of ``make cluster MACHINES=1``."""
+    from mlscale.cluster.programs import sources
+
+    return Catalogue.from_json((sources() / "machines/types.json").read_text())
 
 
 def own_groups() -> NodeUsage:

@@ -20,6 +20,9 @@ _PLACES: Final = {
     "HorizontalPodAutoscaler": ("/apis/autoscaling/v2", "horizontalpodautoscalers"),
     "PodDisruptionBudget": ("/apis/policy/v1", "poddisruptionbudgets"),
     "PodMetrics": ("/apis/metrics.k8s.io/v1beta1", "pods"),
+    "NodePool": ("/apis/karpenter.sh/v1", "nodepools"),
+    "NodeClaim": ("/apis/karpenter.sh/v1", "nodeclaims"),
+    "NodeClass": ("/apis/karpenter.kwok.sh/v1alpha1", "kwoknodeclasses"),
     "APIService": ("/apis/apiregistration.k8s.io/v1", "apiservices"),
 }
 METRICS: Final = "/apis/metrics.k8s.io/v1beta1"

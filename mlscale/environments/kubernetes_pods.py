@@ -1,7 +1,8 @@
 """Pods' lives as events and numbers of replicas: pure.
 
-A pod is created, scheduled, started (its container runs), ready, draining (told to end), removed; a container that ends
-by itself, or can't be started, has failed. Each is reported once, or again after a restart.
+A pod is created, perhaps finds no room at first, is scheduled, started (its container runs), ready, draining (told to
+end), removed; a container that ends by itself, or can't be started, has failed. Each is reported once, or again after a
+restart.
 """
 
 from __future__ import annotations
@@ -86,6 +87,9 @@ class PodWatch:
         at = pod["metadata"].get("creationTimestamp")
         made = self._once(change, name, life, "replica_created", at, uid=str(pod["metadata"]["uid"]))
         scheduled = condition(pod, "PodScheduled")
+        if scheduled.get("status") == "False" and scheduled.get("reason") == "Unschedulable":
+            why, since = str(scheduled.get("message", "")), scheduled.get("lastTransitionTime")
+            made += self._once(change, name, life, "replica_unschedulable", since, reason=why)
         if scheduled.get("status") == "True":
             node = str((pod.get("spec") or {}).get("nodeName", ""))
             made += self._once(change, name, life, "replica_scheduled", scheduled.get("lastTransitionTime"), node=node)

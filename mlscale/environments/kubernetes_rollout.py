@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from mlscale.environments.kubernetes_client import Api, Json, Refused
+from mlscale.environments.kubernetes_client import Api, Json, Query, Refused
 from mlscale.environments.kubernetes_diagnosis import diagnose
 from mlscale.environments.kubernetes_manifests import COMPONENT, Deployment
 from mlscale.environments.kubernetes_paths import path_of
@@ -27,13 +27,18 @@ class Watches:
     """Everything in a run's namespace, followed; changes can be read twice: once waiting for the start (`until`),
     and from the beginning by the observer (`kept`, then `changes`)."""
 
-    def __init__(self, api: Api, namespace: str) -> None:
+    def __init__(self, api: Api, namespace: str, more: Mapping[str, tuple[str, Query]] | None = None) -> None:
+        """``more``: what else is followed, source -> path and query of its list."""
+        lists: dict[str, tuple[str, Query]] = {
+            source: (path_of(kind, namespace=namespace), {}) for source, kind in SOURCES.items()
+        }
+        lists |= more or {}
         self.changes: queue.SimpleQueue[Change | Lost] = queue.SimpleQueue()
         self.kept: list[Change] = []
         """What `until` has taken, for the observer."""
-        self._now: dict[str, dict[str, Json]] = {source: {} for source in SOURCES}
+        self._now: dict[str, dict[str, Json]] = {source: {} for source in lists}
         self._reflectors = [
-            Reflector(api, source, path_of(kind, namespace=namespace), self.changes) for source, kind in SOURCES.items()
+            Reflector(api, source, path, self.changes, query=query) for source, (path, query) in lists.items()
         ]
 
     def start(self) -> None:
@@ -43,6 +48,10 @@ class Watches:
     def stop(self) -> None:
         for reflector in self._reflectors:
             reflector.stop()
+
+    def follows(self, source: str) -> bool:
+        """Whether a source of that name is among those that are followed."""
+        return source in self._now
 
     def now(self, source: str) -> list[Json]:
         """The objects of one kind, as far as `until` has read."""

@@ -6,6 +6,7 @@ metrics.k8s.io gives a mean over a window, once in its resolution, and no thrott
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
@@ -52,12 +53,30 @@ class NodeUsage:
     def __init__(self, version: Literal[1, 2], tops: tuple[Path, ...]) -> None:
         self._version, self._tops = version, tops
         self._found: dict[str, Group] = {}
+        self._machines: dict[str, float] = {}
+        """What the programs of each machine that runs had used when they were last seen, s."""
+        self._gone_s = 0.0
+        """And those of machines that are gone."""
 
     def parts(self) -> Usage | None:
-        """What the node's own programs have used: API server, controllers, kubelet, container runtime, kube-proxy."""
-        group = Group(self._version, tuple(top / "parts" for top in self._tops))
-        reading = group.read()
-        return None if reading is None else Usage(reading, rss_bytes(group_pids(group.folders[:1])))
+        """What the node's own programs have used: API server, controllers, kubelet, container runtime, kube-proxy; and
+        those of the machines that came and went since the first call."""
+        own = Group(self._version, tuple(top / "parts" for top in self._tops))
+        reading = own.read()
+        if reading is None:
+            return None
+        cpu_s, rss = reading.cpu_s, rss_bytes(group_pids(own.folders[:1]))
+        seen: dict[str, float] = {}
+        for folder in self._tops[0].glob("machine-*"):
+            group = Group(self._version, tuple(top / folder.name / "parts" for top in self._tops))
+            used = group.read()
+            if used is not None:
+                seen[folder.name] = used.cpu_s
+                rss += rss_bytes(group_pids(group.folders[:1]))
+        anew = {name for name, used_s in seen.items() if used_s < self._machines.get(name, 0.0)}
+        self._gone_s += sum(used_s for name, used_s in self._machines.items() if name not in seen or name in anew)
+        self._machines = seen
+        return Usage(replace(reading, cpu_s=cpu_s + self._gone_s + sum(seen.values())), rss)
 
     def pods(self, pods: Mapping[str, str]) -> dict[str, Usage]:
         """What each pod's groups have used; ``pods``: name -> uid. Pods without a cgroup (yet) are left out."""
@@ -91,6 +110,8 @@ def pod_folders(uid: str) -> Sequence[str]:
     return (
         f"kubepods/pod{uid}",
         f"kubepods/*/pod{uid}",
+        f"machine-*/kubepods/pod{uid}",
+        f"machine-*/kubepods/*/pod{uid}",
         f"kubepods.slice/kubepods-pod{slug}.slice",
         f"kubepods.slice/kubepods-*.slice/kubepods-*-pod{slug}.slice",
     )

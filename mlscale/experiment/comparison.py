@@ -13,6 +13,12 @@ from mlscale.experiment.figures import remark
 from mlscale.runs import MlscaleError, Run
 
 
+def apart(runs: Sequence[Run]) -> tuple[list[Run], list[Run]]:
+    """The runs that may be compared, and those of a rehearsal, which has a panel of its own (METHOD §8)."""
+    rehearsed = [run for run in runs if run.info.mode == "rehearsal" or (run.info.cell or "").startswith("rehearsal")]
+    return [run for run in runs if run not in rehearsed], rehearsed
+
+
 def main_rows(rows: pd.DataFrame, cell: str) -> pd.DataFrame:
     """The rows of ``cell`` that may be compared with one another; of sensitivity, those of its first variant.
 

@@ -14,47 +14,31 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from mlscale.experiment.protocol import Protocol
+from mlscale.experiment.variants import (
+    CONTAINER,
+    CONTAINER_ENVIRONMENTS,
+    CORE,
+    NAMED_CELLS,
+    NO_MACHINES,
+    REHEARSAL,
+    REHEARSED,
+    SENSITIVITY,
+    Boot,
+    Variant,
+)
 from mlscale.runs import Arm, ClosedLoop, Connections, MlscaleError, OpenLoop, Schedule
 
-Cell = Literal["core", "open", "sensitivity", "container"]
+Cell = Literal["core", "open", "sensitivity", "container", "rehearsal"]
 CELLS: Final[tuple[Cell, ...]] = get_args(Cell)
 SENSITIVITY_BLOCKS: Final = 3
 CONTAINER_BLOCKS: Final = 1
+REHEARSAL_BLOCKS: Final = 3
 QUICK_BLOCKS: Final = 1
-
-
-class Variant(BaseModel):
-    """The one factor that a sensitivity run changes from core; ``scaling`` is put over the arm's settings."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    name: str
-    arm: Arm = "matched"
-    connections: Connections = "fresh"
-    scaling: Mapping[str, Any] = {}
-
-
-CORE: Final = Variant(name="core")
-SENSITIVITY: Final = (
-    Variant(name="reference"),
-    Variant(name="shipped", arm="shipped"),
-    Variant(name="static-min", arm="static-min"),
-    Variant(name="static-max", arm="static-max"),
-    Variant(name="kept-connections", connections="kept"),
-    Variant(name="period-10ms", scaling={"cpu_period_s": 0.01}),
-    Variant(name="total-budget", scaling={"cpu_budget": "total"}),
-)
-"""The factors of the cell ``sensitivity``, after core's own settings as their reference; the window of m_t is a
-further factor, and needs no runs of its own."""
-CONTAINER: Final = (
-    Variant(name="kept-connections", connections="kept"),
-    Variant(name="period-10ms", scaling={"cpu_period_s": 0.01}),
-    Variant(name="probe-10s", scaling={"readiness_period_s": 10}),
-)
-"""What notebook 04 shows of containers, beside core's own run: the cell ``container``."""
-CONTAINER_ENVIRONMENTS: Final = ("k3s",)
-NAMED_CELLS: Final = ("sensitivity", "container")
-"""Cells whose variants have names."""
+REHEARSAL_HORIZON_S: Final = 150.0
+"""How long the step is watched in the rehearsal, beside the time that a machine takes to boot, s."""
+REHEARSAL_DOWN_S: Final = 120.0
+"""And how long after it, where the load goes back."""
+QUICK_REHEARSAL: Final = "boot-10s"
 
 
 class PlannedRun(BaseModel):
@@ -117,31 +101,33 @@ def plan(
 
     Args:
         environments: names, each once.
-        cells: of `CELLS`; each is run whole before the next.
+        cells: of `CELLS`; each is run whole before the next. The rehearsal is the only one of the environments in
+            `REHEARSED`, and is run wherever one of them is named.
         blocks: of core and open; sensitivity has `SENSITIVITY_BLOCKS`, container `CONTAINER_BLOCKS` and only those of
             the environments that scale containers, a quick experiment one block; these three have no A/A.
     Raises:
         MlscaleError: no environment, a double one, an unknown cell, no block.
     """
     check(environments, cells, blocks)
+    plain = [name for name in environments if name not in REHEARSED]
+    rehearsed = list(_rehearsal(environments, protocol, seed, quick=quick))
     if quick:
-        return list(_blocks(environments, "core", CORE, QUICK_BLOCKS, protocol, seed, aa=False, quick=True))
+        return [*_blocks(plain, "core", CORE, QUICK_BLOCKS, protocol, seed, aa=False, quick=True), *rehearsed]
     runs: list[PlannedRun] = []
     for cell in CELLS:
-        if cell not in cells:
+        if cell not in cells or cell == "rehearsal":
             continue
         variants = {"sensitivity": SENSITIVITY, "container": CONTAINER}.get(cell, (CORE,))
         number = {"sensitivity": SENSITIVITY_BLOCKS, "container": CONTAINER_BLOCKS}.get(cell, blocks)
-        among = [name for name in environments if cell != "container" or name in CONTAINER_ENVIRONMENTS]
+        among = [name for name in plain if cell != "container" or name in CONTAINER_ENVIRONMENTS]
         aa = cell not in NAMED_CELLS
         drawn = [
             run
             for variant in variants
-            if among
             for run in _blocks(among, cell, variant, number, protocol, seed, aa=aa, quick=False)
         ]
         runs += sorted(drawn, key=lambda run: run.block)  # variants take turns: none has an hour of its own
-    return runs
+    return runs + rehearsed
 
 
 def baseline_s(protocol: Protocol, seed: int, block: int) -> float:
@@ -161,6 +147,8 @@ def _blocks(
     aa: bool,
     quick: bool,
 ) -> Iterator[PlannedRun]:
+    if not environments:
+        return
     treatments = len(environments) + aa
     stream = [seed, _STREAMS["orders"], CELLS.index(cell), *variant.name.encode()]
     first_doubled = int(np.random.default_rng([seed, _STREAMS["aa"]]).integers(len(environments))) if aa else 0
@@ -189,6 +177,64 @@ def _blocks(
                 folder=_folder(cell, variant, number, position, environment, label),
             )
             predecessor = environment
+
+
+def _rehearsal(environments: Sequence[str], protocol: Protocol, seed: int, *, quick: bool) -> Iterator[PlannedRun]:
+    """Blocks in which every variant runs once; with ``k3s`` among the environments, its run without machines, too."""
+    for environment in environments:
+        if environment not in REHEARSED:
+            continue
+        variants = (*REHEARSAL, *((NO_MACHINES,) if "k3s" in environments else ()))
+        if quick:
+            variants = tuple(boot for boot in REHEARSAL if boot.variant.name == QUICK_REHEARSAL)
+        stream = [seed, _STREAMS["orders"], CELLS.index("rehearsal")]
+        for number, order in enumerate(orders(len(variants), 1 if quick else REHEARSAL_BLOCKS, stream), start=1):
+            predecessor = None
+            for position, place in enumerate(order, start=1):
+                boot = variants[place]
+                run = _rehearsed(environment, boot, protocol, seed, number, position, predecessor, quick=quick)
+                yield run
+                predecessor = run.environment
+
+
+def _rehearsed(
+    environment: str,
+    boot: Boot,
+    protocol: Protocol,
+    seed: int,
+    block: int,
+    position: int,
+    predecessor: str | None,
+    *,
+    quick: bool,
+) -> PlannedRun:
+    name = "k3s" if boot == NO_MACHINES else environment
+    frozen = protocol.matched.get("k3s", {})
+    return PlannedRun(
+        cell="rehearsal",
+        variant=boot.variant.name,
+        block=block,
+        position=position,
+        environment=name,
+        arm="matched",
+        connections="fresh",
+        scaling={**frozen, **boot.variant.scaling},
+        aa_label=None,
+        predecessor=predecessor,
+        schedule=protocol.quick_schedule() if quick else _step(boot, protocol, baseline_s(protocol, seed, block)),
+        seed=seed,
+        folder=_folder("rehearsal", boot.variant, block, position, name, None),
+    )
+
+
+def _step(boot: Boot, protocol: Protocol, baseline_s: float) -> ClosedLoop:
+    """Core's step, watched for as long as machines may take to come; then back down, where that is wanted."""
+    core = protocol.closed_schedule(baseline_s)
+    end_s = baseline_s + REHEARSAL_HORIZON_S + boot.at_most_s
+    if not boot.down:
+        return core.model_copy(update={"duration_s": end_s})
+    back = core.stages[0].model_copy(update={"start_s": end_s})
+    return core.model_copy(update={"duration_s": end_s + REHEARSAL_DOWN_S, "stages": (*core.stages, back)})
 
 
 def _scaling(protocol: Protocol, environment: str, variant: Variant) -> dict[str, Any]:
@@ -224,6 +270,9 @@ def check(environments: Sequence[str], cells: Sequence[str], blocks: int) -> Non
     if set(cells) == {"container"} and not set(environments) & set(CONTAINER_ENVIRONMENTS):
         names = ", ".join(CONTAINER_ENVIRONMENTS)
         raise MlscaleError("none of them scales containers", "--cells container", f"name {names} among --environments")
+    if "rehearsal" in cells and not set(environments) & set(REHEARSED):
+        names = ", ".join(REHEARSED)
+        raise MlscaleError("none of them is rehearsed", "--cells rehearsal", f"name {names} among --environments")
     if blocks < 1:
         raise MlscaleError(f"{blocks} blocks", "--blocks", "ask for at least one")
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, Protocol, runtime_checkable
 
-from mlscale.runs import MlscaleError
+from mlscale.runs import MlscaleError, Mode
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -238,13 +238,15 @@ def _environment(name: str) -> Iterable[Finding]:
     environment, app = environments.get(name), code_reader()
     local = environment.level == "application"
     scalings = {component.name: environment.arm("matched") for component in app.components}
-    problems = environment.preflight(app, scalings, "live")
+    mode: Mode = "live" if "live" in environment.modes else min(environment.modes)
+    problems = environment.preflight(app, scalings, mode)
     for problem in problems:
         state: State = "missing" if problem.fatal else "limited"
         yield Finding(name, state, f"{problem.where}: {problem.what}", problem.remedy, needed=local)
     if not any(problem.fatal for problem in problems):
         found = environment.found() if isinstance(environment, Describes) else _version(name)
-        yield Finding(name, "ok", f"can run live ({found})")
+        words = "run live" if mode == "live" else f"run in the mode {mode}"
+        yield Finding(name, "ok", f"can {words} ({found})")
 
 
 def check_cluster() -> Iterable[Finding]:
@@ -252,6 +254,7 @@ def check_cluster() -> Iterable[Finding]:
     from mlscale.cluster.ability import check_host, check_sources
     from mlscale.cluster.cache import default_cache
     from mlscale.cluster.layout import default_layout
+    from mlscale.cluster.settings import has_machines
     from mlscale.cluster.status import read_status, summary
 
     try:
@@ -263,16 +266,19 @@ def check_cluster() -> Iterable[Finding]:
     status = read_status(default_layout())
     if status.state == "absent":
         building = f"; to be built first: {missing}" if missing else ""
-        yield Finding("cluster", "ok", f"can be made here{building}", "make cluster, for the environment k3s")
+        remedy = "make cluster, for the environment k3s; with MACHINES=1 for eks, rehearsed, too"
+        yield Finding("cluster", "ok", f"can be made here{building}", remedy)
     else:
-        yield Finding("cluster", "ok" if status.whole else "limited", *summary(status))
+        found, remedy = summary(status)
+        machines = "machines come and go" if has_machines(default_layout().settings) else "without machines that scale"
+        yield Finding("cluster", "ok" if status.whole else "limited", f"{found}; {machines}", remedy)
 
 
 def check_clouds() -> Iterable[Finding]:
     """Whether an AWS account is set up. Looks at names only, reads no key."""
     named = [name for name in ("AWS_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_ROLE_ARN") if os.environ.get(name)]
     files = [str(file) for file in (Path.home() / ".aws/credentials", Path.home() / ".aws/config") if file.is_file()]
-    yield Finding("ecs, eks", "not yet", ", ".join(named + files) or "no AWS credentials", "not measured live yet")
+    yield Finding("AWS", "not yet", ", ".join(named + files) or "no AWS credentials", "not measured live yet")
 
 
 def check_leftovers() -> Iterable[Finding]:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from mlscale.experiment import places
 from mlscale.experiment.attempts import State, run_dirs
-from mlscale.experiment.design import NAMED_CELLS
 from mlscale.experiment.notebook import execute
 from mlscale.experiment.parameters import declared
 from mlscale.experiment.progress import Bar
+from mlscale.experiment.variants import REHEARSED
 
 if TYPE_CHECKING:
     from mlscale.experiment.execute import Experiment
@@ -34,16 +34,19 @@ def draw_all(
         bar.step(f"drawing {environment}", each_s)
         notebook = experiment.notebook(environment)
         more = {"more_run_dirs": _variants(states, environment)} if "more_run_dirs" in declared(notebook) else {}
-        _draw(experiment, place, notebook, run_dirs(states, environment, cell), more)
+        own = "rehearsal" if environment in REHEARSED else cell
+        _draw(experiment, place, notebook, run_dirs(states, environment, own), more)
     bar.step("drawing the comparison", each_s)
-    if len(experiment.environments) > 1:
+    if len(set(experiment.environments) - set(REHEARSED)) > 1:
         only = {"p_values": not experiment.quick, "cell": cell}  # and where METHOD allows them: see compare()
         _draw(experiment, place, places.notebooks() / COMPARE, run_dirs(states), only)
 
 
 def _variants(states: Sequence[State], environment: str) -> list[str]:
-    """Runs that change one thing from core, where such were measured."""
-    named = (run_dirs(states, environment, cell) for cell in NAMED_CELLS)
+    """Runs that change one thing from core, where such were measured; of a rehearsal, those without machines."""
+    if environment in REHEARSED:
+        return [str(folder) for folder in run_dirs(states, "k3s", "rehearsal")]
+    named = (run_dirs(states, environment, cell) for cell in ("sensitivity", "container"))
     return [str(folder) for folders in named for folder in folders]
 
 

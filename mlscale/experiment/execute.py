@@ -13,11 +13,11 @@ from mlscale.experiment import design, places
 from mlscale.experiment.applications import code_reader
 from mlscale.experiment.attempts import MOST_ATTEMPTS, State, attempt_folder, claim, set_aside, state_of
 from mlscale.experiment.cluster import ClusterKeeper
-from mlscale.experiment.design import NAMED_CELLS
 from mlscale.experiment.drawing import draw_all
 from mlscale.experiment.notebook import NotebookFailed, execute
 from mlscale.experiment.progress import Bar, duration
 from mlscale.experiment.protocol import Photos, Protocol, default_protocol, photos_folder, read_protocol
+from mlscale.experiment.variants import NAMED_CELLS, REHEARSED
 from mlscale.host.facts import host_facts
 from mlscale.runs import MlscaleError, load_run
 
@@ -240,7 +240,7 @@ def _prepare(experiment: Experiment) -> None:
             "protocol": experiment.protocol.sha256(),
             "application": code_reader().version,
             "seed": experiment.seed,
-            "environments": list(experiment.environments),
+            "environments": [name for name in experiment.environments if name not in REHEARSED],
         },
     )
 
@@ -258,7 +258,8 @@ def _announcement(experiment: Experiment, states: Sequence[State], total_s: floa
         parts.append(f"the pilot was run on another host ({other}): `mlscale experiment pilot` fits load and L to this")
     from mlscale.analysis.inference import least_blocks
 
-    least = least_blocks(len(experiment.environments))
+    compared = len(set(experiment.environments) - set(REHEARSED))
+    least = least_blocks(compared) if compared else 0
     if not experiment.quick and experiment.blocks < least:
         parts.append(f"{experiment.blocks} blocks are fewer than the {least} that p-values need: intervals only")
     return "; ".join(parts) + f"; runs go to {experiment.root}"

@@ -11,12 +11,17 @@ import pandas as pd
 
 from mlscale.experiment import places
 from mlscale.experiment.cluster import ClusterKeeper
-from mlscale.experiment.design import CONTAINER
 from mlscale.experiment.figures import remark
 from mlscale.experiment.measure import measure
-from mlscale.experiment.parameters import KubernetesParameters, MeasureParameters, NotebookParameters
+from mlscale.experiment.parameters import (
+    KubernetesParameters,
+    MeasureParameters,
+    NotebookParameters,
+    RehearsalParameters,
+)
 from mlscale.experiment.progress import Shown
 from mlscale.experiment.protocol import current_protocol, photos_folder, read_protocol
+from mlscale.experiment.variants import SHOWN
 from mlscale.runs import MlscaleError, Run, load_runs
 
 
@@ -53,7 +58,7 @@ def runs_of(environment: str, p: MeasureParameters) -> list[Run]:
     return [run]
 
 
-def variants_of(environment: str, p: KubernetesParameters) -> list[Run]:
+def variants_of(environment: str, p: KubernetesParameters | RehearsalParameters) -> list[Run]:
     """Runs that change one thing: those that the parameters name, or with ``measure_more`` one of each, measured now.
 
     Raises:
@@ -63,7 +68,7 @@ def variants_of(environment: str, p: KubernetesParameters) -> list[Run]:
         return load_runs(p.more_run_dirs) if p.more_run_dirs else []
     found: list[Run] = []
     with ClusterKeeper() as keeper:
-        for variant in CONTAINER:
+        for variant in SHOWN[environment]:
             scaling = {**p.scaling, **variant.scaling}
             keeper.prepare(environment, scaling)
             out = by_hand(environment) if p.out is None else p.out.with_name(f"{p.out.name}-{variant.name}")

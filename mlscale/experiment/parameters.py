@@ -52,6 +52,16 @@ class KubernetesParameters(MeasureParameters):
     measure_more: bool = Field(default=False, description="measure one of each now; a few minutes each")
 
 
+class RehearsalParameters(MeasureParameters):
+    """06_eks: what the other notebooks of environments take, and runs without machines that scale."""
+
+    mode: Mode = "rehearsal"
+    more_run_dirs: tuple[Path, ...] = Field(default=(), description="runs of k3s under the same load")
+    measure_more: bool = Field(
+        default=False, description="measure other boot times and a buffer now; four minutes each"
+    )
+
+
 class ApplicationParameters(BaseModel):
     """01_application: it looks at the application alone and takes no runs."""
 

@@ -162,7 +162,7 @@ def blocks_exist(runs: Path) -> bool:
     """Whether a run of a block of any cell (quick ones apart) was begun below ``runs``."""
     return any(
         next((runs / cell).rglob("run.json"), None)
-        for cell in ("core", "open", "sensitivity", "container")
+        for cell in ("core", "open", "sensitivity", "container", "rehearsal")
         if (runs / cell).is_dir()
     )
 

@@ -22,6 +22,7 @@ from mlscale.experiment import places
 from mlscale.experiment.attempts import IDENTITY, run_dirs
 from mlscale.experiment.design import CELLS
 from mlscale.experiment.protocol import write_text
+from mlscale.experiment.variants import REHEARSED
 from mlscale.runs import SCHEMAS, MlscaleError, Run, TableName, load_run
 
 if TYPE_CHECKING:
@@ -84,7 +85,8 @@ def experiment_in(root: Path) -> Experiment:
     blocks = [int(folder.name[6:]) for cell in ("core", "open") for folder in (root / cell).glob("block-*")]
     file = _protocol_of(root)
     whole = max(blocks, default=1)
-    made = experiment(held["environments"], cells, whole, root, seed=held["seed"], protocol_file=file)
+    names = [*held["environments"], *(REHEARSED if "rehearsal" in cells else ())]
+    made = experiment(names, cells, whole, root, seed=held["seed"], protocol_file=file)
     if held["protocol"] != made.protocol.sha256():
         raise MlscaleError("measured under another protocol", str(root), f"restore {file}")
     return made

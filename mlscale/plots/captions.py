@@ -29,7 +29,7 @@ def caption(runs: Sequence[Run], *, with_invalid: bool = False, note: str = "") 
     ]
     if any(info.environment in ("torchserve", "rayserve") for info in infos):
         sentences.insert(2, "TorchServe and Ray Serve run as processes, not containers")
-    sentences[2:2] = _kubernetes(infos)
+    sentences[2:2] = [*_rehearsed(infos), *_kubernetes(infos)]
     return ". ".join(sentence for sentence in sentences if sentence) + "."
 
 
@@ -66,6 +66,20 @@ def _kubernetes(infos: Sequence[Any]) -> list[str]:
         note = " (documented defaults where it does not show them)" if documented else ""
         told.append(f"Kubernetes is {facts['distribution']} {facts.get('version', '')}; its HPA: {defaults}{note}")
     return list(dict.fromkeys(told))
+
+
+def _rehearsed(infos: Sequence[Any]) -> list[str]:
+    """That it was no cloud, and where the boot times come from."""
+    boots = [info.facts["boot"] for info in infos if info.mode == "rehearsal" and "boot" in info.facts]
+    if not boots:
+        return []
+    times = sorted({float(each) for boot in boots for each in boot["samples_s"]})
+    told = " or ".join(f"{each:g}" for each in times)
+    sources = _listed(f"{boot['source']}{', ' * bool(boot['date'])}{boot['date']}" for boot in boots)
+    return [
+        "A rehearsal, no run on EKS: HPA, Karpenter, kubelets and pods are real, machines are namespaces of one host "
+        f"whose boot time of {told} s is made up or drawn ({sources})"
+    ]
 
 
 def _count(number: int, what: str) -> str:

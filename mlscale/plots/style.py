@@ -30,7 +30,7 @@ NAMES: Final = {
     "rayserve": "Ray Serve",
     "k3s": "Kubernetes (HPA)",
     "ecs": "Amazon ECS",
-    "eks": "Amazon EKS",
+    "eks": "HPA + Karpenter (rehearsal of EKS)",
 }
 ROLE_NAMES: Final = {"replica": "replicas", "data_plane": "data plane", "control_plane": "control plane"}
 ROLE_SHADES: Final = {"replica": 1.0, "data_plane": 0.6, "control_plane": 0.3}
@@ -58,7 +58,9 @@ def display_name(environment: str) -> str:
 
 def short_name(environment: str) -> str:
     """For ticks and legends: TorchServe never goes without its controller, having no autoscaler of its own."""
-    return {"torchserve": "TorchServe + controller"}.get(environment, display_name(environment))
+    return {"torchserve": "TorchServe + controller", "eks": "HPA + Karpenter"}.get(
+        environment, display_name(environment)
+    )
 
 
 @contextmanager

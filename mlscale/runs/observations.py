@@ -12,6 +12,7 @@ EventKind = Literal[
     "load_step",
     "scale_decision",
     "replica_created",
+    "replica_unschedulable",
     "replica_scheduled",
     "replica_started",
     "replica_ready",

@@ -19,8 +19,8 @@ from mlscale.cluster.layout import Layout
 from mlscale.cluster.lifecycle import reap
 from mlscale.cluster.locking import locked
 from mlscale.cluster.settings import Settings
-from mlscale.cluster.start import last_words
 from mlscale.cluster.status import ClusterStatus, PartStatus, read_status, to_json, to_text, verdict
+from mlscale.cluster.waiting import last_words
 from mlscale.host.ledger import LedgerEntry, ledger_paths, read_ledger
 from mlscale.host.processes import ProcessIdentity
 from mlscale.runs import MlscaleError

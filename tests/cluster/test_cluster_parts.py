@@ -26,6 +26,7 @@ from mlscale.host.processes import ProcessIdentity
 from mlscale.runs import MlscaleError
 
 SETTINGS = Settings("10.213.0.1", "10.213.0.2")
+LAYOUT = Layout(Path("/s/default"))
 PROGRAMS = Programs({}, Path("/plugins"), {"PATH": "/usr/bin"})
 
 
@@ -73,7 +74,7 @@ def test_a_part_is_started_again_when_its_configuration_changes_and_only_then(tm
 
 
 def test_the_kubelet_checks_who_asks_and_keeps_the_default_period() -> None:
-    config = json.loads(kubelet_config(Layout(Path("/s/default")), SETTINGS))
+    config = json.loads(kubelet_config(LAYOUT, LAYOUT.pki / "ca.crt", SETTINGS.node_address, SETTINGS.cfs_period_s))
     assert config["authentication"]["anonymous"] == {"enabled": False}
     assert config["authorization"]["mode"] == "Webhook"
     assert config["readOnlyPort"] == 0
@@ -81,7 +82,7 @@ def test_the_kubelet_checks_who_asks_and_keeps_the_default_period() -> None:
 
 
 def test_another_period_needs_its_gate() -> None:
-    config = json.loads(kubelet_config(Layout(Path("/s/default")), SETTINGS.with_cfs_period(0.01)))
+    config = json.loads(kubelet_config(LAYOUT, LAYOUT.pki / "ca.crt", SETTINGS.node_address, 0.01))
     assert config["cpuCFSQuotaPeriod"] == "10000us"
     assert config["featureGates"] == {"CustomCPUCFSQuotaPeriod": True}
 
@@ -103,7 +104,7 @@ def test_a_kubeconfig_holds_all_it_needs() -> None:
 
 
 def test_pods_are_routed() -> None:
-    assert [plugin["type"] for plugin in json.loads(pod_network())["plugins"]] == ["ptp", "portmap"]
+    assert [plugin["type"] for plugin in json.loads(pod_network(LAYOUT.pod_cidr))["plugins"]] == ["ptp", "portmap"]
 
 
 def test_manifests_are_objects_the_client_knows_with_everything_filled_in() -> None:

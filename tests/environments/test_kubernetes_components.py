@@ -29,6 +29,9 @@ class FakeWatches:
     kept: list[Change]
     changes: queue.SimpleQueue[Change | Lost] = field(default_factory=queue.SimpleQueue)
 
+    def follows(self, source: str) -> bool:
+        return False
+
 
 class FakeNode:
     """Stands in for a node's cgroups: every pod has used a second."""

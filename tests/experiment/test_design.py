@@ -7,8 +7,9 @@ from itertools import pairwise
 
 import pytest
 
-from mlscale.experiment.design import CONTAINER, SENSITIVITY, SENSITIVITY_BLOCKS, baseline_s, orders, plan, williams
+from mlscale.experiment.design import REHEARSAL_BLOCKS, SENSITIVITY_BLOCKS, baseline_s, orders, plan, williams
 from mlscale.experiment.protocol import Photos, Protocol, default_protocol
+from mlscale.experiment.variants import CONTAINER, NO_MACHINES, REHEARSAL, SENSITIVITY
 from mlscale.runs import ClosedLoop, MlscaleError, OpenLoop, Staircase
 
 TWO = ["torchserve", "rayserve"]
@@ -112,6 +113,40 @@ def test_container_is_of_those_that_scale_containers(protocol: Protocol) -> None
     assert all(run.cell == "core" for run in plan(TWO, ["container", "core"], 2, protocol))
     with pytest.raises(MlscaleError, match="none of them scales containers"):
         plan(TWO, ["container"], 2, protocol)
+
+
+def test_the_rehearsal_has_a_cell_of_its_own_and_no_part_in_the_others(protocol: Protocol) -> None:
+    planned = plan(["k3s", "torchserve", "eks"], ["core"], 4, protocol)
+    assert [run for run in planned if run.cell == "core"] == plan(["k3s", "torchserve"], ["core"], 4, protocol)
+    own = [run for run in planned if run.cell == "rehearsal"]
+    variants = {boot.variant.name for boot in (*REHEARSAL, NO_MACHINES)}
+    for block in range(1, REHEARSAL_BLOCKS + 1):
+        inside = [run for run in own if run.block == block]
+        assert {run.variant for run in inside} == variants, "every variant once in a block"
+        assert [run.position for run in inside] == list(range(1, len(variants) + 1))
+        assert len({run.schedule.boundaries_s[1] for run in inside}) == 1, "with the same baseline"
+    assert {run.environment for run in own if run.variant == NO_MACHINES.variant.name} == {"k3s"}
+    assert {run.environment for run in own if run.variant != NO_MACHINES.variant.name} == {"eks"}
+    without = plan(["eks"], ["core"], 4, protocol)
+    assert {run.variant for run in without} == variants - {NO_MACHINES.variant.name}
+    with pytest.raises(MlscaleError, match="none of them is rehearsed"):
+        plan(TWO, ["rehearsal"], 2, protocol)
+
+
+def test_a_step_is_watched_longer_where_machines_boot_longer(protocol: Protocol) -> None:
+    planned = {run.variant: run for run in plan(["k3s", "eks"], ["core"], 1, protocol) if run.block == 1}
+    for boot in REHEARSAL:
+        schedule = planned[boot.variant.name].schedule
+        end_s = schedule.boundaries_s[2] if boot.down else schedule.duration_s
+        watched_s = end_s - schedule.boundaries_s[1]
+        assert watched_s == pytest.approx(150 + boot.at_most_s)
+        assert len(schedule.stages) == (3 if boot.down else 2)  # type: ignore[union-attr]
+        assert planned[boot.variant.name].scaling.items() >= boot.variant.scaling.items()
+
+
+def test_a_quick_rehearsal_is_one_run(protocol: Protocol) -> None:
+    (run,) = [run for run in plan(["k3s", "eks"], ["core"], 1, protocol, quick=True) if run.environment == "eks"]
+    assert (run.cell, run.variant, run.schedule) == ("rehearsal", "boot-10s", protocol.quick_schedule())
 
 
 def test_sensitivity_changes_one_factor_at_a_time(protocol: Protocol) -> None:

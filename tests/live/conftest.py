@@ -14,6 +14,7 @@ import pytest
 from mlscale.cluster.ability import check_host
 from mlscale.cluster.commands import down_command, stop_command, up_command
 from mlscale.cluster.layout import default_layout
+from mlscale.cluster.settings import has_machines
 from mlscale.cluster.status import read_status
 from mlscale.runs import MlscaleError
 
@@ -56,6 +57,14 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Path]:
         pytest.skip("no cluster runs here: make cluster, or set CLUSTER=1 to have one for the tests")
     need_cluster_host()
     with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
-        up_command(None)
+        up_command(None, machines=True)
     yield default_layout().kubeconfig
     down_command() if before.state == "absent" else stop_command()
+
+
+@pytest.fixture(scope="session")
+def cluster_with_machines(cluster: Path) -> Path:
+    """The kubeconfig of the one-node cluster, where machines come and go on it."""
+    if not has_machines(default_layout().settings):
+        pytest.skip("no machines come and go on the cluster that runs here: make cluster MACHINES=1")
+    return cluster

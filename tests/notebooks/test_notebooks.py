@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pytest
@@ -17,18 +18,20 @@ from mlscale.experiment.parameters import (
     KubernetesParameters,
     MeasureParameters,
     PartitionParameters,
+    RehearsalParameters,
     declared,
 )
 from mlscale.runs import Run
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from synthetic_runs import Shape, make_experiment
+from synthetic_runs import Shape, make_experiment, make_run
 
 NOTEBOOKS = sorted(places.notebooks().glob("*.ipynb"))
 MODELS = {
     "02_torchserve": MeasureParameters,
     "03_rayserve": MeasureParameters,
     "04_k3s": KubernetesParameters,
+    "06_eks": RehearsalParameters,
     "07_compare": CompareParameters,
     "08_partition": PartitionParameters,
 }
@@ -101,3 +104,30 @@ def test_runs_of_another_environment_are_refused(runs: list[Run], tmp_path: Path
     wanted = [str(run.path) for run in runs if run.info.environment == "rayserve"][:1]
     with pytest.raises(NotebookFailed, match="runs of rayserve among them"):
         execute(places.notebooks() / "02_torchserve.ipynb", tmp_path / "out.ipynb", {"run_dirs": wanted}, timeout_s=300)
+
+
+def rehearsed(folder: Path) -> list[Run]:
+    """Two runs for each of three boot times, and one with room kept free."""
+    made = []
+    for number, (boot_s, kept) in enumerate([(1.0, 0), (8.0, 0), (25.0, 0), (1.0, 0), (8.0, 0), (25.0, 0), (8.0, 2)]):
+        settings = {"cpu_cores": 0.3, "cpu_period_s": 0.1, "max_replicas": 4}
+        settings |= {"boot": f"{boot_s:g}s", "buffer_replicas": kept}
+        labels: dict[str, Any] = {"environment": "eks", "level": "container+machine", "mode": "rehearsal"}
+        shape = Shape(boot_s=boot_s, detection_s=9.0)
+        made.append(make_run(folder / str(number), seed=number, shape=shape, scaling={"app": settings}, **labels))
+    return made
+
+
+def test_the_rehearsal_is_drawn_and_labelled(tmp_path: Path) -> None:
+    runs = rehearsed(tmp_path / "runs")
+    parameters = {
+        "run_dirs": [str(run.path) for run in runs],
+        "more_run_dirs": [str(make_run(tmp_path / "runs" / "k3s", environment="k3s").path)],
+        "figures": str(tmp_path / "figures"),
+        "level_s": 0.6,
+    }
+    execute(places.notebooks() / "06_eks.ipynb", tmp_path / "executed.ipynb", parameters, timeout_s=300)
+    entries = read_manifest(tmp_path / "figures")
+    assert set(entries) == {"eks_timeline", "eks_parts", "eks_boot", "eks_resources"}
+    for entry in entries.values():
+        assert entry["note"].startswith("Rehearsal")

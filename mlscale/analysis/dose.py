@@ -1,0 +1,125 @@
+"""How the upscaling response depends on the time that a machine takes to boot (METHOD §8): parts, and a slope."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from mlscale.analysis.moving import WINDOW_S, moving
+from mlscale.analysis.populations import MACHINES, machine_seconds, populations
+from mlscale.analysis.summary import run_summary, span
+from mlscale.runs import Run
+
+NAN: Final = float("nan")
+PARTS: Final = ("detection", "machine", "container", "recovery")
+NO_MACHINES: Final = "no machines"
+
+
+def dose_rows(runs: Sequence[Run], level_s: float) -> pd.DataFrame:
+    """One row per run: what it was, its parts, and what the step cost.
+
+    Returns:
+        ``variant``; ``boot_s``, the mean time from a machine's request to its start, as it was observed after the step
+        (NaN without machines); ``detection_s``, ``machine_s``, ``container_s``, ``recovery_s``, which follow one
+        another on the way to T_slo and add up to it (NaN where it was not reached); ``t_slo_s``, ``t_slo_censored``;
+        ``peak_s``, the highest m_t after the step; ``over_level_s``; ``surplus_s``, machine-seconds beyond the first
+        machine from the step down on (NaN without one); ``host_bound`` and ``valid``.
+    """
+    return pd.DataFrame([_row(run, level_s) for run in runs])
+
+
+def _row(run: Run, level_s: float) -> dict[str, Any]:
+    found = run_summary(run, level_s)
+    t0, end_s = span(run)
+    boots, ready_s = _machines(run, t0, end_s)
+    moved = moving(run.requests, WINDOW_S, "done", timeout_s=run.info.timeout_s)
+    inside = moved[moved["t_s"].between(t0, end_s)]["mean_s"]
+    kept = ("run_id", "environment", "block", "valid", "host_bound", "t_slo_s", "t_slo_censored", "over_level_s")
+    return {
+        **{name: found[name] for name in kept},
+        "variant": variant_of(run),
+        "boot_s": float(np.mean(boots)) if boots else NAN,
+        **_parts(found, ready_s - t0),
+        "peak_s": float(inside.max()) if len(inside) else NAN,
+        "surplus_s": _surplus(run, end_s),
+    }
+
+
+def variant_of(run: Run) -> str:
+    """The run's boot times in words, with the room that was kept free."""
+    settings = next(iter(run.info.scaling.values()))
+    if "boot" not in settings:
+        return NO_MACHINES
+    kept = int(settings.get("buffer_replicas", 0))
+    return f"boot {settings['boot']}" + (f", room for {kept} kept free" if kept else "")
+
+
+def _machines(run: Run, t0: float, end_s: float) -> tuple[list[float], float]:
+    """Of the machines that were requested in [t0, end_s]: the times that they took to boot, and when the last one was
+    ready (NaN where none came)."""
+    events = run.events[run.events["kind"].isin(["machine_requested", "machine_booted", "machine_ready"])]
+    wide = events.groupby(["subject", "kind"])["t_s"].first().unstack()
+    wide = wide.reindex(columns=["machine_requested", "machine_booted", "machine_ready"])
+    wide = wide[wide["machine_requested"].between(t0, end_s) & (wide["machine_ready"] <= end_s)]
+    boots = (wide["machine_booted"] - wide["machine_requested"]).dropna()
+    return [float(value) for value in boots], float(wide["machine_ready"].max()) if len(wide) else NAN
+
+
+def _parts(found: dict[str, Any], machines_ready_s: float) -> dict[str, float]:
+    """Times since the step, one after the other; a part that its successor overtook is 0."""
+    if found["t_slo_censored"] or not np.isfinite(found["t_slo_s"]):
+        return {f"{name}_s": NAN for name in PARTS}
+    total = float(found["t_slo_s"])
+    marks = [float(found["detection_s"]), machines_ready_s, float(found["ready_last_s"]), total]
+    lengths, before = [], 0.0
+    for mark in marks:
+        reached = min(max(before, mark if np.isfinite(mark) else before), total)
+        lengths.append(reached - before)
+        before = reached
+    return {f"{name}_s": length for name, length in zip(PARTS, lengths, strict=True)}
+
+
+def _surplus(run: Run, down_s: float) -> float:
+    """Machine-seconds beyond one machine, from the step down to the end."""
+    to_s = run.info.schedule.duration_s
+    if down_s >= to_s or not len(populations(run, MACHINES)):
+        return NAN
+    return machine_seconds(run, down_s, to_s) - (to_s - down_s)
+
+
+@dataclass(frozen=True)
+class Slope:
+    """Of a straight line by least squares: s of response for a second of boot, with its 95 % interval (t, n - 2)."""
+
+    slope: float
+    low: float
+    high: float
+    intercept_s: float
+    n: int
+
+
+def slope_on_boot(rows: pd.DataFrame, what: str = "t_slo_s") -> Slope | None:
+    """The line of ``what`` on ``boot_s`` over the runs without room kept free; None with fewer than three boot times.
+
+    Censored runs are left out, which makes the slope too small where there are any: say so beside it.
+    """
+    used = rows[
+        rows["boot_s"].notna() & ~rows["t_slo_censored"].astype(bool) & ~rows["variant"].str.contains("kept free")
+    ]
+    if used["variant"].nunique() < 3:
+        return None
+    fit = stats.linregress(used["boot_s"], used[what])
+    reach = float(stats.t.ppf(0.975, len(used) - 2)) * float(fit.stderr)
+    return Slope(float(fit.slope), float(fit.slope) - reach, float(fit.slope) + reach, float(fit.intercept), len(used))
+
+
+def machine_types(run: Run) -> list[str]:
+    """The types of the machines that became ready, each once."""
+    texts = run.events[run.events["kind"] == "machine_ready"]["detail"].dropna()
+    return sorted({str(json.loads(text).get("type", "")) for text in texts} - {""})

@@ -1,0 +1,42 @@
+"""Settings of a Deployment on machines that Karpenter asks for."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from mlscale.environments.kubernetes_settings import KubernetesScaling, arm_settings
+
+
+class MachineScaling(KubernetesScaling):
+    """`KubernetesScaling`, and which machines there may be.
+
+    Karpenter waits for pending pods to stop coming (1 s, at most 10 s), packs them onto the cheapest machines of
+    ``machine_types``, and takes machines away that are empty, or could be done without, ``consolidate_after_s`` after
+    the last change of their pods.
+    """
+
+    machine_types: tuple[str, ...] = Field(
+        default=("rehearsal.small",), min_length=1, description="types that machines may have"
+    )
+    max_machines: int = Field(
+        default=6, ge=1, le=60, description="machines at most, if all are of the smallest type (a limit on memory)"
+    )
+    boot: str = Field(default="ec2", description="how long a machine boots: a name in the list of types, or 10s")
+    consolidation: Literal["WhenEmptyOrUnderutilized", "WhenEmpty"] = Field(
+        default="WhenEmptyOrUnderutilized", description="which machines Karpenter takes away"
+    )
+    consolidate_after_s: int = Field(default=0, ge=0, le=86_400, description="and how long after its pods changed, s")
+    buffer_replicas: int = Field(
+        default=0, ge=0, le=64, description="room kept free for so many replicas, by pods that give way at once"
+    )
+
+
+def machine_arm_settings(arm: str) -> MachineScaling:
+    """The settings of an arm: those of `arm_settings`; Karpenter's own are the same in all.
+
+    Raises:
+        MlscaleError: an unknown arm.
+    """
+    return MachineScaling(**arm_settings(arm).model_dump())

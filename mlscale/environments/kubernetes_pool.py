@@ -1,0 +1,144 @@
+"""The NodePool of a run: which machines Karpenter may ask for, made before the run's pods and gone after them."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from mlscale.cluster.machines.types import MachineType
+from mlscale.environments.kubernetes_client import Api, Json, Place, Refused, Unreachable, connect
+from mlscale.environments.kubernetes_machine_settings import MachineScaling
+from mlscale.environments.kubernetes_manifests import MANAGED_BY, RUN, TOOL
+from mlscale.environments.kubernetes_paths import path_of
+from mlscale.host.ledger import Ledger, LedgerEntry
+from mlscale.host.reap import NotNow
+from mlscale.runs import MlscaleError
+
+KIND: Final = "karpenter_nodepool"
+"""Of the ledger entry."""
+NODE_CLASS: Final = "mlscale"
+BOOT: Final = "mlscale/boot"
+BOOTED: Final = "mlscale/booted"
+"""As mlscale.cluster.machines.daemon reads and writes them."""
+POOL: Final = "karpenter.sh/nodepool"
+_AT_ONCE: Final = "none"
+_NAME: Final = re.compile(r"mlscale-[0-9a-f]{8}")
+_GONE_S: Final = 120.0
+_LOOK_S: Final = 0.3
+
+
+def node_pool(name: str, scaling: MachineScaling, boot: str, types: Mapping[str, MachineType]) -> Json:
+    """The NodePool ``name``; its machines boot as ``boot`` says.
+
+    Its limit is one on memory, which a machine's kubelet reports to the byte; of cores it knows only whole ones.
+    """
+    memory_mib = scaling.max_machines * min(types[name].memory_mib for name in scaling.machine_types)
+    requirements = [
+        {"key": "node.kubernetes.io/instance-type", "operator": "In", "values": list(scaling.machine_types)},
+        {"key": "karpenter.sh/capacity-type", "operator": "In", "values": ["on-demand"]},
+    ]
+    template: dict[str, Any] = {
+        "expireAfter": "Never",
+        "nodeClassRef": {"group": "karpenter.kwok.sh", "kind": "KWOKNodeClass", "name": NODE_CLASS},
+        "requirements": requirements,
+    }
+    return {
+        "apiVersion": "karpenter.sh/v1",
+        "kind": "NodePool",
+        "metadata": {"name": name, "labels": {MANAGED_BY: TOOL, RUN: name}, "annotations": {BOOT: boot}},
+        "spec": {
+            "limits": {"memory": f"{memory_mib}Mi"},
+            "disruption": {
+                "consolidationPolicy": scaling.consolidation,
+                "consolidateAfter": f"{scaling.consolidate_after_s}s",
+                "budgets": [{"nodes": "100%"}],
+            },
+            "template": {"spec": template},
+        },
+    }
+
+
+@contextmanager
+def made(
+    api: Api, name: str, scaling: MachineScaling, types: Mapping[str, MachineType], ledger: Ledger
+) -> Iterator[None]:
+    """The NodePool, whose machines boot at once until `now_booting`; gone, with its machines, on leaving.
+
+    Raises:
+        MlscaleError: the API server refuses it, or what was made can't be removed.
+    """
+    place = api.place
+    entry = ledger.intend(KIND, kubeconfig=place.kubeconfig, context=place.context, server=api.server, pool=name)
+    try:
+        api.apply(path_of("NodePool", name), node_pool(name, scaling, _AT_ONCE, types))
+        yield
+    except Refused as refused:
+        raise refused.as_error(f"NodePool {name}") from refused
+    finally:
+        remove(api, name)
+        ledger.done(entry)
+
+
+def now_booting(api: Api, name: str, boot: str) -> None:
+    """From now on its machines boot as ``boot`` says. Raises MlscaleError."""
+    try:
+        api.merge(path_of("NodePool", name), {"metadata": {"annotations": {BOOT: boot}}})
+    except Refused as refused:
+        raise refused.as_error(f"NodePool {name}") from refused
+
+
+def claims(name: str) -> tuple[str, dict[str, str | int]]:
+    """Path and query of a pool's NodeClaims."""
+    return path_of("NodeClaim"), {"labelSelector": f"{POOL}={name}"}
+
+
+def nodes(name: str) -> tuple[str, dict[str, str | int]]:
+    """Path and query of a pool's Nodes."""
+    return path_of("Node"), {"labelSelector": f"{POOL}={name}"}
+
+
+def remove(api: Api, name: str) -> None:
+    """Delete the pool and wait until its machines are gone. Idempotent.
+
+    Raises:
+        MlscaleError: it can't be deleted, or machines are still there after two minutes.
+    """
+    deadline = time.monotonic() + _GONE_S
+    try:
+        api.delete(path_of("NodePool", name))
+        while left := api.get(*claims(name))["items"]:
+            for claim in left:
+                if not claim["metadata"].get("deletionTimestamp"):
+                    api.delete(path_of("NodeClaim", claim["metadata"]["name"]))
+            if time.monotonic() > deadline:
+                raise MlscaleError(f"{len(left)} machines are still there", f"NodePool {name}", "mlscale cleanup")
+            time.sleep(_LOOK_S)
+    except Refused as refused:
+        if refused.status != 404:
+            raise refused.as_error(f"NodePool {name}") from refused
+
+
+def reap(entry: LedgerEntry, own: Path) -> None:
+    """Remove the pool that a ledger entry names; as `mlscale.environments.kubernetes_namespace.reap`.
+
+    Raises:
+        NotNow: the cluster can't be asked now.
+        MlscaleError: it can't be removed.
+    """
+    identity = entry.identity
+    name, kubeconfig = str(identity["pool"]), str(identity["kubeconfig"])
+    where = f"NodePool {name} at {identity['server']}"
+    if _NAME.fullmatch(name) is None:
+        raise MlscaleError("not a name that mlscale gives", name, f"delete the ledger entry {entry.id}")
+    if Path(kubeconfig) == own and not own.exists():
+        return
+    try:
+        with closing(connect(Place(kubeconfig, identity["context"]))) as api:
+            if api.server == identity["server"]:
+                remove(api, name)
+    except Unreachable as error:
+        raise NotNow(error.what, where, "make cluster, then mlscale cleanup") from error

@@ -1,0 +1,80 @@
+"""What is varied in each cell of an experiment: data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from pydantic import BaseModel, ConfigDict
+
+from mlscale.runs import Arm, Connections
+
+
+class Variant(BaseModel):
+    """What a run changes from core; ``scaling`` is put over the arm's settings."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    arm: Arm = "matched"
+    connections: Connections = "fresh"
+    scaling: Mapping[str, Any] = {}
+
+
+CORE: Final = Variant(name="core")
+SENSITIVITY: Final = (
+    Variant(name="reference"),
+    Variant(name="shipped", arm="shipped"),
+    Variant(name="static-min", arm="static-min"),
+    Variant(name="static-max", arm="static-max"),
+    Variant(name="kept-connections", connections="kept"),
+    Variant(name="period-10ms", scaling={"cpu_period_s": 0.01}),
+    Variant(name="total-budget", scaling={"cpu_budget": "total"}),
+)
+"""The factors of the cell ``sensitivity``, after core's own settings as their reference; the window of m_t is a
+further factor, and needs no runs of its own."""
+CONTAINER: Final = (
+    Variant(name="kept-connections", connections="kept"),
+    Variant(name="period-10ms", scaling={"cpu_period_s": 0.01}),
+    Variant(name="probe-10s", scaling={"readiness_period_s": 10}),
+)
+"""What notebook 04 shows of containers, beside core's own run: the cell ``container``."""
+CONTAINER_ENVIRONMENTS: Final = ("k3s",)
+NAMED_CELLS: Final = ("sensitivity", "container", "rehearsal")
+"""Cells whose variants have names."""
+
+
+class Boot(BaseModel):
+    """One variant of the rehearsal, all at a load step that needs more machines than there are.
+
+    ``at_most_s`` is the longest time that a machine takes to boot in it; after the step it is watched for so much
+    longer. ``down``: then the load goes back, and what is too much is watched as it goes.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    variant: Variant
+    at_most_s: float
+    down: bool = False
+
+
+EC2_S: Final = 26.0
+"""What the profile "ec2" draws (cluster/machines/types.json), rounded."""
+REHEARSAL: Final = (
+    *(
+        Boot(variant=Variant(name=f"boot-{seconds}s", scaling={"boot": f"{seconds}s"}), at_most_s=seconds)
+        for seconds in (0, 10, 60, 180)
+    ),
+    Boot(variant=Variant(name="boot-ec2", scaling={"boot": "ec2"}), at_most_s=EC2_S, down=True),
+    Boot(variant=Variant(name="buffer", scaling={"boot": "ec2", "buffer_replicas": 2}), at_most_s=EC2_S),
+)
+"""How the response depends on the time that a machine takes to boot, and what room kept free is worth."""
+NO_MACHINES: Final = Boot(variant=Variant(name="no-machines"), at_most_s=0.0)
+"""The same load on ``k3s``, where room for all replicas is always there."""
+SHOWN: Final[Mapping[str, tuple[Variant, ...]]] = {
+    "k3s": CONTAINER,
+    "eks": tuple(boot.variant for boot in REHEARSAL if boot.variant.name in ("boot-60s", "buffer")),
+}
+"""Of each environment's notebook: what it measures beside its own run where it is asked to."""
+REHEARSED: Final = ("eks",)
+"""Environments that are only rehearsed: they have a cell of their own, and no part in the others."""

@@ -1,0 +1,97 @@
+"""What the time to boot does: parts that add up, and a slope that is 1 where nothing hides the boot."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from synthetic_runs import Shape, info, make_run, requests_frame, write_run
+
+from mlscale.analysis.dose import NO_MACHINES, PARTS, dose_rows, slope_on_boot
+from mlscale.analysis.populations import MACHINES, PODS, machine_seconds, populations
+from mlscale.runs import Event, Run
+
+LEVEL_S = 0.3
+
+
+def rehearsal(path: Path, boot_s: float, seed: int = 0, **settings: Any) -> Run:
+    scaling = {"app": {"cpu_cores": 0.3, "max_replicas": 4, "boot": f"{boot_s:g}s", "buffer_replicas": 0, **settings}}
+    shape = Shape(boot_s=boot_s, detection_s=9.0, clients=(2, 18))
+    labels: dict[str, Any] = {"environment": "eks", "mode": "rehearsal", "level": "container+machine"}
+    return make_run(path, seed=seed, shape=shape, scaling=scaling, **labels)
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
+    folder = tmp_path_factory.mktemp("dose")
+    runs = [rehearsal(folder / f"{boot:g}-{k}", boot, k) for boot in (0.0, 10.0, 30.0, 60.0) for k in range(2)]
+    plain = make_run(folder / "plain", shape=Shape(detection_s=9.0, clients=(2, 18)), environment="k3s")
+    return dose_rows([*runs, plain], LEVEL_S)
+
+
+def test_the_boot_time_is_the_one_that_was_observed(rows: pd.DataFrame) -> None:
+    assert list(rows["variant"].drop_duplicates()) == ["boot 0s", "boot 10s", "boot 30s", "boot 60s", NO_MACHINES]
+    assert rows["boot_s"].tolist()[:8] == pytest.approx([0, 0, 10, 10, 30, 30, 60, 60])
+    assert rows["boot_s"].isna().tolist()[8]
+
+
+def test_the_parts_follow_one_another_and_add_up(rows: pd.DataFrame) -> None:
+    reached = rows[~rows["t_slo_censored"].astype(bool)]
+    assert len(reached) >= 8
+    parts = reached[[f"{name}_s" for name in PARTS]]
+    assert (parts >= 0).all(axis=None)
+    assert parts.sum(axis=1).to_numpy() == pytest.approx(reached["t_slo_s"].to_numpy())
+    waited = reached[reached["variant"].isin(["boot 30s", "boot 60s"])]
+    assert waited["machine_s"].to_numpy() == pytest.approx(waited["boot_s"].to_numpy() + 2.8, abs=0.2)
+    assert reached[reached["variant"] == NO_MACHINES]["machine_s"].eq(0).all()
+
+
+def test_where_nothing_hides_the_boot_a_second_of_it_costs_a_second(rows: pd.DataFrame) -> None:
+    line = slope_on_boot(rows[rows["boot_s"].isna() | (rows["boot_s"] > 5)])
+    assert line is not None
+    assert line.low < 1 < line.high or line.slope == pytest.approx(1, abs=0.1)
+    assert line.n == 6
+    assert slope_on_boot(rows[rows["variant"].isin(["boot 0s", "boot 10s"])]) is None, "two boot times are no line"
+
+
+def test_room_kept_free_is_no_dose(rows: pd.DataFrame) -> None:
+    more = rows.assign(variant=rows["variant"].where(rows["variant"] != "boot 60s", "boot 60s, room for 2 kept free"))
+    line = slope_on_boot(more)
+    assert line is not None
+    assert line.n == 6
+
+
+def test_populations_are_exact_and_end(tmp_path: Path) -> None:
+    at = [
+        (1.0, "replica_created", "a"),
+        (1.0, "replica_created", "b"),
+        (1.5, "replica_scheduled", "a"),
+        (2.0, "replica_started", "a"),
+        (4.0, "replica_ready", "a"),
+        (6.0, "replica_draining", "a"),
+        (7.0, "replica_removed", "a"),
+        (2.0, "machine_requested", "m"),
+        (5.0, "machine_booted", "m"),
+        (5.5, "machine_registered", "m"),
+        (6.0, "machine_ready", "m"),
+        (16.0, "machine_removed", "m"),
+    ]
+    events = [Event(t, "app", kind, name) for t, kind, name in at]  # type: ignore[arg-type]
+    run = write_run(tmp_path / "run", requests_frame([50.0], 0.1), info(), events)
+    pods = populations(run, PODS).set_index("t_s")
+    assert list(pods.columns) == ["pending", "starting", "ready"]
+    assert pods.loc[1.0].tolist() == [2, 0, 0]
+    assert pods.loc[1.5].tolist() == [1, 1, 0]
+    assert pods.loc[4.0].tolist() == [1, 0, 1]
+    assert pods.loc[6.0].tolist() == [1, 0, 0]
+    machines = populations(run, MACHINES).set_index("t_s")
+    assert machines.loc[5.0].tolist() == [0, 1, 0]
+    assert machines.loc[16.0].tolist() == [0, 0, 0]
+    assert machine_seconds(run, 0.0, 100.0) == pytest.approx(14.0)
+    assert machine_seconds(run, 4.0, 10.0) == pytest.approx(6.0)
+    assert machine_seconds(run, 20.0, 30.0) == 0.0

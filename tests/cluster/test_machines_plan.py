@@ -1,0 +1,135 @@
+"""What the daemon of the machines does next: by rule, and whatever happens in whatever order."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import pytest
+
+from mlscale.cluster.machines.plan import (
+    GRACE_S,
+    MOST_MACHINES,
+    Ask,
+    Claim,
+    Leave,
+    Machine,
+    Refuse,
+    Start,
+    Stop,
+    claim_of,
+    plan,
+)
+
+CLAIM = Claim("pool-x1", "brave-otter", "rehearsal.small", "pool", {"karpenter.sh/nodepool": "pool"})
+MACHINE = Machine("brave-otter", 1, "pool-x1", "rehearsal.small", "pool", {}, asked_s=100.0, boot_s=10.0)
+ON = replace(MACHINE, on=True)
+
+
+def next_actions(claims: list[Claim], machines: list[Machine], now_s: float, *, dark: bool = False) -> list[object]:
+    running = set() if dark else {machine.name for machine in machines if machine.on}
+    return list(plan(claims, machines, running, set(), now_s))
+
+
+def test_a_claim_becomes_a_machine_once_its_boot_time_has_passed() -> None:
+    assert next_actions([CLAIM], [], 100.0) == [Ask(CLAIM, 1)]
+    assert next_actions([CLAIM], [MACHINE], 109.9) == []
+    assert next_actions([CLAIM], [MACHINE], 110.0) == [Start(MACHINE)]
+    assert next_actions([CLAIM], [ON], 200.0) == []
+
+
+def test_a_machine_whose_claim_is_gone_has_a_moment_left() -> None:
+    assert next_actions([], [ON], 200.0) == [Leave(ON)]
+    leaving = replace(ON, gone_s=200.0)
+    assert next_actions([], [leaving], 200.0 + GRACE_S - 0.1) == []
+    assert next_actions([], [leaving], 200.0 + GRACE_S) == [Stop(leaving, "no longer asked for")]
+
+
+def test_a_claim_deleted_while_its_machine_boots_ends_it_unstarted() -> None:
+    ending = replace(CLAIM, ending=True)
+    assert next_actions([ending], [MACHINE], 150.0) == []
+    assert next_actions([], [MACHINE], 105.0) == [Stop(MACHINE, "no longer asked for")]
+    assert next_actions([ending], [], 100.0) == []
+
+
+def test_a_machine_that_goes_dark_is_given_up_and_so_is_its_claim() -> None:
+    assert next_actions([CLAIM], [ON], 200.0, dark=True) == [Stop(ON, "it went dark", "pool-x1")]
+    assert next_actions([], [ON], 200.0, dark=True) == [Stop(ON, "no longer asked for")]
+
+
+def test_what_is_being_done_is_not_done_twice() -> None:
+    assert list(plan([CLAIM], [], set(), {"brave-otter"}, 100.0)) == []
+    assert list(plan([CLAIM], [MACHINE], set(), {"brave-otter"}, 200.0)) == []
+
+
+def test_numbers_are_used_again_and_run_out() -> None:
+    others = [replace(ON, name=f"m{number}", number=number) for number in range(1, MOST_MACHINES + 1) if number != 7]
+    claims = [CLAIM, *(replace(CLAIM, name=each.claim, machine=each.name) for each in others)]
+    assert next_actions(claims, others, 200.0) == [Ask(CLAIM, 7)]
+    full = [*others, replace(ON, name="m7", number=7)]
+    (refused,) = next_actions([*claims, replace(CLAIM, machine="m7")], full, 200.0)
+    assert isinstance(refused, Refuse)
+    assert refused.claim == CLAIM
+
+
+def test_a_node_claim_is_read_once_it_has_a_machine() -> None:
+    thing = {
+        "metadata": {
+            "name": "pool-x1",
+            "labels": {"karpenter.sh/nodepool": "pool", "node.kubernetes.io/instance-type": "rehearsal.small"},
+        }
+    }
+    assert claim_of(thing) is None
+    found = claim_of({**thing, "status": {"providerID": "kwok://brave-otter"}})
+    assert found is not None
+    assert (found.machine, found.type, found.pool, found.ending) == ("brave-otter", "rehearsal.small", "pool", False)
+    assert claim_of({**thing, "status": {"providerID": "aws:///zone/i-1"}}) is None
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_whatever_happens_no_machine_stays_without_a_claim_and_none_lacks_one(seed: int) -> None:
+    chance = random.Random(seed)
+    steps = chance.choices(["claim", "unclaim", "end", "dark", "wait"], k=40)
+    claims: dict[str, Claim] = {}
+    machines: dict[str, Machine] = {}
+    running: set[str] = set()
+    now_s, made = 0.0, 0
+
+    def act() -> None:
+        for action in list(plan(claims.values(), machines.values(), running, set(), now_s)):
+            match action:
+                case Ask(claim, number):
+                    assert number not in {each.number for each in machines.values()}
+                    machines[claim.machine] = replace(MACHINE, name=claim.machine, number=number, asked_s=now_s)
+                case Start(machine):
+                    assert machine.name in claims
+                    machines[machine.name] = replace(machine, on=True)
+                    running.add(machine.name)
+                case Leave(machine):
+                    machines[machine.name] = replace(machine, gone_s=now_s)
+                case Stop(machine, _, claim):
+                    running.discard(machine.name)
+                    del machines[machine.name]
+                    if claim:
+                        claims.pop(machine.name)
+
+    for step in steps:
+        name = chance.choice(sorted(claims)) if claims else ""
+        if step == "claim":
+            made += 1
+            claims[f"m{made}"] = replace(CLAIM, name=f"c{made}", machine=f"m{made}")
+        elif step == "unclaim" and name:
+            del claims[name]
+        elif step == "end" and name:
+            claims[name] = replace(claims[name], ending=True)
+        elif step == "dark" and name:
+            running.discard(name)
+        else:
+            now_s += 20
+        act()
+    for name in [name for name, claim in claims.items() if claim.ending]:
+        del claims[name]
+    for _ in range(4):
+        now_s += 20
+        act()
+    assert {name for name, machine in machines.items() if machine.on} == set(claims) == running == set(machines)

@@ -1,0 +1,111 @@
+"""Machines' lives, off NodeClaims and Nodes as Karpenter 1.9 writes them; the pool that a run asks for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from kubernetes_shapes import ORIGIN_T, change, pod
+
+from mlscale.cluster.machines.types import MachineType
+from mlscale.environments.kubernetes_machine_settings import machine_arm_settings
+from mlscale.environments.kubernetes_machines import MachineWatch
+from mlscale.environments.kubernetes_pods import PodWatch
+from mlscale.environments.kubernetes_pool import node_pool
+from mlscale.runs import Event
+
+BOOTED = "mlscale/booted"
+AT = "2026-11-25T12:00:00Z"
+
+
+def claim(*true: str, provider: str = "kwok://m", booted: bool = False, ending: bool = False) -> dict[str, Any]:
+    metadata: dict[str, Any] = {"name": "run-x1", "uid": "u", "creationTimestamp": AT}
+    metadata["labels"] = {"node.kubernetes.io/instance-type": "rehearsal.small"}
+    metadata |= {"annotations": {BOOTED: AT}} if booted else {}
+    metadata |= {"deletionTimestamp": AT} if ending else {}
+    conditions = [
+        {"type": kind, "status": "True" if kind in true else "Unknown", "lastTransitionTime": AT}
+        for kind in ("Launched", "Registered", "Initialized")
+    ]
+    return {"metadata": metadata, "status": {"providerID": provider, "conditions": conditions}}
+
+
+def node(ready: str, provider: str = "kwok://m") -> dict[str, Any]:
+    conditions = [{"type": "Ready", "status": ready, "reason": "NodeStatusUnknown", "lastTransitionTime": AT}]
+    return {
+        "metadata": {"name": "m", "uid": "n"},
+        "spec": {"providerID": provider},
+        "status": {"conditions": conditions},
+    }
+
+
+def kinds(events: list[Event]) -> list[str]:
+    return [one.kind for one in events]
+
+
+@pytest.fixture
+def watch() -> MachineWatch:
+    return MachineWatch("app", ORIGIN_T, BOOTED)
+
+
+def up(watch: MachineWatch) -> None:
+    watch.claim(change("claims", claim(booted=True), 0.1, "ADDED"))
+    watch.claim(change("claims", claim("Registered", "Initialized", booted=True), 0.2))
+
+
+def test_a_machines_life(watch: MachineWatch) -> None:
+    (asked,) = watch.claim(change("claims", claim(provider=""), 0.1, "ADDED"))
+    assert (asked.kind, asked.subject, asked.component) == ("machine_requested", "run-x1", "app")
+    assert (watch.desired, watch.ready) == (1, 0)
+    assert kinds(watch.claim(change("claims", claim(booted=True), 3.0))) == ["machine_booted"]
+    assert kinds(watch.claim(change("claims", claim("Registered", booted=True), 4.0))) == ["machine_registered"]
+    (ready,) = watch.claim(change("claims", claim("Registered", "Initialized", booted=True), 5.0))
+    assert (ready.kind, ready.detail) == ("machine_ready", {"type": "rehearsal.small"})
+    assert (watch.desired, watch.ready) == (1, 1)
+    assert watch.node(change("nodes", node("True"), 6.0)) == []
+    ending = claim("Registered", "Initialized", booted=True, ending=True)
+    assert watch.claim(change("claims", ending, 7.0)) == []
+    assert (watch.desired, watch.ready) == (0, 0), "one that goes is not counted"
+    assert kinds(watch.claim(change("claims", ending, 8.0, "DELETED"))) == ["machine_removed"]
+
+
+def test_one_that_goes_before_it_came_has_failed(watch: MachineWatch) -> None:
+    watch.claim(change("claims", claim(), 0.1, "ADDED"))
+    failed, removed = watch.claim(change("claims", claim(ending=True), 2.0, "DELETED"))
+    assert (failed.kind, failed.detail["reason"]) == ("machine_failed", "gone before it was registered")
+    assert removed.kind == "machine_removed"
+    assert (watch.desired, watch.ready) == (0, 0)
+
+
+def test_one_that_is_not_heard_of_any_more_has_failed(watch: MachineWatch) -> None:
+    up(watch)
+    assert watch.node(change("nodes", node("Unknown", "kwok://another"), 50.0)) == []
+    (failed,) = watch.node(change("nodes", node("Unknown"), 50.0))
+    assert (failed.kind, failed.subject, failed.detail["reason"]) == ("machine_failed", "run-x1", "NodeStatusUnknown")
+    assert (watch.desired, watch.ready) == (1, 0)
+    assert watch.node(change("nodes", node("Unknown"), 51.0)) == [], "once"
+
+
+def test_a_pod_without_room_says_so_once() -> None:
+    waits = pod()
+    waits["status"]["conditions"] = [
+        {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes are available"}
+    ]
+    watch = PodWatch(ORIGIN_T)
+    created, unschedulable = watch.take(change("pods", waits, 0.1, "ADDED"))
+    assert created.kind == "replica_created"
+    assert (unschedulable.kind, unschedulable.detail["reason"]) == ("replica_unschedulable", "0/1 nodes are available")
+    assert watch.take(change("pods", waits, 0.2)) == []
+
+
+def test_a_pool_asks_for_what_the_settings_say() -> None:
+    scaling = machine_arm_settings("matched").model_copy(update={"max_machines": 3, "consolidate_after_s": 30})
+    kind = MachineType("rehearsal.small", cpu_cores=0.4, memory_mib=1024, pods=16, usd_per_hour=0.03)
+    made = node_pool("mlscale-0123abcd", scaling, "10s", {kind.name: kind})
+    assert made["metadata"]["annotations"] == {"mlscale/boot": "10s"}
+    assert made["spec"]["limits"] == {"memory": "3072Mi"}
+    assert made["spec"]["disruption"]["consolidateAfter"] == "30s"
+    (types,) = [
+        each["values"] for each in made["spec"]["template"]["spec"]["requirements"] if each["key"].endswith("type")
+    ][:1]
+    assert types == list(scaling.machine_types)

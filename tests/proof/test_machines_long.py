@@ -1,0 +1,47 @@
+"""Machines that come and go, thirty times over: `make proof`, about a quarter of an hour."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "live"))
+
+from cluster_host import read_host
+from machine_cycles import cycle, left_of_machines
+
+from mlscale.cluster.ability import check_host
+from mlscale.cluster.commands import down_command, up_command
+from mlscale.cluster.layout import default_layout
+from mlscale.cluster.status import read_status
+from mlscale.environments.kubernetes_client import Place, connect
+from mlscale.runs import MlscaleError
+
+CYCLES = 30
+MACHINES = 3
+
+
+def test_thirty_cycles_leave_nothing_behind() -> None:
+    try:
+        check_host()
+    except MlscaleError as error:
+        pytest.skip(f"no cluster can be made here: {error}")
+    absent = read_status(default_layout()).state == "absent"
+    host = read_host()
+    up_command(None, machines=True)
+    try:
+        with closing(connect(Place(str(default_layout().kubeconfig)))) as api:
+            for number in range(1, CYCLES + 1):
+                print(f"\rcycle {number} of {CYCLES} ", end="", file=sys.__stderr__, flush=True)
+                cycle(api, f"mlscale-{number:08x}", MACHINES, consolidated=True)
+                assert left_of_machines(api) == []
+    finally:
+        if absent:
+            down_command()
+    if absent:
+        after = read_host()
+        for what in ("mounts", "links", "addresses", "routes", "rules", "filters", "settings", "groups"):
+            assert getattr(after, what) == getattr(host, what), what
