@@ -27,9 +27,9 @@ def dose_rows(runs: Sequence[Run], level_s: float) -> pd.DataFrame:
     Returns:
         ``variant``; ``boot_s``, the mean time from a machine's request to its start, as it was observed after the step
         (NaN without machines); ``detection_s``, ``machine_s``, ``container_s``, ``recovery_s``, which follow one
-        another on the way to T_slo and add up to it (NaN where it was not reached); ``t_slo_s``, ``t_slo_censored``;
-        ``peak_s``, the highest m_t after the step; ``over_level_s``; ``surplus_s``, machine-seconds beyond the first
-        machine from the step down on (NaN without one); ``host_bound`` and ``valid``.
+        another on the way to T_slo and add up to it (recovery is NaN where it was not reached); ``t_slo_s``,
+        ``t_slo_censored``; ``peak_s``, the highest m_t after the step; ``over_level_s``; ``surplus_s``,
+        machine-seconds beyond the first machine from the step down on (NaN without one); ``host_bound``, ``valid``.
     """
     return pd.DataFrame([_row(run, level_s) for run in runs])
 
@@ -73,7 +73,7 @@ def _machines(run: Run, t0: float, end_s: float) -> tuple[list[float], float]:
 
 def _parts(found: dict[str, Any], machines_ready_s: float) -> dict[str, float]:
     """Times since the step, one after the other; a part that its successor overtook is 0."""
-    if found["t_slo_censored"] or not np.isfinite(found["t_slo_s"]):
+    if not np.isfinite(found["t_slo_s"]):
         return {f"{name}_s": NAN for name in PARTS}
     total = float(found["t_slo_s"])
     marks = [float(found["detection_s"]), machines_ready_s, float(found["ready_last_s"]), total]
@@ -82,7 +82,8 @@ def _parts(found: dict[str, Any], machines_ready_s: float) -> dict[str, float]:
         reached = min(max(before, mark if np.isfinite(mark) else before), total)
         lengths.append(reached - before)
         before = reached
-    return {f"{name}_s": length for name, length in zip(PARTS, lengths, strict=True)}
+    parts = {f"{name}_s": length for name, length in zip(PARTS, lengths, strict=True)}
+    return parts | ({"recovery_s": NAN} if found["t_slo_censored"] else {})
 
 
 def _surplus(run: Run, down_s: float) -> float:

@@ -51,6 +51,14 @@ def test_the_parts_follow_one_another_and_add_up(rows: pd.DataFrame) -> None:
     assert reached[reached["variant"] == NO_MACHINES]["machine_s"].eq(0).all()
 
 
+def test_what_was_not_reached_has_no_recovery(tmp_path: Path) -> None:
+    (row,) = dose_rows([rehearsal(tmp_path / "late", 90.0)], 0.05).to_dict("records")
+    assert row["t_slo_censored"]
+    assert row["detection_s"] > 8
+    assert row["machine_s"] > 90
+    assert row["recovery_s"] != row["recovery_s"]
+
+
 def test_where_nothing_hides_the_boot_a_second_of_it_costs_a_second(rows: pd.DataFrame) -> None:
     line = slope_on_boot(rows[rows["boot_s"].isna() | (rows["boot_s"] > 5)])
     assert line is not None
