@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from kubernetes_watched import PHOTOS, app, scaling
 
-from mlscale.environments import k3s, kubernetes_namespace
+from mlscale.environments import kubernetes_environment, kubernetes_namespace
 from mlscale.environments.base import Problem
 from mlscale.environments.k3s import K3s
 from mlscale.environments.kubernetes_client import Api, Json, Place, connect
@@ -209,7 +209,7 @@ def test_no_room_on_any_node(api: Api, tmp_path: Path) -> None:
 
 def test_a_quota(api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     name = kubernetes_namespace.new_name()
-    monkeypatch.setattr(k3s, "new_name", lambda: name)
+    monkeypatch.setattr(kubernetes_environment, "new_name", lambda: name)
     metadata = {"name": name, "labels": {MANAGED_BY: "mlscale"}}
     api.post(path_of("Namespace"), {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
     quota = {"kind": "ResourceQuota", "metadata": {"name": "small"}, "spec": {"hard": {"requests.cpu": "100m"}}}
