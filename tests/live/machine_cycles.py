@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from mlscale.cluster.layout import THIN_IMAGE, default_layout
@@ -41,10 +42,10 @@ def _left(api: Api) -> list[str]:
     return left
 
 
-def cycle(api: Api, name: str, number: int, *, consolidated: bool) -> None:
-    """``number`` machines for as many pods, ready; then the pods go, and the machines after them: by Karpenter's own
-    decision where ``consolidated``, else with their pool."""
-    scaling = MachineScaling(machine_types=("rehearsal.small",), max_machines=number, boot="1s")
+@contextmanager
+def held(api: Api, name: str, number: int) -> Iterator[None]:
+    """``number`` machines for as many pods, ready for the length of the block; then the pods go, and their pool."""
+    scaling = MachineScaling(machine_types=("rehearsal.small",), max_machines=max(1, number), boot="1s")
     api.apply(path_of("NodePool", name), node_pool(name, scaling, scaling.boot, machine_catalogue().types))
     pods = [f"{name}-{count}" for count in range(number)]
     try:
@@ -53,12 +54,19 @@ def cycle(api: Api, name: str, number: int, *, consolidated: bool) -> None:
         _until(lambda: all(_is_ready(api, pod) for pod in pods), f"{number} pods are ready")
         nodes = {str(api.get(path_of("Pod", pod, "default"))["spec"]["nodeName"]) for pod in pods}
         assert len(nodes) == number, "each has a machine of its own"
+        yield
     finally:
         for pod in pods:
             api.delete(path_of("Pod", pod, "default"))
-    if consolidated:
+        remove(api, name)
+
+
+def cycle(api: Api, name: str, number: int) -> None:
+    """Machines come for pods; the pods go, and Karpenter takes the machines away by its own decision."""
+    with held(api, name, number):
+        for count in range(number):
+            api.delete(path_of("Pod", f"{name}-{count}", "default"))
         _until(lambda: not api.get(*claims(name))["items"], "Karpenter takes the machines away")
-    remove(api, name)
 
 
 def _all(api: Api, kind: str) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from kubernetes_watched import PHOTOS, app, clients
-from machine_cycles import cycle, left_of_machines
+from machine_cycles import held, left_of_machines
 from watched import Watched
 
 from mlscale.cluster.commands import up_command
@@ -149,5 +149,6 @@ def test_a_claim_deleted_while_booting_and_no_capacity(api: Api, ledger: Ledger)
 
 def test_cycles_leave_nothing_behind(api: Api) -> None:
     for number in range(2):
-        cycle(api, f"mlscale-0000000{number}", 3, consolidated=False)
+        with held(api, f"mlscale-0000000{number}", 3):
+            pass
         assert left_of_machines(api) == []

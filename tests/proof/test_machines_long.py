@@ -36,7 +36,7 @@ def test_thirty_cycles_leave_nothing_behind() -> None:
         with closing(connect(Place(str(default_layout().kubeconfig)))) as api:
             for number in range(1, CYCLES + 1):
                 print(f"\rcycle {number} of {CYCLES} ", end="", file=sys.__stderr__, flush=True)
-                cycle(api, f"mlscale-{number:08x}", MACHINES, consolidated=True)
+                cycle(api, f"mlscale-{number:08x}", MACHINES)
                 assert left_of_machines(api) == []
     finally:
         if absent:
