@@ -19,7 +19,7 @@ help:
 	@echo "make paper-figures [QUICK=1] [BLOCKS=$(BLOCKS)] [CELLS=core,open,sensitivity,container] [ENVIRONMENTS=\"$(ENVIRONMENTS)\"] [RUNS=dir]"
 	@echo "                   measure, compare and draw the figures; stop it at any time, it resumes"
 	@echo "make test          types, style, layers, all tests, with the real frameworks"
-	@echo "make proof         what takes longer: 100,000 malformed bodies against the server (about half an hour)"
+	@echo "make proof         what takes longer: 100,000 malformed bodies, a cluster killed 20 times, 30 cycles of machines (40 min)"
 	@echo "make cluster       a real one-node Kubernetes on this machine (Linux, root); repairs one that is there"
 	@echo "                   MACHINES=1: with Karpenter, and machines that come and go"
 	@echo "make cluster-down  remove it without a trace; what was built for it stays in the cache"
