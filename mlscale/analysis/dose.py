@@ -37,7 +37,7 @@ def dose_rows(runs: Sequence[Run], level_s: float) -> pd.DataFrame:
 def _row(run: Run, level_s: float) -> dict[str, Any]:
     found = run_summary(run, level_s)
     t0, end_s = span(run)
-    boots, ready_s = _machines(run, t0, end_s)
+    boots = _boots(run, t0, end_s)
     moved = moving(run.requests, WINDOW_S, "done", timeout_s=run.info.timeout_s)
     inside = moved[moved["t_s"].between(t0, end_s)]["mean_s"]
     kept = ("run_id", "environment", "block", "valid", "host_bound", "t_slo_s", "t_slo_censored", "over_level_s")
@@ -45,7 +45,7 @@ def _row(run: Run, level_s: float) -> dict[str, Any]:
         **{name: found[name] for name in kept},
         "variant": variant_of(run),
         "boot_s": float(np.mean(boots)) if boots else NAN,
-        **_parts(found, ready_s - t0),
+        **_parts(found, _placed(run, t0, end_s, int(found["needed"])) - t0),
         "peak_s": float(inside.max()) if len(inside) else NAN,
         "surplus_s": _surplus(run, end_s),
     }
@@ -60,23 +60,35 @@ def variant_of(run: Run) -> str:
     return f"boot {settings['boot']}" + (f", room for {kept} kept free" if kept else "")
 
 
-def _machines(run: Run, t0: float, end_s: float) -> tuple[list[float], float]:
-    """Of the machines that were requested in [t0, end_s]: the times that they took to boot, and when the last one was
-    ready (NaN where none came)."""
-    events = run.events[run.events["kind"].isin(["machine_requested", "machine_booted", "machine_ready"])]
-    wide = events.groupby(["subject", "kind"])["t_s"].first().unstack()
-    wide = wide.reindex(columns=["machine_requested", "machine_booted", "machine_ready"])
-    wide = wide[wide["machine_requested"].between(t0, end_s) & (wide["machine_ready"] <= end_s)]
-    boots = (wide["machine_booted"] - wide["machine_requested"]).dropna()
-    return [float(value) for value in boots], float(wide["machine_ready"].max()) if len(wide) else NAN
+def _boots(run: Run, t0: float, end_s: float) -> list[float]:
+    """The times that the machines took to boot which were requested in [t0, end_s], s."""
+    wide = _firsts(run, ["machine_requested", "machine_booted"])
+    wide = wide[wide["machine_requested"].between(t0, end_s)]
+    return [float(value) for value in (wide["machine_booted"] - wide["machine_requested"]).dropna()]
 
 
-def _parts(found: dict[str, Any], machines_ready_s: float) -> dict[str, float]:
+def _placed(run: Run, t0: float, end_s: float, needed: int) -> float:
+    """When the last needed of the pods that were created in [t0, end_s] was bound to a machine; NaN where fewer were.
+
+    Off the pods and not the machines: with room kept free, machines come for placeholders that nobody waits for.
+    """
+    wide = _firsts(run, ["replica_created", "replica_scheduled"])
+    bound = wide[wide["replica_created"].between(t0, end_s)]["replica_scheduled"].dropna().sort_values()
+    return float(bound.iloc[needed - 1]) if 1 <= needed <= len(bound) else NAN
+
+
+def _firsts(run: Run, kinds: list[str]) -> pd.DataFrame:
+    """subject -> the time of its first event of each kind, NaN where there is none."""
+    events = run.events[run.events["kind"].isin(kinds)]
+    return events.groupby(["subject", "kind"])["t_s"].first().unstack().reindex(columns=kinds)
+
+
+def _parts(found: dict[str, Any], placed_s: float) -> dict[str, float]:
     """Times since the step, one after the other; a part that its successor overtook is 0."""
     if not np.isfinite(found["t_slo_s"]):
         return {f"{name}_s": NAN for name in PARTS}
     total = float(found["t_slo_s"])
-    marks = [float(found["detection_s"]), machines_ready_s, float(found["ready_last_s"]), total]
+    marks = [float(found["detection_s"]), placed_s, float(found["ready_last_s"]), total]
     lengths, before = [], 0.0
     for mark in marks:
         reached = min(max(before, mark if np.isfinite(mark) else before), total)

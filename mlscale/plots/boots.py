@@ -13,7 +13,7 @@ from mlscale.plots.style import INK, MUTED, attach, colour, mark_modes, marker, 
 
 _WORDS: Final = {
     "detection": "until the HPA decided",
-    "machine": "until the last machine was ready",
+    "machine": "until the last pod had a machine",
     "container": "until the last pod was ready",
     "recovery": "until $m_t$ was back under L",
 }
@@ -57,7 +57,7 @@ def boot_response(rows: pd.DataFrame, environment: str = "eks", modes: tuple[str
 
 def _references(axes: Axes, rows: pd.DataFrame, longest: float) -> None:
     """Runs that wait for no machine, at the right."""
-    for name, sign, tone in ((NO_MACHINES, "D", colour("k3s")), ("kept free", "P", INK)):
+    for name, sign, tone, beside in ((NO_MACHINES, "D", colour("k3s"), 4), ("kept free", "P", INK, -11)):
         group = rows[rows["variant"].str.contains(name)]
         if group.empty:
             continue
@@ -66,7 +66,7 @@ def _references(axes: Axes, rows: pd.DataFrame, longest: float) -> None:
         axes.plot([1.08 * longest] * len(group), group["t_slo_s"], sign, ls="", ms=5, color=tone)
         words = "room always there" if name == NO_MACHINES else "room kept free"
         axes.annotate(
-            words, (1.12 * longest, mean_s), xytext=(0, 4), textcoords="offset points", color=tone, fontsize=8
+            words, (1.12 * longest, mean_s), xytext=(0, beside), textcoords="offset points", color=tone, fontsize=8
         )
 
 

@@ -14,7 +14,7 @@ from synthetic_runs import Shape, info, make_run, requests_frame, write_run
 
 from mlscale.analysis.dose import NO_MACHINES, PARTS, dose_rows, slope_on_boot
 from mlscale.analysis.populations import MACHINES, PODS, machine_seconds, populations
-from mlscale.runs import Event, Run
+from mlscale.runs import Event, ReplicaSample, Run
 
 LEVEL_S = 0.3
 
@@ -65,6 +65,27 @@ def test_where_nothing_hides_the_boot_a_second_of_it_costs_a_second(rows: pd.Dat
     assert line.low < 1 < line.high or line.slope == pytest.approx(1, abs=0.1)
     assert line.n == 6
     assert slope_on_boot(rows[rows["variant"].isin(["boot 0s", "boot 10s"])]) is None, "two boot times are no line"
+
+
+def test_a_machine_that_comes_for_placeholders_is_waited_for_by_nobody(tmp_path: Path) -> None:
+    """Pods found room at once; a machine that was asked for then came late, and is no part of the response."""
+    requests = requests_frame([*range(40, 160)], [0.9 if 45 <= t < 65 else 0.1 for t in range(40, 160)])
+    numbers = [ReplicaSample(t, "app", 1 if t < 50 else 2, 0, 1 if t < 62 else 2) for t in range(40, 165)]
+    events = [
+        Event(50.0, "app", "scale_decision", detail={"from": 1, "to": 2}),
+        Event(50.1, "app", "replica_created", "a"),
+        Event(50.2, "app", "replica_scheduled", "a"),
+        Event(51.0, "app", "machine_requested", "m"),
+        Event(62.0, "app", "replica_ready", "a"),
+        Event(77.0, "app", "machine_booted", "m"),
+        Event(78.0, "app", "machine_ready", "m"),
+    ]
+    scaling = {"app": {"max_replicas": 4, "boot": "ec2", "buffer_replicas": 2}}
+    run = write_run(tmp_path / "kept", requests, info(environment="eks", scaling=scaling), [*numbers, *events])
+    (row,) = dose_rows([run], LEVEL_S).to_dict("records")
+    assert row["boot_s"] == pytest.approx(26.0)
+    assert row["machine_s"] == pytest.approx(0.2)
+    assert row["container_s"] == pytest.approx(11.8)
 
 
 def test_room_kept_free_is_no_dose(rows: pd.DataFrame) -> None:
