@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -130,9 +129,3 @@ def slope_on_boot(rows: pd.DataFrame, what: str = "t_slo_s") -> Slope | None:
     fit = stats.linregress(used["boot_s"], used[what])
     reach = float(stats.t.ppf(0.975, len(used) - 2)) * float(fit.stderr)
     return Slope(float(fit.slope), float(fit.slope) - reach, float(fit.slope) + reach, float(fit.intercept), len(used))
-
-
-def machine_types(run: Run) -> list[str]:
-    """The types of the machines that became ready, each once."""
-    texts = run.events[run.events["kind"] == "machine_ready"]["detail"].dropna()
-    return sorted({str(json.loads(text).get("type", "")) for text in texts} - {""})

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from mlscale.application.timeline import MARK
+from mlscale.cluster.machines.types import BOOTED
 from mlscale.environments.base import ObservationLost
 from mlscale.environments.kubernetes_client import Api, Json, Refused
 from mlscale.environments.kubernetes_hpa import HpaWatch
@@ -19,7 +20,6 @@ from mlscale.environments.kubernetes_machines import MachineWatch
 from mlscale.environments.kubernetes_manifests import BUFFER, ROLE, Deployment
 from mlscale.environments.kubernetes_paths import path_of
 from mlscale.environments.kubernetes_pods import PodWatch
-from mlscale.environments.kubernetes_pool import BOOTED
 from mlscale.environments.kubernetes_rollout import Watches, read_log
 from mlscale.environments.kubernetes_usage import NodeUsage, PodMetrics
 from mlscale.environments.kubernetes_watch import Change, Lost

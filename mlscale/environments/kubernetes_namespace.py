@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from mlscale.environments.kubernetes_client import Api, Json, Place, Refused, Unreachable, connect
+from mlscale.environments.kubernetes_client import Api, Json, Refused
 from mlscale.environments.kubernetes_manifests import (
     MANAGED_BY,
     OWNER,
@@ -23,13 +22,12 @@ from mlscale.environments.kubernetes_manifests import (
     services,
 )
 from mlscale.environments.kubernetes_paths import path_of, path_of_object
+from mlscale.environments.kubernetes_reap import reap_named
 from mlscale.host.ledger import Ledger, LedgerEntry
-from mlscale.host.reap import NotNow
 from mlscale.runs import MlscaleError
 
 KIND: Final = "kubernetes_namespace"
 """Of the ledger entry."""
-_NAME: Final = re.compile(r"mlscale-[0-9a-f]{8}")
 _GONE_S: Final = 90.0
 _LOOK_S: Final = 0.2
 _CONFLICT: Final = 409
@@ -143,33 +141,8 @@ def _end_pods(api: Api, name: str, deadline: float) -> None:
 
 
 def reap(entry: LedgerEntry, own: Path) -> None:
-    """Remove the namespace that a ledger entry names. Idempotent; from another process than the one that made it.
-
-    Args:
-        own: the kubeconfig of our own cluster: where it is gone, or names another server, that cluster was taken down
-            and its namespaces with it.
-
-    Raises:
-        NotNow: the cluster can't be asked now; the namespace stands in the ledger until it can.
-        MlscaleError: it can't be removed.
-    """
-    identity = entry.identity
-    name, kubeconfig = str(identity["namespace"]), str(identity["kubeconfig"])
-    where = f"namespace {name} at {identity['server']}"
-    if _NAME.fullmatch(name) is None:
-        raise MlscaleError("not a name that mlscale gives", name, f"delete the ledger entry {entry.id}")
-    ours = Path(kubeconfig) == own
-    if ours and not own.exists():
-        return
-    try:
-        with closing(connect(Place(kubeconfig, identity["context"]))) as api:
-            if api.server == identity["server"]:
-                remove(api, name)
-            elif not ours:
-                raise NotNow(f"{api.place} names another server now", where, "restore the kubeconfig, then cleanup")
-    except Unreachable as error:
-        remedy = "make cluster, then mlscale cleanup" if ours else "mlscale cleanup, once it answers"
-        raise NotNow(error.what, where, remedy) from error
+    """Remove the namespace that a ledger entry names. Idempotent. See `reap_named` for ``own`` and what it raises."""
+    reap_named(entry, own, "namespace", str(entry.identity["namespace"]), remove)
 
 
 def _filled(api: Api, wanted: Deployment) -> list[Json]:

@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from mlscale.cluster.machines.types import MachineType
-from mlscale.environments.kubernetes_client import Api, Json, Place, Refused, Unreachable, connect
+from mlscale.cluster.machines.types import BOOT, MachineType
+from mlscale.environments.kubernetes_client import Api, Json, Refused
 from mlscale.environments.kubernetes_machine_settings import MachineScaling
 from mlscale.environments.kubernetes_manifests import MANAGED_BY, RUN, TOOL
 from mlscale.environments.kubernetes_paths import path_of
+from mlscale.environments.kubernetes_reap import reap_named
 from mlscale.host.ledger import Ledger, LedgerEntry
-from mlscale.host.reap import NotNow
 from mlscale.runs import MlscaleError
 
 KIND: Final = "karpenter_nodepool"
 """Of the ledger entry."""
 NODE_CLASS: Final = "mlscale"
-BOOT: Final = "mlscale/boot"
-BOOTED: Final = "mlscale/booted"
-"""As mlscale.cluster.machines.daemon reads and writes them."""
 POOL: Final = "karpenter.sh/nodepool"
 _AT_ONCE: Final = "none"
-_NAME: Final = re.compile(r"mlscale-[0-9a-f]{8}")
 _GONE_S: Final = 120.0
 _LOOK_S: Final = 0.3
 
@@ -123,22 +118,5 @@ def remove(api: Api, name: str) -> None:
 
 
 def reap(entry: LedgerEntry, own: Path) -> None:
-    """Remove the pool that a ledger entry names; as `mlscale.environments.kubernetes_namespace.reap`.
-
-    Raises:
-        NotNow: the cluster can't be asked now.
-        MlscaleError: it can't be removed.
-    """
-    identity = entry.identity
-    name, kubeconfig = str(identity["pool"]), str(identity["kubeconfig"])
-    where = f"NodePool {name} at {identity['server']}"
-    if _NAME.fullmatch(name) is None:
-        raise MlscaleError("not a name that mlscale gives", name, f"delete the ledger entry {entry.id}")
-    if Path(kubeconfig) == own and not own.exists():
-        return
-    try:
-        with closing(connect(Place(kubeconfig, identity["context"]))) as api:
-            if api.server == identity["server"]:
-                remove(api, name)
-    except Unreachable as error:
-        raise NotNow(error.what, where, "make cluster, then mlscale cleanup") from error
+    """Remove the pool that a ledger entry names. Idempotent. See `reap_named` for ``own`` and what it raises."""
+    reap_named(entry, own, "NodePool", str(entry.identity["pool"]), remove)

@@ -8,13 +8,14 @@ run counts as a treatment of its own), so that every run stands in every place, 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from mlscale.experiment.protocol import Protocol
 from mlscale.experiment.variants import (
+    CELLS,
     CONTAINER,
     CONTAINER_ENVIRONMENTS,
     CORE,
@@ -24,12 +25,11 @@ from mlscale.experiment.variants import (
     REHEARSED,
     SENSITIVITY,
     Boot,
+    Cell,
     Variant,
 )
 from mlscale.runs import Arm, ClosedLoop, Connections, MlscaleError, OpenLoop, Schedule
 
-Cell = Literal["core", "open", "sensitivity", "container", "rehearsal"]
-CELLS: Final[tuple[Cell, ...]] = get_args(Cell)
 SENSITIVITY_BLOCKS: Final = 3
 CONTAINER_BLOCKS: Final = 1
 REHEARSAL_BLOCKS: Final = 3

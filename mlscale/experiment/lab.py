@@ -17,7 +17,6 @@ from mlscale.experiment.parameters import (
     KubernetesParameters,
     MeasureParameters,
     NotebookParameters,
-    RehearsalParameters,
 )
 from mlscale.experiment.progress import Shown
 from mlscale.experiment.protocol import current_protocol, photos_folder, read_protocol
@@ -58,7 +57,7 @@ def runs_of(environment: str, p: MeasureParameters) -> list[Run]:
     return [run]
 
 
-def variants_of(environment: str, p: KubernetesParameters | RehearsalParameters) -> list[Run]:
+def variants_of(environment: str, p: KubernetesParameters) -> list[Run]:
     """Runs that change one thing: those that the parameters name, or with ``measure_more`` one of each, measured now.
 
     Raises:

@@ -52,14 +52,11 @@ class KubernetesParameters(MeasureParameters):
     measure_more: bool = Field(default=False, description="measure one of each now; a few minutes each")
 
 
-class RehearsalParameters(MeasureParameters):
-    """06_eks: what the other notebooks of environments take, and runs without machines that scale."""
+class RehearsalParameters(KubernetesParameters):
+    """06_eks: the same; its ``more_run_dirs`` are runs of k3s under the same load, its ``measure_more`` another boot
+    time and a buffer."""
 
     mode: Mode = "rehearsal"
-    more_run_dirs: tuple[Path, ...] = Field(default=(), description="runs of k3s under the same load")
-    measure_more: bool = Field(
-        default=False, description="measure other boot times and a buffer now; four minutes each"
-    )
 
 
 class ApplicationParameters(BaseModel):

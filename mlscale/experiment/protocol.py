@@ -10,6 +10,7 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from mlscale.experiment.variants import CELLS
 from mlscale.runs import ClosedLoop, ClosedStage, MlscaleError, OpenLoop, Staircase, Step
 
 PROTOCOL_VERSION: Final = 1
@@ -160,11 +161,7 @@ def write_protocol(file: Path, protocol: Protocol, runs: Path) -> None:
 
 def blocks_exist(runs: Path) -> bool:
     """Whether a run of a block of any cell (quick ones apart) was begun below ``runs``."""
-    return any(
-        next((runs / cell).rglob("run.json"), None)
-        for cell in ("core", "open", "sensitivity", "container", "rehearsal")
-        if (runs / cell).is_dir()
-    )
+    return any(next((runs / cell).rglob("run.json"), None) for cell in CELLS if (runs / cell).is_dir())
 
 
 def write_text(file: Path, text: str) -> None:

@@ -20,9 +20,8 @@ import pyarrow.parquet as pq
 
 from mlscale.experiment import places
 from mlscale.experiment.attempts import IDENTITY, run_dirs
-from mlscale.experiment.design import CELLS
 from mlscale.experiment.protocol import write_text
-from mlscale.experiment.variants import REHEARSED
+from mlscale.experiment.variants import CELLS, REHEARSED
 from mlscale.runs import SCHEMAS, MlscaleError, Run, TableName, load_run
 
 if TYPE_CHECKING:

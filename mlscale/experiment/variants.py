@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict
 
 from mlscale.runs import Arm, Connections
+
+Cell = Literal["core", "open", "sensitivity", "container", "rehearsal"]
+CELLS: Final[tuple[Cell, ...]] = get_args(Cell)
 
 
 class Variant(BaseModel):

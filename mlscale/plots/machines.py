@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -96,7 +97,7 @@ def _response(axes: Axes, run: Run, level_s: float | None, window_s: float) -> N
     attach(axes, shown)
 
 
-def _states(axes: Axes, run: Run, states: dict[str, str] | Any, what: str) -> None:
+def _states(axes: Axes, run: Run, states: Mapping[str, str], what: str) -> None:
     steps = populations(run, states)
     end_s = run.info.schedule.duration_s
     frame = pd.concat([steps, steps.tail(1).assign(t_s=end_s)]) if len(steps) else steps

@@ -28,7 +28,7 @@ from mlscale.cluster.layout import Layout
 from mlscale.cluster.machines.machine import Site
 from mlscale.cluster.machines.plan import Action, Ask, Claim, Leave, Machine, Refuse, Start, Stop, claim_of, plan
 from mlscale.cluster.machines.records import load, save
-from mlscale.cluster.machines.types import BootTimes, Catalogue
+from mlscale.cluster.machines.types import BOOT, BOOTED, BootTimes, Catalogue
 from mlscale.cluster.parts import MACHINES_SOCKET, Programs
 from mlscale.cluster.settings import Settings
 from mlscale.runs import MlscaleError
@@ -37,10 +37,6 @@ logger = logging.getLogger(__name__)
 
 CLAIMS: Final = "apis/karpenter.sh/v1/nodeclaims"
 POOLS: Final = "apis/karpenter.sh/v1/nodepools"
-BOOT: Final = "mlscale/boot"
-"""Annotation of a NodePool: which boot times its machines have (`Catalogue.boot_times_of`)."""
-BOOTED: Final = "mlscale/booted"
-"""Annotation of a NodeClaim: when its machine's programs had started."""
 DEFAULT_BOOT: Final = "ec2"
 _LOOK_S: Final = 0.2
 _AGAIN_S: Final = 2.0

@@ -19,6 +19,10 @@ from mlscale.runs import MlscaleError
 RESERVED_CORES: Final = 0.1
 RESERVED_MIB: Final = 10
 """Of every machine, for its own programs: what Karpenter's kwok provider takes off (kwok/cloudprovider/helpers.go)."""
+BOOT: Final = "mlscale/boot"
+"""Annotation of a NodePool: which boot times its machines have (`Catalogue.boot_times_of`)."""
+BOOTED: Final = "mlscale/booted"
+"""Annotation of a NodeClaim: when its machine's programs had started."""
 ZONE: Final = "rehearsal-a"
 CAPACITY_TYPE: Final = "on-demand"
 _CONSTANT: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s)")
