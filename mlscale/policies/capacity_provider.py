@@ -1,0 +1,168 @@
+"""How many instances an ECS capacity provider asks its Auto Scaling group for: managed scaling.
+
+The service's code is not public; this follows its guide ("Amazon ECS managed scaling behavior", API ManagedScaling)
+and AWS's "Deep Dive on Amazon ECS Cluster Auto Scaling"; where they are silent the reading is named.
+
+- CapacityProviderReservation = 100 * M / N: N instances run, M are needed. Instances with tasks count as needed, and
+  so many more as the tasks that wait for room take when packed onto empty instances. N = 0: 100 when nothing is
+  needed, else 200.
+- Two alarms of one-minute datapoints track it: 1 of 1 above the target, 15 of 15 below (containers-roadmap #638).
+- Out: in proportion to the target, at least `min_step` and at most `max_step` instances more. Instances count for
+  `warmup_s` as on their way: a further step only adds what goes beyond them (EC2 Auto Scaling, instance warm-up).
+- In: in proportion, only instances without tasks (managed termination protection), and none while any warms up.
+- Read by us: tasks are packed first-fit by decreasing share of an instance, one instance type.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final, Literal
+
+Rule = Literal["out", "in", "quiet", "warming-up", "at-max", "in-use", "too-few-datapoints"]
+
+_EPSILON: Final = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class ManagedScalingSettings:
+    """API ManagedScaling with its defaults, and the group's limits."""
+
+    target_capacity: float = 100.0
+    min_step: int = 1
+    max_step: int = 10_000
+    warmup_s: float = 300.0
+    min_instances: int = 0
+    max_instances: int = 4
+    period_s: float = 60.0
+    out_datapoints: int = 1
+    in_datapoints: int = 15
+
+    def __post_init__(self) -> None:
+        if not 0 < self.target_capacity <= 100:
+            raise ValueError(f"target_capacity {self.target_capacity:g}: more than 0, at most 100")
+        if not 1 <= self.min_step <= self.max_step <= 10_000:
+            raise ValueError(f"steps from {self.min_step} to {self.max_step}: 1 to 10000")
+
+
+@dataclass(frozen=True, slots=True)
+class InstancesObservation:
+    """At ``t_s``, the end of a period: instances that the group is asked for, those that run, those of them with
+    tasks; and the share of an instance that each waiting task takes."""
+
+    t_s: float
+    desired: int
+    running: int
+    in_use: int
+    waiting_shares: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ManagedScalingState:
+    """The last reservations, oldest first, and when what was last asked for counts as there."""
+
+    reservations: tuple[float, ...] = ()
+    warm_at_s: float = -math.inf
+
+
+@dataclass(frozen=True, slots=True)
+class InstancesDecision:
+    """``desired`` instances from now on, and the ``reservation`` in percent that it was decided by."""
+
+    desired: int
+    reservation: float
+    rule: Rule
+    reason: str
+    state: ManagedScalingState
+
+
+def needed(in_use: int, waiting_shares: Sequence[float]) -> int:
+    """M: instances with tasks, and those that the waiting tasks take, packed first-fit by decreasing share.
+
+    Raises:
+        ValueError: a task that no instance has room for.
+    """
+    free: list[float] = []
+    for share in sorted(waiting_shares, reverse=True):
+        if share > 1 + _EPSILON:
+            raise ValueError(f"a task takes {share:.2f} of an instance")
+        for place, room in enumerate(free):
+            if share <= room + _EPSILON:
+                free[place] = room - share
+                break
+        else:
+            free.append(1.0 - share)
+    return in_use + len(free)
+
+
+def reservation(running: int, wanted: int) -> float:
+    """CapacityProviderReservation, percent."""
+    if running == 0:
+        return 200.0 if wanted else 100.0
+    return 100.0 * wanted / running
+
+
+def decide(
+    observation: InstancesObservation, settings: ManagedScalingSettings, state: ManagedScalingState
+) -> InstancesDecision:
+    """One look, at the end of a period; every hold says why."""
+    wanted = needed(observation.in_use, observation.waiting_shares)
+    percent = reservation(observation.running, wanted)
+    kept = max(settings.out_datapoints, settings.in_datapoints)
+    state = replace(state, reservations=(*state.reservations, percent)[-kept:])
+    found = f"{wanted} instances needed, {observation.running} run: {percent:.0f} % at {settings.target_capacity:g} %"
+    if _all_above(state.reservations, settings):
+        return _out(observation, settings, state, wanted, percent, found)
+    if _all_below(state.reservations, settings):
+        return _in(observation, settings, state, wanted, percent, found)
+    rule: Rule = "quiet" if percent == settings.target_capacity else "too-few-datapoints"
+    return InstancesDecision(observation.desired, percent, rule, found, state)
+
+
+def _all_above(reservations: tuple[float, ...], settings: ManagedScalingSettings) -> bool:
+    last = reservations[-settings.out_datapoints :]
+    return len(last) == settings.out_datapoints and min(last) > settings.target_capacity
+
+
+def _all_below(reservations: tuple[float, ...], settings: ManagedScalingSettings) -> bool:
+    last = reservations[-settings.in_datapoints :]
+    return len(last) == settings.in_datapoints and max(last) < settings.target_capacity
+
+
+def _out(
+    observation: InstancesObservation,
+    settings: ManagedScalingSettings,
+    state: ManagedScalingState,
+    wanted: int,
+    percent: float,
+    found: str,
+) -> InstancesDecision:
+    running, asked = observation.running, observation.desired
+    proportional = math.ceil(100.0 * wanted / settings.target_capacity - _EPSILON)
+    step = min(max(proportional - running, settings.min_step), settings.max_step)
+    desired = min(running + step, settings.max_instances)
+    if desired <= asked:
+        if asked >= settings.max_instances:
+            return InstancesDecision(asked, percent, "at-max", f"{found}, at most {asked} are set", state)
+        return InstancesDecision(asked, percent, "warming-up", f"{found}, {asked - running} are on their way", state)
+    after = replace(state, warm_at_s=observation.t_s + settings.warmup_s)
+    return InstancesDecision(desired, percent, "out", f"{found}, {step} more", after)
+
+
+def _in(
+    observation: InstancesObservation,
+    settings: ManagedScalingSettings,
+    state: ManagedScalingState,
+    wanted: int,
+    percent: float,
+    found: str,
+) -> InstancesDecision:
+    asked = observation.desired
+    if observation.t_s < state.warm_at_s:
+        return InstancesDecision(asked, percent, "warming-up", f"{found}, instances are warming up", state)
+    proportional = math.ceil(100.0 * wanted / settings.target_capacity - _EPSILON)
+    desired = max(proportional, observation.in_use, settings.min_instances)
+    if desired >= asked:
+        return InstancesDecision(asked, percent, "in-use", f"{found}, none of {asked} may go", state)
+    return InstancesDecision(desired, percent, "in", f"{found}, {asked - desired} go", state)

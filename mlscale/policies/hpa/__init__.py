@@ -1,0 +1,36 @@
+"""Kubernetes' HorizontalPodAutoscaler (autoscaling/v2) as a pure function, read off its source (v1.34)."""
+
+from mlscale.policies.hpa.behavior import Behavior, History, ScalingPolicy, ScalingRules
+from mlscale.policies.hpa.calculator import Proposal, Tolerances
+from mlscale.policies.hpa.controller import Decision, HpaSettings, MetricSpec, decide
+from mlscale.policies.hpa.observed import (
+    Container,
+    MetricError,
+    Observation,
+    Phase,
+    Pod,
+    PodMetric,
+    Reading,
+    ReadyCondition,
+)
+
+__all__ = [
+    "Behavior",
+    "Container",
+    "Decision",
+    "History",
+    "HpaSettings",
+    "MetricError",
+    "MetricSpec",
+    "Observation",
+    "Phase",
+    "Pod",
+    "PodMetric",
+    "Proposal",
+    "Reading",
+    "ReadyCondition",
+    "ScalingPolicy",
+    "ScalingRules",
+    "Tolerances",
+    "decide",
+]
