@@ -20,6 +20,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
+from mlscale.policies.alarm import is_on
+
 Rule = Literal["out", "in", "quiet", "warming-up", "at-max", "in-use", "too-few-datapoints"]
 
 _EPSILON: Final = 1e-9
@@ -112,34 +114,25 @@ def decide(
     kept = max(settings.out_datapoints, settings.in_datapoints)
     state = replace(state, reservations=(*state.reservations, percent)[-kept:])
     found = f"{wanted} instances needed, {observation.running} run: {percent:.0f} % at {settings.target_capacity:g} %"
-    if _all_above(state.reservations, settings):
-        return _out(observation, settings, state, wanted, percent, found)
-    if _all_below(state.reservations, settings):
-        return _in(observation, settings, state, wanted, percent, found)
-    rule: Rule = "quiet" if percent == settings.target_capacity else "too-few-datapoints"
+    target = settings.target_capacity
+    proportional = math.ceil(100.0 * wanted / target - _EPSILON)
+    if is_on(state.reservations, settings.out_datapoints, lambda each: each > target):
+        return _out(observation, settings, state, proportional, percent, found)
+    if is_on(state.reservations, settings.in_datapoints, lambda each: each < target):
+        return _in(observation, settings, state, proportional, percent, found)
+    rule: Rule = "quiet" if percent == target else "too-few-datapoints"
     return InstancesDecision(observation.desired, percent, rule, found, state)
-
-
-def _all_above(reservations: tuple[float, ...], settings: ManagedScalingSettings) -> bool:
-    last = reservations[-settings.out_datapoints :]
-    return len(last) == settings.out_datapoints and min(last) > settings.target_capacity
-
-
-def _all_below(reservations: tuple[float, ...], settings: ManagedScalingSettings) -> bool:
-    last = reservations[-settings.in_datapoints :]
-    return len(last) == settings.in_datapoints and max(last) < settings.target_capacity
 
 
 def _out(
     observation: InstancesObservation,
     settings: ManagedScalingSettings,
     state: ManagedScalingState,
-    wanted: int,
+    proportional: int,
     percent: float,
     found: str,
 ) -> InstancesDecision:
     running, asked = observation.running, observation.desired
-    proportional = math.ceil(100.0 * wanted / settings.target_capacity - _EPSILON)
     step = min(max(proportional - running, settings.min_step), settings.max_step)
     desired = min(running + step, settings.max_instances)
     if desired <= asked:
@@ -154,14 +147,13 @@ def _in(
     observation: InstancesObservation,
     settings: ManagedScalingSettings,
     state: ManagedScalingState,
-    wanted: int,
+    proportional: int,
     percent: float,
     found: str,
 ) -> InstancesDecision:
     asked = observation.desired
     if observation.t_s < state.warm_at_s:
         return InstancesDecision(asked, percent, "warming-up", f"{found}, instances are warming up", state)
-    proportional = math.ceil(100.0 * wanted / settings.target_capacity - _EPSILON)
     desired = max(proportional, observation.in_use, settings.min_instances)
     if desired >= asked:
         return InstancesDecision(asked, percent, "in-use", f"{found}, none of {asked} may go", state)

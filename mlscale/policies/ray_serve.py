@@ -11,12 +11,10 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
 
 Rule = Literal["up", "down", "on-target", "upscale-delay", "downscale-delay", "from-zero", "bounded"]
-
-_SINCE: Final = "SERVE_AUTOSCALING_DECISION_TIMESTAMP_KEY"
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,21 +113,13 @@ def _config(settings: RayServeSettings) -> Any:
     """Ray's own, checked by it."""
     from ray.serve.config import AutoscalingConfig
 
-    return AutoscalingConfig(
-        min_replicas=settings.min_replicas,
-        max_replicas=settings.max_replicas,
-        target_ongoing_requests=settings.target_ongoing_requests,
-        upscale_delay_s=settings.upscale_delay_s,
-        downscale_delay_s=settings.downscale_delay_s,
-        upscaling_factor=settings.upscaling_factor,
-        downscaling_factor=settings.downscaling_factor,
-    )
+    return AutoscalingConfig(**asdict(settings))
 
 
 def _since(kept: Mapping[str, Any], now_s: float) -> float:
     from ray.serve._private import constants
 
-    stamp = kept.get(getattr(constants, _SINCE))
+    stamp = kept.get(constants.SERVE_AUTOSCALING_DECISION_TIMESTAMP_KEY)
     return 0.0 if stamp is None else now_s - stamp
 
 

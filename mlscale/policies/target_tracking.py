@@ -16,9 +16,10 @@ The service's code is not public; this follows what its guide says, and where th
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final, Literal
+
+from mlscale.policies.alarm import is_on
 
 Rule = Literal[
     "out",
@@ -106,19 +107,14 @@ def decide(observation: TrackedMetric, settings: TargetTrackingSettings, state: 
         return TrackingDecision(capacity, "missing-data", "no datapoint for this period", state)
     value, low = observation.value, settings.target * settings.low_margin
     found = f"{value:g} at target {settings.target:g}"
-    if _all(state.datapoints, settings.out_datapoints, lambda each: each > settings.target):
+    if is_on(state.datapoints, settings.out_datapoints, lambda each: each > settings.target):
         return _out(observation.t_s, value, capacity, settings, state, found)
-    if _all(state.datapoints, settings.in_datapoints, lambda each: each < low):
+    if is_on(state.datapoints, settings.in_datapoints, lambda each: each < low):
         return _in(observation.t_s, value, capacity, settings, state, found)
     if value > settings.target or value < low:
         needed = settings.out_datapoints if value > settings.target else settings.in_datapoints
         return TrackingDecision(capacity, "too-few-datapoints", f"{found}, not for {needed} datapoints yet", state)
     return TrackingDecision(capacity, "quiet", f"{found}, no alarm is on", state)
-
-
-def _all(datapoints: tuple[float | None, ...], number: int, breaches: Callable[[float], bool]) -> bool:
-    last = datapoints[-number:]
-    return len(last) == number and all(each is not None and breaches(each) for each in last)
 
 
 def _out(

@@ -169,9 +169,9 @@ class ReplicaCalculator:
         if current_replicas == 0:
             return Proposal(int32_of(ceil(usage_ratio)), usage, "from-zero", f"{found}, from no replica")
         if tolerances.is_within(usage_ratio):
-            return Proposal(current_replicas, usage, "within-tolerance", f"{found}, within the tolerance")
+            return _within(current_replicas, usage, found)
         ready = get_ready_pods_count(pods)
-        return Proposal(int32_of(ceil(usage_ratio * ready)), usage, "ready-pods", f"{found}, {ready} pods ready")
+        return _of_ready(usage_ratio, ready, usage, found)
 
     def get_object_per_pod_metric_replicas(
         self,
@@ -188,7 +188,7 @@ class ReplicaCalculator:
         average = int64_of(ceil(ratio(float(usage), float(status_replicas))))
         found = f"{_units(usage)} at target {_units(target_average_usage)} per pod"
         if tolerances.is_within(usage_ratio):
-            return Proposal(status_replicas, average, "within-tolerance", f"{found}, within the tolerance")
+            return _within(status_replicas, average, found)
         replicas = int32_of(ceil(ratio(float(usage), float(target_average_usage))))
         return Proposal(replicas, average, "per-pod", found)
 
@@ -210,7 +210,7 @@ class ReplicaCalculator:
             average = int64_of(ceil(ratio(float(usage), float(status_replicas))))
         found = f"{_units(usage)} at target {_units(target_usage_per_pod)} per pod"
         if tolerances.is_within(usage_ratio):
-            return Proposal(status_replicas, average, "within-tolerance", f"{found}, within the tolerance")
+            return _within(status_replicas, average, found)
         result = ceil(ratio(float(usage), float(target_usage_per_pod)))
         return Proposal(MAX_INT32 if result > MAX_INT32 else int32_of(result), average, "per-pod", found)
 
@@ -228,20 +228,22 @@ class ReplicaCalculator:
         return groups, kept
 
     def _group_pods(self, pods: Sequence[Pod], metrics: PodMetrics, resource: str) -> PodGroups:
-        groups = PodGroups(0, set(), set(), set())
         ready = 0
+        unready: set[str] = set()
+        missing: set[str] = set()
+        ignored: set[str] = set()
         for pod in pods:
             if pod.deleted or pod.phase == "Failed":
-                groups.ignored.add(pod.name)
+                ignored.add(pod.name)
             elif pod.phase == "Pending":
-                groups.unready.add(pod.name)
+                unready.add(pod.name)
             elif pod.name not in metrics:
-                groups.missing.add(pod.name)
+                missing.add(pod.name)
             elif resource == "cpu" and self._is_unready(pod, metrics[pod.name]):
-                groups.unready.add(pod.name)
+                unready.add(pod.name)
             else:
                 ready += 1
-        return PodGroups(ready, groups.unready, groups.missing, groups.ignored)
+        return PodGroups(ready, unready, missing, ignored)
 
     def _is_unready(self, pod: Pod, metric: PodMetric) -> bool:
         """Of a running pod's CPU metric: not to be counted."""
@@ -300,13 +302,23 @@ def _no_pods(pods: Collection[Pod] | None) -> str:
     return f"{what} while calculating replica count"
 
 
+def _within(replicas: int, usage: int, found: str) -> Proposal:
+    """Too little to change anything."""
+    return Proposal(replicas, usage, "within-tolerance", f"{found}, within the tolerance")
+
+
+def _of_ready(usage_ratio: float, ready: int, usage: int, found: str) -> Proposal:
+    """In proportion to the pods that are ready."""
+    return Proposal(int32_of(ceil(usage_ratio * ready)), usage, "ready-pods", f"{found}, {ready} pods ready")
+
+
 def _plain(
     current_replicas: int, usage_ratio: float, tolerances: Tolerances, ready: int, usage: int, found: str
 ) -> Proposal:
     """Where every pod's metric is known."""
     if tolerances.is_within(usage_ratio):
-        return Proposal(current_replicas, usage, "within-tolerance", f"{found}, within the tolerance")
-    return Proposal(int32_of(ceil(usage_ratio * ready)), usage, "ready-pods", f"{found}, {ready} pods ready")
+        return _within(current_replicas, usage, found)
+    return _of_ready(usage_ratio, ready, usage, found)
 
 
 def _again(
@@ -321,7 +333,7 @@ def _again(
     """Where values had to be assumed for some."""
     found = f"{found}, {new_usage_ratio:.3g} times the target with what is assumed for pods that don't count yet"
     if tolerances.is_within(new_usage_ratio):
-        return Proposal(current_replicas, usage, "within-tolerance", f"{found}, within the tolerance")
+        return _within(current_replicas, usage, found)
     flips = (usage_ratio < 1.0 and new_usage_ratio > 1.0) or (usage_ratio > 1.0 and new_usage_ratio < 1.0)
     new_replicas = int32_of(ceil(new_usage_ratio * counted))
     flips = flips or (new_usage_ratio < 1.0 and new_replicas > current_replicas)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from mlscale.policies.hpa.behavior import Behavior, History, normalize, normalize_with_behaviors, with_defaults
 from mlscale.policies.hpa.calculator import Proposal, ReplicaCalculator, Tolerances
@@ -17,6 +17,8 @@ from mlscale.policies.hpa.observed import MetricError, Observation, PodMetrics, 
 
 MetricType = Literal["Resource", "ContainerResource", "Pods", "Object", "External"]
 TargetType = Literal["Utilization", "AverageValue", "Value"]
+_NO_CHANGE: Final = "SucceededGetScale"
+_CHANGED: Final = "SucceededRescale"
 _TARGETS: Mapping[MetricType, tuple[TargetType, ...]] = {
     "Resource": ("Utilization", "AverageValue"),
     "ContainerResource": ("Utilization", "AverageValue"),
@@ -115,17 +117,13 @@ def decide(observation: Observation, settings: HpaSettings, state: History) -> D
     current, now_s = observation.spec_replicas, observation.t_s
     state = state.first_looked(current, now_s)
     behavior = _behavior(settings)
-    able = "SucceededGetScale"
     if current == 0 and settings.min_replicas != 0:
-        return Decision(0, able, "ScalingDisabled", "", "no replicas: autoscaling is off", state)
-    if current > settings.max_replicas:
-        high = settings.max_replicas
-        after = state.rescaled(behavior, current, high, now_s)
-        return Decision(high, "SucceededRescale", "", "", f"{current} replicas, at most {high} are set", after)
-    if current < settings.min_replicas:
-        low = settings.min_replicas
-        after = state.rescaled(behavior, current, low, now_s)
-        return Decision(low, "SucceededRescale", "", "", f"{current} replicas, at least {low} are set", after)
+        return Decision(0, _NO_CHANGE, "ScalingDisabled", "", "no replicas: autoscaling is off", state)
+    low, high = settings.min_replicas, settings.max_replicas
+    if not low <= current <= high:
+        bound, words = (high, "at most") if current > high else (low, "at least")
+        after = state.rescaled(behavior, current, bound, now_s)
+        return Decision(bound, _CHANGED, "", "", f"{current} replicas, {words} {bound} are set", after)
     proposals = tuple(
         _proposal(observation, settings, spec, reading)
         for spec, reading in zip(settings.metrics, observation.readings, strict=True)
@@ -133,7 +131,7 @@ def decide(observation: Observation, settings: HpaSettings, state: History) -> D
     chosen = _chosen(proposals, current)
     if chosen is None:
         first, failed = _first_failure(settings.metrics, proposals)
-        return Decision(current, able, f"FailedGet{first.type}Metric", "", str(failed), state, proposals)
+        return Decision(current, _NO_CHANGE, f"FailedGet{first.type}Metric", "", str(failed), state, proposals)
     return _normalized(observation, settings, behavior, state, proposals, chosen)
 
 
@@ -159,7 +157,7 @@ def _normalized(
     if done.is_limited:
         words.append(f"limited to {done.replicas} ({done.scaling_limited})")
     if done.replicas != current:
-        able, state = "SucceededRescale", state.rescaled(behavior, current, done.replicas, now_s)
+        able, state = _CHANGED, state.rescaled(behavior, current, done.replicas, now_s)
     reason = "; ".join(words)
     return Decision(done.replicas, able, "ValidMetricFound", done.scaling_limited, reason, state, proposals)
 
