@@ -40,7 +40,7 @@ lint: setup
 	$(BIN)/lint-imports --no-cache
 
 test: lint
-	$(BIN)/pytest -q
+	@$(BIN)/python tests/side_by_side.py
 
 proof: setup
 	$(BIN)/pytest -q tests/proof

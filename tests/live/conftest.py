@@ -3,32 +3,18 @@ asks for it."""
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
 import pytest
+from own_cluster import ASKED, need_cluster_host
 
-from mlscale.cluster.ability import check_host
 from mlscale.cluster.commands import down_command, stop_command, up_command
 from mlscale.cluster.layout import default_layout
 from mlscale.cluster.settings import has_machines
 from mlscale.cluster.status import read_status
-from mlscale.runs import MlscaleError
-
-ASKED = os.environ.get("CI") == "true" or os.environ.get("CLUSTER") == "1"
-
-
-def need_cluster_host() -> None:
-    """Skip where no cluster may or can be made."""
-    if not ASKED:
-        pytest.skip("makes a cluster of its own: only with CI=true or CLUSTER=1")
-    try:
-        check_host()
-    except MlscaleError as error:
-        pytest.skip(f"no cluster can be made here: {error}")
 
 
 @pytest.fixture(scope="session", autouse=True)

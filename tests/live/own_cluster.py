@@ -17,11 +17,14 @@ from typing import Any
 
 import pytest
 
+from mlscale.cluster.ability import check_host
 from mlscale.cluster.layout import THIN_IMAGE, Layout
 from mlscale.cluster.node import Node
 from mlscale.cluster.settings import Settings
 from mlscale.host.interpreter import interpreter_mounts
+from mlscale.runs import MlscaleError
 
+ASKED = os.environ.get("CI") == "true" or os.environ.get("CLUSTER") == "1"
 PATIENCE_S = 120.0
 PORT = 30081
 SERVER = """
@@ -33,6 +36,16 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(body)
 http.server.ThreadingHTTPServer(("", 8080), Handler).serve_forever()
 """
+
+
+def need_cluster_host() -> None:
+    """Skip where no cluster may or can be made."""
+    if not ASKED:
+        pytest.skip("makes a cluster of its own: only with CI=true or CLUSTER=1")
+    try:
+        check_host()
+    except MlscaleError as error:
+        pytest.skip(f"no cluster can be made here: {error}")
 
 
 @dataclass

@@ -15,8 +15,7 @@ from pathlib import Path
 
 import pytest
 from cluster_host import HostState, groups_named, namers, node_processes, read_host
-from conftest import need_cluster_host  # type: ignore[attr-defined]
-from own_cluster import Cluster, kill_up
+from own_cluster import Cluster, kill_up, need_cluster_host
 
 from mlscale.cluster.layout import NODE_NAME, THIN_IMAGE
 from mlscale.host.processes import process_start

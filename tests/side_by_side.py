@@ -1,0 +1,87 @@
+"""All tests in two pytest processes: ``make test``.
+
+Tests of something real mostly wait for it. Beside them, and behind them in priority, run those that only compute. The
+first process is shown as it goes, the second when it has ended; the last line sums both up.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import IO
+
+TESTS = Path(__file__).parent
+COMPUTING = ("analysis", "application", "notebooks", "plots", "policies", "runs")
+"""Folders whose tests touch no kernel object that others count, and measure no time."""
+NOT_BY_DEFAULT = ("proof",)
+FIRST, LAST = ("failed", "error"), "warning"
+
+
+def main() -> int:
+    started_s = time.monotonic()
+    folders = sorted({path.parent.name for path in TESTS.glob("*/test_*.py")} - {*COMPUTING, *NOT_BY_DEFAULT})
+    with tempfile.TemporaryFile() as report:
+        waiting = start(folders, subprocess.PIPE)
+        computing = start(COMPUTING, report, "nice", "-n", "19")
+        pass_on([waiting, computing])
+        assert waiting.stdout is not None
+        lines = [b"".join(shown(waiting.stdout))]
+        codes = [waiting.wait(), computing.wait()]
+        report.seek(0)
+        lines.append(report.read())
+    say(f"\nbeside them: {', '.join(COMPUTING)}\n".encode())
+    say(lines[-1])
+    say(closing(lines, time.monotonic() - started_s).encode())
+    return max(map(abs, codes))
+
+
+def start(folders: tuple[str, ...] | list[str], output: int | IO[bytes], *before: str) -> subprocess.Popen[bytes]:
+    argv = [*before, sys.executable, "-m", "pytest", "-q", *(str(TESTS / folder) for folder in folders)]
+    return subprocess.Popen(argv, stdout=output, stderr=subprocess.STDOUT)
+
+
+def pass_on(processes: list[subprocess.Popen[bytes]]) -> None:
+    """SIGTERM goes to both, Ctrl-C reaches them by itself; either way what they end with is waited for."""
+
+    def both(signum: int, frame: FrameType | None) -> None:
+        for process in processes:
+            process.send_signal(signum)
+
+    signal.signal(signal.SIGTERM, both)
+    signal.signal(signal.SIGINT, lambda *_: None)
+
+
+def shown(output: IO[bytes]) -> Iterator[bytes]:
+    while piece := os.read(output.fileno(), 1 << 16):
+        say(piece)
+        yield piece
+
+
+def say(text: bytes) -> None:
+    sys.stdout.buffer.write(text)
+    sys.stdout.buffer.flush()
+
+
+def closing(reports: list[bytes], took_s: float) -> str:
+    """One line in pytest's own words for reports that each end with such a line."""
+    counts: Counter[str] = Counter()
+    for report in reports:
+        last = report.decode(errors="replace").rstrip().rpartition("\n")[2]
+        for number, what in re.findall(r"(\d+) ([a-z]+)", last.partition(" in ")[0]):
+            counts[what.removesuffix("s")] += int(number)
+    words = sorted(counts, key=lambda what: (what not in FIRST, what == LAST, what))
+    total = ", ".join(f"{counts[what]} {what}" for what in words) or "no tests ran"
+    return f"{total} in {took_s:.0f}s\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
