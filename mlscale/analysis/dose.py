@@ -12,6 +12,7 @@ from scipy import stats
 
 from mlscale.analysis.moving import WINDOW_S, moving
 from mlscale.analysis.populations import MACHINES, machine_seconds, populations
+from mlscale.analysis.provisioning import lives
 from mlscale.analysis.summary import run_summary, span
 from mlscale.runs import Run
 
@@ -26,7 +27,8 @@ def dose_rows(runs: Sequence[Run], level_s: float) -> pd.DataFrame:
     Returns:
         ``variant``; ``boot_s``, the mean time from a machine's request to its start, as it was observed after the step
         (NaN without machines); ``detection_s``, ``machine_s``, ``container_s``, ``recovery_s``, which follow one
-        another on the way to T_slo and add up to it (recovery is NaN where it was not reached); ``t_slo_s``,
+        another on the way to T_slo and add up to it (recovery is NaN where it was not reached), told by the pods that
+        were waited for: the needed ones, or those of them that were ready when T_slo was reached; ``t_slo_s``,
         ``t_slo_censored``; ``peak_s``, the highest m_t after the step; ``over_level_s``; ``surplus_s``,
         machine-seconds beyond the first machine from the step down on (NaN without one); ``host_bound``, ``valid``.
     """
@@ -36,15 +38,15 @@ def dose_rows(runs: Sequence[Run], level_s: float) -> pd.DataFrame:
 def _row(run: Run, level_s: float) -> dict[str, Any]:
     found = run_summary(run, level_s)
     t0, end_s = span(run)
-    boots = _boots(run, t0, end_s)
+    boots = lives(run, t0, end_s, "machine_requested", "machine_booted")["took_s"]
     moved = moving(run.requests, WINDOW_S, "done", timeout_s=run.info.timeout_s)
     inside = moved[moved["t_s"].between(t0, end_s)]["mean_s"]
     kept = ("run_id", "environment", "block", "valid", "host_bound", "t_slo_s", "t_slo_censored", "over_level_s")
     return {
         **{name: found[name] for name in kept},
         "variant": variant_of(run),
-        "boot_s": float(np.mean(boots)) if boots else NAN,
-        **_parts(found, _placed(run, t0, end_s, int(found["needed"])) - t0),
+        "boot_s": float(boots.mean()),
+        **_parts(found, *_waited_for(run, t0, end_s, found)),
         "peak_s": float(inside.max()) if len(inside) else NAN,
         "surplus_s": _surplus(run, end_s),
     }
@@ -59,35 +61,24 @@ def variant_of(run: Run) -> str:
     return f"boot {settings['boot']}" + (f", room for {kept} kept free" if kept else "")
 
 
-def _boots(run: Run, t0: float, end_s: float) -> list[float]:
-    """The times that the machines took to boot which were requested in [t0, end_s], s."""
-    wide = _firsts(run, ["machine_requested", "machine_booted"])
-    wide = wide[wide["machine_requested"].between(t0, end_s)]
-    return [float(value) for value in (wide["machine_booted"] - wide["machine_requested"]).dropna()]
-
-
-def _placed(run: Run, t0: float, end_s: float, needed: int) -> float:
-    """When the last needed of the pods that were created in [t0, end_s] was bound to a machine; NaN where fewer were.
+def _waited_for(run: Run, t0: float, end_s: float, found: dict[str, Any]) -> tuple[float, float]:
+    """When the last new pod that was waited for had a machine, and when it was ready: s since t0, NaN without any.
 
     Off the pods and not the machines: with room kept free, machines come for placeholders that nobody waits for.
     """
-    wide = _firsts(run, ["replica_created", "replica_scheduled"])
-    bound = wide[wide["replica_created"].between(t0, end_s)]["replica_scheduled"].dropna().sort_values()
-    return float(bound.iloc[needed - 1]) if 1 <= needed <= len(bound) else NAN
+    ready = lives(run, t0, end_s, "replica_created", "replica_ready").head(int(found["needed"]))
+    waited = ready[(ready["ended_s"] <= t0 + float(found["t_slo_s"])) | bool(found["t_slo_censored"])]
+    bound = lives(run, t0, end_s, "replica_created", "replica_scheduled")
+    placed = bound.loc[bound.index.intersection(waited.index), "ended_s"]
+    return float(placed.max()) - t0, float(waited["ended_s"].max()) - t0
 
 
-def _firsts(run: Run, kinds: list[str]) -> pd.DataFrame:
-    """subject -> the time of its first event of each kind, NaN where there is none."""
-    events = run.events[run.events["kind"].isin(kinds)]
-    return events.groupby(["subject", "kind"])["t_s"].first().unstack().reindex(columns=kinds)
-
-
-def _parts(found: dict[str, Any], placed_s: float) -> dict[str, float]:
+def _parts(found: dict[str, Any], placed_s: float, ready_s: float) -> dict[str, float]:
     """Times since the step, one after the other; a part that its successor overtook is 0."""
     if not np.isfinite(found["t_slo_s"]):
         return {f"{name}_s": NAN for name in PARTS}
     total = float(found["t_slo_s"])
-    marks = [float(found["detection_s"]), placed_s, float(found["ready_last_s"]), total]
+    marks = [float(found["detection_s"]), placed_s, ready_s, total]
     lengths, before = [], 0.0
     for mark in marks:
         reached = min(max(before, mark if np.isfinite(mark) else before), total)

@@ -78,8 +78,8 @@ def provisioning(run: Run, t0: float, horizon_s: float) -> Provisioning:
     made = decisions(run)
     up = made[(made["to"] > made["from"]) & made["t_s"].between(t0, end_s)]
     needed = _needed(run, t0, end_s)
-    born = _lives(run, t0, end_s, "replica_created", "replica_ready")
-    machines = _lives(run, t0, end_s, "machine_requested", "machine_registered")
+    born = lives(run, t0, end_s, "replica_created", "replica_ready", by_s=end_s)
+    machines = lives(run, t0, end_s, "machine_requested", "machine_registered", by_s=end_s)
     first, last = _nth(born, 1), _nth(born, needed)
     answers = sorted(_first_answers(run, t0, end_s).values())
     last_machine = _nth(machines, len(machines))
@@ -102,6 +102,23 @@ def provisioning(run: Run, t0: float, horizon_s: float) -> Provisioning:
     )
 
 
+def lives(run: Run, t0: float, end_s: float, begin: str, end: str, *, by_s: float = float("inf")) -> pd.DataFrame:
+    """Subjects whose ``begin`` came in [t0, end_s] and whose ``end`` came by ``by_s``, in order of the latter.
+
+    Returns:
+        ``begun_s``, ``ended_s`` (the first event of each kind), ``took_s``, ``within_s``; index: subject.
+    """
+    events = run.events[run.events["subject"].fillna("") != ""].sort_values("t_s", kind="stable")
+    begun = events[(events["kind"] == begin) & events["t_s"].between(t0, end_s)].groupby("subject")["t_s"].first()
+    over = events[(events["kind"] == end) & (events["t_s"] <= by_s)]
+    ends = over.groupby("subject")[["t_s", "known_within_s"]].first()
+    ends = ends.rename(columns={"t_s": "ended_s", "known_within_s": "within_s"})
+    both = begun.rename("begun_s").to_frame().join(ends)
+    both = both.dropna(subset=["ended_s"]).sort_values("ended_s", kind="stable")
+    both["took_s"] = both["ended_s"] - both["begun_s"]
+    return both
+
+
 def cpu_before_quota(run: Run) -> float:
     """The most CPU that a replica used before it entered its quota, s (``cpu_before_s`` of events or facts); 0 if
     unknown."""
@@ -120,24 +137,10 @@ def _needed(run: Run, t0: float, end_s: float) -> int:
     return needed
 
 
-def _lives(run: Run, t0: float, end_s: float, begin: str, end: str) -> pd.DataFrame:
-    """Subjects that began in [t0, end_s] and whose ``end`` came by end_s, in order of it: begun_s, ended_s,
-    took_s, within_s."""
-    events = run.events[run.events["subject"].fillna("") != ""].sort_values("t_s", kind="stable")
-    begun = events[(events["kind"] == begin) & events["t_s"].between(t0, end_s)].groupby("subject")["t_s"].first()
-    over = events[(events["kind"] == end) & (events["t_s"] <= end_s)]
-    ends = over.groupby("subject")[["t_s", "known_within_s"]].first()
-    ends = ends.rename(columns={"t_s": "ended_s", "known_within_s": "within_s"})
-    both = begun.rename("begun_s").to_frame().join(ends)
-    both = both.dropna(subset=["ended_s"]).sort_values("ended_s", kind="stable")
-    both["took_s"] = both["ended_s"] - both["begun_s"]
-    return both
-
-
-def _nth(lives: pd.DataFrame, nth: int) -> dict[str, float]:
+def _nth(found: pd.DataFrame, nth: int) -> dict[str, float]:
     """Row number ``nth`` (from 1) as a dict, NaN where there is none."""
-    if 1 <= nth <= len(lives):
-        return {str(name): float(value) for name, value in lives.iloc[nth - 1].items()}
+    if 1 <= nth <= len(found):
+        return {str(name): float(value) for name, value in found.iloc[nth - 1].items()}
     return dict.fromkeys(("begun_s", "ended_s", "took_s", "within_s"), NAN)
 
 

@@ -124,3 +124,21 @@ def test_populations_are_exact_and_end(tmp_path: Path) -> None:
     assert machine_seconds(run, 0.0, 100.0) == pytest.approx(14.0)
     assert machine_seconds(run, 4.0, 10.0) == pytest.approx(6.0)
     assert machine_seconds(run, 20.0, 30.0) == 0.0
+
+
+def test_a_pod_that_came_after_the_recovery_was_not_waited_for(tmp_path: Path) -> None:
+    """Room kept free for one of the two pods that the step asks for: m_t is back before the second has a machine."""
+    sent = [40 + k / 5 for k in range(600)]
+    requests = requests_frame(sent, [0.9 if 45 <= t < 65 else 0.1 for t in sent])
+    numbers = [ReplicaSample(t, "app", 1 if t < 50 else 3, 0, 1 if t < 62 else 2 + (t >= 95)) for t in range(40, 165)]
+    at = [(50.1, "created", "a"), (50.1, "created", "b"), (50.2, "scheduled", "a"), (62.0, "ready", "a")]
+    at += [(80.0, "scheduled", "b"), (95.0, "ready", "b")]
+    events = [Event(t, "app", f"replica_{kind}", name) for t, kind, name in at]  # type: ignore[arg-type]
+    decided = Event(50.0, "app", "scale_decision", detail={"from": 1, "to": 3})
+    scaling = {"app": {"max_replicas": 4, "boot": "ec2", "buffer_replicas": 1}}
+    run = write_run(tmp_path / "kept", requests, info(environment="eks", scaling=scaling), [*numbers, decided, *events])
+    (row,) = dose_rows([run], LEVEL_S).to_dict("records")
+    assert row["t_slo_s"] < 30
+    assert row["machine_s"] == pytest.approx(0.2)
+    assert row["container_s"] == pytest.approx(11.8)
+    assert row["recovery_s"] == pytest.approx(row["t_slo_s"] - 17.0)
