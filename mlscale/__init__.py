@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mlscale.experiment.measure import measure
+    from mlscale.experiment.simulate import simulate
     from mlscale.runs import MlscaleError, Run, load_run, load_runs
 
-__all__ = ["MlscaleError", "Run", "load_run", "load_runs", "measure"]
+__all__ = ["MlscaleError", "Run", "load_run", "load_runs", "measure", "simulate"]
 
 
 def __getattr__(name: str) -> Any:
@@ -19,6 +20,10 @@ def __getattr__(name: str) -> Any:
         from mlscale.experiment.measure import measure
 
         return measure
+    if name == "simulate":
+        from mlscale.experiment.simulate import simulate
+
+        return simulate
     if name in __all__:
         from mlscale import runs
 

@@ -61,6 +61,42 @@ def measure(
 
 
 @app.command()
+def simulate(
+    environment: Annotated[str, typer.Argument(help="torchserve, rayserve, k3s, eks or ecs")],
+    out: Annotated[Path, typer.Option(help="folder of the new run")],
+    arm: Annotated[str, typer.Option(help="matched, shipped, static-min or static-max")] = "matched",
+    schedule: Annotated[Path | None, typer.Option(help="JSON file; default: the protocol's 60 s schedule")] = None,
+    scaling: Annotated[list[str] | None, typer.Option(help="KEY=VALUE, put over the arm's settings")] = None,
+    photos: Annotated[
+        Path | None, typer.Option(help="folder of a photo set, for its names and cost; default: the profile's")
+    ] = None,
+    connections: Annotated[str, typer.Option(help="fresh or kept")] = "fresh",
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    profile: Annotated[Path | None, typer.Option(help="of mlscale calibrate; default: the environment's own")] = None,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", help="PATH=VALUE, put over the profile's numbers")
+    ] = None,
+    machine_failures: Annotated[float, typer.Option(min=0, help="of each machine, per hour, at random")] = 0.0,
+) -> None:
+    """The twin of a run: the same decisions, a calibrated model of the rest. Nothing is deployed or measured."""
+    from mlscale.experiment.twin_commands import simulate_command
+
+    wanted = (environment, out, arm, schedule, scaling or [], photos, connections, seed, profile, changes or [])
+    print(simulate_command(*wanted, machine_failures))
+
+
+@app.command()
+def calibrate(
+    folders: Annotated[list[Path], typer.Argument(help="live runs of one environment, or folders that hold some")],
+    out: Annotated[Path | None, typer.Option(help="file of the new profile; default: ENVIRONMENT.json")] = None,
+) -> None:
+    """Fit the twin's profile of an environment to live runs: service times and the parts of a start."""
+    from mlscale.experiment.twin_commands import calibrate_command
+
+    print(calibrate_command(folders, out))
+
+
+@app.command()
 def load(
     url: Annotated[str, typer.Argument(help="http address that the load goes to")],
     out: Annotated[Path, typer.Option(help="folder of the new run")],
@@ -94,7 +130,7 @@ def load(
 def experiment_run(
     environments: Annotated[str, typer.Option(help="names, separated by blanks")] = "torchserve rayserve",
     blocks: Annotated[int, typer.Option(min=1)] = 8,
-    cells: Annotated[str, typer.Option(help="core, open, sensitivity, container; separated by commas")] = "core",
+    cells: Annotated[str, typer.Option(help="core, open, sensitivity, container, holdout, by commas")] = "core",
     runs: Annotated[Path, typer.Option(help="where runs go")] = Path("runs"),
     seed: Annotated[int, typer.Option(min=0)] = 0,
     quick: Annotated[bool, typer.Option("--quick", help="one block of 60 s schedules, figures/quick/")] = False,
@@ -110,7 +146,7 @@ def experiment_run(
 def experiment_status(
     environments: Annotated[str, typer.Option(help="names, separated by blanks")] = "torchserve rayserve",
     blocks: Annotated[int, typer.Option(min=1)] = 8,
-    cells: Annotated[str, typer.Option(help="core, open, sensitivity, container; separated by commas")] = "core",
+    cells: Annotated[str, typer.Option(help="core, open, sensitivity, container, holdout, by commas")] = "core",
     runs: Annotated[Path, typer.Option(help="where runs go")] = Path("runs"),
     seed: Annotated[int, typer.Option(min=0)] = 0,
     quick: Annotated[bool, typer.Option("--quick")] = False,

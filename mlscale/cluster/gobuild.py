@@ -48,7 +48,7 @@ def build_modules(cache: Cache, sources: Sequence[Path], reporter: Reporter) -> 
         raise MlscaleError(f"{free_gb:.1f} GB are free, {_ROOM_GB:g} are needed", str(cache.root), "make room")
     modules = {source: parse_module((source / "go.mod").read_text()) for source in missing}
     compiled = cache.root / "go-build"
-    with _go(max(module.go for module in modules.values()), cache.root / "go-wheel", reporter) as go:
+    with go_program(max(module.go for module in modules.values()), cache.root / "go-wheel", reporter) as go:
         environment = {**os.environ, "CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOCACHE": str(compiled)}
         environment["PATH"] = f"{go.parent}:{environment.get('PATH', '')}"
         for source, module in modules.items():
@@ -57,7 +57,7 @@ def build_modules(cache: Cache, sources: Sequence[Path], reporter: Reporter) -> 
 
 
 @contextmanager
-def _go(needed: Version, wheel: Path, reporter: Reporter) -> Iterator[Path]:
+def go_program(needed: Version, wheel: Path, reporter: Reporter) -> Iterator[Path]:
     """The machine's Go, or one for the length of the block."""
     own = shutil.which("go")
     if own and _version(Path(own)) >= needed:

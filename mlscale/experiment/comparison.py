@@ -14,7 +14,9 @@ from mlscale.runs import MlscaleError, Run
 
 
 def apart(runs: Sequence[Run]) -> tuple[list[Run], list[Run]]:
-    """The runs that may be compared, and those of a rehearsal, which has a panel of its own (METHOD §8)."""
+    """The runs that may be compared, and those of a rehearsal, which has a panel of its own (METHOD §8). Those that the
+    twin is judged by are in neither."""
+    runs = [run for run in runs if not (run.info.cell or "").startswith("holdout")]
     rehearsed = [run for run in runs if run.info.mode == "rehearsal" or (run.info.cell or "").startswith("rehearsal")]
     return [run for run in runs if run not in rehearsed], rehearsed
 

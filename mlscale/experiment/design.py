@@ -19,6 +19,7 @@ from mlscale.experiment.variants import (
     CONTAINER,
     CONTAINER_ENVIRONMENTS,
     CORE,
+    HOLDOUT,
     NAMED_CELLS,
     NO_MACHINES,
     REHEARSAL,
@@ -26,13 +27,15 @@ from mlscale.experiment.variants import (
     SENSITIVITY,
     Boot,
     Cell,
+    HeldOut,
     Variant,
 )
-from mlscale.runs import Arm, ClosedLoop, Connections, MlscaleError, OpenLoop, Schedule
+from mlscale.runs import Arm, ClosedLoop, Connections, MlscaleError, OpenLoop, Schedule, Staircase, Step
 
 SENSITIVITY_BLOCKS: Final = 3
 CONTAINER_BLOCKS: Final = 1
 REHEARSAL_BLOCKS: Final = 3
+HOLDOUT_BLOCKS: Final = 4
 QUICK_BLOCKS: Final = 1
 REHEARSAL_HORIZON_S: Final = 150.0
 """How long the step is watched in the rehearsal, beside the time that a machine takes to boot, s."""
@@ -104,7 +107,8 @@ def plan(
         cells: of `CELLS`; each is run whole before the next. The rehearsal is the only one of the environments in
             `REHEARSED`, and is run wherever one of them is named.
         blocks: of core and open; sensitivity has `SENSITIVITY_BLOCKS`, container `CONTAINER_BLOCKS` and only those of
-            the environments that scale containers, a quick experiment one block; these three have no A/A.
+            the environments that scale containers, holdout `HOLDOUT_BLOCKS`, a quick experiment one block; these have
+            no A/A.
     Raises:
         MlscaleError: no environment, a double one, an unknown cell, no block.
     """
@@ -115,7 +119,7 @@ def plan(
         return [*_blocks(plain, "core", CORE, QUICK_BLOCKS, protocol, seed, aa=False, quick=True), *rehearsed]
     runs: list[PlannedRun] = []
     for cell in CELLS:
-        if cell not in cells or cell == "rehearsal":
+        if cell not in cells or cell in ("rehearsal", "holdout"):
             continue
         variants = {"sensitivity": SENSITIVITY, "container": CONTAINER}.get(cell, (CORE,))
         number = {"sensitivity": SENSITIVITY_BLOCKS, "container": CONTAINER_BLOCKS}.get(cell, blocks)
@@ -127,7 +131,8 @@ def plan(
             for run in _blocks(among, cell, variant, number, protocol, seed, aa=aa, quick=False)
         ]
         runs += sorted(drawn, key=lambda run: run.block)  # variants take turns: none has an hour of its own
-    return runs + rehearsed
+    held_out = list(_holdout(environments, protocol, seed)) if "holdout" in cells else []
+    return runs + rehearsed + held_out
 
 
 def baseline_s(protocol: Protocol, seed: int, block: int) -> float:
@@ -227,6 +232,64 @@ def _rehearsed(
     )
 
 
+def _holdout(environments: Sequence[str], protocol: Protocol, seed: int) -> Iterator[PlannedRun]:
+    """Blocks of every environment under one of the unseen schedules; the schedules take turns."""
+    drawn = {
+        held.name: orders(
+            len(environments), HOLDOUT_BLOCKS, [seed, _STREAMS["orders"], CELLS.index("holdout"), *held.name.encode()]
+        )
+        for held in HOLDOUT
+    }
+    for block in range(1, HOLDOUT_BLOCKS + 1):
+        for held in HOLDOUT:
+            predecessor = None
+            for position, place in enumerate(drawn[held.name][block - 1], start=1):
+                environment = environments[place]
+                yield _held_out(environment, held, protocol, seed, block, position, predecessor)
+                predecessor = environment
+
+
+def _held_out(
+    environment: str,
+    held: HeldOut,
+    protocol: Protocol,
+    seed: int,
+    block: int,
+    position: int,
+    predecessor: str | None,
+) -> PlannedRun:
+    frozen = protocol.matched.get("k3s" if environment in REHEARSED else environment, {})
+    variant = Variant(name=held.name, scaling={**frozen, **held.scaling.get(environment, {})})
+    return PlannedRun(
+        cell="holdout",
+        variant=held.name,
+        block=block,
+        position=position,
+        environment=environment,
+        arm="matched",
+        connections="fresh",
+        scaling=variant.scaling,
+        aa_label=None,
+        predecessor=predecessor,
+        schedule=_unseen(held, protocol, baseline_s(protocol, seed, _AFTER_CORE + block)),
+        seed=seed,
+        folder=_folder("holdout", variant, block, position, environment, None),
+    )
+
+
+def _unseen(held: HeldOut, protocol: Protocol, baseline_s: float) -> ClosedLoop | OpenLoop:
+    """Core's baseline, then a step of another size, in the closed or in the open loop."""
+    if held.clients:
+        core = protocol.closed_schedule(baseline_s)
+        before, after = core.stages
+        return core.model_copy(update={"stages": (before, after.model_copy(update={"clients": held.clients}))})
+    steps = (
+        Step(start_s=0, rate_rps=protocol.open_baseline_rps),
+        Step(start_s=baseline_s, rate_rps=held.rate_rps),
+    )
+    return OpenLoop(duration_s=baseline_s + protocol.horizon_s, rate=Staircase(steps=steps), arrivals="poisson")
+
+
 def _step(boot: Boot, protocol: Protocol, baseline_s: float) -> ClosedLoop:
     """Core's step, watched for as long as machines may take to come; then back down, where that is wanted."""
     core = protocol.closed_schedule(baseline_s)
@@ -277,5 +340,7 @@ def check(environments: Sequence[str], cells: Sequence[str], blocks: int) -> Non
         raise MlscaleError(f"{blocks} blocks", "--blocks", "ask for at least one")
 
 
+_AFTER_CORE: Final = 100
+"""The hold-out's blocks have baselines of their own."""
 _STREAMS: Final = {"orders": 1, "baseline": 2, "aa": 3}
 """Separate random streams, so that one draw never moves another."""

@@ -30,6 +30,9 @@ def draw_all(
     """
     place = executed or experiment.root / "executed"
     cell = "core" if "core" in experiment.cells or experiment.quick else experiment.cells[0]
+    states = [state for state in states if state.planned.cell != "holdout"]
+    if not states:
+        return
     for environment in experiment.environments:
         bar.step(f"drawing {environment}", each_s)
         notebook = experiment.notebook(environment)

@@ -118,12 +118,12 @@ def measure(
         KeyboardInterrupt, SystemExit: passed on after teardown; the run's folder then says that it is incomplete.
     """
     found = environments.get(environment) if isinstance(environment, str) else environment
-    application = app or _default_app()
+    application = app or default_app()
     order = _Order(
         environment=found,
         app=application,
         scalings=settings_of(found, application, arm, scaling),
-        schedule=schedule or _default_schedule(),
+        schedule=schedule or default_schedule(),
         photos=PhotoSet.read(Path(photos)),
         photos_folder=Path(photos),
         out=Path(out),
@@ -170,7 +170,7 @@ def _deployed(order: _Order, writer: RunWriter, ledger: Ledger, waits: dict[str,
         clock = _clock_from(order.idle_s + LOAD_LEAD_S)
         writer.update(
             wall_start=clock.wall_start,
-            step_s=_step_s(order.schedule),
+            step_s=step_of(order.schedule),
             facts=dict(deployed.facts),
             versions=dict(deployed.versions),
         )
@@ -206,7 +206,7 @@ def _loaded(
             order.progress("under load", min(max((clock() - start_s) / schedule.duration_s, 0.0), 1.0))
         report = load.wait()
         waits["drain_s"] = max(clock() - start_s - schedule.duration_s, 0.0)
-    return {"stimulus": report, "idle": observer.idle.result(), "step_s": _step_s(schedule, start_s)}
+    return {"stimulus": report, "idle": observer.idle.result(), "step_s": step_of(schedule, start_s)}
 
 
 def _load_spec(order: _Order, deployed: Deployed, clock: RunClock) -> LoadSpec:
@@ -229,6 +229,9 @@ def _preflight(order: _Order) -> None:
     if order.out.is_dir() and any(order.out.iterdir()):
         raise MlscaleError("the folder is not empty", str(order.out), "choose another --out, or delete it")
     if order.mode not in order.environment.modes:
+        if not order.environment.modes:
+            remedy = f"mlscale simulate {order.environment.name}"
+            raise MlscaleError("it can only be simulated so far", order.environment.name, remedy)
         modes = ", ".join(sorted(order.environment.modes))
         raise MlscaleError(
             f"it can't be measured in mode {order.mode!r}", order.environment.name, f"choose of: {modes}"
@@ -248,7 +251,7 @@ def _info(order: _Order) -> RunInfo:
         app_version=order.app.version,
         components=tuple(component.name for component in order.app.components),
         schedule=order.schedule,
-        step_s=_step_s(order.schedule),
+        step_s=step_of(order.schedule),
         arm=order.arm,
         scaling={name: scaling.model_dump() for name, scaling in order.scalings.items()},
         connections=order.connections,
@@ -285,18 +288,20 @@ def _clock_from(seconds: float) -> RunClock:
     return RunClock(time.monotonic() + seconds, datetime.now(UTC) + timedelta(seconds=seconds))
 
 
-def _step_s(schedule: ClosedLoop | OpenLoop, start_s: float = 0.0) -> float | None:
+def step_of(schedule: ClosedLoop | OpenLoop, start_s: float = 0.0) -> float | None:
     """t0 on the run's clock: the second load stage's start."""
     return start_s + schedule.boundaries_s[1] if len(schedule.boundaries_s) > 1 else None
 
 
-def _default_app() -> App:
+def default_app() -> App:
+    """The project's own, whole."""
     from mlscale.experiment.applications import code_reader
 
     return code_reader()
 
 
-def _default_schedule() -> ClosedLoop:
+def default_schedule() -> ClosedLoop:
+    """The protocol's quick schedule of 60 s."""
     from mlscale.experiment.protocol import current_protocol
 
     return current_protocol().quick_schedule()

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from mlscale.runs import Arm, Connections
 
-Cell = Literal["core", "open", "sensitivity", "container", "rehearsal"]
+Cell = Literal["core", "open", "sensitivity", "container", "rehearsal", "holdout"]
 CELLS: Final[tuple[Cell, ...]] = get_args(Cell)
 
 
@@ -43,7 +43,7 @@ CONTAINER: Final = (
 )
 """What notebook 04 shows of containers, beside core's own run: the cell ``container``."""
 CONTAINER_ENVIRONMENTS: Final = ("k3s",)
-NAMED_CELLS: Final = ("sensitivity", "container", "rehearsal")
+NAMED_CELLS: Final = ("sensitivity", "container", "rehearsal", "holdout")
 """Cells whose variants have names."""
 
 
@@ -81,3 +81,40 @@ SHOWN: Final[Mapping[str, tuple[Variant, ...]]] = {
 """Of each environment's notebook: what it measures beside its own run where it is asked to."""
 REHEARSED: Final = ("eks",)
 """Environments that are only rehearsed: they have a cell of their own, and no part in the others."""
+
+
+class HeldOut(BaseModel):
+    """What the twin is judged by and was not made from: another step, another maximum, one other setting. ``clients``
+    or ``rate_rps``: after the step, in a closed or an open loop. ``scaling``: by environment."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    clients: int = 0
+    rate_rps: float = 0.0
+    scaling: Mapping[str, Mapping[str, Any]]
+
+
+HOLDOUT: Final = (
+    HeldOut(
+        name="closed",
+        clients=11,
+        scaling={
+            "torchserve": {"max_replicas": 3, "target_ongoing": 1.5},
+            "rayserve": {"max_replicas": 3, "target_ongoing_requests": 1.5},
+            "k3s": {"max_replicas": 3, "target_in_flight": 1.5},
+            "eks": {"max_replicas": 3, "target_in_flight": 1.5, "boot": "20s"},
+        },
+    ),
+    HeldOut(
+        name="open",
+        rate_rps=12.0,
+        scaling={
+            "torchserve": {"max_replicas": 3, "upscale_delay_s": 4.0},
+            "rayserve": {"max_replicas": 3, "upscale_delay_s": 4.0},
+            "k3s": {"max_replicas": 3, "readiness_period_s": 5},
+            "eks": {"max_replicas": 3, "readiness_period_s": 5, "boot": "40s"},
+        },
+    ),
+)
+"""Unseen schedules for the twin (METHOD §8), fixed before they were measured; its profiles were frozen before, too."""

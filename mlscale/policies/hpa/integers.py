@@ -12,6 +12,8 @@ MAX_INT32: Final = 2**31 - 1
 MAX_INT64: Final = 2**63 - 1
 _INDEFINITE: Final = -(2**63)
 """What CVTTSD2SQ gives for what has no int64."""
+_INDEFINITE_32: Final = -(2**31)
+"""What CVTTSD2SL gives for what has no int32."""
 
 
 def int32(number: int) -> int:
@@ -30,8 +32,8 @@ def int64_of(number: float) -> int:
 
 
 def int32_of(number: float) -> int:
-    """``int32(number)`` of a float64."""
-    return int32(int64_of(number))
+    """``int32(number)`` of a float64, towards zero."""
+    return int(number) if -(2.0**31) - 1 < number < 2.0**31 else _INDEFINITE_32
 
 
 def quotient(number: int, divisor: int) -> int:

@@ -1,0 +1,232 @@
+"""simulate(): the twin of `mlscale.experiment.measure.measure`. The same `Run` comes out, labelled ``simulated``."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+
+from mlscale import environments
+from mlscale.analysis.validity import judge
+from mlscale.cluster.machines.types import RESERVED_CORES, RESERVED_MIB, Catalogue
+from mlscale.cluster.programs import sources
+from mlscale.environments import App, Scaling
+from mlscale.experiment.labels import Labels
+from mlscale.experiment.measure import Progress, default_app, default_schedule, step_of
+from mlscale.experiment.settings import settings_of
+from mlscale.host.facts import host_facts
+from mlscale.load.photos import PhotoSet
+from mlscale.load.schedules import load_events
+from mlscale.policies.karpenter import InstanceType, Resources
+from mlscale.runs import (
+    SCHEMAS,
+    Arm,
+    ClosedLoop,
+    Connections,
+    MlscaleError,
+    Observation,
+    OpenLoop,
+    Run,
+    RunInfo,
+    RunWriter,
+    StimulusReport,
+    TableWriter,
+    load_run,
+)
+from mlscale.simulator.layout import LOST, OK, REFUSED, TIMED_OUT
+from mlscale.simulator.profile import Profile, changed, read_profile
+from mlscale.simulator.spread import Measured, Spread
+from mlscale.simulator.twin import Outcome, Setup, Twin
+
+_STATUS: Final = {OK: "ok", TIMED_OUT: "timeout", REFUSED: "http_5xx", LOST: "http_5xx"}
+_ROWS: Final = 100_000
+
+
+def simulate(
+    environment: str,
+    app: App | None = None,
+    schedule: ClosedLoop | OpenLoop | None = None,
+    *,
+    out: Path | str,
+    photos: Path | str | None = None,
+    scaling: Mapping[str, Any] | Scaling | None = None,
+    arm: Arm = "matched",
+    connections: Connections = "fresh",
+    seed: int = 0,
+    timeout_s: float = 30.0,
+    profile: Profile | Path | None = None,
+    changes: Sequence[tuple[str, Any]] = (),
+    machine_failures_per_h: float = 0.0,
+    labels: Labels | None = None,
+    progress: Progress | None = None,
+) -> Run:
+    """What a run of ``environment`` would look like, by its profile; nothing is deployed, nothing is sent.
+
+    Args:
+        photos: folder of a photo set, whose names and cost are taken; None: as many as the profile knows.
+        scaling: as for `measure`. profile: None: the environment's own. changes: put over the profile's numbers, by
+            dotted path (`mlscale.simulator.profile.changed`).
+        machine_failures_per_h: of each machine, at random.
+
+    Raises:
+        MlscaleError: something a user can mend.
+    """
+    found = environments.get(environment)
+    application = app or default_app()
+    read = profile if isinstance(profile, Profile) else read_profile(profile or environment)
+    used = changed(read, changes) if changes else read
+    if used.environment != environment:
+        raise MlscaleError(f"it is of {used.environment}", "profile", f"choose one of {environment}")
+    if connections == "kept" and used.requests.routing == "random":
+        remedy = "connections fresh, or measure it live"
+        raise MlscaleError("kept connections, which pin a client to a pod, are not simulated", "connections", remedy)
+    wanted = schedule or default_schedule()
+    scalings = {name: each.model_dump() for name, each in settings_of(found, application, arm, scaling).items()}
+    shown = PhotoSet.read(Path(photos)) if photos is not None else None
+    types, boot = _machines(scalings)
+    setup = Setup(
+        profile=used,
+        schedule=wanted,
+        scalings=scalings,
+        photos=_photo_names(shown, used),
+        work_factor=_work_factor(shown, used),
+        types=types,
+        boot=boot,
+        machine_failures_per_h=machine_failures_per_h,
+        timeout_s=timeout_s,
+        seed=seed,
+        block=(labels.block or 0) if labels else 0,
+    )
+    info = _info(found.level, application, setup, arm, connections, shown, labels or Labels())
+    outcome = Twin(setup).play(None if progress is None else lambda share: progress("simulating", share))
+    return _written(RunWriter(Path(out), info), setup, outcome)
+
+
+def _info(
+    level: Any,
+    app: App,
+    setup: Setup,
+    arm: Arm,
+    connections: Connections,
+    photos: PhotoSet | None,
+    labels: Labels,
+) -> RunInfo:
+    profile = setup.profile
+    facts = {
+        "profile": {"sha256": profile.sha256, "what": profile.what, "validated": profile.validated},
+        "machine_failures_per_h": setup.machine_failures_per_h,
+    }
+    return RunInfo(
+        run_id=f"{profile.environment}-simulated-{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}",
+        environment=profile.environment,
+        level=level,
+        mode="simulated",
+        app=app.name,
+        app_version=app.version,
+        components=tuple(component.name for component in app.components),
+        schedule=setup.schedule,
+        step_s=step_of(setup.schedule),
+        arm=arm,
+        scaling={name: dict(scaling) for name, scaling in setup.scalings.items()},
+        connections=connections,
+        timeout_s=setup.timeout_s,
+        photos=dict(photos.facts) if photos is not None else {"count": len(setup.photos)},
+        seed=setup.seed,
+        wall_start=datetime.now(UTC),
+        host=dict(host_facts()),
+        versions={name: version(name) for name in ("mlscale", "numba", "numpy")},
+        facts=facts,
+        **labels.model_dump(),
+    )
+
+
+def _written(writer: RunWriter, setup: Setup, outcome: Outcome) -> Run:
+    events = sorted([*load_events(setup.schedule, 0.0), *outcome.events], key=lambda each: each.t_s)
+    observations: list[Observation] = [*outcome.samples, *events, *outcome.resources]
+    for observation in observations:
+        writer.observe(observation)
+    with TableWriter(writer.request_stream(0), SCHEMAS["requests"]) as table:
+        for first in range(0, len(outcome.rows), _ROWS):
+            table.write(_requests(setup, outcome, outcome.rows[first : first + _ROWS]))
+    sent = len(outcome.rows)
+    stimulus = StimulusReport(
+        due=sent, sent=sent, finished=sent, lateness_p50_s=0.0, lateness_p99_s=0.0, lateness_max_s=0.0,
+        client_change_error_s=0.0 if isinstance(setup.schedule, ClosedLoop) else None, load_cpu_cores=0.0,
+    )  # fmt: skip
+    writer.update(stimulus=stimulus)
+    writer.flush()
+    writer.seal(validity=judge(Run(writer.path, writer.info)))
+    return load_run(writer.path)
+
+
+def _requests(setup: Setup, outcome: Outcome, rows: Any) -> pa.RecordBatch:
+    """Rows of the kernel as a batch of the requests table."""
+    answered = rows["status"] == OK
+    bounds = np.array(setup.schedule.boundaries_s)
+    names = np.array([outcome.names.get(serial, "") for serial in range(max(outcome.names, default=-1) + 1)] + [None])
+    columns = {
+        "request_id": rows["number"],
+        "client_id": rows["client"].astype(np.int32),
+        "photo_id": np.array(setup.photos, dtype=object)[rows["photo"]],
+        "load_stage": (np.searchsorted(bounds, rows["intended_s"], side="right") - 1).astype(np.int32),
+        "intended_s": rows["intended_s"],
+        "sent_s": rows["intended_s"],
+        "connect_s": np.zeros(len(rows)),
+        "first_byte_s": np.where(answered, rows["done_s"], np.nan),
+        "done_s": rows["done_s"],
+        "status": np.array([_STATUS[status] for status in range(4)], dtype=object)[rows["status"]],
+        "replica_id": names[np.where(answered, rows["replica"], -1)],
+        "queue_s": rows["queue_s"],
+        "inference_s": rows["inference_s"],
+        "bytes_in": np.zeros(len(rows), np.int64),
+    }
+    arrays = [pa.array(columns[field.name], type=field.type) for field in SCHEMAS["requests"]]
+    return pa.RecordBatch.from_arrays(arrays, schema=SCHEMAS["requests"])
+
+
+def _photo_names(photos: PhotoSet | None, profile: Profile) -> tuple[str, ...]:
+    if photos is not None:
+        return tuple(photos.names)
+    number = len(next(iter(profile.work.values())).photos)
+    return tuple(f"photo-{place:03d}.jpg" for place in range(number))
+
+
+def _work_factor(photos: PhotoSet | None, profile: Profile) -> float:
+    """How much more a photo of this set costs than one of the profile's: by the time that each set was measured to
+    take at full speed."""
+    reference = next(iter(profile.work.values())).reference_cpu_s
+    own = photos.facts.get("cpu_s") if photos is not None else None
+    return float(own) / reference.value if own and reference is not None else 1.0
+
+
+def _machines(scalings: Mapping[str, Mapping[str, Any]]) -> tuple[tuple[InstanceType, ...], Spread | None]:
+    """The types of machines that there may be, and how long they boot, where the scaling has any."""
+    front = next(iter(scalings.values()))
+    if front.get("launch") == "ec2":
+        room = Resources(round(1000 * front["instance_cores"]), front["instance_memory_mib"] * 2**20)
+        return (InstanceType("instance", room, room, 1.0),), None
+    if "machine_types" not in front:
+        return (), None
+    catalogue = Catalogue.from_json((sources() / "machines/types.json").read_text())
+    unknown = [name for name in front["machine_types"] if name not in catalogue.types]
+    if unknown:
+        known = ", ".join(catalogue.types)
+        raise MlscaleError(f"unknown machine type {unknown[0]!r}", "machine_types", f"choose of: {known}")
+    boot = catalogue.boot_times_of(front["boot"])
+    spread = Measured(samples_s=boot.samples_s, source=boot.source, date=boot.date or "2026-11")
+    types = [catalogue.types[name] for name in front["machine_types"]]
+    return tuple(
+        InstanceType(
+            each.name,
+            Resources(round(1000 * each.cpu_cores), each.memory_mib * 2**20),
+            Resources(round(1000 * (each.cpu_cores - RESERVED_CORES)), (each.memory_mib - RESERVED_MIB) * 2**20),
+            each.usd_per_hour,
+        )
+        for each in types
+    ), spread

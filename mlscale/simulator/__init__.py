@@ -1,0 +1,1 @@
+"""The twin: the same decisions as live, a calibrated model of the rest."""

@@ -1,0 +1,197 @@
+"""Replicas at work: requests that come to a component are routed, queued, served."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from mlscale.simulator import layout as lay
+from mlscale.simulator.cfs import finish
+from mlscale.simulator.compiled import inlined
+from mlscale.simulator.generator import below, exponential
+from mlscale.simulator.heap import push, replace
+from mlscale.simulator.memory import Memory
+
+FRONT: Final = 0
+
+
+@inlined
+def join(m: Memory, row: int, station: int) -> bool:
+    """A request comes to a component: served at once, queued, or, where the queue is full, neither (False)."""
+    s, q = m.stations[station], m.requests[row]
+    q.station = station
+    q.queued_s = m.world[0].now_s
+    s.arrived += 1
+    if s.routing == lay.SHARED_QUEUE:
+        r = _idle_one(m, station)
+        if r >= 0:
+            s.ongoing += 1
+            begin(m, r, row)
+            return True
+        if s.waiting >= s.queue_limit:
+            s.rejected += 1
+            return False
+        m.queues[station, (s.head + s.waiting) & (m.queues.shape[1] - 1)] = row
+        s.waiting += 1
+    else:
+        r = _chosen(m, station) if s.ready > 0 else -1
+        if r < 0 or m.replicas[r].outstanding > s.queue_limit:
+            s.rejected += 1
+            return False
+        served = m.replicas[r]
+        served.outstanding += 1
+        if served.request < 0:
+            s.ongoing += 1
+            begin(m, r, row)
+            return True
+        place = len(m.stations) + r
+        m.queues[place, (served.head + served.outstanding - 2) & (m.queues.shape[1] - 1)] = row
+    q.state = lay.WAITING
+    s.ongoing += 1
+    return True
+
+
+@inlined
+def _idle_one(m: Memory, station: int) -> int:
+    """The replica that has been idle longest, or -1."""
+    s = m.stations[station]
+    if s.idle == 0:
+        return -1
+    r = m.idle[station, s.idle_head]
+    s.idle_head = (s.idle_head + 1) & (m.idle.shape[1] - 1)
+    s.idle -= 1
+    return r
+
+
+@inlined
+def _chosen(m: Memory, station: int) -> int:
+    """Which replica a request goes to, where each has a queue of its own."""
+    s = m.stations[station]
+    if s.routing == lay.ROUND_ROBIN:
+        s.turn = (s.turn + 1) % s.ready
+        return m.ready[station, s.turn]
+    first = below(m.words, s.ready)
+    if s.routing == lay.RANDOM:
+        return m.ready[station, first]
+    if s.routing == lay.TWO_CHOICES:
+        second = below(m.words, s.ready)
+        a, b = m.ready[station, first], m.ready[station, second]
+        r = a if _seen(m, a, s.stale_s) <= _seen(m, b, s.stale_s) else b
+        m.replicas[r].seen += 1
+        return r
+    best = m.ready[station, first]  # ties go to a random one
+    for number in range(1, s.ready):
+        r = m.ready[station, (first + number) % s.ready]
+        if m.replicas[r].outstanding < m.replicas[best].outstanding:
+            best = r
+    return best
+
+
+@inlined
+def _seen(m: Memory, r: int, stale_s: float) -> int:
+    """The replica's length as last looked at, no longer ago than ``stale_s``."""
+    replica = m.replicas[r]
+    if m.world[0].now_s - replica.seen_at_s >= stale_s:
+        replica.seen = replica.outstanding
+        replica.seen_at_s = m.world[0].now_s
+    return replica.seen
+
+
+@inlined
+def begin(m: Memory, r: int, row: int) -> None:
+    """A replica begins to serve a request that has come or waited."""
+    q = m.requests[row]
+    q.state = lay.SERVED
+    q.began_s = m.world[0].now_s
+    q.queue_s += m.world[0].now_s - q.queued_s
+    if m.replicas[r].station == FRONT:
+        q.replica = r
+    m.replicas[r].request = row
+    work(m, r, drawn(m, m.replicas[r].station, q.photo))
+
+
+@inlined
+def drawn(m: Memory, station: int, photo: int) -> float:
+    """Of a service: its work, CPU s."""
+    p = m.parameters[0]
+    if p.service == lay.FIXED:
+        return p.mean_s
+    if p.service == lay.EXPONENTIAL:
+        return p.mean_s * exponential(m.words)
+    return m.work_s[station, photo, below(m.words, m.work_s.shape[2])]
+
+
+@inlined
+def work(m: Memory, r: int, work_s: float) -> None:
+    """A replica works from now on; when it is done goes onto the heap."""
+    w, p, replica = m.world[0], m.parameters[0], m.replicas[r]
+    s = m.stations[replica.station]
+    work_s *= 1.0 + s.per_waiting * s.waiting
+    replica.work_s = work_s
+    replica.began_s = w.now_s
+    ends_s = w.now_s + work_s
+    replica.began_period, replica.began_used_s = replica.period, replica.used_s
+    if p.cpu == lay.QUOTA:
+        ends_s, replica.period, replica.used_s = finish(
+            w.now_s, work_s, replica.phase_s, replica.period, replica.used_s, p.quota_cores, p.period_s
+        )
+    elif p.cpu == lay.SHARED_CORES:
+        replica.began_used_s = w.virtual_s
+        ends_s = w.virtual_s + work_s
+        w.active += 1
+    if w.stale_top:
+        replace(m.busy_s, m.busy, w.busy, ends_s, r)
+        w.stale_top = 0
+    else:
+        push(m.busy_s, m.busy, w.busy, ends_s, r)
+        w.busy += 1
+
+
+@inlined
+def free(m: Memory, r: int) -> None:
+    """A replica takes the next request, or is idle, or, where it was to go, has gone."""
+    replica = m.replicas[r]
+    station = replica.station
+    s = m.stations[station]
+    s.ongoing -= 1
+    s.finished += 1
+    replica.served += 1
+    replica.request = -1
+    if s.routing != lay.SHARED_QUEUE:
+        replica.outstanding -= 1
+        while replica.outstanding > 0:
+            row = m.queues[len(m.stations) + r, replica.head]
+            replica.head = (replica.head + 1) & (m.queues.shape[1] - 1)
+            if not dropped(m, row, station):
+                begin(m, r, row)
+                return
+            replica.outstanding -= 1
+    elif replica.state == lay.READY:
+        while s.waiting > 0:
+            row = m.queues[station, s.head]
+            s.head = (s.head + 1) & (m.queues.shape[1] - 1)
+            s.waiting -= 1
+            if not dropped(m, row, station):
+                begin(m, r, row)
+                return
+    if replica.state == lay.DRAINING:
+        replica.state = lay.ABSENT
+    elif s.routing == lay.SHARED_QUEUE:
+        rest(m, station, r)
+
+
+@inlined
+def rest(m: Memory, station: int, r: int) -> None:
+    """Onto the ring of those that are idle."""
+    s = m.stations[station]
+    m.idle[station, (s.idle_head + s.idle) & (m.idle.shape[1] - 1)] = r
+    s.idle += 1
+
+
+@inlined
+def dropped(m: Memory, row: int, station: int) -> bool:
+    """Where servers notice that a client gave up, its request is not served."""
+    if station != FRONT or not m.parameters[0].cancels or not m.requests[row].answered:
+        return False
+    m.requests[row].state = lay.DONE
+    m.stations[station].ongoing -= 1
+    return True

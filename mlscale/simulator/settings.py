@@ -1,0 +1,95 @@
+"""What a simulated world is like: requests, queues, processors. Data for the engine; which platform is so: profiles."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from mlscale.simulator import layout as lay
+
+Routing = Literal["shared-queue", "random", "round-robin", "least-outstanding", "two-choices"]
+_ROUTINGS: Final[tuple[Routing, ...]] = (
+    "shared-queue",
+    "random",
+    "round-robin",
+    "least-outstanding",
+    "two-choices",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """Work of one service, CPU s: the mean alone, exponentially distributed, or measured.
+
+    ``samples_s`` (components, photos, n): measured work by component and photo, drawn evenly. ``calls`` (photos, m):
+    how often a request calls the second component, drawn evenly; with calls, each stretch of work between two of them
+    is one service of the front component. ``per_waiting``, of each component: how much more work, as a share, for each
+    request in its shared queue.
+    """
+
+    mean_s: float = 0.0
+    distribution: Literal["fixed", "exponential", "measured"] = "fixed"
+    samples_s: npt.NDArray[np.float64] | None = None
+    calls: npt.NDArray[np.int64] | None = None
+    per_waiting: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.distribution == "measured":
+            if self.samples_s is None or self.samples_s.ndim != 3 or not self.samples_s.size:
+                raise ValueError("measured service times need samples_s (components, photos, n)")
+        elif not self.mean_s > 0:
+            raise ValueError(f"a mean service time of {self.mean_s:g} s")
+
+    @property
+    def kind(self) -> int:
+        return {"fixed": lay.FIXED, "exponential": lay.EXPONENTIAL, "measured": lay.MEASURED}[self.distribution]
+
+
+@dataclass(frozen=True, slots=True)
+class Processor:
+    """How work becomes time: at once (``cores`` infinite, no quota); under a quota of each replica, in CFS periods; or
+    on ``cores`` that all replicas share evenly."""
+
+    quota_cores: float = math.inf
+    period_s: float = 0.1
+    cores: float = math.inf
+
+    def __post_init__(self) -> None:
+        if min(self.quota_cores, self.period_s, self.cores) <= 0:
+            raise ValueError(f"quota, period and cores must be positive: {self}")
+        if math.isfinite(self.quota_cores) and math.isfinite(self.cores):
+            raise ValueError("a quota and shared cores together are not simulated")
+
+    @property
+    def kind(self) -> int:
+        if math.isfinite(self.cores):
+            return lay.SHARED_CORES
+        return lay.QUOTA if self.quota_cores < 1 else lay.PLAIN
+
+
+@dataclass(frozen=True, slots=True)
+class Queueing:
+    """One component's queue. ``limit``: how many requests may wait (in each replica, where each has its own queue).
+    ``stale_s``: how old the lengths may be that two choices compare."""
+
+    routing: Routing = "shared-queue"
+    limit: int = 2**40
+    stale_s: float = 0.0
+
+    @property
+    def kind(self) -> int:
+        return _ROUTINGS.index(self.routing)
+
+
+@dataclass(frozen=True, slots=True)
+class Clients:
+    """``timeout_s``: when they give up; ``cancels``: the server then drops what waits. ``overhead_s``: of each answer
+    outside queue and service."""
+
+    timeout_s: float = math.inf
+    cancels: bool = False
+    overhead_s: float = 0.0

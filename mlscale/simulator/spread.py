@@ -1,0 +1,95 @@
+"""Durations as distributions, each with where it is from: what profiles are made of."""
+
+from __future__ import annotations
+
+import math
+from statistics import NormalDist
+from typing import Annotated, Literal, Self
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class Sourced(BaseModel):
+    """A number or distribution of a profile. ``source``: a document, or the runs that it was fitted to."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    source: str = Field(min_length=1)
+    date: str = Field(pattern=r"^\d{4}-\d{2}(-\d{2})?$", description="when the source was true")
+    note: str = ""
+
+
+class Number(Sourced):
+    """One value; its unit is in its name in the profile."""
+
+    value: float
+
+
+class Drawn(Sourced):
+    """A duration that varies, told by its quantiles."""
+
+    def quantile(self, share: float) -> float:
+        """The duration that a ``share`` (0 to 1) of all do not exceed, s."""
+        raise NotImplementedError
+
+    def draw(self, rng: np.random.Generator) -> float:
+        return self.quantile(float(rng.random()))
+
+
+class Fixed(Drawn):
+    """Always the same."""
+
+    kind: Literal["fixed"] = "fixed"
+    value_s: float = Field(ge=0)
+
+    def quantile(self, share: float) -> float:
+        return self.value_s
+
+
+class LogNormal(Drawn):
+    """By mean and standard deviation of the duration itself."""
+
+    kind: Literal["lognormal"] = "lognormal"
+    mean_s: float = Field(gt=0)
+    sd_s: float = Field(ge=0)
+
+    def quantile(self, share: float) -> float:
+        variance = math.log1p((self.sd_s / self.mean_s) ** 2)
+        normal = NormalDist().inv_cdf(min(max(share, 1e-12), 1 - 1e-12))
+        return math.exp(math.log(self.mean_s) - variance / 2 + math.sqrt(variance) * normal)
+
+
+class Uniform(Drawn):
+    """Evenly between two bounds: the phase of something periodic, for instance."""
+
+    kind: Literal["uniform"] = "uniform"
+    low_s: float = Field(ge=0)
+    high_s: float = Field(ge=0)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.high_s < self.low_s:
+            raise ValueError(f"from {self.low_s} to {self.high_s} s")
+        return self
+
+    def quantile(self, share: float) -> float:
+        return self.low_s + share * (self.high_s - self.low_s)
+
+
+class Measured(Drawn):
+    """One of what was measured, each as likely."""
+
+    kind: Literal["measured"] = "measured"
+    samples_s: tuple[Annotated[float, Field(ge=0)], ...] = Field(min_length=1)
+
+    @property
+    def mean_s(self) -> float:
+        return sum(self.samples_s) / len(self.samples_s)
+
+    def quantile(self, share: float) -> float:
+        number = len(self.samples_s)
+        return sorted(self.samples_s)[min(int(share * number), number - 1)]
+
+
+Spread = Annotated[Fixed | LogNormal | Uniform | Measured, Field(discriminator="kind")]

@@ -1,0 +1,61 @@
+"""What happens when, besides requests: control loops, starts, machines. The engine runs between two moments."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections.abc import Callable
+from typing import Protocol
+
+Action = Callable[[], None]
+
+
+class Advances(Protocol):
+    """What has a clock of its own that is brought forward."""
+
+    @property
+    def now_s(self) -> float: ...
+    def advance(self, until_s: float) -> None: ...
+
+
+class Timeline:
+    """Actions in the order of their times; those of one time in the order in which they were put there."""
+
+    def __init__(self, engine: Advances) -> None:
+        self._engine = engine
+        self._heap: list[tuple[float, int, Action]] = []
+        self._numbers = itertools.count()
+        self.now_s = engine.now_s
+
+    def at(self, t_s: float, action: Action) -> None:
+        """Do it at ``t_s``, at once where that is past."""
+        heapq.heappush(self._heap, (max(t_s, self.now_s), next(self._numbers), action))
+
+    def after(self, delay_s: float, action: Action) -> None:
+        self.at(self.now_s + delay_s, action)
+
+    def every(self, period_s: float, first_s: float, action: Action) -> None:
+        """Do it at ``first_s`` and every ``period_s`` from then on, without drift."""
+
+        number = 0
+
+        def again() -> None:
+            nonlocal number
+            number += 1
+            action()
+            self.at(first_s + number * period_s, again)
+
+        self.at(first_s, again)
+
+    def run(self, until_s: float) -> None:
+        """Let time pass until ``until_s``; what is due then is done."""
+        while self._heap and self._heap[0][0] <= until_s:
+            t_s, _, action = heapq.heappop(self._heap)
+            self._pass(t_s)
+            action()
+        self._pass(until_s)
+
+    def _pass(self, t_s: float) -> None:
+        if t_s > self.now_s:
+            self._engine.advance(t_s)
+            self.now_s = t_s

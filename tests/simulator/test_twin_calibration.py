@@ -1,0 +1,85 @@
+"""Calibration finds again what was put in: runs of the twin itself, taken for live ones, and the published runs."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mlscale.experiment.simulate import simulate
+from mlscale.runs import MlscaleError, Run, load_run
+from mlscale.runs.schedule import ClosedLoop, ClosedStage
+from mlscale.simulator.calibration import calibrate
+from mlscale.simulator.profile import changed, read_profile
+from mlscale.simulator.spread import Measured
+
+REFERENCE = Path(__file__).parents[2] / "data/reference/core"
+SCHEDULE = ClosedLoop(
+    duration_s=180.0,
+    stages=(ClosedStage(start_s=0, clients=2), ClosedStage(start_s=50, clients=18)),
+    think_mean_s=0.76,
+)
+TRUTH = {
+    "work.app.mean_s.value": 0.055,
+    "work.app.spread.value": 0.2,
+    "work.app.photos": (0.8, 1.0, 1.2),
+    "requests.outside_s.value": 0.004,
+    "starts.alike.value": 0.0,
+}
+
+
+def taken_for_live(folder: Path, environment: str) -> list[Run]:
+    steps = Measured(samples_s=(5.0, 6.0, 7.0, 8.0), source="a test", date="2026-11").model_dump()
+    last = len(read_profile(environment).starts.steps) - 1
+    changes = [*TRUTH.items(), (f"starts.steps.{last}.takes", steps)]
+    runs = []
+    for seed in range(6):
+        run = simulate(environment, schedule=SCHEDULE, out=folder / str(seed), seed=seed, changes=changes)
+        runs.append(Run(run.path, run.info.model_copy(update={"mode": "live"})))
+    return runs
+
+
+@pytest.mark.parametrize("environment", ["torchserve", "k3s"])
+def test_what_was_put_in_is_found_again(tmp_path: Path, environment: str) -> None:
+    found = calibrate(taken_for_live(tmp_path, environment), read_profile(environment))
+    work = found.work["app"]
+    assert work.mean_s.value == pytest.approx(0.055, rel=0.05)
+    assert work.photos == pytest.approx((0.8, 1.0, 1.2), abs=0.06)
+    assert work.spread.value == pytest.approx(0.2, abs=0.1)
+    assert found.requests.outside_s.value == pytest.approx(0.004, abs=0.001)
+    takes = found.starts.steps[-1].takes
+    assert isinstance(takes, Measured)
+    assert float(np.mean(takes.samples_s)) == pytest.approx(6.5, abs=0.8)
+    assert found.sha256 != read_profile(environment).sha256
+    assert "6 live runs" in work.mean_s.source
+
+
+def test_only_live_runs_of_the_environment_count(tmp_path: Path) -> None:
+    run = simulate("torchserve", out=tmp_path / "run")
+    with pytest.raises(MlscaleError, match="simulated"):
+        calibrate([run], read_profile("torchserve"))
+    live = Run(run.path, run.info.model_copy(update={"mode": "live"}))
+    with pytest.raises(MlscaleError, match="of torchserve"):
+        calibrate([live], read_profile("k3s"))
+    with pytest.raises(MlscaleError, match="no valid run"):
+        calibrate([], read_profile("k3s"))
+
+
+@pytest.mark.parametrize("environment", ["torchserve", "rayserve", "k3s"])
+def test_the_profiles_are_what_the_published_runs_give(environment: str) -> None:
+    """Every fitted number of the profile comes out of data/reference again."""
+    runs = [load_run(folder) for folder in sorted(REFERENCE.glob(f"*/*-{environment}*/attempt-*"))]
+    profile = read_profile(environment)
+    again = calibrate(runs, changed(profile, [("work.app.mean_s.value", 9.9)]))
+    assert again == profile
+
+
+def test_the_profiles_are_those_that_were_frozen() -> None:
+    """Whoever changes a number of a profile has to measure new hold-out runs, and freeze it before them."""
+    frozen = json.loads((REFERENCE.parents[1] / "twin.json").read_text())
+    assert frozen["profiles"] == {name: read_profile(name).sha256 for name in frozen["profiles"]}
+    held_out = [load_run(file.parent) for file in REFERENCE.parent.glob("holdout/**/run.json")]
+    assert all(run.info.wall_start > datetime.fromisoformat(frozen["frozen_at"]) for run in held_out)
