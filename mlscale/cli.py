@@ -86,6 +86,27 @@ def simulate(
 
 
 @app.command()
+def sweep(
+    environments: Annotated[list[str], typer.Argument(help="one or more of torchserve, rayserve, k3s, eks, ecs")],
+    out: Annotated[Path, typer.Option(help="file of results, a line each; a sweep goes on where it was stopped")],
+    scaling: Annotated[
+        list[str] | None, typer.Option(help="KEY=VALUE,VALUE,...: settings to go through; every combination is tried")
+    ] = None,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", help="PATH=VALUE,VALUE,...: numbers of the profile to go through")
+    ] = None,
+    arm: Annotated[str, typer.Option(help="matched, shipped, static-min or static-max")] = "matched",
+    schedule: Annotated[Path | None, typer.Option(help="JSON file; default: the protocol's schedule")] = None,
+    draws: Annotated[int, typer.Option(min=1, help="simulated runs of each combination")] = 8,
+    ray: Annotated[str | None, typer.Option(help="address of a Ray cluster; default: this machine")] = None,
+) -> None:
+    """Simulate a grid of settings; prints the mean figures of each combination. Nothing is measured."""
+    from mlscale.experiment.twin_commands import sweep_command
+
+    print(sweep_command(environments, out, scaling or [], changes or [], arm, schedule, draws, ray))
+
+
+@app.command()
 def calibrate(
     folders: Annotated[list[Path], typer.Argument(help="live runs of one environment, or folders that hold some")],
     out: Annotated[Path | None, typer.Option(help="file of the new profile; default: ENVIRONMENT.json")] = None,
@@ -168,6 +189,26 @@ def experiment_pilot(
     from mlscale.experiment.commands import pilot_command
 
     print(pilot_command(environments, runs, seed, choose_load_photos))
+
+
+@experiment_app.command("validate")
+def experiment_validate(
+    draws: Annotated[int, typer.Option(min=2, help="simulated runs for each live one")] = 8,
+) -> None:
+    """Hold the twin against the published hold-out runs and write the record that notebook 09 shows (minutes)."""
+    from mlscale.experiment.twin_commands import validate_command
+
+    print(validate_command(draws))
+
+
+@experiment_app.command("claims")
+def experiment_claims(
+    draws: Annotated[int, typer.Option(min=4, help="simulated runs of each side")] = 20,
+) -> None:
+    """What the twin says of the paper's claims, and which numbers would turn it, for notebook 07 (many minutes)."""
+    from mlscale.experiment.twin_commands import claims_command
+
+    print(claims_command(draws))
 
 
 @experiment_app.command("publish")

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from mlscale.experiment.execute import Experiment
 
 COMPARE = "07_compare.ipynb"
-_TIMEOUT_S = 600.0
+TWIN = ("05_ecs.ipynb", "09_twin.ipynb")
+"""What is simulated; drawn wherever environments are compared."""
+_TIMEOUT_S = 1200.0
+QUICK_DRAWS = 3
 
 
 def draw_all(
@@ -43,6 +46,9 @@ def draw_all(
     if len(set(experiment.environments) - set(REHEARSED)) > 1:
         only = {"p_values": not experiment.quick, "cell": cell}  # and where METHOD allows them: see compare()
         _draw(experiment, place, places.notebooks() / COMPARE, run_dirs(states), only)
+        for name in TWIN:
+            bar.step(f"simulating: {name}", each_s)
+            _draw(experiment, place, places.notebooks() / name, (), {"draws": QUICK_DRAWS} if experiment.quick else {})
 
 
 def _variants(states: Sequence[State], environment: str) -> list[str]:

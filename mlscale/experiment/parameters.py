@@ -89,6 +89,23 @@ class CompareParameters(NotebookParameters):
     cell: Literal["core", "open", "sensitivity"] = "core"
 
 
+class TwinParameters(NotebookParameters):
+    """09_twin: hold the twin against formulas, SimPy, and live runs that it was not made from."""
+
+    draws: int = Field(default=8, ge=2, le=1000, description="simulated runs for each live one")
+    seeds: int = Field(default=16, ge=3, le=1000, description="simulated runs of each queue with a known answer")
+    requests: float = Field(default=40_000, ge=1000, le=1e9, description="requests in each of them")
+
+
+class EcsParameters(NotebookParameters):
+    """05_ecs: simulate ECS; ``run_dirs`` (simulated runs of it) are drawn instead where some are named."""
+
+    arm: Arm = "matched"
+    scaling: dict[str, Any] = Field(default={}, description="settings put over the arm's")
+    schedule: Schedule | None = Field(default=None, description="none: core's step, watched for 15 minutes")
+    draws: int = Field(default=8, ge=1, le=1000, description="simulated runs")
+
+
 Model = TypeVar("Model", bound=BaseModel)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import uuid
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -29,6 +31,7 @@ from mlscale.runs import (
     Arm,
     ClosedLoop,
     Connections,
+    Event,
     MlscaleError,
     Observation,
     OpenLoop,
@@ -36,6 +39,7 @@ from mlscale.runs import (
     RunInfo,
     RunWriter,
     StimulusReport,
+    TableName,
     TableWriter,
     load_run,
 )
@@ -53,12 +57,14 @@ def simulate(
     app: App | None = None,
     schedule: ClosedLoop | OpenLoop | None = None,
     *,
-    out: Path | str,
+    out: Path | str | None = None,
     photos: Path | str | None = None,
     scaling: Mapping[str, Any] | Scaling | None = None,
     arm: Arm = "matched",
     connections: Connections = "fresh",
     seed: int = 0,
+    draw: int = 0,
+    look_s: float | None = None,
     timeout_s: float = 30.0,
     profile: Profile | Path | None = None,
     changes: Sequence[tuple[str, Any]] = (),
@@ -69,6 +75,9 @@ def simulate(
     """What a run of ``environment`` would look like, by its profile; nothing is deployed, nothing is sent.
 
     Args:
+        out: folder of the new run; None: it is not written anywhere.
+        seed: of what clients do, as for `measure`; draw: of everything else.
+        look_s: a moment, on the run's clock, at which a Kubernetes autoscaler looks; None: drawn.
         photos: folder of a photo set, whose names and cost are taken; None: as many as the profile knows.
         scaling: as for `measure`. profile: None: the environment's own. changes: put over the profile's numbers, by
             dotted path (`mlscale.simulator.profile.changed`).
@@ -101,10 +110,14 @@ def simulate(
         machine_failures_per_h=machine_failures_per_h,
         timeout_s=timeout_s,
         seed=seed,
+        draw=draw,
+        look_s=look_s,
         block=(labels.block or 0) if labels else 0,
     )
     info = _info(found.level, application, setup, arm, connections, shown, labels or Labels())
     outcome = Twin(setup).play(None if progress is None else lambda share: progress("simulating", share))
+    if out is None:
+        return _kept(info, setup, outcome)
     return _written(RunWriter(Path(out), info), setup, outcome)
 
 
@@ -123,7 +136,7 @@ def _info(
         "machine_failures_per_h": setup.machine_failures_per_h,
     }
     return RunInfo(
-        run_id=f"{profile.environment}-simulated-{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}",
+        run_id=f"{profile.environment}-simulated-{_digest(setup)}",
         environment=profile.environment,
         level=level,
         mode="simulated",
@@ -146,20 +159,55 @@ def _info(
     )
 
 
+def _digest(setup: Setup) -> str:
+    """Names what was simulated: the same again has the same name."""
+    told = {
+        "profile": setup.profile.sha256,
+        "schedule": setup.schedule.model_dump(mode="json"),
+        "scalings": {name: dict(scaling) for name, scaling in setup.scalings.items()},
+        "others": [setup.machine_failures_per_h, setup.timeout_s, setup.seed, setup.block, setup.draw, setup.look_s],
+        "photos": [*setup.photos, setup.work_factor],
+    }
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _kept(info: RunInfo, setup: Setup, outcome: Outcome) -> Run:
+    """In memory."""
+    requests = pa.Table.from_batches([_requests(setup, outcome, outcome.rows)]).to_pandas()
+    events = [{**asdict(each), "detail": json.dumps(each.detail, sort_keys=True)} for each in _events(setup, outcome)]
+    rows: dict[TableName, list[dict[str, Any]]] = {
+        "events": events,
+        "replicas": [asdict(each) for each in outcome.samples],
+        "resources": [asdict(each) for each in outcome.resources],
+        "hops": [],
+    }
+    tables = {name: pa.Table.from_pylist(found, schema=SCHEMAS[name]).to_pandas() for name, found in rows.items()}
+    tables["requests"] = requests.sort_values("intended_s", kind="stable", ignore_index=True)
+    run = Run.in_memory(info.model_copy(update={"stimulus": _stimulus(setup, outcome), "complete": True}), tables)
+    judged = run.info.model_copy(update={"validity": judge(run)})
+    return Run.in_memory(judged, tables)
+
+
+def _events(setup: Setup, outcome: Outcome) -> list[Event]:
+    return sorted([*load_events(setup.schedule, 0.0), *outcome.events], key=lambda each: each.t_s)
+
+
+def _stimulus(setup: Setup, outcome: Outcome) -> StimulusReport:
+    sent = len(outcome.rows)
+    return StimulusReport(
+        due=sent, sent=sent, finished=sent, lateness_p50_s=0.0, lateness_p99_s=0.0, lateness_max_s=0.0,
+        client_change_error_s=0.0 if isinstance(setup.schedule, ClosedLoop) else None, load_cpu_cores=0.0,
+    )  # fmt: skip
+
+
 def _written(writer: RunWriter, setup: Setup, outcome: Outcome) -> Run:
-    events = sorted([*load_events(setup.schedule, 0.0), *outcome.events], key=lambda each: each.t_s)
-    observations: list[Observation] = [*outcome.samples, *events, *outcome.resources]
+    observations: list[Observation] = [*outcome.samples, *_events(setup, outcome), *outcome.resources]
     for observation in observations:
         writer.observe(observation)
     with TableWriter(writer.request_stream(0), SCHEMAS["requests"]) as table:
         for first in range(0, len(outcome.rows), _ROWS):
             table.write(_requests(setup, outcome, outcome.rows[first : first + _ROWS]))
-    sent = len(outcome.rows)
-    stimulus = StimulusReport(
-        due=sent, sent=sent, finished=sent, lateness_p50_s=0.0, lateness_p99_s=0.0, lateness_max_s=0.0,
-        client_change_error_s=0.0 if isinstance(setup.schedule, ClosedLoop) else None, load_cpu_cores=0.0,
-    )  # fmt: skip
-    writer.update(stimulus=stimulus)
+    writer.update(stimulus=_stimulus(setup, outcome))
     writer.flush()
     writer.seal(validity=judge(Run(writer.path, writer.info)))
     return load_run(writer.path)

@@ -73,6 +73,85 @@ def calibrate_command(folders: Sequence[Path], out: Path | None) -> str:
     )
 
 
+def sweep_command(
+    environments: Sequence[str],
+    out: Path,
+    scaling: Sequence[str],
+    changes: Sequence[str],
+    arm: str,
+    schedule: Path | None,
+    draws: int,
+    address: str | None,
+) -> str:
+    """A grid of simulated runs; returns the mean figures of each combination."""
+    from mlscale.experiment.progress import Shown
+    from mlscale.experiment.protocol import current_protocol
+    from mlscale.experiment.sweep import grid, sweep
+    from mlscale.load.schedule_files import read_schedule
+
+    protocol = current_protocol()
+    wanted = read_schedule(schedule) if schedule else protocol.closed_schedule(protocol.baseline_s)
+    settings, numbers = _values(scaling, "--scaling"), _values(changes, "--set")
+    tasks = grid(environments, wanted, settings, draws, arm=arm, level_s=protocol.level_s, changes=numbers)
+    with Shown() as shown:
+        table = sweep(tasks, out, address=address, say=shown)
+    keys = ["environment", *settings, *numbers]
+    shown_columns = ["mean_response_s", "sd_response_s", "t_slo_s", "mean_replicas", "failure_share"]
+    means = table.groupby(keys, sort=False)[shown_columns].mean().round(3)
+    return f"{means.to_string()}\n{out}: SIMULATED, {len(table)} runs, means of {draws} draws; nothing was measured"
+
+
+def validate_command(draws: int) -> str:
+    """The record of a validation by the published hold-out runs; returns its table."""
+    import pandas as pd
+
+    from mlscale.experiment import places
+    from mlscale.experiment.progress import Shown
+    from mlscale.experiment.protocol import read_protocol
+    from mlscale.experiment.validation import RECORD, validate, write_record
+    from mlscale.runs import load_runs
+
+    reference = places.reference()
+    held_out = [run for run in load_runs(reference / "holdout") if run.info.validity and run.info.validity.valid]
+    before = [*load_runs(reference / "core"), *load_runs(reference / "rehearsal")]
+    protocol = read_protocol(places.reference_protocol_file())
+    if protocol is None:
+        raise MlscaleError("there is no protocol", str(places.reference_protocol_file()), "restore it")
+    with Shown() as shown:
+        record = validate(held_out, before, protocol.level_s, draws=draws, say=shown)
+    file = write_record(RECORD, record)
+    table = pd.DataFrame(record["verdicts"])[["environment", "figure", "n", "live", "twin", "low", "high", "verdict"]]
+    return f"{table.round(3).to_string(index=False)}\n{file}: written"
+
+
+def claims_command(draws: int) -> str:
+    """The record of the paper's claims by the twin; returns the verdicts."""
+    import pandas as pd
+
+    from mlscale.experiment.claims import judge_all
+    from mlscale.experiment.progress import Shown
+    from mlscale.experiment.protocol import current_protocol
+    from mlscale.experiment.twin_lab import long_schedule
+    from mlscale.experiment.validation import CLAIMS, write_record
+
+    with Shown() as shown:
+        record = judge_all(long_schedule(), current_protocol().level_s, draws=draws, say=shown)
+    file = write_record(CLAIMS, record)
+    tables = [pd.DataFrame(found["verdicts"]).assign(arm=arm) for arm, found in record["arms"].items()]
+    return f"{pd.concat(tables).round(3).to_string(index=False)}\n{file}: written"
+
+
+def _values(texts: Sequence[str], option: str) -> dict[str, list[Any]]:
+    """``["max_replicas=2,4"]`` to ``{"max_replicas": [2, 4]}``."""
+    found: dict[str, list[Any]] = {}
+    for text in texts:
+        name, sign, values = text.partition("=")
+        if not sign or not values:
+            raise MlscaleError(f"{text!r} has no values", option, "write KEY=VALUE,VALUE,...")
+        found[name] = [_change(f"{name}={value}")[1] for value in values.split(",")]
+    return found
+
+
 def _change(text: str) -> tuple[str, Any]:
     path, sign, value = text.partition("=")
     if not sign:

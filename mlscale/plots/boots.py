@@ -10,13 +10,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from mlscale.analysis.dose import NO_MACHINES, PARTS, slope_on_boot, variant_of
-from mlscale.analysis.moving import WINDOW_S, moving
 from mlscale.analysis.response import horizon_of
 from mlscale.plots.style import INK, MUTED, attach, colour, mark_modes, marker, new_axes, shade, style
+from mlscale.plots.variants import Tone, variant_trajectories
 from mlscale.runs import Run
 
-BEFORE_S: Final = 10.0
-EVERY_S: Final = 0.5
 _WORDS: Final = {
     "detection": "until the HPA decided",
     "machine": "until the last pod waited for had a machine",
@@ -58,6 +56,45 @@ def boot_response(rows: pd.DataFrame, environment: str = "eks", modes: tuple[str
         axes.set_ylabel("$T_{slo}$ after the load step (s)")
         mark_modes(axes, modes)
         attach(axes, rows[["variant", "boot_s", "t_slo_s", "t_slo_censored", "block"]].reset_index(drop=True))
+    return axes
+
+
+def boot_twin(rows: pd.DataFrame, twins: pd.DataFrame, environment: str = "eks") -> Axes:
+    """T_slo over the boot time: rehearsed runs (filled) beside the twin's of the same setups (hollow), shifted a little
+    to the right, each with its mean.
+
+    Args:
+        rows, twins: `mlscale.analysis.dose.dose_rows` of both.
+    Returns:
+        The axes; `plotted`: mode, variant, boot_s, t_slo_s.
+    """
+    tone = colour(environment)
+    with style():
+        axes: Axes = new_axes(1, 1, 3.2)[0, 0]
+        longest = max(float(rows["boot_s"].max()), 1.0)
+        for shift, frame, face, word in ((0.0, rows, tone, "rehearsed"), (0.015, twins, "white", "simulated")):
+            dosed = frame[frame["boot_s"].notna()]
+            where = dosed["boot_s"] + shift * longest
+            axes.plot(where, dosed["t_slo_s"], marker(environment), ls="", ms=5, mec=tone, mfc=face, label=word)
+            for name, group in dosed.groupby("variant"):
+                at = float(group["boot_s"].mean()) + shift * longest
+                axes.plot([at - 2, at + 2], [group["t_slo_s"].mean()] * 2, color=INK, lw=1.2)
+                if word == "rehearsed":
+                    kept = "kept free" in str(name)
+                    axes.annotate(
+                        "room kept free" if kept else str(name).removeprefix("boot "),
+                        (at, float(group["t_slo_s"].min() if kept else group["t_slo_s"].max())),
+                        xytext=(0, -14 if kept else 6), textcoords="offset points",
+                        ha="center", fontsize=7.5, color=MUTED,
+                    )  # fmt: skip
+        axes.set_ylim(bottom=0)
+        axes.set_xlabel("time that a machine took to boot (s)")
+        axes.set_ylabel("$T_{slo}$ after the load step (s)")
+        axes.legend(loc="upper left")
+        mark_modes(axes, {"rehearsal", "simulated"})
+        shown = ["variant", "boot_s", "t_slo_s"]
+        both = [rows[shown].assign(mode="rehearsal"), twins[shown].assign(mode="simulated")]
+        attach(axes, pd.concat(both, ignore_index=True))
     return axes
 
 
@@ -109,37 +146,15 @@ def boot_parts(rows: pd.DataFrame, environment: str = "eks", modes: tuple[str, .
 
 
 def boot_trajectories(runs: Sequence[Run], rows: pd.DataFrame, level_s: float) -> Axes:
-    """m_t around the step, one colour a variant: thick the mean over its runs, thin the runs.
+    """m_t around the step, one colour a set of boot times (`mlscale.plots.variants.variant_trajectories`).
 
     Args:
         runs: with a step; rows: of `mlscale.analysis.dose.dose_rows` over the same runs.
-
-    Returns:
-        The axes; `plotted`: variant, run_id ("mean" for means), t_s since the step, mean_s.
     """
     order = _order(rows)
     end_s = min(1.2 * float(rows["t_slo_s"].max()), max(horizon_of(run) for run in runs))
-    numbers = pd.concat([_moved(run, end_s) for run in runs], ignore_index=True)
-    means = numbers.groupby(["variant", "t_s"], as_index=False)["mean_s"].mean().assign(run_id="mean")
-    tones = _tones(order)
-    with style():
-        axes: Axes = new_axes(1, 1, 3.2)[0, 0]
-        for (name, _), one in numbers.groupby(["variant", "run_id"], sort=False):
-            axes.plot(one["t_s"], one["mean_s"], color=tones[str(name)], lw=0.4, alpha=0.5)
-        for name in order:
-            mine = means[means["variant"] == name]
-            count = int((rows["variant"] == name).sum())
-            axes.plot(mine["t_s"], mine["mean_s"], color=tones[name], lw=1.8, label=f"{name} (n = {count})")
-        axes.axhline(level_s, color=MUTED, lw=0.9, ls=(0, (1, 1)), label=f"L = {level_s:g} s")
-        axes.axvline(0.0, color=INK, lw=0.8)
-        axes.set_xlim(-BEFORE_S, end_s)
-        axes.set_ylim(bottom=0.0)
-        axes.set_xlabel("time since the load step (s)")
-        axes.set_ylabel(f"response time (s), mean $m_t$, W = {WINDOW_S:g} s")
-        axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
-        mark_modes(axes, {run.info.mode for run in runs})
-        attach(axes, pd.concat([numbers, means], ignore_index=True))
-    return axes
+    groups = {name: [run for run in runs if variant_of(run) == name] for name in order}
+    return variant_trajectories(groups, _tones(order), level_s, end_s)
 
 
 def _order(rows: pd.DataFrame) -> list[str]:
@@ -148,16 +163,9 @@ def _order(rows: pd.DataFrame) -> list[str]:
     return [str(name) for name in sort.index]
 
 
-def _moved(run: Run, end_s: float) -> pd.DataFrame:
-    t0 = float(run.info.step_s or 0.0)
-    at = np.arange(-BEFORE_S, min(end_s, horizon_of(run)), EVERY_S)
-    frame = moving(run.requests, WINDOW_S, "done", timeout_s=run.info.timeout_s, at_s=t0 + at)
-    return frame[["mean_s"]].assign(t_s=at, run_id=run.info.run_id, variant=variant_of(run))
-
-
-def _tones(order: Sequence[str]) -> dict[str, str | tuple[float, float, float]]:
+def _tones(order: Sequence[str]) -> dict[str, Tone]:
     """Machines: the darker, the longer they take to boot."""
     dosed = [name for name in order if name != NO_MACHINES and "kept free" not in name]
-    tones: dict[str, str | tuple[float, float, float]] = dict.fromkeys(order, INK)
+    tones: dict[str, Tone] = dict.fromkeys(order, INK)
     tones |= {name: shade(colour("eks"), 0.3 + 0.7 * (k + 1) / len(dosed)) for k, name in enumerate(dosed)}
     return tones | {NO_MACHINES: colour("k3s")}

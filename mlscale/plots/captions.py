@@ -29,7 +29,7 @@ def caption(runs: Sequence[Run], *, with_invalid: bool = False, note: str = "") 
     ]
     if any(info.environment in ("torchserve", "rayserve") for info in infos):
         sentences.insert(2, "TorchServe and Ray Serve run as processes, not containers")
-    sentences[2:2] = [*_rehearsed(infos), *_kubernetes(infos)]
+    sentences[2:2] = [*_simulated(infos), *_rehearsed(infos), *_kubernetes(infos)]
     return ". ".join(sentence for sentence in sentences if sentence) + "."
 
 
@@ -66,6 +66,15 @@ def _kubernetes(infos: Sequence[Any]) -> list[str]:
         note = " (documented defaults where it does not show them)" if documented else ""
         told.append(f"Kubernetes is {facts['distribution']} {facts.get('version', '')}; its HPA: {defaults}{note}")
     return list(dict.fromkeys(told))
+
+
+def _simulated(infos: Sequence[Any]) -> list[str]:
+    """That nothing was measured, and what the twin was made from."""
+    profiles = {info.environment: info.facts["profile"] for info in infos if info.mode == "simulated"}
+    return [
+        f"SIMULATED, not measured: the twin with profile {name} ({each['what']}; {each['validated']})"
+        for name, each in profiles.items()
+    ]
 
 
 def _rehearsed(infos: Sequence[Any]) -> list[str]:

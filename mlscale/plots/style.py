@@ -30,7 +30,7 @@ NAMES: Final = {
     "rayserve": "Ray Serve",
     "k3s": "Kubernetes (HPA)",
     "ecs": "Amazon ECS",
-    "eks": "HPA + Karpenter (rehearsal of EKS)",
+    "eks": "Kubernetes (HPA + Karpenter)",
 }
 ROLE_NAMES: Final = {"replica": "replicas", "data_plane": "data plane", "control_plane": "control plane"}
 ROLE_SHADES: Final = {"replica": 1.0, "data_plane": 0.6, "control_plane": 0.3}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -28,6 +28,13 @@ class Run:
 
     path: Path
     info: RunInfo
+
+    @classmethod
+    def in_memory(cls, info: RunInfo, tables: Mapping[TableName, pd.DataFrame]) -> Run:
+        """A run that lies in no folder; its path is its id. ``tables``: all of them, requests sorted by intended_s."""
+        run = cls(Path(info.run_id), info)
+        run.__dict__.update({str(name): table for name, table in tables.items()})
+        return run
 
     @cached_property
     def requests(self) -> pd.DataFrame:

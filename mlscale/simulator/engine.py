@@ -57,7 +57,7 @@ class Engine:
     Args:
         queueing: one for each component; a second one is called by the first.
         most_replicas: as many places there are, those that finish their last request included.
-        photos: how many different ones are sent. seed, block: as of the load generator.
+        photos: how many different ones are sent. seed, block: as of the load generator. draw: of service times.
         records: keep each request (`take_rows`); else only statistics, of requests sent from ``begin_s`` on.
     """
 
@@ -73,6 +73,7 @@ class Engine:
         photos: int = 1,
         seed: int = 0,
         block: int = 0,
+        draw: int = 0,
         records: bool = True,
         begin_s: float = 0.0,
     ) -> None:
@@ -81,8 +82,8 @@ class Engine:
         self._last_due = False
         self._kept: list[npt.NDArray[np.void]] = []
         self._serial = 0
-        self._phases = np.random.default_rng([seed, block, _PHASES])
-        self._memory = _new_memory(queueing, service, most_replicas, seed, block, 1 if not records else _ROWS)
+        self._phases = np.random.default_rng([seed, block, _PHASES, draw])
+        self._memory = _new_memory(queueing, service, most_replicas, (seed, block, draw), 1 if not records else _ROWS)
         _describe(self._memory, service, processor, clients, isinstance(schedule, ClosedLoop), records, begin_s)
         self._load(photos)
         self._arrays: tuple[Any, ...] = tuple(self._memory)
@@ -275,7 +276,7 @@ def _thinks(schedule: ClosedLoop, seed: int, block: int, clients: int) -> npt.ND
 
 
 def _new_memory(
-    queueing: Sequence[Queueing], service: Service, replicas: int, seed: int, block: int, rows: int
+    queueing: Sequence[Queueing], service: Service, replicas: int, seed: Sequence[int], rows: int
 ) -> Memory:
     stations = np.zeros(len(queueing), lay.STATIONS)
     for place, each in enumerate(queueing):
@@ -314,7 +315,7 @@ def _new_memory(
         rows=np.zeros(max(2, rows), lay.ROWS),
         totals=np.zeros(4, lay.TOTALS),
         bins=np.zeros(lay.BINS, np.int64),
-        words=seeded(seed, block, 0),
+        words=seeded(*seed),
     )
 
 

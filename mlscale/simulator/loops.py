@@ -20,13 +20,15 @@ from mlscale.simulator.timeline import Action, Timeline
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What every loop works on: a component's replicas, and the world that they are in."""
+    """What every loop works on: a component's replicas, and the world that they are in. ``look_s``: a moment at which
+    the loop looks, where it is known."""
 
     engine: Engine
     timeline: Timeline
     replicas: Replicas
     component: int
     rng: np.random.Generator
+    look_s: float | None = None
 
     @property
     def now_s(self) -> float:
@@ -39,6 +41,11 @@ class Scene:
     def every(self, period_s: float, action: Action) -> None:
         """With a phase of its own."""
         self.timeline.every(period_s, self.now_s + float(self.rng.uniform(0, period_s)), action)
+
+    def first_look_s(self, period_s: float) -> float:
+        """Of the loop that decides: the moment that is known, else one that is drawn."""
+        drawn = float(self.rng.uniform(0, period_s))
+        return self.now_s + (drawn if self.look_s is None else self.look_s % period_s)
 
     def scale(self, number: int, rule: str, reason: str) -> None:
         if number != self.replicas.desired:
@@ -150,7 +157,7 @@ class HpaLoop:
         self._before: tuple[float, float] = (scene.now_s, 0.0)
         self._cpu: dict[str, tuple[float, float]] = {}
         self._metrics: dict[str, hpa.PodMetric] = {}
-        first_s = scene.now_s + float(scene.rng.uniform(0, sync_s))
+        first_s = scene.first_look_s(sync_s)
         scene.timeline.every(sync_s, first_s, self._decide)
         if any(spec.type == "External" for spec in settings.metrics):
             scene.timeline.every(sync_s, max(scene.now_s, first_s - window_s), self._remember)

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mlscale.runs import EventKind, Level, MlscaleError
 from mlscale.simulator.settings import Routing
-from mlscale.simulator.spread import Number, Spread
+from mlscale.simulator.spread import Drawn, Number, Spread, longer
 
 FOLDER: Final = Path(__file__).parent / "profiles"
 SAMPLES: Final = 64
@@ -176,6 +176,60 @@ def changed(profile: Profile, changes: Sequence[tuple[str, Any]]) -> Profile:
         return Profile.model_validate(data)
     except ValidationError as error:
         raise MlscaleError(_first(error), f"profile {profile.environment}", "choose another value") from None
+
+
+def scaled(profile: Profile, path: str, factor: float) -> Profile:
+    """With one number or duration, by its dotted path (such as "starts.noticed"), times ``factor``.
+
+    Raises:
+        MlscaleError: nothing of the kind is there.
+    """
+    found = number_at(profile, path)
+    if isinstance(found, Number):
+        return changed(profile, [(f"{path}.value", found.value * factor)])
+    return changed(profile, [(path, longer(found, factor).model_dump())])
+
+
+def numbers_in(profile: Profile) -> list[tuple[str, Number | Spread]]:
+    """Every number and duration of a profile with its dotted path."""
+    found: list[tuple[str, Number | Spread]] = []
+
+    def walk(place: Any, path: str) -> None:
+        if isinstance(place, Number | Drawn):
+            found.append((path, place))  # type: ignore[arg-type]
+        elif isinstance(place, BaseModel):
+            for name in type(place).model_fields:
+                walk(getattr(place, name), f"{path}.{name}".lstrip("."))
+        elif isinstance(place, dict):
+            for name, each in place.items():
+                walk(each, f"{path}.{name}")
+        elif isinstance(place, tuple):
+            for number, each in enumerate(place):
+                walk(each, f"{path}.{number}")
+
+    walk(profile, "")
+    return found
+
+
+def number_at(profile: Profile, path: str) -> Number | Spread:
+    """What stands at a dotted path.
+
+    Raises:
+        MlscaleError: no number and no duration.
+    """
+    place: Any = profile
+    try:
+        for name in path.split("."):
+            place = (
+                place[int(name)]
+                if isinstance(place, tuple)
+                else (place[name] if isinstance(place, dict) else getattr(place, name))
+            )
+    except (KeyError, IndexError, AttributeError, ValueError):
+        place = None
+    if not isinstance(place, Number | Drawn):
+        raise MlscaleError(f"no number at {path!r}", f"profile {profile.environment}", "see its file")
+    return place  # type: ignore[return-value]
 
 
 def _first(error: ValidationError) -> str:

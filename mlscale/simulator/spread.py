@@ -93,3 +93,16 @@ class Measured(Drawn):
 
 
 Spread = Annotated[Fixed | LogNormal | Uniform | Measured, Field(discriminator="kind")]
+
+
+def longer(spread: Spread, factor: float) -> Spread:
+    """Every duration times ``factor``."""
+    match spread:
+        case Fixed():
+            return spread.model_copy(update={"value_s": spread.value_s * factor})
+        case LogNormal():
+            return spread.model_copy(update={"mean_s": spread.mean_s * factor, "sd_s": spread.sd_s * factor})
+        case Uniform():
+            return spread.model_copy(update={"low_s": spread.low_s * factor, "high_s": spread.high_s * factor})
+        case Measured():
+            return spread.model_copy(update={"samples_s": tuple(each * factor for each in spread.samples_s)})

@@ -38,7 +38,9 @@ class Setup:
 
     ``scalings``: of each component, every default spelled out; the first component is the front. ``photos``: names of
     the photo set. ``work_factor``: work of its photos as a share of the profile's. ``types``, ``boot``: of machines,
-    where the profile has any; failures of machines come at random, ``machine_failures_per_h`` each.
+    where the profile has any; failures of machines come at random, ``machine_failures_per_h`` each. ``seed``,
+    ``block``: of what clients do, as for the load generator; ``draw``: of everything else. ``look_s``: when the control
+    loop looks once, where that is known of a live run; its other looks follow from the period.
     """
 
     profile: Profile
@@ -52,6 +54,8 @@ class Setup:
     timeout_s: float = 30.0
     seed: int = 0
     block: int = 0
+    draw: int = 0
+    look_s: float | None = None
     records: bool = True
     begin_s: float = 0.0
 
@@ -77,7 +81,7 @@ class Twin:
 
     def __init__(self, setup: Setup) -> None:
         self._setup = setup
-        self._rng = np.random.default_rng([setup.seed, setup.block, _LIVES])
+        self._rng = np.random.default_rng([setup.seed, setup.block, _LIVES, setup.draw])
         self._engine = _engine(setup)
         self._timeline = Timeline(self._engine)
         self._log = Log()
@@ -115,7 +119,8 @@ class Twin:
             name, place, _life(setup.profile, scaling), self._engine, self._timeline, self._log, self._rng, room
         )
         replicas.begin(scaling["min_replicas"])
-        start_loop(Scene(self._engine, self._timeline, replicas, place, self._rng), scaling, setup.profile)
+        scene = Scene(self._engine, self._timeline, replicas, place, self._rng, setup.look_s)
+        start_loop(scene, scaling, setup.profile)
         return replicas
 
     def _machines(self) -> Fleet | None:
@@ -219,6 +224,7 @@ def _engine(setup: Setup) -> Engine:
         photos=len(setup.photos),
         seed=setup.seed,
         block=setup.block,
+        draw=setup.draw,
         records=setup.records,
         begin_s=setup.begin_s,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -15,13 +16,16 @@ from mlscale.experiment.manifest import read_manifest
 from mlscale.experiment.notebook import NotebookFailed, execute
 from mlscale.experiment.parameters import (
     CompareParameters,
+    EcsParameters,
     KubernetesParameters,
     MeasureParameters,
     PartitionParameters,
     RehearsalParameters,
+    TwinParameters,
     declared,
 )
-from mlscale.runs import Run
+from mlscale.experiment.simulate import simulate
+from mlscale.runs import ClosedLoop, ClosedStage, Run
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from synthetic_runs import Shape, make_experiment, make_run
@@ -31,10 +35,17 @@ MODELS = {
     "02_torchserve": MeasureParameters,
     "03_rayserve": MeasureParameters,
     "04_k3s": KubernetesParameters,
+    "05_ecs": EcsParameters,
     "06_eks": RehearsalParameters,
     "07_compare": CompareParameters,
     "08_partition": PartitionParameters,
+    "09_twin": TwinParameters,
 }
+STEP = ClosedLoop(
+    duration_s=400.0,
+    stages=(ClosedStage(start_s=0, clients=2), ClosedStage(start_s=60, clients=14)),
+    think_mean_s=0.76,
+)
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +83,7 @@ def test_the_parameters_cell_declares_what_the_notebook_checks(name: str) -> Non
         ("02_torchserve", {"torchserve"}, 5),
         ("03_rayserve", {"rayserve"}, 5),
         ("04_k3s", {"k3s"}, 6),
-        ("07_compare", {"torchserve", "rayserve", "k3s"}, 7),
+        ("07_compare", {"torchserve", "rayserve", "k3s"}, 8),
     ],
 )
 def test_drawn_over_all_blocks(
@@ -87,7 +98,9 @@ def test_drawn_over_all_blocks(
         assert entry["notebook"] == name
         assert entry["seed"] == 3
         assert entry["numbers"]
-        assert set(entry["runs"]) <= {run.info.run_id for run in runs}
+        measured = {run_id for run_id in entry["runs"] if "-simulated-" not in run_id}
+        assert measured <= {run.info.run_id for run in runs}
+        assert (set(entry["runs"]) != measured) == (figure == "compare_five")
         for kind in ("pdf", "png"):
             assert (tmp_path / "figures" / f"{figure}.{kind}").stat().st_size > 5000
 
@@ -128,6 +141,32 @@ def test_the_rehearsal_is_drawn_and_labelled(tmp_path: Path) -> None:
     }
     execute(places.notebooks() / "06_eks.ipynb", tmp_path / "executed.ipynb", parameters, timeout_s=300)
     entries = read_manifest(tmp_path / "figures")
-    assert set(entries) == {"eks_timeline", "eks_parts", "eks_boot", "eks_resources"}
-    for entry in entries.values():
+    assert set(entries) == {"eks_timeline", "eks_parts", "eks_boot", "eks_twin", "eks_resources"}
+    for name, entry in entries.items():
         assert entry["note"].startswith("Rehearsal")
+        assert ("SIMULATED" in entry["note"]) == (name == "eks_twin")
+
+
+def test_the_twin_is_held_against_runs(tmp_path: Path) -> None:
+    """Runs of the twin, taken for live ones: the notebook judges whatever it is given."""
+    folders = []
+    for seed in range(3):
+        run = simulate("torchserve", schedule=STEP, out=tmp_path / "runs" / str(seed), seed=seed, draw=100 + seed)
+        info = json.loads((run.path / "run.json").read_text())
+        (run.path / "run.json").write_text(json.dumps({**info, "mode": "live", "cell": "holdout/closed"}))
+        folders.append(str(run.path))
+    parameters = {"run_dirs": folders, "figures": str(tmp_path / "figures"), "level_s": 0.55, "draws": 3, "seeds": 4}
+    execute(places.notebooks() / "09_twin.ipynb", tmp_path / "executed.ipynb", parameters, timeout_s=300)
+    entries = read_manifest(tmp_path / "figures")
+    assert set(entries) >= {"twin_queues", "twin_verdicts", "twin_trajectories"}
+
+
+def test_ecs_is_simulated_and_says_so(tmp_path: Path) -> None:
+    schedule = STEP.model_dump(mode="json")
+    parameters = {"figures": str(tmp_path / "figures"), "level_s": 0.55, "draws": 2, "schedule": schedule}
+    execute(places.notebooks() / "05_ecs.ipynb", tmp_path / "executed.ipynb", parameters, timeout_s=300)
+    entries = read_manifest(tmp_path / "figures")
+    assert set(entries) == {"ecs_trajectory", "ecs_periods", "ecs_launch", "ecs_numbers"}
+    for entry in entries.values():
+        assert "SIMULATED, not measured" in entry["note"]
+        assert entry["modes"] == ["simulated"]

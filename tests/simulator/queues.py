@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -67,20 +66,3 @@ def waits(found: list[Statistics]) -> list[float]:
 
 def responses(found: list[Statistics]) -> list[float]:
     return [float(each.mean_s[OK]) for each in found]
-
-
-def erlang_c(servers: int, offered: float) -> float:
-    """The probability of having to wait in M/M/c (Erlang, 1917)."""
-    top = offered**servers / math.factorial(servers) * servers / (servers - offered)
-    return top / (sum(offered**k / math.factorial(k) for k in range(servers)) + top)
-
-
-def repairman(machines: int, servers: int, service_s: float, think_s: float) -> float:
-    """Mean response of M/M/c with ``machines`` closed-loop clients: births and deaths, then Little's law."""
-    weights = [1.0]
-    for n in range(machines):
-        weights.append(weights[-1] * (machines - n) / think_s * service_s / min(n + 1, servers))
-    share = np.array(weights) / sum(weights)
-    number = np.arange(machines + 1)
-    rate = float((share * np.minimum(number, servers)).sum()) / service_s
-    return float((share * number).sum()) / rate

@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from queues import EXPONENTIAL, Queue, agrees, erlang_c, repairman, responses, waits
+from queues import EXPONENTIAL, Queue, agrees, responses, waits
 
+from mlscale.analysis.queues import bounded_queue, closed_response_s, mg1_response_s, mm1_distribution, open_response_s
 from mlscale.simulator.engine import bin_edges_s
 from mlscale.simulator.layout import OK, REFUSED, TIMED_OUT
 from mlscale.simulator.settings import Clients, Processor, Queueing, Service
@@ -26,26 +27,26 @@ def test_m_m_1_in_distribution() -> None:
     found = Queue(EXPONENTIAL, rate_rps=0.7).all()
     bins = np.sum([each.bins for each in found], axis=0)
     share = np.cumsum(bins) / bins.sum()
-    expected = 1 - np.exp(-0.3 * bin_edges_s()[1:])
+    expected = mm1_distribution(bin_edges_s()[1:], 0.7)
     assert np.max(np.abs(share - expected)) < 0.006
 
 
 @pytest.mark.parametrize(("servers", "load"), [(2, 0.8), (4, 0.7), (16, 0.9)])
 def test_m_m_c(servers: int, load: float) -> None:
     found = Queue(EXPONENTIAL, servers=servers, rate_rps=load * servers).all()
-    assert agrees(waits(found), erlang_c(servers, load * servers) / (servers * (1 - load)))
+    assert agrees(waits(found), open_response_s(servers, load * servers, 1.0) - 1.0)
 
 
 def test_m_d_1() -> None:
     found = Queue(Service(1.0), rate_rps=0.8).all()
-    assert agrees(waits(found), 0.8 / (2 * 0.2))
+    assert agrees(responses(found), mg1_response_s(0.8, 1.0, 1.0))
 
 
 def test_m_g_1() -> None:
     """Measured service times, half of them 0.5 and half 1.5 s: Pollaczek and Khinchine."""
     service = Service(distribution="measured", samples_s=np.array([[[0.5, 1.5]]]))
     found = Queue(service, rate_rps=0.8).all()
-    assert agrees(waits(found), 0.8 * (0.25 + 2.25) / 2 / (2 * 0.2))
+    assert agrees(responses(found), mg1_response_s(0.8, 1.0, (0.25 + 2.25) / 2))
 
 
 def test_finite_queue() -> None:
@@ -53,17 +54,15 @@ def test_finite_queue() -> None:
     load, places = 0.9, 5
     found = Queue(EXPONENTIAL, rate_rps=load, queueing=Queueing(limit=places - 1)).all()
     refused = [float(each.count[REFUSED] / each.count.sum()) for each in found]
-    assert agrees(refused, (1 - load) * load**places / (1 - load ** (places + 1)))
-    weights = load ** np.arange(places + 1)
-    share = weights / weights.sum()
-    number = float((share * np.arange(places + 1)).sum())
-    assert agrees(responses(found), number / (load * (1 - share[-1])))
+    share, response_s = bounded_queue(load, places)
+    assert agrees(refused, share)
+    assert agrees(responses(found), response_s)
 
 
 @pytest.mark.parametrize(("clients", "servers"), [(8, 1), (10, 3)])
 def test_closed_loop(clients: int, servers: int) -> None:
     found = Queue(EXPONENTIAL, servers=servers, clients=clients, think_s=4.0).all()
-    assert agrees(responses(found), repairman(clients, servers, 1.0, 4.0))
+    assert agrees(responses(found), closed_response_s(clients, servers, 1.0, 4.0))
 
 
 def test_processor_sharing_does_not_ask_for_the_distribution() -> None:

@@ -1,0 +1,235 @@
+"""Is the twin like the live runs? Equivalence within margins fixed beforehand (METHOD §8), beside the live runs' own
+noise. Pure: tables in, verdicts out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy import stats
+
+from mlscale.analysis.durations import durations, intended_between
+from mlscale.analysis.moving import WINDOW_S, moving
+from mlscale.analysis.provisioning import provisioning
+from mlscale.analysis.queues import closed_response_s, open_response_s
+from mlscale.analysis.response import horizon_of, upscaling_response
+from mlscale.analysis.summary import span
+from mlscale.runs import ClosedLoop, MlscaleError, Run, Staircase
+
+Floats = npt.NDArray[np.float64]
+Verdict = Literal["equivalent", "different", "inconclusive"]
+NAN: Final = float("nan")
+LEVEL: Final = 0.90
+"""Of the interval that has to lie within the margins: two one-sided tests at 5 %."""
+
+
+@dataclass(frozen=True)
+class Margin:
+    """``share`` of the live value either way; for times of the response, at least ``least_s``."""
+
+    share: float
+    least_s: float | None = None
+
+    @property
+    def relative(self) -> bool:
+        """Judged on the ratio, else on the difference in s."""
+        return self.least_s is None
+
+
+MARGINS: Final[dict[str, Margin]] = {
+    "mean_response_s": Margin(0.10),
+    "sd_response_s": Margin(0.20),
+    "p95_response_s": Margin(0.15),
+    "detection_s": Margin(0.10, 1.0),
+    "ready_first_s": Margin(0.10, 1.0),
+    "ready_last_s": Margin(0.10, 1.0),
+    "t_slo_s": Margin(0.10, 1.0),
+}
+
+
+def likeness_figures(run: Run, level_s: float) -> dict[str, float]:
+    """The figures of `MARGINS` of one run: over requests meant to be sent from the step on (a failure counts as the
+    timeout), and times since the step, s."""
+    from_s, to_s = span(run)
+    inside = intended_between(durations(run.requests, timeout_s=run.info.timeout_s), from_s, to_s)["response_s"]
+    parts = provisioning(run, from_s, to_s - from_s)
+    return {
+        "mean_response_s": float(inside.mean()),
+        "sd_response_s": float(inside.std(ddof=0)),
+        "p95_response_s": float(inside.quantile(0.95)),
+        "detection_s": parts.detection_s,
+        "ready_first_s": parts.ready_first_s,
+        "ready_last_s": parts.ready_last_s,
+        "t_slo_s": upscaling_response(run, level_s).t_slo_s,
+    }
+
+
+def differences(live: pd.DataFrame, twin: pd.DataFrame, figure: str) -> Floats:
+    """Twin less live, one number for each live run: of logarithms where the margin is relative, else in s.
+
+    Args:
+        live: one row per run: ``run_id`` and figures. twin: rows of the same setups, ``run_id`` of the live run whose
+            setup it is; their mean (of logarithms) stands for the setup.
+    """
+    known = [name for name in live["run_id"] if np.isfinite(live.set_index("run_id").loc[name, figure])]
+    logs = MARGINS[figure].relative
+    theirs = twin.dropna(subset=[figure])
+    values = np.log(theirs[figure]) if logs else theirs[figure]
+    expected = values.groupby(theirs["run_id"]).mean()
+    found = live.set_index("run_id").loc[known, figure]
+    return np.asarray(expected.reindex(known) - (np.log(found) if logs else found), dtype=float)
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """One figure's verdict. ``estimate``, ``low``, ``high``: the ratio twin / live, or the difference in s; ``margin``
+    in the same unit, either way; ``noise``: what live runs differ among themselves, as half of such an interval."""
+
+    figure: str
+    n: int
+    live: float
+    twin: float
+    estimate: float
+    low: float
+    high: float
+    margin: float
+    noise: float
+    verdict: Verdict
+
+
+def judge_figure(live: pd.DataFrame, twin: pd.DataFrame, figure: str) -> Likeness:
+    """Two one-sided t-tests: equivalent where the 90 % interval lies within the margins; different where it leaves out
+    "no difference" and its middle lies outside the margins; else inconclusive."""
+    margin = MARGINS[figure]
+    gaps = differences(live, twin, figure)
+    gaps = gaps[np.isfinite(gaps)]
+    mean_live, mean_twin = float(live[figure].mean()), float(twin.groupby("run_id")[figure].mean().mean())
+    if len(gaps) < 2:
+        return Likeness(figure, len(gaps), mean_live, mean_twin, NAN, NAN, NAN, NAN, NAN, "inconclusive")
+    middle, reach = float(gaps.mean()), _reach(gaps)
+    noise = _noise(live, figure)
+    width = margin.share if margin.relative else max(float(margin.least_s or 0.0), margin.share * mean_live)
+    verdict = _verdict(middle, reach, *_bounds(margin, width))
+    shown = [middle, middle - reach, middle + reach]
+    if margin.relative:
+        shown, noise = [float(np.exp(each)) for each in shown], float(np.expm1(noise))
+    estimate, low, high = shown
+    return Likeness(figure, len(gaps), mean_live, mean_twin, estimate, low, high, width, noise, verdict)
+
+
+def _bounds(margin: Margin, width: float) -> tuple[float, float]:
+    """Of the difference, as it is judged."""
+    return (float(np.log(1 - width)), float(np.log(1 + width))) if margin.relative else (-width, width)
+
+
+def _verdict(middle: float, reach: float, low: float, high: float) -> Verdict:
+    if low < middle - reach and middle + reach < high:
+        return "equivalent"
+    if abs(middle) > reach and not low < middle < high:
+        return "different"
+    return "inconclusive"
+
+
+def _reach(values: Floats) -> float:
+    return float(stats.t.ppf(0.5 + LEVEL / 2, len(values) - 1)) * float(stats.sem(values))
+
+
+def _noise(live: pd.DataFrame, figure: str) -> float:
+    """Half the 90 % interval of live runs against as many others: what the best of twins could not go below."""
+    values = np.log(live[figure]) if MARGINS[figure].relative else live[figure]
+    groups = [group.dropna().to_numpy(dtype=float) for _, group in values.groupby(live["setup"])]
+    groups = [group for group in groups if len(group) > 1]
+    freedom = sum(len(group) - 1 for group in groups)
+    if not freedom:
+        return NAN
+    variance = sum(float(group.var(ddof=1)) * (len(group) - 1) for group in groups) / freedom
+    number = sum(len(group) for group in groups)
+    return float(stats.t.ppf(0.5 + LEVEL / 2, freedom)) * float(np.sqrt(2 * variance / number))
+
+
+def likeness(live: pd.DataFrame, twin: pd.DataFrame) -> pd.DataFrame:
+    """Every figure of every environment: a row each, columns of `Likeness` and ``environment``.
+
+    Args:
+        live, twin: rows with ``environment``, ``setup`` (which schedule and settings), ``run_id`` (twin: of the live
+            run) and the figures of `likeness_figures`.
+    """
+    rows = []
+    for name, mine in live.groupby("environment", sort=False):
+        theirs = twin[twin["environment"] == name]
+        rows += [{"environment": name, **vars(judge_figure(mine, theirs, figure))} for figure in MARGINS]
+    return pd.DataFrame(rows)
+
+
+def rejected_share(live: pd.DataFrame, twin: pd.DataFrame, *, resamples: int = 200, seed: int = 0) -> float:
+    """In how many resamples of one environment's live runs (drawn again within each setup) a twin is found different in
+    at least one figure."""
+    rng = np.random.default_rng([seed, 21])
+    gaps = {figure: pd.Series(differences(live, twin, figure), index=_known(live, figure)) for figure in MARGINS}
+    widths = {
+        name: each.share if each.relative else max(each.least_s or 0.0, each.share * float(live[name].mean()))
+        for name, each in MARGINS.items()
+    }
+    groups = [group["run_id"].to_numpy() for _, group in live.groupby("setup")]
+    rejected = 0
+    for _ in range(resamples):
+        drawn = np.concatenate([rng.choice(group, len(group)) for group in groups])
+        rejected += any(_is_different(gaps[name].reindex(drawn).dropna(), name, widths[name]) for name in MARGINS)
+    return rejected / resamples
+
+
+def _known(live: pd.DataFrame, figure: str) -> list[str]:
+    return [str(name) for name in live.dropna(subset=[figure])["run_id"]]
+
+
+def _is_different(gaps: pd.Series, figure: str, width: float) -> bool:
+    values = gaps.to_numpy(dtype=float)
+    if len(values) < 2:
+        return False
+    low, high = _bounds(MARGINS[figure], width)
+    return _verdict(float(values.mean()), _reach(values), low, high) == "different"
+
+
+def trajectory_errors(live: Sequence[Run], twins: Sequence[Sequence[Run]]) -> tuple[float, float]:
+    """How far m_t of the twin is from m_t of the live runs of one setup, mean over time and runs as a share of the
+    live m_t; and how far the live runs are from the mean of the others.
+
+    Args:
+        twins: of each live run, those of its setup; their mean is the twin's m_t.
+    """
+    horizon_s = min(horizon_of(run) for run in live)
+    at = np.arange(0.0, horizon_s, 0.5)
+    moved = np.array([_moving(run, at) for run in live])
+    theirs = np.array([np.mean([_moving(run, at) for run in of_one], axis=0) for of_one in twins])
+    scale = float(np.nanmean(moved))
+    error = float(np.nanmean(np.abs(moved - theirs))) / scale
+    if len(live) < 2:
+        return error, NAN
+    others = [np.nanmean(np.delete(moved, place, axis=0), axis=0) for place in range(len(live))]
+    return error, float(np.nanmean(np.abs(moved - np.array(others)))) / scale
+
+
+def _moving(run: Run, at: Floats) -> Floats:
+    t0 = float(run.info.step_s or 0.0)
+    frame = moving(run.requests, WINDOW_S, "done", timeout_s=run.info.timeout_s, at_s=t0 + at)
+    return np.asarray(frame["mean_s"], dtype=float)
+
+
+def erlang_response_s(run: Run, work_s: float) -> float:
+    """The naive prediction of the mean response after the step: M/M/c in its steady state, c the most replicas.
+
+    Closed loops: births and deaths (machine repairman); open ones: Erlang C, infinite where more comes in than is
+    served. ``work_s``: CPU time of an answer.
+    """
+    scaling: dict[str, Any] = next(iter(run.info.scaling.values()))
+    servers, service_s = int(scaling["max_replicas"]), work_s / float(scaling["cpu_cores"])
+    schedule = run.info.schedule
+    if isinstance(schedule, ClosedLoop):
+        return closed_response_s(schedule.stages[1].clients, servers, service_s, schedule.think_mean_s)
+    if not isinstance(schedule.rate, Staircase):
+        raise MlscaleError("only a step has one rate after it", str(run.path), "leave the run out")
+    return open_response_s(servers, schedule.rate.steps[1].rate_rps, service_s)

@@ -1,0 +1,123 @@
+"""What the notebooks call about the twin: simulated runs to look at, and small tables about them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+
+from mlscale.analysis.likeness import likeness_figures
+from mlscale.experiment import places
+from mlscale.experiment.parameters import EcsParameters, NotebookParameters
+from mlscale.experiment.progress import Shown
+from mlscale.experiment.protocol import current_protocol
+from mlscale.experiment.simulate import simulate
+from mlscale.experiment.validation import twins_of
+from mlscale.runs import Arm, ClosedLoop, OpenLoop, Run, load_runs
+from mlscale.simulator.profile import numbers_in, read_profile
+from mlscale.simulator.spread import Number, Spread
+
+LONG_S: Final = 900.0
+"""How long a step is watched that is compared with a cloud, s."""
+FIVE: Final = ("torchserve", "rayserve", "k3s", "eks", "ecs")
+
+
+def simulated_runs(environment: str, draws: int, **wanted: Any) -> list[Run]:
+    """So many draws of what a run would look like, by the twin, in memory; ``wanted``: as `mlscale.simulate` takes."""
+    found = []
+    with Shown() as shown:
+        for draw in range(draws):
+            shown(f"simulating {environment}", draw / draws)
+            found.append(simulate(environment, draw=draw, **wanted))
+    return found
+
+
+def ecs_runs(p: EcsParameters, schedule: ClosedLoop | OpenLoop, more: Mapping[str, Any] | None = None) -> list[Run]:
+    """The runs that the parameters name, else simulated ones; ``more``: settings put over the parameters' own."""
+    if p.run_dirs and more is None:
+        return load_runs(p.run_dirs)
+    settings = {**p.scaling, **(more or {})}
+    return simulated_runs("ecs", p.draws, schedule=schedule, arm=p.arm, scaling=settings, seed=p.seed)
+
+
+def twins_beside(runs: Sequence[Run], draws: int) -> list[Run]:
+    """Simulated runs of the setups of some runs, so many of each."""
+    found: list[Run] = []
+    with Shown() as shown:
+        for place, run in enumerate(runs):
+            shown(f"twins of {run.info.environment}", place / len(runs))
+            found += twins_of(run, draws)
+    return found
+
+
+def five_simulated(seed: int, draws: int = 8) -> list[Run]:
+    """Draws of every environment under core's settings and the long schedule."""
+    schedule = long_schedule()
+    return [run for name in FIVE for run in simulated_runs(name, draws, schedule=schedule, seed=seed)]
+
+
+def long_schedule() -> ClosedLoop:
+    """Core's step, watched for 15 minutes: for whatever is compared with a cloud (METHOD §5)."""
+    protocol = current_protocol()
+    core = protocol.closed_schedule(protocol.baseline_s)
+    return core.model_copy(update={"duration_s": protocol.baseline_s + LONG_S})
+
+
+def held_out(p: NotebookParameters) -> list[Run]:
+    """The valid runs that the twin is judged by: those that the parameters name, else the published ones; none where
+    none were published."""
+    folder = places.reference() / "holdout"
+    if not p.run_dirs and not folder.is_dir():
+        return []
+    found = load_runs(p.run_dirs or folder)
+    return [run for run in found if run.info.validity is None or run.info.validity.valid]
+
+
+def published(*cells: str) -> list[Run]:
+    """The published runs of some cells."""
+    folders = [places.reference() / cell for cell in cells]
+    return load_runs([folder for folder in folders if folder.is_dir()])
+
+
+def likeness_rows(runs: Sequence[Run], level_s: float) -> pd.DataFrame:
+    """Environment and `mlscale.analysis.likeness.likeness_figures` of each run."""
+    return pd.DataFrame([{"environment": run.info.environment, **likeness_figures(run, level_s)} for run in runs])
+
+
+def shown_parts(groups: Mapping[str, Sequence[Run]], level_s: float) -> pd.DataFrame:
+    """The response's parts of each group of runs, s since the step: mean, and in brackets where 90 % of runs lie."""
+    rows = {}
+    for name, runs in groups.items():
+        table = pd.DataFrame([likeness_figures(run, level_s) for run in runs])
+        low, high = table.quantile(0.05), table.quantile(0.95)
+        rows[name] = {figure: f"{table[figure].mean():.2f} [{low[figure]:.2f}, {high[figure]:.2f}]" for figure in table}
+    return pd.DataFrame(rows).T
+
+
+def shown_profile(environment: str) -> pd.DataFrame:
+    """Every number of a profile: its middle value, where it is from, of when, and what to know about it."""
+    rows = [
+        {"number": path, "value": found.value if isinstance(found, Number) else found.quantile(0.5), **_origin(found)}
+        for path, found in numbers_in(read_profile(environment))
+    ]
+    return pd.DataFrame(rows).set_index("number")
+
+
+def claims_of(record: Mapping[str, Any], arm: Arm) -> pd.DataFrame:
+    """The verdicts of a record (`mlscale.experiment.claims.judge_all`)."""
+    return pd.DataFrame(record["arms"][arm]["verdicts"])
+
+
+def flips_of(record: Mapping[str, Any], arm: Arm) -> pd.DataFrame:
+    """Which number would turn each claim, those that the smallest factor turns first."""
+    tables = [pd.DataFrame(rows).assign(claim=name) for name, rows in record["arms"][arm]["flips"].items()]
+    table = pd.concat(tables, ignore_index=True)
+    table["effort"] = np.abs(np.log(table["factor"].astype(float)))
+    shown = ["claim", "profile", "number", "value", "flips_at", "factor", "source", "date"]
+    return table.sort_values(["claim", "effort"], kind="stable")[shown].round(3).set_index("claim")
+
+
+def _origin(found: Number | Spread) -> dict[str, str]:
+    return {"source": found.source, "date": found.date, "note": found.note}

@@ -1,0 +1,225 @@
+"""The twin beside live runs of the same setups: rows for `mlscale.analysis.likeness`, and a validation's record."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+
+from mlscale.analysis.likeness import (
+    erlang_response_s,
+    likeness,
+    likeness_figures,
+    rejected_share,
+    trajectory_errors,
+)
+from mlscale.experiment import places
+from mlscale.experiment.figures import remark
+from mlscale.experiment.labels import Labels
+from mlscale.experiment.protocol import write_text
+from mlscale.experiment.simulate import simulate
+from mlscale.runs import MlscaleError, Run
+from mlscale.simulator.controls import CONTROLS, Control
+from mlscale.simulator.profile import read_profile
+
+DRAWS: Final = 8
+"""Twins of each live run."""
+RECORD: Final = "validation.json"
+CLAIMS: Final = "claims.json"
+Progress = Callable[[str, float], None]
+
+
+def setup_of(run: Run) -> str:
+    """What live runs repeat: environment, and the variant of the hold-out (or the cell)."""
+    return f"{run.info.environment}/{(run.info.cell or 'run').rpartition('/')[2]}"
+
+
+def twins_of(run: Run, draws: int, control: Control | None = None) -> list[Run]:
+    """Simulated runs of a live run's setup: its schedule, its clients' think times and photos, its settings; and the
+    moments at which its HPA looked, which were known before the step. Everything else is drawn."""
+    info = run.info
+    if len(info.scaling) != 1:
+        raise MlscaleError("partitioned runs are not simulated yet", str(run.path), "leave it out")
+    profile, scaling = read_profile(info.environment), dict(next(iter(info.scaling.values())))
+    if control is not None:
+        profile, scaling = control.alter(profile, scaling)
+    return [
+        simulate(
+            info.environment,
+            schedule=info.schedule,
+            scaling=scaling,
+            arm=info.arm,
+            seed=info.seed,
+            draw=draw,
+            look_s=_look_s(run),
+            timeout_s=info.timeout_s,
+            profile=profile,
+            labels=Labels(cell=info.cell, block=info.block),
+        )
+        for draw in range(draws)
+    ]
+
+
+def _look_s(run: Run) -> float | None:
+    """A moment before the step at which a Kubernetes autoscaler looked."""
+    if run.info.environment not in ("k3s", "eks"):
+        return None
+    before = run.events[(run.events["kind"] == "scale_decision") & (run.events["t_s"] < (run.info.step_s or 0.0))]
+    return float(before["t_s"].iloc[-1]) if len(before) else None
+
+
+def live_rows(runs: Iterable[Run], level_s: float) -> pd.DataFrame:
+    """One row per run: environment, setup, run_id, and its figures."""
+    return pd.DataFrame([_row(run, run, level_s) for run in runs])
+
+
+def twin_rows(
+    runs: Sequence[Run], level_s: float, draws: int = DRAWS, control: Control | None = None, say: Progress | None = None
+) -> pd.DataFrame:
+    """``draws`` rows for each live run, with its run_id."""
+    rows = []
+    for place, run in enumerate(runs):
+        if say is not None:
+            say(control.name if control is not None else "as it is", place / len(runs))
+        rows += [_row(run, twin, level_s) for twin in twins_of(run, draws, control)]
+    return pd.DataFrame(rows)
+
+
+def _row(live: Run, run: Run, level_s: float) -> dict[str, Any]:
+    named = {"environment": live.info.environment, "setup": setup_of(live), "run_id": live.info.run_id}
+    return named | likeness_figures(run, level_s)
+
+
+@dataclass(frozen=True)
+class Beside:
+    """Live runs, the twins of each, and the figures of both."""
+
+    runs: Sequence[Run]
+    twins: Mapping[str, Sequence[Run]]
+    live: pd.DataFrame
+    twin: pd.DataFrame
+
+    def by_setup(self) -> dict[str, list[Run]]:
+        """Live runs of each setup."""
+        found: dict[str, list[Run]] = {}
+        for run in self.runs:
+            found.setdefault(setup_of(run), []).append(run)
+        return found
+
+    def twins_by_setup(self) -> dict[str, list[Run]]:
+        return {
+            name: [twin for run in mine for twin in self.twins[run.info.run_id]]
+            for name, mine in self.by_setup().items()
+        }
+
+    def trajectories(self) -> pd.DataFrame:
+        """How far m_t of the twin, and of live runs among themselves, is off in each setup, as a share."""
+        rows = []
+        for name, mine in self.by_setup().items():
+            error, noise = trajectory_errors(mine, [self.twins[run.info.run_id] for run in mine])
+            rows.append({"setup": name, "twin": error, "live runs among themselves": noise})
+        return pd.DataFrame(rows)
+
+    def naive(self, before: Sequence[Run], level_s: float) -> pd.DataFrame:
+        """How far off the mean response is that the twin, M/M/c, and the mean of the runs that were there ``before``
+        predict: mean absolute logarithm of the ratio to the live runs, by environment."""
+        rows = []
+        logs = np.log(self.twin["mean_response_s"]).groupby(self.twin["run_id"]).mean()
+        for name, mine in self.live.groupby("environment", sort=False):
+            live = np.log(mine.set_index("run_id")["mean_response_s"])
+            work_s = next(iter(read_profile(str(name)).work.values())).mean_s.value
+            of_name = [run for run in self.runs if run.info.environment == name]
+            queues = np.log([erlang_response_s(run, work_s) for run in of_name])
+            known = [
+                likeness_figures(run, level_s)["mean_response_s"] for run in before if run.info.environment == name
+            ]
+            last = float(np.mean(np.log(known))) if known else float("nan")
+            off = {"twin": logs.reindex(live.index) - live, "M/M/c": queues - live, "last live mean": last - live}
+            rows.append({"environment": name, **{key: float(np.abs(each).mean()) for key, each in off.items()}})
+        return pd.DataFrame(rows)
+
+
+def beside(runs: Sequence[Run], level_s: float, draws: int = DRAWS, say: Progress | None = None) -> Beside:
+    """Twins of every run."""
+    twins: dict[str, Sequence[Run]] = {}
+    for place, run in enumerate(runs):
+        if say is not None:
+            say(f"twins of {run.info.environment}", place / len(runs))
+        twins[run.info.run_id] = twins_of(run, draws)
+    twin = pd.DataFrame([_row(run, each, level_s) for run in runs for each in twins[run.info.run_id]])
+    return Beside(runs, twins, live_rows(runs, level_s), twin)
+
+
+def rejections(found: Beside, level_s: float, draws: int = DRAWS, say: Progress | None = None) -> pd.DataFrame:
+    """In how many resamples the twin, and each wrong one, is found different: environment, twin, rejected."""
+    rows = []
+    for control in (None, *CONTROLS):
+        altered = found.twin if control is None else twin_rows(found.runs, level_s, draws, control, say)
+        for name, mine in found.live.groupby("environment", sort=False):
+            share = rejected_share(mine, altered[altered["environment"] == name])
+            rows.append({"environment": name, "twin": control.name if control else "as it is", "rejected": share})
+    return pd.DataFrame(rows)
+
+
+def validate(
+    runs: Sequence[Run], before: Sequence[Run], level_s: float, *, draws: int = DRAWS, say: Progress | None = None
+) -> dict[str, Any]:
+    """Everything that METHOD §8 asks for, as data: verdicts, noise, naive predictions, m_t, negative controls."""
+    found = beside(runs, level_s, draws, say)
+    return {
+        "runs": sorted(run.info.run_id for run in runs),
+        "draws": draws,
+        "level_s": level_s,
+        "profiles": {name: read_profile(name).sha256 for name in dict.fromkeys(found.live["environment"])},
+        "verdicts": likeness(found.live, found.twin).to_dict("records"),
+        "naive": found.naive(before, level_s).to_dict("records"),
+        "trajectories": found.trajectories().to_dict("records"),
+        "controls": rejections(found, level_s, draws, say).to_dict("records"),
+    }
+
+
+def code_hash() -> str:
+    """Of everything that a verdict depends on: the twin, the policies, the judgement."""
+    root = Path(__file__).parents[1]
+    files = [*(root / "simulator").rglob("*.py"), *(root / "policies").rglob("*.py")]
+    files += [*(root / "simulator/profiles").glob("*.json"), root / "analysis/likeness.py"]
+    files += [Path(__file__), Path(__file__).with_name("claims.py"), Path(__file__).with_name("simulate.py")]
+    whole = hashlib.sha256()
+    for file in sorted(files):
+        whole.update(str(file.relative_to(root)).encode() + file.read_bytes())
+    return whole.hexdigest()
+
+
+def read_record(name: str) -> dict[str, Any] | None:
+    """What a long computation wrote beside the published runs, where it is of this code; else None, and a line that
+    says which command writes it."""
+    command = {RECORD: "mlscale experiment validate", CLAIMS: "mlscale experiment claims"}[name]
+    file = places.reference() / name
+    record = dict(json.loads(file.read_text())) if file.exists() else None
+    if record is not None and record["code_sha256"] == code_hash():
+        return record
+    what = "Nothing is on record" if record is None else "What is on record is of another version of the code"
+    remark(f"{what}: `{command}` writes it, in some minutes.")
+    return None
+
+
+def record_of(runs: Sequence[Run]) -> dict[str, Any] | None:
+    """The validation on record, where it is about these runs; else None, and a line says so."""
+    record = read_record(RECORD)
+    if record is not None and record["runs"] != sorted(run.info.run_id for run in runs):
+        remark("The validation on record is about other runs; it is left out.")
+        return None
+    return record
+
+
+def write_record(name: str, found: Mapping[str, Any]) -> Path:
+    """Put it beside the published runs, with the hash of the code."""
+    file = places.reference() / name
+    write_text(file, json.dumps({"code_sha256": code_hash(), **found}, indent=1) + "\n")
+    return file

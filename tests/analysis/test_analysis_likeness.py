@@ -1,0 +1,88 @@
+"""Equivalence: verdicts follow from intervals and margins, at the rates that they promise."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mlscale.analysis.likeness import MARGINS, judge_figure, likeness, rejected_share
+
+NAMES = tuple(MARGINS)
+
+
+def live_of(rng: np.random.Generator, spread: float, runs: int = 8) -> pd.DataFrame:
+    values = {name: np.exp(rng.normal(0, spread, runs)) * 2.0 for name in NAMES}
+    setups = [f"x/{'closed' if number % 2 else 'open'}" for number in range(runs)]
+    return pd.DataFrame({"environment": "x", "setup": setups, "run_id": [f"r{k}" for k in range(runs)], **values})
+
+
+def twin_of(
+    live: pd.DataFrame, rng: np.random.Generator, spread: float, ratio: float = 1.0, more_s: float = 0.0
+) -> pd.DataFrame:
+    rows = []
+    for run_id in live["run_id"]:
+        for _ in range(8):
+            values = {
+                name: 2.0 * ratio * np.exp(rng.normal(0, spread)) if margin.relative else 2.0 + more_s
+                for name, margin in MARGINS.items()
+            }
+            rows.append({"environment": "x", "setup": "x/any", "run_id": run_id, **values})
+    return pd.DataFrame(rows)
+
+
+def test_a_twin_that_fits_is_equivalent_where_the_runs_are_quiet() -> None:
+    rng = np.random.default_rng(1)
+    live = live_of(rng, 0.03)
+    table = likeness(live, twin_of(live, rng, 0.03))
+    assert set(table["verdict"]) == {"equivalent"}
+    assert (table["low"] <= table["estimate"]).all()
+    assert (table["estimate"] <= table["high"]).all()
+    assert list(table["figure"]) == list(NAMES)
+
+
+def test_a_twin_that_is_off_is_different() -> None:
+    rng = np.random.default_rng(2)
+    live = live_of(rng, 0.03)
+    table = likeness(live, twin_of(live, rng, 0.03, ratio=1.4, more_s=2.0)).set_index("figure")
+    assert set(table["verdict"]) == {"different"}
+    assert table.loc["mean_response_s", "estimate"] == pytest.approx(1.4, rel=0.1)
+    assert table.loc["t_slo_s", "estimate"] == pytest.approx(2.0, abs=0.2)
+    assert table.loc["t_slo_s", "margin"] == pytest.approx(1.0), "a second, where a tenth is less"
+
+
+def test_noise_is_inconclusive_and_never_equivalent() -> None:
+    rng = np.random.default_rng(3)
+    live = live_of(rng, 0.4)
+    table = likeness(live, twin_of(live, rng, 0.1)).set_index("figure")
+    assert table.loc["mean_response_s", "verdict"] == "inconclusive"
+    assert table.loc["mean_response_s", "noise"] > MARGINS["mean_response_s"].share
+
+
+def test_a_twin_on_the_margin_is_seldom_called_equivalent() -> None:
+    """Two one-sided tests at 5 %: exactly on the margin, at most one in twenty is let through."""
+    rng = np.random.default_rng(4)
+    let_through = 0
+    for _ in range(400):
+        live = live_of(rng, 0.05)
+        twin = twin_of(live, rng, 0.01, ratio=1.10)
+        let_through += judge_figure(live, twin, "mean_response_s").verdict == "equivalent"
+    assert let_through / 400 < 0.08
+
+
+def test_rejections_grow_with_the_error() -> None:
+    rng = np.random.default_rng(5)
+    live = live_of(rng, 0.08)
+    shares = [rejected_share(live, twin_of(live, rng, 0.05, ratio=ratio)) for ratio in (1.0, 1.15, 1.5)]
+    assert shares[0] < 0.2
+    assert shares[0] <= shares[1] <= shares[2]
+    assert shares[2] > 0.95
+
+
+def test_what_one_side_lacks_is_left_out() -> None:
+    rng = np.random.default_rng(6)
+    live = live_of(rng, 0.03)
+    live.loc[:6, "detection_s"] = np.nan
+    found = judge_figure(live, twin_of(live, rng, 0.03), "detection_s")
+    assert found.n == 1
+    assert found.verdict == "inconclusive"

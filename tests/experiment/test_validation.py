@@ -1,0 +1,78 @@
+"""The twin against runs of its own, taken for live ones: what is the same is let through, what is wrong is not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mlscale.analysis.likeness import likeness, rejected_share
+from mlscale.experiment.claims import Claim, Side, flips, gaps, judged, paper_claims
+from mlscale.experiment.simulate import simulate
+from mlscale.experiment.validation import beside, code_hash, setup_of, twin_rows
+from mlscale.runs import SCHEMAS, Run
+from mlscale.runs.schedule import ClosedLoop, ClosedStage
+from mlscale.simulator.controls import CONTROLS
+
+LEVEL_S = 0.55
+STEP = ClosedLoop(
+    duration_s=160.0, stages=(ClosedStage(start_s=0, clients=2), ClosedStage(start_s=50, clients=14)), think_mean_s=0.76
+)
+
+
+@pytest.fixture(scope="module")
+def taken_for_live() -> list[Run]:
+    """Draws that no twin below draws again."""
+    runs = [simulate("torchserve", schedule=STEP, seed=seed, draw=1000 + seed) for seed in range(8)]
+    labels = {"mode": "live", "cell": "holdout/closed"}
+    return [
+        Run.in_memory(run.info.model_copy(update=labels), {name: getattr(run, name) for name in SCHEMAS})
+        for run in runs
+    ]
+
+
+def test_the_twin_of_itself_is_equivalent(taken_for_live: list[Run]) -> None:
+    found = beside(taken_for_live, LEVEL_S, 6)
+    table = likeness(found.live, found.twin).set_index("figure")
+    assert not (table["verdict"] == "different").any()
+    assert table.loc["detection_s", "verdict"] == "equivalent"
+    assert rejected_share(found.live, found.twin) < 0.2
+    assert {setup_of(run) for run in taken_for_live} == {"torchserve/closed"}
+    errors = found.trajectories().set_index("setup").loc["torchserve/closed"]
+    assert errors["twin"] < 1.5 * errors["live runs among themselves"]
+    naive = found.naive(taken_for_live, LEVEL_S).iloc[0]
+    assert naive["twin"] < naive["M/M/c"], "the steady state knows no step"
+
+
+def test_wrong_twins_are_found_different(taken_for_live: list[Run]) -> None:
+    found = beside(taken_for_live, LEVEL_S, 6)
+    wrong = {control.name: control for control in CONTROLS}
+    slow = twin_rows(taken_for_live, LEVEL_S, 6, wrong["start-up x 1.5"])
+    assert rejected_share(found.live, slow) >= 0.8
+
+
+def test_every_control_changes_something(taken_for_live: list[Run]) -> None:
+    asis = twin_rows(taken_for_live[:2], LEVEL_S, 4)
+    for control in CONTROLS:
+        rows = twin_rows(taken_for_live[:2], LEVEL_S, 4, control)
+        figures = ["mean_response_s", "sd_response_s"]
+        assert not np.allclose(rows[figures], asis[figures]), control.name
+
+
+def test_claims_are_judged_and_turned() -> None:
+    plain = Claim("slower", "", Side("torchserve"), Side("torchserve", scaling={"max_replicas": 2}), "mean_response_s")
+    assert (gaps(plain, STEP, LEVEL_S, 3) > 0).all()
+    table = judged([plain], STEP, LEVEL_S, 3)
+    assert table.loc[0, "verdict"] == "implied"
+    assert table.loc[0, "low"] <= table.loc[0, "ratio"] <= table.loc[0, "high"]
+    close = Claim("close", "", Side("torchserve"), Side("k3s"), "t_slo_s")
+    found = flips(close, STEP, LEVEL_S, 3).set_index("number")
+    start = found.loc["starts.steps.2.takes"]
+    assert 0.06 < start["factor"] < 1, "pods that start soon enough turn it"
+    assert start["source"]
+    names = [claim.name for claim in paper_claims()]
+    assert len(names) == len(set(names))
+
+
+def test_the_hash_is_of_the_code() -> None:
+    assert code_hash() == code_hash()
+    assert len(code_hash()) == 64
