@@ -21,11 +21,20 @@ TWIN = ("05_ecs.ipynb", "09_twin.ipynb")
 """What is simulated; drawn wherever environments are compared."""
 _TIMEOUT_S = 1200.0
 QUICK_DRAWS = 3
+_EACH_S, _COMPARE_S, _TWIN_S = 20.0, 60.0, 40.0
 
 
-def draw_all(
-    experiment: Experiment, states: Sequence[State], bar: Bar, each_s: float, executed: Path | None = None
-) -> None:
+def drawing_s(experiment: Experiment) -> float:
+    """About how long `draw_all` takes, s."""
+    together = _COMPARE_S + len(TWIN) * _TWIN_S if _compares(experiment) else 0.0
+    return _EACH_S * len(experiment.environments) + together
+
+
+def _compares(experiment: Experiment) -> bool:
+    return len(set(experiment.environments) - set(REHEARSED)) > 1
+
+
+def draw_all(experiment: Experiment, states: Sequence[State], bar: Bar, executed: Path | None = None) -> None:
     """Draw every figure of an experiment into its folder of figures.
 
     Raises:
@@ -37,17 +46,17 @@ def draw_all(
     if not states:
         return
     for environment in experiment.environments:
-        bar.step(f"drawing {environment}", each_s)
+        bar.step(f"drawing {environment}", _EACH_S)
         notebook = experiment.notebook(environment)
         more = {"more_run_dirs": _variants(states, environment)} if "more_run_dirs" in declared(notebook) else {}
         own = "rehearsal" if environment in REHEARSED else cell
         _draw(experiment, place, notebook, run_dirs(states, environment, own), more)
-    bar.step("drawing the comparison", each_s)
-    if len(set(experiment.environments) - set(REHEARSED)) > 1:
+    if _compares(experiment):
+        bar.step("drawing the comparison", _COMPARE_S)
         only = {"p_values": not experiment.quick, "cell": cell}  # and where METHOD allows them: see compare()
         _draw(experiment, place, places.notebooks() / COMPARE, run_dirs(states), only)
         for name in TWIN:
-            bar.step(f"simulating: {name}", each_s)
+            bar.step(f"simulating: {name}", _TWIN_S)
             _draw(experiment, place, places.notebooks() / name, (), {"draws": QUICK_DRAWS} if experiment.quick else {})
 
 

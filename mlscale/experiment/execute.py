@@ -13,7 +13,7 @@ from mlscale.experiment import design, places
 from mlscale.experiment.applications import code_reader
 from mlscale.experiment.attempts import MOST_ATTEMPTS, State, attempt_folder, claim, set_aside, state_of
 from mlscale.experiment.cluster import ClusterKeeper
-from mlscale.experiment.drawing import draw_all
+from mlscale.experiment.drawing import draw_all, drawing_s
 from mlscale.experiment.notebook import NotebookFailed, execute
 from mlscale.experiment.progress import Bar, duration
 from mlscale.experiment.protocol import Photos, Protocol, default_protocol, photos_folder, read_protocol
@@ -27,7 +27,6 @@ QUIET_S: Final = 7.0
 _AROUND_S: Final = 14.0
 """Kernel start, load generator's lead, last answers, teardown, sealing: about that much a run, s."""
 _UNKNOWN_START_S: Final = 45.0
-_NOTEBOOK_DRAW_S: Final = 20.0
 _MOST_FAILURES: Final = 2
 _LEAST_FREE_BYTES: Final = 200 * 2**20
 
@@ -145,8 +144,7 @@ def run(experiment: Experiment, say: Any = None) -> None:
     """
     _prepare(experiment)
     states = experiment.states()
-    drawing_s = _NOTEBOOK_DRAW_S * (len(experiment.environments) + 1)
-    total_s = estimate_s(states, experiment.protocol) + drawing_s
+    total_s = estimate_s(states, experiment.protocol) + drawing_s(experiment)
     with Bar(total_s) as bar:
         bar.say(_announcement(experiment, states, total_s))
         with ClusterKeeper() as keeper:
@@ -154,7 +152,7 @@ def run(experiment: Experiment, say: Any = None) -> None:
                 if not state.done:
                     keeper.prepare(state.planned.environment, state.planned.scaling)
                     states[number - 1] = _measure_place(experiment, state, f"run {number} of {len(states)}", bar)
-        draw_all(experiment, states, bar, _NOTEBOOK_DRAW_S)
+        draw_all(experiment, states, bar)
         bar.say(f"figures: {experiment.figures}")
 
 

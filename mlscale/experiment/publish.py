@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from mlscale.experiment import places
 from mlscale.experiment.attempts import IDENTITY, run_dirs
 from mlscale.experiment.protocol import write_text
+from mlscale.experiment.validation import CLAIMS, RECORD
 from mlscale.experiment.variants import CELLS, REHEARSED
 from mlscale.runs import SCHEMAS, MlscaleError, Run, TableName, load_run
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from mlscale.experiment.execute import Experiment
 
 MOST_BYTES: Final = 20 * 2**20
+RECORDS: Final = (RECORD, CLAIMS)
 _TIME_DIGITS: Final = 5
 _OTHER_DIGITS: Final = {"cpu_cores": 4, "psi_avg10_pct": 2, "throttled_s": 5}
 
@@ -44,7 +46,8 @@ def compact(run: Run, folder: Path) -> Path:
 
 
 def publish_runs(runs: Sequence[Run], root: Path, reference: Path) -> Path:
-    """Replace ``reference`` by compact copies of ``runs``, in the folders that they have below ``root``.
+    """Replace ``reference`` by compact copies of ``runs``, in the folders that they have below ``root``; what long
+    computations wrote there stays.
 
     Raises:
         MlscaleError: a run that is not complete, more than 20 MB, a place that can't be written.
@@ -57,6 +60,9 @@ def publish_runs(runs: Sequence[Run], root: Path, reference: Path) -> Path:
         size = sum(file.stat().st_size for file in fresh.rglob("*") if file.is_file())
         if size > MOST_BYTES:
             raise MlscaleError(f"{size / 2**20:.1f} MB, more than 20", str(reference), "publish fewer cells")
+        for record in RECORDS:
+            if (reference / record).exists():
+                shutil.copy2(reference / record, fresh / record)
         if reference.exists():
             shutil.rmtree(reference)
         fresh.rename(reference)
@@ -97,7 +103,7 @@ def publish(runs: Path) -> str:
     Raises:
         MlscaleError: no experiment below ``runs``, or one that is not whole.
     """
-    from mlscale.experiment.drawing import draw_all
+    from mlscale.experiment.drawing import draw_all, drawing_s
     from mlscale.experiment.progress import Bar
 
     root = runs.resolve()
@@ -111,8 +117,8 @@ def publish(runs: Path) -> str:
     write_text(reference / IDENTITY, (root / IDENTITY).read_text())
     write_text(places.reference_protocol_file(), protocol)
     published = experiment_in(reference)
-    with Bar(60.0) as bar:
-        draw_all(published, published.states(), bar, 20.0, executed=root / "executed")
+    with Bar(drawing_s(published)) as bar:
+        draw_all(published, published.states(), bar, executed=root / "executed")
     size = sum(part.stat().st_size for part in reference.rglob("*") if part.is_file())
     return f"{reference}: {len(states)} places, {size / 2**20:.1f} MB; {made.figures} drawn from them"
 

@@ -39,9 +39,11 @@ def test_what_is_published_gives_the_same_numbers(runs: list[Run], tmp_path: Pat
 def test_publishing_again_replaces_the_whole(runs: list[Run], tmp_path: Path) -> None:
     root = runs[0].path.parents[1]
     publish_runs(runs, root, tmp_path / "reference")
+    (tmp_path / "reference/claims.json").write_text("{}")
     publish_runs(runs[:1], root, tmp_path / "reference")
     assert len(load_runs(tmp_path / "reference")) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["reference"]
+    assert (tmp_path / "reference/claims.json").read_text() == "{}", "what took long to compute stays"
 
 
 def test_too_much_is_refused_and_what_was_there_stays(

@@ -34,7 +34,7 @@ def redrawn(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder: Path = tmp_path_factory.mktemp("redrawn")
     experiment = replace(experiment_in(REFERENCE), figures=folder)
     with Bar(60.0, io.StringIO()) as bar:
-        draw_all(experiment, experiment.states(), bar, 20.0, executed=folder / "executed")
+        draw_all(experiment, experiment.states(), bar, executed=folder / "executed")
     return read_manifest(folder)
 
 
