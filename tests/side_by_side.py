@@ -20,7 +20,7 @@ from types import FrameType
 from typing import IO
 
 TESTS = Path(__file__).parent
-COMPUTING = ("analysis", "application", "notebooks", "plots", "policies", "runs")
+COMPUTING = ("analysis", "application", "notebooks", "plots", "policies", "runs", "simulator")
 """Folders whose tests touch no kernel object that others count, and measure no time."""
 NOT_BY_DEFAULT = ("proof",)
 FIRST, LAST = ("failed", "error"), "warning"
