@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from mlscale import environments
 from mlscale.analysis.likeness import likeness_figures
-from mlscale.experiment.simulate import simulate
+from mlscale.experiment.simulate import boot_spread, simulate
 from mlscale.runs import Arm, ClosedLoop, OpenLoop
 from mlscale.simulator.profile import Profile, number_at, read_profile, scaled
 from mlscale.simulator.spread import Number
@@ -38,7 +39,13 @@ class Side:
 
     @property
     def profile(self) -> Profile:
-        return read_profile(self.environment)
+        """The environment's; for `eks` with the boot times that its settings name, so that they can be moved, too."""
+        found = read_profile(self.environment)
+        settings = environments.get(self.environment).arm(self.arm).model_dump() | dict(self.scaling)
+        if found.machines is None or "boot" not in settings:
+            return found
+        machines = found.machines.model_copy(update={"boot": boot_spread(settings["boot"])})
+        return found.model_copy(update={"machines": machines})
 
 
 @dataclass(frozen=True)
@@ -126,7 +133,7 @@ NUMBERS: Final[Mapping[str, tuple[str, ...]]] = {
     "torchserve": ("requests.outside_s",),
     "k3s": ("requests.outside_s", "starts.steps.2.takes"),
     "ecs": ("requests.outside_s", "starts.steps.0.takes", "starts.noticed", "loop.metric_delay_s"),
-    "eks": ("requests.outside_s", "starts.steps.1.takes", "machines.boot_overhead", "machines.registers"),
+    "eks": ("requests.outside_s", "starts.steps.1.takes", "machines.boot", "machines.registers"),
 }
 """Of each profile, what is least sure or matters most."""
 

@@ -261,13 +261,11 @@ def _machines(scalings: Mapping[str, Mapping[str, Any]]) -> tuple[tuple[Instance
         return (InstanceType("instance", room, room, 1.0),), None
     if "machine_types" not in front:
         return (), None
-    catalogue = Catalogue.from_json((sources() / "machines/types.json").read_text())
+    catalogue = _catalogue()
     unknown = [name for name in front["machine_types"] if name not in catalogue.types]
     if unknown:
         known = ", ".join(catalogue.types)
         raise MlscaleError(f"unknown machine type {unknown[0]!r}", "machine_types", f"choose of: {known}")
-    boot = catalogue.boot_times_of(front["boot"])
-    spread = Measured(samples_s=boot.samples_s, source=boot.source, date=boot.date or "2026-11")
     types = [catalogue.types[name] for name in front["machine_types"]]
     return tuple(
         InstanceType(
@@ -277,4 +275,18 @@ def _machines(scalings: Mapping[str, Mapping[str, Any]]) -> tuple[tuple[Instance
             each.usd_per_hour,
         )
         for each in types
-    ), spread
+    ), boot_spread(front["boot"])
+
+
+def boot_spread(name: str) -> Spread:
+    """The boot times called ``name`` in cluster/machines/types.json, or a constant such as "60s".
+
+    Raises:
+        MlscaleError: neither.
+    """
+    boot = _catalogue().boot_times_of(name)
+    return Measured(samples_s=boot.samples_s, source=boot.source, date=boot.date or "2026-11")
+
+
+def _catalogue() -> Catalogue:
+    return Catalogue.from_json((sources() / "machines/types.json").read_text())

@@ -111,12 +111,16 @@ def claims_of(record: Mapping[str, Any], arm: Arm) -> pd.DataFrame:
 
 
 def flips_of(record: Mapping[str, Any], arm: Arm) -> pd.DataFrame:
-    """Which number would turn each claim, those that the smallest factor turns first."""
-    tables = [pd.DataFrame(rows).assign(claim=name) for name, rows in record["arms"][arm]["flips"].items()]
-    table = pd.concat(tables, ignore_index=True)
+    """Which numbers would turn each claim, those that the smallest factor turns first; and how many were tried."""
+    found = record["arms"][arm]["flips"]
+    table = pd.concat([pd.DataFrame(rows).assign(claim=name, tried=len(rows)) for name, rows in found.items()])
     table["effort"] = np.abs(np.log(table["factor"].astype(float)))
-    shown = ["claim", "profile", "number", "value", "flips_at", "factor", "source", "date"]
-    return table.sort_values(["claim", "effort"], kind="stable")[shown].round(3).set_index("claim")
+    ordered = table.sort_values(["claim", "effort"], kind="stable")
+    turning = ordered[ordered["factor"].notna()]
+    others = ordered[~ordered["claim"].isin(turning["claim"])].drop_duplicates("claim")
+    none = others.assign(profile="", number="none", value=np.nan, source="", date="")
+    shown = ["claim", "tried", "profile", "number", "value", "flips_at", "factor", "source", "date"]
+    return pd.concat([turning, none]).sort_values("claim", kind="stable")[shown].round(3).set_index("claim")
 
 
 def _origin(found: Number | Spread) -> dict[str, str]:

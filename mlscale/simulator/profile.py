@@ -95,7 +95,7 @@ class Starts(_Data):
 
 
 class Machines(_Data):
-    """From asked for to ready: ``boot`` (None: by the scaling's own setting), ``boot_overhead`` on top of it,
+    """From asked for to ready: ``boot`` (None: as the scaling's setting says), ``boot_overhead`` on top of it,
     ``registers``, ``turns_ready``."""
 
     by: Literal["karpenter", "capacity-provider"]

@@ -38,7 +38,7 @@ class Setup:
 
     ``scalings``: of each component, every default spelled out; the first component is the front. ``photos``: names of
     the photo set. ``work_factor``: work of its photos as a share of the profile's. ``types``, ``boot``: of machines,
-    where the profile has any; failures of machines come at random, ``machine_failures_per_h`` each. ``seed``,
+    where the profile has any (its own ``boot`` comes first); failures of machines come at random, ``machine_failures_per_h`` each. ``seed``,
     ``block``: of what clients do, as for the load generator; ``draw``: of everything else. ``look_s``: when the control
     loop looks once, where that is known of a live run; its other looks follow from the period.
     """
@@ -128,7 +128,7 @@ class Twin:
         setup, profile = self._setup, self._setup.profile
         if profile.machines is None or not setup.types:
             return None
-        boot = setup.boot or profile.machines.boot or _AT_ONCE
+        boot = profile.machines.boot or setup.boot or _AT_ONCE
         arrival = Arrival(
             (boot, profile.machines.boot_overhead), profile.machines.registers, profile.machines.turns_ready
         )
