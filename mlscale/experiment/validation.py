@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -185,15 +186,30 @@ def validate(
 
 
 def code_hash() -> str:
-    """Of everything that a verdict depends on: the twin, the policies, the judgement."""
+    """Of everything that a verdict depends on: the twin, the policies, the judgement; not of words and layout."""
     root = Path(__file__).parents[1]
     files = [*(root / "simulator").rglob("*.py"), *(root / "policies").rglob("*.py")]
     files += [*(root / "simulator/profiles").glob("*.json"), root / "analysis/likeness.py"]
     files += [Path(__file__), Path(__file__).with_name("claims.py"), Path(__file__).with_name("simulate.py")]
     whole = hashlib.sha256()
     for file in sorted(files):
-        whole.update(str(file.relative_to(root)).encode() + file.read_bytes())
+        text = _meaning(file.read_text()) if file.suffix == ".py" else file.read_text()
+        whole.update(f"{file.relative_to(root)}\0{text}\0".encode())
     return whole.hexdigest()
+
+
+def _meaning(source: str) -> str:
+    """The program without docstrings and comments."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            node.body = [each for each in node.body if not _is_text(each)]
+    return ast.dump(tree)
+
+
+def _is_text(statement: ast.stmt) -> bool:
+    """A string that stands alone: a docstring, of whatever."""
+    return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
 
 
 def read_record(name: str) -> dict[str, Any] | None:

@@ -38,9 +38,10 @@ class Setup:
 
     ``scalings``: of each component, every default spelled out; the first component is the front. ``photos``: names of
     the photo set. ``work_factor``: work of its photos as a share of the profile's. ``types``, ``boot``: of machines,
-    where the profile has any (its own ``boot`` comes first); failures of machines come at random, ``machine_failures_per_h`` each. ``seed``,
-    ``block``: of what clients do, as for the load generator; ``draw``: of everything else. ``look_s``: when the control
-    loop looks once, where that is known of a live run; its other looks follow from the period.
+    where the profile has any (a boot time of its own comes first); failures of machines come at random,
+    ``machine_failures_per_h`` each. ``seed``, ``block``: of what clients do, as for the load generator; ``draw``: of
+    everything else. ``look_s``: when the control loop looks once, where that is known of a live run; its other looks
+    follow from the period.
     """
 
     profile: Profile

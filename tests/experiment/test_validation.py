@@ -8,7 +8,7 @@ import pytest
 from mlscale.analysis.likeness import likeness, rejected_share
 from mlscale.experiment.claims import Claim, Side, flips, gaps, judged, paper_claims
 from mlscale.experiment.simulate import simulate
-from mlscale.experiment.validation import beside, code_hash, setup_of, twin_rows
+from mlscale.experiment.validation import _meaning, beside, code_hash, setup_of, twin_rows
 from mlscale.runs import SCHEMAS, Run
 from mlscale.runs.schedule import ClosedLoop, ClosedStage
 from mlscale.simulator.controls import CONTROLS
@@ -73,6 +73,9 @@ def test_claims_are_judged_and_turned() -> None:
     assert len(names) == len(set(names))
 
 
-def test_the_hash_is_of_the_code() -> None:
+def test_the_hash_is_of_the_code_and_not_of_its_words() -> None:
     assert code_hash() == code_hash()
     assert len(code_hash()) == 64
+    one = 'def f(a):\n    """Says one thing."""\n    return a + 1\n'
+    other = 'def f(a):\n    """Says another."""  # and why\n\n    return (a + 1)\n'
+    assert _meaning(one) == _meaning(other) != _meaning(one.replace("1", "2"))
