@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from mlscale.cluster.cache import default_cache
+from mlscale.cluster.cache import Cache
 from mlscale.cluster.gobuild import go_program
 from mlscale.cluster.progress import Reporter
 from mlscale.host.scratch import remove_folder
+from mlscale.host.state import cache_home
 
 SOURCE: Final = Path(__file__).parents[2] / "cluster/kubernetes"
 PACKAGE: Final = "k8s.io/kubernetes/pkg/controller/podautoscaler"
@@ -62,16 +63,21 @@ def _blocks(profile: str) -> Iterator[tuple[tuple[int, int], tuple[int, int], in
             yield (a, b), (c, d), count
 
 
+def own_cache() -> Cache:
+    """Beside the cluster's, whose lock would be held for minutes."""
+    return Cache(cache_home() / "hpa-oracle")
+
+
 def built_folder() -> Path:
     """Where it lies once it is built."""
     sources = [SOURCE / "go.mod", SOURCE / "go.sum", *sorted((SOURCE / "oracle").glob("*.go"))]
-    return default_cache().folder("hpa-oracle", "1", os.uname().machine, *(file.read_bytes() for file in sources))
+    return own_cache().folder("built", "1", os.uname().machine, *(file.read_bytes() for file in sources))
 
 
 @contextmanager
 def oracle() -> Iterator[Oracle]:
     """Built the first time: some minutes."""
-    cache, folder = default_cache(), built_folder()
+    cache, folder = own_cache(), built_folder()
     with cache.locked():
         if not folder.exists():
             _build(folder)
@@ -79,7 +85,7 @@ def oracle() -> Iterator[Oracle]:
 
 
 def _build(folder: Path) -> None:
-    cache = default_cache()
+    cache = own_cache()
     compiled = cache.root / "go-build"
     with go_program(GO, cache.root / "go-wheel", Reporter()) as go, cache.making(folder) as made:
         environment = {**os.environ, "CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOCACHE": str(compiled)}
