@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import IO
@@ -44,7 +44,7 @@ def main() -> int:
     return max(map(abs, codes))
 
 
-def start(folders: tuple[str, ...] | list[str], output: int | IO[bytes], *before: str) -> subprocess.Popen[bytes]:
+def start(folders: Sequence[str], output: int | IO[bytes], *before: str) -> subprocess.Popen[bytes]:
     argv = [*before, sys.executable, "-m", "pytest", "-q", *(str(TESTS / folder) for folder in folders)]
     return subprocess.Popen(argv, stdout=output, stderr=subprocess.STDOUT)
 

@@ -15,11 +15,13 @@ import pandas as pd
 from mlscale.analysis.durations import DEFAULT_TIMEOUT_S, By, Value, durations
 from mlscale.analysis.variance import variance_parts
 from mlscale.analysis.windows import MIN_REQUESTS, Floats, change_times, moments, window_bounds
+from mlscale.runs import Run
 
 __all__ = [
     "LAST_REQUESTS",
     "WINDOWS_S",
     "WINDOW_S",
+    "around_step",
     "knots_mean",
     "last_n",
     "moving",
@@ -135,3 +137,10 @@ def knots_mean(exact: pd.DataFrame, from_s: float, to_s: float) -> tuple[float, 
     mean = np.average(exact["mean_s"].to_numpy(dtype=float)[known], weights=weights)
     sd = np.average(exact["sd_s"].to_numpy(dtype=float)[known], weights=weights)
     return float(mean), float(sd)
+
+
+def around_step(run: Run, at_s: Floats) -> Floats:
+    """m_t by completion over `WINDOW_S`, at times since the load step (since the start, where a run has none), s."""
+    t0 = run.info.step_s or 0.0
+    moved = moving(run.requests, WINDOW_S, "done", timeout_s=run.info.timeout_s, at_s=t0 + at_s)
+    return np.asarray(moved["mean_s"], dtype=float)

@@ -11,7 +11,7 @@ from mlscale.environments.ecs_settings import EcsScaling, arm_settings
 from mlscale.host.ledger import Ledger, LedgerEntry
 from mlscale.runs import Level, MlscaleError, Mode
 
-_REMEDY = "mlscale simulate ecs"
+_WHY, _REMEDY = "it is only simulated in this version", "mlscale simulate ecs"
 
 
 class Ecs:
@@ -28,13 +28,13 @@ class Ecs:
 
     def preflight(self, app: App, scalings: Mapping[str, Scaling], mode: Mode) -> Sequence[Problem]:
         """It can't be measured."""
-        return [Problem("it is only simulated in this version", self.name, _REMEDY)]
+        return [Problem(_WHY, self.name, _REMEDY)]
 
     def deploy(
         self, app: App, scalings: Mapping[str, Scaling], mode: Mode, ledger: Ledger, warm_up: Sequence[bytes]
     ) -> AbstractContextManager[Deployed]:
         """Raises MlscaleError: see `preflight`."""
-        raise MlscaleError("it is only simulated in this version", self.name, _REMEDY)
+        raise MlscaleError(_WHY, self.name, _REMEDY)
 
     def reap(self, entry: LedgerEntry) -> None:
         """Nothing is ever left."""

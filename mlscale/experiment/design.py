@@ -30,7 +30,7 @@ from mlscale.experiment.variants import (
     HeldOut,
     Variant,
 )
-from mlscale.runs import Arm, ClosedLoop, Connections, MlscaleError, OpenLoop, Schedule, Staircase, Step
+from mlscale.runs import Arm, ClosedLoop, Connections, MlscaleError, OpenLoop, Schedule
 
 SENSITIVITY_BLOCKS: Final = 3
 CONTAINER_BLOCKS: Final = 1
@@ -179,7 +179,7 @@ def _blocks(
                 predecessor=predecessor,
                 schedule=schedule,
                 seed=seed,
-                folder=_folder(cell, variant, number, position, environment, label),
+                folder=_folder(cell, variant.name, number, position, environment, label),
             )
             predecessor = environment
 
@@ -228,7 +228,7 @@ def _rehearsed(
         predecessor=predecessor,
         schedule=protocol.quick_schedule() if quick else _step(boot, protocol, baseline_s(protocol, seed, block)),
         seed=seed,
-        folder=_folder("rehearsal", boot.variant, block, position, name, None),
+        folder=_folder("rehearsal", boot.variant.name, block, position, name, None),
     )
 
 
@@ -259,7 +259,6 @@ def _held_out(
     predecessor: str | None,
 ) -> PlannedRun:
     frozen = protocol.matched.get("k3s" if environment in REHEARSED else environment, {})
-    variant = Variant(name=held.name, scaling={**frozen, **held.scaling.get(environment, {})})
     return PlannedRun(
         cell="holdout",
         variant=held.name,
@@ -268,26 +267,20 @@ def _held_out(
         environment=environment,
         arm="matched",
         connections="fresh",
-        scaling=variant.scaling,
+        scaling={**frozen, **held.scaling.get(environment, {})},
         aa_label=None,
         predecessor=predecessor,
         schedule=_unseen(held, protocol, baseline_s(protocol, seed, _AFTER_CORE + block)),
         seed=seed,
-        folder=_folder("holdout", variant, block, position, environment, None),
+        folder=_folder("holdout", held.name, block, position, environment, None),
     )
 
 
 def _unseen(held: HeldOut, protocol: Protocol, baseline_s: float) -> ClosedLoop | OpenLoop:
     """Core's baseline, then a step of another size, in the closed or in the open loop."""
     if held.clients:
-        core = protocol.closed_schedule(baseline_s)
-        before, after = core.stages
-        return core.model_copy(update={"stages": (before, after.model_copy(update={"clients": held.clients}))})
-    steps = (
-        Step(start_s=0, rate_rps=protocol.open_baseline_rps),
-        Step(start_s=baseline_s, rate_rps=held.rate_rps),
-    )
-    return OpenLoop(duration_s=baseline_s + protocol.horizon_s, rate=Staircase(steps=steps), arrivals="poisson")
+        return protocol.model_copy(update={"step_clients": held.clients}).closed_schedule(baseline_s)
+    return protocol.model_copy(update={"open_step_rps": held.rate_rps}).open_schedule(baseline_s)
 
 
 def _step(boot: Boot, protocol: Protocol, baseline_s: float) -> ClosedLoop:
@@ -311,9 +304,9 @@ def _schedule(protocol: Protocol, cell: Cell, baseline_s: float, *, quick: bool)
     return protocol.open_schedule(baseline_s) if cell == "open" else protocol.closed_schedule(baseline_s)
 
 
-def _folder(cell: Cell, variant: Variant, block: int, position: int, environment: str, label: str | None) -> str:
+def _folder(cell: Cell, variant: str, block: int, position: int, environment: str, label: str | None) -> str:
     name = f"{position}-{environment}" + (f"-{label}" if label else "")
-    return "/".join((cell, *((variant.name,) if cell in NAMED_CELLS else ()), f"block-{block:02d}", name))
+    return "/".join((cell, *((variant,) if cell in NAMED_CELLS else ()), f"block-{block:02d}", name))
 
 
 def check(environments: Sequence[str], cells: Sequence[str], blocks: int) -> None:

@@ -17,10 +17,9 @@ from typing import Any
 
 import pandas as pd
 
+from mlscale.experiment.measure import Progress
 from mlscale.experiment.validation import code_hash
 from mlscale.runs import SCHEDULE, ClosedLoop, MlscaleError, OpenLoop
-
-Progress = Callable[[str, float], None]
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from mlscale.analysis.likeness import MARGINS
-from mlscale.analysis.moving import WINDOW_S, moving
+from mlscale.analysis.moving import WINDOW_S, around_step
 from mlscale.analysis.response import horizon_of
 from mlscale.plots.style import BAND, INK, MUTED, attach, colour, display_name, mark_modes, new_axes, style
 from mlscale.runs import Run
@@ -135,8 +135,8 @@ def twin_trajectories(
 def _compared(axes: Axes, name: str, live: Sequence[Run], twins: Sequence[Run], level_s: float) -> None:
     environment = live[0].info.environment
     at = np.arange(-BEFORE_S, min(horizon_of(run) for run in live), EVERY_S)
-    moved = [_moved(run, at) for run in live]
-    drawn = np.array([_moved(run, at) for run in twins])
+    moved = [around_step(run, at) for run in live]
+    drawn = np.array([around_step(run, at) for run in twins])
     low, high = np.nanquantile(drawn, [0.5 - BAND_SHARE / 2, 0.5 + BAND_SHARE / 2], axis=0)
     middle = np.nanmean(drawn, axis=0)
     axes.fill_between(at, low, high, color=BAND, lw=0)
@@ -155,12 +155,6 @@ def _compared(axes: Axes, name: str, live: Sequence[Run], twins: Sequence[Run], 
         for word, values in (("twin", middle), ("low", low), ("high", high))
     ]
     attach(axes, pd.concat(parts, ignore_index=True).assign(setup=name))
-
-
-def _moved(run: Run, at: Floats) -> Floats:
-    t0 = float(run.info.step_s or 0.0)
-    frame = moving(run.requests, WINDOW_S, "done", timeout_s=run.info.timeout_s, at_s=t0 + at)
-    return np.asarray(frame["mean_s"], dtype=float)
 
 
 def control_rejections(table: pd.DataFrame) -> Axes:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from mlscale.analysis.moving import WINDOW_S, moving
+from mlscale.analysis.moving import WINDOW_S, around_step
 from mlscale.analysis.response import horizon_of
 from mlscale.plots.style import INK, MUTED, attach, mark_modes, new_axes, style
 from mlscale.runs import Run
@@ -54,7 +54,5 @@ def variant_trajectories(
 
 
 def _moved(run: Run, end_s: float) -> pd.DataFrame:
-    t0 = float(run.info.step_s or 0.0)
     at = np.arange(-BEFORE_S, min(end_s, horizon_of(run)), EVERY_S)
-    frame = moving(run.requests, WINDOW_S, "done", timeout_s=run.info.timeout_s, at_s=t0 + at)
-    return frame[["mean_s"]].assign(t_s=at, run_id=run.info.run_id)
+    return pd.DataFrame({"mean_s": around_step(run, at), "t_s": at, "run_id": run.info.run_id})
