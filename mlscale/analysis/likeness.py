@@ -13,7 +13,7 @@ import pandas as pd
 from scipy import stats
 
 from mlscale.analysis.durations import durations, intended_between
-from mlscale.analysis.moving import WINDOW_S, moving
+from mlscale.analysis.moving import around_step
 from mlscale.analysis.provisioning import provisioning
 from mlscale.analysis.queues import closed_response_s, open_response_s
 from mlscale.analysis.response import horizon_of, upscaling_response
@@ -38,6 +38,10 @@ class Margin:
     def relative(self) -> bool:
         """Judged on the ratio, else on the difference in s."""
         return self.least_s is None
+
+    def width(self, live: float) -> float:
+        """Either way from the live value: a share, or s."""
+        return self.share if self.least_s is None else max(self.least_s, self.share * live)
 
 
 MARGINS: Final[dict[str, Margin]] = {
@@ -68,20 +72,19 @@ def likeness_figures(run: Run, level_s: float) -> dict[str, float]:
     }
 
 
-def differences(live: pd.DataFrame, twin: pd.DataFrame, figure: str) -> Floats:
-    """Twin less live, one number for each live run: of logarithms where the margin is relative, else in s.
+def differences(live: pd.DataFrame, twin: pd.DataFrame, figure: str) -> pd.Series:
+    """Twin less live for each live run that has the figure, by ``run_id``: of logarithms where the margin is relative,
+    else in s; NaN where no twin has it.
 
     Args:
         live: one row per run: ``run_id`` and figures. twin: rows of the same setups, ``run_id`` of the live run whose
             setup it is; their mean (of logarithms) stands for the setup.
     """
-    known = [name for name in live["run_id"] if np.isfinite(live.set_index("run_id").loc[name, figure])]
-    logs = MARGINS[figure].relative
-    theirs = twin.dropna(subset=[figure])
-    values = np.log(theirs[figure]) if logs else theirs[figure]
-    expected = values.groupby(theirs["run_id"]).mean()
-    found = live.set_index("run_id").loc[known, figure]
-    return np.asarray(expected.reindex(known) - (np.log(found) if logs else found), dtype=float)
+    found = live.dropna(subset=[figure]).set_index("run_id")[figure]
+    theirs = twin.dropna(subset=[figure]).set_index("run_id")[figure]
+    if MARGINS[figure].relative:
+        found, theirs = np.log(found), np.log(theirs)
+    return theirs.groupby(level=0).mean().reindex(found.index) - found
 
 
 @dataclass(frozen=True)
@@ -105,14 +108,13 @@ def judge_figure(live: pd.DataFrame, twin: pd.DataFrame, figure: str) -> Likenes
     """Two one-sided t-tests: equivalent where the 90 % interval lies within the margins; different where it leaves out
     "no difference" and its middle lies outside the margins; else inconclusive."""
     margin = MARGINS[figure]
-    gaps = differences(live, twin, figure)
-    gaps = gaps[np.isfinite(gaps)]
+    gaps = differences(live, twin, figure).dropna().to_numpy(dtype=float)
     mean_live, mean_twin = float(live[figure].mean()), float(twin.groupby("run_id")[figure].mean().mean())
     if len(gaps) < 2:
         return Likeness(figure, len(gaps), mean_live, mean_twin, NAN, NAN, NAN, NAN, NAN, "inconclusive")
     middle, reach = float(gaps.mean()), _reach(gaps)
     noise = _noise(live, figure)
-    width = margin.share if margin.relative else max(float(margin.least_s or 0.0), margin.share * mean_live)
+    width = margin.width(mean_live)
     verdict = _verdict(middle, reach, *_bounds(margin, width))
     shown = [middle, middle - reach, middle + reach]
     if margin.relative:
@@ -169,21 +171,14 @@ def rejected_share(live: pd.DataFrame, twin: pd.DataFrame, *, resamples: int = 2
     """In how many resamples of one environment's live runs (drawn again within each setup) a twin is found different in
     at least one figure."""
     rng = np.random.default_rng([seed, 21])
-    gaps = {figure: pd.Series(differences(live, twin, figure), index=_known(live, figure)) for figure in MARGINS}
-    widths = {
-        name: each.share if each.relative else max(each.least_s or 0.0, each.share * float(live[name].mean()))
-        for name, each in MARGINS.items()
-    }
+    gaps = {figure: differences(live, twin, figure) for figure in MARGINS}
+    widths = {name: margin.width(float(live[name].mean())) for name, margin in MARGINS.items()}
     groups = [group["run_id"].to_numpy() for _, group in live.groupby("setup")]
     rejected = 0
     for _ in range(resamples):
         drawn = np.concatenate([rng.choice(group, len(group)) for group in groups])
         rejected += any(_is_different(gaps[name].reindex(drawn).dropna(), name, widths[name]) for name in MARGINS)
     return rejected / resamples
-
-
-def _known(live: pd.DataFrame, figure: str) -> list[str]:
-    return [str(name) for name in live.dropna(subset=[figure])["run_id"]]
 
 
 def _is_different(gaps: pd.Series, figure: str, width: float) -> bool:
@@ -203,20 +198,14 @@ def trajectory_errors(live: Sequence[Run], twins: Sequence[Sequence[Run]]) -> tu
     """
     horizon_s = min(horizon_of(run) for run in live)
     at = np.arange(0.0, horizon_s, 0.5)
-    moved = np.array([_moving(run, at) for run in live])
-    theirs = np.array([np.mean([_moving(run, at) for run in of_one], axis=0) for of_one in twins])
+    moved = np.array([around_step(run, at) for run in live])
+    theirs = np.array([np.mean([around_step(run, at) for run in of_one], axis=0) for of_one in twins])
     scale = float(np.nanmean(moved))
     error = float(np.nanmean(np.abs(moved - theirs))) / scale
     if len(live) < 2:
         return error, NAN
     others = [np.nanmean(np.delete(moved, place, axis=0), axis=0) for place in range(len(live))]
     return error, float(np.nanmean(np.abs(moved - np.array(others)))) / scale
-
-
-def _moving(run: Run, at: Floats) -> Floats:
-    t0 = float(run.info.step_s or 0.0)
-    frame = moving(run.requests, WINDOW_S, "done", timeout_s=run.info.timeout_s, at_s=t0 + at)
-    return np.asarray(frame["mean_s"], dtype=float)
 
 
 def erlang_response_s(run: Run, work_s: float) -> float:

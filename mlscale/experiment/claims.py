@@ -13,8 +13,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from mlscale import environments
-from mlscale.analysis.likeness import likeness_figures
-from mlscale.experiment.simulate import boot_spread, simulate
+from mlscale.experiment.draws import drawn_figures
+from mlscale.experiment.simulate import boot_spread
 from mlscale.runs import Arm, ClosedLoop, OpenLoop
 from mlscale.simulator.profile import Profile, number_at, read_profile, scaled
 from mlscale.simulator.spread import Number
@@ -95,13 +95,8 @@ def _logs(
     side: Side, profile: Profile, schedule: ClosedLoop | OpenLoop, level_s: float, draws: int, figure: str
 ) -> Floats:
     """Of the figure, for each draw."""
-    values = []
-    for draw in range(draws):
-        run = simulate(
-            side.environment, schedule=schedule, scaling=side.scaling, arm=side.arm, draw=draw, profile=profile
-        )
-        values.append(max(likeness_figures(run, level_s)[figure], 1e-3))
-    return np.asarray(np.log(values), dtype=float)
+    values = drawn_figures(profile, schedule, level_s, draws, figure, arm=side.arm, scaling=side.scaling)
+    return np.asarray(np.log(np.maximum(values, 1e-3)), dtype=float)
 
 
 def verdict_of(found: Floats) -> Verdict:

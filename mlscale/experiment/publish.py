@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from mlscale.experiment import places
 from mlscale.experiment.attempts import IDENTITY, run_dirs
 from mlscale.experiment.protocol import write_text
-from mlscale.experiment.validation import CLAIMS, RECORD
+from mlscale.experiment.records import RECORDS
 from mlscale.experiment.variants import CELLS, REHEARSED
 from mlscale.runs import SCHEMAS, MlscaleError, Run, TableName, load_run
 
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from mlscale.experiment.execute import Experiment
 
 MOST_BYTES: Final = 20 * 2**20
-RECORDS: Final = (RECORD, CLAIMS)
 _TIME_DIGITS: Final = 5
 _OTHER_DIGITS: Final = {"cpu_cores": 4, "psi_avg10_pct": 2, "throttled_s": 5}
 

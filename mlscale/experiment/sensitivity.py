@@ -8,8 +8,7 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from mlscale.analysis.likeness import likeness_figures
-from mlscale.experiment.simulate import simulate
+from mlscale.experiment.draws import drawn_figures
 from mlscale.runs import Arm, ClosedLoop, OpenLoop
 from mlscale.simulator.profile import Profile, read_profile, scaled
 
@@ -47,11 +46,7 @@ def swings(
     profile = read_profile(environment)
 
     def mean(used: Profile) -> float:
-        runs = [
-            simulate(environment, schedule=schedule, scaling=scaling, arm=arm, draw=draw, profile=used)
-            for draw in range(draws)
-        ]
-        return float(np.mean([likeness_figures(run, level_s)[figure] for run in runs]))
+        return float(np.mean(drawn_figures(used, schedule, level_s, draws, figure, arm=arm, scaling=scaling)))
 
     as_it_is = mean(profile)
     rows = []

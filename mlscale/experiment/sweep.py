@@ -18,7 +18,7 @@ from typing import Any
 import pandas as pd
 
 from mlscale.experiment.measure import Progress
-from mlscale.experiment.validation import code_hash
+from mlscale.experiment.records import code_hash
 from mlscale.runs import SCHEDULE, ClosedLoop, MlscaleError, OpenLoop
 
 

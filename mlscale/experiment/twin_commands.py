@@ -108,7 +108,8 @@ def validate_command(draws: int) -> str:
     from mlscale.experiment import places
     from mlscale.experiment.progress import Shown
     from mlscale.experiment.protocol import read_protocol
-    from mlscale.experiment.validation import RECORD, validate, write_record
+    from mlscale.experiment.records import VALIDATION, write_record
+    from mlscale.experiment.validation import validate
     from mlscale.runs import load_runs
 
     reference = places.reference()
@@ -119,7 +120,7 @@ def validate_command(draws: int) -> str:
         raise MlscaleError("there is no protocol", str(places.reference_protocol_file()), "restore it")
     with Shown() as shown:
         record = validate(held_out, before, protocol.level_s, draws=draws, say=shown)
-    file = write_record(RECORD, record)
+    file = write_record(VALIDATION, record)
     table = pd.DataFrame(record["verdicts"])[["environment", "figure", "n", "live", "twin", "low", "high", "verdict"]]
     return f"{table.round(3).to_string(index=False)}\n{file}: written"
 
@@ -131,8 +132,8 @@ def claims_command(draws: int) -> str:
     from mlscale.experiment.claims import judge_all
     from mlscale.experiment.progress import Shown
     from mlscale.experiment.protocol import current_protocol
+    from mlscale.experiment.records import CLAIMS, write_record
     from mlscale.experiment.twin_lab import long_schedule
-    from mlscale.experiment.validation import CLAIMS, write_record
 
     with Shown() as shown:
         record = judge_all(long_schedule(), current_protocol().level_s, draws=draws, say=shown)

@@ -1,13 +1,9 @@
-"""The twin beside live runs of the same setups: rows for `mlscale.analysis.likeness`, and a validation's record."""
+"""The twin beside live runs of the same setups: rows for `mlscale.analysis.likeness`, and a validation."""
 
 from __future__ import annotations
 
-import ast
-import hashlib
-import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -20,10 +16,8 @@ from mlscale.analysis.likeness import (
     rejected_share,
     trajectory_errors,
 )
-from mlscale.experiment import places
-from mlscale.experiment.figures import remark
 from mlscale.experiment.labels import Labels
-from mlscale.experiment.protocol import write_text
+from mlscale.experiment.measure import Progress
 from mlscale.experiment.simulate import simulate
 from mlscale.runs import MlscaleError, Run
 from mlscale.simulator.controls import CONTROLS, Control
@@ -31,9 +25,6 @@ from mlscale.simulator.profile import read_profile
 
 DRAWS: Final = 8
 """Twins of each live run."""
-RECORD: Final = "validation.json"
-CLAIMS: Final = "claims.json"
-Progress = Callable[[str, float], None]
 
 
 def setup_of(run: Run) -> str:
@@ -183,59 +174,3 @@ def validate(
         "trajectories": found.trajectories().to_dict("records"),
         "controls": rejections(found, level_s, draws, say).to_dict("records"),
     }
-
-
-def code_hash() -> str:
-    """Of everything that a verdict depends on: the twin, the policies, the judgement; not of words and layout."""
-    root = Path(__file__).parents[1]
-    files = [*(root / "simulator").rglob("*.py"), *(root / "policies").rglob("*.py")]
-    files += [*(root / "simulator/profiles").glob("*.json"), root / "analysis/likeness.py"]
-    files += [Path(__file__), Path(__file__).with_name("claims.py"), Path(__file__).with_name("simulate.py")]
-    whole = hashlib.sha256()
-    for file in sorted(files):
-        text = _meaning(file.read_text()) if file.suffix == ".py" else file.read_text()
-        whole.update(f"{file.relative_to(root)}\0{text}\0".encode())
-    return whole.hexdigest()
-
-
-def _meaning(source: str) -> str:
-    """The program without docstrings and comments."""
-    tree = ast.parse(source)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            node.body = [each for each in node.body if not _is_text(each)]
-    return ast.dump(tree)
-
-
-def _is_text(statement: ast.stmt) -> bool:
-    """A string that stands alone: a docstring, of whatever."""
-    return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
-
-
-def read_record(name: str) -> dict[str, Any] | None:
-    """What a long computation wrote beside the published runs, where it is of this code; else None, and a line that
-    says which command writes it."""
-    command = {RECORD: "mlscale experiment validate", CLAIMS: "mlscale experiment claims"}[name]
-    file = places.reference() / name
-    record = dict(json.loads(file.read_text())) if file.exists() else None
-    if record is not None and record["code_sha256"] == code_hash():
-        return record
-    what = "Nothing is on record" if record is None else "What is on record is of another version of the code"
-    remark(f"{what}: `{command}` writes it, in some minutes.")
-    return None
-
-
-def record_of(runs: Sequence[Run]) -> dict[str, Any] | None:
-    """The validation on record, where it is about these runs; else None, and a line says so."""
-    record = read_record(RECORD)
-    if record is not None and record["runs"] != sorted(run.info.run_id for run in runs):
-        remark("The validation on record is about other runs; it is left out.")
-        return None
-    return record
-
-
-def write_record(name: str, found: Mapping[str, Any]) -> Path:
-    """Put it beside the published runs, with the hash of the code."""
-    file = places.reference() / name
-    write_text(file, json.dumps({"code_sha256": code_hash(), **found}, indent=1) + "\n")
-    return file

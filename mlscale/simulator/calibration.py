@@ -126,7 +126,7 @@ def _with_waiting(runs: Sequence[Run], mean_s: float) -> tuple[float, float]:
     before, after = [], []
     for run in runs:
         t0 = run.info.step_s
-        ready = run.events[run.events["kind"] == "replica_ready"].groupby("subject")["t_s"].first()
+        ready = _ready_s(run)
         if t0 is None or not (ready > t0).any():
             continue
         old, next_s = str(ready.idxmin()), float(ready[ready > t0].min())
@@ -157,6 +157,11 @@ def _mean_waiting(run: Run, from_s: float, to_s: float) -> float:
     return float(np.maximum(waited, 0.0).sum()) / (to_s - from_s)
 
 
+def _ready_s(run: Run) -> pd.Series:
+    """When each replica was ready first, by its name."""
+    return run.events[run.events["kind"] == "replica_ready"].groupby("subject")["t_s"].first()
+
+
 def _served(run: Run) -> pd.DataFrame:
     """Requests that a replica answered."""
     done = run.requests[run.requests["status"].isin(["ok", "wrong_answer"])]
@@ -165,7 +170,7 @@ def _served(run: Run) -> pd.DataFrame:
 
 def _cpu_s(run: Run) -> float:
     """Of all replicas from the first request, or from being ready, to the end of the load."""
-    ready = run.events[run.events["kind"] == "replica_ready"].groupby("subject")["t_s"].first()
+    ready = _ready_s(run)
     end_s = run.info.schedule.duration_s
     total = 0.0
     for name, rows in run.resources[run.resources["role"] == "replica"].groupby("subject"):

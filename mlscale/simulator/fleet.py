@@ -10,7 +10,7 @@ from mlscale.simulator.cfs import done_by
 from mlscale.simulator.compiled import compiled
 from mlscale.simulator.heap import remove
 from mlscale.simulator.memory import Arrays, Memory, memory_of
-from mlscale.simulator.serving import begin, dropped, rest
+from mlscale.simulator.serving import rest, took_waiting
 
 
 @compiled
@@ -19,19 +19,12 @@ def come(r: int, station: int, serial: int, phase_s: float, arrays: Arrays) -> N
     m = memory_of(arrays)
     s, replica = m.stations[station], m.replicas[r]
     replica.station, replica.serial, replica.state, replica.request = station, serial, lay.READY, -1
-    replica.head = replica.outstanding = replica.seen = replica.served = 0
+    replica.head = replica.outstanding = replica.seen = 0
     replica.phase_s, replica.period, replica.used_s, replica.cpu_s = phase_s, -1, 0.0, 0.0
     replica.seen_at_s = -math.inf
     m.ready[station, s.ready] = r
     s.ready += 1
-    while s.routing == lay.SHARED_QUEUE and s.waiting > 0:
-        row = m.queues[station, s.head]
-        s.head = (s.head + 1) & (m.queues.shape[1] - 1)
-        s.waiting -= 1
-        if not dropped(m, row, station):
-            begin(m, r, row)
-            return
-    if s.routing == lay.SHARED_QUEUE:
+    if s.routing == lay.SHARED_QUEUE and not took_waiting(m, r, station):
         rest(m, station, r)
 
 

@@ -83,9 +83,7 @@ STATIONS: Final = np.dtype(
         ("turn", "i8"),
         ("idle_head", "i8"),
         ("idle", "i8"),
-        ("rejected", "i8"),
         ("arrived", "i8"),
-        ("finished", "i8"),
     ],
     align=True,
 )
@@ -111,7 +109,6 @@ REPLICAS: Final = np.dtype(
         ("cpu_s", "f8"),
         ("seen", "i8"),
         ("seen_at_s", "f8"),
-        ("served", "i8"),
     ],
     align=True,
 )

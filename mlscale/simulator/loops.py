@@ -6,7 +6,6 @@ A loop's phase is drawn from the seed: when a step comes, it may have just looke
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -37,6 +36,11 @@ class Scene:
     @property
     def ongoing(self) -> int:
         return self.engine.ongoing(self.component)
+
+    @property
+    def serving(self) -> list[Replica]:
+        """Replicas that requests come to."""
+        return [each for each in self.replicas.there("ready") if each.place >= 0]
 
     def every(self, period_s: float, action: Action) -> None:
         """With a phase of its own."""
@@ -151,9 +155,9 @@ class HpaLoop:
         scrape_s: float = 15.0,
         request_milli: int = 0,
     ) -> None:
-        self._scene, self._settings, self._window_s = scene, settings, window_s
+        self._scene, self._settings = scene, settings
         self._state = hpa.History()
-        self._request_milli, self._scrape_s = request_milli, scrape_s
+        self._request_milli = request_milli
         self._before: tuple[float, float] = (scene.now_s, 0.0)
         self._cpu: dict[str, tuple[float, float]] = {}
         self._metrics: dict[str, hpa.PodMetric] = {}
@@ -170,7 +174,7 @@ class HpaLoop:
     def _scrape(self) -> None:
         """CPU of each pod since the last scrape; one that was not there then has no value yet."""
         now_s = self._scene.now_s
-        used = {each.name: self._scene.engine.cpu_s(each.place) for each in self._serving()}
+        used = {each.name: self._scene.engine.cpu_s(each.place) for each in self._scene.serving}
         for name, cpu_s in used.items():
             if name in self._cpu:
                 before_s, before_cpu_s = self._cpu[name]
@@ -178,9 +182,6 @@ class HpaLoop:
                 self._metrics[name] = hpa.PodMetric(milli, now_s, now_s - before_s)
         self._cpu = {name: (now_s, cpu_s) for name, cpu_s in used.items()}
         self._metrics = {name: each for name, each in self._metrics.items() if name in used}
-
-    def _serving(self) -> Sequence[Replica]:
-        return [each for each in self._scene.replicas.there("ready") if each.place >= 0]
 
     def _decide(self) -> None:
         now_s, replicas = self._scene.now_s, self._scene.replicas
@@ -237,7 +238,7 @@ class TargetTrackingLoop:
     def _datapoint(self) -> float | None:
         """Of the period that ends now: mean CPU in percent of the quota, or requests in flight, per task."""
         scene = self._scene
-        serving = [each for each in scene.replicas.there("ready") if each.place >= 0]
+        serving = scene.serving
         used = {each.name: scene.engine.cpu_s(each.place) for each in serving}
         integral = scene.engine.ongoing_integral(scene.component)
         before_s, before_integral, before = self._before

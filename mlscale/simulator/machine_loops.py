@@ -36,7 +36,7 @@ class KarpenterLoop:
             self._timeline.at(ends_s, self._close)
             return
         self._open = False
-        machines = [host.machine for host in self._fleet.there if not host.going]
+        machines = [host.machine for host in self._fleet.staying]
         pods = [pod.request for pod in self._fleet.pending.values()]
         for new in karpenter.provision(pods, machines, self._settings).new:
             self._fleet.ask(new.type)
@@ -50,7 +50,7 @@ class KarpenterLoop:
             self._timeline.after(karpenter.VALIDATION_S, lambda: self._validated(found))
 
     def _disruption(self) -> karpenter.Disruption:
-        machines = [host.machine for host in self._fleet.there if not host.going]
+        machines = [host.machine for host in self._fleet.staying]
         return karpenter.disrupt(machines, self._timeline.now_s, self._settings)
 
     def _validated(self, before: karpenter.Disruption) -> None:
@@ -96,7 +96,7 @@ class ManagedScalingLoop:
         timeline.every(period_s, timeline.now_s + float(rng.uniform(0, period_s)), self._look)
 
     def _look(self) -> None:
-        hosts = [host for host in self._fleet.there if not host.going]
+        hosts = self._fleet.staying
         running = [host for host in hosts if host.registered]
         room = self._kind.allocatable.cpu_milli
         shares = tuple(pod.requests.cpu_milli / room for pod in self._fleet.pending.values())

@@ -94,6 +94,11 @@ class Fleet:
     def there(self) -> list[Host]:
         return [host for host in self.hosts if not host.gone]
 
+    @property
+    def staying(self) -> list[Host]:
+        """Those that are there, or on their way, and are not being drained."""
+        return [host for host in self.there if not host.going]
+
     def when_pending(self, action: Callable[[Pod], None]) -> None:
         """Called with each pod that finds no room."""
         self._on_pending = action
@@ -126,7 +131,7 @@ class Fleet:
     def ask(self, kind: InstanceType) -> Host:
         """Ask for a machine."""
         host = self._new(kind)
-        self.desired = len([each for each in self.there if not each.going])
+        self.desired = len(self.staying)
         self._tell("machine_requested", host)
         self._timeline.after(sum(part.draw(self._rng) for part in self._arrival.boot), lambda: self._booted(host))
         return host
@@ -134,7 +139,7 @@ class Fleet:
     def drain(self, host: Host) -> None:
         """Take a machine away: nothing new comes there, its pods start elsewhere, then it is gone."""
         host.going = True
-        self.desired = len([each for each in self.there if not each.going])
+        self.desired = len(self.staying)
         for pod in list(host.pods.values()):
             if pod.replica is not None and pod.owner is not None:
                 pod.owner.evict(pod.replica)
@@ -189,13 +194,13 @@ class Fleet:
                 self._bind(pod, host)
 
     def _with_room(self, pod: Pod) -> Host | None:
-        able = [each for each in self.there if each.registered and not each.going and pod.requests.fits(each.room)]
+        able = [each for each in self.staying if each.registered and pod.requests.fits(each.room)]
         return able[0] if able else None
 
     def _made_room(self, pod: Pod) -> Host | None:
         """Room kept free gives way, and is wanted elsewhere."""
-        for host in self.there:
-            if not host.registered or host.going:
+        for host in self.staying:
+            if not host.registered:
                 continue
             for other in [each for each in host.pods.values() if each.replica is None]:
                 if pod.requests.fits(host.room + other.requests):

@@ -28,14 +28,12 @@ def join(m: Memory, row: int, station: int) -> bool:
             begin(m, r, row)
             return True
         if s.waiting >= s.queue_limit:
-            s.rejected += 1
             return False
         m.queues[station, (s.head + s.waiting) & (m.queues.shape[1] - 1)] = row
         s.waiting += 1
     else:
         r = _chosen(m, station) if s.ready > 0 else -1
         if r < 0 or m.replicas[r].outstanding > s.queue_limit:
-            s.rejected += 1
             return False
         served = m.replicas[r]
         served.outstanding += 1
@@ -153,8 +151,6 @@ def free(m: Memory, r: int) -> None:
     station = replica.station
     s = m.stations[station]
     s.ongoing -= 1
-    s.finished += 1
-    replica.served += 1
     replica.request = -1
     if s.routing != lay.SHARED_QUEUE:
         replica.outstanding -= 1
@@ -165,18 +161,26 @@ def free(m: Memory, r: int) -> None:
                 begin(m, r, row)
                 return
             replica.outstanding -= 1
-    elif replica.state == lay.READY:
-        while s.waiting > 0:
-            row = m.queues[station, s.head]
-            s.head = (s.head + 1) & (m.queues.shape[1] - 1)
-            s.waiting -= 1
-            if not dropped(m, row, station):
-                begin(m, r, row)
-                return
+    elif replica.state == lay.READY and took_waiting(m, r, station):
+        return
     if replica.state == lay.DRAINING:
         replica.state = lay.ABSENT
     elif s.routing == lay.SHARED_QUEUE:
         rest(m, station, r)
+
+
+@inlined
+def took_waiting(m: Memory, r: int, station: int) -> bool:
+    """A replica begins with the next request of the station's queue that is not given up; False: there is none."""
+    s = m.stations[station]
+    while s.waiting > 0:
+        row = m.queues[station, s.head]
+        s.head = (s.head + 1) & (m.queues.shape[1] - 1)
+        s.waiting -= 1
+        if not dropped(m, row, station):
+            begin(m, r, row)
+            return True
+    return False
 
 
 @inlined

@@ -89,6 +89,7 @@ class Twin:
         self._samples: list[ReplicaSample] = []
         self._resources: list[ResourceSample] = []
         self._used: dict[str, float] = {}
+        self._usage_period_s = max(USAGE_S, setup.schedule.duration_s / _MOST_READINGS)
         self._fleet = self._machines()
         self._components = [self._component(place, name) for place, name in enumerate(setup.scalings)]
 
@@ -98,7 +99,7 @@ class Twin:
         duration_s = setup.schedule.duration_s
         if setup.records:
             self._timeline.every(SAMPLE_S, 0.0, self._count)
-            self._timeline.every(max(USAGE_S, duration_s / _MOST_READINGS), 0.0, self._read_usage)
+            self._timeline.every(self._usage_period_s, 0.0, self._read_usage)
         if progress is not None:
             self._timeline.every(duration_s / 100, 0.0, lambda: progress(min(1.0, self._engine.now_s / duration_s)))
         self._timeline.run(duration_s + (setup.timeout_s if math.isfinite(setup.timeout_s) else 0.0))
@@ -180,7 +181,7 @@ class Twin:
                 if each.place < 0:
                     continue
                 used_s = self._engine.cpu_s(each.place)
-                cores = (used_s - self._used.get(each.name, 0.0)) / max(USAGE_S, self._setup.schedule.duration_s / 3600)
+                cores = (used_s - self._used.get(each.name, 0.0)) / self._usage_period_s
                 self._used[each.name] = used_s
                 self._resources.append(ResourceSample(now_s, replicas.name, each.name, "replica", cores, 0.0))
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from mlscale.experiment.records import code_hash
 from mlscale.experiment.sweep import carry_out, grid, sweep
-from mlscale.experiment.validation import code_hash
 from mlscale.runs import MlscaleError
 from mlscale.runs.schedule import ClosedLoop, ClosedStage
 

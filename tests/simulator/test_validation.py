@@ -7,8 +7,9 @@ import pytest
 
 from mlscale.analysis.likeness import likeness, rejected_share
 from mlscale.experiment.claims import Claim, Side, flips, gaps, judged, paper_claims
+from mlscale.experiment.records import _meaning, code_hash
 from mlscale.experiment.simulate import simulate
-from mlscale.experiment.validation import _meaning, beside, code_hash, setup_of, twin_rows
+from mlscale.experiment.validation import beside, setup_of, twin_rows
 from mlscale.runs import SCHEMAS, Run
 from mlscale.runs.schedule import ClosedLoop, ClosedStage
 from mlscale.simulator.controls import CONTROLS

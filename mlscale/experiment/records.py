@@ -1,0 +1,75 @@
+"""What long computations about the twin wrote beside the published runs, and of which code it speaks."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from mlscale.experiment import places
+from mlscale.experiment.figures import remark
+from mlscale.experiment.protocol import write_text
+from mlscale.runs import Run
+
+VALIDATION: Final = "validation.json"
+CLAIMS: Final = "claims.json"
+RECORDS: Final = (VALIDATION, CLAIMS)
+
+
+def code_hash() -> str:
+    """Of everything that a verdict depends on: the twin, the policies, the judgement; not of words and layout."""
+    root = Path(__file__).parents[1]
+    files = [*(root / "simulator").rglob("*.py"), *(root / "policies").rglob("*.py")]
+    files += [*(root / "simulator/profiles").glob("*.json"), root / "analysis/likeness.py"]
+    files += [root / "experiment" / name for name in ("validation.py", "claims.py", "simulate.py")]
+    whole = hashlib.sha256()
+    for file in sorted(files):
+        text = _meaning(file.read_text()) if file.suffix == ".py" else file.read_text()
+        whole.update(f"{file.relative_to(root)}\0{text}\0".encode())
+    return whole.hexdigest()
+
+
+def _meaning(source: str) -> str:
+    """The program without docstrings and comments."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            node.body = [each for each in node.body if not _is_text(each)]
+    return ast.dump(tree)
+
+
+def _is_text(statement: ast.stmt) -> bool:
+    """A string that stands alone: a docstring, of whatever."""
+    return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
+
+
+def read_record(name: str) -> dict[str, Any] | None:
+    """What a long computation wrote beside the published runs, where it is of this code; else None, and a line that
+    says which command writes it."""
+    command = {VALIDATION: "mlscale experiment validate", CLAIMS: "mlscale experiment claims"}[name]
+    file = places.reference() / name
+    record = dict(json.loads(file.read_text())) if file.exists() else None
+    if record is not None and record["code_sha256"] == code_hash():
+        return record
+    what = "Nothing is on record" if record is None else "What is on record is of another version of the code"
+    remark(f"{what}: `{command}` writes it, in some minutes.")
+    return None
+
+
+def record_of(runs: Sequence[Run]) -> dict[str, Any] | None:
+    """The validation on record, where it is about these runs; else None, and a line says so."""
+    record = read_record(VALIDATION)
+    if record is not None and record["runs"] != sorted(run.info.run_id for run in runs):
+        remark("The validation on record is about other runs; it is left out.")
+        return None
+    return record
+
+
+def write_record(name: str, found: Mapping[str, Any]) -> Path:
+    """Put it beside the published runs, with the hash of the code."""
+    file = places.reference() / name
+    write_text(file, json.dumps({"code_sha256": code_hash(), **found}, indent=1) + "\n")
+    return file
