@@ -16,7 +16,7 @@ BIN := .venv/bin
 .PHONY: help setup test proof paper-figures cluster cluster-down lab lock lint clean bench-extra
 
 help:
-	@echo "make paper-figures [QUICK=1] [BLOCKS=$(BLOCKS)] [CELLS=core,open,sensitivity,container,holdout] [ENVIRONMENTS=\"$(ENVIRONMENTS)\"] [RUNS=dir]"
+	@echo "make paper-figures [QUICK=1] [BLOCKS=$(BLOCKS)] [CELLS=core,open,sensitivity,container,calibration,holdout] [ENVIRONMENTS=\"$(ENVIRONMENTS)\"] [RUNS=dir]"
 	@echo "                   measure, compare and draw the figures; stop it at any time, it resumes"
 	@echo "make test          types, style, layers, all tests, with the real frameworks"
 	@echo "make proof         what takes longer: 100,000 malformed bodies, 100,000 questions to Kubernetes' own HPA,"

@@ -151,7 +151,7 @@ def load(
 def experiment_run(
     environments: Annotated[str, typer.Option(help="names, separated by blanks")] = "torchserve rayserve",
     blocks: Annotated[int, typer.Option(min=1)] = 8,
-    cells: Annotated[str, typer.Option(help="core, open, sensitivity, container, holdout, by commas")] = "core",
+    cells: Annotated[str, typer.Option(help="core, open, sensitivity, container, calibration, holdout, by commas")] = "core",
     runs: Annotated[Path, typer.Option(help="where runs go")] = Path("runs"),
     seed: Annotated[int, typer.Option(min=0)] = 0,
     quick: Annotated[bool, typer.Option("--quick", help="one block of 60 s schedules, figures/quick/")] = False,
@@ -167,7 +167,7 @@ def experiment_run(
 def experiment_status(
     environments: Annotated[str, typer.Option(help="names, separated by blanks")] = "torchserve rayserve",
     blocks: Annotated[int, typer.Option(min=1)] = 8,
-    cells: Annotated[str, typer.Option(help="core, open, sensitivity, container, holdout, by commas")] = "core",
+    cells: Annotated[str, typer.Option(help="core, open, sensitivity, container, calibration, holdout, by commas")] = "core",
     runs: Annotated[Path, typer.Option(help="where runs go")] = Path("runs"),
     seed: Annotated[int, typer.Option(min=0)] = 0,
     quick: Annotated[bool, typer.Option("--quick")] = False,
@@ -189,6 +189,16 @@ def experiment_pilot(
     from mlscale.experiment.commands import pilot_command
 
     print(pilot_command(environments, runs, seed, choose_load_photos))
+
+
+@experiment_app.command("freeze")
+def experiment_freeze(
+    runs: Annotated[Path, typer.Option(help="where --cells calibration was measured")] = Path("runs"),
+) -> None:
+    """Fix the twin before hold-out runs are measured: its profiles, and how fast this host is beside theirs."""
+    from mlscale.experiment.twin_commands import freeze_command
+
+    print(freeze_command(runs))
 
 
 @experiment_app.command("validate")

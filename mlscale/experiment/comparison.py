@@ -10,13 +10,14 @@ from mlscale.analysis import design
 from mlscale.analysis.inference import compare
 from mlscale.analysis.verdicts import across_cells
 from mlscale.experiment.figures import remark
+from mlscale.experiment.variants import TWIN_CELLS
 from mlscale.runs import MlscaleError, Run
 
 
 def apart(runs: Sequence[Run]) -> tuple[list[Run], list[Run]]:
-    """The runs that may be compared, and those of a rehearsal, which has a panel of its own (METHOD §8). Those that the
-    twin is judged by are in neither."""
-    runs = [run for run in runs if not (run.info.cell or "").startswith("holdout")]
+    """The runs that may be compared, and those of a rehearsal, which has a panel of its own (METHOD §8). Those for
+    the twin are in neither."""
+    runs = [run for run in runs if (run.info.cell or "").partition("/")[0] not in TWIN_CELLS]
     rehearsed = [run for run in runs if run.info.mode == "rehearsal" or (run.info.cell or "").startswith("rehearsal")]
     return [run for run in runs if run not in rehearsed], rehearsed
 

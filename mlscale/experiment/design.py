@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict
 
 from mlscale.experiment.protocol import Protocol
 from mlscale.experiment.variants import (
+    CALIBRATION,
     CELLS,
     CONTAINER,
     CONTAINER_ENVIRONMENTS,
@@ -25,6 +26,7 @@ from mlscale.experiment.variants import (
     REHEARSAL,
     REHEARSED,
     SENSITIVITY,
+    TWIN_CELLS,
     Boot,
     Cell,
     HeldOut,
@@ -36,6 +38,7 @@ SENSITIVITY_BLOCKS: Final = 3
 CONTAINER_BLOCKS: Final = 1
 REHEARSAL_BLOCKS: Final = 3
 HOLDOUT_BLOCKS: Final = 4
+CALIBRATION_BLOCKS: Final = 1
 QUICK_BLOCKS: Final = 1
 REHEARSAL_HORIZON_S: Final = 150.0
 """How long the step is watched in the rehearsal, beside the time that a machine takes to boot, s."""
@@ -107,8 +110,8 @@ def plan(
         cells: of `CELLS`; each is run whole before the next. The rehearsal is the only one of the environments in
             `REHEARSED`, and is run wherever one of them is named.
         blocks: of core and open; sensitivity has `SENSITIVITY_BLOCKS`, container `CONTAINER_BLOCKS` and only those of
-            the environments that scale containers, holdout `HOLDOUT_BLOCKS`, a quick experiment one block; these have
-            no A/A.
+            the environments that scale containers, calibration `CALIBRATION_BLOCKS`, holdout (always after it)
+            `HOLDOUT_BLOCKS`, a quick experiment one block; these have no A/A.
     Raises:
         MlscaleError: no environment, a double one, an unknown cell, no block.
     """
@@ -119,7 +122,7 @@ def plan(
         return [*_blocks(plain, "core", CORE, QUICK_BLOCKS, protocol, seed, aa=False, quick=True), *rehearsed]
     runs: list[PlannedRun] = []
     for cell in CELLS:
-        if cell not in cells or cell in ("rehearsal", "holdout"):
+        if cell not in cells or cell in ("rehearsal", *TWIN_CELLS):
             continue
         variants = {"sensitivity": SENSITIVITY, "container": CONTAINER}.get(cell, (CORE,))
         number = {"sensitivity": SENSITIVITY_BLOCKS, "container": CONTAINER_BLOCKS}.get(cell, blocks)
@@ -131,8 +134,14 @@ def plan(
             for run in _blocks(among, cell, variant, number, protocol, seed, aa=aa, quick=False)
         ]
         runs += sorted(drawn, key=lambda run: run.block)  # variants take turns: none has an hour of its own
-    held_out = list(_holdout(environments, protocol, seed)) if "holdout" in cells else []
-    return runs + rehearsed + held_out
+    calibrating = _judged(environments, "calibration", (CALIBRATION,), CALIBRATION_BLOCKS, protocol, seed)
+    held_out = _judged(environments, "holdout", HOLDOUT, HOLDOUT_BLOCKS, protocol, seed)
+    return [
+        *runs,
+        *rehearsed,
+        *(calibrating if "calibration" in cells else ()),
+        *(held_out if "holdout" in cells else ()),
+    ]
 
 
 def baseline_s(protocol: Protocol, seed: int, block: int) -> float:
@@ -232,25 +241,28 @@ def _rehearsed(
     )
 
 
-def _holdout(environments: Sequence[str], protocol: Protocol, seed: int) -> Iterator[PlannedRun]:
-    """Blocks of every environment under one of the unseen schedules; the schedules take turns."""
+def _judged(
+    environments: Sequence[str], cell: Cell, variants: Sequence[HeldOut], blocks: int, protocol: Protocol, seed: int
+) -> Iterator[PlannedRun]:
+    """Blocks of every environment, the rehearsed among them, under one of the schedules; the schedules take turns."""
     drawn = {
         held.name: orders(
-            len(environments), HOLDOUT_BLOCKS, [seed, _STREAMS["orders"], CELLS.index("holdout"), *held.name.encode()]
+            len(environments), blocks, [seed, _STREAMS["orders"], CELLS.index(cell), *held.name.encode()]
         )
-        for held in HOLDOUT
+        for held in variants
     }
-    for block in range(1, HOLDOUT_BLOCKS + 1):
-        for held in HOLDOUT:
+    for block in range(1, blocks + 1):
+        for held in variants:
             predecessor = None
             for position, place in enumerate(drawn[held.name][block - 1], start=1):
                 environment = environments[place]
-                yield _held_out(environment, held, protocol, seed, block, position, predecessor)
+                yield _held_out(environment, cell, held, protocol, seed, block, position, predecessor)
                 predecessor = environment
 
 
 def _held_out(
     environment: str,
+    cell: Cell,
     held: HeldOut,
     protocol: Protocol,
     seed: int,
@@ -260,7 +272,7 @@ def _held_out(
 ) -> PlannedRun:
     frozen = protocol.matched.get("k3s" if environment in REHEARSED else environment, {})
     return PlannedRun(
-        cell="holdout",
+        cell=cell,
         variant=held.name,
         block=block,
         position=position,
@@ -270,16 +282,17 @@ def _held_out(
         scaling={**frozen, **held.scaling.get(environment, {})},
         aa_label=None,
         predecessor=predecessor,
-        schedule=_unseen(held, protocol, baseline_s(protocol, seed, _AFTER_CORE + block)),
+        schedule=_unseen(held, protocol, baseline_s(protocol, seed, _AFTER_CORE[cell] + block)),
         seed=seed,
-        folder=_folder("holdout", held.name, block, position, environment, None),
+        folder=_folder(cell, held.name, block, position, environment, None),
     )
 
 
 def _unseen(held: HeldOut, protocol: Protocol, baseline_s: float) -> ClosedLoop | OpenLoop:
-    """Core's baseline, then a step of another size, in the closed or in the open loop."""
-    if held.clients:
-        return protocol.model_copy(update={"step_clients": held.clients}).closed_schedule(baseline_s)
+    """Core's baseline, then its step or one of another size, in the closed or in the open loop."""
+    if not held.rate_rps:
+        clients = held.clients or protocol.step_clients
+        return protocol.model_copy(update={"step_clients": clients}).closed_schedule(baseline_s)
     return protocol.model_copy(update={"open_step_rps": held.rate_rps}).open_schedule(baseline_s)
 
 
@@ -333,7 +346,7 @@ def check(environments: Sequence[str], cells: Sequence[str], blocks: int) -> Non
         raise MlscaleError(f"{blocks} blocks", "--blocks", "ask for at least one")
 
 
-_AFTER_CORE: Final = 100
-"""The hold-out's blocks have baselines of their own."""
+_AFTER_CORE: Final = {"holdout": 100, "calibration": 200}
+"""Blocks for the twin have baselines of their own."""
 _STREAMS: Final = {"orders": 1, "baseline": 2, "aa": 3}
 """Separate random streams, so that one draw never moves another."""

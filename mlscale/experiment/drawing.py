@@ -11,7 +11,7 @@ from mlscale.experiment.attempts import State, run_dirs
 from mlscale.experiment.notebook import execute
 from mlscale.experiment.parameters import declared
 from mlscale.experiment.progress import Bar
-from mlscale.experiment.variants import REHEARSED
+from mlscale.experiment.variants import REHEARSED, TWIN_CELLS
 
 if TYPE_CHECKING:
     from mlscale.experiment.execute import Experiment
@@ -42,7 +42,7 @@ def draw_all(experiment: Experiment, states: Sequence[State], bar: Bar, executed
     """
     place = executed or experiment.root / "executed"
     cell = "core" if "core" in experiment.cells or experiment.quick else experiment.cells[0]
-    states = [state for state in states if state.planned.cell != "holdout"]
+    states = [state for state in states if state.planned.cell not in TWIN_CELLS]
     if not states:
         return
     for environment in experiment.environments:

@@ -101,11 +101,22 @@ def sweep_command(
     return f"{means.to_string()}\n{out}: SIMULATED, {len(table)} runs, means of {draws} draws; nothing was measured"
 
 
+def freeze_command(runs: Path) -> str:
+    """Fixes the twin; returns how fast this host is beside the profiles'."""
+    from mlscale.experiment import places
+    from mlscale.experiment.freeze import freeze
+
+    frozen = freeze(runs.resolve())
+    lines = [f"{name}: work x {each.work:.3f}, starts x {each.starts:.3f}" for name, each in frozen.speed.items()]
+    return "\n".join([f"{frozen.host}, beside the profiles' host:", *lines, f"{places.twin_file()}: written"])
+
+
 def validate_command(draws: int) -> str:
     """The record of a validation by the published hold-out runs; returns its table."""
     import pandas as pd
 
     from mlscale.experiment import places
+    from mlscale.experiment.freeze import read_frozen
     from mlscale.experiment.progress import Shown
     from mlscale.experiment.protocol import read_protocol
     from mlscale.experiment.records import VALIDATION, write_record
@@ -114,12 +125,13 @@ def validate_command(draws: int) -> str:
 
     reference = places.reference()
     held_out = [run for run in load_runs(reference / "holdout") if run.info.validity and run.info.validity.valid]
-    before = [*load_runs(reference / "core"), *load_runs(reference / "rehearsal")]
+    cells = [name for name in ("calibration",) if (reference / name).is_dir()] or ["core", "rehearsal"]
+    before = load_runs([reference / name for name in cells])
     protocol = read_protocol(places.reference_protocol_file())
     if protocol is None:
         raise MlscaleError("there is no protocol", str(places.reference_protocol_file()), "restore it")
     with Shown() as shown:
-        record = validate(held_out, before, protocol.level_s, draws=draws, say=shown)
+        record = validate(held_out, before, protocol.level_s, draws=draws, say=shown, profile_of=read_frozen().profile)
     file = write_record(VALIDATION, record)
     table = pd.DataFrame(record["verdicts"])[["environment", "figure", "n", "live", "twin", "low", "high", "verdict"]]
     return f"{table.round(3).to_string(index=False)}\n{file}: written"

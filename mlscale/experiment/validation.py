@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -21,8 +21,11 @@ from mlscale.experiment.measure import Progress
 from mlscale.experiment.simulate import simulate
 from mlscale.runs import MlscaleError, Run
 from mlscale.simulator.controls import CONTROLS, Control
-from mlscale.simulator.profile import read_profile
+from mlscale.simulator.profile import Profile, read_profile
 
+ProfileOf = Callable[[str], Profile]
+"""From an environment's name to the profile by which it is simulated: as it is shipped, or as it was frozen for a host
+(`mlscale.experiment.freeze`)."""
 DRAWS: Final = 8
 """Twins of each live run."""
 
@@ -32,13 +35,15 @@ def setup_of(run: Run) -> str:
     return f"{run.info.environment}/{(run.info.cell or 'run').rpartition('/')[2]}"
 
 
-def twins_of(run: Run, draws: int, control: Control | None = None) -> list[Run]:
+def twins_of(
+    run: Run, draws: int, control: Control | None = None, profile_of: ProfileOf = read_profile
+) -> list[Run]:
     """Simulated runs of a live run's setup: its schedule, its clients' think times and photos, its settings; and the
     moments at which its HPA looked, which were known before the step. Everything else is drawn."""
     info = run.info
     if len(info.scaling) != 1:
         raise MlscaleError("partitioned runs are not simulated yet", str(run.path), "leave it out")
-    profile, scaling = read_profile(info.environment), dict(next(iter(info.scaling.values())))
+    profile, scaling = profile_of(info.environment), dict(next(iter(info.scaling.values())))
     if control is not None:
         profile, scaling = control.alter(profile, scaling)
     return [
@@ -72,14 +77,19 @@ def live_rows(runs: Iterable[Run], level_s: float) -> pd.DataFrame:
 
 
 def twin_rows(
-    runs: Sequence[Run], level_s: float, draws: int = DRAWS, control: Control | None = None, say: Progress | None = None
+    runs: Sequence[Run],
+    level_s: float,
+    draws: int = DRAWS,
+    control: Control | None = None,
+    say: Progress | None = None,
+    profile_of: ProfileOf = read_profile,
 ) -> pd.DataFrame:
     """``draws`` rows for each live run, with its run_id."""
     rows = []
     for place, run in enumerate(runs):
         if say is not None:
             say(control.name if control is not None else "as it is", place / len(runs))
-        rows += [_row(run, twin, level_s) for twin in twins_of(run, draws, control)]
+        rows += [_row(run, twin, level_s) for twin in twins_of(run, draws, control, profile_of)]
     return pd.DataFrame(rows)
 
 
@@ -96,6 +106,7 @@ class Beside:
     twins: Mapping[str, Sequence[Run]]
     live: pd.DataFrame
     twin: pd.DataFrame
+    profile_of: ProfileOf = read_profile
 
     def by_setup(self) -> dict[str, list[Run]]:
         """Live runs of each setup."""
@@ -125,7 +136,7 @@ class Beside:
         logs = np.log(self.twin["mean_response_s"]).groupby(self.twin["run_id"]).mean()
         for name, mine in self.live.groupby("environment", sort=False):
             live = np.log(mine.set_index("run_id")["mean_response_s"])
-            work_s = next(iter(read_profile(str(name)).work.values())).mean_s.value
+            work_s = next(iter(self.profile_of(str(name)).work.values())).mean_s.value
             of_name = [run for run in self.runs if run.info.environment == name]
             queues = np.log([erlang_response_s(run, work_s) for run in of_name])
             known = [
@@ -137,22 +148,28 @@ class Beside:
         return pd.DataFrame(rows)
 
 
-def beside(runs: Sequence[Run], level_s: float, draws: int = DRAWS, say: Progress | None = None) -> Beside:
+def beside(
+    runs: Sequence[Run],
+    level_s: float,
+    draws: int = DRAWS,
+    say: Progress | None = None,
+    profile_of: ProfileOf = read_profile,
+) -> Beside:
     """Twins of every run."""
     twins: dict[str, Sequence[Run]] = {}
     for place, run in enumerate(runs):
         if say is not None:
             say(f"twins of {run.info.environment}", place / len(runs))
-        twins[run.info.run_id] = twins_of(run, draws)
+        twins[run.info.run_id] = twins_of(run, draws, profile_of=profile_of)
     twin = pd.DataFrame([_row(run, each, level_s) for run in runs for each in twins[run.info.run_id]])
-    return Beside(runs, twins, live_rows(runs, level_s), twin)
+    return Beside(runs, twins, live_rows(runs, level_s), twin, profile_of)
 
 
 def rejections(found: Beside, level_s: float, draws: int = DRAWS, say: Progress | None = None) -> pd.DataFrame:
     """In how many resamples the twin, and each wrong one, is found different: environment, twin, rejected."""
     rows = []
     for control in (None, *CONTROLS):
-        altered = found.twin if control is None else twin_rows(found.runs, level_s, draws, control, say)
+        altered = found.twin if control is None else twin_rows(found.runs, level_s, draws, control, say, found.profile_of)
         for name, mine in found.live.groupby("environment", sort=False):
             share = rejected_share(mine, altered[altered["environment"] == name])
             rows.append({"environment": name, "twin": control.name if control else "as it is", "rejected": share})
@@ -160,15 +177,21 @@ def rejections(found: Beside, level_s: float, draws: int = DRAWS, say: Progress 
 
 
 def validate(
-    runs: Sequence[Run], before: Sequence[Run], level_s: float, *, draws: int = DRAWS, say: Progress | None = None
+    runs: Sequence[Run],
+    before: Sequence[Run],
+    level_s: float,
+    *,
+    draws: int = DRAWS,
+    say: Progress | None = None,
+    profile_of: ProfileOf = read_profile,
 ) -> dict[str, Any]:
     """Everything that METHOD §8 asks for, as data: verdicts, noise, naive predictions, m_t, negative controls."""
-    found = beside(runs, level_s, draws, say)
+    found = beside(runs, level_s, draws, say, profile_of)
     return {
         "runs": sorted(run.info.run_id for run in runs),
         "draws": draws,
         "level_s": level_s,
-        "profiles": {name: read_profile(name).sha256 for name in dict.fromkeys(found.live["environment"])},
+        "profiles": {name: profile_of(name).sha256 for name in dict.fromkeys(found.live["environment"])},
         "verdicts": likeness(found.live, found.twin).to_dict("records"),
         "naive": found.naive(before, level_s).to_dict("records"),
         "trajectories": found.trajectories().to_dict("records"),

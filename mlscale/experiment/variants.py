@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from mlscale.runs import Arm, Connections
 
-Cell = Literal["core", "open", "sensitivity", "container", "rehearsal", "holdout"]
+Cell = Literal["core", "open", "sensitivity", "container", "rehearsal", "holdout", "calibration"]
 CELLS: Final[tuple[Cell, ...]] = get_args(Cell)
 
 
@@ -43,8 +43,10 @@ CONTAINER: Final = (
 )
 """What notebook 04 shows of containers, beside core's own run: the cell ``container``."""
 CONTAINER_ENVIRONMENTS: Final = ("k3s",)
-NAMED_CELLS: Final = ("sensitivity", "container", "rehearsal", "holdout")
+NAMED_CELLS: Final = ("sensitivity", "container", "rehearsal", "holdout", "calibration")
 """Cells whose variants have names."""
+TWIN_CELLS: Final[tuple[Cell, ...]] = ("holdout", "calibration")
+"""Cells that are there for the twin alone: no figure of an environment, and no comparison, takes their runs."""
 
 
 class Boot(BaseModel):
@@ -85,7 +87,7 @@ REHEARSED: Final = ("eks",)
 
 class HeldOut(BaseModel):
     """What the twin is judged by and was not made from: another step, another maximum, one other setting. ``clients``
-    or ``rate_rps``: after the step, in a closed or an open loop. ``scaling``: by environment."""
+    or ``rate_rps``: after the step, in a closed or an open loop; neither: core's step. ``scaling``: by environment."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -118,3 +120,6 @@ HOLDOUT: Final = (
     ),
 )
 """Unseen schedules for the twin (METHOD §8), fixed before they were measured; its profiles were frozen before, too."""
+CALIBRATION: Final = HeldOut(name="step", scaling={"eks": {"boot": "10s"}})
+"""Core's own setup once more, on the host on which the twin is going to be judged, and before it is: how fast that host
+is, beside the one whose runs the profiles were fitted to."""
