@@ -13,6 +13,7 @@ from typing import Annotated
 
 import typer
 
+from mlscale.cli_experiment import experiment_app
 from mlscale.runs.errors import MlscaleError
 
 app = typer.Typer(
@@ -28,7 +29,6 @@ def _root() -> None:
     """Compare autoscaling frameworks for containerised machine-learning applications."""
 
 
-experiment_app = typer.Typer(no_args_is_help=True, help="The blocks behind make paper-figures.")
 app.add_typer(experiment_app, name="experiment")
 cluster_app = typer.Typer(no_args_is_help=True, help="A real one-node Kubernetes on this machine (make cluster).")
 app.add_typer(cluster_app, name="cluster")
@@ -145,90 +145,6 @@ def load(
         rate=rate, clients=clients, file=schedule, duration_s=duration, arrivals=arrivals, think_s=think
     )
     print(load_command(url, out, photos, wanted, connections, workers, timeout, seed, around))
-
-
-@experiment_app.command("run")
-def experiment_run(
-    environments: Annotated[str, typer.Option(help="names, separated by blanks")] = "torchserve rayserve",
-    blocks: Annotated[int, typer.Option(min=1)] = 8,
-    cells: Annotated[str, typer.Option(help="core, open, sensitivity, container, calibration, holdout, by commas")] = "core",
-    runs: Annotated[Path, typer.Option(help="where runs go")] = Path("runs"),
-    seed: Annotated[int, typer.Option(min=0)] = 0,
-    quick: Annotated[bool, typer.Option("--quick", help="one block of 60 s schedules, figures/quick/")] = False,
-) -> None:
-    """Measure every block that is missing, then draw the figures; stopped at any time, it resumes."""
-    from mlscale.application.photos import choose_load_photos
-    from mlscale.experiment.commands import run_command
-
-    run_command(environments, blocks, cells, runs, seed, choose_load_photos, quick=quick)
-
-
-@experiment_app.command("status")
-def experiment_status(
-    environments: Annotated[str, typer.Option(help="names, separated by blanks")] = "torchserve rayserve",
-    blocks: Annotated[int, typer.Option(min=1)] = 8,
-    cells: Annotated[str, typer.Option(help="core, open, sensitivity, container, calibration, holdout, by commas")] = "core",
-    runs: Annotated[Path, typer.Option(help="where runs go")] = Path("runs"),
-    seed: Annotated[int, typer.Option(min=0)] = 0,
-    quick: Annotated[bool, typer.Option("--quick")] = False,
-) -> None:
-    """What has been measured, and what is left."""
-    from mlscale.experiment.commands import status_command
-
-    print(status_command(environments, blocks, cells, runs, seed, quick=quick))
-
-
-@experiment_app.command("pilot")
-def experiment_pilot(
-    environments: Annotated[str, typer.Option(help="names, separated by blanks")] = "torchserve rayserve",
-    runs: Annotated[Path, typer.Option(help="where runs go")] = Path("runs"),
-    seed: Annotated[int, typer.Option(min=0)] = 0,
-) -> None:
-    """Measure what data/protocol.json fixes; refused once blocks were measured under it."""
-    from mlscale.application.photos import choose_load_photos
-    from mlscale.experiment.commands import pilot_command
-
-    print(pilot_command(environments, runs, seed, choose_load_photos))
-
-
-@experiment_app.command("freeze")
-def experiment_freeze(
-    runs: Annotated[Path, typer.Option(help="where --cells calibration was measured")] = Path("runs"),
-) -> None:
-    """Fix the twin before hold-out runs are measured: its profiles, and how fast this host is beside theirs."""
-    from mlscale.experiment.twin_commands import freeze_command
-
-    print(freeze_command(runs))
-
-
-@experiment_app.command("validate")
-def experiment_validate(
-    draws: Annotated[int, typer.Option(min=2, help="simulated runs for each live one")] = 8,
-) -> None:
-    """Hold the twin against the published hold-out runs and write the record that notebook 09 shows (minutes)."""
-    from mlscale.experiment.twin_commands import validate_command
-
-    print(validate_command(draws))
-
-
-@experiment_app.command("claims")
-def experiment_claims(
-    draws: Annotated[int, typer.Option(min=4, help="simulated runs of each side")] = 20,
-) -> None:
-    """What the twin says of the paper's claims, and which numbers would turn it, for notebook 07 (many minutes)."""
-    from mlscale.experiment.twin_commands import claims_command
-
-    print(claims_command(draws))
-
-
-@experiment_app.command("publish")
-def experiment_publish(
-    runs: Annotated[Path, typer.Option(help="where runs were measured")] = Path("runs"),
-) -> None:
-    """Copy the runs behind the figures into data/reference, so that the figures can be drawn again from there."""
-    from mlscale.experiment.publish import publish
-
-    print(publish(runs))
 
 
 @cluster_app.command("up")

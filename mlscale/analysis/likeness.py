@@ -48,6 +48,7 @@ MARGINS: Final[dict[str, Margin]] = {
     "mean_response_s": Margin(0.10),
     "sd_response_s": Margin(0.20),
     "p95_response_s": Margin(0.15),
+    "light_response_s": Margin(0.10),
     "service_s": Margin(0.10),
     "detection_s": Margin(0.10, 1.0),
     "ready_first_s": Margin(0.10, 1.0),
@@ -62,14 +63,17 @@ WAITED_S: Final = 0.05
 
 def likeness_figures(run: Run, level_s: float) -> dict[str, float]:
     """The figures of `MARGINS` of one run: over requests meant to be sent from the step on (a failure counts as the
-    timeout), ``service_s``: from one answer of a busy replica to its next, and times since the step, s."""
+    timeout), ``light_response_s``: mean before the step, where next to nothing queues;
+    ``service_s``: from one answer of a busy replica to its next; and times since the step, s."""
     from_s, to_s = span(run)
-    inside = intended_between(durations(run.requests, timeout_s=run.info.timeout_s), from_s, to_s)["response_s"]
+    taken = durations(run.requests, timeout_s=run.info.timeout_s)
+    inside = intended_between(taken, from_s, to_s)["response_s"]
     parts = provisioning(run, from_s, to_s - from_s)
     return {
         "mean_response_s": float(inside.mean()),
         "sd_response_s": float(inside.std(ddof=0)),
         "p95_response_s": float(inside.quantile(0.95)),
+        "light_response_s": float(intended_between(taken, 0.0, from_s)["response_s"].mean()),
         "service_s": _service_s(run, from_s, to_s),
         "detection_s": parts.detection_s,
         "ready_first_s": parts.ready_first_s,

@@ -115,6 +115,7 @@ def validate_command(draws: int) -> str:
     """The record of a validation by the published hold-out runs; returns its table."""
     import pandas as pd
 
+    from mlscale.analysis.summary import host_name
     from mlscale.experiment import places
     from mlscale.experiment.freeze import read_frozen
     from mlscale.experiment.progress import Shown
@@ -125,13 +126,21 @@ def validate_command(draws: int) -> str:
 
     reference = places.reference()
     held_out = [run for run in load_runs(reference / "holdout") if run.info.validity and run.info.validity.valid]
-    cells = [name for name in ("calibration",) if (reference / name).is_dir()] or ["core", "rehearsal"]
+    cells = ["calibration"] if (reference / "calibration").is_dir() else ["core", "rehearsal"]
     before = load_runs([reference / name for name in cells])
     protocol = read_protocol(places.reference_protocol_file())
     if protocol is None:
         raise MlscaleError("there is no protocol", str(places.reference_protocol_file()), "restore it")
+    frozen = read_frozen()
+    elsewhere = sorted({host_name(run.info.host) for run in held_out} - {frozen.host})
+    if elsewhere:
+        raise MlscaleError(
+            f"the twin was frozen for {frozen.host}, and runs are of {', '.join(elsewhere)}",
+            str(reference / "holdout"),
+            "measure and freeze on one host",
+        )
     with Shown() as shown:
-        record = validate(held_out, before, protocol.level_s, draws=draws, say=shown, profile_of=read_frozen().profile)
+        record = validate(held_out, before, protocol.level_s, draws=draws, say=shown, profile_of=frozen.profile)
     file = write_record(VALIDATION, record)
     table = pd.DataFrame(record["verdicts"])[["environment", "figure", "n", "live", "twin", "low", "high", "verdict"]]
     return f"{table.round(3).to_string(index=False)}\n{file}: written"

@@ -9,12 +9,14 @@ import numpy as np
 import pandas as pd
 
 from mlscale.analysis.likeness import likeness_figures
+from mlscale.analysis.summary import host_name
 from mlscale.experiment import places
+from mlscale.experiment.freeze import read_frozen
 from mlscale.experiment.parameters import EcsParameters, NotebookParameters
 from mlscale.experiment.progress import Shown
 from mlscale.experiment.protocol import current_protocol
 from mlscale.experiment.simulate import simulate
-from mlscale.experiment.validation import twins_of
+from mlscale.experiment.validation import ProfileOf, twins_of
 from mlscale.runs import Arm, ClosedLoop, OpenLoop, Run, load_runs
 from mlscale.simulator.profile import numbers_in, read_profile
 from mlscale.simulator.spread import Number, Spread
@@ -73,6 +75,12 @@ def held_out(p: NotebookParameters) -> list[Run]:
         return []
     found = load_runs(p.run_dirs or folder)
     return [run for run in found if run.info.validity is None or run.info.validity.valid]
+
+
+def profile_of(runs: Sequence[Run]) -> ProfileOf:
+    """By which profiles the twins of some runs are drawn: as they were frozen for the runs' host, else as shipped."""
+    frozen = read_frozen()
+    return frozen.profile if {host_name(run.info.host) for run in runs} == {frozen.host} else read_profile
 
 
 def published(*cells: str) -> list[Run]:

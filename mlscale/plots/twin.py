@@ -22,6 +22,8 @@ WORDS: Final = {
     "mean_response_s": "mean response",
     "sd_response_s": "standard deviation",
     "p95_response_s": "95th percentile",
+    "light_response_s": "before the step",
+    "service_s": "service time",
     "detection_s": "until the decision",
     "ready_first_s": "first replica ready",
     "ready_last_s": "last replica ready",
@@ -75,7 +77,7 @@ def verdicts(table: pd.DataFrame) -> npt.NDArray[Any]:
     """
     names = list(dict.fromkeys(table["environment"]))
     with style():
-        grid = new_axes(1, len(names), 3.1, sharey=True)
+        grid = new_axes(1, len(names), 3.6, sharey=True)
         for column, name in enumerate(names):
             axes, mine = grid[0, column], table[table["environment"] == name].reset_index(drop=True)
             axes.axvspan(-1, 1, color=BAND, lw=0, zorder=0)

@@ -153,11 +153,14 @@ class Fleet:
         if host.gone:
             return
         host.gone = True
+        self.desired = len(self.staying)
         self._tell("machine_failed", host)
         for pod in list(host.pods.values()):
             host.pods.pop(pod.name)
             if pod.replica is not None and pod.owner is not None:
                 pod.owner.die(pod.replica)
+            else:
+                self.place(Pod(pod.name, pod.requests, self.now_s))
 
     def _new(self, kind: InstanceType) -> Host:
         self._count += 1

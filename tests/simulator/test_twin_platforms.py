@@ -75,6 +75,18 @@ def test_no_replica_serves_before_it_is_ready_or_after_it_left() -> None:
         assert max(at) <= gone.get(name, np.inf) + 0.3
 
 
+def test_workers_leave_one_after_the_other_and_pods_together() -> None:
+    def overlaps(environment: str, **changes: float) -> int:
+        outcome = play(setup(environment, **changes))
+        begun, gone = times(outcome, "replica_draining"), times(outcome, "replica_removed")
+        assert len(begun) == 3, "four replicas, then one"
+        order = sorted(begun, key=lambda name: begun[name])
+        return sum(begun[late] < gone[early] for early, late in zip(order, order[1:], strict=False))
+
+    assert overlaps("torchserve", downscale_delay_s=10.0) == 0
+    assert overlaps("k3s", downscale_stabilisation_s=15) > 0
+
+
 @pytest.mark.parametrize("environment", ALL)
 def test_a_fixed_number_decides_nothing(environment: str) -> None:
     outcome = play(setup(environment, "static-max"))

@@ -1,0 +1,117 @@
+"""A profile on another host: two factors from a run there, frozen before the runs that judge it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from mlscale.experiment import freeze as freezing
+from mlscale.experiment import places
+from mlscale.experiment.freeze import Frozen, freeze, read_frozen
+from mlscale.experiment.simulate import simulate
+from mlscale.runs import SCHEMAS, MlscaleError, Run, load_run, load_runs
+from mlscale.simulator.profile import read_profile
+from mlscale.simulator.spread import Measured
+from mlscale.simulator.transfer import Speed, at_speed, pooled, speed_of
+
+CORE = Path(__file__).parents[2] / "data/reference/core"
+
+
+@pytest.fixture(scope="module")
+def published() -> list[Run]:
+    found = [load_run(folder) for folder in sorted(CORE.glob("*/*-torchserve*/attempt-*"))]
+    return [run for run in found if run.info.validity and run.info.validity.valid]
+
+
+def test_a_host_is_as_fast_as_itself(published: list[Run]) -> None:
+    assert speed_of(published, published, read_profile("torchserve")) == Speed(work=1.0, starts=1.0)
+    one = speed_of(published[:1], published, read_profile("torchserve"))
+    assert 0.8 < one.work < 1.25
+    assert 0.7 < one.starts < 1.4
+
+
+def test_a_slower_host_is_found_out() -> None:
+    """Runs of the twin at another speed, taken for live ones of another host, give that speed back."""
+    profile, wanted = read_profile("torchserve"), Speed(work=1.3, starts=1.6)
+    slow = [_live(simulate("torchserve", profile=at_speed(profile, wanted), draw=draw)) for draw in range(6)]
+    usual = [_live(simulate("torchserve", draw=draw)) for draw in range(6)]
+    found = speed_of(slow, usual, profile)
+    assert found.work == pytest.approx(wanted.work, rel=0.08)
+    assert found.starts == pytest.approx(wanted.starts, rel=0.1)
+
+
+def _live(run: Run) -> Run:
+    return Run.in_memory(
+        run.info.model_copy(update={"mode": "live"}), {name: getattr(run, name) for name in SCHEMAS}
+    )
+
+
+def test_nothing_but_work_and_starts_changes() -> None:
+    profile = read_profile("k3s")
+    slow = at_speed(profile, Speed(work=2.0, starts=3.0))
+    assert slow.work["app"].mean_s.value == 2 * profile.work["app"].mean_s.value
+    for before, after in zip(profile.starts.steps, slow.starts.steps, strict=True):
+        assert isinstance(before.takes, Measured)
+        assert isinstance(after.takes, Measured)
+        assert after.takes.mean_s == pytest.approx(3 * before.takes.mean_s)
+    assert slow.starts.noticed == profile.starts.noticed
+    assert slow.loop == profile.loop
+    assert at_speed(profile, Speed(work=1.0, starts=1.0)).sha256 == profile.sha256
+
+
+def test_starts_of_one_host_are_pooled() -> None:
+    assert pooled([Speed(work=1.0, starts=2.0), Speed(work=9.0, starts=0.5)]) == 1.0
+
+
+@pytest.fixture
+def beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of runs with published ones in the place of calibrating ones; twin.json goes elsewhere."""
+    source = sorted(CORE.glob("block-02/*-torchserve*/attempt-*"))[-1]
+    shutil.copytree(source, tmp_path / "runs/calibration/step/block-01/1-torchserve/attempt-0")
+    monkeypatch.setattr(places, "twin_file", lambda: tmp_path / "twin.json")
+    return tmp_path / "runs"
+
+
+def test_freezing_writes_what_the_twin_is(beside: Path) -> None:
+    frozen = freeze(beside)
+    assert read_frozen() == frozen
+    assert set(frozen.speed) == {"torchserve"}
+    assert frozen.profile("torchserve") == at_speed(read_profile("torchserve"), frozen.speed["torchserve"])
+    assert frozen.host.startswith(str(load_runs(beside)[0].info.host["cpu_model"]))
+
+
+def test_nothing_is_frozen_after_the_fact(beside: Path) -> None:
+    shutil.copytree(beside / "calibration", beside / "holdout")
+    with pytest.raises(MlscaleError, match="hold-out runs are there already"):
+        freeze(beside)
+    shutil.rmtree(beside / "holdout")
+    shutil.rmtree(beside / "calibration")
+    with pytest.raises(MlscaleError, match="--cells calibration"):
+        freeze(beside)
+
+
+def test_a_profile_that_was_changed_since_is_refused(beside: Path, tmp_path: Path) -> None:
+    freeze(beside)
+    file = tmp_path / "twin.json"
+    data = json.loads(file.read_text())
+    data["profiles"]["torchserve"] = "0" * 64
+    file.write_text(json.dumps(data))
+    with pytest.raises(MlscaleError, match="not the one that was frozen"):
+        read_frozen().profile("torchserve")
+    file.write_text("{}")
+    with pytest.raises(MlscaleError, match="broken"):
+        read_frozen()
+    file.unlink()
+    with pytest.raises(MlscaleError, match="nothing was frozen"):
+        read_frozen()
+
+
+def test_what_is_committed_can_be_read() -> None:
+    frozen = read_frozen()
+    assert isinstance(frozen, Frozen)
+    for name in frozen.profiles:
+        assert frozen.profile(name).environment == name
+    assert freezing.places.twin_file().is_file()
