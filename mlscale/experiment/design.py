@@ -21,6 +21,7 @@ from mlscale.experiment.variants import (
     CONTAINER_ENVIRONMENTS,
     CORE,
     HOLDOUT,
+    JUDGED,
     NAMED_CELLS,
     NO_MACHINES,
     REHEARSAL,
@@ -244,18 +245,18 @@ def _rehearsed(
 def _judged(
     environments: Sequence[str], cell: Cell, variants: Sequence[HeldOut], blocks: int, protocol: Protocol, seed: int
 ) -> Iterator[PlannedRun]:
-    """Blocks of every environment, the rehearsed among them, under one of the schedules; the schedules take turns."""
+    """Blocks of the environments, the rehearsed among them, under one of the schedules; the schedules take turns."""
     drawn = {
-        held.name: orders(
-            len(environments), blocks, [seed, _STREAMS["orders"], CELLS.index(cell), *held.name.encode()]
-        )
+        held.name: orders(len(JUDGED), blocks, [seed, _STREAMS["orders"], CELLS.index(cell), *held.name.encode()])
         for held in variants
     }
     for block in range(1, blocks + 1):
         for held in variants:
             predecessor = None
             for position, place in enumerate(drawn[held.name][block - 1], start=1):
-                environment = environments[place]
+                environment = JUDGED[place]
+                if environment not in environments:
+                    continue
                 yield _held_out(environment, cell, held, protocol, seed, block, position, predecessor)
                 predecessor = environment
 

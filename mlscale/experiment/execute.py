@@ -238,15 +238,14 @@ def _prepare(experiment: Experiment) -> None:
             raise MlscaleError(
                 f"only {free // 2**20} MB of disk are free", str(folder), "make room there, or name another --runs"
             )
-    claim(
-        experiment.root,
-        {
-            "protocol": experiment.protocol.sha256(),
-            "application": code_reader().version,
-            "seed": experiment.seed,
-            "environments": [name for name in experiment.environments if name not in REHEARSED],
-        },
-    )
+    identity: dict[str, str | int | list[str]] = {
+        "protocol": experiment.protocol.sha256(),
+        "application": code_reader().version,
+        "seed": experiment.seed,
+    }
+    if set(experiment.cells) - set(TWIN_CELLS):  # whose plan depends on which environments there are
+        identity["environments"] = [name for name in experiment.environments if name not in REHEARSED]
+    claim(experiment.root, identity)
 
 
 def _announcement(experiment: Experiment, states: Sequence[State], total_s: float) -> str:

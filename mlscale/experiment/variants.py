@@ -85,6 +85,11 @@ REHEARSED: Final = ("eks",)
 """Environments that are only rehearsed: they have a cell of their own, and no part in the others."""
 
 
+JUDGED: Final = ("torchserve", "rayserve", "k3s", "eks")
+"""Environments whose twin can be held against runs. Their order in a block is drawn over all of them, so that whoever
+measures some of them measures a part of the same plan."""
+
+
 class HeldOut(BaseModel):
     """What the twin is judged by and was not made from: another step, another maximum, one other setting. ``clients``
     or ``rate_rps``: after the step, in a closed or an open loop; neither: core's step. ``scaling``: by environment."""
