@@ -25,9 +25,6 @@ from mlscale.simulator.spread import Measured, Number
 FloatArray = npt.NDArray[np.float64]
 WAITED_S: Final = 0.05
 """A request that waited longer met a replica that had just worked: no rest of its quota was left over."""
-OUTSIDE: Final = 0.1
-"""Share of requests below which what passes outside queue and replica is taken from: on the others' way, parts of the
-replica's own work waited for its quota."""
 LEAST_ALONE: Final = 3
 LIMITED_S: Final = 1.0
 """A replica that began to start so much later than it was created had waited for another one."""
@@ -212,12 +209,14 @@ def _shown_spread(mean_s: float, spread: float, processor: Processor) -> float:
 
 
 def _outside_s(runs: Sequence[Run]) -> float:
-    """Of a response, what passes outside queue and replica."""
-    rests = [
-        (done["done_s"] - done["intended_s"] - done["queue_s"] - done["inference_s"]).to_numpy()
-        for done in (_served(run) for run in runs)
-    ]
-    return round(max(0.0, float(np.quantile(np.concatenate(rests), OUTSIDE))), 5)
+    """Of a response, what passes outside queue and replica: mean before the step. After it, parts of the replica's own
+    work wait for its quota on the others' way, and would be counted twice."""
+    rests = []
+    for run in runs:
+        served = _served(run)
+        before = served[served["intended_s"] < (run.info.step_s or run.info.schedule.duration_s)]
+        rests.append((before["done_s"] - before["intended_s"] - before["queue_s"] - before["inference_s"]).to_numpy())
+    return round(max(0.0, float(np.mean(np.concatenate(rests)))), 5)
 
 
 def _steps(runs: Sequence[Run], profile: Profile, crowding: float, facts: dict[str, Any]) -> list[StartStep]:
