@@ -1,4 +1,4 @@
-"""data/twin.json: what the twin is, before the runs exist by which it is judged (METHOD §8)."""
+"""data/twin.json: what the twin is on a host, before the runs exist by which it is judged there (METHOD §8)."""
 
 from __future__ import annotations
 
@@ -12,91 +12,112 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from mlscale.analysis.summary import host_name
 from mlscale.experiment import places
 from mlscale.experiment.protocol import write_text
+from mlscale.host.facts import host_facts
 from mlscale.runs import MlscaleError, Run, load_runs
 from mlscale.simulator.profile import Profile, read_profile
 from mlscale.simulator.transfer import Speed, at_speed, pooled, speed_of
 
 
+class OnHost(BaseModel):
+    """``profiles``: hashes, by environment, of those as they are shipped. ``speed``: of this host beside the one that
+    they were fitted on; empty where it is the same."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    frozen_at: datetime
+    profiles: Mapping[str, str]
+    calibrated_with: Sequence[str] = ()
+    speed: Mapping[str, Speed] = {}
+
+
 class Frozen(BaseModel):
-    """``profiles``: hashes of those that were fitted. ``speed``: of ``host``, on which the hold-out is measured, beside
-    theirs; empty where it is the same."""
+    """By the host's name (`host_name`)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     version: Literal[1] = 1
-    frozen_at: datetime
-    profiles: Mapping[str, str]
-    host: str
-    calibrated_with: Sequence[str]
-    speed: Mapping[str, Speed]
+    hosts: Mapping[str, OnHost] = {}
 
-    def profile(self, environment: str) -> Profile:
-        """The twin of an environment on the host of the hold-out.
+    def profile_of(self, run: Run) -> Profile:
+        """The twin of a run's environment on the run's host.
 
         Raises:
-            MlscaleError: the profile is another one by now.
+            MlscaleError: it was not frozen for that host, or the profile is another one by now.
         """
+        environment, host = run.info.environment, host_name(run.info.host)
+        found = self.hosts.get(host)
+        if found is None or environment not in found.profiles:
+            what = f"the twin of {environment} was not frozen for {host}"
+            raise MlscaleError(what, str(places.twin_file()), "measure and freeze on one host")
         profile = read_profile(environment)
-        if self.profiles.get(environment) != profile.sha256:
+        if found.profiles[environment] != profile.sha256:
             raise MlscaleError(
                 f"the profile {environment} is not the one that was frozen",
                 str(places.twin_file()),
                 "restore it, or freeze anew and measure new hold-out runs",
             )
-        return at_speed(profile, self.speed[environment]) if environment in self.speed else profile
+        return at_speed(profile, found.speed[environment]) if environment in found.speed else profile
 
 
 def read_frozen() -> Frozen:
-    """What was frozen.
+    """What was frozen; nothing, where nothing was.
 
     Raises:
-        MlscaleError: nothing was, or the file is broken.
+        MlscaleError: the file is broken.
     """
     file = places.twin_file()
     try:
         return Frozen.model_validate_json(file.read_text())
     except FileNotFoundError:
-        raise MlscaleError("nothing was frozen", str(file), "mlscale experiment freeze") from None
+        return Frozen()
     except ValidationError as error:
         raise MlscaleError(f"broken: {error.errors()[0]['msg']}", str(file), "restore it") from None
 
 
-def freeze(runs: Path) -> Frozen:
-    """Fix the twin by the profiles as they are, and by how fast this host is: by the cell ``calibration`` below
-    ``runs``, beside the published runs of the same setup.
+def freeze(runs: Path) -> tuple[str, OnHost]:
+    """Fix the twin on this host: the profiles as they are, and how fast it is, by its runs of the cell ``calibration``
+    below ``runs`` beside the published ones of the same setup. The host of the published runs needs none.
 
+    Returns:
+        This host's name, and what was written about it.
     Raises:
-        MlscaleError: no runs to calibrate with, of several hosts, or hold-out runs are there already.
+        MlscaleError: no runs to calibrate with, or hold-out runs of this host are there already.
     """
-    if next((runs / "holdout").rglob("run.json"), None):
+    host, frozen = host_name(dict(host_facts())), read_frozen()
+    if _of_host(runs / "holdout", host):
         raise MlscaleError("hold-out runs are there already", str(runs / "holdout"), "freeze before them, not after")
-    here = _valid(load_runs(runs / "calibration")) if (runs / "calibration").is_dir() else []
-    if not here:
-        raise MlscaleError("no valid run to calibrate with", str(runs), "measure some: --cells calibration")
-    hosts = sorted({host_name(run.info.host) for run in here})
-    if len(hosts) > 1:
-        raise MlscaleError(f"of several hosts: {', '.join(hosts)}", str(runs / "calibration"), "use those of one")
     published = _valid([*load_runs(places.reference() / "core"), *load_runs(places.reference() / "rehearsal")])
+    here = _valid(_of_host(runs / "calibration", host))
+    fitted_here = {run.info.environment for run in published if host_name(run.info.host) == host}
+    if not here and not fitted_here:
+        raise MlscaleError("no valid run to calibrate with", str(runs), "measure some: --cells calibration")
+    speed = {} if fitted_here else _speeds(here, published)
+    found = OnHost(
+        frozen_at=datetime.now(UTC).replace(microsecond=0),
+        profiles={name: read_profile(name).sha256 for name in sorted(fitted_here or speed)},
+        calibrated_with=sorted(run.info.run_id for run in here) if speed else (),
+        speed=speed,
+    )
+    whole = Frozen(hosts={**frozen.hosts, host: found})
+    write_text(places.twin_file(), whole.model_dump_json(indent=1) + "\n")
+    return host, found
+
+
+def _speeds(here: Sequence[Run], published: Sequence[Run]) -> dict[str, Speed]:
+    """By environment: of work each its own, of starts one for all."""
     found: dict[str, Speed] = {}
     for name in sorted({run.info.environment for run in here}):
         mine = [run for run in here if run.info.environment == name]
-        alike = [run for run in published if run.info.environment == name and _setup(run) == _setup(mine[0])]
+        alike = [run for run in published if run.info.environment == name and run.info.scaling == mine[0].info.scaling]
         found[name] = speed_of(mine, alike, read_profile(name))
     starts = pooled(list(found.values()))
-    frozen = Frozen(
-        frozen_at=datetime.now(UTC).replace(microsecond=0),
-        profiles={name: read_profile(name).sha256 for name in found},
-        host=hosts[0],
-        calibrated_with=sorted(run.info.run_id for run in here),
-        speed={name: Speed(work=each.work, starts=starts) for name, each in found.items()},
-    )
-    write_text(places.twin_file(), frozen.model_dump_json(indent=1) + "\n")
-    return frozen
+    return {name: Speed(work=each.work, starts=starts) for name, each in found.items()}
+
+
+def _of_host(folder: Path, host: str) -> list[Run]:
+    found = load_runs(folder) if next(folder.rglob("run.json"), None) else []
+    return [run for run in found if host_name(run.info.host) == host]
 
 
 def _valid(runs: Sequence[Run]) -> list[Run]:
     return [run for run in runs if run.info.validity is None or run.info.validity.valid]
-
-
-def _setup(run: Run) -> object:
-    return dict(run.info.scaling)

@@ -19,10 +19,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mlscale.experiment import places
-from mlscale.experiment.attempts import IDENTITY, run_dirs
+from mlscale.experiment.attempts import IDENTITY, State, run_dirs
 from mlscale.experiment.protocol import write_text
 from mlscale.experiment.records import RECORDS
-from mlscale.experiment.variants import CELLS, REHEARSED
+from mlscale.experiment.variants import CELLS, REHEARSED, TWIN_CELLS
 from mlscale.runs import SCHEMAS, MlscaleError, Run, TableName, load_run
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def publish(runs: Path) -> str:
     root = runs.resolve()
     made = experiment_in(root)
     states = made.states()
-    missing = [state.planned.folder for state in states if not state.done]
+    missing = [state.planned.folder for state in _wanted(states) if not state.done]
     if missing:
         raise MlscaleError(f"{len(missing)} runs are missing, {missing[0]} first", str(root), "let the experiment end")
     reference, protocol = places.reference(), _protocol_of(root).read_text()
@@ -119,7 +119,17 @@ def publish(runs: Path) -> str:
     with Bar(drawing_s(published)) as bar:
         draw_all(published, published.states(), bar, executed=root / "executed")
     size = sum(part.stat().st_size for part in reference.rglob("*") if part.is_file())
-    return f"{reference}: {len(states)} places, {size / 2**20:.1f} MB; {made.figures} drawn from them"
+    return f"{reference}: {len(_wanted(states))} places, {size / 2**20:.1f} MB; {made.figures} drawn from them"
+
+
+def _wanted(states: Sequence[State]) -> list[State]:
+    """Those whose runs have to be there: of the cells for the twin, an environment that has none there was left out."""
+    begun = {(state.planned.cell, state.planned.environment) for state in states if state.runs}
+    return [
+        state
+        for state in states
+        if state.planned.cell not in TWIN_CELLS or (state.planned.cell, state.planned.environment) in begun
+    ]
 
 
 def _protocol_of(root: Path) -> Path:

@@ -17,18 +17,22 @@ from mlscale.runs import Run
 VALIDATION: Final = "validation.json"
 CLAIMS: Final = "claims.json"
 RECORDS: Final = (VALIDATION, CLAIMS)
+_JUDGED_BY: Final = {VALIDATION: ("validation.py", "freeze.py"), CLAIMS: ("claims.py",)}
 
 
-def code_hash() -> str:
-    """Of everything that a verdict depends on: the twin, the policies, the judgement; not of words and layout."""
+def code_hash(record: str | None = None) -> str:
+    """Of everything that simulated figures depend on, the twin, the policies, how figures are taken; with ``record``
+    also how its verdicts are made. Not of words and layout."""
     root = Path(__file__).parents[1]
     files = [*(root / "simulator").rglob("*.py"), *(root / "policies").rglob("*.py")]
     files += [*(root / "simulator/profiles").glob("*.json"), root / "analysis/likeness.py"]
-    files += [root / "experiment" / name for name in ("validation.py", "claims.py", "simulate.py")]
+    files += [root / "experiment" / name for name in (*(_JUDGED_BY[record] if record else ()), "simulate.py")]
     whole = hashlib.sha256()
     for file in sorted(files):
         text = _meaning(file.read_text()) if file.suffix == ".py" else file.read_text()
         whole.update(f"{file.relative_to(root)}\0{text}\0".encode())
+    if record == VALIDATION:
+        whole.update(places.twin_file().read_bytes() if places.twin_file().exists() else b"")
     return whole.hexdigest()
 
 
@@ -52,7 +56,7 @@ def read_record(name: str) -> dict[str, Any] | None:
     command = {VALIDATION: "mlscale experiment validate", CLAIMS: "mlscale experiment claims"}[name]
     file = places.reference() / name
     record = dict(json.loads(file.read_text())) if file.exists() else None
-    if record is not None and record["code_sha256"] == code_hash():
+    if record is not None and record["code_sha256"] == code_hash(name):
         return record
     what = "Nothing is on record" if record is None else "What is on record is of another version of the code"
     remark(f"{what}: `{command}` writes it, in some minutes.")
@@ -71,5 +75,5 @@ def record_of(runs: Sequence[Run]) -> dict[str, Any] | None:
 def write_record(name: str, found: Mapping[str, Any]) -> Path:
     """Put it beside the published runs, with the hash of the code."""
     file = places.reference() / name
-    write_text(file, json.dumps({"code_sha256": code_hash(), **found}, indent=1) + "\n")
+    write_text(file, json.dumps({"code_sha256": code_hash(name), **found}, indent=1) + "\n")
     return file

@@ -106,41 +106,34 @@ def freeze_command(runs: Path) -> str:
     from mlscale.experiment import places
     from mlscale.experiment.freeze import freeze
 
-    frozen = freeze(runs.resolve())
-    lines = [f"{name}: work x {each.work:.3f}, starts x {each.starts:.3f}" for name, each in frozen.speed.items()]
-    return "\n".join([f"{frozen.host}, beside the profiles' host:", *lines, f"{places.twin_file()}: written"])
+    host, found = freeze(runs.resolve())
+    lines = [f"{name}: work x {each.work:.3f}, starts x {each.starts:.3f}" for name, each in found.speed.items()]
+    told = [f"{host}, beside the profiles' host:", *lines] if lines else [f"{host}: the profiles' own host"]
+    return "\n".join([*told, f"{places.twin_file()}: written"])
 
 
 def validate_command(draws: int) -> str:
     """The record of a validation by the published hold-out runs; returns its table."""
     import pandas as pd
 
-    from mlscale.analysis.summary import host_name
     from mlscale.experiment import places
     from mlscale.experiment.freeze import read_frozen
     from mlscale.experiment.progress import Shown
     from mlscale.experiment.protocol import read_protocol
     from mlscale.experiment.records import VALIDATION, write_record
+    from mlscale.experiment.twin_lab import published
     from mlscale.experiment.validation import validate
-    from mlscale.runs import load_runs
 
-    reference = places.reference()
-    held_out = [run for run in load_runs(reference / "holdout") if run.info.validity and run.info.validity.valid]
-    cells = ["calibration"] if (reference / "calibration").is_dir() else ["core", "rehearsal"]
-    before = load_runs([reference / name for name in cells])
+    held_out = [run for run in published("holdout") if run.info.validity and run.info.validity.valid]
+    if not held_out:
+        raise MlscaleError("no hold-out runs are published", str(places.reference()), "measure some: --cells holdout")
+    before = published("core", "rehearsal", "calibration")
     protocol = read_protocol(places.reference_protocol_file())
     if protocol is None:
         raise MlscaleError("there is no protocol", str(places.reference_protocol_file()), "restore it")
-    frozen = read_frozen()
-    elsewhere = sorted({host_name(run.info.host) for run in held_out} - {frozen.host})
-    if elsewhere:
-        raise MlscaleError(
-            f"the twin was frozen for {frozen.host}, and runs are of {', '.join(elsewhere)}",
-            str(reference / "holdout"),
-            "measure and freeze on one host",
-        )
+    profile_of = read_frozen().profile_of
     with Shown() as shown:
-        record = validate(held_out, before, protocol.level_s, draws=draws, say=shown, profile_of=frozen.profile)
+        record = validate(held_out, before, protocol.level_s, draws=draws, say=shown, profile_of=profile_of)
     file = write_record(VALIDATION, record)
     table = pd.DataFrame(record["verdicts"])[["environment", "figure", "n", "live", "twin", "low", "high", "verdict"]]
     return f"{table.round(3).to_string(index=False)}\n{file}: written"

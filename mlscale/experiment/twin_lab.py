@@ -16,10 +16,11 @@ from mlscale.experiment.parameters import EcsParameters, NotebookParameters
 from mlscale.experiment.progress import Shown
 from mlscale.experiment.protocol import current_protocol
 from mlscale.experiment.simulate import simulate
-from mlscale.experiment.validation import ProfileOf, twins_of
+from mlscale.experiment.validation import ProfileOf, shipped, twins_of
 from mlscale.runs import Arm, ClosedLoop, OpenLoop, Run, load_runs
 from mlscale.simulator.profile import numbers_in, read_profile
 from mlscale.simulator.spread import Number, Spread
+from mlscale.simulator.transfer import Speed
 
 LONG_S: Final = 900.0
 """How long a step is watched that is compared with a cloud, s."""
@@ -78,15 +79,35 @@ def held_out(p: NotebookParameters) -> list[Run]:
 
 
 def profile_of(runs: Sequence[Run]) -> ProfileOf:
-    """By which profiles the twins of some runs are drawn: as they were frozen for the runs' host, else as shipped."""
+    """By which profiles the twins of some runs are drawn: as they were frozen for the runs' hosts, else as shipped."""
     frozen = read_frozen()
-    return frozen.profile if {host_name(run.info.host) for run in runs} == {frozen.host} else read_profile
+    return frozen.profile_of if {host_name(run.info.host) for run in runs} <= set(frozen.hosts) else shipped
+
+
+def shown_frozen() -> pd.DataFrame:
+    """A row for each environment on each host that the twin was frozen for: when, and how fast the host is."""
+    rows = []
+    for host, found in read_frozen().hosts.items():
+        for name in found.profiles:
+            speed = found.speed.get(name, Speed(work=1.0, starts=1.0))
+            frozen_at = f"{found.frozen_at:%Y-%m-%d %H:%M}"
+            rows.append(
+                {
+                    "host": host,
+                    "environment": name,
+                    "frozen (UTC)": frozen_at,
+                    "CPU of an answer": f"x {speed.work:.2f}",
+                    "time to start": f"x {speed.starts:.2f}",
+                }
+            )
+    return pd.DataFrame(rows)
 
 
 def published(*cells: str) -> list[Run]:
     """The published runs of some cells."""
     folders = [places.reference() / cell for cell in cells]
-    return load_runs([folder for folder in folders if folder.is_dir()])
+    there = [folder for folder in folders if folder.is_dir()]
+    return load_runs(there) if there else []
 
 
 def likeness_rows(runs: Sequence[Run], level_s: float) -> pd.DataFrame:

@@ -16,6 +16,7 @@ from mlscale.analysis.likeness import (
     rejected_share,
     trajectory_errors,
 )
+from mlscale.analysis.summary import host_name
 from mlscale.experiment.labels import Labels
 from mlscale.experiment.measure import Progress
 from mlscale.experiment.simulate import simulate
@@ -23,11 +24,16 @@ from mlscale.runs import MlscaleError, Run
 from mlscale.simulator.controls import CONTROLS, Control
 from mlscale.simulator.profile import Profile, read_profile
 
-ProfileOf = Callable[[str], Profile]
-"""From an environment's name to the profile by which it is simulated: as it is shipped, or as it was frozen for a host
-(`mlscale.experiment.freeze`)."""
+ProfileOf = Callable[[Run], Profile]
+"""From a live run to the profile by which its twins are simulated: as it is shipped, or as it was frozen for the run's
+host (`mlscale.experiment.freeze`)."""
 DRAWS: Final = 8
 """Twins of each live run."""
+
+
+def shipped(run: Run) -> Profile:
+    """The profile of the run's environment."""
+    return read_profile(run.info.environment)
 
 
 def setup_of(run: Run) -> str:
@@ -36,14 +42,14 @@ def setup_of(run: Run) -> str:
 
 
 def twins_of(
-    run: Run, draws: int, control: Control | None = None, profile_of: ProfileOf = read_profile
+    run: Run, draws: int, control: Control | None = None, profile_of: ProfileOf = shipped
 ) -> list[Run]:
     """Simulated runs of a live run's setup: its schedule, its clients' think times and photos, its settings; and the
     moments at which its HPA looked, which were known before the step. Everything else is drawn."""
     info = run.info
     if len(info.scaling) != 1:
         raise MlscaleError("partitioned runs are not simulated yet", str(run.path), "leave it out")
-    profile, scaling = profile_of(info.environment), dict(next(iter(info.scaling.values())))
+    profile, scaling = profile_of(run), dict(next(iter(info.scaling.values())))
     if control is not None:
         profile, scaling = control.alter(profile, scaling)
     return [
@@ -82,7 +88,7 @@ def twin_rows(
     draws: int = DRAWS,
     control: Control | None = None,
     say: Progress | None = None,
-    profile_of: ProfileOf = read_profile,
+    profile_of: ProfileOf = shipped,
 ) -> pd.DataFrame:
     """``draws`` rows for each live run, with its run_id."""
     rows = []
@@ -106,7 +112,7 @@ class Beside:
     twins: Mapping[str, Sequence[Run]]
     live: pd.DataFrame
     twin: pd.DataFrame
-    profile_of: ProfileOf = read_profile
+    profile_of: ProfileOf = shipped
 
     def by_setup(self) -> dict[str, list[Run]]:
         """Live runs of each setup."""
@@ -130,22 +136,27 @@ class Beside:
         return pd.DataFrame(rows)
 
     def naive(self, before: Sequence[Run], level_s: float) -> pd.DataFrame:
-        """How far off the mean response is that the twin, M/M/c, and the mean of the runs that were there ``before``
-        predict: mean absolute logarithm of the ratio to the live runs, by environment."""
+        """How far off the mean response is that the twin, M/M/c, and the mean of the runs that were there ``before`` on
+        the same host predict: mean absolute logarithm of the ratio to the live runs, by environment."""
         rows = []
         logs = np.log(self.twin["mean_response_s"]).groupby(self.twin["run_id"]).mean()
         for name, mine in self.live.groupby("environment", sort=False):
             live = np.log(mine.set_index("run_id")["mean_response_s"])
-            work_s = next(iter(self.profile_of(str(name)).work.values())).mean_s.value
             of_name = [run for run in self.runs if run.info.environment == name]
-            queues = np.log([erlang_response_s(run, work_s) for run in of_name])
+            queues = np.log([erlang_response_s(run, self._work_s(run)) for run in of_name])
+            hosts = {host_name(run.info.host) for run in of_name}
             known = [
-                likeness_figures(run, level_s)["mean_response_s"] for run in before if run.info.environment == name
+                likeness_figures(run, level_s)["mean_response_s"]
+                for run in before
+                if run.info.environment == name and host_name(run.info.host) in hosts
             ]
             last = float(np.mean(np.log(known))) if known else float("nan")
             off = {"twin": logs.reindex(live.index) - live, "M/M/c": queues - live, "last live mean": last - live}
             rows.append({"environment": name, **{key: float(np.abs(each).mean()) for key, each in off.items()}})
         return pd.DataFrame(rows)
+
+    def _work_s(self, run: Run) -> float:
+        return next(iter(self.profile_of(run).work.values())).mean_s.value
 
 
 def beside(
@@ -153,7 +164,7 @@ def beside(
     level_s: float,
     draws: int = DRAWS,
     say: Progress | None = None,
-    profile_of: ProfileOf = read_profile,
+    profile_of: ProfileOf = shipped,
 ) -> Beside:
     """Twins of every run."""
     twins: dict[str, Sequence[Run]] = {}
@@ -166,12 +177,18 @@ def beside(
 
 
 def rejections(found: Beside, level_s: float, draws: int = DRAWS, say: Progress | None = None) -> pd.DataFrame:
-    """In how many resamples the twin, and each wrong one, is found different: environment, twin, rejected."""
+    """In how many resamples the twin, and each wrong one, is found different: environment, twin, rejected.
+
+    A wrong twin is judged by the figures in which the twin as it is was not found different: what the right one is
+    rejected by already would reject anything.
+    """
+    table = likeness(found.live, found.twin)
     rows = []
     for control in (None, *CONTROLS):
         altered = found.twin if control is None else twin_rows(found.runs, level_s, draws, control, say, found.profile_of)
         for name, mine in found.live.groupby("environment", sort=False):
-            share = rejected_share(mine, altered[altered["environment"] == name])
+            judged = table[(table["environment"] == name) & (table["verdict"] != "different")]["figure"]
+            share = rejected_share(mine, altered[altered["environment"] == name], tuple(judged))
             rows.append({"environment": name, "twin": control.name if control else "as it is", "rejected": share})
     return pd.DataFrame(rows)
 
@@ -183,7 +200,7 @@ def validate(
     *,
     draws: int = DRAWS,
     say: Progress | None = None,
-    profile_of: ProfileOf = read_profile,
+    profile_of: ProfileOf = shipped,
 ) -> dict[str, Any]:
     """Everything that METHOD §8 asks for, as data: verdicts, noise, naive predictions, m_t, negative controls."""
     found = beside(runs, level_s, draws, say, profile_of)
@@ -191,7 +208,7 @@ def validate(
         "runs": sorted(run.info.run_id for run in runs),
         "draws": draws,
         "level_s": level_s,
-        "profiles": {name: profile_of(name).sha256 for name in dict.fromkeys(found.live["environment"])},
+        "profiles": {run.info.environment: profile_of(run).sha256 for run in runs},
         "verdicts": likeness(found.live, found.twin).to_dict("records"),
         "naive": found.naive(before, level_s).to_dict("records"),
         "trajectories": found.trajectories().to_dict("records"),

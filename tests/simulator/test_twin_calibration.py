@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from mlscale.analysis.summary import host_name
+from mlscale.experiment.freeze import read_frozen
 from mlscale.experiment.simulate import simulate
 from mlscale.runs import MlscaleError, Run, load_run
 from mlscale.runs.schedule import ClosedLoop, ClosedStage
@@ -79,7 +80,10 @@ def test_the_profiles_are_what_the_published_runs_give(environment: str) -> None
 
 def test_the_profiles_are_those_that_were_frozen() -> None:
     """Whoever changes a number of a profile has to measure new hold-out runs, and freeze it before them."""
-    frozen = json.loads((REFERENCE.parents[1] / "twin.json").read_text())
-    assert frozen["profiles"] == {name: read_profile(name).sha256 for name in frozen["profiles"]}
+    frozen = read_frozen()
     held_out = [load_run(file.parent) for file in REFERENCE.parent.glob("holdout/**/run.json")]
-    assert all(run.info.wall_start > datetime.fromisoformat(frozen["frozen_at"]) for run in held_out)
+    for run in held_out:
+        assert run.info.wall_start > frozen.hosts[host_name(run.info.host)].frozen_at
+        assert frozen.profile_of(run).environment == run.info.environment
+    for found in frozen.hosts.values():
+        assert found.profiles == {name: read_profile(name).sha256 for name in found.profiles}

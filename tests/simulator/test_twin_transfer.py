@@ -10,7 +10,7 @@ import pytest
 
 from mlscale.experiment import freeze as freezing
 from mlscale.experiment import places
-from mlscale.experiment.freeze import Frozen, freeze, read_frozen
+from mlscale.experiment.freeze import freeze, read_frozen
 from mlscale.experiment.simulate import simulate
 from mlscale.runs import SCHEMAS, MlscaleError, Run, load_run, load_runs
 from mlscale.simulator.profile import read_profile
@@ -67,51 +67,61 @@ def test_starts_of_one_host_are_pooled() -> None:
 
 
 @pytest.fixture
-def beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of runs with published ones in the place of calibrating ones; twin.json goes elsewhere."""
-    source = sorted(CORE.glob("block-02/*-torchserve*/attempt-*"))[-1]
-    shutil.copytree(source, tmp_path / "runs/calibration/step/block-01/1-torchserve/attempt-0")
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of runs: a published one in the place of a calibrating one, as if of another host, which is this one;
+    twin.json goes elsewhere."""
+    folder = tmp_path / "runs/calibration/step/block-01/1-torchserve/attempt-0"
+    shutil.copytree(sorted(CORE.glob("block-02/*-torchserve*/attempt-*"))[-1], folder)
+    info = json.loads((folder / "run.json").read_text())
+    info["host"]["cpu_model"] = "Another CPU"
+    (folder / "run.json").write_text(json.dumps(info))
     monkeypatch.setattr(places, "twin_file", lambda: tmp_path / "twin.json")
+    monkeypatch.setattr(freezing, "host_facts", lambda: info["host"])
     return tmp_path / "runs"
 
 
-def test_freezing_writes_what_the_twin_is(beside: Path) -> None:
-    frozen = freeze(beside)
-    assert read_frozen() == frozen
-    assert set(frozen.speed) == {"torchserve"}
-    assert frozen.profile("torchserve") == at_speed(read_profile("torchserve"), frozen.speed["torchserve"])
-    assert frozen.host.startswith(str(load_runs(beside)[0].info.host["cpu_model"]))
+def test_freezing_writes_what_the_twin_is_on_a_host(elsewhere: Path) -> None:
+    host, found = freeze(elsewhere)
+    assert host.startswith("Another CPU")
+    assert read_frozen().hosts == {host: found}
+    (here,) = load_runs(elsewhere)
+    assert read_frozen().profile_of(here) == at_speed(read_profile("torchserve"), found.speed["torchserve"])
+    assert found.calibrated_with == [here.info.run_id]
+    there = load_runs(CORE)[0]
+    with pytest.raises(MlscaleError, match="was not frozen for"):
+        read_frozen().profile_of(there)
 
 
-def test_nothing_is_frozen_after_the_fact(beside: Path) -> None:
-    shutil.copytree(beside / "calibration", beside / "holdout")
+def test_the_host_of_the_fit_needs_no_calibration(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = load_runs(CORE)[0]
+    monkeypatch.setattr(freezing, "host_facts", lambda: there.info.host)
+    _, found = freeze(elsewhere)
+    assert not found.speed
+    assert set(found.profiles) >= {"torchserve", "rayserve", "k3s", "eks"}
+    assert read_frozen().profile_of(there) == read_profile(there.info.environment)
+
+
+def test_nothing_is_frozen_after_the_fact(elsewhere: Path) -> None:
+    shutil.copytree(elsewhere / "calibration", elsewhere / "holdout")
     with pytest.raises(MlscaleError, match="hold-out runs are there already"):
-        freeze(beside)
-    shutil.rmtree(beside / "holdout")
-    shutil.rmtree(beside / "calibration")
+        freeze(elsewhere)
+    shutil.rmtree(elsewhere / "holdout")
+    shutil.rmtree(elsewhere / "calibration")
     with pytest.raises(MlscaleError, match="--cells calibration"):
-        freeze(beside)
+        freeze(elsewhere)
 
 
-def test_a_profile_that_was_changed_since_is_refused(beside: Path, tmp_path: Path) -> None:
-    freeze(beside)
+def test_a_profile_that_was_changed_since_is_refused(elsewhere: Path, tmp_path: Path) -> None:
+    host, _ = freeze(elsewhere)
+    (run,) = load_runs(elsewhere)
     file = tmp_path / "twin.json"
     data = json.loads(file.read_text())
-    data["profiles"]["torchserve"] = "0" * 64
+    data["hosts"][host]["profiles"]["torchserve"] = "0" * 64
     file.write_text(json.dumps(data))
     with pytest.raises(MlscaleError, match="not the one that was frozen"):
-        read_frozen().profile("torchserve")
-    file.write_text("{}")
+        read_frozen().profile_of(run)
+    file.write_text('{"version": 2}')
     with pytest.raises(MlscaleError, match="broken"):
         read_frozen()
     file.unlink()
-    with pytest.raises(MlscaleError, match="nothing was frozen"):
-        read_frozen()
-
-
-def test_what_is_committed_can_be_read() -> None:
-    frozen = read_frozen()
-    assert isinstance(frozen, Frozen)
-    for name in frozen.profiles:
-        assert frozen.profile(name).environment == name
-    assert freezing.places.twin_file().is_file()
+    assert not read_frozen().hosts

@@ -7,7 +7,7 @@ import pytest
 
 from mlscale.analysis.likeness import likeness, rejected_share
 from mlscale.experiment.claims import Claim, Side, flips, gaps, judged, paper_claims
-from mlscale.experiment.records import _meaning, code_hash
+from mlscale.experiment.records import CLAIMS, VALIDATION, _meaning, code_hash
 from mlscale.experiment.simulate import simulate
 from mlscale.experiment.validation import beside, setup_of, twin_rows
 from mlscale.runs import SCHEMAS, Run
@@ -75,8 +75,8 @@ def test_claims_are_judged_and_turned() -> None:
 
 
 def test_the_hash_is_of_the_code_and_not_of_its_words() -> None:
-    assert code_hash() == code_hash()
-    assert len(code_hash()) == 64
+    assert code_hash(CLAIMS) == code_hash(CLAIMS)
+    assert len({code_hash(), code_hash(CLAIMS), code_hash(VALIDATION)}) == 3
     one = 'def f(a):\n    """Says one thing."""\n    return a + 1\n'
     other = 'def f(a):\n    """Says another."""  # and why\n\n    return (a + 1)\n'
     assert _meaning(one) == _meaning(other) != _meaning(one.replace("1", "2"))
