@@ -7,9 +7,17 @@ from itertools import pairwise
 
 import pytest
 
-from mlscale.experiment.design import REHEARSAL_BLOCKS, SENSITIVITY_BLOCKS, baseline_s, orders, plan, williams
+from mlscale.experiment.design import (
+    HOLDOUT_BLOCKS,
+    REHEARSAL_BLOCKS,
+    SENSITIVITY_BLOCKS,
+    baseline_s,
+    orders,
+    plan,
+    williams,
+)
 from mlscale.experiment.protocol import Photos, Protocol, default_protocol
-from mlscale.experiment.variants import CONTAINER, NO_MACHINES, REHEARSAL, SENSITIVITY
+from mlscale.experiment.variants import CONTAINER, NO_MACHINES, REHEARSAL, SENSITIVITY, TWIN_CELLS
 from mlscale.runs import ClosedLoop, MlscaleError, OpenLoop, Staircase
 
 TWO = ["torchserve", "rayserve"]
@@ -147,6 +155,41 @@ def test_a_step_is_watched_longer_where_machines_boot_longer(protocol: Protocol)
 def test_a_quick_rehearsal_is_one_run(protocol: Protocol) -> None:
     (run,) = [run for run in plan(["k3s", "eks"], ["core"], 1, protocol, quick=True) if run.environment == "eks"]
     assert (run.cell, run.variant, run.schedule) == ("rehearsal", "boot-10s", protocol.quick_schedule())
+
+
+def test_the_hold_out_differs_from_core_in_step_loop_maximum_and_a_setting(protocol: Protocol) -> None:
+    runs = plan([*THREE, "eks"], ["holdout"], 1, protocol)
+    held = [run for run in runs if run.cell == "holdout"]
+    assert Counter((run.environment, run.variant) for run in held) == {
+        (name, variant): HOLDOUT_BLOCKS for name in [*THREE, "eks"] for variant in ("closed", "open")
+    }
+    for run in held:
+        assert run.scaling["max_replicas"] == 3
+        if run.variant == "closed":
+            assert isinstance(run.schedule, ClosedLoop)
+            assert run.schedule.stages[1].clients != protocol.step_clients
+        else:
+            assert isinstance(run.schedule, OpenLoop)
+    core = {run.schedule for run in plan(THREE, ["core"], 8, protocol)}
+    assert not core & {run.schedule for run in held}
+
+
+def test_calibrating_runs_come_before_the_hold_out_and_are_cores_own(protocol: Protocol) -> None:
+    runs = plan([*THREE, "eks"], ["holdout", "calibration"], 1, protocol)
+    cells = [run.cell for run in runs if run.cell in TWIN_CELLS]
+    assert cells == sorted(cells), "calibration, then holdout"
+    for run in runs:
+        if run.cell == "calibration" and run.environment != "eks":
+            core = next(each for each in plan(THREE, ["core"], 1, protocol) if each.environment == run.environment)
+            assert run.scaling == core.scaling
+            assert isinstance(run.schedule, ClosedLoop)
+            assert run.schedule.stages[1].clients == protocol.step_clients
+
+
+def test_some_environments_of_the_hold_out_are_a_part_of_the_same_plan(protocol: Protocol) -> None:
+    whole = {run.folder for run in plan([*THREE, "eks"], ["holdout"], 1, protocol) if run.cell == "holdout"}
+    parts = [plan(names, ["holdout"], 1, protocol) for names in (["k3s"], ["rayserve"], ["eks", "torchserve"])]
+    assert {run.folder for part in parts for run in part if run.cell == "holdout"} == whole
 
 
 def test_sensitivity_changes_one_factor_at_a_time(protocol: Protocol) -> None:

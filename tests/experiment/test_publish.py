@@ -10,6 +10,9 @@ import pytest
 
 from mlscale.analysis.summary import summarise
 from mlscale.experiment import publish as module
+from mlscale.experiment.attempts import State
+from mlscale.experiment.design import plan
+from mlscale.experiment.protocol import Photos, default_protocol
 from mlscale.experiment.publish import publish_runs
 from mlscale.runs import MlscaleError, Run, load_runs
 
@@ -56,3 +59,11 @@ def test_too_much_is_refused_and_what_was_there_stays(
         publish_runs(runs, root, tmp_path / "reference")
     assert len(load_runs(tmp_path / "reference")) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["reference"]
+
+
+def test_an_environment_that_the_hold_out_left_out_is_not_missed(runs: list[Run]) -> None:
+    planned = plan(["torchserve", "rayserve"], ["core", "holdout"], 1, default_protocol(Photos(folder="p", count=1)))
+    begun = next(run for run in planned if run.cell == "holdout" and run.environment == "torchserve")
+    states = [State(each, (runs[0],) if each == begun else (), (), 3) for each in planned]
+    wanted = [state.planned for state in module._wanted(states)]
+    assert wanted == [run for run in planned if run.cell == "core" or run.environment == "torchserve"]
