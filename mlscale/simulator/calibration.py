@@ -25,6 +25,8 @@ from mlscale.simulator.spread import Measured, Number
 FloatArray = npt.NDArray[np.float64]
 WAITED_S: Final = 0.05
 """A request that waited longer met a replica that had just worked: no rest of its quota was left over."""
+IDLE_S: Final = 10.0
+"""So long before the first request a replica has nothing to do."""
 LEAST_ALONE: Final = 3
 LIMITED_S: Final = 1.0
 """A replica that began to start so much later than it was created had waited for another one."""
@@ -119,7 +121,8 @@ def _reference(runs: Sequence[Run], facts: dict[str, Any]) -> Number | None:
 
 def _with_waiting(runs: Sequence[Run], mean_s: float) -> tuple[float, float]:
     """The mean work of an answer while nobody waits, and how much more it is for each that does: of the first replica,
-    before the step and between it and the next one's being ready."""
+    before the step and between it and the next one's being ready. What the replica uses when nobody asks is no answer's
+    work while there is time left for it; under load it takes its part of the quota, and so counts."""
     before, after = [], []
     for run in runs:
         t0 = run.info.step_s
@@ -127,7 +130,8 @@ def _with_waiting(runs: Sequence[Run], mean_s: float) -> tuple[float, float]:
         if t0 is None or not (ready > t0).any():
             continue
         old, next_s = str(ready.idxmin()), float(ready[ready > t0].min())
-        before.append(_per_answer(run, old, 0.0, t0))
+        cpu_s, answers = _per_answer(run, old, 0.0, t0)
+        before.append((cpu_s - _idle_cores(run, old) * t0, answers))
         after.append((*_per_answer(run, old, t0, next_s), _mean_waiting(run, t0, next_s)))
     if not after:
         return mean_s, 0.0
@@ -144,6 +148,13 @@ def _per_answer(run: Run, replica: str, from_s: float, to_s: float) -> tuple[flo
     inside = samples["t_s"].between(from_s, to_s)
     answers = int(_served(run)["done_s"].between(from_s, to_s).sum())
     return float((samples["cpu_cores"] * samples["t_s"].diff())[inside].sum()), answers
+
+
+def _idle_cores(run: Run, replica: str) -> float:
+    """What a replica uses before the first request, cores; 0 where nobody looked."""
+    rows = run.resources[(run.resources["role"] == "replica") & (run.resources["subject"] == replica)]
+    idle = rows[rows["t_s"].between(-IDLE_S, 0.0)]["cpu_cores"].mean()
+    return float(idle) if np.isfinite(idle) else 0.0
 
 
 def _mean_waiting(run: Run, from_s: float, to_s: float) -> float:
