@@ -14,7 +14,9 @@ experiment_app = typer.Typer(no_args_is_help=True, help="The blocks behind make 
 def experiment_run(
     environments: Annotated[str, typer.Option(help="names, separated by blanks")] = "torchserve rayserve",
     blocks: Annotated[int, typer.Option(min=1)] = 8,
-    cells: Annotated[str, typer.Option(help="core, open, sensitivity, container, calibration, holdout, by commas")] = "core",
+    cells: Annotated[
+        str, typer.Option(help="core, open, sensitivity, container, calibration, holdout, by commas")
+    ] = "core",
     runs: Annotated[Path, typer.Option(help="where runs go")] = Path("runs"),
     seed: Annotated[int, typer.Option(min=0)] = 0,
     quick: Annotated[bool, typer.Option("--quick", help="one block of 60 s schedules, figures/quick/")] = False,
@@ -30,7 +32,9 @@ def experiment_run(
 def experiment_status(
     environments: Annotated[str, typer.Option(help="names, separated by blanks")] = "torchserve rayserve",
     blocks: Annotated[int, typer.Option(min=1)] = 8,
-    cells: Annotated[str, typer.Option(help="core, open, sensitivity, container, calibration, holdout, by commas")] = "core",
+    cells: Annotated[
+        str, typer.Option(help="core, open, sensitivity, container, calibration, holdout, by commas")
+    ] = "core",
     runs: Annotated[Path, typer.Option(help="where runs go")] = Path("runs"),
     seed: Annotated[int, typer.Option(min=0)] = 0,
     quick: Annotated[bool, typer.Option("--quick")] = False,

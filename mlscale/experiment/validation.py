@@ -41,9 +41,7 @@ def setup_of(run: Run) -> str:
     return f"{run.info.environment}/{(run.info.cell or 'run').rpartition('/')[2]}"
 
 
-def twins_of(
-    run: Run, draws: int, control: Control | None = None, profile_of: ProfileOf = shipped
-) -> list[Run]:
+def twins_of(run: Run, draws: int, control: Control | None = None, profile_of: ProfileOf = shipped) -> list[Run]:
     """Simulated runs of a live run's setup: its schedule, its clients' think times and photos, its settings; and the
     moments at which its HPA looked, which were known before the step. Everything else is drawn."""
     info = run.info
@@ -185,7 +183,9 @@ def rejections(found: Beside, level_s: float, draws: int = DRAWS, say: Progress 
     table = likeness(found.live, found.twin)
     rows = []
     for control in (None, *CONTROLS):
-        altered = found.twin if control is None else twin_rows(found.runs, level_s, draws, control, say, found.profile_of)
+        altered = (
+            found.twin if control is None else twin_rows(found.runs, level_s, draws, control, say, found.profile_of)
+        )
         for name, mine in found.live.groupby("environment", sort=False):
             judged = table[(table["environment"] == name) & (table["verdict"] != "different")]["figure"]
             share = rejected_share(mine, altered[altered["environment"] == name], tuple(judged))

@@ -64,12 +64,8 @@ def at_speed(profile: Profile, speed: Speed) -> Profile:
     work = {
         name: each.model_copy(update={"mean_s": _times(each.mean_s, speed.work)}) for name, each in profile.work.items()
     }
-    steps = tuple(
-        step.model_copy(update={"takes": longer(step.takes, speed.starts)}) for step in profile.starts.steps
-    )
-    return profile.model_copy(
-        update={"work": work, "starts": profile.starts.model_copy(update={"steps": steps})}
-    )
+    steps = tuple(step.model_copy(update={"takes": longer(step.takes, speed.starts)}) for step in profile.starts.steps)
+    return profile.model_copy(update={"work": work, "starts": profile.starts.model_copy(update={"steps": steps})})
 
 
 def _times(number: Number, factor: float) -> Number:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -81,7 +82,7 @@ def test_workers_leave_one_after_the_other_and_pods_together() -> None:
         begun, gone = times(outcome, "replica_draining"), times(outcome, "replica_removed")
         assert len(begun) == 3, "four replicas, then one"
         order = sorted(begun, key=lambda name: begun[name])
-        return sum(begun[late] < gone[early] for early, late in zip(order, order[1:], strict=False))
+        return sum(begun[late] < gone[early] for early, late in pairwise(order))
 
     assert overlaps("torchserve", downscale_delay_s=10.0) == 0
     assert overlaps("k3s", downscale_stabilisation_s=15) > 0

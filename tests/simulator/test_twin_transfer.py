@@ -44,9 +44,7 @@ def test_a_slower_host_is_found_out() -> None:
 
 
 def _live(run: Run) -> Run:
-    return Run.in_memory(
-        run.info.model_copy(update={"mode": "live"}), {name: getattr(run, name) for name in SCHEMAS}
-    )
+    return Run.in_memory(run.info.model_copy(update={"mode": "live"}), {name: getattr(run, name) for name in SCHEMAS})
 
 
 def test_nothing_but_work_and_starts_changes() -> None:
