@@ -16,7 +16,7 @@ from mlscale.experiment.parameters import EcsParameters, NotebookParameters
 from mlscale.experiment.progress import Shown
 from mlscale.experiment.protocol import current_protocol
 from mlscale.experiment.simulate import simulate
-from mlscale.experiment.validation import ProfileOf, shipped, twins_of
+from mlscale.experiment.validation import Beside, ProfileOf, shipped, twins_of
 from mlscale.runs import Arm, ClosedLoop, OpenLoop, Run, load_runs
 from mlscale.simulator.profile import numbers_in, read_profile
 from mlscale.simulator.spread import Number, Spread
@@ -101,6 +101,23 @@ def shown_frozen() -> pd.DataFrame:
                 }
             )
     return pd.DataFrame(rows)
+
+
+def service_by_time(found: Beside) -> pd.DataFrame:
+    """Of each live run, in the order in which they were measured: its service time, and the twin's over it."""
+    begun = {run.info.run_id: run.info.wall_start for run in found.runs}
+    theirs = found.twin.groupby("run_id")["service_s"].mean()
+    rows = found.live.assign(
+        begun=found.live["run_id"].map(begun), ratio=found.live["run_id"].map(theirs) / found.live["service_s"]
+    ).sort_values("begun")
+    return pd.DataFrame(
+        {
+            "begun (UTC)": rows["begun"].map(lambda at: f"{at:%m-%d %H:%M}"),
+            "setup": rows["setup"],
+            "service live (s)": rows["service_s"],
+            "twin / live": rows["ratio"],
+        }
+    )
 
 
 def published(*cells: str) -> list[Run]:

@@ -36,7 +36,7 @@ def test_the_twin_of_itself_is_equivalent(taken_for_live: list[Run]) -> None:
     table = likeness(found.live, found.twin).set_index("figure")
     assert not (table["verdict"] == "different").any()
     assert table.loc["detection_s", "verdict"] == "equivalent"
-    assert rejected_share(found.live, found.twin) < 0.2
+    assert rejected_share(found.live, found.twin) < 0.35, "nine figures, any of which may be off by chance"
     assert {setup_of(run) for run in taken_for_live} == {"torchserve/closed"}
     errors = found.trajectories().set_index("setup").loc["torchserve/closed"]
     assert errors["twin"] < 1.5 * errors["live runs among themselves"]
