@@ -60,7 +60,7 @@ def test_every_control_changes_something(taken_for_live: list[Run]) -> None:
 
 
 def test_claims_are_judged_and_turned() -> None:
-    plain = Claim("slower", "", Side("torchserve"), Side("torchserve", scaling={"max_replicas": 2}), "mean_response_s")
+    plain = Claim("slower", "", Side("torchserve"), Side("torchserve", scaling={"max_replicas": 1}), "mean_response_s")
     assert (gaps(plain, STEP, LEVEL_S, 3) > 0).all()
     table = judged([plain], STEP, LEVEL_S, 3)
     assert table.loc[0, "verdict"] == "implied"
