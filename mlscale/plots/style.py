@@ -128,11 +128,11 @@ def plotted(where: Axes | Figure | Iterable[Any]) -> pd.DataFrame:
     return pd.concat([frame.assign(axes=number) for number, frame in enumerate(found)], ignore_index=True)
 
 
-def mark_modes(axes: Axes, modes: Iterable[str]) -> None:
-    """Write across axes what they show that was not measured live."""
+def mark_modes(axes: Axes, modes: Iterable[str], size: float = 22) -> None:
+    """Write across axes what they show that was not measured live; ``size``: of the letters, for narrow panels."""
     other = sorted(set(modes) - {"live"})
     if other:
-        axes.text(
+        mark = axes.text(
             0.5,
             0.5,
             " + ".join(other).upper(),
@@ -140,13 +140,14 @@ def mark_modes(axes: Axes, modes: Iterable[str]) -> None:
             ha="center",
             va="center",
             rotation=18,
-            fontsize=22,
+            fontsize=size,
             fontweight="bold",
             color="#B00020",
             alpha=0.22,
             zorder=10,
             gid="mode",
         )
+        mark.set_in_layout(False)  # it may reach out, and must not push the panels together
 
 
 def shade(base: str, strength: float) -> tuple[float, float, float]:

@@ -113,20 +113,25 @@ def _in_margins(row: Mapping[str, Any]) -> dict[str, Any]:
 def twin_trajectories(
     live: Mapping[str, Sequence[Run]], twins: Mapping[str, Sequence[Run]], level_s: float
 ) -> npt.NDArray[Any]:
-    """One panel a setup: m_t of the live runs (thin), of the twin (its mean, and where 90 % of its draws lie).
+    """One panel a setup: m_t of the live runs (thin), of the twin (its mean, and where 90 % of its draws lie); a row a
+    schedule, a column an environment.
 
+    Args:
+        live, twins: by "environment/schedule".
     Returns:
         Axes; `plotted`: setup, run ("live", "twin", "low", "high"), t_s since the step, mean_s.
     """
-    names = list(live)
-    columns = min(4, len(names))
+    environments = sorted({name.partition("/")[0] for name in live})
+    schedules = sorted({name.partition("/")[2] for name in live})
     with style():
-        grid = new_axes(-(-len(names) // columns), columns, 1.6 * -(-len(names) // columns) + 0.8, sharey="row")
-        for place, name in enumerate(names):
-            axes = grid[place // columns, place % columns]
-            _compared(axes, name, live[name], twins[name], level_s)
-        for place in range(len(names), grid.size):
-            grid[place // columns, place % columns].set_visible(False)
+        grid = new_axes(len(schedules), len(environments), 1.7 * len(schedules) + 0.8, sharey="row")
+        for row, schedule in zip(grid, schedules, strict=True):
+            for axes, environment in zip(row, environments, strict=True):
+                name = f"{environment}/{schedule}"
+                if name in live:
+                    _compared(axes, name, live[name], twins[name], level_s)
+                else:
+                    axes.set_visible(False)
         for row in grid:
             row[0].set_ylabel(f"mean $m_t$, W = {WINDOW_S:g} s (s)")
         for axes in grid[-1]:
@@ -150,7 +155,7 @@ def _compared(axes: Axes, name: str, live: Sequence[Run], twins: Sequence[Run], 
     axes.set_xlim(at[0], at[-1])
     axes.set_ylim(bottom=0.0)
     axes.set_title(name.replace("/", ", "), color=colour(environment), fontsize=8.5)
-    mark_modes(axes, {run.info.mode for run in twins})
+    mark_modes(axes, {run.info.mode for run in twins}, size=12)
     parts = [pd.DataFrame({"run": "live", "t_s": at, "mean_s": one}) for one in moved]
     parts += [
         pd.DataFrame({"run": word, "t_s": at, "mean_s": values})
