@@ -7,18 +7,22 @@ from typing import Annotated
 
 import typer
 
+Environments = Annotated[str, typer.Option(help="names, separated by blanks")]
+Blocks = Annotated[int, typer.Option(min=1)]
+Cells = Annotated[str, typer.Option(help="core, open, sensitivity, container, calibration, holdout, by commas")]
+Runs = Annotated[Path, typer.Option(help="where runs go")]
+Seed = Annotated[int, typer.Option(min=0)]
+
 experiment_app = typer.Typer(no_args_is_help=True, help="The blocks behind make paper-figures.")
 
 
 @experiment_app.command("run")
 def experiment_run(
-    environments: Annotated[str, typer.Option(help="names, separated by blanks")] = "torchserve rayserve",
-    blocks: Annotated[int, typer.Option(min=1)] = 8,
-    cells: Annotated[
-        str, typer.Option(help="core, open, sensitivity, container, calibration, holdout, by commas")
-    ] = "core",
-    runs: Annotated[Path, typer.Option(help="where runs go")] = Path("runs"),
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    environments: Environments = "torchserve rayserve",
+    blocks: Blocks = 8,
+    cells: Cells = "core",
+    runs: Runs = Path("runs"),
+    seed: Seed = 0,
     quick: Annotated[bool, typer.Option("--quick", help="one block of 60 s schedules, figures/quick/")] = False,
 ) -> None:
     """Measure every block that is missing, then draw the figures; stopped at any time, it resumes."""
@@ -30,13 +34,11 @@ def experiment_run(
 
 @experiment_app.command("status")
 def experiment_status(
-    environments: Annotated[str, typer.Option(help="names, separated by blanks")] = "torchserve rayserve",
-    blocks: Annotated[int, typer.Option(min=1)] = 8,
-    cells: Annotated[
-        str, typer.Option(help="core, open, sensitivity, container, calibration, holdout, by commas")
-    ] = "core",
-    runs: Annotated[Path, typer.Option(help="where runs go")] = Path("runs"),
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    environments: Environments = "torchserve rayserve",
+    blocks: Blocks = 8,
+    cells: Cells = "core",
+    runs: Runs = Path("runs"),
+    seed: Seed = 0,
     quick: Annotated[bool, typer.Option("--quick")] = False,
 ) -> None:
     """What has been measured, and what is left."""
@@ -47,9 +49,9 @@ def experiment_status(
 
 @experiment_app.command("pilot")
 def experiment_pilot(
-    environments: Annotated[str, typer.Option(help="names, separated by blanks")] = "torchserve rayserve",
-    runs: Annotated[Path, typer.Option(help="where runs go")] = Path("runs"),
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    environments: Environments = "torchserve rayserve",
+    runs: Runs = Path("runs"),
+    seed: Seed = 0,
 ) -> None:
     """Measure what data/protocol.json fixes; refused once blocks were measured under it."""
     from mlscale.application.photos import choose_load_photos
