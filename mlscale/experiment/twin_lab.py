@@ -20,7 +20,6 @@ from mlscale.experiment.validation import Beside, ProfileOf, shipped, twins_of
 from mlscale.runs import Arm, ClosedLoop, OpenLoop, Run, load_runs
 from mlscale.simulator.profile import numbers_in, read_profile
 from mlscale.simulator.spread import Number, Spread
-from mlscale.simulator.transfer import Speed
 
 LONG_S: Final = 900.0
 """How long a step is watched that is compared with a cloud, s."""
@@ -85,27 +84,25 @@ def profile_of(runs: Sequence[Run]) -> ProfileOf:
 
 
 def shown_frozen() -> pd.DataFrame:
-    """A row for each environment on each host that the twin was frozen for: when, and how fast the host is."""
-    rows = []
-    for host, found in read_frozen().hosts.items():
-        for name in found.profiles:
-            speed = found.speed.get(name, Speed(work=1.0, starts=1.0))
-            frozen_at = f"{found.frozen_at:%Y-%m-%d %H:%M}"
-            rows.append(
-                {
-                    "host": host,
-                    "environment": name,
-                    "frozen (UTC)": frozen_at,
-                    "CPU of an answer": f"x {speed.work:.2f}",
-                    "time to start": f"x {speed.starts:.2f}",
-                }
-            )
-    return pd.DataFrame(rows)
+    """A row for each host that the twin was frozen for: when, with how many runs, and how fast the host is."""
+    return pd.DataFrame(
+        {
+            "host": host,
+            "frozen (UTC)": f"{found.frozen_at:%Y-%m-%d %H:%M}",
+            "calibrating runs": len(found.calibrated_with),
+            "CPU of a photo (s)": f"{found.photo_cpu_s:.4f}",
+            "work": f"x {found.speed.work:.2f}",
+            "starts": f"x {found.speed.starts:.2f}",
+        }
+        for host, found in read_frozen().hosts.items()
+    )
 
 
 def service_by_time(found: Beside) -> pd.DataFrame:
-    """Of each live run, in the order in which they were measured: its service time, and the twin's over it."""
+    """Of each live run, in the order in which they were measured: how long the bare host took for a photo around it,
+    its service time, and the twin's over it."""
     begun = {run.info.run_id: run.info.wall_start for run in found.runs}
+    photo_cpu_s = {run.info.run_id: np.mean(run.info.host_photo_cpu_s or np.nan) for run in found.runs}
     theirs = found.twin.groupby("run_id")["service_s"].mean()
     rows = found.live.assign(
         begun=found.live["run_id"].map(begun), ratio=found.live["run_id"].map(theirs) / found.live["service_s"]
@@ -114,6 +111,7 @@ def service_by_time(found: Beside) -> pd.DataFrame:
         {
             "begun (UTC)": rows["begun"].map(lambda at: f"{at:%m-%d %H:%M}"),
             "setup": rows["setup"],
+            "photo on the bare host (s)": rows["run_id"].map(photo_cpu_s),
             "service live (s)": rows["service_s"],
             "twin / live": rows["ratio"],
         }

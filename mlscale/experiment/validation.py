@@ -208,7 +208,7 @@ def validate(
         "runs": sorted(run.info.run_id for run in runs),
         "draws": draws,
         "level_s": level_s,
-        "profiles": {run.info.environment: profile_of(run).sha256 for run in runs},
+        "profiles": {run.info.environment: shipped(run).sha256 for run in runs},
         "verdicts": likeness(found.live, found.twin).to_dict("records"),
         "naive": found.naive(before, level_s).to_dict("records"),
         "trajectories": found.trajectories().to_dict("records"),

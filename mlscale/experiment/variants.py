@@ -105,22 +105,22 @@ class HeldOut(BaseModel):
 HOLDOUT: Final = (
     HeldOut(
         name="closed",
-        clients=11,
+        clients=13,
         scaling={
             "torchserve": {"max_replicas": 3, "target_ongoing": 1.5},
             "rayserve": {"max_replicas": 3, "target_ongoing_requests": 1.5},
             "k3s": {"max_replicas": 3, "target_in_flight": 1.5},
-            "eks": {"max_replicas": 3, "target_in_flight": 1.5, "boot": "20s"},
+            "eks": {"max_replicas": 3, "target_in_flight": 1.5, "boot": "15s"},
         },
     ),
     HeldOut(
         name="open",
-        rate_rps=12.0,
+        rate_rps=10.0,
         scaling={
             "torchserve": {"max_replicas": 3, "upscale_delay_s": 4.0},
             "rayserve": {"max_replicas": 3, "upscale_delay_s": 4.0},
             "k3s": {"max_replicas": 3, "readiness_period_s": 5},
-            "eks": {"max_replicas": 3, "readiness_period_s": 5, "boot": "40s"},
+            "eks": {"max_replicas": 3, "readiness_period_s": 5, "boot": "30s"},
         },
     ),
 )

@@ -1,4 +1,4 @@
-"""A profile on another host than the one whose runs it was fitted to: how fast that host is, by one run there.
+"""A profile on another host than the one whose runs it was fitted to: how fast that host is, by a few runs there.
 
 Calibrating anew takes ten runs and more, since starts vary from run to run. What takes how long there beside here does
 not: work and starts are nearly all CPU time, so that two factors tell it.
@@ -6,11 +6,11 @@ not: work and starts are nearly all CPU time, so that two factors tell it.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
+from scipy import stats
 
 from mlscale.analysis.provisioning import lives
 from mlscale.runs import EventKind, MlscaleError, Run
@@ -26,6 +26,10 @@ class Speed(BaseModel):
 
     work: float = Field(gt=0)
     starts: float = Field(gt=0)
+
+    def times(self, factor: float) -> Speed:
+        """Of a host that takes so many times as long."""
+        return Speed(work=self.work * factor, starts=self.starts * factor)
 
 
 def speed_of(here: Sequence[Run], there: Sequence[Run], profile: Profile) -> Speed:
@@ -53,10 +57,11 @@ def _mean_start_s(runs: Sequence[Run], profile: Profile) -> float:
     return float(np.mean(means))
 
 
-def pooled(speeds: Sequence[Speed]) -> float:
-    """The starts' factor of several environments on one host, their geometric mean: it is the same program that is
-    imported, and one run's starts have a tenth of their length in common by chance."""
-    return round(math.exp(float(np.mean([math.log(each.starts) for each in speeds]))), 4)
+def pooled(speeds: Sequence[Speed]) -> Speed:
+    """Of one host, found in several environments: geometric means. It is the same program that works and is imported,
+    and one run's work and starts have a tenth of their length in common by chance."""
+    found = {name: [getattr(each, name) for each in speeds] for name in ("work", "starts")}
+    return Speed(**{name: round(float(stats.gmean(factors)), 4) for name, factors in found.items()})
 
 
 def at_speed(profile: Profile, speed: Speed) -> Profile:

@@ -1,4 +1,5 @@
-"""A profile on another host: two factors from a run there, frozen before the runs that judge it."""
+"""A profile on another host: two factors from runs there, frozen before the runs that judge it, and followed by how fast
+the host is around each run."""
 
 from __future__ import annotations
 
@@ -60,8 +61,9 @@ def test_nothing_but_work_and_starts_changes() -> None:
     assert at_speed(profile, Speed(work=1.0, starts=1.0)).sha256 == profile.sha256
 
 
-def test_starts_of_one_host_are_pooled() -> None:
-    assert pooled([Speed(work=1.0, starts=2.0), Speed(work=9.0, starts=0.5)]) == 1.0
+def test_environments_of_one_host_are_pooled() -> None:
+    assert pooled([Speed(work=1.0, starts=2.0), Speed(work=4.0, starts=0.5)]) == Speed(work=2.0, starts=1.0)
+    assert Speed(work=2.0, starts=1.0).times(1.5) == Speed(work=3.0, starts=1.5)
 
 
 @pytest.fixture
@@ -72,6 +74,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copytree(sorted(CORE.glob("block-02/*-torchserve*/attempt-*"))[-1], folder)
     info = json.loads((folder / "run.json").read_text())
     info["host"]["cpu_model"] = "Another CPU"
+    info["host_photo_cpu_s"] = [0.04, 0.04]
     (folder / "run.json").write_text(json.dumps(info))
     monkeypatch.setattr(places, "twin_file", lambda: tmp_path / "twin.json")
     monkeypatch.setattr(freezing, "host_facts", lambda: info["host"])
@@ -83,20 +86,25 @@ def test_freezing_writes_what_the_twin_is_on_a_host(elsewhere: Path) -> None:
     assert host.startswith("Another CPU")
     assert read_frozen().hosts == {host: found}
     (here,) = load_runs(elsewhere)
-    assert read_frozen().profile_of(here) == at_speed(read_profile("torchserve"), found.speed["torchserve"])
+    assert read_frozen().profile_of(here) == at_speed(read_profile("torchserve"), found.speed)
     assert found.calibrated_with == [here.info.run_id]
+    assert found.photo_cpu_s == pytest.approx(0.04)
+    assert set(found.profiles) == {"torchserve", "rayserve", "k3s", "eks"}
     there = load_runs(CORE)[0]
     with pytest.raises(MlscaleError, match="was not frozen for"):
         read_frozen().profile_of(there)
 
 
-def test_the_host_of_the_fit_needs_no_calibration(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    there = load_runs(CORE)[0]
-    monkeypatch.setattr(freezing, "host_facts", lambda: there.info.host)
+def test_the_twin_is_as_fast_as_the_host_was_around_the_run(elsewhere: Path) -> None:
     _, found = freeze(elsewhere)
-    assert not found.speed
-    assert set(found.profiles) >= {"torchserve", "rayserve", "k3s", "eks"}
-    assert read_frozen().profile_of(there) == read_profile(there.info.environment)
+    (here,) = load_runs(elsewhere)
+    slower = Run.in_memory(here.info.model_copy(update={"host_photo_cpu_s": (0.04, 0.0576)}), {})
+    expected = at_speed(read_profile("torchserve"), found.speed.times(1.2))
+    work_s = read_frozen().profile_of(slower).work["app"].mean_s.value
+    assert work_s == pytest.approx(expected.work["app"].mean_s.value)
+    blind = Run.in_memory(here.info.model_copy(update={"host_photo_cpu_s": ()}), {})
+    with pytest.raises(MlscaleError, match="nobody looked how fast the host was"):
+        read_frozen().profile_of(blind)
 
 
 def test_nothing_is_frozen_after_the_fact(elsewhere: Path) -> None:
@@ -118,7 +126,7 @@ def test_a_profile_that_was_changed_since_is_refused(elsewhere: Path, tmp_path: 
     file.write_text(json.dumps(data))
     with pytest.raises(MlscaleError, match="not the one that was frozen"):
         read_frozen().profile_of(run)
-    file.write_text('{"version": 2}')
+    file.write_text('{"version": 1}')
     with pytest.raises(MlscaleError, match="broken"):
         read_frozen()
     file.unlink()
