@@ -212,7 +212,7 @@ def _parameters(experiment: Experiment, state: State, folder: Path) -> dict[str,
         "seed": planned.seed,
         "level_s": experiment.protocol.level_s,
         "idle_s": _idle_s(planned),
-        "probe_host": planned.cell in TWIN_CELLS,
+        **({"probe_host": True} if planned.cell in TWIN_CELLS else {}),
         "labels": {
             "experiment": experiment.protocol.sha256()[:16],
             "cell": f"{planned.cell}/{planned.variant}" if planned.cell in NAMED_CELLS else planned.cell,

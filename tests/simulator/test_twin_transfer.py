@@ -1,5 +1,5 @@
-"""A profile on another host: two factors from runs there, frozen before the runs that judge it, and followed by how fast
-the host is around each run."""
+"""A profile on another host: two factors from runs there, frozen before the runs that judge it; and how fast the host
+is around each of those."""
 
 from __future__ import annotations
 
@@ -86,7 +86,8 @@ def test_freezing_writes_what_the_twin_is_on_a_host(elsewhere: Path) -> None:
     assert host.startswith("Another CPU")
     assert read_frozen().hosts == {host: found}
     (here,) = load_runs(elsewhere)
-    assert read_frozen().profile_of(here) == at_speed(read_profile("torchserve"), found.speed)
+    wanted = at_speed(read_profile("torchserve"), found.speed)
+    assert read_frozen().profile_of(here).work["app"].mean_s.value == pytest.approx(wanted.work["app"].mean_s.value)
     assert found.calibrated_with == [here.info.run_id]
     assert found.photo_cpu_s == pytest.approx(0.04)
     assert set(found.profiles) == {"torchserve", "rayserve", "k3s", "eks"}
