@@ -20,7 +20,7 @@ help:
 	@echo "                   measure, compare and draw the figures; stop it at any time, it resumes"
 	@echo "make test          types, style, layers, all tests, with the real frameworks"
 	@echo "make proof         what takes longer: 100,000 malformed bodies, 100,000 questions to Kubernetes' own HPA,"
-	@echo "                   a cluster killed 20 times, 30 cycles of machines (45 min)"
+	@echo "                   a cluster killed 20 times, 30 cycles of machines, the records about the twin (60 min)"
 	@echo "make cluster       a real one-node Kubernetes on this machine (Linux, root); repairs one that is there"
 	@echo "                   MACHINES=1: with Karpenter, and machines that come and go"
 	@echo "make cluster-down  remove it without a trace; what was built for it stays in the cache"

@@ -55,8 +55,6 @@ MARGINS: Final[dict[str, Margin]] = {
     "ready_last_s": Margin(0.10, 1.0),
     "t_slo_s": Margin(0.10, 1.0),
 }
-
-
 WAITED_S: Final = 0.05
 """A request that waited longer met a replica that had just worked: no rest of its quota was left over."""
 

@@ -31,8 +31,8 @@ class State:
 
     @property
     def valid(self) -> bool:
-        """Whether an attempt was valid; runs that nobody judged count as valid."""
-        return any(run.info.validity is None or run.info.validity.valid for run in self.runs)
+        """Whether an attempt was valid."""
+        return any(run.info.valid for run in self.runs)
 
     @property
     def done(self) -> bool:

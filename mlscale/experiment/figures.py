@@ -36,7 +36,7 @@ class Figures:
 
         figure = figure_of(drawn)
         words = [note, "DEFAULT SETTINGS: no pilot was run on this host"] if _unpiloted(runs) else [note]
-        with_invalid = not any(run.info.validity is None or run.info.validity.valid for run in runs)
+        with_invalid = not any(run.info.valid for run in runs)
         text = caption(runs, with_invalid=with_invalid, note=". ".join(word for word in words if word))
         save_figure(figure, name, self._folder, notebook=self._notebook, runs=runs, seed=self._seed, note=text)
         display(figure, Markdown(f"*{text}*"))

@@ -90,8 +90,9 @@ def freeze(runs: Path) -> tuple[str, OnHost]:
     host, frozen = host_name(dict(host_facts())), read_frozen()
     if _of_host(runs / "holdout", host):
         raise MlscaleError("hold-out runs are there already", str(runs / "holdout"), "freeze before them, not after")
-    published = _valid([*load_runs(places.reference() / "core"), *load_runs(places.reference() / "rehearsal")])
-    here = _valid(_of_host(runs / "calibration", host))
+    cells = [places.reference() / cell for cell in ("core", "rehearsal")]
+    published = [run for run in load_runs(cells) if run.info.valid]
+    here = [run for run in _of_host(runs / "calibration", host) if run.info.valid]
     if not here:
         raise MlscaleError("no valid run to calibrate with", str(runs), "measure some: --cells calibration")
     found = OnHost(
@@ -132,7 +133,3 @@ def _speed(here: Sequence[Run], published: Sequence[Run]) -> Speed:
 def _of_host(folder: Path, host: str) -> list[Run]:
     found = load_runs(folder) if next(folder.rglob("run.json"), None) else []
     return [run for run in found if host_name(run.info.host) == host]
-
-
-def _valid(runs: Sequence[Run]) -> list[Run]:
-    return [run for run in runs if run.info.validity is None or run.info.validity.valid]

@@ -95,7 +95,7 @@ def runs_to_compare(p: NotebookParameters) -> list[Run]:
 
 def valid(runs: Sequence[Run]) -> list[Run]:
     """The runs that latency claims may rest on; where there are none, all of them, and a line says so."""
-    good = [run for run in runs if run.info.validity is None or run.info.validity.valid]
+    good = [run for run in runs if run.info.valid]
     if not good:
         remark("No run is valid (see the table above): what follows is shown, and nothing may be claimed from it.")
         return list(runs)

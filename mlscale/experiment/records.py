@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+import pandas as pd
+
 from mlscale.experiment import places
 from mlscale.experiment.figures import remark
 from mlscale.experiment.protocol import write_text
@@ -16,7 +18,10 @@ from mlscale.runs import Run
 
 VALIDATION: Final = "validation.json"
 CLAIMS: Final = "claims.json"
-RECORDS: Final = (VALIDATION, CLAIMS)
+EARLIER: Final = "validation-1.json"
+"""The validation by the first hold-out, with one factor for the host's speed: what it taught is in notebook 09. It
+speaks of code and runs that are here no longer."""
+RECORDS: Final = (VALIDATION, CLAIMS, EARLIER)
 _JUDGED_BY: Final = {VALIDATION: ("validation.py", "freeze.py"), CLAIMS: ("claims.py",)}
 
 
@@ -70,6 +75,14 @@ def record_of(runs: Sequence[Run]) -> dict[str, Any] | None:
         remark("The validation on record is about other runs; it is left out.")
         return None
     return record
+
+
+def first_verdicts() -> pd.DataFrame:
+    """What the first hold-out found, a row for each figure: twin / live, or twin less live in s, 90 % interval."""
+    table = pd.DataFrame(json.loads((places.reference() / EARLIER).read_text())["verdicts"])
+    ends = table["low"].map("{:.2f}".format) + " to " + table["high"].map("{:.2f}".format)
+    told = table.assign(told=ends + ", " + table["verdict"])
+    return told.pivot(index="figure", columns="environment", values="told").reindex(table["figure"].unique())
 
 
 def write_record(name: str, found: Mapping[str, Any]) -> Path:

@@ -74,7 +74,7 @@ def held_out(p: NotebookParameters) -> list[Run]:
     if not p.run_dirs and not folder.is_dir():
         return []
     found = load_runs(p.run_dirs or folder)
-    return [run for run in found if run.info.validity is None or run.info.validity.valid]
+    return [run for run in found if run.info.valid]
 
 
 def profile_of(runs: Sequence[Run]) -> ProfileOf:

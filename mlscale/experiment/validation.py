@@ -174,20 +174,22 @@ def beside(
     return Beside(runs, twins, live_rows(runs, level_s), twin, profile_of)
 
 
-def rejections(found: Beside, level_s: float, draws: int = DRAWS, say: Progress | None = None) -> pd.DataFrame:
+def rejections(
+    found: Beside, verdicts: pd.DataFrame, level_s: float, draws: int = DRAWS, say: Progress | None = None
+) -> pd.DataFrame:
     """In how many resamples the twin, and each wrong one, is found different: environment, twin, rejected.
 
     A wrong twin is judged by the figures in which the twin as it is was not found different: what the right one is
-    rejected by already would reject anything.
+    rejected by already would reject anything. ``verdicts``: of `likeness`.
     """
-    table = likeness(found.live, found.twin)
     rows = []
     for control in (None, *CONTROLS):
         altered = (
             found.twin if control is None else twin_rows(found.runs, level_s, draws, control, say, found.profile_of)
         )
         for name, mine in found.live.groupby("environment", sort=False):
-            judged = table[(table["environment"] == name) & (table["verdict"] != "different")]["figure"]
+            mine_as_is = verdicts[verdicts["environment"] == name]
+            judged = mine_as_is[mine_as_is["verdict"] != "different"]["figure"]
             share = rejected_share(mine, altered[altered["environment"] == name], tuple(judged))
             rows.append({"environment": name, "twin": control.name if control else "as it is", "rejected": share})
     return pd.DataFrame(rows)
@@ -204,13 +206,14 @@ def validate(
 ) -> dict[str, Any]:
     """Everything that METHOD §8 asks for, as data: verdicts, noise, naive predictions, m_t, negative controls."""
     found = beside(runs, level_s, draws, say, profile_of)
+    verdicts = likeness(found.live, found.twin)
     return {
         "runs": sorted(run.info.run_id for run in runs),
         "draws": draws,
         "level_s": level_s,
         "profiles": {run.info.environment: shipped(run).sha256 for run in runs},
-        "verdicts": likeness(found.live, found.twin).to_dict("records"),
+        "verdicts": verdicts.to_dict("records"),
         "naive": found.naive(before, level_s).to_dict("records"),
         "trajectories": found.trajectories().to_dict("records"),
-        "controls": rejections(found, level_s, draws, say).to_dict("records"),
+        "controls": rejections(found, verdicts, level_s, draws, say).to_dict("records"),
     }

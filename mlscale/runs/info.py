@@ -98,3 +98,8 @@ class RunInfo(_Info):
     validity: Validity | None = None
     complete: bool = False
     incomplete_reason: str | None = None
+
+    @property
+    def valid(self) -> bool:
+        """Whether latency claims may rest on the run: judged valid, or judged by nobody."""
+        return self.validity is None or self.validity.valid

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from mlscale.analysis.likeness import WAITED_S
 from mlscale.analysis.provisioning import lives, provisioning
 from mlscale.runs import ClosedLoop, EventKind, MlscaleError, Run
 from mlscale.runs.schedule import ClosedStage
@@ -23,8 +24,6 @@ from mlscale.simulator.settings import Clients, Processor, Queueing, Service
 from mlscale.simulator.spread import Measured, Number
 
 FloatArray = npt.NDArray[np.float64]
-WAITED_S: Final = 0.05
-"""A request that waited longer met a replica that had just worked: no rest of its quota was left over."""
 IDLE_S: Final = 10.0
 """So long before the first request a replica has nothing to do."""
 LEAST_ALONE: Final = 3
@@ -47,7 +46,7 @@ def calibrate(runs: Sequence[Run], profile: Profile) -> Profile:
         if run.info.environment != profile.environment or run.info.mode == "simulated":
             what = f"{run.info.run_id} is {run.info.mode}, of {run.info.environment}"
             raise MlscaleError(what, "calibrate", f"name live runs of {profile.environment}")
-    used = [run for run in runs if run.info.validity is None or run.info.validity.valid]
+    used = [run for run in runs if run.info.valid]
     if not used:
         raise MlscaleError("no valid run is among them", "calibrate", "name runs that are valid")
     if any(len(run.info.components) > 1 for run in used):

@@ -145,7 +145,7 @@ class Fleet:
                 pod.owner.evict(pod.replica)
             else:
                 self.free(pod.name)
-                self.place(Pod(pod.name, pod.requests, self.now_s))
+                self._keep_free_elsewhere(pod)
         self._gone_when_empty(host)
 
     def fail(self, host: Host) -> None:
@@ -160,7 +160,11 @@ class Fleet:
             if pod.replica is not None and pod.owner is not None:
                 pod.owner.die(pod.replica)
             else:
-                self.place(Pod(pod.name, pod.requests, self.now_s))
+                self._keep_free_elsewhere(pod)
+
+    def _keep_free_elsewhere(self, pod: Pod) -> None:
+        """Room kept free is wanted again, as of now."""
+        self.place(Pod(pod.name, pod.requests, self.now_s))
 
     def _new(self, kind: InstanceType) -> Host:
         self._count += 1

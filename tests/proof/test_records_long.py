@@ -1,0 +1,52 @@
+"""What is on record about the twin comes out again: the validation by the published hold-out, the paper's claims."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlscale.experiment import places
+from mlscale.experiment.records import CLAIMS, VALIDATION, code_hash
+from mlscale.experiment.twin_commands import claims_command, validate_command
+
+
+@pytest.mark.parametrize(("name", "command"), [(VALIDATION, validate_command), (CLAIMS, claims_command)])
+def test_a_record_comes_out_again(
+    name: str, command: Callable[[int], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorded = json.loads((places.reference() / name).read_text())
+    assert recorded["code_sha256"] == code_hash(name), "it speaks of another version of the code: write it again"
+    written: dict[str, Any] = {}
+
+    def keep(_: str, found: Mapping[str, Any]) -> Path:
+        written.update(json.loads(json.dumps(found)))
+        return tmp_path
+
+    monkeypatch.setattr("mlscale.experiment.records.write_record", keep)
+    command(recorded["draws"])
+    del recorded["code_sha256"]
+    pairs = zip(_leaves(recorded), _leaves(written), strict=True)
+    assert not [(where, old, new) for (where, old), (_, new) in pairs if not _same(old, new)]
+
+
+def _leaves(found: Any, where: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(found, dict):
+        for key, value in found.items():
+            yield from _leaves(value, f"{where}/{key}")
+    elif isinstance(found, list):
+        for place, value in enumerate(found):
+            yield from _leaves(value, f"{where}/{place}")
+    else:
+        yield where, found
+
+
+def _same(a: Any, b: Any) -> bool:
+    """The same bytes on one machine, within 1e-9 elsewhere."""
+    if isinstance(a, float) and isinstance(b, float):
+        return math.isclose(a, b, rel_tol=1e-9, abs_tol=1e-12) or (math.isnan(a) and math.isnan(b))
+    return bool(a == b)
