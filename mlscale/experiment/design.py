@@ -39,7 +39,8 @@ SENSITIVITY_BLOCKS: Final = 3
 CONTAINER_BLOCKS: Final = 1
 REHEARSAL_BLOCKS: Final = 3
 HOLDOUT_BLOCKS: Final = 4
-CALIBRATION_BLOCKS: Final = 1
+CALIBRATION_BLOCKS: Final = 3
+"""Before the hold-out, in its middle, after it: a shared host is not equally fast all the time."""
 QUICK_BLOCKS: Final = 1
 REHEARSAL_HORIZON_S: Final = 150.0
 """How long the step is watched in the rehearsal, beside the time that a machine takes to boot, s."""
@@ -111,7 +112,7 @@ def plan(
         cells: of `CELLS`; each is run whole before the next. The rehearsal is the only one of the environments in
             `REHEARSED`, and is run wherever one of them is named.
         blocks: of core and open; sensitivity has `SENSITIVITY_BLOCKS`, container `CONTAINER_BLOCKS` and only those of
-            the environments that scale containers, calibration `CALIBRATION_BLOCKS`, holdout (always after it)
+            the environments that scale containers, calibration `CALIBRATION_BLOCKS`, holdout (among which they lie)
             `HOLDOUT_BLOCKS`, a quick experiment one block; these have no A/A.
     Raises:
         MlscaleError: no environment, a double one, an unknown cell, no block.
@@ -135,14 +136,8 @@ def plan(
             for run in _blocks(among, cell, variant, number, protocol, seed, aa=aa, quick=False)
         ]
         runs += sorted(drawn, key=lambda run: run.block)  # variants take turns: none has an hour of its own
-    calibrating = _judged(environments, "calibration", (CALIBRATION,), CALIBRATION_BLOCKS, protocol, seed)
-    held_out = _judged(environments, "holdout", HOLDOUT, HOLDOUT_BLOCKS, protocol, seed)
-    return [
-        *runs,
-        *rehearsed,
-        *(calibrating if "calibration" in cells else ()),
-        *(held_out if "holdout" in cells else ()),
-    ]
+    judged = [run for run in _for_the_twin(environments, protocol, seed) if run.cell in cells]
+    return [*runs, *rehearsed, *judged]
 
 
 def baseline_s(protocol: Protocol, seed: int, block: int) -> float:
@@ -240,6 +235,15 @@ def _rehearsed(
         seed=seed,
         folder=_folder("rehearsal", boot.variant.name, block, position, name, None),
     )
+
+
+def _for_the_twin(environments: Sequence[str], protocol: Protocol, seed: int) -> list[PlannedRun]:
+    """The hold-out, and calibrating blocks before it, in its middle and after it."""
+    between = HOLDOUT_BLOCKS / (CALIBRATION_BLOCKS - 1)
+    calibrating = _judged(environments, "calibration", (CALIBRATION,), CALIBRATION_BLOCKS, protocol, seed)
+    turns = [(between * (run.block - 1), run) for run in calibrating]
+    turns += [(run.block - 0.5, run) for run in _judged(environments, "holdout", HOLDOUT, HOLDOUT_BLOCKS, protocol, seed)]
+    return [run for _, run in sorted(turns, key=lambda each: each[0])]
 
 
 def _judged(

@@ -24,8 +24,6 @@ from mlscale.runs import MlscaleError, load_run
 IDLE_S: Final = 30.0
 TWIN_IDLE_S: Final = 10.0
 """Before time zero of runs for the twin: long enough to settle; nobody asks what is used at idle there."""
-PROBES_S: Final = 12.0
-"""Of those runs: two looks at how fast the host is."""
 QUIET_S: Final = 7.0
 """A wait for quiet that meets a quiet host takes 5 s and a little (METHOD §6)."""
 _AROUND_S: Final = 14.0
@@ -136,8 +134,7 @@ def estimate_s(states: Sequence[State], protocol: Protocol) -> float:
 def run_estimate_s(state: State, protocol: Protocol) -> float:
     """The same for one run."""
     start_s = protocol.start_s.get(state.planned.environment, _UNKNOWN_START_S)
-    probes_s = PROBES_S if state.planned.cell in TWIN_CELLS else 0.0
-    return QUIET_S + probes_s + start_s + _idle_s(state.planned) + state.planned.schedule.duration_s + _AROUND_S
+    return QUIET_S + start_s + _idle_s(state.planned) + state.planned.schedule.duration_s + _AROUND_S
 
 
 def _idle_s(planned: design.PlannedRun) -> float:
@@ -212,7 +209,6 @@ def _parameters(experiment: Experiment, state: State, folder: Path) -> dict[str,
         "seed": planned.seed,
         "level_s": experiment.protocol.level_s,
         "idle_s": _idle_s(planned),
-        **({"probe_host": True} if planned.cell in TWIN_CELLS else {}),
         "labels": {
             "experiment": experiment.protocol.sha256()[:16],
             "cell": f"{planned.cell}/{planned.variant}" if planned.cell in NAMED_CELLS else planned.cell,

@@ -1,14 +1,19 @@
-"""data/twin.json: what the twin is on a host, before the runs exist by which it is judged there (METHOD §8)."""
+"""data/twin.json: what the twin is on a host, before the runs exist by which it is judged there (METHOD §8).
+
+Its profiles are frozen by their hashes. How fast the host is may not be read off the runs that judge the twin either:
+calibrating runs tell it, of core's setup, which lie before, among and after them, since a shared host is not equally fast
+all the time.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from scipy import stats
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mlscale.analysis.summary import host_name
 from mlscale.experiment import places
@@ -21,16 +26,12 @@ from mlscale.simulator.transfer import Speed, at_speed, pooled, speed_of
 
 
 class OnHost(BaseModel):
-    """``profiles``: hashes, by environment, of those as they are shipped. ``speed``: of this host beside the one that
-    they were fitted on, while it decoded a photo in ``photo_cpu_s`` of CPU time (`mlscale.experiment.host_speed`)."""
+    """``profiles``: hashes, by environment, of those as they are shipped."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     frozen_at: datetime
     profiles: Mapping[str, str]
-    calibrated_with: Sequence[str]
-    photo_cpu_s: float = Field(gt=0)
-    speed: Speed
 
 
 class Frozen(BaseModel):
@@ -42,11 +43,10 @@ class Frozen(BaseModel):
     hosts: Mapping[str, OnHost] = {}
 
     def profile_of(self, run: Run) -> Profile:
-        """The twin of a run's environment on the run's host, at the speed that the host had around that run.
+        """The profile of a run's environment, as it was frozen for the run's host.
 
         Raises:
-            MlscaleError: it was not frozen for that host, or the profile is another one by now; nobody looked how fast
-                the host was.
+            MlscaleError: it was not frozen for that host, or is another one by now.
         """
         environment, host = run.info.environment, host_name(run.info.host)
         found = self.hosts.get(host)
@@ -60,7 +60,7 @@ class Frozen(BaseModel):
                 str(places.twin_file()),
                 "restore it, or freeze anew and measure new hold-out runs",
             )
-        return at_speed(profile, found.speed.times(_photo_cpu_s([run]) / found.photo_cpu_s))
+        return profile
 
 
 def read_frozen() -> Frozen:
@@ -79,57 +79,60 @@ def read_frozen() -> Frozen:
 
 
 def freeze(runs: Path) -> tuple[str, OnHost]:
-    """Fix the twin on this host: the profiles as they are, and how fast it is, by its runs of the cell ``calibration``
-    below ``runs`` beside the published ones of the same setup.
+    """Fix the profiles as they are for this host, before hold-out runs of it lie below ``runs``.
 
     Returns:
         This host's name, and what was written about it.
     Raises:
-        MlscaleError: no runs to calibrate with, or hold-out runs of this host are there already.
+        MlscaleError: hold-out runs of this host are there already.
     """
     host, frozen = host_name(dict(host_facts())), read_frozen()
-    if _of_host(runs / "holdout", host):
-        raise MlscaleError("hold-out runs are there already", str(runs / "holdout"), "freeze before them, not after")
-    cells = [places.reference() / cell for cell in ("core", "rehearsal")]
-    published = [run for run in load_runs(cells) if run.info.valid]
-    here = [run for run in _of_host(runs / "calibration", host) if run.info.valid]
-    if not here:
-        raise MlscaleError("no valid run to calibrate with", str(runs), "measure some: --cells calibration")
+    folder = runs / "holdout"
+    there = load_runs(folder, allow_incomplete=True) if next(folder.rglob("run.json"), None) else []
+    if any(host_name(run.info.host) == host for run in there):
+        raise MlscaleError("hold-out runs are there already", str(folder), "freeze before them, not after")
     found = OnHost(
         frozen_at=datetime.now(UTC).replace(microsecond=0),
         profiles={name: read_profile(name).sha256 for name in JUDGED},
-        calibrated_with=sorted(run.info.run_id for run in here),
-        photo_cpu_s=round(_photo_cpu_s(here), 6),
-        speed=_speed(here, published),
     )
     whole = Frozen(hosts={**frozen.hosts, host: found})
     write_text(places.twin_file(), whole.model_dump_json(indent=1) + "\n")
     return host, found
 
 
-def _photo_cpu_s(runs: Sequence[Run]) -> float:
-    """CPU time of a photo on the bare host around some runs, geometric mean, s.
+@dataclass(frozen=True)
+class Calibrated:
+    """What a calibrating run says of its host."""
 
-    Raises:
-        MlscaleError: nobody looked.
-    """
-    blind = next((run for run in runs if not run.info.host_photo_cpu_s), None)
-    if blind is not None:
-        what = "nobody looked how fast the host was around that run"
-        raise MlscaleError(what, str(blind.path), "measure it again, with probe_host")
-    return float(stats.gmean([stats.gmean(run.info.host_photo_cpu_s) for run in runs]))
+    run: Run
+    speed: Speed
 
 
-def _speed(here: Sequence[Run], published: Sequence[Run]) -> Speed:
-    """Of this host beside the published runs' one, by all environments that were calibrated with."""
+def calibrated(calibrating: Sequence[Run], published: Sequence[Run]) -> list[Calibrated]:
+    """How fast each run's host was around it, beside that of the valid published runs of the same setup."""
     found = []
-    for name in sorted({run.info.environment for run in here}):
-        mine = [run for run in here if run.info.environment == name]
-        alike = [run for run in published if run.info.environment == name and run.info.scaling == mine[0].info.scaling]
-        found.append(speed_of(mine, alike, read_profile(name)))
-    return pooled(found)
+    for run in sorted(calibrating, key=lambda each: each.info.wall_start):
+        alike = [each for each in published if each.info.valid and _setup(each) == _setup(run)]
+        if run.info.valid:
+            found.append(Calibrated(run, speed_of([run], alike, read_profile(run.info.environment))))
+    return found
 
 
-def _of_host(folder: Path, host: str) -> list[Run]:
-    found = load_runs(folder) if next(folder.rglob("run.json"), None) else []
-    return [run for run in found if host_name(run.info.host) == host]
+def twins_by(frozen: Frozen, found: Sequence[Calibrated]) -> Callable[[Run], Profile]:
+    """From a run to its twin's profile: the frozen one, at the speed that all calibrating runs of its host show."""
+    hosts = {host_name(each.run.info.host) for each in found}
+    speeds = {
+        host: pooled([each.speed for each in found if host_name(each.run.info.host) == host]) for host in hosts
+    }
+
+    def profile_of(run: Run) -> Profile:
+        host, profile = host_name(run.info.host), frozen.profile_of(run)
+        if host not in speeds:
+            raise MlscaleError(f"no valid calibrating run of {host}", str(run.path), "measure some: --cells calibration")
+        return at_speed(profile, speeds[host])
+
+    return profile_of
+
+
+def _setup(run: Run) -> tuple[str, object]:
+    return run.info.environment, run.info.scaling

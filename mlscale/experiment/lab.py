@@ -51,7 +51,6 @@ def runs_of(environment: str, p: MeasureParameters) -> list[Run]:
             connections=p.connections,
             seed=p.seed,
             idle_s=p.idle_s,
-            probe_host=p.probe_host,
             labels=p.labels,
             progress=shown,
         )

@@ -19,7 +19,6 @@ from typing import Any, Final
 from mlscale import environments
 from mlscale.environments import App, Deployed, Environment, Scaling
 from mlscale.experiment.cleaning import clean_before_a_run
-from mlscale.experiment.host_speed import photo_cpu_s
 from mlscale.experiment.labels import Labels
 from mlscale.experiment.observer import Observer
 from mlscale.experiment.settings import settings_of
@@ -73,7 +72,6 @@ class _Order:
     idle_s: float
     quiet_at_most_s: float
     timeout_s: float
-    probe_host: bool
     workers: int
     labels: Labels
     progress: Progress
@@ -94,7 +92,6 @@ def measure(
     idle_s: float = 30.0,
     quiet_at_most_s: float = 60.0,
     timeout_s: float = 30.0,
-    probe_host: bool = False,
     workers: int = 1,
     labels: Labels | None = None,
     progress: Progress | None = None,
@@ -113,7 +110,6 @@ def measure(
         idle_s: how long the framework is watched at idle before time zero, s (METHOD §6).
         quiet_at_most_s: longest wait for a quiet host, s; whether it got quiet is recorded.
         timeout_s: a request without an answer after that long is a failure, s.
-        probe_host: whether to find how fast the host is, before and after (`mlscale.experiment.host_speed`); 10 s.
         labels: where the run stands in an experiment.
         progress: called now and then.
 
@@ -138,7 +134,6 @@ def measure(
         idle_s=idle_s,
         quiet_at_most_s=quiet_at_most_s,
         timeout_s=timeout_s,
-        probe_host=probe_host,
         workers=workers,
         labels=labels or Labels(),
         progress=progress or (lambda what, share: None),
@@ -154,10 +149,8 @@ def _carried_out(order: _Order) -> Run:
     writer = RunWriter(order.out, _info(order))
     waits = {"quiet_s": host.waited_s, "quiet": float(host.quiet), "busy_fraction": host.busy_fraction}
     try:
-        before = _host_speed(order, 0.0)
         with Ledger.create(writer.info.run_id) as ledger:
             changes = _deployed(order, writer, ledger, waits)
-        changes["host_photo_cpu_s"] = (*before, *_host_speed(order, 1.0))
         order.progress("sealing", 1.0)
         return _seal(writer, changes, waits)
     except BaseException as error:
@@ -166,14 +159,6 @@ def _carried_out(order: _Order) -> Run:
             remedy = "make room there; the run is kept as incomplete"
             raise MlscaleError(error.strerror or str(error), str(order.out), remedy) from error
         raise
-
-
-def _host_speed(order: _Order, share: float) -> tuple[float, ...]:
-    """CPU of a photo on the bare host now, s; nothing where nobody asked for it."""
-    if not order.probe_host:
-        return ()
-    order.progress("probing the host's speed", share)
-    return (photo_cpu_s(order.photos_folder),)
 
 
 def _deployed(order: _Order, writer: RunWriter, ledger: Ledger, waits: dict[str, float]) -> dict[str, Any]:

@@ -40,7 +40,6 @@ class MeasureParameters(NotebookParameters):
     photos: Path | None = Field(default=None, description="none: the protocol's")
     connections: Connections = "fresh"
     idle_s: float = Field(default=30.0, ge=0)
-    probe_host: bool = Field(default=False, description="find how fast the host is before and after the run")
     labels: Labels = Labels()
 
 

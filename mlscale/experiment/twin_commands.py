@@ -107,9 +107,9 @@ def freeze_command(runs: Path) -> str:
     from mlscale.experiment.freeze import freeze
 
     host, found = freeze(runs.resolve())
-    speed = f"work x {found.speed.work:.3f}, starts x {found.speed.starts:.3f}"
-    told = f"{host}, beside the profiles' host: {speed}, at {found.photo_cpu_s:.4f} s of CPU for a photo"
-    return f"{told}\n{places.twin_file()}: written"
+    lines = [f"{name}: work x {each.work:.3f}, starts x {each.starts:.3f}" for name, each in found.speed.items()]
+    told = [f"{host}, beside the profiles' host:", *lines] if lines else [f"{host}: the profiles' own host"]
+    return "\n".join([*told, f"{places.twin_file()}: written"])
 
 
 def validate_command(draws: int) -> str:

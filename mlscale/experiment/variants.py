@@ -127,5 +127,5 @@ HOLDOUT: Final = (
 """Unseen schedules for the twin (METHOD §8), fixed before they were measured; its profiles were frozen before, too.
 Ray Serve gets one more replica at most: three that started at once left two cores no room (94 % in use: invalid)."""
 CALIBRATION: Final = HeldOut(name="step", scaling={"eks": {"boot": "10s"}})
-"""Core's own setup once more, on the host on which the twin is going to be judged, and before it is: how fast that host
-is, beside the one whose runs the profiles were fitted to."""
+"""Core's own setup once more, on the host on which the twin is judged: how fast that host is, beside the one whose runs
+the profiles were fitted to."""

@@ -91,9 +91,6 @@ class RunInfo(_Info):
     facts: dict[str, Any] = Field(default_factory=dict, description="read off the running framework")
     waits: dict[str, float] = Field(default_factory=dict, description="quiet_s, deploy_s, idle_s, teardown_s ...")
     idle: dict[str, float] = Field(default_factory=dict, description="control plane at idle: cores, rss bytes, by role")
-    host_photo_cpu_s: tuple[float, ...] = Field(
-        default=(), description="CPU of a photo on the bare host, before deploying and after teardown; none: not probed"
-    )
     stimulus: StimulusReport | None = None
     validity: Validity | None = None
     complete: bool = False

@@ -27,10 +27,6 @@ class Speed(BaseModel):
     work: float = Field(gt=0)
     starts: float = Field(gt=0)
 
-    def times(self, factor: float) -> Speed:
-        """Of a host that takes so many times as long."""
-        return Speed(work=self.work * factor, starts=self.starts * factor)
-
 
 def speed_of(here: Sequence[Run], there: Sequence[Run], profile: Profile) -> Speed:
     """Of the host of the runs ``here``, beside that of ``there``: those of the same setup that the profile was fitted
