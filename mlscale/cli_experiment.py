@@ -62,9 +62,9 @@ def experiment_pilot(
 
 @experiment_app.command("freeze")
 def experiment_freeze(
-    runs: Annotated[Path, typer.Option(help="where --cells calibration was measured")] = Path("runs"),
+    runs: Annotated[Path, typer.Option(help="where the hold-out is going to be measured")] = Path("runs"),
 ) -> None:
-    """Fix the twin before hold-out runs are measured: its profiles, and how fast this host is beside theirs."""
+    """Fix the twin's profiles for this host, before hold-out runs are measured on it (data/twin.json)."""
     from mlscale.experiment.twin_commands import freeze_command
 
     print(freeze_command(runs))

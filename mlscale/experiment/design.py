@@ -242,7 +242,8 @@ def _for_the_twin(environments: Sequence[str], protocol: Protocol, seed: int) ->
     between = HOLDOUT_BLOCKS / (CALIBRATION_BLOCKS - 1)
     calibrating = _judged(environments, "calibration", (CALIBRATION,), CALIBRATION_BLOCKS, protocol, seed)
     turns = [(between * (run.block - 1), run) for run in calibrating]
-    turns += [(run.block - 0.5, run) for run in _judged(environments, "holdout", HOLDOUT, HOLDOUT_BLOCKS, protocol, seed)]
+    held_out = _judged(environments, "holdout", HOLDOUT, HOLDOUT_BLOCKS, protocol, seed)
+    turns += [(run.block - 0.5, run) for run in held_out]
     return [run for _, run in sorted(turns, key=lambda each: each[0])]
 
 

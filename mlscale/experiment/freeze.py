@@ -1,8 +1,8 @@
 """data/twin.json: what the twin is on a host, before the runs exist by which it is judged there (METHOD §8).
 
 Its profiles are frozen by their hashes. How fast the host is may not be read off the runs that judge the twin either:
-calibrating runs tell it, of core's setup, which lie before, among and after them, since a shared host is not equally fast
-all the time.
+calibrating runs tell it, of core's setup, which lie before, among and after them, since a shared host is not equally
+fast all the time.
 """
 
 from __future__ import annotations
@@ -118,17 +118,22 @@ def calibrated(calibrating: Sequence[Run], published: Sequence[Run]) -> list[Cal
     return found
 
 
+def speed_by_host(found: Sequence[Calibrated]) -> dict[str, Speed]:
+    """What all calibrating runs of a host say together."""
+    by_host: dict[str, list[Speed]] = {}
+    for each in found:
+        by_host.setdefault(host_name(each.run.info.host), []).append(each.speed)
+    return {host: pooled(speeds) for host, speeds in by_host.items()}
+
+
 def twins_by(frozen: Frozen, found: Sequence[Calibrated]) -> Callable[[Run], Profile]:
     """From a run to its twin's profile: the frozen one, at the speed that all calibrating runs of its host show."""
-    hosts = {host_name(each.run.info.host) for each in found}
-    speeds = {
-        host: pooled([each.speed for each in found if host_name(each.run.info.host) == host]) for host in hosts
-    }
+    speeds = speed_by_host(found)
 
     def profile_of(run: Run) -> Profile:
         host, profile = host_name(run.info.host), frozen.profile_of(run)
         if host not in speeds:
-            raise MlscaleError(f"no valid calibrating run of {host}", str(run.path), "measure some: --cells calibration")
+            raise MlscaleError(f"no valid calibrating run of {host}", "data/reference", "measure and publish some")
         return at_speed(profile, speeds[host])
 
     return profile_of

@@ -102,14 +102,12 @@ def sweep_command(
 
 
 def freeze_command(runs: Path) -> str:
-    """Fixes the twin; returns how fast this host is beside the profiles'."""
+    """Fixes the twin's profiles for this host."""
     from mlscale.experiment import places
     from mlscale.experiment.freeze import freeze
 
     host, found = freeze(runs.resolve())
-    lines = [f"{name}: work x {each.work:.3f}, starts x {each.starts:.3f}" for name, each in found.speed.items()]
-    told = [f"{host}, beside the profiles' host:", *lines] if lines else [f"{host}: the profiles' own host"]
-    return "\n".join([*told, f"{places.twin_file()}: written"])
+    return f"{host}: {', '.join(found.profiles)} frozen\n{places.twin_file()}: written"
 
 
 def validate_command(draws: int) -> str:
@@ -117,11 +115,11 @@ def validate_command(draws: int) -> str:
     import pandas as pd
 
     from mlscale.experiment import places
-    from mlscale.experiment.freeze import read_frozen
+    from mlscale.experiment.freeze import read_frozen, twins_by
     from mlscale.experiment.progress import Shown
     from mlscale.experiment.protocol import read_protocol
     from mlscale.experiment.records import VALIDATION, write_record
-    from mlscale.experiment.twin_lab import published
+    from mlscale.experiment.twin_lab import calibrations, published
     from mlscale.experiment.validation import validate
 
     held_out = [run for run in published("holdout") if run.info.validity and run.info.validity.valid]
@@ -131,8 +129,8 @@ def validate_command(draws: int) -> str:
     protocol = read_protocol(places.reference_protocol_file())
     if protocol is None:
         raise MlscaleError("there is no protocol", str(places.reference_protocol_file()), "restore it")
-    profile_of = read_frozen().profile_of
     with Shown() as shown:
+        profile_of = twins_by(read_frozen(), calibrations())
         record = validate(held_out, before, protocol.level_s, draws=draws, say=shown, profile_of=profile_of)
     file = write_record(VALIDATION, record)
     table = pd.DataFrame(record["verdicts"])[["environment", "figure", "n", "live", "twin", "low", "high", "verdict"]]

@@ -11,7 +11,7 @@ import pandas as pd
 from mlscale.analysis.likeness import likeness_figures
 from mlscale.analysis.summary import host_name
 from mlscale.experiment import places
-from mlscale.experiment.freeze import read_frozen
+from mlscale.experiment.freeze import Calibrated, calibrated, read_frozen, speed_by_host, twins_by
 from mlscale.experiment.parameters import EcsParameters, NotebookParameters
 from mlscale.experiment.progress import Shown
 from mlscale.experiment.protocol import current_protocol
@@ -78,31 +78,41 @@ def held_out(p: NotebookParameters) -> list[Run]:
 
 
 def profile_of(runs: Sequence[Run]) -> ProfileOf:
-    """By which profiles the twins of some runs are drawn: as they were frozen for the runs' hosts, else as shipped."""
+    """By which profiles the twins of some runs are drawn: as they were frozen for the runs' hosts, at the speed that
+    these had; else as shipped."""
     frozen = read_frozen()
-    return frozen.profile_of if {host_name(run.info.host) for run in runs} <= set(frozen.hosts) else shipped
+    if not {host_name(run.info.host) for run in runs} <= set(frozen.hosts):
+        return shipped
+    return twins_by(frozen, calibrations())
+
+
+def calibrations() -> list[Calibrated]:
+    """How fast its host was around each published calibrating run."""
+    return calibrated(published("calibration"), published("core", "rehearsal"))
 
 
 def shown_frozen() -> pd.DataFrame:
-    """A row for each host that the twin was frozen for: when, with how many runs, and how fast the host is."""
+    """A row for each host that the twin was frozen for."""
     return pd.DataFrame(
-        {
-            "host": host,
-            "frozen (UTC)": f"{found.frozen_at:%Y-%m-%d %H:%M}",
-            "calibrating runs": len(found.calibrated_with),
-            "CPU of a photo (s)": f"{found.photo_cpu_s:.4f}",
-            "work": f"x {found.speed.work:.2f}",
-            "starts": f"x {found.speed.starts:.2f}",
-        }
-        for host, found in read_frozen().hosts.items()
+        {"host": name, "frozen (UTC)": f"{found.frozen_at:%Y-%m-%d %H:%M}", "profiles": ", ".join(found.profiles)}
+        for name, found in read_frozen().hosts.items()
+    )
+
+
+def shown_speeds(found: Sequence[Calibrated]) -> pd.DataFrame:
+    """Of calibrating runs, in the order in which they were measured: how long work and starts took over the profiles'
+    host; and what the twin takes, by host."""
+    rows = [(f"{each.run.info.wall_start:%m-%d %H:%M}", each.run.info.environment, each.speed) for each in found]
+    rows += [(f"all of {host}", "", speed) for host, speed in speed_by_host(found).items()]
+    return pd.DataFrame(
+        {"begun (UTC)": at, "environment": name, "work": f"x {speed.work:.2f}", "starts": f"x {speed.starts:.2f}"}
+        for at, name, speed in rows
     )
 
 
 def service_by_time(found: Beside) -> pd.DataFrame:
-    """Of each live run, in the order in which they were measured: how long the bare host took for a photo around it,
-    its service time, and the twin's over it."""
+    """Of each live run, in the order in which they were measured: its service time, and the twin's over it."""
     begun = {run.info.run_id: run.info.wall_start for run in found.runs}
-    photo_cpu_s = {run.info.run_id: np.mean(run.info.host_photo_cpu_s or np.nan) for run in found.runs}
     theirs = found.twin.groupby("run_id")["service_s"].mean()
     rows = found.live.assign(
         begun=found.live["run_id"].map(begun), ratio=found.live["run_id"].map(theirs) / found.live["service_s"]
@@ -111,7 +121,6 @@ def service_by_time(found: Beside) -> pd.DataFrame:
         {
             "begun (UTC)": rows["begun"].map(lambda at: f"{at:%m-%d %H:%M}"),
             "setup": rows["setup"],
-            "photo on the bare host (s)": rows["run_id"].map(photo_cpu_s),
             "service live (s)": rows["service_s"],
             "twin / live": rows["ratio"],
         }

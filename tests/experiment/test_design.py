@@ -174,10 +174,13 @@ def test_the_hold_out_differs_from_core_in_step_loop_maximum_and_a_setting(proto
     assert not core & {run.schedule for run in held}
 
 
-def test_calibrating_runs_come_before_the_hold_out_and_are_cores_own(protocol: Protocol) -> None:
+def test_calibrating_runs_lie_around_the_hold_out_and_are_cores_own(protocol: Protocol) -> None:
     runs = plan([*THREE, "eks"], ["holdout", "calibration"], 1, protocol)
-    cells = [run.cell for run in runs if run.cell in TWIN_CELLS]
-    assert cells == sorted(cells), "calibration, then holdout"
+    turns = [(run.cell, run.block) for run in runs if run.cell in TWIN_CELLS]
+    assert list(dict.fromkeys(turns)) == [
+        ("calibration", 1), ("holdout", 1), ("holdout", 2), ("calibration", 2), ("holdout", 3), ("holdout", 4),
+        ("calibration", 3),
+    ]  # fmt: skip
     for run in runs:
         if run.cell == "calibration" and run.environment != "eks":
             core = next(each for each in plan(THREE, ["core"], 1, protocol) if each.environment == run.environment)

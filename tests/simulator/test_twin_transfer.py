@@ -1,5 +1,4 @@
-"""A profile on another host: two factors from runs there, frozen before the runs that judge it; and how fast the host
-is around each of those."""
+"""A profile on another host: frozen before the runs that judge it, and two factors from calibrating runs there."""
 
 from __future__ import annotations
 
@@ -11,14 +10,15 @@ import pytest
 
 from mlscale.experiment import freeze as freezing
 from mlscale.experiment import places
-from mlscale.experiment.freeze import freeze, read_frozen
+from mlscale.experiment.freeze import Calibrated, calibrated, freeze, read_frozen, twins_by
 from mlscale.experiment.simulate import simulate
-from mlscale.runs import SCHEMAS, MlscaleError, Run, load_run, load_runs
+from mlscale.runs import SCHEMAS, MlscaleError, Run, Validity, load_run, load_runs
 from mlscale.simulator.profile import read_profile
 from mlscale.simulator.spread import Measured
 from mlscale.simulator.transfer import Speed, at_speed, pooled, speed_of
 
 CORE = Path(__file__).parents[2] / "data/reference/core"
+PROFILE = read_profile("torchserve")
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,6 @@ def test_nothing_but_work_and_starts_changes() -> None:
 
 def test_environments_of_one_host_are_pooled() -> None:
     assert pooled([Speed(work=1.0, starts=2.0), Speed(work=4.0, starts=0.5)]) == Speed(work=2.0, starts=1.0)
-    assert Speed(work=2.0, starts=1.0).times(1.5) == Speed(work=3.0, starts=1.5)
 
 
 @pytest.fixture
@@ -74,47 +73,46 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copytree(sorted(CORE.glob("block-02/*-torchserve*/attempt-*"))[-1], folder)
     info = json.loads((folder / "run.json").read_text())
     info["host"]["cpu_model"] = "Another CPU"
-    info["host_photo_cpu_s"] = [0.04, 0.04]
     (folder / "run.json").write_text(json.dumps(info))
     monkeypatch.setattr(places, "twin_file", lambda: tmp_path / "twin.json")
     monkeypatch.setattr(freezing, "host_facts", lambda: info["host"])
     return tmp_path / "runs"
 
 
-def test_freezing_writes_what_the_twin_is_on_a_host(elsewhere: Path) -> None:
+def test_freezing_writes_which_profiles_hold_on_a_host(elsewhere: Path) -> None:
     host, found = freeze(elsewhere)
     assert host.startswith("Another CPU")
     assert read_frozen().hosts == {host: found}
-    (here,) = load_runs(elsewhere)
-    wanted = at_speed(read_profile("torchserve"), found.speed)
-    assert read_frozen().profile_of(here).work["app"].mean_s.value == pytest.approx(wanted.work["app"].mean_s.value)
-    assert found.calibrated_with == [here.info.run_id]
-    assert found.photo_cpu_s == pytest.approx(0.04)
     assert set(found.profiles) == {"torchserve", "rayserve", "k3s", "eks"}
-    there = load_runs(CORE)[0]
-    with pytest.raises(MlscaleError, match="was not frozen for"):
-        read_frozen().profile_of(there)
-
-
-def test_the_twin_is_as_fast_as_the_host_was_around_the_run(elsewhere: Path) -> None:
-    _, found = freeze(elsewhere)
     (here,) = load_runs(elsewhere)
-    slower = Run.in_memory(here.info.model_copy(update={"host_photo_cpu_s": (0.04, 0.0576)}), {})
-    expected = at_speed(read_profile("torchserve"), found.speed.times(1.2))
-    work_s = read_frozen().profile_of(slower).work["app"].mean_s.value
-    assert work_s == pytest.approx(expected.work["app"].mean_s.value)
-    blind = Run.in_memory(here.info.model_copy(update={"host_photo_cpu_s": ()}), {})
-    with pytest.raises(MlscaleError, match="nobody looked how fast the host was"):
-        read_frozen().profile_of(blind)
+    assert read_frozen().profile_of(here) == read_profile("torchserve")
+    with pytest.raises(MlscaleError, match="was not frozen for"):
+        read_frozen().profile_of(load_runs(CORE)[0])
+
+
+def test_the_twin_is_as_fast_as_calibrating_runs_say(elsewhere: Path, published: list[Run]) -> None:
+    freeze(elsewhere)
+    (here,) = load_runs(elsewhere)
+    found = calibrated([here], published)
+    assert found[0].run is here
+    assert found[0].speed == speed_of([here], published, PROFILE)
+    assert twins_by(read_frozen(), found)(here) == at_speed(PROFILE, found[0].speed)
+    twice = [*found, Calibrated(here, Speed(work=4 * found[0].speed.work, starts=found[0].speed.starts))]
+    work_s = twins_by(read_frozen(), twice)(here).work["app"].mean_s.value
+    assert work_s == pytest.approx(2 * at_speed(PROFILE, found[0].speed).work["app"].mean_s.value, rel=1e-3)
+    with pytest.raises(MlscaleError, match="no valid calibrating run of Another CPU"):
+        twins_by(read_frozen(), [])(here)
+
+
+def test_invalid_runs_calibrate_nothing(elsewhere: Path, published: list[Run]) -> None:
+    (here,) = load_runs(elsewhere)
+    bad = Run(here.path, here.info.model_copy(update={"validity": Validity(valid=False)}))
+    assert calibrated([bad], published) == []
 
 
 def test_nothing_is_frozen_after_the_fact(elsewhere: Path) -> None:
     shutil.copytree(elsewhere / "calibration", elsewhere / "holdout")
     with pytest.raises(MlscaleError, match="hold-out runs are there already"):
-        freeze(elsewhere)
-    shutil.rmtree(elsewhere / "holdout")
-    shutil.rmtree(elsewhere / "calibration")
-    with pytest.raises(MlscaleError, match="--cells calibration"):
         freeze(elsewhere)
 
 
