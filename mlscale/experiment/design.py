@@ -109,10 +109,11 @@ def plan(
 
     Args:
         environments: names, each once.
-        cells: of `CELLS`; each is run whole before the next. The rehearsal is the only one of the environments in
+        cells: of `CELLS`; each is run whole before the next, but for calibration, which lies around the
+            hold-out's halves. The rehearsal is the only one of the environments in
             `REHEARSED`, and is run wherever one of them is named.
         blocks: of core and open; sensitivity has `SENSITIVITY_BLOCKS`, container `CONTAINER_BLOCKS` and only those of
-            the environments that scale containers, calibration `CALIBRATION_BLOCKS`, holdout (among which they lie)
+            the environments that scale containers, calibration `CALIBRATION_BLOCKS`, holdout
             `HOLDOUT_BLOCKS`, a quick experiment one block; these have no A/A.
     Raises:
         MlscaleError: no environment, a double one, an unknown cell, no block.

@@ -122,7 +122,7 @@ def validate_command(draws: int) -> str:
     from mlscale.experiment.twin_lab import calibrations, published
     from mlscale.experiment.validation import validate
 
-    held_out = [run for run in published("holdout") if run.info.validity and run.info.validity.valid]
+    held_out = [run for run in published("holdout") if run.info.valid]
     if not held_out:
         raise MlscaleError("no hold-out runs are published", str(places.reference()), "measure some: --cells holdout")
     before = published("core", "rehearsal", "calibration")

@@ -24,7 +24,7 @@ PROFILE = read_profile("torchserve")
 @pytest.fixture(scope="module")
 def published() -> list[Run]:
     found = [load_run(folder) for folder in sorted(CORE.glob("*/*-torchserve*/attempt-*"))]
-    return [run for run in found if run.info.validity and run.info.validity.valid]
+    return [run for run in found if run.info.valid]
 
 
 def test_a_host_is_as_fast_as_itself(published: list[Run]) -> None:
