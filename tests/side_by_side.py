@@ -23,6 +23,8 @@ TESTS = Path(__file__).parent
 COMPUTING = ("analysis", "application", "notebooks", "plots", "policies", "runs", "simulator")
 """Folders whose tests touch no kernel object that others count, and measure no time."""
 NOT_BY_DEFAULT = ("proof",)
+HANGS_AFTER_S = 900
+"""No test takes half as long, fixtures included, with both processes at work."""
 FIRST, LAST = ("failed", "error"), "warning"
 
 
@@ -45,7 +47,8 @@ def main() -> int:
 
 
 def start(folders: Sequence[str], output: int | IO[bytes], *before: str) -> subprocess.Popen[bytes]:
-    argv = [*before, sys.executable, "-m", "pytest", "-q", *(str(TESTS / folder) for folder in folders)]
+    options = ("-q", f"--timeout={HANGS_AFTER_S}")
+    argv = [*before, sys.executable, "-m", "pytest", *options, *(str(TESTS / folder) for folder in folders)]
     return subprocess.Popen(argv, stdout=output, stderr=subprocess.STDOUT)
 
 

@@ -27,6 +27,7 @@ from mlscale.experiment.variants import (
     REHEARSAL,
     REHEARSED,
     SENSITIVITY,
+    STANDS_IN,
     TWIN_CELLS,
     Boot,
     Cell,
@@ -277,10 +278,13 @@ def _held_out(
     position: int,
     predecessor: str | None,
 ) -> PlannedRun:
+    variant = held.name
+    if cell == "calibration" and environment in STANDS_IN:
+        environment, variant = STANDS_IN[environment], f"{variant}-for-{environment}"
     frozen = protocol.matched.get("k3s" if environment in REHEARSED else environment, {})
     return PlannedRun(
         cell=cell,
-        variant=held.name,
+        variant=variant,
         block=block,
         position=position,
         environment=environment,
@@ -291,7 +295,7 @@ def _held_out(
         predecessor=predecessor,
         schedule=_unseen(held, protocol, baseline_s(protocol, seed, _AFTER_CORE[cell] + block)),
         seed=seed,
-        folder=_folder(cell, held.name, block, position, environment, None),
+        folder=_folder(cell, variant, block, position, environment, None),
     )
 
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -100,6 +100,10 @@ def freeze(runs: Path) -> tuple[str, OnHost]:
     return host, found
 
 
+NEAR: Final = timedelta(hours=2)
+"""A calibrating run that lies further away says nothing of how fast a shared host was."""
+
+
 @dataclass(frozen=True)
 class Calibrated:
     """What a calibrating run says of its host."""
@@ -118,23 +122,25 @@ def calibrated(calibrating: Sequence[Run], published: Sequence[Run]) -> list[Cal
     return found
 
 
-def speed_by_host(found: Sequence[Calibrated]) -> dict[str, Speed]:
-    """What all calibrating runs of a host say together."""
-    by_host: dict[str, list[Speed]] = {}
-    for each in found:
-        by_host.setdefault(host_name(each.run.info.host), []).append(each.speed)
-    return {host: pooled(speeds) for host, speeds in by_host.items()}
+def around(run: Run, found: Sequence[Calibrated]) -> list[Calibrated]:
+    """The calibrating runs that tell how fast a run's host was: those of the host, begun within `NEAR` of the run."""
+    host, begun = host_name(run.info.host), run.info.wall_start
+    return [
+        each
+        for each in found
+        if host_name(each.run.info.host) == host and abs(each.run.info.wall_start - begun) <= NEAR
+    ]
 
 
 def twins_by(frozen: Frozen, found: Sequence[Calibrated]) -> Callable[[Run], Profile]:
-    """From a run to its twin's profile: the frozen one, at the speed that all calibrating runs of its host show."""
-    speeds = speed_by_host(found)
+    """From a run to its twin's profile: the frozen one, at the speed that the calibrating runs around it show."""
 
     def profile_of(run: Run) -> Profile:
-        host, profile = host_name(run.info.host), frozen.profile_of(run)
-        if host not in speeds:
-            raise MlscaleError(f"no valid calibrating run of {host}", "data/reference", "measure and publish some")
-        return at_speed(profile, speeds[host])
+        profile, near = frozen.profile_of(run), around(run, found)
+        if not near:
+            what = f"no valid calibrating run of {host_name(run.info.host)} around {run.info.wall_start:%Y-%m-%d %H:%M}"
+            raise MlscaleError(what, "data/reference", "measure and publish some")
+        return at_speed(profile, pooled([each.speed for each in near]))
 
     return profile_of
 

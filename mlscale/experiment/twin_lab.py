@@ -11,7 +11,7 @@ import pandas as pd
 from mlscale.analysis.likeness import likeness_figures
 from mlscale.analysis.summary import host_name
 from mlscale.experiment import places
-from mlscale.experiment.freeze import Calibrated, calibrated, read_frozen, speed_by_host, twins_by
+from mlscale.experiment.freeze import NEAR, Calibrated, calibrated, read_frozen, twins_by
 from mlscale.experiment.parameters import EcsParameters, NotebookParameters
 from mlscale.experiment.progress import Shown
 from mlscale.experiment.protocol import current_protocol
@@ -20,6 +20,7 @@ from mlscale.experiment.validation import Beside, ProfileOf, shipped, twins_of
 from mlscale.runs import Arm, ClosedLoop, OpenLoop, Run, load_runs
 from mlscale.simulator.profile import numbers_in, read_profile
 from mlscale.simulator.spread import Number, Spread
+from mlscale.simulator.transfer import pooled
 
 LONG_S: Final = 900.0
 """How long a step is watched that is compared with a cloud, s."""
@@ -101,13 +102,26 @@ def shown_frozen() -> pd.DataFrame:
 
 def shown_speeds(found: Sequence[Calibrated]) -> pd.DataFrame:
     """Of calibrating runs, in the order in which they were measured: how long work and starts took over the profiles'
-    host; and what the twin takes, by host."""
+    host; and what they say together, without a break longer than `NEAR`."""
     rows = [(f"{each.run.info.wall_start:%m-%d %H:%M}", each.run.info.environment, each.speed) for each in found]
-    rows += [(f"all of {host}", "", speed) for host, speed in speed_by_host(found).items()]
+    rows += [
+        (f"all from {near[0].run.info.wall_start:%m-%d %H:%M}", "", pooled([each.speed for each in near]))
+        for near in _without_breaks(found)
+    ]
     return pd.DataFrame(
         {"begun (UTC)": at, "environment": name, "work": f"x {speed.work:.2f}", "starts": f"x {speed.starts:.2f}"}
         for at, name, speed in rows
     )
+
+
+def _without_breaks(found: Sequence[Calibrated]) -> list[list[Calibrated]]:
+    rows: list[list[Calibrated]] = []
+    for each in found:
+        if rows and each.run.info.wall_start - rows[-1][-1].run.info.wall_start <= NEAR:
+            rows[-1].append(each)
+        else:
+            rows.append([each])
+    return rows
 
 
 def service_by_time(found: Beside) -> pd.DataFrame:

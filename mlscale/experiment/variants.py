@@ -129,3 +129,6 @@ Ray Serve gets one more replica at most: three that started at once left two cor
 CALIBRATION: Final = HeldOut(name="step", scaling={"eks": {"boot": "10s"}})
 """Core's own setup once more, on the host on which the twin is judged: how fast that host is, beside the one whose runs
 the profiles were fitted to."""
+STANDS_IN: Final[Mapping[str, str]] = {"rayserve": "torchserve"}
+"""Whose calibrating run is measured in the place of another's: three workers of Ray that start at once take all of two
+cores, which tells nothing of how fast the host is."""

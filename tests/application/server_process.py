@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import http.client
 import json
 import os
@@ -145,9 +146,25 @@ class Pipe:
         os.mkfifo(path)
         self.path = path
         self.hold = b"hold:" + bytes(path)
+        self._writer: int | None = None
+
+    def wait_until_read(self) -> None:
+        """Until somebody waits for it."""
+        deadline = time.monotonic() + AT_MOST_S
+        while self._writer is None:
+            try:
+                self._writer = os.open(self.path, os.O_WRONLY | os.O_NONBLOCK)
+            except OSError as error:
+                if error.errno != errno.ENXIO:
+                    raise
+                assert time.monotonic() < deadline, "nobody reads the pipe"
 
     def release(self) -> None:
-        self.path.write_bytes(b"go")
+        """Once somebody waits for it."""
+        self.wait_until_read()
+        assert self._writer is not None
+        os.close(self._writer)
+        self._writer = None
 
 
 def read_reply(response: http.client.HTTPResponse) -> Got:

@@ -92,7 +92,7 @@ def test_a_client_that_leaves_takes_its_call_along(tmp_path: Path) -> None:
     pipe = Pipe(tmp_path / "hold")
     with two() as (front, back):
         with front.asked(pipe.hold):
-            back.wait_for_metric("mlscale_queue_length", 1)
+            pipe.wait_until_read()
         front.wait_for_metric('mlscale_requests_total{status="aborted"}', 1)
         front.wait_for_metric("mlscale_queue_length", 0)
         back.wait_for_metric('mlscale_requests_total{status="aborted"}', 1)

@@ -181,12 +181,23 @@ def test_calibrating_runs_lie_around_the_hold_out_and_are_cores_own(protocol: Pr
         ("calibration", 1), ("holdout", 1), ("holdout", 2), ("calibration", 2), ("holdout", 3), ("holdout", 4),
         ("calibration", 3),
     ]  # fmt: skip
-    for run in runs:
-        if run.cell == "calibration" and run.environment != "eks":
+    calibrating = [run for run in runs if run.cell == "calibration"]
+    assert {run.environment for run in calibrating} == {"torchserve", "k3s", "eks"}
+    assert len({run.folder for run in calibrating}) == len(calibrating)
+    for run in calibrating:
+        if run.environment != "eks":
             core = next(each for each in plan(THREE, ["core"], 1, protocol) if each.environment == run.environment)
             assert run.scaling == core.scaling
             assert isinstance(run.schedule, ClosedLoop)
             assert run.schedule.stages[1].clients == protocol.step_clients
+
+
+def test_ray_serves_place_in_a_calibrating_block_is_torchserves(protocol: Protocol) -> None:
+    alone = [run for run in plan(["rayserve"], ["calibration"], 1, protocol) if run.cell == "calibration"]
+    assert [(run.environment, run.variant) for run in alone] == 3 * [("torchserve", "step-for-rayserve")]
+    own = [run for run in plan(["torchserve"], ["calibration"], 1, protocol) if run.cell == "calibration"]
+    assert {str(run.scaling) for run in alone} == {str(run.scaling) for run in own}
+    assert [run.schedule for run in alone] == [run.schedule for run in own]
 
 
 def test_some_environments_of_the_hold_out_are_a_part_of_the_same_plan(protocol: Protocol) -> None:

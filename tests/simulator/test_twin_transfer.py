@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from mlscale.experiment import freeze as freezing
 from mlscale.experiment import places
-from mlscale.experiment.freeze import Calibrated, calibrated, freeze, read_frozen, twins_by
+from mlscale.experiment.freeze import Calibrated, around, calibrated, freeze, read_frozen, twins_by
 from mlscale.experiment.simulate import simulate
 from mlscale.runs import SCHEMAS, MlscaleError, Run, Validity, load_run, load_runs
 from mlscale.simulator.profile import read_profile
@@ -102,6 +103,18 @@ def test_the_twin_is_as_fast_as_calibrating_runs_say(elsewhere: Path, published:
     assert work_s == pytest.approx(2 * at_speed(PROFILE, found[0].speed).work["app"].mean_s.value, rel=1e-3)
     with pytest.raises(MlscaleError, match="no valid calibrating run of Another CPU"):
         twins_by(read_frozen(), [])(here)
+
+
+def test_what_was_measured_hours_away_calibrates_nothing(elsewhere: Path, published: list[Run]) -> None:
+    freeze(elsewhere)
+    (here,) = load_runs(elsewhere)
+    found = calibrated([here], published)
+    for hours, there in ((-1.9, True), (1.9, True), (-2.1, False), (2.1, False)):
+        begun = here.info.wall_start + timedelta(hours=hours)
+        judged = Run(here.path, here.info.model_copy(update={"wall_start": begun}))
+        assert bool(around(judged, found)) is there
+    with pytest.raises(MlscaleError, match=r"no valid calibrating run of Another CPU.* around"):
+        twins_by(read_frozen(), found)(judged)
 
 
 def test_invalid_runs_calibrate_nothing(elsewhere: Path, published: list[Run]) -> None:
