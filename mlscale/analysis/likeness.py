@@ -14,6 +14,7 @@ from scipy import stats
 
 from mlscale.analysis.durations import durations, intended_between
 from mlscale.analysis.moving import around_step
+from mlscale.analysis.overlooked import overlooked_share
 from mlscale.analysis.provisioning import provisioning
 from mlscale.analysis.queues import closed_response_s, open_response_s
 from mlscale.analysis.response import horizon_of, upscaling_response
@@ -29,19 +30,20 @@ LEVEL: Final = 0.90
 
 @dataclass(frozen=True)
 class Margin:
-    """``share`` of the live value either way; for times of the response, at least ``least_s``."""
+    """``share`` of the live value either way; where the difference is judged, at least ``least``, in the figure's
+    unit."""
 
     share: float
-    least_s: float | None = None
+    least: float | None = None
 
     @property
     def relative(self) -> bool:
-        """Judged on the ratio, else on the difference in s."""
-        return self.least_s is None
+        """Judged on the ratio, else on the difference."""
+        return self.least is None
 
     def width(self, live: float) -> float:
-        """Either way from the live value: a share, or s."""
-        return self.share if self.least_s is None else max(self.least_s, self.share * live)
+        """Either way from the live value: a share of it, or in the figure's unit."""
+        return self.share if self.least is None else max(self.least, self.share * live)
 
 
 MARGINS: Final[dict[str, Margin]] = {
@@ -50,6 +52,7 @@ MARGINS: Final[dict[str, Margin]] = {
     "p95_response_s": Margin(0.15),
     "light_response_s": Margin(0.10),
     "service_s": Margin(0.10),
+    "overlooked_share": Margin(0.10, 0.10),
     "detection_s": Margin(0.10, 1.0),
     "ready_first_s": Margin(0.10, 1.0),
     "ready_last_s": Margin(0.10, 1.0),
@@ -62,7 +65,8 @@ WAITED_S: Final = 0.05
 def likeness_figures(run: Run, level_s: float) -> dict[str, float]:
     """The figures of `MARGINS` of one run: over requests meant to be sent from the step on (a failure counts as the
     timeout), ``light_response_s``: mean before the step, where next to nothing queues;
-    ``service_s``: from one answer of a busy replica to its next; and times since the step, s."""
+    ``service_s``: from one answer of a busy replica to its next; ``overlooked_share``: of the time waited, while
+    another replica was idle; and times since the step, s."""
     from_s, to_s = span(run)
     taken = durations(run.requests, timeout_s=run.info.timeout_s)
     inside = intended_between(taken, from_s, to_s)["response_s"]
@@ -73,6 +77,7 @@ def likeness_figures(run: Run, level_s: float) -> dict[str, float]:
         "p95_response_s": float(inside.quantile(0.95)),
         "light_response_s": float(intended_between(taken, 0.0, from_s)["response_s"].mean()),
         "service_s": _service_s(run, from_s, to_s),
+        "overlooked_share": overlooked_share(run, from_s, to_s),
         "detection_s": parts.detection_s,
         "ready_first_s": parts.ready_first_s,
         "ready_last_s": parts.ready_last_s,
@@ -92,7 +97,7 @@ def _service_s(run: Run, from_s: float, to_s: float) -> float:
 
 def differences(live: pd.DataFrame, twin: pd.DataFrame, figure: str) -> pd.Series:
     """Twin less live for each live run that has the figure, by ``run_id``: of logarithms where the margin is relative,
-    else in s; NaN where no twin has it.
+    else in its unit; NaN where no twin has it.
 
     Args:
         live: one row per run: ``run_id`` and figures. twin: rows of the same setups, ``run_id`` of the live run whose
@@ -107,7 +112,7 @@ def differences(live: pd.DataFrame, twin: pd.DataFrame, figure: str) -> pd.Serie
 
 @dataclass(frozen=True)
 class Likeness:
-    """One figure's verdict. ``estimate``, ``low``, ``high``: the ratio twin / live, or the difference in s; ``margin``
+    """One figure's verdict. ``estimate``, ``low``, ``high``: the ratio twin / live, or the difference; ``margin``
     in the same unit, either way; ``noise``: what live runs differ among themselves, as half of such an interval."""
 
     figure: str
@@ -154,8 +159,8 @@ def _verdict(middle: float, reach: float, low: float, high: float) -> Verdict:
     return "inconclusive"
 
 
-def _reach(values: Floats) -> float:
-    return float(stats.t.ppf(0.5 + LEVEL / 2, len(values) - 1)) * float(stats.sem(values))
+def _reach(values: Floats, level: float = LEVEL) -> float:
+    return float(stats.t.ppf(0.5 + level / 2, len(values) - 1)) * float(stats.sem(values))
 
 
 def _noise(live: pd.DataFrame, figure: str) -> float:
@@ -194,24 +199,27 @@ def rejected_share(
     seed: int = 0,
 ) -> float:
     """In how many resamples of one environment's live runs (drawn again within each setup) a twin is found different in
-    at least one of the figures."""
+    at least one of the figures; each has its share of the 10 % by which any may be off by chance (Bonferroni)."""
     rng = np.random.default_rng([seed, 21])
     gaps = {figure: differences(live, twin, figure) for figure in figures}
     widths = {figure: MARGINS[figure].width(float(live[figure].mean())) for figure in figures}
     groups = [group["run_id"].to_numpy() for _, group in live.groupby("setup")]
+    level = 1 - (1 - LEVEL) / max(1, len(figures))
     rejected = 0
     for _ in range(resamples):
         drawn = np.concatenate([rng.choice(group, len(group)) for group in groups])
-        rejected += any(_is_different(gaps[name].reindex(drawn).dropna(), name, widths[name]) for name in figures)
+        rejected += any(
+            _is_different(gaps[name].reindex(drawn).dropna(), name, widths[name], level) for name in figures
+        )
     return rejected / resamples
 
 
-def _is_different(gaps: pd.Series, figure: str, width: float) -> bool:
+def _is_different(gaps: pd.Series, figure: str, width: float, level: float) -> bool:
     values = gaps.to_numpy(dtype=float)
     if len(values) < 2:
         return False
     low, high = _bounds(MARGINS[figure], width)
-    return _verdict(float(values.mean()), _reach(values), low, high) == "different"
+    return _verdict(float(values.mean()), _reach(values, level), low, high) == "different"
 
 
 def trajectory_errors(live: Sequence[Run], twins: Sequence[Sequence[Run]]) -> tuple[float, float]:

@@ -24,6 +24,7 @@ WORDS: Final = {
     "p95_response_s": "95th percentile",
     "light_response_s": "before the step",
     "service_s": "service time",
+    "overlooked_share": "wait beside an idle one",
     "detection_s": "until the decision",
     "ready_first_s": "first replica ready",
     "ready_last_s": "last replica ready",

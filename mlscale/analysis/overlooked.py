@@ -1,0 +1,65 @@
+"""Do requests wait while a replica stands idle? What routing is worth, told from the requests alone."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from mlscale.runs import Run
+
+Floats = npt.NDArray[np.float64]
+PAUSE_S: Final = 0.05
+"""A replica's own pause between two answers: a shorter one is no idleness."""
+
+
+def overlooked_share(run: Run, from_s: float, to_s: float) -> float:
+    """Share of the time that requests waited during which another replica had nothing to do; NaN where none waited.
+
+    Near 0 with one queue for all; large where requests are sent to replicas without a look at who is free. A replica
+    counts from the first request that it served to the last.
+
+    Args:
+        from_s, to_s: which requests count: those that were meant to be sent in between, and were served.
+    """
+    served = run.requests[run.requests["status"].isin(["ok", "wrong_answer"])].dropna(subset=["replica_id", "queue_s"])
+    served = served.assign(start_s=served["done_s"] - served["inference_s"])
+    inside = served[served["intended_s"].between(from_s, to_s)]
+    gaps = {str(name): _gaps(mine) for name, mine in served.groupby("replica_id")}
+    waited_s = overlooked_s = 0.0
+    for name, mine in inside.groupby("replica_id"):
+        others = [each for other, each in gaps.items() if other != str(name)]
+        idle_s = _union(np.concatenate(others)) if others else np.empty((0, 2))
+        start_s, queue_s = mine["start_s"].to_numpy(float), mine["queue_s"].to_numpy(float)
+        waited_s += float(queue_s.sum())
+        overlooked_s += float((_within(idle_s, start_s) - _within(idle_s, start_s - queue_s)).sum())
+    return overlooked_s / waited_s if waited_s > 0 else float("nan")
+
+
+def _gaps(served: pd.DataFrame) -> Floats:
+    """When one replica had nothing to do between its services: from, to (gaps, 2), s."""
+    ordered = served.sort_values("start_s", kind="stable")
+    begins = ordered["start_s"].to_numpy(float)[1:]
+    ends = np.maximum.accumulate(ordered["done_s"].to_numpy(float))[:-1]
+    return np.column_stack([ends, begins])[begins - ends > PAUSE_S]
+
+
+def _union(spans: Floats) -> Floats:
+    """Spans that may overlap -> their union, in order."""
+    spans = spans[np.argsort(spans[:, 0], kind="stable")]
+    if not len(spans):
+        return spans
+    reached = np.maximum.accumulate(spans[:, 1])
+    first = np.concatenate([[True], spans[1:, 0] > reached[:-1]])
+    last = np.concatenate([first[1:], [True]])
+    return np.column_stack([spans[first, 0], reached[last]])
+
+
+def _within(spans: Floats, at_s: Floats) -> Floats:
+    """How much of the spans (disjoint, in order) lies before each moment, s."""
+    if not len(spans):
+        return np.zeros_like(at_s)
+    lengths = np.column_stack([np.zeros(len(spans)), spans[:, 1] - spans[:, 0]]).ravel()
+    return np.interp(at_s, spans.ravel(), np.cumsum(lengths))
