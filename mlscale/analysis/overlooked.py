@@ -43,7 +43,7 @@ def _gaps(served: pd.DataFrame) -> Floats:
     ordered = served.sort_values("start_s", kind="stable")
     begins = ordered["start_s"].to_numpy(float)[1:]
     ends = np.maximum.accumulate(ordered["done_s"].to_numpy(float))[:-1]
-    return np.column_stack([ends, begins])[begins - ends > PAUSE_S]
+    return np.asarray(np.column_stack([ends, begins])[begins - ends > PAUSE_S])
 
 
 def _union(spans: Floats) -> Floats:
@@ -62,4 +62,4 @@ def _within(spans: Floats, at_s: Floats) -> Floats:
     if not len(spans):
         return np.zeros_like(at_s)
     lengths = np.column_stack([np.zeros(len(spans)), spans[:, 1] - spans[:, 0]]).ravel()
-    return np.interp(at_s, spans.ravel(), np.cumsum(lengths))
+    return np.asarray(np.interp(at_s, spans.ravel(), np.cumsum(lengths)))

@@ -100,8 +100,8 @@ def freeze(runs: Path) -> tuple[str, OnHost]:
     return host, found
 
 
-NEAR: Final = timedelta(hours=2)
-"""A calibrating run that lies further away says nothing of how fast a shared host was."""
+BREAK: Final = timedelta(minutes=90)
+"""Calibrating runs that lie further apart, or from a run, say nothing of each other: a shared host changes."""
 
 
 @dataclass(frozen=True)
@@ -122,14 +122,25 @@ def calibrated(calibrating: Sequence[Run], published: Sequence[Run]) -> list[Cal
     return found
 
 
+def sessions(found: Sequence[Calibrated]) -> list[list[Calibrated]]:
+    """Calibrating runs of one host each, in the order in which they were begun, without a break longer than `BREAK`."""
+    rows: dict[str, list[list[Calibrated]]] = {}
+    for each in sorted(found, key=lambda one: one.run.info.wall_start):
+        mine = rows.setdefault(host_name(each.run.info.host), [])
+        if mine and each.run.info.wall_start - mine[-1][-1].run.info.wall_start <= BREAK:
+            mine[-1].append(each)
+        else:
+            mine.append([each])
+    return [session for mine in rows.values() for session in mine]
+
+
 def around(run: Run, found: Sequence[Calibrated]) -> list[Calibrated]:
-    """The calibrating runs that tell how fast a run's host was: those of the host, begun within `NEAR` of the run."""
+    """The calibrating runs that tell how fast a run's host was: the session of its host in which it was begun."""
     host, begun = host_name(run.info.host), run.info.wall_start
-    return [
-        each
-        for each in found
-        if host_name(each.run.info.host) == host and abs(each.run.info.wall_start - begun) <= NEAR
-    ]
+    for session in sessions([each for each in found if host_name(each.run.info.host) == host]):
+        if session[0].run.info.wall_start - BREAK <= begun <= session[-1].run.info.wall_start + BREAK:
+            return session
+    return []
 
 
 def twins_by(frozen: Frozen, found: Sequence[Calibrated]) -> Callable[[Run], Profile]:

@@ -11,7 +11,7 @@ import pandas as pd
 from mlscale.analysis.likeness import likeness_figures
 from mlscale.analysis.summary import host_name
 from mlscale.experiment import places
-from mlscale.experiment.freeze import NEAR, Calibrated, calibrated, read_frozen, twins_by
+from mlscale.experiment.freeze import Calibrated, calibrated, read_frozen, sessions, twins_by
 from mlscale.experiment.parameters import EcsParameters, NotebookParameters
 from mlscale.experiment.progress import Shown
 from mlscale.experiment.protocol import current_protocol
@@ -102,26 +102,16 @@ def shown_frozen() -> pd.DataFrame:
 
 def shown_speeds(found: Sequence[Calibrated]) -> pd.DataFrame:
     """Of calibrating runs, in the order in which they were measured: how long work and starts took over the profiles'
-    host; and what they say together, without a break longer than `NEAR`."""
+    host; and what those of each session say together."""
     rows = [(f"{each.run.info.wall_start:%m-%d %H:%M}", each.run.info.environment, each.speed) for each in found]
     rows += [
         (f"all from {near[0].run.info.wall_start:%m-%d %H:%M}", "", pooled([each.speed for each in near]))
-        for near in _without_breaks(found)
+        for near in sessions(found)
     ]
     return pd.DataFrame(
         {"begun (UTC)": at, "environment": name, "work": f"x {speed.work:.2f}", "starts": f"x {speed.starts:.2f}"}
         for at, name, speed in rows
     )
-
-
-def _without_breaks(found: Sequence[Calibrated]) -> list[list[Calibrated]]:
-    rows: list[list[Calibrated]] = []
-    for each in found:
-        if rows and each.run.info.wall_start - rows[-1][-1].run.info.wall_start <= NEAR:
-            rows[-1].append(each)
-        else:
-            rows.append([each])
-    return rows
 
 
 def service_by_time(found: Beside) -> pd.DataFrame:

@@ -11,7 +11,7 @@ import pytest
 
 from mlscale.experiment import freeze as freezing
 from mlscale.experiment import places
-from mlscale.experiment.freeze import Calibrated, around, calibrated, freeze, read_frozen, twins_by
+from mlscale.experiment.freeze import Calibrated, around, calibrated, freeze, read_frozen, sessions, twins_by
 from mlscale.experiment.simulate import simulate
 from mlscale.runs import SCHEMAS, MlscaleError, Run, Validity, load_run, load_runs
 from mlscale.simulator.profile import read_profile
@@ -108,13 +108,17 @@ def test_the_twin_is_as_fast_as_calibrating_runs_say(elsewhere: Path, published:
 def test_what_was_measured_hours_away_calibrates_nothing(elsewhere: Path, published: list[Run]) -> None:
     freeze(elsewhere)
     (here,) = load_runs(elsewhere)
-    found = calibrated([here], published)
-    for hours, there in ((-1.9, True), (1.9, True), (-2.1, False), (2.1, False)):
-        begun = here.info.wall_start + timedelta(hours=hours)
-        judged = Run(here.path, here.info.model_copy(update={"wall_start": begun}))
-        assert bool(around(judged, found)) is there
+
+    def begun(minutes: int) -> Run:
+        moved = {"wall_start": here.info.wall_start + timedelta(minutes=minutes)}
+        return Run(here.path, here.info.model_copy(update=moved))
+
+    found = calibrated([begun(minutes) for minutes in (0, 60, 140, 235, 240)], published)
+    assert [len(session) for session in sessions(found)] == [3, 2]
+    of_run = {minutes: around(begun(minutes), found) for minutes in (-91, -90, 10, 139, 200, 300)}
+    assert [len(near) for near in of_run.values()] == [0, 3, 3, 3, 3, 2]
     with pytest.raises(MlscaleError, match=r"no valid calibrating run of Another CPU.* around"):
-        twins_by(read_frozen(), found)(judged)
+        twins_by(read_frozen(), found)(begun(-91))
 
 
 def test_invalid_runs_calibrate_nothing(elsewhere: Path, published: list[Run]) -> None:
