@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from mlscale.analysis.likeness import likeness_figures
+from mlscale.analysis.likeness import MARGINS, differences, likeness_figures
 from mlscale.analysis.summary import host_name
 from mlscale.experiment import places
 from mlscale.experiment.freeze import Calibrated, calibrated, read_frozen, sessions, twins_by
@@ -112,6 +112,17 @@ def shown_speeds(found: Sequence[Calibrated]) -> pd.DataFrame:
         {"begun (UTC)": at, "environment": name, "work": f"x {speed.work:.2f}", "starts": f"x {speed.starts:.2f}"}
         for at, name, speed in rows
     )
+
+
+def by_schedule(found: Beside) -> pd.DataFrame:
+    """Twin over live, for the response's times and shares twin less live, as a mean over the runs of each setup: what
+    cancels in an environment's verdict shows here."""
+    columns: dict[str, list[float]] = {}
+    for setup, mine in found.live.groupby("setup"):
+        gaps = {figure: float(differences(mine, found.twin, figure).mean()) for figure in MARGINS}
+        columns[str(setup)] = [np.exp(gap) if MARGINS[figure].relative else gap for figure, gap in gaps.items()]
+    names = [f"{figure} ({'ratio' if margin.relative else 'difference'})" for figure, margin in MARGINS.items()]
+    return pd.DataFrame(columns, index=names)
 
 
 def service_by_time(found: Beside) -> pd.DataFrame:
