@@ -293,18 +293,18 @@ def _held_out(
         scaling={**frozen, **held.scaling.get(environment, {})},
         aa_label=None,
         predecessor=predecessor,
-        schedule=_unseen(held, protocol, baseline_s(protocol, seed, _AFTER_CORE[cell] + block)),
+        schedule=_unseen(held, environment, protocol, baseline_s(protocol, seed, _AFTER_CORE[cell] + block)),
         seed=seed,
         folder=_folder(cell, variant, block, position, environment, None),
     )
 
 
-def _unseen(held: HeldOut, protocol: Protocol, baseline_s: float) -> ClosedLoop | OpenLoop:
+def _unseen(held: HeldOut, environment: str, protocol: Protocol, baseline_s: float) -> ClosedLoop | OpenLoop:
     """Core's baseline, then its step or one of another size, in the closed or in the open loop."""
-    if not held.rate_rps:
-        clients = held.clients or protocol.step_clients
-        return protocol.model_copy(update={"step_clients": clients}).closed_schedule(baseline_s)
-    return protocol.model_copy(update={"open_step_rps": held.rate_rps}).open_schedule(baseline_s)
+    if environment in held.rate_rps:
+        return protocol.model_copy(update={"open_step_rps": held.rate_rps[environment]}).open_schedule(baseline_s)
+    clients = held.clients.get(environment, protocol.step_clients)
+    return protocol.model_copy(update={"step_clients": clients}).closed_schedule(baseline_s)
 
 
 def _step(boot: Boot, protocol: Protocol, baseline_s: float) -> ClosedLoop:

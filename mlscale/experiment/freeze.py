@@ -26,21 +26,21 @@ from mlscale.simulator.transfer import Speed, at_speed, pooled, speed_of
 
 
 class OnHost(BaseModel):
-    """``profiles``: hashes, by environment, of those as they are shipped."""
+    """One environment's profile: the hash of the one that is shipped."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     frozen_at: datetime
-    profiles: Mapping[str, str]
+    sha256: str
 
 
 class Frozen(BaseModel):
-    """By the host's name (`host_name`)."""
+    """By the host's name (`host_name`), then by environment."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    version: Literal[2] = 2
-    hosts: Mapping[str, OnHost] = {}
+    version: Literal[3] = 3
+    hosts: Mapping[str, Mapping[str, OnHost]] = {}
 
     def profile_of(self, run: Run) -> Profile:
         """The profile of a run's environment, as it was frozen for the run's host.
@@ -49,12 +49,12 @@ class Frozen(BaseModel):
             MlscaleError: it was not frozen for that host, or is another one by now.
         """
         environment, host = run.info.environment, host_name(run.info.host)
-        found = self.hosts.get(host)
-        if found is None or environment not in found.profiles:
+        found = self.hosts.get(host, {}).get(environment)
+        if found is None:
             what = f"the twin of {environment} was not frozen for {host}"
             raise MlscaleError(what, str(places.twin_file()), "measure and freeze on one host")
         profile = read_profile(environment)
-        if found.profiles[environment] != profile.sha256:
+        if found.sha256 != profile.sha256:
             raise MlscaleError(
                 f"the profile {environment} is not the one that was frozen",
                 str(places.twin_file()),
@@ -78,26 +78,29 @@ def read_frozen() -> Frozen:
         raise MlscaleError(f"broken: {error.errors()[0]['msg']}", str(file), "restore it") from None
 
 
-def freeze(runs: Path) -> tuple[str, OnHost]:
-    """Fix the profiles as they are for this host, before hold-out runs of it lie below ``runs``.
+def freeze(runs: Path) -> tuple[str, list[str]]:
+    """Fix the profiles as they are for this host, before hold-out runs of theirs lie below ``runs``. Those that were
+    fixed as they are stay so.
 
     Returns:
-        This host's name, and what was written about it.
+        This host's name, and the environments whose profiles were not fixed so before.
     Raises:
-        MlscaleError: hold-out runs of this host are there already.
+        MlscaleError: hold-out runs of such an environment, measured on this host, are there already.
     """
     host, frozen = host_name(dict(host_facts())), read_frozen()
+    before = frozen.hosts.get(host, {})
+    now = datetime.now(UTC).replace(microsecond=0)
+    found = {name: OnHost(frozen_at=now, sha256=read_profile(name).sha256) for name in JUDGED}
+    new = [name for name in JUDGED if name not in before or before[name].sha256 != found[name].sha256]
     folder = runs / "holdout"
     there = load_runs(folder, allow_incomplete=True) if next(folder.rglob("run.json"), None) else []
-    if any(host_name(run.info.host) == host for run in there):
-        raise MlscaleError("hold-out runs are there already", str(folder), "freeze before them, not after")
-    found = OnHost(
-        frozen_at=datetime.now(UTC).replace(microsecond=0),
-        profiles={name: read_profile(name).sha256 for name in JUDGED},
-    )
-    whole = Frozen(hosts={**frozen.hosts, host: found})
+    late = sorted({run.info.environment for run in there if host_name(run.info.host) == host} & set(new))
+    if late:
+        what = f"hold-out runs of {', '.join(late)} are there already"
+        raise MlscaleError(what, str(folder), "freeze before them, not after")
+    whole = Frozen(hosts={**frozen.hosts, host: {**before, **{name: found[name] for name in new}}})
     write_text(places.twin_file(), whole.model_dump_json(indent=1) + "\n")
-    return host, found
+    return host, new
 
 
 BREAK: Final = timedelta(minutes=90)

@@ -106,8 +106,10 @@ def freeze_command(runs: Path) -> str:
     from mlscale.experiment import places
     from mlscale.experiment.freeze import freeze
 
-    host, found = freeze(runs.resolve())
-    return f"{host}: {', '.join(found.profiles)} frozen\n{places.twin_file()}: written"
+    host, new = freeze(runs.resolve())
+    if not new:
+        return f"{host}: all profiles are as they were frozen"
+    return f"{host}: {', '.join(new)} frozen\n{places.twin_file()}: written"
 
 
 def validate_command(draws: int) -> str:

@@ -93,10 +93,11 @@ def calibrations() -> list[Calibrated]:
 
 
 def shown_frozen() -> pd.DataFrame:
-    """A row for each host that the twin was frozen for."""
+    """A row for each profile that was frozen for a host."""
     return pd.DataFrame(
-        {"host": name, "frozen (UTC)": f"{found.frozen_at:%Y-%m-%d %H:%M}", "profiles": ", ".join(found.profiles)}
-        for name, found in read_frozen().hosts.items()
+        {"host": host, "profile": name, "frozen (UTC)": f"{found.frozen_at:%Y-%m-%d %H:%M}"}
+        for host, profiles in read_frozen().hosts.items()
+        for name, found in profiles.items()
     )
 
 

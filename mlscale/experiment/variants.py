@@ -91,21 +91,21 @@ measures some of them measures a part of the same plan."""
 
 
 class HeldOut(BaseModel):
-    """What the twin is judged by and was not made from: another step, another maximum, one other setting. ``clients``
-    or ``rate_rps``: after the step, in a closed or an open loop; neither: core's step. ``scaling``: by environment."""
+    """What the twin is judged by and was not made from: another step, another maximum, one other setting; each by
+    environment. ``clients`` or ``rate_rps``: after the step, in a closed or an open loop; neither: core's step."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
-    clients: int = 0
-    rate_rps: float = 0.0
+    clients: Mapping[str, int] = {}
+    rate_rps: Mapping[str, float] = {}
     scaling: Mapping[str, Mapping[str, Any]]
 
 
 HOLDOUT: Final = (
     HeldOut(
         name="closed",
-        clients=13,
+        clients={"torchserve": 13, "rayserve": 9, "k3s": 13, "eks": 13},
         scaling={
             "torchserve": {"max_replicas": 3, "target_ongoing": 1.5},
             "rayserve": {"max_replicas": 2, "target_ongoing_requests": 1.5},
@@ -115,7 +115,7 @@ HOLDOUT: Final = (
     ),
     HeldOut(
         name="open",
-        rate_rps=10.0,
+        rate_rps={"torchserve": 10.0, "rayserve": 6.0, "k3s": 10.0, "eks": 10.0},
         scaling={
             "torchserve": {"max_replicas": 3, "upscale_delay_s": 4.0},
             "rayserve": {"max_replicas": 2, "upscale_delay_s": 4.0},
@@ -125,7 +125,8 @@ HOLDOUT: Final = (
     ),
 )
 """Unseen schedules for the twin (METHOD §8), fixed before they were measured; its profiles were frozen before, too.
-Ray Serve gets one more replica at most: three that started at once left two cores no room (94 % in use: invalid)."""
+Ray Serve gets one more replica at most: three that started at once left two cores no room (94 % in use: invalid); and
+less load, which two replicas can serve. Its first hold-out had the others' load and another twin (METHOD §8)."""
 CALIBRATION: Final = HeldOut(name="step", scaling={"eks": {"boot": "10s"}})
 """Core's own setup once more, on the host on which the twin is judged: how fast that host is, beside the one whose runs
 the profiles were fitted to."""

@@ -17,10 +17,11 @@ from mlscale.analysis.likeness import WAITED_S
 from mlscale.analysis.provisioning import lives, provisioning
 from mlscale.runs import ClosedLoop, EventKind, MlscaleError, Run
 from mlscale.runs.schedule import ClosedStage
+from mlscale.simulator.asking import share_per_ask
 from mlscale.simulator.engine import Engine
 from mlscale.simulator.loops import RECORDED
 from mlscale.simulator.profile import Machines, Profile, StartStep, Work
-from mlscale.simulator.settings import Clients, Processor, Queueing, Service
+from mlscale.simulator.settings import Clients, Polling, Processor, Queueing, Service
 from mlscale.simulator.spread import Measured, Number
 
 FloatArray = npt.NDArray[np.float64]
@@ -57,7 +58,7 @@ def calibrate(runs: Sequence[Run], profile: Profile) -> Profile:
     crowding = _crowding(used)
     changes: dict[str, Any] = {
         "what": _where(used),
-        "work": {**profile.work, component: _work(used, profile.requests.router_polls, facts)},
+        "work": {**profile.work, component: _work(used, profile.polling, facts)},
         "requests": profile.requests.model_copy(update={"outside_s": outside}),
         "starts": profile.starts.model_copy(
             update={
@@ -89,7 +90,7 @@ def _where(runs: Sequence[Run]) -> str:
     return f"{host.get('cpu_model', 'unknown CPU')}, {host.get('cores_online', '?')} cores; {versions}"
 
 
-def _work(runs: Sequence[Run], polls: bool, facts: dict[str, Any]) -> Work:
+def _work(runs: Sequence[Run], polling: Polling | None, facts: dict[str, Any]) -> Work:
     """CPU that replicas used while they served, over the answers that they gave; shares of photos by how long each
     took where replicas had no rest."""
     used_s = sum(_cpu_s(run) for run in runs)
@@ -100,17 +101,19 @@ def _work(runs: Sequence[Run], polls: bool, facts: dict[str, Any]) -> Work:
     shares = by_photo.mean() / by_photo.mean().mean()
     sd_s = float(np.sqrt(by_photo.var().mean()))
     spread = _spread(runs[0], mean_s, sd_s / float(busy["work_s"].mean()))
-    per_waiting = None
-    if polls:
-        mean_s, more = _with_waiting(runs, mean_s)
-        per_waiting = Number(value=round(more, 5), **facts)
-    return Work(
+    loaded_s = mean_s
+    if polling is not None:
+        mean_s, loaded_s = _quiet_and_loaded(runs, mean_s)
+    work = Work(
         mean_s=Number(value=round(mean_s, 6), **facts),
-        per_waiting=per_waiting,
         reference_cpu_s=_reference(runs, facts),
         photos=tuple(round(float(share), 4) for share in shares.sort_index()),
         spread=Number(value=spread, note="what the quota's periods leave of the spread on one photo", **facts),
     )
+    if polling is None:
+        return work
+    more = share_per_ask(loaded_s / mean_s, work, _processor(runs[0]), polling)
+    return work.model_copy(update={"per_waiting": Number(value=round(more, 5), **facts)})
 
 
 def _reference(runs: Sequence[Run], facts: dict[str, Any]) -> Number | None:
@@ -118,10 +121,10 @@ def _reference(runs: Sequence[Run], facts: dict[str, Any]) -> Number | None:
     return Number(value=round(float(np.mean(known)), 6), **facts) if known else None
 
 
-def _with_waiting(runs: Sequence[Run], mean_s: float) -> tuple[float, float]:
-    """The mean work of an answer while nobody waits, and how much more it is for each that does: of the first replica,
-    before the step and between it and the next one's being ready. What the replica uses when nobody asks is no answer's
-    work while there is time left for it; under load it takes its part of the quota, and so counts."""
+def _quiet_and_loaded(runs: Sequence[Run], mean_s: float) -> tuple[float, float]:
+    """The mean work of an answer while next to nobody waits, and while somebody always does, CPU s: of the first
+    replica, before the step and between it and the next one's being ready. What the replica uses when nobody asks is no
+    answer's work while there is time left for it; under load it takes its part of the quota, and so counts."""
     before, after = [], []
     for run in runs:
         t0 = run.info.step_s
@@ -131,13 +134,11 @@ def _with_waiting(runs: Sequence[Run], mean_s: float) -> tuple[float, float]:
         old, next_s = str(ready.idxmin()), float(ready[ready > t0].min())
         cpu_s, answers = _per_answer(run, old, 0.0, t0)
         before.append((cpu_s - _idle_cores(run, old) * t0, answers))
-        after.append((*_per_answer(run, old, t0, next_s), _mean_waiting(run, t0, next_s)))
+        after.append(_per_answer(run, old, t0, next_s))
     if not after:
-        return mean_s, 0.0
-    quiet = sum(cpu_s for cpu_s, _ in before) / sum(number for _, number in before)
-    loaded = sum(cpu_s for cpu_s, _, _ in after) / sum(number for _, number, _ in after)
-    waiting = float(np.mean([each for _, _, each in after]))
-    return quiet, max(0.0, (loaded / quiet - 1) / waiting)
+        return mean_s, mean_s
+    quiet_s, loaded_s = (sum(cpu_s for cpu_s, _ in part) / sum(n for _, n in part) for part in (before, after))
+    return quiet_s, loaded_s
 
 
 def _per_answer(run: Run, replica: str, from_s: float, to_s: float) -> tuple[float, int]:
@@ -154,14 +155,6 @@ def _idle_cores(run: Run, replica: str) -> float:
     rows = run.resources[(run.resources["role"] == "replica") & (run.resources["subject"] == replica)]
     idle = rows[rows["t_s"].between(-IDLE_S, 0.0)]["cpu_cores"].mean()
     return float(idle) if np.isfinite(idle) else 0.0
-
-
-def _mean_waiting(run: Run, from_s: float, to_s: float) -> float:
-    """Mean number of requests in the queue, by the times that they were in it."""
-    served = _served(run)
-    ends = served["done_s"] - served["inference_s"]
-    waited = np.minimum(ends, to_s) - np.maximum(ends - served["queue_s"], from_s)
-    return float(np.maximum(waited, 0.0).sum()) / (to_s - from_s)
 
 
 def _ready_s(run: Run) -> pd.Series:
@@ -200,10 +193,13 @@ def _busy(run: Run) -> pd.DataFrame:
 def _spread(run: Run, mean_s: float, relative_sd: float) -> float:
     """The spread of work on one photo with which a replica without rest shows the spread that was observed: the
     quota's periods make one of their own."""
-    scaling = next(iter(run.info.scaling.values()))
-    processor = Processor(quota_cores=scaling["cpu_cores"], period_s=scaling["cpu_period_s"])
-    shown = [_shown_spread(mean_s, spread, processor) for spread in SPREADS]
+    shown = [_shown_spread(mean_s, spread, _processor(run)) for spread in SPREADS]
     return round(float(np.interp(relative_sd, shown, SPREADS)), 3)
+
+
+def _processor(run: Run) -> Processor:
+    scaling = next(iter(run.info.scaling.values()))
+    return Processor(quota_cores=scaling["cpu_cores"], period_s=scaling["cpu_period_s"])
 
 
 def _shown_spread(mean_s: float, spread: float, processor: Processor) -> float:

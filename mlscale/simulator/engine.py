@@ -282,8 +282,10 @@ def _new_memory(
     for place, each in enumerate(queueing):
         stations[place]["routing"], stations[place]["queue_limit"] = each.kind, each.limit
         stations[place]["stale_s"] = each.stale_s
-        stations[place]["per_waiting"] = service.per_waiting[place] if service.per_waiting else 0.0
-    own = any(each.routing != "shared-queue" for each in queueing)
+        for name in ("first_pause_s", "longest_pause_s", "askers_each"):
+            stations[place][name] = getattr(each.polling, name)
+        stations[place]["ask_cpu_s"] = service.ask_cpu_s[place] if service.ask_cpu_s else 0.0
+    own = any(each.routing not in ("shared-queue", "polled-queue") for each in queueing)
     ring = 1 << max(1, (replicas - 1).bit_length())
     absent = np.zeros(replicas, lay.REPLICAS)
     absent["request"] = -1
@@ -300,6 +302,8 @@ def _new_memory(
         queues=np.zeros((len(queueing) + (replicas if own else 0), _ROOM), np.int64),
         idle=np.zeros((len(queueing), ring), np.int64),
         ready=np.zeros((len(queueing), replicas), np.int64),
+        asks_s=np.zeros((len(queueing), lay.ASKERS)),
+        pauses_s=np.zeros((len(queueing), lay.ASKERS)),
         busy_s=busy_s,
         busy=busy,
         client_s=client_s,

@@ -10,7 +10,7 @@ from mlscale.simulator.cfs import done_by
 from mlscale.simulator.compiled import compiled
 from mlscale.simulator.heap import remove
 from mlscale.simulator.memory import Arrays, Memory, memory_of
-from mlscale.simulator.serving import rest, took_waiting
+from mlscale.simulator.serving import ask_more, forget_idle, rest, took_waiting
 
 
 @compiled
@@ -24,7 +24,10 @@ def come(r: int, station: int, serial: int, phase_s: float, arrays: Arrays) -> N
     replica.seen_at_s = -math.inf
     m.ready[station, s.ready] = r
     s.ready += 1
-    if s.routing == lay.SHARED_QUEUE and not took_waiting(m, r, station):
+    if s.routing == lay.POLLED_QUEUE:
+        rest(m, station, r)
+        ask_more(m, station)
+    elif s.routing == lay.SHARED_QUEUE and not took_waiting(m, r, station):
         rest(m, station, r)
 
 
@@ -51,7 +54,7 @@ def die(r: int, arrays: Arrays) -> None:
         w.busy -= 1
         w.active -= m.parameters[0].cpu == lay.SHARED_CORES
     _lose(m, replica.request)
-    waiting = replica.outstanding - 1 if s.routing != lay.SHARED_QUEUE else 0
+    waiting = replica.outstanding - 1 if s.routing > lay.POLLED_QUEUE else 0
     for number in range(waiting):
         _lose(m, m.queues[len(m.stations) + r, (replica.head + number) & (m.queues.shape[1] - 1)])
     s.ongoing -= 1 + waiting
@@ -78,13 +81,7 @@ def _leave(m: Memory, r: int) -> None:
             m.ready[station, kept] = m.ready[station, number]
             kept += 1
     s.ready = kept
-    kept = 0
-    for number in range(s.idle):
-        other = m.idle[station, (s.idle_head + number) & (m.idle.shape[1] - 1)]
-        if other != r:
-            m.idle[station, (s.idle_head + kept) & (m.idle.shape[1] - 1)] = other
-            kept += 1
-    s.idle = kept
+    forget_idle(m, station, r)
 
 
 @compiled

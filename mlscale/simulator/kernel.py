@@ -14,7 +14,7 @@ from mlscale.simulator.compiled import compiled, inlined
 from mlscale.simulator.generator import below
 from mlscale.simulator.heap import pop
 from mlscale.simulator.memory import Arrays, Memory, memory_of
-from mlscale.simulator.serving import FRONT, drawn, free, join, work
+from mlscale.simulator.serving import FRONT, ask, drawn, free, join, was_asked, work
 
 
 @compiled
@@ -36,8 +36,8 @@ def advance(until_s: float, last_due: bool, arrays: Arrays) -> int:
             return lay.MORE_ROWS
         if not p.closed and w.due_at == len(m.due_s) and not last_due:
             return lay.MORE_DUE
-        ended_s, sent_s, given_up_s = _next_end(m), _next_send(m), _next_give_up(m)
-        now_s = min(ended_s, sent_s, given_up_s)
+        ended_s, sent_s, given_up_s, asked_s = _next_end(m), _next_send(m), _next_give_up(m), _next_ask(m)
+        now_s = min(ended_s, sent_s, given_up_s, asked_s)
         if now_s > until_s:
             _pass(m, until_s)
             return lay.RUNNING
@@ -45,6 +45,8 @@ def advance(until_s: float, last_due: bool, arrays: Arrays) -> int:
             return lay.MORE_ROOM
         _pass(m, now_s)
         if ended_s == now_s:
+            if was_asked(m, m.busy[0]):
+                continue
             w.stale_top = 1
             _end(m, m.busy[0])
             if w.stale_top:
@@ -53,6 +55,8 @@ def advance(until_s: float, last_due: bool, arrays: Arrays) -> int:
                 w.stale_top = 0
         elif sent_s == now_s:
             _send(m)
+        elif asked_s == now_s:
+            _ask(m, now_s)
         else:
             _give_up(m)
 
@@ -83,6 +87,26 @@ def _next_give_up(m: Memory) -> float:
     if w.oldest_unanswered == w.sequence or m.parameters[0].timeout_s == math.inf:
         return math.inf
     return m.requests[w.oldest_unanswered & (len(m.requests) - 1)].intended_s + m.parameters[0].timeout_s
+
+
+@inlined
+def _next_ask(m: Memory) -> float:
+    """When a polled queue asks next whether a replica is free."""
+    first_s = math.inf
+    for place in range(len(m.stations)):
+        for a in range(m.stations[place].askers):
+            first_s = min(first_s, m.asks_s[place, a])
+    return first_s
+
+
+@inlined
+def _ask(m: Memory, now_s: float) -> None:
+    for place in range(len(m.stations)):
+        for a in range(m.stations[place].askers):
+            if m.asks_s[place, a] == now_s:
+                ask(m, place, a)
+                tidy(m)
+                return
 
 
 @inlined

@@ -14,8 +14,11 @@ FIXED, EXPONENTIAL, MEASURED = range(3)
 """Where service times come from: the mean; the mean, exponentially distributed; measured ones of the same photo."""
 PLAIN, QUOTA, SHARED_CORES = range(3)
 """What serving takes: the work itself; work under a CPU quota (CFS periods); work on cores that all share evenly."""
-SHARED_QUEUE, RANDOM, ROUND_ROBIN, LEAST_OUTSTANDING, TWO_CHOICES = range(5)
-"""How a request finds a replica. All but the first have a queue in each replica."""
+SHARED_QUEUE, POLLED_QUEUE, RANDOM, ROUND_ROBIN, LEAST_OUTSTANDING, TWO_CHOICES = range(6)
+"""How a request finds a replica. All but the first two have a queue in each replica; with the second, nobody tells the
+queue that a replica is free: it asks."""
+ASKERS: Final = 64
+"""Who ask for one station, at most."""
 ABSENT, READY, DRAINING = range(3)
 """A replica's state: it is not there; takes requests; finishes those it has."""
 WAITING, SERVED, HELD, DONE, REJECTED = range(5)
@@ -74,7 +77,11 @@ STATIONS: Final = np.dtype(
         ("routing", "i8"),
         ("queue_limit", "i8"),
         ("stale_s", "f8"),
-        ("per_waiting", "f8"),
+        ("ask_cpu_s", "f8"),
+        ("first_pause_s", "f8"),
+        ("longest_pause_s", "f8"),
+        ("askers_each", "i8"),
+        ("askers", "i8"),
         ("ready", "i8"),
         ("head", "i8"),
         ("waiting", "i8"),
@@ -88,7 +95,8 @@ STATIONS: Final = np.dtype(
     align=True,
 )
 """One for each component. ``queue_limit``: requests that may wait, at the station or in each replica.
-``per_waiting``: how much more work a service is, as a share, for each request that waits at the station.
+``ask_cpu_s``: what it costs a replica at work to be asked whether it is free, by one of the ``askers`` of a polled
+queue, at most ``askers_each`` for each ready replica.
 ``ongoing_integral``: requests queued and in service, summed over time, request seconds."""
 
 REPLICAS: Final = np.dtype(
@@ -106,6 +114,7 @@ REPLICAS: Final = np.dtype(
         ("began_period", "i8"),
         ("began_used_s", "f8"),
         ("work_s", "f8"),
+        ("asked_s", "f8"),
         ("cpu_s", "f8"),
         ("seen", "i8"),
         ("seen_at_s", "f8"),
@@ -115,8 +124,9 @@ REPLICAS: Final = np.dtype(
 """``serial``: its own number, where places are used again. ``request``: the row in service, -1: none.
 ``outstanding``: in its queue and in service. ``period``, ``used_s``: the last CFS period in which it ran, and for how
 long; ``began_*``: the same when the present service began, of ``work_s`` (on shared cores, ``began_used_s`` is the
-world's ``virtual_s`` then). ``cpu_s``: of all services ended. ``seen``: the length that routing by two choices last
-saw, at ``seen_at_s``."""
+world's ``virtual_s`` then). ``asked_s``: CPU time that being asked has cost in the present service and is still to
+be spent. ``cpu_s``: of all services ended. ``seen``: the length that routing by two choices last saw, at
+``seen_at_s``."""
 
 REQUESTS: Final = np.dtype(
     [

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mlscale.runs import EventKind, Level, MlscaleError
-from mlscale.simulator.settings import Routing
+from mlscale.simulator.settings import Polling, Routing
 from mlscale.simulator.spread import Drawn, Number, Spread, longer
 
 FOLDER: Final = Path(__file__).parent / "profiles"
@@ -31,8 +31,8 @@ class Work(_Data):
 
     ``mean_s``: over the photos. ``photos``: of each photo's mean, as a share of it, in the order of their names; where
     a run sends other photos, the n-th takes the n-th share. ``spread``: standard deviation of the work on one photo, as
-    a share of its mean (lognormal). ``per_waiting``: how much more of it, as a share, for each request that waits in
-    the shared queue: a router that asks replicas again and again costs them. ``reference_cpu_s``: what a photo was
+    a share of its mean (lognormal). ``per_waiting``: how much more of it, as a share of the mean, each time that
+    a router asks the replica at work whether it is free, for requests that wait. ``reference_cpu_s``: what a photo was
     measured to take at full speed, mean over the set (`PhotoSet.facts`), by which other sets are told from this one.
     """
 
@@ -41,6 +41,11 @@ class Work(_Data):
     spread: Number
     per_waiting: Number | None = None
     reference_cpu_s: Number | None = None
+
+    @property
+    def ask_cpu_s(self) -> float:
+        """What it costs a replica at work to be asked, CPU s."""
+        return self.per_waiting.value * self.mean_s.value if self.per_waiting is not None else 0.0
 
     def samples_s(self, photos: int) -> npt.NDArray[np.float64]:
         """(photos, SAMPLES): quantiles of each photo's work, s."""
@@ -56,7 +61,7 @@ class Requests(_Data):
     """``outside_s``: of a response, what passes outside queue and replica. ``queue_limit``: requests that may wait, in
     each replica where each has its own queue; None: the scaling's own setting, else any number.
     ``drops_given_up``: whether a request that its client gave up is not served any more. ``router_polls``: whether
-    requests that wait ask replicas again and again (`Work.per_waiting`)."""
+    the shared queue is a router's that asks replicas again and again (`settings.Polling`, by ``loop.router_*``)."""
 
     routing: Routing
     outside_s: Number
@@ -126,6 +131,17 @@ class Profile(_Data):
     def sha256(self) -> str:
         """Of everything in it but the verdict: what a validation freezes."""
         return hashlib.sha256(self.model_dump_json(exclude={"validated"}).encode()).hexdigest()
+
+    @property
+    def polling(self) -> Polling | None:
+        """How the router asks, where one does."""
+        if not self.requests.router_polls:
+            return None
+        return Polling(
+            self.loop_value("router_first_pause_s"),
+            self.loop_value("router_longest_pause_s"),
+            round(self.loop_value("router_askers_each")),
+        )
 
     def loop_value(self, name: str) -> float:
         """Raises MlscaleError where the profile lacks it."""

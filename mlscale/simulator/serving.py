@@ -29,8 +29,14 @@ def join(m: Memory, row: int, station: int) -> bool:
             return True
         if s.waiting >= s.queue_limit:
             return False
-        m.queues[station, (s.head + s.waiting) & (m.queues.shape[1] - 1)] = row
-        s.waiting += 1
+        _wait(m, row, station)
+    elif s.routing == lay.POLLED_QUEUE:
+        if s.waiting >= s.queue_limit:
+            return False
+        _wait(m, row, station)
+        s.ongoing += 1
+        ask_more(m, station)
+        return True
     else:
         r = _chosen(m, station) if s.ready > 0 else -1
         if r < 0 or m.replicas[r].outstanding > s.queue_limit:
@@ -43,9 +49,18 @@ def join(m: Memory, row: int, station: int) -> bool:
             return True
         place = len(m.stations) + r
         m.queues[place, (served.head + served.outstanding - 2) & (m.queues.shape[1] - 1)] = row
-    q.state = lay.WAITING
+        q.state = lay.WAITING
     s.ongoing += 1
     return True
+
+
+@inlined
+def _wait(m: Memory, row: int, station: int) -> None:
+    """Into the station's queue."""
+    s = m.stations[station]
+    m.queues[station, (s.head + s.waiting) & (m.queues.shape[1] - 1)] = row
+    s.waiting += 1
+    m.requests[row].state = lay.WAITING
 
 
 @inlined
@@ -122,9 +137,7 @@ def drawn(m: Memory, station: int, photo: int) -> float:
 def work(m: Memory, r: int, work_s: float) -> None:
     """A replica works from now on; when it is done goes onto the heap."""
     w, p, replica = m.world[0], m.parameters[0], m.replicas[r]
-    s = m.stations[replica.station]
-    work_s *= 1.0 + s.per_waiting * s.waiting
-    replica.work_s = work_s
+    replica.work_s, replica.asked_s = work_s, 0.0
     replica.began_s = w.now_s
     ends_s = w.now_s + work_s
     replica.began_period, replica.began_used_s = replica.period, replica.used_s
@@ -152,7 +165,7 @@ def free(m: Memory, r: int) -> None:
     s = m.stations[station]
     s.ongoing -= 1
     replica.request = -1
-    if s.routing != lay.SHARED_QUEUE:
+    if s.routing > lay.POLLED_QUEUE:
         replica.outstanding -= 1
         while replica.outstanding > 0:
             row = m.queues[len(m.stations) + r, replica.head]
@@ -161,11 +174,11 @@ def free(m: Memory, r: int) -> None:
                 begin(m, r, row)
                 return
             replica.outstanding -= 1
-    elif replica.state == lay.READY and took_waiting(m, r, station):
+    elif s.routing == lay.SHARED_QUEUE and replica.state == lay.READY and took_waiting(m, r, station):
         return
     if replica.state == lay.DRAINING:
         replica.state = lay.ABSENT
-    elif s.routing == lay.SHARED_QUEUE:
+    elif s.routing <= lay.POLLED_QUEUE:
         rest(m, station, r)
 
 
@@ -181,6 +194,96 @@ def took_waiting(m: Memory, r: int, station: int) -> bool:
             begin(m, r, row)
             return True
     return False
+
+
+@inlined
+def ask_more(m: Memory, station: int) -> None:
+    """As many ask as requests wait, or as may."""
+    s = m.stations[station]
+    while s.askers < _askers(m, station):
+        m.pauses_s[station, s.askers] = 0.0
+        s.askers += 1
+        ask(m, station, s.askers - 1)
+
+
+@inlined
+def _askers(m: Memory, station: int) -> int:
+    s = m.stations[station]
+    return min(s.waiting, s.askers_each * s.ready, lay.ASKERS)
+
+
+@inlined
+def ask(m: Memory, station: int, a: int) -> None:
+    """An asker asks for a free replica; with one it goes on for the next request, where more wait than ask."""
+    s = m.stations[station]
+    pause_s = m.pauses_s[station, a]
+    while True:
+        r = _found(m, station)
+        if r < 0 and pause_s == 0.0:
+            r = _found(m, station)
+        if r < 0:
+            m.pauses_s[station, a] = min(2 * pause_s, s.longest_pause_s) if pause_s > 0.0 else s.first_pause_s
+            m.asks_s[station, a] = m.world[0].now_s + m.pauses_s[station, a]
+            return
+        if not took_waiting(m, r, station):
+            rest(m, station, r)
+        if s.askers > _askers(m, station):
+            s.askers -= 1
+            m.asks_s[station, a], m.pauses_s[station, a] = m.asks_s[station, s.askers], m.pauses_s[station, s.askers]
+            return
+        pause_s = 0.0
+
+
+@inlined
+def _found(m: Memory, station: int) -> int:
+    """A free one of two replicas that are drawn, off the ring of idle ones; or -1. To answer costs those CPU that are
+    at work."""
+    s = m.stations[station]
+    if s.ready == 0:
+        return -1
+    first = below(m.words, s.ready)
+    second = (first + 1 + below(m.words, s.ready - 1)) % s.ready if s.ready > 1 else first
+    for place in (first, second):
+        r = m.ready[station, place]
+        if m.replicas[r].request < 0:
+            forget_idle(m, station, r)
+            return r
+    m.replicas[m.ready[station, first]].asked_s += s.ask_cpu_s
+    if second != first:
+        m.replicas[m.ready[station, second]].asked_s += s.ask_cpu_s
+    return -1
+
+
+@inlined
+def forget_idle(m: Memory, station: int, r: int) -> None:
+    """Off the ring of those that are idle, if it is there."""
+    s = m.stations[station]
+    mask = m.idle.shape[1] - 1
+    kept = 0
+    for number in range(s.idle):
+        other = m.idle[station, (s.idle_head + number) & mask]
+        if other != r:
+            m.idle[station, (s.idle_head + kept) & mask] = other
+            kept += 1
+    s.idle = kept
+
+
+@inlined
+def was_asked(m: Memory, r: int) -> bool:
+    """Whether a service whose end has come lasts longer, for what its replica was asked meanwhile: then it ends when
+    that is done, too."""
+    w, p, replica = m.world[0], m.parameters[0], m.replicas[r]
+    if replica.asked_s == 0.0:
+        return False
+    replica.work_s, replica.asked_s, more_s = replica.work_s + replica.asked_s, 0.0, replica.asked_s
+    ends_s = m.busy_s[0] + more_s
+    if p.cpu == lay.QUOTA:
+        ends_s, replica.period, replica.used_s = finish(
+            replica.began_s, replica.work_s, replica.phase_s, replica.began_period, replica.began_used_s,
+            p.quota_cores, p.period_s,
+        )  # fmt: skip
+    replace(m.busy_s, m.busy, w.busy, ends_s, r)
+    return True
 
 
 @inlined

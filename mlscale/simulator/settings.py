@@ -11,9 +11,10 @@ import numpy.typing as npt
 
 from mlscale.simulator import layout as lay
 
-Routing = Literal["shared-queue", "random", "round-robin", "least-outstanding", "two-choices"]
+Routing = Literal["shared-queue", "polled-queue", "random", "round-robin", "least-outstanding", "two-choices"]
 _ROUTINGS: Final[tuple[Routing, ...]] = (
     "shared-queue",
+    "polled-queue",
     "random",
     "round-robin",
     "least-outstanding",
@@ -27,15 +28,15 @@ class Service:
 
     ``samples_s`` (components, photos, n): measured work by component and photo, drawn evenly. ``calls`` (photos, m):
     how often a request calls the second component, drawn evenly; with calls, each stretch of work between two of them
-    is one service of the front component. ``per_waiting``, of each component: how much more work, as a share, for each
-    request in its shared queue.
+    is one service of the front component. ``ask_cpu_s``, of each component: what
+    it costs a replica at work to be asked by a polled queue.
     """
 
     mean_s: float = 0.0
     distribution: Literal["fixed", "exponential", "measured"] = "fixed"
     samples_s: npt.NDArray[np.float64] | None = None
     calls: npt.NDArray[np.int64] | None = None
-    per_waiting: tuple[float, ...] = ()
+    ask_cpu_s: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if self.distribution == "measured":
@@ -72,13 +73,30 @@ class Processor:
 
 
 @dataclass(frozen=True, slots=True)
+class Polling:
+    """A queue that asks its replicas, two at random at a time, on behalf of the requests in it: at most ``askers_each``
+    for each replica that is ready. Who finds none free asks again at once, then after a pause that doubles up to the
+    longest; who finds one sends the request that has waited longest. Source: Ray Serve, serve/_private/request_router
+    (`_fulfill_pending_requests`, `_choose_replicas_with_backoff`) and serve/_private/constants.py."""
+
+    first_pause_s: float = 0.025
+    longest_pause_s: float = 0.5
+    askers_each: int = 2
+
+    def __post_init__(self) -> None:
+        if not 0 < self.first_pause_s <= self.longest_pause_s or self.askers_each < 1:
+            raise ValueError(f"pauses must be positive, askers one or more: {self}")
+
+
+@dataclass(frozen=True, slots=True)
 class Queueing:
     """One component's queue. ``limit``: how many requests may wait (in each replica, where each has its own queue).
-    ``stale_s``: how old the lengths may be that two choices compare."""
+    ``stale_s``: how old the lengths may be that two choices compare. ``polling``: how a polled queue asks."""
 
     routing: Routing = "shared-queue"
     limit: int = 2**40
     stale_s: float = 0.0
+    polling: Polling = Polling()
 
     @property
     def kind(self) -> int:

@@ -217,10 +217,10 @@ def _engine(setup: Setup) -> Engine:
             distribution="measured",
             samples_s=samples,
             calls=calls,
-            per_waiting=tuple(_per_waiting(profile, name) for name in names),
+            ask_cpu_s=tuple(profile.work[name].ask_cpu_s * setup.work_factor for name in names),
         ),
         Processor(quota_cores=front["cpu_cores"], period_s=front["cpu_period_s"]),
-        [Queueing(requests.routing, limit, stale_s) for _ in names],
+        [_queueing(profile, limit, stale_s) for _ in names],
         Clients(setup.timeout_s, requests.drops_given_up, requests.outside_s.value),
         most_replicas=sum(scaling["max_replicas"] for scaling in setup.scalings.values()) + _PLACES,
         photos=len(setup.photos),
@@ -232,9 +232,11 @@ def _engine(setup: Setup) -> Engine:
     )
 
 
-def _per_waiting(profile: Profile, name: str) -> float:
-    found = profile.work[name].per_waiting
-    return found.value if found is not None else 0.0
+def _queueing(profile: Profile, limit: int, stale_s: float) -> Queueing:
+    routing, polling = profile.requests.routing, profile.polling
+    if routing != "shared-queue" or polling is None:
+        return Queueing(routing, limit, stale_s)
+    return Queueing("polled-queue", limit, polling=polling)
 
 
 def _life(profile: Profile, scaling: Mapping[str, Any]) -> Life:

@@ -82,7 +82,7 @@ def test_the_profiles_are_those_that_were_frozen() -> None:
     frozen = read_frozen()
     held_out = [load_run(file.parent) for file in REFERENCE.parent.glob("holdout/**/run.json")]
     for run in held_out:
-        assert run.info.wall_start > frozen.hosts[host_name(run.info.host)].frozen_at
+        assert run.info.wall_start > frozen.hosts[host_name(run.info.host)][run.info.environment].frozen_at
         assert frozen.profile_of(run).environment == run.info.environment
     for found in frozen.hosts.values():
         assert found.profiles == {name: read_profile(name).sha256 for name in found.profiles}

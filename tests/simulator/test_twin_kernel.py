@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import math
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from mlscale.simulator import heap
 from mlscale.simulator.cfs import done_by, finish
 from mlscale.simulator.engine import Engine
 from mlscale.simulator.layout import LOST, OK, REFUSED, TIMED_OUT
-from mlscale.simulator.settings import Clients, Processor, Queueing, Routing, Service
+from mlscale.simulator.settings import Clients, Polling, Processor, Queueing, Routing, Service
 
 STEP_S = 1e-4
 
@@ -109,7 +110,7 @@ def shaken(seed: int, routing: Routing) -> Engine:
     return engine
 
 
-@pytest.mark.parametrize("routing", ["shared-queue", "random", "round-robin", "least-outstanding", "two-choices"])
+@pytest.mark.parametrize("routing", get_args(Routing))
 def test_every_request_ends_once_whatever_happens(routing: Routing) -> None:
     engine = shaken(3, routing)
     rows = engine.take_rows()
@@ -147,6 +148,49 @@ def test_steps_of_any_length_lead_to_the_same(monkeypatch: pytest.MonkeyPatch) -
     assert len(found[0]) > 1500
     for name in found[0].dtype.names or ():
         assert np.allclose(found[0][name], found[1][name], atol=1e-9, equal_nan=True), name
+
+
+def polled(clients: dict[float, int], replicas: int, service: Service, processor: Processor | None = None) -> Any:
+    """Rows of clients' first requests, so many from each time on, to replicas that a polled queue asks after 0.1, 0.2,
+    0.4 s."""
+    stages = tuple(ClosedStage(start_s=at_s, clients=number) for at_s, number in clients.items())
+    schedule = ClosedLoop(duration_s=max(clients) + 0.01, stages=stages, think_mean_s=0)
+    queue = Queueing("polled-queue", polling=Polling(first_pause_s=0.1, longest_pause_s=0.4))
+    engine = Engine(schedule, service, processor or Processor(), [queue], Clients(), most_replicas=replicas)
+    for _ in range(replicas):
+        engine.come()
+    engine.advance(500.0)
+    rows = engine.take_rows()
+    return rows[np.argsort(rows["intended_s"] + rows["queue_s"], kind="stable")]
+
+
+def test_a_queue_that_asks_lets_replicas_stand_idle_until_it_asks_again() -> None:
+    """The second request asks at 0 (twice), 0.1, 0.3, 0.7, then every 0.4 s; the replica is free from 0.5 s on."""
+    rows = polled({0: 2}, 1, Service(0.5))
+    assert rows["queue_s"] == pytest.approx([0.0, 0.7])
+    assert polled({0: 2}, 1, Service(0.8))["queue_s"][1] == pytest.approx(1.1)
+
+
+def test_who_asks_first_sends_the_request_that_waits_longest() -> None:
+    """Two ask for a lone replica; the third request, whose turn to ask comes later, begins anew."""
+    rows = polled({0: 2, 0.25: 3}, 1, Service(0.5))
+    begins = rows["intended_s"] + rows["queue_s"]
+    assert begins == pytest.approx([0.0, 0.55, 1.1]), "the third asks at 0.25, 0.35, 0.55 for the second"
+
+
+def test_to_be_asked_costs_a_replica_at_work() -> None:
+    """Four questions (0 twice, 0.1, 0.3) come before 0.5 s of work are done; the next, at 0.7, finds it free."""
+    rows = polled({0: 2}, 1, Service(0.5, ask_cpu_s=(0.01,)))
+    assert rows["inference_s"] == pytest.approx([0.54, 0.5])
+    assert polled({0: 1}, 1, Service(0.5, ask_cpu_s=(0.01,)))["inference_s"] == pytest.approx([0.5])
+    limited = polled({0: 2}, 1, Service(0.1, ask_cpu_s=(0.01,)), Processor(quota_cores=0.5, period_s=0.05))
+    assert limited["inference_s"][0] > 0.1 / 0.5, "out of the same quota"
+
+
+def test_two_of_many_replicas_are_asked() -> None:
+    """Ten come at once to ten idle replicas: who asks two that were just taken asks again, and finds one in time."""
+    queue_s = polled({0: 10}, 10, Service(30.0))["queue_s"]
+    assert queue_s[0] == 0 < queue_s.max() < 30
 
 
 def test_an_overload_without_bound_ends_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:

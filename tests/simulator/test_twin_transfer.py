@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import json
 import shutil
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from mlscale.experiment import freeze as freezing
 from mlscale.experiment import places
-from mlscale.experiment.freeze import Calibrated, around, calibrated, freeze, read_frozen, sessions, twins_by
+from mlscale.experiment.freeze import (
+    Calibrated,
+    Frozen,
+    OnHost,
+    around,
+    calibrated,
+    freeze,
+    read_frozen,
+    sessions,
+    twins_by,
+)
 from mlscale.experiment.simulate import simulate
 from mlscale.runs import SCHEMAS, MlscaleError, Run, Validity, load_run, load_runs
 from mlscale.simulator.profile import read_profile
@@ -81,10 +91,12 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_freezing_writes_which_profiles_hold_on_a_host(elsewhere: Path) -> None:
-    host, found = freeze(elsewhere)
+    host, new = freeze(elsewhere)
     assert host.startswith("Another CPU")
-    assert read_frozen().hosts == {host: found}
-    assert set(found.profiles) == {"torchserve", "rayserve", "k3s", "eks"}
+    found = read_frozen()
+    assert set(new) == set(found.hosts[host]) == {"torchserve", "rayserve", "k3s", "eks"}
+    assert freeze(elsewhere) == (host, []), "nothing has changed"
+    assert read_frozen() == found
     (here,) = load_runs(elsewhere)
     assert read_frozen().profile_of(here) == read_profile("torchserve")
     with pytest.raises(MlscaleError, match="was not frozen for"):
@@ -129,8 +141,20 @@ def test_invalid_runs_calibrate_nothing(elsewhere: Path, published: list[Run]) -
 
 def test_nothing_is_frozen_after_the_fact(elsewhere: Path) -> None:
     shutil.copytree(elsewhere / "calibration", elsewhere / "holdout")
-    with pytest.raises(MlscaleError, match="hold-out runs are there already"):
+    with pytest.raises(MlscaleError, match="hold-out runs of torchserve are there already"):
         freeze(elsewhere)
+
+
+def test_another_environment_may_be_frozen_anew(elsewhere: Path) -> None:
+    host, _ = freeze(elsewhere)
+    before = read_frozen()
+    profiles = dict(before.hosts[host]) | {"rayserve": OnHost(frozen_at=datetime(2026, 1, 1, tzinfo=UTC), sha256="0")}
+    places.twin_file().write_text(Frozen(hosts={host: profiles}).model_dump_json())
+    shutil.copytree(elsewhere / "calibration", elsewhere / "holdout")
+    assert freeze(elsewhere) == (host, ["rayserve"])
+    now = read_frozen().hosts[host]
+    assert now["rayserve"].sha256 == before.hosts[host]["rayserve"].sha256
+    assert now["torchserve"] == before.hosts[host]["torchserve"]
 
 
 def test_a_profile_that_was_changed_since_is_refused(elsewhere: Path, tmp_path: Path) -> None:
@@ -138,7 +162,7 @@ def test_a_profile_that_was_changed_since_is_refused(elsewhere: Path, tmp_path: 
     (run,) = load_runs(elsewhere)
     file = tmp_path / "twin.json"
     data = json.loads(file.read_text())
-    data["hosts"][host]["profiles"]["torchserve"] = "0" * 64
+    data["hosts"][host]["torchserve"]["sha256"] = "0" * 64
     file.write_text(json.dumps(data))
     with pytest.raises(MlscaleError, match="not the one that was frozen"):
         read_frozen().profile_of(run)
