@@ -15,6 +15,7 @@ from mlscale.experiment import places
 from mlscale.experiment.figures import remark
 from mlscale.experiment.protocol import write_text
 from mlscale.runs import Run
+from mlscale.simulator.profile import FOLDER, profile_names, read_profile
 
 VALIDATION: Final = "validation.json"
 CLAIMS: Final = "claims.json"
@@ -30,12 +31,13 @@ def code_hash(record: str | None = None) -> str:
     also how its verdicts are made. Not of words and layout."""
     root = Path(__file__).parents[1]
     files = [*(root / "simulator").rglob("*.py"), *(root / "policies").rglob("*.py")]
-    files += [*(root / "simulator/profiles").glob("*.json"), root / "analysis/likeness.py"]
+    files += [root / "analysis/likeness.py", root / "analysis/overlooked.py"]
     files += [root / "experiment" / name for name in (*(_JUDGED_BY[record] if record else ()), "simulate.py")]
     whole = hashlib.sha256()
     for file in sorted(files):
-        text = _meaning(file.read_text()) if file.suffix == ".py" else file.read_text()
-        whole.update(f"{file.relative_to(root)}\0{text}\0".encode())
+        whole.update(f"{file.relative_to(root)}\0{_meaning(file.read_text())}\0".encode())
+    for name in profile_names():
+        whole.update(f"{name}\0{read_profile(name).sha256}\0".encode())
     if record == VALIDATION:
         whole.update(places.twin_file().read_bytes() if places.twin_file().exists() else b"")
     return whole.hexdigest()
@@ -83,6 +85,17 @@ def first_verdicts() -> pd.DataFrame:
     ends = table["low"].map("{:.2f}".format) + " to " + table["high"].map("{:.2f}".format)
     told = table.assign(told=ends + ", " + table["verdict"])
     return told.pivot(index="figure", columns="environment", values="told").reindex(table["figure"].unique())
+
+
+def note_verdicts(record: Mapping[str, Any], runs: Sequence[Run]) -> None:
+    """Say in each profile by which runs it was validated, with what verdict: figures of simulated runs show it."""
+    for environment, rows in pd.DataFrame(record["verdicts"]).groupby("environment"):
+        last = max(run.info.wall_start for run in runs if run.info.environment == environment)
+        counts = rows["verdict"].value_counts()
+        told = ", ".join(f"{counts.get(name, 0)} {name}" for name in ("equivalent", "inconclusive", "different"))
+        said = f"held against {rows['n'].max()} live runs until {last:%Y-%m-%d}: {told} of {len(rows)} figures"
+        profile = read_profile(str(environment)).model_copy(update={"validated": said})
+        write_text(FOLDER / f"{environment}.json", profile.model_dump_json(indent=2, exclude_none=True) + "\n")
 
 
 def write_record(name: str, found: Mapping[str, Any]) -> Path:

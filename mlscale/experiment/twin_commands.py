@@ -120,7 +120,7 @@ def validate_command(draws: int) -> str:
     from mlscale.experiment.freeze import read_frozen, twins_by
     from mlscale.experiment.progress import Shown
     from mlscale.experiment.protocol import read_protocol
-    from mlscale.experiment.records import VALIDATION, write_record
+    from mlscale.experiment.records import VALIDATION, note_verdicts, write_record
     from mlscale.experiment.twin_lab import calibrations, published
     from mlscale.experiment.validation import validate
 
@@ -135,6 +135,7 @@ def validate_command(draws: int) -> str:
         profile_of = twins_by(read_frozen(), calibrations())
         record = validate(held_out, before, protocol.level_s, draws=draws, say=shown, profile_of=profile_of)
     file = write_record(VALIDATION, record)
+    note_verdicts(record, held_out)
     table = pd.DataFrame(record["verdicts"])[["environment", "figure", "n", "live", "twin", "low", "high", "verdict"]]
     return f"{table.round(3).to_string(index=False)}\n{file}: written"
 

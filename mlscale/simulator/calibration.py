@@ -58,6 +58,7 @@ def calibrate(runs: Sequence[Run], profile: Profile) -> Profile:
     crowding = _crowding(used)
     changes: dict[str, Any] = {
         "what": _where(used),
+        "validated": "not validated",
         "work": {**profile.work, component: _work(used, profile.polling, facts)},
         "requests": profile.requests.model_copy(update={"outside_s": outside}),
         "starts": profile.starts.model_copy(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from mlscale.analysis.likeness import MARGINS, likeness, rejected_share
+from mlscale.experiment import records
 from mlscale.experiment.claims import Claim, Side, flips, gaps, judged, paper_claims
 from mlscale.experiment.records import CLAIMS, VALIDATION, _meaning, code_hash
 from mlscale.experiment.simulate import simulate
@@ -13,6 +16,7 @@ from mlscale.experiment.validation import beside, setup_of, twin_rows
 from mlscale.runs import SCHEMAS, Run
 from mlscale.runs.schedule import ClosedLoop, ClosedStage
 from mlscale.simulator.controls import CONTROLS
+from mlscale.simulator.profile import read_profile
 
 LEVEL_S = 0.55
 SEVEN = [figure for figure in MARGINS if figure not in ("light_response_s", "service_s")]
@@ -82,3 +86,19 @@ def test_the_hash_is_of_the_code_and_not_of_its_words() -> None:
     one = 'def f(a):\n    """Says one thing."""\n    return a + 1\n'
     other = 'def f(a):\n    """Says another."""  # and why\n\n    return (a + 1)\n'
     assert _meaning(one) == _meaning(other) != _meaning(one.replace("1", "2"))
+
+
+def test_profiles_say_what_they_were_held_against(
+    taken_for_live: list[Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, hashed = read_profile("torchserve"), code_hash(VALIDATION)
+    monkeypatch.setattr(records, "FOLDER", tmp_path)
+    found = ("equivalent", "different", "equivalent")
+    rows = [{"environment": "torchserve", "n": 8, "verdict": verdict} for verdict in found]
+    records.note_verdicts({"verdicts": rows}, taken_for_live)
+    noted = read_profile(tmp_path / "torchserve.json")
+    assert noted.validated.startswith("held against 8 live runs until 20")
+    assert noted.validated.endswith(": 2 equivalent, 0 inconclusive, 1 different of 3 figures")
+    assert noted.sha256 == before.sha256
+    assert noted == before.model_copy(update={"validated": noted.validated})
+    assert code_hash(VALIDATION) == hashed
