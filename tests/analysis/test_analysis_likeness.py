@@ -5,8 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
-from mlscale.analysis.likeness import MARGINS, judge_figure, likeness, rejected_share
+from mlscale.analysis.likeness import (
+    MARGINS,
+    _largest_by_chance,
+    _means_and_t,
+    judge_figure,
+    likeness,
+    rejected_share,
+)
 
 NAMES = tuple(MARGINS)
 
@@ -86,3 +94,30 @@ def test_what_one_side_lacks_is_left_out() -> None:
     found = judge_figure(live, twin_of(live, rng, 0.03), "detection_s")
     assert found.n == 1
     assert found.verdict == "inconclusive"
+
+
+@pytest.mark.parametrize("together", [0.0, 0.95])
+def test_all_figures_together_err_in_one_of_ten(together: float) -> None:
+    """Whether they go each its own way, or nearly as one."""
+    rng = np.random.default_rng(7)
+    erred = 0
+    for _ in range(400):
+        common = rng.normal(size=(8, 1))
+        values = np.sqrt(together) * common + np.sqrt(1 - together) * rng.normal(size=(8, 10))
+        _, t = _means_and_t(values, np.ones((1, 8)))
+        erred += np.abs(t).max() > _largest_by_chance(values, rng)
+    assert 0.06 < erred / 400 < 0.15
+
+
+def test_t_is_students_and_leaves_out_what_is_missing() -> None:
+    rng = np.random.default_rng(8)
+    values = rng.normal(0.4, 1.0, (8, 3))
+    values[2:5, 1], values[1:, 2] = np.nan, np.nan
+    mean, t = _means_and_t(values, np.ones((1, 8)))
+    assert mean[0] == pytest.approx(np.nanmean(values, axis=0))
+    for column in (0, 1):
+        there = values[np.isfinite(values[:, column]), column]
+        assert t[0, column] == pytest.approx(stats.ttest_1samp(there, 0.0).statistic)
+    assert t[0, 2] == 0, "one value has no spread"
+    turned, _ = _means_and_t(values, -np.ones((1, 8)))
+    assert turned == pytest.approx(-mean)
