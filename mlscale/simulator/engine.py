@@ -304,6 +304,7 @@ def _new_memory(
         ready=np.zeros((len(queueing), replicas), np.int64),
         asks_s=np.zeros((len(queueing), lay.ASKERS)),
         pauses_s=np.zeros((len(queueing), lay.ASKERS)),
+        asked_s=np.zeros(replicas),
         busy_s=busy_s,
         busy=busy,
         client_s=client_s,
@@ -338,3 +339,4 @@ def _describe(
     p["cores"] = processor.cores
     p["timeout_s"], p["cancels"], p["overhead_s"] = clients.timeout_s, clients.cancels, clients.overhead_s
     p["closed"], p["records"], p["begin_s"] = closed, records, begin_s
+    p["polled"] = (memory.stations["routing"] == lay.POLLED_QUEUE).any()

@@ -45,7 +45,7 @@ def advance(until_s: float, last_due: bool, arrays: Arrays) -> int:
             return lay.MORE_ROOM
         _pass(m, now_s)
         if ended_s == now_s:
-            if was_asked(m, m.busy[0]):
+            if p.polled and was_asked(m, m.busy[0]):
                 continue
             w.stale_top = 1
             _end(m, m.busy[0])
@@ -93,6 +93,8 @@ def _next_give_up(m: Memory) -> float:
 def _next_ask(m: Memory) -> float:
     """When a polled queue asks next whether a replica is free."""
     first_s = math.inf
+    if not m.parameters[0].polled:
+        return first_s
     for place in range(len(m.stations)):
         for a in range(m.stations[place].askers):
             first_s = min(first_s, m.asks_s[place, a])

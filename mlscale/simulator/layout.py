@@ -43,10 +43,11 @@ PARAMETERS: Final = np.dtype(
         ("closed", "i8"),
         ("records", "i8"),
         ("begin_s", "f8"),
+        ("polled", "i8"),
     ],
     align=True,
 )
-"""Constants of a run. ``timeout_s``: when a client gives up. ``cancels``: whether the server drops what was given up.
+"""Constants of a run. ``polled``: whether any queue is. ``timeout_s``: when a client gives up. ``cancels``: whether the server drops what was given up.
 ``overhead_s``: between client and queue, both ways together. ``records``: whether each request is written out;
 ``begin_s``: statistics count requests sent from here on."""
 
@@ -114,7 +115,6 @@ REPLICAS: Final = np.dtype(
         ("began_period", "i8"),
         ("began_used_s", "f8"),
         ("work_s", "f8"),
-        ("asked_s", "f8"),
         ("cpu_s", "f8"),
         ("seen", "i8"),
         ("seen_at_s", "f8"),
@@ -124,9 +124,8 @@ REPLICAS: Final = np.dtype(
 """``serial``: its own number, where places are used again. ``request``: the row in service, -1: none.
 ``outstanding``: in its queue and in service. ``period``, ``used_s``: the last CFS period in which it ran, and for how
 long; ``began_*``: the same when the present service began, of ``work_s`` (on shared cores, ``began_used_s`` is the
-world's ``virtual_s`` then). ``asked_s``: CPU time that being asked has cost in the present service and is still to
-be spent. ``cpu_s``: of all services ended. ``seen``: the length that routing by two choices last saw, at
-``seen_at_s``."""
+world's ``virtual_s`` then). ``cpu_s``: of all services ended. ``seen``: the length that routing by two choices last
+saw, at ``seen_at_s``."""
 
 REQUESTS: Final = np.dtype(
     [

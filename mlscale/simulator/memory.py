@@ -24,6 +24,7 @@ class Memory(NamedTuple):
     ``queues`` (stations + replicas, rows): rings of request rows, one for each station, then one for each replica.
     ``idle``, ``ready`` (stations, replicas): a ring of replicas without work; those that take requests.
     ``asks_s``, ``pauses_s`` (stations, `layout.ASKERS`): when each asker asks next, after which pause.
+    ``asked_s`` (replicas,): CPU time that being asked has cost in the present service and is still to be spent.
     ``busy_s``, ``busy``: heap of services by their end. ``client_s``, ``client``: heap of clients by their next
     request.
     ``due_s``: send times of an open loop, as far as drawn. ``order`` (clients or 1, photos): who sends which photo.
@@ -43,6 +44,7 @@ class Memory(NamedTuple):
     ready: Whole
     asks_s: Floats
     pauses_s: Floats
+    asked_s: Floats
     busy_s: Times
     busy: Owners
     client_s: Times
@@ -68,5 +70,5 @@ def memory_of(arrays: Arrays) -> Memory:
         arrays[0], arrays[1], arrays[2], arrays[3], arrays[4], arrays[5], arrays[6], arrays[7],
         arrays[8], arrays[9], arrays[10], arrays[11], arrays[12], arrays[13], arrays[14], arrays[15],
         arrays[16], arrays[17], arrays[18], arrays[19], arrays[20], arrays[21], arrays[22], arrays[23],
-        arrays[24], arrays[25],
+        arrays[24], arrays[25], arrays[26],
     )  # fmt: skip

@@ -137,7 +137,8 @@ def drawn(m: Memory, station: int, photo: int) -> float:
 def work(m: Memory, r: int, work_s: float) -> None:
     """A replica works from now on; when it is done goes onto the heap."""
     w, p, replica = m.world[0], m.parameters[0], m.replicas[r]
-    replica.work_s, replica.asked_s = work_s, 0.0
+    replica.work_s = work_s
+    m.asked_s[r] = 0.0
     replica.began_s = w.now_s
     ends_s = w.now_s + work_s
     replica.began_period, replica.began_used_s = replica.period, replica.used_s
@@ -248,9 +249,9 @@ def _found(m: Memory, station: int) -> int:
         if m.replicas[r].request < 0:
             forget_idle(m, station, r)
             return r
-    m.replicas[m.ready[station, first]].asked_s += s.ask_cpu_s
+    m.asked_s[m.ready[station, first]] += s.ask_cpu_s
     if second != first:
-        m.replicas[m.ready[station, second]].asked_s += s.ask_cpu_s
+        m.asked_s[m.ready[station, second]] += s.ask_cpu_s
     return -1
 
 
@@ -273,10 +274,11 @@ def was_asked(m: Memory, r: int) -> bool:
     """Whether a service whose end has come lasts longer, for what its replica was asked meanwhile: then it ends when
     that is done, too."""
     w, p, replica = m.world[0], m.parameters[0], m.replicas[r]
-    if replica.asked_s == 0.0:
+    if m.asked_s[r] == 0.0:
         return False
-    replica.work_s, replica.asked_s, more_s = replica.work_s + replica.asked_s, 0.0, replica.asked_s
-    ends_s = m.busy_s[0] + more_s
+    replica.work_s += m.asked_s[r]
+    ends_s = m.busy_s[0] + m.asked_s[r]
+    m.asked_s[r] = 0.0
     if p.cpu == lay.QUOTA:
         ends_s, replica.period, replica.used_s = finish(
             replica.began_s, replica.work_s, replica.phase_s, replica.began_period, replica.began_used_s,
