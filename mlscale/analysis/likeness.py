@@ -229,7 +229,7 @@ def _largest_by_chance(values: Floats, rng: np.random.Generator) -> float:
         signs = 1.0 - 2.0 * ((numbers >> np.arange(runs)) & 1)
     else:
         signs = rng.choice([-1.0, 1.0], (2 ** (_ALL_SIGNS_UP_TO - 1), runs))
-    _, t = _means_and_t(values, signs)
+    _, t = _means_and_t(values, signs)  # type: ignore[arg-type]  # float64, which numpy's stubs can't tell
     return float(np.quantile(np.abs(t).max(axis=1), LEVEL))
 
 

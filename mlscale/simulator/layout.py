@@ -47,9 +47,9 @@ PARAMETERS: Final = np.dtype(
     ],
     align=True,
 )
-"""Constants of a run. ``polled``: whether any queue is. ``timeout_s``: when a client gives up. ``cancels``: whether the server drops what was given up.
+"""Constants of a run. ``timeout_s``: when a client gives up. ``cancels``: whether the server drops what was given up.
 ``overhead_s``: between client and queue, both ways together. ``records``: whether each request is written out;
-``begin_s``: statistics count requests sent from here on."""
+``begin_s``: statistics count requests sent from here on. ``polled``: whether any queue is."""
 
 WORLD: Final = np.dtype(
     [
