@@ -74,7 +74,7 @@ def test_the_profiles_are_what_the_published_runs_give(environment: str) -> None
     runs = [load_run(folder) for folder in sorted(REFERENCE.glob(f"*/*-{environment}*/attempt-*"))]
     profile = read_profile(environment)
     again = calibrate(runs, changed(profile, [("work.app.mean_s.value", 9.9)]))
-    assert again == profile
+    assert again.model_copy(update={"validated": profile.validated}) == profile
 
 
 def test_the_profiles_are_those_that_were_frozen() -> None:
@@ -85,4 +85,4 @@ def test_the_profiles_are_those_that_were_frozen() -> None:
         assert run.info.wall_start > frozen.hosts[host_name(run.info.host)][run.info.environment].frozen_at
         assert frozen.profile_of(run).environment == run.info.environment
     for found in frozen.hosts.values():
-        assert found.profiles == {name: read_profile(name).sha256 for name in found.profiles}
+        assert {name: one.sha256 for name, one in found.items()} == {name: read_profile(name).sha256 for name in found}
