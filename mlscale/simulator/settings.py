@@ -28,8 +28,8 @@ class Service:
 
     ``samples_s`` (components, photos, n): measured work by component and photo, drawn evenly. ``calls`` (photos, m):
     how often a request calls the second component, drawn evenly; with calls, each stretch of work between two of them
-    is one service of the front component. ``ask_cpu_s``, of each component: what
-    it costs a replica at work to be asked by a polled queue.
+    is one service of the front component. ``ask_cpu_s``, of each component: what it costs a replica at work to be asked
+    by a polled queue.
     """
 
     mean_s: float = 0.0
