@@ -25,6 +25,7 @@ __all__ = [
     "Sends",
     "active_intervals",
     "first_active_s",
+    "intended_times",
     "load_events",
     "photo_order",
     "read_schedule",
@@ -99,14 +100,22 @@ def send_times(
     """
     boundaries = np.array(schedule.boundaries_s)
     sent = 0
-    for times in _all_times(schedule, seed, block, recording, chunk):
-        within = times[times < schedule.duration_s]
-        numbers = np.arange(sent, sent + len(within), dtype=np.int64)
+    for times in intended_times(schedule, seed, block, recording=recording, chunk=chunk):
+        numbers = np.arange(sent, sent + len(times), dtype=np.int64)
         mine = numbers % part.workers == part.worker
-        stages = np.searchsorted(boundaries, within, side="right") - 1
-        yield Sends(numbers[mine], within[mine], stages[mine].astype(np.int32))
-        sent += len(within)
-        if len(within) < len(times):
+        stages = np.searchsorted(boundaries, times, side="right") - 1
+        yield Sends(numbers[mine], times[mine], stages[mine].astype(np.int32))
+        sent += len(times)
+
+
+def intended_times(
+    schedule: OpenLoop, seed: int, block: int = 0, *, recording: Recording | None = None, chunk: int = CHUNK
+) -> Iterator[Floats]:
+    """The times of `send_times` alone, s."""
+    for times in _all_times(schedule, seed, block, recording, chunk):
+        within = int(np.searchsorted(times, schedule.duration_s))
+        yield times[:within]
+        if within < len(times):
             return
 
 

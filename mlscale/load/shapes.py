@@ -35,9 +35,11 @@ class PiecewiseConstant:
     def inverse(self, events: Floats) -> Floats:
         # side="right": of equal knots (zero rate in between) the last one, where the rate comes back
         piece = np.searchsorted(self._knots, events, side="right") - 1
+        rates = self._rates[piece]
         with np.errstate(divide="ignore", invalid="ignore"):
-            offset = (events - self._knots[piece]) / self._rates[piece]
-        return np.where(self._rates[piece] > 0, self._starts[piece] + offset, np.inf)
+            times = self._starts[piece] + (events - self._knots[piece]) / rates
+        times[rates <= 0] = np.inf
+        return times
 
 
 class Linear:

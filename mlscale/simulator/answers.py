@@ -8,7 +8,7 @@ import numpy as np
 
 from mlscale.simulator import layout as lay
 from mlscale.simulator.compiled import inlined
-from mlscale.simulator.heap import push
+from mlscale.simulator.first import put
 from mlscale.simulator.memory import Memory
 
 
@@ -33,8 +33,7 @@ def answer(m: Memory, row: int, status: int) -> None:
         for interval in range(m.to_s.shape[1]):
             if next_s < m.to_s[q.client, interval]:
                 next_s = max(next_s, m.from_s[q.client, interval])
-                push(m.client_s, m.client, w.clients, next_s, q.client)
-                w.clients += 1
+                put(m.sends_s, m.sends, q.client, next_s)
                 break
 
 
@@ -52,11 +51,18 @@ def _count(m: Memory, status: int, response_s: float, wait_s: float) -> None:
 
 
 @inlined
+def past_answered(m: Memory) -> None:
+    """Move ``oldest_unanswered`` on to a request that its client still waits for."""
+    w = m.world[0]
+    while w.oldest_unanswered < w.sequence and m.requests[w.oldest_unanswered & (len(m.requests) - 1)].answered:
+        w.oldest_unanswered += 1
+
+
+@inlined
 def tidy(m: Memory) -> None:
-    """Move on past requests that are over."""
+    """Move on past requests that are over, for clients and replicas: their rows are free then."""
+    past_answered(m)
     w = m.world[0]
     mask = len(m.requests) - 1
-    while w.oldest_unanswered < w.sequence and m.requests[w.oldest_unanswered & mask].answered:
-        w.oldest_unanswered += 1
     while w.oldest < w.oldest_unanswered and m.requests[w.oldest & mask].state >= lay.DONE:
         w.oldest += 1

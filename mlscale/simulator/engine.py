@@ -10,9 +10,9 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from mlscale.load.schedules import THINKS, active_intervals, photo_order, send_times, think_times
+from mlscale.load.schedules import THINKS, active_intervals, intended_times, photo_order, think_times
 from mlscale.runs import ClosedLoop, MlscaleError, OpenLoop
-from mlscale.simulator import fleet, heap, kernel
+from mlscale.simulator import first, fleet, kernel
 from mlscale.simulator import layout as lay
 from mlscale.simulator.generator import seeded
 from mlscale.simulator.memory import Memory
@@ -21,7 +21,7 @@ from mlscale.simulator.settings import Clients, Processor, Queueing, Service
 _ROOM: Final = 256
 _MOST_ROOM: Final = 2**24
 _ROWS: Final = 65_536
-_DUE: Final = 65_536
+_DUE: Final = 16_384
 _LONGEST_THINKS: Final = 4096
 """After so many requests of a client its think times repeat."""
 
@@ -78,7 +78,8 @@ class Engine:
         begin_s: float = 0.0,
     ) -> None:
         self._schedule, self._seed, self._block = schedule, seed, block
-        self._due = self._send_times() if isinstance(schedule, OpenLoop) else iter(())
+        open_loop = isinstance(schedule, OpenLoop)
+        self._due = intended_times(schedule, seed, block, chunk=_DUE) if open_loop else iter(())
         self._last_due = False
         self._kept: list[npt.NDArray[np.void]] = []
         self._serial = 0
@@ -187,11 +188,6 @@ class Engine:
         self._kept.append(self._memory.rows[: world[0]["rows"]].copy())
         world["rows"] = 0
 
-    def _send_times(self) -> Iterator[npt.NDArray[np.float64]]:
-        assert isinstance(self._schedule, OpenLoop)
-        for sends in send_times(self._schedule, self._seed, self._block, chunk=_DUE):
-            yield sends.intended_s
-
     def _more_due(self) -> None:
         due = next(self._due, None)
         if due is None:
@@ -244,12 +240,11 @@ class Engine:
         for client, each in enumerate(intervals):
             from_s[client, : len(each)], to_s[client, : len(each)] = np.array(each).T
         order = np.array([photo_order(seed, block, client, photos) for client in range(number)])
-        starts = np.array([each[0][0] for each in intervals])
-        ranked = np.lexsort((np.arange(number), starts))  # sorted is a heap
-        self._memory.world["clients"] = number
+        starts = [each[0][0] for each in intervals] or [math.inf]
+        sends_s, sends = first.tournament(starts)
         self._memory = self._memory._replace(
-            client_s=np.append(starts[ranked].astype(np.float64), math.inf),
-            client=np.append(ranked.astype(np.int64), 0),
+            sends_s=sends_s,
+            sends=sends,
             order=order.reshape(number, photos).astype(np.int64),
             thinks_s=_thinks(schedule, seed, block, number),
             from_s=from_s,
@@ -288,9 +283,9 @@ def _new_memory(
     own = any(each.routing not in ("shared-queue", "polled-queue") for each in queueing)
     ring = 1 << max(1, (replicas - 1).bit_length())
     absent = np.zeros(replicas, lay.REPLICAS)
-    absent["request"] = -1
+    absent["request"], absent["work_s"] = -1, lay.NO_WORK
     none = np.zeros(0)
-    (busy_s, busy), (client_s, client) = heap.empty(replicas), heap.empty(0)
+    (ends_s, ends), (sends_s, sends) = first.nobody(replicas), first.nobody(1)
     samples = service.samples_s if service.samples_s is not None else np.zeros((1, 1, 1))
     calls = service.calls if service.calls is not None else np.zeros((1, 1), np.int64)
     return Memory(
@@ -305,10 +300,10 @@ def _new_memory(
         asks_s=np.zeros((len(queueing), lay.ASKERS)),
         pauses_s=np.zeros((len(queueing), lay.ASKERS)),
         asked_s=np.zeros(replicas),
-        busy_s=busy_s,
-        busy=busy,
-        client_s=client_s,
-        client=client,
+        ends_s=ends_s,
+        ends=ends,
+        sends_s=sends_s,
+        sends=sends,
         due_s=none.copy(),
         order=np.zeros((1, 1), np.int64),
         thinks_s=np.zeros((1, 1)),

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 
 from mlscale.simulator import layout as lay
-from mlscale.simulator.answers import answer, tidy
+from mlscale.simulator.answers import answer
 from mlscale.simulator.cfs import done_by
 from mlscale.simulator.compiled import compiled
-from mlscale.simulator.heap import remove
+from mlscale.simulator.first import put
 from mlscale.simulator.memory import Arrays, Memory, memory_of
 from mlscale.simulator.serving import ask_more, forget_idle, rest, took_waiting
 
@@ -19,6 +19,7 @@ def come(r: int, station: int, serial: int, phase_s: float, arrays: Arrays) -> N
     m = memory_of(arrays)
     s, replica = m.stations[station], m.replicas[r]
     replica.station, replica.serial, replica.state, replica.request = station, serial, lay.READY, -1
+    replica.work_s = lay.NO_WORK
     replica.head = replica.outstanding = replica.seen = 0
     replica.phase_s, replica.period, replica.used_s, replica.cpu_s = phase_s, -1, 0.0, 0.0
     replica.seen_at_s = -math.inf
@@ -50,16 +51,15 @@ def die(r: int, arrays: Arrays) -> None:
     replica.state = lay.ABSENT
     if replica.request < 0:
         return
-    if remove(m.busy_s, m.busy, w.busy, r):
-        w.busy -= 1
+    if replica.work_s != lay.NO_WORK:
+        put(m.ends_s, m.ends, r, math.inf)
         w.active -= m.parameters[0].cpu == lay.SHARED_CORES
     _lose(m, replica.request)
     waiting = replica.outstanding - 1 if s.routing > lay.POLLED_QUEUE else 0
     for number in range(waiting):
         _lose(m, m.queues[len(m.stations) + r, (replica.head + number) & (m.queues.shape[1] - 1)])
     s.ongoing -= 1 + waiting
-    replica.request, replica.outstanding = -1, 0
-    tidy(m)
+    replica.request, replica.outstanding, replica.work_s = -1, 0, lay.NO_WORK
 
 
 @compiled

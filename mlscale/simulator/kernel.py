@@ -9,10 +9,10 @@ from __future__ import annotations
 import math
 
 from mlscale.simulator import layout as lay
-from mlscale.simulator.answers import answer, tidy
+from mlscale.simulator.answers import answer, past_answered, tidy
 from mlscale.simulator.compiled import compiled, inlined
+from mlscale.simulator.first import TOP, put
 from mlscale.simulator.generator import below
-from mlscale.simulator.heap import pop
 from mlscale.simulator.memory import Arrays, Memory, memory_of
 from mlscale.simulator.serving import FRONT, ask, drawn, free, join, was_asked, work
 
@@ -42,17 +42,17 @@ def advance(until_s: float, last_due: bool, arrays: Arrays) -> int:
             _pass(m, until_s)
             return lay.RUNNING
         if sent_s == now_s and w.sequence - w.oldest >= size:
-            return lay.MORE_ROOM
+            tidy(m)
+            if w.sequence - w.oldest >= size:
+                return lay.MORE_ROOM
         _pass(m, now_s)
         if ended_s == now_s:
-            if p.polled and was_asked(m, m.busy[0]):
+            r = m.ends[TOP]
+            if p.polled and was_asked(m, r):
                 continue
-            w.stale_top = 1
-            _end(m, m.busy[0])
-            if w.stale_top:
-                pop(m.busy_s, m.busy, w.busy)
-                w.busy -= 1
-                w.stale_top = 0
+            _end(m, r)
+            if m.replicas[r].work_s == lay.NO_WORK:
+                put(m.ends_s, m.ends, r, math.inf)
         elif sent_s == now_s:
             _send(m)
         elif asked_s == now_s:
@@ -65,18 +65,16 @@ def advance(until_s: float, last_due: bool, arrays: Arrays) -> int:
 def _next_end(m: Memory) -> float:
     """When the first service ends, as far as is known now."""
     w, p = m.world[0], m.parameters[0]
-    if w.busy == 0:
-        return math.inf
-    if p.cpu != lay.SHARED_CORES:
-        return m.busy_s[0]
-    return w.now_s + max(0.0, m.busy_s[0] - w.virtual_s) / min(1.0, p.cores / w.active)
+    if p.cpu != lay.SHARED_CORES or w.active == 0:
+        return m.ends_s[TOP]
+    return w.now_s + max(0.0, m.ends_s[TOP] - w.virtual_s) / min(1.0, p.cores / w.active)
 
 
 @inlined
 def _next_send(m: Memory) -> float:
     w = m.world[0]
     if m.parameters[0].closed:
-        return m.client_s[0] if w.clients > 0 else math.inf
+        return m.sends_s[TOP]
     return m.due_s[w.due_at] if w.due_at < len(m.due_s) else math.inf
 
 
@@ -84,7 +82,10 @@ def _next_send(m: Memory) -> float:
 def _next_give_up(m: Memory) -> float:
     """Clients give up in the order in which they have sent: all wait equally long."""
     w = m.world[0]
-    if w.oldest_unanswered == w.sequence or m.parameters[0].timeout_s == math.inf:
+    if m.parameters[0].timeout_s == math.inf:
+        return math.inf
+    past_answered(m)
+    if w.oldest_unanswered == w.sequence:
         return math.inf
     return m.requests[w.oldest_unanswered & (len(m.requests) - 1)].intended_s + m.parameters[0].timeout_s
 
@@ -107,7 +108,6 @@ def _ask(m: Memory, now_s: float) -> None:
         for a in range(m.stations[place].askers):
             if m.asks_s[place, a] == now_s:
                 ask(m, place, a)
-                tidy(m)
                 return
 
 
@@ -130,9 +130,8 @@ def _send(m: Memory) -> None:
     row = w.sequence & (len(m.requests) - 1)
     q = m.requests[row]
     if p.closed:
-        q.client = m.client[0]
-        pop(m.client_s, m.client, w.clients)
-        w.clients -= 1
+        q.client = m.sends[TOP]
+        put(m.sends_s, m.sends, q.client, math.inf)
         k = m.sent[q.client]
         m.sent[q.client] = k + 1
         q.number = q.client * 1_000_000_000 + k
@@ -156,7 +155,6 @@ def _send(m: Memory) -> None:
         q.state = lay.REJECTED
         q.answered = 1
         answer(m, row, lay.REFUSED)
-        tidy(m)
 
 
 @inlined
@@ -166,6 +164,7 @@ def _end(m: Memory, r: int) -> None:
     row = replica.request
     q = m.requests[row]
     replica.cpu_s += replica.work_s
+    replica.work_s = lay.NO_WORK
     if p.cpu == lay.SHARED_CORES:
         w.active -= 1
     q.inference_s += w.now_s - replica.began_s
@@ -185,14 +184,12 @@ def _end(m: Memory, r: int) -> None:
         if not q.answered:
             q.answered = 1
             answer(m, row, lay.REFUSED)
-        tidy(m)
         return
     q.state = lay.DONE
     free(m, r)
     if not q.answered:
         q.answered = 1
         answer(m, row, lay.OK)
-    tidy(m)
 
 
 @inlined
@@ -200,4 +197,3 @@ def _give_up(m: Memory) -> None:
     row = m.world[0].oldest_unanswered & (len(m.requests) - 1)
     m.requests[row].answered = 1
     answer(m, row, lay.TIMED_OUT)
-    tidy(m)

@@ -25,6 +25,8 @@ WAITING, SERVED, HELD, DONE, REJECTED = range(5)
 """A request's state at the servers: in a queue; in service; its replica waits for a call; answered; never taken."""
 OK, TIMED_OUT, REFUSED, LOST = range(4)
 """How a request ended for its client: 200; given up; 503 from a full queue; 5xx from a replica that went."""
+NO_WORK: Final = -1.0
+"""Of a replica that does not work."""
 RUNNING, MORE_DUE, MORE_ROWS, MORE_ROOM = range(4)
 """Why the kernel came back: it reached the time asked for; the send times, the output or the table of open requests
 are used up."""
@@ -59,9 +61,6 @@ WORLD: Final = np.dtype(
         ("sequence", "i8"),
         ("oldest", "i8"),
         ("due_at", "i8"),
-        ("clients", "i8"),
-        ("busy", "i8"),
-        ("stale_top", "i8"),
         ("photo_at", "i8"),
         ("rows", "i8"),
         ("oldest_unanswered", "i8"),
@@ -69,9 +68,9 @@ WORLD: Final = np.dtype(
     align=True,
 )
 """One record: what the kernel is at. ``virtual_s``: work done so far by each request on shared cores, of which
-``active`` are served; ``sequence``: requests sent; ``due_at``: next send time; ``clients``, ``busy``: sizes of the
-heaps, ``stale_top``: whether the first service on its heap has ended and is about to be replaced; ``photo_at``: of the
-next request of an open loop; ``rows``: of output."""
+``active`` are served; ``sequence``: requests sent; ``due_at``: next send time; ``photo_at``: of the
+next request of an open loop; ``rows``: of output; ``oldest``, ``oldest_unanswered``: no later than the first request
+that is still at a server, and that a client still waits for (they are moved on where that is asked)."""
 
 STATIONS: Final = np.dtype(
     [
@@ -123,7 +122,7 @@ REPLICAS: Final = np.dtype(
 )
 """``serial``: its own number, where places are used again. ``request``: the row in service, -1: none.
 ``outstanding``: in its queue and in service. ``period``, ``used_s``: the last CFS period in which it ran, and for how
-long; ``began_*``: the same when the present service began, of ``work_s`` (on shared cores, ``began_used_s`` is the
+long; ``began_*``: the same when the present service began, of ``work_s`` or `NO_WORK` (on shared cores, ``began_used_s`` is the
 world's ``virtual_s`` then). ``cpu_s``: of all services ended. ``seen``: the length that routing by two choices last
 saw, at ``seen_at_s``."""
 

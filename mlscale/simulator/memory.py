@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from mlscale.simulator.compiled import compiled
 from mlscale.simulator.generator import Words
-from mlscale.simulator.heap import Owners, Times
+from mlscale.simulator.first import Owners, Times
 
 Records = npt.NDArray[np.void]
 Arrays = tuple[Any, ...]
@@ -25,8 +25,8 @@ class Memory(NamedTuple):
     ``idle``, ``ready`` (stations, replicas): a ring of replicas without work; those that take requests.
     ``asks_s``, ``pauses_s`` (stations, `layout.ASKERS`): when each asker asks next, after which pause.
     ``asked_s`` (replicas,): CPU time that being asked has cost in the present service and is still to be spent.
-    ``busy_s``, ``busy``: heap of services by their end. ``client_s``, ``client``: heap of clients by their next
-    request.
+    ``ends_s``, ``ends``: tournament (`first`) of replicas by the end of their service. ``sends_s``, ``sends``: of
+    clients by their next request.
     ``due_s``: send times of an open loop, as far as drawn. ``order`` (clients or 1, photos): who sends which photo.
     ``thinks_s`` (clients, n): think times. ``from_s``, ``to_s`` (clients, intervals): when each client is active.
     ``sent`` (clients,): requests of each so far. ``work_s`` (stations, photos, samples): measured service times.
@@ -45,10 +45,10 @@ class Memory(NamedTuple):
     asks_s: Floats
     pauses_s: Floats
     asked_s: Floats
-    busy_s: Times
-    busy: Owners
-    client_s: Times
-    client: Owners
+    ends_s: Times
+    ends: Owners
+    sends_s: Times
+    sends: Owners
     due_s: Floats
     order: Whole
     thinks_s: Floats

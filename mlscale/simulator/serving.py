@@ -8,7 +8,7 @@ from mlscale.simulator import layout as lay
 from mlscale.simulator.cfs import finish
 from mlscale.simulator.compiled import inlined
 from mlscale.simulator.generator import below, exponential
-from mlscale.simulator.heap import push, replace
+from mlscale.simulator.first import TOP, put
 from mlscale.simulator.memory import Memory
 
 FRONT: Final = 0
@@ -135,7 +135,7 @@ def drawn(m: Memory, station: int, photo: int) -> float:
 
 @inlined
 def work(m: Memory, r: int, work_s: float) -> None:
-    """A replica works from now on; when it is done goes onto the heap."""
+    """A replica works from now on; when it is done is known."""
     w, p, replica = m.world[0], m.parameters[0], m.replicas[r]
     replica.work_s = work_s
     m.asked_s[r] = 0.0
@@ -150,12 +150,7 @@ def work(m: Memory, r: int, work_s: float) -> None:
         replica.began_used_s = w.virtual_s
         ends_s = w.virtual_s + work_s
         w.active += 1
-    if w.stale_top:
-        replace(m.busy_s, m.busy, w.busy, ends_s, r)
-        w.stale_top = 0
-    else:
-        push(m.busy_s, m.busy, w.busy, ends_s, r)
-        w.busy += 1
+    put(m.ends_s, m.ends, r, ends_s)
 
 
 @inlined
@@ -273,18 +268,18 @@ def forget_idle(m: Memory, station: int, r: int) -> None:
 def was_asked(m: Memory, r: int) -> bool:
     """Whether a service whose end has come lasts longer, for what its replica was asked meanwhile: then it ends when
     that is done, too."""
-    w, p, replica = m.world[0], m.parameters[0], m.replicas[r]
+    p, replica = m.parameters[0], m.replicas[r]
     if m.asked_s[r] == 0.0:
         return False
     replica.work_s += m.asked_s[r]
-    ends_s = m.busy_s[0] + m.asked_s[r]
+    ends_s = m.ends_s[TOP] + m.asked_s[r]
     m.asked_s[r] = 0.0
     if p.cpu == lay.QUOTA:
         ends_s, replica.period, replica.used_s = finish(
             replica.began_s, replica.work_s, replica.phase_s, replica.began_period, replica.began_used_s,
             p.quota_cores, p.period_s,
         )  # fmt: skip
-    replace(m.busy_s, m.busy, w.busy, ends_s, r)
+    put(m.ends_s, m.ends, r, ends_s)
     return True
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 import math
 from typing import Any, get_args
 
@@ -13,7 +12,7 @@ from queues import EXPONENTIAL
 from mlscale.runs import ClosedLoop, MlscaleError, OpenLoop
 from mlscale.runs.schedule import ClosedStage, Constant
 from mlscale.simulator import engine as engine_module
-from mlscale.simulator import heap
+from mlscale.simulator import first
 from mlscale.simulator.cfs import done_by, finish
 from mlscale.simulator.engine import Engine
 from mlscale.simulator.layout import LOST, OK, REFUSED, TIMED_OUT
@@ -58,33 +57,17 @@ def test_quota_periods_as_by_small_steps() -> None:
         assert np.all(np.diff(shares) >= -1e-12)
 
 
-def test_the_heap_is_a_heap() -> None:
+@pytest.mark.parametrize("number", [1, 2, 3, 16, 40])
+def test_the_first_of_a_tournament_is_the_earliest_and_of_equals_the_one_with_the_lowest_number(number: int) -> None:
     rng = np.random.default_rng(2)
-    times, owners = heap.empty(40)
-    size, truth = 0, []
-    for number in range(4000):
-        if size < 40 and (size == 0 or rng.random() < 0.5):
-            time_s = float(rng.uniform())
-            heap.push(times, owners, size, time_s, number)
-            heapq.heappush(truth, (time_s, number))
-            size += 1
-        elif rng.random() < 0.2:
-            chosen = truth[int(rng.integers(size))]
-            truth.remove(chosen)
-            heapq.heapify(truth)
-            assert heap.remove(times, owners, size, chosen[1])
-            size -= 1
-        elif rng.random() < 0.5:
-            time_s = float(rng.uniform())
-            heap.replace(times, owners, size, time_s, number)
-            heapq.heapreplace(truth, (time_s, number))
-        else:
-            assert (times[0], owners[0]) == heapq.heappop(truth)
-            heap.pop(times, owners, size)
-            size -= 1
-        assert times[size] == math.inf
-        if truth:
-            assert (times[0], owners[0]) == truth[0]
+    truth = rng.integers(0, 9, number).astype(float)
+    times_s, owners = first.tournament(truth)
+    for _ in range(4000):
+        assert (times_s[first.TOP], owners[first.TOP]) == (truth.min(), truth.argmin())
+        owner, drawn = int(rng.integers(number)), rng.random()
+        truth[owner] = math.inf if drawn < 0.3 else rng.integers(0, 9) if drawn < 0.6 else drawn * 1e-9
+        first.put(times_s, owners, owner, truth[owner])
+    assert first.nobody(number)[0][first.TOP] == math.inf
 
 
 def world(seed: int = 0, routing: Routing = "random", **clients: float | bool) -> Engine:
