@@ -49,6 +49,11 @@ def durations(
     return frame.sort_values("intended_s", kind="stable", ignore_index=True)
 
 
+def answered(requests: pd.DataFrame) -> pd.DataFrame:
+    """The requests that a replica served to the end, whatever it answered."""
+    return requests[requests["status"].isin(["ok", "wrong_answer"])]
+
+
 def intended_between(frame: pd.DataFrame, from_s: float, to_s: float) -> pd.DataFrame:
     """The requests intended in [from_s, to_s)."""
     return frame[(frame["intended_s"] >= from_s) & (frame["intended_s"] < to_s)]

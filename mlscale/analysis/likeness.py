@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import stats
 
-from mlscale.analysis.durations import durations, intended_between
+from mlscale.analysis.durations import answered, durations, intended_between
 from mlscale.analysis.moving import around_step
 from mlscale.analysis.overlooked import overlooked_share
 from mlscale.analysis.provisioning import provisioning
@@ -90,7 +90,7 @@ def likeness_figures(run: Run, level_s: float) -> dict[str, float]:
 def _service_s(run: Run, from_s: float, to_s: float) -> float:
     """From one answer of a replica to its next, where that one had waited for it. How long starts take moves the mean
     response by more than a wrong service time does, and this not at all."""
-    served = run.requests[run.requests["status"].isin(["ok", "wrong_answer"])].sort_values("done_s", kind="stable")
+    served = answered(run.requests).sort_values("done_s", kind="stable")
     before_s = served.groupby("replica_id")["done_s"].shift()
     busy = (served["queue_s"] > WAITED_S) & (before_s > served["intended_s"])
     inside = busy & served["intended_s"].between(from_s, to_s)
@@ -226,10 +226,10 @@ def _largest_by_chance(values: Floats, rng: np.random.Generator) -> float:
     runs = len(values)
     if runs <= _ALL_SIGNS_UP_TO:
         numbers = np.arange(2 ** (runs - 1))[:, None]
-        signs = 1.0 - 2.0 * ((numbers >> np.arange(runs)) & 1)
+        turned = (numbers >> np.arange(runs)) & 1
     else:
-        signs = rng.choice([-1.0, 1.0], (2 ** (_ALL_SIGNS_UP_TO - 1), runs))
-    _, t = _means_and_t(values, signs)  # type: ignore[arg-type]  # float64, which numpy's stubs can't tell
+        turned = rng.integers(0, 2, (2 ** (_ALL_SIGNS_UP_TO - 1), runs))
+    _, t = _means_and_t(values, np.where(turned == 1, -1.0, 1.0))
     return float(np.quantile(np.abs(t).max(axis=1), LEVEL))
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from mlscale.analysis.durations import answered
 from mlscale.runs import Run
 
 Floats = npt.NDArray[np.float64]
@@ -24,7 +25,7 @@ def overlooked_share(run: Run, from_s: float, to_s: float) -> float:
     Args:
         from_s, to_s: which requests count: those that were meant to be sent in between, and were served.
     """
-    served = run.requests[run.requests["status"].isin(["ok", "wrong_answer"])].dropna(subset=["replica_id", "queue_s"])
+    served = answered(run.requests).dropna(subset=["replica_id", "queue_s"])
     served = served.assign(start_s=served["done_s"] - served["inference_s"])
     inside = served[served["intended_s"].between(from_s, to_s)]
     gaps = {str(name): _gaps(mine) for name, mine in served.groupby("replica_id")}

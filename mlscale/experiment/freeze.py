@@ -25,7 +25,7 @@ from mlscale.simulator.profile import Profile, read_profile
 from mlscale.simulator.transfer import Speed, at_speed, pooled, speed_of
 
 
-class OnHost(BaseModel):
+class FrozenProfile(BaseModel):
     """One environment's profile: the hash of the one that is shipped."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -40,7 +40,7 @@ class Frozen(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     version: Literal[3] = 3
-    hosts: Mapping[str, Mapping[str, OnHost]] = {}
+    hosts: Mapping[str, Mapping[str, FrozenProfile]] = {}
 
     def profile_of(self, run: Run) -> Profile:
         """The profile of a run's environment, as it was frozen for the run's host.
@@ -90,7 +90,7 @@ def freeze(runs: Path) -> tuple[str, list[str]]:
     host, frozen = host_name(dict(host_facts())), read_frozen()
     before = frozen.hosts.get(host, {})
     now = datetime.now(UTC).replace(microsecond=0)
-    found = {name: OnHost(frozen_at=now, sha256=read_profile(name).sha256) for name in JUDGED}
+    found = {name: FrozenProfile(frozen_at=now, sha256=read_profile(name).sha256) for name in JUDGED}
     new = [name for name in JUDGED if name not in before or before[name].sha256 != found[name].sha256]
     folder = runs / "holdout"
     there = load_runs(folder, allow_incomplete=True) if next(folder.rglob("run.json"), None) else []
@@ -137,20 +137,22 @@ def sessions(found: Sequence[Calibrated]) -> list[list[Calibrated]]:
     return [session for mine in rows.values() for session in mine]
 
 
-def around(run: Run, found: Sequence[Calibrated]) -> list[Calibrated]:
-    """The calibrating runs that tell how fast a run's host was: the session of its host in which it was begun."""
+def around(run: Run, found: Sequence[Sequence[Calibrated]]) -> Sequence[Calibrated]:
+    """Of sessions, the one of the run's host in which it was begun: it tells how fast the host was; none: empty."""
     host, begun = host_name(run.info.host), run.info.wall_start
-    for session in sessions([each for each in found if host_name(each.run.info.host) == host]):
-        if session[0].run.info.wall_start - BREAK <= begun <= session[-1].run.info.wall_start + BREAK:
+    for session in found:
+        first, last = session[0].run.info, session[-1].run.info
+        if host_name(first.host) == host and first.wall_start - BREAK <= begun <= last.wall_start + BREAK:
             return session
-    return []
+    return ()
 
 
 def twins_by(frozen: Frozen, found: Sequence[Calibrated]) -> Callable[[Run], Profile]:
     """From a run to its twin's profile: the frozen one, at the speed that the calibrating runs around it show."""
+    known = sessions(found)
 
     def profile_of(run: Run) -> Profile:
-        profile, near = frozen.profile_of(run), around(run, found)
+        profile, near = frozen.profile_of(run), around(run, known)
         if not near:
             what = f"no valid calibrating run of {host_name(run.info.host)} around {run.info.wall_start:%Y-%m-%d %H:%M}"
             raise MlscaleError(what, "data/reference", "measure and publish some")

@@ -78,13 +78,13 @@ def held_out(p: NotebookParameters) -> list[Run]:
     return [run for run in found if run.info.valid]
 
 
-def profile_of(runs: Sequence[Run]) -> ProfileOf:
+def profile_of(runs: Sequence[Run], found: Sequence[Calibrated]) -> ProfileOf:
     """By which profiles the twins of some runs are drawn: as they were frozen for the runs' hosts, at the speed that
     these had; else as shipped."""
     frozen = read_frozen()
     if not {host_name(run.info.host) for run in runs} <= set(frozen.hosts):
         return shipped
-    return twins_by(frozen, calibrations())
+    return twins_by(frozen, found)
 
 
 def calibrations() -> list[Calibrated]:

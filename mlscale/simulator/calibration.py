@@ -13,16 +13,15 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from mlscale.analysis.durations import answered
 from mlscale.analysis.likeness import WAITED_S
 from mlscale.analysis.provisioning import lives, provisioning
-from mlscale.runs import ClosedLoop, EventKind, MlscaleError, Run
-from mlscale.runs.schedule import ClosedStage
-from mlscale.simulator.asking import share_per_ask
-from mlscale.simulator.engine import Engine
+from mlscale.runs import EventKind, MlscaleError, Run
 from mlscale.simulator.loops import RECORDED
 from mlscale.simulator.profile import Machines, Profile, StartStep, Work
-from mlscale.simulator.settings import Clients, Polling, Processor, Queueing, Service
+from mlscale.simulator.settings import Polling, Processor
 from mlscale.simulator.spread import Measured, Number
+from mlscale.simulator.trial import share_per_ask, spread_of_work
 
 FloatArray = npt.NDArray[np.float64]
 IDLE_S: Final = 10.0
@@ -30,7 +29,6 @@ IDLE_S: Final = 10.0
 LEAST_ALONE: Final = 3
 LIMITED_S: Final = 1.0
 """A replica that began to start so much later than it was created had waited for another one."""
-SPREADS: Final = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8)
 
 
 def calibrate(runs: Sequence[Run], profile: Profile) -> Profile:
@@ -101,7 +99,7 @@ def _work(runs: Sequence[Run], polling: Polling | None, facts: dict[str, Any]) -
     by_photo = busy.groupby("photo_id")["work_s"]
     shares = by_photo.mean() / by_photo.mean().mean()
     sd_s = float(np.sqrt(by_photo.var().mean()))
-    spread = _spread(runs[0], mean_s, sd_s / float(busy["work_s"].mean()))
+    spread = spread_of_work(sd_s / float(busy["work_s"].mean()), mean_s, _processor(runs[0]))
     loaded_s = mean_s
     if polling is not None:
         mean_s, loaded_s = _quiet_and_loaded(runs, mean_s)
@@ -165,7 +163,7 @@ def _ready_s(run: Run) -> pd.Series:
 
 def _served(run: Run) -> pd.DataFrame:
     """Requests that a replica answered."""
-    done = run.requests[run.requests["status"].isin(["ok", "wrong_answer"])]
+    done = answered(run.requests)
     return done[done["replica_id"].fillna("") != ""]
 
 
@@ -191,28 +189,9 @@ def _busy(run: Run) -> pd.DataFrame:
     return busy.assign(work_s=busy["inference_s"] * min(1.0, quota))[["photo_id", "work_s"]]
 
 
-def _spread(run: Run, mean_s: float, relative_sd: float) -> float:
-    """The spread of work on one photo with which a replica without rest shows the spread that was observed: the
-    quota's periods make one of their own."""
-    shown = [_shown_spread(mean_s, spread, _processor(run)) for spread in SPREADS]
-    return round(float(np.interp(relative_sd, shown, SPREADS)), 3)
-
-
 def _processor(run: Run) -> Processor:
     scaling = next(iter(run.info.scaling.values()))
     return Processor(quota_cores=scaling["cpu_cores"], period_s=scaling["cpu_period_s"])
-
-
-def _shown_spread(mean_s: float, spread: float, processor: Processor) -> float:
-    fixed = {"source": "a trial value", "date": "2026-11"}
-    work = Work(mean_s=Number(value=mean_s, **fixed), photos=(1.0,), spread=Number(value=spread, **fixed))
-    schedule = ClosedLoop(duration_s=600.0, stages=(ClosedStage(start_s=0.0, clients=2),))
-    service = Service(distribution="measured", samples_s=work.samples_s(1)[None])
-    engine = Engine(schedule, service, processor, [Queueing()], Clients(), most_replicas=1)
-    engine.come()
-    engine.advance(schedule.duration_s)
-    times = engine.take_rows()["inference_s"]
-    return float(np.std(times) / np.mean(times))
 
 
 def _outside_s(runs: Sequence[Run]) -> float:

@@ -78,8 +78,9 @@ class Engine:
         begin_s: float = 0.0,
     ) -> None:
         self._schedule, self._seed, self._block = schedule, seed, block
-        open_loop = isinstance(schedule, OpenLoop)
-        self._due = intended_times(schedule, seed, block, chunk=_DUE) if open_loop else iter(())
+        self._due: Iterator[npt.NDArray[np.float64]] = iter(())
+        if isinstance(schedule, OpenLoop):
+            self._due = intended_times(schedule, seed, block, chunk=_DUE)
         self._last_due = False
         self._kept: list[npt.NDArray[np.void]] = []
         self._serial = 0

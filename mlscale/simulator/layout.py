@@ -122,9 +122,9 @@ REPLICAS: Final = np.dtype(
 )
 """``serial``: its own number, where places are used again. ``request``: the row in service, -1: none.
 ``outstanding``: in its queue and in service. ``period``, ``used_s``: the last CFS period in which it ran, and for how
-long; ``began_*``: the same when the present service began, of ``work_s`` or `NO_WORK` (on shared cores, ``began_used_s`` is the
-world's ``virtual_s`` then). ``cpu_s``: of all services ended. ``seen``: the length that routing by two choices last
-saw, at ``seen_at_s``."""
+long; ``began_*``: the same when the present service began, of ``work_s`` (`NO_WORK` between services; on shared cores,
+``began_used_s`` is the world's ``virtual_s`` then). ``cpu_s``: of all services ended. ``seen``: the length that routing
+by two choices last saw, at ``seen_at_s``."""
 
 REQUESTS: Final = np.dtype(
     [

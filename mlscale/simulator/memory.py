@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from mlscale.simulator.compiled import compiled
-from mlscale.simulator.generator import Words
 from mlscale.simulator.first import Owners, Times
+from mlscale.simulator.generator import Words
 
 Records = npt.NDArray[np.void]
 Arrays = tuple[Any, ...]

@@ -7,8 +7,8 @@ from typing import Final
 from mlscale.simulator import layout as lay
 from mlscale.simulator.cfs import finish
 from mlscale.simulator.compiled import inlined
-from mlscale.simulator.generator import below, exponential
 from mlscale.simulator.first import TOP, put
+from mlscale.simulator.generator import below, exponential
 from mlscale.simulator.memory import Memory
 
 FRONT: Final = 0

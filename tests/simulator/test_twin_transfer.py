@@ -14,7 +14,7 @@ from mlscale.experiment import places
 from mlscale.experiment.freeze import (
     Calibrated,
     Frozen,
-    OnHost,
+    FrozenProfile,
     around,
     calibrated,
     freeze,
@@ -127,7 +127,7 @@ def test_what_was_measured_hours_away_calibrates_nothing(elsewhere: Path, publis
 
     found = calibrated([begun(minutes) for minutes in (0, 60, 140, 235, 240)], published)
     assert [len(session) for session in sessions(found)] == [3, 2]
-    of_run = {minutes: around(begun(minutes), found) for minutes in (-91, -90, 10, 139, 200, 300)}
+    of_run = {minutes: around(begun(minutes), sessions(found)) for minutes in (-91, -90, 10, 139, 200, 300)}
     assert [len(near) for near in of_run.values()] == [0, 3, 3, 3, 3, 2]
     with pytest.raises(MlscaleError, match=r"no valid calibrating run of Another CPU.* around"):
         twins_by(read_frozen(), found)(begun(-91))
@@ -148,7 +148,9 @@ def test_nothing_is_frozen_after_the_fact(elsewhere: Path) -> None:
 def test_another_environment_may_be_frozen_anew(elsewhere: Path) -> None:
     host, _ = freeze(elsewhere)
     before = read_frozen()
-    profiles = dict(before.hosts[host]) | {"rayserve": OnHost(frozen_at=datetime(2026, 1, 1, tzinfo=UTC), sha256="0")}
+    profiles = dict(before.hosts[host]) | {
+        "rayserve": FrozenProfile(frozen_at=datetime(2026, 1, 1, tzinfo=UTC), sha256="0")
+    }
     places.twin_file().write_text(Frozen(hosts={host: profiles}).model_dump_json())
     shutil.copytree(elsewhere / "calibration", elsewhere / "holdout")
     assert freeze(elsewhere) == (host, ["rayserve"])
