@@ -72,7 +72,7 @@ def experiment_freeze(
 
 @experiment_app.command("validate")
 def experiment_validate(
-    draws: Annotated[int, typer.Option(min=2, help="simulated runs for each live one")] = 8,
+    draws: Annotated[int, typer.Option(min=2, help="simulated runs for each live one")] = 24,
 ) -> None:
     """Hold the twin against the published hold-out runs and write the record that notebook 09 shows (minutes)."""
     from mlscale.experiment.twin_commands import validate_command

@@ -15,7 +15,7 @@ from scipy import stats
 from mlscale.analysis.durations import answered, durations, intended_between
 from mlscale.analysis.moving import around_step
 from mlscale.analysis.overlooked import overlooked_share
-from mlscale.analysis.provisioning import provisioning
+from mlscale.analysis.provisioning import grew_before, provisioning
 from mlscale.analysis.queues import closed_response_s, open_response_s
 from mlscale.analysis.response import horizon_of, upscaling_response
 from mlscale.analysis.summary import span
@@ -58,6 +58,8 @@ MARGINS: Final[dict[str, Margin]] = {
     "ready_last_s": Margin(0.10, 1.0),
     "t_slo_s": Margin(0.10, 1.0),
 }
+_FEWEST: Final = 5
+"""Values that a column needs to be told from chance at `LEVEL` by turning signs round: all agree in 2 of 2^n ways."""
 _ALL_SIGNS_UP_TO: Final = 10
 """Runs whose signs are turned in every way; of more, in as many ways drawn."""
 WAITED_S: Final = 0.05
@@ -68,11 +70,10 @@ def likeness_figures(run: Run, level_s: float) -> dict[str, float]:
     """The figures of `MARGINS` of one run: over requests meant to be sent from the step on (a failure counts as the
     timeout), ``light_response_s``: mean before the step, where next to nothing queues;
     ``service_s``: from one answer of a busy replica to its next; ``overlooked_share``: of the time waited, while
-    another replica was idle; and times since the step, s."""
+    another replica was idle; and times since the step, s (`_parts_s`)."""
     from_s, to_s = span(run)
     taken = durations(run.requests, timeout_s=run.info.timeout_s)
     inside = intended_between(taken, from_s, to_s)["response_s"]
-    parts = provisioning(run, from_s, to_s - from_s)
     return {
         "mean_response_s": float(inside.mean()),
         "sd_response_s": float(inside.std(ddof=0)),
@@ -80,11 +81,27 @@ def likeness_figures(run: Run, level_s: float) -> dict[str, float]:
         "light_response_s": float(intended_between(taken, 0.0, from_s)["response_s"].mean()),
         "service_s": _service_s(run, from_s, to_s),
         "overlooked_share": overlooked_share(run, from_s, to_s),
-        "detection_s": parts.detection_s,
-        "ready_first_s": parts.ready_first_s,
-        "ready_last_s": parts.ready_last_s,
+        **_parts_s(run, from_s, to_s),
         "t_slo_s": upscaling_response(run, level_s).t_slo_s,
     }
+
+
+def _parts_s(run: Run, from_s: float, to_s: float) -> dict[str, float]:
+    """Since the step: the first decision to grow, the first and the last needed replica's being ready.
+
+    None is left out, or a twin that grows before the step could not be found different: what does not come within the
+    horizon counts as the horizon; but what a run that had begun to grow before the step has no more use for, as 0, or
+    as the moment at which the replicas that were on their way then were ready.
+    """
+    horizon_s = to_s - from_s
+    found = provisioning(run, from_s, horizon_s)
+    missing = {"detection_s": horizon_s, "ready_first_s": horizon_s, "ready_last_s": horizon_s}
+    if grew_before(run, from_s):
+        ready = run.events[(run.events["kind"] == "replica_ready") & run.events["t_s"].between(from_s, to_s)]
+        came_s = [0.0, *(ready["t_s"].sort_values() - from_s)]
+        missing = {"detection_s": 0.0, "ready_first_s": came_s[min(1, len(came_s) - 1)], "ready_last_s": came_s[-1]}
+    known = {name: float(getattr(found, name)) for name in missing}
+    return {name: value if np.isfinite(value) else missing[name] for name, value in known.items()}
 
 
 def _service_s(run: Run, from_s: float, to_s: float) -> float:
@@ -197,7 +214,7 @@ def rejected_share(
     twin: pd.DataFrame,
     figures: Sequence[str] = tuple(MARGINS),
     *,
-    resamples: int = 200,
+    resamples: int = 1000,
     seed: int = 0,
 ) -> float:
     """In how many resamples of one environment's live runs (drawn again within each setup) a twin is found different in
@@ -235,7 +252,7 @@ def _largest_by_chance(values: Floats, rng: np.random.Generator) -> float:
 
 def _means_and_t(values: Floats, signs: Floats) -> tuple[Floats, Floats]:
     """Of each column (runs, figures), with signs (ways, runs) on its rows: means and one-sample t, (ways, figures). A
-    column with fewer than two values has t 0."""
+    column with fewer than `_FEWEST` values has t 0."""
     there = np.isfinite(values)
     number = np.maximum(there.sum(axis=0), 1)
     known = np.where(there, values, 0.0)
@@ -243,7 +260,7 @@ def _means_and_t(values: Floats, signs: Floats) -> tuple[Floats, Floats]:
     variance = np.maximum((known**2).sum(axis=0) / number - mean**2, 0.0) / np.maximum(number - 1, 1)
     with np.errstate(divide="ignore", invalid="ignore"):
         t = np.where(mean == 0.0, 0.0, mean / np.sqrt(variance))
-    return mean, np.where(number > 1, t, 0.0)
+    return mean, np.where(number >= _FEWEST, t, 0.0)
 
 
 def trajectory_errors(live: Sequence[Run], twins: Sequence[Sequence[Run]]) -> tuple[float, float]:

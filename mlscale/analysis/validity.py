@@ -30,14 +30,16 @@ def judge(run: Run) -> Validity:
 
     ``pre_scaled`` is a mark and makes no run invalid: it is the framework's doing, and leaving such runs out, or
     repeating them, would choose runs by their outcome. CPU used before the quota invalidates provisioning times
-    alone; it is named among the reasons. A simulated run has no host and no load generator to judge.
+    alone; it is named among the reasons. A simulated run has no host and no load generator to judge: what is due is
+    sent.
     """
     t0 = run.info.step_s
-    fatal, host_bound = list(_stimulus_faults(run)), False
+    fatal: list[str] = []
+    host_bound = False
     if run.info.mode != "simulated":
         bound = list(_host_faults(run))
         host_bound = bool(bound)
-        fatal += bound or list(_unobserved(run))
+        fatal = [*_stimulus_faults(run), *(bound or _unobserved(run))]
     remarks = []
     cpu_s = cpu_before_quota(run)
     if cpu_s > MAX_CPU_BEFORE_QUOTA_S:

@@ -27,7 +27,7 @@ from mlscale.simulator.profile import Profile, read_profile
 ProfileOf = Callable[[Run], Profile]
 """From a live run to the profile by which its twins are simulated: as it is shipped, or as it was frozen for the run's
 host (`mlscale.experiment.freeze`)."""
-DRAWS: Final = 8
+DRAWS: Final = 24
 """Twins of each live run."""
 
 

@@ -42,6 +42,15 @@ def test_the_run_has_everything_that_a_live_one_has(tmp_path: Path) -> None:
     assert {"load_step", "scale_decision", "replica_ready"} <= set(run.events["kind"])
 
 
+def test_what_is_due_is_sent_in_a_simulated_open_loop() -> None:
+    schedule = OpenLoop(
+        duration_s=60.0, rate=Staircase(steps=(Step(start_s=0, rate_rps=2), Step(start_s=30, rate_rps=4)))
+    )
+    validity = simulate("k3s", schedule=schedule).info.validity
+    assert validity is not None
+    assert (validity.valid, validity.reasons) == (True, ())
+
+
 def test_it_is_labelled_and_refused_where_only_live_runs_count(tmp_path: Path) -> None:
     runs = [
         simulate(name, schedule=STEP, out=tmp_path / f"{name}-{seed}", seed=seed)

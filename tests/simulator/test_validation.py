@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from mlscale.analysis.likeness import MARGINS, likeness, rejected_share
+from mlscale.analysis.likeness import MARGINS, likeness, likeness_figures, rejected_share
+from mlscale.analysis.provisioning import grew_before
 from mlscale.experiment import records
 from mlscale.experiment.claims import Claim, Side, flips, gaps, judged, paper_claims
 from mlscale.experiment.records import CLAIMS, VALIDATION, _meaning, code_hash
@@ -55,6 +57,30 @@ def test_wrong_twins_are_found_different(taken_for_live: list[Run]) -> None:
     wrong = {control.name: control for control in CONTROLS}
     slow = twin_rows(taken_for_live, LEVEL_S, 6, wrong["start-up x 1.5"])
     assert rejected_share(found.live, slow) >= 0.8
+
+
+def test_what_grew_before_the_step_took_no_time_after_it(taken_for_live: list[Run]) -> None:
+    eager = {control.name: control for control in CONTROLS}["no metric lag"]
+    scaling = taken_for_live[0].info.scaling["app"] | {"max_replicas": 2}
+    profile, scaling = eager.alter(read_profile("torchserve"), scaling)
+    run = simulate("torchserve", schedule=STEP, scaling=scaling, profile=profile)
+    assert grew_before(run, 50.0)
+    figures = likeness_figures(run, LEVEL_S)
+    assert [figures[name] for name in ("detection_s", "ready_first_s", "ready_last_s")] == [0.0, 0.0, 0.0]
+
+
+def test_a_part_that_never_comes_counts_as_the_horizon() -> None:
+    run = simulate("torchserve", schedule=STEP, scaling={"max_replicas": 1})
+    figures = likeness_figures(run, LEVEL_S)
+    assert [figures[name] for name in ("detection_s", "ready_first_s", "ready_last_s")] == [110.0] * 3
+
+
+def test_what_two_runs_say_is_no_proof() -> None:
+    """Turning the signs of two alike round makes them alike again half the time."""
+    rows = [{"environment": "k3s", "setup": "k3s/closed", "run_id": str(number)} for number in range(8)]
+    live = pd.DataFrame(rows).assign(mean_response_s=np.linspace(1.0, 1.1, 8), detection_s=[1.0, 1.0, *[np.nan] * 6])
+    twin = live.assign(mean_response_s=5.0, detection_s=[30.0, 30.0, *[np.nan] * 6])
+    assert rejected_share(live, twin, ("mean_response_s", "detection_s")) == 1.0
 
 
 def test_every_control_changes_something(taken_for_live: list[Run]) -> None:
