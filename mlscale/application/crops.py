@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -12,6 +14,9 @@ from mlscale.application.surfaces import sample
 LOCALISER_SIDE, CLOSER_SIDE, FARTHER_SIDE = 480, 800, 288
 """Longer sides that a photo is brought to before codes are looked for in it."""
 _LARGE_PX, _SMALL_PX = 600, 320
+PART_ROOM, PART_ROOM_PX, PART_MOST = 0.5, 48, 0.7
+"""Of a look at a part: room on each side of a place, as a share of its size and in pixels of the look; and how much of
+the photo is looked at in parts at most."""
 STRIDE = 4
 """Pixels of the localiser's input per cell of its maps."""
 STRIP_WIDTH, STRIP_HEIGHT = 384, 16
@@ -64,6 +69,19 @@ def looks(width: int, height: int) -> tuple[int, int]:
     if longer > _LARGE_PX:
         return LOCALISER_SIDE, CLOSER_SIDE
     return (LOCALISER_SIDE, FARTHER_SIDE) if longer > _SMALL_PX else (FARTHER_SIDE, LOCALISER_SIDE)
+
+
+def part_around(places: Sequence[Points], size: tuple[int, int], side: int) -> tuple[int, int, int, int]:
+    """What a look from closer, with ``side`` for all of a photo of ``size``, has to show of it: left, top, right,
+    bottom around all of ``places`` (2, 2), their lowest and highest x and y, with room for a code that is larger than
+    what showed of it; where that is most of the photo, all of it."""
+    room_px = PART_ROOM_PX * max(size) / side
+    low = np.min([low - PART_ROOM * (high - low) for low, high in places], axis=0) - room_px
+    high = np.max([high + PART_ROOM * (high - low) for low, high in places], axis=0) + room_px
+    low, high = np.floor(low.clip(0, None)).astype(int), np.ceil(high.clip(None, size)).astype(int)
+    if np.prod(high - low) > PART_MOST * np.prod(size):
+        return 0, 0, *size
+    return int(low[0]), int(low[1]), int(high[0]), int(high[1])
 
 
 def localiser_size(width: int, height: int, side: int) -> tuple[int, int]:

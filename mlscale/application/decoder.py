@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from mlscale.application.localiser import Box, find_boxes, hints, unseen
 from mlscale.application.strips import BarsRead, dark_on_light, read_bars
 
 if TYPE_CHECKING:
+    from PIL import Image
     from torch import nn
 
 DEVICE_VARIABLE = "MLSCALE_DEVICE"
@@ -156,11 +157,12 @@ class Decoder:
             photo = open_photo(body)
         first, second = crops.looks(*photo.grey.size)
         with _timed(cpu_s, "localise"):
-            maps, boxes = self.localise(photo, first)
+            maps, boxes = self.localise(photo.grey, first)
         readings = self.read_all(photo, boxes, [], cpu_s)
-        if worth_another_look([reading.code for reading in readings], maps):
+        places = unread(photo, boxes, [reading.code for reading in readings], maps)
+        if places:
             with _timed(cpu_s, "localise"):
-                _, again = self.localise(photo, second)
+                again = self.look_again(photo, second, places)
             readings = self.read_all(photo, unseen(again, boxes), readings, cpu_s)
         codes = distinct([reading.code for reading in readings])
         return Explanation(photo, maps, readings, codes, cpu_s)
@@ -183,12 +185,21 @@ class Decoder:
             except np.linalg.LinAlgError:  # a box so thin that no plane goes through it
                 return Reading(box)
 
-    def localise(self, photo: Photo, side: int) -> tuple[NDArray[np.float32], list[Box]]:
-        """The localiser's maps and the boxes in them, in working pixels; ``side``: the longer one that it sees."""
-        seen = crops.localiser_input(photo.grey, side)
+    def localise(self, grey: Image.Image, side: int) -> tuple[NDArray[np.float32], list[Box]]:
+        """The localiser's maps and the boxes in them, in pixels of ``grey``; ``side``: the longer one that it sees."""
+        seen = crops.localiser_input(grey, side)
         (maps,) = self._run("localiser", seen[None])
-        scale = photo.grey.width / seen.shape[1], photo.grey.height / seen.shape[0]
-        return maps[0], find_boxes(maps[0], scale)
+        return maps[0], find_boxes(maps[0], maps_scale(grey, maps[0]))
+
+    def look_again(self, photo: Photo, side: int, places: Sequence[Points]) -> list[Box]:
+        """The boxes of another look, in working pixels; of one from closer around ``places`` alone, since it costs by
+        the pixel."""
+        if side < crops.CLOSER_SIDE:
+            return self.localise(photo.grey, side)[1]
+        part = crops.part_around(places, photo.grey.size, side)
+        grey = photo.grey.crop(part)
+        _, boxes = self.localise(grey, round(side * max(grey.size) / max(photo.grey.size)))
+        return [replace(box, corners=box.corners + part[:2]) for box in boxes]
 
     def read_bars(self, photo: Photo, box: Box) -> Reading:
         """A 1-D box through the strip reader; where nothing verifies, again where the bars seem to stand."""
@@ -252,15 +263,28 @@ def shows_ends(photo: Photo, to_photo: Points, bars: BarsRead) -> bool:
 
 def _is_inside(box: Box, reading: Reading, photo: Photo) -> bool:
     """Whether the box lies on the code that was read there."""
-    if reading.code is None:
-        return False
+    return reading.code is not None and _lies_on(box, reading.code, photo)
+
+
+def _lies_on(box: Box, code: Found, photo: Photo) -> bool:
     centre = box.corners.mean(axis=0) * photo.scale
-    return bool((reading.code.corners.min(axis=0) < centre).all() and (centre < reading.code.corners.max(axis=0)).all())
+    return bool((code.corners.min(axis=0) < centre).all() and (centre < code.corners.max(axis=0)).all())
 
 
-def worth_another_look(found: Sequence[Found | None], maps: NDArray[np.float32]) -> bool:
-    """Whether to look at the photo at another size, after what the boxes of the first look's ``maps`` held."""
-    return any(code is None for code in found) or hints(maps)
+def unread(
+    photo: Photo, boxes: Sequence[Box], found: Sequence[Found | None], maps: NDArray[np.float32]
+) -> list[Points]:
+    """Where to look once more, at another size: boxes in which no code was found, and hints of the first look's
+    ``maps``; the lowest and highest x and y of each, (2, 2) in working pixels."""
+    codes = [code for code in found if code is not None]
+    left = [box.corners for box in boxes if not any(_lies_on(box, code, photo) for code in codes)]
+    return [np.stack([each.min(axis=0), each.max(axis=0)]) for each in left] + hints(maps, maps_scale(photo.grey, maps))
+
+
+def maps_scale(grey: Image.Image, maps: NDArray[np.float32]) -> tuple[float, float]:
+    """Photo pixels per localiser pixel in x and y."""
+    rows, columns = maps.shape[1:]
+    return grey.width / (columns * crops.STRIDE), grey.height / (rows * crops.STRIDE)
 
 
 def distinct(found: Sequence[Found | None]) -> list[Found]:

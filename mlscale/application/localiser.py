@@ -59,15 +59,18 @@ def _is_same(box: Box, other: Box) -> bool:
     return apart < max(side, other_side) / 4 and 2 / 3 < side / other_side < 3 / 2
 
 
-def hints(maps: NDArray[np.float32]) -> bool:
-    """Whether the maps (6, rows, columns) suggest a code where there is no box."""
+def hints(maps: NDArray[np.float32], scale: tuple[float, float]) -> list[Points]:
+    """Where the maps (6, rows, columns) suggest a code, but hold no box: the lowest and the highest x and y of each
+    such place, (2, 2) in photo pixels."""
+    places = []
     for channel in (0, 1):
         probability = 1 / (1 + np.exp(-maps[channel].clip(-30, 30)))
         for rows, columns in components(probability > _HINT):
             likely = int((probability[rows, columns] > _THRESHOLD).sum())
             if len(rows) >= _FEWEST_CELLS > likely:
-                return True
-    return False
+                cells = np.array([[columns.min(), rows.min()], [columns.max() + 1, rows.max() + 1]])
+                places.append(cells * STRIDE * np.array(scale))
+    return places
 
 
 def components(mask: NDArray[np.bool_]) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:

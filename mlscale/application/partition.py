@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from mlscale.application import crops, hop
-from mlscale.application.decoder import STAGES, Decoder, Found, Reading, distinct, make_decoder, worth_another_look
+from mlscale.application.decoder import STAGES, Decoder, Found, Reading, distinct, make_decoder, unread
 from mlscale.application.exchange import Calls
 from mlscale.application.images import open_photo
 from mlscale.application.localiser import Box, unseen
@@ -44,10 +44,11 @@ class Localiser:
         """Raises BadPhoto, and BadReadings where the readers' answer makes no sense."""
         photo = open_photo(body)
         first, second = crops.looks(*photo.grey.size)
-        maps, boxes = self._decoder.localise(photo, first)
+        maps, boxes = self._decoder.localise(photo.grey, first)
         found = yield from _read(body, boxes, [])
-        if worth_another_look(found, maps):
-            _, again = self._decoder.localise(photo, second)
+        places = unread(photo, boxes, found, maps)
+        if places:
+            again = self._decoder.look_again(photo, second, places)
             found = found + (yield from _read(body, unseen(again, boxes), found))
         return {"codes": [code.as_json() for code in distinct(found)]}
 
