@@ -14,9 +14,9 @@ from mlscale.application.surfaces import sample
 LOCALISER_SIDE, CLOSER_SIDE, FARTHER_SIDE = 480, 800, 288
 """Longer sides that a photo is brought to before codes are looked for in it."""
 _LARGE_PX, _SMALL_PX = 600, 320
-PART_ROOM, PART_ROOM_PX, PART_MOST = 0.5, 48, 0.7
-"""Of a look at a part: room on each side of a place, as a share of its size and in pixels of the look; and how much of
-the photo is looked at in parts at most."""
+PART_ROOM_PX, PART_MOST = 128, 0.5
+"""Of a look at a part of a photo: pixels of the look on each side of what is looked at (what showed of a code can be a
+tenth of it), and the share of the photo from which on all of it is looked at."""
 STRIDE = 4
 """Pixels of the localiser's input per cell of its maps."""
 STRIP_WIDTH, STRIP_HEIGHT = 384, 16
@@ -73,12 +73,11 @@ def looks(width: int, height: int) -> tuple[int, int]:
 
 def part_around(places: Sequence[Points], size: tuple[int, int], side: int) -> tuple[int, int, int, int]:
     """What a look from closer, with ``side`` for all of a photo of ``size``, has to show of it: left, top, right,
-    bottom around all of ``places`` (2, 2), their lowest and highest x and y, with room for a code that is larger than
-    what showed of it; where that is most of the photo, all of it."""
-    room_px = PART_ROOM_PX * max(size) / side
-    low = np.min([low - PART_ROOM * (high - low) for low, high in places], axis=0) - room_px
-    high = np.max([high + PART_ROOM * (high - low) for low, high in places], axis=0) + room_px
-    low, high = np.floor(low.clip(0, None)).astype(int), np.ceil(high.clip(None, size)).astype(int)
+    bottom around all of ``places`` (2, 2), their lowest and highest x and y, with room; where that is most of the
+    photo, all of it."""
+    room = PART_ROOM_PX * max(size) / side
+    low = np.floor(np.min([place[0] for place in places], axis=0) - room).clip(0, None).astype(int)
+    high = np.ceil(np.max([place[1] for place in places], axis=0) + room).clip(None, size).astype(int)
     if np.prod(high - low) > PART_MOST * np.prod(size):
         return 0, 0, *size
     return int(low[0]), int(low[1]), int(high[0]), int(high[1])
