@@ -109,11 +109,12 @@ def _found(seen: crops.Crop, template: crops.Crop, at: Points, reach: float) -> 
     expected = (at + _ROOM) * _PX - side / 2
     low = np.clip(np.round(expected).astype(int) - steps, 0, np.array(seen.shape[::-1]) - side - 2 * steps)
     part = seen[low[1] : low[1] + side + 2 * steps, low[0] : low[0] + side + 2 * steps]
-    windows = np.lib.stride_tricks.sliding_window_view(part, template.shape)
-    spread = np.sqrt(np.maximum((windows**2).mean(axis=(2, 3)) - windows.mean(axis=(2, 3)) ** 2, 1e-4))
-    fits = np.abs(np.einsum("abij,ij->ab", windows, template)) / (spread * template.size * template.std())
-    row, column = np.unravel_index(int(fits.argmax()), fits.shape)
-    return _Island(at, (low - expected + np.array([column, row])) / _PX, float(fits[row, column]))
+    windows = np.lib.stride_tricks.sliding_window_view(part - part.mean(), template.shape)
+    flat = windows.reshape(-1, template.size)
+    spread = np.sqrt(np.maximum(np.einsum("ij,ij->i", flat, flat) / template.size - flat.mean(axis=1) ** 2, 1e-4))
+    fits = np.abs(flat @ template.ravel()) / (spread * template.size * template.std())
+    row, column = np.unravel_index(int(fits.argmax()), windows.shape[:2])
+    return _Island(at, (low - expected + np.array([column, row])) / _PX, float(fits.max()))
 
 
 def _moved(sheet: Sheet, islands: list[_Island], size: int, *, bends: bool) -> Sheet:
