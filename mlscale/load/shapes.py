@@ -33,6 +33,8 @@ class PiecewiseConstant:
         self._knots = np.concatenate(([0.0], np.cumsum(self._rates[:-1] * np.diff(self._starts))))
 
     def inverse(self, events: Floats) -> Floats:
+        if len(self._rates) == 1 and self._rates[0] > 0:  # the same, without the search
+            return np.asarray(self._starts[0] + events / self._rates[0])
         # side="right": of equal knots (zero rate in between) the last one, where the rate comes back
         piece = np.searchsorted(self._knots, events, side="right") - 1
         rates = self._rates[piece]

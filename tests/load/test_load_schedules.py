@@ -88,6 +88,13 @@ def test_a_constant_rate_is_sent_to_the_bit() -> None:
     ]
 
 
+def test_a_constant_rate_sends_what_a_staircase_of_it_sends() -> None:
+    steps = (Step(start_s=0, rate_rps=37), Step(start_s=59, rate_rps=1))
+    constant = times(OpenLoop(duration_s=60, rate=Constant(rate_rps=37)))
+    staircase = times(OpenLoop(duration_s=60, rate=Staircase(steps=steps)))
+    assert constant[constant < 59].tolist() == staircase[staircase < 59].tolist()
+
+
 def test_nothing_is_sent_while_the_rate_is_zero() -> None:
     steps = (Step(start_s=0, rate_rps=0), Step(start_s=5, rate_rps=2), Step(start_s=8, rate_rps=0))
     for arrivals in ("even", "poisson"):
