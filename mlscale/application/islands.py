@@ -113,8 +113,9 @@ def _found(seen: crops.Crop, template: crops.Crop, at: Points, reach: float) -> 
     flat = windows.reshape(-1, template.size)
     spread = np.sqrt(np.maximum(np.einsum("ij,ij->i", flat, flat) / template.size - flat.mean(axis=1) ** 2, 1e-4))
     fits = np.abs(flat @ template.ravel()) / (spread * template.size * template.std())
-    row, column = np.unravel_index(int(fits.argmax()), windows.shape[:2])
-    return _Island(at, (low - expected + np.array([column, row])) / _PX, float(fits.max()))
+    best = int(fits.argmax())
+    row, column = divmod(best, windows.shape[1])
+    return _Island(at, (low - expected + np.array([column, row])) / _PX, float(fits[best]))
 
 
 def _moved(sheet: Sheet, islands: list[_Island], size: int, *, bends: bool) -> Sheet:

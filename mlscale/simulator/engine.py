@@ -22,6 +22,7 @@ _ROOM: Final = 256
 _MOST_ROOM: Final = 2**24
 _ROWS: Final = 65_536
 _DUE: Final = 16_384
+"""Send times are drawn so many at a time: those, and what they are made of, fit a core's cache."""
 _LONGEST_THINKS: Final = 4096
 """After so many requests of a client its think times repeat."""
 

@@ -68,9 +68,9 @@ WORLD: Final = np.dtype(
     align=True,
 )
 """One record: what the kernel is at. ``virtual_s``: work done so far by each request on shared cores, of which
-``active`` are served; ``sequence``: requests sent; ``due_at``: next send time; ``photo_at``: of the
-next request of an open loop; ``rows``: of output; ``oldest``, ``oldest_unanswered``: no later than the first request
-that is still at a server, and that a client still waits for (they are moved on where that is asked)."""
+``active`` are served; ``sequence``: requests sent; ``due_at``: next send time; ``photo_at``: of the next request of an
+open loop; ``rows``: of output; ``oldest``, ``oldest_unanswered``: no later than the first request that is still at a
+server, and that a client still waits for (they are moved on where that is asked)."""
 
 STATIONS: Final = np.dtype(
     [
