@@ -6,6 +6,7 @@ by a few. The three finder patterns put both right, then the alignment patterns 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -74,10 +75,9 @@ def _straightened(
     ``turn`` corners on."""
     size = qr.size_of(version)
     seen = _view(grey, sheet, size)
-    islands = [
-        _found(seen, _finder(), _corner_centres(size)[(corner + turn) % 4], _NEARER_REACH) for corner in (3, 0, 1)
-    ]
-    islands += [_found(seen, _alignment(), _turned(at, size, turn), reach) for at in _alignment_places(size)[patterns]]
+    finders = [_corner_centres(size)[(corner + turn) % 4] for corner in (3, 0, 1)]
+    alignments = [_turned(at, size, turn) for at in _alignment_places(size)[patterns]]
+    islands = _found(seen, _finder(), finders, _NEARER_REACH) + _found(seen, _alignment(), alignments, reach)
     found = [island for island in islands if island.fit > _LEAST_FIT]
     return _moved(sheet, found, size, bends=True) if len(found) > 2 else sheet
 
@@ -100,22 +100,30 @@ def _finder_near(grey: NDArray[np.float32], sheet: Sheet, size: int, at: Points)
     length = len(_finder()) + 2 * int(_REACH * _PX)
     first = np.clip(np.round((at + _ROOM) * _PX - length / 2).astype(int), 0, len(places) - length)
     columns, rows = (places[low : low + length] for low in first)
-    return replace(_found(_part(grey, sheet, columns, rows), _finder(), at - first / _PX, _REACH), at=at)
+    (island,) = _found(_part(grey, sheet, columns, rows), _finder(), [at - first / _PX], _REACH)
+    return replace(island, at=at)
 
 
-def _found(seen: crops.Crop, template: crops.Crop, at: Points, reach: float) -> _Island:
-    """Where around ``at`` (column, row in modules) the zero-mean ``template`` fits best, light for dark or not."""
+def _found(seen: crops.Crop, template: crops.Crop, places: Sequence[Points], reach: float) -> list[_Island]:
+    """Where around each of ``places`` (column, row in modules) the zero-mean ``template`` fits best, light for dark or
+    not."""
+    if not places:
+        return []
     side, steps = len(template), int(reach * _PX)
-    expected = (at + _ROOM) * _PX - side / 2
-    low = np.clip(np.round(expected).astype(int) - steps, 0, np.array(seen.shape[::-1]) - side - 2 * steps)
-    part = seen[low[1] : low[1] + side + 2 * steps, low[0] : low[0] + side + 2 * steps]
-    windows = np.lib.stride_tricks.sliding_window_view(part - part.mean(), template.shape)
+    expected = (np.stack(places) + _ROOM) * _PX - side / 2
+    length = side + 2 * steps
+    low = np.clip(np.round(expected).astype(int) - steps, 0, np.array(seen.shape[::-1]) - length)
+    along = np.arange(length)
+    parts = seen[low[:, 1, None, None] + along[:, None], low[:, 0, None, None] + along]
+    parts -= parts.mean(axis=(1, 2), keepdims=True)
+    windows = np.lib.stride_tricks.sliding_window_view(parts, template.shape, axis=(1, 2))
     flat = windows.reshape(-1, template.size)
     spread = np.sqrt(np.maximum(np.einsum("ij,ij->i", flat, flat) / template.size - flat.mean(axis=1) ** 2, 1e-4))
     fits = np.abs(flat @ template.ravel()) / (spread * template.size * template.std())
-    best = int(fits.argmax())
-    row, column = divmod(best, windows.shape[1])
-    return _Island(at, (low - expected + np.array([column, row])) / _PX, float(fits[best]))
+    best = fits.reshape(len(places), -1).argmax(axis=1)
+    shifts = (low - expected + np.stack([best % windows.shape[2], best // windows.shape[2]], axis=1)) / _PX
+    highest = fits.reshape(len(places), -1).max(axis=1)
+    return [_Island(at, shift, float(fit)) for at, shift, fit in zip(places, shifts, highest, strict=True)]
 
 
 def _moved(sheet: Sheet, islands: list[_Island], size: int, *, bends: bool) -> Sheet:
@@ -146,7 +154,8 @@ def _likeliest_version(seen: crops.Crop, version: int, turn: int) -> int:
         def place(at: Points) -> Points:
             return _turned(_FINDER_CENTRE + (at - _FINDER_CENTRE) * scale, size, turn)
 
-        fits = [_found(seen, _alignment(), place(at), _NEARER_REACH).fit for at in _alignment_places(candidate_size)]
+        places = [place(at) for at in _alignment_places(candidate_size)]
+        fits = [island.fit for island in _found(seen, _alignment(), places, _NEARER_REACH)]
         along = np.arange(7, candidate_size - 7, 0.5)  # twice a module, between the finder patterns
         line = np.stack([along + 0.5, np.full(len(along), 6.5)], axis=1)
         timed = [_alternates(sample(seen, (place(way) + _ROOM) * _PX)[0]) for way in (line, line[:, ::-1])]

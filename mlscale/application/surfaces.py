@@ -131,7 +131,8 @@ def sample(grey: NDArray[np.float32], points: Points) -> tuple[NDArray[np.float3
     y = np.clip(np.where(inside, y, 0) - 0.5, 0, height - 1.001)
     column, row = x.astype(int), y.astype(int)
     right, below = (x - column).astype(np.float32), (y - row).astype(np.float32)
-    upper = grey[row, column] * (1 - right) + grey[row, np.minimum(column + 1, width - 1)] * right
-    next_row = np.minimum(row + 1, height - 1)
-    lower = grey[next_row, column] * (1 - right) + grey[next_row, np.minimum(column + 1, width - 1)] * right
+    flat, at = grey.ravel(), row * width + column  # one index is quicker than two
+    step, line = (column + 1 < width).astype(int), np.where(row + 1 < height, width, 0)
+    upper = flat.take(at) * (1 - right) + flat.take(at + step) * right
+    lower = flat.take(at + line) * (1 - right) + flat.take(at + line + step) * right
     return upper * (1 - below) + lower * below, inside
