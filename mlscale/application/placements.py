@@ -51,8 +51,9 @@ def _product(*axes: Sequence[float] | NDArray[np.float64]) -> Places:
 def frames_at(places: Places, shares: NDArray[np.float64]) -> NDArray[np.float64]:
     """The frames (n, m) at ``shares`` (m,) of the bars' width, 0 to 1 and a little beyond, in ``places`` (n, 4)."""
     start, end, bend, curl = (places[:, column, None] for column in range(4))
-    flat = shares[None]
-    seen = np.where(curl > 0, 0.5 + np.sin(curl * (2 * flat - 1)) / (2 * np.sin(np.maximum(curl, 0.1))), flat)
+    flat = seen = shares[None]
+    if curl.any():
+        seen = np.where(curl > 0, 0.5 + np.sin(curl * (2 * flat - 1)) / (2 * np.sin(np.maximum(curl, 0.1))), flat)
     return np.asarray(start + (end - start) * seen + bend * np.maximum(4 * flat * (1 - flat), 0))
 
 
