@@ -14,9 +14,10 @@ from mlscale.application.surfaces import sample
 LOCALISER_SIDE, CLOSER_SIDE, FARTHER_SIDE = 480, 800, 288
 """Longer sides that a photo is brought to before codes are looked for in it."""
 _LARGE_PX, _SMALL_PX = 600, 320
-PART_ROOM_PX, PART_MOST = 128, 0.5
-"""Of a look at a part of a photo: pixels of the look on each side of what is looked at (what showed of a code can be a
-tenth of it), and the share of the photo from which on all of it is looked at."""
+PART_PX, PART_ROOM_PX = 448, 128
+"""Of a look at a part of a photo: the part's sides in pixels of the look, always the same, since torch prepares itself
+for each new size, which takes as long as a look at a part; and how many there are at least on each side of what is
+looked at, since what showed of a code can be a tenth of it."""
 STRIDE = 4
 """Pixels of the localiser's input per cell of its maps."""
 STRIP_WIDTH, STRIP_HEIGHT = 384, 16
@@ -73,14 +74,16 @@ def looks(width: int, height: int) -> tuple[int, int]:
 
 def part_around(places: Sequence[Points], size: tuple[int, int], side: int) -> tuple[int, int, int, int]:
     """What a look from closer, with ``side`` for all of a photo of ``size``, has to show of it: left, top, right,
-    bottom around all of ``places`` (2, 2), their lowest and highest x and y, with room; where that is most of the
-    photo, all of it."""
-    room = PART_ROOM_PX * max(size) / side
-    low = np.floor(np.min([place[0] for place in places], axis=0) - room).clip(0, None).astype(int)
-    high = np.ceil(np.max([place[1] for place in places], axis=0) + room).clip(None, size).astype(int)
-    if np.prod(high - low) > PART_MOST * np.prod(size):
+    bottom of a square around all of ``places`` (2, 2), their lowest and highest x and y, with room; where that is too
+    small for them, all of the photo."""
+    px = max(size) / side
+    low = np.min([place[0] for place in places], axis=0) - PART_ROOM_PX * px
+    high = np.max([place[1] for place in places], axis=0) + PART_ROOM_PX * px
+    shown = np.minimum(round(PART_PX * px), size)
+    if (np.minimum(high, size) - np.maximum(low, 0) > shown).any():
         return 0, 0, *size
-    return int(low[0]), int(low[1]), int(high[0]), int(high[1])
+    left, top = np.clip(np.round((low + high - shown) / 2), 0, size - shown).astype(int).tolist()
+    return left, top, left + int(shown[0]), top + int(shown[1])
 
 
 def localiser_size(width: int, height: int, side: int) -> tuple[int, int]:
