@@ -126,6 +126,19 @@ def test_a_strip_without_symbols_shows_nothing() -> None:
     assert not look.hopeful
 
 
+def test_stripes_and_letters_are_not_looked_at_again() -> None:
+    """What shows symbols wherever one looks, in one strip alone, or nowhere for certain, is no code."""
+    code, strips = shown("EAN13", "4006381333931", doubt=0.3), pictured("EAN13", "4006381333931")
+    assert read_bars(strips, code).hopeful
+    everywhere, once, unsure = code.copy(), code.copy(), code.copy()
+    everywhere[:, 40] = 0
+    everywhere[:, 3] = 10
+    once[1:, :40], once[1:, 40] = 0, 8
+    unsure[:, 40] = np.maximum(unsure[:, 40], 6)
+    for logits in (everywhere, once, unsure):
+        assert not read_bars(strips, logits).hopeful
+
+
 def test_half_an_ean_13_is_no_upc_e() -> None:
     logits, strips = shown("EAN13", "4006381333931"), pictured("EAN13", "4006381333931")
     strips[:, :, strips.shape[2] // 2 + 6 :] = 0
@@ -148,6 +161,11 @@ def drawn(text: str, version: int, sheet: Sheet, size: tuple[int, int], *, inver
     return Image.fromarray(photo)
 
 
+def said(version: int, contrast: float = 30.0) -> np.ndarray:
+    """A version's logits of a finder that is sure of it, the more the higher the ``contrast``."""
+    return contrast * np.eye(qr.MAX_VERSION, dtype=np.float32)[version - 1]
+
+
 @pytest.mark.parametrize("inverted", [False, True])
 @pytest.mark.parametrize("bend", [0.0, 0.06])
 def test_a_sheet_that_is_known_is_read(bend: float, inverted: bool) -> None:
@@ -159,9 +177,7 @@ def test_a_sheet_that_is_known_is_read(bend: float, inverted: bool) -> None:
 
     def finder(crop: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         assert crop.shape == (crops.GRID_SIDE, crops.GRID_SIDE)
-        version = np.full(qr.MAX_VERSION, -9, dtype=np.float32)
-        version[2] = 9
-        return offsets.astype(np.float32).ravel(), version
+        return offsets.astype(np.float32).ravel(), said(3)
 
     def reader(crop: np.ndarray) -> np.ndarray:
         margin, px = crops.MODULE_MARGIN, crops.MODULE_PX
@@ -182,7 +198,7 @@ def test_a_sheet_that_is_off_is_aligned_by_the_fixed_modules(off: tuple[float, f
     wrong = corners + np.array(off) * 270 / qr.size_of(version)
 
     def finder(crop: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return np.zeros(18, dtype=np.float32), 9 * np.eye(qr.MAX_VERSION, dtype=np.float32)[version - 1]
+        return np.zeros(18, dtype=np.float32), said(version)
 
     def reader(crop: np.ndarray) -> np.ndarray:
         middle = slice(crops.MODULE_MARGIN, -crops.MODULE_MARGIN)
@@ -196,14 +212,14 @@ def test_a_sheet_that_is_off_is_aligned_by_the_fixed_modules(off: tuple[float, f
 
 
 @pytest.mark.parametrize("turn", range(4))
-@pytest.mark.parametrize(("version", "said"), [(3, 3), (14, 13), (20, 22)])
-def test_a_sheet_that_is_far_off_is_settled_by_the_fixed_patterns(version: int, said: int, turn: int) -> None:
+@pytest.mark.parametrize(("version", "assumed"), [(3, 3), (14, 13), (20, 22)])
+def test_a_sheet_that_is_far_off_is_settled_by_the_fixed_patterns(version: int, assumed: int, turn: int) -> None:
     """The finder is wrong by up to 2 % of the side, in a different way at each corner, and by a few versions."""
     truth, size = rectangle(440, 440, 80, 80), qr.size_of(version)
     upright = Sheet(np.roll(truth, -turn, axis=0), np.zeros((9, 2)))
     photo = drawn("settled by what is known of it", version, upright, (600, 600))
     rough = Sheet(truth + np.array([[2, 1], [-1, 1], [1, -2], [0, 2]]) * 440 / 100, np.zeros((9, 2)))
-    found = islands.settled(photo, rough, said)
+    found = islands.settled(photo, rough, assumed)
     assert found is not None
     assert found[1] == version
     assert np.abs(found[0].outline - truth).max() < 0.7 * 440 / size
@@ -219,7 +235,7 @@ def test_what_is_no_code_is_read_once() -> None:
     seen = []
 
     def finder(crop: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return np.zeros(18, dtype=np.float32), np.eye(qr.MAX_VERSION, dtype=np.float32)[2] * 9
+        return np.zeros(18, dtype=np.float32), said(3)
 
     def reader(crop: np.ndarray) -> np.ndarray:
         seen.append(crop.shape)
@@ -229,6 +245,19 @@ def test_what_is_no_code_is_read_once() -> None:
     assert read is not None
     assert read.text is None
     assert len(seen) == 1
+
+
+@pytest.mark.parametrize(("contrasts", "passes"), [((3.0,), 1), ((9.0, 9.0), 2), ((14.0, 14.0, 14.0), 3)])
+def test_where_no_version_is_likelier_than_others_there_is_no_code(contrasts: tuple[float, ...], passes: int) -> None:
+    """The finder keeps moving the sheet, and is less and less forgiven its lack of an opinion."""
+    asked: list[float] = []
+
+    def finder(crop: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        asked.append(contrasts[len(asked)])
+        return np.full(18, 0.03, dtype=np.float32), said(3, asked[-1])
+
+    assert grids.find_grid(Image.new("L", (200, 200), 128), rectangle(150, 150, 20, 20), finder) is None
+    assert len(asked) == passes
 
 
 @pytest.mark.parametrize(

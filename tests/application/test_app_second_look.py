@@ -16,13 +16,16 @@ from mlscale.application.photos import photo_bytes
 PHOTO = Photo(Image.new("L", (960, 720)), (1920, 1440))
 
 
-def maps(hinted: bool = False, boxed: bool = False) -> np.ndarray:
-    """The localiser's maps of `PHOTO` for a side of 480, (6, 90, 120): bars in one place hinted at, in another sure."""
+def maps(hinted: bool = False, boxed: bool = False, faint: bool = False) -> np.ndarray:
+    """The localiser's maps of `PHOTO` for a side of 480, (6, 90, 120): bars in one place hinted at, in another sure, in
+    a third somewhat likelier than not."""
     found = np.full((6, 90, 120), -9.0, dtype=np.float32)
     if hinted:
         found[0, 10:14, 20:30] = -2.0
     if boxed:
         found[0, 50:60, 60:90] = 4.0
+    if faint:
+        found[0, 70:76, 20:30] = 0.4
     return found
 
 
@@ -33,6 +36,12 @@ def test_a_hint_is_a_place_that_is_no_box() -> None:
     (box,) = find_boxes(seen, scale)
     assert (box.corners.min(axis=0) < [480, 400]).all()
     assert (box.corners.max(axis=0) > [720, 480]).all()
+
+
+def test_what_is_hardly_likelier_than_not_is_no_box_yet() -> None:
+    """A sixth or more of such boxes were looked into, and hardly ever was one a code: they are worth a closer look."""
+    assert find_boxes(maps(faint=True), (2.0, 2.0)) == []
+    assert np.array(hints(maps(faint=True), (2.0, 2.0))).tolist() == [[[160, 560], [240, 608]]]
 
 
 def test_boxes_without_a_code_are_looked_at_again() -> None:
@@ -46,19 +55,31 @@ def test_boxes_without_a_code_are_looked_at_again() -> None:
 @pytest.mark.parametrize(
     ("places", "part"),
     [
-        ([[[400, 300], [500, 400]]], (246, 146, 654, 554)),
-        ([[[0, 0], [100, 50]], [[300, 100], [400, 200]]], (0, 0, 554, 354)),
-        ([[[900, 700], [960, 720]]], (746, 546, 960, 720)),
+        ([[[400, 300], [500, 400]]], (181, 81, 719, 619)),
+        ([[[0, 0], [100, 50]], [[200, 100], [300, 200]]], (0, 0, 538, 538)),
+        ([[[900, 700], [960, 720]]], (422, 182, 960, 720)),
         ([[[0, 0], [10, 10]], [[950, 700], [960, 720]]], (0, 0, 960, 720)),
+        ([[[300, 100], [600, 200]]], (0, 0, 960, 720)),
     ],
 )
-def test_a_part_holds_all_places_with_room_and_never_leaves_the_photo(
+def test_a_part_is_a_square_around_all_places_with_room_or_all_of_the_photo(
     places: list[list[list[int]]], part: tuple[int, int, int, int]
 ) -> None:
-    assert crops.part_around(np.array(places, dtype=float), (960, 720), 800) == part  # 128 pixels of the look are 153.6
+    """448 pixels of the look are 537.6 of the photo, and 128 are 153.6."""
+    assert crops.part_around(np.array(places, dtype=float), (960, 720), 800) == part
 
 
-@pytest.mark.parametrize("seed", [0, 1, 3])
+def test_parts_of_a_photo_are_of_one_size_each() -> None:
+    """The networks' kernels are compiled for each size anew."""
+    seen = set()
+    for x, y in np.random.default_rng(5).uniform([20, 20], [1100, 820], (40, 2)):
+        part = crops.part_around([np.array([[x, y], [x + 30, y + 20]])], (1152, 864), 800)
+        width, height = part[2] - part[0], part[3] - part[1]
+        seen.add(crops.localiser_size(width, height, round(800 * max(width, height) / 1152)))
+    assert seen == {(448, 448)}
+
+
+@pytest.mark.parametrize("seed", [0, 3, 6])
 def test_a_look_at_a_part_finds_there_what_a_look_at_all_of_it_finds(seed: int) -> None:
     decoder = make_decoder(nets=("localiser",))
     body, label = photo_bytes(seed, 0, "easy", width=1280, height=960, codes=1)
