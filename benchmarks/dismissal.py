@@ -2,7 +2,8 @@
 `python benchmarks/dismissal.py`.
 
 Generated photos are read without these limits. Of each limit: what the boxes came to whose code was read, at the least
-and at the most; how many of them it would have dismissed; and what share of the boxes where there is no code.
+and at the most; how many of them it would have dismissed; and what share of the boxes where there is no code
+(one that the frame cuts counts as none).
 """
 
 from __future__ import annotations
@@ -17,13 +18,16 @@ from numpy.typing import NDArray
 from mlscale.application import grids, localiser, strips
 from mlscale.application.decoder import Decoder, Reading, make_decoder
 from mlscale.application.difficulties import DIFFICULTIES
+from mlscale.application.evaluation import holds
 from mlscale.application.photos import photo_bytes
 
+CELLS = "mean probability of its cells"
+SYMBOLS = ("surest symbol, any strip", "share of frames with a symbol")
+PASSES = [f"versions apart, pass {index + 1}" for index in range(len(grids._LEAST_CONTRASTS))]
 LIMITS = {
-    "mean probability of its cells": (localiser._LEAST_MEAN, np.inf),
-    "surest symbol, any strip": (strips._CERTAIN, np.inf),
-    "share of frames with a symbol": strips._SHOWN,
-    **{f"versions apart, pass {index}": (least, np.inf) for index, least in enumerate(grids._LEAST_CONTRASTS)},
+    CELLS: (localiser._LEAST_MEAN, np.inf),
+    **dict(zip(SYMBOLS, [(strips._CERTAIN, np.inf), strips._SHOWN], strict=True)),
+    **dict(zip(PASSES, [(least, np.inf) for least in grids._LEAST_CONTRASTS], strict=True)),
 }
 
 
@@ -32,12 +36,13 @@ class Watch:
     since only these decide whether there is another."""
 
     def __init__(self, decoder: Decoder) -> None:
-        self._read, self._run, self._sure = decoder._read, decoder._run, localiser._is_sure
+        self._read, self._sure = decoder._read, localiser._is_sure
+        self._symbols_shown, self._find_grid = strips._symbols_shown, grids.find_grid
         localiser._LEAST_MEAN = 0.0
         strips._CERTAIN, strips._SHOWN = -1.0, (-1.0, 2.0)
         grids._LEAST_CONTRASTS = (-np.inf,) * len(grids._LEAST_CONTRASTS)
-        decoder._read, decoder._run = self.read, self.run
-        localiser._is_sure = self.sure
+        decoder._read, localiser._is_sure = self.read, self.sure
+        strips._symbols_shown, grids.find_grid = self.symbols_shown, self.find_grid
         self.boxes: list[tuple[Reading, dict[str, list[float]]]] = []
         self._means: dict[float, float] = {}
         self._seen: dict[str, list[float]] = {}
@@ -48,25 +53,29 @@ class Watch:
             self._means[mean * float(np.sqrt(len(probabilities)))] = mean  # a box's score tells which it is
         return self._sure(probabilities)
 
-    def run(self, name: str, batch: NDArray[np.float32], **how: Any) -> list[NDArray[np.float32]]:
-        out = self._run(name, batch, **how)
-        if name == "strips":
-            odds = np.exp(out[0] - out[0].max(axis=1, keepdims=True))
-            symbols = 1 - odds[:, 40] / odds.sum(axis=1)
-            self._note("surest symbol, any strip", symbols.max(axis=1).min())
-            self._note("share of frames with a symbol", (symbols > 0.5).mean())
-        if name == "grids":
-            index = sum(name.startswith("versions apart") for name in self._seen)
-            self._note(f"versions apart, pass {index}", np.ptp(out[1]))
-        return out
+    def symbols_shown(self, scores: strips.Scores) -> tuple[float, float]:
+        shown = self._symbols_shown(scores)
+        for name, value in zip(SYMBOLS, shown, strict=True):
+            self._note(name, value)
+        return shown
+
+    def find_grid(self, photo: Any, box: Any, net: grids.FindGrid) -> Any:
+        passes = iter(PASSES)
+
+        def watched(crop: Any) -> Any:
+            offsets, logits = net(crop)
+            self._note(next(passes), np.ptp(logits))
+            return offsets, logits
+
+        return self._find_grid(photo, box, watched)
 
     def read(self, photo: Any, box: localiser.Box, cpu_s: dict[str, float]) -> Reading:
         self._seen = {}
         reading = self._read(photo, box, cpu_s)
-        for name in ("surest symbol, any strip", "share of frames with a symbol"):
+        for name in SYMBOLS:
             if reading.code is not None and name in self._seen:
                 self._seen[name].pop()
-        self._note("mean probability of its cells", self._means[box.score])
+        self._note(CELLS, self._means[box.score])
         self.boxes.append((reading, self._seen))
         return reading
 
@@ -91,7 +100,7 @@ def main() -> None:
                 scale = decoder.explain(body).photo.scale
                 for reading, seen in watch.boxes:
                     group = read if reading.code is not None else nothing
-                    if reading.code is not None or not _holds_a_code(reading, scale, label):
+                    if reading.code is not None or not any(holds(reading.box, scale, code) for code in label["codes"]):
                         for name, values in seen.items():
                             group[name].append(values)
     print(f"{'':32}{'boxes read':>12}{'least':>8}{'most':>8}{'dismissed':>11}{'without code':>14}{'dismissed':>11}")
@@ -104,17 +113,6 @@ def main() -> None:
             f"{name:32}{len(read[name]):12}{values.min():8.2f}{values.max():8.2f}{lost:11}"
             f"{len(nothing[name]):14}{spared / max(1, len(nothing[name])):11.0%}"
         )
-
-
-def _holds_a_code(reading: Reading, scale: NDArray[np.float64], label: dict[str, Any]) -> bool:
-    """Whether the middle of a code of the box's kind lies in the box."""
-    low, high = ((edge(reading.box.corners, axis=0) * scale) for edge in (np.min, np.max))
-    middles = [
-        np.mean(code["corners"], axis=0)
-        for code in label["codes"]
-        if (code["kind"] == "QR") == (reading.box.kind == "QR")
-    ]
-    return any(bool((low < middle).all() and (middle < high).all()) for middle in middles)
 
 
 if __name__ == "__main__":

@@ -95,7 +95,8 @@ class Explanation:
 def make_decoder(
     weights: Path | None = None, device: str | None = None, nets: Collection[str] | None = None
 ) -> Decoder:
-    """The decoder with the weights of ``weights``, $MLSCALE_WEIGHTS or data/weights; sets torch to one thread.
+    """The decoder with the weights of ``weights``, $MLSCALE_WEIGHTS or data/weights; sets torch to one thread, and
+    where $ONEDNN_PRIMITIVE_CACHE_CAPACITY is not set, that.
 
     Args:
         device: where the networks run, "cpu" or "cuda" (with ":1" for the second); None: $MLSCALE_DEVICE, else the CPU.

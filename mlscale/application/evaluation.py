@@ -9,7 +9,10 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
+import numpy as np
+
 from mlscale.application.decoder import STEPS, Decoder
+from mlscale.application.localiser import Box
 from mlscale.application.photos import photo_bytes
 
 VALIDATION_SEED = 9_000_001
@@ -75,21 +78,22 @@ def measure(decoder: Decoder, photos: Iterable[tuple[bytes, Mapping[str, Any]]])
             kind = code["kind"]
             rates.codes[kind] += 1
             rates.read[kind] += (kind, code["text"]) in found
-            centre = [sum(point[axis] for point in code["corners"]) / 4 for axis in (0, 1)]
             steps = [
                 STEPS.index(reading.got_to)
                 for reading in explained.readings
-                if (reading.box.kind == "QR") == (kind == "QR")
-                and _around(reading.box.corners * explained.photo.scale, centre)
+                if holds(reading.box, explained.photo.scale, code)
             ]
             if steps:
                 rates.reached[kind, STEPS[max(steps)]] += 1
     return rates
 
 
-def _around(corners: Any, point: list[float]) -> bool:
+def holds(box: Box, scale: tuple[float, float], code: Mapping[str, Any]) -> bool:
+    """Whether the middle of a labelled ``code`` of the box's kind lies in the box; ``scale``: sent pixels per working
+    pixel in x and y."""
+    corners, middle = box.corners * scale, np.mean(code["corners"], axis=0)
     low, high = corners.min(axis=0), corners.max(axis=0)
-    return bool((low < point).all() and (point < high).all())
+    return (box.kind == "QR") == (code["kind"] == "QR") and bool((low < middle).all() and (middle < high).all())
 
 
 def validation(

@@ -153,7 +153,7 @@ def _aligned(sheet: Sheet, crop: crops.Crop, expected: NDArray[np.int8]) -> Shee
     from_points = np.stack([at[columns], at[rows]], axis=1)[None] - lattice()[:, None]
     weights = np.exp(-((from_points / _AROUND) ** 2).sum(axis=2))
     weights /= weights.sum(axis=1, keepdims=True)
-    first = np.arange(size) * crops.MODULE_PX + crops.MODULE_MARGIN * crops.MODULE_PX
+    first = (np.arange(size) + crops.MODULE_MARGIN) * crops.MODULE_PX
 
     def agreement(right: int, down: int) -> NDArray[np.float64]:
         """Of the sheet moved by so many pixels of the crop, around each point."""

@@ -120,10 +120,10 @@ def _found(seen: crops.Crop, template: crops.Crop, places: Sequence[Points], rea
     flat = windows.reshape(-1, template.size)
     spread = np.sqrt(np.maximum(np.einsum("ij,ij->i", flat, flat) / template.size - flat.mean(axis=1) ** 2, 1e-4))
     fits = np.abs(flat @ template.ravel()) / (spread * template.size * template.std())
-    best = fits.reshape(len(places), -1).argmax(axis=1)
-    shifts = (low - expected + np.stack([best % windows.shape[2], best // windows.shape[2]], axis=1)) / _PX
-    highest = fits.reshape(len(places), -1).max(axis=1)
-    return [_Island(at, shift, float(fit)) for at, shift, fit in zip(places, shifts, highest, strict=True)]
+    fits = fits.reshape(len(places), -1)
+    row, column = np.divmod(fits.argmax(axis=1), windows.shape[2])
+    shifts = (low - expected + np.stack([column, row], axis=1)) / _PX
+    return [_Island(at, shift, float(fit)) for at, shift, fit in zip(places, shifts, fits.max(axis=1), strict=True)]
 
 
 def _moved(sheet: Sheet, islands: list[_Island], size: int, *, bends: bool) -> Sheet:

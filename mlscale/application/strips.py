@@ -135,9 +135,14 @@ def read_bars(strips: Crop, logits: Scores, look: int = 0, believe: Callable[[Ba
 def _show_symbols(scores: Scores) -> bool:
     """Whether the strips show symbols as a code does: each of them one that is all but certain, and so many in all that
     they can be digits side by side. Stripes and letters show too many or too few."""
+    surest, share = _symbols_shown(scores)
+    return surest > _CERTAIN and _SHOWN[0] < share < _SHOWN[1]
+
+
+def _symbols_shown(scores: Scores) -> tuple[float, float]:
+    """Probability of the surest symbol in the strip where it is least, and the share of frames that likely show one."""
     symbols = 1 - np.exp(scores[:, 40])
-    share = float((symbols > 0.5).mean())
-    return bool(symbols.max(axis=1).min() > _CERTAIN and _SHOWN[0] < share < _SHOWN[1])
+    return float(symbols.max(axis=1).min()), float((symbols > 0.5).mean())
 
 
 def _brought_upright(scores: Scores, turned: bool) -> Scores:

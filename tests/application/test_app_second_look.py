@@ -39,7 +39,7 @@ def test_a_hint_is_a_place_that_is_no_box() -> None:
 
 
 def test_what_is_hardly_likelier_than_not_is_no_box_yet() -> None:
-    """A sixth or more of such boxes were looked into, and hardly ever was one a code: they are worth a closer look."""
+    """A fifth of the boxes without a code are like it, and hardly any with one: it is worth a closer look."""
     assert find_boxes(maps(faint=True), (2.0, 2.0)) == []
     assert np.array(hints(maps(faint=True), (2.0, 2.0))).tolist() == [[[160, 560], [240, 608]]]
 
