@@ -1,6 +1,7 @@
 """How long a replica needs until its first answer, and what it holds in memory: `python benchmarks/coldstart.py`.
 
-Every round starts processes of its own: one that only imports torch, one that also makes the decoder and answers twice.
+Every round starts processes of its own: one that only imports torch, one that also makes the decoder and answers three
+times. One more answers photos of many sizes, for what it holds at most.
 """
 
 from __future__ import annotations
@@ -9,7 +10,13 @@ import argparse
 import json
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 from statistics import median
+
+import numpy as np
+
+from mlscale.application.photos import photo_bytes
 
 TORCH = """
 import json, time
@@ -40,20 +47,42 @@ print(json.dumps({
     "until the first answer": loaded_s + answers[0], "rss_mib": RSS,
 }))
 """
+SIZES = """
+import json, sys
+from pathlib import Path
+from mlscale.application.decoder import make_decoder
+decoder = make_decoder()
+for path in Path(sys.argv[1]).iterdir():
+    decoder(path.read_bytes())
+[peak_kib] = [int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")]
+print(json.dumps({"peak_mib": peak_kib / 1024}))
+"""
 RSS = 'int(open("/proc/self/statm").read().split()[1]) * 4096 / 2**20'
 
 
-def run(program: str) -> dict[str, float]:
+def run(program: str, *arguments: str) -> dict[str, float]:
     source = program.replace("RSS", RSS)
-    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", source, *arguments], capture_output=True, text=True, check=True)
     found: dict[str, float] = json.loads(done.stdout)
     return found
+
+
+def peak_mib(sizes: int) -> float:
+    """What a replica holds at most that answers hard photos of so many sizes, up to 1.3 megapixels."""
+    with tempfile.TemporaryDirectory() as folder:
+        chosen = np.random.default_rng(0).integers([640, 480], [1300, 1000], (sizes, 2)).tolist()
+        for index, (width, height) in enumerate(chosen):
+            body, _ = photo_bytes(77, index, "hard", width=width, height=height)
+            Path(folder, str(index)).write_bytes(body)
+        return run(SIZES, folder)["peak_mib"]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--sizes", type=int, default=150)
+    options = parser.parse_args()
+    rounds = options.rounds
     bare, whole = [], []
     for _ in range(rounds):
         bare.append(run(TORCH))
@@ -64,6 +93,8 @@ def main() -> None:
             print(f"{name:24}{median(one[name] for one in whole):8.2f} s")
     torch_mib, decoder_mib = (median(one["rss_mib"] for one in group) for group in (bare, whole))
     print(f"{'memory':24}{decoder_mib:8.0f} MiB, {decoder_mib - torch_mib:.0f} above {torch_mib:.0f} of import torch")
+    most_mib = peak_mib(options.sizes)
+    print(f"{f'at most, {options.sizes} sizes':24}{most_mib:8.0f} MiB, {most_mib - torch_mib:.0f} above")
 
 
 if __name__ == "__main__":
