@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import partial
@@ -47,6 +47,7 @@ from mlscale.environments.torchserve_settings import TorchServeScaling, arm_sett
 from mlscale.host.ledger import Ledger, LedgerEntry
 from mlscale.host.reap import reap
 from mlscale.host.sandbox import Sandbox, open_sandbox
+from mlscale.host.wrapper import ReplicaStart
 from mlscale.runs import Event, Level, MlscaleError, Mode, Observation, ResourceSample, RunClock
 
 WARM_UP_ROUNDS: Final = 2
@@ -148,10 +149,9 @@ class TorchServeDeployed:
         Raises:
             ObservationLost: Java or the agent ended, or TorchServe answers no more.
         """
-        for observation in self._agent.observations(clock, stop, sample=partial(self._sample, clock)):
-            if isinstance(observation, Event) and observation.kind == "replica_started":
-                observation = self._with_start(observation, clock)
-            elif isinstance(observation, Event) and observation.kind in ("replica_removed", "replica_failed"):
+        observations = self._agent.observations(clock, stop, sample=partial(self._sample, clock))
+        for observation in with_starts(observations, self._box.replica_starts, clock):
+            if isinstance(observation, Event) and observation.kind in ("replica_removed", "replica_failed"):
                 self._gone.add(observation.subject)
             yield observation
 
@@ -160,16 +160,37 @@ class TorchServeDeployed:
         samples = self._box.sample(clock, self._shared)
         return [sample for sample in samples if sample.subject not in self._gone]
 
-    def _with_start(self, event: Event, clock: RunClock) -> Event:
-        """What the wrapper recorded: CPU used before the limit held, and when that was (a later look saw it first)."""
-        for start in self._box.replica_starts():
-            if start.subject == event.subject:
-                detail = {**event.detail, "cpu_before_s": start.cpu_before_s}
-                entered_s = clock() - (_uptime_s() - start.uptime_s)
-                if not abs(event.t_s - entered_s) <= event.known_within_s + _UPTIME_STEP_S:  # also when it is NaN
-                    return replace(event, detail=detail)
-                return replace(event, t_s=entered_s, known_within_s=_UPTIME_STEP_S, detail=detail)
-        return event
+
+def with_starts(
+    observations: Iterable[Observation], recorded: Callable[[], Iterable[ReplicaStart]], clock: RunClock
+) -> Iterator[Observation]:
+    """The observations, each ``replica_started`` with what the wrapper recorded (``recorded()``: all starts so far).
+
+    The agent may see a worker before its wrapper has recorded it: such an event waits for the record, but no longer
+    than for the next event of that replica.
+    """
+    waiting: dict[str, Event] = {}
+    for observation in observations:
+        event = observation if isinstance(observation, Event) else None
+        if event is not None and event.kind == "replica_started":
+            waiting[event.subject] = event
+        else:
+            if event is not None and event.subject in waiting:
+                yield waiting.pop(event.subject)
+            yield observation
+        for start in recorded() if waiting else ():
+            if start.subject in waiting:
+                yield _with_start(waiting.pop(start.subject), start, clock)
+    yield from waiting.values()
+
+
+def _with_start(event: Event, start: ReplicaStart, clock: RunClock) -> Event:
+    """CPU used before the limit held, and when it was entered (a later look saw it first)."""
+    detail = {**event.detail, "cpu_before_s": start.cpu_before_s}
+    entered_s = clock() - (_uptime_s() - start.uptime_s)
+    if not abs(event.t_s - entered_s) <= event.known_within_s + _UPTIME_STEP_S:  # also when it is NaN
+        return replace(event, detail=detail)
+    return replace(event, t_s=entered_s, known_within_s=_UPTIME_STEP_S, detail=detail)
 
 
 def _component_problems(component: Component, scaling: Scaling | None) -> list[Problem]:

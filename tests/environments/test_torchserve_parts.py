@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 import threading
@@ -15,7 +16,7 @@ import pydantic
 import pytest
 
 from mlscale.environments.base import App, Component, Scaling
-from mlscale.environments.torchserve import TorchServe
+from mlscale.environments.torchserve import TorchServe, with_starts
 from mlscale.environments.torchserve_api import (
     COMPONENT_FILE,
     NoAnswer,
@@ -36,7 +37,8 @@ from mlscale.environments.torchserve_server import (
     read_settings,
 )
 from mlscale.environments.torchserve_settings import TorchServeScaling
-from mlscale.runs import MlscaleError
+from mlscale.host.wrapper import ReplicaStart
+from mlscale.runs import Event, EventKind, MlscaleError, ReplicaSample, RunClock
 
 
 class Context:
@@ -294,3 +296,27 @@ def test_preflight_names_every_problem(tmp_path: Path) -> None:
         assert part in text
     good = App("a", "1", (Component("app", "json:loads"),), "app")
     assert TorchServe().preflight(good, {"app": TorchServeScaling()}, "live") == []
+
+
+def test_a_start_waits_for_what_its_wrapper_records_but_not_longer_than_for_its_next_event() -> None:
+    def event(t_s: float, kind: EventKind, subject: str) -> Event:
+        return Event(t_s, "app", kind, subject, known_within_s=0.1)
+
+    sample = ReplicaSample(0.3, "app", 2, 2, 0)
+    seen = [
+        event(0.2, "replica_started", "replica-7"),
+        event(0.2, "replica_started", "replica-8"),
+        event(0.2, "replica_started", "replica-9"),
+        sample,
+        event(0.4, "replica_failed", "replica-8"),
+        sample,
+    ]
+    told = iter([(), (), (ReplicaStart("replica-7", 7, 0.002, math.nan),)])
+    found = list(with_starts(seen, lambda: next(told, ()), RunClock()))
+    assert [(one.subject, one.detail) for one in found if isinstance(one, Event) and one.kind == "replica_started"] == [
+        ("replica-7", {"cpu_before_s": 0.002}),
+        ("replica-8", {}),
+        ("replica-9", {}),
+    ]
+    assert found.index(seen[4]) == found.index(seen[1]) + 1, "a start is told before the end of the same replica"
+    assert len(found) == len(seen), "and nothing is told twice or lost"

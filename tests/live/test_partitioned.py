@@ -150,9 +150,16 @@ def _each_has_its_own_rows(seen: Seen) -> None:
     assert {sample.component for sample in seen.of(ResourceSample) if sample.role != "replica"} == {""}
 
 
+def _at_work(seen: Seen) -> bool:
+    """Whether two of the back's replicas used CPU in both of their last samples (0.5 s each)."""
+    last = [sample for sample in seen.of(ResourceSample, "back") if sample.role == "replica"][-4:]
+    return len({sample.subject for sample in last}) == 2 and all(sample.cpu_cores > 0.2 for sample in last)
+
+
 def _kill_the_back(box: Sandbox, seen: Seen) -> set[str]:
     started = {event.subject for event in seen.of(Event, "back") if event.kind == "replica_started"}
     killed = {subject: processes for subject, processes in box.replicas().items() if subject in started}
+    assert len(killed) == 2, "both of the back run"
     for processes in killed.values():
         os.kill(processes[0].outside, signal.SIGKILL)
     failed = [event.subject for event in seen.of(Event, "back") if event.kind == "replica_failed"]
