@@ -1,9 +1,9 @@
 """How sure right and wrong numbers are: what the thresholds in `strips` rest on. `python benchmarks/certainty.py`.
 
-Every number that any look at any box spells, and that the other strips do not rule out, is kept, believed or not, with
-the least and the mean probability of its digits. For each length of code, and for numbers of all strips and of one
-strip alone: how many are right and wrong, how sure the surest wrong ones are, and how many right ones lie above them.
-Generated photos alone.
+Every number that any look at any box spells and that is likely enough to ask the greys about is kept, believed or not.
+For each length of code: how many are right and wrong among those that are clear, and among the others; what speaks for
+the wrong ones, least sure digit and greys together; and how many right and wrong ones are believed by that. A number
+that the frame cuts counts as right. Generated photos alone.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from mlscale.application import ean
 from mlscale.application.decoder import make_decoder
 from mlscale.application.difficulties import DIFFICULTIES
 from mlscale.application.photos import photo_bytes
-from mlscale.application.strips import DOUBTFUL, BarsRead, read_bars
+from mlscale.application.strips import BarsRead, is_believed, read_bars
 
 
 def main() -> None:
@@ -28,18 +28,17 @@ def main() -> None:
     parser.add_argument("--photos", type=int, default=300)
     parser.add_argument("--seed", type=int, default=1_234_567, help="not the validation's, which measures the outcome")
     parser.add_argument("--weights", type=Path)
-    parser.add_argument("--table", type=Path, help="also write every number's row there")
     options = parser.parse_args()
     spelled: list[BarsRead] = []
 
     def keep(bars: BarsRead) -> bool:
-        if bars.support >= DOUBTFUL:
+        if bars.evidence > -np.inf:
             spelled.append(bars)
         return False
 
     decoder = make_decoder(options.weights)
     decoder_module.read_bars = partial(read_bars, believe=keep)
-    found: dict[tuple[int, bool], list[tuple[float, float, bool]]] = defaultdict(list)
+    found: dict[int, list[tuple[float, bool, bool]]] = defaultdict(list)
     for difficulty in DIFFICULTIES:
         for index in range(options.photos):
             body, label = photo_bytes(options.seed, index, difficulty, kinds=tuple(ean.MODULES), codes=2)
@@ -47,18 +46,17 @@ def main() -> None:
             decoder.explain(body)
             known = {(code["kind"], code["text"]) for part in ("codes", "cut") for code in label.get(part, ())}
             for bars in spelled:
-                found[ean.DRAWN[bars.kind], bars.alone].append((*bars.sure, (bars.kind, bars.text) in known))
-    if options.table:
-        columns = ("count", "alone", "least", "mean", "right")
-        rows = [(*key, *row) for key, part in found.items() for row in part]
-        np.savetxt(options.table, np.array(rows, dtype=float), header=" ".join(columns), fmt="%.6f")
-    for (count, alone), rows in sorted(found.items()):
-        table = np.array(rows)
-        right, wrong = table[table[:, 2] == 1], table[table[:, 2] == 0]
-        print(f"{count} digits, {'one strip' if alone else 'all strips'}: {len(right)} right, {len(wrong)} wrong")
-        for least, mean, _ in sorted(wrong.tolist(), key=lambda row: -row[1])[:8]:
-            above = (right[:, 1] > mean).mean() if len(right) else 0.0
-            print(f"  wrong at least {least:.3f}, mean {mean:.3f}; {above:6.1%} of the right ones have a higher mean")
+                found[ean.DRAWN[bars.kind]].append((bars.evidence, is_believed(bars), (bars.kind, bars.text) in known))
+    for count, rows in sorted(found.items()):
+        evidence, believed, right = np.array(rows, dtype=float).T
+        clear = np.isinf(evidence)
+        sure = [int((clear & (right == value)).sum()) for value in (1, 0)]
+        print(f"{count} digits: {sure[0]} clear and right, {sure[1]} clear and wrong")
+        for name, kind in (("right", right == 1), ("wrong", right == 0)):
+            others = kind & ~clear
+            print(f"  {int(others.sum())} others {name}, believed {int((others & (believed == 1)).sum())}")
+        wrong = np.sort(evidence[~clear & (right == 0)])[::-1]
+        print("  most that speaks for wrong ones: " + ", ".join(f"{value:.2f}" for value in wrong[:8]))
 
 
 if __name__ == "__main__":

@@ -141,11 +141,12 @@ def spell(drawn: LogProbabilities) -> tuple[str, str, float]:
     if count == 6:
         return _spell_upce(drawn)
     patterns = [pattern + "R" * (count // 2) for pattern in (_PARITY if count == 12 else ("LLLL",))]
-    weights = [3 if place % 2 == 0 else 1 for place in range(count)]
-    steps, total = _totals(_by_pattern(drawn, patterns), weights)
-    scores = total[_ALL[: len(patterns)], -_ALL[: len(patterns)] % 10]  # the first digit weighs 1
+    weights = tuple(3 if place % 2 == 0 else 1 for place in range(count))
+    sums = _Sums(_by_pattern(drawn, patterns))
+    numbers = _ALL[: len(patterns)]
+    scores = sums.after(weights)[-numbers % 10, numbers]  # the first digit weighs 1
     first = int(scores.argmax())
-    text = _digits(steps, weights, first, -first % 10)
+    text = sums.digits(weights, first, -first % 10)
     kind = "EAN8" if count == 8 else "UPCA" if first == 0 else "EAN13"
     return kind, f"{first}{text}" if kind == "EAN13" else text, float(scores[first])
 
@@ -153,25 +154,25 @@ def spell(drawn: LogProbabilities) -> tuple[str, str, float]:
 def _spell_upce(drawn: LogProbabilities) -> tuple[str, str, float]:
     """All 20 parity patterns; the last digit decides how the number is expanded, so it is tried apart."""
     columns = _by_pattern(drawn, [_upce_sets(system, str(check)) for system, check in _UPCE_SPELLED])
+    sums = _Sums(columns[:5])
     spelled = np.array([3 * int(system) + check for system, check in _UPCE_SPELLED])
     best: tuple[str, str, float] = ("UPCE", "", -np.inf)
-    known = {weights: _totals(columns, weights) for weights, _ in _UPCE_WEIGHTS}
     for last, (weights, own) in enumerate(_UPCE_WEIGHTS):
-        steps, total = known[weights]
         wanted = -(spelled + own * last) % 10
-        scores = total[np.arange(len(wanted)), wanted] + columns[:, 5, last]
+        scores = sums.after(weights)[wanted, np.arange(len(wanted))] + columns[5, last]
         pattern = int(scores.argmax())
         if scores[pattern] > best[2]:
             system, check = _UPCE_SPELLED[pattern]
-            digits = _digits(steps, weights, pattern, int(wanted[pattern]))
+            digits = sums.digits(weights, pattern, int(wanted[pattern]))
             best = ("UPCE", f"{system}{digits}{last}{check}", float(scores[pattern]))
     return best
 
 
 def _by_pattern(drawn: LogProbabilities, patterns: Sequence[str]) -> NDArray[np.float32]:
-    """Each digit's log probability at each place, if its set is the pattern's: (patterns, count, 10)."""
+    """Each digit's log probability at each place, if its set is the pattern's: (count, 10, patterns)."""
     sets = _sets_of(tuple(patterns))
-    return np.asarray(drawn.reshape(4, 10, -1)[sets, :, np.arange(sets.shape[1])])
+    places = np.arange(sets.shape[1])[:, None, None]
+    return drawn.reshape(4, 10, -1)[sets.T[:, None], _ALL[:, None], places]
 
 
 @lru_cache(maxsize=8)
@@ -179,35 +180,41 @@ def _sets_of(patterns: tuple[str, ...]) -> NDArray[np.int64]:
     return np.array([[SETS.index(name) for name in pattern] for pattern in patterns])
 
 
-def _totals(
-    columns: NDArray[np.float32], weights: Sequence[int]
-) -> tuple[list[NDArray[np.int64]], NDArray[np.float64]]:
-    """The highest total of ``columns`` (patterns, count, 10) for each weighted sum modulo 10, (patterns, 10), and for
-    each place the digit that leads to each sum: dynamic programming over the sum so far."""
-    total = np.full((len(columns), 10), -np.inf)
-    total[:, 0] = 0.0
-    rows = np.arange(len(columns))[:, None]
-    steps = []
-    for place, weight in enumerate(weights):
-        options = total[:, _SUMS_BEFORE[weight]] + columns[:, place, None]
-        chosen = options.argmax(axis=2)
-        steps.append(chosen)
-        total = options[rows, _ALL, chosen]
-    return steps, total
+class _Sums:
+    """The likeliest digits by their weighted sum modulo 10: dynamic programming over the sum so far.
 
+    Args:
+        columns: log probabilities (count, 10, patterns) of the digits at each place.
+    """
 
-def _digits(steps: Sequence[NDArray[np.int64]], weights: Sequence[int], pattern: int, state: int) -> str:
-    """The digits that lead to the sum ``state``, followed back from the last."""
-    digits: list[int] = []
-    for chosen, weight in zip(reversed(steps), reversed(weights), strict=True):
-        digits.append(int(chosen[pattern, state]))
-        state = (state - weight * digits[-1]) % 10
-    return "".join(map(str, reversed(digits)))
+    def __init__(self, columns: NDArray[np.float32]) -> None:
+        self._columns = columns
+        start = np.full((10, columns.shape[2]), -np.inf)
+        start[0] = 0.0
+        self._totals: dict[tuple[int, ...], NDArray[np.float64]] = {(): start}
+
+    def after(self, weights: tuple[int, ...]) -> NDArray[np.float64]:
+        """The highest total of the first digits, which weigh so much, for each sum: (10, patterns)."""
+        if weights not in self._totals:
+            before = self.after(weights[:-1]).take(_SUMS_BEFORE[weights[-1]], axis=0)
+            options = before + self._columns[len(weights) - 1][:, None]
+            self._totals[weights] = options.max(axis=0)
+        return self._totals[weights]
+
+    def digits(self, weights: tuple[int, ...], pattern: int, state: int) -> str:
+        """The digits that lead to the sum ``state``, followed back from the last."""
+        digits: list[int] = []
+        for place in reversed(range(len(weights))):
+            before = _SUMS_BEFORE[weights[place]][:, state]
+            options = self._totals[weights[:place]][before, pattern] + self._columns[place, :, pattern]
+            digits.append(int(options.argmax()))
+            state = int(before[digits[-1]])
+        return "".join(map(str, reversed(digits)))
 
 
 _ALL: Final = np.arange(10)
-_SUMS_BEFORE: Final = {weight: (_ALL[:, None] - weight * _ALL[None]) % 10 for weight in (1, 3)}
-"""Weight -> (10, 10): the sum before a digit, by the sum after it and the digit."""
+_SUMS_BEFORE: Final = {weight: (_ALL[None] - weight * _ALL[:, None]) % 10 for weight in (1, 3)}
+"""Weight -> (10, 10): the sum before a digit, by the digit and the sum after it."""
 _UPCE_SPELLED: Final = [(system, check) for system in "01" for check in range(10)]
 """What parity patterns spell: number system and check digit."""
 _UPCE_WEIGHTS: Final = (

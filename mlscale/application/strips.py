@@ -16,14 +16,21 @@ from numpy.typing import NDArray
 
 from mlscale.application import ean, placements
 from mlscale.application.crops import STRIP_MARGIN, STRIP_PLACES, STRIP_WIDTH, Crop
+from mlscale.application.evidence import borne_out
 from mlscale.application.geometry import Points, rectangle
 from mlscale.application.placements import FRAMES
 
-_SURE = {12: ((0.25, 0.75), (0.40, 0.90)), 8: ((0.25, 0.80), (0.50, 0.85)), 6: ((0.30, 0.85), (0.30, 0.85))}
-"""Least and mean probability of the digits that are believed, of all strips together and of one strip alone, by the
-number of digits: above what any wrong number reached in 600 generated photos (benchmarks/certainty.py), of six digits
-in 4000 more. With eight there is no parity pattern, and with six it is all there is, so that many wrong digits would
-pass the check digit."""
+_CLEAR = 0.8
+"""Least probability of a digit from which a number of all strips is believed without another look at the greys."""
+_LIKELY = {12: (0.01, 0.5), 8: (0.05, 0.8), 6: (0.1, 0.8)}
+"""Least and mean probability of the digits from which a number is worth that look, by the number of digits: other codes
+and parts of longer ones, too, show eight or six digits that the greys bear out."""
+_LEAST_EVIDENCE = {12: -0.35, 8: -0.1, 6: -0.1}
+"""What `BarsRead.evidence` has to come to, by the number of digits: above what any wrong number reached
+(benchmarks/certainty.py: -0.54 with twelve and with eight digits, -1.3 with six; -0.43 with twelve at another seed).
+With six digits the parity pattern is all there is to check, with eight not even that."""
+_DOUBT = 0.2
+"""What a probability's logarithm weighs beside the greys."""
 _LEAST_APART = 0.25
 _LONG_FITS = -1.0
 """Mean log probability per digit from which twelve digits are taken to be there."""
@@ -37,7 +44,7 @@ _WORTH_SPELLING = 0.5
 believed."""
 _CERTAIN, _SHOWN = 0.9, (0.2, 0.58)
 """Probability of the surest symbol that each strip of a code shows at least, and the share of frames, from more than to
-less than, where a symbol is likelier than not (benchmarks/dismissal.py: no code of 636 lost for 44 % of the rest)."""
+less than, where a symbol is likelier than not (benchmarks/dismissal.py: no code of 639 lost for 44 % of the rest)."""
 _LEFT_SETS = {12: "LG", 8: "L", 6: "LG"}
 _RIGHT_SETS = {12: "R", 8: "R", 6: "LG"}
 _BESIDE = 20
@@ -46,7 +53,7 @@ _DOUBTFUL_CONTRAST = 0.35
 _LEAST_LOG = -8.0
 _OTHER_WAY = {"L": "G", "G": "L", "R": "Q", "Q": "R"}
 _LEAST_ENDS = 0.3
-DOUBTFUL = 0.02
+_DOUBTFUL = 0.02
 """Probability of a digit below which a number is out of the question."""
 
 Scores = NDArray[np.float32]
@@ -68,13 +75,27 @@ class BarsRead:
     """Mean probability that no symbol is centred halfway between its digits."""
     support: float = 1.0
     """Of a number that rests on one strip: what the best of the others gives to its least supported digit."""
+    borne_out: float | None = None
+    """How well the greys bear out the two digits that they bear out least, see `evidence`; None: they were not asked,
+    since the digits are too clear or too unlikely."""
+
+    @property
+    def evidence(self) -> float:
+        """What speaks for the number: the greys, and its least sure digit."""
+        if _is_clear(self.sure, self.alone):
+            return np.inf
+        return -np.inf if self.borne_out is None else float(self.borne_out + _DOUBT * np.log(self.sure[0]))
+
+
+def _is_clear(sure: tuple[float, float], alone: bool) -> bool:
+    """Whether a number needs no look at the greys."""
+    return not alone and sure[0] >= _CLEAR
 
 
 def is_believed(bars: BarsRead) -> bool:
-    """Whether a number's digits are sure enough to return it."""
-    least, mean = _SURE[ean.DRAWN[bars.kind]][bars.alone]
-    sure = bars.sure[0] >= least and bars.sure[1] >= mean
-    return sure and bars.apart >= _LEAST_APART and bars.support >= DOUBTFUL
+    """Whether enough speaks for a number to return it."""
+    possible = bars.apart >= _LEAST_APART and bars.support >= _DOUBTFUL
+    return possible and bars.evidence > _LEAST_EVIDENCE[ean.DRAWN[bars.kind]]
 
 
 @dataclass(frozen=True)
@@ -118,18 +139,23 @@ def read_bars(strips: Crop, logits: Scores, look: int = 0, believe: Callable[[Ba
     (n, 41, `FRAMES`) are the reader's."""
     shifted = logits - logits.max(axis=1, keepdims=True)
     scores = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    if not _show_symbols(scores):
+        return Look(None, rectangle(1, 1), _LEAST_LOG, hopeful=False)
     curled = look > 0  # the first look tries what most codes are: flat
     ways = {turned: _brought_upright(scores, turned) for turned in (False, True)}
     best = _best(ways, 12, curled)
     if best.score < _LONG_FITS:  # else the inner digits of twelve would pass for fewer
-        eight, six = _best(ways, 8, curled), _best_of_six(ways, curled, strips)
-        for short in (eight, six):
-            if short is not None and short.score > best.score and _is_quiet_around(short):
-                best = short
-    best = _refined(best)
-    bars = next((number for number in _numbers(best) if believe(number)), None)
-    hopeful = _show_symbols(scores) and (look == 0 or best.score > _HOPEFUL_FITS)
-    return Look(bars, _outline(best, strips, look), best.score, hopeful)
+        eight = _best(ways, 8, curled)
+        if eight.score > best.score and _is_quiet_around(eight):
+            best = eight
+        six = _best_of_six(ways, curled, strips, best.score)
+        if six is not None and _is_quiet_around(six):
+            best = six
+    bars = None
+    if best.score > _HARDLY_FITS:
+        best = _refined(best)
+        bars = next((number for number in _numbers(best, strips) if believe(number)), None)
+    return Look(bars, _outline(best, strips, look), best.score, look == 0 or best.score > _HOPEFUL_FITS)
 
 
 def _show_symbols(scores: Scores) -> bool:
@@ -162,30 +188,36 @@ def _best(ways: Ways, count: int, curled: bool) -> _Fit:
     return max(fits, key=lambda fit: fit.score)
 
 
-def _best_of_six(ways: Ways, curled: bool, strips: Crop) -> _Fit | None:
-    """The UPC-E that fits best and stands the right way round."""
-    fits = [_fit(scores, 6, turned, curled) for turned, scores in ways.items()]
-    refined = [_refined(fit) for fit in fits if fit.score > _LONG_FITS]
-    upright = [fit for fit in refined if _ends(fit, strips) > (_LEAST_ENDS if _has_a_double(fit) else 0)]
-    spelled = [replace(fit, score=_spelled_score(fit)) for fit in upright]
-    return max(spelled, key=lambda fit: fit.score, default=None)
+def _best_of_six(ways: Ways, curled: bool, strips: Crop, least: float) -> _Fit | None:
+    """The UPC-E that fits best and stands the right way round; None where none fits better than ``least``."""
+    best = None
+    for turned, scores in ways.items():
+        fit = _fit(scores, 6, turned, curled)
+        if fit.score > max(least, _LONG_FITS):
+            fit = _refined(fit)
+            drawn = _merged(_digits_of(fit))
+            _, text, score = ean.spell(drawn)
+            if score / fit.count > least and _ends(fit, text, strips) > (_LEAST_ENDS if _has_a_double(drawn) else 0):
+                best = replace(fit, score=score / fit.count)
+                least = best.score
+    return best
 
 
-def _has_a_double(fit: _Fit) -> bool:
-    """Whether a UPC-E is a valid number the other way round, too. It is of L and G alone: turned, and exchanged light
-    for dark, its digits make another sequence of L and G. Only what stands beside them tells which it is."""
-    drawn = _merged(_digits_of(fit))
+def _has_a_double(drawn: Scores) -> bool:
+    """Whether a UPC-E of digits (40, 6) is a valid number the other way round, too. It is of L and G alone: turned, and
+    exchanged light for dark, its digits make another sequence of L and G. Only what stands beside them tells which it
+    is."""
     order = [10 * ean.SETS.index(_OTHER_WAY[name]) + digit for name in ean.SETS for digit in range(10)]
     double = np.ascontiguousarray(drawn[order, ::-1])
     kind, text, _ = ean.spell(double)
     classes = [10 * ean.SETS.index(name) + digit for name, digit in ean.symbols(kind, text)]
-    return bool(np.exp(double[classes, np.arange(6)]).min() > DOUBTFUL)
+    return bool(np.exp(double[classes, np.arange(6)]).min() > _DOUBTFUL)
 
 
-def _ends(fit: _Fit, strips: Crop) -> float:
-    """How well ``strips`` show the guards and quiet zones of a UPC-E: mean correlation, -1 (the other way round) to 1.
-    Where exactly it stands is told by its digits' bars, which are the same either way."""
-    bars = 1 - 2.0 * ean.modules("UPCE", ean.spell(_merged(_digits_of(fit)))[1])
+def _ends(fit: _Fit, text: str, strips: Crop) -> float:
+    """How well ``strips`` show the guards and quiet zones of the UPC-E ``text``: mean correlation, -1 (the other way
+    round) to 1. Where exactly it stands is told by its digits' bars, which are the same either way."""
+    bars = 1 - 2.0 * ean.modules("UPCE", text)
     width = len(bars)
     ends = np.r_[-3:3, width - 3 : width + 3]
     beside = np.concatenate([[1, 1, 1], bars[:3], bars[-3:], [1, 1, 1]])  # light beside the guards
@@ -200,11 +232,6 @@ def _ends(fit: _Fit, strips: Crop) -> float:
         best = int((((inner - middle) / spread) @ bars[3:-6]).argmax())
         found.append(float((beside * np.clip((outer - middle) / spread, -1, 1)[best]).mean()))
     return float(np.mean(found))
-
-
-def _spelled_score(fit: _Fit) -> float:
-    """Mean log probability of the digits of the likeliest number."""
-    return ean.spell(_merged(_digits_of(fit)))[2] / fit.count
 
 
 def _digits_of(fit: _Fit) -> Scores:
@@ -254,16 +281,16 @@ def _totals(halves: list[Scores], frames: NDArray[np.int64]) -> NDArray[np.float
 
 
 def _is_quiet_around(fit: _Fit) -> bool:
-    """Whether no symbols stand where a short code has its quiet zones."""
+    """Whether most strips show no symbols where a short code has its quiet zones."""
     somewhere = 1 - np.exp(fit.scores[:, 40])
     width = {8: ean.MODULES["EAN8"], 6: ean.MODULES["UPCE"]}[fit.count]
+    noisy = 0
     for strip, (start, end) in enumerate(fit.edges):
         reach = 7 / width * (end - start)
-        for low, high in ((start - reach, start), (end, end + reach)):
-            beside = somewhere[strip, max(0, int(low)) : max(0, int(high))]
-            if beside.size and beside.max() > _NOISE_BESIDE:
-                return False
-    return True
+        zones = [(start - reach, start), (end, end + reach)]
+        beside = [somewhere[strip, max(0, int(low)) : max(0, int(high))] for low, high in zones]
+        noisy += bool((np.concatenate(beside) > _NOISE_BESIDE).any())
+    return noisy < len(fit.edges) / 2
 
 
 def _outline(fit: _Fit, strips: Crop, look: int) -> Points:
@@ -295,13 +322,14 @@ def _largest_part(strips: Crop) -> tuple[float, float] | None:
     return float(left), float(right)
 
 
-def _numbers(fit: _Fit) -> Iterator[BarsRead]:
+def _numbers(fit: _Fit, strips: Crop) -> Iterator[BarsRead]:
     """The likeliest number of all strips together, then of each alone."""
     digits = _digits_of(fit)
-    yield _spelled(_merged(digits), fit, slice(None))
+    yield _spelled(_merged(digits), fit, slice(None), strips)
     for strip in range(len(digits)):
         if np.exp(digits[strip, :40].max(axis=0)).mean() > _WORTH_SPELLING:
-            yield _spelled(digits[strip, :40], fit, slice(strip, strip + 1), np.delete(digits, strip, axis=0))
+            others = np.delete(digits, strip, axis=0)
+            yield _spelled(digits[strip, :40], fit, slice(strip, strip + 1), strips, others)
 
 
 def _merged(digits: Scores) -> Scores:
@@ -313,21 +341,24 @@ def _merged(digits: Scores) -> Scores:
     return np.asarray(merged, dtype=np.float32)
 
 
-def _spelled(drawn: Scores, fit: _Fit, strips: slice, others: Scores | None = None) -> BarsRead:
-    """The likeliest number for digits (40, count) of log probabilities, and where ``strips`` show it; ``others``: those
-    (strips, 41, count) of the strips that had no say."""
+def _spelled(drawn: Scores, fit: _Fit, seen: slice, strips: Crop, others: Scores | None = None) -> BarsRead:
+    """The likeliest number for digits (40, count) of log probabilities, and where the strips ``seen`` show it;
+    ``others``: those (strips, 41, count) of the strips that had no say."""
     kind, text, _ = ean.spell(drawn)
     classes = [10 * ean.SETS.index(name) + digit for name, digit in ean.symbols(kind, text)]
     probability = np.exp(drawn[classes, np.arange(fit.count)])
-    edges = fit.edges[strips].mean(axis=0)
+    edges = fit.edges[seen].mean(axis=0)
     left, right = _shares(FRAMES - edges[::-1] if fit.turned else edges)
     sure = float(probability.min()), float(probability.mean())
     centres = ean.digit_centres(fit.count)
-    between = placements.whole_frames(fit.places[strips], (centres[1:] + centres[:-1]) / 2)
-    apart = np.exp(np.take_along_axis(fit.scores[strips, 40], between, axis=1)).mean()
+    between = placements.whole_frames(fit.places[seen], (centres[1:] + centres[:-1]) / 2)
+    apart = np.exp(np.take_along_axis(fit.scores[seen, 40], between, axis=1)).mean()
     support = 1.0 if others is None else float(np.exp(others[:, classes, np.arange(fit.count)]).max(axis=0).min())
-    span = float(left), float(right)
-    return BarsRead(kind, text, span, fit.turned, sure, others is not None, float(apart), support)
+    alone, least = others is not None, None
+    likely = _LIKELY[fit.count]
+    if not _is_clear(sure, alone) and sure[0] > likely[0] and sure[1] > likely[1]:
+        least = float(np.sort(borne_out(kind, text, strips, fit.places, turned=fit.turned))[:2].mean())
+    return BarsRead(kind, text, (float(left), float(right)), fit.turned, sure, alone, float(apart), support, least)
 
 
 def _shares(edges: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from mlscale.application import crops, ean, grids, islands, qr
+from mlscale.application.evidence import borne_out
 from mlscale.application.geometry import project, rectangle
 from mlscale.application.placements import FRAMES
 from mlscale.application.sheets import Sheet, lattice
@@ -20,7 +21,8 @@ TURNED = dict(zip("LGRQ", "QRGL", strict=True))
 def shown(
     kind: str, text: str, *, turned: bool = False, negative: bool = False, curl: float = 0.0, doubt: float = 0.0
 ) -> np.ndarray:
-    """Logits (3, 41, frames) of a reader that sees the code from 0.1 to 0.9 of the strips, sure but for ``doubt``."""
+    """Logits (3, 41, frames) of a reader that sees the code from 0.1 to 0.9 of the strips, each symbol over almost
+    three modules as it was taught, sure but for ``doubt``."""
     logits = np.zeros((3, 41, FRAMES), dtype=np.float32)
     logits[:, 40] = 8
     place = ean.digit_centres(ean.DRAWN[kind])
@@ -30,7 +32,8 @@ def shown(
         name = NEGATIVE[name] if negative else name
         name = TURNED[name] if turned else name
         x = 0.1 + 0.8 * (1 - at if turned else at)
-        frames = slice(int(x * FRAMES) - 2, int(x * FRAMES) + 3)
+        reach = 1.4 * 0.8 * FRAMES / ean.MODULES[kind]
+        frames = slice(round(x * FRAMES - reach), round(x * FRAMES + reach))
         logits[:, 40, frames] = 0
         logits[:, 10 * ean.SETS.index(name) + digit, frames] = 10 * (1 - doubt)
     return logits
@@ -90,6 +93,7 @@ def test_a_box_around_two_neighbours_is_narrowed_to_the_larger() -> None:
     strips[:, :, 280:340:4] = strips[:, :, 281:340:4] = -1
     logits = np.zeros((3, 41, FRAMES), dtype=np.float32)
     logits[:, 40] = 8
+    logits[:, 7, 20:90] = 20  # one digit that goes on and on
     left, right = read_bars(strips, logits).outline[:2, 0] + crops.STRIP_MARGIN
     assert left == pytest.approx(40 / 384 * (1 + 2 * crops.STRIP_MARGIN), abs=0.01)
     assert right == pytest.approx(240 / 384 * (1 + 2 * crops.STRIP_MARGIN), abs=0.01)
@@ -161,9 +165,9 @@ def drawn(text: str, version: int, sheet: Sheet, size: tuple[int, int], *, inver
     return Image.fromarray(photo)
 
 
-def said(version: int, contrast: float = 30.0) -> np.ndarray:
-    """A version's logits of a finder that is sure of it, the more the higher the ``contrast``."""
-    return contrast * np.eye(qr.MAX_VERSION, dtype=np.float32)[version - 1]
+def said(version: int) -> np.ndarray:
+    """The logits of a finder that is sure of a version."""
+    return 30 * np.eye(qr.MAX_VERSION + 1, dtype=np.float32)[version - 1]
 
 
 @pytest.mark.parametrize("inverted", [False, True])
@@ -247,14 +251,16 @@ def test_what_is_no_code_is_read_once() -> None:
     assert len(seen) == 1
 
 
-@pytest.mark.parametrize(("contrasts", "passes"), [((3.0,), 1), ((9.0, 9.0), 2), ((14.0, 14.0, 14.0), 3)])
-def test_where_no_version_is_likelier_than_others_there_is_no_code(contrasts: tuple[float, ...], passes: int) -> None:
-    """The finder keeps moving the sheet, and is less and less forgiven its lack of an opinion."""
+@pytest.mark.parametrize("passes", [1, 2, 3])
+def test_what_the_finder_takes_for_no_code_is_left_alone(passes: int) -> None:
+    """At whichever look it says so while it moves the sheet."""
     asked: list[float] = []
 
     def finder(crop: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        asked.append(contrasts[len(asked)])
-        return np.full(18, 0.03, dtype=np.float32), said(3, asked[-1])
+        asked.append(0.0)
+        logits = said(3)
+        logits[qr.MAX_VERSION] = logits.max() + (5.0 if len(asked) == passes else -5.0)
+        return np.full(18, 0.03, dtype=np.float32), logits
 
     assert grids.find_grid(Image.new("L", (200, 200), 128), rectangle(150, 150, 20, 20), finder) is None
     assert len(asked) == passes
@@ -267,3 +273,42 @@ def test_a_small_photo_is_first_seen_from_afar(width: int, height: int, first: i
     sides = crops.looks(width, height)
     assert sides[0] == first
     assert sides[1] != first
+
+
+def blurred(strips: np.ndarray, columns: float) -> np.ndarray:
+    """The strips out of focus, by a deviation of so many columns, under light that falls off to one side."""
+    at = np.arange(-3 * int(columns + 1), 3 * int(columns + 1) + 1)
+    kernel = np.exp(-0.5 * (at / columns) ** 2)
+    soft = np.apply_along_axis(lambda row: np.convolve(row, kernel / kernel.sum(), "same"), 2, strips)
+    return np.asarray(soft * np.linspace(0.4, 1.0, strips.shape[2]) + 0.3, dtype=np.float32)
+
+
+MISTAKEN = [
+    ("EAN13", "4006381333931", "4006381333498"),
+    ("EAN8", "96385074", "96385432"),
+    ("UPCA", "036000291452", "036000299472"),
+]
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize(("kind", "text", "mistaken"), MISTAKEN)
+def test_greys_bear_out_the_right_digits_and_no_others(kind: str, text: str, mistaken: str, turned: bool) -> None:
+    places = np.tile([0.1 * FRAMES, 0.9 * FRAMES, 0.0, 0.0], (3, 1))
+    strips = blurred(pictured(kind, text, turned=turned), 2.5)
+    assert borne_out(kind, text, strips, places, turned=turned).min() > 0.3
+    found = borne_out(kind, mistaken, strips, places, turned=turned)
+    differ = np.array([a != b for a, b in zip(ean.symbols(kind, text), ean.symbols(kind, mistaken), strict=True)])
+    assert differ.any()
+    assert found[differ].max() < 0 < found[~differ].max()
+
+
+@pytest.mark.parametrize(("kind", "text", "mistaken"), MISTAKEN)
+def test_a_number_that_the_greys_contradict_is_not_returned(kind: str, text: str, mistaken: str) -> None:
+    likely = shown(kind, mistaken)
+    last = round(0.8 * FRAMES)
+    likely[:, :40, last:] *= 0.45  # the last digit is unsure
+    assert read_bars(pictured(kind, text), likely).bars is None
+    believed = read_bars(pictured(kind, mistaken), likely).bars
+    assert believed is not None
+    assert believed.text == mistaken
+    assert believed.sure[0] < 0.8
