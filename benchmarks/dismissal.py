@@ -23,26 +23,25 @@ from mlscale.application.photos import photo_bytes
 
 CELLS = "mean probability of its cells"
 SYMBOLS = ("surest symbol, any strip", "share of frames with a symbol")
-PASSES = [f"versions apart, pass {index + 1}" for index in range(len(grids._LEAST_CONTRASTS))]
+CODE = "probability that it is a QR code"
 LIMITS = {
     CELLS: (localiser._LEAST_MEAN, np.inf),
     **dict(zip(SYMBOLS, [(strips._CERTAIN, np.inf), strips._SHOWN], strict=True)),
-    **dict(zip(PASSES, [(least, np.inf) for least in grids._LEAST_CONTRASTS], strict=True)),
+    CODE: (grids._LEAST_LIKELY, np.inf),
 }
 
 
 class Watch:
-    """Takes the limits away and remembers, box by box, what would have met them; at bars, of every look but the last,
-    since only these decide whether there is another."""
+    """Takes the limits away and remembers, box by box, what would have met them."""
 
     def __init__(self, decoder: Decoder) -> None:
         self._read, self._sure = decoder._read, localiser._is_sure
-        self._symbols_shown, self._find_grid = strips._symbols_shown, grids.find_grid
+        self._symbols_shown, self._likely = strips._symbols_shown, grids._likely
         localiser._LEAST_MEAN = 0.0
         strips._CERTAIN, strips._SHOWN = -1.0, (-1.0, 2.0)
-        grids._LEAST_CONTRASTS = (-np.inf,) * len(grids._LEAST_CONTRASTS)
+        grids._LEAST_LIKELY = -1.0
         decoder._read, localiser._is_sure = self.read, self.sure
-        strips._symbols_shown, grids.find_grid = self.symbols_shown, self.find_grid
+        strips._symbols_shown, grids._likely = self.symbols_shown, self.likely
         self.boxes: list[tuple[Reading, dict[str, list[float]]]] = []
         self._means: dict[float, float] = {}
         self._seen: dict[str, list[float]] = {}
@@ -59,22 +58,14 @@ class Watch:
             self._note(name, value)
         return shown
 
-    def find_grid(self, photo: Any, box: Any, net: grids.FindGrid) -> Any:
-        passes = iter(PASSES)
-
-        def watched(crop: Any) -> Any:
-            offsets, logits = net(crop)
-            self._note(next(passes), np.ptp(logits))
-            return offsets, logits
-
-        return self._find_grid(photo, box, watched)
+    def likely(self, logits: NDArray[np.float32]) -> float:
+        likely = self._likely(logits)
+        self._note(CODE, likely)
+        return likely
 
     def read(self, photo: Any, box: localiser.Box, cpu_s: dict[str, float]) -> Reading:
         self._seen = {}
         reading = self._read(photo, box, cpu_s)
-        for name in SYMBOLS:
-            if reading.code is not None and name in self._seen:
-                self._seen[name].pop()
         self._note(CELLS, self._means[box.score])
         self.boxes.append((reading, self._seen))
         return reading

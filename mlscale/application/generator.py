@@ -126,14 +126,14 @@ def close_up(
     Args:
         rng: where all chance comes from.
         difficulty: a key of `LEVELS`.
-        kind: one of `KINDS`.
+        kind: one of `KINDS`, or "decoy" for what only looks like one.
         version: of a QR code.
         margin: the photo is a square with so much around the code, as a share of the code's longer side; None: what the
             readers need around it.
         drawn: a sharp and plain drawing.
     """
     level = replace(LEVELS["easy"], turn=0.0, tilt=0.0) if drawn else LEVELS[difficulty]
-    label = draw_label(rng, level.prints, kind, version)
+    label = _drawn(rng, level, kind, version)
     module_px = float(np.exp(rng.uniform(*np.log(level.module_px))))
     flat = _surface(rng, label, level, module_px)
     seen = flat.see(label.corners)
@@ -180,7 +180,7 @@ class _Stage:
     def place(self, kind: str) -> Code | None:
         """A label with a code of ``kind`` where it lies whole in the frame; None where there is no room."""
         rng = self._rng
-        label = decoy_label(rng, self._level.prints) if kind == "decoy" else draw_label(rng, self._level.prints, kind)
+        label = _drawn(rng, self._level, kind)
         low, high = np.log(self._module_px)
         for attempt in range(_TRIES):
             high_now = high - (high - low) * attempt / _TRIES
@@ -198,7 +198,7 @@ class _Stage:
     def cut(self, kind: str) -> Code | None:
         """A label whose code crosses the frame; None where there is no room."""
         rng = self._rng
-        label = draw_label(rng, self._level.prints, kind)
+        label = _drawn(rng, self._level, kind)
         for _ in range(_TRIES):
             flat = _surface(rng, label, self._level, float(np.exp(rng.uniform(*np.log(self._module_px)))))
             code = flat.see(label.corners)
@@ -220,6 +220,10 @@ class _Stage:
             return False
         self._taken.append(box)
         return True
+
+
+def _drawn(rng: np.random.Generator, level: Difficulty, kind: str, version: int | None = None) -> Label:
+    return decoy_label(rng, level.prints) if kind == "decoy" else draw_label(rng, level.prints, kind, version)
 
 
 def _code(label: Label, surface: Surface) -> Code:

@@ -15,9 +15,11 @@ from mlscale.application.sheets import Sheet, lattice
 
 _SETTLED = 0.015
 """Points that move by less, as a share of the side, have settled."""
-_LEAST_CONTRASTS = (4.0, 12.0, 18.0)
-"""How far the highest and the lowest of the version's logits are apart, at least, where there is a code, pass by pass:
-about what is none the network has no opinion (benchmarks/dismissal.py: one code of 164 lost for 64 % of the others)."""
+_LEAST_LIKELY = 0.25
+"""Probability of a QR code from which a box is looked at on (benchmarks/dismissal.py: no code of 163 lost for 65 % of
+the others)."""
+_PASSES = 3
+"""How often the finder looks at a box, at most, each time where the sheet seemed to be the time before."""
 _TURNS = (0.0, 22.5, -22.5, 45.0)
 """Degrees that a box is turned by, one after the other, until its code is read."""
 _WORTH_A_TRY = 4.0
@@ -38,7 +40,7 @@ _AROUND = 0.3
 """How far around a point of the sheet fixed modules tell where it is, as a share of the side."""
 
 FindGrid = Callable[[crops.Crop], tuple[NDArray[np.float32], NDArray[np.float32]]]
-"""A crop to the offsets of the sheet's points (18,) and version logits (n,)."""
+"""A crop to the offsets of the sheet's points (18,) and the logits of versions and of no code (n + 1,)."""
 ReadModules = Callable[[crops.Crop], NDArray[np.float32]]
 """A crop to the modules' logits (n, n), above 0 = dark."""
 
@@ -57,14 +59,14 @@ class GridRead:
 
 
 def find_grid(photo: Image.Image, box: Points, net: FindGrid) -> tuple[Sheet, list[int]] | None:
-    """The sheet and its likely versions, likeliest first; None where the net finds no sensible corners, or no version
-    is any likelier than others: there is no code then."""
+    """The sheet and its likely versions, likeliest first; None where there is no code, by the net, or its corners make
+    no sense."""
     sheet = Sheet(box, np.zeros((9, 2)))
-    logits = np.zeros(qr.MAX_VERSION, dtype=np.float32)
+    logits = np.zeros(qr.MAX_VERSION + 1, dtype=np.float32)
     corners = box
-    for least_contrast in _LEAST_CONTRASTS:
+    for _ in range(_PASSES):
         offsets, logits = net(crops.grid(photo, corners))
-        if np.ptp(logits) < least_contrast:
+        if _likely(logits) < _LEAST_LIKELY:
             return None
         sheet = Sheet(corners, offsets.reshape(9, 2).astype(np.float64))
         moved = sheet.outline
@@ -73,8 +75,15 @@ def find_grid(photo: Image.Image, box: Points, net: FindGrid) -> tuple[Sheet, li
         if float(np.abs(sheet.offsets[[0, 2, 6, 8]]).max()) < _SETTLED:
             break
         corners = moved
-    likely = np.argsort(-logits)[:_CANDIDATES]
-    return sheet, [int(index) + 1 for index in likely if logits[index] > logits.max() - _WORTH_A_TRY]
+    versions = logits[: qr.MAX_VERSION]
+    likely = np.argsort(-versions)[:_CANDIDATES]
+    return sheet, [int(index) + 1 for index in likely if versions[index] > versions.max() - _WORTH_A_TRY]
+
+
+def _likely(logits: NDArray[np.float32]) -> float:
+    """How likely there is a code at all, by the ``logits`` of versions and of none."""
+    shares = np.exp(logits - logits.max())
+    return float(1 - shares[-1] / shares.sum())
 
 
 def read_grid(photo: Image.Image, box: Points, finder: FindGrid, reader: ReadModules) -> GridRead | None:

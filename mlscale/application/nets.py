@@ -66,8 +66,8 @@ class _Along(nn.Module):
 
     def __init__(self, channels: int, dilation: int) -> None:
         super().__init__()
-        self.conv = nn.Conv1d(channels, channels, 5, padding=2 * dilation, dilation=dilation, bias=False)
-        self.norm = nn.BatchNorm1d(channels)
+        self.conv = nn.Conv2d(channels, channels, (1, 5), padding=(0, 2 * dilation), dilation=(1, dilation), bias=False)
+        self.norm = nn.BatchNorm2d(channels)
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.relu(x + self.norm(self.conv(x)))
@@ -89,18 +89,19 @@ class StripReader(nn.Module):
             inputs = outputs
         self.columns = nn.Sequential(*layers)
         self.along = nn.Sequential(*(_Along(channels, dilation) for dilation in (1, 2, 4, 8, 2, 1)))
-        self.head = nn.Conv1d(channels, STRIP_CLASSES, 1)
+        self.head = nn.Conv2d(channels, STRIP_CLASSES, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.head(self.along(self.columns(x).squeeze(2)))
-        return logits
+        logits: Tensor = self.head(self.along(self.columns(x)))
+        return logits.squeeze(2)
 
 
 class GridFinder(nn.Module):
     """Sheet and version of a QR code in a crop that is roughly aligned with it.
 
     Input (b, 1, 224, 224); outputs: how far each of the nine points of `sheets.lattice` is from where the crop assumes
-    it, (b, 18) in shares of the assumed side, and the version's logits (b, `qr.MAX_VERSION`).
+    it, (b, 18) in shares of the assumed side, and logits of the versions and of no code at all, (b, `qr.MAX_VERSION` +
+    1).
     """
 
     def __init__(self) -> None:
@@ -111,7 +112,7 @@ class GridFinder(nn.Module):
         )  # fmt: skip
         self.hidden = nn.Sequential(nn.Linear(16 * 14**2, 192), nn.ReLU(inplace=True))
         self.points = nn.Linear(192, 18)
-        self.version = nn.Linear(192, MAX_VERSION)
+        self.version = nn.Linear(192, MAX_VERSION + 1)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         hidden = self.hidden(self.trunk(x))
@@ -121,10 +122,10 @@ class GridFinder(nn.Module):
 class ModuleReader(nn.Module):
     """Dark or light, module by module: (b, 1, 4 (n + 4), 4 (n + 4)), two modules of margin, to logits (b, n, n)."""
 
-    def __init__(self, channels: int = 32) -> None:
+    def __init__(self, channels: int = 48) -> None:
         super().__init__()
         self.net = nn.Sequential(
-            _Conv(1, 16, 2), _Conv(16, channels, 2), _Residual(channels), _Residual(channels, 2), _Residual(channels),
+            _Conv(1, 24, 2), _Conv(24, channels, 2), _Residual(channels), _Residual(channels, 2), _Residual(channels),
             nn.Conv2d(channels, 1, 1),
         )  # fmt: skip
 

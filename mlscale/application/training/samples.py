@@ -17,6 +17,8 @@ Arrays = tuple[NDArray[np.float32] | NDArray[np.int64], ...]
 _MIX = {"easy": 0.2, "medium": 0.3, "hard": 0.35, "harsh": 0.15}
 """Shares of the difficulties."""
 _BARS = {"EAN13": 0.34, "EAN8": 0.26, "UPCA": 0.2, "UPCE": 0.2}
+_DECOYS = 0.2
+"""Share of the grid finder's samples that show no QR code."""
 _LOCALISER_MODULES_PX = (0.6, 12.0)
 """From codes in a large photo to codes that fill a small one."""
 _TURNED = dict(zip("LGRQ", "QRGL", strict=True))
@@ -134,20 +136,26 @@ def _turned_shares(shares: Points, turn: int) -> Points:
 
 def grid_sample(seed: int, index: int) -> Arrays:
     """Two crops (2, 1, 224, 224) of one QR code, a rough and a nearly right one; where its sheet's points are (2, 18);
-    its version less one (2,)."""
+    its version less one (2,). Of every fifth sample they show what only looks like one: its version is
+    `qr.MAX_VERSION`, its points are 0."""
     rng = _rng("grids", seed, index)
+    if rng.random() < _DECOYS:
+        scene = generator.close_up(rng, _difficulty(rng), "decoy")
+        assumed = [rough_box(rng, scene.codes[0], int(rng.integers(0, 4)), strength) for strength in (1.0, 2.0)]
+        inputs = np.stack([crops.grid(scene.photo, corners)[None] for corners in assumed])
+        return inputs, np.zeros((2, 18), dtype=np.float32), np.full(2, qr.MAX_VERSION, dtype=np.int64)
     scene = generator.close_up(rng, _difficulty(rng), "QR")
     code = scene.codes[0]
     turn = int(rng.integers(0, 4))
     points = code.see(_turned_shares(sheets.lattice(), turn))
     truth = points[[0, 2, 8, 6]]
     side = float(np.linalg.norm(truth[1] - truth[0]))
-    assumed = (
+    boxes = (
         rough_box(rng, code, turn, float(rng.choice([1.0, 2.0, 4.0]))),
         truth + rng.normal(0, rng.uniform(0.005, 0.025), (4, 2)) * side,
     )
-    inputs = np.stack([crops.grid(scene.photo, corners)[None] for corners in assumed])
-    targets = np.stack([_offsets(points, corners).ravel() for corners in assumed])
+    inputs = np.stack([crops.grid(scene.photo, corners)[None] for corners in boxes])
+    targets = np.stack([_offsets(points, corners).ravel() for corners in boxes])
     return inputs, targets.astype(np.float32), np.full(2, code.version - 1, dtype=np.int64)
 
 
