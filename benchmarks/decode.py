@@ -193,6 +193,8 @@ def main() -> None:
     parser.add_argument("--device")
     parser.add_argument("--alone", action="store_true", help="without the other readers")
     options = parser.parse_args()
+    if missing := [str(folder) for folder in options.folders if not folder.is_dir()]:
+        parser.error(f"no folder: {', '.join(missing)}")
     decoder = make_decoder(options.weights, options.device)
     others = {} if options.alone else peers()
     groups: dict[str, Iterable[Case]] = {folder.name: real(folder) for folder in options.folders}

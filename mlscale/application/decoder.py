@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mlscale.application import crops, ean
 from mlscale.application.errors import ApplicationError
-from mlscale.application.geometry import Points, homography, is_convex, project, rectangle
+from mlscale.application.geometry import Points, homography, is_convex, project, rectangle, side_lengths
 from mlscale.application.grids import GridRead, read_grid
 from mlscale.application.images import Photo, open_photo
 from mlscale.application.localiser import Box, find_boxes, hints, unseen
@@ -33,6 +33,8 @@ _LOOKS = 4
 """How often a 1-D box is looked at, at most."""
 _FAILURES = 5
 """Boxes without a code, of one kind in one look, after which its fainter ones are left alone."""
+_NEIGHBOURS = 1.5
+"""Longer side of a box around QR codes that may be two side by side, in shorter ones."""
 _UPCE_ROOM = 4
 """Modules beside a UPC-E that the photo has to show."""
 STAGES = ("open", "localise", "read_bars", "read_grid")
@@ -113,7 +115,8 @@ def make_decoder(
     torch.set_num_threads(1)
     os.environ.setdefault(*_KERNELS_KEPT)
     place = usable_device(device or os.environ.get(DEVICE_VARIABLE) or "cpu")
-    return Decoder({name: load(name, weights).to(place) for name in (NETS if nets is None else nets)}, place)
+    kind = torch.bfloat16 if calculates_bfloat16(place) else torch.float32
+    return Decoder({name: load(name, weights).to(place, kind) for name in (NETS if nets is None else nets)})
 
 
 def usable_device(name: str) -> str:
@@ -132,16 +135,22 @@ def usable_device(name: str) -> str:
     return name
 
 
+def calculates_bfloat16(device: str) -> bool:
+    """Whether ``device`` is a CPU with instructions for it: networks take half the time and read as many codes then."""
+    import torch
+
+    return torch.device(device).type == "cpu" and bool(torch.cpu.get_capabilities().get("avx512_bf16"))
+
+
 class Decoder:
     """Reads the codes of a photo.
 
     Args:
-        nets: the four networks of `nets.NETS` by name, ready for inference.
-        device: where they are.
+        nets: the four networks of `nets.NETS` by name, ready for inference, each on its device.
     """
 
-    def __init__(self, nets: dict[str, nn.Module], device: str = "cpu") -> None:
-        self._nets, self._device = nets, device
+    def __init__(self, nets: dict[str, nn.Module]) -> None:
+        self._nets = nets
 
     def __call__(self, body: bytes) -> dict[str, Any]:
         """``{"codes": [{"kind", "text", "corners": [[x, y] * 4]}]}`` of a photo; kinds EAN13, EAN8, UPCA, UPCE, QR.
@@ -190,11 +199,10 @@ class Decoder:
             except np.linalg.LinAlgError:  # a box so thin that no plane goes through it
                 return Reading(box)
 
-    def localise(self, grey: Image.Image, side: int, *, roughly: bool = False) -> tuple[NDArray[np.float32], list[Box]]:
-        """The localiser's maps and the boxes in them, in pixels of ``grey``; ``side``: the longer one that it sees;
-        ``roughly``: in bfloat16 where that is quicker."""
+    def localise(self, grey: Image.Image, side: int) -> tuple[NDArray[np.float32], list[Box]]:
+        """The localiser's maps and the boxes in them, in pixels of ``grey``; ``side``: the longer one that it sees."""
         seen = crops.localiser_input(grey, side)
-        (maps,) = self._run("localiser", seen[None], roughly=roughly)
+        (maps,) = self._run("localiser", seen[None])
         return maps[0], find_boxes(maps[0], maps_scale(grey, maps[0]))
 
     def look_again(self, photo: Photo, side: int, places: Sequence[Points]) -> list[Box]:
@@ -204,7 +212,7 @@ class Decoder:
             return self.localise(photo.grey, side)[1]
         part = crops.part_around(places, photo.grey.size, side)
         grey = photo.grey.crop(part)
-        _, boxes = self.localise(grey, round(side * max(grey.size) / max(photo.grey.size)), roughly=True)
+        _, boxes = self.localise(grey, round(side * max(grey.size) / max(photo.grey.size)))
         return [replace(box, corners=box.corners + part[:2]) for box in boxes]
 
     def read_bars(self, photo: Photo, box: Box) -> Reading:
@@ -248,14 +256,15 @@ class Decoder:
             reading.code = Found("QR", reading.grid.text, reading.grid.corners * photo.scale)
         return reading
 
-    def _run(self, name: str, batch: NDArray[np.float32], *, roughly: bool = False) -> list[NDArray[np.float32]]:
-        """``batch`` (n, height, width) through the network ``name``; ``roughly``: in bfloat16 where that is quicker."""
+    def _run(self, name: str, batch: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        """``batch`` (n, height, width) through the network ``name``."""
         import torch
 
-        bfloat16 = roughly and bool(torch.cpu.get_capabilities().get("avx512_bf16"))  # of no effect on a GPU
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+        net = self._nets[name]
+        weight = next(net.parameters())
+        with torch.inference_mode():
             tensor = torch.from_numpy(batch[:, None]).contiguous(memory_format=torch.channels_last)
-            out = self._nets[name](tensor.to(self._device))
+            out = net(tensor.to(weight.device, weight.dtype))
             return [part.float().cpu().numpy() for part in (out if isinstance(out, tuple) else (out,))]
 
 
@@ -282,10 +291,20 @@ def unread(
     photo: Photo, boxes: Sequence[Box], found: Sequence[Found | None], maps: NDArray[np.float32]
 ) -> list[Points]:
     """Where to look once more, at another size: boxes in which no code was found, and hints of the first look's
-    ``maps``; the lowest and highest x and y of each, (2, 2) in working pixels."""
+    ``maps``; the lowest and highest x and y of each, (2, 2) in working pixels. Nowhere if all are boxes around one QR
+    code each: the grid finder would go from a closer look's box to the same sheet."""
     codes = [code for code in found if code is not None]
-    left = [box.corners for box in boxes if not any(_lies_on(box, code, photo) for code in codes)]
-    return [np.stack([each.min(axis=0), each.max(axis=0)]) for each in left] + hints(maps, maps_scale(photo.grey, maps))
+    left = [box for box in boxes if not any(_lies_on(box, code, photo) for code in codes)]
+    hinted = hints(maps, maps_scale(photo.grey, maps))
+    if not hinted and all(box.kind == "QR" and _is_one(box) for box in left):
+        return []
+    return [np.stack([box.corners.min(axis=0), box.corners.max(axis=0)]) for box in left] + hinted
+
+
+def _is_one(box: Box) -> bool:
+    """Whether a box around QR codes is too square to hold neighbours that were taken for one."""
+    across, down = side_lengths(box.corners)
+    return max(across, down) < _NEIGHBOURS * min(across, down)
 
 
 def maps_scale(grey: Image.Image, maps: NDArray[np.float32]) -> tuple[float, float]:

@@ -65,7 +65,7 @@ def fused(net: nn.Module) -> nn.Module:
     for module in net.modules():
         children = list(module.named_children())
         for (name, conv), (norm_name, norm) in itertools.pairwise(children):
-            if isinstance(conv, nn.Conv1d | nn.Conv2d) and isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d):
+            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
                 setattr(module, name, fuse_conv_bn_eval(conv, norm))
                 setattr(module, norm_name, nn.Identity())
     return net

@@ -52,6 +52,14 @@ def test_boxes_without_a_code_are_looked_at_again() -> None:
     assert len(unread(PHOTO, [near], [code], maps(hinted=True))) == 1
 
 
+def test_boxes_around_one_qr_code_each_are_not_looked_at_again() -> None:
+    """The grid finder would go from a closer look's box to the same sheet; not so where a box holds two neighbours."""
+    square, wide = Box("QR", rectangle(100, 90, 40, 40), 1.0), Box("QR", rectangle(200, 90, 400, 40), 1.0)
+    assert unread(PHOTO, [square], [None], maps()) == []
+    assert len(unread(PHOTO, [square, wide], [None, None], maps())) == 2
+    assert len(unread(PHOTO, [square], [None], maps(hinted=True))) == 2
+
+
 @pytest.mark.parametrize(
     ("places", "part"),
     [
