@@ -87,6 +87,11 @@ def symbols(kind: str, text: str) -> list[tuple[str, int]]:
     return [(symbol_set, int(digit)) for symbol_set, digit in zip(sets, digits, strict=True)]
 
 
+def classes(kind: str, text: str) -> NDArray[np.int64]:
+    """The strip reader's class of each of `symbols`, 10 for each set."""
+    return np.array([10 * SETS.index(name) + digit for name, digit in symbols(kind, text)])
+
+
 def _upce_sets(system: str, check: str) -> str:
     sets = _UPCE_PARITY[int(check)]
     return sets if system == "0" else sets.translate(str.maketrans("LG", "GL"))

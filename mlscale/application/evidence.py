@@ -45,7 +45,8 @@ def borne_out(kind: str, text: str, strips: Crop, places: Floats, *, turned: boo
         turned: whether it stands upside down.
     """
     width = ean.MODULES[kind]
-    greys = _greys(strips, places, width, turned=turned)
+    along = (np.arange(-_MARGIN, width * _PER_MODULE + _MARGIN) + 0.5) / _PER_MODULE / width
+    greys = np.concatenate([greys_at(*one, along, turned=turned) for one in zip(strips, places[:, None], strict=True)])
     drawn = _drawn(1 - 2 * ean.modules(kind, text).astype(np.float64))
     shifts = np.arange(-_SHIFTS, _SHIFTS + 1)
     shifted = sliding_window_view(drawn, width * _PER_MODULE, axis=1)[:, _ROOM + shifts]
@@ -62,14 +63,12 @@ _MARGIN = _BESIDE * _PER_MODULE
 """Samples that a strip's greys have beside the bars."""
 
 
-def _greys(strips: Crop, places: Floats, width: int, *, turned: bool) -> Floats:
-    """The strips along the bars, `_PER_MODULE` samples a module: (n, samples)."""
-    along = (np.arange(-_MARGIN, width * _PER_MODULE + _MARGIN) + 0.5) / _PER_MODULE / width
-    third = strips.shape[1] // 3  # of the height: the middle rows show the bars surely
-    rows = strips[:, third:-third].mean(axis=1)[:, :: -1 if turned else 1]
-    columns = 2 * placements.frames_at(places, along)
-    centres = np.arange(rows.shape[1]) + 0.5
-    return np.stack([np.interp(at, centres, row) for at, row in zip(columns, rows, strict=True)])
+def greys_at(strip: Crop, places: Floats, shares: Floats, *, turned: bool) -> Floats:
+    """Greys (n, m) of a strip (height, width) at ``shares`` (m,) of the bars' width, in each of its ``places`` (n, 4):
+    the mean over the middle rows, which show the bars surely."""
+    third = strip.shape[0] // 3
+    row = strip[third:-third].mean(axis=0)[:: -1 if turned else 1]
+    return np.asarray(np.interp(2 * placements.frames_at(places, shares), np.arange(len(row)) + 0.5, row))
 
 
 def _drawn(modules: Floats) -> Floats:
@@ -108,9 +107,9 @@ def _ratios(
     """What `borne_out` tells strip by strip, (n, digits), where the bars stand in the strips' ``greys`` with these
     ``blurs`` and ``shifts``; ``drawn``: the bars with every blur."""
     length = (7 + 2 * _AROUND) * _PER_MODULE
-    pairs = ean.symbols(kind, text)
-    own = np.array([10 * ean.SETS.index(name) + digit for name, digit in pairs])
-    first = (np.array(_starts(kind)) - _AROUND) * _PER_MODULE
+    own = ean.classes(kind, text)
+    starts = np.round(ean.digit_centres(len(own)) * ean.MODULES[kind] - 3.5).astype(int)
+    first = (starts - _AROUND) * _PER_MODULE
     strip = np.arange(len(greys))[:, None, None]
     seen = greys[strip, _MARGIN + first[:, None] + np.arange(length)]
     seen -= seen.mean(axis=2, keepdims=True)
@@ -118,7 +117,7 @@ def _ratios(
     here = drawn[blurs[:, None, None], along + shifts[:, None, None]]
     symbols = np.stack([_symbols(int(blur)) for blur in blurs])
     ratios = np.empty(seen.shape[:2])
-    sets = np.array(["LG" if name in "LG" and kind != "EAN8" else name for name, _ in pairs])
+    sets = np.array(["LG" if name in "LG" and kind != "EAN8" else name for name, _ in ean.symbols(kind, text)])
     for names in np.unique(sets):
         places = np.flatnonzero(sets == names)
         others = np.concatenate([10 * ean.SETS.index(name) + np.arange(10) for name in names])
@@ -133,12 +132,6 @@ def _ratios(
         is_own = others == own[places, None]
         ratios[:, places] = np.log(np.where(is_own, np.inf, misfit).min(axis=2) / (misfit * is_own).sum(axis=2))
     return ratios
-
-
-def _starts(kind: str) -> list[int]:
-    """The module where each digit begins."""
-    half = ean.DRAWN[kind] if kind == "UPCE" else ean.DRAWN[kind] // 2
-    return [3 + 7 * place + (5 if place >= half else 0) for place in range(ean.DRAWN[kind])]
 
 
 def _standard(values: Floats) -> Floats:

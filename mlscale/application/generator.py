@@ -223,6 +223,7 @@ class _Stage:
 
 
 def _drawn(rng: np.random.Generator, level: Difficulty, kind: str, version: int | None = None) -> Label:
+    """A label with a code of ``kind``, or with a decoy."""
     return decoy_label(rng, level.prints) if kind == "decoy" else draw_label(rng, level.prints, kind, version)
 
 

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mlscale.application import ean, placements
 from mlscale.application.crops import STRIP_MARGIN, STRIP_PLACES, STRIP_WIDTH, Crop
-from mlscale.application.evidence import borne_out
+from mlscale.application.evidence import borne_out, greys_at
 from mlscale.application.geometry import Points, rectangle
 from mlscale.application.placements import FRAMES
 
@@ -27,7 +28,7 @@ _LIKELY = {12: (0.01, 0.5), 8: (0.05, 0.8), 6: (0.1, 0.8)}
 and parts of longer ones, too, show eight or six digits that the greys bear out."""
 _LEAST_EVIDENCE = {12: -0.35, 8: -0.1, 6: -0.1}
 """What `BarsRead.evidence` has to come to, by the number of digits: above what any wrong number reached
-(benchmarks/certainty.py: -0.54 with twelve and with eight digits, -1.3 with six; -0.43 with twelve at another seed).
+(benchmarks/certainty.py --photos 150: -0.54 with twelve digits, -1.3 with six, and none that is likely with eight).
 With six digits the parity pattern is all there is to check, with eight not even that."""
 _DOUBT = 0.2
 """What a probability's logarithm weighs beside the greys."""
@@ -73,11 +74,9 @@ class BarsRead:
     """Whether it rests on one strip."""
     apart: float = 1.0
     """Mean probability that no symbol is centred halfway between its digits."""
-    support: float = 1.0
-    """Of a number that rests on one strip: what the best of the others gives to its least supported digit."""
     borne_out: float | None = None
     """How well the greys bear out the two digits that they bear out least, see `evidence`; None: they were not asked,
-    since the digits are too clear or too unlikely."""
+    since the digits are too clear or too unlikely, or ruled out by what the strips show."""
 
     @property
     def evidence(self) -> float:
@@ -94,8 +93,7 @@ def _is_clear(sure: tuple[float, float], alone: bool) -> bool:
 
 def is_believed(bars: BarsRead) -> bool:
     """Whether enough speaks for a number to return it."""
-    possible = bars.apart >= _LEAST_APART and bars.support >= _DOUBTFUL
-    return possible and bars.evidence > _LEAST_EVIDENCE[ean.DRAWN[bars.kind]]
+    return bars.apart >= _LEAST_APART and bars.evidence > _LEAST_EVIDENCE[ean.DRAWN[bars.kind]]
 
 
 @dataclass(frozen=True)
@@ -210,8 +208,7 @@ def _has_a_double(drawn: Scores) -> bool:
     order = [10 * ean.SETS.index(_OTHER_WAY[name]) + digit for name in ean.SETS for digit in range(10)]
     double = np.ascontiguousarray(drawn[order, ::-1])
     kind, text, _ = ean.spell(double)
-    classes = [10 * ean.SETS.index(name) + digit for name, digit in ean.symbols(kind, text)]
-    return bool(np.exp(double[classes, np.arange(6)]).min() > _DOUBTFUL)
+    return bool(np.exp(double[ean.classes(kind, text), np.arange(6)]).min() > _DOUBTFUL)
 
 
 def _ends(fit: _Fit, text: str, strips: Crop) -> float:
@@ -223,10 +220,8 @@ def _ends(fit: _Fit, text: str, strips: Crop) -> float:
     beside = np.concatenate([[1, 1, 1], bars[:3], bars[-3:], [1, 1, 1]])  # light beside the guards
     found = []
     for strip, place in zip(strips, fit.places, strict=True):
-        grey = strip[strip.shape[0] // 3 : -(strip.shape[0] // 3)].mean(axis=0)
-        grey = grey[::-1] if fit.turned else grey
-        columns = 2 * placements.frames_at(placements.near(place), (np.r_[3 : width - 6, ends] + 0.5) / width)
-        seen = np.interp(columns, np.arange(len(grey)) + 0.5, grey)
+        shares = (np.r_[3 : width - 6, ends] + 0.5) / width
+        seen = greys_at(strip, placements.near(place), shares, turned=fit.turned)
         inner, outer = seen[:, : width - 9], seen[:, width - 9 :]
         middle, spread = inner.mean(axis=1, keepdims=True), inner.std(axis=1, keepdims=True) + 0.05
         best = int((((inner - middle) / spread) @ bars[3:-6]).argmax())
@@ -325,11 +320,16 @@ def _largest_part(strips: Crop) -> tuple[float, float] | None:
 def _numbers(fit: _Fit, strips: Crop) -> Iterator[BarsRead]:
     """The likeliest number of all strips together, then of each alone."""
     digits = _digits_of(fit)
-    yield _spelled(_merged(digits), fit, slice(None), strips)
+
+    @cache  # most strips spell what all do together
+    def least_borne_out(kind: str, text: str) -> float:
+        return float(np.sort(borne_out(kind, text, strips, fit.places, turned=fit.turned))[:2].mean())
+
+    yield _spelled(_merged(digits), fit, slice(None), least_borne_out)
     for strip in range(len(digits)):
         if np.exp(digits[strip, :40].max(axis=0)).mean() > _WORTH_SPELLING:
             others = np.delete(digits, strip, axis=0)
-            yield _spelled(digits[strip, :40], fit, slice(strip, strip + 1), strips, others)
+            yield _spelled(digits[strip, :40], fit, slice(strip, strip + 1), least_borne_out, others)
 
 
 def _merged(digits: Scores) -> Scores:
@@ -341,24 +341,29 @@ def _merged(digits: Scores) -> Scores:
     return np.asarray(merged, dtype=np.float32)
 
 
-def _spelled(drawn: Scores, fit: _Fit, seen: slice, strips: Crop, others: Scores | None = None) -> BarsRead:
+def _spelled(
+    drawn: Scores,
+    fit: _Fit,
+    seen: slice,
+    least_borne_out: Callable[[str, str], float],
+    others: Scores | None = None,
+) -> BarsRead:
     """The likeliest number for digits (40, count) of log probabilities, and where the strips ``seen`` show it;
-    ``others``: those (strips, 41, count) of the strips that had no say."""
+    ``others``: those (strips, 41, count) of the strips that had no say, but can rule it out."""
     kind, text, _ = ean.spell(drawn)
-    classes = [10 * ean.SETS.index(name) + digit for name, digit in ean.symbols(kind, text)]
+    classes = ean.classes(kind, text)
     probability = np.exp(drawn[classes, np.arange(fit.count)])
     edges = fit.edges[seen].mean(axis=0)
     left, right = _shares(FRAMES - edges[::-1] if fit.turned else edges)
     sure = float(probability.min()), float(probability.mean())
     centres = ean.digit_centres(fit.count)
     between = placements.whole_frames(fit.places[seen], (centres[1:] + centres[:-1]) / 2)
-    apart = np.exp(np.take_along_axis(fit.scores[seen, 40], between, axis=1)).mean()
-    support = 1.0 if others is None else float(np.exp(others[:, classes, np.arange(fit.count)]).max(axis=0).min())
-    alone, least = others is not None, None
-    likely = _LIKELY[fit.count]
-    if not _is_clear(sure, alone) and sure[0] > likely[0] and sure[1] > likely[1]:
-        least = float(np.sort(borne_out(kind, text, strips, fit.places, turned=fit.turned))[:2].mean())
-    return BarsRead(kind, text, (float(left), float(right)), fit.turned, sure, alone, float(apart), support, least)
+    apart = float(np.exp(np.take_along_axis(fit.scores[seen, 40], between, axis=1)).mean())
+    alone = others is not None
+    possible = others is None or np.exp(others[:, classes, np.arange(fit.count)]).max(axis=0).min() >= _DOUBTFUL
+    likely = possible and apart >= _LEAST_APART and all(np.array(sure) > _LIKELY[fit.count])
+    least = least_borne_out(kind, text) if likely and not _is_clear(sure, alone) else None
+    return BarsRead(kind, text, (float(left), float(right)), fit.turned, sure, alone, apart, least)
 
 
 def _shares(edges: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -140,23 +140,28 @@ def grid_sample(seed: int, index: int) -> Arrays:
     `qr.MAX_VERSION`, its points are 0."""
     rng = _rng("grids", seed, index)
     if rng.random() < _DECOYS:
-        scene = generator.close_up(rng, _difficulty(rng), "decoy")
-        assumed = [rough_box(rng, scene.codes[0], int(rng.integers(0, 4)), strength) for strength in (1.0, 2.0)]
-        inputs = np.stack([crops.grid(scene.photo, corners)[None] for corners in assumed])
-        return inputs, np.zeros((2, 18), dtype=np.float32), np.full(2, qr.MAX_VERSION, dtype=np.int64)
+        return _decoy_sample(rng)
     scene = generator.close_up(rng, _difficulty(rng), "QR")
     code = scene.codes[0]
     turn = int(rng.integers(0, 4))
     points = code.see(_turned_shares(sheets.lattice(), turn))
     truth = points[[0, 2, 8, 6]]
     side = float(np.linalg.norm(truth[1] - truth[0]))
-    boxes = (
+    assumed = (
         rough_box(rng, code, turn, float(rng.choice([1.0, 2.0, 4.0]))),
         truth + rng.normal(0, rng.uniform(0.005, 0.025), (4, 2)) * side,
     )
-    inputs = np.stack([crops.grid(scene.photo, corners)[None] for corners in boxes])
-    targets = np.stack([_offsets(points, corners).ravel() for corners in boxes])
+    inputs = np.stack([crops.grid(scene.photo, corners)[None] for corners in assumed])
+    targets = np.stack([_offsets(points, corners).ravel() for corners in assumed])
     return inputs, targets.astype(np.float32), np.full(2, code.version - 1, dtype=np.int64)
+
+
+def _decoy_sample(rng: np.random.Generator) -> Arrays:
+    """A `grid_sample` of what is no QR code."""
+    scene = generator.close_up(rng, _difficulty(rng), "decoy")
+    assumed = [rough_box(rng, scene.codes[0], int(rng.integers(0, 4)), strength) for strength in (1.0, 2.0)]
+    inputs = np.stack([crops.grid(scene.photo, corners)[None] for corners in assumed])
+    return inputs, np.zeros((2, 18), dtype=np.float32), np.full(2, qr.MAX_VERSION, dtype=np.int64)
 
 
 def _offsets(points: Points, corners: Points) -> Points:
