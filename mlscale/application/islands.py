@@ -31,6 +31,9 @@ _LEAST_FIT, _LEAST_FINDER_FIT = 0.45, 0.33
 _ROUNDS = 2
 _NEIGHBOURS = 4
 """How many versions on either side of the assumed one are tried."""
+_FAR_OFF, _LEAST_FAR_FIT = 4, 0.5
+"""By how many versions the assumed one is taken to be off where no finder patterns show by it, if they show as well as
+this then."""
 _STIFFNESS = 0.3
 """What a sheet's bend costs against the misfit of its patterns."""
 _FINDER_CENTRE = 3.5
@@ -51,13 +54,15 @@ def settled(photo: Image.Image, sheet: Sheet, version: int) -> tuple[Sheet, int]
     """The sheet moved to where the code's fixed patterns are, and its version by its alignment and timing patterns;
     None where its three finder patterns aren't found."""
     grey = np.asarray(photo, dtype=np.float32)
+    if _finders(grey, sheet, version, _LEAST_FINDER_FIT) is None:
+        others = [version + off for off in (-_FAR_OFF, _FAR_OFF) if 1 <= version + off <= qr.MAX_VERSION]
+        version = next((other for other in others if _finders(grey, sheet, other, _LEAST_FAR_FIT)), version)
     for _ in range(_ROUNDS):
-        size = qr.size_of(version)
-        corners = [_finder_near(grey, sheet, size, at) for at in _corner_centres(size)]
-        missing = int(np.argmin([corner.fit for corner in corners]))
-        finders = corners[:missing] + corners[missing + 1 :]
-        if min(finder.fit for finder in finders) < _LEAST_FINDER_FIT:
+        found = _finders(grey, sheet, version, _LEAST_FINDER_FIT)
+        if found is None:
             return None
+        finders, missing = found
+        size = qr.size_of(version)
         sheet = _moved(sheet, finders, size, bends=False)
         seen = _view(grey, sheet, size)
         before, version = version, _likeliest_version(seen, version, missing - 2)
@@ -66,6 +71,17 @@ def settled(photo: Image.Image, sheet: Sheet, version: int) -> tuple[Sheet, int]
     for reach, patterns in ((_FARTHER_REACH, slice(-1, None)), (_NEARER_REACH, slice(None))):
         sheet = _straightened(grey, sheet, version, missing - 2, reach, patterns)
     return sheet, version
+
+
+def _finders(
+    grey: NDArray[np.float32], sheet: Sheet, version: int, least_fit: float
+) -> tuple[list[_Island], int] | None:
+    """The three finder patterns of a code of ``version``, and which corner has none; None where one fits worse."""
+    size = qr.size_of(version)
+    corners = [_finder_near(grey, sheet, size, at) for at in _corner_centres(size)]
+    missing = int(np.argmin([corner.fit for corner in corners]))
+    finders = corners[:missing] + corners[missing + 1 :]
+    return (finders, missing) if min(finder.fit for finder in finders) >= least_fit else None
 
 
 def _straightened(

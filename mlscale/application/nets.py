@@ -12,6 +12,11 @@ STRIP_CLASSES = 41
 """40 symbols (set x digit, see `ean`) and none."""
 
 
+_ALONG = (1, 3, 9, 27, 9, 1)
+"""Dilations along a strip: what a symbol is, is told knowing two thirds of the code to either side. Of its neighbours
+alone it may begin with a bar or with a space; guards in the middle or at the ends of the code settle that."""
+
+
 class _Conv(nn.Sequential):
     """Convolution, batch norm, ReLU; same size for stride 1."""
 
@@ -88,7 +93,7 @@ class StripReader(nn.Module):
             ]
             inputs = outputs
         self.columns = nn.Sequential(*layers)
-        self.along = nn.Sequential(*(_Along(channels, dilation) for dilation in (1, 2, 4, 8, 2, 1)))
+        self.along = nn.Sequential(*(_Along(channels, dilation) for dilation in _ALONG))
         self.head = nn.Conv2d(channels, STRIP_CLASSES, 1)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -21,20 +21,22 @@ from mlscale.application.evidence import borne_out, greys_at
 from mlscale.application.geometry import Points, rectangle
 from mlscale.application.placements import FRAMES
 
-_CLEAR = 0.8
+_CLEAR = 0.98
 """Least probability of a digit from which a number of all strips is believed without another look at the greys."""
 _LIKELY = {12: (0.01, 0.5), 8: (0.05, 0.8), 6: (0.1, 0.8)}
 """Least and mean probability of the digits from which a number is worth that look, by the number of digits: other codes
 and parts of longer ones, too, show eight or six digits that the greys bear out."""
-_LEAST_EVIDENCE = {12: -0.35, 8: -0.1, 6: -0.1}
+_LEAST_EVIDENCE = {12: -0.2, 8: -0.1, 6: -0.1}
 """What `BarsRead.evidence` has to come to, by the number of digits: above what any wrong number reached
-(benchmarks/certainty.py --photos 150: -0.54 with twelve digits, -1.3 with six, and none that is likely with eight).
+(benchmarks/certainty.py: -0.37 with twelve digits, -0.31 with six, -0.60 with eight; of other photos -0.27 with twelve).
 With six digits the parity pattern is all there is to check, with eight not even that."""
 _DOUBT = 0.2
 """What a probability's logarithm weighs beside the greys."""
 _LEAST_APART = 0.25
 _LONG_FITS = -1.0
 """Mean log probability per digit from which twelve digits are taken to be there."""
+_WHOLE_FITS = -0.6
+"""The same, from which a box that was looked at before is not taken to hold more than one code."""
 _HARDLY_FITS = -2.0
 _NOISE_BESIDE = 0.5
 _LEAST_GAP, _WIDER_GAP = 10, 1.6
@@ -52,8 +54,12 @@ _BESIDE = 20
 """Columns at either end of a strip that lie beside the bars."""
 _DOUBTFUL_CONTRAST = 0.35
 _LEAST_LOG = -8.0
-_OTHER_WAY = {"L": "G", "G": "L", "R": "Q", "Q": "R"}
-_LEAST_ENDS = 0.3
+_WAYS_APART = 2.0
+"""Mean log probability by which a UPC-E has to fit better than it does the other way round: its digits alone may make a
+number either way."""
+_TELLING = (-6, -5, -4, -2, 49, 51, 52, 53)
+"""Modules in and beside the guards of a UPC-E that are light. Exchanged light for dark and upside down its digits make
+another number's, its double's: of that these are dark."""
 _DOUBTFUL = 0.02
 """Probability of a digit below which a number is out of the question."""
 
@@ -127,9 +133,14 @@ class _Fit:
 def dark_on_light(strips: Crop, look: int = 0) -> Crop:
     """The ``strips`` (n, height, width) with dark bars on light: what is beside them tells; where it hardly does, every
     other look takes them the other way."""
-    contrast = float(strips[:, :, np.r_[:_BESIDE, -_BESIDE:0]].mean() - strips[:, :, 3 * _BESIDE : -3 * _BESIDE].mean())
+    contrast = _contrast(strips)
     doubted = abs(contrast) < _DOUBTFUL_CONTRAST and look % 2 == 1
     return -strips if (contrast < 0) != doubted else strips
+
+
+def _contrast(strips: Crop) -> float:
+    """By how much lighter it is beside the bars than among them."""
+    return float(strips[:, :, np.r_[:_BESIDE, -_BESIDE:0]].mean() - strips[:, :, 3 * _BESIDE : -3 * _BESIDE].mean())
 
 
 def read_bars(strips: Crop, logits: Scores, look: int = 0, believe: Callable[[BarsRead], bool] = is_believed) -> Look:
@@ -138,7 +149,8 @@ def read_bars(strips: Crop, logits: Scores, look: int = 0, believe: Callable[[Ba
     shifted = logits - logits.max(axis=1, keepdims=True)
     scores = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
     if not _show_symbols(scores):
-        return Look(None, rectangle(1, 1), _LEAST_LOG, hopeful=False)
+        part = _largest_part(strips) if look == 0 else None
+        return Look(None, rectangle(1, 1) if part is None else _across(part), _LEAST_LOG, hopeful=part is not None)
     curled = look > 0  # the first look tries what most codes are: flat
     ways = {turned: _brought_upright(scores, turned) for turned in (False, True)}
     best = _best(ways, 12, curled)
@@ -187,45 +199,32 @@ def _best(ways: Ways, count: int, curled: bool) -> _Fit:
 
 
 def _best_of_six(ways: Ways, curled: bool, strips: Crop, least: float) -> _Fit | None:
-    """The UPC-E that fits best and stands the right way round; None where none fits better than ``least``."""
-    best = None
-    for turned, scores in ways.items():
-        fit = _fit(scores, 6, turned, curled)
-        if fit.score > max(least, _LONG_FITS):
-            fit = _refined(fit)
-            drawn = _merged(_digits_of(fit))
-            _, text, score = ean.spell(drawn)
-            if score / fit.count > least and _ends(fit, text, strips) > (_LEAST_ENDS if _has_a_double(drawn) else 0):
-                best = replace(fit, score=score / fit.count)
-                least = best.score
-    return best
+    """The UPC-E that fits better than ``least``, far better than any the other way round, and is no
+    double; None where none does."""
+    fits = [_fit(scores, 6, turned, curled) for turned, scores in ways.items()]
+    other, best = sorted(fits, key=lambda fit: fit.score)
+    if best.score <= max(least, _LONG_FITS) or best.score - other.score < _WAYS_APART:
+        return None
+    best = _refined(best)
+    _, text, score = ean.spell(_merged(_digits_of(best)))
+    score /= best.count
+    return replace(best, score=score) if score > least and _lightness_beside(best, text, strips) > 0 else None
 
 
-def _has_a_double(drawn: Scores) -> bool:
-    """Whether a UPC-E of digits (40, 6) is a valid number the other way round, too. It is of L and G alone: turned, and
-    exchanged light for dark, its digits make another sequence of L and G. Only what stands beside them tells which it
-    is."""
-    order = [10 * ean.SETS.index(_OTHER_WAY[name]) + digit for name in ean.SETS for digit in range(10)]
-    double = np.ascontiguousarray(drawn[order, ::-1])
-    kind, text, _ = ean.spell(double)
-    return bool(np.exp(double[ean.classes(kind, text), np.arange(6)]).min() > _DOUBTFUL)
-
-
-def _ends(fit: _Fit, text: str, strips: Crop) -> float:
-    """How well ``strips`` show the guards and quiet zones of the UPC-E ``text``: mean correlation, -1 (the other way
-    round) to 1. Where exactly it stands is told by its digits' bars, which are the same either way."""
-    bars = 1 - 2.0 * ean.modules("UPCE", text)
-    width = len(bars)
-    ends = np.r_[-3:3, width - 3 : width + 3]
-    beside = np.concatenate([[1, 1, 1], bars[:3], bars[-3:], [1, 1, 1]])  # light beside the guards
+def _lightness_beside(fit: _Fit, text: str, strips: Crop) -> float:
+    """How light ``strips`` are at `_TELLING` of the UPC-E ``text``, -1 to 1. Where exactly it stands is told by its
+    digits' bars, which are the same for its double."""
+    width = ean.MODULES["UPCE"]
+    inner = np.arange(3, width - 6)
+    bars = 1 - 2.0 * ean.modules("UPCE", text)[inner]
     found = []
     for strip, place in zip(strips, fit.places, strict=True):
-        shares = (np.r_[3 : width - 6, ends] + 0.5) / width
+        shares = (np.concatenate([inner, _TELLING]) + 0.5) / width
         seen = greys_at(strip, placements.near(place), shares, turned=fit.turned)
-        inner, outer = seen[:, : width - 9], seen[:, width - 9 :]
-        middle, spread = inner.mean(axis=1, keepdims=True), inner.std(axis=1, keepdims=True) + 0.05
-        best = int((((inner - middle) / spread) @ bars[3:-6]).argmax())
-        found.append(float((beside * np.clip((outer - middle) / spread, -1, 1)[best]).mean()))
+        digits, beside = seen[:, : len(inner)], seen[:, len(inner) :]
+        middle, spread = digits.mean(axis=1, keepdims=True), digits.std(axis=1, keepdims=True) + 0.05
+        best = int((((digits - middle) / spread) @ bars).argmax())
+        found.append(float(np.clip((beside - middle) / spread, -1, 1)[best].mean()))
     return float(np.mean(found))
 
 
@@ -291,14 +290,19 @@ def _is_quiet_around(fit: _Fit) -> bool:
 def _outline(fit: _Fit, strips: Crop, look: int) -> Points:
     """The bars' corners: straight edges through the strips' edges; where they fit badly, the largest part of what gaps
     divide; a larger box where hardly anything fits."""
-    if fit.score < _LONG_FITS and (part := _largest_part(strips)) is not None:
-        return rectangle(part[1] - part[0], 1.0, part[0], 0.0)
+    if fit.score < (_WHOLE_FITS if look else _LONG_FITS) and (part := _largest_part(strips)) is not None:
+        return _across(part)
     if fit.score < _HARDLY_FITS:
         return rectangle(1.3, 1.0, -0.15, 0.0)
     places = np.array(STRIP_PLACES[look % len(STRIP_PLACES)])
     edges = FRAMES - fit.edges[:, ::-1] if fit.turned else fit.edges
     (left_slope, right_slope), (left, right) = np.polyfit(places, _shares(edges), 1)
     return np.array([[left, 0], [right, 0], [right + right_slope, 1], [left + left_slope, 1]])
+
+
+def _across(part: tuple[float, float]) -> Points:
+    """The part of a box from ``part[0]`` to ``part[1]`` of its width."""
+    return rectangle(part[1] - part[0], 1.0, part[0], 0.0)
 
 
 def _largest_part(strips: Crop) -> tuple[float, float] | None:

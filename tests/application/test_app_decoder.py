@@ -15,14 +15,14 @@ import pytest
 import torch
 from PIL import Image
 
-from mlscale.application import evaluation, nets, qr, weights
+from mlscale.application import crops, evaluation, generator, nets, qr, weights
 from mlscale.application.decoder import DEVICE_VARIABLE, STAGES, Decoder, make_decoder, shows_ends
 from mlscale.application.errors import ApplicationError, BadPhoto, BadWeights
 from mlscale.application.geometry import homography, rectangle
 from mlscale.application.images import Photo, open_photo
 from mlscale.application.localiser import Box
 from mlscale.application.photos import all_right, choose_load_photos, photo_bytes
-from mlscale.application.strips import BarsRead
+from mlscale.application.strips import BarsRead, dark_on_light, read_bars
 
 PHOTOS = 40
 MEMORY = """
@@ -101,6 +101,18 @@ def test_every_reader_is_needed(spared: str, photos: list[tuple[bytes, dict[str,
     readable = {"strips": {"EAN13", "EAN8", "UPCA", "UPCE"}, "grids and modules": {"QR"}, "localiser": set()}[spared]
     assert kinds <= readable
     assert bool(kinds) == bool(readable)
+
+
+def test_a_upc_e_whose_light_is_taken_for_dark_is_no_other_number() -> None:
+    """Exchanged and upside down, it has the digits of another one."""
+    net = weights.load("strips")
+    for seed in range(20):
+        code = (scene := generator.close_up(np.random.default_rng(seed), "easy", "UPCE")).codes[0]
+        strips = np.stack([crops.strip(scene.photo, quad) for quad in crops.strip_quads(code.corners)])
+        for seen in (dark_on_light(strips), -dark_on_light(strips)):
+            with torch.inference_mode():
+                bars = read_bars(seen, net(torch.from_numpy(seen[:, None])).numpy()).bars
+            assert bars is None or bars.text == code.text
 
 
 def test_zxing_sees_clean_matrices_alone(

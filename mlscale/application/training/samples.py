@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
@@ -12,12 +14,17 @@ from mlscale.application.geometry import Points, homography, project, rectangle
 from mlscale.application.localiser import SHRINK
 from mlscale.application.nets import STRIP_CLASSES
 from mlscale.application.optics import recompressed
+from mlscale.application.placements import FRAMES
 
 Arrays = tuple[NDArray[np.float32] | NDArray[np.int64], ...]
-_MIX = {"easy": 0.2, "medium": 0.3, "hard": 0.35, "harsh": 0.15}
-"""Shares of the difficulties."""
-_BARS = {"EAN13": 0.34, "EAN8": 0.26, "UPCA": 0.2, "UPCE": 0.2}
-_DECOYS = 0.2
+Mix = Mapping[str, float]
+_MIX: Mix = {"easy": 0.2, "medium": 0.3, "hard": 0.35, "harsh": 0.15}
+"""Shares of the difficulties, where codes are looked for."""
+_READ_MIX: Mix = {"easy": 0.05, "medium": 0.15, "hard": 0.55, "harsh": 0.25}
+"""The same where they are read: easy ones teach nothing any more after a few steps."""
+_BARS = {"EAN13": 0.25, "EAN8": 0.25, "UPCA": 0.17, "UPCE": 0.33}
+"""Shares of the symbologies: an EAN-13 teaches twelve symbols, a UPC-E six."""
+_DECOYS = 0.12
 """Share of the grid finder's samples that show no QR code."""
 _LOCALISER_MODULES_PX = (0.6, 12.0)
 """From codes in a large photo to codes that fill a small one."""
@@ -28,8 +35,8 @@ def _rng(name: str, seed: int, index: int) -> np.random.Generator:
     return np.random.default_rng([seed, sum(name.encode()), index])
 
 
-def _difficulty(rng: np.random.Generator) -> str:
-    return str(rng.choice(list(_MIX), p=list(_MIX.values())))
+def _difficulty(rng: np.random.Generator, mix: Mix = _MIX) -> str:
+    return str(rng.choice(list(mix), p=list(mix.values())))
 
 
 def _inside(code: generator.Code) -> Points:
@@ -105,7 +112,7 @@ def strip_sample(seed: int, index: int) -> Arrays:
     """Strips (3, 1, 16, 384) of one code, dark on light, and the class at each of their frames (3, 192)."""
     rng = _rng("strips", seed, index)
     kind = str(rng.choice(list(_BARS), p=list(_BARS.values())))
-    code = (scene := generator.close_up(rng, _difficulty(rng), kind)).codes[0]
+    code = (scene := generator.close_up(rng, _difficulty(rng, _READ_MIX), kind)).codes[0]
     turned = bool(rng.random() < 0.5)
     box = rough_box(rng, code, 2 if turned else 0)
     quads = crops.strip_quads(box, int(rng.integers(0, len(crops.STRIP_PLACES))))
@@ -115,13 +122,12 @@ def strip_sample(seed: int, index: int) -> Arrays:
 
 def strip_target(code: generator.Code, quad: Points, turned: bool) -> NDArray[np.int64]:
     """The symbol that is seen centred at each frame of a strip (192,); 40 where none is."""
-    frames = crops.STRIP_WIDTH // 2
-    x = (np.arange(frames) + 0.5) / frames
-    middle = project(homography(rectangle(1, 1), quad), np.stack([x, np.full(frames, 0.5)], axis=1))
+    x = (np.arange(FRAMES) + 0.5) / FRAMES
+    middle = project(homography(rectangle(1, 1), quad), np.stack([x, np.full(FRAMES, 0.5)], axis=1))
     along = code.unit(middle)[:, 0]
     drawn = ean.symbols(code.kind, code.text)
     width = ean.MODULES[code.kind]
-    target = np.full(frames, STRIP_CLASSES - 1, dtype=np.int64)
+    target = np.full(FRAMES, STRIP_CLASSES - 1, dtype=np.int64)
     for (symbol_set, digit), centre in zip(drawn, ean.digit_centres(len(drawn)), strict=True):
         seen_as = _TURNED[symbol_set] if turned else symbol_set
         target[np.abs(along - centre) * width < 1.4] = 10 * ean.SETS.index(seen_as) + digit
@@ -136,12 +142,12 @@ def _turned_shares(shares: Points, turn: int) -> Points:
 
 def grid_sample(seed: int, index: int) -> Arrays:
     """Two crops (2, 1, 224, 224) of one QR code, a rough and a nearly right one; where its sheet's points are (2, 18);
-    its version less one (2,). Of every fifth sample they show what only looks like one: its version is
-    `qr.MAX_VERSION`, its points are 0."""
+    its version less one (2,). Some show what only looks like one (`_DECOYS`): its version is `qr.MAX_VERSION`, its
+    points are 0."""
     rng = _rng("grids", seed, index)
     if rng.random() < _DECOYS:
         return _decoy_sample(rng)
-    scene = generator.close_up(rng, _difficulty(rng), "QR")
+    scene = generator.close_up(rng, _difficulty(rng, _READ_MIX), "QR")
     code = scene.codes[0]
     turn = int(rng.integers(0, 4))
     points = code.see(_turned_shares(sheets.lattice(), turn))
@@ -158,7 +164,7 @@ def grid_sample(seed: int, index: int) -> Arrays:
 
 def _decoy_sample(rng: np.random.Generator) -> Arrays:
     """A `grid_sample` of what is no QR code."""
-    scene = generator.close_up(rng, _difficulty(rng), "decoy")
+    scene = generator.close_up(rng, _difficulty(rng, _READ_MIX), "decoy")
     assumed = [rough_box(rng, scene.codes[0], int(rng.integers(0, 4)), strength) for strength in (1.0, 2.0)]
     inputs = np.stack([crops.grid(scene.photo, corners)[None] for corners in assumed])
     return inputs, np.zeros((2, 18), dtype=np.float32), np.full(2, qr.MAX_VERSION, dtype=np.int64)
@@ -173,7 +179,7 @@ def module_sample(seed: int, index: int, version: int) -> Arrays:
     """A crop (1, 4 (n + 4), 4 (n + 4)) of a QR code of ``version`` by a nearly right sheet, and what of it is dark
     (n, n)."""
     rng = _rng("modules", seed, index)
-    scene = generator.close_up(rng, _difficulty(rng), "QR", version)
+    scene = generator.close_up(rng, _difficulty(rng, _READ_MIX), "QR", version)
     code = scene.codes[0]
     size = qr.size_of(version)
     turn = int(rng.integers(0, 4))

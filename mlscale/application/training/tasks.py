@@ -95,8 +95,8 @@ def _module_sample(seed: int, index: int, batch: int) -> samples.Arrays:
 
 TASKS = {
     "localiser": Task(samples.localiser_sample, _localiser_loss, 3300, 8, 0.62),
-    "grids": Task(lambda seed, index, _: samples.grid_sample(seed, index), _grid_loss, 1700, 32, 1.1),
-    "strips": Task(lambda seed, index, _: samples.strip_sample(seed, index), _strip_loss, 1800, 24, 0.72),
-    "modules": Task(_module_sample, _module_loss, 2000, 16, 0.76),
+    "grids": Task(lambda seed, index, _: samples.grid_sample(seed, index), _grid_loss, 2000, 32, 1.0),
+    "strips": Task(lambda seed, index, _: samples.strip_sample(seed, index), _strip_loss, 5400, 8, 0.24, 4e-3),
+    "modules": Task(_module_sample, _module_loss, 4000, 8, 0.38, 4e-3),
 }
 """Every network by name; what takes longest is trained first."""
