@@ -54,11 +54,11 @@ def settled(photo: Image.Image, sheet: Sheet, version: int) -> tuple[Sheet, int]
     """The sheet moved to where the code's fixed patterns are, and its version by its alignment and timing patterns;
     None where its three finder patterns aren't found."""
     grey = np.asarray(photo, dtype=np.float32)
-    if _finders(grey, sheet, version, _LEAST_FINDER_FIT) is None:
-        others = [version + off for off in (-_FAR_OFF, _FAR_OFF) if 1 <= version + off <= qr.MAX_VERSION]
-        version = next((other for other in others if _finders(grey, sheet, other, _LEAST_FAR_FIT)), version)
+    found = _finders(grey, sheet, version, _LEAST_FINDER_FIT)
+    for other in (version - _FAR_OFF, version + _FAR_OFF):
+        if found is None and 1 <= other <= qr.MAX_VERSION:
+            version, found = other, _finders(grey, sheet, other, _LEAST_FAR_FIT)
     for _ in range(_ROUNDS):
-        found = _finders(grey, sheet, version, _LEAST_FINDER_FIT)
         if found is None:
             return None
         finders, missing = found
@@ -68,6 +68,7 @@ def settled(photo: Image.Image, sheet: Sheet, version: int) -> tuple[Sheet, int]
         before, version = version, _likeliest_version(seen, version, missing - 2)
         if version == before:
             break
+        found = _finders(grey, sheet, version, _LEAST_FINDER_FIT)
     for reach, patterns in ((_FARTHER_REACH, slice(-1, None)), (_NEARER_REACH, slice(None))):
         sheet = _straightened(grey, sheet, version, missing - 2, reach, patterns)
     return sheet, version

@@ -10,8 +10,6 @@ from mlscale.application.qr import MAX_VERSION
 LOCALISER_MAPS = 6
 STRIP_CLASSES = 41
 """40 symbols (set x digit, see `ean`) and none."""
-
-
 _ALONG = (1, 3, 9, 27, 9, 1)
 """Dilations along a strip: what a symbol is, is told knowing two thirds of the code to either side. Of its neighbours
 alone it may begin with a bar or with a space; guards in the middle or at the ends of the code settle that."""

@@ -28,7 +28,7 @@ _LIKELY = {12: (0.01, 0.5), 8: (0.05, 0.8), 6: (0.1, 0.8)}
 and parts of longer ones, too, show eight or six digits that the greys bear out."""
 _LEAST_EVIDENCE = {12: -0.2, 8: -0.1, 6: -0.1}
 """What `BarsRead.evidence` has to come to, by the number of digits: above what any wrong number reached
-(benchmarks/certainty.py: -0.37 with twelve digits, -0.31 with six, -0.60 with eight; of other photos -0.27 with twelve).
+(benchmarks/certainty.py: -0.37 with twelve digits, -0.31 with six, -0.60 with eight; elsewhere -0.27 with twelve).
 With six digits the parity pattern is all there is to check, with eight not even that."""
 _DOUBT = 0.2
 """What a probability's logarithm weighs beside the greys."""
@@ -133,14 +133,9 @@ class _Fit:
 def dark_on_light(strips: Crop, look: int = 0) -> Crop:
     """The ``strips`` (n, height, width) with dark bars on light: what is beside them tells; where it hardly does, every
     other look takes them the other way."""
-    contrast = _contrast(strips)
+    contrast = float(strips[:, :, np.r_[:_BESIDE, -_BESIDE:0]].mean() - strips[:, :, 3 * _BESIDE : -3 * _BESIDE].mean())
     doubted = abs(contrast) < _DOUBTFUL_CONTRAST and look % 2 == 1
     return -strips if (contrast < 0) != doubted else strips
-
-
-def _contrast(strips: Crop) -> float:
-    """By how much lighter it is beside the bars than among them."""
-    return float(strips[:, :, np.r_[:_BESIDE, -_BESIDE:0]].mean() - strips[:, :, 3 * _BESIDE : -3 * _BESIDE].mean())
 
 
 def read_bars(strips: Crop, logits: Scores, look: int = 0, believe: Callable[[BarsRead], bool] = is_believed) -> Look:
@@ -199,8 +194,8 @@ def _best(ways: Ways, count: int, curled: bool) -> _Fit:
 
 
 def _best_of_six(ways: Ways, curled: bool, strips: Crop, least: float) -> _Fit | None:
-    """The UPC-E that fits better than ``least``, far better than any the other way round, and is no
-    double; None where none does."""
+    """The UPC-E that fits better than ``least``, far better than any the other way round, and is no double; None
+    where none does."""
     fits = [_fit(scores, 6, turned, curled) for turned, scores in ways.items()]
     other, best = sorted(fits, key=lambda fit: fit.score)
     if best.score <= max(least, _LONG_FITS) or best.score - other.score < _WAYS_APART:
