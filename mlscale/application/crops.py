@@ -95,7 +95,7 @@ def localiser_size(width: int, height: int, side: int) -> tuple[int, int]:
 def localiser_input(photo: Image.Image, side: int) -> Crop:
     """The whole photo as the localiser sees it, its longer side ``side`` pixels."""
     size = localiser_size(*photo.size, side)
-    return normalised(photo.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0))
+    return normalised(photo.resize(size, Image.Resampling.BILINEAR, reducing_gap=1.0))
 
 
 def strip_quads(box: Points, look: int = 0) -> list[Points]:

@@ -26,17 +26,14 @@ def homography(source: Points, target: Points) -> Points:
     Raises:
         numpy.linalg.LinAlgError: three of the points lie on one line.
     """
-    x, y = source[:, 0], source[:, 1]
-    zero, one = np.zeros(4), np.ones(4)
-    u, v = target[:, 0], target[:, 1]
-    rows = np.concatenate(
-        [
-            np.stack([x, y, one, zero, zero, zero, -u * x, -u * y], axis=1),
-            np.stack([zero, zero, zero, x, y, one, -v * x, -v * y], axis=1),
-        ]
-    )
-    solution = np.linalg.solve(rows, np.concatenate([u, v]))
-    return np.append(solution, 1.0).reshape(3, 3)
+    matrix = _basis(target) @ np.linalg.inv(_basis(source))
+    return np.asarray(matrix / matrix[2, 2], dtype=np.float64)
+
+
+def _basis(points: Points) -> Points:
+    """The 3x3 matrix that takes (1, 0, 0), (0, 1, 0), (0, 0, 1) and (1, 1, 1) to four ``points`` (4, 2)."""
+    at = np.vstack([points.T, np.ones(4)])
+    return np.asarray(at[:, :3] * np.linalg.solve(at[:, :3], at[:, 3]))
 
 
 def project(matrix: Points, points: Points) -> Points:
