@@ -1,9 +1,9 @@
 """What tells a code from what only looks like one: limits past which a box costs no more work, and what they rest on.
 `python benchmarks/dismissal.py`.
 
-Generated photos are read without these limits. Of each limit: what the boxes came to whose code was read, at the least
-and at the most; how many of them it would have dismissed; and what share of the boxes where there is no code
-(one that the frame cuts counts as none).
+Generated photos are read without these limits. Of each limit: what the boxes came to at least whose code was read; how
+many of them it would have dismissed (a first look divides some of these boxes where a gap shows, and goes on); and what
+share of the boxes where there is no code (one that the frame cuts counts as none).
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from mlscale.application.evaluation import holds
 from mlscale.application.photos import photo_bytes
 
 CELLS = "mean probability of its cells"
-SYMBOLS = ("surest symbol, any strip", "share of frames with a symbol")
-CODE = "probability that it is a QR code"
+BARS = [f"probability of bars, look {look}" for look in range(len(strips._LEAST_LIKELY))]
+CODE = "probability of a QR code"
 LIMITS = {
-    CELLS: (localiser._LEAST_MEAN, np.inf),
-    **dict(zip(SYMBOLS, [(strips._CERTAIN, np.inf), strips._SHOWN], strict=True)),
-    CODE: (grids._LEAST_LIKELY, np.inf),
+    CELLS: localiser._LEAST_MEAN,
+    **dict(zip(BARS, strips._LEAST_LIKELY, strict=True)),
+    CODE: grids._LEAST_LIKELY,
 }
 
 
@@ -36,12 +36,10 @@ class Watch:
 
     def __init__(self, decoder: Decoder) -> None:
         self._read, self._sure = decoder._read, localiser._is_sure
-        self._symbols_shown, self._likely = strips._symbols_shown, grids._likely
-        localiser._LEAST_MEAN = 0.0
-        strips._CERTAIN, strips._SHOWN = -1.0, (-1.0, 2.0)
-        grids._LEAST_LIKELY = -1.0
+        self._likely_bars, self._likely_grid = strips._likely, grids._likely
+        localiser._LEAST_MEAN, strips._LEAST_LIKELY, grids._LEAST_LIKELY = 0.0, (-1.0,), -1.0
         decoder._read, localiser._is_sure = self.read, self.sure
-        strips._symbols_shown, grids._likely = self.symbols_shown, self.likely
+        strips._likely, grids._likely = self.likely_bars, self.likely_grid
         self.boxes: list[tuple[Reading, dict[str, list[float]]]] = []
         self._means: dict[float, float] = {}
         self._seen: dict[str, list[float]] = {}
@@ -52,14 +50,14 @@ class Watch:
             self._means[mean * float(np.sqrt(len(probabilities)))] = mean  # a box's score tells which it is
         return self._sure(probabilities)
 
-    def symbols_shown(self, scores: strips.Scores) -> tuple[float, float]:
-        shown = self._symbols_shown(scores)
-        for name, value in zip(SYMBOLS, shown, strict=True):
-            self._note(name, value)
-        return shown
+    def likely_bars(self, code: NDArray[np.float32]) -> float:
+        likely = self._likely_bars(code)
+        looks = sum(name in self._seen for name in BARS[:-1])  # the last limit is for all looks from then on
+        self._note(BARS[looks], likely)
+        return likely
 
-    def likely(self, logits: NDArray[np.float32]) -> float:
-        likely = self._likely(logits)
+    def likely_grid(self, logits: NDArray[np.float32]) -> float:
+        likely = self._likely_grid(logits)
         self._note(CODE, likely)
         return likely
 
@@ -94,14 +92,12 @@ def main() -> None:
                     if reading.code is not None or not any(holds(reading.box, scale, code) for code in label["codes"]):
                         for name, values in seen.items():
                             group[name].append(values)
-    print(f"{'':32}{'boxes read':>12}{'least':>8}{'most':>8}{'dismissed':>11}{'without code':>14}{'dismissed':>11}")
-    for name, (low, high) in LIMITS.items():
-        values = np.array([value for one in read[name] for value in one])
-        lost, spared = (
-            sum(any(not low < value < high for value in one) for one in group[name]) for group in (read, nothing)
-        )
+    print(f"{'':32}{'boxes read':>12}{'least':>8}{'dismissed':>11}{'without code':>14}{'dismissed':>11}")
+    for name, limit in LIMITS.items():
+        least = min((min(values) for values in read[name]), default=np.nan)
+        lost, spared = (sum(min(values) < limit for values in group[name]) for group in (read, nothing))
         print(
-            f"{name:32}{len(read[name]):12}{values.min():8.2f}{values.max():8.2f}{lost:11}"
+            f"{name:32}{len(read[name]):12}{least:8.4f}{lost:11}"
             f"{len(nothing[name]):14}{spared / max(1, len(nothing[name])):11.0%}"
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,9 @@ from mlscale.application.errors import ApplicationError, BadPhoto
 
 if TYPE_CHECKING:
     from mlscale.application.training.loop import Training
+
+_LINE_EVERY_S = 60.0
+"""How often a training says how far it is where there is no terminal."""
 
 
 def decode_command(photos: list[Path], weights: Path | None, device: str | None) -> int:
@@ -71,6 +75,7 @@ def _train(training: Training, jobs: int) -> None:
 
     costs = {name: task.step_cost for name, task in TASKS.items()}
     columns = (TextColumn("{task.description:<12}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    line_s = time.monotonic()
     with Progress(*columns, TextColumn("{task.fields[measures]}"), console=Console(stderr=True)) as progress:
         whole = progress.add_task("all", total=sum(training.steps(name) * costs[name] for name in TASKS), measures="")
         bars = {name: progress.add_task(name, total=training.steps(name), start=False, measures="") for name in TASKS}
@@ -79,12 +84,18 @@ def _train(training: Training, jobs: int) -> None:
                 progress.update(bars[name], completed=training.steps(name))
                 progress.advance(whole, training.steps(name) * costs[name])
 
-        def report(name: str, step: int, _: int, measures: dict[str, float]) -> None:
+        def report(name: str, step: int, steps: int, measures: dict[str, float]) -> None:
+            nonlocal line_s
             progress.start_task(bars[name])
             told = " ".join(f"{key} {value:.3g}" for key, value in measures.items())
             before = progress.tasks[bars[name]].completed
             progress.update(bars[name], completed=step, measures=told)
             progress.advance(whole, (step - before) * costs[name])
+            if not progress.console.is_terminal and time.monotonic() - line_s >= _LINE_EVERY_S:
+                line_s = time.monotonic()
+                left_s = progress.tasks[whole].time_remaining
+                left = "" if left_s is None else f"about {left_s / 60:.0f} min left; "
+                _say(f"{left}{name}: step {step} of {steps}, {told}", error=True)
 
         train_side_by_side(training, jobs, report)
 

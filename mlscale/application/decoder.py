@@ -222,8 +222,8 @@ class Decoder:
         for attempt in range(_LOOKS):
             reading.crops = [crops.strip(photo.grey, quad) for quad in crops.strip_quads(outline, attempt)]
             strips = dark_on_light(np.stack(reading.crops), attempt)
-            (logits,) = self._run("strips", strips)
-            look = read_bars(strips, logits, attempt)
+            symbols, code = self._run("strips", strips)
+            look = read_bars(strips, symbols, code, attempt)
             reading.fits = max(look.fits, -9.0 if reading.fits is None else reading.fits)
             to_photo = homography(rectangle(1, 1), outline)
             if look.bars and (look.bars.kind != "UPCE" or shows_ends(photo, to_photo, look.bars)):

@@ -25,6 +25,9 @@ _BESIDE = 4
 """Light modules on either side of the bars."""
 _AROUND = 1
 """Modules beside a digit that its greys are compared in, too."""
+_LIGHT_BEFORE, _LIGHT_AFTER = (-6, -5, -4, -2), (-2, 0, 1, 2)
+"""Modules from the start and from the end of a code on that are light, and dark in a UPC-E that is exchanged light for
+dark and upside down."""
 _SHIFTS, _DIGIT_SHIFTS = 4, 2
 """Samples by which all bars and a digit's alone may be off, either way."""
 _SHARPNESS = 4
@@ -55,6 +58,24 @@ def borne_out(kind: str, text: str, strips: Crop, places: Floats, *, turned: boo
     weights = np.maximum(fits.max(axis=(1, 2)), 0.1) ** _SHARPNESS
     ratios = _ratios(kind, text, greys, drawn, blurs, shifts[best])
     return np.asarray(weights @ ratios / weights.sum())
+
+
+def lightness_beside(kind: str, text: str, strips: Crop, places: Floats, *, turned: bool) -> float:
+    """How light the strips are in and beside the guards of a number where these are light, -1 to 1, in the mean over
+    strips; arguments as of `borne_out`. Where exactly it stands is told by its digits' bars."""
+    width = ean.MODULES[kind]
+    inner = np.arange(3, width - (6 if kind == "UPCE" else 3))
+    bars = 1 - 2.0 * ean.modules(kind, text)[inner]
+    light = np.array([*_LIGHT_BEFORE, *(width + module for module in _LIGHT_AFTER)])
+    shares = (np.concatenate([inner, light]) + 0.5) / width
+    found = []
+    for strip, place in zip(strips, places, strict=True):
+        seen = greys_at(strip, placements.near(place), shares, turned=turned)
+        digits, beside = np.split(seen, [len(inner)], axis=1)
+        middle, spread = digits.mean(axis=1, keepdims=True), digits.std(axis=1, keepdims=True) + 0.05
+        best = int((((digits - middle) / spread) @ bars).argmax())
+        found.append(float(np.clip((beside - middle) / spread, -1, 1)[best].mean()))
+    return float(np.mean(found))
 
 
 _ROOM = (_BESIDE + _AROUND) * _PER_MODULE + _SHIFTS + _DIGIT_SHIFTS

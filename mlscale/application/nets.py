@@ -77,7 +77,8 @@ class _Along(nn.Module):
 
 
 class StripReader(nn.Module):
-    """Which symbol is centred where along a strip of bars: (b, 1, 16, w) to logits (b, 41, w / 2)."""
+    """Which symbol is centred where along a strip of bars, and whether they are a code at all: (b, 1, 16, w) to logits
+    (b, 41, w / 2) and (b,)."""
 
     def __init__(self, channels: int = 80) -> None:
         super().__init__()
@@ -93,10 +94,13 @@ class StripReader(nn.Module):
         self.columns = nn.Sequential(*layers)
         self.along = nn.Sequential(*(_Along(channels, dilation) for dilation in _ALONG))
         self.head = nn.Conv2d(channels, STRIP_CLASSES, 1)
+        self.code = nn.Sequential(nn.Linear(2 * channels, 32), nn.ReLU(inplace=True), nn.Linear(32, 1))
 
-    def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.head(self.along(self.columns(x)))
-        return logits.squeeze(2)
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        seen = self.along(self.columns(x))
+        logits: Tensor = self.head(seen)
+        flat = seen.squeeze(2)
+        return logits.squeeze(2), self.code(torch.cat([flat.mean(2), flat.amax(2)], dim=1)).squeeze(1)
 
 
 class GridFinder(nn.Module):

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from mlscale.application import ean, placements
 from mlscale.application.crops import STRIP_MARGIN, STRIP_PLACES, STRIP_WIDTH, Crop
-from mlscale.application.evidence import borne_out, greys_at
+from mlscale.application.evidence import borne_out, lightness_beside
 from mlscale.application.geometry import Points, rectangle
 from mlscale.application.placements import FRAMES
 
@@ -26,9 +26,9 @@ _CLEAR = 0.98
 _LIKELY = {12: (0.01, 0.5), 8: (0.05, 0.8), 6: (0.1, 0.8)}
 """Least and mean probability of the digits from which a number is worth that look, by the number of digits: other codes
 and parts of longer ones, too, show eight or six digits that the greys bear out."""
-_LEAST_EVIDENCE = {12: -0.2, 8: -0.1, 6: -0.1}
-"""What `BarsRead.evidence` has to come to, by the number of digits: above what any wrong number reached
-(benchmarks/certainty.py: -0.37 with twelve digits, -0.31 with six, -0.60 with eight; elsewhere -0.27 with twelve).
+_LEAST_EVIDENCE, _LEAST_ALONE = {12: -0.2, 8: -0.1, 6: -0.1}, -0.1
+"""What `BarsRead.evidence` has to come to, by the number of digits, and where a number rests on one strip: above what
+any wrong number reached (benchmarks/certainty.py: -0.89 with twelve digits; elsewhere -0.39, with one strip -0.14).
 With six digits the parity pattern is all there is to check, with eight not even that."""
 _DOUBT = 0.2
 """What a probability's logarithm weighs beside the greys."""
@@ -45,9 +45,10 @@ _HOPEFUL_FITS = -1.7
 _WORTH_SPELLING = 0.5
 """Mean of the digits' highest probabilities from which one strip's number is worth spelling: far below any that is
 believed."""
-_CERTAIN, _SHOWN = 0.9, (0.2, 0.58)
-"""Probability of the surest symbol that each strip of a code shows at least, and the share of frames, from more than to
-less than, where a symbol is likelier than not (benchmarks/dismissal.py: no code of 639 lost for 44 % of the rest)."""
+_LEAST_LIKELY = (0.03, 0.03, 0.5)
+"""Probability of a code, look by look, from which a box is looked at on: by the last looks it should stand well
+(benchmarks/dismissal.py: no code of 963 lost for 59 % of the others at the first look, and 90 % of what is left of them
+at the third)."""
 _LEFT_SETS = {12: "LG", 8: "L", 6: "LG"}
 _RIGHT_SETS = {12: "R", 8: "R", 6: "LG"}
 _BESIDE = 20
@@ -57,9 +58,9 @@ _LEAST_LOG = -8.0
 _WAYS_APART = 2.0
 """Mean log probability by which a UPC-E has to fit better than it does the other way round: its digits alone may make a
 number either way."""
-_TELLING = (-6, -5, -4, -2, 49, 51, 52, 53)
-"""Modules in and beside the guards of a UPC-E that are light. Exchanged light for dark and upside down its digits make
-another number's, its double's: of that these are dark."""
+_ROOM_BESIDE = 3.0
+"""Modules beside its bars that the strips have to show of a number that is not clear: where they end within the bars,
+what is read there may be squeezed in."""
 _DOUBTFUL = 0.02
 """Probability of a digit below which a number is out of the question."""
 
@@ -99,7 +100,8 @@ def _is_clear(sure: tuple[float, float], alone: bool) -> bool:
 
 def is_believed(bars: BarsRead) -> bool:
     """Whether enough speaks for a number to return it."""
-    return bars.apart >= _LEAST_APART and bars.evidence > _LEAST_EVIDENCE[ean.DRAWN[bars.kind]]
+    least = _LEAST_EVIDENCE[ean.DRAWN[bars.kind]]
+    return bars.apart >= _LEAST_APART and bars.evidence > (max(least, _LEAST_ALONE) if bars.alone else least)
 
 
 @dataclass(frozen=True)
@@ -138,14 +140,20 @@ def dark_on_light(strips: Crop, look: int = 0) -> Crop:
     return -strips if (contrast < 0) != doubted else strips
 
 
-def read_bars(strips: Crop, logits: Scores, look: int = 0, believe: Callable[[BarsRead], bool] = is_believed) -> Look:
+def read_bars(
+    strips: Crop,
+    logits: Scores,
+    code: NDArray[np.float32],
+    look: int = 0,
+    believe: Callable[[BarsRead], bool] = is_believed,
+) -> Look:
     """What the ``strips`` (n, height, width) of one box show, the ``look``-th time that it is looked at; ``logits``
-    (n, 41, `FRAMES`) are the reader's."""
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    scores = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    if not _show_symbols(scores):
+    (n, 41, `FRAMES`) of symbols and those of a ``code`` (n,) are the reader's."""
+    if _likely(code) < _LEAST_LIKELY[min(look, len(_LEAST_LIKELY) - 1)]:
         part = _largest_part(strips) if look == 0 else None
         return Look(None, rectangle(1, 1) if part is None else _across(part), _LEAST_LOG, hopeful=part is not None)
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    scores = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
     curled = look > 0  # the first look tries what most codes are: flat
     ways = {turned: _brought_upright(scores, turned) for turned in (False, True)}
     best = _best(ways, 12, curled)
@@ -163,17 +171,9 @@ def read_bars(strips: Crop, logits: Scores, look: int = 0, believe: Callable[[Ba
     return Look(bars, _outline(best, strips, look), best.score, look == 0 or best.score > _HOPEFUL_FITS)
 
 
-def _show_symbols(scores: Scores) -> bool:
-    """Whether the strips show symbols as a code does: each of them one that is all but certain, and so many in all that
-    they can be digits side by side. Stripes and letters show too many or too few."""
-    surest, share = _symbols_shown(scores)
-    return surest > _CERTAIN and _SHOWN[0] < share < _SHOWN[1]
-
-
-def _symbols_shown(scores: Scores) -> tuple[float, float]:
-    """Probability of the surest symbol in the strip where it is least, and the share of frames that likely show one."""
-    symbols = 1 - np.exp(scores[:, 40])
-    return float(symbols.max(axis=1).min()), float((symbols > 0.5).mean())
+def _likely(code: NDArray[np.float32]) -> float:
+    """How likely the strips show a code at all, by their logits (n,)."""
+    return float(1 / (1 + np.exp(-code.mean().clip(-30, 30))))
 
 
 def _brought_upright(scores: Scores, turned: bool) -> Scores:
@@ -194,8 +194,9 @@ def _best(ways: Ways, count: int, curled: bool) -> _Fit:
 
 
 def _best_of_six(ways: Ways, curled: bool, strips: Crop, least: float) -> _Fit | None:
-    """The UPC-E that fits better than ``least``, far better than any the other way round, and is no double; None
-    where none does."""
+    """The UPC-E that fits better than ``least``, far better than any the other way round, and is light beside its
+    guards; None where none does. Exchanged light for dark and upside down its digits make another number's, which is
+    dark there."""
     fits = [_fit(scores, 6, turned, curled) for turned, scores in ways.items()]
     other, best = sorted(fits, key=lambda fit: fit.score)
     if best.score <= max(least, _LONG_FITS) or best.score - other.score < _WAYS_APART:
@@ -203,24 +204,8 @@ def _best_of_six(ways: Ways, curled: bool, strips: Crop, least: float) -> _Fit |
     best = _refined(best)
     _, text, score = ean.spell(_merged(_digits_of(best)))
     score /= best.count
-    return replace(best, score=score) if score > least and _lightness_beside(best, text, strips) > 0 else None
-
-
-def _lightness_beside(fit: _Fit, text: str, strips: Crop) -> float:
-    """How light ``strips`` are at `_TELLING` of the UPC-E ``text``, -1 to 1. Where exactly it stands is told by its
-    digits' bars, which are the same for its double."""
-    width = ean.MODULES["UPCE"]
-    inner = np.arange(3, width - 6)
-    bars = 1 - 2.0 * ean.modules("UPCE", text)[inner]
-    found = []
-    for strip, place in zip(strips, fit.places, strict=True):
-        shares = (np.concatenate([inner, _TELLING]) + 0.5) / width
-        seen = greys_at(strip, placements.near(place), shares, turned=fit.turned)
-        digits, beside = seen[:, : len(inner)], seen[:, len(inner) :]
-        middle, spread = digits.mean(axis=1, keepdims=True), digits.std(axis=1, keepdims=True) + 0.05
-        best = int((((digits - middle) / spread) @ bars).argmax())
-        found.append(float(np.clip((beside - middle) / spread, -1, 1)[best].mean()))
-    return float(np.mean(found))
+    light = score > least and lightness_beside("UPCE", text, strips, best.places, turned=best.turned) > 0
+    return replace(best, score=score) if light else None
 
 
 def _digits_of(fit: _Fit) -> Scores:
@@ -270,13 +255,14 @@ def _totals(halves: list[Scores], frames: NDArray[np.int64]) -> NDArray[np.float
 
 
 def _is_quiet_around(fit: _Fit) -> bool:
-    """Whether most strips show no symbols where a short code has its quiet zones."""
+    """Whether most strips show no symbols where a short code has its quiet zones, or an UPC-E the end of its last
+    guard: half an EAN-13 would pass for one."""
     somewhere = 1 - np.exp(fit.scores[:, 40])
-    width = {8: ean.MODULES["EAN8"], 6: ean.MODULES["UPCE"]}[fit.count]
+    width, guard = {8: (ean.MODULES["EAN8"], 0), 6: (ean.MODULES["UPCE"], 3)}[fit.count]
     noisy = 0
     for strip, (start, end) in enumerate(fit.edges):
-        reach = 7 / width * (end - start)
-        zones = [(start - reach, start), (end, end + reach)]
+        module = (end - start) / width
+        zones = [(start - 7 * module, start), (end - guard * module, end + 7 * module)]
         beside = [somewhere[strip, max(0, int(low)) : max(0, int(high))] for low, high in zones]
         noisy += bool((np.concatenate(beside) > _NOISE_BESIDE).any())
     return noisy < len(fit.edges) / 2
@@ -321,7 +307,9 @@ def _numbers(fit: _Fit, strips: Crop) -> Iterator[BarsRead]:
     digits = _digits_of(fit)
 
     @cache  # most strips spell what all do together
-    def least_borne_out(kind: str, text: str) -> float:
+    def least_borne_out(kind: str, text: str) -> float | None:
+        if lightness_beside(kind, text, strips, fit.places, turned=fit.turned) <= 0:
+            return None
         return float(np.sort(borne_out(kind, text, strips, fit.places, turned=fit.turned))[:2].mean())
 
     yield _spelled(_merged(digits), fit, slice(None), least_borne_out)
@@ -344,7 +332,7 @@ def _spelled(
     drawn: Scores,
     fit: _Fit,
     seen: slice,
-    least_borne_out: Callable[[str, str], float],
+    least_borne_out: Callable[[str, str], float | None],
     others: Scores | None = None,
 ) -> BarsRead:
     """The likeliest number for digits (40, count) of log probabilities, and where the strips ``seen`` show it;
@@ -360,7 +348,9 @@ def _spelled(
     apart = float(np.exp(np.take_along_axis(fit.scores[seen, 40], between, axis=1)).mean())
     alone = others is not None
     possible = others is None or np.exp(others[:, classes, np.arange(fit.count)]).max(axis=0).min() >= _DOUBTFUL
-    likely = possible and apart >= _LEAST_APART and all(np.array(sure) > _LIKELY[fit.count])
+    room = _ROOM_BESIDE * (edges[1] - edges[0]) / ean.MODULES[kind]
+    in_view = bool(edges[0] >= room and edges[1] <= FRAMES - room)
+    likely = possible and in_view and apart >= _LEAST_APART and all(np.array(sure) > _LIKELY[fit.count])
     least = least_borne_out(kind, text) if likely and not _is_clear(sure, alone) else None
     return BarsRead(kind, text, (float(left), float(right)), fit.turned, sure, alone, apart, least)
 

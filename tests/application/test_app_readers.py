@@ -7,15 +7,17 @@ import pytest
 from PIL import Image
 
 from mlscale.application import crops, ean, grids, islands, qr
-from mlscale.application.evidence import borne_out
+from mlscale.application.evidence import borne_out, lightness_beside
 from mlscale.application.geometry import project, rectangle
 from mlscale.application.placements import FRAMES
 from mlscale.application.sheets import Sheet, lattice
-from mlscale.application.strips import dark_on_light, read_bars
+from mlscale.application.strips import BarsRead, dark_on_light, is_believed, read_bars
 
 NUMBERS = [("EAN13", "4006381333931"), ("UPCA", "036000291452"), ("EAN8", "96385074"), ("UPCE", "01234565")]
 NEGATIVE = dict(zip("LGRQ", "RQLG", strict=True))
 TURNED = dict(zip("LGRQ", "QRGL", strict=True))
+SURE, NONE = np.full(3, 8, dtype=np.float32), np.full(3, -8, dtype=np.float32)
+"""Logits of a reader that sees a code, and of one that does not."""
 
 
 def shown(
@@ -57,7 +59,7 @@ def pictured(kind: str, text: str, *, turned: bool = False, negative: bool = Fal
 @pytest.mark.parametrize("turned", [False, True])
 @pytest.mark.parametrize(("kind", "text"), NUMBERS)
 def test_strips_tell_number_place_and_direction(kind: str, text: str, turned: bool) -> None:
-    bars = read_bars(pictured(kind, text, turned=turned), shown(kind, text, turned=turned)).bars
+    bars = read_bars(pictured(kind, text, turned=turned), shown(kind, text, turned=turned), SURE).bars
     assert bars is not None
     assert (bars.kind, bars.text, bars.turned) == (kind, text, turned)
     wide = 1 + 2 * crops.STRIP_MARGIN
@@ -67,7 +69,7 @@ def test_strips_tell_number_place_and_direction(kind: str, text: str, turned: bo
 
 @pytest.mark.parametrize(("kind", "text"), NUMBERS)
 def test_the_second_look_reads_curled_paper(kind: str, text: str) -> None:
-    bars = read_bars(pictured(kind, text, curl=1.1), shown(kind, text, curl=1.1), look=1).bars
+    bars = read_bars(pictured(kind, text, curl=1.1), shown(kind, text, curl=1.1), SURE, look=1).bars
     assert bars is not None
     assert (bars.kind, bars.text) == (kind, text)
 
@@ -96,18 +98,18 @@ def test_a_box_around_two_neighbours_is_narrowed_to_the_larger() -> None:
     logits[:, 7, 20:90] = 20  # one digit that goes on and on
     nothing = np.zeros_like(logits)
     nothing[:, 40] = 8
-    for seen in (logits, nothing):
-        look = read_bars(strips, seen)
+    for seen, code in ((logits, SURE), (nothing, SURE), (logits, NONE)):
+        look = read_bars(strips, seen, code)
         assert look.hopeful
         left, right = look.outline[:2, 0] + crops.STRIP_MARGIN
         assert left == pytest.approx(40 / 384 * (1 + 2 * crops.STRIP_MARGIN), abs=0.01)
         assert right == pytest.approx(240 / 384 * (1 + 2 * crops.STRIP_MARGIN), abs=0.01)
-    assert not read_bars(strips, nothing, look=1).hopeful
+    assert not read_bars(strips, logits, NONE, look=1).hopeful
 
 
 def test_a_doubtful_short_code_is_not_returned() -> None:
     for kind, text in (("EAN8", "96385074"), ("UPCE", "01234565")):
-        assert read_bars(pictured(kind, text), shown(kind, text, doubt=0.85)).bars is None
+        assert read_bars(pictured(kind, text), shown(kind, text, doubt=0.85), SURE).bars is None
 
 
 def sequence(logits: np.ndarray) -> list[int]:
@@ -121,32 +123,28 @@ def test_a_upc_e_that_makes_two_numbers_is_read_the_right_way_round(turned: bool
     """08232687 turned and exchanged light for dark has the digits and sets of 08623287."""
     logits = shown("UPCE", "08232687", turned=turned)
     assert sequence(logits) == sequence(shown("UPCE", "08623287", turned=not turned, negative=True))
-    bars = read_bars(pictured("UPCE", "08232687", turned=turned), logits, look=1).bars
+    bars = read_bars(pictured("UPCE", "08232687", turned=turned), logits, SURE, look=1).bars
     assert bars is not None
     assert bars.text == "08232687"
     exchanged_by_mistake = pictured("UPCE", "08623287", turned=not turned, negative=True)
-    assert read_bars(exchanged_by_mistake, logits, look=1).bars is None
+    assert read_bars(exchanged_by_mistake, logits, SURE, look=1).bars is None
 
 
 def test_a_strip_without_symbols_shows_nothing() -> None:
     empty = np.zeros((3, 41, FRAMES), dtype=np.float32)
     empty[:, 40] = 8
-    look = read_bars(np.zeros((3, crops.STRIP_HEIGHT, crops.STRIP_WIDTH), dtype=np.float32), empty)
+    look = read_bars(np.zeros((3, crops.STRIP_HEIGHT, crops.STRIP_WIDTH), dtype=np.float32), empty, NONE)
     assert look.bars is None
     assert not look.hopeful
 
 
-def test_stripes_and_letters_are_not_looked_at_again() -> None:
-    """What shows symbols wherever one looks, in one strip alone, or nowhere for certain, is no code."""
-    code, strips = shown("EAN13", "4006381333931", doubt=0.3), pictured("EAN13", "4006381333931")
-    assert read_bars(strips, code).hopeful
-    everywhere, once, unsure = code.copy(), code.copy(), code.copy()
-    everywhere[:, 40] = 0
-    everywhere[:, 3] = 10
-    once[1:, :40], once[1:, 40] = 0, 8
-    unsure[:, 40] = np.maximum(unsure[:, 40], 6)
-    for logits in (everywhere, once, unsure):
-        assert not read_bars(strips, logits).hopeful
+def test_what_is_hardly_a_code_is_not_looked_at_again() -> None:
+    """By the last looks the box should stand well, so that more is asked of it."""
+    unread, strips = shown("EAN13", "4006381333931", doubt=0.6), pictured("EAN13", "4006381333931")
+    doubted = np.full(3, -2.2, dtype=np.float32)  # one in ten
+    assert [read_bars(strips, unread, SURE, look).hopeful for look in range(3)] == [True, True, True]
+    assert [read_bars(strips, unread, doubted, look).hopeful for look in range(3)] == [True, True, False]
+    assert [read_bars(strips, unread, NONE, look).hopeful for look in range(3)] == [False, False, False]
 
 
 def test_half_an_ean_13_is_no_upc_e() -> None:
@@ -155,8 +153,8 @@ def test_half_an_ean_13_is_no_upc_e() -> None:
     middle = FRAMES // 2
     logits[:, :40, middle:] = 0
     logits[:, 40, middle:] = 8
-    assert read_bars(strips, logits).bars is None
-    assert read_bars(strips, logits, look=1).bars is None
+    assert read_bars(strips, logits, SURE).bars is None
+    assert read_bars(strips, logits, SURE, look=1).bars is None
 
 
 def drawn(text: str, version: int, sheet: Sheet, size: tuple[int, int], *, inverted: bool = False) -> Image.Image:
@@ -313,8 +311,45 @@ def test_a_number_that_the_greys_contradict_is_not_returned(kind: str, text: str
     likely = shown(kind, mistaken)
     last = round(0.8 * FRAMES)
     likely[:, :40, last:] *= 0.45  # the last digit is unsure
-    assert read_bars(pictured(kind, text), likely).bars is None
-    believed = read_bars(pictured(kind, mistaken), likely).bars
+    assert read_bars(pictured(kind, text), likely, SURE).bars is None
+    believed = read_bars(pictured(kind, mistaken), likely, SURE).bars
     assert believed is not None
     assert believed.text == mistaken
     assert believed.sure[0] < 0.8
+
+
+@pytest.mark.parametrize(
+    ("borne", "together", "alone"), [(0.4, True, True), (-0.13, True, False), (-0.3, False, False)]
+)
+def test_more_must_speak_for_a_number_that_rests_on_one_strip(borne: float, together: bool, alone: bool) -> None:
+    def bars(*, alone: bool) -> BarsRead:
+        return BarsRead("EAN13", "4006381333931", (0.0, 1.0), False, (0.9, 0.95), alone, borne_out=borne)
+
+    assert is_believed(bars(alone=False)) == together
+    assert is_believed(bars(alone=True)) == alone
+
+
+@pytest.mark.parametrize("kind", ["EAN13", "UPCA", "EAN8"])
+def test_an_unsure_number_is_not_returned_where_the_strips_end_in_its_bars(kind: str) -> None:
+    """What is read as its first digit may be what lies beside it then."""
+    text = dict(NUMBERS)[kind]
+    cut = round(0.13 * FRAMES)
+    likely, strips = shown(kind, text), pictured(kind, text)
+    likely[:, :40, : round(0.2 * FRAMES)] *= 0.45  # the first digit is unsure
+    whole = read_bars(strips, likely, SURE).bars
+    assert whole is not None
+    assert whole.text == text
+    likely, strips = np.roll(likely, -cut, axis=2), np.roll(strips, -2 * cut, axis=2)
+    look = read_bars(strips, likely, SURE)
+    assert look.bars is None
+    assert look.hopeful
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize(("kind", "text"), NUMBERS)
+def test_paper_is_light_beside_the_guards(kind: str, text: str, turned: bool) -> None:
+    places = np.tile([0.1 * FRAMES, 0.9 * FRAMES, 0.0, 0.0], (3, 1))
+    strips = pictured(kind, text, turned=turned)
+    assert lightness_beside(kind, text, strips, places, turned=turned) > 0.6
+    strips[:, :, :34] = strips[:, :, -34:] = -1
+    assert lightness_beside(kind, text, strips, places, turned=turned) < 0

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 from safetensors.numpy import load_file
 
-from mlscale.application import ean, generator
+from mlscale.application import commands, ean, generator
 from mlscale.application.crops import strip_quads
 from mlscale.application.errors import ApplicationError
 from mlscale.application.training import samples
@@ -88,6 +88,17 @@ def test_networks_learn_the_same_side_by_side(tmp_path: Path) -> None:
     one, other = (load_file(part.folder / "modules.safetensors") for part in (together, alone))
     assert all(np.array_equal(one[name], other[name]) for name in one)
     assert together.is_finished("strips")
+
+
+def test_without_a_terminal_lines_say_how_far_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commands, "_LINE_EVERY_S", 0.0)
+    training = but(tmp_path / "told", "modules")
+    commands.train_command(training.folder, training.seed, training.length, jobs=1, photos=1)
+    lines = capsys.readouterr().err.splitlines()
+    assert any(f"modules: step {training.steps('modules')} of {training.steps('modules')}" in line for line in lines)
+    assert any("left; " in line for line in lines)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

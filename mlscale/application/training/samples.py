@@ -25,7 +25,13 @@ _READ_MIX: Mix = {"easy": 0.05, "medium": 0.15, "hard": 0.55, "harsh": 0.25}
 _BARS = {"EAN13": 0.25, "EAN8": 0.25, "UPCA": 0.17, "UPCE": 0.33}
 """Shares of the symbologies: an EAN-13 teaches twelve symbols, a UPC-E six."""
 _DECOYS = 0.12
-"""Share of the grid finder's samples that show no QR code."""
+"""Share of the grid finder's and the strip reader's samples that only look like a code."""
+_EXCHANGED = 0.08
+"""Share of the strip reader's samples that are light where they should be dark."""
+_WITH_ADD_ON, _ADD_ON = 0.2, (0.25, 0.65)
+"""Share of boxes around twelve digits that hold what may be their add-on, too, and how much wider they are."""
+UNTAUGHT = -100
+"""The class at a frame of a strip that teaches only whether there is a code."""
 _LOCALISER_MODULES_PX = (0.6, 12.0)
 """From codes in a large photo to codes that fill a small one."""
 _TURNED = dict(zip("LGRQ", "QRGL", strict=True))
@@ -109,15 +115,26 @@ def _edge(inset: float) -> Points:
 
 
 def strip_sample(seed: int, index: int) -> Arrays:
-    """Strips (3, 1, 16, 384) of one code, dark on light, and the class at each of their frames (3, 192)."""
+    """Strips (3, 1, 16, 384) of one code, dark on light, the class at each of their frames (3, 192), and whether there
+    is a code (3,): some only look like one (`_DECOYS`)."""
     rng = _rng("strips", seed, index)
-    kind = str(rng.choice(list(_BARS), p=list(_BARS.values())))
+    is_code = bool(rng.random() >= _DECOYS)
+    kind = str(rng.choice(list(_BARS), p=list(_BARS.values()))) if is_code else "decoy"
     code = (scene := generator.close_up(rng, _difficulty(rng, _READ_MIX), kind)).codes[0]
     turned = bool(rng.random() < 0.5)
     box = rough_box(rng, code, 2 if turned else 0)
+    if ean.DRAWN.get(kind) == 12 and rng.random() < _WITH_ADD_ON:
+        more = float(rng.uniform(*_ADD_ON))
+        box = project(homography(rectangle(1, 1), box), rectangle(1 + more, 1, -more if turned else 0))
     quads = crops.strip_quads(box, int(rng.integers(0, len(crops.STRIP_PLACES))))
-    inputs = np.stack([crops.strip(scene.photo, quad)[None] for quad in quads]) * np.float32(-1 if code.inverted else 1)
-    return inputs, np.stack([strip_target(code, quad, turned) for quad in quads])
+    exchanged = bool(rng.random() < _EXCHANGED)
+    inputs = np.stack([crops.strip(scene.photo, quad)[None] for quad in quads])
+    inputs *= np.float32(-1 if code.inverted != exchanged else 1)
+    if is_code and not exchanged:
+        target = np.stack([strip_target(code, quad, turned) for quad in quads])
+    else:
+        target = np.full((len(quads), FRAMES), UNTAUGHT)
+    return inputs, target, np.full(len(quads), is_code, dtype=np.float32)
 
 
 def strip_target(code: generator.Code, quad: Points, turned: bool) -> NDArray[np.int64]:

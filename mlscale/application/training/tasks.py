@@ -58,14 +58,18 @@ def _localiser_loss(net: nn.Module, batch: Sequence[Tensor]) -> Loss:
 
 
 def _strip_loss(net: nn.Module, batch: Sequence[Tensor]) -> Loss:
-    strips, target = (tensor.flatten(0, 1) for tensor in batch)
-    logits = net(strips).float()
+    strips, target, is_code = (tensor.flatten(0, 1) for tensor in batch)
+    logits, code = (part.float() for part in net(strips))
     weight = torch.ones(STRIP_CLASSES)
     weight[-1] = 0.25
-    loss = functional.cross_entropy(logits, target, weight)
-    marked = target < STRIP_CLASSES - 1
-    right = (logits[:, :-1].argmax(1) == target)[marked].float().mean()
-    return loss, {"symbols_right": float(right)}
+    symbols = functional.cross_entropy(logits, target, weight, ignore_index=samples.UNTAUGHT)
+    loss = symbols + 0.2 * functional.binary_cross_entropy_with_logits(code, is_code)
+    marked = (target != samples.UNTAUGHT) & (target < STRIP_CLASSES - 1)
+    measures = {
+        "symbols_right": float((logits[:, :-1].argmax(1) == target)[marked].float().mean()),
+        "code_right": float(((code > 0) == (is_code > 0.5)).float().mean()),
+    }
+    return loss, measures
 
 
 def _grid_loss(net: nn.Module, batch: Sequence[Tensor]) -> Loss:
@@ -96,7 +100,7 @@ def _module_sample(seed: int, index: int, batch: int) -> samples.Arrays:
 TASKS = {
     "localiser": Task(samples.localiser_sample, _localiser_loss, 3300, 8, 0.62),
     "grids": Task(lambda seed, index, _: samples.grid_sample(seed, index), _grid_loss, 2000, 32, 1.0),
-    "strips": Task(lambda seed, index, _: samples.strip_sample(seed, index), _strip_loss, 5400, 8, 0.24, 4e-3),
+    "strips": Task(lambda seed, index, _: samples.strip_sample(seed, index), _strip_loss, 6200, 8, 0.24, 4e-3),
     "modules": Task(_module_sample, _module_loss, 4000, 8, 0.38, 4e-3),
 }
 """Every network by name; what takes longest is trained first."""
