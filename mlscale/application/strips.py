@@ -255,7 +255,7 @@ def _totals(halves: list[Scores], frames: NDArray[np.int64]) -> NDArray[np.float
 
 
 def _is_quiet_around(fit: _Fit) -> bool:
-    """Whether most strips show no symbols where a short code has its quiet zones, or an UPC-E the end of its last
+    """Whether most strips show no symbols where a short code has its quiet zones, or a UPC-E the end of its last
     guard: half an EAN-13 would pass for one."""
     somewhere = 1 - np.exp(fit.scores[:, 40])
     width, guard = {8: (ean.MODULES["EAN8"], 0), 6: (ean.MODULES["UPCE"], 3)}[fit.count]

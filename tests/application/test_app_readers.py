@@ -157,6 +157,18 @@ def test_half_an_ean_13_is_no_upc_e() -> None:
     assert read_bars(strips, logits, SURE, look=1).bars is None
 
 
+def test_a_upc_e_shows_no_symbol_at_the_end_of_its_last_guard() -> None:
+    """There half an EAN-13 shows the first digit of its right half, however sure the six before are."""
+    logits, strips = shown("UPCE", "01234565"), pictured("UPCE", "01234565")
+    bars = read_bars(strips, logits, SURE).bars
+    assert bars is not None
+    assert bars.text == "01234565"
+    at = round((0.1 + 0.8 * 49.5 / ean.MODULES["UPCE"]) * FRAMES)
+    logits[:, 40, at - 2 : at + 3] = 0
+    logits[:, 10 * ean.SETS.index("R") + 4, at - 2 : at + 3] = 10
+    assert read_bars(strips, logits, SURE).bars is None
+
+
 def drawn(text: str, version: int, sheet: Sheet, size: tuple[int, int], *, inverted: bool = False) -> Image.Image:
     """A photo of a code on ``sheet``: every pixel looked up by its nearest module (a fine lattice of the code)."""
     matrix = qr.encode(text, "M", version)
