@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from mlscale import environments
 from mlscale.experiment import doctor
 from mlscale.experiment.cleaning import cleanup_command, duration_s
 from mlscale.experiment.doctor import Finding, can_run, diagnose
@@ -29,7 +30,14 @@ def test_an_environment_that_breaks_is_named_and_the_others_are_asked(monkeypatc
     findings = {one.name: one for one in diagnose([("environments", doctor.check_environments)])}
     assert findings["rayserve"].state == "broken"
     assert "mlscale.environments.rayserve" in findings["rayserve"].found
-    assert findings["torchserve"].state != "broken"
+    assert {name for name, one in findings.items() if one.state == "broken"} == {"rayserve"}
+
+
+def test_what_is_only_simulated_is_not_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(environments, "names", lambda: ["ecs"])
+    [finding] = doctor.check_environments()
+    assert (finding.state, finding.remedy) == ("not yet", "mlscale simulate ecs")
+    assert can_run([finding])
 
 
 def test_an_error_of_ours_keeps_its_remedy() -> None:
