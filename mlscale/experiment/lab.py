@@ -19,7 +19,7 @@ from mlscale.experiment.parameters import (
     NotebookParameters,
 )
 from mlscale.experiment.progress import Shown
-from mlscale.experiment.protocol import current_protocol, photos_folder, read_protocol
+from mlscale.experiment.protocol import current_protocol, photos_folder, published_protocol
 from mlscale.experiment.variants import SHOWN
 from mlscale.runs import MlscaleError, Run, load_runs
 
@@ -116,8 +116,7 @@ def level_to_compare(p: NotebookParameters) -> float:
     the published runs stands beside them."""
     if p.run_dirs or p.level_s is not None:
         return level_of(p)
-    published = read_protocol(places.reference_protocol_file())
-    return published.level_s if published is not None else level_of(p)
+    return published_protocol().level_s
 
 
 def shown_runs(runs: Sequence[Run]) -> pd.DataFrame:

@@ -139,6 +139,14 @@ def current_protocol() -> Protocol:
     return read_protocol(places.protocol_file()) or default_protocol(Photos(folder="photos/load", count=1))
 
 
+def published_protocol() -> Protocol:
+    """The one under which the published runs were measured, to which the twin's profiles are fitted; where none are
+    published, the checkout's."""
+    from mlscale.experiment import places
+
+    return read_protocol(places.reference_protocol_file()) or current_protocol()
+
+
 def photos_folder(protocol: Protocol, file: Path) -> Path:
     """Where the photo set of ``protocol``, read from ``file``, lies."""
     return file.parent / protocol.photos.folder

@@ -146,12 +146,12 @@ def claims_command(draws: int) -> str:
 
     from mlscale.experiment.claims import judge_all
     from mlscale.experiment.progress import Shown
-    from mlscale.experiment.protocol import current_protocol
+    from mlscale.experiment.protocol import published_protocol
     from mlscale.experiment.records import CLAIMS, write_record
     from mlscale.experiment.twin_lab import long_schedule
 
     with Shown() as shown:
-        record = judge_all(long_schedule(), current_protocol().level_s, draws=draws, say=shown)
+        record = judge_all(long_schedule(), published_protocol().level_s, draws=draws, say=shown)
     file = write_record(CLAIMS, record)
     tables = [pd.DataFrame(found["verdicts"]).assign(arm=arm) for arm, found in record["arms"].items()]
     return f"{pd.concat(tables).round(3).to_string(index=False)}\n{file}: written"

@@ -14,7 +14,7 @@ from mlscale.experiment import places
 from mlscale.experiment.freeze import Calibrated, calibrated, read_frozen, sessions, twins_by
 from mlscale.experiment.parameters import EcsParameters, NotebookParameters
 from mlscale.experiment.progress import Shown
-from mlscale.experiment.protocol import current_protocol
+from mlscale.experiment.protocol import published_protocol
 from mlscale.experiment.simulate import simulate
 from mlscale.experiment.validation import Beside, ProfileOf, shipped, twins_of
 from mlscale.runs import Arm, ClosedLoop, OpenLoop, Run, load_runs
@@ -63,7 +63,7 @@ def five_simulated(seed: int, draws: int = 8) -> list[Run]:
 
 def long_schedule() -> ClosedLoop:
     """Core's step, watched for 15 minutes: for whatever is compared with a cloud (METHOD §5)."""
-    protocol = current_protocol()
+    protocol = published_protocol()
     core = protocol.closed_schedule(protocol.baseline_s)
     return core.model_copy(update={"duration_s": protocol.baseline_s + LONG_S})
 

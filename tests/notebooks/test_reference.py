@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mlscale.experiment import lab, places
+from mlscale.experiment import lab, places, twin_lab
 from mlscale.experiment.drawing import draw_all
 from mlscale.experiment.manifest import read_manifest
 from mlscale.experiment.parameters import CompareParameters
@@ -50,6 +50,13 @@ def test_published_runs_are_judged_by_the_level_of_their_own_protocol() -> None:
     assert lab.level_to_compare(CompareParameters()) == published.level_s
     assert lab.level_to_compare(CompareParameters(level_s=9.0)) == 9.0
     assert lab.level_to_compare(CompareParameters(run_dirs=(Path("mine"),))) == current_protocol().level_s
+
+
+def test_what_is_simulated_beside_them_has_their_clients() -> None:
+    published = read_protocol(places.reference_protocol_file())
+    assert published
+    assert [stage.clients for stage in twin_lab.long_schedule().stages] == [2, published.step_clients]
+    assert twin_lab.long_schedule().think_mean_s == published.think_mean_s
 
 
 def test_every_published_figure_is_drawn_again(redrawn: dict[str, Any]) -> None:
