@@ -19,10 +19,10 @@ from mlscale.simulator.profile import FOLDER, profile_names, read_profile
 
 VALIDATION: Final = "validation.json"
 CLAIMS: Final = "claims.json"
-EARLIER: Final = "validation-1.json"
-"""The validation by the first hold-out, with one factor for the host's speed: what it taught is in notebook 09. It
-speaks of code and runs that are here no longer."""
-RECORDS: Final = (VALIDATION, CLAIMS, EARLIER)
+EARLIER: Final = ("validation-1.json", "validation-2.json")
+"""The validations by earlier hold-outs, the first with one factor for the host's speed: what they taught is in notebook
+09. They speak of code and runs that are here no longer."""
+RECORDS: Final = (VALIDATION, CLAIMS, *EARLIER)
 _JUDGED_BY: Final = {VALIDATION: ("validation.py", "freeze.py"), CLAIMS: ("claims.py",)}
 
 
@@ -79,9 +79,10 @@ def record_of(runs: Sequence[Run]) -> dict[str, Any] | None:
     return record
 
 
-def first_verdicts() -> pd.DataFrame:
-    """What the first hold-out found, a row for each figure: twin / live, or twin less live in s, 90 % interval."""
-    table = pd.DataFrame(json.loads((places.reference() / EARLIER).read_text())["verdicts"])
+def earlier_verdicts(hold_out: int) -> pd.DataFrame:
+    """What the first hold-out (1), or the second, found, a row for each figure: twin / live, or twin less live in s,
+    90 % interval."""
+    table = pd.DataFrame(json.loads((places.reference() / EARLIER[hold_out - 1]).read_text())["verdicts"])
     ends = table["low"].map("{:.2f}".format) + " to " + table["high"].map("{:.2f}".format)
     told = table.assign(told=ends + ", " + table["verdict"])
     return told.pivot(index="figure", columns="environment", values="told").reindex(table["figure"].unique())

@@ -105,17 +105,17 @@ class HeldOut(BaseModel):
 HOLDOUT: Final = (
     HeldOut(
         name="closed",
-        clients={"torchserve": 13, "rayserve": 9, "k3s": 13, "eks": 13},
+        clients={"torchserve": 16, "rayserve": 8, "k3s": 16, "eks": 16},
         scaling={
             "torchserve": {"max_replicas": 3, "target_ongoing": 1.5},
             "rayserve": {"max_replicas": 2, "target_ongoing_requests": 1.5},
             "k3s": {"max_replicas": 3, "target_in_flight": 1.5},
-            "eks": {"max_replicas": 3, "target_in_flight": 1.5, "boot": "15s"},
+            "eks": {"max_replicas": 3, "target_in_flight": 1.5, "boot": "20s"},
         },
     ),
     HeldOut(
         name="open",
-        rate_rps={"torchserve": 10.0, "rayserve": 6.0, "k3s": 10.0, "eks": 10.0},
+        rate_rps={"torchserve": 12.0, "rayserve": 7.0, "k3s": 12.0, "eks": 12.0},
         scaling={
             "torchserve": {"max_replicas": 3, "upscale_delay_s": 4.0},
             "rayserve": {"max_replicas": 2, "upscale_delay_s": 4.0},
@@ -126,7 +126,7 @@ HOLDOUT: Final = (
 )
 """Unseen schedules for the twin (METHOD §8), fixed before they were measured; its profiles were frozen before, too.
 Ray Serve gets one more replica at most: three that started at once left two cores no room (94 % in use: invalid); and
-less load, which two replicas can serve. Its first hold-out had the others' load and another twin (METHOD §8)."""
+less load, which two replicas can serve. Earlier hold-outs had other steps (METHOD §8)."""
 CALIBRATION: Final = HeldOut(name="step", scaling={"eks": {"boot": "10s"}})
 """Core's own setup once more, on the host on which the twin is judged: how fast that host is, beside the one whose runs
 the profiles were fitted to."""
