@@ -236,12 +236,15 @@ def _environment(name: str) -> Iterable[Finding]:
     from mlscale.experiment.applications import code_reader
 
     environment, app = environments.get(name), code_reader()
+    if not environment.modes:
+        yield Finding(name, "not yet", "it can only be simulated so far", f"mlscale simulate {name}")
+        return
     local = environment.level == "application"
     scalings = {component.name: environment.arm("matched") for component in app.components}
-    mode: Mode = "live" if "live" in environment.modes else min(environment.modes, default="live")
+    mode: Mode = "live" if "live" in environment.modes else min(environment.modes)
     problems = environment.preflight(app, scalings, mode)
     for problem in problems:
-        state: State = "not yet" if not environment.modes else "missing" if problem.fatal else "limited"
+        state: State = "missing" if problem.fatal else "limited"
         yield Finding(name, state, f"{problem.where}: {problem.what}", problem.remedy, needed=local)
     if not any(problem.fatal for problem in problems):
         found = environment.found() if isinstance(environment, Describes) else _version(name)
