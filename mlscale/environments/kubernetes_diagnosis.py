@@ -17,6 +17,8 @@ _START: Final = frozenset(
     {"CreateContainerConfigError", "CreateContainerError", "RunContainerError", "StartError", "PreCreateHookError"}
 )
 _LOG_LINES: Final = 8
+_LOG_WAIT_S: Final = 3.0
+"""For a moment a restarting container has no log: the one that ended is gone, the next says nothing yet."""
 
 LogOf = Callable[[str, bool], str]
 """(pod, previous) -> the log of its container, or of the container that ended before it."""
@@ -71,8 +73,9 @@ def _of_container(pod: Json, events: Sequence[Json], log_of: LogOf) -> Trouble |
     last = state if "terminated" in state else status.get("lastState") or {}
     remedy = "mend what the log says; OOMKilled: give it more memory"
     lines = _last_lines(log_of(name, "terminated" not in state))
-    tail = f"; its last log lines:\n  {lines}" if lines else "; it wrote no log"
-    return Trouble(MlscaleError(f"the application ends by itself: {ended(last)}{tail}", f"pod {name}", remedy))
+    tail = f"; its last log lines:\n  {lines}" if lines else "; no log of it is to be had"
+    error = MlscaleError(f"the application ends by itself: {ended(last)}{tail}", f"pod {name}", remedy)
+    return Trouble(error, patience_s=0.0 if lines else _LOG_WAIT_S)
 
 
 def _of_scheduling(pod: Json) -> Trouble | None:

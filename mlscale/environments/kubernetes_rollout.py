@@ -21,6 +21,8 @@ SOURCES: Final[Mapping[str, str]] = {
     "deployments": "Deployment",
     "autoscalers": "HorizontalPodAutoscaler",
 }
+_NO_LOG: Final = "unable to retrieve container logs for"
+"""What a kubelet answers, with status 200, for a container that is gone (kubernetes/kubernetes#142258)."""
 
 
 class Watches:
@@ -167,6 +169,7 @@ def read_log(api: Api, namespace: str, pod: str, *, previous: bool = False, line
     """The last lines of a pod's log; empty where it has none (any more)."""
     path = path_of("Pod", pod, namespace) + "/log"
     try:
-        return api.text(path, {"tailLines": lines, "previous": "true" if previous else "false"})
+        text = api.text(path, {"tailLines": lines, "previous": "true" if previous else "false"})
     except (Refused, MlscaleError):
         return ""
+    return "" if text.startswith(_NO_LOG) else text

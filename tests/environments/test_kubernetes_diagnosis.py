@@ -20,6 +20,7 @@ from mlscale.environments.kubernetes_facts import (
     quota_period_s,
 )
 from mlscale.environments.kubernetes_preflight import of_room
+from mlscale.environments.kubernetes_rollout import read_log
 from mlscale.environments.kubernetes_settings import KubernetesScaling
 
 LOG = "loading\nTraceback\nRuntimeError: the weights are torn\n"
@@ -67,6 +68,28 @@ def test_the_log_asked_for_is_that_of_the_container_that_ended() -> None:
     diagnose([restarted], (), (), log, machines_scale=False)
     diagnose([pod(scheduled=True, state=terminated(2))], (), (), log, machines_scale=False)
     assert asked == [("app-1", True), ("app-1", False)]
+
+
+def test_a_log_that_is_not_to_be_had_is_asked_for_again_before_the_crash_counts() -> None:
+    crashed = pod(scheduled=True, state=terminated(2))
+    silent = diagnose([crashed], (), (), lambda name, previous: "", machines_scale=False)
+    told = found(crashed)
+    assert told is not None
+    assert silent is not None
+    assert silent.patience_s > told.patience_s == 0
+    assert "exit code 2; no log of it is to be had" in text(silent)
+
+
+def test_what_the_kubelet_answers_for_a_container_that_is_gone_is_no_log() -> None:
+    """kubernetes/kubernetes#142258: its refusal comes with status 200."""
+
+    class Gone:
+        """Stands in for an API server whose kubelet has removed the container."""
+
+        def text(self, path: str, query: Any) -> str:
+            return "unable to retrieve container logs for containerd://0d5c"
+
+    assert read_log(Gone(), "space", "app-1") == ""  # type: ignore[arg-type]
 
 
 def test_no_room_counts_after_a_while_and_not_where_machines_scale() -> None:

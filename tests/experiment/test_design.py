@@ -16,7 +16,7 @@ from mlscale.experiment.design import (
     plan,
     williams,
 )
-from mlscale.experiment.protocol import Photos, Protocol, default_protocol
+from mlscale.experiment.protocol import Photos, Protocol, current_protocol, default_protocol
 from mlscale.experiment.variants import CONTAINER, NO_MACHINES, REHEARSAL, SENSITIVITY, TWIN_CELLS
 from mlscale.runs import ClosedLoop, MlscaleError, OpenLoop, Staircase
 
@@ -157,7 +157,8 @@ def test_a_quick_rehearsal_is_one_run(protocol: Protocol) -> None:
     assert (run.cell, run.variant, run.schedule) == ("rehearsal", "boot-10s", protocol.quick_schedule())
 
 
-def test_the_hold_out_differs_from_core_in_step_loop_maximum_and_a_setting(protocol: Protocol) -> None:
+def test_the_hold_out_differs_from_core_in_step_loop_maximum_and_a_setting() -> None:
+    protocol = current_protocol()
     runs = plan([*THREE, "eks"], ["holdout"], 1, protocol)
     held = [run for run in runs if run.cell == "holdout"]
     assert Counter((run.environment, run.variant) for run in held) == {
