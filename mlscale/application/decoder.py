@@ -136,7 +136,7 @@ def usable_device(name: str) -> str:
 
 
 def calculates_bfloat16(device: str) -> bool:
-    """Whether ``device`` is a CPU with instructions for it: networks take half the time and read as many codes then."""
+    """Whether ``device`` is a CPU with instructions for it: networks take half the time then."""
     import torch
 
     return torch.device(device).type == "cpu" and bool(torch.cpu.get_capabilities().get("avx512_bf16"))
