@@ -21,10 +21,14 @@ from mlscale.application.generator import KINDS, Scene, photo
 from mlscale.application.optics import compress, tint
 
 LABELS = "labels.jsonl"
-_SIZES = ((480, 360), (640, 480), (800, 600), (960, 720), (1280, 960))
+_SIZES = ((320, 240), (480, 360), (640, 480), (800, 600), (960, 720), (1280, 960))
 _CODES = (1, 2, 3)
 _REPEATS = 5
+_USUAL_S = 0.0275
+_BELOW, _ABOVE = 10 / 11, 12 / 11  # 25 and 30 ms around the usual cost
 Decode = Callable[[bytes], Mapping[str, Any]]
+_Shape = tuple[tuple[int, int], int]
+"""Width and height, and codes in the photo."""
 
 
 def photo_bytes(
@@ -108,11 +112,11 @@ def choose_load_photos(
     folder: Path,
     seed: int,
     count: int,
-    target_cpu_s: tuple[float, float] = (0.025, 0.030),
+    target_cpu_s: tuple[float, float] | None = None,
     *,
     decode: Decode | None = None,
     tries: int = 60,
-) -> None:
+) -> tuple[float, float]:
     """Writes ``count`` easy photos that are read completely right and cost ``target_cpu_s`` of thread time each here.
 
     Sizes and numbers of codes that come out too cheap or too dear are left behind as they show.
@@ -121,9 +125,13 @@ def choose_load_photos(
         folder: where photos and labels (with "cpu_s") go.
         seed: where the candidates come from; which of them are chosen depends on this machine's speed.
         count: photos wanted.
-        target_cpu_s: least and most seconds a photo.
+        target_cpu_s: least and most seconds a photo; by default 25 to 30 ms, or on a machine where no size of photo
+            costs about that much, as wide a range around what its cheapest (dearest) costs.
         decode: by default the decoder with the shipped weights.
         tries: candidates per wanted photo before giving up.
+
+    Returns:
+        Least and most seconds that a photo could cost to be chosen.
 
     Raises:
         ApplicationError: this machine can't be met.
@@ -132,26 +140,40 @@ def choose_load_photos(
         from mlscale.application.decoder import make_decoder
 
         decode = make_decoder()
-    low, high = target_cpu_s
-    shapes = [(size, codes) for size in _SIZES for codes in _CODES]
-    seen: dict[tuple[tuple[int, int], int], list[float]] = {shape: [] for shape in shapes}
-    chosen: list[tuple[bytes, dict[str, Any]]] = []
-    for index in range(tries * count):
-        shape = min(shapes, key=lambda shape: _promise(seen[shape], (low + high) / 2))
-        (width, height), codes = shape
-        body, label = photo_bytes(seed, index, "easy", width=width, height=height, codes=codes)
-        cost = decode_cpu_s(decode, body)
+    seen: dict[_Shape, list[float]] = {(size, codes): [] for size in _SIZES for codes in _CODES}
+    target_s = target_cpu_s
+    right: list[tuple[bytes, dict[str, Any], float]] = []
+    for index in range(max(tries * count, 2 * len(seen))):
+        shape = min(seen, key=lambda shape: _promise(seen[shape], sum(target_s or (_USUAL_S, _USUAL_S)) / 2))
+        body, label, cost = _candidate(decode, seed, index, shape)
         seen[shape].append(cost)
-        if low <= cost <= high and label["codes"] and all_right(decode(body), label):
-            chosen.append((body, {**label, "cpu_s": round(cost, 5)}))
-        if len(chosen) == count:
-            _write(folder, chosen)
-            return
+        if label["codes"] and all_right(decode(body), label):
+            right.append((body, label, cost))
+        if target_s is None and all(len(costs) >= 2 for costs in seen.values()):
+            target_s = _within_reach([median(costs) for costs in seen.values()])
+        chosen = [photo for photo in right if target_s and target_s[0] <= photo[2] <= target_s[1]]
+        if target_s and len(chosen) >= count:
+            _write(folder, [(body, {**label, "cpu_s": round(cost, 5)}) for body, label, cost in chosen[:count]])
+            return target_s
+    low, high = target_s or (0.0, 0.0)
     raise ApplicationError(
-        f"only {len(chosen)} of {count} photos cost {low * 1e3:g} to {high * 1e3:g} ms here",
+        f"only {len(chosen)} of {count} photos cost {low * 1e3:.3g} to {high * 1e3:.3g} ms here",
         str(folder),
         "give another range of seconds, or wait until the machine is quiet",
     )
+
+
+def _candidate(decode: Decode, seed: int, index: int, shape: _Shape) -> tuple[bytes, dict[str, Any], float]:
+    """A photo, its label and what decoding it costs, s."""
+    (width, height), codes = shape
+    body, label = photo_bytes(seed, index, "easy", width=width, height=height, codes=codes)
+    return body, label, decode_cpu_s(decode, body)
+
+
+def _within_reach(usual_s: list[float]) -> tuple[float, float]:
+    """25 to 30 ms, or as wide a range around the nearest that a size of photo usually costs, s."""
+    middle = min(max(_USUAL_S, min(usual_s)), max(usual_s))
+    return middle * _BELOW, middle * _ABOVE
 
 
 def _promise(costs: list[float], middle: float) -> float:

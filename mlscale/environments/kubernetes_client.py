@@ -10,6 +10,7 @@ import json
 import os
 import socket
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -183,11 +184,12 @@ class Api:
         accept: str = "application/json",
         content: str = "application/json",
     ) -> bytes:
-        response = self._open(method, path, query, body, timeout_s, accept, content)
-        try:
-            data: bytes = response.data
-        finally:
-            response.release_conn()
+        with self._answered():
+            response = self._open(method, path, query, body, timeout_s, accept, content)
+            try:
+                data: bytes = response.data
+            finally:
+                response.release_conn()
         return data
 
     def _open(
@@ -200,10 +202,8 @@ class Api:
         accept: str,
         content: str,
     ) -> Any:
-        from urllib3.exceptions import HTTPError
-
         headers = {"Accept": accept, **({"Content-Type": content} if body is not None else {})}
-        try:
+        with self._answered():
             request = self._client.param_serialize(
                 method=method,
                 resource_path=path,
@@ -213,15 +213,23 @@ class Api:
                 auth_settings=["BearerToken"],
             )
             response = self._client.call_api(*request, _request_timeout=(_CONNECT_S, timeout_s)).response
+            if not 200 <= response.status <= 299:
+                raise _refusal(response, method, path)
+        return response
+
+    @contextmanager
+    def _answered(self) -> Iterator[None]:
+        """Raises Unreachable where no answer comes, or breaks off: a server that dies may have sent a half of it."""
+        from urllib3.exceptions import HTTPError
+
+        try:
+            yield
         except (HTTPError, OSError) as error:
             raise Unreachable(
                 f"the API server does not answer: {_reason(error)}",
                 self.server,
                 "start the cluster (make cluster, for our own), or mend the kubeconfig",
             ) from error
-        if not 200 <= response.status <= 299:
-            raise _refusal(response, method, path)
-        return response
 
 
 def default_kubeconfig(own: Path) -> str | None:

@@ -1,4 +1,4 @@
-"""Ray Serve with its own autoscaler, in a sandbox; each replica has its CPU quota from its first instruction on.
+"""Ray Serve with its own autoscaler, in a sandbox; each replica has its CPU quota before it imports Ray.
 
 The driver is an agent inside the sandbox (rayserve_agent.py). Ray binds ports to every interface, and inside there is
 only ``lo``.
@@ -25,12 +25,13 @@ from mlscale.environments.agent import AgentProcess
 from mlscale.environments.base import App, Component, Problem, Scaling
 from mlscale.environments.composition import callees_first, composition_problems, shared_budget, shared_component
 from mlscale.environments.rayserve_settings import RayServeScaling, arm_settings
+from mlscale.environments.starts import with_starts
 from mlscale.host.ledger import Ledger, LedgerEntry
 from mlscale.host.sandbox import Sandbox, open_sandbox
 from mlscale.runs import Event, Level, MlscaleError, Mode, Observation, ResourceSample, RunClock
 
 _PORT: Final = 8000
-_START_S: Final = 120.0
+_START_S: Final = 240.0
 
 
 @dataclass(frozen=True)
@@ -52,14 +53,16 @@ class RayServeDeployed:
         return self.box.prefix
 
     def observe(self, clock: RunClock, stop: threading.Event) -> Iterator[Observation]:
-        """What happens, until ``stop`` is set. Raises ObservationLost."""
+        """What happens, until ``stop`` is set. A started replica's event says what CPU it had used before its limit
+        held. Raises ObservationLost."""
         removed: set[str] = set()
 
         def sample() -> Sequence[ResourceSample]:
             """Without the cgroups of replicas that are gone: those stay until the sandbox ends."""
             return [row for row in self.box.sample(clock, self.component) if row.subject not in removed]
 
-        for observation in self.agent.observations(clock, stop, sample=sample):
+        observations = self.agent.observations(clock, stop, sample=sample)
+        for observation in with_starts(observations, self.box.replica_starts, clock):
             if isinstance(observation, Event) and observation.kind == "replica_removed":
                 removed.add(observation.subject)
             yield observation

