@@ -1,4 +1,4 @@
-"""Ray Serve with its own autoscaler, in a sandbox; each replica has its CPU quota before it imports Ray.
+"""Ray Serve with its own autoscaler, in a sandbox; each replica has its CPU quota from its first instruction on.
 
 The driver is an agent inside the sandbox (rayserve_agent.py). Ray binds ports to every interface, and inside there is
 only ``lo``.

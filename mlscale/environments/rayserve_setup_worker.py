@@ -1,11 +1,11 @@
-"""What Ray starts in place of its own setup_worker.py, by path: a replica enters its quota before Ray is imported.
+"""What Ray starts in place of its own setup_worker.py, by path: becomes a replica's interpreter, without Ray.
 
-Ray's script imports Ray, and only then becomes the worker, with the interpreter that its runtime environment names: a
-second or more of CPU (Ray 2.60) that a quota entered there would not hold. So a replica's interpreter, the wrapper that
-makes and enters its cgroup, is started first here, and runs Ray's script; that one starts the worker with the plain
-interpreter. Whatever is no replica goes on to Ray's script as it came.
+Ray runs that script for workers with a runtime environment only. A replica has one here, since it names the wrapper
+that gives it its quota; one of a user need not have any. Ray's own script imports all of Ray (Ray 2.60: one to four
+seconds of CPU, before the quota can hold) to hand over to the interpreter; this one does so at once. What a replica
+pays for is then what it pays without a runtime environment, and all of it within its quota.
 
-What this costs is used before the quota, so it imports nothing that Python has not imported by itself.
+It costs the start of a Python, so it imports nothing that Python has not imported by itself.
 """
 
 from __future__ import annotations
@@ -17,40 +17,33 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_CONTEXT = "--serialized-runtime-env-context="
+_CONTEXT, _LANGUAGE = "--serialized-runtime-env-context=", "--language="
 _KEY = '"py_executable": "'  # as RuntimeEnvContext.serialize writes it
-_WORKER, _SETUP = "default_worker.py", "setup_worker.py"
 
 
-def command(python: str, arguments: Sequence[str]) -> list[str]:
-    """What to become: Ray's setup_worker.py with ``arguments``, run by the interpreter that they name (else by
-    ``python``), and told to start the worker with ``python``.
+def command(arguments: Sequence[str]) -> list[str]:
+    """The worker's command line, by the interpreter that its runtime environment names; rayserve_cluster.py asks for
+    nothing else in one.
 
     Raises:
-        ValueError: no worker's script is named, beside which Ray's lies.
+        ValueError: none is named.
     """
-    script = next((each.removesuffix(_WORKER) + _SETUP for each in arguments if each.endswith(_WORKER)), None)
-    if script is None:
-        raise ValueError(f"no {_WORKER} among {list(arguments)}")
-    first, passed = python, list(arguments)
-    for place, each in enumerate(passed):
-        if each.startswith(_CONTEXT):
-            first, context = _exchanged(each.removeprefix(_CONTEXT), python)
-            passed[place] = _CONTEXT + context
-    return [first, script, *passed]
+    context = next((each.removeprefix(_CONTEXT) for each in arguments if each.startswith(_CONTEXT)), "")
+    interpreter = _interpreter(context)
+    if not interpreter:
+        raise ValueError(f"no interpreter is named: {list(arguments)}")
+    return [interpreter, *(each for each in arguments if not each.startswith((_CONTEXT, _LANGUAGE)))]
 
 
-def _exchanged(context: str, python: str) -> tuple[str, str]:
-    """The interpreter that a runtime environment's context (JSON) names, and the context with ``python`` instead."""
-    if "\\" in context:  # escaped characters
-        from json import dumps, loads
+def _interpreter(context: str) -> str:
+    """What a runtime environment's context (JSON) names."""
+    if "\\" not in context:
+        return context.partition(_KEY)[2].partition('"')[0]
+    from json import loads  # some character is escaped
 
-        content = loads(context)
-        return content.get("py_executable") or python, dumps({**content, "py_executable": python})
-    named = context.partition(_KEY)[2].partition('"')[0]
-    return (named, context.replace(_KEY + named, _KEY + python)) if named else (python, context)
+    return str(loads(context).get("py_executable", ""))
 
 
 if __name__ == "__main__":
-    become = command(sys.executable, sys.argv[1:])
+    become = command(sys.argv[1:])
     os.execv(become[0], become)
