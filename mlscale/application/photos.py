@@ -29,6 +29,8 @@ _BELOW, _ABOVE = 10 / 11, 12 / 11  # 25 and 30 ms around the usual cost
 Decode = Callable[[bytes], Mapping[str, Any]]
 _Shape = tuple[tuple[int, int], int]
 """Width and height, and codes in the photo."""
+_Costed = tuple[bytes, dict[str, Any], float]
+"""A photo, its label and what decoding it costs, s."""
 
 
 def photo_bytes(
@@ -142,17 +144,19 @@ def choose_load_photos(
         decode = make_decoder()
     seen: dict[_Shape, list[float]] = {(size, codes): [] for size in _SIZES for codes in _CODES}
     target_s = target_cpu_s
-    right: list[tuple[bytes, dict[str, Any], float]] = []
+    unjudged: list[_Costed] = []
+    chosen: list[_Costed] = []
     for index in range(max(tries * count, 2 * len(seen))):
         shape = min(seen, key=lambda shape: _promise(seen[shape], sum(target_s or (_USUAL_S, _USUAL_S)) / 2))
-        body, label, cost = _candidate(decode, seed, index, shape)
-        seen[shape].append(cost)
-        if label["codes"] and all_right(decode(body), label):
-            right.append((body, label, cost))
+        unjudged.append(_candidate(decode, seed, index, shape))
+        seen[shape].append(unjudged[-1][2])
         if target_s is None and all(len(costs) >= 2 for costs in seen.values()):
             target_s = _within_reach([median(costs) for costs in seen.values()])
-        chosen = [photo for photo in right if target_s and target_s[0] <= photo[2] <= target_s[1]]
-        if target_s and len(chosen) >= count:
+        if target_s is None:
+            continue
+        chosen += [photo for photo in unjudged if _fits(decode, photo, target_s)]
+        unjudged.clear()
+        if len(chosen) >= count:
             _write(folder, [(body, {**label, "cpu_s": round(cost, 5)}) for body, label, cost in chosen[:count]])
             return target_s
     low, high = target_s or (0.0, 0.0)
@@ -163,11 +167,17 @@ def choose_load_photos(
     )
 
 
-def _candidate(decode: Decode, seed: int, index: int, shape: _Shape) -> tuple[bytes, dict[str, Any], float]:
+def _candidate(decode: Decode, seed: int, index: int, shape: _Shape) -> _Costed:
     """A photo, its label and what decoding it costs, s."""
     (width, height), codes = shape
     body, label = photo_bytes(seed, index, "easy", width=width, height=height, codes=codes)
     return body, label, decode_cpu_s(decode, body)
+
+
+def _fits(decode: Decode, photo: _Costed, target_s: tuple[float, float]) -> bool:
+    """Whether a photo has codes, costs what it may and is read right."""
+    body, label, cost = photo
+    return target_s[0] <= cost <= target_s[1] and bool(label["codes"]) and all_right(decode(body), label)
 
 
 def _within_reach(usual_s: list[float]) -> tuple[float, float]:

@@ -184,12 +184,12 @@ class Api:
         accept: str = "application/json",
         content: str = "application/json",
     ) -> bytes:
-        with self._answered():
-            response = self._open(method, path, query, body, timeout_s, accept, content)
-            try:
+        response = self._open(method, path, query, body, timeout_s, accept, content)
+        try:
+            with self._answered():
                 data: bytes = response.data
-            finally:
-                response.release_conn()
+        finally:
+            response.release_conn()
         return data
 
     def _open(

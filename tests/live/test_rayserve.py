@@ -183,7 +183,8 @@ def _under_load(watched: Watched, deployed: RayServeDeployed) -> None:
     started = {event.subject: event for event in watched.events("replica_started")}
     assert all(started[name].t_s < event.t_s for name, event in ready.items())
     before = [event.detail["cpu_before_s"] for event in started.values()]
-    assert all(0 < used < _import_ray_cpu_s() / 4 for used in before), "Ray is imported within the quota"
+    limit_s = _import_ray_cpu_s() / 4
+    assert all(0 < used < limit_s for used in before), "Ray is imported within the quota"
     resources = [sample for sample in list(watched.seen) if isinstance(sample, ResourceSample)]
     roles = {sample.role for sample in resources if sample.cpu_cores > 0}
     assert {"replica", "data_plane", "control_plane", "load_generator", "host"} <= roles
