@@ -8,9 +8,11 @@ from dataclasses import replace
 import pytest
 
 from mlscale.cluster.machines.plan import (
+    APART_S,
     GRACE_S,
     MOST_MACHINES,
     Ask,
+    Build,
     Claim,
     Leave,
     Machine,
@@ -23,19 +25,43 @@ from mlscale.cluster.machines.plan import (
 
 CLAIM = Claim("pool-x1", "brave-otter", "rehearsal.small", "pool", {"karpenter.sh/nodepool": "pool"})
 MACHINE = Machine("brave-otter", 1, "pool-x1", "rehearsal.small", "pool", {}, asked_s=100.0, boot_s=10.0)
-ON = replace(MACHINE, on=True)
+BUILT = replace(MACHINE, built=True)
+ON = replace(BUILT, on_s=110.0)
 
 
 def next_actions(claims: list[Claim], machines: list[Machine], now_s: float, *, dark: bool = False) -> list[object]:
-    running = set() if dark else {machine.name for machine in machines if machine.on}
+    running = set() if dark else {machine.name for machine in machines if machine.built}
     return list(plan(claims, machines, running, set(), now_s))
 
 
 def test_a_claim_becomes_a_machine_once_its_boot_time_has_passed() -> None:
     assert next_actions([CLAIM], [], 100.0) == [Ask(CLAIM, 1)]
-    assert next_actions([CLAIM], [MACHINE], 109.9) == []
-    assert next_actions([CLAIM], [MACHINE], 110.0) == [Start(MACHINE)]
+    assert next_actions([CLAIM], [BUILT], 109.9) == []
+    assert next_actions([CLAIM], [BUILT], 110.0) == [Start(BUILT)]
     assert next_actions([CLAIM], [ON], 200.0) == []
+
+
+def test_a_machine_is_built_while_it_boots_and_anew_where_its_first_process_is_gone() -> None:
+    assert next_actions([CLAIM], [MACHINE], 100.0) == [Build(MACHINE)]
+    assert next_actions([CLAIM], [MACHINE], 200.0) == [Build(MACHINE)], "not started unbuilt, however late"
+    assert next_actions([CLAIM], [BUILT], 105.0, dark=True) == [Build(BUILT)]
+
+
+def test_machines_that_are_due_together_start_one_after_the_other_the_first_due_first() -> None:
+    late, early = BUILT, replace(BUILT, name="quiet-heron", number=2, claim="pool-x2", asked_s=99.0)
+    claims = [CLAIM, replace(CLAIM, name=early.claim, machine=early.name)]
+    assert next_actions(claims, [late, early], 110.0) == [Start(early)]
+    running = {late.name, early.name}
+    assert list(plan(claims, [late, early], running, {early.name}, 110.1)) == [], "it is being started"
+    on = replace(early, on_s=110.2)
+    assert next_actions(claims, [late, on], 110.1 + APART_S) == []
+    assert next_actions(claims, [late, on], 110.2 + APART_S) == [Start(late)]
+
+
+def test_one_that_is_built_keeps_none_that_is_due_waiting() -> None:
+    other = replace(MACHINE, name="quiet-heron", number=2, claim="pool-x2", boot_s=60.0)
+    claims = [CLAIM, replace(CLAIM, name=other.claim, machine=other.name)]
+    assert list(plan(claims, [BUILT, other], {BUILT.name}, {other.name}, 110.0)) == [Start(BUILT)]
 
 
 def test_a_machine_whose_claim_is_gone_has_a_moment_left() -> None:
@@ -48,7 +74,9 @@ def test_a_machine_whose_claim_is_gone_has_a_moment_left() -> None:
 def test_a_claim_deleted_while_its_machine_boots_ends_it_unstarted() -> None:
     ending = replace(CLAIM, ending=True)
     assert next_actions([ending], [MACHINE], 150.0) == []
-    assert next_actions([], [MACHINE], 105.0) == [Stop(MACHINE, "no longer asked for")]
+    assert next_actions([ending], [BUILT], 150.0) == []
+    for machine in (MACHINE, BUILT):
+        assert next_actions([], [machine], 105.0) == [Stop(machine, "no longer asked for")]
     assert next_actions([ending], [], 100.0) == []
 
 
@@ -101,10 +129,14 @@ def test_whatever_happens_no_machine_stays_without_a_claim_and_none_lacks_one(se
                 case Ask(claim, number):
                     assert number not in {each.number for each in machines.values()}
                     machines[claim.machine] = replace(MACHINE, name=claim.machine, number=number, asked_s=now_s)
+                case Build(machine):
+                    assert machine.name in claims
+                    machines[machine.name] = replace(machine, built=True)
+                    running.add(machine.name)
                 case Start(machine):
                     assert machine.name in claims
-                    machines[machine.name] = replace(machine, on=True)
-                    running.add(machine.name)
+                    assert machine.name in running
+                    machines[machine.name] = replace(machine, on_s=now_s)
                 case Leave(machine):
                     machines[machine.name] = replace(machine, gone_s=now_s)
                 case Stop(machine, _, claim):
@@ -129,7 +161,7 @@ def test_whatever_happens_no_machine_stays_without_a_claim_and_none_lacks_one(se
         act()
     for name in [name for name, claim in claims.items() if claim.ending]:
         del claims[name]
-    for _ in range(4):
+    for _ in range(4 + len(claims)):
         now_s += 20
         act()
     assert {name for name, machine in machines.items() if machine.on} == set(claims) == running == set(machines)

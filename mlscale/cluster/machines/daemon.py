@@ -26,7 +26,7 @@ from mlscale.cluster.api import Api
 from mlscale.cluster.following import Following
 from mlscale.cluster.layout import Layout
 from mlscale.cluster.machines.machine import Site
-from mlscale.cluster.machines.plan import Action, Ask, Claim, Leave, Machine, Refuse, Start, Stop, claim_of, plan
+from mlscale.cluster.machines.plan import Action, Ask, Build, Claim, Leave, Machine, Refuse, Start, Stop, claim_of, plan
 from mlscale.cluster.machines.records import load, save
 from mlscale.cluster.machines.types import BOOT, BOOTED, BootTimes, Catalogue
 from mlscale.cluster.parts import MACHINES_SOCKET, Programs
@@ -52,6 +52,7 @@ class Daemon:
         self._busy: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._drawn: Counter[str] = Counter()
+        self._building = asyncio.Lock()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until ``stop``; what is being done then is finished, within bounds. Machines stay."""
@@ -80,6 +81,8 @@ class Daemon:
             match action:
                 case Ask():
                     await self._ask(action.claim, action.number)
+                case Build():
+                    await self._build(action.machine)
                 case Start():
                     await self._start(action.machine)
                 case Leave():
@@ -113,16 +116,26 @@ class Daemon:
             logger.error("NodePool %s: %s; it is %s", claim.pool, error, DEFAULT_BOOT)
             return self._catalogue.boot_times_of(DEFAULT_BOOT)
 
+    async def _build(self, machine: Machine) -> None:
+        """One machine after the other: in a cloud none of this costs the others' hosts anything."""
+        async with self._building:
+            try:
+                kind = self._catalogue.types[machine.type]
+                await asyncio.to_thread(self._site.build, machine, kind)
+            except (MlscaleError, OSError, KeyError) as error:
+                await self._stop(machine, f"it can't be built: {error}", machine.claim)
+                return
+            self._keep(replace(machine, built=True))
+
     async def _start(self, machine: Machine) -> None:
-        began_s = time.monotonic()
         try:
-            kind = self._catalogue.types[machine.type]
-            await asyncio.to_thread(self._site.power_on, machine, kind)
-        except (MlscaleError, OSError, KeyError) as error:
+            await asyncio.to_thread(self._site.power_on, machine)
+        except (MlscaleError, OSError) as error:
             await self._stop(machine, f"it does not start: {error}", machine.claim)
             return
-        self._keep(replace(machine, on=True))
-        logger.info("%s: on, %.1f s after its boot time", machine.name, time.monotonic() - began_s)
+        on_s = time.time()
+        self._keep(replace(machine, on_s=on_s))
+        logger.info("%s: on, %.1f s after its boot time", machine.name, on_s - machine.due_s)
         booted = {"metadata": {"annotations": {BOOTED: datetime.now(UTC).isoformat()}}}
         await asyncio.to_thread(self._api.merge, f"{CLAIMS}/{machine.claim}", booted)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -19,7 +19,7 @@ from mlscale.cluster.layout import RUNTIME_SOCKET, Layout, MachineLayout
 from mlscale.cluster.machines.plan import PROVIDER, Machine
 from mlscale.cluster.machines.types import RESERVED_MIB, MachineType
 from mlscale.cluster.node import Limits, Link, Node
-from mlscale.cluster.parts import Programs, machine_parts
+from mlscale.cluster.parts import Part, Programs, machine_parts
 from mlscale.cluster.settings import Settings
 from mlscale.cluster.waiting import wait_until
 from mlscale.host.scratch import remove_folder
@@ -52,8 +52,9 @@ class Site:
         """Whether its first process does."""
         return Node(self.of(machine)).init is not None
 
-    def power_on(self, machine: Machine, kind: MachineType) -> None:
-        """Start it, until its kubelet runs. What is left of an earlier start is ended before.
+    def build(self, machine: Machine, kind: MachineType) -> None:
+        """Make all of it but what joins the cluster: its first process, limits, network, containerd, images. What is
+        left of an earlier one is ended before.
 
         Raises:
             MlscaleError: a part does not come up, or the host refuses something; `power_off` removes what there is.
@@ -66,12 +67,16 @@ class Site:
         node.boot(Limits(kind.cpu_cores, kind.memory_mib * 2**20), covers)
         outer, inner = layout.addresses
         node.link(Link(outer, inner, (("default", "via", outer),), (layout.pod_cidr,)))
-        proxy = self.layout.conf / "kube-proxy.kubeconfig"
-        labels = {key: machine.labels[key] for key in _LABELS if key in machine.labels}
-        for part in machine_parts(layout, proxy, labels, self.programs):
-            node.start(part, digest_of(part, layout))
-            if part.name == "containerd":
-                self._images(node)
+        self._start(node, self._parts(machine)[:1])
+        self._images(node)
+
+    def power_on(self, machine: Machine) -> None:
+        """Start what joins the cluster, its kubelet and kube-proxy, on a machine that `build` made.
+
+        Raises:
+            MlscaleError: it has not been built, or a part can't be started; `power_off` removes what there is.
+        """
+        self._start(Node(self.of(machine)), self._parts(machine)[1:])
 
     def power_off(self, machine: Machine) -> None:
         """End everything of it and remove its folder. Idempotent.
@@ -82,6 +87,15 @@ class Site:
         layout = self.of(machine)
         Node(layout).clear()
         remove_folder(layout.root)
+
+    def _parts(self, machine: Machine) -> tuple[Part, ...]:
+        """containerd first: it alone has nothing to do with the cluster."""
+        labels = {key: machine.labels[key] for key in _LABELS if key in machine.labels}
+        return machine_parts(self.of(machine), self.layout.conf / "kube-proxy.kubeconfig", labels, self.programs)
+
+    def _start(self, node: Node, parts: Iterable[Part]) -> None:
+        for part in parts:
+            node.start(part, digest_of(part, node.layout))
 
     def _images(self, node: Node) -> None:
         """Those of the cluster's own node, as a cloud's machine image has them."""
