@@ -1,4 +1,5 @@
-"""What machines cost that do nothing: CPU and memory of the cluster's own programs at 0, 1, 5 and 15 machines.
+"""What machines cost: the CPU of the cluster's own programs until they are ready, then, when they do nothing, CPU and
+memory, at 0, 1, 5 and 15 machines.
 
 ``python benchmarks/machines.py`` needs ``make cluster MACHINES=1``; it takes about four minutes and prints a table.
 """
@@ -18,30 +19,38 @@ from machine_cycles import held, left_of_machines
 from mlscale.cluster.layout import default_layout
 from mlscale.environments.kubernetes_client import Place, connect
 from mlscale.environments.kubernetes_own import own_groups
+from mlscale.environments.kubernetes_usage import NodeUsage
+from mlscale.host.proctable import Usage
 
 COUNTS = (0, 1, 5, 15)
 SETTLE_S = 20.0
 WATCH_S = 30.0
 
 
+def parts_of(usage: NodeUsage) -> Usage:
+    """What the cluster's own programs, and those of its machines, have used."""
+    parts = usage.parts()
+    assert parts is not None, "the cluster runs"
+    return parts
+
+
 def main() -> int:
     """Print the table."""
     print(f"{platform.processor() or platform.machine()}, idle, watched for {WATCH_S:g} s each")
-    print("machines  until ready s  CPU mcores  memory MiB")
+    print("machines  until ready s  CPU s by then  CPU mcores  memory MiB")
+    usage = own_groups()
     with closing(connect(Place(str(default_layout().kubeconfig)))) as api:
         for count in COUNTS:
-            began_s = time.monotonic()
+            began_s, at_first = time.monotonic(), parts_of(usage)
             with held(api, "mlscale-0000bea0", count):
-                ready_s = time.monotonic() - began_s
+                ready_s, joined_s = time.monotonic() - began_s, parts_of(usage).cpu.cpu_s - at_first.cpu.cpu_s
                 time.sleep(SETTLE_S)
-                usage = own_groups()
-                before, since_s = usage.parts(), time.monotonic()
+                before, since_s = parts_of(usage), time.monotonic()
                 time.sleep(WATCH_S)
-                after = usage.parts()
-                assert before is not None
-                assert after is not None
+                after = parts_of(usage)
                 cores = (after.cpu.cpu_s - before.cpu.cpu_s) / (time.monotonic() - since_s)
-                print(f"{count:8d}  {ready_s:13.1f}  {1000 * cores:10.0f}  {after.rss_bytes / 2**20:10.0f}", flush=True)
+                idle = f"{1000 * cores:10.0f}  {after.rss_bytes / 2**20:10.0f}"
+                print(f"{count:8d}  {ready_s:13.1f}  {joined_s:13.1f}  {idle}", flush=True)
             assert left_of_machines(api) == []
     return 0
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -67,7 +67,8 @@ class Site:
         node.boot(Limits(kind.cpu_cores, kind.memory_mib * 2**20), covers)
         outer, inner = layout.addresses
         node.link(Link(outer, inner, (("default", "via", outer),), (layout.pod_cidr,)))
-        self._start(node, self._parts(machine)[:1])
+        containerd, *_ = self._parts(machine)
+        node.start(containerd, digest_of(containerd, layout))
         self._images(node)
 
     def power_on(self, machine: Machine) -> None:
@@ -76,7 +77,10 @@ class Site:
         Raises:
             MlscaleError: it has not been built, or a part can't be started; `power_off` removes what there is.
         """
-        self._start(Node(self.of(machine)), self._parts(machine)[1:])
+        layout = self.of(machine)
+        _, *joining = self._parts(machine)
+        for part in joining:
+            Node(layout).start(part, digest_of(part, layout))
 
     def power_off(self, machine: Machine) -> None:
         """End everything of it and remove its folder. Idempotent.
@@ -92,10 +96,6 @@ class Site:
         """containerd first: it alone has nothing to do with the cluster."""
         labels = {key: machine.labels[key] for key in _LABELS if key in machine.labels}
         return machine_parts(self.of(machine), self.layout.conf / "kube-proxy.kubeconfig", labels, self.programs)
-
-    def _start(self, node: Node, parts: Iterable[Part]) -> None:
-        for part in parts:
-            node.start(part, digest_of(part, node.layout))
 
     def _images(self, node: Node) -> None:
         """Those of the cluster's own node, as a cloud's machine image has them."""

@@ -15,9 +15,8 @@ PROVIDER: Final = "kwok://"
 """What Karpenter's kwok provider puts before a machine's name."""
 MOST_MACHINES: Final = 60
 APART_S: Final = 2.5
-"""Between the starts of two machines. One that joins costs its host 2 CPU seconds, kubelet and API server together,
-which in a cloud neither its neighbours nor the load generator pay; three at once would take two cores for 3 s. When a
-machine really has started, its `BOOTED` says."""
+"""Between the starts of two machines: what one that joins costs its host (benchmarks/machines.py), in a cloud neither
+its neighbours nor the load generator pay. When a machine really has started, its `BOOTED` says."""
 GRACE_S: Final = 5.0
 """How long a machine stays on once its claim is gone: its kubelet then still reports that its pods have ended."""
 _TYPE: Final = "node.kubernetes.io/instance-type"
