@@ -111,6 +111,7 @@ def test_each_component_scales_alone_and_one_that_dies_is_a_503(name: str, tmp_p
         load = _load(deployed, 4, "slow")  # nearly all of their time they are at the back
         seen.until(lambda: seen.ready("back") == 2, "the back has grown")
         _each_has_its_own_rows(seen)
+        seen.until(lambda: _at_work(seen), "both of the back are at work")
         killed = _kill_the_back(box, seen)
         seen.until(lambda: seen.ready("back") == 2 and not killed & set(box.replicas()), "the back is there again")
         replies = _replies(load)
