@@ -2,6 +2,7 @@
 
 The localiser opens the photo, looks for codes, has the boxes read, and where something stayed unread looks once more at
 another size and has those boxes read too; so it comes before and after the readers, and a photo costs one or two calls.
+Both calculate in float32 on every CPU, as what they are compared with does.
 A component that needs another is a generator of calls, (component's name, body), which gets the other's answer to each
 (JSON as Python data) and returns its own: who runs it does the calling, over whatever the framework has.
 """
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from mlscale.application import crops, hop
-from mlscale.application.decoder import STAGES, Decoder, Found, Reading, distinct, make_decoder, unread
+from mlscale.application.decoder import STAGES, Decoder, Found, Reading, distinct, make_float32_decoder, unread
 from mlscale.application.exchange import Calls
 from mlscale.application.images import open_photo
 from mlscale.application.localiser import Box, unseen
@@ -26,12 +27,12 @@ NETS: Final = {LOCALISER: ("localiser",), READERS: ("strips", "grids", "modules"
 
 def make_localiser(weights: Path | None = None) -> Localiser:
     """The front: photo bytes in, codes out, asking `READERS`. Raises BadWeights (see `make_decoder`)."""
-    return Localiser(make_decoder(weights, nets=NETS[LOCALISER]))
+    return Localiser(make_float32_decoder(weights, nets=NETS[LOCALISER]))
 
 
 def make_readers(weights: Path | None = None) -> Readers:
     """Jobs (`hop`) in, readings out. Raises BadWeights (see `make_decoder`)."""
-    return Readers(make_decoder(weights, nets=NETS[READERS]))
+    return Readers(make_float32_decoder(weights, nets=NETS[READERS]))
 
 
 class Localiser:

@@ -129,7 +129,7 @@ def choose_load_photos(
         count: photos wanted.
         target_cpu_s: least and most seconds a photo; by default 25 to 30 ms, or on a machine where no size of photo
             costs about that much, as wide a range around what its cheapest (dearest) costs.
-        decode: by default the decoder with the shipped weights.
+        decode: by default the decoder with the shipped weights, as experiments measure it.
         tries: candidates per wanted photo before giving up.
 
     Returns:
@@ -139,9 +139,9 @@ def choose_load_photos(
         ApplicationError: this machine can't be met.
     """
     if decode is None:
-        from mlscale.application.decoder import make_decoder
+        from mlscale.application.decoder import make_float32_decoder
 
-        decode = make_decoder()
+        decode = make_float32_decoder()
     seen: dict[_Shape, list[float]] = {(size, codes): [] for size in _SIZES for codes in _CODES}
     target_s = target_cpu_s
     unjudged: list[_Costed] = []

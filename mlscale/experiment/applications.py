@@ -17,11 +17,13 @@ NETS: Final = {"localiser": ("localiser",), "readers": ("strips", "grids", "modu
 
 def code_reader(*, partitioned: bool = False) -> App:
     """The project's own application: photo in, decoded codes out (README, mlscale/application). Whole, or in two
-    components that scale apart, ``localiser`` (the front) and ``readers``; the answers are the same."""
+    components that scale apart, ``localiser`` (the front) and ``readers``; the answers are the same. All in float32, so
+    that hosts differ by their speed alone."""
     weights = {file.stem: file for file in sorted((places.data() / "weights").glob("*.safetensors"))}
     named = f"{version('mlscale')}+weights.{_digest([*weights.values()])}"
     if not partitioned:
-        whole = Component(name="app", entry="mlscale.application.decoder:make_decoder", weights=(*weights.values(),))
+        entry = "mlscale.application.decoder:make_float32_decoder"
+        whole = Component(name="app", entry=entry, weights=(*weights.values(),))
         return App(name="code-reader", version=named, components=(whole,), front="app")
     parts = {name: tuple(weights[net] for net in nets if net in weights) for name, nets in NETS.items()}
     entry = "mlscale.application.partition:make_"

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from mlscale.application import crops, evaluation, generator, nets, qr, weights
-from mlscale.application.decoder import DEVICE_VARIABLE, STAGES, Decoder, make_decoder, shows_ends
+from mlscale.application.decoder import DEVICE_VARIABLE, STAGES, Decoder, make_decoder, make_float32_decoder, shows_ends
 from mlscale.application.errors import ApplicationError, BadPhoto, BadWeights
 from mlscale.application.geometry import homography, rectangle
 from mlscale.application.images import Photo, open_photo
@@ -212,6 +212,17 @@ def test_a_device_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv(DEVICE_VARIABLE, "cuda:99")
     with pytest.raises(ApplicationError, match="cuda:99"):
         make_decoder()
+
+
+@pytest.mark.parametrize("has_it", [True, False])
+def test_what_is_measured_calculates_alike_on_every_cpu(monkeypatch: pytest.MonkeyPatch, has_it: bool) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": has_it})
+
+    def kinds(decoder: Decoder) -> set[torch.dtype]:
+        return {parameter.dtype for net in decoder._nets.values() for parameter in net.parameters()}
+
+    assert kinds(make_decoder()) == {torch.bfloat16 if has_it else torch.float32}
+    assert kinds(make_float32_decoder()) == {torch.float32}
 
 
 def test_a_gpu_gives_the_answers_of_the_cpu(decoder: Decoder, photos: list[tuple[bytes, dict[str, Any]]]) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from mlscale.application import hop
-from mlscale.application.decoder import Decoder, Found, make_decoder
+from mlscale.application.decoder import Decoder, Found, make_float32_decoder
 from mlscale.application.difficulties import DIFFICULTIES
 from mlscale.application.errors import BadPhoto
 from mlscale.application.geometry import rectangle
@@ -23,7 +23,7 @@ from mlscale.application.photos import photo_bytes
 
 @pytest.fixture(scope="module")
 def whole() -> Decoder:
-    return make_decoder()
+    return make_float32_decoder()
 
 
 @pytest.fixture(scope="module")

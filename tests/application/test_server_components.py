@@ -18,7 +18,7 @@ from aiohttp.test_utils import TestServer
 from served_components import make_front
 from server_process import Pipe, Server
 
-from mlscale.application.decoder import make_decoder
+from mlscale.application.decoder import make_float32_decoder
 from mlscale.application.photos import photo_bytes
 from mlscale.application.server import ServerSettings, create_app
 from mlscale.load.hops import HEADER, read_hops
@@ -60,7 +60,7 @@ def test_calls_are_made_and_told_of() -> None:
 
 def test_the_application_in_components_answers_as_it_does_whole() -> None:
     photos = [photo_bytes(3, number, "easy")[0] for number in range(3)]
-    decoder = make_decoder()
+    decoder = make_float32_decoder()
     entry = "mlscale.application.partition:make_"
     with two(f"{entry}localiser", f"{entry}readers", "readers") as (front, _):
         for photo in photos:
