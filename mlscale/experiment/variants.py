@@ -45,6 +45,8 @@ CONTAINER: Final = (
 CONTAINER_ENVIRONMENTS: Final = ("k3s",)
 NAMED_CELLS: Final = ("sensitivity", "container", "rehearsal", "holdout", "calibration")
 """Cells whose variants have names."""
+COMPARED_CELLS: Final[tuple[Cell, ...]] = ("core", "open", "sensitivity")
+"""Cells in which environments are compared."""
 TWIN_CELLS: Final[tuple[Cell, ...]] = ("holdout", "calibration")
 """Cells that are there for the twin alone: no figure of an environment, and no comparison, takes their runs."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,10 @@ from burner import write_photos
 from mlscale.experiment import execute as module
 from mlscale.experiment.attempts import attempt_folder, run_dirs, set_aside, state_of
 from mlscale.experiment.design import PlannedRun
+from mlscale.experiment.drawing import draw_all
 from mlscale.experiment.execute import Experiment, estimate_s, other_host, run
 from mlscale.experiment.notebook import NotebookFailed
+from mlscale.experiment.progress import Bar
 from mlscale.experiment.protocol import Photos, default_protocol
 from mlscale.host.facts import host_facts
 from mlscale.runs import MlscaleError, RunInfo, RunWriter, Validity, load_run
@@ -122,8 +125,6 @@ def faked(monkeypatch: pytest.MonkeyPatch) -> Faked:
 
 
 def with_blocks(experiment: Experiment, blocks: int) -> Experiment:
-    from dataclasses import replace
-
     return replace(experiment, blocks=blocks)
 
 
@@ -136,6 +137,44 @@ def test_every_planned_run_is_measured_once_and_all_are_drawn(experiment: Experi
     labels = [call["labels"] for call in faked.calls]
     assert [(each["block"], each["position"]) for each in labels] == [(b, p) for b in (1, 2, 3) for p in (1, 2)]
     assert {each["experiment"] for each in labels} == {wanted.protocol.sha256()[:16]}
+
+
+def test_a_drawing_that_is_stopped_leaves_the_figures_as_they_were(
+    experiment: Experiment, faked: Faked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(experiment)
+    shown, stops = experiment.figures / "response.png", [True]
+    shown.write_text("old")
+
+    def draws(notebook: Path, executed: Path, parameters: dict[str, Any], timeout_s: float) -> None:
+        (Path(parameters["figures"]) / shown.name).write_text("new")
+        if stops.pop():
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("mlscale.experiment.drawing.execute", draws)
+    with pytest.raises(KeyboardInterrupt):
+        run(experiment)
+    assert shown.read_text() == "old"
+    stops.append(False)
+    run(experiment)
+    assert shown.read_text() == "new"
+    assert [file.name for file in experiment.figures.iterdir()] == [shown.name]
+    assert not (experiment.root / "drawn").exists()
+
+
+def test_what_there_are_no_runs_for_is_not_drawn_and_said(
+    experiment: Experiment, faked: Faked, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(experiment)
+    notebooks = {name: experiment.notebooks["test-burner"] for name in ("test-burner", "other")}
+    wanted = replace(experiment, environments=("test-burner", "other"), cells=("container",), notebooks=notebooks)
+    drawn = len(faked.drawn)
+    with Bar(1.0) as bar:
+        draw_all(wanted, experiment.states(), bar)
+    assert len(faked.drawn) == drawn
+    said = capsys.readouterr().err
+    assert "other: there are no runs of container" in said
+    assert "not compared by runs of container" in said
 
 
 def test_a_second_call_measures_nothing_again_and_more_blocks_only_what_is_new(
@@ -217,8 +256,6 @@ def test_a_problem_before_anything_was_begun_stops_it_at_once(
 def test_runs_of_another_experiment_are_refused(
     experiment: Experiment, faked: Faked, change: dict[str, Any], named: str
 ) -> None:
-    from dataclasses import replace
-
     run(experiment)
     with pytest.raises(MlscaleError, match=named):
         run(replace(experiment, **change))
@@ -228,8 +265,6 @@ def test_runs_of_another_experiment_are_refused(
 
 
 def test_a_place_that_cannot_be_written_is_one_line(experiment: Experiment, faked: Faked, tmp_path: Path) -> None:
-    from dataclasses import replace
-
     (tmp_path / "file").write_text("")
     for change in ({"root": tmp_path / "file" / "runs"}, {"figures": tmp_path / "file" / "figures"}):
         with pytest.raises(MlscaleError, match="name another --runs"):
