@@ -166,7 +166,7 @@ def test_what_there_are_no_runs_for_is_not_drawn_and_said(
     experiment: Experiment, faked: Faked, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run(experiment)
-    notebooks = {name: experiment.notebooks["test-burner"] for name in ("test-burner", "other")}
+    notebooks = dict.fromkeys(("test-burner", "other"), experiment.notebooks["test-burner"])
     wanted = replace(experiment, environments=("test-burner", "other"), cells=("container",), notebooks=notebooks)
     drawn = len(faked.drawn)
     with Bar(1.0) as bar:
