@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,11 +60,11 @@ def draw_all(experiment: Experiment, states: Sequence[State], bar: Bar, executed
     if not states:
         return
     drawn = _begun(experiment.figures, place.with_name("drawn"))
-    _draw_into(drawn, experiment, states, bar, place)
+    _draw_each(replace(experiment, figures=drawn), states, bar, place)
     _put_in_place(drawn, experiment.figures)
 
 
-def _draw_into(drawn: Path, experiment: Experiment, states: Sequence[State], bar: Bar, place: Path) -> None:
+def _draw_each(experiment: Experiment, states: Sequence[State], bar: Bar, place: Path) -> None:
     cell = _cell(experiment)
     for environment in experiment.environments:
         bar.step(f"drawing {environment}", _EACH_S)
@@ -72,17 +73,16 @@ def _draw_into(drawn: Path, experiment: Experiment, states: Sequence[State], bar
         own = "rehearsal" if environment in REHEARSED else cell
         folders = run_dirs(states, environment, own)
         if folders:
-            _draw(experiment, drawn, place, notebook, folders, more)
+            _draw(experiment, place, notebook, folders, more)
         else:
             bar.say(f"{environment}: there are no runs of {own}, so nothing is drawn of it")
     if _compares(experiment):
         bar.step("drawing the comparison", _COMPARE_S)
         only = {"p_values": not experiment.quick, "cell": cell}  # and where METHOD allows them: see compare()
-        _draw(experiment, drawn, place, places.notebooks() / COMPARE, run_dirs(states), only)
+        _draw(experiment, place, places.notebooks() / COMPARE, run_dirs(states), only)
         for name in TWIN:
             bar.step(f"simulating: {name}", _TWIN_S)
-            few = {"draws": QUICK_DRAWS} if experiment.quick else {}
-            _draw(experiment, drawn, place, places.notebooks() / name, (), few)
+            _draw(experiment, place, places.notebooks() / name, (), {"draws": QUICK_DRAWS} if experiment.quick else {})
     elif cell not in COMPARED_CELLS:
         bar.say(f"environments are not compared by runs of {cell}, only by those of {', '.join(COMPARED_CELLS)}")
 
@@ -121,15 +121,13 @@ def _variants(states: Sequence[State], environment: str) -> list[str]:
     return [str(folder) for folders in named for folder in folders]
 
 
-def _draw(
-    experiment: Experiment, drawn: Path, place: Path, notebook: Path, folders: Sequence[Path], more: dict[str, Any]
-) -> None:
+def _draw(experiment: Experiment, place: Path, notebook: Path, folders: Sequence[Path], more: dict[str, Any]) -> None:
     execute(
         notebook,
         place / notebook.name,
         {
             "run_dirs": [str(folder) for folder in folders],
-            "figures": str(drawn.resolve()),
+            "figures": str(experiment.figures.resolve()),
             "level_s": experiment.protocol.level_s,
             "seed": experiment.seed,
             **more,
