@@ -39,7 +39,7 @@ from mlscale.runs import Arm, ClosedLoop, Connections, MlscaleError, OpenLoop, S
 SENSITIVITY_BLOCKS: Final = 3
 CONTAINER_BLOCKS: Final = 1
 REHEARSAL_BLOCKS: Final = 3
-HOLDOUT_BLOCKS: Final = 4
+HOLDOUT_BLOCKS: Final = 3
 CALIBRATION_BLOCKS: Final = 3
 """Before the hold-out, in its middle, after it: a shared host is not equally fast all the time."""
 QUICK_BLOCKS: Final = 1

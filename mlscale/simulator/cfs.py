@@ -66,3 +66,22 @@ def done_by(
     since_s = t_s - ends_s
     whole = math.floor(since_s / period_s)
     return min(work_s, room_s + whole * share_s + min(share_s, since_s - whole * period_s))
+
+
+@inlined
+def runs_from(
+    t_s: float, began_s: float, phase_s: float, period: int, used_s: float, quota_cores: float, period_s: float
+) -> float:
+    """When a group runs that would like to at ``t_s``: then, or, where its quota is used up, in its next period.
+
+    Args:
+        began_s: since when it has been at work without a rest; infinite where it is not.
+        period, used_s: the last period in which it ran before, and for how long; a later one than that of ``t_s``: what
+            it does since then has used up this one.
+    """
+    if quota_cores >= 1.0:
+        return t_s
+    now = math.floor((t_s - phase_s) / period_s)
+    used = used_s if now == period else (period_s if period > now else 0.0)
+    used += max(0.0, t_s - max(began_s, phase_s + now * period_s))
+    return t_s if used < quota_cores * period_s - _EPSILON_S else phase_s + (now + 1) * period_s

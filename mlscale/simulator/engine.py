@@ -223,6 +223,7 @@ class Engine:
         old.stations["head"] = 0
         old.replicas["head"] = 0
         old.replicas["request"] = moved(old.replicas["request"])
+        old.askers["row"] = moved(old.askers["row"])
         self._set(requests=requests, queues=queues)
 
     def _set(self, **arrays: npt.NDArray[Any]) -> None:
@@ -279,13 +280,14 @@ def _new_memory(
     for place, each in enumerate(queueing):
         stations[place]["routing"], stations[place]["queue_limit"] = each.kind, each.limit
         stations[place]["stale_s"] = each.stale_s
-        for name in ("first_pause_s", "longest_pause_s", "askers_each"):
+        for name in ("first_pause_s", "growth", "longest_pause_s", "askers_each"):
             stations[place][name] = getattr(each.polling, name)
-        stations[place]["ask_cpu_s"] = service.ask_cpu_s[place] if service.ask_cpu_s else 0.0
-    own = any(each.routing not in ("shared-queue", "polled-queue") for each in queueing)
+        for name in ("ahead_cpu_s", "after_cpu_s", "ask_cpu_s"):
+            stations[place][name] = (getattr(service, name) or (0.0,) * len(queueing))[place]
+    own = any(each.routing != "shared-queue" for each in queueing)
     ring = 1 << max(1, (replicas - 1).bit_length())
     absent = np.zeros(replicas, lay.REPLICAS)
-    absent["request"], absent["work_s"] = -1, lay.NO_WORK
+    absent["request"], absent["work_s"], absent["hears_s"] = -1, lay.NO_WORK, math.inf
     none = np.zeros(0)
     (ends_s, ends), (sends_s, sends) = first.nobody(replicas), first.nobody(1)
     samples = service.samples_s if service.samples_s is not None else np.zeros((1, 1, 1))
@@ -299,8 +301,7 @@ def _new_memory(
         queues=np.zeros((len(queueing) + (replicas if own else 0), _ROOM), np.int64),
         idle=np.zeros((len(queueing), ring), np.int64),
         ready=np.zeros((len(queueing), replicas), np.int64),
-        asks_s=np.zeros((len(queueing), lay.ASKERS)),
-        pauses_s=np.zeros((len(queueing), lay.ASKERS)),
+        askers=np.zeros((len(queueing), lay.ASKERS), lay.ASKING),
         asked_s=np.zeros(replicas),
         ends_s=ends_s,
         ends=ends,

@@ -10,7 +10,8 @@ from mlscale.simulator.cfs import done_by
 from mlscale.simulator.compiled import compiled
 from mlscale.simulator.first import put
 from mlscale.simulator.memory import Arrays, Memory, memory_of
-from mlscale.simulator.serving import ask_more, forget_idle, rest, took_waiting
+from mlscale.simulator.router import return_sent, wake
+from mlscale.simulator.serving import forget_idle, rest, took_waiting
 
 
 @compiled
@@ -22,12 +23,12 @@ def come(r: int, station: int, serial: int, phase_s: float, arrays: Arrays) -> N
     replica.work_s = lay.NO_WORK
     replica.head = replica.outstanding = replica.seen = 0
     replica.phase_s, replica.period, replica.used_s, replica.cpu_s = phase_s, -1, 0.0, 0.0
-    replica.seen_at_s = -math.inf
+    replica.seen_at_s = replica.clears_s = -math.inf
+    replica.booked, replica.sent, replica.hears_s = lay.UNKNOWN, 0, math.inf
     m.ready[station, s.ready] = r
     s.ready += 1
     if s.routing == lay.POLLED_QUEUE:
-        rest(m, station, r)
-        ask_more(m, station)
+        wake(m, station)
     elif s.routing == lay.SHARED_QUEUE and not took_waiting(m, r, station):
         rest(m, station, r)
 
@@ -49,6 +50,8 @@ def die(r: int, arrays: Arrays) -> None:
     if replica.state == lay.READY:
         _leave(m, r)
     replica.state = lay.ABSENT
+    if s.routing == lay.POLLED_QUEUE:
+        return_sent(m, r)
     if replica.request < 0:
         return
     if replica.work_s != lay.NO_WORK:

@@ -14,7 +14,9 @@ from mlscale.simulator.compiled import compiled, inlined
 from mlscale.simulator.first import TOP, put
 from mlscale.simulator.generator import below
 from mlscale.simulator.memory import Arrays, Memory, memory_of
-from mlscale.simulator.serving import FRONT, ask, drawn, free, join, was_asked, work
+from mlscale.simulator.router import act_next, next_act_s, was_asked
+from mlscale.simulator.routing import join
+from mlscale.simulator.serving import FRONT, drawn, free, work
 
 
 @compiled
@@ -36,8 +38,8 @@ def advance(until_s: float, last_due: bool, arrays: Arrays) -> int:
             return lay.MORE_ROWS
         if not p.closed and w.due_at == len(m.due_s) and not last_due:
             return lay.MORE_DUE
-        ended_s, sent_s, given_up_s, asked_s = _next_end(m), _next_send(m), _next_give_up(m), _next_ask(m)
-        now_s = min(ended_s, sent_s, given_up_s, asked_s)
+        ended_s, sent_s, given_up_s, acts_s = _next_end(m), _next_send(m), _next_give_up(m), next_act_s(m)
+        now_s = min(ended_s, sent_s, given_up_s, acts_s)
         if now_s > until_s:
             _pass(m, until_s)
             return lay.RUNNING
@@ -55,8 +57,8 @@ def advance(until_s: float, last_due: bool, arrays: Arrays) -> int:
                 put(m.ends_s, m.ends, r, math.inf)
         elif sent_s == now_s:
             _send(m)
-        elif asked_s == now_s:
-            _ask(m, now_s)
+        elif acts_s == now_s:
+            act_next(m, now_s)
         else:
             _give_up(m)
 
@@ -88,27 +90,6 @@ def _next_give_up(m: Memory) -> float:
     if w.oldest_unanswered == w.sequence:
         return math.inf
     return m.requests[w.oldest_unanswered & (len(m.requests) - 1)].intended_s + m.parameters[0].timeout_s
-
-
-@inlined
-def _next_ask(m: Memory) -> float:
-    """When a polled queue asks next whether a replica is free."""
-    first_s = math.inf
-    if not m.parameters[0].polled:
-        return first_s
-    for place in range(len(m.stations)):
-        for a in range(m.stations[place].askers):
-            first_s = min(first_s, m.asks_s[place, a])
-    return first_s
-
-
-@inlined
-def _ask(m: Memory, now_s: float) -> None:
-    for place in range(len(m.stations)):
-        for a in range(m.stations[place].askers):
-            if m.asks_s[place, a] == now_s:
-                ask(m, place, a)
-                return
 
 
 @inlined
@@ -167,10 +148,10 @@ def _end(m: Memory, r: int) -> None:
     replica.work_s = lay.NO_WORK
     if p.cpu == lay.SHARED_CORES:
         w.active -= 1
-    q.inference_s += w.now_s - replica.began_s
+    q.inference_s += w.now_s - replica.clock_s
     if replica.station != FRONT:
         free(m, r)
-        work(m, q.replica, drawn(m, FRONT, q.photo))  # its front replica goes on
+        work(m, q.replica, 0.0, drawn(m, FRONT, q.photo))  # its front replica goes on
         q.state = lay.SERVED
         q.station = FRONT
         return

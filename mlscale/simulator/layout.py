@@ -17,12 +17,17 @@ PLAIN, QUOTA, SHARED_CORES = range(3)
 SHARED_QUEUE, POLLED_QUEUE, RANDOM, ROUND_ROBIN, LEAST_OUTSTANDING, TWO_CHOICES = range(6)
 """How a request finds a replica. All but the first two have a queue in each replica; with the second, nobody tells the
 queue that a replica is free: it asks."""
-ASKERS: Final = 64
-"""Who ask for one station, at most."""
+ASKERS: Final = 50
+"""Who ask for one station, at most (Ray Serve: `max_num_routing_tasks_cap`)."""
+NOBODY: Final = -1
+"""No asker, no replica, no request."""
+UNKNOWN: Final = 2**40
+"""What the books say of a replica that is new: so long a queue that it has to be asked."""
 ABSENT, READY, DRAINING = range(3)
 """A replica's state: it is not there; takes requests; finishes those it has."""
-WAITING, SERVED, HELD, DONE, REJECTED = range(5)
-"""A request's state at the servers: in a queue; in service; its replica waits for a call; answered; never taken."""
+WAITING, SENT, SERVED, HELD, DONE, REJECTED = range(6)
+"""A request's state at the servers: in a queue; sent to a replica that will not have it; in service; its replica waits
+for a call; answered; never taken."""
 OK, TIMED_OUT, REFUSED, LOST = range(4)
 """How a request ended for its client: 200; given up; 503 from a full queue; 5xx from a replica that went."""
 NO_WORK: Final = -1.0
@@ -78,7 +83,10 @@ STATIONS: Final = np.dtype(
         ("queue_limit", "i8"),
         ("stale_s", "f8"),
         ("ask_cpu_s", "f8"),
+        ("ahead_cpu_s", "f8"),
+        ("after_cpu_s", "f8"),
         ("first_pause_s", "f8"),
+        ("growth", "f8"),
         ("longest_pause_s", "f8"),
         ("askers_each", "i8"),
         ("askers", "i8"),
@@ -95,8 +103,10 @@ STATIONS: Final = np.dtype(
     align=True,
 )
 """One for each component. ``queue_limit``: requests that may wait, at the station or in each replica.
-``ask_cpu_s``: what it costs a replica at work to be asked whether it is free, by one of the ``askers`` of a polled
-queue, at most ``askers_each`` for each ready replica.
+``ask_cpu_s``: what it costs a replica at work to be asked whether it is free, or to reject a request, by one of the
+``askers`` of a polled queue, at most ``askers_each`` for each ready replica, who pause between ``first_pause_s`` and
+``longest_pause_s``, each time ``growth`` times as long. ``ahead_cpu_s``, ``after_cpu_s``: a replica's work on a request
+before the clock of its service starts, and after its answer is out.
 ``ongoing_integral``: requests queued and in service, summed over time, request seconds."""
 
 REPLICAS: Final = np.dtype(
@@ -117,6 +127,11 @@ REPLICAS: Final = np.dtype(
         ("cpu_s", "f8"),
         ("seen", "i8"),
         ("seen_at_s", "f8"),
+        ("clock_s", "f8"),
+        ("clears_s", "f8"),
+        ("booked", "i8"),
+        ("sent", "i8"),
+        ("hears_s", "f8"),
     ],
     align=True,
 )
@@ -124,7 +139,18 @@ REPLICAS: Final = np.dtype(
 ``outstanding``: in its queue and in service. ``period``, ``used_s``: the last CFS period in which it ran, and for how
 long; ``began_*``: the same when the present service began, of ``work_s`` (`NO_WORK` between services; on shared cores,
 ``began_used_s`` is the world's ``virtual_s`` then). ``cpu_s``: of all services ended. ``seen``: the length that routing
-by two choices last saw, at ``seen_at_s``."""
+by two choices last saw, at ``seen_at_s``. ``clock_s``: when the clock of the present service started; ``clears_s``:
+until when it takes what follows the last answer. Of a polled queue's: ``booked``: how many requests its router takes
+the replica to have; ``sent``: those that it sent at this moment; ``hears_s``: when the replica hears of, and rejects,
+those sent in vain."""
+
+ASKING: Final = np.dtype(
+    [("at_s", "f8"), ("pause_s", "f8"), ("row", "i8"), ("asked", "i8"), ("asked_too", "i8")], align=True
+)
+"""One who asks for a free replica. ``at_s``: when next, or when the answer of those ``asked`` is heard (`NOBODY`: none
+was); ``pause_s``: the last pause, 0 before the first, `FRESH` before the second look, which is at once. ``row``: the
+request for which it asks."""
+FRESH: Final = -1.0
 
 REQUESTS: Final = np.dtype(
     [
@@ -136,6 +162,7 @@ REQUESTS: Final = np.dtype(
         ("replica", "i8"),
         ("calls", "i8"),
         ("station", "i8"),
+        ("asker", "i8"),
         ("intended_s", "f8"),
         ("queued_s", "f8"),
         ("began_s", "f8"),
@@ -144,8 +171,8 @@ REQUESTS: Final = np.dtype(
     ],
     align=True,
 )
-"""``replica``: of the front component; ``calls``: still to be made to the second component; ``queued_s``: when it
-joined the queue that it is in."""
+"""``replica``: of the front component; ``calls``: still to be made to the second component; ``asker``: who asks for
+it, in a polled queue; ``queued_s``: when it joined the queue that it is in."""
 
 ROWS: Final = np.dtype(
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -68,11 +69,12 @@ class Host:
 @dataclass(frozen=True, slots=True)
 class Arrival:
     """How a machine comes: the parts, one after the other. ``boot`` may have two: a nominal one, and what comes on
-    top."""
+    top. Two machines have booted ``apart_s`` or more after each other."""
 
     boot: Sequence[Spread]
     registers: Spread
     turns_ready: Spread
+    apart_s: float = 0.0
 
 
 class Fleet:
@@ -84,6 +86,7 @@ class Fleet:
         self.pending: dict[str, Pod] = {}
         self.desired = 0
         self._count = 0
+        self._due: list[float] = []
         self._on_pending: Callable[[Pod], None] | None = None
 
     @property
@@ -133,8 +136,18 @@ class Fleet:
         host = self._new(kind)
         self.desired = len(self.staying)
         self._tell("machine_requested", host)
-        self._timeline.after(sum(part.draw(self._rng) for part in self._arrival.boot), lambda: self._booted(host))
+        self._timeline.after(self._due_s() - self.now_s, lambda: self._booted(host))
         return host
+
+    def _due_s(self) -> float:
+        """When the next machine has booted: when its parts end, or later, so far from all others as is asked for."""
+        apart_s = self._arrival.apart_s
+        due_s = self.now_s + sum(part.draw(self._rng) for part in self._arrival.boot)
+        for other_s in self._due:
+            if abs(due_s - other_s) < apart_s:
+                due_s = other_s + apart_s
+        insort(self._due, due_s)
+        return due_s
 
     def drain(self, host: Host) -> None:
         """Take a machine away: nothing new comes there, its pods start elsewhere, then it is gone."""

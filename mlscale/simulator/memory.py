@@ -21,9 +21,10 @@ Whole = npt.NDArray[np.int64]
 class Memory(NamedTuple):
     """One world. Records are those of `layout`.
 
-    ``queues`` (stations + replicas, rows): rings of request rows, one for each station, then one for each replica.
+    ``queues`` (stations + replicas, rows): rings of request rows, one for each station, then one for each replica (of
+    a polled queue's: those that it will reject).
     ``idle``, ``ready`` (stations, replicas): a ring of replicas without work; those that take requests.
-    ``asks_s``, ``pauses_s`` (stations, `layout.ASKERS`): when each asker asks next, after which pause.
+    ``askers`` (stations, `layout.ASKERS`): who ask for a polled queue.
     ``asked_s`` (replicas,): CPU time that being asked has cost in the present service and is still to be spent.
     ``ends_s``, ``ends``: tournament (`first`) of replicas by the end of their service. ``sends_s``, ``sends``: of
     clients by their next request.
@@ -42,8 +43,7 @@ class Memory(NamedTuple):
     queues: Whole
     idle: Whole
     ready: Whole
-    asks_s: Floats
-    pauses_s: Floats
+    askers: Records
     asked_s: Floats
     ends_s: Times
     ends: Owners
@@ -70,5 +70,5 @@ def memory_of(arrays: Arrays) -> Memory:
         arrays[0], arrays[1], arrays[2], arrays[3], arrays[4], arrays[5], arrays[6], arrays[7],
         arrays[8], arrays[9], arrays[10], arrays[11], arrays[12], arrays[13], arrays[14], arrays[15],
         arrays[16], arrays[17], arrays[18], arrays[19], arrays[20], arrays[21], arrays[22], arrays[23],
-        arrays[24], arrays[25], arrays[26],
+        arrays[24], arrays[25],
     )  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import NormalDist
 from typing import Annotated, Any, Final, Literal
@@ -29,39 +29,57 @@ class _Data(BaseModel):
 class Work(_Data):
     """CPU time that a component spends on an answer.
 
-    ``mean_s``: over the photos. ``photos``: of each photo's mean, as a share of it, in the order of their names; where
-    a run sends other photos, the n-th takes the n-th share. ``spread``: standard deviation of the work on one photo, as
-    a share of its mean (lognormal). ``per_waiting``: how much more of it, as a share of the mean, each time that
-    a router asks the replica at work whether it is free, for requests that wait. ``reference_cpu_s``: what a photo was
-    measured to take at full speed, mean over the set (`PhotoSet.facts`), by which other sets are told from this one.
+    ``mean_s``: over the photos, while nobody waits. ``ahead``, ``afterwards``: what of it passes before the clock of
+    the replica's service starts, and after the answer is out, as shares of the mean. ``photos``: of each photo's mean,
+    as a share of it, in the order of their names; where a run sends other photos, the n-th takes the n-th share.
+    ``spread``: standard deviation of the work on one photo, as a share of its mean (lognormal). ``per_waiting``: how
+    much more of it, as a share of the mean, each time that a router asks the replica at work whether it is free, for
+    requests that wait, or has it reject one. ``reference_cpu_s``: what a photo was measured to take at full speed, mean
+    over the set (`PhotoSet.facts`), by which other sets are told from this one.
     """
 
     mean_s: Number
     photos: tuple[Annotated[float, Field(gt=0)], ...] = Field(min_length=1)
     spread: Number
+    ahead: Number | None = None
+    afterwards: Number | None = None
     per_waiting: Number | None = None
     reference_cpu_s: Number | None = None
 
     @property
+    def ahead_cpu_s(self) -> float:
+        """Before the clock of a service starts, CPU s."""
+        return self._share_s(self.ahead)
+
+    @property
+    def after_cpu_s(self) -> float:
+        """After an answer is out, CPU s."""
+        return self._share_s(self.afterwards)
+
+    @property
     def ask_cpu_s(self) -> float:
         """What it costs a replica at work to be asked, CPU s."""
-        return self.per_waiting.value * self.mean_s.value if self.per_waiting is not None else 0.0
+        return self._share_s(self.per_waiting)
 
     def samples_s(self, photos: int) -> npt.NDArray[np.float64]:
-        """(photos, SAMPLES): quantiles of each photo's work, s."""
+        """(photos, SAMPLES): quantiles of each photo's work while the clock of its service runs, s."""
         shares = np.array([self.photos[place % len(self.photos)] for place in range(photos)])
         sigma = math.sqrt(math.log1p(self.spread.value**2))
         middles = (np.arange(SAMPLES) + 0.5) / SAMPLES
         factors = np.exp(sigma * np.array([NormalDist().inv_cdf(float(each)) for each in middles]))
-        samples: npt.NDArray[np.float64] = self.mean_s.value * shares[:, None] * (factors / factors.mean())[None, :]
+        clocked_s = self.mean_s.value - self.ahead_cpu_s - self.after_cpu_s
+        samples: npt.NDArray[np.float64] = clocked_s * shares[:, None] * (factors / factors.mean())[None, :]
         return samples
+
+    def _share_s(self, share: Number | None) -> float:
+        return share.value * self.mean_s.value if share is not None else 0.0
 
 
 class Requests(_Data):
     """``outside_s``: of a response, what passes outside queue and replica. ``queue_limit``: requests that may wait, in
     each replica where each has its own queue; None: the scaling's own setting, else any number.
     ``drops_given_up``: whether a request that its client gave up is not served any more. ``router_polls``: whether
-    the shared queue is a router's that asks replicas again and again (`settings.Polling`, by ``loop.router_*``)."""
+    the shared queue is a router's that asks replicas again and again (`settings.Polling`)."""
 
     routing: Routing
     outside_s: Number
@@ -101,13 +119,14 @@ class Starts(_Data):
 
 class Machines(_Data):
     """From asked for to ready: ``boot`` (None: as the scaling's setting says), ``boot_overhead`` on top of it,
-    ``registers``, ``turns_ready``."""
+    ``registers``, ``turns_ready``. ``apart``: what lies between machines that are due together (None: nothing), s."""
 
     by: Literal["karpenter", "capacity-provider"]
     registers: Spread
     turns_ready: Spread
     boot_overhead: Spread
     boot: Spread | None = None
+    apart: Number | None = None
 
 
 class Profile(_Data):
@@ -132,14 +151,14 @@ class Profile(_Data):
         """Of everything in it but the verdict: what a validation freezes."""
         return hashlib.sha256(self.model_dump_json(exclude={"validated"}).encode()).hexdigest()
 
-    @property
-    def polling(self) -> Polling | None:
-        """How the router asks, where one does."""
+    def polling(self, scaling: Mapping[str, Any]) -> Polling | None:
+        """How the router asks under these settings, where one does."""
         if not self.requests.router_polls:
             return None
         return Polling(
-            self.loop_value("router_first_pause_s"),
-            self.loop_value("router_longest_pause_s"),
+            scaling["initial_backoff_s"],
+            scaling["backoff_multiplier"],
+            scaling["max_backoff_s"],
             round(self.loop_value("router_askers_each")),
         )
 

@@ -28,14 +28,17 @@ class Service:
 
     ``samples_s`` (components, photos, n): measured work by component and photo, drawn evenly. ``calls`` (photos, m):
     how often a request calls the second component, drawn evenly; with calls, each stretch of work between two of them
-    is one service of the front component. ``ask_cpu_s``, of each component: what it costs a replica at work to be asked
-    by a polled queue.
+    is one service of the front component. Of each component: ``ahead_cpu_s``, ``after_cpu_s``: a replica's work on a
+    request before the clock of its service starts, and after its answer is out; ``ask_cpu_s``: what it costs one at
+    work to be asked by a polled queue, or to reject a request of its.
     """
 
     mean_s: float = 0.0
     distribution: Literal["fixed", "exponential", "measured"] = "fixed"
     samples_s: npt.NDArray[np.float64] | None = None
     calls: npt.NDArray[np.int64] | None = None
+    ahead_cpu_s: tuple[float, ...] = ()
+    after_cpu_s: tuple[float, ...] = ()
     ask_cpu_s: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
@@ -75,17 +78,18 @@ class Processor:
 @dataclass(frozen=True, slots=True)
 class Polling:
     """A queue that asks its replicas, two at random at a time, on behalf of the requests in it: at most ``askers_each``
-    for each replica that is ready. Who finds none free asks again at once, then after a pause that doubles up to the
+    for each replica that is ready. Who finds none free asks again at once, then after a pause that grows up to the
     longest; who finds one sends the request that has waited longest. Source: Ray Serve, serve/_private/request_router
     (`_fulfill_pending_requests`, `_choose_replicas_with_backoff`) and serve/_private/constants.py."""
 
     first_pause_s: float = 0.025
+    growth: float = 2.0
     longest_pause_s: float = 0.5
     askers_each: int = 2
 
     def __post_init__(self) -> None:
-        if not 0 < self.first_pause_s <= self.longest_pause_s or self.askers_each < 1:
-            raise ValueError(f"pauses must be positive, askers one or more: {self}")
+        if not 0 < self.first_pause_s <= self.longest_pause_s or self.growth < 1 or self.askers_each < 1:
+            raise ValueError(f"pauses must be positive and not shrink, askers one or more: {self}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -130,10 +130,10 @@ class Twin:
         setup, profile = self._setup, self._setup.profile
         if profile.machines is None or not setup.types:
             return None
-        boot = profile.machines.boot or setup.boot or _AT_ONCE
-        arrival = Arrival(
-            (boot, profile.machines.boot_overhead), profile.machines.registers, profile.machines.turns_ready
-        )
+        machines = profile.machines
+        boot = (machines.boot or setup.boot or _AT_ONCE, machines.boot_overhead)
+        apart_s = machines.apart.value if machines.apart is not None else 0.0
+        arrival = Arrival(boot, machines.registers, machines.turns_ready, apart_s)
         fleet = Fleet(arrival, self._timeline, self._log, self._rng)
         front = next(iter(setup.scalings.values()))
         kind = min(setup.types, key=lambda each: each.price)
@@ -217,10 +217,12 @@ def _engine(setup: Setup) -> Engine:
             distribution="measured",
             samples_s=samples,
             calls=calls,
+            ahead_cpu_s=tuple(profile.work[name].ahead_cpu_s * setup.work_factor for name in names),
+            after_cpu_s=tuple(profile.work[name].after_cpu_s * setup.work_factor for name in names),
             ask_cpu_s=tuple(profile.work[name].ask_cpu_s * setup.work_factor for name in names),
         ),
         Processor(quota_cores=front["cpu_cores"], period_s=front["cpu_period_s"]),
-        [_queueing(profile, limit, stale_s) for _ in names],
+        [_queueing(profile, setup.scalings[name], limit, stale_s) for name in names],
         Clients(setup.timeout_s, requests.drops_given_up, requests.outside_s.value),
         most_replicas=sum(scaling["max_replicas"] for scaling in setup.scalings.values()) + _PLACES,
         photos=len(setup.photos),
@@ -232,8 +234,8 @@ def _engine(setup: Setup) -> Engine:
     )
 
 
-def _queueing(profile: Profile, limit: int, stale_s: float) -> Queueing:
-    routing, polling = profile.requests.routing, profile.polling
+def _queueing(profile: Profile, scaling: Mapping[str, Any], limit: int, stale_s: float) -> Queueing:
+    routing, polling = profile.requests.routing, profile.polling(scaling)
     if routing != "shared-queue" or polling is None:
         return Queueing(routing, limit, stale_s)
     return Queueing("polled-queue", limit, polling=polling)

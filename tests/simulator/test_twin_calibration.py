@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from mlscale.runs import MlscaleError, Run, load_run
 from mlscale.runs.schedule import ClosedLoop, ClosedStage
 from mlscale.simulator.calibration import calibrate
 from mlscale.simulator.profile import changed, read_profile
-from mlscale.simulator.spread import Measured
+from mlscale.simulator.spread import Measured, Number
 
 REFERENCE = Path(__file__).parents[2] / "data/reference/core"
 SCHEDULE = ClosedLoop(
@@ -28,13 +30,14 @@ TRUTH = {
     "work.app.photos": (0.8, 1.0, 1.2),
     "requests.outside_s.value": 0.004,
     "starts.alike.value": 0.0,
+    "starts.crowding.value": 0.0,
 }
 
 
-def taken_for_live(folder: Path, environment: str) -> list[Run]:
+def taken_for_live(folder: Path, environment: str, more: Sequence[tuple[str, Any]] = ()) -> list[Run]:
     steps = Measured(samples_s=(5.0, 6.0, 7.0, 8.0), source="a test", date="2026-11").model_dump()
     last = len(read_profile(environment).starts.steps) - 1
-    changes = [*TRUTH.items(), (f"starts.steps.{last}.takes", steps)]
+    changes = [*TRUTH.items(), (f"starts.steps.{last}.takes", steps), *more]
     runs = []
     for seed in range(6):
         run = simulate(environment, schedule=SCHEDULE, out=folder / str(seed), seed=seed, changes=changes)
@@ -55,6 +58,22 @@ def test_what_was_put_in_is_found_again(tmp_path: Path, environment: str) -> Non
     assert float(np.mean(takes.samples_s)) == pytest.approx(6.5, abs=0.8)
     assert found.sha256 != read_profile(environment).sha256
     assert "6 live runs" in work.mean_s.source
+
+
+def test_what_a_router_that_asks_costs_is_found_again(tmp_path: Path) -> None:
+    """And what a replica does before the clock of its service starts, and after its answer is out."""
+    truth = {"ahead": 0.15, "afterwards": 0.1, "per_waiting": 0.02}
+    changes = [
+        (f"work.app.{name}", Number(value=value, source="a test", date="2026-11").model_dump())
+        for name, value in truth.items()
+    ]
+    found = calibrate(taken_for_live(tmp_path, "rayserve", changes), read_profile("rayserve"))
+    work = found.work["app"]
+    assert work.mean_s.value == pytest.approx(0.055, rel=0.05)
+    for name, value in truth.items():
+        assert getattr(work, name).value == pytest.approx(value, abs=0.05 if value > 0.05 else 0.006), name
+    assert work.spread.value == pytest.approx(0.2, abs=0.1)
+    assert found.requests.outside_s.value == pytest.approx(0.004, abs=0.002)
 
 
 def test_only_live_runs_of_the_environment_count(tmp_path: Path) -> None:

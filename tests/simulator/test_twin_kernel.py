@@ -13,7 +13,7 @@ from mlscale.runs import ClosedLoop, MlscaleError, OpenLoop
 from mlscale.runs.schedule import ClosedStage, Constant
 from mlscale.simulator import engine as engine_module
 from mlscale.simulator import first
-from mlscale.simulator.cfs import done_by, finish
+from mlscale.simulator.cfs import done_by, finish, runs_from
 from mlscale.simulator.engine import Engine
 from mlscale.simulator.layout import LOST, OK, REFUSED, TIMED_OUT
 from mlscale.simulator.settings import Clients, Polling, Processor, Queueing, Routing, Service
@@ -154,11 +154,12 @@ def test_a_queue_that_asks_lets_replicas_stand_idle_until_it_asks_again() -> Non
     assert polled({0: 2}, 1, Service(0.8))["queue_s"][1] == pytest.approx(1.1)
 
 
-def test_who_asks_first_sends_the_request_that_waits_longest() -> None:
-    """Two ask for a lone replica; the third request, whose turn to ask comes later, begins anew."""
+def test_who_finds_a_replica_free_sends_the_request_that_waits_longest_and_asks_on_for_its_own() -> None:
+    """Two ask for a lone replica: the third request's asker, at 0.25, 0.35 and 0.55 s, for the second's; then, at 0.95
+    and 1.35 s, for its own."""
     rows = polled({0: 2, 0.25: 3}, 1, Service(0.5))
-    begins = rows["intended_s"] + rows["queue_s"]
-    assert begins == pytest.approx([0.0, 0.55, 1.1]), "the third asks at 0.25, 0.35, 0.55 for the second"
+    assert rows["intended_s"] + rows["queue_s"] == pytest.approx([0.0, 0.55, 1.35])
+    assert list(rows["client"]) == [0, 1, 2]
 
 
 def test_to_be_asked_costs_a_replica_at_work() -> None:
@@ -168,6 +169,32 @@ def test_to_be_asked_costs_a_replica_at_work() -> None:
     assert polled({0: 1}, 1, Service(0.5, ask_cpu_s=(0.01,)))["inference_s"] == pytest.approx([0.5])
     limited = polled({0: 2}, 1, Service(0.1, ask_cpu_s=(0.01,)), Processor(quota_cores=0.5, period_s=0.05))
     assert limited["inference_s"][0] > 0.1 / 0.5, "out of the same quota"
+
+
+def test_who_finds_a_replica_free_for_its_own_request_sends_what_waits_too() -> None:
+    """Four wait from 0.2 s on, and two ask. At 0.9 the first finds the replica free, and by the same books again and
+    again: of three sent two are rejected, in whose places and the fourth's two ask eight times until 1.41."""
+    rows = polled({0: 1, 0.2: 5}, 1, Service(0.5, ask_cpu_s=(0.001,)))
+    begins_s = rows["intended_s"] + rows["queue_s"]
+    assert begins_s[:2] == pytest.approx([0.0, 0.9])
+    assert rows["inference_s"][0] == pytest.approx(0.5 + 8 * 0.001)
+    assert rows["inference_s"][1] == pytest.approx(0.5 + 2 * 0.001 + 8 * 0.001)
+    assert list(rows["client"]) == [0, 1, 2, 3, 4], "those rejected keep their places"
+
+
+def test_who_stands_still_answers_in_the_next_period() -> None:
+    """0.03 s of quota in 0.1 s: the replica that is asked at 0.05 s runs again at 0.1 s."""
+    for asked_s, heard_s in ((0.01, 0.01), (0.03, 0.1), (0.05, 0.1), (0.12, 0.12), (0.135, 0.2)):
+        assert runs_from(asked_s, 0.0, 0.0, 0, 0.0, 0.3, 0.1) == pytest.approx(heard_s)
+    assert runs_from(0.05, math.inf, 0.0, 0, 0.02, 0.3, 0.1) == 0.05, "at rest, with quota left"
+    assert runs_from(0.05, math.inf, 0.0, 1, 0.01, 0.3, 0.1) == pytest.approx(0.1), "what follows an answer lasts"
+
+
+def test_work_outside_the_clock_of_a_service_is_seen_in_the_queue() -> None:
+    """Of 20 ms each before and after 10 ms of service: who comes at once waits until all of it is over."""
+    rows = polled({0: 2}, 1, Service(0.01, ahead_cpu_s=(0.02,), after_cpu_s=(0.02,)))
+    assert rows["inference_s"] == pytest.approx([0.01, 0.01])
+    assert rows["queue_s"] == pytest.approx([0.02, 0.12])
 
 
 def test_two_of_many_replicas_are_asked() -> None:

@@ -13,6 +13,7 @@ from setups import BOOT, LARGE, SMALL, UP, setup
 from mlscale.runs import MlscaleError
 from mlscale.simulator.layout import OK
 from mlscale.simulator.profile import changed, profile_names, read_profile
+from mlscale.simulator.spread import Number
 from mlscale.simulator.twin import Outcome, Setup, Twin
 
 ALL = ("torchserve", "rayserve", "k3s", "eks", "ecs")
@@ -121,6 +122,17 @@ def test_pods_wait_for_machines_and_machines_for_their_boot() -> None:
     counted = [each.machines_ready for each in outcome.samples]
     assert counted[0] == 1
     assert max(each or 0 for each in counted) == 4
+
+
+@pytest.mark.parametrize("apart_s", [2.5, 7.0])
+def test_machines_that_are_due_together_come_one_after_the_other(apart_s: float) -> None:
+    apart = Number(value=apart_s, source="a test", date="2026-11").model_dump()
+    made = setup("eks", downscale_stabilisation_s=300)
+    outcome = play(replace(made, profile=changed(made.profile, [("machines.apart", apart)])))
+    asked, booted = times(outcome, "machine_requested"), sorted(times(outcome, "machine_booted").values())
+    assert len(booted) == 3
+    assert booted[0] < min(asked.values()) + BOOT.value_s + 3.0, "the first waits for none"
+    assert all(late - early >= apart_s - 1e-9 for early, late in pairwise(booted))
 
 
 def test_machines_go_when_nobody_needs_them() -> None:
