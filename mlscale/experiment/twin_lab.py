@@ -11,7 +11,8 @@ import pandas as pd
 from mlscale.analysis.likeness import MARGINS, differences, likeness_figures
 from mlscale.analysis.summary import host_name
 from mlscale.experiment import places
-from mlscale.experiment.freeze import Calibrated, calibrated, read_frozen, sessions, twins_by
+from mlscale.experiment.figures import remark
+from mlscale.experiment.freeze import Calibrated, around, calibrated, read_frozen, sessions, twins_by
 from mlscale.experiment.parameters import EcsParameters, NotebookParameters
 from mlscale.experiment.progress import Shown
 from mlscale.experiment.protocol import published_protocol
@@ -80,11 +81,15 @@ def held_out(p: NotebookParameters) -> list[Run]:
 
 def profile_of(runs: Sequence[Run], found: Sequence[Calibrated]) -> ProfileOf:
     """By which profiles the twins of some runs are drawn: as they were frozen for the runs' hosts, at the speed that
-    these had; else as shipped."""
-    frozen = read_frozen()
-    if not {host_name(run.info.host) for run in runs} <= set(frozen.hosts):
-        return shipped
-    return twins_by(frozen, found)
+    these had; else as shipped, and a sentence says so."""
+    frozen, known = read_frozen(), sessions(found)
+    if all(host_name(run.info.host) in frozen.hosts and around(run, known) for run in runs):
+        return twins_by(frozen, found)
+    remark(
+        "The twins are drawn by the profiles as shipped, at the speed of the host that these were fitted on: for some "
+        "of these runs no twin was frozen, or no calibrating run was published. So what follows is no validation."
+    )
+    return shipped
 
 
 def calibrations() -> list[Calibrated]:

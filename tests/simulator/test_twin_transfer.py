@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mlscale.experiment import freeze as freezing
-from mlscale.experiment import places
+from mlscale.experiment import places, twin_lab
 from mlscale.experiment.freeze import (
     Calibrated,
     Frozen,
@@ -23,6 +23,7 @@ from mlscale.experiment.freeze import (
     twins_by,
 )
 from mlscale.experiment.simulate import simulate
+from mlscale.experiment.validation import shipped
 from mlscale.runs import SCHEMAS, MlscaleError, Run, Validity, load_run, load_runs
 from mlscale.simulator.profile import read_profile
 from mlscale.simulator.spread import Measured
@@ -131,6 +132,19 @@ def test_what_was_measured_hours_away_calibrates_nothing(elsewhere: Path, publis
     assert [len(near) for near in of_run.values()] == [0, 3, 3, 3, 3, 2]
     with pytest.raises(MlscaleError, match=r"no valid calibrating run of Another CPU.* around"):
         twins_by(read_frozen(), found)(begun(-91))
+
+
+def test_a_notebook_says_when_nothing_calibrates_its_runs(
+    elsewhere: Path, published: list[Run], capsys: pytest.CaptureFixture[str]
+) -> None:
+    freeze(elsewhere)
+    (here,) = load_runs(elsewhere)
+    found = calibrated([here], published)
+    assert twin_lab.profile_of([here], found)(here) == at_speed(PROFILE, found[0].speed)
+    assert capsys.readouterr().out == ""
+    for runs, calibrating in (([here], []), ([here, published[0]], found)):
+        assert twin_lab.profile_of(runs, calibrating) is shipped
+        assert "Markdown" in capsys.readouterr().out, "a sentence in a notebook"
 
 
 def test_invalid_runs_calibrate_nothing(elsewhere: Path, published: list[Run]) -> None:
