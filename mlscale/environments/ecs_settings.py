@@ -26,6 +26,9 @@ class EcsScaling(Scaling):
     in_datapoints: int = Field(default=15, ge=1, le=100, description="periods below before tasks are removed")
     out_cooldown_s: float = Field(default=300.0, ge=0, le=86_400, description="ScaleOutCooldown, s")
     in_cooldown_s: float = Field(default=300.0, ge=0, le=86_400, description="ScaleInCooldown, s")
+    max_waiting: int = Field(
+        default=100, ge=0, le=100_000, description="requests that may wait in a task for its model; one more: 503"
+    )
     memory_mib: int = Field(default=256, ge=16, le=1_000_000, description="memory of a task, MiB")
     launch: Literal["fargate", "ec2"] = Field(default="fargate", description="what tasks run on")
     instance_cores: float = Field(default=2.0, gt=0, le=192, description="ec2: cores of an instance")

@@ -256,7 +256,7 @@ def _container(part: Part, reached_at: Mapping[str, str]) -> Json:
         "name": CONTAINER,
         "image": packaging.image,
         "imagePullPolicy": packaging.pull_policy,
-        "command": [*packaging.command, "--entry", part.entry, "--port", str(PORT), *_composed(part, reached_at)],
+        "command": [*packaging.command, *_options(part), *_composed(part, reached_at)],
         "env": _environment(packaging.environment),
         "ports": [{"name": "http", "containerPort": PORT, "protocol": "TCP"}],
         "resources": {"requests": requests, "limits": {"cpu": requests["cpu"]}},
@@ -278,6 +278,10 @@ def _container(part: Part, reached_at: Mapping[str, str]) -> Json:
         ],
         **drain,
     }
+
+
+def _options(part: Part) -> list[str]:
+    return ["--entry", part.entry, "--port", str(PORT), "--waiting", str(part.scaling.max_waiting)]
 
 
 def _composed(part: Part, reached_at: Mapping[str, str]) -> list[str]:

@@ -36,6 +36,9 @@ class KubernetesScaling(Scaling):
         default=3, ge=0, le=60, description="a pod that is to end goes on serving so long (preStop), s"
     )
     grace_s: int = Field(default=30, ge=1, le=600, description="terminationGracePeriodSeconds, s")
+    max_waiting: int = Field(
+        default=100, ge=0, le=100_000, description="requests that may wait in a pod for its model; one more: 503"
+    )
     memory_mib: int = Field(default=256, ge=16, le=1_000_000, description="memory request of a pod, MiB")
     min_available: int | None = Field(default=None, ge=0, description="of a PodDisruptionBudget; None: there is none")
     image: str = Field(default="", description="the application's image; empty: the App's own")

@@ -19,9 +19,10 @@ from mlscale.simulator.profile import FOLDER, profile_names, read_profile
 
 VALIDATION: Final = "validation.json"
 CLAIMS: Final = "claims.json"
-EARLIER: Final = ("validation-1.json", "validation-2.json")
-"""The validations by earlier hold-outs, the first with one factor for the host's speed: what they taught is in notebook
-09. They speak of code and runs that are here no longer."""
+EARLIER: Final = ("validation-1.json", "validation-2.json", "validation-3.json")
+"""Earlier validations: by the first hold-out, with one factor for the host's speed; by the second; and by the third, of
+the twin as it was frozen. They speak of code, the first two also of runs, that are here no longer; what they taught is
+in notebook 09."""
 RECORDS: Final = (VALIDATION, CLAIMS, *EARLIER)
 _JUDGED_BY: Final = {VALIDATION: ("validation.py", "freeze.py"), CLAIMS: ("claims.py",)}
 
@@ -80,12 +81,17 @@ def record_of(runs: Sequence[Run]) -> dict[str, Any] | None:
 
 
 def earlier_verdicts(hold_out: int) -> pd.DataFrame:
-    """What the first hold-out (1), or the second, found, a row for each figure: twin / live, or twin less live in s,
-    90 % interval."""
-    table = pd.DataFrame(json.loads((places.reference() / EARLIER[hold_out - 1]).read_text())["verdicts"])
-    ends = table["low"].map("{:.2f}".format) + " to " + table["high"].map("{:.2f}".format)
-    told = table.assign(told=ends + ", " + table["verdict"])
-    return told.pivot(index="figure", columns="environment", values="told").reindex(table["figure"].unique())
+    """What the first hold-out (1), the second, or the third of the twin as it was frozen, found, as `by_figure`."""
+    record = json.loads((places.reference() / EARLIER[hold_out - 1]).read_text())
+    return by_figure(pd.DataFrame(record["verdicts"]))
+
+
+def by_figure(verdicts: pd.DataFrame) -> pd.DataFrame:
+    """Verdicts (`mlscale.analysis.likeness.likeness`), a row for each figure, a column for each environment: twin /
+    live, or twin less live in s, 90 % interval."""
+    ends = verdicts["low"].map("{:.2f}".format) + " to " + verdicts["high"].map("{:.2f}".format)
+    told = verdicts.assign(told=ends + ", " + verdicts["verdict"])
+    return told.pivot(index="figure", columns="environment", values="told").reindex(verdicts["figure"].unique())
 
 
 def note_verdicts(record: Mapping[str, Any], runs: Sequence[Run]) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from mlscale.analysis.likeness import MARGINS, differences, likeness_figures
+from mlscale.analysis.resources import cpu_by_role
 from mlscale.analysis.summary import host_name
 from mlscale.experiment import places
 from mlscale.experiment.figures import remark
@@ -146,6 +147,33 @@ def service_by_time(found: Beside) -> pd.DataFrame:
             "twin / live": rows["ratio"],
         }
     )
+
+
+def work_by_load(found: Beside) -> pd.DataFrame:
+    """CPU of an answer in ms, live and in the twin: before the step, where little is asked, and in the last half of the
+    time after it; less what the replica used before anything was asked. A row for each environment, means over its
+    runs."""
+    rows = []
+    for run in found.runs:
+        twins = found.twins[run.info.run_id]
+        rows.append(
+            {"environment": run.info.environment}
+            | {f"live, {name}": ms for name, ms in _work_ms(run).items()}
+            | {f"twin, {name}": float(np.mean([_work_ms(twin)[name] for twin in twins])) for name in _work_ms(run)}
+        )
+    return pd.DataFrame(rows).groupby("environment", sort=False).mean()
+
+
+def _work_ms(run: Run) -> dict[str, float]:
+    step_s, ends_s = run.info.step_s or 0.0, run.info.schedule.duration_s
+    idle = run.resources[(run.resources["role"] == "replica") & (run.resources["t_s"] < 0)]["cpu_cores"]
+    idle_cores = float(idle.mean()) if len(idle) else 0.0
+    found = {}
+    for name, from_s, to_s in (("before", 2.0, step_s), ("after", (step_s + ends_s) / 2, ends_s)):
+        done = run.requests["done_s"].between(from_s, to_s) & (run.requests["status"] == "ok")
+        cpu_s = float(cpu_by_role(run.resources, from_s, to_s).loc["replica", "cpu_s"])
+        found[name] = 1000 * (cpu_s - idle_cores * (to_s - from_s)) / max(int(done.sum()), 1)
+    return found
 
 
 def published(*cells: str) -> list[Run]:

@@ -92,13 +92,17 @@ class Polling:
             raise ValueError(f"pauses must be positive and not shrink, askers one or more: {self}")
 
 
+ANY_NUMBER: Final = 2**40
+"""As a limit: none."""
+
+
 @dataclass(frozen=True, slots=True)
 class Queueing:
     """One component's queue. ``limit``: how many requests may wait (in each replica, where each has its own queue).
     ``stale_s``: how old the lengths may be that two choices compare. ``polling``: how a polled queue asks."""
 
     routing: Routing = "shared-queue"
-    limit: int = 2**40
+    limit: int = ANY_NUMBER
     stale_s: float = 0.0
     polling: Polling = Polling()
 

@@ -20,7 +20,7 @@ from mlscale.simulator.machine_loops import KarpenterLoop, ManagedScalingLoop
 from mlscale.simulator.machines import Arrival, Fleet, Pod, RoomFor
 from mlscale.simulator.profile import Profile
 from mlscale.simulator.replicas import Life, Log, Replicas, Step
-from mlscale.simulator.settings import Clients, Processor, Queueing, Service
+from mlscale.simulator.settings import ANY_NUMBER, Clients, Processor, Queueing, Service
 from mlscale.simulator.spread import Fixed, Spread
 from mlscale.simulator.timeline import Timeline
 
@@ -188,6 +188,8 @@ class Twin:
 
 _LIVES: Final = 11
 """Stream of random numbers for everything but requests."""
+_WAITING: Final = ("job_queue_size", "max_queued_requests", "max_waiting")
+"""What TorchServe, Ray Serve and the application's container call the limit of what may wait."""
 _PLACES: Final = 32
 """Room for replicas that drain beside those that serve."""
 
@@ -207,9 +209,6 @@ def _engine(setup: Setup) -> Engine:
     if len(names) > 1:
         calls = np.tile(np.array(profile.calls or (1,), np.int64), (len(setup.photos), 1))
     requests = profile.requests
-    limit = front.get("job_queue_size")
-    if limit is None or requests.queue_limit is not None:
-        limit = int(requests.queue_limit.value) if requests.queue_limit is not None else 2**40
     stale_s = requests.stale_s.value if requests.stale_s is not None else 0.0
     return Engine(
         setup.schedule,
@@ -222,7 +221,7 @@ def _engine(setup: Setup) -> Engine:
             ask_cpu_s=tuple(profile.work[name].ask_cpu_s * setup.work_factor for name in names),
         ),
         Processor(quota_cores=front["cpu_cores"], period_s=front["cpu_period_s"]),
-        [_queueing(profile, setup.scalings[name], limit, stale_s) for name in names],
+        [_queueing(profile, setup.scalings[name], stale_s) for name in names],
         Clients(setup.timeout_s, requests.drops_given_up, requests.outside_s.value),
         most_replicas=sum(scaling["max_replicas"] for scaling in setup.scalings.values()) + _PLACES,
         photos=len(setup.photos),
@@ -234,11 +233,20 @@ def _engine(setup: Setup) -> Engine:
     )
 
 
-def _queueing(profile: Profile, scaling: Mapping[str, Any], limit: int, stale_s: float) -> Queueing:
+def _queueing(profile: Profile, scaling: Mapping[str, Any], stale_s: float) -> Queueing:
     routing, polling = profile.requests.routing, profile.polling(scaling)
+    limit = _most_waiting(profile, scaling)
     if routing != "shared-queue" or polling is None:
         return Queueing(routing, limit, stale_s)
     return Queueing("polled-queue", limit, polling=polling)
+
+
+def _most_waiting(profile: Profile, scaling: Mapping[str, Any]) -> int:
+    """How many requests may wait, at the component or in each replica: the profile's number, else the setting's; a
+    negative one, as Ray Serve's default, is none."""
+    own = profile.requests.queue_limit
+    limit = int(own.value) if own is not None else next((scaling[name] for name in _WAITING if name in scaling), -1)
+    return limit if limit >= 0 else ANY_NUMBER
 
 
 def _life(profile: Profile, scaling: Mapping[str, Any]) -> Life:

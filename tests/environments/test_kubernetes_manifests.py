@@ -138,7 +138,7 @@ def test_the_quota_is_request_and_limit_and_the_container_can_do_little() -> Non
     assert container["securityContext"]["readOnlyRootFilesystem"] is True
     assert pod["automountServiceAccountToken"] is False
     assert {"name": "MLSCALE_REPLICA", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}} in container["env"]
-    assert container["command"][-4:] == ["--entry", "pkg.mod:factory", "--port", "8080"]
+    assert container["command"][-6:] == ["--entry", "pkg.mod:factory", "--port", "8080", "--waiting", "100"]
 
 
 def test_the_hosts_folders_are_mounted_read_only_where_they_lie() -> None:

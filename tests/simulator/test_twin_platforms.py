@@ -11,7 +11,7 @@ import pytest
 from setups import BOOT, LARGE, SMALL, UP, setup
 
 from mlscale.runs import MlscaleError
-from mlscale.simulator.layout import OK
+from mlscale.simulator.layout import OK, REFUSED
 from mlscale.simulator.profile import changed, profile_names, read_profile
 from mlscale.simulator.spread import Number
 from mlscale.simulator.twin import Outcome, Setup, Twin
@@ -50,6 +50,31 @@ def test_a_step_brings_replicas_and_the_response_back(environment: str) -> None:
     up = next(event for event in outcome.events if event.kind == "scale_decision" and event.t_s > 60)
     assert up.detail["to"] > up.detail["from"]
     assert up.detail["reason"]
+
+
+@pytest.mark.parametrize(
+    ("environment", "setting"),
+    [
+        ("torchserve", "job_queue_size"),
+        ("rayserve", "max_queued_requests"),
+        ("k3s", "max_waiting"),
+        ("eks", "max_waiting"),
+        ("ecs", "max_waiting"),
+    ],
+)
+def test_no_more_may_wait_than_its_setting_says(environment: str, setting: str) -> None:
+    made = setup(environment, max_replicas=1, **{setting: 7})
+    rows = play(made).rows
+    refused = rows["status"] == REFUSED
+    assert 0.05 < refused.mean() < 0.95, "18 clients, one replica"
+    assert set(rows["status"]) == {OK, REFUSED}
+    waits = rows[~refused & (rows["queue_s"] > 0)]
+    begun_s = waits["intended_s"] + waits["queue_s"]
+    moments = sorted([*((t_s, 1) for t_s in waits["intended_s"]), *((t_s, -1) for t_s in begun_s)])
+    most = np.cumsum([change for _, change in moments]).max()
+    assert 7 <= most <= (14 if environment == "rayserve" else 7), "what Ray sent to a busy replica waits once more"
+    many = replace(made, scalings={"app": {**made.scalings["app"], setting: -1 if environment == "rayserve" else 100}})
+    assert (play(many).rows["status"] == OK).all()
 
 
 @pytest.mark.parametrize("environment", ALL)
