@@ -101,6 +101,12 @@ def invalid_share(rows: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
+def refused(rows: pd.DataFrame) -> set[str]:
+    """Environments of which nothing is claimed: more than `MAX_INVALID_SHARE` of their runs are invalid."""
+    invalid = invalid_share(rows)
+    return set(invalid.index[invalid["share"] > MAX_INVALID_SHARE])
+
+
 def environment_pairs(environments: Sequence[str]) -> list[tuple[str, str]]:
     """Every pair once, in the given order."""
     return [(a, b) for index, a in enumerate(environments) for b in environments[index + 1 :]]

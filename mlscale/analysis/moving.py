@@ -34,6 +34,8 @@ WINDOW_S: Final = 5.0
 WINDOWS_S: Final = (2.0, 5.0, 10.0, 30.0)
 LAST_REQUESTS: Final = 50
 GRID_S: Final = 0.1
+KNOWN_SHARE: Final = 0.9
+"""Of a span, in which windows must hold enough requests for its time average."""
 
 
 def placed(
@@ -122,7 +124,8 @@ def _grid(times: Floats) -> Floats:
 
 
 def knots_mean(exact: pd.DataFrame, from_s: float, to_s: float) -> tuple[float, float]:
-    """Time averages of m_t and sigma_t over [from_s, to_s], where they exist; (NaN, NaN) where they never do.
+    """Time averages of m_t and sigma_t over [from_s, to_s]; (NaN, NaN) where they exist for less than `KNOWN_SHARE` of
+    it: under a short window that is just when answers are slow, and the average of the rest would flatter.
 
     Args:
         exact: rows that hold until the next one, as of `moving_exact` and `last_n`.
@@ -131,7 +134,7 @@ def knots_mean(exact: pd.DataFrame, from_s: float, to_s: float) -> tuple[float, 
     ends = np.append(times[1:], np.inf)
     widths = np.clip(np.minimum(ends, to_s) - np.maximum(times, from_s), 0.0, None)
     known = np.isfinite(exact["mean_s"].to_numpy(dtype=float)) & (widths > 0)
-    if not known.any():
+    if not known.any() or widths[known].sum() < KNOWN_SHARE * (to_s - from_s):
         return float("nan"), float("nan")
     weights = widths[known]
     mean = np.average(exact["mean_s"].to_numpy(dtype=float)[known], weights=weights)

@@ -85,8 +85,9 @@ def _invalid_runs(row: Mapping[str, Any], invalid: pd.DataFrame) -> str:
 
 
 def _ratio(selected: pd.DataFrame, column: str, a: str, b: str) -> float:
-    """Geometric mean over blocks of a / b; NaN where the column or every pair is missing."""
-    if column not in selected:
+    """Geometric mean over blocks of a / b; NaN where a run has no such figure: the others may be the quicker ones."""
+    mine = selected[selected["environment"].isin((a, b))]
+    if column not in selected or mine[column].isna().any():
         return float("nan")
     logs = design.log_ratios(design.by_block(selected, column), a, b)
     return float(np.exp(logs.mean())) if len(logs) else float("nan")
@@ -104,9 +105,11 @@ def by_window(rows: pd.DataFrame, pairs: Sequence[tuple[str, str]], *, with_inva
         rows: of one cell.
     Returns:
         pair, figure (m_t, sigma_t: time averages after t0; T_slo + W), window, ratio (geometric mean over blocks
-        of a / b), claimable: the same side of 1 for every W of the figure.
+        of a / b; NaN where a run has none), claimable: the same side of 1 for every W of the figure that has one, and
+        neither of the two has too many invalid runs.
     """
     selected = design.chosen(rows, with_invalid=with_invalid)
+    refused = set() if with_invalid else design.refused(rows)
     found = []
     for a, b in pairs:
         for figure, columns in WINDOW_FIGURES.items():
@@ -117,7 +120,7 @@ def by_window(rows: pd.DataFrame, pairs: Sequence[tuple[str, str]], *, with_inva
                     "figure": figure,
                     "window": _window_name(column),
                     "ratio": ratio,
-                    "claimable": same_side(list(ratios.values())),
+                    "claimable": not refused & {a, b} and same_side(list(ratios.values())),
                 }
                 for column, ratio in ratios.items()
             ]

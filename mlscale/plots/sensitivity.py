@@ -7,6 +7,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from mlscale.analysis.verdicts import by_window
@@ -29,7 +30,8 @@ def window_sensitivity(
 ) -> npt.NDArray[Any]:
     """The ratio of each pair (geometric mean over blocks) for every W, one panel per figure.
 
-    A line that crosses 1 is a ranking that depends on W, and no claim; its points are then hollow.
+    A line that crosses 1 is a ranking that depends on W, and no claim; its points are then hollow, as those of an
+    environment with too many invalid runs are. A window that tells nothing of a run has no point.
 
     Args:
         rows: of `summarise`, one cell.
@@ -68,8 +70,12 @@ def window_sensitivity(
         for panel in row:
             _limits(panel, table["ratio"].to_numpy(dtype=float))
         row[0].set_ylabel("ratio (log scale)")
-        handles, labels = row[0].get_legend_handles_labels()
-        row[0].figure.legend(handles, labels, loc="outside lower center", ncols=min(3, max(1, len(labels))))
+        handles, _ = row[0].get_legend_handles_labels()
+        if not table["claimable"].all():
+            handles.append(Line2D([], [], marker="o", ls="", ms=5, mfc="white", mec=INK, label="hollow: no claim"))
+        row[0].figure.legend(
+            handles=handles, loc="outside lower center", ncols=2 if len(handles) > 3 else max(1, len(handles))
+        )
     return row
 
 

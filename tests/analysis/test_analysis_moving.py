@@ -122,7 +122,14 @@ def test_photo_standardised_weighs_every_photo_the_same() -> None:
 
 
 def test_time_average_of_a_step_function() -> None:
-    steps = pd.DataFrame({"t_s": [0.0, 1.0, 3.0], "mean_s": [1.0, np.nan, 4.0], "sd_s": [0.1, np.nan, 0.4]})
+    steps = pd.DataFrame({"t_s": [0.0, 1.0, 1.2], "mean_s": [1.0, np.nan, 4.0], "sd_s": [0.1, np.nan, 0.4]})
     mean, sd = knots_mean(steps, 0.5, 4.0)
-    assert mean == pytest.approx((0.5 * 1.0 + 1.0 * 4.0) / 1.5)
-    assert sd == pytest.approx((0.5 * 0.1 + 1.0 * 0.4) / 1.5)
+    assert mean == pytest.approx((0.5 * 1.0 + 2.8 * 4.0) / 3.3)
+    assert sd == pytest.approx((0.5 * 0.1 + 2.8 * 0.4) / 3.3)
+
+
+def test_a_time_average_with_a_large_gap_is_none() -> None:
+    """A short window holds too few answers while they are slow: what is left would be the quick part alone."""
+    steps = pd.DataFrame({"t_s": [0.0, 1.0, 1.5], "mean_s": [1.0, np.nan, 4.0], "sd_s": [0.1, np.nan, 0.4]})
+    assert np.isfinite(knots_mean(steps, 0.0, 5.0)).all()
+    assert np.isnan(knots_mean(steps, 0.0, 4.9)).all()
