@@ -278,8 +278,15 @@ def trajectory_errors(live: Sequence[Run], twins: Sequence[Sequence[Run]]) -> tu
     error = float(np.nanmean(np.abs(moved - theirs))) / scale
     if len(live) < 2:
         return error, NAN
-    others = [np.nanmean(np.delete(moved, place, axis=0), axis=0) for place in range(len(live))]
+    others = [_mean_where_known(np.delete(moved, place, axis=0)) for place in range(len(live))]
     return error, float(np.nanmean(np.abs(moved - np.array(others)))) / scale
+
+
+def _mean_where_known(rows: Floats) -> Floats:
+    """Over the rows; NaN where none of them has a value."""
+    known = np.isfinite(rows)
+    number = known.sum(axis=0)
+    return np.where(number > 0, np.where(known, rows, 0.0).sum(axis=0) / np.maximum(number, 1), NAN)
 
 
 def erlang_response_s(run: Run, work_s: float) -> float:
