@@ -138,6 +138,17 @@ def test_two_components_scale_apart_and_each_call_may_meet_another_replica(api: 
     assert namespaces(api) == []
 
 
+def test_one_request_more_than_may_wait_is_refused(api: Api, ledger: Ledger) -> None:
+    with K3s().deploy(app(), {"app": scaling("static-min", max_waiting=0)}, "live", ledger, PHOTOS) as deployed:
+        watched = Watched(deployed, patience_s=60.0)
+        try:
+            with clients(deployed.url, 3) as replies:
+                watched.until(lambda: {status for status, _ in replies} >= {200, 503}, "one is served, others are not")
+            assert {status for status, _ in replies} == {200, 503}
+        finally:
+            watched.close()
+
+
 def _ready(watched: Watched, component: str) -> int:
     rows = [each for each in list(watched.seen) if isinstance(each, ReplicaSample) and each.component == component]
     return rows[-1].ready if rows else 0
