@@ -101,9 +101,8 @@ def invalid_share(rows: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def refused(rows: pd.DataFrame) -> set[str]:
-    """Environments of which nothing is claimed: more than `MAX_INVALID_SHARE` of their runs are invalid."""
-    invalid = invalid_share(rows)
+def refused(invalid: pd.DataFrame) -> set[str]:
+    """Of `invalid_share`, the environments of which nothing is claimed: more than `MAX_INVALID_SHARE` are invalid."""
     return set(invalid.index[invalid["share"] > MAX_INVALID_SHARE])
 
 

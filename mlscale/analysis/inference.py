@@ -120,7 +120,7 @@ def compare(
         raise MlscaleError(f"no run of {', '.join(unknown)}", "pairs", f"choose of: {', '.join(names)}")
     selected = design.chosen(rows, with_invalid=with_invalid)
     invalid = design.invalid_share(rows)
-    refused = set() if with_invalid else design.refused(rows)
+    refused = set() if with_invalid else design.refused(invalid)
     family = max(1, len(wanted) * len(endpoints))
     found = []
     for a, b in wanted:

@@ -78,7 +78,7 @@ def _verdict(
 
 
 def _invalid_runs(row: Mapping[str, Any], invalid: pd.DataFrame) -> str:
-    bad = [name for name in (row["a"], row["b"]) if invalid.loc[name, "share"] > design.MAX_INVALID_SHARE]
+    bad = [name for name in (row["a"], row["b"]) if name in design.refused(invalid)]
     numbers = {name: (invalid.loc[name, "invalid"], invalid.loc[name, "runs"]) for name in bad}
     counts = [f"{wrong} of {runs} runs of {name} are invalid" for name, (wrong, runs) in numbers.items()]
     return f"{' and '.join(counts)} (at most {design.MAX_INVALID_SHARE:.0%})"
@@ -109,7 +109,7 @@ def by_window(rows: pd.DataFrame, pairs: Sequence[tuple[str, str]], *, with_inva
         neither of the two has too many invalid runs.
     """
     selected = design.chosen(rows, with_invalid=with_invalid)
-    refused = set() if with_invalid else design.refused(rows)
+    refused = set() if with_invalid else design.refused(design.invalid_share(rows))
     found = []
     for a, b in pairs:
         for figure, columns in WINDOW_FIGURES.items():

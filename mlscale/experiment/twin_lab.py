@@ -155,12 +155,10 @@ def work_by_load(found: Beside) -> pd.DataFrame:
     runs."""
     rows = []
     for run in found.runs:
-        twins = found.twins[run.info.run_id]
-        rows.append(
-            {"environment": run.info.environment}
-            | {f"live, {name}": ms for name, ms in _work_ms(run).items()}
-            | {f"twin, {name}": float(np.mean([_work_ms(twin)[name] for twin in twins])) for name in _work_ms(run)}
-        )
+        live = pd.Series(_work_ms(run))
+        twin = pd.DataFrame([_work_ms(each) for each in found.twins[run.info.run_id]]).mean()
+        both = pd.concat([live.add_prefix("live, "), twin.add_prefix("twin, ")])
+        rows.append({"environment": run.info.environment, **both})
     return pd.DataFrame(rows).groupby("environment", sort=False).mean()
 
 
