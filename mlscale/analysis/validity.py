@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import pandas as pd
 
 from mlscale.analysis.durations import durations
+from mlscale.analysis.host_use import host_use
 from mlscale.analysis.provisioning import MAX_CPU_BEFORE_QUOTA_S, cpu_before_quota, grew_before
-from mlscale.analysis.windows import Floats
+from mlscale.analysis.response import horizon_of
 from mlscale.runs import OpenLoop, Run, StimulusReport, Validity
 
 MAX_DEVIATION: Final = 0.01
@@ -19,8 +20,14 @@ MAX_LATENESS_S: Final = 0.1
 LATENESS_FLOOR_S: Final = 0.005
 LATENESS_SHARE: Final = 0.02
 MAX_LOAD_CORES: Final = 0.7
-MAX_HOST_SHARE: Final = 0.9
-HOST_WINDOW_S: Final = 5.0
+UNOBSERVED: Final = "the host's CPU was not observed, so it can't be told whether the host was the bottleneck"
+MAX_BUSY: Final = 0.90
+"""Share of the host's CPU in a 5 s window, over which the host counts as the bottleneck."""
+MAX_OTHERS: Final = 0.15
+"""The same for CPU used outside the run or stolen. What a new replica uses before its first sample counts as outside,
+too: up to 0.12 in undisturbed runs on two cores."""
+MAX_TIME: Final = 0.05
+"""Share of the judged time for which either may be exceeded."""
 MAX_PSI_PCT: Final = 20.0
 PSI_WINDOW_S: Final = 10.0
 
@@ -31,15 +38,18 @@ def judge(run: Run) -> Validity:
     ``pre_scaled`` is a mark and makes no run invalid: it is the framework's doing, and leaving such runs out, or
     repeating them, would choose runs by their outcome. CPU used before the quota invalidates provisioning times
     alone; it is named among the reasons. A simulated run has no host and no load generator to judge: what is due is
-    sent.
+    sent. CPU that was used outside the run or stolen makes it ``disturbed`` and never ``host_bound``: it is no fault of
+    the framework or of the protocol.
     """
     t0 = run.info.step_s
     fatal: list[str] = []
-    host_bound = False
+    disturbed = host_bound = ""
     if run.info.mode != "simulated":
-        bound = list(_host_faults(run))
-        host_bound = bool(bound)
-        fatal = [*_stimulus_faults(run), *(bound or _unobserved(run))]
+        seen = _judged_time(run, host_use(run))
+        disturbed = _disturbed(seen)
+        host_bound = "" if disturbed else _host_bound(run, seen)
+        unknown = UNOBSERVED if seen.empty else ""
+        fatal = [*_stimulus_faults(run), *filter(None, (disturbed, host_bound, unknown))]
     remarks = []
     cpu_s = cpu_before_quota(run)
     if cpu_s > MAX_CPU_BEFORE_QUOTA_S:
@@ -49,7 +59,8 @@ def judge(run: Run) -> Validity:
         )
     return Validity(
         valid=not fatal,
-        host_bound=host_bound,
+        host_bound=bool(host_bound),
+        disturbed=bool(disturbed),
         pre_scaled=t0 is not None and grew_before(run, t0),
         reasons=(*fatal, *remarks),
     )
@@ -62,28 +73,6 @@ def lateness_limit(run: Run) -> float:
     baseline = frame if t0 is None else frame[frame["intended_s"] < t0]
     median = float(baseline.loc[baseline["ok"], "response_s"].median())
     return max(LATENESS_FLOOR_S, LATENESS_SHARE * median) if np.isfinite(median) else LATENESS_FLOOR_S
-
-
-def host_share(run: Run) -> pd.DataFrame:
-    """Mean share of the host's CPU in use over the last 5 s, at each sample of the host under load: t_s, share.
-
-    A sample's cpu_cores is the mean since the sample before it, so the mean is weighted by those times; a window that
-    isn't covered to at least 80 % by samples is left out. Empty where the number of cores is unknown.
-    """
-    cores = _host_cores(run)
-    host = run.resources[(run.resources["role"] == "host")].sort_values("t_s", kind="stable")
-    t, used = host["t_s"].to_numpy(dtype=float), host["cpu_cores"].to_numpy(dtype=float)
-    if cores is None or len(t) < 2:
-        return pd.DataFrame({"t_s": [], "share": []}, dtype=float)
-    width = np.diff(t, prepend=t[0])
-    known = np.isfinite(used)
-    ends, shares = [], []
-    for end_s in t[_under_load(run, t, HOST_WINDOW_S)]:
-        part = np.clip(np.minimum(t, end_s) - np.maximum(t - width, end_s - HOST_WINDOW_S), 0.0, None) * known
-        if part.sum() >= 0.8 * HOST_WINDOW_S:
-            ends.append(end_s)
-            shares.append(float(np.sum(part * np.where(known, used, 0.0)) / part.sum() / cores))
-    return pd.DataFrame({"t_s": ends, "share": shares}, dtype=float)
 
 
 def _stimulus_faults(run: Run) -> Iterator[str]:
@@ -122,44 +111,41 @@ def _open_faults(report: StimulusReport) -> Iterator[str]:
         )
 
 
-def _host_faults(run: Run) -> Iterator[str]:
-    shares = host_share(run)
-    if len(shares) and shares["share"].max() > MAX_HOST_SHARE:
-        at = shares.loc[shares["share"].idxmax()]
-        yield (
-            f"host-bound: {at['share']:.0%} of the host's CPU was in use in the {HOST_WINDOW_S:g} s up to "
-            f"{at['t_s']:.0f} s (at most {MAX_HOST_SHARE:.0%})"
+def _judged_time(run: Run, seen: pd.DataFrame) -> pd.DataFrame:
+    """Of rows with ``t_s``, those in [t0, t0 + H], or all where the run has no step."""
+    t0 = run.info.step_s
+    return seen if t0 is None else seen[seen["t_s"].between(t0, t0 + horizon_of(run))]
+
+
+def _disturbed(seen: pd.DataFrame) -> str:
+    outside, stolen = seen["outside"].fillna(0.0), seen["stolen"].fillna(0.0)
+    time = float((outside + stolen > MAX_OTHERS).mean()) if len(seen) else 0.0
+    if time <= MAX_TIME:
+        return ""
+    return (
+        f"disturbed: programs outside the run used {outside.mean():.0%} of the host's CPU and its hypervisor took "
+        f"{stolen.mean():.0%}; together over {MAX_OTHERS:.0%} for {time:.0%} of the time (at most {MAX_TIME:.0%})"
+    )
+
+
+def _host_bound(run: Run, seen: pd.DataFrame) -> str:
+    time = float((seen["busy"] > MAX_BUSY).mean()) if len(seen) else 0.0
+    if time > MAX_TIME:
+        return (
+            f"host-bound: over {MAX_BUSY:.0%} of the host's CPU was in use for {time:.0%} of the time "
+            f"(at most {MAX_TIME:.0%})"
         )
-    if _has_quota(run):  # PSI counts a task that its quota has stopped as one that waits for a CPU
-        return
+    if run.resources["nr_periods"].notna().any():  # PSI counts a task that its quota has stopped as one that waits
+        return ""
     host = run.resources[run.resources["role"] == "host"]
-    psi = host.loc[_under_load(run, host["t_s"].to_numpy(dtype=float), PSI_WINDOW_S), ["t_s", "psi_avg10_pct"]].dropna()
-    if len(psi) and psi["psi_avg10_pct"].max() > MAX_PSI_PCT:
-        at = psi.loc[psi["psi_avg10_pct"].idxmax()]
-        yield (
-            f"host-bound: tasks waited for a CPU in {at['psi_avg10_pct']:.0f} % of the 10 s up to {at['t_s']:.0f} s "
-            f"(at most {MAX_PSI_PCT:.0f} %)"
+    psi = _judged_time(run, host[host["t_s"] >= PSI_WINDOW_S])["psi_avg10_pct"].dropna()
+    time = float((psi > MAX_PSI_PCT).mean()) if len(psi) else 0.0
+    if time > MAX_TIME:
+        return (
+            f"host-bound: tasks waited for a CPU over {MAX_PSI_PCT:.0f} % of the time in {time:.0%} of the 10 s windows "
+            f"(at most {MAX_TIME:.0%})"
         )
-
-
-def _has_quota(run: Run) -> bool:
-    return bool(run.resources["nr_periods"].notna().any())
-
-
-def _unobserved(run: Run) -> Iterator[str]:
-    if host_share(run).empty:
-        yield "the host's CPU was not observed, so it can't be told whether the host was the bottleneck"
-
-
-def _under_load(run: Run, t_s: Floats, window_s: float) -> Any:
-    """Which moments end a window that lies under load as a whole (before it, the load generator starts up)."""
-    return (t_s >= window_s) & (t_s <= run.info.schedule.duration_s)
-
-
-def _host_cores(run: Run) -> float | None:
-    """All cores of the host: what the host's cpu_cores is measured against."""
-    cores = run.info.host.get("cores_online") or run.info.host.get("cores")
-    return float(cores) if isinstance(cores, int | float) else None
+    return ""
 
 
 def _ms(seconds: float) -> str:

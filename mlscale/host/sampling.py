@@ -16,16 +16,19 @@ from mlscale.host.wrapper import REPLICA
 from mlscale.runs import Clock, ResourceSample, Role
 
 HOST: Final = "host"
+_STOLEN: Final = "stolen"
 _AT_ONCE_S: Final = 0.01
 _READINGS: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
 class HostCpu:
-    """Cumulative CPU of the whole host, s: busy (user, nice, system, irq, softirq, steal) and total over all cores."""
+    """Cumulative CPU of the whole host, s: busy (user, nice, system, irq, softirq), total over all cores, and stolen by
+    the hypervisor for other machines (in the total, not in busy)."""
 
     busy_s: float
     total_s: float
+    stolen_s: float = 0.0
 
 
 class Sampler:
@@ -49,7 +52,7 @@ class Sampler:
             t_s, used, host = _read_at_once(clock, usage)
             samples = [self._row(t_s, component, subject, one) for subject, one in used.items()]
             samples.append(self._host(t_s, component, host))
-            for subject in self._last.keys() - {sample.subject for sample in samples}:
+            for subject in self._last.keys() - {_STOLEN, *(sample.subject for sample in samples)}:
                 del self._last[subject]
             return samples
 
@@ -62,8 +65,17 @@ class Sampler:
 
     def _host(self, t_s: float, component: str, cpu: HostCpu | None) -> ResourceSample:
         cores = NAN if cpu is None else self._rate(HOST, t_s, cpu.busy_s)
+        stolen = NAN if cpu is None else self._rate(_STOLEN, t_s, cpu.stolen_s)
+        pressure_pct = cpu_pressure_avg10_pct()
         return ResourceSample(
-            t_s, component, HOST, "host", cores, memory_in_use_bytes(), psi_avg10_pct=cpu_pressure_avg10_pct()
+            t_s,
+            component,
+            HOST,
+            "host",
+            cores,
+            memory_in_use_bytes(),
+            psi_avg10_pct=pressure_pct,
+            stolen_cores=stolen,
         )
 
     def _rate(self, subject: str, t_s: float, cpu_s: float) -> float:
@@ -93,8 +105,8 @@ def host_cpu(proc: Path = Path("/proc")) -> HostCpu | None:
         return None
     ticks = [float(field) for field in line.split()[1:9]]
     hertz = os.sysconf("SC_CLK_TCK")
-    idle = ticks[3] + ticks[4]
-    return HostCpu((sum(ticks) - idle) / hertz, sum(ticks) / hertz)
+    idle, stolen = ticks[3] + ticks[4], sum(ticks[7:8])
+    return HostCpu((sum(ticks) - idle - stolen) / hertz, sum(ticks) / hertz, stolen / hertz)
 
 
 def memory_in_use_bytes(proc: Path = Path("/proc")) -> float:

@@ -53,6 +53,7 @@ class Validity(_Info):
 
     valid: bool
     host_bound: bool = False
+    disturbed: bool = Field(default=False, description="CPU was used outside the run, or stolen by the hypervisor")
     pre_scaled: bool = False
     reasons: tuple[str, ...] = ()
 

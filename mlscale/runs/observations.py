@@ -65,7 +65,8 @@ class ResourceSample:
 
     ``cpu_cores`` is the mean since the subject's last sample; ``nr_periods``, ``nr_throttled`` and ``throttled_s`` are
     cumulative (cpu.stat), NaN where there is no quota. The ``host`` role has rss_bytes = memory in use.
-    ``psi_avg10_pct`` (host only) is /proc/pressure/cpu some avg10, NaN where the kernel has none.
+    Of the host alone: ``psi_avg10_pct``, /proc/pressure/cpu some avg10, NaN where the kernel has none; and
+    ``stolen_cores``, what the hypervisor gave to others since the last sample (/proc/stat steal), not in ``cpu_cores``.
     """
 
     t_s: float
@@ -78,6 +79,7 @@ class ResourceSample:
     nr_throttled: float = float("nan")
     throttled_s: float = float("nan")
     psi_avg10_pct: float = float("nan")
+    stolen_cores: float = float("nan")
 
 
 Observation = ReplicaSample | Event | ResourceSample

@@ -72,6 +72,7 @@ SCHEMAS: Final[dict[TableName, pa.Schema]] = {
         nr_throttled=_TIME,
         throttled_s=_TIME,
         psi_avg10_pct=_TIME,
+        stolen_cores=_TIME,
     ),
 }
 """``connect_s`` is the duration of TCP connect (NaN on a kept connection, never NaN on a fresh one that connected);

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from synthetic_runs import GOOD_STIMULUS, info, requests_frame, write_run
 
-from mlscale.analysis.validity import host_share, judge, lateness_limit
+from mlscale.analysis.host_use import host_use
+from mlscale.analysis.validity import judge, lateness_limit
 from mlscale.runs import Event, Observation, OpenLoop, ResourceSample, Run, Staircase, Step, WindowDeviation
 
 
@@ -76,26 +77,59 @@ def test_lateness_is_judged_against_the_baseline_median(tmp_path: Path) -> None:
     assert judge(run).valid
 
 
-def test_five_busy_seconds_make_a_run_host_bound(tmp_path: Path) -> None:
-    judged = judge(_run(tmp_path / "r", _host(busy=(60, 66), busy_cores=1.9)))
+def test_over_a_twentieth_of_the_horizon_busy_makes_a_run_host_bound(tmp_path: Path) -> None:
+    judged = judge(_run(tmp_path / "r", _host(busy=(60, 73), busy_cores=1.9)))
     assert judged.host_bound
     assert not judged.valid
-    assert "95% of the host's CPU" in judged.reasons[0]
+    assert "over 90% of the host's CPU was in use for" in judged.reasons[0]
 
 
-def test_three_busy_seconds_do_not(tmp_path: Path) -> None:
-    assert judge(_run(tmp_path / "r", _host(busy=(60, 63), busy_cores=2.0))).valid
+def test_a_single_busy_window_does_not(tmp_path: Path) -> None:
+    assert judge(_run(tmp_path / "r", _host(busy=(60, 67), busy_cores=2.0))).valid
+
+
+def test_a_busy_baseline_does_not_count(tmp_path: Path) -> None:
+    assert judge(_run(tmp_path / "r", _host(busy=(5, 40), busy_cores=2.0))).valid
+
+
+def _with_a_replica(
+    host_cores: float, replica_cores: float, stolen: float = 0.0, psi: float = 2.0
+) -> Iterable[Observation]:
+    for t in np.arange(0.0, 165.0, 0.5):
+        yield ResourceSample(float(t), "app", "host", "host", host_cores, 1e9, psi_avg10_pct=psi, stolen_cores=stolen)
+        yield ResourceSample(float(t), "app", "replica-1", "replica", replica_cores, 1e8, 600.0, 400.0, 30.0)
+
+
+def test_programs_outside_the_run_disturb_it_and_are_no_fault_of_its_own(tmp_path: Path) -> None:
+    judged = judge(_run(tmp_path / "r", _with_a_replica(1.95, 0.9)))
+    assert judged.disturbed
+    assert not judged.valid
+    assert not judged.host_bound
+    assert "programs outside the run used 53% of the host's CPU" in judged.reasons[0]
+
+
+def test_stolen_time_disturbs_a_run_and_is_no_work_of_the_host(tmp_path: Path) -> None:
+    judged = judge(_run(tmp_path / "r", _with_a_replica(1.0, 0.9, stolen=0.8)))
+    assert judged.disturbed
+    assert "took 40%" in judged.reasons[0]
+    assert judge(_run(tmp_path / "little", _with_a_replica(1.0, 0.9, stolen=0.1))).valid
+
+
+def test_what_runs_elsewhere_is_not_taken_for_a_disturbance(tmp_path: Path) -> None:
+    elsewhere = [ResourceSample(t + 0.2, "app", "pod", "replica", 0.1, 1e8) for t in np.arange(0.0, 165.0, 15.0)]
+    run = _run(tmp_path / "r", [*_host(cores=1.5), *elsewhere])
+    assert host_use(run)["outside"].isna().all()
+    assert judge(run).valid
 
 
 def test_waiting_for_the_cpu_makes_a_run_host_bound(tmp_path: Path) -> None:
     judged = judge(_run(tmp_path / "r", _host(psi=21.0)))
     assert judged.host_bound
-    assert "21 %" in judged.reasons[0]
+    assert "over 20 % of the time in 100% of the 10 s windows" in judged.reasons[0]
 
 
 def test_pressure_is_not_judged_under_a_quota_since_it_counts_tasks_the_quota_stopped(tmp_path: Path) -> None:
-    limited = [ResourceSample(60.0, "app", "replica-1", "replica", 0.3, 1e8, 600.0, 400.0, 30.0)]
-    assert judge(_run(tmp_path / "r", [*_host(psi=86.0), *limited])).valid
+    assert judge(_run(tmp_path / "r", _with_a_replica(0.5, 0.3, psi=86.0))).valid
 
 
 def test_what_happened_before_the_load_does_not_count(tmp_path: Path) -> None:
@@ -112,11 +146,12 @@ def test_a_kernel_without_pressure_figures_is_judged_by_its_cpu(tmp_path: Path) 
     assert judge(_run(tmp_path / "r", _host(psi=float("nan")))).valid
 
 
-def test_host_share_weighs_samples_by_their_time(tmp_path: Path) -> None:
-    times = [0.0, 1.0, 2.0, 4.0, 5.0]
+def test_the_hosts_use_weighs_samples_by_their_time(tmp_path: Path) -> None:
+    times = [0.0, 1.0, 2.0, 4.0, 4.9]
     seen = [ResourceSample(t, "app", "host", "host", 2.0 if t == 4.0 else 1.0, 1e9) for t in times]
-    shares = host_share(_run(tmp_path / "r", seen))
-    assert shares.share.iloc[-1] == pytest.approx((3 * 1.0 + 2 * 2.0) / 5 / 2)
+    used = host_use(_run(tmp_path / "r", seen))
+    assert used["busy"].tolist() == [pytest.approx((2.9 * 1.0 + 2 * 2.0) / 4.9 / 2)]
+    assert used["stolen"].isna().all()
 
 
 def test_pre_scaling_is_a_mark_and_makes_no_run_invalid(tmp_path: Path) -> None:

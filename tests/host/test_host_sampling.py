@@ -42,7 +42,7 @@ def made_up_proc(folder: Path) -> Path:
 def test_host_counters(tmp_path: Path) -> None:
     proc = made_up_proc(tmp_path)
     hertz = os.sysconf("SC_CLK_TCK")
-    assert host_cpu(proc) == HostCpu(170 / hertz, 1010 / hertz)
+    assert host_cpu(proc) == HostCpu(160 / hertz, 1010 / hertz, 10 / hertz)
     assert memory_in_use_bytes(proc) == 1500 * 1024
     assert cpu_pressure_avg10_pct(proc) == 12.34
     empty = tmp_path / "empty"
