@@ -9,6 +9,7 @@ OWN := $(STATE)/cluster/default
 ENVIRONMENTS ?= torchserve rayserve$(if $(wildcard $(OWN)/kubeconfig), k3s)$(if $(shell grep -ls '"machines": *true' $(OWN)/settings.json), eks)
 RUNS ?= runs
 QUICK ?=
+PROTOCOL ?=
 MACHINES ?=
 BIN := .venv/bin
 
@@ -16,7 +17,7 @@ BIN := .venv/bin
 .PHONY: help setup test proof paper-figures cluster cluster-down lab lock lint clean bench-extra
 
 help:
-	@echo "make paper-figures [QUICK=1] [BLOCKS=$(BLOCKS)] [CELLS=core,open,sensitivity,container,calibration,holdout] [ENVIRONMENTS=\"$(ENVIRONMENTS)\"] [RUNS=dir]"
+	@echo "make paper-figures [QUICK=1] [BLOCKS=$(BLOCKS)] [CELLS=core,shipped,open,sensitivity,partition,...] [ENVIRONMENTS=\"$(ENVIRONMENTS)\"] [RUNS=dir] [PROTOCOL=file]"
 	@echo "                   measure, compare and draw the figures; stop it at any time, it resumes"
 	@echo "make test          types, style, layers, all tests, with the real frameworks"
 	@echo "make proof         what takes longer: 100,000 malformed bodies, 100,000 questions to Kubernetes' own HPA,"
@@ -32,7 +33,7 @@ setup:
 	@./setup.sh
 
 paper-figures: setup
-	@$(BIN)/mlscale experiment run --environments "$(ENVIRONMENTS)" --blocks $(BLOCKS) --cells "$(CELLS)" --runs "$(RUNS)" $(if $(filter-out 0,$(QUICK)),--quick)
+	@$(BIN)/mlscale experiment run --environments "$(ENVIRONMENTS)" --blocks $(BLOCKS) --cells "$(CELLS)" --runs "$(RUNS)" $(if $(PROTOCOL),--protocol "$(PROTOCOL)") $(if $(filter-out 0,$(QUICK)),--quick)
 
 lint: setup
 	$(BIN)/ruff check .

@@ -152,6 +152,7 @@ def cluster_up(
     cfs_period: Annotated[
         str | None, typer.Option(help="the kubelet's CFS period, 1ms to 1s; kept until changed")
     ] = None,
+    hpa_sync: Annotated[str | None, typer.Option(help="the HPA's sync period, 1s to 300s; kept until changed")] = None,
     machines: Annotated[
         bool,
         typer.Option("--machines", help="with Karpenter and machines that come and go; kept from then on"),
@@ -160,7 +161,7 @@ def cluster_up(
     """Make the cluster, or repair it: what does not run is started, what runs is left alone. Built the first time."""
     from mlscale.cluster.commands import up_command
 
-    print(up_command(cfs_period, machines))
+    print(up_command(cfs_period, hpa_sync, machines=machines))
 
 
 @cluster_app.command("start")

@@ -9,7 +9,12 @@ import typer
 
 Environments = Annotated[str, typer.Option(help="names, separated by blanks")]
 Blocks = Annotated[int, typer.Option(min=1)]
-Cells = Annotated[str, typer.Option(help="core, open, sensitivity, container, calibration, holdout, by commas")]
+Cells = Annotated[
+    str,
+    typer.Option(
+        help="core, shipped, open, sensitivity, partition, container, rehearsal, calibration, holdout, by commas"
+    ),
+]
 Runs = Annotated[Path, typer.Option(help="where runs go")]
 Seed = Annotated[int, typer.Option(min=0)]
 
@@ -24,12 +29,15 @@ def experiment_run(
     runs: Runs = Path("runs"),
     seed: Seed = 0,
     quick: Annotated[bool, typer.Option("--quick", help="one block of 60 s schedules, figures/quick/")] = False,
+    protocol: Annotated[
+        Path | None, typer.Option(help="a protocol.json, with its photos beside it; by default one for this host")
+    ] = None,
 ) -> None:
     """Measure every block that is missing, then draw the figures; stopped at any time, it resumes."""
     from mlscale.application.photos import choose_load_photos
     from mlscale.experiment.commands import run_command
 
-    run_command(environments, blocks, cells, runs, seed, choose_load_photos, quick=quick)
+    run_command(environments, blocks, cells, runs, seed, choose_load_photos, quick=quick, protocol=protocol)
 
 
 @experiment_app.command("status")

@@ -1,4 +1,4 @@
-"""Where the host's CPU went while a run was under load: used in all, by programs outside the run, stolen (METHOD §6)."""
+"""Where the host's CPU went under load: used in all, used by programs outside the run, stolen (METHOD §6)."""
 
 from __future__ import annotations
 

@@ -142,8 +142,8 @@ def _host_bound(run: Run, seen: pd.DataFrame) -> str:
     time = float((psi > MAX_PSI_PCT).mean()) if len(psi) else 0.0
     if time > MAX_TIME:
         return (
-            f"host-bound: tasks waited for a CPU over {MAX_PSI_PCT:.0f} % of the time in {time:.0%} of the 10 s windows "
-            f"(at most {MAX_TIME:.0%})"
+            f"host-bound: tasks waited for a CPU over {MAX_PSI_PCT:.0f} % of the time in {time:.0%} of the 10 s "
+            f"windows (at most {MAX_TIME:.0%})"
         )
     return ""
 

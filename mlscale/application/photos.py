@@ -25,7 +25,7 @@ _SIZES = ((320, 240), (480, 360), (640, 480), (800, 600), (960, 720), (1280, 960
 _CODES = (1, 2, 3)
 _REPEATS = 5
 _USUAL_S = 0.0275
-_BELOW, _ABOVE = 10 / 11, 12 / 11  # 25 and 30 ms around the usual cost
+_BELOW, _ABOVE = 10 / 11, 12 / 11  # 25 and 30 ms around the usual cost of 27.5 ms
 Decode = Callable[[bytes], Mapping[str, Any]]
 _Shape = tuple[tuple[int, int], int]
 """Width and height, and codes in the photo."""
@@ -116,6 +116,7 @@ def choose_load_photos(
     count: int,
     target_cpu_s: tuple[float, float] | None = None,
     *,
+    about_s: float = _USUAL_S,
     decode: Decode | None = None,
     tries: int = 60,
 ) -> tuple[float, float]:
@@ -127,8 +128,9 @@ def choose_load_photos(
         folder: where photos and labels (with "cpu_s") go.
         seed: where the candidates come from; which of them are chosen depends on this machine's speed.
         count: photos wanted.
-        target_cpu_s: least and most seconds a photo; by default 25 to 30 ms, or on a machine where no size of photo
-            costs about that much, as wide a range around what its cheapest (dearest) costs.
+        target_cpu_s: least and most seconds a photo; by default a tenth around ``about_s``.
+        about_s: what a photo should cost; on a machine where no size of photo costs about that much, what its cheapest
+            (dearest) costs takes its place.
         decode: by default the decoder with the shipped weights, as experiments measure it.
         tries: candidates per wanted photo before giving up.
 
@@ -147,11 +149,11 @@ def choose_load_photos(
     unjudged: list[_Costed] = []
     chosen: list[_Costed] = []
     for index in range(max(tries * count, 2 * len(seen))):
-        shape = min(seen, key=lambda shape: _promise(seen[shape], sum(target_s or (_USUAL_S, _USUAL_S)) / 2))
+        shape = min(seen, key=lambda shape: _promise(seen[shape], sum(target_s or (about_s, about_s)) / 2))
         unjudged.append(_candidate(decode, seed, index, shape))
         seen[shape].append(unjudged[-1][2])
         if target_s is None and all(len(costs) >= 2 for costs in seen.values()):
-            target_s = _within_reach([median(costs) for costs in seen.values()])
+            target_s = _within_reach(about_s, [median(costs) for costs in seen.values()])
         if target_s is None:
             continue
         chosen += [photo for photo in unjudged if _fits(decode, photo, target_s)]
@@ -180,9 +182,9 @@ def _fits(decode: Decode, photo: _Costed, target_s: tuple[float, float]) -> bool
     return target_s[0] <= cost <= target_s[1] and bool(label["codes"]) and all_right(decode(body), label)
 
 
-def _within_reach(usual_s: list[float]) -> tuple[float, float]:
-    """25 to 30 ms, or as wide a range around the nearest that a size of photo usually costs, s."""
-    middle = min(max(_USUAL_S, min(usual_s)), max(usual_s))
+def _within_reach(about_s: float, usual_s: list[float]) -> tuple[float, float]:
+    """A tenth around ``about_s``, or around the nearest that a size of photo usually costs, s."""
+    middle = min(max(about_s, min(usual_s)), max(usual_s))
     return middle * _BELOW, middle * _ABOVE
 
 

@@ -14,22 +14,22 @@ from mlscale.cluster.settings import has_machines, parse_period_s
 from mlscale.cluster.status import read_status, to_json, to_text
 
 
-def up_command(cfs_period: str | None, machines: bool = False) -> str:
+def up_command(cfs_period: str | None = None, hpa_sync: str | None = None, *, machines: bool = False) -> str:
     """Build what is missing, make or repair the cluster; returns what to know of it."""
     reporter, layout = Reporter(), default_layout()
     check_host()
-    period_s = None if cfs_period is None else parse_period_s(cfs_period)
+    period_s, sync_s = parse_period_s(cfs_period, "--cfs-period"), parse_period_s(hpa_sync, "--hpa-sync")
     machines = machines or has_machines(layout.settings)
     everything = ensure_programs(default_cache(), reporter, machines)
     begun_s = time.monotonic()
-    up(layout, everything, period_s, reporter, machines=machines)
+    up(layout, everything, reporter, cfs_period_s=period_s, hpa_sync_s=sync_s, machines=machines)
     return f"the cluster is up ({time.monotonic() - begun_s:.1f} s): export KUBECONFIG={layout.kubeconfig}"
 
 
 def start_command() -> str:
     """`up_command` for a cluster that was stopped."""
     require(default_layout())
-    return up_command(None)
+    return up_command()
 
 
 def stop_command() -> str:

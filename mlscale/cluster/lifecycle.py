@@ -31,20 +31,28 @@ _WAYS: Final = ((SERVICE_CIDR, "dev", "eth0"),)
 
 
 def up(
-    layout: Layout, everything: Everything, cfs_period_s: float | None, reporter: Reporter, *, machines: bool = False
+    layout: Layout,
+    everything: Everything,
+    reporter: Reporter,
+    *,
+    cfs_period_s: float | None = None,
+    hpa_sync_s: float | None = None,
+    machines: bool = False,
 ) -> None:
     """Make the cluster, or start again what of it does not run; back when pods can be made and measured.
 
     Args:
-        machines: from now on machines come and go; False keeps what it is.
         cfs_period_s: the kubelet's CFS period from now on, s; None keeps what it is. Pods that run keep theirs.
+        hpa_sync_s: the HPA's sync period from now on, s; None keeps what it is.
+        machines: from now on machines come and go; False keeps what it is.
 
     Raises:
         MlscaleError: a part does not come up (its last words are in it); what runs, stays, for `status` and `down`.
     """
     with _locked(layout, reporter) as descriptor, claim(layout) as claimed:
         node = Node(layout, (descriptor,))
-        settings = _settings(layout, node, cfs_period_s, machines)
+        settings = _present(layout, node).changed(cfs_period_s=cfs_period_s, hpa_sync_s=hpa_sync_s, machines=machines)
+        write_whole(layout.settings, settings.to_json())
         write_configuration(layout, settings, everything.programs)
         if node.init is None:
             reporter.say("making the node")
@@ -112,8 +120,8 @@ def _locked(layout: Layout, reporter: Reporter) -> contextlib.AbstractContextMan
     return locked(layout.lock, lambda: reporter.say("waiting for another mlscale cluster command"))
 
 
-def _settings(layout: Layout, node: Node, cfs_period_s: float | None, machines: bool) -> Settings:
-    """Those of the cluster that is there, or new ones; written before anything is made by them."""
+def _present(layout: Layout, node: Node) -> Settings:
+    """The settings of the cluster that is there, or new ones."""
     if layout.settings.exists():
         settings = Settings.from_json(layout.settings.read_text())
         taken = None if node.init is not None else overlapping(settings, host_networks())
@@ -121,8 +129,6 @@ def _settings(layout: Layout, node: Node, cfs_period_s: float | None, machines: 
             raise MlscaleError(f"the host now uses {taken}", "the cluster's address", "mlscale cluster down, then up")
     else:
         settings = choose_addresses(host_networks())
-    settings = settings.with_cfs_period(cfs_period_s).with_machines(machines)
-    write_whole(layout.settings, settings.to_json())
     return settings
 
 

@@ -115,7 +115,7 @@ def parts_of(layout: Layout, settings: Settings, programs: Programs) -> tuple[Pa
         _etcd(layout, programs),
         _containerd(layout, programs),
         _api_server(layout, settings, programs),
-        _controller_manager(layout, programs),
+        _controller_manager(layout, settings, programs),
         _scheduler(layout, programs),
         _kubelet(layout, node, programs),
         _proxy(layout, layout.conf / "kube-proxy.kubeconfig", node, programs),
@@ -216,7 +216,7 @@ def _api_server(layout: Layout, settings: Settings, programs: Programs) -> Part:
     return Part("kube-apiserver", argv, Probe("https", node, API_PORT, "/readyz", admin=True), "first")
 
 
-def _controller_manager(layout: Layout, programs: Programs) -> Part:
+def _controller_manager(layout: Layout, settings: Settings, programs: Programs) -> Part:
     pki = layout.pki
     argv = (
         programs["kube-controller-manager"],
@@ -226,6 +226,7 @@ def _controller_manager(layout: Layout, programs: Programs) -> Part:
         f"--cluster-signing-cert-file={pki / 'ca.crt'}",
         f"--cluster-signing-key-file={pki / 'ca.key'}",
         f"--flex-volume-plugin-dir={KUBELET_FOLDER}/volume-plugins",
+        f"--horizontal-pod-autoscaler-sync-period={settings.hpa_sync_s:g}s",
         "--use-service-account-credentials=true",
         "--leader-elect=false",
         "--bind-address=127.0.0.1",

@@ -1,4 +1,4 @@
-"""What is fixed when a cluster is made and kept while it is stopped: its addresses, and the kubelet's CFS period."""
+"""What a cluster keeps while it is stopped: its addresses, the kubelet's CFS period, the HPA's sync period."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Final, Self
 from mlscale.runs import MlscaleError
 
 DEFAULT_CFS_PERIOD_S: Final = 0.1
+DEFAULT_HPA_SYNC_S: Final = 15.0
 _LINKS: Final = ipaddress.IPv4Network("10.213.0.0/16")
 """Where the node's link is taken from: a /30 that no route of the host overlaps."""
 
@@ -25,6 +26,8 @@ class Settings:
     cfs_period_s: float = DEFAULT_CFS_PERIOD_S
     machines: bool = False
     """Whether machines come and go (Karpenter, and the daemon that makes them)."""
+    hpa_sync_s: float = DEFAULT_HPA_SYNC_S
+    """How often the HorizontalPodAutoscaler's controller looks."""
 
     @classmethod
     def from_json(cls, text: str) -> Self:
@@ -32,7 +35,8 @@ class Settings:
         try:
             data = json.loads(text)
             addresses = str(data["host_address"]), str(data["node_address"])
-            return cls(*addresses, float(data["cfs_period_s"]), bool(data.get("machines", False)))
+            sync_s = float(data.get("hpa_sync_s", DEFAULT_HPA_SYNC_S))
+            return cls(*addresses, float(data["cfs_period_s"]), bool(data.get("machines", False)), sync_s)
         except (KeyError, TypeError, ValueError) as error:
             raise MlscaleError(
                 f"the cluster's settings are broken: {error!r}", "settings.json", "mlscale cluster down"
@@ -41,17 +45,21 @@ class Settings:
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=2)
 
-    def with_machines(self, machines: bool) -> Self:
-        """False keeps what it is."""
-        return replace(self, machines=self.machines or machines)
+    def changed(
+        self, *, cfs_period_s: float | None = None, hpa_sync_s: float | None = None, machines: bool = False
+    ) -> Self:
+        """None, and False for machines, keep what it is.
 
-    def with_cfs_period(self, period_s: float | None) -> Self:
-        """None keeps what it is. Raises MlscaleError for a period that the kubelet refuses (1 ms to 1 s)."""
-        if period_s is None:
-            return self
+        Raises:
+            MlscaleError: a CFS period that the kubelet refuses (1 ms to 1 s), a sync period outside 1 s to 5 min.
+        """
+        period_s = self.cfs_period_s if cfs_period_s is None else cfs_period_s
+        sync_s = self.hpa_sync_s if hpa_sync_s is None else hpa_sync_s
         if not 0.001 <= period_s <= 1:
             raise MlscaleError(f"a CFS period of {period_s:g} s", "--cfs-period", "choose 1ms to 1s")
-        return replace(self, cfs_period_s=period_s)
+        if not 1 <= sync_s <= 300:
+            raise MlscaleError(f"an HPA sync period of {sync_s:g} s", "--hpa-sync", "choose 1s to 300s")
+        return replace(self, cfs_period_s=period_s, hpa_sync_s=sync_s, machines=self.machines or machines)
 
 
 def has_machines(file: Path) -> bool:
@@ -86,15 +94,17 @@ def overlapping(settings: Settings, taken: Iterable[str]) -> str | None:
     return None
 
 
-def parse_period_s(text: str) -> float:
-    """Seconds of "10ms", "0.1s". Raises MlscaleError when it is neither."""
+def parse_period_s(text: str | None, option: str) -> float | None:
+    """Seconds of "10ms", "0.1s"; None stays None. Raises MlscaleError, naming the option, when it is neither."""
+    if text is None:
+        return None
     for unit, factor in (("ms", 1e-3), ("s", 1.0)):
         if text.strip().endswith(unit):
             try:
                 return float(text.strip().removesuffix(unit)) * factor
             except ValueError:
                 break
-    raise MlscaleError(f"{text!r} is no period", "--cfs-period", "write 10ms or 0.1s")
+    raise MlscaleError(f"{text!r} is no period", option, "write 10ms or 0.1s")
 
 
 def _network(text: str) -> ipaddress.IPv4Network | None:

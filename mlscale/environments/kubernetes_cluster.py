@@ -60,6 +60,11 @@ class Cluster:
         """The node's cgroups where they are this host's; else None."""
         return own_groups() if self.own is not None and self.own.here else None
 
+    def hpa_sync_s(self, api: Api) -> float:
+        """How often the HPA looks, s; the documented default where the cluster does not show it."""
+        arguments, origin = self._arguments(api, "kube-controller-manager")
+        return float(hpa_defaults(arguments, origin)["sync_period_s"]["value"])
+
     def facts(self, api: Api, applied: Sequence[Json]) -> dict[str, Any]:
         """What bears on the figures, for run.json; ``applied``: the run's objects as the API server holds them."""
         arguments, origin = self._arguments(api, "kube-controller-manager")

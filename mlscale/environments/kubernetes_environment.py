@@ -58,7 +58,9 @@ class KubernetesEnvironment:
         try:
             with closing(_connected()) as api:
                 cluster = look(api)
-                problems += kubernetes_preflight.of_cluster(api, app, scalings, cluster.own, cluster.kubelet)
+                problems += kubernetes_preflight.of_cluster(
+                    api, app, scalings, cluster.own, cluster.kubelet, cluster.hpa_sync_s(api)
+                )
                 problems += self.no_room(api, cluster, scalings)
         except Refused as refused:
             problems.append(kubernetes_preflight.unreachable(refused.as_error(f"API server {refused.path}")))

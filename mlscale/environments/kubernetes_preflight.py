@@ -31,9 +31,14 @@ def of_application(app: App, scalings: Mapping[str, Scaling]) -> list[Problem]:
 
 
 def of_cluster(
-    api: Api, app: App, scalings: Mapping[str, Scaling], own: OwnNode | None, kubelet: Json | None
+    api: Api,
+    app: App,
+    scalings: Mapping[str, Scaling],
+    own: OwnNode | None,
+    kubelet: Json | None,
+    hpa_sync_s: float,
 ) -> list[Problem]:
-    """What the cluster lacks: rights, APIs, an image, the wanted CFS period.
+    """What the cluster lacks: rights, APIs, an image, the wanted CFS period and the HPA's wanted sync period.
 
     Raises:
         Unreachable: it does not answer.
@@ -42,6 +47,7 @@ def of_cluster(
     settings = [scaling for scaling in scalings.values() if isinstance(scaling, KubernetesScaling)]
     for scaling in settings:
         problems += [*_of_metrics(api, scaling, own), *_of_image(app, scaling, own), *_of_period(scaling, own, kubelet)]
+        problems += _of_sync(scaling, own, hpa_sync_s)
     return problems
 
 
@@ -126,6 +132,15 @@ def _of_period(scaling: KubernetesScaling, own: OwnNode | None, kubelet: Json | 
         "cpu_period_s",
         remedy,
     )
+
+
+def _of_sync(scaling: KubernetesScaling, own: OwnNode | None, sync_s: float) -> Iterator[Problem]:
+    wanted_s = scaling.sync_period_s
+    if wanted_s is None or abs(wanted_s - sync_s) < _LATE:
+        return
+    flag = "--horizontal-pod-autoscaler-sync-period of kube-controller-manager"
+    remedy = f"mlscale cluster up --hpa-sync {wanted_s:g}s" if own is not None else f"set {flag}"
+    yield Problem(f"the HPA looks every {sync_s:g} s, not every {wanted_s:g} s", "sync_period_s", remedy)
 
 
 def _requested(pod: Json) -> float:

@@ -25,6 +25,12 @@ class KubernetesScaling(Scaling):
     metric_window_s: float = Field(
         default=1.6, ge=0.5, le=60, description="window over which requests in flight are averaged, s"
     )
+    sync_period_s: float | None = Field(
+        default=None,
+        ge=1,
+        le=300,
+        description="how often the HPA looks, s; a flag of the cluster; None: as it is there",
+    )
     upscale_stabilisation_s: int | None = Field(
         default=None, ge=0, le=3600, description="behavior.scaleUp.stabilizationWindowSeconds"
     )

@@ -78,9 +78,9 @@ def arm_settings(arm: str) -> RayServeScaling:
     """The settings of an arm (METHOD §4).
 
     ``matched`` keeps the excess at the router (``max_ongoing_requests`` 1: one queue for all replicas, as TorchServe
-    has it) and lets the router look for a free replica every 25 ms instead of ever more rarely. The metrics interval
-    is the loop's period: Ray's control loop decides about 8 times a second, but on numbers that change once an
-    interval. Ray asks that the look-back be longer than the interval.
+    has it). The router's pauses stay Ray's own. The metrics interval is the loop's period: Ray's control loop decides
+    about 8 times a second, but on numbers that change once an interval. Ray asks that the look-back be longer than the
+    interval.
 
     Raises:
         MlscaleError: an unknown arm.
@@ -92,7 +92,5 @@ def arm_settings(arm: str) -> RayServeScaling:
         downscale_delay_s=30.0,
         metrics_interval_s=0.5,
         look_back_period_s=0.6,
-        backoff_multiplier=1.0,
-        max_backoff_s=0.025,
     )
     return scaling_of_arm(arm, RayServeScaling(), matched)

@@ -16,6 +16,7 @@ from mlscale.experiment.design import PlannedRun
 from mlscale.runs import MlscaleError, Run, load_run
 
 MOST_ATTEMPTS: Final = 3
+QUICK_ATTEMPTS: Final = 2
 INCOMPLETE: Final = "incomplete"
 IDENTITY: Final = "experiment.json"
 

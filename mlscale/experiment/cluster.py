@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self, runtime_checkable
 
 from mlscale import environments
-from mlscale.cluster.settings import DEFAULT_CFS_PERIOD_S
+from mlscale.cluster.settings import DEFAULT_CFS_PERIOD_S, DEFAULT_HPA_SYNC_S
 
 
 @runtime_checkable
@@ -34,12 +34,13 @@ class ClusterKeeper:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._was_up and not _up():
-            _start(DEFAULT_CFS_PERIOD_S)
+            _start({})
         elif not self._was_up and _up():
             _stop()
 
     def prepare(self, environment: str, scaling: Mapping[str, Any]) -> None:
-        """Start the cluster for a run on it, with the CFS period that the run asks for; stop it for any other.
+        """Start the cluster for a run on it, with the CFS period and the HPA's sync period that the run asks for, else
+        the defaults; stop it for any other.
 
         Raises:
             MlscaleError: it does not come up, or does not end.
@@ -48,7 +49,7 @@ class ClusterKeeper:
             return
         found = environments.get(environment)
         if isinstance(found, OnCluster) and found.on_own_cluster():
-            _start(float(scaling.get("cpu_period_s", DEFAULT_CFS_PERIOD_S)))
+            _start(scaling)
         elif _up():
             _stop()
 
@@ -67,10 +68,12 @@ def _up() -> bool:
     return not _absent() and Node(default_layout()).init is not None
 
 
-def _start(period_s: float) -> None:
+def _start(scaling: Mapping[str, Any]) -> None:
     from mlscale.cluster.commands import up_command
 
-    up_command(f"{1000 * period_s:g}ms")
+    period_s = float(scaling.get("cpu_period_s") or DEFAULT_CFS_PERIOD_S)
+    sync_s = float(scaling.get("sync_period_s") or DEFAULT_HPA_SYNC_S)
+    up_command(f"{1000 * period_s:g}ms", f"{sync_s:g}s")
 
 
 def _stop() -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mlscale.experiment import places
 from mlscale.experiment.parameters import MeasureParameters, checked
-from mlscale.experiment.protocol import current_protocol, photos_folder, read_protocol
+from mlscale.experiment.protocol import current_protocol, photos_folder
+
+if TYPE_CHECKING:
+    from mlscale.experiment.pilot import ChoosePhotos
 
 
 def measure_command(
@@ -34,14 +37,16 @@ def measure_command(
 
     given = {"mode": mode, "arm": arm, "connections": connections, "scaling": parse_settings(scaling)}
     asked = checked(MeasureParameters, given)
+    protocol = current_protocol()
+    sizes = {} if schedule else protocol.sizes  # the protocol's load is for its replicas
     with Shown() as shown:
         run = measure(
             environment,
             code_reader(partitioned=partitioned),
             schedule=read_schedule(schedule) if schedule else None,
-            photos=photos or photos_folder(current_protocol(), places.protocol_file()),
+            photos=photos or photos_folder(protocol, places.protocol_file()),
             out=out,
-            scaling=asked.scaling,
+            scaling={**sizes, **asked.scaling},
             arm=asked.arm,
             mode=asked.mode,
             connections=asked.connections,
@@ -55,26 +60,25 @@ def measure_command(
     return f"{run.path}: {len(run.requests)} requests, {right} right answers; {verdict}"
 
 
-ChoosePhotos = Callable[[Path, int, int], object]
-"""``choose(folder, seed, count)`` writes a photo set for the load; the application's business."""
-
-
 def run_command(
-    environments: str, blocks: int, cells: str, runs: Path, seed: int, choose: ChoosePhotos, *, quick: bool
+    environments: str,
+    blocks: int,
+    cells: str,
+    runs: Path,
+    seed: int,
+    choose: ChoosePhotos,
+    *,
+    quick: bool,
+    protocol: Path | None = None,
 ) -> None:
-    """Pilot where there is no protocol yet, measure what is missing, draw."""
-    from mlscale.experiment.execute import check, experiment, run
-    from mlscale.experiment.pilot import PHOTOS
+    """Settle the protocol where these runs have none yet, measure what is missing, draw."""
+    from mlscale.experiment.execute import check, experiment, root_of, run
+    from mlscale.experiment.pilot import ensure_protocol
 
     wanted = names(environments), names(cells), blocks
     check(*wanted)
-    if not quick and read_protocol(places.protocol_file()) is None:
-        _say(pilot_command(environments, runs, seed, choose))
-    made = experiment(*wanted, runs, seed=seed, quick=quick)
-    if not made.photos.is_dir():
-        _say(f"choosing {PHOTOS} photos for the load: {made.photos}")
-        choose(made.photos, seed, PHOTOS)
-    run(made)
+    ensure_protocol(root_of(runs, quick=quick), names(environments), choose, given=protocol, seed=seed)
+    run(experiment(*wanted, runs, seed=seed, quick=quick))
 
 
 def status_command(environments: str, blocks: int, cells: str, runs: Path, seed: int, *, quick: bool) -> str:
@@ -93,19 +97,12 @@ def status_command(environments: str, blocks: int, cells: str, runs: Path, seed:
 def pilot_command(environments: str, runs: Path, seed: int, choose: ChoosePhotos) -> str:
     """Write data/protocol.json."""
     from mlscale.experiment.execute import check
-    from mlscale.experiment.pilot import PHOTOS, run_pilot
+    from mlscale.experiment.pilot import run_pilot
 
     check(names(environments), ["core"], 1)
     file = places.protocol_file()
-    protocol = run_pilot(
-        names(environments), runs.resolve(), file, lambda folder: choose(folder, seed, PHOTOS), seed=seed, say=_say
-    )
-    return f"{file}: think time {protocol.think_mean_s} s, {protocol.step_clients} clients, L = {protocol.level_s} s"
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(f"{text}\n")
-    sys.stderr.flush()
+    protocol = run_pilot(names(environments), runs.resolve(), file, choose, seed=seed)
+    return f"{file}: {protocol.replicas} replicas, {protocol.step_clients} clients, L = {protocol.level_s} s"
 
 
 def names(text: str) -> list[str]:

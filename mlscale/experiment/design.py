@@ -24,9 +24,11 @@ from mlscale.experiment.variants import (
     JUDGED,
     NAMED_CELLS,
     NO_MACHINES,
+    PARTITION,
     REHEARSAL,
     REHEARSED,
     SENSITIVITY,
+    SHIPPED,
     STANDS_IN,
     TWIN_CELLS,
     Boot,
@@ -36,8 +38,8 @@ from mlscale.experiment.variants import (
 )
 from mlscale.runs import Arm, ClosedLoop, Connections, MlscaleError, OpenLoop, Schedule
 
-SENSITIVITY_BLOCKS: Final = 3
-CONTAINER_BLOCKS: Final = 1
+OTHER_BLOCKS: Final[Mapping[Cell, int]] = {"shipped": 6, "open": 6, "sensitivity": 3, "partition": 3, "container": 1}
+"""Of cells other than core, which has as many as are asked for."""
 REHEARSAL_BLOCKS: Final = 3
 HOLDOUT_BLOCKS: Final = 3
 CALIBRATION_BLOCKS: Final = 3
@@ -63,6 +65,7 @@ class PlannedRun(BaseModel):
     arm: Arm
     connections: Connections
     scaling: Mapping[str, Any]
+    partitioned: bool = False
     aa_label: Literal["A", "B"] | None
     predecessor: str | None
     schedule: Schedule
@@ -113,9 +116,8 @@ def plan(
         cells: of `CELLS`; each is run whole before the next, but for calibration, which lies around the
             hold-out's halves. The rehearsal is the only one of the environments in
             `REHEARSED`, and is run wherever one of them is named.
-        blocks: of core and open; sensitivity has `SENSITIVITY_BLOCKS`, container `CONTAINER_BLOCKS` and only those of
-            the environments that scale containers, calibration `CALIBRATION_BLOCKS`, holdout
-            `HOLDOUT_BLOCKS`, a quick experiment one block; these have no A/A.
+        blocks: of core; the others have `OTHER_BLOCKS` (container only of the environments that scale containers),
+            calibration `CALIBRATION_BLOCKS`, holdout `HOLDOUT_BLOCKS`, a quick experiment one block; these have no A/A.
     Raises:
         MlscaleError: no environment, a double one, an unknown cell, no block.
     """
@@ -128,14 +130,12 @@ def plan(
     for cell in CELLS:
         if cell not in cells or cell in ("rehearsal", *TWIN_CELLS):
             continue
-        variants = {"sensitivity": SENSITIVITY, "container": CONTAINER}.get(cell, (CORE,))
-        number = {"sensitivity": SENSITIVITY_BLOCKS, "container": CONTAINER_BLOCKS}.get(cell, blocks)
+        number = OTHER_BLOCKS.get(cell, blocks)
         among = [name for name in plain if cell != "container" or name in CONTAINER_ENVIRONMENTS]
-        aa = cell not in NAMED_CELLS
         drawn = [
             run
-            for variant in variants
-            for run in _blocks(among, cell, variant, number, protocol, seed, aa=aa, quick=False)
+            for variant in _VARIANTS.get(cell, (CORE,))
+            for run in _blocks(_fitting(among, variant), cell, variant, number, protocol, seed, aa=cell == "core")
         ]
         runs += sorted(drawn, key=lambda run: run.block)  # variants take turns: none has an hour of its own
     judged = [run for run in _for_the_twin(environments, protocol, seed) if run.cell in cells]
@@ -157,12 +157,12 @@ def _blocks(
     seed: int,
     *,
     aa: bool,
-    quick: bool,
+    quick: bool = False,
 ) -> Iterator[PlannedRun]:
     if not environments:
         return
     treatments = len(environments) + aa
-    stream = [seed, _STREAMS["orders"], CELLS.index(cell), *variant.name.encode()]
+    stream = [seed, _STREAMS["orders"], _CELL_STREAMS[cell], *variant.name.encode()]
     first_doubled = int(np.random.default_rng([seed, _STREAMS["aa"]]).integers(len(environments))) if aa else 0
     for number, order in enumerate(orders(treatments, blocks, stream), start=1):
         doubled = environments[(first_doubled + number - 1) % len(environments)] if aa else None
@@ -182,6 +182,7 @@ def _blocks(
                 arm=variant.arm,
                 connections=variant.connections,
                 scaling=_scaling(protocol, environment, variant),
+                partitioned=variant.partitioned,
                 aa_label=label,
                 predecessor=predecessor,
                 schedule=schedule,
@@ -199,7 +200,7 @@ def _rehearsal(environments: Sequence[str], protocol: Protocol, seed: int, *, qu
         variants = (*REHEARSAL, *((NO_MACHINES,) if "k3s" in environments else ()))
         if quick:
             variants = tuple(boot for boot in REHEARSAL if boot.variant.name == QUICK_REHEARSAL)
-        stream = [seed, _STREAMS["orders"], CELLS.index("rehearsal")]
+        stream = [seed, _STREAMS["orders"], _CELL_STREAMS["rehearsal"]]
         for number, order in enumerate(orders(len(variants), 1 if quick else REHEARSAL_BLOCKS, stream), start=1):
             predecessor = None
             for position, place in enumerate(order, start=1):
@@ -221,7 +222,7 @@ def _rehearsed(
     quick: bool,
 ) -> PlannedRun:
     name = "k3s" if boot == NO_MACHINES else environment
-    frozen = protocol.matched.get("k3s", {})
+    frozen = {**protocol.sizes, **protocol.matched.get("k3s", {})}
     return PlannedRun(
         cell="rehearsal",
         variant=boot.variant.name,
@@ -254,7 +255,7 @@ def _judged(
 ) -> Iterator[PlannedRun]:
     """Blocks of the environments, the rehearsed among them, under one of the schedules; the schedules take turns."""
     drawn = {
-        held.name: orders(len(JUDGED), blocks, [seed, _STREAMS["orders"], CELLS.index(cell), *held.name.encode()])
+        held.name: orders(len(JUDGED), blocks, [seed, _STREAMS["orders"], _CELL_STREAMS[cell], *held.name.encode()])
         for held in variants
     }
     for block in range(1, blocks + 1):
@@ -281,7 +282,7 @@ def _held_out(
     variant = held.name
     if cell == "calibration" and environment in STANDS_IN:
         environment, variant = STANDS_IN[environment], f"{variant}-for-{environment}"
-    frozen = protocol.matched.get("k3s" if environment in REHEARSED else environment, {})
+    frozen = {**protocol.sizes, **protocol.matched.get("k3s" if environment in REHEARSED else environment, {})}
     return PlannedRun(
         cell=cell,
         variant=variant,
@@ -319,7 +320,11 @@ def _step(boot: Boot, protocol: Protocol, baseline_s: float) -> ClosedLoop:
 
 def _scaling(protocol: Protocol, environment: str, variant: Variant) -> dict[str, Any]:
     frozen = protocol.matched.get(environment, {}) if variant.arm == "matched" else {}
-    return {**frozen, **variant.scaling}
+    return {**protocol.sizes, **frozen, **variant.scaling}
+
+
+def _fitting(environments: Sequence[str], variant: Variant) -> list[str]:
+    return [name for name in environments if not variant.environments or name in variant.environments]
 
 
 def _schedule(protocol: Protocol, cell: Cell, baseline_s: float, *, quick: bool) -> ClosedLoop | OpenLoop:
@@ -361,3 +366,14 @@ _AFTER_CORE: Final = {"holdout": 100, "calibration": 200}
 """Blocks for the twin have baselines of their own."""
 _STREAMS: Final = {"orders": 1, "baseline": 2, "aa": 3}
 """Separate random streams, so that one draw never moves another."""
+_CELL_STREAMS: Final[Mapping[Cell, int]] = {
+    "core": 0, "open": 1, "sensitivity": 2, "container": 3, "rehearsal": 4, "holdout": 5, "calibration": 6,
+    "shipped": 7, "partition": 8,
+}  # fmt: skip
+"""Of the orders in each cell; a number that is given stays, since published runs lie in folders named after places."""
+_VARIANTS: Final[Mapping[Cell, tuple[Variant, ...]]] = {
+    "shipped": (SHIPPED,),
+    "sensitivity": SENSITIVITY,
+    "partition": PARTITION,
+    "container": CONTAINER,
+}

@@ -11,14 +11,13 @@ from typing import Any, Final
 from mlscale import environments as installed
 from mlscale.experiment import design, places
 from mlscale.experiment.applications import code_reader
-from mlscale.experiment.attempts import MOST_ATTEMPTS, State, attempt_folder, claim, set_aside, state_of
+from mlscale.experiment.attempts import MOST_ATTEMPTS, QUICK_ATTEMPTS, State, attempt_folder, claim, set_aside, state_of
 from mlscale.experiment.cluster import ClusterKeeper
 from mlscale.experiment.drawing import draw_all, drawing_s
 from mlscale.experiment.notebook import NotebookFailed, execute
 from mlscale.experiment.progress import Bar, duration
-from mlscale.experiment.protocol import Photos, Protocol, default_protocol, photos_folder, read_protocol
+from mlscale.experiment.protocol import Protocol, other_host, photos_folder, read_protocol
 from mlscale.experiment.variants import NAMED_CELLS, REHEARSED, TWIN_CELLS
-from mlscale.host.facts import host_facts
 from mlscale.runs import MlscaleError, load_run
 
 IDLE_S: Final = 30.0
@@ -55,8 +54,8 @@ class Experiment:
 
     @property
     def attempts(self) -> int:
-        """How often a place is measured at most; a quick look takes what it gets."""
-        return 1 if self.quick else MOST_ATTEMPTS
+        """How often a place is measured at most."""
+        return QUICK_ATTEMPTS if self.quick else MOST_ATTEMPTS
 
     def states(self) -> list[State]:
         """Each planned run with what has been measured of it."""
@@ -90,33 +89,38 @@ def experiment(
 ) -> Experiment:
     """The experiment that ``make paper-figures`` asks for, checked before anything is started.
 
-    ``protocol_file``: another than the checkout's.
+    ``protocol_file``: by default the one beside the runs, or the checkout's where there is none.
 
     Raises:
-        MlscaleError: an unknown environment or cell, no protocol (unless quick), a place that can't be written.
+        MlscaleError: an unknown environment or cell, no protocol, a place that can't be written.
     """
     check(environments, cells, blocks)
-    file = protocol_file or places.protocol_file()
+    root = root_of(runs, quick=quick)
+    beside = root / places.protocol_file().name
+    file = protocol_file or (beside if beside.exists() else places.protocol_file())
     protocol = read_protocol(file)
     if protocol is None:
-        if not quick:
-            raise MlscaleError("there is no protocol yet", str(file), "measure one: mlscale experiment pilot")
-        protocol = default_protocol(Photos(folder="photos/load", count=1))
+        raise MlscaleError("there is no protocol yet", str(file), "make paper-figures, or mlscale experiment pilot")
     figures = places.figures() / "quick" if quick else places.figures()
     made = Experiment(
         environments=tuple(environments),
         cells=tuple(cells),
         blocks=blocks,
-        root=(runs / "quick" if quick else runs).resolve(),
+        root=root,
         figures=figures,
         protocol=protocol,
-        photos=photos_folder(protocol, places.protocol_file()),
+        photos=photos_folder(protocol, file),
         seed=seed,
         quick=quick,
     )
     for name in environments:
         made.notebook(name)
     return made
+
+
+def root_of(runs: Path, *, quick: bool) -> Path:
+    """Where the runs of an experiment lie: a quick look has a folder of its own."""
+    return (runs / "quick" if quick else runs).resolve()
 
 
 def check(environments: Sequence[str], cells: Sequence[str], blocks: int) -> None:
@@ -160,6 +164,22 @@ def run(experiment: Experiment, say: Any = None) -> None:
                     states[number - 1] = _measure_place(experiment, state, f"run {number} of {len(states)}", bar)
         draw_all(experiment, states, bar)
         bar.say(f"figures: {experiment.figures}")
+        for line in missing(states):
+            bar.say(line)
+
+
+def missing(states: Sequence[State]) -> list[str]:
+    """What the figures have no valid run of, and why: a line for each environment and variant."""
+    places_of: dict[str, list[State]] = {}
+    for state in states:
+        planned = state.planned
+        places_of.setdefault(f"{planned.environment} ({planned.cell}, {planned.variant})", []).append(state)
+    lines = []
+    for name, mine in places_of.items():
+        if not any(state.valid for state in mine):
+            judged = [run.info.validity for state in mine for run in state.runs if run.info.validity]
+            lines.append(f"no valid run of {name}: {'; '.join(judged[-1].reasons) if judged else 'not measured'}")
+    return lines
 
 
 def _measure_place(experiment: Experiment, state: State, place: str, bar: Bar) -> State:
@@ -218,6 +238,7 @@ def _parameters(experiment: Experiment, state: State, folder: Path) -> dict[str,
             "aa_label": planned.aa_label,
             "attempt": state.next_attempt,
         },
+        **({"partitioned": True} if planned.partitioned else {}),
     }
 
 
@@ -254,11 +275,9 @@ def _announcement(experiment: Experiment, states: Sequence[State], total_s: floa
     if done:
         parts.append(f"{done} are measured already")
     parts.append(f"about {duration(total_s)}")
-    if experiment.protocol.origin == "default":
-        parts.append("no pilot was run on this host: defaults")
     other = other_host(experiment.protocol)
     if other:
-        parts.append(f"the pilot was run on another host ({other}): `mlscale experiment pilot` fits load and L to this")
+        parts.append(f"the protocol is of another host ({other}), so load and L may not fit this one")
     from mlscale.analysis.inference import least_blocks
 
     compared = len(set(experiment.environments) - set(REHEARSED))
@@ -266,16 +285,6 @@ def _announcement(experiment: Experiment, states: Sequence[State], total_s: floa
     if not experiment.quick and experiment.blocks < least:
         parts.append(f"{experiment.blocks} blocks are fewer than the {least} that p-values need: intervals only")
     return "; ".join(parts) + f"; runs go to {experiment.root}"
-
-
-def other_host(protocol: Protocol) -> str | None:
-    """The pilot's host in a few words where it isn't this one, so that its capacities and L may not fit here."""
-    if protocol.origin != "pilot" or not protocol.host:
-        return None
-    from mlscale.analysis.summary import host_name
-
-    there = host_name(dict(protocol.host))
-    return there if there != host_name(host_facts()) else None
 
 
 def _is_disk(error: NotebookFailed) -> bool:

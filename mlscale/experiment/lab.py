@@ -10,6 +10,7 @@ from typing import Final
 import pandas as pd
 
 from mlscale.experiment import places
+from mlscale.experiment.applications import code_reader
 from mlscale.experiment.cluster import ClusterKeeper
 from mlscale.experiment.figures import remark
 from mlscale.experiment.measure import measure
@@ -39,13 +40,15 @@ def runs_of(environment: str, p: MeasureParameters) -> list[Run]:
             )
         return runs
     protocol = current_protocol()
+    sizes = {} if p.schedule else protocol.sizes  # the protocol's load is for its replicas
     with Shown() as shown:
         run = measure(
             environment,
+            code_reader(partitioned=p.partitioned),
             schedule=p.schedule or protocol.quick_schedule(),
             photos=p.photos or photos_folder(protocol, places.protocol_file()),
             out=p.out or by_hand(environment),
-            scaling=p.scaling,
+            scaling={**sizes, **p.scaling},
             arm=p.arm,
             mode=p.mode,
             connections=p.connections,

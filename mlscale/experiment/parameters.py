@@ -39,6 +39,7 @@ class MeasureParameters(NotebookParameters):
     schedule: Schedule | None = Field(default=None, description="none: the protocol's quick schedule of 60 s")
     photos: Path | None = Field(default=None, description="none: the protocol's")
     connections: Connections = "fresh"
+    partitioned: bool = Field(default=False, description="the application in two components, which scale apart")
     idle_s: float = Field(default=30.0, ge=0)
     labels: Labels = Labels()
 
@@ -86,7 +87,7 @@ class CompareParameters(NotebookParameters):
     """07_compare."""
 
     p_values: bool = Field(default=True, description="false: intervals only, such as for one quick block")
-    cell: Literal["core", "open", "sensitivity"] = "core"
+    cell: Literal["core", "shipped", "open", "sensitivity"] = "core"
 
 
 class TwinParameters(NotebookParameters):

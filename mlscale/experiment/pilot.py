@@ -1,158 +1,221 @@
-"""The pilot: measures what data/protocol.json fixes, before the data that it judges exist (METHOD §4, §5).
+"""The pilot: what an answer costs on this host, and from that the protocol that fits it (METHOD §5). Under 90 s.
 
-In this order: photos that cost the intended CPU time; what one replica answers per second, in each environment; from
-that the think time (2 clients use 0.3 to 0.4 of a replica) and the step (a demand of 2.5 to 3 replicas); then the
-schedule itself once in each environment, from which L follows. What is decided from what was measured is pure
-(`mlscale.experiment.sizing`), and each number's origin is written down beside it.
+One replica of each environment, with more CPU than in the experiment so that it starts quickly, is kept busy for some
+seconds. What is decided from what that shows is pure (`mlscale.experiment.sizing`).
 """
 
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Callable, Mapping, Sequence
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 import numpy as np
-import pandas as pd
 
 from mlscale import environments as installed
+from mlscale.analysis.durations import durations
+from mlscale.analysis.resources import cpu_by_role
+from mlscale.experiment import places
 from mlscale.experiment.cluster import ClusterKeeper
 from mlscale.experiment.measure import measure
-from mlscale.experiment.protocol import Photos, Protocol, blocks_exist, write_protocol
-from mlscale.experiment.sizing import BASELINE_CLIENTS, Measured, level, step_clients, think_time, utilisation
+from mlscale.experiment.progress import Bar
+from mlscale.experiment.protocol import Photos, Protocol, other_host, photos_folder, read_protocol, write_protocol
+from mlscale.experiment.sizing import (
+    BASELINE_CLIENTS,
+    MOST_OF_HOST,
+    PERIOD_S,
+    PERIODS,
+    PERIODS_RANGE,
+    QUOTAS,
+    Costs,
+    Host,
+    Size,
+    fit,
+    periods,
+    photo_cost,
+)
+from mlscale.experiment.variants import REHEARSED
 from mlscale.host.facts import host_facts
 from mlscale.load.photos import LABELS, PhotoSet
 from mlscale.runs import ClosedLoop, ClosedStage, MlscaleError, Run
 
 PHOTOS: Final = 24
 """Photos in the load's set: few enough to be served twice before time zero, many enough for a mix."""
-SATURATING_CLIENTS: Final = 12
-PILOT_THINK_S: Final = 0.4
-LIGHT_S: Final = 20.0
-SETTLE_S: Final = 8.0
-CAPACITY_S: Final = 20.0
-MOST_WRONG: Final = 0.01
+REPLICA_CORES: Final = 0.8
+CLIENTS: Final = 3
+SETTLE_S: Final = 2.0
+LOAD_S: Final = 8.0
+_LEAST_ANSWERS: Final = 20
+_MOST_WRONG: Final = 0.01
+_USUAL_OWN_S: Final = 0.008
+"""What an answer costs a replica beside the photo, before that is measured, s."""
+_START_FACTOR: Final = 2.5
+"""How much longer a start takes under the experiment's quota than under the pilot's; for the time left alone."""
+_CHOOSING_S, _EACH_S = 15.0, 25.0
 
-ChoosePhotos = Callable[[Path], object]
-"""Writes the load's photo set into a folder; its labels.jsonl says what each photo costs (``cpu_s``)."""
+ChoosePhotos = Callable[..., object]
+"""``choose(folder, seed, count, about_s=...)`` writes the load's photo set: photos that cost about so many CPU seconds
+here; its labels.jsonl says what each one costs (``cpu_s``). The application's business."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One environment: its costs, and what the host had to do besides."""
+
+    costs: Costs
+    load_s: float
+    other_cores: float
 
 
 def run_pilot(
-    environments: Sequence[str],
-    runs: Path,
-    file: Path,
-    choose_photos: ChoosePhotos,
-    *,
-    seed: int = 0,
-    say: Callable[[str], None] = print,
+    environments: Sequence[str], runs: Path, file: Path, choose_photos: ChoosePhotos, *, seed: int = 0
 ) -> Protocol:
-    """Measure, decide, write ``file``. About 5 minutes per environment.
+    """Measure, decide, say what and why, write ``file`` and the photos beside it.
 
     Raises:
-        MlscaleError: blocks measured under the present protocol exist below ``runs``; a run that failed.
+        MlscaleError: blocks measured under the present protocol exist below ``runs``; a run that failed; a host that
+            is too small.
     """
-    if blocks_exist(runs):
-        raise MlscaleError("blocks measured under a protocol exist here already", str(runs), "name another --runs")
     photos = file.parent / "photos" / "load"
-    say("pilot: choosing photos by their CPU time")
-    choose_photos(photos)
-    place = runs / "pilot" / f"{datetime.now(UTC):%Y%m%dT%H%M%S}"
-    found: dict[str, Measured] = {}
-    with ClusterKeeper() as keeper:
-        for name in environments:
-            say(f"pilot: what one replica of {name} answers")
-            keeper.prepare(name, {})
-            found[name] = _capacity(name, photos, place, seed)
-        draft = _draft(found, photos, file)
-        trial = {}
-        for name in environments:
-            say(f"pilot: the schedule once on {name}")
-            keeper.prepare(name, {})
-            trial[name] = measure(
-                name,
-                schedule=draft.closed_schedule(draft.baseline_s),
-                photos=photos,
-                out=place / f"{name}-schedule",
-                seed=seed,
-            )
-    for run in trial.values():
-        _check_right(run)
-    protocol = settle(draft, found, trial)
-    write_protocol(file, protocol, runs)
+    with Bar(_CHOOSING_S + _EACH_S * len(environments)) as bar, tempfile.TemporaryDirectory() as folder:
+        bar.step("pilot: choosing photos by what they cost here", _CHOOSING_S)
+        choose_photos(photos, seed, PHOTOS, about_s=PERIODS * QUOTAS[0] * PERIOD_S - _USUAL_OWN_S)
+        found = _measure_each(environments, photos, Path(folder), seed, bar)
+        costs = {name: each.costs for name, each in found.items()}
+        host = _host(found)
+        size = fit(costs, host, _photo_s(photos))
+        if not _in_the_middle(costs, size):
+            bar.extend(_CHOOSING_S)
+            bar.step("pilot: choosing photos again, now that an answer's other costs are known", _CHOOSING_S)
+            choose_photos(photos, seed, PHOTOS, about_s=photo_cost(costs, size.quota_cores))
+            size = fit(costs, host, _photo_s(photos))
+        protocol = _protocol(costs, host, size, photos, file)
+        write_protocol(file, protocol, runs)
+        for reason in protocol.why.values():
+            bar.say(f"pilot: {reason}")
     return protocol
 
 
-def settle(draft: Protocol, found: Mapping[str, Measured], trial: Mapping[str, Run]) -> Protocol:
-    """The protocol, from the draft and the trial runs: L, the open loop's rates, the measured starts."""
-    plateaus = {
-        name: _mean_response(run, draft.baseline_s + 0.75 * draft.horizon_s, math.inf) for name, run in trial.items()
-    }
-    light = {name: _mean_response(run, 5.0, draft.baseline_s) for name, run in trial.items()}
-    again = {
-        name: Measured(
-            found[name].capacity_rps, light[name], trial[name].info.waits.get("deploy_s", found[name].start_s)
-        )
-        for name in trial
-    }
-    level_s = level(plateaus)
-    base = float(
-        np.mean([BASELINE_CLIENTS / (draft.think_mean_s + measured.light_response_s) for measured in again.values()])
-    )
-    used = {name: round(utilisation(measured, draft.think_mean_s), 3) for name, measured in again.items()}
-    demand = {
-        name: round(utilisation(measured, draft.think_mean_s, draft.step_clients), 2)
-        for name, measured in again.items()
-    }
-    why = {
-        **draft.why,
-        "level_s": f"1.5 x the slowest mean response in the trials' last quarter ({_rounded(plateaus)}), up to 50 ms",
-        "open_baseline_rps": f"arrivals of 2 clients in the trial runs; they use {used} of one replica",
-        "open_step_rps": f"that, times {draft.step_clients}/2",
-        "step_clients": draft.why["step_clients"] + f"; with the trial runs' unqueued responses: {demand} replicas",
-    }
-    changes = {
-        "level_s": level_s,
-        "open_baseline_rps": round(base, 3),
-        "open_step_rps": round(base * draft.step_clients / BASELINE_CLIENTS, 3),
-        "start_s": {name: round(measured.start_s, 1) for name, measured in again.items()},
-        "why": why,
-    }
-    return Protocol.model_validate({**draft.model_dump(), **changes})
+def ensure_protocol(
+    root: Path, environments: Sequence[str], choose_photos: ChoosePhotos, *, given: Path | None, seed: int
+) -> None:
+    """See that the runs below ``root`` have a protocol and photos of their own, which never move afterwards.
+
+    Where they have none yet: the protocol ``given``; else the checkout's, where it was measured on a host like this
+    one; else what a pilot finds now.
+
+    Raises:
+        MlscaleError: the runs were begun under another protocol than the one given; there is none at ``given``; see
+            `run_pilot`.
+    """
+    file = root / places.protocol_file().name
+    wanted = read_protocol(given) if given is not None else None
+    if given is not None and wanted is None:
+        raise MlscaleError("there is no protocol", str(given), "name a file that `mlscale experiment pilot` wrote")
+    held = read_protocol(file)
+    if held is not None:
+        if wanted is not None and wanted != held:
+            raise MlscaleError("the runs there were begun under another protocol", str(root), "name another --runs")
+        return
+    own = read_protocol(places.protocol_file())
+    if wanted is None and own is not None and other_host(own) is None:
+        given, wanted = places.protocol_file(), own
+    if given is None or wanted is None:
+        measured = dict.fromkeys("k3s" if name in REHEARSED else name for name in environments)
+        run_pilot([*measured], root, file, choose_photos, seed=seed)
+        return
+    folder = photos_folder(wanted, file)
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        shutil.copytree(photos_folder(wanted, given), folder)
+    except OSError as error:
+        raise MlscaleError(f"the photos can't be copied: {error}", str(folder), "make room there") from error
+    write_protocol(file, wanted, root)
 
 
-def _capacity(name: str, photos: Path, place: Path, seed: int) -> Measured:
-    """One replica, first with one client, then with so many that it is saturated."""
-    stages = ClosedStage(start_s=0, clients=1), ClosedStage(start_s=LIGHT_S, clients=SATURATING_CLIENTS)
-    end_s = LIGHT_S + SETTLE_S + CAPACITY_S
-    schedule = ClosedLoop(duration_s=end_s, stages=stages, think_mean_s=PILOT_THINK_S)
-    run = measure(
-        name, schedule=schedule, photos=photos, out=place / f"{name}-capacity", arm="static-min", seed=seed, idle_s=5.0
-    )
-    ok = run.requests[(run.requests.status == "ok") & (run.requests.done_s.between(end_s - CAPACITY_S, end_s))]
-    if len(ok) < 10:
-        raise MlscaleError(f"one replica gave {len(ok)} right answers in {CAPACITY_S:g} s", name, f"look at {run.path}")
-    light_s = _mean_response(run, 2.0, LIGHT_S)
-    return Measured(round(len(ok) / CAPACITY_S, 2), light_s, run.info.waits.get("deploy_s", 30.0))
+def costs_of(run: Run) -> Measured:
+    """What an answer costs, from a run that kept one replica busy.
 
-
-def _check_right(run: Run) -> None:
-    """The photos were chosen because they are read right; one that does not read them serves something else."""
-    wrong = float((run.requests.status != "ok").mean())
-    if wrong > MOST_WRONG:
+    Raises:
+        MlscaleError: too few right answers, too many wrong ones, or no sample of a replica's CPU.
+    """
+    to_s = run.info.schedule.duration_s
+    answers = durations(run.requests, timeout_s=run.info.timeout_s)
+    wrong = float((~answers["ok"]).mean()) if len(answers) else 0.0
+    inside = answers[answers["ok"] & answers["done_s"].between(SETTLE_S, to_s)]
+    if wrong > _MOST_WRONG or len(inside) < _LEAST_ANSWERS:
         raise MlscaleError(
-            f"{wrong:.1%} of the answers failed or were wrong", run.info.environment, f"look at {run.path}"
+            f"one replica gave {len(inside)} right answers in {to_s - SETTLE_S:g} s, and {wrong:.1%} were wrong",
+            f"pilot: {run.info.environment}",
+            "see `mlscale doctor`, and whether something else uses this host",
         )
+    used = cpu_by_role(run.resources, SETTLE_S, to_s)
+    cpu_s = used["cpu_s"].reindex(["replica", "data_plane", "control_plane", "load_generator", "host"]).fillna(0.0)
+    if not cpu_s["replica"] > 0:
+        raise MlscaleError("no CPU of a replica was sampled", f"pilot: {run.info.environment}", "see `mlscale doctor`")
+    service_s = inside["queue_s"] + inside["inference_s"]
+    decoding_s = float(run.info.photos.get("cpu_s", 0.0))
+    span_s, number = to_s - SETTLE_S, len(inside)
+    costs = Costs(
+        own_s=max(cpu_s["replica"] / number - decoding_s, 0.0),
+        data_plane_s=cpu_s["data_plane"] / number,
+        control_cores=cpu_s["control_plane"] / span_s,
+        way_s=max(float((inside["response_s"] - service_s).median()), 0.0),
+        memory_bytes=float(used["peak_rss_bytes"].get("replica", 0.0)),
+        start_s=run.info.waits["deploy_s"],
+    )
+    others = max(cpu_s["host"] - cpu_s.drop("host").sum(), 0.0) / span_s
+    return Measured(costs, cpu_s["load_generator"] / number, others)
 
 
-def _draft(found: Mapping[str, Measured], photos: Path, file: Path) -> Protocol:
-    think_s = think_time(found)
-    clients = step_clients(found, think_s)
-    matched = {name: installed.get(name).arm("matched").model_dump() for name in found}
-    costs = _costs(photos)
+def _measure_each(environments: Sequence[str], photos: Path, folder: Path, seed: int, bar: Bar) -> dict[str, Measured]:
+    schedule = ClosedLoop(
+        duration_s=SETTLE_S + LOAD_S, stages=(ClosedStage(start_s=0, clients=CLIENTS),), think_mean_s=0.0
+    )
+    found = {}
+    with ClusterKeeper() as keeper:
+        for name in environments:
+            bar.step(f"pilot: what an answer costs on {name}", _EACH_S)
+            keeper.prepare(name, {})
+            run = measure(
+                name,
+                schedule=schedule,
+                photos=photos,
+                out=folder / name,
+                arm="static-min",
+                scaling={"cpu_cores": REPLICA_CORES},
+                seed=seed,
+                idle_s=0.5,
+                quiet_at_most_s=2.0,
+            )
+            found[name] = costs_of(run)
+    return found
+
+
+def _host(found: Mapping[str, Measured]) -> Host:
+    facts = host_facts()
+    return Host(
+        cores=float(facts["cores_online"]),
+        memory_bytes=float(facts["memory_bytes"] or np.inf),
+        load_s=max(each.load_s for each in found.values()),
+        other_cores=max(each.other_cores for each in found.values()),
+    )
+
+
+def _in_the_middle(costs: Mapping[str, Costs], size: Size) -> bool:
+    low, high = PERIODS_RANGE
+    return all(low <= periods(each, size.photo_s, size.quota_cores) <= high for each in costs.values())
+
+
+def _protocol(costs: Mapping[str, Costs], host: Host, size: Size, photos: Path, file: Path) -> Protocol:
+    decoding_s = _decoding_s(photos)
     photo_set = PhotoSet.read(photos)
+    sizes = {"max_replicas": size.replicas, "cpu_cores": size.quota_cores}
     return Protocol(
         origin="pilot",
         made_at=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -161,44 +224,59 @@ def _draft(found: Mapping[str, Measured], photos: Path, file: Path) -> Protocol:
             folder=photos.relative_to(file.parent).as_posix(),
             count=len(photo_set.bodies),
             sha256=str(photo_set.facts.get("sha256", "")),
-            cpu_mean_s=round(float(np.mean(costs)), 5) if costs else None,
-            cpu_min_s=min(costs, default=None),
-            cpu_max_s=max(costs, default=None),
+            cpu_mean_s=round(size.photo_s, 5),
+            cpu_min_s=min(decoding_s),
+            cpu_max_s=max(decoding_s),
         ),
-        think_mean_s=think_s,
-        step_clients=clients,
-        level_s=1.0,
-        open_baseline_rps=1.0,
-        open_step_rps=1.0,
-        capacity_rps={name: measured.capacity_rps for name, measured in found.items()},
-        matched=matched,
-        why={
-            "photos": "generated and measured: each is read right, and costs 25 to 30 ms CPU on one thread here "
-            "(where no size of photo comes near that: about as much as the nearest)",
-            "capacity_rps": "12 clients on one replica: right answers per second, after 8 s, for 20 s",
-            "think_mean_s": "2 clients use 0.3 to 0.4 of one replica; the slowest environment is held at 0.4",
-            "step_clients": "a demand of 2.5 to 3 replicas (geometric mean over the environments)",
-            "baseline_s": "METHOD §5",
-            "horizon_s": "METHOD §5",
-            "matched": "the environments' own arm 'matched' as it stood when the pilot ran",
-            "start_s": "from nothing to the first replica warmed up, in the trial runs",
+        replicas=size.replicas,
+        cpu_cores=size.quota_cores,
+        think_mean_s=size.think_s,
+        step_clients=size.clients,
+        level_s=size.level_s,
+        open_baseline_rps=round(size.open_baseline_rps, 3),
+        open_step_rps=round(size.open_step_rps, 3),
+        start_s={name: round(_START_FACTOR * each.start_s, 1) for name, each in costs.items()},
+        matched={name: {**installed.get(name).arm("matched").model_dump(), **sizes} for name in costs},
+        costs={
+            name: {key: float(f"{value:.4g}") for key, value in asdict(each).items()} for name, each in costs.items()
         },
+        why=_why(costs, host, size),
     )
 
 
-def _costs(photos: Path) -> list[float]:
-    """CPU time of each photo where it was measured, s."""
-    labels = (json.loads(line) for line in (photos / LABELS).read_text().splitlines() if line.strip())
-    return [float(label["cpu_s"]) for label in labels if "cpu_s" in label]
+def _why(costs: Mapping[str, Costs], host: Host, size: Size) -> dict[str, str]:
+    """Field of the protocol -> where its number comes from."""
+    dearest = max(size.forecast_cores, key=lambda name: size.forecast_cores[name])
+    cores = size.forecast_cores[dearest]
+    answer_s = [size.photo_s + each.own_s for each in costs.values()]
+    each = [periods(one, size.photo_s, size.quota_cores) for one in costs.values()]
+    all_cores = f"{cores:.2f} of {host.cores:g} cores ({cores / host.cores:.0%}, at most {MOST_OF_HOST:.0%})"
+    return {
+        "replicas": f"{size.replicas} replicas of {size.quota_cores:g} core: {dearest}, the most expensive, is "
+        f"forecast to use {all_cores} at full load, with everything around it",
+        "photos": f"photos of {1000 * size.photo_s:.0f} ms CPU, so that an answer costs {_range(answer_s, 1000)} ms: "
+        f"{_range(each, digits=2)} times what a quota period gives (aimed at: {PERIODS:g})",
+        "think_mean_s": f"clients think {size.think_s:g} s, so that {BASELINE_CLIENTS} of them use "
+        f"{_range(size.baseline_use.values(), digits=2)} of one replica",
+        "step_clients": f"{size.clients} clients after the step, who ask for "
+        f"{_range(size.step_replicas.values(), digits=2)} replicas while nobody waits",
+        "level_s": f"L = {size.level_s:g} s: the mean response of those clients on all replicas, if requests went to "
+        "one at random and took exponential times, rounded up to 50 ms",
+        "open_step_rps": f"open loop: {size.open_baseline_rps:.2f}, then {size.open_step_rps:.2f} requests/s, what "
+        "those clients then send",
+    }
 
 
-def _mean_response(run: Run, from_s: float, to_s: float) -> float:
-    requests: pd.DataFrame = run.requests
-    inside = requests[(requests.intended_s >= from_s) & (requests.intended_s < to_s) & (requests.status == "ok")]
-    if inside.empty:
-        raise MlscaleError("no right answer in the part that L is drawn from", str(run.path), "look at that run")
-    return float((inside.done_s - inside.intended_s).mean())
+def _range(values: Iterable[float], factor: float = 1.0, digits: int = 0) -> str:
+    told = [f"{factor * value:.{digits}f}" for value in sorted(values)]
+    return told[0] if told[0] == told[-1] else f"{told[0]} to {told[-1]}"
 
 
-def _rounded(values: Mapping[str, float]) -> dict[str, float]:
-    return {name: round(value, 3) for name, value in values.items()}
+def _photo_s(photos: Path) -> float:
+    return float(np.mean(_decoding_s(photos)))
+
+
+def _decoding_s(photos: Path) -> list[float]:
+    """CPU time of each photo, s."""
+    lines = (photos / LABELS).read_text().splitlines()
+    return [float(json.loads(line)["cpu_s"]) for line in lines if line.strip()]

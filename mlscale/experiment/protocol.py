@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from mlscale.experiment.variants import CELLS
 from mlscale.runs import ClosedLoop, ClosedStage, MlscaleError, OpenLoop, Staircase, Step
 
-PROTOCOL_VERSION: Final = 1
+_LATER: Final = ("replicas", "cpu_cores", "costs")
 
 
 class Photos(BaseModel):
@@ -41,6 +41,8 @@ class Protocol(BaseModel):
     made_at: str = ""
     host: Mapping[str, Any] = {}
     photos: Photos
+    replicas: int = Field(default=4, ge=1, le=64, description="of every environment, at most")
+    cpu_cores: float = Field(default=0.3, gt=0, description="CPU quota of a replica, cores")
     think_mean_s: float = Field(ge=0, description="mean think time of a client, s")
     think: Literal["exponential", "constant"] = "exponential"
     baseline_clients: int = Field(default=2, ge=1)
@@ -54,11 +56,19 @@ class Protocol(BaseModel):
     quick_baseline_s: float = Field(default=15.0, gt=0)
     quick_duration_s: float = Field(default=60.0, gt=0)
     capacity_rps: Mapping[str, float] = Field(
-        default={}, description="answers per second of one replica, by environment"
+        default={}, description="answers per second of one replica, by environment; of earlier pilots"
+    )
+    costs: Mapping[str, Mapping[str, float]] = Field(
+        default={}, description="what an answer costs, by environment (mlscale.experiment.sizing.Costs)"
     )
     start_s: Mapping[str, float] = Field(default={}, description="from nothing to the first replica warmed up, s")
     matched: Mapping[str, Mapping[str, Any]] = Field(default={}, description="settings of the arm matched, frozen")
     why: Mapping[str, str] = Field(default={}, description="field -> where its number comes from")
+
+    @property
+    def sizes(self) -> dict[str, Any]:
+        """The settings that every arm of every environment has in common."""
+        return {"max_replicas": self.replicas, "cpu_cores": self.cpu_cores}
 
     def closed_schedule(self, baseline_s: float) -> ClosedLoop:
         """Schedule S of METHOD §5 with a baseline of ``baseline_s``."""
@@ -88,8 +98,10 @@ class Protocol(BaseModel):
         )
 
     def sha256(self) -> str:
-        """Names this protocol: an experiment belongs to one."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+        """Names this protocol: an experiment belongs to one. Fields that came later don't count where they say what
+        held before, so that published experiments keep their names."""
+        before = {name for name in _LATER if getattr(self, name) == type(self).model_fields[name].default}
+        return hashlib.sha256(self.model_dump_json(exclude=before).encode()).hexdigest()
 
 
 def default_protocol(photos: Photos) -> Protocol:
@@ -145,6 +157,17 @@ def published_protocol() -> Protocol:
     from mlscale.experiment import places
 
     return read_protocol(places.reference_protocol_file()) or current_protocol()
+
+
+def other_host(protocol: Protocol) -> str | None:
+    """The pilot's host in a few words where it isn't this one, so that its capacities and L may not fit here."""
+    if protocol.origin != "pilot" or not protocol.host:
+        return None
+    from mlscale.analysis.summary import host_name
+    from mlscale.host.facts import host_facts
+
+    there = host_name(dict(protocol.host))
+    return there if there != host_name(host_facts()) else None
 
 
 def photos_folder(protocol: Protocol, file: Path) -> Path:

@@ -1,71 +1,216 @@
-"""From what a replica can do to think time, step and L: the pilot's decisions, pure (METHOD §3, §5)."""
+"""From what an answer costs here to a protocol that fits the host: the pilot's decisions, pure (METHOD §5)."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
+from mlscale.runs import MlscaleError
+
+MOST_OF_HOST: Final = 0.75
+"""Forecast CPU of the most expensive environment at full load, as a share of the host's cores, at most."""
+PERIODS: Final = 1.5
+"""What an answer costs, in units of what a quota period gives: in the middle between one and two, so that a small
+change of its work does not change how many periods it takes."""
+PERIODS_RANGE: Final = (1.25, 1.75)
+QUOTAS: Final = (0.30, 0.25, 0.20, 0.15, 0.10)
+"""CPU quotas of a replica, cores; the first with which `LEAST_REPLICAS` fit is taken."""
+PERIOD_S: Final = 0.1
+LEAST_REPLICAS: Final = 3
+MOST_REPLICAS: Final = 64
+MOST_LOAD_CORES: Final = 0.6
+MOST_MEMORY: Final = 0.6
 BASELINE_CLIENTS: Final = 2
 UTILISATION: Final = (0.3, 0.4)
-DEMAND: Final = (2.5, 3.0)
-_LEVEL_ABOVE_PLATEAU: Final = 1.5
+"""Of one replica, by the clients before the step."""
+DEMAND: Final = (2.2 / 3, 2.7 / 3)
+"""Of all replicas, by the clients after the step."""
 _LEVEL_GRID_S: Final = 0.05
+_PHASES: Final = 200
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What the pilot found in one environment."""
+class Costs:
+    """What the pilot measured in one environment, with one replica that is busy."""
 
-    capacity_rps: float
-    """Right answers per second of one saturated replica."""
-    light_response_s: float
-    """Mean response while next to nothing queues, s."""
+    own_s: float
+    """CPU of a replica for one answer, beside what decoding the photo takes, s."""
+    data_plane_s: float
+    """CPU of proxies and front ends for one answer, s."""
+    control_cores: float
+    """CPU of controllers, cores."""
+    way_s: float
+    """Part of a response that is neither waiting nor service, s."""
+    memory_bytes: float
+    """Resident memory of a replica."""
     start_s: float
+    """From nothing to the first replica warmed up, as long as it took in the pilot, s."""
 
 
-def think_time(found: Mapping[str, Measured]) -> float:
-    """Mean think time, s, at which 2 clients use 0.3 to 0.4 of one replica.
+@dataclass(frozen=True)
+class Host:
+    """``load_s``: CPU of the load generator for one request, s; ``other_cores``: what belongs to no part of a run."""
 
-    utilisation = clients / ((think + response) * capacity). One think time serves all environments: their geometric
-    mean is put in the middle; but where they differ too much for the range, the slowest one is held at its upper end,
-    since more than that makes it grow before the step.
+    cores: float
+    memory_bytes: float
+    load_s: float
+    other_cores: float
+
+
+@dataclass(frozen=True)
+class Size:
+    """What the pilot decides. ``forecast_cores``: CPU of everything at full load, by environment."""
+
+    replicas: int
+    quota_cores: float
+    photo_s: float
+    think_s: float
+    clients: int
+    level_s: float
+    open_baseline_rps: float
+    open_step_rps: float
+    forecast_cores: Mapping[str, float]
+    baseline_use: Mapping[str, float]
+    step_replicas: Mapping[str, float]
+
+
+def photo_cost(costs: Mapping[str, Costs], quota_cores: float) -> float:
+    """CPU that decoding a photo should take, s: an answer then costs `PERIODS` quota periods, in the middle of the
+    environments."""
+    own = [each.own_s for each in costs.values()]
+    return PERIODS * quota_cores * PERIOD_S - (min(own) + max(own)) / 2
+
+
+def periods(costs: Costs, photo_s: float, quota_cores: float) -> float:
+    """What an answer costs in units of what a quota period gives."""
+    return (photo_s + costs.own_s) / (quota_cores * PERIOD_S)
+
+
+def fit(costs: Mapping[str, Costs], host: Host, photo_s: float | None = None) -> Size:
+    """Replicas, quota, photos, clients and levels for this host.
+
+    Args:
+        costs: by environment.
+        photo_s: what decoding one of the photos takes that were chosen; None: what it should take.
+    Raises:
+        MlscaleError: not even the fewest replicas with the smallest quota fit this host.
+    """
+    for quota_cores in QUOTAS:
+        wanted_s = photo_cost(costs, quota_cores) if photo_s is None else photo_s
+        replicas = _most_replicas(costs, host, wanted_s, quota_cores)
+        if replicas >= LEAST_REPLICAS:
+            return _size(costs, host, replicas, wanted_s, quota_cores)
+    least = max(forecast(each, host, LEAST_REPLICAS, max(wanted_s, 0.0), QUOTAS[-1]) for each in costs.values())
+    raise MlscaleError(
+        f"{LEAST_REPLICAS} replicas with {QUOTAS[-1]:g} core each would need {least:.2f} of {host.cores:g} cores "
+        f"(at most {MOST_OF_HOST:.0%})",
+        "pilot",
+        "use a host with more cores or memory, or fewer environments",
+    )
+
+
+def forecast(costs: Costs, host: Host, replicas: int, photo_s: float, quota_cores: float) -> float:
+    """CPU of everything while all replicas use their quota, cores."""
+    answers_rps = replicas * quota_cores / (photo_s + costs.own_s)
+    around = costs.control_cores + host.other_cores
+    return replicas * quota_cores + answers_rps * (costs.data_plane_s + host.load_s) + around
+
+
+def light_response(costs: Costs, photo_s: float, quota_cores: float) -> float:
+    """Mean response of a request that waits for nobody, s: work under the quota, begun at any moment of a period."""
+    work_s, share_s = photo_s + costs.own_s, quota_cores * PERIOD_S
+    left_s = PERIOD_S * (np.arange(_PHASES) + 0.5) / _PHASES  # of the period in which it begins
+    rest_s = work_s - np.minimum(share_s, left_s)
+    whole = np.ceil(rest_s / share_s) - 1  # periods that it uses up before its last one
+    took_s = np.where(rest_s <= 0, work_s, left_s + whole * PERIOD_S + rest_s - whole * share_s)
+    return float(np.mean(took_s)) + costs.way_s
+
+
+def loaded(clients: int, think_s: float, service_s: float, replicas: int) -> tuple[float, float]:
+    """(mean response, s; answers per second) of clients whose requests go to a replica at random.
+
+    Mean value analysis of a closed network of exponential servers (Reiser and Lavenberg, Journal of the ACM 27 (1980),
+    313-322). Real service is steadier and most routing better, so that this is what no environment should be above.
+    """
+    queue, response_s, rate_rps = 0.0, service_s, 0.0
+    for number in range(1, clients + 1):
+        response_s = service_s * (1.0 + queue)
+        rate_rps = number / (think_s + response_s)
+        queue = rate_rps * response_s / replicas
+    return response_s, rate_rps
+
+
+def think_time(light_s: Mapping[str, float], rates_rps: Mapping[str, float]) -> float:
+    """Mean think time, s, at which the first clients use 0.3 to 0.4 of one replica.
+
+    Their use is clients / ((think + response) * capacity). The environments' geometric mean is put in the middle; but
+    where they differ too much for the range, the slowest one is held at its upper end, since more makes it grow before
+    the step.
+
+    Args:
+        light_s: response without waiting; rates_rps: answers per second of one busy replica; by environment.
     """
     middle, most = math.sqrt(UTILISATION[0] * UTILISATION[1]), UTILISATION[1]
-    centred = _think(lambda think_s: _mean_log(found, think_s) - math.log(middle))
-    held = _think(lambda think_s: max(utilisation(each, think_s) for each in found.values()) - most)
-    return math.ceil(100 * max(centred, held)) / 100
-
-
-def _mean_log(found: Mapping[str, Measured], think_s: float) -> float:
-    return float(np.mean([math.log(utilisation(measured, think_s)) for measured in found.values()]))
-
-
-def _think(off: Callable[[float], float]) -> float:
-    """The least think time in [0, 60] s at which ``off``, which falls with it, is not above 0."""
     low_s, high_s = 0.0, 60.0
-    if off(low_s) <= 0:
-        return 0.0
     for _ in range(60):
         mid_s = (low_s + high_s) / 2
-        low_s, high_s = (mid_s, high_s) if off(mid_s) > 0 else (low_s, mid_s)
-    return high_s
+        used = [_use(BASELINE_CLIENTS, mid_s, light_s[name], rates_rps[name]) for name in light_s]
+        enough = _geometric_mean(used) <= middle and max(used) <= most
+        low_s, high_s = (low_s, mid_s) if enough else (mid_s, high_s)
+    return math.ceil(100 * high_s) / 100
 
 
-def utilisation(measured: Measured, think_s: float, clients: int = BASELINE_CLIENTS) -> float:
-    """Share of one replica that ``clients`` ask for while nothing queues; above 1: replicas of demand."""
-    return clients / ((think_s + measured.light_response_s) * measured.capacity_rps)
+def _size(costs: Mapping[str, Costs], host: Host, replicas: int, photo_s: float, quota_cores: float) -> Size:
+    service_s = {name: (photo_s + each.own_s) / quota_cores for name, each in costs.items()}
+    rates_rps = {name: 1 / each for name, each in service_s.items()}
+    light_s = {name: light_response(each, photo_s, quota_cores) for name, each in costs.items()}
+    think_s = think_time(light_s, rates_rps)
+    demand = math.sqrt(DEMAND[0] * DEMAND[1]) * replicas
+    one = _geometric_mean([_use(1, think_s, light_s[name], rates_rps[name]) for name in costs])
+    clients = max(BASELINE_CLIENTS + 1, round(demand / one))
+    full = {name: loaded(clients, think_s, service_s[name], replicas) for name in costs}
+    level_s = max(full[name][0] + each.way_s for name, each in costs.items())
+    return Size(
+        replicas=replicas,
+        quota_cores=quota_cores,
+        photo_s=photo_s,
+        think_s=think_s,
+        clients=clients,
+        level_s=round(math.ceil(level_s / _LEVEL_GRID_S - 1e-9) * _LEVEL_GRID_S, 3),
+        open_baseline_rps=_geometric_mean([BASELINE_CLIENTS / (think_s + each) for each in light_s.values()]),
+        open_step_rps=_geometric_mean([rate_rps for _, rate_rps in full.values()]),
+        forecast_cores={name: forecast(each, host, replicas, photo_s, quota_cores) for name, each in costs.items()},
+        baseline_use={name: _use(BASELINE_CLIENTS, think_s, light_s[name], rates_rps[name]) for name in costs},
+        step_replicas={name: _use(clients, think_s, light_s[name], rates_rps[name]) for name in costs},
+    )
 
 
-def step_clients(found: Mapping[str, Measured], think_s: float) -> int:
-    """Clients whose demand is nearest to the middle of 2.5 to 3 replicas (geometric mean over the environments)."""
-    per_client = math.exp(np.mean([math.log(utilisation(measured, think_s, 1)) for measured in found.values()]))
-    return max(BASELINE_CLIENTS + 1, round(math.sqrt(DEMAND[0] * DEMAND[1]) / per_client))
+def _most_replicas(costs: Mapping[str, Costs], host: Host, photo_s: float, quota_cores: float) -> int:
+    """As many as CPU, memory and the load generator allow; 0 where a photo would have to cost nothing."""
+    if photo_s <= 0:
+        return 0
+    found = 0
+    for replicas in range(1, MOST_REPLICAS + 1):
+        for each in costs.values():
+            load_cores = host.load_s * replicas * quota_cores / (photo_s + each.own_s)
+            if (
+                forecast(each, host, replicas, photo_s, quota_cores) > MOST_OF_HOST * host.cores
+                or replicas * each.memory_bytes > MOST_MEMORY * host.memory_bytes
+                or load_cores > MOST_LOAD_CORES
+            ):
+                return found
+        found = replicas
+    return found
 
 
-def level(plateaus_s: Mapping[str, float]) -> float:
-    """L: 1.5 times the slowest environment's mean response once it has scaled, rounded up to 50 ms."""
-    return round(math.ceil(_LEVEL_ABOVE_PLATEAU * max(plateaus_s.values()) / _LEVEL_GRID_S - 1e-9) * _LEVEL_GRID_S, 3)
+def _use(clients: int, think_s: float, response_s: float, rate_rps: float) -> float:
+    """Replicas that so many clients ask for while nobody waits."""
+    return clients / ((think_s + response_s) * rate_rps)
+
+
+def _geometric_mean(values: Any) -> float:
+    return float(np.exp(np.mean(np.log(values))))

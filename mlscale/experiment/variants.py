@@ -9,12 +9,17 @@ from pydantic import BaseModel, ConfigDict
 
 from mlscale.runs import Arm, Connections
 
-Cell = Literal["core", "open", "sensitivity", "container", "rehearsal", "holdout", "calibration"]
+Cell = Literal[
+    "core", "shipped", "open", "sensitivity", "partition", "container", "rehearsal", "holdout", "calibration"
+]
 CELLS: Final[tuple[Cell, ...]] = get_args(Cell)
 
 
 class Variant(BaseModel):
-    """What a run changes from core; ``scaling`` is put over the arm's settings."""
+    """What a run changes from core; ``scaling`` is put over the arm's settings.
+
+    ``environments``: those it makes sense in; empty: all. ``partitioned``: the application in components.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -22,20 +27,31 @@ class Variant(BaseModel):
     arm: Arm = "matched"
     connections: Connections = "fresh"
     scaling: Mapping[str, Any] = {}
+    environments: tuple[str, ...] = ()
+    partitioned: bool = False
 
 
 CORE: Final = Variant(name="core")
+SHIPPED: Final = Variant(name="shipped", arm="shipped")
 SENSITIVITY: Final = (
     Variant(name="reference"),
-    Variant(name="shipped", arm="shipped"),
-    Variant(name="static-min", arm="static-min"),
     Variant(name="static-max", arm="static-max"),
     Variant(name="kept-connections", connections="kept"),
     Variant(name="period-10ms", scaling={"cpu_period_s": 0.01}),
-    Variant(name="total-budget", scaling={"cpu_budget": "total"}),
+    Variant(
+        name="constant-backoff",
+        scaling={"backoff_multiplier": 1.0, "max_backoff_s": 0.025},
+        environments=("rayserve",),
+    ),
+    Variant(name="sync-5s", scaling={"sync_period_s": 5}, environments=("k3s",)),
 )
 """The factors of the cell ``sensitivity``, after core's own settings as their reference; the window of m_t is a
 further factor, and needs no runs of its own."""
+PARTITION: Final = (
+    Variant(name="whole", scaling={"min_replicas": 2}),
+    Variant(name="partitioned", partitioned=True),
+)
+"""At the same total of replicas, at least and at most: a component has one at least, so the whole has two."""
 CONTAINER: Final = (
     Variant(name="kept-connections", connections="kept"),
     Variant(name="period-10ms", scaling={"cpu_period_s": 0.01}),
@@ -43,9 +59,9 @@ CONTAINER: Final = (
 )
 """What notebook 04 shows of containers, beside core's own run: the cell ``container``."""
 CONTAINER_ENVIRONMENTS: Final = ("k3s",)
-NAMED_CELLS: Final = ("sensitivity", "container", "rehearsal", "holdout", "calibration")
+NAMED_CELLS: Final = ("sensitivity", "partition", "container", "rehearsal", "holdout", "calibration")
 """Cells whose variants have names."""
-COMPARED_CELLS: Final[tuple[Cell, ...]] = ("core", "open", "sensitivity")
+COMPARED_CELLS: Final[tuple[Cell, ...]] = ("core", "shipped", "open", "sensitivity")
 """Cells in which environments are compared."""
 TWIN_CELLS: Final[tuple[Cell, ...]] = ("holdout", "calibration")
 """Cells that are there for the twin alone: no figure of an environment, and no comparison, takes their runs."""

@@ -74,7 +74,7 @@ def _hpa(scene: Scene, scaling: Scaling, profile: Profile) -> None:
     HpaLoop(
         scene,
         settings,
-        sync_s=profile.loop_value("sync_period_s"),
+        sync_s=scaling.get("sync_period_s") or profile.loop_value("sync_period_s"),
         window_s=scaling["metric_window_s"],
         scrape_s=profile.loop_value("metric_resolution_s"),
         request_milli=request_milli,

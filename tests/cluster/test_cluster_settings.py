@@ -26,7 +26,7 @@ def test_no_room_is_said() -> None:
 
 
 def test_settings_survive_and_broken_ones_are_named() -> None:
-    settings = Settings("10.213.0.1", "10.213.0.2", 0.01)
+    settings = Settings("10.213.0.1", "10.213.0.2", 0.01, hpa_sync_s=5.0)
     assert Settings.from_json(settings.to_json()) == settings
     with pytest.raises(MlscaleError, match="settings"):
         Settings.from_json('{"host_address": "10.213.0.1"}')
@@ -34,23 +34,30 @@ def test_settings_survive_and_broken_ones_are_named() -> None:
 
 @pytest.mark.parametrize(("text", "period_s"), [("10ms", 0.01), ("0.1s", 0.1), ("1s", 1.0)])
 def test_periods(text: str, period_s: float) -> None:
-    assert parse_period_s(text) == pytest.approx(period_s)
+    assert parse_period_s(text, "--cfs-period") == pytest.approx(period_s)
 
 
 @pytest.mark.parametrize("text", ["", "10", "fast", "xms"])
 def test_what_is_no_period(text: str) -> None:
     with pytest.raises(MlscaleError, match="cfs-period"):
-        parse_period_s(text)
+        parse_period_s(text, "--cfs-period")
 
 
 @pytest.mark.parametrize("period_s", [0.0005, 2.0, -1.0])
 def test_periods_that_the_kubelet_refuses(period_s: float) -> None:
     with pytest.raises(MlscaleError, match="1ms to 1s"):
-        Settings("a", "b").with_cfs_period(period_s)
+        Settings("a", "b").changed(cfs_period_s=period_s)
+
+
+@pytest.mark.parametrize("sync_s", [0.5, 301.0])
+def test_sync_periods_out_of_range(sync_s: float) -> None:
+    with pytest.raises(MlscaleError, match="hpa-sync"):
+        Settings("a", "b").changed(hpa_sync_s=sync_s)
 
 
 def test_no_period_keeps_the_one_that_is() -> None:
-    assert Settings("a", "b", 0.01).with_cfs_period(None).cfs_period_s == 0.01
+    kept = Settings("a", "b", 0.01, hpa_sync_s=5.0).changed()
+    assert (kept.cfs_period_s, kept.hpa_sync_s) == (0.01, 5.0)
 
 
 def test_names_outside_the_folder_follow_from_it_and_fit() -> None:

@@ -9,15 +9,15 @@ import pytest
 
 from mlscale.experiment.design import (
     HOLDOUT_BLOCKS,
+    OTHER_BLOCKS,
     REHEARSAL_BLOCKS,
-    SENSITIVITY_BLOCKS,
     baseline_s,
     orders,
     plan,
     williams,
 )
 from mlscale.experiment.protocol import Photos, Protocol, current_protocol, default_protocol
-from mlscale.experiment.variants import CONTAINER, NO_MACHINES, REHEARSAL, SENSITIVITY, TWIN_CELLS
+from mlscale.experiment.variants import CONTAINER, NO_MACHINES, PARTITION, REHEARSAL, SENSITIVITY, TWIN_CELLS
 from mlscale.runs import ClosedLoop, MlscaleError, OpenLoop, Staircase
 
 TWO = ["torchserve", "rayserve"]
@@ -26,7 +26,7 @@ THREE = [*TWO, "k3s"]
 
 @pytest.fixture
 def protocol() -> Protocol:
-    frozen = {"matched": {"torchserve": {"max_replicas": 4}}}
+    frozen = {"matched": {"torchserve": {"target_ongoing": 1.5}}}
     return Protocol.model_validate({**default_protocol(Photos(folder="photos", count=3)).model_dump(), **frozen})
 
 
@@ -86,7 +86,8 @@ def test_folders_are_distinct_and_tell_where_a_run_stands(protocol: Protocol) ->
     folders = [run.folder for run in planned]
     assert len(set(folders)) == len(folders)
     assert planned[0].folder.startswith("core/block-01/1-")
-    assert {run.folder.split("/")[1] for run in planned if run.cell == "sensitivity"} == {v.name for v in SENSITIVITY}
+    fitting = {v.name for v in SENSITIVITY if not v.environments or set(v.environments) & set(TWO)}
+    assert {run.folder.split("/")[1] for run in planned if run.cell == "sensitivity"} == fitting
 
 
 def test_the_baseline_is_drawn_once_per_block_and_lies_in_its_range(protocol: Protocol) -> None:
@@ -207,15 +208,19 @@ def test_some_environments_of_the_hold_out_are_a_part_of_the_same_plan(protocol:
 
 
 def test_sensitivity_changes_one_factor_at_a_time(protocol: Protocol) -> None:
-    planned = plan(TWO, ["sensitivity"], 8, protocol)
-    assert len(planned) == len(SENSITIVITY) * SENSITIVITY_BLOCKS * 2
+    planned = plan(THREE, ["sensitivity"], 8, protocol)
+    each = sum(len(variant.environments) or len(THREE) for variant in SENSITIVITY)
+    assert len(planned) == each * OTHER_BLOCKS["sensitivity"]
     assert all(run.aa_label is None for run in planned)
+    assert {run.environment for run in planned if run.variant == "sync-5s"} == {"k3s"}
+    assert {run.environment for run in planned if run.variant == "constant-backoff"} == {"rayserve"}
     for run in planned:
         factors = [
             run.arm != "matched",
             run.connections != "fresh",
             "cpu_period_s" in run.scaling,
-            run.scaling.get("cpu_budget") == "total",
+            "sync_period_s" in run.scaling,
+            "backoff_multiplier" in run.scaling,
         ]
         assert sum(factors) == (run.variant != "reference"), run.variant
     blocks = [run.block for run in planned]
@@ -223,10 +228,31 @@ def test_sensitivity_changes_one_factor_at_a_time(protocol: Protocol) -> None:
 
 
 def test_matched_settings_are_those_that_the_protocol_froze(protocol: Protocol) -> None:
-    for run in plan(TWO, ["core", "sensitivity"], 1, protocol):
-        assert run.scaling.get("max_replicas") == (
-            4 if (run.environment, run.arm) == ("torchserve", "matched") else None
-        )
+    for run in plan(TWO, ["core", "shipped"], 1, protocol):
+        frozen = (run.environment, run.arm) == ("torchserve", "matched")
+        assert run.scaling.get("target_ongoing") == (1.5 if frozen else None)
+
+
+def test_every_arm_and_cell_has_the_protocols_replicas_and_quota(protocol: Protocol) -> None:
+    small = protocol.model_copy(update={"replicas": 3, "cpu_cores": 0.25})
+    planned = plan([*THREE, "eks"], ["core", "shipped", "open", "sensitivity", "partition"], 1, small)
+    assert {run.scaling["max_replicas"] for run in planned} == {3}
+    assert {run.scaling["cpu_cores"] for run in planned} == {0.25}
+
+
+def test_shipped_is_the_defaults_in_six_blocks(protocol: Protocol) -> None:
+    planned = plan(THREE, ["shipped"], 8, protocol)
+    assert len(planned) == 6 * 3
+    assert {run.arm for run in planned} == {"shipped"}
+    assert {run.aa_label for run in planned} == {None}
+
+
+def test_partition_runs_the_application_whole_and_in_components_at_the_same_total(protocol: Protocol) -> None:
+    planned = plan(THREE, ["partition"], 8, protocol)
+    assert len(planned) == len(PARTITION) * OTHER_BLOCKS["partition"] * 3
+    for run in planned:
+        assert run.partitioned == (run.variant == "partitioned")
+        assert run.scaling.get("min_replicas") == (None if run.partitioned else 2), "one of each component"
 
 
 def test_quick_is_one_block_of_a_minute_without_aa(protocol: Protocol) -> None:

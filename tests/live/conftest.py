@@ -43,7 +43,7 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Path]:
         pytest.skip("no cluster runs here: make cluster, or set CLUSTER=1 to have one for the tests")
     need_cluster_host()
     with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
-        up_command(None, machines=True)
+        up_command(machines=True)
     yield default_layout().kubeconfig
     down_command() if before.state == "absent" else stop_command()
 

@@ -111,7 +111,7 @@ def test_power_cuts_dead_daemons_and_orphans(api: Api, ledger: Ledger) -> None:
                 record = Node(layout).record(part)
                 assert record is not None
                 os.kill(record.identity.pid, signal.SIGKILL)
-            up_command(None)
+            up_command()
             assert inside <= processes_of(machine.number), "a machine outlives what asked for it"
             assert load(layout.machines).keys() == {machine.name}, "and is kept"
             for pid in processes_of(machine.number):

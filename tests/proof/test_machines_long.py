@@ -31,7 +31,7 @@ def test_thirty_cycles_leave_nothing_behind() -> None:
         pytest.skip(f"no cluster can be made here: {error}")
     absent = read_status(default_layout()).state == "absent"
     host = read_host()
-    up_command(None, machines=True)
+    up_command(machines=True)
     try:
         with closing(connect(Place(str(default_layout().kubeconfig)))) as api:
             for number in range(1, CYCLES + 1):
