@@ -24,7 +24,15 @@ from mlscale.experiment import places
 from mlscale.experiment.cluster import ClusterKeeper
 from mlscale.experiment.measure import measure
 from mlscale.experiment.progress import Bar
-from mlscale.experiment.protocol import Photos, Protocol, other_host, photos_folder, read_protocol, write_protocol
+from mlscale.experiment.protocol import (
+    Photos,
+    Protocol,
+    check_free,
+    other_host,
+    photos_folder,
+    read_protocol,
+    write_protocol,
+)
 from mlscale.experiment.sizing import (
     BASELINE_CLIENTS,
     MOST_OF_HOST,
@@ -54,6 +62,9 @@ _LEAST_ANSWERS: Final = 20
 _MOST_WRONG: Final = 0.01
 _USUAL_OWN_S: Final = 0.008
 """What an answer costs a replica beside the photo, before that is measured, s."""
+_MOST_OTHER_CORES: Final = 0.1
+"""Of CPU that belongs to no role of a run (kernel, the observer); more is somebody else's, and no property of the host.
+"""
 _START_FACTOR: Final = 2.5
 """How much longer a start takes under the experiment's quota than under the pilot's; for the time left alone."""
 _CHOOSING_S, _EACH_S = 15.0, 25.0
@@ -81,6 +92,7 @@ def run_pilot(
         MlscaleError: blocks measured under the present protocol exist below ``runs``; a run that failed; a host that
             is too small.
     """
+    check_free(file, runs)
     photos = file.parent / "photos" / "load"
     with Bar(_CHOOSING_S + _EACH_S * len(environments)) as bar, tempfile.TemporaryDirectory() as folder:
         bar.step("pilot: choosing photos by what they cost here", _CHOOSING_S)
@@ -203,7 +215,7 @@ def _host(found: Mapping[str, Measured]) -> Host:
         cores=float(facts["cores_online"]),
         memory_bytes=float(facts["memory_bytes"] or np.inf),
         load_s=max(each.load_s for each in found.values()),
-        other_cores=max(each.other_cores for each in found.values()),
+        other_cores=min(_MOST_OTHER_CORES, *(each.other_cores for each in found.values())),
     )
 
 

@@ -181,13 +181,18 @@ def write_protocol(file: Path, protocol: Protocol, runs: Path) -> None:
     Raises:
         MlscaleError: blocks measured under another protocol exist below ``runs``, or the file can't be written.
     """
+    check_free(file, runs)
+    write_text(file, protocol.model_dump_json(indent=2) + "\n")
+
+
+def check_free(file: Path, runs: Path) -> None:
+    """Raise MlscaleError where blocks were measured below ``runs``: the protocol in ``file`` is fixed then."""
     if blocks_exist(runs):
         raise MlscaleError(
             f"blocks measured under the present protocol exist below {runs}; it is not moved afterwards",
             str(file),
             "name another --runs, or move those runs away",
         )
-    write_text(file, protocol.model_dump_json(indent=2) + "\n")
 
 
 def blocks_exist(runs: Path) -> bool:

@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field
 from mlscale import cli
 from mlscale.application.errors import BadWeights
 from mlscale.experiment import places
+from mlscale.experiment.protocol import Photos, default_protocol, write_protocol
 from mlscale.runs import MlscaleError
 
 
@@ -154,6 +155,8 @@ def test_sigterm_leaves_through_every_finally(monkeypatch: pytest.MonkeyPatch, a
 def test_status_lists_the_plan(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
+    own = default_protocol(Photos(folder="photos/load", count=1))
+    write_protocol(tmp_path / "runs/quick/protocol.json", own, tmp_path / "runs/quick")
     assert main(monkeypatch, "experiment", "status", "--quick", "--runs", str(tmp_path / "runs")) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 3

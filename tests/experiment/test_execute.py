@@ -18,10 +18,10 @@ from mlscale.experiment import execute as module
 from mlscale.experiment.attempts import attempt_folder, run_dirs, set_aside, state_of
 from mlscale.experiment.design import PlannedRun
 from mlscale.experiment.drawing import draw_all
-from mlscale.experiment.execute import Experiment, estimate_s, other_host, run
+from mlscale.experiment.execute import Experiment, estimate_s, run
 from mlscale.experiment.notebook import NotebookFailed
 from mlscale.experiment.progress import Bar
-from mlscale.experiment.protocol import Photos, default_protocol
+from mlscale.experiment.protocol import Photos, default_protocol, other_host
 from mlscale.host.facts import host_facts
 from mlscale.runs import MlscaleError, RunInfo, RunWriter, Validity, load_run
 
@@ -220,6 +220,17 @@ def test_an_invalid_run_is_repeated_at_once_at_most_twice(
     assert [call["labels"]["attempt"] for call in faked.calls] == [*range(attempts), 0]
     assert experiment.states()[0].word == word
     assert len(run_dirs(experiment.states())) == attempts + 1, "all are kept and handed on"
+
+
+def test_a_quick_look_repeats_an_invalid_run_once_and_its_last_line_says_what_is_missing(
+    experiment: Experiment, faked: Faked, capsys: pytest.CaptureFixture[str]
+) -> None:
+    quick = replace(experiment, quick=True)
+    faked.invalid["/".join(Path(quick.plan[0].folder).parts[-2:])] = 9
+    run(quick)
+    assert [call["labels"]["attempt"] for call in faked.calls] == [0, 1]
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last == "no valid run of test-burner (core, core): the host was busy"
 
 
 def test_a_run_that_breaks_is_measured_again_and_one_that_always_breaks_stops_it(
