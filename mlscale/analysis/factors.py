@@ -1,4 +1,4 @@
-"""What one changed factor does to an environment: its runs against those of the reference, block by block (METHOD §4)."""
+"""What one changed factor does to an environment: its runs against the reference, block by block (METHOD §4)."""
 
 from __future__ import annotations
 
