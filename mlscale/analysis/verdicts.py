@@ -95,7 +95,8 @@ def _ratio(selected: pd.DataFrame, column: str, a: str, b: str) -> tuple[float, 
     return float(np.exp(found.mean)), float(np.exp(found.low)), float(np.exp(found.high))
 
 
-def _window_name(column: str) -> str:
+def window_name(column: str) -> str:
+    """The window of one of the columns of `WINDOW_FIGURES`, in words."""
     name = column.removesuffix("_s").rpartition("_")[2]
     return "last 50" if name == "last50" else f"{name[1:]} s"
 
@@ -120,7 +121,7 @@ def by_window(rows: pd.DataFrame, pairs: Sequence[tuple[str, str]], *, with_inva
                 {
                     "pair": f"{a} / {b}",
                     "figure": figure,
-                    "window": _window_name(column),
+                    "window": window_name(column),
                     "ratio": ratio,
                     "low": low,
                     "high": high,
