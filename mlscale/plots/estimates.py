@@ -8,6 +8,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
@@ -64,7 +65,7 @@ def estimation(
     with style():
         if axes is None:
             axes = new_axes(2, len(endpoints), 3.2 + 0.72 * pairs, height_ratios=[0.62 * pairs + 0.2, 2.0])
-            headline(axes[0, 0], _found(told[told["endpoint"] == endpoints[0].name], endpoints[0]))
+            headline(axes[0, 0], _found(told[told["endpoint"] == endpoints[0].name], endpoints[0]), rows["mode"])
         for column, endpoint in enumerate(endpoints):
             effect_panel(axes[0, column], told[told["endpoint"] == endpoint.name], names=column == 0)
             runs_panel(axes[1, column], rows, endpoint, with_invalid=with_invalid)
@@ -119,8 +120,8 @@ def effect_panel(axes: Axes, effects: pd.DataFrame, *, names: bool = True) -> Ax
             if np.isfinite(effect["aa_low"]):
                 axes.fill_betweenx([y - 0.3, y + 0.2], effect["aa_low"], effect["aa_high"], color=BAND, lw=0, zorder=0)
             axes.plot([effect["sim_low"], effect["sim_high"]], [y - 0.05] * 2, color=INK, lw=1.0, zorder=2)
-            thick = {"lw": 3.6, "zorder": 2, "solid_capstyle": "butt"}
-            axes.plot([effect["low"], effect["high"]], [y - 0.05] * 2, color=INK, **thick)
+            ends = [effect["low"], effect["high"]]
+            axes.plot(ends, [y - 0.05] * 2, color=INK, lw=3.6, zorder=2, solid_capstyle="butt")
             axes.plot(effect["ratio"], y - 0.05, "o", ms=6, color=INK, mec="white", mew=0.8, zorder=3)
             axes.plot([1.0, 1.0], [y - 0.4, y + 0.2], color=INK, lw=0.8, zorder=1)
         strong = not effect["words"]
@@ -179,9 +180,11 @@ def _found(effects: pd.DataFrame, endpoint: Endpoint) -> str:
 def _explain(axes: npt.NDArray[Any], rows: pd.DataFrame, table: pd.DataFrame, with_invalid: bool) -> None:
     several = rows["block"].nunique() > 1
     run = "run (lines: same block; bar: geometric mean)" if several else "run (lines: same block)"
-    handles = [Line2D([], [], marker="o", ls="", ms=4.5, color=MUTED, label=run)]
+    handles: list[Artist] = [Line2D([], [], marker="o", ls="", ms=4.5, color=MUTED, label=run)]
     if (rows["aa_label"] == "B").any():
-        handles.append(Line2D([], [], marker="o", ls="", ms=4, mfc="none", mec=MUTED, label="second run of an A/A pair"))
+        handles.append(
+            Line2D([], [], marker="o", ls="", ms=4, mfc="none", mec=MUTED, label="second run of an A/A pair")
+        )
     if not with_invalid and not rows["valid"].all():
         handles.append(Line2D([], [], marker="x", ls="", ms=3.5, color=NOT_VALID, label="invalid run, in no ratio"))
     if table["low"].notna().any():

@@ -53,7 +53,7 @@ def response_parts(rows: pd.DataFrame, *, axes: Axes | None = None) -> Axes:
     with style():
         if axes is None:
             axes = new_axes(1, 1, 1.2 + (0.3 + 0.12 * len(names)) * len(shown))[0, 0]
-            headline(axes, _found(rows, names))
+            headline(axes, _found(rows, names), rows["mode"])
         height = 0.8 / max(1, len(names))
         for place, (column, _) in enumerate(shown):
             if place % 2 == 0:

@@ -49,7 +49,8 @@ def window_sensitivity(
     Args:
         rows: of `summarise`, one cell.
     Returns:
-        Axes, one per figure. `plotted`: of `mlscale.analysis.verdicts.by_window`, without pairs that are not comparable.
+        Axes, one per figure. `plotted`: of `mlscale.analysis.verdicts.by_window`, without the pairs that are not
+        comparable.
     """
     table = by_window(rows, pairs, with_invalid=with_invalid)
     invalid = design.invalid_share(rows)
@@ -104,7 +105,11 @@ def _found(table: pd.DataFrame) -> list[str]:
     turned = table[~table["claimable"]].drop_duplicates(["pair", "figure"])
     told = [f"{_pair(line.pair)}: {FIGURES[line.figure]}" for line in turned.itertuples()]
     if table["ratio"].notna().any():
-        return [f"The ranking depends on the window W ({', '.join(told)})" if told else "Every window W ranks alike"]
+        return [
+            f"The ranking depends on the window W ({', '.join(told)})"
+            if told
+            else "The ranking is the same for every window W"
+        ]
     return []
 
 

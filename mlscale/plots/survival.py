@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -45,12 +47,13 @@ def survival(rows: pd.DataFrame, *, axes: Axes | None = None) -> Axes:
         axes.set_ylabel("share of runs still over L")
         axes.figure.legend(loc="outside lower center")
         if new:
-            headline(axes, f"All runs back under L for W: {', '.join(sorted(told, key=told.__getitem__))}")
+            found = ", ".join(sorted(told, key=told.__getitem__)) or "no valid run"
+            headline(axes, f"All runs back under L for W: {found}", rows["mode"])
         mark_modes(axes, rows["mode"])
     return attach(axes, pd.concat(numbers, ignore_index=True) if numbers else pd.DataFrame())
 
 
-def _draw(axes: Axes, curve: pd.DataFrame, look: dict[str, str], until_s: float, label: str) -> None:
+def _draw(axes: Axes, curve: pd.DataFrame, look: dict[str, Any], until_s: float, label: str) -> None:
     whole = curve
     if curve["survival"].iloc[-1] > 0:
         last = curve.iloc[[-1]].assign(t_s=max(until_s, float(curve["t_s"].iloc[-1])))

@@ -16,6 +16,7 @@ from mlscale.analysis.response import horizon_of
 from mlscale.plots.style import (
     BAND,
     INK,
+    NOT_VALID,
     ROLE_NAMES,
     ROLE_SHADES,
     attach,
@@ -49,9 +50,9 @@ def resources(runs: Sequence[Run], rows: pd.DataFrame, *, axes: npt.NDArray[Any]
         cost_panel(pair[0], rows)
         cores_panel(pair[1], runs)
         if axes is None:
-            handles, labels = (sum(both, []) for both in zip(*(a.get_legend_handles_labels() for a in pair), strict=True))
-            pair[0].figure.legend(handles, labels, loc="outside lower center", ncols=4, handlelength=1.2)
-            headline(pair[0], _found(rows))
+            handles = [handle for panel in pair for handle in panel.get_legend_handles_labels()[0]]
+            pair[0].figure.legend(handles=handles, loc="outside lower center", ncols=4, handlelength=1.2)
+            headline(pair[0], _found(rows), rows["mode"])
     return pair
 
 
@@ -59,10 +60,12 @@ def cost_panel(axes: Axes, rows: pd.DataFrame) -> Axes:
     """Mean CPU per correct answer after the step, stacked by role; dots are the totals of single runs. With start-ups,
     and, where the rows tell it, in steady state.
 
-    `plotted`: environment, span ("all" or "steady"), role ("total" for single runs), run_id, cpu_ms.
+    `plotted`: environment, span ("" or "steady_"), role ("total" for single runs), run_id, cpu_ms.
     """
     names, spans = in_order(list(rows["environment"])), _spans(rows)
-    numbers, places, labels = [], [], []
+    numbers: list[dict[str, Any]] = []
+    places: list[float] = []
+    labels = []
     for name in names:
         mine = rows[rows["environment"] == name]
         for span, words in spans.items():
@@ -77,7 +80,15 @@ def cost_panel(axes: Axes, rows: pd.DataFrame) -> Axes:
                 numbers.append({"environment": name, "span": span, "role": role, "run_id": "mean", "cpu_ms": ms})
             totals = 1000 * mine[f"cpu_per_answer_{span}s"].to_numpy(dtype=float)
             axes.plot(
-                totals, y - 0.38 + spread(len(totals), 0.1), "o", ms=2.6, color=INK, mec="white", mew=0.3, ls="", zorder=3
+                totals,
+                y - 0.38 + spread(len(totals), 0.1),
+                "o",
+                ms=2.6,
+                color=INK,
+                mec="white",
+                mew=0.3,
+                ls="",
+                zorder=3,
             )
             numbers += [
                 {"environment": name, "span": span, "role": "total", "run_id": run_id, "cpu_ms": total}
@@ -86,7 +97,9 @@ def cost_panel(axes: Axes, rows: pd.DataFrame) -> Axes:
             if left:
                 axes.annotate(f" {left:.0f} ms", (left, y), va="center", fontsize=8)
             places.append(y)
-            labels.append(f"{short_name(name)},\n{words}" if len(spans) > 1 else short_name(name).replace(" + ", "\n+ "))
+            labels.append(
+                f"{short_name(name)},\n{words}" if len(spans) > 1 else short_name(name).replace(" + ", "\n+ ")
+            )
     axes.set_yticks(places, labels)
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(min(places) - 0.6, 0.5)
@@ -113,9 +126,10 @@ def cores_panel(axes: Axes, runs: Sequence[Run]) -> Axes:
         estimator="median", errorbar=("pi", 80), lw=2.0, err_kws={"alpha": 0.18, "lw": 0}, legend=False,
     )  # fmt: skip
     for name in names:
-        axes.plot([], [], color=tones[name], lw=2.0, label=short_name(name))
+        words = short_name(name) + " (not valid)" * (tones[name] == NOT_VALID)
+        axes.plot([], [], color=tones[name], lw=2.0, label=words)
     if len(runs) > len(names):
-        axes.fill_between([], [], [], color=BAND, label="80 % of runs")
+        axes.fill_between([], [], [], color=BAND, label="80 % of runs (line: median)")
     middle = numbers.groupby(["environment", "t_s"], as_index=False)["cores"].median().assign(run_id="median")
     axes.axvline(0.0, color=INK, lw=0.8)
     axes.set_ylim(bottom=0.0)
@@ -133,12 +147,14 @@ def _spans(rows: pd.DataFrame) -> dict[str, str]:
 
 def _found(rows: pd.DataFrame) -> str:
     """Means over valid runs, the lowest first."""
-    good = rows[rows["valid"].astype(bool)]
-    told = []
-    for span, words in _spans(rows).items():
-        means = 1000 * good.groupby("environment")[f"cpu_per_answer_{span}s"].mean().sort_values()
-        told.append(f"{words} {', '.join(f'{short_name(str(name))} {ms:.0f} ms' for name, ms in means.items())}")
-    return f"CPU per correct answer: {'; '.join(told)}" if len(good) else "CPU per correct answer (no valid run)"
+    columns = [f"cpu_per_answer_{span}s" for span in _spans(rows)]
+    means = 1000 * rows[rows["valid"].astype(bool)].groupby("environment")[columns].mean().sort_values(columns[0])
+    told = [
+        f"{short_name(str(name))} {each.iloc[0]:.0f} ms"
+        + "".join(f" (steady state {ms:.0f} ms)" for ms in each.iloc[1:])
+        for name, each in means.iterrows()
+    ]
+    return f"CPU per correct answer, start-ups included: {', '.join(told) or 'no valid run'}"
 
 
 def _cores(run: Run) -> pd.DataFrame:
