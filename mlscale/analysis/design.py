@@ -76,6 +76,14 @@ def chosen(rows: pd.DataFrame, *, with_invalid: bool = False) -> pd.DataFrame:
     return ordered.drop_duplicates(list(PLACE)).sort_index()
 
 
+def shown(rows: pd.DataFrame) -> pd.DataFrame:
+    """`chosen`, and for environments without a valid run what there is of them (column ``valid`` tells them apart), so
+    that none drops out of a figure unseen."""
+    good = chosen(rows)
+    without = rows[~rows["environment"].isin(good["environment"])]
+    return pd.concat([good, without]).sort_index()
+
+
 def by_block(selected: pd.DataFrame, column: str) -> pd.DataFrame:
     """Blocks x environments of ``column``; of a block's A/A pair, run A stands for the environment.
 

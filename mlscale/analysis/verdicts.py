@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from mlscale.analysis import design
+from mlscale.analysis.paired import paired_t
 
 MAX_FAILURES_ABOVE: Final = 0.01
 W_COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -93,7 +94,16 @@ def _ratio(selected: pd.DataFrame, column: str, a: str, b: str) -> float:
     return float(np.exp(logs.mean())) if len(logs) else float("nan")
 
 
-def _window_name(column: str) -> str:
+def _interval(selected: pd.DataFrame, column: str, a: str, b: str) -> dict[str, float]:
+    """95 % t interval of `_ratio` over blocks: low, high; NaN where that is, and under 2 blocks."""
+    if not np.isfinite(_ratio(selected, column, a, b)):
+        return dict.fromkeys(("low", "high"), float("nan"))
+    found = paired_t(design.log_ratios(design.by_block(selected, column), a, b).to_numpy())
+    return {"low": float(np.exp(found.low)), "high": float(np.exp(found.high))}
+
+
+def window_name(column: str) -> str:
+    """The window of one of the columns of `WINDOW_FIGURES`, in words."""
     name = column.removesuffix("_s").rpartition("_")[2]
     return "last 50" if name == "last50" else f"{name[1:]} s"
 
@@ -105,8 +115,8 @@ def by_window(rows: pd.DataFrame, pairs: Sequence[tuple[str, str]], *, with_inva
         rows: of one cell.
     Returns:
         pair, figure (m_t, sigma_t: time averages after t0; T_slo + W), window, ratio (geometric mean over blocks
-        of a / b; NaN where a run has none), claimable: the same side of 1 for every W of the figure that has one, and
-        neither of the two has too many invalid runs.
+        of a / b; NaN where a run has none), low, high (its 95 % t interval), claimable: the same
+        side of 1 for every W of the figure that has one, and neither of the two has too many invalid runs.
     """
     selected = design.chosen(rows, with_invalid=with_invalid)
     refused = set() if with_invalid else design.refused(design.invalid_share(rows))
@@ -118,13 +128,14 @@ def by_window(rows: pd.DataFrame, pairs: Sequence[tuple[str, str]], *, with_inva
                 {
                     "pair": f"{a} / {b}",
                     "figure": figure,
-                    "window": _window_name(column),
+                    "window": window_name(column),
                     "ratio": ratio,
+                    **_interval(selected, column, a, b),
                     "claimable": not refused & {a, b} and same_side(list(ratios.values())),
                 }
                 for column, ratio in ratios.items()
             ]
-    return pd.DataFrame(found, columns=["pair", "figure", "window", "ratio", "claimable"])
+    return pd.DataFrame(found, columns=["pair", "figure", "window", "ratio", "low", "high", "claimable"])
 
 
 def same_side(ratios: Sequence[float]) -> bool:

@@ -41,20 +41,20 @@ def behind(runs: Sequence[Run], rows: pd.DataFrame) -> list[Run]:
 
 
 def usable(rows: pd.DataFrame) -> pd.DataFrame:
-    """One valid run for each place; where there are none, all rows, and a line says so."""
-    chosen = design.chosen(rows)
-    if chosen.empty:
-        remark("No valid run stands in a block: what follows is shown, and nothing may be claimed from it.")
-        return rows
-    return chosen
+    """One valid run for each place, and whatever runs there are of environments without any; a line names those."""
+    found = design.shown(rows)
+    poor = found.loc[~found["valid"].astype(bool) | found["block"].isna(), "environment"]
+    if len(poor):
+        names = ", ".join(dict.fromkeys(poor))
+        remark(f"No valid run in a block: {names}. It is shown; nothing may be claimed from it.")
+    return found
 
 
-def has_blocks(table: pd.DataFrame) -> bool:
-    """Whether `compare` found a block in which a pair stands; says so where it did not."""
-    if table.empty or not table["n_blocks"].gt(0).any():
-        remark("No block has a valid run of both: there is no ratio to show.")
-        return False
-    return True
+def has_pairs(table: pd.DataFrame) -> bool:
+    """Whether `compare` found two environments to set against one another; says so where it did not."""
+    if table.empty:
+        remark("There is one environment only: nothing to compare it with.")
+    return not table.empty
 
 
 def p_value_note(table: pd.DataFrame) -> str:

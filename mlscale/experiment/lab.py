@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 import pandas as pd
 
 from mlscale.experiment import places
@@ -96,12 +97,25 @@ def runs_to_compare(p: NotebookParameters) -> list[Run]:
 
 
 def valid(runs: Sequence[Run]) -> list[Run]:
-    """The runs that latency claims may rest on; where there are none, all of them, and a line says so."""
-    good = [run for run in runs if run.info.valid]
-    if not good:
-        remark("No run is valid (see the table above): what follows is shown, and nothing may be claimed from it.")
-        return list(runs)
-    return good
+    """The runs that latency claims may rest on, and all runs of environments that have none; a line names those."""
+    good = {run.info.environment for run in runs if run.info.valid}
+    without = list(dict.fromkeys(run.info.environment for run in runs if run.info.environment not in good))
+    if without:
+        remark(
+            f"No valid run (see the table above): {', '.join(without)}. It is shown; nothing may be claimed from it."
+        )
+    return [run for run in runs if run.info.valid or run.info.environment in without]
+
+
+def median_run(runs: Sequence[Run], rows: pd.DataFrame) -> tuple[Run, str]:
+    """The run in the middle by P1 (of an even number, the lower of the two), and words that say so.
+
+    Args:
+        rows: of `summarise`, one for each run, in their order.
+    """
+    order = np.argsort(rows["mean_response_s"].to_numpy(dtype=float), kind="stable")
+    words = f"the median of {len(runs)} by mean response" if len(runs) > 1 else ""
+    return runs[order[(len(runs) - 1) // 2]], words
 
 
 def by_hand(environment: str) -> Path:

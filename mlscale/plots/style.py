@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from textwrap import fill
 from typing import Any, Final
 
 import matplotlib.pyplot as plt
@@ -37,6 +38,9 @@ ROLE_SHADES: Final = {"replica": 1.0, "data_plane": 0.6, "control_plane": 0.3}
 INK: Final = "#222222"
 MUTED: Final = "#767676"
 BAND: Final = "#DCDCDC"
+NOT_VALID: Final = "#9A9A9A"
+"""Of runs that no claim may rest on, and of environments that have no others."""
+NOT_VALID_LINE: Final[dict[str, Any]] = {"color": NOT_VALID, "lw": 0.7, "ls": (0, (4, 2)), "zorder": 1.5}
 _SPARE: Final = ("#56B4E9", "#882255", "#44AA99", "#999933")
 _SPARE_MARKERS: Final = ("P", "X", "<", ">")
 
@@ -128,8 +132,44 @@ def plotted(where: Axes | Figure | Iterable[Any]) -> pd.DataFrame:
     return pd.concat([frame.assign(axes=number) for number, frame in enumerate(found)], ignore_index=True)
 
 
+def headline(where: Axes, text: str, modes: Iterable[str] = ()) -> None:
+    """What the figure that ``where`` is part of shows or finds, above all of it, after the modes that are not live."""
+    figure, other = where.figure, " + ".join(sorted(set(modes) - {"live"}))
+    text = f"{other}: {text}" if other else text
+    figure.suptitle(fill(text[:1].upper() + text[1:], 88), x=0.01, ha="left", fontsize=10, fontweight="bold", color=INK)
+
+
+def not_valid(reasons: Sequence[str]) -> str:
+    """What is written at an environment of which no run is valid.
+
+    Args:
+        reasons: why not, one text a run (`mlscale.runs.Validity`'s reasons, joined by "; ").
+    """
+    first = reasons[0].partition(";")[0].partition(" (at most")[0].replace(": ", ", ", 1) or "no reason was recorded"
+    return f"not valid: {first}" if len(reasons) == 1 else f"none of {len(reasons)} runs valid: {first}"
+
+
+def tone(environment: str, valid: Iterable[bool]) -> str:
+    """The environment's colour, or grey where none of its runs is valid."""
+    return colour(environment) if any(valid) else NOT_VALID
+
+
+def labelled(environment: str, rows: pd.DataFrame) -> str:
+    """The environment's name for a legend, with the number of its runs among ``rows`` (of `summarise`), or why none is
+    valid."""
+    mine = rows[rows["environment"] == environment]
+    reasons = mine["reasons"].fillna("").astype(str).tolist()
+    return f"{short_name(environment)} ({f'n = {len(mine)}' if mine['valid'].any() else not_valid(reasons)})"
+
+
+def invalid_runs(environment: str, invalid: int, runs: int) -> str:
+    """How many of an environment's runs are invalid, in words."""
+    were = "was" if runs == 1 else "were"
+    return f"{invalid} of {runs} run{'s' if runs > 1 else ''} of {short_name(environment)} {were} invalid"
+
+
 def mark_modes(axes: Axes, modes: Iterable[str], size: float = 22) -> None:
-    """Write across axes what they show that was not measured live; ``size``: of the letters, for narrow panels."""
+    """Write across axes, behind the data, what they show that was not measured live; ``size``: for narrow panels."""
     other = sorted(set(modes) - {"live"})
     if other:
         mark = axes.text(
@@ -143,8 +183,8 @@ def mark_modes(axes: Axes, modes: Iterable[str], size: float = 22) -> None:
             fontsize=size,
             fontweight="bold",
             color="#B00020",
-            alpha=0.22,
-            zorder=10,
+            alpha=0.25,
+            zorder=0.5,  # over shaded rows, under everything that stands for data
             gid="mode",
         )
         mark.set_in_layout(False)  # it may reach out, and must not push the panels together

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from textwrap import fill
 from typing import Any, Final
 
 import numpy as np
@@ -14,6 +15,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from mlscale.analysis.components import replicas_in_all
+from mlscale.analysis.design import MAX_INVALID_SHARE
 from mlscale.analysis.durations import By
 from mlscale.analysis.moving import WINDOW_S, moving
 from mlscale.analysis.response import horizon_of, upscaling_response
@@ -21,12 +23,17 @@ from mlscale.plots.style import (
     BAND,
     INK,
     MUTED,
+    NOT_VALID,
+    NOT_VALID_LINE,
     attach,
     colour,
-    display_name,
+    headline,
     in_order,
+    invalid_runs,
     mark_modes,
     new_axes,
+    not_valid,
+    short_name,
     style,
 )
 from mlscale.runs import ClosedLoop, MlscaleError, Run
@@ -34,6 +41,7 @@ from mlscale.runs import ClosedLoop, MlscaleError, Run
 STEP_S: Final = 0.25
 BEFORE_S: Final = 20.0
 _DASHES: Final = (0, (3, 1.5))
+_DOTS: Final = (0, (1, 1))
 
 
 def trajectory(
@@ -48,11 +56,12 @@ def trajectory(
 
     Thin lines are runs, the thick line is their median m_t by completion, the band reaches from median m_t -
     median sigma_t to median m_t + median sigma_t, the dashed line is the median m_t by intended time (no
-    survivor's bias). Failures count as the timeout, unless ``include_failures`` is False (the figure that stands
-    beside; it marks no T_slo).
+    survivor's bias), on which the median T_slo is marked. Invalid runs are thin grey dashed lines and enter no median;
+    an environment without a valid run stays, in grey, with the reason. Failures count as the timeout, unless
+    ``include_failures`` is False (the figure that stands beside; it marks no T_slo).
 
     Args:
-        runs: with a load step; every run given is drawn (leave invalid ones out, or draw a second figure with them in).
+        runs: with a load step; every run given is drawn.
         axes: 2 x environments; default: a new figure.
     Returns:
         The axes. `plotted`: environment, run_id ("median" for medians), view (done / intended), t_s, mean_s, sd_s
@@ -69,39 +78,44 @@ def trajectory(
             mine = [run for run in runs if run.info.environment == name]
             response_panel(grid[0, column], mine, level_s, window_s=window_s, include_failures=include_failures)
             replica_panel(grid[1, column], mine)
-            title = f"{display_name(name)} (n = {len(mine)})"
-            wrapped = title.replace(" + ", "\n+ ") if len(names) > 2 else title
-            grid[0, column].set_title(wrapped, color=colour(name), fontsize=9.5 if len(names) < 4 else 8)
+            good = len(_valid(mine))
+            count = f"n = {good}" + (f", {len(mine) - good} invalid" if good < len(mine) else "")
+            tone = colour(name) if good else NOT_VALID
+            grid[0, column].set_title(f"{short_name(name)}\n{count}", color=tone, fontsize=9)
             grid[1, column].set_xlabel("time since the load step (s)")
-        grid[0, 0].set_ylabel(f"response time (s)\nmoving mean $m_t$ ± $\\sigma_t$, W = {window_s:g} s")
+        grid[0, 0].set_ylabel("response time (s)")
         grid[1, 0].set_ylabel("replicas")
         _same_limits(grid)
-        _explain(grid)
+        _explain(grid, level_s, window_s, any(not run.info.valid for run in runs))
+        if axes is None:
+            headline(grid[0, 0], _found(runs, level_s, window_s), {run.info.mode for run in runs})
     return grid
 
 
 def response_panel(
     axes: Axes, runs: Sequence[Run], level_s: float | None, *, window_s: float = WINDOW_S, include_failures: bool = True
 ) -> Axes:
-    """m_t and sigma_t of runs of one environment, their medians, the step and L."""
-    name = runs[0].info.environment
+    """m_t and sigma_t of runs of one environment, the medians of the valid ones, the step and L."""
+    name, good = runs[0].info.environment, _valid(runs)
     at = _times(runs)
     done, intended = _views(runs, at, window_s, include_failures)
-    middle = done.groupby("t_s")[["mean_s", "sd_s"]].median()
-    open_view = intended.groupby("t_s")["mean_s"].median()
-    low, high = middle["mean_s"] - middle["sd_s"], middle["mean_s"] + middle["sd_s"]
-    axes.fill_between(
-        at, np.maximum(low, 0.0), high, color=colour(name), alpha=0.18, lw=0, label=r"median $m_t$ ± $\sigma_t$"
-    )
-    for _, run in done.groupby("run_id", sort=False):
-        axes.plot(run["t_s"], run["mean_s"], color=colour(name), lw=0.5, alpha=0.45)
-    axes.plot(at, open_view.to_numpy(), color=INK, lw=0.9, ls=_DASHES, label="median, by intended time")
-    axes.plot(at, middle["mean_s"].to_numpy(), color=colour(name), lw=2.0, label="median $m_t$, by completion")
+    _single_runs(axes, done, "mean_s", name, good)
+    counted = [run.info.run_id for run in good]
+    middle = done[done["run_id"].isin(counted)].groupby("t_s")[["mean_s", "sd_s"]].median()
+    open_view = intended[intended["run_id"].isin(counted)].groupby("t_s")["mean_s"].median()
+    if good:
+        low, high = middle["mean_s"] - middle["sd_s"], middle["mean_s"] + middle["sd_s"]
+        axes.fill_between(at, np.maximum(low, 0.0), high, color=colour(name), alpha=0.18, lw=0)
+        axes.plot(at, open_view.to_numpy(), color=INK, lw=0.9, ls=_DASHES)
+        axes.plot(at, middle["mean_s"].to_numpy(), color=colour(name), lw=2.0)
+    else:
+        reasons = ["; ".join(run.info.validity.reasons) if run.info.validity else "" for run in runs]
+        _say(axes, fill(not_valid(reasons), 34))
     axes.axvline(0.0, color=INK, lw=0.8)
     if level_s is not None:
-        axes.axhline(level_s, color=MUTED, lw=0.9, ls=(0, (1, 1)))
-        if include_failures:
-            _mark_recovery(axes, runs, level_s, window_s)
+        axes.axhline(level_s, color=MUTED, lw=0.9, ls=_DOTS)
+        if include_failures and good:
+            _mark_recovery(axes, good, level_s, window_s, open_view)
     axes.set_xlim(at[0], at[-1])
     mark_modes(axes, {run.info.mode for run in runs})
     medians = [
@@ -113,14 +127,15 @@ def response_panel(
 
 def replica_panel(axes: Axes, runs: Sequence[Run]) -> Axes:
     """Replicas ready (thin: runs, thick: median) and desired (dashed: median), against time since the step."""
-    name = runs[0].info.environment
+    name, good = runs[0].info.environment, _valid(runs)
     at = _times(runs)
     numbers = pd.concat([_replicas(run, at) for run in runs], ignore_index=True)
-    middle = numbers.groupby("t_s")[["ready", "desired"]].median()
-    for _, run in numbers.groupby("run_id", sort=False):
-        axes.step(run["t_s"], run["ready"], where="post", color=colour(name), lw=0.5, alpha=0.45)
-    axes.step(at, middle["desired"], where="post", color=INK, lw=0.9, ls=_DASHES, label="desired (median)")
-    axes.step(at, middle["ready"], where="post", color=colour(name), lw=2.0, label="ready (median)")
+    _single_runs(axes, numbers, "ready", name, good)
+    counted = [run.info.run_id for run in good]
+    middle = numbers[numbers["run_id"].isin(counted)].groupby("t_s")[["ready", "desired"]].median()
+    if good:
+        axes.step(at, middle["desired"], where="post", color=INK, lw=0.9, ls=_DASHES)
+        axes.step(at, middle["ready"], where="post", color=colour(name), lw=2.0)
     axes.axvline(0.0, color=INK, lw=0.8)
     axes.annotate(
         _step_text(runs[0]),
@@ -139,8 +154,22 @@ def replica_panel(axes: Axes, runs: Sequence[Run]) -> Axes:
     return attach(axes, everything.assign(environment=name))
 
 
-def _mark_recovery(axes: Axes, runs: Sequence[Run], level_s: float, window_s: float) -> None:
-    """From when on the runs are under L for a whole window, and how long over it in all (medians).
+def _valid(runs: Sequence[Run]) -> list[Run]:
+    return [run for run in runs if run.info.valid]
+
+
+def _single_runs(axes: Axes, numbers: pd.DataFrame, column: str, name: str, good: Sequence[Run]) -> None:
+    counted, how = {run.info.run_id for run in good}, "steps-post" if column == "ready" else "default"
+    for run_id, run in numbers.groupby("run_id", sort=False):
+        look = {"color": colour(name), "lw": 0.5, "alpha": 0.45} if run_id in counted else NOT_VALID_LINE
+        axes.plot(run["t_s"], run[column], drawstyle=how, **look)
+
+
+def _mark_recovery(
+    axes: Axes, runs: Sequence[Run], level_s: float, window_s: float, open_view: pd.Series[float]
+) -> None:
+    """From when on the runs are under L for a whole window, on the curve that this is about, and how long over it in
+    all (medians).
 
     The second number tells what the first can't: a controller may take replicas away again, and m_t rises once more.
     A censored median is said, not drawn.
@@ -148,14 +177,20 @@ def _mark_recovery(axes: Axes, runs: Sequence[Run], level_s: float, window_s: fl
     found = [upscaling_response(run, level_s, window_s=window_s) for run in runs]
     middle = float(np.median([response.t_slo_s for response in found]))
     over = float(np.median([response.over_level_s for response in found]))
-    text = f"over it {over:.0f} of {found[0].horizon_s:.0f} s (medians)"
+    text = f"over L {over:.0f} of {found[0].horizon_s:.0f} s"
     if middle >= found[0].horizon_s - window_s:
-        text = f"never under it for {window_s:g} s\n{text}"
+        text = f"never under L for {window_s:g} s\n{text}"
     elif middle > 0:
-        axes.plot(middle, level_s, "v", ms=6, color=INK, mec="white", mew=0.7, zorder=6)
-        text = f"first under it for {window_s:g} s: at {middle:.0f} s (▼)\n{text}"
+        known = open_view.dropna()
+        height = float(np.interp(middle, known.index, known)) if len(known) else level_s
+        axes.plot(middle, height, "v", ms=6, color=INK, mec="white", mew=0.7, zorder=6)
+        text = f"under L after {middle:.0f} s (▼)\n{text}"
+    _say(axes, text)
+
+
+def _say(axes: Axes, text: str) -> None:
     axes.annotate(
-        f"L = {level_s:g} s (dotted)\n{text}",
+        text,
         (0.99, 0.98),
         xycoords="axes fraction",
         ha="right",
@@ -167,8 +202,29 @@ def _mark_recovery(axes: Axes, runs: Sequence[Run], level_s: float, window_s: fl
     ).set_in_layout(False)
 
 
+def _found(runs: Sequence[Run], level_s: float | None, window_s: float) -> str:
+    """The median T_slo of every environment that may be compared, the shortest first, and what is wrong with others."""
+    if level_s is None:
+        return "response time and replicas around the load step"
+    times, others = {}, []
+    for name in in_order([run.info.environment for run in runs]):
+        mine = [run for run in runs if run.info.environment == name]
+        good = _valid(mine)
+        if (len(mine) - len(good)) / len(mine) > MAX_INVALID_SHARE:
+            others.append(invalid_runs(name, len(mine) - len(good), len(mine)))
+            continue
+        found = [upscaling_response(run, level_s, window_s=window_s) for run in good]
+        middle = float(np.median([response.t_slo_s for response in found]))
+        late = middle >= found[0].horizon_s - window_s
+        times[f"{short_name(name)} {f'not within {found[0].horizon_s:.0f} s' if late else f'after {middle:.0f} s'}"] = (
+            middle
+        )
+    told = f"back under L = {level_s:g} s after the load step: " + ", ".join(sorted(times, key=times.__getitem__))
+    return "; ".join([*([told] if times else []), *([f"not comparable: {', '.join(others)}"] if others else [])])
+
+
 def _axes(columns: int) -> npt.NDArray[Any]:
-    return new_axes(2, columns, 4.3, sharex="col", sharey="row", gridspec_kw={"height_ratios": [2.6, 1]})
+    return new_axes(2, columns, 4.8, sharex="col", sharey="row", gridspec_kw={"height_ratios": [2.6, 1]})
 
 
 def _times(runs: Sequence[Run]) -> npt.NDArray[np.float64]:
@@ -233,12 +289,20 @@ def _same_limits(grid: npt.NDArray[Any]) -> None:
     grid[1, 0].set_ylim(0.0, max([1.0, *(float(count) for count in most if np.isfinite(count))]) + 0.5)
 
 
-def _explain(grid: npt.NDArray[Any]) -> None:
+def _explain(grid: npt.NDArray[Any], level_s: float | None, window_s: float, invalid: bool) -> None:
     handles = [
-        Line2D([], [], color=MUTED, lw=2.0, label="$m_t$, by completion, median"),
-        Line2D([], [], color=INK, lw=0.9, ls=_DASHES, label="by intended time (below: desired), median"),
+        Line2D([], [], color=MUTED, lw=2.0, label="mean $m_t$ by completion (below: ready), median"),
+        Line2D([], [], color=INK, lw=0.9, ls=_DASHES, label="$m_t$ by intended time (below: desired), median"),
+        Patch(color=BAND, label=rf"$m_t$ ± standard deviation $\sigma_t$, over W = {window_s:g} s"),
         Line2D([], [], color=MUTED, lw=0.5, label="single runs"),
-        Patch(color=BAND, label=r"median $m_t$ ± median $\sigma_t$"),
     ]
-    columns = 4 if grid.shape[1] > 1 else 2
-    grid[0, 0].figure.legend(handles=handles, loc="outside lower center", ncols=columns, fontsize=7.5, handlelength=1.8)
+    if invalid:
+        handles.append(Line2D([], [], **NOT_VALID_LINE, label="invalid runs, in no median"))
+    if level_s is not None:
+        handles += [
+            Line2D([], [], color=MUTED, lw=0.9, ls=_DOTS, label=f"L = {level_s:g} s"),
+            Line2D(
+                [], [], color=INK, marker="v", ls="", ms=6, label=rf"median $T_{{slo}}$: under L for {window_s:g} s"
+            ),
+        ]
+    grid[0, 0].figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=7.5, handlelength=2.4)
