@@ -8,10 +8,10 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from mlscale.analysis.durations import FAILURES, By, durations, failure_share, intended_between, photo_standardised
+from mlscale.analysis.durations import FAILURES, durations, failure_share, intended_between, photo_standardised
 from mlscale.analysis.moving import LAST_REQUESTS, WINDOW_S, WINDOWS_S, knots_mean, last_n, moving_exact
 from mlscale.analysis.resources import SERVING, cpu_by_role, throttling
-from mlscale.analysis.response import horizon_of, upscaling_response
+from mlscale.analysis.response import horizon_of, recovery, upscaling_response
 from mlscale.analysis.validity import judge
 from mlscale.analysis.variance import PARTS, variance_parts
 from mlscale.runs import Run
@@ -142,7 +142,8 @@ def _costs(run: Run, frame: pd.DataFrame, from_s: float, to_s: float) -> dict[st
 
 
 def _parts(run: Run, from_s: float, to_s: float) -> dict[str, float]:
-    """Mean of each part of sigma_t^2 over the windows of the span that could be split.
+    """sigma_t^2, a mean over all windows of the span that hold 10 requests, and over those that could be split, with
+    its parts.
 
     Of right answers alone: a failure has neither replica nor service time, and its 30 s would drown every other part.
     """
@@ -151,7 +152,8 @@ def _parts(run: Run, from_s: float, to_s: float) -> dict[str, float]:
     split = table[table["split"].astype(bool)]
     return {
         "windows_split_share": len(split) / len(table) if len(table) else NAN,
-        "sigma_total_s2": _mean(split["total_s2"]),
+        "sigma_total_s2": _mean(table["total_s2"].dropna()),
+        "sigma_split_s2": _mean(split["total_s2"]),
         **{f"sigma_{part}": _mean(split[part]) for part in PARTS},
     }
 
@@ -166,7 +168,7 @@ def _by_window(run: Run, level_s: float | None, from_s: float, to_s: float) -> d
         found[f"mean_m_{name}_s"], found[f"mean_sigma_{name}_s"] = knots_mean(exact, from_s, to_s)
         confirmed = NAN
         if run.info.step_s is not None and to_s - from_s > window_s:
-            confirmed = upscaling_response(run, level_s, window_s=window_s).confirmed_s
+            confirmed = recovery(run, level_s, window_s=window_s).time_s + window_s
         found[f"t_slo_confirmed_{name}_s"] = confirmed
     last = last_n(run.requests, LAST_REQUESTS, timeout_s=timeout_s)
     found["mean_m_last50_s"], found["mean_sigma_last50_s"] = knots_mean(last, from_s, to_s)
@@ -178,11 +180,10 @@ def _upscaling(run: Run, level_s: float | None, horizon_s: float) -> dict[str, A
         unknown = dict.fromkeys(("t_slo_s", "t_slo_confirmed_s", "over_level_s"), NAN)
         no = dict.fromkeys(("t_slo_censored", "pre_scaled"), False)
         return {"horizon_s": horizon_s, "window_s": WINDOW_S, **unknown, **no}
-    by: By = "done"
-    other = upscaling_response(run, level_s, by=by)
+    other = recovery(run, level_s, by="done")
     row = upscaling_response(run, level_s).row()
     del row["by"], row["level_s"]
-    return row | {"t_slo_by_done_s": other.t_slo_s, "t_slo_by_done_censored": other.t_slo_censored}
+    return row | {"t_slo_by_done_s": other.time_s, "t_slo_by_done_censored": other.censored}
 
 
 def _mean(values: pd.Series[Any]) -> float:
