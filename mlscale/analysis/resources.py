@@ -40,6 +40,22 @@ def cpu_by_role(resources: pd.DataFrame, from_s: float, to_s: float) -> pd.DataF
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("role")
 
 
+def cpu_per_answer(
+    resources: pd.DataFrame, frame: pd.DataFrame, from_s: float, to_s: float, suffix: str = "_s"
+) -> dict[str, float]:
+    """``cpu_per_answer`` + suffix, and the same by role of `SERVING`: CPU-seconds used in [from_s, to_s] for each right
+    answer given in it; NaN without one, or where a role was not sampled.
+
+    Args:
+        frame: of `mlscale.analysis.durations.durations`.
+    """
+    used = cpu_by_role(resources, from_s, to_s)["cpu_s"].reindex(SERVING)
+    right = int((frame["ok"] & (frame["done_s"] >= from_s) & (frame["done_s"] < to_s)).sum())
+    each = used / right if right else used * float("nan")
+    by_role = {f"cpu_per_answer_{role}{suffix}": float(value) for role, value in each.items()}
+    return {f"cpu_per_answer{suffix}": float(each.sum(min_count=1)), **by_role}
+
+
 def throttling(resources: pd.DataFrame, from_s: float, to_s: float) -> tuple[float, float]:
     """(share of the replicas' quota periods that were throttled, throttled seconds) in [from_s, to_s]; NaN if unknown.
 

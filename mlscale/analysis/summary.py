@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -10,8 +10,9 @@ import pandas as pd
 
 from mlscale.analysis.durations import FAILURES, durations, failure_share, intended_between, photo_standardised
 from mlscale.analysis.moving import LAST_REQUESTS, WINDOW_S, WINDOWS_S, knots_mean, last_n, moving_exact
-from mlscale.analysis.resources import SERVING, cpu_by_role, throttling
+from mlscale.analysis.resources import SERVING, cpu_by_role, cpu_per_answer, throttling
 from mlscale.analysis.response import horizon_of, recovery, upscaling_response
+from mlscale.analysis.steady import steady_state
 from mlscale.analysis.validity import judge
 from mlscale.analysis.variance import PARTS, variance_parts
 from mlscale.runs import Run
@@ -34,6 +35,7 @@ def run_summary(run: Run, level_s: float | None) -> dict[str, Any]:
     from_s, to_s = span(run)
     frame = durations(run.requests, timeout_s=run.info.timeout_s)
     inside = intended_between(frame, from_s, to_s)
+    upscaling = _upscaling(run, level_s, to_s - from_s)
     return {
         **labels(run),
         "level_s": NAN if level_s is None else level_s,
@@ -43,7 +45,8 @@ def run_summary(run: Run, level_s: float | None) -> dict[str, Any]:
         **_costs(run, frame, from_s, to_s),
         **_parts(run, from_s, to_s),
         **_by_window(run, level_s, from_s, to_s),
-        **_upscaling(run, level_s, to_s - from_s),
+        **upscaling,
+        **_steady(run, frame, upscaling),
     }
 
 
@@ -126,15 +129,12 @@ def _throughput(frame: pd.DataFrame, inside: pd.DataFrame, from_s: float, to_s: 
 def _costs(run: Run, frame: pd.DataFrame, from_s: float, to_s: float) -> dict[str, float]:
     table = cpu_by_role(run.resources, from_s, to_s)
     used = {role: float(table["cpu_s"].get(role, NAN)) for role in (*SERVING, "load_generator", "host")}
-    right = int((frame["ok"] & (frame["done_s"] >= from_s) & (frame["done_s"] < to_s)).sum())
-    serving = float(np.nansum([used[role] for role in SERVING])) if len(table) else NAN
     share, throttled_s = throttling(run.resources, from_s, to_s)
-    each = {f"cpu_per_answer_{role}_s": used[role] / right if right else NAN for role in SERVING}
     return {
         **{f"cpu_{role}_s": value for role, value in used.items()},
-        "cpu_serving_s": serving,
-        **each,
-        "cpu_per_answer_s": serving / right if right else NAN,
+        "cpu_serving_s": float(table["cpu_s"].reindex(SERVING).sum(min_count=1)),
+        **cpu_per_answer(run.resources, frame, from_s, to_s),
+        "idle_cores": _idle_cores(run),
         "peak_rss_serving_bytes": float(table["peak_rss_bytes"].reindex(SERVING).sum(min_count=1)),
         "throttled_share": share,
         "throttled_s": throttled_s,
@@ -184,6 +184,19 @@ def _upscaling(run: Run, level_s: float | None, horizon_s: float) -> dict[str, A
     row = upscaling_response(run, level_s).row()
     del row["by"], row["level_s"]
     return row | {"t_slo_by_done_s": other.time_s, "t_slo_by_done_censored": other.censored}
+
+
+def _steady(run: Run, frame: pd.DataFrame, upscaling: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the run's response to its step; NaN without one."""
+    if "needed" not in upscaling:
+        return steady_state(run, frame, NAN, NAN, 0)
+    return steady_state(run, frame, run.info.step_s or 0.0, upscaling["horizon_s"], upscaling["needed"])
+
+
+def _idle_cores(run: Run) -> float:
+    """Cores in use at rest, before the load, by all roles that serve; NaN where nobody looked."""
+    known = [run.info.idle[name] for name in (f"{role}_cores" for role in SERVING) if name in run.info.idle]
+    return float(np.sum(known)) if known else NAN
 
 
 def _mean(values: pd.Series[Any]) -> float:
