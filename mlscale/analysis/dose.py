@@ -131,8 +131,8 @@ def benefit_of_room(rows: pd.DataFrame, alpha: float = ALPHA) -> pd.DataFrame:
     Args:
         rows: of `dose_rows`, one run for each variant and block.
     Returns:
-        variant, figure, blocks, with_s and without_s (means), difference_s with low_s and high_s (paired t interval over
-        blocks); empty without both.
+        variant, figure, blocks, with_s and without_s (means), difference_s with low_s and high_s (paired t interval
+        over blocks); empty without both.
     """
     found = []
     for variant in rows.loc[rows["variant"].str.contains(KEPT_FREE), "variant"].drop_duplicates():

@@ -109,8 +109,9 @@ def compare(
         differs); detectable_ratio (at 80 % power and alpha / family size, from the A/A spread);
         ratio_without_failures; mean_a_s, mean_b_s (restricted means for P3), difference_s, difference_low_s,
         difference_high_s; over_level_difference_s, over_level_low_s, over_level_high_s (for P3: of the seconds over L,
-        beside the time to the first recovery); censored_a, censored_b, at_bound_share; failures_a, failures_b (shares); verdict, favours
-        (the environment that a claim is for, else ""), notes. Fewer than 2 blocks: no p, no interval.
+        beside the time to the first recovery); censored_a, censored_b, at_bound_share; failures_a, failures_b
+        (shares); verdict, favours (the environment that a claim is for, else ""), notes. Fewer than 2 blocks: no p,
+        no interval.
     Raises:
         MlscaleError: see `mlscale.analysis.design.check_comparable`; an unknown environment in ``pairs``.
     """

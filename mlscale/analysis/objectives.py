@@ -6,7 +6,7 @@ horizons, and stands beside it for its size (METHOD §8).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -46,7 +46,7 @@ OBJECTIVES: Final = (
 
 
 def by_objective(
-    measured: pd.DataFrame, beside: Mapping[Known, pd.DataFrame], environments: tuple[str, ...], alpha: float = ALPHA
+    measured: pd.DataFrame, beside: Mapping[Known, pd.DataFrame], environments: Sequence[str], alpha: float = ALPHA
 ) -> pd.DataFrame:
     """The table by objective, long.
 
@@ -81,20 +81,24 @@ def by_objective(
 
 
 def shown_objectives(table: pd.DataFrame) -> pd.DataFrame:
-    """`by_objective` for a page: index objective, a column per environment with value, and how it is known; winner."""
-    texts = [
-        "not known" if row["known"] == "not known" else f"{row['value']:.3g} {row['unit']}, {row['known']}"
-        for row in table.to_dict(orient="records")
-    ]
-    wide = table.assign(text=texts).pivot(index="objective", columns="environment", values="text")
+    """`by_objective` for a page: a row per objective, a column per environment with the value and how it is known; then
+    the winner, and among which."""
+    wide = table.assign(text=[_text(row) for row in table.to_dict(orient="records")])
+    wide = wide.pivot(index="objective", columns="environment", values="text")
     first = table.drop_duplicates("objective").set_index("objective")
-    order = list(dict.fromkeys(table["environment"]))
-    return wide.reindex(index=first.index, columns=order).assign(winner=first["winner"]).rename_axis(columns=None)
+    wide = wide.reindex(index=first.index, columns=list(dict.fromkeys(table["environment"])))
+    return wide.assign(winner=first["winner"], among=first["among"]).rename_axis(columns=None)
 
 
-def _source(
-    name: str, selected: pd.DataFrame, beside: Mapping[Known, pd.DataFrame]
-) -> tuple[Known, pd.DataFrame]:
+def _text(row: Mapping[str, Any]) -> str:
+    if row["known"] == "not known":
+        return "not known"
+    number = f"{row['value']:.0f}" if row["value"] >= 100 else f"{row['value']:.3g}"
+    withheld = ", not comparable" if row["known"] == "measured" and not row["comparable"] else ""
+    return f"{number} {row['unit']}, {row['known']}{withheld}"
+
+
+def _source(name: str, selected: pd.DataFrame, beside: Mapping[Known, pd.DataFrame]) -> tuple[Known, pd.DataFrame]:
     """How an environment is known, and its rows."""
     sources: dict[Known, pd.DataFrame] = {"measured": selected[selected["aa_label"].fillna("A") == "A"], **beside}
     for known, rows in sources.items():

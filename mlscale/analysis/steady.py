@@ -79,9 +79,7 @@ def steady_state(run: Run, frame: pd.DataFrame, t0: float, horizon_s: float, nee
     }
 
 
-def catch_up_and_steady(
-    rows: pd.DataFrame, *, with_invalid: bool = False, alpha: float = ALPHA
-) -> pd.DataFrame:
+def catch_up_and_steady(rows: pd.DataFrame, *, with_invalid: bool = False, alpha: float = ALPHA) -> pd.DataFrame:
     """How much of each pair's difference in P1 is catch-up and how much steady state.
 
     Args:
@@ -103,7 +101,13 @@ def catch_up_and_steady(
     for a, b in design.environment_pairs(list(dict.fromkeys(rows["environment"]))):
         for part, column in PARTS.items():
             both = design.by_block(selected, column).reindex(columns=[a, b]).dropna()
-            row = {"pair": f"{a} / {b}", "part": part, "blocks": len(both), "a_s": both[a].mean(), "b_s": both[b].mean()}
+            row = {
+                "pair": f"{a} / {b}",
+                "part": part,
+                "blocks": len(both),
+                "a_s": both[a].mean(),
+                "b_s": both[b].mean(),
+            }
             withheld = bool(refused & {a, b})
             seconds = paired_t((both[a] - both[b]).to_numpy(dtype=float), alpha)
             logs = paired_t(np.log(both[a] / both[b]).to_numpy(dtype=float), alpha) if part != _NO_RATIO else None
@@ -121,9 +125,9 @@ def steady_table(rows: pd.DataFrame) -> pd.DataFrame:
     Args:
         rows: of `summarise`, the runs to be described.
     Returns:
-        Index: environment, the number of runs that caught up, and after how many seconds. Columns: response, queue,
-        inference; queue beside an idle replica, in ms and as a share of the queue's time in %; ready replicas; scale-ins
-        (runs in which fewer replicas were asked for later); response of the runs without one; CPU per answer.
+        Index environment; columns named with their units: runs that caught up, and after how long; response, queue and
+        inference; the queue's time in which another replica was idle; ready replicas; runs with scale-in (fewer
+        replicas were asked for later), and the response of those without; CPU per answer.
     """
     steady = rows[rows["steady_response_s"].notna()]
     kept = steady[~steady["scaled_in"].astype(bool)]

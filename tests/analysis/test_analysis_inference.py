@@ -269,6 +269,24 @@ def test_a_ranking_that_depends_on_the_window_is_not_claimed() -> None:
     assert len(windows) == 14
 
 
+def test_seconds_over_l_stand_beside_the_first_recovery() -> None:
+    """``a`` is back sooner, and goes over L again for longer."""
+    rows = rows_of(8, effect=-0.8)
+    rng = np.random.default_rng(9)
+    rows["over_level_s"] = np.where(rows["environment"] == "a", 50.0, 40.0) + rng.normal(0, 1, len(rows))
+    found = compare(rows).set_index("endpoint")
+    wide = chosen(rows).query("aa_label != 'B'").pivot(index="block", columns="environment", values="over_level_s")
+    differences = wide["a"] - wide["b"]
+    low, high = stats.t.interval(0.95, 7, differences.mean(), stats.sem(differences))
+    assert found.loc["P3", "over_level_difference_s"] == pytest.approx(differences.mean())
+    assert found.loc["P3", ["over_level_low_s", "over_level_high_s"]].tolist() == pytest.approx([low, high])
+    assert found.loc["P3", "favours"] == "a"
+    assert "but b is over L for fewer seconds in all" in found.loc["P3", "notes"]
+    assert found.loc[["P1", "P2"], "over_level_difference_s"].isna().all()
+    agreeing = compare(rows.assign(over_level_s=90.0 - rows["over_level_s"])).set_index("endpoint")
+    assert "over L" not in agreeing.loc["P3", "notes"]
+
+
 def test_ties_at_one_are_on_neither_side() -> None:
     assert same_side([0.9, 1.0, 0.8])
     assert not same_side([0.9, 1.1])
