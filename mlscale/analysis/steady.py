@@ -153,9 +153,9 @@ def steady_table(rows: pd.DataFrame) -> pd.DataFrame:
 def steady_sentences(rows: pd.DataFrame) -> list[str]:
     """What each environment spends more than the quickest one in steady state, and on what, from `steady_table`."""
     table = steady_table(rows).sort_values("response (ms)", kind="stable")
-    quick = table.iloc[0]
     found = []
     for name, slow in table.iloc[1:].iterrows():
+        quick = table.iloc[0]
         ratio, without = (slow / quick)[["response (ms)", "response without them (ms)"]]
         gap = slow - quick
         found.append(
