@@ -40,18 +40,15 @@ def cpu_by_role(resources: pd.DataFrame, from_s: float, to_s: float) -> pd.DataF
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("role")
 
 
-def cpu_per_answer(
-    resources: pd.DataFrame, frame: pd.DataFrame, from_s: float, to_s: float, suffix: str = "_s"
-) -> dict[str, float]:
-    """``cpu_per_answer`` + suffix, and the same by role of `SERVING`: CPU-seconds used in [from_s, to_s] for each right
-    answer given in it; NaN without one, or where a role was not sampled.
+def cpu_per_answer(used: pd.DataFrame, right: int, suffix: str = "_s") -> dict[str, float]:
+    """``cpu_per_answer`` + suffix, and the same by role of `SERVING`: CPU-seconds for each of so many right answers.
 
     Args:
-        frame: of `mlscale.analysis.durations.durations`.
+        used: of `cpu_by_role`, over the time in which they were given.
+    Returns:
+        NaN without an answer, and of a role that was not sampled.
     """
-    used = cpu_by_role(resources, from_s, to_s)["cpu_s"].reindex(SERVING)
-    right = int((frame["ok"] & (frame["done_s"] >= from_s) & (frame["done_s"] < to_s)).sum())
-    each = used / right if right else used * float("nan")
+    each = used["cpu_s"].reindex(SERVING) / (right or float("nan"))
     by_role = {f"cpu_per_answer_{role}{suffix}": float(value) for role, value in each.items()}
     return {f"cpu_per_answer{suffix}": float(each.sum(min_count=1)), **by_role}
 

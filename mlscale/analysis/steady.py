@@ -20,11 +20,11 @@ import numpy as np
 import pandas as pd
 
 from mlscale.analysis import design
-from mlscale.analysis.durations import intended_between
+from mlscale.analysis.durations import intended_between, right_answers
 from mlscale.analysis.moving import WINDOW_S
 from mlscale.analysis.overlooked import overlooked_share
 from mlscale.analysis.paired import ALPHA, paired_t
-from mlscale.analysis.resources import cpu_per_answer
+from mlscale.analysis.resources import cpu_by_role, cpu_per_answer
 from mlscale.runs import Run
 
 NAN: Final = float("nan")
@@ -64,6 +64,7 @@ def steady_state(run: Run, frame: pd.DataFrame, t0: float, horizon_s: float, nee
     inside = intended_between(frame, from_s, end_s)
     right = inside[inside["ok"]]
     steady_s, queue_s = float(inside["response_s"].mean()), float(right["queue_s"].mean())
+    used = cpu_by_role(run.resources, from_s, end_s)
     samples = run.replicas[run.replicas["t_s"].between(from_s, end_s)].groupby("component")
     return {
         "caught_up_s": at_s,
@@ -75,7 +76,7 @@ def steady_state(run: Run, frame: pd.DataFrame, t0: float, horizon_s: float, nee
         "steady_idle_queue_s": overlooked_share(run, from_s, end_s) * queue_s if queue_s > 0 else queue_s,
         "steady_ready": float(samples["ready"].mean().sum(min_count=1)),
         "scaled_in": bool((samples["desired"].diff() < 0).any()),
-        **cpu_per_answer(run.resources, frame, from_s, end_s, "_steady_s"),
+        **cpu_per_answer(used, right_answers(frame, from_s, end_s), "_steady_s"),
     }
 
 
@@ -161,7 +162,8 @@ def steady_sentences(rows: pd.DataFrame) -> list[str]:
         found.append(
             f"{name} takes {ratio:.2f} times as long as {quick.name} in steady state, {gap['response (ms)']:.0f} ms "
             f"more: {gap['queue (ms)']:.0f} ms in the queue ({gap['of it beside an idle replica (ms)']:.0f} ms of that "
-            f"while another replica was idle), {gap['inference (ms)']:.0f} ms in service. Of runs without a scale-in "
-            f"the ratio is {without:.2f}."
+            f"while another replica was idle), {gap['inference (ms)']:.0f} ms in service. A right answer costs "
+            f"{slow['CPU/answer (ms)']:.0f} ms of CPU against {quick['CPU/answer (ms)']:.0f}. Of the runs without a "
+            f"scale-in the ratio is {without:.2f}."
         )
     return found

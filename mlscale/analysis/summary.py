@@ -8,7 +8,14 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from mlscale.analysis.durations import FAILURES, durations, failure_share, intended_between, photo_standardised
+from mlscale.analysis.durations import (
+    FAILURES,
+    durations,
+    failure_share,
+    intended_between,
+    photo_standardised,
+    right_answers,
+)
 from mlscale.analysis.moving import LAST_REQUESTS, WINDOW_S, WINDOWS_S, knots_mean, last_n, moving_exact
 from mlscale.analysis.resources import SERVING, cpu_by_role, cpu_per_answer, throttling
 from mlscale.analysis.response import horizon_of, recovery, upscaling_response
@@ -122,8 +129,8 @@ def _responses(inside: pd.DataFrame) -> dict[str, Any]:
 
 
 def _throughput(frame: pd.DataFrame, inside: pd.DataFrame, from_s: float, to_s: float) -> dict[str, float]:
-    answered = frame[frame["ok"] & (frame["done_s"] >= from_s) & (frame["done_s"] < to_s)]
-    return {"throughput_rps": len(answered) / (to_s - from_s), "offered_rps": len(inside) / (to_s - from_s)}
+    right = right_answers(frame, from_s, to_s)
+    return {"throughput_rps": right / (to_s - from_s), "offered_rps": len(inside) / (to_s - from_s)}
 
 
 def _costs(run: Run, frame: pd.DataFrame, from_s: float, to_s: float) -> dict[str, float]:
@@ -133,7 +140,7 @@ def _costs(run: Run, frame: pd.DataFrame, from_s: float, to_s: float) -> dict[st
     return {
         **{f"cpu_{role}_s": value for role, value in used.items()},
         "cpu_serving_s": float(table["cpu_s"].reindex(SERVING).sum(min_count=1)),
-        **cpu_per_answer(run.resources, frame, from_s, to_s),
+        **cpu_per_answer(table, right_answers(frame, from_s, to_s)),
         "idle_cores": _idle_cores(run),
         "peak_rss_serving_bytes": float(table["peak_rss_bytes"].reindex(SERVING).sum(min_count=1)),
         "throttled_share": share,
