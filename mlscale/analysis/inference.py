@@ -223,7 +223,9 @@ def _without_failures(selected: pd.DataFrame, a: str, b: str, endpoint: Endpoint
 
 def _withheld(row: dict[str, Any], why: str) -> dict[str, Any]:
     """The row without the numbers that a claim could rest on."""
-    gone = dict.fromkeys(("ratio", "low", "high", "sim_low", "sim_high", "p", "p_signflip"), NAN)
+    gone = dict.fromkeys(
+        ("ratio", "low", "high", "sim_low", "sim_high", "p", "p_signflip", "ratio_without_failures"), NAN
+    )
     seconds = dict.fromkeys(("difference_s", "difference_low_s", "difference_high_s", *_OVER_LEVEL), NAN)
     return {**row, **gone, **seconds, "comparable": False, "note": why}
 

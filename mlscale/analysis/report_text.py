@@ -68,7 +68,7 @@ def _effect(row: dict[str, Any]) -> dict[str, str]:
         "detectable ratio": _number(row["detectable_ratio"]),
         "difference, s": f"{_number(row['difference_s'])} "
         f"({_interval(row['difference_low_s'], row['difference_high_s'])})",
-        "seconds over L": f"{_number(row['over_level_difference_s'])} "
+        "over L, difference, s": f"{_number(row['over_level_difference_s'])} "
         f"({_interval(row['over_level_low_s'], row['over_level_high_s'])})",
         "censored": f"{row['censored_a']}, {row['censored_b']}",
         "ratio w/o failures": _number(row["ratio_without_failures"]),

@@ -226,7 +226,7 @@ def test_over_twenty_percent_invalid_is_not_comparable() -> None:
     rows.loc[of_b, "valid"] = False
     found = compare(rows)
     assert (found.verdict == "not comparable").all()
-    assert found[["ratio", "p", "low"]].isna().all(axis=None)
+    assert found[["ratio", "p", "low", "ratio_without_failures"]].isna().all(axis=None)
     assert "3 of 12 runs of b are invalid" in found.notes[0]
     with_them = compare(rows, with_invalid=True)
     assert with_them.n_blocks.tolist() == [8, 8, 8]
