@@ -109,13 +109,14 @@ def catch_up_and_steady(rows: pd.DataFrame, *, with_invalid: bool = False, alpha
                 "a_s": both[a].mean(),
                 "b_s": both[b].mean(),
             }
-            withheld = bool(refused & {a, b})
-            seconds = paired_t((both[a] - both[b]).to_numpy(dtype=float), alpha)
-            logs = paired_t(np.log(both[a] / both[b]).to_numpy(dtype=float), alpha) if part != _NO_RATIO else None
-            names = ("difference_s", "low_s", "high_s")
-            row |= dict(zip(names, (NAN,) * 3 if withheld else map(float, seconds[:3]), strict=True))
-            ratios = (NAN,) * 3 if withheld or logs is None else (float(np.exp(each)) for each in logs[:3])
-            row |= dict(zip(("ratio", "low", "high"), ratios, strict=True))
+            row |= dict.fromkeys(("difference_s", "low_s", "high_s", "ratio", "low", "high"), NAN)
+            if not refused & {a, b}:
+                seconds = paired_t((both[a] - both[b]).to_numpy(dtype=float), alpha)
+                row |= {"difference_s": float(seconds.mean), "low_s": float(seconds.low), "high_s": float(seconds.high)}
+                if part != _NO_RATIO:
+                    logs = paired_t(design.log_ratios(both, a, b).to_numpy(dtype=float), alpha)
+                    ratio, low, high = np.exp([logs.mean, logs.low, logs.high])
+                    row |= {"ratio": float(ratio), "low": float(low), "high": float(high)}
             found.append(row)
     return pd.DataFrame(found)
 
