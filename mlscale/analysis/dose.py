@@ -11,6 +11,7 @@ import pandas as pd
 from scipy import stats
 
 from mlscale.analysis.moving import WINDOW_S, moving
+from mlscale.analysis.paired import ALPHA, paired_t
 from mlscale.analysis.populations import MACHINES, machine_seconds, populations
 from mlscale.analysis.provisioning import lives
 from mlscale.analysis.summary import run_summary, span
@@ -19,6 +20,7 @@ from mlscale.runs import Run
 NAN: Final = float("nan")
 PARTS: Final = ("detection", "machine", "container", "recovery")
 NO_MACHINES: Final = "no machines"
+KEPT_FREE: Final = "kept free"
 
 
 def dose_rows(runs: Sequence[Run], level_s: float) -> pd.DataFrame:
@@ -58,7 +60,7 @@ def variant_of(run: Run) -> str:
     if "boot" not in settings:
         return NO_MACHINES
     kept = int(settings.get("buffer_replicas", 0))
-    return f"boot {settings['boot']}" + (f", room for {kept} kept free" if kept else "")
+    return f"boot {settings['boot']}" + (f", room for {kept} {KEPT_FREE}" if kept else "")
 
 
 def _waited_for(run: Run, t0: float, end_s: float, found: dict[str, Any]) -> tuple[float, float]:
@@ -113,10 +115,33 @@ def slope_on_boot(rows: pd.DataFrame, what: str = "t_slo_s") -> Slope | None:
     Censored runs are left out, which makes the slope too small where there are any: say so beside it.
     """
     used = rows[
-        rows["boot_s"].notna() & ~rows["t_slo_censored"].astype(bool) & ~rows["variant"].str.contains("kept free")
+        rows["boot_s"].notna() & ~rows["t_slo_censored"].astype(bool) & ~rows["variant"].str.contains(KEPT_FREE)
     ]
     if used["variant"].nunique() < 3:
         return None
     fit = stats.linregress(used["boot_s"], used[what])
     reach = float(stats.t.ppf(0.975, len(used) - 2)) * float(fit.stderr)
     return Slope(float(fit.slope), float(fit.slope) - reach, float(fit.slope) + reach, float(fit.intercept), len(used))
+
+
+def benefit_of_room(rows: pd.DataFrame, alpha: float = ALPHA) -> pd.DataFrame:
+    """What room kept free does, against the same boot times without: T_slo, the first recovery, and all seconds over L,
+    which may tell another story.
+
+    Args:
+        rows: of `dose_rows`, one run for each variant and block.
+    Returns:
+        variant, figure, blocks, with_s and without_s (means), difference_s with low_s and high_s (paired t interval
+        over blocks); empty without both.
+    """
+    found = []
+    for variant in rows.loc[rows["variant"].str.contains(KEPT_FREE), "variant"].drop_duplicates():
+        for figure, column in (("T_slo", "t_slo_s"), ("seconds over L", "over_level_s")):
+            wide = rows.pivot_table(index="block", columns="variant", values=column)
+            both = wide.reindex(columns=[variant, variant.split(",")[0]]).dropna().to_numpy(dtype=float)
+            if len(both):
+                interval = paired_t(both[:, 0] - both[:, 1], alpha)
+                means = dict(zip(("with_s", "without_s"), both.mean(axis=0), strict=True))
+                ends = dict(zip(("difference_s", "low_s", "high_s"), map(float, interval[:3]), strict=True))
+                found.append({"variant": variant, "figure": figure, "blocks": len(both), **means, **ends})
+    return pd.DataFrame(found)

@@ -35,15 +35,18 @@ def durations(
         request was over (done_s; where it never was, as for ``unfinished``, the moment at which it would have timed
         out, so that no request drops out of a view by completion).
     """
-    frame = requests.copy()
-    frame["ok"] = (frame["status"] == "ok").to_numpy(dtype=bool)
-    frame["lateness_s"] = frame["sent_s"] - frame["intended_s"]
-    frame["response_s"] = frame["done_s"] - frame["intended_s"]
-    frame["send_to_done_s"] = frame["done_s"] - frame["sent_s"]
-    frame["ended_s"] = frame["done_s"].fillna(frame["intended_s"] + timeout_s)
-    failed = ~frame["ok"]
-    frame.loc[failed, ["response_s", "send_to_done_s"]] = timeout_s
-    frame.loc[failed, ["inference_s", "queue_s"]] = np.nan
+    ok = (requests["status"] == "ok").to_numpy(dtype=bool)
+    names = ("intended_s", "sent_s", "done_s", "queue_s", "inference_s")
+    intended, sent, done, queue, inference = (requests[name].to_numpy(dtype=float) for name in names)
+    frame = requests.assign(
+        queue_s=np.where(ok, queue, np.nan),
+        inference_s=np.where(ok, inference, np.nan),
+        ok=ok,
+        lateness_s=sent - intended,
+        response_s=np.where(ok, done - intended, timeout_s),
+        send_to_done_s=np.where(ok, done - sent, timeout_s),
+        ended_s=np.where(np.isnan(done), intended + timeout_s, done),
+    )
     if not include_failures:
         frame = frame[frame["ok"]]
     return frame.sort_values("intended_s", kind="stable", ignore_index=True)
@@ -57,6 +60,11 @@ def answered(requests: pd.DataFrame) -> pd.DataFrame:
 def intended_between(frame: pd.DataFrame, from_s: float, to_s: float) -> pd.DataFrame:
     """The requests intended in [from_s, to_s)."""
     return frame[(frame["intended_s"] >= from_s) & (frame["intended_s"] < to_s)]
+
+
+def right_answers(frame: pd.DataFrame, from_s: float, to_s: float) -> int:
+    """How many right answers were given in [from_s, to_s)."""
+    return int((frame["ok"] & (frame["done_s"] >= from_s) & (frame["done_s"] < to_s)).sum())
 
 
 def failure_share(frame: pd.DataFrame) -> float:

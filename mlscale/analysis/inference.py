@@ -77,6 +77,7 @@ P3: Final = Endpoint(
     "P3", "T_slo + W", "t_slo_confirmed_s", "sooner back", "later back", "t_slo_s", censored="t_slo_censored"
 )
 PRIMARY: Final = (P1, P2, P3)
+_OVER_LEVEL: Final = ("over_level_difference_s", "over_level_low_s", "over_level_high_s")
 
 
 def least_blocks(environments: int) -> int:
@@ -107,8 +108,10 @@ def compare(
         p_holm, p_signflip; n_aa, aa_sd_log, aa_low, aa_high (95 % range of the ratio over n_blocks blocks when nothing
         differs); detectable_ratio (at 80 % power and alpha / family size, from the A/A spread);
         ratio_without_failures; mean_a_s, mean_b_s (restricted means for P3), difference_s, difference_low_s,
-        difference_high_s; censored_a, censored_b, at_bound_share; failures_a, failures_b (shares); verdict, favours
-        (the environment that a claim is for, else ""), notes. Fewer than 2 blocks: no p, no interval.
+        difference_high_s; over_level_difference_s, over_level_low_s, over_level_high_s (for P3: of the seconds over L,
+        beside the time to the first recovery); censored_a, censored_b, at_bound_share; failures_a, failures_b
+        (shares); verdict, favours (the environment that a claim is for, else ""), notes. Fewer than 2 blocks: no p,
+        no interval.
     Raises:
         MlscaleError: see `mlscale.analysis.design.check_comparable`; an unknown environment in ``pairs``.
     """
@@ -167,6 +170,7 @@ def _effect(selected: pd.DataFrame, a: str, b: str, endpoint: Endpoint, family: 
         "detectable_ratio": float(np.exp(detectable_difference(sd, n, alpha / family))),
         "ratio_without_failures": _without_failures(selected, a, b, endpoint),
         **_seconds(selected, a, b, endpoint, logs.index, alpha),
+        **_over_level(selected, a, b, endpoint, logs.index, alpha),
         "comparable": True,
         "note": "no spread between blocks: no interval, p of the sign flips" if flat else "",
     }
@@ -198,6 +202,17 @@ def _seconds(
     return row
 
 
+def _over_level(
+    selected: pd.DataFrame, a: str, b: str, endpoint: Endpoint, blocks: pd.Index, alpha: float
+) -> dict[str, float]:
+    """The difference of the seconds over L, with its interval, where the endpoint is the time until L is met."""
+    if endpoint.censored is None or "over_level_s" not in selected:
+        return dict.fromkeys(_OVER_LEVEL, NAN)
+    wide = design.by_block(selected, "over_level_s").reindex(index=blocks, columns=[a, b])
+    found = paired_t((wide[a] - wide[b]).to_numpy(dtype=float), alpha)
+    return dict(zip(_OVER_LEVEL, map(float, found[:3]), strict=True))
+
+
 def _without_failures(selected: pd.DataFrame, a: str, b: str, endpoint: Endpoint) -> float:
     """The ratio (geometric mean over blocks) of right answers alone; NaN where the endpoint has no such figure."""
     if endpoint.without_failures is None:
@@ -208,8 +223,10 @@ def _without_failures(selected: pd.DataFrame, a: str, b: str, endpoint: Endpoint
 
 def _withheld(row: dict[str, Any], why: str) -> dict[str, Any]:
     """The row without the numbers that a claim could rest on."""
-    gone = dict.fromkeys(("ratio", "low", "high", "sim_low", "sim_high", "p", "p_signflip"), NAN)
-    seconds = dict.fromkeys(("difference_s", "difference_low_s", "difference_high_s"), NAN)
+    gone = dict.fromkeys(
+        ("ratio", "low", "high", "sim_low", "sim_high", "p", "p_signflip", "ratio_without_failures"), NAN
+    )
+    seconds = dict.fromkeys(("difference_s", "difference_low_s", "difference_high_s", *_OVER_LEVEL), NAN)
     return {**row, **gone, **seconds, "comparable": False, "note": why}
 
 

@@ -13,6 +13,8 @@ import pandas as pd
 
 from mlscale.analysis import design
 from mlscale.analysis.inference import PRIMARY, compare
+from mlscale.analysis.order import position_effects, predecessor_effects
+from mlscale.analysis.steady import catch_up_and_steady, steady_table
 from mlscale.analysis.survival import restricted_mean
 from mlscale.analysis.verdicts import across_cells, by_window
 from mlscale.runs import MlscaleError
@@ -22,6 +24,8 @@ _MEANS: Final = {
     "P2 sd (ms)": ("sd_response_s", 1000),
     "mean w/o failures": ("mean_response_ok_s", 1000),
     "sd w/o failures": ("sd_response_ok_s", 1000),
+    "catch-up": ("catch_up_response_s", 1000),
+    "steady state": ("steady_response_s", 1000),
     "photo-standardised": ("mean_response_by_photo_s", 1000),
     "send to done": ("mean_send_to_done_s", 1000),
     "queue": ("mean_queue_s", 1000),
@@ -29,6 +33,7 @@ _MEANS: Final = {
     "answers/s": ("throughput_rps", 1),
     "failures (%)": ("failure_share", 100),
     "CPU/answer (ms)": ("cpu_per_answer_s", 1000),
+    "in steady state": ("cpu_per_answer_steady_s", 1000),
     "data plane": ("cpu_per_answer_data_plane_s", 1000),
     "control plane": ("cpu_per_answer_control_plane_s", 1000),
     "throttled (%)": ("throttled_share", 100),
@@ -37,7 +42,6 @@ _MEANS: Final = {
     "container last": ("container_last_s", 1),
     "first answer": ("first_answer_s", 1),
     "T_settle": ("t_settle_s", 1),
-    "over L": ("over_level_s", 1),
 }
 
 
@@ -46,7 +50,8 @@ class CellReport:
     """One cell.
 
     ``tables``: "runs" (`runs_table`), "means" (`describe`; "means_with_invalid" where a run is invalid), and unless
-    tests were refused "effects" and "effects_with_invalid" (`compare`) and "by_window". ``notes`` name every invalid
+    tests were refused "effects" and "effects_with_invalid" (`compare`), "by_window", "catch_up" and "steady"
+    (`mlscale.analysis.steady`), "positions" and "predecessors" (`mlscale.analysis.order`). ``notes`` name every invalid
     run; ``refusal`` says why no test was made, in one line.
     """
 
@@ -101,6 +106,7 @@ def describe(rows: pd.DataFrame, *, with_invalid: bool = False) -> pd.DataFrame:
             "n": len(ours),
             "P3 T_slo (s)": restricted_mean(ours["t_slo_s"], ours["t_slo_censored"], until_s),
             "censored": int(ours["t_slo_censored"].astype(bool).sum()),
+            "over L (s)": _mean(ours, "over_level_s"),
         }
         row |= {label: _mean(ours, column) * factor for label, (column, factor) in _MEANS.items()}
         found[str(name)] = row
@@ -114,6 +120,7 @@ def runs_table(rows: pd.DataFrame) -> pd.DataFrame:
     table = ordered.reindex(columns=columns)
     table["P1_ms"], table["P2_ms"] = 1000 * ordered["mean_response_s"], 1000 * ordered["sd_response_s"]
     table["P3_s"], table["censored"] = ordered["t_slo_s"], ordered["t_slo_censored"]
+    table["over_L_s"] = ordered["over_level_s"]
     table["failed_%"] = 100 * ordered["failure_share"]
     return table.rename(columns={"position": "place", "aa_label": "A/A", "pre_scaled": "pre-scaled"}).reset_index(
         drop=True
@@ -159,7 +166,16 @@ def _cell(group: pd.DataFrame, p_values: bool | None) -> CellReport:
         windows = by_window(group, design.environment_pairs(names))
     except MlscaleError as error:
         return CellReport(title, tables, notes, f"no test is made: {error}")
-    tables |= {"effects": effects, "effects_with_invalid": all_in, "by_window": windows}
+    used = design.chosen(group)
+    tables |= {
+        "effects": effects,
+        "effects_with_invalid": all_in,
+        "by_window": windows,
+        "catch_up": catch_up_and_steady(group),
+        "steady": steady_table(used),
+        "positions": position_effects(group),
+        "predecessors": predecessor_effects(group),
+    }
     return CellReport(title, tables, notes or ("no run is invalid: the table with invalid runs in is the same",))
 
 

@@ -37,6 +37,11 @@ def _cell(cell: CellReport) -> list[str]:
         lines += ["", "Effects", effects_text(effects)]
         if all_in is not None and not effects.equals(all_in):
             lines += ["", "Effects, invalid runs in", effects_text(all_in)]
+        lines += ["", "P1 apart, 95 % intervals: seconds that are catch-up, and steady state after it"]
+        lines += [_text(cell.tables["catch_up"], index=False), "", "Steady state, means over valid runs"]
+        lines += [_text(cell.tables["steady"].T)]
+        lines += ["", "Change from one position in the block to the next", _text(cell.tables["positions"], index=False)]
+        lines += ["", "Change after each predecessor", _text(cell.tables["predecessors"], index=False)]
         lines += ["", "Ratio by window W (not claimable where the ranking depends on W)", _windows(cell)]
     lines += ["", *(f"note: {note}" for note in cell.notes)]
     return [*lines, f"refused: {cell.refusal}"] if cell.refusal else lines
@@ -63,6 +68,8 @@ def _effect(row: dict[str, Any]) -> dict[str, str]:
         "detectable ratio": _number(row["detectable_ratio"]),
         "difference, s": f"{_number(row['difference_s'])} "
         f"({_interval(row['difference_low_s'], row['difference_high_s'])})",
+        "over L, difference, s": f"{_number(row['over_level_difference_s'])} "
+        f"({_interval(row['over_level_low_s'], row['over_level_high_s'])})",
         "censored": f"{row['censored_a']}, {row['censored_b']}",
         "ratio w/o failures": _number(row["ratio_without_failures"]),
         "failures, %": f"{100 * row['failures_a']:.2f}, {100 * row['failures_b']:.2f}",

@@ -40,6 +40,19 @@ def cpu_by_role(resources: pd.DataFrame, from_s: float, to_s: float) -> pd.DataF
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("role")
 
 
+def cpu_per_answer(used: pd.DataFrame, right: int, suffix: str = "_s") -> dict[str, float]:
+    """``cpu_per_answer`` + suffix, and the same by role of `SERVING`: CPU-seconds for each of so many right answers.
+
+    Args:
+        used: of `cpu_by_role`, over the time in which they were given.
+    Returns:
+        NaN without an answer, and of a role that was not sampled.
+    """
+    each = used["cpu_s"].reindex(SERVING) / (right or float("nan"))
+    by_role = {f"cpu_per_answer_{role}{suffix}": float(value) for role, value in each.items()}
+    return {f"cpu_per_answer{suffix}": float(each.sum(min_count=1)), **by_role}
+
+
 def throttling(resources: pd.DataFrame, from_s: float, to_s: float) -> tuple[float, float]:
     """(share of the replicas' quota periods that were throttled, throttled seconds) in [from_s, to_s]; NaN if unknown.
 

@@ -11,6 +11,7 @@ from mlscale.analysis.crossing import Lasting, knots, lasting, weighted_median
 from mlscale.analysis.durations import By
 from mlscale.analysis.moving import WINDOW_S, moving_exact
 from mlscale.analysis.provisioning import Provisioning, grew_before, provisioning
+from mlscale.analysis.windows import Floats
 from mlscale.runs import MlscaleError, Run
 
 SETTLE_BAND: Final = 0.10
@@ -83,38 +84,22 @@ def upscaling_response(
     Raises:
         MlscaleError: the schedule has no step, the horizon is not longer than the window, or L is not positive.
     """
-    t0, horizon = run.info.step_s, horizon_of(run) if horizon_s is None else horizon_s
-    if t0 is None:
-        raise MlscaleError("the schedule has no step, so there is no response to one", str(run.path), "leave it out")
-    if not horizon > window_s:
-        raise MlscaleError(
-            f"the horizon of {horizon:g} s is not longer than the window of {window_s:g} s",
-            str(run.path),
-            "load for longer after the step, or take a smaller window",
-        )
-    if level_s is not None and not level_s > 0:
-        raise MlscaleError(f"L = {level_s} s", "level_s", "give a positive level")
-    exact = moving_exact(run.requests, window_s, by, timeout_s=run.info.timeout_s)
-    starts, means = knots(exact, t0, t0 + horizon)
-    widths = np.diff(np.append(starts, t0 + horizon))
-    slo, over_s = Lasting(NAN, False, NAN), NAN
-    if level_s is not None:
-        over = means > level_s
-        slo = lasting(starts, means <= level_s, over, window_s, t0 + horizon)
-        over_s = float(widths[over].sum())
-    quarter_s = t0 + 0.75 * horizon
-    in_quarter = np.clip(starts + widths - np.maximum(starts, quarter_s), 0.0, None)
-    settle_level = weighted_median(means, in_quarter)
-    inside = np.abs(means - settle_level) <= SETTLE_BAND * settle_level
+    means = _means(run, window_s, horizon_of(run) if horizon_s is None else horizon_s, by)
+    slo, over_s = _recovery(means, level_s, window_s)
+    quarter_s = means.t0 + 0.75 * means.horizon_s
+    in_quarter = np.clip(means.starts + means.widths - np.maximum(means.starts, quarter_s), 0.0, None)
+    settle_level = weighted_median(means.values, in_quarter)
+    inside = np.abs(means.values - settle_level) <= SETTLE_BAND * settle_level
     settle = Lasting(NAN, False, NAN)
     if np.isfinite(settle_level):
-        settle = lasting(starts, inside, np.isfinite(means) & ~inside, window_s, t0 + horizon)
-    parts: Provisioning = provisioning(run, t0, horizon)
+        outside = np.isfinite(means.values) & ~inside
+        settle = lasting(means.starts, inside, outside, window_s, means.t0 + means.horizon_s)
+    parts: Provisioning = provisioning(run, means.t0, means.horizon_s)
     return UpscalingResponse(
-        horizon_s=horizon,
+        horizon_s=means.horizon_s,
         window_s=window_s,
         by=by,
-        pre_scaled=grew_before(run, t0),
+        pre_scaled=grew_before(run, means.t0),
         **asdict(parts),
         level_s=NAN if level_s is None else level_s,
         t_slo_s=slo.time_s,
@@ -125,6 +110,52 @@ def upscaling_response(
         t_settle_s=settle.time_s,
         t_settle_censored=settle.censored,
     )
+
+
+def recovery(run: Run, level_s: float | None, *, window_s: float = WINDOW_S, by: By = "intended") -> Lasting:
+    """T_slo alone, as `upscaling_response` has it, without the parts before it.
+
+    Raises:
+        MlscaleError: see `upscaling_response`.
+    """
+    return _recovery(_means(run, window_s, horizon_of(run), by), level_s, window_s)[0]
+
+
+@dataclass(frozen=True)
+class _Means:
+    """m_u from t0 to t0 + H: ``values`` hold from ``starts`` on for ``widths``, s."""
+
+    t0: float
+    horizon_s: float
+    starts: Floats
+    widths: Floats
+    values: Floats
+
+
+def _means(run: Run, window_s: float, horizon_s: float, by: By) -> _Means:
+    t0 = run.info.step_s
+    if t0 is None:
+        raise MlscaleError("the schedule has no step, so there is no response to one", str(run.path), "leave it out")
+    if not horizon_s > window_s:
+        raise MlscaleError(
+            f"the horizon of {horizon_s:g} s is not longer than the window of {window_s:g} s",
+            str(run.path),
+            "load for longer after the step, or take a smaller window",
+        )
+    exact = moving_exact(run.requests, window_s, by, timeout_s=run.info.timeout_s)
+    starts, values = knots(exact, t0, t0 + horizon_s)
+    return _Means(t0, horizon_s, starts, np.diff(np.append(starts, t0 + horizon_s)), values)
+
+
+def _recovery(means: _Means, level_s: float | None, window_s: float) -> tuple[Lasting, float]:
+    """T_slo, and the seconds over L."""
+    if level_s is None:
+        return Lasting(NAN, False, NAN), NAN
+    if not level_s > 0:
+        raise MlscaleError(f"L = {level_s} s", "level_s", "give a positive level")
+    over = means.values > level_s
+    slo = lasting(means.starts, means.values <= level_s, over, window_s, means.t0 + means.horizon_s)
+    return slo, float(means.widths[over].sum())
 
 
 def _schedule_start(run: Run) -> float:

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 
-from mlscale.analysis.durations import FAILURES, By, durations, failure_share, intended_between, photo_standardised
+from mlscale.analysis.durations import (
+    FAILURES,
+    durations,
+    failure_share,
+    intended_between,
+    photo_standardised,
+    right_answers,
+)
 from mlscale.analysis.moving import LAST_REQUESTS, WINDOW_S, WINDOWS_S, knots_mean, last_n, moving_exact
-from mlscale.analysis.resources import SERVING, cpu_by_role, throttling
-from mlscale.analysis.response import horizon_of, upscaling_response
+from mlscale.analysis.resources import SERVING, cpu_by_role, cpu_per_answer, throttling
+from mlscale.analysis.response import horizon_of, recovery, upscaling_response
+from mlscale.analysis.steady import steady_state
 from mlscale.analysis.validity import judge
 from mlscale.analysis.variance import PARTS, variance_parts
 from mlscale.runs import Run
@@ -34,6 +42,7 @@ def run_summary(run: Run, level_s: float | None) -> dict[str, Any]:
     from_s, to_s = span(run)
     frame = durations(run.requests, timeout_s=run.info.timeout_s)
     inside = intended_between(frame, from_s, to_s)
+    upscaling = _upscaling(run, level_s, to_s - from_s)
     return {
         **labels(run),
         "level_s": NAN if level_s is None else level_s,
@@ -43,7 +52,8 @@ def run_summary(run: Run, level_s: float | None) -> dict[str, Any]:
         **_costs(run, frame, from_s, to_s),
         **_parts(run, from_s, to_s),
         **_by_window(run, level_s, from_s, to_s),
-        **_upscaling(run, level_s, to_s - from_s),
+        **upscaling,
+        **_steady(run, frame, upscaling),
     }
 
 
@@ -119,22 +129,19 @@ def _responses(inside: pd.DataFrame) -> dict[str, Any]:
 
 
 def _throughput(frame: pd.DataFrame, inside: pd.DataFrame, from_s: float, to_s: float) -> dict[str, float]:
-    answered = frame[frame["ok"] & (frame["done_s"] >= from_s) & (frame["done_s"] < to_s)]
-    return {"throughput_rps": len(answered) / (to_s - from_s), "offered_rps": len(inside) / (to_s - from_s)}
+    right = right_answers(frame, from_s, to_s)
+    return {"throughput_rps": right / (to_s - from_s), "offered_rps": len(inside) / (to_s - from_s)}
 
 
 def _costs(run: Run, frame: pd.DataFrame, from_s: float, to_s: float) -> dict[str, float]:
     table = cpu_by_role(run.resources, from_s, to_s)
     used = {role: float(table["cpu_s"].get(role, NAN)) for role in (*SERVING, "load_generator", "host")}
-    right = int((frame["ok"] & (frame["done_s"] >= from_s) & (frame["done_s"] < to_s)).sum())
-    serving = float(np.nansum([used[role] for role in SERVING])) if len(table) else NAN
     share, throttled_s = throttling(run.resources, from_s, to_s)
-    each = {f"cpu_per_answer_{role}_s": used[role] / right if right else NAN for role in SERVING}
     return {
         **{f"cpu_{role}_s": value for role, value in used.items()},
-        "cpu_serving_s": serving,
-        **each,
-        "cpu_per_answer_s": serving / right if right else NAN,
+        "cpu_serving_s": float(table["cpu_s"].reindex(SERVING).sum(min_count=1)),
+        **cpu_per_answer(table, right_answers(frame, from_s, to_s)),
+        "idle_cores": _idle_cores(run),
         "peak_rss_serving_bytes": float(table["peak_rss_bytes"].reindex(SERVING).sum(min_count=1)),
         "throttled_share": share,
         "throttled_s": throttled_s,
@@ -142,7 +149,8 @@ def _costs(run: Run, frame: pd.DataFrame, from_s: float, to_s: float) -> dict[st
 
 
 def _parts(run: Run, from_s: float, to_s: float) -> dict[str, float]:
-    """Mean of each part of sigma_t^2 over the windows of the span that could be split.
+    """sigma_t^2, a mean over all windows of the span that hold 10 requests, and over those that could be split, with
+    its parts.
 
     Of right answers alone: a failure has neither replica nor service time, and its 30 s would drown every other part.
     """
@@ -151,7 +159,8 @@ def _parts(run: Run, from_s: float, to_s: float) -> dict[str, float]:
     split = table[table["split"].astype(bool)]
     return {
         "windows_split_share": len(split) / len(table) if len(table) else NAN,
-        "sigma_total_s2": _mean(split["total_s2"]),
+        "sigma_total_s2": _mean(table["total_s2"].dropna()),
+        "sigma_split_s2": _mean(split["total_s2"]),
         **{f"sigma_{part}": _mean(split[part]) for part in PARTS},
     }
 
@@ -166,7 +175,7 @@ def _by_window(run: Run, level_s: float | None, from_s: float, to_s: float) -> d
         found[f"mean_m_{name}_s"], found[f"mean_sigma_{name}_s"] = knots_mean(exact, from_s, to_s)
         confirmed = NAN
         if run.info.step_s is not None and to_s - from_s > window_s:
-            confirmed = upscaling_response(run, level_s, window_s=window_s).confirmed_s
+            confirmed = recovery(run, level_s, window_s=window_s).time_s + window_s
         found[f"t_slo_confirmed_{name}_s"] = confirmed
     last = last_n(run.requests, LAST_REQUESTS, timeout_s=timeout_s)
     found["mean_m_last50_s"], found["mean_sigma_last50_s"] = knots_mean(last, from_s, to_s)
@@ -178,11 +187,23 @@ def _upscaling(run: Run, level_s: float | None, horizon_s: float) -> dict[str, A
         unknown = dict.fromkeys(("t_slo_s", "t_slo_confirmed_s", "over_level_s"), NAN)
         no = dict.fromkeys(("t_slo_censored", "pre_scaled"), False)
         return {"horizon_s": horizon_s, "window_s": WINDOW_S, **unknown, **no}
-    by: By = "done"
-    other = upscaling_response(run, level_s, by=by)
+    other = recovery(run, level_s, by="done")
     row = upscaling_response(run, level_s).row()
     del row["by"], row["level_s"]
-    return row | {"t_slo_by_done_s": other.t_slo_s, "t_slo_by_done_censored": other.t_slo_censored}
+    return row | {"t_slo_by_done_s": other.time_s, "t_slo_by_done_censored": other.censored}
+
+
+def _steady(run: Run, frame: pd.DataFrame, upscaling: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the run's response to its step; NaN without one."""
+    if "needed" not in upscaling:
+        return steady_state(run, frame, NAN, NAN, 0)
+    return steady_state(run, frame, run.info.step_s or 0.0, upscaling["horizon_s"], upscaling["needed"])
+
+
+def _idle_cores(run: Run) -> float:
+    """Cores in use at rest, before the load, by all roles that serve; NaN where nobody looked."""
+    known = [run.info.idle[name] for name in (f"{role}_cores" for role in SERVING) if name in run.info.idle]
+    return float(np.sum(known)) if known else NAN
 
 
 def _mean(values: pd.Series[Any]) -> float:

@@ -4,16 +4,18 @@ Let y be the n durations in a window, less their mean. Least squares fits all ca
 
     y = slope * time + photo + replica + rest,
 
-with every fitted term centred. Then n sigma_t^2 = y.y = trend.y + photo.y + replica.y + rest.rest exactly: each
-cause's part is the covariance of its fitted effect with y (J. W. Pratt, "Dividing the indivisible", Tampere
-Conference in Statistics, 1987). The order of the causes plays no role, and a replica isn't blamed for the photos
-that it happened to get. There is no photo-by-replica term: a window of 5 s holds about one request per such cell
-and would leave no rest.
+with every fitted term centred in the window. Slope and replicas are fitted in each window anew; a photo has one effect
+in all windows, since its work is the same in each: with an effect of its own in every window, 24 photos would use up
+the degrees of freedom of a window in which a saturated framework gives 30 answers, and just the windows with the
+largest sigma_t could not be split. Each cause's part is the covariance of its fitted effect with y (J. W. Pratt,
+"Dividing the indivisible", Tampere Conference in Statistics, 1987), so the order of the causes plays no role, and a
+replica isn't blamed for the photos that it happened to get. There is no photo-by-replica term.
 
-A term with many levels fits noise too: each takes df_k s^2 of it on average (its trace), s^2 = rest.rest / df_rest
-being the rest's mean square. So, as in epsilon squared (T. L. Kelley, PNAS 21 (1935), 554-559),
+A term with many levels fits noise too: each takes df_k s^2 of it on average, df_k being its trace in the window (of
+the slope 1, of r replicas r - 1, of the photos the window's share of their number less 1), and s^2 the rest's mean
+square in the window. So, as in epsilon squared (T. L. Kelley, PNAS 21 (1935), 554-559),
 
-    part_k = (fitted_k . y - df_k s^2) / n,       within replicas = (rest.rest + sum_k df_k s^2) / n.
+    part_k = (fitted_k . y - df_k s^2) / n,       within replicas = sigma_t^2 - sum_k part_k.
 
 The parts sum to sigma_t^2 exactly, and each is 0 on average where its cause is absent and the rest is independent
 noise. So a single window's part can be slightly negative: average parts over windows, don't clip them. What a
@@ -22,7 +24,8 @@ straight line misses of the trend (a queue that jumps) stays in the rest.
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Sequence
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +38,7 @@ MAX_UNKNOWN_SHARE: Final = 0.05
 MIN_REST_DF: Final = 10
 """Fewer degrees of freedom for the rest: its mean square is too uncertain to correct the other parts."""
 PARTS: Final = ("within_replicas_s2", "between_replicas_s2", "photos_s2", "trend_s2")
+_COLUMNS: Final = ["n", "total_s2", *PARTS, "split"]
 
 
 def variance_parts(
@@ -47,13 +51,13 @@ def variance_parts(
     value: Value = "response_s",
     at_s: npt.ArrayLike | None = None,
 ) -> pd.DataFrame:
-    """The parts of sigma_t^2 over windows (t - W, t]; by default one window after another.
+    """The parts of sigma_t^2 over windows (t - W, t] that do not overlap; by default one after another.
 
     Returns:
-        t_s, n, total_s2 (= sigma_t^2), the parts trend_s2, photos_s2, between_replicas_s2, within_replicas_s2,
-        unknown_share (requests without a replica id), split. Where ``split`` is False (over 5 % of replica ids
-        unknown, fewer than 10 degrees of freedom for the rest, or causes that coincide) the parts are NaN. Up to 5
-        % unknown ids form a group.
+        t_s, n, total_s2 (= sigma_t^2, NaN under 10 requests), the parts trend_s2, photos_s2, between_replicas_s2,
+        within_replicas_s2, unknown_share (requests without a replica id), split. Where ``split`` is False (over 5 % of
+        replica ids unknown, fewer than 10 degrees of freedom for the rest, or causes that coincide) the parts are NaN.
+        Up to 5 % unknown ids form a group.
     """
     frame = durations(requests, include_failures=include_failures, timeout_s=timeout_s)
     frame = frame[frame[value].notna()]
@@ -61,61 +65,102 @@ def variance_parts(
     frame = frame.sort_values(key, kind="stable", ignore_index=True)
     times, values = frame[key].to_numpy(dtype=float), frame[value].to_numpy(dtype=float)
     photos = pd.factorize(frame["photo_id"].fillna(""))[0]
-    names = frame["replica_id"].fillna("")
-    replicas, unknown = pd.factorize(names)[0], (names == "").to_numpy(dtype=bool)
+    replicas = pd.factorize(frame["replica_id"].fillna(""))[0]
+    unknown = (frame["replica_id"].fillna("") == "").to_numpy(dtype=bool)
     ends = _ends(times, window_s) if at_s is None else np.asarray(at_s, dtype=float)
-    rows = []
-    for end_s, first, last in zip(ends, *window_bounds(times, ends, window_s), strict=True):
-        inside = slice(int(first), int(last))
-        share = float(unknown[inside].mean()) if last > first else float("nan")
-        row = {"t_s": float(end_s), "n": int(last - first), "unknown_share": share}
-        rows.append(row | split_variance(times[inside], values[inside], photos[inside], replicas[inside], share))
-    columns = ["t_s", "n", "total_s2", *PARTS, "unknown_share", "split"]
-    return pd.DataFrame(rows, columns=columns)
+    windows = [slice(int(a), int(b)) for a, b in zip(*window_bounds(times, ends, window_s), strict=True)]
+    shares = [float(unknown[inside].mean()) if unknown[inside].size else float("nan") for inside in windows]
+    known = [not share > MAX_UNKNOWN_SHARE for share in shares]
+    table = split_variance(times, values, photos, replicas, windows, known)
+    table.insert(0, "t_s", ends)
+    return table.assign(unknown_share=shares)
 
 
 def split_variance(
-    times: Floats, values: Floats, photos: Ints, replicas: Ints, unknown_share: float = 0.0
-) -> dict[str, float | bool]:
-    """One window's total (ddof 0) and parts (module docstring); arrays of equal length, photos and replicas as
-    codes."""
-    n = len(values)
-    nothing: dict[str, float | bool] = {**dict.fromkeys(PARTS, float("nan")), "split": False}
-    if n < MIN_REST_DF:
-        return {"total_s2": float("nan"), **nothing}
-    y = values - values.mean()
-    total = float(y @ y) / n
-    terms = [_centred(times[:, None]), _centred(_indicators(photos)), _centred(_indicators(replicas))]
-    sizes = [term.shape[1] for term in terms]
-    df_rest = n - 1 - sum(sizes)
-    if unknown_share > MAX_UNKNOWN_SHARE or df_rest < MIN_REST_DF:
-        return {"total_s2": total, **nothing}
-    design = np.hstack(terms)
-    scale = np.linalg.norm(design, axis=0)
-    if not scale.all():
-        return {"total_s2": total, **nothing}
-    solution, _, rank, _ = np.linalg.lstsq(design / scale, y, rcond=1e-9)
-    if rank < sum(sizes):  # photos and replicas (or a photo and the time) can't be told apart in this window
-        return {"total_s2": total, **nothing}
-    effects = np.split(solution / scale, np.cumsum(sizes)[:-1])
-    fitted = [term @ effect for term, effect in zip(terms, effects, strict=True)]
-    rest = y - sum(fitted)
-    noise = float(rest @ rest) / df_rest
-    trend, of_photos, between = ((float(part @ y) - size * noise) / n for part, size in zip(fitted, sizes, strict=True))
-    return {
-        "total_s2": total,
-        "within_replicas_s2": total - trend - of_photos - between,
-        "between_replicas_s2": between,
-        "photos_s2": of_photos,
-        "trend_s2": trend,
-        "split": True,
-    }
+    times: Floats,
+    values: Floats,
+    photos: Ints,
+    replicas: Ints,
+    windows: Sequence[slice],
+    known: Sequence[bool] | None = None,
+) -> pd.DataFrame:
+    """n, total_s2 (ddof 0), the parts and ``split`` of each window (module docstring).
+
+    Args:
+        times, values, photos, replicas: of all requests, the latter two as codes.
+        windows: which requests each holds; none is in two.
+        known: which windows may be split (default: all).
+    """
+    rows: list[dict[str, Any]] = []
+    fits: dict[int, _Window] = {}
+    for place, inside in enumerate(windows):
+        y = values[inside] - values[inside].mean() if values[inside].size else values[inside]
+        n = len(y)
+        total = float(y @ y) / n if n >= MIN_REST_DF else float("nan")
+        rows.append({"n": n, "total_s2": total, **dict.fromkeys(PARTS, float("nan")), "split": False})
+        if n >= MIN_REST_DF and (known is None or known[place]):
+            own = np.hstack([times[inside][:, None], _indicators(replicas[inside])])
+            window = _Window(y, _centred(own))
+            if window.own_df is not None and n - 1 - window.own_df >= MIN_REST_DF:
+                fits[place] = window
+    levels = np.unique(np.concatenate([photos[:0], *(photos[windows[place]] for place in fits)]))
+    columns = {place: _centred(_indicators(photos[windows[place]], levels)) for place in fits}
+    cleared = {place: window.without_own(columns[place]) for place, window in fits.items()}
+    gram = sum((each.T @ each for each in cleared.values()), np.zeros((max(len(levels) - 1, 0),) * 2))
+    few = 1e-9 * sum(len(window.y) for window in fits.values())
+    if np.linalg.matrix_rank(gram, tol=few, hermitian=True) < len(gram):  # a photo and a replica can't be told apart
+        return pd.DataFrame(rows, columns=_COLUMNS)
+    moments = sum((cleared[place].T @ window.y for place, window in fits.items()), np.zeros(len(gram)))
+    inverse = np.linalg.inv(gram)
+    for place, window in fits.items():
+        df = float(np.sum(inverse * (cleared[place].T @ cleared[place])))
+        rows[place] |= window.parts(columns[place] @ inverse @ moments, df)
+    return pd.DataFrame(rows, columns=_COLUMNS)
 
 
-def _indicators(codes: Ints) -> Floats:
-    """One 0/1 column per level that occurs, without the last one."""
-    levels = np.unique(codes)[:-1]
-    return np.asarray(codes[:, None] == levels[None, :], dtype=float)
+class _Window:
+    """One window's durations ``y`` and its own terms: time in the first column, then its replicas; all centred."""
+
+    def __init__(self, y: Floats, own: Floats) -> None:
+        self.y = y
+        self._own = own
+        scale = np.linalg.norm(own, axis=0)
+        full = bool(scale.all()) and int(np.linalg.matrix_rank(own / scale)) == own.shape[1]
+        self._basis: Floats = np.linalg.qr(own / scale)[0] if full else own[:, :0]
+        self.own_df = own.shape[1] if full else None
+        """None: its own terms can't be told apart."""
+
+    def without_own(self, columns: Floats) -> Floats:
+        """``columns`` less what the window's own terms explain of them."""
+        return np.asarray(columns - self._basis @ (self._basis.T @ columns))
+
+    def parts(self, of_photos: Floats, photos_df: float) -> dict[str, float | bool]:
+        """The parts, given what the photos explain and with how many degrees of freedom; none with too few left."""
+        n, own_df = len(self.y), self._own.shape[1]
+        df_rest = n - 1 - own_df - photos_df
+        if df_rest < MIN_REST_DF:
+            return {}
+        effects = np.linalg.lstsq(self._own, self.y - of_photos, rcond=None)[0]
+        fitted = [self._own[:, :1] @ effects[:1], of_photos, self._own[:, 1:] @ effects[1:]]
+        rest = self.y - sum(fitted)
+        noise = float(rest @ rest) / df_rest
+        sizes = (1.0, photos_df, own_df - 1.0)
+        found = [(float(part @ self.y) - df * noise) / n for part, df in zip(fitted, sizes, strict=True)]
+        within = float(self.y @ self.y) / n - sum(found)
+        trend, photos, between = found
+        return {
+            "within_replicas_s2": within,
+            "between_replicas_s2": between,
+            "photos_s2": photos,
+            "trend_s2": trend,
+            "split": True,
+        }
+
+
+def _indicators(codes: Ints, levels: Ints | None = None) -> Floats:
+    """One 0/1 column per level (default: those that occur), without the last one."""
+    levels = np.unique(codes) if levels is None else levels
+    return np.asarray(codes[:, None] == levels[None, :-1], dtype=float)
 
 
 def _centred(columns: Floats) -> Floats:

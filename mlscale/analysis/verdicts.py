@@ -71,11 +71,18 @@ def _verdict(
     more = row["failures_a"] - row["failures_b"] if a_wins else row["failures_b"] - row["failures_a"]
     if more > MAX_FAILURES_ABOVE:
         return f"refused: {winner} {words.better}, but it fails more by {100 * more:.1f} points", "", "; ".join(notes)
-    columns = W_COLUMNS.get(str(row["endpoint"]), ())
-    if columns and not same_side([_ratio(selected, column, row["a"], row["b"]) for column in columns]):
+    if (row["over_level_difference_s"] > 0) == a_wins and np.isfinite(row["over_level_difference_s"]):
+        notes.append(f"but {loser} is over L for fewer seconds in all")
+    if not for_every_window(selected, str(row["endpoint"]), row["a"], row["b"]):
         return f"refused: {winner} {words.better} than {loser}, but not for every W", "", "; ".join(notes)
     by_interval = "" if np.isfinite(row["p_holm"]) else " (by interval alone)"
     return f"{winner} {words.better}{by_interval}", str(winner), "; ".join(notes)
+
+
+def for_every_window(selected: pd.DataFrame, endpoint: str, a: str, b: str) -> bool:
+    """Whether an endpoint's ratio lies on the same side of 1 for each W, where it depends on W at all."""
+    columns = W_COLUMNS.get(endpoint, ())
+    return not columns or same_side([_ratio(selected, column, a, b) for column in columns])
 
 
 def _invalid_runs(row: Mapping[str, Any], invalid: pd.DataFrame) -> str:

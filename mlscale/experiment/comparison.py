@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import pandas as pd
 
-from mlscale.analysis import design
+from mlscale.analysis import design, objectives
+from mlscale.analysis.dose import variant_of
 from mlscale.analysis.inference import compare
+from mlscale.analysis.objectives import Known
+from mlscale.analysis.summary import summarise
 from mlscale.analysis.verdicts import across_cells
 from mlscale.experiment.figures import remark
+from mlscale.experiment.twin_lab import FIVE
 from mlscale.experiment.variants import TWIN_CELLS
 from mlscale.runs import MlscaleError, Run
+
+_EC2: Final = "boot ec2"
 
 
 def apart(runs: Sequence[Run]) -> tuple[list[Run], list[Run]]:
@@ -65,6 +72,20 @@ def p_value_note(table: pd.DataFrame) -> str:
 def pairs(rows: pd.DataFrame) -> list[tuple[str, str]]:
     """Every pair of environments in the rows, once."""
     return design.environment_pairs(list(dict.fromkeys(rows["environment"])))
+
+
+def by_objective(
+    rows: pd.DataFrame, rehearsed: Sequence[Run], simulated: Sequence[Run], level_s: float
+) -> pd.DataFrame:
+    """Which environment is best at what: the measured rows, and beside them, for environments that were not measured,
+    the valid rehearsed runs with the boot times of EC2, else simulated ones."""
+    measured = set(rows["environment"])
+    boots = [run for run in rehearsed if run.info.mode == "rehearsal" and run.info.valid and variant_of(run) == _EC2]
+    twins = [
+        run for run in simulated if run.info.environment not in {*measured, *(each.info.environment for each in boots)}
+    ]
+    beside: dict[Known, pd.DataFrame] = {"rehearsed": summarise(boots, level_s), "simulated": summarise(twins, level_s)}
+    return objectives.by_objective(rows, beside, FIVE)
 
 
 def across(rows: pd.DataFrame) -> pd.DataFrame:

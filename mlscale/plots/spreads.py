@@ -1,4 +1,4 @@
-"""What sigma_t is made of."""
+"""How large sigma_t is, and what it is made of."""
 
 from __future__ import annotations
 
@@ -7,15 +7,19 @@ from typing import Final
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.patches import Patch
 
 from mlscale.plots.style import (
+    INK,
+    MUTED,
     attach,
     colour,
-    display_name,
     in_order,
     mark_modes,
     marker,
     new_axes,
+    shade,
+    short_name,
     spread,
     style,
 )
@@ -23,61 +27,91 @@ from mlscale.plots.style import (
 LABELS: Final = {
     "sigma_within_replicas_s2": "within replicas",
     "sigma_between_replicas_s2": "between replicas",
-    "sigma_photos_s2": "between photos",
     "sigma_trend_s2": "trend in the window",
+    "sigma_photos_s2": "between photos",
 }
+_STRENGTHS: Final = (1.0, 0.65, 0.35, 0.12)
+_NAMED_FROM: Final = 0.08
+"""Share from which on a part has room for its number."""
 
 
 def sigma_parts(rows: pd.DataFrame, *, axes: Axes | None = None) -> Axes:
-    """Parts of sigma_t^2 of right answers (mean over the windows after the step) as shares of it: a dot per run, a
-    bar at the mean.
+    """sigma_t of right answers after the step: a bar per environment, as long as sigma over all windows, a dot per run.
 
-    The parts of a run sum to 1; each is unbiased, so one whose cause is absent scatters around 0.
+    The length is the root of the mean sigma_t^2. It is divided as sigma_t^2 is in the windows that could be split, by
+    the means over runs; their share, and that of throttled quota periods, stand below. Each part is unbiased, so one
+    whose cause is absent can come out a little below 0, and has no area then.
 
     Args:
-        rows: of `summarise`; runs that could not be split (replica ids unknown) are left out.
+        rows: of `summarise`. A run none of whose windows could be split (replica ids unknown) counts for the length
+            alone.
     Returns:
-        The axes. `plotted`: environment, part, run_id, share.
+        The axes. `plotted`: environment, part, share (of the mean sigma_t^2, a row each), sigma_s, and a row for each
+        run with its sigma_s.
     """
     names = in_order(list(rows["environment"]))
     numbers = []
     with style():
         if axes is None:
-            axes = new_axes(1, 1, 1.0 + 0.45 * len(LABELS))[0, 0]
-        height = 0.8 / max(1, len(names))
-        for place, column in enumerate(LABELS):
-            if place % 2 == 0:
-                axes.axhspan(-place - 0.5, -place + 0.5, color="#F4F4F4", lw=0, zorder=0)
-            for lane, name in enumerate(names):
-                mine = rows[(rows["environment"] == name) & rows["sigma_total_s2"].notna()]
-                shares = (mine[column] / mine["sigma_total_s2"]).to_numpy(dtype=float)
-                y = -place + 0.4 - height * (lane + 0.5)
-                offsets = spread(len(shares), 0.5 * height)
-                axes.plot(100 * shares, y + offsets, marker(name), ms=3.6, color=colour(name), alpha=0.65, mew=0, ls="")
-                if len(shares):
-                    axes.plot(
-                        [100 * shares.mean()] * 2, [y - 0.42 * height, y + 0.42 * height], color=colour(name), lw=2.2
-                    )
-                numbers.append(
-                    pd.DataFrame({"environment": name, "part": column, "run_id": mine["run_id"], "share": shares})
-                )
-        axes.axvline(0.0, color="#555555", lw=0.8, zorder=1)
-        axes.set_yticks([-place for place in range(len(LABELS))], list(LABELS.values()))
+            axes = new_axes(1, 1, 0.9 + 0.75 * len(names))[0, 0]
+        for place, name in enumerate(names):
+            numbers.append(_bar(axes, rows[rows["environment"] == name], name, -place))
+        axes.set_yticks(
+            [-place for place in range(len(names))], [short_name(name).replace(" + ", "\n+ ") for name in names]
+        )
         axes.tick_params(axis="y", length=0)
-        axes.set_ylim(-len(LABELS) + 0.5, 0.5)
-        axes.set_xlabel(r"share of $\sigma_t^2$ after the step (%)")
-        for name in names:
-            axes.plot([], [], marker(name), color=colour(name), ls="", ms=5, label=_label(rows, name))
-        axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=1, borderaxespad=0.2)
+        axes.set_ylim(-len(names) + 0.4, 0.45)
+        axes.set_xlim(0.0, 1.14 * axes.get_xlim()[1])
+        axes.set_xlabel(r"$\sigma_t$ after the step (ms), divided as $\sigma_t^2$ is")
+        parts = [
+            Patch(color=shade("#333333", strength), label=label)
+            for label, strength in zip(LABELS.values(), _STRENGTHS, strict=True)
+        ]
+        axes.legend(handles=parts, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=len(parts), borderaxespad=0.2)
         mark_modes(axes, rows["mode"])
     return attach(axes, pd.concat(numbers, ignore_index=True) if numbers else pd.DataFrame())
 
 
-def _label(rows: pd.DataFrame, name: str) -> str:
-    """Name, sigma_t and, as METHOD asks beside every sigma, the share of throttled quota periods."""
-    mine = rows[rows["environment"] == name]
+def _bar(axes: Axes, mine: pd.DataFrame, name: str, y: float) -> pd.DataFrame:
+    """One environment's bar, the runs' dots above it and a line of text below."""
     sigma_ms = 1000 * float(np.sqrt(mine["sigma_total_s2"].mean()))
-    throttled = float(mine["throttled_share"].mean())
-    told = f"{100 * throttled:.0f} % of quota periods throttled" if np.isfinite(throttled) else "throttling unknown"
-    size = f"$\\sigma$ = {sigma_ms:.0f} ms" if np.isfinite(sigma_ms) else "not split"
-    return f"{display_name(name)}: {size}, {told}"
+    parts = mine[list(LABELS)].mean()
+    shares = parts / parts.sum()
+    drawn = shares.clip(lower=0.0) / shares.clip(lower=0.0).sum()
+    left = 0.0
+    for share, strength in zip(drawn.fillna(0.0), _STRENGTHS, strict=True):
+        axes.barh(y, sigma_ms * share, 0.36, left=left, color=shade(colour(name), strength), lw=0)
+        if share >= _NAMED_FROM:
+            ink = "white" if strength > 0.6 else INK
+            axes.text(left + sigma_ms * share / 2, y, f"{share:.0%}", ha="center", va="center", fontsize=8, color=ink)
+        left += sigma_ms * share
+    axes.barh(y, sigma_ms, 0.36, fc="none", ec=colour(name), lw=0.9)
+    each_ms = 1000 * np.sqrt(mine["sigma_total_s2"].to_numpy(dtype=float))
+    axes.plot(
+        each_ms,
+        y + 0.28 + spread(len(each_ms), 0.1),
+        marker(name),
+        ms=3.2,
+        color=colour(name),
+        alpha=0.65,
+        mew=0,
+        ls="",
+    )
+    if np.isfinite(sigma_ms):
+        axes.text(sigma_ms, y, f"  {sigma_ms:.0f} ms", va="center", fontsize=10, fontweight="bold", color=INK)
+    told = axes.text(0.0, y - 0.22, f" {_told(mine)}", va="top", fontsize=7.2, color=MUTED)
+    told.set_in_layout(False)
+    by_part = pd.DataFrame({"part": list(LABELS), "share": shares.to_numpy(), "sigma_s": sigma_ms / 1000})
+    by_run = pd.DataFrame({"run_id": mine["run_id"], "sigma_s": each_ms / 1000})
+    return pd.concat([by_part, by_run], ignore_index=True).assign(environment=name)
+
+
+def _told(mine: pd.DataFrame) -> str:
+    """How many windows the parts speak for and, as METHOD asks beside every sigma, the throttled quota periods."""
+    split, throttled = float(mine["windows_split_share"].mean()), float(mine["throttled_share"].mean())
+    return "; ".join(
+        (
+            f"{100 * split:.3g} % of windows split" if split > 0 else "not split",
+            f"{100 * throttled:.0f} % of quota periods throttled" if np.isfinite(throttled) else "throttling unknown",
+        )
+    )

@@ -12,7 +12,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from synthetic_runs import Shape, info, make_run, requests_frame, write_run
 
-from mlscale.analysis.dose import NO_MACHINES, PARTS, dose_rows, slope_on_boot
+from mlscale.analysis.dose import NO_MACHINES, PARTS, benefit_of_room, dose_rows, slope_on_boot
 from mlscale.analysis.populations import MACHINES, PODS, machine_seconds, populations
 from mlscale.runs import Event, ReplicaSample, Run
 
@@ -142,3 +142,17 @@ def test_a_pod_that_came_after_the_recovery_was_not_waited_for(tmp_path: Path) -
     assert row["machine_s"] == pytest.approx(0.2)
     assert row["container_s"] == pytest.approx(11.8)
     assert row["recovery_s"] == pytest.approx(row["t_slo_s"] - 17.0)
+
+
+def test_room_kept_free_is_judged_by_both_clocks(rows: pd.DataFrame) -> None:
+    """A first recovery that is 10 s sooner, and as many seconds over L in all."""
+    plain = pd.DataFrame({"block": [1, 2, 3], "variant": "boot ec2", "t_slo_s": [60.0, 61, 62], "over_level_s": 70.0})
+    kept = plain.assign(
+        variant="boot ec2, room for 2 kept free", t_slo_s=[50.0, 52, 51], over_level_s=[69.0, 70.0, 71.0]
+    )
+    found = benefit_of_room(pd.concat([plain, kept], ignore_index=True)).set_index("figure")
+    assert found.loc["T_slo", "difference_s"] == pytest.approx(-10.0)
+    assert found.loc["T_slo", "high_s"] < 0
+    assert found.loc["seconds over L", "low_s"] < 0 < found.loc["seconds over L", "high_s"]
+    assert found["blocks"].tolist() == [3, 3]
+    assert benefit_of_room(rows).empty

@@ -226,7 +226,7 @@ def test_over_twenty_percent_invalid_is_not_comparable() -> None:
     rows.loc[of_b, "valid"] = False
     found = compare(rows)
     assert (found.verdict == "not comparable").all()
-    assert found[["ratio", "p", "low"]].isna().all(axis=None)
+    assert found[["ratio", "p", "low", "ratio_without_failures"]].isna().all(axis=None)
     assert "3 of 12 runs of b are invalid" in found.notes[0]
     with_them = compare(rows, with_invalid=True)
     assert with_them.n_blocks.tolist() == [8, 8, 8]
@@ -267,6 +267,24 @@ def test_a_ranking_that_depends_on_the_window_is_not_claimed() -> None:
     windows = by_window(rows, [("a", "b")])
     assert not windows[windows.figure == "T_slo + W"].claimable.any()
     assert len(windows) == 14
+
+
+def test_seconds_over_l_stand_beside_the_first_recovery() -> None:
+    """``a`` is back sooner, and goes over L again for longer."""
+    rows = rows_of(8, effect=-0.8)
+    rng = np.random.default_rng(9)
+    rows["over_level_s"] = np.where(rows["environment"] == "a", 50.0, 40.0) + rng.normal(0, 1, len(rows))
+    found = compare(rows).set_index("endpoint")
+    wide = chosen(rows).query("aa_label != 'B'").pivot(index="block", columns="environment", values="over_level_s")
+    differences = wide["a"] - wide["b"]
+    low, high = stats.t.interval(0.95, 7, differences.mean(), stats.sem(differences))
+    assert found.loc["P3", "over_level_difference_s"] == pytest.approx(differences.mean())
+    assert found.loc["P3", ["over_level_low_s", "over_level_high_s"]].tolist() == pytest.approx([low, high])
+    assert found.loc["P3", "favours"] == "a"
+    assert "but b is over L for fewer seconds in all" in found.loc["P3", "notes"]
+    assert found.loc[["P1", "P2"], "over_level_difference_s"].isna().all()
+    agreeing = compare(rows.assign(over_level_s=90.0 - rows["over_level_s"])).set_index("endpoint")
+    assert "over L" not in agreeing.loc["P3", "notes"]
 
 
 def test_ties_at_one_are_on_neither_side() -> None:

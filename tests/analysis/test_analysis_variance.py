@@ -13,6 +13,11 @@ from mlscale.analysis.moving import moving
 from mlscale.analysis.variance import PARTS, split_variance, variance_parts
 
 
+def one_window(*given: np.ndarray) -> dict[str, float]:
+    """The parts of a single window of all that is given."""
+    return dict(split_variance(*given, [slice(0, len(given[0]))]).iloc[0])
+
+
 def _window(seed: int, n: int, photo: float, replica: float, slope: float, noise: float) -> tuple[np.ndarray, ...]:
     rng = np.random.default_rng(seed)
     t = np.sort(rng.uniform(0, 5, n))
@@ -22,7 +27,7 @@ def _window(seed: int, n: int, photo: float, replica: float, slope: float, noise
 
 
 def test_parts_sum_to_the_total_exactly() -> None:
-    found = split_variance(*_window(0, 100, 0.01, 0.03, 0.02, 0.02))
+    found = one_window(*_window(0, 100, 0.01, 0.03, 0.02, 0.02))
     assert sum(found[part] for part in PARTS) == pytest.approx(found["total_s2"], rel=1e-10)
     assert found["total_s2"] == pytest.approx(float(np.var(_window(0, 100, 0.01, 0.03, 0.02, 0.02)[1])), rel=1e-12)
 
@@ -36,25 +41,25 @@ def test_a_balanced_window_gives_the_classical_analysis_of_variance() -> None:
     frame = pd.DataFrame({"y": y, "t": t, "p": photos, "r": replicas})
     table = sm.stats.anova_lm(ols("y ~ t + C(p) + C(r)", frame).fit(), typ=2)
     noise = table["sum_sq"]["Residual"] / table["df"]["Residual"]
-    found = split_variance(t, y, photos, replicas)
+    found = one_window(t, y, photos, replicas)
     for part, term in (("trend_s2", "t"), ("photos_s2", "C(p)"), ("between_replicas_s2", "C(r)")):
         expected = (table["sum_sq"][term] - table["df"][term] * noise) / len(y)
         assert found[part] == pytest.approx(expected, rel=1e-8), part
 
 
 def test_a_strong_cause_does_not_leak_into_another() -> None:
-    found = [split_variance(*_window(seed, 80, 0.0, 0.05, 0.0, 0.01)) for seed in range(200)]
+    found = [one_window(*_window(seed, 80, 0.0, 0.05, 0.0, 0.01)) for seed in range(200)]
     photos = [float(one["photos_s2"]) for one in found]
     assert abs(np.mean(photos)) < 4 * np.std(photos) / np.sqrt(len(photos))
 
 
 def test_causes_that_coincide_are_not_split() -> None:
     t, y, photos, _ = _window(1, 60, 0.0, 0.0, 0.0, 0.1)
-    assert not split_variance(t, y, photos, photos)["split"]
+    assert not one_window(t, y, photos, photos)["split"]
 
 
 def test_parts_without_a_cause_are_zero_on_average() -> None:
-    found = [split_variance(*_window(seed, 60, 0.0, 0.0, 0.0, 0.05)) for seed in range(300)]
+    found = [one_window(*_window(seed, 60, 0.0, 0.0, 0.0, 0.05)) for seed in range(300)]
     for part in ("photos_s2", "between_replicas_s2", "trend_s2"):
         mean = np.mean([float(one[part]) for one in found])
         error = np.std([float(one[part]) for one in found]) / np.sqrt(len(found))
@@ -72,7 +77,7 @@ def test_parts_without_a_cause_are_zero_on_average() -> None:
     ],
 )
 def test_each_part_finds_its_cause(part: str, given: tuple[float, float, float], expected: float) -> None:
-    found = [split_variance(*_window(seed, 100, *given, 0.01)) for seed in range(100)]
+    found = [one_window(*_window(seed, 100, *given, 0.01)) for seed in range(100)]
     assert np.mean([float(one[part]) for one in found]) == pytest.approx(expected, rel=0.1)
 
 
@@ -100,3 +105,21 @@ def test_too_few_requests_are_not_split() -> None:
     assert variance_parts(requests_frame([], 0.1)).empty
     few = variance_parts(requests_frame(np.arange(12) * 0.1, 0.1), 5.0)
     assert not few.split.any()
+
+
+def test_windows_with_few_requests_are_split_since_a_photo_has_one_effect_in_all() -> None:
+    """24 photos and 30 requests a window, as of a saturated framework: a photo effect in each would leave no rest."""
+    rng = np.random.default_rng(6)
+    times, photos, replicas = np.sort(rng.uniform(0, 100, 600)), rng.integers(0, 24, 600), rng.integers(0, 2, 600)
+    names = {"photo_id": [f"p{k:02d}" for k in photos], "replica_id": [f"r{k}" for k in replicas]}
+    causes = 0.5 + 0.02 * (photos % 2 * 2 - 1) + 0.06 * replicas
+    found = [
+        variance_parts(requests_frame(times, causes + rng.normal(0, 0.04, 600), **names), 5.0, "intended")
+        for _ in range(20)
+    ]
+    assert all(len(each) == 20 and each["split"].all() for each in found)
+    parts = pd.concat(found)[list(PARTS)].mean()
+    assert parts["photos_s2"] == pytest.approx(0.02**2, rel=0.15)
+    assert parts["between_replicas_s2"] == pytest.approx(0.03**2, rel=0.1)
+    assert parts["within_replicas_s2"] == pytest.approx(0.04**2, rel=0.1)
+    assert parts["trend_s2"] == pytest.approx(0.0, abs=4e-5)

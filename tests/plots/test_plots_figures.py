@@ -251,16 +251,24 @@ def test_steady_state_stands_beside_start_ups_where_it_is_known(own: list[Run], 
     ]
 
 
-def test_sigma_parts_are_shares_that_sum_to_one_and_name_the_throttling(rows: pd.DataFrame) -> None:
-    axes = plots.sigma_parts(rows)
-    sums = plots.plotted(axes).groupby("run_id").share.sum()
-    np.testing.assert_allclose(sums, 1.0)
-    assert "50 % of quota periods throttled" in _texts(axes)
+def test_the_bar_is_sigma_over_all_windows_and_its_parts_sum_to_it(rows: pd.DataFrame) -> None:
+    axes = plots.sigma_parts(rows.assign(windows_split_share=0.75))
+    numbers = plots.plotted(axes)
+    np.testing.assert_allclose(numbers.groupby("environment")["share"].sum(), 1.0)
+    for name, mine in rows.groupby("environment"):
+        sigma_s = float(np.sqrt(mine["sigma_total_s2"].mean()))
+        drawn = numbers[(numbers["environment"] == name) & numbers["part"].notna()]
+        np.testing.assert_allclose(drawn["sigma_s"], sigma_s)
+        assert f"{1000 * sigma_s:.0f} ms" in _texts(axes)
+        assert any(bar.get_width() == pytest.approx(1000 * sigma_s) for bar in axes.patches)
+    assert "75 % of windows split; 50 % of quota periods throttled" in _texts(axes)
 
 
-def test_runs_that_could_not_be_split_are_left_out(rows: pd.DataFrame) -> None:
-    axes = plots.sigma_parts(rows.assign(sigma_total_s2=np.nan))
-    assert plots.plotted(axes).empty
+def test_a_bar_that_could_not_be_split_has_its_length_all_the_same(rows: pd.DataFrame) -> None:
+    parts = ["sigma_within_replicas_s2", "sigma_between_replicas_s2", "sigma_photos_s2", "sigma_trend_s2"]
+    axes = plots.sigma_parts(rows.assign(windows_split_share=0.0, **dict.fromkeys(parts, np.nan)))
+    assert plots.plotted(axes)["share"].isna().all()
+    assert (plots.plotted(axes)["sigma_s"] > 0).all()
     assert "not split" in _texts(axes)
 
 
