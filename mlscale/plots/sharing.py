@@ -42,9 +42,11 @@ def sharing(runs: Sequence[Run]) -> Axes:
         axes.set_xlabel("time since the load step (s)")
         axes.set_ylabel("answers from new replicas (%)")
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3, columnspacing=1.2)
-        grown = numbers[numbers["fair"] > 0].groupby("connections")[["share", "fair"]].mean()
-        told = ", ".join(f"{100 * row.share:.0f} % of answers ({name} connections)" for name, row in grown.iterrows())
-        headline(axes, f"New replicas, once ready, give {told}" if told else "No new replica was ready")
+        grown = numbers[numbers["fair"] > 0].groupby("connections")["share"].mean()
+        told = ", ".join(f"{100 * share:.0f} % with {name}" for name, share in grown.items())
+        headline(
+            axes, f"Answers from new replicas, once ready: {told} connections" if told else "No new replica was ready"
+        )
         mark_modes(axes, [run.info.mode for run in runs])
     return attach(axes, numbers)
 

@@ -216,7 +216,9 @@ def _found(runs: Sequence[Run], level_s: float | None, window_s: float) -> str:
         found = [upscaling_response(run, level_s, window_s=window_s) for run in good]
         middle = float(np.median([response.t_slo_s for response in found]))
         late = middle >= found[0].horizon_s - window_s
-        times[f"{short_name(name)} {f'not within {found[0].horizon_s:.0f} s' if late else f'after {middle:.0f} s'}"] = middle
+        times[f"{short_name(name)} {f'not within {found[0].horizon_s:.0f} s' if late else f'after {middle:.0f} s'}"] = (
+            middle
+        )
     told = f"Back under L = {level_s:g} s after the load step: " + ", ".join(sorted(times, key=times.__getitem__))
     return "; ".join([*([told] if times else []), *([f"not comparable: {', '.join(others)}"] if others else [])])
 
@@ -299,6 +301,8 @@ def _explain(grid: npt.NDArray[Any], level_s: float | None, window_s: float, inv
     if level_s is not None:
         handles += [
             Line2D([], [], color=MUTED, lw=0.9, ls=_DOTS, label=f"L = {level_s:g} s"),
-            Line2D([], [], color=INK, marker="v", ls="", ms=6, label=rf"median $T_{{slo}}$: under L for {window_s:g} s"),
+            Line2D(
+                [], [], color=INK, marker="v", ls="", ms=6, label=rf"median $T_{{slo}}$: under L for {window_s:g} s"
+            ),
         ]
     grid[0, 0].figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=7.5, handlelength=2.4)

@@ -168,7 +168,9 @@ def twin_trajectories(
                 else:
                     axes.set_visible(False)
         for axes, environment in zip(grid[0], environments, strict=True):
-            axes.set_title(short_name(environment), color=colour(environment), fontsize=8.5)
+            modes = {run.info.mode for name, runs in live.items() if name.startswith(environment) for run in runs}
+            mode = "".join(f"\n({mode})" for mode in sorted(modes - {"live"}))
+            axes.set_title(short_name(environment) + mode, color=colour(environment), fontsize=8)
         for axes in grid[-1]:
             axes.set_xlabel("time since the step (s)")
         grid[0, 0].set_yscale("log")
