@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -49,9 +51,10 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
     return {name: make_run(folder / name, shape=shape, mode="simulated") for name, shape in shapes.items()}
 
 
-def test_trajectories_of_all_setups_lie_inside_the_axes(runs: dict[str, Run]) -> None:
-    setups = {"torchserve/closed": [runs["fast"]], "torchserve/open": [runs["never"]]}
-    grid = twin_trajectories(setups, setups, LEVEL_S)
+def test_trajectories_of_all_setups_lie_inside_the_axes(runs: dict[str, Run], tmp_path: Path) -> None:
+    live = {f"torchserve/{name}": [make_run(tmp_path / name)] for name in ("closed", "open")}
+    twins = {"torchserve/closed": [runs["fast"]], "torchserve/open": [runs["never"]]}
+    grid = twin_trajectories(live, twins, LEVEL_S)
     assert grid[0, 0].get_title(loc="left") == "TorchServe + controller"
     for axes in grid.ravel():
         assert axes.get_ylim()[1] > plotted(axes)["mean_s"].max()
