@@ -36,7 +36,7 @@ def test_trajectories_run_from_the_shortest_boot_to_the_longest(runs: list[Run])
     shown = plotted(axes)
     words = [text.get_text() for text in axes.get_legend().get_texts()]
     assert [word.partition(" (")[0] for word in words[:4]] == [NO_MACHINES, "boot 5s", "boot 30s", "boot 60s"]
-    means = shown[shown["run_id"] == "median"]
+    means = shown[shown["run_id"] == "mean"]
     late = means[means["t_s"] == 50.0].set_index("variant")["mean_s"]
     assert late["boot 60s"] > LEVEL_S > late["boot 5s"]
     assert {text.get_text() for text in axes.texts} == {"REHEARSAL"}
