@@ -72,7 +72,7 @@ def _verdict(
     if more > MAX_FAILURES_ABOVE:
         return f"refused: {winner} {words.better}, but it fails more by {100 * more:.1f} points", "", "; ".join(notes)
     columns = W_COLUMNS.get(str(row["endpoint"]), ())
-    if columns and not same_side([_ratio(selected, column, row["a"], row["b"])[0] for column in columns]):
+    if columns and not same_side([_ratio(selected, column, row["a"], row["b"]) for column in columns]):
         return f"refused: {winner} {words.better} than {loser}, but not for every W", "", "; ".join(notes)
     by_interval = "" if np.isfinite(row["p_holm"]) else " (by interval alone)"
     return f"{winner} {words.better}{by_interval}", str(winner), "; ".join(notes)
@@ -85,17 +85,25 @@ def _invalid_runs(row: Mapping[str, Any], invalid: pd.DataFrame) -> str:
     return f"{' and '.join(counts)} (at most {design.MAX_INVALID_SHARE:.0%})"
 
 
-def _ratio(selected: pd.DataFrame, column: str, a: str, b: str) -> tuple[float, float, float]:
-    """Geometric mean over blocks of a / b with its 95 % t interval; NaN where a run has no such figure: the others may
-    be the quicker ones."""
+def _ratio(selected: pd.DataFrame, column: str, a: str, b: str) -> float:
+    """Geometric mean over blocks of a / b; NaN where a run has no such figure: the others may be the quicker ones."""
     mine = selected[selected["environment"].isin((a, b))]
     if column not in selected or mine[column].isna().any():
-        return (float("nan"),) * 3
+        return float("nan")
+    logs = design.log_ratios(design.by_block(selected, column), a, b)
+    return float(np.exp(logs.mean())) if len(logs) else float("nan")
+
+
+def _interval(selected: pd.DataFrame, column: str, a: str, b: str) -> dict[str, float]:
+    """95 % t interval of `_ratio` over blocks: low, high; NaN where that is, and under 2 blocks."""
+    if not np.isfinite(_ratio(selected, column, a, b)):
+        return dict.fromkeys(("low", "high"), float("nan"))
     found = paired_t(design.log_ratios(design.by_block(selected, column), a, b).to_numpy())
-    return float(np.exp(found.mean)), float(np.exp(found.low)), float(np.exp(found.high))
+    return {"low": float(np.exp(found.low)), "high": float(np.exp(found.high))}
 
 
-def _window_name(column: str) -> str:
+def window_name(column: str) -> str:
+    """The window of one of the columns of `WINDOW_FIGURES`, in words."""
     name = column.removesuffix("_s").rpartition("_")[2]
     return "last 50" if name == "last50" else f"{name[1:]} s"
 
@@ -107,8 +115,8 @@ def by_window(rows: pd.DataFrame, pairs: Sequence[tuple[str, str]], *, with_inva
         rows: of one cell.
     Returns:
         pair, figure (m_t, sigma_t: time averages after t0; T_slo + W), window, ratio (geometric mean over blocks
-        of a / b; NaN where a run has none), low, high (95 % t interval; NaN under 2 blocks), claimable: the same side of 1 for every W of the figure that has one, and
-        neither of the two has too many invalid runs.
+        of a / b; NaN where a run has none), low, high (its 95 % t interval), claimable: the same
+        side of 1 for every W of the figure that has one, and neither of the two has too many invalid runs.
     """
     selected = design.chosen(rows, with_invalid=with_invalid)
     refused = set() if with_invalid else design.refused(design.invalid_share(rows))
@@ -120,13 +128,12 @@ def by_window(rows: pd.DataFrame, pairs: Sequence[tuple[str, str]], *, with_inva
                 {
                     "pair": f"{a} / {b}",
                     "figure": figure,
-                    "window": _window_name(column),
+                    "window": window_name(column),
                     "ratio": ratio,
-                    "low": low,
-                    "high": high,
-                    "claimable": not refused & {a, b} and same_side([middle for middle, _, _ in ratios.values()]),
+                    **_interval(selected, column, a, b),
+                    "claimable": not refused & {a, b} and same_side(list(ratios.values())),
                 }
-                for column, (ratio, low, high) in ratios.items()
+                for column, ratio in ratios.items()
             ]
     return pd.DataFrame(found, columns=["pair", "figure", "window", "ratio", "low", "high", "claimable"])
 

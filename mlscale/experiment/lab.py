@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 import pandas as pd
 
 from mlscale.experiment import places
@@ -99,6 +100,17 @@ def valid(runs: Sequence[Run]) -> list[Run]:
         remark("No run is valid (see the table above): what follows is shown, and nothing may be claimed from it.")
         return list(runs)
     return good
+
+
+def median_run(runs: Sequence[Run], rows: pd.DataFrame) -> tuple[Run, str]:
+    """The run in the middle by P1 (of an even number, the lower of the two), and words that say so.
+
+    Args:
+        rows: of `summarise`, one for each run, in their order.
+    """
+    order = np.argsort(rows["mean_response_s"].to_numpy(dtype=float), kind="stable")
+    words = f"the median of {len(runs)} by mean response" if len(runs) > 1 else ""
+    return runs[order[(len(runs) - 1) // 2]], words
 
 
 def by_hand(environment: str) -> Path:

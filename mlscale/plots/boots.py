@@ -3,16 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
-from mlscale.analysis.dose import NO_MACHINES, PARTS, slope_on_boot, variant_of
+from mlscale.analysis.dose import NO_MACHINES, PARTS, Slope, slope_on_boot, variant_of
+from mlscale.analysis.moving import WINDOW_S, around_step
 from mlscale.analysis.response import horizon_of
-from mlscale.plots.style import INK, MUTED, attach, colour, mark_modes, marker, new_axes, shade, style
-from mlscale.plots.variants import Tone, variant_trajectories
+from mlscale.plots.style import (
+    BAND,
+    INK,
+    MUTED,
+    attach,
+    colour,
+    headline,
+    mark_modes,
+    marker,
+    new_axes,
+    shade,
+    spread,
+    style,
+)
+from mlscale.plots.variants import BEFORE_S, EVERY_S
 from mlscale.runs import Run
 
 _WORDS: Final = {
@@ -21,42 +38,58 @@ _WORDS: Final = {
     "container": "until it was ready",
     "recovery": "until $m_t$ was back under L",
 }
-_SHADES: Final = {"detection": 0.25, "machine": 1.0, "container": 0.6, "recovery": 0.12}
+_SHADES: Final = {"detection": 0.2, "machine": 0.45, "container": 0.75, "recovery": 1.0}
+"""The darker, the later."""
 
 
-def boot_response(rows: pd.DataFrame, environment: str = "eks", modes: tuple[str, ...] = ("rehearsal",)) -> Axes:
-    """T_slo over the observed boot time, one point a run; the line by least squares, where it can be drawn.
+def boot_response(
+    rows: pd.DataFrame, environment: str = "eks", modes: tuple[str, ...] = ("rehearsal",)
+) -> npt.NDArray[Any]:
+    """T_slo, one point a run: left over the observed boot time, with the line by least squares where it can be drawn;
+    right where nobody waited for a machine, on an axis of its own.
 
     Args:
         rows: `mlscale.analysis.dose.dose_rows`. Open points: censored, so T_slo is at least that.
 
     Returns:
-        The axes; `plotted`: variant, boot_s, t_slo_s, t_slo_censored, block.
+        Two axes, or one where every run waited; `plotted`: variant, boot_s, t_slo_s, t_slo_censored, block.
     """
-    tone = colour(environment)
+    shade_of = colour(environment)
+    free = rows["boot_s"].isna() | rows["variant"].str.contains("kept free")
     with style():
-        axes: Axes = new_axes(1, 1, 3.4)[0, 0]
-        line = slope_on_boot(rows)
-        dosed = rows[rows["boot_s"].notna()]
-        plain = dosed[~dosed["variant"].str.contains("kept free")]
-        longest = max(float(plain["boot_s"].max()) if len(plain) else 1.0, 1.0)
+        sides = [rows[~free], rows[free]] if free.any() else [rows]
+        pair = new_axes(1, len(sides), 3.4, sharey=True, width_ratios=[3.2, 1.0][: len(sides)])[0]
+        line, dosed = slope_on_boot(rows), sides[0]
+        longest = max(float(dosed["boot_s"].max()) if len(dosed) else 1.0, 1.0)
         if line is not None:
             ends = np.array([0.0, longest])
-            axes.plot(ends, line.intercept_s + line.slope * ends, color=tone, lw=1.2, zorder=1)
-            axes.set_title(
-                f"Each second of boot: {line.slope:.2f} s [{line.low:.2f}, {line.high:.2f}] later", color=tone
-            )
-        for late, group in plain.groupby(plain["t_slo_censored"].astype(bool)):
-            face = "white" if late else tone
-            axes.plot(group["boot_s"], group["t_slo_s"], marker(environment), ls="", ms=5, mec=tone, mfc=face)
-        _references(axes, rows, longest)
-        axes.set_xlim(-0.03 * longest, 1.3 * longest)
-        axes.set_ylim(0, 1.08 * float(rows["t_slo_s"].max()))
-        axes.set_xlabel("time that a machine took to boot (s)")
-        axes.set_ylabel("$T_{slo}$ after the load step (s)")
-        mark_modes(axes, modes)
-        attach(axes, rows[["variant", "boot_s", "t_slo_s", "t_slo_censored", "block"]].reset_index(drop=True))
-    return axes
+            pair[0].plot(ends, line.intercept_s + line.slope * ends, color=shade_of, lw=1.2, zorder=1)
+        headline(pair[0], _slope_said(line), modes)
+        _points(pair[0], dosed["boot_s"], dosed, marker(environment), shade_of)
+        pair[0].set_xlim(-0.03 * longest, 1.06 * longest)
+        pair[0].set_xlabel("time that a machine took to boot (s)")
+        pair[0].set_ylabel("$T_{slo}$ after the load step (s)")
+        if free.any():
+            groups = list(sides[1].groupby(sides[1]["boot_s"].isna()))
+            for place, (always, group) in enumerate(groups):
+                look = ("D", colour("k3s")) if always else ("P", INK)
+                _points(pair[1], place + spread(len(group), 0.3), group, *look)
+                pair[1].plot([place - 0.3, place + 0.3], [group["t_slo_s"].mean()] * 2, color=INK, lw=1.2)
+            words = ["room\nalways there" if always else "room\nkept free" for always, _ in groups]
+            pair[1].set_xticks(range(len(groups)), words)
+            pair[1].set_xlim(-0.6, len(groups) - 0.4)
+            pair[1].set_xlabel("no wait for a machine")
+        pair[0].set_ylim(0, 1.08 * float(rows["t_slo_s"].max()))
+        mark_modes(pair[0], modes)
+        for panel, side in zip(pair, sides, strict=True):
+            attach(panel, side[["variant", "boot_s", "t_slo_s", "t_slo_censored", "block"]].reset_index(drop=True))
+    return np.asarray(pair)
+
+
+def _points(axes: Axes, x: Any, rows: pd.DataFrame, sign: str, shade_of: str) -> None:
+    late = rows["t_slo_censored"].to_numpy(dtype=bool)
+    for which, face in ((~late, shade_of), (late, "white")):
+        axes.plot(np.asarray(x)[which], rows["t_slo_s"][which], sign, ls="", ms=5, mec=shade_of, mfc=face)
 
 
 def boot_twin(rows: pd.DataFrame, twins: pd.DataFrame, environment: str = "eks") -> Axes:
@@ -91,30 +124,12 @@ def boot_twin(rows: pd.DataFrame, twins: pd.DataFrame, environment: str = "eks")
         axes.set_xlabel("time that a machine took to boot (s)")
         axes.set_ylabel("$T_{slo}$ after the load step (s)")
         axes.legend(loc="upper left")
+        headline(axes, "$T_{slo}$ by the time that a machine takes to boot", {"rehearsal", "simulated"})
         mark_modes(axes, {"rehearsal", "simulated"})
         shown = ["variant", "boot_s", "t_slo_s"]
         both = [rows[shown].assign(mode="rehearsal"), twins[shown].assign(mode="simulated")]
         attach(axes, pd.concat(both, ignore_index=True))
     return axes
-
-
-def _references(axes: Axes, rows: pd.DataFrame, longest: float) -> None:
-    """Runs that wait for no machine, at the right; the words of the later ones stand above, of the earlier ones below
-    their line."""
-    kinds = (
-        (NO_MACHINES, "room always there", "D", colour("k3s")),
-        ("kept free", "room kept free", "P", INK),
-    )
-    groups = [(rows[rows["variant"].str.contains(name)]["t_slo_s"], *look) for name, *look in kinds]
-    there = sorted((group for group in groups if len(group[0])), key=lambda group: group[0].mean())
-    for place, (found, words, sign, tone) in enumerate(there):
-        mean_s = float(found.mean())
-        axes.axhline(mean_s, color=tone, lw=0.8, ls=(0, (3, 2)), zorder=0)
-        axes.plot([(1.06 + 0.03 * place) * longest] * len(found), found, sign, ls="", ms=5, color=tone)
-        axes.annotate(
-            words, (1.13 * longest, mean_s), xytext=(0, 4 if place else -11), textcoords="offset points",
-            color=tone, fontsize=8,
-        )  # fmt: skip
 
 
 def boot_parts(rows: pd.DataFrame, environment: str = "eks", modes: tuple[str, ...] = ("rehearsal",)) -> Axes:
@@ -126,39 +141,91 @@ def boot_parts(rows: pd.DataFrame, environment: str = "eks", modes: tuple[str, .
     order = _order(rows)
     means = rows.groupby("variant")[[f"{part}_s" for part in PARTS]].mean().reindex(order)
     with style():
-        axes: Axes = new_axes(1, 1, 1.2 + 0.42 * len(order))[0, 0]
+        axes: Axes = new_axes(1, 1, 1.6 + 0.42 * len(order))[0, 0]
         left = np.zeros(len(means))
         for part in PARTS:
             width = means[f"{part}_s"].fillna(0.0).to_numpy()
             tint = shade(colour(environment), _SHADES[part])
-            axes.barh(range(len(means)), width, left=left, color=tint, height=0.62, label=_WORDS[part], lw=0)
+            axes.barh(
+                range(len(means)),
+                width,
+                left=left,
+                color=tint,
+                height=0.62,
+                label=_WORDS[part],
+                edgecolor="white",
+                lw=0.8,
+            )
             left = left + width
         for place, name in enumerate(order):
             group = rows[rows["variant"] == name]
             hollow = group["t_slo_censored"].astype(bool)
-            axes.plot(group["t_slo_s"][~hollow], [place] * int((~hollow).sum()), "o", ms=3.5, color=INK, ls="")
+            axes.plot(
+                group["t_slo_s"][~hollow], [place] * int((~hollow).sum()), "o", ms=3.5, color=INK, mec="white", mew=0.4
+            )
             axes.plot(group["t_slo_s"][hollow], [place] * int(hollow.sum()), "o", ms=4, mec=INK, mfc="white", ls="")
-        axes.set_yticks(range(len(order)), list(order))
+        axes.set_yticks(range(len(order)), [f"{_said(name)} (n = {(rows['variant'] == name).sum()})" for name in order])
         axes.invert_yaxis()
         axes.set_xlim(left=0)
         axes.set_xlabel("time since the load step (s)")
-        axes.legend(ncols=2, loc="lower left", bbox_to_anchor=(0.0, 1.0), borderaxespad=0.2)
+        axes.plot([], [], "o", ms=3.5, color=INK, label="$T_{slo}$ of one run (open: at least)")
+        handles, _ = axes.get_legend_handles_labels()
+        axes.figure.legend(handles=[*handles[1:], handles[0]], ncols=2, loc="outside lower center")
         axes.spines["left"].set_color(MUTED)
+        headline(axes, _found(means), modes)
         mark_modes(axes, modes)
         attach(axes, means.reset_index())
     return axes
 
 
-def boot_trajectories(runs: Sequence[Run], rows: pd.DataFrame, level_s: float) -> Axes:
-    """m_t around the step, one colour a set of boot times (`mlscale.plots.variants.variant_trajectories`).
+def boot_trajectories(runs: Sequence[Run], rows: pd.DataFrame, level_s: float) -> npt.NDArray[Any]:
+    """m_t around the step, a panel a set of boot times: thick the mean over its runs, thin the runs, each to the end of
+    its H; marked is their mean T_slo.
 
     Args:
         runs: with a step; rows: of `mlscale.analysis.dose.dose_rows` over the same runs.
+    Returns:
+        The axes, one below another; `plotted`: variant, run_id ("mean" for means), t_s since the step, mean_s.
     """
-    order = _order(rows)
-    end_s = min(1.2 * float(rows["t_slo_s"].max()), max(horizon_of(run) for run in runs))
-    groups = {name: [run for run in runs if variant_of(run) == name] for name in order}
-    return variant_trajectories(groups, _tones(order), level_s, end_s)
+    order, end_s = _order(rows), max(horizon_of(run) for run in runs)
+    with style():
+        column = new_axes(len(order), 1, 1.3 + 0.62 * len(order), sharex=True, sharey=True)[:, 0]
+        for axes, name in zip(column, order, strict=True):
+            mine = [run for run in runs if variant_of(run) == name]
+            numbers = pd.concat([_around_step(run) for run in mine], ignore_index=True).assign(variant=name)
+            means = numbers.groupby(["variant", "t_s"], as_index=False)["mean_s"].mean().assign(run_id="mean")
+            shade_of = colour(mine[0].info.environment)
+            for _, one in numbers.groupby("run_id", sort=False):
+                axes.plot(one["t_s"], one["mean_s"], color=shade_of, lw=0.5, alpha=0.6)
+            axes.plot(means["t_s"], means["mean_s"], color=shade_of, lw=1.8)
+            axes.axvspan(float(means["t_s"].max()), end_s, color=BAND, alpha=0.5, lw=0, zorder=0)
+            axes.axhline(level_s, color=MUTED, lw=0.9, ls=(0, (1, 1)))
+            axes.axvline(0.0, color=INK, lw=0.8)
+            found = rows[rows["variant"] == name]
+            back_s, late = float(found["t_slo_s"].mean()), bool(found["t_slo_censored"].any())
+            axes.plot(back_s, level_s, "v", ms=6, color=INK, mec="white", mew=0.7, zorder=6)
+            words = f"{_said(name)} (n = {len(mine)}): back under L after {'at least ' * late}{back_s:.0f} s"
+            axes.set_title(words, fontsize=8, pad=2, fontweight="normal", color=INK)
+            mark_modes(axes, {run.info.mode for run in mine}, size=11)
+            attach(axes, pd.concat([numbers, means], ignore_index=True))
+        column[0].set_xlim(-BEFORE_S, end_s)
+        column[0].set_ylim(bottom=0.0)
+        column[-1].set_xlabel("time since the load step (s)")
+        column[0].figure.supylabel(f"response time (s), mean $m_t$, W = {WINDOW_S:g} s", fontsize=8.5)
+        handles = [
+            Line2D([], [], color=INK, marker="v", ls="", ms=6, label="mean $T_{slo}$"),
+            Line2D([], [], color=MUTED, lw=0.9, ls=(0, (1, 1)), label=f"L = {level_s:g} s"),
+            Line2D([], [], color=MUTED, lw=0.5, label="single runs (thick: mean)"),
+            Patch(color=BAND, alpha=0.5, label="after H: not observed"),
+        ]
+        column[0].figure.legend(handles=handles, loc="outside lower center", ncols=4)
+        headline(column[0], _slope_said(slope_on_boot(rows)), {run.info.mode for run in runs})
+    return np.asarray(column)
+
+
+def _around_step(run: Run) -> pd.DataFrame:
+    at = np.arange(-BEFORE_S, horizon_of(run), EVERY_S)
+    return pd.DataFrame({"mean_s": around_step(run, at), "t_s": at, "run_id": run.info.run_id})
 
 
 def _order(rows: pd.DataFrame) -> list[str]:
@@ -167,9 +234,20 @@ def _order(rows: pd.DataFrame) -> list[str]:
     return [str(name) for name in sort.index]
 
 
-def _tones(order: Sequence[str]) -> dict[str, Tone]:
-    """Machines: the darker, the longer they take to boot."""
-    dosed = [name for name in order if name != NO_MACHINES and "kept free" not in name]
-    tones: dict[str, Tone] = dict.fromkeys(order, INK)
-    tones |= {name: shade(colour("eks"), 0.3 + 0.7 * (k + 1) / len(dosed)) for k, name in enumerate(dosed)}
-    return tones | {NO_MACHINES: colour("k3s")}
+def _said(variant: str) -> str:
+    """A variant in the words of figures."""
+    return "room always there" if variant == NO_MACHINES else variant
+
+
+def _found(means: pd.DataFrame) -> str:
+    """What waiting for machines is of the response, at the longest boot time that was tried."""
+    last = means.iloc[-1]
+    machine_s, *others = np.nan_to_num([last["machine_s"], *(last[f"{part}_s"] for part in PARTS)])
+    return f"{_said(str(last.name))}: {machine_s:.0f} of {sum(others):.0f} s are a wait for machines"
+
+
+def _slope_said(line: Slope | None) -> str:
+    if line is None:
+        return "Time to be back under L, by the time that a machine takes to boot"
+    reach = f"95 % interval {line.low:.2f} to {line.high:.2f}, n = {line.n}"
+    return f"each second of boot makes the recovery {line.slope:.2f} s later ({reach})"

@@ -1,13 +1,14 @@
-"""The comparison as an estimation plot: runs as points, paired; effects with intervals; the noise floor; p last."""
+"""The comparison as an estimation plot: effects with intervals, the noise floor and p; below them the runs, paired."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
@@ -19,9 +20,12 @@ from mlscale.plots.style import (
     BAND,
     INK,
     MUTED,
+    NOT_VALID,
     attach,
     colour,
+    headline,
     in_order,
+    invalid_runs,
     mark_modes,
     marker,
     new_axes,
@@ -45,53 +49,60 @@ def estimation(
     with_invalid: bool = False,
     axes: npt.NDArray[Any] | None = None,
 ) -> npt.NDArray[Any]:
-    """One column per endpoint: above every run, blocks joined by lines; below each pair's ratio with its intervals.
+    """One column per endpoint: above each pair's ratio with its intervals; below every run, blocks joined by lines.
+
+    A pair that is not comparable has neither ratio nor noise floor, and words for it.
 
     Args:
         rows: of `summarise`, as given to `compare`; table: what `compare` made of them.
     Returns:
-        Axes, 2 x endpoints. `plotted`: endpoint, environment, block, value (s) for the upper row; the plotted
-        columns of ``table`` for the lower one.
+        Axes, 2 x endpoints. `plotted`: the plotted columns of ``table`` for the upper row; endpoint, environment,
+        block, value (s) for the lower one.
     """
-    selected = design.chosen(rows, with_invalid=with_invalid)
-    pairs = max(1, table["pair"].nunique()) if len(table) else 1
+    told = table.assign(words=[_why_not(effect, rows) for effect in table.to_dict(orient="records")])
+    told = told.sort_values("words", key=lambda words: words != "", kind="stable")
+    pairs = max(1, told["pair"].nunique())
     with style():
         if axes is None:
-            axes = new_axes(
-                2, len(endpoints), 3.2 + 0.8 * pairs, gridspec_kw={"height_ratios": [2.3, 0.75 + 0.5 * pairs]}
-            )
+            axes = new_axes(2, len(endpoints), 3.2 + 0.72 * pairs, height_ratios=[0.62 * pairs + 0.2, 2.0])
+            headline(axes[0, 0], _found(told[told["endpoint"] == endpoints[0].name], endpoints[0]), rows["mode"])
         for column, endpoint in enumerate(endpoints):
-            runs_panel(axes[0, column], selected, endpoint)
-            effect_panel(axes[1, column], table[table["endpoint"] == endpoint.name], names=column == 0)
+            effect_panel(axes[0, column], told[told["endpoint"] == endpoint.name], names=column == 0)
+            runs_panel(axes[1, column], rows, endpoint, with_invalid=with_invalid)
             axes[0, column].set_title(f"{endpoint.name}: {_TITLES.get(endpoint.label, endpoint.label)}")
-            mark_modes(axes[0, column], rows["mode"])
-        axes[0, 0].set_ylabel("seconds (log scale)")
-        _explain(axes)
+            mark_modes(axes[1, column], rows["mode"])
+        axes[1, 0].set_ylabel("seconds (log scale)")
+        _explain(axes, rows, told, with_invalid)
     return axes
 
 
-def runs_panel(axes: Axes, selected: pd.DataFrame, endpoint: Endpoint) -> Axes:
-    """Every run of one endpoint, the runs of a block joined; A/A repeats hollow; a bar at the geometric mean."""
-    names = in_order(list(selected["environment"]))
+def runs_panel(axes: Axes, rows: pd.DataFrame, endpoint: Endpoint, *, with_invalid: bool = False) -> Axes:
+    """Every run of one endpoint, the runs of a block joined; A/A repeats hollow; a bar at the geometric mean; invalid
+    runs, which are in no ratio, as grey crosses."""
+    names = in_order(list(rows["environment"]))
+    selected = design.chosen(rows, with_invalid=with_invalid)
     wide = design.by_block(selected, endpoint.column).reindex(columns=names)
     for _, block in wide.iterrows():
         axes.plot(range(len(names)), block.to_numpy(dtype=float), color=MUTED, lw=0.6, alpha=0.6, zorder=1)
+    out = rows[~rows["run_id"].isin(selected["run_id"]) & ~rows["valid"].astype(bool)]
     for place, name in enumerate(names):
         values = wide[name].dropna().to_numpy(dtype=float)
         axes.plot(
             [place] * len(values), values, marker(name), ms=4.5, mfc=colour(name), mec="white", mew=0.5, zorder=3, ls=""
         )
-        if len(values):
+        if len(values) > 1:
             middle = float(np.exp(np.log(values).mean()))
             axes.plot([place - 0.22, place + 0.22], [middle] * 2, color=INK, lw=1.6, zorder=4, solid_capstyle="butt")
+        lost = out.loc[out["environment"] == name, endpoint.column].to_numpy(dtype=float)
+        axes.plot([place - 0.18] * len(lost), lost, "x", ms=3.5, color=NOT_VALID, zorder=2)
     again = selected[selected["aa_label"] == "B"]
     for name, value in zip(again["environment"], again[endpoint.column], strict=True):
-        axes.plot(names.index(name) + 0.13, value, marker(name), ms=4, mfc="none", mec=colour(name), mew=0.9, zorder=2)
+        axes.plot(names.index(name) + 0.16, value, marker(name), ms=4, mfc="none", mec=colour(name), mew=0.9, zorder=2)
     axes.set_xlim(-0.5, len(names) - 0.5)
-    crowded = len(names) > 2
-    labels = [short_name(name).replace(" + ", "\n+ ") for name in names]
-    labels = [label.replace(" (", "\n(").replace("y S", "y\nS") if crowded else label for label in labels]
-    axes.set_xticks(range(len(names)), labels, fontsize=6.5 if crowded else 8)
+    labels = [short_name(name).replace(" + ", "\n+ ").replace(" (", "\n(").replace("y S", "y\nS") for name in names]
+    axes.set_xticks(range(len(names)), labels, fontsize=7)
+    for name, tick in zip(names, axes.get_xticklabels(), strict=True):
+        tick.set_color(INK if name in set(selected["environment"]) else NOT_VALID)
     axes.set_yscale("log")
     _plain_log_ticks(axes)
     numbers = selected[["environment", "block", "aa_label", endpoint.column]]
@@ -99,54 +110,97 @@ def runs_panel(axes: Axes, selected: pd.DataFrame, endpoint: Endpoint) -> Axes:
 
 
 def effect_panel(axes: Axes, effects: pd.DataFrame, *, names: bool = True) -> Axes:
-    """Ratios of one endpoint: thick 95 %, thin simultaneous interval, band: where a ratio lies when nothing differs."""
+    """Ratios of one endpoint: thick 95 %, thin simultaneous interval, band: where a ratio lies when nothing differs.
+
+    ``effects``: of `compare`, with ``words`` where a pair has no ratio.
+    """
     for place, effect in enumerate(effects.to_dict(orient="records")):
         y = -place
-        if np.isfinite(effect["aa_low"]):
-            axes.fill_betweenx([y - 0.33, y + 0.33], effect["aa_low"], effect["aa_high"], color=BAND, lw=0, zorder=0)
-        if np.isfinite(effect["ratio"]):
-            axes.plot([effect["sim_low"], effect["sim_high"]], [y, y], color=INK, lw=1.0, zorder=2)
-            axes.plot([effect["low"], effect["high"]], [y, y], color=INK, lw=3.0, zorder=2, solid_capstyle="butt")
-            axes.plot(effect["ratio"], y, "o", ms=5.5, color=INK, mec="white", mew=0.8, zorder=3)
+        if not effect["words"]:
+            if np.isfinite(effect["aa_low"]):
+                axes.fill_betweenx([y - 0.3, y + 0.2], effect["aa_low"], effect["aa_high"], color=BAND, lw=0, zorder=0)
+            axes.plot([effect["sim_low"], effect["sim_high"]], [y - 0.05] * 2, color=INK, lw=1.0, zorder=2)
+            ends = [effect["low"], effect["high"]]
+            axes.plot(ends, [y - 0.05] * 2, color=INK, lw=3.6, zorder=2, solid_capstyle="butt")
+            axes.plot(effect["ratio"], y - 0.05, "o", ms=6, color=INK, mec="white", mew=0.8, zorder=3)
+            axes.plot([1.0, 1.0], [y - 0.4, y + 0.2], color=INK, lw=0.8, zorder=1)
+        strong = not effect["words"]
+        if not strong and not names:  # said once, in the first column, for all of them
+            continue
         axes.annotate(
-            _effect_text(effect),
-            (0.0, y + 0.36),
+            _effect_text(effect) if strong else effect["words"],
+            (0.0, y + (0.27 if strong else 0.0)),
             xycoords=("axes fraction", "data"),
-            va="bottom",
-            fontsize=7.2,
-            color=INK,
-        )
-        axes.plot([1.0, 1.0], [y - 0.45, y + 0.36], color=INK, lw=0.8, zorder=1)
+            va="bottom" if strong else "center",
+            fontsize=7.3,
+            fontweight="bold" if strong else "normal",
+            color=INK if strong else MUTED,
+        ).set_in_layout(False)
+    axes.patch.set_visible(False)  # words may reach over the next panel
     axes.set_xscale("log")
-    _ratio_limits(axes, effects)
-    axes.set_ylim(-len(effects) + 0.45, 0.85)
+    _ratio_limits(axes, effects[effects["words"] == ""])
+    axes.set_ylim(-len(effects) + 0.5, 0.65)
     labels = [f"{short_name(effect.a)} /\n{short_name(effect.b)}" for effect in effects.itertuples()] if names else []
     axes.set_yticks([-k for k in range(len(labels))], labels)
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
-    axes.set_xlabel("ratio (log scale)")
+    if (effects["words"] == "").any():
+        axes.set_xlabel("ratio (log scale)")
+    else:
+        axes.set_xticks([])
+        axes.spines["bottom"].set_visible(False)
     return attach(axes, effects.reset_index(drop=True))
 
 
-def _explain(axes: npt.NDArray[Any]) -> None:
-    handles = [
-        Line2D([], [], marker="o", ls="", ms=4.5, color=MUTED, label="run"),
-        Line2D([], [], marker="o", ls="", ms=4, mfc="none", mec=MUTED, label="second run of an A/A pair"),
-        Line2D([], [], color=MUTED, lw=0.6, label="same block"),
-        Line2D([], [], color=INK, lw=1.6, label="geometric mean"),
-        Line2D([], [], color=INK, lw=3.0, label="95 % interval"),
-        Line2D([], [], color=INK, lw=1.0, label="simultaneous (in brackets)"),
-        Patch(color=BAND, label="A/A floor: nothing differs"),
-    ]
-    axes[0, 0].figure.legend(handles=handles, loc="outside lower center", ncols=4, fontsize=7.5, handlelength=1.6)
+def _why_not(effect: Mapping[Hashable, Any], rows: pd.DataFrame) -> str:
+    """Why a pair has no ratio, in words; empty where it has one."""
+    if np.isfinite(effect["ratio"]):
+        return ""
+    invalid = design.invalid_share(rows)
+    bad = [name for name in (effect["a"], effect["b"]) if name in design.refused(invalid)]
+    counts = [invalid_runs(name, invalid.loc[name, "invalid"], invalid.loc[name, "runs"]) for name in bad]
+    return f"not comparable: {' and '.join(counts)}" if counts else "no block has a valid run of both"
 
 
-def _effect_text(effect: dict[str, Any]) -> str:
-    if not np.isfinite(effect["ratio"]):
-        return str(effect["verdict"])
-    if not np.isfinite(effect["sim_low"]):
-        return f"{effect['ratio']:.2f}, no interval ({effect['n_blocks']} block)"
-    text = f"{effect['ratio']:.2f} [{effect['sim_low']:.2f}, {effect['sim_high']:.2f}]"
+def _found(effects: pd.DataFrame, endpoint: Endpoint) -> str:
+    """What the first endpoint's ratios say, each with its 95 % interval."""
+    told = []
+    for effect in effects[effects["words"] == ""].to_dict(orient="records"):
+        a, b, ratio = short_name(effect["a"]), short_name(effect["b"]), effect["ratio"]
+        text = f"{a} {ratio:.{1 if ratio > 1 else 2}f} times {b}"
+        if not np.isfinite(effect["low"]):
+            text += ", in one block"
+        elif not effect["favours"]:
+            text = f"no difference shown between {a} and {b}"
+        told.append(text)
+    start = [f"{endpoint.label.capitalize()} after the load step: {', '.join(told)}"] if told else []
+    return "; ".join([*start, *dict.fromkeys(effects.loc[effects["words"] != "", "words"])])
+
+
+def _explain(axes: npt.NDArray[Any], rows: pd.DataFrame, table: pd.DataFrame, with_invalid: bool) -> None:
+    several = rows["block"].nunique() > 1
+    run = "run (lines: same block; bar: geometric mean)" if several else "run (lines: same block)"
+    handles: list[Artist] = [Line2D([], [], marker="o", ls="", ms=4.5, color=MUTED, label=run)]
+    if (rows["aa_label"] == "B").any():
+        handles.append(
+            Line2D([], [], marker="o", ls="", ms=4, mfc="none", mec=MUTED, label="second run of an A/A pair")
+        )
+    if not with_invalid and not rows["valid"].all():
+        handles.append(Line2D([], [], marker="x", ls="", ms=3.5, color=NOT_VALID, label="invalid run, in no ratio"))
+    if table["low"].notna().any():
+        handles = [
+            Line2D([], [], color=INK, lw=3.6, label="95 % interval (in brackets)"),
+            Line2D([], [], color=INK, lw=1.0, label="simultaneous interval, all ratios together"),
+            Patch(color=BAND, label="A/A floor: nothing differs"),
+            *handles,
+        ]
+    axes[0, 0].figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=7.5, handlelength=1.6)
+
+
+def _effect_text(effect: dict[Hashable, Any]) -> str:
+    if not np.isfinite(effect["low"]):
+        return f"{effect['ratio']:.2f}, no interval ({effect['n_blocks']} block{'s' * (effect['n_blocks'] > 1)})"
+    text = f"{effect['ratio']:.2f} [{effect['low']:.2f}, {effect['high']:.2f}]"
     if np.isfinite(effect["p_holm"]):
         text += f", p {_p_text(effect['p_holm'])}"
     return text

@@ -15,7 +15,8 @@ from mlscale.analysis.components import replicas_in_all
 from mlscale.analysis.durations import durations
 from mlscale.analysis.moving import WINDOW_S, moving
 from mlscale.analysis.populations import MACHINES, PODS, populations
-from mlscale.plots.style import INK, MUTED, attach, colour, display_name, mark_modes, new_axes, shade, style
+from mlscale.plots.style import INK, MUTED, attach, colour, headline, mark_modes, new_axes, shade, style
+from mlscale.plots.timelines import run_title
 from mlscale.runs import ClosedLoop, Run
 
 _STRENGTHS: Final = {"ready": 1.0, "starting": 0.5, "joining": 0.5, "pending": 0.16, "booting": 0.16}
@@ -35,9 +36,13 @@ _ABOVE: Final[dict[str, Any]] = {
 }
 
 
-def joined_timeline(run: Run, level_s: float | None = None, *, window_s: float = WINDOW_S) -> npt.NDArray[Any]:
+def joined_timeline(
+    run: Run, level_s: float | None = None, *, which: str = "", window_s: float = WINDOW_S
+) -> npt.NDArray[Any]:
     """Four axes under one another: load; m_t with its sigma_t band; pods by state; machines by state.
 
+    Args:
+        which: what run it is among others, in words.
     Returns:
         The axes. `plotted`: t_s, clients (or requests/s, as they were sent); t_s, mean_s, sd_s; t_s and pods; t_s and
         machines.
@@ -56,7 +61,7 @@ def joined_timeline(run: Run, level_s: float | None = None, *, window_s: float =
         for panel in column:
             for bound in run.info.schedule.boundaries_s[1:]:
                 panel.axvline(bound, color=INK, lw=0.8, zorder=1)
-        column[0].set_title(display_name(run.info.environment), color=colour(run.info.environment), pad=6)
+        headline(column[0], run_title(run, which), [run.info.mode])
         column[-1].set_xlabel("time in the run (s)")
         column[-1].set_xlim(0, run.info.schedule.duration_s)
         mark_modes(column[1], [run.info.mode])

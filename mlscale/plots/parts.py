@@ -11,35 +11,36 @@ from matplotlib.axes import Axes
 from mlscale.plots.style import (
     INK,
     attach,
-    colour,
-    display_name,
+    headline,
     in_order,
+    labelled,
     mark_modes,
     marker,
     new_axes,
+    short_name,
     spread,
     style,
+    tone,
 )
 
 MILESTONES: Final = (
     ("detection_s", "decided to grow"),
-    ("created_first_s", "first new replica created"),
     ("machine_first_s", "first machine registered (took)"),
-    ("ready_first_s", "first new replica ready, says the framework"),
-    ("first_answer_s", "its first correct answer to a client"),
-    ("ready_last_s", "last needed replica ready, says the framework"),
-    ("last_answer_s", "its first correct answer to a client "),
+    ("first_answer_s", "first correct answer\nof a new replica"),
+    ("last_answer_s", "first correct answer\nof the last replica needed"),
     ("t_slo_s", "$m_t$ ≤ L, and so for W ($T_{slo}$)"),
     ("t_settle_s", "at its own level ±10 % ($T_{settle}$)"),
 )
+"""What clients see, on their clock. When replicas were created and ready, says the framework, is within a second or two
+of these, and in `summarise`'s rows."""
 _CENSORED: Final = {"t_slo_s": "t_slo_censored", "t_settle_s": "t_settle_censored"}
 
 
 def response_parts(rows: pd.DataFrame, *, axes: Axes | None = None) -> Axes:
     """Milestones after the step from top to bottom, seconds since t0: a dot per run, a bar at the median.
 
-    Hollow triangles are censored (not reached by H - W); a milestone that no run has is left out. The parts are
-    descriptive.
+    Hollow triangles are censored (not reached by H - W); a milestone that no run has is left out; an environment
+    without a valid run is grey. The parts are descriptive.
 
     Args:
         rows: of `summarise`, one per run to be drawn.
@@ -51,7 +52,8 @@ def response_parts(rows: pd.DataFrame, *, axes: Axes | None = None) -> Axes:
     numbers = []
     with style():
         if axes is None:
-            axes = new_axes(1, 1, 0.9 + 0.40 * len(shown) + 0.1 * len(names))[0, 0]
+            axes = new_axes(1, 1, 1.2 + (0.3 + 0.12 * len(names)) * len(shown))[0, 0]
+            headline(axes, _found(rows, names), rows["mode"])
         height = 0.8 / max(1, len(names))
         for place, (column, _) in enumerate(shown):
             if place % 2 == 0:
@@ -66,23 +68,36 @@ def response_parts(rows: pd.DataFrame, *, axes: Axes | None = None) -> Axes:
         axes.set_xlim(left=0.0)
         axes.set_xlabel("time since the load step (s)")
         for name in names:
-            axes.plot([], [], marker(name), color=colour(name), ls="", ms=5, label=display_name(name))
+            shade = tone(name, rows.loc[rows["environment"] == name, "valid"])
+            axes.plot([], [], marker(name), color=shade, ls="", ms=5, label=labelled(name, rows))
+        axes.plot([], [], "|", color=INK, ms=9, mew=2.2, ls="", label="median")
         if any(frame["censored"].any() for frame in numbers):
             axes.plot([], [], ">", mfc="none", mec=INK, ls="", ms=5, label="censored at H − W")
-        axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=len(names) + 1, borderaxespad=0.2)
+        axes.figure.legend(loc="outside lower center", ncols=3 if rows["valid"].all() else 2)
         mark_modes(axes, rows["mode"])
     return attach(axes, pd.concat(numbers, ignore_index=True) if numbers else pd.DataFrame())
+
+
+def _found(rows: pd.DataFrame, names: list[str]) -> str:
+    """Of valid runs, the median of the first new replica's first answer, the shortest first, and of the decision."""
+    good = rows[rows["valid"].astype(bool)]
+    middle = good.groupby("environment")[["first_answer_s", "detection_s"]].median().reindex(names).dropna()
+    told = [
+        f"{short_name(str(name))} {part['first_answer_s']:.0f} s ({part['detection_s']:.0f} s)"
+        for name, part in middle.sort_values("first_answer_s").iterrows()
+    ]
+    return f"From the load step to a new replica's first answer (the decision alone): {', '.join(told)}"
 
 
 def _lane(axes: Axes, mine: pd.DataFrame, column: str, name: str, y: float, height: float) -> pd.DataFrame:
     values = mine[column].to_numpy(dtype=float)
     flags = mine[_CENSORED[column]].to_numpy(dtype=bool) if column in _CENSORED else np.zeros(len(mine), dtype=bool)
-    at = y + spread(len(values), 0.55 * height)
-    axes.plot(values[~flags], at[~flags], marker(name), ms=3.6, color=colour(name), alpha=0.65, mew=0, ls="", zorder=3)
-    axes.plot(values[flags], at[flags], ">", ms=4.5, mfc="none", mec=colour(name), ls="", zorder=3)
+    at, shade = y + spread(len(values), 0.55 * height), tone(name, mine["valid"])
+    axes.plot(values[~flags], at[~flags], marker(name), ms=3.6, color=shade, alpha=0.65, mew=0, ls="", zorder=3)
+    axes.plot(values[flags], at[flags], ">", ms=4.5, mfc="none", mec=shade, ls="", zorder=3)
     if len(values):
         middle = float(np.median(values))
-        axes.plot([middle] * 2, [y - 0.42 * height, y + 0.42 * height], color=colour(name), lw=2.2, zorder=4)
+        axes.plot([middle] * 2, [y - 0.42 * height, y + 0.42 * height], color=shade, lw=2.2, zorder=4)
     return pd.DataFrame(
         {"milestone": column, "environment": name, "run_id": mine["run_id"], "value_s": values, "censored": flags}
     )

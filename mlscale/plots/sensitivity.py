@@ -10,8 +10,20 @@ import pandas as pd
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from mlscale.analysis.verdicts import by_window
-from mlscale.plots.style import INK, MUTED, attach, mark_modes, new_axes, ratio_ticks, short_name, style
+from mlscale.analysis import design
+from mlscale.analysis.verdicts import WINDOW_FIGURES, by_window, window_name
+from mlscale.plots.style import (
+    INK,
+    attach,
+    headline,
+    invalid_runs,
+    mark_modes,
+    new_axes,
+    ratio_ticks,
+    short_name,
+    spread,
+    style,
+)
 
 FIGURES: Final = {
     "m_t": "mean of $m_t$ after the step",
@@ -19,6 +31,7 @@ FIGURES: Final = {
     "T_slo + W": "$T_{slo} + W$",
 }
 _LINES: Final = ("-", "--", ":", "-.")
+_MARKS: Final = ("o", "s", "D", "^")
 
 
 def window_sensitivity(
@@ -28,37 +41,43 @@ def window_sensitivity(
     with_invalid: bool = False,
     axes: npt.NDArray[Any] | None = None,
 ) -> npt.NDArray[Any]:
-    """The ratio of each pair (geometric mean over blocks) for every W, one panel per figure.
+    """The ratio of each pair (geometric mean over blocks) with its 95 % interval for every W, one panel per figure.
 
-    A line that crosses 1 is a ranking that depends on W, and no claim; its points are then hollow, as those of an
-    environment with too many invalid runs are. A window that tells nothing of a run has no point.
+    A line that crosses 1 is a ranking that depends on W, and no claim; its points are then hollow. A pair that is not
+    comparable has no line, and words in the legend. A window that tells nothing of a run has no point.
 
     Args:
         rows: of `summarise`, one cell.
     Returns:
-        Axes, one per figure. `plotted`: of `mlscale.analysis.verdicts.by_window`.
+        Axes, one per figure. `plotted`: of `mlscale.analysis.verdicts.by_window`, without the pairs that are not
+        comparable.
     """
     table = by_window(rows, pairs, with_invalid=with_invalid)
+    invalid = design.invalid_share(rows)
+    refused = set() if with_invalid else design.refused(invalid)
+    out = {f"{a} / {b}": sorted(refused & {a, b}) for a, b in pairs if refused & {a, b}}
+    table = table[~table["pair"].isin(out)]
+    shown = [f"{a} / {b}" for a, b in pairs if f"{a} / {b}" not in out]
     with style():
-        row = new_axes(1, len(FIGURES), 2.7, sharey=True)[0] if axes is None else axes
+        row = new_axes(1, len(FIGURES), 3.3, sharey=True)[0] if axes is None else axes
         for panel, (figure, title) in zip(row, FIGURES.items(), strict=True):
             mine = table[table["figure"] == figure]
-            windows = list(dict.fromkeys(mine["window"]))
+            windows = [window_name(column) for column in WINDOW_FIGURES[figure]]
             panel.axhline(1.0, color=INK, lw=0.8)
             for number, (pair, line) in enumerate(mine.groupby("pair", sort=False)):
-                face = INK if line["claimable"].all() else "white"
-                label = " / ".join(short_name(name) for name in str(pair).split(" / "))
-                places = [windows.index(window) for window in line["window"]]
-                panel.plot(
-                    places,
+                places = np.array([windows.index(window) for window in line["window"]])
+                panel.errorbar(
+                    places + spread(len(shown), 0.24)[number],
                     line["ratio"],
-                    "o",
+                    np.abs(line[["low", "high"]].to_numpy().T - line["ratio"].to_numpy()),
+                    fmt=_MARKS[number % len(_MARKS)],
                     ls=_LINES[number % len(_LINES)],
-                    color=MUTED,
-                    mfc=face,
-                    mec=INK,
+                    color=INK,
+                    lw=0.9,
+                    elinewidth=2.0,
+                    mfc=INK if line["claimable"].all() else "white",
                     ms=5,
-                    label=label,
+                    label=_pair(str(pair)),
                 )
             panel.set_yscale("log")
             panel.set_xticks(range(len(windows)), windows)
@@ -68,21 +87,42 @@ def window_sensitivity(
             mark_modes(panel, rows["mode"])
             attach(panel, mine.reset_index(drop=True))
         for panel in row:
-            _limits(panel, table["ratio"].to_numpy(dtype=float))
-        row[0].set_ylabel("ratio (log scale)")
+            _limits(panel, table[["ratio", "low", "high"]].to_numpy(dtype=float))
+        row[0].set_ylabel("ratio (log scale), 95 % interval")
         handles, _ = row[0].get_legend_handles_labels()
         if not table["claimable"].all():
             handles.append(Line2D([], [], marker="o", ls="", ms=5, mfc="white", mec=INK, label="hollow: no claim"))
-        row[0].figure.legend(
-            handles=handles, loc="outside lower center", ncols=2 if len(handles) > 3 else max(1, len(handles))
-        )
+        counts = [invalid_runs(name, *invalid.loc[name, ["invalid", "runs"]].astype(int)) for name in sorted(refused)]
+        handles += [Line2D([], [], ls="", label=f"{_pair(pair)}: not comparable") for pair in out]
+        row[0].figure.legend(handles=handles, loc="outside lower center", ncols=2 if len(handles) > 1 else 1)
+        if axes is None:
+            headline(row[0], "; ".join([*_found(table), *([f"not comparable: {', '.join(counts)}"] if out else [])]))
     return row
 
 
+def _found(table: pd.DataFrame) -> list[str]:
+    """Whether every ranking is the same for all W, or which one is not."""
+    turned = table[~table["claimable"]].drop_duplicates(["pair", "figure"])
+    told = [f"{_pair(line.pair)}: {FIGURES[line.figure]}" for line in turned.itertuples()]
+    if table["ratio"].notna().any():
+        return [
+            f"The ranking depends on the window W ({', '.join(told)})"
+            if told
+            else "The ranking is the same for every window W"
+        ]
+    return []
+
+
+def _pair(pair: str) -> str:
+    return " / ".join(short_name(name) for name in pair.split(" / "))
+
+
 def _limits(panel: Any, ratios: npt.NDArray[np.float64]) -> None:
+    """Around what is drawn and 1, whichever side that lies on."""
     known = np.log(ratios[np.isfinite(ratios) & (ratios > 0)])
-    reach = max(1.25 * np.abs(known).max(initial=0.0), np.log(1.15))
-    panel.set_ylim(np.exp(-reach), np.exp(reach))
-    panel.yaxis.set_major_locator(FixedLocator(ratio_ticks(float(np.exp(-reach)), float(np.exp(reach)))))
+    pad = 0.08 * max(np.ptp(known) if len(known) else 0.0, np.log(1.5))
+    low, high = (float(np.exp(end)) for end in (known.min(initial=0.0) - pad, known.max(initial=0.0) + pad))
+    panel.set_ylim(low, high)
+    panel.yaxis.set_major_locator(FixedLocator(ratio_ticks(low, high)))
     panel.yaxis.set_minor_locator(NullLocator())
     panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

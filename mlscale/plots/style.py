@@ -132,10 +132,11 @@ def plotted(where: Axes | Figure | Iterable[Any]) -> pd.DataFrame:
     return pd.concat([frame.assign(axes=number) for number, frame in enumerate(found)], ignore_index=True)
 
 
-def headline(where: Axes, text: str) -> None:
-    """What the figure that ``where`` is part of shows or finds, above all of it."""
-    figure = where.figure
-    figure.suptitle(fill(text, 88), x=0.01, ha="left", fontsize=10.5, fontweight="bold", color=INK)
+def headline(where: Axes, text: str, modes: Iterable[str] = ()) -> None:
+    """What the figure that ``where`` is part of shows or finds, above all of it, after the modes that are not live."""
+    figure, other = where.figure, " + ".join(sorted(set(modes) - {"live"}))
+    text = f"{other}: {text}" if other else text
+    figure.suptitle(fill(text[:1].upper() + text[1:], 88), x=0.01, ha="left", fontsize=10, fontweight="bold", color=INK)
 
 
 def not_valid(reasons: Sequence[str]) -> str:
@@ -146,6 +147,19 @@ def not_valid(reasons: Sequence[str]) -> str:
     """
     first = reasons[0].partition(";")[0].partition(" (at most")[0].replace(": ", ", ", 1) or "no reason was recorded"
     return f"not valid: {first}" if len(reasons) == 1 else f"none of {len(reasons)} runs valid: {first}"
+
+
+def tone(environment: str, valid: Iterable[bool]) -> str:
+    """The environment's colour, or grey where none of its runs is valid."""
+    return colour(environment) if any(valid) else NOT_VALID
+
+
+def labelled(environment: str, rows: pd.DataFrame) -> str:
+    """The environment's name for a legend, with the number of its runs among ``rows`` (of `summarise`), or why none is
+    valid."""
+    mine = rows[rows["environment"] == environment]
+    reasons = mine["reasons"].fillna("").astype(str).tolist()
+    return f"{short_name(environment)} ({f'n = {len(mine)}' if mine['valid'].any() else not_valid(reasons)})"
 
 
 def invalid_runs(environment: str, invalid: int, runs: int) -> str:

@@ -20,12 +20,14 @@ from mlscale.plots.style import (
     ROLE_NAMES,
     ROLE_SHADES,
     attach,
-    colour,
-    display_name,
+    headline,
     mark_modes,
     new_axes,
+    not_valid,
     shade,
+    short_name,
     style,
+    tone,
 )
 from mlscale.runs import Run
 
@@ -41,14 +43,20 @@ _ABOVE: Final[dict[str, Any]] = {
 
 
 def timeline(
-    run: Run, level_s: float | None = None, *, window_s: float = WINDOW_S, axes: npt.NDArray[Any] | None = None
+    run: Run,
+    level_s: float | None = None,
+    *,
+    which: str = "",
+    window_s: float = WINDOW_S,
+    axes: npt.NDArray[Any] | None = None,
 ) -> npt.NDArray[Any]:
     """Three axes under one another: responses, replicas with decisions, cores by role; seconds on the run's clock.
 
+    Args:
+        which: what run it is among others, in words.
     Returns:
         The axes. `plotted`: t_s, mean_s, sd_s; t_s, desired, starting, ready; t_s, role, cpu_cores.
     """
-    name = run.info.environment
     with style():
         column = new_axes(3, 1, 5.2, sharex=True, height_ratios=[2.4, 1.1, 1.1])[:, 0] if axes is None else axes
         _responses(column[0], run, level_s, window_s)
@@ -57,16 +65,23 @@ def timeline(
         for panel in column:
             for bound in run.info.schedule.boundaries_s[1:]:
                 panel.axvline(bound, color=INK, lw=0.8, zorder=1)
-        title = f"{display_name(name)}, {run.info.arm}, {run.info.mode}"
-        column[0].set_title(title, color=colour(name), pad=20)
+        headline(column[0], run_title(run, which), [run.info.mode])
         column[-1].set_xlabel("time in the run (s)")
         column[-1].set_xlim(0, run.info.schedule.duration_s)
         mark_modes(column[0], [run.info.mode])
     return column
 
 
+def run_title(run: Run, which: str) -> str:
+    """What a figure of one run is headed with: what it is a run of, ``which`` among others, and why it is not valid."""
+    words = [f"One run of {short_name(run.info.environment)} ({run.info.arm})", which]
+    if not run.info.valid:
+        words.append(not_valid(["; ".join(run.info.validity.reasons) if run.info.validity else ""]))
+    return ", ".join(word for word in words if word)
+
+
 def _responses(axes: Axes, run: Run, level_s: float | None, window_s: float) -> None:
-    name = run.info.environment
+    tint = tone(run.info.environment, [run.info.valid])
     frame = durations(run.requests, timeout_s=run.info.timeout_s)
     ok = frame[frame["ok"]]
     axes.plot(
@@ -83,8 +98,8 @@ def _responses(axes: Axes, run: Run, level_s: float | None, window_s: float) -> 
     )
     by_done = moving(run.requests, window_s, "done", timeout_s=run.info.timeout_s)
     low = (by_done["mean_s"] - by_done["sd_s"]).clip(lower=0.0)
-    axes.fill_between(by_done["t_s"], low, by_done["mean_s"] + by_done["sd_s"], color=colour(name), alpha=0.22, lw=0)
-    axes.plot(by_done["t_s"], by_done["mean_s"], color=colour(name), lw=1.8, label=r"$m_t$ ± $\sigma_t$, by completion")
+    axes.fill_between(by_done["t_s"], low, by_done["mean_s"] + by_done["sd_s"], color=tint, alpha=0.22, lw=0)
+    axes.plot(by_done["t_s"], by_done["mean_s"], color=tint, lw=1.8, label=r"$m_t$ ± $\sigma_t$, by completion")
     intended = moving(run.requests, window_s, "intended", timeout_s=run.info.timeout_s)
     axes.plot(intended["t_s"], intended["mean_s"], color=INK, lw=0.9, ls=(0, (3, 1.5)), label="$m_t$, by intended time")
     top = float(ok["response_s"].quantile(0.998)) if len(ok) else run.info.timeout_s
@@ -104,7 +119,7 @@ def _responses(axes: Axes, run: Run, level_s: float | None, window_s: float) -> 
 
 
 def _replicas(axes: Axes, run: Run) -> None:
-    name = run.info.environment
+    tint = tone(run.info.environment, [run.info.valid])
     numbers = replicas_in_all(run.replicas)
     axes.step(numbers["t_s"], numbers["desired"], where="post", color=INK, lw=0.9, ls=(0, (3, 1.5)), label="desired")
     axes.fill_between(
@@ -112,12 +127,12 @@ def _replicas(axes: Axes, run: Run) -> None:
         numbers["ready"],
         numbers["ready"] + numbers["starting"],
         step="post",
-        color=colour(name),
+        color=tint,
         alpha=0.25,
         lw=0,
         label="starting",
     )
-    axes.step(numbers["t_s"], numbers["ready"], where="post", color=colour(name), lw=1.8, label="ready")
+    axes.step(numbers["t_s"], numbers["ready"], where="post", color=tint, lw=1.8, label="ready")
     made = decisions(run)
     moved = made[made["from"] != made["to"]]
     axes.plot(moved["t_s"], moved["to"], "v", ms=5, color=INK, mec="white", mew=0.5, ls="", label="decision")
@@ -130,7 +145,7 @@ def _replicas(axes: Axes, run: Run) -> None:
 
 
 def _cores(axes: Axes, run: Run) -> None:
-    base = colour(run.info.environment)
+    base = tone(run.info.environment, [run.info.valid])
     used = used_over_time(run.resources)
     wide = used[used["role"].isin(SERVING)].pivot(index="t_s", columns="role", values="cpu_cores")
     wide = wide.reindex(columns=[role for role in SERVING if role in wide]).fillna(0.0)

@@ -88,7 +88,7 @@ def trajectory(
         _same_limits(grid)
         _explain(grid, level_s, window_s, any(not run.info.valid for run in runs))
         if axes is None:
-            headline(grid[0, 0], _found(runs, level_s, window_s))
+            headline(grid[0, 0], _found(runs, level_s, window_s), {run.info.mode for run in runs})
     return grid
 
 

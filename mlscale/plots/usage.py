@@ -8,23 +8,27 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
 
 from mlscale.analysis.resources import SERVING, used_over_time
 from mlscale.analysis.response import horizon_of
 from mlscale.plots.style import (
+    BAND,
     INK,
+    NOT_VALID,
     ROLE_NAMES,
     ROLE_SHADES,
     attach,
-    colour,
-    display_name,
+    headline,
     in_order,
     mark_modes,
     new_axes,
     shade,
+    short_name,
     spread,
     style,
+    tone,
 )
 from mlscale.runs import Run
 
@@ -41,83 +45,116 @@ def resources(runs: Sequence[Run], rows: pd.DataFrame, *, axes: npt.NDArray[Any]
         Two axes. `plotted`: of `cost_panel` and `cores_panel`.
     """
     with style():
-        pair = new_axes(1, 2, 2.9, width_ratios=[1, 1.15])[0] if axes is None else axes
+        bars = rows["environment"].nunique() * len(_spans(rows))
+        pair = new_axes(1, 2, 2.6 + 0.22 * bars, width_ratios=[1, 1.15])[0] if axes is None else axes
         cost_panel(pair[0], rows)
         cores_panel(pair[1], runs)
+        if axes is None:
+            handles = [handle for panel in pair for handle in panel.get_legend_handles_labels()[0]]
+            pair[0].figure.legend(handles=handles, loc="outside lower center", ncols=4, handlelength=1.2)
+            headline(pair[0], _found(rows), rows["mode"])
     return pair
 
 
 def cost_panel(axes: Axes, rows: pd.DataFrame) -> Axes:
-    """Mean CPU per correct answer after the step, stacked by role; dots are the totals of single runs.
+    """Mean CPU per correct answer after the step, stacked by role; dots are the totals of single runs. With start-ups,
+    and, where the rows tell it, in steady state.
 
-    `plotted`: environment, role ("total" for single runs), run_id, cpu_ms.
+    `plotted`: environment, span ("" or "steady_"), role ("total" for single runs), run_id, cpu_ms.
     """
-    names = in_order(list(rows["environment"]))
-    numbers = []
-    for place, name in enumerate(names):
+    names, spans = in_order(list(rows["environment"])), _spans(rows)
+    numbers: list[dict[str, Any]] = []
+    places: list[float] = []
+    labels = []
+    for name in names:
         mine = rows[rows["environment"] == name]
-        left = 0.0
-        for role in SERVING:
-            ms = 1000 * float(mine[f"cpu_per_answer_{role}_s"].mean())
-            if np.isfinite(ms):
-                tint = shade(colour(name), ROLE_SHADES[role])
-                axes.barh(-place, ms, left=left, height=0.5, color=tint, edgecolor="white", lw=0.8)
-                left += ms
-            numbers.append({"environment": name, "role": role, "run_id": "mean", "cpu_ms": ms})
-        totals = 1000 * mine["cpu_per_answer_s"].to_numpy(dtype=float)
-        axes.plot(
-            totals,
-            -place - 0.36 + spread(len(totals), 0.12),
-            "o",
-            ms=2.6,
-            color=INK,
-            mec="white",
-            mew=0.3,
-            ls="",
-            zorder=3,
-        )
-        numbers += [
-            {"environment": name, "role": "total", "run_id": run_id, "cpu_ms": total}
-            for run_id, total in zip(mine["run_id"], totals, strict=True)
-        ]
-        if left:
-            axes.annotate(f" {left:.1f} ms", (left, -place), va="center", fontsize=8)
-    axes.set_yticks([-place for place in range(len(names))], [_two_lines(name) for name in names])
+        for span, words in spans.items():
+            y = -(len(places) + 0.5 * (len(places) // len(spans)))
+            left = 0.0
+            for role in SERVING:
+                ms = 1000 * float(mine[f"cpu_per_answer_{role}_{span}s"].mean())
+                if np.isfinite(ms):
+                    tint = shade(tone(name, mine["valid"]), ROLE_SHADES[role])
+                    axes.barh(y, ms, left=left, height=0.55, color=tint, edgecolor="white", lw=0.8)
+                    left += ms
+                numbers.append({"environment": name, "span": span, "role": role, "run_id": "mean", "cpu_ms": ms})
+            totals = 1000 * mine[f"cpu_per_answer_{span}s"].to_numpy(dtype=float)
+            axes.plot(
+                totals,
+                y - 0.38 + spread(len(totals), 0.1),
+                "o",
+                ms=2.6,
+                color=INK,
+                mec="white",
+                mew=0.3,
+                ls="",
+                zorder=3,
+            )
+            numbers += [
+                {"environment": name, "span": span, "role": "total", "run_id": run_id, "cpu_ms": total}
+                for run_id, total in zip(mine["run_id"], totals, strict=True)
+            ]
+            if left:
+                axes.annotate(f" {left:.0f} ms", (left, y), va="center", fontsize=8)
+            places.append(y)
+            labels.append(
+                f"{short_name(name)},\n{words}" if len(spans) > 1 else short_name(name).replace(" + ", "\n+ ")
+            )
+    axes.set_yticks(places, labels)
     axes.tick_params(axis="y", length=0)
-    axes.set_ylim(-len(names) + 0.4, 0.6)
+    axes.set_ylim(min(places) - 0.6, 0.5)
     axes.margins(x=0.14)
     axes.set_xlim(left=0.0)
     axes.set_xlabel("CPU per correct answer (ms)")
     for role in SERVING:
         axes.bar([0], [0], color=shade("#444444", ROLE_SHADES[role]), label=ROLE_NAMES[role])
     axes.plot([], [], "o", ms=2.6, color=INK, ls="", label="single runs")
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=2, handlelength=1.0, columnspacing=1.0)
     mark_modes(axes, rows["mode"])
     return attach(axes, pd.DataFrame(numbers))
 
 
 def cores_panel(axes: Axes, runs: Sequence[Run]) -> Axes:
-    """Cores in use by replicas, data plane and control plane together: median over runs, thin lines single runs.
+    """Cores in use by replicas, data plane and control plane together: median over runs, and where 80 % of them lie.
 
     Means over bins of 2 s. `plotted`: environment, run_id, t_s (since the step), cores.
     """
     numbers = pd.concat([_cores(run) for run in runs], ignore_index=True)
-    for name in in_order([run.info.environment for run in runs]):
-        mine = numbers[numbers["environment"] == name]
-        for _, run in mine.groupby("run_id", sort=False):
-            axes.plot(run["t_s"], run["cores"], color=colour(name), lw=0.5, alpha=0.4)
-        middle = mine.groupby("t_s")["cores"].median()
-        axes.plot(middle.index, middle, color=colour(name), lw=2.0, label=display_name(name))
-        numbers = pd.concat(
-            [numbers, middle.reset_index().assign(environment=name, run_id="median")], ignore_index=True
-        )
+    names = in_order([run.info.environment for run in runs])
+    tones = {name: tone(name, [run.info.valid for run in runs if run.info.environment == name]) for name in names}
+    sns.lineplot(
+        numbers, x="t_s", y="cores", hue="environment", hue_order=names, palette=tones, ax=axes,
+        estimator="median", errorbar=("pi", 80), lw=2.0, err_kws={"alpha": 0.18, "lw": 0}, legend=False,
+    )  # fmt: skip
+    for name in names:
+        words = short_name(name) + " (not valid)" * (tones[name] == NOT_VALID)
+        axes.plot([], [], color=tones[name], lw=2.0, label=words)
+    if len(runs) > len(names):
+        axes.fill_between([], [], [], color=BAND, label="80 % of runs (line: median)")
+    middle = numbers.groupby(["environment", "t_s"], as_index=False)["cores"].median().assign(run_id="median")
     axes.axvline(0.0, color=INK, lw=0.8)
     axes.set_ylim(bottom=0.0)
     axes.set_xlabel("time since the load step (s)")
     axes.set_ylabel("cores in use to serve")
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), handlelength=1.4)
     mark_modes(axes, [run.info.mode for run in runs])
-    return attach(axes, numbers)
+    return attach(axes, pd.concat([numbers, middle], ignore_index=True))
+
+
+def _spans(rows: pd.DataFrame) -> dict[str, str]:
+    """Over which spans the rows tell the CPU per answer: part of the columns' names, and what it is called."""
+    spans = {"": "with start-ups", "steady_": "steady state"}
+    return {span: words for span, words in spans.items() if f"cpu_per_answer_{span}s" in rows}
+
+
+def _found(rows: pd.DataFrame) -> str:
+    """Means over valid runs, the lowest first."""
+    columns = [f"cpu_per_answer_{span}s" for span in _spans(rows)]
+    means = 1000 * rows[rows["valid"].astype(bool)].groupby("environment")[columns].mean().sort_values(columns[0])
+    told = [
+        f"{short_name(str(name))} {each.iloc[0]:.0f} ms"
+        + "".join(f" (steady state {ms:.0f} ms)" for ms in each.iloc[1:])
+        for name, each in means.iterrows()
+    ]
+    return f"CPU per correct answer, start-ups included: {', '.join(told) or 'no valid run'}"
 
 
 def _cores(run: Run) -> pd.DataFrame:
@@ -139,7 +176,3 @@ def _cores(run: Run) -> pd.DataFrame:
             "cores": mean.to_numpy(dtype=float),
         }
     )
-
-
-def _two_lines(name: str) -> str:
-    return display_name(name).replace(" + ", "\n+ ")
