@@ -29,7 +29,7 @@ from mlscale.plots.style import (
     style,
 )
 
-_WAY_COLOURS: Final = {"whole": "#222222", "overlapping": "#0072B2", "blocking": "#D55E00"}
+_WAY_COLOURS: Final = {"whole": "#222222", "overlapping": "#44AA99", "blocking": "#882255"}
 _WAY_NAMES: Final = {
     "whole": "whole",
     "overlapping": "split, the front takes the next meanwhile",
@@ -39,10 +39,10 @@ _PAPER: Final = {"fc": "white", "ec": "none", "pad": 0.5}
 _PART_COLOURS: Final = {
     "app waits": "#DCDCDC",
     "app works": "#222222",
-    "localiser waits": "#BBD9EC",
-    "localiser works": "#0072B2",
-    "readers waits": "#F3C9AC",
-    "readers works": "#D55E00",
+    "localiser waits": "#DCC0CF",
+    "localiser works": "#882255",
+    "readers waits": "#C7E6E0",
+    "readers works": "#44AA99",
     "rest": "#EFEFEF",
 }
 

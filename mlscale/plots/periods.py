@@ -52,8 +52,9 @@ def inference_by_period(runs: Sequence[Run]) -> Axes:
         told = ", ".join(
             f"{1000 * sd_s:.0f} ms with a period of {period:g} ms" for period, sd_s in by_period["sd_s"].items()
         )
-        headline(axes, f"sd of the inference time: {told}")
-        mark_modes(axes, [run.info.mode for run in runs])
+        modes = [run.info.mode for run in runs]
+        headline(axes, f"standard deviation of the inference time: {told}", modes)
+        mark_modes(axes, modes)
     return attach(axes, rows.reset_index().sort_values("period_ms", ascending=False, ignore_index=True))
 
 

@@ -44,10 +44,10 @@ def sharing(runs: Sequence[Run]) -> Axes:
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3, columnspacing=1.2)
         grown = numbers[numbers["fair"] > 0].groupby("connections")["share"].mean()
         told = ", ".join(f"{100 * share:.0f} % with {name}" for name, share in grown.items())
-        headline(
-            axes, f"Answers from new replicas, once ready: {told} connections" if told else "No new replica was ready"
-        )
-        mark_modes(axes, [run.info.mode for run in runs])
+        found = f"answers from new replicas, once ready: {told} connections" if told else "no new replica was ready"
+        modes = [run.info.mode for run in runs]
+        headline(axes, found, modes)
+        mark_modes(axes, modes)
     return attach(axes, numbers)
 
 

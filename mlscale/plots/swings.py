@@ -51,9 +51,9 @@ def swing_bars(table: pd.DataFrame, draws: int, environment: str = "ecs") -> Axe
         axes.set_ylim(len(shown) - 0.5, -0.5)
         axes.set_xlim(left_s, right_s)
         note = f"Not shown, under {100 * LEAST_SHARE:g} % either way: {', '.join(still['what'])}" if len(still) else ""
-        axes.set_xlabel(f"simulated $T_{{slo}}$ (s), mean of {draws} draws\n{fill(note, 70)}")
+        axes.set_xlabel(f"$T_{{slo}}$ (s), mean of {draws} draws\n{fill(note, 70)}")
         axes.legend(loc="lower right")
-        headline(axes, f"$T_{{slo}}$ depends most on: {table['what'].iloc[0]}")
+        headline(axes, f"$T_{{slo}}$ depends most on: {table['what'].iloc[0]}", {"simulated"})
         mark_modes(axes, {"simulated"})
         attach(axes, table)
     return axes

@@ -52,8 +52,9 @@ def variant_trajectories(
         axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2, columnspacing=1.2)
         soonest, latest = min(slo, key=lambda name: slo[name][0]), max(slo, key=lambda name: slo[name][0])
         rest = f"; {latest}: {slo[latest][1]}" if len(slo) > 1 else ""
-        headline(axes, f"{soonest}: back under L after {slo[soonest][1]}{rest}")
-        mark_modes(axes, {run.info.mode for runs in groups.values() for run in runs})
+        modes = {run.info.mode for runs in groups.values() for run in runs}
+        headline(axes, f"{soonest}: back under L after {slo[soonest][1]}{rest}", modes)
+        mark_modes(axes, modes)
         medians = over_runs["median"].rename("mean_s").reset_index().assign(run_id="median")
         attach(axes, pd.concat([numbers, medians], ignore_index=True))
     return axes
