@@ -46,7 +46,7 @@ def usable(rows: pd.DataFrame) -> pd.DataFrame:
     poor = found.loc[~found["valid"].astype(bool) | found["block"].isna(), "environment"]
     if len(poor):
         names = ", ".join(dict.fromkeys(poor))
-        remark(f"No valid run in a block: {names}. What follows shows it all the same; nothing may be claimed from it.")
+        remark(f"No valid run in a block: {names}. It is shown; nothing may be claimed from it.")
     return found
 
 

@@ -28,7 +28,7 @@ class Figures:
         Args:
             name: of the files, without suffix.
             drawn: the axes.
-            runs: whose numbers it shows.
+            runs: whose numbers it shows, invalid ones among them.
         """
         from IPython.display import Markdown, display
 
@@ -36,8 +36,7 @@ class Figures:
 
         figure = figure_of(drawn)
         words = [note, "DEFAULT SETTINGS: no pilot was run on this host"] if _unpiloted(runs) else [note]
-        with_invalid = not any(run.info.valid for run in runs)
-        text = caption(runs, with_invalid=with_invalid, note=". ".join(word for word in words if word))
+        text = caption(runs, with_invalid=True, note=". ".join(word for word in words if word))
         save_figure(figure, name, self._folder, notebook=self._notebook, runs=runs, seed=self._seed, note=text)
         display(figure, Markdown(f"*{text}*"))
 

@@ -94,12 +94,14 @@ def runs_to_compare(p: NotebookParameters) -> list[Run]:
 
 
 def valid(runs: Sequence[Run]) -> list[Run]:
-    """The runs that latency claims may rest on; where there are none, all of them, and a line says so."""
-    good = [run for run in runs if run.info.valid]
-    if not good:
-        remark("No run is valid (see the table above): what follows is shown, and nothing may be claimed from it.")
-        return list(runs)
-    return good
+    """The runs that latency claims may rest on, and all runs of environments that have none; a line names those."""
+    good = {run.info.environment for run in runs if run.info.valid}
+    without = list(dict.fromkeys(run.info.environment for run in runs if run.info.environment not in good))
+    if without:
+        remark(
+            f"No valid run (see the table above): {', '.join(without)}. It is shown; nothing may be claimed from it."
+        )
+    return [run for run in runs if run.info.valid or run.info.environment in without]
 
 
 def median_run(runs: Sequence[Run], rows: pd.DataFrame) -> tuple[Run, str]:

@@ -19,6 +19,7 @@ from mlscale.plots.style import (
     BAND,
     INK,
     MUTED,
+    NOT_VALID,
     attach,
     colour,
     headline,
@@ -28,6 +29,7 @@ from mlscale.plots.style import (
     shade,
     spread,
     style,
+    tone,
 )
 from mlscale.plots.variants import BEFORE_S, EVERY_S
 from mlscale.runs import Run
@@ -194,7 +196,7 @@ def boot_trajectories(runs: Sequence[Run], rows: pd.DataFrame, level_s: float) -
             mine = [run for run in runs if variant_of(run) == name]
             numbers = pd.concat([_around_step(run) for run in mine], ignore_index=True).assign(variant=name)
             means = numbers.groupby(["variant", "t_s"], as_index=False)["mean_s"].mean().assign(run_id="mean")
-            shade_of = colour(mine[0].info.environment)
+            shade_of = tone(mine[0].info.environment, [run.info.valid for run in mine])
             for _, one in numbers.groupby("run_id", sort=False):
                 axes.plot(one["t_s"], one["mean_s"], color=shade_of, lw=0.5, alpha=0.6)
             axes.plot(means["t_s"], means["mean_s"], color=shade_of, lw=1.8)
@@ -205,6 +207,7 @@ def boot_trajectories(runs: Sequence[Run], rows: pd.DataFrame, level_s: float) -
             back_s, late = float(found["t_slo_s"].mean()), bool(found["t_slo_censored"].any())
             axes.plot(back_s, level_s, "v", ms=6, color=INK, mec="white", mew=0.7, zorder=6)
             words = f"{_said(name)} (n = {len(mine)}): back under L after {'at least ' * late}{back_s:.0f} s"
+            words += ", not valid" * (shade_of == NOT_VALID)
             axes.set_title(words, fontsize=8, pad=2, fontweight="normal", color=INK)
             mark_modes(axes, {run.info.mode for run in mine}, size=11)
             attach(axes, pd.concat([numbers, means], ignore_index=True))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,35 @@ def test_one_block_gives_figures_without_p_values(runs: list[Run], tmp_path: Pat
     parameters = {"run_dirs": wanted, "figures": str(tmp_path / "figures"), "level_s": 0.6, "p_values": False}
     execute(places.notebooks() / "07_compare.ipynb", tmp_path / "executed.ipynb", parameters, timeout_s=300)
     assert "compare_trajectory" in read_manifest(tmp_path / "figures")
+
+
+def test_a_framework_without_a_valid_run_stays_in_the_figures(runs: list[Run], tmp_path: Path) -> None:
+    folders = []
+    for run in runs:
+        if run.info.environment == "k3s" or run.info.block != 1 or run.info.aa_label == "B":
+            continue
+        folder = tmp_path / "runs" / run.info.run_id
+        shutil.copytree(run.path, folder)
+        if run.info.environment == "rayserve":
+            info = json.loads((folder / "run.json").read_text())
+            info["validity"] = {
+                "valid": False,
+                "host_bound": True,
+                "pre_scaled": False,
+                "reasons": ["host-bound: 99 %"],
+            }
+            (folder / "run.json").write_text(json.dumps(info))
+        folders.append(str(folder))
+    parameters = {"run_dirs": folders, "figures": str(tmp_path / "figures"), "level_s": 0.6}
+    execute(places.notebooks() / "07_compare.ipynb", tmp_path / "executed.ipynb", parameters, timeout_s=300)
+    entries = read_manifest(tmp_path / "figures")
+    for name in ("trajectory", "estimation", "response", "survival", "sigma", "resources", "window"):
+        assert any("rayserve" in run_id for run_id in entries[f"compare_{name}"]["runs"]), name
+    assert "1 invalid (shown)" in entries["compare_trajectory"]["note"]
+    words = entries["compare_estimation"]["numbers"]["axes0"]["texts"]
+    assert words == ["not comparable: 1 of 1 run of Ray Serve was invalid"]
+    executed = (tmp_path / "executed.ipynb").read_text()
+    assert "No valid run in a block: rayserve. It is shown; nothing may be claimed from it." in executed
 
 
 def test_runs_of_another_environment_are_refused(runs: list[Run], tmp_path: Path) -> None:

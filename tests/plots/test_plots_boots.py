@@ -12,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from synthetic_runs import Shape, make_run
 
 from mlscale.analysis.dose import NO_MACHINES, dose_rows
+from mlscale.analysis.response import horizon_of
 from mlscale.plots.boots import boot_parts, boot_response, boot_trajectories
 from mlscale.plots.style import plotted
 from mlscale.runs import Run
@@ -34,17 +35,22 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
 def test_trajectories_run_from_the_shortest_boot_to_the_longest(runs: list[Run]) -> None:
     axes = boot_trajectories(runs, dose_rows(runs, LEVEL_S), LEVEL_S)
     shown = plotted(axes)
-    words = [text.get_text() for text in axes.get_legend().get_texts()]
-    assert [word.partition(" (")[0] for word in words[:4]] == [NO_MACHINES, "boot 5s", "boot 30s", "boot 60s"]
+    words = [panel.get_title(loc="left").partition(" (")[0] for panel in axes]
+    assert words == ["room always there", "boot 5s", "boot 30s", "boot 60s"]
+    assert list(dict.fromkeys(shown["variant"])) == [NO_MACHINES, *words[1:]]
+    assert axes[-1].get_xlim()[1] == max(horizon_of(run) for run in runs)
     means = shown[shown["run_id"] == "mean"]
     late = means[means["t_s"] == 50.0].set_index("variant")["mean_s"]
     assert late["boot 60s"] > LEVEL_S > late["boot 5s"]
-    assert {text.get_text() for text in axes.texts} == {"REHEARSAL"}
+    assert [[text.get_text() for text in panel.texts] for panel in axes] == [[], *[["REHEARSAL"]] * 3]
 
 
 def test_the_bars_and_the_line_are_of_the_rows(runs: list[Run]) -> None:
     rows = dose_rows(runs, LEVEL_S)
     bars = plotted(boot_parts(rows)).set_index("variant")
     assert bars.loc["boot 60s", "machine_s"] == pytest.approx(rows.set_index("variant").loc["boot 60s", "machine_s"])
-    points = plotted(boot_response(rows))
-    assert sorted(points["t_slo_s"]) == sorted(rows["t_slo_s"])
+    waited, free = boot_response(rows)
+    assert sorted(plotted(waited)["t_slo_s"]) == sorted(rows.loc[rows["variant"] != NO_MACHINES, "t_slo_s"])
+    assert plotted(free)["variant"].tolist() == [NO_MACHINES]
+    assert "Rehearsal: each second of boot makes the recovery " in waited.figure.get_suptitle()
+    assert len(boot_response(rows[rows["variant"] != NO_MACHINES])) == 1

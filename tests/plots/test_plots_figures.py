@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -13,16 +14,19 @@ import numpy as np
 import pandas as pd
 import pytest
 from experiment_runs import LEVEL_S, SHAPES
-from matplotlib.colors import to_rgb
+from matplotlib.colors import to_hex, to_rgb
 from synthetic_runs import Shape, info, make_run, requests_frame, write_run
 
 from mlscale import plots
+from mlscale.analysis import design
 from mlscale.analysis.inference import compare
 from mlscale.analysis.moving import moving
+from mlscale.analysis.resources import SERVING
 from mlscale.analysis.summary import summarise
 from mlscale.analysis.survival import restricted_mean
-from mlscale.plots.style import COLOURS, in_order, ratio_ticks
-from mlscale.runs import MlscaleError, Run
+from mlscale.plots.predictions import claim_ratios
+from mlscale.plots.style import COLOURS, NOT_VALID, in_order, ratio_ticks
+from mlscale.runs import MlscaleError, Run, Validity
 
 mpl.use("agg")
 
@@ -101,7 +105,8 @@ def test_trajectory_medians_and_replicas(own: list[Run]) -> None:
     assert replicas[replicas.t_s == replicas.t_s.max()].ready.unique().tolist() == [4.0]
     assert replicas[replicas.t_s < 0].ready.dropna().unique().tolist() == [1.0]
     assert "2 → 12 clients" in _texts(axes)
-    assert "L = 0.3 s (dotted)\nfirst under it for 5 s: at " in _texts(axes)
+    assert "L = 0.3 s" in _texts(axes)
+    assert "Back under L = 0.3 s after the load step: TorchServe + controller after " in _texts(axes)
 
 
 def test_the_figure_without_failures_stands_beside(tmp_path: Path) -> None:
@@ -114,7 +119,8 @@ def test_the_figure_without_failures_stands_beside(tmp_path: Path) -> None:
 def test_a_recovery_that_never_came_is_said(tmp_path: Path) -> None:
     shape = Shape(baseline_s=20.0, horizon_s=30.0, replicas=1)
     axes = plots.trajectory([make_run(tmp_path / "r", shape=shape)], LEVEL_S)
-    assert "never under it for 5 s\nover it " in _texts(axes)
+    assert "never under L for 5 s\nover L " in _texts(axes)
+    assert "TorchServe + controller not within 30 s" in _texts(axes)
 
 
 def test_trajectory_needs_a_step(tmp_path: Path) -> None:
@@ -127,17 +133,18 @@ def test_trajectory_needs_a_step(tmp_path: Path) -> None:
 
 def test_estimation_shows_runs_and_the_tables_effects(rows: pd.DataFrame, table: pd.DataFrame) -> None:
     axes = plots.estimation(rows, table)
-    values = plots.plotted(axes[0, 0])
+    values = plots.plotted(axes[1, 0])
     np.testing.assert_allclose(np.sort(values.value), np.sort(rows.mean_response_s))
-    effect = plots.plotted(axes[1, 0]).iloc[0]
-    dot = axes[1, 0].lines[2].get_xydata()[0]
+    effect = plots.plotted(axes[0, 0]).iloc[0]
+    dot = axes[0, 0].lines[2].get_xydata()[0]
     assert dot[0] == pytest.approx(effect.ratio)
     assert effect.ratio == pytest.approx(table[table.endpoint == "P1"].ratio.iloc[0])
     text = _texts(axes)
-    assert f"{effect.ratio:.2f} [{effect.sim_low:.2f}, {effect.sim_high:.2f}], p < 0.001" in text
-    band = axes[1, 0].collections[0].get_paths()[0].get_extents()
+    assert f"{effect.ratio:.2f} [{effect.low:.2f}, {effect.high:.2f}], p < 0.001" in text
+    assert f"Mean response after the load step: TorchServe + controller {effect.ratio:.2f} times Ray Serve" in text
+    band = axes[0, 0].collections[0].get_paths()[0].get_extents()
     assert (band.x0, band.x1) == pytest.approx((effect.aa_low, effect.aa_high))
-    for panel in axes[0]:
+    for panel in axes[1]:
         low, high = panel.get_ylim()
         assert sum(low <= tick <= high for tick in panel.get_yticks()) >= 3
 
@@ -147,7 +154,54 @@ def test_estimation_without_intervals_or_comparability(rows: pd.DataFrame) -> No
     assert "no interval (1 block)" in _texts(plots.estimation(one, compare(one)))
     bad = rows.copy()
     bad.loc[bad.environment == "rayserve", "valid"] = [False] * 3 + [True] * 6
-    assert "not comparable" in _texts(plots.estimation(bad, compare(bad)))
+    axes = plots.estimation(bad, compare(bad))
+    assert _texts(axes).count("not comparable: 3 of 9 runs of Ray Serve were invalid") == 1
+    assert not axes[0, 0].collections, "no band where there is no ratio"
+    assert not axes[0, 0].lines
+    crosses = [line for line in axes[1, 0].lines if line.get_marker() == "x"]
+    assert sum(len(line.get_xdata()) for line in crosses) == 3
+
+
+def test_an_environment_without_a_valid_run_stays_grey_and_says_why(own: list[Run], rows: pd.DataFrame) -> None:
+    why = "host-bound: 12 % of the time over 90 % busy (at most 5 %)"
+    look = Validity(valid=False, host_bound=True, pre_scaled=False, reasons=(why,))
+    runs = [own[0], next(run for run in own if run.info.environment != own[0].info.environment)]
+    bad = replace(runs[1], info=runs[1].info.model_copy(update={"validity": look}))
+    quick = rows[rows.run_id.isin([run.info.run_id for run in runs])].assign(block=1, aa_label=None)
+    lost = quick.run_id == bad.info.run_id
+    quick = quick.assign(valid=~lost, reasons=np.where(lost, why, ""))
+    assert set(design.shown(quick).run_id) == set(quick.run_id)
+    reason = "not valid: host-bound, 12 % of the time over 90 % busy"
+    for axes in (plots.trajectory([runs[0], bad], LEVEL_S), plots.response_parts(quick), plots.kaplan_meier(quick)):
+        assert reason in _texts(axes).replace("\n", " ")
+        assert NOT_VALID in {line.get_color() for panel in _figure(axes).axes for line in panel.lines}
+    assert "not comparable: 1 of 1 run of" in _texts(plots.estimation(quick, compare(quick)))
+    assert reason in _texts(plots.timeline(bad, LEVEL_S)).replace("\n", " ")
+    cost, _ = plots.resources([runs[0], bad], quick)
+    assert NOT_VALID in {to_hex(bar.get_facecolor()).upper() for bar in cost.patches}
+
+
+def test_invalid_runs_are_dashed_and_enter_no_median(own: list[Run]) -> None:
+    mine = [run for run in own if run.info.environment == "rayserve"][:3]
+    look = Validity(valid=False, host_bound=True, pre_scaled=False, reasons=("host-bound",))
+    some = [*mine[:2], replace(mine[2], info=mine[2].info.model_copy(update={"validity": look}))]
+    axes = plots.trajectory(some, LEVEL_S)
+    shown, without = plots.plotted(axes[0, 0]), plots.plotted(plots.trajectory(mine[:2], LEVEL_S)[0, 0])
+    assert set(shown.run_id) - set(without.run_id) == {mine[2].info.run_id}
+    middles = [numbers.query("run_id == 'median' and view == 'done'").mean_s for numbers in (shown, without)]
+    np.testing.assert_allclose(*middles)
+    assert axes[0, 0].lines[2].get_linestyle() == "--"
+    assert "Ray Serve\nn = 2, 1 invalid" in _texts(axes)
+    assert "invalid runs, in no median" in _texts(axes)
+    assert "1 of 3 runs of Ray Serve were invalid" in _texts(axes)
+
+
+def test_the_recovery_is_marked_on_the_curve_that_it_is_about(own: list[Run]) -> None:
+    panel = plots.trajectory(own, LEVEL_S)[0, 0]
+    (mark,) = [line for line in panel.lines if line.get_marker() == "v"]
+    curve = plots.plotted(panel).query("run_id == 'median' and view == 'intended'")
+    ((at, height),) = mark.get_xydata()
+    assert height == pytest.approx(np.interp(at, curve.t_s, curve.mean_s))
 
 
 def test_response_parts_show_each_run_and_mark_censored_ones(rows: pd.DataFrame) -> None:
@@ -170,6 +224,7 @@ def test_kaplan_meier_shows_the_restricted_mean(rows: pd.DataFrame) -> None:
     expected = restricted_mean(mine.t_slo_s, mine.t_slo_censored, 35.0)
     assert numbers[numbers.environment == "rayserve"].restricted_mean_s.iloc[0] == pytest.approx(expected)
     assert f"restricted mean {expected:.1f} s" in _texts(axes)
+    assert f"Ray Serve within {mine.t_slo_s.max():.0f} s" in _texts(axes)
 
 
 def test_resources_add_up_by_role(own: list[Run], rows: pd.DataFrame) -> None:
@@ -182,6 +237,18 @@ def test_resources_add_up_by_role(own: list[Run], rows: pd.DataFrame) -> None:
         numbers[(numbers.environment == "rayserve") & (numbers.run_id == "mean")].cpu_ms.sum()
     )
     assert plots.plotted(cores).query("run_id == 'median' and t_s > 30").cores.min() > 0.5
+
+
+def test_steady_state_stands_beside_start_ups_where_it_is_known(own: list[Run], rows: pd.DataFrame) -> None:
+    columns = ["cpu_per_answer_s", *(f"cpu_per_answer_{role}_s" for role in SERVING)]
+    more = rows.assign(**{f"{column[:-1]}steady_s": 0.5 * rows[column] for column in columns})
+    cost, _ = plots.resources(own, more)
+    sums = plots.plotted(cost).query("run_id == 'mean'").groupby(["environment", "span"]).cpu_ms.sum()
+    np.testing.assert_allclose(2 * sums.xs("steady_", level="span"), sums.xs("", level="span"))
+    assert [label.get_text() for label in cost.get_yticklabels()][-2:] == [
+        "Ray Serve,\nwith start-ups",
+        "Ray Serve,\nsteady state",
+    ]
 
 
 def test_sigma_parts_are_shares_that_sum_to_one_and_name_the_throttling(rows: pd.DataFrame) -> None:
@@ -201,7 +268,31 @@ def test_window_sensitivity_shows_every_window(rows: pd.DataFrame) -> None:
     axes = plots.window_sensitivity(rows, [("torchserve", "rayserve")])
     numbers = plots.plotted(_figure(axes))
     assert len(numbers) == 14
-    np.testing.assert_allclose(axes[0].lines[1].get_ydata(), plots.plotted(axes[0]).ratio)
+    np.testing.assert_allclose(axes[0].lines[1].get_ydata().astype(float), plots.plotted(axes[0]).ratio)
+    assert (numbers.low < numbers.ratio).all()
+    assert (numbers.ratio < numbers.high).all()
+    assert "The ranking is the same for every window W" in _texts(axes)
+    bad = rows.assign(valid=rows.environment != "rayserve")
+    axes = plots.window_sensitivity(bad, [("torchserve", "rayserve")])
+    assert "TorchServe + controller / Ray Serve: not comparable" in _texts(axes)
+    assert all(len(panel.lines) == 1 for panel in axes), "only the line at 1"
+
+
+def test_claims_have_one_verdict_each_and_what_it_rests_on() -> None:
+    verdicts = ("implied", "undecided", "implied", "contradicted")
+    names = ("F1, torchserve and ecs, mean", "F1, k3s and eks, mean", "F2, starting machines", "F3, mean")
+    table = pd.DataFrame({"claim": names, "ratio": 2.0, "low": 1.5, "high": 3.0, "verdict": verdicts})
+    text = _texts(claim_ratios(table))
+    assert "Simulated: F1 undecided, F2 implied, F3 contradicted" in text
+    assert "UNDECIDED (1 of 2 implied, 1 of 2 undecided)" in text
+    assert "CONTRADICTED (1 of 1 contradicted)" in text
+    assert "TorchServe + controller and Amazon ECS, mean" in text
+
+
+def test_marks_of_the_mode_lie_behind_the_data(tmp_path: Path) -> None:
+    panel = plots.trajectory([make_run(tmp_path / "r", mode="simulated")], LEVEL_S)[0, 0]
+    (mark,) = [text for text in panel.texts if text.get_gid() == "mode"]
+    assert mark.get_zorder() < min(artist.get_zorder() for artist in [*panel.lines, *panel.collections])
 
 
 def test_timeline_shows_failures(tmp_path: Path) -> None:
