@@ -49,8 +49,8 @@ def cold_start(starts: pd.DataFrame) -> Axes:
             ends = ends + seconds[name].to_numpy()
         for place, end in zip(places, ends, strict=True):
             axes.annotate(f" {end:.1f} s", (end, place), va="center", fontsize=8, color=INK)
-        periods = starts["readiness_period_s"].map("probe every {:g} s".format)
-        axes.set_yticks(places, [f"{period}, pod {count}" for period, count in zip(periods, number, strict=True)])
+        periods = ["" if pd.isna(each) else f"probe every {each:g} s, " for each in starts["readiness_period_s"]]
+        axes.set_yticks(places, [f"{period}pod {count}" for period, count in zip(periods, number, strict=True)])
         axes.tick_params(axis="y", length=0)
         axes.invert_yaxis()
         unseen = [PHASES[name][0] for name in PHASES if name not in shown and starts[name].notna().any()]
