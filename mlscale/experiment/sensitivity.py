@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-import numpy as np
 import pandas as pd
 
-from mlscale.experiment.draws import drawn_figures
+from mlscale.analysis.response import upscaling_response
+from mlscale.experiment.simulate import simulate
 from mlscale.runs import Arm, ClosedLoop, OpenLoop
 from mlscale.simulator.profile import Profile, read_profile, scaled
 
@@ -39,20 +39,24 @@ def swings(
     arm: Arm = "matched",
     scaling: Mapping[str, Any] | None = None,
     draws: int = 4,
-    figure: str = "t_slo_s",
 ) -> pd.DataFrame:
-    """A figure's mean over draws as the profile is, and with each number halved and doubled: number, what, value of
-    the figure at ``half`` and ``double``, and ``as_it_is``; the widest first."""
+    """T_slo's mean over draws as the profile is, and with each number halved and doubled, s: number, what, ``half``,
+    ``double``, ``as_it_is``, and how many of the draws were censored, so that the mean is a lower bound:
+    ``half_censored``, ``double_censored``; the widest first."""
     profile = read_profile(environment)
 
-    def mean(used: Profile) -> float:
-        return float(np.mean(drawn_figures(used, schedule, level_s, draws, figure, arm=arm, scaling=scaling)))
+    def drawn(used: Profile) -> tuple[float, int]:
+        wanted: dict[str, Any] = {"schedule": schedule, "scaling": scaling, "arm": arm, "profile": used}
+        runs = (simulate(environment, draw=draw, **wanted) for draw in range(draws))
+        found = [upscaling_response(run, level_s) for run in runs]
+        return sum(each.t_slo_s for each in found) / draws, sum(each.t_slo_censored for each in found)
 
-    as_it_is = mean(profile)
+    as_it_is, _ = drawn(profile)
     rows = []
     for path, what in numbers_of(profile).items():
-        half, double = (mean(scaled(profile, path, factor)) for factor in FACTORS)
-        rows.append({"number": path, "what": what, "half": half, "double": double, "as_it_is": as_it_is})
+        (half, half_late), (double, double_late) = (drawn(scaled(profile, path, factor)) for factor in FACTORS)
+        late = {"half_censored": half_late, "double_censored": double_late}
+        rows.append({"number": path, "what": what, "half": half, "double": double, "as_it_is": as_it_is, **late})
     table = pd.DataFrame(rows)
     widest: Sequence[int] = (table["double"] - table["half"]).abs().sort_values(ascending=False).index
     return table.loc[widest].reset_index(drop=True)

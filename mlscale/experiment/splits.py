@@ -7,9 +7,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import pandas as pd
 
+from mlscale.analysis import design
 from mlscale.analysis.components import by_component, way
+from mlscale.analysis.inference import P1, P2, Endpoint, compare
+from mlscale.analysis.summary import summarise
 from mlscale.experiment import places
 from mlscale.experiment.applications import code_reader
 from mlscale.experiment.measure import measure
@@ -22,18 +26,27 @@ WAYS: Final = ("whole", "split", "split, overlapping")
 _OVERLAP: Final = {"rayserve": {"localiser.max_ongoing_requests": 4, "localiser.target_ongoing_requests": 2}}
 """What lets a front's replica work on a request while another waits for the readers, by environment. TorchServe's
 workers take one request at a time."""
+CELL: Final = "partition"
+"""Its runs are labelled "partition/whole" and "partition/partitioned"."""
+COMPARED: Final = (
+    P1,
+    P2,
+    Endpoint("CPU", "CPU per answer", "cpu_per_answer_s", "cheaper", "dearer", "cpu_per_answer_s"),
+)
 SETTLING_S: Final = 5.0
 """Left out at the beginning of each load stage, s."""
 
 
 def runs_of_splits(p: PartitionParameters) -> list[Run]:
-    """The runs that the parameters name; where they name none, one of each way is measured, ``repeats`` times.
+    """The runs that the parameters name; where they name neither runs nor a folder for new ones, the published runs of
+    the cell; where there are none, one of each way is measured, ``repeats`` times.
 
     Raises:
         MlscaleError: see `mlscale.measure` and `mlscale.runs.load_runs`.
     """
-    if p.run_dirs:
-        return load_runs(p.run_dirs)
+    published = places.reference() / CELL
+    if p.run_dirs or (p.out is None and published.is_dir()):
+        return load_runs(p.run_dirs or published)
     protocol = current_protocol()
     folder = p.out or places.checkout() / "runs" / "by-hand" / f"partition-{datetime.now():%Y%m%dT%H%M%S}"
     runs = []
@@ -111,6 +124,37 @@ def shown_components(runs: Sequence[Run]) -> pd.DataFrame:
         tables.append(table.assign(environment=run.info.environment, way=way_of(run)))
     found = pd.concat(tables, ignore_index=True)
     return found[["environment", "way", *(name for name in found.columns if name not in ("environment", "way"))]]
+
+
+def compared_ways(runs: Sequence[Run]) -> pd.DataFrame:
+    """Partitioned over whole within blocks, from the runs of the cell `CELL`; empty where no environment has both ways.
+
+    Returns:
+        A row per environment and endpoint of `COMPARED`: environment, by_block (the ratio of each block), and the
+        columns of `mlscale.analysis.inference.compare`; ``low`` and ``high`` are a 95 % t interval over blocks.
+    Raises:
+        MlscaleError: runs that may not be compared (`mlscale.analysis.design.check_comparable`).
+    """
+    rows = summarise([run for run in runs if (run.info.cell or "").startswith(f"{CELL}/")], None)
+    tables = []
+    for name, mine in rows.groupby("environment", sort=False) if len(rows) else ():
+        ways = mine.assign(environment=mine["cell"].str.partition("/")[2], cell=CELL)
+        if set(ways["environment"]) == {"whole", "partitioned"}:
+            table = compare(ways, COMPARED, [("partitioned", "whole")], p_values=False)
+            chosen = design.chosen(ways)
+            by_block = [
+                tuple(np.exp(design.log_ratios(design.by_block(chosen, endpoint.column), "partitioned", "whole")))
+                for endpoint in COMPARED
+            ]
+            tables.append(table.assign(environment=name, by_block=by_block))
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+
+
+def shown_comparison(table: pd.DataFrame) -> pd.DataFrame:
+    """The columns of `compared_ways` that a reader looks at."""
+    return table[
+        ["environment", "label", "n_blocks", "ratio", "low", "high", "mean_a_s", "mean_b_s", "verdict", "notes"]
+    ].rename(columns={"mean_a_s": "partitioned (s)", "mean_b_s": "whole (s)", "ratio": "partitioned / whole"})
 
 
 def _planned(p: PartitionParameters) -> list[tuple[int, str, str, Mapping[str, Any]]]:

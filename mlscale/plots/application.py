@@ -173,7 +173,8 @@ def fate_shares(ax: Axes, rates: Mapping[str, Rates]) -> Axes:
     ax.set_yticks(places, names)
     ax.invert_yaxis()
     ax.set(xlim=(0, 1), xlabel="share of the codes (their number in brackets)")
-    ax.legend(loc="upper center", bbox_to_anchor=(0.5, 1.1), ncols=3, frameon=False)
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=3, frameon=False)
+    _title(ax, "Read: " + ", ".join(f"{100 * one.share:.0f} % of {level}" for level, one in rates.items()))
     return ax
 
 
@@ -192,27 +193,44 @@ def stage_costs(ax: Axes, table: pd.DataFrame) -> Axes:
     for (stage, values), colour in zip(table.items(), _STAGE_COLOURS, strict=True):
         ax.barh(table.index, values, left=left, color=colour, label=stage, height=0.6)
         left += values.to_numpy()
+    for row, total in enumerate(left):
+        ax.annotate(f" {total:.0f}", (total, row), va="center")
     ax.invert_yaxis()
-    ax.set(xlabel="CPU of one thread, ms")
-    ax.legend(loc="upper center", bbox_to_anchor=(0.5, 1.2), ncols=4, frameon=False)
+    ax.set(xlabel="CPU of one thread, ms (medians)")
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=4, frameon=False)
+    _title(ax, f"A photo costs {left.min():.0f} to {left.max():.0f} ms of CPU, by what is in it")
     return ax
 
 
 def cost_spread(ax: Axes, cpu_s: Mapping[str, Sequence[float]], target_s: tuple[float, float]) -> Axes:
     """Every photo's cost as a point, by group; the band is what the photos of the load may cost."""
-    ax.axvspan(1e3 * target_s[0], 1e3 * target_s[1], color="#009e73", alpha=0.2, lw=0)
+    ax.axvspan(
+        1e3 * target_s[0],
+        1e3 * target_s[1],
+        color="#009e73",
+        alpha=0.2,
+        lw=0,
+        label="what the photos of the load may cost",
+    )
     for row, (_, values) in enumerate(cpu_s.items()):
         spread = np.linspace(-0.25, 0.25, len(values)) if len(values) > 1 else np.zeros(1)
         ax.plot(1e3 * np.sort(values), row + spread, "o", ms=4, color="#0072b2", alpha=0.6)
     ax.set_yticks(range(len(cpu_s)), list(cpu_s))
     ax.invert_yaxis()
     ax.set(xlabel="CPU of one photo, ms", xlim=(0, None))
+    ax.legend(loc="lower right", frameon=False)
+    lows, highs = zip(*((1e3 * min(values), 1e3 * max(values)) for values in cpu_s.values()), strict=True)
+    _title(ax, f"One photo costs {min(lows):.0f} to {max(highs):.0f} ms of CPU")
     return ax
 
 
 def _over(reading: Reading, kind: str, centre: NDArray[np.float64]) -> bool:
     low, high = reading.box.corners.min(axis=0), reading.box.corners.max(axis=0)
     return (reading.box.kind == "QR") == (kind == "QR") and bool((low < centre).all() and (centre < high).all())
+
+
+def _title(ax: Axes, text: str) -> None:
+    ax.set_title(text, loc="left", fontweight="bold")
 
 
 def _say(ax: Axes, text: str) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from mlscale.plots.style import INK, attach, new_axes, style
+from mlscale.plots.style import INK, attach, headline, new_axes, style
 
 PHASES: Final = {
     "schedule_s": ("scheduled", "#999999"),
@@ -20,45 +20,52 @@ PHASES: Final = {
     "first_s": ("first answer", "#009E73"),
     "probe_s": ("seen by the readiness probe", "#F0E442"),
 }
+LEAST_S: Final = 0.1
+"""A phase that no pod spent so long in is too narrow to see, and gets no entry in the legend."""
 
 
-def cold_start(starts: pd.DataFrame, *, axes: Axes | None = None) -> Axes:
-    """One bar a pod, its phases one after another; what is not known is left out.
+def cold_start(starts: pd.DataFrame) -> Axes:
+    """One bar a pod, its phases one after another, pods of a run in the order of their creation; what is not known is
+    left out.
 
     Args:
-        starts: of `mlscale.analysis.coldstart.cold_starts`, of one run or several; where readiness probes had
-            different periods (readiness_period_s), each bar says which.
+        starts: of `mlscale.analysis.coldstart.cold_starts`, of one run or several (run_id), with the period of the
+            readiness probes (readiness_period_s).
     Returns:
         The axes. `plotted`: subject, phase, seconds.
     """
-    known = [name for name in PHASES if name in starts and starts[name].notna().any()]
-    numbers = []
+    starts = starts.sort_values(["readiness_period_s", "run_id", "created_s"], ignore_index=True)
+    seconds = starts.reindex(columns=list(PHASES)).fillna(0.0).clip(lower=0.0)
+    shown = [name for name in PHASES if seconds[name].max() >= LEAST_S]
+    number = starts.groupby("run_id").cumcount() + 1
+    places = np.arange(len(starts)) + 0.6 * starts["run_id"].ne(starts["run_id"].shift()).cumsum().to_numpy()
     with style():
-        if axes is None:
-            axes = new_axes(1, 1, 1.5 + 0.28 * max(1, len(starts)))[0, 0]
+        axes: Axes = new_axes(1, 1, 1.7 + 0.26 * max(1, len(starts)))[0, 0]
         ends = np.zeros(len(starts))
-        places = -np.arange(len(starts), dtype=float)
-        for name in known:
-            label, colour = PHASES[name]
-            seconds = starts[name].fillna(0.0).clip(lower=0.0).to_numpy(dtype=float)
-            axes.barh(places, seconds, left=ends, height=0.62, color=colour, edgecolor="white", lw=0.6, label=label)
-            ends = ends + seconds
-            numbers.append(pd.DataFrame({"subject": starts["subject"], "phase": name, "seconds": seconds}))
+        for name in PHASES:
+            label, tone = PHASES[name]
+            known = label if name in shown else None
+            axes.barh(places, seconds[name], left=ends, height=0.62, color=tone, ec="white", lw=0.6, label=known)
+            ends = ends + seconds[name].to_numpy()
         for place, end in zip(places, ends, strict=True):
             axes.annotate(f" {end:.1f} s", (end, place), va="center", fontsize=8, color=INK)
-        axes.set_yticks(places, _names(starts))
+        periods = ["" if pd.isna(each) else f"probe every {each:g} s, " for each in starts["readiness_period_s"]]
+        axes.set_yticks(places, [f"{period}pod {count}" for period, count in zip(periods, number, strict=True)])
         axes.tick_params(axis="y", length=0)
-        axes.set_xlabel("time since the pod was created (s)")
+        axes.invert_yaxis()
+        unseen = [PHASES[name][0] for name in PHASES if name not in shown and starts[name].notna().any()]
+        note = f"; under {LEAST_S:g} s each: {', '.join(unseen)}" if unseen else ""
+        axes.set_xlabel(f"time since the pod was created (s){note}")
         axes.margins(x=0.1)
         axes.set_xlim(left=0.0)
-        if known:
-            axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=4, handlelength=1.0, columnspacing=1.0)
-    return attach(axes, pd.concat(numbers, ignore_index=True) if numbers else pd.DataFrame())
-
-
-def _names(starts: pd.DataFrame) -> list[str]:
-    pods = starts["subject"].astype(str)
-    periods = starts.get("readiness_period_s", pd.Series(dtype=float))
-    if periods.nunique() < 2:
-        return list(pods)
-    return [f"{pod.rpartition('-')[2]}, probe every {period:g} s" for pod, period in zip(pods, periods, strict=True)]
+        if shown:
+            axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3, handlelength=1.0, columnspacing=1.0)
+            longest = seconds.mean().idxmax()
+            share = seconds[longest].sum() / seconds.to_numpy().sum()
+            headline(
+                axes,
+                f"{PHASES[longest][0].capitalize()}: {100 * share:.0f} % of a cold start of {ends.mean():.1f} s "
+                f"(mean of {len(starts)} pods)",
+            )
+    long = seconds.assign(subject=starts["subject"]).melt("subject", var_name="phase", value_name="seconds")
+    return attach(axes, long)

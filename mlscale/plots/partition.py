@@ -2,29 +2,47 @@
 
 from __future__ import annotations
 
+from textwrap import fill
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, NullLocator
 
 from mlscale.analysis.splitting import Way, expected_response_s
-from mlscale.plots.style import BAND, INK, attach, colour, display_name, in_order, marker, new_axes, spread, style
+from mlscale.plots.style import (
+    BAND,
+    INK,
+    MUTED,
+    attach,
+    colour,
+    display_name,
+    headline,
+    in_order,
+    marker,
+    new_axes,
+    ratio_ticks,
+    short_name,
+    spread,
+    style,
+)
 
-_WAY_COLOURS: Final = {"whole": "#222222", "overlapping": "#0072B2", "blocking": "#D55E00"}
+_WAY_COLOURS: Final = {"whole": "#222222", "overlapping": "#44AA99", "blocking": "#882255"}
 _WAY_NAMES: Final = {
     "whole": "whole",
     "overlapping": "split, the front takes the next meanwhile",
     "blocking": "split, the front waits for its calls",
 }
+_PAPER: Final = {"fc": "white", "ec": "none", "pad": 0.5}
 _PART_COLOURS: Final = {
     "app waits": "#DCDCDC",
     "app works": "#222222",
-    "localiser waits": "#BBD9EC",
-    "localiser works": "#0072B2",
-    "readers waits": "#F3C9AC",
-    "readers works": "#D55E00",
+    "localiser waits": "#DCC0CF",
+    "localiser works": "#882255",
+    "readers waits": "#C7E6E0",
+    "readers works": "#44AA99",
     "rest": "#EFEFEF",
 }
 
@@ -87,6 +105,65 @@ def _points(ax: Axes, rows: pd.DataFrame, what: str) -> None:
     ax.set_ylim(0, 1.15 * float(rows[what].max()) if len(rows) and np.isfinite(rows[what].max()) else 1.0)
     ax.grid(axis="y", color=BAND, lw=0.5)
     attach(ax, rows[["environment", "way", "stage", what]].reset_index(drop=True))
+
+
+def compared(table: pd.DataFrame) -> npt.NDArray[Any]:
+    """Partitioned over whole, a panel an endpoint, a row an environment: hollow dots are blocks, the filled mark is
+    their geometric mean with its 95 % t interval.
+
+    Args:
+        table: `mlscale.experiment.splits.compared_ways`.
+    Returns:
+        Axes 1 x endpoints; `plotted`: environment, n_blocks, ratio, low, high, by_block.
+    """
+    names, labels = in_order(list(table["environment"])), list(dict.fromkeys(table["label"]))
+    known = [
+        *table[["low", "high"]].to_numpy().ravel(),
+        *(each for blocks in table["by_block"] for each in blocks),
+        1.0,
+    ]
+    low, high = float(np.nanmin(known)) / 1.05, float(np.nanmax(known)) * 1.05
+    with style():
+        grid = new_axes(1, len(labels), 1.3 + 0.5 * len(names), sharex=True, sharey=True)
+        for axes, label in zip(grid[0], labels, strict=True):
+            rows = table[table["label"] == label].set_index("environment").loc[names]
+            axes.axvline(1.0, color=INK, lw=0.8)
+            for place, (name, row) in enumerate(rows.iterrows()):
+                _ratio(axes, place, str(name), row)
+            axes.set_title(label)
+            attach(axes, rows[["n_blocks", "ratio", "low", "high", "by_block"]].reset_index())
+        axes.set_xscale("log")
+        axes.set_xlim(low, high)
+        axes.set_xticks(ratio_ticks(low, high), minor=False)
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        first = table[table["label"] == labels[0]].set_index("environment").loc[names]
+        axes.set_yticks(
+            range(len(names)), [f"{short_name(name)}\nn = {first['n_blocks'][name]} blocks" for name in names]
+        )
+        axes.set_ylim(len(names) - 0.5, -0.5)
+        grid[0, len(labels) // 2].set_xlabel(
+            "partitioned / whole: mean with its 95 % t interval; hollow: single blocks"
+        )
+        told = [f"{short_name(name)} x {ratio:.2f}" for name, ratio in first["ratio"].dropna().items()]
+        headline(axes, f"{labels[0].capitalize()}, partitioned over whole: {', '.join(told) or 'not comparable'}")
+    return grid
+
+
+def _ratio(axes: Axes, place: int, name: str, row: pd.Series) -> None:
+    if not np.isfinite(row["ratio"]):
+        why = fill(f"{row['verdict']}: {row['notes']}", 32)
+        where = axes.get_yaxis_transform()
+        text = axes.text(0.02, place, why, transform=where, va="center", fontsize=7, color=MUTED, bbox=_PAPER)
+        text.set_in_layout(False)
+        return
+    axes.plot([row["low"], row["high"]], [place, place], color=colour(name), lw=2.0, solid_capstyle="butt")
+    axes.plot(row["ratio"], place, marker(name), color=colour(name), ms=6)
+    blocks = row["by_block"]
+    axes.plot(blocks, place + 0.22 + spread(len(blocks), 0.1), "o", ms=3, mec=colour(name), mfc="white", ls="")
+    axes.annotate(
+        f"{row['ratio']:.2f}", (row["ratio"], place), (0, 6), textcoords="offset points", ha="center", fontsize=8
+    )
 
 
 def time_parts(table: pd.DataFrame, *, axes: npt.NDArray[Any] | None = None) -> npt.NDArray[Any]:

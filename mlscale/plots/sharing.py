@@ -3,45 +3,54 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
 
 from mlscale.analysis.sharing import new_replica_share
-from mlscale.plots.style import INK, MUTED, attach, mark_modes, new_axes, style
+from mlscale.plots.style import INK, attach, colour, headline, mark_modes, new_axes, style
 from mlscale.runs import Run
 
-_LOOKS: Final = {"fresh": ("#009E73", "-", "o"), "kept": ("#D55E00", "--", "s")}
+_FILL: Final = {"alpha": 0.2, "lw": 0}
 
 
-def sharing(runs: Sequence[Run], *, axes: Axes | None = None) -> Axes:
-    """Share of right answers that come from replicas made after the step; dotted: what an even spread would give.
+def sharing(runs: Sequence[Run]) -> Axes:
+    """Share of right answers that come from replicas made after the step, by connections: the line is the mean over
+    runs, the band reaches from the lowest run to the highest; dotted: what an even spread would give.
 
     Args:
         runs: with a step; of one environment, some with fresh and some with kept connections.
     Returns:
         The axes. `plotted`: connections, run_id, t_s, share, fair.
     """
-    numbers = []
+    tones = {"fresh": colour(runs[0].info.environment), "kept": INK}
+    numbers = pd.concat([_shares(run) for run in runs], ignore_index=True)
+    percent = numbers.assign(share=100 * numbers["share"], fair=100 * numbers["fair"])
     with style():
-        if axes is None:
-            axes = new_axes(1, 1, 2.7)[0, 0]
-        for run in runs:
-            found = new_replica_share(run)
-            colour, dash, mark = _LOOKS[run.info.connections]
-            axes.plot(found["t_s"], 100 * found["share"], color=colour, ls=dash, marker=mark, ms=3.4, lw=1.3)
-            axes.plot(found["t_s"], 100 * found["fair"], color=colour, ls=":", lw=1.1)
-            names = {"connections": run.info.connections, "run_id": run.info.run_id}
-            numbers.append(found[["t_s", "share", "fair"]].assign(**names))
-        for name in dict.fromkeys(run.info.connections for run in runs):
-            colour, dash, mark = _LOOKS[name]
-            axes.plot([], [], color=colour, ls=dash, marker=mark, ms=4, label=f"{name} connections")
-        axes.plot([], [], color=MUTED, ls=":", label="dotted: an even spread over ready replicas")
-        axes.axhline(0.0, color=INK, lw=0.6)
+        axes: Axes = new_axes(1, 1, 3.0)[0, 0]
+        looks: dict[str, Any] = {"x": "t_s", "hue": "connections", "palette": tones, "ax": axes, "legend": False}
+        sns.lineplot(percent, y="share", errorbar=("pi", 100), err_kws=_FILL, lw=1.8, **looks)
+        sns.lineplot(percent, y="fair", errorbar=None, ls=":", lw=1.1, **looks)
+        counts = numbers.groupby("connections")["run_id"].nunique()
+        for name, count in counts.items():
+            axes.plot([], [], color=tones[str(name)], lw=1.8, label=f"{name} connections (n = {count})")
+        axes.plot([], [], color=INK, ls=":", lw=1.1, label="dotted: even spread over ready replicas")
         axes.set_ylim(-4, 104)
+        axes.set_xlim(left=0.0)
         axes.set_xlabel("time since the load step (s)")
         axes.set_ylabel("answers from new replicas (%)")
-        axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3)
-        mark_modes(axes, [run.info.mode for run in runs])
-    return attach(axes, pd.concat(numbers, ignore_index=True) if numbers else pd.DataFrame())
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3, columnspacing=1.2)
+        grown = numbers[numbers["fair"] > 0].groupby("connections")["share"].mean()
+        told = ", ".join(f"{100 * share:.0f} % with {name}" for name, share in grown.items())
+        found = f"answers from new replicas, once ready: {told} connections" if told else "no new replica was ready"
+        modes = [run.info.mode for run in runs]
+        headline(axes, found, modes)
+        mark_modes(axes, modes)
+    return attach(axes, numbers)
+
+
+def _shares(run: Run) -> pd.DataFrame:
+    found = new_replica_share(run).round({"t_s": 3})  # the bins of all runs are the same
+    return found.assign(connections=run.info.connections, run_id=run.info.run_id)

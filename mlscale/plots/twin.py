@@ -8,16 +8,36 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import FuncFormatter, NullLocator
 
 from mlscale.analysis.likeness import MARGINS
 from mlscale.analysis.moving import WINDOW_S, around_step
 from mlscale.analysis.response import horizon_of
-from mlscale.plots.style import BAND, INK, MUTED, attach, colour, display_name, mark_modes, new_axes, style
+from mlscale.plots.style import (
+    BAND,
+    INK,
+    MUTED,
+    attach,
+    colour,
+    headline,
+    in_order,
+    mark_modes,
+    new_axes,
+    short_name,
+    style,
+)
 from mlscale.runs import Run
 
 Floats = npt.NDArray[np.float64]
-VERDICTS: Final = {"equivalent": "#009E73", "inconclusive": MUTED, "different": "#B00020"}
+VERDICTS: Final = {
+    "equivalent": (INK, "o", INK),
+    "inconclusive": (MUTED, "o", "white"),
+    "different": ("#B00020", "D", "#B00020"),
+}
+"""Line, marker and face of each: none of them is an environment's."""
 WORDS: Final = {
     "mean_response_s": "mean response",
     "sd_response_s": "standard deviation",
@@ -33,8 +53,6 @@ WORDS: Final = {
 BEFORE_S: Final = 10.0
 EVERY_S: Final = 0.5
 BAND_SHARE: Final = 0.9
-FARTHEST: Final = 3.2
-"""Margins to either side that are shown."""
 
 
 def queue_distributions(queues: Mapping[str, tuple[Floats, ...]]) -> npt.NDArray[Any]:
@@ -62,48 +80,63 @@ def queue_distributions(queues: Mapping[str, tuple[Floats, ...]]) -> npt.NDArray
             attach(below, pd.DataFrame({"queue": name, "t_s": edges, "twin": shares, "formula": distribution}))
         grid[0, 0].set_ylabel("density")
         grid[1, 0].set_ylabel("share done")
-        grid[0, 0].legend(frameon=False)
-        grid[1, 0].legend(frameon=False, loc="lower right")
+        grid[0, 0].legend()
+        grid[1, 0].legend(loc="lower right")
+        gaps = [float(np.abs(shares - distribution).max()) for _, _, shares, _, distribution in queues.values()]
+        headline(
+            grid[0, 0],
+            f"Shares done by the twin and by formula differ by {100 * max(gaps):.1f} percentage points at most",
+        )
     return grid
 
 
 def verdicts(table: pd.DataFrame) -> npt.NDArray[Any]:
     """One column an environment: the twin's figures over the live ones with their 90 % intervals, each in units of its
-    margin, so that the grey band is the same for all: inside it is equivalent.
+    margin, so that the grey band is the same for all: inside it is equivalent. Linear within a margin, beyond it
+    logarithmic.
 
     Args:
         table: `mlscale.analysis.likeness.likeness`.
     Returns:
-        Axes 1 x environments; `plotted`: figure, estimate, low, high (in margins), verdict.
+        Axes 1 x environments; `plotted`: figure, estimate, low, high, noise (in margins), verdict.
     """
-    names = list(dict.fromkeys(table["environment"]))
+    names = in_order(list(table["environment"]))
+    scaled = pd.DataFrame([_in_margins(row) for row in table.to_dict("records")])
+    reach = 1.1 * float(scaled[["low", "high", "noise"]].abs().to_numpy().max(initial=1.0))
+    counts = table["verdict"].value_counts()
     with style():
-        grid = new_axes(1, len(names), 3.6, sharey=True)
-        for column, name in enumerate(names):
-            axes, mine = grid[0, column], table[table["environment"] == name].reset_index(drop=True)
+        grid = new_axes(1, len(names), 4.4, sharey=True)
+        for axes, name in zip(grid[0], names, strict=True):
+            mine = scaled[(table["environment"] == name).to_numpy()].reset_index(drop=True)
             axes.axvspan(-1, 1, color=BAND, lw=0, zorder=0)
             axes.axvline(0, color=INK, lw=0.6, zorder=1)
-            rows = [_in_margins(row) for row in mine.to_dict("records")]
-            for place, row in enumerate(rows):
-                tone = VERDICTS[row["verdict"]]
+            for place, row in enumerate(mine.to_dict("records")):
+                tone, sign, face = VERDICTS[row["verdict"]]
                 axes.plot([row["low"], row["high"]], [place, place], color=tone, lw=2.0, solid_capstyle="butt")
-                if abs(row["estimate"]) > FARTHEST:  # beyond what is shown
-                    side = np.sign(row["estimate"])
-                    axes.plot(side * (FARTHEST - 0.1), place, ">" if side > 0 else "<", ms=5, color=tone)
-                axes.plot(row["estimate"], place, "o", ms=4.5, color=tone)
+                axes.plot(row["estimate"], place, sign, ms=4.5, mec=tone, mfc=face)
                 axes.plot([-row["noise"], row["noise"]], [place + 0.3] * 2, color=MUTED, lw=0.8)
             axes.set_yticks(range(len(mine)), [WORDS[each] for each in mine["figure"]])
             axes.set_ylim(len(mine) - 0.3, -0.6)
-            axes.set_xlim(-FARTHEST, FARTHEST)
-            axes.set_title(
-                display_name(name).replace(" (", "\n(").replace(" + our", "\n+ our"), color=colour(name), fontsize=8.5
-            )
-            axes.set_xlabel("twin - live, in margins")
-            attach(axes, pd.DataFrame(rows))
+            axes.set_xscale("symlog", linthresh=1, linscale=0.7)
+            axes.set_xlim(-reach, reach)
+            ticks = [tick for tick in (1, 5, 20, 80) if tick <= reach]
+            axes.set_xticks([*(-tick for tick in reversed(ticks)), 0, *ticks])
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axes.xaxis.set_minor_locator(NullLocator())
+            live = table[table["environment"] == name]["n"].max()
+            axes.set_title(short_name(name).replace(" + ", "\n+ ").replace(" (", "\n("), fontsize=8.5)
+            axes.set_xlabel(f"twin - live, in margins\n90 % interval, n = {live}")
+            attach(axes, mine)
+        for word, (tone, sign, face) in VERDICTS.items():
+            grid[0, 0].plot([], [], color=tone, marker=sign, mec=tone, mfc=face, ms=4.5, lw=2.0, label=word)
+        grid[0, 0].plot([], [], color=MUTED, lw=0.8, label="noise of live runs among themselves")
+        grid[0, 0].figure.legend(loc="outside lower center", ncols=4)
+        told = ", ".join(f"{counts.get(word, 0)} {word}" for word in VERDICTS) + f" of {len(table)}"
+        headline(grid[0, 0], f"Simulated twin against live runs: {told}")
     return grid
 
 
-def _in_margins(row: Mapping[str, Any]) -> dict[str, Any]:
+def _in_margins(row: Mapping[Any, Any]) -> dict[str, Any]:
     relative = MARGINS[str(row["figure"])].relative
     width = np.log1p(row["margin"]) if relative else row["margin"]
     scaled = {name: float(np.log(row[name]) if relative else row[name]) / width for name in ("estimate", "low", "high")}
@@ -114,29 +147,41 @@ def _in_margins(row: Mapping[str, Any]) -> dict[str, Any]:
 def twin_trajectories(
     live: Mapping[str, Sequence[Run]], twins: Mapping[str, Sequence[Run]], level_s: float
 ) -> npt.NDArray[Any]:
-    """One panel a setup: m_t of the live runs (thin), of the twin (its mean, and where 90 % of its draws lie); a row a
-    schedule, a column an environment.
+    """One panel a setup: m_t of the live runs (thin), of the twin (its median, and where 90 % of its draws lie), on a
+    logarithmic axis; a row a schedule, a column an environment.
 
     Args:
         live, twins: by "environment/schedule".
     Returns:
         Axes; `plotted`: setup, run ("live", "twin", "low", "high"), t_s since the step, mean_s.
     """
-    environments = sorted({name.partition("/")[0] for name in live})
+    environments = in_order([name.partition("/")[0] for name in live])
     schedules = sorted({name.partition("/")[2] for name in live})
     with style():
-        grid = new_axes(len(schedules), len(environments), 1.7 * len(schedules) + 0.8, sharey="row")
+        grid = new_axes(len(schedules), len(environments), 1.7 * len(schedules) + 1.2, sharex=True, sharey=True)
         for row, schedule in zip(grid, schedules, strict=True):
+            row[0].set_ylabel(f"{schedule} loop\nmean $m_t$ (s)")
             for axes, environment in zip(row, environments, strict=True):
                 name = f"{environment}/{schedule}"
                 if name in live:
                     _compared(axes, name, live[name], twins[name], level_s)
                 else:
                     axes.set_visible(False)
-        for row in grid:
-            row[0].set_ylabel(f"mean $m_t$, W = {WINDOW_S:g} s (s)")
+        for axes, environment in zip(grid[0], environments, strict=True):
+            modes = {run.info.mode for name, runs in live.items() if name.startswith(environment) for run in runs}
+            mode = "".join(f"\n({mode})" for mode in sorted(modes - {"live"}))
+            axes.set_title(short_name(environment) + mode, color=colour(environment), fontsize=8)
         for axes in grid[-1]:
             axes.set_xlabel("time since the step (s)")
+        grid[0, 0].set_yscale("log")
+        grid[0, 0].set_ylim(top=3 * grid[0, 0].get_ylim()[1])  # room for the numbers of runs
+        grid[0, 0].yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        grid[0, 0].plot([], [], color=MUTED, lw=0.7, label="live runs (in colour)")
+        grid[0, 0].plot([], [], color=INK, lw=1.4, label="twin, median of its draws")
+        grid[0, 0].fill_between([], [], [], color=BAND, lw=0, label=f"{100 * BAND_SHARE:g} % of its draws")
+        grid[0, 0].plot([], [], color=MUTED, lw=0.8, ls=(0, (1, 1)), label=f"L = {level_s:g} s")
+        grid[0, 0].figure.legend(loc="outside lower center", ncols=4)
+        headline(grid[0, 0], f"Live runs and their twins: mean response of the last {WINDOW_S:g} s")
     return grid
 
 
@@ -146,7 +191,7 @@ def _compared(axes: Axes, name: str, live: Sequence[Run], twins: Sequence[Run], 
     moved = [around_step(run, at) for run in live]
     drawn = np.array([around_step(run, at) for run in twins])
     low, high = np.nanquantile(drawn, [0.5 - BAND_SHARE / 2, 0.5 + BAND_SHARE / 2], axis=0)
-    middle = np.nanmean(drawn, axis=0)
+    middle = np.nanmedian(drawn, axis=0)
     axes.fill_between(at, low, high, color=BAND, lw=0)
     for one in moved:
         axes.plot(at, one, color=colour(environment), lw=0.7, alpha=0.9)
@@ -154,8 +199,9 @@ def _compared(axes: Axes, name: str, live: Sequence[Run], twins: Sequence[Run], 
     axes.axhline(level_s, color=MUTED, lw=0.8, ls=(0, (1, 1)))
     axes.axvline(0.0, color=INK, lw=0.6)
     axes.set_xlim(at[0], at[-1])
-    axes.set_ylim(bottom=0.0)
-    axes.set_title(name.replace("/", ", "), color=colour(environment), fontsize=8.5)
+    axes.annotate(
+        f"n = {len(live)}, {len(twins)} draws", (0.97, 0.97), xycoords="axes fraction", ha="right", va="top", fontsize=7
+    )
     mark_modes(axes, {run.info.mode for run in twins}, size=12)
     parts = [pd.DataFrame({"run": "live", "t_s": at, "mean_s": one}) for one in moved]
     parts += [
@@ -165,29 +211,34 @@ def _compared(axes: Axes, name: str, live: Sequence[Run], twins: Sequence[Run], 
     attach(axes, pd.concat(parts, ignore_index=True).assign(setup=name))
 
 
+NOTICED_SHARE: Final = 0.8
+"""Of resamples, in which a wrong twin has to be found different."""
+
+
 def control_rejections(table: pd.DataFrame) -> Axes:
-    """In how many resamples each twin is found different, a row each; a wrong one should be in 80 % at least.
+    """In how many resamples each twin is found different: a row a twin, the right one first, a column an environment.
 
     Args:
         table: environment, twin, rejected (a share).
     Returns:
         The axes; `plotted`: the table.
     """
-    names, environments = list(dict.fromkeys(table["twin"])), list(dict.fromkeys(table["environment"]))
+    names, environments = list(dict.fromkeys(table["twin"])), in_order(list(table["environment"]))
+    percent = 100 * table.pivot(index="twin", columns="environment", values="rejected").loc[names, environments]
+    missed = percent.iloc[1:] < 100 * NOTICED_SHARE
     with style():
-        axes: Axes = new_axes(1, 1, 0.5 + 0.42 * len(names))[0, 0]
-        for place, environment in enumerate(environments):
-            mine = table[table["environment"] == environment].set_index("twin")["rejected"].reindex(names)
-            offset = (place - (len(environments) - 1) / 2) * 0.18
-            axes.barh(
-                np.arange(len(names)) + offset, 100 * mine, height=0.16, color=colour(environment),
-                label=display_name(environment),
-            )  # fmt: skip
-        axes.axvline(80, color=INK, lw=0.8, ls=(0, (3, 2)))
-        axes.set_yticks(range(len(names)), names)
-        axes.invert_yaxis()
-        axes.set_xlim(0, 101)
-        axes.set_xlabel("resamples in which it is found different (%)")
-        axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2)
+        axes: Axes = new_axes(1, 1, 0.9 + 0.36 * len(names))[0, 0]
+        sns.heatmap(percent, annot=True, fmt=".0f", cmap="Greys", vmin=-10, vmax=130, cbar=False, lw=2, ax=axes)
+        for row, column in np.argwhere(missed.to_numpy()):
+            axes.add_patch(Rectangle((column, row + 1), 1, 1, fill=False, ec="#B00020", lw=2, zorder=3, clip_on=False))
+        axes.set_xticklabels([short_name(name) for name in environments], rotation=0)
+        axes.set_xlabel(
+            f"resamples in which it is found different (%); red: a wrong twin in under {100 * NOTICED_SHARE:g} %"
+        )
+        axes.set_ylabel("")
+        axes.tick_params(length=0, rotation=0)
+        noticed = int((~missed).to_numpy().sum())
+        right = f"the unaltered one is found different in up to {percent.iloc[0].max():.0f} %"
+        headline(axes, f"{noticed} of {missed.size} wrong twins are noticed; {right}")
         attach(axes, table)
     return axes

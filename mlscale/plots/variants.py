@@ -10,8 +10,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from mlscale.analysis.moving import WINDOW_S, around_step
-from mlscale.analysis.response import horizon_of
-from mlscale.plots.style import INK, MUTED, attach, mark_modes, new_axes, style
+from mlscale.analysis.response import horizon_of, upscaling_response
+from mlscale.plots.style import INK, MUTED, attach, headline, mark_modes, new_axes, style
 from mlscale.runs import Run
 
 BEFORE_S: Final = 10.0
@@ -22,35 +22,49 @@ Tone = str | tuple[float, float, float]
 def variant_trajectories(
     groups: Mapping[str, Sequence[Run]], tones: Mapping[str, Tone], level_s: float, end_s: float
 ) -> Axes:
-    """One colour a variant: thick the mean over its runs, thin the runs.
+    """One colour a variant: the line is the median over its runs, the band reaches from the lowest run to the highest;
+    the legend has the mean of T_slo.
 
     Args:
         groups: variant -> its runs, with a step; in the order of the legend. end_s: of the axis, since the step.
 
     Returns:
-        The axes; `plotted`: variant, run_id ("mean" for means), t_s since the step, mean_s.
+        The axes; `plotted`: variant, run_id ("median" for medians), t_s since the step, mean_s.
     """
     numbers = pd.concat(
         [_moved(run, end_s).assign(variant=name) for name, runs in groups.items() for run in runs], ignore_index=True
     )
-    means = numbers.groupby(["variant", "t_s"], as_index=False)["mean_s"].mean().assign(run_id="mean")
+    over_runs = numbers.groupby(["variant", "t_s"])["mean_s"].agg(["min", "median", "max"])
+    slo = {name: _t_slo(runs, level_s) for name, runs in groups.items()}
     with style():
         axes: Axes = new_axes(1, 1, 3.2)[0, 0]
-        for (name, _), one in numbers.groupby(["variant", "run_id"], sort=False):
-            axes.plot(one["t_s"], one["mean_s"], color=tones[str(name)], lw=0.4, alpha=0.5)
         for name, runs in groups.items():
-            mine = means[means["variant"] == name]
-            axes.plot(mine["t_s"], mine["mean_s"], color=tones[name], lw=1.8, label=f"{name} (n = {len(runs)})")
+            mine = over_runs.loc[name]
+            label = f"{name} (n = {len(runs)}): $T_{{slo}}$ {slo[name][1]}"
+            axes.fill_between(mine.index, mine["min"], mine["max"], color=tones[name], alpha=0.2, lw=0)
+            axes.plot(mine.index, mine["median"], color=tones[name], lw=1.8, label=label)
         axes.axhline(level_s, color=MUTED, lw=0.9, ls=(0, (1, 1)), label=f"L = {level_s:g} s")
         axes.axvline(0.0, color=INK, lw=0.8)
         axes.set_xlim(-BEFORE_S, end_s)
         axes.set_ylim(bottom=0.0)
         axes.set_xlabel("time since the load step (s)")
-        axes.set_ylabel(f"response time (s), mean $m_t$, W = {WINDOW_S:g} s")
-        axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
-        mark_modes(axes, {run.info.mode for runs in groups.values() for run in runs})
-        attach(axes, pd.concat([numbers, means], ignore_index=True))
+        axes.set_ylabel(f"mean response $m_t$, W = {WINDOW_S:g} s (s)")
+        axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2, columnspacing=1.2)
+        soonest, latest = min(slo, key=lambda name: slo[name][0]), max(slo, key=lambda name: slo[name][0])
+        rest = f"; {latest}: {slo[latest][1]}" if len(slo) > 1 else ""
+        modes = {run.info.mode for runs in groups.values() for run in runs}
+        headline(axes, f"{soonest}: back under L after {slo[soonest][1]}{rest}", modes)
+        mark_modes(axes, modes)
+        medians = over_runs["median"].rename("mean_s").reset_index().assign(run_id="median")
+        attach(axes, pd.concat([numbers, medians], ignore_index=True))
     return axes
+
+
+def _t_slo(runs: Sequence[Run], level_s: float) -> tuple[float, str]:
+    """Mean over runs, and in words: where one is censored, a lower bound."""
+    found = [upscaling_response(run, level_s) for run in runs]
+    mean_s = float(np.mean([each.t_slo_s for each in found]))
+    return mean_s, f"{'at least ' if any(each.t_slo_censored for each in found) else ''}{mean_s:.0f} s"
 
 
 def _moved(run: Run, end_s: float) -> pd.DataFrame:

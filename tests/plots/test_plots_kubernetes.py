@@ -33,7 +33,7 @@ FACTS = {
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
     folder = tmp_path_factory.mktemp("runs")
     short = {"app": {"cpu_cores": 0.3, "cpu_period_s": 0.01, "max_replicas": 4}}
-    made = {"core": {}, "kept": {"connections": "kept"}, "short": {"scaling": short}}
+    made = {"core": {}, "again": {"seed": 1}, "kept": {"connections": "kept"}, "short": {"scaling": short}}
     return {
         name: make_run(folder / name, environment="k3s", level="container", facts=FACTS, **changes)
         for name, changes in made.items()
@@ -46,17 +46,36 @@ def test_phases_of_plot_and_analysis_are_the_same() -> None:
 
 def test_bars_of_a_cold_start() -> None:
     seconds = {name: [1.0, float("nan")] for name in PHASES}
-    starts = pd.DataFrame({"subject": ["app-1", "app-2"], "created_s": 0.0, **seconds, "total_s": 8.0})
-    numbers = plotted(cold_start(starts))
-    assert numbers.groupby("subject")["seconds"].sum().to_dict() == {"app-1": 8.0, "app-2": 0.0}
+    named = {"subject": ["app-x7", "app-b2"], "run_id": "r", "readiness_period_s": 1.0, "created_s": [9.0, 0.0]}
+    starts = pd.DataFrame({**named, **seconds, "total_s": 8.0})
+    axes = cold_start(starts)
+    numbers = plotted(axes)
+    assert numbers.groupby("subject")["seconds"].sum().to_dict() == {"app-x7": 8.0, "app-b2": 0.0}
+    words = [label.get_text() for label in axes.get_yticklabels()]
+    assert words == ["probe every 1 s, pod 1", "probe every 1 s, pod 2"], "by creation, not by a generated name"
+    assert axes.patches[1].get_width() == 1.0, "app-x7 was created last"
     assert plotted(cold_start(starts.iloc[:0])).empty
 
 
 def test_shares_by_connections(runs: dict[str, Run]) -> None:
-    numbers = plotted(sharing([runs["core"], runs["kept"]]))
+    axes = sharing([runs["core"], runs["kept"]])
+    numbers = plotted(axes)
     assert set(numbers["connections"]) == {"fresh", "kept"}
     mine = numbers[numbers["connections"] == "fresh"]["share"]
     assert mine.tolist() == new_replica_share(runs["core"])["share"].tolist()
+    assert axes.lines[0].get_ydata().tolist() == pytest.approx((100 * mine).tolist())
+
+
+def test_several_runs_show_their_spread(runs: dict[str, Run]) -> None:
+    axes = sharing([runs["core"], runs["again"], runs["kept"]])
+    assert "fresh connections (n = 2)" in [text.get_text() for text in axes.get_legend().get_texts()]
+    both = plotted(axes)[lambda rows: rows["connections"] == "fresh"].groupby("t_s")["share"]
+    drawn = axes.collections[0].get_paths()[0].get_extents()
+    assert (drawn.y0, drawn.y1) == pytest.approx((100 * both.min().min(), 100 * both.max().max()), abs=0.1)
+    periods = inference_by_period([runs["core"], runs["again"], runs["short"]])
+    assert plotted(periods)["period_ms"].tolist() == [100.0, 100.0, 10.0]
+    label = periods.get_legend().get_texts()[0].get_text()
+    assert f"± {1000 * plotted(periods)['sd_s'].iloc[:2].mean():.0f} ms (2 runs" in label
 
 
 def test_spread_by_period(runs: dict[str, Run]) -> None:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
+import numpy as np
 import pandas as pd
 import pytest
+from synthetic_runs import Shape, make_run
 
 from mlscale import environments
-from mlscale.experiment import splits
+from mlscale.analysis.summary import summarise
+from mlscale.experiment import places, splits
 from mlscale.experiment.applications import code_reader
 from mlscale.experiment.parameters import PartitionParameters
 from mlscale.experiment.settings import settings_of
 from mlscale.plots import plotted
-from mlscale.plots.partition import expected, measured, time_parts
+from mlscale.plots.partition import compared, expected, measured, time_parts
+from mlscale.runs import Run, Validity
 
 
 def test_what_is_expected_is_drawn_for_each_way() -> None:
@@ -59,3 +66,60 @@ def test_the_light_load_is_light_and_the_heavy_one_heavy() -> None:
     light, heavy = splits.default_schedule().stages
     assert light.clients < heavy.clients
     assert splits.default_schedule().duration_s - heavy.start_s > 2 * splits.SETTLING_S
+
+
+def _blocks(folder: Path, slower: float) -> list[Run]:
+    """The cell ``partition`` on TorchServe, three blocks; the partitioned runs' work is ``slower`` times as long."""
+    found = []
+    for block in (1, 2, 3):
+        for way, factor in (("whole", 1.0), ("partitioned", slower)):
+            shape = Shape(baseline_s=20.0, horizon_s=40.0, service_s=0.1 * factor * (1 + 0.05 * block))
+            labels: dict[str, Any] = {"cell": f"partition/{way}", "block": block}
+            found.append(make_run(folder / f"{block}-{way}", seed=block, shape=shape, **labels))
+    return found
+
+
+def test_ways_are_compared_within_blocks(tmp_path: Path) -> None:
+    runs = _blocks(tmp_path, slower=1.3)
+    other = make_run(tmp_path / "core", cell="core")
+    table = splits.compared_ways([*runs, other])
+    assert table["label"].tolist() == ["mean response", "sd of response", "CPU per answer"]
+    mean = table.iloc[0]
+    rows = summarise(runs, None)
+    whole, partitioned = (rows[rows["cell"] == f"partition/{way}"] for way in ("whole", "partitioned"))
+    ratios = partitioned["mean_response_s"].to_numpy() / whole["mean_response_s"].to_numpy()
+    assert mean["by_block"] == pytest.approx(tuple(ratios))
+    assert mean["ratio"] == pytest.approx(np.exp(np.log(ratios).mean()))
+    half = 4.303 * np.log(ratios).std(ddof=1) / np.sqrt(3)  # t quantile, 2 degrees of freedom
+    assert mean["high"] == pytest.approx(mean["ratio"] * np.exp(half), rel=1e-3)
+    axes = compared(table)
+    assert plotted(axes)["ratio"].tolist() == pytest.approx(table["ratio"].tolist())
+    assert f"{mean['ratio']:.2f}" in axes[0, 0].figure.get_suptitle()
+    left, right = axes[0, 0].get_xlim()
+    assert left < min(table["low"].min(), 1.0)
+    assert right > table["high"].max()
+    assert len(splits.shown_comparison(table)) == 3
+
+
+def test_ways_with_too_many_invalid_runs_are_not_compared(tmp_path: Path) -> None:
+    runs = _blocks(tmp_path / "good", slower=1.0)[:5]
+    labels: dict[str, Any] = {"cell": "partition/partitioned", "block": 3, "validity": Validity(valid=False)}
+    bad = make_run(tmp_path / "bad", shape=Shape(baseline_s=20.0, horizon_s=40.0), **labels)
+    axes = compared(splits.compared_ways([*runs, bad]))
+    assert plotted(axes)["ratio"].isna().all()
+    assert "1 of 3 runs" in axes[0, 0].texts[0].get_text().replace("\n", " ")
+    assert axes[0, 0].figure.get_suptitle().endswith("not comparable")
+
+
+def test_runs_outside_the_cell_have_no_ratio(tmp_path: Path) -> None:
+    assert splits.compared_ways([make_run(tmp_path / "r")]).empty
+    assert splits.compared_ways([make_run(tmp_path / "whole", cell="partition/whole")]).empty
+
+
+def test_published_runs_are_drawn_where_no_others_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = _blocks(tmp_path / "reference" / "partition", slower=1.0)
+    monkeypatch.setattr(places, "reference", lambda: tmp_path / "reference")
+    found = splits.runs_of_splits(PartitionParameters())
+    assert {run.info.run_id for run in found} == {run.info.run_id for run in runs}
+    one = splits.runs_of_splits(PartitionParameters(run_dirs=(runs[0].path,)))
+    assert [run.info.run_id for run in one] == [runs[0].info.run_id]
