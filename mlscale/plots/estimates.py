@@ -173,7 +173,7 @@ def _found(effects: pd.DataFrame, endpoint: Endpoint) -> str:
         elif not effect["favours"]:
             text = f"no difference shown between {a} and {b}"
         told.append(text)
-    start = [f"{endpoint.label.capitalize()} after the load step: {', '.join(told)}"] if told else []
+    start = [f"{endpoint.label} after the load step: {', '.join(told)}"] if told else []
     return "; ".join([*start, *dict.fromkeys(effects.loc[effects["words"] != "", "words"])])
 
 

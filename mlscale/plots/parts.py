@@ -86,7 +86,7 @@ def _found(rows: pd.DataFrame, names: list[str]) -> str:
         f"{short_name(str(name))} {part['first_answer_s']:.0f} s ({part['detection_s']:.0f} s)"
         for name, part in middle.sort_values("first_answer_s").iterrows()
     ]
-    return f"From the load step to a new replica's first answer (the decision alone): {', '.join(told)}"
+    return f"from the load step to a new replica's first answer (the decision alone): {', '.join(told)}"
 
 
 def _lane(axes: Axes, mine: pd.DataFrame, column: str, name: str, y: float, height: float) -> pd.DataFrame:

@@ -38,7 +38,7 @@ SHOWN: Final[Mapping[str, str]] = {
     "t_slo_s": "$T_{slo}$ (s)",
 }
 CLAIMS: Final[Mapping[str, str]] = {
-    "F1": "local frameworks answer faster and more steadily than clouds",
+    "F1": "local frameworks are faster and steadier than clouds",
     "F2": "starting machines makes the response later",
     "F3": "ECS is better than EKS, in mean and spread",
 }
@@ -118,7 +118,7 @@ def claim_ratios(table: pd.DataFrame) -> Axes:
                 va="center", fontweight="bold", fontsize=8.5, color=INK, bbox=_PLAIN,
             ).set_in_layout(False)  # fmt: skip
             axes.annotate(
-                f"{word.upper()} ({why})", (1.0, y), xycoords=("axes fraction", "data"), va="center", ha="right",
+                f"{word.upper()}{why}", (1.0, y), xycoords=("axes fraction", "data"), va="center", ha="right",
                 fontweight="bold", fontsize=8.5, color=TONES[word], bbox=_PLAIN,
             )  # fmt: skip
             for row, label in zip(group.to_dict("records"), labels, strict=True):
@@ -154,4 +154,5 @@ def _verdict(parts: pd.Series[str]) -> tuple[str, str]:
     """One word for a claim, and why: it is a conjunction, so that it needs every comparison (METHOD §7)."""
     counts = parts.value_counts().reindex(list(TONES)).dropna().astype(int)
     word = next(word for word in ("contradicted", "undecided", "implied") if word in counts)
-    return word, ", ".join(f"{number} of {len(parts)} {each}" for each, number in counts.items())
+    why = ", ".join(f"{number} {each}" for each, number in counts.items()) if len(counts) > 1 else f"all {len(parts)}"
+    return word, f" ({why})" if len(parts) > 1 else ""

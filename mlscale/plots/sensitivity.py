@@ -106,9 +106,9 @@ def _found(table: pd.DataFrame) -> list[str]:
     told = [f"{_pair(line.pair)}: {FIGURES[line.figure]}" for line in turned.itertuples()]
     if table["ratio"].notna().any():
         return [
-            f"The ranking depends on the window W ({', '.join(told)})"
+            f"the ranking depends on the window W ({', '.join(told)})"
             if told
-            else "The ranking is the same for every window W"
+            else "the ranking is the same for every window W"
         ]
     return []
 

@@ -48,7 +48,7 @@ def survival(rows: pd.DataFrame, *, axes: Axes | None = None) -> Axes:
         axes.figure.legend(loc="outside lower center")
         if new:
             found = ", ".join(sorted(told, key=told.__getitem__)) or "no valid run"
-            headline(axes, f"All runs back under L for W: {found}", rows["mode"])
+            headline(axes, f"all runs back under L for W: {found}", rows["mode"])
         mark_modes(axes, rows["mode"])
     return attach(axes, pd.concat(numbers, ignore_index=True) if numbers else pd.DataFrame())
 

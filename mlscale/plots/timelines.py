@@ -74,7 +74,7 @@ def timeline(
 
 def run_title(run: Run, which: str) -> str:
     """What a figure of one run is headed with: what it is a run of, ``which`` among others, and why it is not valid."""
-    words = [f"One run of {short_name(run.info.environment)} ({run.info.arm})", which]
+    words = [f"one run of {short_name(run.info.environment)} ({run.info.arm})", which]
     if not run.info.valid:
         words.append(not_valid(["; ".join(run.info.validity.reasons) if run.info.validity else ""]))
     return ", ".join(word for word in words if word)

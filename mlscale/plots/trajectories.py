@@ -205,7 +205,7 @@ def _say(axes: Axes, text: str) -> None:
 def _found(runs: Sequence[Run], level_s: float | None, window_s: float) -> str:
     """The median T_slo of every environment that may be compared, the shortest first, and what is wrong with others."""
     if level_s is None:
-        return "Response time and replicas around the load step"
+        return "response time and replicas around the load step"
     times, others = {}, []
     for name in in_order([run.info.environment for run in runs]):
         mine = [run for run in runs if run.info.environment == name]
@@ -219,7 +219,7 @@ def _found(runs: Sequence[Run], level_s: float | None, window_s: float) -> str:
         times[f"{short_name(name)} {f'not within {found[0].horizon_s:.0f} s' if late else f'after {middle:.0f} s'}"] = (
             middle
         )
-    told = f"Back under L = {level_s:g} s after the load step: " + ", ".join(sorted(times, key=times.__getitem__))
+    told = f"back under L = {level_s:g} s after the load step: " + ", ".join(sorted(times, key=times.__getitem__))
     return "; ".join([*([told] if times else []), *([f"not comparable: {', '.join(others)}"] if others else [])])
 
 

@@ -284,8 +284,8 @@ def test_claims_have_one_verdict_each_and_what_it_rests_on() -> None:
     table = pd.DataFrame({"claim": names, "ratio": 2.0, "low": 1.5, "high": 3.0, "verdict": verdicts})
     text = _texts(claim_ratios(table))
     assert "Simulated: F1 undecided, F2 implied, F3 contradicted" in text
-    assert "UNDECIDED (1 of 2 implied, 1 of 2 undecided)" in text
-    assert "CONTRADICTED (1 of 1 contradicted)" in text
+    assert "UNDECIDED (1 implied, 1 undecided)" in text
+    assert "CONTRADICTED" in text
     assert "TorchServe + controller and Amazon ECS, mean" in text
 
 
