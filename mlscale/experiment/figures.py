@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlscale.experiment.manifest import save_figure
+from mlscale.experiment import places
+from mlscale.experiment.manifest import Simulated, save_figure
 from mlscale.experiment.protocol import current_protocol
 from mlscale.runs import Run
 
@@ -22,22 +24,35 @@ class Figures:
         self._folder = folder
         self._seed = seed
 
-    def show(self, name: str, drawn: Any, runs: Sequence[Run], *, note: str = "") -> None:
+    def show(
+        self, name: str, drawn: Any, runs: Sequence[Run], *, note: str = "", simulated: Simulated | None = None
+    ) -> None:
         """Show what a function of `mlscale.plots` drew, its caption below; write it where a folder was given.
 
         Args:
             name: of the files, without suffix.
             drawn: the axes.
             runs: whose numbers it shows, invalid ones among them.
+            simulated: what else it shows.
         """
         from IPython.display import Markdown, display
 
         from mlscale.plots.captions import caption
 
         figure = figure_of(drawn)
-        words = [note, "DEFAULT SETTINGS: no pilot was run on this host"] if _unpiloted(runs) else [note]
+        unpiloted = "DEFAULT SETTINGS: no pilot was run on this host" if _unpiloted(runs) else ""
+        words = [simulated.sentence if simulated else "", _where(runs), note, unpiloted]
         text = caption(runs, with_invalid=True, note=". ".join(word for word in words if word))
-        save_figure(figure, name, self._folder, notebook=self._notebook, runs=runs, seed=self._seed, note=text)
+        save_figure(
+            figure,
+            name,
+            self._folder,
+            notebook=self._notebook,
+            runs=runs,
+            seed=self._seed,
+            note=text,
+            simulated=simulated,
+        )
         display(figure, Markdown(f"*{text}*"))
 
 
@@ -54,6 +69,18 @@ def figure_of(drawn: Any) -> Figure:
         return figure_of(next(iter(drawn)))
     figure: Figure = drawn if hasattr(drawn, "savefig") else drawn.figure
     return figure
+
+
+def _where(runs: Sequence[Run]) -> str:
+    """Where the runs lie, as a path in the checkout; elsewhere only its last part, since captions are published.
+    Runs in memory lie nowhere: their draws are counted."""
+    folders = [run.path.resolve() for run in runs if run.path != Path(run.info.run_id)]
+    drawn = f"{len(runs) - len(folders)} simulated for this figure" if len(folders) < len(runs) else ""
+    if not folders:
+        return f"Runs: {drawn}" if drawn else ""
+    common, root = Path(os.path.commonpath(folders)), places.checkout()
+    named = str(common.relative_to(root)) if common.is_relative_to(root) else common.name
+    return f"Runs: {named}{f' ({len(folders)}) and {drawn}' if drawn else ''}"
 
 
 def _unpiloted(runs: Sequence[Run]) -> bool:

@@ -101,7 +101,8 @@ def test_drawn_over_all_blocks(
         assert entry["numbers"]
         measured = {run_id for run_id in entry["runs"] if "-simulated-" not in run_id}
         assert measured <= {run.info.run_id for run in runs}
-        assert (set(entry["runs"]) != measured) == (figure in ("compare_five", "compare_claims"))
+        assert (set(entry["runs"]) != measured) == (figure == "compare_five")
+        assert ("data/reference/claims.json" in entry["note"]) == (figure == "compare_claims")
         for kind in ("pdf", "png"):
             assert (tmp_path / "figures" / f"{figure}.{kind}").stat().st_size > 5000
 
