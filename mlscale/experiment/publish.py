@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pandas as pd
@@ -22,7 +23,7 @@ import pyarrow.parquet as pq
 from mlscale.experiment import places
 from mlscale.experiment.attempts import IDENTITY, State, run_dirs
 from mlscale.experiment.protocol import write_text
-from mlscale.experiment.records import RECORDS
+from mlscale.experiment.records import RECORDS, VALIDATION
 from mlscale.experiment.variants import CELLS, REHEARSED, TWIN_CELLS
 from mlscale.runs import SCHEMAS, MlscaleError, Run, load_run
 
@@ -30,8 +31,9 @@ if TYPE_CHECKING:
     from mlscale.experiment.execute import Experiment
 
 MOST_BYTES: Final = 40 * 2**20
-_BITS: Final = {"_s": 17, "_cores": 14}
-"""Of columns that end so, how many binary places are kept: 8 microseconds, and 0.00006 core."""
+_KEPT: Final[dict[str, tuple[int, Callable[[Any], Any]]]] = {"_s": (17, np.floor), "_cores": (14, np.round)}
+"""Of columns that end so, how many binary places are kept (8 microseconds, 0.00006 core), and how. Times are cut off,
+so that no sample moves into the next second: the host's use is judged by whole seconds."""
 
 
 def compact(run: Run, folder: Path) -> Path:
@@ -107,29 +109,45 @@ def experiment_in(root: Path) -> Experiment:
 
 
 def publish(runs: Path) -> str:
-    """Copy an experiment's runs into data/reference and draw the figures from there; returns what was done.
+    """Copy an experiment's runs into data/reference, draw the figures from there, and fill README's blocks of results;
+    returns what was done. Of data/reference itself nothing is copied: it is drawn again as it lies there.
 
     Raises:
-        MlscaleError: no experiment below ``runs``, or one that is not whole.
+        MlscaleError: no experiment below ``runs``, one that is not whole, or no block in README.
     """
     from mlscale.experiment.drawing import draw_all, drawing_s
     from mlscale.experiment.progress import Bar
 
-    root = runs.resolve()
+    root, reference = runs.resolve(), places.reference().resolve()
     made = experiment_in(root)
     states = made.states()
     missing = [state.planned.folder for state in _wanted(states) if not state.done]
     if missing:
         raise MlscaleError(f"{len(missing)} runs are missing, {missing[0]} first", str(root), "let the experiment end")
-    reference, protocol = places.reference(), _protocol_of(root).read_text()
-    publish_runs([load_run(folder) for folder in run_dirs(states)], root, reference)
-    write_text(reference / IDENTITY, (root / IDENTITY).read_text())
-    write_text(places.reference_protocol_file(), protocol)
+    if root != reference:
+        protocol = _protocol_of(root).read_text()
+        publish_runs([load_run(folder) for folder in run_dirs(states)], root, reference)
+        write_text(reference / IDENTITY, (root / IDENTITY).read_text())
+        write_text(places.reference_protocol_file(), protocol)
     published = experiment_in(reference)
-    with Bar(drawing_s(published)) as bar:
-        draw_all(published, published.states(), bar, executed=root / "executed")
+    with TemporaryDirectory() as scratch, Bar(drawing_s(published)) as bar:
+        executed = (Path(scratch) if root == reference else root) / "executed"
+        draw_all(published, published.states(), bar, executed=executed)
+    _fill(places.checkout() / "README.md", published.figures)
     size = sum(part.stat().st_size for part in reference.rglob("*") if part.is_file())
     return f"{reference}: {len(_wanted(states))} places, {size / 2**20:.1f} MB; {made.figures} drawn from them"
+
+
+def _fill(readme: Path, figures: Path) -> None:
+    """Put what was found into README: of the comparison where one was drawn, of the twin where it was validated."""
+    from mlscale.experiment.results import RENDERED, filled, twin_text
+
+    text, record = readme.read_text(), places.reference() / VALIDATION
+    if (figures / RENDERED).exists():
+        text = filled(text, "results", (figures / RENDERED).read_text())
+    if record.exists():
+        text = filled(text, "twin", twin_text(json.loads(record.read_text())))
+    write_text(readme, text)
 
 
 def _wanted(states: Sequence[State]) -> list[State]:
@@ -149,6 +167,6 @@ def _protocol_of(root: Path) -> Path:
 
 
 def _rounded(frame: pd.DataFrame) -> pd.DataFrame:
-    """Times and rates to the nearest binary fraction that is kept."""
-    kept = {column: bits for column in frame for end, bits in _BITS.items() if str(column).endswith(end)}
-    return frame.assign(**{column: np.round(frame[column] * 2**bits) / 2**bits for column, bits in kept.items()})
+    """Times and rates as the binary fractions that are kept."""
+    kept = {column: rule for column in frame for end, rule in _KEPT.items() if str(column).endswith(end)}
+    return frame.assign(**{column: cut(frame[column] * 2**bits) / 2**bits for column, (bits, cut) in kept.items()})

@@ -17,8 +17,9 @@ def caption(runs: Sequence[Run], *, with_invalid: bool = False, note: str = "") 
     blocks = {info.block for info in infos if info.block is not None}
     invalid = sum(info.validity is not None and not info.validity.valid for info in infos)
     left_out = f", {invalid} invalid ({'shown' if with_invalid else 'left out'})" if invalid else ""
+    hosts = _listed(host_name(info.host) for info in infos if info.mode != "simulated")
     sentences = [
-        f"{_listed(info.mode for info in infos).capitalize()} on {_listed(host_name(info.host) for info in infos)}",
+        _listed(info.mode for info in infos).capitalize() + (f" on {hosts}" if hosts else ""),
         _quota(infos),
         f"Cell {_listed(info.cell or 'none' for info in infos)}: arm {_listed(info.arm for info in infos)}, "
         f"{_listed(info.schedule.loop for info in infos)} loop, "
