@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from mlscale.experiment import places
 from mlscale.experiment.manifest import Simulated, save_figure
@@ -14,6 +14,10 @@ from mlscale.runs import Run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+_FEW: Final = 3
+"""Runs that a caption names one by one."""
 
 
 class Figures:
@@ -72,15 +76,16 @@ def figure_of(drawn: Any) -> Figure:
 
 
 def _where(runs: Sequence[Run]) -> str:
-    """Where the runs lie, as a path in the checkout; elsewhere only its last part, since captions are published.
-    Runs in memory lie nowhere: their draws are counted."""
+    """Where the runs lie, of a few each one: as paths in the checkout, elsewhere only their last part, since captions
+    are published. Runs in memory lie nowhere: their draws are counted."""
     folders = [run.path.resolve() for run in runs if run.path != Path(run.info.run_id)]
     drawn = f"{len(runs) - len(folders)} simulated for this figure" if len(folders) < len(runs) else ""
     if not folders:
         return f"Runs: {drawn}" if drawn else ""
-    common, root = Path(os.path.commonpath(folders)), places.checkout()
-    named = str(common.relative_to(root)) if common.is_relative_to(root) else common.name
-    return f"Runs: {named}{f' ({len(folders)}) and {drawn}' if drawn else ''}"
+    named = folders if len(folders) <= _FEW else [Path(os.path.commonpath(folders))]
+    root = places.checkout()
+    told = [str(each.relative_to(root)) if each.is_relative_to(root) else each.name for each in named]
+    return f"Runs: {' and '.join(told)}{f' ({len(folders)}) and {drawn}' if drawn else ''}"
 
 
 def _unpiloted(runs: Sequence[Run]) -> bool:
