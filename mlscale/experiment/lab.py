@@ -23,6 +23,7 @@ from mlscale.experiment.parameters import (
 from mlscale.experiment.progress import Shown
 from mlscale.experiment.protocol import current_protocol, photos_folder, published_protocol
 from mlscale.experiment.variants import SHOWN
+from mlscale.plots.captions import hpa_in_effect
 from mlscale.runs import MlscaleError, Run, load_runs
 
 
@@ -185,7 +186,7 @@ def shown_cluster(runs: Sequence[Run]) -> pd.DataFrame:
     table: dict[str, dict[str, str]] = {}
     for run in runs:
         facts = run.info.facts
-        found = {**facts.get("hpa", {}), "metric_resolution_s": facts.get("metric_resolution_s", {})}
+        found = {**hpa_in_effect(run.info), "metric_resolution_s": facts.get("metric_resolution_s", {})}
         plain = {name: facts.get(name) for name in ("distribution", "version", "cfs_period_s", "resources_from")}
         found |= {name: {"value": value, "from": "the cluster"} for name, value in plain.items()}
         for name, each in found.items():

@@ -9,6 +9,7 @@ import hashlib
 import json
 import subprocess
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -26,8 +27,35 @@ MANIFEST: Final = "manifest.json"
 _SOURCES: Final = ("mlscale", "notebooks")
 
 
+@dataclass(frozen=True)
+class Simulated:
+    """What a figure shows of the twin that is no run of ``runs``: a record, or draws that were made for it.
+
+    ``what``: a file of the checkout, or what was simulated; ``draws``: of each; ``sha256``: of the file.
+    """
+
+    what: str
+    draws: int
+    sha256: str = ""
+
+    @property
+    def sentence(self) -> str:
+        """For the caption."""
+        file = f", sha256 {self.sha256[:12]}" if self.sha256 else ""
+        draws = f"{self.draws} draw{'' if self.draws == 1 else 's'} of each"
+        return f"SIMULATED, not measured: {self.what} ({draws}{file})"
+
+
 def save_figure(
-    figure: Figure, name: str, folder: Path | None, *, notebook: str, runs: Sequence[Run], seed: int, note: str = ""
+    figure: Figure,
+    name: str,
+    folder: Path | None,
+    *,
+    notebook: str,
+    runs: Sequence[Run],
+    seed: int,
+    note: str = "",
+    simulated: Simulated | None = None,
 ) -> Figure:
     """Write ``name``.pdf and .png, and the figure's entry in the manifest; with ``folder`` None nothing is written.
 
@@ -47,12 +75,13 @@ def save_figure(
     entry: dict[str, Any] = {
         "notebook": notebook,
         "runs": [run.info.run_id for run in runs],
-        "modes": sorted({run.info.mode for run in runs}),
+        "modes": sorted({run.info.mode for run in runs} | ({"simulated"} if simulated else set())),
         "seed": seed,
         "tree": tree(),
         "numbers": plotted_numbers(figure),
     }
     entries = read_manifest(folder)
+    entry |= {"simulated": asdict(simulated)} if simulated else {}
     entries[name] = entry | ({"note": note} if note else {})
     write_text(folder / MANIFEST, json.dumps(dict(sorted(entries.items())), indent=1) + "\n")
     return figure

@@ -1,17 +1,19 @@
 """Puts the runs behind the figures into data/reference, small enough to be committed: anyone can draw them again.
 
-Times are rounded to 10 microseconds and resource samples thinned to one a second (the last of each second, so that
-cumulative columns stay true); nothing else is changed. Figures are then drawn once more from these very runs, so that
-what is committed belongs together.
+Times and rates are rounded to binary fractions (2^-17 s, 2^-14 core), whose trailing zeros compress to half the size
+of decimals. No sample is left out: a rate is a mean since its subject's sample before, and whether a run is valid
+hangs on those samples. Figures are then drawn once more from these very runs, so that what is committed belongs
+together.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pandas as pd
@@ -21,25 +23,34 @@ import pyarrow.parquet as pq
 from mlscale.experiment import places
 from mlscale.experiment.attempts import IDENTITY, State, run_dirs
 from mlscale.experiment.protocol import write_text
-from mlscale.experiment.records import RECORDS
+from mlscale.experiment.records import RECORDS, VALIDATION
 from mlscale.experiment.variants import CELLS, REHEARSED, TWIN_CELLS
-from mlscale.runs import SCHEMAS, MlscaleError, Run, TableName, load_run
+from mlscale.runs import SCHEMAS, MlscaleError, Run, load_run
 
 if TYPE_CHECKING:
     from mlscale.experiment.execute import Experiment
 
-MOST_BYTES: Final = 20 * 2**20
-_TIME_DIGITS: Final = 5
-_OTHER_DIGITS: Final = {"cpu_cores": 4, "psi_avg10_pct": 2, "throttled_s": 5}
+MOST_BYTES: Final = 40 * 2**20
+_KEPT: Final[dict[str, tuple[int, Callable[[Any], Any]]]] = {"_s": (17, np.floor), "_cores": (14, np.round)}
+"""Of columns that end so, how many binary places are kept (8 microseconds, 0.00006 core), and how. Times are cut off,
+so that no sample moves into the next second: the host's use is judged by whole seconds."""
 
 
 def compact(run: Run, folder: Path) -> Path:
     """Write a smaller copy of a complete run into ``folder``."""
     folder.mkdir(parents=True)
     for name in SCHEMAS:
-        frame = _smaller(name, getattr(run, name))
+        frame = _rounded(getattr(run, name))
         table = pa.Table.from_pandas(frame, schema=SCHEMAS[name], preserve_index=False)
-        pq.write_table(table, folder / f"{name}.parquet", compression="zstd", compression_level=19, use_dictionary=True)
+        floats = [each.name for each in table.schema if pa.types.is_floating(each.type)]
+        pq.write_table(
+            table,
+            folder / f"{name}.parquet",
+            compression="zstd",
+            compression_level=19,
+            use_dictionary=[each for each in table.column_names if each not in floats],
+            use_byte_stream_split=floats,
+        )
     write_text(folder / "run.json", run.info.model_dump_json(indent=1) + "\n")
     return folder
 
@@ -49,7 +60,7 @@ def publish_runs(runs: Sequence[Run], root: Path, reference: Path) -> Path:
     computations wrote there stays.
 
     Raises:
-        MlscaleError: a run that is not complete, more than 20 MB, a place that can't be written.
+        MlscaleError: a run that is not complete, more than `MOST_BYTES`, a place that can't be written.
     """
     fresh = reference.with_name(reference.name + ".partial")
     try:
@@ -58,7 +69,8 @@ def publish_runs(runs: Sequence[Run], root: Path, reference: Path) -> Path:
             compact(run, fresh / run.path.relative_to(root))
         size = sum(file.stat().st_size for file in fresh.rglob("*") if file.is_file())
         if size > MOST_BYTES:
-            raise MlscaleError(f"{size / 2**20:.1f} MB, more than 20", str(reference), "publish fewer cells")
+            most = f"{size / 2**20:.1f} MB, more than {MOST_BYTES / 2**20:g}"
+            raise MlscaleError(most, str(reference), "publish fewer cells")
         for record in RECORDS:
             if (reference / record).exists():
                 shutil.copy2(reference / record, fresh / record)
@@ -97,29 +109,45 @@ def experiment_in(root: Path) -> Experiment:
 
 
 def publish(runs: Path) -> str:
-    """Copy an experiment's runs into data/reference and draw the figures from there; returns what was done.
+    """Copy an experiment's runs into data/reference, draw the figures from there, and fill README's blocks of results;
+    returns what was done. Of data/reference itself nothing is copied: it is drawn again as it lies there.
 
     Raises:
-        MlscaleError: no experiment below ``runs``, or one that is not whole.
+        MlscaleError: no experiment below ``runs``, one that is not whole, or no block in README.
     """
     from mlscale.experiment.drawing import draw_all, drawing_s
     from mlscale.experiment.progress import Bar
 
-    root = runs.resolve()
+    root, reference = runs.resolve(), places.reference().resolve()
     made = experiment_in(root)
     states = made.states()
     missing = [state.planned.folder for state in _wanted(states) if not state.done]
     if missing:
         raise MlscaleError(f"{len(missing)} runs are missing, {missing[0]} first", str(root), "let the experiment end")
-    reference, protocol = places.reference(), _protocol_of(root).read_text()
-    publish_runs([load_run(folder) for folder in run_dirs(states)], root, reference)
-    write_text(reference / IDENTITY, (root / IDENTITY).read_text())
-    write_text(places.reference_protocol_file(), protocol)
+    if root != reference:
+        protocol = _protocol_of(root).read_text()
+        publish_runs([load_run(folder) for folder in run_dirs(states)], root, reference)
+        write_text(reference / IDENTITY, (root / IDENTITY).read_text())
+        write_text(places.reference_protocol_file(), protocol)
     published = experiment_in(reference)
-    with Bar(drawing_s(published)) as bar:
-        draw_all(published, published.states(), bar, executed=root / "executed")
+    with TemporaryDirectory() as scratch, Bar(drawing_s(published)) as bar:
+        executed = (Path(scratch) if root == reference else root) / "executed"
+        draw_all(published, published.states(), bar, executed=executed)
+    _fill(places.checkout() / "README.md", published.figures)
     size = sum(part.stat().st_size for part in reference.rglob("*") if part.is_file())
     return f"{reference}: {len(_wanted(states))} places, {size / 2**20:.1f} MB; {made.figures} drawn from them"
+
+
+def _fill(readme: Path, figures: Path) -> None:
+    """Put what was found into README: of the comparison where one was drawn, of the twin where it was validated."""
+    from mlscale.experiment.results import RENDERED, filled, twin_text
+
+    text, record = readme.read_text(), places.reference() / VALIDATION
+    if (figures / RENDERED).exists():
+        text = filled(text, "results", (figures / RENDERED).read_text())
+    if record.exists():
+        text = filled(text, "twin", twin_text(json.loads(record.read_text())))
+    write_text(readme, text)
 
 
 def _wanted(states: Sequence[State]) -> list[State]:
@@ -138,14 +166,7 @@ def _protocol_of(root: Path) -> Path:
     return beside if beside.exists() else places.protocol_file()
 
 
-def _smaller(name: TableName, frame: pd.DataFrame) -> pd.DataFrame:
-    """Rounded, and resources once a second."""
-    if name == "resources" and not frame.empty:
-        second = np.floor(frame["t_s"])
-        frame = frame[~pd.DataFrame({"s": second, "a": frame["subject"], "r": frame["role"]}).duplicated(keep="last")]
-    out = frame.copy()
-    for column in out.columns:
-        if out[column].dtype.kind == "f":
-            digits = _OTHER_DIGITS.get(column, _TIME_DIGITS if column.endswith("_s") else None)
-            out[column] = out[column].round(digits) if digits is not None else out[column]
-    return out
+def _rounded(frame: pd.DataFrame) -> pd.DataFrame:
+    """Times and rates as the binary fractions that are kept."""
+    kept = {column: rule for column in frame for end, rule in _KEPT.items() if str(column).endswith(end)}
+    return frame.assign(**{column: cut(frame[column] * 2**bits) / 2**bits for column, (bits, cut) in kept.items()})

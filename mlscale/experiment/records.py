@@ -13,6 +13,7 @@ import pandas as pd
 
 from mlscale.experiment import places
 from mlscale.experiment.figures import remark
+from mlscale.experiment.manifest import Simulated
 from mlscale.experiment.protocol import write_text
 from mlscale.runs import Run
 from mlscale.simulator.profile import FOLDER, profile_names, read_profile
@@ -69,6 +70,13 @@ def read_record(name: str) -> dict[str, Any] | None:
     what = "Nothing is on record" if record is None else "What is on record is of another version of the code"
     remark(f"{what}: `{command}` writes it, in some minutes.")
     return None
+
+
+def drawn_from(name: str) -> Simulated:
+    """A record as what a figure shows."""
+    file = places.reference() / name
+    text = file.read_bytes()
+    return Simulated(f"data/reference/{name}", json.loads(text)["draws"], hashlib.sha256(text).hexdigest())
 
 
 def record_of(runs: Sequence[Run]) -> dict[str, Any] | None:

@@ -6,19 +6,20 @@ from collections.abc import Sequence
 from typing import Any
 
 from mlscale.analysis.summary import host_name
-from mlscale.runs import Run
+from mlscale.runs import Run, RunInfo
 
 
 def caption(runs: Sequence[Run], *, with_invalid: bool = False, note: str = "") -> str:
-    """One paragraph, from run.json alone. ``with_invalid``: the figure shows invalid runs too."""
+    """One paragraph, from run.json alone, then ``note``. ``with_invalid``: the figure shows invalid runs too."""
     infos = [run.info for run in runs]
     if not infos:
-        return "No runs."
+        return f"{note.rstrip('.') or 'No runs'}."
     blocks = {info.block for info in infos if info.block is not None}
     invalid = sum(info.validity is not None and not info.validity.valid for info in infos)
     left_out = f", {invalid} invalid ({'shown' if with_invalid else 'left out'})" if invalid else ""
+    hosts = _listed(host_name(info.host) for info in infos if info.mode != "simulated")
     sentences = [
-        f"{_listed(info.mode for info in infos).capitalize()} on {_listed(host_name(info.host) for info in infos)}",
+        _listed(info.mode for info in infos).capitalize() + (f" on {hosts}" if hosts else ""),
         _quota(infos),
         f"Cell {_listed(info.cell or 'none' for info in infos)}: arm {_listed(info.arm for info in infos)}, "
         f"{_listed(info.schedule.loop for info in infos)} loop, "
@@ -46,15 +47,25 @@ def _quota(infos: Sequence[Any]) -> str:
     return " or ".join(told)
 
 
-def _kubernetes(infos: Sequence[Any]) -> list[str]:
-    """Which Kubernetes answered, and the defaults of its autoscaler as they were read off it."""
+def hpa_in_effect(info: RunInfo) -> dict[str, dict[str, Any]]:
+    """Settings of the autoscaler that worked on a run: name -> ``value``, and ``from`` where that was read. What the
+    run's own settings say (the HPA's ``behavior``) stands before the controller's default."""
+    found = {name: dict(each) for name, each in info.facts.get("hpa", {}).items()}
+    given = {name: value for settings in info.scaling.values() for name, value in settings.items()}
+    return found | {
+        name: {"value": given[name], "from": "the run's settings"} for name in found if given.get(name) is not None
+    }
+
+
+def _kubernetes(infos: Sequence[RunInfo]) -> list[str]:
+    """Which Kubernetes answered, and the settings of its autoscaler that were in effect."""
     told: list[str] = []
     for info in infos:
         facts = info.facts
         if "distribution" not in facts:
             continue
-        hpa = {name: each["value"] for name, each in facts.get("hpa", {}).items()}
-        documented = any(str(each["from"]).startswith("documented") for each in facts.get("hpa", {}).values())
+        hpa = hpa_in_effect(info)
+        documented = any(str(each["from"]).startswith("documented") for each in hpa.values())
         names = {
             "sync_period_s": "sync period {:g} s",
             "tolerance": "tolerance {:g}",
@@ -62,13 +73,13 @@ def _kubernetes(infos: Sequence[Any]) -> list[str]:
             "cpu_initialisation_period_s": "CPU initialisation period {:g} s",
             "initial_readiness_delay_s": "initial readiness delay {:g} s",
         }
-        defaults = ", ".join(text.format(hpa[name]) for name, text in names.items() if name in hpa)
+        settings = ", ".join(text.format(hpa[name]["value"]) for name, text in names.items() if name in hpa)
         note = " (documented defaults where it does not show them)" if documented else ""
-        told.append(f"Kubernetes is {facts['distribution']} {facts.get('version', '')}; its HPA: {defaults}{note}")
+        told.append(f"Kubernetes is {facts['distribution']} {facts.get('version', '')}; its HPA: {settings}{note}")
     return list(dict.fromkeys(told))
 
 
-def _simulated(infos: Sequence[Any]) -> list[str]:
+def _simulated(infos: Sequence[RunInfo]) -> list[str]:
     """That nothing was measured, and what the twin was made from."""
     profiles = {info.environment: info.facts["profile"] for info in infos if info.mode == "simulated"}
     return [
@@ -77,7 +88,7 @@ def _simulated(infos: Sequence[Any]) -> list[str]:
     ]
 
 
-def _rehearsed(infos: Sequence[Any]) -> list[str]:
+def _rehearsed(infos: Sequence[RunInfo]) -> list[str]:
     """That it was no cloud, and where the boot times come from."""
     boots = [info.facts["boot"] for info in infos if info.mode == "rehearsal" and "boot" in info.facts]
     if not boots:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from mlscale.experiment.manifest import plotted_numbers, read_manifest, save_figure, tree
+from mlscale.experiment.manifest import Simulated, plotted_numbers, read_manifest, save_figure, tree
 from mlscale.runs import MlscaleError
 
 mpl.use("Agg")
@@ -55,6 +55,15 @@ def test_a_figure_is_written_with_its_entry(tmp_path: Path) -> None:
     assert entries["one"]["seed"] == 3
     assert entries["two"]["note"] == "quick"
     assert entries["one"]["tree"]["sha256"] == tree()["sha256"]
+
+
+def test_what_is_simulated_beside_runs_or_without_any_is_named(tmp_path: Path) -> None:
+    record = Simulated("data/reference/claims.json", 20, "ab" * 32)
+    save_figure(drawn(), "one", tmp_path, notebook="07", runs=[], seed=0, simulated=record)
+    entry = read_manifest(tmp_path)["one"]
+    assert entry["simulated"] == {"what": "data/reference/claims.json", "draws": 20, "sha256": "ab" * 32}
+    assert entry["modes"] == ["simulated"]
+    assert record.sentence.endswith("data/reference/claims.json (20 draws of each, sha256 abababababab)")
 
 
 def test_without_a_folder_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,6 +25,7 @@ from mlscale.experiment.parameters import (
     TwinParameters,
     declared,
 )
+from mlscale.experiment.results import RESULTS
 from mlscale.experiment.simulate import simulate
 from mlscale.runs import ClosedLoop, ClosedStage, Run
 
@@ -101,7 +102,8 @@ def test_drawn_over_all_blocks(
         assert entry["numbers"]
         measured = {run_id for run_id in entry["runs"] if "-simulated-" not in run_id}
         assert measured <= {run.info.run_id for run in runs}
-        assert (set(entry["runs"]) != measured) == (figure in ("compare_five", "compare_claims"))
+        assert (set(entry["runs"]) != measured) == (figure == "compare_five")
+        assert ("data/reference/claims.json" in entry["note"]) == (figure == "compare_claims")
         for kind in ("pdf", "png"):
             assert (tmp_path / "figures" / f"{figure}.{kind}").stat().st_size > 5000
 
@@ -112,6 +114,8 @@ def test_one_block_gives_figures_without_p_values(runs: list[Run], tmp_path: Pat
     parameters = {"run_dirs": wanted, "figures": str(tmp_path / "figures"), "level_s": 0.6, "p_values": False}
     execute(places.notebooks() / "07_compare.ipynb", tmp_path / "executed.ipynb", parameters, timeout_s=300)
     assert "compare_trajectory" in read_manifest(tmp_path / "figures")
+    effects = json.loads((tmp_path / "figures" / RESULTS).read_text())["effects"]
+    assert {effect["verdict"] for effect in effects} == {"too few blocks"}
 
 
 def test_a_framework_without_a_valid_run_stays_in_the_figures(runs: list[Run], tmp_path: Path) -> None:

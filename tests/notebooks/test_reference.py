@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from mlscale.experiment.parameters import CompareParameters
 from mlscale.experiment.progress import Bar
 from mlscale.experiment.protocol import current_protocol, read_protocol
 from mlscale.experiment.publish import experiment_in
+from mlscale.experiment.results import RENDERED, RESULTS, filled, rendered
 
 REFERENCE = places.data() / "reference"
 
@@ -28,13 +30,19 @@ def numbers(entry: Any) -> dict[str, float]:
 
 
 @pytest.fixture(scope="module")
-def redrawn(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Everything drawn anew from data/reference alone."""
     if not REFERENCE.is_dir():
         pytest.skip("no runs are published in data/reference yet")
-    folder: Path = tmp_path_factory.mktemp("redrawn")
+    folder = tmp_path_factory.mktemp("redrawn")
     experiment = replace(experiment_in(REFERENCE), figures=folder)
     with Bar(60.0, io.StringIO()) as bar:
         draw_all(experiment, experiment.states(), bar, executed=folder / "executed")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def redrawn(folder: Path) -> dict[str, Any]:
     return read_manifest(folder)
 
 
@@ -69,5 +77,13 @@ def test_every_published_figure_is_drawn_again(redrawn: dict[str, Any]) -> None:
 
 def test_it_shows_the_same_numbers(redrawn: dict[str, Any]) -> None:
     for name, entry in read_manifest(places.figures()).items():
-        assert redrawn[name]["runs"] == entry["runs"], name
+        for part in ("runs", "simulated", "note"):
+            assert redrawn[name].get(part) == entry.get(part), name
         assert numbers(redrawn[name]["numbers"]) == pytest.approx(numbers(entry["numbers"]), rel=1e-4, abs=1e-6), name
+
+
+def test_readme_and_the_published_results_say_what_the_runs_say(folder: Path) -> None:
+    text = (folder / RENDERED).read_text()
+    readme = (places.checkout() / "README.md").read_text()
+    assert filled(readme, "results", text) == readme
+    assert rendered(json.loads((places.figures() / RESULTS).read_text())) == text

@@ -345,6 +345,7 @@ def test_caption_names_host_quota_mode_cell_and_numbers(experiment: list[Run]) -
     ):
         assert words in text
     assert plots.caption([]) == "No runs."
+    assert plots.caption([], note="Theory") == "Theory."
 
 
 def test_colours_are_fixed_and_stay_apart_for_the_colour_blind() -> None:

@@ -94,6 +94,15 @@ def test_the_caption_names_the_cluster_its_version_and_its_defaults(runs: dict[s
     assert "K3s" not in text + display_name("k3s"), "a run on another Kubernetes is not called a K3s run"
 
 
+def test_the_caption_states_what_the_runs_set_and_not_the_default(tmp_path: Path) -> None:
+    scaling = {"app": {"downscale_stabilisation_s": 30, "upscale_stabilisation_s": None}}
+    run = make_run(tmp_path / "run", environment="k3s", level="container", facts=FACTS, scaling=scaling)
+    text = caption([run])
+    assert "downscale stabilisation 30 s" in text
+    assert "300 s, initial readiness" in text, "what no setting stands for is the controller's"
+    assert "downscale stabilisation 300 s" not in text
+
+
 def test_a_caption_without_kubernetes_says_nothing_of_it(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run")
     assert "Kubernetes" not in caption([run])

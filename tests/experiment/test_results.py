@@ -1,0 +1,84 @@
+"""What README says is computed from runs, and lands in its marked blocks."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from mlscale.analysis.inference import compare
+from mlscale.analysis.summary import summarise
+from mlscale.experiment.results import filled, rendered, results, twin_text
+from mlscale.runs import MlscaleError, Run, Validity
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from synthetic_runs import Shape, make_experiment
+
+BOUND = Validity(valid=False, host_bound=True, reasons=("host-bound: over 90% of the host's CPU",))
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
+    folder = tmp_path_factory.mktemp("runs")
+    shapes = {"torchserve": Shape(), "rayserve": Shape(service_s=0.13)}
+    made: list[Run] = make_experiment(folder / "valid", shapes, blocks=6)
+    return made + make_experiment(folder / "bound", {"k3s": Shape()}, blocks=6, aa=False, validity=BOUND)
+
+
+@pytest.fixture(scope="module")
+def found(runs: list[Run]) -> dict[str, Any]:
+    rows = summarise(runs, 0.6)
+    more = pd.DataFrame({"value": [1234.56, float("nan"), 0.12345]}, index=pd.Index(["a", "b", "c"], name="what"))
+    return results(runs, rows, compare(rows), 0.6, {"One more": more})
+
+
+def test_what_is_stated_is_plain_data(found: dict[str, Any], runs: list[Run]) -> None:
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    assert found["invalid"] == {"k3s": {"host-bound": 6}}
+    assert found["settings"]["max_replicas"] == [4]
+    assert (found["runs"], found["blocks"]) == (len(runs), 6)
+    assert [row["compared"] for row in found["environments"]] == [6, 6, 0]
+
+
+def test_the_sentence_has_the_ratio_above_one_and_its_interval(found: dict[str, Any]) -> None:
+    row = next(row for row in found["effects"] if (row["a"], row["endpoint"]) == ("torchserve", "P1"))
+    assert row["ratio"] < 1
+    ends = f"{1 / row['ratio']:.2f} times as long on Ray Serve as on TorchServe"
+    interval = f"(95 % interval {1 / row['high']:.2f} to {1 / row['low']:.2f})"
+    said = rendered(found).splitlines()[0]
+    assert ends in said
+    assert interval in said
+    assert "not comparable, 6 of 6 runs of k3s are invalid" in said
+
+
+def test_a_further_table_stands_below(found: dict[str, Any]) -> None:
+    text = rendered(found)
+    assert "**One more**\n\n| what | value |\n| --- | --- |\n| a | 1235 |\n| b |  |\n| c | 0.123 |" in text
+
+
+def test_the_twin_has_a_row_for_each_environment() -> None:
+    verdict = {"environment": "k3s", "n": 6, "low": 0.64, "high": 0.89}
+    record = {
+        "verdicts": [
+            {**verdict, "figure": "mean_response_s", "verdict": "different"},
+            {**verdict, "figure": "detection_s", "verdict": "equivalent"},
+        ],
+        "controls": [
+            {"environment": "k3s", "twin": twin, "rejected": share}
+            for twin, share in [("as it is", 0.9), ("wrong", 0.8), ("less wrong", 0.7)]
+        ],
+    }
+    last = twin_text(record).splitlines()[-1]
+    assert last == "| Kubernetes (HPA) | 6 | 1 | 0 | mean response 0.64 to 0.89 | 1 of 2 |"
+
+
+def test_a_block_is_filled_and_nothing_else_changes() -> None:
+    text = "a\n<!-- twin: by x -->\nold\n<!-- end of twin -->\nb\n"
+    assert filled(text, "twin", "new\n") == text.replace("old", "new")
+    assert filled(filled(text, "twin", "new\n"), "twin", "new\n") == filled(text, "twin", "new\n")
+    with pytest.raises(MlscaleError, match="0 blocks of results"):
+        filled(text, "results", "new\n")

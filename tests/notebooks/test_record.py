@@ -1,0 +1,32 @@
+"""The published record agrees with itself: verdicts with the tables that they are about, README with both."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from mlscale.analysis.validity import judge
+from mlscale.experiment import places
+from mlscale.experiment.records import VALIDATION
+from mlscale.experiment.results import filled, twin_text
+from mlscale.runs import load_runs
+
+REFERENCE = places.reference()
+pytestmark = pytest.mark.skipif(not REFERENCE.is_dir(), reason="no runs are published in data/reference yet")
+
+
+def test_every_published_run_is_judged_as_its_run_json_says() -> None:
+    """By every flag; the reasons' digits are those of the times and rates before they were rounded."""
+    differing = {}
+    for run in load_runs(REFERENCE):
+        now, stored = judge(run), run.info.validity
+        if stored is None or now.model_dump(exclude={"reasons"}) != stored.model_dump(exclude={"reasons"}):
+            differing[str(run.path.relative_to(REFERENCE))] = (stored, now)
+    assert not differing
+
+
+def test_readme_says_of_the_twin_what_the_validation_on_record_found() -> None:
+    record = json.loads((REFERENCE / VALIDATION).read_text())
+    readme = (places.checkout() / "README.md").read_text()
+    assert filled(readme, "twin", twin_text(record)) == readme
