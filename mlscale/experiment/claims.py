@@ -59,10 +59,11 @@ class Claim:
     figure: str
 
 
-def paper_claims(arm: Arm = "matched") -> list[Claim]:
-    """F1 to F3 for the mean and the standard deviation (F2: the time until the response is good again)."""
-    local = {name: Side(name, arm) for name in ("torchserve", "k3s")}
-    cloud = {name: Side(name, arm) for name in ("ecs", "eks")}
+def paper_claims(arm: Arm = "matched", scaling: Mapping[str, Any] | None = None) -> list[Claim]:
+    """F1 to F3 for the mean and the standard deviation (F2: the time until the response is good again); ``scaling``:
+    settings that all sides have."""
+    local = {name: Side(name, arm, scaling or {}) for name in ("torchserve", "k3s")}
+    cloud = {name: Side(name, arm, scaling or {}) for name in ("ecs", "eks")}
     figures = {"mean": "mean_response_s", "spread": "sd_response_s"}
     found = [
         Claim(f"F1, {one} and {other}, {word}", f"{one} is faster or steadier than {other}", side, far, figure)
@@ -179,12 +180,18 @@ def _flip(turned: Callable[[float], bool]) -> float:
 
 
 def judge_all(
-    schedule: ClosedLoop | OpenLoop, level_s: float, *, draws: int = 20, say: Callable[[str, float], None] | None = None
+    schedule: ClosedLoop | OpenLoop,
+    level_s: float,
+    *,
+    draws: int = 20,
+    scaling: Mapping[str, Any] | None = None,
+    say: Callable[[str, float], None] | None = None,
 ) -> dict[str, Any]:
-    """The record: claims under both arms with their verdicts, and what would turn each, as data."""
+    """The record: claims under both arms with their verdicts, and what would turn each, as data; ``scaling``: settings
+    that all sides have."""
     arms: dict[str, Any] = {}
     for arm in ARMS:
-        claims = paper_claims(arm)
+        claims = paper_claims(arm, scaling)
         table = judged(claims, schedule, level_s, draws)
         turns = {}
         for place, claim in enumerate(claims):

@@ -26,10 +26,12 @@ def simulate_command(
 ) -> str:
     """One simulated run; returns the line that says where it lies and what came of it."""
     from mlscale.experiment.progress import Shown
+    from mlscale.experiment.protocol import current_protocol
     from mlscale.experiment.settings import parse_settings
     from mlscale.experiment.simulate import simulate
     from mlscale.load.schedule_files import read_schedule
 
+    sizes = {} if schedule else current_protocol().sizes  # the protocol's load is for its replicas
     given = {"mode": "simulated", "arm": arm, "connections": connections, "scaling": parse_settings(scaling)}
     asked = checked(MeasureParameters, given)
     with Shown() as shown:
@@ -38,7 +40,7 @@ def simulate_command(
             schedule=read_schedule(schedule) if schedule else None,
             out=out,
             photos=photos,
-            scaling=asked.scaling,
+            scaling={**sizes, **asked.scaling},
             arm=asked.arm,
             connections=asked.connections,
             seed=seed,
@@ -92,7 +94,8 @@ def sweep_command(
     protocol = current_protocol()
     wanted = read_schedule(schedule) if schedule else protocol.closed_schedule(protocol.baseline_s)
     settings, numbers = _values(scaling, "--scaling"), _values(changes, "--set")
-    tasks = grid(environments, wanted, settings, draws, arm=arm, level_s=protocol.level_s, changes=numbers)
+    fixed = {} if schedule else {name: [value] for name, value in protocol.sizes.items()}
+    tasks = grid(environments, wanted, fixed | settings, draws, arm=arm, level_s=protocol.level_s, changes=numbers)
     with Shown() as shown:
         table = sweep(tasks, out, address=address, say=shown)
     keys = ["environment", *settings, *numbers]
@@ -150,8 +153,9 @@ def claims_command(draws: int) -> str:
     from mlscale.experiment.records import CLAIMS, write_record
     from mlscale.experiment.twin_lab import long_schedule
 
+    protocol = published_protocol()
     with Shown() as shown:
-        record = judge_all(long_schedule(), published_protocol().level_s, draws=draws, say=shown)
+        record = judge_all(long_schedule(), protocol.level_s, draws=draws, say=shown, scaling=protocol.sizes)
     file = write_record(CLAIMS, record)
     tables = [pd.DataFrame(found["verdicts"]).assign(arm=arm) for arm, found in record["arms"].items()]
     return f"{pd.concat(tables).round(3).to_string(index=False)}\n{file}: written"

@@ -43,7 +43,7 @@ def ecs_runs(p: EcsParameters, schedule: ClosedLoop | OpenLoop, more: Mapping[st
     """The runs that the parameters name, else simulated ones; ``more``: settings put over the parameters' own."""
     if p.run_dirs and more is None:
         return load_runs(p.run_dirs)
-    settings = {**p.scaling, **(more or {})}
+    settings = {**published_protocol().sizes, **p.scaling, **(more or {})}
     return simulated_runs("ecs", p.draws, schedule=schedule, arm=p.arm, scaling=settings, seed=p.seed)
 
 
@@ -58,9 +58,9 @@ def twins_beside(runs: Sequence[Run], draws: int) -> list[Run]:
 
 
 def five_simulated(seed: int, draws: int = 8) -> list[Run]:
-    """Draws of every environment under core's settings and the long schedule."""
-    schedule = long_schedule()
-    return [run for name in FIVE for run in simulated_runs(name, draws, schedule=schedule, seed=seed)]
+    """Draws of every environment with core's replicas and the long schedule."""
+    wanted: dict[str, Any] = {"schedule": long_schedule(), "scaling": published_protocol().sizes, "seed": seed}
+    return [run for name in FIVE for run in simulated_runs(name, draws, **wanted)]
 
 
 def long_schedule() -> ClosedLoop:
