@@ -34,10 +34,10 @@ def experiment_run(
     ] = None,
 ) -> None:
     """Measure every block that is missing, then draw the figures; stopped at any time, it resumes."""
-    from mlscale.application.photos import choose_load_photos
+    from mlscale.application.photos import LoadPhotos
     from mlscale.experiment.commands import run_command
 
-    run_command(environments, blocks, cells, runs, seed, choose_load_photos, quick=quick, protocol=protocol)
+    run_command(environments, blocks, cells, runs, seed, LoadPhotos, quick=quick, protocol=protocol)
 
 
 @experiment_app.command("status")
@@ -62,10 +62,10 @@ def experiment_pilot(
     seed: Seed = 0,
 ) -> None:
     """Measure what data/protocol.json fixes; refused once blocks were measured under it."""
-    from mlscale.application.photos import choose_load_photos
+    from mlscale.application.photos import LoadPhotos
     from mlscale.experiment.commands import pilot_command
 
-    print(pilot_command(environments, runs, seed, choose_load_photos))
+    print(pilot_command(environments, runs, seed, LoadPhotos))
 
 
 @experiment_app.command("freeze")

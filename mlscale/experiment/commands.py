@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ from mlscale.experiment.parameters import MeasureParameters, checked
 from mlscale.experiment.protocol import current_protocol, photos_folder
 
 if TYPE_CHECKING:
-    from mlscale.experiment.pilot import ChoosePhotos
+    from mlscale.experiment.pilot import LoadPhotos
 
 
 def measure_command(
@@ -66,7 +66,7 @@ def run_command(
     cells: str,
     runs: Path,
     seed: int,
-    choose: ChoosePhotos,
+    load_photos: Callable[[], LoadPhotos],
     *,
     quick: bool,
     protocol: Path | None = None,
@@ -77,7 +77,7 @@ def run_command(
 
     wanted = names(environments), names(cells), blocks
     check(*wanted)
-    ensure_protocol(root_of(runs, quick=quick), names(environments), choose, given=protocol, seed=seed)
+    ensure_protocol(root_of(runs, quick=quick), names(environments), load_photos, given=protocol, seed=seed)
     run(experiment(*wanted, runs, seed=seed, quick=quick))
 
 
@@ -94,14 +94,14 @@ def status_command(environments: str, blocks: int, cells: str, runs: Path, seed:
     return "\n".join((*lines, f"{done} of {len(states)} runs are measured, {left} is left ({made.root})"))
 
 
-def pilot_command(environments: str, runs: Path, seed: int, choose: ChoosePhotos) -> str:
+def pilot_command(environments: str, runs: Path, seed: int, load_photos: Callable[[], LoadPhotos]) -> str:
     """Write data/protocol.json."""
     from mlscale.experiment.execute import check
     from mlscale.experiment.pilot import run_pilot
 
     check(names(environments), ["core"], 1)
     file = places.protocol_file()
-    protocol = run_pilot(names(environments), runs.resolve(), file, choose, seed=seed)
+    protocol = run_pilot(names(environments), runs.resolve(), file, load_photos, seed=seed)
     return f"{file}: {protocol.replicas} replicas, {protocol.step_clients} clients, L = {protocol.level_s} s"
 
 

@@ -1,4 +1,4 @@
-"""The pilot: what an answer costs on this host, and from that the protocol that fits it (METHOD §5). Under 90 s.
+"""The pilot: what an answer costs on this host, and from that the protocol that fits it (METHOD §5).
 
 One replica of each environment, with more CPU than in the experiment so that it starts quickly, is kept busy for some
 seconds. What is decided from what that shows is pure (`mlscale.experiment.sizing`).
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -36,42 +37,44 @@ from mlscale.experiment.protocol import (
 from mlscale.experiment.sizing import (
     BASELINE_CLIENTS,
     MOST_OF_HOST,
-    PERIOD_S,
     PERIODS,
-    PERIODS_RANGE,
-    QUOTAS,
     Costs,
     Host,
     Size,
     fit,
     periods,
-    photo_cost,
 )
 from mlscale.experiment.variants import REHEARSED
 from mlscale.host.facts import host_facts
 from mlscale.load.photos import LABELS, PhotoSet
 from mlscale.runs import ClosedLoop, ClosedStage, MlscaleError, Run
 
-PHOTOS: Final = 24
+PHOTOS: Final = 16
 """Photos in the load's set: few enough to be served twice before time zero, many enough for a mix."""
-REPLICA_CORES: Final = 0.8
-CLIENTS: Final = 3
-SETTLE_S: Final = 2.0
-LOAD_S: Final = 8.0
+SHOWN: Final = 8
+"""Photos that are sent in the pilot, of the checkout's set."""
+REPLICA_CORES: Final = 1.5
+CLIENTS: Final = 2
+THINK_S: Final = 0.03
+"""So that a replica is busy most of the time while hardly anything waits: what a router spends on asking grows with
+what waits, and in the experiment that is little once all replicas are there."""
+SETTLE_S: Final = 1.5
+LOAD_S: Final = 6.0
 _LEAST_ANSWERS: Final = 20
 _MOST_WRONG: Final = 0.01
-_USUAL_OWN_S: Final = 0.008
-"""What an answer costs a replica beside the photo, before that is measured, s."""
 _MOST_OTHER_CORES: Final = 0.1
 """Of CPU that belongs to no role of a run (kernel, the observer); more is somebody else's, and no property of the host.
 """
 _START_FACTOR: Final = 2.5
 """How much longer a start takes under the experiment's quota than under the pilot's; for the time left alone."""
-_CHOOSING_S, _EACH_S = 15.0, 25.0
+_LOADING_S, _CHOOSING_S, _EACH_S = 5.0, 15.0, 35.0
 
-ChoosePhotos = Callable[..., object]
-"""``choose(folder, seed, count, about_s=...)`` writes the load's photo set: photos that cost about so many CPU seconds
-here; its labels.jsonl says what each one costs (``cpu_s``). The application's business."""
+
+class LoadPhotos(typing.Protocol):
+    """The application's part: what decoding a photo costs here, and photos that cost about so much."""
+
+    def cost_s(self, body: bytes) -> float: ...
+    def choose(self, folder: Path, seed: int, count: int, about_s: float) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,7 @@ class Measured:
 
 
 def run_pilot(
-    environments: Sequence[str], runs: Path, file: Path, choose_photos: ChoosePhotos, *, seed: int = 0
+    environments: Sequence[str], runs: Path, file: Path, load_photos: Callable[[], LoadPhotos], *, seed: int = 0
 ) -> Protocol:
     """Measure, decide, say what and why, write ``file`` and the photos beside it.
 
@@ -94,18 +97,17 @@ def run_pilot(
     """
     check_free(file, runs)
     photos = file.parent / "photos" / "load"
-    with Bar(_CHOOSING_S + _EACH_S * len(environments)) as bar, tempfile.TemporaryDirectory() as folder:
-        bar.step("pilot: choosing photos by what they cost here", _CHOOSING_S)
-        choose_photos(photos, seed, PHOTOS, about_s=PERIODS * QUOTAS[0] * PERIOD_S - _USUAL_OWN_S)
-        found = _measure_each(environments, photos, Path(folder), seed, bar)
+    planned_s = _LOADING_S + _EACH_S * len(environments) + _CHOOSING_S
+    with Bar(planned_s) as bar, tempfile.TemporaryDirectory() as folder:
+        bar.step("pilot: what decoding a photo costs here", _LOADING_S)
+        source = load_photos()
+        shown, decoding_s = _shown(Path(folder) / "photos", source)
+        found = _measure_each(environments, shown, decoding_s, Path(folder), seed, bar)
         costs = {name: each.costs for name, each in found.items()}
         host = _host(found)
-        size = fit(costs, host, _photo_s(photos))
-        if not _in_the_middle(costs, size):
-            bar.extend(_CHOOSING_S)
-            bar.step("pilot: choosing photos again, now that an answer's other costs are known", _CHOOSING_S)
-            choose_photos(photos, seed, PHOTOS, about_s=photo_cost(costs, size.quota_cores))
-            size = fit(costs, host, _photo_s(photos))
+        bar.step("pilot: choosing photos", _CHOOSING_S)
+        source.choose(photos, seed, PHOTOS, fit(costs, host).photo_s)
+        size = fit(costs, host, float(np.mean(_decoding_s(photos))))
         protocol = _protocol(costs, host, size, photos, file)
         write_protocol(file, protocol, runs)
         for reason in protocol.why.values():
@@ -114,7 +116,7 @@ def run_pilot(
 
 
 def ensure_protocol(
-    root: Path, environments: Sequence[str], choose_photos: ChoosePhotos, *, given: Path | None, seed: int
+    root: Path, environments: Sequence[str], load_photos: Callable[[], LoadPhotos], *, given: Path | None, seed: int
 ) -> None:
     """See that the runs below ``root`` have a protocol and photos of their own, which never move afterwards.
 
@@ -139,7 +141,7 @@ def ensure_protocol(
         given, wanted = places.protocol_file(), own
     if given is None or wanted is None:
         measured = dict.fromkeys("k3s" if name in REHEARSED else name for name in environments)
-        run_pilot([*measured], root, file, choose_photos, seed=seed)
+        run_pilot([*measured], root, file, load_photos, seed=seed)
         return
     folder = photos_folder(wanted, file)
     shutil.rmtree(folder, ignore_errors=True)
@@ -150,8 +152,8 @@ def ensure_protocol(
     write_protocol(file, wanted, root)
 
 
-def costs_of(run: Run) -> Measured:
-    """What an answer costs, from a run that kept one replica busy.
+def costs_of(run: Run, decoding_s: float) -> Measured:
+    """What an answer costs, from a run that kept one replica busy with photos that take ``decoding_s`` to decode.
 
     Raises:
         MlscaleError: too few right answers, too many wrong ones, or no sample of a replica's CPU.
@@ -171,7 +173,6 @@ def costs_of(run: Run) -> Measured:
     if not cpu_s["replica"] > 0:
         raise MlscaleError("no CPU of a replica was sampled", f"pilot: {run.info.environment}", "see `mlscale doctor`")
     service_s = inside["queue_s"] + inside["inference_s"]
-    decoding_s = float(run.info.photos.get("cpu_s", 0.0))
     span_s, number = to_s - SETTLE_S, len(inside)
     costs = Costs(
         own_s=max(cpu_s["replica"] / number - decoding_s, 0.0),
@@ -185,9 +186,11 @@ def costs_of(run: Run) -> Measured:
     return Measured(costs, cpu_s["load_generator"] / number, others)
 
 
-def _measure_each(environments: Sequence[str], photos: Path, folder: Path, seed: int, bar: Bar) -> dict[str, Measured]:
+def _measure_each(
+    environments: Sequence[str], photos: Path, decoding_s: float, folder: Path, seed: int, bar: Bar
+) -> dict[str, Measured]:
     schedule = ClosedLoop(
-        duration_s=SETTLE_S + LOAD_S, stages=(ClosedStage(start_s=0, clients=CLIENTS),), think_mean_s=0.0
+        duration_s=SETTLE_S + LOAD_S, stages=(ClosedStage(start_s=0, clients=CLIENTS),), think_mean_s=THINK_S
     )
     found = {}
     with ClusterKeeper() as keeper:
@@ -205,7 +208,7 @@ def _measure_each(environments: Sequence[str], photos: Path, folder: Path, seed:
                 idle_s=0.5,
                 quiet_at_most_s=2.0,
             )
-            found[name] = costs_of(run)
+            found[name] = costs_of(run, decoding_s)
     return found
 
 
@@ -217,11 +220,6 @@ def _host(found: Mapping[str, Measured]) -> Host:
         load_s=max(each.load_s for each in found.values()),
         other_cores=min(_MOST_OTHER_CORES, *(each.other_cores for each in found.values())),
     )
-
-
-def _in_the_middle(costs: Mapping[str, Costs], size: Size) -> bool:
-    low, high = PERIODS_RANGE
-    return all(low <= periods(each, size.photo_s, size.quota_cores) <= high for each in costs.values())
 
 
 def _protocol(costs: Mapping[str, Costs], host: Host, size: Size, photos: Path, file: Path) -> Protocol:
@@ -284,8 +282,18 @@ def _range(values: Iterable[float], factor: float = 1.0, digits: int = 0) -> str
     return told[0] if told[0] == told[-1] else f"{told[0]} to {told[-1]}"
 
 
-def _photo_s(photos: Path) -> float:
-    return float(np.mean(_decoding_s(photos)))
+def _shown(folder: Path, source: LoadPhotos) -> tuple[Path, float]:
+    """Some of the checkout's load photos as a set of their own, and what decoding one costs here on average, s."""
+    photos = places.data() / "photos" / "load"
+    lines = (photos / LABELS).read_text().splitlines()[:SHOWN]
+    folder.mkdir()
+    costs = []
+    for line in lines:
+        file = photos / json.loads(line)["file"]
+        shutil.copy(file, folder)
+        costs.append(source.cost_s(file.read_bytes()))
+    (folder / LABELS).write_text("\n".join(lines) + "\n")
+    return folder, float(np.mean(costs))
 
 
 def _decoding_s(photos: Path) -> list[float]:

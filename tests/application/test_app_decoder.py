@@ -297,7 +297,7 @@ def test_the_usual_cost_of_a_load_photo_or_the_nearest_that_this_machine_has(
 ) -> None:
     """Costs are made up here, from each photo's number of pixels, so that machines of any speed can be had."""
 
-    def cost_s(decode: object, body: bytes) -> float:
+    def cost_s(decode: object, body: bytes, repeats: int = 5) -> float:
         with Image.open(io.BytesIO(body)) as image:
             return factor * (0.015 + image.width * image.height / 5e7)
 

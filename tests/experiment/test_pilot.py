@@ -28,17 +28,17 @@ def samples() -> Iterator[Observation]:
 
 
 def busy_run(folder: Path, **requests: Any) -> Run:
-    """20 answers a second, each 40 ms of waiting and service and 5 ms on the way; photos of 30 ms."""
+    """20 answers a second, each 40 ms of waiting and service and 5 ms on the way."""
     frame = requests_frame(np.arange(0.02, END_S - 0.05, 0.05), 0.045, **requests)
     frame["queue_s"], frame["inference_s"] = 0.010, 0.030
     stages = (ClosedStage(start_s=0, clients=3),)
-    schedule = ClosedLoop(duration_s=END_S, stages=stages, think_mean_s=0.0)
-    changes = {"schedule": schedule, "step_s": None, "photos": {"cpu_s": 0.03}, "waits": {"deploy_s": 9.0}}
+    schedule = ClosedLoop(duration_s=END_S, stages=stages, think_mean_s=0.03)
+    changes = {"schedule": schedule, "step_s": None, "waits": {"deploy_s": 9.0}}
     return write_run(folder, frame, info(**changes), samples())
 
 
 def test_what_an_answer_costs_is_read_off_a_busy_replica(tmp_path: Path) -> None:
-    found = costs_of(busy_run(tmp_path / "run"))
+    found = costs_of(busy_run(tmp_path / "run"), 0.03)
     assert found.costs.own_s == pytest.approx(0.8 / 20 - 0.03, rel=0.05)
     assert found.costs.data_plane_s == pytest.approx(0.2 / 20, rel=0.02)
     assert found.costs.control_cores == pytest.approx(0.1)
@@ -51,7 +51,7 @@ def test_what_an_answer_costs_is_read_off_a_busy_replica(tmp_path: Path) -> None
 
 def test_answers_that_are_wrong_tell_nothing(tmp_path: Path) -> None:
     with pytest.raises(MlscaleError, match=r"100\.0% were wrong"):
-        costs_of(busy_run(tmp_path / "run", status="wrong_answer"))
+        costs_of(busy_run(tmp_path / "run", status="wrong_answer"), 0.03)
 
 
 @pytest.fixture
