@@ -36,6 +36,7 @@ def results(
     rows: pd.DataFrame,
     effects: pd.DataFrame,
     level_s: float,
+    parts: pd.DataFrame,
     tables: Mapping[str, pd.DataFrame] | None = None,
 ) -> dict[str, Any]:
     """All that is stated about one cell, as plain data.
@@ -43,6 +44,7 @@ def results(
     Args:
         runs, rows: every attempt, and its row of `mlscale.analysis.summary.summarise`.
         effects: of `mlscale.analysis.inference.compare`.
+        parts: of `mlscale.analysis.steady.catch_up_and_steady`.
         tables: title -> one more table that is to stand below.
     """
     kept = ("a", "b", "endpoint", "label", "n_blocks", "ratio", "low", "high", "p_holm", "verdict", "favours", "notes")
@@ -58,7 +60,10 @@ def results(
         "environments": _environments(runs, rows),
         "invalid": _invalid(runs),
         "effects": _records(effects.reindex(columns=kept)),
-        "tables": {title: _records(_flat(table)) for title, table in (tables or {}).items()},
+        "parts": _records(parts),
+        "tables": {
+            title: _records(_flat(table).rename(columns=display_name)) for title, table in (tables or {}).items()
+        },
     }
 
 
@@ -75,9 +80,9 @@ def show(folder: Path | None, found: Mapping[str, Any]) -> None:
 
 def rendered(found: Mapping[str, Any]) -> str:
     """`results` as Markdown: what came of it in a sentence for each pair, the tables, and how it was measured."""
-    said = " ".join(f"{sentence}." for sentence in _sentences(found["effects"]))
-    tables = {"Ratio (95 % interval): verdict": _pairs(found["effects"]), "Environments": found["environments"]}
-    shown = [f"**{title}**\n\n{_markdown(table)}" for title, table in {**tables, **found["tables"]}.items() if table]
+    said = " ".join(f"{sentence}." for sentence in [*_sentences(found["effects"]), *_of_which(found["parts"])])
+    tables = {"Ratio (95 % interval): verdict": _pairs(found["effects"]), **found["tables"]}
+    shown = [f"**{title}**\n\n{_markdown(table)}" for title, table in tables.items() if table]
     how = [f"Load: {' or '.join(found['load'])}; L = {found['level_s']:g} s", *_left_out(found["invalid"])]
     return "\n\n".join(filter(None, (said, *shown, f"*{'. '.join(how)}. {found['setup']}*"))) + "\n"
 
@@ -187,7 +192,8 @@ def _sentences(effects: Iterable[Row]) -> list[str]:
         if row["endpoint"] != "P1":
             continue
         if row["ratio"] is None or row["low"] is None:
-            why = ", ".join(filter(None, (row["verdict"], row["notes"])))
+            why = ": ".join(filter(None, (row["verdict"], row["notes"])))
+            why = why.replace(row["a"], display_name(row["a"])).replace(row["b"], display_name(row["b"]))
             without.setdefault(why, []).append(_pair(row))
             continue
         turned = row["ratio"] < 1
@@ -200,6 +206,30 @@ def _sentences(effects: Iterable[Row]) -> list[str]:
             f"{display_name(quick)} (95 % interval {low:.2f} to {high:.2f}{claim})"
         )
     return [*said, *(f"No ratio is given for {' and '.join(pairs)}: {why}" for why, pairs in without.items())]
+
+
+def _of_which(parts: Iterable[Row]) -> list[str]:
+    """How much of each pair's difference is catching up, and how much steady state."""
+    pairs: dict[str, dict[str, Row]] = {}
+    for row in parts:
+        pairs.setdefault(row["pair"], {})[row["part"]] = row
+    return [
+        f"Of the {abs(of['P1']['difference_s']):.2f} s between {_named(pair)}, "
+        f"{_seconds(of, 'catch-up')} is catching up and {_seconds(of, 'steady state')} steady state afterwards"
+        for pair, of in pairs.items()
+        if of["P1"]["difference_s"] is not None
+    ]
+
+
+def _seconds(of: Mapping[str, Row], part: str) -> str:
+    """A part of the difference, counted as the difference in P1 is: a negative one makes that smaller."""
+    sign = -1 if of["P1"]["difference_s"] < 0 else 1
+    middle, *ends = (sign * of[part][name] for name in ("difference_s", "low_s", "high_s"))
+    return f"{middle:.2f} s ({min(ends):.2f} to {max(ends):.2f})"
+
+
+def _named(pair: str) -> str:
+    return " and ".join(display_name(name) for name in pair.split(" / "))
 
 
 def _left_out(invalid: Mapping[str, Mapping[str, int]]) -> list[str]:

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from mlscale.analysis.inference import compare
+from mlscale.analysis.steady import catch_up_and_steady
 from mlscale.analysis.summary import summarise
 from mlscale.experiment.results import filled, rendered, results, twin_text
 from mlscale.runs import MlscaleError, Run, Validity
@@ -33,7 +34,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
 def found(runs: list[Run]) -> dict[str, Any]:
     rows = summarise(runs, 0.6)
     more = pd.DataFrame({"value": [1234.56, float("nan"), 0.12345]}, index=pd.Index(["a", "b", "c"], name="what"))
-    return results(runs, rows, compare(rows), 0.6, {"One more": more})
+    return results(runs, rows, compare(rows), 0.6, catch_up_and_steady(rows), {"One more": more})
 
 
 def test_what_is_stated_is_plain_data(found: dict[str, Any], runs: list[Run]) -> None:
@@ -52,7 +53,17 @@ def test_the_sentence_has_the_ratio_above_one_and_its_interval(found: dict[str, 
     said = rendered(found).splitlines()[0]
     assert ends in said
     assert interval in said
-    assert "not comparable, 6 of 6 runs of k3s are invalid" in said
+    assert "not comparable: 6 of 6 runs of Kubernetes (HPA) are invalid" in said
+
+
+def test_what_of_the_difference_is_catching_up_and_what_steady_state_is_said(found: dict[str, Any]) -> None:
+    of = {row["part"]: row for row in found["parts"] if row["pair"] == "torchserve / rayserve"}
+    assert of["P1"]["difference_s"] == pytest.approx(
+        of["catch-up"]["difference_s"] + of["steady state"]["difference_s"]
+    )
+    said = rendered(found).splitlines()[0]
+    assert f"Of the {-of['P1']['difference_s']:.2f} s between TorchServe + our controller and Ray Serve" in said
+    assert f"{abs(of['steady state']['difference_s']):.2f} s (" in said
 
 
 def test_a_further_table_stands_below(found: dict[str, Any]) -> None:
