@@ -19,7 +19,7 @@ def host_use(run: Run) -> pd.DataFrame:
     """Mean shares of the host's cores over the last 5 s, at the end of each whole second under load.
 
     A sample's cpu_cores is the mean since its subject's sample before, so it counts with that time, in the second in
-    which it was taken. Published runs hold one sample a second; sums over whole seconds are the same in both.
+    which it was taken.
 
     Returns:
         ``t_s``; ``busy``: all that ran; ``outside``: busy less what all roles of the run used, NaN where that can't be

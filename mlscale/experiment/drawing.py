@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mlscale.experiment.execute import Experiment
 
 COMPARE = "07_compare.ipynb"
+PARTITION = "08_partition.ipynb"
 TWIN = ("05_ecs.ipynb", "09_twin.ipynb")
 """What is simulated; drawn wherever environments are compared."""
 _TIMEOUT_S = 1200.0
@@ -72,10 +73,14 @@ def _draw_each(experiment: Experiment, states: Sequence[State], bar: Bar, place:
         more = {"more_run_dirs": _variants(states, environment)} if "more_run_dirs" in declared(notebook) else {}
         own = "rehearsal" if environment in REHEARSED else cell
         folders = run_dirs(states, environment, own)
-        if folders:
+        if folders and own != "partition":
             _draw(experiment, place, notebook, folders, more)
-        else:
+        elif not folders:
             bar.say(f"{environment}: there are no runs of {own}, so nothing is drawn of it")
+    split = run_dirs(states, cell="partition")
+    if split:
+        bar.step("drawing the partitioned application", _EACH_S)
+        _draw(experiment, place, places.notebooks() / PARTITION, split, {})
     if _compares(experiment):
         bar.step("drawing the comparison", _COMPARE_S)
         only = {"p_values": not experiment.quick, "cell": cell}  # and where METHOD allows them: see compare()
