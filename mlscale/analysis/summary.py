@@ -16,6 +16,7 @@ from mlscale.analysis.durations import (
     photo_standardised,
     right_answers,
 )
+from mlscale.analysis.host_use import host_use
 from mlscale.analysis.moving import LAST_REQUESTS, WINDOW_S, WINDOWS_S, knots_mean, last_n, moving_exact
 from mlscale.analysis.resources import SERVING, cpu_by_role, cpu_per_answer, throttling
 from mlscale.analysis.response import horizon_of, recovery, upscaling_response
@@ -50,6 +51,7 @@ def run_summary(run: Run, level_s: float | None) -> dict[str, Any]:
         **_responses(inside),
         **_throughput(frame, inside, from_s, to_s),
         **_costs(run, frame, from_s, to_s),
+        **_host(run, from_s, to_s),
         **_parts(run, from_s, to_s),
         **_by_window(run, level_s, from_s, to_s),
         **upscaling,
@@ -86,6 +88,7 @@ def labels(run: Run) -> dict[str, Any]:
         "complete": info.complete,
         "valid": validity.valid and info.complete,
         "host_bound": validity.host_bound,
+        "disturbed": validity.disturbed,
         "reasons": "; ".join(validity.reasons),
     }
 
@@ -131,6 +134,14 @@ def _responses(inside: pd.DataFrame) -> dict[str, Any]:
 def _throughput(frame: pd.DataFrame, inside: pd.DataFrame, from_s: float, to_s: float) -> dict[str, float]:
     right = right_answers(frame, from_s, to_s)
     return {"throughput_rps": right / (to_s - from_s), "offered_rps": len(inside) / (to_s - from_s)}
+
+
+def _host(run: Run, from_s: float, to_s: float) -> dict[str, float]:
+    """Mean shares of the host's CPU: in use, used outside the run, stolen."""
+    used = host_use(run)
+    inside = used[used["t_s"].between(from_s, to_s)]
+    columns = {"host_busy_share": "busy", "host_outside_share": "outside", "host_stolen_share": "stolen"}
+    return {name: _mean(inside[column]) for name, column in columns.items()}
 
 
 def _costs(run: Run, frame: pd.DataFrame, from_s: float, to_s: float) -> dict[str, float]:
