@@ -122,9 +122,10 @@ def _disturbed(seen: pd.DataFrame) -> str:
     time = float((outside + stolen > MAX_OTHERS).mean()) if len(seen) else 0.0
     if time <= MAX_TIME:
         return ""
+    shares = {"other programs": outside.mean(), "other virtual machines": stolen.mean()}
+    who = " and ".join(f"{name} used {share:.0%}" for name, share in shares.items() if share >= 0.01)
     return (
-        f"disturbed: programs outside the run used {outside.mean():.0%} of the host's CPU and its hypervisor took "
-        f"{stolen.mean():.0%}; together over {MAX_OTHERS:.0%} for {time:.0%} of the time (at most {MAX_TIME:.0%})"
+        f"disturbed: {who} of the host's CPU, over {MAX_OTHERS:.0%} for {time:.0%} of the time (at most {MAX_TIME:.0%})"
     )
 
 

@@ -101,13 +101,17 @@ def run_pilot(
     with Bar(planned_s) as bar, tempfile.TemporaryDirectory() as folder:
         bar.step("pilot: what decoding a photo costs here", _LOADING_S)
         source = load_photos()
-        shown, decoding_s = _shown(Path(folder) / "photos", source)
-        found = _measure_each(environments, shown, decoding_s, Path(folder), seed, bar)
+        shown = _shown(Path(folder) / "photos")
+        before_s = _decoding_s(shown, source)
+        runs_of = _measure_each(environments, shown, Path(folder), seed, bar)
+        bar.step("pilot: choosing photos", _CHOOSING_S)
+        after_s = _decoding_s(shown, source)
+        decoding_s = (before_s + after_s) / 2  # a shared host is not equally fast all the time
+        found = {name: costs_of(run, decoding_s) for name, run in runs_of.items()}
         costs = {name: each.costs for name, each in found.items()}
         host = _host(found)
-        bar.step("pilot: choosing photos", _CHOOSING_S)
-        source.choose(photos, seed, PHOTOS, fit(costs, host).photo_s)
-        size = fit(costs, host, float(np.mean(_decoding_s(photos))))
+        source.choose(photos, seed, PHOTOS, fit(costs, host).photo_s * after_s / decoding_s)
+        size = fit(costs, host, float(np.mean(_labelled_s(photos))) * decoding_s / after_s)
         protocol = _protocol(costs, host, size, photos, file)
         write_protocol(file, protocol, runs)
         for reason in protocol.why.values():
@@ -186,9 +190,7 @@ def costs_of(run: Run, decoding_s: float) -> Measured:
     return Measured(costs, cpu_s["load_generator"] / number, others)
 
 
-def _measure_each(
-    environments: Sequence[str], photos: Path, decoding_s: float, folder: Path, seed: int, bar: Bar
-) -> dict[str, Measured]:
+def _measure_each(environments: Sequence[str], photos: Path, folder: Path, seed: int, bar: Bar) -> dict[str, Run]:
     schedule = ClosedLoop(
         duration_s=SETTLE_S + LOAD_S, stages=(ClosedStage(start_s=0, clients=CLIENTS),), think_mean_s=THINK_S
     )
@@ -197,7 +199,7 @@ def _measure_each(
         for name in environments:
             bar.step(f"pilot: what an answer costs on {name}", _EACH_S)
             keeper.prepare(name, {})
-            run = measure(
+            found[name] = measure(
                 name,
                 schedule=schedule,
                 photos=photos,
@@ -208,7 +210,6 @@ def _measure_each(
                 idle_s=0.5,
                 quiet_at_most_s=2.0,
             )
-            found[name] = costs_of(run, decoding_s)
     return found
 
 
@@ -223,7 +224,7 @@ def _host(found: Mapping[str, Measured]) -> Host:
 
 
 def _protocol(costs: Mapping[str, Costs], host: Host, size: Size, photos: Path, file: Path) -> Protocol:
-    decoding_s = _decoding_s(photos)
+    labelled_s = _labelled_s(photos)
     photo_set = PhotoSet.read(photos)
     sizes = {"max_replicas": size.replicas, "cpu_cores": size.quota_cores}
     return Protocol(
@@ -235,8 +236,8 @@ def _protocol(costs: Mapping[str, Costs], host: Host, size: Size, photos: Path, 
             count=len(photo_set.bodies),
             sha256=str(photo_set.facts.get("sha256", "")),
             cpu_mean_s=round(size.photo_s, 5),
-            cpu_min_s=min(decoding_s),
-            cpu_max_s=max(decoding_s),
+            cpu_min_s=min(labelled_s),
+            cpu_max_s=max(labelled_s),
         ),
         replicas=size.replicas,
         cpu_cores=size.quota_cores,
@@ -282,21 +283,23 @@ def _range(values: Iterable[float], factor: float = 1.0, digits: int = 0) -> str
     return told[0] if told[0] == told[-1] else f"{told[0]} to {told[-1]}"
 
 
-def _shown(folder: Path, source: LoadPhotos) -> tuple[Path, float]:
-    """Some of the checkout's load photos as a set of their own, and what decoding one costs here on average, s."""
+def _shown(folder: Path) -> Path:
+    """Some of the checkout's load photos, as a set of their own."""
     photos = places.data() / "photos" / "load"
     lines = (photos / LABELS).read_text().splitlines()[:SHOWN]
     folder.mkdir()
-    costs = []
     for line in lines:
-        file = photos / json.loads(line)["file"]
-        shutil.copy(file, folder)
-        costs.append(source.cost_s(file.read_bytes()))
+        shutil.copy(photos / json.loads(line)["file"], folder)
     (folder / LABELS).write_text("\n".join(lines) + "\n")
-    return folder, float(np.mean(costs))
+    return folder
 
 
-def _decoding_s(photos: Path) -> list[float]:
-    """CPU time of each photo, s."""
+def _decoding_s(photos: Path, source: LoadPhotos) -> float:
+    """What decoding one of the photos costs now, on average, s."""
+    return float(np.mean([source.cost_s(body) for body in PhotoSet.read(photos).bodies]))
+
+
+def _labelled_s(photos: Path) -> list[float]:
+    """What each photo cost when it was chosen, s."""
     lines = (photos / LABELS).read_text().splitlines()
     return [float(json.loads(line)["cpu_s"]) for line in lines if line.strip()]

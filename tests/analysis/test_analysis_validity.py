@@ -105,13 +105,13 @@ def test_programs_outside_the_run_disturb_it_and_are_no_fault_of_its_own(tmp_pat
     assert judged.disturbed
     assert not judged.valid
     assert not judged.host_bound
-    assert "programs outside the run used 53% of the host's CPU" in judged.reasons[0]
+    assert "other programs used 53% of the host's CPU, over 15% for" in judged.reasons[0]
 
 
 def test_stolen_time_disturbs_a_run_and_is_no_work_of_the_host(tmp_path: Path) -> None:
     judged = judge(_run(tmp_path / "r", _with_a_replica(1.0, 0.9, stolen=0.8)))
     assert judged.disturbed
-    assert "took 40%" in judged.reasons[0]
+    assert "other programs used 5% and other virtual machines used 40% of the host's CPU" in judged.reasons[0]
     assert judge(_run(tmp_path / "little", _with_a_replica(1.0, 0.9, stolen=0.1))).valid
 
 
