@@ -209,7 +209,7 @@ def _sentences(effects: Iterable[Row]) -> list[str]:
 
 
 def _of_which(parts: Iterable[Row]) -> list[str]:
-    """How much of each pair's difference is catching up, and how much steady state."""
+    """How much of each pair's difference is catching up, and how much steady state, where there is an interval."""
     pairs: dict[str, dict[str, Row]] = {}
     for row in parts:
         pairs.setdefault(row["pair"], {})[row["part"]] = row
@@ -217,7 +217,7 @@ def _of_which(parts: Iterable[Row]) -> list[str]:
         f"Of the {abs(of['P1']['difference_s']):.2f} s between {_named(pair)}, "
         f"{_seconds(of, 'catch-up')} is catching up and {_seconds(of, 'steady state')} steady state afterwards"
         for pair, of in pairs.items()
-        if of["P1"]["difference_s"] is not None
+        if of["P1"]["low_s"] is not None
     ]
 
 

@@ -66,6 +66,13 @@ def test_what_of_the_difference_is_catching_up_and_what_steady_state_is_said(fou
     assert f"{abs(of['steady state']['difference_s']):.2f} s (" in said
 
 
+def test_one_block_is_told_without_intervals(runs: list[Run]) -> None:
+    rows = summarise([run for run in runs if run.info.block == 1 and run.info.valid], 0.6)
+    told = rendered(results(runs, rows, compare(rows), 0.6, catch_up_and_steady(rows)))
+    assert "catching up" not in told
+    assert "too few blocks" in told
+
+
 def test_a_further_table_stands_below(found: dict[str, Any]) -> None:
     text = rendered(found)
     assert "**One more**\n\n| what | value |\n| --- | --- |\n| a | 1235 |\n| b |  |\n| c | 0.123 |" in text
