@@ -220,11 +220,12 @@ class Api:
     @contextmanager
     def _answered(self) -> Iterator[None]:
         """Raises Unreachable where no answer comes, or breaks off: a server that dies may have sent a half of it."""
+        from kubernetes.client.exceptions import ApiException  # what the client makes of a failed TLS handshake
         from urllib3.exceptions import HTTPError
 
         try:
             yield
-        except (HTTPError, OSError) as error:
+        except (HTTPError, OSError, ApiException) as error:
             raise Unreachable(
                 f"the API server does not answer: {_reason(error)}",
                 self.server,

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import socketserver
+import ssl
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from mlscale.cluster.certificates import new_authority
 from mlscale.environments.kubernetes_client import Api, Place, Unreachable, connect
 
 HALVES = {
@@ -29,19 +32,40 @@ def api(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Api]:
 
     with socketserver.TCPServer(("127.0.0.1", 0), Half) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        file = tmp_path / "kubeconfig"
-        file.write_text(
-            "{apiVersion: v1, kind: Config, current-context: c, users: [{name: u, user: {}}], "
-            f'clusters: [{{name: k, cluster: {{server: "http://127.0.0.1:{server.server_address[1]}"}}}}], '
-            "contexts: [{name: c, context: {cluster: k, user: u}}]}"
-        )
-        api = connect(Place(str(file)))
+        api = connect(Place(str(kubeconfig(tmp_path, f"http://127.0.0.1:{server.server_address[1]}"))))
         yield api
         api.close()
         server.shutdown()
+
+
+def kubeconfig(folder: Path, address: str) -> Path:
+    file = folder / "kubeconfig"
+    file.write_text(
+        "{apiVersion: v1, kind: Config, current-context: c, users: [{name: u, user: {}}], "
+        f'clusters: [{{name: k, cluster: {{server: "{address}"}}}}], '
+        "contexts: [{name: c, context: {cluster: k, user: u}}]}"
+    )
+    return file
 
 
 @pytest.mark.parametrize("api", HALVES, indirect=True)
 def test_half_an_answer_is_none(api: Api) -> None:
     with pytest.raises(Unreachable, match="the API server does not answer"):
         api.get("/api/v1/pods")
+
+
+def test_a_server_that_is_another_one_is_one_that_does_not_answer(tmp_path: Path) -> None:
+    """A cluster that is stopped leaves its address to the next one, whose certificate the kubeconfig does not know."""
+    other = new_authority("other", datetime.now(UTC))
+    (tmp_path / "pem").write_bytes(other.certificate + other.key)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "pem")
+    with socketserver.TCPServer(("127.0.0.1", 0), socketserver.BaseRequestHandler, bind_and_activate=True) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        server.handle_error = lambda *_: None  # type: ignore[method-assign]
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        api = connect(Place(str(kubeconfig(tmp_path, f"https://127.0.0.1:{server.server_address[1]}"))))
+        with pytest.raises(Unreachable, match="the API server does not answer"):
+            api.get("/api/v1/pods")
+        api.close()
+        server.shutdown()
