@@ -59,7 +59,7 @@ class KubernetesEnvironment:
             with closing(_connected()) as api:
                 cluster = look(api)
                 problems += kubernetes_preflight.of_cluster(
-                    api, app, scalings, cluster.own, cluster.kubelet, cluster.hpa_sync_s(api)
+                    api, app, scalings, cluster.own, cluster.kubelet, lambda: cluster.hpa_sync_s(api)
                 )
                 problems += self.no_room(api, cluster, scalings)
         except Refused as refused:

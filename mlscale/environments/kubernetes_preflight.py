@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
 from mlscale.environments.base import App, Component, Problem, Scaling
@@ -36,7 +36,7 @@ def of_cluster(
     scalings: Mapping[str, Scaling],
     own: OwnNode | None,
     kubelet: Json | None,
-    hpa_sync_s: float,
+    hpa_sync_s: Callable[[], float],
 ) -> list[Problem]:
     """What the cluster lacks: rights, APIs, an image, the wanted CFS period and the HPA's wanted sync period.
 
@@ -134,9 +134,9 @@ def _of_period(scaling: KubernetesScaling, own: OwnNode | None, kubelet: Json | 
     )
 
 
-def _of_sync(scaling: KubernetesScaling, own: OwnNode | None, sync_s: float) -> Iterator[Problem]:
+def _of_sync(scaling: KubernetesScaling, own: OwnNode | None, hpa_sync_s: Callable[[], float]) -> Iterator[Problem]:
     wanted_s = scaling.sync_period_s
-    if wanted_s is None or abs(wanted_s - sync_s) < _LATE:
+    if wanted_s is None or abs(wanted_s - (sync_s := hpa_sync_s())) < _LATE:
         return
     flag = "--horizontal-pod-autoscaler-sync-period of kube-controller-manager"
     remedy = f"mlscale cluster up --hpa-sync {wanted_s:g}s" if own is not None else f"set {flag}"

@@ -38,7 +38,6 @@ def measure_command(
     given = {"mode": mode, "arm": arm, "connections": connections, "scaling": parse_settings(scaling)}
     asked = checked(MeasureParameters, given)
     protocol = current_protocol()
-    sizes = {} if schedule else protocol.sizes  # the protocol's load is for its replicas
     with Shown() as shown:
         run = measure(
             environment,
@@ -46,7 +45,7 @@ def measure_command(
             schedule=read_schedule(schedule) if schedule else None,
             photos=photos or photos_folder(protocol, places.protocol_file()),
             out=out,
-            scaling={**sizes, **asked.scaling},
+            scaling=protocol.sized(asked.scaling, schedule),
             arm=asked.arm,
             mode=asked.mode,
             connections=asked.connections,

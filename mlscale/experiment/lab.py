@@ -42,7 +42,6 @@ def runs_of(environment: str, p: MeasureParameters) -> list[Run]:
             )
         return runs
     protocol = current_protocol()
-    sizes = {} if p.schedule else protocol.sizes  # the protocol's load is for its replicas
     with Shown() as shown:
         run = measure(
             environment,
@@ -50,7 +49,7 @@ def runs_of(environment: str, p: MeasureParameters) -> list[Run]:
             schedule=p.schedule or protocol.quick_schedule(),
             photos=p.photos or photos_folder(protocol, places.protocol_file()),
             out=p.out or by_hand(environment),
-            scaling={**sizes, **p.scaling},
+            scaling=protocol.sized(p.scaling, p.schedule),
             arm=p.arm,
             mode=p.mode,
             connections=p.connections,

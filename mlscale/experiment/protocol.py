@@ -70,6 +70,11 @@ class Protocol(BaseModel):
         """The settings that every arm of every environment has in common."""
         return {"max_replicas": self.replicas, "cpu_cores": self.cpu_cores}
 
+    def sized(self, scaling: Mapping[str, Any], schedule: object) -> dict[str, Any]:
+        """``scaling`` over `sizes` where the load is the protocol's (no ``schedule`` of one's own): it is for its
+        replicas."""
+        return dict(scaling) if schedule else {**self.sizes, **scaling}
+
     def closed_schedule(self, baseline_s: float) -> ClosedLoop:
         """Schedule S of METHOD §5 with a baseline of ``baseline_s``."""
         return self._closed(baseline_s, baseline_s + self.horizon_s)

@@ -16,7 +16,6 @@ MOST_OF_HOST: Final = 0.75
 PERIODS: Final = 1.5
 """What an answer costs, in units of what a quota period gives: in the middle between one and two, so that a small
 change of its work does not change how many periods it takes."""
-PERIODS_RANGE: Final = (1.25, 1.75)
 QUOTAS: Final = (0.30, 0.25, 0.20, 0.15, 0.10)
 """CPU quotas of a replica, cores; the first with which `LEAST_REPLICAS` fit is taken."""
 PERIOD_S: Final = 0.1

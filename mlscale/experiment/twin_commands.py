@@ -31,7 +31,6 @@ def simulate_command(
     from mlscale.experiment.simulate import simulate
     from mlscale.load.schedule_files import read_schedule
 
-    sizes = {} if schedule else current_protocol().sizes  # the protocol's load is for its replicas
     given = {"mode": "simulated", "arm": arm, "connections": connections, "scaling": parse_settings(scaling)}
     asked = checked(MeasureParameters, given)
     with Shown() as shown:
@@ -40,7 +39,7 @@ def simulate_command(
             schedule=read_schedule(schedule) if schedule else None,
             out=out,
             photos=photos,
-            scaling={**sizes, **asked.scaling},
+            scaling=current_protocol().sized(asked.scaling, schedule),
             arm=asked.arm,
             connections=asked.connections,
             seed=seed,

@@ -14,7 +14,6 @@ from mlscale.experiment.sizing import (
     MOST_LOAD_CORES,
     MOST_OF_HOST,
     PERIODS,
-    PERIODS_RANGE,
     UTILISATION,
     Costs,
     Host,
@@ -27,6 +26,7 @@ from mlscale.experiment.sizing import (
 )
 from mlscale.runs import MlscaleError
 
+PERIODS_RANGE = 1.25, 1.75
 GIB = 2**30
 COSTS = {
     "torchserve": Costs(0.008, 0.004, 0.01, 0.003, 0.6 * GIB, 8.0),
