@@ -104,12 +104,17 @@ def all_right(answer: Mapping[str, Any], label: Mapping[str, Any]) -> bool:
 
 def decode_cpu_s(decode: Decode, body: bytes, repeats: int = _REPEATS) -> float:
     """Median thread time of decoding ``body`` in seconds."""
+    return median(_decode_costs_s(decode, body, repeats))
+
+
+def _decode_costs_s(decode: Decode, body: bytes, repeats: int) -> list[float]:
+    """Thread time of decoding ``body``, s, so many times."""
     costs = []
     for _ in range(repeats):
         began = time.thread_time()
         decode(body)
         costs.append(time.thread_time() - began)
-    return median(costs)
+    return costs
 
 
 def choose_load_photos(
@@ -181,7 +186,7 @@ def _candidate(decode: Decode, seed: int, index: int, shape: _Shape, target_s: t
 
 
 class LoadPhotos:
-    """What a pilot needs of the application: what decoding a photo costs here, and photos that cost what they should.
+    """What a pilot needs of the application: what decoding photos costs here, and photos that cost what they should.
     The decoder is loaded once."""
 
     def __init__(self) -> None:
@@ -189,9 +194,9 @@ class LoadPhotos:
 
         self._decode = make_float32_decoder()
 
-    def cost_s(self, body: bytes) -> float:
-        """Median thread time of decoding a photo, s."""
-        return decode_cpu_s(self._decode, body)
+    def costs_s(self, body: bytes) -> list[float]:
+        """Thread time of decoding a photo, s, some times."""
+        return _decode_costs_s(self._decode, body, _REPEATS)
 
     def choose(self, folder: Path, seed: int, count: int, about_s: float) -> None:
         """See `choose_load_photos`."""

@@ -71,9 +71,10 @@ _LOADING_S, _CHOOSING_S, _EACH_S = 5.0, 15.0, 35.0
 
 
 class LoadPhotos(typing.Protocol):
-    """The application's part: what decoding a photo costs here, and photos that cost about so much."""
+    """The application's part: what decoding a photo costs here, some times, and photos whose median cost is about so
+    much."""
 
-    def cost_s(self, body: bytes) -> float: ...
+    def costs_s(self, body: bytes) -> list[float]: ...
     def choose(self, folder: Path, seed: int, count: int, about_s: float) -> None: ...
 
 
@@ -102,16 +103,14 @@ def run_pilot(
         bar.step("pilot: what decoding a photo costs here", _LOADING_S)
         source = load_photos()
         shown = _shown(Path(folder) / "photos")
-        before_s = _decoding_s(shown, source)
-        runs_of = _measure_each(environments, shown, Path(folder), seed, bar)
+        found, decoding_s = _measure_each(environments, shown, source, Path(folder), seed, bar)
         bar.step("pilot: choosing photos", _CHOOSING_S)
-        after_s = _decoding_s(shown, source)
-        decoding_s = (before_s + after_s) / 2  # a shared host is not equally fast all the time
-        found = {name: costs_of(run, decoding_s) for name, run in runs_of.items()}
         costs = {name: each.costs for name, each in found.items()}
         host = _host(found)
-        source.choose(photos, seed, PHOTOS, fit(costs, host).photo_s * after_s / decoding_s)
-        size = fit(costs, host, float(np.mean(_labelled_s(photos))) * decoding_s / after_s)
+        wanted = fit(costs, host).photo_s / decoding_s  # of what a shown photo costs
+        usual_s = float(np.mean([np.median(source.costs_s(body)) for body in PhotoSet.read(shown).bodies]))
+        source.choose(photos, seed, PHOTOS, wanted * usual_s)
+        size = fit(costs, host, _decoding_s(photos, source) / _decoding_s(shown, source) * decoding_s)
         protocol = _protocol(costs, host, size, photos, file)
         write_protocol(file, protocol, runs)
         for reason in protocol.why.values():
@@ -190,16 +189,21 @@ def costs_of(run: Run, decoding_s: float) -> Measured:
     return Measured(costs, cpu_s["load_generator"] / number, others)
 
 
-def _measure_each(environments: Sequence[str], photos: Path, folder: Path, seed: int, bar: Bar) -> dict[str, Run]:
+def _measure_each(
+    environments: Sequence[str], photos: Path, source: LoadPhotos, folder: Path, seed: int, bar: Bar
+) -> tuple[dict[str, Measured], float]:
+    """Each environment, and what decoding a photo cost on average before, between and after them: a shared host is not
+    equally fast all the time."""
     schedule = ClosedLoop(
         duration_s=SETTLE_S + LOAD_S, stages=(ClosedStage(start_s=0, clients=CLIENTS),), think_mean_s=THINK_S
     )
-    found = {}
+    found: dict[str, Measured] = {}
+    samples_s = [_decoding_s(photos, source)]
     with ClusterKeeper() as keeper:
         for name in environments:
             bar.step(f"pilot: what an answer costs on {name}", _EACH_S)
             keeper.prepare(name, {})
-            found[name] = measure(
+            run = measure(
                 name,
                 schedule=schedule,
                 photos=photos,
@@ -210,7 +214,9 @@ def _measure_each(environments: Sequence[str], photos: Path, folder: Path, seed:
                 idle_s=0.5,
                 quiet_at_most_s=2.0,
             )
-    return found
+            samples_s.append(_decoding_s(photos, source))
+            found[name] = costs_of(run, float(np.mean(samples_s[-2:])))
+    return found, float(np.mean(samples_s))
 
 
 def _host(found: Mapping[str, Measured]) -> Host:
@@ -295,11 +301,11 @@ def _shown(folder: Path) -> Path:
 
 
 def _decoding_s(photos: Path, source: LoadPhotos) -> float:
-    """What decoding one of the photos costs now, on average, s."""
-    return float(np.mean([source.cost_s(body) for body in PhotoSet.read(photos).bodies]))
+    """What decoding one of the photos costs now, s: on average, as a run's answers do, slow moments included."""
+    return float(np.mean([source.costs_s(body) for body in PhotoSet.read(photos).bodies]))
 
 
 def _labelled_s(photos: Path) -> list[float]:
-    """What each photo cost when it was chosen, s."""
+    """What each photo cost when it was chosen, s: medians."""
     lines = (photos / LABELS).read_text().splitlines()
     return [float(json.loads(line)["cpu_s"]) for line in lines if line.strip()]
