@@ -59,22 +59,24 @@ class NodeGroups:
                 folder.mkdir(exist_ok=True)
                 if "cpuset" in mount.options:
                     _inherit_cpuset(folder)
-            Group(self.version, self._cpu_folders).set_weight(_WEIGHT)
+            self.set_weight(_WEIGHT)
             Group(self.version, tuple(folder / _PARTS for folder in self._cpu_folders)).create()
         except OSError as error:
             raise MlscaleError(
                 f"no cgroup can be made: {error}", "the node", "run as root, where cgroups can be written"
             ) from error
 
+    def set_weight(self, weight: int) -> None:
+        """Share of the CPU among siblings, as `mlscale.host.cgroups.Group.set_weight` takes it. Raises OSError."""
+        Group(self.version, self._cpu_folders).set_weight(weight)
+
     def limit(self, cpu_cores: float, memory_bytes: int) -> None:
-        """Bound what all in the node's groups use together; among its neighbours it weighs as much as it has cores.
+        """Bound what all in the node's groups use together.
 
         Raises:
             MlscaleError: a limit that the kernel can't keep.
         """
-        group = Group(self.version, self._cpu_folders)
-        group.set_weight(max(1, round(100 * cpu_cores)))
-        group.set_quota(cpu_cores, 0.1)
+        Group(self.version, self._cpu_folders).set_quota(cpu_cores, 0.1)
         name = "memory.max" if self.version == 2 else "memory.limit_in_bytes"
         memory = next(
             folder

@@ -61,10 +61,12 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a machine has: everything on it together can't use more."""
+    """What a machine has: everything on it together can't use more. ``weight``: its share of the CPU among siblings, as
+    `mlscale.host.cgroups.Group.set_weight` takes it."""
 
     cpu_cores: float
     memory_bytes: int
+    weight: int
 
 
 class Node:
@@ -101,6 +103,7 @@ class Node:
             (self.layout.data / name).mkdir(parents=True, exist_ok=True, mode=0o700)
         self.groups.create()
         if limits is not None:
+            self.groups.set_weight(limits.weight)
             self.groups.limit(limits.cpu_cores, limits.memory_bytes)
         leaf = self.groups.part("init")
         leaf.create()

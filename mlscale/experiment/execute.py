@@ -21,8 +21,9 @@ from mlscale.experiment.variants import NAMED_CELLS, REHEARSED, TWIN_CELLS
 from mlscale.runs import MlscaleError, load_run
 
 IDLE_S: Final = 30.0
-TWIN_IDLE_S: Final = 10.0
-"""Before time zero of runs for the twin: long enough to settle; nobody asks what is used at idle there."""
+SETTLED_S: Final = 10.0
+"""How long the idle framework is watched before time zero: in the cells by which idle costs are told, and elsewhere."""
+_IDLE_TOLD: Final = ("core", "shipped", "rehearsal")
 QUIET_S: Final = 7.0
 """A wait for quiet that meets a quiet host takes 5 s and a little (METHOD §6)."""
 _AROUND_S: Final = 14.0
@@ -142,7 +143,7 @@ def run_estimate_s(state: State, protocol: Protocol) -> float:
 
 
 def _idle_s(planned: design.PlannedRun) -> float:
-    return TWIN_IDLE_S if planned.cell in TWIN_CELLS else IDLE_S
+    return IDLE_S if planned.cell in _IDLE_TOLD else SETTLED_S
 
 
 def run(experiment: Experiment, say: Any = None) -> None:

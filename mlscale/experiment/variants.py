@@ -44,6 +44,7 @@ SENSITIVITY: Final = (
         environments=("rayserve",),
     ),
     Variant(name="sync-5s", scaling={"sync_period_s": 5}, environments=("k3s",)),
+    Variant(name="probe-10s", scaling={"readiness_period_s": 10}, environments=("k3s",)),
 )
 """The factors of the cell ``sensitivity``, after core's own settings as their reference; the window of m_t is a
 further factor, and needs no runs of its own."""

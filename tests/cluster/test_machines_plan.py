@@ -14,6 +14,7 @@ from mlscale.cluster.machines.plan import (
     Ask,
     Build,
     Claim,
+    Join,
     Leave,
     Machine,
     Refuse,
@@ -39,6 +40,13 @@ def test_a_claim_becomes_a_machine_once_its_boot_time_has_passed() -> None:
     assert next_actions([CLAIM], [BUILT], 109.9) == []
     assert next_actions([CLAIM], [BUILT], 110.0) == [Start(BUILT)]
     assert next_actions([CLAIM], [ON], 200.0) == []
+
+
+def test_a_machine_whose_node_is_ready_joins_once() -> None:
+    ready = replace(CLAIM, ready=True)
+    assert next_actions([ready], [ON], 112.0) == [Join(ON)]
+    assert next_actions([ready], [replace(ON, joined=True)], 112.5) == []
+    assert next_actions([ready], [ON], 112.0, dark=True) == [Stop(ON, "it went dark", "pool-x1")]
 
 
 def test_a_machine_is_built_while_it_boots_and_anew_where_its_first_process_is_gone() -> None:
@@ -110,14 +118,19 @@ def test_a_node_claim_is_read_once_it_has_a_machine() -> None:
     assert claim_of(thing) is None
     found = claim_of({**thing, "status": {"providerID": "kwok://brave-otter"}})
     assert found is not None
-    assert (found.machine, found.type, found.pool, found.ending) == ("brave-otter", "rehearsal.small", "pool", False)
+    assert (found.machine, found.type, found.pool) == ("brave-otter", "rehearsal.small", "pool")
+    assert (found.ready, found.ending) == (False, False)
+    conditions = [{"type": "Registered", "status": "True"}, {"type": "Initialized", "status": "True"}]
+    joined = claim_of({**thing, "status": {"providerID": "kwok://brave-otter", "conditions": conditions}})
+    assert joined is not None
+    assert joined.ready
     assert claim_of({**thing, "status": {"providerID": "aws:///zone/i-1"}}) is None
 
 
 @pytest.mark.parametrize("seed", range(100))
 def test_whatever_happens_no_machine_stays_without_a_claim_and_none_lacks_one(seed: int) -> None:
     chance = random.Random(seed)
-    steps = chance.choices(["claim", "unclaim", "end", "dark", "wait"], k=40)
+    steps = chance.choices(["claim", "ready", "unclaim", "end", "dark", "wait"], k=40)
     claims: dict[str, Claim] = {}
     machines: dict[str, Machine] = {}
     running: set[str] = set()
@@ -137,6 +150,10 @@ def test_whatever_happens_no_machine_stays_without_a_claim_and_none_lacks_one(se
                     assert machine.name in claims
                     assert machine.name in running
                     machines[machine.name] = replace(machine, on_s=now_s)
+                case Join(machine):
+                    assert claims[machine.name].ready
+                    assert machine.name in running
+                    machines[machine.name] = replace(machine, joined=True)
                 case Leave(machine):
                     machines[machine.name] = replace(machine, gone_s=now_s)
                 case Stop(machine, _, claim):
@@ -150,6 +167,8 @@ def test_whatever_happens_no_machine_stays_without_a_claim_and_none_lacks_one(se
         if step == "claim":
             made += 1
             claims[f"m{made}"] = replace(CLAIM, name=f"c{made}", machine=f"m{made}")
+        elif step == "ready" and name:
+            claims[name] = replace(claims[name], ready=name in running)
         elif step == "unclaim" and name:
             del claims[name]
         elif step == "end" and name:

@@ -26,7 +26,7 @@ from mlscale.cluster.api import Api
 from mlscale.cluster.following import Following
 from mlscale.cluster.layout import Layout
 from mlscale.cluster.machines.machine import Site
-from mlscale.cluster.machines.plan import Action, Ask, Build, Claim, Leave, Machine, Refuse, Start, Stop, claim_of, plan
+from mlscale.cluster.machines.plan import Action, Ask, Build, Claim, Join, Leave, Machine, Refuse, Start, Stop, claim_of, plan
 from mlscale.cluster.machines.records import load, save
 from mlscale.cluster.machines.types import BOOT, BOOTED, BootTimes, Catalogue
 from mlscale.cluster.parts import MACHINES_SOCKET, Programs
@@ -85,6 +85,9 @@ class Daemon:
                     await self._build(action.machine)
                 case Start():
                     await self._start(action.machine)
+                case Join():
+                    await asyncio.to_thread(self._site.join, action.machine, self._catalogue.types[action.machine.type])
+                    self._keep(replace(action.machine, joined=True))
                 case Leave():
                     self._keep(replace(action.machine, gone_s=time.time()))
                 case Stop():

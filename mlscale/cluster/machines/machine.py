@@ -34,6 +34,9 @@ _LABELS: Final = (
 """Of those that its claim has: what a cloud's machine tells of itself. Karpenter adds the rest."""
 _TAINT: Final = {"key": "karpenter.sh/unregistered", "effect": "NoExecute"}
 """Karpenter lifts it once it has registered the machine."""
+_JOINING_WEIGHT: Final = 5
+"""Of the host's CPU, beside 100 a core for a machine that has joined: in a cloud, a machine that is made and joins takes
+nothing from those whose pods are starting."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +67,7 @@ class Site:
         node.clear()
         write_machine(layout, self.layout, self.settings, self.programs, kubelet_fields(machine, kind))
         covers = _covers(layout, kind)
-        node.boot(Limits(kind.cpu_cores, kind.memory_mib * 2**20), covers)
+        node.boot(Limits(kind.cpu_cores, kind.memory_mib * 2**20, _JOINING_WEIGHT), covers)
         outer, inner = layout.addresses
         node.link(Link(outer, inner, (("default", "via", outer),), (layout.pod_cidr,)))
         containerd, *_ = self._parts(machine)
@@ -81,6 +84,14 @@ class Site:
         _, *joining = self._parts(machine)
         for part in joining:
             Node(layout).start(part, digest_of(part, layout))
+
+    def join(self, machine: Machine, kind: MachineType) -> None:
+        """Let it compete for the host's CPU as a machine with so many cores.
+
+        Raises:
+            OSError: its groups are gone.
+        """
+        Node(self.of(machine)).groups.set_weight(max(1, round(100 * kind.cpu_cores)))
 
     def power_off(self, machine: Machine) -> None:
         """End everything of it and remove its folder. Idempotent.

@@ -1,7 +1,7 @@
 """What to do with the machines next: pure, from what Karpenter claims, what is on record, and what runs.
 
 A machine goes through: asked for (its record is written, its boot time drawn), built while it boots, started once that
-time has passed, on, stopped once its claim is gone. Every step can be repeated, so the daemon may be killed between any
+time has passed, on, joined once Karpenter has seen it ready, stopped once its claim is gone. Every step can be repeated, so the daemon may be killed between any
 two.
 """
 
@@ -25,21 +25,23 @@ _POOL: Final = "karpenter.sh/nodepool"
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A NodeClaim, as far as a machine is concerned. ``ending``: its deletion has been asked for."""
+    """A NodeClaim, as far as a machine is concerned. ``ready``: its node has joined and can take pods; ``ending``: its
+    deletion has been asked for."""
 
     name: str
     machine: str
     type: str
     pool: str
     labels: Mapping[str, str]
+    ready: bool = False
     ending: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
     """A machine on record. ``number``: 1 to `MOST_MACHINES`, of its addresses; ``asked_s``: wall clock, s; ``built``:
-    there is all of it but what joins the cluster; ``on_s``: since when it has been started; ``gone_s``: since when its
-    claim is gone, both wall clock, s."""
+    there is all of it but what joins the cluster; ``on_s``: since when it has been started; ``joined``: it has its full
+    share of the host's CPU; ``gone_s``: since when its claim is gone, both wall clock, s."""
 
     name: str
     number: int
@@ -51,6 +53,7 @@ class Machine:
     boot_s: float
     built: bool = False
     on_s: float | None = None
+    joined: bool = False
     gone_s: float | None = None
 
     @property
@@ -86,6 +89,13 @@ class Start:
 
 
 @dataclass(frozen=True, slots=True)
+class Join:
+    """Its node is ready: from now on it competes with its neighbours on equal terms."""
+
+    machine: Machine
+
+
+@dataclass(frozen=True, slots=True)
 class Leave:
     """Its claim is gone: from now on it has `GRACE_S` left."""
 
@@ -110,7 +120,7 @@ class Refuse:
     why: str
 
 
-Action = Ask | Build | Start | Leave | Stop | Refuse
+Action = Ask | Build | Start | Join | Leave | Stop | Refuse
 
 
 def claim_of(node_claim: Mapping[str, Any]) -> Claim | None:
@@ -120,12 +130,14 @@ def claim_of(node_claim: Mapping[str, Any]) -> Claim | None:
     if not provider.startswith(PROVIDER):
         return None
     labels = {str(key): str(value) for key, value in (metadata.get("labels") or {}).items()}
+    conditions = {each.get("type"): each.get("status") for each in status.get("conditions") or ()}
     return Claim(
         str(metadata["name"]),
         provider.removeprefix(PROVIDER),
         labels.get(_TYPE, ""),
         labels.get(_POOL, ""),
         labels,
+        conditions.get("Initialized") == "True",
         bool(metadata.get("deletionTimestamp")),
     )
 
@@ -171,7 +183,9 @@ def _next(machine: Machine, claim: Claim | None, runs: bool, now_s: float) -> Ac
             return Leave(machine)
         return Stop(machine, "no longer asked for") if now_s >= machine.gone_s + GRACE_S else None
     if machine.on:
-        return None if runs else Stop(machine, "it went dark", claim.name)
+        if not runs:
+            return Stop(machine, "it went dark", claim.name)
+        return Join(machine) if claim.ready and not machine.joined else None
     if claim.ending:
         return None
     if not (machine.built and runs):
