@@ -48,7 +48,7 @@ def main() -> int:
 
 
 def start(folders: Sequence[str], output: int | IO[bytes], *before: str) -> subprocess.Popen[bytes]:
-    options = ("-q", f"--timeout={HANGS_AFTER_S}", "--override-ini=timeout_func_only=true")
+    options = ("-q", "--durations=20", f"--timeout={HANGS_AFTER_S}", "--override-ini=timeout_func_only=true")
     argv = [*before, sys.executable, "-m", "pytest", *options, *(str(TESTS / folder) for folder in folders)]
     return subprocess.Popen(argv, stdout=output, stderr=subprocess.STDOUT)
 

@@ -109,11 +109,12 @@ def experiment_in(root: Path) -> Experiment:
 
 
 def publish(runs: Path) -> str:
-    """Copy an experiment's runs into data/reference, draw the figures from there, and fill README's blocks of results;
-    returns what was done. Of data/reference itself nothing is copied: it is drawn again as it lies there.
+    """Copy an experiment's runs into data/reference, draw the figures from there, and fill the blocks of results in
+    README and docs/results.md; returns what was done. Of data/reference itself nothing is copied: it is drawn again as
+    it lies there.
 
     Raises:
-        MlscaleError: no experiment below ``runs``, one that is not whole, or no block in README.
+        MlscaleError: no experiment below ``runs``, one that is not whole, or no block in one of the documents.
     """
     from mlscale.experiment.drawing import draw_all, drawing_s
     from mlscale.experiment.progress import Bar
@@ -133,21 +134,22 @@ def publish(runs: Path) -> str:
     with TemporaryDirectory() as scratch, Bar(drawing_s(published)) as bar:
         executed = (Path(scratch) if root == reference else root) / "executed"
         draw_all(published, published.states(), bar, executed=executed)
-    _fill(places.checkout() / "README.md", published.figures)
+    _fill(places.checkout(), published.figures)
     size = sum(part.stat().st_size for part in reference.rglob("*") if part.is_file())
     return f"{reference}: {len(_wanted(states))} places, {size / 2**20:.1f} MB; {made.figures} drawn from them"
 
 
-def _fill(readme: Path, figures: Path) -> None:
-    """Put what was found into README: of the comparison where one was drawn, of the twin where it was validated."""
-    from mlscale.experiment.results import RENDERED, filled, twin_text
+def _fill(checkout: Path, figures: Path) -> None:
+    """Put the results into the documents: of the comparison where one was drawn, of the twin where it was validated."""
+    from mlscale.experiment.results import RENDERED, RESULTS, filled, summary, twin_text
 
-    text, record = readme.read_text(), places.reference() / VALIDATION
-    if (figures / RENDERED).exists():
-        text = filled(text, "results", (figures / RENDERED).read_text())
+    readme, results, record = checkout / "README.md", checkout / "docs/results.md", places.reference() / VALIDATION
+    if (figures / RESULTS).exists():
+        found = json.loads((figures / RESULTS).read_text())
+        write_text(readme, filled(readme, "results", summary(found)))
+        write_text(results, filled(results, "results", (figures / RENDERED).read_text()))
     if record.exists():
-        text = filled(text, "twin", twin_text(json.loads(record.read_text())))
-    write_text(readme, text)
+        write_text(results, filled(results, "twin", twin_text(json.loads(record.read_text()))))
 
 
 def _wanted(states: Sequence[State]) -> list[State]:

@@ -20,11 +20,7 @@ from mlscale.simulator.profile import FOLDER, profile_names, read_profile
 
 VALIDATION: Final = "validation.json"
 CLAIMS: Final = "claims.json"
-EARLIER: Final = ("validation-1.json", "validation-2.json", "validation-3.json")
-"""Earlier validations: by the first hold-out, with one factor for the host's speed; by the second; and by the third, of
-the twin as it was frozen. They speak of code, the first two also of runs, that are here no longer; what they taught is
-in notebook 09."""
-RECORDS: Final = (VALIDATION, CLAIMS, *EARLIER)
+RECORDS: Final = (VALIDATION, CLAIMS)
 _JUDGED_BY: Final = {VALIDATION: ("validation.py", "freeze.py"), CLAIMS: ("claims.py",)}
 
 
@@ -86,12 +82,6 @@ def record_of(runs: Sequence[Run]) -> dict[str, Any] | None:
         remark("The validation on record is about other runs; it is left out.")
         return None
     return record
-
-
-def earlier_verdicts(hold_out: int) -> pd.DataFrame:
-    """What the first hold-out (1), the second, or the third of the twin as it was frozen, found, as `by_figure`."""
-    record = json.loads((places.reference() / EARLIER[hold_out - 1]).read_text())
-    return by_figure(pd.DataFrame(record["verdicts"]))
 
 
 def by_figure(verdicts: pd.DataFrame) -> pd.DataFrame:

@@ -1,7 +1,8 @@
-"""What README says in numbers: computed from runs, written beside the figures, and rendered into marked blocks.
+"""The results in numbers: computed from runs, written beside the figures, and rendered into marked blocks of documents.
 
-No number of a result is typed anywhere: notebook 07 writes ``results.json`` and its Markdown, and
-`mlscale experiment publish` puts that Markdown, and what the validation on record says of the twin, into README.
+No number of a result is typed anywhere: notebook 07 writes ``results.json`` and its Markdown. From these,
+`mlscale experiment publish` fills docs/results.md, with what the validation on record says of the twin, and a summary
+in README.
 """
 
 from __future__ import annotations
@@ -79,12 +80,22 @@ def show(folder: Path | None, found: Mapping[str, Any]) -> None:
 
 
 def rendered(found: Mapping[str, Any]) -> str:
-    """`results` as Markdown: what came of it in a sentence for each pair, the tables, and how it was measured."""
-    said = " ".join(f"{sentence}." for sentence in [*_sentences(found["effects"]), *_of_which(found["parts"])])
-    tables = {"Ratio (95 % interval): verdict": _pairs(found["effects"]), **found["tables"]}
-    shown = [f"**{title}**\n\n{_markdown(table)}" for title, table in tables.items() if table]
+    """`results` as Markdown: a sentence for each pair, the tables, and how it was measured."""
+    shown = [f"**{title}**\n\n{_markdown(table)}" for title, table in found["tables"].items() if table]
     how = [f"Load: {' or '.join(found['load'])}; L = {found['level_s']:g} s", *_left_out(found["invalid"])]
-    return "\n\n".join(filter(None, (said, *shown, f"*{'. '.join(how)}. {found['setup']}*"))) + "\n"
+    return "\n\n".join(filter(None, (*_summary(found), *shown, f"*{'. '.join(how)}. {found['setup']}*"))) + "\n"
+
+
+def summary(found: Mapping[str, Any]) -> str:
+    """The beginning of `rendered`, and on which host, in how many runs."""
+    where = f"{', '.join(found['hosts'])}; {found['runs']} runs in {found['blocks']} blocks"
+    return "\n\n".join(filter(None, (*_summary(found), f"*Load: {' or '.join(found['load'])}. {where}.*"))) + "\n"
+
+
+def _summary(found: Mapping[str, Any]) -> tuple[str, str]:
+    said = " ".join(f"{sentence}." for sentence in [*_sentences(found["effects"]), *_of_which(found["parts"])])
+    table = _pairs(found["effects"])
+    return said, f"**Ratio (95 % interval): verdict**\n\n{_markdown(table)}" if table else ""
 
 
 def twin_text(record: Mapping[str, Any]) -> str:
@@ -112,16 +123,17 @@ def twin_text(record: Mapping[str, Any]) -> str:
     return _markdown(table) + "\n"
 
 
-def filled(text: str, name: str, content: str) -> str:
-    """``text`` with ``content`` in its block ``<!-- name: ... -->`` to ``<!-- end of name -->``.
+def filled(file: Path, name: str, content: str) -> str:
+    """The text of ``file`` with ``content`` in its block ``<!-- name: ... -->`` to ``<!-- end of name -->``.
 
     Raises:
         MlscaleError: there is no such block.
     """
+    text = file.read_text()
     pattern = rf"(<!-- {name}: [^\n]*-->\n).*?(<!-- end of {name} -->)"
     changed, times = re.subn(pattern, lambda found: f"{found[1]}{content}{found[2]}", text, flags=re.DOTALL)
     if times != 1:
-        raise MlscaleError(f"{times} blocks of {name}", "README.md", f"restore <!-- {name}: ... -->")
+        raise MlscaleError(f"{times} blocks of {name}", file.name, f"restore <!-- {name}: ... -->")
     return changed
 
 

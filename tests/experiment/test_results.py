@@ -13,7 +13,7 @@ import pytest
 from mlscale.analysis.inference import compare
 from mlscale.analysis.steady import catch_up_and_steady
 from mlscale.analysis.summary import summarise
-from mlscale.experiment.results import filled, rendered, results, twin_text
+from mlscale.experiment.results import filled, rendered, results, summary, twin_text
 from mlscale.runs import MlscaleError, Run, Validity
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -94,9 +94,18 @@ def test_the_twin_has_a_row_for_each_environment() -> None:
     assert last == "| Kubernetes (HPA) | 6 | 1 | 0 | mean response 0.64 to 0.89 | 1 of 2 |"
 
 
-def test_a_block_is_filled_and_nothing_else_changes() -> None:
+def test_a_block_is_filled_and_nothing_else_changes(tmp_path: Path) -> None:
     text = "a\n<!-- twin: by x -->\nold\n<!-- end of twin -->\nb\n"
-    assert filled(text, "twin", "new\n") == text.replace("old", "new")
-    assert filled(filled(text, "twin", "new\n"), "twin", "new\n") == filled(text, "twin", "new\n")
-    with pytest.raises(MlscaleError, match="0 blocks of results"):
-        filled(text, "results", "new\n")
+    file = tmp_path / "results.md"
+    file.write_text(text)
+    assert filled(file, "twin", "new\n") == text.replace("old", "new")
+    file.write_text(text.replace("old", "new"))
+    assert filled(file, "twin", "new\n") == file.read_text()
+    with pytest.raises(MlscaleError, match=r"results\.md: 0 blocks of results"):
+        filled(file, "results", "new\n")
+
+
+def test_the_summary_is_the_beginning_and_says_where(found: dict[str, Any]) -> None:
+    *beginning, where = summary(found).rstrip().split("\n\n")
+    assert rendered(found).startswith("\n\n".join(beginning))
+    assert f"{found['runs']} runs in 6 blocks" in where

@@ -1,4 +1,4 @@
-"""The published record agrees with itself: verdicts with the tables that they are about, README with both."""
+"""The published record agrees with itself: verdicts with the tables that they are about, documents with both."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_every_published_run_is_judged_as_its_run_json_says() -> None:
     assert not differing
 
 
-def test_readme_says_of_the_twin_what_the_validation_on_record_found() -> None:
+def test_the_results_say_of_the_twin_what_the_validation_on_record_found() -> None:
     record = json.loads((REFERENCE / VALIDATION).read_text())
-    readme = (places.checkout() / "README.md").read_text()
-    assert filled(readme, "twin", twin_text(record)) == readme
+    document = places.checkout() / "docs/results.md"
+    assert filled(document, "twin", twin_text(record)) == document.read_text()

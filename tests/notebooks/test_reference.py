@@ -17,7 +17,7 @@ from mlscale.experiment.parameters import CompareParameters
 from mlscale.experiment.progress import Bar
 from mlscale.experiment.protocol import current_protocol, read_protocol
 from mlscale.experiment.publish import experiment_in
-from mlscale.experiment.results import RENDERED, RESULTS, filled, rendered
+from mlscale.experiment.results import RENDERED, RESULTS, filled, rendered, summary
 
 REFERENCE = places.data() / "reference"
 
@@ -82,8 +82,9 @@ def test_it_shows_the_same_numbers(redrawn: dict[str, Any]) -> None:
         assert numbers(redrawn[name]["numbers"]) == pytest.approx(numbers(entry["numbers"]), rel=1e-4, abs=1e-6), name
 
 
-def test_readme_and_the_published_results_say_what_the_runs_say(folder: Path) -> None:
-    text = (folder / RENDERED).read_text()
-    readme = (places.checkout() / "README.md").read_text()
-    assert filled(readme, "results", text) == readme
+def test_the_documents_and_the_published_results_say_what_the_runs_say(folder: Path) -> None:
+    text, found = (folder / RENDERED).read_text(), json.loads((folder / RESULTS).read_text())
+    for file, content in (("README.md", summary(found)), ("docs/results.md", text)):
+        document = places.checkout() / file
+        assert filled(document, "results", content) == document.read_text()
     assert rendered(json.loads((places.figures() / RESULTS).read_text())) == text

@@ -26,7 +26,20 @@ from mlscale.cluster.api import Api
 from mlscale.cluster.following import Following
 from mlscale.cluster.layout import Layout
 from mlscale.cluster.machines.machine import Site
-from mlscale.cluster.machines.plan import Action, Ask, Build, Claim, Join, Leave, Machine, Refuse, Start, Stop, claim_of, plan
+from mlscale.cluster.machines.plan import (
+    Action,
+    Ask,
+    Build,
+    Claim,
+    Join,
+    Leave,
+    Machine,
+    Refuse,
+    Start,
+    Stop,
+    claim_of,
+    plan,
+)
 from mlscale.cluster.machines.records import load, save
 from mlscale.cluster.machines.types import BOOT, BOOTED, BootTimes, Catalogue
 from mlscale.cluster.parts import MACHINES_SOCKET, Programs

@@ -35,8 +35,8 @@ _LABELS: Final = (
 _TAINT: Final = {"key": "karpenter.sh/unregistered", "effect": "NoExecute"}
 """Karpenter lifts it once it has registered the machine."""
 _JOINING_WEIGHT: Final = 5
-"""Of the host's CPU, beside 100 a core for a machine that has joined: in a cloud, a machine that is made and joins takes
-nothing from those whose pods are starting."""
+"""CPU weight of a machine until its node is ready, beside 100 per core afterwards: in a cloud, a machine that boots and
+joins takes nothing from those whose pods are starting."""
 
 
 @dataclass(frozen=True, slots=True)

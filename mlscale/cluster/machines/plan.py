@@ -1,8 +1,8 @@
 """What to do with the machines next: pure, from what Karpenter claims, what is on record, and what runs.
 
 A machine goes through: asked for (its record is written, its boot time drawn), built while it boots, started once that
-time has passed, on, joined once Karpenter has seen it ready, stopped once its claim is gone. Every step can be repeated, so the daemon may be killed between any
-two.
+time has passed, on, joined once Karpenter has seen its node ready, stopped once its claim is gone. Every step can be
+repeated, so the daemon may be killed between any two.
 """
 
 from __future__ import annotations
