@@ -220,6 +220,7 @@ def test_sensitivity_changes_one_factor_at_a_time(protocol: Protocol) -> None:
             run.connections != "fresh",
             "cpu_period_s" in run.scaling,
             "sync_period_s" in run.scaling,
+            "readiness_period_s" in run.scaling,
             "backoff_multiplier" in run.scaling,
         ]
         assert sum(factors) == (run.variant != "reference"), run.variant
