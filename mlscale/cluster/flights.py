@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from mlscale.cluster.api import condition
+
 METRIC: Final = "mlscale_in_flight"
 GROUP: Final = "external.metrics.k8s.io"
 VERSION: Final = "v1beta1"
@@ -129,8 +131,7 @@ def api_group() -> dict[str, Any]:
 def pod_of(thing: Mapping[str, Any], component_label: str, port: int) -> Pod | None:
     """A pod that is ready and has an address, as one to ask; None for any other."""
     status, metadata = thing.get("status") or {}, thing["metadata"]
-    ready = any(each["type"] == "Ready" and each["status"] == "True" for each in status.get("conditions") or ())
     component = (metadata.get("labels") or {}).get(component_label)
-    if not (ready and status.get("podIP") and component):
+    if not (condition(thing, "Ready") and status.get("podIP") and component):
         return None
     return Pod(metadata["namespace"], component, metadata["name"], f"http://{status['podIP']}:{port}/metrics")

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from typing import Any, Final
 
+from mlscale.cluster.api import condition
+
 PROVIDER: Final = "kwok://"
 """What Karpenter's kwok provider puts before a machine's name."""
 MOST_MACHINES: Final = 60
@@ -130,14 +132,13 @@ def claim_of(node_claim: Mapping[str, Any]) -> Claim | None:
     if not provider.startswith(PROVIDER):
         return None
     labels = {str(key): str(value) for key, value in (metadata.get("labels") or {}).items()}
-    conditions = {each.get("type"): each.get("status") for each in status.get("conditions") or ()}
     return Claim(
         str(metadata["name"]),
         provider.removeprefix(PROVIDER),
         labels.get(_TYPE, ""),
         labels.get(_POOL, ""),
         labels,
-        conditions.get("Initialized") == "True",
+        condition(node_claim, "Initialized"),
         bool(metadata.get("deletionTimestamp")),
     )
 
