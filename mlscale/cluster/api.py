@@ -77,9 +77,3 @@ def path_of(manifest: Mapping[str, Any]) -> str:
     metadata = manifest["metadata"]
     folder = PLACES[f"{manifest['apiVersion']}/{manifest['kind']}"]
     return f"{folder.format(namespace=metadata.get('namespace', 'default'))}/{metadata['name']}"
-
-
-def condition(found: Mapping[str, Any] | None, kind: str) -> bool:
-    """Whether ``found`` is there and its condition ``kind`` is True."""
-    conditions = ((found or {}).get("status") or {}).get("conditions") or []  # null, while nobody has said any
-    return any(one.get("type") == kind and one.get("status") == "True" for one in conditions)

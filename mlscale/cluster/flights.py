@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from mlscale.cluster.api import condition
+from mlscale.cluster.conditions import condition
 
 METRIC: Final = "mlscale_in_flight"
 GROUP: Final = "external.metrics.k8s.io"

@@ -13,7 +13,8 @@ from typing import Any, Final
 
 import yaml
 
-from mlscale.cluster.api import Api, condition, path_of
+from mlscale.cluster.api import Api, path_of
+from mlscale.cluster.conditions import condition
 from mlscale.cluster.configure import digest_of, server_url, write_kubeconfig, write_machines
 from mlscale.cluster.files import write_whole
 from mlscale.cluster.images import pause_image, thin_image

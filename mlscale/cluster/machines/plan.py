@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from typing import Any, Final
 
-from mlscale.cluster.api import condition
+from mlscale.cluster.conditions import condition
 
 PROVIDER: Final = "kwok://"
 """What Karpenter's kwok provider puts before a machine's name."""
