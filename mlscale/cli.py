@@ -52,11 +52,16 @@ def measure(
     connections: Annotated[str, typer.Option(help="fresh or kept")] = "fresh",
     seed: Annotated[int, typer.Option(min=0)] = 0,
     idle: Annotated[float, typer.Option(min=0, help="seconds at idle before the load")] = 30.0,
+    budget_usd: Annotated[
+        float | None,
+        typer.Option(min=0, help="AWS: what the run may cost at most; without it nothing is created there"),
+    ] = None,
 ) -> None:
     """Deploy the application under one environment's autoscaler, load it, observe it: one run."""
     from mlscale.experiment.commands import measure_command
 
-    wanted = (environment, out, mode, arm, schedule, scaling or [], photos, connections, seed, idle)
+    settings = [*(scaling or []), *([f"budget_usd={budget_usd}"] if budget_usd is not None else [])]
+    wanted = (environment, out, mode, arm, schedule, settings, photos, connections, seed, idle)
     print(measure_command(*wanted, partitioned=partitioned))
 
 
@@ -258,11 +263,12 @@ def doctor() -> None:
 @app.command()
 def cleanup(
     older_than: Annotated[str, typer.Option(help="leave younger runs alone: 90s, 15m, 2h, 1d")] = "0s",
+    aws: Annotated[bool, typer.Option("--aws", help="also look for your runs' stacks in the AWS account")] = False,
 ) -> None:
     """Remove what runs that died have left on this machine; runs that live are not touched."""
     from mlscale.experiment.cleaning import cleanup_command
 
-    print(cleanup_command(older_than))
+    print(cleanup_command(older_than, aws=aws))
 
 
 @app.command()

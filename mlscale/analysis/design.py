@@ -102,9 +102,12 @@ def aa_pairs(selected: pd.DataFrame, column: str) -> pd.DataFrame:
 
 
 def invalid_share(rows: pd.DataFrame) -> pd.DataFrame:
-    """Invalid runs among all runs measured, every attempt counted: index environment; runs, invalid, share."""
-    valid = rows["valid"].astype(bool)
-    table = valid.groupby(rows["environment"]).agg(runs="size", invalid=lambda flags: int((~flags).sum()))
+    """Invalid runs among those that nothing from outside disturbed, every attempt counted: index environment; runs,
+    invalid, share. What disturbs a run is measured apart from all that is compared, so leaving such runs out chooses
+    nothing by its outcome."""
+    undisturbed = rows[~rows["disturbed"].astype(bool)] if "disturbed" in rows else rows
+    valid = undisturbed["valid"].astype(bool)
+    table = valid.groupby(undisturbed["environment"]).agg(runs="size", invalid=lambda flags: int((~flags).sum()))
     table["share"] = table["invalid"] / table["runs"]
     return table
 

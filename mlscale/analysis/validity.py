@@ -38,8 +38,9 @@ def judge(run: Run) -> Validity:
     ``pre_scaled`` is a mark and makes no run invalid: it is the framework's doing, and leaving such runs out, or
     repeating them, would choose runs by their outcome. CPU used before the quota invalidates provisioning times
     alone; it is named among the reasons. A simulated run has no host and no load generator to judge: what is due is
-    sent. CPU that was used outside the run or stolen makes it ``disturbed`` and never ``host_bound``: it is no fault of
-    the framework or of the protocol.
+    sent. Where the load came from another machine (``facts["load"]["remote"]``), there is no common host to judge, and
+    how late requests were sent tells whether that machine kept up. CPU that was used outside the run or stolen makes it
+    ``disturbed`` and never ``host_bound``: it is no fault of the framework or of the protocol.
     """
     t0 = run.info.step_s
     fatal: list[str] = []
@@ -48,7 +49,8 @@ def judge(run: Run) -> Validity:
         seen = _judged_time(run, host_use(run))
         disturbed = _disturbed(seen)
         host_bound = "" if disturbed else _host_bound(run, seen)
-        unknown = UNOBSERVED if seen.empty else ""
+        elsewhere = "remote" in (run.info.facts.get("load") or {})
+        unknown = UNOBSERVED if seen.empty and not elsewhere else ""
         fatal = [*_stimulus_faults(run), *filter(None, (disturbed, host_bound, unknown))]
     remarks = []
     cpu_s = cpu_before_quota(run)

@@ -29,6 +29,7 @@ from mlscale.application.metrics import CONTENT_TYPE, Metrics
 logger = logging.getLogger(__name__)
 
 REPLICA_VARIABLE = "MLSCALE_REPLICA"
+ECS_VARIABLE = "ECS_CONTAINER_METADATA_URI_V4"
 
 
 @dataclass(frozen=True)
@@ -48,9 +49,14 @@ class ServerSettings:
     warm_up: bytes = field(default_factory=blank_png, repr=False)
     """The body of the first request, which the server sends itself."""
     replica: str = field(
-        default_factory=lambda: os.environ.get(REPLICA_VARIABLE) or f"{socket.gethostname()}-{os.getpid()}"
+        default_factory=lambda: (
+            os.environ.get(REPLICA_VARIABLE)
+            or os.environ.get(ECS_VARIABLE, "").rpartition("/")[2]
+            or f"{socket.gethostname()}-{os.getpid()}"
+        )
     )
-    """What X-Mlscale-Replica says: $MLSCALE_REPLICA where it is set (Kubernetes: the pod's name)."""
+    """What X-Mlscale-Replica says: $MLSCALE_REPLICA where it is set (Kubernetes: the pod's name); on ECS the
+    container's runtime id, with which the address of its metadata ends."""
     component: str = ""
     """Its name where it is one of several components and calls others; X-Mlscale-Hops tells of them then."""
     calls: Mapping[str, str] = field(default_factory=dict)

@@ -75,6 +75,11 @@ class Scaling(BaseModel):
             raise ValueError(f"min_replicas ({self.min_replicas}) is above max_replicas ({self.max_replicas})")
         return self
 
+    @classmethod
+    def sized(cls, sizes: Mapping[str, Any]) -> dict[str, Any]:
+        """A protocol's sizes of replicas, as the environment offers them."""
+        return dict(sizes)
+
     @property
     def shared_budget(self) -> Budget | None:
         """The quota over data plane and replicas together; None where only replicas have one."""

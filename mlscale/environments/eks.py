@@ -1,16 +1,19 @@
 """The environment ``eks``: containers scaled by the HorizontalPodAutoscaler, machines by Karpenter.
 
-So far it is rehearsed: on our own cluster with machines (``make cluster MACHINES=1``), where Karpenter, kubelets and
-pods are real and only the time that a virtual machine takes to boot is drawn from a profile. Such a run is labelled
-``rehearsal`` everywhere, and is no EKS run.
+Rehearsed on our own cluster with machines (``make cluster MACHINES=1``): Karpenter, kubelets and pods are real, and
+only the time that a virtual machine takes to boot is drawn from a profile. Such a run is labelled ``rehearsal``
+everywhere, and is no EKS run. Live on the cluster that the kubeconfig names, where Karpenter (EKS Auto Mode's or one's
+own) makes machines: the same objects but for the class and the types of the machines. That was never run on AWS.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import ClassVar
+from pathlib import Path
+from typing import ClassVar, Final
 
 from mlscale.cluster.machines.types import RESERVED_CORES
 from mlscale.environments import kubernetes_namespace, kubernetes_pool
@@ -20,12 +23,13 @@ from mlscale.environments.kubernetes_cluster import Cluster
 from mlscale.environments.kubernetes_environment import KubernetesEnvironment
 from mlscale.environments.kubernetes_machine_settings import MachineScaling, machine_arm_settings
 from mlscale.environments.kubernetes_own import machine_catalogue, own_kubeconfig
-from mlscale.environments.kubernetes_paths import path_of
 from mlscale.environments.kubernetes_room import Room
 from mlscale.host.ledger import Ledger, LedgerEntry
 from mlscale.runs import Level, MlscaleError, Mode
 
-_REMEDY = "make cluster MACHINES=1"
+_REMEDY: Final = "make cluster MACHINES=1"
+_EC2_TYPES: Final = Path(__file__).parent / "ec2_types.json"
+_DOCUMENT: Final = "docs/aws.md"
 
 
 class Eks(KubernetesEnvironment):
@@ -33,7 +37,7 @@ class Eks(KubernetesEnvironment):
 
     name: ClassVar[str] = "eks"
     level: ClassVar[Level] = "container+machine"
-    modes: ClassVar[frozenset[Mode]] = frozenset({"rehearsal"})
+    modes: ClassVar[frozenset[Mode]] = frozenset({"live", "rehearsal"})
     settings: ClassVar[type[Scaling]] = MachineScaling
     ledger_kinds: ClassVar[frozenset[str]] = frozenset({kubernetes_pool.KIND})
 
@@ -41,35 +45,52 @@ class Eks(KubernetesEnvironment):
         """shipped, matched, static-min, static-max; see `machine_arm_settings`."""
         return machine_arm_settings(arm)
 
-    def no_room(self, api: Api, cluster: Cluster, scalings: Mapping[str, Scaling]) -> Sequence[Problem]:
+    def loads_inside(self, mode: Mode) -> bool:
+        """A live cluster's machines are not reached from here without a load balancer, which could be orphaned."""
+        return mode == "live"
+
+    def no_room(self, api: Api, cluster: Cluster, scalings: Mapping[str, Scaling], mode: Mode) -> Sequence[Problem]:
         """Whether machines can come, and hold a replica."""
-        if cluster.own is None:
-            return [Problem("machines come and go on our own cluster only", "kubeconfig", _REMEDY)]
+        if mode == "rehearsal" and cluster.own is None:
+            return [Problem("machines are rehearsed on our own cluster only", "kubeconfig", _REMEDY)]
+        if mode == "live" and cluster.own is not None:
+            return [Problem("our own cluster is no EKS", "kubeconfig", "mlscale measure eks --mode rehearsal")]
+        scaling = _of_machines(scalings)
+        remedy = _REMEDY if mode == "rehearsal" else f"name it: --scaling node_class=GROUP/KIND/NAME, see {_DOCUMENT}"
+        wanted = kubernetes_pool.NODE_CLASS if mode == "rehearsal" else scaling.node_class
         try:
-            known = api.find(path_of("NodeClass", kubernetes_pool.NODE_CLASS))
+            known = api.find(kubernetes_pool.class_path(wanted))
         except Refused as refused:
-            return [Problem(f"may not be asked: {refused.message}", "NodeClass", _REMEDY)]
+            return [Problem(f"may not be asked: {refused.message}", wanted, remedy)]
         if known is None:
-            return [Problem("the cluster has no machines that come and go", "Karpenter", _REMEDY)]
+            return [Problem("the cluster has no such class of machines", wanted, remedy)]
         problems: list[Problem] = []
-        for name, scaling in scalings.items():
-            assert isinstance(scaling, MachineScaling)
-            problems += _of_machines(name, scaling)
+        for name, each in scalings.items():
+            assert isinstance(each, MachineScaling)
+            problems += _machine_problems(name, each, mode)
         return problems
 
     @contextmanager
-    def room(self, api: Api, name: str, scalings: Mapping[str, Scaling], ledger: Ledger) -> Iterator[Room]:
-        """Machines of the run's own, that boot at once until the application serves."""
-        scaling = next(each for each in scalings.values() if isinstance(each, MachineScaling))
+    def room(self, api: Api, name: str, scalings: Mapping[str, Scaling], mode: Mode, ledger: Ledger) -> Iterator[Room]:
+        """Machines of the run's own; rehearsed ones boot at once until the application serves."""
+        scaling = _of_machines(scalings)
+        follows = {"claims": kubernetes_pool.claims(name), "nodes": kubernetes_pool.nodes(name)}
+        room = Room({kubernetes_pool.POOL: name}, follows, machines_scale=True, buffer_replicas=scaling.buffer_replicas)
+        if mode == "live":
+            memory = {kind: int(each["memory_mib"]) for kind, each in _ec2_types().items()}
+            with kubernetes_pool.made(api, name, scaling, memory, ledger, node_class=scaling.node_class, boot=None):
+                yield room
+            return
         catalogue = machine_catalogue()
         boot = catalogue.boot_times_of(scaling.boot)
-        with kubernetes_pool.made(api, name, scaling, catalogue.types, ledger):
+        memory = {kind: each.memory_mib for kind, each in catalogue.types.items()}
+        with kubernetes_pool.made(api, name, scaling, memory, ledger):
             yield Room(
-                selector={kubernetes_pool.POOL: name},
-                follows={"claims": kubernetes_pool.claims(name), "nodes": kubernetes_pool.nodes(name)},
+                room.selector,
+                room.follows,
                 serving=partial(kubernetes_pool.now_booting, api, name, scaling.boot),
                 machines_scale=True,
-                buffer_replicas=scaling.buffer_replicas,
+                buffer_replicas=room.buffer_replicas,
                 facts={"boot": {"samples_s": list(boot.samples_s), "source": boot.source, "date": boot.date}},
             )
 
@@ -81,18 +102,32 @@ class Eks(KubernetesEnvironment):
             kubernetes_pool.reap(entry, own_kubeconfig())
 
 
-def _of_machines(component: str, scaling: MachineScaling) -> Iterator[Problem]:
+def _of_machines(scalings: Mapping[str, Scaling]) -> MachineScaling:
+    return next(each for each in scalings.values() if isinstance(each, MachineScaling))
+
+
+def _ec2_types() -> Mapping[str, Mapping[str, float]]:
+    found: Mapping[str, Mapping[str, float]] = json.loads(_EC2_TYPES.read_text())["types"]
+    return found
+
+
+def _machine_problems(component: str, scaling: MachineScaling, mode: Mode) -> Iterator[Problem]:
     where = f"component {component}"
-    catalogue = machine_catalogue()
-    try:
-        catalogue.boot_times_of(scaling.boot)
-    except MlscaleError as error:
-        yield Problem(error.what, f"{where}, boot", error.remedy)
-    unknown = [name for name in scaling.machine_types if name not in catalogue.types]
+    if mode == "rehearsal":
+        catalogue = machine_catalogue()
+        cores = {name: each.cpu_cores for name, each in catalogue.types.items()}
+        try:
+            catalogue.boot_times_of(scaling.boot)
+        except MlscaleError as error:
+            yield Problem(error.what, f"{where}, boot", error.remedy)
+    else:
+        cores = {name: float(each["cpu_cores"]) for name, each in _ec2_types().items()}
+    unknown = [name for name in scaling.machine_types if name not in cores]
     if unknown:
-        yield Problem(f"no machine type {', '.join(unknown)}", where, f"choose of {', '.join(catalogue.types)}")
+        known = ", ".join(cores)
+        yield Problem(f"no machine type {', '.join(unknown)}", where, f"--scaling machine_types=..., of {known}")
         return
-    room = max(catalogue.types[name].cpu_cores for name in scaling.machine_types) - RESERVED_CORES
+    room = max(cores[name] for name in scaling.machine_types) - RESERVED_CORES
     if scaling.cpu_cores > room:
         yield Problem(
             f"a replica wants {scaling.cpu_cores:g} cores, the largest machine has {room:g} for pods",

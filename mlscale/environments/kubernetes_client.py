@@ -9,13 +9,16 @@ from __future__ import annotations
 import json
 import os
 import socket
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, Final
 
 from mlscale.runs import MlscaleError
+from mlscale.runs.clock import Skew
 
 FIELD_MANAGER: Final = "mlscale"
 _TIMEOUT_S: Final = 10.0
@@ -123,6 +126,19 @@ class Api:
     def text(self, path: str, query: Query = _NO_QUERY) -> str:
         """Text, such as a log. Raises Refused, Unreachable."""
         return self._call("GET", path, query, None, _TIMEOUT_S, accept="*/*").decode(errors="replace")
+
+    def skew(self, looks: int = 5) -> Skew:
+        """How far the cluster's clock is ahead of this machine's, by its answers' Date. Raises Refused, Unreachable."""
+        found = Skew()
+        for _ in range(looks):
+            sent_at = time.time()
+            response = self._open("GET", "/version", _NO_QUERY, None, _TIMEOUT_S, "application/json", "")
+            date, received_at = response.headers.get("Date"), time.time()
+            response.drain_conn()
+            response.release_conn()
+            if date:
+                found = found.narrowed(parsedate_to_datetime(date), sent_at, received_at)
+        return found
 
     def post(self, path: str, body: Json) -> dict[str, Any]:
         """Create. Raises Refused, Unreachable."""

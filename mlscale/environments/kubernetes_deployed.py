@@ -16,6 +16,7 @@ from mlscale.cluster.machines.types import BOOTED
 from mlscale.environments.base import ObservationLost
 from mlscale.environments.kubernetes_client import Api, Json, Refused
 from mlscale.environments.kubernetes_hpa import HpaWatch
+from mlscale.environments.kubernetes_load_job import LOAD
 from mlscale.environments.kubernetes_machines import MachineWatch
 from mlscale.environments.kubernetes_manifests import BUFFER, ROLE, Deployment
 from mlscale.environments.kubernetes_paths import path_of
@@ -47,11 +48,13 @@ class KubernetesDeployed:
     facts: Mapping[str, Any]
     versions: Mapping[str, str]
     headers: Mapping[str, str] = field(default_factory=dict)
+    remote: Sequence[str] | None = None
+    """argv that has a pod send the load; None: it is sent from this host."""
 
     @property
     def load_prefix(self) -> Sequence[str]:
-        """argv that runs the load generator on this host, before everything else on it."""
-        return self.place.prefix
+        """argv that runs the load generator on this host, before everything else on it, or elsewhere."""
+        return self.place.prefix if self.remote is None else self.remote
 
     def observe(self, clock: RunClock, stop: threading.Event) -> Iterator[Observation]:
         """What happens, until ``stop`` is set; what happened since the namespace was made comes first.
@@ -156,8 +159,8 @@ class _Observer:
         return (moment - self._clock.wall_start).total_seconds()
 
     def _pod(self, change: Change) -> list[Event]:
-        if (change.thing["metadata"].get("labels") or {}).get(ROLE) == BUFFER:
-            return []  # no replica: it keeps room
+        if (change.thing["metadata"].get("labels") or {}).get(ROLE) in (BUFFER, LOAD):
+            return []  # no replica: it keeps room, or sends the load
         name = str(change.thing["metadata"]["name"])
         if change.kind == "DELETED":
             self._uids.pop(name, None)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from typing import ClassVar, Final
 
@@ -17,6 +17,7 @@ from mlscale.environments.composition import callees_first
 from mlscale.environments.kubernetes_client import Api, Place, Refused, connect, default_kubeconfig, no_kubeconfig
 from mlscale.environments.kubernetes_cluster import Cluster, look
 from mlscale.environments.kubernetes_deployed import KubernetesDeployed
+from mlscale.environments.kubernetes_load_job import LEAD_S
 from mlscale.environments.kubernetes_manifests import PATH, Deployment, Packaging, Part
 from mlscale.environments.kubernetes_namespace import new_name
 from mlscale.environments.kubernetes_own import own_kubeconfig, packaging
@@ -24,9 +25,10 @@ from mlscale.environments.kubernetes_paths import path_of
 from mlscale.environments.kubernetes_rollout import Rollout, Watches
 from mlscale.environments.kubernetes_room import Room
 from mlscale.environments.kubernetes_settings import KubernetesScaling, arm_settings
-from mlscale.environments.kubernetes_way import WayIn, find_way_in
+from mlscale.environments.kubernetes_way import WayIn, find_way_in, inner_way
 from mlscale.host.ledger import Ledger, LedgerEntry
 from mlscale.host.loadplace import open_load_place
+from mlscale.load.remote import prefix
 from mlscale.runs import Level, MlscaleError, Mode
 
 _START_S: Final = 240.0
@@ -61,14 +63,14 @@ class KubernetesEnvironment:
                 problems += kubernetes_preflight.of_cluster(
                     api, app, scalings, cluster.own, cluster.kubelet, lambda: cluster.hpa_sync_s(api)
                 )
-                problems += self.no_room(api, cluster, scalings)
+                problems += self.no_room(api, cluster, scalings, mode)
         except Refused as refused:
             problems.append(kubernetes_preflight.unreachable(refused.as_error(f"API server {refused.path}")))
         except MlscaleError as error:
             problems.append(kubernetes_preflight.unreachable(error))
         return problems
 
-    def no_room(self, api: Api, cluster: Cluster, scalings: Mapping[str, Scaling]) -> Sequence[Problem]:
+    def no_room(self, api: Api, cluster: Cluster, scalings: Mapping[str, Scaling], mode: Mode) -> Sequence[Problem]:
         """What keeps pods from finding room."""
         try:
             pods = api.get(path_of("Pod"))["items"]
@@ -78,9 +80,13 @@ class KubernetesEnvironment:
         return kubernetes_preflight.of_room(cluster.nodes, pods, known)
 
     @contextmanager
-    def room(self, api: Api, name: str, scalings: Mapping[str, Scaling], ledger: Ledger) -> Iterator[Room]:
+    def room(self, api: Api, name: str, scalings: Mapping[str, Scaling], mode: Mode, ledger: Ledger) -> Iterator[Room]:
         """Where the pods of the run ``name`` find room, for as long as it lasts."""
         yield Room()
+
+    def loads_inside(self, mode: Mode) -> bool:
+        """Whether the load comes from a pod on the cluster, through the ClusterIP, instead of from this host."""
+        return False
 
     def on_own_cluster(self) -> bool:
         """Whether the kubeconfig that would be used is that of ``make cluster``."""
@@ -115,7 +121,7 @@ class KubernetesEnvironment:
         with (
             closing(_connected()) as api,
             open_load_place(ledger) as place,
-            self.room(api, name, scalings, ledger) as room,
+            self.room(api, name, scalings, mode, ledger) as room,
         ):
             cluster = look(api)
             wanted = _wanted(name, app, scalings, cluster, room)
@@ -123,12 +129,17 @@ class KubernetesEnvironment:
                 watches = Watches(api, wanted.namespace, room.follows)
                 try:
                     watches.start()
-                    way = _serving(api, wanted, watches, cluster, warm_up, room.machines_scale)
+                    inside = self.loads_inside(mode)
+                    way = _serving(api, wanted, watches, cluster, None if inside else warm_up, room.machines_scale)
                     room.serving()
-                    facts = {**cluster.facts(api, applied), "load": place.facts, "way_in": way.kind, **room.facts}
+                    load = _remote(api) if inside else place.facts
+                    facts = {**cluster.facts(api, applied), "load": load, "way_in": way.kind, **room.facts}
                     versions = {**cluster.versions, "kubernetes-client": version("kubernetes")}
                     usage = cluster.node_usage()
-                    yield KubernetesDeployed(api, wanted, watches, place, usage, way.url + PATH, facts, versions)
+                    remote = _prefix(wanted, api, room) if inside else None
+                    yield KubernetesDeployed(
+                        api, wanted, watches, place, usage, way.url + PATH, facts, versions, remote=remote
+                    )
                 finally:
                     watches.stop()
 
@@ -162,14 +173,41 @@ def _wanted(name: str, app: App, scalings: Mapping[str, Scaling], cluster: Clust
 
 
 def _serving(
-    api: Api, wanted: Deployment, watches: Watches, cluster: Cluster, warm_up: Sequence[bytes], machines_scale: bool
+    api: Api,
+    wanted: Deployment,
+    watches: Watches,
+    cluster: Cluster,
+    warm_up: Sequence[bytes] | None,
+    machines_scale: bool,
 ) -> WayIn:
-    """Wait until load can come; returns where it goes."""
+    """Wait until load can come; returns where it goes. ``warm_up`` None: it comes from inside, and warms up itself."""
     rollout = Rollout(api, wanted, watches, machines_scale=machines_scale or cluster.machines_scale)
     rollout.wait_ready(_START_S)
+    if warm_up is None:
+        rollout.wait_metrics(_METRICS_S)
+        return inner_way(api, wanted)
     preferred = (cluster.own.node_address,) if cluster.own is not None else ()
     way = find_way_in(api, wanted, cluster.nodes, preferred)
     replicas = max(part.scaling.min_replicas for part in wanted.parts)
     kubernetes_entry.warm_up(way.url, warm_up, _ROUNDS * replicas)
     rollout.wait_metrics(_METRICS_S)
     return way
+
+
+def _remote(api: Api) -> dict[str, object]:
+    """What run.json says of a load that comes from inside."""
+    return {"remote": "a pod on a node of its own", "clock_within_s": api.skew().within_s}
+
+
+def _prefix(wanted: Deployment, api: Api, room: Room) -> list[str]:
+    """argv that has a pod send the load."""
+    front = next(part for part in wanted.parts if part.front)
+    return prefix(
+        "mlscale.environments.kubernetes_load_job:open_job",
+        LEAD_S,
+        kubeconfig=api.place.kubeconfig,
+        context=api.place.context,
+        namespace=wanted.namespace,
+        packaging=asdict(front.packaging),
+        pool=wanted.run if room.machines_scale else None,
+    )

@@ -28,6 +28,11 @@ class MachineScaling(KubernetesScaling):
         default="WhenEmptyOrUnderutilized", description="which machines Karpenter takes away"
     )
     consolidate_after_s: int = Field(default=0, ge=0, le=86_400, description="and how long after its pods changed, s")
+    node_class: str = Field(
+        default="eks.amazonaws.com/NodeClass/default",
+        pattern=r"^[a-z0-9.-]+/[A-Za-z0-9]+/[a-z0-9.-]+$",
+        description="live: group/kind/name of what makes the machines; default: EKS Auto Mode's",
+    )
     buffer_replicas: int = Field(
         default=0, ge=0, le=64, description="room kept free for so many replicas, by pods that give way at once"
     )

@@ -32,10 +32,10 @@ PATH: Final = "/decode"
 """Where a component takes bodies."""
 _CALLED_BYTES: Final = 12_000_000
 """What a called component takes: the largest photo that is served (10 MB), and what was found in it."""
-_USER: Final = 65532
+USER: Final = 65532
 """No user of the node's; the same as in containers/app/Dockerfile."""
 
-ServiceType = Literal["NodePort", "LoadBalancer"]
+ServiceType = Literal["NodePort", "LoadBalancer", "ClusterIP"]
 
 
 @dataclass(frozen=True)
@@ -233,8 +233,8 @@ def _pod(wanted: Deployment, part: Part, reached_at: Mapping[str, str]) -> Json:
         "terminationGracePeriodSeconds": scaling.grace_s,
         "securityContext": {
             "runAsNonRoot": True,
-            "runAsUser": _USER,
-            "runAsGroup": _USER,
+            "runAsUser": USER,
+            "runAsGroup": USER,
             "seccompProfile": {"type": "RuntimeDefault"},
         },
         "containers": [_container(part, reached_at)],

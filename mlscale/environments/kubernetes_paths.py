@@ -22,7 +22,6 @@ _PLACES: Final = {
     "PodMetrics": ("/apis/metrics.k8s.io/v1beta1", "pods"),
     "NodePool": ("/apis/karpenter.sh/v1", "nodepools"),
     "NodeClaim": ("/apis/karpenter.sh/v1", "nodeclaims"),
-    "NodeClass": ("/apis/karpenter.kwok.sh/v1alpha1", "kwoknodeclasses"),
     "APIService": ("/apis/apiregistration.k8s.io/v1", "apiservices"),
 }
 METRICS: Final = "/apis/metrics.k8s.io/v1beta1"

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from mlscale.cluster.machines.types import BOOT, MachineType
+from mlscale.cluster.machines.types import BOOT
 from mlscale.environments.kubernetes_client import Api, Json, Refused
 from mlscale.environments.kubernetes_machine_settings import MachineScaling
 from mlscale.environments.kubernetes_manifests import MANAGED_BY, RUN, TOOL
@@ -19,34 +19,47 @@ from mlscale.runs import MlscaleError
 
 KIND: Final = "karpenter_nodepool"
 """Of the ledger entry."""
-NODE_CLASS: Final = "mlscale"
+NODE_CLASS: Final = "karpenter.kwok.sh/KWOKNodeClass/mlscale"
+"""Of our own cluster's machines: group, kind and name."""
 POOL: Final = "karpenter.sh/nodepool"
-_AT_ONCE: Final = "none"
+AT_ONCE: Final = "none"
 _GONE_S: Final = 120.0
 _LOOK_S: Final = 0.3
 
 
-def node_pool(name: str, scaling: MachineScaling, boot: str, types: Mapping[str, MachineType]) -> Json:
-    """The NodePool ``name``; its machines boot as ``boot`` says.
+def node_pool(
+    name: str, scaling: MachineScaling, memory_mib: Mapping[str, int], node_class: str, boot: str | None
+) -> Json:
+    """The NodePool ``name``.
 
     Its limit is one on memory, which a machine's kubelet reports to the byte; of cores it knows only whole ones.
+
+    Args:
+        memory_mib: of each type of machine.
+        node_class: group/kind/name of what makes the machines.
+        boot: how they boot, in a rehearsal; None: as they do.
     """
-    memory_mib = scaling.max_machines * min(types[name].memory_mib for name in scaling.machine_types)
+    limit_mib = scaling.max_machines * min(memory_mib[name] for name in scaling.machine_types)
+    group, kind, class_name = node_class.split("/")
     requirements = [
         {"key": "node.kubernetes.io/instance-type", "operator": "In", "values": list(scaling.machine_types)},
         {"key": "karpenter.sh/capacity-type", "operator": "In", "values": ["on-demand"]},
     ]
     template: dict[str, Any] = {
         "expireAfter": "Never",
-        "nodeClassRef": {"group": "karpenter.kwok.sh", "kind": "KWOKNodeClass", "name": NODE_CLASS},
+        "nodeClassRef": {"group": group, "kind": kind, "name": class_name},
         "requirements": requirements,
     }
     return {
         "apiVersion": "karpenter.sh/v1",
         "kind": "NodePool",
-        "metadata": {"name": name, "labels": {MANAGED_BY: TOOL, RUN: name}, "annotations": {BOOT: boot}},
+        "metadata": {
+            "name": name,
+            "labels": {MANAGED_BY: TOOL, RUN: name},
+            **({"annotations": {BOOT: boot}} if boot is not None else {}),
+        },
         "spec": {
-            "limits": {"memory": f"{memory_mib}Mi"},
+            "limits": {"memory": f"{limit_mib}Mi"},
             "disruption": {
                 "consolidationPolicy": scaling.consolidation,
                 "consolidateAfter": f"{scaling.consolidate_after_s}s",
@@ -59,9 +72,16 @@ def node_pool(name: str, scaling: MachineScaling, boot: str, types: Mapping[str,
 
 @contextmanager
 def made(
-    api: Api, name: str, scaling: MachineScaling, types: Mapping[str, MachineType], ledger: Ledger
+    api: Api,
+    name: str,
+    scaling: MachineScaling,
+    memory_mib: Mapping[str, int],
+    ledger: Ledger,
+    *,
+    node_class: str = NODE_CLASS,
+    boot: str | None = AT_ONCE,
 ) -> Iterator[None]:
-    """The NodePool, whose machines boot at once until `now_booting`; gone, with its machines, on leaving.
+    """The NodePool; rehearsed machines boot at once until `now_booting`. Gone, with its machines, on leaving.
 
     Raises:
         MlscaleError: the API server refuses it, or what was made can't be removed.
@@ -69,7 +89,7 @@ def made(
     place = api.place
     entry = ledger.intend(KIND, kubeconfig=place.kubeconfig, context=place.context, server=api.server, pool=name)
     try:
-        api.apply(path_of("NodePool", name), node_pool(name, scaling, _AT_ONCE, types))
+        api.apply(path_of("NodePool", name), node_pool(name, scaling, memory_mib, node_class, boot))
         yield
     except Refused as refused:
         raise refused.as_error(f"NodePool {name}") from refused
@@ -84,6 +104,13 @@ def now_booting(api: Api, name: str, boot: str) -> None:
         api.merge(path_of("NodePool", name), {"metadata": {"annotations": {BOOT: boot}}})
     except Refused as refused:
         raise refused.as_error(f"NodePool {name}") from refused
+
+
+def class_path(node_class: str) -> str:
+    """Where the API server keeps a class of machines, written group/kind/name."""
+    group, kind, name = node_class.split("/")
+    version = "v1alpha1" if group == "karpenter.kwok.sh" else "v1"
+    return f"/apis/{group}/{version}/{kind.lower()}es/{name}"
 
 
 def claims(name: str) -> tuple[str, dict[str, str | int]]:

@@ -64,3 +64,11 @@ def find_way_in(
         f"service {front}",
         "run mlscale where a node's address can be reached; a port-forward would pin one pod, so it is not used",
     )
+
+
+def inner_way(api: Api, wanted: Deployment) -> WayIn:
+    """The front's own address on the cluster, for load that comes from inside. Raises Refused."""
+    front = next(part.name for part in wanted.parts if part.front)
+    spec = api.get(path_of("Service", front, wanted.namespace))["spec"]
+    host = str(spec["clusterIP"])
+    return WayIn(f"http://{f'[{host}]' if ':' in host else host}:{int(spec['ports'][0]['port'])}", "ClusterIP")

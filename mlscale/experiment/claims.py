@@ -128,7 +128,13 @@ def judged(claims: Sequence[Claim], schedule: ClosedLoop | OpenLoop, level_s: fl
 NUMBERS: Final[Mapping[str, tuple[str, ...]]] = {
     "torchserve": ("requests.outside_s",),
     "k3s": ("requests.outside_s", "starts.steps.2.takes"),
-    "ecs": ("requests.outside_s", "starts.steps.0.takes", "starts.noticed", "loop.metric_delay_s"),
+    "ecs": (
+        "requests.outside_s",
+        "starts.steps.0.takes",
+        "starts.noticed",
+        "loop.metric_delay_60s",
+        "loop.metric_delay_20s",
+    ),
     "eks": ("requests.outside_s", "starts.steps.1.takes", "machines.boot", "machines.registers"),
 }
 """Of each profile, what is least sure or matters most."""

@@ -43,8 +43,9 @@ def clean_before_a_run() -> None:
     cleanup(reapers=reapers(), strict=False)
 
 
-def cleanup_command(older_than: str) -> str:
-    """One line for each thing that was removed, or "nothing to remove".
+def cleanup_command(older_than: str, *, aws: bool = False) -> str:
+    """One line for each thing that was removed, or "nothing to remove". ``aws``: also look for stacks of runs in the
+    AWS account of the present credentials, by their names and tags.
 
     Raises:
         MlscaleError: a malformed duration, or something that could not be removed (the rest was).
@@ -52,9 +53,22 @@ def cleanup_command(older_than: str) -> str:
     from mlscale.host.reap import cleanup
 
     removed = cleanup(duration_s(older_than), reapers())
-    if not removed:
-        return "nothing to remove"
-    return "\n".join(f"removed {entry.kind}: {_named(entry.identity)}" for entry in removed)
+    said = [f"removed {entry.kind}: {_named(entry.identity)}" for entry in removed]
+    if aws:
+        said += _in_account()
+    return "\n".join(said) or "nothing to remove"
+
+
+def _in_account() -> list[str]:
+    from mlscale.environments.ecs import KIND as STACK
+    from mlscale.environments.ecs.account import Account
+    from mlscale.environments.ecs.leftovers import remove_leftovers
+    from mlscale.host.ledger import ledger_paths, read_ledger
+
+    ledgers = filter(None, map(read_ledger, ledger_paths()))
+    entries = [entry for ledger in ledgers for entry in ledger.open_entries]
+    living = {str(entry.identity["stack"]) for entry in entries if entry.kind == STACK}
+    return remove_leftovers(Account(), living)
 
 
 def _named(identity: dict[str, object]) -> str:

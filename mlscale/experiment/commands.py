@@ -45,7 +45,7 @@ def measure_command(
             schedule=read_schedule(schedule) if schedule else None,
             photos=photos or photos_folder(protocol, places.protocol_file()),
             out=out,
-            scaling=protocol.sized(asked.scaling, schedule),
+            scaling=protocol.sized(environment, asked.scaling, schedule),
             arm=asked.arm,
             mode=asked.mode,
             connections=asked.connections,

@@ -236,12 +236,14 @@ def _environment(name: str) -> Iterable[Finding]:
     from mlscale.experiment.applications import code_reader
 
     environment, app = environments.get(name), code_reader()
-    if not environment.modes:
-        yield Finding(name, "not yet", "it can only be simulated so far", f"mlscale simulate {name}")
+    on_aws = environment.level == "container+machine"
+    if on_aws and "rehearsal" not in environment.modes:
+        found = "needs an AWS account (never tried on one); simulated here"
+        yield Finding(name, "not yet", found, f"mlscale simulate {name}; for AWS see docs/aws.md")
         return
     local = environment.level == "application"
     scalings = {component.name: environment.arm("matched") for component in app.components}
-    mode: Mode = "live" if "live" in environment.modes else min(environment.modes)
+    mode: Mode = "rehearsal" if on_aws else "live"
     problems = environment.preflight(app, scalings, mode)
     for problem in problems:
         state: State = "missing" if problem.fatal else "limited"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, Literal
 
 import numpy as np
 import pandas as pd
@@ -49,7 +49,7 @@ def runs_of(environment: str, p: MeasureParameters) -> list[Run]:
             schedule=p.schedule or protocol.quick_schedule(),
             photos=p.photos or photos_folder(protocol, places.protocol_file()),
             out=p.out or by_hand(environment),
-            scaling=protocol.sized(p.scaling, p.schedule),
+            scaling=protocol.sized(environment, p.scaling, p.schedule),
             arm=p.arm,
             mode=p.mode,
             connections=p.connections,
@@ -195,6 +195,20 @@ def shown_cluster(runs: Sequence[Run]) -> pd.DataFrame:
                 if text not in row[key].split(" | "):
                     row[key] = " | ".join(filter(None, (row[key], text)))
     return pd.DataFrame(table).T.rename_axis("setting")
+
+
+def shown_cost(
+    environment: Literal["ecs", "eks"], scaling: Mapping[str, Any], region: str = "us-east-1"
+) -> pd.DataFrame:
+    """What a run on AWS costs at most by list prices, USD, with the protocol's sizes and ``scaling`` over them."""
+    from mlscale.environments.aws_cost import ecs_cost, eks_cost
+    from mlscale.environments.ecs.settings import EcsScaling
+    from mlscale.environments.kubernetes_machine_settings import MachineScaling
+
+    sizes = current_protocol().sized(environment, scaling, None)
+    cost = ecs_cost(EcsScaling(**sizes), region) if environment == "ecs" else eks_cost(MachineScaling(**sizes), region)
+    lines = {**cost.lines, f"together, {cost.hours:g} h, prices of {cost.date}": cost.usd}
+    return pd.DataFrame({"USD": lines}).rename_axis(cost.region).round(3)
 
 
 def stacked(runs: Sequence[Run], table: Callable[[Run], pd.DataFrame]) -> pd.DataFrame:

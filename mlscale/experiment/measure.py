@@ -196,7 +196,7 @@ def _loaded(
             [writer.request_stream(worker) for worker in range(order.workers)],
         )
         load.wait_ready()
-        start_s = max(0.0, clock() + _RELEASE_S)
+        start_s = max(0.0, clock() + _RELEASE_S, load.not_before_s - clock.origin_s)
         load.release(clock.origin_s, start_s)
         waits["load_late_s"] = start_s
         for event in load_events(schedule, start_s):

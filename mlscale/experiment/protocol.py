@@ -70,10 +70,12 @@ class Protocol(BaseModel):
         """The settings that every arm of every environment has in common."""
         return {"max_replicas": self.replicas, "cpu_cores": self.cpu_cores}
 
-    def sized(self, scaling: Mapping[str, Any], schedule: object) -> dict[str, Any]:
+    def sized(self, environment: str, scaling: Mapping[str, Any], schedule: object) -> dict[str, Any]:
         """``scaling`` over `sizes` where the load is the protocol's (no ``schedule`` of one's own): it is for its
-        replicas."""
-        return dict(scaling) if schedule else {**self.sizes, **scaling}
+        replicas, in the nearest size that the environment offers."""
+        from mlscale import environments
+
+        return dict(scaling) if schedule else {**environments.get(environment).settings.sized(self.sizes), **scaling}
 
     def closed_schedule(self, baseline_s: float) -> ClosedLoop:
         """Schedule S of METHOD §5 with a baseline of ``baseline_s``."""

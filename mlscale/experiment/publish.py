@@ -140,7 +140,7 @@ def publish(runs: Path) -> str:
 
 
 def _fill(checkout: Path, figures: Path) -> None:
-    """Put the results into the documents: of the comparison where one was drawn, of the twin where it was validated."""
+    """Put the results into the documents: of the comparison where one was drawn, and what is known of the twin."""
     from mlscale.experiment.results import RENDERED, RESULTS, filled, summary, twin_text
 
     readme, results, record = checkout / "README.md", checkout / "docs/results.md", places.reference() / VALIDATION
@@ -148,8 +148,8 @@ def _fill(checkout: Path, figures: Path) -> None:
         found = json.loads((figures / RESULTS).read_text())
         write_text(readme, filled(readme, "results", summary(found)))
         write_text(results, filled(results, "results", (figures / RENDERED).read_text()))
-    if record.exists():
-        write_text(results, filled(results, "twin", twin_text(json.loads(record.read_text()))))
+    held = json.loads(record.read_text()) if record.exists() else None
+    write_text(results, filled(results, "twin", twin_text(held)))
 
 
 def _wanted(states: Sequence[State]) -> list[State]:

@@ -58,13 +58,16 @@ def _is_text(statement: ast.stmt) -> bool:
 def read_record(name: str) -> dict[str, Any] | None:
     """What a long computation wrote beside the published runs, where it is of this code; else None, and a line that
     says which command writes it."""
-    command = {VALIDATION: "mlscale experiment validate", CLAIMS: "mlscale experiment claims"}[name]
+    command = {
+        VALIDATION: "`mlscale experiment validate`, which needs a hold-out,",
+        CLAIMS: "`mlscale experiment claims`",
+    }[name]
     file = places.reference() / name
     record = dict(json.loads(file.read_text())) if file.exists() else None
     if record is not None and record["code_sha256"] == code_hash(name):
         return record
     what = "Nothing is on record" if record is None else "What is on record is of another version of the code"
-    remark(f"{what}: `{command}` writes it, in some minutes.")
+    remark(f"{what}: {command} writes it, in some minutes.")
     return None
 
 
@@ -82,14 +85,6 @@ def record_of(runs: Sequence[Run]) -> dict[str, Any] | None:
         remark("The validation on record is about other runs; it is left out.")
         return None
     return record
-
-
-def by_figure(verdicts: pd.DataFrame) -> pd.DataFrame:
-    """Verdicts (`mlscale.analysis.likeness.likeness`), a row for each figure, a column for each environment: twin /
-    live, or twin less live in s, 90 % interval."""
-    ends = verdicts["low"].map("{:.2f}".format) + " to " + verdicts["high"].map("{:.2f}".format)
-    told = verdicts.assign(told=ends + ", " + verdicts["verdict"])
-    return told.pivot(index="figure", columns="environment", values="told").reindex(verdicts["figure"].unique())
 
 
 def note_verdicts(record: Mapping[str, Any], runs: Sequence[Run]) -> None:

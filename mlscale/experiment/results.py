@@ -29,6 +29,10 @@ RESULTS: Final = "results.json"
 RENDERED: Final = "results.md"
 NOTICED: Final = 0.8
 """Share of resamples in which a wrong twin has to be found different."""
+NOT_VALIDATED: Final = (
+    "**Not validated.** The profiles were fitted to the published runs of core and rehearsal, and have not been "
+    "compared with runs that they were not fitted to."
+)
 Row = dict[str, Any]
 
 
@@ -98,12 +102,14 @@ def _summary(found: Mapping[str, Any]) -> tuple[str, str]:
     return said, f"**Ratio (95 % interval): verdict**\n\n{_markdown(table)}" if table else ""
 
 
-def twin_text(record: Mapping[str, Any]) -> str:
+def twin_text(record: Mapping[str, Any] | None) -> str:
     """What the validation on record found, as Markdown: a row for each environment.
 
     Args:
-        record: of `mlscale experiment validate`.
+        record: of `mlscale experiment validate`; None where none is published.
     """
+    if record is None:
+        return NOT_VALIDATED + "\n"
     controls = pd.DataFrame(record["controls"])
     table = []
     for environment, verdicts in pd.DataFrame(record["verdicts"]).groupby("environment", sort=False):

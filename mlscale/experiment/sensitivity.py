@@ -8,7 +8,6 @@ from typing import Any, Final
 import pandas as pd
 
 from mlscale.analysis.response import upscaling_response
-from mlscale.experiment.protocol import published_protocol
 from mlscale.experiment.simulate import simulate
 from mlscale.runs import Arm, ClosedLoop, OpenLoop
 from mlscale.simulator.profile import Profile, read_profile, scaled
@@ -29,7 +28,7 @@ def numbers_of(profile: Profile) -> dict[str, str]:
     return found | {f"loop.{name}": name.removesuffix("_s").replace("_", " ") for name in _LOOPS & set(profile.loop)}
 
 
-_LOOPS: Final = {"metric_delay_s", "sync_period_s", "report_delay_s"}
+_LOOPS: Final = {"metric_delay_60s", "metric_delay_20s", "sync_period_s", "report_delay_s"}
 
 
 def swings(
@@ -47,8 +46,7 @@ def swings(
     profile = read_profile(environment)
 
     def drawn(used: Profile) -> tuple[float, int]:
-        settings = {**published_protocol().sizes, **(scaling or {})}
-        wanted: dict[str, Any] = {"schedule": schedule, "scaling": settings, "arm": arm, "profile": used}
+        wanted: dict[str, Any] = {"schedule": schedule, "scaling": scaling, "arm": arm, "profile": used}
         runs = (simulate(environment, draw=draw, **wanted) for draw in range(draws))
         found = [upscaling_response(run, level_s) for run in runs]
         return sum(each.t_slo_s for each in found) / draws, sum(each.t_slo_censored for each in found)

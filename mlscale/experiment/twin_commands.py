@@ -39,7 +39,7 @@ def simulate_command(
             schedule=read_schedule(schedule) if schedule else None,
             out=out,
             photos=photos,
-            scaling=current_protocol().sized(asked.scaling, schedule),
+            scaling=current_protocol().sized(environment, asked.scaling, schedule),
             arm=asked.arm,
             connections=asked.connections,
             seed=seed,
@@ -93,8 +93,19 @@ def sweep_command(
     protocol = current_protocol()
     wanted = read_schedule(schedule) if schedule else protocol.closed_schedule(protocol.baseline_s)
     settings, numbers = _values(scaling, "--scaling"), _values(changes, "--set")
-    fixed = {} if schedule else {name: [value] for name, value in protocol.sizes.items()}
-    tasks = grid(environments, wanted, fixed | settings, draws, arm=arm, level_s=protocol.level_s, changes=numbers)
+    tasks = [
+        task
+        for name in environments
+        for task in grid(
+            [name],
+            wanted,
+            {key: [value] for key, value in protocol.sized(name, {}, schedule).items()} | settings,
+            draws,
+            arm=arm,
+            level_s=protocol.level_s,
+            changes=numbers,
+        )
+    ]
     with Shown() as shown:
         table = sweep(tasks, out, address=address, say=shown)
     keys = ["environment", *settings, *numbers]
@@ -150,11 +161,11 @@ def claims_command(draws: int) -> str:
     from mlscale.experiment.progress import Shown
     from mlscale.experiment.protocol import published_protocol
     from mlscale.experiment.records import CLAIMS, write_record
-    from mlscale.experiment.twin_lab import long_schedule
+    from mlscale.experiment.twin_lab import cloud_sizes, long_schedule
 
     protocol = published_protocol()
     with Shown() as shown:
-        record = judge_all(long_schedule(), protocol.level_s, draws=draws, say=shown, scaling=protocol.sizes)
+        record = judge_all(long_schedule(), protocol.level_s, draws=draws, say=shown, scaling=cloud_sizes())
     file = write_record(CLAIMS, record)
     tables = [pd.DataFrame(found["verdicts"]).assign(arm=arm) for arm, found in record["arms"].items()]
     return f"{pd.concat(tables).round(3).to_string(index=False)}\n{file}: written"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -24,6 +25,8 @@ from mlscale.simulator.profile import numbers_in, read_profile
 from mlscale.simulator.spread import Number, Spread
 from mlscale.simulator.transfer import pooled
 
+CLOUD_CORES: Final = 0.25
+"""CPU of a replica where environments are compared with ECS: Fargate sells 0.25 vCPU and up, and no 0.3."""
 LONG_S: Final = 900.0
 """How long a step is watched that is compared with a cloud, s."""
 FIVE: Final = ("torchserve", "rayserve", "k3s", "eks", "ecs")
@@ -43,7 +46,7 @@ def ecs_runs(p: EcsParameters, schedule: ClosedLoop | OpenLoop, more: Mapping[st
     """The runs that the parameters name, else simulated ones; ``more``: settings put over the parameters' own."""
     if p.run_dirs and more is None:
         return load_runs(p.run_dirs)
-    settings = {**published_protocol().sizes, **p.scaling, **(more or {})}
+    settings = {**cloud_sizes(), **p.scaling, **(more or {})}
     return simulated_runs("ecs", p.draws, schedule=schedule, arm=p.arm, scaling=settings, seed=p.seed)
 
 
@@ -58,26 +61,51 @@ def twins_beside(runs: Sequence[Run], draws: int) -> list[Run]:
 
 
 def five_simulated(seed: int, draws: int = 8) -> list[Run]:
-    """Draws of every environment with core's replicas and the long schedule."""
-    wanted: dict[str, Any] = {"schedule": long_schedule(), "scaling": published_protocol().sizes, "seed": seed}
+    """Draws of every environment with replicas of the cloud's size and the long schedule."""
+    wanted: dict[str, Any] = {"schedule": long_schedule(), "scaling": cloud_sizes(), "seed": seed}
     return [run for name in FIVE for run in simulated_runs(name, draws, **wanted)]
 
 
+def cloud_sizes() -> dict[str, Any]:
+    """Core's number of replicas, each of the smallest size that Fargate sells, which every environment can have."""
+    return {**published_protocol().sizes, "cpu_cores": CLOUD_CORES}
+
+
 def long_schedule() -> ClosedLoop:
-    """Core's step, watched for 15 minutes: for whatever is compared with a cloud (METHOD §5)."""
+    """Core's step, watched for 15 minutes, for whatever is compared with a cloud (METHOD §5): after it as many clients
+    as keep replicas of `cloud_sizes` as busy as core's clients keep core's."""
     protocol = published_protocol()
-    core = protocol.closed_schedule(protocol.baseline_s)
+    clients = max(3, round(protocol.step_clients * CLOUD_CORES / protocol.cpu_cores))
+    fewer = protocol.model_copy(update={"step_clients": clients})
+    core = fewer.closed_schedule(protocol.baseline_s)
     return core.model_copy(update={"duration_s": protocol.baseline_s + LONG_S})
 
 
-def held_out(p: NotebookParameters) -> list[Run]:
-    """The valid runs that the twin is judged by: those that the parameters name, else the published ones; none where
-    none were published."""
+@dataclass(frozen=True)
+class Compared:
+    """The live ``runs`` that the twin is compared with, ``what`` its own are called, and the profiles that they are
+    drawn by."""
+
+    runs: Sequence[Run]
+    what: str
+    profile_of: ProfileOf
+    calibrations: Sequence[Calibrated] = ()
+
+
+def compared(p: NotebookParameters) -> Compared:
+    """The valid runs that the parameters name, else the published hold-out; where there is none, the runs that the
+    profiles were fitted to, and a sentence says that they are no test."""
     folder = places.reference() / "holdout"
-    if not p.run_dirs and not folder.is_dir():
-        return []
-    found = load_runs(p.run_dirs or folder)
-    return [run for run in found if run.info.valid]
+    if p.run_dirs or folder.is_dir():
+        runs = [run for run in load_runs(p.run_dirs or folder) if run.info.valid]
+        known = calibrations()
+        return Compared(runs, "the twins of these runs", profile_of(runs, known), known)
+    remark(
+        "**No hold-out is published.** The twin is compared with the runs that its profiles were fitted to. What "
+        "follows shows what the model can describe; it is no test of it."
+    )
+    fitted = [run for run in published("core", "rehearsal") if run.info.valid]
+    return Compared(fitted, "the twins of these runs, to which its profiles were fitted", shipped)
 
 
 def profile_of(runs: Sequence[Run], found: Sequence[Calibrated]) -> ProfileOf:
@@ -130,23 +158,6 @@ def by_schedule(found: Beside) -> pd.DataFrame:
         columns[str(setup)] = [np.exp(gap) if MARGINS[figure].relative else gap for figure, gap in gaps.items()]
     names = [f"{figure} ({'ratio' if margin.relative else 'difference'})" for figure, margin in MARGINS.items()]
     return pd.DataFrame(columns, index=names)
-
-
-def service_by_time(found: Beside) -> pd.DataFrame:
-    """Of each live run, in the order in which they were measured: its service time, and the twin's over it."""
-    begun = {run.info.run_id: run.info.wall_start for run in found.runs}
-    theirs = found.twin.groupby("run_id")["service_s"].mean()
-    rows = found.live.assign(
-        begun=found.live["run_id"].map(begun), ratio=found.live["run_id"].map(theirs) / found.live["service_s"]
-    ).sort_values("begun")
-    return pd.DataFrame(
-        {
-            "begun (UTC)": rows["begun"].map(lambda at: f"{at:%m-%d %H:%M}"),
-            "setup": rows["setup"],
-            "service live (s)": rows["service_s"],
-            "twin / live": rows["ratio"],
-        }
-    )
 
 
 def work_by_load(found: Beside) -> pd.DataFrame:

@@ -134,6 +134,12 @@ class LoadProcess:
         self._start_s = start_s
 
     @property
+    def not_before_s(self) -> float:
+        """From when on the schedule may start, ``time.monotonic()`` seconds: where the load comes from elsewhere, it
+        takes a while to get there."""
+        return max((worker.not_before_s for worker in self._workers), default=0.0)
+
+    @property
     def pids(self) -> tuple[int, ...]:
         """Of the workers (of their prefix, where they have one)."""
         return tuple(worker.pid for worker in self._workers)
@@ -231,6 +237,7 @@ class _Worker:
     def __init__(self, prefix: Sequence[str], spec: WorkerSpec) -> None:
         self.spoke = threading.Event()
         self.ready = False
+        self.not_before_s = 0.0
         self.ended = threading.Event()
         self.beat: Beat | None = None
         self.failed: MlscaleError | None = None
@@ -325,8 +332,8 @@ class _Worker:
                 self._complaints.append(line.decode(errors="replace").strip())
                 continue
             match message:
-                case Ready():
-                    self.ready = True
+                case Ready(not_before_s=not_before_s):
+                    self.ready, self.not_before_s = True, not_before_s
                 case Beat():
                     self.beat = message
                 case Done():

@@ -47,6 +47,9 @@ class Ready(_Message):
     """The worker has its photos and first send times, and waits for the start."""
 
     type: Literal["ready"] = "ready"
+    not_before_s: float = Field(
+        default=0.0, description="the schedule may start from here on, time.monotonic() seconds"
+    )
 
 
 class Beat(_Message):

@@ -210,8 +210,9 @@ def _found(runs: Sequence[Run], level_s: float | None, window_s: float) -> str:
     for name in in_order([run.info.environment for run in runs]):
         mine = [run for run in runs if run.info.environment == name]
         good = _valid(mine)
-        if (len(mine) - len(good)) / len(mine) > MAX_INVALID_SHARE:
-            others.append(invalid_runs(name, len(mine) - len(good), len(mine)))
+        judged = [run for run in mine if run.info.validity is None or not run.info.validity.disturbed] or mine
+        if (len(judged) - len(good)) / len(judged) > MAX_INVALID_SHARE:
+            others.append(invalid_runs(name, len(judged) - len(good), len(judged)))
             continue
         found = [upscaling_response(run, level_s, window_s=window_s) for run in good]
         middle = float(np.median([response.t_slo_s for response in found]))

@@ -1,16 +1,21 @@
 """How many instances an ECS capacity provider asks its Auto Scaling group for: managed scaling.
 
-The service's code is not public; this follows its guide ("Amazon ECS managed scaling behavior", API ManagedScaling)
-and AWS's "Deep Dive on Amazon ECS Cluster Auto Scaling"; where they are silent the reading is named.
+The service's code is not public. This follows its developer guide ("Amazon ECS managed scaling behavior", looked up
+2026-11-29 in awsdocs/amazon-ecs-developer-guide, doc_source/cluster-auto-scaling.md, and in the current pages), the API
+reference (ManagedScaling) and AWS's "Deep Dive on Amazon ECS Cluster Auto Scaling". Where they are silent, the reading
+is marked as ours.
 
-- CapacityProviderReservation = 100 * M / N: N instances run, M are needed. Instances with tasks count as needed, and
-  so many more as the tasks that wait for room take when packed onto empty instances. N = 0: 100 when nothing is
-  needed, else 200.
-- Two alarms of one-minute datapoints track it: 1 of 1 above the target, 15 of 15 below (containers-roadmap #638).
-- Out: in proportion to the target, at least `min_step` and at most `max_step` instances more. Instances count for
-  `warmup_s` as on their way: a further step only adds what goes beyond them (EC2 Auto Scaling, instance warm-up).
-- In: in proportion, only instances without tasks (managed termination protection), and none while any warms up.
-- Read by us: tasks are packed first-fit by decreasing share of an instance, one instance type.
+- CapacityProviderReservation = 100 * M / N: N instances run, M are needed. Instances with tasks count as needed, plus
+  the instances that the waiting tasks fill when they are packed onto empty ones. N = 0: 100 when nothing is needed,
+  else 200.
+- Two alarms of one-minute datapoints watch it: 1 of 1 above the target, 15 of 15 below (containers-roadmap #638).
+- Out: in proportion to the target, at least `min_step` and at most `max_step` instances more. From zero instances it
+  always goes to two (guide, scale-out considerations; containers-roadmap #1716).
+- "The second scale-out step needs to wait until the instanceWarmupPeriod expires" (guide): no scale-out while an
+  instance is younger than `warmup_s`.
+- In: in proportion, between one instance and half of them each minute (guide, scale-in considerations), and only
+  instances without tasks (managed termination protection).
+- Ours: no scale-in while an instance warms up; tasks are packed first-fit by decreasing share, on one instance type.
 """
 
 from __future__ import annotations
@@ -25,6 +30,8 @@ from mlscale.policies.alarm import is_on
 Rule = Literal["out", "in", "quiet", "warming-up", "at-max", "in-use", "too-few-datapoints"]
 
 _EPSILON: Final = 1e-9
+FROM_ZERO: Final = 2
+"""Instances that the first scale-out of an empty group asks for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,15 +139,20 @@ def _out(
     percent: float,
     found: str,
 ) -> InstancesDecision:
-    running, asked = observation.running, observation.desired
-    step = min(max(proportional - running, settings.min_step), settings.max_step)
-    desired = min(running + step, settings.max_instances)
+    asked = observation.desired
+    if observation.t_s < state.warm_at_s:
+        wait_s = state.warm_at_s - observation.t_s
+        return InstancesDecision(
+            asked, percent, "warming-up", f"{found}, instances warm up for {wait_s:g} s more", state
+        )
+    if asked >= settings.max_instances:
+        return InstancesDecision(asked, percent, "at-max", f"{found}, at most {asked} are set", state)
+    step = min(max(proportional - observation.running, settings.min_step), settings.max_step)
+    desired = min(observation.running + step if observation.running else FROM_ZERO, settings.max_instances)
     if desired <= asked:
-        if asked >= settings.max_instances:
-            return InstancesDecision(asked, percent, "at-max", f"{found}, at most {asked} are set", state)
-        return InstancesDecision(asked, percent, "warming-up", f"{found}, {asked - running} are on their way", state)
+        return InstancesDecision(asked, percent, "quiet", f"{found}, {asked} are asked for", state)
     after = replace(state, warm_at_s=observation.t_s + settings.warmup_s)
-    return InstancesDecision(desired, percent, "out", f"{found}, {step} more", after)
+    return InstancesDecision(desired, percent, "out", f"{found}, {desired - asked} more", after)
 
 
 def _in(
@@ -154,7 +166,8 @@ def _in(
     asked = observation.desired
     if observation.t_s < state.warm_at_s:
         return InstancesDecision(asked, percent, "warming-up", f"{found}, instances are warming up", state)
-    desired = max(proportional, observation.in_use, settings.min_instances)
+    slowest = asked - max(1, asked // 2)
+    desired = max(proportional, observation.in_use, settings.min_instances, slowest)
     if desired >= asked:
         return InstancesDecision(asked, percent, "in-use", f"{found}, none of {asked} may go", state)
     return InstancesDecision(desired, percent, "in", f"{found}, {asked - desired} go", state)

@@ -4,9 +4,10 @@ The service's code is not public; this follows what its guide says, and where th
 
 - AlarmHigh: every one of the last `out_datapoints` above the target; AlarmLow: every one of the last `in_datapoints`
   below the target less 10 %. Periods and datapoints as observed: 3 and 15 of one minute (aws/containers-roadmap #1208);
-  since June 2026 also metrics of 20 s (#2113). A missing datapoint scales nothing.
+  since June 2026 also metrics of 20 s, of CPU and memory only (#2113). A missing datapoint scales nothing.
 - An alarm that stays on acts again at each period (CloudWatch guide, alarm actions for Auto Scaling).
 - Capacity in proportion to metric and target; rounded so that too little is never added nor too much removed.
+- No scale-in while a deployment of the service runs (ECS developer guide, "Troubleshooting service auto scaling").
 - Scale-out cooldown: what the scale-out that started it added counts towards the next one, so only a larger one adds
   more. Scale-in cooldown: no further scale-in; a scale-out ends it (API TargetTrackingScalingPolicyConfiguration).
 - Read by us: in the scale-out cooldown the proportion is taken of the capacity before it, since the metric does not
@@ -35,6 +36,7 @@ Rule = Literal[
     "at-min",
     "rounds-to-nothing",
     "scale-in-off",
+    "deployment",
 ]
 
 _EPSILON: Final = 1e-9  # 3 tasks at 100 % of target 50 % are 6 tasks, whatever the float says
@@ -67,11 +69,13 @@ class TargetTrackingSettings:
 
 @dataclass(frozen=True, slots=True)
 class TrackedMetric:
-    """At ``t_s``, the end of a period: its datapoint (the metric per task; None: missing), and the desired capacity."""
+    """At ``t_s``, the end of a period: its datapoint (the metric per task; None: missing), the desired capacity, and
+    whether a deployment of the service runs."""
 
     t_s: float
     value: float | None
     capacity: int
+    deploying: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +114,8 @@ def decide(observation: TrackedMetric, settings: TargetTrackingSettings, state: 
     if is_on(state.datapoints, settings.out_datapoints, lambda each: each > settings.target):
         return _out(observation.t_s, value, capacity, settings, state, found)
     if is_on(state.datapoints, settings.in_datapoints, lambda each: each < low):
+        if observation.deploying:
+            return TrackingDecision(capacity, "deployment", f"{found}, but a deployment runs", state)
         return _in(observation.t_s, value, capacity, settings, state, found)
     if value > settings.target or value < low:
         needed = settings.out_datapoints if value > settings.target else settings.in_datapoints

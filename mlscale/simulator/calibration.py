@@ -114,7 +114,7 @@ def _steps(runs: Sequence[Run], profile: Profile, crowding: float, facts: dict[s
         if step.limited and step.begins_with is not None:
             waited = [_took(run, begin, step.begins_with) for run in runs]
             takes = _measured([each[each > LIMITED_S] for each in waited], facts)
-            begin, before_s = step.begins_with, takes.mean_s if takes is not None else 0.0
+            begin, before_s = step.begins_with, (takes or step.takes).mean_s
         else:
             end: EventKind | None = "replica_ready" if last else step.ends_with
             if end is None:

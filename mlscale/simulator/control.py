@@ -97,7 +97,7 @@ def _target_tracking(scene: Scene, scaling: Scaling, profile: Profile) -> None:
         settings,
         metric=scaling["metric"],
         quota_cores=scaling["cpu_cores"],
-        late_s=profile.loop_value("metric_delay_s"),
+        late_s=profile.loop_value(f"metric_delay_{scaling['metric_period_s']}s"),
     )
 
 

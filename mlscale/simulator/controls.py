@@ -50,7 +50,8 @@ def _no_periods(profile: Profile, scaling: Mapping[str, Any]) -> Altered:
 
 def _no_lag(profile: Profile, scaling: Mapping[str, Any]) -> Altered:
     """Whoever decides sees what is, and looks all the time."""
-    fast = {"sync_period_s": 1.0, "metric_resolution_s": 1.0, "report_delay_s": 0.0, "metric_delay_s": 0.0}
+    fast = {"sync_period_s": 1.0, "metric_resolution_s": 1.0, "report_delay_s": 0.0}
+    fast |= {"metric_delay_60s": 0.0, "metric_delay_20s": 0.0}
     loop: dict[str, Number] = {
         name: each.model_copy(update={"value": fast.get(name, each.value)}) for name, each in profile.loop.items()
     }

@@ -43,6 +43,10 @@ class Fixed(Drawn):
     kind: Literal["fixed"] = "fixed"
     value_s: float = Field(ge=0)
 
+    @property
+    def mean_s(self) -> float:
+        return self.value_s
+
     def quantile(self, share: float) -> float:
         return self.value_s
 
@@ -72,6 +76,10 @@ class Uniform(Drawn):
         if self.high_s < self.low_s:
             raise ValueError(f"from {self.low_s} to {self.high_s} s")
         return self
+
+    @property
+    def mean_s(self) -> float:
+        return (self.low_s + self.high_s) / 2
 
     def quantile(self, share: float) -> float:
         return self.low_s + share * (self.high_s - self.low_s)

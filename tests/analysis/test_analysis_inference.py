@@ -233,6 +233,16 @@ def test_over_twenty_percent_invalid_is_not_comparable() -> None:
     assert with_them.verdict[0] == "a faster"
 
 
+def test_runs_that_were_disturbed_from_outside_do_not_count_against_their_environment() -> None:
+    rows = rows_of(effect=-0.5).assign(disturbed=False)
+    of_b = rows.index[rows.environment == "b"][:3]
+    rows.loc[of_b, ["valid", "disturbed"]] = False, True
+    assert invalid_share(rows).loc["b"].to_dict() == {"runs": 9, "invalid": 0, "share": 0.0}
+    assert compare(rows).verdict[0] == "a faster"
+    rows.loc[of_b[:2], "disturbed"] = False
+    assert invalid_share(rows).loc["b", ["runs", "invalid"]].tolist() == [11, 2]
+
+
 def test_up_to_twenty_percent_are_left_out_and_the_first_valid_attempt_stands() -> None:
     rows = rows_of(effect=-0.5)
     bad = rows.index[(rows.environment == "b") & rows.aa_label.isna()][0]

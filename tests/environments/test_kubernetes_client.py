@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import http.server
 import socketserver
 import ssl
 import threading
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -38,10 +39,10 @@ def api(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Api]:
         server.shutdown()
 
 
-def kubeconfig(folder: Path, address: str) -> Path:
+def kubeconfig(folder: Path, address: str, user: str = "{}") -> Path:
     file = folder / "kubeconfig"
     file.write_text(
-        "{apiVersion: v1, kind: Config, current-context: c, users: [{name: u, user: {}}], "
+        f"{{apiVersion: v1, kind: Config, current-context: c, users: [{{name: u, user: {user}}}], "
         f'clusters: [{{name: k, cluster: {{server: "{address}"}}}}], '
         "contexts: [{name: c, context: {cluster: k, user: u}}]}"
     )
@@ -69,3 +70,44 @@ def test_a_server_that_is_another_one_is_one_that_does_not_answer(tmp_path: Path
             api.get("/api/v1/pods")
         api.close()
         server.shutdown()
+
+
+PLUGIN = """#!/bin/sh
+echo >> {calls}
+echo '{{"apiVersion": "client.authentication.k8s.io/v1beta1", "kind": "ExecCredential", "status":
+  {{"token": "'$(wc -l < {calls})'", "expirationTimestamp": "{expires}"}}}}'
+"""
+
+
+@pytest.mark.parametrize(("minutes", "tokens"), [(60, 1), (1, 3)])
+def test_a_token_from_a_command_is_asked_for_again_before_it_expires(tmp_path: Path, minutes: int, tokens: int) -> None:
+    """As `aws eks get-token` gives one, for 15 minutes: a run takes longer. The client asks five minutes ahead."""
+    seen: list[str] = []
+
+    class Asked(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            seen.append(self.headers["Authorization"])
+            self.send_response(200)
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"{}")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    plugin = tmp_path / "plugin"
+    expires = datetime.now(UTC) + timedelta(minutes=minutes)
+    plugin.write_text(PLUGIN.format(calls=tmp_path / "calls", expires=f"{expires:%Y-%m-%dT%H:%M:%SZ}"))
+    plugin.chmod(0o755)
+    user = (
+        f'{{exec: {{apiVersion: client.authentication.k8s.io/v1beta1, command: "{plugin}", interactiveMode: Never}}}}'
+    )
+    with http.server.HTTPServer(("127.0.0.1", 0), Asked) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        api = connect(Place(str(kubeconfig(tmp_path, f"http://127.0.0.1:{server.server_address[1]}", user))))
+        for _ in range(3):
+            api.get("/version")
+        api.close()
+        server.shutdown()
+    assert len(seen) == 3
+    assert len(set(seen)) == tokens

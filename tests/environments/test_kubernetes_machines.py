@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 from kubernetes_shapes import ORIGIN_T, change, pod
 
-from mlscale.cluster.machines.types import MachineType
+from mlscale.environments.kubernetes_load_job import load_pod
 from mlscale.environments.kubernetes_machine_settings import machine_arm_settings
 from mlscale.environments.kubernetes_machines import MachineWatch
+from mlscale.environments.kubernetes_manifests import Packaging
 from mlscale.environments.kubernetes_pods import PodWatch
-from mlscale.environments.kubernetes_pool import node_pool
+from mlscale.environments.kubernetes_pool import NODE_CLASS, class_path, node_pool
 from mlscale.runs import Event
 
 BOOTED = "mlscale/booted"
@@ -100,8 +101,7 @@ def test_a_pod_without_room_says_so_once() -> None:
 
 def test_a_pool_asks_for_what_the_settings_say() -> None:
     scaling = machine_arm_settings("matched").model_copy(update={"max_machines": 3, "consolidate_after_s": 30})
-    kind = MachineType("rehearsal.small", cpu_cores=0.4, memory_mib=1024, pods=16, usd_per_hour=0.03)
-    made = node_pool("mlscale-0123abcd", scaling, "10s", {kind.name: kind})
+    made = node_pool("mlscale-0123abcd", scaling, {"rehearsal.small": 1024}, NODE_CLASS, "10s")
     assert made["metadata"]["annotations"] == {"mlscale/boot": "10s"}
     assert made["spec"]["limits"] == {"memory": "3072Mi"}
     assert made["spec"]["disruption"]["consolidateAfter"] == "30s"
@@ -109,3 +109,52 @@ def test_a_pool_asks_for_what_the_settings_say() -> None:
         each["values"] for each in made["spec"]["template"]["spec"]["requirements"] if each["key"].endswith("type")
     ][:1]
     assert types == list(scaling.machine_types)
+
+
+def test_live_and_rehearsed_pools_differ_in_what_makes_machines_and_in_their_types() -> None:
+    rehearsed = machine_arm_settings("matched")
+    live = rehearsed.model_copy(update={"machine_types": ("c7a.medium",)})
+    one = node_pool("run", rehearsed, {"rehearsal.small": 2048}, NODE_CLASS, "ec2")
+    other = node_pool("run", live, {"c7a.medium": 2048}, live.node_class, None)
+    assert _differing(one, other) == {
+        "metadata.annotations",
+        "spec.template.spec.nodeClassRef.group",
+        "spec.template.spec.nodeClassRef.kind",
+        "spec.template.spec.nodeClassRef.name",
+        "spec.template.spec.requirements.0.values.0",
+    }
+    assert class_path(live.node_class) == "/apis/eks.amazonaws.com/v1/nodeclasses/default"
+    assert class_path(NODE_CLASS) == "/apis/karpenter.kwok.sh/v1alpha1/kwoknodeclasses/mlscale"
+
+
+def _differing(one: Any, other: Any, where: str = "") -> set[str]:
+    """Places in which two objects differ."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return {
+            found
+            for key in one.keys() | other.keys()
+            for found in (
+                _differing(one[key], other[key], f"{where}.{key}".lstrip("."))
+                if key in one and key in other
+                else {f"{where}.{key}".lstrip(".")}
+            )
+        }
+    if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        pairs = enumerate(zip(one, other, strict=True))
+        return {found for number, pair in pairs for found in _differing(*pair, f"{where}.{number}")}
+    return set() if one == other else {where}
+
+
+def test_the_load_is_on_no_machine_of_the_run() -> None:
+    packaging = Packaging(image="registry/app:1", command=("python", "-m", "mlscale.application.container"))
+    made = load_pod("mlscale-0123abcd", packaging, "mlscale-0123abcd", {"MLSCALE_LOAD": "x"})
+    affinity = made["spec"]["affinity"]
+    (terms,) = affinity["nodeAffinity"].values()
+    assert terms["nodeSelectorTerms"][0]["matchExpressions"][0]["operator"] == "NotIn"
+    (away,) = affinity["podAntiAffinity"].values()
+    assert away[0]["labelSelector"]["matchLabels"] == {"mlscale/run": "mlscale-0123abcd"}
+    assert "mlscale/run" not in made["metadata"]["labels"], "or it would be away from itself"
+    container = made["spec"]["containers"][0]
+    assert container["command"] == ["python", "-m", "mlscale.load.remote_job"]
+    assert {"name": "MLSCALE_LOAD", "value": "x"} in container["env"]
+    assert "affinity" not in load_pod("mlscale-0123abcd", packaging, None, {})["spec"]

@@ -36,7 +36,8 @@ def test_an_environment_that_breaks_is_named_and_the_others_are_asked(monkeypatc
 def test_what_is_only_simulated_is_not_broken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(environments, "names", lambda: ["ecs"])
     [finding] = doctor.check_environments()
-    assert (finding.state, finding.remedy) == ("not yet", "mlscale simulate ecs")
+    assert finding.state == "not yet"
+    assert finding.remedy.startswith("mlscale simulate ecs")
     assert can_run([finding])
 
 

@@ -60,10 +60,11 @@ def test_published_runs_are_judged_by_the_level_of_their_own_protocol() -> None:
     assert lab.level_to_compare(CompareParameters(run_dirs=(Path("mine"),))) == current_protocol().level_s
 
 
-def test_what_is_simulated_beside_them_has_their_clients() -> None:
+def test_what_is_simulated_beside_them_has_as_many_clients_for_its_replicas() -> None:
     published = read_protocol(places.reference_protocol_file())
     assert published
-    assert [stage.clients for stage in twin_lab.long_schedule().stages] == [2, published.step_clients]
+    clients = round(published.step_clients * twin_lab.CLOUD_CORES / published.cpu_cores)
+    assert [stage.clients for stage in twin_lab.long_schedule().stages] == [2, clients]
     assert twin_lab.long_schedule().think_mean_s == published.think_mean_s
 
 

@@ -88,3 +88,12 @@ def test_bounds() -> None:
 def test_settings_that_make_no_sense(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=r"positive|between"):
         TargetTrackingSettings(**wrong)  # type: ignore[arg-type]
+
+
+def test_nothing_is_scaled_in_while_a_deployment_runs_and_scale_out_goes_on() -> None:
+    state = TrackingState(datapoints=(20.0,) * 14)
+    held = decide(TrackedMetric(900.0, 20.0, 4, deploying=True), SETTINGS, state)
+    assert (held.desired, held.rule) == (4, "deployment")
+    assert decide(TrackedMetric(960.0, 20.0, 4), SETTINGS, held.state).rule == "in"
+    busy = TrackingState(datapoints=(90.0, 90.0))
+    assert decide(TrackedMetric(180.0, 90.0, 2, deploying=True), SETTINGS, busy).rule == "out"

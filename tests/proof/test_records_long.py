@@ -19,7 +19,10 @@ from mlscale.experiment.twin_commands import claims_command, validate_command
 def test_a_record_comes_out_again(
     name: str, command: Callable[[int], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recorded = json.loads((places.reference() / name).read_text())
+    file = places.reference() / name
+    if not file.exists():
+        pytest.skip(f"no {name} is published")
+    recorded = json.loads(file.read_text())
     assert recorded["code_sha256"] == code_hash(name), "it speaks of another version of the code: write it again"
     written: dict[str, Any] = {}
 

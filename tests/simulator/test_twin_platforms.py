@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from setups import BOOT, LARGE, SMALL, UP, setup
 
+from mlscale.policies.target_tracking import TargetTrackingSettings, TrackedMetric, TrackingState, decide
 from mlscale.runs import MlscaleError
 from mlscale.simulator.layout import OK, REFUSED
 from mlscale.simulator.profile import changed, profile_names, read_profile
@@ -245,3 +246,21 @@ def test_what_the_profile_does_not_know_is_said() -> None:
         Twin(replace(made, scalings={"readers": made.scalings["app"]}))
     with pytest.raises(MlscaleError, match="no room"):
         Twin(setup("eks", cpu_cores=0.35))
+
+
+@pytest.mark.parametrize(("period_s", "trigger_s"), [(60, 363.0), (20, 86.0)])
+def test_ecs_triggers_as_late_as_in_aws_own_benchmark(period_s: int, trigger_s: float) -> None:
+    """aws/containers-roadmap #2113: a step of CPU from 40 to 120 %; target in the middle, mean over the phases."""
+    delay_s = read_profile("ecs").loop_value(f"metric_delay_{period_s}s")
+    settings = TargetTrackingSettings(target=80.0, period_s=period_s, max_capacity=10)
+    triggers_s = []
+    for after in np.linspace(0.01, 0.99, 50):
+        state, t_s, value = TrackingState(), after * period_s, 40 + 80 * after
+        while True:
+            decision = decide(TrackedMetric(t_s, value, 2), settings, state)
+            state = decision.state
+            if decision.desired > 2:
+                break
+            t_s, value = t_s + period_s, 120.0
+        triggers_s.append(t_s + delay_s)
+    assert np.mean(triggers_s) == pytest.approx(trigger_s, rel=0.01)

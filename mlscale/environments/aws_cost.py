@@ -1,0 +1,101 @@
+"""What a run on AWS costs at most: list prices (aws_prices.json) x the hours until its stack deletes itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from mlscale.environments.ecs.settings import EcsScaling
+from mlscale.environments.kubernetes_machine_settings import MachineScaling
+from mlscale.runs import MlscaleError
+
+PRICES: Final = Path(__file__).parent / "aws_prices.json"
+DELETION_H: Final = 0.5
+"""From the expiry on until everything is gone, h: a schedule every 15 minutes, and the deletion itself."""
+_MONTH_H: Final = 730.0
+"""Hours by which CloudWatch prorates what it sells by the month."""
+_LOG_GB: Final = 0.05
+"""Logs of a run: the requests table, compressed, and what tasks print."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """``lines``: what for -> USD."""
+
+    region: str
+    hours: float
+    date: str
+    lines: Mapping[str, float]
+
+    @property
+    def usd(self) -> float:
+        return sum(self.lines.values())
+
+    def told(self) -> str:
+        """A line for each item, then the sum."""
+        rows = [f"  {what:<44} {usd:8.4f} USD" for what, usd in self.lines.items()]
+        head = f"at most, in {self.region}, prices of {self.date}, {self.hours:g} h with everything running:"
+        return "\n".join([head, *rows, f"  {'together':<44} {self.usd:8.4f} USD"])
+
+
+def ecs_cost(scaling: EcsScaling, region: str, prices: Path = PRICES) -> Cost:
+    """Of a run on Fargate, if nothing but its expiry ends it.
+
+    Raises:
+        MlscaleError: no prices are known for the region.
+    """
+    price = _of_region(region, prices)
+    hours = scaling.lifetime_min / 60 + DELETION_H
+    tasks = scaling.max_replicas
+    cores = tasks * scaling.cpu_cores + scaling.load_cores
+    memory_gb = (tasks * scaling.memory_mib + scaling.load_memory_mib) / 1024
+    lines = {
+        f"Fargate, {cores:g} vCPU ({tasks} tasks and the load)": hours * cores * price["fargate_vcpu_h"],
+        f"Fargate, {memory_gb:g} GB": hours * memory_gb * price["fargate_gb_h"],
+        "load balancer": hours * price["alb_h"],
+        "load balancer, one capacity unit": hours * price["alb_lcu_h"],
+        f"public IPv4 addresses ({tasks + 1})": hours * (tasks + 1) * price["ipv4_h"],
+        "logs": _LOG_GB * price["logs_gb"],
+        "CloudWatch, metrics of 20 s and alarms": (
+            hours / _MONTH_H * (price["metric_month"] + 2 * price["high_resolution_alarm_month"])
+            if scaling.metric_period_s == 20
+            else 0.0
+        ),
+    }
+    return Cost(region, hours, price["date"], lines)
+
+
+def eks_cost(scaling: MachineScaling, region: str, lifetime_min: float = 60.0, prices: Path = PRICES) -> Cost:
+    """Of a cluster in Auto Mode (cloud/eks.yaml) that lives so long, with as many machines as a run may have, of the
+    most expensive type, and one for the load.
+
+    Raises:
+        MlscaleError: no prices are known for the region, or for one of the machine types.
+    """
+    price = _of_region(region, prices)
+    known = price["instances_h"]
+    unknown = [name for name in scaling.machine_types if name not in known]
+    if unknown:
+        what = f"no price is known for {', '.join(unknown)} in {region}"
+        raise MlscaleError(what, str(prices), f"choose of {', '.join(known)}, or add it there")
+    hours, machines = lifetime_min / 60 + DELETION_H, scaling.max_machines + 1
+    name = max(scaling.machine_types, key=lambda each: float(known[each]))
+    lines = {
+        "control plane": hours * price["eks_cluster_h"],
+        f"{machines} machines ({name})": hours * machines * known[name],
+        "Auto Mode, a share of the machines' price": hours * machines * known[name] * price["eks_auto_mode_share"],
+        f"public IPv4 addresses ({machines})": hours * machines * price["ipv4_h"],
+    }
+    return Cost(region, hours, price["date"], lines)
+
+
+def _of_region(region: str, prices: Path) -> Mapping[str, Any]:
+    table = json.loads(prices.read_text())["regions"]
+    if region not in table:
+        known = ", ".join(sorted(table))
+        raise MlscaleError(f"no prices are known for {region}", str(prices), f"choose one of {known}, or add it there")
+    found: Mapping[str, Any] = table[region]
+    return found

@@ -1,0 +1,236 @@
+"""The environment ``ecs``: containers on Fargate, scaled by Application Auto Scaling's target tracking.
+
+It is built to AWS's documents and service models (docs/aws.md says which) and was never run on AWS.
+"""
+
+from __future__ import annotations
+
+import sys
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Final
+
+from mlscale.environments.base import App, Problem, Scaling
+from mlscale.environments.ecs.settings import EcsScaling, arm_settings
+from mlscale.host.ledger import Ledger, LedgerEntry
+from mlscale.runs import Level, MlscaleError, Mode
+
+if TYPE_CHECKING:
+    from mlscale.environments.ecs.account import Account
+    from mlscale.environments.ecs.deployed import EcsDeployed
+    from mlscale.environments.ecs.stack import Plan
+
+KIND: Final = "aws-stack"
+_TEMPLATE: Final = Path(__file__).resolve().parents[3] / "cloud" / "ecs.yaml"
+_DOCUMENT: Final = "docs/aws.md"
+
+
+class Ecs:
+    """Amazon ECS under target tracking.
+
+    Args:
+        say: told what is about to be created and what it costs at most.
+    """
+
+    name: ClassVar[str] = "ecs"
+    level: ClassVar[Level] = "container+machine"
+    modes: ClassVar[frozenset[Mode]] = frozenset({"live"})
+    settings: ClassVar[type[Scaling]] = EcsScaling
+    ledger_kinds: ClassVar[frozenset[str]] = frozenset({KIND})
+
+    def __init__(self, say: Callable[[str], object] = lambda text: sys.stderr.write(text + "\n")) -> None:
+        self._say = say
+
+    def arm(self, arm: str) -> EcsScaling:
+        """shipped, matched, static-min, static-max; see `arm_settings`."""
+        return arm_settings(arm)
+
+    def preflight(self, app: App, scalings: Mapping[str, Scaling], mode: Mode) -> Sequence[Problem]:
+        """What stands in the way; nothing is made, and only who asks and the account's guard are read."""
+        problems = list(_problems(app, scalings))
+        if any(problem.fatal for problem in problems):
+            return problems
+        try:
+            from mlscale.environments.ecs.stack import read_guard
+
+            account = _account(_scaling(scalings))
+            account.number()
+            read_guard(account)
+            problems += _of_budget(_scaling(scalings), account.region)
+        except MlscaleError as error:
+            problems.append(Problem(error.what, error.where, error.remedy))
+        return problems
+
+    @contextmanager
+    def deploy(
+        self, app: App, scalings: Mapping[str, Scaling], mode: Mode, ledger: Ledger, warm_up: Sequence[bytes]
+    ) -> Iterator[EcsDeployed]:
+        """A stack of its own (cloud/ecs.yaml), which deletes itself after ``lifetime_min``; gone on leaving.
+
+        The load's task serves every photo twice before it sends (`mlscale.load.remote_job`), since nothing outside the
+        stack reaches the application; ``warm_up`` is not used.
+
+        Raises:
+            MlscaleError: a preflight problem, no budget, or what keeps the stack from being made.
+        """
+        from mlscale.environments.aws_cost import ecs_cost
+        from mlscale.environments.ecs import stack
+        from mlscale.environments.ecs.deployed import EcsDeployed
+
+        for problem in self.preflight(app, scalings, mode):
+            if problem.fatal:
+                raise MlscaleError(problem.what, problem.where, problem.remedy)
+        scaling = _scaling(scalings)
+        account = _account(scaling)
+        number, guard = account.number(), stack.read_guard(account)
+        plan = _plan(app, scaling, guard, account)
+        cost = ecs_cost(scaling, account.region)
+        named = {"account": number, "region": account.region, "profile": account.profile, "stack": plan.name}
+        entry = ledger.intend(KIND, **named)
+        try:
+            resources = stack.propose(account, plan)
+            self._say(_told(plan, resources, cost.told()))
+            outputs = stack.create(account, plan.name)
+            facts = {
+                **named,
+                "resources": [f"{name}: {kind}" for name, kind in resources],
+                "cost_at_most_usd": round(cost.usd, 4),
+                "prices": cost.date,
+                "expires_at": plan.parameters["ExpiresAt"],
+                "load": {"remote": f"Fargate task, {scaling.load_cores:g} vCPU"},
+                "clock_within_s": account.skew.within_s,
+                "template": "cloud/ecs.yaml",
+            }
+            versions = {name: version(name) for name in ("boto3", "botocore")}
+            component = app.components[0].name
+            from mlscale.environments.kubernetes_manifests import PATH
+
+            yield EcsDeployed(account, plan.name, component, scaling, outputs, outputs["Url"] + PATH, facts, versions)
+        finally:
+            remove(account, plan.name)
+            ledger.done(entry)
+
+    def reap(self, entry: LedgerEntry) -> None:
+        """Delete the stack that ``entry`` names.
+
+        Raises:
+            MlscaleError: other credentials than those that made it, or something of it can't be deleted.
+        """
+        from mlscale.environments.ecs.account import Account
+
+        named = entry.identity
+        account = Account(named["region"], named["profile"])
+        number = account.number()
+        if number != named["account"]:
+            what = f"these are credentials of account {number}, the stack is in {named['account']}"
+            raise MlscaleError(
+                what, f"stack {named['stack']}", "set AWS_PROFILE to the account's; it expires by itself"
+            )
+        remove(account, named["stack"])
+
+
+def remove(account: Account, name: str) -> None:
+    """Stop what the stack does not know of, and delete it. What is gone is gone.
+
+    Raises:
+        MlscaleError: something can't be deleted; the stack's own schedule goes on trying.
+    """
+    from mlscale.environments.ecs import stack
+    from mlscale.environments.ecs.account import is_gone
+
+    try:
+        for arn in account.listed("ecs", "list_tasks", "taskArns", cluster=name, startedBy="mlscale"):
+            account.call("ecs", "stop_task", cluster=name, task=arn, reason="mlscale: the run has ended")
+    except MlscaleError as error:
+        if not is_gone(error):
+            raise
+    stack.delete(account, name)
+
+
+def _problems(app: App, scalings: Mapping[str, Scaling]) -> Iterator[Problem]:
+    if len(app.components) > 1:
+        yield Problem("a partitioned application is not measured on ECS yet", "--partitioned", "measure it whole")
+        return
+    scaling = _scaling(scalings)
+    if scaling.launch != "fargate":
+        yield Problem("EC2 capacity providers are only simulated yet", "--scaling launch", "launch=fargate")
+    if scaling.metric != "cpu":
+        yield Problem("a custom metric is only simulated yet", "--scaling metric", "metric=cpu")
+    for name in ("out_datapoints", "in_datapoints"):
+        if getattr(scaling, name) != EcsScaling.model_fields[name].default:
+            yield Problem("AWS sets the datapoints of its alarms itself", f"--scaling {name}", "leave it out")
+    if not (scaling.image or app.image):
+        yield Problem("no image is named", "--scaling image", f"image=REGISTRY/NAME:TAG, see {_DOCUMENT}")
+    if scaling.budget_usd is None:
+        yield Problem("nothing is created without a budget", "--budget-usd", f"--budget-usd 1, see {_DOCUMENT}")
+
+
+def _of_budget(scaling: EcsScaling, region: str) -> Iterator[Problem]:
+    from mlscale.environments.aws_cost import ecs_cost
+
+    cost = ecs_cost(scaling, region)
+    if scaling.budget_usd is not None and cost.usd > scaling.budget_usd:
+        what = f"the run may cost {cost.usd:.2f} USD, the budget is {scaling.budget_usd:.2f}"
+        yield Problem(what, "--budget-usd", "raise it, or lower lifetime_min or max_replicas")
+
+
+def _scaling(scalings: Mapping[str, Scaling]) -> EcsScaling:
+    (scaling,) = scalings.values()
+    assert isinstance(scaling, EcsScaling)
+    return scaling
+
+
+def _account(scaling: EcsScaling) -> Account:
+    try:
+        from mlscale.environments.ecs.account import Account
+    except ImportError as error:
+        raise MlscaleError("boto3 is not installed", "ecs", "pip install 'mlscale[aws]'") from error
+    return Account(scaling.region)
+
+
+def _plan(app: App, scaling: EcsScaling, guard: object, account: Account) -> Plan:
+    from mlscale.environments.ecs.stack import PREFIX, Guard, Plan
+
+    assert isinstance(guard, Guard)
+    expires = datetime.fromtimestamp(account.now(), UTC) + timedelta(minutes=scaling.lifetime_min)
+    expires_at = f"{expires:%Y-%m-%dT%H:%M:%SZ}"
+    name = f"{PREFIX}{uuid.uuid4().hex[:10]}"
+    parameters = {
+        "ExpiresAt": expires_at,
+        "SchedulerRoleArn": guard.scheduler_role,
+        "ExecutionRoleArn": guard.execution_role,
+        "Image": str(scaling.image or app.image),
+        "Entry": app.components[0].entry,
+        "Waiting": str(scaling.max_waiting),
+        "TaskCpu": str(round(1024 * scaling.cpu_cores)),
+        "TaskMemory": str(scaling.memory_mib),
+        "MinTasks": str(scaling.min_replicas),
+        "MaxTasks": str(scaling.max_replicas),
+        "TargetCpuPercent": f"{scaling.target:g}",
+        "MetricPeriod": str(scaling.metric_period_s),
+        "ScaleOutCooldown": str(round(scaling.out_cooldown_s)),
+        "ScaleInCooldown": str(round(scaling.in_cooldown_s)),
+        "LoadCpu": str(round(1024 * scaling.load_cores)),
+        "LoadMemory": str(scaling.load_memory_mib),
+    }
+    tags = {"mlscale:run": name, "mlscale:owner": owner(), "mlscale:expires": expires_at}
+    return Plan(name, _TEMPLATE.read_text(), parameters, tags, guard.cloudformation_role)
+
+
+def owner() -> str:
+    """Whose runs these are: the name of this machine's user."""
+    import getpass
+
+    return getpass.getuser()
+
+
+def _told(plan: Plan, resources: Sequence[tuple[str, str]], cost: str) -> str:
+    kinds = sorted({kind for _, kind in resources})
+    return (
+        f"stack {plan.name}: {len(resources)} resources ({', '.join(kinds)})\n"
+        f"it deletes itself from {plan.parameters['ExpiresAt']} on\n{cost}"
+    )

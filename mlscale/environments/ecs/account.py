@@ -1,0 +1,153 @@
+"""An AWS account in one region: clients, pages, and errors as a user can understand them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from email.utils import parsedate_to_datetime
+from typing import Any, Final
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectionError,
+    HTTPClientError,
+    NoCredentialsError,
+    NoRegionError,
+    PartialCredentialsError,
+    ProfileNotFound,
+    SSOTokenLoadError,
+    TokenRetrievalError,
+    WaiterError,
+)
+
+from mlscale.runs import MlscaleError
+from mlscale.runs.clock import Skew
+
+_CONFIG: Final = Config(
+    retries={"mode": "adaptive", "max_attempts": 8}, connect_timeout=10, read_timeout=30, user_agent_extra="mlscale"
+)
+_NO_CREDENTIALS: Final = (NoCredentialsError, PartialCredentialsError, SSOTokenLoadError, TokenRetrievalError)
+_EXPIRED: Final = frozenset(
+    {
+        "ExpiredToken",
+        "ExpiredTokenException",
+        "RequestExpired",
+        "InvalidClientTokenId",
+        "UnrecognizedClientException",
+        "AuthFailure",
+        "SignatureDoesNotMatch",
+    }
+)
+_DENIED: Final = frozenset({"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"})
+_THROTTLED: Final = frozenset({"Throttling", "ThrottlingException", "RequestLimitExceeded", "TooManyRequestsException"})
+
+
+class Account:
+    """Clients of one region, made when they are first used.
+
+    Args:
+        region: such as "eu-central-1"; None: that of the environment or the AWS configuration.
+        profile: of the AWS configuration; None: the usual search for credentials.
+    """
+
+    def __init__(self, region: str | None = None, profile: str | None = None) -> None:
+        with explained("AWS configuration"):
+            self._session = boto3.Session(region_name=region, profile_name=profile)
+        if self._session.region_name is None:
+            raise MlscaleError("no region is set", "AWS configuration", "set AWS_REGION, or --scaling region=NAME")
+        self.region: str = self._session.region_name
+        self.profile = profile
+        self.skew = Skew()
+        self._clients: dict[str, Any] = {}
+        self._sent_at = 0.0
+
+    def client(self, service: str) -> Any:
+        """The boto3 client of a service."""
+        if service not in self._clients:
+            client = self._session.client(service, config=_CONFIG)
+            client.meta.events.register("provide-client-params", self._sending)
+            client.meta.events.register("after-call", self._answered)
+            self._clients[service] = client
+        return self._clients[service]
+
+    def call(self, service: str, operation: str, **parameters: Any) -> dict[str, Any]:
+        """One call. Raises MlscaleError."""
+        with explained(f"{service} {operation}"):
+            answer: dict[str, Any] = getattr(self.client(service), operation)(**parameters)
+            return answer
+
+    def listed(self, service: str, operation: str, key: str, **parameters: Any) -> list[Any]:
+        """All elements of ``key`` over all pages. Raises MlscaleError."""
+        with explained(f"{service} {operation}"):
+            pages = self.client(service).get_paginator(operation).paginate(**parameters)
+            return [element for page in pages for element in page.get(key, ())]
+
+    def number(self) -> str:
+        """The account's number, which tells that the credentials work. Raises MlscaleError."""
+        return str(self.call("sts", "get_caller_identity")["Account"])
+
+    def now(self) -> float:
+        """Unix time by AWS's clock, as well as it is known."""
+        return time.time() + self.skew.middle_s
+
+    def _sending(self, **_: Any) -> None:
+        self._sent_at = time.time()
+
+    def _answered(self, parsed: Mapping[str, Any], **_: Any) -> None:
+        headers = parsed.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+        if "date" in headers:
+            self.skew = self.skew.narrowed(parsedate_to_datetime(headers["date"]), self._sent_at, time.time())
+
+
+@contextmanager
+def explained(where: str) -> Iterator[None]:
+    """Turns what boto3 raises inside into one sentence.
+
+    Raises:
+        MlscaleError: instead of a botocore error.
+    """
+    try:
+        yield
+    except _NO_CREDENTIALS as error:
+        raise MlscaleError("no AWS credentials", where, "aws configure, aws sso login, or set AWS_PROFILE") from error
+    except (ProfileNotFound, NoRegionError) as error:
+        raise MlscaleError(str(error), where, "see ~/.aws/config") from error
+    except ClientError as error:
+        raise _of_client(error, where) from error
+    except (ConnectionError, HTTPClientError) as error:
+        raise MlscaleError(f"AWS can't be reached: {error}", where, "check the network, then repeat") from error
+    except WaiterError as error:
+        raise MlscaleError(str(error), where, "see the stack's events") from error
+    except BotoCoreError as error:
+        raise MlscaleError(str(error), where, "see the message") from error
+
+
+def _of_client(error: ClientError, where: str) -> MlscaleError:
+    code = str(error.response.get("Error", {}).get("Code", ""))
+    message = str(error.response.get("Error", {}).get("Message", "")) or code
+    status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    if code in _EXPIRED:
+        return MlscaleError(
+            "the AWS credentials are expired or wrong", where, "renew them (aws sso login), then repeat"
+        )
+    if code in _DENIED:
+        return MlscaleError(f"not allowed: {message}", where, "attach cloud/user-policy.json, see docs/aws.md")
+    if code in _THROTTLED:
+        return MlscaleError("AWS throttles the account's calls", where, "wait a minute, then repeat")
+    if status >= 500:
+        return MlscaleError(f"AWS failed: {message}", where, "wait a minute, then repeat")
+    return MlscaleError(message, where, "see the message")
+
+
+def is_gone(error: MlscaleError) -> bool:
+    """Whether what was asked for is not there (any more)."""
+    cause = error.__cause__
+    if not isinstance(cause, ClientError):
+        return False
+    code = str(cause.response.get("Error", {}).get("Code", ""))
+    message = str(cause.response.get("Error", {}).get("Message", ""))
+    return "NotFound" in code or (code == "ValidationError" and "does not exist" in message)

@@ -1,0 +1,127 @@
+"""The load of a run on ECS: a task of the run's own stack, which tells by its log what it sent."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from mlscale.environments.ecs.account import Account, is_gone
+from mlscale.runs import MlscaleError
+
+LEAD_S: Final = 180.0
+"""From asking for the task until it can send, s: a start on Fargate (53 to 62 s with an image of 413 MB), the image of
+the application, imports, every photo sent twice."""
+_CONTAINER: Final = "load"
+_POLL_S: Final = 2.0
+_LOG_LAG_S: Final = 30.0
+"""How long after a task's end its last lines may come."""
+
+
+def open_job(**arguments: Any) -> FargateJob:
+    """What `mlscale.load.remote` calls."""
+    return FargateJob(**arguments)
+
+
+class FargateJob:
+    """See `mlscale.load.remote.RemoteJob`. The arguments are data, since they pass a command line."""
+
+    def __init__(
+        self,
+        region: str,
+        profile: str | None,
+        stack: str,
+        definition: str,
+        subnets: str,
+        group: str,
+    ) -> None:
+        self._account = Account(region, profile)
+        self._stack, self._definition = stack, definition
+        self._network = {
+            "awsvpcConfiguration": {
+                "subnets": subnets.split(","),
+                "securityGroups": [group],
+                "assignPublicIp": "ENABLED",
+            }
+        }
+        self._account.number()
+        self.clock_ahead_s = self._account.skew.middle_s
+        self._task = ""
+        self._stopped = False
+
+    def start(self, environment: Mapping[str, str]) -> None:
+        """Raises MlscaleError: AWS refuses it, or has no room for it."""
+        variables = [{"name": name, "value": value} for name, value in environment.items()]
+        answer = self._account.call(
+            "ecs",
+            "run_task",
+            cluster=self._stack,
+            taskDefinition=self._definition,
+            launchType="FARGATE",
+            count=1,
+            networkConfiguration=self._network,
+            overrides={"containerOverrides": [{"name": _CONTAINER, "environment": variables}]},
+            propagateTags="TASK_DEFINITION",
+            startedBy="mlscale",
+        )
+        if not answer.get("tasks"):
+            failures = ", ".join(str(each.get("reason")) for each in answer.get("failures", ())) or "no reason given"
+            raise MlscaleError(
+                f"the load's task was not started: {failures}", self._stack, "repeat, or raise the quota"
+            )
+        self._task = str(answer["tasks"][0]["taskArn"])
+
+    def lines(self) -> Iterator[str]:
+        """Raises MlscaleError: the task ended without having said anything."""
+        stream = f"{_CONTAINER}/{_CONTAINER}/{self._task.rpartition('/')[2]}"
+        token: dict[str, str] = {}
+        ended_at, said = None, False
+        while True:
+            found, token, more = self._read(stream, token)
+            for line in found:
+                said = True
+                yield line
+            if more:
+                continue
+            if ended_at is None and self._ended():
+                ended_at = time.monotonic()
+            if ended_at is not None and time.monotonic() - ended_at > _LOG_LAG_S:
+                break
+            time.sleep(_POLL_S)
+        if not said:
+            raise MlscaleError(
+                f"the load's task said nothing: {self._why()}", self._stack, "see the task in the ECS console"
+            )
+
+    def stop(self) -> None:
+        """SIGTERM to the worker; what it had sent still comes."""
+        if self._task and not self._stopped:
+            self._stopped = True
+            self._account.call("ecs", "stop_task", cluster=self._stack, task=self._task, reason="mlscale: load stopped")
+
+    def _read(self, stream: str, token: dict[str, str]) -> tuple[list[str], dict[str, str], bool]:
+        """Lines from ``token`` on, the next token, and whether more may be there now. CloudWatch repeats the token at
+        the end of the stream; a stream that is not there yet has no lines."""
+        try:
+            answer = self._account.call(
+                "logs", "get_log_events", logGroupName=self._stack, logStreamName=stream, startFromHead=True, **token
+            )
+        except MlscaleError as error:
+            if is_gone(error):
+                return [], token, False
+            raise
+        following = {"nextToken": str(answer["nextForwardToken"])}
+        lines = [str(event["message"]) for event in answer["events"]]
+        return lines, following, following != token
+
+    def _describe(self) -> Mapping[str, Any]:
+        answer = self._account.call("ecs", "describe_tasks", cluster=self._stack, tasks=[self._task])
+        return dict(answer["tasks"][0]) if answer["tasks"] else {"lastStatus": "STOPPED"}
+
+    def _ended(self) -> bool:
+        return str(self._describe()["lastStatus"]) == "STOPPED"
+
+    def _why(self) -> str:
+        task = self._describe()
+        reasons = [task.get("stoppedReason"), *(each.get("reason") for each in task.get("containers", ()))]
+        return "; ".join(str(reason) for reason in reasons if reason) or "no reason given"

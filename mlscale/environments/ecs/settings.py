@@ -1,0 +1,101 @@
+"""Settings of an Amazon ECS service under target tracking; the defaults are AWS's own where it has any."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Literal, Self
+
+from pydantic import Field, model_validator
+
+from mlscale.environments.base import Scaling, scaling_of_arm
+
+FARGATE_SIZES: Final[Mapping[float, Sequence[int]]] = {
+    0.25: (512, 1024, 2048),
+    0.5: range(1024, 4096 + 1, 1024),
+    1.0: range(2048, 8192 + 1, 1024),
+    2.0: range(4096, 16_384 + 1, 1024),
+    4.0: range(8192, 30_720 + 1, 1024),
+    8.0: range(16_384, 61_440 + 1, 4096),
+    16.0: range(32_768, 122_880 + 1, 8192),
+}
+"""vCPU of a Fargate task, and the memory in MiB that goes with it (ECS developer guide, "Task CPU and memory")."""
+
+
+class EcsScaling(Scaling):
+    """A scaling policy of Application Auto Scaling, and what the tasks run on.
+
+    The service wants tasks in proportion to metric / ``target``, when the metric was above it for ``out_datapoints``
+    periods, or below 90 % of it for ``in_datapoints``; `mlscale.policies.target_tracking` names the sources.
+    With ``launch`` "ec2", tasks need instances, which a capacity provider asks for.
+    """
+
+    cpu_cores: float = Field(default=0.25, gt=0, le=64, description="CPU of a task, vCPU; Fargate sells 0.25 and up")
+    metric: Literal["cpu", "in_flight"] = Field(
+        default="cpu", description="ECSServiceAverageCPUUtilization in %, or requests in flight per task (custom)"
+    )
+    target: float = Field(default=50.0, gt=0, le=1000, description="of the metric")
+    metric_period_s: Literal[20, 60] = Field(
+        default=60, description="period of the metric, s (20: CPU only, since June 2026)"
+    )
+    out_datapoints: int = Field(default=3, ge=1, le=100, description="periods above the target before tasks are added")
+    in_datapoints: int = Field(default=15, ge=1, le=100, description="periods below before tasks are removed")
+    out_cooldown_s: float = Field(default=300.0, ge=0, le=86_400, description="ScaleOutCooldown, s")
+    in_cooldown_s: float = Field(default=300.0, ge=0, le=86_400, description="ScaleInCooldown, s")
+    max_waiting: int = Field(
+        default=100, ge=0, le=100_000, description="requests that may wait in a task for its model; one more: 503"
+    )
+    memory_mib: int = Field(default=512, ge=16, le=1_000_000, description="memory of a task, MiB")
+    launch: Literal["fargate", "ec2"] = Field(default="fargate", description="what tasks run on")
+    instance_cores: float = Field(default=2.0, gt=0, le=192, description="ec2: cores of an instance")
+    instance_memory_mib: int = Field(default=8192, ge=256, le=10_000_000, description="ec2: its memory, MiB")
+    min_instances: int = Field(default=1, ge=0, le=1000, description="ec2: instances at least")
+    max_instances: int = Field(default=4, ge=1, le=1000, description="ec2: instances at most")
+    target_capacity: float = Field(default=100.0, gt=0, le=100, description="ec2: share of the instances in use, %")
+    image: str | None = Field(default=None, min_length=1, description="live: the application's image, in a registry")
+    region: str | None = Field(default=None, min_length=1, description="live: AWS region; none: the configuration's")
+    lifetime_min: int = Field(
+        default=60, ge=20, le=720, description="live: after so long everything deletes itself, min"
+    )
+    budget_usd: float | None = Field(default=None, gt=0, description="live: what the run may cost at most, USD")
+    load_cores: float = Field(default=1.0, gt=0, le=16, description="live: CPU of the task that sends the load, vCPU")
+    load_memory_mib: int = Field(default=2048, ge=512, le=120_000, description="live: its memory, MiB")
+
+    @model_validator(mode="after")
+    def _exists_on_aws(self) -> Self:
+        if self.metric == "in_flight" and self.metric_period_s == 20:
+            raise ValueError("metric_period_s=20 exists for metric=cpu only (a custom metric is read every 60 s)")
+        if self.launch == "fargate":
+            memory = FARGATE_SIZES.get(self.cpu_cores)
+            if memory is None:
+                sizes = ", ".join(f"{size:g}" for size in FARGATE_SIZES)
+                raise ValueError(f"Fargate has no tasks of {self.cpu_cores:g} vCPU (only {sizes}); or set launch=ec2")
+            if self.memory_mib not in memory:
+                raise ValueError(
+                    f"a Fargate task of {self.cpu_cores:g} vCPU has {memory[0]} to {memory[-1]} MiB "
+                    f"in certain steps, not {self.memory_mib}"
+                )
+        return self
+
+    @classmethod
+    def sized(cls, sizes: Mapping[str, Any]) -> dict[str, Any]:
+        """Fargate sells fixed sizes: the next larger one, or the largest, with the least memory that goes with it."""
+        found = dict(sizes)
+        if found.get("launch", "fargate") == "fargate" and "cpu_cores" in found:
+            cores = next((size for size in FARGATE_SIZES if size >= found["cpu_cores"]), max(FARGATE_SIZES))
+            found |= {"cpu_cores": cores, "memory_mib": FARGATE_SIZES[cores][0]}
+        return found
+
+
+def arm_settings(arm: str) -> EcsScaling:
+    """The settings of an arm (METHOD §4).
+
+    ``shipped``: CPU at 50 %, one-minute metrics, AWS's datapoints and cooldowns. ``matched``: the nearest to one
+    request in flight per replica that AWS has on a short period, which is CPU at 50 % every 20 s (the utilisation at
+    which a single-server queue holds one request on average). It differs in that CPU ends at 100 %, so that one
+    decision at most doubles the tasks. 30 s of cooldown before a service shrinks, none before it grows.
+
+    Raises:
+        MlscaleError: an unknown arm.
+    """
+    matched = EcsScaling(metric="cpu", target=50.0, metric_period_s=20, out_cooldown_s=0.0, in_cooldown_s=30.0)
+    return scaling_of_arm(arm, EcsScaling(), matched)

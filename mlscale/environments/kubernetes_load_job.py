@@ -1,0 +1,141 @@
+"""The load of a run as a pod on a node of its own, which tells by its log what it sent."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from mlscale.environments.kubernetes_client import Api, Json, Place, Refused, connect
+from mlscale.environments.kubernetes_manifests import MANAGED_BY, ROLE, RUN, TOOL, USER, Packaging
+from mlscale.environments.kubernetes_paths import path_of
+from mlscale.runs import MlscaleError
+
+LEAD_S: Final = 240.0
+"""From asking for the pod until it can send, s: a node of its own (a minute or two on EKS), the image, imports, every
+photo sent twice."""
+LOAD: Final = "load"
+_POLL_S: Final = 2.0
+_ENDED: Final = ("Succeeded", "Failed")
+_REQUIRED: Final = "requiredDuringSchedulingIgnoredDuringExecution"
+
+
+def load_pod(namespace: str, packaging: Packaging, pool: str | None, environment: Mapping[str, str]) -> Json:
+    """The pod that sends the load.
+
+    Args:
+        packaging: of the application, whose interpreter and code it shares.
+        pool: never on a machine of this one, nor beside one of the run's own pods; None: wherever there is room.
+    """
+    alone = {"labelSelector": {"matchLabels": {RUN: namespace}}, "topologyKey": "kubernetes.io/hostname"}
+    elsewhere = {"key": "karpenter.sh/nodepool", "operator": "NotIn", "values": [pool]}
+    affinity: dict[str, Any] = {
+        "podAntiAffinity": {_REQUIRED: [alone]},
+        "nodeAffinity": {_REQUIRED: {"nodeSelectorTerms": [{"matchExpressions": [elsewhere]}]}},
+    }
+    mounts = [(f"host-{number}", path) for number, path in enumerate(packaging.mounts)]
+    variables = {**packaging.environment, **environment}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": LOAD, "namespace": namespace, "labels": {MANAGED_BY: TOOL, ROLE: LOAD}},
+        "spec": {
+            "restartPolicy": "Never",
+            "automountServiceAccountToken": False,
+            "enableServiceLinks": False,
+            **({"affinity": affinity} if pool is not None else {}),
+            "securityContext": {"runAsNonRoot": True, "runAsUser": USER, "seccompProfile": {"type": "RuntimeDefault"}},
+            "volumes": [
+                {"name": "tmp", "emptyDir": {}},
+                *({"name": name, "hostPath": {"path": path}} for name, path in mounts),
+            ],
+            "containers": [
+                {
+                    "name": LOAD,
+                    "image": packaging.image,
+                    "imagePullPolicy": packaging.pull_policy,
+                    "command": [packaging.command[0], "-m", "mlscale.load.remote_job"],
+                    "env": [{"name": name, "value": value} for name, value in variables.items()],
+                    "volumeMounts": [
+                        {"name": "tmp", "mountPath": "/tmp"},
+                        *({"name": name, "mountPath": path, "readOnly": True} for name, path in mounts),
+                    ],
+                    "resources": {"requests": {"cpu": "900m", "memory": "1Gi"}},
+                    "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+                }
+            ],
+        },
+    }
+
+
+def open_job(**arguments: Any) -> PodJob:
+    """What `mlscale.load.remote` calls."""
+    return PodJob(**arguments)
+
+
+class PodJob:
+    """See `mlscale.load.remote.RemoteJob`. The arguments are data, since they pass a command line."""
+
+    def __init__(
+        self,
+        kubeconfig: str,
+        context: str | None,
+        namespace: str,
+        packaging: Mapping[str, Any],
+        pool: str | None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self._api: Api = connect(Place(kubeconfig, context))
+        self._namespace, self._packaging, self._pool = namespace, Packaging(**packaging), pool
+        self._environment = dict(environment or {})
+        self._path = path_of("Pod", LOAD, namespace)
+        self.clock_ahead_s = self._api.skew().middle_s
+
+    def start(self, environment: Mapping[str, str]) -> None:
+        """Raises MlscaleError: the API server refuses it."""
+        all_of_it = {**self._environment, **environment}
+        try:
+            self._api.apply(self._path, load_pod(self._namespace, self._packaging, self._pool, all_of_it))
+        except Refused as refused:
+            raise refused.as_error("the load's pod") from refused
+
+    def lines(self) -> Iterator[str]:
+        """Raises MlscaleError: the pod is gone, or ended without having said anything."""
+        said = 0
+        while True:
+            phase, why = self._phase()
+            text = self._log()
+            whole = text[: text.rfind("\n") + 1].splitlines()
+            yield from whole[said:]
+            said = len(whole)
+            if phase in _ENDED:
+                break
+            time.sleep(_POLL_S)
+        if not said:
+            raise MlscaleError(f"the load's pod said nothing: {why}", self._namespace, "see the pod's events")
+
+    def stop(self) -> None:
+        """SIGTERM to the worker; what it had sent still comes."""
+        try:
+            self._api.delete(self._path, gracePeriodSeconds=20)
+        except Refused as refused:
+            raise refused.as_error("the load's pod") from refused
+
+    def _phase(self) -> tuple[str, str]:
+        try:
+            pod = self._api.find(self._path)
+        except Refused as refused:
+            raise refused.as_error("the load's pod") from refused
+        if pod is None:
+            return "Failed", "it is gone"
+        status = pod.get("status") or {}
+        return str(status.get("phase", "")), str(status.get("message") or status.get("reason") or "no reason given")
+
+    def _log(self) -> str:
+        """What the pod has printed so far; nothing while its container does not run yet."""
+        try:
+            return self._api.text(f"{self._path}/log")
+        except Refused as refused:
+            if refused.status in (400, 404):
+                return ""
+            raise refused.as_error("the load's log") from refused

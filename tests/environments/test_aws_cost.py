@@ -1,0 +1,45 @@
+"""The price table is complete, and what a run costs at most follows from it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import mlscale.environments
+from mlscale.environments.aws_cost import PRICES, Cost, ecs_cost, eks_cost
+from mlscale.environments.ecs.settings import EcsScaling
+from mlscale.environments.kubernetes_machine_settings import MachineScaling
+from mlscale.runs import MlscaleError
+
+REGIONS = json.loads(PRICES.read_text())["regions"]
+TYPES = json.loads((Path(mlscale.environments.__file__).parent / "ec2_types.json").read_text())["types"]
+
+
+@pytest.mark.parametrize("region", REGIONS)
+def test_every_price_that_is_asked_for_is_there_with_source_and_date(region: str) -> None:
+    assert set(REGIONS[region]["instances_h"]) == set(TYPES), "every machine type that a run may have"
+    assert REGIONS[region]["date"]
+    assert REGIONS[region]["source"]
+    for cost in (ecs_cost(EcsScaling(metric_period_s=20), region), *(of_types(name, region=region) for name in TYPES)):
+        assert all(usd > 0 for usd in cost.lines.values())
+
+
+def of_types(*names: str, region: str = "us-east-1", lifetime_min: float = 60.0) -> Cost:
+    return eks_cost(MachineScaling(machine_types=names), region, lifetime_min)
+
+
+def test_a_cluster_costs_its_control_plane_and_the_most_expensive_machines() -> None:
+    cost = of_types("c7a.medium", lifetime_min=30)
+    assert cost.hours == 1.0
+    machines = MachineScaling().max_machines + 1
+    assert cost.usd == pytest.approx(0.10 + machines * (0.05132 * 1.12 + 0.005))
+    assert of_types("c7a.medium", "m7i.large").usd == of_types("m7i.large").usd
+
+
+def test_what_has_no_price_is_named() -> None:
+    with pytest.raises(MlscaleError, match=r"no price is known for t2\.nano in us-east-1"):
+        of_types("t2.nano")
+    with pytest.raises(MlscaleError, match="no prices are known for mars-1"):
+        ecs_cost(EcsScaling(), "mars-1")

@@ -1,0 +1,131 @@
+"""A load that another machine sends: here a second process stands for it, with a real server to send to."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from mlscale.load.process import LoadProcess, LoadSpec
+from mlscale.load.remote import _files, prefix
+from mlscale.load.remote_job import TABLE, tables
+from mlscale.runs import ClosedLoop, ClosedStage, MlscaleError
+from mlscale.runs.store import read_stream
+
+HERE = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+"""Where the stand-in finds `Process`."""
+SCHEDULE = ClosedLoop(duration_s=2.0, stages=(ClosedStage(start_s=0.0, clients=2),), think_mean_s=0.05)
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers 200 to whatever comes."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"{}")
+
+    def log_message(self, *_: object) -> None:
+        """Silent."""
+
+
+@pytest.fixture
+def url() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}/"
+    server.shutdown()
+    server.server_close()
+
+
+class Process:
+    """A job that is a process of this machine."""
+
+    clock_ahead_s = 0.0
+
+    def __init__(self, lost: int = 0) -> None:
+        self._lost = lost
+        self._process: subprocess.Popen[str] | None = None
+
+    def start(self, environment: Mapping[str, str]) -> None:
+        argv = [sys.executable, "-P", "-m", "mlscale.load.remote_job"]
+        self._process = subprocess.Popen(argv, env={**os.environ, **environment}, stdout=subprocess.PIPE, text=True)
+
+    def lines(self) -> Iterator[str]:
+        assert self._process is not None
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if line.startswith(TABLE) and self._lost:
+                self._lost -= 1
+                continue
+            yield line.rstrip("\n")
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.terminate()
+
+
+def sent(url: str, stream: Path, *, lost: int = 0, stop_after_s: float | None = None) -> float:
+    """When the schedule began, on the run's clock."""
+    load = LoadProcess()
+    with load:
+        spec = LoadSpec(url, SCHEDULE, origin_s=time.monotonic(), start_s=None)
+        load.start(spec, prefix(f"{__name__}:Process", 4.0, lost=lost), [stream])
+        load.wait_ready()
+        assert 2.0 < load.not_before_s - time.monotonic() <= 4.0
+        start_s = load.not_before_s - spec.origin_s
+        load.release(spec.origin_s, start_s)
+        if stop_after_s is not None:
+            time.sleep(4.0 + stop_after_s)
+            load.stop()
+        report = load.wait()
+        assert report.sent > 0
+    return start_s
+
+
+def test_requests_come_back_on_the_run_s_clock(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", HERE)
+    stream = tmp_path / "requests.arrows"
+    start_s = sent(url, stream)
+    table = pa.Table.from_batches(list(read_stream(stream))).to_pandas()
+    assert len(table) > 10
+    assert (table["status"] == "ok").all()
+    assert table["intended_s"].min() == pytest.approx(start_s, abs=0.5), "the schedule began when it was told"
+    assert (table["done_s"] > table["sent_s"]).all()
+    assert table["done_s"].max() < start_s + 4.0
+
+
+def test_a_load_that_is_stopped_tells_what_it_sent(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", HERE)
+    stream = tmp_path / "requests.arrows"
+    sent(url, stream, stop_after_s=1.0)
+    assert sum(batch.num_rows for batch in read_stream(stream)) > 0
+
+
+def test_a_part_that_got_lost_is_an_error(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", HERE)
+    with pytest.raises(MlscaleError, match="did not come back"):
+        sent(url, tmp_path / "requests.arrows", lost=1)
+
+
+def test_tables_pass_line_by_line(tmp_path: Path) -> None:
+    content = os.urandom(100_000)
+    (tmp_path / "requests.arrows").write_bytes(content)
+    parts: dict[str, dict[int, tuple[int, str, str]]] = {}
+    for line in tables(tmp_path):
+        assert len(line) < 16_000
+        name, number, of, digest, text = line.removeprefix(TABLE).split(" ")
+        parts.setdefault(name, {})[int(number)] = (int(of), digest, text)
+    assert dict(_files(parts)) == {"requests.arrows": content}
+    del parts["requests.arrows"][2]
+    with pytest.raises(MlscaleError, match="came back with"):
+        dict(_files(parts))
