@@ -124,4 +124,4 @@ def test_published_protocols_keep_their_names() -> None:
     held = json.loads((places.reference() / "experiment.json").read_text())["protocol"]
     assert published is not None
     assert published.sha256() == held
-    assert published.model_copy(update={"replicas": 3}).sha256() != held
+    assert published.model_copy(update={"replicas": published.replicas + 1}).sha256() != held

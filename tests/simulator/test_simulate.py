@@ -120,4 +120,4 @@ def test_the_command_line(tmp_path: Path) -> None:
     argv[-1] = str(tmp_path / "live")
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert "mlscale simulate ecs" in done.stderr
+    assert "docs/aws.md" in done.stderr

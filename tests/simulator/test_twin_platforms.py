@@ -14,7 +14,7 @@ from mlscale.policies.target_tracking import TargetTrackingSettings, TrackedMetr
 from mlscale.runs import MlscaleError
 from mlscale.simulator.layout import OK, REFUSED
 from mlscale.simulator.profile import changed, profile_names, read_profile
-from mlscale.simulator.spread import Number
+from mlscale.simulator.spread import Fixed, Number
 from mlscale.simulator.twin import Outcome, Setup, Twin
 
 ALL = ("torchserve", "rayserve", "k3s", "eks", "ecs")
@@ -42,7 +42,7 @@ def response_s(outcome: Outcome, from_s: float, to_s: float) -> float:
 def test_a_step_brings_replicas_and_the_response_back(environment: str) -> None:
     outcome = play(setup(environment))
     ready = [t_s for t_s in times(outcome, "replica_ready").values() if 60 < t_s < 600]
-    assert len(ready) >= 3, "four replicas in all"
+    assert len(ready) >= 2, "four replicas in all, of which one may have come for the two clients before the step"
     assert response_s(outcome, 560, 600) < 0.5 * response_s(outcome, 62, 62 + 0.9 * (min(ready) - 62))
     assert (outcome.rows["status"] == OK).all()
     samples = [each for each in outcome.samples if each.t_s <= 600]
@@ -104,8 +104,11 @@ def test_no_replica_serves_before_it_is_ready_or_after_it_left() -> None:
 
 
 def test_workers_leave_one_after_the_other_and_pods_together() -> None:
+    leaves = Fixed(value_s=1.0, source="a test", date="2026-11").model_dump()
+
     def overlaps(environment: str) -> int:
-        outcome = play(setup(environment))
+        profile = changed(read_profile(environment), [("starts.leaves", leaves)])
+        outcome = play(setup(environment, profile=profile))
         gone = times(outcome, "replica_removed")
         begun = {name: t_s for name, t_s in times(outcome, "replica_draining").items() if t_s > 600}
         assert len(begun) == 3, "four replicas, then one"
