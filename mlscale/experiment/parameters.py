@@ -93,7 +93,7 @@ class CompareParameters(NotebookParameters):
 class TwinParameters(NotebookParameters):
     """09_twin: hold the twin against formulas, SimPy, and live runs that it was not made from."""
 
-    draws: int = Field(default=24, ge=2, le=1000, description="simulated runs for each live one")
+    draws: int = Field(default=8, ge=2, le=1000, description="simulated runs for each live one")
     seeds: int = Field(default=16, ge=3, le=1000, description="simulated runs of each queue with a known answer")
     requests: float = Field(default=40_000, ge=1000, le=1e9, description="requests in each of them")
 

@@ -97,7 +97,7 @@ def summary(found: Mapping[str, Any]) -> str:
 
 
 def _summary(found: Mapping[str, Any]) -> tuple[str, str]:
-    said = " ".join(f"{sentence}." for sentence in [*_sentences(found["effects"]), *_of_which(found["parts"])])
+    said = "\n".join(f"- {sentence}." for sentence in [*_sentences(found["effects"]), *_of_which(found["parts"])])
     table = _pairs(found["effects"])
     return said, f"**Ratio (95 % interval): verdict**\n\n{_markdown(table)}" if table else ""
 
@@ -220,7 +220,7 @@ def _sentences(effects: Iterable[Row]) -> list[str]:
         ratio, low, high = (1 / end if turned else end for end in ends)
         claim = "" if row["favours"] else f", {row['verdict']}"
         said.append(
-            f"The mean response from the step on is {ratio:.2f} times as long on {display_name(slow)} as on "
+            f"After the step, the mean response is {ratio:.2f} times as long on {display_name(slow)} as on "
             f"{display_name(quick)} (95 % interval {low:.2f} to {high:.2f}{claim})"
         )
     return [*said, *(f"No ratio is given for {' and '.join(pairs)}: {why}" for why, pairs in without.items())]

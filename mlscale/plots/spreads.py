@@ -14,6 +14,7 @@ from mlscale.plots.style import (
     MUTED,
     attach,
     colour,
+    headline,
     in_order,
     mark_modes,
     marker,
@@ -52,8 +53,9 @@ def sigma_parts(rows: pd.DataFrame, *, axes: Axes | None = None) -> Axes:
     names = in_order(list(rows["environment"]))
     numbers = []
     with style():
+        own = axes is None
         if axes is None:
-            axes = new_axes(1, 1, 0.9 + 0.75 * len(names))[0, 0]
+            axes = new_axes(1, 1, 1.2 + 0.75 * len(names))[0, 0]
         for place, name in enumerate(names):
             numbers.append(_bar(axes, rows[rows["environment"] == name], name, -place))
         axes.set_yticks(
@@ -69,7 +71,16 @@ def sigma_parts(rows: pd.DataFrame, *, axes: Axes | None = None) -> Axes:
         ]
         axes.legend(handles=parts, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=len(parts), borderaxespad=0.2)
         mark_modes(axes, rows["mode"])
+        if own:
+            headline(axes, _found(rows, names), rows["mode"])
     return attach(axes, pd.concat(numbers, ignore_index=True) if numbers else pd.DataFrame())
+
+
+def _found(rows: pd.DataFrame, names: list[str]) -> str:
+    """The figure's message, smallest first."""
+    sigma_ms = {name: 1000 * np.sqrt(rows.loc[rows["environment"] == name, "sigma_total_s2"].mean()) for name in names}
+    told = [f"{short_name(name)} {sigma_ms[name]:.0f} ms" for name in sorted(names, key=sigma_ms.__getitem__)]
+    return f"Standard deviation of the response after the step: {', '.join(told)}"
 
 
 def _bar(axes: Axes, mine: pd.DataFrame, name: str, y: float) -> pd.DataFrame:

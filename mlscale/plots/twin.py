@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -32,6 +33,7 @@ from mlscale.plots.style import (
 from mlscale.runs import Run
 
 Floats = npt.NDArray[np.float64]
+_COLUMNS: Final = 4
 VERDICTS: Final = {
     "equivalent": (INK, "o", INK),
     "inconclusive": (MUTED, "o", "white"),
@@ -148,31 +150,29 @@ def twin_trajectories(
     live: Mapping[str, Sequence[Run]], twins: Mapping[str, Sequence[Run]], level_s: float
 ) -> npt.NDArray[Any]:
     """One panel a setup: m_t of the live runs (thin), of the twin (its median, and where 90 % of its draws lie), on a
-    logarithmic axis; a row a schedule, a column an environment.
+    logarithmic axis.
 
     Args:
-        live, twins: by "environment/schedule".
+        live, twins: by "environment/variant".
     Returns:
         Axes; `plotted`: setup, run ("live", "twin", "low", "high"), t_s since the step, mean_s.
     """
     environments = in_order([name.partition("/")[0] for name in live])
-    schedules = sorted({name.partition("/")[2] for name in live})
+    names = sorted(live, key=lambda name: (environments.index(name.partition("/")[0]), name))
+    rows = math.ceil(len(names) / _COLUMNS)
     with style():
-        grid = new_axes(len(schedules), len(environments), 1.7 * len(schedules) + 1.2, sharex=True, sharey=True)
-        for row, schedule in zip(grid, schedules, strict=True):
-            row[0].set_ylabel(f"{schedule} loop\nmean $m_t$ (s)")
-            for axes, environment in zip(row, environments, strict=True):
-                name = f"{environment}/{schedule}"
-                if name in live:
-                    _compared(axes, name, live[name], twins[name], level_s)
-                else:
-                    axes.set_visible(False)
-        for axes, environment in zip(grid[0], environments, strict=True):
-            modes = {run.info.mode for name, runs in live.items() if name.startswith(environment) for run in runs}
-            mode = "".join(f"\n({mode})" for mode in sorted(modes - {"live"}))
-            axes.set_title(short_name(environment) + mode, color=colour(environment), fontsize=8)
-        for axes in grid[-1]:
+        grid = new_axes(rows, min(_COLUMNS, len(names)), 1.9 * rows + 1.2, sharey=True)
+        for axes in grid.flat[len(names) :]:
+            axes.set_visible(False)
+        for axes, name in zip(grid.flat, names, strict=False):
+            environment, _, variant = name.partition("/")
+            modes = {run.info.mode for run in live[name]} - {"live"}
+            _compared(axes, name, live[name], twins[name], level_s)
+            title = ", ".join((variant, *sorted(modes)))
+            axes.set_title(f"{short_name(environment)}\n{title}", color=colour(environment), fontsize=8)
             axes.set_xlabel("time since the step (s)")
+        for row in grid:
+            row[0].set_ylabel("mean $m_t$ (s)")
         grid[0, 0].set_yscale("log")
         grid[0, 0].set_ylim(top=3 * grid[0, 0].get_ylim()[1])  # room for the numbers of runs
         grid[0, 0].yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

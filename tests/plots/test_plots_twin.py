@@ -55,7 +55,7 @@ def test_trajectories_of_all_setups_lie_inside_the_axes(runs: dict[str, Run], tm
     live = {f"torchserve/{name}": [make_run(tmp_path / name)] for name in ("closed", "open")}
     twins = {"torchserve/closed": [runs["fast"]], "torchserve/open": [runs["never"]]}
     grid = twin_trajectories(live, twins, LEVEL_S)
-    assert grid[0, 0].get_title(loc="left") == "TorchServe + controller"
+    assert grid[0, 0].get_title(loc="left") == "TorchServe + controller\nclosed"
     for axes in grid.ravel():
         assert axes.get_ylim()[1] > plotted(axes)["mean_s"].max()
 
