@@ -25,7 +25,7 @@ from mlscale.experiment.attempts import IDENTITY, State, run_dirs
 from mlscale.experiment.protocol import write_text
 from mlscale.experiment.records import RECORDS, VALIDATION
 from mlscale.experiment.variants import CELLS, REHEARSED, TWIN_CELLS
-from mlscale.runs import SCHEMAS, MlscaleError, Run, load_run
+from mlscale.runs import SCHEMAS, MlscaleError, Run, load_run, load_runs
 
 if TYPE_CHECKING:
     from mlscale.experiment.execute import Experiment
@@ -140,7 +140,8 @@ def publish(runs: Path) -> str:
 
 
 def _fill(checkout: Path, figures: Path) -> None:
-    """Put the results into the documents: of the comparison where one was drawn, and what is known of the twin."""
+    """Put the results into the documents: of the comparison where one was drawn, of the cells beside core, and what is
+    known of the twin."""
     from mlscale.experiment.results import RENDERED, RESULTS, filled, summary, twin_text
 
     readme, results, record = checkout / "README.md", checkout / "docs/results.md", places.reference() / VALIDATION
@@ -148,8 +149,19 @@ def _fill(checkout: Path, figures: Path) -> None:
         found = json.loads((figures / RESULTS).read_text())
         write_text(readme, filled(readme, "results", summary(found)))
         write_text(results, filled(results, "results", (figures / RENDERED).read_text()))
+    for name, text in beside_core(places.reference()).items():
+        write_text(results, filled(results, name, text))
     held = json.loads(record.read_text()) if record.exists() else None
     write_text(results, filled(results, "twin", twin_text(held)))
+
+
+def beside_core(reference: Path) -> dict[str, str]:
+    """The blocks of docs/results.md that are about other cells than core, by their names."""
+    from mlscale.experiment.results import cell_text, cells_text
+
+    runs, level_s = load_runs(reference), experiment_in(reference).protocol.level_s
+    shipped = [run for run in runs if run.info.cell == "shipped"]
+    return {"cells": cells_text(runs), "shipped": cell_text(shipped, level_s) if shipped else "Not measured.\n"}
 
 
 def _wanted(states: Sequence[State]) -> list[State]:

@@ -19,8 +19,12 @@ import pandas as pd
 
 from mlscale.analysis import design
 from mlscale.analysis.durations import durations
+from mlscale.analysis.inference import compare
 from mlscale.analysis.report import describe
+from mlscale.analysis.steady import catch_up_and_steady
+from mlscale.analysis.summary import summarise
 from mlscale.experiment.protocol import write_text
+from mlscale.experiment.variants import CELLS, TWIN_CELLS
 from mlscale.plots.captions import caption
 from mlscale.plots.style import display_name
 from mlscale.runs import ClosedLoop, MlscaleError, OpenLoop, Run, Staircase
@@ -100,6 +104,33 @@ def _summary(found: Mapping[str, Any]) -> tuple[str, str]:
     said = "\n".join(f"- {sentence}." for sentence in [*_sentences(found["effects"]), *_of_which(found["parts"])])
     table = _pairs(found["effects"])
     return said, f"**Ratio (95 % interval): verdict**\n\n{_markdown(table)}" if table else ""
+
+
+def cell_text(runs: Sequence[Run], level_s: float) -> str:
+    """`rendered` results of the runs of one cell."""
+    rows = summarise(runs, level_s)
+    return rendered(results(runs, rows, compare(rows), level_s, catch_up_and_steady(rows)))
+
+
+def cells_text(runs: Sequence[Run]) -> str:
+    """Which cells of METHOD §4 were measured, and how many runs were invalid, as Markdown; those for the twin, which
+    has a section of its own, are left out."""
+    table = []
+    for cell in (each for each in CELLS if each not in TWIN_CELLS):
+        mine = [run for run in runs if (run.info.cell or "").partition("/")[0] == cell]
+        blocks = {run.info.block for run in mine}
+        table.append(
+            {
+                "cell": cell,
+                "runs": len(mine) if mine else "not measured",
+                "blocks": len(blocks) if mine else "",
+                "invalid": "; ".join(
+                    f"{display_name(name)}: {', '.join(f'{count} {why}' for why, count in reasons.items())}"
+                    for name, reasons in _invalid(mine).items()
+                ),
+            }
+        )
+    return _markdown(table) + "\n"
 
 
 def twin_text(record: Mapping[str, Any] | None) -> str:
@@ -264,7 +295,8 @@ def _pairs(effects: Iterable[Row]) -> list[Row]:
     for row in effects:
         told = "" if row["ratio"] is None else f"{row['ratio']:.2f}"
         told += "" if row["low"] is None else f" ({row['low']:.2f} to {row['high']:.2f})"
-        verdict = f"{told}: {row['verdict']}" if told else row["verdict"]
+        said = row["verdict"].replace(row["a"], display_name(row["a"])).replace(row["b"], display_name(row["b"]))
+        verdict = f"{told}: {said}" if told else said
         table.setdefault(_pair(row), {"pair": _pair(row)})[f"{row['endpoint']} {row['label']}"] = verdict
     return list(table.values())
 

@@ -8,6 +8,7 @@ import pytest
 
 from mlscale.analysis.validity import judge
 from mlscale.experiment import places
+from mlscale.experiment.publish import beside_core
 from mlscale.experiment.records import VALIDATION
 from mlscale.experiment.results import filled, twin_text
 from mlscale.runs import load_runs
@@ -24,6 +25,12 @@ def test_every_published_run_is_judged_as_its_run_json_says() -> None:
         if stored is None or now.model_dump(exclude={"reasons"}) != stored.model_dump(exclude={"reasons"}):
             differing[str(run.path.relative_to(REFERENCE))] = (stored, now)
     assert not differing
+
+
+def test_the_results_say_of_the_other_cells_what_their_runs_say() -> None:
+    document = places.checkout() / "docs/results.md"
+    for name, text in beside_core(REFERENCE).items():
+        assert filled(document, name, text) == document.read_text()
 
 
 def test_the_results_say_of_the_twin_what_the_validation_on_record_found() -> None:
