@@ -26,6 +26,7 @@ from mlscale.runs import MlscaleError
 
 ASKED = os.environ.get("CI") == "true" or os.environ.get("CLUSTER") == "1"
 PATIENCE_S = 120.0
+BUILD_AT_MOST_S = 2400.0  # with an empty cache, `up` compiles Kubernetes beside the other tests
 PORT = 30081
 SERVER = """
 import http.server, numpy
@@ -73,7 +74,7 @@ class Cluster:
 
     def command(self, *words: str, code: int = 0) -> str:
         process = self.start_command(*words)
-        out, errors = process.communicate(timeout=600)
+        out, errors = process.communicate(timeout=BUILD_AT_MOST_S)
         assert process.returncode == code, f"{words}: {process.returncode}\n{out}\n{errors}"
         return out
 
