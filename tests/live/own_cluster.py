@@ -74,7 +74,10 @@ class Cluster:
 
     def command(self, *words: str, code: int = 0) -> str:
         process = self.start_command(*words)
-        out, errors = process.communicate(timeout=BUILD_AT_MOST_S)
+        try:
+            out, errors = process.communicate(timeout=BUILD_AT_MOST_S)
+        finally:
+            process.terminate()  # one that is late must not make a cluster behind the test's back
         assert process.returncode == code, f"{words}: {process.returncode}\n{out}\n{errors}"
         return out
 
