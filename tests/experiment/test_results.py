@@ -50,7 +50,7 @@ def test_the_sentence_has_the_ratio_above_one_and_its_interval(found: dict[str, 
     assert row["ratio"] < 1
     ends = f"{1 / row['ratio']:.2f} times as long on Ray Serve as on TorchServe"
     interval = f"(95 % interval {1 / row['high']:.2f} to {1 / row['low']:.2f})"
-    said = rendered(found)
+    said = rendered(found).partition("\n\n")[0]
     assert ends in said
     assert interval in said
     assert "not comparable: 6 of 6 runs of Kubernetes (HPA) are invalid" in said
@@ -61,7 +61,7 @@ def test_what_of_the_difference_is_catching_up_and_what_steady_state_is_said(fou
     assert of["P1"]["difference_s"] == pytest.approx(
         of["catch-up"]["difference_s"] + of["steady state"]["difference_s"]
     )
-    said = rendered(found)
+    said = rendered(found).partition("\n\n")[0]
     assert f"Of the {-of['P1']['difference_s']:.2f} s between TorchServe + our controller and Ray Serve" in said
     assert f"{abs(of['steady state']['difference_s']):.2f} s (" in said
 
