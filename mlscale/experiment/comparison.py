@@ -15,7 +15,7 @@ from mlscale.analysis.summary import summarise
 from mlscale.analysis.verdicts import across_cells
 from mlscale.experiment.figures import remark
 from mlscale.experiment.twin_lab import FIVE
-from mlscale.experiment.variants import TWIN_CELLS
+from mlscale.experiment.variants import TWIN_CELLS, cell_of
 from mlscale.runs import MlscaleError, Run
 
 _EC2: Final = "boot ec2"
@@ -24,7 +24,7 @@ _EC2: Final = "boot ec2"
 def apart(runs: Sequence[Run]) -> tuple[list[Run], list[Run]]:
     """The runs that may be compared, and those of a rehearsal, which has a panel of its own (METHOD §8). Those for
     the twin are in neither."""
-    runs = [run for run in runs if (run.info.cell or "").partition("/")[0] not in TWIN_CELLS]
+    runs = [run for run in runs if cell_of(run) not in TWIN_CELLS]
     rehearsed = [run for run in runs if run.info.mode == "rehearsal" or (run.info.cell or "").startswith("rehearsal")]
     return [run for run in runs if run not in rehearsed], rehearsed
 

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 
 from mlscale.experiment import places
 from mlscale.experiment.attempts import IDENTITY, State, run_dirs
-from mlscale.experiment.protocol import write_text
+from mlscale.experiment.protocol import published_protocol, write_text
 from mlscale.experiment.records import RECORDS, VALIDATION
 from mlscale.experiment.variants import CELLS, REHEARSED, TWIN_CELLS
 from mlscale.runs import SCHEMAS, MlscaleError, Run, load_run, load_runs
@@ -149,17 +149,17 @@ def _fill(checkout: Path, figures: Path) -> None:
         found = json.loads((figures / RESULTS).read_text())
         write_text(readme, filled(readme, "results", summary(found)))
         write_text(results, filled(results, "results", (figures / RENDERED).read_text()))
-    for name, text in beside_core(places.reference()).items():
+    for name, text in beside_core().items():
         write_text(results, filled(results, name, text))
     held = json.loads(record.read_text()) if record.exists() else None
     write_text(results, filled(results, "twin", twin_text(held)))
 
 
-def beside_core(reference: Path) -> dict[str, str]:
+def beside_core() -> dict[str, str]:
     """The blocks of docs/results.md that are about other cells than core, by their names."""
     from mlscale.experiment.results import cell_text, cells_text
 
-    runs, level_s = load_runs(reference), experiment_in(reference).protocol.level_s
+    runs, level_s = load_runs(places.reference()), published_protocol().level_s
     shipped = [run for run in runs if run.info.cell == "shipped"]
     return {"cells": cells_text(runs), "shipped": cell_text(shipped, level_s) if shipped else "Not measured.\n"}
 

@@ -24,7 +24,7 @@ from mlscale.analysis.report import describe
 from mlscale.analysis.steady import catch_up_and_steady
 from mlscale.analysis.summary import summarise
 from mlscale.experiment.protocol import write_text
-from mlscale.experiment.variants import CELLS, TWIN_CELLS
+from mlscale.experiment.variants import CELLS, TWIN_CELLS, cell_of
 from mlscale.plots.captions import caption
 from mlscale.plots.style import display_name
 from mlscale.runs import ClosedLoop, MlscaleError, OpenLoop, Run, Staircase
@@ -117,7 +117,7 @@ def cells_text(runs: Sequence[Run]) -> str:
     has a section of its own, are left out."""
     table = []
     for cell in (each for each in CELLS if each not in TWIN_CELLS):
-        mine = [run for run in runs if (run.info.cell or "").partition("/")[0] == cell]
+        mine = [run for run in runs if cell_of(run) == cell]
         blocks = {run.info.block for run in mine}
         table.append(
             {

@@ -7,12 +7,17 @@ from typing import Any, Final, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict
 
-from mlscale.runs import Arm, Connections
+from mlscale.runs import Arm, Connections, Run
 
 Cell = Literal[
     "core", "shipped", "open", "sensitivity", "partition", "container", "rehearsal", "holdout", "calibration"
 ]
 CELLS: Final[tuple[Cell, ...]] = get_args(Cell)
+
+
+def cell_of(run: Run) -> str:
+    """The cell that a run belongs to: the first part of its label "CELL/VARIANT"; "" for a run by hand."""
+    return (run.info.cell or "").partition("/")[0]
 
 
 class Variant(BaseModel):

@@ -72,14 +72,14 @@ def sigma_parts(rows: pd.DataFrame, *, axes: Axes | None = None) -> Axes:
         axes.legend(handles=parts, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=len(parts), borderaxespad=0.2)
         mark_modes(axes, rows["mode"])
         if own:
-            headline(axes, _found(rows, names), rows["mode"])
+            headline(axes, _found(numbers), rows["mode"])
     return attach(axes, pd.concat(numbers, ignore_index=True) if numbers else pd.DataFrame())
 
 
-def _found(rows: pd.DataFrame, names: list[str]) -> str:
-    """The figure's message, smallest first."""
-    sigma_ms = {name: 1000 * np.sqrt(rows.loc[rows["environment"] == name, "sigma_total_s2"].mean()) for name in names}
-    told = [f"{short_name(name)} {sigma_ms[name]:.0f} ms" for name in sorted(names, key=sigma_ms.__getitem__)]
+def _found(bars: list[pd.DataFrame]) -> str:
+    """The figure's message from what `_bar` drew, smallest first."""
+    sigma_s = {str(bar["environment"].iloc[0]): float(bar["sigma_s"].iloc[0]) for bar in bars}
+    told = [f"{short_name(name)} {1000 * sigma_s[name]:.0f} ms" for name in sorted(sigma_s, key=sigma_s.__getitem__)]
     return f"Standard deviation of the response after the step: {', '.join(told)}"
 
 

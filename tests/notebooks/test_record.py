@@ -29,7 +29,7 @@ def test_every_published_run_is_judged_as_its_run_json_says() -> None:
 
 def test_the_results_say_of_the_other_cells_what_their_runs_say() -> None:
     document = places.checkout() / "docs/results.md"
-    for name, text in beside_core(REFERENCE).items():
+    for name, text in beside_core().items():
         assert filled(document, name, text) == document.read_text()
 
 
