@@ -50,7 +50,7 @@ class Direct:
     """The model in this very process."""
 
     def __init__(self, entry: str) -> None:
-        from mlscale.application.exchange import load_entry
+        from mlscale.serving.exchange import load_entry
 
         self._answer = load_entry(entry)
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from mlscale.policies.worker_controller import ControllerSettings
+from mlscale.environments.worker_controller import ControllerSettings
 from mlscale.runs import ClosedLoop, OpenLoop
 from mlscale.runs.schedule import ClosedStage, Constant, Staircase, Step
 from mlscale.simulator.engine import Engine

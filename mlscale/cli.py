@@ -1,4 +1,4 @@
-"""The command line: thin. Parses, calls, prints; errors that a user can mend are one line and exit code 2.
+"""The command line: thin. Parses, calls, prints; errors that a user can fix are one line and exit code 2.
 
 Each command imports what it needs inside its function, so that ``mlscale --help`` is quick.
 """
@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
 
 import typer
 
-from mlscale.cli_experiment import experiment_app
-from mlscale.runs.errors import MlscaleError
+from mlscale.errors import MlscaleError, as_user_error
+from mlscale.experiment.cli import experiment_app
+from mlscale.experiment.twin_cli import calibrate, simulate, sweep
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -29,9 +31,7 @@ def _root() -> None:
     """Compare autoscaling frameworks for containerised machine-learning applications."""
 
 
-app.add_typer(experiment_app, name="experiment")
 cluster_app = typer.Typer(no_args_is_help=True, help="A real one-node Kubernetes on this machine (make cluster).")
-app.add_typer(cluster_app, name="cluster")
 
 
 @app.command()
@@ -45,10 +45,19 @@ def measure(
         list[str] | None,
         typer.Option(help="KEY=VALUE, put over the arm's settings; readers.KEY=VALUE: one component's own"),
     ] = None,
+    app: Annotated[
+        str | None, typer.Option(help="package.module:factory of your own model; default: the code reader")
+    ] = None,
+    bodies: Annotated[
+        Path | None,
+        typer.Option("--bodies", "--photos", help="folder of files to send; default: the protocol's photos"),
+    ] = None,
+    check: Annotated[
+        str | None, typer.Option(help="module:function(label, answer), or none; default: answers as in labels.jsonl")
+    ] = None,
     partitioned: Annotated[
-        bool, typer.Option("--partitioned", help="localiser and readers apart; they share the arm's replicas")
+        bool, typer.Option("--partitioned", help="the code reader's models apart; they share the arm's replicas")
     ] = False,
-    photos: Annotated[Path | None, typer.Option(help="folder of the photo set; default: the protocol's")] = None,
     connections: Annotated[str, typer.Option(help="fresh or kept")] = "fresh",
     seed: Annotated[int, typer.Option(min=0)] = 0,
     idle: Annotated[float, typer.Option(min=0, help="seconds at idle before the load")] = 30.0,
@@ -58,75 +67,55 @@ def measure(
     ] = None,
 ) -> None:
     """Deploy the application under one environment's autoscaler, load it, observe it: one run."""
-    from mlscale.experiment.commands import measure_command
+    from mlscale.experiment import places
+    from mlscale.experiment.applications import code_reader, own_model
+    from mlscale.experiment.measure import MeasureOptions, measure
+    from mlscale.experiment.parameters import MeasureParameters, checked
+    from mlscale.experiment.progress import Shown
+    from mlscale.experiment.protocol import current_protocol, photos_folder
+    from mlscale.experiment.settings import parse_settings
+    from mlscale.load.schedule_files import read_schedule
 
     settings = [*(scaling or []), *([f"budget_usd={budget_usd}"] if budget_usd is not None else [])]
-    wanted = (environment, out, mode, arm, schedule, settings, photos, connections, seed, idle)
-    print(measure_command(*wanted, partitioned=partitioned))
+    given = {"mode": mode, "arm": arm, "connections": connections, "scaling": parse_settings(settings)}
+    asked = checked(MeasureParameters, given)
+    protocol = current_protocol()
+    if app and bodies is None:
+        raise MlscaleError("nothing to send to it is named", "--bodies", "name a folder of files that it can answer")
+    application = own_model(app) if app else code_reader(partitioned=partitioned)
+    with Shown() as shown:
+        run = measure(
+            environment,
+            replace(application, check=check) if check else application,
+            read_schedule(schedule) if schedule else protocol.quick_schedule(),
+            bodies=bodies or photos_folder(protocol, places.protocol_file()),
+            out=out,
+            scaling=protocol.sized(environment, asked.scaling, schedule),
+            arm=asked.arm,
+            options=MeasureOptions(
+                mode=asked.mode, connections=asked.connections, seed=seed, idle_s=idle, progress=shown
+            ),
+        )
+    validity = run.info.validity
+    verdict = "valid" if validity is None or validity.valid else f"not valid: {'; '.join(validity.reasons)}"
+    right = int((run.requests.status == "ok").sum())
+    print(f"{run.path}: {len(run.requests)} requests, {right} right answers; {verdict}")
 
 
-@app.command()
-def simulate(
-    environment: Annotated[str, typer.Argument(help="torchserve, rayserve, k3s, eks or ecs")],
-    out: Annotated[Path, typer.Option(help="folder of the new run")],
-    arm: Annotated[str, typer.Option(help="matched, shipped, static-min or static-max")] = "matched",
-    schedule: Annotated[Path | None, typer.Option(help="JSON file; default: the protocol's 60 s schedule")] = None,
-    scaling: Annotated[list[str] | None, typer.Option(help="KEY=VALUE, put over the arm's settings")] = None,
-    photos: Annotated[
-        Path | None, typer.Option(help="folder of a photo set, for its names and cost; default: the profile's")
-    ] = None,
-    connections: Annotated[str, typer.Option(help="fresh or kept")] = "fresh",
-    seed: Annotated[int, typer.Option(min=0)] = 0,
-    profile: Annotated[Path | None, typer.Option(help="of mlscale calibrate; default: the environment's own")] = None,
-    changes: Annotated[
-        list[str] | None, typer.Option("--set", help="PATH=VALUE, put over the profile's numbers")
-    ] = None,
-    machine_failures: Annotated[float, typer.Option(min=0, help="of each machine, per hour, at random")] = 0.0,
-) -> None:
-    """The twin of a run: the same decisions, a calibrated model of the rest. Nothing is deployed or measured."""
-    from mlscale.experiment.twin_commands import simulate_command
-
-    wanted = (environment, out, arm, schedule, scaling or [], photos, connections, seed, profile, changes or [])
-    print(simulate_command(*wanted, machine_failures))
-
-
-@app.command()
-def sweep(
-    environments: Annotated[list[str], typer.Argument(help="one or more of torchserve, rayserve, k3s, eks, ecs")],
-    out: Annotated[Path, typer.Option(help="file of results, a line each; a sweep goes on where it was stopped")],
-    scaling: Annotated[
-        list[str] | None, typer.Option(help="KEY=VALUE,VALUE,...: settings to go through; every combination is tried")
-    ] = None,
-    changes: Annotated[
-        list[str] | None, typer.Option("--set", help="PATH=VALUE,VALUE,...: numbers of the profile to go through")
-    ] = None,
-    arm: Annotated[str, typer.Option(help="matched, shipped, static-min or static-max")] = "matched",
-    schedule: Annotated[Path | None, typer.Option(help="JSON file; default: the protocol's schedule")] = None,
-    draws: Annotated[int, typer.Option(min=1, help="simulated runs of each combination")] = 8,
-    ray: Annotated[str | None, typer.Option(help="address of a Ray cluster; default: this machine")] = None,
-) -> None:
-    """Simulate a grid of settings; prints the mean figures of each combination. Nothing is measured."""
-    from mlscale.experiment.twin_commands import sweep_command
-
-    print(sweep_command(environments, out, scaling or [], changes or [], arm, schedule, draws, ray))
-
-
-@app.command()
-def calibrate(
-    folders: Annotated[list[Path], typer.Argument(help="live runs of one environment, or folders that hold some")],
-    out: Annotated[Path | None, typer.Option(help="file of the new profile; default: ENVIRONMENT.json")] = None,
-) -> None:
-    """Fit the twin's profile of an environment to live runs: service times and the parts of a start."""
-    from mlscale.experiment.twin_commands import calibrate_command
-
-    print(calibrate_command(folders, out))
+for _command in (simulate, sweep, calibrate):
+    app.command()(_command)
 
 
 @app.command()
 def load(
     url: Annotated[str, typer.Argument(help="http address that the load goes to")],
     out: Annotated[Path, typer.Option(help="folder of the new run")],
-    photos: Annotated[Path | None, typer.Option(help="folder of photos to POST; without it, GET")] = None,
+    bodies: Annotated[
+        Path | None, typer.Option("--bodies", "--photos", help="folder of files to POST; without it, GET")
+    ] = None,
+    check: Annotated[
+        str | None, typer.Option(help="module:function(label, answer) -> bool; default: answers as in labels.jsonl")
+    ] = None,
     rate: Annotated[float | None, typer.Option(help="open loop: requests a second")] = None,
     clients: Annotated[int | None, typer.Option(help="closed loop: number of clients")] = None,
     schedule: Annotated[Path | None, typer.Option(help="JSON schedule, or CSV trace")] = None,
@@ -149,7 +138,7 @@ def load(
     wanted = schedule_of(
         rate=rate, clients=clients, file=schedule, duration_s=duration, arrivals=arrivals, think_s=think
     )
-    print(load_command(url, out, photos, wanted, connections, workers, timeout, seed, around))
+    print(load_command(url, out, bodies, check, wanted, connections, workers, timeout, seed, around))
 
 
 @cluster_app.command("up")
@@ -217,7 +206,7 @@ def serve(
     warm_up: Annotated[Path | None, typer.Option(help="file with the body of the first request")] = None,
 ) -> None:
     """Serve the application over HTTP, as it runs in its container: POST /decode, /healthz, /readyz, /metrics."""
-    from mlscale.application.serving import serve_command
+    from mlscale.serving.serve import serve_command
 
     raise SystemExit(serve_command(host, port, entry, max_bytes, waiting, body_timeout, drain, warm_up))
 
@@ -289,8 +278,12 @@ def compare(
     print(to_json(found) if as_json else to_text(found))
 
 
+app.add_typer(experiment_app, name="experiment")
+app.add_typer(cluster_app, name="cluster")
+
+
 def main() -> None:
-    """Entry point of the command ``mlscale``: 2 for what a user can mend, 130 for Ctrl-C, 143 for SIGTERM."""
+    """Entry point of the command ``mlscale``: 2 for what a user can fix, 130 for Ctrl-C, 143 for SIGTERM."""
     signal.signal(signal.SIGTERM, _on_sigterm)
     try:
         code = app(standalone_mode=False)
@@ -315,15 +308,14 @@ def _on_another(signum: int, frame: FrameType | None) -> None:
 
 
 def _line(error: Exception) -> str | None:
-    """The one line for an error that a user can mend; None for any other."""
+    """The one line for an error that a user can fix; None for any other."""
     from pydantic import ValidationError
     from typer._click.exceptions import NoArgsIsHelpError, UsageError
 
-    from mlscale.application.errors import ApplicationError
-
+    known = as_user_error(error)
+    if known is not None:
+        return f"mlscale: {known}"
     match error:
-        case MlscaleError() | ApplicationError():
-            return f"mlscale: {error}"
         case NoArgsIsHelpError():
             return error.format_message()
         case UsageError():

@@ -24,7 +24,7 @@ def cold_starts(run: Run) -> pd.DataFrame:
 
     schedule_s: created to bound to a node. pull_s: the image's pull, 0 where it was there already. start_s: the rest
     until the process ran (sandbox, mounts, container). python_s, import_s, weights_s, first_s: as the application's
-    server wrote in its log (`mlscale.application.timeline`). probe_s: from its first answer to being ready, which is
+    server wrote in its log (`mlscale.serving.timeline`). probe_s: from its first answer to being ready, which is
     the wait for the next readiness probe and for the news of it. All in s; NaN where a part is not known.
 
     The process's start is on this host's clock where the node is this host; elsewhere start_s and probe_s come from

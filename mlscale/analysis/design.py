@@ -11,7 +11,7 @@ import pandas as pd
 
 from mlscale.runs import MlscaleError
 
-CELL_FACTORS: Final = ("cell", "arm", "connections", "cpu_period_s", "loop")
+CELL_FACTORS: Final = ("application", "cell", "arm", "connections", "cpu_period_s", "loop")
 """Runs that are compared with one another have the same value of each."""
 PLACE: Final = ("environment", "block", "aa_label")
 MAX_INVALID_SHARE: Final = 0.20
@@ -21,9 +21,9 @@ def check_comparable(rows: pd.DataFrame) -> None:
     """Refuse tables that no inferential test may be made on (METHOD §8).
 
     Raises:
-        MlscaleError: no run; a run that is not live; runs of several hosts, of several cells, judged by several
-        levels L
-            or horizons; a run twice.
+        MlscaleError: no run; a run that is not live; runs of several hosts, applications or cells, judged by several
+            levels
+            L or horizons; a run twice.
     """
     if rows.empty:
         raise MlscaleError("there is no run to compare", "the runs", "name runs of a finished experiment")

@@ -120,7 +120,7 @@ def compare(
     wanted = design.environment_pairs(names) if pairs is None else list(pairs)
     unknown = sorted({name for pair in wanted for name in pair} - set(names))
     if unknown:
-        raise MlscaleError(f"no run of {', '.join(unknown)}", "pairs", f"choose of: {', '.join(names)}")
+        raise MlscaleError(f"no run of {', '.join(unknown)}", "pairs", f"choose one of: {', '.join(names)}")
     selected = design.chosen(rows, with_invalid=with_invalid)
     invalid = design.invalid_share(rows)
     refused = set() if with_invalid else design.refused(invalid)

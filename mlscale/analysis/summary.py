@@ -72,6 +72,7 @@ def labels(run: Run) -> dict[str, Any]:
     periods = {float(setting["cpu_period_s"]) for setting in info.scaling.values() if "cpu_period_s" in setting}
     return {
         "run_id": info.run_id,
+        "application": f"{info.app} {info.app_version}",
         "environment": info.environment,
         "arm": info.arm,
         "cell": info.cell,

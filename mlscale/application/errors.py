@@ -18,7 +18,7 @@ class BadPhoto(ValueError):  # noqa: N818 (a name that servers and handlers rely
 
 
 class ApplicationError(Exception):
-    """Something that whoever runs the application can mend.
+    """Something that whoever runs the application can fix.
 
     Args:
         what: what is wrong.

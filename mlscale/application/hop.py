@@ -129,7 +129,7 @@ def _code(code: Found) -> list[Any]:
 def _found(code: Any) -> Found:
     kind, text, corners = code
     if not isinstance(text, str):
-        raise TypeError("a code's text is no text")
+        raise TypeError("a code's text is not text")
     return Found(_one_of(kind, _CODE_KINDS), text, _points(corners))
 
 
@@ -139,7 +139,7 @@ def _flat(corners: Points) -> list[float]:
 
 def _points(flat: Any) -> Points:
     if len(flat) != 8:
-        raise ValueError(f"{len(flat)} numbers are no four corners")
+        raise ValueError(f"{len(flat)} numbers are not four corners")
     corners = np.array([_finite(number) for number in flat], dtype=np.float64).reshape(4, 2)
     if np.abs(corners).max() > _FARTHEST_PX:
         raise ValueError("a corner is far off any photo")
@@ -148,7 +148,7 @@ def _points(flat: Any) -> Points:
 
 def _finite(number: Any) -> float:
     if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
-        raise ValueError(f"{number!r} is no finite number")
+        raise ValueError(f"{number!r} is not a finite number")
     return float(number)
 
 

@@ -16,7 +16,7 @@ SCALE = 4
 """Canvas pixels per module."""
 _DIGITS_BELOW = 11
 _LARGEST_LOGO = {"Q": 0.22, "H": 0.28}
-"""Side of a logo as a share of the code's, by correction level: what the code can still mend."""
+"""Side of a logo as a share of the code's, by correction level: what the code can still fix."""
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ class _Canvas:
             self._extra.append((self._left + width + 3, bottom + 1, text[7], 9))
 
     def paint_logo(self) -> None:
-        """A picture over the middle of a QR code, which its error correction has to mend."""
+        """A picture over the middle of a QR code, which its error correction has to fix."""
         rng, side = self._rng, max(2, round(self._look.logo * self.modules.shape[0] * SCALE))
         logo = Image.new("L", (side, side), int(self._look.paper))
         draw = ImageDraw.Draw(logo)

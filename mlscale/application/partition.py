@@ -15,10 +15,11 @@ from typing import Any, Final
 
 from mlscale.application import crops, hop
 from mlscale.application.decoder import STAGES, Decoder, Found, Reading, distinct, make_float32_decoder, unread
-from mlscale.application.exchange import Calls
 from mlscale.application.images import open_photo
 from mlscale.application.localiser import Box, unseen
 
+Calls = Generator[tuple[str, bytes], Mapping[str, Any], Mapping[str, Any]]
+"""Yields (component's name, body), is sent the other's answer, returns its own."""
 LOCALISER: Final = "localiser"
 READERS: Final = "readers"
 NETS: Final = {LOCALISER: ("localiser",), READERS: ("strips", "grids", "modules")}

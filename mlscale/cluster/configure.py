@@ -10,11 +10,11 @@ from mlscale.cluster.certificates import Issued, machine_leaves
 from mlscale.cluster.files import write_whole
 from mlscale.cluster.images import architecture
 from mlscale.cluster.layout import Layout, MachineLayout, NodeLayout
-from mlscale.cluster.machines.types import Catalogue
 from mlscale.cluster.parts import API_PORT, CATALOGUE, KUBECONFIG_USERS, MACHINE_TYPES, PROGRAMS, Part, Programs
 from mlscale.cluster.pki import ensure_certificates, issue_leaves
 from mlscale.cluster.render import containerd_config, kubeconfig, kubelet_config, pod_network
 from mlscale.cluster.settings import Settings
+from mlscale.environments.machine_types import Catalogue
 
 
 def server_url(settings: Settings) -> str:

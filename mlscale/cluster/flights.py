@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from mlscale.cluster.conditions import condition
+from mlscale.environments.kubernetes_names import IN_FLIGHT, WINDOW_LABEL
 
-METRIC: Final = "mlscale_in_flight"
 GROUP: Final = "external.metrics.k8s.io"
 VERSION: Final = "v1beta1"
 KEEP_S: Final = 60.0
 DEFAULT_WINDOW_S: Final = 1.6
-_GAUGE: Final = re.compile(rf"^{METRIC} ([0-9.eE+-]+)$", re.MULTILINE)
+_GAUGE: Final = re.compile(rf"^{IN_FLIGHT} ([0-9.eE+-]+)$", re.MULTILINE)
 _SELECTOR: Final = re.compile(r"([A-Za-z0-9_./-]+)\s*(?:=|==)\s*([A-Za-z0-9_.-]*)")
 
 
@@ -77,12 +77,12 @@ def asked_for(selector: str) -> Asked:
     pairs: dict[str, str] = {}
     for text in filter(None, (part.strip() for part in selector.split(","))):
         found = _SELECTOR.fullmatch(text)
-        if found is None or found[1] not in ("component", "window-ms"):
-            raise ValueError(f"{text!r} is not component=NAME or window-ms=NUMBER")
+        if found is None or found[1] not in ("component", WINDOW_LABEL):
+            raise ValueError(f"{text!r} is not component=NAME or {WINDOW_LABEL}=NUMBER")
         pairs[found[1]] = found[2]
     if not pairs.get("component"):
         raise ValueError("no component=NAME in the label selector")
-    window_s = int(pairs["window-ms"]) / 1000 if "window-ms" in pairs else DEFAULT_WINDOW_S
+    window_s = int(pairs[WINDOW_LABEL]) / 1000 if WINDOW_LABEL in pairs else DEFAULT_WINDOW_S
     if not 0 < window_s <= KEEP_S:
         raise ValueError(f"a window of {window_s:g} s: 0 to {KEEP_S:g} s are kept")
     return Asked(pairs["component"], window_s)
@@ -91,7 +91,7 @@ def asked_for(selector: str) -> Asked:
 def value_list(asked: Asked, total: float | None, moment: str) -> dict[str, Any]:
     """ExternalMetricValueList; empty where nothing is known: the HPA then holds and says so."""
     item = {
-        "metricName": METRIC,
+        "metricName": IN_FLIGHT,
         "metricLabels": {"component": asked.component},
         "timestamp": moment,
         "windowSeconds": max(1, round(asked.window_s)),
@@ -108,7 +108,7 @@ def value_list(asked: Asked, total: float | None, moment: str) -> dict[str, Any]
 def resource_list() -> dict[str, Any]:
     """What discovery says."""
     resource = {
-        "name": METRIC,
+        "name": IN_FLIGHT,
         "singularName": "",
         "namespaced": True,
         "kind": "ExternalMetricValueList",

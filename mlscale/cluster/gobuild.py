@@ -113,7 +113,7 @@ def _copy_files(source: Path, folder: Path, go: Path, environment: Mapping[str, 
         where = _run([str(go), "list", "-mod=readonly", "-m", "-f", "{{.Dir}}", module], source, environment, what)
         found = sorted(Path(where.strip()).glob(pattern))
         if not found:
-            raise MlscaleError(f"no {pattern} in {module}", str(listing), "mend the pattern")
+            raise MlscaleError(f"no {pattern} in {module}", str(listing), "fix the pattern")
         for file in found:
             (folder / file.name).write_bytes(file.read_bytes())
 

@@ -45,7 +45,7 @@ class NodeGroups:
 
     def part(self, name: str) -> Group:
         """Where the part ``name`` is counted."""
-        return Group(self.version, tuple(folder / _PARTS / name for folder in self._cpu_folders))
+        return Group(self.version, tuple(folder / _PARTS / name for folder in self.cpu_folders))
 
     def entries_of(self, name: str) -> tuple[Path, ...]:
         """Files that take a process into the part ``name``, in every hierarchy."""
@@ -60,7 +60,7 @@ class NodeGroups:
                 if "cpuset" in mount.options:
                     _inherit_cpuset(folder)
             self.set_weight(_WEIGHT)
-            Group(self.version, tuple(folder / _PARTS for folder in self._cpu_folders)).create()
+            Group(self.version, tuple(folder / _PARTS for folder in self.cpu_folders)).create()
         except OSError as error:
             raise MlscaleError(
                 f"no cgroup can be made: {error}", "the node", "run as root, where cgroups can be written"
@@ -68,7 +68,7 @@ class NodeGroups:
 
     def set_weight(self, weight: int) -> None:
         """Share of the CPU among siblings, as `mlscale.host.cgroups.Group.set_weight` takes it. Raises OSError."""
-        Group(self.version, self._cpu_folders).set_weight(weight)
+        Group(self.version, self.cpu_folders).set_weight(weight)
 
     def limit(self, cpu_cores: float, memory_bytes: int) -> None:
         """Bound what all in the node's groups use together.
@@ -76,7 +76,7 @@ class NodeGroups:
         Raises:
             MlscaleError: a limit that the kernel can't keep.
         """
-        Group(self.version, self._cpu_folders).set_quota(cpu_cores, 0.1)
+        Group(self.version, self.cpu_folders).set_quota(cpu_cores, 0.1)
         name = "memory.max" if self.version == 2 else "memory.limit_in_bytes"
         memory = next(
             folder
@@ -95,7 +95,8 @@ class NodeGroups:
                     (folder / "cgroup.subtree_control").write_text(f"+{name}")
 
     @property
-    def _cpu_folders(self) -> tuple[Path, ...]:
+    def cpu_folders(self) -> tuple[Path, ...]:
+        """The node's own group where CPU is counted and limited: one or two folders in v1, one in v2."""
         if self.version == 2:
             return self.folders
         points = [next(one.point for one in self.mounts if name in one.options) for name in ("cpu", "cpuacct")]

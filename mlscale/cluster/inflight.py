@@ -21,7 +21,6 @@ from aiohttp import ClientError, ClientSession, ClientTimeout, web
 
 from mlscale.cluster.flights import (
     GROUP,
-    METRIC,
     VERSION,
     Flights,
     Pod,
@@ -33,21 +32,19 @@ from mlscale.cluster.flights import (
     value_list,
 )
 from mlscale.cluster.following import Following
+from mlscale.environments.kubernetes_names import COMPONENT, IN_FLIGHT, MANAGED_BY, PORT, TOOL
 
 logger = logging.getLogger(__name__)
 
 _PERIOD_S: Final = 0.5
 _ANSWER_S: Final = 2.0
-_COMPONENT: Final = "app.kubernetes.io/component"
-_SELECTOR: Final = "app.kubernetes.io/managed-by=mlscale"
-_PORT: Final = 8080
-"""Labels and port as mlscale.environments.kubernetes_manifests renders them."""
+_SELECTOR: Final = f"{MANAGED_BY}={TOOL}"
 
 
 class Source:
     """Follows the pods and samples their gauges."""
 
-    def __init__(self, server: str, context: ssl.SSLContext, pod_port: int = _PORT) -> None:
+    def __init__(self, server: str, context: ssl.SSLContext, pod_port: int = PORT) -> None:
         self.flights = Flights()
         self.pods = Following(server, context, "api/v1/pods", {"labelSelector": _SELECTOR})
         self._port = pod_port
@@ -81,7 +78,7 @@ class Source:
             self._asking.discard(pod)
 
     def _ready(self) -> set[Pod]:
-        found = (pod_of(each, _COMPONENT, self._port) for each in self.pods.objects.values())
+        found = (pod_of(each, COMPONENT, self._port) for each in self.pods.objects.values())
         return {pod for pod in found if pod is not None}
 
 
@@ -118,7 +115,7 @@ def create_app(source: Source) -> web.Application:
     app.router.add_get("/livez", alive)
     app.router.add_get(f"/apis/{GROUP}", group)
     app.router.add_get(f"/apis/{GROUP}/{VERSION}", discovery)
-    app.router.add_get(f"/apis/{GROUP}/{VERSION}/namespaces/{{namespace}}/{METRIC}", values)
+    app.router.add_get(f"/apis/{GROUP}/{VERSION}/namespaces/{{namespace}}/{IN_FLIGHT}", values)
     app.cleanup_ctx.append(background)
     return app
 

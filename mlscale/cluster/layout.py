@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from mlscale.host.state import state_home
+from mlscale.host.state import own_cluster
 
 NODE_NAME: Final = "mlscale"
 """Name of the cluster's own node in Kubernetes, and its host name inside."""
@@ -172,5 +172,5 @@ class MachineLayout(NodeLayout):
 
 
 def default_layout() -> Layout:
-    """The cluster that ``make cluster`` makes: one, however its path is spelt."""
-    return Layout((state_home() / "cluster" / "default").resolve())
+    """The cluster that ``make cluster`` makes."""
+    return Layout(own_cluster())

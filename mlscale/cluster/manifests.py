@@ -8,11 +8,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
-from mlscale.cluster.layout import THIN_IMAGE
+from mlscale.cluster.hierarchies import NodeGroups
+from mlscale.cluster.layout import PAUSE_IMAGE, THIN_IMAGE, NodeLayout
 from mlscale.cluster.settings import Settings
+from mlscale.environments.kubernetes_names import OWN_CLUSTER
 from mlscale.host.processes import ProcessIdentity
 
-FORMAT: Final = "1"
+FORMAT: Final = "2"
 """Of the ConfigMap kube-system/mlscale; another number means that its keys are others."""
 
 
@@ -33,26 +35,29 @@ def registration_last(objects: Iterable[dict[str, Any]]) -> tuple[list[dict[str,
     return [one for one in every if one["kind"] != "APIService"], late
 
 
-def identity(settings: Settings, init: ProcessIdentity) -> dict[str, Any]:
-    """The ConfigMap kube-system/mlscale, by which one knows that a cluster is this host's own.
+def identity(settings: Settings, init: ProcessIdentity, layout: NodeLayout, groups: NodeGroups) -> dict[str, Any]:
+    """The ConfigMap kube-system/mlscale: by it one knows that a cluster is this host's own, and what of it can be seen
+    from the host.
 
-    Keys, all text: format, image (that pods mount the host's programs into), init_pid and init_start (the node's first
-    process, as seen from the host), boot_id, node_address (where NodePorts answer), host_address (where the node
-    reaches the host), cfs_period_s.
+    Keys, all text: format; image (that pods mount the host's programs into); pause_image (of pods that do nothing);
+    init (the node's first process, a `ProcessIdentity` as JSON); node_address (where NodePorts answer);
+    cgroup_version and cgroups (folders of the node's cgroup, as a JSON list); records (folder of a NAME.json with the
+    process of each part); cfs_period_s.
     """
     data = {
         "format": FORMAT,
         "image": THIN_IMAGE,
-        "init_pid": str(init.pid),
-        "init_start": init.start,
-        "boot_id": init.boot_id,
+        "pause_image": PAUSE_IMAGE,
+        "init": json.dumps(init.to_json()),
         "node_address": settings.node_address,
-        "host_address": settings.host_address,
+        "cgroup_version": str(groups.version),
+        "cgroups": json.dumps([str(folder) for folder in groups.cpu_folders]),
+        "records": str(layout.records),
         "cfs_period_s": repr(settings.cfs_period_s),
     }
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
-        "metadata": {"name": "mlscale", "namespace": "kube-system"},
+        "metadata": {"name": OWN_CLUSTER, "namespace": "kube-system"},
         "data": data,
     }

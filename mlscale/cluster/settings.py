@@ -104,7 +104,7 @@ def parse_period_s(text: str | None, option: str) -> float | None:
                 return float(text.strip().removesuffix(unit)) * factor
             except ValueError:
                 break
-    raise MlscaleError(f"{text!r} is no period", option, "write 10ms or 0.1s")
+    raise MlscaleError(f"{text!r} is not a period", option, "write 10ms or 0.1s")
 
 
 def _network(text: str) -> ipaddress.IPv4Network | None:

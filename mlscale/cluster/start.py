@@ -27,6 +27,7 @@ from mlscale.cluster.programs import Everything, sources
 from mlscale.cluster.progress import Reporter
 from mlscale.cluster.settings import Settings
 from mlscale.cluster.waiting import wait_until
+from mlscale.environments.machine_types import CATALOGUE
 from mlscale.host.processes import ProcessIdentity
 from mlscale.runs import MlscaleError
 
@@ -54,8 +55,7 @@ class Starter:
     def start(self) -> None:
         """All stages. Raises MlscaleError naming the part that does not come up."""
         if self._settings.machines:
-            catalogue = (sources() / "machines/types.json").read_text()
-            write_machines(self._layout, self._everything.programs, catalogue, platform.machine())
+            write_machines(self._layout, self._everything.programs, CATALOGUE.read_text(), platform.machine())
         early, late = registration_last(self._manifests())
         self._stage("first", "starting etcd, containerd and the API server (about 8 s left)")
         self._answers("containerd")
@@ -132,7 +132,7 @@ class Starter:
         objects = manifests(sources() / "manifests", node_address=self._settings.node_address, ca_bundle=bundle)
         if self._settings.machines:
             objects += manifests(sources() / "machines/manifests")
-        return [*objects, identity(self._settings, self._init())]
+        return [*objects, identity(self._settings, self._init(), self._layout, self._node.groups)]
 
     def _node_ready(self) -> bool:
         """Ready by the kubelet that runs now: what an earlier one reported stays in the API for a while."""

@@ -15,11 +15,11 @@ from mlscale.cluster.layout import Layout
 from mlscale.cluster.node import Node
 from mlscale.cluster.parts import Part, Programs, parts_of
 from mlscale.cluster.settings import Settings
-from mlscale.cluster.waiting import last_words
+from mlscale.cluster.waiting import last_log_line
 from mlscale.host.cgroups import Group
 from mlscale.host.sampling import rss_bytes
 
-PartState = Literal["up", "down", "unwell"]
+PartState = Literal["up", "down", "unhealthy"]
 ClusterState = Literal["absent", "stopped", "down", "degraded", "up"]
 
 _OVER_S: Final = 1.0
@@ -126,7 +126,7 @@ def _measure(layout: Layout, node: Node, init_pid: int, parts: Sequence[Part]) -
             found.append(_down(layout, part, "it does not run"))
             continue
         cores = (after[name] - before[name]) / over_s
-        state: PartState = "up" if reasons[name] is None else "unwell"
+        state: PartState = "up" if reasons[name] is None else "unhealthy"
         memory = rss_bytes(groups[name].pids())
         log = str(layout.log(name))
         found.append(PartStatus(name, state, record.identity.pid, 1000 * cores, memory, log, reasons[name] or ""))
@@ -146,7 +146,9 @@ def cpu_s(group: Group) -> float:
 
 def _down(layout: Layout, part: Part, reason: str) -> PartStatus:
     log = layout.log(part.name)
-    return PartStatus(part.name, "down", None, math.nan, math.nan, str(log), f"{reason}; last words: {last_words(log)}")
+    return PartStatus(
+        part.name, "down", None, math.nan, math.nan, str(log), f"{reason}; last log line: {last_log_line(log)}"
+    )
 
 
 def _row(part: PartStatus) -> tuple[str, ...]:

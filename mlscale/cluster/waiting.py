@@ -37,11 +37,11 @@ def wait_until(node: Node, part: str, what: str, ready: Callable[[], bool]) -> N
         if ended or time.monotonic() > deadline_s:
             how = "it has ended" if ended else f"waited {_AT_MOST_S:g} s for {what}: {reason}"
             log = node.layout.log(part)
-            raise MlscaleError(f"{how}; its last words: {last_words(log)}", part, f"see {log}, then try again")
+            raise MlscaleError(f"{how}; last log line: {last_log_line(log)}", part, f"see {log}, then try again")
         time.sleep(_POLL_S)
 
 
-def last_words(log: Path) -> str:
+def last_log_line(log: Path) -> str:
     """The last line of a log, at most 300 characters; what is there instead where there is none."""
     try:
         with log.open("rb") as file:

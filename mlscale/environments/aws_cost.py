@@ -69,7 +69,7 @@ def ecs_cost(scaling: EcsScaling, region: str, prices: Path = PRICES) -> Cost:
 
 
 def eks_cost(scaling: MachineScaling, region: str, lifetime_min: float = 60.0, prices: Path = PRICES) -> Cost:
-    """Of a cluster in Auto Mode (cloud/eks.yaml) that lives so long, with as many machines as a run may have, of the
+    """Of a cluster (cloud/eks.yaml: in Auto Mode) that lives so long, with as many machines as a run may have, of the
     most expensive type, and one for the load.
 
     Raises:
@@ -80,13 +80,18 @@ def eks_cost(scaling: MachineScaling, region: str, lifetime_min: float = 60.0, p
     unknown = [name for name in scaling.machine_types if name not in known]
     if unknown:
         what = f"no price is known for {', '.join(unknown)} in {region}"
-        raise MlscaleError(what, str(prices), f"choose of {', '.join(known)}, or add it there")
+        raise MlscaleError(what, str(prices), f"choose one of {', '.join(known)}, or add it there")
     hours, machines = lifetime_min / 60 + DELETION_H, scaling.max_machines + 1
     name = max(scaling.machine_types, key=lambda each: float(known[each]))
+    auto = scaling.node_group is None and scaling.node_class.startswith("eks.amazonaws.com/")
     lines = {
         "control plane": hours * price["eks_cluster_h"],
         f"{machines} machines ({name})": hours * machines * known[name],
-        "Auto Mode, a share of the machines' price": hours * machines * known[name] * price["eks_auto_mode_share"],
+        **(
+            {"Auto Mode, a share of the machines' price": hours * machines * known[name] * price["eks_auto_mode_share"]}
+            if auto
+            else {}
+        ),
         f"public IPv4 addresses ({machines})": hours * machines * price["ipv4_h"],
     }
     return Cost(region, hours, price["date"], lines)

@@ -34,7 +34,7 @@ class Component:
 
     ``calls`` names the components that it needs. It then answers with a generator that yields (component's name, body),
     is sent the other's answer to each call, and returns its own; what fails is raised inside it and, where it does not
-    catch it, a 503 (`mlscale.application.exchange.Exchange`).
+    catch it, a 503 (`mlscale.serving.exchange.Exchange`).
     """
 
     name: str
@@ -45,13 +45,18 @@ class Component:
 
 @dataclass(frozen=True)
 class App:
-    """A containerised ML application; one component = whole, several = partitioned, entered at ``front``."""
+    """A containerised ML application; one component = whole, several = partitioned, entered at ``front``.
+
+    ``check`` is "package.module:function", which says whether an answer is right: ``function(label, answer) -> bool``,
+    with the body's line of labels.jsonl and the answer decoded from JSON. None: the label's "answer" is the right one.
+    """
 
     name: str
     version: str
     components: tuple[Component, ...]
     front: str
     image: str | None = None
+    check: str | None = None
 
 
 class Scaling(BaseModel):

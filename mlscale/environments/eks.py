@@ -3,7 +3,8 @@
 Rehearsed on our own cluster with machines (``make cluster MACHINES=1``): Karpenter, kubelets and pods are real, and
 only the time that a virtual machine takes to boot is drawn from a profile. Such a run is labelled ``rehearsal``
 everywhere, and is no EKS run. Live on the cluster that the kubeconfig names, where Karpenter (EKS Auto Mode's or one's
-own) makes machines: the same objects but for the class and the types of the machines. That was never run on AWS.
+own) makes machines: the same objects but for the class and the types of the machines; or in a managed node group that
+the Cluster Autoscaler scales. That was never run on AWS.
 """
 
 from __future__ import annotations
@@ -15,21 +16,25 @@ from functools import partial
 from pathlib import Path
 from typing import ClassVar, Final
 
-from mlscale.cluster.machines.types import RESERVED_CORES
 from mlscale.environments import kubernetes_namespace, kubernetes_pool
 from mlscale.environments.base import Problem, Scaling
 from mlscale.environments.kubernetes_client import Api, Refused
 from mlscale.environments.kubernetes_cluster import Cluster
 from mlscale.environments.kubernetes_environment import KubernetesEnvironment
 from mlscale.environments.kubernetes_machine_settings import MachineScaling, machine_arm_settings
-from mlscale.environments.kubernetes_own import machine_catalogue, own_kubeconfig
+from mlscale.environments.kubernetes_paths import path_of
 from mlscale.environments.kubernetes_room import Room
+from mlscale.environments.machine_types import RESERVED_CORES, catalogue
 from mlscale.host.ledger import Ledger, LedgerEntry
+from mlscale.host.state import own_kubeconfig
 from mlscale.runs import Level, MlscaleError, Mode
 
 _REMEDY: Final = "make cluster MACHINES=1"
 _EC2_TYPES: Final = Path(__file__).parent / "ec2_types.json"
 _DOCUMENT: Final = "docs/aws.md"
+_NODE_GROUP: Final = "eks.amazonaws.com/nodegroup"
+_AUTOSCALER: Final = "cluster-autoscaler-status"
+"""The ConfigMap in kube-system by which a Cluster Autoscaler reports."""
 
 
 class Eks(KubernetesEnvironment):
@@ -54,17 +59,17 @@ class Eks(KubernetesEnvironment):
         if mode == "rehearsal" and cluster.own is None:
             return [Problem("machines are rehearsed on our own cluster only", "kubeconfig", _REMEDY)]
         if mode == "live" and cluster.own is not None:
-            return [Problem("our own cluster is no EKS", "kubeconfig", "mlscale measure eks --mode rehearsal")]
+            return [
+                Problem(
+                    "the kubeconfig names our own cluster, not one on EKS",
+                    "kubeconfig",
+                    "mlscale measure eks --mode rehearsal",
+                )
+            ]
         scaling = _of_machines(scalings)
-        remedy = _REMEDY if mode == "rehearsal" else f"name it: --scaling node_class=GROUP/KIND/NAME, see {_DOCUMENT}"
-        wanted = kubernetes_pool.NODE_CLASS if mode == "rehearsal" else scaling.node_class
-        try:
-            known = api.find(kubernetes_pool.class_path(wanted))
-        except Refused as refused:
-            return [Problem(f"may not be asked: {refused.message}", wanted, remedy)]
-        if known is None:
-            return [Problem("the cluster has no such class of machines", wanted, remedy)]
-        problems: list[Problem] = []
+        problems = list(_no_machines(api, scaling, mode))
+        if problems:
+            return problems
         for name, each in scalings.items():
             assert isinstance(each, MachineScaling)
             problems += _machine_problems(name, each, mode)
@@ -74,16 +79,25 @@ class Eks(KubernetesEnvironment):
     def room(self, api: Api, name: str, scalings: Mapping[str, Scaling], mode: Mode, ledger: Ledger) -> Iterator[Room]:
         """Machines of the run's own; rehearsed ones boot at once until the application serves."""
         scaling = _of_machines(scalings)
-        follows = {"claims": kubernetes_pool.claims(name), "nodes": kubernetes_pool.nodes(name)}
+        follows = {"claims": kubernetes_pool.claims(name), "nodes": kubernetes_pool.nodes({kubernetes_pool.POOL: name})}
         room = Room({kubernetes_pool.POOL: name}, follows, machines_scale=True, buffer_replicas=scaling.buffer_replicas)
         if mode == "live":
             memory = {kind: int(each["memory_mib"]) for kind, each in _ec2_types().items()}
+            if scaling.node_group is not None:
+                label = {_NODE_GROUP: scaling.node_group}
+                yield Room(
+                    label,
+                    {"nodes": kubernetes_pool.nodes(label)},
+                    machines_scale=True,
+                    buffer_replicas=scaling.buffer_replicas,
+                )
+                return
             with kubernetes_pool.made(api, name, scaling, memory, ledger, node_class=scaling.node_class, boot=None):
                 yield room
             return
-        catalogue = machine_catalogue()
-        boot = catalogue.boot_times_of(scaling.boot)
-        memory = {kind: each.memory_mib for kind, each in catalogue.types.items()}
+        known = catalogue()
+        boot = known.boot_times_of(scaling.boot)
+        memory = {kind: each.memory_mib for kind, each in known.types.items()}
         with kubernetes_pool.made(api, name, scaling, memory, ledger):
             yield Room(
                 room.selector,
@@ -102,6 +116,24 @@ class Eks(KubernetesEnvironment):
             kubernetes_pool.reap(entry, own_kubeconfig())
 
 
+def _no_machines(api: Api, scaling: MachineScaling, mode: Mode) -> Iterator[Problem]:
+    """Why no machine would come."""
+    if mode == "live" and scaling.node_group is not None:
+        where, what = path_of("ConfigMap", _AUTOSCALER, "kube-system"), "no Cluster Autoscaler reports in kube-system"
+        remedy = f"install it, or leave node_group out, see {_DOCUMENT}"
+    else:
+        node_class = kubernetes_pool.NODE_CLASS if mode == "rehearsal" else scaling.node_class
+        where, what = kubernetes_pool.class_path(node_class), f"the cluster has no class of machines {node_class}"
+        remedy = _REMEDY if mode == "rehearsal" else f"name it: --scaling node_class=GROUP/KIND/NAME, see {_DOCUMENT}"
+    try:
+        known = api.find(where)
+    except Refused as refused:
+        yield Problem(f"may not be asked: {refused.message}", where, remedy)
+        return
+    if known is None:
+        yield Problem(what, where, remedy)
+
+
 def _of_machines(scalings: Mapping[str, Scaling]) -> MachineScaling:
     return next(each for each in scalings.values() if isinstance(each, MachineScaling))
 
@@ -114,18 +146,18 @@ def _ec2_types() -> Mapping[str, Mapping[str, float]]:
 def _machine_problems(component: str, scaling: MachineScaling, mode: Mode) -> Iterator[Problem]:
     where = f"component {component}"
     if mode == "rehearsal":
-        catalogue = machine_catalogue()
-        cores = {name: each.cpu_cores for name, each in catalogue.types.items()}
+        known = catalogue()
+        cores = {name: each.cpu_cores for name, each in known.types.items()}
         try:
-            catalogue.boot_times_of(scaling.boot)
+            known.boot_times_of(scaling.boot)
         except MlscaleError as error:
             yield Problem(error.what, f"{where}, boot", error.remedy)
     else:
         cores = {name: float(each["cpu_cores"]) for name, each in _ec2_types().items()}
     unknown = [name for name in scaling.machine_types if name not in cores]
     if unknown:
-        known = ", ".join(cores)
-        yield Problem(f"no machine type {', '.join(unknown)}", where, f"--scaling machine_types=..., of {known}")
+        choice = ", ".join(cores)
+        yield Problem(f"no machine type {', '.join(unknown)}", where, f"--scaling machine_types=..., of {choice}")
         return
     room = max(cores[name] for name in scaling.machine_types) - RESERVED_CORES
     if scaling.cpu_cores > room:

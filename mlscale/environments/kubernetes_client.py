@@ -41,7 +41,7 @@ class Refused(Exception):  # noqa: N818 (an answer of the API server)
     def as_error(self, where: str) -> MlscaleError:
         """For a user. A forbidden verb is named as the API server names it."""
         if self.status == 401:
-            return MlscaleError("the credentials are not accepted", where, "log in again, or mend the kubeconfig")
+            return MlscaleError("the credentials are not accepted", where, "log in again, or fix the kubeconfig")
         if self.status == 403:
             remedy = "ask for that right: a namespaced admin may do it, except creating namespaces"
             if "exceeded quota" in self.message:
@@ -245,7 +245,7 @@ class Api:
             raise Unreachable(
                 f"the API server does not answer: {_reason(error)}",
                 self.server,
-                "start the cluster (make cluster, for our own), or mend the kubeconfig",
+                "start the cluster (make cluster, for our own), or fix the kubeconfig",
             ) from error
 
 
@@ -276,7 +276,7 @@ def connect(place: Place) -> Api:
         context = place.context or str(config.list_kube_config_contexts(place.kubeconfig)[1]["name"])
         config.load_kube_config(place.kubeconfig, context, client_configuration=made, persist_config=False)
     except (ConfigException, YAMLError, OSError, ValueError, TypeError, AttributeError) as error:
-        raise MlscaleError(f"it can't be used: {_reason(error)}", str(place), "mend it, or name another") from error
+        raise MlscaleError(f"it can't be used: {_reason(error)}", str(place), "fix it, or name another") from error
     made.retries = False
     made.connection_pool_maxsize = 16
     return Api(client.ApiClient(made), Place(place.kubeconfig, context))

@@ -17,7 +17,7 @@ from mlscale.environments.kubernetes_facts import (
     metrics_arguments,
     quota_period_s,
 )
-from mlscale.environments.kubernetes_own import OwnNode, find_own, own_groups, part_arguments
+from mlscale.environments.kubernetes_own import OwnNode, find_own
 from mlscale.environments.kubernetes_paths import name_of, path_of
 from mlscale.environments.kubernetes_usage import NodeUsage
 
@@ -58,7 +58,7 @@ class Cluster:
 
     def node_usage(self) -> NodeUsage | None:
         """The node's cgroups where they are this host's; else None."""
-        return own_groups() if self.own is not None and self.own.here else None
+        return self.own.usage() if self.own is not None and self.own.here else None
 
     def hpa_sync_s(self, api: Api) -> float:
         """How often the HPA looks, s; the documented default where the cluster does not show it."""
@@ -83,7 +83,7 @@ class Cluster:
 
     def _arguments(self, api: Api, program: str) -> tuple[list[str], str]:
         if self.own is not None and self.own.here:
-            found = part_arguments(program)
+            found = self.own.arguments(program)
             return found, "its process" if found else ""
         if program == "metrics-server":
             return metrics_arguments(api)

@@ -11,14 +11,13 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
 
-from mlscale.application.timeline import MARK
-from mlscale.cluster.machines.types import BOOTED
 from mlscale.environments.base import ObservationLost
 from mlscale.environments.kubernetes_client import Api, Json, Refused
 from mlscale.environments.kubernetes_hpa import HpaWatch
 from mlscale.environments.kubernetes_load_job import LOAD
 from mlscale.environments.kubernetes_machines import MachineWatch
-from mlscale.environments.kubernetes_manifests import BUFFER, ROLE, Deployment
+from mlscale.environments.kubernetes_manifests import Deployment
+from mlscale.environments.kubernetes_names import BOOTED, BUFFER, ROLE
 from mlscale.environments.kubernetes_paths import path_of
 from mlscale.environments.kubernetes_pods import PodWatch
 from mlscale.environments.kubernetes_rollout import Watches, read_log
@@ -29,6 +28,7 @@ from mlscale.host.proctable import Usage
 from mlscale.host.sampling import Sampler
 from mlscale.host.wrapper import REPLICA
 from mlscale.runs import Event, MlscaleError, Observation, ReplicaSample, ResourceSample, RunClock
+from mlscale.serving.timeline import MARK
 
 _SAMPLE_S: Final = 0.5
 _METRICS_S: Final = 5.0
@@ -92,7 +92,7 @@ class _Observer:
         parts = deployed.wanted.parts
         self._shared = parts[0].name if len(parts) == 1 else ""
         """Whose the control plane and the load generator are (`mlscale.environments.composition.shared_component`)."""
-        self._machines = MachineWatch(self._shared, clock.origin_s, BOOTED)
+        self._machines = MachineWatch(self._shared, clock.origin_s, BOOTED, claims=deployed.watches.follows("claims"))
         self._uids: dict[str, str] = {}
         self._pulls: dict[str, str] = {}
         self._sampler = Sampler()
@@ -106,7 +106,7 @@ class _Observer:
             "claims": self._machines.claim,
             "nodes": self._machines.node,
         }
-        self._machines_scale = deployed.watches.follows("claims")
+        self._machines_scale = deployed.watches.follows("nodes")
 
     def take(self, change: Change) -> Iterator[Observation]:
         events = self._take[change.source](change)
@@ -192,7 +192,7 @@ class _Observer:
 
 
 def timeline(log: str) -> dict[str, float] | None:
-    """What the application's server wrote of its start (`mlscale.application.timeline`); None where it did not."""
+    """What the application's server wrote of its start (`mlscale.serving.timeline`); None where it did not."""
     for line in reversed(log.splitlines()):
         _, mark, text = line.partition(MARK + "{")
         if mark:

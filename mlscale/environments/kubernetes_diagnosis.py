@@ -26,7 +26,7 @@ LogOf = Callable[[str, bool], str]
 
 @dataclass(frozen=True)
 class Trouble:
-    """What stands in the way. ``patience_s``: how long it may last before it counts, since it often mends itself."""
+    """What stands in the way. ``patience_s``: how long it may last before it counts, since it often fixes itself."""
 
     error: MlscaleError
     patience_s: float = 0.0
@@ -62,7 +62,7 @@ def _of_container(pod: Json, events: Sequence[Json], log_of: LogOf) -> Trouble |
     if reason in _PULL:
         told = _told(events, name, "Failed") if reason == "ImagePullBackOff" else ""
         text = told or str(waiting.get("message") or reason)
-        remedy = "build and push the image (containers/app/Dockerfile), then mend the name or give the cluster access"
+        remedy = "build and push the image (containers/app/Dockerfile), then fix the name or give the cluster access"
         return Trouble(MlscaleError(f"the image can't be pulled: {text}", f"image {image}", remedy))
     if reason in _START:
         text = f"{reason}: {waiting.get('message', '')}".rstrip(": ")
@@ -71,7 +71,7 @@ def _of_container(pod: Json, events: Sequence[Json], log_of: LogOf) -> Trouble |
     if not crashed:
         return None
     last = state if "terminated" in state else status.get("lastState") or {}
-    remedy = "mend what the log says; OOMKilled: give it more memory"
+    remedy = "fix what the log says; OOMKilled: give it more memory"
     lines = _last_lines(log_of(name, "terminated" not in state))
     tail = f"; its last log lines:\n  {lines}" if lines else "; no log of it is to be had"
     error = MlscaleError(f"the application ends by itself: {ended(last)}{tail}", f"pod {name}", remedy)

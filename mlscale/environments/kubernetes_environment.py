@@ -20,7 +20,7 @@ from mlscale.environments.kubernetes_deployed import KubernetesDeployed
 from mlscale.environments.kubernetes_load_job import LEAD_S
 from mlscale.environments.kubernetes_manifests import PATH, Deployment, Packaging, Part
 from mlscale.environments.kubernetes_namespace import new_name
-from mlscale.environments.kubernetes_own import own_kubeconfig, packaging
+from mlscale.environments.kubernetes_own import packaging
 from mlscale.environments.kubernetes_paths import path_of
 from mlscale.environments.kubernetes_rollout import Rollout, Watches
 from mlscale.environments.kubernetes_room import Room
@@ -28,13 +28,14 @@ from mlscale.environments.kubernetes_settings import KubernetesScaling, arm_sett
 from mlscale.environments.kubernetes_way import WayIn, find_way_in, inner_way
 from mlscale.host.ledger import Ledger, LedgerEntry
 from mlscale.host.loadplace import open_load_place
+from mlscale.host.state import own_kubeconfig
 from mlscale.load.remote import prefix
 from mlscale.runs import Level, MlscaleError, Mode
 
 _START_S: Final = 240.0
 _METRICS_S: Final = 90.0
 _ROUNDS: Final = 2
-_COMMAND: Final = ("python", "-m", "mlscale.application.container")
+_COMMAND: Final = ("python", "-m", "mlscale.serving.container")
 """In the application's image (containers/app/Dockerfile)."""
 
 
@@ -169,7 +170,8 @@ def _wanted(name: str, app: App, scalings: Mapping[str, Scaling], cluster: Clust
         front = component.name == app.front
         parts.append(Part(component.name, component.entry, scaling, packed, front, component.calls))
     made = Deployment(namespace=name, run=name, app=app.name, parts=tuple(parts))
-    return replace(made, selector=room.selector, buffer_replicas=room.buffer_replicas)
+    made = replace(made, selector=room.selector, buffer_replicas=room.buffer_replicas)
+    return made if cluster.own is None else replace(made, buffer_image=cluster.own.pause_image)
 
 
 def _serving(
@@ -209,5 +211,5 @@ def _prefix(wanted: Deployment, api: Api, room: Room) -> list[str]:
         context=api.place.context,
         namespace=wanted.namespace,
         packaging=asdict(front.packaging),
-        pool=wanted.run if room.machines_scale else None,
+        never_on=dict(room.selector) if room.machines_scale else {},
     )

@@ -121,7 +121,7 @@ def quantity(text: str | int | float) -> float:
     """
     found = re.fullmatch(r"([+-]?[0-9.]+(?:[eE][+-]?\d+)?)([numkMGT]?i?)", str(text))
     if found is None or found[2] not in _SUFFIXES:
-        raise ValueError(f"{text!r} is no quantity")
+        raise ValueError(f"{text!r} is not a quantity")
     return float(Decimal(found[1]) * _SUFFIXES[found[2]])
 
 

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from mlscale.environments.kubernetes_client import Api, Json, Place, Refused, connect
-from mlscale.environments.kubernetes_manifests import MANAGED_BY, ROLE, RUN, TOOL, USER, Packaging
+from mlscale.environments.kubernetes_manifests import USER, Packaging
+from mlscale.environments.kubernetes_names import MANAGED_BY, ROLE, RUN, TOOL
 from mlscale.environments.kubernetes_paths import path_of
 from mlscale.runs import MlscaleError
 
@@ -20,18 +21,19 @@ _ENDED: Final = ("Succeeded", "Failed")
 _REQUIRED: Final = "requiredDuringSchedulingIgnoredDuringExecution"
 
 
-def load_pod(namespace: str, packaging: Packaging, pool: str | None, environment: Mapping[str, str]) -> Json:
+def load_pod(namespace: str, packaging: Packaging, never_on: Mapping[str, str], environment: Mapping[str, str]) -> Json:
     """The pod that sends the load.
 
     Args:
         packaging: of the application, whose interpreter and code it shares.
-        pool: never on a machine of this one, nor beside one of the run's own pods; None: wherever there is room.
+        never_on: never on a node with one of these labels, nor beside one of the run's own pods; empty: wherever
+            there is room.
     """
     alone = {"labelSelector": {"matchLabels": {RUN: namespace}}, "topologyKey": "kubernetes.io/hostname"}
-    elsewhere = {"key": "karpenter.sh/nodepool", "operator": "NotIn", "values": [pool]}
+    elsewhere = [{"key": key, "operator": "NotIn", "values": [value]} for key, value in never_on.items()]
     affinity: dict[str, Any] = {
         "podAntiAffinity": {_REQUIRED: [alone]},
-        "nodeAffinity": {_REQUIRED: {"nodeSelectorTerms": [{"matchExpressions": [elsewhere]}]}},
+        "nodeAffinity": {_REQUIRED: {"nodeSelectorTerms": [{"matchExpressions": elsewhere}]}},
     }
     mounts = [(f"host-{number}", path) for number, path in enumerate(packaging.mounts)]
     variables = {**packaging.environment, **environment}
@@ -43,7 +45,7 @@ def load_pod(namespace: str, packaging: Packaging, pool: str | None, environment
             "restartPolicy": "Never",
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
-            **({"affinity": affinity} if pool is not None else {}),
+            **({"affinity": affinity} if never_on else {}),
             "securityContext": {"runAsNonRoot": True, "runAsUser": USER, "seccompProfile": {"type": "RuntimeDefault"}},
             "volumes": [
                 {"name": "tmp", "emptyDir": {}},
@@ -82,11 +84,11 @@ class PodJob:
         context: str | None,
         namespace: str,
         packaging: Mapping[str, Any],
-        pool: str | None,
+        never_on: Mapping[str, str],
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self._api: Api = connect(Place(kubeconfig, context))
-        self._namespace, self._packaging, self._pool = namespace, Packaging(**packaging), pool
+        self._namespace, self._packaging, self._never_on = namespace, Packaging(**packaging), never_on
         self._environment = dict(environment or {})
         self._path = path_of("Pod", LOAD, namespace)
         self.clock_ahead_s = self._api.skew().middle_s
@@ -95,7 +97,7 @@ class PodJob:
         """Raises MlscaleError: the API server refuses it."""
         all_of_it = {**self._environment, **environment}
         try:
-            self._api.apply(self._path, load_pod(self._namespace, self._packaging, self._pool, all_of_it))
+            self._api.apply(self._path, load_pod(self._namespace, self._packaging, self._never_on, all_of_it))
         except Refused as refused:
             raise refused.as_error("the load's pod") from refused
 

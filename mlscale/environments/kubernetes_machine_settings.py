@@ -33,6 +33,12 @@ class MachineScaling(KubernetesScaling):
         pattern=r"^[a-z0-9.-]+/[A-Za-z0-9]+/[a-z0-9.-]+$",
         description="live: group/kind/name of what makes the machines; default: EKS Auto Mode's",
     )
+    node_group: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$",
+        description="live: a managed node group scaled by the Cluster Autoscaler, in place of a NodePool; then "
+        "machine_types names the type of its machines",
+    )
     buffer_replicas: int = Field(
         default=0, ge=0, le=64, description="room kept free for so many replicas, by pods that give way at once"
     )

@@ -1,8 +1,11 @@
-"""Machines' lives as events and numbers, off Karpenter's NodeClaims and their Nodes: pure.
+"""Machines' lives as events and numbers, read from Karpenter's NodeClaims and their Nodes, or from Nodes alone: pure.
 
 A machine is requested (its NodeClaim is made), booted (its programs have started; the rehearsal's daemon says so),
 registered (its Node is there), ready (it takes pods), removed. One that stops being ready, or whose claim goes before
 it was registered, has failed. Each is reported once; ``subject`` is the NodeClaim's name.
+
+In a managed node group there are no NodeClaims: a machine is registered when its Node appears, and nothing in the
+cluster says when it was requested. ``subject`` is then the Node's name.
 """
 
 from __future__ import annotations
@@ -39,10 +42,11 @@ class MachineWatch:
         component: what events are filed under (`mlscale.environments.composition.shared_component`).
         origin_s: time.monotonic() of the run's zero.
         booted: the annotation of a NodeClaim that says when its machine's programs had started.
+        claims: whether the machines come with NodeClaims.
     """
 
-    def __init__(self, component: str, origin_s: float, booted: str) -> None:
-        self._component, self._origin_s, self._booted = component, origin_s, booted
+    def __init__(self, component: str, origin_s: float, booted: str, *, claims: bool = True) -> None:
+        self._component, self._origin_s, self._booted, self._claims = component, origin_s, booted, claims
         self._lives: dict[str, _Life] = {}
 
     @property
@@ -79,7 +83,9 @@ class MachineWatch:
         return made
 
     def node(self, change: Change) -> list[Event]:
-        """A Node whose kubelet is not heard of any more has failed."""
+        """A Node whose kubelet is not heard of any more has failed. Without NodeClaims, its whole life."""
+        if not self._claims:
+            return self._of_node(change)
         provider = str((change.thing.get("spec") or {}).get("providerID", ""))
         name = next((name for name, life in self._lives.items() if provider and life.provider == provider), None)
         if name is None:
@@ -91,6 +97,22 @@ class MachineWatch:
         reason = str(state.get("reason", ""))
         return self._once(change, name, "machine_failed", state.get("lastTransitionTime"), reason=reason)
 
+    def _of_node(self, change: Change) -> list[Event]:
+        name = str(change.thing["metadata"]["name"])
+        life, state = self._lives.setdefault(name, _Life()), condition(change.thing, "Ready")
+        made = self._once(change, name, "machine_registered", change.thing["metadata"].get("creationTimestamp"))
+        life.ready = state.get("status") == "True"
+        life.ending = bool(change.thing["metadata"].get("deletionTimestamp"))
+        if life.ready:
+            made += self._once(change, name, "machine_ready", state.get("lastTransitionTime"), **_kind(change.thing))
+        elif "machine_ready" in life.reported and not life.ending and change.kind != "DELETED":
+            reason = str(state.get("reason", ""))
+            made += self._once(change, name, "machine_failed", state.get("lastTransitionTime"), reason=reason)
+        if change.kind == "DELETED":
+            made += self._once(change, name, "machine_removed", None)
+            del self._lives[name]
+        return made
+
     def _once(self, change: Change, name: str, kind: EventKind, at: Any, **detail: Any) -> list[Event]:
         life = self._lives[name]
         if kind in life.reported:
@@ -101,6 +123,6 @@ class MachineWatch:
         return [Event(t_s, self._component, kind, name, source_time=at, known_within_s=within_s, detail=detail)]
 
 
-def _kind(claim: Json) -> dict[str, Any]:
-    labels = claim["metadata"].get("labels") or {}
+def _kind(thing: Json) -> dict[str, Any]:
+    labels = thing["metadata"].get("labels") or {}
     return {"type": str(labels.get(TYPE, ""))}

@@ -11,23 +11,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
-from mlscale.cluster.layout import PAUSE_IMAGE
 from mlscale.environments.kubernetes_client import Json
+from mlscale.environments.kubernetes_names import (
+    BUFFER,
+    BUFFER_PRIORITY,
+    COMPONENT,
+    IN_FLIGHT,
+    MANAGED_BY,
+    PORT,
+    ROLE,
+    RUN,
+    TOOL,
+    WINDOW_LABEL,
+)
 from mlscale.environments.kubernetes_settings import KubernetesScaling
 
-MANAGED_BY: Final = "app.kubernetes.io/managed-by"
-TOOL: Final = "mlscale"
-RUN: Final = "mlscale/run"
-COMPONENT: Final = "app.kubernetes.io/component"
 OWNER: Final = "mlscale-run"
-PORT: Final = 8080
-IN_FLIGHT: Final = "mlscale_in_flight"
-WINDOW_LABEL: Final = "window-ms"
 CONTAINER: Final = "app"
-ROLE: Final = "mlscale/role"
-BUFFER: Final = "buffer"
-BUFFER_PRIORITY: Final = "mlscale-buffer"
-"""As cluster/machines/manifests has it."""
 PATH: Final = "/decode"
 """Where a component takes bodies."""
 _CALLED_BYTES: Final = 12_000_000
@@ -78,6 +78,8 @@ class Deployment:
     """Labels of the nodes that its pods may go to."""
     buffer_replicas: int = 0
     """So much room of replicas is kept free, by pods that give way."""
+    buffer_image: str = "registry.k8s.io/pause:3.10"
+    """What those run."""
 
 
 def namespace(wanted: Deployment) -> Json:
@@ -202,8 +204,8 @@ def _buffer(wanted: Deployment, owner_uid: str) -> Json:
         "containers": [
             {
                 "name": BUFFER,
-                "image": PAUSE_IMAGE,
-                "imagePullPolicy": "Never",
+                "image": wanted.buffer_image,
+                "imagePullPolicy": "IfNotPresent",
                 "resources": {"requests": _requests(front.scaling)},
             }
         ],

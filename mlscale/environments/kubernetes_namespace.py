@@ -10,17 +10,8 @@ from pathlib import Path
 from typing import Final
 
 from mlscale.environments.kubernetes_client import Api, Json, Refused
-from mlscale.environments.kubernetes_manifests import (
-    MANAGED_BY,
-    OWNER,
-    TOOL,
-    Deployment,
-    addresses,
-    namespace,
-    objects,
-    owner,
-    services,
-)
+from mlscale.environments.kubernetes_manifests import OWNER, Deployment, addresses, namespace, objects, owner, services
+from mlscale.environments.kubernetes_names import MANAGED_BY, TOOL
 from mlscale.environments.kubernetes_paths import path_of, path_of_object
 from mlscale.environments.kubernetes_reap import reap_named
 from mlscale.host.ledger import Ledger, LedgerEntry

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mlscale.environments.kubernetes_client import Json
-from mlscale.environments.kubernetes_manifests import COMPONENT
+from mlscale.environments.kubernetes_names import COMPONENT
 from mlscale.environments.kubernetes_watch import Change, known_within
 from mlscale.runs import Event, EventKind, ReplicaSample
 

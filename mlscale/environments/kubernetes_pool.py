@@ -8,10 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from mlscale.cluster.machines.types import BOOT
 from mlscale.environments.kubernetes_client import Api, Json, Refused
 from mlscale.environments.kubernetes_machine_settings import MachineScaling
-from mlscale.environments.kubernetes_manifests import MANAGED_BY, RUN, TOOL
+from mlscale.environments.kubernetes_names import BOOT, MANAGED_BY, RUN, TOOL
 from mlscale.environments.kubernetes_paths import path_of
 from mlscale.environments.kubernetes_reap import reap_named
 from mlscale.host.ledger import Ledger, LedgerEntry
@@ -118,9 +117,9 @@ def claims(name: str) -> tuple[str, dict[str, str | int]]:
     return path_of("NodeClaim"), {"labelSelector": f"{POOL}={name}"}
 
 
-def nodes(name: str) -> tuple[str, dict[str, str | int]]:
-    """Path and query of a pool's Nodes."""
-    return path_of("Node"), {"labelSelector": f"{POOL}={name}"}
+def nodes(labels: Mapping[str, str]) -> tuple[str, dict[str, str | int]]:
+    """Path and query of the Nodes with these labels."""
+    return path_of("Node"), {"labelSelector": ",".join(f"{key}={value}" for key, value in labels.items())}
 
 
 def remove(api: Api, name: str) -> None:

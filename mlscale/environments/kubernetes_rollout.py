@@ -9,7 +9,8 @@ from typing import Final
 
 from mlscale.environments.kubernetes_client import Api, Json, Query, Refused
 from mlscale.environments.kubernetes_diagnosis import diagnose
-from mlscale.environments.kubernetes_manifests import COMPONENT, Deployment
+from mlscale.environments.kubernetes_manifests import Deployment
+from mlscale.environments.kubernetes_names import COMPONENT
 from mlscale.environments.kubernetes_paths import path_of
 from mlscale.environments.kubernetes_pods import condition
 from mlscale.environments.kubernetes_watch import Change, Lost, Reflector

@@ -152,7 +152,7 @@ class Agent:
         if "failed to start" in details.message or details.status.value in ("UNHEALTHY", "DEPLOY_FAILED"):
             # Ray would try again, with the same model
             raise Failed(
-                f"a replica does not start: {details.message}", f"component {part.name}", "mend the entry or its model"
+                f"a replica does not start: {details.message}", f"component {part.name}", "fix the entry or its model"
             )
         if late and running(details) < part.settings["min_replicas"]:
             raise Failed(
@@ -277,7 +277,7 @@ def warm_up(port: int, files: Sequence[Path], times: int) -> None:
                 raise Failed(
                     f"answered {response.status}: {answer}",
                     f"warm-up photo {file.name}",
-                    "mend the component or the photo",
+                    "fix the component or the photo",
                 )
 
 

@@ -14,7 +14,7 @@ from ray.serve.exceptions import RayServeException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from mlscale.application.exchange import CALL_TIMEOUT_S, TOO_LATE, Call, Exchange, Reply, load_entry
+from mlscale.serving.exchange import CALL_TIMEOUT_S, TOO_LATE, Call, Exchange, Reply, load_entry
 
 
 class Model:

@@ -131,7 +131,10 @@ class TorchServeDeployed:
         self._box, self._agent, self._shared = box, agent, shared_component(app)
         self._gone: set[str] = set()
         self.url = ports.predictions(app.front)
-        self.headers: Mapping[str, str] = {"Authorization": f"Bearer {read_token(layout.keys, 'inference')}"}
+        self.headers: Mapping[str, str] = {
+            "Authorization": f"Bearer {read_token(layout.keys, 'inference')}",
+            "Content-Type": "application/octet-stream",  # JSON and text TorchServe would decode before the handler
+        }
         self.load_prefix: Sequence[str] = box.prefix
         self.facts: Mapping[str, Any] = {
             **facts,

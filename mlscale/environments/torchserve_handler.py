@@ -17,8 +17,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mlscale.application.exchange import CALL_TIMEOUT_S, Answer, Call, load_entry, reply_to
 from mlscale.environments.torchserve_board import DRAIN_HEADER, HOLD_AT_MOST_S, Board
+from mlscale.serving.exchange import CALL_TIMEOUT_S, Answer, Call, load_entry, reply_to
 
 logger = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from mlscale.environments.torchserve_api import ManagementApi, ModelState, worke
 from mlscale.environments.torchserve_board import Board
 from mlscale.environments.torchserve_drain import Outcome
 from mlscale.environments.torchserve_lifecycle import Lifecycle
-from mlscale.policies.worker_controller import (
+from mlscale.environments.worker_controller import (
     ControllerSettings,
     ControllerState,
     Decision,

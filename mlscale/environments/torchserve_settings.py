@@ -10,7 +10,7 @@ from mlscale.environments.base import Scaling, scaling_of_arm
 
 
 class TorchServeScaling(Scaling):
-    """The worker controller (mlscale.policies.worker_controller) and TorchServe's queue.
+    """The worker controller (mlscale.environments.worker_controller) and TorchServe's queue.
 
     wanted = ceil(mean(queued + in service) / target_ongoing) workers; acted on when more (fewer) have been wanted for
     ``upscale_delay_s`` (``downscale_delay_s``) without a break. ``min_replicas == max_replicas`` is a fixed number.
@@ -47,7 +47,7 @@ class TorchServeScaling(Scaling):
         return self
 
     def controller(self) -> dict[str, Any]:
-        """The fields of mlscale.policies.worker_controller.ControllerSettings."""
+        """The fields of mlscale.environments.worker_controller.ControllerSettings."""
         names = (
             "min_replicas",
             "max_replicas",

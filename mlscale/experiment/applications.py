@@ -11,6 +11,7 @@ from typing import Final
 from mlscale.environments import App, Component
 from mlscale.experiment import places
 
+CHECK: Final = "mlscale.application.answers:same_codes"
 NETS: Final = {"localiser": ("localiser",), "readers": ("strips", "grids", "modules")}
 """The networks of each component, as mlscale.application.partition has them."""
 
@@ -19,17 +20,23 @@ def code_reader(*, partitioned: bool = False) -> App:
     """The project's own application: photo in, decoded codes out (README, mlscale/application). Whole, or in two
     components that scale apart, ``localiser`` (the front) and ``readers``; the answers are the same. All in float32, so
     that hosts differ by their speed alone."""
-    weights = {file.stem: file for file in sorted((places.data() / "weights").glob("*.safetensors"))}
+    files = sorted((places.data() / "weights").glob("*.safetensors")) if places.in_checkout() else []
+    weights = {file.stem: file for file in files}
     named = f"{version('mlscale')}+weights.{_digest([*weights.values()])}"
     if not partitioned:
         entry = "mlscale.application.decoder:make_float32_decoder"
         whole = Component(name="app", entry=entry, weights=(*weights.values(),))
-        return App(name="code-reader", version=named, components=(whole,), front="app")
+        return App(name="code-reader", version=named, components=(whole,), front="app", check=CHECK)
     parts = {name: tuple(weights[net] for net in nets if net in weights) for name, nets in NETS.items()}
     entry = "mlscale.application.partition:make_"
     localiser = Component("localiser", f"{entry}localiser", parts["localiser"], calls=("readers",))
     readers = Component("readers", f"{entry}readers", parts["readers"])
-    return App(name="code-reader", version=named, components=(localiser, readers), front="localiser")
+    return App(name="code-reader", version=named, components=(localiser, readers), front="localiser", check=CHECK)
+
+
+def own_model(entry: str) -> App:
+    """A user's model, whole: "package.module:factory", as it is importable from here."""
+    return App(name=entry, version="unknown", components=(Component("app", entry),), front="app")
 
 
 def _digest(files: Sequence[Path]) -> str:

@@ -19,7 +19,7 @@ def duration_s(text: str) -> float:
     """
     found = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*([smhd]?)", text.strip())
     if found is None:
-        raise MlscaleError(f"{text!r} is no duration", "--older-than", "write 90s, 15m, 2h or 1d")
+        raise MlscaleError(f"{text!r} is not a duration", "--older-than", "write 90s, 15m, 2h or 1d")
     return float(found[1]) * _UNITS_S[found[2] or "s"]
 
 

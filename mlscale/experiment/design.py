@@ -350,7 +350,7 @@ def check(environments: Sequence[str], cells: Sequence[str], blocks: int) -> Non
     unknown = sorted(set(cells) - set(CELLS))
     if unknown or not cells:
         raise MlscaleError(
-            f"unknown cell {', '.join(unknown) or '(none named)'}", "--cells", f"choose of: {', '.join(CELLS)}"
+            f"unknown cell {', '.join(unknown) or '(none named)'}", "--cells", f"choose one of: {', '.join(CELLS)}"
         )
     if set(cells) == {"container"} and not set(environments) & set(CONTAINER_ENVIRONMENTS):
         names = ", ".join(CONTAINER_ENVIRONMENTS)

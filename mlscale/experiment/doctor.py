@@ -28,7 +28,7 @@ _DISK_NEEDED_GB: Final = 2.0
 _CHECK_AT_MOST_S: Final = 120.0
 _LOAD: Final = """
 import sys
-from mlscale.application.exchange import load_entry
+from mlscale.serving.exchange import load_entry
 try:
     load_entry(sys.argv[1])
 except Exception as error:

@@ -150,7 +150,7 @@ def run(experiment: Experiment, say: Any = None) -> None:
     """Measure what is missing, then draw every figure over all blocks.
 
     Raises:
-        MlscaleError: what a user has to mend; everything measured so far stays, and the next call goes on from there.
+        MlscaleError: what a user has to fix; everything measured so far stays, and the next call goes on from there.
         KeyboardInterrupt, SystemExit: the run in progress was torn down, and will be repeated by the next call.
     """
     _prepare(experiment)

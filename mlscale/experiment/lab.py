@@ -14,7 +14,7 @@ from mlscale.experiment import places
 from mlscale.experiment.applications import code_reader
 from mlscale.experiment.cluster import ClusterKeeper
 from mlscale.experiment.figures import remark
-from mlscale.experiment.measure import measure
+from mlscale.experiment.measure import MeasureOptions, measure
 from mlscale.experiment.parameters import (
     KubernetesParameters,
     MeasureParameters,
@@ -46,17 +46,19 @@ def runs_of(environment: str, p: MeasureParameters) -> list[Run]:
         run = measure(
             environment,
             code_reader(partitioned=p.partitioned),
-            schedule=p.schedule or protocol.quick_schedule(),
-            photos=p.photos or photos_folder(protocol, places.protocol_file()),
+            p.schedule or protocol.quick_schedule(),
+            bodies=p.photos or photos_folder(protocol, places.protocol_file()),
             out=p.out or by_hand(environment),
             scaling=protocol.sized(environment, p.scaling, p.schedule),
             arm=p.arm,
-            mode=p.mode,
-            connections=p.connections,
-            seed=p.seed,
-            idle_s=p.idle_s,
-            labels=p.labels,
-            progress=shown,
+            options=MeasureOptions(
+                mode=p.mode,
+                connections=p.connections,
+                seed=p.seed,
+                idle_s=p.idle_s,
+                labels=p.labels,
+                progress=shown,
+            ),
         )
     return [run]
 

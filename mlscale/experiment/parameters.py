@@ -140,7 +140,7 @@ def check_declared(names: Iterable[str], known: Iterable[str], where: str) -> No
     """Raise MlscaleError for a name that is not among ``known``."""
     unknown = sorted(set(names) - set(known))
     if unknown:
-        raise MlscaleError(f"unknown parameter {unknown[0]!r}", where, f"choose of: {', '.join(sorted(known))}")
+        raise MlscaleError(f"unknown parameter {unknown[0]!r}", where, f"choose one of: {', '.join(sorted(known))}")
 
 
 def declared(notebook: Path) -> frozenset[str]:

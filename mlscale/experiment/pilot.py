@@ -22,8 +22,9 @@ from mlscale import environments as installed
 from mlscale.analysis.durations import durations
 from mlscale.analysis.resources import cpu_by_role
 from mlscale.experiment import places
+from mlscale.experiment.applications import code_reader
 from mlscale.experiment.cluster import ClusterKeeper
-from mlscale.experiment.measure import measure
+from mlscale.experiment.measure import MeasureOptions, measure
 from mlscale.experiment.progress import Bar
 from mlscale.experiment.protocol import (
     Photos,
@@ -46,7 +47,7 @@ from mlscale.experiment.sizing import (
 )
 from mlscale.experiment.variants import REHEARSED
 from mlscale.host.facts import host_facts
-from mlscale.load.photos import LABELS, PhotoSet
+from mlscale.load.bodies import LABELS, BodySet
 from mlscale.runs import ClosedLoop, ClosedStage, MlscaleError, Run
 
 PHOTOS: Final = 16
@@ -108,7 +109,7 @@ def run_pilot(
         costs = {name: each.costs for name, each in found.items()}
         host = _host(found)
         wanted = fit(costs, host).photo_s / decoding_s  # of what a shown photo costs
-        usual_s = float(np.mean([np.median(source.costs_s(body)) for body in PhotoSet.read(shown).bodies]))
+        usual_s = float(np.mean([np.median(source.costs_s(body)) for body in BodySet.read(shown).bodies]))
         source.choose(photos, seed, PHOTOS, wanted * usual_s)
         size = fit(costs, host, _decoding_s(photos, source) / _decoding_s(shown, source) * decoding_s)
         protocol = _protocol(costs, host, size, photos, file)
@@ -205,14 +206,13 @@ def _measure_each(
             keeper.prepare(name, {})
             run = measure(
                 name,
-                schedule=schedule,
-                photos=photos,
+                code_reader(),
+                schedule,
+                bodies=photos,
                 out=folder / name,
                 arm="static-min",
                 scaling={"cpu_cores": REPLICA_CORES},
-                seed=seed,
-                idle_s=0.5,
-                quiet_at_most_s=2.0,
+                options=MeasureOptions(seed=seed, idle_s=0.5, quiet_at_most_s=2.0),
             )
             samples_s.append(_decoding_s(photos, source))
             found[name] = costs_of(run, float(np.mean(samples_s[-2:])))
@@ -231,7 +231,7 @@ def _host(found: Mapping[str, Measured]) -> Host:
 
 def _protocol(costs: Mapping[str, Costs], host: Host, size: Size, photos: Path, file: Path) -> Protocol:
     labelled_s = _labelled_s(photos)
-    photo_set = PhotoSet.read(photos)
+    photo_set = BodySet.read(photos)
     sizes = {"max_replicas": size.replicas, "cpu_cores": size.quota_cores}
     return Protocol(
         origin="pilot",
@@ -302,7 +302,7 @@ def _shown(folder: Path) -> Path:
 
 def _decoding_s(photos: Path, source: LoadPhotos) -> float:
     """What decoding one of the photos costs now, s: on average, as a run's answers do, slow moments included."""
-    return float(np.mean([source.costs_s(body) for body in PhotoSet.read(photos).bodies]))
+    return float(np.mean([source.costs_s(body) for body in BodySet.read(photos).bodies]))
 
 
 def _labelled_s(photos: Path) -> list[float]:

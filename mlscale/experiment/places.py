@@ -8,16 +8,20 @@ import mlscale
 from mlscale.runs import MlscaleError
 
 
+def in_checkout() -> bool:
+    """Whether notebooks/, data/ and figures/ are there: a wheel comes without them."""
+    return (_root() / "notebooks").is_dir()
+
+
 def checkout() -> Path:
     """The folder that holds notebooks/, data/ and figures/.
 
     Raises:
         MlscaleError: the package was installed without them.
     """
-    root = Path(mlscale.__file__).resolve().parents[1]
-    if not (root / "notebooks").is_dir():
-        raise MlscaleError("the notebooks are not beside the package", str(root), "work from a clone of the project")
-    return root
+    if not in_checkout():
+        raise MlscaleError("the notebooks are not beside the package", str(_root()), "work from a clone of the project")
+    return _root()
 
 
 def notebooks() -> Path:
@@ -53,3 +57,7 @@ def reference() -> Path:
 def reference_protocol_file() -> Path:
     """The protocol of the published runs; a later pilot moves the checkout's, not this one."""
     return reference() / "protocol.json"
+
+
+def _root() -> Path:
+    return Path(mlscale.__file__).resolve().parents[1]

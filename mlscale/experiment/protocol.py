@@ -155,7 +155,8 @@ def current_protocol() -> Protocol:
     """The checkout's protocol, or the defaults where no pilot was run."""
     from mlscale.experiment import places
 
-    return read_protocol(places.protocol_file()) or default_protocol(Photos(folder="photos/load", count=1))
+    own = read_protocol(places.protocol_file()) if places.in_checkout() else None
+    return own or default_protocol(Photos(folder="photos/load", count=1))
 
 
 def published_protocol() -> Protocol:
@@ -163,7 +164,8 @@ def published_protocol() -> Protocol:
     published, the checkout's."""
     from mlscale.experiment import places
 
-    return read_protocol(places.reference_protocol_file()) or current_protocol()
+    published = read_protocol(places.reference_protocol_file()) if places.in_checkout() else None
+    return published or current_protocol()
 
 
 def other_host(protocol: Protocol) -> str | None:

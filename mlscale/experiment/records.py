@@ -26,14 +26,18 @@ _JUDGED_BY: Final = {VALIDATION: ("validation.py", "freeze.py"), CLAIMS: ("claim
 
 def code_hash(record: str | None = None) -> str:
     """Of everything that simulated figures depend on, the twin, the policies, how figures are taken; with ``record``
-    also how its verdicts are made. Not of words and layout."""
+    also how its verdicts are made. Not of words, and not of where a module lies."""
     root = Path(__file__).parents[1]
     files = [*(root / "simulator").rglob("*.py"), *(root / "policies").rglob("*.py")]
-    files += [root / "analysis/likeness.py", root / "analysis/overlooked.py"]
+    files += [
+        root / "environments/worker_controller.py",
+        root / "analysis/likeness.py",
+        root / "analysis/overlooked.py",
+    ]
     files += [root / "experiment" / name for name in (*(_JUDGED_BY[record] if record else ()), "simulate.py")]
     whole = hashlib.sha256()
-    for file in sorted(files):
-        whole.update(f"{file.relative_to(root)}\0{_meaning(file.read_text())}\0".encode())
+    for file in sorted(files, key=lambda each: each.stem):
+        whole.update(f"{file.stem}\0{_meaning(file.read_text())}\0".encode())
     for name in profile_names():
         whole.update(f"{name}\0{read_profile(name).sha256}\0".encode())
     if record == VALIDATION:
@@ -42,17 +46,21 @@ def code_hash(record: str | None = None) -> str:
 
 
 def _meaning(source: str) -> str:
-    """The program without docstrings and comments."""
+    """The program without docstrings, comments and imports."""
     tree = ast.parse(source)
     for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            node.body = [each for each in node.body if not _is_text(each)]
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef | ast.If):
+            node.body = [each for each in node.body if not _is_text(each) and not _is_import(each)]
     return ast.dump(tree)
 
 
 def _is_text(statement: ast.stmt) -> bool:
     """A string that stands alone: a docstring, of whatever."""
     return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
+
+
+def _is_import(statement: ast.stmt) -> bool:
+    return isinstance(statement, ast.Import | ast.ImportFrom)
 
 
 def read_record(name: str) -> dict[str, Any] | None:

@@ -45,7 +45,7 @@ def _by_component(
         component, dot, setting = key.rpartition(".")
         if dot and component not in names:
             raise MlscaleError(
-                f"there is no component {component!r}", f"setting {key!r}", f"choose of: {', '.join(names)}"
+                f"there is no component {component!r}", f"setting {key!r}", f"choose one of: {', '.join(names)}"
             )
         (own.setdefault(component, {}) if dot else common)[setting] = value
     return common, own

@@ -16,14 +16,15 @@ import pyarrow as pa
 
 from mlscale import environments
 from mlscale.analysis.validity import judge
-from mlscale.cluster.machines.types import RESERVED_CORES, RESERVED_MIB, Catalogue
-from mlscale.cluster.programs import sources
 from mlscale.environments import App, Scaling
+from mlscale.environments.machine_types import RESERVED_CORES, RESERVED_MIB, catalogue
+from mlscale.experiment.applications import code_reader
 from mlscale.experiment.labels import Labels
-from mlscale.experiment.measure import Progress, default_app, default_schedule, step_of
+from mlscale.experiment.measure import Progress, step_of
+from mlscale.experiment.protocol import current_protocol
 from mlscale.experiment.settings import settings_of
 from mlscale.host.facts import host_facts
-from mlscale.load.photos import PhotoSet
+from mlscale.load.bodies import BodySet
 from mlscale.load.schedules import load_events
 from mlscale.policies.karpenter import InstanceType, Resources
 from mlscale.runs import (
@@ -84,10 +85,10 @@ def simulate(
         machine_failures_per_h: of each machine, at random.
 
     Raises:
-        MlscaleError: something a user can mend.
+        MlscaleError: something a user can fix.
     """
     found = environments.get(environment)
-    application = app or default_app()
+    application = app or code_reader()
     read = profile if isinstance(profile, Profile) else read_profile(profile or environment)
     used = changed(read, changes) if changes else read
     if used.environment != environment:
@@ -95,9 +96,9 @@ def simulate(
     if connections == "kept" and used.requests.routing == "random":
         remedy = "connections fresh, or measure it live"
         raise MlscaleError("kept connections, which pin a client to a pod, are not simulated", "connections", remedy)
-    wanted = schedule or default_schedule()
+    wanted = schedule or current_protocol().quick_schedule()
     scalings = {name: each.model_dump() for name, each in settings_of(found, application, arm, scaling).items()}
-    shown = PhotoSet.read(Path(photos)) if photos is not None else None
+    shown = BodySet.read(Path(photos)) if photos is not None else None
     types, boot = _machines(scalings)
     setup = Setup(
         profile=used,
@@ -127,7 +128,7 @@ def _info(
     setup: Setup,
     arm: Arm,
     connections: Connections,
-    photos: PhotoSet | None,
+    photos: BodySet | None,
     labels: Labels,
 ) -> RunInfo:
     profile = setup.profile
@@ -238,14 +239,14 @@ def _requests(setup: Setup, outcome: Outcome, rows: Any) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(arrays, schema=SCHEMAS["requests"])
 
 
-def _photo_names(photos: PhotoSet | None, profile: Profile) -> tuple[str, ...]:
+def _photo_names(photos: BodySet | None, profile: Profile) -> tuple[str, ...]:
     if photos is not None:
         return tuple(photos.names)
     number = len(next(iter(profile.work.values())).photos)
     return tuple(f"photo-{place:03d}.jpg" for place in range(number))
 
 
-def _work_factor(photos: PhotoSet | None, profile: Profile) -> float:
+def _work_factor(photos: BodySet | None, profile: Profile) -> float:
     """How much more a photo of this set costs than one of the profile's: by the time that each set was measured to
     take at full speed."""
     reference = next(iter(profile.work.values())).reference_cpu_s
@@ -261,12 +262,12 @@ def _machines(scalings: Mapping[str, Mapping[str, Any]]) -> tuple[tuple[Instance
         return (InstanceType("instance", room, room, 1.0),), None
     if "machine_types" not in front:
         return (), None
-    catalogue = _catalogue()
-    unknown = [name for name in front["machine_types"] if name not in catalogue.types]
+    known = catalogue()
+    unknown = [name for name in front["machine_types"] if name not in known.types]
     if unknown:
-        known = ", ".join(catalogue.types)
-        raise MlscaleError(f"unknown machine type {unknown[0]!r}", "machine_types", f"choose of: {known}")
-    types = [catalogue.types[name] for name in front["machine_types"]]
+        choice = ", ".join(known.types)
+        raise MlscaleError(f"unknown machine type {unknown[0]!r}", "machine_types", f"choose one of: {choice}")
+    types = [known.types[name] for name in front["machine_types"]]
     return tuple(
         InstanceType(
             each.name,
@@ -279,14 +280,10 @@ def _machines(scalings: Mapping[str, Mapping[str, Any]]) -> tuple[tuple[Instance
 
 
 def boot_spread(name: str) -> Spread:
-    """The boot times called ``name`` in cluster/machines/types.json, or a constant such as "60s".
+    """The boot times called ``name`` of `mlscale.environments.machine_types`, or a constant such as "60s".
 
     Raises:
         MlscaleError: neither.
     """
-    boot = _catalogue().boot_times_of(name)
+    boot = catalogue().boot_times_of(name)
     return Measured(samples_s=boot.samples_s, source=boot.source, date=boot.date or "2026-11")
-
-
-def _catalogue() -> Catalogue:
-    return Catalogue.from_json((sources() / "machines/types.json").read_text())

@@ -16,7 +16,7 @@ from mlscale.analysis.inference import P1, P2, Endpoint, compare
 from mlscale.analysis.summary import summarise
 from mlscale.experiment import places
 from mlscale.experiment.applications import code_reader
-from mlscale.experiment.measure import measure
+from mlscale.experiment.measure import MeasureOptions, measure
 from mlscale.experiment.parameters import PartitionParameters
 from mlscale.experiment.progress import Shown
 from mlscale.experiment.protocol import current_protocol, photos_folder
@@ -57,13 +57,11 @@ def runs_of_splits(p: PartitionParameters) -> list[Run]:
                 environment,
                 code_reader(partitioned=name != "whole"),
                 p.schedule or default_schedule(),
-                photos=p.photos or photos_folder(protocol, places.protocol_file()),
+                bodies=p.photos or photos_folder(protocol, places.protocol_file()),
                 out=Path(folder) / f"{number:02d}-{environment}-{name.replace(', ', '-')}",
                 scaling={**p.scaling, **settings},
                 arm=p.arm,
-                seed=p.seed + turn,
-                idle_s=p.idle_s,
-                progress=shown,
+                options=MeasureOptions(seed=p.seed + turn, idle_s=p.idle_s, progress=shown),
             )
             runs.append(run)
     return runs

@@ -20,7 +20,7 @@ from mlscale.experiment.progress import Shown
 from mlscale.experiment.protocol import published_protocol
 from mlscale.experiment.simulate import simulate
 from mlscale.experiment.validation import Beside, ProfileOf, shipped, twins_of
-from mlscale.runs import Arm, ClosedLoop, OpenLoop, Run, load_runs
+from mlscale.runs import Arm, ClosedLoop, MlscaleError, OpenLoop, Run, load_runs
 from mlscale.simulator.profile import numbers_in, read_profile
 from mlscale.simulator.spread import Number, Spread
 from mlscale.simulator.transfer import pooled
@@ -102,7 +102,7 @@ def compared(p: NotebookParameters) -> Compared:
         return Compared(runs, "the twins of these runs", profile_of(runs, known), known)
     remark(
         "**No hold-out is published.** The twin is compared with the runs that its profiles were fitted to. What "
-        "follows shows what the model can describe; it is no test of it."
+        "follows shows what the model can describe; it does not test it."
     )
     fitted = [run for run in published("core", "rehearsal") if run.info.valid]
     return Compared(fitted, "the twins of these runs, to which its profiles were fitted", shipped)
@@ -116,7 +116,8 @@ def profile_of(runs: Sequence[Run], found: Sequence[Calibrated]) -> ProfileOf:
         return twins_by(frozen, found)
     remark(
         "The twins are drawn by the profiles as shipped, at the speed of the host that these were fitted on: for some "
-        "of these runs no twin was frozen, or no calibrating run was published. So what follows is no validation."
+        "of these runs no twin was frozen, or no calibrating run was published. So what follows does not "
+        "validate the twin."
     )
     return shipped
 
@@ -190,6 +191,18 @@ def published(*cells: str) -> list[Run]:
     folders = [places.reference() / cell for cell in cells]
     there = [folder for folder in folders if folder.is_dir()]
     return load_runs(there) if there else []
+
+
+def published_hold_out() -> list[Run]:
+    """The valid runs that the twin is judged by.
+
+    Raises:
+        MlscaleError: none are published.
+    """
+    found = [run for run in published("holdout") if run.info.valid]
+    if not found:
+        raise MlscaleError("no hold-out runs are published", str(places.reference()), "measure some: --cells holdout")
+    return found
 
 
 def likeness_rows(runs: Sequence[Run], level_s: float) -> pd.DataFrame:

@@ -88,7 +88,7 @@ class Boot(BaseModel):
 
 
 EC2_S: Final = 26.0
-"""What the profile "ec2" draws (cluster/machines/types.json), rounded."""
+"""What the profile "ec2" draws (environments/machine_types.json), rounded."""
 REHEARSAL: Final = (
     *(
         Boot(variant=Variant(name=f"boot-{seconds}s", scaling={"boot": f"{seconds}s"}), at_most_s=seconds)

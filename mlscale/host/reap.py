@@ -83,7 +83,7 @@ def cleanup(
             failures.append(error)
     if failures:
         raise MlscaleError(
-            "; ".join(map(str, failures)), f"{len(failures)} ledger(s)", "mend that, then `mlscale cleanup`"
+            "; ".join(map(str, failures)), f"{len(failures)} ledger(s)", "fix that, then `mlscale cleanup`"
         )
     return removed
 

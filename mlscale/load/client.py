@@ -14,8 +14,8 @@ from typing import Final, Self
 import aiohttp
 from yarl import URL
 
+from mlscale.load.bodies import BodySet, Check
 from mlscale.load.hops import HEADER, Hop, read_hops
-from mlscale.load.photos import Codes
 from mlscale.runs.info import Connections
 from mlscale.runs.tables import Status
 
@@ -57,7 +57,7 @@ class Client:
 
     Args:
         bodies: what is POSTed; None: GET instead.
-        codes: what the answer to each body has to name; None: answers are not checked.
+        check: whether an answer is right for a body's label; None: answers are not checked.
         timeout_s: a request without a whole answer after that long is given up.
         own_connections: of kept connections, each client keeps its own (a closed loop); False: they share them.
     """
@@ -67,16 +67,18 @@ class Client:
         url: str,
         *,
         headers: Mapping[str, str],
-        bodies: tuple[bytes, ...] | None,
-        codes: tuple[Codes, ...] | None,
+        bodies: BodySet | None,
+        check: Check | None,
         connections: Connections,
         timeout_s: float,
         own_connections: bool = False,
     ) -> None:
         self._url = URL(url)
-        self._bodies, self._codes = bodies, codes
+        self._bodies, self._check = bodies, check
         self._method = "GET" if bodies is None else "POST"
-        self._headers = {"Content-Type": "application/octet-stream", **headers} if bodies is not None else dict(headers)
+        self._headers = dict(headers)
+        named = "content-type" in {name.lower() for name in headers}
+        self._types = [{} if named else {"Content-Type": each} for each in bodies.content_types] if bodies else []
         self._connections, self._timeout_s, self._own_connections = connections, timeout_s, own_connections
         self._sessions: dict[int, aiohttp.ClientSession] = {}
 
@@ -114,8 +116,8 @@ class Client:
         for session in self._sessions.values():
             await session.close()
 
-    async def send(self, client: int, photo: int, outcome: Outcome) -> None:
-        """Send client number ``client``'s request with photo number ``photo`` and fill ``outcome`` in.
+    async def send(self, client: int, body: int, outcome: Outcome) -> None:
+        """Send client number ``client``'s request with body number ``body`` and fill ``outcome`` in.
 
         Cancelled, it leaves the outcome ``unfinished`` and passes the cancellation on.
 
@@ -126,16 +128,17 @@ class Client:
             response = await self._session_of(client).request(
                 self._method,
                 self._url,
-                data=None if self._bodies is None else self._bodies[photo],
+                data=None if self._bodies is None else self._bodies.bodies[body],
+                headers=self._types[body] if self._types else None,
                 allow_redirects=False,
                 trace_request_ctx=outcome,
             )
             outcome.first_byte_s = time.monotonic()
-            body = await response.read()
+            answer = await response.read()
             outcome.done_s = time.monotonic()
-            outcome.bytes_in = len(body)
+            outcome.bytes_in = len(answer)
             self._read_headers(response.headers, outcome)
-            outcome.status = self._judge(response.status, body, photo)
+            outcome.status = self._judge(response.status, answer, body)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             status = _status_of(error)
             outcome.done_s = time.monotonic()
@@ -150,23 +153,24 @@ class Client:
             outcome.queue_s = _number(headers.get("X-Mlscale-Started-S")) - outcome.sent_s
         outcome.hops = read_hops(headers.get(HEADER), outcome.queue_s)
 
-    def _judge(self, status: int, body: bytes, photo: int) -> Status:
+    def _judge(self, status: int, answer: bytes, body: int) -> Status:
         if status >= 500:
             return "http_5xx"
         if status >= 400:
             return "http_4xx"
         if status >= 300:
             return "wrong_answer"  # a redirect: not the answer that was asked for
-        if self._codes is not None and _codes_in(body) != self._codes[photo]:
-            return "wrong_answer"
-        return "ok"
+        return "ok" if self._check is None or self._right(answer, body) else "wrong_answer"
 
-
-def _codes_in(body: bytes) -> Codes | None:
-    try:
-        return frozenset((code["kind"], code["text"]) for code in json.loads(body)["codes"])
-    except (ValueError, KeyError, TypeError):
-        return None
+    def _right(self, answer: bytes, body: int) -> bool:
+        """What the check can't make sense of is wrong."""
+        assert self._check is not None
+        assert self._bodies is not None
+        assert self._bodies.labels is not None
+        try:
+            return bool(self._check(self._bodies.labels[body], json.loads(answer)))
+        except (ValueError, LookupError, TypeError, AttributeError):
+            return False
 
 
 def _number(text: str | None) -> float:

@@ -17,7 +17,7 @@ from typing import Any, Final, cast, get_args
 from pydantic import ValidationError
 from yarl import URL
 
-from mlscale.load.photos import PhotoSet
+from mlscale.load.bodies import BodySet, load_check
 from mlscale.load.process import LoadProcess, LoadProgress, LoadSpec
 from mlscale.load.progress import ProgressLine
 from mlscale.load.schedule_files import invalid_schedule, read_schedule
@@ -77,12 +77,12 @@ def schedule_of(
     data: dict[str, Any] = {"duration_s": 60.0 if duration_s is None else duration_s}
     if rate is not None:
         if rate == 0:
-            raise MlscaleError("at 0 requests/s nothing is sent", "--rate", "name a rate above 0")
+            raise MlscaleError("at 0 requests/s nothing is sent", "--rate", "use a rate above 0")
         data |= {"loop": "open", "rate": {"shape": "constant", "rate_rps": rate}, "arrivals": arrivals}
     else:
         data |= {"loop": "closed", "stages": [{"start_s": 0.0, "clients": clients}], "think_mean_s": think_s}
         if clients == 0:
-            raise MlscaleError("0 clients send nothing", "--clients", "name at least one")
+            raise MlscaleError("0 clients send nothing", "--clients", "use at least one")
     try:
         return SCHEDULE.validate_python(data)
     except ValidationError as error:
@@ -102,7 +102,7 @@ def check_address(url: str) -> None:
         socket.create_connection((host, port), timeout=_CONNECT_S).close()
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise MlscaleError(f"nothing answers there: {reason}", url, "start the server, or mend the address") from error
+        raise MlscaleError(f"nothing answers there: {reason}", url, "start the server, or fix the address") from error
 
 
 def record_load(spec: LoadSpec, out: Path, surroundings: Surroundings) -> Run:
@@ -111,16 +111,18 @@ def record_load(spec: LoadSpec, out: Path, surroundings: Surroundings) -> Run:
     Interrupted or failed while it sends, the run is kept and says that it is incomplete; before that nothing is kept.
 
     Raises:
-        MlscaleError: the address, the photos or ``out`` can't be used; a load worker failed.
+        MlscaleError: the address, the bodies, the check or ``out`` can't be used; a load worker failed.
     """
     check_address(spec.url)
-    photos = PhotoSet.read(spec.photos) if spec.photos is not None else None
+    bodies = BodySet.read(spec.bodies) if spec.bodies is not None else None
+    if bodies is not None and spec.check_answers:
+        load_check(spec.check, bodies.labels)
     try:
         split(spec.schedule, spec.workers)
     except ValueError as error:
-        raise MlscaleError(str(error), "--workers", "name fewer, at least 1") from error
+        raise MlscaleError(str(error), "--workers", "use fewer, at least 1") from error
     existed = out.exists()
-    writer = RunWriter(out, _info(spec, photos, surroundings.host))
+    writer = RunWriter(out, _info(spec, bodies, surroundings.host))
     sending = False
     try:
         with LoadProcess() as load:
@@ -167,7 +169,7 @@ def _seal(writer: RunWriter, report: StimulusReport, surroundings: Surroundings)
     return load_run(writer.path)
 
 
-def _info(spec: LoadSpec, photos: PhotoSet | None, host: Mapping[str, Any]) -> RunInfo:
+def _info(spec: LoadSpec, bodies: BodySet | None, host: Mapping[str, Any]) -> RunInfo:
     boundaries = spec.schedule.boundaries_s
     return RunInfo(
         run_id=f"load-{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}",
@@ -181,7 +183,7 @@ def _info(spec: LoadSpec, photos: PhotoSet | None, host: Mapping[str, Any]) -> R
         arm="none",
         connections=spec.connections,
         timeout_s=spec.timeout_s,
-        photos=dict(photos.facts) if photos else {},
+        photos=dict(bodies.facts) if bodies else {},
         seed=spec.seed,
         wall_start=datetime.now(UTC),
         host=dict(host),
@@ -198,14 +200,17 @@ def _discard(out: Path, *, existed: bool) -> None:
 def one_of(value: str, choices: Any, option: str) -> str:
     """``value`` if it is one of a Literal's, else MlscaleError."""
     if value not in get_args(choices):
-        raise MlscaleError(f"{value!r} is no choice", option, "choose of: " + ", ".join(get_args(choices)))
+        raise MlscaleError(
+            f"{value!r} is not one of the choices", option, "choose one of: " + ", ".join(get_args(choices))
+        )
     return value
 
 
 def load_command(
     url: str,
     out: Path,
-    photos: Path | None,
+    bodies: Path | None,
+    check: str | None,
     schedule: ClosedLoop | OpenLoop,
     connections: str,
     workers: int,
@@ -217,11 +222,12 @@ def load_command(
     from mlscale.load.outcome import outcome_table
 
     if not 0 < timeout_s < math.inf:
-        raise MlscaleError(f"{timeout_s:g} s is no timeout", "--timeout", "name seconds above 0")
+        raise MlscaleError(f"{timeout_s:g} s is not a valid timeout", "--timeout", "use more than 0 s")
     spec = LoadSpec(
         url=url,
         schedule=schedule,
-        photos=photos,
+        bodies=bodies,
+        check=check,
         seed=seed,
         connections=cast("Connections", one_of(connections, Connections, "--connections")),
         timeout_s=timeout_s,

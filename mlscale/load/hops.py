@@ -41,11 +41,11 @@ def read_hops(text: str | None, queue_s: float) -> tuple[Hop, ...]:
 def _hop(row: Any, queue_s: float) -> Hop:
     component, replica, started, queue, inference = row
     if not (isinstance(component, str) and isinstance(replica, str)):
-        raise TypeError("a name is no text")
+        raise TypeError("a name is not text")
     return Hop(component, replica, _number(started), queue_s if queue is None else _number(queue), _number(inference))
 
 
 def _number(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or math.isinf(value):
-        raise TypeError("a time is no number")
+        raise TypeError("a time is not a number")
     return float(value)

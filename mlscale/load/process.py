@@ -14,9 +14,9 @@ from typing import IO, Final, Self
 
 from pydantic import TypeAdapter, ValidationError
 
+from mlscale.errors import MlscaleError
 from mlscale.load.spec import Beat, Done, Failed, Go, Ready, Said, WorkerSpec
 from mlscale.load.stimulus import Summary, merge
-from mlscale.runs.errors import MlscaleError
 from mlscale.runs.info import Connections, StimulusReport
 from mlscale.runs.schedule import ClosedLoop, OpenLoop
 
@@ -30,13 +30,14 @@ class LoadSpec:
     """What is sent where, and when.
 
     Args:
-        url: where to; photos are POSTed, without photos it is a GET.
+        url: where to; bodies are POSTed, without bodies it is a GET.
         headers: of every request.
-        photos: folder of a photo set (`mlscale.load.photos.PhotoSet`).
+        bodies: folder of what is sent (`mlscale.load.bodies.BodySet`).
+        check: "module:function" that judges answers (`mlscale.load.bodies.load_check`).
         seed, block: all that is random comes from these two.
         connections: a fresh connection for each request, or kept ones (each client of a closed loop keeps its own).
         timeout_s: a request without a whole answer after that long is given up.
-        check_answers: compare answers with the photos' known codes (where they are known).
+        check_answers: False: answers are not checked, whatever is known of them.
         origin_s: zero of the run's clock, ``time.monotonic()`` seconds.
         start_s: zero of the schedule on the run's clock; None: `LoadProcess.release` says it later.
         workers: number of processes that share the schedule.
@@ -47,7 +48,8 @@ class LoadSpec:
     url: str
     schedule: ClosedLoop | OpenLoop
     headers: Mapping[str, str] = field(default_factory=dict)
-    photos: Path | None = None
+    bodies: Path | None = None
+    check: str | None = None
     seed: int = 0
     block: int = 0
     connections: Connections = "fresh"
@@ -111,7 +113,7 @@ class LoadProcess:
             self.release(spec.origin_s, spec.start_s)
 
     def wait_ready(self, at_most_s: float = 60.0) -> None:
-        """Wait until every worker has read its photos and is ready to send.
+        """Wait until every worker has read its bodies and is ready to send.
 
         Raises:
             MlscaleError: a worker failed, or wasn't ready in time; all are stopped then.
@@ -216,11 +218,12 @@ def _worker_spec(spec: LoadSpec, worker: int, stream: Path) -> WorkerSpec:
         url=spec.url,
         headers=dict(spec.headers),
         schedule=spec.schedule,
-        photos=spec.photos.absolute() if spec.photos else None,
+        bodies=spec.bodies.absolute() if spec.bodies else None,
         seed=spec.seed,
         block=spec.block,
         connections=spec.connections,
         timeout_s=spec.timeout_s,
+        check=spec.check,
         check_answers=spec.check_answers,
         stream=stream.absolute(),
         worker=worker,

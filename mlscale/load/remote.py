@@ -22,10 +22,10 @@ from typing import Any, Protocol
 
 from pydantic import TypeAdapter, ValidationError
 
-from mlscale.load.photos import PhotoSet
+from mlscale.errors import MlscaleError
+from mlscale.load.bodies import BodySet
 from mlscale.load.remote_job import ORDER, STREAM, TABLE, order
 from mlscale.load.spec import Beat, Done, Failed, Go, Ready, Said, WorkerSpec
-from mlscale.runs.errors import MlscaleError
 
 _SAID: TypeAdapter[Ready | Beat | Done | Failed] = TypeAdapter(Said)
 
@@ -76,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _relay(job: RemoteJob, lead_s: float) -> int:
     spec = WorkerSpec.model_validate_json(_next_line())
-    digest = PhotoSet.read(spec.photos).facts["sha256"] if spec.photos is not None else ""
+    digest = BodySet.read(spec.bodies).facts["sha256"] if spec.bodies is not None else ""
     _say(Ready(not_before_s=time.monotonic() + lead_s))
     go = Go.model_validate_json(_next_line())
     zero_at = time.time() + job.clock_ahead_s + go.origin_s - time.monotonic()

@@ -23,9 +23,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
-from mlscale.load.photos import PhotoSet
+from mlscale.errors import MlscaleError
+from mlscale.load.bodies import BodySet
 from mlscale.load.spec import Failed, Go, WorkerSpec
-from mlscale.runs.errors import MlscaleError
 
 ORDER: Final = "MLSCALE_LOAD"
 PHOTOS: Final = "MLSCALE_PHOTOS"
@@ -40,19 +40,19 @@ _WARM_UP_ROUNDS: Final = 2
 _ANSWER_S: Final = 60.0
 
 
-def order(spec: WorkerSpec, zero_at: float, start_s: float, photos_sha256: str) -> str:
+def order(spec: WorkerSpec, zero_at: float, start_s: float, bodies_sha256: str) -> str:
     """What a job is told, as text for `ORDER`.
 
     Args:
         zero_at: zero of the run's clock, Unix time on the job's machine.
         start_s: zero of the schedule on the run's clock.
-        photos_sha256: of the photo set that is sent (`PhotoSet.facts`), which the job's own has to equal.
+        bodies_sha256: of the files that are sent (`BodySet.facts`), which the job's own has to equal.
     """
     told = {
         "spec": json.loads(spec.model_dump_json()),
         "zero_at": zero_at,
         "start_s": start_s,
-        "photos_sha256": photos_sha256,
+        "bodies_sha256": bodies_sha256,
     }
     return base64.b64encode(gzip.compress(json.dumps(told).encode())).decode()
 
@@ -70,13 +70,13 @@ def main() -> int:
 
 def _work(told: dict[str, Any], folder: Path) -> int:
     spec = WorkerSpec.model_validate(told["spec"]).model_copy(update={"stream": folder / STREAM})
-    if spec.photos is not None:
+    if spec.bodies is not None:
         place = Path(os.environ.get(PHOTOS, _IN_IMAGE))
-        photos = PhotoSet.read(place)
-        if photos.facts["sha256"] != told["photos_sha256"]:
-            raise MlscaleError("the image holds other photos", str(place), "build and push the image anew")
-        spec = spec.model_copy(update={"photos": place})
-        _warm_up(spec, photos)
+        bodies = BodySet.read(place)
+        if bodies.facts["sha256"] != told["bodies_sha256"]:
+            raise MlscaleError("the image holds other files to send", str(place), "build and push the image anew")
+        spec = spec.model_copy(update={"bodies": place})
+        _warm_up(spec, bodies)
     worker = subprocess.Popen(
         [sys.executable, "-P", "-m", "mlscale.load.worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
@@ -105,11 +105,11 @@ def tables(folder: Path) -> Iterator[str]:
             yield f"{TABLE}{file.name} {number} {len(parts)} {digest} {base64.b64encode(part).decode()}"
 
 
-def _warm_up(spec: WorkerSpec, photos: PhotoSet) -> None:
-    """POST every photo twice, each on a connection of its own, before the worker starts."""
+def _warm_up(spec: WorkerSpec, bodies: BodySet) -> None:
+    """POST every file twice, each on a connection of its own, before the worker starts."""
     for _ in range(_WARM_UP_ROUNDS):
-        for name, body in zip(photos.names, photos.bodies, strict=True):
-            request = urllib.request.Request(spec.url, body, {"Content-Type": "application/octet-stream"})
+        for name, body, kind in zip(bodies.names, bodies.bodies, bodies.content_types, strict=True):
+            request = urllib.request.Request(spec.url, body, {"Content-Type": kind})
             try:
                 with urllib.request.urlopen(request, timeout=_ANSWER_S) as answer:
                     answer.read()

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from mlscale.errors import MlscaleError
 from mlscale.load.traces import read_recording
-from mlscale.runs.errors import MlscaleError
 from mlscale.runs.schedule import SCHEDULE, ClosedLoop, OpenLoop, Trace
 
 
@@ -41,7 +41,7 @@ def invalid_schedule(error: ValidationError, where: str) -> MlscaleError:
     """One line for a schedule that is none: the first field at fault and what is wrong with it."""
     first = error.errors()[0]
     field = ".".join(str(part) for part in first["loc"]) or "the schedule"
-    return MlscaleError(f"{field}: {first['msg'].removeprefix('Value error, ')}", where, "mend that field")
+    return MlscaleError(f"{field}: {first['msg'].removeprefix('Value error, ')}", where, "fix that field")
 
 
 def _of_trace(trace: Trace, duration_s: float | None, named_in: Path) -> OpenLoop:

@@ -22,11 +22,12 @@ class WorkerSpec(_Message):
     url: str
     headers: dict[str, str]
     schedule: Annotated[ClosedLoop | OpenLoop, Field(discriminator="loop")]
-    photos: Path | None
+    bodies: Path | None
     seed: int
     block: int
     connections: Connections
     timeout_s: float
+    check: str | None
     check_answers: bool
     stream: Path
     worker: int
@@ -44,7 +45,7 @@ class Go(_Message):
 
 
 class Ready(_Message):
-    """The worker has its photos and first send times, and waits for the start."""
+    """The worker has its bodies and first send times, and waits for the start."""
 
     type: Literal["ready"] = "ready"
     not_before_s: float = Field(

@@ -13,11 +13,11 @@ from typing import Final
 
 import numpy as np
 
+from mlscale.errors import MlscaleError
 from mlscale.load.shapes import Floats
-from mlscale.runs.errors import MlscaleError
 from mlscale.runs.schedule import Trace
 
-_REMEDY: Final = "mend the line; columns are TIMESTAMP, or time_s, or time_s,rate_rps"
+_REMEDY: Final = "fix the line; columns are TIMESTAMP, or time_s, or time_s,rate_rps"
 
 
 @dataclass(frozen=True)
@@ -58,10 +58,10 @@ def read_recording(trace: Trace) -> Recording:
             f"the trace can't be read: {error.strerror}", str(path), "name a CSV file that is there"
         ) from error
     except (UnicodeDecodeError, csv.Error) as error:
-        raise MlscaleError(f"the trace is no CSV text: {error}", str(path), _REMEDY) from error
+        raise MlscaleError(f"the trace is not CSV text: {error}", str(path), _REMEDY) from error
     if trace.sha256 and trace.sha256 != digest:
         raise MlscaleError(
-            "the trace has changed since its schedule was written", str(path), "restore it, or mend the sha256"
+            "the trace has changed since its schedule was written", str(path), "restore it, or fix the sha256"
         )
     if rates is None and trace.keep > 1:
         raise MlscaleError(
@@ -102,7 +102,7 @@ def _date_times(path: Path, rows: Iterator[list[str]], column: int) -> Floats:
             first = first or moment
             times.append((moment - first).total_seconds())
         except (ValueError, IndexError, TypeError) as error:
-            raise MlscaleError(f"TIMESTAMP is no date-time: {_shown(row, column)}", where, _REMEDY) from error
+            raise MlscaleError(f"TIMESTAMP is not a date-time: {_shown(row, column)}", where, _REMEDY) from error
         _check_order(times, where, strict=False)
     _check_any(times, path)
     return np.array(times)
@@ -116,7 +116,7 @@ def _number(row: list[str], column: int, name: str, where: str) -> float:
     try:
         value = float(row[column])
     except (ValueError, IndexError) as error:
-        raise MlscaleError(f"{name} is no number: {_shown(row, column)}", where, _REMEDY) from error
+        raise MlscaleError(f"{name} is not a number: {_shown(row, column)}", where, _REMEDY) from error
     if not math.isfinite(value) or value < 0:
         raise MlscaleError(f"{name} is {value:g}; it has to be finite and not negative", where, _REMEDY)
     return value

@@ -19,15 +19,15 @@ from typing import Final
 import numpy as np
 import uvloop
 
+from mlscale.errors import MlscaleError
 from mlscale.load.agenda import Agenda, make_agenda
+from mlscale.load.bodies import BodySet, load_check
 from mlscale.load.client import Client, open_connections_allowed
-from mlscale.load.photos import PhotoSet
 from mlscale.load.recorder import Recorder
 from mlscale.load.schedules import Part
 from mlscale.load.sender import Limits, Sender
 from mlscale.load.spec import Beat, Done, Failed, Go, Ready, WorkerSpec
 from mlscale.load.stimulus import Summary, Tally
-from mlscale.runs.errors import MlscaleError
 from mlscale.runs.schedule import OpenLoop
 
 _BEAT_S: Final = 0.5
@@ -57,17 +57,17 @@ def main() -> int:
 async def _work() -> int:
     lines, stopped = await _open_stdin()
     spec = WorkerSpec.model_validate_json(await _next_line(lines))
-    photos = PhotoSet.read(spec.photos) if spec.photos is not None else None
+    bodies = BodySet.read(spec.bodies) if spec.bodies is not None else None
     schedule = spec.schedule
     part = Part(spec.worker, spec.workers)
-    agenda = make_agenda(schedule, spec.seed, spec.block, len(photos) if photos else 0, part)
+    agenda = make_agenda(schedule, spec.seed, spec.block, len(bodies) if bodies else 0, part)
     allowed = open_connections_allowed()
     limits = Limits(spec.abort_lateness_s, spec.abort_after_s, min(spec.max_open or allowed, allowed))
-    async with _client(spec, photos) as client:
+    async with _client(spec, bodies) as client:
         _say(Ready())
         go = Go.model_validate_json(await _next_line(lines))
         tally = Tally(schedule)
-        recorder = Recorder(spec.stream, tally, photos.names if photos else (), go.origin_s, go.start_s)
+        recorder = Recorder(spec.stream, tally, bodies.names if bodies else (), go.origin_s, go.start_s)
         zero_s = go.origin_s + go.start_s
         sender = Sender(agenda, client, recorder, zero_s, limits, open_loop=isinstance(schedule, OpenLoop))
         try:
@@ -79,12 +79,12 @@ async def _work() -> int:
     return 0
 
 
-def _client(spec: WorkerSpec, photos: PhotoSet | None) -> Client:
+def _client(spec: WorkerSpec, bodies: BodySet | None) -> Client:
     return Client(
         spec.url,
         headers=spec.headers,
-        bodies=photos.bodies if photos else None,
-        codes=photos.codes if photos and spec.check_answers else None,
+        bodies=bodies,
+        check=load_check(spec.check, bodies.labels) if bodies and spec.check_answers else None,
         connections=spec.connections,
         timeout_s=spec.timeout_s,
         own_connections=spec.schedule.loop == "closed",

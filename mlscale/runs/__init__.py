@@ -1,7 +1,7 @@
 """The data types of a run and their storage, nothing else."""
 
+from mlscale.errors import MlscaleError
 from mlscale.runs.clock import Clock, RunClock
-from mlscale.runs.errors import MlscaleError
 from mlscale.runs.info import Arm, Connections, Level, Mode, RunInfo, StimulusReport, Validity, WindowDeviation
 from mlscale.runs.observations import Event, EventKind, Observation, ReplicaSample, ResourceSample, Role
 from mlscale.runs.run import Run, load_run, load_runs

@@ -69,6 +69,7 @@ class RunInfo(_Info):
     app: str
     app_version: str
     components: tuple[str, ...] = ("app",)
+    entries: dict[str, str] = Field(default_factory=dict, description="component -> package.module:factory")
     schedule: Annotated[ClosedLoop | OpenLoop, Field(discriminator="loop")]
     step_s: float | None = Field(default=None, description="t0: start of the upscaling step, s on the run's clock")
     arm: Arm = "none"
@@ -77,7 +78,9 @@ class RunInfo(_Info):
     )
     connections: Connections = "fresh"
     timeout_s: float = 30.0
-    photos: dict[str, Any] = Field(default_factory=dict, description="photo set: count, sha256, seed, CPU per photo")
+    photos: dict[str, Any] = Field(
+        default_factory=dict, description="what was sent: count, bytes, sha256, whether labelled, CPU per body"
+    )
     seed: int = 0
     experiment: str | None = None
     cell: str | None = None

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
-from mlscale.runs.errors import MlscaleError
+from mlscale.errors import MlscaleError
 from mlscale.runs.info import SCHEMA_VERSION, RunInfo
 from mlscale.runs.store import INFO_FILE, read_stream
 from mlscale.runs.tables import SCHEMAS, TableName

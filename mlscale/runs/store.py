@@ -14,7 +14,7 @@ from typing import Any, Final, Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mlscale.runs.errors import MlscaleError
+from mlscale.errors import MlscaleError
 from mlscale.runs.info import RunInfo
 from mlscale.runs.observations import Event, Observation, ReplicaSample, ResourceSample
 from mlscale.runs.tables import SCHEMAS, TableName

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from mlscale.environments.worker_controller import ControllerSettings
 from mlscale.policies.hpa import Behavior, HpaSettings, MetricSpec, ScalingRules
 from mlscale.policies.ray_serve import RayServeSettings
 from mlscale.policies.target_tracking import TargetTrackingSettings
-from mlscale.policies.worker_controller import ControllerSettings
 from mlscale.runs import MlscaleError
 from mlscale.simulator.loops import HpaLoop, RayServeLoop, Scene, TargetTrackingLoop, WorkerControllerLoop
 from mlscale.simulator.profile import Profile

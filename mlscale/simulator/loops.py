@@ -11,7 +11,8 @@ from typing import Final, Literal
 
 import numpy as np
 
-from mlscale.policies import hpa, ray_serve, target_tracking, worker_controller
+from mlscale.environments import worker_controller
+from mlscale.policies import hpa, ray_serve, target_tracking
 from mlscale.simulator.engine import Engine
 from mlscale.simulator.replicas import Replica, Replicas
 from mlscale.simulator.timeline import Action, Timeline

@@ -35,7 +35,7 @@ class Work(_Data):
     ``spread``: standard deviation of the work on one photo, as a share of its mean (lognormal). ``per_waiting``: how
     much more of it, as a share of the mean, each time that a router asks the replica at work whether it is free, for
     requests that wait, or has it reject one. ``reference_cpu_s``: what a photo was measured to take at full speed, mean
-    over the set (`PhotoSet.facts`), by which other sets are told from this one.
+    over the set (`BodySet.facts`), by which other sets are told from this one.
     """
 
     mean_s: Number
@@ -187,7 +187,7 @@ def read_profile(which: str | Path) -> Profile:
     except OSError as error:
         raise MlscaleError(error.strerror or str(error), str(file), "name a file that can be read") from error
     except ValidationError as error:
-        raise MlscaleError(_first(error), str(file), "mend it, or calibrate a new one") from None
+        raise MlscaleError(_first(error), str(file), "fix it, or calibrate a new one") from None
 
 
 def changed(profile: Profile, changes: Sequence[tuple[str, Any]]) -> Profile:

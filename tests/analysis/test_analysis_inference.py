@@ -43,6 +43,7 @@ def rows_of(
                 rows.append(
                     {
                         "run_id": f"{block}-{name}-{label}",
+                        "application": "app 1",
                         "environment": name,
                         "block": block,
                         "position": 1,
@@ -168,6 +169,7 @@ def test_nothing_is_claimed_where_nothing_differs() -> None:
         ({"mode": "simulated"}, "are simulated"),
         ({"mode": "rehearsal"}, "are rehearsal"),
         ({"host": ["one", "two"] * 12}, "of 2 hosts"),
+        ({"application": ["app 1", "app 2"] * 12}, "differ in application"),
         ({"cell": ["core", "open"] * 12}, "differ in cell"),
         ({"cpu_period_s": [0.1, 0.01] * 12}, "differ in cpu_period_s"),
         ({"level_s": [0.5, 0.6] * 12}, "several levels L"),

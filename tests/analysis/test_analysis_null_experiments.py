@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from null_experiments import draw, null_experiments
 from test_analysis_inference import rows_of
 
 from mlscale.analysis.inference import compare
-from mlscale.analysis.nullexperiments import draw, null_experiments
 
 
 @pytest.mark.parametrize(("environments", "blocks"), [(2, 6), (2, 8), (3, 8), (5, 10)])

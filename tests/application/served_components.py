@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from mlscale.application.exchange import Calls
+from mlscale.serving.exchange import Calls
 
 
 def make_front() -> Callable[[bytes], Calls]:

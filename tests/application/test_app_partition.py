@@ -71,7 +71,7 @@ def test_answers_equal_the_whole_ones_byte_for_byte(
 
 
 def test_a_photo_without_codes_needs_no_readers(localiser: Localiser, readers: Readers) -> None:
-    from mlscale.application.inference import blank_png
+    from mlscale.serving.inference import blank_png
 
     assert _answer(localiser, readers, blank_png()) == ({"codes": []}, [])
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from server_process import Server
 
-from mlscale.application.timeline import MARK, Timeline
 from mlscale.environments import kubernetes_deployed
+from mlscale.serving.timeline import MARK, Timeline
 
 ROOT = Path(__file__).parents[2]
 LISTED = [
@@ -26,7 +26,7 @@ LISTED = [
 class Container(Server):
     """As in the image, instead of `mlscale serve`."""
 
-    module = ("-m", "mlscale.application.container", "--host", "127.0.0.1")
+    module = ("-m", "mlscale.serving.container", "--host", "127.0.0.1")
 
 
 def test_a_start_is_taken_apart_in_the_log() -> None:
@@ -44,7 +44,7 @@ def test_a_start_is_taken_apart_in_the_log() -> None:
 
 
 def test_an_entry_that_is_not_there_is_one_line_and_code_2() -> None:
-    argv = [sys.executable, "-m", "mlscale.application.container", "--port", "0", "--entry", "nowhere:make"]
+    argv = [sys.executable, "-m", "mlscale.serving.container", "--port", "0", "--entry", "nowhere:make"]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith("mlscale: --entry: there is no module 'nowhere'")
@@ -60,7 +60,7 @@ def test_imports_in_a_phase_are_counted_apart() -> None:
 
 def test_the_image_has_every_package_that_server_and_models_import() -> None:
     code = (
-        "import sys, mlscale.application.container, mlscale.application.decoder as d; d.make_decoder();"
+        "import sys, mlscale.serving.container, mlscale.application.decoder as d; d.make_decoder();"
         "print(*{name.partition('.')[0] for name, m in list(sys.modules.items())"
         " if 'site-packages' in (getattr(m, '__file__', None) or '')})"
     )
@@ -93,4 +93,4 @@ def test_every_version_is_that_of_the_lock_and_the_image_runs_as_nobody() -> Non
     assert all(re.search(rf"^{re.escape(name)}==", lock, re.MULTILINE) for name in [*LISTED, "torch"])
     dockerfile = (ROOT / "containers/app/Dockerfile").read_text()
     assert "\nUSER 65532:65532\n" in dockerfile
-    assert 'ENTRYPOINT ["python", "-m", "mlscale.application.container"]' in dockerfile
+    assert 'ENTRYPOINT ["python", "-m", "mlscale.serving.container"]' in dockerfile

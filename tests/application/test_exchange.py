@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mlscale.application.exchange import Call, CallFailed, Calls, Exchange, Reply, reply_to
+from mlscale.serving.exchange import Call, CallFailed, Calls, Exchange, Reply, reply_to
 
 
 def _front(body: bytes) -> Calls:

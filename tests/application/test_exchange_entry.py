@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from mlscale.application.exchange import load_entry, reply_to
+from mlscale.serving.exchange import load_entry, reply_to
 
 
 class FaultError(ValueError):

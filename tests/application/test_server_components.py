@@ -20,14 +20,14 @@ from server_process import Pipe, Server
 
 from mlscale.application.decoder import make_float32_decoder
 from mlscale.application.photos import photo_bytes
-from mlscale.application.server import ServerSettings, create_app
 from mlscale.load.hops import HEADER, read_hops
+from mlscale.serving.server import ServerSettings, create_app
 
 
 class Component(Server):
     """As in a container, called by others or calling them."""
 
-    module = ("-m", "mlscale.application.container", "--host", "127.0.0.1")
+    module = ("-m", "mlscale.serving.container", "--host", "127.0.0.1")
 
 
 @contextmanager

@@ -10,9 +10,9 @@ from pictures import camera_note, deep, encoded, png_header
 from PIL import Image
 from server_process import Server
 
-from mlscale.application.inference import blank_png
 from mlscale.application.photos import photo_bytes
 from mlscale.runs import MlscaleError
+from mlscale.serving.inference import blank_png
 
 ENTRY = "mlscale.application.decoder:make_decoder"
 

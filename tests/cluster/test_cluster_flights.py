@@ -10,10 +10,9 @@ from typing import Any
 import pytest
 from aiohttp import ClientSession, web
 
-from mlscale.application.metrics import Metrics
 from mlscale.cluster.flights import Asked, Flights, Pod, asked_for, gauge, pod_of, value_list
 from mlscale.cluster.inflight import Source, create_app
-from mlscale.environments import kubernetes_manifests
+from mlscale.serving.metrics import Metrics
 
 APP = "app.kubernetes.io/component"
 
@@ -84,15 +83,6 @@ def test_only_ready_pods_of_a_component_are_asked() -> None:
     unready = json.loads(json.dumps(ready))
     unready["status"]["conditions"][0]["status"] = "False"
     assert pod_of(unready, APP, 8080) is None
-
-
-def test_names_agree_with_what_is_rendered() -> None:
-    from mlscale.cluster import flights, inflight
-
-    assert flights.METRIC == kubernetes_manifests.IN_FLIGHT
-    assert inflight._PORT == kubernetes_manifests.PORT
-    assert inflight._COMPONENT == kubernetes_manifests.COMPONENT
-    assert f"{kubernetes_manifests.MANAGED_BY}={kubernetes_manifests.TOOL}" == inflight._SELECTOR
 
 
 def test_it_follows_pods_samples_them_and_answers() -> None:

@@ -20,7 +20,7 @@ from mlscale.cluster.lifecycle import reap
 from mlscale.cluster.locking import locked
 from mlscale.cluster.settings import Settings
 from mlscale.cluster.status import ClusterStatus, PartStatus, read_status, to_json, to_text, verdict
-from mlscale.cluster.waiting import last_words
+from mlscale.cluster.waiting import last_log_line
 from mlscale.host.ledger import LedgerEntry, ledger_paths, read_ledger
 from mlscale.host.processes import ProcessIdentity
 from mlscale.runs import MlscaleError
@@ -167,14 +167,14 @@ def test_no_cluster(layout: Layout) -> None:
 PARTS = (
     PartStatus("etcd", "up", 12, 8.4, 42 * 2**20, "/l/etcd.log"),
     PartStatus("kubelet", "down", None, math.nan, math.nan, "/l/kubelet.log", "it does not run"),
-    PartStatus("kube-proxy", "unwell", 13, 1.0, 2**20, "/l/kube-proxy.log", "HTTP 500: no"),
+    PartStatus("kube-proxy", "unhealthy", 13, 1.0, 2**20, "/l/kube-proxy.log", "HTTP 500: no"),
 )
 
 
 def test_status_says_which_part_is_down_and_what_to_do() -> None:
     status = ClusterStatus(verdict(PARTS), "/k", PARTS, Settings("10.213.0.1", "10.213.0.2"))
     text = to_text(status)
-    assert "not whole: kubelet is down, kube-proxy is unwell: make cluster repairs it" in text
+    assert "not whole: kubelet is down, kube-proxy is unhealthy: make cluster repairs it" in text
     assert [line.split()[-3:] for line in text.splitlines() if line.startswith("all")] == [["all", "9", "43"]]
     data = json.loads(to_json(status))
     assert (data["state"], data["cfs_period_s"], data["host_address"]) == ("degraded", 0.1, "10.213.0.1")
@@ -187,6 +187,6 @@ def test_the_verdict_of_a_node_whose_parts_are_all_up() -> None:
 
 def test_the_last_words_of_a_log(tmp_path: Path) -> None:
     log = tmp_path / "log"
-    assert "never started" in last_words(log)
+    assert "never started" in last_log_line(log)
     log.write_bytes(b"\xffx" * 5000 + b"\nthe end\n\n")
-    assert last_words(log) == "the end"
+    assert last_log_line(log) == "the end"

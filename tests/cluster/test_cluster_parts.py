@@ -15,13 +15,15 @@ import pytest
 from mlscale.cluster.api import PLACES
 from mlscale.cluster.certificates import Issued
 from mlscale.cluster.configure import digest_of, write_configuration
+from mlscale.cluster.hierarchies import Mount, NodeGroups
 from mlscale.cluster.images import architecture, pause_image, thin_image
-from mlscale.cluster.layout import THIN_IMAGE, Layout
+from mlscale.cluster.layout import PAUSE_IMAGE, THIN_IMAGE, Layout
 from mlscale.cluster.manifests import identity, manifests, registration_last
 from mlscale.cluster.parts import KUBECONFIG_USERS, Programs, parts_of
 from mlscale.cluster.programs import sources
 from mlscale.cluster.render import containerd_config, kubeconfig, kubelet_config, pod_network
 from mlscale.cluster.settings import Settings
+from mlscale.environments.kubernetes_own import OwnNode, read_config_map
 from mlscale.host.processes import ProcessIdentity
 from mlscale.runs import MlscaleError
 
@@ -119,10 +121,13 @@ def test_manifests_are_objects_the_client_knows_with_everything_filled_in() -> N
 
 
 def test_the_cluster_says_whose_it_is() -> None:
-    data = identity(SETTINGS, ProcessIdentity(7, "99", "boot", "pid:[1]"))["data"]
-    assert (data["init_pid"], data["init_start"], data["image"]) == ("7", "99", THIN_IMAGE)
-    assert (data["node_address"], data["host_address"]) == ("10.213.0.2", "10.213.0.1")
-    assert all(isinstance(value, str) for value in data.values())
+    init, folder = ProcessIdentity(7, "99", "boot", "pid:[1]"), Path("/sys/fs/cgroup")
+    groups = NodeGroups(2, (Mount(folder),), LAYOUT.cgroup)
+    own = read_config_map(identity(SETTINGS, init, LAYOUT, groups))
+    assert own == OwnNode(THIN_IMAGE, PAUSE_IMAGE, init, "10.213.0.2", 2, (folder / LAYOUT.cgroup,), LAYOUT.records)
+    assert not own.here, "a process of another boot"
+    with pytest.raises(MlscaleError, match="make cluster"):
+        read_config_map({"data": {"format": "1"}})
 
 
 def test_images_are_the_same_bytes_each_time_and_hold_what_they_say() -> None:

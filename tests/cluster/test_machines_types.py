@@ -7,11 +7,10 @@ from collections import Counter
 
 import pytest
 
-from mlscale.cluster.machines.types import Catalogue
-from mlscale.cluster.programs import sources
+from mlscale.environments.machine_types import CATALOGUE, Catalogue
 from mlscale.runs import MlscaleError
 
-TEXT = (sources() / "machines/types.json").read_text()
+TEXT = CATALOGUE.read_text()
 
 
 @pytest.fixture

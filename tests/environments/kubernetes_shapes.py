@@ -7,7 +7,7 @@ from typing import Any
 
 from kubernetes import client
 
-from mlscale.environments.kubernetes_manifests import COMPONENT
+from mlscale.environments.kubernetes_names import COMPONENT
 from mlscale.environments.kubernetes_watch import Change
 
 ORIGIN_T = 1000.0

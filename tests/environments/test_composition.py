@@ -15,7 +15,6 @@ from typing import Any, ClassVar
 
 import pytest
 
-from mlscale.application.exchange import Call, Exchange, Reply
 from mlscale.environments import rayserve_app, torchserve_handler
 from mlscale.environments.base import App, Component, Scaling
 from mlscale.environments.composition import callees_first, composition_problems, shared_budget, shared_component
@@ -28,6 +27,7 @@ from mlscale.environments.torchserve_api import COMPONENT_FILE
 from mlscale.environments.torchserve_handler import Handler
 from mlscale.environments.torchserve_server import Layout, Ports, build_archive, configuration, write_python
 from mlscale.environments.torchserve_settings import TorchServeScaling
+from mlscale.serving.exchange import Call, Exchange, Reply
 
 
 def _app(front: str = "a", **calls: tuple[str, ...]) -> App:
@@ -172,7 +172,7 @@ def _front(body: bytes) -> Any:
 
 
 def _handled(handler: Handler, body: bytes) -> Reply:
-    from mlscale.application.exchange import reply_to
+    from mlscale.serving.exchange import reply_to
 
     return reply_to(_front, body, f"replica-{os.getpid()}", "front", handler._call)
 

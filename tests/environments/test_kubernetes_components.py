@@ -12,7 +12,8 @@ from kubernetes import client
 from kubernetes_shapes import change, metadata, plain, pod, running
 
 from mlscale.environments.kubernetes_deployed import KubernetesDeployed
-from mlscale.environments.kubernetes_manifests import COMPONENT, Deployment, Packaging, Part
+from mlscale.environments.kubernetes_manifests import Deployment, Packaging, Part
+from mlscale.environments.kubernetes_names import COMPONENT
 from mlscale.environments.kubernetes_settings import KubernetesScaling
 from mlscale.environments.kubernetes_watch import Change, Lost
 from mlscale.host.cgroups import CpuReading

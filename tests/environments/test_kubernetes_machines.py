@@ -12,7 +12,7 @@ from mlscale.environments.kubernetes_machine_settings import machine_arm_setting
 from mlscale.environments.kubernetes_machines import MachineWatch
 from mlscale.environments.kubernetes_manifests import Packaging
 from mlscale.environments.kubernetes_pods import PodWatch
-from mlscale.environments.kubernetes_pool import NODE_CLASS, class_path, node_pool
+from mlscale.environments.kubernetes_pool import NODE_CLASS, POOL, class_path, node_pool, nodes
 from mlscale.runs import Event
 
 BOOTED = "mlscale/booted"
@@ -146,15 +146,42 @@ def _differing(one: Any, other: Any, where: str = "") -> set[str]:
 
 
 def test_the_load_is_on_no_machine_of_the_run() -> None:
-    packaging = Packaging(image="registry/app:1", command=("python", "-m", "mlscale.application.container"))
-    made = load_pod("mlscale-0123abcd", packaging, "mlscale-0123abcd", {"MLSCALE_LOAD": "x"})
+    packaging = Packaging(image="registry/app:1", command=("python", "-m", "mlscale.serving.container"))
+    made = load_pod("mlscale-0123abcd", packaging, {POOL: "mlscale-0123abcd"}, {"MLSCALE_LOAD": "x"})
     affinity = made["spec"]["affinity"]
     (terms,) = affinity["nodeAffinity"].values()
-    assert terms["nodeSelectorTerms"][0]["matchExpressions"][0]["operator"] == "NotIn"
+    assert terms["nodeSelectorTerms"][0]["matchExpressions"] == [
+        {"key": POOL, "operator": "NotIn", "values": ["mlscale-0123abcd"]}
+    ]
     (away,) = affinity["podAntiAffinity"].values()
     assert away[0]["labelSelector"]["matchLabels"] == {"mlscale/run": "mlscale-0123abcd"}
     assert "mlscale/run" not in made["metadata"]["labels"], "or it would be away from itself"
     container = made["spec"]["containers"][0]
     assert container["command"] == ["python", "-m", "mlscale.load.remote_job"]
     assert {"name": "MLSCALE_LOAD", "value": "x"} in container["env"]
-    assert "affinity" not in load_pod("mlscale-0123abcd", packaging, None, {})["spec"]
+    assert "affinity" not in load_pod("mlscale-0123abcd", packaging, {}, {})["spec"]
+
+
+def test_a_machine_of_a_node_group_is_seen_by_its_node_alone() -> None:
+    watch = MachineWatch("app", ORIGIN_T, BOOTED, claims=False)
+    (registered,) = watch.node(change("nodes", group_node("False"), 1.0, "ADDED"))
+    assert (registered.kind, registered.subject, registered.source_time) == ("machine_registered", "m", AT)
+    assert (watch.desired, watch.ready) == (1, 0)
+    (ready,) = watch.node(change("nodes", group_node("True"), 2.0))
+    assert (ready.kind, ready.detail) == ("machine_ready", {"type": "c7a.medium"})
+    assert (watch.desired, watch.ready) == (1, 1)
+    (failed,) = watch.node(change("nodes", group_node("Unknown"), 3.0))
+    assert (failed.kind, watch.ready) == ("machine_failed", 0)
+    assert kinds(watch.node(change("nodes", group_node("Unknown"), 4.0, "DELETED"))) == ["machine_removed"]
+    assert (watch.desired, watch.ready) == (0, 0)
+
+
+def group_node(ready: str) -> dict[str, Any]:
+    found = node(ready, "aws:///eu-west-1a/i-0")
+    found["metadata"] |= {"creationTimestamp": AT, "labels": {"node.kubernetes.io/instance-type": "c7a.medium"}}
+    return found
+
+
+def test_nodes_are_found_by_their_labels() -> None:
+    _, query = nodes({"eks.amazonaws.com/nodegroup": "workers"})
+    assert query == {"labelSelector": "eks.amazonaws.com/nodegroup=workers"}

@@ -9,10 +9,7 @@ from kubernetes import client
 from pydantic import ValidationError
 
 from mlscale.environments.kubernetes_manifests import (
-    COMPONENT,
-    MANAGED_BY,
     OWNER,
-    RUN,
     Deployment,
     Packaging,
     Part,
@@ -23,11 +20,12 @@ from mlscale.environments.kubernetes_manifests import (
     owner,
     services,
 )
+from mlscale.environments.kubernetes_names import COMPONENT, MANAGED_BY, RUN
 from mlscale.environments.kubernetes_paths import path_of, path_of_object
 from mlscale.environments.kubernetes_settings import KubernetesScaling, arm_settings
 from mlscale.runs import MlscaleError
 
-PACKED = Packaging("registry.example/app:1", ("python", "-m", "mlscale.application.container"))
+PACKED = Packaging("registry.example/app:1", ("python", "-m", "mlscale.serving.container"))
 
 
 def wanted(scaling: KubernetesScaling, packaging: Packaging = PACKED) -> Deployment:

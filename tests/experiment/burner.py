@@ -126,6 +126,6 @@ def write_photos(folder: Path, count: int = 4) -> Path:
         codes = [{"kind": "EAN13", "text": f"{number:013d}"}]
         name = f"photo-{number:03d}.jpg"
         (folder / name).write_text(json.dumps({"codes": codes}))
-        labels.append(json.dumps({"file": name, "codes": codes}))
+        labels.append(json.dumps({"file": name, "codes": codes, "answer": {"codes": codes}}))
     (folder / "labels.jsonl").write_text("\n".join(labels) + "\n")
     return folder

@@ -1,4 +1,4 @@
-"""The command line around experiments: one line and exit code 2 for what a user can mend, 130 and 143 for a stop."""
+"""The command line around experiments: one line and exit code 2 for what a user can fix, 130 and 143 for a stop."""
 
 from __future__ import annotations
 
@@ -65,7 +65,8 @@ SCHEDULES = {
         (["measure", "torchserve", "--out", "run", "--scaling", "cpu_cores=-1"], "setting 'cpu_cores'"),
         (["measure", "torchserve", "--out", "run", "--scaling", "a=1", "--scaling", "a=2"], "given twice"),
         (["measure", "torchserve", "--out", "run", "--photos", "nowhere"], "nowhere"),
-        (["measure", "torchserve", "--out", "run", "--photos", "empty"], "no photos"),
+        (["measure", "torchserve", "--out", "run", "--photos", "empty"], "no files"),
+        (["measure", "torchserve", "--out", "run", "--app", "my_model:make"], "--bodies"),
         (["measure", "torchserve", "--out", "run", "--idle", "-1"], "--idle"),
         (["measure", "torchserve", "--out", "run", "--schedule", "none.json"], "none.json"),
         (["measure", "torchserve", "--out", "run", "--schedule", "negative.json"], "rate_rps"),
@@ -115,7 +116,7 @@ def raising(error: BaseException) -> Any:
 
 def test_errors_of_every_kind(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def status_raises(error: BaseException) -> int:
-        monkeypatch.setattr("mlscale.experiment.commands.status_command", raising(error))
+        monkeypatch.setattr("mlscale.experiment.execute.experiment", raising(error))
         return main(monkeypatch, "experiment", "status")
 
     assert status_raises(MlscaleError("is full", "/disk", "make room")) == 2
@@ -127,7 +128,7 @@ def test_errors_of_every_kind(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     assert status_raises(invalid.value) == 2
     assert "Settings: replicas: Input should be greater than or equal to 1" in one_line(capsys)
     assert status_raises(KeyboardInterrupt()) == 130
-    monkeypatch.setattr("mlscale.experiment.commands.status_command", raising(RuntimeError("a mistake of ours")))
+    monkeypatch.setattr("mlscale.experiment.execute.experiment", raising(RuntimeError("a mistake of ours")))
     monkeypatch.setattr("sys.argv", ["mlscale", "experiment", "status"])
     with pytest.raises(RuntimeError, match="a mistake of ours"):
         cli.main()
@@ -147,7 +148,7 @@ def test_sigterm_leaves_through_every_finally(monkeypatch: pytest.MonkeyPatch, a
                 os.kill(os.getpid(), signal.SIGTERM)
             torn_down.append(True)
 
-    monkeypatch.setattr("mlscale.experiment.commands.status_command", command)
+    monkeypatch.setattr("mlscale.experiment.execute.experiment", command)
     assert main(monkeypatch, "experiment", "status") == 143
     assert torn_down == [True]
 

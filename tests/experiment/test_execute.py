@@ -30,13 +30,13 @@ import sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from pathlib import Path
 from burner import APP, Burner
-from mlscale.experiment.measure import measure
+from mlscale.experiment.measure import MeasureOptions, measure
 from mlscale.experiment.parameters import MeasureParameters, check_parameters
 
 p = check_parameters(MeasureParameters, globals())
 if not p.run_dirs:
-    measure(Burner(), APP, p.schedule, photos=p.photos, out=p.out, labels=p.labels, seed=p.seed, idle_s=0.1,
-            quiet_at_most_s=0.1)
+    options = MeasureOptions(labels=p.labels, seed=p.seed, idle_s=0.1, quiet_at_most_s=0.1)
+    measure(Burner(), APP, p.schedule, bodies=p.photos, out=p.out, options=options)
 """
 PARAMETERS = """
 out = schedule = photos = level_s = figures = None

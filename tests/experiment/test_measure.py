@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from burner import APP, Burner, write_photos
 
 from mlscale.environments import ObservationLost
 from mlscale.experiment.labels import Labels
-from mlscale.experiment.measure import measure
+from mlscale.experiment.measure import MeasureOptions, measure
 from mlscale.host.ledger import ledger_folder
 from mlscale.runs import ClosedLoop, ClosedStage, MlscaleError, Run, load_run
 
@@ -26,7 +27,7 @@ SCHEDULE = ClosedLoop(
     think_mean_s=0.02,
     think="constant",
 )
-FAST = {"idle_s": 0.5, "quiet_at_most_s": 0.1}
+FAST = MeasureOptions(idle_s=0.5, quiet_at_most_s=0.1)
 
 
 @pytest.fixture(autouse=True)
@@ -65,12 +66,9 @@ def measured(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Ru
             Burner(),
             APP,
             SCHEDULE,
-            photos=photos,
+            bodies=photos,
             out=folder / "run",
-            labels=labels,
-            seed=5,
-            progress=lambda what, share: seen.append((what, share)),
-            **FAST,
+            options=replace(FAST, labels=labels, seed=5, progress=lambda what, share: seen.append((what, share))),
         )
         assert nothing_left()
     return run, seen
@@ -127,7 +125,9 @@ def test_progress_is_told(measured: tuple[Run, list[tuple[str, float]]]) -> None
 
 def test_a_fatal_problem_is_one_line_before_anything_is_made(photos: Path, tmp_path: Path) -> None:
     with pytest.raises(MlscaleError, match=r"burner: no fuel \(bring some\)"):
-        measure(Burner(), APP, SCHEDULE, photos=photos, out=tmp_path / "run", scaling={"fail": "preflight"}, **FAST)
+        measure(
+            Burner(), APP, SCHEDULE, bodies=photos, out=tmp_path / "run", scaling={"fail": "preflight"}, options=FAST
+        )
     assert not (tmp_path / "run").exists()
 
 
@@ -136,17 +136,17 @@ def test_a_fatal_problem_is_one_line_before_anything_is_made(photos: Path, tmp_p
     [
         ({"scaling": {"max_replicsa": 2}}, "unknown setting 'max_replicsa'"),
         ({"scaling": {"burn_s": "much"}}, "setting 'burn_s'"),
-        ({"mode": "simulated"}, "mode 'simulated'"),
-        ({"photos": "nowhere"}, "nowhere"),
+        ({"options": MeasureOptions(mode="simulated")}, "mode 'simulated'"),
+        ({"bodies": "nowhere"}, "nowhere"),
         ({"environment": "torchsevre"}, "unknown environment 'torchsevre'"),
     ],
 )
 def test_what_is_asked_wrongly_is_one_line(
     photos: Path, tmp_path: Path, changes: dict[str, object], named: str
 ) -> None:
-    asked = {"environment": Burner(), "app": APP, "schedule": SCHEDULE, "photos": photos, "out": tmp_path / "run"}
+    asked = {"environment": Burner(), "app": APP, "schedule": SCHEDULE, "bodies": photos, "out": tmp_path / "run"}
     with pytest.raises(MlscaleError, match=named) as caught:
-        measure(**{**asked, **FAST, **changes})  # type: ignore[arg-type]
+        measure(**{**asked, "options": FAST, **changes})  # type: ignore[arg-type]
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "run").exists()
 
@@ -156,7 +156,7 @@ def test_what_breaks_leaves_an_incomplete_run_and_nothing_else(
     photos: Path, tmp_path: Path, fail: str, error: type[MlscaleError]
 ) -> None:
     with pytest.raises(error, match="this is a test"):
-        measure(Burner(), APP, SCHEDULE, photos=photos, out=tmp_path / "run", scaling={"fail": fail}, **FAST)
+        measure(Burner(), APP, SCHEDULE, bodies=photos, out=tmp_path / "run", scaling={"fail": fail}, options=FAST)
     run = load_run(tmp_path / "run", allow_incomplete=True)
     assert not run.info.complete
     assert "this is a test" in str(run.info.incomplete_reason)
@@ -173,7 +173,7 @@ def test_a_full_disk_is_one_line_and_the_run_is_kept(
 
     monkeypatch.setattr(RunWriter, "observe", full)
     with pytest.raises(MlscaleError, match="No space left on device"):
-        measure(Burner(), APP, SCHEDULE, photos=photos, out=tmp_path / "run", **FAST)
+        measure(Burner(), APP, SCHEDULE, bodies=photos, out=tmp_path / "run", options=FAST)
     assert not load_run(tmp_path / "run", allow_incomplete=True).info.complete
     assert nothing_left()
 
@@ -183,7 +183,7 @@ import json, signal, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from burner import APP, Burner
-from mlscale.experiment.measure import measure
+from mlscale.experiment.measure import MeasureOptions, measure
 from mlscale.runs import SCHEDULE
 
 def ended(signum, frame):
@@ -197,7 +197,8 @@ schedule = SCHEDULE.validate_python(
 def tell(what, share):
     print(what if share == 0 else "sending", flush=True)
 
-measure(Burner(), APP, schedule, photos=sys.argv[2], out=sys.argv[3], idle_s=0.2, quiet_at_most_s=0.1, progress=tell)
+measure(Burner(), APP, schedule, bodies=sys.argv[2], out=sys.argv[3],
+        options=MeasureOptions(idle_s=0.2, quiet_at_most_s=0.1, progress=tell))
 """
 
 

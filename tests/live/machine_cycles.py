@@ -12,9 +12,9 @@ from mlscale.cluster.layout import THIN_IMAGE, default_layout
 from mlscale.cluster.node import Node
 from mlscale.environments.kubernetes_client import Api
 from mlscale.environments.kubernetes_machine_settings import MachineScaling
-from mlscale.environments.kubernetes_own import machine_catalogue
 from mlscale.environments.kubernetes_paths import path_of
 from mlscale.environments.kubernetes_pool import NODE_CLASS, POOL, claims, node_pool, remove
+from mlscale.environments.machine_types import catalogue
 from mlscale.host.interpreter import interpreter_mounts
 
 PATIENCE_S = 120.0
@@ -46,7 +46,7 @@ def _left(api: Api) -> list[str]:
 def held(api: Api, name: str, number: int) -> Iterator[None]:
     """``number`` machines for as many pods, ready for the length of the block; then the pods go, and their pool."""
     scaling = MachineScaling(machine_types=("rehearsal.small",), max_machines=max(1, number), boot="1s")
-    memory_mib = {kind: each.memory_mib for kind, each in machine_catalogue().types.items()}
+    memory_mib = {kind: each.memory_mib for kind, each in catalogue().types.items()}
     api.apply(path_of("NodePool", name), node_pool(name, scaling, memory_mib, NODE_CLASS, scaling.boot))
     pods = [f"{name}-{count}" for count in range(number)]
     try:

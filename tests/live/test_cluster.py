@@ -18,6 +18,7 @@ from cluster_host import HostState, groups_named, namers, node_processes, read_h
 from own_cluster import Cluster, kill_up, need_cluster_host
 
 from mlscale.cluster.layout import NODE_NAME, THIN_IMAGE
+from mlscale.environments.kubernetes_own import read_config_map
 from mlscale.host.processes import process_start
 
 pytestmark = pytest.mark.live
@@ -182,10 +183,11 @@ def test_stopped_it_uses_nothing_and_started_it_is_as_before(own: Cluster) -> No
 
 def test_the_node_says_who_it_is(own: Cluster) -> None:
     data = own.request("GET", "api/v1/namespaces/kube-system/configmaps/mlscale")["data"]
-    init = own.node.init
-    assert init is not None
-    assert (data["init_pid"], data["init_start"]) == (str(init.pid), init.start)
-    assert (data["node_address"], data["image"]) == (own.settings.node_address, THIN_IMAGE)
+    said = read_config_map({"data": data})
+    assert said.init == own.node.init
+    assert said.here
+    assert (said.node_address, said.image) == (own.settings.node_address, THIN_IMAGE)
+    assert said.cgroups == own.node.groups.cpu_folders
 
 
 def test_the_cfs_period_is_the_one_asked_for(own: Cluster) -> None:

@@ -27,9 +27,10 @@ from mlscale.environments.base import App, Component
 from mlscale.environments.k3s import K3s
 from mlscale.environments.kubernetes_client import Api, Place, connect
 from mlscale.environments.kubernetes_deployed import KubernetesDeployed
-from mlscale.environments.kubernetes_manifests import MANAGED_BY, OWNER
+from mlscale.environments.kubernetes_manifests import OWNER
+from mlscale.environments.kubernetes_names import MANAGED_BY
 from mlscale.environments.kubernetes_namespace import KIND
-from mlscale.environments.kubernetes_own import find_own, own_groups
+from mlscale.environments.kubernetes_own import find_own
 from mlscale.environments.kubernetes_paths import path_of
 from mlscale.environments.kubernetes_watch import Follower, Relist
 from mlscale.environments.kubernetes_way import WayIn, find_way_in
@@ -220,7 +221,7 @@ def test_our_own_cluster_says_what_it_is(api: Api) -> None:
     own = find_own(api)
     assert own is not None
     assert own.here
-    usage = own_groups().parts()
+    usage = own.usage().parts()
     assert usage is not None
     assert usage.cpu.cpu_s > 0
     assert usage.rss_bytes > 1e8

@@ -17,7 +17,7 @@ from mlscale.environments import kubernetes_environment, kubernetes_namespace
 from mlscale.environments.base import Problem
 from mlscale.environments.k3s import K3s
 from mlscale.environments.kubernetes_client import Api, Json, Place, connect
-from mlscale.environments.kubernetes_manifests import MANAGED_BY
+from mlscale.environments.kubernetes_names import MANAGED_BY
 from mlscale.environments.kubernetes_paths import path_of
 from mlscale.host.ledger import Ledger
 from mlscale.host.reap import NotNow

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from mlscale.application.exchange import Calls
+from mlscale.serving.exchange import Calls
 
 
 def make_front() -> Callable[[bytes], Calls]:

@@ -10,10 +10,12 @@ import time
 import pytest
 from load_truth import CODES, TruthServer, reply, right_answer
 
+from mlscale.application.answers import same_codes
+from mlscale.load.bodies import BodySet
 from mlscale.load.client import Client, Outcome
 from mlscale.runs import Connections
 
-KNOWN = frozenset((code["kind"], code["text"]) for code in CODES)
+PHOTO = BodySet(("photo.jpg",), (b"photo",), ("image/jpeg",), ({"file": "photo.jpg", "codes": CODES},), {})
 
 
 def send(
@@ -21,7 +23,7 @@ def send(
     count: int = 1,
     *,
     connections: Connections = "fresh",
-    bodies: tuple[bytes, ...] | None = (b"photo",),
+    bodies: BodySet | None = PHOTO,
     check: bool = True,
     timeout_s: float = 10.0,
     clients: int = 1,
@@ -35,7 +37,7 @@ def send(
             url,
             headers=headers or {},
             bodies=bodies,
-            codes=(KNOWN,) * len(bodies) if bodies and check else None,
+            check=same_codes if bodies and check else None,
             connections=connections,
             timeout_s=timeout_s,
             own_connections=clients > 1,
@@ -92,7 +94,7 @@ def test_long_timeouts_are_not_rounded_to_seconds(truth: TruthServer) -> None:
 
     async def threshold() -> float:
         async with Client(
-            truth.url, headers={}, bodies=None, codes=None, connections="fresh", timeout_s=30.0
+            truth.url, headers={}, bodies=None, check=None, connections="fresh", timeout_s=30.0
         ) as client:
             return client._session_of(0).timeout.ceil_threshold
 
@@ -140,7 +142,7 @@ def test_a_kept_connection_that_is_reset_is_not_tried_again(truth: TruthServer) 
 
     async def get_twice() -> list[Outcome]:
         outcomes = [Outcome(0.0), Outcome(0.0)]
-        async with Client(truth.url, headers={}, bodies=None, codes=None, connections="kept", timeout_s=10) as client:
+        async with Client(truth.url, headers={}, bodies=None, check=None, connections="kept", timeout_s=10) as client:
             await client.send(0, 0, outcomes[0])
             truth.behave["/"] = "reset"
             await client.send(0, 0, outcomes[1])
@@ -171,7 +173,7 @@ def test_cancelled_requests_stay_unfinished(truth: TruthServer) -> None:
 
     async def cancelled() -> Outcome:
         outcome = Outcome(sent_s=time.monotonic())
-        async with Client(truth.url, headers={}, bodies=None, codes=None, connections="fresh", timeout_s=30) as client:
+        async with Client(truth.url, headers={}, bodies=None, check=None, connections="fresh", timeout_s=30) as client:
             sending = asyncio.create_task(client.send(0, 0, outcome))
             while not truth.arrivals:
                 await asyncio.sleep(0)

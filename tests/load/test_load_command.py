@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from load_truth import TruthServer, reply, right_answer
+from load_truth import CHECK, TruthServer, reply, right_answer
 
 from mlscale.load.command import Surroundings, check_address, record_load, schedule_of
 from mlscale.load.outcome import outcome_table
@@ -30,7 +30,9 @@ def load(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 def test_photos_are_posted_and_the_run_is_sealed(truth: TruthServer, photo_folder: Path, tmp_path: Path) -> None:
     truth.behave["/decode"] = reply(200, right_answer())
     out = tmp_path / "run"
-    done = load(truth.url + "/decode", "--photos", photo_folder, "--rate", 40, "--duration", 1, "--out", out)
+    done = load(
+        truth.url + "/decode", "--photos", photo_folder, "--check", CHECK, "--rate", 40, "--duration", 1, "--out", out
+    )
     assert done.returncode == 0, done.stderr
     run = load_run(out)
     assert run.info.complete
@@ -104,8 +106,8 @@ def test_what_can_not_be_done_is_one_line_and_leaves_nothing(truth: TruthServer,
         nowhere = f"http://127.0.0.1:{taken.getsockname()[1]}/"
         with pytest.raises(MlscaleError, match="nothing answers"):
             record(nowhere, FIVE, out)
-    with pytest.raises(MlscaleError, match="no photos"):
-        record(truth.url, FIVE, out, photos=empty)
+    with pytest.raises(MlscaleError, match="no files"):
+        record(truth.url, FIVE, out, bodies=empty)
     with pytest.raises(MlscaleError, match="not empty"):
         record(truth.url, FIVE, full)
     with pytest.raises(MlscaleError, match="0 workers"):

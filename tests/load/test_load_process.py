@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from load_truth import TruthServer, reply, right_answer
+from load_truth import CHECK, TruthServer, reply, right_answer
 
 from mlscale.load.process import LoadProcess, LoadSpec
 from mlscale.load.schedules import send_times
@@ -72,7 +72,15 @@ def test_two_workers_send_exactly_the_schedule(truth: TruthServer, photo_folder:
     truth.behave["/decode"] = reply(200, right_answer(), "X-Mlscale-Replica: r-1\r\n")
     schedule = constant(120, 2)
     spec = LoadSpec(
-        truth.url + "/decode", schedule, photos=photo_folder, seed=5, block=2, workers=2, start_s=None, **PATIENT
+        truth.url + "/decode",
+        schedule,
+        bodies=photo_folder,
+        check=CHECK,
+        seed=5,
+        block=2,
+        workers=2,
+        start_s=None,
+        **PATIENT,
     )
     report = run(spec, tmp_path)
     (expected,) = list(send_times(schedule, 5, 2))
@@ -98,7 +106,7 @@ def test_two_workers_send_exactly_the_schedule(truth: TruthServer, photo_folder:
 def test_hops_are_recorded_beside_their_requests(truth: TruthServer, photo_folder: Path, tmp_path: Path) -> None:
     told = '[["front","r-1",7.5,null,0.02],["back","r-2",8.5,0.25,0.03]]'
     truth.behave["/decode"] = reply(200, right_answer(), f"X-Mlscale-Queue-S: 0.125\r\nX-Mlscale-Hops: {told}\r\n")
-    spec = LoadSpec(truth.url + "/decode", constant(60, 1), photos=photo_folder, workers=2, start_s=None)
+    spec = LoadSpec(truth.url + "/decode", constant(60, 1), bodies=photo_folder, check=CHECK, workers=2, start_s=None)
     run(spec, tmp_path)
     sent = {row["request_id"] for row in rows(tmp_path)}
     batches = [batch for stream in sorted(tmp_path.glob("hops-*")) for batch in read_stream(stream)]
@@ -215,8 +223,8 @@ def test_a_late_start_is_no_run(truth: TruthServer, tmp_path: Path) -> None:
 def test_a_worker_that_cannot_begin_says_why(truth: TruthServer, tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
-    spec = LoadSpec(truth.url, constant(5, 5), photos=empty, start_s=None)
-    with pytest.raises(MlscaleError, match="no photos"):
+    spec = LoadSpec(truth.url, constant(5, 5), bodies=empty, start_s=None)
+    with pytest.raises(MlscaleError, match="no files"):
         run(spec, tmp_path)
     assert truth.arrivals == []
 

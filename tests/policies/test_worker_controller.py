@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 import pytest
 
-from mlscale.policies.worker_controller import (
+from mlscale.environments.worker_controller import (
     ControllerSettings,
     ControllerState,
     Decision,

@@ -10,14 +10,13 @@ from typing import Any
 
 import pytest
 
-from mlscale.experiment import places
+from mlscale.experiment import cli, places
 from mlscale.experiment.records import CLAIMS, VALIDATION, code_hash
-from mlscale.experiment.twin_commands import claims_command, validate_command
 
 
-@pytest.mark.parametrize(("name", "command"), [(VALIDATION, validate_command), (CLAIMS, claims_command)])
+@pytest.mark.parametrize(("name", "command"), [(VALIDATION, cli.validate), (CLAIMS, cli.claims)])
 def test_a_record_comes_out_again(
-    name: str, command: Callable[[int], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, command: Callable[[int], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = places.reference() / name
     if not file.exists():

@@ -12,7 +12,7 @@ import pytest
 from mlscale import simulate
 from mlscale.analysis.inference import compare
 from mlscale.analysis.summary import run_summary, summarise
-from mlscale.experiment.twin_commands import calibrate_command, simulate_command
+from mlscale.experiment import twin_cli
 from mlscale.plots.trajectories import trajectory
 from mlscale.runs import MlscaleError, OpenLoop, load_run
 from mlscale.runs.schedule import ClosedLoop, ClosedStage, Staircase, Step
@@ -91,20 +91,20 @@ def test_the_same_seed_gives_the_same_tables(tmp_path: Path) -> None:
 def test_what_makes_no_sense_is_said_and_leaves_nothing(tmp_path: Path, wanted: dict[str, object], words: str) -> None:
     asked: dict[str, object] = {"environment": "k3s", "out": tmp_path / "run", "arm": "matched", "schedule": None}
     asked |= {"scaling": [], "photos": None, "connections": "fresh", "seed": 0, "profile": None, "changes": []}
-    asked |= {"machine_failures_per_h": 0.0, **wanted}
+    asked |= {"machine_failures": 0.0, **wanted}
     with pytest.raises(MlscaleError, match=words):
-        simulate_command(**asked)  # type: ignore[arg-type]
+        twin_cli.simulate(**asked)  # type: ignore[arg-type]
     assert not (tmp_path / "run").exists()
 
 
-def test_a_new_profile_is_a_file_that_simulate_takes(tmp_path: Path) -> None:
+def test_a_new_profile_is_a_file_that_simulate_takes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     reference = Path(__file__).parents[2] / "data/reference/core/block-03/1-k3s"
-    said = calibrate_command([reference], tmp_path / "mine.json")
-    assert "mine.json" in said
+    twin_cli.calibrate([reference], tmp_path / "mine.json")
+    assert "mine.json" in capsys.readouterr().out
     profile = json.loads((tmp_path / "mine.json").read_text())
     assert profile["environment"] == "k3s"
     with pytest.raises(MlscaleError, match="there already"):
-        calibrate_command([reference], tmp_path / "mine.json")
+        twin_cli.calibrate([reference], tmp_path / "mine.json")
     run = simulate("k3s", out=tmp_path / "run", profile=tmp_path / "mine.json")
     assert run.info.facts["profile"]["what"] == profile["what"]
     with pytest.raises(MlscaleError, match="it is of k3s"):

@@ -112,6 +112,7 @@ def test_the_hash_is_of_the_code_and_not_of_its_words() -> None:
     one = 'def f(a):\n    """Says one thing."""\n    return a + 1\n'
     other = 'def f(a):\n    """Says another."""  # and why\n\n    return (a + 1)\n'
     assert _meaning(one) == _meaning(other) != _meaning(one.replace("1", "2"))
+    assert _meaning(f"from mlscale.simulator import engine\n\n{one}") == _meaning(one), "wherever a module lies"
 
 
 def test_profiles_say_what_they_were_held_against(

@@ -96,7 +96,7 @@ class Pool:
     async def start(self) -> None:
         """One more replica, ready when its model is."""
         port = self.told["port"] + 1 + max((each.port - self.told["port"] for each in self.replicas), default=0)
-        argv = [self.told["python"], "-m", "mlscale.application.container", "--entry", self.told["entry"]]
+        argv = [self.told["python"], "-m", "mlscale.serving.container", "--entry", self.told["entry"]]
         named = {**os.environ, "MLSCALE_REPLICA": f"pool-{port}"}
         argv += ["--host", "127.0.0.1", "--port", str(port)]
         process = await asyncio.create_subprocess_exec(*argv, stdout=sys.stderr, env=named)

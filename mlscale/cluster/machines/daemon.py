@@ -41,9 +41,10 @@ from mlscale.cluster.machines.plan import (
     plan,
 )
 from mlscale.cluster.machines.records import load, save
-from mlscale.cluster.machines.types import BOOT, BOOTED, BootTimes, Catalogue
 from mlscale.cluster.parts import MACHINES_SOCKET, Programs
 from mlscale.cluster.settings import Settings
+from mlscale.environments.kubernetes_names import BOOT, BOOTED
+from mlscale.environments.machine_types import BootTimes, Catalogue
 from mlscale.runs import MlscaleError
 
 logger = logging.getLogger(__name__)

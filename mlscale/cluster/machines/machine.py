@@ -17,11 +17,11 @@ from mlscale.cluster.configure import digest_of, write_machine
 from mlscale.cluster.files import write_whole
 from mlscale.cluster.layout import RUNTIME_SOCKET, Layout, MachineLayout
 from mlscale.cluster.machines.plan import PROVIDER, Machine
-from mlscale.cluster.machines.types import RESERVED_MIB, MachineType
 from mlscale.cluster.node import Limits, Link, Node
 from mlscale.cluster.parts import Part, Programs, machine_parts
 from mlscale.cluster.settings import Settings
 from mlscale.cluster.waiting import wait_until
+from mlscale.environments.machine_types import RESERVED_MIB, MachineType
 from mlscale.host.scratch import remove_folder
 
 _NUMA: Final = Path("/sys/devices/system/node")

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from mlscale.environments.ecs.stack import Plan
 
 KIND: Final = "aws-stack"
-_TEMPLATE: Final = Path(__file__).resolve().parents[3] / "cloud" / "ecs.yaml"
+_PACKAGE: Final = Path(__file__).resolve().parents[2]
 _DOCUMENT: Final = "docs/aws.md"
 
 
@@ -218,7 +218,7 @@ def _plan(app: App, scaling: EcsScaling, guard: object, account: Account) -> Pla
         "LoadMemory": str(scaling.load_memory_mib),
     }
     tags = {"mlscale:run": name, "mlscale:owner": owner(), "mlscale:expires": expires_at}
-    return Plan(name, _TEMPLATE.read_text(), parameters, tags, guard.cloudformation_role)
+    return Plan(name, _template(), parameters, tags, guard.cloudformation_role)
 
 
 def owner() -> str:
@@ -234,3 +234,9 @@ def _told(plan: Plan, resources: Sequence[tuple[str, str]], cost: str) -> str:
         f"stack {plan.name}: {len(resources)} resources ({', '.join(kinds)})\n"
         f"it deletes itself from {plan.parameters['ExpiresAt']} on\n{cost}"
     )
+
+
+def _template() -> str:
+    """cloud/ecs.yaml: beside the package in a checkout, inside it where a wheel was installed."""
+    places = (_PACKAGE.parent / "cloud" / "ecs.yaml", _PACKAGE / "cloud" / "ecs.yaml")
+    return next(file for file in places if file.is_file()).read_text()

@@ -21,10 +21,10 @@ from aiohttp import HttpVersion11, web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Handler
 
-from mlscale.application.calling import Caller
-from mlscale.application.exchange import CALL_TIMEOUT_S
-from mlscale.application.inference import Factory, ModelThread, Outcome, Place, QueueFull, blank_png, dumps
-from mlscale.application.metrics import CONTENT_TYPE, Metrics
+from mlscale.serving.calling import Caller
+from mlscale.serving.exchange import CALL_TIMEOUT_S
+from mlscale.serving.inference import Factory, ModelThread, Outcome, Place, QueueFull, blank_png, dumps
+from mlscale.serving.metrics import CONTENT_TYPE, Metrics
 
 logger = logging.getLogger(__name__)
 
@@ -225,7 +225,7 @@ def create_app(factory: Factory, settings: ServerSettings | None = None) -> web.
         factory: makes the model, a callable of bytes that returns something JSON-able (see `ModelThread`).
         settings: limits; the default ones where left out.
 
-    Run it with ``handler_cancellation=True`` and ``auto_decompress=False`` (`mlscale.application.serving.serve` does):
+    Run it with ``handler_cancellation=True`` and ``auto_decompress=False`` (`mlscale.serving.serve.serve` does):
     else clients that went away are still computed, and compressed bodies are unpacked before their size is known.
     """
     service = Service(factory, settings or ServerSettings())

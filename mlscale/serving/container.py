@@ -1,4 +1,4 @@
-"""What a container runs: ``python -m mlscale.application.container``. Starts the same server as ``mlscale serve``.
+"""What a container runs: ``python -m mlscale.serving.container``. Starts the same server as ``mlscale serve``.
 
 It imports nothing but the server: a replica's start is paid out of its CPU quota, and what ``mlscale serve`` imports to
 parse its command line would be part of every cold start.
@@ -11,13 +11,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mlscale.application.errors import ApplicationError
-from mlscale.application.serving import serve_command
+from mlscale.errors import MlscaleError
+from mlscale.serving.serve import serve_command
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Serve until SIGTERM; the exit code is `mlscale.application.serving.serve`'s, 2 for what a user can mend."""
-    parser = argparse.ArgumentParser(prog="python -m mlscale.application.container", description=main.__doc__)
+    """Serve until SIGTERM; the exit code is `mlscale.serving.serve.serve`'s, 2 for what a user can fix."""
+    parser = argparse.ArgumentParser(prog="python -m mlscale.serving.container", description=main.__doc__)
     parser.add_argument("--entry", default="mlscale.application.decoder:make_decoder", help="package.module:factory")
     parser.add_argument("--host", default="0.0.0.0", help="address to listen on")
     parser.add_argument("--port", type=int, default=8080)
@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             given.component,
             dict(_named(text) for text in given.call),
         )
-    except ApplicationError as error:
+    except MlscaleError as error:
         sys.stderr.write(f"mlscale: {error}\n")
         return 2
 
@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _named(text: str) -> tuple[str, str]:
     name, equals, url = text.partition("=")
     if not (name and equals and url.startswith("http://")):
-        raise ApplicationError(
+        raise MlscaleError(
             f"{text!r} names no component's address", "--call", "write it as NAME=http://HOST:PORT/decode"
         )
     return name, url

@@ -16,8 +16,8 @@ from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
 from typing import Any
 
-from mlscale.application.errors import ApplicationError
-from mlscale.application.exchange import Answer, Answered, Call, Reply, reply_to
+from mlscale.errors import MlscaleError, as_user_error
+from mlscale.serving.exchange import Answer, Answered, Call, Reply, reply_to
 
 Factory = Callable[[], Answer]
 Begin = Callable[[Call], Future[Answered]]
@@ -77,7 +77,7 @@ class ModelThread:
         self._dropped = False
         self._thread = threading.Thread(target=self._run, name="model", daemon=True)
         self.loaded: Future[None] = Future()
-        """Done when the model has given its first answer; else holds why it can't (an ApplicationError)."""
+        """Done when the model has given its first answer; else holds why it can't (an MlscaleError)."""
 
     def start(self, place: Place) -> None:
         """Start loading."""
@@ -144,13 +144,13 @@ class ModelThread:
     def _run(self) -> None:
         try:
             answer = self._load()
-        except ApplicationError as error:
-            self.loaded.set_exception(error)
-            return
         except BaseException as error:  # a SystemExit of a factory too: who waits has to hear of it
-            logger.exception("the model can't be loaded")
-            what = f"it can't be loaded: {type(error).__name__}: {error}"
-            self.loaded.set_exception(ApplicationError(what, "model", "the lines above say where"))
+            known = as_user_error(error)
+            if known is None:
+                logger.exception("the model can't be loaded")
+                what = f"it can't be loaded: {type(error).__name__}: {error}"
+                known = MlscaleError(what, "model", "the lines above say where")
+            self.loaded.set_exception(known)
             return
         self.loaded.set_result(None)
         while (job := self._jobs.get()) is not None:
@@ -182,7 +182,7 @@ class ModelThread:
             sys.modules["torch"].set_num_threads(1)
         first = infer(answer, self._warm_up, time.monotonic(), self._place, _no_call)
         if first.status == 500:
-            raise ApplicationError(
+            raise MlscaleError(
                 "the model fails on its first request, see above",
                 "warm-up",
                 "give a body that it can answer: --warm-up FILE",

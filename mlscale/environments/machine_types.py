@@ -1,4 +1,4 @@
-"""Machine types as data (cluster/machines/types.json): size, price, how long a virtual machine takes to boot. Pure.
+"""Machine types as data (machine_types.json): size, price, how long a virtual machine takes to boot. Pure.
 
 A machine of the rehearsal is real but for one thing, the time from its being asked for until its programs start: that
 is drawn from a `BootTimes`, each of which names its source.
@@ -12,17 +12,16 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 from mlscale.runs import MlscaleError
 
+CATALOGUE: Final = Path(__file__).with_suffix(".json")
+"""The types and boot times that come with mlscale."""
 RESERVED_CORES: Final = 0.1
 RESERVED_MIB: Final = 10
 """Of every machine, for its own programs: what Karpenter's kwok provider takes off (kwok/cloudprovider/helpers.go)."""
-BOOT: Final = "mlscale/boot"
-"""Annotation of a NodePool: which boot times its machines have (`Catalogue.boot_times_of`)."""
-BOOTED: Final = "mlscale/booted"
-"""Annotation of a NodeClaim: when its machine's programs had started."""
 ZONE: Final = "rehearsal-a"
 CAPACITY_TYPE: Final = "on-demand"
 _CONSTANT: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s)")
@@ -103,13 +102,11 @@ class Catalogue:
             boots = [BootTimes(**{**each, "samples_s": tuple(each["samples_s"])}) for each in data["boot_times"]]
             price = {str(key): str(value) for key, value in data["price"].items()}
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise MlscaleError(
-                f"it is broken: {error!r}", "machine types", "mend cluster/machines/types.json"
-            ) from error
+            raise MlscaleError(f"it is broken: {error!r}", "machine types", "fix machine_types.json") from error
         if any(each.cpu_cores <= RESERVED_CORES or each.memory_mib <= RESERVED_MIB for each in types):
             raise MlscaleError("a machine has no room for pods", "machine types", "raise cpu_cores or memory_mib")
         if any(not each.samples_s or min(each.samples_s) < 0 for each in boots):
-            raise MlscaleError("boot times without samples, or below 0", "machine types", "mend samples_s")
+            raise MlscaleError("boot times without samples, or below 0", "machine types", "fix samples_s")
         return cls({each.name: each for each in types}, {each.name: each for each in boots}, price)
 
     def boot_times_of(self, text: str) -> BootTimes:
@@ -132,3 +129,8 @@ class Catalogue:
     def as_kwok(self, architecture: str) -> str:
         """The file of instance types for Karpenter."""
         return json.dumps([each.as_kwok(architecture) for each in self.types.values()], indent=2)
+
+
+def catalogue() -> Catalogue:
+    """What is in `CATALOGUE`."""
+    return Catalogue.from_json(CATALOGUE.read_text())

@@ -19,11 +19,11 @@ from typing import Any
 import uvloop
 from aiohttp import web
 
-from mlscale.application.errors import ApplicationError
-from mlscale.application.exchange import Answer, Calls
-from mlscale.application.inference import Factory, dumps
-from mlscale.application.server import SERVICE, ServerSettings, Service, create_app, first_line
-from mlscale.application.timeline import Timeline
+from mlscale.errors import MlscaleError
+from mlscale.serving.exchange import Answer, Calls
+from mlscale.serving.inference import Factory, dumps
+from mlscale.serving.server import SERVICE, ServerSettings, Service, create_app, first_line
+from mlscale.serving.timeline import Timeline
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ def serve(
     flight is answered, for at most ``settings.drain_s``. A second signal ends the wait.
 
     Args:
-        factory: makes the model (see `mlscale.application.server.create_app`).
+        factory: makes the model (see `mlscale.serving.server.create_app`).
         host, port: where to listen; port 0 takes a free one.
         on_listening: told the address, e.g. "http://127.0.0.1:8080".
         on_ready: called when the model has given its first answer.
@@ -57,7 +57,7 @@ def serve(
         The exit code: 0, or 1 where requests were cut off at the end of the drain.
 
     Raises:
-        ApplicationError: the address can't be had, or the model can't be loaded.
+        MlscaleError: the address can't be had, or the model can't be loaded.
     """
     chosen = settings or ServerSettings()
     app = create_app(factory, chosen)
@@ -89,7 +89,7 @@ def serve_command(
     ``component`` and ``calls``: see `ServerSettings`.
 
     Raises:
-        ApplicationError: as `serve` does; or ``warm_up`` can't be read.
+        MlscaleError: as `serve` does; or ``warm_up`` can't be read.
     """
     timeline = Timeline()
     timeline.at_main()
@@ -106,7 +106,7 @@ def serve_command(
         try:
             settings = replace(settings, warm_up=warm_up.read_bytes())
         except OSError as error:
-            raise ApplicationError(f"can't be read: {error.strerror}", str(warm_up), "mend --warm-up") from None
+            raise MlscaleError(f"can't be read: {error.strerror}", str(warm_up), "fix --warm-up") from None
     return serve(
         model_factory(entry, timeline),
         host,
@@ -122,12 +122,12 @@ def model_factory(entry: str, timeline: Timeline | None = None) -> Factory:
 
     ``timeline`` is told what that took: import_s, weights_s, and first_s for the model's first answer.
 
-    The working directory is importable, as it is for ``python -m``. The factory raises ApplicationError where there
+    The working directory is importable, as it is for ``python -m``. The factory raises MlscaleError where there
     is no such entry; what the entry itself raises passes through.
     """
     name, _, attribute = entry.partition(":")
     if not name or not attribute.isidentifier():
-        raise ApplicationError(f"{entry!r} names no factory", "--entry", 'write it as "package.module:factory"')
+        raise MlscaleError(f"{entry!r} names no factory", "--entry", 'write it as "package.module:factory"')
 
     phases = timeline or Timeline()
 
@@ -144,11 +144,11 @@ def model_factory(entry: str, timeline: Timeline | None = None) -> Factory:
         except ModuleNotFoundError as error:
             if error.name is None or not f"{name}.".startswith(f"{error.name}."):
                 raise  # the module is there, and misses one of its own
-            raise ApplicationError(
+            raise MlscaleError(
                 f"there is no module {error.name!r}", "--entry", "start in its folder, or install it"
             ) from None
         except AttributeError as error:
-            raise ApplicationError(str(error), "--entry", 'write it as "package.module:factory"') from None
+            raise MlscaleError(str(error), "--entry", 'write it as "package.module:factory"') from None
         answer: Answer = found()
         return answer
 
@@ -257,11 +257,11 @@ def _signals() -> asyncio.Semaphore:
 
 
 def _listen(host: str, port: int) -> list[socket.socket]:
-    """Bound sockets, one for each address of ``host``. Raises ApplicationError."""
+    """Bound sockets, one for each address of ``host``. Raises MlscaleError."""
     try:
         found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, OverflowError) as error:
-        raise ApplicationError(f"no such address: {error}", f"{host}:{port}", "mend --host or --port") from None
+        raise MlscaleError(f"no such address: {error}", f"{host}:{port}", "fix --host or --port") from None
     sockets: list[socket.socket] = []
     try:
         for family, kind, protocol, _, address in dict.fromkeys(found):
@@ -281,12 +281,12 @@ def _listen(host: str, port: int) -> list[socket.socket]:
     return sockets
 
 
-def _unavailable(error: OSError, host: str, port: int) -> ApplicationError:
+def _unavailable(error: OSError, host: str, port: int) -> MlscaleError:
     if error.errno == errno.EADDRINUSE:
-        return ApplicationError(
+        return MlscaleError(
             f"port {port} is taken", f"{host}:{port}", "choose another with --port, or end what listens there"
         )
-    return ApplicationError(
+    return MlscaleError(
         f"can't listen: {os.strerror(error.errno or 0)}", f"{host}:{port}", "choose another --host or --port"
     )
 

@@ -8,7 +8,7 @@ from concurrent.futures import Future
 
 from aiohttp import ClientConnectorError, ClientError, ClientSession, ClientTimeout, TCPConnector
 
-from mlscale.application.exchange import CALL_TIMEOUT_S, Answered, Call
+from mlscale.serving.exchange import CALL_TIMEOUT_S, Answered, Call
 
 
 class Caller:

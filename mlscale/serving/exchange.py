@@ -116,7 +116,7 @@ class Exchange:
             said = (content.get("error") or content.get("message")) if isinstance(content, dict) else None
             return self.fail(f"answered {status}: {said}" if said else f"answered {status}")
         if not isinstance(content, dict):
-            return self.fail("answered with what is no JSON object")
+            return self.fail("answered with something that is not a JSON object")
         return self._step(lambda script: script.send(content))
 
     def fail(self, what: str) -> Call | Reply:

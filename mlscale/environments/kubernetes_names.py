@@ -1,0 +1,26 @@
+"""Names on Kubernetes objects that a run and the one-node cluster have to agree on. Nothing is imported here."""
+
+from __future__ import annotations
+
+from typing import Final
+
+MANAGED_BY: Final = "app.kubernetes.io/managed-by"
+TOOL: Final = "mlscale"
+RUN: Final = "mlscale/run"
+COMPONENT: Final = "app.kubernetes.io/component"
+ROLE: Final = "mlscale/role"
+BUFFER: Final = "buffer"
+BUFFER_PRIORITY: Final = "mlscale-buffer"
+"""PriorityClass of pods that give way (cluster/machines/manifests)."""
+IN_FLIGHT: Final = "mlscale_in_flight"
+"""External metric, and the gauge of a pod that it is made from."""
+PORT: Final = 8080
+"""Where a pod answers."""
+WINDOW_LABEL: Final = "window-ms"
+"""Label in the metric's selector: the window that a pod's gauge is averaged over."""
+BOOT: Final = "mlscale/boot"
+"""Annotation of a NodePool: which boot times its machines have (`mlscale.environments.machine_types`)."""
+BOOTED: Final = "mlscale/booted"
+"""Annotation of a NodeClaim: when its machine's programs had started."""
+OWN_CLUSTER: Final = "mlscale"
+"""ConfigMap in kube-system by which the one-node cluster says what it is."""

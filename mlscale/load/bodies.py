@@ -1,0 +1,141 @@
+"""What load sends: a folder of files, their content types and, in labels.jsonl, what is known of the right answers."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import mimetypes
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from mlscale.errors import MlscaleError
+
+LABELS: Final = "labels.jsonl"
+_ANY: Final = "application/octet-stream"
+
+Label = Mapping[str, Any]
+"""A line of labels.jsonl: "file", and what is known about it."""
+Check = Callable[[Label, Any], bool]
+"""Whether an answer, decoded from JSON, is right for the file with this label."""
+
+
+@dataclass(frozen=True)
+class BodySet:
+    """Files in order of their names. ``labels``: one for each; None: nothing is known, so no answer is checked."""
+
+    names: tuple[str, ...]
+    bodies: tuple[bytes, ...]
+    content_types: tuple[str, ...]
+    labels: tuple[Label, ...] | None
+    facts: Mapping[str, Any]
+    """For run.json: count, bytes (mean), sha256 (of all files and labels), labelled, cpu_s (mean, where known)."""
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @classmethod
+    def read(cls, folder: Path | str) -> BodySet:
+        """Read every file of ``folder`` but hidden ones, and its labels.jsonl where there is one.
+
+        Raises:
+            MlscaleError: no such folder, no files, an unreadable file, labels that are malformed or don't match.
+        """
+        place = Path(folder)
+        try:
+            files = sorted(file for file in place.iterdir() if file.name != LABELS and not file.name.startswith("."))
+            bodies = tuple(file.read_bytes() for file in files)
+            labelled = _read_labels(place / LABELS)
+        except OSError as error:
+            raise MlscaleError(
+                f"the files can't be read: {error.strerror}", str(error.filename or place), "name a folder of files"
+            ) from error
+        if not files:
+            raise MlscaleError("there are no files in it", str(place), "name a folder of files to send")
+        names = tuple(file.name for file in files)
+        types = tuple(mimetypes.guess_type(name)[0] or _ANY for name in names)
+        labels = None if labelled is None else _matched(names, labelled, place / LABELS)
+        return cls(names, bodies, types, labels, _facts(names, bodies, labels))
+
+
+def same_answer(label: Label, answer: Any) -> bool:
+    """The label's "answer", compared as JSON."""
+    return bool(label["answer"] == answer)
+
+
+def load_check(name: str | None, labels: tuple[Label, ...] | None) -> Check | None:
+    """How answers are checked: ``name`` is "module:function", or "none"; None: by `same_answer`, where there are
+    labels.
+
+    Raises:
+        MlscaleError: there is no such function, or labels have no "answer" and no function is named.
+    """
+    if labels is None or name == "none":
+        return None
+    if name is None:
+        without = next((label for label in labels if "answer" not in label), None)
+        if without is not None:
+            raise MlscaleError(
+                f'the label of {without["file"]} has no "answer"',
+                LABELS,
+                "add the answers, name a function that judges them (--check module:function), or --check none",
+            )
+        return same_answer
+    module, _, attribute = name.partition(":")
+    try:
+        check: Check = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise MlscaleError(
+            f"it can't be imported: {error}", f"check {name!r}", "name it as module:function, importable from here"
+        ) from error
+    return check
+
+
+def _read_labels(file: Path) -> dict[str, Label] | None:
+    if not file.exists():
+        return None
+    labels: dict[str, Label] = {}
+    for number, line in enumerate(file.read_bytes().splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            label = json.loads(line)
+            labels[label["file"]] = label
+        except (ValueError, KeyError, TypeError) as error:
+            raise MlscaleError(
+                "the label is malformed", f"{file}, line {number}", 'write {"file": ..., "answer": ...}'
+            ) from error
+    return labels
+
+
+def _matched(names: tuple[str, ...], labels: Mapping[str, Label], file: Path) -> tuple[Label, ...]:
+    missing = sorted(set(labels) - set(names))
+    if missing:
+        raise MlscaleError(f"it has a label for {missing[0]}, which is not there", str(file), "add the file")
+    unlabelled = sorted(set(names) - set(labels))
+    if unlabelled:
+        raise MlscaleError(
+            f"{unlabelled[0]} has no label, so its answers can't be checked",
+            str(file),
+            "add its label, or remove labels.jsonl to check no answers",
+        )
+    return tuple(labels[name] for name in names)
+
+
+def _facts(names: tuple[str, ...], bodies: tuple[bytes, ...], labels: tuple[Label, ...] | None) -> dict[str, Any]:
+    digest = hashlib.sha256()
+    for place, (name, body) in enumerate(zip(names, bodies, strict=True)):
+        digest.update(hashlib.sha256(body).digest())
+        digest.update(json.dumps([name, labels[place] if labels else None], sort_keys=True).encode())
+    facts: dict[str, Any] = {
+        "count": len(names),
+        "bytes": round(sum(map(len, bodies)) / len(bodies)),
+        "sha256": digest.hexdigest(),
+        "labelled": labels is not None,
+    }
+    costs = [label["cpu_s"] for label in labels or () if isinstance(label.get("cpu_s"), int | float)]
+    if costs:
+        facts["cpu_s"] = sum(costs) / len(costs)
+    return facts

@@ -1,0 +1,97 @@
+"""The wheel without the checkout: installed into an environment of its own, in an empty folder, with a user's model.
+And an environment of a user's (examples/process_pool), which nothing of mlscale knows of."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import sysconfig
+import venv
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.live
+
+CHECKOUT = Path(__file__).parents[2]
+MODEL = """
+def make():
+    def answer(body):
+        return {"words": len(body.decode().split())}
+    return answer
+"""
+SCRIPT = """
+import sys
+from pathlib import Path
+
+import mlscale
+from mlscale import environments, load_runs, measure, simulate
+from mlscale.environments import App, Component
+from mlscale.experiment.measure import MeasureOptions
+from mlscale.plots.trajectories import trajectory
+from mlscale.runs import ClosedLoop, ClosedStage
+
+assert Path(mlscale.__file__).is_relative_to(sys.prefix), mlscale.__file__
+app = App("words", "1", (Component("app", "my_model:make"),), front="app")
+step = ClosedStage(start_s=0, clients=1), ClosedStage(start_s=3, clients=3)
+schedule = ClosedLoop(duration_s=8, think_mean_s=0.2, stages=step)
+options = MeasureOptions(idle_s=0, quiet_at_most_s=0)
+runs = [
+    measure(name, app, schedule, bodies="bodies", out=f"runs/{name}", scaling={"max_replicas": 1}, options=options)
+    for name in ("torchserve", "rayserve", "process-pool")
+]
+for run in runs:
+    assert run.info.complete, run.info.incomplete_reason
+    assert set(run.requests["status"]) == {"ok"}, run.requests["status"].value_counts()
+    assert run.info.entries == {"app": "my_model:make"}
+runs += [simulate(name, out=f"runs/simulated-{name}") for name in environments.names() if name != "process-pool"]
+trajectory(runs, 0.5)
+assert len(load_runs("runs")) == len(runs)
+"""
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An environment with the wheel, and everything else from the one that runs the tests."""
+    folder = tmp_path_factory.mktemp("wheel")
+    build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(folder / "dist")]
+    for package in (CHECKOUT, CHECKOUT / "examples/process_pool"):
+        subprocess.run(build, cwd=package, check=True, capture_output=True)
+    wheels = [str(file) for file in (folder / "dist").glob("*.whl")]
+    venv.create(folder / "venv", with_pip=False, symlinks=True)
+    python = folder / "venv/bin/python"
+    uv = Path(sys.executable).with_name("uv")
+    install = [str(uv), "pip", "install", "--quiet", "--no-deps", "--python", str(python), *wheels]
+    subprocess.run(install, check=True, capture_output=True)
+    (site,) = (folder / "venv/lib").glob("python*/site-packages")
+    (site / "others.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
+    return python
+
+
+def run(python: Path, folder: Path, *words: str) -> str:
+    environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    done = subprocess.run(
+        [str(python), *words], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, (done.stdout + done.stderr)[-2000:]
+    return done.stdout
+
+
+def test_a_user_s_model_is_measured_and_every_environment_is_simulated(installed: Path, tmp_path: Path) -> None:
+    (tmp_path / "my_model.py").write_text(MODEL)
+    (tmp_path / "bodies").mkdir()
+    for number in range(3):
+        (tmp_path / f"bodies/{number}.txt").write_text("word " * (number + 1))
+    labels = (f'{{"file": "{number}.txt", "answer": {{"words": {number + 1}}}}}' for number in range(3))
+    (tmp_path / "bodies/labels.jsonl").write_text("\n".join(labels))
+    (tmp_path / "script.py").write_text(SCRIPT)
+    run(installed, tmp_path, "script.py")
+    mlscale = installed.with_name("mlscale")
+    run(mlscale, tmp_path, "compare", "runs", "--level", "0.5")
+    run(mlscale, tmp_path, "cleanup")
+
+
+def test_what_a_stack_is_made_of_is_there(installed: Path, tmp_path: Path) -> None:
+    said = run(installed, tmp_path, "-c", "from mlscale.environments import ecs; print(ecs._template())")
+    assert said == (CHECKOUT / "cloud/ecs.yaml").read_text() + "\n"
