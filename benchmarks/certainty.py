@@ -15,12 +15,12 @@ from pathlib import Path
 
 import numpy as np
 
-from mlscale.application import decoder as decoder_module
-from mlscale.application import ean
-from mlscale.application.decoder import make_decoder
-from mlscale.application.difficulties import DIFFICULTIES
-from mlscale.application.photos import photo_bytes
-from mlscale.application.strips import BarsRead, is_believed, read_bars
+from codereader import decoder as decoder_module
+from codereader import ean
+from codereader.decoder import make_decoder
+from codereader.difficulties import DIFFICULTIES
+from codereader.photos import photo_bytes
+from codereader.strips import BarsRead, is_believed, read_bars
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ from statistics import median
 
 import numpy as np
 
-from mlscale.application.photos import photo_bytes
+from codereader.photos import photo_bytes
 
 TORCH = """
 import json, time
@@ -30,11 +30,11 @@ import json, time
 began = time.perf_counter()
 import torch
 torch_s = time.perf_counter() - began
-from mlscale.application.decoder import make_decoder
+from codereader.decoder import make_decoder
 imported_s = time.perf_counter() - began
 decoder = make_decoder()
 loaded_s = time.perf_counter() - began
-from mlscale.application.photos import photo_bytes
+from codereader.photos import photo_bytes
 body, _ = photo_bytes(0, 0)
 answers = []
 for _ in range(3):
@@ -50,7 +50,7 @@ print(json.dumps({
 SIZES = """
 import json, sys
 from pathlib import Path
-from mlscale.application.decoder import make_decoder
+from codereader.decoder import make_decoder
 decoder = make_decoder()
 for path in Path(sys.argv[1]).iterdir():
     decoder(path.read_bytes())

@@ -26,11 +26,11 @@ import numpy as np
 import zxingcpp
 from PIL import Image, ImageOps
 
-from mlscale.application.decoder import STEPS, Decoder, Explanation, make_decoder
-from mlscale.application.difficulties import DIFFICULTIES
-from mlscale.application.errors import BadPhoto
-from mlscale.application.evaluation import VALIDATION_SEED, validation
-from mlscale.application.images import open_photo
+from codereader.decoder import STEPS, Decoder, Explanation, make_decoder
+from codereader.difficulties import DIFFICULTIES
+from codereader.errors import BadPhoto
+from codereader.evaluation import VALIDATION_SEED, validation
+from codereader.images import open_photo
 
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".webp")
 _LIKE_OURS = (

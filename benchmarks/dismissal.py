@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlscale.application import grids, localiser, strips
-from mlscale.application.decoder import Decoder, Reading, make_decoder
-from mlscale.application.difficulties import DIFFICULTIES
-from mlscale.application.evaluation import holds
-from mlscale.application.photos import photo_bytes
+from codereader import grids, localiser, strips
+from codereader.decoder import Decoder, Reading, make_decoder
+from codereader.difficulties import DIFFICULTIES
+from codereader.evaluation import holds
+from codereader.photos import photo_bytes
 
 CELLS = "mean probability of its cells"
 BARS = [f"probability of bars, look {look}" for look in range(len(strips._LEAST_LIKELY))]

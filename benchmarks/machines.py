@@ -16,10 +16,10 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests/live"))
 
 from machine_cycles import held, left_of_machines
 
-from mlscale.cluster.layout import default_layout
-from mlscale.environments.kubernetes_client import Place, connect
-from mlscale.environments.kubernetes_own import own_groups
-from mlscale.environments.kubernetes_usage import NodeUsage
+from onenode.layout import default_layout
+from mlscale.environments.kubernetes.client import Place, connect
+from mlscale.environments.kubernetes.own_cluster import own_groups
+from mlscale.environments.kubernetes.usage import NodeUsage
 from mlscale.host.proctable import Usage
 
 COUNTS = (0, 1, 5, 15)

@@ -34,7 +34,7 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-ENTRY = "mlscale.application.decoder:make_decoder"
+ENTRY = "codereader.decoder:make_decoder"
 DIRECT = "decoder, called directly"
 
 
@@ -224,7 +224,7 @@ def main() -> None:
     quiet = wait_until_quiet()
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         if options.photos is None:
-            from mlscale.application.photos import write_photo_set
+            from codereader.photos import write_photo_set
 
             write_photo_set(Path(folder), options.seed, 8)
         photos = sorted((options.photos or Path(folder)).resolve().glob("photo-*.jpg"))

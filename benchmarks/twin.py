@@ -19,13 +19,13 @@ import numpy as np
 from mlscale.environments.worker_controller import ControllerSettings
 from mlscale.runs import ClosedLoop, OpenLoop
 from mlscale.runs.schedule import ClosedStage, Constant, Staircase, Step
-from mlscale.simulator.engine import Engine
-from mlscale.simulator.layout import OK
-from mlscale.simulator.loops import Scene, WorkerControllerLoop
-from mlscale.simulator.replicas import Life, Log, Replicas
-from mlscale.simulator.settings import Clients, Processor, Queueing, Service
-from mlscale.simulator.spread import Fixed
-from mlscale.simulator.timeline import Timeline
+from mlscale_twin.engine import Engine
+from mlscale_twin.layout import OK
+from mlscale_twin.loops import Scene, WorkerControllerLoop
+from mlscale_twin.replicas import Life, Log, Replicas
+from mlscale_twin.settings import Clients, Processor, Queueing, Service
+from mlscale_twin.spread import Fixed
+from mlscale_twin.timeline import Timeline
 
 EXPONENTIAL = Service(1.0, "exponential")
 MEASURED = Service(distribution="measured", samples_s=np.random.default_rng(0).lognormal(-3.2, 0.2, (1, 24, 64)))

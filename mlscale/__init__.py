@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mlscale.experiment.measure import measure
-    from mlscale.experiment.simulate import simulate
+    from mlscale.measure.measurement import measure
+    from mlscale_twin.simulate import simulate
     from mlscale.runs import MlscaleError, Run, load_run, load_runs
 
 __all__ = ["MlscaleError", "Run", "load_run", "load_runs", "measure", "simulate"]
@@ -17,11 +17,11 @@ __all__ = ["MlscaleError", "Run", "load_run", "load_runs", "measure", "simulate"
 
 def __getattr__(name: str) -> Any:
     if name == "measure":
-        from mlscale.experiment.measure import measure
+        from mlscale.measure.measurement import measure
 
         return measure
     if name == "simulate":
-        from mlscale.experiment.simulate import simulate
+        from mlscale_twin.simulate import simulate
 
         return simulate
     if name in __all__:

@@ -15,8 +15,8 @@ from typing import Annotated
 import typer
 
 from mlscale.errors import MlscaleError, as_user_error
-from mlscale.experiment.cli import experiment_app
-from mlscale.experiment.twin_cli import calibrate, simulate, sweep
+from mlscale_paper.cli import experiment_app
+from mlscale_twin.cli import calibrate, simulate, sweep
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -67,13 +67,13 @@ def measure(
     ] = None,
 ) -> None:
     """Deploy the application under one environment's autoscaler, load it, observe it: one run."""
-    from mlscale.experiment import places
-    from mlscale.experiment.applications import code_reader, own_model
-    from mlscale.experiment.measure import MeasureOptions, measure
-    from mlscale.experiment.parameters import MeasureParameters, checked
-    from mlscale.experiment.progress import Shown
-    from mlscale.experiment.protocol import current_protocol, photos_folder
-    from mlscale.experiment.settings import parse_settings
+    from mlscale_paper import places
+    from mlscale_paper.applications import code_reader, own_model
+    from mlscale.measure.measurement import MeasureOptions, measure
+    from mlscale.notebook.parameters import MeasureParameters, checked
+    from mlscale.progress import Shown
+    from mlscale_paper.protocol import current_protocol, photos_folder
+    from mlscale.measure.settings import parse_settings
     from mlscale.load.schedule_files import read_schedule
 
     settings = [*(scaling or []), *([f"budget_usd={budget_usd}"] if budget_usd is not None else [])]
@@ -153,7 +153,7 @@ def cluster_up(
     ] = False,
 ) -> None:
     """Make the cluster, or repair it: what does not run is started, what runs is left alone. Built the first time."""
-    from mlscale.cluster.commands import up_command
+    from onenode.commands import up_command
 
     print(up_command(cfs_period, hpa_sync, machines=machines))
 
@@ -161,7 +161,7 @@ def cluster_up(
 @cluster_app.command("start")
 def cluster_start() -> None:
     """Bring a stopped cluster back."""
-    from mlscale.cluster.commands import start_command
+    from onenode.commands import start_command
 
     print(start_command())
 
@@ -169,7 +169,7 @@ def cluster_start() -> None:
 @cluster_app.command("stop")
 def cluster_stop() -> None:
     """End every process of the cluster; its state is kept."""
-    from mlscale.cluster.commands import stop_command
+    from onenode.commands import stop_command
 
     print(stop_command())
 
@@ -177,7 +177,7 @@ def cluster_stop() -> None:
 @cluster_app.command("down")
 def cluster_down() -> None:
     """Remove the cluster and everything of it; what was built for it stays in the cache."""
-    from mlscale.cluster.commands import down_command
+    from onenode.commands import down_command
 
     print(down_command())
 
@@ -185,7 +185,7 @@ def cluster_down() -> None:
 @cluster_app.command("status")
 def cluster_status(as_json: Annotated[bool, typer.Option("--json", help="the same as JSON")] = False) -> None:
     """Its parts: up or down, process, CPU over a second, memory, log. Exit code 1 where one is not up."""
-    from mlscale.cluster.commands import status_command
+    from onenode.commands import status_command
 
     text, whole = status_command(as_json)
     print(text)
@@ -198,7 +198,7 @@ def serve(
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one")] = 8080,
     entry: Annotated[
         str, typer.Option(help="package.module:factory of your own model; the factory returns a callable of bytes")
-    ] = "mlscale.application.decoder:make_decoder",
+    ] = "codereader.decoder:make_decoder",
     max_bytes: Annotated[int, typer.Option(min=1, help="a larger body is refused")] = 10_000_000,
     waiting: Annotated[int, typer.Option(min=0, help="requests that may wait for the model; then 503")] = 100,
     body_timeout: Annotated[float, typer.Option(min=0.001, help="seconds for a body to arrive")] = 20.0,
@@ -218,7 +218,7 @@ def decode(
     device: Annotated[str | None, typer.Option(help="cpu or cuda; default: $MLSCALE_DEVICE, else cpu")] = None,
 ) -> None:
     """Read the codes of photos; one JSON line a photo. Exit code 2 where one can't be read."""
-    from mlscale.application.commands import decode_command
+    from codereader.cli import decode_command
 
     raise SystemExit(decode_command(photos, weights, device))
 
@@ -236,7 +236,7 @@ def train(
     photos: Annotated[int, typer.Option(min=1, help="validation photos of each difficulty at the end")] = 200,
 ) -> None:
     """Train the application's models on generated photos and measure them; weights land in OUT."""
-    from mlscale.application.commands import train_command
+    from codereader.cli import train_command
 
     train_command(out, seed, length, jobs, photos)
 
@@ -244,7 +244,7 @@ def train(
 @app.command()
 def doctor() -> None:
     """What can run live here, what is missing, and the command that brings it."""
-    from mlscale.experiment.doctor import doctor_command
+    from mlscale.doctor import doctor_command
 
     raise SystemExit(doctor_command())
 
@@ -255,7 +255,7 @@ def cleanup(
     aws: Annotated[bool, typer.Option("--aws", help="also look for your runs' stacks in the AWS account")] = False,
 ) -> None:
     """Remove what runs that died have left on this machine; runs that live are not touched."""
-    from mlscale.experiment.cleaning import cleanup_command
+    from mlscale.cleaning import cleanup_command
 
     print(cleanup_command(older_than, aws=aws))
 
@@ -270,7 +270,7 @@ def compare(
     from mlscale.analysis.report import report, to_json
     from mlscale.analysis.report_text import to_text
     from mlscale.analysis.summary import summarise
-    from mlscale.experiment.protocol import current_protocol
+    from mlscale_paper.protocol import current_protocol
     from mlscale.runs import load_runs
 
     level_s = current_protocol().level_s if level is None else level

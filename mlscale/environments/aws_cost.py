@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from mlscale.environments.ecs.settings import EcsScaling
-from mlscale.environments.kubernetes_machine_settings import MachineScaling
+from mlscale.environments.kubernetes.machine_settings import MachineScaling
 from mlscale.runs import MlscaleError
 
 PRICES: Final = Path(__file__).parent / "aws_prices.json"

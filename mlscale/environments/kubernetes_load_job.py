@@ -6,10 +6,10 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from mlscale.environments.kubernetes_client import Api, Json, Place, Refused, connect
-from mlscale.environments.kubernetes_manifests import USER, Packaging
+from mlscale.environments.kubernetes.client import Api, Json, Place, Refused, connect
+from mlscale.environments.kubernetes.manifests import USER, Packaging
 from mlscale.environments.kubernetes_names import MANAGED_BY, ROLE, RUN, TOOL
-from mlscale.environments.kubernetes_paths import path_of
+from mlscale.environments.kubernetes.paths import path_of
 from mlscale.runs import MlscaleError
 
 LEAD_S: Final = 240.0

@@ -12,7 +12,7 @@ from typing import Final, cast
 
 from mlscale.host.cgroups import NAN
 from mlscale.host.proctable import Usage
-from mlscale.host.wrapper import REPLICA
+from mlscale.host.replica_launcher import REPLICA
 from mlscale.runs import Clock, ResourceSample, Role
 
 HOST: Final = "host"

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from mlscale.host.cgroups import Budget, Tree, find_hierarchy, group_pids, remove_tree
-from mlscale.host.firstprocess import HERE, PROGRAM, FirstProcess, start_first_process
+from mlscale.host.init_process import HERE, PROGRAM, FirstProcess, start_first_process
 from mlscale.host.ledger import Ledger, LedgerEntry
 from mlscale.host.membership import BoxProcess, CgroupMembers, Members, ScannedMembers, find_process
 from mlscale.host.processes import (
@@ -33,7 +33,7 @@ from mlscale.host.processes import (
 )
 from mlscale.host.sampling import Sampler
 from mlscale.host.scratch import remove_folder, scratch_root
-from mlscale.host.wrapper import REPLICA, ReplicaStart, read_starts, wrapper_script, write_entry_file
+from mlscale.host.replica_launcher import REPLICA, ReplicaStart, read_starts, wrapper_script, write_entry_file
 from mlscale.runs import Clock, MlscaleError, ResourceSample, Role
 
 __all__ = ["ROLES", "BoxProcess", "ReplicaStart", "Sandbox", "abilities", "open_sandbox"]
@@ -216,7 +216,7 @@ class Sandbox:
         return process
 
     def _command(self, role: Role, *, whole: bool) -> tuple[str, ...]:
-        """argv up to the options of boxenter.py; ``whole``: with the sandbox's own file system and TMPDIR."""
+        """argv up to the options of sandbox_enter.py; ``whole``: with the sandbox's own file system and TMPDIR."""
         first, tree = self._parts.first, self._parts.tree
         names = [] if first is None else [*(["user"] if first.user_namespace else []), "pid", "net", "ipc"]
         environment = {MARKER_VARIABLE: self.folder.name, ROLE_VARIABLE: role}
@@ -229,7 +229,7 @@ class Sandbox:
             "environment": {**environment, "TMPDIR": str(self.folder / "tmp")} if whole else environment,
         }
         file = write_entry_file(self.folder, role if whole else "prefix", content)
-        return (*PROGRAM, str(HERE / "boxenter.py"), str(file))
+        return (*PROGRAM, str(HERE / "sandbox_enter.py"), str(file))
 
     def _end(self, grace_s: float) -> None:
         """End every process, and take in the ends of those that were spawned. A second Ctrl-C makes it short."""

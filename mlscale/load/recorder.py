@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
-from mlscale.load.agenda import Due
+from mlscale.load.send_queue import Due
 from mlscale.load.client import Outcome
 from mlscale.load.stimulus import Tally
 from mlscale.runs.store import TableWriter

@@ -7,8 +7,8 @@ import time
 from dataclasses import dataclass
 from typing import Final
 
-from mlscale.load.agenda import Agenda, Due
-from mlscale.load.alarm import make_alarm
+from mlscale.load.send_queue import Agenda, Due
+from mlscale.load.precise_timer import make_alarm
 from mlscale.load.client import Client, Outcome, OutOfResources
 from mlscale.load.recorder import Recorder
 

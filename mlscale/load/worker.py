@@ -20,7 +20,7 @@ import numpy as np
 import uvloop
 
 from mlscale.errors import MlscaleError
-from mlscale.load.agenda import Agenda, make_agenda
+from mlscale.load.send_queue import Agenda, make_agenda
 from mlscale.load.bodies import BodySet, load_check
 from mlscale.load.client import Client, open_connections_allowed
 from mlscale.load.recorder import Recorder

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from mlscale.analysis.dose import NO_MACHINES, PARTS, Slope, slope_on_boot, variant_of
+from mlscale.analysis.boot_time_response import NO_MACHINES, PARTS, Slope, slope_on_boot, variant_of
 from mlscale.analysis.moving import WINDOW_S, around_step
 from mlscale.analysis.response import horizon_of
 from mlscale.plots.style import (
@@ -51,7 +51,7 @@ def boot_response(
     right where nobody waited for a machine, on an axis of its own.
 
     Args:
-        rows: `mlscale.analysis.dose.dose_rows`. Open points: censored, so T_slo is at least that.
+        rows: `mlscale.analysis.boot_time_response.dose_rows`. Open points: censored, so T_slo is at least that.
 
     Returns:
         Two axes, or one where every run waited; `plotted`: variant, boot_s, t_slo_s, t_slo_censored, block.
@@ -99,7 +99,7 @@ def boot_twin(rows: pd.DataFrame, twins: pd.DataFrame, environment: str = "eks")
     to the right, each with its mean.
 
     Args:
-        rows, twins: `mlscale.analysis.dose.dose_rows` of both.
+        rows, twins: `mlscale.analysis.boot_time_response.dose_rows` of both.
     Returns:
         The axes; `plotted`: mode, variant, boot_s, t_slo_s.
     """
@@ -188,7 +188,7 @@ def boot_trajectories(runs: Sequence[Run], rows: pd.DataFrame, level_s: float) -
     its H; marked is their mean T_slo.
 
     Args:
-        runs: with a step; rows: of `mlscale.analysis.dose.dose_rows` over the same runs.
+        runs: with a step; rows: of `mlscale.analysis.boot_time_response.dose_rows` over the same runs.
     Returns:
         The axes, one below another; `plotted`: variant, run_id ("mean" for means), t_s since the step, mean_s.
     """

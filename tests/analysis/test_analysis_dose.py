@@ -12,7 +12,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from synthetic_runs import Shape, info, make_run, requests_frame, write_run
 
-from mlscale.analysis.dose import NO_MACHINES, PARTS, benefit_of_room, dose_rows, slope_on_boot
+from mlscale.analysis.boot_time_response import NO_MACHINES, PARTS, benefit_of_room, dose_rows, slope_on_boot
 from mlscale.analysis.populations import MACHINES, PODS, machine_seconds, populations
 from mlscale.runs import Event, ReplicaSample, Run
 

@@ -7,14 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from mlscale.analysis.likeness import (
-    MARGINS,
-    _largest_by_chance,
-    _means_and_t,
-    judge_figure,
-    likeness,
-    rejected_share,
-)
+from mlscale_twin.likeness import MARGINS, _largest_by_chance, _means_and_t, judge_figure, likeness, rejected_share
 
 NAMES = tuple(MARGINS)
 

@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from mlscale.analysis.splitting import capacity_rps, expectations, expected_response_s, response_s, waiting_share
+from mlscale_paper.partition_theory import capacity_rps, expectations, expected_response_s, response_s, waiting_share
 
 
 def test_known_values() -> None:

@@ -10,7 +10,7 @@ import pytest
 import mlscale.environments
 from mlscale.environments.aws_cost import PRICES, Cost, ecs_cost, eks_cost
 from mlscale.environments.ecs.settings import EcsScaling
-from mlscale.environments.kubernetes_machine_settings import MachineScaling
+from mlscale.environments.kubernetes.machine_settings import MachineScaling
 from mlscale.runs import MlscaleError
 
 REGIONS = json.loads(PRICES.read_text())["regions"]

@@ -15,18 +15,19 @@ from typing import Any, ClassVar
 
 import pytest
 
-from mlscale.environments import rayserve_app, torchserve_handler
+from mlscale.environments.rayserve import deployments
+from mlscale.environments.torchserve import model_handler
 from mlscale.environments.base import App, Component, Scaling
 from mlscale.environments.composition import callees_first, composition_problems, shared_budget, shared_component
-from mlscale.environments.kubernetes_preflight import of_application
-from mlscale.environments.kubernetes_settings import KubernetesScaling
-from mlscale.environments.rayserve import RayServe
-from mlscale.environments.rayserve_settings import RayServeScaling
-from mlscale.environments.torchserve import TorchServe
-from mlscale.environments.torchserve_api import COMPONENT_FILE
-from mlscale.environments.torchserve_handler import Handler
-from mlscale.environments.torchserve_server import Layout, Ports, build_archive, configuration, write_python
-from mlscale.environments.torchserve_settings import TorchServeScaling
+from mlscale.environments.kubernetes.preflight import of_application
+from mlscale.environments.kubernetes.settings import KubernetesScaling
+from mlscale.environments.rayserve.environment import RayServe
+from mlscale.environments.rayserve.settings import RayServeScaling
+from mlscale.environments.torchserve.environment import TorchServe
+from mlscale.environments.torchserve.api import COMPONENT_FILE
+from mlscale.environments.torchserve.model_handler import Handler
+from mlscale.environments.torchserve.server import Layout, Ports, build_archive, configuration, write_python
+from mlscale.environments.torchserve.settings import TorchServeScaling
 from mlscale.serving.exchange import Call, Exchange, Reply
 
 
@@ -191,7 +192,7 @@ def test_a_worker_that_died_or_is_not_there_is_a_503(
     assert (died.status, "answered 500: Worker died." in json.loads(died.body)["error"]) == (503, True)
     gone = _handled(_handler("http://127.0.0.1:9/predictions/back", tmp_path), b"photo")
     assert (gone.status, "is not reachable" in json.loads(gone.body)["error"]) == (503, True)
-    monkeypatch.setattr(torchserve_handler, "CALL_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(model_handler, "CALL_TIMEOUT_S", 0.1)
     late = _handled(_handler(other, tmp_path), b"stall")
     assert (late.status, "did not answer within" in json.loads(late.body)["error"]) == (503, True)
 
@@ -226,9 +227,9 @@ class Handle:
         return self.response
 
 
-def _model(response: Response, monkeypatch: pytest.MonkeyPatch) -> rayserve_app.Model:
-    monkeypatch.setattr(rayserve_app, "load_entry", lambda _: _front)
-    return rayserve_app.Model("front", "anything:here", back=Handle(response))
+def _model(response: Response, monkeypatch: pytest.MonkeyPatch) -> deployments.Model:
+    monkeypatch.setattr(deployments, "load_entry", lambda _: _front)
+    return deployments.Model("front", "anything:here", back=Handle(response))
 
 
 def test_rays_front_awaits_the_other_deployment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,7 +245,7 @@ def test_a_deployment_that_fails_or_is_late_is_a_503(monkeypatch: pytest.MonkeyP
     for error in (RayActorError(), BackPressureError(num_queued_requests=3, max_queued_requests=2)):
         status, body, _ = asyncio.run(_model(Response(error), monkeypatch).answer(b"photo"))
         assert (status, type(error).__name__ in json.loads(body)["error"]) == (503, True)
-    monkeypatch.setattr(rayserve_app, "CALL_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(deployments, "CALL_TIMEOUT_S", 0.05)
     response = Response(None)
     status, body, _ = asyncio.run(_model(response, monkeypatch).answer(b"photo"))
     assert (status, "did not answer within" in json.loads(body)["error"]) == (503, True)
@@ -270,8 +271,8 @@ def test_a_request_that_is_cancelled_cancels_its_call(monkeypatch: pytest.Monkey
 
 
 def test_a_call_to_a_stranger_is_a_503(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rayserve_app, "load_entry", lambda _: _front)
-    model = rayserve_app.Model("front", "anything:here", another=None)
+    monkeypatch.setattr(deployments, "load_entry", lambda _: _front)
+    model = deployments.Model("front", "anything:here", another=None)
     status, body, _ = asyncio.run(model.answer(b""))
     assert (status, "not among its calls" in json.loads(body)["error"]) == (503, True)
     assert Call("back", b"") == Call("back", b"")

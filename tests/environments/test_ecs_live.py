@@ -22,7 +22,7 @@ from mlscale.runs import Event, MlscaleError, Observation, ReplicaSample, Resour
 from mlscale.runs.clock import Skew
 
 APP = App(
-    "code-reader", "1", (Component("app", "mlscale.application.decoder:make_decoder"),), "app", image="registry/app:1"
+    "code-reader", "1", (Component("app", "codereader.decoder:make_decoder"),), "app", image="registry/app:1"
 )
 SCALING = EcsScaling(max_replicas=3, budget_usd=1.0, metric_period_s=20, lifetime_min=60)
 

@@ -8,20 +8,12 @@ import pytest
 from kubernetes import client
 from kubernetes_shapes import event, metadata, plain, pod, running, terminated, waiting
 
-from mlscale.environments.kubernetes_diagnosis import Trouble, diagnose
-from mlscale.environments.kubernetes_entry import candidates
-from mlscale.environments.kubernetes_facts import (
-    DOCUMENTED,
-    distribution,
-    duration_s,
-    flags,
-    hpa_defaults,
-    metric_resolution,
-    quota_period_s,
-)
-from mlscale.environments.kubernetes_preflight import of_room
-from mlscale.environments.kubernetes_rollout import read_log
-from mlscale.environments.kubernetes_settings import KubernetesScaling
+from mlscale.environments.kubernetes.diagnosis import Trouble, diagnose
+from mlscale.environments.kubernetes.endpoint_probe import candidates
+from mlscale.environments.kubernetes.facts import DOCUMENTED, distribution, duration_s, flags, hpa_defaults, metric_resolution, quota_period_s
+from mlscale.environments.kubernetes.preflight import of_room
+from mlscale.environments.kubernetes.rollout import read_log
+from mlscale.environments.kubernetes.settings import KubernetesScaling
 
 LOG = "loading\nTraceback\nRuntimeError: the weights are torn\n"
 

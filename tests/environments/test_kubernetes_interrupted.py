@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from mlscale.environments.kubernetes_client import Place, Refused, Unreachable
-from mlscale.environments.kubernetes_manifests import Deployment, Packaging, Part
-from mlscale.environments.kubernetes_namespace import made
-from mlscale.environments.kubernetes_paths import path_of
-from mlscale.environments.kubernetes_settings import KubernetesScaling
+from mlscale.environments.kubernetes.client import Place, Refused, Unreachable
+from mlscale.environments.kubernetes.manifests import Deployment, Packaging, Part
+from mlscale.environments.kubernetes.namespace import made
+from mlscale.environments.kubernetes.paths import path_of
+from mlscale.environments.kubernetes.settings import KubernetesScaling
 from mlscale.host.ledger import Ledger
 from mlscale.runs import MlscaleError
 

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from kubernetes_shapes import ORIGIN_T, WALL, at, change, event, hpa, pod, running, terminated, waiting
 
-from mlscale.environments.kubernetes_client import Refused
-from mlscale.environments.kubernetes_hpa import HpaWatch, quantity
-from mlscale.environments.kubernetes_pods import PodWatch
-from mlscale.environments.kubernetes_watch import Follower, Relist, known_within
+from mlscale.environments.kubernetes.client import Refused
+from mlscale.environments.kubernetes.hpa import HpaWatch, quantity
+from mlscale.environments.kubernetes.pods import PodWatch
+from mlscale.environments.kubernetes.list_watch import Follower, Relist, known_within
 from mlscale.runs import Event
 
 SETTLED = (("AbleToScale", "True", "ReadyForNewScale", "recommended size matches current size"),)

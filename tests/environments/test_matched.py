@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mlscale.environments.kubernetes_settings import arm_settings as kubernetes
-from mlscale.environments.rayserve_settings import RayServeScaling
-from mlscale.environments.rayserve_settings import arm_settings as rayserve
-from mlscale.environments.torchserve_settings import arm_settings as torchserve
+from mlscale.environments.kubernetes.settings import arm_settings as kubernetes
+from mlscale.environments.rayserve.settings import RayServeScaling
+from mlscale.environments.rayserve.settings import arm_settings as rayserve
+from mlscale.environments.torchserve.settings import arm_settings as torchserve
 
 METHOD = Path(__file__).parents[2] / "docs" / "METHOD.md"
 

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mlscale.environments.rayserve_cluster import autoscaling_config, deployment_options
-from mlscale.environments.rayserve_policy import ReportingPolicy, reading
-from mlscale.environments.rayserve_settings import RayServeScaling
+from mlscale.environments.rayserve.cluster import autoscaling_config, deployment_options
+from mlscale.environments.rayserve.policy import ReportingPolicy, reading
+from mlscale.environments.rayserve.settings import RayServeScaling
 
 config_module = pytest.importorskip("ray.serve.config")
 policies = pytest.importorskip("ray.serve.autoscaling_policy")

@@ -12,8 +12,8 @@ import pytest
 from ray._private.runtime_env.context import RuntimeEnvContext
 from ray.core.generated.common_pb2 import Language
 
-from mlscale.environments import rayserve_setup_worker
-from mlscale.environments.rayserve_setup_worker import command
+from mlscale.environments.rayserve import setup_worker
+from mlscale.environments.rayserve.setup_worker import command
 
 WORKER = ["/ray/workers/default_worker.py", "--node-ip-address=127.0.0.1", "--runtime-env-hash=-12"]
 
@@ -38,7 +38,7 @@ def test_without_an_interpreter_it_says_what_came(context: str) -> None:
 
 
 def test_it_imports_nothing_that_python_has_not() -> None:
-    file = Path(rayserve_setup_worker.__file__)
+    file = Path(setup_worker.__file__)
     given = [*WORKER, f"--serialized-runtime-env-context={RuntimeEnvContext(py_executable='/bin/true').serialize()}"]
     show = (
         f"import os, sys; sys.argv = ['it', *{given!r}]; os.execv = lambda *_: None\n"

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from mlscale.environments.emit import Emitter
-from mlscale.environments.rayserve_agent import alive, process_started
-from mlscale.environments.rayserve_watch import DecisionWatch, ReplicaView, ReplicaWatch
+from mlscale.environments.rayserve.agent import alive, process_started
+from mlscale.environments.rayserve.watch import DecisionWatch, ReplicaView, ReplicaWatch
 
 
 def _messages(stream: io.StringIO) -> list[dict[str, Any]]:

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from mlscale.environments.emit import Emitter
-from mlscale.environments.torchserve_api import ModelState, Worker
-from mlscale.environments.torchserve_drain import Outcome
-from mlscale.environments.torchserve_loop import Loop, Spec
+from mlscale.environments.torchserve.api import ModelState, Worker
+from mlscale.environments.torchserve.drain import Outcome
+from mlscale.environments.torchserve.control_loop import Loop, Spec
 
 
 class FakeDrain:

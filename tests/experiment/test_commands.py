@@ -12,9 +12,9 @@ import pytest
 from pydantic import BaseModel, Field
 
 from mlscale import cli
-from mlscale.application.errors import BadWeights
-from mlscale.experiment import places
-from mlscale.experiment.protocol import Photos, default_protocol, write_protocol
+from codereader.errors import BadWeights
+from mlscale_paper import places
+from mlscale_paper.protocol import Photos, default_protocol, write_protocol
 from mlscale.runs import MlscaleError
 
 
@@ -116,7 +116,7 @@ def raising(error: BaseException) -> Any:
 
 def test_errors_of_every_kind(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def status_raises(error: BaseException) -> int:
-        monkeypatch.setattr("mlscale.experiment.execute.experiment", raising(error))
+        monkeypatch.setattr("mlscale_paper.execute.experiment", raising(error))
         return main(monkeypatch, "experiment", "status")
 
     assert status_raises(MlscaleError("is full", "/disk", "make room")) == 2
@@ -128,7 +128,7 @@ def test_errors_of_every_kind(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     assert status_raises(invalid.value) == 2
     assert "Settings: replicas: Input should be greater than or equal to 1" in one_line(capsys)
     assert status_raises(KeyboardInterrupt()) == 130
-    monkeypatch.setattr("mlscale.experiment.execute.experiment", raising(RuntimeError("a mistake of ours")))
+    monkeypatch.setattr("mlscale_paper.execute.experiment", raising(RuntimeError("a mistake of ours")))
     monkeypatch.setattr("sys.argv", ["mlscale", "experiment", "status"])
     with pytest.raises(RuntimeError, match="a mistake of ours"):
         cli.main()
@@ -148,7 +148,7 @@ def test_sigterm_leaves_through_every_finally(monkeypatch: pytest.MonkeyPatch, a
                 os.kill(os.getpid(), signal.SIGTERM)
             torn_down.append(True)
 
-    monkeypatch.setattr("mlscale.experiment.execute.experiment", command)
+    monkeypatch.setattr("mlscale_paper.execute.experiment", command)
     assert main(monkeypatch, "experiment", "status") == 143
     assert torn_down == [True]
 

@@ -7,17 +7,9 @@ from itertools import pairwise
 
 import pytest
 
-from mlscale.experiment.design import (
-    HOLDOUT_BLOCKS,
-    OTHER_BLOCKS,
-    REHEARSAL_BLOCKS,
-    baseline_s,
-    orders,
-    plan,
-    williams,
-)
-from mlscale.experiment.protocol import Photos, Protocol, current_protocol, default_protocol
-from mlscale.experiment.variants import CONTAINER, NO_MACHINES, PARTITION, REHEARSAL, SENSITIVITY, TWIN_CELLS
+from mlscale_paper.design import HOLDOUT_BLOCKS, OTHER_BLOCKS, REHEARSAL_BLOCKS, baseline_s, orders, plan, williams
+from mlscale_paper.protocol import Photos, Protocol, current_protocol, default_protocol
+from mlscale_paper.variants import CONTAINER, NO_MACHINES, PARTITION, REHEARSAL, SENSITIVITY, TWIN_CELLS
 from mlscale.runs import ClosedLoop, MlscaleError, OpenLoop, Staircase
 
 TWO = ["torchserve", "rayserve"]

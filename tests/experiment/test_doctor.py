@@ -11,9 +11,9 @@ import pytest
 from rich.console import Console
 
 from mlscale import environments
-from mlscale.experiment import doctor
-from mlscale.experiment.cleaning import cleanup_command, duration_s
-from mlscale.experiment.doctor import Finding, can_run, diagnose
+from mlscale import doctor
+from mlscale.cleaning import cleanup_command, duration_s
+from mlscale.doctor import Finding, can_run, diagnose
 from mlscale.runs import MlscaleError
 
 
@@ -26,10 +26,10 @@ def test_a_module_that_can_not_be_imported_spoils_its_own_check_alone(monkeypatc
 
 
 def test_an_environment_that_breaks_is_named_and_the_others_are_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "mlscale.environments.rayserve", None)
+    monkeypatch.setitem(sys.modules, "mlscale.environments.rayserve.environment", None)
     findings = {one.name: one for one in diagnose([("environments", doctor.check_environments)])}
     assert findings["rayserve"].state == "broken"
-    assert "mlscale.environments.rayserve" in findings["rayserve"].found
+    assert "mlscale.environments.rayserve.environment" in findings["rayserve"].found
     assert {name for name, one in findings.items() if one.state == "broken"} == {"rayserve"}
 
 

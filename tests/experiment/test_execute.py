@@ -14,14 +14,14 @@ import nbformat
 import pytest
 from burner import write_photos
 
-from mlscale.experiment import execute as module
-from mlscale.experiment.attempts import attempt_folder, run_dirs, set_aside, state_of
-from mlscale.experiment.design import PlannedRun
-from mlscale.experiment.drawing import draw_all
-from mlscale.experiment.execute import Experiment, estimate_s, run
-from mlscale.experiment.notebook import NotebookFailed
-from mlscale.experiment.progress import Bar
-from mlscale.experiment.protocol import Photos, default_protocol, other_host
+from mlscale_paper import execute as module
+from mlscale_paper.attempts import attempt_folder, run_dirs, set_aside, state_of
+from mlscale_paper.design import PlannedRun
+from mlscale_paper.drawing import draw_all
+from mlscale_paper.execute import Experiment, estimate_s, run
+from mlscale_paper.notebook_execution import NotebookFailed
+from mlscale.progress import Bar
+from mlscale_paper.protocol import Photos, default_protocol, other_host
 from mlscale.host.facts import host_facts
 from mlscale.runs import MlscaleError, RunInfo, RunWriter, Validity, load_run
 
@@ -30,8 +30,8 @@ import sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from pathlib import Path
 from burner import APP, Burner
-from mlscale.experiment.measure import MeasureOptions, measure
-from mlscale.experiment.parameters import MeasureParameters, check_parameters
+from mlscale.measure.measurement import MeasureOptions, measure
+from mlscale.notebook.parameters import MeasureParameters, check_parameters
 
 p = check_parameters(MeasureParameters, globals())
 if not p.run_dirs:
@@ -120,7 +120,7 @@ def info(parameters: dict[str, Any]) -> RunInfo:
 def faked(monkeypatch: pytest.MonkeyPatch) -> Faked:
     fake = Faked()
     monkeypatch.setattr(module, "execute", fake)
-    monkeypatch.setattr("mlscale.experiment.drawing.execute", fake)
+    monkeypatch.setattr("mlscale_paper.drawing.execute", fake)
     return fake
 
 
@@ -151,7 +151,7 @@ def test_a_drawing_that_is_stopped_leaves_the_figures_as_they_were(
         if stops.pop():
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("mlscale.experiment.drawing.execute", draws)
+    monkeypatch.setattr("mlscale_paper.drawing.execute", draws)
     with pytest.raises(KeyboardInterrupt):
         run(experiment)
     assert shown.read_text() == "old"

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from matplotlib.figure import Figure
 
-from mlscale.experiment import places
-from mlscale.experiment.figures import Figures
-from mlscale.experiment.manifest import read_manifest
+from mlscale_paper import places
+from mlscale.notebook.figures import Figures
+from mlscale.notebook.manifest import read_manifest
 from mlscale.runs import Run
 
 sys.path.insert(0, str(Path(__file__).parents[1]))

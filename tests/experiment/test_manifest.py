@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from mlscale.experiment.manifest import Simulated, plotted_numbers, read_manifest, save_figure, tree
+from mlscale.notebook.manifest import Simulated, plotted_numbers, read_manifest, save_figure, tree
 from mlscale.runs import MlscaleError
 
 mpl.use("Agg")

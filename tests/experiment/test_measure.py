@@ -16,8 +16,8 @@ import pytest
 from burner import APP, Burner, write_photos
 
 from mlscale.environments import ObservationLost
-from mlscale.experiment.labels import Labels
-from mlscale.experiment.measure import MeasureOptions, measure
+from mlscale.measure.labels import Labels
+from mlscale.measure.measurement import MeasureOptions, measure
 from mlscale.host.ledger import ledger_folder
 from mlscale.runs import ClosedLoop, ClosedStage, MlscaleError, Run, load_run
 
@@ -183,7 +183,7 @@ import json, signal, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from burner import APP, Burner
-from mlscale.experiment.measure import MeasureOptions, measure
+from mlscale.measure.measurement import MeasureOptions, measure
 from mlscale.runs import SCHEDULE
 
 def ended(signum, frame):

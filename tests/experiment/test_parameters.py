@@ -8,8 +8,8 @@ from typing import Any
 import nbformat
 import pytest
 
-from mlscale.experiment.notebook import NotebookFailed, execute
-from mlscale.experiment.parameters import CompareParameters, MeasureParameters, check_parameters, declared
+from mlscale_paper.notebook_execution import NotebookFailed, execute
+from mlscale.notebook.parameters import CompareParameters, MeasureParameters, check_parameters, declared
 from mlscale.runs import MlscaleError
 
 DEFAULTS: dict[str, Any] = {"run_dirs": [], "seed": 0, "idle_s": 30.0, "schedule": None, "figures": None}
@@ -87,7 +87,7 @@ def test_what_a_cell_raises_becomes_one_line_and_the_executed_notebook_is_kept(t
     source = notebook(
         tmp_path,
         "seed = 0",
-        "from mlscale.experiment.parameters import NotebookParameters, check_parameters\n"
+        "from mlscale.notebook.parameters import NotebookParameters, check_parameters\n"
         "p = check_parameters(NotebookParameters, globals())",
     )
     with pytest.raises(NotebookFailed, match="parameter 'seed'") as caught:

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from synthetic_runs import info, requests_frame, write_run
 
-from mlscale.experiment import pilot, places
-from mlscale.experiment.pilot import LOAD_S, SETTLE_S, costs_of, ensure_protocol
-from mlscale.experiment.protocol import Photos, Protocol, default_protocol, read_protocol, write_protocol
+from mlscale_paper import pilot, places
+from mlscale_paper.pilot import LOAD_S, SETTLE_S, costs_of, ensure_protocol
+from mlscale_paper.protocol import Photos, Protocol, default_protocol, read_protocol, write_protocol
 from mlscale.host.facts import host_facts
 from mlscale.runs import ClosedLoop, ClosedStage, MlscaleError, Observation, ResourceSample, Role, Run
 

@@ -6,7 +6,7 @@ import io
 
 import pytest
 
-from mlscale.experiment.progress import Bar, Shown, duration
+from mlscale.progress import Bar, Shown, duration
 
 
 class Turned:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mlscale.experiment.protocol import Photos, default_protocol, read_protocol, write_protocol
+from mlscale_paper.protocol import Photos, default_protocol, read_protocol, write_protocol
 from mlscale.runs import MlscaleError
 
 PROTOCOL = default_protocol(Photos(folder="photos/load", count=3))

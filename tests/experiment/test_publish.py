@@ -13,11 +13,11 @@ from mlscale.analysis.host_use import host_use
 from mlscale.analysis.resources import cpu_by_role, throttling
 from mlscale.analysis.summary import summarise
 from mlscale.analysis.validity import judge
-from mlscale.experiment import publish as module
-from mlscale.experiment.attempts import State
-from mlscale.experiment.design import plan
-from mlscale.experiment.protocol import Photos, default_protocol
-from mlscale.experiment.publish import compact, publish_runs
+from mlscale_paper import publish as module
+from mlscale_paper.attempts import State
+from mlscale_paper.design import plan
+from mlscale_paper.protocol import Photos, default_protocol
+from mlscale_paper.publish import compact, publish_runs
 from mlscale.runs import MlscaleError, ResourceSample, Role, Run, load_run, load_runs
 
 sys.path.insert(0, str(Path(__file__).parents[1]))

@@ -13,7 +13,7 @@ import pytest
 from mlscale.analysis.inference import compare
 from mlscale.analysis.steady import catch_up_and_steady
 from mlscale.analysis.summary import summarise
-from mlscale.experiment.results import filled, rendered, results, summary, twin_text
+from mlscale_paper.results import filled, rendered, results, summary, twin_text
 from mlscale.runs import MlscaleError, Run, Validity
 
 sys.path.insert(0, str(Path(__file__).parents[1]))

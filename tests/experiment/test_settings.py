@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from mlscale import environments
-from mlscale.application.partition import NETS as APPLICATION_NETS
+from codereader.partition import NETS as APPLICATION_NETS
 from mlscale.environments.base import Scaling
-from mlscale.experiment.applications import NETS, code_reader
-from mlscale.experiment.settings import settings_of
+from mlscale_paper.applications import NETS, code_reader
+from mlscale.measure.settings import settings_of
 from mlscale.runs import MlscaleError
 
 WHOLE, PARTS = code_reader(), code_reader(partitioned=True)

@@ -8,22 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mlscale.experiment.sizing import (
-    DEMAND,
-    LEAST_REPLICAS,
-    MOST_LOAD_CORES,
-    MOST_OF_HOST,
-    PERIODS,
-    UTILISATION,
-    Costs,
-    Host,
-    fit,
-    forecast,
-    light_response,
-    loaded,
-    periods,
-    photo_cost,
-)
+from mlscale_paper.sizing import DEMAND, LEAST_REPLICAS, MOST_LOAD_CORES, MOST_OF_HOST, PERIODS, UTILISATION, Costs, Host, fit, forecast, light_response, loaded, periods, photo_cost
 from mlscale.runs import MlscaleError
 
 PERIODS_RANGE = 1.25, 1.75

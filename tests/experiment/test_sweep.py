@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from mlscale.experiment.records import code_hash
-from mlscale.experiment.sweep import carry_out, grid, sweep
+from mlscale_paper.twin_records import code_hash
+from mlscale_twin.sweep import carry_out, grid, sweep
 from mlscale.runs import MlscaleError
 from mlscale.runs.schedule import ClosedLoop, ClosedStage
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlscale.cluster.cache import default_cache
-from mlscale.cluster.node import Node
-from mlscale.cluster.packages import find_programs
-from mlscale.cluster.progress import Reporter
+from onenode.cache import default_cache
+from onenode.node import Node
+from onenode.packages import find_programs
+from onenode.progress import Reporter
 from mlscale.host.processes import process_start
 
 PLACES = ("/etc", "/opt", "/run", "/srv", "/usr/lib", "/usr/libexec", "/usr/local", "/var")

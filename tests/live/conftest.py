@@ -11,10 +11,10 @@ from types import FrameType
 import pytest
 from own_cluster import ASKED, need_cluster_host
 
-from mlscale.cluster.commands import down_command, stop_command, up_command
-from mlscale.cluster.layout import default_layout
-from mlscale.cluster.settings import has_machines
-from mlscale.cluster.status import read_status
+from onenode.commands import down_command, stop_command, up_command
+from onenode.layout import default_layout
+from onenode.settings import has_machines
+from onenode.status import read_status
 
 
 @pytest.fixture(scope="session", autouse=True)

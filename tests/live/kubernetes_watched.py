@@ -10,8 +10,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from mlscale.environments.base import App, Component
-from mlscale.environments.k3s import K3s
-from mlscale.environments.kubernetes_settings import KubernetesScaling
+from mlscale.environments.kubernetes.k3s import K3s
+from mlscale.environments.kubernetes.settings import KubernetesScaling
 
 PHOTOS = [b"photo-1", b"photo-2"]
 

@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from mlscale.cluster.layout import THIN_IMAGE, default_layout
-from mlscale.cluster.node import Node
-from mlscale.environments.kubernetes_client import Api
-from mlscale.environments.kubernetes_machine_settings import MachineScaling
-from mlscale.environments.kubernetes_paths import path_of
-from mlscale.environments.kubernetes_pool import NODE_CLASS, POOL, claims, node_pool, remove
+from onenode.layout import THIN_IMAGE, default_layout
+from onenode.node import Node
+from mlscale.environments.kubernetes.client import Api
+from mlscale.environments.kubernetes.machine_settings import MachineScaling
+from mlscale.environments.kubernetes.paths import path_of
+from mlscale.environments.kubernetes.node_pool import NODE_CLASS, POOL, claims, node_pool, remove
 from mlscale.environments.machine_types import catalogue
 from mlscale.host.interpreter import interpreter_mounts
 

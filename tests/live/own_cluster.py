@@ -17,10 +17,10 @@ from typing import Any
 
 import pytest
 
-from mlscale.cluster.ability import check_host
-from mlscale.cluster.layout import THIN_IMAGE, Layout
-from mlscale.cluster.node import Node
-from mlscale.cluster.settings import Settings
+from onenode.preflight import check_host
+from onenode.layout import THIN_IMAGE, Layout
+from onenode.node import Node
+from onenode.settings import Settings
 from mlscale.host.interpreter import interpreter_mounts
 from mlscale.runs import MlscaleError
 

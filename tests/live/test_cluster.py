@@ -17,8 +17,8 @@ import pytest
 from cluster_host import HostState, groups_named, namers, node_processes, read_host
 from own_cluster import Cluster, kill_up, need_cluster_host
 
-from mlscale.cluster.layout import NODE_NAME, THIN_IMAGE
-from mlscale.environments.kubernetes_own import read_config_map
+from onenode.layout import NODE_NAME, THIN_IMAGE
+from mlscale.environments.kubernetes.own_cluster import read_config_map
 from mlscale.host.processes import process_start
 
 pytestmark = pytest.mark.live

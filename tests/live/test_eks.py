@@ -15,14 +15,14 @@ from kubernetes_watched import PHOTOS, app, clients
 from machine_cycles import held, left_of_machines
 from watched import Watched
 
-from mlscale.cluster.commands import up_command
-from mlscale.cluster.layout import default_layout
-from mlscale.cluster.machines.records import load
-from mlscale.cluster.node import Node
-from mlscale.environments.eks import Eks
-from mlscale.environments.kubernetes_client import Api, Place, connect
-from mlscale.environments.kubernetes_machine_settings import MachineScaling
-from mlscale.environments.kubernetes_paths import path_of
+from onenode.commands import up_command
+from onenode.layout import default_layout
+from onenode.machines.records import load
+from onenode.node import Node
+from mlscale.environments.kubernetes.eks import Eks
+from mlscale.environments.kubernetes.client import Api, Place, connect
+from mlscale.environments.kubernetes.machine_settings import MachineScaling
+from mlscale.environments.kubernetes.paths import path_of
 from mlscale.host.cgroups import group_pids
 from mlscale.host.ledger import Ledger
 from mlscale.runs import ReplicaSample

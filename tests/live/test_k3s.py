@@ -21,19 +21,19 @@ from kubernetes_watched import PHOTOS, app, clients, scaling
 from two_components import ask
 from watched import Watched
 
-from mlscale.cluster.layout import default_layout
-from mlscale.cluster.node import Node
+from onenode.layout import default_layout
+from onenode.node import Node
 from mlscale.environments.base import App, Component
-from mlscale.environments.k3s import K3s
-from mlscale.environments.kubernetes_client import Api, Place, connect
-from mlscale.environments.kubernetes_deployed import KubernetesDeployed
-from mlscale.environments.kubernetes_manifests import OWNER
+from mlscale.environments.kubernetes.k3s import K3s
+from mlscale.environments.kubernetes.client import Api, Place, connect
+from mlscale.environments.kubernetes.deployed import KubernetesDeployed
+from mlscale.environments.kubernetes.manifests import OWNER
 from mlscale.environments.kubernetes_names import MANAGED_BY
-from mlscale.environments.kubernetes_namespace import KIND
-from mlscale.environments.kubernetes_own import find_own
-from mlscale.environments.kubernetes_paths import path_of
-from mlscale.environments.kubernetes_watch import Follower, Relist
-from mlscale.environments.kubernetes_way import WayIn, find_way_in
+from mlscale.environments.kubernetes.namespace import KIND
+from mlscale.environments.kubernetes.own_cluster import find_own
+from mlscale.environments.kubernetes.paths import path_of
+from mlscale.environments.kubernetes.list_watch import Follower, Relist
+from mlscale.environments.kubernetes.endpoint import WayIn, find_way_in
 from mlscale.host.ledger import Ledger
 from mlscale.host.reap import cleanup
 from mlscale.load.hops import HEADER, read_hops
@@ -173,7 +173,7 @@ def test_a_run_that_was_killed_is_cleaned_up_by_another_process(api: Api, tmp_pa
         from pathlib import Path
         sys.path.insert(0, sys.argv[1])
         from kubernetes_watched import PHOTOS, app, scaling
-        from mlscale.environments.k3s import K3s
+        from mlscale.environments.kubernetes.k3s import K3s
         from mlscale.host.ledger import Ledger
         ledger = Ledger.create("killed", Path(sys.argv[2]))
         with K3s().deploy(app(), {"app": scaling("static-min")}, "live", ledger, PHOTOS) as deployed:

@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 from kubernetes_watched import PHOTOS, app, scaling
 
-from mlscale.environments import kubernetes_environment, kubernetes_namespace
+from mlscale.environments.kubernetes import environment, namespace
 from mlscale.environments.base import Problem
-from mlscale.environments.k3s import K3s
-from mlscale.environments.kubernetes_client import Api, Json, Place, connect
+from mlscale.environments.kubernetes.k3s import K3s
+from mlscale.environments.kubernetes.client import Api, Json, Place, connect
 from mlscale.environments.kubernetes_names import MANAGED_BY
-from mlscale.environments.kubernetes_paths import path_of
+from mlscale.environments.kubernetes.paths import path_of
 from mlscale.host.ledger import Ledger
 from mlscale.host.reap import NotNow
 from mlscale.runs import MlscaleError
@@ -89,7 +89,7 @@ def test_a_namespace_of_a_cluster_that_does_not_answer_stays_in_the_ledger(tmp_p
     file = kubeconfig(tmp_path, "https://127.0.0.1:9", {"token": "t"})
     with Ledger.create("test-k3s", tmp_path / "ledger") as ledger:
         identity = {"kubeconfig": str(file), "context": "x", "server": "https://127.0.0.1:9"}
-        entry = ledger.intend(kubernetes_namespace.KIND, namespace="mlscale-0123abcd", **identity)
+        entry = ledger.intend(namespace.KIND, namespace="mlscale-0123abcd", **identity)
         with pytest.raises(NotNow, match="does not answer"):
             K3s().reap(entry)
         ledger.done(entry)
@@ -208,8 +208,8 @@ def test_no_room_on_any_node(api: Api, tmp_path: Path) -> None:
 
 
 def test_a_quota(api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    name = kubernetes_namespace.new_name()
-    monkeypatch.setattr(kubernetes_environment, "new_name", lambda: name)
+    name = namespace.new_name()
+    monkeypatch.setattr(environment, "new_name", lambda: name)
     metadata = {"name": name, "labels": {MANAGED_BY: "mlscale"}}
     api.post(path_of("Namespace"), {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
     quota = {"kind": "ResourceQuota", "metadata": {"name": "small"}, "spec": {"hard": {"requests.cpu": "100m"}}}

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from mlscale import environments
-from mlscale.application.photos import choose_load_photos
-from mlscale.experiment import places
-from mlscale.experiment.applications import code_reader
-from mlscale.experiment.manifest import read_manifest
-from mlscale.experiment.notebook import execute
+from codereader.photos import choose_load_photos
+from mlscale_paper import places
+from mlscale_paper.applications import code_reader
+from mlscale.notebook.manifest import read_manifest
+from mlscale_paper.notebook_execution import execute
 from mlscale.runs import load_run
 
 SCHEDULE = {

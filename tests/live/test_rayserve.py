@@ -21,8 +21,8 @@ import pytest
 from watched import Watched
 
 from mlscale.environments.base import App, Component
-from mlscale.environments.rayserve import RayServe, RayServeDeployed
-from mlscale.environments.rayserve_settings import RayServeScaling
+from mlscale.environments.rayserve.environment import RayServe, RayServeDeployed
+from mlscale.environments.rayserve.settings import RayServeScaling
 from mlscale.host.ledger import Ledger
 from mlscale.runs import MlscaleError, ResourceSample
 

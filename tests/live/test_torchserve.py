@@ -20,8 +20,8 @@ import pytest
 import torchserve_burn
 
 from mlscale.environments.base import App, Component, ObservationLost
-from mlscale.environments.torchserve import TorchServe, TorchServeDeployed
-from mlscale.environments.torchserve_settings import TorchServeScaling
+from mlscale.environments.torchserve.environment import TorchServe, TorchServeDeployed
+from mlscale.environments.torchserve.settings import TorchServeScaling
 from mlscale.host.ledger import Ledger
 from mlscale.runs import Event, MlscaleError, Observation, ReplicaSample, ResourceSample, RunClock
 

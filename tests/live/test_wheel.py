@@ -28,7 +28,7 @@ from pathlib import Path
 import mlscale
 from mlscale import environments, load_runs, measure, simulate
 from mlscale.environments import App, Component
-from mlscale.experiment.measure import MeasureOptions
+from mlscale.measure.measurement import MeasureOptions
 from mlscale.plots.trajectories import trajectory
 from mlscale.runs import ClosedLoop, ClosedStage
 

@@ -8,7 +8,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 
-CHECK = "mlscale.application.answers:same_codes"
+CHECK = "codereader.answers:same_codes"
 """By which answers about `CODES` are judged."""
 CODES = [{"kind": "QR", "text": "hello"}, {"kind": "EAN13", "text": "4006381333931"}]
 

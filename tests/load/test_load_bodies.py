@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from load_truth import CHECK, CODES, TruthServer, reply
 
-from mlscale.application.answers import same_codes
+from codereader.answers import same_codes
 from mlscale.load.bodies import BodySet, load_check, same_answer
 from mlscale.load.process import LoadProcess, LoadSpec
 from mlscale.runs import ClosedLoop, ClosedStage, MlscaleError

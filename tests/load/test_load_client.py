@@ -10,7 +10,7 @@ import time
 import pytest
 from load_truth import CODES, TruthServer, reply, right_answer
 
-from mlscale.application.answers import same_codes
+from codereader.answers import same_codes
 from mlscale.load.bodies import BodySet
 from mlscale.load.client import Client, Outcome
 from mlscale.runs import Connections

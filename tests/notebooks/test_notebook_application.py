@@ -8,8 +8,8 @@ from typing import Any
 import nbformat
 import pytest
 
-from mlscale.experiment import places
-from mlscale.experiment.notebook import execute
+from mlscale_paper import places
+from mlscale_paper.notebook_execution import execute
 from mlscale.runs import MlscaleError
 
 NOTEBOOK = "01_application.ipynb"

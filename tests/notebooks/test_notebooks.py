@@ -12,21 +12,12 @@ from typing import Any
 import nbformat
 import pytest
 
-from mlscale.experiment import places
-from mlscale.experiment.manifest import read_manifest
-from mlscale.experiment.notebook import NotebookFailed, execute
-from mlscale.experiment.parameters import (
-    CompareParameters,
-    EcsParameters,
-    KubernetesParameters,
-    MeasureParameters,
-    PartitionParameters,
-    RehearsalParameters,
-    TwinParameters,
-    declared,
-)
-from mlscale.experiment.results import RESULTS
-from mlscale.experiment.simulate import simulate
+from mlscale_paper import places
+from mlscale.notebook.manifest import read_manifest
+from mlscale_paper.notebook_execution import NotebookFailed, execute
+from mlscale.notebook.parameters import CompareParameters, EcsParameters, KubernetesParameters, MeasureParameters, PartitionParameters, RehearsalParameters, TwinParameters, declared
+from mlscale_paper.results import RESULTS
+from mlscale_twin.simulate import simulate
 from mlscale.runs import ClosedLoop, ClosedStage, Run
 
 sys.path.insert(0, str(Path(__file__).parents[1]))

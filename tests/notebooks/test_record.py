@@ -7,10 +7,10 @@ import json
 import pytest
 
 from mlscale.analysis.validity import judge
-from mlscale.experiment import places
-from mlscale.experiment.publish import beside_core
-from mlscale.experiment.records import VALIDATION
-from mlscale.experiment.results import filled, twin_text
+from mlscale_paper import places
+from mlscale_paper.publish import beside_core
+from mlscale_paper.twin_records import VALIDATION
+from mlscale_paper.results import filled, twin_text
 from mlscale.runs import load_runs
 
 REFERENCE = places.reference()

@@ -10,14 +10,15 @@ from typing import Any
 
 import pytest
 
-from mlscale.experiment import lab, places, twin_lab
-from mlscale.experiment.drawing import draw_all
-from mlscale.experiment.manifest import read_manifest
-from mlscale.experiment.parameters import CompareParameters
-from mlscale.experiment.progress import Bar
-from mlscale.experiment.protocol import current_protocol, read_protocol
-from mlscale.experiment.publish import experiment_in
-from mlscale.experiment.results import RENDERED, RESULTS, filled, rendered, summary
+from mlscale.notebook import tables
+from mlscale_paper import places, twin_tables
+from mlscale_paper.drawing import draw_all
+from mlscale.notebook.manifest import read_manifest
+from mlscale.notebook.parameters import CompareParameters
+from mlscale.progress import Bar
+from mlscale_paper.protocol import current_protocol, read_protocol
+from mlscale_paper.publish import experiment_in
+from mlscale_paper.results import RENDERED, RESULTS, filled, rendered, summary
 
 REFERENCE = places.data() / "reference"
 
@@ -55,17 +56,17 @@ def test_published_runs_are_judged_by_the_level_of_their_own_protocol() -> None:
     published = read_protocol(places.reference_protocol_file())
     assert published
     assert experiment_in(REFERENCE).protocol.level_s == published.level_s
-    assert lab.level_to_compare(CompareParameters()) == published.level_s
-    assert lab.level_to_compare(CompareParameters(level_s=9.0)) == 9.0
-    assert lab.level_to_compare(CompareParameters(run_dirs=(Path("mine"),))) == current_protocol().level_s
+    assert tables.level_to_compare(CompareParameters()) == published.level_s
+    assert tables.level_to_compare(CompareParameters(level_s=9.0)) == 9.0
+    assert tables.level_to_compare(CompareParameters(run_dirs=(Path("mine"),))) == current_protocol().level_s
 
 
 def test_what_is_simulated_beside_them_has_as_many_clients_for_its_replicas() -> None:
     published = read_protocol(places.reference_protocol_file())
     assert published
-    clients = round(published.step_clients * twin_lab.CLOUD_CORES / published.cpu_cores)
-    assert [stage.clients for stage in twin_lab.long_schedule().stages] == [2, clients]
-    assert twin_lab.long_schedule().think_mean_s == published.think_mean_s
+    clients = round(published.step_clients * twin_tables.CLOUD_CORES / published.cpu_cores)
+    assert [stage.clients for stage in twin_tables.long_schedule().stages] == [2, clients]
+    assert twin_tables.long_schedule().think_mean_s == published.think_mean_s
 
 
 def test_every_published_figure_is_drawn_again(redrawn: dict[str, Any]) -> None:

@@ -14,12 +14,12 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from PIL import Image
 
-from mlscale.application.decoder import Explanation, Found, Reading
-from mlscale.application.evaluation import Rates
-from mlscale.application.geometry import rectangle
-from mlscale.application.images import Photo
-from mlscale.application.localiser import Box
-from mlscale.plots import application as plots
+from codereader.decoder import Explanation, Found, Reading
+from codereader.evaluation import Rates
+from codereader.geometry import rectangle
+from codereader.images import Photo
+from codereader.localiser import Box
+from mlscale_paper.plots import application as plots
 
 CPU_S = {"open": 0.001, "localise": 0.010, "read_bars": 0.005, "read_grid": 0.0}
 

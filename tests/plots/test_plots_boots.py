@@ -11,7 +11,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from synthetic_runs import Shape, make_run
 
-from mlscale.analysis.dose import NO_MACHINES, dose_rows
+from mlscale.analysis.boot_time_response import NO_MACHINES, dose_rows
 from mlscale.analysis.response import horizon_of
 from mlscale.plots.boots import boot_parts, boot_response, boot_trajectories
 from mlscale.plots.style import plotted

@@ -24,7 +24,7 @@ from mlscale.analysis.moving import moving
 from mlscale.analysis.resources import SERVING
 from mlscale.analysis.summary import summarise
 from mlscale.analysis.survival import restricted_mean
-from mlscale.plots.predictions import claim_ratios
+from mlscale_paper.plots.predictions import claim_ratios
 from mlscale.plots.style import COLOURS, NOT_VALID, in_order, ratio_ticks
 from mlscale.runs import MlscaleError, Run, Validity
 

@@ -13,7 +13,7 @@ from synthetic_runs import info, make_run
 
 from mlscale.analysis.coldstart import PHASES
 from mlscale.analysis.sharing import new_replica_share
-from mlscale.environments.kubernetes_facts import hpa_defaults
+from mlscale.environments.kubernetes.facts import hpa_defaults
 from mlscale.plots import coldstart
 from mlscale.plots.captions import caption
 from mlscale.plots.coldstart import cold_start

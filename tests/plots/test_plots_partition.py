@@ -12,12 +12,12 @@ from synthetic_runs import Shape, make_run
 
 from mlscale import environments
 from mlscale.analysis.summary import summarise
-from mlscale.experiment import places, splits
-from mlscale.experiment.applications import code_reader
-from mlscale.experiment.parameters import PartitionParameters
-from mlscale.experiment.settings import settings_of
+from mlscale_paper import places, partition_runs
+from mlscale_paper.applications import code_reader
+from mlscale.notebook.parameters import PartitionParameters
+from mlscale.measure.settings import settings_of
 from mlscale.plots import plotted
-from mlscale.plots.partition import compared, expected, measured, time_parts
+from mlscale_paper.plots.partition import compared, expected, measured, time_parts
 from mlscale.runs import Run, Validity
 
 
@@ -33,7 +33,7 @@ def test_runs_are_points_and_parts_are_stacked() -> None:
     rows = [
         {"environment": name, "way": way, "stage": stage, "mean_response_s": 0.1, "answers_rps": 9.0}
         for name in ("torchserve", "rayserve")
-        for way in splits.WAYS[:2]
+        for way in partition_runs.WAYS[:2]
         for stage in ("light", "heavy")
     ]
     axes = measured(pd.DataFrame(rows))
@@ -47,7 +47,7 @@ def test_runs_are_points_and_parts_are_stacked() -> None:
 
 def test_every_way_of_an_environment_comes_before_any_comes_again_and_all_have_the_same_total() -> None:
     p = PartitionParameters(repeats=2)
-    planned = splits._planned(p)
+    planned = partition_runs._planned(p)
     assert [(name, way) for _, name, way, _ in planned[:5]] == [
         ("torchserve", "whole"),
         ("torchserve", "split"),
@@ -63,9 +63,9 @@ def test_every_way_of_an_environment_comes_before_any_comes_again_and_all_have_t
 
 
 def test_the_light_load_is_light_and_the_heavy_one_heavy() -> None:
-    light, heavy = splits.default_schedule().stages
+    light, heavy = partition_runs.default_schedule().stages
     assert light.clients < heavy.clients
-    assert splits.default_schedule().duration_s - heavy.start_s > 2 * splits.SETTLING_S
+    assert partition_runs.default_schedule().duration_s - heavy.start_s > 2 * partition_runs.SETTLING_S
 
 
 def _blocks(folder: Path, slower: float) -> list[Run]:
@@ -82,7 +82,7 @@ def _blocks(folder: Path, slower: float) -> list[Run]:
 def test_ways_are_compared_within_blocks(tmp_path: Path) -> None:
     runs = _blocks(tmp_path, slower=1.3)
     other = make_run(tmp_path / "core", cell="core")
-    table = splits.compared_ways([*runs, other])
+    table = partition_runs.compared_ways([*runs, other])
     assert table["label"].tolist() == ["mean response", "sd of response", "CPU per answer"]
     mean = table.iloc[0]
     rows = summarise(runs, None)
@@ -98,28 +98,28 @@ def test_ways_are_compared_within_blocks(tmp_path: Path) -> None:
     left, right = axes[0, 0].get_xlim()
     assert left < min(table["low"].min(), 1.0)
     assert right > table["high"].max()
-    assert len(splits.shown_comparison(table)) == 3
+    assert len(partition_runs.shown_comparison(table)) == 3
 
 
 def test_ways_with_too_many_invalid_runs_are_not_compared(tmp_path: Path) -> None:
     runs = _blocks(tmp_path / "good", slower=1.0)[:5]
     labels: dict[str, Any] = {"cell": "partition/partitioned", "block": 3, "validity": Validity(valid=False)}
     bad = make_run(tmp_path / "bad", shape=Shape(baseline_s=20.0, horizon_s=40.0), **labels)
-    axes = compared(splits.compared_ways([*runs, bad]))
+    axes = compared(partition_runs.compared_ways([*runs, bad]))
     assert plotted(axes)["ratio"].isna().all()
     assert "1 of 3 runs" in axes[0, 0].texts[0].get_text().replace("\n", " ")
     assert axes[0, 0].figure.get_suptitle().endswith("not comparable")
 
 
 def test_runs_outside_the_cell_have_no_ratio(tmp_path: Path) -> None:
-    assert splits.compared_ways([make_run(tmp_path / "r")]).empty
-    assert splits.compared_ways([make_run(tmp_path / "whole", cell="partition/whole")]).empty
+    assert partition_runs.compared_ways([make_run(tmp_path / "r")]).empty
+    assert partition_runs.compared_ways([make_run(tmp_path / "whole", cell="partition/whole")]).empty
 
 
 def test_published_runs_are_drawn_where_no_others_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     runs = _blocks(tmp_path / "reference" / "partition", slower=1.0)
     monkeypatch.setattr(places, "reference", lambda: tmp_path / "reference")
-    found = splits.runs_of_splits(PartitionParameters())
+    found = partition_runs.runs_of_splits(PartitionParameters())
     assert {run.info.run_id for run in found} == {run.info.run_id for run in runs}
-    one = splits.runs_of_splits(PartitionParameters(run_dirs=(runs[0].path,)))
+    one = partition_runs.runs_of_splits(PartitionParameters(run_dirs=(runs[0].path,)))
     assert [run.info.run_id for run in one] == [runs[0].info.run_id]

@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 from synthetic_runs import Shape, make_run
 
-from mlscale.analysis.likeness import MARGINS
+from mlscale_twin.likeness import MARGINS
 from mlscale.plots.style import plotted
-from mlscale.plots.swings import swing_bars
-from mlscale.plots.twin import control_rejections, twin_trajectories, verdicts
+from mlscale_twin.plots.swings import swing_bars
+from mlscale_twin.plots.twin import control_rejections, twin_trajectories, verdicts
 from mlscale.plots.variants import variant_trajectories
 from mlscale.runs import Run
 

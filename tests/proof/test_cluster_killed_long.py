@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "live"))
 from cluster_host import read_host
 from own_cluster import Cluster, kill_up
 
-from mlscale.cluster.ability import check_host
+from onenode.preflight import check_host
 from mlscale.runs import MlscaleError
 
 TIMES = 20

@@ -12,14 +12,14 @@ from fuzz import bodies
 from fuzzed_server import Fuzzing
 from server_process import Server
 
-from mlscale.application.photos import photo_bytes
+from codereader.photos import photo_bytes
 
 COUNT = 100_000
 EVERY = 1_000
 
 
 def test_100_000_malformed_bodies() -> None:
-    with Server(entry="mlscale.application.decoder:make_decoder") as server:
+    with Server(entry="codereader.decoder:make_decoder") as server:
         server.wait_for_line("ready")
         fuzzing = Fuzzing(server, [photo_bytes(3, index, "easy")[0] for index in range(3)])
         began = time.monotonic()

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from mlscale.experiment import cli, places
-from mlscale.experiment.records import CLAIMS, VALIDATION, code_hash
+from mlscale_paper import cli, places
+from mlscale_paper.twin_records import CLAIMS, VALIDATION, code_hash
 
 
 @pytest.mark.parametrize(("name", "command"), [(VALIDATION, cli.validate), (CLAIMS, cli.claims)])
@@ -29,8 +29,8 @@ def test_a_record_comes_out_again(
         written.update(json.loads(json.dumps(found)))
         return tmp_path
 
-    monkeypatch.setattr("mlscale.experiment.records.write_record", keep)
-    monkeypatch.setattr("mlscale.experiment.records.note_verdicts", lambda *_: None)
+    monkeypatch.setattr("mlscale_paper.twin_records.write_record", keep)
+    monkeypatch.setattr("mlscale_paper.twin_records.note_verdicts", lambda *_: None)
     command(recorded["draws"])
     del recorded["code_sha256"]
     pairs = zip(_leaves(recorded), _leaves(written), strict=True)

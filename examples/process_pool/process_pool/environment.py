@@ -17,7 +17,7 @@ from pydantic import Field
 
 from mlscale.environments import App, Problem, Scaling
 from mlscale.environments.agent import AgentProcess
-from mlscale.environments.starts import with_starts
+from mlscale.environments.replica_starts import with_starts
 from mlscale.host.ledger import Ledger, LedgerEntry
 from mlscale.host.reap import reap
 from mlscale.host.sandbox import Sandbox, open_sandbox

@@ -107,7 +107,7 @@ class Ecs:
             }
             versions = {name: version(name) for name in ("boto3", "botocore")}
             component = app.components[0].name
-            from mlscale.environments.kubernetes_manifests import PATH
+            from mlscale.environments.kubernetes.manifests import PATH
 
             yield EcsDeployed(account, plan.name, component, scaling, outputs, outputs["Url"] + PATH, facts, versions)
         finally:

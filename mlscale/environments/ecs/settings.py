@@ -25,7 +25,7 @@ class EcsScaling(Scaling):
     """A scaling policy of Application Auto Scaling, and what the tasks run on.
 
     The service wants tasks in proportion to metric / ``target``, when the metric was above it for ``out_datapoints``
-    periods, or below 90 % of it for ``in_datapoints``; `mlscale.policies.target_tracking` names the sources.
+    periods, or below 90 % of it for ``in_datapoints``; `mlscale_twin.policies.target_tracking` names the sources.
     With ``launch`` "ec2", tasks need instances, which a capacity provider asks for.
     """
 

@@ -1,0 +1,204 @@
+"""A deployment on Kubernetes while it runs: where load goes, and everything observed of it (contract: `Deployed`)."""
+
+from __future__ import annotations
+
+import json
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any, Final
+
+from mlscale.environments.base import ObservationLost
+from mlscale.environments.kubernetes.client import Api, Json, Refused
+from mlscale.environments.kubernetes.hpa import HpaWatch
+from mlscale.environments.kubernetes_load_job import LOAD
+from mlscale.environments.kubernetes.machines import MachineWatch
+from mlscale.environments.kubernetes.manifests import Deployment
+from mlscale.environments.kubernetes_names import BOOTED, BUFFER, ROLE
+from mlscale.environments.kubernetes.paths import path_of
+from mlscale.environments.kubernetes.pods import PodWatch
+from mlscale.environments.kubernetes.rollout import Watches, read_log
+from mlscale.environments.kubernetes.usage import NodeUsage, PodMetrics
+from mlscale.environments.kubernetes.list_watch import Change, Lost
+from mlscale.host.load_cgroup import LoadPlace
+from mlscale.host.proctable import Usage
+from mlscale.host.sampling import Sampler
+from mlscale.host.replica_launcher import REPLICA
+from mlscale.runs import Event, MlscaleError, Observation, ReplicaSample, ResourceSample, RunClock
+from mlscale.serving.timeline import MARK
+
+_SAMPLE_S: Final = 0.5
+_METRICS_S: Final = 5.0
+_METRICS_TIMEOUT_S: Final = 2.0
+
+
+@dataclass(frozen=True)
+class KubernetesDeployed:
+    """See `mlscale.environments.base.Deployed`. ``node``: the cgroups of a node on this host; None: metrics.k8s.io."""
+
+    api: Api
+    wanted: Deployment
+    watches: Watches
+    place: LoadPlace
+    node: NodeUsage | None
+    url: str
+    facts: Mapping[str, Any]
+    versions: Mapping[str, str]
+    headers: Mapping[str, str] = field(default_factory=dict)
+    remote: Sequence[str] | None = None
+    """argv that has a pod send the load; None: it is sent from this host."""
+
+    @property
+    def load_prefix(self) -> Sequence[str]:
+        """argv that runs the load generator on this host, before everything else on it, or elsewhere."""
+        return self.place.prefix if self.remote is None else self.remote
+
+    def observe(self, clock: RunClock, stop: threading.Event) -> Iterator[Observation]:
+        """What happens, until ``stop`` is set; what happened since the namespace was made comes first.
+
+        Raises:
+            ObservationLost: a watch could not be kept up.
+        """
+        observer = _Observer(self, clock)
+        for change in self.watches.kept:
+            yield from observer.take(change)
+        next_t = time.monotonic()
+        while not stop.is_set():
+            if time.monotonic() >= next_t:
+                yield from observer.sample()
+                missed = int((time.monotonic() - next_t) // _SAMPLE_S)
+                next_t += _SAMPLE_S * (1 + missed)
+            try:
+                seen = self.watches.changes.get(timeout=min(0.1, max(0.0, next_t - time.monotonic())))
+            except queue.Empty:
+                continue
+            if isinstance(seen, Lost):
+                raise ObservationLost(seen.error.what, seen.error.where, "the run can't be completed; repeat it")
+            yield from observer.take(seen)
+
+
+class _Observer:
+    """Turns changes into observations on one clock."""
+
+    def __init__(self, deployed: KubernetesDeployed, clock: RunClock) -> None:
+        self._deployed, self._clock = deployed, clock
+        self._pods = PodWatch(clock.origin_s)
+        self._hpas = {
+            part.name: HpaWatch(part.name, clock.origin_s, part.scaling.min_replicas) for part in deployed.wanted.parts
+        }
+        parts = deployed.wanted.parts
+        self._shared = parts[0].name if len(parts) == 1 else ""
+        """Whose the control plane and the load generator are (`mlscale.environments.composition.shared_component`)."""
+        self._machines = MachineWatch(self._shared, clock.origin_s, BOOTED, claims=deployed.watches.follows("claims"))
+        self._uids: dict[str, str] = {}
+        self._pulls: dict[str, str] = {}
+        self._sampler = Sampler()
+        self._metrics = PodMetrics()
+        self._metrics_t = time.monotonic()
+        self._take: Mapping[str, Callable[[Change], list[Event]]] = {
+            "pods": self._pod,
+            "events": self._event,
+            "autoscalers": self._autoscaler,
+            "deployments": lambda change: [],
+            "claims": self._machines.claim,
+            "nodes": self._machines.node,
+        }
+        self._machines_scale = deployed.watches.follows("nodes")
+
+    def take(self, change: Change) -> Iterator[Observation]:
+        events = self._take[change.source](change)
+        yield from events
+        if any(event.kind != "scale_decision" or event.detail["from"] != event.detail["to"] for event in events):
+            yield from self._replicas(change.t - self._clock.origin_s)
+
+    def sample(self) -> Iterator[Observation]:
+        for row in self._sampler.sample(self._clock, self._shared, self._usage):
+            yield self._of_pod(row) if row.role == "replica" else row
+        if self._deployed.node is None and time.monotonic() - self._metrics_t >= _METRICS_S:
+            self._metrics_t = time.monotonic()
+            yield from self._pod_metrics()
+        yield from self._replicas(self._clock())
+
+    def _replicas(self, t_s: float) -> list[ReplicaSample]:
+        """Numbers of replicas, with those of machines where they come and go."""
+        rows = self._pods.sample(t_s, self._desired())
+        if not self._machines_scale:
+            return rows
+        desired, ready = self._machines.desired, self._machines.ready
+        return [replace(row, machines_desired=desired, machines_ready=ready) for row in rows]
+
+    def _of_pod(self, row: ResourceSample) -> ResourceSample:
+        name = row.subject.removeprefix(REPLICA)
+        return replace(row, subject=name, component=self._pods.component_of(name))
+
+    def _desired(self) -> dict[str, int]:
+        return {name: hpa.desired for name, hpa in self._hpas.items()}
+
+    def _usage(self) -> Mapping[str, Usage]:
+        found = dict(self._deployed.place.usage())
+        node = self._deployed.node
+        if node is not None:
+            found |= {REPLICA + name: usage for name, usage in node.pods(self._uids).items()}
+            parts = node.parts()
+            found |= {} if parts is None else {"control_plane": parts}
+        return found
+
+    def _pod_metrics(self) -> list[ResourceSample]:
+        """A list that can't be had is a gap."""
+        path = path_of("PodMetrics", namespace=self._deployed.wanted.namespace)
+        try:
+            listing = self._deployed.api.get(path, timeout_s=_METRICS_TIMEOUT_S)
+        except (Refused, MlscaleError):
+            return []
+        return self._metrics.samples(listing, self._on_clock)
+
+    def _on_clock(self, moment: datetime) -> float:
+        return (moment - self._clock.wall_start).total_seconds()
+
+    def _pod(self, change: Change) -> list[Event]:
+        if (change.thing["metadata"].get("labels") or {}).get(ROLE) in (BUFFER, LOAD):
+            return []  # no replica: it keeps room, or sends the load
+        name = str(change.thing["metadata"]["name"])
+        if change.kind == "DELETED":
+            self._uids.pop(name, None)
+        else:
+            self._uids[name] = str(change.thing["metadata"]["uid"])
+        return [self._with_start(event) for event in self._pods.take(change)]
+
+    def _with_start(self, event: Event) -> Event:
+        """A pod that is ready, with where its start's time went and what its image's pull took."""
+        if event.kind != "replica_ready":
+            return event
+        log = read_log(self._deployed.api, self._deployed.wanted.namespace, event.subject)
+        return replace(
+            event, detail={**event.detail, "timeline": timeline(log), "pull": self._pulls.get(event.subject)}
+        )
+
+    def _autoscaler(self, change: Change) -> list[Event]:
+        hpa = self._hpas.get(str(change.thing["metadata"]["name"]))
+        return [] if hpa is None else hpa.take(change)
+
+    def _event(self, change: Change) -> list[Event]:
+        about: Json = change.thing.get("involvedObject") or {}
+        if about.get("kind") == "HorizontalPodAutoscaler":
+            hpa = self._hpas.get(str(about.get("name")))
+            return [] if hpa is None else hpa.told(change)
+        if about.get("kind") == "Pod" and change.thing.get("reason") == "Pulled":
+            self._pulls[str(about.get("name"))] = str(change.thing.get("message", ""))
+        return []
+
+
+def timeline(log: str) -> dict[str, float] | None:
+    """What the application's server wrote of its start (`mlscale.serving.timeline`); None where it did not."""
+    for line in reversed(log.splitlines()):
+        _, mark, text = line.partition(MARK + "{")
+        if mark:
+            try:
+                found: dict[str, float] = json.loads("{" + text)
+            except ValueError:
+                return None
+            return found
+    return None

@@ -1,0 +1,168 @@
+"""The environment ``eks``: containers scaled by the HorizontalPodAutoscaler, machines by Karpenter.
+
+Rehearsed on our own cluster with machines (``make cluster MACHINES=1``): Karpenter, kubelets and pods are real, and
+only the time that a virtual machine takes to boot is drawn from a profile. Such a run is labelled ``rehearsal``
+everywhere, and is no EKS run. Live on the cluster that the kubeconfig names, where Karpenter (EKS Auto Mode's or one's
+own) makes machines: the same objects but for the class and the types of the machines; or in a managed node group that
+the Cluster Autoscaler scales. That was never run on AWS.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import ClassVar, Final
+
+from mlscale.environments.kubernetes import namespace, node_pool
+from mlscale.environments.base import Problem, Scaling
+from mlscale.environments.kubernetes.client import Api, Refused
+from mlscale.environments.kubernetes.cluster import Cluster
+from mlscale.environments.kubernetes.environment import KubernetesEnvironment
+from mlscale.environments.kubernetes.machine_settings import MachineScaling, machine_arm_settings
+from mlscale.environments.kubernetes.paths import path_of
+from mlscale.environments.kubernetes.node_capacity import Room
+from mlscale.environments.machine_types import RESERVED_CORES, catalogue
+from mlscale.host.ledger import Ledger, LedgerEntry
+from mlscale.host.state import own_kubeconfig
+from mlscale.runs import Level, MlscaleError, Mode
+
+_REMEDY: Final = "make cluster MACHINES=1"
+_EC2_TYPES: Final = Path(__file__).parent / "ec2_types.json"
+_DOCUMENT: Final = "docs/aws.md"
+_NODE_GROUP: Final = "eks.amazonaws.com/nodegroup"
+_AUTOSCALER: Final = "cluster-autoscaler-status"
+"""The ConfigMap in kube-system by which a Cluster Autoscaler reports."""
+
+
+class Eks(KubernetesEnvironment):
+    """Pods go to machines of the run's own, which come as they are needed."""
+
+    name: ClassVar[str] = "eks"
+    level: ClassVar[Level] = "container+machine"
+    modes: ClassVar[frozenset[Mode]] = frozenset({"live", "rehearsal"})
+    settings: ClassVar[type[Scaling]] = MachineScaling
+    ledger_kinds: ClassVar[frozenset[str]] = frozenset({node_pool.KIND})
+
+    def arm(self, arm: str) -> MachineScaling:
+        """shipped, matched, static-min, static-max; see `machine_arm_settings`."""
+        return machine_arm_settings(arm)
+
+    def loads_inside(self, mode: Mode) -> bool:
+        """A live cluster's machines are not reached from here without a load balancer, which could be orphaned."""
+        return mode == "live"
+
+    def no_room(self, api: Api, cluster: Cluster, scalings: Mapping[str, Scaling], mode: Mode) -> Sequence[Problem]:
+        """Whether machines can come, and hold a replica."""
+        if mode == "rehearsal" and cluster.own is None:
+            return [Problem("machines are rehearsed on our own cluster only", "kubeconfig", _REMEDY)]
+        if mode == "live" and cluster.own is not None:
+            return [
+                Problem(
+                    "the kubeconfig names our own cluster, not one on EKS",
+                    "kubeconfig",
+                    "mlscale measure eks --mode rehearsal",
+                )
+            ]
+        scaling = _of_machines(scalings)
+        problems = list(_no_machines(api, scaling, mode))
+        if problems:
+            return problems
+        for name, each in scalings.items():
+            assert isinstance(each, MachineScaling)
+            problems += _machine_problems(name, each, mode)
+        return problems
+
+    @contextmanager
+    def room(self, api: Api, name: str, scalings: Mapping[str, Scaling], mode: Mode, ledger: Ledger) -> Iterator[Room]:
+        """Machines of the run's own; rehearsed ones boot at once until the application serves."""
+        scaling = _of_machines(scalings)
+        follows = {"claims": node_pool.claims(name), "nodes": node_pool.nodes({node_pool.POOL: name})}
+        room = Room({node_pool.POOL: name}, follows, machines_scale=True, buffer_replicas=scaling.buffer_replicas)
+        if mode == "live":
+            memory = {kind: int(each["memory_mib"]) for kind, each in _ec2_types().items()}
+            if scaling.node_group is not None:
+                label = {_NODE_GROUP: scaling.node_group}
+                yield Room(
+                    label,
+                    {"nodes": node_pool.nodes(label)},
+                    machines_scale=True,
+                    buffer_replicas=scaling.buffer_replicas,
+                )
+                return
+            with node_pool.made(api, name, scaling, memory, ledger, node_class=scaling.node_class, boot=None):
+                yield room
+            return
+        known = catalogue()
+        boot = known.boot_times_of(scaling.boot)
+        memory = {kind: each.memory_mib for kind, each in known.types.items()}
+        with node_pool.made(api, name, scaling, memory, ledger):
+            yield Room(
+                room.selector,
+                room.follows,
+                serving=partial(node_pool.now_booting, api, name, scaling.boot),
+                machines_scale=True,
+                buffer_replicas=room.buffer_replicas,
+                facts={"boot": {"samples_s": list(boot.samples_s), "source": boot.source, "date": boot.date}},
+            )
+
+    def reap(self, entry: LedgerEntry) -> None:
+        """Remove the namespace or the machines that ``entry`` names, if its cluster answers."""
+        if entry.kind == namespace.KIND:
+            super().reap(entry)
+        else:
+            node_pool.reap(entry, own_kubeconfig())
+
+
+def _no_machines(api: Api, scaling: MachineScaling, mode: Mode) -> Iterator[Problem]:
+    """Why no machine would come."""
+    if mode == "live" and scaling.node_group is not None:
+        where, what = path_of("ConfigMap", _AUTOSCALER, "kube-system"), "no Cluster Autoscaler reports in kube-system"
+        remedy = f"install it, or leave node_group out, see {_DOCUMENT}"
+    else:
+        node_class = node_pool.NODE_CLASS if mode == "rehearsal" else scaling.node_class
+        where, what = node_pool.class_path(node_class), f"the cluster has no class of machines {node_class}"
+        remedy = _REMEDY if mode == "rehearsal" else f"name it: --scaling node_class=GROUP/KIND/NAME, see {_DOCUMENT}"
+    try:
+        known = api.find(where)
+    except Refused as refused:
+        yield Problem(f"may not be asked: {refused.message}", where, remedy)
+        return
+    if known is None:
+        yield Problem(what, where, remedy)
+
+
+def _of_machines(scalings: Mapping[str, Scaling]) -> MachineScaling:
+    return next(each for each in scalings.values() if isinstance(each, MachineScaling))
+
+
+def _ec2_types() -> Mapping[str, Mapping[str, float]]:
+    found: Mapping[str, Mapping[str, float]] = json.loads(_EC2_TYPES.read_text())["types"]
+    return found
+
+
+def _machine_problems(component: str, scaling: MachineScaling, mode: Mode) -> Iterator[Problem]:
+    where = f"component {component}"
+    if mode == "rehearsal":
+        known = catalogue()
+        cores = {name: each.cpu_cores for name, each in known.types.items()}
+        try:
+            known.boot_times_of(scaling.boot)
+        except MlscaleError as error:
+            yield Problem(error.what, f"{where}, boot", error.remedy)
+    else:
+        cores = {name: float(each["cpu_cores"]) for name, each in _ec2_types().items()}
+    unknown = [name for name in scaling.machine_types if name not in cores]
+    if unknown:
+        choice = ", ".join(cores)
+        yield Problem(f"no machine type {', '.join(unknown)}", where, f"--scaling machine_types=..., of {choice}")
+        return
+    room = max(cores[name] for name in scaling.machine_types) - RESERVED_CORES
+    if scaling.cpu_cores > room:
+        yield Problem(
+            f"a replica wants {scaling.cpu_cores:g} cores, the largest machine has {room:g} for pods",
+            where,
+            "lower cpu_cores, or allow a larger type (machine_types)",
+        )

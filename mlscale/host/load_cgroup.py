@@ -1,0 +1,98 @@
+"""Where the load generator runs when the application is not in a sandbox: a cgroup of its own on this host.
+
+It weighs above everything else there and may run as a real-time task, as in a sandbox (METHOD §6); without cgroups it
+runs as any process, and `LoadPlace.facts` says so.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from mlscale.host.cgroups import Tree, find_hierarchy, group_pids, remove_tree
+from mlscale.host.init_process import HERE, PROGRAM
+from mlscale.host.ledger import Ledger
+from mlscale.host.processes import MARKER_VARIABLE, ROLE_VARIABLE, end_marked, kill_until_none
+from mlscale.host.proctable import Usage
+from mlscale.host.sampling import rss_bytes
+from mlscale.host.scratch import remove_folder, scratch_root
+from mlscale.host.replica_launcher import write_entry_file
+
+_ROLE: Final = "load_generator"
+
+
+@dataclass(frozen=True)
+class LoadPlace:
+    """Made by `open_load_place`."""
+
+    folder: Path
+    prefix: tuple[str, ...]
+    """argv to put in front of the load generator's."""
+    tree: Tree | None
+    reason: str
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """For run.json: limited (it has a cgroup), cgroup_version, load_realtime, reasons (of what is missing)."""
+        return {
+            "limited": self.tree is not None,
+            "cgroup_version": self.tree.version if self.tree else None,
+            "load_realtime": os.geteuid() == 0 and (self.tree is None or self.tree.realtime),
+            "reasons": [self.reason] if self.reason else [],
+        }
+
+    def usage(self) -> Mapping[str, Usage]:
+        """What the load generator has used: {"load_generator": ...}; empty where it has no cgroup."""
+        group = self.tree.group(_ROLE) if self.tree else None
+        reading = group.read() if group else None
+        if group is None or reading is None:
+            return {}
+        return {_ROLE: Usage(reading, rss_bytes(group.pids()))}
+
+
+@contextmanager
+def open_load_place(ledger: Ledger) -> Iterator[LoadPlace]:
+    """A place for the length of the ``with`` block; afterwards nothing of it is left, its processes neither.
+
+    Raises:
+        MlscaleError: no scratch folder can be made, or something could not be removed (its ledger entry then stays).
+    """
+    identifier = uuid.uuid4().hex[:8]
+    folder = scratch_root() / f"mls-{identifier}"
+    hierarchy = find_hierarchy()
+    tree = None if isinstance(hierarchy, str) else Tree(hierarchy, f"mlscale-{identifier}")
+    reason = hierarchy if isinstance(hierarchy, str) else ""
+    groups = tree.folders if tree else ()
+    entry = ledger.intend("sandbox", folder=str(folder), cgroups=[str(path) for path in groups])
+    try:
+        folder.mkdir(mode=0o700)
+        if tree is not None:
+            try:
+                tree.create((_ROLE,))
+            except OSError as error:
+                remove_tree(groups)
+                tree, reason = None, f"no cgroups: {error}"
+        yield LoadPlace(folder, _prefix(folder, tree), tree, reason)
+    finally:
+        end_marked(folder.name, grace_s=1.0)
+        kill_until_none(lambda: group_pids(groups))
+        remove_tree(groups)
+        remove_folder(folder)
+        ledger.done(entry)
+
+
+def _prefix(folder: Path, tree: Tree | None) -> tuple[str, ...]:
+    content = {
+        "target": None,
+        "namespaces": [],
+        "cgroup": [str(file) for file in tree.group(_ROLE).entry_files] if tree else [],
+        "nice": -5,
+        "realtime": True,
+        "environment": {MARKER_VARIABLE: folder.name, ROLE_VARIABLE: _ROLE},
+    }
+    return (*PROGRAM, str(HERE / "sandbox_enter.py"), str(write_entry_file(folder, "load", content)), "--")

@@ -1,0 +1,190 @@
+"""From a box around a QR code to its sheet, its module matrix and its text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from codereader import crops, islands, qr
+from codereader.geometry import Points, is_convex
+from codereader.sheets import Sheet, lattice
+
+_SETTLED = 0.015
+"""Points that move by less, as a share of the side, have settled."""
+_LEAST_LIKELY = 0.25
+"""Probability of a QR code from which a box is looked at on (benchmarks/dismissal.py: no code of 232 lost for 52 % of
+the others)."""
+_PASSES = 3
+"""How often the finder looks at a box, at most, each time where the sheet seemed to be the time before."""
+_TURNS = (0.0, 22.5, -22.5, 45.0)
+"""Degrees that a box is turned by, one after the other, until its code is read."""
+_WORTH_A_TRY = 4.0
+"""Versions whose logit is this far below the best are not tried."""
+_CANDIDATES = 4
+_LEAST_AGREEMENT = 0.85
+"""Share of a code's fixed modules that the reader must have got right before its data are tried."""
+_SELDOM_RIGHT = 10
+"""Version from which the finder's sheet and version are put right before anything is read: as they are, 38 codes of 226
+can be read by them, and reading costs most there."""
+_WORTH_A_VERSION = 0.62
+"""The same, before other versions are tried where not all finder patterns were found."""
+_WORTH_A_TURN = 0.7
+"""The same, before the box is turned: below that there is no code, or only a part of one."""
+_ALIGNMENTS = 3
+_WORTH_ALIGNING = 0.7
+"""Agreement from which a sheet is aligned, so often at most."""
+_SETTLED_AGREEMENT = 0.97
+"""Agreement from which a sheet can't be much off."""
+_AROUND = 0.3
+"""How far around a point of the sheet fixed modules tell where it is, as a share of the side."""
+
+FindGrid = Callable[[crops.Crop], tuple[NDArray[np.float32], NDArray[np.float32]]]
+"""A crop to the offsets of the sheet's points (18,) and the logits of versions and of no code (n + 1,)."""
+ReadModules = Callable[[crops.Crop], NDArray[np.float32]]
+"""A crop to the modules' logits (n, n), above 0 = dark."""
+
+
+@dataclass(frozen=True)
+class GridRead:
+    """A QR code as far as it was read: ``text`` is None where it did not verify; corners from its own top left."""
+
+    corners: Points
+    version: int
+    matrix: qr.Matrix
+    agreement: float
+    text: str | None
+    settled: bool = False
+    """Whether its three finder patterns were found in the photo."""
+
+
+def find_grid(photo: Image.Image, box: Points, net: FindGrid) -> tuple[Sheet, list[int]] | None:
+    """The sheet and its likely versions, likeliest first; None where there is no code, by the net, or its corners make
+    no sense."""
+    sheet = Sheet(box, np.zeros((9, 2)))
+    logits = np.zeros(qr.MAX_VERSION + 1, dtype=np.float32)
+    corners = box
+    for _ in range(_PASSES):
+        offsets, logits = net(crops.grid(photo, corners))
+        if _likely(logits) < _LEAST_LIKELY:
+            return None
+        sheet = Sheet(corners, offsets.reshape(9, 2).astype(np.float64))
+        moved = sheet.outline
+        if not is_convex(moved):
+            return None
+        if float(np.abs(sheet.offsets[[0, 2, 6, 8]]).max()) < _SETTLED:
+            break
+        corners = moved
+    versions = logits[: qr.MAX_VERSION]
+    likely = np.argsort(-versions)[:_CANDIDATES]
+    return sheet, [int(index) + 1 for index in likely if versions[index] > versions.max() - _WORTH_A_TRY]
+
+
+def _likely(logits: NDArray[np.float32]) -> float:
+    """How likely there is a code at all, by the ``logits`` of versions and of none."""
+    shares = np.exp(logits - logits.max())
+    return float(1 - shares[-1] / shares.sum())
+
+
+def read_grid(photo: Image.Image, box: Points, finder: FindGrid, reader: ReadModules) -> GridRead | None:
+    """The QR code in ``box``, with or without a text; None where there is no grid.
+
+    A box tells a QR code's place and size better than its angle, so where nothing verifies, but a code seems to be
+    there and not all of its finder patterns, other angles are tried.
+    """
+    best: GridRead | None = None
+    for degrees in _TURNS:
+        found = _read_from(photo, _turned(box, np.deg2rad(degrees)), finder, reader)
+        if found is not None and found.text is not None:
+            return found
+        if found is not None and (best is None or found.agreement > best.agreement):
+            best = found
+        if best is None or best.settled or best.agreement < _WORTH_A_TURN:
+            break
+    return best
+
+
+def _turned(box: Points, angle: float) -> Points:
+    centre = box.mean(axis=0)
+    spin = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    return np.asarray(centre + (box - centre) @ spin.T)
+
+
+def _read_from(photo: Image.Image, box: Points, finder: FindGrid, reader: ReadModules) -> GridRead | None:
+    grid = find_grid(photo, box, finder)
+    if grid is None:
+        return None
+    sheet, (likeliest, *others) = grid
+    reads: list[GridRead] = []
+    for settles in (False, True) if likeliest < _SELDOM_RIGHT else (True, False):
+        at = islands.settled(photo, sheet, likeliest) if settles else (sheet, likeliest)
+        if at is not None:
+            reads.append(replace(_read_version(photo, *at, reader), settled=settles))
+            if reads[-1].text is not None or reads[-1].agreement >= _SETTLED_AGREEMENT:
+                return reads[-1]
+    best = max(reads, key=lambda read: (read.settled, read.agreement))
+    if best.settled or best.agreement < _WORTH_A_VERSION:
+        return best
+    for version in others:
+        found = _read_version(photo, sheet, version, reader)
+        if found.text is not None:
+            return found
+        best = max(best, found, key=lambda read: read.agreement)
+    return best
+
+
+def _read_version(photo: Image.Image, sheet: Sheet, version: int, reader: ReadModules) -> GridRead:
+    """What stands there if the code is of ``version``; where it all but fits, again with the sheet aligned."""
+    size = qr.size_of(version)
+    for attempt in range(_ALIGNMENTS + 1):
+        crop = sheet.module_crop(photo, size)
+        matrix = (reader(crop) > 0).astype(np.uint8)
+        upright, turn, agreement = qr.orient(matrix, version)
+        text = qr.read(_with_fixed(upright, version)) if agreement >= _LEAST_AGREEMENT else None
+        if text is not None or agreement < _WORTH_ALIGNING or attempt == _ALIGNMENTS:
+            break
+        expected = np.where(np.rot90(upright, -turn) == matrix, 1, -1) * np.rot90(_expected(version), -turn)
+        sheet = _aligned(sheet, crop, expected)
+    return GridRead(np.roll(sheet.outline, -turn, axis=0), version, upright, agreement, text)
+
+
+def _expected(version: int) -> NDArray[np.int8]:
+    """1 where a fixed module is dark, -1 where one is light, 0 where data stands."""
+    fixed = qr.fixed_patterns(version)
+    return np.where(fixed < 0, 0, 2 * fixed - 1)
+
+
+def _aligned(sheet: Sheet, crop: crops.Crop, expected: NDArray[np.int8]) -> Sheet:
+    """The sheet with each of its points moved, by up to half a module, to where the fixed modules around it agree best
+    with its module ``crop``: the peak of a parabola through the crop as it is and half a module to either side."""
+    size, shift = len(expected), crops.MODULE_PX // 2
+    at = (np.arange(size) + 0.5) / size
+    rows, columns = np.nonzero(expected)
+    from_points = np.stack([at[columns], at[rows]], axis=1)[None] - lattice()[:, None]
+    weights = np.exp(-((from_points / _AROUND) ** 2).sum(axis=2))
+    weights /= weights.sum(axis=1, keepdims=True)
+    first = (np.arange(size) + crops.MODULE_MARGIN) * crops.MODULE_PX
+
+    def agreement(right: int, down: int) -> NDArray[np.float64]:
+        """Of the sheet moved by so many pixels of the crop, around each point."""
+        inner = np.arange(1, crops.MODULE_PX - 1)
+        middles = crop[(first[:, None] + inner + down).ravel()[:, None], (first[:, None] + inner + right).ravel()]
+        greys = middles.reshape(size, len(inner), size, len(inner)).mean(axis=(1, 3))
+        return np.asarray(weights @ (-greys * expected)[rows, columns])
+
+    here = agreement(0, 0)
+    moved = np.zeros((9, 2))
+    for axis, way in ((0, (shift, 0)), (1, (0, shift))):
+        before, after = agreement(-way[0], -way[1]), agreement(*way)
+        curvature = np.maximum(2 * here - before - after, np.abs(after - before) / 2 + 1e-6)
+        moved[:, axis] = (after - before) / (2 * curvature) * shift / crops.MODULE_PX / size
+    return replace(sheet, offsets=sheet.offsets + moved)
+
+
+def _with_fixed(matrix: qr.Matrix, version: int) -> qr.Matrix:
+    """The matrix with its fixed modules as the standard draws them; they carry no data."""
+    fixed = qr.fixed_patterns(version)
+    return np.where(fixed >= 0, fixed, matrix).astype(np.uint8)

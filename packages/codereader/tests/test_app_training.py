@@ -1,0 +1,165 @@
+"""Training: its samples, its targets, and that it goes on after a kill -9 as if nothing had happened."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.numpy import load_file
+
+from codereader import cli, ean, generator
+from codereader.crops import strip_quads
+from codereader.errors import ApplicationError
+from codereader.training import samples
+from codereader.training.loop import Training, rate_at, train
+from codereader.training.side_by_side import train_side_by_side
+from codereader.training.tasks import TASKS
+from codereader.weights import weights_folder
+
+FOUR_STEPS = 4 / TASKS["modules"].steps
+
+SCRIPT = """
+import os, signal, sys
+from pathlib import Path
+from codereader.training.loop import Training, train
+from codereader.training.tasks import TASKS
+last = int(sys.argv[2])
+def report(name, step, steps, measures):
+    if step == last:
+        os.kill(os.getpid(), signal.SIGKILL)
+train(Training(Path(sys.argv[1]), length=4 / TASKS["modules"].steps, checkpoint_steps=2), ("modules",), report)
+"""
+
+SIDE_BY_SIDE = """
+import sys
+from pathlib import Path
+from codereader.training.loop import Training
+from codereader.training.side_by_side import train_side_by_side
+seen = set()
+def report(name, step, steps, measures):
+    seen.add(name)
+    if len(seen) == 2:
+        print("learning", flush=True)
+if __name__ == "__main__":
+    train_side_by_side(Training(Path(sys.argv[1]), length=0.1), 2, report)
+"""
+
+
+def run(folder: Path, killed_after: int) -> int:
+    return subprocess.run([sys.executable, "-c", SCRIPT, str(folder), str(killed_after)], check=False).returncode
+
+
+def test_killed_training_resumes_to_the_same_weights(tmp_path: Path) -> None:
+    assert run(tmp_path / "whole", 0) == 0
+    assert run(tmp_path / "killed", 3) == -signal.SIGKILL
+    assert not (tmp_path / "killed" / "modules.safetensors").exists()
+    assert run(tmp_path / "killed", 0) == 0
+    whole, killed = (load_file(tmp_path / name / "modules.safetensors") for name in ("whole", "killed"))
+    assert whole.keys() == killed.keys()
+    assert all(np.array_equal(whole[name], killed[name]) for name in whole)
+    steps = [json.loads(line)["step"] for line in (tmp_path / "killed" / "metrics.jsonl").read_text().splitlines()]
+    assert steps[-2:] == [2, 3]  # from the checkpoint at 2, and not from the start
+    assert steps.count(0) == 1
+
+
+def but(folder: Path, *names: str) -> Training:
+    """A short training of ``names``: the other networks are finished."""
+    folder.mkdir()
+    for name in set(TASKS) - set(names):
+        shutil.copy(weights_folder() / f"{name}.safetensors", folder)
+    return Training(folder, length=FOUR_STEPS, checkpoint_steps=2)
+
+
+def test_networks_learn_the_same_side_by_side(tmp_path: Path) -> None:
+    seen: list[tuple[str, int]] = []
+    together, alone = but(tmp_path / "together", "strips", "modules"), but(tmp_path / "alone", "modules")
+    train_side_by_side(together, 2, lambda name, step, steps, measures: seen.append((name, step)))
+    train(alone)
+    assert {name for name, _ in seen} == {"strips", "modules"}
+    assert ("modules", together.steps("modules")) in seen
+    one, other = (load_file(part.folder / "modules.safetensors") for part in (together, alone))
+    assert all(np.array_equal(one[name], other[name]) for name in one)
+    assert together.is_finished("strips")
+
+
+def test_without_a_terminal_lines_say_how_far_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli, "_LINE_EVERY_S", 0.0)
+    training = but(tmp_path / "told", "modules")
+    cli.train_command(training.folder, training.seed, training.length, jobs=1, photos=1)
+    lines = capsys.readouterr().err.splitlines()
+    assert any(f"modules: step {training.steps('modules')} of {training.steps('modules')}" in line for line in lines)
+    assert any("left; " in line for line in lines)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_processes_end_with_a_training_that_is_killed(tmp_path: Path) -> None:
+    training = but(tmp_path / "killed", "strips", "modules")
+    process = subprocess.Popen([sys.executable, "-c", SIDE_BY_SIDE, str(training.folder)], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stdout.readline().strip() == b"learning"
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    assert len(children) >= 2
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 60
+    while any(Path("/proc", child).exists() for child in children):
+        assert time.monotonic() < deadline, "a process outlived its training"
+        time.sleep(0.1)
+
+
+def test_another_seed_in_the_same_folder_is_refused(tmp_path: Path) -> None:
+    train(Training(tmp_path, seed=1), names=())
+    with pytest.raises(ApplicationError, match="other settings"):
+        train(Training(tmp_path, seed=2), names=())
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_samples_follow_from_seed_and_index(name: str) -> None:
+    one, again, other = (TASKS[name].sample(seed, 7, 0) for seed in (3, 3, 4))
+    assert all(np.array_equal(a, b) for a, b in zip(one, again, strict=True))
+    assert not np.array_equal(one[0], other[0])
+
+
+def test_strip_target_spells_the_number_in_both_directions() -> None:
+    code = generator.close_up(np.random.default_rng(2), "medium", "EAN13").codes[0]
+    for turned in (False, True):
+        box = np.roll(code.corners, 2 if turned else 0, axis=0)
+        target = samples.strip_target(code, strip_quads(box)[1], turned)
+        starts = np.flatnonzero(np.diff(np.concatenate([[40], target])))
+        drawn = [int(target[start]) for start in starts if target[start] < 40]
+        sure = np.where(np.arange(40)[:, None] == np.array(drawn)[None], np.float32(-0.01), np.float32(-9))
+        assert ean.spell(ean.upside_down(sure) if turned else sure)[:2] == ("EAN13", code.text)
+
+
+def test_grid_targets_straighten_the_sheet() -> None:
+    """Followed as the finder follows its own answers, a sample's offsets lead to the code."""
+    inputs, offsets, version = samples.grid_sample(3, 5)
+    assert inputs.shape == (2, 1, 224, 224)
+    assert offsets.shape == (2, 18)
+    near = np.abs(offsets[1]).max()
+    assert near < np.abs(offsets[0]).max()
+    assert near < 0.25
+    assert 0 <= version[0] < 25
+
+
+def test_what_is_learnt_from_is_shown(tmp_path: Path) -> None:
+    train(Training(tmp_path, length=FOUR_STEPS, checkpoint_steps=1), ("modules",))
+    with Image.open(tmp_path / "modules.png") as picture:
+        assert min(picture.size) > 100
+
+
+def test_learning_rate_rises_then_falls() -> None:
+    rates = [rate_at(progress) for progress in np.linspace(0, 1, 101)]
+    assert max(rates) == pytest.approx(1.0)
+    assert rates[-1] == pytest.approx(0.0, abs=1e-9)
+    assert np.argmax(rates) == 5

@@ -1,0 +1,54 @@
+"""What ``mlscale cluster ...`` does, without the parsing of options."""
+
+from __future__ import annotations
+
+import time
+
+from onenode.preflight import check_host
+from onenode.cache import default_cache
+from onenode.layout import default_layout
+from onenode.lifecycle import down, require, stop, up
+from onenode.programs import ensure_programs
+from onenode.progress import Reporter
+from onenode.settings import has_machines, parse_period_s
+from onenode.status import read_status, to_json, to_text
+
+
+def up_command(cfs_period: str | None = None, hpa_sync: str | None = None, *, machines: bool = False) -> str:
+    """Build what is missing, make or repair the cluster; returns what to know of it."""
+    reporter, layout = Reporter(), default_layout()
+    check_host()
+    period_s, sync_s = parse_period_s(cfs_period, "--cfs-period"), parse_period_s(hpa_sync, "--hpa-sync")
+    machines = machines or has_machines(layout.settings)
+    everything = ensure_programs(default_cache(), reporter, machines)
+    begun_s = time.monotonic()
+    up(layout, everything, reporter, cfs_period_s=period_s, hpa_sync_s=sync_s, machines=machines)
+    return f"the cluster is up ({time.monotonic() - begun_s:.1f} s): export KUBECONFIG={layout.kubeconfig}"
+
+
+def start_command() -> str:
+    """`up_command` for a cluster that was stopped."""
+    require(default_layout())
+    return up_command()
+
+
+def stop_command() -> str:
+    """End its processes, keep its state."""
+    check_host()
+    begun_s = time.monotonic()
+    stop(default_layout(), Reporter())
+    return f"the cluster is stopped ({time.monotonic() - begun_s:.1f} s), its state is kept: mlscale cluster start"
+
+
+def down_command() -> str:
+    """Remove it."""
+    check_host()
+    begun_s = time.monotonic()
+    down(default_layout(), Reporter())
+    return f"nothing of the cluster is left ({time.monotonic() - begun_s:.1f} s)"
+
+
+def status_command(as_json: bool) -> tuple[str, bool]:
+    """The text, and whether every part is up."""
+    status = read_status(default_layout())
+    return to_json(status) if as_json else to_text(status), status.whole

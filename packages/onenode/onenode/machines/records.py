@@ -1,0 +1,39 @@
+"""Machines on record: one file each, written before anything of a machine is made, so that any daemon finds them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Final
+
+from onenode.atomic_files import write_whole
+from onenode.machines.plan import Machine
+from mlscale.host.scratch import remove_folder
+from mlscale.runs import MlscaleError
+
+_FILE: Final = "machine.json"
+
+
+def save(folder: Path, machine: Machine) -> None:
+    """Into ``folder``, which holds all machines."""
+    write_whole(folder / machine.name / _FILE, json.dumps(asdict(machine), indent=2))
+
+
+def load(folder: Path) -> dict[str, Machine]:
+    """All machines by name. A folder without a record, which a removal that was cut short has left, is removed.
+
+    Raises:
+        MlscaleError: a record is broken.
+    """
+    found: dict[str, Machine] = {}
+    for place in sorted(folder.iterdir()) if folder.is_dir() else ():
+        file = place / _FILE
+        if not file.exists():
+            remove_folder(place)
+            continue
+        try:
+            found[place.name] = Machine(**json.loads(file.read_text()))
+        except (TypeError, ValueError) as error:
+            raise MlscaleError(f"it is broken: {error}", str(file), "mlscale cluster down") from error
+    return found

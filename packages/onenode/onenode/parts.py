@@ -1,0 +1,347 @@
+"""A node's parts, as data: what each is started with, after what, and how one sees that it works. Pure.
+
+To add a part: a `Part` in `parts_of`, a certificate in `onenode.certificates.leaves` where it speaks to the API
+(its kubeconfig is then conf/NAME.kubeconfig), and what it needs in the cluster as a file in cluster/manifests.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Literal
+
+from onenode.layout import KUBELET_FOLDER, POD_CIDR, RUNTIME_SOCKET, SERVICE_CIDR, Layout, MachineLayout, NodeLayout
+from onenode.settings import Settings
+
+Stage = Literal["first", "api", "node"]
+"""When a part starts: at once, once the API answers, once the node is Ready."""
+
+KUBECONFIG_USERS: Final = (
+    "kube-controller-manager",
+    "kube-scheduler",
+    "kube-proxy",
+    "kubelet",
+    "metrics-server",
+    "karpenter",
+)
+"""Parts that reach the API as themselves: each has conf/NAME.kubeconfig."""
+MACHINES_SOCKET: Final = "/run/mlscale-machines.sock"
+"""Where the daemon of the machines takes connections, to show that it works."""
+MACHINE_TYPES: Final = "machine-types.json"
+CATALOGUE: Final = "catalogue.json"
+PROGRAMS: Final = "programs.json"
+"""Files in `NodeLayout.conf`, for Karpenter and for the daemon of the machines."""
+
+ETCD_PORT: Final = 2379
+API_PORT: Final = 6443
+METRICS_PORT: Final = 4443
+IN_FLIGHT_PORT: Final = 4444
+KARPENTER_PORTS: Final = (4445, 4446)
+"""Of its metrics and of its health."""
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """How to see that a part works, from inside the node's network: an HTTP 200, or a socket that takes connections.
+
+    ``admin``: the request carries the administrator's certificate. Without it a TLS certificate is not looked at: the
+    address is the node's own loopback.
+    """
+
+    kind: Literal["http", "https", "unix"]
+    address: str
+    port: int = 0
+    path: str = "/healthz"
+    admin: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One program of the node."""
+
+    name: str
+    argv: tuple[str, ...]
+    probe: Probe
+    stage: Stage
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    def digest(self, files: Mapping[str, str]) -> str:
+        """Of all that it was started with; ``files``: contents of its configuration, by name. A part whose digest has
+        changed is started again."""
+        content = [self.name, self.argv, sorted(self.environment.items()), sorted(files.items())]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Programs:
+    """Where the programs lie: ``paths`` by name (one that is not in it is taken from PATH). ``environment``: what
+    finds their libraries and each other."""
+
+    paths: Mapping[str, Path]
+    plugins: Path
+    environment: Mapping[str, str]
+
+    def __getitem__(self, name: str) -> str:
+        return str(self.paths.get(name, name))
+
+    def to_json(self) -> str:
+        paths = {name: str(path) for name, path in self.paths.items()}
+        return json.dumps({"paths": paths, "plugins": str(self.plugins), "environment": dict(self.environment)})
+
+    @classmethod
+    def from_json(cls, text: str) -> Programs:
+        """What `to_json` gave."""
+        data = json.loads(text)
+        paths = {name: Path(path) for name, path in data["paths"].items()}
+        return cls(paths, Path(data["plugins"]), data["environment"])
+
+
+def parts_of(layout: Layout, settings: Settings, programs: Programs) -> tuple[Part, ...]:
+    """All parts of the cluster's own node, in the order in which they start."""
+    node = settings.node_address
+    made = [
+        _etcd(layout, programs),
+        _containerd(layout, programs),
+        _api_server(layout, settings, programs),
+        _controller_manager(layout, settings, programs),
+        _scheduler(layout, programs),
+        _kubelet(layout, node, programs),
+        _proxy(layout, layout.conf / "kube-proxy.kubeconfig", node, programs),
+        _metrics_server(layout, settings, programs),
+        _in_flight(layout, settings),
+    ]
+    if settings.machines:
+        made += [_karpenter(layout, programs), _machines(layout, settings)]
+    return _with_environment(made, programs)
+
+
+def machine_parts(
+    layout: MachineLayout, proxy: Path, labels: Mapping[str, str], programs: Programs
+) -> tuple[Part, ...]:
+    """All parts of a machine, in the order in which they start. ``proxy``: kube-proxy's kubeconfig; ``labels``: that
+    its kubelet registers it with."""
+    _, address = layout.addresses
+    made = [
+        _containerd(layout, programs),
+        _kubelet(layout, address, programs, labels),
+        _proxy(layout, proxy, address, programs),
+    ]
+    return _with_environment(made, programs)
+
+
+def _with_environment(parts: Iterable[Part], programs: Programs) -> tuple[Part, ...]:
+    """The parts, each with what finds the programs' libraries as well."""
+    environment = dict(programs.environment)
+    return tuple(Part(one.name, one.argv, one.probe, one.stage, environment | dict(one.environment)) for one in parts)
+
+
+def _etcd(layout: Layout, programs: Programs) -> Part:
+    pki, client = layout.pki, f"https://127.0.0.1:{ETCD_PORT}"
+    peer = "https://127.0.0.1:2380"
+    argv = (
+        programs["etcd"],
+        "--name=mlscale",
+        f"--data-dir={layout.data / 'etcd'}",
+        f"--listen-client-urls={client}",
+        f"--advertise-client-urls={client}",
+        f"--listen-peer-urls={peer}",
+        f"--initial-advertise-peer-urls={peer}",
+        f"--initial-cluster=mlscale={peer}",
+        "--listen-metrics-urls=http://127.0.0.1:2381",
+        "--client-cert-auth",
+        f"--trusted-ca-file={pki / 'etcd-ca.crt'}",
+        f"--cert-file={pki / 'etcd.crt'}",
+        f"--key-file={pki / 'etcd.key'}",
+        "--peer-client-cert-auth",
+        f"--peer-trusted-ca-file={pki / 'etcd-ca.crt'}",
+        f"--peer-cert-file={pki / 'etcd.crt'}",
+        f"--peer-key-file={pki / 'etcd.key'}",
+    )
+    return Part("etcd", argv, Probe("http", "127.0.0.1", 2381, "/health"), "first")
+
+
+def _containerd(layout: NodeLayout, programs: Programs) -> Part:
+    argv = (programs["containerd"], "--config", str(layout.conf / "containerd.toml"))
+    return Part("containerd", argv, Probe("unix", RUNTIME_SOCKET), "first")
+
+
+def _api_server(layout: Layout, settings: Settings, programs: Programs) -> Part:
+    pki, node = layout.pki, settings.node_address
+    argv = (
+        programs["kube-apiserver"],
+        f"--etcd-servers=https://127.0.0.1:{ETCD_PORT}",
+        f"--etcd-cafile={pki / 'etcd-ca.crt'}",
+        f"--etcd-certfile={pki / 'apiserver-etcd.crt'}",
+        f"--etcd-keyfile={pki / 'apiserver-etcd.key'}",
+        f"--bind-address={node}",
+        f"--advertise-address={node}",
+        f"--secure-port={API_PORT}",
+        f"--service-cluster-ip-range={SERVICE_CIDR}",
+        f"--tls-cert-file={pki / 'apiserver.crt'}",
+        f"--tls-private-key-file={pki / 'apiserver.key'}",
+        f"--client-ca-file={pki / 'ca.crt'}",
+        "--anonymous-auth=false",
+        "--authorization-mode=Node,RBAC",
+        "--enable-admission-plugins=NodeRestriction",
+        "--allow-privileged=true",
+        "--service-account-issuer=https://kubernetes.default.svc",
+        f"--service-account-key-file={pki / 'service-accounts.pub'}",
+        f"--service-account-signing-key-file={pki / 'service-accounts.key'}",
+        f"--kubelet-certificate-authority={pki / 'ca.crt'}",
+        f"--kubelet-client-certificate={pki / 'apiserver-kubelet.crt'}",
+        f"--kubelet-client-key={pki / 'apiserver-kubelet.key'}",
+        "--kubelet-preferred-address-types=InternalIP",
+        f"--requestheader-client-ca-file={pki / 'front-proxy-ca.crt'}",
+        "--requestheader-allowed-names=front-proxy-client",
+        "--requestheader-username-headers=X-Remote-User",
+        "--requestheader-group-headers=X-Remote-Group",
+        "--requestheader-extra-headers-prefix=X-Remote-Extra-",
+        f"--proxy-client-cert-file={pki / 'front-proxy.crt'}",
+        f"--proxy-client-key-file={pki / 'front-proxy.key'}",
+        "--enable-aggregator-routing=true",
+        "--profiling=false",
+    )
+    return Part("kube-apiserver", argv, Probe("https", node, API_PORT, "/readyz", admin=True), "first")
+
+
+def _controller_manager(layout: Layout, settings: Settings, programs: Programs) -> Part:
+    pki = layout.pki
+    argv = (
+        programs["kube-controller-manager"],
+        *_kubeconfigs(layout, "kube-controller-manager"),
+        f"--service-account-private-key-file={pki / 'service-accounts.key'}",
+        f"--root-ca-file={pki / 'ca.crt'}",
+        f"--cluster-signing-cert-file={pki / 'ca.crt'}",
+        f"--cluster-signing-key-file={pki / 'ca.key'}",
+        f"--flex-volume-plugin-dir={KUBELET_FOLDER}/volume-plugins",
+        f"--horizontal-pod-autoscaler-sync-period={settings.hpa_sync_s:g}s",
+        "--use-service-account-credentials=true",
+        "--leader-elect=false",
+        "--bind-address=127.0.0.1",
+        "--profiling=false",
+    )
+    return Part("kube-controller-manager", argv, Probe("https", "127.0.0.1", 10257), "api")
+
+
+def _scheduler(layout: Layout, programs: Programs) -> Part:
+    argv = (
+        programs["kube-scheduler"],
+        *_kubeconfigs(layout, "kube-scheduler"),
+        "--leader-elect=false",
+        "--bind-address=127.0.0.1",
+        "--profiling=false",
+    )
+    return Part("kube-scheduler", argv, Probe("https", "127.0.0.1", 10259), "api")
+
+
+def _kubelet(layout: NodeLayout, address: str, programs: Programs, labels: Mapping[str, str] | None = None) -> Part:
+    argv = (
+        programs["kubelet"],
+        f"--kubeconfig={layout.conf / 'kubelet.kubeconfig'}",
+        f"--config={layout.conf / 'kubelet.json'}",
+        f"--hostname-override={layout.name}",
+        f"--node-ip={address}",
+        f"--root-dir={KUBELET_FOLDER}",
+        f"--cert-dir={KUBELET_FOLDER}/pki",
+        *((f"--node-labels={','.join(f'{key}={value}' for key, value in labels.items())}",) if labels else ()),
+    )
+    return Part("kubelet", argv, Probe("http", "127.0.0.1", 10248), "api")
+
+
+def _proxy(layout: NodeLayout, kubeconfig: Path, address: str, programs: Programs) -> Part:
+    argv = (
+        programs["kube-proxy"],
+        f"--kubeconfig={kubeconfig}",
+        "--proxy-mode=iptables",
+        f"--cluster-cidr={POD_CIDR}",
+        f"--hostname-override={layout.name}",
+        f"--nodeport-addresses={address}/32",
+        "--healthz-bind-address=127.0.0.1:10256",
+        "--metrics-bind-address=127.0.0.1:10249",
+        "--conntrack-max-per-core=0",  # the host's, not this network namespace's: leave them alone
+        "--conntrack-tcp-timeout-established=0s",
+        "--conntrack-tcp-timeout-close-wait=0s",
+    )
+    return Part("kube-proxy", argv, Probe("http", "127.0.0.1", 10256), "api")
+
+
+def _metrics_server(layout: Layout, settings: Settings, programs: Programs) -> Part:
+    pki, node = layout.pki, settings.node_address
+    argv = (
+        programs["metrics-server"],
+        *_kubeconfigs(layout, "metrics-server"),
+        f"--bind-address={node}",
+        f"--secure-port={METRICS_PORT}",
+        f"--tls-cert-file={pki / 'metrics-server-server.crt'}",
+        f"--tls-private-key-file={pki / 'metrics-server-server.key'}",
+        f"--kubelet-certificate-authority={pki / 'ca.crt'}",
+        "--kubelet-preferred-address-types=InternalIP",
+        "--metric-resolution=15s",
+    )
+    return Part("metrics-server", argv, Probe("https", node, METRICS_PORT, "/livez", admin=True), "node")
+
+
+def _in_flight(layout: Layout, settings: Settings) -> Part:
+    """Requests in flight for the HPA (`onenode.external_metrics`), by this interpreter."""
+    pki, node = layout.pki, settings.node_address
+    argv = (
+        sys.executable,
+        "-m",
+        "onenode.external_metrics",
+        f"--api-server=https://{node}:{API_PORT}",
+        f"--api-ca={pki / 'ca.crt'}",
+        f"--api-cert={pki / 'in-flight.crt'}",
+        f"--api-key={pki / 'in-flight.key'}",
+        f"--address={node}",
+        f"--port={IN_FLIGHT_PORT}",
+        f"--cert={pki / 'in-flight-server.crt'}",
+        f"--key={pki / 'in-flight-server.key'}",
+        f"--client-ca={pki / 'front-proxy-ca.crt'}",
+        f"--client-ca={pki / 'ca.crt'}",
+    )
+    probe = Probe("https", node, IN_FLIGHT_PORT, "/livez", admin=True)
+    return Part("in-flight", argv, probe, "node", _own_package())
+
+
+def _karpenter(layout: Layout, programs: Programs) -> Part:
+    """Karpenter with its kwok provider, which says that it has made a machine and makes none."""
+    metrics, health = KARPENTER_PORTS
+    argv = (
+        programs["kwok"],
+        "--karpenter-service=karpenter",
+        "--disable-leader-election=true",
+        f"--instance-types-file-path={layout.conf / MACHINE_TYPES}",
+        f"--metrics-port={metrics}",
+        f"--health-probe-port={health}",
+    )
+    environment = {"SYSTEM_NAMESPACE": "kube-system", "KUBECONFIG": str(layout.conf / "karpenter.kubeconfig")}
+    return Part("karpenter", argv, Probe("http", "127.0.0.1", health), "node", environment)
+
+
+def _machines(layout: Layout, settings: Settings) -> Part:
+    """The daemon that makes the machines (`onenode.machines.daemon`), by this interpreter."""
+    argv = (
+        sys.executable,
+        "-m",
+        "onenode.machines.daemon",
+        f"--root={layout.root}",
+        f"--api-server=https://{settings.node_address}:{API_PORT}",
+        f"--programs={layout.conf / PROGRAMS}",
+        f"--catalogue={layout.conf / CATALOGUE}",
+    )
+    return Part("machines", argv, Probe("unix", MACHINES_SOCKET), "node", _own_package())
+
+
+def _own_package() -> dict[str, str]:
+    """Finds this package."""
+    return {"PYTHONPATH": str(Path(__file__).resolve().parents[2]), "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+def _kubeconfigs(layout: Layout, user: str) -> tuple[str, ...]:
+    """Flags by which an API client also checks who asks it."""
+    file = layout.conf / f"{user}.kubeconfig"
+    return f"--kubeconfig={file}", f"--authentication-kubeconfig={file}", f"--authorization-kubeconfig={file}"

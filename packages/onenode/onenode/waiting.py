@@ -1,0 +1,53 @@
+"""Waiting for a part of a node to do something, and what it said last where it does not."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from onenode.node import Node
+from mlscale.runs import MlscaleError
+
+_AT_MOST_S: Final = 120.0
+_POLL_S: Final = 0.05
+_LOG_TAIL_BYTES: Final = 4096
+
+
+def wait_until(node: Node, part: str, what: str, ready: Callable[[], bool]) -> None:
+    """Until ``ready``; fails at once when the part has ended.
+
+    Args:
+        what: is waited for, in words.
+
+    Raises:
+        MlscaleError: with the part's last words.
+    """
+    deadline_s = time.monotonic() + _AT_MOST_S
+    while True:
+        try:
+            if ready():
+                return
+            reason = "not yet"
+        except MlscaleError as error:
+            reason = error.what
+        record = node.record(part)
+        ended = record is None or not record.alive
+        if ended or time.monotonic() > deadline_s:
+            how = "it has ended" if ended else f"waited {_AT_MOST_S:g} s for {what}: {reason}"
+            log = node.layout.log(part)
+            raise MlscaleError(f"{how}; last log line: {last_log_line(log)}", part, f"see {log}, then try again")
+        time.sleep(_POLL_S)
+
+
+def last_log_line(log: Path) -> str:
+    """The last line of a log, at most 300 characters; what is there instead where there is none."""
+    try:
+        with log.open("rb") as file:
+            file.seek(0, 2)
+            file.seek(max(0, file.tell() - _LOG_TAIL_BYTES))
+            lines = file.read().decode(errors="replace").strip().splitlines()
+    except FileNotFoundError:
+        return "none, it never started"
+    return lines[-1][:300] if lines else "none"

@@ -1,0 +1,266 @@
+"""A profile's numbers from live runs: what an answer costs, and how long each part of a start takes.
+
+Only what runs can tell is fitted; the rest stays the profile's. Every fitted number names the runs that it is from.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from mlscale.analysis.provisioning import lives, provisioning
+from mlscale.runs import EventKind, MlscaleError, Run
+from mlscale_twin.costs import rested_in, served_in, work_of
+from mlscale_twin.loops import RECORDED
+from mlscale_twin.profile import Machines, Profile, StartStep, Work
+from mlscale_twin.spread import Measured, Number
+
+FloatArray = npt.NDArray[np.float64]
+LEAST_ALONE: Final = 3
+LIMITED_S: Final = 1.0
+"""A replica that began to start so much later than it was created had waited for another one."""
+
+
+def calibrate(runs: Sequence[Run], profile: Profile) -> Profile:
+    """``profile`` with what the runs tell put in place of its own.
+
+    Args:
+        runs: live ones, or a rehearsal's, of the profile's environment, with the whole application; invalid ones are
+            left out.
+
+    Raises:
+        MlscaleError: none is left, or one is of another environment or simulated.
+    """
+    for run in runs:
+        if run.info.environment != profile.environment or run.info.mode == "simulated":
+            what = f"{run.info.run_id} is {run.info.mode}, of {run.info.environment}"
+            raise MlscaleError(what, "calibrate", f"name live runs of {profile.environment}")
+    used = [run for run in runs if run.info.valid]
+    if not used:
+        raise MlscaleError("no valid run is among them", "calibrate", "name runs that are valid")
+    if any(len(run.info.components) > 1 for run in used):
+        raise MlscaleError("partitioned runs can't be fitted yet", "calibrate", "name runs of the whole application")
+    component = used[0].info.components[0]
+    facts = _facts(used)
+    work = work_of(used, profile, facts)
+    outside = Number(value=_outside_s(used, work), **facts)
+    crowding = _crowding(used)
+    changes: dict[str, Any] = {
+        "what": _where(used),
+        "validated": "not validated",
+        "work": {**profile.work, component: work},
+        "requests": profile.requests.model_copy(update={"outside_s": outside}),
+        "starts": profile.starts.model_copy(
+            update={
+                "steps": tuple(_steps(used, profile, crowding, facts)),
+                "noticed": _noticed(used, profile, outside.value, facts) or profile.starts.noticed,
+                "leaves": _leaves(used, outside.value, facts) or profile.starts.leaves,
+                "alike": Number(value=_alike(used), **facts),
+                "crowding": Number(value=crowding, **facts),
+            }
+        ),
+    }
+    if profile.scales_by == "ray-serve":
+        changes["loop"] = {**profile.loop, "report_delay_s": Number(value=_report_delay_s(used, profile), **facts)}
+    if profile.machines is not None:
+        changes["machines"] = _machines(used, profile.machines, facts)
+    return profile.model_copy(update=changes)
+
+
+def _facts(runs: Sequence[Run]) -> dict[str, Any]:
+    """What every fitted number says of where it is from."""
+    first, last = min(run.info.wall_start for run in runs), max(run.info.wall_start for run in runs)
+    source = f"{len(runs)} live runs, {first:%Y-%m-%d} to {last:%Y-%m-%d}: {runs[0].info.run_id} and others"
+    return {"source": source, "date": f"{last:%Y-%m-%d}"}
+
+
+def _where(runs: Sequence[Run]) -> str:
+    host = runs[0].info.host
+    versions = ", ".join(f"{name} {version}" for name, version in sorted(runs[0].info.versions.items()))
+    return f"{host.get('cpu_model', 'unknown CPU')}, {host.get('cores_online', '?')} cores; {versions}"
+
+
+def _outside_s(runs: Sequence[Run], work: Work) -> float:
+    """Of a response, what passes outside queue and replica: mean before the step. After it, parts of the replica's own
+    work wait for its quota on the others' way, and would be counted twice. Where a replica works on a request before
+    its clock starts, of those that found it rested: whatever else precedes is outside, too."""
+    rests = []
+    for run in runs:
+        if work.ahead is not None:
+            before, waits_s = rested_in(run), work.ahead_cpu_s
+        else:
+            served = served_in(run)
+            before = served[served["intended_s"] < (run.info.step_s or run.info.schedule.duration_s)]
+            waits_s = before["queue_s"]
+        rests.append((before["done_s"] - before["intended_s"] - before["inference_s"] - waits_s).to_numpy())
+    return round(max(0.0, float(np.mean(np.concatenate(rests)))), 5)
+
+
+def _steps(runs: Sequence[Run], profile: Profile, crowding: float, facts: dict[str, Any]) -> list[StartStep]:
+    """Each step's time in replicas that were created under load, from the event before it.
+
+    A limited step ends with no event: how long it takes is told by those that had to wait for another one's end. Times
+    are those of a replica that starts alone.
+    """
+    begin: EventKind = "replica_created" if profile.machines is None else "replica_scheduled"
+    steps = []
+    for number, step in enumerate(profile.starts.steps):
+        last = number == len(profile.starts.steps) - 1
+        if step.limited and step.begins_with is not None:
+            waited = [_took(run, begin, step.begins_with) for run in runs]
+            takes = _measured([each[each > LIMITED_S] for each in waited], facts)
+            begin, before_s = step.begins_with, (takes or step.takes).mean_s
+        else:
+            end: EventKind | None = "replica_ready" if last else step.ends_with
+            if end is None:
+                steps.append(step)
+                continue
+            off = (before_s if number else 0.0) + (_probe_s(runs[0], profile) / 2 if last else 0.0)
+            took = [(_took(run, begin, end) - off) / (1 + crowding * _others(run, begin, end)) for run in runs]
+            takes = _measured(took, facts)
+            begin, before_s = end, 0.0
+        steps.append(step.model_copy(update={"takes": takes or step.takes}))
+    return steps
+
+
+def _others(run: Run, begin: EventKind, end: EventKind) -> FloatArray:
+    """For each replica of `_took`, how many others were starting when that part began, or began to within `LIMITED_S`.
+    Without room on a machine a replica does not start yet."""
+    at = lives(run, 0.0, run.info.schedule.duration_s, begin, end)["begun_s"].to_numpy(dtype=float)[:, None]
+    starts = lives(run, 0.0, run.info.schedule.duration_s, _starts_with(run), "replica_ready")
+    begun, ready = (starts[name].to_numpy(dtype=float)[None, :] for name in ("begun_s", "ended_s"))
+    starting = (begun <= at + LIMITED_S) & (at < ready)
+    return np.asarray(np.maximum(starting.sum(axis=1) - 1, 0), dtype=float)
+
+
+def _starts_with(run: Run) -> EventKind:
+    """With which event a replica begins to start: where machines come and go, when it has been placed on one."""
+    return "replica_scheduled" if "machine_requested" in set(run.events["kind"]) else "replica_created"
+
+
+def _crowding(runs: Sequence[Run]) -> float:
+    """How much longer a start takes, as a share, for each other one at the same time; 0 where none starts alone."""
+    took = np.concatenate([_took(run, _starts_with(run), "replica_ready") for run in runs])
+    others = np.concatenate([_others(run, _starts_with(run), "replica_ready") for run in runs])
+    alone, together = took[others == 0], others > 0
+    if len(alone) < LEAST_ALONE or not together.any():
+        return 0.0
+    longer = float(took[together].mean() / alone.mean()) - 1
+    return round(max(0.0, longer / float(others[together].mean())), 4)
+
+
+def _report_delay_s(runs: Sequence[Run], profile: Profile) -> float:
+    """How long after the router's report the controller acts on it, beyond what the periods explain: each is waited
+    for by half on average."""
+    rests = []
+    for run in runs:
+        settings = next(iter(run.info.scaling.values()))
+        interval_s, look_back_s = settings["metrics_interval_s"], settings["look_back_period_s"]
+        periods_s = interval_s + min(look_back_s * RECORDED, interval_s) + profile.loop_value("control_period_s")
+        if run.info.step_s is not None:
+            found = provisioning(run, run.info.step_s, run.info.schedule.duration_s - run.info.step_s)
+            rests.append(found.detection_s - settings["upscale_delay_s"] - periods_s / 2)
+    known = [rest for rest in rests if np.isfinite(rest)]
+    return round(max(0.0, float(np.mean(known))), 4) if known else 0.0
+
+
+def _alike(runs: Sequence[Run]) -> float:
+    """Share of the variance of starts that lies between runs (analysis of variance, one way), of the first two
+    replicas that a step asked for."""
+    groups = []
+    for run in runs:
+        span = run.info.step_s or 0.0, run.info.schedule.duration_s
+        asked_s = lives(run, *span, "replica_created", "replica_ready")["begun_s"]
+        took_s = lives(run, *span, _starts_with(run), "replica_ready")["took_s"]
+        together = took_s.reindex(asked_s.index[asked_s <= asked_s.min() + LIMITED_S]).dropna().to_numpy(dtype=float)
+        if len(together) >= 2:
+            groups.append(together[:2])
+    if len(groups) < 3:
+        return 0.0
+    pairs = np.array(groups)
+    within = float(pairs.var(axis=1, ddof=1).mean())
+    between = max(0.0, float(pairs.mean(axis=1).var(ddof=1)) - within / 2)
+    return round(between / (between + within), 3) if between + within else 0.0
+
+
+def _took(run: Run, begin: str, end: str) -> FloatArray:
+    return np.asarray(lives(run, 0.0, run.info.schedule.duration_s, begin, end)["took_s"], dtype=float)
+
+
+def _probe_s(run: Run, profile: Profile) -> float:
+    probe = profile.starts.probe_period_s
+    if isinstance(probe, str):
+        return float(next(iter(run.info.scaling.values()))[probe])
+    return probe.value if probe is not None else 0.0
+
+
+def _noticed(runs: Sequence[Run], profile: Profile, outside_s: float, facts: dict[str, Any]) -> Measured | None:
+    """From ready to the first request that a replica took."""
+    return _measured([_first_taken(run, profile, outside_s) for run in runs], facts)
+
+
+def _first_taken(run: Run, profile: Profile, outside_s: float) -> FloatArray:
+    served = served_in(run)
+    waits = 0.0 if profile.requests.routing == "shared-queue" else served["queue_s"]
+    taken = served["done_s"] - outside_s - served["inference_s"] - waits
+    first = taken.groupby(served["replica_id"]).min()
+    ready = run.events[(run.events["kind"] == "replica_ready") & (run.events["t_s"] > 0)]
+    return _since(first, ready)
+
+
+def _since(times: pd.Series, events: pd.DataFrame) -> FloatArray:
+    """Each event's subject's time, less the event's; subjects without one are left out. Requests call a replica by its
+    name, or by the id that its event's detail gives."""
+    details = [json.loads(text or "{}") for text in events["detail"].fillna("{}")]
+    found = [
+        float(times.get(subject, times.get(str(detail.get("replica_id", "")), np.nan))) - t_s
+        for detail, subject, t_s in zip(details, events["subject"], events["t_s"], strict=True)
+    ]
+    return np.array([value for value in found if np.isfinite(value)])
+
+
+def _leaves(runs: Sequence[Run], outside_s: float, facts: dict[str, Any]) -> Measured | None:
+    """From the decision to be rid of a replica until the last request was sent to it."""
+    found = []
+    for run in runs:
+        served = served_in(run)
+        last = (served["intended_s"] + outside_s / 2).groupby(served["replica_id"]).max()
+        going = run.events[(run.events["kind"] == "replica_draining") & (run.events["t_s"] > 0)]
+        found.append(_since(last, going))
+    return _measured(found, facts)
+
+
+def _machines(runs: Sequence[Run], machines: Machines, facts: dict[str, Any]) -> Machines:
+    """What a machine takes beyond the boot time that was set. A rehearsal's machines that are asked for together come
+    one after another: there, the first of them tells it, and the others how far apart they come."""
+    over, apart = [], []
+    for run in runs:
+        boot = str(next(iter(run.info.scaling.values())).get("boot", ""))
+        found = lives(run, 0.0, run.info.schedule.duration_s, "machine_requested", "machine_booted")
+        for _, together in found.groupby((found["begun_s"].sort_values().diff() > LIMITED_S).cumsum()):
+            took = np.sort(together["took_s"].to_numpy(dtype=float))
+            if run.info.mode == "rehearsal":
+                apart.append(np.diff(took))
+                took = took[:1]
+            if boot.endswith("s") and boot[:-1].replace(".", "", 1).isdigit():
+                over.append(took - float(boot[:-1]))
+    waits_s = np.concatenate(apart) if apart else np.zeros(0)
+    parts = {
+        "boot_overhead": _measured(over, facts),
+        "registers": _measured([_took(run, "machine_booted", "machine_registered") for run in runs], facts),
+        "turns_ready": _measured([_took(run, "machine_registered", "machine_ready") for run in runs], facts),
+    }
+    changes: dict[str, Any] = {name: spread for name, spread in parts.items() if spread is not None}
+    if len(waits_s):
+        changes["apart"] = Number(value=round(float(waits_s.mean()), 3), **facts)
+    return machines.model_copy(update=changes)
+
+
+def _measured(parts: Sequence[FloatArray], facts: dict[str, Any]) -> Measured | None:
+    values = np.maximum(np.concatenate(parts), 0.0) if parts else np.zeros(0)
+    return Measured(samples_s=tuple(round(float(each), 3) for each in sorted(values)), **facts) if len(values) else None

@@ -1,0 +1,150 @@
+"""``mlscale simulate``, ``sweep`` and ``calibrate``. Each imports what it needs inside its function."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mlscale.errors import MlscaleError
+
+Arm = Annotated[str, typer.Option(help="matched, shipped, static-min or static-max")]
+
+
+def simulate(
+    environment: Annotated[str, typer.Argument(help="torchserve, rayserve, k3s, eks or ecs")],
+    out: Annotated[Path, typer.Option(help="folder of the new run")],
+    arm: Arm = "matched",
+    schedule: Annotated[Path | None, typer.Option(help="JSON file; default: the protocol's 60 s schedule")] = None,
+    scaling: Annotated[list[str] | None, typer.Option(help="KEY=VALUE, put over the arm's settings")] = None,
+    photos: Annotated[
+        Path | None, typer.Option(help="folder of a photo set, for its names and cost; default: the profile's")
+    ] = None,
+    connections: Annotated[str, typer.Option(help="fresh or kept")] = "fresh",
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    profile: Annotated[Path | None, typer.Option(help="of mlscale calibrate; default: the environment's own")] = None,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", help="PATH=VALUE, put over the profile's numbers")
+    ] = None,
+    machine_failures: Annotated[float, typer.Option(min=0, help="of each machine, per hour, at random")] = 0.0,
+) -> None:
+    """The twin of a run: the same decisions, a calibrated model of the rest. Nothing is deployed or measured."""
+    from mlscale.notebook.parameters import MeasureParameters, checked
+    from mlscale.progress import Shown
+    from mlscale_paper.protocol import current_protocol
+    from mlscale.measure.settings import parse_settings
+    from mlscale_twin.simulate import simulate
+    from mlscale.load.schedule_files import read_schedule
+
+    given = {"mode": "simulated", "arm": arm, "connections": connections, "scaling": parse_settings(scaling or [])}
+    asked = checked(MeasureParameters, given)
+    with Shown() as shown:
+        run = simulate(
+            environment,
+            schedule=read_schedule(schedule) if schedule else None,
+            out=out,
+            photos=photos,
+            scaling=current_protocol().sized(environment, asked.scaling, schedule),
+            arm=asked.arm,
+            connections=asked.connections,
+            seed=seed,
+            profile=profile,
+            changes=[_change(each) for each in changes or []],
+            machine_failures_per_h=machine_failures,
+            progress=shown,
+        )
+    right = int((run.requests.status == "ok").sum())
+    print(f"{run.path}: SIMULATED, {len(run.requests)} requests, {right} answered; nothing was measured")
+
+
+def sweep(
+    environments: Annotated[list[str], typer.Argument(help="one or more of torchserve, rayserve, k3s, eks, ecs")],
+    out: Annotated[Path, typer.Option(help="file of results, a line each; a sweep goes on where it was stopped")],
+    scaling: Annotated[
+        list[str] | None, typer.Option(help="KEY=VALUE,VALUE,...: settings to go through; every combination is tried")
+    ] = None,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", help="PATH=VALUE,VALUE,...: numbers of the profile to go through")
+    ] = None,
+    arm: Arm = "matched",
+    schedule: Annotated[Path | None, typer.Option(help="JSON file; default: the protocol's schedule")] = None,
+    draws: Annotated[int, typer.Option(min=1, help="simulated runs of each combination")] = 8,
+    ray: Annotated[str | None, typer.Option(help="address of a Ray cluster; default: this machine")] = None,
+) -> None:
+    """Simulate a grid of settings; prints the mean figures of each combination. Nothing is measured."""
+    from mlscale.progress import Shown
+    from mlscale_paper.protocol import current_protocol
+    from mlscale_twin.sweep import grid, sweep
+    from mlscale.load.schedule_files import read_schedule
+
+    protocol = current_protocol()
+    wanted = read_schedule(schedule) if schedule else protocol.closed_schedule(protocol.baseline_s)
+    settings, numbers = _values(scaling or [], "--scaling"), _values(changes or [], "--set")
+    tasks = [
+        task
+        for name in environments
+        for task in grid(
+            [name],
+            wanted,
+            {key: [value] for key, value in protocol.sized(name, {}, schedule).items()} | settings,
+            draws,
+            arm=arm,
+            level_s=protocol.level_s,
+            changes=numbers,
+        )
+    ]
+    with Shown() as shown:
+        table = sweep(tasks, out, address=ray, say=shown)
+    keys = ["environment", *settings, *numbers]
+    columns = ["mean_response_s", "sd_response_s", "t_slo_s", "mean_replicas", "failure_share"]
+    print(table.groupby(keys, sort=False)[columns].mean().round(3).to_string())
+    print(f"{out}: SIMULATED, {len(table)} runs, means of {draws} draws; nothing was measured")
+
+
+def calibrate(
+    folders: Annotated[list[Path], typer.Argument(help="live runs of one environment, or folders that hold some")],
+    out: Annotated[Path | None, typer.Option(help="file of the new profile; default: ENVIRONMENT.json")] = None,
+) -> None:
+    """Fit the twin's profile of an environment to live runs: service times and the parts of a start."""
+    from mlscale.runs import load_runs
+    from mlscale_twin.calibration import calibrate
+    from mlscale_twin.profile import read_profile
+
+    runs = load_runs(folders)
+    if not runs:
+        raise MlscaleError("no run is in there", ", ".join(map(str, folders)), "name folders of runs")
+    before = read_profile(runs[0].info.environment)
+    after = calibrate(runs, before)
+    file = out or Path(f"{after.environment}.json")
+    if file.exists():
+        raise MlscaleError("it is there already", str(file), "choose another --out, or delete it")
+    file.write_text(after.model_dump_json(indent=2, exclude_none=True) + "\n")
+    work_ms, old_ms = (1000 * next(iter(each.work.values())).mean_s.value for each in (after, before))
+    print(
+        f"{file}: work of an answer {work_ms:.1f} ms (before: {old_ms:.1f}); "
+        f"use it with mlscale simulate {after.environment} --profile {file}"
+    )
+
+
+def _values(texts: Sequence[str], option: str) -> dict[str, list[Any]]:
+    """``["max_replicas=2,4"]`` to ``{"max_replicas": [2, 4]}``."""
+    found: dict[str, list[Any]] = {}
+    for text in texts:
+        name, sign, values = text.partition("=")
+        if not sign or not values:
+            raise MlscaleError(f"{text!r} has no values", option, "write KEY=VALUE,VALUE,...")
+        found[name] = [_change(f"{name}={value}")[1] for value in values.split(",")]
+    return found
+
+
+def _change(text: str) -> tuple[str, Any]:
+    path, sign, value = text.partition("=")
+    if not sign:
+        raise MlscaleError(f"{text!r} has no value", "--set", "write PATH=VALUE, such as work.app.mean_s.value=0.05")
+    try:
+        return path, json.loads(value)
+    except ValueError:
+        return path, value

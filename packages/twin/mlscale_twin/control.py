@@ -1,0 +1,114 @@
+"""From a scaling's settings and a profile to the control loop that runs in virtual time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from mlscale.environments.worker_controller import ControllerSettings
+from mlscale_twin.policies.hpa import Behavior, HpaSettings, MetricSpec, ScalingRules
+from mlscale_twin.policies.ray_serve import RayServeSettings
+from mlscale_twin.policies.target_tracking import TargetTrackingSettings
+from mlscale.runs import MlscaleError
+from mlscale_twin.loops import HpaLoop, RayServeLoop, Scene, TargetTrackingLoop, WorkerControllerLoop
+from mlscale_twin.profile import Profile
+
+Scaling = Mapping[str, Any]
+"""Settings of one component, every default spelled out, as run.json holds them."""
+
+
+def start_loop(scene: Scene, scaling: Scaling, profile: Profile) -> None:
+    """Let the profile's control loop run over the component. A fixed number of replicas has none.
+
+    Raises:
+        MlscaleError: a setting that the twin does not know how to follow.
+    """
+    if scaling["min_replicas"] != scaling["max_replicas"]:
+        _STARTS[profile.scales_by](scene, scaling, profile)
+
+
+def _worker_controller(scene: Scene, scaling: Scaling, profile: Profile) -> None:
+    settings = _fields(ControllerSettings, scaling)
+    WorkerControllerLoop(
+        scene,
+        settings,
+        sample_interval_s=scaling["sample_interval_s"],
+        period_s=scaling["period_s"],
+        look_back_s=scaling["look_back_s"],
+    )
+
+
+def _ray_serve(scene: Scene, scaling: Scaling, profile: Profile) -> None:
+    if scaling["aggregation_function"] != "mean":
+        raise MlscaleError("only the mean is simulated", "aggregation_function", "leave it, or measure it live")
+    RayServeLoop(
+        scene,
+        _fields(RayServeSettings, scaling),
+        metrics_interval_s=scaling["metrics_interval_s"],
+        look_back_s=scaling["look_back_period_s"],
+        period_s=profile.loop_value("control_period_s"),
+        late_s=profile.loop_value("report_delay_s"),
+    )
+
+
+def _hpa(scene: Scene, scaling: Scaling, profile: Profile) -> None:
+    request_milli = round(1000 * scaling["cpu_cores"])
+    if scaling["metric"] == "cpu":
+        metric = MetricSpec("Resource", "cpu", "Utilization", scaling["target_cpu_percent"])
+    else:
+        metric = MetricSpec("External", "in_flight", "AverageValue", round(1000 * scaling["target_in_flight"]))
+    rules = [
+        ScalingRules(None if scaling[name] is None else float(scaling[name]))
+        for name in ("upscale_stabilisation_s", "downscale_stabilisation_s")
+    ]
+    settings = HpaSettings(
+        (metric,),
+        scaling["min_replicas"],
+        scaling["max_replicas"],
+        Behavior(*rules),
+        tolerance=profile.loop_value("tolerance"),
+        downscale_stabilization_s=profile.loop_value("downscale_stabilisation_s"),
+        cpu_initialization_period_s=profile.loop_value("cpu_initialisation_period_s"),
+        initial_readiness_delay_s=profile.loop_value("initial_readiness_delay_s"),
+    )
+    HpaLoop(
+        scene,
+        settings,
+        sync_s=scaling.get("sync_period_s") or profile.loop_value("sync_period_s"),
+        window_s=scaling["metric_window_s"],
+        scrape_s=profile.loop_value("metric_resolution_s"),
+        request_milli=request_milli,
+    )
+
+
+def _target_tracking(scene: Scene, scaling: Scaling, profile: Profile) -> None:
+    settings = TargetTrackingSettings(
+        target=scaling["target"],
+        min_capacity=scaling["min_replicas"],
+        max_capacity=scaling["max_replicas"],
+        period_s=scaling["metric_period_s"],
+        out_datapoints=scaling["out_datapoints"],
+        in_datapoints=scaling["in_datapoints"],
+        out_cooldown_s=scaling["out_cooldown_s"],
+        in_cooldown_s=scaling["in_cooldown_s"],
+    )
+    TargetTrackingLoop(
+        scene,
+        settings,
+        metric=scaling["metric"],
+        quota_cores=scaling["cpu_cores"],
+        late_s=profile.loop_value(f"metric_delay_{scaling['metric_period_s']}s"),
+    )
+
+
+def _fields(kind: type[Any], scaling: Scaling) -> Any:
+    """The settings of a policy whose fields are called as the scaling's."""
+    return kind(**{name: scaling[name] for name in kind.__dataclass_fields__ if name in scaling})
+
+
+_STARTS: Final = {
+    "worker-controller": _worker_controller,
+    "ray-serve": _ray_serve,
+    "hpa": _hpa,
+    "target-tracking": _target_tracking,
+}

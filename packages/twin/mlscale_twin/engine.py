@@ -1,0 +1,340 @@
+"""One simulated world: the arrays, and what Python does to them between two steps of the kernel."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from mlscale.load.schedules import THINKS, active_intervals, intended_times, photo_order, think_times
+from mlscale.runs import ClosedLoop, MlscaleError, OpenLoop
+from mlscale_twin import earliest, fleet, kernel
+from mlscale_twin import layout as lay
+from mlscale_twin.generator import seeded
+from mlscale_twin.memory import Memory
+from mlscale_twin.settings import Clients, Processor, Queueing, Service
+
+_ROOM: Final = 256
+_MOST_ROOM: Final = 2**24
+_ROWS: Final = 65_536
+_DUE: Final = 16_384
+"""Send times are drawn so many at a time: those, and what they are made of, fit a core's cache."""
+_LONGEST_THINKS: Final = 4096
+"""After so many requests of a client its think times repeat."""
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """Of requests by how they ended (`layout.OK` and after): how many, and their response times, s."""
+
+    count: npt.NDArray[np.int64]
+    mean_s: npt.NDArray[np.float64]
+    sd_s: npt.NDArray[np.float64]
+    mean_wait_s: npt.NDArray[np.float64]
+    bins: npt.NDArray[np.int64]
+
+    def quantile_s(self, share: float) -> float:
+        """Of the response times of answered requests, to a bin's width (0.8 to 1.6 %)."""
+        total = int(self.bins.sum())
+        if not total:
+            return math.nan
+        place = int(np.searchsorted(np.cumsum(self.bins), share * total, side="left"))
+        return float(bin_edges_s()[place : place + 2].mean())
+
+
+def bin_edges_s() -> npt.NDArray[np.float64]:
+    """Edges of the bins of `Statistics.bins`, s (bins + 1,)."""
+    places = np.arange(lay.BINS + 1, dtype=np.int64) + lay.FIRST_BIN
+    return (places << lay.BIN_SHIFT).view(np.float64)
+
+
+class Engine:
+    """Requests of a schedule through components with replicas that come and go.
+
+    Args:
+        queueing: one for each component; a second one is called by the first.
+        most_replicas: as many places there are, those that finish their last request included.
+        photos: how many different ones are sent. seed, block: as of the load generator. draw: of service times.
+        records: keep each request (`take_rows`); else only statistics, of requests sent from ``begin_s`` on.
+    """
+
+    def __init__(
+        self,
+        schedule: ClosedLoop | OpenLoop,
+        service: Service,
+        processor: Processor,
+        queueing: Sequence[Queueing],
+        clients: Clients,
+        *,
+        most_replicas: int,
+        photos: int = 1,
+        seed: int = 0,
+        block: int = 0,
+        draw: int = 0,
+        records: bool = True,
+        begin_s: float = 0.0,
+    ) -> None:
+        self._schedule, self._seed, self._block = schedule, seed, block
+        self._due: Iterator[npt.NDArray[np.float64]] = iter(())
+        if isinstance(schedule, OpenLoop):
+            self._due = intended_times(schedule, seed, block, chunk=_DUE)
+        self._last_due = False
+        self._kept: list[npt.NDArray[np.void]] = []
+        self._serial = 0
+        self._phases = np.random.default_rng([seed, block, _PHASES, draw])
+        self._memory = _new_memory(queueing, service, most_replicas, (seed, block, draw), 1 if not records else _ROWS)
+        _describe(self._memory, service, processor, clients, isinstance(schedule, ClosedLoop), records, begin_s)
+        self._load(photos)
+        self._arrays: tuple[Any, ...] = tuple(self._memory)
+
+    @property
+    def now_s(self) -> float:
+        return float(self._memory.world[0]["now_s"])
+
+    def advance(self, until_s: float) -> None:
+        """Let time pass.
+
+        Raises:
+            MlscaleError: more requests are open than memory is for.
+        """
+        while True:
+            code = kernel.advance(until_s, self._last_due, self._arrays)
+            if code == lay.RUNNING:
+                return
+            if code == lay.MORE_ROWS:
+                self._keep_rows()
+            elif code == lay.MORE_DUE:
+                self._more_due()
+            else:
+                self._more_room()
+
+    def come(self, component: int = 0) -> int:
+        """A replica is ready from now on; its CFS periods begin at a moment drawn from the seed. Returns its place.
+
+        Raises:
+            MlscaleError: no place is free.
+        """
+        free = (self._memory.replicas["state"] == lay.ABSENT) & (self._memory.replicas["request"] < 0)
+        if not free.any():
+            raise MlscaleError(f"more than {len(free)} replicas", "simulator", "raise most_replicas")
+        place = int(free.argmax())
+        period_s = float(self._memory.parameters[0]["period_s"])
+        phase_s = self.now_s - float(self._phases.uniform(0, period_s))
+        fleet.come(place, component, self._serial, phase_s, self._arrays)
+        self._serial += 1
+        return place
+
+    def go(self, place: int) -> None:
+        """A replica takes nothing more and ends with what it has."""
+        fleet.go(place, self._arrays)
+
+    def die(self, place: int) -> None:
+        """A replica is gone at once, and what it had is lost."""
+        fleet.die(place, self._arrays)
+
+    def is_there(self, place: int) -> bool:
+        """Ready, or finishing what it has."""
+        return bool(self._memory.replicas[place]["state"] != lay.ABSENT)
+
+    def serial(self, place: int) -> int:
+        """The number of the replica at this place, counted from 0 in the order of coming."""
+        return int(self._memory.replicas[place]["serial"])
+
+    def cpu_s(self, place: int) -> float:
+        """What the replica at this place has used of the CPU since it came, s."""
+        return float(fleet.cpu_s(place, self._arrays))
+
+    def outstanding(self, place: int) -> int:
+        """Requests in service at this place, and in its own queue where it has one."""
+        replica = self._memory.replicas[place]
+        return max(int(replica["outstanding"]), int(replica["request"] >= 0))
+
+    def waiting(self, component: int = 0) -> int:
+        """Requests in the component's shared queue."""
+        return int(self._memory.stations[component]["waiting"])
+
+    def ongoing(self, component: int = 0) -> int:
+        """Requests queued and in service."""
+        return int(self._memory.stations[component]["ongoing"])
+
+    def ongoing_integral(self, component: int = 0) -> float:
+        """`ongoing`, summed over time until now, request seconds."""
+        return float(self._memory.stations[component]["ongoing_integral"])
+
+    def arrived(self, component: int = 0) -> int:
+        """Requests that have come to the component so far."""
+        return int(self._memory.stations[component]["arrived"])
+
+    def take_rows(self) -> npt.NDArray[np.void]:
+        """Requests that ended since the last call, in the order of their end (`layout.ROWS`)."""
+        self._keep_rows()
+        found = np.concatenate(self._kept)
+        self._kept.clear()
+        return found
+
+    def statistics(self) -> Statistics:
+        totals = self._memory.totals
+        count = totals["count"].copy()
+        with np.errstate(invalid="ignore"):
+            mean = totals["sum_s"] / count
+            variance = (totals["squares_s2"] - count * mean**2) / np.maximum(count - 1, 1)
+            waits = totals["waits_s"] / count
+        return Statistics(count, mean, np.sqrt(np.maximum(variance, 0)), waits, self._memory.bins.copy())
+
+    def _keep_rows(self) -> None:
+        world = self._memory.world
+        self._kept.append(self._memory.rows[: world[0]["rows"]].copy())
+        world["rows"] = 0
+
+    def _more_due(self) -> None:
+        due = next(self._due, None)
+        if due is None:
+            self._last_due = True
+            return
+        self._memory.world["due_at"] = 0
+        self._set(due_s=np.ascontiguousarray(due))
+
+    def _more_room(self) -> None:
+        """Twice the table of open requests; rings hold rows, which lie elsewhere then."""
+        old = self._memory
+        world, size = old.world[0], len(old.requests)
+        if 2 * size > _MOST_ROOM:
+            raise MlscaleError(
+                f"{size} requests are open at {self.now_s:.0f} s",
+                "simulator",
+                "more comes in than is served: set a limit for the queue or a timeout, or more replicas",
+            )
+        numbers = np.arange(world["oldest"], world["sequence"])
+        requests = np.zeros(2 * size, lay.REQUESTS)
+        requests[numbers & (2 * size - 1)] = old.requests[numbers & (size - 1)]
+
+        def moved(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+            number = world["oldest"] + ((rows - world["oldest"]) & (size - 1))
+            return np.where(rows < 0, rows, number & (2 * size - 1))
+
+        queues = np.zeros((len(old.queues), 2 * size), np.int64)
+        heads = np.concatenate([old.stations["head"], old.replicas["head"]])
+        for place, head in enumerate(heads[: len(queues)]):
+            queues[place, :size] = moved(np.roll(old.queues[place], -int(head)))
+        old.stations["head"] = 0
+        old.replicas["head"] = 0
+        old.replicas["request"] = moved(old.replicas["request"])
+        old.askers["row"] = moved(old.askers["row"])
+        self._set(requests=requests, queues=queues)
+
+    def _set(self, **arrays: npt.NDArray[Any]) -> None:
+        self._memory = self._memory._replace(**arrays)
+        self._arrays = tuple(self._memory)
+
+    def _load(self, photos: int) -> None:
+        """Who sends what, and when: the load generator's own plan."""
+        schedule, seed, block = self._schedule, self._seed, self._block
+        if isinstance(schedule, OpenLoop):
+            self._memory = self._memory._replace(order=photo_order(seed, block, 0, photos)[None, :])
+            return
+        number = max(stage.clients for stage in schedule.stages)
+        intervals = [active_intervals(schedule, client) for client in range(number)]
+        most = max((len(each) for each in intervals), default=1)
+        from_s, to_s = np.full((max(1, number), most), -math.inf), np.full((max(1, number), most), -math.inf)
+        for client, each in enumerate(intervals):
+            from_s[client, : len(each)], to_s[client, : len(each)] = np.array(each).T
+        order = np.array([photo_order(seed, block, client, photos) for client in range(number)])
+        starts = [each[0][0] for each in intervals] or [math.inf]
+        sends_s, sends = earliest.tournament(starts)
+        self._memory = self._memory._replace(
+            sends_s=sends_s,
+            sends=sends,
+            order=order.reshape(number, photos).astype(np.int64),
+            thinks_s=_thinks(schedule, seed, block, number),
+            from_s=from_s,
+            to_s=to_s,
+            sent=np.zeros(max(1, number), np.int64),
+        )
+
+
+_PHASES: Final = 7
+"""Stream of random numbers for the phases of CFS periods."""
+
+
+def _thinks(schedule: ClosedLoop, seed: int, block: int, clients: int) -> npt.NDArray[np.float64]:
+    if schedule.think == "constant" or schedule.think_mean_s == 0:
+        return np.full((max(1, clients), 1), schedule.think_mean_s)
+    expected = schedule.duration_s / schedule.think_mean_s
+    chunks = min(math.ceil(2 * expected / THINKS) + 1, _LONGEST_THINKS // THINKS)
+    return np.array(
+        [
+            np.concatenate([think_times(schedule, seed, block, client, chunk) for chunk in range(chunks)])
+            for client in range(clients)
+        ]
+    ).reshape(clients, -1)
+
+
+def _new_memory(
+    queueing: Sequence[Queueing], service: Service, replicas: int, seed: Sequence[int], rows: int
+) -> Memory:
+    stations = np.zeros(len(queueing), lay.STATIONS)
+    for place, each in enumerate(queueing):
+        stations[place]["routing"], stations[place]["queue_limit"] = each.kind, each.limit
+        stations[place]["stale_s"] = each.stale_s
+        for name in ("first_pause_s", "growth", "longest_pause_s", "askers_each"):
+            stations[place][name] = getattr(each.polling, name)
+        for name in ("ahead_cpu_s", "after_cpu_s", "ask_cpu_s"):
+            stations[place][name] = (getattr(service, name) or (0.0,) * len(queueing))[place]
+    own = any(each.routing != "shared-queue" for each in queueing)
+    ring = 1 << max(1, (replicas - 1).bit_length())
+    absent = np.zeros(replicas, lay.REPLICAS)
+    absent["request"], absent["work_s"], absent["hears_s"] = -1, lay.NO_WORK, math.inf
+    none = np.zeros(0)
+    (ends_s, ends), (sends_s, sends) = earliest.nobody(replicas), earliest.nobody(1)
+    samples = service.samples_s if service.samples_s is not None else np.zeros((1, 1, 1))
+    calls = service.calls if service.calls is not None else np.zeros((1, 1), np.int64)
+    return Memory(
+        world=np.zeros(1, lay.WORLD),
+        parameters=np.zeros(1, lay.PARAMETERS),
+        stations=stations,
+        replicas=absent,
+        requests=np.zeros(_ROOM, lay.REQUESTS),
+        queues=np.zeros((len(queueing) + (replicas if own else 0), _ROOM), np.int64),
+        idle=np.zeros((len(queueing), ring), np.int64),
+        ready=np.zeros((len(queueing), replicas), np.int64),
+        askers=np.zeros((len(queueing), lay.ASKERS), lay.ASKING),
+        asked_s=np.zeros(replicas),
+        ends_s=ends_s,
+        ends=ends,
+        sends_s=sends_s,
+        sends=sends,
+        due_s=none.copy(),
+        order=np.zeros((1, 1), np.int64),
+        thinks_s=np.zeros((1, 1)),
+        from_s=np.zeros((1, 1)),
+        to_s=np.zeros((1, 1)),
+        sent=np.zeros(1, np.int64),
+        work_s=np.ascontiguousarray(samples, np.float64),
+        calls=np.ascontiguousarray(calls, np.int64),
+        rows=np.zeros(max(2, rows), lay.ROWS),
+        totals=np.zeros(4, lay.TOTALS),
+        bins=np.zeros(lay.BINS, np.int64),
+        words=seeded(*seed),
+    )
+
+
+def _describe(
+    memory: Memory,
+    service: Service,
+    processor: Processor,
+    clients: Clients,
+    closed: bool,
+    records: bool,
+    begin_s: float,
+) -> None:
+    p = memory.parameters
+    p["service"], p["mean_s"] = service.kind, service.mean_s
+    p["cpu"], p["quota_cores"], p["period_s"] = processor.kind, processor.quota_cores, processor.period_s
+    p["cores"] = processor.cores
+    p["timeout_s"], p["cancels"], p["overhead_s"] = clients.timeout_s, clients.cancels, clients.overhead_s
+    p["closed"], p["records"], p["begin_s"] = closed, records, begin_s
+    p["polled"] = (memory.stations["routing"] == lay.POLLED_QUEUE).any()

@@ -1,0 +1,51 @@
+"""Random numbers inside compiled code: xoshiro256++ (Blackman and Vigna, 2019; public domain), seeded by NumPy.
+
+NumPy's own generators can be used there too, but are unpacked anew at each call from Python, which costs more than a
+control tick may.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from mlscale_twin.compiled import inlined
+
+Words = npt.NDArray[np.uint64]
+
+_23, _41, _17, _45, _19, _11 = (np.uint64(number) for number in (23, 41, 17, 45, 19, 11))
+_UNIT = 1.0 / 9007199254740992.0
+
+
+def seeded(*seed: int) -> Words:
+    """The generator's state (4,): independent streams for different seeds, by NumPy's SeedSequence."""
+    return np.random.SeedSequence(seed).generate_state(4, np.uint64).astype(np.uint64)
+
+
+@inlined
+def uniform(words: Words) -> float:
+    """In [0, 1), of 53 bits; ``words`` moves on."""
+    total = words[0] + words[3]
+    bits = ((total << _23) | (total >> _41)) + words[0]
+    shifted = words[1] << _17
+    words[2] ^= words[0]
+    words[3] ^= words[1]
+    words[1] ^= words[2]
+    words[0] ^= words[3]
+    words[2] ^= shifted
+    words[3] = (words[3] << _45) | (words[3] >> _19)
+    return np.float64(bits >> _11) * _UNIT
+
+
+@inlined
+def exponential(words: Words) -> float:
+    """Of mean 1."""
+    return -math.log(1.0 - uniform(words))
+
+
+@inlined
+def below(words: Words, number: int) -> int:
+    """One of 0 .. number - 1."""
+    return int(uniform(words) * number)

@@ -1,0 +1,70 @@
+"""Twins that are wrong on purpose (METHOD §8): a comparison that accepts them would accept anything."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from mlscale_twin.profile import Profile, StartStep
+from mlscale_twin.spread import Number, longer
+
+Scaling = dict[str, Any]
+Altered = tuple[Profile, Scaling]
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """``alter``: from the profile and one component's settings to wrong ones."""
+
+    name: str
+    alter: Callable[[Profile, Mapping[str, Any]], Altered]
+
+
+def _slow_service(profile: Profile, scaling: Mapping[str, Any]) -> Altered:
+    work = {
+        name: each.model_copy(update={"mean_s": each.mean_s.model_copy(update={"value": each.mean_s.value * 1.15})})
+        for name, each in profile.work.items()
+    }
+    return profile.model_copy(update={"work": work}), dict(scaling)
+
+
+def _slow_start(profile: Profile, scaling: Mapping[str, Any]) -> Altered:
+    def slowed(step: StartStep) -> StartStep:
+        return step.model_copy(update={"takes": longer(step.takes, 1.5)})
+
+    steps = tuple(slowed(step) for step in profile.starts.steps)
+    return profile.model_copy(update={"starts": profile.starts.model_copy(update={"steps": steps})}), dict(scaling)
+
+
+def _wrong_routing(profile: Profile, scaling: Mapping[str, Any]) -> Altered:
+    other = "random" if profile.requests.routing == "shared-queue" else "shared-queue"
+    return profile.model_copy(update={"requests": profile.requests.model_copy(update={"routing": other})}), dict(
+        scaling
+    )
+
+
+def _no_periods(profile: Profile, scaling: Mapping[str, Any]) -> Altered:
+    return profile, {**scaling, "cpu_period_s": 0.001}
+
+
+def _no_lag(profile: Profile, scaling: Mapping[str, Any]) -> Altered:
+    """Whoever decides sees what is, and looks all the time."""
+    fast = {"sync_period_s": 1.0, "metric_resolution_s": 1.0, "report_delay_s": 0.0}
+    fast |= {"metric_delay_60s": 0.0, "metric_delay_20s": 0.0}
+    loop: dict[str, Number] = {
+        name: each.model_copy(update={"value": fast.get(name, each.value)}) for name, each in profile.loop.items()
+    }
+    eager = {"metric_window_s": 0.5, "look_back_s": 0.05, "sample_interval_s": 0.05, "period_s": 0.05}
+    eager |= {"metrics_interval_s": 0.05, "look_back_period_s": 0.1, "upscale_delay_s": 0.0}
+    changed = {name: value for name, value in eager.items() if name in scaling}
+    return profile.model_copy(update={"loop": loop}), {**scaling, **changed}
+
+
+CONTROLS: Final = (
+    Control("service x 1.15", _slow_service),
+    Control("start-up x 1.5", _slow_start),
+    Control("wrong routing", _wrong_routing),
+    Control("no CFS periods", _no_periods),
+    Control("no metric lag", _no_lag),
+)

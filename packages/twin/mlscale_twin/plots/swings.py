@@ -1,0 +1,74 @@
+"""How far one figure moves when single numbers of a profile are halved or doubled."""
+
+from __future__ import annotations
+
+from textwrap import fill
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from mlscale.plots.style import INK, attach, colour, headline, mark_modes, new_axes, shade, style
+
+LEAST_SHARE: Final = 0.01
+"""Of the figure: a number that moves it by less, halved and doubled, gets no row."""
+_SIDES: Final = {"half": ("half of it", 0.45), "double": ("twice of it", 1.0)}
+
+
+def swing_bars(table: pd.DataFrame, draws: int, environment: str = "ecs") -> Axes:
+    """A bar a number, from T_slo with half of it to T_slo with twice of it; the line is the profile as it is. A bar
+    whose draws were censored ends in an arrow. Numbers that hardly move T_slo are listed below the axis.
+
+    Args:
+        table: `mlscale_twin.sensitivity.swings`; the first row is on top. draws: simulated runs behind each mean.
+    Returns:
+        The axes; `plotted`: the table.
+    """
+    middle_s = float(table["as_it_is"].iloc[0])
+    moved_s = (table[[*_SIDES]] - middle_s).abs().max(axis=1)
+    shown = table[moved_s >= LEAST_SHARE * middle_s]
+    still = table[moved_s < LEAST_SHARE * middle_s]
+    ends_s = shown[[*_SIDES]].where(shown[[f"{side}_censored" for side in _SIDES]].to_numpy() == 0)
+    low_s, high_s = (
+        float(getattr(np, f"nan{what}")([*ends_s.to_numpy().ravel(), middle_s])) for what in ("min", "max")
+    )
+    reach_s = max(high_s - low_s, 0.1 * middle_s)
+    left_s, right_s = low_s - 0.25 * reach_s, high_s + 0.5 * reach_s
+    with style():
+        axes: Axes = new_axes(1, 1, 1.5 + 0.3 * len(shown))[0, 0]
+        for place, row in enumerate(shown.to_dict("records")):
+            for side, (words, strength) in _SIDES.items():
+                end_s = min(row[side], right_s)
+                axes.barh(
+                    place, end_s - middle_s, left=middle_s, height=0.6, lw=0,
+                    color=shade(colour(environment), strength), label=words if place == 0 else None,
+                )  # fmt: skip
+                _end(axes, place, row, side, end_s, draws)
+        axes.axvline(middle_s, color=INK, lw=0.8)
+        axes.annotate(f"{middle_s:.0f} s as it is", (middle_s, -0.5), ha="center", va="bottom", fontsize=8, color=INK)
+        axes.set_yticks(range(len(shown)), list(shown["what"]))
+        axes.set_ylim(len(shown) - 0.5, -0.5)
+        axes.set_xlim(left_s, right_s)
+        note = f"Not shown, under {100 * LEAST_SHARE:g} % either way: {', '.join(still['what'])}" if len(still) else ""
+        axes.set_xlabel(f"$T_{{slo}}$ (s), mean of {draws} draws\n{fill(note, 70)}")
+        axes.legend(loc="lower right")
+        headline(axes, f"$T_{{slo}}$ depends most on: {table['what'].iloc[0]}", {"simulated"})
+        mark_modes(axes, {"simulated"})
+        attach(axes, table)
+    return axes
+
+
+def _end(axes: Axes, place: int, row: dict[str, Any], side: str, end_s: float, draws: int) -> None:
+    """T_slo at the bar's end; with an arrow where it is only a lower bound."""
+    late = row[f"{side}_censored"]
+    right = row[side] >= row["as_it_is"]
+    if late:
+        axes.plot(end_s, place, ">", ms=7, color=INK, clip_on=False)
+        text = f"at least {row[side]:.0f}: never under L in {late} of {draws} draws"
+        axes.annotate(text, (end_s, place), (-8, 0), textcoords="offset points", ha="right", va="center", fontsize=8)
+        return
+    axes.annotate(
+        f"{row[side]:.0f}", (end_s, place), (3 if right else -3, 0), textcoords="offset points",
+        ha="left" if right else "right", va="center", fontsize=8, color=INK,
+    )  # fmt: skip

@@ -1,0 +1,157 @@
+"""Target tracking as AWS Application Auto Scaling does it for an ECS service: two alarms and a proportion.
+
+The service's code is not public; this follows what its guide says, and where the guide is silent the reading is named.
+
+- AlarmHigh: every one of the last `out_datapoints` above the target; AlarmLow: every one of the last `in_datapoints`
+  below the target less 10 %. Periods and datapoints as observed: 3 and 15 of one minute (aws/containers-roadmap #1208);
+  since June 2026 also metrics of 20 s, of CPU and memory only (#2113). A missing datapoint scales nothing.
+- An alarm that stays on acts again at each period (CloudWatch guide, alarm actions for Auto Scaling).
+- Capacity in proportion to metric and target; rounded so that too little is never added nor too much removed.
+- No scale-in while a deployment of the service runs (ECS developer guide, "Troubleshooting service auto scaling").
+- Scale-out cooldown: what the scale-out that started it added counts towards the next one, so only a larger one adds
+  more. Scale-in cooldown: no further scale-in; a scale-out ends it (API TargetTrackingScalingPolicyConfiguration).
+- Read by us: in the scale-out cooldown the proportion is taken of the capacity before it, since the metric does not
+  show the new tasks yet; a larger scale-out starts the cooldown anew.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Final, Literal
+
+from mlscale_twin.policies.alarm import is_on
+
+Rule = Literal[
+    "out",
+    "in",
+    "below-min",
+    "above-max",
+    "quiet",
+    "too-few-datapoints",
+    "missing-data",
+    "out-cooldown",
+    "in-cooldown",
+    "at-max",
+    "at-min",
+    "rounds-to-nothing",
+    "scale-in-off",
+    "deployment",
+]
+
+_EPSILON: Final = 1e-9  # 3 tasks at 100 % of target 50 % are 6 tasks, whatever the float says
+
+
+@dataclass(frozen=True, slots=True)
+class TargetTrackingSettings:
+    """Of a scaling policy; the defaults are those of ECS with one-minute metrics.
+
+    ``low_margin``: AlarmLow's threshold as a share of the target. ``period_s``: one datapoint, and one look.
+    """
+
+    target: float
+    min_capacity: int = 1
+    max_capacity: int = 4
+    period_s: float = 60.0
+    out_datapoints: int = 3
+    in_datapoints: int = 15
+    low_margin: float = 0.9
+    out_cooldown_s: float = 300.0
+    in_cooldown_s: float = 300.0
+    disable_scale_in: bool = False
+
+    def __post_init__(self) -> None:
+        if self.target <= 0 or self.period_s <= 0 or min(self.out_datapoints, self.in_datapoints) < 1:
+            raise ValueError(f"target, period and datapoints must be positive: {self}")
+        if not 0 <= self.min_capacity <= self.max_capacity:
+            raise ValueError(f"capacity between {self.min_capacity} and {self.max_capacity}")
+
+
+@dataclass(frozen=True, slots=True)
+class TrackedMetric:
+    """At ``t_s``, the end of a period: its datapoint (the metric per task; None: missing), the desired capacity, and
+    whether a deployment of the service runs."""
+
+    t_s: float
+    value: float | None
+    capacity: int
+    deploying: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TrackingState:
+    """The last datapoints, oldest first, and the cooldowns: until when, and the capacity before the scale-out."""
+
+    datapoints: tuple[float | None, ...] = ()
+    out_until_s: float = -math.inf
+    in_until_s: float = -math.inf
+    before_out: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TrackingDecision:
+    """``desired`` capacity from now on; ``rule`` names the way out, ``reason`` says it with numbers."""
+
+    desired: int
+    rule: Rule
+    reason: str
+    state: TrackingState
+
+
+def decide(observation: TrackedMetric, settings: TargetTrackingSettings, state: TrackingState) -> TrackingDecision:
+    """One look, at the end of a period; every hold says why."""
+    kept = max(settings.out_datapoints, settings.in_datapoints)
+    state = replace(state, datapoints=(*state.datapoints, observation.value)[-kept:])
+    capacity = observation.capacity
+    if capacity < settings.min_capacity:
+        return TrackingDecision(settings.min_capacity, "below-min", f"{capacity} tasks, fewer than set", state)
+    if capacity > settings.max_capacity:
+        return TrackingDecision(settings.max_capacity, "above-max", f"{capacity} tasks, more than set", state)
+    if observation.value is None:
+        return TrackingDecision(capacity, "missing-data", "no datapoint for this period", state)
+    value, low = observation.value, settings.target * settings.low_margin
+    found = f"{value:g} at target {settings.target:g}"
+    if is_on(state.datapoints, settings.out_datapoints, lambda each: each > settings.target):
+        return _out(observation.t_s, value, capacity, settings, state, found)
+    if is_on(state.datapoints, settings.in_datapoints, lambda each: each < low):
+        if observation.deploying:
+            return TrackingDecision(capacity, "deployment", f"{found}, but a deployment runs", state)
+        return _in(observation.t_s, value, capacity, settings, state, found)
+    if value > settings.target or value < low:
+        needed = settings.out_datapoints if value > settings.target else settings.in_datapoints
+        return TrackingDecision(capacity, "too-few-datapoints", f"{found}, not for {needed} datapoints yet", state)
+    return TrackingDecision(capacity, "quiet", f"{found}, no alarm is on", state)
+
+
+def _out(
+    t_s: float, value: float, capacity: int, settings: TargetTrackingSettings, state: TrackingState, found: str
+) -> TrackingDecision:
+    cooling = t_s < state.out_until_s
+    base = min(state.before_out, capacity) if cooling else capacity
+    proportional = math.ceil(base * value / settings.target - _EPSILON)
+    desired = min(settings.max_capacity, proportional)
+    found = f"{found} for {settings.out_datapoints} datapoints, {proportional} tasks of {base}"
+    if desired <= capacity:
+        if capacity == settings.max_capacity:
+            return TrackingDecision(capacity, "at-max", f"{found}, at most {capacity} are set", state)
+        return TrackingDecision(capacity, "out-cooldown", f"{found}, {capacity} are there or on their way", state)
+    after = replace(state, out_until_s=t_s + settings.out_cooldown_s, in_until_s=-math.inf, before_out=base)
+    return TrackingDecision(desired, "out", found, after)
+
+
+def _in(
+    t_s: float, value: float, capacity: int, settings: TargetTrackingSettings, state: TrackingState, found: str
+) -> TrackingDecision:
+    found = f"{found} for {settings.in_datapoints} datapoints"
+    if settings.disable_scale_in:
+        return TrackingDecision(capacity, "scale-in-off", f"{found}, but scaling in is off", state)
+    if t_s < state.in_until_s:
+        wait_s = state.in_until_s - t_s
+        return TrackingDecision(capacity, "in-cooldown", f"{found}, {wait_s:g} s of the cooldown are left", state)
+    proportional = math.ceil(capacity * value / settings.target - _EPSILON)
+    desired = max(settings.min_capacity, proportional)
+    if desired >= capacity:
+        rule: Rule = "at-min" if capacity == settings.min_capacity else "rounds-to-nothing"
+        return TrackingDecision(capacity, rule, f"{found}, {proportional} tasks of {capacity}", state)
+    after = replace(state, in_until_s=t_s + settings.in_cooldown_s)
+    return TrackingDecision(desired, "in", f"{found}, {proportional} tasks of {capacity}", after)

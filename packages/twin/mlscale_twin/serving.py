@@ -1,0 +1,163 @@
+"""Replicas at work: they serve requests that have come to them, or that wait."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from mlscale_twin import layout as lay
+from mlscale_twin.cfs import finish
+from mlscale_twin.compiled import inlined
+from mlscale_twin.earliest import put
+from mlscale_twin.generator import below, exponential
+from mlscale_twin.memory import Memory
+
+FRONT: Final = 0
+
+
+@inlined
+def wait(m: Memory, row: int, station: int) -> None:
+    """To the end of the station's queue."""
+    s = m.stations[station]
+    m.queues[station, (s.head + s.waiting) & (m.queues.shape[1] - 1)] = row
+    s.waiting += 1
+    m.requests[row].state = lay.WAITING
+    m.requests[row].asker = lay.NOBODY
+
+
+@inlined
+def begin(m: Memory, r: int, row: int) -> None:
+    """A replica begins to serve a request that has come or waited."""
+    q, replica = m.requests[row], m.replicas[r]
+    q.state = lay.SERVED
+    if replica.station == FRONT:
+        q.replica = r
+    replica.request = row
+    work(m, r, m.stations[replica.station].ahead_cpu_s, drawn(m, replica.station, q.photo))
+    q.queue_s += replica.clock_s - q.queued_s
+
+
+@inlined
+def drawn(m: Memory, station: int, photo: int) -> float:
+    """Of a service: its work, CPU s."""
+    p = m.parameters[0]
+    if p.service == lay.FIXED:
+        return p.mean_s
+    if p.service == lay.EXPONENTIAL:
+        return p.mean_s * exponential(m.words)
+    return m.work_s[station, photo, below(m.words, m.work_s.shape[2])]
+
+
+@inlined
+def work(m: Memory, r: int, ahead_s: float, clocked_s: float) -> None:
+    """A replica works from now on, or once it has cleared up; when its clock starts, and when it is done, is known.
+    ``ahead_s``, ``clocked_s``: before the clock starts, and then, CPU s."""
+    w, p, replica = m.world[0], m.parameters[0], m.replicas[r]
+    work_s = ahead_s + clocked_s
+    replica.work_s = work_s
+    m.asked_s[r] = 0.0
+    replica.began_s = max(w.now_s, replica.clears_s)
+    replica.clock_s = replica.began_s + ahead_s
+    ends_s = replica.began_s + work_s
+    replica.began_period, replica.began_used_s = replica.period, replica.used_s
+    if p.cpu == lay.QUOTA:
+        if ahead_s > 0.0:
+            replica.clock_s = finish(
+                replica.began_s, ahead_s, replica.phase_s, replica.period, replica.used_s, p.quota_cores, p.period_s
+            )[0]
+        ends_s, replica.period, replica.used_s = finish(
+            replica.began_s, work_s, replica.phase_s, replica.period, replica.used_s, p.quota_cores, p.period_s
+        )
+    elif p.cpu == lay.SHARED_CORES:
+        replica.began_used_s = w.virtual_s
+        ends_s = w.virtual_s + work_s
+        w.active += 1
+    put(m.ends_s, m.ends, r, ends_s)
+
+
+@inlined
+def _clear_up(m: Memory, r: int) -> None:
+    """What a replica still does once an answer is out: its next work begins after it."""
+    w, p, replica = m.world[0], m.parameters[0], m.replicas[r]
+    after_s = m.stations[replica.station].after_cpu_s
+    if after_s == 0.0:
+        return
+    replica.cpu_s += after_s
+    replica.clears_s = w.now_s + after_s
+    if p.cpu == lay.QUOTA:
+        replica.clears_s, replica.period, replica.used_s = finish(
+            w.now_s, after_s, replica.phase_s, replica.period, replica.used_s, p.quota_cores, p.period_s
+        )
+
+
+@inlined
+def free(m: Memory, r: int) -> None:
+    """A replica takes the next request, or is idle, or, where it was to go, has gone."""
+    replica = m.replicas[r]
+    station = replica.station
+    s = m.stations[station]
+    s.ongoing -= 1
+    replica.request = -1
+    _clear_up(m, r)
+    if s.routing > lay.POLLED_QUEUE:
+        replica.outstanding -= 1
+        while replica.outstanding > 0:
+            row = m.queues[len(m.stations) + r, replica.head]
+            replica.head = (replica.head + 1) & (m.queues.shape[1] - 1)
+            if not dropped(m, row, station):
+                begin(m, r, row)
+                return
+            replica.outstanding -= 1
+    elif s.routing == lay.POLLED_QUEUE:
+        replica.booked = max(0, replica.booked - 1)
+    elif replica.state == lay.READY and took_waiting(m, r, station):
+        return
+    if replica.state == lay.DRAINING:
+        replica.state = lay.ABSENT
+    elif s.routing == lay.SHARED_QUEUE:
+        rest(m, station, r)
+
+
+@inlined
+def took_waiting(m: Memory, r: int, station: int) -> bool:
+    """A replica begins with the next request of the station's queue that is not given up; False: there is none."""
+    s = m.stations[station]
+    while s.waiting > 0:
+        row = m.queues[station, s.head]
+        s.head = (s.head + 1) & (m.queues.shape[1] - 1)
+        s.waiting -= 1
+        if not dropped(m, row, station):
+            begin(m, r, row)
+            return True
+    return False
+
+
+@inlined
+def forget_idle(m: Memory, station: int, r: int) -> None:
+    """Off the ring of those that are idle, if it is there."""
+    s = m.stations[station]
+    mask = m.idle.shape[1] - 1
+    kept = 0
+    for number in range(s.idle):
+        other = m.idle[station, (s.idle_head + number) & mask]
+        if other != r:
+            m.idle[station, (s.idle_head + kept) & mask] = other
+            kept += 1
+    s.idle = kept
+
+
+@inlined
+def rest(m: Memory, station: int, r: int) -> None:
+    """Onto the ring of those that are idle."""
+    s = m.stations[station]
+    m.idle[station, (s.idle_head + s.idle) & (m.idle.shape[1] - 1)] = r
+    s.idle += 1
+
+
+@inlined
+def dropped(m: Memory, row: int, station: int) -> bool:
+    """Where servers notice that a client gave up, its request is not served."""
+    if station != FRONT or not m.parameters[0].cancels or not m.requests[row].answered:
+        return False
+    m.requests[row].state = lay.DONE
+    m.stations[station].ongoing -= 1
+    return True

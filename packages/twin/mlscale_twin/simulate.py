@@ -1,0 +1,289 @@
+"""simulate(): the twin of `mlscale.measure.measurement.measure`. The same `Run` comes out, labelled ``simulated``."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+
+from mlscale import environments
+from mlscale.analysis.validity import judge
+from mlscale.environments import App, Scaling
+from mlscale.environments.machine_types import RESERVED_CORES, RESERVED_MIB, catalogue
+from mlscale_paper.applications import code_reader
+from mlscale.measure.labels import Labels
+from mlscale.measure.measurement import Progress, step_of
+from mlscale_paper.protocol import current_protocol
+from mlscale.measure.settings import settings_of
+from mlscale.host.facts import host_facts
+from mlscale.load.bodies import BodySet
+from mlscale.load.schedules import load_events
+from mlscale_twin.policies.karpenter import InstanceType, Resources
+from mlscale.runs import (
+    SCHEMAS,
+    Arm,
+    ClosedLoop,
+    Connections,
+    Event,
+    MlscaleError,
+    Observation,
+    OpenLoop,
+    Run,
+    RunInfo,
+    RunWriter,
+    StimulusReport,
+    TableName,
+    TableWriter,
+    load_run,
+)
+from mlscale_twin.layout import LOST, OK, REFUSED, TIMED_OUT
+from mlscale_twin.profile import Profile, changed, read_profile
+from mlscale_twin.spread import Measured, Spread
+from mlscale_twin.twin import Outcome, Setup, Twin
+
+_STATUS: Final = {OK: "ok", TIMED_OUT: "timeout", REFUSED: "http_5xx", LOST: "http_5xx"}
+_ROWS: Final = 100_000
+
+
+def simulate(
+    environment: str,
+    app: App | None = None,
+    schedule: ClosedLoop | OpenLoop | None = None,
+    *,
+    out: Path | str | None = None,
+    photos: Path | str | None = None,
+    scaling: Mapping[str, Any] | Scaling | None = None,
+    arm: Arm = "matched",
+    connections: Connections = "fresh",
+    seed: int = 0,
+    draw: int = 0,
+    look_s: float | None = None,
+    timeout_s: float = 30.0,
+    profile: Profile | Path | None = None,
+    changes: Sequence[tuple[str, Any]] = (),
+    machine_failures_per_h: float = 0.0,
+    labels: Labels | None = None,
+    progress: Progress | None = None,
+) -> Run:
+    """What a run of ``environment`` would look like, by its profile; nothing is deployed, nothing is sent.
+
+    Args:
+        out: folder of the new run; None: it is not written anywhere.
+        seed: of what clients do, as for `measure`; draw: of everything else.
+        look_s: a moment, on the run's clock, at which a Kubernetes autoscaler looks; None: drawn.
+        photos: folder of a photo set, whose names and cost are taken; None: as many as the profile knows.
+        scaling: as for `measure`. profile: None: the environment's own. changes: put over the profile's numbers, by
+            dotted path (`mlscale_twin.profile.changed`).
+        machine_failures_per_h: of each machine, at random.
+
+    Raises:
+        MlscaleError: something a user can fix.
+    """
+    found = environments.get(environment)
+    application = app or code_reader()
+    read = profile if isinstance(profile, Profile) else read_profile(profile or environment)
+    used = changed(read, changes) if changes else read
+    if used.environment != environment:
+        raise MlscaleError(f"it is of {used.environment}", "profile", f"choose one of {environment}")
+    if connections == "kept" and used.requests.routing == "random":
+        remedy = "connections fresh, or measure it live"
+        raise MlscaleError("kept connections, which pin a client to a pod, are not simulated", "connections", remedy)
+    wanted = schedule or current_protocol().quick_schedule()
+    scalings = {name: each.model_dump() for name, each in settings_of(found, application, arm, scaling).items()}
+    shown = BodySet.read(Path(photos)) if photos is not None else None
+    types, boot = _machines(scalings)
+    setup = Setup(
+        profile=used,
+        schedule=wanted,
+        scalings=scalings,
+        photos=_photo_names(shown, used),
+        work_factor=_work_factor(shown, used),
+        types=types,
+        boot=boot,
+        machine_failures_per_h=machine_failures_per_h,
+        timeout_s=timeout_s,
+        seed=seed,
+        draw=draw,
+        look_s=look_s,
+        block=(labels.block or 0) if labels else 0,
+    )
+    info = _info(found.level, application, setup, arm, connections, shown, labels or Labels())
+    outcome = Twin(setup).play(None if progress is None else lambda share: progress("simulating", share))
+    if out is None:
+        return _kept(info, setup, outcome)
+    return _written(RunWriter(Path(out), info), setup, outcome)
+
+
+def _info(
+    level: Any,
+    app: App,
+    setup: Setup,
+    arm: Arm,
+    connections: Connections,
+    photos: BodySet | None,
+    labels: Labels,
+) -> RunInfo:
+    profile = setup.profile
+    facts = {
+        "profile": {"sha256": profile.sha256, "what": profile.what, "validated": profile.validated},
+        "machine_failures_per_h": setup.machine_failures_per_h,
+    }
+    return RunInfo(
+        run_id=f"{profile.environment}-simulated-{_digest(setup)}",
+        environment=profile.environment,
+        level=level,
+        mode="simulated",
+        app=app.name,
+        app_version=app.version,
+        components=tuple(component.name for component in app.components),
+        schedule=setup.schedule,
+        step_s=step_of(setup.schedule),
+        arm=arm,
+        scaling={name: dict(scaling) for name, scaling in setup.scalings.items()},
+        connections=connections,
+        timeout_s=setup.timeout_s,
+        photos=dict(photos.facts) if photos is not None else {"count": len(setup.photos)},
+        seed=setup.seed,
+        wall_start=datetime.now(UTC),
+        host=dict(host_facts()),
+        versions={name: version(name) for name in ("mlscale", "numba", "numpy")},
+        facts=facts,
+        **labels.model_dump(),
+    )
+
+
+def _digest(setup: Setup) -> str:
+    """Names what was simulated: the same again has the same name."""
+    told = {
+        "profile": setup.profile.sha256,
+        "schedule": setup.schedule.model_dump(mode="json"),
+        "scalings": {name: dict(scaling) for name, scaling in setup.scalings.items()},
+        "others": [setup.machine_failures_per_h, setup.timeout_s, setup.seed, setup.block, setup.draw, setup.look_s],
+        "photos": [*setup.photos, setup.work_factor],
+    }
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _kept(info: RunInfo, setup: Setup, outcome: Outcome) -> Run:
+    """In memory."""
+    requests = pa.Table.from_batches([_requests(setup, outcome, outcome.rows)]).to_pandas()
+    events = [{**asdict(each), "detail": json.dumps(each.detail, sort_keys=True)} for each in _events(setup, outcome)]
+    rows: dict[TableName, list[dict[str, Any]]] = {
+        "events": events,
+        "replicas": [asdict(each) for each in outcome.samples],
+        "resources": [asdict(each) for each in outcome.resources],
+        "hops": [],
+    }
+    tables = {name: pa.Table.from_pylist(found, schema=SCHEMAS[name]).to_pandas() for name, found in rows.items()}
+    tables["requests"] = requests.sort_values("intended_s", kind="stable", ignore_index=True)
+    run = Run.in_memory(info.model_copy(update={"stimulus": _stimulus(setup, outcome), "complete": True}), tables)
+    judged = run.info.model_copy(update={"validity": judge(run)})
+    return Run.in_memory(judged, tables)
+
+
+def _events(setup: Setup, outcome: Outcome) -> list[Event]:
+    return sorted([*load_events(setup.schedule, 0.0), *outcome.events], key=lambda each: each.t_s)
+
+
+def _stimulus(setup: Setup, outcome: Outcome) -> StimulusReport:
+    sent = len(outcome.rows)
+    return StimulusReport(
+        due=sent, sent=sent, finished=sent, lateness_p50_s=0.0, lateness_p99_s=0.0, lateness_max_s=0.0,
+        client_change_error_s=0.0 if isinstance(setup.schedule, ClosedLoop) else None, load_cpu_cores=0.0,
+    )  # fmt: skip
+
+
+def _written(writer: RunWriter, setup: Setup, outcome: Outcome) -> Run:
+    observations: list[Observation] = [*outcome.samples, *_events(setup, outcome), *outcome.resources]
+    for observation in observations:
+        writer.observe(observation)
+    with TableWriter(writer.request_stream(0), SCHEMAS["requests"]) as table:
+        for first in range(0, len(outcome.rows), _ROWS):
+            table.write(_requests(setup, outcome, outcome.rows[first : first + _ROWS]))
+    writer.update(stimulus=_stimulus(setup, outcome))
+    writer.flush()
+    writer.seal(validity=judge(Run(writer.path, writer.info)))
+    return load_run(writer.path)
+
+
+def _requests(setup: Setup, outcome: Outcome, rows: Any) -> pa.RecordBatch:
+    """Rows of the kernel as a batch of the requests table."""
+    answered = rows["status"] == OK
+    bounds = np.array(setup.schedule.boundaries_s)
+    names = np.array([outcome.names.get(serial, "") for serial in range(max(outcome.names, default=-1) + 1)] + [None])
+    columns = {
+        "request_id": rows["number"],
+        "client_id": rows["client"].astype(np.int32),
+        "photo_id": np.array(setup.photos, dtype=object)[rows["photo"]],
+        "load_stage": (np.searchsorted(bounds, rows["intended_s"], side="right") - 1).astype(np.int32),
+        "intended_s": rows["intended_s"],
+        "sent_s": rows["intended_s"],
+        "connect_s": np.zeros(len(rows)),
+        "first_byte_s": np.where(answered, rows["done_s"], np.nan),
+        "done_s": rows["done_s"],
+        "status": np.array([_STATUS[status] for status in range(4)], dtype=object)[rows["status"]],
+        "replica_id": names[np.where(answered, rows["replica"], -1)],
+        "queue_s": rows["queue_s"],
+        "inference_s": rows["inference_s"],
+        "bytes_in": np.zeros(len(rows), np.int64),
+    }
+    arrays = [pa.array(columns[field.name], type=field.type) for field in SCHEMAS["requests"]]
+    return pa.RecordBatch.from_arrays(arrays, schema=SCHEMAS["requests"])
+
+
+def _photo_names(photos: BodySet | None, profile: Profile) -> tuple[str, ...]:
+    if photos is not None:
+        return tuple(photos.names)
+    number = len(next(iter(profile.work.values())).photos)
+    return tuple(f"photo-{place:03d}.jpg" for place in range(number))
+
+
+def _work_factor(photos: BodySet | None, profile: Profile) -> float:
+    """How much more a photo of this set costs than one of the profile's: by the time that each set was measured to
+    take at full speed."""
+    reference = next(iter(profile.work.values())).reference_cpu_s
+    own = photos.facts.get("cpu_s") if photos is not None else None
+    return float(own) / reference.value if own and reference is not None else 1.0
+
+
+def _machines(scalings: Mapping[str, Mapping[str, Any]]) -> tuple[tuple[InstanceType, ...], Spread | None]:
+    """The types of machines that there may be, and how long they boot, where the scaling has any."""
+    front = next(iter(scalings.values()))
+    if front.get("launch") == "ec2":
+        room = Resources(round(1000 * front["instance_cores"]), front["instance_memory_mib"] * 2**20)
+        return (InstanceType("instance", room, room, 1.0),), None
+    if "machine_types" not in front:
+        return (), None
+    known = catalogue()
+    unknown = [name for name in front["machine_types"] if name not in known.types]
+    if unknown:
+        choice = ", ".join(known.types)
+        raise MlscaleError(f"unknown machine type {unknown[0]!r}", "machine_types", f"choose one of: {choice}")
+    types = [known.types[name] for name in front["machine_types"]]
+    return tuple(
+        InstanceType(
+            each.name,
+            Resources(round(1000 * each.cpu_cores), each.memory_mib * 2**20),
+            Resources(round(1000 * (each.cpu_cores - RESERVED_CORES)), (each.memory_mib - RESERVED_MIB) * 2**20),
+            each.usd_per_hour,
+        )
+        for each in types
+    ), boot_spread(front["boot"])
+
+
+def boot_spread(name: str) -> Spread:
+    """The boot times called ``name`` of `mlscale.environments.machine_types`, or a constant such as "60s".
+
+    Raises:
+        MlscaleError: neither.
+    """
+    boot = catalogue().boot_times_of(name)
+    return Measured(samples_s=boot.samples_s, source=boot.source, date=boot.date or "2026-11")

@@ -1,0 +1,301 @@
+"""The twin of one run: a profile's platform under a schedule, its control loops in virtual time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from mlscale_twin.policies import capacity_provider, karpenter
+from mlscale_twin.policies.karpenter import InstanceType, Resources
+from mlscale.runs import ClosedLoop, Event, MlscaleError, OpenLoop, ReplicaSample, ResourceSample
+from mlscale_twin.control import start_loop
+from mlscale_twin.engine import Engine, Statistics
+from mlscale_twin.loops import Scene
+from mlscale_twin.machine_loops import KarpenterLoop, ManagedScalingLoop
+from mlscale_twin.machines import Arrival, Fleet, Pod, RoomFor
+from mlscale_twin.profile import Profile
+from mlscale_twin.replicas import Life, Log, Replicas, Step
+from mlscale_twin.settings import ANY_NUMBER, Clients, Processor, Queueing, Service
+from mlscale_twin.spread import Fixed, Spread
+from mlscale_twin.timeline import Timeline
+
+SAMPLE_S: Final = 0.5
+"""Period at which replicas are counted."""
+USAGE_S: Final = 1.0
+"""Period at which their CPU is read, at most `_MOST_READINGS` times."""
+_MOST_READINGS: Final = 3600
+_AT_ONCE: Final = Fixed(value_s=0.0, source="by definition", date="2026-11")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Setup:
+    """What is simulated.
+
+    ``scalings``: of each component, every default spelled out; the first component is the front. ``photos``: names of
+    the photo set. ``work_factor``: work of its photos as a share of the profile's. ``types``, ``boot``: of machines,
+    where the profile has any (a boot time of its own comes first); failures of machines come at random,
+    ``machine_failures_per_h`` each. ``seed``, ``block``: of what clients do, as for the load generator; ``draw``: of
+    everything else. ``look_s``: when the control loop looks once, where that is known of a live run; its other looks
+    follow from the period.
+    """
+
+    profile: Profile
+    schedule: ClosedLoop | OpenLoop
+    scalings: Mapping[str, Mapping[str, Any]]
+    photos: Sequence[str] = ("photo",)
+    work_factor: float = 1.0
+    types: Sequence[InstanceType] = ()
+    boot: Spread | None = None
+    machine_failures_per_h: float = 0.0
+    timeout_s: float = 30.0
+    seed: int = 0
+    block: int = 0
+    draw: int = 0
+    look_s: float | None = None
+    records: bool = True
+    begin_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """``rows``: requests (`layout.ROWS`), empty without records; ``names``: of replicas by their number in there."""
+
+    rows: npt.NDArray[np.void]
+    names: Mapping[int, str]
+    events: Sequence[Event]
+    samples: Sequence[ReplicaSample]
+    resources: Sequence[ResourceSample]
+    statistics: Statistics
+
+
+class Twin:
+    """One world, made from a `Setup` and not yet begun.
+
+    Raises:
+        MlscaleError: the profile lacks a component, or a setting can't be followed.
+    """
+
+    def __init__(self, setup: Setup) -> None:
+        self._setup = setup
+        self._rng = np.random.default_rng([setup.seed, setup.block, _LIVES, setup.draw])
+        self._engine = _engine(setup)
+        self._timeline = Timeline(self._engine)
+        self._log = Log()
+        self._samples: list[ReplicaSample] = []
+        self._resources: list[ResourceSample] = []
+        self._used: dict[str, float] = {}
+        self._usage_period_s = max(USAGE_S, setup.schedule.duration_s / _MOST_READINGS)
+        self._fleet = self._machines()
+        self._components = [self._component(place, name) for place, name in enumerate(setup.scalings)]
+
+    def play(self, progress: Any = None) -> Outcome:
+        """From the first request until the last one's end; ``progress`` is called with the share that is done."""
+        setup = self._setup
+        duration_s = setup.schedule.duration_s
+        if setup.records:
+            self._timeline.every(SAMPLE_S, 0.0, self._count)
+            self._timeline.every(self._usage_period_s, 0.0, self._read_usage)
+        if progress is not None:
+            self._timeline.every(duration_s / 100, 0.0, lambda: progress(min(1.0, self._engine.now_s / duration_s)))
+        self._timeline.run(duration_s + (setup.timeout_s if math.isfinite(setup.timeout_s) else 0.0))
+        return Outcome(
+            self._engine.take_rows(),
+            self._log.names,
+            self._log.events,
+            self._samples,
+            self._resources,
+            self._engine.statistics(),
+        )
+
+    def _component(self, place: int, name: str) -> Replicas:
+        setup, scaling = self._setup, self._setup.scalings[name]
+        room = None
+        if self._fleet is not None:
+            room = RoomFor(self._fleet, _requests(scaling))
+        replicas = Replicas(
+            name, place, _life(setup.profile, scaling), self._engine, self._timeline, self._log, self._rng, room
+        )
+        replicas.begin(scaling["min_replicas"])
+        scene = Scene(self._engine, self._timeline, replicas, place, self._rng, setup.look_s)
+        start_loop(scene, scaling, setup.profile)
+        return replicas
+
+    def _machines(self) -> Fleet | None:
+        """The machines that are there at the beginning, and who asks for more."""
+        setup, profile = self._setup, self._setup.profile
+        if profile.machines is None or not setup.types:
+            return None
+        machines = profile.machines
+        boot = (machines.boot or setup.boot or _AT_ONCE, machines.boot_overhead)
+        apart_s = machines.apart.value if machines.apart is not None else 0.0
+        arrival = Arrival(boot, machines.registers, machines.turns_ready, apart_s)
+        fleet = Fleet(arrival, self._timeline, self._log, self._rng)
+        front = next(iter(setup.scalings.values()))
+        kind = min(setup.types, key=lambda each: each.price)
+        for _ in range(_hosts_at_first(setup, kind)):
+            fleet.begin(kind)
+        if profile.machines.by == "karpenter":
+            KarpenterLoop(fleet, _pool(setup, front), self._timeline, self._rng)
+        else:
+            limits = {"min_instances": front["min_instances"], "max_instances": front["max_instances"]}
+            settings = capacity_provider.ManagedScalingSettings(target_capacity=front["target_capacity"], **limits)
+            ManagedScalingLoop(fleet, settings, kind, self._timeline, self._rng)
+        for number in range(front.get("buffer_replicas", 0)):
+            fleet.place(Pod(f"kept-free-{number + 1}", _requests(front), 0.0))
+        if setup.machine_failures_per_h:
+            self._next_failure(fleet)
+        return fleet
+
+    def _next_failure(self, fleet: Fleet) -> None:
+        there = max(1, len(fleet.there))
+        wait_s = float(self._rng.exponential(3600 / (self._setup.machine_failures_per_h * there)))
+
+        def fail() -> None:
+            able = [host for host in fleet.there if host.registered]
+            if able:
+                fleet.fail(able[int(self._rng.integers(len(able)))])
+            self._next_failure(fleet)
+
+        self._timeline.after(wait_s, fail)
+
+    def _count(self) -> None:
+        for replicas in self._components:
+            sample = replicas.sample()
+            if self._fleet is not None:
+                ready = sum(host.ready for host in self._fleet.there)
+                sample = ReplicaSample(
+                    sample.t_s, sample.component, sample.desired, sample.starting, sample.ready,
+                    self._fleet.desired, ready,
+                )  # fmt: skip
+            self._samples.append(sample)
+
+    def _read_usage(self) -> None:
+        now_s = self._engine.now_s
+        for replicas in self._components:
+            for each in replicas.there("ready", "draining"):
+                if each.place < 0:
+                    continue
+                used_s = self._engine.cpu_s(each.place)
+                cores = (used_s - self._used.get(each.name, 0.0)) / self._usage_period_s
+                self._used[each.name] = used_s
+                self._resources.append(ResourceSample(now_s, replicas.name, each.name, "replica", cores, 0.0))
+
+
+_LIVES: Final = 11
+"""Stream of random numbers for everything but requests."""
+_WAITING: Final = ("job_queue_size", "max_queued_requests", "max_waiting")
+"""What TorchServe, Ray Serve and the application's container call the limit of what may wait."""
+_PLACES: Final = 32
+"""Room for replicas that drain beside those that serve."""
+
+
+def _engine(setup: Setup) -> Engine:
+    profile, names = setup.profile, list(setup.scalings)
+    missing = [name for name in names if name not in profile.work]
+    if missing:
+        raise MlscaleError(
+            f"it knows nothing of component {missing[0]!r}",
+            f"profile {profile.environment}",
+            "calibrate it with runs of it",
+        )
+    front = setup.scalings[names[0]]
+    samples = np.stack([profile.work[name].samples_s(len(setup.photos)) for name in names]) * setup.work_factor
+    calls = None
+    if len(names) > 1:
+        calls = np.tile(np.array(profile.calls or (1,), np.int64), (len(setup.photos), 1))
+    requests = profile.requests
+    stale_s = requests.stale_s.value if requests.stale_s is not None else 0.0
+    return Engine(
+        setup.schedule,
+        Service(
+            distribution="measured",
+            samples_s=samples,
+            calls=calls,
+            ahead_cpu_s=tuple(profile.work[name].ahead_cpu_s * setup.work_factor for name in names),
+            after_cpu_s=tuple(profile.work[name].after_cpu_s * setup.work_factor for name in names),
+            ask_cpu_s=tuple(profile.work[name].ask_cpu_s * setup.work_factor for name in names),
+        ),
+        Processor(quota_cores=front["cpu_cores"], period_s=front["cpu_period_s"]),
+        [_queueing(profile, setup.scalings[name], stale_s) for name in names],
+        Clients(setup.timeout_s, requests.drops_given_up, requests.outside_s.value),
+        most_replicas=sum(scaling["max_replicas"] for scaling in setup.scalings.values()) + _PLACES,
+        photos=len(setup.photos),
+        seed=setup.seed,
+        block=setup.block,
+        draw=setup.draw,
+        records=setup.records,
+        begin_s=setup.begin_s,
+    )
+
+
+def _queueing(profile: Profile, scaling: Mapping[str, Any], stale_s: float) -> Queueing:
+    routing, polling = profile.requests.routing, profile.polling(scaling)
+    limit = _most_waiting(profile, scaling)
+    if routing != "shared-queue" or polling is None:
+        return Queueing(routing, limit, stale_s)
+    return Queueing("polled-queue", limit, polling=polling)
+
+
+def _most_waiting(profile: Profile, scaling: Mapping[str, Any]) -> int:
+    """How many requests may wait, at the component or in each replica: the profile's number, else the setting's; a
+    negative one, as Ray Serve's default, is none."""
+    own = profile.requests.queue_limit
+    limit = int(own.value) if own is not None else next((scaling[name] for name in _WAITING if name in scaling), -1)
+    return limit if limit >= 0 else ANY_NUMBER
+
+
+def _life(profile: Profile, scaling: Mapping[str, Any]) -> Life:
+    starts = profile.starts
+    probe = starts.probe_period_s
+    probe_s = scaling["readiness_period_s"] if isinstance(probe, str) else (probe.value if probe is not None else 0.0)
+    at_once = int(starts.at_once.value) if starts.at_once is not None else 1_000_000
+    return Life(
+        [Step(step.takes, step.ends_with, step.begins_with, step.limited) for step in starts.steps],
+        starts.noticed,
+        starts.leaves,
+        float(probe_s),
+        scaling.get("startup_concurrency") or at_once,
+        starts.one_by_one,
+        starts.alike.value if starts.alike is not None else 0.0,
+        starts.crowding.value if starts.crowding is not None else 0.0,
+    )
+
+
+def _requests(scaling: Mapping[str, Any]) -> Resources:
+    return Resources(round(1000 * scaling["cpu_cores"]), scaling["memory_mib"] * 2**20)
+
+
+def _pool(setup: Setup, scaling: Mapping[str, Any]) -> karpenter.PoolSettings:
+    least = min(kind.capacity.memory_bytes for kind in setup.types)
+    return karpenter.PoolSettings(
+        tuple(setup.types),
+        {"memory_bytes": scaling["max_machines"] * least},
+        float(scaling["consolidate_after_s"]),
+        scaling["consolidation"],
+        budget=1.0,
+    )
+
+
+def _hosts_at_first(setup: Setup, kind: InstanceType) -> int:
+    """As many as the first replicas, and the room kept free, take."""
+    pods = [_requests(each) for each in setup.scalings.values() for _ in range(each["min_replicas"])]
+    front = next(iter(setup.scalings.values()))
+    pods += [_requests(front)] * front.get("buffer_replicas", 0)
+    if any(not each.fits(kind.allocatable) for each in pods):
+        raise MlscaleError(
+            f"a {kind.name} has no room for a replica", "machine types", "choose a larger type, or less for a replica"
+        )
+    room: list[Resources] = []
+    for each in pods:
+        for place, left in enumerate(room):
+            if each.fits(left):
+                room[place] = left - each
+                break
+        else:
+            room.append(kind.allocatable - each)
+    return max(len(room), int(front.get("min_instances", 0)))

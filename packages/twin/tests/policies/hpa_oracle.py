@@ -1,0 +1,101 @@
+"""Kubernetes' own autoscaler, built from its pinned source (cluster/kubernetes): its answers, and by which lines."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from onenode.cache import Cache
+from onenode.gobuild import go_program
+from onenode.progress import Reporter
+from mlscale.host.scratch import remove_folder
+from mlscale.host.state import cache_home
+
+SOURCE: Final = Path(__file__).parents[2] / "cluster/kubernetes"
+PACKAGE: Final = "k8s.io/kubernetes/pkg/controller/podautoscaler"
+CALCULATOR: Final = "replica_calculator.go"
+GO: Final = (1, 25)
+"""testing/synctest is in from here on."""
+
+
+@dataclass(frozen=True)
+class Oracle:
+    """The program that was built, beside the source that its coverage speaks of."""
+
+    folder: Path
+
+    def ask(self, test: str, questions: Iterable[Any], work: Path) -> list[Any]:
+        """Answers of ``TestCalculator`` or ``TestController``; ``work``: an empty folder."""
+        asked, told = work / "questions.jsonl", work / "answers.jsonl"
+        with asked.open("w") as file:
+            file.writelines(json.dumps(question) + "\n" for question in questions)
+        argv = [str(self.folder / "oracle"), f"-test.run=^{test}$", f"-test.coverprofile={work / 'cover.out'}"]
+        environment = {**os.environ, "QUESTIONS": str(asked), "ANSWERS": str(told)}
+        done = subprocess.run(argv, env=environment, capture_output=True, text=True, cwd=work, check=False)
+        assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+        return [json.loads(line) for line in told.read_text().splitlines()]
+
+    def returns(self, work: Path) -> dict[int, int]:
+        """Of the calculator: each return statement's line -> how often it was reached by the last questions."""
+        blocks = list(_blocks((work / "cover.out").read_text()))
+        lines = (self.folder / CALCULATOR).read_text().splitlines()
+        found: dict[int, int] = {}
+        for number, line in enumerate(lines, 1):
+            if re.match(r"\s*return\b", line):
+                column = len(line) - len(line.lstrip()) + 1
+                found[number] = next(count for begin, end, count in blocks if begin <= (number, column) < end)
+        return found
+
+
+def _blocks(profile: str) -> Iterator[tuple[tuple[int, int], tuple[int, int], int]]:
+    """(line, column) of begin and end, and the count, of the calculator's blocks."""
+    for line in profile.splitlines():
+        found = re.fullmatch(rf"{PACKAGE}/{CALCULATOR}:(\d+)\.(\d+),(\d+)\.(\d+) \d+ (\d+)", line)
+        if found:
+            a, b, c, d, count = map(int, found.groups())
+            yield (a, b), (c, d), count
+
+
+def own_cache() -> Cache:
+    """Beside the cluster's, whose lock would be held for minutes."""
+    return Cache(cache_home() / "hpa-oracle")
+
+
+def built_folder() -> Path:
+    """Where it lies once it is built."""
+    sources = [SOURCE / "go.mod", SOURCE / "go.sum", *sorted((SOURCE / "oracle").glob("*.go"))]
+    return own_cache().folder("built", "1", os.uname().machine, *(file.read_bytes() for file in sources))
+
+
+@contextmanager
+def oracle() -> Iterator[Oracle]:
+    """Built the first time: some minutes."""
+    cache, folder = own_cache(), built_folder()
+    with cache.locked():
+        if not folder.exists():
+            _build(folder)
+    yield Oracle(folder)
+
+
+def _build(folder: Path) -> None:
+    cache = own_cache()
+    compiled = cache.root / "go-build"
+    with go_program(GO, cache.root / "go-wheel", Reporter()) as go, cache.making(folder) as made:
+        environment = {**os.environ, "CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOCACHE": str(compiled)}
+        flags = ["-mod=readonly", "-trimpath", "-cover", "-covermode=count", f"-coverpkg={PACKAGE}"]
+        argv = [str(go), "test", "-c", *flags, "-o", str(made / "oracle"), "./oracle"]
+        done = subprocess.run(argv, cwd=SOURCE, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[-3000:]
+        where = subprocess.run(
+            [str(go), "list", "-mod=readonly", "-f", "{{.Dir}}", PACKAGE],
+            cwd=SOURCE, env=environment, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        (made / CALCULATOR).write_bytes((Path(where.stdout.strip()) / CALCULATOR).read_bytes())
+    remove_folder(compiled)

@@ -1,0 +1,39 @@
+"""Twins of whole platforms for tests: small settings, every default spelled out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mlscale import environments
+from mlscale_twin.policies.karpenter import InstanceType, Resources
+from mlscale.runs import ClosedLoop
+from mlscale.runs.schedule import ClosedStage
+from mlscale_twin.profile import read_profile
+from mlscale_twin.spread import Fixed
+from mlscale_twin.twin import Setup
+
+SMALL = InstanceType("small", Resources(400, 2**30), Resources(300, 2**30), 0.01)
+LARGE = InstanceType("large", Resources(2000, 2 * 2**30), Resources(2000, 2 * 2**30), 0.08)
+BOOT = Fixed(value_s=30.0, source="a test", date="2026-11")
+UP = ClosedLoop(
+    duration_s=960.0,
+    stages=(
+        ClosedStage(start_s=0, clients=2),
+        ClosedStage(start_s=60, clients=18),
+        ClosedStage(start_s=600, clients=2),
+    ),
+    think_mean_s=0.76,
+)
+
+
+def setup(environment: str, arm: str = "matched", **changes: Any) -> Setup:
+    """Of an environment under an arm; ``changes`` with a dot are of the setup, the others settings."""
+    found = environments.get(environment)
+    own = {name: changes.pop(name) for name in list(changes) if name in Setup.__dataclass_fields__}
+    scaling = type(found.arm(arm)).model_validate({**found.arm(arm).model_dump(), **changes}).model_dump()
+    asked: dict[str, Any] = {"profile": read_profile(environment), "schedule": UP, "scalings": {"app": scaling}}
+    if environment == "eks":
+        asked |= {"types": (SMALL,), "boot": BOOT}
+    if scaling.get("launch") == "ec2":
+        asked |= {"types": (LARGE,)}
+    return Setup(**(asked | {"photos": tuple(f"p{k}" for k in range(24))} | own))

@@ -1,0 +1,123 @@
+"""simulate(): the same Run as measure(), labelled simulated wherever it goes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mlscale import simulate
+from mlscale.analysis.inference import compare
+from mlscale.analysis.summary import run_summary, summarise
+from mlscale_twin import cli
+from mlscale.plots.trajectories import trajectory
+from mlscale.runs import MlscaleError, OpenLoop, load_run
+from mlscale.runs.schedule import ClosedLoop, ClosedStage, Staircase, Step
+from mlscale_twin.profile import read_profile
+
+STEP = ClosedLoop(
+    duration_s=180.0, stages=(ClosedStage(start_s=0, clients=2), ClosedStage(start_s=60, clients=18)), think_mean_s=0.76
+)
+
+
+def test_the_run_has_everything_that_a_live_one_has(tmp_path: Path) -> None:
+    run = simulate("k3s", schedule=STEP, out=tmp_path / "run", seed=1)
+    again = load_run(tmp_path / "run")
+    assert again.info == run.info
+    assert run.info.mode == "simulated"
+    assert run.info.complete
+    assert run.info.validity is not None
+    assert run.info.validity.valid
+    assert run.info.step_s == 60.0
+    assert run.info.scaling["app"]["target_in_flight"] == 1.0
+    assert len(run.info.facts["profile"]["sha256"]) == 64
+    found = run_summary(run, 0.55)
+    assert 5 < found["t_slo_s"] < 60
+    assert found["detection_s"] > 0
+    assert found["cpu_per_answer_s"] == pytest.approx(read_profile("k3s").work["app"].mean_s.value, rel=0.05)
+    assert set(run.requests["load_stage"]) == {0, 1}
+    assert run.requests["replica_id"].nunique() >= 4
+    assert {"load_step", "scale_decision", "replica_ready"} <= set(run.events["kind"])
+
+
+def test_what_is_due_is_sent_in_a_simulated_open_loop() -> None:
+    schedule = OpenLoop(
+        duration_s=60.0, rate=Staircase(steps=(Step(start_s=0, rate_rps=2), Step(start_s=30, rate_rps=4)))
+    )
+    validity = simulate("k3s", schedule=schedule).info.validity
+    assert validity is not None
+    assert (validity.valid, validity.reasons) == (True, ())
+
+
+def test_it_is_labelled_and_refused_where_only_live_runs_count(tmp_path: Path) -> None:
+    runs = [
+        simulate(name, schedule=STEP, out=tmp_path / f"{name}-{seed}", seed=seed)
+        for name in ("k3s", "torchserve")
+        for seed in range(2)
+    ]
+    axes = trajectory(runs, 0.55)
+    assert all("SIMULATED" in {text.get_text() for text in each.texts} for each in axes[0])
+    with pytest.raises(MlscaleError, match="simulated"):
+        compare(summarise(runs, 0.55))
+
+
+def test_an_open_loop_and_a_partitioned_application(tmp_path: Path) -> None:
+    rates = Staircase(steps=(Step(start_s=0, rate_rps=2.0), Step(start_s=30, rate_rps=20.0)))
+    run = simulate("torchserve", schedule=OpenLoop(duration_s=90, rate=rates), out=tmp_path / "open")
+    assert run.info.step_s == 30.0
+    assert len(run.requests) == pytest.approx(60 + 1200, rel=0.15)
+
+
+def test_the_same_seed_gives_the_same_tables(tmp_path: Path) -> None:
+    one, other = (simulate("rayserve", schedule=STEP, out=tmp_path / name, seed=5) for name in "ab")
+    for table in ("requests", "events", "replicas", "resources"):
+        assert getattr(one, table).equals(getattr(other, table)), table
+
+
+@pytest.mark.parametrize(
+    ("wanted", "words"),
+    [
+        ({"environment": "nowhere"}, "unknown environment"),
+        ({"scaling": ["max_replica=3"]}, "unknown setting"),
+        ({"changes": ["work.app.mean_s.value"]}, "has no value"),
+        ({"changes": ["work.app.mean=3"]}, "no number at"),
+        ({"connections": "kept"}, "kept connections"),
+        ({"profile": Path("/nowhere.json")}, "no such profile"),
+    ],
+)
+def test_what_makes_no_sense_is_said_and_leaves_nothing(tmp_path: Path, wanted: dict[str, object], words: str) -> None:
+    asked: dict[str, object] = {"environment": "k3s", "out": tmp_path / "run", "arm": "matched", "schedule": None}
+    asked |= {"scaling": [], "photos": None, "connections": "fresh", "seed": 0, "profile": None, "changes": []}
+    asked |= {"machine_failures": 0.0, **wanted}
+    with pytest.raises(MlscaleError, match=words):
+        cli.simulate(**asked)  # type: ignore[arg-type]
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_new_profile_is_a_file_that_simulate_takes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    reference = Path(__file__).parents[2] / "data/reference/core/block-03/1-k3s"
+    cli.calibrate([reference], tmp_path / "mine.json")
+    assert "mine.json" in capsys.readouterr().out
+    profile = json.loads((tmp_path / "mine.json").read_text())
+    assert profile["environment"] == "k3s"
+    with pytest.raises(MlscaleError, match="there already"):
+        cli.calibrate([reference], tmp_path / "mine.json")
+    run = simulate("k3s", out=tmp_path / "run", profile=tmp_path / "mine.json")
+    assert run.info.facts["profile"]["what"] == profile["what"]
+    with pytest.raises(MlscaleError, match="it is of k3s"):
+        simulate("torchserve", out=tmp_path / "other", profile=tmp_path / "mine.json")
+
+
+def test_the_command_line(tmp_path: Path) -> None:
+    argv = [sys.executable, "-m", "mlscale.cli", "simulate", "ecs", "--out", str(tmp_path / "run")]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "SIMULATED" in done.stdout
+    argv[3:5] = ["measure", "ecs"]
+    argv[-1] = str(tmp_path / "live")
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "docs/aws.md" in done.stderr

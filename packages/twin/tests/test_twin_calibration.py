@@ -1,0 +1,113 @@
+"""Calibration finds again what was put in: runs of the twin itself, taken for live ones, and the published runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mlscale.analysis.summary import host_name
+from mlscale_paper.freeze import read_frozen
+from mlscale_twin.simulate import simulate
+from mlscale.runs import MlscaleError, Run, load_run
+from mlscale.runs.schedule import ClosedLoop, ClosedStage
+from mlscale_twin.calibration import calibrate
+from mlscale_twin.profile import changed, read_profile
+from mlscale_twin.spread import Measured, Number
+
+REFERENCE = Path(__file__).parents[2] / "data/reference/core"
+SCHEDULE = ClosedLoop(
+    duration_s=180.0,
+    stages=(ClosedStage(start_s=0, clients=2), ClosedStage(start_s=50, clients=18)),
+    think_mean_s=0.76,
+)
+TRUTH = {
+    "work.app.mean_s.value": 0.055,
+    "work.app.spread.value": 0.2,
+    "work.app.photos": (0.8, 1.0, 1.2),
+    "requests.outside_s.value": 0.004,
+    "starts.alike.value": 0.0,
+    "starts.crowding.value": 0.0,
+}
+
+
+CONSTANT = {"rayserve": {"backoff_multiplier": 1.0, "max_backoff_s": 0.025}}
+"""With pauses that double, a replica rests before each request, and its work beside its clock can't be told from
+them."""
+
+
+def taken_for_live(folder: Path, environment: str, more: Sequence[tuple[str, Any]] = ()) -> list[Run]:
+    steps = Measured(samples_s=(5.0, 6.0, 7.0, 8.0), source="a test", date="2026-11").model_dump()
+    last = len(read_profile(environment).starts.steps) - 1
+    changes = [*TRUTH.items(), (f"starts.steps.{last}.takes", steps), *more]
+    runs = []
+    for seed in range(6):
+        out, scaling = folder / str(seed), CONSTANT.get(environment, {})
+        run = simulate(environment, schedule=SCHEDULE, out=out, seed=seed, changes=changes, scaling=scaling)
+        runs.append(Run(run.path, run.info.model_copy(update={"mode": "live"})))
+    return runs
+
+
+@pytest.mark.parametrize("environment", ["torchserve", "k3s"])
+def test_what_was_put_in_is_found_again(tmp_path: Path, environment: str) -> None:
+    found = calibrate(taken_for_live(tmp_path, environment), read_profile(environment))
+    work = found.work["app"]
+    assert work.mean_s.value == pytest.approx(0.055, rel=0.05)
+    assert work.photos == pytest.approx((0.8, 1.0, 1.2), abs=0.06)
+    assert work.spread.value == pytest.approx(0.2, abs=0.1)
+    assert found.requests.outside_s.value == pytest.approx(0.004, abs=0.001)
+    takes = found.starts.steps[-1].takes
+    assert isinstance(takes, Measured)
+    assert float(np.mean(takes.samples_s)) == pytest.approx(6.5, abs=0.8)
+    assert found.sha256 != read_profile(environment).sha256
+    assert "6 live runs" in work.mean_s.source
+
+
+def test_what_a_router_that_asks_costs_is_found_again(tmp_path: Path) -> None:
+    """And what a replica does before the clock of its service starts, and after its answer is out."""
+    truth = {"ahead": 0.15, "afterwards": 0.1, "per_waiting": 0.02}
+    changes = [
+        (f"work.app.{name}", Number(value=value, source="a test", date="2026-11").model_dump())
+        for name, value in truth.items()
+    ]
+    found = calibrate(taken_for_live(tmp_path, "rayserve", changes), read_profile("rayserve"))
+    work = found.work["app"]
+    assert work.mean_s.value == pytest.approx(0.055, rel=0.05)
+    for name, value in truth.items():
+        assert getattr(work, name).value == pytest.approx(value, abs=0.05 if value > 0.05 else 0.006), name
+    assert work.spread.value == pytest.approx(0.2, abs=0.1)
+    assert found.requests.outside_s.value == pytest.approx(0.004, abs=0.002)
+
+
+def test_only_live_runs_of_the_environment_count(tmp_path: Path) -> None:
+    run = simulate("torchserve", out=tmp_path / "run")
+    with pytest.raises(MlscaleError, match="simulated"):
+        calibrate([run], read_profile("torchserve"))
+    live = Run(run.path, run.info.model_copy(update={"mode": "live"}))
+    with pytest.raises(MlscaleError, match="of torchserve"):
+        calibrate([live], read_profile("k3s"))
+    with pytest.raises(MlscaleError, match="no valid run"):
+        calibrate([], read_profile("k3s"))
+
+
+@pytest.mark.parametrize("environment", ["torchserve", "rayserve", "k3s"])
+def test_the_profiles_are_what_the_published_runs_give(environment: str) -> None:
+    """Every fitted number of the profile comes out of data/reference again."""
+    runs = [load_run(folder) for folder in sorted(REFERENCE.glob(f"*/*-{environment}*/attempt-*"))]
+    profile = read_profile(environment)
+    again = calibrate(runs, changed(profile, [("work.app.mean_s.value", 9.9)]))
+    assert again.model_copy(update={"validated": profile.validated}) == profile
+
+
+def test_the_profiles_are_those_that_were_frozen() -> None:
+    """Whoever changes a number of a profile has to measure new hold-out runs, and freeze it before them."""
+    frozen = read_frozen()
+    held_out = [load_run(file.parent) for file in REFERENCE.parent.glob("holdout/**/run.json")]
+    for run in held_out:
+        assert run.info.wall_start > frozen.hosts[host_name(run.info.host)][run.info.environment].frozen_at
+        assert frozen.profile_of(run).environment == run.info.environment
+    for found in frozen.hosts.values():
+        assert {name: one.sha256 for name, one in found.items()} == {name: read_profile(name).sha256 for name in found}

@@ -1,0 +1,131 @@
+"""The twin against runs of its own, taken for live ones: what is the same is let through, what is wrong is not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mlscale_twin.likeness import MARGINS, likeness, likeness_figures, rejected_share
+from mlscale.analysis.provisioning import grew_before
+from mlscale_paper import twin_records
+from mlscale_paper.claims import Claim, Side, flips, gaps, judged, paper_claims
+from mlscale_paper.twin_records import CLAIMS, VALIDATION, _meaning, code_hash
+from mlscale_twin.simulate import simulate
+from mlscale_twin.validation import beside, setup_of, twin_rows
+from mlscale.runs import SCHEMAS, Run
+from mlscale.runs.schedule import ClosedLoop, ClosedStage
+from mlscale_twin.negative_controls import CONTROLS
+from mlscale_twin.profile import read_profile
+
+LEVEL_S = 0.55
+SEVEN = [figure for figure in MARGINS if figure not in ("light_response_s", "service_s")]
+STEP = ClosedLoop(
+    duration_s=160.0, stages=(ClosedStage(start_s=0, clients=2), ClosedStage(start_s=50, clients=14)), think_mean_s=0.76
+)
+
+
+@pytest.fixture(scope="module")
+def taken_for_live() -> list[Run]:
+    """Draws that no twin below draws again."""
+    runs = [simulate("torchserve", schedule=STEP, seed=seed, draw=1000 + seed) for seed in range(8)]
+    labels = {"mode": "live", "cell": "holdout/closed"}
+    return [
+        Run.in_memory(run.info.model_copy(update=labels), {name: getattr(run, name) for name in SCHEMAS})
+        for run in runs
+    ]
+
+
+def test_the_twin_of_itself_is_equivalent(taken_for_live: list[Run]) -> None:
+    found = beside(taken_for_live, LEVEL_S, 6)
+    table = likeness(found.live, found.twin).set_index("figure")
+    assert not (table["verdict"] == "different").any()
+    assert table.loc["detection_s", "verdict"] == "equivalent"
+    assert rejected_share(found.live, found.twin, SEVEN) < 0.2
+    assert rejected_share(found.live, found.twin) < 0.35, "with two more, any of which may be off by chance"
+    assert {setup_of(run) for run in taken_for_live} == {"torchserve/closed"}
+    errors = found.trajectories().set_index("setup").loc["torchserve/closed"]
+    assert errors["twin"] < 1.5 * errors["live runs among themselves"]
+    naive = found.naive(taken_for_live, LEVEL_S).iloc[0]
+    assert naive["twin"] < naive["M/M/c"], "the steady state knows no step"
+
+
+def test_wrong_twins_are_found_different(taken_for_live: list[Run]) -> None:
+    found = beside(taken_for_live, LEVEL_S, 6)
+    wrong = {control.name: control for control in CONTROLS}
+    slow = twin_rows(taken_for_live, LEVEL_S, 6, wrong["start-up x 1.5"])
+    assert rejected_share(found.live, slow) >= 0.8
+
+
+def test_what_grew_before_the_step_took_no_time_after_it(taken_for_live: list[Run]) -> None:
+    eager = {control.name: control for control in CONTROLS}["no metric lag"]
+    scaling = taken_for_live[0].info.scaling["app"] | {"max_replicas": 2}
+    profile, scaling = eager.alter(read_profile("torchserve"), scaling)
+    run = simulate("torchserve", schedule=STEP, scaling=scaling, profile=profile)
+    assert grew_before(run, 50.0)
+    figures = likeness_figures(run, LEVEL_S)
+    assert [figures[name] for name in ("detection_s", "ready_first_s", "ready_last_s")] == [0.0, 0.0, 0.0]
+
+
+def test_a_part_that_never_comes_counts_as_the_horizon() -> None:
+    run = simulate("torchserve", schedule=STEP, scaling={"max_replicas": 1})
+    figures = likeness_figures(run, LEVEL_S)
+    assert [figures[name] for name in ("detection_s", "ready_first_s", "ready_last_s")] == [110.0] * 3
+
+
+def test_what_two_runs_say_is_no_proof() -> None:
+    """Turning the signs of two alike round makes them alike again half the time."""
+    rows = [{"environment": "k3s", "setup": "k3s/closed", "run_id": str(number)} for number in range(8)]
+    live = pd.DataFrame(rows).assign(mean_response_s=np.linspace(1.0, 1.1, 8), detection_s=[1.0, 1.0, *[np.nan] * 6])
+    twin = live.assign(mean_response_s=5.0, detection_s=[30.0, 30.0, *[np.nan] * 6])
+    assert rejected_share(live, twin, ("mean_response_s", "detection_s")) == 1.0
+
+
+def test_every_control_changes_something(taken_for_live: list[Run]) -> None:
+    asis = twin_rows(taken_for_live[:2], LEVEL_S, 4)
+    for control in CONTROLS:
+        rows = twin_rows(taken_for_live[:2], LEVEL_S, 4, control)
+        figures = ["mean_response_s", "sd_response_s"]
+        assert not np.allclose(rows[figures], asis[figures]), control.name
+
+
+def test_claims_are_judged_and_turned() -> None:
+    plain = Claim("slower", "", Side("torchserve"), Side("torchserve", scaling={"max_replicas": 1}), "mean_response_s")
+    assert (gaps(plain, STEP, LEVEL_S, 3) > 0).all()
+    table = judged([plain], STEP, LEVEL_S, 3)
+    assert table.loc[0, "verdict"] == "implied"
+    assert table.loc[0, "low"] <= table.loc[0, "ratio"] <= table.loc[0, "high"]
+    close = Claim("close", "", Side("torchserve"), Side("k3s"), "t_slo_s")
+    found = flips(close, STEP, LEVEL_S, 3).set_index("number")
+    start = found.loc["starts.steps.2.takes"]
+    assert 0.06 < start["factor"] < 1, "pods that start soon enough turn it"
+    assert start["source"]
+    names = [claim.name for claim in paper_claims()]
+    assert len(names) == len(set(names))
+
+
+def test_the_hash_is_of_the_code_and_not_of_its_words() -> None:
+    assert code_hash(CLAIMS) == code_hash(CLAIMS)
+    assert len({code_hash(), code_hash(CLAIMS), code_hash(VALIDATION)}) == 3
+    one = 'def f(a):\n    """Says one thing."""\n    return a + 1\n'
+    other = 'def f(a):\n    """Says another."""  # and why\n\n    return (a + 1)\n'
+    assert _meaning(one) == _meaning(other) != _meaning(one.replace("1", "2"))
+    assert _meaning(f"from mlscale_twin import engine\n\n{one}") == _meaning(one), "wherever a module lies"
+
+
+def test_profiles_say_what_they_were_held_against(
+    taken_for_live: list[Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, hashed = read_profile("torchserve"), code_hash(VALIDATION)
+    monkeypatch.setattr(twin_records, "FOLDER", tmp_path)
+    found = ("equivalent", "different", "equivalent")
+    rows = [{"environment": "torchserve", "n": 8, "verdict": verdict} for verdict in found]
+    twin_records.note_verdicts({"verdicts": rows}, taken_for_live)
+    noted = read_profile(tmp_path / "torchserve.json")
+    assert noted.validated.startswith("held against 8 live runs until 20")
+    assert noted.validated.endswith(": 2 equivalent, 0 inconclusive, 1 different of 3 figures")
+    assert noted.sha256 == before.sha256
+    assert noted == before.model_copy(update={"validated": noted.validated})
+    assert code_hash(VALIDATION) == hashed

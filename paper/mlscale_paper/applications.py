@@ -1,0 +1,47 @@
+"""The applications that can be measured, by import string: their code is only ever loaded inside an environment."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+
+from mlscale.environments import App, Component
+from mlscale_paper import places
+
+CHECK: Final = "codereader.answers:same_codes"
+NETS: Final = {"localiser": ("localiser",), "readers": ("strips", "grids", "modules")}
+"""The networks of each component, as codereader.partition has them."""
+
+
+def code_reader(*, partitioned: bool = False) -> App:
+    """The project's own application: photo in, decoded codes out (README, mlscale/application). Whole, or in two
+    components that scale apart, ``localiser`` (the front) and ``readers``; the answers are the same. All in float32, so
+    that hosts differ by their speed alone."""
+    files = sorted((places.data() / "weights").glob("*.safetensors")) if places.in_checkout() else []
+    weights = {file.stem: file for file in files}
+    named = f"{version('mlscale')}+weights.{_digest([*weights.values()])}"
+    if not partitioned:
+        entry = "codereader.decoder:make_float32_decoder"
+        whole = Component(name="app", entry=entry, weights=(*weights.values(),))
+        return App(name="code-reader", version=named, components=(whole,), front="app", check=CHECK)
+    parts = {name: tuple(weights[net] for net in nets if net in weights) for name, nets in NETS.items()}
+    entry = "codereader.partition:make_"
+    localiser = Component("localiser", f"{entry}localiser", parts["localiser"], calls=("readers",))
+    readers = Component("readers", f"{entry}readers", parts["readers"])
+    return App(name="code-reader", version=named, components=(localiser, readers), front="localiser", check=CHECK)
+
+
+def own_model(entry: str) -> App:
+    """A user's model, whole: "package.module:factory", as it is importable from here."""
+    return App(name=entry, version="unknown", components=(Component("app", entry),), front="app")
+
+
+def _digest(files: Sequence[Path]) -> str:
+    """The weights' hash, so that runs of different weights can't be taken for runs of one application."""
+    whole = hashlib.sha256()
+    for file in files:
+        whole.update(file.name.encode() + hashlib.sha256(file.read_bytes()).digest())
+    return whole.hexdigest()[:12]

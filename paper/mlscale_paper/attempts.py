@@ -1,0 +1,141 @@
+"""What has been measured of a planned run, and what is left: read off the folders, so that a stop costs nothing.
+
+The folder of a planned run holds one folder per attempt: attempt-0, and attempt-1 and attempt-2 where the ones before
+were invalid. All are kept. An incomplete attempt is moved below RUNS/incomplete and measured again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from mlscale_paper.design import PlannedRun
+from mlscale.runs import MlscaleError, Run, load_run
+
+MOST_ATTEMPTS: Final = 3
+QUICK_ATTEMPTS: Final = 2
+INCOMPLETE: Final = "incomplete"
+IDENTITY: Final = "experiment.json"
+
+
+@dataclass(frozen=True)
+class State:
+    """``runs``: complete attempts in order; ``left``: attempts begun and not finished; ``most``: attempts at most."""
+
+    planned: PlannedRun
+    runs: tuple[Run, ...]
+    left: tuple[Path, ...]
+    most: int
+
+    @property
+    def valid(self) -> bool:
+        """Whether an attempt was valid."""
+        return any(run.info.valid for run in self.runs)
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing more is to be measured here: a valid attempt, or as many as METHOD §6 allows."""
+        return self.valid or len(self.runs) >= self.most
+
+    @property
+    def word(self) -> str:
+        """How it stands, in a word."""
+        if self.done:
+            return "measured" if self.valid else "invalid"
+        return "begun" if self.runs or self.left else "missing"
+
+    @property
+    def next_attempt(self) -> int:
+        return len(self.runs)
+
+
+def state_of(planned: PlannedRun, root: Path, most: int = MOST_ATTEMPTS) -> State:
+    """Read the attempts of one planned run below ``root`` (RUNS).
+
+    Raises:
+        MlscaleError: an attempt that can't be read, or that belongs to another plan.
+    """
+    runs: list[Run] = []
+    left: list[Path] = []
+    for folder in sorted((root / planned.folder).glob("attempt-*")):
+        if not (folder / "run.json").exists():
+            left.append(folder)
+            continue
+        run = load_run(folder, allow_incomplete=True)
+        _check_belongs(run, planned)
+        if run.info.complete:
+            runs.append(run)
+        else:
+            left.append(folder)
+    return State(planned, tuple(runs), tuple(left), most)
+
+
+def attempt_folder(planned: PlannedRun, root: Path, attempt: int) -> Path:
+    """Where an attempt is written."""
+    return root / planned.folder / f"attempt-{attempt}"
+
+
+def set_aside(folder: Path, root: Path) -> Path:
+    """Move an incomplete attempt out of the way; nothing is deleted. Returns its new place."""
+    name = "--".join(folder.relative_to(root).parts)
+    place = root / INCOMPLETE / name
+    number = 1
+    while place.exists():
+        number += 1
+        place = root / INCOMPLETE / f"{name}--{number}"
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        folder.rename(place)
+    except OSError as error:
+        raise MlscaleError(error.strerror or str(error), str(place), "make the runs' folder writable") from error
+    return place
+
+
+def run_dirs(states: Iterable[State], environment: str | None = None, cell: str | None = None) -> list[Path]:
+    """Folders of all complete attempts, valid or not, in the plan's order."""
+    return [
+        run.path
+        for state in states
+        if environment in (None, state.planned.environment) and cell in (None, state.planned.cell)
+        for run in state.runs
+    ]
+
+
+def claim(root: Path, identity: dict[str, str | int | list[str]]) -> None:
+    """Bind ``root`` to one experiment: its protocol, seed and environments. A later call with another one is refused.
+
+    Raises:
+        MlscaleError: ``root`` holds another experiment, or can't be written.
+    """
+    from mlscale_paper.protocol import write_text
+
+    file = root / IDENTITY
+    if file.exists():
+        try:
+            held = json.loads(file.read_text())
+        except (OSError, ValueError) as error:
+            raise MlscaleError(f"broken: {error}", str(file), "restore it, or name another --runs") from error
+        differs = [key for key, value in identity.items() if held.get(key) != value]
+        if differs:
+            key = differs[0]
+            raise MlscaleError(
+                f"these runs belong to an experiment with another {key} ({held.get(key)!r}, now {identity[key]!r})",
+                str(root),
+                "name another --runs, or the same as before",
+            )
+        return
+    write_text(file, json.dumps(identity, indent=2) + "\n")
+
+
+def _check_belongs(run: Run, planned: PlannedRun) -> None:
+    info = run.info
+    same = (info.environment, info.seed, info.arm) == (planned.environment, planned.seed, planned.arm)
+    if not same:
+        raise MlscaleError(
+            f"the run there is of {info.environment}, arm {info.arm}, seed {info.seed}: not the planned one",
+            str(run.path),
+            "name another --runs",
+        )

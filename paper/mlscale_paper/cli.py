@@ -1,0 +1,163 @@
+"""``mlscale experiment``: measure blocks, publish them, and judge the twin by them.
+
+Each command imports what it needs inside its function, so that ``mlscale --help`` is quick.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Environments = Annotated[str, typer.Option(help="names, separated by blanks")]
+Blocks = Annotated[int, typer.Option(min=1)]
+Cells = Annotated[
+    str,
+    typer.Option(
+        help="core, shipped, open, sensitivity, partition, container, rehearsal, calibration, holdout, by commas"
+    ),
+]
+Runs = Annotated[Path, typer.Option(help="where runs go")]
+Seed = Annotated[int, typer.Option(min=0)]
+
+experiment_app = typer.Typer(no_args_is_help=True, help="The blocks behind make paper-figures.")
+
+
+@experiment_app.command()
+def run(
+    environments: Environments = "torchserve rayserve",
+    blocks: Blocks = 8,
+    cells: Cells = "core",
+    runs: Runs = Path("runs"),
+    seed: Seed = 0,
+    quick: Annotated[bool, typer.Option("--quick", help="one block of 60 s schedules, figures/quick/")] = False,
+    protocol: Annotated[
+        Path | None, typer.Option(help="a protocol.json, with its photos beside it; by default one for this host")
+    ] = None,
+) -> None:
+    """Measure every block that is missing, then draw the figures; stopped at any time, it resumes."""
+    from codereader.photos import LoadPhotos
+    from mlscale_paper import execute
+    from mlscale_paper.pilot import ensure_protocol
+
+    wanted = _names(environments), _names(cells), blocks
+    execute.check(*wanted)
+    ensure_protocol(execute.root_of(runs, quick=quick), _names(environments), LoadPhotos, given=protocol, seed=seed)
+    execute.run(execute.experiment(*wanted, runs, seed=seed, quick=quick))
+
+
+@experiment_app.command()
+def status(
+    environments: Environments = "torchserve rayserve",
+    blocks: Blocks = 8,
+    cells: Cells = "core",
+    runs: Runs = Path("runs"),
+    seed: Seed = 0,
+    quick: Annotated[bool, typer.Option("--quick")] = False,
+) -> None:
+    """What has been measured, and what is left: a line for each run, then the time left."""
+    from mlscale_paper.execute import estimate_s, experiment
+    from mlscale.progress import duration
+
+    made = experiment(_names(environments), _names(cells), blocks, runs, seed=seed, quick=quick)
+    states = made.states()
+    for state in states:
+        print(f"{state.word:9} {state.planned.folder}")
+    done = sum(state.done for state in states)
+    left = duration(estimate_s(states, made.protocol)) if done < len(states) else "nothing"
+    print(f"{done} of {len(states)} runs are measured, {left} is left ({made.root})")
+
+
+@experiment_app.command()
+def pilot(
+    environments: Environments = "torchserve rayserve",
+    runs: Runs = Path("runs"),
+    seed: Seed = 0,
+) -> None:
+    """Measure what data/protocol.json fixes; refused once blocks were measured under it."""
+    from codereader.photos import LoadPhotos
+    from mlscale_paper import places
+    from mlscale_paper.execute import check
+    from mlscale_paper.pilot import run_pilot
+
+    check(_names(environments), ["core"], 1)
+    file = places.protocol_file()
+    protocol = run_pilot(_names(environments), runs.resolve(), file, LoadPhotos, seed=seed)
+    print(f"{file}: {protocol.replicas} replicas, {protocol.step_clients} clients, L = {protocol.level_s} s")
+
+
+@experiment_app.command()
+def freeze(
+    runs: Annotated[Path, typer.Option(help="where the hold-out is going to be measured")] = Path("runs"),
+) -> None:
+    """Fix the twin's profiles for this host, before hold-out runs are measured on it (data/twin.json)."""
+    from mlscale_paper import freeze, places
+
+    host, new = freeze.freeze(runs.resolve())
+    if new:
+        print(f"{host}: {', '.join(new)} frozen\n{places.twin_file()}: written")
+    else:
+        print(f"{host}: all profiles are as they were frozen")
+
+
+@experiment_app.command()
+def validate(
+    draws: Annotated[int, typer.Option(min=2, help="simulated runs for each live one")] = 24,
+) -> None:
+    """Hold the twin against the published hold-out runs and write the record that notebook 09 shows (minutes)."""
+    import pandas as pd
+
+    from mlscale_paper import twin_records, twin_tables
+    from mlscale_paper.freeze import read_frozen, twins_by
+    from mlscale.progress import Shown
+    from mlscale_paper.protocol import published_protocol
+    from mlscale_twin.validation import validate
+
+    held_out = twin_tables.published_hold_out()
+    before = twin_tables.published("core", "rehearsal", "calibration")
+    with Shown() as shown:
+        profile_of = twins_by(read_frozen(), twin_tables.calibrations())
+        level_s = published_protocol().level_s
+        record = validate(held_out, before, level_s, draws=draws, say=shown, profile_of=profile_of)
+    file = twin_records.write_record(twin_records.VALIDATION, record)
+    twin_records.note_verdicts(record, held_out)
+    columns = ["environment", "figure", "n", "live", "twin", "low", "high", "verdict"]
+    print(pd.DataFrame(record["verdicts"])[columns].round(3).to_string(index=False))
+    print(f"{file}: written")
+
+
+@experiment_app.command()
+def claims(
+    draws: Annotated[int, typer.Option(min=4, help="simulated runs of each side")] = 20,
+) -> None:
+    """What the twin says of the paper's claims, and which numbers would turn it, for notebook 07 (many minutes)."""
+    import pandas as pd
+
+    from mlscale_paper import twin_records
+    from mlscale_paper.claims import judge_all
+    from mlscale.progress import Shown
+    from mlscale_paper.protocol import published_protocol
+    from mlscale_paper.twin_tables import cloud_sizes, long_schedule
+
+    with Shown() as shown:
+        level_s = published_protocol().level_s
+        record = judge_all(long_schedule(), level_s, draws=draws, say=shown, scaling=cloud_sizes())
+    file = twin_records.write_record(twin_records.CLAIMS, record)
+    tables = [pd.DataFrame(found["verdicts"]).assign(arm=arm) for arm, found in record["arms"].items()]
+    print(f"{pd.concat(tables).round(3).to_string(index=False)}\n{file}: written")
+
+
+@experiment_app.command()
+def publish(
+    runs: Annotated[Path, typer.Option(help="where runs were measured")] = Path("runs"),
+) -> None:
+    """Copy the runs behind the figures into data/reference, so that the figures can be drawn again from there."""
+    from mlscale_paper import publish
+
+    print(publish.publish(runs))
+
+
+def _names(text: str) -> list[str]:
+    """``"torchserve, rayserve"`` or ``"torchserve rayserve"`` to names."""
+    return text.replace(",", " ").split()

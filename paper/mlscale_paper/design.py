@@ -1,0 +1,358 @@
+"""Which runs an experiment consists of, and in which order: pure, the same for the same seed (METHOD §4 to §6).
+
+A block runs every environment once. With A/A, one environment of the block (rotating) runs a second time under the
+label B: the noise floor beside every effect. Orders are rows of a Williams square over the block's runs (the second
+run counts as a treatment of its own), so that every run stands in every place, and follows every other, equally often.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from mlscale_paper.protocol import Protocol
+from mlscale_paper.variants import CALIBRATION, CELLS, CONTAINER, CONTAINER_ENVIRONMENTS, CORE, HOLDOUT, JUDGED, NAMED_CELLS, NO_MACHINES, PARTITION, REHEARSAL, REHEARSED, SENSITIVITY, SHIPPED, STANDS_IN, TWIN_CELLS, Boot, Cell, HeldOut, Variant
+from mlscale.runs import Arm, ClosedLoop, Connections, MlscaleError, OpenLoop, Schedule
+
+OTHER_BLOCKS: Final[Mapping[Cell, int]] = {"shipped": 6, "open": 6, "sensitivity": 3, "partition": 3, "container": 1}
+"""Of cells other than core, which has as many as are asked for."""
+REHEARSAL_BLOCKS: Final = 3
+HOLDOUT_BLOCKS: Final = 3
+CALIBRATION_BLOCKS: Final = 3
+"""Before the hold-out, in its middle, after it: a shared host is not equally fast all the time."""
+QUICK_BLOCKS: Final = 1
+REHEARSAL_HORIZON_S: Final = 150.0
+"""How long the step is watched in the rehearsal, beside the time that a machine takes to boot, s."""
+REHEARSAL_DOWN_S: Final = 120.0
+"""And how long after it, where the load goes back."""
+QUICK_REHEARSAL: Final = "boot-10s"
+
+
+class PlannedRun(BaseModel):
+    """One place in the experiment. ``folder`` is relative to RUNS; ``block`` counts from 1, ``position`` from 1."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    cell: Cell
+    variant: str
+    block: int
+    position: int
+    environment: str
+    arm: Arm
+    connections: Connections
+    scaling: Mapping[str, Any]
+    partitioned: bool = False
+    aa_label: Literal["A", "B"] | None
+    predecessor: str | None
+    schedule: Schedule
+    seed: int
+    folder: str
+
+
+def williams(treatments: int) -> list[list[int]]:
+    """A Williams square: each treatment once per place, each ordered pair of neighbours equally often.
+
+    Returns ``treatments`` rows where that number is even, twice as many (the square and its mirror) where it is odd.
+    Source: E. J. Williams, Australian Journal of Scientific Research A 2 (1949), 149-168.
+    """
+    if treatments < 1:
+        raise ValueError(f"{treatments} treatments")
+    zigzag = [(step + 1) // 2 if step % 2 else (treatments - step // 2) % treatments for step in range(treatments)]
+    square = [[(first + row) % treatments for first in zigzag] for row in range(treatments)]
+    return square if treatments % 2 == 0 or treatments == 1 else square + [row[::-1] for row in square]
+
+
+def orders(treatments: int, blocks: int, seed: Sequence[int]) -> list[list[int]]:
+    """The order of treatments in each block: whole Williams squares, relabelled and shuffled by the seed, then cut.
+
+    More blocks with the same seed extend the list and change nothing in front.
+    """
+    square = williams(treatments)
+    drawn: list[list[int]] = []
+    for chunk in range(-(-blocks // len(square))):
+        rng = np.random.default_rng([*seed, chunk])
+        names = rng.permutation(treatments)
+        drawn += [[int(names[treatment]) for treatment in square[row]] for row in rng.permutation(len(square))]
+    return drawn[:blocks]
+
+
+def plan(
+    environments: Sequence[str],
+    cells: Sequence[str],
+    blocks: int,
+    protocol: Protocol,
+    *,
+    seed: int = 0,
+    quick: bool = False,
+) -> list[PlannedRun]:
+    """Every run of an experiment, in the order in which they are measured.
+
+    Args:
+        environments: names, each once.
+        cells: of `CELLS`; each is run whole before the next, but for calibration, which lies around the
+            hold-out's halves. The rehearsal is the only one of the environments in
+            `REHEARSED`, and is run wherever one of them is named.
+        blocks: of core; the others have `OTHER_BLOCKS` (container only of the environments that scale containers),
+            calibration `CALIBRATION_BLOCKS`, holdout `HOLDOUT_BLOCKS`, a quick experiment one block; these have no A/A.
+    Raises:
+        MlscaleError: no environment, a double one, an unknown cell, no block.
+    """
+    check(environments, cells, blocks)
+    plain = [name for name in environments if name not in REHEARSED]
+    rehearsed = list(_rehearsal(environments, protocol, seed, quick=quick))
+    if quick:
+        return [*_blocks(plain, "core", CORE, QUICK_BLOCKS, protocol, seed, aa=False, quick=True), *rehearsed]
+    runs: list[PlannedRun] = []
+    for cell in CELLS:
+        if cell not in cells or cell in ("rehearsal", *TWIN_CELLS):
+            continue
+        number = OTHER_BLOCKS.get(cell, blocks)
+        among = [name for name in plain if cell != "container" or name in CONTAINER_ENVIRONMENTS]
+        drawn = [
+            run
+            for variant in _VARIANTS.get(cell, (CORE,))
+            for run in _blocks(_fitting(among, variant), cell, variant, number, protocol, seed, aa=cell == "core")
+        ]
+        runs += sorted(drawn, key=lambda run: run.block)  # variants take turns: none has an hour of its own
+    judged = [run for run in _for_the_twin(environments, protocol, seed) if run.cell in cells]
+    return [*runs, *rehearsed, *judged]
+
+
+def baseline_s(protocol: Protocol, seed: int, block: int) -> float:
+    """Length of a block's baseline, s: one draw per block, so that loop phases vary but not between environments."""
+    extra = np.random.default_rng([seed, _STREAMS["baseline"], block]).uniform(0.0, protocol.baseline_jitter_s)
+    return round(protocol.baseline_s + float(extra), 3)
+
+
+def _blocks(
+    environments: Sequence[str],
+    cell: Cell,
+    variant: Variant,
+    blocks: int,
+    protocol: Protocol,
+    seed: int,
+    *,
+    aa: bool,
+    quick: bool = False,
+) -> Iterator[PlannedRun]:
+    if not environments:
+        return
+    treatments = len(environments) + aa
+    stream = [seed, _STREAMS["orders"], _CELL_STREAMS[cell], *variant.name.encode()]
+    first_doubled = int(np.random.default_rng([seed, _STREAMS["aa"]]).integers(len(environments))) if aa else 0
+    for number, order in enumerate(orders(treatments, blocks, stream), start=1):
+        doubled = environments[(first_doubled + number - 1) % len(environments)] if aa else None
+        schedule = _schedule(protocol, cell, baseline_s(protocol, seed, number), quick=quick)
+        predecessor = None
+        for position, treatment in enumerate(order, start=1):
+            environment = environments[treatment] if treatment < len(environments) else str(doubled)
+            label: Literal["A", "B"] | None = None
+            if environment == doubled:
+                label = "A" if treatment < len(environments) else "B"
+            yield PlannedRun(
+                cell=cell,
+                variant=variant.name,
+                block=number,
+                position=position,
+                environment=environment,
+                arm=variant.arm,
+                connections=variant.connections,
+                scaling=_scaling(protocol, environment, variant),
+                partitioned=variant.partitioned,
+                aa_label=label,
+                predecessor=predecessor,
+                schedule=schedule,
+                seed=seed,
+                folder=_folder(cell, variant.name, number, position, environment, label),
+            )
+            predecessor = environment
+
+
+def _rehearsal(environments: Sequence[str], protocol: Protocol, seed: int, *, quick: bool) -> Iterator[PlannedRun]:
+    """Blocks in which every variant runs once; with ``k3s`` among the environments, its run without machines, too."""
+    for environment in environments:
+        if environment not in REHEARSED:
+            continue
+        variants = (*REHEARSAL, *((NO_MACHINES,) if "k3s" in environments else ()))
+        if quick:
+            variants = tuple(boot for boot in REHEARSAL if boot.variant.name == QUICK_REHEARSAL)
+        stream = [seed, _STREAMS["orders"], _CELL_STREAMS["rehearsal"]]
+        for number, order in enumerate(orders(len(variants), 1 if quick else REHEARSAL_BLOCKS, stream), start=1):
+            predecessor = None
+            for position, place in enumerate(order, start=1):
+                boot = variants[place]
+                run = _rehearsed(environment, boot, protocol, seed, number, position, predecessor, quick=quick)
+                yield run
+                predecessor = run.environment
+
+
+def _rehearsed(
+    environment: str,
+    boot: Boot,
+    protocol: Protocol,
+    seed: int,
+    block: int,
+    position: int,
+    predecessor: str | None,
+    *,
+    quick: bool,
+) -> PlannedRun:
+    name = "k3s" if boot == NO_MACHINES else environment
+    frozen = {**protocol.sizes, **protocol.matched.get("k3s", {})}
+    return PlannedRun(
+        cell="rehearsal",
+        variant=boot.variant.name,
+        block=block,
+        position=position,
+        environment=name,
+        arm="matched",
+        connections="fresh",
+        scaling={**frozen, **boot.variant.scaling},
+        aa_label=None,
+        predecessor=predecessor,
+        schedule=protocol.quick_schedule() if quick else _step(boot, protocol, baseline_s(protocol, seed, block)),
+        seed=seed,
+        folder=_folder("rehearsal", boot.variant.name, block, position, name, None),
+    )
+
+
+def _for_the_twin(environments: Sequence[str], protocol: Protocol, seed: int) -> list[PlannedRun]:
+    """The hold-out, and calibrating blocks before it, in its middle and after it."""
+    between = HOLDOUT_BLOCKS / (CALIBRATION_BLOCKS - 1)
+    calibrating = _judged(environments, "calibration", (CALIBRATION,), CALIBRATION_BLOCKS, protocol, seed)
+    turns = [(between * (run.block - 1), run) for run in calibrating]
+    held_out = _judged(environments, "holdout", HOLDOUT, HOLDOUT_BLOCKS, protocol, seed)
+    turns += [(run.block - 0.5, run) for run in held_out]
+    return [run for _, run in sorted(turns, key=lambda each: each[0])]
+
+
+def _judged(
+    environments: Sequence[str], cell: Cell, variants: Sequence[HeldOut], blocks: int, protocol: Protocol, seed: int
+) -> Iterator[PlannedRun]:
+    """Blocks of the environments, the rehearsed among them, under one of the schedules; the schedules take turns."""
+    drawn = {
+        held.name: orders(len(JUDGED), blocks, [seed, _STREAMS["orders"], _CELL_STREAMS[cell], *held.name.encode()])
+        for held in variants
+    }
+    for block in range(1, blocks + 1):
+        for held in variants:
+            predecessor = None
+            for position, place in enumerate(drawn[held.name][block - 1], start=1):
+                environment = JUDGED[place]
+                if environment not in environments:
+                    continue
+                yield _held_out(environment, cell, held, protocol, seed, block, position, predecessor)
+                predecessor = environment
+
+
+def _held_out(
+    environment: str,
+    cell: Cell,
+    held: HeldOut,
+    protocol: Protocol,
+    seed: int,
+    block: int,
+    position: int,
+    predecessor: str | None,
+) -> PlannedRun:
+    variant = held.name
+    if cell == "calibration" and environment in STANDS_IN:
+        environment, variant = STANDS_IN[environment], f"{variant}-for-{environment}"
+    frozen = {**protocol.sizes, **protocol.matched.get("k3s" if environment in REHEARSED else environment, {})}
+    return PlannedRun(
+        cell=cell,
+        variant=variant,
+        block=block,
+        position=position,
+        environment=environment,
+        arm="matched",
+        connections="fresh",
+        scaling={**frozen, **held.scaling.get(environment, {})},
+        aa_label=None,
+        predecessor=predecessor,
+        schedule=_unseen(held, environment, protocol, baseline_s(protocol, seed, _AFTER_CORE[cell] + block)),
+        seed=seed,
+        folder=_folder(cell, variant, block, position, environment, None),
+    )
+
+
+def _unseen(held: HeldOut, environment: str, protocol: Protocol, baseline_s: float) -> ClosedLoop | OpenLoop:
+    """Core's baseline, then its step or one of another size, in the closed or in the open loop."""
+    if environment in held.rate_rps:
+        return protocol.model_copy(update={"open_step_rps": held.rate_rps[environment]}).open_schedule(baseline_s)
+    clients = held.clients.get(environment, protocol.step_clients)
+    return protocol.model_copy(update={"step_clients": clients}).closed_schedule(baseline_s)
+
+
+def _step(boot: Boot, protocol: Protocol, baseline_s: float) -> ClosedLoop:
+    """Core's step, watched for as long as machines may take to come; then back down, where that is wanted."""
+    core = protocol.closed_schedule(baseline_s)
+    end_s = baseline_s + REHEARSAL_HORIZON_S + boot.at_most_s
+    if not boot.down:
+        return core.model_copy(update={"duration_s": end_s})
+    back = core.stages[0].model_copy(update={"start_s": end_s})
+    return core.model_copy(update={"duration_s": end_s + REHEARSAL_DOWN_S, "stages": (*core.stages, back)})
+
+
+def _scaling(protocol: Protocol, environment: str, variant: Variant) -> dict[str, Any]:
+    frozen = protocol.matched.get(environment, {}) if variant.arm == "matched" else {}
+    return {**protocol.sizes, **frozen, **variant.scaling}
+
+
+def _fitting(environments: Sequence[str], variant: Variant) -> list[str]:
+    return [name for name in environments if not variant.environments or name in variant.environments]
+
+
+def _schedule(protocol: Protocol, cell: Cell, baseline_s: float, *, quick: bool) -> ClosedLoop | OpenLoop:
+    if quick:
+        return protocol.quick_schedule()
+    return protocol.open_schedule(baseline_s) if cell == "open" else protocol.closed_schedule(baseline_s)
+
+
+def _folder(cell: Cell, variant: str, block: int, position: int, environment: str, label: str | None) -> str:
+    name = f"{position}-{environment}" + (f"-{label}" if label else "")
+    return "/".join((cell, *((variant,) if cell in NAMED_CELLS else ()), f"block-{block:02d}", name))
+
+
+def check(environments: Sequence[str], cells: Sequence[str], blocks: int) -> None:
+    """Raise MlscaleError for no environment, a double one, an unknown cell, no block."""
+    if not environments:
+        raise MlscaleError("no environment is named", "--environments", 'name some, such as "torchserve rayserve"')
+    doubles = sorted({name for name in environments if environments.count(name) > 1})
+    if doubles:
+        raise MlscaleError(
+            f"{', '.join(doubles)}: named twice", "--environments", "name each once; A/A doubles one by itself"
+        )
+    unknown = sorted(set(cells) - set(CELLS))
+    if unknown or not cells:
+        raise MlscaleError(
+            f"unknown cell {', '.join(unknown) or '(none named)'}", "--cells", f"choose one of: {', '.join(CELLS)}"
+        )
+    if set(cells) == {"container"} and not set(environments) & set(CONTAINER_ENVIRONMENTS):
+        names = ", ".join(CONTAINER_ENVIRONMENTS)
+        raise MlscaleError("none of them scales containers", "--cells container", f"name {names} among --environments")
+    if "rehearsal" in cells and not set(environments) & set(REHEARSED):
+        names = ", ".join(REHEARSED)
+        raise MlscaleError("none of them is rehearsed", "--cells rehearsal", f"name {names} among --environments")
+    if blocks < 1:
+        raise MlscaleError(f"{blocks} blocks", "--blocks", "ask for at least one")
+
+
+_AFTER_CORE: Final = {"holdout": 100, "calibration": 200}
+"""Blocks for the twin have baselines of their own."""
+_STREAMS: Final = {"orders": 1, "baseline": 2, "aa": 3}
+"""Separate random streams, so that one draw never moves another."""
+_CELL_STREAMS: Final[Mapping[Cell, int]] = {
+    "core": 0, "open": 1, "sensitivity": 2, "container": 3, "rehearsal": 4, "holdout": 5, "calibration": 6,
+    "shipped": 7, "partition": 8,
+}  # fmt: skip
+"""Of the orders in each cell; a number that is given stays, since published runs lie in folders named after places."""
+_VARIANTS: Final[Mapping[Cell, tuple[Variant, ...]]] = {
+    "shipped": (SHIPPED,),
+    "sensitivity": SENSITIVITY,
+    "partition": PARTITION,
+    "container": CONTAINER,
+}

@@ -1,0 +1,292 @@
+"""Runs an experiment: every planned run through its notebook, then the figures; stopped at any time, it resumes."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final
+
+from mlscale import environments as installed
+from mlscale_paper import design, places
+from mlscale_paper.applications import code_reader
+from mlscale_paper.attempts import MOST_ATTEMPTS, QUICK_ATTEMPTS, State, attempt_folder, claim, set_aside, state_of
+from onenode.keeper import ClusterKeeper
+from mlscale_paper.drawing import draw_all, drawing_s
+from mlscale_paper.notebook_execution import NotebookFailed, execute
+from mlscale.progress import Bar, duration
+from mlscale_paper.protocol import Protocol, other_host, photos_folder, read_protocol
+from mlscale_paper.variants import NAMED_CELLS, REHEARSED, TWIN_CELLS
+from mlscale.runs import MlscaleError, load_run
+
+IDLE_S: Final = 30.0
+SETTLED_S: Final = 10.0
+"""How long the idle framework is watched before time zero: in the cells by which idle costs are told, and elsewhere."""
+_IDLE_TOLD: Final = ("core", "shipped", "rehearsal")
+QUIET_S: Final = 7.0
+"""A wait for quiet that meets a quiet host takes 5 s and a little (METHOD §6)."""
+_AROUND_S: Final = 14.0
+"""Kernel start, load generator's lead, last answers, teardown, sealing: about that much a run, s."""
+_UNKNOWN_START_S: Final = 45.0
+_MOST_FAILURES: Final = 2
+_LEAST_FREE_BYTES: Final = 200 * 2**20
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What is to be measured, where it goes, and under which protocol."""
+
+    environments: tuple[str, ...]
+    cells: tuple[str, ...]
+    blocks: int
+    root: Path
+    figures: Path
+    protocol: Protocol
+    photos: Path
+    seed: int = 0
+    quick: bool = False
+    notebooks: Mapping[str, Path] = field(default_factory=dict)
+    """environment -> the notebook that measures and draws it; empty: found by name in notebooks/"""
+
+    @property
+    def plan(self) -> list[design.PlannedRun]:
+        return design.plan(self.environments, self.cells, self.blocks, self.protocol, seed=self.seed, quick=self.quick)
+
+    @property
+    def attempts(self) -> int:
+        """How often a place is measured at most."""
+        return QUICK_ATTEMPTS if self.quick else MOST_ATTEMPTS
+
+    def states(self) -> list[State]:
+        """Each planned run with what has been measured of it."""
+        return [state_of(planned, self.root, self.attempts) for planned in self.plan]
+
+    def notebook(self, environment: str) -> Path:
+        """The notebook of an environment.
+
+        Raises:
+            MlscaleError: there is none.
+        """
+        if environment in self.notebooks:
+            return self.notebooks[environment]
+        found = sorted(places.notebooks().glob(f"[0-9][0-9]_{environment}.ipynb"))
+        if not found:
+            raise MlscaleError(
+                f"no notebook NN_{environment}.ipynb", str(places.notebooks()), "add one for this environment"
+            )
+        return found[0]
+
+
+def experiment(
+    environments: Sequence[str],
+    cells: Sequence[str],
+    blocks: int,
+    runs: Path,
+    *,
+    seed: int = 0,
+    quick: bool = False,
+    protocol_file: Path | None = None,
+) -> Experiment:
+    """The experiment that ``make paper-figures`` asks for, checked before anything is started.
+
+    ``protocol_file``: by default the one beside the runs, or the checkout's where there is none.
+
+    Raises:
+        MlscaleError: an unknown environment or cell, no protocol, a place that can't be written.
+    """
+    check(environments, cells, blocks)
+    root = root_of(runs, quick=quick)
+    beside = root / places.protocol_file().name
+    file = protocol_file or (beside if beside.exists() else places.protocol_file())
+    protocol = read_protocol(file)
+    if protocol is None:
+        raise MlscaleError("there is no protocol yet", str(file), "make paper-figures, or mlscale experiment pilot")
+    figures = places.figures() / "quick" if quick else places.figures()
+    made = Experiment(
+        environments=tuple(environments),
+        cells=tuple(cells),
+        blocks=blocks,
+        root=root,
+        figures=figures,
+        protocol=protocol,
+        photos=photos_folder(protocol, file),
+        seed=seed,
+        quick=quick,
+    )
+    for name in environments:
+        made.notebook(name)
+    return made
+
+
+def root_of(runs: Path, *, quick: bool) -> Path:
+    """Where the runs of an experiment lie: a quick look has a folder of its own."""
+    return (runs / "quick" if quick else runs).resolve()
+
+
+def check(environments: Sequence[str], cells: Sequence[str], blocks: int) -> None:
+    """Raise MlscaleError for an unknown environment or cell, a double one, none, or no block."""
+    for name in environments:
+        installed.get(name)
+    design.check(environments, cells, blocks)
+
+
+def estimate_s(states: Sequence[State], protocol: Protocol) -> float:
+    """Wall time of what is left to measure, s: schedules, framework starts, METHOD's waits, and a little around."""
+    return sum(run_estimate_s(state, protocol) for state in states if not state.done)
+
+
+def run_estimate_s(state: State, protocol: Protocol) -> float:
+    """The same for one run."""
+    start_s = protocol.start_s.get(state.planned.environment, _UNKNOWN_START_S)
+    return QUIET_S + start_s + _idle_s(state.planned) + state.planned.schedule.duration_s + _AROUND_S
+
+
+def _idle_s(planned: design.PlannedRun) -> float:
+    return IDLE_S if planned.cell in _IDLE_TOLD else SETTLED_S
+
+
+def run(experiment: Experiment, say: Any = None) -> None:
+    """Measure what is missing, then draw every figure over all blocks.
+
+    Raises:
+        MlscaleError: what a user has to fix; everything measured so far stays, and the next call goes on from there.
+        KeyboardInterrupt, SystemExit: the run in progress was torn down, and will be repeated by the next call.
+    """
+    _prepare(experiment)
+    states = experiment.states()
+    total_s = estimate_s(states, experiment.protocol) + drawing_s(experiment)
+    with Bar(total_s) as bar:
+        bar.say(_announcement(experiment, states, total_s))
+        with ClusterKeeper() as keeper:
+            for number, state in enumerate(states, start=1):
+                if not state.done:
+                    keeper.prepare(state.planned.environment, state.planned.scaling)
+                    states[number - 1] = _measure_place(experiment, state, f"run {number} of {len(states)}", bar)
+        draw_all(experiment, states, bar)
+        bar.say(f"figures: {experiment.figures}")
+        for line in missing(states):
+            bar.say(line)
+
+
+def missing(states: Sequence[State]) -> list[str]:
+    """What the figures have no valid run of, and why: a line for each environment and variant."""
+    places_of: dict[str, list[State]] = {}
+    for state in states:
+        planned = state.planned
+        places_of.setdefault(f"{planned.environment} ({planned.cell}, {planned.variant})", []).append(state)
+    lines = []
+    for name, mine in places_of.items():
+        if not any(state.valid for state in mine):
+            judged = [run.info.validity for state in mine for run in state.runs if run.info.validity]
+            lines.append(f"no valid run of {name}: {'; '.join(judged[-1].reasons) if judged else 'not measured'}")
+    return lines
+
+
+def _measure_place(experiment: Experiment, state: State, place: str, bar: Bar) -> State:
+    """Measure one place of the plan until it is done; an invalid run is repeated at once, at most twice."""
+    failures = 0
+    for folder in state.left:
+        bar.say(f"{place}: an incomplete run is kept in {set_aside(folder, experiment.root)}")
+    state = replace(state, left=())
+    planned_s = run_estimate_s(state, experiment.protocol)
+    while not state.done:
+        planned = state.planned
+        folder = attempt_folder(planned, experiment.root, state.next_attempt)
+        what = f"{place}: {planned.environment}, {planned.cell}, block {planned.block}"
+        bar.step(what + (f", attempt {state.next_attempt + 1}" if state.next_attempt or failures else ""), planned_s)
+        try:
+            execute(
+                experiment.notebook(planned.environment),
+                experiment.root / "executed" / f"{'--'.join(folder.relative_to(experiment.root).parts)}.ipynb",
+                _parameters(experiment, state, folder),
+                timeout_s=3 * planned_s + 120,
+            )
+        except NotebookFailed as error:
+            failures += 1
+            if not folder.exists() or failures > _MOST_FAILURES or (error.error == "MlscaleError" and _is_disk(error)):
+                raise
+            bar.say(f"{what}: {error}; kept in {set_aside(folder, experiment.root)}, measured again")
+            bar.extend(planned_s)
+            continue
+        made = load_run(folder)
+        state = replace(state, runs=(*state.runs, made))
+        if not state.valid:
+            reasons = "; ".join(made.info.validity.reasons) if made.info.validity else ""
+            bar.say(f"{what}: invalid ({reasons}){'' if state.done else ', measured again'}")
+            bar.extend(0.0 if state.done else planned_s)
+    return state
+
+
+def _parameters(experiment: Experiment, state: State, folder: Path) -> dict[str, Any]:
+    planned = state.planned
+    return {
+        "out": str(folder),
+        "arm": planned.arm,
+        "scaling": dict(planned.scaling),
+        "schedule": planned.schedule.model_dump(mode="json"),
+        "photos": str(experiment.photos),
+        "connections": planned.connections,
+        "seed": planned.seed,
+        "level_s": experiment.protocol.level_s,
+        "idle_s": _idle_s(planned),
+        "labels": {
+            "experiment": experiment.protocol.sha256()[:16],
+            "cell": f"{planned.cell}/{planned.variant}" if planned.cell in NAMED_CELLS else planned.cell,
+            "block": planned.block,
+            "position": planned.position,
+            "predecessor": planned.predecessor,
+            "aa_label": planned.aa_label,
+            "attempt": state.next_attempt,
+        },
+        **({"partitioned": True} if planned.partitioned else {}),
+    }
+
+
+def _prepare(experiment: Experiment) -> None:
+    """Refuse early what would fail late."""
+    for folder in (experiment.root, experiment.figures):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            probe = folder / ".writable.partial"
+            probe.write_bytes(b"\0" * 4096)
+            probe.unlink()
+            free = shutil.disk_usage(folder).free
+        except OSError as error:
+            raise MlscaleError(
+                error.strerror or str(error), str(folder), "make room there, make it writable, or name another --runs"
+            ) from error
+        if free < _LEAST_FREE_BYTES:
+            raise MlscaleError(
+                f"only {free // 2**20} MB of disk are free", str(folder), "make room there, or name another --runs"
+            )
+    identity: dict[str, str | int | list[str]] = {
+        "protocol": experiment.protocol.sha256(),
+        "application": code_reader().version,
+        "seed": experiment.seed,
+    }
+    if set(experiment.cells) - set(TWIN_CELLS):  # whose plan depends on which environments there are
+        identity["environments"] = [name for name in experiment.environments if name not in REHEARSED]
+    claim(experiment.root, identity)
+
+
+def _announcement(experiment: Experiment, states: Sequence[State], total_s: float) -> str:
+    done = sum(state.done for state in states)
+    parts = [f"{len(states)} runs of {', '.join(experiment.environments)}"]
+    if done:
+        parts.append(f"{done} are measured already")
+    parts.append(f"about {duration(total_s)}")
+    other = other_host(experiment.protocol)
+    if other:
+        parts.append(f"the protocol is of another host ({other}), so load and L may not fit this one")
+    from mlscale.analysis.inference import least_blocks
+
+    compared = len(set(experiment.environments) - set(REHEARSED))
+    least = least_blocks(compared) if compared else 0
+    if not experiment.quick and experiment.blocks < least:
+        parts.append(f"{experiment.blocks} blocks are fewer than the {least} that p-values need: intervals only")
+    return "; ".join(parts) + f"; runs go to {experiment.root}"
+
+
+def _is_disk(error: NotebookFailed) -> bool:
+    return "make room" in error.text

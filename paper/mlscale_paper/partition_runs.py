@@ -1,0 +1,185 @@
+"""The runs behind notebook 08: the application whole and in components, turn by turn, at the same total budget."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+
+from mlscale.analysis import design
+from mlscale.analysis.components import by_component, way
+from mlscale.analysis.inference import P1, P2, Endpoint, compare
+from mlscale.analysis.summary import summarise
+from mlscale_paper import places
+from mlscale_paper.applications import code_reader
+from mlscale.measure.measurement import MeasureOptions, measure
+from mlscale.notebook.parameters import PartitionParameters
+from mlscale.progress import Shown
+from mlscale_paper.protocol import current_protocol, photos_folder
+from mlscale.runs import ClosedLoop, ClosedStage, Run, load_runs
+
+WAYS: Final = ("whole", "split", "split, overlapping")
+_OVERLAP: Final = {"rayserve": {"localiser.max_ongoing_requests": 4, "localiser.target_ongoing_requests": 2}}
+"""What lets a front's replica work on a request while another waits for the readers, by environment. TorchServe's
+workers take one request at a time."""
+CELL: Final = "partition"
+"""Its runs are labelled "partition/whole" and "partition/partitioned"."""
+COMPARED: Final = (
+    P1,
+    P2,
+    Endpoint("CPU", "CPU per answer", "cpu_per_answer_s", "cheaper", "dearer", "cpu_per_answer_s"),
+)
+SETTLING_S: Final = 5.0
+"""Left out at the beginning of each load stage, s."""
+
+
+def runs_of_splits(p: PartitionParameters) -> list[Run]:
+    """The runs that the parameters name; where they name neither runs nor a folder for new ones, the published runs of
+    the cell; where there are none, one of each way is measured, ``repeats`` times.
+
+    Raises:
+        MlscaleError: see `mlscale.measure` and `mlscale.runs.load_runs`.
+    """
+    published = places.reference() / CELL
+    if p.run_dirs or (p.out is None and published.is_dir()):
+        return load_runs(p.run_dirs or published)
+    protocol = current_protocol()
+    folder = p.out or places.checkout() / "runs" / "by-hand" / f"partition-{datetime.now():%Y%m%dT%H%M%S}"
+    runs = []
+    with Shown() as shown:
+        for number, (turn, environment, name, settings) in enumerate(_planned(p)):
+            shown(f"{environment}, {name}", 0.0)
+            run = measure(
+                environment,
+                code_reader(partitioned=name != "whole"),
+                p.schedule or default_schedule(),
+                bodies=p.photos or photos_folder(protocol, places.protocol_file()),
+                out=Path(folder) / f"{number:02d}-{environment}-{name.replace(', ', '-')}",
+                scaling={**p.scaling, **settings},
+                arm=p.arm,
+                options=MeasureOptions(seed=p.seed + turn, idle_s=p.idle_s, progress=shown),
+            )
+            runs.append(run)
+    return runs
+
+
+def default_schedule() -> ClosedLoop:
+    """A light load, then one that asks for more than any way can serve: 45 s."""
+    stages = ClosedStage(start_s=0, clients=2), ClosedStage(start_s=15, clients=16)
+    return ClosedLoop(duration_s=45, stages=stages, think_mean_s=0.2)
+
+
+def way_of(run: Run) -> str:
+    """Which of `WAYS` a run took."""
+    if len(run.info.components) == 1:
+        return WAYS[0]
+    return WAYS[2] if run.info.scaling[run.info.components[0]].get("max_ongoing_requests", 1) > 1 else WAYS[1]
+
+
+def total_cores(run: Run) -> float:
+    """What all replicas together may use at most, cores."""
+    return float(sum(one["max_replicas"] * one["cpu_cores"] for one in run.info.scaling.values()))
+
+
+def stages_of(run: Run) -> list[tuple[str, float, float]]:
+    """The load stages: name, from_s, to_s on the run's clock, the first seconds of each left out."""
+    starts = run.events[run.events["kind"] == "load_step"]["t_s"].tolist()
+    ends = [*starts[1:], starts[0] + run.info.schedule.duration_s]
+    names = ["light", "heavy"] if len(starts) == 2 else [f"stage {number}" for number in range(len(starts))]
+    return [(name, min(a + SETTLING_S, b), b) for name, a, b in zip(names, starts, ends, strict=True)]
+
+
+def shown_ways(runs: Sequence[Run]) -> pd.DataFrame:
+    """One row per run and load stage: environment, way, stage, total_cores, answers_rps, mean_response_s,
+    p95_response_s, failures, cpu_per_answer_s (of the replicas), valid."""
+    return pd.DataFrame([_row(run, *stage) for run in runs for stage in stages_of(run)])
+
+
+def where_time_goes(runs: Sequence[Run]) -> pd.DataFrame:
+    """Mean seconds of a right answer's response by part (`mlscale.analysis.components.way`): environment, way, stage,
+    and a column for each part; parts that a way lacks are 0."""
+    rows = []
+    for run in runs:
+        split = way(run)
+        for name, from_s, to_s in stages_of(run):
+            inside = split[split["intended_s"].between(from_s, to_s)]
+            parts = inside.drop(columns=["request_id", "intended_s", "response_s"]).mean().to_dict()
+            rows.append({"environment": run.info.environment, "way": way_of(run), "stage": name, **parts})
+    found = pd.DataFrame(rows)
+    return found.fillna(0.0).groupby(["environment", "way", "stage"], sort=False, as_index=False).mean()
+
+
+def shown_components(runs: Sequence[Run]) -> pd.DataFrame:
+    """`mlscale.analysis.components.by_component` of each run's last load stage."""
+    tables = []
+    for run in runs:
+        _, from_s, to_s = stages_of(run)[-1]
+        table = by_component(run, from_s, to_s).reset_index()
+        tables.append(table.assign(environment=run.info.environment, way=way_of(run)))
+    found = pd.concat(tables, ignore_index=True)
+    return found[["environment", "way", *(name for name in found.columns if name not in ("environment", "way"))]]
+
+
+def compared_ways(runs: Sequence[Run]) -> pd.DataFrame:
+    """Partitioned over whole within blocks, from the runs of the cell `CELL`; empty where no environment has both ways.
+
+    Returns:
+        A row per environment and endpoint of `COMPARED`: environment, by_block (the ratio of each block), and the
+        columns of `mlscale.analysis.inference.compare`; ``low`` and ``high`` are a 95 % t interval over blocks.
+    Raises:
+        MlscaleError: runs that may not be compared (`mlscale.analysis.design.check_comparable`).
+    """
+    rows = summarise([run for run in runs if (run.info.cell or "").startswith(f"{CELL}/")], None)
+    tables = []
+    for name, mine in rows.groupby("environment", sort=False) if len(rows) else ():
+        ways = mine.assign(environment=mine["cell"].str.partition("/")[2], cell=CELL)
+        if set(ways["environment"]) == {"whole", "partitioned"}:
+            table = compare(ways, COMPARED, [("partitioned", "whole")], p_values=False)
+            chosen = design.chosen(ways)
+            by_block = [
+                tuple(np.exp(design.log_ratios(design.by_block(chosen, endpoint.column), "partitioned", "whole")))
+                for endpoint in COMPARED
+            ]
+            tables.append(table.assign(environment=name, by_block=by_block))
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+
+
+def shown_comparison(table: pd.DataFrame) -> pd.DataFrame:
+    """The columns of `compared_ways` that a reader looks at."""
+    return table[
+        ["environment", "label", "n_blocks", "ratio", "low", "high", "mean_a_s", "mean_b_s", "verdict", "notes"]
+    ].rename(columns={"mean_a_s": "partitioned (s)", "mean_b_s": "whole (s)", "ratio": "partitioned / whole"})
+
+
+def _planned(p: PartitionParameters) -> list[tuple[int, str, str, Mapping[str, Any]]]:
+    """Turn, environment, way, settings of each run, in order: all ways of an environment, again and again."""
+    return [
+        (turn, name, way, _OVERLAP[name] if way == WAYS[2] else {})
+        for turn in range(p.repeats)
+        for name in p.environments
+        for way in (WAYS if name in _OVERLAP else WAYS[:2])
+    ]
+
+
+def _row(run: Run, stage: str, from_s: float, to_s: float) -> dict[str, Any]:
+    inside = run.requests[run.requests["intended_s"].between(from_s, to_s)]
+    right = inside[inside["status"] == "ok"]
+    done = run.requests[(run.requests["status"] == "ok") & run.requests["done_s"].between(from_s, to_s)]
+    response_s = right["done_s"] - right["intended_s"]
+    cpu_s = by_component(run, from_s, to_s)["cpu_s"].sum()
+    return {
+        "environment": run.info.environment,
+        "way": way_of(run),
+        "stage": stage,
+        "total_cores": total_cores(run),
+        "answers_rps": len(done) / (to_s - from_s),
+        "mean_response_s": float(response_s.mean()),
+        "p95_response_s": float(response_s.quantile(0.95)),
+        "failures": int((inside["status"] != "ok").sum()),
+        "cpu_per_answer_s": cpu_s / len(done) if len(done) else float("nan"),
+        "valid": run.info.validity.valid if run.info.validity else None,
+    }

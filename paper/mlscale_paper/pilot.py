@@ -1,0 +1,294 @@
+"""The pilot: what an answer costs on this host, and from that the protocol that fits it (METHOD §5).
+
+One replica of each environment, with more CPU than in the experiment so that it starts quickly, is kept busy for some
+seconds. What is decided from what that shows is pure (`mlscale_paper.sizing`).
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+import typing
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from mlscale import environments as installed
+from mlscale.analysis.durations import durations
+from mlscale.analysis.resources import cpu_by_role
+from mlscale_paper import places
+from mlscale_paper.applications import code_reader
+from onenode.keeper import ClusterKeeper
+from mlscale.measure.measurement import MeasureOptions, measure
+from mlscale.progress import Bar
+from mlscale_paper.protocol import Photos, Protocol, check_free, other_host, photos_folder, read_protocol, write_protocol
+from mlscale_paper.sizing import BASELINE_CLIENTS, MOST_OF_HOST, PERIODS, Costs, Host, Size, fit, periods
+from mlscale_paper.variants import REHEARSED
+from mlscale.host.facts import host_facts
+from mlscale.load.bodies import LABELS, BodySet
+from mlscale.runs import ClosedLoop, ClosedStage, MlscaleError, Run
+
+PHOTOS: Final = 16
+"""Photos in the load's set: few enough to be served twice before time zero, many enough for a mix."""
+SHOWN: Final = 8
+"""Photos that are sent in the pilot, of the checkout's set."""
+REPLICA_CORES: Final = 1.5
+CLIENTS: Final = 2
+THINK_S: Final = 0.03
+"""So that a replica is busy most of the time while hardly anything waits: what a router spends on asking grows with
+what waits, and in the experiment that is little once all replicas are there."""
+SETTLE_S: Final = 1.5
+LOAD_S: Final = 6.0
+_LEAST_ANSWERS: Final = 20
+_MOST_WRONG: Final = 0.01
+_MOST_OTHER_CORES: Final = 0.1
+"""Of CPU that belongs to no role of a run (kernel, the observer); more is somebody else's, and no property of the host.
+"""
+_START_FACTOR: Final = 2.5
+"""How much longer a start takes under the experiment's quota than under the pilot's; for the time left alone."""
+_LOADING_S, _CHOOSING_S, _EACH_S = 5.0, 15.0, 35.0
+
+
+class LoadPhotos(typing.Protocol):
+    """The application's part: what decoding a photo costs here, some times, and photos whose median cost is about so
+    much."""
+
+    def costs_s(self, body: bytes) -> list[float]: ...
+    def choose(self, folder: Path, seed: int, count: int, about_s: float) -> None: ...
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One environment: its costs, and what the host had to do besides."""
+
+    costs: Costs
+    load_s: float
+    other_cores: float
+
+
+def run_pilot(
+    environments: Sequence[str], runs: Path, file: Path, load_photos: Callable[[], LoadPhotos], *, seed: int = 0
+) -> Protocol:
+    """Measure, decide, say what and why, write ``file`` and the photos beside it.
+
+    Raises:
+        MlscaleError: blocks measured under the present protocol exist below ``runs``; a run that failed; a host that
+            is too small.
+    """
+    check_free(file, runs)
+    photos = file.parent / "photos" / "load"
+    planned_s = _LOADING_S + _EACH_S * len(environments) + _CHOOSING_S
+    with Bar(planned_s) as bar, tempfile.TemporaryDirectory() as folder:
+        bar.step("pilot: what decoding a photo costs here", _LOADING_S)
+        source = load_photos()
+        shown = _shown(Path(folder) / "photos")
+        found, decoding_s = _measure_each(environments, shown, source, Path(folder), seed, bar)
+        bar.step("pilot: choosing photos", _CHOOSING_S)
+        costs = {name: each.costs for name, each in found.items()}
+        host = _host(found)
+        wanted = fit(costs, host).photo_s / decoding_s  # of what a shown photo costs
+        usual_s = float(np.mean([np.median(source.costs_s(body)) for body in BodySet.read(shown).bodies]))
+        source.choose(photos, seed, PHOTOS, wanted * usual_s)
+        size = fit(costs, host, _decoding_s(photos, source) / _decoding_s(shown, source) * decoding_s)
+        protocol = _protocol(costs, host, size, photos, file)
+        write_protocol(file, protocol, runs)
+        for reason in protocol.why.values():
+            bar.say(f"pilot: {reason}")
+    return protocol
+
+
+def ensure_protocol(
+    root: Path, environments: Sequence[str], load_photos: Callable[[], LoadPhotos], *, given: Path | None, seed: int
+) -> None:
+    """See that the runs below ``root`` have a protocol and photos of their own, which never move afterwards.
+
+    Where they have none yet: the protocol ``given``; else the checkout's, where it was measured on a host like this
+    one; else what a pilot finds now.
+
+    Raises:
+        MlscaleError: the runs were begun under another protocol than the one given; there is none at ``given``; see
+            `run_pilot`.
+    """
+    file = root / places.protocol_file().name
+    wanted = read_protocol(given) if given is not None else None
+    if given is not None and wanted is None:
+        raise MlscaleError("there is no protocol", str(given), "name a file that `mlscale experiment pilot` wrote")
+    held = read_protocol(file)
+    if held is not None:
+        if wanted is not None and wanted != held:
+            raise MlscaleError("the runs there were begun under another protocol", str(root), "name another --runs")
+        return
+    own = read_protocol(places.protocol_file())
+    if wanted is None and own is not None and other_host(own) is None:
+        given, wanted = places.protocol_file(), own
+    if given is None or wanted is None:
+        measured = dict.fromkeys("k3s" if name in REHEARSED else name for name in environments)
+        run_pilot([*measured], root, file, load_photos, seed=seed)
+        return
+    folder = photos_folder(wanted, file)
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        shutil.copytree(photos_folder(wanted, given), folder)
+    except OSError as error:
+        raise MlscaleError(f"the photos can't be copied: {error}", str(folder), "make room there") from error
+    write_protocol(file, wanted, root)
+
+
+def costs_of(run: Run, decoding_s: float) -> Measured:
+    """What an answer costs, from a run that kept one replica busy with photos that take ``decoding_s`` to decode.
+
+    Raises:
+        MlscaleError: too few right answers, too many wrong ones, or no sample of a replica's CPU.
+    """
+    to_s = run.info.schedule.duration_s
+    answers = durations(run.requests, timeout_s=run.info.timeout_s)
+    wrong = float((~answers["ok"]).mean()) if len(answers) else 0.0
+    inside = answers[answers["ok"] & answers["done_s"].between(SETTLE_S, to_s)]
+    if wrong > _MOST_WRONG or len(inside) < _LEAST_ANSWERS:
+        raise MlscaleError(
+            f"one replica gave {len(inside)} right answers in {to_s - SETTLE_S:g} s, and {wrong:.1%} were wrong",
+            f"pilot: {run.info.environment}",
+            "see `mlscale doctor`, and whether something else uses this host",
+        )
+    used = cpu_by_role(run.resources, SETTLE_S, to_s)
+    cpu_s = used["cpu_s"].reindex(["replica", "data_plane", "control_plane", "load_generator", "host"]).fillna(0.0)
+    if not cpu_s["replica"] > 0:
+        raise MlscaleError("no CPU of a replica was sampled", f"pilot: {run.info.environment}", "see `mlscale doctor`")
+    service_s = inside["queue_s"] + inside["inference_s"]
+    span_s, number = to_s - SETTLE_S, len(inside)
+    costs = Costs(
+        own_s=max(cpu_s["replica"] / number - decoding_s, 0.0),
+        data_plane_s=cpu_s["data_plane"] / number,
+        control_cores=cpu_s["control_plane"] / span_s,
+        way_s=max(float((inside["response_s"] - service_s).median()), 0.0),
+        memory_bytes=float(used["peak_rss_bytes"].get("replica", 0.0)),
+        start_s=run.info.waits["deploy_s"],
+    )
+    others = max(cpu_s["host"] - cpu_s.drop("host").sum(), 0.0) / span_s
+    return Measured(costs, cpu_s["load_generator"] / number, others)
+
+
+def _measure_each(
+    environments: Sequence[str], photos: Path, source: LoadPhotos, folder: Path, seed: int, bar: Bar
+) -> tuple[dict[str, Measured], float]:
+    """Each environment, and what decoding a photo cost on average before, between and after them: a shared host is not
+    equally fast all the time."""
+    schedule = ClosedLoop(
+        duration_s=SETTLE_S + LOAD_S, stages=(ClosedStage(start_s=0, clients=CLIENTS),), think_mean_s=THINK_S
+    )
+    found: dict[str, Measured] = {}
+    samples_s = [_decoding_s(photos, source)]
+    with ClusterKeeper() as keeper:
+        for name in environments:
+            bar.step(f"pilot: what an answer costs on {name}", _EACH_S)
+            keeper.prepare(name, {})
+            run = measure(
+                name,
+                code_reader(),
+                schedule,
+                bodies=photos,
+                out=folder / name,
+                arm="static-min",
+                scaling={"cpu_cores": REPLICA_CORES},
+                options=MeasureOptions(seed=seed, idle_s=0.5, quiet_at_most_s=2.0),
+            )
+            samples_s.append(_decoding_s(photos, source))
+            found[name] = costs_of(run, float(np.mean(samples_s[-2:])))
+    return found, float(np.mean(samples_s))
+
+
+def _host(found: Mapping[str, Measured]) -> Host:
+    facts = host_facts()
+    return Host(
+        cores=float(facts["cores_online"]),
+        memory_bytes=float(facts["memory_bytes"] or np.inf),
+        load_s=max(each.load_s for each in found.values()),
+        other_cores=min(_MOST_OTHER_CORES, *(each.other_cores for each in found.values())),
+    )
+
+
+def _protocol(costs: Mapping[str, Costs], host: Host, size: Size, photos: Path, file: Path) -> Protocol:
+    labelled_s = _labelled_s(photos)
+    photo_set = BodySet.read(photos)
+    sizes = {"max_replicas": size.replicas, "cpu_cores": size.quota_cores}
+    return Protocol(
+        origin="pilot",
+        made_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        host=dict(host_facts()),
+        photos=Photos(
+            folder=photos.relative_to(file.parent).as_posix(),
+            count=len(photo_set.bodies),
+            sha256=str(photo_set.facts.get("sha256", "")),
+            cpu_mean_s=round(size.photo_s, 5),
+            cpu_min_s=min(labelled_s),
+            cpu_max_s=max(labelled_s),
+        ),
+        replicas=size.replicas,
+        cpu_cores=size.quota_cores,
+        think_mean_s=size.think_s,
+        step_clients=size.clients,
+        level_s=size.level_s,
+        open_baseline_rps=round(size.open_baseline_rps, 3),
+        open_step_rps=round(size.open_step_rps, 3),
+        start_s={name: round(_START_FACTOR * each.start_s, 1) for name, each in costs.items()},
+        matched={name: {**installed.get(name).arm("matched").model_dump(), **sizes} for name in costs},
+        costs={
+            name: {key: float(f"{value:.4g}") for key, value in asdict(each).items()} for name, each in costs.items()
+        },
+        why=_why(costs, host, size),
+    )
+
+
+def _why(costs: Mapping[str, Costs], host: Host, size: Size) -> dict[str, str]:
+    """Field of the protocol -> where its number comes from."""
+    dearest = max(size.forecast_cores, key=lambda name: size.forecast_cores[name])
+    cores = size.forecast_cores[dearest]
+    answer_s = [size.photo_s + each.own_s for each in costs.values()]
+    each = [periods(one, size.photo_s, size.quota_cores) for one in costs.values()]
+    all_cores = f"{cores:.2f} of {host.cores:g} cores ({cores / host.cores:.0%}, at most {MOST_OF_HOST:.0%})"
+    return {
+        "replicas": f"{size.replicas} replicas of {size.quota_cores:g} core: {dearest}, the most expensive, is "
+        f"forecast to use {all_cores} at full load, with everything around it",
+        "photos": f"photos of {1000 * size.photo_s:.0f} ms CPU, so that an answer costs {_range(answer_s, 1000)} ms: "
+        f"{_range(each, digits=2)} times what a quota period gives (aimed at: {PERIODS:g})",
+        "think_mean_s": f"clients think {size.think_s:g} s, so that {BASELINE_CLIENTS} of them use "
+        f"{_range(size.baseline_use.values(), digits=2)} of one replica",
+        "step_clients": f"{size.clients} clients after the step, who ask for "
+        f"{_range(size.step_replicas.values(), digits=2)} replicas while nobody waits",
+        "level_s": f"L = {size.level_s:g} s: the mean response of those clients on all replicas, if requests went to "
+        "one at random and took exponential times, rounded up to 50 ms",
+        "open_step_rps": f"open loop: {size.open_baseline_rps:.2f}, then {size.open_step_rps:.2f} requests/s, what "
+        "those clients then send",
+    }
+
+
+def _range(values: Iterable[float], factor: float = 1.0, digits: int = 0) -> str:
+    told = [f"{factor * value:.{digits}f}" for value in sorted(values)]
+    return told[0] if told[0] == told[-1] else f"{told[0]} to {told[-1]}"
+
+
+def _shown(folder: Path) -> Path:
+    """Some of the checkout's load photos, as a set of their own."""
+    photos = places.data() / "photos" / "load"
+    lines = (photos / LABELS).read_text().splitlines()[:SHOWN]
+    folder.mkdir()
+    for line in lines:
+        shutil.copy(photos / json.loads(line)["file"], folder)
+    (folder / LABELS).write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def _decoding_s(photos: Path, source: LoadPhotos) -> float:
+    """What decoding one of the photos costs now, s: on average, as a run's answers do, slow moments included."""
+    return float(np.mean([source.costs_s(body) for body in BodySet.read(photos).bodies]))
+
+
+def _labelled_s(photos: Path) -> list[float]:
+    """What each photo cost when it was chosen, s: medians."""
+    lines = (photos / LABELS).read_text().splitlines()
+    return [float(json.loads(line)["cpu_s"]) for line in lines if line.strip()]

@@ -1,0 +1,229 @@
+"""data/protocol.json: the numbers that a pilot fixes before the data they judge exist (METHOD §4, §5)."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from mlscale_paper.variants import CELLS
+from mlscale.runs import ClosedLoop, ClosedStage, MlscaleError, OpenLoop, Staircase, Step
+
+_LATER: Final = ("replicas", "cpu_cores", "costs")
+
+
+class Photos(BaseModel):
+    """The load's photo set: every photo is read completely right and costs about the same."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    folder: str = Field(description="relative to the folder of protocol.json")
+    count: int = Field(ge=1)
+    sha256: str = Field(default="", description="over names and bytes of the photos")
+    cpu_mean_s: float | None = None
+    cpu_min_s: float | None = None
+    cpu_max_s: float | None = None
+
+
+class Protocol(BaseModel):
+    """What every run of an experiment has in common; ``why`` says where each number comes from."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    version: Literal[1] = 1
+    origin: Literal["pilot", "default"] = Field(
+        description="measured by a pilot, or defaults that no pilot has checked"
+    )
+    made_at: str = ""
+    host: Mapping[str, Any] = {}
+    photos: Photos
+    replicas: int = Field(default=4, ge=1, le=64, description="of every environment, at most")
+    cpu_cores: float = Field(default=0.3, gt=0, description="CPU quota of a replica, cores")
+    think_mean_s: float = Field(ge=0, description="mean think time of a client, s")
+    think: Literal["exponential", "constant"] = "exponential"
+    baseline_clients: int = Field(default=2, ge=1)
+    step_clients: int = Field(ge=2)
+    baseline_s: float = Field(default=45.0, gt=0)
+    baseline_jitter_s: float = Field(default=15.0, ge=0)
+    horizon_s: float = Field(default=120.0, gt=0, description="H: how long the step is watched, s")
+    level_s: float = Field(gt=0, description="L: the moving mean that counts as good, s, one for all environments")
+    open_baseline_rps: float = Field(gt=0)
+    open_step_rps: float = Field(gt=0)
+    quick_baseline_s: float = Field(default=15.0, gt=0)
+    quick_duration_s: float = Field(default=60.0, gt=0)
+    capacity_rps: Mapping[str, float] = Field(
+        default={}, description="answers per second of one replica, by environment; of earlier pilots"
+    )
+    costs: Mapping[str, Mapping[str, float]] = Field(
+        default={}, description="what an answer costs, by environment (mlscale_paper.sizing.Costs)"
+    )
+    start_s: Mapping[str, float] = Field(default={}, description="from nothing to the first replica warmed up, s")
+    matched: Mapping[str, Mapping[str, Any]] = Field(default={}, description="settings of the arm matched, frozen")
+    why: Mapping[str, str] = Field(default={}, description="field -> where its number comes from")
+
+    @property
+    def sizes(self) -> dict[str, Any]:
+        """The settings that every arm of every environment has in common."""
+        return {"max_replicas": self.replicas, "cpu_cores": self.cpu_cores}
+
+    def sized(self, environment: str, scaling: Mapping[str, Any], schedule: object) -> dict[str, Any]:
+        """``scaling`` over `sizes` where the load is the protocol's (no ``schedule`` of one's own): it is for its
+        replicas, in the nearest size that the environment offers."""
+        from mlscale import environments
+
+        return dict(scaling) if schedule else {**environments.get(environment).settings.sized(self.sizes), **scaling}
+
+    def closed_schedule(self, baseline_s: float) -> ClosedLoop:
+        """Schedule S of METHOD §5 with a baseline of ``baseline_s``."""
+        return self._closed(baseline_s, baseline_s + self.horizon_s)
+
+    def open_schedule(self, baseline_s: float) -> OpenLoop:
+        """The open-loop twin of S: Poisson, the rate that gives the same baseline utilisation, then the step."""
+        steps = (
+            Step(start_s=0, rate_rps=self.open_baseline_rps),
+            Step(start_s=baseline_s, rate_rps=self.open_step_rps),
+        )
+        return OpenLoop(duration_s=baseline_s + self.horizon_s, rate=Staircase(steps=steps), arrivals="poisson")
+
+    def quick_schedule(self) -> ClosedLoop:
+        """S in 60 s, for a first look."""
+        return self._closed(self.quick_baseline_s, self.quick_duration_s)
+
+    def _closed(self, step_s: float, duration_s: float) -> ClosedLoop:
+        return ClosedLoop(
+            duration_s=duration_s,
+            stages=(
+                ClosedStage(start_s=0, clients=self.baseline_clients),
+                ClosedStage(start_s=step_s, clients=self.step_clients),
+            ),
+            think_mean_s=self.think_mean_s,
+            think=self.think,
+        )
+
+    def sha256(self) -> str:
+        """Names this protocol: an experiment belongs to one. Fields that came later don't count where they say what
+        held before, so that published experiments keep their names."""
+        before = {name for name in _LATER if getattr(self, name) == type(self).model_fields[name].default}
+        return hashlib.sha256(self.model_dump_json(exclude=before).encode()).hexdigest()
+
+
+def default_protocol(photos: Photos) -> Protocol:
+    """What a quick look uses where no pilot has been run: figures drawn from it say so.
+
+    One replica with 0.3 core answers about 8 photos of 27 ms a second, so 2 clients that think 0.6 s use a third of
+    it and 16 ask for about 2.7 replicas.
+    """
+    return Protocol(
+        origin="default",
+        photos=photos,
+        think_mean_s=0.6,
+        step_clients=16,
+        level_s=0.5,
+        open_baseline_rps=2.8,
+        open_step_rps=22.0,
+        why={"*": "defaults for a first look; no pilot was run on this host"},
+    )
+
+
+def read_protocol(file: Path) -> Protocol | None:
+    """The protocol in ``file``; None where there is none yet.
+
+    Raises:
+        MlscaleError: the file is broken or of another version.
+    """
+    try:
+        text = file.read_text()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise MlscaleError(error.strerror or str(error), str(file), "make it readable") from error
+    try:
+        return Protocol.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise MlscaleError(
+            f"broken: {place}: {first['msg']}", str(file), "restore it, or delete it and run the pilot again"
+        ) from error
+
+
+def current_protocol() -> Protocol:
+    """The checkout's protocol, or the defaults where no pilot was run."""
+    from mlscale_paper import places
+
+    own = read_protocol(places.protocol_file()) if places.in_checkout() else None
+    return own or default_protocol(Photos(folder="photos/load", count=1))
+
+
+def published_protocol() -> Protocol:
+    """The one under which the published runs were measured, to which the twin's profiles are fitted; where none are
+    published, the checkout's."""
+    from mlscale_paper import places
+
+    published = read_protocol(places.reference_protocol_file()) if places.in_checkout() else None
+    return published or current_protocol()
+
+
+def other_host(protocol: Protocol) -> str | None:
+    """The pilot's host in a few words where it isn't this one, so that its capacities and L may not fit here."""
+    if protocol.origin != "pilot" or not protocol.host:
+        return None
+    from mlscale.analysis.summary import host_name
+    from mlscale.host.facts import host_facts
+
+    there = host_name(dict(protocol.host))
+    return there if there != host_name(host_facts()) else None
+
+
+def photos_folder(protocol: Protocol, file: Path) -> Path:
+    """Where the photo set of ``protocol``, read from ``file``, lies."""
+    return file.parent / protocol.photos.folder
+
+
+def write_protocol(file: Path, protocol: Protocol, runs: Path) -> None:
+    """Fix a protocol, once: numbers are never moved after the data they judge.
+
+    Raises:
+        MlscaleError: blocks measured under another protocol exist below ``runs``, or the file can't be written.
+    """
+    check_free(file, runs)
+    write_text(file, protocol.model_dump_json(indent=2) + "\n")
+
+
+def check_free(file: Path, runs: Path) -> None:
+    """Raise MlscaleError where blocks were measured below ``runs``: the protocol in ``file`` is fixed then."""
+    if blocks_exist(runs):
+        raise MlscaleError(
+            f"blocks measured under the present protocol exist below {runs}; it is not moved afterwards",
+            str(file),
+            "name another --runs, or move those runs away",
+        )
+
+
+def blocks_exist(runs: Path) -> bool:
+    """Whether a run of a block of any cell (quick ones apart) was begun below ``runs``."""
+    return any(next((runs / cell).rglob("run.json"), None) for cell in CELLS if (runs / cell).is_dir())
+
+
+def write_text(file: Path, text: str) -> None:
+    """Replace ``file`` as a whole, or not at all.
+
+    Raises:
+        MlscaleError: it can't be written.
+    """
+    partial = file.with_name(file.name + ".partial")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("w") as out:
+            out.write(text)
+            out.flush()
+            os.fsync(out.fileno())
+        partial.replace(file)
+    except OSError as error:
+        raise MlscaleError(
+            error.strerror or str(error), str(file), "make room there, or make the folder writable"
+        ) from error

@@ -1,0 +1,186 @@
+"""Puts the runs behind the figures into data/reference, small enough to be committed: anyone can draw them again.
+
+Times and rates are rounded to binary fractions (2^-17 s, 2^-14 core), whose trailing zeros compress to half the size
+of decimals. No sample is left out: a rate is a mean since its subject's sample before, and whether a run is valid
+hangs on those samples. Figures are then drawn once more from these very runs, so that what is committed belongs
+together.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mlscale_paper import places
+from mlscale_paper.attempts import IDENTITY, State, run_dirs
+from mlscale_paper.protocol import published_protocol, write_text
+from mlscale_paper.twin_records import RECORDS, VALIDATION
+from mlscale_paper.variants import CELLS, REHEARSED, TWIN_CELLS
+from mlscale.runs import SCHEMAS, MlscaleError, Run, load_run, load_runs
+
+if TYPE_CHECKING:
+    from mlscale_paper.execute import Experiment
+
+MOST_BYTES: Final = 40 * 2**20
+_KEPT: Final[dict[str, tuple[int, Callable[[Any], Any]]]] = {"_s": (17, np.floor), "_cores": (14, np.round)}
+"""Of columns that end so, how many binary places are kept (8 microseconds, 0.00006 core), and how. Times are cut off,
+so that no sample moves into the next second: the host's use is judged by whole seconds."""
+
+
+def compact(run: Run, folder: Path) -> Path:
+    """Write a smaller copy of a complete run into ``folder``."""
+    folder.mkdir(parents=True)
+    for name in SCHEMAS:
+        frame = _rounded(getattr(run, name))
+        table = pa.Table.from_pandas(frame, schema=SCHEMAS[name], preserve_index=False)
+        floats = [each.name for each in table.schema if pa.types.is_floating(each.type)]
+        pq.write_table(
+            table,
+            folder / f"{name}.parquet",
+            compression="zstd",
+            compression_level=19,
+            use_dictionary=[each for each in table.column_names if each not in floats],
+            use_byte_stream_split=floats,
+        )
+    write_text(folder / "run.json", run.info.model_dump_json(indent=1) + "\n")
+    return folder
+
+
+def publish_runs(runs: Sequence[Run], root: Path, reference: Path) -> Path:
+    """Replace ``reference`` by compact copies of ``runs``, in the folders that they have below ``root``; what long
+    computations wrote there stays.
+
+    Raises:
+        MlscaleError: a run that is not complete, more than `MOST_BYTES`, a place that can't be written.
+    """
+    fresh = reference.with_name(reference.name + ".partial")
+    try:
+        shutil.rmtree(fresh, ignore_errors=True)
+        for run in runs:
+            compact(run, fresh / run.path.relative_to(root))
+        size = sum(file.stat().st_size for file in fresh.rglob("*") if file.is_file())
+        if size > MOST_BYTES:
+            most = f"{size / 2**20:.1f} MB, more than {MOST_BYTES / 2**20:g}"
+            raise MlscaleError(most, str(reference), "publish fewer cells")
+        for record in RECORDS:
+            if (reference / record).exists():
+                shutil.copy2(reference / record, fresh / record)
+        if reference.exists():
+            shutil.rmtree(reference)
+        fresh.rename(reference)
+    except OSError as error:
+        raise MlscaleError(error.strerror or str(error), str(reference), "make room there") from error
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+    return reference
+
+
+def experiment_in(root: Path) -> Experiment:
+    """The experiment whose runs lie below ``root``, as far as it was measured.
+
+    Raises:
+        MlscaleError: none was measured there, or under another protocol than the one that lies beside the runs, else
+            the checkout's.
+    """
+    from mlscale_paper.execute import experiment
+
+    try:
+        held = json.loads((root / IDENTITY).read_text())
+    except (OSError, ValueError) as error:
+        raise MlscaleError("no experiment was measured there", str(root), "name the --runs of one") from error
+    cells = [cell for cell in CELLS if (root / cell).is_dir()]
+    blocks = [int(folder.name[6:]) for cell in ("core", "open") for folder in (root / cell).glob("block-*")]
+    file = _protocol_of(root)
+    whole = max(blocks, default=1)
+    names = [*held["environments"], *(REHEARSED if "rehearsal" in cells else ())]
+    made = experiment(names, cells, whole, root, seed=held["seed"], protocol_file=file)
+    if held["protocol"] != made.protocol.sha256():
+        raise MlscaleError("measured under another protocol", str(root), f"restore {file}")
+    return made
+
+
+def publish(runs: Path) -> str:
+    """Copy an experiment's runs into data/reference, draw the figures from there, and fill the blocks of results in
+    README and docs/results.md; returns what was done. Of data/reference itself nothing is copied: it is drawn again as
+    it lies there.
+
+    Raises:
+        MlscaleError: no experiment below ``runs``, one that is not whole, or no block in one of the documents.
+    """
+    from mlscale_paper.drawing import draw_all, drawing_s
+    from mlscale.progress import Bar
+
+    root, reference = runs.resolve(), places.reference().resolve()
+    made = experiment_in(root)
+    states = made.states()
+    missing = [state.planned.folder for state in _wanted(states) if not state.done]
+    if missing:
+        raise MlscaleError(f"{len(missing)} runs are missing, {missing[0]} first", str(root), "let the experiment end")
+    if root != reference:
+        protocol = _protocol_of(root).read_text()
+        publish_runs([load_run(folder) for folder in run_dirs(states)], root, reference)
+        write_text(reference / IDENTITY, (root / IDENTITY).read_text())
+        write_text(places.reference_protocol_file(), protocol)
+    published = experiment_in(reference)
+    with TemporaryDirectory() as scratch, Bar(drawing_s(published)) as bar:
+        executed = (Path(scratch) if root == reference else root) / "executed"
+        draw_all(published, published.states(), bar, executed=executed)
+    _fill(places.checkout(), published.figures)
+    size = sum(part.stat().st_size for part in reference.rglob("*") if part.is_file())
+    return f"{reference}: {len(_wanted(states))} places, {size / 2**20:.1f} MB; {made.figures} drawn from them"
+
+
+def _fill(checkout: Path, figures: Path) -> None:
+    """Put the results into the documents: of the comparison where one was drawn, of the cells beside core, and what is
+    known of the twin."""
+    from mlscale_paper.results import RENDERED, RESULTS, filled, summary, twin_text
+
+    readme, results, record = checkout / "README.md", checkout / "docs/results.md", places.reference() / VALIDATION
+    if (figures / RESULTS).exists():
+        found = json.loads((figures / RESULTS).read_text())
+        write_text(readme, filled(readme, "results", summary(found)))
+        write_text(results, filled(results, "results", (figures / RENDERED).read_text()))
+    for name, text in beside_core().items():
+        write_text(results, filled(results, name, text))
+    held = json.loads(record.read_text()) if record.exists() else None
+    write_text(results, filled(results, "twin", twin_text(held)))
+
+
+def beside_core() -> dict[str, str]:
+    """The blocks of docs/results.md that are about other cells than core, by their names."""
+    from mlscale_paper.results import cell_text, cells_text
+
+    runs, level_s = load_runs(places.reference()), published_protocol().level_s
+    shipped = [run for run in runs if run.info.cell == "shipped"]
+    return {"cells": cells_text(runs), "shipped": cell_text(shipped, level_s) if shipped else "Not measured.\n"}
+
+
+def _wanted(states: Sequence[State]) -> list[State]:
+    """Those whose runs have to be there: of the cells for the twin, an environment that has none there was left out."""
+    begun = {(state.planned.cell, state.planned.environment) for state in states if state.runs}
+    return [
+        state
+        for state in states
+        if state.planned.cell not in TWIN_CELLS or (state.planned.cell, state.planned.environment) in begun
+    ]
+
+
+def _protocol_of(root: Path) -> Path:
+    """The protocol under which the runs below ``root`` were measured: the one beside them, else the checkout's."""
+    beside = root / places.protocol_file().name
+    return beside if beside.exists() else places.protocol_file()
+
+
+def _rounded(frame: pd.DataFrame) -> pd.DataFrame:
+    """Times and rates as the binary fractions that are kept."""
+    kept = {column: rule for column in frame for end, rule in _KEPT.items() if str(column).endswith(end)}
+    return frame.assign(**{column: cut(frame[column] * 2**bits) / 2**bits for column, (bits, cut) in kept.items()})

@@ -1,0 +1,332 @@
+"""The results in numbers: computed from runs, written beside the figures, and rendered into marked blocks of documents.
+
+No number of a result is typed anywhere: notebook 07 writes ``results.json`` and its Markdown. From these,
+`mlscale experiment publish` fills docs/results.md, with what the validation on record says of the twin, and a summary
+in README.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+
+from mlscale.analysis import design
+from mlscale.analysis.durations import durations
+from mlscale.analysis.inference import compare
+from mlscale.analysis.report import describe
+from mlscale.analysis.steady import catch_up_and_steady
+from mlscale.analysis.summary import summarise
+from mlscale_paper.protocol import write_text
+from mlscale_paper.variants import CELLS, TWIN_CELLS, cell_of
+from mlscale.plots.captions import caption
+from mlscale.plots.style import display_name
+from mlscale.runs import ClosedLoop, MlscaleError, OpenLoop, Run, Staircase
+
+RESULTS: Final = "results.json"
+RENDERED: Final = "results.md"
+NOTICED: Final = 0.8
+"""Share of resamples in which a wrong twin has to be found different."""
+NOT_VALIDATED: Final = (
+    "**Not validated.** The profiles were fitted to the published runs of core and rehearsal, and have not been "
+    "compared with runs that they were not fitted to."
+)
+Row = dict[str, Any]
+
+
+def results(
+    runs: Sequence[Run],
+    rows: pd.DataFrame,
+    effects: pd.DataFrame,
+    level_s: float,
+    parts: pd.DataFrame,
+    tables: Mapping[str, pd.DataFrame] | None = None,
+) -> dict[str, Any]:
+    """All that is stated about one cell, as plain data.
+
+    Args:
+        runs, rows: every attempt, and its row of `mlscale.analysis.summary.summarise`.
+        effects: of `mlscale.analysis.inference.compare`.
+        parts: of `mlscale.analysis.steady.catch_up_and_steady`.
+        tables: title -> one more table that is to stand below.
+    """
+    kept = ("a", "b", "endpoint", "label", "n_blocks", "ratio", "low", "high", "p_holm", "verdict", "favours", "notes")
+    settings = {name: _values(runs, name) for name in ("max_replicas", "cpu_cores", "cpu_period_s")}
+    return {
+        "setup": caption(runs),
+        "load": sorted({_load(run) for run in runs}),
+        "level_s": level_s,
+        "settings": settings,
+        "hosts": sorted(set(rows["host"])),
+        "runs": len(runs),
+        "blocks": int(rows["block"].nunique()),
+        "environments": _environments(runs, rows),
+        "invalid": _invalid(runs),
+        "effects": _records(effects.reindex(columns=kept)),
+        "parts": _records(parts),
+        "tables": {
+            title: _records(_flat(table).rename(columns=display_name)) for title, table in (tables or {}).items()
+        },
+    }
+
+
+def show(folder: Path | None, found: Mapping[str, Any]) -> None:
+    """Display `results` in a notebook, and write them into the figures' folder where one is given."""
+    from IPython.display import Markdown, display
+
+    text = rendered(found)
+    if folder is not None:
+        write_text(folder / RESULTS, json.dumps(found, indent=1) + "\n")
+        write_text(folder / RENDERED, text)
+    display(Markdown(text))
+
+
+def rendered(found: Mapping[str, Any]) -> str:
+    """`results` as Markdown: a sentence for each pair, the tables, and how it was measured."""
+    shown = [f"**{title}**\n\n{_markdown(table)}" for title, table in found["tables"].items() if table]
+    how = [f"Load: {' or '.join(found['load'])}; L = {found['level_s']:g} s", *_left_out(found["invalid"])]
+    return "\n\n".join(filter(None, (*_summary(found), *shown, f"*{'. '.join(how)}. {found['setup']}*"))) + "\n"
+
+
+def summary(found: Mapping[str, Any]) -> str:
+    """The beginning of `rendered`, and on which host, in how many runs."""
+    where = f"{', '.join(found['hosts'])}; {found['runs']} runs in {found['blocks']} blocks"
+    return "\n\n".join(filter(None, (*_summary(found), f"*Load: {' or '.join(found['load'])}. {where}.*"))) + "\n"
+
+
+def _summary(found: Mapping[str, Any]) -> tuple[str, str]:
+    said = "\n".join(f"- {sentence}." for sentence in [*_sentences(found["effects"]), *_of_which(found["parts"])])
+    table = _pairs(found["effects"])
+    return said, f"**Ratio (95 % interval): verdict**\n\n{_markdown(table)}" if table else ""
+
+
+def cell_text(runs: Sequence[Run], level_s: float) -> str:
+    """`rendered` results of the runs of one cell."""
+    rows = summarise(runs, level_s)
+    return rendered(results(runs, rows, compare(rows), level_s, catch_up_and_steady(rows)))
+
+
+def cells_text(runs: Sequence[Run]) -> str:
+    """Which cells of METHOD §4 were measured, and how many runs were invalid, as Markdown; those for the twin, which
+    has a section of its own, are left out."""
+    table = []
+    for cell in (each for each in CELLS if each not in TWIN_CELLS):
+        mine = [run for run in runs if cell_of(run) == cell]
+        blocks = {run.info.block for run in mine}
+        table.append(
+            {
+                "cell": cell,
+                "runs": len(mine) if mine else "not measured",
+                "blocks": len(blocks) if mine else "",
+                "invalid": "; ".join(
+                    f"{display_name(name)}: {', '.join(f'{count} {why}' for why, count in reasons.items())}"
+                    for name, reasons in _invalid(mine).items()
+                ),
+            }
+        )
+    return _markdown(table) + "\n"
+
+
+def twin_text(record: Mapping[str, Any] | None) -> str:
+    """What the validation on record found, as Markdown: a row for each environment.
+
+    Args:
+        record: of `mlscale experiment validate`; None where none is published.
+    """
+    if record is None:
+        return NOT_VALIDATED + "\n"
+    controls = pd.DataFrame(record["controls"])
+    table = []
+    for environment, verdicts in pd.DataFrame(record["verdicts"]).groupby("environment", sort=False):
+        wrong = controls[(controls["environment"] == environment) & (controls["twin"] != "as it is")]
+        noticed = int((wrong["rejected"] >= NOTICED).sum())
+        counts = Counter(verdicts["verdict"])
+        different = verdicts[verdicts["verdict"] == "different"].to_dict("records")
+        table.append(
+            {
+                "environment": display_name(str(environment)),
+                "live runs": int(verdicts["n"].max()),
+                **{word: counts[word] for word in ("equivalent", "inconclusive")},
+                "different (90 % interval of twin / live; times: twin - live)": "; ".join(map(_difference, different)),
+                "wrong twins noticed": f"{noticed} of {len(wrong)}",
+            }
+        )
+    return _markdown(table) + "\n"
+
+
+def filled(file: Path, name: str, content: str) -> str:
+    """The text of ``file`` with ``content`` in its block ``<!-- name: ... -->`` to ``<!-- end of name -->``.
+
+    Raises:
+        MlscaleError: there is no such block.
+    """
+    text = file.read_text()
+    pattern = rf"(<!-- {name}: [^\n]*-->\n).*?(<!-- end of {name} -->)"
+    changed, times = re.subn(pattern, lambda found: f"{found[1]}{content}{found[2]}", text, flags=re.DOTALL)
+    if times != 1:
+        raise MlscaleError(f"{times} blocks of {name}", file.name, f"restore <!-- {name}: ... -->")
+    return changed
+
+
+def _load(run: Run) -> str:
+    """What the load does, in words."""
+    match run.info.schedule:
+        case ClosedLoop(stages=stages, think_mean_s=think_s):
+            return f"{', then '.join(str(stage.clients) for stage in stages)} clients (think time {think_s:g} s)"
+        case OpenLoop(rate=Staircase(steps=steps)):
+            return f"{', then '.join(f'{step.rate_rps:.1f}' for step in steps)} requests/s"
+        case schedule:
+            return f"{schedule.loop} loop"
+
+
+def _values(runs: Sequence[Run], name: str) -> list[Any]:
+    """Of a setting, in all runs and components."""
+    return sorted({each[name] for run in runs for each in run.info.scaling.values() if name in each})
+
+
+def _environments(runs: Sequence[Run], rows: pd.DataFrame) -> list[Row]:
+    """A row each: how many runs, and over the valid ones that are compared, medians of runs and mean times."""
+    used = design.chosen(rows) if rows["block"].notna().any() else rows[rows["valid"].astype(bool)]
+    used = used[used["aa_label"].fillna("A") == "A"]
+    before_s = pd.Series({run.info.run_id: _median_before_s(run) for run in runs}, dtype=float)
+    table = []
+    for environment, means in describe(rows).iterrows():
+        mine = used[used["environment"] == environment]
+        table.append(
+            {
+                "environment": display_name(str(environment)),
+                "runs": int(means["runs"]),
+                "invalid": int(means["invalid"]),
+                "compared": int(means["n"]),
+                "median before (ms)": 1000 * before_s.reindex(mine["run_id"]).median(),
+                "median after (ms)": 1000 * mine["p50_response_s"].median(),
+                "median first new replica (s)": mine["ready_first_s"].median() if "ready_first_s" in mine else np.nan,
+                "mean T_slo (s)": means["P3 T_slo (s)"],
+                "not back": int(means["censored"]),
+                "mean over L (s)": mine["over_level_s"].mean(),
+            }
+        )
+    return _records(pd.DataFrame(table))
+
+
+def _median_before_s(run: Run) -> float:
+    """Median response before the step."""
+    frame = durations(run.requests, timeout_s=run.info.timeout_s)
+    return float(frame.loc[frame["intended_s"] < (run.info.step_s or 0.0), "response_s"].median())
+
+
+def _invalid(runs: Sequence[Run]) -> dict[str, dict[str, int]]:
+    """Environment -> reason -> how many runs."""
+    found: dict[str, Counter[str]] = {}
+    for run in runs:
+        validity = run.info.validity
+        if validity is not None and not validity.valid:
+            flags = {"host-bound": validity.host_bound, "disturbed": validity.disturbed}
+            why = next((name for name, holds in flags.items() if holds), "load not as planned, or host not observed")
+            found.setdefault(run.info.environment, Counter())[why] += 1
+    return {name: dict(counts) for name, counts in found.items()}
+
+
+def _sentences(effects: Iterable[Row]) -> list[str]:
+    """The verdict on the mean response of each pair: ratios first, then what no ratio is given for, by the reason."""
+    said: list[str] = []
+    without: dict[str, list[str]] = {}
+    for row in effects:
+        if row["endpoint"] != "P1":
+            continue
+        if row["ratio"] is None or row["low"] is None:
+            why = ": ".join(filter(None, (row["verdict"], row["notes"])))
+            why = why.replace(row["a"], display_name(row["a"])).replace(row["b"], display_name(row["b"]))
+            without.setdefault(why, []).append(_pair(row))
+            continue
+        turned = row["ratio"] < 1
+        slow, quick = (row["b"], row["a"]) if turned else (row["a"], row["b"])
+        ends = [row["ratio"], *sorted((row["low"], row["high"]), reverse=turned)]
+        ratio, low, high = (1 / end if turned else end for end in ends)
+        claim = "" if row["favours"] else f", {row['verdict']}"
+        said.append(
+            f"After the step, the mean response is {ratio:.2f} times as long on {display_name(slow)} as on "
+            f"{display_name(quick)} (95 % interval {low:.2f} to {high:.2f}{claim})"
+        )
+    return [*said, *(f"No ratio is given for {' and '.join(pairs)}: {why}" for why, pairs in without.items())]
+
+
+def _of_which(parts: Iterable[Row]) -> list[str]:
+    """How much of each pair's difference is catching up, and how much steady state, where there is an interval."""
+    pairs: dict[str, dict[str, Row]] = {}
+    for row in parts:
+        pairs.setdefault(row["pair"], {})[row["part"]] = row
+    return [
+        f"Of the {abs(of['P1']['difference_s']):.2f} s between {_named(pair)}, "
+        f"{_seconds(of, 'catch-up')} is catching up and {_seconds(of, 'steady state')} steady state afterwards"
+        for pair, of in pairs.items()
+        if of["P1"]["low_s"] is not None
+    ]
+
+
+def _seconds(of: Mapping[str, Row], part: str) -> str:
+    """A part of the difference, counted as the difference in P1 is: a negative one makes that smaller."""
+    sign = -1 if of["P1"]["difference_s"] < 0 else 1
+    middle, *ends = (sign * of[part][name] for name in ("difference_s", "low_s", "high_s"))
+    return f"{middle:.2f} s ({min(ends):.2f} to {max(ends):.2f})"
+
+
+def _named(pair: str) -> str:
+    return " and ".join(display_name(name) for name in pair.split(" / "))
+
+
+def _left_out(invalid: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """How many runs were invalid, and why."""
+    return [
+        f"Invalid runs of {display_name(name)}: {', '.join(f'{count} {kind}' for kind, count in reasons.items())}"
+        for name, reasons in invalid.items()
+    ]
+
+
+def _pairs(effects: Iterable[Row]) -> list[Row]:
+    """A row for each pair, a column for each endpoint: ratio, 95 % interval, verdict."""
+    table: dict[str, Row] = {}
+    for row in effects:
+        told = "" if row["ratio"] is None else f"{row['ratio']:.2f}"
+        told += "" if row["low"] is None else f" ({row['low']:.2f} to {row['high']:.2f})"
+        said = row["verdict"].replace(row["a"], display_name(row["a"])).replace(row["b"], display_name(row["b"]))
+        verdict = f"{told}: {said}" if told else said
+        table.setdefault(_pair(row), {"pair": _pair(row)})[f"{row['endpoint']} {row['label']}"] = verdict
+    return list(table.values())
+
+
+def _pair(row: Row) -> str:
+    return f"{display_name(row['a'])} / {display_name(row['b'])}"
+
+
+def _difference(row: Row) -> str:
+    name = str(row["figure"]).removesuffix("_s").replace("_", " ")
+    return f"{name} {row['low']:.2f} to {row['high']:.2f}"
+
+
+def _flat(table: pd.DataFrame) -> pd.DataFrame:
+    return table if isinstance(table.index, pd.RangeIndex) else table.reset_index()
+
+
+def _records(table: pd.DataFrame) -> list[Row]:
+    """Rows as plain data; NaN becomes None."""
+    rows: list[Row] = json.loads(table.to_json(orient="records", double_precision=6))
+    return rows
+
+
+def _markdown(table: Sequence[Row]) -> str:
+    """Rows with the same keys as a table; numbers to three digits."""
+    lines = [list(table[0]), ["---"] * len(table[0]), *([_cell(value) for value in row.values()] for row in table)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+    return "" if value is None else str(value)

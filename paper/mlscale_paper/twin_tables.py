@@ -1,0 +1,251 @@
+"""What the notebooks call about the twin: simulated runs to look at, and small tables about them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+
+from mlscale_twin.likeness import MARGINS, differences, likeness_figures
+from mlscale.analysis.resources import cpu_by_role
+from mlscale.analysis.summary import host_name
+from mlscale_paper import places
+from mlscale.notebook.figures import remark
+from mlscale_paper.freeze import Calibrated, around, calibrated, read_frozen, sessions, twins_by
+from mlscale.notebook.parameters import EcsParameters, NotebookParameters
+from mlscale.progress import Shown
+from mlscale_paper.protocol import published_protocol
+from mlscale_twin.simulate import simulate
+from mlscale_twin.validation import Beside, ProfileOf, shipped, twins_of
+from mlscale.runs import Arm, ClosedLoop, MlscaleError, OpenLoop, Run, load_runs
+from mlscale_twin.profile import numbers_in, read_profile
+from mlscale_twin.spread import Number, Spread
+from mlscale_twin.transfer import pooled
+
+CLOUD_CORES: Final = 0.25
+"""CPU of a replica where environments are compared with ECS: Fargate sells 0.25 vCPU and up, and no 0.3."""
+LONG_S: Final = 900.0
+"""How long a step is watched that is compared with a cloud, s."""
+FIVE: Final = ("torchserve", "rayserve", "k3s", "eks", "ecs")
+
+
+def simulated_runs(environment: str, draws: int, **wanted: Any) -> list[Run]:
+    """So many draws of what a run would look like, by the twin, in memory; ``wanted``: as `mlscale.simulate` takes."""
+    found = []
+    with Shown() as shown:
+        for draw in range(draws):
+            shown(f"simulating {environment}", draw / draws)
+            found.append(simulate(environment, draw=draw, **wanted))
+    return found
+
+
+def ecs_runs(p: EcsParameters, schedule: ClosedLoop | OpenLoop, more: Mapping[str, Any] | None = None) -> list[Run]:
+    """The runs that the parameters name, else simulated ones; ``more``: settings put over the parameters' own."""
+    if p.run_dirs and more is None:
+        return load_runs(p.run_dirs)
+    settings = {**cloud_sizes(), **p.scaling, **(more or {})}
+    return simulated_runs("ecs", p.draws, schedule=schedule, arm=p.arm, scaling=settings, seed=p.seed)
+
+
+def twins_beside(runs: Sequence[Run], draws: int) -> list[Run]:
+    """Simulated runs of the setups of some runs, so many of each."""
+    found: list[Run] = []
+    with Shown() as shown:
+        for place, run in enumerate(runs):
+            shown(f"twins of {run.info.environment}", place / len(runs))
+            found += twins_of(run, draws)
+    return found
+
+
+def five_simulated(seed: int, draws: int = 8) -> list[Run]:
+    """Draws of every environment with replicas of the cloud's size and the long schedule."""
+    wanted: dict[str, Any] = {"schedule": long_schedule(), "scaling": cloud_sizes(), "seed": seed}
+    return [run for name in FIVE for run in simulated_runs(name, draws, **wanted)]
+
+
+def cloud_sizes() -> dict[str, Any]:
+    """Core's number of replicas, each of the smallest size that Fargate sells, which every environment can have."""
+    return {**published_protocol().sizes, "cpu_cores": CLOUD_CORES}
+
+
+def long_schedule() -> ClosedLoop:
+    """Core's step, watched for 15 minutes, for whatever is compared with a cloud (METHOD §5): after it as many clients
+    as keep replicas of `cloud_sizes` as busy as core's clients keep core's."""
+    protocol = published_protocol()
+    clients = max(3, round(protocol.step_clients * CLOUD_CORES / protocol.cpu_cores))
+    fewer = protocol.model_copy(update={"step_clients": clients})
+    core = fewer.closed_schedule(protocol.baseline_s)
+    return core.model_copy(update={"duration_s": protocol.baseline_s + LONG_S})
+
+
+@dataclass(frozen=True)
+class Compared:
+    """The live ``runs`` that the twin is compared with, ``what`` its own are called, and the profiles that they are
+    drawn by."""
+
+    runs: Sequence[Run]
+    what: str
+    profile_of: ProfileOf
+    calibrations: Sequence[Calibrated] = ()
+
+
+def compared(p: NotebookParameters) -> Compared:
+    """The valid runs that the parameters name, else the published hold-out; where there is none, the runs that the
+    profiles were fitted to, and a sentence says that they are no test."""
+    folder = places.reference() / "holdout"
+    if p.run_dirs or folder.is_dir():
+        runs = [run for run in load_runs(p.run_dirs or folder) if run.info.valid]
+        known = calibrations()
+        return Compared(runs, "the twins of these runs", profile_of(runs, known), known)
+    remark(
+        "**No hold-out is published.** The twin is compared with the runs that its profiles were fitted to. What "
+        "follows shows what the model can describe; it does not test it."
+    )
+    fitted = [run for run in published("core", "rehearsal") if run.info.valid]
+    return Compared(fitted, "the twins of these runs, to which its profiles were fitted", shipped)
+
+
+def profile_of(runs: Sequence[Run], found: Sequence[Calibrated]) -> ProfileOf:
+    """By which profiles the twins of some runs are drawn: as they were frozen for the runs' hosts, at the speed that
+    these had; else as shipped, and a sentence says so."""
+    frozen, known = read_frozen(), sessions(found)
+    if all(host_name(run.info.host) in frozen.hosts and around(run, known) for run in runs):
+        return twins_by(frozen, found)
+    remark(
+        "The twins are drawn by the profiles as shipped, at the speed of the host that these were fitted on: for some "
+        "of these runs no twin was frozen, or no calibrating run was published. So what follows does not "
+        "validate the twin."
+    )
+    return shipped
+
+
+def calibrations() -> list[Calibrated]:
+    """How fast its host was around each published calibrating run."""
+    return calibrated(published("calibration"), published("core", "rehearsal"))
+
+
+def shown_frozen() -> pd.DataFrame:
+    """A row for each profile that was frozen for a host."""
+    return pd.DataFrame(
+        {"host": host, "profile": name, "frozen (UTC)": f"{found.frozen_at:%Y-%m-%d %H:%M}"}
+        for host, profiles in read_frozen().hosts.items()
+        for name, found in profiles.items()
+    )
+
+
+def shown_speeds(found: Sequence[Calibrated]) -> pd.DataFrame:
+    """Of calibrating runs, in the order in which they were measured: how long work and starts took over the profiles'
+    host; and what those of each session say together."""
+    rows = [(f"{each.run.info.wall_start:%m-%d %H:%M}", each.run.info.environment, each.speed) for each in found]
+    rows += [
+        (f"all from {near[0].run.info.wall_start:%m-%d %H:%M}", "", pooled([each.speed for each in near]))
+        for near in sessions(found)
+    ]
+    return pd.DataFrame(
+        {"begun (UTC)": at, "environment": name, "work": f"x {speed.work:.2f}", "starts": f"x {speed.starts:.2f}"}
+        for at, name, speed in rows
+    )
+
+
+def by_schedule(found: Beside) -> pd.DataFrame:
+    """Twin over live, for the response's times and shares twin less live, as a mean over the runs of each setup: what
+    cancels in an environment's verdict shows here."""
+    columns: dict[str, list[float]] = {}
+    for setup, mine in found.live.groupby("setup"):
+        gaps = {figure: float(differences(mine, found.twin, figure).mean()) for figure in MARGINS}
+        columns[str(setup)] = [np.exp(gap) if MARGINS[figure].relative else gap for figure, gap in gaps.items()]
+    names = [f"{figure} ({'ratio' if margin.relative else 'difference'})" for figure, margin in MARGINS.items()]
+    return pd.DataFrame(columns, index=names)
+
+
+def work_by_load(found: Beside) -> pd.DataFrame:
+    """CPU of an answer in ms, live and in the twin: before the step, where little is asked, and in the last half of the
+    time after it; less what the replica used before anything was asked. A row for each environment, means over its
+    runs."""
+    rows = []
+    for run in found.runs:
+        live = pd.Series(_work_ms(run))
+        twin = pd.DataFrame([_work_ms(each) for each in found.twins[run.info.run_id]]).mean()
+        both = pd.concat([live.add_prefix("live, "), twin.add_prefix("twin, ")])
+        rows.append({"environment": run.info.environment, **both})
+    return pd.DataFrame(rows).groupby("environment", sort=False).mean()
+
+
+def _work_ms(run: Run) -> dict[str, float]:
+    step_s, ends_s = run.info.step_s or 0.0, run.info.schedule.duration_s
+    idle = run.resources[(run.resources["role"] == "replica") & (run.resources["t_s"] < 0)]["cpu_cores"]
+    idle_cores = float(idle.mean()) if len(idle) else 0.0
+    found = {}
+    for name, from_s, to_s in (("before", 2.0, step_s), ("after", (step_s + ends_s) / 2, ends_s)):
+        done = run.requests["done_s"].between(from_s, to_s) & (run.requests["status"] == "ok")
+        cpu_s = float(cpu_by_role(run.resources, from_s, to_s).loc["replica", "cpu_s"])
+        found[name] = 1000 * (cpu_s - idle_cores * (to_s - from_s)) / max(int(done.sum()), 1)
+    return found
+
+
+def published(*cells: str) -> list[Run]:
+    """The published runs of some cells."""
+    folders = [places.reference() / cell for cell in cells]
+    there = [folder for folder in folders if folder.is_dir()]
+    return load_runs(there) if there else []
+
+
+def published_hold_out() -> list[Run]:
+    """The valid runs that the twin is judged by.
+
+    Raises:
+        MlscaleError: none are published.
+    """
+    found = [run for run in published("holdout") if run.info.valid]
+    if not found:
+        raise MlscaleError("no hold-out runs are published", str(places.reference()), "measure some: --cells holdout")
+    return found
+
+
+def likeness_rows(runs: Sequence[Run], level_s: float) -> pd.DataFrame:
+    """Environment and `mlscale_twin.likeness.likeness_figures` of each run."""
+    return pd.DataFrame([{"environment": run.info.environment, **likeness_figures(run, level_s)} for run in runs])
+
+
+def shown_parts(groups: Mapping[str, Sequence[Run]], level_s: float) -> pd.DataFrame:
+    """The response's parts of each group of runs, s since the step: mean, and in brackets where 90 % of runs lie."""
+    rows = {}
+    for name, runs in groups.items():
+        table = pd.DataFrame([likeness_figures(run, level_s) for run in runs])
+        low, high = table.quantile(0.05), table.quantile(0.95)
+        rows[name] = {figure: f"{table[figure].mean():.2f} [{low[figure]:.2f}, {high[figure]:.2f}]" for figure in table}
+    return pd.DataFrame(rows).T
+
+
+def shown_profile(environment: str) -> pd.DataFrame:
+    """Every number of a profile: its middle value, where it is from, of when, and what to know about it."""
+    rows = [
+        {"number": path, "value": found.value if isinstance(found, Number) else found.quantile(0.5), **_origin(found)}
+        for path, found in numbers_in(read_profile(environment))
+    ]
+    return pd.DataFrame(rows).set_index("number")
+
+
+def claims_of(record: Mapping[str, Any], arm: Arm) -> pd.DataFrame:
+    """The verdicts of a record (`mlscale_paper.claims.judge_all`)."""
+    return pd.DataFrame(record["arms"][arm]["verdicts"])
+
+
+def flips_of(record: Mapping[str, Any], arm: Arm) -> pd.DataFrame:
+    """Which numbers would turn each claim, those that the smallest factor turns first; and how many were tried."""
+    found = record["arms"][arm]["flips"]
+    table = pd.concat([pd.DataFrame(rows).assign(claim=name, tried=len(rows)) for name, rows in found.items()])
+    table["effort"] = np.abs(np.log(table["factor"].astype(float)))
+    ordered = table.sort_values(["claim", "effort"], kind="stable")
+    turning = ordered[ordered["factor"].notna()]
+    others = ordered[~ordered["claim"].isin(turning["claim"])].drop_duplicates("claim")
+    none = others.assign(profile="", number="none", value=np.nan, source="", date="")
+    shown = ["claim", "tried", "profile", "number", "value", "flips_at", "factor", "source", "date"]
+    return pd.concat([turning, none]).sort_values("claim", kind="stable")[shown].round(3).set_index("claim")
+
+
+def _origin(found: Number | Spread) -> dict[str, str]:
+    return {"source": found.source, "date": found.date, "note": found.note}

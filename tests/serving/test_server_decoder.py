@@ -1,0 +1,112 @@
+"""The shipped decoder behind the server: right answers, a reason for every body that is no photo, still serving."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+
+import pytest
+from pictures import camera_note, deep, encoded, png_header
+from PIL import Image
+from server_process import Server
+
+from codereader.photos import photo_bytes
+from mlscale.runs import MlscaleError
+from mlscale.serving.inference import blank_png
+
+ENTRY = "codereader.decoder:make_decoder"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with Server(entry=ENTRY) as running:
+        running.wait_for_line("ready")
+        yield running
+
+
+@pytest.fixture(scope="module")
+def good() -> tuple[bytes, list[tuple[str, str]]]:
+    """A photo that the decoder reads right when called directly: the server must not change its answer."""
+    from codereader.decoder import make_decoder
+
+    decoder = make_decoder()
+    for index in range(20):
+        body, label = photo_bytes(3, index, "easy", codes=1)
+        known = [(code["kind"], code["text"]) for code in label["codes"]]
+        if [(code["kind"], code["text"]) for code in decoder(body)["codes"]] == known:
+            return body, known
+    raise MlscaleError("none of 20 easy photos is read", "decoder", "train it again")
+
+
+def assert_reads(server: Server, good: tuple[bytes, list[tuple[str, str]]]) -> None:
+    body, known = good
+    codes = server.decode(body).json["codes"]
+    assert [(code["kind"], code["text"]) for code in codes] == known
+    assert [len(code["corners"]) for code in codes] == [4]
+
+
+PNG = blank_png()
+BAD = {
+    "no bytes": (lambda photo: b"", 400),
+    "not an image": (lambda photo: b"%PDF-1.7 and so on", 415),
+    "truncated": (lambda photo: photo[: len(photo) // 2], 400),
+    "the head alone": (lambda photo: photo[:12], 400),
+    "a damaged PNG": (lambda photo: PNG[:60] + b"\xff" * 20 + PNG[80:], 422),
+    "over the size limit": (lambda photo: photo + b"\0" * 10_000_000, 413),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_body_that_is_no_photo(server: Server, good: tuple[bytes, list[tuple[str, str]]], name: str) -> None:
+    spoil, status = BAD[name]
+    got = server.decode(spoil(good[0]))
+    assert got.status == status
+    assert len(got.json["error"]) > 5
+    assert_reads(server, good)
+
+
+def on_its_side(image: Image.Image) -> bytes:
+    """With the camera's note that says so."""
+    return encoded(image.transpose(Image.Transpose.ROTATE_90), "JPEG", quality=95, exif=camera_note(6))
+
+
+def without_colours(image: Image.Image) -> bytes:
+    """A palette image that lost its palette, checksums intact."""
+    whole = encoded(image.convert("P"), "PNG")
+    start = whole.index(b"PLTE") - 4
+    return whole[:start] + whole[start + 12 + int.from_bytes(whole[start : start + 4]) :]
+
+
+UNUSUAL: dict[str, tuple[Callable[[Image.Image], bytes], int]] = {
+    "CMYK": (lambda image: encoded(image.convert("CMYK"), "JPEG", quality=95), 200),
+    "16 bit": (lambda image: encoded(deep(image), "PNG"), 200),
+    "palette": (lambda image: encoded(image.convert("P"), "PNG"), 200),
+    "alpha": (lambda image: encoded(image.convert("RGBA"), "PNG"), 200),
+    "EXIF rotation": (on_its_side, 200),
+    "1 x 1": (lambda image: encoded(image.resize((1, 1)), "PNG"), 0),
+    "1 x 20000": (lambda image: encoded(image.resize((1, 20_000)), "PNG"), 0),
+    "100 megapixels": (lambda _: png_header(10_000, 10_000), 413),
+    "a palette without colours": (without_colours, 422),
+    "animated": (lambda image: encoded(image, "GIF", save_all=True, append_images=[image.rotate(90)]), 415),
+    "another format": (lambda image: encoded(image, "TIFF"), 415),
+}
+"""Bodies made of a good photo, and what they are answered with: 200 with its codes, 0 for 200 without any."""
+
+
+@pytest.mark.parametrize("name", UNUSUAL)
+def test_an_unusual_photo(server: Server, good: tuple[bytes, list[tuple[str, str]]], name: str) -> None:
+    make, status = UNUSUAL[name]
+    with Image.open(io.BytesIO(good[0])) as image:
+        got = server.decode(make(image.convert("RGB")))
+    assert got.status == (status or 200)
+    if got.status == 200:
+        assert [(code["kind"], code["text"]) for code in got.json["codes"]] == (good[1] if status else [])
+    else:
+        assert len(got.json["error"]) > 5
+    assert_reads(server, good)
+
+
+def test_what_it_says_of_an_inference(server: Server, good: tuple[bytes, list[tuple[str, str]]]) -> None:
+    headers = server.decode(good[0]).headers
+    inference_s, cpu_s = float(headers["x-mlscale-inference-s"]), float(headers["x-mlscale-cpu-s"])
+    assert 0 < cpu_s <= inference_s * 1.05  # one thread: no more CPU than time, but for the clocks' grain
