@@ -57,12 +57,13 @@ lab: setup
 	$(BIN)/jupyter lab --notebook-dir=notebooks
 
 bench-extra: setup
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint requirements.lock --editable ".[bench]"
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint requirements.lock --group bench
 
 lock: setup
 	$(BIN)/uv pip compile --quiet --universal --upgrade --python-version 3.11 --no-header --no-annotate \
-		--no-emit-index-url --no-emit-find-links --extra dev pyproject.toml --output-file requirements.lock
+		--no-emit-index-url --no-emit-find-links $(addprefix --no-emit-package ,mlscale codereader onenode mlscale-twin) \
+		--group dev pyproject.toml packages/*/pyproject.toml paper/pyproject.toml --output-file requirements.lock
 
 clean:
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
-	find mlscale tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+	find mlscale packages paper tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

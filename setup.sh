@@ -1,6 +1,6 @@
 #!/bin/sh
 # Makes .venv: the first Python 3.11 to 3.13 found, a pinned uv in it, then requirements.lock. Called by make.
-# Does nothing when .venv is already what requirements.lock and pyproject.toml ask for.
+# Does nothing when .venv is already what requirements.lock and each pyproject.toml ask for.
 set -eu
 cd "$(dirname "$0")"
 
@@ -13,7 +13,7 @@ fail() {
     exit 2
 }
 
-wanted=$(cat requirements.lock pyproject.toml setup.sh | cksum)
+wanted=$(cat requirements.lock pyproject.toml packages/*/pyproject.toml paper/pyproject.toml setup.sh | cksum)
 [ -f "$STAMP" ] && [ "$(cat "$STAMP")" = "$wanted" ] && exit 0
 
 if [ ! -f "$STAMP" ]; then
@@ -39,5 +39,6 @@ fi
 .venv/bin/python -m pip install --quiet --disable-pip-version-check "uv==$UV_VERSION"
 echo "setup: installing requirements.lock, $(grep -c == requirements.lock) packages (about two minutes on a warm network)" >&2
 .venv/bin/uv pip sync --quiet --python .venv/bin/python requirements.lock
-.venv/bin/uv pip install --quiet --python .venv/bin/python --no-deps --no-build-isolation --editable .
+.venv/bin/uv pip install --quiet --python .venv/bin/python --no-deps --no-build-isolation --editable . \
+    --editable packages/codereader --editable packages/onenode --editable packages/twin --editable paper
 printf '%s\n' "$wanted" >"$STAMP"

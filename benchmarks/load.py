@@ -28,8 +28,8 @@ from pathlib import Path
 import aiohttp
 import uvloop
 
-from mlscale.load.process import LoadProcess, LoadSpec
-from mlscale.load.schedules import send_times
+from mlscale.loadgen.process import LoadProcess, LoadSpec
+from mlscale.loadgen.schedules import send_times
 from mlscale.runs import ClosedLoop, ClosedStage, Connections, Constant, OpenLoop
 
 CLIENTS = 32

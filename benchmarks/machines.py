@@ -16,11 +16,11 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests/live"))
 
 from machine_cycles import held, left_of_machines
 
-from onenode.layout import default_layout
 from mlscale.environments.kubernetes.client import Place, connect
 from mlscale.environments.kubernetes.own_cluster import own_groups
 from mlscale.environments.kubernetes.usage import NodeUsage
 from mlscale.host.proctable import Usage
+from onenode.layout import default_layout
 
 COUNTS = (0, 1, 5, 15)
 SETTLE_S = 20.0

@@ -1,31 +1,91 @@
 """mlscale: compare autoscaling frameworks for containerised machine-learning applications.
 
-``import mlscale`` loads no torch, ray or boto3; names below are imported when they are first used.
+Everything that a notebook or a script needs is a name of this module; docs/api.md lists them. ``import mlscale`` loads
+no torch, ray, boto3 or pandas: a name is imported when it is first used.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mlscale.measure.measurement import measure
-    from mlscale_twin.simulate import simulate
-    from mlscale.runs import MlscaleError, Run, load_run, load_runs
+    from mlscale import analysis, figures
+    from mlscale.analysis.inference import compare
+    from mlscale.analysis.summary import summarise
+    from mlscale.environments.base import App, Component, Deployed, Environment, ObservationLost, Problem, Scaling
+    from mlscale.load_test import LoadOptions, load
+    from mlscale.measurement.measure import MeasureOptions, measure
+    from mlscale.notebook import tables
+    from mlscale.notebook.figures import Figures, remark
+    from mlscale.notebook.manifest import Simulated
+    from mlscale.notebook.parameters import (
+        ApplicationParameters,
+        CompareParameters,
+        EcsParameters,
+        KubernetesParameters,
+        MeasureParameters,
+        PartitionParameters,
+        RehearsalParameters,
+        TwinParameters,
+        check_parameters,
+    )
+    from mlscale.notebook.study import Study
+    from mlscale.progress import Shown
+    from mlscale.runs import (
+        ClosedLoop,
+        ClosedStage,
+        Constant,
+        Event,
+        MlscaleError,
+        OpenLoop,
+        Ramp,
+        ReplicaSample,
+        ResourceSample,
+        Run,
+        RunClock,
+        Sine,
+        Spike,
+        Staircase,
+        Step,
+        Trace,
+        load_run,
+        load_runs,
+    )
+    from mlscale.simulation import simulate
 
-__all__ = ["MlscaleError", "Run", "load_run", "load_runs", "measure", "simulate"]
+_MODULES = {"analysis": "mlscale.analysis", "figures": "mlscale.figures", "tables": "mlscale.notebook.tables"}
+_RUNS = (
+    "ClosedLoop ClosedStage Constant Event MlscaleError OpenLoop Ramp ReplicaSample ResourceSample Run RunClock Sine "
+    "Spike Staircase Step Trace load_run load_runs"
+)
+_NAMES = {
+    "mlscale.runs": _RUNS,
+    "mlscale.measurement.measure": "MeasureOptions measure",
+    "mlscale.simulation": "simulate",
+    "mlscale.load_test": "LoadOptions load",
+    "mlscale.environments.base": "App Component Deployed Environment ObservationLost Problem Scaling",
+    "mlscale.analysis.summary": "summarise",
+    "mlscale.analysis.inference": "compare",
+    "mlscale.notebook.study": "Study",
+    "mlscale.notebook.figures": "Figures remark",
+    "mlscale.notebook.manifest": "Simulated",
+    "mlscale.notebook.parameters": "ApplicationParameters CompareParameters EcsParameters KubernetesParameters "
+    "MeasureParameters PartitionParameters RehearsalParameters TwinParameters check_parameters",
+    "mlscale.progress": "Shown",
+}
+_LIVES_IN = {name: module for module, names in _NAMES.items() for name in names.split()}
+
+__all__ = sorted([*_MODULES, *_LIVES_IN])
 
 
 def __getattr__(name: str) -> Any:
-    if name == "measure":
-        from mlscale.measure.measurement import measure
-
-        return measure
-    if name == "simulate":
-        from mlscale_twin.simulate import simulate
-
-        return simulate
-    if name in __all__:
-        from mlscale import runs
-
-        return getattr(runs, name)
+    if name in _MODULES:
+        return import_module(_MODULES[name])
+    if name in _LIVES_IN:
+        return getattr(import_module(_LIVES_IN[name]), name)
     raise AttributeError(f"module 'mlscale' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from importlib.metadata import entry_points
 from typing import Final
 
 from mlscale.host.reap import Reaper
 from mlscale.runs import MlscaleError
 
+LASTING: Final = "mlscale.reapers"
 _UNITS_S: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -24,12 +26,11 @@ def duration_s(text: str) -> float:
 
 
 def reapers() -> dict[str, Reaper]:
-    """Who removes which kind of ledger entry: what the environments leave, and our own cluster."""
+    """Who removes which kind of ledger entry: what environments leave, and what packages with an entry point of the
+    group ``mlscale.reapers``, named like the kind, keep beyond a run."""
     from mlscale import environments
-    from onenode.ledger_claims import KIND
-    from onenode.lifecycle import reap
 
-    return {**environments.reapers(), KIND: reap}
+    return {**environments.reapers(), **{entry.name: entry.load() for entry in entry_points(group=LASTING)}}
 
 
 def clean_before_a_run() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import signal
 import sys
 from dataclasses import replace
+from importlib.metadata import entry_points
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
@@ -15,8 +16,6 @@ from typing import Annotated
 import typer
 
 from mlscale.errors import MlscaleError, as_user_error
-from mlscale_paper.cli import experiment_app
-from mlscale_twin.cli import calibrate, simulate, sweep
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -29,9 +28,6 @@ app = typer.Typer(
 @app.callback()
 def _root() -> None:
     """Compare autoscaling frameworks for containerised machine-learning applications."""
-
-
-cluster_app = typer.Typer(no_args_is_help=True, help="A real one-node Kubernetes on this machine (make cluster).")
 
 
 @app.command()
@@ -67,30 +63,29 @@ def measure(
     ] = None,
 ) -> None:
     """Deploy the application under one environment's autoscaler, load it, observe it: one run."""
-    from mlscale_paper import places
-    from mlscale_paper.applications import code_reader, own_model
-    from mlscale.measure.measurement import MeasureOptions, measure
+    from mlscale.defaults import defaults
+    from mlscale.environments.base import own_model
+    from mlscale.loadgen.schedule_files import read_schedule
+    from mlscale.measurement.measure import MeasureOptions, measure
+    from mlscale.measurement.settings import parse_settings
     from mlscale.notebook.parameters import MeasureParameters, checked
     from mlscale.progress import Shown
-    from mlscale_paper.protocol import current_protocol, photos_folder
-    from mlscale.measure.settings import parse_settings
-    from mlscale.load.schedule_files import read_schedule
 
     settings = [*(scaling or []), *([f"budget_usd={budget_usd}"] if budget_usd is not None else [])]
     given = {"mode": mode, "arm": arm, "connections": connections, "scaling": parse_settings(settings)}
     asked = checked(MeasureParameters, given)
-    protocol = current_protocol()
+    usual = defaults()
     if app and bodies is None:
         raise MlscaleError("nothing to send to it is named", "--bodies", "name a folder of files that it can answer")
-    application = own_model(app) if app else code_reader(partitioned=partitioned)
+    application = own_model(app) if app else usual.application(partitioned=partitioned)
     with Shown() as shown:
         run = measure(
             environment,
             replace(application, check=check) if check else application,
-            read_schedule(schedule) if schedule else protocol.quick_schedule(),
-            bodies=bodies or photos_folder(protocol, places.protocol_file()),
+            read_schedule(schedule) if schedule else usual.quick_schedule(),
+            bodies=bodies or usual.bodies(),
             out=out,
-            scaling=protocol.sized(environment, asked.scaling, schedule),
+            scaling=usual.sized(environment, asked.scaling, schedule),
             arm=asked.arm,
             options=MeasureOptions(
                 mode=asked.mode, connections=asked.connections, seed=seed, idle_s=idle, progress=shown
@@ -100,10 +95,6 @@ def measure(
     verdict = "valid" if validity is None or validity.valid else f"not valid: {'; '.join(validity.reasons)}"
     right = int((run.requests.status == "ok").sum())
     print(f"{run.path}: {len(run.requests)} requests, {right} right answers; {verdict}")
-
-
-for _command in (simulate, sweep, calibrate):
-    app.command()(_command)
 
 
 @app.command()
@@ -128,68 +119,15 @@ def load(
     think: Annotated[float, typer.Option(help="of --clients: mean think time, s")] = 0.0,
 ) -> None:
     """Send a load to any HTTP server and record it as a run; says honestly what was sent and how it was answered."""
-    from mlscale.analysis.validity import judge
-    from mlscale.host.facts import host_facts
-    from mlscale.host.sampling import Sampler
-    from mlscale.load.command import Surroundings, load_command, schedule_of
+    from mlscale.load_test import LoadOptions, load
+    from mlscale.loadgen.command import schedule_of
+    from mlscale.loadgen.outcome import outcome_table
 
-    sampler = Sampler()
-    around = Surroundings(judge, host_facts(), lambda clock: sampler.sample(clock, "", dict))
     wanted = schedule_of(
         rate=rate, clients=clients, file=schedule, duration_s=duration, arrivals=arrivals, think_s=think
     )
-    print(load_command(url, out, bodies, check, wanted, connections, workers, timeout, seed, around))
-
-
-@cluster_app.command("up")
-def cluster_up(
-    cfs_period: Annotated[
-        str | None, typer.Option(help="the kubelet's CFS period, 1ms to 1s; kept until changed")
-    ] = None,
-    hpa_sync: Annotated[str | None, typer.Option(help="the HPA's sync period, 1s to 300s; kept until changed")] = None,
-    machines: Annotated[
-        bool,
-        typer.Option("--machines", help="with Karpenter and machines that come and go; kept from then on"),
-    ] = False,
-) -> None:
-    """Make the cluster, or repair it: what does not run is started, what runs is left alone. Built the first time."""
-    from onenode.commands import up_command
-
-    print(up_command(cfs_period, hpa_sync, machines=machines))
-
-
-@cluster_app.command("start")
-def cluster_start() -> None:
-    """Bring a stopped cluster back."""
-    from onenode.commands import start_command
-
-    print(start_command())
-
-
-@cluster_app.command("stop")
-def cluster_stop() -> None:
-    """End every process of the cluster; its state is kept."""
-    from onenode.commands import stop_command
-
-    print(stop_command())
-
-
-@cluster_app.command("down")
-def cluster_down() -> None:
-    """Remove the cluster and everything of it; what was built for it stays in the cache."""
-    from onenode.commands import down_command
-
-    print(down_command())
-
-
-@cluster_app.command("status")
-def cluster_status(as_json: Annotated[bool, typer.Option("--json", help="the same as JSON")] = False) -> None:
-    """Its parts: up or down, process, CPU over a second, memory, log. Exit code 1 where one is not up."""
-    from onenode.commands import status_command
-
-    text, whole = status_command(as_json)
-    print(text)
-    raise SystemExit(0 if whole else 1)
+    options = LoadOptions(check, connections, workers, timeout, seed)
+    print(outcome_table(load(url, wanted, out=out, bodies=bodies, options=options)))
 
 
 @app.command()
@@ -209,36 +147,6 @@ def serve(
     from mlscale.serving.serve import serve_command
 
     raise SystemExit(serve_command(host, port, entry, max_bytes, waiting, body_timeout, drain, warm_up))
-
-
-@app.command()
-def decode(
-    photos: Annotated[list[Path], typer.Argument(help="photos: JPEG, PNG, WebP, GIF or BMP")],
-    weights: Annotated[Path | None, typer.Option(help="folder of weights; default: the shipped ones")] = None,
-    device: Annotated[str | None, typer.Option(help="cpu or cuda; default: $MLSCALE_DEVICE, else cpu")] = None,
-) -> None:
-    """Read the codes of photos; one JSON line a photo. Exit code 2 where one can't be read."""
-    from codereader.cli import decode_command
-
-    raise SystemExit(decode_command(photos, weights, device))
-
-
-@app.command()
-def train(
-    out: Annotated[Path, typer.Option(help="checkpoints, metrics and weights; stopped, it resumes from there")] = Path(
-        "runs/training"
-    ),
-    seed: Annotated[int, typer.Option(min=0)] = 0,
-    length: Annotated[float, typer.Option(min=0.001, help="scales the number of steps; 1 is what is shipped")] = 1.0,
-    jobs: Annotated[
-        int | None, typer.Option(min=1, help="networks trained at a time, each on one core; default: one a core")
-    ] = None,
-    photos: Annotated[int, typer.Option(min=1, help="validation photos of each difficulty at the end")] = 200,
-) -> None:
-    """Train the application's models on generated photos and measure them; weights land in OUT."""
-    from codereader.cli import train_command
-
-    train_command(out, seed, length, jobs, photos)
 
 
 @app.command()
@@ -270,16 +178,25 @@ def compare(
     from mlscale.analysis.report import report, to_json
     from mlscale.analysis.report_text import to_text
     from mlscale.analysis.summary import summarise
-    from mlscale_paper.protocol import current_protocol
+    from mlscale.defaults import defaults
     from mlscale.runs import load_runs
 
-    level_s = current_protocol().level_s if level is None else level
+    level_s = defaults().level_s if level is None else level
     found = report(summarise(load_runs(runs), level_s), level_s)
     print(to_json(found) if as_json else to_text(found))
 
 
-app.add_typer(experiment_app, name="experiment")
-app.add_typer(cluster_app, name="cluster")
+def _add_commands() -> None:
+    """Commands of other packages: functions, or Typer apps, as entry points of the group ``mlscale.commands``."""
+    for entry in sorted(entry_points(group="mlscale.commands"), key=lambda entry: entry.name):
+        command = entry.load()
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=entry.name)
+        else:
+            app.command(entry.name)(command)
+
+
+_add_commands()
 
 
 def main() -> None:

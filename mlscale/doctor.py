@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, Protocol, runtime_checkable
 
@@ -20,6 +21,7 @@ from mlscale.runs import MlscaleError, Mode
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from mlscale.environments import App
     from mlscale.host.sandbox import Sandbox
 
 State = Literal["ok", "limited", "missing", "broken", "not yet"]
@@ -79,7 +81,7 @@ def diagnose(checks: Sequence[tuple[str, Check]] | None = None) -> list[Finding]
         checks: (name, check) pairs; the standard ones where left out.
     """
     findings: list[Finding] = []
-    for name, check in CHECKS if checks is None else checks:
+    for name, check in [*CHECKS, *_offered()] if checks is None else checks:
         try:
             findings += check()
         except MlscaleError as error:
@@ -87,6 +89,15 @@ def diagnose(checks: Sequence[tuple[str, Check]] | None = None) -> list[Finding]
         except Exception as error:  # to report whatever is broken is the purpose
             findings.append(Finding(name, "broken", _where(error), _REINSTALL, needed=True))
     return findings
+
+
+def _offered() -> list[tuple[str, Check]]:
+    """Checks of other packages: entry points of the group ``mlscale.checks``. One that can't be loaded says so."""
+
+    def loaded(entry: EntryPoint) -> Check:
+        return lambda: entry.load()()
+
+    return [(entry.name, loaded(entry)) for entry in entry_points(group="mlscale.checks")]
 
 
 def can_run(findings: Iterable[Finding]) -> bool:
@@ -209,15 +220,26 @@ def check_java() -> Iterable[Finding]:
 
 def check_weights() -> Iterable[Finding]:
     """The application's models, loaded in a process of their own."""
-    from mlscale_paper.applications import code_reader
-
-    for component in code_reader().components:
+    application = _application()
+    if application is None:
+        return
+    for component in application.components:
         name = f"model {component.name!r}"
         done = _run([sys.executable, "-c", _LOAD, component.entry])
         if done.returncode:
             yield Finding(name, "missing", _last_line(done.stderr), "mlscale train", needed=True)
         else:
             yield Finding(name, "ok", f"{component.entry} loads")
+
+
+def _application() -> App | None:
+    """The one that is deployed where none is named; None in an installation that has none."""
+    from mlscale.defaults import defaults
+
+    try:
+        return defaults().application()
+    except MlscaleError:
+        return None
 
 
 def check_environments() -> Iterable[Finding]:
@@ -233,9 +255,10 @@ def check_environments() -> Iterable[Finding]:
 
 def _environment(name: str) -> Iterable[Finding]:
     from mlscale import environments
-    from mlscale_paper.applications import code_reader
+    from mlscale.environments import App, Component
 
-    environment, app = environments.get(name), code_reader()
+    environment = environments.get(name)
+    app = _application() or App("any", "unknown", (Component("app", "builtins:len"),), "app")
     on_aws = environment.level == "container+machine"
     if on_aws and "rehearsal" not in environment.modes:
         found = "needs an AWS account (never tried on one); simulated here"
@@ -254,31 +277,6 @@ def _environment(name: str) -> Iterable[Finding]:
         yield Finding(name, "ok", f"can {words} ({found})")
 
 
-def check_cluster() -> Iterable[Finding]:
-    """Whether the one-node cluster runs, and whether it could."""
-    from onenode.preflight import check_host, check_sources
-    from onenode.cache import default_cache
-    from onenode.layout import default_layout
-    from onenode.settings import has_machines
-    from onenode.status import read_status, summary
-
-    try:
-        check_host()
-        missing = check_sources(default_cache())
-    except MlscaleError as error:
-        yield Finding("cluster", "missing", error.what, error.remedy)
-        return
-    status = read_status(default_layout())
-    if status.state == "absent":
-        building = f"; to be built first: {missing}" if missing else ""
-        remedy = "make cluster, for the environment k3s; with MACHINES=1 for eks, rehearsed, too"
-        yield Finding("cluster", "ok", f"can be made here{building}", remedy)
-    else:
-        found, remedy = summary(status)
-        machines = "machines come and go" if has_machines(default_layout().settings) else "without machines that scale"
-        yield Finding("cluster", "ok" if status.whole else "limited", f"{found}; {machines}", remedy)
-
-
 def check_clouds() -> Iterable[Finding]:
     """Whether an AWS account is set up. Looks at names only, reads no key."""
     named = [name for name in ("AWS_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_ROLE_ARN") if os.environ.get(name)]
@@ -288,10 +286,11 @@ def check_clouds() -> Iterable[Finding]:
 
 def check_leftovers() -> Iterable[Finding]:
     """What dead runs left, and how many runs live."""
-    from onenode.ledger_claims import KIND as CLUSTER
+    from mlscale.cleaning import LASTING
     from mlscale.host.ledger import ledger_paths, read_ledger
 
     living = dead = 0
+    lasting = entry_points(group=LASTING).names
     for path in ledger_paths():
         try:
             ledger = read_ledger(path)
@@ -300,7 +299,7 @@ def check_leftovers() -> Iterable[Finding]:
         if ledger is None:
             continue
         if ledger.owner.alive():
-            living += any(entry.kind != CLUSTER for entry in ledger.open_entries)
+            living += any(entry.kind not in lasting for entry in ledger.open_entries)
         else:
             dead += len(ledger.open_entries)
     found = f"{living} run(s) live now" if living else "none"
@@ -318,7 +317,6 @@ CHECKS: Final[Sequence[tuple[str, Check]]] = (
     ("Java", check_java),
     ("models", check_weights),
     ("environments", check_environments),
-    ("cluster", check_cluster),
     ("clouds", check_clouds),
     ("left-overs", check_leftovers),
 )

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from synthetic_runs import Shape, make_experiment
-
 from mlscale.runs import Run, load_runs
+from synthetic_runs import Shape, make_experiment
 
 SHAPES = {
     "torchserve": Shape(baseline_s=20.0, horizon_s=40.0, start_s=4.0),

@@ -19,19 +19,28 @@ from pathlib import Path
 from types import FrameType
 from typing import IO
 
-TESTS = Path(__file__).parent
-COMPUTING = ("analysis", "application", "notebooks", "plots", "policies", "runs", "simulator")
-"""Folders whose tests touch no kernel object that others count, and measure no time."""
-NOT_BY_DEFAULT = ("proof",)
+ROOT = Path(__file__).parents[1]
+# Folders whose tests touch no kernel object that others count, and measure no time.
+COMPUTING = (
+    "packages/codereader/tests",
+    "packages/twin/tests",
+    "paper/tests/notebooks",
+    "tests/analysis",
+    "tests/plots",
+    "tests/runs",
+)
+NOT_BY_DEFAULT = ("tests/proof",)
+# No test's own part takes half as long with both processes at work. Fixtures don't count: the first time, one of them
+# builds Kubernetes.
 HANGS_AFTER_S = 900
-"""No test's own part takes half as long with both processes at work. Fixtures don't count: the first time, one of them
-builds Kubernetes."""
 FIRST, LAST = ("failed", "error"), "warning"
 
 
 def main() -> int:
     started_s = time.monotonic()
-    folders = sorted({path.parent.name for path in TESTS.glob("*/test_*.py")} - {*COMPUTING, *NOT_BY_DEFAULT})
+    every = ("tests/*", "packages/*/tests", "paper/tests", "paper/tests/*")
+    found = {str(path.parent.relative_to(ROOT)) for folder in every for path in ROOT.glob(f"{folder}/test_*.py")}
+    folders = sorted(found - {*COMPUTING, *NOT_BY_DEFAULT})
     with tempfile.TemporaryFile() as report:
         waiting = start(folders, subprocess.PIPE)
         computing = start(COMPUTING, report, "nice", "-n", "19")
@@ -49,8 +58,16 @@ def main() -> int:
 
 def start(folders: Sequence[str], output: int | IO[bytes], *before: str) -> subprocess.Popen[bytes]:
     options = ("-q", "--durations=20", f"--timeout={HANGS_AFTER_S}", "--override-ini=timeout_func_only=true")
-    argv = [*before, sys.executable, "-m", "pytest", *options, *(str(TESTS / folder) for folder in folders)]
-    return subprocess.Popen(argv, stdout=output, stderr=subprocess.STDOUT)
+    argv = [
+        *before,
+        sys.executable,
+        "-m",
+        "pytest",
+        *options,
+        *(f"--ignore={folder}" for folder in COMPUTING if folder not in folders),
+        *folders,
+    ]
+    return subprocess.Popen(argv, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT)
 
 
 def pass_on(processes: list[subprocess.Popen[bytes]]) -> None:

@@ -45,8 +45,8 @@ HOST = {
     "architecture": "x86_64",
 }
 PHOTOS = 8
+# Between samples of replicas and resources: half as often as a real run's, so that runs are made quickly.
 PERIOD_S = 1.0
-"""Between samples of replicas and resources: half as often as a real run's, so that runs are made quickly."""
 GOOD_STIMULUS = StimulusReport(
     due=1000,
     sent=1000,

@@ -13,8 +13,8 @@ import pandas as pd
 from mlscale.runs import Run
 
 NAN: Final = float("nan")
+# In the order in which they follow one another.
 PHASES: Final = ("schedule_s", "pull_s", "start_s", "python_s", "import_s", "weights_s", "first_s", "probe_s")
-"""In the order in which they follow one another."""
 _UNITS: Final = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
 _PULLED: Final = re.compile(r"Successfully pulled image .* in ([0-9.a-zµ]+)")
 

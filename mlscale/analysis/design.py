@@ -11,8 +11,8 @@ import pandas as pd
 
 from mlscale.runs import MlscaleError
 
+# Runs that are compared with one another have the same value of each.
 CELL_FACTORS: Final = ("application", "cell", "arm", "connections", "cpu_period_s", "loop")
-"""Runs that are compared with one another have the same value of each."""
 PLACE: Final = ("environment", "block", "aa_label")
 MAX_INVALID_SHARE: Final = 0.20
 

@@ -11,8 +11,8 @@ from mlscale.runs import Run
 
 WINDOW_S: Final = 5
 _LEAST_KNOWN_S: Final = 0.8 * WINDOW_S
+# Share of the replicas' samples that were taken together with the host's: fewer means that they run elsewhere.
 _LEAST_TOGETHER: Final = 0.9
-"""Share of the replicas' samples that were taken together with the host's: fewer means that they run elsewhere."""
 
 
 def host_use(run: Run) -> pd.DataFrame:

@@ -37,8 +37,8 @@ from mlscale.analysis.verdicts import add_verdicts
 from mlscale.runs import MlscaleError
 
 NAN: Final = float("nan")
+# Blocks that METHOD §6 asks for, by number of environments (4: as for 5).
 LEAST_BLOCKS: Final[Mapping[int, int]] = {2: 6, 3: 8, 4: 10, 5: 10}
-"""Blocks that METHOD §6 asks for, by number of environments (4: as for 5)."""
 
 
 @dataclass(frozen=True)

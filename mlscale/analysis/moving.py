@@ -34,8 +34,8 @@ WINDOW_S: Final = 5.0
 WINDOWS_S: Final = (2.0, 5.0, 10.0, 30.0)
 LAST_REQUESTS: Final = 50
 GRID_S: Final = 0.1
+# Of a span, in which windows must hold enough requests for its time average.
 KNOWN_SHARE: Final = 0.9
-"""Of a span, in which windows must hold enough requests for its time average."""
 
 
 def placed(

@@ -12,8 +12,8 @@ from mlscale.analysis.durations import answered
 from mlscale.runs import Run
 
 Floats = npt.NDArray[np.float64]
+# A replica's own pause between two answers: a shorter one is no idleness.
 PAUSE_S: Final = 0.05
-"""A replica's own pause between two answers: a shorter one is no idleness."""
 
 
 def overlooked_share(run: Run, from_s: float, to_s: float) -> float:

@@ -10,6 +10,7 @@ import pandas as pd
 from mlscale.runs import Run
 
 GONE: Final = ""
+# Event -> the state that a pod is in from then on. Pending: on no machine yet.
 PODS: Final[Mapping[str, str]] = {
     "replica_created": "pending",
     "replica_scheduled": "starting",
@@ -19,7 +20,7 @@ PODS: Final[Mapping[str, str]] = {
     "replica_draining": GONE,
     "replica_removed": GONE,
 }
-"""Event -> the state that a pod is in from then on. Pending: on no machine yet."""
+# Joining: its programs run, and it takes no pods yet.
 MACHINES: Final[Mapping[str, str]] = {
     "machine_requested": "booting",
     "machine_booted": "joining",
@@ -28,7 +29,6 @@ MACHINES: Final[Mapping[str, str]] = {
     "machine_failed": GONE,
     "machine_removed": GONE,
 }
-"""Joining: its programs run, and it takes no pods yet."""
 
 
 def populations(run: Run, states: Mapping[str, str]) -> pd.DataFrame:

@@ -12,8 +12,8 @@ import pandas as pd
 from mlscale.runs import Run
 
 NAN: Final = float("nan")
+# A replica that used more CPU before it entered its quota was provisioned faster than the quota allows (METHOD §4).
 MAX_CPU_BEFORE_QUOTA_S: Final = 0.05
-"""A replica that used more CPU before it entered its quota was provisioned faster than the quota allows (METHOD §4)."""
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
+# Roles that serve; the load generator and the host as a whole are apart.
 SERVING: Final = ("replica", "data_plane", "control_plane")
-"""Roles that serve; the load generator and the host as a whole are apart."""
 
 
 def cpu_by_role(resources: pd.DataFrame, from_s: float, to_s: float) -> pd.DataFrame:

@@ -7,10 +7,10 @@ from typing import Any, Final
 
 import numpy as np
 
-from mlscale.analysis.sustained_crossing import Lasting, knots, lasting, weighted_median
 from mlscale.analysis.durations import By
 from mlscale.analysis.moving import WINDOW_S, moving_exact
 from mlscale.analysis.provisioning import Provisioning, grew_before, provisioning
+from mlscale.analysis.sustained_crossing import Lasting, knots, lasting, weighted_median
 from mlscale.analysis.windows import Floats
 from mlscale.runs import MlscaleError, Run
 

@@ -28,13 +28,13 @@ from mlscale.analysis.resources import cpu_by_role, cpu_per_answer
 from mlscale.runs import Run
 
 NAN: Final = float("nan")
+# Of P1; the last one is a check that does not hang on when a replica was ready.
 PARTS: Final = {
     "P1": "mean_response_s",
     "catch-up": "catch_up_response_s",
     "steady state": "steady_response_s",
     "second half of H": "late_response_s",
 }
-"""Of P1; the last one is a check that does not hang on when a replica was ready."""
 _NO_RATIO: Final = "catch-up"
 
 

@@ -21,13 +21,13 @@ LATENESS_FLOOR_S: Final = 0.005
 LATENESS_SHARE: Final = 0.02
 MAX_LOAD_CORES: Final = 0.7
 UNOBSERVED: Final = "the host's CPU was not observed, so it can't be told whether the host was the bottleneck"
+# Share of the host's CPU in a 5 s window, over which the host counts as the bottleneck.
 MAX_BUSY: Final = 0.90
-"""Share of the host's CPU in a 5 s window, over which the host counts as the bottleneck."""
+# The same for CPU used outside the run or stolen. What a new replica uses before its first sample counts as outside,
+# too: up to 0.12 in undisturbed runs on two cores.
 MAX_OTHERS: Final = 0.15
-"""The same for CPU used outside the run or stolen. What a new replica uses before its first sample counts as outside,
-too: up to 0.12 in undisturbed runs on two cores."""
+# Share of the judged time for which either may be exceeded.
 MAX_TIME: Final = 0.05
-"""Share of the judged time for which either may be exceeded."""
 MAX_PSI_PCT: Final = 20.0
 PSI_WINDOW_S: Final = 10.0
 

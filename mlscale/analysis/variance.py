@@ -35,8 +35,8 @@ from mlscale.analysis.durations import DEFAULT_TIMEOUT_S, By, Value, durations
 from mlscale.analysis.windows import Floats, Ints, window_bounds
 
 MAX_UNKNOWN_SHARE: Final = 0.05
+# Fewer degrees of freedom for the rest: its mean square is too uncertain to correct the other parts.
 MIN_REST_DF: Final = 10
-"""Fewer degrees of freedom for the rest: its mean square is too uncertain to correct the other parts."""
 PARTS: Final = ("within_replicas_s2", "between_replicas_s2", "photos_s2", "trend_s2")
 _COLUMNS: Final = ["n", "total_s2", *PARTS, "split"]
 

@@ -12,10 +12,10 @@ from mlscale.analysis import design
 from mlscale.analysis.paired import paired_t
 
 MAX_FAILURES_ABOVE: Final = 0.01
+# Columns with the same figure by each W, for endpoints that depend on W.
 W_COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
     "P3": tuple(f"t_slo_confirmed_w{window}_s" for window in (2, 5, 10, 30)),
 }
-"""Columns with the same figure by each W, for endpoints that depend on W."""
 WINDOW_FIGURES: Final[Mapping[str, tuple[str, ...]]] = {
     "m_t": tuple(f"mean_m_{name}_s" for name in ("w2", "w5", "w10", "w30", "last50")),
     "sigma_t": tuple(f"mean_sigma_{name}_s" for name in ("w2", "w5", "w10", "w30", "last50")),

@@ -10,8 +10,8 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
+# A window with fewer requests has no mean and no standard deviation (METHOD §2).
 MIN_REQUESTS: Final = 10
-"""A window with fewer requests has no mean and no standard deviation (METHOD §2)."""
 
 
 def window_bounds(times_s: Floats, at_s: Floats, window_s: float) -> tuple[Ints, Ints]:

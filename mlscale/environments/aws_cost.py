@@ -13,12 +13,12 @@ from mlscale.environments.kubernetes.machine_settings import MachineScaling
 from mlscale.runs import MlscaleError
 
 PRICES: Final = Path(__file__).parent / "aws_prices.json"
+# From the expiry on until everything is gone, h: a schedule every 15 minutes, and the deletion itself.
 DELETION_H: Final = 0.5
-"""From the expiry on until everything is gone, h: a schedule every 15 minutes, and the deletion itself."""
+# Hours by which CloudWatch prorates what it sells by the month.
 _MONTH_H: Final = 730.0
-"""Hours by which CloudWatch prorates what it sells by the month."""
+# Logs of a run: the requests table, compressed, and what tasks print.
 _LOG_GB: Final = 0.05
-"""Logs of a run: the requests table, compressed, and what tasks print."""
 
 
 @dataclass(frozen=True)

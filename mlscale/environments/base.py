@@ -172,3 +172,8 @@ class Environment(Protocol):
     def reap(self, entry: LedgerEntry) -> None:
         """Remove what ``entry`` names, if it is still there; idempotent, may be called from another process."""
         ...
+
+
+def own_model(entry: str) -> App:
+    """A user's model, whole: "package.module:factory", as it is importable from here."""
+    return App(name=entry, version="unknown", components=(Component("app", entry),), front="app")

@@ -9,8 +9,8 @@ from typing import Final
 from mlscale.environments.base import App, Component, Problem, Scaling
 from mlscale.host.cgroups import Budget
 
+# What a component may be called: the name becomes part of addresses, labels and file names everywhere.
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
-"""What a component may be called: the name becomes part of addresses, labels and file names everywhere."""
 
 
 def composition_problems(app: App) -> list[Problem]:

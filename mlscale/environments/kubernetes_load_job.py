@@ -8,13 +8,13 @@ from typing import Any, Final
 
 from mlscale.environments.kubernetes.client import Api, Json, Place, Refused, connect
 from mlscale.environments.kubernetes.manifests import USER, Packaging
-from mlscale.environments.kubernetes_names import MANAGED_BY, ROLE, RUN, TOOL
 from mlscale.environments.kubernetes.paths import path_of
+from mlscale.environments.kubernetes_names import MANAGED_BY, ROLE, RUN, TOOL
 from mlscale.runs import MlscaleError
 
+# From asking for the pod until it can send, s: a node of its own (a minute or two on EKS), the image, imports, every
+# photo sent twice.
 LEAD_S: Final = 240.0
-"""From asking for the pod until it can send, s: a node of its own (a minute or two on EKS), the image, imports, every
-photo sent twice."""
 LOAD: Final = "load"
 _POLL_S: Final = 2.0
 _ENDED: Final = ("Succeeded", "Failed")
@@ -56,7 +56,7 @@ def load_pod(namespace: str, packaging: Packaging, never_on: Mapping[str, str], 
                     "name": LOAD,
                     "image": packaging.image,
                     "imagePullPolicy": packaging.pull_policy,
-                    "command": [packaging.command[0], "-m", "mlscale.load.remote_job"],
+                    "command": [packaging.command[0], "-m", "mlscale.loadgen.remote_job"],
                     "env": [{"name": name, "value": value} for name, value in variables.items()],
                     "volumeMounts": [
                         {"name": "tmp", "mountPath": "/tmp"},
@@ -71,12 +71,12 @@ def load_pod(namespace: str, packaging: Packaging, never_on: Mapping[str, str], 
 
 
 def open_job(**arguments: Any) -> PodJob:
-    """What `mlscale.load.remote` calls."""
+    """What `mlscale.loadgen.remote` calls."""
     return PodJob(**arguments)
 
 
 class PodJob:
-    """See `mlscale.load.remote.RemoteJob`. The arguments are data, since they pass a command line."""
+    """See `mlscale.loadgen.remote.RemoteJob`. The arguments are data, since they pass a command line."""
 
     def __init__(
         self,

@@ -10,17 +10,17 @@ RUN: Final = "mlscale/run"
 COMPONENT: Final = "app.kubernetes.io/component"
 ROLE: Final = "mlscale/role"
 BUFFER: Final = "buffer"
+# PriorityClass of pods that give way (the one-node cluster's manifests).
 BUFFER_PRIORITY: Final = "mlscale-buffer"
-"""PriorityClass of pods that give way (cluster/machines/manifests)."""
+# External metric, and the gauge of a pod that it is made from.
 IN_FLIGHT: Final = "mlscale_in_flight"
-"""External metric, and the gauge of a pod that it is made from."""
+# Where a pod answers.
 PORT: Final = 8080
-"""Where a pod answers."""
+# Label in the metric's selector: the window that a pod's gauge is averaged over.
 WINDOW_LABEL: Final = "window-ms"
-"""Label in the metric's selector: the window that a pod's gauge is averaged over."""
+# Annotation of a NodePool: which boot times its machines have (`mlscale.environments.machine_types`).
 BOOT: Final = "mlscale/boot"
-"""Annotation of a NodePool: which boot times its machines have (`mlscale.environments.machine_types`)."""
+# Annotation of a NodeClaim: when its machine's programs had started.
 BOOTED: Final = "mlscale/booted"
-"""Annotation of a NodeClaim: when its machine's programs had started."""
+# ConfigMap in kube-system by which the one-node cluster says what it is.
 OWN_CLUSTER: Final = "mlscale"
-"""ConfigMap in kube-system by which the one-node cluster says what it is."""

@@ -17,11 +17,11 @@ from typing import Any, Final
 
 from mlscale.runs import MlscaleError
 
+# The types and boot times that come with mlscale.
 CATALOGUE: Final = Path(__file__).with_suffix(".json")
-"""The types and boot times that come with mlscale."""
 RESERVED_CORES: Final = 0.1
+# Of every machine, for its own programs: what Karpenter's kwok provider takes off (kwok/cloudprovider/helpers.go).
 RESERVED_MIB: Final = 10
-"""Of every machine, for its own programs: what Karpenter's kwok provider takes off (kwok/cloudprovider/helpers.go)."""
 ZONE: Final = "rehearsal-a"
 CAPACITY_TYPE: Final = "on-demand"
 _CONSTANT: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s)")

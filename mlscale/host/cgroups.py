@@ -17,15 +17,15 @@ from typing import Final, Literal
 from mlscale.runs import MlscaleError
 
 NAN: Final = float("nan")
+# cgroup v2 weights (1 to 10000, default 100); v1 shares are weight * 10.24.
 _WEIGHTS: Final[Mapping[str, int]] = {"load_generator": 10_000}
-"""cgroup v2 weights (1 to 10000, default 100); v1 shares are weight * 10.24."""
 _TREE_WEIGHT: Final = 1_000
+# Of the group that data plane and replicas share: as much as the data plane and four replicas have apart.
 _SHARED_WEIGHT: Final = 500
-"""Of the group that data plane and replicas share: as much as the data plane and four replicas have apart."""
 SHARED: Final = "application"
 _APART: Final = frozenset({"control_plane", "load_generator"})
+# Of each CPU, what a sandbox's load generator may use as real-time tasks: two sandboxes fit the kernel's 0.95.
 _REALTIME_SHARE: Final = 0.45
-"""Of each CPU, what a sandbox's load generator may use as real-time tasks: two sandboxes fit the kernel's 0.95."""
 
 
 @dataclass(frozen=True, slots=True)

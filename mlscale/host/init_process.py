@@ -16,9 +16,10 @@ from typing import IO, Any, Final
 
 from mlscale.host.processes import process_start
 
+# Runs sandbox_init.py and sandbox_enter.py: without site-packages it starts in 10 ms.
 PROGRAM: Final = (sys.executable, "-I", "-S")
-"""Runs sandbox_init.py and sandbox_enter.py: without site-packages it starts in 10 ms."""
 HERE: Final = Path(__file__).parent
+# Names of folders in /tmp that a sandbox does not see: other programs' state, which a framework might take up.
 HIDDEN: Final = (
     "ray",
     "hsperfdata_*",
@@ -29,7 +30,6 @@ HIDDEN: Final = (
     "systemd-private-*",
     "snap-*",
 )
-"""Names of folders in /tmp that a sandbox does not see: other programs' state, which a framework might take up."""
 _START_AT_MOST_S: Final = 20.0
 
 

@@ -8,8 +8,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
+# Programs and shared libraries, how the loader finds them, and certificates.
 _SYSTEM: Final = ("/usr", "/lib", "/lib64", "/etc/ld.so.cache", "/etc/ssl", "/etc/ca-certificates")
-"""Programs and shared libraries, how the loader finds them, and certificates."""
+
+
+def package_home() -> Path:
+    """The folder that this package is imported from: the checkout, or site-packages."""
+    return Path(__file__).resolve().parents[2]
 
 
 def interpreter_mounts(paths: Iterable[Path] = ()) -> tuple[Path, ...]:

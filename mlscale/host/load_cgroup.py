@@ -19,9 +19,9 @@ from mlscale.host.init_process import HERE, PROGRAM
 from mlscale.host.ledger import Ledger
 from mlscale.host.processes import MARKER_VARIABLE, ROLE_VARIABLE, end_marked, kill_until_none
 from mlscale.host.proctable import Usage
+from mlscale.host.replica_launcher import write_entry_file
 from mlscale.host.sampling import rss_bytes
 from mlscale.host.scratch import remove_folder, scratch_root
-from mlscale.host.replica_launcher import write_entry_file
 
 _ROLE: Final = "load_generator"
 

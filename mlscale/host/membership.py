@@ -11,8 +11,8 @@ from typing import Protocol
 from mlscale.host.cgroups import Tree
 from mlscale.host.processes import ROLE_VARIABLE, environment_of, inside_pid, marked_pids, process_start
 from mlscale.host.proctable import ProcessUsage, Usage, descendants, nearest, read_table
-from mlscale.host.sampling import rss_bytes
 from mlscale.host.replica_launcher import REPLICA, read_starts
+from mlscale.host.sampling import rss_bytes
 from mlscale.runs import MlscaleError, Role
 
 

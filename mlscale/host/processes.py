@@ -15,11 +15,11 @@ from typing import Any, Final, Self
 
 from mlscale.runs import MlscaleError
 
+# Environment variable of everything a sandbox starts: its value names the sandbox, uniquely.
 MARKER_VARIABLE: Final = "MLSCALE_SANDBOX"
-"""Environment variable of everything a sandbox starts: its value names the sandbox, uniquely."""
 
+# Environment variable beside it: the role it was started in.
 ROLE_VARIABLE: Final = "MLSCALE_ROLE"
-"""Environment variable beside it: the role it was started in."""
 
 _PROC: Final = Path("/proc")
 

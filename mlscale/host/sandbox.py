@@ -31,15 +31,15 @@ from mlscale.host.processes import (
     end_marked,
     kill_until_none,
 )
+from mlscale.host.replica_launcher import REPLICA, ReplicaStart, read_starts, wrapper_script, write_entry_file
 from mlscale.host.sampling import Sampler
 from mlscale.host.scratch import remove_folder, scratch_root
-from mlscale.host.replica_launcher import REPLICA, ReplicaStart, read_starts, wrapper_script, write_entry_file
 from mlscale.runs import Clock, MlscaleError, ResourceSample, Role
 
 __all__ = ["ROLES", "BoxProcess", "ReplicaStart", "Sandbox", "abilities", "open_sandbox"]
 
+# Roles that have a cgroup from the start; each replica gets one of its own.
 ROLES: Final[tuple[Role, ...]] = ("control_plane", "data_plane", "load_generator")
-"""Roles that have a cgroup from the start; each replica gets one of its own."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,17 +7,16 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from mlscale_paper import places
+from mlscale.defaults import defaults
 from mlscale.notebook.manifest import Simulated, save_figure
-from mlscale_paper.protocol import current_protocol
 from mlscale.runs import Run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+# Runs that a caption names one by one.
 _FEW: Final = 3
-"""Runs that a caption names one by one."""
 
 
 class Figures:
@@ -83,10 +82,10 @@ def _where(runs: Sequence[Run]) -> str:
     if not folders:
         return f"Runs: {drawn}" if drawn else ""
     named = folders if len(folders) <= _FEW else [Path(os.path.commonpath(folders))]
-    root = places.checkout()
+    root = defaults().root().resolve()
     told = [str(each.relative_to(root)) if each.is_relative_to(root) else each.name for each in named]
     return f"Runs: {' and '.join(told)}{f' ({len(folders)}) and {drawn}' if drawn else ''}"
 
 
 def _unpiloted(runs: Sequence[Run]) -> bool:
-    return current_protocol().origin == "default" and any(run.info.mode == "live" for run in runs)
+    return defaults().unpiloted and any(run.info.mode == "live" for run in runs)

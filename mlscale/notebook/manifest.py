@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from mlscale_paper.places import checkout
-from mlscale_paper.protocol import write_text
+from mlscale.atomic import write_text
+from mlscale.defaults import defaults
 from mlscale.runs import MlscaleError, Run
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def tree() -> dict[str, Any]:
     The hash is over names and contents of the files that git knows or would know; ``clean`` says whether they are all
     committed as they are, and is None outside a git checkout.
     """
-    root = checkout()
+    root = defaults().root()
     listed = _git(root, "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", *_SOURCES)
     if listed is None:
         names = sorted(

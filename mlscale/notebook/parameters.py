@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from mlscale.measure.labels import Labels
+from mlscale.measurement.labels import Labels
 from mlscale.runs import Arm, Connections, MlscaleError, Mode, Schedule
 
 

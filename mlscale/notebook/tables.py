@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -10,16 +10,12 @@ from typing import Any, Final, Literal
 import numpy as np
 import pandas as pd
 
-from mlscale_paper import places
-from mlscale_paper.applications import code_reader
-from onenode.keeper import ClusterKeeper
+from mlscale.defaults import defaults
+from mlscale.measurement.measure import MeasureOptions, measure
 from mlscale.notebook.figures import remark
-from mlscale.measure.measurement import MeasureOptions, measure
 from mlscale.notebook.parameters import KubernetesParameters, MeasureParameters, NotebookParameters
-from mlscale.progress import Shown
-from mlscale_paper.protocol import current_protocol, photos_folder, published_protocol
-from mlscale_paper.variants import SHOWN
 from mlscale.plots.captions import hpa_in_effect
+from mlscale.progress import Shown
 from mlscale.runs import MlscaleError, Run, load_runs
 
 
@@ -27,7 +23,7 @@ def runs_of(environment: str, p: MeasureParameters) -> list[Run]:
     """The runs that the parameters name; where they name none, one that is measured now.
 
     Raises:
-        MlscaleError: see `mlscale.measure` and `mlscale.runs.load_runs`; runs of another environment.
+        MlscaleError: see `mlscale.measurement` and `mlscale.runs.load_runs`; runs of another environment.
     """
     if p.run_dirs:
         runs = load_runs(p.run_dirs)
@@ -37,15 +33,15 @@ def runs_of(environment: str, p: MeasureParameters) -> list[Run]:
                 f"there are runs of {', '.join(other)} among them", "run_dirs", f"name runs of {environment}"
             )
         return runs
-    protocol = current_protocol()
+    usual = defaults()
     with Shown() as shown:
         run = measure(
             environment,
-            code_reader(partitioned=p.partitioned),
-            p.schedule or protocol.quick_schedule(),
-            bodies=p.photos or photos_folder(protocol, places.protocol_file()),
+            usual.application(partitioned=p.partitioned),
+            p.schedule or usual.quick_schedule(),
+            bodies=p.photos or usual.bodies(),
             out=p.out or by_hand(environment),
-            scaling=protocol.sized(environment, p.scaling, p.schedule),
+            scaling=usual.sized(environment, p.scaling, p.schedule),
             arm=p.arm,
             options=MeasureOptions(
                 mode=p.mode,
@@ -67,15 +63,7 @@ def variants_of(environment: str, p: KubernetesParameters) -> list[Run]:
     """
     if p.more_run_dirs or not p.measure_more:
         return load_runs(p.more_run_dirs) if p.more_run_dirs else []
-    found: list[Run] = []
-    with ClusterKeeper() as keeper:
-        for variant in SHOWN[environment]:
-            scaling = {**p.scaling, **variant.scaling}
-            keeper.prepare(environment, scaling)
-            out = by_hand(environment) if p.out is None else p.out.with_name(f"{p.out.name}-{variant.name}")
-            asked = {"out": out, "run_dirs": (), "connections": variant.connections, "scaling": scaling}
-            found += runs_of(environment, p.model_copy(update=asked))
-    return found
+    return list(defaults().measure_variants(environment, p))
 
 
 def runs_to_compare(p: NotebookParameters) -> list[Run]:
@@ -86,12 +74,12 @@ def runs_to_compare(p: NotebookParameters) -> list[Run]:
     """
     if p.run_dirs:
         return load_runs(p.run_dirs)
-    reference = places.reference()
-    if not reference.is_dir():
+    published = defaults().published()
+    if published is None:
         raise MlscaleError(
             "no run is named, and none is published", "run_dirs", "measure some: make paper-figures QUICK=1"
         )
-    return load_runs(reference)
+    return load_runs(published[0])
 
 
 def valid(runs: Sequence[Run]) -> list[Run]:
@@ -118,12 +106,12 @@ def median_run(runs: Sequence[Run], rows: pd.DataFrame) -> tuple[Run, str]:
 
 def by_hand(environment: str) -> Path:
     """A fresh folder for a run that is measured by hand."""
-    return places.checkout() / "runs" / "by-hand" / f"{environment}-{datetime.now():%Y%m%dT%H%M%S}"
+    return defaults().root() / "runs" / "by-hand" / f"{environment}-{datetime.now():%Y%m%dT%H%M%S}"
 
 
 def level_of(p: NotebookParameters) -> float:
     """L, s: the parameter, else the protocol's."""
-    return p.level_s if p.level_s is not None else current_protocol().level_s
+    return p.level_s if p.level_s is not None else defaults().level_s
 
 
 def level_to_compare(p: NotebookParameters) -> float:
@@ -131,7 +119,8 @@ def level_to_compare(p: NotebookParameters) -> float:
     the published runs stands beside them."""
     if p.run_dirs or p.level_s is not None:
         return level_of(p)
-    return published_protocol().level_s
+    published = defaults().published()
+    return published[1] if published else level_of(p)
 
 
 def shown_runs(runs: Sequence[Run]) -> pd.DataFrame:
@@ -203,19 +192,38 @@ def shown_cost(
     from mlscale.environments.ecs.settings import EcsScaling
     from mlscale.environments.kubernetes.machine_settings import MachineScaling
 
-    sizes = current_protocol().sized(environment, scaling, None)
+    sizes = defaults().sized(environment, scaling, None)
     cost = ecs_cost(EcsScaling(**sizes), region) if environment == "ecs" else eks_cost(MachineScaling(**sizes), region)
     lines = {**cost.lines, f"together, {cost.hours:g} h, prices of {cost.date}": cost.usd}
     return pd.DataFrame({"USD": lines}).rename_axis(cost.region).round(3)
 
 
-def stacked(runs: Sequence[Run], table: Callable[[Run], pd.DataFrame]) -> pd.DataFrame:
-    """``table`` of every run below one another, with the run's readiness_period_s where it has one."""
+def cold_starts(runs: Sequence[Run]) -> pd.DataFrame:
+    """A row per pod that was started: the seconds of each phase, and its run's readiness_period_s."""
+    from mlscale.analysis.coldstart import cold_starts
+
     frames = []
     for run in runs:
         periods = {settings.get("readiness_period_s") for settings in run.info.scaling.values()}
-        frames.append(table(run).assign(run_id=run.info.run_id, readiness_period_s=periods.pop()))
+        frames.append(cold_starts(run).assign(run_id=run.info.run_id, readiness_period_s=periods.pop()))
     return pd.concat(frames, ignore_index=True)
+
+
+def boots(runs: Sequence[Run], level_s: float) -> pd.DataFrame:
+    """A row per run where machines scale: where the time went after the step. ``attrs["slope"]``: recovery per second
+    of boot, where runs have boot times enough."""
+    from mlscale.analysis.boot_time_response import dose_rows, slope_on_boot
+
+    rows = dose_rows(runs, level_s)
+    rows.attrs["slope"] = slope_on_boot(rows)
+    return rows
+
+
+def benefit_of_room(runs: Sequence[Run], level_s: float) -> pd.DataFrame:
+    """What keeping room for a pod free gains, with intervals."""
+    from mlscale.analysis.boot_time_response import benefit_of_room, dose_rows
+
+    return benefit_of_room(dose_rows(runs, level_s))
 
 
 def shown_waits(runs: Sequence[Run]) -> pd.DataFrame:

@@ -40,8 +40,8 @@ _WORDS: Final = {
     "container": "until it was ready",
     "recovery": "until $m_t$ was back under L",
 }
+# The darker, the later.
 _SHADES: Final = {"detection": 0.2, "machine": 0.45, "container": 0.75, "recovery": 1.0}
-"""The darker, the later."""
 
 
 def boot_response(

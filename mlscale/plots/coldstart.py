@@ -20,8 +20,8 @@ PHASES: Final = {
     "first_s": ("first answer", "#009E73"),
     "probe_s": ("seen by the readiness probe", "#F0E442"),
 }
+# A phase that no pod spent so long in is too narrow to see, and gets no entry in the legend.
 LEAST_S: Final = 0.1
-"""A phase that no pod spent so long in is too narrow to see, and gets no entry in the legend."""
 
 
 def cold_start(starts: pd.DataFrame) -> Axes:

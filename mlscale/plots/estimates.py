@@ -36,8 +36,8 @@ from mlscale.plots.style import (
 
 _WIDEST: Final = 25.0
 _TICK_STEPS: Final = ((1, 2, 5), (1, 1.5, 2, 3, 4, 6, 8), (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8))
+# Of the first of these steps, within a power of ten, that give so many.
 _FEWEST_TICKS: Final = 3
-"""Of the first of these steps, within a power of ten, that give so many."""
 _TITLES: Final = {"T_slo + W": r"$\mathbf{T_{slo}}$ + W"}
 
 

@@ -23,6 +23,8 @@ from mlscale.plots.style import (
     tone,
 )
 
+# What clients see, on their clock. When replicas were created and ready, says the framework, is within a second or two
+# of these, and in `summarise`'s rows.
 MILESTONES: Final = (
     ("detection_s", "decided to grow"),
     ("machine_first_s", "first machine registered (took)"),
@@ -31,8 +33,6 @@ MILESTONES: Final = (
     ("t_slo_s", "$m_t$ ≤ L, and so for W ($T_{slo}$)"),
     ("t_settle_s", "at its own level ±10 % ($T_{settle}$)"),
 )
-"""What clients see, on their clock. When replicas were created and ready, says the framework, is within a second or two
-of these, and in `summarise`'s rows."""
 _CENSORED: Final = {"t_slo_s": "t_slo_censored", "t_settle_s": "t_settle_censored"}
 
 

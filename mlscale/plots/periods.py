@@ -14,8 +14,8 @@ from mlscale.analysis.summary import span
 from mlscale.plots.style import INK, MUTED, attach, colour, headline, mark_modes, new_axes, style
 from mlscale.runs import Run
 
+# Of the answers, that the axis reaches to.
 SHOWN_SHARE: Final = 0.99
-"""Of the answers, that the axis reaches to."""
 
 
 def inference_by_period(runs: Sequence[Run]) -> Axes:

@@ -32,8 +32,8 @@ LABELS: Final = {
     "sigma_photos_s2": "between photos",
 }
 _STRENGTHS: Final = (1.0, 0.65, 0.35, 0.12)
+# Share from which on a part has room for its number.
 _NAMED_FROM: Final = 0.08
-"""Share from which on a part has room for its number."""
 
 
 def sigma_parts(rows: pd.DataFrame, *, axes: Axes | None = None) -> Axes:

@@ -14,8 +14,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+# Width of a figure: two columns of a journal page.
 WIDTH_IN: Final = 7.2
-"""Width of a figure: two columns of a journal page."""
+# One fixed colour per environment, everywhere; told apart with every common colour blindness (after Okabe and Ito,
+# 2008).
 COLOURS: Final = {
     "torchserve": "#0072B2",
     "rayserve": "#D55E00",
@@ -23,8 +25,6 @@ COLOURS: Final = {
     "ecs": "#CC79A7",
     "eks": "#E69F00",
 }
-"""One fixed colour per environment, everywhere; told apart with every common colour blindness (after Okabe and
-Ito, 2008)."""
 MARKERS: Final = {"torchserve": "o", "rayserve": "s", "k3s": "D", "ecs": "^", "eks": "v"}
 NAMES: Final = {
     "torchserve": "TorchServe + our controller",
@@ -38,8 +38,8 @@ ROLE_SHADES: Final = {"replica": 1.0, "data_plane": 0.6, "control_plane": 0.3}
 INK: Final = "#222222"
 MUTED: Final = "#767676"
 BAND: Final = "#DCDCDC"
+# Of runs that no claim may rest on, and of environments that have no others.
 NOT_VALID: Final = "#9A9A9A"
-"""Of runs that no claim may rest on, and of environments that have no others."""
 NOT_VALID_LINE: Final[dict[str, Any]] = {"color": NOT_VALID, "lw": 0.7, "ls": (0, (4, 2)), "zorder": 1.5}
 _SPARE: Final = ("#56B4E9", "#882255", "#44AA99", "#999933")
 _SPARE_MARKERS: Final = ("P", "X", "<", ">")

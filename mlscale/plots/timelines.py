@@ -32,6 +32,7 @@ from mlscale.plots.style import (
 from mlscale.runs import Run
 
 FAILURE: Final = "#B00020"
+# Legends stand above their panel, where they hide nothing.
 _ABOVE: Final[dict[str, Any]] = {
     "loc": "lower right",
     "bbox_to_anchor": (1.0, 0.99),
@@ -39,7 +40,6 @@ _ABOVE: Final[dict[str, Any]] = {
     "handlelength": 1.6,
     "columnspacing": 1.2,
 }
-"""Legends stand above their panel, where they hide nothing."""
 
 
 def timeline(

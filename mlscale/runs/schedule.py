@@ -1,4 +1,4 @@
-"""Load schedules as data: what a run was asked to send. When to send each request is `mlscale.load`'s business.
+"""Load schedules as data: what a run was asked to send. When to send each request is `mlscale.loadgen`'s business.
 
 Times are seconds since the schedule's start. Two loops (METHOD §1): *closed* (n clients, each sends, waits for the
 answer, thinks) and *open* (send times drawn beforehand, never moved by the server's slowness).
@@ -142,8 +142,8 @@ class OpenLoop(_Data):
 
 
 Schedule = Annotated[ClosedLoop | OpenLoop, Field(discriminator="loop")]
+# Reads a schedule from JSON or Python data: ``SCHEDULE.validate_json(text)``.
 SCHEDULE: TypeAdapter[ClosedLoop | OpenLoop] = TypeAdapter(Schedule)
-"""Reads a schedule from JSON or Python data: ``SCHEDULE.validate_json(text)``."""
 
 
 def _check_starts(starts_s: list[float], duration_s: float) -> None:

@@ -20,8 +20,8 @@ from typing import Any, Final
 Calls = Generator[tuple[str, bytes], Mapping[str, Any], Mapping[str, Any]]
 Answer = Callable[[bytes], Mapping[str, Any] | Calls]
 
+# A component that has not answered after that long counts as not reachable: less than a client waits (30 s).
 CALL_TIMEOUT_S: Final = 20.0
-"""A component that has not answered after that long counts as not reachable: less than a client waits (30 s)."""
 TOO_LATE: Final = f"did not answer within {CALL_TIMEOUT_S:g} s"
 
 

@@ -27,11 +27,11 @@ from mlscale.serving.timeline import Timeline
 
 logger = logging.getLogger(__name__)
 
+# Longer than the 60 s of the usual load balancers, which must be the first to close an idle connection.
 _KEEPALIVE_S = 75.0
-"""Longer than the 60 s of the usual load balancers, which must be the first to close an idle connection."""
 _BACKLOG = 1024
+# How long the rest of a refused body is read and thrown away, so that its sender gets to see the refusal.
 _LINGER_S = 2.0
-"""How long the rest of a refused body is read and thrown away, so that its sender gets to see the refusal."""
 
 
 def serve(

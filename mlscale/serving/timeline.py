@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+# What stands before the JSON in the log line of `Timeline.line`.
 MARK = "timeline "
-"""What stands before the JSON in the log line of `Timeline.line`."""
 
 
 @dataclass

@@ -1,0 +1,35 @@
+"""mlscale_paper: the experiment behind the published figures.
+
+The modules that notebooks use are names of this package.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mlscale_paper import comparison, partition_runs, partition_theory, results, twin_records, twin_tables
+    from mlscale_paper.plots import application as application_plots
+    from mlscale_paper.plots import partition as partition_plots
+    from mlscale_paper.plots import predictions as prediction_plots
+
+_MODULES = {
+    "comparison": "mlscale_paper.comparison",
+    "partition_runs": "mlscale_paper.partition_runs",
+    "partition_theory": "mlscale_paper.partition_theory",
+    "application_plots": "mlscale_paper.plots.application",
+    "partition_plots": "mlscale_paper.plots.partition",
+    "prediction_plots": "mlscale_paper.plots.predictions",
+    "results": "mlscale_paper.results",
+    "twin_records": "mlscale_paper.twin_records",
+    "twin_tables": "mlscale_paper.twin_tables",
+}
+
+__all__ = sorted(_MODULES)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(_MODULES[name])
+    raise AttributeError(f"module 'mlscale_paper' has no attribute {name!r}")

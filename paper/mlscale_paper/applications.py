@@ -8,19 +8,19 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
+import codereader
 from mlscale.environments import App, Component
-from mlscale_paper import places
 
 CHECK: Final = "codereader.answers:same_codes"
+# The networks of each component, as codereader.partition has them.
 NETS: Final = {"localiser": ("localiser",), "readers": ("strips", "grids", "modules")}
-"""The networks of each component, as codereader.partition has them."""
 
 
 def code_reader(*, partitioned: bool = False) -> App:
-    """The project's own application: photo in, decoded codes out (README, mlscale/application). Whole, or in two
+    """The project's own application: photo in, decoded codes out (packages/codereader). Whole, or in two
     components that scale apart, ``localiser`` (the front) and ``readers``; the answers are the same. All in float32, so
     that hosts differ by their speed alone."""
-    files = sorted((places.data() / "weights").glob("*.safetensors")) if places.in_checkout() else []
+    files = sorted((Path(codereader.__file__).parent / "trained").glob("*.safetensors"))
     weights = {file.stem: file for file in files}
     named = f"{version('mlscale')}+weights.{_digest([*weights.values()])}"
     if not partitioned:
@@ -32,11 +32,6 @@ def code_reader(*, partitioned: bool = False) -> App:
     localiser = Component("localiser", f"{entry}localiser", parts["localiser"], calls=("readers",))
     readers = Component("readers", f"{entry}readers", parts["readers"])
     return App(name="code-reader", version=named, components=(localiser, readers), front="localiser", check=CHECK)
-
-
-def own_model(entry: str) -> App:
-    """A user's model, whole: "package.module:factory", as it is importable from here."""
-    return App(name=entry, version="unknown", components=(Component("app", entry),), front="app")
 
 
 def _digest(files: Sequence[Path]) -> str:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from mlscale_paper.design import PlannedRun
 from mlscale.runs import MlscaleError, Run, load_run
+from mlscale_paper.design import PlannedRun
 
 MOST_ATTEMPTS: Final = 3
 QUICK_ATTEMPTS: Final = 2
@@ -110,7 +110,7 @@ def claim(root: Path, identity: dict[str, str | int | list[str]]) -> None:
     Raises:
         MlscaleError: ``root`` holds another experiment, or can't be written.
     """
-    from mlscale_paper.protocol import write_text
+    from mlscale.atomic import write_text
 
     file = root / IDENTITY
     if file.exists():

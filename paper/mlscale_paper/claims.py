@@ -13,19 +13,19 @@ import numpy.typing as npt
 import pandas as pd
 
 from mlscale import environments
-from mlscale_twin.simulated_figures import drawn_figures
-from mlscale_twin.simulate import boot_spread
 from mlscale.runs import Arm, ClosedLoop, OpenLoop
 from mlscale_twin.profile import Profile, number_at, read_profile, scaled
+from mlscale_twin.simulate import boot_spread
 from mlscale_twin.spread import Number
+from mlscale_twin.studies.simulated_figures import drawn_figures
 
 Floats = npt.NDArray[np.float64]
 Verdict = Literal["implied", "contradicted", "undecided"]
 ARMS: Final[tuple[Arm, ...]] = ("matched", "shipped")
+# Share of draws on one side from which on a profile implies a claim, or contradicts it.
 SURE: Final = 0.95
-"""Share of draws on one side from which on a profile implies a claim, or contradicts it."""
+# A number is moved by this factor at most, either way.
 FARTHEST: Final = 16.0
-"""A number is moved by this factor at most, either way."""
 STEPS: Final = 6
 
 
@@ -125,6 +125,7 @@ def judged(claims: Sequence[Claim], schedule: ClosedLoop | OpenLoop, level_s: fl
     return pd.DataFrame(rows)
 
 
+# Of each profile, what is least sure or matters most.
 NUMBERS: Final[Mapping[str, tuple[str, ...]]] = {
     "torchserve": ("requests.outside_s",),
     "k3s": ("requests.outside_s", "starts.steps.2.takes"),
@@ -137,7 +138,6 @@ NUMBERS: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     "eks": ("requests.outside_s", "starts.steps.1.takes", "machines.boot", "machines.registers"),
 }
-"""Of each profile, what is least sure or matters most."""
 
 
 def flips(claim: Claim, schedule: ClosedLoop | OpenLoop, level_s: float, draws: int = 6) -> pd.DataFrame:

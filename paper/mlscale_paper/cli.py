@@ -57,8 +57,8 @@ def status(
     quick: Annotated[bool, typer.Option("--quick")] = False,
 ) -> None:
     """What has been measured, and what is left: a line for each run, then the time left."""
-    from mlscale_paper.execute import estimate_s, experiment
     from mlscale.progress import duration
+    from mlscale_paper.execute import estimate_s, experiment
 
     made = experiment(_names(environments), _names(cells), blocks, runs, seed=seed, quick=quick)
     states = made.states()
@@ -104,15 +104,18 @@ def freeze(
 @experiment_app.command()
 def validate(
     draws: Annotated[int, typer.Option(min=2, help="simulated runs for each live one")] = 24,
+    profiles: Annotated[
+        Path | None, typer.Option(exists=True, file_okay=False, help="folder of profiles that shall say the verdict")
+    ] = None,
 ) -> None:
     """Hold the twin against the published hold-out runs and write the record that notebook 09 shows (minutes)."""
     import pandas as pd
 
+    from mlscale.progress import Shown
     from mlscale_paper import twin_records, twin_tables
     from mlscale_paper.freeze import read_frozen, twins_by
-    from mlscale.progress import Shown
     from mlscale_paper.protocol import published_protocol
-    from mlscale_twin.validation import validate
+    from mlscale_twin.studies.validation import validate
 
     held_out = twin_tables.published_hold_out()
     before = twin_tables.published("core", "rehearsal", "calibration")
@@ -121,7 +124,8 @@ def validate(
         level_s = published_protocol().level_s
         record = validate(held_out, before, level_s, draws=draws, say=shown, profile_of=profile_of)
     file = twin_records.write_record(twin_records.VALIDATION, record)
-    twin_records.note_verdicts(record, held_out)
+    if profiles is not None:
+        twin_records.note_verdicts(record, held_out, profiles)
     columns = ["environment", "figure", "n", "live", "twin", "low", "high", "verdict"]
     print(pd.DataFrame(record["verdicts"])[columns].round(3).to_string(index=False))
     print(f"{file}: written")
@@ -134,9 +138,9 @@ def claims(
     """What the twin says of the paper's claims, and which numbers would turn it, for notebook 07 (many minutes)."""
     import pandas as pd
 
+    from mlscale.progress import Shown
     from mlscale_paper import twin_records
     from mlscale_paper.claims import judge_all
-    from mlscale.progress import Shown
     from mlscale_paper.protocol import published_protocol
     from mlscale_paper.twin_tables import cloud_sizes, long_schedule
 

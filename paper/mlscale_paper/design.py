@@ -13,21 +13,42 @@ from typing import Any, Final, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from mlscale_paper.protocol import Protocol
-from mlscale_paper.variants import CALIBRATION, CELLS, CONTAINER, CONTAINER_ENVIRONMENTS, CORE, HOLDOUT, JUDGED, NAMED_CELLS, NO_MACHINES, PARTITION, REHEARSAL, REHEARSED, SENSITIVITY, SHIPPED, STANDS_IN, TWIN_CELLS, Boot, Cell, HeldOut, Variant
 from mlscale.runs import Arm, ClosedLoop, Connections, MlscaleError, OpenLoop, Schedule
+from mlscale_paper.protocol import Protocol
+from mlscale_paper.variants import (
+    CALIBRATION,
+    CELLS,
+    CONTAINER,
+    CONTAINER_ENVIRONMENTS,
+    CORE,
+    HOLDOUT,
+    JUDGED,
+    NAMED_CELLS,
+    NO_MACHINES,
+    PARTITION,
+    REHEARSAL,
+    REHEARSED,
+    SENSITIVITY,
+    SHIPPED,
+    STANDS_IN,
+    TWIN_CELLS,
+    Boot,
+    Cell,
+    HeldOut,
+    Variant,
+)
 
+# Of cells other than core, which has as many as are asked for.
 OTHER_BLOCKS: Final[Mapping[Cell, int]] = {"shipped": 6, "open": 6, "sensitivity": 3, "partition": 3, "container": 1}
-"""Of cells other than core, which has as many as are asked for."""
 REHEARSAL_BLOCKS: Final = 3
 HOLDOUT_BLOCKS: Final = 3
+# Before the hold-out, in its middle, after it: a shared host is not equally fast all the time.
 CALIBRATION_BLOCKS: Final = 3
-"""Before the hold-out, in its middle, after it: a shared host is not equally fast all the time."""
 QUICK_BLOCKS: Final = 1
+# How long the step is watched in the rehearsal, beside the time that a machine takes to boot, s.
 REHEARSAL_HORIZON_S: Final = 150.0
-"""How long the step is watched in the rehearsal, beside the time that a machine takes to boot, s."""
+# And how long after it, where the load goes back.
 REHEARSAL_DOWN_S: Final = 120.0
-"""And how long after it, where the load goes back."""
 QUICK_REHEARSAL: Final = "boot-10s"
 
 
@@ -341,15 +362,15 @@ def check(environments: Sequence[str], cells: Sequence[str], blocks: int) -> Non
         raise MlscaleError(f"{blocks} blocks", "--blocks", "ask for at least one")
 
 
+# Blocks for the twin have baselines of their own.
 _AFTER_CORE: Final = {"holdout": 100, "calibration": 200}
-"""Blocks for the twin have baselines of their own."""
+# Separate random streams, so that one draw never moves another.
 _STREAMS: Final = {"orders": 1, "baseline": 2, "aa": 3}
-"""Separate random streams, so that one draw never moves another."""
+# Of the orders in each cell; a number that is given stays, since published runs lie in folders named after places.
 _CELL_STREAMS: Final[Mapping[Cell, int]] = {
     "core": 0, "open": 1, "sensitivity": 2, "container": 3, "rehearsal": 4, "holdout": 5, "calibration": 6,
     "shipped": 7, "partition": 8,
 }  # fmt: skip
-"""Of the orders in each cell; a number that is given stays, since published runs lie in folders named after places."""
 _VARIANTS: Final[Mapping[Cell, tuple[Variant, ...]]] = {
     "shipped": (SHIPPED,),
     "sensitivity": SENSITIVITY,

@@ -11,22 +11,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlscale_paper import places
-from mlscale_paper.attempts import State, run_dirs
 from mlscale.notebook.manifest import MANIFEST
-from mlscale_paper.notebook_execution import execute
 from mlscale.notebook.parameters import declared
 from mlscale.progress import Bar
-from mlscale_paper.variants import COMPARED_CELLS, REHEARSED, TWIN_CELLS
 from mlscale.runs import MlscaleError
+from mlscale_paper import places
+from mlscale_paper.attempts import State, run_dirs
+from mlscale_paper.notebook_execution import execute
+from mlscale_paper.variants import COMPARED_CELLS, REHEARSED, TWIN_CELLS
 
 if TYPE_CHECKING:
     from mlscale_paper.execute import Experiment
 
 COMPARE = "07_compare.ipynb"
 PARTITION = "08_partition.ipynb"
+# What is simulated; drawn wherever environments are compared.
 TWIN = ("05_ecs.ipynb", "09_twin.ipynb")
-"""What is simulated; drawn wherever environments are compared."""
 _TIMEOUT_S = 1200.0
 QUICK_DRAWS = 3
 _EACH_S, _COMPARE_S, _TWIN_S = 20.0, 60.0, 40.0

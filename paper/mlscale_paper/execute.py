@@ -9,25 +9,25 @@ from pathlib import Path
 from typing import Any, Final
 
 from mlscale import environments as installed
+from mlscale.progress import Bar, duration
+from mlscale.runs import MlscaleError, load_run
 from mlscale_paper import design, places
 from mlscale_paper.applications import code_reader
 from mlscale_paper.attempts import MOST_ATTEMPTS, QUICK_ATTEMPTS, State, attempt_folder, claim, set_aside, state_of
-from onenode.keeper import ClusterKeeper
 from mlscale_paper.drawing import draw_all, drawing_s
 from mlscale_paper.notebook_execution import NotebookFailed, execute
-from mlscale.progress import Bar, duration
 from mlscale_paper.protocol import Protocol, other_host, photos_folder, read_protocol
 from mlscale_paper.variants import NAMED_CELLS, REHEARSED, TWIN_CELLS
-from mlscale.runs import MlscaleError, load_run
+from onenode.keeper import ClusterKeeper
 
 IDLE_S: Final = 30.0
+# How long the idle framework is watched before time zero: in the cells by which idle costs are told, and elsewhere.
 SETTLED_S: Final = 10.0
-"""How long the idle framework is watched before time zero: in the cells by which idle costs are told, and elsewhere."""
 _IDLE_TOLD: Final = ("core", "shipped", "rehearsal")
+# A wait for quiet that meets a quiet host takes 5 s and a little (METHOD §6).
 QUIET_S: Final = 7.0
-"""A wait for quiet that meets a quiet host takes 5 s and a little (METHOD §6)."""
+# Kernel start, load generator's lead, last answers, teardown, sealing: about that much a run, s.
 _AROUND_S: Final = 14.0
-"""Kernel start, load generator's lead, last answers, teardown, sealing: about that much a run, s."""
 _UNKNOWN_START_S: Final = 45.0
 _MOST_FAILURES: Final = 2
 _LEAST_FREE_BYTES: Final = 200 * 2**20

@@ -16,11 +16,11 @@ from typing import Final, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mlscale.analysis.summary import host_name
-from mlscale_paper import places
-from mlscale_paper.protocol import write_text
-from mlscale_paper.variants import JUDGED
+from mlscale.atomic import write_text
 from mlscale.host.facts import host_facts
 from mlscale.runs import MlscaleError, Run, load_runs
+from mlscale_paper import places
+from mlscale_paper.variants import JUDGED
 from mlscale_twin.profile import Profile, read_profile
 from mlscale_twin.transfer import Speed, at_speed, pooled, speed_of
 
@@ -103,8 +103,8 @@ def freeze(runs: Path) -> tuple[str, list[str]]:
     return host, new
 
 
+# Calibrating runs that lie further apart, or from a run, say nothing of each other: a shared host changes.
 BREAK: Final = timedelta(minutes=90)
-"""Calibrating runs that lie further apart, or from a run, say nothing of each other: a shared host changes."""
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,12 @@ from mlscale.notebook.parameters import check_declared, declared
 from mlscale.runs import MlscaleError
 
 KERNEL_START_S = 120
+# How long a kernel whose cells have ended may take to go, s: now and then one does not answer Jupyter's request, and
+# waits for the signal that follows after half of this.
 IDLE_END_S = 10.0
-"""How long a kernel whose cells have ended may take to go, s: now and then one does not answer Jupyter's request, and
-waits for the signal that follows after half of this."""
+# How long an interrupted kernel may take to tear its framework down before it is killed, s. Jupyter sends SIGTERM after
+# half of that, which ends it at once: half is more than a cluster gets for a namespace (90 s) and what precedes.
 TEARDOWN_S = 240.0
-"""How long an interrupted kernel may take to tear its framework down before it is killed, s. Jupyter sends SIGTERM
-after half of that, which ends it at once: half is more than a cluster gets for a namespace (90 s) and what precedes."""
 
 
 class NotebookFailed(MlscaleError):  # noqa: N818 (it says what happened, as the others do)

@@ -14,27 +14,27 @@ from mlscale.analysis import design
 from mlscale.analysis.components import by_component, way
 from mlscale.analysis.inference import P1, P2, Endpoint, compare
 from mlscale.analysis.summary import summarise
-from mlscale_paper import places
-from mlscale_paper.applications import code_reader
-from mlscale.measure.measurement import MeasureOptions, measure
+from mlscale.measurement.measure import MeasureOptions, measure
 from mlscale.notebook.parameters import PartitionParameters
 from mlscale.progress import Shown
-from mlscale_paper.protocol import current_protocol, photos_folder
 from mlscale.runs import ClosedLoop, ClosedStage, Run, load_runs
+from mlscale_paper import places
+from mlscale_paper.applications import code_reader
+from mlscale_paper.protocol import current_protocol, photos_folder
 
 WAYS: Final = ("whole", "split", "split, overlapping")
+# What lets a front's replica work on a request while another waits for the readers, by environment. TorchServe's
+# workers take one request at a time.
 _OVERLAP: Final = {"rayserve": {"localiser.max_ongoing_requests": 4, "localiser.target_ongoing_requests": 2}}
-"""What lets a front's replica work on a request while another waits for the readers, by environment. TorchServe's
-workers take one request at a time."""
+# Its runs are labelled "partition/whole" and "partition/partitioned".
 CELL: Final = "partition"
-"""Its runs are labelled "partition/whole" and "partition/partitioned"."""
 COMPARED: Final = (
     P1,
     P2,
     Endpoint("CPU", "CPU per answer", "cpu_per_answer_s", "cheaper", "dearer", "cpu_per_answer_s"),
 )
+# Left out at the beginning of each load stage, s.
 SETTLING_S: Final = 5.0
-"""Left out at the beginning of each load stage, s."""
 
 
 def runs_of_splits(p: PartitionParameters) -> list[Run]:
@@ -42,7 +42,7 @@ def runs_of_splits(p: PartitionParameters) -> list[Run]:
     the cell; where there are none, one of each way is measured, ``repeats`` times.
 
     Raises:
-        MlscaleError: see `mlscale.measure` and `mlscale.runs.load_runs`.
+        MlscaleError: see `mlscale.measurement` and `mlscale.runs.load_runs`.
     """
     published = places.reference() / CELL
     if p.run_dirs or (p.out is None and published.is_dir()):
@@ -65,6 +65,12 @@ def runs_of_splits(p: PartitionParameters) -> list[Run]:
             )
             runs.append(run)
     return runs
+
+
+def photos(p: PartitionParameters) -> list[bytes]:
+    """The load's photos."""
+    folder = p.photos or photos_folder(current_protocol(), places.protocol_file())
+    return [file.read_bytes() for file in sorted(folder.glob("photo-*.jpg"))]
 
 
 def default_schedule() -> ClosedLoop:

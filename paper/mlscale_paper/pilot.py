@@ -21,36 +21,43 @@ import numpy as np
 from mlscale import environments as installed
 from mlscale.analysis.durations import durations
 from mlscale.analysis.resources import cpu_by_role
+from mlscale.host.facts import host_facts
+from mlscale.loadgen.bodies import LABELS, BodySet
+from mlscale.measurement.measure import MeasureOptions, measure
+from mlscale.progress import Bar
+from mlscale.runs import ClosedLoop, ClosedStage, MlscaleError, Run
 from mlscale_paper import places
 from mlscale_paper.applications import code_reader
-from onenode.keeper import ClusterKeeper
-from mlscale.measure.measurement import MeasureOptions, measure
-from mlscale.progress import Bar
-from mlscale_paper.protocol import Photos, Protocol, check_free, other_host, photos_folder, read_protocol, write_protocol
+from mlscale_paper.protocol import (
+    Photos,
+    Protocol,
+    check_free,
+    other_host,
+    photos_folder,
+    read_protocol,
+    write_protocol,
+)
 from mlscale_paper.sizing import BASELINE_CLIENTS, MOST_OF_HOST, PERIODS, Costs, Host, Size, fit, periods
 from mlscale_paper.variants import REHEARSED
-from mlscale.host.facts import host_facts
-from mlscale.load.bodies import LABELS, BodySet
-from mlscale.runs import ClosedLoop, ClosedStage, MlscaleError, Run
+from onenode.keeper import ClusterKeeper
 
+# Photos in the load's set: few enough to be served twice before time zero, many enough for a mix.
 PHOTOS: Final = 16
-"""Photos in the load's set: few enough to be served twice before time zero, many enough for a mix."""
+# Photos that are sent in the pilot, of the checkout's set.
 SHOWN: Final = 8
-"""Photos that are sent in the pilot, of the checkout's set."""
 REPLICA_CORES: Final = 1.5
 CLIENTS: Final = 2
+# So that a replica is busy most of the time while hardly anything waits: what a router spends on asking grows with what
+# waits, and in the experiment that is little once all replicas are there.
 THINK_S: Final = 0.03
-"""So that a replica is busy most of the time while hardly anything waits: what a router spends on asking grows with
-what waits, and in the experiment that is little once all replicas are there."""
 SETTLE_S: Final = 1.5
 LOAD_S: Final = 6.0
 _LEAST_ANSWERS: Final = 20
 _MOST_WRONG: Final = 0.01
+# Of CPU that belongs to no role of a run (kernel, the observer); more is somebody else's, and no property of the host.
 _MOST_OTHER_CORES: Final = 0.1
-"""Of CPU that belongs to no role of a run (kernel, the observer); more is somebody else's, and no property of the host.
-"""
+# How much longer a start takes under the experiment's quota than under the pilot's; for the time left alone.
 _START_FACTOR: Final = 2.5
-"""How much longer a start takes under the experiment's quota than under the pilot's; for the time left alone."""
 _LOADING_S, _CHOOSING_S, _EACH_S = 5.0, 15.0, 35.0
 
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from mlscale_paper.variants import CELLS
+from mlscale.atomic import write_text
 from mlscale.runs import ClosedLoop, ClosedStage, MlscaleError, OpenLoop, Staircase, Step
+from mlscale_paper.variants import CELLS
 
 _LATER: Final = ("replicas", "cpu_cores", "costs")
 
@@ -207,23 +207,3 @@ def check_free(file: Path, runs: Path) -> None:
 def blocks_exist(runs: Path) -> bool:
     """Whether a run of a block of any cell (quick ones apart) was begun below ``runs``."""
     return any(next((runs / cell).rglob("run.json"), None) for cell in CELLS if (runs / cell).is_dir())
-
-
-def write_text(file: Path, text: str) -> None:
-    """Replace ``file`` as a whole, or not at all.
-
-    Raises:
-        MlscaleError: it can't be written.
-    """
-    partial = file.with_name(file.name + ".partial")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("w") as out:
-            out.write(text)
-            out.flush()
-            os.fsync(out.fileno())
-        partial.replace(file)
-    except OSError as error:
-        raise MlscaleError(
-            error.strerror or str(error), str(file), "make room there, or make the folder writable"
-        ) from error

@@ -20,20 +20,21 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mlscale.atomic import write_text
+from mlscale.runs import SCHEMAS, MlscaleError, Run, load_run, load_runs
 from mlscale_paper import places
 from mlscale_paper.attempts import IDENTITY, State, run_dirs
-from mlscale_paper.protocol import published_protocol, write_text
+from mlscale_paper.protocol import published_protocol
 from mlscale_paper.twin_records import RECORDS, VALIDATION
 from mlscale_paper.variants import CELLS, REHEARSED, TWIN_CELLS
-from mlscale.runs import SCHEMAS, MlscaleError, Run, load_run, load_runs
 
 if TYPE_CHECKING:
     from mlscale_paper.execute import Experiment
 
 MOST_BYTES: Final = 40 * 2**20
+# Of columns that end so, how many binary places are kept (8 microseconds, 0.00006 core), and how. Times are cut off, so
+# that no sample moves into the next second: the host's use is judged by whole seconds.
 _KEPT: Final[dict[str, tuple[int, Callable[[Any], Any]]]] = {"_s": (17, np.floor), "_cores": (14, np.round)}
-"""Of columns that end so, how many binary places are kept (8 microseconds, 0.00006 core), and how. Times are cut off,
-so that no sample moves into the next second: the host's use is judged by whole seconds."""
 
 
 def compact(run: Run, folder: Path) -> Path:
@@ -116,8 +117,8 @@ def publish(runs: Path) -> str:
     Raises:
         MlscaleError: no experiment below ``runs``, one that is not whole, or no block in one of the documents.
     """
-    from mlscale_paper.drawing import draw_all, drawing_s
     from mlscale.progress import Bar
+    from mlscale_paper.drawing import draw_all, drawing_s
 
     root, reference = runs.resolve(), places.reference().resolve()
     made = experiment_in(root)

@@ -23,16 +23,16 @@ from mlscale.analysis.inference import compare
 from mlscale.analysis.report import describe
 from mlscale.analysis.steady import catch_up_and_steady
 from mlscale.analysis.summary import summarise
-from mlscale_paper.protocol import write_text
-from mlscale_paper.variants import CELLS, TWIN_CELLS, cell_of
+from mlscale.atomic import write_text
 from mlscale.plots.captions import caption
 from mlscale.plots.style import display_name
 from mlscale.runs import ClosedLoop, MlscaleError, OpenLoop, Run, Staircase
+from mlscale_paper.variants import CELLS, TWIN_CELLS, cell_of
 
 RESULTS: Final = "results.json"
 RENDERED: Final = "results.md"
+# Share of resamples in which a wrong twin has to be found different.
 NOTICED: Final = 0.8
-"""Share of resamples in which a wrong twin has to be found different."""
 NOT_VALIDATED: Final = (
     "**Not validated.** The profiles were fitted to the published runs of core and rehearsal, and have not been "
     "compared with runs that they were not fitted to."

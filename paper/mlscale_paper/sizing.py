@@ -11,23 +11,23 @@ import numpy as np
 
 from mlscale.runs import MlscaleError
 
+# Forecast CPU of the most expensive environment at full load, as a share of the host's cores, at most.
 MOST_OF_HOST: Final = 0.75
-"""Forecast CPU of the most expensive environment at full load, as a share of the host's cores, at most."""
+# What an answer costs, in units of what a quota period gives: in the middle between one and two, so that a small change
+# of its work does not change how many periods it takes.
 PERIODS: Final = 1.5
-"""What an answer costs, in units of what a quota period gives: in the middle between one and two, so that a small
-change of its work does not change how many periods it takes."""
+# CPU quotas of a replica, cores; the first with which `LEAST_REPLICAS` fit is taken.
 QUOTAS: Final = (0.30, 0.25, 0.20, 0.15, 0.10)
-"""CPU quotas of a replica, cores; the first with which `LEAST_REPLICAS` fit is taken."""
 PERIOD_S: Final = 0.1
 LEAST_REPLICAS: Final = 3
 MOST_REPLICAS: Final = 64
 MOST_LOAD_CORES: Final = 0.6
 MOST_MEMORY: Final = 0.6
 BASELINE_CLIENTS: Final = 2
+# Of one replica, by the clients before the step.
 UTILISATION: Final = (0.3, 0.4)
-"""Of one replica, by the clients before the step."""
+# Of all replicas, by the clients after the step.
 DEMAND: Final = (2.2 / 3, 2.7 / 3)
-"""Of all replicas, by the clients after the step."""
 _LEVEL_GRID_S: Final = 0.05
 _PHASES: Final = 200
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -11,56 +10,28 @@ from typing import Any, Final
 
 import pandas as pd
 
-from mlscale_paper import places
+from mlscale.atomic import write_text
 from mlscale.notebook.figures import remark
 from mlscale.notebook.manifest import Simulated
-from mlscale_paper.protocol import write_text
 from mlscale.runs import Run
-from mlscale_twin.profile import FOLDER, profile_names, read_profile
+from mlscale_paper import places
+from mlscale_twin.code_hash import code_hash
+from mlscale_twin.profile import read_profile
 
 VALIDATION: Final = "validation.json"
 CLAIMS: Final = "claims.json"
 RECORDS: Final = (VALIDATION, CLAIMS)
-_JUDGED_BY: Final = {VALIDATION: ("validation.py", "freeze.py"), CLAIMS: ("claims.py",)}
 
 
-def code_hash(record: str | None = None) -> str:
-    """Of everything that simulated figures depend on, the twin, the policies, how figures are taken; with ``record``
-    also how its verdicts are made. Not of words, and not of where a module lies."""
-    root = Path(__file__).parents[1]
-    files = [*(root / "simulator").rglob("*.py"), *(root / "policies").rglob("*.py")]
-    files += [
-        root / "environments/worker_controller.py",
-        root / "analysis/likeness.py",
-        root / "analysis/overlooked.py",
-    ]
-    files += [root / "experiment" / name for name in (*(_JUDGED_BY[record] if record else ()), "simulate.py")]
-    whole = hashlib.sha256()
-    for file in sorted(files, key=lambda each: each.stem):
-        whole.update(f"{file.stem}\0{_meaning(file.read_text())}\0".encode())
-    for name in profile_names():
-        whole.update(f"{name}\0{read_profile(name).sha256}\0".encode())
-    if record == VALIDATION:
-        whole.update(places.twin_file().read_bytes() if places.twin_file().exists() else b"")
-    return whole.hexdigest()
+def record_hash(record: str) -> str:
+    """Of the code that ``record`` speaks of."""
+    from mlscale_paper import claims, freeze
+    from mlscale_twin.studies import validation
 
-
-def _meaning(source: str) -> str:
-    """The program without docstrings, comments and imports."""
-    tree = ast.parse(source)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef | ast.If):
-            node.body = [each for each in node.body if not _is_text(each) and not _is_import(each)]
-    return ast.dump(tree)
-
-
-def _is_text(statement: ast.stmt) -> bool:
-    """A string that stands alone: a docstring, of whatever."""
-    return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
-
-
-def _is_import(statement: ast.stmt) -> bool:
-    return isinstance(statement, ast.Import | ast.ImportFrom)
+    judges = {VALIDATION: (validation, freeze), CLAIMS: (claims,)}[record]
+    frozen = places.twin_file()
+    data = frozen.read_bytes() if record == VALIDATION and frozen.exists() else b""
+    return code_hash([Path(module.__file__ or "") for module in judges], data)
 
 
 def read_record(name: str) -> dict[str, Any] | None:
@@ -72,7 +43,7 @@ def read_record(name: str) -> dict[str, Any] | None:
     }[name]
     file = places.reference() / name
     record = dict(json.loads(file.read_text())) if file.exists() else None
-    if record is not None and record["code_sha256"] == code_hash(name):
+    if record is not None and record["code_sha256"] == record_hash(name):
         return record
     what = "Nothing is on record" if record is None else "What is on record is of another version of the code"
     remark(f"{what}: {command} writes it, in some minutes.")
@@ -95,19 +66,21 @@ def record_of(runs: Sequence[Run]) -> dict[str, Any] | None:
     return record
 
 
-def note_verdicts(record: Mapping[str, Any], runs: Sequence[Run]) -> None:
-    """Say in each profile by which runs it was validated, with what verdict: figures of simulated runs show it."""
+def note_verdicts(record: Mapping[str, Any], runs: Sequence[Run], profiles: Path) -> None:
+    """Say in each profile of the folder by which runs it was validated, with what verdict: figures of simulated runs
+    show it."""
     for environment, rows in pd.DataFrame(record["verdicts"]).groupby("environment"):
         last = max(run.info.wall_start for run in runs if run.info.environment == environment)
         counts = rows["verdict"].value_counts()
         told = ", ".join(f"{counts.get(name, 0)} {name}" for name in ("equivalent", "inconclusive", "different"))
         said = f"held against {rows['n'].max()} live runs until {last:%Y-%m-%d}: {told} of {len(rows)} figures"
-        profile = read_profile(str(environment)).model_copy(update={"validated": said})
-        write_text(FOLDER / f"{environment}.json", profile.model_dump_json(indent=2, exclude_none=True) + "\n")
+        file = profiles / f"{environment}.json"
+        profile = read_profile(file).model_copy(update={"validated": said})
+        write_text(file, profile.model_dump_json(indent=2, exclude_none=True) + "\n")
 
 
 def write_record(name: str, found: Mapping[str, Any]) -> Path:
     """Put it beside the published runs, with the hash of the code."""
     file = places.reference() / name
-    write_text(file, json.dumps({"code_sha256": code_hash(name), **found}, indent=1) + "\n")
+    write_text(file, json.dumps({"code_sha256": record_hash(name), **found}, indent=1) + "\n")
     return file

@@ -9,36 +9,36 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from mlscale_twin.likeness import MARGINS, differences, likeness_figures
 from mlscale.analysis.resources import cpu_by_role
 from mlscale.analysis.summary import host_name
-from mlscale_paper import places
 from mlscale.notebook.figures import remark
-from mlscale_paper.freeze import Calibrated, around, calibrated, read_frozen, sessions, twins_by
 from mlscale.notebook.parameters import EcsParameters, NotebookParameters
 from mlscale.progress import Shown
-from mlscale_paper.protocol import published_protocol
-from mlscale_twin.simulate import simulate
-from mlscale_twin.validation import Beside, ProfileOf, shipped, twins_of
 from mlscale.runs import Arm, ClosedLoop, MlscaleError, OpenLoop, Run, load_runs
+from mlscale_paper import places
+from mlscale_paper.freeze import Calibrated, around, calibrated, read_frozen, sessions, twins_by
+from mlscale_paper.protocol import published_protocol
+from mlscale_twin.likeness import MARGINS, differences, likeness_figures
 from mlscale_twin.profile import numbers_in, read_profile
+from mlscale_twin.simulate import SimulateOptions, simulate
 from mlscale_twin.spread import Number, Spread
+from mlscale_twin.studies.validation import Beside, ProfileOf, shipped, twins_of
 from mlscale_twin.transfer import pooled
 
+# CPU of a replica where environments are compared with ECS: Fargate sells 0.25 vCPU and up, and no 0.3.
 CLOUD_CORES: Final = 0.25
-"""CPU of a replica where environments are compared with ECS: Fargate sells 0.25 vCPU and up, and no 0.3."""
+# How long a step is watched that is compared with a cloud, s.
 LONG_S: Final = 900.0
-"""How long a step is watched that is compared with a cloud, s."""
 FIVE: Final = ("torchserve", "rayserve", "k3s", "eks", "ecs")
 
 
-def simulated_runs(environment: str, draws: int, **wanted: Any) -> list[Run]:
+def simulated_runs(environment: str, draws: int, *, seed: int = 0, **wanted: Any) -> list[Run]:
     """So many draws of what a run would look like, by the twin, in memory; ``wanted``: as `mlscale.simulate` takes."""
     found = []
     with Shown() as shown:
         for draw in range(draws):
             shown(f"simulating {environment}", draw / draws)
-            found.append(simulate(environment, draw=draw, **wanted))
+            found.append(simulate(environment, options=SimulateOptions(seed=seed, draw=draw), **wanted))
     return found
 
 

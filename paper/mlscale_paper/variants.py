@@ -38,6 +38,8 @@ class Variant(BaseModel):
 
 CORE: Final = Variant(name="core")
 SHIPPED: Final = Variant(name="shipped", arm="shipped")
+# The factors of the cell ``sensitivity``, after core's own settings as their reference; the window of m_t is a further
+# factor, and needs no runs of its own.
 SENSITIVITY: Final = (
     Variant(name="reference"),
     Variant(name="static-max", arm="static-max"),
@@ -51,26 +53,24 @@ SENSITIVITY: Final = (
     Variant(name="sync-5s", scaling={"sync_period_s": 5}, environments=("k3s",)),
     Variant(name="probe-10s", scaling={"readiness_period_s": 10}, environments=("k3s",)),
 )
-"""The factors of the cell ``sensitivity``, after core's own settings as their reference; the window of m_t is a
-further factor, and needs no runs of its own."""
+# At the same total of replicas, at least and at most: a component has one at least, so the whole has two.
 PARTITION: Final = (
     Variant(name="whole", scaling={"min_replicas": 2}),
     Variant(name="partitioned", partitioned=True),
 )
-"""At the same total of replicas, at least and at most: a component has one at least, so the whole has two."""
+# What notebook 04 shows of containers, beside core's own run: the cell ``container``.
 CONTAINER: Final = (
     Variant(name="kept-connections", connections="kept"),
     Variant(name="period-10ms", scaling={"cpu_period_s": 0.01}),
     Variant(name="probe-10s", scaling={"readiness_period_s": 10}),
 )
-"""What notebook 04 shows of containers, beside core's own run: the cell ``container``."""
 CONTAINER_ENVIRONMENTS: Final = ("k3s",)
+# Cells whose variants have names.
 NAMED_CELLS: Final = ("sensitivity", "partition", "container", "rehearsal", "holdout", "calibration")
-"""Cells whose variants have names."""
+# Cells in which environments are compared.
 COMPARED_CELLS: Final[tuple[Cell, ...]] = ("core", "shipped", "open", "sensitivity")
-"""Cells in which environments are compared."""
+# Cells that are there for the twin alone: no figure of an environment, and no comparison, takes their runs.
 TWIN_CELLS: Final[tuple[Cell, ...]] = ("holdout", "calibration")
-"""Cells that are there for the twin alone: no figure of an environment, and no comparison, takes their runs."""
 
 
 class Boot(BaseModel):
@@ -87,8 +87,9 @@ class Boot(BaseModel):
     down: bool = False
 
 
+# What the profile "ec2" draws (environments/machine_types.json), rounded.
 EC2_S: Final = 26.0
-"""What the profile "ec2" draws (environments/machine_types.json), rounded."""
+# How the response depends on the time that a machine takes to boot, and what room kept free is worth.
 REHEARSAL: Final = (
     *(
         Boot(variant=Variant(name=f"boot-{seconds}s", scaling={"boot": f"{seconds}s"}), at_most_s=seconds)
@@ -97,21 +98,20 @@ REHEARSAL: Final = (
     Boot(variant=Variant(name="boot-ec2", scaling={"boot": "ec2"}), at_most_s=EC2_S, down=True),
     Boot(variant=Variant(name="buffer", scaling={"boot": "ec2", "buffer_replicas": 2}), at_most_s=EC2_S),
 )
-"""How the response depends on the time that a machine takes to boot, and what room kept free is worth."""
+# The same load on ``k3s``, where room for all replicas is always there.
 NO_MACHINES: Final = Boot(variant=Variant(name="no-machines"), at_most_s=0.0)
-"""The same load on ``k3s``, where room for all replicas is always there."""
+# Of each environment's notebook: what it measures beside its own run where it is asked to.
 SHOWN: Final[Mapping[str, tuple[Variant, ...]]] = {
     "k3s": CONTAINER,
     "eks": tuple(boot.variant for boot in REHEARSAL if boot.variant.name in ("boot-60s", "buffer")),
 }
-"""Of each environment's notebook: what it measures beside its own run where it is asked to."""
+# Environments that are only rehearsed: they have a cell of their own, and no part in the others.
 REHEARSED: Final = ("eks",)
-"""Environments that are only rehearsed: they have a cell of their own, and no part in the others."""
 
 
+# Environments whose twin can be held against runs. Their order in a block is drawn over all of them, so that whoever
+# measures some of them measures a part of the same plan.
 JUDGED: Final = ("torchserve", "rayserve", "k3s", "eks")
-"""Environments whose twin can be held against runs. Their order in a block is drawn over all of them, so that whoever
-measures some of them measures a part of the same plan."""
 
 
 class HeldOut(BaseModel):
@@ -126,6 +126,10 @@ class HeldOut(BaseModel):
     scaling: Mapping[str, Mapping[str, Any]]
 
 
+# Unseen schedules for the twin (METHOD §8), fixed before they were measured; its profiles were frozen before, too. Ray
+# Serve gets one more replica at most: three that started at once left two cores no room (94 % in use: invalid); and
+# less load, which two replicas can serve. The loads suit the host on which they were measured, whose answers take 0.65
+# of the CPU that they took on core's (METHOD §8, also on earlier hold-outs).
 HOLDOUT: Final = (
     HeldOut(
         name="closed",
@@ -148,13 +152,9 @@ HOLDOUT: Final = (
         },
     ),
 )
-"""Unseen schedules for the twin (METHOD §8), fixed before they were measured; its profiles were frozen before, too.
-Ray Serve gets one more replica at most: three that started at once left two cores no room (94 % in use: invalid); and
-less load, which two replicas can serve. The loads suit the host on which they were measured, whose answers take 0.65
-of the CPU that they took on core's (METHOD §8, also on earlier hold-outs)."""
+# Core's own setup once more, on the host on which the twin is judged: how fast that host is, beside the one whose runs
+# the profiles were fitted to.
 CALIBRATION: Final = HeldOut(name="step", scaling={"eks": {"boot": "10s"}})
-"""Core's own setup once more, on the host on which the twin is judged: how fast that host is, beside the one whose runs
-the profiles were fitted to."""
+# Whose calibrating run is measured in the place of another's: three workers of Ray that start at once take all of two
+# cores, which tells nothing of how fast the host is.
 STANDS_IN: Final[Mapping[str, str]] = {"rayserve": "torchserve"}
-"""Whose calibrating run is measured in the place of another's: three workers of Ray that start at once take all of two
-cores, which tells nothing of how fast the host is."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -10,12 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from synthetic_runs import info, requests_frame, write_run
-
 from mlscale.analysis.coldstart import PHASES, cold_starts, pull_s
 from mlscale.analysis.sharing import new_replica_share
 from mlscale.runs import Event, Observation, ReplicaSample, Run
+from synthetic_runs import info, requests_frame, write_run
 
 INFO = info(facts={"resources_from": "cgroups"})
 

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from synthetic_runs import Shape, info, make_run, requests_frame, write_run
-
 from mlscale.analysis.boot_time_response import NO_MACHINES, PARTS, benefit_of_room, dose_rows, slope_on_boot
 from mlscale.analysis.populations import MACHINES, PODS, machine_seconds, populations
 from mlscale.runs import Event, ReplicaSample, Run
+from synthetic_runs import Shape, info, make_run, requests_frame, write_run
 
 LEVEL_S = 0.3
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from synthetic_runs import info, requests_frame, write_run
 
 from mlscale.analysis.elasticity import demand_curve, elasticity, of_steps
 from mlscale.runs import Constant, MlscaleError, OpenLoop, Ramp, ReplicaSample, Run, Sine, Spike, Staircase, Step
+from synthetic_runs import info, requests_frame, write_run
 
 
 def _run(path: Path, rate: Any, ready: list[tuple[float, int]], duration_s: float = 100.0) -> Run:

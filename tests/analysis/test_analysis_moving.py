@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from synthetic_runs import requests_frame
 
 from mlscale.analysis.durations import durations, photo_standardised
 from mlscale.analysis.moving import knots_mean, last_n, moving, moving_exact
+from synthetic_runs import requests_frame
 
 
 @pytest.fixture

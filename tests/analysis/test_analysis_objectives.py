@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 import pytest
-from experiment_runs import LEVEL_S
 
+from experiment_runs import LEVEL_S
 from mlscale.analysis.objectives import NO_WINNER, by_objective, shown_objectives
 from mlscale.analysis.summary import summarise
 from mlscale.runs import Run

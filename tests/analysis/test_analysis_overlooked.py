@@ -7,14 +7,14 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from synthetic_runs import info, requests_frame
 
 from mlscale.analysis.overlooked import overlooked_share
-from mlscale_twin.simulate import simulate
 from mlscale.runs import SCHEMAS, Run
 from mlscale.runs.schedule import ClosedLoop, ClosedStage
 from mlscale_twin.negative_controls import CONTROLS
 from mlscale_twin.profile import read_profile
+from mlscale_twin.simulate import simulate
+from synthetic_runs import info, requests_frame
 
 Served = tuple[str, float, float, float]
 """Replica; sent, begun, done, s."""

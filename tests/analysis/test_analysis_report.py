@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from experiment_runs import LEVEL_S
-from synthetic_runs import Shape, make_run
 
+from experiment_runs import LEVEL_S
 from mlscale import cli
 from mlscale.analysis.report import describe, report, to_json
 from mlscale.analysis.report_text import to_text
 from mlscale.analysis.summary import summarise
 from mlscale.runs import Run
+from synthetic_runs import Shape, make_run
 
 
 @pytest.fixture(scope="module")

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from synthetic_runs import info, requests_frame, write_run
 
-from mlscale.analysis.sustained_crossing import lasting, weighted_median
 from mlscale.analysis.response import horizon_of, upscaling_response
+from mlscale.analysis.sustained_crossing import lasting, weighted_median
 from mlscale.runs import ClosedLoop, ClosedStage, Event, MlscaleError, Observation, ReplicaSample, Run
+from synthetic_runs import info, requests_frame, write_run
 
 RATE = 20.0
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from synthetic_runs import Shape, info, make_experiment, requests_frame, write_run
 
 from mlscale.analysis.steady import catch_up_and_steady, steady_sentences, steady_table
 from mlscale.analysis.summary import run_summary, summarise
 from mlscale.runs import Event, ReplicaSample, ResourceSample, Run, load_runs
+from synthetic_runs import Shape, info, make_experiment, requests_frame, write_run
 
 PUBLISHED = Path(__file__).parents[2] / "data" / "reference" / "core"
 SHORT = {"baseline_s": 20.0, "horizon_s": 60.0}

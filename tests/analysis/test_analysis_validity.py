@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from synthetic_runs import GOOD_STIMULUS, info, requests_frame, write_run
 
 from mlscale.analysis.host_use import host_use
 from mlscale.analysis.validity import judge, lateness_limit
 from mlscale.runs import Event, Observation, OpenLoop, ResourceSample, Run, Staircase, Step, WindowDeviation
+from synthetic_runs import GOOD_STIMULUS, info, requests_frame, write_run
 
 
 def _host(

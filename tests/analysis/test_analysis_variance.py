@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 import statsmodels.api as sm
 from statsmodels.formula.api import ols
-from synthetic_runs import requests_frame
 
 from mlscale.analysis.moving import moving
 from mlscale.analysis.variance import PARTS, split_variance, variance_parts
+from synthetic_runs import requests_frame
 
 
 def one_window(*given: np.ndarray) -> dict[str, float]:

@@ -29,11 +29,11 @@ from botocore.validate import ParamValidator
 
 ACCOUNT: Final = "111122223333"
 REGION: Final = "us-east-1"
+# How long a resource takes to be made or removed.
 RESOURCE_S: Final = 4.0
-"""How long a resource takes to be made or removed."""
 PAGE: Final = 3
+# Reads each service's model once.
 LOADER: Final = create_loader()
-"""Reads each service's model once."""
 START: Final = datetime(2026, 11, 29, 12, 0, tzinfo=UTC).timestamp()
 
 

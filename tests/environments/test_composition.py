@@ -15,16 +15,16 @@ from typing import Any, ClassVar
 
 import pytest
 
-from mlscale.environments.rayserve import deployments
-from mlscale.environments.torchserve import model_handler
 from mlscale.environments.base import App, Component, Scaling
 from mlscale.environments.composition import callees_first, composition_problems, shared_budget, shared_component
 from mlscale.environments.kubernetes.preflight import of_application
 from mlscale.environments.kubernetes.settings import KubernetesScaling
+from mlscale.environments.rayserve import deployments
 from mlscale.environments.rayserve.environment import RayServe
 from mlscale.environments.rayserve.settings import RayServeScaling
-from mlscale.environments.torchserve.environment import TorchServe
+from mlscale.environments.torchserve import model_handler
 from mlscale.environments.torchserve.api import COMPONENT_FILE
+from mlscale.environments.torchserve.environment import TorchServe
 from mlscale.environments.torchserve.model_handler import Handler
 from mlscale.environments.torchserve.server import Layout, Ports, build_archive, configuration, write_python
 from mlscale.environments.torchserve.settings import TorchServeScaling

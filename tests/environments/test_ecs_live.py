@@ -21,9 +21,7 @@ from mlscale.host.ledger import Ledger
 from mlscale.runs import Event, MlscaleError, Observation, ReplicaSample, ResourceSample, RunClock
 from mlscale.runs.clock import Skew
 
-APP = App(
-    "code-reader", "1", (Component("app", "codereader.decoder:make_decoder"),), "app", image="registry/app:1"
-)
+APP = App("code-reader", "1", (Component("app", "codereader.decoder:make_decoder"),), "app", image="registry/app:1")
 SCALING = EcsScaling(max_replicas=3, budget_usd=1.0, metric_period_s=20, lifetime_min=60)
 
 
@@ -299,8 +297,8 @@ def test_the_user_policy_allows_what_is_called_and_nothing_else(
     assert called - {"sts:GetCallerIdentity"} == allowed - {"iam:PassRole"}, "everybody may ask who they are"
 
 
+# Where a service's prefix in policies is not its name in boto3.
 ACTIONS = {"elbv2": "elasticloadbalancing", "resourcegroupstaggingapi": "tag"}
-"""Where a service's prefix in policies is not its name in boto3."""
 
 
 def _listed(value: Any) -> list[str]:

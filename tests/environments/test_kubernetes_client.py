@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from onenode.certificates import new_authority
 from mlscale.environments.kubernetes.client import Api, Place, Unreachable, connect
+from onenode.certificates import new_authority
 
 HALVES = {
     "chunked": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n10\r\n{",

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from kubernetes_shapes import ORIGIN_T, change, pod
 
-from mlscale.environments.kubernetes_load_job import load_pod
 from mlscale.environments.kubernetes.machine_settings import machine_arm_settings
 from mlscale.environments.kubernetes.machines import MachineWatch
 from mlscale.environments.kubernetes.manifests import Packaging
-from mlscale.environments.kubernetes.pods import PodWatch
 from mlscale.environments.kubernetes.node_pool import NODE_CLASS, POOL, class_path, node_pool, nodes
+from mlscale.environments.kubernetes.pods import PodWatch
+from mlscale.environments.kubernetes_load_job import load_pod
 from mlscale.runs import Event
 
 BOOTED = "mlscale/booted"
@@ -157,7 +157,7 @@ def test_the_load_is_on_no_machine_of_the_run() -> None:
     assert away[0]["labelSelector"]["matchLabels"] == {"mlscale/run": "mlscale-0123abcd"}
     assert "mlscale/run" not in made["metadata"]["labels"], "or it would be away from itself"
     container = made["spec"]["containers"][0]
-    assert container["command"] == ["python", "-m", "mlscale.load.remote_job"]
+    assert container["command"] == ["python", "-m", "mlscale.loadgen.remote_job"]
     assert {"name": "MLSCALE_LOAD", "value": "x"} in container["env"]
     assert "affinity" not in load_pod("mlscale-0123abcd", packaging, {}, {})["spec"]
 

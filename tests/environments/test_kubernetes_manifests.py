@@ -8,10 +8,21 @@ import pytest
 from kubernetes import client
 from pydantic import ValidationError
 
-from mlscale.environments.kubernetes.manifests import OWNER, Deployment, Packaging, Part, addresses, front_service, namespace, objects, owner, services
-from mlscale.environments.kubernetes_names import COMPONENT, MANAGED_BY, RUN
+from mlscale.environments.kubernetes.manifests import (
+    OWNER,
+    Deployment,
+    Packaging,
+    Part,
+    addresses,
+    front_service,
+    namespace,
+    objects,
+    owner,
+    services,
+)
 from mlscale.environments.kubernetes.paths import path_of, path_of_object
 from mlscale.environments.kubernetes.settings import KubernetesScaling, arm_settings
+from mlscale.environments.kubernetes_names import COMPONENT, MANAGED_BY, RUN
 from mlscale.runs import MlscaleError
 
 PACKED = Packaging("registry.example/app:1", ("python", "-m", "mlscale.serving.container"))

@@ -9,8 +9,8 @@ from kubernetes_shapes import ORIGIN_T, WALL, at, change, event, hpa, pod, runni
 
 from mlscale.environments.kubernetes.client import Refused
 from mlscale.environments.kubernetes.hpa import HpaWatch, quantity
-from mlscale.environments.kubernetes.pods import PodWatch
 from mlscale.environments.kubernetes.list_watch import Follower, Relist, known_within
+from mlscale.environments.kubernetes.pods import PodWatch
 from mlscale.runs import Event
 
 SETTLED = (("AbleToScale", "True", "ReadyForNewScale", "recommended size matches current size"),)
@@ -158,7 +158,7 @@ def test_quantities(text: str, number: float) -> None:
 
 @pytest.mark.parametrize("text", ["", "much", "5x", "1 Mi"])
 def test_what_is_no_quantity(text: str) -> None:
-    with pytest.raises(ValueError, match="no quantity"):
+    with pytest.raises(ValueError, match="not a quantity"):
         quantity(text)
 
 

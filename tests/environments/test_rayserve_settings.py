@@ -9,8 +9,8 @@ import pytest
 from pydantic import ValidationError
 
 from mlscale.environments.base import App, Component, Scaling
-from mlscale.environments.rayserve.environment import RayServe
 from mlscale.environments.rayserve.cluster import deployment_options
+from mlscale.environments.rayserve.environment import RayServe
 from mlscale.environments.rayserve.settings import RayServeScaling
 from mlscale.runs import MlscaleError
 

@@ -10,8 +10,8 @@ import pytest
 
 from mlscale.environments.emit import Emitter
 from mlscale.environments.torchserve.api import ModelState, Worker
-from mlscale.environments.torchserve.drain import Outcome
 from mlscale.environments.torchserve.control_loop import Loop, Spec
+from mlscale.environments.torchserve.drain import Outcome
 
 
 class FakeDrain:

@@ -17,12 +17,26 @@ import pytest
 
 from mlscale.environments.base import App, Component, Scaling
 from mlscale.environments.replica_starts import with_starts
-from mlscale.environments.torchserve.environment import TorchServe
-from mlscale.environments.torchserve.api import COMPONENT_FILE, NoAnswer, Worker, has_tokens, parse_state, worker_processes
+from mlscale.environments.torchserve.api import (
+    COMPONENT_FILE,
+    NoAnswer,
+    Worker,
+    has_tokens,
+    parse_state,
+    worker_processes,
+)
 from mlscale.environments.torchserve.board import DRAIN_HEADER, Board
-from mlscale.environments.torchserve.model_handler import Handler, worker_id
+from mlscale.environments.torchserve.environment import TorchServe
 from mlscale.environments.torchserve.lifecycle import Change, Lifecycle
-from mlscale.environments.torchserve.server import Layout, Ports, build_archive, configuration, environment, read_settings
+from mlscale.environments.torchserve.model_handler import Handler, worker_id
+from mlscale.environments.torchserve.server import (
+    Layout,
+    Ports,
+    build_archive,
+    configuration,
+    environment,
+    read_settings,
+)
 from mlscale.environments.torchserve.settings import TorchServeScaling
 from mlscale.host.replica_launcher import ReplicaStart
 from mlscale.runs import Event, EventKind, MlscaleError, ReplicaSample, RunClock

@@ -10,16 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mlscale.host.processes import process_start
 from onenode.cache import default_cache
 from onenode.node import Node
 from onenode.packages import find_programs
 from onenode.progress import Reporter
-from mlscale.host.processes import process_start
 
+# Where Kubernetes, containerd and CNI write on a host that they are installed on.
 PLACES = ("/etc", "/opt", "/run", "/srv", "/usr/lib", "/usr/libexec", "/usr/local", "/var")
-"""Where Kubernetes, containerd and CNI write on a host that they are installed on."""
+# Other programs' business while the tests run.
 OTHERS = ("/var/tmp", "/var/cache", "/var/lib/apt")
-"""Other programs' business while the tests run."""
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from onenode.layout import THIN_IMAGE, default_layout
-from onenode.node import Node
 from mlscale.environments.kubernetes.client import Api
 from mlscale.environments.kubernetes.machine_settings import MachineScaling
-from mlscale.environments.kubernetes.paths import path_of
 from mlscale.environments.kubernetes.node_pool import NODE_CLASS, POOL, claims, node_pool, remove
+from mlscale.environments.kubernetes.paths import path_of
 from mlscale.environments.machine_types import catalogue
 from mlscale.host.interpreter import interpreter_mounts
+from onenode.layout import THIN_IMAGE, default_layout
+from onenode.node import Node
 
 PATIENCE_S = 120.0
 SLEEPS = "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: sys.exit()); time.sleep(3600)"

@@ -17,12 +17,12 @@ from typing import Any
 
 import pytest
 
-from onenode.preflight import check_host
-from onenode.layout import THIN_IMAGE, Layout
-from onenode.node import Node
-from onenode.settings import Settings
 from mlscale.host.interpreter import interpreter_mounts
 from mlscale.runs import MlscaleError
+from onenode.layout import THIN_IMAGE, Layout
+from onenode.node import Node
+from onenode.preflight import check_host
+from onenode.settings import Settings
 
 ASKED = os.environ.get("CI") == "true" or os.environ.get("CLUSTER") == "1"
 PATIENCE_S = 120.0

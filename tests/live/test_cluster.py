@@ -17,9 +17,9 @@ import pytest
 from cluster_host import HostState, groups_named, namers, node_processes, read_host
 from own_cluster import Cluster, kill_up, need_cluster_host
 
-from onenode.layout import NODE_NAME, THIN_IMAGE
 from mlscale.environments.kubernetes.own_cluster import read_config_map
 from mlscale.host.processes import process_start
+from onenode.layout import NODE_NAME, THIN_IMAGE
 
 pytestmark = pytest.mark.live
 

@@ -15,17 +15,17 @@ from kubernetes_watched import PHOTOS, app, clients
 from machine_cycles import held, left_of_machines
 from watched import Watched
 
-from onenode.commands import up_command
-from onenode.layout import default_layout
-from onenode.machines.records import load
-from onenode.node import Node
-from mlscale.environments.kubernetes.eks import Eks
 from mlscale.environments.kubernetes.client import Api, Place, connect
+from mlscale.environments.kubernetes.eks import Eks
 from mlscale.environments.kubernetes.machine_settings import MachineScaling
 from mlscale.environments.kubernetes.paths import path_of
 from mlscale.host.cgroups import group_pids
 from mlscale.host.ledger import Ledger
 from mlscale.runs import ReplicaSample
+from onenode.commands import up_command
+from onenode.layout import default_layout
+from onenode.machines.records import load
+from onenode.node import Node
 
 pytestmark = [pytest.mark.live, pytest.mark.skipif(sys.platform != "linux", reason="our own cluster needs Linux")]
 

@@ -21,23 +21,23 @@ from kubernetes_watched import PHOTOS, app, clients, scaling
 from two_components import ask
 from watched import Watched
 
-from onenode.layout import default_layout
-from onenode.node import Node
 from mlscale.environments.base import App, Component
-from mlscale.environments.kubernetes.k3s import K3s
 from mlscale.environments.kubernetes.client import Api, Place, connect
 from mlscale.environments.kubernetes.deployed import KubernetesDeployed
+from mlscale.environments.kubernetes.endpoint import WayIn, find_way_in
+from mlscale.environments.kubernetes.k3s import K3s
+from mlscale.environments.kubernetes.list_watch import Follower, Relist
 from mlscale.environments.kubernetes.manifests import OWNER
-from mlscale.environments.kubernetes_names import MANAGED_BY
 from mlscale.environments.kubernetes.namespace import KIND
 from mlscale.environments.kubernetes.own_cluster import find_own
 from mlscale.environments.kubernetes.paths import path_of
-from mlscale.environments.kubernetes.list_watch import Follower, Relist
-from mlscale.environments.kubernetes.endpoint import WayIn, find_way_in
+from mlscale.environments.kubernetes_names import MANAGED_BY
 from mlscale.host.ledger import Ledger
 from mlscale.host.reap import cleanup
-from mlscale.load.hops import HEADER, read_hops
+from mlscale.loadgen.hops import HEADER, read_hops
 from mlscale.runs import MlscaleError, ReplicaSample, ResourceSample
+from onenode.layout import default_layout
+from onenode.node import Node
 
 pytestmark = [pytest.mark.live, pytest.mark.skipif(sys.platform != "linux", reason="our own cluster needs Linux")]
 

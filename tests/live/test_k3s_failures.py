@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 from kubernetes_watched import PHOTOS, app, scaling
 
-from mlscale.environments.kubernetes import environment, namespace
 from mlscale.environments.base import Problem
-from mlscale.environments.kubernetes.k3s import K3s
+from mlscale.environments.kubernetes import environment, namespace
 from mlscale.environments.kubernetes.client import Api, Json, Place, connect
-from mlscale.environments.kubernetes_names import MANAGED_BY
+from mlscale.environments.kubernetes.k3s import K3s
 from mlscale.environments.kubernetes.paths import path_of
+from mlscale.environments.kubernetes_names import MANAGED_BY
 from mlscale.host.ledger import Ledger
 from mlscale.host.reap import NotNow
 from mlscale.runs import MlscaleError

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from mlscale import environments
 from codereader.photos import choose_load_photos
+from mlscale import environments
+from mlscale.notebook.manifest import read_manifest
+from mlscale.runs import load_run
 from mlscale_paper import places
 from mlscale_paper.applications import code_reader
-from mlscale.notebook.manifest import read_manifest
 from mlscale_paper.notebook_execution import execute
-from mlscale.runs import load_run
 
 SCHEDULE = {
     "loop": "closed",

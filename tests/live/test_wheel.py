@@ -15,6 +15,8 @@ import pytest
 pytestmark = pytest.mark.live
 
 CHECKOUT = Path(__file__).parents[2]
+# What the environment of the tests has installed of this project, metadata included.
+OURS = ("mlscale", "codereader", "onenode")
 MODEL = """
 def make():
     def answer(body):
@@ -26,11 +28,7 @@ import sys
 from pathlib import Path
 
 import mlscale
-from mlscale import environments, load_runs, measure, simulate
-from mlscale.environments import App, Component
-from mlscale.measure.measurement import MeasureOptions
-from mlscale.plots.trajectories import trajectory
-from mlscale.runs import ClosedLoop, ClosedStage
+from mlscale import App, ClosedLoop, ClosedStage, Component, MeasureOptions, figures, load_runs, measure, simulate
 
 assert Path(mlscale.__file__).is_relative_to(sys.prefix), mlscale.__file__
 app = App("words", "1", (Component("app", "my_model:make"),), front="app")
@@ -45,8 +43,9 @@ for run in runs:
     assert run.info.complete, run.info.incomplete_reason
     assert set(run.requests["status"]) == {"ok"}, run.requests["status"].value_counts()
     assert run.info.entries == {"app": "my_model:make"}
-runs += [simulate(name, out=f"runs/simulated-{name}") for name in environments.names() if name != "process-pool"]
-trajectory(runs, 0.5)
+for name in ("torchserve", "rayserve", "k3s", "eks", "ecs"):
+    runs.append(simulate(name, app, schedule, out=f"runs/simulated-{name}"))
+assert figures.trajectory(runs, 0.5).get_label()
 assert len(load_runs("runs")) == len(runs)
 """
 
@@ -56,7 +55,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An environment with the wheel, and everything else from the one that runs the tests."""
     folder = tmp_path_factory.mktemp("wheel")
     build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(folder / "dist")]
-    for package in (CHECKOUT, CHECKOUT / "examples/process_pool"):
+    for package in (CHECKOUT, CHECKOUT / "packages/twin", CHECKOUT / "examples/process_pool"):
         subprocess.run(build, cwd=package, check=True, capture_output=True)
     wheels = [str(file) for file in (folder / "dist").glob("*.whl")]
     venv.create(folder / "venv", with_pip=False, symlinks=True)
@@ -65,7 +64,12 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     install = [str(uv), "pip", "install", "--quiet", "--no-deps", "--python", str(python), *wheels]
     subprocess.run(install, check=True, capture_output=True)
     (site,) = (folder / "venv/lib").glob("python*/site-packages")
-    (site / "others.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
+    others = folder / "others"
+    others.mkdir()
+    for entry in Path(sysconfig.get_paths()["purelib"]).iterdir():
+        if not entry.name.startswith(OURS):
+            (others / entry.name).symlink_to(entry)
+    (site / "others.pth").write_text(f"{others}\n")
     return python
 
 

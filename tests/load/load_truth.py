@@ -8,8 +8,8 @@ import threading
 import time
 from dataclasses import dataclass, field
 
+# By which answers about `CODES` are judged.
 CHECK = "codereader.answers:same_codes"
-"""By which answers about `CODES` are judged."""
 CODES = [{"kind": "QR", "text": "hello"}, {"kind": "EAN13", "text": "4006381333931"}]
 
 

@@ -7,8 +7,8 @@ from collections import Counter
 
 import pytest
 
-from mlscale.load.send_queue import CLIENT_STRIDE, ClosedAgenda, Due, OpenAgenda, make_agenda
-from mlscale.load.schedules import THINKS, WHOLE, photo_order, send_times, split, think_times
+from mlscale.loadgen.schedules import THINKS, WHOLE, photo_order, send_times, split, think_times
+from mlscale.loadgen.send_queue import CLIENT_STRIDE, ClosedAgenda, Due, OpenAgenda, make_agenda
 from mlscale.runs import ClosedLoop, ClosedStage, Constant, OpenLoop
 
 

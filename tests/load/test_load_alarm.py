@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 import uvloop
 
-from mlscale.load.precise_timer import Alarm, SpinningAlarm, TimerFdAlarm
+from mlscale.loadgen.precise_timer import Alarm, SpinningAlarm, TimerFdAlarm
 
 Make = Callable[[asyncio.AbstractEventLoop, Callable[[], None]], Alarm]
 ALARMS: list[Make] = [SpinningAlarm, *([TimerFdAlarm] if sys.platform == "linux" else [])]

@@ -10,8 +10,8 @@ import pytest
 from load_truth import CHECK, CODES, TruthServer, reply
 
 from codereader.answers import same_codes
-from mlscale.load.bodies import BodySet, load_check, same_answer
-from mlscale.load.process import LoadProcess, LoadSpec
+from mlscale.loadgen.bodies import BodySet, load_check, same_answer
+from mlscale.loadgen.process import LoadProcess, LoadSpec
 from mlscale.runs import ClosedLoop, ClosedStage, MlscaleError
 
 
@@ -81,7 +81,7 @@ def test_how_answers_are_judged(photo_folder: Path) -> None:
     assert load_check(None, ({"file": "a", "answer": [1]},)) is same_answer
     with pytest.raises(MlscaleError, match=r'photo-000.jpg has no "answer"'):
         load_check(None, labels)
-    for wrong in ("nowhere:check", "mlscale.load.bodies:nothing", "mlscale.load.bodies", ":"):
+    for wrong in ("nowhere:check", "mlscale.loadgen.bodies:nothing", "mlscale.loadgen.bodies", ":"):
         with pytest.raises(MlscaleError, match="can't be imported"):
             load_check(wrong, labels)
 

@@ -11,8 +11,8 @@ import pytest
 from load_truth import CODES, TruthServer, reply, right_answer
 
 from codereader.answers import same_codes
-from mlscale.load.bodies import BodySet
-from mlscale.load.client import Client, Outcome
+from mlscale.loadgen.bodies import BodySet
+from mlscale.loadgen.client import Client, Outcome
 from mlscale.runs import Connections
 
 PHOTO = BodySet(("photo.jpg",), (b"photo",), ("image/jpeg",), ({"file": "photo.jpg", "codes": CODES},), {})

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 from load_truth import CHECK, TruthServer, reply, right_answer
 
-from mlscale.load.command import Surroundings, check_address, record_load, schedule_of
-from mlscale.load.outcome import outcome_table
-from mlscale.load.process import LoadSpec
+from mlscale.loadgen.command import Surroundings, check_address, record_load, schedule_of
+from mlscale.loadgen.outcome import outcome_table
+from mlscale.loadgen.process import LoadSpec
 from mlscale.runs import ClosedLoop, ClosedStage, Constant, MlscaleError, OpenLoop, Run, Validity, load_run
 
 MLSCALE = (sys.executable, "-m", "mlscale.cli", "load")

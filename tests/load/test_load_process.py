@@ -18,8 +18,8 @@ import pyarrow as pa
 import pytest
 from load_truth import CHECK, TruthServer, reply, right_answer
 
-from mlscale.load.process import LoadProcess, LoadSpec
-from mlscale.load.schedules import send_times
+from mlscale.loadgen.process import LoadProcess, LoadSpec
+from mlscale.loadgen.schedules import send_times
 from mlscale.runs import (
     SCHEMAS,
     ClosedLoop,
@@ -248,7 +248,7 @@ def test_a_full_disk_is_one_line(truth: TruthServer, tmp_path: Path) -> None:
 _PARENT = """
 import sys, time
 from pathlib import Path
-from mlscale.load.process import LoadProcess, LoadSpec
+from mlscale.loadgen.process import LoadProcess, LoadSpec
 from mlscale.runs import Constant, OpenLoop
 load = LoadProcess()
 schedule = OpenLoop(duration_s=600, rate=Constant(rate_rps=100))
@@ -294,7 +294,8 @@ def test_memory_is_flat(truth: TruthServer, tmp_path: Path) -> None:
 
 def test_a_worker_imports_neither_pandas_nor_torch() -> None:
     script = (
-        "import sys, mlscale.load.worker; print([m for m in ('pandas', 'torch', 'scipy', 'ray') if m in sys.modules])"
+        "import sys, mlscale.loadgen.worker; "
+        "print([m for m in ('pandas', 'torch', 'scipy', 'ray') if m in sys.modules])"
     )
     out = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout
     assert json.loads(out.replace("'", '"')) == []

@@ -14,14 +14,14 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from mlscale.load.process import LoadProcess, LoadSpec
-from mlscale.load.remote import _files, prefix
-from mlscale.load.remote_job import TABLE, tables
+from mlscale.loadgen.process import LoadProcess, LoadSpec
+from mlscale.loadgen.remote import _files, prefix
+from mlscale.loadgen.remote_job import TABLE, tables
 from mlscale.runs import ClosedLoop, ClosedStage, MlscaleError
 from mlscale.runs.store import read_stream
 
+# Where the stand-in finds `Process`.
 HERE = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
-"""Where the stand-in finds `Process`."""
 SCHEDULE = ClosedLoop(duration_s=2.0, stages=(ClosedStage(start_s=0.0, clients=2),), think_mean_s=0.05)
 
 
@@ -57,7 +57,7 @@ class Process:
         self._process: subprocess.Popen[str] | None = None
 
     def start(self, environment: Mapping[str, str]) -> None:
-        argv = [sys.executable, "-P", "-m", "mlscale.load.remote_job"]
+        argv = [sys.executable, "-P", "-m", "mlscale.loadgen.remote_job"]
         self._process = subprocess.Popen(argv, env={**os.environ, **environment}, stdout=subprocess.PIPE, text=True)
 
     def lines(self) -> Iterator[str]:

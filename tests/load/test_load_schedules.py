@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
-from mlscale.load.schedules import (
+from mlscale.loadgen.schedules import (
     THINKS,
     WHOLE,
     Part,
@@ -22,7 +22,7 @@ from mlscale.load.schedules import (
     split,
     think_times,
 )
-from mlscale.load.shapes import Linear, Sinusoid, cumulative_of
+from mlscale.loadgen.shapes import Linear, Sinusoid, cumulative_of
 from mlscale.runs import (
     SCHEDULE,
     ClosedLoop,

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from mlscale.load.stimulus import LogHistogram, Summary, Tally, client_change_error_s, merge
+from mlscale.loadgen.stimulus import LogHistogram, Summary, Tally, client_change_error_s, merge
 from mlscale.runs import ClosedLoop, ClosedStage, Constant, OpenLoop
 
 OPEN = OpenLoop(duration_s=60, rate=Constant(rate_rps=10))

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mlscale.load.schedules import WHOLE, Part, read_schedule, send_times, split
-from mlscale.load.traces import read_recording
+from mlscale.loadgen.schedules import WHOLE, Part, read_schedule, send_times, split
+from mlscale.loadgen.traces import read_recording
 from mlscale.runs import MlscaleError, OpenLoop, Trace
 
 AZURE = Path(__file__).parents[3] / "shared/traces/AzureLLMInferenceTrace_code.csv"
@@ -68,7 +68,7 @@ def test_rates_hold_until_the_next_row(tmp_path: Path) -> None:
         ("", 1, "no column"),
         ("when\n1\n", 1, "no column"),
         ("time_s\n", None, "no arrival"),
-        ("time_s\n1\nx\n", 3, "no number"),
+        ("time_s\n1\nx\n", 3, "not a number"),
         ("time_s\n1\n\n0.5\n", 4, "after the line before"),
         ("time_s\n-1\n", 2, "-1"),
         ("time_s\nnan\n", 2, "nan"),
@@ -76,9 +76,9 @@ def test_rates_hold_until_the_next_row(tmp_path: Path) -> None:
         ("time_s,rate_rps\n0,1\n0,2\n", 3, "after the line before"),
         ("time_s,rate_rps\n0,1\n1\n", 3, "too short"),
         ("time_s,rate_rps\n0,-1\n", 2, "-1"),
-        ("TIMESTAMP\n2023-11-16 18:17:03\nyesterday\n", 3, "no date-time"),
+        ("TIMESTAMP\n2023-11-16 18:17:03\nyesterday\n", 3, "not a date-time"),
         ("TIMESTAMP\n2023-11-16 18:17:03\n2023-11-16 18:17:02\n", 3, "after the line before"),
-        ("TIMESTAMP\n2023-11-16 18:17:03\n2023-11-16 18:17:04+00:00\n", 3, "no date-time"),
+        ("TIMESTAMP\n2023-11-16 18:17:03\n2023-11-16 18:17:04+00:00\n", 3, "not a date-time"),
     ],
 )
 def test_a_broken_trace_names_file_and_line(tmp_path: Path, text: str, line: int | None, what: str) -> None:
@@ -96,7 +96,7 @@ def test_no_text_and_no_file(tmp_path: Path) -> None:
     with pytest.raises(MlscaleError, match="No such file"):
         read_schedule(file)
     file.write_bytes(b"time_s\n\xff\xfe\x00\n")
-    with pytest.raises(MlscaleError, match="no CSV text"):
+    with pytest.raises(MlscaleError, match="not CSV text"):
         read_schedule(file)
 
 

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import pytest
-from experiment_runs import six_blocks
 
+from experiment_runs import six_blocks
 from mlscale.runs import Run
 
 

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from synthetic_runs import Shape, make_run
 
 from mlscale.analysis.boot_time_response import NO_MACHINES, dose_rows
 from mlscale.analysis.response import horizon_of
 from mlscale.plots.boots import boot_parts, boot_response, boot_trajectories
 from mlscale.plots.style import plotted
 from mlscale.runs import Run
+from synthetic_runs import Shape, make_run
 
 LEVEL_S = 0.3
 

@@ -13,10 +13,9 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
-from experiment_runs import LEVEL_S, SHAPES
 from matplotlib.colors import to_hex, to_rgb
-from synthetic_runs import Shape, info, make_run, requests_frame, write_run
 
+from experiment_runs import LEVEL_S, SHAPES
 from mlscale import plots
 from mlscale.analysis import design
 from mlscale.analysis.inference import compare
@@ -24,9 +23,10 @@ from mlscale.analysis.moving import moving
 from mlscale.analysis.resources import SERVING
 from mlscale.analysis.summary import summarise
 from mlscale.analysis.survival import restricted_mean
-from mlscale_paper.plots.predictions import claim_ratios
 from mlscale.plots.style import COLOURS, NOT_VALID, in_order, ratio_ticks
 from mlscale.runs import MlscaleError, Run, Validity
+from mlscale_paper.plots.predictions import claim_ratios
+from synthetic_runs import Shape, info, make_run, requests_frame, write_run
 
 mpl.use("agg")
 

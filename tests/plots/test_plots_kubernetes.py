@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from synthetic_runs import info, make_run
 
 from mlscale.analysis.coldstart import PHASES
 from mlscale.analysis.sharing import new_replica_share
@@ -21,6 +17,7 @@ from mlscale.plots.periods import inference_by_period
 from mlscale.plots.sharing import sharing
 from mlscale.plots.style import display_name, plotted
 from mlscale.runs import Run
+from synthetic_runs import info, make_run
 
 FACTS = {
     "distribution": "upstream Kubernetes (mlscale's one-node cluster)",

@@ -13,12 +13,12 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "live"))
 from cluster_host import read_host
 from own_cluster import Cluster, kill_up
 
-from onenode.preflight import check_host
 from mlscale.runs import MlscaleError
+from onenode.preflight import check_host
 
 TIMES = 20
+# By then a cluster is up.
 LAST_S = 9.0
-"""By then a cluster is up."""
 
 
 def test_whatever_was_killed_the_next_one_succeeds_and_nothing_is_left(tmp_path: Path) -> None:

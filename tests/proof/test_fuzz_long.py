@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "application"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "serving"))
 
 from fuzz import bodies
 from fuzzed_server import Fuzzing

@@ -5,14 +5,14 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "policies"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "packages/twin/tests/policies"))
 
 from hpa_agreement import differing_looks, differing_situations
 from hpa_oracle import CALCULATOR, oracle
 
 SITUATIONS, LIVES = 100_000, 400
+# How often each return statement of the calculator has to be reached.
 LEAST = 500
-"""How often each return statement of the calculator has to be reached."""
 
 
 def test_100_000_situations(tmp_path: Path) -> None:

@@ -13,12 +13,12 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "live"))
 from cluster_host import read_host
 from machine_cycles import cycle, left_of_machines
 
-from onenode.preflight import check_host
-from onenode.commands import down_command, up_command
-from onenode.layout import default_layout
-from onenode.status import read_status
 from mlscale.environments.kubernetes.client import Place, connect
 from mlscale.runs import MlscaleError
+from onenode.commands import down_command, up_command
+from onenode.layout import default_layout
+from onenode.preflight import check_host
+from onenode.status import read_status
 
 CYCLES = 30
 MACHINES = 3

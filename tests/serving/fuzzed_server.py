@@ -15,8 +15,8 @@ from typing import Any
 from server_process import AT_MOST_S, Server
 
 _ALLOWED = {200, 400, 413, 415, 422}
+# What the process may grow by: a photo of 25 megapixels in grey, and what decoding it needs, come and go.
 _SPARE_BYTES = 120 * 2**20
-"""What the process may grow by: a photo of 25 megapixels in grey, and what decoding it needs, come and go."""
 
 
 @dataclass

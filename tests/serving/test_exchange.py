@@ -86,9 +86,9 @@ def _refusing(error: Exception) -> Any:
         (lambda _: (500, b'{"error": "Worker died."}', {}), "answered 500: Worker died."),
         (lambda _: (400, b'{"error": "not a job"}', {}), "answered 400: not a job"),
         (lambda _: (503, b"<html>", {}), "answered 503"),
-        (lambda _: (200, b"<html>", {}), "no JSON object"),
-        (lambda _: (200, b"[1]", {}), "no JSON object"),
-        (lambda _: (200, b"\xff", {}), "no JSON object"),
+        (lambda _: (200, b"<html>", {}), "not a JSON object"),
+        (lambda _: (200, b"[1]", {}), "not a JSON object"),
+        (lambda _: (200, b"\xff", {}), "not a JSON object"),
         (None, "is not known here"),
     ],
 )

@@ -20,7 +20,7 @@ from server_process import Pipe, Server
 
 from codereader.decoder import make_float32_decoder
 from codereader.photos import photo_bytes
-from mlscale.load.hops import HEADER, read_hops
+from mlscale.loadgen.hops import HEADER, read_hops
 from mlscale.serving.server import ServerSettings, create_app
 
 

@@ -77,6 +77,7 @@ def without_colours(image: Image.Image) -> bytes:
     return whole[:start] + whole[start + 12 + int.from_bytes(whole[start : start + 4]) :]
 
 
+# Bodies made of a good photo, and what they are answered with: 200 with its codes, 0 for 200 without any.
 UNUSUAL: dict[str, tuple[Callable[[Image.Image], bytes], int]] = {
     "CMYK": (lambda image: encoded(image.convert("CMYK"), "JPEG", quality=95), 200),
     "16 bit": (lambda image: encoded(deep(image), "PNG"), 200),
@@ -90,7 +91,6 @@ UNUSUAL: dict[str, tuple[Callable[[Image.Image], bytes], int]] = {
     "animated": (lambda image: encoded(image, "GIF", save_all=True, append_images=[image.rotate(90)]), 415),
     "another format": (lambda image: encoded(image, "TIFF"), 415),
 }
-"""Bodies made of a good photo, and what they are answered with: 200 with its codes, 0 for 200 without any."""
 
 
 @pytest.mark.parametrize("name", UNUSUAL)

@@ -23,8 +23,8 @@ from aiohttp import web
 from mlscale.environments.emit import Emitter
 
 LOOK_S = 0.1
+# Headers of a replica's answer that the load generator reads.
 KEPT = ("X-Mlscale-Replica", "X-Mlscale-Started-S", "X-Mlscale-Inference-S", "Content-Type")
-"""Headers of a replica's answer that the load generator reads."""
 
 
 @dataclass

@@ -71,7 +71,7 @@ class Ecs:
     ) -> Iterator[EcsDeployed]:
         """A stack of its own (cloud/ecs.yaml), which deletes itself after ``lifetime_min``; gone on leaving.
 
-        The load's task serves every photo twice before it sends (`mlscale.load.remote_job`), since nothing outside the
+        The load's task serves every photo twice before it sends (`remote_job`), since nothing outside the
         stack reaches the application; ``warm_up`` is not used.
 
         Raises:

@@ -14,7 +14,7 @@ from mlscale.environments.ecs.account import Account
 from mlscale.environments.ecs.load_job import LEAD_S
 from mlscale.environments.ecs.observation import ServiceWatch
 from mlscale.environments.ecs.settings import EcsScaling
-from mlscale.load.remote import prefix
+from mlscale.loadgen.remote import prefix
 from mlscale.runs import MlscaleError, Observation, RunClock
 
 SERVICE: Final = "app"
@@ -22,8 +22,8 @@ _STATE_S: Final = 2.0
 _DECISIONS_S: Final = 10.0
 _METRICS_S: Final = 20.0
 _METRICS_LATE: Final = timedelta(minutes=5)
+# Tasks that one call describes, at most.
 _DESCRIBED: Final = 100
-"""Tasks that one call describes, at most."""
 
 
 @dataclass(frozen=True)

@@ -9,22 +9,22 @@ from typing import Any, Final
 from mlscale.environments.ecs.account import Account, is_gone
 from mlscale.runs import MlscaleError
 
+# From asking for the task until it can send, s: a start on Fargate (53 to 62 s with an image of 413 MB), the image of
+# the application, imports, every photo sent twice.
 LEAD_S: Final = 180.0
-"""From asking for the task until it can send, s: a start on Fargate (53 to 62 s with an image of 413 MB), the image of
-the application, imports, every photo sent twice."""
 _CONTAINER: Final = "load"
 _POLL_S: Final = 2.0
+# How long after a task's end its last lines may come.
 _LOG_LAG_S: Final = 30.0
-"""How long after a task's end its last lines may come."""
 
 
 def open_job(**arguments: Any) -> FargateJob:
-    """What `mlscale.load.remote` calls."""
+    """What `mlscale.loadgen.remote` calls."""
     return FargateJob(**arguments)
 
 
 class FargateJob:
-    """See `mlscale.load.remote.RemoteJob`. The arguments are data, since they pass a command line."""
+    """See `mlscale.loadgen.remote.RemoteJob`. The arguments are data, since they pass a command line."""
 
     def __init__(
         self,

@@ -14,6 +14,7 @@ from typing import Any, Final
 from mlscale.runs import Event, EventKind, ReplicaSample, ResourceSample
 
 _DESIRED: Final = re.compile(r"desired count to (\d+)")
+# A task's own moments. Its network interface is attached (``connectivityAt``) where it has been placed.
 _MOMENTS: Final[tuple[tuple[str, EventKind], ...]] = (
     ("createdAt", "replica_created"),
     ("connectivityAt", "replica_scheduled"),
@@ -21,9 +22,8 @@ _MOMENTS: Final[tuple[tuple[str, EventKind], ...]] = (
     ("stoppingAt", "replica_draining"),
     ("stoppedAt", "replica_removed"),
 )
-"""A task's own moments. Its network interface is attached (``connectivityAt``) where it has been placed."""
+# Why a task stops that has not failed.
 _WELL: Final = frozenset({"ServiceSchedulerInitiated", "UserInitiated", ""})
-"""Why a task stops that has not failed."""
 
 
 class ServiceWatch:

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from mlscale.environments.base import Scaling, scaling_of_arm
 
+# vCPU of a Fargate task, and the memory in MiB that goes with it (ECS developer guide, "Task CPU and memory").
 FARGATE_SIZES: Final[Mapping[float, Sequence[int]]] = {
     0.25: (512, 1024, 2048),
     0.5: range(1024, 4096 + 1, 1024),
@@ -18,7 +19,6 @@ FARGATE_SIZES: Final[Mapping[float, Sequence[int]]] = {
     8.0: range(16_384, 61_440 + 1, 4096),
     16.0: range(32_768, 122_880 + 1, 8192),
 }
-"""vCPU of a Fargate task, and the memory in MiB that goes with it (ECS developer guide, "Task CPU and memory")."""
 
 
 class EcsScaling(Scaling):

@@ -7,7 +7,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from mlscale.environments.kubernetes.client import Api, Json, Refused
-from mlscale.environments.kubernetes.facts import behaviour, controller_arguments, distribution, hpa_defaults, kubelet_config, metric_resolution, metrics_arguments, quota_period_s
+from mlscale.environments.kubernetes.facts import (
+    behaviour,
+    controller_arguments,
+    distribution,
+    hpa_defaults,
+    kubelet_config,
+    metric_resolution,
+    metrics_arguments,
+    quota_period_s,
+)
 from mlscale.environments.kubernetes.own_cluster import OwnNode, find_own
 from mlscale.environments.kubernetes.paths import name_of, path_of
 from mlscale.environments.kubernetes.usage import NodeUsage

@@ -14,19 +14,19 @@ from typing import Any, Final
 from mlscale.environments.base import ObservationLost
 from mlscale.environments.kubernetes.client import Api, Json, Refused
 from mlscale.environments.kubernetes.hpa import HpaWatch
-from mlscale.environments.kubernetes_load_job import LOAD
+from mlscale.environments.kubernetes.list_watch import Change, Lost
 from mlscale.environments.kubernetes.machines import MachineWatch
 from mlscale.environments.kubernetes.manifests import Deployment
-from mlscale.environments.kubernetes_names import BOOTED, BUFFER, ROLE
 from mlscale.environments.kubernetes.paths import path_of
 from mlscale.environments.kubernetes.pods import PodWatch
 from mlscale.environments.kubernetes.rollout import Watches, read_log
 from mlscale.environments.kubernetes.usage import NodeUsage, PodMetrics
-from mlscale.environments.kubernetes.list_watch import Change, Lost
+from mlscale.environments.kubernetes_load_job import LOAD
+from mlscale.environments.kubernetes_names import BOOTED, BUFFER, ROLE
 from mlscale.host.load_cgroup import LoadPlace
 from mlscale.host.proctable import Usage
-from mlscale.host.sampling import Sampler
 from mlscale.host.replica_launcher import REPLICA
+from mlscale.host.sampling import Sampler
 from mlscale.runs import Event, MlscaleError, Observation, ReplicaSample, ResourceSample, RunClock
 from mlscale.serving.timeline import MARK
 

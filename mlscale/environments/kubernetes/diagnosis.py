@@ -17,8 +17,8 @@ _START: Final = frozenset(
     {"CreateContainerConfigError", "CreateContainerError", "RunContainerError", "StartError", "PreCreateHookError"}
 )
 _LOG_LINES: Final = 8
+# For a moment a restarting container has no log: the one that ended is gone, the next says nothing yet.
 _LOG_WAIT_S: Final = 3.0
-"""For a moment a restarting container has no log: the one that ended is gone, the next says nothing yet."""
 
 LogOf = Callable[[str, bool], str]
 """(pod, previous) -> the log of its container, or of the container that ended before it."""

@@ -16,14 +16,14 @@ from functools import partial
 from pathlib import Path
 from typing import ClassVar, Final
 
-from mlscale.environments.kubernetes import namespace, node_pool
 from mlscale.environments.base import Problem, Scaling
+from mlscale.environments.kubernetes import namespace, node_pool
 from mlscale.environments.kubernetes.client import Api, Refused
 from mlscale.environments.kubernetes.cluster import Cluster
 from mlscale.environments.kubernetes.environment import KubernetesEnvironment
 from mlscale.environments.kubernetes.machine_settings import MachineScaling, machine_arm_settings
-from mlscale.environments.kubernetes.paths import path_of
 from mlscale.environments.kubernetes.node_capacity import Room
+from mlscale.environments.kubernetes.paths import path_of
 from mlscale.environments.machine_types import RESERVED_CORES, catalogue
 from mlscale.host.ledger import Ledger, LedgerEntry
 from mlscale.host.state import own_kubeconfig
@@ -33,8 +33,8 @@ _REMEDY: Final = "make cluster MACHINES=1"
 _EC2_TYPES: Final = Path(__file__).parent / "ec2_types.json"
 _DOCUMENT: Final = "docs/aws.md"
 _NODE_GROUP: Final = "eks.amazonaws.com/nodegroup"
+# The ConfigMap in kube-system by which a Cluster Autoscaler reports.
 _AUTOSCALER: Final = "cluster-autoscaler-status"
-"""The ConfigMap in kube-system by which a Cluster Autoscaler reports."""
 
 
 class Eks(KubernetesEnvironment):

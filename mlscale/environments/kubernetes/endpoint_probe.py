@@ -15,8 +15,8 @@ from mlscale.runs import MlscaleError
 _ASK_S: Final = 5.0
 _ANSWER_S: Final = 60.0
 _PAUSE_S: Final = 0.1
+# So long a component's address may refuse while kube-proxy has not heard of its ready pod.
 _SETTLES_S: Final = 15.0
-"""So long a component's address may refuse while kube-proxy has not heard of its ready pod."""
 
 
 def candidates(service: Json, nodes: Iterable[Json], preferred: Sequence[str] = ()) -> list[str]:

@@ -1,6 +1,6 @@
 """An environment on Kubernetes: containers scaled by its HorizontalPodAutoscaler, on the cluster of the kubeconfig.
 
-What `mlscale.environments.kubernetes.k3s` and `mlscale.environments.kubernetes.eks` share; they differ in where pods find room.
+What `k3s` and `eks` share; they differ in where pods find room.
 """
 
 from __future__ import annotations
@@ -11,32 +11,33 @@ from dataclasses import asdict, replace
 from importlib.metadata import version
 from typing import ClassVar, Final
 
-from mlscale.environments.kubernetes import endpoint_probe, namespace, preflight as kubernetes_preflight
 from mlscale.environments.base import App, Problem, Scaling
 from mlscale.environments.composition import callees_first
+from mlscale.environments.kubernetes import endpoint_probe, namespace
+from mlscale.environments.kubernetes import preflight as kubernetes_preflight
 from mlscale.environments.kubernetes.client import Api, Place, Refused, connect, default_kubeconfig, no_kubeconfig
 from mlscale.environments.kubernetes.cluster import Cluster, look
 from mlscale.environments.kubernetes.deployed import KubernetesDeployed
-from mlscale.environments.kubernetes_load_job import LEAD_S
+from mlscale.environments.kubernetes.endpoint import WayIn, find_way_in, inner_way
 from mlscale.environments.kubernetes.manifests import PATH, Deployment, Packaging, Part
 from mlscale.environments.kubernetes.namespace import new_name
+from mlscale.environments.kubernetes.node_capacity import Room
 from mlscale.environments.kubernetes.own_cluster import packaging
 from mlscale.environments.kubernetes.paths import path_of
 from mlscale.environments.kubernetes.rollout import Rollout, Watches
-from mlscale.environments.kubernetes.node_capacity import Room
 from mlscale.environments.kubernetes.settings import KubernetesScaling, arm_settings
-from mlscale.environments.kubernetes.endpoint import WayIn, find_way_in, inner_way
+from mlscale.environments.kubernetes_load_job import LEAD_S
 from mlscale.host.ledger import Ledger, LedgerEntry
 from mlscale.host.load_cgroup import open_load_place
 from mlscale.host.state import own_kubeconfig
-from mlscale.load.remote import prefix
+from mlscale.loadgen.remote import prefix
 from mlscale.runs import Level, MlscaleError, Mode
 
 _START_S: Final = 240.0
 _METRICS_S: Final = 90.0
 _ROUNDS: Final = 2
+# In the application's image (containers/app/Dockerfile).
 _COMMAND: Final = ("python", "-m", "mlscale.serving.container")
-"""In the application's image (containers/app/Dockerfile)."""
 
 
 class KubernetesEnvironment:
@@ -166,7 +167,7 @@ def _wanted(name: str, app: App, scalings: Mapping[str, Scaling], cluster: Clust
             packed = Packaging(image=image, command=_COMMAND)
         else:
             assert cluster.own is not None, "preflight has seen to it"
-            packed = packaging(cluster.own, component.entry.partition(":")[0])
+            packed = packaging(cluster.own)
         front = component.name == app.front
         parts.append(Part(component.name, component.entry, scaling, packed, front, component.calls))
     made = Deployment(namespace=name, run=name, app=app.name, parts=tuple(parts))

@@ -12,6 +12,7 @@ from mlscale.environments.kubernetes.paths import path_of
 from mlscale.runs import MlscaleError
 
 DOCUMENTED: Final = "documented default"
+# Flags of kube-controller-manager and their defaults (pkg/controller/podautoscaler/config/v1alpha1/defaults.go).
 _FLAGS: Final[Mapping[str, tuple[str, float]]] = {
     "sync_period_s": ("horizontal-pod-autoscaler-sync-period", 15.0),
     "tolerance": ("horizontal-pod-autoscaler-tolerance", 0.1),
@@ -19,12 +20,11 @@ _FLAGS: Final[Mapping[str, tuple[str, float]]] = {
     "cpu_initialisation_period_s": ("horizontal-pod-autoscaler-cpu-initialization-period", 300.0),
     "initial_readiness_delay_s": ("horizontal-pod-autoscaler-initial-readiness-delay", 30.0),
 }
-"""Flags of kube-controller-manager and their defaults (pkg/controller/podautoscaler/config/v1alpha1/defaults.go)."""
+# metrics-server's --metric-resolution in its manifest; the program's own default is 60 s.
 _RESOLUTION_S: Final = 15.0
-"""metrics-server's --metric-resolution in its manifest; the program's own default is 60 s."""
 _SCALE_UP: Final = {"stabilizationWindowSeconds": 0, "policies": "the larger of 100 % and 4 pods in 15 s"}
+# pkg/apis/autoscaling/v2/defaults.go, for an HPA without ``behavior``.
 _SCALE_DOWN: Final = {"policies": "100 % in 15 s"}
-"""pkg/apis/autoscaling/v2/defaults.go, for an HPA without ``behavior``."""
 _DISTRIBUTIONS: Final = (
     (r"\+k3s", "K3s"),
     (r"\+rke2", "RKE2"),

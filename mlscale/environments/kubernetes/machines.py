@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from mlscale.environments.kubernetes.client import Json
-from mlscale.environments.kubernetes.pods import condition
 from mlscale.environments.kubernetes.list_watch import Change, known_within
+from mlscale.environments.kubernetes.pods import condition
 from mlscale.runs import Event, EventKind
 
 TYPE: Final = "node.kubernetes.io/instance-type"

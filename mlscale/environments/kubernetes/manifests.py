@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
 from mlscale.environments.kubernetes.client import Json
+from mlscale.environments.kubernetes.settings import KubernetesScaling
 from mlscale.environments.kubernetes_names import (
     BUFFER,
     BUFFER_PRIORITY,
@@ -24,16 +25,15 @@ from mlscale.environments.kubernetes_names import (
     TOOL,
     WINDOW_LABEL,
 )
-from mlscale.environments.kubernetes.settings import KubernetesScaling
 
 OWNER: Final = "mlscale-run"
 CONTAINER: Final = "app"
+# Where a component takes bodies.
 PATH: Final = "/decode"
-"""Where a component takes bodies."""
+# What a called component takes: the largest photo that is served (10 MB), and what was found in it.
 _CALLED_BYTES: Final = 12_000_000
-"""What a called component takes: the largest photo that is served (10 MB), and what was found in it."""
+# No user of the node's; the same as in containers/app/Dockerfile.
 USER: Final = 65532
-"""No user of the node's; the same as in containers/app/Dockerfile."""
 
 ServiceType = Literal["NodePort", "LoadBalancer", "ClusterIP"]
 

@@ -11,18 +11,18 @@ from typing import Final
 
 from mlscale.environments.kubernetes.client import Api, Json, Refused
 from mlscale.environments.kubernetes.manifests import OWNER, Deployment, addresses, namespace, objects, owner, services
-from mlscale.environments.kubernetes_names import MANAGED_BY, TOOL
 from mlscale.environments.kubernetes.paths import path_of, path_of_object
 from mlscale.environments.kubernetes.reap import reap_named
+from mlscale.environments.kubernetes_names import MANAGED_BY, TOOL
 from mlscale.host.ledger import Ledger, LedgerEntry
 from mlscale.runs import MlscaleError
 
+# Of the ledger entry.
 KIND: Final = "kubernetes_namespace"
-"""Of the ledger entry."""
 _GONE_S: Final = 90.0
 _LOOK_S: Final = 0.2
+# What some versions answer to a second deletion of a namespace that is on its way out.
 _CONFLICT: Final = 409
-"""What some versions answer to a second deletion of a namespace that is on its way out."""
 
 
 def new_name() -> str:

@@ -10,16 +10,16 @@ from typing import Any, Final
 
 from mlscale.environments.kubernetes.client import Api, Json, Refused
 from mlscale.environments.kubernetes.machine_settings import MachineScaling
-from mlscale.environments.kubernetes_names import BOOT, MANAGED_BY, RUN, TOOL
 from mlscale.environments.kubernetes.paths import path_of
 from mlscale.environments.kubernetes.reap import reap_named
+from mlscale.environments.kubernetes_names import BOOT, MANAGED_BY, RUN, TOOL
 from mlscale.host.ledger import Ledger, LedgerEntry
 from mlscale.runs import MlscaleError
 
+# Of the ledger entry.
 KIND: Final = "karpenter_nodepool"
-"""Of the ledger entry."""
+# Of our own cluster's machines: group, kind and name.
 NODE_CLASS: Final = "karpenter.kwok.sh/KWOKNodeClass/mlscale"
-"""Of our own cluster's machines: group, kind and name."""
 POOL: Final = "karpenter.sh/nodepool"
 AT_ONCE: Final = "none"
 _GONE_S: Final = 120.0

@@ -16,9 +16,9 @@ from typing import Final, Literal, cast
 
 from mlscale.environments.kubernetes.client import Api, Json, Refused
 from mlscale.environments.kubernetes.manifests import Packaging
-from mlscale.environments.kubernetes_names import OWN_CLUSTER
 from mlscale.environments.kubernetes.paths import path_of
 from mlscale.environments.kubernetes.usage import NodeUsage
+from mlscale.environments.kubernetes_names import OWN_CLUSTER
 from mlscale.host.processes import ProcessIdentity
 from mlscale.runs import MlscaleError
 
@@ -84,13 +84,11 @@ def read_config_map(found: Json) -> OwnNode:
         raise MlscaleError(f"it is broken: {error!r}", "ConfigMap kube-system/mlscale", "make cluster") from error
 
 
-def packaging(node: OwnNode, module: str) -> Packaging:
-    """This interpreter and this package in the nearly empty image, and the folders that ``module`` may come from."""
-    from mlscale.host.interpreter import interpreter_mounts
+def packaging(node: OwnNode) -> Packaging:
+    """This interpreter and this package in the nearly empty image, and the folders that modules are imported from."""
+    from mlscale.host.interpreter import interpreter_mounts, package_home
 
-    package = Path(__file__).resolve().parents[2]
-    own = module.partition(".")[0] == "mlscale"
-    folders = [package] if own else [package, *_import_folders()]
+    folders = [package_home(), *_import_folders()]
     mounts = interpreter_mounts(folders)
     paths = os.pathsep.join(str(folder) for folder in dict.fromkeys(folders))
     return Packaging(
@@ -103,6 +101,6 @@ def packaging(node: OwnNode, module: str) -> Packaging:
 
 
 def _import_folders() -> list[Path]:
-    """Where a user's own model may lie: the working folder and what was put on the path."""
+    """Where models may lie: the working folder and what is on the path."""
     found = [Path.cwd(), *(Path(path) for path in sys.path if path and "site-packages" not in path)]
     return [folder for folder in dict.fromkeys(found) if folder.is_dir() and not folder.is_relative_to(sys.base_prefix)]

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mlscale.environments.kubernetes.client import Json
-from mlscale.environments.kubernetes_names import COMPONENT
 from mlscale.environments.kubernetes.list_watch import Change, known_within
+from mlscale.environments.kubernetes_names import COMPONENT
 from mlscale.runs import Event, EventKind, ReplicaSample
 
 

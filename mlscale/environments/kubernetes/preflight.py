@@ -18,8 +18,8 @@ from mlscale.environments.kubernetes.settings import KubernetesScaling
 from mlscale.runs import MlscaleError
 
 _LATE: Final = 1e-6
+# What a Service may be called (RFC 1035).
 _NAME: Final = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
-"""What a Service may be called (RFC 1035)."""
 
 
 def of_application(app: App, scalings: Mapping[str, Scaling]) -> list[Problem]:

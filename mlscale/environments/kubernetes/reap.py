@@ -13,8 +13,8 @@ from mlscale.host.ledger import LedgerEntry
 from mlscale.host.reap import NotNow
 from mlscale.runs import MlscaleError
 
+# As `mlscale.environments.kubernetes.namespace.new_name` gives them.
 _NAME: Final = re.compile(r"mlscale-[0-9a-f]{8}")
-"""As `mlscale.environments.kubernetes.namespace.new_name` gives them."""
 
 
 def reap_named(entry: LedgerEntry, own: Path, what: str, name: str, remove: Callable[[Api, str], object]) -> None:

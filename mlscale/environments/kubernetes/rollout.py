@@ -9,11 +9,11 @@ from typing import Final
 
 from mlscale.environments.kubernetes.client import Api, Json, Query, Refused
 from mlscale.environments.kubernetes.diagnosis import diagnose
+from mlscale.environments.kubernetes.list_watch import Change, Lost, Reflector
 from mlscale.environments.kubernetes.manifests import Deployment
-from mlscale.environments.kubernetes_names import COMPONENT
 from mlscale.environments.kubernetes.paths import path_of
 from mlscale.environments.kubernetes.pods import condition
-from mlscale.environments.kubernetes.list_watch import Change, Lost, Reflector
+from mlscale.environments.kubernetes_names import COMPONENT
 from mlscale.runs import MlscaleError
 
 SOURCES: Final[Mapping[str, str]] = {
@@ -22,8 +22,8 @@ SOURCES: Final[Mapping[str, str]] = {
     "deployments": "Deployment",
     "autoscalers": "HorizontalPodAutoscaler",
 }
+# What a kubelet answers, with status 200, for a container that is gone (kubernetes/kubernetes#142258).
 _NO_LOG: Final = "unable to retrieve container logs for"
-"""What a kubelet answers, with status 200, for a container that is gone (kubernetes/kubernetes#142258)."""
 
 
 class Watches:

@@ -18,8 +18,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from mlscale.environments.rayserve import cluster
 from mlscale.environments.emit import Emitter
+from mlscale.environments.rayserve import cluster
 from mlscale.environments.rayserve.watch import DecisionWatch, ReplicaView, ReplicaWatch
 
 _APP: Final = "mlscale"

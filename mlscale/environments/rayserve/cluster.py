@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, Final
 
 HOST: Final = "127.0.0.1"
+# Services not started: none of them takes part in serving or in Serve's autoscaling.
 OFF: Final = ("dashboard", "cluster autoscaler monitor", "log monitor", "usage statistics")
-"""Services not started: none of them takes part in serving or in Serve's autoscaling."""
 
 
 @dataclass

@@ -19,10 +19,18 @@ from pathlib import Path
 from typing import Any, Final
 
 from mlscale.environments.emit import Emitter, commands
-from mlscale.environments.torchserve.api import Connection, ManagementApi, ModelState, NoAnswer, ServerGone, has_tokens, read_token
+from mlscale.environments.torchserve.api import (
+    Connection,
+    ManagementApi,
+    ModelState,
+    NoAnswer,
+    ServerGone,
+    has_tokens,
+    read_token,
+)
 from mlscale.environments.torchserve.board import Board
-from mlscale.environments.torchserve.drain import Drain
 from mlscale.environments.torchserve.control_loop import Loop, Spec, Watch
+from mlscale.environments.torchserve.drain import Drain
 
 _DEAF_S: Final = 10.0  # TorchServe answers no question for this long: it hangs
 _REQUEST_TIMEOUT_S: Final = 60.0

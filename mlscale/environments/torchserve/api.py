@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+# File in a model's archive that holds the component's name: a worker is started in the folder where it lies.
 COMPONENT_FILE: Final = "mlscale-component"
-"""File in a model's archive that holds the component's name: a worker is started in the folder where it lies."""
 
 
 class ServerGone(Exception):  # noqa: N818 (it says what happened)

@@ -24,10 +24,10 @@ _WORKER, _PID, _BEGUN, _ENDED, _HELD_TOKEN, _HELD_SINCE_NS = range(6)
 _SLOT_WORDS: Final = 8
 _SLOTS: Final = 1024  # by worker id, which TorchServe counts upwards: only workers of the same time must not collide
 
+# A worker hands a token back after this long, whatever happened to the controller.
 HOLD_AT_MOST_S: Final = 10.0
-"""A worker hands a token back after this long, whatever happened to the controller."""
+# ... or when the controller has given no sign of life for this long.
 CONTROLLER_SILENT_S: Final = 3.0
-"""... or when the controller has given no sign of life for this long."""
 
 
 class Board:

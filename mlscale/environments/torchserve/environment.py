@@ -29,8 +29,22 @@ from mlscale.environments.replica_starts import with_starts
 from mlscale.environments.torchserve.api import read_token
 from mlscale.environments.torchserve.board import Board
 from mlscale.environments.torchserve.control_loop import Spec
-from mlscale.environments.torchserve.server import Layout, Ports, build_archive, command, configuration, entry_folder, environment, java, read_settings, torchserve_home, write_configuration, write_python
+from mlscale.environments.torchserve.server import (
+    Layout,
+    Ports,
+    build_archive,
+    command,
+    configuration,
+    entry_folder,
+    environment,
+    java,
+    read_settings,
+    torchserve_home,
+    write_configuration,
+    write_python,
+)
 from mlscale.environments.torchserve.settings import TorchServeScaling, arm_settings
+from mlscale.host.interpreter import package_home
 from mlscale.host.ledger import Ledger, LedgerEntry
 from mlscale.host.reap import reap
 from mlscale.host.sandbox import Sandbox, open_sandbox
@@ -246,7 +260,7 @@ def _spec(layout: Layout, ports: Ports, component: str, scaling: TorchServeScali
 
 
 def _agent_environment() -> dict[str, str]:
-    package = str(Path(__file__).parents[2])
+    package = str(package_home())
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))}
 
 

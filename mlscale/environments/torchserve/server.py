@@ -18,8 +18,8 @@ from mlscale.environments.torchserve.api import COMPONENT_FILE
 from mlscale.environments.torchserve.settings import TorchServeScaling
 from mlscale.runs import MlscaleError
 
+# Life of the API tokens. They die with the server's folder; renewing them in a run would be one more thing to fail.
 TOKEN_MINUTES: Final = 7 * 24 * 60
-"""Life of the API tokens. They die with the server's folder; renewing them in a run would be one more thing to fail."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What `mlscale decode` and `mlscale train` do."""
+"""``codereader decode`` and ``codereader train``, which are ``mlscale decode`` and ``mlscale train`` too."""
 
 from __future__ import annotations
 
@@ -7,23 +7,25 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from codereader.errors import ApplicationError, BadPhoto
 
 if TYPE_CHECKING:
     from codereader.training.loop import Training
 
+# How often a training says how far it is where there is no terminal.
 _LINE_EVERY_S = 60.0
-"""How often a training says how far it is where there is no terminal."""
 
 
-def decode_command(photos: list[Path], weights: Path | None, device: str | None) -> int:
-    """Prints one JSON line a photo; a photo that can't be read is a line on stderr, and 2 the exit code in the end.
-
-    Raises:
-        ApplicationError: weights are missing or corrupt, or there is no such device.
-    """
+def decode(
+    photos: Annotated[list[Path], typer.Argument(help="photos: JPEG, PNG, WebP, GIF or BMP")],
+    weights: Annotated[Path | None, typer.Option(help="folder of weights; default: the shipped ones")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu or cuda; default: $MLSCALE_DEVICE, else cpu")] = None,
+) -> None:
+    """Read the codes of photos; one JSON line a photo. Exit code 2 where one can't be read."""
     from codereader.decoder import make_decoder
 
     decoder = make_decoder(weights, device)
@@ -33,11 +35,11 @@ def decode_command(photos: list[Path], weights: Path | None, device: str | None)
             answer = decoder(path.read_bytes())
         except (BadPhoto, OSError) as error:
             reason = error.reason if isinstance(error, BadPhoto) else error.strerror or str(error)
-            _say(f"mlscale: {path}: {reason} (give a photo that can be read)", error=True)
+            _say(f"{path}: {reason} (give a photo that can be read)", error=True)
             code = 2
         else:
             _say(json.dumps({"file": str(path), **answer}, ensure_ascii=False))
-    return code
+    raise typer.Exit(code)
 
 
 def _say(line: str, *, error: bool = False) -> None:
@@ -46,13 +48,18 @@ def _say(line: str, *, error: bool = False) -> None:
     stream.flush()
 
 
-def train_command(out: Path, seed: int, length: float, jobs: int | None, photos: int) -> None:
-    """Trains what is missing in ``out``, ``jobs`` networks at a time (None: one a core), then measures the models on
-    ``photos`` generated photos a difficulty.
-
-    Raises:
-        ApplicationError: ``out`` holds a training with other settings, or can't be written.
-    """
+def train(
+    out: Annotated[Path, typer.Option(help="checkpoints, metrics and weights; stopped, it resumes from there")] = Path(
+        "runs/training"
+    ),
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    length: Annotated[float, typer.Option(min=0.001, help="scales the number of steps; 1 is what is shipped")] = 1.0,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="networks trained at a time, each on one core; default: one a core")
+    ] = None,
+    photos: Annotated[int, typer.Option(min=1, help="validation photos of each difficulty at the end")] = 200,
+) -> None:
+    """Train the application's models on generated photos and measure them; weights land in OUT."""
     from codereader.training.loop import Training, bfloat16_is_quicker, claim
 
     try:
@@ -113,3 +120,15 @@ def _rate(out: Path, photos: int) -> None:
         _say(f"{difficulty}: {rates.share:.1%} of {rates.codes.total()} codes read, {len(rates.wrong)} wrong")
     (out / "rates.json").write_text(json.dumps(results, indent=1) + "\n")
     _say(f"The weights are in {out}; MLSCALE_WEIGHTS={out} uses them.")
+
+
+def main() -> None:
+    """Entry point of the command ``codereader``: 2 for what a user can fix."""
+    app = typer.Typer(no_args_is_help=True, add_completion=False, help="Read bar codes and QR codes in photos.")
+    app.command()(decode)
+    app.command()(train)
+    try:
+        app()
+    except ApplicationError as error:
+        _say(f"codereader: {error}", error=True)
+        raise SystemExit(2) from None

@@ -18,13 +18,13 @@ PART_PX, PART_ROOM_PX = 448, 128
 """Of a look at a part of a photo: the part's sides in pixels of the look, always the same, since torch prepares itself
 for each new size, which takes as long as a look at a part; and how many there are at least on each side of what is
 looked at, since what showed of a code can be a tenth of it."""
+# Pixels of the localiser's input per cell of its maps.
 STRIDE = 4
-"""Pixels of the localiser's input per cell of its maps."""
 STRIP_WIDTH, STRIP_HEIGHT = 384, 16
+# Share of the box's width that a strip shows beyond either end.
 STRIP_MARGIN = 0.12
-"""Share of the box's width that a strip shows beyond either end."""
+# Where the strips' centre lines lie between the top and the bottom of the bars, look by look.
 STRIP_PLACES = ((0.3, 0.5, 0.7), (0.2, 0.5, 0.8), (0.38, 0.5, 0.62))
-"""Where the strips' centre lines lie between the top and the bottom of the bars, look by look."""
 STRIP_THICKNESS = 0.16
 GRID_SIDE = 224
 GRID_MARGIN = 0.15

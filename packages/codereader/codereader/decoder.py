@@ -26,20 +26,20 @@ if TYPE_CHECKING:
     from torch import nn
 
 DEVICE_VARIABLE = "MLSCALE_DEVICE"
+# oneDNN compiles every convolution anew for every size of photo and keeps 1024 of them, which come to 64 MB; the last
+# 128 are enough for photos of a few sizes.
 _KERNELS_KEPT = "ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128"
-"""oneDNN compiles every convolution anew for every size of photo and keeps 1024 of them, which come to 64 MB; the last
-128 are enough for photos of a few sizes."""
+# How often a 1-D box is looked at, at most.
 _LOOKS = 4
-"""How often a 1-D box is looked at, at most."""
+# Boxes without a code, of one kind in one look, after which its fainter ones are left alone.
 _FAILURES = 5
-"""Boxes without a code, of one kind in one look, after which its fainter ones are left alone."""
+# Longer side of a box around QR codes that may be two side by side, in shorter ones.
 _NEIGHBOURS = 1.5
-"""Longer side of a box around QR codes that may be two side by side, in shorter ones."""
+# Modules beside a UPC-E that the photo has to show.
 _UPCE_ROOM = 4
-"""Modules beside a UPC-E that the photo has to show."""
 STAGES = ("open", "localise", "read_bars", "read_grid")
+# How far a box can get.
 STEPS = ("localised", "rectified", "read", "verified")
-"""How far a box can get."""
 _RECTIFIED_FITS, _READ_FITS = -2.0, -0.5
 _RECTIFIED_AGREES, _READ_AGREES = 0.7, 0.85
 
@@ -101,7 +101,7 @@ def make_decoder(
     *,
     quickest: bool = True,
 ) -> Decoder:
-    """The decoder with the weights of ``weights``, $MLSCALE_WEIGHTS or data/weights; sets torch to one thread, and
+    """The decoder with the weights of ``weights``, $MLSCALE_WEIGHTS or the package; sets torch to one thread, and
     where $ONEDNN_PRIMITIVE_CACHE_CAPACITY is not set, that.
 
     Args:

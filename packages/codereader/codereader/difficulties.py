@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from codereader.labels import PrintRange
 
+# What is measured; training also sees "harsh", which goes beyond what can always be read.
 DIFFICULTIES = ("easy", "medium", "hard")
-"""What is measured; training also sees "harsh", which goes beyond what can always be read."""
 
 
 @dataclass(frozen=True)

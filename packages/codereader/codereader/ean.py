@@ -17,16 +17,16 @@ from numpy.typing import NDArray
 
 _R_BITS = ("1110010", "1100110", "1101100", "1000010", "1011100", "1001110", "1010000", "1000100", "1001000", "1110100")
 _PARITY = ("LLLLLL", "LLGLGG", "LLGGLG", "LLGGGL", "LGLLGG", "LGGLLG", "LGGGLL", "LGLGLG", "LGLGGL", "LGGLGL")
+# Of number system 0, by check digit; number system 1 has L and G exchanged.
 _UPCE_PARITY = ("GGGLLL", "GGLGLL", "GGLLGL", "GGLLLG", "GLGGLL", "GLLGGL", "GLLLGG", "GLGLGL", "GLGLLG", "GLLGLG")
-"""Of number system 0, by check digit; number system 1 has L and G exchanged."""
 _TURNED = {"L": "Q", "Q": "L", "G": "R", "R": "G"}
 
+# Order of the symbol sets; class = 10 * set + digit, 40 classes in all.
 SETS = "LGRQ"
-"""Order of the symbol sets; class = 10 * set + digit, 40 classes in all."""
+# Width of a code in modules, without quiet zones.
 MODULES = {"EAN13": 95, "UPCA": 95, "EAN8": 67, "UPCE": 51}
-"""Width of a code in modules, without quiet zones."""
+# How many of its digits a code draws.
 DRAWN = {"EAN13": 12, "UPCA": 12, "EAN8": 8, "UPCE": 6}
-"""How many of its digits a code draws."""
 
 LogProbabilities = NDArray[np.float32]
 
@@ -218,14 +218,14 @@ class _Sums:
 
 
 _ALL: Final = np.arange(10)
+# Weight -> (10, 10): the sum before a digit, by the digit and the sum after it.
 _SUMS_BEFORE: Final = {weight: (_ALL[None] - weight * _ALL[:, None]) % 10 for weight in (1, 3)}
-"""Weight -> (10, 10): the sum before a digit, by the digit and the sum after it."""
+# What parity patterns spell: number system and check digit.
 _UPCE_SPELLED: Final = [(system, check) for system in "01" for check in range(10)]
-"""What parity patterns spell: number system and check digit."""
+# By the last of the six digits: weights of the first five, and of itself, in the UPC-A that they stand for.
 _UPCE_WEIGHTS: Final = (
     *[((1, 3, 3, 1, 3), 1)] * 3,
     ((1, 3, 1, 1, 3), 0),
     ((1, 3, 1, 3, 3), 0),
     *[((1, 3, 1, 3, 1), 3)] * 5,
 )
-"""By the last of the six digits: weights of the first five, and of itself, in the UPC-A that they stand for."""

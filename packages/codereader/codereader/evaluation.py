@@ -15,8 +15,8 @@ from codereader.decoder import STEPS, Decoder
 from codereader.localiser import Box
 from codereader.photos import photo_bytes
 
+# Photos of this seed are for measuring; training samples come from other generators of chance.
 VALIDATION_SEED = 9_000_001
-"""Photos of this seed are for measuring; training samples come from other generators of chance."""
 
 
 @dataclass

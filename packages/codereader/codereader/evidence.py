@@ -17,23 +17,23 @@ from numpy.typing import NDArray
 from codereader import ean, placements
 from codereader.crops import Crop
 
+# Samples of a strip for each module.
 _PER_MODULE = 4
-"""Samples of a strip for each module."""
+# Deviations of a Gaussian, in modules, that are tried; the one that fits all of a strip best is taken.
 _BLURS = (0.25, 0.5, 0.75, 1.0, 1.3)
-"""Deviations of a Gaussian, in modules, that are tried; the one that fits all of a strip best is taken."""
+# Light modules on either side of the bars.
 _BESIDE = 4
-"""Light modules on either side of the bars."""
+# Modules beside a digit that its greys are compared in, too.
 _AROUND = 1
-"""Modules beside a digit that its greys are compared in, too."""
 _LIGHT_BEFORE, _LIGHT_AFTER = (-6, -5, -4, -2), (-2, 0, 1, 2)
 """Modules from the start and from the end of a code on that are light, and dark in a UPC-E that is exchanged light for
 dark and upside down."""
 _SHIFTS, _DIGIT_SHIFTS = 4, 2
 """Samples by which all bars and a digit's alone may be off, either way."""
+# A strip counts by this power of its correlation with the bars.
 _SHARPNESS = 4
-"""A strip counts by this power of its correlation with the bars."""
+# Misfit, as a share of a strip's variance, that says nothing.
 _NOISE = 0.01
-"""Misfit, as a share of a strip's variance, that says nothing."""
 
 Floats = NDArray[np.float64]
 
@@ -78,10 +78,10 @@ def lightness_beside(kind: str, text: str, strips: Crop, places: Floats, *, turn
     return float(np.mean(found))
 
 
+# Samples that drawn bars have on either side.
 _ROOM = (_BESIDE + _AROUND) * _PER_MODULE + _SHIFTS + _DIGIT_SHIFTS
-"""Samples that drawn bars have on either side."""
+# Samples that a strip's greys have beside the bars.
 _MARGIN = _BESIDE * _PER_MODULE
-"""Samples that a strip's greys have beside the bars."""
 
 
 def greys_at(strip: Crop, places: Floats, shares: Floats, *, turned: bool) -> Floats:

@@ -13,34 +13,34 @@ from codereader import crops, islands, qr
 from codereader.geometry import Points, is_convex
 from codereader.sheets import Sheet, lattice
 
+# Points that move by less, as a share of the side, have settled.
 _SETTLED = 0.015
-"""Points that move by less, as a share of the side, have settled."""
+# Probability of a QR code from which a box is looked at on (benchmarks/dismissal.py: no code of 232 lost for 52 % of
+# the others).
 _LEAST_LIKELY = 0.25
-"""Probability of a QR code from which a box is looked at on (benchmarks/dismissal.py: no code of 232 lost for 52 % of
-the others)."""
+# How often the finder looks at a box, at most, each time where the sheet seemed to be the time before.
 _PASSES = 3
-"""How often the finder looks at a box, at most, each time where the sheet seemed to be the time before."""
+# Degrees that a box is turned by, one after the other, until its code is read.
 _TURNS = (0.0, 22.5, -22.5, 45.0)
-"""Degrees that a box is turned by, one after the other, until its code is read."""
+# Versions whose logit is this far below the best are not tried.
 _WORTH_A_TRY = 4.0
-"""Versions whose logit is this far below the best are not tried."""
 _CANDIDATES = 4
+# Share of a code's fixed modules that the reader must have got right before its data are tried.
 _LEAST_AGREEMENT = 0.85
-"""Share of a code's fixed modules that the reader must have got right before its data are tried."""
+# Version from which the finder's sheet and version are put right before anything is read: as they are, 38 codes of 226
+# can be read by them, and reading costs most there.
 _SELDOM_RIGHT = 10
-"""Version from which the finder's sheet and version are put right before anything is read: as they are, 38 codes of 226
-can be read by them, and reading costs most there."""
+# The same, before other versions are tried where not all finder patterns were found.
 _WORTH_A_VERSION = 0.62
-"""The same, before other versions are tried where not all finder patterns were found."""
+# The same, before the box is turned: below that there is no code, or only a part of one.
 _WORTH_A_TURN = 0.7
-"""The same, before the box is turned: below that there is no code, or only a part of one."""
 _ALIGNMENTS = 3
+# Agreement from which a sheet is aligned, so often at most.
 _WORTH_ALIGNING = 0.7
-"""Agreement from which a sheet is aligned, so often at most."""
+# Agreement from which a sheet can't be much off.
 _SETTLED_AGREEMENT = 0.97
-"""Agreement from which a sheet can't be much off."""
+# How far around a point of the sheet fixed modules tell where it is, as a share of the side.
 _AROUND = 0.3
-"""How far around a point of the sheet fixed modules tell where it is, as a share of the side."""
 
 FindGrid = Callable[[crops.Crop], tuple[NDArray[np.float32], NDArray[np.float32]]]
 """A crop to the offsets of the sheet's points (18,) and the logits of versions and of no code (n + 1,)."""

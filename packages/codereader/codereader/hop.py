@@ -25,8 +25,8 @@ VERSION: Final = 1
 _MAGIC: Final = b"MLSH"
 _HEAD: Final = struct.Struct(">4sHI")
 _MOST_HEAD_BYTES: Final = 1_000_000
+# A corner that is farther away lies in no photo that is read, nor near one.
 _FARTHEST_PX: Final = 100_000
-"""A corner that is farther away lies in no photo that is read, nor near one."""
 _BOX_KINDS: Final = frozenset({"1D", "QR"})
 _CODE_KINDS: Final = frozenset({*MODULES, "QR"})
 

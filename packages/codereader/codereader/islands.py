@@ -19,26 +19,26 @@ from codereader.geometry import Points
 from codereader.sheets import Sheet, lattice, lattice_weights
 from codereader.surfaces import sample
 
+# Pixels a module.
 _PX = 3
-"""Pixels a module."""
+# Modules around the code.
 _ROOM = 5
-"""Modules around the code."""
 _REACH, _FARTHER_REACH, _NEARER_REACH = 3.0, 4.5, 1.5
 """How far from its place a pattern is looked for, in modules: a finder pattern at first; the alignment pattern farthest
 from all three; and every one once these are in place."""
 _LEAST_FIT, _LEAST_FINDER_FIT = 0.45, 0.33
 """Correlation from which an alignment or a finder pattern is taken to have been found."""
 _ROUNDS = 2
+# How many versions on either side of the assumed one are tried.
 _NEIGHBOURS = 4
-"""How many versions on either side of the assumed one are tried."""
 _FAR_OFF, _LEAST_FAR_FIT = 4, 0.5
 """By how many versions the assumed one is taken to be off where no finder patterns show by it, if they show as well as
 this then."""
+# What a sheet's bend costs against the misfit of its patterns.
 _STIFFNESS = 0.3
-"""What a sheet's bend costs against the misfit of its patterns."""
 _FINDER_CENTRE = 3.5
+# Samples of a timing pattern, two a module, that are taken to be evenly spaced.
 _TIMED_PART = 32
-"""Samples of a timing pattern, two a module, that are taken to be evenly spaced."""
 
 
 @dataclass(frozen=True)

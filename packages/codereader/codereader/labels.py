@@ -12,11 +12,11 @@ from codereader import ean, payloads
 from codereader.clutter import decoy, font, words
 from codereader.geometry import Points, rectangle
 
+# Canvas pixels per module.
 SCALE = 4
-"""Canvas pixels per module."""
 _DIGITS_BELOW = 11
+# Side of a logo as a share of the code's, by correction level: what the code can still fix.
 _LARGEST_LOGO = {"Q": 0.22, "H": 0.28}
-"""Side of a logo as a share of the code's, by correction level: what the code can still fix."""
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from codereader.crops import STRIDE, oriented_box
 from codereader.geometry import Points, expand, side_lengths
 
+# The maps mark the inner part of a code, so that neighbours stay apart.
 SHRINK = 0.8
-"""The maps mark the inner part of a code, so that neighbours stay apart."""
 _THRESHOLD, _HINT = 0.5, 0.05
 """Probability of a cell in a box, and from which it is worth another look."""
 _FEWEST_CELLS, _LEAST_MEAN = 4, 0.65

@@ -8,11 +8,11 @@ from torch import Tensor, nn
 from codereader.qr import MAX_VERSION
 
 LOCALISER_MAPS = 6
+# 40 symbols (set x digit, see `ean`) and none.
 STRIP_CLASSES = 41
-"""40 symbols (set x digit, see `ean`) and none."""
+# Dilations along a strip: what a symbol is, is told knowing two thirds of the code to either side. Of its neighbours
+# alone it may begin with a bar or with a space; guards in the middle or at the ends of the code settle that.
 _ALONG = (1, 3, 9, 27, 9, 1)
-"""Dilations along a strip: what a symbol is, is told knowing two thirds of the code to either side. Of its neighbours
-alone it may begin with a bar or with a space; guards in the middle or at the ends of the code settle that."""
 
 
 class _Conv(nn.Sequential):
@@ -141,10 +141,10 @@ class ModuleReader(nn.Module):
         return logits[:, 0, 2:-2, 2:-2]
 
 
+# Every network by the name of its weights file.
 NETS: dict[str, type[nn.Module]] = {
     "localiser": Localiser,
     "strips": StripReader,
     "grids": GridFinder,
     "modules": ModuleReader,
 }
-"""Every network by the name of its weights file."""

@@ -22,8 +22,8 @@ Calls = Generator[tuple[str, bytes], Mapping[str, Any], Mapping[str, Any]]
 """Yields (component's name, body), is sent the other's answer, returns its own."""
 LOCALISER: Final = "localiser"
 READERS: Final = "readers"
+# The networks of each component.
 NETS: Final = {LOCALISER: ("localiser",), READERS: ("strips", "grids", "modules")}
-"""The networks of each component."""
 
 
 def make_localiser(weights: Path | None = None) -> Localiser:

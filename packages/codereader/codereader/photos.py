@@ -24,8 +24,8 @@ LABELS = "labels.jsonl"
 _SIZES = ((320, 240), (480, 360), (640, 480), (800, 600), (960, 720), (1280, 960))
 _CODES = (1, 2, 3)
 _REPEATS = 5
+# How far off a single decoding may be for a photo to be looked at more closely.
 _NEAR = 1.15
-"""How far off a single decoding may be for a photo to be looked at more closely."""
 _USUAL_S = 0.0275
 _BELOW, _ABOVE = 10 / 11, 12 / 11  # 25 and 30 ms around the usual cost of 27.5 ms
 Decode = Callable[[bytes], Mapping[str, Any]]

@@ -16,8 +16,8 @@ from codereader import ean
 from codereader.crops import STRIP_MARGIN, STRIP_WIDTH
 
 FRAMES = STRIP_WIDTH // 2
+# Frames between the edges that are tried: a symbol is recognised within 2 frames of its centre.
 _STEP = 3.0
-"""Frames between the edges that are tried: a symbol is recognised within 2 frames of its centre."""
 _BENDS = (-2.5, 0.0, 2.5)
 _CURLS = (0.0, 0.7, 1.1)
 

@@ -11,8 +11,8 @@ from PIL import Image
 from codereader import crops
 from codereader.geometry import Points, homography, is_convex, project, rectangle
 
+# A sheet whose points lie closer than this to a plane's, in modules, is read as a plane.
 _FLAT_MODULES = 0.35
-"""A sheet whose points lie closer than this to a plane's, in modules, is read as a plane."""
 
 
 def lattice() -> Points:

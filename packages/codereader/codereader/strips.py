@@ -21,48 +21,48 @@ from codereader.evidence import borne_out, lightness_beside
 from codereader.geometry import Points, rectangle
 from codereader.placements import FRAMES
 
+# Least probability of a digit from which a number of all strips is believed without another look at the greys.
 _CLEAR = 0.98
-"""Least probability of a digit from which a number of all strips is believed without another look at the greys."""
+# Least and mean probability of the digits from which a number is worth that look, by the number of digits: other codes
+# and parts of longer ones, too, show eight or six digits that the greys bear out.
 _LIKELY = {12: (0.01, 0.5), 8: (0.05, 0.8), 6: (0.1, 0.8)}
-"""Least and mean probability of the digits from which a number is worth that look, by the number of digits: other codes
-and parts of longer ones, too, show eight or six digits that the greys bear out."""
 _LEAST_EVIDENCE, _LEAST_ALONE = {12: -0.2, 8: -0.1, 6: -0.1}, -0.1
 """What `BarsRead.evidence` has to come to, by the number of digits, and where a number rests on one strip: above what
 any wrong number reached (benchmarks/certainty.py: -0.89 with twelve digits; elsewhere -0.39, with one strip -0.14).
 With six digits the parity pattern is all there is to check, with eight not even that."""
+# What a probability's logarithm weighs beside the greys.
 _DOUBT = 0.2
-"""What a probability's logarithm weighs beside the greys."""
 _LEAST_APART = 0.25
+# Mean log probability per digit from which twelve digits are taken to be there.
 _LONG_FITS = -1.0
-"""Mean log probability per digit from which twelve digits are taken to be there."""
+# The same, from which a box that was looked at before is not taken to hold more than one code.
 _WHOLE_FITS = -0.6
-"""The same, from which a box that was looked at before is not taken to hold more than one code."""
 _HARDLY_FITS = -2.0
 _NOISE_BESIDE = 0.5
 _LEAST_GAP, _WIDER_GAP = 10, 1.6
 """Least width of a gap that divides a strip, in columns and in widths of the third widest."""
 _HOPEFUL_FITS = -1.7
+# Mean of the digits' highest probabilities from which one strip's number is worth spelling: far below any that is
+# believed.
 _WORTH_SPELLING = 0.5
-"""Mean of the digits' highest probabilities from which one strip's number is worth spelling: far below any that is
-believed."""
+# Probability of a code, look by look, from which a box is looked at on: by the last looks it should stand well
+# (benchmarks/dismissal.py: no code of 963 lost for 59 % of the others at the first look, and 90 % of what is left of
+# them at the third).
 _LEAST_LIKELY = (0.03, 0.03, 0.5)
-"""Probability of a code, look by look, from which a box is looked at on: by the last looks it should stand well
-(benchmarks/dismissal.py: no code of 963 lost for 59 % of the others at the first look, and 90 % of what is left of them
-at the third)."""
 _LEFT_SETS = {12: "LG", 8: "L", 6: "LG"}
 _RIGHT_SETS = {12: "R", 8: "R", 6: "LG"}
+# Columns at either end of a strip that lie beside the bars.
 _BESIDE = 20
-"""Columns at either end of a strip that lie beside the bars."""
 _DOUBTFUL_CONTRAST = 0.35
 _LEAST_LOG = -8.0
+# Mean log probability by which a UPC-E has to fit better than it does the other way round: its digits alone may make a
+# number either way.
 _WAYS_APART = 2.0
-"""Mean log probability by which a UPC-E has to fit better than it does the other way round: its digits alone may make a
-number either way."""
+# Modules beside its bars that the strips have to show of a number that is not clear: where they end within the bars,
+# what is read there may be squeezed in.
 _ROOM_BESIDE = 3.0
-"""Modules beside its bars that the strips have to show of a number that is not clear: where they end within the bars,
-what is read there may be squeezed in."""
+# Probability of a digit below which a number is out of the question.
 _DOUBTFUL = 0.02
-"""Probability of a digit below which a number is out of the question."""
 
 Scores = NDArray[np.float32]
 

@@ -14,10 +14,10 @@ from PIL import Image
 
 from codereader.geometry import Points, project, rectangle, side_lengths, warp
 
+# Points along each edge of a bent canvas that its outline is drawn through.
 _ALONG_EDGE = 12
-"""Points along each edge of a bent canvas that its outline is drawn through."""
+# Sine of the angle at which a cylinder's surface counts as turned away.
 _STEEPEST = 0.995
-"""Sine of the angle at which a cylinder's surface counts as turned away."""
 
 
 @dataclass(frozen=True)

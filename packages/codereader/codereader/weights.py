@@ -14,18 +14,17 @@ from codereader.errors import BadWeights
 from codereader.nets import NETS
 
 VARIABLE = "MLSCALE_WEIGHTS"
-_REMEDY = f"run `mlscale train`, or let {VARIABLE} name a folder of weights"
+_REMEDY = f"run `codereader train`, or let {VARIABLE} name a folder of weights"
 
 
 def weights_folder(folder: Path | None = None) -> Path:
-    """``folder``, else $MLSCALE_WEIGHTS, else data/weights of the checkout, else the package's own weights."""
+    """``folder``, else $MLSCALE_WEIGHTS, else the weights that the package ships."""
     if folder is not None:
         return folder
     if os.environ.get(VARIABLE):
         return Path(os.environ[VARIABLE])
     package = Path(__file__).resolve().parent
-    candidates = (package.parents[1] / "data" / "weights", package / "weights")
-    return next((path for path in candidates if path.is_dir()), candidates[0])
+    return package / "trained"
 
 
 def save(net: nn.Module, path: Path) -> None:

@@ -257,7 +257,7 @@ def test_the_weights_are_small() -> None:
 
 
 def test_missing_corrupt_and_foreign_weights_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(BadWeights, match=r"no weights.*mlscale train"):
+    with pytest.raises(BadWeights, match=r"no weights.*codereader train"):
         make_decoder(tmp_path)
     path = tmp_path / "modules.safetensors"
     path.write_bytes(b"not weights at all")

@@ -141,7 +141,7 @@ def _job_of(head: bytes, version: int = hop.VERSION, length: int | None = None) 
         (_job_of(b'{"boxes":[["1D",NaN,[1,2,3,4,5,6,7,8]]],"codes":[]}'), "finite"),
         (_job_of(b'{"boxes":[["1D",1,[1,2,3,4,5,6,7,"8"]]],"codes":[]}'), "finite"),
         (_job_of(b'{"boxes":[["1D",1,[1,2,3,4,5,6,7,1e12]]],"codes":[]}'), "far off"),
-        (_job_of(b'{"boxes":[],"codes":[["QR",7,[1,2,3,4,5,6,7,8]]]}'), "no text"),
+        (_job_of(b'{"boxes":[],"codes":[["QR",7,[1,2,3,4,5,6,7,8]]]}'), "not text"),
     ],
 )
 def test_malformed_jobs_are_refused_with_a_reason(readers: Readers, body: bytes, reason: str) -> None:

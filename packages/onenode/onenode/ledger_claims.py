@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from onenode.layout import Layout
 from mlscale.host.ledger import Ledger, LedgerEntry, ledger_paths, read_ledger
 from mlscale.host.processes import ProcessIdentity
+from onenode.layout import Layout
 
 KIND: Final = "cluster"
+# `run_id` of its ledgers.
 RUN_ID: Final = "cluster"
-"""`run_id` of its ledgers."""
 
 
 class Claim:

@@ -10,24 +10,24 @@ import contextlib
 from pathlib import Path
 from typing import Final
 
-from onenode.ledger_claims import claim, drop_claims
-from onenode.configure import write_configuration
+from mlscale.host.ledger import LedgerEntry
+from mlscale.host.scratch import remove_folder
+from mlscale.host.state import state_home
+from mlscale.runs import MlscaleError
 from onenode.atomic_files import write_whole
+from onenode.configure import write_configuration
 from onenode.layout import SERVICE_CIDR, Layout
+from onenode.ledger_claims import claim, drop_claims
 from onenode.locking import locked
 from onenode.node import Link, Node, forget_records, host_networks
 from onenode.programs import Everything
 from onenode.progress import Reporter
 from onenode.settings import Settings, choose_addresses, overlapping
 from onenode.start import Starter
-from mlscale.host.ledger import LedgerEntry
-from mlscale.host.scratch import remove_folder
-from mlscale.host.state import state_home
-from mlscale.runs import MlscaleError
 
 _ETCD_GRACE_S: Final = 2.0
+# kube-proxy turns these round before they leave.
 _WAYS: Final = ((SERVICE_CIDR, "dev", "eth0"),)
-"""kube-proxy turns these round before they leave."""
 
 
 def up(

@@ -1,4 +1,4 @@
-"""What the cluster holds from the start: the files in cluster/manifests, and the ConfigMap that says whose it is."""
+"""What the cluster holds from the start: the files in build/manifests, and the ConfigMap that says whose it is."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
-from onenode.node_cgroups import NodeGroups
-from onenode.layout import PAUSE_IMAGE, THIN_IMAGE, NodeLayout
-from onenode.settings import Settings
 from mlscale.environments.kubernetes_names import OWN_CLUSTER
 from mlscale.host.processes import ProcessIdentity
+from onenode.layout import PAUSE_IMAGE, THIN_IMAGE, NodeLayout
+from onenode.node_cgroups import NodeGroups
+from onenode.settings import Settings
 
+# Of the ConfigMap kube-system/mlscale; another number means that its keys are others.
 FORMAT: Final = "2"
-"""Of the ConfigMap kube-system/mlscale; another number means that its keys are others."""
 
 
 def manifests(folder: Path, **values: str) -> list[dict[str, Any]]:

@@ -14,16 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from onenode.node_cgroups import NodeGroups, node_groups
-from onenode.layout import BINDS, PATH, NodeLayout
-from onenode.parts import Part
 from mlscale.host.cgroups import group_pids, remove_tree
 from mlscale.host.processes import ProcessIdentity, kill_until_none
 from mlscale.runs import MlscaleError
+from onenode.layout import BINDS, PATH, NodeLayout, import_folders
+from onenode.node_cgroups import NodeGroups, node_groups
+from onenode.parts import Part
 
-_BOOTSTRAP: Final = (
-    "import sys; sys.path.insert(0, sys.argv[1]); from onenode.{0} import main; sys.exit(main())"
-)
+_BOOTSTRAP: Final = "import sys; sys.path[:0] = sys.argv[1:]; from onenode.{0} import main; sys.exit(main())"
 _START_AT_MOST_S: Final = 30.0
 
 
@@ -221,8 +219,7 @@ class Node:
         }
 
     def _run(self, program: str, content: dict[str, Any]) -> subprocess.CompletedProcess[str]:
-        home = str(Path(__file__).resolve().parents[2])
-        argv = [sys.executable, "-I", "-S", "-c", _BOOTSTRAP.format(program), home]
+        argv = [sys.executable, "-I", "-S", "-c", _BOOTSTRAP.format(program), *import_folders()]
         try:
             return subprocess.run(
                 argv,

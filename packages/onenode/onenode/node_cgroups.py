@@ -12,8 +12,8 @@ from mlscale.runs import MlscaleError
 _NEEDED: Final = ("cpu", "cpuacct", "memory", "pids")
 _NEEDED_V2: Final = ("cpu", "memory", "pids")
 _HANDED_DOWN: Final = ("cpuset", "cpu", "io", "memory", "hugetlb", "pids")
+# As much as a sandbox has (`mlscale.host.cgroups`), so that environments compete on equal terms.
 _WEIGHT: Final = 1_000
-"""As much as a sandbox has (`mlscale.host.cgroups`), so that environments compete on equal terms."""
 _PARTS: Final = "parts"
 
 

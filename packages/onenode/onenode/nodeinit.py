@@ -19,8 +19,8 @@ from mlscale.host.sandbox_init import MS_BIND, MS_NODEV, MS_NOEXEC, MS_NOSUID, M
 CLONE_ALL = 0x20000 | 0x2000000 | 0x4000000 | 0x8000000 | 0x20000000 | 0x40000000  # mnt cgroup uts ipc pid net
 MS_SLAVE = 1 << 19
 PR_SET_NAME = 15
+# Names in /var/lib that the node has for itself: kubelet and CNI write there, whatever they are told.
 OTHERS_STATE = ("cni", "containerd", "docker", "etcd", "kubelet", "rancher")
-"""Names in /var/lib that the node has for itself: kubelet and CNI write there, whatever they are told."""
 
 
 def own_folders(keep: list[str], binds: list[list[str]]) -> None:

@@ -12,11 +12,11 @@ import signal
 import sys
 from typing import Any, NoReturn
 
-from onenode.nodeinit import start_time, write_record
 from mlscale.host.sandbox_enter import enter, execute, join_cgroup, open_namespaces, supervise
+from onenode.nodeinit import start_time, write_record
 
+# Entering this namespace concerns the children alone: the parent stays where it can write the record.
 OF_CHILDREN = ["pid"]
-"""Entering this namespace concerns the children alone: the parent stays where it can write the record."""
 OWN = ["mnt", "net", "uts", "ipc", "cgroup"]
 
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from mlscale.runs import MlscaleError
 from onenode.cache import Cache, die_with_parent
 from onenode.progress import Reporter
-from mlscale.runs import MlscaleError
 
 _SBIN: Final = "/usr/local/sbin:/usr/sbin:/sbin"
 _PLUGIN_PLACES: Final = ("/usr/lib/cni", "/opt/cni/bin", "/usr/libexec/cni")

@@ -1,25 +1,36 @@
 """A node's parts, as data: what each is started with, after what, and how one sees that it works. Pure.
 
 To add a part: a `Part` in `parts_of`, a certificate in `onenode.certificates.leaves` where it speaks to the API
-(its kubeconfig is then conf/NAME.kubeconfig), and what it needs in the cluster as a file in cluster/manifests.
+(its kubeconfig is then conf/NAME.kubeconfig), and what it needs in the cluster as a file in build/manifests.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
-from onenode.layout import KUBELET_FOLDER, POD_CIDR, RUNTIME_SOCKET, SERVICE_CIDR, Layout, MachineLayout, NodeLayout
+from onenode.layout import (
+    KUBELET_FOLDER,
+    POD_CIDR,
+    RUNTIME_SOCKET,
+    SERVICE_CIDR,
+    Layout,
+    MachineLayout,
+    NodeLayout,
+    import_folders,
+)
 from onenode.settings import Settings
 
 Stage = Literal["first", "api", "node"]
 """When a part starts: at once, once the API answers, once the node is Ready."""
 
+# Parts that reach the API as themselves: each has conf/NAME.kubeconfig.
 KUBECONFIG_USERS: Final = (
     "kube-controller-manager",
     "kube-scheduler",
@@ -28,20 +39,19 @@ KUBECONFIG_USERS: Final = (
     "metrics-server",
     "karpenter",
 )
-"""Parts that reach the API as themselves: each has conf/NAME.kubeconfig."""
+# Where the daemon of the machines takes connections, to show that it works.
 MACHINES_SOCKET: Final = "/run/mlscale-machines.sock"
-"""Where the daemon of the machines takes connections, to show that it works."""
 MACHINE_TYPES: Final = "machine-types.json"
 CATALOGUE: Final = "catalogue.json"
+# Files in `NodeLayout.conf`, for Karpenter and for the daemon of the machines.
 PROGRAMS: Final = "programs.json"
-"""Files in `NodeLayout.conf`, for Karpenter and for the daemon of the machines."""
 
 ETCD_PORT: Final = 2379
 API_PORT: Final = 6443
 METRICS_PORT: Final = 4443
 IN_FLIGHT_PORT: Final = 4444
+# Of its metrics and of its health.
 KARPENTER_PORTS: Final = (4445, 4446)
-"""Of its metrics and of its health."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,8 +347,8 @@ def _machines(layout: Layout, settings: Settings) -> Part:
 
 
 def _own_package() -> dict[str, str]:
-    """Finds this package."""
-    return {"PYTHONPATH": str(Path(__file__).resolve().parents[2]), "PYTHONDONTWRITEBYTECODE": "1"}
+    """Finds this package, and mlscale."""
+    return {"PYTHONPATH": os.pathsep.join(import_folders()), "PYTHONDONTWRITEBYTECODE": "1"}
 
 
 def _kubeconfigs(layout: Layout, user: str) -> tuple[str, ...]:

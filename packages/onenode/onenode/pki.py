@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from onenode.certificates import AUTHORITIES, Issued, Leaf, issue, leaves, new_authority, new_key, public_part
 from onenode.atomic_files import write_whole
+from onenode.certificates import AUTHORITIES, Issued, Leaf, issue, leaves, new_authority, new_key, public_part
 from onenode.settings import Settings
 
 _SERVICE_ACCOUNTS: Final = "service-accounts"

@@ -7,14 +7,14 @@ import shutil
 import sys
 from typing import Final
 
+from mlscale.runs import MlscaleError
 from onenode.cache import Cache
 from onenode.node_cgroups import node_groups
 from onenode.packages import apt_is_here, packages_to_fetch
 from onenode.programs import lacking
-from mlscale.runs import MlscaleError
 
+# Programs that nothing is fetched for, and the package that has them.
 _TOOLS: Final = {"ip": "iproute2", "mount": "mount"}
-"""Programs that nothing is fetched for, and the package that has them."""
 _ELSEWHERE: Final = "or name another cluster's kubeconfig"
 
 

@@ -12,11 +12,10 @@ from onenode.layout import PATH
 from onenode.packages import Found, find_programs, packages_to_fetch
 from onenode.parts import Programs
 from onenode.progress import Reporter
-from mlscale.runs import MlscaleError
 
 _MODULES: Final = ("pause", "metrics-server", "kubernetes")
+# The module that only a cluster with machines needs.
 _MACHINES: Final = "karpenter"
-"""The module that only a cluster with machines needs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +29,8 @@ class Everything:
 
 
 def sources() -> Path:
-    """The checkout's folder cluster/. Raises MlscaleError where the package was installed without it."""
-    folder = Path(__file__).resolve().parents[2] / "cluster"
-    if not (folder / "kubernetes/go.mod").is_file():
-        raise MlscaleError("the folder cluster/ is not beside the package", str(folder), "work from a clone")
-    return folder
+    """Go modules that pin what is built."""
+    return Path(__file__).resolve().parent / "build"
 
 
 def ensure_programs(cache: Cache, reporter: Reporter, machines: bool) -> Everything:

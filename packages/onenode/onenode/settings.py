@@ -13,8 +13,8 @@ from mlscale.runs import MlscaleError
 
 DEFAULT_CFS_PERIOD_S: Final = 0.1
 DEFAULT_HPA_SYNC_S: Final = 15.0
+# Where the node's link is taken from: a /30 that no route of the host overlaps.
 _LINKS: Final = ipaddress.IPv4Network("10.213.0.0/16")
-"""Where the node's link is taken from: a /30 that no route of the host overlaps."""
 
 
 @dataclass(frozen=True, slots=True)

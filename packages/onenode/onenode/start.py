@@ -13,23 +13,23 @@ from typing import Any, Final
 
 import yaml
 
+from mlscale.environments.machine_types import CATALOGUE
+from mlscale.host.processes import ProcessIdentity
+from mlscale.runs import MlscaleError
 from onenode.api import Api, path_of
+from onenode.atomic_files import write_whole
 from onenode.conditions import condition
 from onenode.configure import digest_of, server_url, write_kubeconfig, write_machines
-from onenode.atomic_files import write_whole
 from onenode.images import pause_image, thin_image
-from onenode.probes import admin_context, probe
 from onenode.layout import NODE_NAME, PAUSE_IMAGE, RUNTIME_SOCKET, THIN_IMAGE, Layout
 from onenode.manifests import identity, manifests, registration_last
 from onenode.node import Node
 from onenode.parts import Programs, Stage, parts_of
+from onenode.probes import admin_context, probe
 from onenode.programs import Everything, sources
 from onenode.progress import Reporter
 from onenode.settings import Settings
 from onenode.waiting import wait_until
-from mlscale.environments.machine_types import CATALOGUE
-from mlscale.host.processes import ProcessIdentity
-from mlscale.runs import MlscaleError
 
 _END_GRACE_S: Final = 3.0
 

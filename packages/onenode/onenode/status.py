@@ -10,14 +10,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from onenode.probes import admin_context, probe
+from mlscale.host.cgroups import Group
+from mlscale.host.sampling import rss_bytes
 from onenode.layout import Layout
 from onenode.node import Node
 from onenode.parts import Part, Programs, parts_of
+from onenode.probes import admin_context, probe
 from onenode.settings import Settings
 from onenode.waiting import last_log_line
-from mlscale.host.cgroups import Group
-from mlscale.host.sampling import rss_bytes
 
 PartState = Literal["up", "down", "unhealthy"]
 ClusterState = Literal["absent", "stopped", "down", "degraded", "up"]

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from onenode.node import Node
 from mlscale.runs import MlscaleError
+from onenode.node import Node
 
 _AT_MOST_S: Final = 120.0
 _POLL_S: Final = 0.05

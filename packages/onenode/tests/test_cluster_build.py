@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from mlscale.runs import MlscaleError
 from onenode import gobuild, packages
 from onenode.cache import Cache
 from onenode.gobuild import build_modules, module_folder
 from onenode.gomodule import parse_module, parse_version, version_flags
 from onenode.programs import sources
 from onenode.progress import Reporter
-from mlscale.runs import MlscaleError
 
 KUBERNETES = ("kube-apiserver", "kube-controller-manager", "kube-proxy", "kube-scheduler", "kubelet")
 

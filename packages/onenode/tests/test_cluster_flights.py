@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from aiohttp import ClientSession, web
 
-from onenode.in_flight_samples import Asked, Flights, Pod, asked_for, gauge, pod_of, value_list
-from onenode.external_metrics import Source, create_app
 from mlscale.serving.metrics import Metrics
+from onenode.external_metrics import Source, create_app
+from onenode.in_flight_samples import Asked, Flights, Pod, asked_for, gauge, pod_of, value_list
 
 APP = "app.kubernetes.io/component"
 

@@ -12,18 +12,18 @@ from pathlib import Path
 
 import pytest
 
-from onenode.ledger_claims import KIND, claim, drop_claims
-from onenode.atomic_files import write_whole
-from onenode.node_cgroups import Mount, node_groups
-from onenode.layout import Layout
-from onenode.lifecycle import reap
-from onenode.locking import locked
-from onenode.settings import Settings
-from onenode.status import ClusterStatus, PartStatus, read_status, to_json, to_text, verdict
-from onenode.waiting import last_log_line
 from mlscale.host.ledger import LedgerEntry, ledger_paths, read_ledger
 from mlscale.host.processes import ProcessIdentity
 from mlscale.runs import MlscaleError
+from onenode.atomic_files import write_whole
+from onenode.layout import Layout
+from onenode.ledger_claims import KIND, claim, drop_claims
+from onenode.lifecycle import reap
+from onenode.locking import locked
+from onenode.node_cgroups import Mount, node_groups
+from onenode.settings import Settings
+from onenode.status import ClusterStatus, PartStatus, read_status, to_json, to_text, verdict
+from onenode.waiting import last_log_line
 
 V1 = """\
 25 1 0:22 / /sys/fs/cgroup rw - tmpfs tmpfs rw

@@ -12,20 +12,20 @@ from pathlib import Path
 
 import pytest
 
+from mlscale.environments.kubernetes.own_cluster import OwnNode, read_config_map
+from mlscale.host.processes import ProcessIdentity
+from mlscale.runs import MlscaleError
 from onenode.api import PLACES
 from onenode.certificates import Issued
 from onenode.configure import digest_of, write_configuration
-from onenode.node_cgroups import Mount, NodeGroups
 from onenode.images import architecture, pause_image, thin_image
 from onenode.layout import PAUSE_IMAGE, THIN_IMAGE, Layout
 from onenode.manifests import identity, manifests, registration_last
+from onenode.node_cgroups import Mount, NodeGroups
 from onenode.parts import KUBECONFIG_USERS, Programs, parts_of
 from onenode.programs import sources
 from onenode.render import containerd_config, kubeconfig, kubelet_config, pod_network
 from onenode.settings import Settings
-from mlscale.environments.kubernetes.own_cluster import OwnNode, read_config_map
-from mlscale.host.processes import ProcessIdentity
-from mlscale.runs import MlscaleError
 
 SETTINGS = Settings("10.213.0.1", "10.213.0.2")
 LAYOUT = Layout(Path("/s/default"))

@@ -6,10 +6,10 @@ import ipaddress
 
 import pytest
 
-from onenode.layout import Layout
-from onenode.settings import Settings, choose_addresses, parse_period_s
 from mlscale.host.interpreter import interpreter_mounts
 from mlscale.runs import MlscaleError
+from onenode.layout import Layout
+from onenode.settings import Settings, choose_addresses, parse_period_s
 
 
 def test_the_link_avoids_what_the_host_has_a_way_to() -> None:

@@ -7,7 +7,22 @@ from dataclasses import replace
 
 import pytest
 
-from onenode.machines.plan import APART_S, GRACE_S, MOST_MACHINES, Ask, Build, Claim, Join, Leave, Machine, Refuse, Start, Stop, claim_of, plan
+from onenode.machines.plan import (
+    APART_S,
+    GRACE_S,
+    MOST_MACHINES,
+    Ask,
+    Build,
+    Claim,
+    Join,
+    Leave,
+    Machine,
+    Refuse,
+    Start,
+    Stop,
+    claim_of,
+    plan,
+)
 
 CLAIM = Claim("pool-x1", "brave-otter", "rehearsal.small", "pool", {"karpenter.sh/nodepool": "pool"})
 MACHINE = Machine("brave-otter", 1, "pool-x1", "rehearsal.small", "pool", {}, asked_s=100.0, boot_s=10.0)

@@ -22,8 +22,8 @@ from mlscale_twin.spread import Measured, Number
 
 FloatArray = npt.NDArray[np.float64]
 LEAST_ALONE: Final = 3
+# A replica that began to start so much later than it was created had waited for another one.
 LIMITED_S: Final = 1.0
-"""A replica that began to start so much later than it was created had waited for another one."""
 
 
 def calibrate(runs: Sequence[Run], profile: Profile) -> Profile:

@@ -32,12 +32,12 @@ def simulate(
     machine_failures: Annotated[float, typer.Option(min=0, help="of each machine, per hour, at random")] = 0.0,
 ) -> None:
     """The twin of a run: the same decisions, a calibrated model of the rest. Nothing is deployed or measured."""
+    from mlscale.defaults import defaults
+    from mlscale.loadgen.schedule_files import read_schedule
+    from mlscale.measurement.settings import parse_settings
     from mlscale.notebook.parameters import MeasureParameters, checked
     from mlscale.progress import Shown
-    from mlscale_paper.protocol import current_protocol
-    from mlscale.measure.settings import parse_settings
-    from mlscale_twin.simulate import simulate
-    from mlscale.load.schedule_files import read_schedule
+    from mlscale_twin.simulate import SimulateOptions, simulate
 
     given = {"mode": "simulated", "arm": arm, "connections": connections, "scaling": parse_settings(scaling or [])}
     asked = checked(MeasureParameters, given)
@@ -46,15 +46,17 @@ def simulate(
             environment,
             schedule=read_schedule(schedule) if schedule else None,
             out=out,
-            photos=photos,
-            scaling=current_protocol().sized(environment, asked.scaling, schedule),
+            scaling=defaults().sized(environment, asked.scaling, schedule),
             arm=asked.arm,
-            connections=asked.connections,
-            seed=seed,
             profile=profile,
-            changes=[_change(each) for each in changes or []],
-            machine_failures_per_h=machine_failures,
-            progress=shown,
+            options=SimulateOptions(
+                connections=asked.connections,
+                seed=seed,
+                photos=photos,
+                changes=[_change(each) for each in changes or []],
+                machine_failures_per_h=machine_failures,
+                progress=shown,
+            ),
         )
     right = int((run.requests.status == "ok").sum())
     print(f"{run.path}: SIMULATED, {len(run.requests)} requests, {right} answered; nothing was measured")
@@ -75,13 +77,13 @@ def sweep(
     ray: Annotated[str | None, typer.Option(help="address of a Ray cluster; default: this machine")] = None,
 ) -> None:
     """Simulate a grid of settings; prints the mean figures of each combination. Nothing is measured."""
+    from mlscale.defaults import defaults
+    from mlscale.loadgen.schedule_files import read_schedule
     from mlscale.progress import Shown
-    from mlscale_paper.protocol import current_protocol
-    from mlscale_twin.sweep import grid, sweep
-    from mlscale.load.schedule_files import read_schedule
+    from mlscale_twin.studies.sweep import grid, sweep
 
-    protocol = current_protocol()
-    wanted = read_schedule(schedule) if schedule else protocol.closed_schedule(protocol.baseline_s)
+    usual = defaults()
+    wanted = read_schedule(schedule) if schedule else usual.schedule()
     settings, numbers = _values(scaling or [], "--scaling"), _values(changes or [], "--set")
     tasks = [
         task
@@ -89,10 +91,10 @@ def sweep(
         for task in grid(
             [name],
             wanted,
-            {key: [value] for key, value in protocol.sized(name, {}, schedule).items()} | settings,
+            {key: [value] for key, value in usual.sized(name, {}, schedule).items()} | settings,
             draws,
             arm=arm,
-            level_s=protocol.level_s,
+            level_s=usual.level_s,
             changes=numbers,
         )
     ]

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from mlscale.environments.worker_controller import ControllerSettings
+from mlscale.runs import MlscaleError
+from mlscale_twin.loops import HpaLoop, RayServeLoop, Scene, TargetTrackingLoop, WorkerControllerLoop
 from mlscale_twin.policies.hpa import Behavior, HpaSettings, MetricSpec, ScalingRules
 from mlscale_twin.policies.ray_serve import RayServeSettings
 from mlscale_twin.policies.target_tracking import TargetTrackingSettings
-from mlscale.runs import MlscaleError
-from mlscale_twin.loops import HpaLoop, RayServeLoop, Scene, TargetTrackingLoop, WorkerControllerLoop
 from mlscale_twin.profile import Profile
 
 Scaling = Mapping[str, Any]

@@ -10,21 +10,21 @@ import numpy as np
 import pandas as pd
 
 from mlscale.analysis.durations import answered
-from mlscale_twin.likeness import WAITED_S
 from mlscale.runs import ClosedLoop, MlscaleError, Run
+from mlscale_twin.likeness import WAITED_S
 from mlscale_twin.profile import Profile, Work
 from mlscale_twin.settings import Processor, Queueing
-from mlscale_twin.spread import Number
 from mlscale_twin.single_trial import Trial, share_afterwards, share_ahead, share_per_ask, spread_of_work
+from mlscale_twin.spread import Number
 
+# So long before the first request a replica has nothing to do.
 IDLE_S: Final = 10.0
-"""So long before the first request a replica has nothing to do."""
+# After the step, until as many wait as will.
 SETTLES_S: Final = 2.0
-"""After the step, until as many wait as will."""
+# How often what depends on each other is fitted by turns.
 PASSES: Final = 3
-"""How often what depends on each other is fitted by turns."""
+# Think time of a client whose requests find a replica rested.
 SELDOM_S: Final = 1.0
-"""Think time of a client whose requests find a replica rested."""
 NOTES: Final = {
     "ahead": "with which a replica alone serves as long as the first one did after the step; rested ones wait as long",
     "afterwards": "with which a rested replica serves as long as it did before the step",

@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from mlscale.load.schedules import THINKS, active_intervals, intended_times, photo_order, think_times
+from mlscale.loadgen.schedules import THINKS, active_intervals, intended_times, photo_order, think_times
 from mlscale.runs import ClosedLoop, MlscaleError, OpenLoop
 from mlscale_twin import earliest, fleet, kernel
 from mlscale_twin import layout as lay
@@ -21,10 +21,10 @@ from mlscale_twin.settings import Clients, Processor, Queueing, Service
 _ROOM: Final = 256
 _MOST_ROOM: Final = 2**24
 _ROWS: Final = 65_536
+# Send times are drawn so many at a time: those, and what they are made of, fit a core's cache.
 _DUE: Final = 16_384
-"""Send times are drawn so many at a time: those, and what they are made of, fit a core's cache."""
+# After so many requests of a client its think times repeat.
 _LONGEST_THINKS: Final = 4096
-"""After so many requests of a client its think times repeat."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,8 +256,8 @@ class Engine:
         )
 
 
+# Stream of random numbers for the phases of CFS periods.
 _PHASES: Final = 7
-"""Stream of random numbers for the phases of CFS periods."""
 
 
 def _thinks(schedule: ClosedLoop, seed: int, block: int, clients: int) -> npt.NDArray[np.float64]:

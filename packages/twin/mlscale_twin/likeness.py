@@ -24,8 +24,8 @@ from mlscale.runs import ClosedLoop, MlscaleError, Run, Staircase
 Floats = npt.NDArray[np.float64]
 Verdict = Literal["equivalent", "different", "inconclusive"]
 NAN: Final = float("nan")
+# Of the interval that has to lie within the margins: two one-sided tests at 5 %.
 LEVEL: Final = 0.90
-"""Of the interval that has to lie within the margins: two one-sided tests at 5 %."""
 
 
 @dataclass(frozen=True)
@@ -58,12 +58,12 @@ MARGINS: Final[dict[str, Margin]] = {
     "ready_last_s": Margin(0.10, 1.0),
     "t_slo_s": Margin(0.10, 1.0),
 }
+# Values that a column needs to be told from chance at `LEVEL` by turning signs round: all agree in 2 of 2^n ways.
 _FEWEST: Final = 5
-"""Values that a column needs to be told from chance at `LEVEL` by turning signs round: all agree in 2 of 2^n ways."""
+# Runs whose signs are turned in every way; of more, in as many ways drawn.
 _ALL_SIGNS_UP_TO: Final = 10
-"""Runs whose signs are turned in every way; of more, in as many ways drawn."""
+# A request that waited longer met a replica that had just worked: no rest of its quota was left over.
 WAITED_S: Final = 0.05
-"""A request that waited longer met a replica that had just worked: no rest of its quota was left over."""
 
 
 def likeness_figures(run: Run, level_s: float) -> dict[str, float]:

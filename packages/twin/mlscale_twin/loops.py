@@ -1,4 +1,4 @@
-"""Control loops in virtual time: what each autoscaler sees, how old that is, and when it decides by `mlscale_twin.policies`.
+"""Control loops in virtual time: what each autoscaler sees, how old that is, and when it decides by `policies`.
 
 A loop's phase is drawn from the seed: when a step comes, it may have just looked, or be about to.
 """
@@ -12,8 +12,8 @@ from typing import Final, Literal
 import numpy as np
 
 from mlscale.environments import worker_controller
-from mlscale_twin.policies import hpa, ray_serve, target_tracking
 from mlscale_twin.engine import Engine
+from mlscale_twin.policies import hpa, ray_serve, target_tracking
 from mlscale_twin.replicas import Replica, Replicas
 from mlscale_twin.timeline import Action, Timeline
 
@@ -95,8 +95,8 @@ class WorkerControllerLoop:
 
 
 _EARLY_S = 1e-6
+# RAY_SERVE_AUTOSCALING_METRIC_RECORD_INTERVAL_FACTOR (ray/serve/_private/constants.py, 2.60).
 RECORDED: Final = 0.2
-"""RAY_SERVE_AUTOSCALING_METRIC_RECORD_INTERVAL_FACTOR (ray/serve/_private/constants.py, 2.60)."""
 
 
 class RayServeLoop:

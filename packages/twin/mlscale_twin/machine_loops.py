@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from mlscale_twin.machines import Fleet, Host, Pod
 from mlscale_twin.policies import capacity_provider, karpenter
 from mlscale_twin.policies.karpenter import InstanceType
-from mlscale_twin.machines import Fleet, Host, Pod
 from mlscale_twin.timeline import Timeline
 
 

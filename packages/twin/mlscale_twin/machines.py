@@ -14,8 +14,8 @@ from mlscale_twin.replicas import Log, Replica
 from mlscale_twin.spread import Spread
 from mlscale_twin.timeline import Timeline
 
+# The component of what is told of machines: all share them.
 POOL = ""
-"""The component of what is told of machines: all share them."""
 
 
 class Evicts(Protocol):
@@ -262,5 +262,5 @@ class RoomFor:
         self.fleet.free(replica.name)
 
 
+# How often a machine that drains is looked at.
 _LOOK_S = 0.25
-"""How often a machine that drains is looked at."""

@@ -18,8 +18,8 @@ from mlscale_twin.settings import Polling, Routing
 from mlscale_twin.spread import Drawn, Number, Spread, longer
 
 FOLDER: Final = Path(__file__).parent / "profiles"
+# Service times by which a photo's distribution is told: its quantiles at the middles of so many even parts.
 SAMPLES: Final = 64
-"""Service times by which a photo's distribution is told: its quantiles at the middles of so many even parts."""
 
 
 class _Data(BaseModel):

@@ -278,5 +278,5 @@ class Replicas:
         self._log.tell(self._timeline.now_s, self.name, kind, replica.name)
 
 
+# How often a replica that drains is looked at.
 _LOOK_S = 0.25
-"""How often a replica that drains is looked at."""

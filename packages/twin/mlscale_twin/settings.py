@@ -92,8 +92,8 @@ class Polling:
             raise ValueError(f"pauses must be positive and not shrink, askers one or more: {self}")
 
 
+# As a limit: none.
 ANY_NUMBER: Final = 2**40
-"""As a limit: none."""
 
 
 @dataclass(frozen=True, slots=True)

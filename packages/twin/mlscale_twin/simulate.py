@@ -1,11 +1,11 @@
-"""simulate(): the twin of `mlscale.measure.measurement.measure`. The same `Run` comes out, labelled ``simulated``."""
+"""simulate(): the twin of `mlscale.measurement.measure.measure`. The same `Run` comes out, labelled ``simulated``."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -16,17 +16,15 @@ import pyarrow as pa
 
 from mlscale import environments
 from mlscale.analysis.validity import judge
+from mlscale.defaults import defaults
 from mlscale.environments import App, Scaling
 from mlscale.environments.machine_types import RESERVED_CORES, RESERVED_MIB, catalogue
-from mlscale_paper.applications import code_reader
-from mlscale.measure.labels import Labels
-from mlscale.measure.measurement import Progress, step_of
-from mlscale_paper.protocol import current_protocol
-from mlscale.measure.settings import settings_of
 from mlscale.host.facts import host_facts
-from mlscale.load.bodies import BodySet
-from mlscale.load.schedules import load_events
-from mlscale_twin.policies.karpenter import InstanceType, Resources
+from mlscale.loadgen.bodies import BodySet
+from mlscale.loadgen.schedules import load_events
+from mlscale.measurement.labels import Labels
+from mlscale.measurement.measure import Progress, no_progress, step_of
+from mlscale.measurement.settings import settings_of
 from mlscale.runs import (
     SCHEMAS,
     Arm,
@@ -45,6 +43,7 @@ from mlscale.runs import (
     load_run,
 )
 from mlscale_twin.layout import LOST, OK, REFUSED, TIMED_OUT
+from mlscale_twin.policies.karpenter import InstanceType, Resources
 from mlscale_twin.profile import Profile, changed, read_profile
 from mlscale_twin.spread import Measured, Spread
 from mlscale_twin.twin import Outcome, Setup, Twin
@@ -53,70 +52,83 @@ _STATUS: Final = {OK: "ok", TIMED_OUT: "timeout", REFUSED: "http_5xx", LOST: "ht
 _ROWS: Final = 100_000
 
 
+@dataclass(frozen=True)
+class SimulateOptions:
+    """What a simulation rarely changes.
+
+    Args:
+        connections: as for `measure`; kept ones are simulated only where they don't pin a client to a replica.
+        seed: of what clients do, as for `measure`; draw: of everything else.
+        look_s: a moment, on the run's clock, at which a Kubernetes autoscaler looks; None: drawn.
+        timeout_s: a request without an answer after that long is a failure, s.
+        photos: folder of a photo set, whose names and cost are taken; None: as many as the profile knows.
+        changes: put over the profile's numbers, by dotted path (`mlscale_twin.profile.changed`).
+        machine_failures_per_h: of each machine, at random.
+        labels: where the run stands in an experiment. progress: called now and then.
+    """
+
+    connections: Connections = "fresh"
+    seed: int = 0
+    draw: int = 0
+    look_s: float | None = None
+    timeout_s: float = 30.0
+    photos: Path | str | None = None
+    changes: Sequence[tuple[str, Any]] = ()
+    machine_failures_per_h: float = 0.0
+    labels: Labels = field(default_factory=Labels)
+    progress: Progress = no_progress
+
+
 def simulate(
     environment: str,
     app: App | None = None,
     schedule: ClosedLoop | OpenLoop | None = None,
     *,
     out: Path | str | None = None,
-    photos: Path | str | None = None,
     scaling: Mapping[str, Any] | Scaling | None = None,
     arm: Arm = "matched",
-    connections: Connections = "fresh",
-    seed: int = 0,
-    draw: int = 0,
-    look_s: float | None = None,
-    timeout_s: float = 30.0,
     profile: Profile | Path | None = None,
-    changes: Sequence[tuple[str, Any]] = (),
-    machine_failures_per_h: float = 0.0,
-    labels: Labels | None = None,
-    progress: Progress | None = None,
+    options: SimulateOptions | None = None,
 ) -> Run:
     """What a run of ``environment`` would look like, by its profile; nothing is deployed, nothing is sent.
 
     Args:
         out: folder of the new run; None: it is not written anywhere.
-        seed: of what clients do, as for `measure`; draw: of everything else.
-        look_s: a moment, on the run's clock, at which a Kubernetes autoscaler looks; None: drawn.
-        photos: folder of a photo set, whose names and cost are taken; None: as many as the profile knows.
-        scaling: as for `measure`. profile: None: the environment's own. changes: put over the profile's numbers, by
-            dotted path (`mlscale_twin.profile.changed`).
-        machine_failures_per_h: of each machine, at random.
+        scaling, arm: as for `measure`. profile: None: the environment's own.
 
     Raises:
         MlscaleError: something a user can fix.
     """
+    chosen = options or SimulateOptions()
     found = environments.get(environment)
-    application = app or code_reader()
+    application = app or defaults().application()
     read = profile if isinstance(profile, Profile) else read_profile(profile or environment)
-    used = changed(read, changes) if changes else read
+    used = changed(read, chosen.changes) if chosen.changes else read
     if used.environment != environment:
         raise MlscaleError(f"it is of {used.environment}", "profile", f"choose one of {environment}")
-    if connections == "kept" and used.requests.routing == "random":
+    if chosen.connections == "kept" and used.requests.routing == "random":
         remedy = "connections fresh, or measure it live"
         raise MlscaleError("kept connections, which pin a client to a pod, are not simulated", "connections", remedy)
-    wanted = schedule or current_protocol().quick_schedule()
     scalings = {name: each.model_dump() for name, each in settings_of(found, application, arm, scaling).items()}
-    shown = BodySet.read(Path(photos)) if photos is not None else None
+    shown = BodySet.read(Path(chosen.photos)) if chosen.photos is not None else None
     types, boot = _machines(scalings)
     setup = Setup(
         profile=used,
-        schedule=wanted,
+        schedule=schedule or defaults().quick_schedule(),
         scalings=scalings,
         photos=_photo_names(shown, used),
         work_factor=_work_factor(shown, used),
         types=types,
         boot=boot,
-        machine_failures_per_h=machine_failures_per_h,
-        timeout_s=timeout_s,
-        seed=seed,
-        draw=draw,
-        look_s=look_s,
-        block=(labels.block or 0) if labels else 0,
+        machine_failures_per_h=chosen.machine_failures_per_h,
+        timeout_s=chosen.timeout_s,
+        seed=chosen.seed,
+        draw=chosen.draw,
+        look_s=chosen.look_s,
+        block=chosen.labels.block or 0,
     )
-    info = _info(found.level, application, setup, arm, connections, shown, labels or Labels())
-    outcome = Twin(setup).play(None if progress is None else lambda share: progress("simulating", share))
+    info = _info(found.level, application, setup, arm, chosen.connections, shown, chosen.labels)
+    outcome = Twin(setup).play(lambda share: chosen.progress("simulating", share))
     if out is None:
         return _kept(info, setup, outcome)
     return _written(RunWriter(Path(out), info), setup, outcome)

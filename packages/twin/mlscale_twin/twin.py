@@ -10,24 +10,24 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from mlscale_twin.policies import capacity_provider, karpenter
-from mlscale_twin.policies.karpenter import InstanceType, Resources
 from mlscale.runs import ClosedLoop, Event, MlscaleError, OpenLoop, ReplicaSample, ResourceSample
 from mlscale_twin.control import start_loop
 from mlscale_twin.engine import Engine, Statistics
 from mlscale_twin.loops import Scene
 from mlscale_twin.machine_loops import KarpenterLoop, ManagedScalingLoop
 from mlscale_twin.machines import Arrival, Fleet, Pod, RoomFor
+from mlscale_twin.policies import capacity_provider, karpenter
+from mlscale_twin.policies.karpenter import InstanceType, Resources
 from mlscale_twin.profile import Profile
 from mlscale_twin.replicas import Life, Log, Replicas, Step
 from mlscale_twin.settings import ANY_NUMBER, Clients, Processor, Queueing, Service
 from mlscale_twin.spread import Fixed, Spread
 from mlscale_twin.timeline import Timeline
 
+# Period at which replicas are counted.
 SAMPLE_S: Final = 0.5
-"""Period at which replicas are counted."""
+# Period at which their CPU is read, at most `_MOST_READINGS` times.
 USAGE_S: Final = 1.0
-"""Period at which their CPU is read, at most `_MOST_READINGS` times."""
 _MOST_READINGS: Final = 3600
 _AT_ONCE: Final = Fixed(value_s=0.0, source="by definition", date="2026-11")
 
@@ -186,12 +186,12 @@ class Twin:
                 self._resources.append(ResourceSample(now_s, replicas.name, each.name, "replica", cores, 0.0))
 
 
+# Stream of random numbers for everything but requests.
 _LIVES: Final = 11
-"""Stream of random numbers for everything but requests."""
+# What TorchServe, Ray Serve and the application's container call the limit of what may wait.
 _WAITING: Final = ("job_queue_size", "max_queued_requests", "max_waiting")
-"""What TorchServe, Ray Serve and the application's container call the limit of what may wait."""
+# Room for replicas that drain beside those that serve.
 _PLACES: Final = 32
-"""Room for replicas that drain beside those that serve."""
 
 
 def _engine(setup: Setup) -> Engine:

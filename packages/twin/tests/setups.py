@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from mlscale import environments
-from mlscale_twin.policies.karpenter import InstanceType, Resources
 from mlscale.runs import ClosedLoop
 from mlscale.runs.schedule import ClosedStage
+from mlscale_twin.policies.karpenter import InstanceType, Resources
 from mlscale_twin.profile import read_profile
 from mlscale_twin.spread import Fixed
 from mlscale_twin.twin import Setup

@@ -12,10 +12,10 @@ import pytest
 from mlscale import simulate
 from mlscale.analysis.inference import compare
 from mlscale.analysis.summary import run_summary, summarise
-from mlscale_twin import cli
 from mlscale.plots.trajectories import trajectory
 from mlscale.runs import MlscaleError, OpenLoop, load_run
 from mlscale.runs.schedule import ClosedLoop, ClosedStage, Staircase, Step
+from mlscale_twin import SimulateOptions, cli
 from mlscale_twin.profile import read_profile
 
 STEP = ClosedLoop(
@@ -24,7 +24,7 @@ STEP = ClosedLoop(
 
 
 def test_the_run_has_everything_that_a_live_one_has(tmp_path: Path) -> None:
-    run = simulate("k3s", schedule=STEP, out=tmp_path / "run", seed=1)
+    run = simulate("k3s", schedule=STEP, out=tmp_path / "run", options=SimulateOptions(seed=1))
     again = load_run(tmp_path / "run")
     assert again.info == run.info
     assert run.info.mode == "simulated"
@@ -54,7 +54,7 @@ def test_what_is_due_is_sent_in_a_simulated_open_loop() -> None:
 
 def test_it_is_labelled_and_refused_where_only_live_runs_count(tmp_path: Path) -> None:
     runs = [
-        simulate(name, schedule=STEP, out=tmp_path / f"{name}-{seed}", seed=seed)
+        simulate(name, schedule=STEP, out=tmp_path / f"{name}-{seed}", options=SimulateOptions(seed=seed))
         for name in ("k3s", "torchserve")
         for seed in range(2)
     ]
@@ -72,7 +72,9 @@ def test_an_open_loop_and_a_partitioned_application(tmp_path: Path) -> None:
 
 
 def test_the_same_seed_gives_the_same_tables(tmp_path: Path) -> None:
-    one, other = (simulate("rayserve", schedule=STEP, out=tmp_path / name, seed=5) for name in "ab")
+    one, other = (
+        simulate("rayserve", schedule=STEP, out=tmp_path / name, options=SimulateOptions(seed=5)) for name in "ab"
+    )
     for table in ("requests", "events", "replicas", "resources"):
         assert getattr(one, table).equals(getattr(other, table)), table
 
@@ -98,7 +100,7 @@ def test_what_makes_no_sense_is_said_and_leaves_nothing(tmp_path: Path, wanted: 
 
 
 def test_a_new_profile_is_a_file_that_simulate_takes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    reference = Path(__file__).parents[2] / "data/reference/core/block-03/1-k3s"
+    reference = Path(__file__).parents[3] / "data/reference/core/block-03/1-k3s"
     cli.calibrate([reference], tmp_path / "mine.json")
     assert "mine.json" in capsys.readouterr().out
     profile = json.loads((tmp_path / "mine.json").read_text())

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 
 from mlscale.analysis.summary import host_name
-from mlscale_paper.freeze import read_frozen
-from mlscale_twin.simulate import simulate
 from mlscale.runs import MlscaleError, Run, load_run
 from mlscale.runs.schedule import ClosedLoop, ClosedStage
+from mlscale_paper.freeze import read_frozen
 from mlscale_twin.calibration import calibrate
 from mlscale_twin.profile import changed, read_profile
+from mlscale_twin.simulate import SimulateOptions, simulate
 from mlscale_twin.spread import Measured, Number
 
-REFERENCE = Path(__file__).parents[2] / "data/reference/core"
+REFERENCE = Path(__file__).parents[3] / "data/reference/core"
 SCHEDULE = ClosedLoop(
     duration_s=180.0,
     stages=(ClosedStage(start_s=0, clients=2), ClosedStage(start_s=50, clients=18)),
@@ -34,9 +34,8 @@ TRUTH = {
 }
 
 
+# With pauses that double, a replica rests before each request, and its work beside its clock can't be told from them.
 CONSTANT = {"rayserve": {"backoff_multiplier": 1.0, "max_backoff_s": 0.025}}
-"""With pauses that double, a replica rests before each request, and its work beside its clock can't be told from
-them."""
 
 
 def taken_for_live(folder: Path, environment: str, more: Sequence[tuple[str, Any]] = ()) -> list[Run]:
@@ -46,7 +45,13 @@ def taken_for_live(folder: Path, environment: str, more: Sequence[tuple[str, Any
     runs = []
     for seed in range(6):
         out, scaling = folder / str(seed), CONSTANT.get(environment, {})
-        run = simulate(environment, schedule=SCHEDULE, out=out, seed=seed, changes=changes, scaling=scaling)
+        run = simulate(
+            environment,
+            schedule=SCHEDULE,
+            out=out,
+            scaling=scaling,
+            options=SimulateOptions(seed=seed, changes=changes),
+        )
         runs.append(Run(run.path, run.info.model_copy(update={"mode": "live"})))
     return runs
 

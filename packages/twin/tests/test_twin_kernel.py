@@ -11,8 +11,8 @@ from queues import EXPONENTIAL
 
 from mlscale.runs import ClosedLoop, MlscaleError, OpenLoop
 from mlscale.runs.schedule import ClosedStage, Constant
-from mlscale_twin import engine as engine_module
 from mlscale_twin import earliest
+from mlscale_twin import engine as engine_module
 from mlscale_twin.cfs import done_by, finish, runs_from
 from mlscale_twin.engine import Engine
 from mlscale_twin.layout import LOST, OK, REFUSED, TIMED_OUT
@@ -233,7 +233,7 @@ def test_clients_send_what_the_load_generator_would() -> None:
         engine.come()
     engine.advance(200.0)
     rows = engine.take_rows()
-    from mlscale.load.schedules import photo_order
+    from mlscale.loadgen.schedules import photo_order
 
     for client in range(5):
         mine = rows[rows["client"] == client]

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from setups import BOOT, LARGE, SMALL, UP, setup
 
-from mlscale_twin.policies.target_tracking import TargetTrackingSettings, TrackedMetric, TrackingState, decide
 from mlscale.runs import MlscaleError
 from mlscale_twin.layout import OK, REFUSED
+from mlscale_twin.policies.target_tracking import TargetTrackingSettings, TrackedMetric, TrackingState, decide
 from mlscale_twin.profile import changed, profile_names, read_profile
 from mlscale_twin.spread import Fixed, Number
 from mlscale_twin.twin import Outcome, Setup, Twin

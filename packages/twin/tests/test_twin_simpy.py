@@ -10,11 +10,11 @@ import simpy
 from queues import EXPONENTIAL
 from scipy import stats
 
-from mlscale_twin.simpy_check import EVERY, BoundedQueue, beside_simpy, by_simpy, by_twin
 from mlscale.runs import ClosedLoop
 from mlscale.runs.schedule import ClosedStage
 from mlscale_twin.engine import Engine
 from mlscale_twin.settings import Clients, Processor, Queueing
+from mlscale_twin.studies.simpy_check import EVERY, BoundedQueue, beside_simpy, by_simpy, by_twin
 
 DURATION_S = 6_000.0
 

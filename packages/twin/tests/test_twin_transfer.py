@@ -9,17 +9,27 @@ from pathlib import Path
 
 import pytest
 
+from mlscale.runs import SCHEMAS, MlscaleError, Run, Validity, load_run, load_runs
 from mlscale_paper import freeze as freezing
 from mlscale_paper import places, twin_tables
-from mlscale_paper.freeze import Calibrated, Frozen, FrozenProfile, around, calibrated, freeze, read_frozen, sessions, twins_by
-from mlscale_twin.simulate import simulate
-from mlscale_twin.validation import shipped
-from mlscale.runs import SCHEMAS, MlscaleError, Run, Validity, load_run, load_runs
+from mlscale_paper.freeze import (
+    Calibrated,
+    Frozen,
+    FrozenProfile,
+    around,
+    calibrated,
+    freeze,
+    read_frozen,
+    sessions,
+    twins_by,
+)
 from mlscale_twin.profile import read_profile
+from mlscale_twin.simulate import SimulateOptions, simulate
 from mlscale_twin.spread import Measured
+from mlscale_twin.studies.validation import shipped
 from mlscale_twin.transfer import Speed, at_speed, pooled, speed_of
 
-CORE = Path(__file__).parents[2] / "data/reference/core"
+CORE = Path(__file__).parents[3] / "data/reference/core"
 PROFILE = read_profile("torchserve")
 
 
@@ -39,8 +49,11 @@ def test_a_host_is_as_fast_as_itself(published: list[Run]) -> None:
 def test_a_slower_host_is_found_out() -> None:
     """Runs of the twin at another speed, taken for live ones of another host, give that speed back."""
     profile, wanted = read_profile("torchserve"), Speed(work=1.3, starts=1.6)
-    slow = [_live(simulate("torchserve", profile=at_speed(profile, wanted), draw=draw)) for draw in range(6)]
-    usual = [_live(simulate("torchserve", draw=draw)) for draw in range(6)]
+    slow = [
+        _live(simulate("torchserve", profile=at_speed(profile, wanted), options=SimulateOptions(draw=draw)))
+        for draw in range(6)
+    ]
+    usual = [_live(simulate("torchserve", options=SimulateOptions(draw=draw))) for draw in range(6)]
     found = speed_of(slow, usual, profile)
     assert found.work == pytest.approx(wanted.work, rel=0.08)
     assert found.starts == pytest.approx(wanted.starts, rel=0.1)

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from mlscale_twin.likeness import MARGINS, likeness, likeness_figures, rejected_share
 from mlscale.analysis.provisioning import grew_before
-from mlscale_paper import twin_records
-from mlscale_paper.claims import Claim, Side, flips, gaps, judged, paper_claims
-from mlscale_paper.twin_records import CLAIMS, VALIDATION, _meaning, code_hash
-from mlscale_twin.simulate import simulate
-from mlscale_twin.validation import beside, setup_of, twin_rows
 from mlscale.runs import SCHEMAS, Run
 from mlscale.runs.schedule import ClosedLoop, ClosedStage
+from mlscale_paper import twin_records
+from mlscale_paper.claims import Claim, Side, flips, gaps, judged, paper_claims
+from mlscale_paper.twin_records import CLAIMS, VALIDATION, record_hash
+from mlscale_twin.code_hash import _meaning, code_hash
+from mlscale_twin.likeness import MARGINS, likeness, likeness_figures, rejected_share
 from mlscale_twin.negative_controls import CONTROLS
-from mlscale_twin.profile import read_profile
+from mlscale_twin.profile import FOLDER, read_profile
+from mlscale_twin.simulate import SimulateOptions, simulate
+from mlscale_twin.studies.validation import beside, setup_of, twin_rows
 
 LEVEL_S = 0.55
 SEVEN = [figure for figure in MARGINS if figure not in ("light_response_s", "service_s")]
@@ -30,7 +32,9 @@ STEP = ClosedLoop(
 @pytest.fixture(scope="module")
 def taken_for_live() -> list[Run]:
     """Draws that no twin below draws again."""
-    runs = [simulate("torchserve", schedule=STEP, seed=seed, draw=1000 + seed) for seed in range(8)]
+    runs = [
+        simulate("torchserve", schedule=STEP, options=SimulateOptions(seed=seed, draw=1000 + seed)) for seed in range(8)
+    ]
     labels = {"mode": "live", "cell": "holdout/closed"}
     return [
         Run.in_memory(run.info.model_copy(update=labels), {name: getattr(run, name) for name in SCHEMAS})
@@ -107,8 +111,8 @@ def test_claims_are_judged_and_turned() -> None:
 
 
 def test_the_hash_is_of_the_code_and_not_of_its_words() -> None:
-    assert code_hash(CLAIMS) == code_hash(CLAIMS)
-    assert len({code_hash(), code_hash(CLAIMS), code_hash(VALIDATION)}) == 3
+    assert record_hash(CLAIMS) == record_hash(CLAIMS)
+    assert len({code_hash(), record_hash(CLAIMS), record_hash(VALIDATION)}) == 3
     one = 'def f(a):\n    """Says one thing."""\n    return a + 1\n'
     other = 'def f(a):\n    """Says another."""  # and why\n\n    return (a + 1)\n'
     assert _meaning(one) == _meaning(other) != _meaning(one.replace("1", "2"))
@@ -118,14 +122,14 @@ def test_the_hash_is_of_the_code_and_not_of_its_words() -> None:
 def test_profiles_say_what_they_were_held_against(
     taken_for_live: list[Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before, hashed = read_profile("torchserve"), code_hash(VALIDATION)
-    monkeypatch.setattr(twin_records, "FOLDER", tmp_path)
+    before, hashed = read_profile("torchserve"), record_hash(VALIDATION)
+    shutil.copy(FOLDER / "torchserve.json", tmp_path)
     found = ("equivalent", "different", "equivalent")
     rows = [{"environment": "torchserve", "n": 8, "verdict": verdict} for verdict in found]
-    twin_records.note_verdicts({"verdicts": rows}, taken_for_live)
+    twin_records.note_verdicts({"verdicts": rows}, taken_for_live, tmp_path)
     noted = read_profile(tmp_path / "torchserve.json")
     assert noted.validated.startswith("held against 8 live runs until 20")
     assert noted.validated.endswith(": 2 equivalent, 0 inconclusive, 1 different of 3 figures")
     assert noted.sha256 == before.sha256
     assert noted == before.model_copy(update={"validated": noted.validated})
-    assert code_hash(VALIDATION) == hashed
+    assert record_hash(VALIDATION) == hashed

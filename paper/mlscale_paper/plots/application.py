@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 Fate = Literal["read", "found, not read", "not found"]
 
+# What can become of a code, and its colour (Okabe and Ito's palette, which colour-blind readers can tell apart).
 FATES: Mapping[Fate, str] = {"read": "#009e73", "found, not read": "#e69f00", "not found": "#d55e00"}
-"""What can become of a code, and its colour (Okabe and Ito's palette, which colour-blind readers can tell apart)."""
 STAGE_NAMES = {
     "open": "open the image",
     "localise": "localiser",

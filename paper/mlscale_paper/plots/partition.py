@@ -11,7 +11,6 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-from mlscale_paper.partition_theory import Way, expected_response_s
 from mlscale.plots.style import (
     BAND,
     INK,
@@ -28,6 +27,7 @@ from mlscale.plots.style import (
     spread,
     style,
 )
+from mlscale_paper.partition_theory import Way, expected_response_s
 
 _WAY_COLOURS: Final = {"whole": "#222222", "overlapping": "#44AA99", "blocking": "#882255"}
 _WAY_NAMES: Final = {

@@ -37,12 +37,12 @@ SHOWN: Final[Mapping[str, str]] = {
     "sd_response_s": "standard deviation (s)",
     "t_slo_s": "$T_{slo}$ (s)",
 }
+# What the paper says, by the names of its findings.
 CLAIMS: Final[Mapping[str, str]] = {
     "F1": "local frameworks are faster and steadier than clouds",
     "F2": "starting machines makes the response later",
     "F3": "ECS is better than EKS, in mean and spread",
 }
-"""What the paper says, by the names of its findings."""
 TONES: Final = {"implied": INK, "undecided": MUTED, "contradicted": "#B00020"}
 SIGNS: Final = {"implied": "o", "undecided": "D", "contradicted": "X"}
 

@@ -18,22 +18,22 @@ from codereader.placements import FRAMES
 
 Arrays = tuple[NDArray[np.float32] | NDArray[np.int64], ...]
 Mix = Mapping[str, float]
+# Shares of the difficulties, where codes are looked for.
 _MIX: Mix = {"easy": 0.2, "medium": 0.3, "hard": 0.35, "harsh": 0.15}
-"""Shares of the difficulties, where codes are looked for."""
+# The same where they are read: easy ones teach nothing any more after a few steps.
 _READ_MIX: Mix = {"easy": 0.05, "medium": 0.15, "hard": 0.55, "harsh": 0.25}
-"""The same where they are read: easy ones teach nothing any more after a few steps."""
+# Shares of the symbologies: an EAN-13 teaches twelve symbols, a UPC-E six.
 _BARS = {"EAN13": 0.25, "EAN8": 0.25, "UPCA": 0.17, "UPCE": 0.33}
-"""Shares of the symbologies: an EAN-13 teaches twelve symbols, a UPC-E six."""
+# Share of the grid finder's and the strip reader's samples that only look like a code.
 _DECOYS = 0.12
-"""Share of the grid finder's and the strip reader's samples that only look like a code."""
+# Share of the strip reader's samples that are light where they should be dark.
 _EXCHANGED = 0.08
-"""Share of the strip reader's samples that are light where they should be dark."""
 _WITH_ADD_ON, _ADD_ON = 0.2, (0.25, 0.65)
 """Share of boxes around twelve digits that hold what may be their add-on, too, and how much wider they are."""
+# The class at a frame of a strip that teaches only whether there is a code.
 UNTAUGHT = -100
-"""The class at a frame of a strip that teaches only whether there is a code."""
+# From codes in a large photo to codes that fill a small one.
 _LOCALISER_MODULES_PX = (0.6, 12.0)
-"""From codes in a large photo to codes that fill a small one."""
 _TURNED = dict(zip("LGRQ", "QRGL", strict=True))
 
 

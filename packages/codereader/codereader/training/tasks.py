@@ -97,10 +97,10 @@ def _module_sample(seed: int, index: int, batch: int) -> samples.Arrays:
     return samples.module_sample(seed, index, version)
 
 
+# Every network by name; what takes longest is trained first.
 TASKS = {
     "localiser": Task(samples.localiser_sample, _localiser_loss, 3300, 8, 0.62),
     "grids": Task(lambda seed, index, _: samples.grid_sample(seed, index), _grid_loss, 2000, 32, 1.0),
     "strips": Task(lambda seed, index, _: samples.strip_sample(seed, index), _strip_loss, 6200, 8, 0.24, 4e-3),
     "modules": Task(_module_sample, _module_loss, 4000, 8, 0.38, 4e-3),
 }
-"""Every network by name; what takes longest is trained first."""

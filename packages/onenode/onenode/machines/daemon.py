@@ -22,17 +22,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from mlscale.environments.kubernetes_names import BOOT, BOOTED
+from mlscale.environments.machine_types import BootTimes, Catalogue
+from mlscale.runs import MlscaleError
 from onenode.api import Api
-from onenode.list_watch import Following
 from onenode.layout import Layout
+from onenode.list_watch import Following
 from onenode.machines.machine import Site
 from onenode.machines.plan import Action, Ask, Build, Claim, Join, Leave, Machine, Refuse, Start, Stop, claim_of, plan
 from onenode.machines.records import load, save
 from onenode.parts import MACHINES_SOCKET, Programs
 from onenode.settings import Settings
-from mlscale.environments.kubernetes_names import BOOT, BOOTED
-from mlscale.environments.machine_types import BootTimes, Catalogue
-from mlscale.runs import MlscaleError
 
 logger = logging.getLogger(__name__)
 

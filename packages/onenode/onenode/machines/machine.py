@@ -13,30 +13,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from onenode.configure import digest_of, write_machine
+from mlscale.environments.machine_types import RESERVED_MIB, MachineType
+from mlscale.host.scratch import remove_folder
 from onenode.atomic_files import write_whole
+from onenode.configure import digest_of, write_machine
 from onenode.layout import RUNTIME_SOCKET, Layout, MachineLayout
 from onenode.machines.plan import PROVIDER, Machine
 from onenode.node import Limits, Link, Node
 from onenode.parts import Part, Programs, machine_parts
 from onenode.settings import Settings
 from onenode.waiting import wait_until
-from mlscale.environments.machine_types import RESERVED_MIB, MachineType
-from mlscale.host.scratch import remove_folder
 
 _NUMA: Final = Path("/sys/devices/system/node")
+# Of those that its claim has: what a cloud's machine tells of itself. Karpenter adds the rest.
 _LABELS: Final = (
     "node.kubernetes.io/instance-type",
     "topology.kubernetes.io/zone",
     "karpenter.sh/nodepool",
     "karpenter.sh/capacity-type",
 )
-"""Of those that its claim has: what a cloud's machine tells of itself. Karpenter adds the rest."""
+# Karpenter lifts it once it has registered the machine.
 _TAINT: Final = {"key": "karpenter.sh/unregistered", "effect": "NoExecute"}
-"""Karpenter lifts it once it has registered the machine."""
+# CPU weight of a machine until its node is ready, beside 100 per core afterwards: in a cloud, a machine that boots and
+# joins takes nothing from those whose pods are starting.
 _JOINING_WEIGHT: Final = 5
-"""CPU weight of a machine until its node is ready, beside 100 per core afterwards: in a cloud, a machine that boots and
-joins takes nothing from those whose pods are starting."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,14 +13,14 @@ from typing import Any, Final
 
 from onenode.conditions import condition
 
+# What Karpenter's kwok provider puts before a machine's name.
 PROVIDER: Final = "kwok://"
-"""What Karpenter's kwok provider puts before a machine's name."""
 MOST_MACHINES: Final = 60
+# Between the starts of two machines: what one that joins costs its host (benchmarks/machines.py), in a cloud neither
+# its neighbours nor the load generator pay. When a machine really has started, its `BOOTED` says.
 APART_S: Final = 2.5
-"""Between the starts of two machines: what one that joins costs its host (benchmarks/machines.py), in a cloud neither
-its neighbours nor the load generator pay. When a machine really has started, its `BOOTED` says."""
+# How long a machine stays on once its claim is gone: its kubelet then still reports that its pods have ended.
 GRACE_S: Final = 5.0
-"""How long a machine stays on once its claim is gone: its kubelet then still reports that its pods have ended."""
 _TYPE: Final = "node.kubernetes.io/instance-type"
 _POOL: Final = "karpenter.sh/nodepool"
 

@@ -7,10 +7,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
-from onenode.atomic_files import write_whole
-from onenode.machines.plan import Machine
 from mlscale.host.scratch import remove_folder
 from mlscale.runs import MlscaleError
+from onenode.atomic_files import write_whole
+from onenode.machines.plan import Machine
 
 _FILE: Final = "machine.json"
 

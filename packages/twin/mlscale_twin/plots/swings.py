@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 
 from mlscale.plots.style import INK, attach, colour, headline, mark_modes, new_axes, shade, style
 
+# Of the figure: a number that moves it by less, halved and doubled, gets no row.
 LEAST_SHARE: Final = 0.01
-"""Of the figure: a number that moves it by less, halved and doubled, gets no row."""
 _SIDES: Final = {"half": ("half of it", 0.45), "double": ("twice of it", 1.0)}
 
 
@@ -21,7 +21,7 @@ def swing_bars(table: pd.DataFrame, draws: int, environment: str = "ecs") -> Axe
     whose draws were censored ends in an arrow. Numbers that hardly move T_slo are listed below the axis.
 
     Args:
-        table: `mlscale_twin.sensitivity.swings`; the first row is on top. draws: simulated runs behind each mean.
+        table: of `sensitivity.swings`; the first row is on top. draws: simulated runs behind each mean.
     Returns:
         The axes; `plotted`: the table.
     """

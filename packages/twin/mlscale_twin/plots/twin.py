@@ -14,7 +14,6 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-from mlscale_twin.likeness import MARGINS
 from mlscale.analysis.moving import WINDOW_S, around_step
 from mlscale.analysis.response import horizon_of
 from mlscale.plots.style import (
@@ -31,15 +30,16 @@ from mlscale.plots.style import (
     style,
 )
 from mlscale.runs import Run
+from mlscale_twin.likeness import MARGINS
 
 Floats = npt.NDArray[np.float64]
 _COLUMNS: Final = 4
+# Line, marker and face of each: none of them is an environment's.
 VERDICTS: Final = {
     "equivalent": (INK, "o", INK),
     "inconclusive": (MUTED, "o", "white"),
     "different": ("#B00020", "D", "#B00020"),
 }
-"""Line, marker and face of each: none of them is an environment's."""
 WORDS: Final = {
     "mean_response_s": "mean response",
     "sd_response_s": "standard deviation",
@@ -211,8 +211,8 @@ def _compared(axes: Axes, name: str, live: Sequence[Run], twins: Sequence[Run], 
     attach(axes, pd.concat(parts, ignore_index=True).assign(setup=name))
 
 
+# Of resamples, in which a wrong twin has to be found different.
 NOTICED_SHARE: Final = 0.8
-"""Of resamples, in which a wrong twin has to be found different."""
 
 
 def control_rejections(table: pd.DataFrame) -> Axes:

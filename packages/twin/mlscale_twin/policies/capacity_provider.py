@@ -30,8 +30,8 @@ from mlscale_twin.policies.alarm import is_on
 Rule = Literal["out", "in", "quiet", "warming-up", "at-max", "in-use", "too-few-datapoints"]
 
 _EPSILON: Final = 1e-9
+# Instances that the first scale-out of an empty group asks for.
 FROM_ZERO: Final = 2
-"""Instances that the first scale-out of an empty group asks for."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,10 +17,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
+# How often the disruption controller looks (controller.go).
 POLLING_S: Final = 10.0
-"""How often the disruption controller looks (controller.go)."""
+# Between a decision and its validation (consolidation.go, consolidationTTL).
 VALIDATION_S: Final = 15.0
-"""Between a decision and its validation (consolidation.go, consolidationTTL)."""
 
 
 @dataclass(frozen=True, slots=True, order=True)

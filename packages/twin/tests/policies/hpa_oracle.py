@@ -1,4 +1,4 @@
-"""Kubernetes' own autoscaler, built from its pinned source (cluster/kubernetes): its answers, and by which lines."""
+"""Kubernetes' own autoscaler, built from its pinned source (onenode/build): its answers, and by which lines."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from mlscale.host.scratch import remove_folder
+from mlscale.host.state import cache_home
 from onenode.cache import Cache
 from onenode.gobuild import go_program
 from onenode.progress import Reporter
-from mlscale.host.scratch import remove_folder
-from mlscale.host.state import cache_home
 
-SOURCE: Final = Path(__file__).parents[2] / "cluster/kubernetes"
+SOURCE: Final = Path(__file__).parents[4] / "packages/onenode/onenode/build/kubernetes"
 PACKAGE: Final = "k8s.io/kubernetes/pkg/controller/podautoscaler"
 CALCULATOR: Final = "replica_calculator.go"
+# testing/synctest is in from here on.
 GO: Final = (1, 25)
-"""testing/synctest is in from here on."""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from mlscale_twin.policies.capacity_provider import InstancesObservation, ManagedScalingSettings, ManagedScalingState, decide, needed, reservation
+from mlscale_twin.policies.capacity_provider import (
+    InstancesObservation,
+    ManagedScalingSettings,
+    ManagedScalingState,
+    decide,
+    needed,
+    reservation,
+)
 
 SETTINGS = ManagedScalingSettings(max_instances=10)
 

@@ -7,7 +7,21 @@ from typing import Any
 
 import pytest
 
-from mlscale_twin.policies.hpa import Behavior, Container, Decision, History, HpaSettings, MetricSpec, Observation, Pod, PodMetric, ReadyCondition, ScalingPolicy, ScalingRules, decide
+from mlscale_twin.policies.hpa import (
+    Behavior,
+    Container,
+    Decision,
+    History,
+    HpaSettings,
+    MetricSpec,
+    Observation,
+    Pod,
+    PodMetric,
+    ReadyCondition,
+    ScalingPolicy,
+    ScalingRules,
+    decide,
+)
 
 CPU = MetricSpec("Resource", "cpu", "Utilization", 50)
 FLIGHTS = MetricSpec("External", "flights", "AverageValue", 1000)

@@ -10,8 +10,8 @@ import pytest
 from hpa_agreement import differing_looks, differing_situations
 from hpa_oracle import Oracle, built_folder, oracle
 
-from onenode.preflight import check_host
 from mlscale.runs import MlscaleError
+from onenode.preflight import check_host
 
 
 @pytest.fixture(scope="module")

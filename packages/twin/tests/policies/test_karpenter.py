@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from mlscale_twin.policies.karpenter import InstanceType, Machine, PodRequest, PoolSettings, Resources, batch_ends_s, disrupt, provision
+from mlscale_twin.policies.karpenter import (
+    InstanceType,
+    Machine,
+    PodRequest,
+    PoolSettings,
+    Resources,
+    batch_ends_s,
+    disrupt,
+    provision,
+)
 
 GIB = 2**30
 

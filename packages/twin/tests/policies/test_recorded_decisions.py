@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from mlscale_twin.policies import hpa, ray_serve
 from mlscale.runs import Run, load_run
+from mlscale_twin.policies import hpa, ray_serve
 
-REFERENCE = Path(__file__).parents[2] / "data/reference"
+REFERENCE = Path(__file__).parents[4] / "data/reference"
 
 
 def decisions(pattern: str) -> Iterator[tuple[Run, float, dict[str, Any]]]:

@@ -6,7 +6,13 @@ from collections.abc import Sequence
 
 import pytest
 
-from mlscale_twin.policies.target_tracking import TargetTrackingSettings, TrackedMetric, TrackingDecision, TrackingState, decide
+from mlscale_twin.policies.target_tracking import (
+    TargetTrackingSettings,
+    TrackedMetric,
+    TrackingDecision,
+    TrackingState,
+    decide,
+)
 
 SETTINGS = TargetTrackingSettings(target=50.0, max_capacity=10)
 

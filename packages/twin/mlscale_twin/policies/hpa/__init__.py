@@ -3,7 +3,16 @@
 from mlscale_twin.policies.hpa.behavior import Behavior, History, ScalingPolicy, ScalingRules
 from mlscale_twin.policies.hpa.calculator import Proposal, Tolerances
 from mlscale_twin.policies.hpa.controller import Decision, HpaSettings, MetricSpec, decide
-from mlscale_twin.policies.hpa.observed import Container, MetricError, Observation, Phase, Pod, PodMetric, Reading, ReadyCondition
+from mlscale_twin.policies.hpa.observed import (
+    Container,
+    MetricError,
+    Observation,
+    Phase,
+    Pod,
+    PodMetric,
+    Reading,
+    ReadyCondition,
+)
 
 __all__ = [
     "Behavior",

@@ -10,7 +10,17 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from mlscale_twin.policies.hpa.integers import MAX_INT32, MAX_INT64, ceil, int32, int32_of, int64, int64_of, quotient, ratio
+from mlscale_twin.policies.hpa.integers import (
+    MAX_INT32,
+    MAX_INT64,
+    ceil,
+    int32,
+    int32_of,
+    int64,
+    int64_of,
+    quotient,
+    ratio,
+)
 from mlscale_twin.policies.hpa.observed import MetricError, Pod, PodMetric, PodMetrics
 from mlscale_twin.policies.hpa.requests import calculate_requests
 

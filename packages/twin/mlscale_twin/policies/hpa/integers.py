@@ -10,10 +10,10 @@ from typing import Final
 
 MAX_INT32: Final = 2**31 - 1
 MAX_INT64: Final = 2**63 - 1
+# What CVTTSD2SQ gives for what has no int64.
 _INDEFINITE: Final = -(2**63)
-"""What CVTTSD2SQ gives for what has no int64."""
+# What CVTTSD2SL gives for what has no int32.
 _INDEFINITE_32: Final = -(2**31)
-"""What CVTTSD2SL gives for what has no int32."""
 
 
 def int32(number: int) -> int:

@@ -1,0 +1,173 @@
+"""Every figure: runs in, a matplotlib Figure out, with its caption as the figure's label (``figure.get_label()``).
+
+``level_s`` is L, the moving mean that counts as good, s. ``rows`` is what `mlscale.summarise` says of the same runs;
+where it is left out, it is worked out here. `mlscale.plots` has the same as axes, to be put into figures of one's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from mlscale.runs import Run
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+
+def trajectory(runs: Sequence[Run], level_s: float | None = None) -> Figure:
+    """Moving mean and spread of the response, and replicas, around the step; a column per environment."""
+    from mlscale.plots.trajectories import trajectory
+
+    return _finished(trajectory(runs, level_s), runs)
+
+
+def timeline(run: Run, level_s: float | None = None, *, which: str = "") -> Figure:
+    """One run: every response, replicas with their decisions, cores by role. ``which``: it is among others."""
+    from mlscale.plots.timelines import timeline
+
+    return _finished(timeline(run, level_s, which=which), [run])
+
+
+def machine_timeline(run: Run, level_s: float | None = None, *, which: str = "") -> Figure:
+    """One run where machines scale, too: load, response, pods by state, machines by state."""
+    from mlscale.plots.machines import joined_timeline
+
+    return _finished(joined_timeline(run, level_s, which=which), [run])
+
+
+def response(runs: Sequence[Run], level_s: float, *, rows: pd.DataFrame | None = None) -> Figure:
+    """Milestones after the step: first decision, first replica, last needed replica, back under L."""
+    from mlscale.plots.parts import response_parts
+
+    return _finished(response_parts(_rows(runs, level_s, rows)), runs)
+
+
+def sigma(runs: Sequence[Run], level_s: float, *, rows: pd.DataFrame | None = None) -> Figure:
+    """Standard deviation of the response after the step, and what it is made of."""
+    from mlscale.plots.spreads import sigma_parts
+
+    return _finished(sigma_parts(_rows(runs, level_s, rows)), runs)
+
+
+def resources(runs: Sequence[Run], level_s: float, *, rows: pd.DataFrame | None = None) -> Figure:
+    """CPU per correct answer by role, and cores in use around the step."""
+    from mlscale.plots.usage import resources
+
+    return _finished(resources(runs, _rows(runs, level_s, rows)), runs)
+
+
+def estimation(
+    runs: Sequence[Run], level_s: float, *, rows: pd.DataFrame | None = None, table: pd.DataFrame | None = None
+) -> Figure:
+    """Each pair's ratio with its intervals, and below it every run; a column per primary endpoint. ``table``: of
+    `mlscale.compare`."""
+    from mlscale.analysis.inference import compare
+    from mlscale.plots.estimates import estimation
+
+    rows = _rows(runs, level_s, rows)
+    return _finished(estimation(rows, compare(rows) if table is None else table), runs)
+
+
+def survival(runs: Sequence[Run], level_s: float, *, rows: pd.DataFrame | None = None) -> Figure:
+    """Share of runs that are not back under L yet, against seconds since the step."""
+    from mlscale.plots.survival import survival
+
+    return _finished(survival(_rows(runs, level_s, rows)), runs)
+
+
+def cold_starts(runs: Sequence[Run]) -> Figure:
+    """A bar per pod: the phases of its start."""
+    from mlscale.notebook.tables import cold_starts
+    from mlscale.plots.coldstart import cold_start
+
+    return _finished(cold_start(cold_starts(runs)), runs)
+
+
+def sharing(runs: Sequence[Run]) -> Figure:
+    """Share of answers that come from replicas made after the step, by kind of connection."""
+    from mlscale.plots.sharing import sharing
+
+    return _finished(sharing(runs), runs)
+
+
+def inference_by_period(runs: Sequence[Run]) -> Figure:
+    """The server's own inference time before the step, by the CPU quota's period."""
+    from mlscale.plots.periods import inference_by_period
+
+    return _finished(inference_by_period(runs), runs)
+
+
+def variants(
+    groups: Mapping[str, Sequence[Run]], colours: Sequence[str], level_s: float, *, end_s: float = 600.0
+) -> Figure:
+    """The moving mean of each group of runs until ``end_s`` after the step. ``colours``: one a group, each a colour of
+    matplotlib or an environment whose colour is meant."""
+    from mlscale.plots.style import COLOURS, colour
+    from mlscale.plots.variants import variant_trajectories
+
+    everything = [run for runs in groups.values() for run in runs]
+    tones = {name: colour(each) if each in COLOURS else each for name, each in zip(groups, colours, strict=True)}
+    return _finished(variant_trajectories(groups, tones, level_s, end_s), everything)
+
+
+def boot_parts(runs: Sequence[Run], level_s: float, *, rows: pd.DataFrame | None = None) -> Figure:
+    """Where the time went after the step, by boot time of the machines. ``rows``: of `boot_rows`."""
+    from mlscale.plots.boots import boot_parts
+
+    return _finished(boot_parts(_boot_rows(runs, level_s, rows)), runs)
+
+
+def boot_response(runs: Sequence[Run], level_s: float, *, rows: pd.DataFrame | None = None) -> Figure:
+    """Time until the response is good again, over the boot time of the machines. ``rows``: of `boot_rows`."""
+    from mlscale.plots.boots import boot_response
+
+    return _finished(boot_response(_boot_rows(runs, level_s, rows)), runs)
+
+
+def boot_beside_simulated(runs: Sequence[Run], simulated: Sequence[Run], level_s: float) -> Figure:
+    """The same, of rehearsed runs beside simulated ones of the same setups."""
+    from mlscale.plots.boots import boot_twin
+
+    drawn = boot_twin(_boot_rows(runs, level_s, None), _boot_rows(simulated, level_s, None))
+    return _finished(drawn, [*runs, *simulated])
+
+
+def boot_trajectories(runs: Sequence[Run], level_s: float) -> Figure:
+    """Moving mean around the step, a panel per set of boot times."""
+    from mlscale.plots.boots import boot_trajectories
+
+    return _finished(boot_trajectories(runs, _boot_rows(runs, level_s, None), level_s), runs)
+
+
+def windows(
+    runs: Sequence[Run], level_s: float, pairs: Sequence[tuple[str, str]], *, rows: pd.DataFrame | None = None
+) -> Figure:
+    """Each pair's ratio for every width of the moving window: does the answer depend on it?"""
+    from mlscale.plots.sensitivity import window_sensitivity
+
+    return _finished(window_sensitivity(_rows(runs, level_s, rows), list(pairs)), runs)
+
+
+def _rows(runs: Sequence[Run], level_s: float, rows: pd.DataFrame | None) -> pd.DataFrame:
+    from mlscale.analysis.summary import summarise
+
+    return summarise(runs, level_s) if rows is None else rows
+
+
+def _boot_rows(runs: Sequence[Run], level_s: float, rows: pd.DataFrame | None) -> pd.DataFrame:
+    from mlscale.analysis.boot_time_response import dose_rows
+
+    return dose_rows(runs, level_s) if rows is None else rows
+
+
+def _finished(drawn: Any, runs: Sequence[Run]) -> Figure:
+    """The figure that axes, or an array of axes, are part of, with the caption that the runs ask for."""
+    from mlscale.plots.captions import caption
+
+    while isinstance(drawn, Iterable):
+        drawn = next(iter(drawn))
+    figure: Figure = drawn.figure
+    figure.set_label(caption(runs, with_invalid=True))
+    return figure

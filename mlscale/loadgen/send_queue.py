@@ -1,0 +1,161 @@
+"""What is to be sent next: the same small interface for both loops, so that one sender serves them.
+
+Times are seconds since the schedule's start.
+"""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from mlscale.loadgen.schedules import (
+    THINKS,
+    WHOLE,
+    Part,
+    active_intervals,
+    first_active_s,
+    photo_order,
+    send_times,
+    think_times,
+)
+from mlscale.loadgen.shapes import Floats
+from mlscale.runs.schedule import ClosedLoop, OpenLoop
+
+# Request k of client c of a closed loop has the number c * CLIENT_STRIDE + k.
+CLIENT_STRIDE: Final = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """One request to be sent."""
+
+    request_id: int
+    client: int
+    photo: int
+    load_stage: int
+    intended_s: float
+
+
+class Agenda(Protocol):
+    """Requests in the order of their intended times."""
+
+    def next_s(self) -> float | None:
+        """When the next request is intended; None: none is, as far as is known (see `answered`)."""
+        ...
+
+    def take(self) -> Due:
+        """The next request; it is off the agenda then."""
+        ...
+
+    def answered(self, due: Due, done_s: float) -> None:
+        """A request has ended, well or badly."""
+        ...
+
+
+class OpenAgenda:
+    """An open loop: send times drawn beforehand, whatever happens to the requests.
+
+    Args:
+        photos: number of photos (0: requests have no photo).
+    """
+
+    def __init__(
+        self,
+        schedule: OpenLoop,
+        seed: int,
+        block: int,
+        photos: int,
+        part: Part = WHOLE,
+    ) -> None:
+        self._chunks = send_times(schedule, seed, block, part=part)
+        self._order = photo_order(seed, block, 0, photos) if photos else np.zeros(1, dtype=np.int64)
+        self._refill()
+
+    def _refill(self) -> None:
+        self._at = 0
+        self._times: list[float] = []
+        for sends in self._chunks:
+            if len(sends.request_id):
+                self._times = sends.intended_s.tolist()
+                self._numbers: list[int] = sends.request_id.tolist()
+                self._stages: list[int] = sends.load_stage.tolist()
+                self._photos: list[int] = self._order[sends.request_id % len(self._order)].tolist()
+                return
+
+    def next_s(self) -> float | None:
+        return self._times[self._at] if self._times else None
+
+    def take(self) -> Due:
+        at = self._at
+        due = Due(self._numbers[at], 0, self._photos[at], self._stages[at], self._times[at])
+        self._at += 1
+        if self._at == len(self._times):
+            self._refill()
+        return due
+
+    def answered(self, due: Due, done_s: float) -> None:
+        pass
+
+
+@dataclass(slots=True)
+class _ClosedClient:
+    """Where a client of a closed loop stands."""
+
+    intervals: tuple[tuple[float, float], ...]
+    order: npt.NDArray[np.int64]
+    requests: int = 0
+    thinks: Floats | None = None
+
+
+class ClosedAgenda:
+    """A closed loop: each client's next request is intended a think time after its last one was done.
+
+    A client that joins sends at once. One that leaves begins nothing more; its open request is waited for.
+    """
+
+    def __init__(self, schedule: ClosedLoop, seed: int, block: int, photos: int, part: Part = WHOLE) -> None:
+        self._schedule, self._seed, self._block = schedule, seed, block
+        self._boundaries = np.array(schedule.boundaries_s)
+        self._clients: dict[int, _ClosedClient] = {}
+        self._heap: list[tuple[float, int]] = []
+        for client in part.clients(schedule):
+            intervals = active_intervals(schedule, client)
+            order = photo_order(seed, block, client, photos) if photos else np.zeros(1, dtype=np.int64)
+            self._clients[client] = _ClosedClient(intervals, order)
+            self._heap.append((intervals[0][0], client))
+        heapq.heapify(self._heap)
+
+    def next_s(self) -> float | None:
+        return self._heap[0][0] if self._heap else None
+
+    def take(self) -> Due:
+        intended_s, number = heapq.heappop(self._heap)
+        client = self._clients[number]
+        k = client.requests
+        client.requests += 1
+        stage = int(np.searchsorted(self._boundaries, intended_s, side="right")) - 1
+        photo = int(client.order[k % len(client.order)])
+        return Due(number * CLIENT_STRIDE + k, number, photo, stage, intended_s)
+
+    def answered(self, due: Due, done_s: float) -> None:
+        client = self._clients[due.client]
+        think_s = self._think_s(due.client, client, due.request_id % CLIENT_STRIDE)
+        following_s = first_active_s(client.intervals, done_s + think_s)
+        if following_s is not None:
+            heapq.heappush(self._heap, (following_s, due.client))
+
+    def _think_s(self, number: int, client: _ClosedClient, k: int) -> float:
+        if client.thinks is None or k % THINKS == 0:
+            client.thinks = think_times(self._schedule, self._seed, self._block, number, k // THINKS)
+        return float(client.thinks[k % THINKS])
+
+
+def make_agenda(schedule: ClosedLoop | OpenLoop, seed: int, block: int, photos: int, part: Part) -> Agenda:
+    """The agenda of one worker's part of a schedule."""
+    if isinstance(schedule, ClosedLoop):
+        return ClosedAgenda(schedule, seed, block, photos, part)
+    return OpenAgenda(schedule, seed, block, photos, part)

@@ -1,0 +1,166 @@
+"""Sending what the agenda says when it says so, and giving up openly where that can't be done."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import Final
+
+from mlscale.loadgen.client import Client, Outcome, OutOfResources
+from mlscale.loadgen.precise_timer import make_alarm
+from mlscale.loadgen.recorder import Recorder
+from mlscale.loadgen.send_queue import Agenda, Due
+
+# So many requests are begun at once before the loop gets to read answers.
+_BURST: Final = 64
+# A gap at least this long before the next request is used for writing rows.
+_IDLE_S: Final = 0.0004
+_TICK_S: Final = 0.25
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When sending is given up: ``lateness_s`` behind for ``for_s`` seconds on end, or ``open`` requests at once."""
+
+    lateness_s: float = 1.0
+    for_s: float = 3.0
+    open: int = 16_000
+
+
+class Sender:
+    """Sends one worker's part of a schedule.
+
+    Args:
+        zero_s: the schedule's start, ``time.monotonic()`` seconds.
+        open_loop: lateness is a reason to give up (a closed loop's clients wait for their answers anyway).
+    """
+
+    def __init__(
+        self, agenda: Agenda, client: Client, recorder: Recorder, zero_s: float, limits: Limits, *, open_loop: bool
+    ) -> None:
+        self._agenda, self._client, self._recorder = agenda, client, recorder
+        self._zero_s, self._limits, self._open_loop = zero_s, limits, open_loop
+        self._loop = asyncio.get_running_loop()
+        self._alarm = make_alarm(self._loop, self._wake)
+        self._requests: set[asyncio.Task[None]] = set()
+        self._ended = asyncio.Event()
+        self._waking = False
+        self._behind: tuple[float, int] | None = None  # since when, and requests begun by then
+        self._ticking: asyncio.TimerHandle | None = None
+        self._failure: BaseException | None = None
+        self.begun = 0
+        self.aborted: str | None = None
+
+    @property
+    def open_requests(self) -> int:
+        return len(self._requests)
+
+    async def run(self) -> None:
+        """Send everything; returns when the last request has ended, or after `stop` or an abort.
+
+        Raises:
+            OSError: rows can't be written.
+        """
+        self._arm()
+        self._ticking = self._loop.call_later(_TICK_S, self._tick)
+        try:
+            await self._ended.wait()
+        finally:
+            self._ticking.cancel()
+            self._alarm.close()
+            for request in self._requests:
+                request.cancel()
+            if self._requests:
+                await asyncio.wait(self._requests)
+        if self._failure is not None:
+            raise self._failure
+
+    def stop(self) -> None:
+        """Begin nothing more; open requests are recorded as unfinished."""
+        self._ended.set()
+
+    def abort(self, reason: str) -> None:
+        """Stop, and say why."""
+        self.aborted = self.aborted or reason
+        self.stop()
+
+    def _wake(self) -> None:
+        """Begin every request that is due."""
+        self._waking = False
+        if self._ended.is_set():
+            return
+        now_s = time.monotonic()
+        elapsed_s = now_s - self._zero_s
+        for _ in range(_BURST):
+            due_s = self._agenda.next_s()
+            if due_s is None or due_s > elapsed_s:
+                break
+            due = self._agenda.take()
+            self.begun += 1
+            request = self._loop.create_task(self._request(due))
+            self._requests.add(request)
+            request.add_done_callback(self._request_ended)
+        if len(self._requests) > self._limits.open:
+            self.abort(f"{len(self._requests)} requests are open at once, which is all this machine allows")
+        self._arm()
+
+    def _arm(self) -> None:
+        due_s = self._agenda.next_s()
+        if due_s is None:
+            if not self._requests:
+                self._ended.set()
+        elif self._zero_s + due_s > time.monotonic():
+            self._alarm.set(self._zero_s + due_s)
+        elif not self._waking:
+            self._waking = True
+            self._loop.call_soon(self._wake)
+
+    async def _request(self, due: Due) -> None:
+        outcome = Outcome(sent_s=time.monotonic())
+        try:
+            await self._client.send(due.client, due.photo, outcome)
+            self._agenda.answered(due, outcome.done_s - self._zero_s)
+        except OutOfResources as error:
+            self.abort(f"this machine can't open another connection: {error}")
+        finally:
+            self._recorder.add(due, outcome)
+            self._record()
+
+    def _request_ended(self, request: asyncio.Task[None]) -> None:
+        self._requests.discard(request)
+        if not request.cancelled() and (error := request.exception()) is not None:
+            self._fail(error)
+        if not self._ended.is_set():
+            self._arm()
+
+    def _record(self) -> None:
+        """Write rows where that holds nothing up."""
+        due_s = self._agenda.next_s()
+        self._recorder.write(idle=due_s is None or due_s + self._zero_s - time.monotonic() > _IDLE_S)
+
+    def _tick(self) -> None:
+        """Four times a second: is sending held up? Are there rows that wait?"""
+        try:
+            self._record()
+        except OSError as error:
+            self._fail(error)
+        self._check_lateness()
+        self._ticking = self._loop.call_later(_TICK_S, self._tick)
+
+    def _check_lateness(self) -> None:
+        now_s = time.monotonic()
+        due_s = self._agenda.next_s()
+        behind_s = 0.0 if due_s is None else now_s - self._zero_s - due_s
+        if not self._open_loop or behind_s <= self._limits.lateness_s:
+            self._behind = None
+            return
+        self._behind = self._behind or (now_s, self.begun)
+        since_s, begun = self._behind
+        if now_s - since_s >= self._limits.for_s:
+            rate = (self.begun - begun) / (now_s - since_s)
+            self.abort(f"sending is {behind_s:.1f} s behind its schedule; {rate:,.0f} requests/s are sent at most")
+
+    def _fail(self, error: BaseException) -> None:
+        self._failure = self._failure or error
+        self._ended.set()

@@ -1,0 +1,85 @@
+"""What a load worker is told, and what it says: JSON lines on its standard streams."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from mlscale.loadgen.stimulus import Summary
+from mlscale.runs.info import Connections
+from mlscale.runs.schedule import ClosedLoop, OpenLoop
+
+
+class _Message(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="constants")
+
+
+class WorkerSpec(_Message):
+    """First line on a worker's standard input: all it needs but the start. Header values (tokens) stay off the disk."""
+
+    url: str
+    headers: dict[str, str]
+    schedule: Annotated[ClosedLoop | OpenLoop, Field(discriminator="loop")]
+    bodies: Path | None
+    seed: int
+    block: int
+    connections: Connections
+    timeout_s: float
+    check: str | None
+    check_answers: bool
+    stream: Path
+    worker: int
+    workers: int
+    abort_lateness_s: float
+    abort_after_s: float
+    max_open: int | None
+
+
+class Go(_Message):
+    """Second line on standard input: when the schedule starts. End of file afterwards means stop."""
+
+    origin_s: float = Field(description="zero of the run's clock, time.monotonic() seconds")
+    start_s: float = Field(description="zero of the schedule on the run's clock")
+
+
+class Ready(_Message):
+    """The worker has its bodies and first send times, and waits for the start."""
+
+    type: Literal["ready"] = "ready"
+    not_before_s: float = Field(
+        default=0.0, description="the schedule may start from here on, time.monotonic() seconds"
+    )
+
+
+class Beat(_Message):
+    """Twice a second while the worker sends."""
+
+    type: Literal["beat"] = "beat"
+    t_s: float = Field(description="run clock")
+    begun: int
+    finished: int
+    failed: int
+    open: int
+    cpu_s: float = Field(description="CPU time of the worker since its start")
+    rss_bytes: float
+
+
+class Done(_Message):
+    """The worker's last word when it has sent its part, or was stopped."""
+
+    type: Literal["done"] = "done"
+    summary: Summary
+
+
+class Failed(_Message):
+    """The worker's last word when it can't go on: an MlscaleError."""
+
+    type: Literal["failed"] = "failed"
+    what: str
+    where: str
+    remedy: str
+
+
+Said = Annotated[Ready | Beat | Done | Failed, Field(discriminator="type")]

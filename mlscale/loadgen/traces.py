@@ -1,0 +1,136 @@
+"""Recorded arrival traces: CSV of date-times (TIMESTAMP), of seconds (time_s) or of rates (time_s,rate_rps)."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from mlscale.errors import MlscaleError
+from mlscale.loadgen.shapes import Floats
+from mlscale.runs.schedule import Trace
+
+_REMEDY: Final = "fix the line; columns are TIMESTAMP, or time_s, or time_s,rate_rps"
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A trace as read: ``times_s`` (n,) ascending, seconds since the trace's start; 8 bytes an arrival are held.
+
+    ``rates_rps`` (n,) where it is one of rates (each holds until the next row), else None: times are arrivals.
+    """
+
+    times_s: Floats
+    rates_rps: Floats | None
+    sha256: str
+
+    @property
+    def natural_end_s(self) -> float:
+        """The schedule's length that uses all of it, s: a rate of the last row holds as long as the one before."""
+        last = float(self.times_s[-1])
+        if self.rates_rps is None:
+            return math.floor(last) + 1.0
+        if self.rates_rps[-1] == 0 and last > 0:
+            return last
+        return last + (last - float(self.times_s[-2]) if len(self.times_s) > 1 else 1.0)
+
+
+def read_recording(trace: Trace) -> Recording:
+    """Read the trace's file (times as in the file, ``speed`` and ``keep`` not applied).
+
+    Raises:
+        MlscaleError: unreadable, changed since the schedule was read, or malformed (file and line are named).
+    """
+    path = Path(trace.file)
+    try:
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            times, rates = _columns(path, csv.reader(file))
+    except OSError as error:
+        raise MlscaleError(
+            f"the trace can't be read: {error.strerror}", str(path), "name a CSV file that is there"
+        ) from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise MlscaleError(f"the trace is not CSV text: {error}", str(path), _REMEDY) from error
+    if trace.sha256 and trace.sha256 != digest:
+        raise MlscaleError(
+            "the trace has changed since its schedule was written", str(path), "restore it, or fix the sha256"
+        )
+    if rates is None and trace.keep > 1:
+        raise MlscaleError(
+            f"keep is {trace.keep:g}, but a trace of arrivals can't give more than it has",
+            str(path),
+            "use keep <= 1, or speed",
+        )
+    return Recording(times, rates, digest)
+
+
+def _columns(path: Path, rows: Iterator[list[str]]) -> tuple[Floats, Floats | None]:
+    header = [name.strip() for name in next(rows, [])]
+    if "TIMESTAMP" in header:
+        return _date_times(path, rows, header.index("TIMESTAMP")), None
+    if "time_s" not in header:
+        raise MlscaleError("no column TIMESTAMP or time_s", f"{path}, line 1", _REMEDY)
+    times: list[float] = []
+    rates: list[float] = []
+    rate_column = header.index("rate_rps") if "rate_rps" in header else None
+    time_column = header.index("time_s")
+    for line, row in _filled(rows):
+        where = f"{path}, line {line}"
+        times.append(_number(row, time_column, "time_s", where))
+        if rate_column is not None:
+            rates.append(_number(row, rate_column, "rate_rps", where))
+        _check_order(times, where, strict=rate_column is not None)
+    _check_any(times, path)
+    return np.array(times), np.array(rates) if rate_column is not None else None
+
+
+def _date_times(path: Path, rows: Iterator[list[str]], column: int) -> Floats:
+    times: list[float] = []
+    first: datetime | None = None
+    for line, row in _filled(rows):
+        where = f"{path}, line {line}"
+        try:
+            moment = datetime.fromisoformat(row[column].strip())
+            first = first or moment
+            times.append((moment - first).total_seconds())
+        except (ValueError, IndexError, TypeError) as error:
+            raise MlscaleError(f"TIMESTAMP is not a date-time: {_shown(row, column)}", where, _REMEDY) from error
+        _check_order(times, where, strict=False)
+    _check_any(times, path)
+    return np.array(times)
+
+
+def _filled(rows: Iterator[list[str]]) -> Iterator[tuple[int, list[str]]]:
+    return ((line, row) for line, row in enumerate(rows, start=2) if row)
+
+
+def _number(row: list[str], column: int, name: str, where: str) -> float:
+    try:
+        value = float(row[column])
+    except (ValueError, IndexError) as error:
+        raise MlscaleError(f"{name} is not a number: {_shown(row, column)}", where, _REMEDY) from error
+    if not math.isfinite(value) or value < 0:
+        raise MlscaleError(f"{name} is {value:g}; it has to be finite and not negative", where, _REMEDY)
+    return value
+
+
+def _check_order(times: list[float], where: str, *, strict: bool) -> None:
+    if len(times) > 1 and (times[-1] < times[-2] or (strict and times[-1] == times[-2])):
+        raise MlscaleError("the time is not after the line before", where, "sort the trace by time")
+
+
+def _check_any(times: list[float], path: Path) -> None:
+    if not times:
+        raise MlscaleError("the trace holds no arrival", str(path), "name a trace with at least one line of data")
+
+
+def _shown(row: list[str], column: int) -> str:
+    return repr(row[column][:40]) if column < len(row) else "the line is too short"

@@ -1,0 +1,307 @@
+"""measure(): one environment, one load schedule, everything observed, one Run.
+
+The run's clock: zero is the moment the load schedule starts. So a schedule's own times are run times (``step_s`` is the
+schedule's second boundary), and what was observed before it (deployed, idle) has negative times. Where the load
+generator was not ready in time, the schedule starts that much later (``waits["load_late_s"]``), and ``step_s`` with it.
+"""
+
+from __future__ import annotations
+
+import errno
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+from mlscale import environments
+from mlscale.cleaning import clean_before_a_run
+from mlscale.environments import App, Deployed, Environment, Scaling
+from mlscale.host.facts import host_facts
+from mlscale.host.ledger import Ledger
+from mlscale.host.quiet import wait_until_quiet
+from mlscale.loadgen.bodies import BodySet, load_check
+from mlscale.loadgen.process import LoadProcess, LoadSpec
+from mlscale.loadgen.schedules import load_events
+from mlscale.measurement.labels import Labels
+from mlscale.measurement.observer import Observer
+from mlscale.measurement.settings import settings_of
+from mlscale.runs import (
+    Arm,
+    ClosedLoop,
+    Connections,
+    MlscaleError,
+    Mode,
+    OpenLoop,
+    Run,
+    RunClock,
+    RunInfo,
+    RunWriter,
+    load_run,
+)
+
+# How long before time zero the load generator is started: it imports, reads photos and draws its times, s.
+LOAD_LEAD_S: Final = 4.0
+# How long before its start the load generator is told of it, s.
+_RELEASE_S: Final = 0.3
+_POLL_S: Final = 0.25
+# How long the host has to be quiet before a run is begun, s (METHOD §6).
+QUIET_FOR_S: Final = 5.0
+
+Progress = Callable[[str, float], None]
+"""Called with the present step and the share of it that is done (0 to 1)."""
+
+
+def no_progress(step: str, share: float) -> None:
+    """Nobody watches."""
+
+
+@dataclass(frozen=True)
+class MeasureOptions:
+    """What a measurement rarely changes.
+
+    Args:
+        connections: a fresh connection for each request, or kept ones.
+        idle_s: how long the idle framework is watched before time zero, s (METHOD §6).
+        quiet_at_most_s: longest wait for a quiet host, s; whether it became quiet is recorded.
+        timeout_s: a request without an answer after that long is a failure, s.
+        workers: processes that share the load.
+        labels: where the run stands in an experiment.
+        progress: called now and then.
+    """
+
+    mode: Mode = "live"
+    connections: Connections = "fresh"
+    seed: int = 0
+    idle_s: float = 30.0
+    quiet_at_most_s: float = 60.0
+    timeout_s: float = 30.0
+    workers: int = 1
+    labels: Labels = field(default_factory=Labels)
+    progress: Progress = no_progress
+
+
+@dataclass(frozen=True)
+class _Request:
+    """A measurement, checked."""
+
+    environment: Environment
+    app: App
+    scalings: Mapping[str, Scaling]
+    schedule: ClosedLoop | OpenLoop
+    bodies: BodySet
+    bodies_folder: Path
+    out: Path
+    arm: Arm
+    options: MeasureOptions
+
+
+def measure(
+    environment: str | Environment,
+    app: App,
+    schedule: ClosedLoop | OpenLoop,
+    *,
+    bodies: Path | str,
+    out: Path | str,
+    scaling: Mapping[str, Any] | Scaling | None = None,
+    arm: Arm = "matched",
+    options: MeasureOptions = MeasureOptions(),
+) -> Run:
+    """Deploy ``app`` under an environment's autoscaler, load it, observe it, tear it down; a plain blocking call.
+
+    Works where an event loop already runs (Jupyter): the load is a process of its own, observation a thread.
+
+    Args:
+        environment: a name (`mlscale.environments.names`) or an environment.
+        bodies: folder of the files to send, with the right answers in labels.jsonl where they are known
+            (`mlscale.loadgen.bodies.BodySet`).
+        out: folder of the new run; must not exist, or be empty.
+        scaling: settings put over the arm's ("readers.max_replicas": one component's own), or a whole `Scaling`.
+
+    Raises:
+        MlscaleError: something a user can fix; nothing was left running.
+        KeyboardInterrupt, SystemExit: passed on after teardown; the run's folder then says that it is incomplete.
+    """
+    found = environments.get(environment) if isinstance(environment, str) else environment
+    read = BodySet.read(bodies)
+    load_check(app.check, read.labels)
+    request = _Request(
+        environment=found,
+        app=app,
+        scalings=settings_of(found, app, arm, scaling),
+        schedule=schedule,
+        bodies=read,
+        bodies_folder=Path(bodies),
+        out=Path(out),
+        arm=arm,
+        options=options,
+    )
+    _preflight(request)
+    return _execute(request)
+
+
+def _execute(request: _Request) -> Run:
+    progress, at_most_s = request.options.progress, request.options.quiet_at_most_s
+    progress("waiting for a quiet host", 0.0)
+    clean_before_a_run()
+    host = wait_until_quiet(for_s=min(QUIET_FOR_S, at_most_s), at_most_s=at_most_s)
+    writer = RunWriter(request.out, _info(request))
+    waits = {"quiet_s": host.waited_s, "quiet": float(host.quiet), "busy_fraction": host.busy_fraction}
+    try:
+        with Ledger.create(writer.info.run_id) as ledger:
+            changes = _deployed(request, writer, ledger, waits)
+        progress("sealing", 1.0)
+        return _seal(writer, changes, waits)
+    except BaseException as error:
+        _abandon(writer, error, waits)
+        if isinstance(error, OSError) and error.errno in _DISK:
+            remedy = "make room there; the run is kept as incomplete"
+            raise MlscaleError(error.strerror or str(error), str(request.out), remedy) from error
+        raise
+
+
+def _deployed(request: _Request, writer: RunWriter, ledger: Ledger, waits: dict[str, float]) -> dict[str, Any]:
+    """Deploy, observe, load, tear down. Returns what goes into run.json."""
+    begun_s, options = time.monotonic(), request.options
+    options.progress("deploying", 0.0)
+    with request.environment.deploy(
+        request.app, request.scalings, options.mode, ledger, request.bodies.bodies
+    ) as deployed:
+        waits["deploy_s"] = time.monotonic() - begun_s
+        clock = _clock_from(options.idle_s + LOAD_LEAD_S)
+        writer.update(
+            wall_start=clock.wall_start,
+            step_s=step_of(request.schedule),
+            facts=dict(deployed.facts),
+            versions=dict(deployed.versions),
+        )
+        changes = _loaded(request, writer, deployed, clock, waits)
+        begun_s = time.monotonic()
+        options.progress("tearing down", 0.0)
+    waits["teardown_s"] = time.monotonic() - begun_s
+    return changes
+
+
+def _loaded(
+    request: _Request, writer: RunWriter, deployed: Deployed, clock: RunClock, waits: dict[str, float]
+) -> dict[str, Any]:
+    """Idle, then load. Raises what observation raises; the load is stopped then."""
+    schedule, options = request.schedule, request.options
+    with Observer(deployed, clock, writer, idle_until_s=-LOAD_LEAD_S) as observer, LoadProcess() as load:
+        options.progress("watching at idle", 0.0)
+        observer.wait(-LOAD_LEAD_S - clock())
+        waits["idle_s"] = clock() + LOAD_LEAD_S + options.idle_s
+        load.start(
+            _load_spec(request, deployed, clock),
+            deployed.load_prefix,
+            [writer.request_stream(worker) for worker in range(options.workers)],
+        )
+        load.wait_ready()
+        start_s = max(0.0, clock() + _RELEASE_S, load.not_before_s - clock.origin_s)
+        load.release(clock.origin_s, start_s)
+        waits["load_late_s"] = start_s
+        for event in load_events(schedule, start_s):
+            writer.observe(event)
+        while load.poll() is None:
+            observer.wait(_POLL_S)
+            options.progress("under load", min(max((clock() - start_s) / schedule.duration_s, 0.0), 1.0))
+        report = load.wait()
+        waits["drain_s"] = max(clock() - start_s - schedule.duration_s, 0.0)
+    return {"stimulus": report, "idle": observer.idle.result(), "step_s": step_of(schedule, start_s)}
+
+
+def _load_spec(request: _Request, deployed: Deployed, clock: RunClock) -> LoadSpec:
+    options = request.options
+    return LoadSpec(
+        url=deployed.url,
+        headers=deployed.headers,
+        schedule=request.schedule,
+        bodies=request.bodies_folder,
+        check=request.app.check,
+        seed=options.seed,
+        block=options.labels.block or 0,
+        connections=options.connections,
+        timeout_s=options.timeout_s,
+        origin_s=clock.origin_s,
+        start_s=None,
+        workers=options.workers,
+    )
+
+
+def _preflight(request: _Request) -> None:
+    if request.out.is_dir() and any(request.out.iterdir()):
+        raise MlscaleError("the folder is not empty", str(request.out), "choose another --out, or delete it")
+    mode = request.options.mode
+    if mode not in request.environment.modes:
+        if not request.environment.modes:
+            remedy = f"mlscale simulate {request.environment.name}"
+            raise MlscaleError("it can only be simulated so far", request.environment.name, remedy)
+        modes = ", ".join(sorted(request.environment.modes))
+        raise MlscaleError(
+            f"it can't be measured in mode {mode!r}", request.environment.name, f"choose one of: {modes}"
+        )
+    fatal = [problem for problem in request.environment.preflight(request.app, request.scalings, mode) if problem.fatal]
+    if fatal:
+        raise MlscaleError(fatal[0].what, fatal[0].where, fatal[0].remedy)
+
+
+def _info(request: _Request) -> RunInfo:
+    return RunInfo(
+        run_id=f"{request.environment.name}-{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}",
+        environment=request.environment.name,
+        level=request.environment.level,
+        mode=request.options.mode,
+        app=request.app.name,
+        app_version=request.app.version,
+        components=tuple(component.name for component in request.app.components),
+        entries={component.name: component.entry for component in request.app.components},
+        schedule=request.schedule,
+        step_s=step_of(request.schedule),
+        arm=request.arm,
+        scaling={name: scaling.model_dump() for name, scaling in request.scalings.items()},
+        connections=request.options.connections,
+        timeout_s=request.options.timeout_s,
+        photos=dict(request.bodies.facts),
+        seed=request.options.seed,
+        wall_start=datetime.now(UTC),
+        host=dict(host_facts()),
+        **request.options.labels.model_dump(),
+    )
+
+
+def _seal(writer: RunWriter, changes: Mapping[str, Any], waits: Mapping[str, float]) -> Run:
+    from mlscale.analysis.validity import judge
+
+    rounded = {name: round(value, 3) for name, value in waits.items()}
+    writer.update(**changes, waits=rounded)
+    writer.flush()
+    judged = judge(Run(writer.path, writer.info))
+    writer.seal(validity=judged)
+    return load_run(writer.path)
+
+
+def _abandon(writer: RunWriter, error: BaseException, waits: Mapping[str, float]) -> None:
+    reason = _STOPPED.get(type(error), f"{type(error).__name__}: {error}")
+    try:
+        writer.abandon(reason, waits=dict(waits))
+    except OSError as second:  # a full disk; run.json says "incomplete" since it was first written
+        error.add_note(f"and the reason could not be written to {writer.path}: {second}")
+
+
+def _clock_from(seconds: float) -> RunClock:
+    """A clock whose zero is that many seconds from now."""
+    return RunClock(time.monotonic() + seconds, datetime.now(UTC) + timedelta(seconds=seconds))
+
+
+def step_of(schedule: ClosedLoop | OpenLoop, start_s: float = 0.0) -> float | None:
+    """t0 on the run's clock: the second load stage's start."""
+    return start_s + schedule.boundaries_s[1] if len(schedule.boundaries_s) > 1 else None
+
+
+_DISK: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+_STOPPED: Final[Mapping[type[BaseException], str]] = {
+    KeyboardInterrupt: "interrupted by the user",
+    SystemExit: "ended by a signal",
+}

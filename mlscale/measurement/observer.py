@@ -1,0 +1,68 @@
+"""Takes down what an environment reports while a run lasts, in a thread of its own."""
+
+from __future__ import annotations
+
+import threading
+from types import TracebackType
+from typing import Self
+
+from mlscale.environments import Deployed
+from mlscale.measurement.idle import IdleMeter
+from mlscale.runs import RunClock, RunWriter
+
+
+class Observer:
+    """``with Observer(...)``: from entering to leaving, every observation goes to the writer.
+
+    An error of the environment's observation is kept and raised by `check`, in the caller's thread.
+    """
+
+    def __init__(self, deployed: Deployed, clock: RunClock, writer: RunWriter, idle_until_s: float) -> None:
+        self._deployed = deployed
+        self._clock = clock
+        self._writer = writer
+        self._stop = threading.Event()
+        self._ended = threading.Event()
+        self._error: BaseException | None = None
+        self.idle = IdleMeter(idle_until_s)
+        self._thread = threading.Thread(target=self._run, name="observer", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join(timeout=_STOP_S)
+        if kind is None:
+            self.check()
+
+    def wait(self, seconds: float) -> None:
+        """Wait that long, or until observation ends by itself.
+
+        Raises:
+            ObservationLost, or whatever else observation ended with.
+        """
+        self._ended.wait(max(seconds, 0.0))
+        self.check()
+
+    def check(self) -> None:
+        """Raise what observation ended with, if it failed."""
+        if self._error is not None:
+            raise self._error
+
+    def _run(self) -> None:
+        try:
+            for observation in self._deployed.observe(self._clock, self._stop):
+                self._writer.observe(observation)
+                self.idle.add(observation)
+        except Exception as error:  # handed to the caller's thread by check()
+            self._error = error
+        finally:
+            self._ended.set()
+
+
+# How long an environment may take to notice that observation is to stop, s.
+_STOP_S = 15.0

@@ -1,0 +1,115 @@
+"""What a notebook about one environment shows, one call each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from copy import copy
+from typing import TYPE_CHECKING, Any, TypeGuard
+
+from mlscale import figures
+from mlscale.analysis.boot_time_response import variant_of
+from mlscale.analysis.summary import summarise
+from mlscale.notebook import tables
+from mlscale.notebook.figures import Figures
+from mlscale.notebook.parameters import KubernetesParameters, MeasureParameters, check_parameters
+from mlscale.runs import Run
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from pandas.io.formats.style import Styler
+
+
+class Study:
+    """Runs of one environment: those that a notebook's parameters name, else one that is measured now.
+
+    Tables are returned, to stand last in a cell; figures are shown with their caption, and written where the
+    parameter ``figures`` names a folder.
+
+    Args:
+        notebook: its name, such as "02_torchserve". namespace: its ``globals()``, after the cell tagged
+            ``parameters``. model: what its parameters may be.
+
+    Raises:
+        MlscaleError: see `mlscale.notebook.tables.runs_of`.
+    """
+
+    def __init__(
+        self,
+        notebook: str,
+        environment: str,
+        namespace: Mapping[str, Any],
+        model: type[MeasureParameters] = MeasureParameters,
+    ) -> None:
+        self.environment = environment
+        self.parameters = check_parameters(model, namespace)
+        self.runs = tables.runs_of(environment, self.parameters)
+        self.level_s = tables.level_of(self.parameters)
+        self.good = tables.valid(self.runs)
+        self.rows = summarise(self.good, self.level_s)
+        self._figures = Figures(notebook, self.parameters.figures, self.parameters.seed)
+
+    def show(self, name: str, figure: Any, runs: Sequence[Run]) -> None:
+        """A figure of one's own: shown, and written as ENVIRONMENT_NAME."""
+        self._figures.show(f"{self.environment}_{name}", figure, runs)
+
+    def runs_table(self) -> Styler:
+        """A row per run: whether it is valid, and if not, why."""
+        return tables.shown_runs(self.runs).style.hide(axis="index")
+
+    def settings(self) -> pd.DataFrame:
+        """Every setting of the autoscaler."""
+        return tables.shown_settings(self.runs)
+
+    def cluster(self) -> pd.DataFrame:
+        """Which Kubernetes answered, and what bears on scaling there."""
+        return tables.shown_cluster(self.runs)
+
+    def trajectory(self) -> None:
+        """Response and replicas around the step, all runs."""
+        self.show("trajectory", figures.trajectory(self.runs, self.level_s), self.runs)
+
+    def typical(self) -> tuple[Run, str]:
+        """The run in the middle by mean response, and words that say so."""
+        return tables.median_run(self.good, self.rows)
+
+    def variants(self) -> list[Run]:
+        """Valid runs that change one thing: those that the parameters name, or, where they ask for it, measured now."""
+        parameters = self.parameters
+        return tables.valid(tables.variants_of(self.environment, parameters)) if _asks(parameters) else []
+
+    def like_the_first(self) -> Study:
+        """The same, of those valid runs alone whose machines are as the first one's."""
+        alike = copy(self)
+        first = variant_of(self.good[0])
+        alike.runs = alike.good = [run for run in self.good if variant_of(run) == first]
+        alike.rows = summarise(alike.good, self.level_s)
+        return alike
+
+    def one_run(self) -> None:
+        """The typical run, request by request."""
+        run, which = self.typical()
+        self.show("run", figures.timeline(run, self.level_s, which=which), [run])
+
+    def response(self) -> None:
+        """Milestones after the step."""
+        self.show("response", figures.response(self.good, self.level_s, rows=self.rows), self.good)
+
+    def sigma(self) -> None:
+        """What the standard deviation is made of."""
+        self.show("sigma", figures.sigma(self.good, self.level_s, rows=self.rows), self.good)
+
+    def resources(self) -> None:
+        """CPU per answer, cores in use."""
+        self.show("resources", figures.resources(self.good, self.level_s, rows=self.rows), self.good)
+
+    def waits(self) -> pd.DataFrame:
+        """How long each phase around the load took, and what the framework costs at idle."""
+        return tables.shown_waits(self.runs)
+
+    def results(self) -> Styler:
+        """The figures of each run that a reader looks at first."""
+        return tables.shown_results(self.rows).style.format(precision=3).hide(axis="index")
+
+
+def _asks(parameters: MeasureParameters) -> TypeGuard[KubernetesParameters]:
+    return isinstance(parameters, KubernetesParameters) and bool(parameters.more_run_dirs or parameters.measure_more)

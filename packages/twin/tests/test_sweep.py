@@ -1,0 +1,47 @@
+"""A sweep over a real Ray: every combination once, resumed where it was stopped, the same numbers as without Ray."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from mlscale.runs import MlscaleError
+from mlscale.runs.schedule import ClosedLoop, ClosedStage
+from mlscale_twin.code_hash import code_hash
+from mlscale_twin.studies.sweep import carry_out, grid, sweep
+
+STEP = ClosedLoop(
+    duration_s=120.0, stages=(ClosedStage(start_s=0, clients=2), ClosedStage(start_s=40, clients=12)), think_mean_s=0.7
+)
+
+
+def test_all_combinations_once_and_resumed(tmp_path: Path) -> None:
+    tasks = grid(["k3s", "torchserve"], STEP, {"max_replicas": [2, 4]}, 2)
+    assert len(tasks) == 8 == len({task.key("") for task in tasks})
+    file = tmp_path / "sweep.jsonl"
+    table = sweep(tasks, file)
+    assert len(table) == 8
+    lines = file.read_text().splitlines()
+    assert len(lines) == 8
+    assert set(table["max_replicas"]) == {2, 4}
+    wide = table.groupby("max_replicas")["mean_response_s"].mean()
+    assert wide[4] < wide[2], "more replicas, shorter responses"
+    alone = carry_out(tasks[3])
+    key = tasks[3].key(code_hash())
+    assert json.loads(next(line for line in lines if key in line))["figures"] == pytest.approx(alone)
+    file.write_text("\n".join(lines[:5]) + '\n{"key": "cut off')
+    again = sweep(tasks, file)
+    pd.testing.assert_frame_equal(again, table, check_dtype=False)
+    assert len(file.read_text().splitlines()) == 8
+
+
+def test_what_makes_no_sense_is_said_before_anything_starts(tmp_path: Path) -> None:
+    with pytest.raises(MlscaleError, match="unknown setting"):
+        sweep(grid(["k3s"], STEP, {"max_replica": [2]}, 1), tmp_path / "a.jsonl")
+    (tmp_path / "b.jsonl").write_text("no sweep\n{}\n")
+    with pytest.raises(MlscaleError, match="none of a sweep"):
+        sweep(grid(["k3s"], STEP, {}, 1), tmp_path / "b.jsonl")
+    assert not (tmp_path / "a.jsonl").exists()

@@ -1,0 +1,196 @@
+"""The notebooks of environments and comparison: clean, checked, and drawn from runs without measuring anything."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+
+from mlscale_paper import places
+from mlscale.notebook.manifest import read_manifest
+from mlscale_paper.notebook_execution import NotebookFailed, execute
+from mlscale.notebook.parameters import CompareParameters, EcsParameters, KubernetesParameters, MeasureParameters, PartitionParameters, RehearsalParameters, TwinParameters, declared
+from mlscale_paper.results import RESULTS
+from mlscale_twin.simulate import SimulateOptions, simulate
+from mlscale.runs import ClosedLoop, ClosedStage, Run
+
+from synthetic_runs import Shape, make_experiment, make_run
+
+NOTEBOOKS = sorted(places.notebooks().glob("*.ipynb"))
+MODELS = {
+    "02_torchserve": MeasureParameters,
+    "03_rayserve": MeasureParameters,
+    "04_k3s": KubernetesParameters,
+    "05_ecs": EcsParameters,
+    "06_eks": RehearsalParameters,
+    "07_compare": CompareParameters,
+    "08_partition": PartitionParameters,
+    "09_twin": TwinParameters,
+}
+STEP = ClosedLoop(
+    duration_s=400.0,
+    stages=(ClosedStage(start_s=0, clients=2), ClosedStage(start_s=60, clients=14)),
+    think_mean_s=0.76,
+)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
+    shapes = {"torchserve": Shape(), "rayserve": Shape(service_s=0.13), "k3s": Shape(detection_s=9.0, start_s=20.0)}
+    return make_experiment(tmp_path_factory.mktemp("runs"), shapes, blocks=6)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_no_output_is_committed(path: Path) -> None:
+    for cell in nbformat.read(path, as_version=4).cells:
+        if cell.cell_type == "code":
+            assert cell.outputs == []
+            assert cell.execution_count is None
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_no_machinery_and_as_much_prose_as_code(path: Path) -> None:
+    cells = nbformat.read(path, as_version=4).cells
+    code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
+    assert not re.search(r"^\s*(def|class|while|try|async) ?", code, re.MULTILINE)
+    prose = sum(len(cell.source) for cell in cells if cell.cell_type == "markdown")
+    assert prose > len(code)
+    assert cells[0].source.startswith("# ")
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_parameters_cell_declares_what_the_notebook_checks(name: str) -> None:
+    assert declared(places.notebooks() / f"{name}.ipynb") == set(MODELS[name].model_fields)
+
+
+@pytest.mark.parametrize(
+    ("name", "environments", "figures"),
+    [
+        ("02_torchserve", {"torchserve"}, 5),
+        ("03_rayserve", {"rayserve"}, 5),
+        ("04_k3s", {"k3s"}, 6),
+        ("07_compare", {"torchserve", "rayserve", "k3s"}, 9),
+    ],
+)
+def test_drawn_over_all_blocks(
+    runs: list[Run], tmp_path: Path, name: str, environments: set[str], figures: int
+) -> None:
+    wanted = [str(run.path) for run in runs if run.info.environment in environments]
+    parameters = {"run_dirs": wanted, "figures": str(tmp_path / "figures"), "level_s": 0.6, "seed": 3}
+    execute(places.notebooks() / f"{name}.ipynb", tmp_path / "executed.ipynb", parameters, timeout_s=300)
+    entries = read_manifest(tmp_path / "figures")
+    assert len(entries) == figures
+    for figure, entry in entries.items():
+        assert entry["notebook"] == name
+        assert entry["seed"] == 3
+        assert entry["numbers"]
+        measured = {run_id for run_id in entry["runs"] if "-simulated-" not in run_id}
+        assert measured <= {run.info.run_id for run in runs}
+        assert (set(entry["runs"]) != measured) == (figure == "compare_five")
+        assert ("data/reference/claims.json" in entry["note"]) == (figure == "compare_claims")
+        for kind in ("pdf", "png"):
+            assert (tmp_path / "figures" / f"{figure}.{kind}").stat().st_size > 5000
+
+
+def test_one_block_gives_figures_without_p_values(runs: list[Run], tmp_path: Path) -> None:
+    two = [run for run in runs if run.info.environment != "k3s"]
+    wanted = [str(run.path) for run in two if run.info.block == 1 and run.info.aa_label != "B"]
+    parameters = {"run_dirs": wanted, "figures": str(tmp_path / "figures"), "level_s": 0.6, "p_values": False}
+    execute(places.notebooks() / "07_compare.ipynb", tmp_path / "executed.ipynb", parameters, timeout_s=300)
+    assert "compare_trajectory" in read_manifest(tmp_path / "figures")
+    effects = json.loads((tmp_path / "figures" / RESULTS).read_text())["effects"]
+    assert {effect["verdict"] for effect in effects} == {"too few blocks"}
+
+
+def test_a_framework_without_a_valid_run_stays_in_the_figures(runs: list[Run], tmp_path: Path) -> None:
+    folders = []
+    for run in runs:
+        if run.info.environment == "k3s" or run.info.block != 1 or run.info.aa_label == "B":
+            continue
+        folder = tmp_path / "runs" / run.info.run_id
+        shutil.copytree(run.path, folder)
+        if run.info.environment == "rayserve":
+            info = json.loads((folder / "run.json").read_text())
+            info["validity"] = {
+                "valid": False,
+                "host_bound": True,
+                "pre_scaled": False,
+                "reasons": ["host-bound: 99 %"],
+            }
+            (folder / "run.json").write_text(json.dumps(info))
+        folders.append(str(folder))
+    parameters = {"run_dirs": folders, "figures": str(tmp_path / "figures"), "level_s": 0.6}
+    execute(places.notebooks() / "07_compare.ipynb", tmp_path / "executed.ipynb", parameters, timeout_s=300)
+    entries = read_manifest(tmp_path / "figures")
+    for name in ("trajectory", "estimation", "response", "survival", "sigma", "resources", "window"):
+        assert any("rayserve" in run_id for run_id in entries[f"compare_{name}"]["runs"]), name
+    assert "1 invalid (shown)" in entries["compare_trajectory"]["note"]
+    words = entries["compare_estimation"]["numbers"]["axes0"]["texts"]
+    assert words == ["not comparable: 1 of 1 run of Ray Serve was invalid"]
+    executed = (tmp_path / "executed.ipynb").read_text()
+    assert "No valid run in a block: rayserve. It is shown; nothing may be claimed from it." in executed
+
+
+def test_runs_of_another_environment_are_refused(runs: list[Run], tmp_path: Path) -> None:
+    wanted = [str(run.path) for run in runs if run.info.environment == "rayserve"][:1]
+    with pytest.raises(NotebookFailed, match="runs of rayserve among them"):
+        execute(places.notebooks() / "02_torchserve.ipynb", tmp_path / "out.ipynb", {"run_dirs": wanted}, timeout_s=300)
+
+
+def rehearsed(folder: Path) -> list[Run]:
+    """Two runs for each of three boot times, and one with room kept free."""
+    made = []
+    for number, (boot_s, kept) in enumerate([(1.0, 0), (8.0, 0), (25.0, 0), (1.0, 0), (8.0, 0), (25.0, 0), (8.0, 2)]):
+        settings = {"cpu_cores": 0.3, "cpu_period_s": 0.1, "max_replicas": 4}
+        settings |= {"boot": f"{boot_s:g}s", "buffer_replicas": kept}
+        labels: dict[str, Any] = {"environment": "eks", "level": "container+machine", "mode": "rehearsal"}
+        shape = Shape(boot_s=boot_s, detection_s=9.0)
+        made.append(make_run(folder / str(number), seed=number, shape=shape, scaling={"app": settings}, **labels))
+    return made
+
+
+def test_the_rehearsal_is_drawn_and_labelled(tmp_path: Path) -> None:
+    runs = rehearsed(tmp_path / "runs")
+    parameters = {
+        "run_dirs": [str(run.path) for run in runs],
+        "more_run_dirs": [str(make_run(tmp_path / "runs" / "k3s", environment="k3s").path)],
+        "figures": str(tmp_path / "figures"),
+        "level_s": 0.6,
+    }
+    execute(places.notebooks() / "06_eks.ipynb", tmp_path / "executed.ipynb", parameters, timeout_s=300)
+    entries = read_manifest(tmp_path / "figures")
+    assert set(entries) == {"eks_timeline", "eks_parts", "eks_boot", "eks_twin", "eks_resources"}
+    for name, entry in entries.items():
+        assert entry["note"].startswith("Rehearsal")
+        assert ("SIMULATED" in entry["note"]) == (name == "eks_twin")
+
+
+def test_the_twin_is_held_against_runs(tmp_path: Path) -> None:
+    """Runs of the twin, taken for live ones: the notebook judges whatever it is given."""
+    folders = []
+    for seed in range(3):
+        run = simulate("torchserve", schedule=STEP, out=tmp_path / "runs" / str(seed), options=SimulateOptions(seed=seed, draw=100 + seed))
+        info = json.loads((run.path / "run.json").read_text())
+        (run.path / "run.json").write_text(json.dumps({**info, "mode": "live", "cell": "holdout/closed"}))
+        folders.append(str(run.path))
+    parameters = {"run_dirs": folders, "figures": str(tmp_path / "figures"), "level_s": 0.55, "draws": 3, "seeds": 4}
+    execute(places.notebooks() / "09_twin.ipynb", tmp_path / "executed.ipynb", parameters, timeout_s=300)
+    entries = read_manifest(tmp_path / "figures")
+    assert set(entries) >= {"twin_queues", "twin_verdicts", "twin_trajectories"}
+
+
+def test_ecs_is_simulated_and_says_so(tmp_path: Path) -> None:
+    schedule = STEP.model_dump(mode="json")
+    parameters = {"figures": str(tmp_path / "figures"), "level_s": 0.55, "draws": 2, "schedule": schedule}
+    execute(places.notebooks() / "05_ecs.ipynb", tmp_path / "executed.ipynb", parameters, timeout_s=300)
+    entries = read_manifest(tmp_path / "figures")
+    assert set(entries) == {"ecs_trajectory", "ecs_periods", "ecs_launch", "ecs_numbers"}
+    for entry in entries.values():
+        assert "SIMULATED, not measured" in entry["note"]
+        assert entry["modes"] == ["simulated"]

@@ -1,0 +1,165 @@
+"""The command line around experiments: one line and exit code 2 for what a user can fix, 130 and 143 for a stop."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, Field
+
+from codereader.errors import BadWeights
+from mlscale import cli
+from mlscale.runs import MlscaleError
+from mlscale_paper import places
+from mlscale_paper.protocol import Photos, default_protocol, write_protocol
+
+
+def main(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr("sys.argv", ["mlscale", *arguments])
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert isinstance(ended.value.code, int)
+    return ended.value.code
+
+
+def one_line(capsys: pytest.CaptureFixture[str]) -> str:
+    error = capsys.readouterr().err
+    assert len(error.splitlines()) == 1, error
+    return error
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands that go wrong must not write into the checkout."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(places, "figures", lambda: tmp_path / "figures")
+    monkeypatch.setattr(places, "protocol_file", lambda: tmp_path / "data" / "protocol.json")
+
+
+SCHEDULES = {
+    "negative.json": {"loop": "open", "duration_s": 5, "rate": {"shape": "constant", "rate_rps": -1}},
+    "late.json": {"loop": "closed", "duration_s": 5, "stages": [{"start_s": 1, "clients": 1}]},
+    "unknown.json": {"loop": "spiral"},
+}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["measure"], "Missing argument"),
+        (["measure", "torchserve"], "--out"),
+        (["measure", "torchsevre", "--out", "run", "--photos", "photos"], "unknown environment 'torchsevre'"),
+        (["measure", "torchserve", "--out", "run", "--arm", "matchd"], "parameter 'arm'"),
+        (["measure", "torchserve", "--out", "run", "--mode", "dead"], "parameter 'mode'"),
+        (["measure", "torchserve", "--out", "run", "--connections", "some"], "parameter 'connections'"),
+        (["measure", "torchserve", "--out", "run", "--scaling", "max"], "not KEY=VALUE"),
+        (["measure", "torchserve", "--out", "run", "--scaling", "max=1"], "unknown setting 'max'"),
+        (["measure", "torchserve", "--out", "run", "--scaling", "cpu_cores=-1"], "setting 'cpu_cores'"),
+        (["measure", "torchserve", "--out", "run", "--scaling", "a=1", "--scaling", "a=2"], "given twice"),
+        (["measure", "torchserve", "--out", "run", "--photos", "nowhere"], "nowhere"),
+        (["measure", "torchserve", "--out", "run", "--photos", "empty"], "no files"),
+        (["measure", "torchserve", "--out", "run", "--app", "my_model:make"], "--bodies"),
+        (["measure", "torchserve", "--out", "run", "--idle", "-1"], "--idle"),
+        (["measure", "torchserve", "--out", "run", "--schedule", "none.json"], "none.json"),
+        (["measure", "torchserve", "--out", "run", "--schedule", "negative.json"], "rate_rps"),
+        (["measure", "torchserve", "--out", "run", "--schedule", "late.json"], "starts at 1"),
+        (["measure", "torchserve", "--out", "run", "--schedule", "unknown.json"], "loop"),
+        (["experiment", "run", "--environments", "torchserve nonesuch"], "unknown environment 'nonesuch'"),
+        (["experiment", "run", "--environments", " "], "no environment"),
+        (["experiment", "run", "--cells", "cor", "--quick"], "unknown cell cor"),
+        (["experiment", "run", "--blocks", "0"], "--blocks"),
+        (["experiment", "run", "--blocks", "many"], "--blocks"),
+        (["experiment", "status"], "no protocol yet"),
+        (["experiment", "run", "--quick", "--runs", "file/runs"], "file/runs"),
+        (["experiment", "publish", "--runs", "empty"], "no experiment was measured there"),
+        (["experiment", "fly"], "fly"),
+    ],
+)
+def test_what_a_user_can_mend_is_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    arguments: list[str],
+    named: str,
+) -> None:
+    from burner import write_photos
+
+    write_photos(tmp_path / "photos")
+    write_photos(tmp_path / "data" / "photos" / "load")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("")
+    for name, schedule in SCHEDULES.items():
+        (tmp_path / name).write_text(json.dumps(schedule))
+    assert main(monkeypatch, *arguments) == 2
+    assert named in one_line(capsys)
+    assert not (tmp_path / "run").exists()
+
+
+class Settings(BaseModel):
+    replicas: int = Field(ge=1)
+
+
+def raising(error: BaseException) -> Any:
+    def command(*arguments: object, **named: object) -> None:
+        raise error
+
+    return command
+
+
+def test_errors_of_every_kind(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def status_raises(error: BaseException) -> int:
+        monkeypatch.setattr("mlscale_paper.execute.experiment", raising(error))
+        return main(monkeypatch, "experiment", "status")
+
+    assert status_raises(MlscaleError("is full", "/disk", "make room")) == 2
+    assert one_line(capsys) == "mlscale: /disk: is full (make room)\n"
+    assert status_raises(BadWeights("corrupt", "ean.safetensors", "restore it")) == 2
+    assert one_line(capsys) == "mlscale: ean.safetensors: corrupt (restore it)\n"
+    with pytest.raises(ValueError) as invalid:
+        Settings(replicas=0)
+    assert status_raises(invalid.value) == 2
+    assert "Settings: replicas: Input should be greater than or equal to 1" in one_line(capsys)
+    assert status_raises(KeyboardInterrupt()) == 130
+    monkeypatch.setattr("mlscale_paper.execute.experiment", raising(RuntimeError("a mistake of ours")))
+    monkeypatch.setattr("sys.argv", ["mlscale", "experiment", "status"])
+    with pytest.raises(RuntimeError, match="a mistake of ours"):
+        cli.main()
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_sigterm_leaves_through_every_finally(monkeypatch: pytest.MonkeyPatch, again: bool) -> None:
+    """A second one does not break the teardown off."""
+    torn_down = []
+
+    def command(*arguments: object, **named: object) -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            signal.pause()
+        finally:
+            if again:
+                os.kill(os.getpid(), signal.SIGTERM)
+            torn_down.append(True)
+
+    monkeypatch.setattr("mlscale_paper.execute.experiment", command)
+    assert main(monkeypatch, "experiment", "status") == 143
+    assert torn_down == [True]
+
+
+def test_status_lists_the_plan(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    own = default_protocol(Photos(folder="photos/load", count=1))
+    write_protocol(tmp_path / "runs/quick/protocol.json", own, tmp_path / "runs/quick")
+    assert main(monkeypatch, "experiment", "status", "--quick", "--runs", str(tmp_path / "runs")) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3
+    assert all(line.startswith("missing") for line in lines[:2])
+    assert lines[-1].startswith("0 of 2 runs are measured, ")
