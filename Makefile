@@ -1,10 +1,10 @@
-# Every target makes the environment first where it is missing; see README.md.
+# Every target first makes the environment if it is missing; see README.md.
 BLOCKS ?= 8
 CELLS ?= core
 STATE := $(or $(XDG_STATE_HOME),$(HOME)/.local/state)/mlscale
-# k3s is among them once our own cluster was made (make cluster), up or stopped; another cluster has to be asked for by
-# name, since runs would be deployed on it: KUBECONFIG=... ENVIRONMENTS="torchserve rayserve k3s". eks, rehearsed, is
-# among them where machines come and go on it (make cluster MACHINES=1).
+# k3s is included once our own cluster exists (make cluster), running or stopped; another cluster has to be named, since
+# runs would be deployed on it: KUBECONFIG=... ENVIRONMENTS="torchserve rayserve k3s". eks, rehearsed, is included if it
+# has machines (make cluster MACHINES=1).
 OWN := $(STATE)/cluster/default
 ENVIRONMENTS ?= torchserve rayserve$(if $(wildcard $(OWN)/kubeconfig), k3s)$(if $(shell grep -ls '"machines": *true' $(OWN)/settings.json), eks)
 RUNS ?= runs
@@ -20,11 +20,11 @@ help:
 	@echo "make paper-figures [QUICK=1] [BLOCKS=$(BLOCKS)] [CELLS=core,shipped,open,sensitivity,partition,...] [ENVIRONMENTS=\"$(ENVIRONMENTS)\"] [RUNS=dir] [PROTOCOL=file]"
 	@echo "                   measure, compare and draw the figures; stop it at any time, it resumes"
 	@echo "make test          types, style, layers, all tests, with the real frameworks"
-	@echo "make proof         what takes longer: 100,000 malformed bodies, 100,000 questions to Kubernetes' own HPA,"
+	@echo "make proof         longer tests: 100,000 malformed bodies, 100,000 decisions beside Kubernetes' own HPA,"
 	@echo "                   a cluster killed 20 times, 30 cycles of machines, the records about the twin (60 min)"
-	@echo "make cluster       a real one-node Kubernetes on this machine (Linux, root); repairs one that is there"
-	@echo "                   MACHINES=1: with Karpenter, and machines that come and go"
-	@echo "make cluster-down  remove it without a trace; what was built for it stays in the cache"
+	@echo "make cluster       a real one-node Kubernetes on this machine (Linux, root); repairs an existing one"
+	@echo "                   MACHINES=1: with Karpenter, and machines that join and leave"
+	@echo "make cluster-down  remove it without a trace; its build stays in the cache"
 	@echo "make lab           JupyterLab on the notebooks"
 	@echo "make lock          pin the newest versions into requirements.lock"
 	@echo "make clean         remove .venv and caches; runs and figures stay"

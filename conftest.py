@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Generator
 
 import pytest
 
 # Reasons that stay skips in CI: photographs and traces that are not part of the project; a host without root.
 _MAY_SKIP_IN_CI = ("measuring only", "no cluster can be made here")
+
+# Processes that a shell starts in the background inherit that SIGINT is ignored; tests that send it would wait.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(wrapper=True)

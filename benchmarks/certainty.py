@@ -1,9 +1,9 @@
-"""How sure right and wrong numbers are: what the thresholds in `strips` rest on. `python benchmarks/certainty.py`.
+"""Evidence for right and wrong numbers: the basis of the thresholds in `strips`. `python benchmarks/certainty.py`.
 
-Every number that any look at any box spells and that is likely enough to ask the greys about is kept, believed or not.
-For each length of code: how many are right and wrong among those that are clear, and among the others; what speaks for
-the wrong ones, least sure digit and greys together; and how many right and wrong ones are believed by that. A number
-that the frame cuts counts as right. Generated photos alone.
+Every number read from any box that is likely enough to be compared with the grey values is kept, accepted or not. Per
+length of code: how many are right and wrong among clear readings and among the others; how many of these are accepted;
+and the strongest evidence (least certain digit and grey values together) for wrong ones. A number cut off by the frame
+counts as right. Generated photos only.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from codereader import ean
 from codereader.decoder import make_decoder
 from codereader.difficulties import DIFFICULTIES
 from codereader.photos import photo_bytes
-from codereader.strips import BarsRead, is_believed, read_bars
+from codereader.strips import BarsRead, is_accepted, read_bars
 
 
 def main() -> None:
@@ -29,34 +29,36 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1_234_567, help="not the validation's, which measures the outcome")
     parser.add_argument("--weights", type=Path)
     options = parser.parse_args()
-    spelled: list[BarsRead] = []
+    readings: list[BarsRead] = []
 
     def keep(bars: BarsRead) -> bool:
         if bars.evidence > -np.inf:
-            spelled.append(bars)
+            readings.append(bars)
         return False
 
     decoder = make_decoder(options.weights)
-    decoder_module.read_bars = partial(read_bars, believe=keep)
-    found: dict[int, list[tuple[float, bool, bool]]] = defaultdict(list)
+    decoder_module.read_bars = partial(read_bars, accept=keep)
+    results: dict[int, list[tuple[float, bool, bool]]] = defaultdict(list)
     for difficulty in DIFFICULTIES:
         for index in range(options.photos):
             body, label = photo_bytes(options.seed, index, difficulty, kinds=tuple(ean.MODULES), codes=2)
-            spelled.clear()
+            readings.clear()
             decoder.explain(body)
             known = {(code["kind"], code["text"]) for part in ("codes", "cut") for code in label.get(part, ())}
-            for bars in spelled:
-                found[ean.DRAWN[bars.kind]].append((bars.evidence, is_believed(bars), (bars.kind, bars.text) in known))
-    for count, rows in sorted(found.items()):
-        evidence, believed, right = np.array(rows, dtype=float).T
+            for bars in readings:
+                results[ean.DRAWN[bars.kind]].append(
+                    (bars.evidence, is_accepted(bars), (bars.kind, bars.text) in known)
+                )
+    for count, rows in sorted(results.items()):
+        evidence, accepted, right = np.array(rows, dtype=float).T
         clear = np.isinf(evidence)
         sure = [int((clear & (right == value)).sum()) for value in (1, 0)]
         print(f"{count} digits: {sure[0]} clear and right, {sure[1]} clear and wrong")
         for name, kind in (("right", right == 1), ("wrong", right == 0)):
             others = kind & ~clear
-            print(f"  {int(others.sum())} others {name}, believed {int((others & (believed == 1)).sum())}")
+            print(f"  {int(others.sum())} others {name}, accepted {int((others & (accepted == 1)).sum())}")
         wrong = np.sort(evidence[~clear & (right == 0)])[::-1]
-        print("  most that speaks for wrong ones: " + ", ".join(f"{value:.2f}" for value in wrong[:8]))
+        print("  strongest evidence for wrong ones: " + ", ".join(f"{value:.2f}" for value in wrong[:8]))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""How long a replica needs until its first answer, and what it holds in memory: `python benchmarks/coldstart.py`.
+"""A replica's time to its first answer and its memory: `python benchmarks/coldstart.py`.
 
-Every round starts processes of its own: one that only imports torch, one that also makes the decoder and answers three
-times. One more answers photos of many sizes, for what it holds at most.
+Every round starts new processes: one that only imports torch, one that also creates the decoder and answers three
+times. One more answers photos of many sizes, for peak memory.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ from codereader.photos import photo_bytes
 body, _ = photo_bytes(0, 0)
 answers = []
 for _ in range(3):
-    asked = time.perf_counter()
+    sent = time.perf_counter()
     decoder(body)
-    answers.append(time.perf_counter() - asked)
+    answers.append(time.perf_counter() - sent)
 print(json.dumps({
     "import torch": torch_s, "import decoder": imported_s - torch_s, "weights": loaded_s - imported_s,
     "first answer": answers[0], "third answer": answers[2],
@@ -63,12 +63,12 @@ RSS = 'int(open("/proc/self/statm").read().split()[1]) * 4096 / 2**20'
 def run(program: str, *arguments: str) -> dict[str, float]:
     source = program.replace("RSS", RSS)
     done = subprocess.run([sys.executable, "-c", source, *arguments], capture_output=True, text=True, check=True)
-    found: dict[str, float] = json.loads(done.stdout)
-    return found
+    row: dict[str, float] = json.loads(done.stdout)
+    return row
 
 
 def peak_mib(sizes: int) -> float:
-    """What a replica holds at most that answers hard photos of so many sizes, up to 1.3 megapixels."""
+    """Peak memory of a replica that answers hard photos of ``sizes`` sizes, up to 1.3 megapixels."""
     with tempfile.TemporaryDirectory() as folder:
         chosen = np.random.default_rng(0).integers([640, 480], [1300, 1000], (sizes, 2)).tolist()
         for index, (width, height) in enumerate(chosen):
@@ -90,8 +90,8 @@ def main() -> None:
     print(f"median of {rounds} processes each")
     for name in whole[0]:
         if name != "rss_mib":
-            print(f"{name:24}{median(one[name] for one in whole):8.2f} s")
-    torch_mib, decoder_mib = (median(one["rss_mib"] for one in group) for group in (bare, whole))
+            print(f"{name:24}{median(row[name] for row in whole):8.2f} s")
+    torch_mib, decoder_mib = (median(row["rss_mib"] for row in group) for group in (bare, whole))
     print(f"{'memory':24}{decoder_mib:8.0f} MiB, {decoder_mib - torch_mib:.0f} above {torch_mib:.0f} of import torch")
     most_mib = peak_mib(options.sizes)
     print(f"{f'at most, {options.sizes} sizes':24}{most_mib:8.0f} MiB, {most_mib - torch_mib:.0f} above")

@@ -1,11 +1,11 @@
-"""What the decoder reads and what it costs, beside zxing-cpp and OpenCV: `python benchmarks/decode.py [FOLDER...]`.
+"""What the decoder reads and at what cost, beside zxing-cpp and OpenCV: `python benchmarks/decode.py [FOLDER...]`.
 
 Without folders: generated validation photos of each difficulty. With folders of real photos (N.jpg or N.png beside
-N.txt with the expected text): one line per folder. For measuring only. Where a photo has no such text, what is found in
-it is printed and counts as nothing, except in folders falsepositives*, whose photos hold no code (ZXing's names).
+N.txt with the expected text): one line per folder. For measuring only. If a photo has no such text, what is read is
+printed but not counted, except in folders falsepositives*, whose photos have no code (ZXing's names).
 
 Columns: how far the best box of each code got (nowhere: no box; localised; rectified: something fits; read: it fits
-well, but is not sure or does not verify), then right, wrong and the median CPU ms of one photo for each reader. OpenCV
+well, but is uncertain or does not verify), then right, wrong and the median CPU ms per photo for each reader. OpenCV
 needs `make bench-extra`.
 """
 
@@ -52,16 +52,16 @@ class Score:
     wrong: int = 0
     cpu_s: list[float] = field(default_factory=list)
 
-    def count(self, found: Texts, expected: Texts, allowed: Texts | None) -> Texts:
-        """Takes in what was found in one photo; returns the wrong ones."""
-        left = [_plain(text) for text in expected]
+    def count(self, texts: Texts, expected: Texts, allowed: Texts | None) -> Texts:
+        """Count one photo's texts; return the wrong ones."""
+        missing = [_plain(text) for text in expected]
         wrong = []
-        for text in found:
-            same = next((one for one in left if _same(_plain(text), one)), None)
-            if same is not None:
-                left.remove(same)
+        for text in texts:
+            match = next((known for known in missing if _same(_plain(text), known)), None)
+            if match is not None:
+                missing.remove(match)
                 self.right += 1
-            elif allowed is not None and not any(_same(_plain(text), _plain(one)) for one in (*expected, *allowed)):
+            elif allowed is not None and not any(_same(_plain(text), _plain(known)) for known in (*expected, *allowed)):
                 wrong.append(text)
         self.wrong += len(wrong)
         return wrong
@@ -73,7 +73,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Case:
-    """A photo, the texts in it, and those that may be found or not (codes that the frame cuts); None: any."""
+    """A photo, its texts, and optional ones (codes cut off by the frame); ``allowed`` None: any."""
 
     name: str
     body: bytes
@@ -85,9 +85,9 @@ def _plain(text: str) -> str:
     return "".join(text.split())
 
 
-def _same(found: str, expected: str) -> bool:
-    """Equal but for white space and the zero that makes an EAN-13 of a UPC-A."""
-    return found == expected or (expected.isdigit() and found.lstrip("0") == expected.lstrip("0"))
+def _same(text: str, expected: str) -> bool:
+    """Equal but for the leading zero that makes an EAN-13 of a UPC-A."""
+    return text == expected or (expected.isdigit() and text.lstrip("0") == expected.lstrip("0"))
 
 
 def generated(difficulty: str, photos: Iterable[tuple[bytes, dict[str, Any]]]) -> Iterator[Case]:
@@ -97,34 +97,34 @@ def generated(difficulty: str, photos: Iterable[tuple[bytes, dict[str, Any]]]) -
 
 
 def real(folder: Path) -> Iterator[Case]:
-    without = [] if folder.name.startswith("falsepositives") else None
+    no_code = [] if folder.name.startswith("falsepositives") else None
     for path in sorted(path for path in folder.iterdir() if path.suffix.lower() in _SUFFIXES):
         text = path.with_suffix(".txt")
         expected = [text.read_text(encoding="utf-8", errors="replace")] if text.exists() else []
-        yield Case(f"{folder.name}/{path.name}", path.read_bytes(), expected, [] if expected else without)
+        yield Case(f"{folder.name}/{path.name}", path.read_bytes(), expected, [] if expected else no_code)
 
 
 def megapixel(cases: Iterable[Case]) -> Iterator[Case]:
-    """The same photos, brought to about a million pixels."""
+    """The same photos, resized to about a million pixels."""
     for case in cases:
         with Image.open(io.BytesIO(case.body)) as image:
             scale = math.sqrt(math.prod(_MEGAPIXEL.values()) / (image.width * image.height))
             size = round(image.width * scale), round(image.height * scale)
-            brought, out = ImageOps.exif_transpose(image).convert("RGB").resize(size), io.BytesIO()
-        brought.save(out, "JPEG", quality=90)
+            resized, out = ImageOps.exif_transpose(image).convert("RGB").resize(size), io.BytesIO()
+        resized.save(out, "JPEG", quality=90)
         yield replace(case, body=out.getvalue())
 
 
 def peers() -> dict[str, Callable[[np.ndarray[Any, Any]], Texts]]:
     """The other readers by name; each gets the whole photo, grey and upright."""
-    found: dict[str, Callable[[np.ndarray[Any, Any]], Texts]] = {
+    readers: dict[str, Callable[[np.ndarray[Any, Any]], Texts]] = {
         "zxing-cpp": lambda grey: [code.text for code in zxingcpp.read_barcodes(grey, formats=_LIKE_OURS)]
     }
     try:
         import cv2
     except ImportError:
-        print("OpenCV is not installed: make bench-extra brings it")
-        return found
+        print("OpenCV is not installed: install it with make bench-extra")
+        return readers
     cv2.setNumThreads(1)
     bars, squares = cv2.barcode.BarcodeDetector(), cv2.QRCodeDetector()
 
@@ -132,11 +132,11 @@ def peers() -> dict[str, Callable[[np.ndarray[Any, Any]], Texts]]:
         texts = [*bars.detectAndDecodeMulti(grey)[1]]
         try:
             texts += squares.detectAndDecodeMulti(grey)[1]
-        except (UnicodeDecodeError, cv2.error) as error:  # on bytes that are no UTF-8, and on modes it does not know
+        except (UnicodeDecodeError, cv2.error) as error:  # on bytes that are not UTF-8, and on unknown modes
             print(f"  OpenCV fails: {type(error).__name__}")
         return [text for text in texts if text]
 
-    return found | {"OpenCV": opencv}
+    return readers | {"OpenCV": opencv}
 
 
 def upright_grey(body: bytes) -> np.ndarray[Any, Any]:
@@ -149,7 +149,7 @@ def upright_grey(body: bytes) -> np.ndarray[Any, Any]:
 def compare(
     group: str, cases: Iterable[Case], decoder: Decoder, others: dict[str, Callable[[np.ndarray[Any, Any]], Texts]]
 ) -> tuple[Counter[str], dict[str, Score], int, int]:
-    """Runs every reader over ``cases``, taking turns photo by photo."""
+    """Run every reader over ``cases``, taking turns photo by photo."""
     steps: Counter[str] = Counter()
     scores = {name: Score() for name in ("ours", *others)}
     photos = codes = 0
@@ -171,14 +171,14 @@ def compare(
         steps.update(_steps(explained, len(case.expected)))
         for name, read in others.items():
             began = time.thread_time()
-            found = read(upright_grey(case.body))
+            texts = read(upright_grey(case.body))
             scores[name].cpu_s.append(time.thread_time() - began)
-            scores[name].count(found, case.expected, case.allowed)
+            scores[name].count(texts, case.expected, case.allowed)
     return steps, scores, photos, codes
 
 
 def _steps(explained: Explanation, codes: int) -> Texts:
-    """How far the photo's best boxes got, one for each code that is in it."""
+    """How far the photo's best boxes got, one per code in it."""
     reached = sorted((STEPS.index(reading.got_to) for reading in explained.readings), reverse=True)[:codes]
     return [STEPS[step] for step in reached] + ["nowhere"] * (codes - len(reached))
 

@@ -1,9 +1,8 @@
-"""What tells a code from what only looks like one: limits past which a box costs no more work, and what they rest on.
-`python benchmarks/dismissal.py`.
+"""The limits below which a box is dismissed as no code, and their basis. `python benchmarks/dismissal.py`.
 
-Generated photos are read without these limits. Of each limit: what the boxes came to at least whose code was read; how
-many of them it would have dismissed (a first look divides some of these boxes where a gap shows, and goes on); and what
-share of the boxes where there is no code (one that the frame cuts counts as none).
+Generated photos are read without these limits. For each limit: the least value among boxes whose code was read; how
+many of them it would have dismissed (some are divided at a gap and read on); and the share of boxes without a code that
+it dismisses (a code cut off by the frame counts as none).
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ LIMITS = {
 
 
 class Watch:
-    """Takes the limits away and remembers, box by box, what would have met them."""
+    """Removes the limits and records, box by box, the values they would have been compared with."""
 
     def __init__(self, decoder: Decoder) -> None:
         self._read, self._sure = decoder._read, localiser._is_sure
@@ -42,17 +41,17 @@ class Watch:
         strips._likely, grids._likely = self.likely_bars, self.likely_grid
         self.boxes: list[tuple[Reading, dict[str, list[float]]]] = []
         self._means: dict[float, float] = {}
-        self._seen: dict[str, list[float]] = {}
+        self._values: dict[str, list[float]] = {}
 
     def sure(self, probabilities: NDArray[np.float64]) -> bool:
         if len(probabilities):
             mean = float(probabilities.mean())
-            self._means[mean * float(np.sqrt(len(probabilities)))] = mean  # a box's score tells which it is
+            self._means[mean * float(np.sqrt(len(probabilities)))] = mean  # a box's score identifies it
         return self._sure(probabilities)
 
     def likely_bars(self, code: NDArray[np.float32]) -> float:
         likely = self._likely_bars(code)
-        looks = sum(name in self._seen for name in BARS[:-1])  # the last limit is for all looks from then on
+        looks = sum(name in self._values for name in BARS[:-1])  # the last limit holds for all later looks
         self._note(BARS[looks], likely)
         return likely
 
@@ -62,14 +61,14 @@ class Watch:
         return likely
 
     def read(self, photo: Any, box: localiser.Box, cpu_s: dict[str, float]) -> Reading:
-        self._seen = {}
+        self._values = {}
         reading = self._read(photo, box, cpu_s)
         self._note(CELLS, self._means[box.score])
-        self.boxes.append((reading, self._seen))
+        self.boxes.append((reading, self._values))
         return reading
 
     def _note(self, name: str, value: Any) -> None:
-        self._seen.setdefault(name, []).append(float(value))
+        self._values.setdefault(name, []).append(float(value))
 
 
 def main() -> None:
@@ -87,18 +86,18 @@ def main() -> None:
                 body, label = photo_bytes(options.seed, index, difficulty, width=width, height=height)
                 watch.boxes.clear()
                 scale = decoder.explain(body).photo.scale
-                for reading, seen in watch.boxes:
+                for reading, by_limit in watch.boxes:
                     group = read if reading.code is not None else nothing
                     if reading.code is not None or not any(holds(reading.box, scale, code) for code in label["codes"]):
-                        for name, values in seen.items():
+                        for name, values in by_limit.items():
                             group[name].append(values)
     print(f"{'':32}{'boxes read':>12}{'least':>8}{'dismissed':>11}{'without code':>14}{'dismissed':>11}")
     for name, limit in LIMITS.items():
         least = min((min(values) for values in read[name]), default=np.nan)
-        lost, spared = (sum(min(values) < limit for values in group[name]) for group in (read, nothing))
+        lost, saved = (sum(min(values) < limit for values in group[name]) for group in (read, nothing))
         print(
             f"{name:32}{len(read[name]):12}{least:8.4f}{lost:11}"
-            f"{len(nothing[name]):14}{spared / max(1, len(nothing[name])):11.0%}"
+            f"{len(nothing[name]):14}{saved / max(1, len(nothing[name])):11.0%}"
         )
 
 

@@ -1,11 +1,11 @@
-"""The load generator beside a bare aiohttp loop and Locust: how late it sends, what it costs, how much it can send.
+"""The load generator beside a bare aiohttp loop and Locust: lateness, cost and capacity.
 
     python benchmarks/load.py [--rate 2000] [--seconds 6] [--rounds 3]
 
-All send to the same trivial server, in turns (so that a change of the machine meets all alike), each on one core while
-the server has another. Two questions: at a given rate, how late is a request sent (open loop: after its due time;
-Locust: after its pacing's; where a tool can't hold the rate, its lateness just grows), what CPU does it take; and how
-many requests a second does each make with 32 clients that don't think. Locust is an extra: make bench-extra.
+All send to the same trivial server, in turns (so that changes of the machine affect all alike), each on one core while
+the server has another. At a given rate: how late is a request sent (open loop: after its due time; Locust: after its
+pacing's; a tool that can't hold the rate gets later and later), and at what CPU cost? And how many requests a second do
+32 clients without think time make? Locust is optional: make bench-extra.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ Row = dict[str, float]
 
 
 class TrivialServer(asyncio.Protocol):
-    """Answers every GET at once; closes where it is asked to."""
+    """Answers every GET at once; closes the connection on request."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport: asyncio.Transport = transport  # type: ignore[assignment]
@@ -64,13 +64,13 @@ async def serve() -> None:
 
 
 async def bare_open(url: str, rate: float, seconds: float, connections: str) -> None:
-    """The loop that one would write: a task for each due time, the event loop's own timer."""
+    """The obvious loop: a task per due time, timed by the event loop."""
     due_times = [t for sends in send_times(open_loop(rate, seconds), 0) for t in sends.intended_s.tolist()]
     late: list[float] = []
     async with bare_session(connections) as session:
         start_s, cpu_s = time.monotonic() + 0.2, time.process_time()
 
-        async def one(due_s: float) -> None:
+        async def send(due_s: float) -> None:
             late.append(time.monotonic() - start_s - due_s)
             async with session.get(url) as response:
                 await response.read()
@@ -80,7 +80,7 @@ async def bare_open(url: str, rate: float, seconds: float, connections: str) -> 
             delay_s = start_s + due_s - time.monotonic()
             if delay_s > 0:
                 await asyncio.sleep(delay_s)
-            task = asyncio.create_task(one(due_s))
+            task = asyncio.create_task(send(due_s))
             tasks.add(task)
             task.add_done_callback(tasks.discard)
         await asyncio.gather(*tasks)
@@ -144,8 +144,8 @@ def bare(role: str, url: str, rate: float, seconds: float, connections: str, pre
     out = subprocess.run(
         [*prefix, *own, "--connections", connections], check=True, capture_output=True, start_new_session=True
     )
-    found: Row = json.loads(out.stdout)
-    return found
+    row: Row = json.loads(out.stdout)
+    return row
 
 
 def locust(url: str, rate: float | None, seconds: float, connections: str, prefix: list[str]) -> Row:
@@ -189,55 +189,55 @@ def server(prefix: list[str]) -> Iterator[str]:
 
 
 def on_core(core: int, *, realtime: bool) -> list[str]:
-    """argv that puts a command on one core, above everything else that runs where the kernel lets it.
+    """argv that pins a command to one core, with the highest priority that the kernel allows.
 
-    A session of its own is an autogroup of its own, whose weight is the group's nice value, not the process's.
+    A new session is a new autogroup, whose weight is the group's nice value, not the process's.
     """
     if shutil.which("taskset") is None:
         return []
-    mine = ["taskset", "-c", str(core)]
+    pinned = ["taskset", "-c", str(core)]
     if realtime:
-        return ["chrt", "-f", "10", *mine]
+        return ["chrt", "-f", "10", *pinned]
     if os.geteuid() == 0 and Path("/proc/self/autogroup").exists():
-        return ["sh", "-c", 'echo -20 >/proc/self/autogroup; exec "$0" "$@"', *mine]
-    return mine
+        return ["sh", "-c", 'echo -20 >/proc/self/autogroup; exec "$0" "$@"', *pinned]
+    return pinned
 
 
 def measure(rate: float, seconds: float, rounds: int, *, realtime: bool) -> dict[tuple[str, str, str], list[Row]]:
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0, 1]
-    mine, theirs = on_core(cores[0], realtime=realtime), on_core(cores[-1], realtime=realtime)
+    load_core, server_core = on_core(cores[0], realtime=realtime), on_core(cores[-1], realtime=realtime)
     closed = ClosedLoop(duration_s=seconds, stages=(ClosedStage(start_s=0, clients=CLIENTS),))
     with_locust = subprocess.run([sys.executable, "-c", "import locust"], capture_output=True).returncode == 0
     if not with_locust:
-        print("Locust is not installed, so it is left out: make bench-extra brings it\n")
-    found: dict[tuple[str, str, str], list[Row]] = {}
+        print("Locust is not installed and left out (make bench-extra installs it)\n")
+    results: dict[tuple[str, str, str], list[Row]] = {}
     kinds: tuple[Connections, ...] = ("kept", "fresh")
-    with server(theirs) as url:
+    with server(server_core) as url:
         for _ in range(rounds):
             for kind in kinds:
                 turns: dict[tuple[str, str], Callable[[], Row]] = {
-                    ("paced", "mlscale"): lambda k=kind: ours(open_loop(rate, seconds), url, k, mine),  # type: ignore[misc]
-                    ("paced", "bare aiohttp"): lambda k=kind: bare("open", url, rate, seconds, k, mine),  # type: ignore[misc]
-                    ("flat out", "mlscale"): lambda k=kind: ours(closed, url, k, mine),  # type: ignore[misc]
-                    ("flat out", "bare aiohttp"): lambda k=kind: bare("closed", url, rate, seconds, k, mine),  # type: ignore[misc]
+                    ("paced", "mlscale"): lambda k=kind: ours(open_loop(rate, seconds), url, k, load_core),  # type: ignore[misc]
+                    ("paced", "bare aiohttp"): lambda k=kind: bare("open", url, rate, seconds, k, load_core),  # type: ignore[misc]
+                    ("flat out", "mlscale"): lambda k=kind: ours(closed, url, k, load_core),  # type: ignore[misc]
+                    ("flat out", "bare aiohttp"): lambda k=kind: bare("closed", url, rate, seconds, k, load_core),  # type: ignore[misc]
                 }
                 if with_locust:
-                    turns["paced", "Locust"] = lambda k=kind: locust(url, rate, seconds, k, mine)  # type: ignore[misc]
-                    turns["flat out", "Locust"] = lambda k=kind: locust(url, None, seconds, k, mine)  # type: ignore[misc]
+                    turns["paced", "Locust"] = lambda k=kind: locust(url, rate, seconds, k, load_core)  # type: ignore[misc]
+                    turns["flat out", "Locust"] = lambda k=kind: locust(url, None, seconds, k, load_core)  # type: ignore[misc]
                 for (what, tool), turn in turns.items():
-                    found.setdefault((what, kind, tool), []).append(turn())
-    return found
+                    results.setdefault((what, kind, tool), []).append(turn())
+    return results
 
 
-def report(found: dict[tuple[str, str, str], list[Row]], rate: float) -> None:
+def report(results: dict[tuple[str, str, str], list[Row]], rate: float) -> None:
     print(f"{'':32}{'sent late by, ms':^36}{'requests/s':>12}{'of mlscale':>12}{'core':>7}")
     print(f"{'':32}{'p50':>8}{'p99':>8}{'max':>8}{'p99, each round':>22}")
-    for (what, kind, tool), rows in sorted(found.items(), key=lambda item: (item[0][0], item[0][1])):
+    for (what, kind, tool), rows in sorted(results.items(), key=lambda item: (item[0][0], item[0][1])):
         middle = {name: statistics.median(row[name] for row in rows) for name in rows[0]}
-        base = statistics.median(row["rate"] for row in found[what, kind, "mlscale"])
-        each = " ".join(f"{row['p99_ms']:.2f}" for row in rows) if what == "paced" else ""
+        base = statistics.median(row["rate"] for row in results[what, kind, "mlscale"])
+        rounds = " ".join(f"{row['p99_ms']:.2f}" for row in rows) if what == "paced" else ""
         late = f"{middle['p50_ms']:8.2f}{middle['p99_ms']:8.2f}{middle['max_ms']:8.2f}" if what == "paced" else " " * 24
-        numbers = f"{late}{each:>22}{middle['rate']:12.0f}{middle['rate'] / base:12.2f}{middle['cores']:7.2f}"
+        numbers = f"{late}{rounds:>22}{middle['rate']:12.0f}{middle['rate'] / base:12.2f}{middle['cores']:7.2f}"
         print(f"{what:<9}{kind:<7}{tool:<16}{numbers}")
     print(f"\npaced: {rate:g} requests/s due (Poisson; Locust: 10 a second and user). Medians of the rounds.")
 
@@ -248,23 +248,23 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=6.0)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument(
-        "--realtime", action="store_true", help="all under SCHED_FIFO (root): a busy machine disturbs less"
+        "--realtime", action="store_true", help="all under SCHED_FIFO (root): less disturbed by a busy machine"
     )
     parser.add_argument("--role", choices=["server", "open", "closed"], help=argparse.SUPPRESS)
     parser.add_argument("--url", help=argparse.SUPPRESS)
     parser.add_argument("--connections", default="kept", help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    match given.role:
+    options = parser.parse_args()
+    match options.role:
         case "server":
             uvloop.run(serve())
         case "open":
-            uvloop.run(bare_open(given.url, given.rate, given.seconds, given.connections))
+            uvloop.run(bare_open(options.url, options.rate, options.seconds, options.connections))
         case "closed":
-            uvloop.run(bare_closed(given.url, given.seconds, given.connections))
+            uvloop.run(bare_closed(options.url, options.seconds, options.connections))
         case _:
             load = f"load average {os.getloadavg()[0]:.1f}"
             print(f"{platform.machine()}, {os.cpu_count()} cores, {platform.platform()}, {load}\n")
-            report(measure(given.rate, given.seconds, given.rounds, realtime=given.realtime), given.rate)
+            report(measure(options.rate, options.seconds, options.rounds, realtime=options.realtime), options.rate)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The Locust side of benchmarks/load.py: users that count, and say how far behind their pacing they send."""
+"""The Locust side of benchmarks/load.py: users that count requests and record their lateness."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ measured: dict[str, Any] = {"late_s": [], "count": 0, "rate": float("nan"), "cor
 
 
 class Visitor(FastHttpUser):
-    """Sends, waits for the answer, and sends again when its pacing says so."""
+    """Sends, waits for the answer, and sends again by its pacing."""
 
     wait_time = constant_pacing(PACING_S)
 
     def on_start(self) -> None:
-        gevent.sleep(PACING_S * (id(self) % 997) / 997)  # else all users send in the same instants
+        gevent.sleep(PACING_S * (id(self) % 997) / 997)  # otherwise all users send at the same instants
         self.first_s: float | None = None
         self.sent = 0
 

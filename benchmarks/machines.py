@@ -1,5 +1,5 @@
-"""What machines cost: the CPU of the cluster's own programs until they are ready, then, when they do nothing, CPU and
-memory, at 0, 1, 5 and 15 machines.
+"""The cost of machines: the CPU of the cluster's own programs until they are ready, then idle CPU and memory, with 0,
+1, 5 and 15 machines.
 
 ``python benchmarks/machines.py`` needs ``make cluster MACHINES=1``; it takes about four minutes and prints a table.
 """
@@ -14,7 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests/live"))
 
-from machine_cycles import held, left_of_machines
+from machine_cycles import machine_leftovers, machines_with_pods
 
 from mlscale.environments.kubernetes.client import Place, connect
 from mlscale.environments.kubernetes.own_cluster import own_groups
@@ -28,9 +28,9 @@ WATCH_S = 30.0
 
 
 def parts_of(usage: NodeUsage) -> Usage:
-    """What the cluster's own programs, and those of its machines, have used."""
+    """Usage of the cluster's own programs and those of its machines."""
     parts = usage.parts()
-    assert parts is not None, "the cluster runs"
+    assert parts is not None, "the cluster is not running"
     return parts
 
 
@@ -41,9 +41,9 @@ def main() -> int:
     usage = own_groups()
     with closing(connect(Place(str(default_layout().kubeconfig)))) as api:
         for count in COUNTS:
-            began_s, at_first = time.monotonic(), parts_of(usage)
-            with held(api, "mlscale-0000bea0", count):
-                ready_s, joined_s = time.monotonic() - began_s, parts_of(usage).cpu.cpu_s - at_first.cpu.cpu_s
+            began_s, at_start = time.monotonic(), parts_of(usage)
+            with machines_with_pods(api, "mlscale-0000bea0", count):
+                ready_s, joined_s = time.monotonic() - began_s, parts_of(usage).cpu.cpu_s - at_start.cpu.cpu_s
                 time.sleep(SETTLE_S)
                 before, since_s = parts_of(usage), time.monotonic()
                 time.sleep(WATCH_S)
@@ -51,7 +51,7 @@ def main() -> int:
                 cores = (after.cpu.cpu_s - before.cpu.cpu_s) / (time.monotonic() - since_s)
                 idle = f"{1000 * cores:10.0f}  {after.rss_bytes / 2**20:10.0f}"
                 print(f"{count:8d}  {ready_s:13.1f}  {joined_s:13.1f}  {idle}", flush=True)
-            assert left_of_machines(api) == []
+            assert machine_leftovers(api) == []
     return 0
 
 

@@ -1,17 +1,17 @@
-"""What serving layers cost: a photo at a time through the decoder itself, the aiohttp server, TorchServe, Ray Serve.
+"""The cost of serving layers: one photo at a time through the bare decoder, the aiohttp server, TorchServe, Ray Serve.
 
     .venv/bin/python benchmarks/overhead.py [--rounds 20] [--environments "torchserve rayserve"] [--photos DIR]
 
-Every layer stays up for the whole run and answers every photo once per round, in an order drawn anew each time, so
-that a slow spell of the machine falls on all of them. Nothing limits the replicas' CPU here. Columns, as medians:
+Every layer stays up for the whole run and answers every photo once per round, in random order, so that slow phases of
+the machine affect all. The replicas have no CPU quota here. Columns, as medians:
 
-    wall    from asking to the whole answer, ms
+    wall    from request to complete answer, ms
     model   the part of it inside the model, by the server's own clock, ms
     layer   wall - model of the same request, ms: what the layer costs
-    ratio   wall / model of the same request, with the middle half of all requests
+    ratio   wall / model of the same request, with the interquartile range
     slower  model / the direct call on the same photo in the same round: whether the model itself runs slower there
 
-"slower" compares processes that the kernel weighs differently where cores are short; it means little on a busy machine.
+"slower" compares processes that the kernel weighs differently if cores are short; it means little on a busy machine.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ ENTRY = "codereader.decoder:make_decoder"
 DIRECT = "decoder, called directly"
 
 
-class Asked(Protocol):
-    """One way to have a photo decoded."""
+class Caller(Protocol):
+    """A way to have a photo decoded."""
 
     def __call__(self, body: bytes) -> tuple[float, float]:
         """Wall time of the call and of the model in it, s."""
@@ -47,7 +47,7 @@ class Asked(Protocol):
 
 
 class Direct:
-    """The model in this very process."""
+    """The model in this process."""
 
     def __init__(self, entry: str) -> None:
         from mlscale.serving.exchange import load_entry
@@ -83,8 +83,8 @@ class Http:
 
 
 def ask(spec: Mapping[str, Any]) -> None:
-    """A layer's child process: reads a photo's path per line, prints what it took."""
-    layer: Asked = Direct(spec["entry"]) if "entry" in spec else Http(spec["url"], spec["headers"], kept=spec["kept"])
+    """A layer's child process: reads a photo's path per line, prints the times."""
+    layer: Caller = Direct(spec["entry"]) if "entry" in spec else Http(spec["url"], spec["headers"], kept=spec["kept"])
     for line in sys.stdin:
         print(*layer(Path(line.strip()).read_bytes()), flush=True)
 
@@ -109,7 +109,7 @@ class Layer:
 
 
 @contextmanager
-def asking(name: str, spec: Mapping[str, Any], prefix: Sequence[str] = ()) -> Iterator[Layer]:
+def layer_process(name: str, spec: Mapping[str, Any], prefix: Sequence[str] = ()) -> Iterator[Layer]:
     """A layer's child process, placed by ``prefix``."""
     argv = [*prefix, sys.executable, str(Path(__file__).resolve()), "--ask", json.dumps(spec)]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
@@ -123,13 +123,17 @@ def asking(name: str, spec: Mapping[str, Any], prefix: Sequence[str] = ()) -> It
 
 @contextmanager
 def over_http(name: str, url: str, headers: Mapping[str, str], prefix: Sequence[str] = ()) -> Iterator[list[Layer]]:
-    """The same server asked over fresh and over kept connections."""
+    """The same server over fresh and over kept connections."""
     with ExitStack() as stack:
         yield [
             stack.enter_context(
-                asking(f"{name}, {word}", {"url": url, "headers": dict(headers), "kept": word == "kept"}, prefix)
+                layer_process(
+                    f"{name}, {connections}",
+                    {"url": url, "headers": dict(headers), "kept": connections == "kept"},
+                    prefix,
+                )
             )
-            for word in ("fresh", "kept")
+            for connections in ("fresh", "kept")
         ]
 
 
@@ -142,12 +146,12 @@ def aiohttp_server(entry: str) -> Iterator[list[Layer]]:
             assert server.stderr is not None
             url = ""
             for line in server.stderr:
-                if found := re.search(r"listening on (\S+)", line):
-                    url = found[1]
+                if match := re.search(r"listening on (\S+)", line):
+                    url = match[1]
                 if line.rstrip().endswith("ready"):
                     break
             else:
-                raise RuntimeError("mlscale serve did not come up")
+                raise RuntimeError("mlscale serve did not start")
             with over_http("aiohttp server", f"{url}/decode", {}) as layers:
                 yield layers
         finally:
@@ -156,7 +160,7 @@ def aiohttp_server(entry: str) -> Iterator[list[Layer]]:
 
 @contextmanager
 def environment(name: str, entry: str, photos: Sequence[Path]) -> Iterator[list[Layer]]:
-    """One replica of an environment, not limited."""
+    """One replica of an environment, without a CPU limit."""
     from mlscale import environments
     from mlscale.environments import App, Component
     from mlscale.host.facts import host_facts
@@ -175,21 +179,21 @@ def environment(name: str, entry: str, photos: Sequence[Path]) -> Iterator[list[
 
 
 def measure(layers: Sequence[Layer], photos: Sequence[Path], rounds: int, seed: int) -> None:
-    """Ask every layer for every photo in every round; the first round only warms up."""
+    """Every layer decodes every photo in every round; the first round only warms up."""
     order = random.Random(seed)
     turns = [(layer, photo) for layer in layers for photo in photos]
     for turn in range(rounds + 1):
         order.shuffle(turns)
         for layer, photo in turns:
-            took = layer.ask(photo)
+            times = layer.ask(photo)
             if turn:
-                layer.times[turn, photo] = took
+                layer.times[turn, photo] = times
 
 
 def report(layers: Sequence[Layer]) -> str:
     """A line for each layer; the first one is the direct call."""
     base = {key: wall_s for key, (wall_s, _) in layers[0].times.items()}
-    lines = [f"{'':28}{'wall':>9}{'model':>9}{'layer':>9}{'ratio':>9}{'middle half':>18}{'slower':>9}"]
+    lines = [f"{'':28}{'wall':>9}{'model':>9}{'layer':>9}{'ratio':>9}{'quartiles':>18}{'slower':>9}"]
     for layer in layers:
         times = layer.times.values()
         ratios = [wall_s / model_s for wall_s, model_s in times]
@@ -230,7 +234,7 @@ def main() -> None:
         photos = sorted((options.photos or Path(folder)).resolve().glob("photo-*.jpg"))
         if not photos:
             parser.error(f"no photo-*.jpg in {options.photos}")
-        layers = [stack.enter_context(asking(DIRECT, {"entry": options.entry}))]
+        layers = [stack.enter_context(layer_process(DIRECT, {"entry": options.entry}))]
         layers += stack.enter_context(aiohttp_server(options.entry))
         for name in options.environments.split():
             layers += stack.enter_context(environment(name, options.entry, photos))

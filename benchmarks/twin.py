@@ -1,9 +1,9 @@
-"""How fast the twin is: requests a second of its kernel, with a fixed number of replicas and under an autoscaler, and
-SimPy's on the same queue in the same run.
+"""The twin's speed: requests per second of its kernel, with a fixed number of replicas and under an autoscaler, and of
+SimPy on the same queue in the same run.
 
     python benchmarks/twin.py [--requests 3e6] [--repeats 5]
 
-Compilation is not in the times: it happens once on a machine and is cached (the first line says what it took here).
+Times exclude compilation, which happens once per machine and is cached (the first line shows it).
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ import numpy as np
 from mlscale.environments.worker_controller import ControllerSettings
 from mlscale.runs import ClosedLoop, OpenLoop
 from mlscale.runs.schedule import ClosedStage, Constant, Staircase, Step
+from mlscale_twin.durations import Fixed
 from mlscale_twin.engine import Engine
 from mlscale_twin.layout import OK
 from mlscale_twin.loops import Scene, WorkerControllerLoop
 from mlscale_twin.replicas import Life, Log, Replicas
 from mlscale_twin.settings import Clients, Processor, Queueing, Service
-from mlscale_twin.spread import Fixed
 from mlscale_twin.timeline import Timeline
 
 EXPONENTIAL = Service(1.0, "exponential")
@@ -35,11 +35,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--requests", type=float, default=3e6)
     parser.add_argument("--repeats", type=int, default=5)
-    asked = parser.parse_args()
+    options = parser.parse_args()
     begun_s = time.perf_counter()
     fixed(EXPONENTIAL, 1, 0.8, 1000.0)
     print(f"first call, compiled or read from the cache: {time.perf_counter() - begun_s:.1f} s")
-    number = asked.requests
+    number = options.requests
     cases: dict[str, Callable[[], tuple[int, float]]] = {
         "M/M/1, one replica": lambda: fixed(EXPONENTIAL, 1, 0.8, number),
         "M/M/16, shared queue": lambda: fixed(EXPONENTIAL, 16, 0.8, number),
@@ -53,13 +53,13 @@ def main() -> None:
         "SimPy, M/M/1": lambda: simpy_mm1(min(number / 100, 50_000)),
     }
     speeds: dict[str, list[float]] = {name: [] for name in cases}
-    for _ in range(asked.repeats):
+    for _ in range(options.repeats):
         for name, case in cases.items():
             done, took_s = case()
             speeds[name].append(done / took_s)
-    print(f"million requests a second of CPU time: median [least, most] of {asked.repeats}, in turn")
-    for name, found in speeds.items():
-        median, low, high = np.median(found) / 1e6, min(found) / 1e6, max(found) / 1e6
+    print(f"million requests per second of CPU time: median [min, max] of {options.repeats}, in turn")
+    for name, values in speeds.items():
+        median, low, high = np.median(values) / 1e6, min(values) / 1e6, max(values) / 1e6
         print(f"  {name:46s} {median:8.3f} [{low:.3f}, {high:.3f}]")
     ratio = np.median(np.array(speeds["M/M/1, one replica"]) / np.array(speeds["SimPy, M/M/1"]))
     print(f"  twin over SimPy on M/M/1: {ratio:.0f} times")
@@ -79,7 +79,7 @@ def fixed(
     queueing: Queueing | None = None,
     processor: Processor | None = None,
 ) -> tuple[int, float]:
-    """Requests served, and the CPU time that it took, s."""
+    """Requests served, and the CPU time for it, s."""
     mean_s = service.mean_s or float(np.mean(service.samples_s))  # type: ignore[arg-type]
     speed = min(1.0, processor.quota_cores) if processor is not None else 1.0
     rate_rps = load * replicas * speed / mean_s
@@ -103,7 +103,7 @@ def closed(replicas: int, clients: int, number: float) -> tuple[int, float]:
 
 
 def scaled(per_tick: int, number: float) -> tuple[int, float]:
-    """A worker controller that looks and decides once a second, under a load that changes every five minutes."""
+    """A worker controller that decides once a second, under a load that changes every five minutes."""
     duration_s = number / per_tick
     rates = [Step(start_s=300.0 * k, rate_rps=per_tick * (0.4 if k % 2 else 1.6)) for k in range(int(duration_s / 300))]
     schedule = OpenLoop(duration_s=duration_s, rate=Staircase(steps=tuple(rates)))

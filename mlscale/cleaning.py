@@ -1,4 +1,4 @@
-"""``mlscale cleanup``: remove what runs that died have left, and say what it was."""
+"""``mlscale cleanup``: remove the resources left by crashed runs."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ from typing import Final
 from mlscale.host.reap import Reaper
 from mlscale.runs import MlscaleError
 
-LASTING: Final = "mlscale.reapers"
+REAPER_GROUP: Final = "mlscale.reapers"
 _UNITS_S: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 def duration_s(text: str) -> float:
-    """Seconds of "90s", "15m", "2h", "1.5d" or a bare number of seconds.
+    """Seconds from "90s", "15m", "2h", "1.5d" or a bare number of seconds.
 
     Raises:
-        MlscaleError: it is none of these.
+        MlscaleError: anything else.
     """
-    found = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*([smhd]?)", text.strip())
-    if found is None:
+    match = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*([smhd]?)", text.strip())
+    if match is None:
         raise MlscaleError(f"{text!r} is not a duration", "--older-than", "write 90s, 15m, 2h or 1d")
-    return float(found[1]) * _UNITS_S[found[2] or "s"]
+    return float(match[1]) * _UNITS_S[match[2] or "s"]
 
 
 def reapers() -> dict[str, Reaper]:
-    """Who removes which kind of ledger entry: what environments leave, and what packages with an entry point of the
-    group ``mlscale.reapers``, named like the kind, keep beyond a run."""
+    """Ledger entry kind -> its reaper: those of the environments, and those of packages that keep something beyond a
+    run (entry points of the group ``mlscale.reapers``, named after the kind)."""
     from mlscale import environments
 
-    return {**environments.reapers(), **{entry.name: entry.load() for entry in entry_points(group=LASTING)}}
+    return {**environments.reapers(), **{entry.name: entry.load() for entry in entry_points(group=REAPER_GROUP)}}
 
 
-def clean_before_a_run() -> None:
-    """Remove what dead runs left, as far as it can be reached now: what lies on a cluster that is stopped has to wait.
+def clean_before_run() -> None:
+    """Remove the resources of crashed runs that can be reached now; those on a stopped cluster stay in their ledgers.
 
     Raises:
         MlscaleError: something could not be removed.
@@ -45,8 +45,8 @@ def clean_before_a_run() -> None:
 
 
 def cleanup_command(older_than: str, *, aws: bool = False) -> str:
-    """One line for each thing that was removed, or "nothing to remove". ``aws``: also look for stacks of runs in the
-    AWS account of the present credentials, by their names and tags.
+    """A line per removed resource, or "nothing to remove". ``aws``: also look for the stacks of runs in the AWS account
+    of the current credentials, by their names and tags.
 
     Raises:
         MlscaleError: a malformed duration, or something that could not be removed (the rest was).
@@ -54,13 +54,13 @@ def cleanup_command(older_than: str, *, aws: bool = False) -> str:
     from mlscale.host.reap import cleanup
 
     removed = cleanup(duration_s(older_than), reapers())
-    said = [f"removed {entry.kind}: {_named(entry.identity)}" for entry in removed]
+    lines = [f"removed {entry.kind}: {_described(entry.identity)}" for entry in removed]
     if aws:
-        said += _in_account()
-    return "\n".join(said) or "nothing to remove"
+        lines += _remove_stacks()
+    return "\n".join(lines) or "nothing to remove"
 
 
-def _in_account() -> list[str]:
+def _remove_stacks() -> list[str]:
     from mlscale.environments.ecs import KIND as STACK
     from mlscale.environments.ecs.account import Account
     from mlscale.environments.ecs.leftovers import remove_leftovers
@@ -68,9 +68,9 @@ def _in_account() -> list[str]:
 
     ledgers = filter(None, map(read_ledger, ledger_paths()))
     entries = [entry for ledger in ledgers for entry in ledger.open_entries]
-    living = {str(entry.identity["stack"]) for entry in entries if entry.kind == STACK}
-    return remove_leftovers(Account(), living)
+    in_use = {str(entry.identity["stack"]) for entry in entries if entry.kind == STACK}
+    return remove_leftovers(Account(), in_use)
 
 
-def _named(identity: dict[str, object]) -> str:
+def _described(identity: dict[str, object]) -> str:
     return ", ".join(f"{name} {value}" for name, value in identity.items() if value not in (None, [], ""))

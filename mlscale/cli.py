@@ -1,4 +1,4 @@
-"""The command line: thin. Parses, calls, prints; errors that a user can fix are one line and exit code 2.
+"""The command line: parses, calls, prints. Errors that a user can fix are one line and exit code 2.
 
 Each command imports what it needs inside its function, so that ``mlscale --help`` is quick.
 """
@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from mlscale.errors import MlscaleError, as_user_error
+from mlscale.errors import MlscaleError, as_user_error, first_invalid
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -33,36 +33,38 @@ def _root() -> None:
 @app.command()
 def measure(
     environment: Annotated[str, typer.Argument(help="such as torchserve, rayserve or k3s")],
-    out: Annotated[Path, typer.Option(help="folder of the new run")],
-    mode: Annotated[str, typer.Option(help="live, rehearsal or simulated")] = "live",
-    arm: Annotated[str, typer.Option(help="matched, shipped, static-min or static-max")] = "matched",
-    schedule: Annotated[Path | None, typer.Option(help="JSON file; default: the protocol's 60 s schedule")] = None,
+    out: Annotated[Path, typer.Option(help="folder for the new run")],
+    mode: Annotated[str, typer.Option(help="live or rehearsal")] = "live",
+    arm: Annotated[str, typer.Option(help="settings: matched, shipped, static-min or static-max")] = "matched",
+    schedule: Annotated[Path | None, typer.Option(help="JSON file or CSV trace; default: the protocol's 60 s")] = None,
     scaling: Annotated[
         list[str] | None,
-        typer.Option(help="KEY=VALUE, put over the arm's settings; readers.KEY=VALUE: one component's own"),
+        typer.Option(help="KEY=VALUE overrides a setting of the arm; readers.KEY=VALUE for one component only"),
     ] = None,
     app: Annotated[
-        str | None, typer.Option(help="package.module:factory of your own model; default: the code reader")
+        str | None, typer.Option(help="your own model, as package.module:factory; default: the code reader")
     ] = None,
     bodies: Annotated[
         Path | None,
         typer.Option("--bodies", "--photos", help="folder of files to send; default: the protocol's photos"),
     ] = None,
     check: Annotated[
-        str | None, typer.Option(help="module:function(label, answer), or none; default: answers as in labels.jsonl")
+        str | None,
+        typer.Option(help="module:function(label, answer), or none; default: compare with labels.jsonl"),
     ] = None,
     partitioned: Annotated[
-        bool, typer.Option("--partitioned", help="the code reader's models apart; they share the arm's replicas")
+        bool,
+        typer.Option("--partitioned", help="the code reader as two components that share the arm's replicas"),
     ] = False,
-    connections: Annotated[str, typer.Option(help="fresh or kept")] = "fresh",
-    seed: Annotated[int, typer.Option(min=0)] = 0,
-    idle: Annotated[float, typer.Option(min=0, help="seconds at idle before the load")] = 30.0,
+    connections: Annotated[str, typer.Option(help="fresh (one for each request) or kept")] = "fresh",
+    seed: Annotated[int, typer.Option(min=0, help="seed of the load's random draws")] = 0,
+    idle: Annotated[float, typer.Option(min=0, help="seconds to observe the idle framework before the load")] = 30.0,
     budget_usd: Annotated[
         float | None,
-        typer.Option(min=0, help="AWS: what the run may cost at most; without it nothing is created there"),
+        typer.Option(min=0, help="AWS, required there: the most that the run may cost"),
     ] = None,
 ) -> None:
-    """Deploy the application under one environment's autoscaler, load it, observe it: one run."""
+    """Measure one run: deploy the application under an environment's autoscaler, send load, record what happens."""
     from mlscale.defaults import defaults
     from mlscale.environments.base import own_model
     from mlscale.loadgen.schedule_files import read_schedule
@@ -73,77 +75,78 @@ def measure(
 
     settings = [*(scaling or []), *([f"budget_usd={budget_usd}"] if budget_usd is not None else [])]
     given = {"mode": mode, "arm": arm, "connections": connections, "scaling": parse_settings(settings)}
-    asked = checked(MeasureParameters, given)
-    usual = defaults()
+    parameters = checked(MeasureParameters, given)
+    default = defaults()
     if app and bodies is None:
-        raise MlscaleError("nothing to send to it is named", "--bodies", "name a folder of files that it can answer")
-    application = own_model(app) if app else usual.application(partitioned=partitioned)
+        raise MlscaleError("required with --app", "--bodies", "name a folder of files that your model can answer")
+    application = own_model(app) if app else default.application(partitioned=partitioned)
     with Shown() as shown:
         run = measure(
             environment,
             replace(application, check=check) if check else application,
-            read_schedule(schedule) if schedule else usual.quick_schedule(),
-            bodies=bodies or usual.bodies(),
+            read_schedule(schedule) if schedule else default.quick_schedule(),
+            bodies=bodies or default.bodies(),
             out=out,
-            scaling=usual.sized(environment, asked.scaling, schedule),
-            arm=asked.arm,
+            scaling=default.sized(environment, parameters.scaling, schedule),
+            arm=parameters.arm,
             options=MeasureOptions(
-                mode=asked.mode, connections=asked.connections, seed=seed, idle_s=idle, progress=shown
+                mode=parameters.mode, connections=parameters.connections, seed=seed, idle_s=idle, progress=shown
             ),
         )
     validity = run.info.validity
-    verdict = "valid" if validity is None or validity.valid else f"not valid: {'; '.join(validity.reasons)}"
+    verdict = "valid" if validity is None or validity.valid else f"invalid: {'; '.join(validity.reasons)}"
     right = int((run.requests.status == "ok").sum())
-    print(f"{run.path}: {len(run.requests)} requests, {right} right answers; {verdict}")
+    print(f"{run.path}: {len(run.requests)} requests, {right} answered correctly; {verdict}")
 
 
 @app.command()
 def load(
-    url: Annotated[str, typer.Argument(help="http address that the load goes to")],
+    url: Annotated[str, typer.Argument(help="HTTP address to send the load to")],
     out: Annotated[Path, typer.Option(help="folder of the new run")],
     bodies: Annotated[
-        Path | None, typer.Option("--bodies", "--photos", help="folder of files to POST; without it, GET")
+        Path | None, typer.Option("--bodies", "--photos", help="folder of files to POST; default: send GET requests")
     ] = None,
     check: Annotated[
-        str | None, typer.Option(help="module:function(label, answer) -> bool; default: answers as in labels.jsonl")
+        str | None,
+        typer.Option(help="module:function(label, answer), or none; default: compare with labels.jsonl"),
     ] = None,
-    rate: Annotated[float | None, typer.Option(help="open loop: requests a second")] = None,
+    rate: Annotated[float | None, typer.Option(help="open loop: requests per second")] = None,
     clients: Annotated[int | None, typer.Option(help="closed loop: number of clients")] = None,
     schedule: Annotated[Path | None, typer.Option(help="JSON schedule, or CSV trace")] = None,
-    duration: Annotated[float | None, typer.Option(help="seconds; default 60, or the schedule's own")] = None,
-    connections: Annotated[str, typer.Option(help="fresh or kept")] = "fresh",
-    workers: Annotated[int, typer.Option(help="processes that share the schedule")] = 1,
-    timeout: Annotated[float, typer.Option(min=0.001, help="seconds until a request is given up")] = 30.0,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
-    arrivals: Annotated[str, typer.Option(help="of --rate: even or poisson")] = "poisson",
-    think: Annotated[float, typer.Option(help="of --clients: mean think time, s")] = 0.0,
+    duration: Annotated[float | None, typer.Option(help="seconds; default: 60, or the schedule's")] = None,
+    connections: Annotated[str, typer.Option(help="fresh (one for each request) or kept")] = "fresh",
+    workers: Annotated[int, typer.Option(help="processes that send the load")] = 1,
+    timeout: Annotated[float, typer.Option(min=0.001, help="seconds after which a request counts as failed")] = 30.0,
+    seed: Annotated[int, typer.Option(min=0, help="seed of the load's random draws")] = 0,
+    arrivals: Annotated[str, typer.Option(help="with --rate: even or poisson")] = "poisson",
+    think: Annotated[float, typer.Option(help="with --clients: mean think time, s")] = 0.0,
 ) -> None:
-    """Send a load to any HTTP server and record it as a run; says honestly what was sent and how it was answered."""
+    """Load-test any HTTP server and record it as a run: what was sent, and how it was answered."""
     from mlscale.load_test import LoadOptions, load
     from mlscale.loadgen.command import schedule_of
     from mlscale.loadgen.outcome import outcome_table
 
-    wanted = schedule_of(
+    load_schedule = schedule_of(
         rate=rate, clients=clients, file=schedule, duration_s=duration, arrivals=arrivals, think_s=think
     )
     options = LoadOptions(check, connections, workers, timeout, seed)
-    print(outcome_table(load(url, wanted, out=out, bodies=bodies, options=options)))
+    print(outcome_table(load(url, load_schedule, out=out, bodies=bodies, options=options)))
 
 
 @app.command()
 def serve(
     host: Annotated[str, typer.Option(help="address to listen on")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one")] = 8080,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free port")] = 8080,
     entry: Annotated[
-        str, typer.Option(help="package.module:factory of your own model; the factory returns a callable of bytes")
+        str, typer.Option(help="the model, as package.module:factory; the factory returns a callable of bytes")
     ] = "codereader.decoder:make_decoder",
-    max_bytes: Annotated[int, typer.Option(min=1, help="a larger body is refused")] = 10_000_000,
-    waiting: Annotated[int, typer.Option(min=0, help="requests that may wait for the model; then 503")] = 100,
-    body_timeout: Annotated[float, typer.Option(min=0.001, help="seconds for a body to arrive")] = 20.0,
-    drain: Annotated[float, typer.Option(min=0, help="seconds for what is in flight, after SIGTERM")] = 20.0,
-    warm_up: Annotated[Path | None, typer.Option(help="file with the body of the first request")] = None,
+    max_bytes: Annotated[int, typer.Option(min=1, help="larger bodies are refused")] = 10_000_000,
+    waiting: Annotated[int, typer.Option(min=0, help="requests that may queue; more are answered 503")] = 100,
+    body_timeout: Annotated[float, typer.Option(min=0.001, help="seconds allowed for receiving a body")] = 20.0,
+    drain: Annotated[float, typer.Option(min=0, help="seconds allowed to finish requests after SIGTERM")] = 20.0,
+    warm_up: Annotated[Path | None, typer.Option(help="file with the body of the warm-up request")] = None,
 ) -> None:
-    """Serve the application over HTTP, as it runs in its container: POST /decode, /healthz, /readyz, /metrics."""
+    """Serve a model over HTTP, as its container does: POST /decode, /healthz, /readyz, /metrics."""
     from mlscale.serving.serve import serve_command
 
     raise SystemExit(serve_command(host, port, entry, max_bytes, waiting, body_timeout, drain, warm_up))
@@ -151,7 +154,7 @@ def serve(
 
 @app.command()
 def doctor() -> None:
-    """What can run live here, what is missing, and the command that brings it."""
+    """Check what can run live on this machine, what is missing, and the command that installs it."""
     from mlscale.doctor import doctor_command
 
     raise SystemExit(doctor_command())
@@ -159,10 +162,10 @@ def doctor() -> None:
 
 @app.command()
 def cleanup(
-    older_than: Annotated[str, typer.Option(help="leave younger runs alone: 90s, 15m, 2h, 1d")] = "0s",
-    aws: Annotated[bool, typer.Option("--aws", help="also look for your runs' stacks in the AWS account")] = False,
+    older_than: Annotated[str, typer.Option(help="leave newer runs alone: 90s, 15m, 2h, 1d")] = "0s",
+    aws: Annotated[bool, typer.Option("--aws", help="also delete your leftover stacks in the AWS account")] = False,
 ) -> None:
-    """Remove what runs that died have left on this machine; runs that live are not touched."""
+    """Remove what crashed runs left on this machine; runs in progress are not touched."""
     from mlscale.cleaning import cleanup_command
 
     print(cleanup_command(older_than, aws=aws))
@@ -170,11 +173,14 @@ def cleanup(
 
 @app.command()
 def compare(
-    runs: Annotated[list[Path], typer.Argument(help="run folders, or folders that hold some")],
-    level: Annotated[float | None, typer.Option(min=0.001, help="L, s; default: the protocol's")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="everything as JSON")] = False,
+    runs: Annotated[list[Path], typer.Argument(help="run folders, or folders that contain some")],
+    level: Annotated[
+        float | None,
+        typer.Option(min=0.001, help="mean response that counts as good, s; default: the protocol's"),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print the whole report as JSON")] = False,
 ) -> None:
-    """Compare environments over blocks: effects with intervals, the noise floor, p-values where they are allowed."""
+    """Compare environments: effects with intervals, the noise floor, p-values where the design allows them."""
     from mlscale.analysis.report import report, to_json
     from mlscale.analysis.report_text import to_text
     from mlscale.analysis.summary import summarise
@@ -182,12 +188,12 @@ def compare(
     from mlscale.runs import load_runs
 
     level_s = defaults().level_s if level is None else level
-    found = report(summarise(load_runs(runs), level_s), level_s)
-    print(to_json(found) if as_json else to_text(found))
+    comparison = report(summarise(load_runs(runs), level_s), level_s)
+    print(to_json(comparison) if as_json else to_text(comparison))
 
 
 def _add_commands() -> None:
-    """Commands of other packages: functions, or Typer apps, as entry points of the group ``mlscale.commands``."""
+    """Add other packages' commands: functions or Typer apps, as entry points of the group ``mlscale.commands``."""
     for entry in sorted(entry_points(group="mlscale.commands"), key=lambda entry: entry.name):
         command = entry.load()
         if isinstance(command, typer.Typer):
@@ -208,40 +214,39 @@ def main() -> None:
         line = _line(error)
         if line is None:
             raise
-        print(line, file=sys.stderr)
+        if line:
+            print(line, file=sys.stderr)
         code = 2
     raise SystemExit(code if isinstance(code, int) else 0)
 
 
 def _on_sigterm(signum: int, frame: FrameType | None) -> None:
-    """Leave through every `with` and `finally`, so that what was deployed is torn down. A second one (``timeout`` and
-    service managers signal a process, then its group) must not break the teardown off; Ctrl-C still can."""
-    signal.signal(signum, _on_another)
+    """Leave through every `with` and `finally`, so that what was deployed is torn down. A second SIGTERM (``timeout``
+    and service managers signal a process, then its group) must not cut the teardown short; Ctrl-C still can."""
+    signal.signal(signum, _ignore)
     raise SystemExit(128 + signum)
 
 
-def _on_another(signum: int, frame: FrameType | None) -> None:
-    """The end is under way. (A handler, not SIG_IGN, which children would inherit.)"""
+def _ignore(signum: int, frame: FrameType | None) -> None:
+    """Do nothing. (A handler rather than SIG_IGN, which children would inherit.)"""
 
 
 def _line(error: Exception) -> str | None:
-    """The one line for an error that a user can fix; None for any other."""
+    """The line for an error that a user can fix (empty if it was printed already); None for any other."""
     from pydantic import ValidationError
-    from typer._click.exceptions import NoArgsIsHelpError, UsageError
 
     known = as_user_error(error)
     if known is not None:
         return f"mlscale: {known}"
     match error:
-        case NoArgsIsHelpError():
-            return error.format_message()
-        case UsageError():
-            command = error.ctx.command_path if error.ctx else "mlscale"
-            return f"{command}: {error.format_message()} (see {command} --help)"
+        case typer.TyperException():
+            message = error.format_message()
+            context: typer.Context | None = getattr(error, "ctx", None)
+            command = context.command_path if context else "mlscale"
+            # Without arguments a command prints its help; the error that follows has no message.
+            return f"{command}: {message} (see {command} --help)" if message else ""
         case ValidationError():
-            first = error.errors()[0]
-            name = ".".join(str(part) for part in first["loc"]) or error.title
-            return f"mlscale: {error.title}: {name}: {first['msg']} (give it another value)"
+            return f"mlscale: {error.title}: {first_invalid(error, error.title)} (give it another value)"
     return None
 
 

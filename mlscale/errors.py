@@ -1,14 +1,19 @@
-"""The one error type that a user meets: nothing else is imported, so that a replica can afford it."""
+"""The error type that users see. Imports nothing, so that importing it costs a replica nothing."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
 
 class MlscaleError(Exception):
-    """Something a user can fix: printed as one line, exit code 2.
+    """Something the user can fix: printed as one line, exit code 2.
 
     Args:
         what: what is wrong, in a few words.
-        where: the file, setting, address or step it was found in.
+        where: the file, setting, address or step concerned.
         remedy: what to do about it.
     """
 
@@ -23,11 +28,18 @@ class MlscaleError(Exception):
 
 
 def as_user_error(error: BaseException) -> MlscaleError | None:
-    """The error as one that a user can fix: itself, or one of a package that knows nothing of mlscale and says what,
-    where and remedy as well; None for any other."""
+    """``error`` as an MlscaleError if it is one, or has the same what, where and remedy (codereader doesn't import
+    mlscale); None otherwise."""
     if isinstance(error, MlscaleError):
         return error
     try:
         return MlscaleError(error.what, error.where, error.remedy)  # type: ignore[attr-defined]
     except AttributeError:
         return None
+
+
+def first_invalid(error: ValidationError, root: str = "the file") -> str:
+    """The first of pydantic's errors as "field: what is wrong"; ``root`` names the whole value."""
+    first = error.errors()[0]
+    field = ".".join(str(part) for part in first["loc"]) or root
+    return f"{field}: {first['msg'].removeprefix('Value error, ')}"

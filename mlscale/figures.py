@@ -1,7 +1,7 @@
 """Every figure: runs in, a matplotlib Figure out, with its caption as the figure's label (``figure.get_label()``).
 
-``level_s`` is L, the moving mean that counts as good, s. ``rows`` is what `mlscale.summarise` says of the same runs;
-where it is left out, it is worked out here. `mlscale.plots` has the same as axes, to be put into figures of one's own.
+``level_s`` is L, the highest moving mean that counts as good, s. ``rows`` is `mlscale.summarise` of the same runs,
+computed here if omitted. `mlscale.plots` has the same plots as axes, for figures of your own.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ def trajectory(runs: Sequence[Run], level_s: float | None = None) -> Figure:
 
 
 def timeline(run: Run, level_s: float | None = None, *, which: str = "") -> Figure:
-    """One run: every response, replicas with their decisions, cores by role. ``which``: it is among others."""
+    """One run: every response, replicas with their decisions, cores by role. ``which``: how it was chosen."""
     from mlscale.plots.timelines import timeline
 
     return _finished(timeline(run, level_s, which=which), [run])
 
 
 def machine_timeline(run: Run, level_s: float | None = None, *, which: str = "") -> Figure:
-    """One run where machines scale, too: load, response, pods by state, machines by state."""
+    """One run in which machines scale too: load, response, pods by state, machines by state."""
     from mlscale.plots.machines import joined_timeline
 
     return _finished(joined_timeline(run, level_s, which=which), [run])
@@ -71,7 +71,7 @@ def estimation(
 
 
 def survival(runs: Sequence[Run], level_s: float, *, rows: pd.DataFrame | None = None) -> Figure:
-    """Share of runs that are not back under L yet, against seconds since the step."""
+    """Share of runs that are not yet back under L, against seconds since the step."""
     from mlscale.plots.survival import survival
 
     return _finished(survival(_rows(runs, level_s, rows)), runs)
@@ -86,7 +86,7 @@ def cold_starts(runs: Sequence[Run]) -> Figure:
 
 
 def sharing(runs: Sequence[Run]) -> Figure:
-    """Share of answers that come from replicas made after the step, by kind of connection."""
+    """Share of answers from replicas created after the step, by kind of connection."""
     from mlscale.plots.sharing import sharing
 
     return _finished(sharing(runs), runs)
@@ -99,46 +99,48 @@ def inference_by_period(runs: Sequence[Run]) -> Figure:
     return _finished(inference_by_period(runs), runs)
 
 
-def variants(
-    groups: Mapping[str, Sequence[Run]], colours: Sequence[str], level_s: float, *, end_s: float = 600.0
-) -> Figure:
-    """The moving mean of each group of runs until ``end_s`` after the step. ``colours``: one a group, each a colour of
-    matplotlib or an environment whose colour is meant."""
+def variants(groups: Mapping[str, Sequence[Run]], colours: Sequence[str], level_s: float) -> Figure:
+    """The moving mean of each group of runs, until 600 s after the step. ``colours``: one per group, matplotlib colours
+    or names of environments."""
     from mlscale.plots.style import COLOURS, colour
     from mlscale.plots.variants import variant_trajectories
 
-    everything = [run for runs in groups.values() for run in runs]
-    tones = {name: colour(each) if each in COLOURS else each for name, each in zip(groups, colours, strict=True)}
-    return _finished(variant_trajectories(groups, tones, level_s, end_s), everything)
+    all_runs = [run for runs in groups.values() for run in runs]
+    tones = {name: colour(tone) if tone in COLOURS else tone for name, tone in zip(groups, colours, strict=True)}
+    return _finished(variant_trajectories(groups, tones, level_s), all_runs)
 
 
-def boot_parts(runs: Sequence[Run], level_s: float, *, rows: pd.DataFrame | None = None) -> Figure:
-    """Where the time went after the step, by boot time of the machines. ``rows``: of `boot_rows`."""
+def boot_parts(runs: Sequence[Run], level_s: float) -> Figure:
+    """Where the time went after the step, by boot time of the machines."""
+    from mlscale.analysis.boot_time_response import boot_time_rows
     from mlscale.plots.boots import boot_parts
 
-    return _finished(boot_parts(_boot_rows(runs, level_s, rows)), runs)
+    return _finished(boot_parts(boot_time_rows(runs, level_s)), runs)
 
 
-def boot_response(runs: Sequence[Run], level_s: float, *, rows: pd.DataFrame | None = None) -> Figure:
-    """Time until the response is good again, over the boot time of the machines. ``rows``: of `boot_rows`."""
+def boot_response(runs: Sequence[Run], level_s: float) -> Figure:
+    """Time until the response is good again, against the machines' boot time."""
+    from mlscale.analysis.boot_time_response import boot_time_rows
     from mlscale.plots.boots import boot_response
 
-    return _finished(boot_response(_boot_rows(runs, level_s, rows)), runs)
+    return _finished(boot_response(boot_time_rows(runs, level_s)), runs)
 
 
 def boot_beside_simulated(runs: Sequence[Run], simulated: Sequence[Run], level_s: float) -> Figure:
-    """The same, of rehearsed runs beside simulated ones of the same setups."""
+    """The same for rehearsed runs beside simulated ones of the same setups."""
+    from mlscale.analysis.boot_time_response import boot_time_rows
     from mlscale.plots.boots import boot_twin
 
-    drawn = boot_twin(_boot_rows(runs, level_s, None), _boot_rows(simulated, level_s, None))
-    return _finished(drawn, [*runs, *simulated])
+    axes = boot_twin(boot_time_rows(runs, level_s), boot_time_rows(simulated, level_s))
+    return _finished(axes, [*runs, *simulated])
 
 
 def boot_trajectories(runs: Sequence[Run], level_s: float) -> Figure:
     """Moving mean around the step, a panel per set of boot times."""
+    from mlscale.analysis.boot_time_response import boot_time_rows
     from mlscale.plots.boots import boot_trajectories
 
-    return _finished(boot_trajectories(runs, _boot_rows(runs, level_s, None), level_s), runs)
+    return _finished(boot_trajectories(runs, boot_time_rows(runs, level_s), level_s), runs)
 
 
 def windows(
@@ -156,18 +158,12 @@ def _rows(runs: Sequence[Run], level_s: float, rows: pd.DataFrame | None) -> pd.
     return summarise(runs, level_s) if rows is None else rows
 
 
-def _boot_rows(runs: Sequence[Run], level_s: float, rows: pd.DataFrame | None) -> pd.DataFrame:
-    from mlscale.analysis.boot_time_response import dose_rows
-
-    return dose_rows(runs, level_s) if rows is None else rows
-
-
-def _finished(drawn: Any, runs: Sequence[Run]) -> Figure:
-    """The figure that axes, or an array of axes, are part of, with the caption that the runs ask for."""
+def _finished(axes: Any, runs: Sequence[Run]) -> Figure:
+    """The figure that axes, or an array of axes, are part of, with the runs' caption."""
     from mlscale.plots.captions import caption
 
-    while isinstance(drawn, Iterable):
-        drawn = next(iter(drawn))
-    figure: Figure = drawn.figure
+    while isinstance(axes, Iterable):
+        axes = next(iter(axes))
+    figure: Figure = axes.figure
     figure.set_label(caption(runs, with_invalid=True))
     return figure

@@ -1,4 +1,4 @@
-"""One progress bar with the time left over everything that is to be done; without a terminal, a line now and then."""
+"""Progress and time left: rich's bar on a terminal, elsewhere a line now and then."""
 
 from __future__ import annotations
 
@@ -8,44 +8,96 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import IO, Any, Final, Self
+from typing import IO, Final, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
 
 _LINE_EVERY_S: Final = 60.0
 _TICK_S: Final = 1.0
 
 
-class Bar(AbstractContextManager["Bar"]):
-    """Work in seconds: ``total_s`` is planned; `step` says what is done now and how long it should take.
+class Display(AbstractContextManager["Display"]):
+    """One bar. Without a terminal: a line at the first `update`, then one every ``line_every_s`` seconds."""
 
-    The bar moves with the clock inside a step, never past the step's planned end.
+    def __init__(
+        self,
+        out: IO[str] | None = None,
+        line_every_s: float = _LINE_EVERY_S,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._out = out or sys.stderr
+        self._terminal = self._out.isatty()
+        self._line_every_s, self._clock = line_every_s, clock
+        self._printed_s = -float("inf")
+        self._progress = Progress(
+            TextColumn("{task.fields[left]}", markup=False),
+            BarColumn(),
+            TextColumn("{task.percentage:3.0f} %  {task.description}", markup=False),
+            console=Console(file=self._out),
+            redirect_stdout=sys.stdout.isatty(),  # output into a file or pipe must get there
+            refresh_per_second=2,
+            get_time=clock,
+            disable=not self._terminal,
+        )
+        self._task = self._progress.add_task("", total=1.0, left="")
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def restart(self) -> None:
+        """Another piece of work begins: estimate its time left from its own speed."""
+        self._progress.reset(self._task)
+
+    def update(self, text: str, share: float, left: str | None = None, *, line: bool = False) -> None:
+        """Show that ``share`` of the work is done.
+
+        Args:
+            left: the time left, as text; None: estimated from the speed since the last `restart`.
+            line: print a line now, even if the last one is recent.
+        """
+        self._progress.update(self._task, completed=share, description=text)
+        if left is None:
+            left_s = self._progress.tasks[0].time_remaining
+            left = "" if left_s is None or share >= 1 else time_left(left_s)
+        self._progress.update(self._task, left=left)
+        if not self._terminal and (line or self._clock() - self._printed_s >= self._line_every_s):
+            self._printed_s = self._clock()
+            print(f"{share:4.0%}  {left}  {text}" if left else text, file=self._out, flush=True)
+
+    def say(self, text: str) -> None:
+        """Print a line, on a terminal above the bar."""
+        if self._terminal:
+            self._progress.console.print(text, highlight=False, markup=False)
+        else:
+            print(text, file=self._out, flush=True)
+
+
+class Bar(AbstractContextManager["Bar"]):
+    """Progress through ``total_s`` seconds of planned work, a `step` at a time.
+
+    The bar moves with the clock within a step, but never past the step's planned end.
     """
 
     def __init__(self, total_s: float, out: IO[str] | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self._total_s = total_s
         self._done_s = 0.0
         self._step_s = 0.0
-        self._what = ""
+        self._text = ""
         self._clock = clock
-        self._since_s = self._printed_s = clock()
-        self._out = out or sys.stderr
-        self._live = self._out.isatty()
+        self._step_start_s = clock()
+        self._display = Display(out, clock=clock)
         self._stop = threading.Event()
-        self._bar: Any = None
         self._thread = threading.Thread(target=self._tick, name="progress", daemon=True)
 
     def __enter__(self) -> Self:
-        if self._live:
-            from rich.console import Console
-            from rich.progress import BarColumn, Progress, TextColumn
-
-            columns = (
-                TextColumn("{task.fields[left]} left"),
-                BarColumn(),
-                TextColumn("{task.percentage:3.0f} %  {task.description}"),
-            )
-            self._bar = Progress(*columns, console=Console(file=self._out), refresh_per_second=2)
-            self._task = self._bar.add_task("", total=max(self._total_s, 1e-9), left=duration(self._total_s))
-            self._bar.start()
+        self._display.__enter__()
         self._thread.start()
         return self
 
@@ -54,72 +106,66 @@ class Bar(AbstractContextManager["Bar"]):
     ) -> None:
         self._stop.set()
         self._thread.join()
-        if self._bar is not None:
-            self._bar.stop()
+        self._display.__exit__(kind, error, trace)
 
-    def step(self, what: str, planned_s: float) -> None:
-        """The step before is done; from now on it is ``what``, for about ``planned_s`` seconds."""
+    def step(self, text: str, planned_s: float) -> None:
+        """End the step before and begin ``text``, planned to take ``planned_s`` seconds."""
         self._done_s += self._step_s
-        self._what, self._step_s, self._since_s = what, planned_s, self._clock()
+        self._text, self._step_s, self._step_start_s = text, planned_s, self._clock()
         self._show(line=True)
 
     def extend(self, more_s: float) -> None:
-        """More work than planned turned up, such as the repetition of an invalid run."""
+        """Add unplanned work, such as the repetition of an invalid run."""
         self._total_s += more_s
 
     def say(self, text: str) -> None:
-        """Print a line above the bar."""
-        if self._bar is not None:
-            self._bar.console.print(text, highlight=False, markup=False)
-        else:
-            print(text, file=self._out, flush=True)
+        """Print a line, on a terminal above the bar."""
+        self._display.say(text)
 
     @property
     def left_s(self) -> float:
-        """Time left by plan, s."""
-        inside_s = min(self._clock() - self._since_s, self._step_s)
-        return max(self._total_s - self._done_s - inside_s, 0.0)
+        """Planned time left, s."""
+        in_step_s = min(self._clock() - self._step_start_s, self._step_s)
+        return max(self._total_s - self._done_s - in_step_s, 0.0)
 
     def _tick(self) -> None:
         while not self._stop.wait(_TICK_S):
-            self._show(line=self._clock() - self._printed_s >= _LINE_EVERY_S)
+            if self._text:
+                self._show(line=False)
 
     def _show(self, *, line: bool) -> None:
         left_s = self.left_s
-        if self._bar is not None:
-            done_s = self._total_s - left_s
-            self._bar.update(
-                self._task,
-                total=max(self._total_s, 1e-9),
-                completed=done_s,
-                description=self._what,
-                left=duration(left_s),
-            )
-        elif line and self._what:
-            self._printed_s = self._clock()
-            share = 1 - left_s / self._total_s if self._total_s > 0 else 1.0
-            print(f"{share:4.0%}  {duration(left_s)} left  {self._what}", file=self._out, flush=True)
+        share = 1 - left_s / self._total_s if self._total_s > 0 else 1.0
+        self._display.update(self._text, share, time_left(left_s), line=line)
 
 
 class Shown(AbstractContextManager["Shown"]):
-    """The progress of one `measure`: a line when what is done changes, in a terminal one line that moves."""
+    """The progress of one `measure` or `simulate`, to pass as its ``progress``: a line whenever the step changes."""
 
     def __init__(self, out: IO[str] | None = None) -> None:
-        self._out = out or sys.stderr
-        self._live = self._out.isatty()
-        self._last = ""
+        self._display = Display(out)
+        self._step = ""
+
+    def __enter__(self) -> Self:
+        self._display.__enter__()
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._live and self._last:
-            print(file=self._out)
+        self._display.__exit__(kind, error, trace)
 
-    def __call__(self, what: str, share: float) -> None:
-        text = f"{what} {share:.0%}" if self._live and 0 < share < 1 else what
-        if text != self._last:
-            print(f"\r\x1b[K{text}" if self._live else text, end="" if self._live else "\n", file=self._out, flush=True)
-            self._last = text
+    def __call__(self, step: str, share: float) -> None:
+        changed = step != self._step
+        if changed:
+            self._step = step
+            self._display.restart()
+        self._display.update(step, share, line=changed)
+
+
+def time_left(seconds: float) -> str:
+    """``4 min left``."""
+    return f"{duration(seconds)} left"
 
 
 def duration(seconds: float) -> str:

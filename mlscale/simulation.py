@@ -1,4 +1,4 @@
-"""simulate(): a run as an installed simulator foretells it (entry points of the group ``mlscale.simulators``)."""
+"""simulate(): a run predicted by an installed simulator (entry points of the group ``mlscale.simulators``)."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 def simulate(
     environment: str, app: App | None = None, schedule: ClosedLoop | OpenLoop | None = None, **options: Any
 ) -> Run:
-    """What a run of ``environment`` would look like; nothing is deployed, nothing is sent, and the run says so.
+    """Predict a run of ``environment``. Nothing is deployed or sent; the run is marked as simulated.
 
     Args:
-        options: of the simulator. The twin takes ``out``, ``scaling``, ``arm``, ``profile`` and, for the rest,
+        options: the simulator's. The twin takes ``out``, ``scaling``, ``arm``, ``profile``, and everything else in
             ``options=mlscale_twin.SimulateOptions(...)``.
 
     Raises:
-        MlscaleError: no simulator is installed, or something a user can fix.
+        MlscaleError: no simulator is installed, or as the simulator.
     """
-    offered = [*entry_points(group="mlscale.simulators")]
-    if not offered:
+    simulators = [*entry_points(group="mlscale.simulators")]
+    if not simulators:
         raise MlscaleError("no simulator is installed", "simulate", "install the package mlscale-twin")
-    run: Run = offered[0].load()(environment, app, schedule, **options)
+    run: Run = simulators[0].load()(environment, app, schedule, **options)
     return run

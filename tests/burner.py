@@ -1,7 +1,7 @@
-"""A test environment, and named as one: a real HTTP server in a real sandbox that burns a little CPU per request.
+"""A test environment: a real HTTP server in a real sandbox that burns a little CPU per request.
 
-It does not scale. Its photos are JSON files: what is to be read stands in them, so that answers can be checked without
-any model. It also stands in where a run has to fail: see ``BurnerScaling``.
+It does not scale. Its photos are JSON files with the expected answer, so that answers can be checked without a model.
+It also fails where a test wants it to: see ``BurnerScaling``.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ server.serve_forever()
 
 
 class BurnerScaling(Scaling):
-    """``fail`` names where the test run is to break."""
+    """``fail`` names the step that fails."""
 
     burn_s: float = Field(default=0.002, ge=0, description="CPU per request, s")
     fail: str = Field(default="", description="'preflight', 'deploy', 'observe' or nothing")
@@ -92,7 +92,7 @@ class Burner:
         return BurnerScaling()
 
     def preflight(self, app: App, scalings: Mapping[str, Scaling], mode: Mode) -> Sequence[Problem]:
-        fatal = any(isinstance(each, BurnerScaling) and each.fail == "preflight" for each in scalings.values())
+        fatal = any(isinstance(scaling, BurnerScaling) and scaling.fail == "preflight" for scaling in scalings.values())
         return [
             Problem("only a remark", "burner", "nothing to do", fatal=False),
             *([Problem("no fuel", "burner", "bring some")] if fatal else []),
@@ -119,7 +119,7 @@ class Burner:
 
 
 def write_photos(folder: Path, count: int = 4) -> Path:
-    """A photo set that the burner can read: each "photo" says what stands on it."""
+    """A photo set for the burner: each "photo" holds its own answer."""
     folder.mkdir(parents=True, exist_ok=True)
     labels = []
     for number in range(count):

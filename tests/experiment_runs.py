@@ -1,4 +1,4 @@
-"""A small experiment of synthetic runs, made once per test session by whoever asks first."""
+"""A small experiment of synthetic runs, created once per test session, on first use."""
 
 from __future__ import annotations
 
@@ -23,6 +23,6 @@ LEVEL_S = 0.3
 
 
 def six_blocks(session: Path) -> list[Run]:
-    """Two environments, six blocks, an A/A pair in each: 18 runs, made once below the session's folder."""
+    """Two environments, six blocks, an A/A pair in each: 18 runs, created once below the session's folder."""
     folder = session / "six-blocks"
     return load_runs(folder) if folder.exists() else make_experiment(folder, SHAPES, 6, seed=3)

@@ -1,7 +1,7 @@
 """All tests in two pytest processes: ``make test``.
 
-Tests of something real mostly wait for it. Beside them, and behind them in priority, run those that only compute. The
-first process is shown as it goes, the second when it has ended; the last line sums both up.
+Live tests mostly wait. Those that only compute run beside them, at lower priority. The first process's output is shown
+as it comes, the second's when it has ended; the last line sums up both.
 """
 
 from __future__ import annotations
@@ -20,39 +20,40 @@ from types import FrameType
 from typing import IO
 
 ROOT = Path(__file__).parents[1]
-# Folders whose tests touch no kernel object that others count, and measure no time.
+# Folders whose tests use no kernel objects that others count, and measure no time.
 COMPUTING = (
     "packages/codereader/tests",
     "packages/twin/tests",
     "paper/tests/notebooks",
+    "paper/tests/twin",
     "tests/analysis",
+    "tests/hpa",
     "tests/plots",
     "tests/runs",
 )
 NOT_BY_DEFAULT = ("tests/proof",)
-# No test's own part takes half as long with both processes at work. Fixtures don't count: the first time, one of them
-# builds Kubernetes.
+# No test takes half as long while both processes run. Fixtures don't count: the first time, one builds Kubernetes.
 HANGS_AFTER_S = 900
 FIRST, LAST = ("failed", "error"), "warning"
 
 
 def main() -> int:
     started_s = time.monotonic()
-    every = ("tests/*", "packages/*/tests", "paper/tests", "paper/tests/*")
-    found = {str(path.parent.relative_to(ROOT)) for folder in every for path in ROOT.glob(f"{folder}/test_*.py")}
-    folders = sorted(found - {*COMPUTING, *NOT_BY_DEFAULT})
+    globs = ("tests/*", "packages/*/tests", "paper/tests", "paper/tests/*")
+    tested = {str(path.parent.relative_to(ROOT)) for folder in globs for path in ROOT.glob(f"{folder}/test_*.py")}
+    folders = sorted(tested - {*COMPUTING, *NOT_BY_DEFAULT})
     with tempfile.TemporaryFile() as report:
         waiting = start(folders, subprocess.PIPE)
         computing = start(COMPUTING, report, "nice", "-n", "19")
-        pass_on([waiting, computing])
+        forward_signals([waiting, computing])
         assert waiting.stdout is not None
-        lines = [b"".join(shown(waiting.stdout))]
+        reports = [b"".join(echoed(waiting.stdout))]
         codes = [waiting.wait(), computing.wait()]
         report.seek(0)
-        lines.append(report.read())
-    say(f"\nbeside them: {', '.join(COMPUTING)}\n".encode())
-    say(lines[-1])
-    say(closing(lines, time.monotonic() - started_s).encode())
+        reports.append(report.read())
+    write(f"\nbeside them: {', '.join(COMPUTING)}\n".encode())
+    write(reports[-1])
+    write(summary(reports, time.monotonic() - started_s).encode())
     return max(map(abs, codes))
 
 
@@ -70,30 +71,30 @@ def start(folders: Sequence[str], output: int | IO[bytes], *before: str) -> subp
     return subprocess.Popen(argv, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT)
 
 
-def pass_on(processes: list[subprocess.Popen[bytes]]) -> None:
-    """SIGTERM goes to both, Ctrl-C reaches them by itself; either way what they end with is waited for."""
+def forward_signals(processes: list[subprocess.Popen[bytes]]) -> None:
+    """SIGTERM goes to both, Ctrl-C reaches them by itself; either way this process waits for their teardown."""
 
-    def both(signum: int, frame: FrameType | None) -> None:
+    def terminate(signum: int, frame: FrameType | None) -> None:
         for process in processes:
             process.send_signal(signum)
 
-    signal.signal(signal.SIGTERM, both)
+    signal.signal(signal.SIGTERM, terminate)
     signal.signal(signal.SIGINT, lambda *_: None)
 
 
-def shown(output: IO[bytes]) -> Iterator[bytes]:
+def echoed(output: IO[bytes]) -> Iterator[bytes]:
     while piece := os.read(output.fileno(), 1 << 16):
-        say(piece)
+        write(piece)
         yield piece
 
 
-def say(text: bytes) -> None:
+def write(text: bytes) -> None:
     sys.stdout.buffer.write(text)
     sys.stdout.buffer.flush()
 
 
-def closing(reports: list[bytes], took_s: float) -> str:
-    """One line in pytest's own words for reports that each end with such a line."""
+def summary(reports: list[bytes], took_s: float) -> str:
+    """The reports' last lines added up to one, in pytest's format."""
     counts: Counter[str] = Counter()
     for report in reports:
         last = report.decode(errors="replace").rstrip().rpartition("\n")[2]

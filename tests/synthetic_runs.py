@@ -1,6 +1,6 @@
-"""Complete runs without a framework: a small queueing simulation, or requests with a known truth, written by RunWriter.
+"""Complete runs without a framework: a small queueing simulation, or requests with known values, written by RunWriter.
 
-They are labelled ``live`` by default, so that the analyses that refuse simulated runs can be tested on them.
+They are labelled ``live`` by default, to test analyses that refuse simulated runs.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ HOST = {
     "architecture": "x86_64",
 }
 PHOTOS = 8
-# Between samples of replicas and resources: half as often as a real run's, so that runs are made quickly.
+# Between samples of replicas and resources: half as often as in a real run, for speed.
 PERIOD_S = 1.0
 GOOD_STIMULUS = StimulusReport(
     due=1000,
@@ -62,7 +62,7 @@ GOOD_STIMULUS = StimulusReport(
 
 @dataclass(frozen=True)
 class Shape:
-    """What the simulated framework is like. Times in s; ``start_s`` is from creation (with room) to ready."""
+    """The simulated framework. Times in s; ``start_s`` is from creation (with room) to ready."""
 
     service_s: float = 0.10
     service_sd_s: float = 0.02
@@ -79,7 +79,7 @@ class Shape:
     control_cores: float = 0.05
     photo_spread_s: float = 0.004
     boot_s: float | None = None
-    """Of a machine, which all new replicas but the first have to wait for; None: machines do not scale."""
+    """Boot time of a machine that all new replicas but the first wait for; None: machines do not scale."""
 
 
 def requests_frame(intended_s: Sequence[float], response_s: Sequence[float] | float, **columns: Any) -> pd.DataFrame:
@@ -110,7 +110,7 @@ def requests_frame(intended_s: Sequence[float], response_s: Sequence[float] | fl
 
 def info(**changes: Any) -> RunInfo:
     """run.json of a closed-loop run with a step at 45 s, watched for 120 s."""
-    given: dict[str, Any] = {
+    defaults: dict[str, Any] = {
         "run_id": "run",
         "environment": "torchserve",
         "level": "application",
@@ -133,7 +133,7 @@ def info(**changes: Any) -> RunInfo:
         "stimulus": GOOD_STIMULUS,
         "validity": Validity(valid=True),
     }
-    return RunInfo.model_validate(given | changes)
+    return RunInfo.model_validate(defaults | changes)
 
 
 def write_run(path: Path, requests: pd.DataFrame, run_info: RunInfo, observations: Iterable[Observation] = ()) -> Run:
@@ -149,7 +149,7 @@ def write_run(path: Path, requests: pd.DataFrame, run_info: RunInfo, observation
 
 
 def make_run(path: Path, *, seed: int = 0, shape: Shape | None = None, **changes: Any) -> Run:
-    """A complete run of a simulated framework: closed loop, step, scaling up; about 50 ms to make.
+    """A complete run of a simulated framework: closed loop, step, scaling up; in about 50 ms.
 
     ``changes`` go into run.json (environment, block, aa_label, valid ... ``loop="open"`` for an open loop).
     """
@@ -188,18 +188,18 @@ def make_experiment(
     run_sd: float = 0.03,
     **changes: Any,
 ) -> list[Run]:
-    """``blocks`` blocks of every environment, one of them twice in each; services vary by block and by run."""
+    """``blocks`` blocks of every environment, one of them twice in each; service times vary by block and run."""
     rng = np.random.default_rng(seed)
     names = list(shapes)
     runs = []
     for block in range(1, blocks + 1):
-        of_block = float(np.exp(block_sd * rng.standard_normal()))
+        block_factor = float(np.exp(block_sd * rng.standard_normal()))
         places: list[tuple[str, str | None]] = [(name, None) for name in names]
         if aa:
             doubled = names[block % len(names)]
             places = [(name, "A" if name == doubled else None) for name in names] + [(doubled, "B")]
         for position, (name, label) in enumerate(places, start=1):
-            factor = of_block * float(np.exp(run_sd * rng.standard_normal()))
+            factor = block_factor * float(np.exp(run_sd * rng.standard_normal()))
             shape = replace(
                 shapes[name],
                 service_s=shapes[name].service_s * factor,
@@ -245,7 +245,7 @@ def _open(shape: Shape) -> OpenLoop:
 def _simulate(
     shape: Shape, schedule: ClosedLoop | OpenLoop, ready: list[float], rng: np.random.Generator
 ) -> pd.DataFrame:
-    """One queue, first come first served, by whichever ready replica is free first."""
+    """One FIFO queue, served by whichever ready replica is free first."""
     arrivals = _first_arrivals(shape, schedule, rng)
     heapq.heapify(arrivals)
     free = [(t, k) for k, t in enumerate(ready)]
@@ -335,15 +335,15 @@ def _observations(
     replica = requests["replica_id"].to_numpy(dtype=object)
     previous = -PERIOD_S
     for t in np.arange(0.0, end_s, PERIOD_S):
-        up = [0.0 - 100.0, *created]
-        alive = sum(begun <= t for begun in up)
+        starts = [-100.0, *created]
+        alive = sum(begun <= t for begun in starts)
         working = 1 + sum(done <= t for done in ready)
         yield ReplicaSample(float(t), "app", shape.replicas if t >= decided else 1, alive - working, working)
         inside = (done_s > previous) & (done_s <= t)
         for k in range(alive):
-            mine = inside & (replica == f"replica-{10 + k}")
-            cores = 0.3 * float(inference[mine].sum()) / PERIOD_S
-            periods = 10.0 * max(0.0, t - up[k])
+            own = inside & (replica == f"replica-{10 + k}")
+            cores = 0.3 * float(inference[own].sum()) / PERIOD_S
+            periods = 10.0 * max(0.0, t - starts[k])
             yield ResourceSample(
                 float(t), "app", f"replica-{10 + k}", "replica", cores, 2.6e8, periods, 0.5 * periods, 0.003 * periods
             )

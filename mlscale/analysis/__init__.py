@@ -1,6 +1,6 @@
-"""What a run says: moving statistics, upscaling response, validity, elasticity, inference. Pure: runs and frames in.
+"""Analysis of runs: moving statistics, upscaling response, validity, inference. Pure functions of runs and frames.
 
-The tables of a comparison are names of this package, imported when they are first used.
+The tables of a comparison are names of this package, imported on first use.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mlscale.analysis.boot_time_response import dose_rows, variant_of
+    from mlscale.analysis.boot_time_response import boot_time_rows, variant_of
     from mlscale.analysis.design import invalid_share
     from mlscale.analysis.factors import factor_effects
     from mlscale.analysis.objectives import shown_objectives
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mlscale.analysis.steady import catch_up_and_steady, steady_sentences, steady_table
 
 _NAMES = {
-    "boot_time_response": "dose_rows variant_of",
+    "boot_time_response": "boot_time_rows variant_of",
     "design": "invalid_share",
     "factors": "factor_effects",
     "objectives": "shown_objectives",

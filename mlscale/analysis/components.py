@@ -1,4 +1,4 @@
-"""An application's components: their replicas together, and each one's share of a request's way and of the cost."""
+"""An application's components: their total replicas, and each component's share of a request's time and cost."""
 
 from __future__ import annotations
 
@@ -16,49 +16,49 @@ NUMBERS: Final = ("desired", "starting", "ready")
 def replicas_in_all(replicas: pd.DataFrame) -> pd.DataFrame:
     """Replicas of all components together over time: t_s, desired, starting, ready.
 
-    Components are looked at one after the other, so each sample stands until its component's next one. Before a
-    component's first sample it counts as none.
+    Components are sampled in turn, so a sample holds until its component's next one. Before its first sample a
+    component counts as 0.
     """
     ordered = replicas.sort_values("t_s", kind="stable")
     if ordered["component"].nunique() <= 1:
         return ordered.groupby("t_s", as_index=False)[[*NUMBERS]].last()
-    held = ordered.pivot_table(index="t_s", columns="component", values=[*NUMBERS], aggfunc="last").ffill().fillna(0)
-    summed = {name: held[name].sum(axis=1) for name in NUMBERS}
+    latest = ordered.pivot_table(index="t_s", columns="component", values=[*NUMBERS], aggfunc="last").ffill().fillna(0)
+    summed = {name: latest[name].sum(axis=1) for name in NUMBERS}
     return pd.DataFrame(summed).reset_index()[["t_s", *NUMBERS]]
 
 
 def visits(run: Run) -> pd.DataFrame:
-    """One row per visit of a component: request_id, component, replica_id, queue_s, inference_s (its own work), and of
-    the request intended_s and status. A whole application's requests visit its only component once."""
+    """One row per visit to a component: request_id, component, replica_id, queue_s, inference_s (its own work), and the
+    request's intended_s and status. In an undivided application, each request visits the only component once."""
     columns = ["request_id", "intended_s", "status"]
     if len(run.info.components) > 1:
         return run.hops.merge(run.requests[columns], on="request_id", validate="many_to_one")
-    own = ["replica_id", "queue_s", "inference_s"]
-    return run.requests[[*columns, *own]].assign(component=run.info.components[0])
+    hop_columns = ["replica_id", "queue_s", "inference_s"]
+    return run.requests[[*columns, *hop_columns]].assign(component=run.info.components[0])
 
 
 def by_component(run: Run, from_s: float, to_s: float) -> pd.DataFrame:
-    """What each component did for right answers intended in [from_s, to_s), and what it used meanwhile.
+    """Each component's work for correct answers intended in [from_s, to_s), and the resources it used meanwhile.
 
     Returns:
         Index component; columns visits_per_request, queue_s and work_s (means per visit), work_per_request_s, replicas
         (mean ready), cpu_s (its replicas'), cpu_per_request_s, throttled_share.
     """
-    seen = visits(run)
-    inside = seen[(seen["status"] == "ok") & (seen["intended_s"] >= from_s) & (seen["intended_s"] < to_s)]
+    visited = visits(run)
+    inside = visited[(visited["status"] == "ok") & (visited["intended_s"] >= from_s) & (visited["intended_s"] < to_s)]
     requests = inside["request_id"].nunique()
     rows = {}
     for name in run.info.components:
-        mine = inside[inside["component"] == name]
+        component_visits = inside[inside["component"] == name]
         used = run.resources[(run.resources["component"] == name) & (run.resources["role"] == "replica")]
         cpu = cpu_by_role(used, from_s, to_s)
         cpu_s = float(cpu["cpu_s"].iloc[0]) if len(cpu) else float("nan")
         ready = run.replicas[run.replicas["component"] == name]
         rows[name] = {
-            "visits_per_request": len(mine) / requests if requests else float("nan"),
-            "queue_s": float(mine["queue_s"].mean()),
-            "work_s": float(mine["inference_s"].mean()),
-            "work_per_request_s": float(mine["inference_s"].sum()) / requests if requests else float("nan"),
+            "visits_per_request": len(component_visits) / requests if requests else float("nan"),
+            "queue_s": float(component_visits["queue_s"].mean()),
+            "work_s": float(component_visits["inference_s"].mean()),
+            "work_per_request_s": float(component_visits["inference_s"].sum()) / requests if requests else float("nan"),
             "replicas": float(ready[ready["t_s"].between(from_s, to_s)]["ready"].mean()),
             "cpu_s": cpu_s,
             "cpu_per_request_s": cpu_s / requests if requests else float("nan"),
@@ -67,24 +67,24 @@ def by_component(run: Run, from_s: float, to_s: float) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("component")
 
 
-def way(run: Run) -> pd.DataFrame:
-    """Where each right answer's time went, s: one row per request with request_id, intended_s, response_s, for each
-    component "<name> waits" and "<name> works" (all its visits together), and "rest": what no component tells of (the
-    way back, connecting beyond the queue, the front waiting for its turn after a call)."""
-    seen = visits(run)
+def response_breakdown(run: Run) -> pd.DataFrame:
+    """Where each correct answer's time went, s: one row per request with request_id, intended_s, response_s, for each
+    component "<name> waits" and "<name> works" (sums over its visits), and "rest": what no component accounts for
+    (connecting, the network, the front component waiting to resume after a call)."""
+    visited = visits(run)
     right = run.requests[run.requests["status"] == "ok"]
-    found = pd.DataFrame(
+    table = pd.DataFrame(
         {
             "request_id": right["request_id"].to_numpy(),
             "intended_s": right["intended_s"].to_numpy(dtype=float),
             "response_s": (right["done_s"] - right["intended_s"]).to_numpy(dtype=float),
         }
     )
-    told = np.zeros(len(found))
+    accounted_s = np.zeros(len(table))
     for name in run.info.components:
-        sums = seen[seen["component"] == name].groupby("request_id")[["queue_s", "inference_s"]].sum()
-        mine = sums.reindex(found["request_id"]).fillna(0.0)
-        found[f"{name} waits"], found[f"{name} works"] = mine["queue_s"].to_numpy(), mine["inference_s"].to_numpy()
-        told += mine.sum(axis=1).to_numpy()
-    found["rest"] = found["response_s"] - told
-    return found
+        sums = visited[visited["component"] == name].groupby("request_id")[["queue_s", "inference_s"]].sum()
+        times = sums.reindex(table["request_id"]).fillna(0.0)
+        table[f"{name} waits"], table[f"{name} works"] = times["queue_s"].to_numpy(), times["inference_s"].to_numpy()
+        accounted_s += times.sum(axis=1).to_numpy()
+    table["rest"] = table["response_s"] - accounted_s
+    return table

@@ -1,5 +1,4 @@
-"""Which rows of a table of runs stand for which place in an experiment (METHOD §4, §6), and what forbids a test
-(§7, §8)."""
+"""Selection of runs by their place in an experiment (METHOD §4, §6), and what rules out a test (§7, §8)."""
 
 from __future__ import annotations
 
@@ -11,27 +10,26 @@ import pandas as pd
 
 from mlscale.runs import MlscaleError
 
-# Runs that are compared with one another have the same value of each.
+# Runs may only be compared if they agree in all of these.
 CELL_FACTORS: Final = ("application", "cell", "arm", "connections", "cpu_period_s", "loop")
 PLACE: Final = ("environment", "block", "aa_label")
 MAX_INVALID_SHARE: Final = 0.20
 
 
 def check_comparable(rows: pd.DataFrame) -> None:
-    """Refuse tables that no inferential test may be made on (METHOD §8).
+    """Refuse tables that do not allow an inferential test (METHOD §8).
 
     Raises:
-        MlscaleError: no run; a run that is not live; runs of several hosts, applications or cells, judged by several
-            levels
-            L or horizons; a run twice.
+        MlscaleError: no run; a run that is not live; several hosts, applications or cells; several levels L or
+            horizons; a run listed twice.
     """
     if rows.empty:
         raise MlscaleError("there is no run to compare", "the runs", "name runs of a finished experiment")
-    other = sorted(set(rows["mode"]) - {"live"})
-    if other:
+    excluded = sorted(set(rows["mode"]) - {"live"})
+    if excluded:
         raise MlscaleError(
-            f"{int((rows['mode'] != 'live').sum())} of {len(rows)} runs are {' and '.join(other)}: no test is made on "
-            "them, since their number is a matter of choice and a p-value would mean nothing",
+            f"{int((rows['mode'] != 'live').sum())} of {len(rows)} runs are {' and '.join(excluded)}: no test is made "
+            "on them, since their number is a matter of choice and a p-value would mean nothing",
             "the runs",
             "compare live runs; show simulated ones as predictions",
         )
@@ -43,31 +41,31 @@ def check_comparable(rows: pd.DataFrame) -> None:
     for factor in CELL_FACTORS:
         values = rows[factor].drop_duplicates().tolist()
         if len(values) > 1:
-            listed = ", ".join(str(value) for value in values)
-            raise MlscaleError(f"the runs differ in {factor} ({listed})", "the runs", "compare one cell at a time")
-    for column, what in (("level_s", "levels L"), ("horizon_s", "horizons H"), ("window_s", "windows W")):
+            text = ", ".join(str(value) for value in values)
+            raise MlscaleError(f"the runs differ in {factor} ({text})", "the runs", "compare one cell at a time")
+    for column, label in (("level_s", "levels L"), ("horizon_s", "horizons H"), ("window_s", "windows W")):
         values = rows[column].dropna().to_numpy(dtype=float)
         if len(values) and values.max() - values.min() > 1e-3 * max(abs(values.max()), 1e-9):
             raise MlscaleError(
-                f"the runs were judged by several {what} ({values.min():g} to {values.max():g} s)",
+                f"the runs were judged by several {label} ({values.min():g} to {values.max():g} s)",
                 "the runs",
                 "use one for all of them",
             )
     if rows["run_id"].duplicated().any():
-        twice = rows.loc[rows["run_id"].duplicated(), "run_id"].iloc[0]
-        raise MlscaleError(f"run {twice} is named twice", "the runs", "name each run once")
+        duplicate = rows.loc[rows["run_id"].duplicated(), "run_id"].iloc[0]
+        raise MlscaleError(f"run {duplicate} is named twice", "the runs", "name each run once")
 
 
 def cells(rows: pd.DataFrame) -> list[pd.DataFrame]:
-    """The table taken apart into groups of runs that may be compared with one another, in order of appearance."""
+    """The table split into groups of runs that may be compared with one another, in order of appearance."""
     return [group for _, group in rows.groupby(list(CELL_FACTORS), sort=False, dropna=False)]
 
 
 def chosen(rows: pd.DataFrame, *, with_invalid: bool = False) -> pd.DataFrame:
     """One run for each place (environment, block, A/A label): the first valid attempt.
 
-    With ``with_invalid``: the very first attempt, valid or not, which is what the table would be without any rule of
-    validity. Runs outside blocks are left out.
+    ``with_invalid``: the very first attempt, valid or not, as if there were no validity rules. Runs outside blocks
+    are left out.
     """
     placed = rows[rows["block"].notna()]
     if not with_invalid:
@@ -76,12 +74,12 @@ def chosen(rows: pd.DataFrame, *, with_invalid: bool = False) -> pd.DataFrame:
     return ordered.drop_duplicates(list(PLACE)).sort_index()
 
 
-def shown(rows: pd.DataFrame) -> pd.DataFrame:
-    """`chosen`, and for environments without a valid run what there is of them (column ``valid`` tells them apart), so
-    that none drops out of a figure unseen."""
-    good = chosen(rows)
-    without = rows[~rows["environment"].isin(good["environment"])]
-    return pd.concat([good, without]).sort_index()
+def runs_for_figures(rows: pd.DataFrame) -> pd.DataFrame:
+    """`chosen`, plus all runs of environments without a valid one (see column ``valid``), so that no environment
+    silently drops out of a figure."""
+    valid = chosen(rows)
+    none_valid = rows[~rows["environment"].isin(valid["environment"])]
+    return pd.concat([valid, none_valid]).sort_index()
 
 
 def by_block(selected: pd.DataFrame, column: str) -> pd.DataFrame:
@@ -90,8 +88,8 @@ def by_block(selected: pd.DataFrame, column: str) -> pd.DataFrame:
     (A is the environment's own place in the Williams order; taking the mean of both would give blocks unequal
     precision.)
     """
-    own = selected[selected["aa_label"].fillna("A") == "A"]
-    return own.pivot(index="block", columns="environment", values=column)
+    first_of_pair = selected[selected["aa_label"].fillna("A") == "A"]
+    return first_of_pair.pivot(index="block", columns="environment", values=column)
 
 
 def aa_pairs(selected: pd.DataFrame, column: str) -> pd.DataFrame:
@@ -102,9 +100,11 @@ def aa_pairs(selected: pd.DataFrame, column: str) -> pd.DataFrame:
 
 
 def invalid_share(rows: pd.DataFrame) -> pd.DataFrame:
-    """Invalid runs among those that nothing from outside disturbed, every attempt counted: index environment; runs,
-    invalid, share. What disturbs a run is measured apart from all that is compared, so leaving such runs out chooses
-    nothing by its outcome."""
+    """Invalid runs among undisturbed ones, every attempt counted: index environment; runs, invalid, share.
+
+    Disturbance is measured independently of everything compared, so leaving disturbed runs out selects nothing by
+    outcome.
+    """
     undisturbed = rows[~rows["disturbed"].astype(bool)] if "disturbed" in rows else rows
     valid = undisturbed["valid"].astype(bool)
     table = valid.groupby(undisturbed["environment"]).agg(runs="size", invalid=lambda flags: int((~flags).sum()))
@@ -113,7 +113,8 @@ def invalid_share(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def refused(invalid: pd.DataFrame) -> set[str]:
-    """Of `invalid_share`, the environments of which nothing is claimed: more than `MAX_INVALID_SHARE` are invalid."""
+    """Environments about which nothing is claimed: more than `MAX_INVALID_SHARE` of their runs are invalid (of
+    `invalid_share`)."""
     return set(invalid.index[invalid["share"] > MAX_INVALID_SHARE])
 
 

@@ -1,4 +1,4 @@
-"""What each request took (METHOD §1): the three durations, and how a failure counts.
+"""The three durations of each request (METHOD §1), and how a failure counts.
 
 response = done - intended, send_to_done = done - sent, lateness = sent - intended, all in seconds. In main figures a
 failure (every status but ``ok``) counts as the client's timeout; figures without failures stand beside them.
@@ -53,7 +53,7 @@ def durations(
 
 
 def answered(requests: pd.DataFrame) -> pd.DataFrame:
-    """The requests that a replica served to the end, whatever it answered."""
+    """The requests that a replica served to completion, right or wrong."""
     return requests[requests["status"].isin(["ok", "wrong_answer"])]
 
 

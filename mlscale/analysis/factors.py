@@ -31,17 +31,18 @@ def factor_effects(rows: pd.DataFrame) -> pd.DataFrame:
         ratio (geometric mean of factor / reference), low, high (its 95 % t interval; NaN under 2 blocks).
     """
     cell, _, variant = (rows["cell"].fillna("").str.partition("/")[part] for part in range(3))
-    mine = rows.assign(factor=variant)[cell == CELL]
-    chosen = [design.chosen(group) for _, group in mine.groupby("factor", sort=False)]
-    found = []
-    for environment, of_one in pd.concat([mine.iloc[:0], *chosen]).groupby("environment", sort=False):
+    sensitivity = rows.assign(factor=variant)[cell == CELL]
+    chosen = [design.chosen(group) for _, group in sensitivity.groupby("factor", sort=False)]
+    effects = []
+    for environment, runs in pd.concat([sensitivity.iloc[:0], *chosen]).groupby("environment", sort=False):
         for figure, column in FIGURES.items():
-            wide = of_one.pivot(index="block", columns="factor", values=column)
+            wide = runs.pivot(index="block", columns="factor", values=column)
             for factor in wide.columns.drop(REFERENCE, errors="ignore"):
                 both = wide.reindex(columns=[factor, REFERENCE]).dropna()
                 effect = paired_t((np.log(both[factor]) - np.log(both[REFERENCE])).to_numpy(dtype=float))
                 means = both.mean()
                 ratios = (float(np.exp(end)) for end in (effect.mean, effect.low, effect.high))
-                found.append((environment, factor, figure, len(both), means[REFERENCE], means[factor], *ratios))
+                effects.append((environment, factor, figure, len(both), means[REFERENCE], means[factor], *ratios))
     columns = ["environment", "factor", "figure", "blocks", "reference_s", "factor_s", "ratio", "low", "high"]
-    return pd.DataFrame(found, columns=columns).sort_values(["factor", "environment"], kind="stable", ignore_index=True)
+    table = pd.DataFrame(effects, columns=columns)
+    return table.sort_values(["factor", "environment"], kind="stable", ignore_index=True)

@@ -1,4 +1,4 @@
-"""Where the host's CPU went under load: used in all, used by programs outside the run, stolen (METHOD §6)."""
+"""Use of the host's CPU under load: in total, by programs outside the run, stolen (METHOD §6)."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from mlscale.runs import Run
 
 WINDOW_S: Final = 5
 _LEAST_KNOWN_S: Final = 0.8 * WINDOW_S
-# Share of the replicas' samples that were taken together with the host's: fewer means that they run elsewhere.
+# Least share of replica samples taken together with the host's; fewer means that the replicas run elsewhere.
 _LEAST_TOGETHER: Final = 0.9
 
 
 def host_use(run: Run) -> pd.DataFrame:
     """Mean shares of the host's cores over the last 5 s, at the end of each whole second under load.
 
-    A sample's cpu_cores is the mean since its subject's sample before, so it counts with that time, in the second in
-    which it was taken.
+    A sample's cpu_cores is the mean since its subject's previous sample; it is weighted by that time and counted in the
+    second in which it was taken.
 
     Returns:
-        ``t_s``; ``busy``: all that ran; ``outside``: busy less what all roles of the run used, NaN where that can't be
-        told (replicas that run on another machine, or that were not sampled); ``stolen``: what the hypervisor gave to
-        other machines, NaN where it was not recorded. Windows known for less than 4 s are left out. Empty where the
+        ``t_s``; ``busy``: everything that ran; ``outside``: busy less what all roles of the run used, NaN where unknown
+        (replicas that run on another machine, or that were not sampled); ``stolen``: what the hypervisor gave to
+        other VMs, NaN where it was not recorded. Windows known for less than 4 s are left out. Empty where the
         host's cores or CPU are unknown.
     """
     cores = _cores(run)
@@ -34,8 +34,8 @@ def host_use(run: Run) -> pd.DataFrame:
     seconds = np.arange(int(by_second.index.min()), int(by_second.index.max()) + 1)
     sums = by_second.reindex(seconds).fillna(0.0).rolling(WINDOW_S).sum()
     ends_s = seconds + 1.0
-    whole = (ends_s >= WINDOW_S) & (seconds < run.info.schedule.duration_s) & (sums["known_s"] >= _LEAST_KNOWN_S)
-    sums, ends_s = sums[whole], ends_s[whole.to_numpy()]
+    complete = (ends_s >= WINDOW_S) & (seconds < run.info.schedule.duration_s) & (sums["known_s"] >= _LEAST_KNOWN_S)
+    sums, ends_s = sums[complete], ends_s[complete.to_numpy()]
     available_s = cores * sums["known_s"].to_numpy(dtype=float)
     busy = sums["busy_s"].to_numpy(dtype=float) / available_s
     stolen, run_share = (sums[column].to_numpy(dtype=float) / available_s for column in ("stolen_s", "run_s"))
@@ -74,6 +74,6 @@ def _on_this_host(run: Run) -> bool:
 
 
 def _cores(run: Run) -> float | None:
-    """All cores of the host: what the host's cpu_cores is measured against."""
+    """The host's cores: the capacity of which its cpu_cores is a part."""
     cores = run.info.host.get("cores_online") or run.info.host.get("cores")
     return float(cores) if isinstance(cores, int | float) else None

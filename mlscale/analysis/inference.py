@@ -1,4 +1,4 @@
-"""Which environment is faster, steadier, sooner back: paired over blocks (METHOD §7).
+"""Which environment is faster, steadier, or recovers sooner: paired over blocks (METHOD §7).
 
 Per pair and endpoint: the within-block log ratio, a t interval with df = blocks - 1, two-sided p, Holm over pairs x
 endpoints; a sign-flip permutation as a check. ``low``/``high`` cover one effect with 95 %; ``sim_low``/``sim_high`` are
@@ -37,7 +37,7 @@ from mlscale.analysis.verdicts import add_verdicts
 from mlscale.runs import MlscaleError
 
 NAN: Final = float("nan")
-# Blocks that METHOD §6 asks for, by number of environments (4: as for 5).
+# Blocks required by METHOD §6, by number of environments (4: as for 5).
 LEAST_BLOCKS: Final[Mapping[int, int]] = {2: 6, 3: 8, 4: 10, 5: 10}
 
 
@@ -81,7 +81,7 @@ _OVER_LEVEL: Final = ("over_level_difference_s", "over_level_low_s", "over_level
 
 
 def least_blocks(environments: int) -> int:
-    """Blocks without which no p-value is given (METHOD §6)."""
+    """The fewest blocks for which p-values are given (METHOD §6)."""
     return LEAST_BLOCKS.get(environments, 10 if environments > 2 else 6)
 
 
@@ -117,20 +117,20 @@ def compare(
     """
     design.check_comparable(rows)
     names = list(dict.fromkeys(rows["environment"]))
-    wanted = design.environment_pairs(names) if pairs is None else list(pairs)
-    unknown = sorted({name for pair in wanted for name in pair} - set(names))
+    compared_pairs = design.environment_pairs(names) if pairs is None else list(pairs)
+    unknown = sorted({name for pair in compared_pairs for name in pair} - set(names))
     if unknown:
         raise MlscaleError(f"no run of {', '.join(unknown)}", "pairs", f"choose one of: {', '.join(names)}")
     selected = design.chosen(rows, with_invalid=with_invalid)
     invalid = design.invalid_share(rows)
     refused = set() if with_invalid else design.refused(invalid)
-    family = max(1, len(wanted) * len(endpoints))
-    found = []
-    for a, b in wanted:
+    family = max(1, len(compared_pairs) * len(endpoints))
+    effects = []
+    for a, b in compared_pairs:
         for endpoint in endpoints:
             row = _effect(selected, a, b, endpoint, family, alpha)
-            found.append(_withheld(row, "not comparable") if refused & {a, b} else row)
-    table = pd.DataFrame(found)
+            effects.append(_without_claims(row, "not comparable") if refused & {a, b} else row)
+    table = pd.DataFrame(effects)
     if table.empty:
         return table
     _withhold_p(table, rows, len(names), p_values)
@@ -142,9 +142,9 @@ def _effect(selected: pd.DataFrame, a: str, b: str, endpoint: Endpoint, family: 
     wide = design.by_block(selected, endpoint.column)
     logs = design.log_ratios(wide, a, b)
     n = len(logs)
-    one, all_ = paired_t(logs.to_numpy(), alpha), paired_t(logs.to_numpy(), alpha / family)
-    p, flipped = float(one.p) if n else NAN, sign_flip_p(logs.to_numpy())
-    flat = n >= 2 and np.isnan(p)
+    single, simultaneous = paired_t(logs.to_numpy(), alpha), paired_t(logs.to_numpy(), alpha / family)
+    p, p_signflip = float(single.p) if n else NAN, sign_flip_p(logs.to_numpy())
+    no_spread = n >= 2 and np.isnan(p)
     pairs = design.aa_pairs(selected, endpoint.column)
     noise = np.log(pairs["B"].to_numpy(dtype=float)) - np.log(pairs["A"].to_numpy(dtype=float))
     sd = noise_sd(noise)
@@ -156,13 +156,13 @@ def _effect(selected: pd.DataFrame, a: str, b: str, endpoint: Endpoint, family: 
         "endpoint": endpoint.name,
         "label": endpoint.label,
         "n_blocks": n,
-        "ratio": float(np.exp(one.mean)) if n else NAN,
-        "low": float(np.exp(one.low)) if n else NAN,
-        "high": float(np.exp(one.high)) if n else NAN,
-        "sim_low": float(np.exp(all_.low)) if n else NAN,
-        "sim_high": float(np.exp(all_.high)) if n else NAN,
-        "p": flipped if flat else p,
-        "p_signflip": flipped,
+        "ratio": float(np.exp(single.mean)) if n else NAN,
+        "low": float(np.exp(single.low)) if n else NAN,
+        "high": float(np.exp(single.high)) if n else NAN,
+        "sim_low": float(np.exp(simultaneous.low)) if n else NAN,
+        "sim_high": float(np.exp(simultaneous.high)) if n else NAN,
+        "p": p_signflip if no_spread else p,
+        "p_signflip": p_signflip,
         "n_aa": len(noise),
         "aa_sd_log": sd,
         "aa_low": float(np.exp(-floor)),
@@ -172,7 +172,7 @@ def _effect(selected: pd.DataFrame, a: str, b: str, endpoint: Endpoint, family: 
         **_seconds(selected, a, b, endpoint, logs.index, alpha),
         **_over_level(selected, a, b, endpoint, logs.index, alpha),
         "comparable": True,
-        "note": "no spread between blocks: no interval, p of the sign flips" if flat else "",
+        "note": "no spread between blocks: no interval, p of the sign flips" if no_spread else "",
     }
 
 
@@ -181,14 +181,14 @@ def _seconds(
 ) -> dict[str, float]:
     """Means and their difference in seconds over the same blocks, failures, and how many values sit at a bound."""
     wide = design.by_block(selected, endpoint.seconds).reindex(index=blocks, columns=[a, b])
-    found = paired_t((wide[a] - wide[b]).to_numpy(dtype=float), alpha) if len(wide) else None
+    difference = paired_t((wide[a] - wide[b]).to_numpy(dtype=float), alpha) if len(wide) else None
     failures = design.by_block(selected, "failure_share").reindex(index=blocks, columns=[a, b])
     row = {
         "mean_a_s": float(wide[a].mean()),
         "mean_b_s": float(wide[b].mean()),
-        "difference_s": float(found.mean) if found else NAN,
-        "difference_low_s": float(found.low) if found else NAN,
-        "difference_high_s": float(found.high) if found else NAN,
+        "difference_s": float(difference.mean) if difference else NAN,
+        "difference_low_s": float(difference.low) if difference else NAN,
+        "difference_high_s": float(difference.high) if difference else NAN,
         "failures_a": float(failures[a].mean()),
         "failures_b": float(failures[b].mean()),
         "censored_a": 0,
@@ -209,8 +209,8 @@ def _over_level(
     if endpoint.censored is None or "over_level_s" not in selected:
         return dict.fromkeys(_OVER_LEVEL, NAN)
     wide = design.by_block(selected, "over_level_s").reindex(index=blocks, columns=[a, b])
-    found = paired_t((wide[a] - wide[b]).to_numpy(dtype=float), alpha)
-    return dict(zip(_OVER_LEVEL, map(float, found[:3]), strict=True))
+    difference = paired_t((wide[a] - wide[b]).to_numpy(dtype=float), alpha)
+    return dict(zip(_OVER_LEVEL, map(float, difference[:3]), strict=True))
 
 
 def _without_failures(selected: pd.DataFrame, a: str, b: str, endpoint: Endpoint) -> float:
@@ -221,17 +221,17 @@ def _without_failures(selected: pd.DataFrame, a: str, b: str, endpoint: Endpoint
     return float(np.exp(logs.mean())) if len(logs) else NAN
 
 
-def _withheld(row: dict[str, Any], why: str) -> dict[str, Any]:
-    """The row without the numbers that a claim could rest on."""
-    gone = dict.fromkeys(
+def _without_claims(row: dict[str, Any], why: str) -> dict[str, Any]:
+    """The row without the numbers that could support a claim."""
+    ratio_fields = dict.fromkeys(
         ("ratio", "low", "high", "sim_low", "sim_high", "p", "p_signflip", "ratio_without_failures"), NAN
     )
-    seconds = dict.fromkeys(("difference_s", "difference_low_s", "difference_high_s", *_OVER_LEVEL), NAN)
-    return {**row, **gone, **seconds, "comparable": False, "note": why}
+    difference_fields = dict.fromkeys(("difference_s", "difference_low_s", "difference_high_s", *_OVER_LEVEL), NAN)
+    return {**row, **ratio_fields, **difference_fields, "comparable": False, "note": why}
 
 
 def _withhold_p(table: pd.DataFrame, rows: pd.DataFrame, environments: int, p_values: bool | None) -> None:
-    """Take p-values out where METHOD gives none, and say why."""
+    """Remove p-values that METHOD rules out, and note why."""
     least = 2 if p_values else least_blocks(environments)
     cell = rows["cell"].iloc[0]
     if p_values is False:

@@ -12,44 +12,25 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from mlscale.analysis.durations import DEFAULT_TIMEOUT_S, By, Value, durations
-from mlscale.analysis.variance import variance_parts
+from mlscale.analysis.durations import DEFAULT_TIMEOUT_S, By, durations
 from mlscale.analysis.windows import MIN_REQUESTS, Floats, change_times, moments, window_bounds
 from mlscale.runs import Run
-
-__all__ = [
-    "LAST_REQUESTS",
-    "WINDOWS_S",
-    "WINDOW_S",
-    "around_step",
-    "knots_mean",
-    "last_n",
-    "moving",
-    "moving_exact",
-    "placed",
-    "variance_parts",
-]
 
 WINDOW_S: Final = 5.0
 WINDOWS_S: Final = (2.0, 5.0, 10.0, 30.0)
 LAST_REQUESTS: Final = 50
 GRID_S: Final = 0.1
-# Of a span, in which windows must hold enough requests for its time average.
+# Share of a span in which windows must hold enough requests for the time average to count.
 KNOWN_SHARE: Final = 0.9
 
 
-def placed(
-    requests: pd.DataFrame,
-    by: By = "done",
-    *,
-    include_failures: bool = True,
-    timeout_s: float = DEFAULT_TIMEOUT_S,
-    value: Value = "response_s",
+def _responses(
+    requests: pd.DataFrame, by: By, timeout_s: float, include_failures: bool = True
 ) -> tuple[Floats, Floats]:
-    """(times, durations) of the requests that have the duration, s, in order of the time that places them."""
+    """(times, responses) of the requests, s, in order of the time that places them."""
     frame = durations(requests, include_failures=include_failures, timeout_s=timeout_s)
     times = frame["ended_s" if by == "done" else "intended_s"].to_numpy(dtype=float)
-    values = frame[value].to_numpy(dtype=float)
+    values = frame["response_s"].to_numpy(dtype=float)
     known = np.isfinite(values) & np.isfinite(times)
     order = np.argsort(times[known], kind="stable")
     return times[known][order], values[known][order]
@@ -62,47 +43,34 @@ def moving(
     include_failures: bool = True,
     *,
     timeout_s: float = DEFAULT_TIMEOUT_S,
-    value: Value = "response_s",
     at_s: npt.ArrayLike | None = None,
 ) -> pd.DataFrame:
-    """m_t and sigma_t at the moments ``at_s`` (default: every 0.1 s from the first request to the last).
+    """m_t and sigma_t at the times ``at_s`` (default: every 0.1 s from the first request to the last).
 
     Returns:
         Columns t_s, n (requests in the window), mean_s (m_t), sd_s (sigma_t).
     """
-    times, values = placed(requests, by, include_failures=include_failures, timeout_s=timeout_s, value=value)
+    times, values = _responses(requests, by, timeout_s, include_failures)
     return _table(times, values, window_s, _grid(times) if at_s is None else np.asarray(at_s, dtype=float))
 
 
 def moving_exact(
-    requests: pd.DataFrame,
-    window_s: float = WINDOW_S,
-    by: By = "done",
-    include_failures: bool = True,
-    *,
-    timeout_s: float = DEFAULT_TIMEOUT_S,
-    value: Value = "response_s",
+    requests: pd.DataFrame, window_s: float = WINDOW_S, by: By = "done", *, timeout_s: float = DEFAULT_TIMEOUT_S
 ) -> pd.DataFrame:
     """Like `moving`, with one row for each change: m_t and sigma_t hold from a row's t_s until the next row's."""
-    times, values = placed(requests, by, include_failures=include_failures, timeout_s=timeout_s, value=value)
+    times, values = _responses(requests, by, timeout_s)
     return _table(times, values, window_s, change_times(times, window_s))
 
 
 def last_n(
-    requests: pd.DataFrame,
-    count: int = LAST_REQUESTS,
-    by: By = "done",
-    include_failures: bool = True,
-    *,
-    timeout_s: float = DEFAULT_TIMEOUT_S,
-    value: Value = "response_s",
+    requests: pd.DataFrame, count: int = LAST_REQUESTS, by: By = "done", *, timeout_s: float = DEFAULT_TIMEOUT_S
 ) -> pd.DataFrame:
-    """Mean and standard deviation of the last ``count`` requests, after each request; NaN before there are so many.
+    """Mean and standard deviation of the last ``count`` requests, after each request; NaN for the first ones.
 
     Returns:
         Columns t_s, n, mean_s, sd_s; one row per request.
     """
-    times, values = placed(requests, by, include_failures=include_failures, timeout_s=timeout_s, value=value)
+    times, values = _responses(requests, by, timeout_s)
     last = np.arange(1, len(times) + 1)
     first = np.maximum(last - count, 0)
     mean, sd = moments(values, first, last, min_requests=count)
@@ -125,7 +93,7 @@ def _grid(times: Floats) -> Floats:
 
 def knots_mean(exact: pd.DataFrame, from_s: float, to_s: float) -> tuple[float, float]:
     """Time averages of m_t and sigma_t over [from_s, to_s]; (NaN, NaN) where they exist for less than `KNOWN_SHARE` of
-    it: under a short window that is just when answers are slow, and the average of the rest would flatter.
+    it: a short window is empty exactly when answers are slow, so the average of the rest would flatter.
 
     Args:
         exact: rows that hold until the next one, as of `moving_exact` and `last_n`.

@@ -1,7 +1,7 @@
-"""Which environment is best at what: a row per objective, a cell per environment, and how each cell is known.
+"""The best environment for each objective: a row per objective, a cell per environment, and its kind of evidence.
 
-Only what was measured under one set of conditions is compared. What was rehearsed or simulated had other schedules and
-horizons, and stands beside it for its size (METHOD §8).
+Only what was measured under one set of conditions is compared. Rehearsed and simulated runs had other schedules and
+horizons, and are shown for scale only (METHOD §8).
 """
 
 from __future__ import annotations
@@ -68,16 +68,16 @@ def by_objective(
     refused = design.refused(design.invalid_share(measured))
     comparable = [name for name in environments if name in set(selected["environment"]) - refused]
     family = max(1, len(design.environment_pairs(comparable)) * len(OBJECTIVES))
-    found = []
+    rows = []
     for objective in OBJECTIVES:
         winner = _winner(selected, objective, comparable, alpha / family)
         for name in environments:
-            known, ours = _source(name, selected, beside)
+            known, runs = _source(name, selected, beside)
             row = {"objective": objective.name, "unit": objective.unit, "environment": name}
-            row |= _cell(known, ours, objective)
+            row |= _cell(known, runs, objective)
             among = ", ".join(comparable)
-            found.append({**row, "comparable": name in comparable, "winner": winner, "among": among})
-    return pd.DataFrame(found)
+            rows.append({**row, "comparable": name in comparable, "winner": winner, "among": among})
+    return pd.DataFrame(rows)
 
 
 def shown_objectives(table: pd.DataFrame) -> pd.DataFrame:
@@ -102,18 +102,18 @@ def _source(name: str, selected: pd.DataFrame, beside: Mapping[Known, pd.DataFra
     """How an environment is known, and its rows."""
     sources: dict[Known, pd.DataFrame] = {"measured": selected[selected["aa_label"].fillna("A") == "A"], **beside}
     for known, rows in sources.items():
-        if len(rows) and (mine := rows[rows["environment"] == name]).size:
-            return known, mine
+        if len(rows) and (matching := rows[rows["environment"] == name]).size:
+            return known, matching
     return "not known", selected.iloc[:0]
 
 
-def _cell(known: Known, ours: pd.DataFrame, objective: Objective) -> dict[str, Any]:
-    value = float(ours[objective.column].mean()) * objective.factor if len(ours) else float("nan")
-    horizon_s = float(ours["horizon_s"].mean()) if len(ours) else float("nan")
+def _cell(known: Known, runs: pd.DataFrame, objective: Objective) -> dict[str, Any]:
+    value = float(runs[objective.column].mean()) * objective.factor if len(runs) else float("nan")
+    horizon_s = float(runs["horizon_s"].mean()) if len(runs) else float("nan")
     return {
         "known": known if np.isfinite(value) else "not known",
         "value": value,
-        "runs": int(ours[objective.column].notna().sum()),
+        "runs": int(runs[objective.column].notna().sum()),
         "horizon_s": horizon_s,
     }
 

@@ -1,4 +1,4 @@
-"""Does it matter when a run came in its block, and after what (METHOD §6)? Descriptive: orders are balanced, so an
+"""Effects of a run's position in its block and of its predecessor (METHOD §6). Descriptive: orders are balanced, so an
 effect that all environments share cancels in every comparison."""
 
 from __future__ import annotations
@@ -18,9 +18,7 @@ from mlscale.analysis.windows import Floats
 NAN: Final = float("nan")
 
 
-def position_effects(
-    rows: pd.DataFrame, endpoints: Sequence[Endpoint] = PRIMARY, *, alpha: float = ALPHA
-) -> pd.DataFrame:
+def position_effects(rows: pd.DataFrame, endpoints: Sequence[Endpoint] = PRIMARY) -> pd.DataFrame:
     """How much an endpoint changes from one position in the block to the next, by environment.
 
     Least squares of log y on environment, block and, for each environment, position: the slope is that of runs less
@@ -30,25 +28,25 @@ def position_effects(
         rows: of `mlscale.analysis.summary.summarise`, every attempt of one cell; used is one valid run for each place,
             the second of an A/A pair as well.
     Returns:
-        endpoint, environment, runs, change (of a position, as a share: 0.1 is 10 % more), low, high (t interval at
-        1 - alpha, the residuals' degrees of freedom); NaN where positions, blocks and environments can't be told apart.
+        endpoint, environment, runs, change (of a position, as a share: 0.1 is 10 % more), low, high (95 % t
+        interval, the residuals' degrees of freedom); NaN where positions, blocks and environments can't be told apart.
     """
-    found: list[dict[str, Any]] = []
+    effects: list[dict[str, Any]] = []
     for endpoint, used in _used(rows, endpoints):
         names = list(dict.fromkeys(used["environment"]))
         centred = used["position"].astype(float) - used["position"].mean()
         slopes = np.column_stack([centred.where(used["environment"] == name, 0.0) for name in names])
-        fit = _slopes(np.log(used[endpoint.column].to_numpy(dtype=float)), slopes, _places(used), alpha)
+        fit = _slopes(np.log(used[endpoint.column].to_numpy(dtype=float)), slopes, _places(used))
         for name, (change, low, high) in zip(names, fit, strict=True):
             runs = int((used["environment"] == name).sum())
             row = {"endpoint": f"{endpoint.name} {endpoint.label}", "environment": name, "runs": runs}
-            found.append({**row, "change": change, "low": low, "high": high})
-    return pd.DataFrame(found, columns=["endpoint", "environment", "runs", "change", "low", "high"])
+            effects.append({**row, "change": change, "low": low, "high": high})
+    return pd.DataFrame(effects, columns=["endpoint", "environment", "runs", "change", "low", "high"])
 
 
 def predecessor_effects(rows: pd.DataFrame, endpoints: Sequence[Endpoint] = PRIMARY) -> pd.DataFrame:
-    """What runs took after each predecessor, over what their environment and block take otherwise; without intervals,
-    since one predecessor comes a few times.
+    """How runs differ after each predecessor from the rest of their environment and block; without intervals, since a
+    predecessor occurs only a few times.
 
     Returns:
         environment, predecessor, runs, and a column per endpoint: the geometric mean of the ratios, less 1.
@@ -56,9 +54,9 @@ def predecessor_effects(rows: pd.DataFrame, endpoints: Sequence[Endpoint] = PRIM
     columns = {}
     for endpoint, used in _used(rows, endpoints):
         logs, places = np.log(used[endpoint.column].to_numpy(dtype=float)), _places(used)
-        rest = logs - places @ np.linalg.lstsq(places, logs, rcond=None)[0]
+        residuals = logs - places @ np.linalg.lstsq(places, logs, rcond=None)[0]
         keys = [used["environment"], used["predecessor"].fillna("none")]
-        groups = pd.Series(rest, index=used.index).groupby(keys, sort=False)
+        groups = pd.Series(residuals, index=used.index).groupby(keys, sort=False)
         columns["runs"] = groups.size()
         columns[f"{endpoint.name} {endpoint.label}"] = np.exp(groups.mean()) - 1
     return pd.DataFrame(columns).sort_index().reset_index()
@@ -68,8 +66,8 @@ def _used(rows: pd.DataFrame, endpoints: Sequence[Endpoint]) -> list[tuple[Endpo
     """Each endpoint that some chosen run has, with these runs."""
     selected = design.chosen(rows)
     selected = selected[selected["position"].notna()]
-    used = [(each, selected[selected[each.column].gt(0)]) for each in endpoints]
-    return [(endpoint, runs) for endpoint, runs in used if len(runs)]
+    with_values = [(endpoint, selected[selected[endpoint.column].gt(0)]) for endpoint in endpoints]
+    return [(endpoint, runs) for endpoint, runs in with_values if len(runs)]
 
 
 def _places(used: pd.DataFrame) -> Floats:
@@ -78,16 +76,16 @@ def _places(used: pd.DataFrame) -> Floats:
     return np.hstack([pd.get_dummies(used["environment"], dtype=float).to_numpy(), blocks.to_numpy()])
 
 
-def _slopes(logs: Floats, slopes: Floats, places: Floats, alpha: float) -> list[tuple[float, float, float]]:
+def _slopes(logs: Floats, slopes: Floats, places: Floats) -> list[tuple[float, float, float]]:
     """exp(slope) - 1 with its interval for each column of ``slopes``, beside ``places``."""
     columns = np.hstack([slopes, places])
     df = len(logs) - columns.shape[1]
     if df < 1 or np.linalg.matrix_rank(columns) < columns.shape[1]:
         return [(NAN, NAN, NAN)] * slopes.shape[1]
     inverse = np.linalg.inv(columns.T @ columns)
-    found = inverse @ columns.T @ logs
-    rest = logs - columns @ found
-    reach = stats.t.ppf(1 - alpha / 2, df) * np.sqrt(rest @ rest / df * np.diag(inverse))
-    middle, reach = found[: slopes.shape[1]], reach[: slopes.shape[1]]
-    ends = (np.expm1(middle), np.expm1(middle - reach), np.expm1(middle + reach))
+    coefficients = inverse @ columns.T @ logs
+    residuals = logs - columns @ coefficients
+    half_width = stats.t.ppf(1 - ALPHA / 2, df) * np.sqrt(residuals @ residuals / df * np.diag(inverse))
+    estimates, half_width = coefficients[: slopes.shape[1]], half_width[: slopes.shape[1]]
+    ends = (np.expm1(estimates), np.expm1(estimates - half_width), np.expm1(estimates + half_width))
     return [(float(a), float(b), float(c)) for a, b, c in zip(*ends, strict=True)]

@@ -1,4 +1,4 @@
-"""Do requests wait while a replica stands idle? What routing is worth, told from the requests alone."""
+"""Do requests wait while a replica is idle? The cost of routing, from the requests alone."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from mlscale.analysis.durations import answered
 from mlscale.runs import Run
 
 Floats = npt.NDArray[np.float64]
-# A replica's own pause between two answers: a shorter one is no idleness.
+# Shorter pauses between two answers do not count as idle.
 PAUSE_S: Final = 0.05
 
 
 def overlooked_share(run: Run, from_s: float, to_s: float) -> float:
     """Share of the time that requests waited during which another replica had nothing to do; NaN where none waited.
 
-    Near 0 with one queue for all; large where requests are sent to replicas without a look at who is free. A replica
-    counts from the first request that it served to the last.
+    Near 0 with one shared queue; large where routing ignores which replicas are free. A replica counts from its first
+    request to its last.
 
     Args:
-        from_s, to_s: which requests count: those that were meant to be sent in between, and were served.
+        from_s, to_s: requests count that were intended in between, and were served.
     """
     served = answered(run.requests).dropna(subset=["replica_id", "queue_s"])
     served = served.assign(start_s=served["done_s"] - served["inference_s"])
@@ -40,7 +40,7 @@ def overlooked_share(run: Run, from_s: float, to_s: float) -> float:
 
 
 def _gaps(served: pd.DataFrame) -> Floats:
-    """When one replica had nothing to do between its services: from, to (gaps, 2), s."""
+    """Idle times of one replica between requests: from, to (gaps, 2), s."""
     ordered = served.sort_values("start_s", kind="stable")
     begins = ordered["start_s"].to_numpy(float)[1:]
     ends = np.maximum.accumulate(ordered["done_s"].to_numpy(float))[:-1]
@@ -59,7 +59,7 @@ def _union(spans: Floats) -> Floats:
 
 
 def _within(spans: Floats, at_s: Floats) -> Floats:
-    """How much of the spans (disjoint, in order) lies before each moment, s."""
+    """Total length of the spans (disjoint, in order) before each time, s."""
     if not len(spans):
         return np.zeros_like(at_s)
     lengths = np.column_stack([np.zeros(len(spans)), spans[:, 1] - spans[:, 0]]).ravel()

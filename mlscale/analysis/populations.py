@@ -1,4 +1,4 @@
-"""How many pods and machines are in which state of their life, over time: off the events, to their exact moments."""
+"""Numbers of pods and machines in each lifecycle state over time, exact to the event."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pandas as pd
 from mlscale.runs import Run
 
 GONE: Final = ""
-# Event -> the state that a pod is in from then on. Pending: on no machine yet.
+# Event -> the pod's state from then on. Pending: not on a machine yet.
 PODS: Final[Mapping[str, str]] = {
     "replica_created": "pending",
     "replica_scheduled": "starting",
@@ -20,7 +20,7 @@ PODS: Final[Mapping[str, str]] = {
     "replica_draining": GONE,
     "replica_removed": GONE,
 }
-# Joining: its programs run, and it takes no pods yet.
+# Joining: running, but not accepting pods yet.
 MACHINES: Final[Mapping[str, str]] = {
     "machine_requested": "booting",
     "machine_booted": "joining",
@@ -43,18 +43,18 @@ def populations(run: Run, states: Mapping[str, str]) -> pd.DataFrame:
     names = list(dict.fromkeys(state for state in states.values() if state != GONE))
     events = run.events[run.events["kind"].isin(list(states))].sort_values("t_s", kind="stable")
     counts = dict.fromkeys(names, 0)
-    now: dict[str, str] = {}
+    current: dict[str, str] = {}
     rows: list[dict[str, float]] = []
     for t_s, kind, subject in zip(events["t_s"], events["kind"], events["subject"], strict=True):
-        before, after = now.get(subject, GONE), states[kind]
+        before, after = current.get(subject, GONE), states[kind]
         if before == after:
             continue
-        now[subject] = after
+        current[subject] = after
         for state, change in ((before, -1), (after, 1)):
             if state != GONE:
                 counts[state] += change
         rows.append({"t_s": float(t_s), **counts})
-    frame = pd.DataFrame(rows, columns=["t_s", *names])
+    frame = pd.DataFrame(rows, columns=["t_s", *names]).astype({"t_s": float, **dict.fromkeys(names, int)})
     return frame.groupby("t_s", as_index=False).last()
 
 
@@ -66,7 +66,7 @@ def machine_seconds(run: Run, from_s: float, to_s: float) -> float:
     steps = populations(run, MACHINES)
     if steps.empty:
         return 0.0
-    there = steps.drop(columns="t_s").sum(axis=1)
+    count = steps.drop(columns="t_s").sum(axis=1)
     begins = steps["t_s"].clip(from_s, to_s)
     ends = steps["t_s"].shift(-1, fill_value=to_s).clip(from_s, to_s)
-    return float((there * (ends - begins)).sum())
+    return float((count * (ends - begins)).sum())

@@ -1,4 +1,4 @@
-"""What happened between a load step and the first answers of new replicas (METHOD §3): parts, descriptive."""
+"""The parts of provisioning between a load step and the first answers of new replicas (METHOD §3); descriptive."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ def grew_before(run: Run, t0: float) -> bool:
 
     The first replicas of a deployment (from 0) are no growth.
     """
-    made = decisions(run)
-    if bool(((made["t_s"] < t0) & (made["from"] >= 1) & (made["to"] > made["from"])).any()):
+    decided = decisions(run)
+    if bool(((decided["t_s"] < t0) & (decided["from"] >= 1) & (decided["to"] > decided["from"])).any()):
         return True
     before = run.replicas[(run.replicas["t_s"] < t0) & (run.replicas["desired"] >= 1)].sort_values("t_s", kind="stable")
     for _, samples in before.groupby("component"):
@@ -75,18 +75,18 @@ def provisioning(run: Run, t0: float, horizon_s: float) -> Provisioning:
     that was ready (or answered) first; "last" the last needed one, NaN where fewer came within the horizon.
     """
     end_s = t0 + horizon_s
-    made = decisions(run)
-    up = made[(made["to"] > made["from"]) & made["t_s"].between(t0, end_s)]
+    decided = decisions(run)
+    growth = decided[(decided["to"] > decided["from"]) & decided["t_s"].between(t0, end_s)]
     needed = _needed(run, t0, end_s)
-    born = lives(run, t0, end_s, "replica_created", "replica_ready", by_s=end_s)
+    pods = lives(run, t0, end_s, "replica_created", "replica_ready", by_s=end_s)
     machines = lives(run, t0, end_s, "machine_requested", "machine_registered", by_s=end_s)
-    first, last = _nth(born, 1), _nth(born, needed)
+    first, last = _nth(pods, 1), _nth(pods, needed)
     answers = sorted(_first_answers(run, t0, end_s).values())
     last_machine = _nth(machines, len(machines))
     return Provisioning(
         needed=needed,
-        detection_s=float(up["t_s"].iloc[0] - t0) if len(up) else NAN,
-        detection_within_s=float(up["known_within_s"].iloc[0]) if len(up) else NAN,
+        detection_s=float(growth["t_s"].iloc[0] - t0) if len(growth) else NAN,
+        detection_within_s=float(growth["known_within_s"].iloc[0]) if len(growth) else NAN,
         machine_first_s=_nth(machines, 1)["took_s"],
         machine_last_s=last_machine["took_s"],
         created_first_s=first["begun_s"] - t0,
@@ -109,11 +109,11 @@ def lives(run: Run, t0: float, end_s: float, begin: str, end: str, *, by_s: floa
         ``begun_s``, ``ended_s`` (the first event of each kind), ``took_s``, ``within_s``; index: subject.
     """
     events = run.events[run.events["subject"].fillna("") != ""].sort_values("t_s", kind="stable")
-    begun = events[(events["kind"] == begin) & events["t_s"].between(t0, end_s)].groupby("subject")["t_s"].first()
-    over = events[(events["kind"] == end) & (events["t_s"] <= by_s)]
-    ends = over.groupby("subject")[["t_s", "known_within_s"]].first()
+    starts = events[(events["kind"] == begin) & events["t_s"].between(t0, end_s)].groupby("subject")["t_s"].first()
+    end_events = events[(events["kind"] == end) & (events["t_s"] <= by_s)]
+    ends = end_events.groupby("subject")[["t_s", "known_within_s"]].first()
     ends = ends.rename(columns={"t_s": "ended_s", "known_within_s": "within_s"})
-    both = begun.rename("begun_s").to_frame().join(ends)
+    both = starts.rename("begun_s").to_frame().join(ends)
     both = both.dropna(subset=["ended_s"]).sort_values("ended_s", kind="stable")
     both["took_s"] = both["ended_s"] - both["begun_s"]
     return both
@@ -137,10 +137,10 @@ def _needed(run: Run, t0: float, end_s: float) -> int:
     return needed
 
 
-def _nth(found: pd.DataFrame, nth: int) -> dict[str, float]:
+def _nth(spans: pd.DataFrame, nth: int) -> dict[str, float]:
     """Row number ``nth`` (from 1) as a dict, NaN where there is none."""
-    if 1 <= nth <= len(found):
-        return {str(name): float(value) for name, value in found.iloc[nth - 1].items()}
+    if 1 <= nth <= len(spans):
+        return {str(name): float(value) for name, value in spans.iloc[nth - 1].items()}
     return dict.fromkeys(("begun_s", "ended_s", "took_s", "within_s"), NAN)
 
 
@@ -153,8 +153,8 @@ def _first_answers(run: Run, t0: float, end_s: float) -> dict[str, float]:
     called = run.hops[["request_id", "replica_id"]].merge(answers[["request_id", "done_s"]], on="request_id")
     right = pd.concat([answers, called]) if len(called) else answers
     first = right[right["replica_id"].fillna("") != ""].groupby("replica_id")["done_s"].min()
-    old = known_before(run, t0)
-    return {str(name): float(t) for name, t in first.items() if t0 <= t <= end_s and name not in old}
+    existing = known_before(run, t0)
+    return {str(name): float(t) for name, t in first.items() if t0 <= t <= end_s and name not in existing}
 
 
 def known_before(run: Run, t0: float) -> set[str]:

@@ -1,4 +1,4 @@
-"""Queues with an answer in closed form: what simple theory predicts, and what the twin is held against."""
+"""Queues with a closed-form solution: predictions of simple theory, against which the twin is checked."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def waiting_probability(servers: int, offered: float) -> float:
 
 
 def open_response_s(servers: int, rate_rps: float, service_s: float) -> float:
-    """Mean response of M/M/c; infinite where more comes in than is served."""
+    """Mean response of M/M/c; infinite where arrivals exceed capacity."""
     offered = rate_rps * service_s
     if offered >= servers:
         return math.inf
@@ -72,4 +72,4 @@ def md1_distribution(t: Floats, load: float) -> Floats:
         terms = (math.exp(load * (x - k)) * (-load * (x - k)) ** k / math.factorial(k) for k in range(int(x) + 1))
         return (1 - load) * math.fsum(terms) if x >= 0 else 0.0
 
-    return np.array([min(1.0, waited(float(each) - 1)) for each in t])
+    return np.array([min(1.0, waited(float(moment) - 1)) for moment in t])

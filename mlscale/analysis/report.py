@@ -1,5 +1,4 @@
-"""The tables of a comparison, as frames and as JSON: what `mlscale compare` and the comparison notebook
-show."""
+"""The tables of a comparison, as frames and as JSON, for `mlscale compare` and the comparison notebook."""
 
 from __future__ import annotations
 
@@ -55,7 +54,7 @@ class CellReport:
     ``tables``: "runs" (`runs_table`), "means" (`describe`; "means_with_invalid" where a run is invalid), and unless
     tests were refused "effects" and "effects_with_invalid" (`compare`), "by_window", "catch_up" and "steady"
     (`mlscale.analysis.steady`), "positions" and "predecessors" (`mlscale.analysis.order`). ``notes`` name every invalid
-    run; ``refusal`` says why no test was made, in one line.
+    run; ``refusal``: why no test was made, in one line.
     """
 
     title: str
@@ -66,7 +65,7 @@ class CellReport:
 
 @dataclass(frozen=True)
 class Report:
-    """Cells, and where there are several, their verdicts beside one another."""
+    """All cells, and where there are several, a table of their verdicts."""
 
     level_s: float | None
     cells: tuple[CellReport, ...]
@@ -75,20 +74,20 @@ class Report:
 
 
 def report(rows: pd.DataFrame, level_s: float | None, *, p_values: bool | None = None) -> Report:
-    """Everything that may be said about runs.
+    """The full report on runs.
 
     Args:
-        rows: of `mlscale.analysis.summary.summarise`, any mixture of cells, modes and hosts; what can't be tested is
-            described, and the refusal says why.
+        rows: of `mlscale.analysis.summary.summarise`, any mixture of cells, modes and hosts; a cell that can't be
+            tested is only described, with the reason as its refusal.
     """
-    found = [_cell(group, p_values) for group in design.cells(rows)]
-    effects = {cell.title: cell.tables["effects"] for cell in found if "effects" in cell.tables}
+    cells = [_cell(group, p_values) for group in design.cells(rows)]
+    effects = {cell.title: cell.tables["effects"] for cell in cells if "effects" in cell.tables}
     across = across_cells(effects) if len(effects) > 1 else pd.DataFrame()
-    return Report(level_s, tuple(found), across, rows)
+    return Report(level_s, tuple(cells), across, rows)
 
 
 def describe(rows: pd.DataFrame, *, with_invalid: bool = False) -> pd.DataFrame:
-    """Per environment: how many runs, what is wrong with some, then means over ``n`` valid ones; T_slo's is restricted.
+    """Per environment: numbers of runs and of marked runs, then means over the ``n`` valid ones (restricted for T_slo).
 
     One run for each place in a block, run A of an A/A pair; every run where there are no blocks. ``with_invalid``: the
     first attempt at each place, valid or not.
@@ -97,24 +96,24 @@ def describe(rows: pd.DataFrame, *, with_invalid: bool = False) -> pd.DataFrame:
     if used["block"].notna().any():
         used = design.chosen(used, with_invalid=with_invalid)
     used = used[used["aa_label"].fillna("A") == "A"]
-    found = {}
-    for name, mine in rows.groupby("environment", sort=False):
-        ours = used[used["environment"] == name]
-        until_s = float((ours["horizon_s"] - ours["window_s"]).min()) if len(ours) else float("nan")
+    table = {}
+    for name, runs in rows.groupby("environment", sort=False):
+        counted = used[used["environment"] == name]
+        until_s = float((counted["horizon_s"] - counted["window_s"]).min()) if len(counted) else float("nan")
         row: dict[str, Any] = {
-            "runs": len(mine),
-            "invalid": int((~mine["valid"].astype(bool)).sum()),
-            "host-bound": int(mine["host_bound"].astype(bool).sum()),
-            "disturbed": int(mine["disturbed"].astype(bool).sum()),
-            "pre-scaled": int(ours["pre_scaled"].astype(bool).sum()),
-            "n": len(ours),
-            "P3 T_slo (s)": restricted_mean(ours["t_slo_s"], ours["t_slo_censored"], until_s),
-            "censored": int(ours["t_slo_censored"].astype(bool).sum()),
-            "over L (s)": _mean(ours, "over_level_s"),
+            "runs": len(runs),
+            "invalid": int((~runs["valid"].astype(bool)).sum()),
+            "host-bound": int(runs["host_bound"].astype(bool).sum()),
+            "disturbed": int(runs["disturbed"].astype(bool).sum()),
+            "pre-scaled": int(counted["pre_scaled"].astype(bool).sum()),
+            "n": len(counted),
+            "P3 T_slo (s)": restricted_mean(counted["t_slo_s"], counted["t_slo_censored"], until_s),
+            "censored": int(counted["t_slo_censored"].astype(bool).sum()),
+            "over L (s)": _mean(counted, "over_level_s"),
         }
-        row |= {label: _mean(ours, column) * factor for label, (column, factor) in _MEANS.items()}
-        found[str(name)] = row
-    return pd.DataFrame.from_dict(found, orient="index").rename_axis("environment")
+        row |= {label: _mean(counted, column) * factor for label, (column, factor) in _MEANS.items()}
+        table[str(name)] = row
+    return pd.DataFrame.from_dict(table, orient="index").rename_axis("environment")
 
 
 def runs_table(rows: pd.DataFrame) -> pd.DataFrame:
@@ -131,8 +130,8 @@ def runs_table(rows: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def to_json(given: Report) -> str:
-    """Everything, the row of each run included; NaN becomes null."""
+def to_json(result: Report) -> str:
+    """The whole report, including each run's row; NaN becomes null."""
     cells = [
         {
             "cell": cell.title,
@@ -140,15 +139,15 @@ def to_json(given: Report) -> str:
             "notes": list(cell.notes),
             "refusal": cell.refusal or None,
         }
-        for cell in given.cells
+        for cell in result.cells
     ]
-    everything = {
-        "level_s": given.level_s,
+    document = {
+        "level_s": result.level_s,
         "cells": cells,
-        "across": _records(given.across),
-        "runs": _records(given.rows),
+        "across": _records(result.across),
+        "runs": _records(result.rows),
     }
-    return json.dumps(everything, indent=1, allow_nan=False)
+    return json.dumps(document, indent=1, allow_nan=False)
 
 
 def _cell(group: pd.DataFrame, p_values: bool | None) -> CellReport:
@@ -166,14 +165,14 @@ def _cell(group: pd.DataFrame, p_values: bool | None) -> CellReport:
         return CellReport(title, tables, (*notes, "one environment alone: there is nothing to compare"))
     try:
         effects = compare(group, PRIMARY, p_values=p_values)
-        all_in = compare(group, PRIMARY, with_invalid=True, p_values=p_values)
+        with_invalid = compare(group, PRIMARY, with_invalid=True, p_values=p_values)
         windows = by_window(group, design.environment_pairs(names))
     except MlscaleError as error:
         return CellReport(title, tables, notes, f"no test is made: {error}")
     used = design.chosen(group)
     tables |= {
         "effects": effects,
-        "effects_with_invalid": all_in,
+        "effects_with_invalid": with_invalid,
         "by_window": windows,
         "catch_up": catch_up_and_steady(group),
         "steady": steady_table(used),
@@ -184,8 +183,8 @@ def _cell(group: pd.DataFrame, p_values: bool | None) -> CellReport:
 
 
 def _invalid_line(row: Mapping[str, Any]) -> str:
-    where = f"block {row['block']:g}, {row['environment']}" if pd.notna(row["block"]) else str(row["run_id"])
-    return f"run of {where} is invalid: {row['reasons'] or 'incomplete'}"
+    place = f"block {row['block']:g}, {row['environment']}" if pd.notna(row["block"]) else str(row["run_id"])
+    return f"run of {place} is invalid: {row['reasons'] or 'incomplete'}"
 
 
 def _mean(rows: pd.DataFrame, column: str) -> float:
@@ -193,8 +192,8 @@ def _mean(rows: pd.DataFrame, column: str) -> float:
 
 
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    named = table if isinstance(table.index, pd.RangeIndex) else table.reset_index()
-    return [{str(key): _plain(value) for key, value in row.items()} for row in named.to_dict(orient="records")]
+    frame = table if isinstance(table.index, pd.RangeIndex) else table.reset_index()
+    return [{str(key): _plain(value) for key, value in row.items()} for row in frame.to_dict(orient="records")]
 
 
 def _plain(value: Any) -> Any:

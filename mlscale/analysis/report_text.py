@@ -12,13 +12,13 @@ from mlscale.analysis.report import CellReport, Report
 WIDE: Final = 130
 
 
-def to_text(given: Report) -> str:
+def to_text(result: Report) -> str:
     """Cell after cell: means, each pair's effects with p last, rankings by window, what was refused and why."""
-    lines = [f"L = {given.level_s:g} s" if given.level_s is not None else "no level L is given: there is no T_slo"]
-    for cell in given.cells:
+    lines = [f"L = {result.level_s:g} s" if result.level_s is not None else "no level L is given: there is no T_slo"]
+    for cell in result.cells:
         lines += ["", cell.title, "=" * len(cell.title), *_cell(cell)]
-    if len(given.across):
-        lines += ["", "Verdicts across cells", _text(given.across.set_index(["pair", "endpoint"]))]
+    if len(result.across):
+        lines += ["", "Verdicts across cells", _text(result.across.set_index(["pair", "endpoint"]))]
     return "\n".join(lines)
 
 
@@ -32,11 +32,11 @@ def _cell(cell: CellReport) -> list[str]:
     lines += ["", "Means over valid runs (times in ms unless said otherwise)", _text(cell.tables["means"].T)]
     if "means_with_invalid" in cell.tables:
         lines += ["", "Means, invalid runs in", _text(cell.tables["means_with_invalid"].T)]
-    effects, all_in = cell.tables.get("effects"), cell.tables.get("effects_with_invalid")
+    effects, with_invalid = cell.tables.get("effects"), cell.tables.get("effects_with_invalid")
     if effects is not None and len(effects):
         lines += ["", "Effects", effects_text(effects)]
-        if all_in is not None and not effects.equals(all_in):
-            lines += ["", "Effects, invalid runs in", effects_text(all_in)]
+        if with_invalid is not None and not effects.equals(with_invalid):
+            lines += ["", "Effects, invalid runs in", effects_text(with_invalid)]
         lines += ["", "P1 apart, 95 % intervals: seconds that are catch-up, and steady state after it"]
         lines += [_text(cell.tables["catch_up"], index=False), "", "Steady state, means over valid runs"]
         lines += [_text(cell.tables["steady"].T)]

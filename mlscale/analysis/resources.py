@@ -1,4 +1,4 @@
-"""What a run cost: CPU-seconds, memory and throttling by role over a span of time."""
+"""The cost of a run: CPU-seconds, memory and throttling by role over a time span."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-# Roles that serve; the load generator and the host as a whole are apart.
+# Roles that serve requests; the load generator and the whole host are accounted for separately.
 SERVING: Final = ("replica", "data_plane", "control_plane")
 
 
 def cpu_by_role(resources: pd.DataFrame, from_s: float, to_s: float) -> pd.DataFrame:
     """CPU-seconds and memory by role in [from_s, to_s].
 
-    A sample's cpu_cores is the mean since its subject's sample before, so it is multiplied by that time (clipped
-    to the span). What a subject used before its first sample is not in (a replica's first half second).
+    A sample's cpu_cores is the mean since its subject's previous sample, so it is multiplied by that time (clipped
+    to the span). Use before a subject's first sample is not counted (a replica's first half second).
 
     Returns:
         Index role; columns cpu_s, mean_cores (cpu_s over the span), mean_rss_bytes and peak_rss_bytes (of the
@@ -41,16 +41,16 @@ def cpu_by_role(resources: pd.DataFrame, from_s: float, to_s: float) -> pd.DataF
 
 
 def cpu_per_answer(used: pd.DataFrame, right: int, suffix: str = "_s") -> dict[str, float]:
-    """``cpu_per_answer`` + suffix, and the same by role of `SERVING`: CPU-seconds for each of so many right answers.
+    """``cpu_per_answer`` + suffix, and the same by role of `SERVING`: CPU-seconds per correct answer.
 
     Args:
-        used: of `cpu_by_role`, over the time in which they were given.
+        used: of `cpu_by_role`, over the same time span.
     Returns:
-        NaN without an answer, and of a role that was not sampled.
+        NaN without an answer, and for a role that was not sampled.
     """
-    each = used["cpu_s"].reindex(SERVING) / (right or float("nan"))
-    by_role = {f"cpu_per_answer_{role}{suffix}": float(value) for role, value in each.items()}
-    return {f"cpu_per_answer{suffix}": float(each.sum(min_count=1)), **by_role}
+    per_answer = used["cpu_s"].reindex(SERVING) / (right or float("nan"))
+    by_role = {f"cpu_per_answer_{role}{suffix}": float(value) for role, value in per_answer.items()}
+    return {f"cpu_per_answer{suffix}": float(per_answer.sum(min_count=1)), **by_role}
 
 
 def throttling(resources: pd.DataFrame, from_s: float, to_s: float) -> tuple[float, float]:
@@ -61,12 +61,12 @@ def throttling(resources: pd.DataFrame, from_s: float, to_s: float) -> tuple[flo
     periods = throttled = seconds = 0.0
     replicas = resources[(resources["role"] == "replica") & resources["nr_periods"].notna()]
     for _, samples in replicas.sort_values("t_s", kind="stable").groupby("subject"):
-        upto = samples[samples["t_s"] <= to_s]
-        if upto.empty or upto["t_s"].iloc[-1] < from_s:
+        until_end = samples[samples["t_s"] <= to_s]
+        if until_end.empty or until_end["t_s"].iloc[-1] < from_s:
             continue
-        before = upto[upto["t_s"] < from_s]
+        before = until_end[until_end["t_s"] < from_s]
         base = before.iloc[-1] if len(before) else None
-        last = upto.iloc[-1]
+        last = until_end.iloc[-1]
         periods += last["nr_periods"] - (0.0 if base is None else base["nr_periods"])
         throttled += last["nr_throttled"] - (0.0 if base is None else base["nr_throttled"])
         seconds += last["throttled_s"] - (0.0 if base is None else base["throttled_s"])

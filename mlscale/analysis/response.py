@@ -10,7 +10,7 @@ import numpy as np
 from mlscale.analysis.durations import By
 from mlscale.analysis.moving import WINDOW_S, moving_exact
 from mlscale.analysis.provisioning import Provisioning, grew_before, provisioning
-from mlscale.analysis.sustained_crossing import Lasting, knots, lasting, weighted_median
+from mlscale.analysis.sustained_crossing import SustainedCrossing, first_sustained, knots, weighted_median
 from mlscale.analysis.windows import Floats
 from mlscale.runs import MlscaleError, Run
 
@@ -43,7 +43,7 @@ class UpscalingResponse(Provisioning):
     def confirmed_s(self) -> float:
         """T_slo + W: when the recovery is established, since only then is m_u <= L known to have held for W.
 
-        In [W, H], H where censored: positive by nature, so its logarithm needs no made-up constant (see inference).
+        In [W, H], H where censored: always positive, so its logarithm needs no added constant (see inference).
         """
         return self.t_slo_s + self.window_s
 
@@ -90,10 +90,10 @@ def upscaling_response(
     in_quarter = np.clip(means.starts + means.widths - np.maximum(means.starts, quarter_s), 0.0, None)
     settle_level = weighted_median(means.values, in_quarter)
     inside = np.abs(means.values - settle_level) <= SETTLE_BAND * settle_level
-    settle = Lasting(NAN, False, NAN)
+    settle = SustainedCrossing(NAN, False, NAN)
     if np.isfinite(settle_level):
         outside = np.isfinite(means.values) & ~inside
-        settle = lasting(means.starts, inside, outside, window_s, means.t0 + means.horizon_s)
+        settle = first_sustained(means.starts, inside, outside, window_s, means.t0 + means.horizon_s)
     parts: Provisioning = provisioning(run, means.t0, means.horizon_s)
     return UpscalingResponse(
         horizon_s=means.horizon_s,
@@ -104,7 +104,7 @@ def upscaling_response(
         level_s=NAN if level_s is None else level_s,
         t_slo_s=slo.time_s,
         t_slo_censored=slo.censored,
-        first_over_s=slo.left_s,
+        first_over_s=slo.violated_s,
         over_level_s=over_s,
         settle_level_s=settle_level,
         t_settle_s=settle.time_s,
@@ -112,7 +112,7 @@ def upscaling_response(
     )
 
 
-def recovery(run: Run, level_s: float | None, *, window_s: float = WINDOW_S, by: By = "intended") -> Lasting:
+def recovery(run: Run, level_s: float | None, *, window_s: float = WINDOW_S, by: By = "intended") -> SustainedCrossing:
     """T_slo alone, as `upscaling_response` has it, without the parts before it.
 
     Raises:
@@ -147,19 +147,19 @@ def _means(run: Run, window_s: float, horizon_s: float, by: By) -> _Means:
     return _Means(t0, horizon_s, starts, np.diff(np.append(starts, t0 + horizon_s)), values)
 
 
-def _recovery(means: _Means, level_s: float | None, window_s: float) -> tuple[Lasting, float]:
+def _recovery(means: _Means, level_s: float | None, window_s: float) -> tuple[SustainedCrossing, float]:
     """T_slo, and the seconds over L."""
     if level_s is None:
-        return Lasting(NAN, False, NAN), NAN
+        return SustainedCrossing(NAN, False, NAN), NAN
     if not level_s > 0:
         raise MlscaleError(f"L = {level_s} s", "level_s", "give a positive level")
     over = means.values > level_s
-    slo = lasting(means.starts, means.values <= level_s, over, window_s, means.t0 + means.horizon_s)
+    slo = first_sustained(means.starts, means.values <= level_s, over, window_s, means.t0 + means.horizon_s)
     return slo, float(means.widths[over].sum())
 
 
 def _schedule_start(run: Run) -> float:
-    """The schedule's zero on the run's clock: t0 is the start of one of its stages, the second where there are two."""
+    """Time zero of the schedule on the run's clock: t0 is the start of a stage, the second if there are several."""
     bounds = run.info.schedule.boundaries_s
     step_s = run.info.step_s or 0.0
     return 0.0 if any(abs(bound - step_s) < 1e-6 for bound in bounds) else step_s - bounds[min(1, len(bounds) - 1)]

@@ -1,4 +1,4 @@
-"""A run's mean response apart into catching up and steady state, and what the steady state is made of (METHOD §3).
+"""A run's mean response split into catching up and steady state, and the parts of the steady state (METHOD §3).
 
 Let *caught up* be the moment at which the last needed new replica is ready, and s the mean response of the requests
 meant to be sent from then on, up to t0 + H. Then
@@ -23,12 +23,12 @@ from mlscale.analysis import design
 from mlscale.analysis.durations import intended_between, right_answers
 from mlscale.analysis.moving import WINDOW_S
 from mlscale.analysis.overlooked import overlooked_share
-from mlscale.analysis.paired import ALPHA, paired_t
+from mlscale.analysis.paired import paired_t
 from mlscale.analysis.resources import cpu_by_role, cpu_per_answer
 from mlscale.runs import Run
 
 NAN: Final = float("nan")
-# Of P1; the last one is a check that does not hang on when a replica was ready.
+# Parts of P1; the last is a check that does not depend on when a replica was ready.
 PARTS: Final = {
     "P1": "mean_response_s",
     "catch-up": "catch_up_response_s",
@@ -80,7 +80,7 @@ def steady_state(run: Run, frame: pd.DataFrame, t0: float, horizon_s: float, nee
     }
 
 
-def catch_up_and_steady(rows: pd.DataFrame, *, with_invalid: bool = False, alpha: float = ALPHA) -> pd.DataFrame:
+def catch_up_and_steady(rows: pd.DataFrame, *, with_invalid: bool = False) -> pd.DataFrame:
     """How much of each pair's difference in P1 is catch-up and how much steady state.
 
     Args:
@@ -98,7 +98,7 @@ def catch_up_and_steady(rows: pd.DataFrame, *, with_invalid: bool = False, alpha
     selected = design.chosen(rows, with_invalid=with_invalid)
     selected = selected[selected["steady_response_s"].notna()]
     refused = set() if with_invalid else design.refused(design.invalid_share(rows))
-    found = []
+    table_rows = []
     for a, b in design.environment_pairs(list(dict.fromkeys(rows["environment"]))):
         for part, column in PARTS.items():
             both = design.by_block(selected, column).reindex(columns=[a, b]).dropna()
@@ -111,14 +111,14 @@ def catch_up_and_steady(rows: pd.DataFrame, *, with_invalid: bool = False, alpha
             }
             row |= dict.fromkeys(("difference_s", "low_s", "high_s", "ratio", "low", "high"), NAN)
             if not refused & {a, b}:
-                seconds = paired_t((both[a] - both[b]).to_numpy(dtype=float), alpha)
+                seconds = paired_t((both[a] - both[b]).to_numpy(dtype=float))
                 row |= {"difference_s": float(seconds.mean), "low_s": float(seconds.low), "high_s": float(seconds.high)}
                 if part != _NO_RATIO:
-                    logs = paired_t(design.log_ratios(both, a, b).to_numpy(dtype=float), alpha)
+                    logs = paired_t(design.log_ratios(both, a, b).to_numpy(dtype=float))
                     ratio, low, high = np.exp([logs.mean, logs.low, logs.high])
                     row |= {"ratio": float(ratio), "low": float(low), "high": float(high)}
-            found.append(row)
-    return pd.DataFrame(found)
+            table_rows.append(row)
+    return pd.DataFrame(table_rows)
 
 
 def steady_table(rows: pd.DataFrame) -> pd.DataFrame:
@@ -132,7 +132,7 @@ def steady_table(rows: pd.DataFrame) -> pd.DataFrame:
         replicas were asked for later), and the response of those without; CPU per answer.
     """
     steady = rows[rows["steady_response_s"].notna()]
-    kept = steady[~steady["scaled_in"].astype(bool)]
+    without_scale_in = steady[~steady["scaled_in"].astype(bool)]
     groups = steady.groupby("environment", sort=False)
     return pd.DataFrame(
         {
@@ -146,7 +146,7 @@ def steady_table(rows: pd.DataFrame) -> pd.DataFrame:
             "inference (ms)": 1000 * groups["steady_inference_s"].mean(),
             "ready replicas": groups["steady_ready"].mean(),
             "runs with scale-in": groups["scaled_in"].sum().astype(int),
-            "response without them (ms)": 1000 * kept.groupby("environment")["steady_response_s"].mean(),
+            "response without them (ms)": 1000 * without_scale_in.groupby("environment")["steady_response_s"].mean(),
             "CPU/answer (ms)": 1000 * groups["cpu_per_answer_steady_s"].mean(),
         }
     ).reindex(list(groups.groups))
@@ -155,16 +155,16 @@ def steady_table(rows: pd.DataFrame) -> pd.DataFrame:
 def steady_sentences(rows: pd.DataFrame) -> list[str]:
     """What each environment spends more than the quickest one in steady state, and on what, from `steady_table`."""
     table = steady_table(rows).sort_values("response (ms)", kind="stable")
-    found = []
+    sentences = []
     for name, slow in table.iloc[1:].iterrows():
         quick = table.iloc[0]
-        ratio, without = (slow / quick)[["response (ms)", "response without them (ms)"]]
+        ratio, without_scale_in = (slow / quick)[["response (ms)", "response without them (ms)"]]
         gap = slow - quick
-        found.append(
+        sentences.append(
             f"{name} takes {ratio:.2f} times as long as {quick.name} in steady state, {gap['response (ms)']:.0f} ms "
             f"more: {gap['queue (ms)']:.0f} ms in the queue ({gap['of it beside an idle replica (ms)']:.0f} ms of that "
             f"while another replica was idle), {gap['inference (ms)']:.0f} ms in service. A right answer costs "
             f"{slow['CPU/answer (ms)']:.0f} ms of CPU against {quick['CPU/answer (ms)']:.0f}. Of the runs without a "
-            f"scale-in the ratio is {without:.2f}."
+            f"scale-in the ratio is {without_scale_in:.2f}."
         )
-    return found
+    return sentences

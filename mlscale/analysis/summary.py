@@ -1,4 +1,4 @@
-"""One row per run: the primary endpoints, what stands beside them, and the run's labels (METHOD §1 to §7)."""
+"""One row per run: the primary and secondary endpoints and the run's labels (METHOD §1 to §7)."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def span(run: Run) -> tuple[float, float]:
 
 
 def labels(run: Run) -> dict[str, Any]:
-    """What tells runs apart, and whether claims may rest on this one."""
+    """What identifies a run, and whether claims may rest on it."""
     info = run.info
     validity = info.validity or judge(run)
     periods = {float(setting["cpu_period_s"]) for setting in info.scaling.values() if "cpu_period_s" in setting}
@@ -95,7 +95,7 @@ def labels(run: Run) -> dict[str, Any]:
 
 
 def host_name(host: dict[str, Any]) -> str:
-    """The host in a few words; two runs are taken to be of one host when these are equal."""
+    """A host's description; runs with equal descriptions are taken to be of the same host."""
     memory = host.get("memory_bytes")
     parts = [
         str(host.get("cpu_model") or "unknown CPU"),
@@ -161,10 +161,10 @@ def _costs(run: Run, frame: pd.DataFrame, from_s: float, to_s: float) -> dict[st
 
 
 def _parts(run: Run, from_s: float, to_s: float) -> dict[str, float]:
-    """sigma_t^2, a mean over all windows of the span that hold 10 requests, and over those that could be split, with
+    """Mean sigma_t^2 over all windows of the span with at least 10 requests, and over those that could be split, with
     its parts.
 
-    Of right answers alone: a failure has neither replica nor service time, and its 30 s would drown every other part.
+    Correct answers only: a failure has neither replica nor service time, and its 30 s would dominate every part.
     """
     ends = from_s + WINDOW_S * np.arange(1, int((to_s - from_s) / WINDOW_S + 1e-9) + 1)
     table = variance_parts(run.requests, WINDOW_S, "intended", include_failures=False, at_s=ends)
@@ -179,41 +179,41 @@ def _parts(run: Run, from_s: float, to_s: float) -> dict[str, float]:
 
 def _by_window(run: Run, level_s: float | None, from_s: float, to_s: float) -> dict[str, float]:
     """How the figures depend on W: time averages of m_t and sigma_t by completion, and T_slo + W, for each W."""
-    found: dict[str, float] = {}
+    row: dict[str, float] = {}
     timeout_s = run.info.timeout_s
     for window_s in WINDOWS_S:
         exact = moving_exact(run.requests, window_s, "done", timeout_s=timeout_s)
         name = f"w{window_s:g}"
-        found[f"mean_m_{name}_s"], found[f"mean_sigma_{name}_s"] = knots_mean(exact, from_s, to_s)
+        row[f"mean_m_{name}_s"], row[f"mean_sigma_{name}_s"] = knots_mean(exact, from_s, to_s)
         confirmed = NAN
         if run.info.step_s is not None and to_s - from_s > window_s:
             confirmed = recovery(run, level_s, window_s=window_s).time_s + window_s
-        found[f"t_slo_confirmed_{name}_s"] = confirmed
+        row[f"t_slo_confirmed_{name}_s"] = confirmed
     last = last_n(run.requests, LAST_REQUESTS, timeout_s=timeout_s)
-    found["mean_m_last50_s"], found["mean_sigma_last50_s"] = knots_mean(last, from_s, to_s)
-    return found
+    row["mean_m_last50_s"], row["mean_sigma_last50_s"] = knots_mean(last, from_s, to_s)
+    return row
 
 
 def _upscaling(run: Run, level_s: float | None, horizon_s: float) -> dict[str, Any]:
     if run.info.step_s is None or not horizon_s > WINDOW_S:
-        unknown = dict.fromkeys(("t_slo_s", "t_slo_confirmed_s", "over_level_s"), NAN)
-        no = dict.fromkeys(("t_slo_censored", "pre_scaled"), False)
-        return {"horizon_s": horizon_s, "window_s": WINDOW_S, **unknown, **no}
-    other = recovery(run, level_s, by="done")
+        numbers = dict.fromkeys(("t_slo_s", "t_slo_confirmed_s", "over_level_s"), NAN)
+        flags = dict.fromkeys(("t_slo_censored", "pre_scaled"), False)
+        return {"horizon_s": horizon_s, "window_s": WINDOW_S, **numbers, **flags}
+    by_done = recovery(run, level_s, by="done")
     row = upscaling_response(run, level_s).row()
     del row["by"], row["level_s"]
-    return row | {"t_slo_by_done_s": other.time_s, "t_slo_by_done_censored": other.censored}
+    return row | {"t_slo_by_done_s": by_done.time_s, "t_slo_by_done_censored": by_done.censored}
 
 
 def _steady(run: Run, frame: pd.DataFrame, upscaling: Mapping[str, Any]) -> dict[str, Any]:
-    """Of the run's response to its step; NaN without one."""
+    """`steady_state` after the run's step; NaN without one."""
     if "needed" not in upscaling:
         return steady_state(run, frame, NAN, NAN, 0)
     return steady_state(run, frame, run.info.step_s or 0.0, upscaling["horizon_s"], upscaling["needed"])
 
 
 def _idle_cores(run: Run) -> float:
-    """Cores in use at rest, before the load, by all roles that serve; NaN where nobody looked."""
+    """Cores in use at rest, before the load, by all roles that serve; NaN where not recorded."""
     known = [run.info.idle[name] for name in (f"{role}_cores" for role in SERVING) if name in run.info.idle]
     return float(np.sum(known)) if known else NAN
 

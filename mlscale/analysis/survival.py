@@ -20,7 +20,7 @@ def _split(times_s: npt.ArrayLike, censored: npt.ArrayLike) -> tuple[Floats, npt
     return times[known], flags[known]
 
 
-def kaplan_meier(times_s: npt.ArrayLike, censored: npt.ArrayLike, *, confidence: float = 0.95) -> pd.DataFrame:
+def kaplan_meier(times_s: npt.ArrayLike, censored: npt.ArrayLike) -> pd.DataFrame:
     """The share of runs whose event is still to come, over time since t0 (right-censored; NaN times are left out).
 
     Returns:
@@ -39,7 +39,7 @@ def kaplan_meier(times_s: npt.ArrayLike, censored: npt.ArrayLike, *, confidence:
     if len(times) > 1 and not flags.all():
         with warnings.catch_warnings():  # the interval does not exist where the curve is 1 or 0: NaN says so
             warnings.simplefilter("ignore", RuntimeWarning)
-            interval = survival.confidence_interval(confidence, method="log-log")
+            interval = survival.confidence_interval(0.95, method="log-log")
         low, high = np.asarray(interval.low.probabilities), np.asarray(interval.high.probabilities)
     body = pd.DataFrame(
         {

@@ -1,4 +1,4 @@
-"""From when on a moving mean stays where it should: T_slo and T_settle (METHOD §3), exact on the step function m_u."""
+"""When a moving mean starts to meet a condition and keeps it: T_slo and T_settle (METHOD §3), exact on m_u's steps."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ Flags = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class Lasting:
-    """``time_s`` since t0; ``censored``: not met within the horizon, time_s is then H - W. ``left_s``: first time since
-    t0 at which the condition was violated (not merely unknown), NaN if never."""
+class SustainedCrossing:
+    """When a condition began to hold, s since t0; H - W where ``censored``: not met within the horizon. ``violated_s``:
+    when it was first violated (not merely unknown), s since t0; NaN if never."""
 
     time_s: float
     censored: bool
-    left_s: float
+    violated_s: float
 
 
 def knots(exact: pd.DataFrame, from_s: float, to_s: float) -> tuple[Floats, Floats]:
@@ -38,25 +38,25 @@ def knots(exact: pd.DataFrame, from_s: float, to_s: float) -> tuple[Floats, Floa
     return np.concatenate([[from_s], times[inside]]), np.concatenate([[first], means[inside]])
 
 
-def lasting(starts: Floats, met: Flags, violated: Flags, hold_s: float, end_s: float) -> Lasting:
+def first_sustained(starts: Floats, met: Flags, violated: Flags, hold_s: float, end_s: float) -> SustainedCrossing:
     """First t from which the condition is met for all u in [t, t + hold_s]; t + hold_s may not pass ``end_s``.
 
     ``met[i]`` and ``violated[i]`` hold on [starts[i], starts[i + 1]); both are False where m_u is unknown, which never
     counts as meeting. 0 only if the condition is never violated in the whole horizon (and met throughout [0, hold_s]):
     a violation that begins later than hold_s after t0 is part of the response, so the search starts at the first one.
     """
-    zero = float(starts[0])
-    broken = np.flatnonzero(violated)
-    begin_s = float(starts[broken[0]]) if len(broken) else zero
-    left_s = begin_s - zero if len(broken) else float("nan")
+    t0_s = float(starts[0])
+    violations = np.flatnonzero(violated)
+    begin_s = float(starts[violations[0]]) if len(violations) else t0_s
+    violated_s = begin_s - t0_s if len(violations) else float("nan")
     ends = np.append(starts[1:], np.inf)
     for first, last in _stretches(met):
         t_s, until_s = max(float(starts[first]), begin_s), float(ends[last])
         if t_s + hold_s > end_s:
             break
         if t_s + hold_s < until_s:
-            return Lasting(t_s - zero, False, left_s)
-    return Lasting(end_s - hold_s - zero, True, left_s)
+            return SustainedCrossing(t_s - t0_s, False, violated_s)
+    return SustainedCrossing(end_s - hold_s - t0_s, True, violated_s)
 
 
 def _stretches(met: Flags) -> list[tuple[int, int]]:
@@ -71,5 +71,5 @@ def weighted_median(values: Floats, weights: Floats) -> float:
     if not known.any():
         return float("nan")
     order = np.argsort(values[known], kind="stable")
-    cumulated: Any = np.cumsum(weights[known][order])
-    return float(values[known][order][np.searchsorted(cumulated, cumulated[-1] / 2)])
+    cumulative: Any = np.cumsum(weights[known][order])
+    return float(values[known][order][np.searchsorted(cumulative, cumulative[-1] / 2)])

@@ -1,4 +1,4 @@
-"""Whether latency claims may rest on a run (METHOD §6). Every violated rule is named, with its numbers."""
+"""Whether a run can support latency claims (METHOD §6). Every violated rule is named, with its numbers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LATENESS_FLOOR_S: Final = 0.005
 LATENESS_SHARE: Final = 0.02
 MAX_LOAD_CORES: Final = 0.7
 UNOBSERVED: Final = "the host's CPU was not observed, so it can't be told whether the host was the bottleneck"
-# Share of the host's CPU in a 5 s window, over which the host counts as the bottleneck.
+# The host counts as the bottleneck above this share of its CPU in a 5 s window.
 MAX_BUSY: Final = 0.90
 # The same for CPU used outside the run or stolen. What a new replica uses before its first sample counts as outside,
 # too: up to 0.12 in undisturbed runs on two cores.
@@ -46,11 +46,11 @@ def judge(run: Run) -> Validity:
     fatal: list[str] = []
     disturbed = host_bound = ""
     if run.info.mode != "simulated":
-        seen = _judged_time(run, host_use(run))
-        disturbed = _disturbed(seen)
-        host_bound = "" if disturbed else _host_bound(run, seen)
-        elsewhere = "remote" in (run.info.facts.get("load") or {})
-        unknown = UNOBSERVED if seen.empty and not elsewhere else ""
+        usage = _judged_time(run, host_use(run))
+        disturbed = _disturbed(usage)
+        host_bound = "" if disturbed else _host_bound(run, usage)
+        remote_load = "remote" in (run.info.facts.get("load") or {})
+        unknown = UNOBSERVED if usage.empty and not remote_load else ""
         fatal = [*_stimulus_faults(run), *filter(None, (disturbed, host_bound, unknown))]
     remarks = []
     cpu_s = cpu_before_quota(run)
@@ -113,39 +113,38 @@ def _open_faults(report: StimulusReport) -> Iterator[str]:
         )
 
 
-def _judged_time(run: Run, seen: pd.DataFrame) -> pd.DataFrame:
+def _judged_time(run: Run, rows: pd.DataFrame) -> pd.DataFrame:
     """Of rows with ``t_s``, those in [t0, t0 + H], or all where the run has no step."""
     t0 = run.info.step_s
-    return seen if t0 is None else seen[seen["t_s"].between(t0, t0 + horizon_of(run))]
+    return rows if t0 is None else rows[rows["t_s"].between(t0, t0 + horizon_of(run))]
 
 
-def _disturbed(seen: pd.DataFrame) -> str:
-    outside, stolen = seen["outside"].fillna(0.0), seen["stolen"].fillna(0.0)
-    time = float((outside + stolen > MAX_OTHERS).mean()) if len(seen) else 0.0
-    if time <= MAX_TIME:
+def _disturbed(usage: pd.DataFrame) -> str:
+    outside, stolen = usage["outside"].fillna(0.0), usage["stolen"].fillna(0.0)
+    share = float((outside + stolen > MAX_OTHERS).mean()) if len(usage) else 0.0
+    if share <= MAX_TIME:
         return ""
-    shares = {"other programs": outside.mean(), "other virtual machines": stolen.mean()}
-    who = " and ".join(f"{name} used {share:.0%}" for name, share in shares.items() if share >= 0.01)
-    return (
-        f"disturbed: {who} of the host's CPU, over {MAX_OTHERS:.0%} for {time:.0%} of the time (at most {MAX_TIME:.0%})"
-    )
+    means = {"other programs": outside.mean(), "other virtual machines": stolen.mean()}
+    used = " and ".join(f"{name} used {mean:.0%}" for name, mean in means.items() if mean >= 0.01)
+    limit = f"over {MAX_OTHERS:.0%} for {share:.0%} of the time (at most {MAX_TIME:.0%})"
+    return f"disturbed: {used} of the host's CPU, {limit}"
 
 
-def _host_bound(run: Run, seen: pd.DataFrame) -> str:
-    time = float((seen["busy"] > MAX_BUSY).mean()) if len(seen) else 0.0
-    if time > MAX_TIME:
+def _host_bound(run: Run, usage: pd.DataFrame) -> str:
+    share = float((usage["busy"] > MAX_BUSY).mean()) if len(usage) else 0.0
+    if share > MAX_TIME:
         return (
-            f"host-bound: over {MAX_BUSY:.0%} of the host's CPU was in use for {time:.0%} of the time "
+            f"host-bound: over {MAX_BUSY:.0%} of the host's CPU was in use for {share:.0%} of the time "
             f"(at most {MAX_TIME:.0%})"
         )
     if run.resources["nr_periods"].notna().any():  # PSI counts a task that its quota has stopped as one that waits
         return ""
     host = run.resources[run.resources["role"] == "host"]
     psi = _judged_time(run, host[host["t_s"] >= PSI_WINDOW_S])["psi_avg10_pct"].dropna()
-    time = float((psi > MAX_PSI_PCT).mean()) if len(psi) else 0.0
-    if time > MAX_TIME:
+    share = float((psi > MAX_PSI_PCT).mean()) if len(psi) else 0.0
+    if share > MAX_TIME:
         return (
-            f"host-bound: tasks waited for a CPU over {MAX_PSI_PCT:.0f} % of the time in {time:.0%} of the 10 s "
+            f"host-bound: tasks waited for a CPU over {MAX_PSI_PCT:.0f} % of the time in {share:.0%} of the 10 s "
             f"windows (at most {MAX_TIME:.0%})"
         )
     return ""

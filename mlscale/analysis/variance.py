@@ -31,7 +31,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from mlscale.analysis.durations import DEFAULT_TIMEOUT_S, By, Value, durations
+from mlscale.analysis.durations import DEFAULT_TIMEOUT_S, By, durations
 from mlscale.analysis.windows import Floats, Ints, window_bounds
 
 MAX_UNKNOWN_SHARE: Final = 0.05
@@ -48,7 +48,6 @@ def variance_parts(
     include_failures: bool = True,
     *,
     timeout_s: float = DEFAULT_TIMEOUT_S,
-    value: Value = "response_s",
     at_s: npt.ArrayLike | None = None,
 ) -> pd.DataFrame:
     """The parts of sigma_t^2 over windows (t - W, t] that do not overlap; by default one after another.
@@ -60,10 +59,10 @@ def variance_parts(
         Up to 5 % unknown ids form a group.
     """
     frame = durations(requests, include_failures=include_failures, timeout_s=timeout_s)
-    frame = frame[frame[value].notna()]
+    frame = frame[frame["response_s"].notna()]
     key = "ended_s" if by == "done" else "intended_s"
     frame = frame.sort_values(key, kind="stable", ignore_index=True)
-    times, values = frame[key].to_numpy(dtype=float), frame[value].to_numpy(dtype=float)
+    times, values = frame[key].to_numpy(dtype=float), frame["response_s"].to_numpy(dtype=float)
     photos = pd.factorize(frame["photo_id"].fillna(""))[0]
     replicas = pd.factorize(frame["replica_id"].fillna(""))[0]
     unknown = (frame["replica_id"].fillna("") == "").to_numpy(dtype=bool)
@@ -93,61 +92,62 @@ def split_variance(
     """
     rows: list[dict[str, Any]] = []
     fits: dict[int, _Window] = {}
-    for place, inside in enumerate(windows):
+    for index, inside in enumerate(windows):
         y = values[inside] - values[inside].mean() if values[inside].size else values[inside]
         n = len(y)
         total = float(y @ y) / n if n >= MIN_REST_DF else float("nan")
         rows.append({"n": n, "total_s2": total, **dict.fromkeys(PARTS, float("nan")), "split": False})
-        if n >= MIN_REST_DF and (known is None or known[place]):
-            own = np.hstack([times[inside][:, None], _indicators(replicas[inside])])
-            window = _Window(y, _centred(own))
+        if n >= MIN_REST_DF and (known is None or known[index]):
+            own_terms = np.hstack([times[inside][:, None], _indicators(replicas[inside])])
+            window = _Window(y, _centred(own_terms))
             if window.own_df is not None and n - 1 - window.own_df >= MIN_REST_DF:
-                fits[place] = window
-    levels = np.unique(np.concatenate([photos[:0], *(photos[windows[place]] for place in fits)]))
-    columns = {place: _centred(_indicators(photos[windows[place]], levels)) for place in fits}
-    cleared = {place: window.without_own(columns[place]) for place, window in fits.items()}
-    gram = sum((each.T @ each for each in cleared.values()), np.zeros((max(len(levels) - 1, 0),) * 2))
-    few = 1e-9 * sum(len(window.y) for window in fits.values())
-    if np.linalg.matrix_rank(gram, tol=few, hermitian=True) < len(gram):  # a photo and a replica can't be told apart
+                fits[index] = window
+    levels = np.unique(np.concatenate([photos[:0], *(photos[windows[index]] for index in fits)]))
+    columns = {index: _centred(_indicators(photos[windows[index]], levels)) for index in fits}
+    adjusted = {index: window.remove_own_terms(columns[index]) for index, window in fits.items()}
+    gram = sum((matrix.T @ matrix for matrix in adjusted.values()), np.zeros((max(len(levels) - 1, 0),) * 2))
+    tolerance = 1e-9 * sum(len(window.y) for window in fits.values())
+    # A photo and a replica can't be told apart.
+    if np.linalg.matrix_rank(gram, tol=tolerance, hermitian=True) < len(gram):
         return pd.DataFrame(rows, columns=_COLUMNS)
-    moments = sum((cleared[place].T @ window.y for place, window in fits.items()), np.zeros(len(gram)))
+    moments = sum((adjusted[index].T @ window.y for index, window in fits.items()), np.zeros(len(gram)))
     inverse = np.linalg.inv(gram)
-    for place, window in fits.items():
-        df = float(np.sum(inverse * (cleared[place].T @ cleared[place])))
-        rows[place] |= window.parts(columns[place] @ inverse @ moments, df)
+    for index, window in fits.items():
+        df = float(np.sum(inverse * (adjusted[index].T @ adjusted[index])))
+        rows[index] |= window.parts(columns[index] @ inverse @ moments, df)
     return pd.DataFrame(rows, columns=_COLUMNS)
 
 
 class _Window:
     """One window's durations ``y`` and its own terms: time in the first column, then its replicas; all centred."""
 
-    def __init__(self, y: Floats, own: Floats) -> None:
+    def __init__(self, y: Floats, own_terms: Floats) -> None:
         self.y = y
-        self._own = own
-        scale = np.linalg.norm(own, axis=0)
-        full = bool(scale.all()) and int(np.linalg.matrix_rank(own / scale)) == own.shape[1]
-        self._basis: Floats = np.linalg.qr(own / scale)[0] if full else own[:, :0]
-        self.own_df = own.shape[1] if full else None
+        self._own = own_terms
+        scale = np.linalg.norm(own_terms, axis=0)
+        full_rank = bool(scale.all()) and int(np.linalg.matrix_rank(own_terms / scale)) == own_terms.shape[1]
+        self._basis: Floats = np.linalg.qr(own_terms / scale)[0] if full_rank else own_terms[:, :0]
+        self.own_df = own_terms.shape[1] if full_rank else None
         """None: its own terms can't be told apart."""
 
-    def without_own(self, columns: Floats) -> Floats:
+    def remove_own_terms(self, columns: Floats) -> Floats:
         """``columns`` less what the window's own terms explain of them."""
         return np.asarray(columns - self._basis @ (self._basis.T @ columns))
 
-    def parts(self, of_photos: Floats, photos_df: float) -> dict[str, float | bool]:
+    def parts(self, photo_effect: Floats, photos_df: float) -> dict[str, float | bool]:
         """The parts, given what the photos explain and with how many degrees of freedom; none with too few left."""
         n, own_df = len(self.y), self._own.shape[1]
         df_rest = n - 1 - own_df - photos_df
         if df_rest < MIN_REST_DF:
             return {}
-        effects = np.linalg.lstsq(self._own, self.y - of_photos, rcond=None)[0]
-        fitted = [self._own[:, :1] @ effects[:1], of_photos, self._own[:, 1:] @ effects[1:]]
-        rest = self.y - sum(fitted)
-        noise = float(rest @ rest) / df_rest
+        effects = np.linalg.lstsq(self._own, self.y - photo_effect, rcond=None)[0]
+        fitted = [self._own[:, :1] @ effects[:1], photo_effect, self._own[:, 1:] @ effects[1:]]
+        residuals = self.y - sum(fitted)
+        noise = float(residuals @ residuals) / df_rest
         sizes = (1.0, photos_df, own_df - 1.0)
-        found = [(float(part @ self.y) - df * noise) / n for part, df in zip(fitted, sizes, strict=True)]
-        within = float(self.y @ self.y) / n - sum(found)
-        trend, photos, between = found
+        explained = [(float(part @ self.y) - df * noise) / n for part, df in zip(fitted, sizes, strict=True)]
+        within = float(self.y @ self.y) / n - sum(explained)
+        trend, photos, between = explained
         return {
             "within_replicas_s2": within,
             "between_replicas_s2": between,

@@ -1,4 +1,4 @@
-"""What may be claimed from a comparison, and what is refused (METHOD §1, §2, §4, §6, §7)."""
+"""Verdicts: which claims a comparison supports, and which are refused (METHOD §1, §2, §4, §6, §7)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ WINDOW_FIGURES: Final[Mapping[str, tuple[str, ...]]] = {
 
 
 class Words(Protocol):
-    """What an endpoint calls a ratio under and over 1."""
+    """An endpoint's words for a ratio under and over 1."""
 
     @property
     def better(self) -> str: ...
@@ -63,14 +63,18 @@ def _verdict(
         notes.append("inside the A/A noise floor")
     if row["at_bound_share"] > 0.5:
         notes.append(f"{row['at_bound_share']:.0%} of the runs sit at a bound (0 or censored)")
-    shown = row["p_holm"] < alpha if np.isfinite(row["p_holm"]) else not row["sim_low"] <= 1.0 <= row["sim_high"]
-    if not shown or not (np.isfinite(row["p_holm"]) or np.isfinite(row["sim_low"])):
+    significant = row["p_holm"] < alpha if np.isfinite(row["p_holm"]) else not row["sim_low"] <= 1.0 <= row["sim_high"]
+    if not significant or not (np.isfinite(row["p_holm"]) or np.isfinite(row["sim_low"])):
         return "no difference shown", "", "; ".join(notes)
     a_wins = row["ratio"] < 1.0
     winner, loser = (row["a"], row["b"]) if a_wins else (row["b"], row["a"])
-    more = row["failures_a"] - row["failures_b"] if a_wins else row["failures_b"] - row["failures_a"]
-    if more > MAX_FAILURES_ABOVE:
-        return f"refused: {winner} {words.better}, but it fails more by {100 * more:.1f} points", "", "; ".join(notes)
+    excess = row["failures_a"] - row["failures_b"] if a_wins else row["failures_b"] - row["failures_a"]
+    if excess > MAX_FAILURES_ABOVE:
+        return (
+            f"refused: {winner} {words.better}, but it fails more by {100 * excess:.1f} points",
+            "",
+            "; ".join(notes),
+        )
     if (row["over_level_difference_s"] > 0) == a_wins and np.isfinite(row["over_level_difference_s"]):
         notes.append(f"but {loser} is over L for fewer seconds in all")
     if not for_every_window(selected, str(row["endpoint"]), row["a"], row["b"]):
@@ -86,16 +90,16 @@ def for_every_window(selected: pd.DataFrame, endpoint: str, a: str, b: str) -> b
 
 
 def _invalid_runs(row: Mapping[str, Any], invalid: pd.DataFrame) -> str:
-    bad = [name for name in (row["a"], row["b"]) if name in design.refused(invalid)]
-    numbers = {name: (invalid.loc[name, "invalid"], invalid.loc[name, "runs"]) for name in bad}
+    refused = [name for name in (row["a"], row["b"]) if name in design.refused(invalid)]
+    numbers = {name: (invalid.loc[name, "invalid"], invalid.loc[name, "runs"]) for name in refused}
     counts = [f"{wrong} of {runs} runs of {name} are invalid" for name, (wrong, runs) in numbers.items()]
     return f"{' and '.join(counts)} (at most {design.MAX_INVALID_SHARE:.0%})"
 
 
 def _ratio(selected: pd.DataFrame, column: str, a: str, b: str) -> float:
     """Geometric mean over blocks of a / b; NaN where a run has no such figure: the others may be the quicker ones."""
-    mine = selected[selected["environment"].isin((a, b))]
-    if column not in selected or mine[column].isna().any():
+    runs = selected[selected["environment"].isin((a, b))]
+    if column not in selected or runs[column].isna().any():
         return float("nan")
     logs = design.log_ratios(design.by_block(selected, column), a, b)
     return float(np.exp(logs.mean())) if len(logs) else float("nan")
@@ -105,8 +109,8 @@ def _interval(selected: pd.DataFrame, column: str, a: str, b: str) -> dict[str, 
     """95 % t interval of `_ratio` over blocks: low, high; NaN where that is, and under 2 blocks."""
     if not np.isfinite(_ratio(selected, column, a, b)):
         return dict.fromkeys(("low", "high"), float("nan"))
-    found = paired_t(design.log_ratios(design.by_block(selected, column), a, b).to_numpy())
-    return {"low": float(np.exp(found.low)), "high": float(np.exp(found.high))}
+    interval = paired_t(design.log_ratios(design.by_block(selected, column), a, b).to_numpy())
+    return {"low": float(np.exp(interval.low)), "high": float(np.exp(interval.high))}
 
 
 def window_name(column: str) -> str:
@@ -127,11 +131,11 @@ def by_window(rows: pd.DataFrame, pairs: Sequence[tuple[str, str]], *, with_inva
     """
     selected = design.chosen(rows, with_invalid=with_invalid)
     refused = set() if with_invalid else design.refused(design.invalid_share(rows))
-    found = []
+    table_rows = []
     for a, b in pairs:
         for figure, columns in WINDOW_FIGURES.items():
             ratios = {column: _ratio(selected, column, a, b) for column in columns}
-            found += [
+            table_rows += [
                 {
                     "pair": f"{a} / {b}",
                     "figure": figure,
@@ -142,7 +146,7 @@ def by_window(rows: pd.DataFrame, pairs: Sequence[tuple[str, str]], *, with_inva
                 }
                 for column, ratio in ratios.items()
             ]
-    return pd.DataFrame(found, columns=["pair", "figure", "window", "ratio", "low", "high", "claimable"])
+    return pd.DataFrame(table_rows, columns=["pair", "figure", "window", "ratio", "low", "high", "claimable"])
 
 
 def same_side(ratios: Sequence[float]) -> bool:
@@ -159,17 +163,17 @@ def across_cells(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """
     directions = {cell: table.set_index(["pair", "endpoint"]) for cell, table in tables.items()}
     keys = list(dict.fromkeys(key for table in directions.values() for key in table.index))
-    found = []
+    rows = []
     for pair, endpoint in keys:
         key = (pair, endpoint)
-        seen = {cell: table.loc[key] for cell, table in directions.items() if key in table.index}
-        sides = {cell: str(row["favours"]) for cell, row in seen.items() if row["favours"]}
+        by_cell = {cell: table.loc[key] for cell, table in directions.items() if key in table.index}
+        sides = {cell: str(row["favours"]) for cell, row in by_cell.items() if row["favours"]}
         if len(set(sides.values())) > 1:
             agreement = "differs"
         elif len(sides) == len(tables):
             agreement = "same"
         else:
             agreement = f"seen in: {', '.join(sides)}" if sides else "not shown"
-        verdict = {cell: (seen[cell]["verdict"] if cell in seen else "not measured") for cell in tables}
-        found.append({"pair": pair, "endpoint": endpoint, **verdict, "agreement": agreement})
-    return pd.DataFrame(found, columns=["pair", "endpoint", *tables, "agreement"])
+        verdict = {cell: (by_cell[cell]["verdict"] if cell in by_cell else "not measured") for cell in tables}
+        rows.append({"pair": pair, "endpoint": endpoint, **verdict, "agreement": agreement})
+    return pd.DataFrame(rows, columns=["pair", "endpoint", *tables, "agreement"])

@@ -38,8 +38,8 @@ def moments(values: Floats, first: Ints, last: Ints, min_requests: int = MIN_REQ
     """
     centre = float(np.median(values)) if len(values) else 0.0
     centred = (values - centre).astype(np.longdouble)
-    sums = _cumulated(centred)
-    squares = _cumulated(centred**2)
+    sums = _cumulative(centred)
+    squares = _cumulative(centred**2)
     count = (last - first).astype(float)
     enough = count >= min_requests
     safe = np.where(enough, count, 1.0)
@@ -49,5 +49,5 @@ def moments(values: Floats, first: Ints, last: Ints, min_requests: int = MIN_REQ
     return means, np.where(enough, np.sqrt(variance).astype(np.float64), np.nan)
 
 
-def _cumulated(values: npt.NDArray[np.longdouble]) -> Any:
+def _cumulative(values: npt.NDArray[np.longdouble]) -> Any:
     return np.concatenate([np.zeros(1, dtype=np.longdouble), np.cumsum(values)])

@@ -1,7 +1,7 @@
 """Environments by name. A new one is a module, a notebook and one entry point in the group ``mlscale.environments``.
 
-The contract's names are imported when they are first used: replicas and agents import single modules of this package,
-and what they do not need must not cost them CPU inside their quota.
+The contract's names are imported on first use: replicas and agents import single modules of this package, and must not
+spend CPU of their quota on the others.
 """
 
 from __future__ import annotations
@@ -39,33 +39,33 @@ def __getattr__(name: str) -> Any:
 
 
 def names() -> list[str]:
-    """The names of all installed environments, in order of the alphabet."""
+    """The names of all installed environments, sorted."""
     return sorted(entry_points(group=_GROUP).names)
 
 
 def reapers() -> dict[str, Callable[[LedgerEntry], None]]:
-    """Who removes which kind of ledger entry, for `mlscale.host.reap.cleanup`: of all installed environments, those
-    with kinds of their own (``ledger_kinds``). One that can't be loaded removes nothing."""
-    found: dict[str, Callable[[LedgerEntry], None]] = {}
+    """Kind of ledger entry -> function that removes it, for `mlscale.host.reap.cleanup`: the ``ledger_kinds`` of all
+    installed environments that can be loaded."""
+    functions: dict[str, Callable[[LedgerEntry], None]] = {}
     for name in names():
         try:
             environment = get(name)
         except ImportError:
             continue
-        found |= dict.fromkeys(getattr(environment, "ledger_kinds", ()), environment.reap)
-    return found
+        functions |= dict.fromkeys(getattr(environment, "ledger_kinds", ()), environment.reap)
+    return functions
 
 
 def get(name: str) -> Environment:
     """The environment called ``name``.
 
     Raises:
-        MlscaleError: there is none of that name.
+        MlscaleError: there is no such environment.
     """
     from mlscale.runs import MlscaleError
 
-    found = list(entry_points(group=_GROUP, name=name))
-    if not found:
+    matches = list(entry_points(group=_GROUP, name=name))
+    if not matches:
         raise MlscaleError(f"unknown environment {name!r}", "environment", f"choose one of: {', '.join(names())}")
-    environment: Environment = found[0].load()()
+    environment: Environment = matches[0].load()()
     return environment

@@ -1,8 +1,8 @@
-"""The parent's side of an agent: a process in the sandbox that steers a framework and reports what happens.
+"""The parent's side of an agent: a process in the sandbox that controls a framework and reports what happens.
 
 Protocol: the agent prints one JSON object a line (emit.py): {"type": ..., "t": time.monotonic(), ...} with the types
 ``ready`` (facts), ``replicas``, ``event``, ``failed`` (what, where, remedy). The parent writes {"command": name, ...}
-lines to the agent's standard input; its end (EOF) means that the parent is gone, and the agent ends itself.
+lines to the agent's standard input; at its end (EOF) the parent is gone, and the agent exits.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import IO, Any, Final, Protocol
 
 from mlscale.environments.base import ObservationLost
+from mlscale.log_tail import log_tail
 from mlscale.runs import Event, MlscaleError, Observation, ReplicaSample, ResourceSample, RunClock
 
 _TAIL_LINES: Final = 12
-_TAIL_BYTES: Final = 16_384
 
 
 class Spawn(Protocol):
@@ -35,10 +35,10 @@ class AgentProcess:
     Args:
         spawn: starts a process inside the sandbox (``functools.partial(box.spawn, role="control_plane", env=...)``).
         argv: the agent's command line.
-        log: file that its standard error goes to; its end is shown when something goes wrong.
-        name: what the errors call it.
-        more_logs: further files whose ends are shown (the framework's).
-        watch: looked at while something is waited for; a text says what else has gone wrong (a server died).
+        log: file for its standard error; error messages show its last lines.
+        name: its name in error messages.
+        more_logs: further logs to show (the framework's).
+        watch: called while waiting; returns a message if something else has failed (the server ended), else None.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class AgentProcess:
         self.name = name
         self._log, self._more_logs, self._watch = log, more_logs, watch
         self._messages: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
-        self._pending: list[dict[str, Any]] = []  # observations that arrived while a step was waited for
+        self._pending: list[dict[str, Any]] = []  # observations that arrived in wait_ready
         with log.open("ab") as errors:
             self.process = spawn(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors)
         self._reader = threading.Thread(target=self._read, name=f"{name}-reader", daemon=True)
@@ -71,13 +71,13 @@ class AgentProcess:
                 message = None
             if isinstance(message, dict) and "type" in message:
                 self._messages.put(message)
-            elif text.strip():  # a framework's own chatter on stdout belongs to the log
+            elif text.strip():  # the framework's own output goes to the log
                 with self._log.open("a", encoding="utf-8") as log:
                     log.write(text)
         self._messages.put(None)
 
     def send(self, command: str, **fields: Any) -> None:
-        """Give the agent a command. Raises ObservationLost when it is gone."""
+        """Send the agent a command. Raises ObservationLost if the agent has ended."""
         line = json.dumps({"command": command, **fields}) + "\n"
         stream = self.process.stdin
         assert stream is not None
@@ -91,8 +91,7 @@ class AgentProcess:
         """Facts of the next ``ready`` message.
 
         Raises:
-            MlscaleError: the agent said that it failed, ended, or was not ready within ``timeout_s``; the message holds
-                the last lines of its log.
+            MlscaleError: the agent failed, ended, or was not ready within ``timeout_s``; with its last log lines.
         """
         deadline = time.monotonic() + timeout_s
         while True:
@@ -131,20 +130,19 @@ class AgentProcess:
     ) -> Iterator[Observation]:
         """What the agent reports, on the run's clock, and ``sample()`` every ``sample_period_s``, until ``stop``.
 
-        What was reported since the start, before this call, comes first (a run's clock may be negative then). May be
-        called again: it goes on where it stopped.
+        Starts with what was reported before this call (run times may be negative). May be called again to continue.
 
         Raises:
-            ObservationLost: the agent ended, said that it failed, or was silent for ``silent_s``.
+            ObservationLost: the agent ended, failed, or was silent for ``silent_s``.
         """
         pending, self._pending = self._pending, []
         yield from _on_clock(pending, clock)
-        next_sample = heard = time.monotonic()
+        next_sample = last_message = time.monotonic()
         while not stop.is_set():
             now = time.monotonic()
             if now >= next_sample:
                 yield from sample()
-                # Absolute times: a late sample does not shift the following ones; missed ones are not made up for.
+                # Absolute times: a late sample does not delay the following ones; missed ones are skipped.
                 next_sample += sample_period_s * max(1, int((time.monotonic() - next_sample) // sample_period_s) + 1)
             trouble = self._watch()
             if trouble is not None:
@@ -152,10 +150,10 @@ class AgentProcess:
             try:
                 message = self._messages.get(timeout=min(0.1, max(0.0, next_sample - time.monotonic())))
             except queue.Empty:
-                if time.monotonic() - heard > silent_s:
+                if time.monotonic() - last_message > silent_s:
                     raise self._lost(f"said nothing for {silent_s:g} s") from None
                 continue
-            heard = time.monotonic()
+            last_message = time.monotonic()
             if message is None:
                 raise self._lost(self._watch() or f"ended with exit code {self._code()}")
             if message["type"] == "failed":
@@ -168,7 +166,7 @@ class AgentProcess:
         if process.stdin is not None and not process.stdin.closed:
             try:
                 process.stdin.close()
-            except BrokenPipeError:  # it is gone already: what close() is for
+            except BrokenPipeError:  # it has ended already
                 process.stdin = None
         try:
             process.wait(timeout_s)
@@ -195,20 +193,8 @@ class AgentProcess:
         return ObservationLost(f"{what}{self._tail()}", self.name, "the run can't be completed; repeat it")
 
     def _tail(self) -> str:
-        ends = [(log.name, log_tail(log)) for log in (self._log, *self._more_logs)]
+        ends = [(log.name, log_tail(log, _TAIL_LINES)) for log in (self._log, *self._more_logs)]
         return "".join(f"; last log lines of {name}:\n  " + "\n  ".join(lines) for name, lines in ends if lines)
-
-
-def log_tail(log: Path, lines: int = _TAIL_LINES) -> list[str]:
-    """The last lines of a text file that are not empty; [] where it can't be read."""
-    try:
-        with log.open("rb") as file:
-            file.seek(0, 2)
-            file.seek(max(0, file.tell() - _TAIL_BYTES))
-            text = file.read().decode(errors="replace")
-    except OSError:
-        return []
-    return [line.rstrip() for line in text.splitlines() if line.strip()][-lines:]
 
 
 def _on_clock(messages: Sequence[Mapping[str, Any]], clock: RunClock) -> Iterator[Observation]:
@@ -219,7 +205,7 @@ def _on_clock(messages: Sequence[Mapping[str, Any]], clock: RunClock) -> Iterato
 
 
 def to_observation(message: Mapping[str, Any], origin_s: float) -> Observation | None:
-    """An agent's message as an Observation; None for a message that is none (``ready`` and the like).
+    """An agent's message as an Observation; None for other messages (such as ``ready``).
 
     Args:
         message: {"type": "replicas" | "event" | ..., "t": time.monotonic(), ...}

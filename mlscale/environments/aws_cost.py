@@ -1,4 +1,4 @@
-"""What a run on AWS costs at most: list prices (aws_prices.json) x the hours until its stack deletes itself."""
+"""The most that a run on AWS can cost: list prices (aws_prices.json) x the hours until its stack deletes itself."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from mlscale.environments.kubernetes.machine_settings import MachineScaling
 from mlscale.runs import MlscaleError
 
 PRICES: Final = Path(__file__).parent / "aws_prices.json"
-# From the expiry on until everything is gone, h: a schedule every 15 minutes, and the deletion itself.
+# From expiry until everything is gone, h: the deletion is scheduled every 15 minutes and takes a while itself.
 DELETION_H: Final = 0.5
-# Hours by which CloudWatch prorates what it sells by the month.
+# Hours of a month, for CloudWatch's monthly prices, which are prorated hourly.
 _MONTH_H: Final = 730.0
-# Logs of a run: the requests table, compressed, and what tasks print.
+# Logs of a run: the compressed requests table, and the output of tasks.
 _LOG_GB: Final = 0.05
 
 
 @dataclass(frozen=True)
 class Cost:
-    """``lines``: what for -> USD."""
+    """``lines``: item -> USD."""
 
     region: str
     hours: float
@@ -34,20 +34,20 @@ class Cost:
     def usd(self) -> float:
         return sum(self.lines.values())
 
-    def told(self) -> str:
-        """A line for each item, then the sum."""
-        rows = [f"  {what:<44} {usd:8.4f} USD" for what, usd in self.lines.items()]
+    def table(self) -> str:
+        """A line for each item, then the total."""
+        rows = [f"  {item:<44} {usd:8.4f} USD" for item, usd in self.lines.items()]
         head = f"at most, in {self.region}, prices of {self.date}, {self.hours:g} h with everything running:"
-        return "\n".join([head, *rows, f"  {'together':<44} {self.usd:8.4f} USD"])
+        return "\n".join([head, *rows, f"  {'total':<44} {self.usd:8.4f} USD"])
 
 
 def ecs_cost(scaling: EcsScaling, region: str, prices: Path = PRICES) -> Cost:
-    """Of a run on Fargate, if nothing but its expiry ends it.
+    """Cost of a run on Fargate that is ended only by its expiry.
 
     Raises:
         MlscaleError: no prices are known for the region.
     """
-    price = _of_region(region, prices)
+    price = _prices_of(region, prices)
     hours = scaling.lifetime_min / 60 + DELETION_H
     tasks = scaling.max_replicas
     cores = tasks * scaling.cpu_cores + scaling.load_cores
@@ -69,20 +69,20 @@ def ecs_cost(scaling: EcsScaling, region: str, prices: Path = PRICES) -> Cost:
 
 
 def eks_cost(scaling: MachineScaling, region: str, lifetime_min: float = 60.0, prices: Path = PRICES) -> Cost:
-    """Of a cluster (cloud/eks.yaml: in Auto Mode) that lives so long, with as many machines as a run may have, of the
-    most expensive type, and one for the load.
+    """Cost of a cluster (cloud/eks.yaml: in Auto Mode) with that lifetime, the most machines that a run may have, all
+    of its most expensive type, and one for the load.
 
     Raises:
         MlscaleError: no prices are known for the region, or for one of the machine types.
     """
-    price = _of_region(region, prices)
+    price = _prices_of(region, prices)
     known = price["instances_h"]
     unknown = [name for name in scaling.machine_types if name not in known]
     if unknown:
         what = f"no price is known for {', '.join(unknown)} in {region}"
         raise MlscaleError(what, str(prices), f"choose one of {', '.join(known)}, or add it there")
     hours, machines = lifetime_min / 60 + DELETION_H, scaling.max_machines + 1
-    name = max(scaling.machine_types, key=lambda each: float(known[each]))
+    name = max(scaling.machine_types, key=lambda machine: float(known[machine]))
     auto = scaling.node_group is None and scaling.node_class.startswith("eks.amazonaws.com/")
     lines = {
         "control plane": hours * price["eks_cluster_h"],
@@ -97,10 +97,10 @@ def eks_cost(scaling: MachineScaling, region: str, lifetime_min: float = 60.0, p
     return Cost(region, hours, price["date"], lines)
 
 
-def _of_region(region: str, prices: Path) -> Mapping[str, Any]:
+def _prices_of(region: str, prices: Path) -> Mapping[str, Any]:
     table = json.loads(prices.read_text())["regions"]
     if region not in table:
         known = ", ".join(sorted(table))
         raise MlscaleError(f"no prices are known for {region}", str(prices), f"choose one of {known}, or add it there")
-    found: Mapping[str, Any] = table[region]
-    return found
+    price: Mapping[str, Any] = table[region]
+    return price

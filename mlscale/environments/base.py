@@ -1,13 +1,13 @@
-"""The contract between an environment and the rest (DESIGN §3).
+"""The contract between an environment and the rest of mlscale (DESIGN §3).
 
-An environment brings an `App` up under an autoscaler, says where to send load, and reports what happens to its
-replicas. It never sends load itself and never measures inference time.
+An environment deploys an `App` under an autoscaler, says where to send load, and reports what happens to the replicas.
+It never sends load itself and never measures inference time.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ from mlscale.runs import Level, MlscaleError, Mode, Observation, RunClock
 
 
 class ObservationLost(MlscaleError):  # noqa: N818 (the name the contract fixes)
-    """The source of observations went away while the run still lasted: the run can't be completed."""
+    """The source of observations was lost during the run, which can't be completed."""
 
 
 @dataclass(frozen=True)
@@ -29,12 +29,12 @@ class Component:
     """One model of an application: ``entry`` is "package.module:factory".
 
     ``factory()`` returns a callable ``answer(body: bytes) -> Mapping[str, Any]`` (JSON-able). It raises ValueError for
-    a body that is the sender's fault; the error's attributes ``http_status`` (4xx) and ``reason`` are used where
-    present, else 400 and its text. Anything else raised is a server error (5xx).
+    a bad body; the error's attributes ``http_status`` (4xx) and ``reason`` are used if present, else 400 and its text.
+    Any other exception is a server error (5xx).
 
-    ``calls`` names the components that it needs. It then answers with a generator that yields (component's name, body),
-    is sent the other's answer to each call, and returns its own; what fails is raised inside it and, where it does not
-    catch it, a 503 (`mlscale.serving.exchange.Exchange`).
+    ``calls`` names the components that it calls. It then answers with a generator that yields (component's name, body),
+    is sent the answer to each call, and returns its own. A failed call is raised inside it; if it is not caught, the
+    answer is a 503 (`mlscale.serving.exchange.Exchange`).
     """
 
     name: str
@@ -47,7 +47,7 @@ class Component:
 class App:
     """A containerised ML application; one component = whole, several = partitioned, entered at ``front``.
 
-    ``check`` is "package.module:function", which says whether an answer is right: ``function(label, answer) -> bool``,
+    ``check`` is "package.module:function" and decides whether an answer is right: ``function(label, answer) -> bool``,
     with the body's line of labels.jsonl and the answer decoded from JSON. None: the label's "answer" is the right one.
     """
 
@@ -60,7 +60,7 @@ class App:
 
 
 class Scaling(BaseModel):
-    """What every environment lets you set for one component; each environment adds its own settings."""
+    """Settings of one component that every environment has; each environment adds its own."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -82,12 +82,12 @@ class Scaling(BaseModel):
 
     @classmethod
     def sized(cls, sizes: Mapping[str, Any]) -> dict[str, Any]:
-        """A protocol's sizes of replicas, as the environment offers them."""
+        """The nearest replica sizes that the environment offers."""
         return dict(sizes)
 
     @property
     def shared_budget(self) -> Budget | None:
-        """The quota over data plane and replicas together; None where only replicas have one."""
+        """The quota on data plane and replicas together; None if only replicas have one."""
         if self.cpu_budget == "replicas":
             return None
         return Budget(self.max_replicas * self.cpu_cores, self.cpu_period_s)
@@ -97,7 +97,7 @@ AnyScaling = TypeVar("AnyScaling", bound=Scaling)
 
 
 def scaling_of_arm(arm: str, shipped: AnyScaling, matched: AnyScaling) -> AnyScaling:
-    """The settings of ``arm`` (METHOD §4), where ``shipped`` and ``matched`` are those of the arms so called.
+    """The settings of ``arm`` (METHOD §4), given those of the arms ``shipped`` and ``matched``.
 
     Raises:
         MlscaleError: an unknown arm.
@@ -116,7 +116,7 @@ def scaling_of_arm(arm: str, shipped: AnyScaling, matched: AnyScaling) -> AnySca
 
 @dataclass(frozen=True)
 class Problem:
-    """Something preflight found. ``fatal`` ones stop a run; the others limit it."""
+    """Found by preflight. A ``fatal`` problem prevents a run; any other limits it."""
 
     what: str
     where: str
@@ -124,22 +124,29 @@ class Problem:
     fatal: bool = True
 
 
+def raise_fatal(problems: Iterable[Problem]) -> None:
+    """Raise the first fatal problem, if any, as a MlscaleError."""
+    for problem in problems:
+        if problem.fatal:
+            raise MlscaleError(problem.what, problem.where, problem.remedy)
+
+
 @runtime_checkable
 class Deployed(Protocol):
-    """A deployed application; handed out when every component's first replica has served every photo twice."""
+    """A deployed application; every component's first replica has served every body twice."""
 
     url: str
-    """Where load is POSTed to."""
+    """Load is POSTed here."""
     headers: Mapping[str, str]
     """Headers that every request needs (authorisation)."""
     load_prefix: Sequence[str]
-    """argv that places the load generator beside the application, in front of its own argv."""
+    """Put in front of the load generator's argv, it runs the load generator beside the application."""
     facts: Mapping[str, Any]
-    """Versions and every default read off the running system; goes into run.json."""
+    """Settings read from the running system; stored in run.json."""
     versions: Mapping[str, str]
 
     def observe(self, clock: RunClock, stop: threading.Event) -> Iterator[Observation]:
-        """What happens, until ``stop`` is set; runs in a thread of its own. Raises ObservationLost."""
+        """What happens, until ``stop`` is set; called in its own thread. Raises ObservationLost."""
         ...
 
 
@@ -150,30 +157,30 @@ class Environment(Protocol):
     level: ClassVar[Level]
     modes: ClassVar[frozenset[Mode]]
     settings: ClassVar[type[Scaling]]
-    # And where `reap` takes kinds of ledger entries that the host does not know: ledger_kinds: frozenset[str]
+    # Optional: ledger_kinds: frozenset[str], the kinds of ledger entries that only `reap` can remove.
 
     def arm(self, arm: str) -> Scaling:
         """The settings of an arm: shipped, matched, static-min, static-max (METHOD §4)."""
         ...
 
     def preflight(self, app: App, scalings: Mapping[str, Scaling], mode: Mode) -> Sequence[Problem]:
-        """What stands in the way, without side effects."""
+        """Why a run can't start, without side effects."""
         ...
 
     def deploy(
         self, app: App, scalings: Mapping[str, Scaling], mode: Mode, ledger: Ledger, warm_up: Sequence[bytes]
     ) -> AbstractContextManager[Deployed]:
-        """Bring the application up; on leaving, nothing of it is left.
+        """Deploy the application; on leaving, everything is removed.
 
-        ``warm_up`` holds the bodies (photos) that the first replica serves twice before this is handed out.
+        ``warm_up`` holds the bodies that the first replicas serve twice before `Deployed` is returned.
         """
         ...
 
     def reap(self, entry: LedgerEntry) -> None:
-        """Remove what ``entry`` names, if it is still there; idempotent, may be called from another process."""
+        """Remove what ``entry`` names, if it still exists. Idempotent; may be called from another process."""
         ...
 
 
 def own_model(entry: str) -> App:
-    """A user's model, whole: "package.module:factory", as it is importable from here."""
+    """A user's model "package.module:factory", importable from here, as an application of one component."""
     return App(name=entry, version="unknown", components=(Component("app", entry),), front="app")

@@ -1,24 +1,66 @@
-"""An application of several components: what has to hold of it, and what they share."""
+"""Applications of several components: checks, and what the components share."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from importlib.util import find_spec
 from typing import Final
 
-from mlscale.environments.base import App, Component, Problem, Scaling
+from mlscale.environments.base import App, Component, Environment, Problem, Scaling
 from mlscale.host.cgroups import Budget
+from mlscale.runs import Mode
 
-# What a component may be called: the name becomes part of addresses, labels and file names everywhere.
+# A component's name becomes part of addresses, labels and file names.
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
 
 
+def app_problems(environment: Environment, app: App, scalings: Mapping[str, Scaling], mode: Mode) -> list[Problem]:
+    """What keeps ``environment`` from running ``app`` as it is described: the mode, the composition, a component's
+    weights, entry or settings."""
+    problems = composition_problems(app)
+    if mode not in environment.modes:
+        modes = ", ".join(sorted(environment.modes))
+        problems.append(Problem(f"unsupported mode {mode!r}", environment.name, f"choose one of: {modes}"))
+    for component in app.components:
+        problems += _component_problems(component, scalings.get(component.name), environment.settings)
+    return problems
+
+
+def _component_problems(component: Component, settings: Scaling | None, expected: type[Scaling]) -> list[Problem]:
+    where = f"component {component.name}"
+    problems = [
+        Problem("weights are missing or empty", f"{where}: {file}", "restore the file, or run mlscale train")
+        for file in component.weights
+        if not file.is_file() or file.stat().st_size == 0
+    ]
+    module, _, factory = component.entry.partition(":")
+    if not module or not factory:
+        problems.append(
+            Problem(f"entry {component.entry!r} is not package.module:factory", where, "write it in that form")
+        )
+    elif not _importable(module):
+        problems.append(Problem(f"no module {module!r}", where, "install it, or put its folder on PYTHONPATH"))
+    if settings is None:
+        problems.append(Problem("no scaling settings", where, "pass scalings[component name]"))
+    elif not isinstance(settings, expected):
+        problems.append(Problem(f"wrong settings: {type(settings).__name__}", where, f"pass {expected.__name__}"))
+    return problems
+
+
+def _importable(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False
+
+
 def composition_problems(app: App) -> list[Problem]:
-    """What is wrong with how the components of ``app`` hang together."""
+    """What is wrong with the components of ``app`` and their calls."""
     where = f"app {app.name}"
     names = [component.name for component in app.components]
     if not names:
-        return [Problem("it has no components", where, "give it one")]
+        return [Problem("it has no components", where, "add one")]
     problems = [
         Problem(f"component {name!r} is there twice", where, "name each differently")
         for name in sorted({name for name in names if names.count(name) > 1})
@@ -50,31 +92,31 @@ def composition_problems(app: App) -> list[Problem]:
 
 
 def callees_first(app: App) -> tuple[Component, ...]:
-    """The components that the front reaches, each behind those that it calls; the front last.
+    """The components that the front reaches, each after those that it calls; the front last.
 
     Raises:
         RecursionError: they call each other in a circle.
-        KeyError: one calls a component that is not there.
+        KeyError: one calls an unknown component.
     """
-    found = {component.name: component for component in app.components}
+    by_name = {component.name: component for component in app.components}
     ordered: dict[str, Component] = {}
 
     def visit(name: str, above: tuple[str, ...]) -> None:
         if name in above:
             raise RecursionError(name)
-        for called in found[name].calls:
+        for called in by_name[name].calls:
             visit(called, (*above, name))
-        ordered.setdefault(name, found[name])
+        ordered.setdefault(name, by_name[name])
 
     visit(app.front, ())
     return tuple(ordered.values())
 
 
 def shared_budget(scalings: Mapping[str, Scaling]) -> Budget | None:
-    """The quota over the data plane and all components' replicas together: the sum of what the components may use,
-    over the longest of their periods; None where only replicas have one.
+    """The quota on the data plane and all replicas together: the sum of the components' quotas, over the longest of
+    their periods; None if only replicas have one.
 
-    One component that asks for it (`Scaling.cpu_budget`) is enough: there is one data plane.
+    It applies if any component asks for it (`Scaling.cpu_budget`), since there is one data plane.
     """
     if all(scaling.shared_budget is None for scaling in scalings.values()):
         return None
@@ -83,5 +125,5 @@ def shared_budget(scalings: Mapping[str, Scaling]) -> Budget | None:
 
 
 def shared_component(app: App) -> str:
-    """Whose the data plane and the control plane are: of an application's only component, else of none ("")."""
+    """The component that data plane and control plane are counted to: the only one, else none ("")."""
     return app.components[0].name if len(app.components) == 1 else ""

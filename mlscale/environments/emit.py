@@ -1,7 +1,7 @@
 """The child's side of the protocol in agent.py: one JSON object a line on standard output.
 
-An agent is a process inside the sandbox that steers a framework and watches it. Standard library alone: an agent's
-start must not cost more than what it steers. All times are readings of ``time.monotonic()``.
+An agent is a process inside the sandbox that controls and observes a framework. Standard library only: an agent must
+start faster than its framework. All times are readings of ``time.monotonic()``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import IO, Any
 
 
 class Emitter:
-    """Writes messages; safe to be shared by threads. ``clock`` is replaced by tests."""
+    """Writes messages; thread-safe. Tests replace ``clock``."""
 
     def __init__(self, stream: IO[str] | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self._stream = stream if stream is not None else sys.stdout
@@ -23,14 +23,14 @@ class Emitter:
         self._lock = threading.Lock()
 
     def send(self, kind: str, /, **fields: Any) -> None:
-        """One message {"type": kind, "t": now, ...}. Raises BrokenPipeError when nobody reads any more: end then."""
+        """One message {"type": kind, "t": now, ...}. Raises BrokenPipeError if the parent is gone: exit then."""
         line = json.dumps({"type": kind, "t": self._clock(), **fields}, default=str) + "\n"
         with self._lock:
             self._stream.write(line)
             self._stream.flush()
 
     def ready(self, **facts: Any) -> None:
-        """The agent has finished a step that its parent waits for; ``facts`` are handed to the parent."""
+        """The agent has finished a step that its parent waits for; ``facts`` go to the parent."""
         self.send("ready", facts=facts)
 
     def failed(self, what: str, where: str, remedy: str) -> None:
@@ -38,7 +38,7 @@ class Emitter:
         self.send("failed", what=what, where=where, remedy=remedy)
 
     def replicas(self, component: str, desired: int, starting: int, ready: int, t: float | None = None) -> None:
-        """A ReplicaSample, at least twice a second. Never repeat an old value when the source did not answer."""
+        """A ReplicaSample, at least twice a second. Never repeat an old value if the source does not answer."""
         self.send("replicas", component=component, desired=desired, starting=starting, ready=ready, **_at(t))
 
     def event(

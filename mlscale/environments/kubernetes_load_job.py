@@ -1,4 +1,4 @@
-"""The load of a run as a pod on a node of its own, which tells by its log what it sent."""
+"""A pod on a node of its own that sends the load of a run, and reports in its log."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from mlscale.environments.kubernetes.paths import path_of
 from mlscale.environments.kubernetes_names import MANAGED_BY, ROLE, RUN, TOOL
 from mlscale.runs import MlscaleError
 
-# From asking for the pod until it can send, s: a node of its own (a minute or two on EKS), the image, imports, every
-# photo sent twice.
+# From requesting the pod until it can send, s: its node (a minute or two on EKS), image, imports, every photo twice.
 LEAD_S: Final = 240.0
 LOAD: Final = "load"
 _POLL_S: Final = 2.0
@@ -26,8 +25,7 @@ def load_pod(namespace: str, packaging: Packaging, never_on: Mapping[str, str], 
 
     Args:
         packaging: of the application, whose interpreter and code it shares.
-        never_on: never on a node with one of these labels, nor beside one of the run's own pods; empty: wherever
-            there is room.
+        never_on: it runs on no node with one of these labels, nor with one of the run's pods; empty: on any node.
     """
     alone = {"labelSelector": {"matchLabels": {RUN: namespace}}, "topologyKey": "kubernetes.io/hostname"}
     elsewhere = [{"key": key, "operator": "NotIn", "values": [value]} for key, value in never_on.items()]
@@ -71,12 +69,12 @@ def load_pod(namespace: str, packaging: Packaging, never_on: Mapping[str, str], 
 
 
 def open_job(**arguments: Any) -> PodJob:
-    """What `mlscale.loadgen.remote` calls."""
+    """Called by `mlscale.loadgen.remote`."""
     return PodJob(**arguments)
 
 
 class PodJob:
-    """See `mlscale.loadgen.remote.RemoteJob`. The arguments are data, since they pass a command line."""
+    """See `mlscale.loadgen.remote.RemoteJob`. The arguments are JSON data, since they come from a command line."""
 
     def __init__(
         self,
@@ -95,29 +93,29 @@ class PodJob:
 
     def start(self, environment: Mapping[str, str]) -> None:
         """Raises MlscaleError: the API server refuses it."""
-        all_of_it = {**self._environment, **environment}
+        variables = {**self._environment, **environment}
         try:
-            self._api.apply(self._path, load_pod(self._namespace, self._packaging, self._never_on, all_of_it))
+            self._api.apply(self._path, load_pod(self._namespace, self._packaging, self._never_on, variables))
         except Refused as refused:
             raise refused.as_error("the load's pod") from refused
 
     def lines(self) -> Iterator[str]:
-        """Raises MlscaleError: the pod is gone, or ended without having said anything."""
-        said = 0
+        """Raises MlscaleError: the pod ended, or was deleted, without any output."""
+        printed = 0
         while True:
-            phase, why = self._phase()
+            phase, reason = self._phase()
             text = self._log()
             whole = text[: text.rfind("\n") + 1].splitlines()
-            yield from whole[said:]
-            said = len(whole)
+            yield from whole[printed:]
+            printed = len(whole)
             if phase in _ENDED:
                 break
             time.sleep(_POLL_S)
-        if not said:
-            raise MlscaleError(f"the load's pod said nothing: {why}", self._namespace, "see the pod's events")
+        if not printed:
+            raise MlscaleError(f"the load's pod printed nothing: {reason}", self._namespace, "see the pod's events")
 
     def stop(self) -> None:
-        """SIGTERM to the worker; what it had sent still comes."""
+        """SIGTERM to the worker; it still reports what it sent."""
         try:
             self._api.delete(self._path, gracePeriodSeconds=20)
         except Refused as refused:
@@ -134,7 +132,7 @@ class PodJob:
         return str(status.get("phase", "")), str(status.get("message") or status.get("reason") or "no reason given")
 
     def _log(self) -> str:
-        """What the pod has printed so far; nothing while its container does not run yet."""
+        """The pod's output so far; empty until its container runs."""
         try:
             return self._api.text(f"{self._path}/log")
         except Refused as refused:

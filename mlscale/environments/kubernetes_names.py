@@ -1,4 +1,4 @@
-"""Names on Kubernetes objects that a run and the one-node cluster have to agree on. Nothing is imported here."""
+"""Names on Kubernetes objects that runs and the one-node cluster share. Imports nothing."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ RUN: Final = "mlscale/run"
 COMPONENT: Final = "app.kubernetes.io/component"
 ROLE: Final = "mlscale/role"
 BUFFER: Final = "buffer"
-# PriorityClass of pods that give way (the one-node cluster's manifests).
+# PriorityClass of pods that are preempted (in the one-node cluster's manifests).
 BUFFER_PRIORITY: Final = "mlscale-buffer"
-# External metric, and the gauge of a pod that it is made from.
+# External metric, and the pods' gauge that it is computed from.
 IN_FLIGHT: Final = "mlscale_in_flight"
-# Where a pod answers.
+# Port that a pod serves on.
 PORT: Final = 8080
-# Label in the metric's selector: the window that a pod's gauge is averaged over.
+# Label in the metric's selector: window that gauges are averaged over, ms.
 WINDOW_LABEL: Final = "window-ms"
-# Annotation of a NodePool: which boot times its machines have (`mlscale.environments.machine_types`).
+# Annotation of a NodePool: its machines' boot times (`mlscale.environments.machine_types`).
 BOOT: Final = "mlscale/boot"
 # Annotation of a NodeClaim: when its machine's programs had started.
 BOOTED: Final = "mlscale/booted"
-# ConfigMap in kube-system by which the one-node cluster says what it is.
+# ConfigMap in kube-system that identifies the one-node cluster.
 OWN_CLUSTER: Final = "mlscale"

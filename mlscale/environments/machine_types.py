@@ -1,7 +1,7 @@
-"""Machine types as data (machine_types.json): size, price, how long a virtual machine takes to boot. Pure.
+"""Machine types as data (machine_types.json): size, price, and how long a virtual machine takes to boot. Pure.
 
-A machine of the rehearsal is real but for one thing, the time from its being asked for until its programs start: that
-is drawn from a `BootTimes`, each of which names its source.
+Only one thing is simulated about a rehearsal's machine: the time from its request until its programs start, which is
+drawn from a `BootTimes` that names its source.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from mlscale.runs import MlscaleError
 
 # The types and boot times that come with mlscale.
 CATALOGUE: Final = Path(__file__).with_suffix(".json")
+# Reserved on every machine for its own programs, as by Karpenter's kwok provider (kwok/cloudprovider/helpers.go).
 RESERVED_CORES: Final = 0.1
-# Of every machine, for its own programs: what Karpenter's kwok provider takes off (kwok/cloudprovider/helpers.go).
 RESERVED_MIB: Final = 10
 ZONE: Final = "rehearsal-a"
 CAPACITY_TYPE: Final = "on-demand"
@@ -29,8 +29,8 @@ _CONSTANT: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s)")
 
 @dataclass(frozen=True, slots=True)
 class MachineType:
-    """``cpu_cores`` and ``memory_mib`` are limits that hold for everything on the machine; pods get `RESERVED_CORES`
-    and `RESERVED_MIB` less."""
+    """``cpu_cores`` and ``memory_mib`` limit everything on the machine; pods get `RESERVED_CORES` and `RESERVED_MIB`
+    less."""
 
     name: str
     cpu_cores: float
@@ -40,12 +40,12 @@ class MachineType:
 
     @property
     def visible_cores(self) -> int:
-        """Cores that the kubelet finds: whole ones, of which it then reserves what the type has not."""
+        """Cores that the kubelet sees: a whole number; it reserves those that the type doesn't have."""
         return max(1, math.ceil(self.cpu_cores))
 
     @property
     def reserved_cores(self) -> float:
-        """What the kubelet has to reserve of the cores that it finds."""
+        """Cores that the kubelet must reserve of those it sees."""
         return self.visible_cores - self.cpu_cores + RESERVED_CORES
 
     def as_kwok(self, architecture: str) -> dict[str, Any]:
@@ -70,8 +70,8 @@ class MachineType:
 
 @dataclass(frozen=True, slots=True)
 class BootTimes:
-    """How long machines take to boot: one of ``samples_s``, drawn anew for each. ``source`` and ``date`` say who
-    measured them, and when."""
+    """How long machines take to boot: each draws one of ``samples_s``. ``source`` and ``date``: who measured them, and
+    when."""
 
     name: str
     samples_s: tuple[float, ...]
@@ -87,7 +87,7 @@ class BootTimes:
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """Everything that can be asked for, by name."""
+    """Machine types and boot times by name."""
 
     types: Mapping[str, MachineType]
     boot_times: Mapping[str, BootTimes]
@@ -95,42 +95,42 @@ class Catalogue:
 
     @classmethod
     def from_json(cls, text: str) -> Catalogue:
-        """Raises MlscaleError where ``text`` is no catalogue."""
+        """Parse machine_types.json. Raises MlscaleError if ``text`` is not a valid catalogue."""
         try:
             data = json.loads(text)
-            types = [MachineType(**each) for each in data["types"]]
-            boots = [BootTimes(**{**each, "samples_s": tuple(each["samples_s"])}) for each in data["boot_times"]]
+            types = [MachineType(**row) for row in data["types"]]
+            boots = [BootTimes(**{**row, "samples_s": tuple(row["samples_s"])}) for row in data["boot_times"]]
             price = {str(key): str(value) for key, value in data["price"].items()}
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise MlscaleError(f"it is broken: {error!r}", "machine types", "fix machine_types.json") from error
-        if any(each.cpu_cores <= RESERVED_CORES or each.memory_mib <= RESERVED_MIB for each in types):
+            raise MlscaleError(f"malformed: {error!r}", "machine types", "fix machine_types.json") from error
+        if any(kind.cpu_cores <= RESERVED_CORES or kind.memory_mib <= RESERVED_MIB for kind in types):
             raise MlscaleError("a machine has no room for pods", "machine types", "raise cpu_cores or memory_mib")
-        if any(not each.samples_s or min(each.samples_s) < 0 for each in boots):
-            raise MlscaleError("boot times without samples, or below 0", "machine types", "fix samples_s")
-        return cls({each.name: each for each in types}, {each.name: each for each in boots}, price)
+        if any(not boot.samples_s or min(boot.samples_s) < 0 for boot in boots):
+            raise MlscaleError("boot times are missing or negative", "machine types", "fix samples_s")
+        return cls({kind.name: kind for kind in types}, {boot.name: boot for boot in boots}, price)
 
     def boot_times_of(self, text: str) -> BootTimes:
         """The boot times called ``text``, or a constant such as "10s".
 
         Raises:
-            MlscaleError: neither.
+            MlscaleError: ``text`` is neither.
         """
         if text in self.boot_times:
             return self.boot_times[text]
-        found = _CONSTANT.fullmatch(text)
-        if found is None:
+        match = _CONSTANT.fullmatch(text)
+        if match is None:
             known = ", ".join(self.boot_times)
             raise MlscaleError(
                 f"unknown boot times {text!r}", "boot", f"choose one of {known}, or a constant such as 10s"
             )
-        seconds = float(found[1]) * (0.001 if found[2] == "ms" else 1.0)
+        seconds = float(match[1]) * (0.001 if match[2] == "ms" else 1.0)
         return BootTimes(text, (seconds,), "a constant, chosen for the experiment", "by definition", "")
 
     def as_kwok(self, architecture: str) -> str:
-        """The file of instance types for Karpenter."""
-        return json.dumps([each.as_kwok(architecture) for each in self.types.values()], indent=2)
+        """Karpenter's file of instance types."""
+        return json.dumps([kind.as_kwok(architecture) for kind in self.types.values()], indent=2)
 
 
 def catalogue() -> Catalogue:
-    """What is in `CATALOGUE`."""
+    """The catalogue that comes with mlscale."""
     return Catalogue.from_json(CATALOGUE.read_text())

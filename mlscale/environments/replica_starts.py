@@ -1,4 +1,4 @@
-"""What the wrapper recorded of a replica's start, joined to what was seen of it."""
+"""Joins the wrapper's record of a replica's start to the observed event."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _UPTIME_STEP_S: Final = 0.01
 def with_starts(
     observations: Iterable[Observation], recorded: Callable[[], Iterable[ReplicaStart]], clock: RunClock
 ) -> Iterator[Observation]:
-    """The observations, each ``replica_started`` with what the wrapper recorded (``recorded()``: all starts so far).
+    """The observations, each ``replica_started`` with the wrapper's record added (``recorded()``: all starts so far).
 
-    The agent may see a worker before its wrapper has recorded it: such an event waits for the record, but no longer
-    than for the next event of that replica.
+    The agent may see a worker before its wrapper has recorded it. Such an event waits for the record, but at most
+    until the next event of that replica.
     """
     waiting: dict[str, Event] = {}
     for observation in observations:
@@ -37,7 +37,7 @@ def with_starts(
 
 
 def _with_start(event: Event, start: ReplicaStart, clock: RunClock) -> Event:
-    """CPU used before the limit held, and when it was entered (a later look saw it first)."""
+    """Add the CPU used before the limit took effect, and correct the time to when it did, if known more precisely."""
     detail = {**event.detail, "cpu_before_s": start.cpu_before_s}
     entered_s = clock() - (_uptime_s() - start.uptime_s)
     if not abs(event.t_s - entered_s) <= event.known_within_s + _UPTIME_STEP_S:  # also when it is NaN
@@ -46,5 +46,5 @@ def _with_start(event: Event, start: ReplicaStart, clock: RunClock) -> Event:
 
 
 def _uptime_s() -> float:
-    """Seconds since the boot; NaN where the system has no such clock."""
+    """Seconds since boot; NaN if the system has no such clock."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else float("nan")

@@ -1,10 +1,10 @@
-"""The worker controller that gives TorchServe autoscaling: how many workers should there be?
+"""The worker controller, which adds autoscaling to TorchServe: decides the number of workers.
 
-TorchServe starts workers when it is told to and decides nothing itself (pytorch/serve #3339, #3358), so this is ours.
-Signal: requests in the queue and in service, as a mean over a look-back; wanted = ceil(ongoing / target_ongoing), the
-formula that Ray Serve's policy reduces to at factor 1, without a band of tolerance. What is wanted must stay on the
-same side of the present number for a delay before it is acted on, and then its latest value counts (as in Ray's
-``_apply_delay_logic``). No clock and no I/O: live loop and twin call the same functions.
+TorchServe can start workers on request but has no autoscaler (pytorch/serve #3339, #3358), so this one is ours. Signal:
+requests queued and in service, averaged over a look-back; wanted = ceil(ongoing / target_ongoing), to which Ray Serve's
+policy reduces at factor 1, without a tolerance band. The wanted number must stay above (or below) the current one for a
+delay; then its latest value is applied (as in Ray's ``_apply_delay_logic``). No clock and no I/O: the live loop and the
+twin call the same functions.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _EPSILON: Final = 1e-9  # so that 2.0000000001 ongoing at target 1 is 2 workers,
 
 @dataclass(frozen=True, slots=True)
 class ControllerSettings:
-    """Bounds and delays. ``target_ongoing``: requests queued + in service per worker that are aimed at."""
+    """Bounds and delays. ``target_ongoing``: target of requests queued + in service per worker."""
 
     min_replicas: int = 1
     max_replicas: int = 4
@@ -44,8 +44,8 @@ class ControllerSettings:
 
 @dataclass(frozen=True, slots=True)
 class WorkerObservation:
-    """What is known at ``t_s``: ``ongoing`` requests (look-back mean; None = no fresh sample), ``desired`` workers
-    last asked for. ``t_s`` is on any monotonic clock, s."""
+    """Input at ``t_s`` (s, any monotonic clock): ``ongoing`` requests (look-back mean; None: no fresh sample) and the
+    last ``desired`` number of workers."""
 
     t_s: float
     ongoing: float | None
@@ -54,7 +54,7 @@ class WorkerObservation:
 
 @dataclass(frozen=True, slots=True)
 class ControllerState:
-    """Since when more, or fewer, workers than there are have been wanted without a break; None = not."""
+    """Since when more, or fewer, workers have been wanted without interruption; None: not now."""
 
     more_since_s: float | None = None
     fewer_since_s: float | None = None
@@ -62,8 +62,8 @@ class ControllerState:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """``desired`` workers from now on; equal to the observation's means hold. ``rule`` names the branch taken,
-    ``reason`` says it with numbers."""
+    """``desired`` workers from now on; the observation's number means no change. ``rule`` names the branch taken,
+    ``reason`` explains it with numbers."""
 
     desired: int
     rule: Rule
@@ -72,14 +72,14 @@ class Decision:
 
 
 def decide(observation: WorkerObservation, settings: ControllerSettings, state: ControllerState) -> Decision:
-    """One decision; every hold says why."""
+    """Make one decision; it has a reason even if nothing changes."""
     now, low, high = observation.desired, settings.min_replicas, settings.max_replicas
     if now < low:
         return Decision(low, "below-min", f"{now} workers, at least {low} are set", ControllerState())
     if now > high:
         return Decision(high, "above-max", f"{now} workers, at most {high} are set", ControllerState())
     if observation.ongoing is None:
-        # A delay must be observed in full, so a gap starts it anew.
+        # A delay must be observed in full, so a gap restarts it.
         return Decision(now, "no-signal", "no fresh observation of the queue", ControllerState())
     raw = math.ceil(observation.ongoing / settings.target_ongoing - _EPSILON)
     wanted = min(max(raw, low), high)
@@ -123,16 +123,16 @@ def _shrink(
 
 @dataclass(frozen=True, slots=True)
 class LookBack:
-    """Samples of the signal (t_s, ongoing), oldest first; immutable, each method returns a new one."""
+    """Samples of the signal (t_s, ongoing), oldest first. Immutable."""
 
     samples: tuple[tuple[float, float], ...] = ()
 
     def add(self, t_s: float, ongoing: float, look_back_s: float) -> LookBack:
-        """With a further sample, and without those older than ``look_back_s`` before it."""
+        """A copy with one more sample, without those older than ``look_back_s``."""
         return LookBack((*((t, n) for t, n in self.samples if t > t_s - look_back_s), (t_s, ongoing)))
 
     def mean(self, now_s: float, look_back_s: float, fresh_s: float) -> float | None:
-        """Mean of the samples within ``look_back_s``; None when the latest is older than ``fresh_s``."""
+        """Mean of the samples within ``look_back_s``; None if the latest is older than ``fresh_s``."""
         if not self.samples or now_s - self.samples[-1][0] > fresh_s:
             return None
         values = [n for t, n in self.samples if t > now_s - look_back_s] or [self.samples[-1][1]]

@@ -1,1 +1,1 @@
-"""The host: sandboxes, cgroups, /proc sampling, and the ledger that makes clean-up certain."""
+"""The host: sandboxes, cgroups, /proc sampling, and the ledger from which crashed runs are cleaned up."""

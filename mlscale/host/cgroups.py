@@ -9,28 +9,29 @@ import errno
 import os
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
+from mlscale.host.mounts import MOUNTINFO, MountPoint, read_mounts
 from mlscale.runs import MlscaleError
 
 NAN: Final = float("nan")
 # cgroup v2 weights (1 to 10000, default 100); v1 shares are weight * 10.24.
 _WEIGHTS: Final[Mapping[str, int]] = {"load_generator": 10_000}
 _TREE_WEIGHT: Final = 1_000
-# Of the group that data plane and replicas share: as much as the data plane and four replicas have apart.
+# Of the group that data plane and replicas share: as much as a data plane and four replicas have separately.
 _SHARED_WEIGHT: Final = 500
 SHARED: Final = "application"
 _APART: Final = frozenset({"control_plane", "load_generator"})
-# Of each CPU, what a sandbox's load generator may use as real-time tasks: two sandboxes fit the kernel's 0.95.
+# Share of each CPU for a load generator's real-time tasks: two sandboxes fit into the kernel's 0.95.
 _REALTIME_SHARE: Final = 0.45
 
 
 @dataclass(frozen=True, slots=True)
 class Hierarchy:
-    """Where groups can be made: ``roots`` maps "cpu" and "cpuacct" (v1, perhaps one mount) or "unified" (v2)."""
+    """Where groups can be created: ``roots`` has "cpu" and "cpuacct" (v1, maybe one mount) or "unified" (v2)."""
 
     version: Literal[1, 2]
     roots: Mapping[str, Path]
@@ -64,11 +65,11 @@ class Group:
 
     @property
     def entry_files(self) -> tuple[Path, ...]:
-        """Files that take in a process when "0" (itself) or a pid is written to them."""
+        """Writing a pid to these files moves that process in; "0" moves the writer."""
         return tuple(folder / "cgroup.procs" for folder in self.folders)
 
     def create(self) -> None:
-        """Make the folders; those that exist already stay. Raises OSError."""
+        """Create the folders unless they exist. Raises OSError."""
         for folder in self.folders:
             folder.mkdir(exist_ok=True)
 
@@ -85,9 +86,9 @@ class Group:
             (self.folders[0] / name).write_text(text)
 
     def allow_realtime(self) -> bool:
-        """Give real-time tasks in the group a budget, where the kernel wants one (v1 with RT_GROUP_SCHED).
+        """Give the group a budget for real-time tasks, where the kernel requires one (v1 with RT_GROUP_SCHED).
 
-        Returns whether real-time tasks may run in it: False where the group above has no budget left.
+        Returns whether real-time tasks may run in it: False if the parent group has no budget left.
         """
         budget = self.folders[0] / "cpu.rt_runtime_us"
         if not budget.exists():
@@ -100,7 +101,7 @@ class Group:
         return True
 
     def add(self, pid: int) -> None:
-        """Move the process ``pid`` (as seen from here) in. Raises OSError."""
+        """Move in the process ``pid`` (of this pid namespace). Raises OSError."""
         for file in self.entry_files:
             file.write_text(str(pid))
 
@@ -110,14 +111,14 @@ class Group:
             folder.rmdir()
 
     def pids(self) -> tuple[int, ...]:
-        """The processes in it, as seen from here; empty when the group is gone."""
+        """Its processes, as pids of this namespace; empty if the group is gone."""
         try:
             return tuple(int(line) for line in (self.folders[0] / "cgroup.procs").read_text().split())
         except OSError:
             return ()
 
     def read(self) -> CpuReading | None:
-        """Its counters; None when the group is gone."""
+        """Its counters; None if the group is gone."""
         try:
             return self._read_v2() if self.version == 2 else self._read_v1()
         except OSError as error:
@@ -141,9 +142,9 @@ class Group:
 
 
 class Tree:
-    """The cgroups of one sandbox. Its folders' names follow from ``name``, so they can be written down beforehand.
+    """The cgroups of one sandbox. Its folders follow from ``name``, so they can be recorded before they exist.
 
-    With a ``budget``, data plane and replicas lie in a group between, which has that quota.
+    With a ``budget``, data plane and replicas are in a common group, which has that quota.
     """
 
     def __init__(self, hierarchy: Hierarchy, name: str, budget: Budget | None = None) -> None:
@@ -151,14 +152,14 @@ class Tree:
         self.budget = budget
         self._folders = tuple(dict.fromkeys(root / name for root in hierarchy.roots.values()))
         self.realtime = False
-        """Whether the load generator's group takes real-time tasks; known once the tree is made."""
+        """Whether the load generator's group takes real-time tasks; known once the tree is created."""
         self.root = Group(self.version, self._folders)
         self.shared = None if budget is None else Group(self.version, tuple(top / SHARED for top in self._folders))
-        """The group of data plane and replicas; None where each of them stands alone."""
+        """The common group of data plane and replicas; None without a budget."""
 
     @property
     def replica_folders(self) -> tuple[Path, ...]:
-        """Where replicas' groups are made, in every hierarchy, that of the cpu controller first."""
+        """The parents of the replicas' groups in every hierarchy, the cpu controller's first."""
         return self._folders if self.shared is None else self.shared.folders
 
     @property
@@ -167,11 +168,11 @@ class Tree:
         return self._folders
 
     def create(self, roles: tuple[str, ...]) -> None:
-        """Make the tree and one group for each role.
+        """Create the tree and a group for each role.
 
         Raises:
-            OSError: remove what was made with `remove_tree`.
-            MlscaleError: a budget that the kernel can't keep.
+            OSError: remove what exists with `remove_tree`.
+            MlscaleError: a budget that the kernel can't enforce.
         """
         self._create_inner(self.root, _TREE_WEIGHT)
         if self.shared is not None and self.budget is not None:
@@ -202,13 +203,13 @@ class Tree:
 
 
 def quota_files(version: Literal[1, 2], cores: float, period_s: float) -> tuple[tuple[str, str], ...]:
-    """(file, text) pairs, in the order to write them in. Raises MlscaleError for a quota the kernel can't keep."""
+    """(file, text) pairs in writing order. Raises MlscaleError for a quota that the kernel can't enforce."""
     period_us, quota_us = round(period_s * 1e6), round(cores * period_s * 1e6)
     if not 1_000 <= period_us <= 1_000_000:
-        raise MlscaleError(f"a CPU period of {period_s} s", "cpu_period_s", "choose 0.001 to 1 s")
+        raise MlscaleError(f"a CPU period of {period_s} s is out of range", "cpu_period_s", "use 0.001 to 1 s")
     if quota_us < 1_000:
         raise MlscaleError(
-            f"{cores} core in a period of {period_s} s is {quota_us} us of CPU, the kernel takes 1000 at least",
+            f"{cores} core in a period of {period_s} s is {quota_us} us of CPU; the kernel requires 1000",
             "cpu_cores, cpu_period_s",
             "raise one of them",
         )
@@ -217,12 +218,10 @@ def quota_files(version: Literal[1, 2], cores: float, period_s: float) -> tuple[
     return (("cpu.cfs_period_us", str(period_us)), ("cpu.cfs_quota_us", str(quota_us)))
 
 
-def find_hierarchy(
-    mountinfo: Path = Path("/proc/self/mountinfo"), own: Path = Path("/proc/self/cgroup")
-) -> Hierarchy | str:
-    """Where this process may make CPU cgroups, or the reason why it may not. Leaves nothing behind."""
+def find_hierarchy(mountinfo: Path = MOUNTINFO, own: Path = Path("/proc/self/cgroup")) -> Hierarchy | str:
+    """Where this process may create CPU cgroups, or the reason why it may not. Leaves nothing behind."""
     try:
-        mounts, memberships = mountinfo.read_text(), own.read_text()
+        mounts, memberships = tuple(read_mounts(mountinfo)), own.read_text()
     except OSError:
         return "this system has no cgroups"
     reasons: list[str] = []
@@ -235,7 +234,7 @@ def find_hierarchy(
 
 
 def remove_tree(folders: tuple[Path, ...], at_most_s: float = 5.0) -> None:
-    """Remove the groups at and below ``folders``; a group stays busy for a moment after its last process has died.
+    """Remove the groups at and below ``folders``. (A group stays busy for a moment after its last process has ended.)
 
     Raises:
         MlscaleError: a group still has processes after ``at_most_s``.
@@ -253,15 +252,15 @@ def remove_tree(folders: tuple[Path, ...], at_most_s: float = 5.0) -> None:
                         raise MlscaleError(
                             f"the cgroup can't be removed: {error.strerror}",
                             str(folder),
-                            "end the processes in it, then `mlscale cleanup`",
+                            "end the processes in it, then run `mlscale cleanup`",
                         ) from error
                     time.sleep(0.01)
                 else:
                     break
 
 
-def group_pids(folders: tuple[Path, ...]) -> tuple[int, ...]:
-    """Processes in the groups at and below ``folders``, as seen from here."""
+def pids_below(folders: tuple[Path, ...]) -> tuple[int, ...]:
+    """The processes in the groups at and below ``folders``, as pids of this namespace."""
     pids: set[int] = set()
     for top in folders:
         for folder in _deepest_first(top):
@@ -273,50 +272,48 @@ def _deepest_first(top: Path) -> list[Path]:
     return [Path(folder) for folder, _, _ in os.walk(top, topdown=False)]
 
 
-def _candidates(mountinfo: str, memberships: str) -> list[Hierarchy]:
-    """v1 with cpu and cpuacct before v2; in each this process's own group before the groups above it."""
+def _candidates(mounts: Iterable[MountPoint], memberships: str) -> list[Hierarchy]:
+    """v1 with cpu and cpuacct before v2; in each, this process's own group before the groups above it."""
     own: dict[str, str] = {}
     for line in memberships.splitlines():
         _, controllers, path = line.split(":", 2)
         own.update(dict.fromkeys(controllers.split(",") if controllers else ["unified"], path))
     points: dict[str, Path] = {}
-    for line in mountinfo.splitlines():
-        before, _, after = line.partition(" - ")
-        kind, _, options = after.split(" ", 2)
-        where = Path(before.split(" ")[4])
-        if kind == "cgroup2":
-            points.setdefault("unified", where)
-        elif kind == "cgroup":
-            for controller in {"cpu", "cpuacct"} & set(options.split(",")):
-                points.setdefault(controller, where)
-    found: list[Hierarchy] = []
+    for mount in mounts:
+        if mount.kind == "cgroup2":
+            points.setdefault("unified", mount.path)
+        elif mount.kind == "cgroup":
+            for controller in {"cpu", "cpuacct"}.intersection(mount.options):
+                points.setdefault(controller, mount.path)
+    candidates: list[Hierarchy] = []
     if {"cpu", "cpuacct"} <= points.keys():
         inner = {name: points[name] / own.get(name, "/").lstrip("/") for name in ("cpu", "cpuacct")}
         outer = {name: points[name] for name in ("cpu", "cpuacct")}
-        found += [Hierarchy(1, inner)] + ([Hierarchy(1, outer)] if outer != inner else [])
+        candidates += [Hierarchy(1, inner)] + ([Hierarchy(1, outer)] if outer != inner else [])
     if "unified" in points:
         top = points["unified"]
-        place = top / own.get("unified", "/").lstrip("/")
-        found += [Hierarchy(2, {"unified": folder}) for folder in [place, *place.parents] if folder.is_relative_to(top)]
-    return found
+        inner_v2 = top / own.get("unified", "/").lstrip("/")
+        folders = (folder for folder in [inner_v2, *inner_v2.parents] if folder.is_relative_to(top))
+        candidates += [Hierarchy(2, {"unified": folder}) for folder in folders]
+    return candidates
 
 
 def _try(hierarchy: Hierarchy) -> str | None:
-    """None when a group can be made here (and it was removed again), else why not."""
-    where = next(iter(hierarchy.roots.values()))
+    """None if a group can be created here (the probe is removed), else the reason."""
+    root = next(iter(hierarchy.roots.values()))
     if hierarchy.version == 2:
         try:
-            if "cpu" not in (where / "cgroup.subtree_control").read_text().split():
-                return f"the cpu controller is not handed down in {where} (its cgroup.subtree_control lacks it)"
+            if "cpu" not in (root / "cgroup.subtree_control").read_text().split():
+                return f"the cpu controller is not delegated in {root} (its cgroup.subtree_control lacks it)"
         except OSError as error:
-            return f"{where}: {error.strerror}"
+            return f"{root}: {error.strerror}"
     for root in hierarchy.roots.values():
         probe = root / f"mlscale-probe-{uuid.uuid4().hex[:8]}"
         try:
             probe.mkdir()
             probe.rmdir()
         except OSError as error:
-            return f"no group can be made in {root}: {error.strerror}"
+            return f"no group can be created in {root}: {error.strerror}"
         if not os.access(root / "cgroup.procs", os.W_OK):
             return f"processes can't be moved below {root}"
     return None

@@ -1,4 +1,4 @@
-"""What a run's host is, for run.json: no host name, no user name, no path."""
+"""A description of the host for run.json: no host name, user name or path."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from mlscale.host.cgroups import find_hierarchy
 
 
@@ -15,16 +17,16 @@ def host_facts(root: Path = Path("/")) -> dict[str, Any]:
     """cpu_model, cores (this process may use), cores_online, memory_bytes, kernel, distribution, python, architecture,
     cgroup_version (None: no CPU quota, and cgroup_reason says why), psi (pressure stall information), virtualisation.
 
-    Unknown values are None. ``root`` lets a test put a /proc and /sys of its own in place.
+    Unknown values are None. ``root`` is for tests.
     """
     proc = root / "proc"
     hierarchy = find_hierarchy()
     affinity = getattr(os, "sched_getaffinity", None)
     return {
-        "cpu_model": _first(r"^model name\s*:\s*(.+)$", _read(proc / "cpuinfo")) or platform.processor() or None,
+        "cpu_model": _match(r"^model name\s*:\s*(.+)$", _read(proc / "cpuinfo")) or platform.processor() or None,
         "cores": len(affinity(0)) if affinity else os.cpu_count(),
         "cores_online": os.cpu_count(),
-        "memory_bytes": _memory_bytes(proc),
+        "memory_bytes": psutil.virtual_memory().total,
         "kernel": f"{platform.system()} {platform.release()}",
         "distribution": _distribution(root),
         "python": f"{platform.python_implementation()} {platform.python_version()}",
@@ -36,23 +38,13 @@ def host_facts(root: Path = Path("/")) -> dict[str, Any]:
     }
 
 
-def _memory_bytes(proc: Path) -> int | None:
-    found = _first(r"^MemTotal:\s+(\d+) kB$", _read(proc / "meminfo"))
-    if found is not None:
-        return int(found) * 1024
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (ValueError, OSError):
-        return None
-
-
 def _distribution(root: Path) -> str | None:
-    found = _first(r'^PRETTY_NAME="?([^"\n]+)"?$', _read(root / "etc/os-release"))
-    return found or (f"macOS {platform.mac_ver()[0]}" if platform.mac_ver()[0] else None)
+    name = _match(r'^PRETTY_NAME="?([^"\n]+)"?$', _read(root / "etc/os-release"))
+    return name or (f"macOS {platform.mac_ver()[0]}" if platform.mac_ver()[0] else None)
 
 
 def _virtualisation(root: Path) -> str | None:
-    """The hypervisor's or container's kind, "none" on bare metal, None where it can't be told."""
+    """The hypervisor's or container's kind, "none" on bare metal, None if unknown."""
     if (root / ".dockerenv").exists():
         return "docker"
     cpuinfo = _read(root / "proc/cpuinfo")
@@ -73,6 +65,6 @@ def _read(file: Path) -> str:
         return ""
 
 
-def _first(pattern: str, text: str) -> str | None:
-    found = re.search(pattern, text, re.MULTILINE)
-    return found[1].strip() if found else None
+def _match(pattern: str, text: str) -> str | None:
+    match = re.search(pattern, text, re.MULTILINE)
+    return match[1].strip() if match else None

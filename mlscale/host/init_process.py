@@ -16,10 +16,10 @@ from typing import IO, Any, Final
 
 from mlscale.host.processes import process_start
 
-# Runs sandbox_init.py and sandbox_enter.py: without site-packages it starts in 10 ms.
+# Runs sandbox_init.py and sandbox_enter.py: standard library alone, so that it starts in 10 ms.
 PROGRAM: Final = (sys.executable, "-I", "-S")
 HERE: Final = Path(__file__).parent
-# Names of folders in /tmp that a sandbox does not see: other programs' state, which a framework might take up.
+# Folders in /tmp that are hidden in a sandbox: other programs' state, which a framework might pick up.
 HIDDEN: Final = (
     "ray",
     "hsperfdata_*",
@@ -35,7 +35,7 @@ _START_AT_MOST_S: Final = 20.0
 
 @dataclass(frozen=True, slots=True)
 class FirstProcess:
-    """The keeper (a child of ours, its stdin is the pipe) and process 1 of the sandbox as seen from here."""
+    """The keeper (our child; its stdin is the pipe) and process 1 of the sandbox, by its pid here."""
 
     keeper: subprocess.Popen[bytes]
     pid: int
@@ -43,11 +43,11 @@ class FirstProcess:
     user_namespace: bool
 
     def end(self, grace_s: float) -> None:
-        """SIGTERM to everything inside, a bounded wait, then the end of process 1 and with it of all. Idempotent."""
+        """SIGTERM everything inside, wait at most ``grace_s``, then end process 1 and so all the rest. Idempotent."""
         assert self.keeper.stdin is not None
         if self.keeper.stdin.closed:
             return
-        with contextlib.suppress(OSError):  # it has ended already
+        with contextlib.suppress(OSError):  # it has already ended
             self.keeper.stdin.write(b"end\n")
             self.keeper.stdin.flush()
         try:
@@ -59,13 +59,13 @@ class FirstProcess:
             self.keeper.stdin.close()
 
     def kill(self) -> None:
-        """End it at once, and with it everything inside."""
+        """End it and everything inside at once."""
         self.keeper.kill()
         self.keeper.wait()
 
 
 def start_first_process(grace_s: float, needed: Iterable[Path]) -> FirstProcess | str:
-    """Process 1 of new namespaces, or the reason why there are none. ``needed`` stay visible below /tmp."""
+    """Start process 1 of new namespaces, or return the reason why not. ``needed`` stay visible below /tmp."""
     if sys.platform != "linux":
         return f"no namespaces: {sys.platform} has none"
     keeper = subprocess.Popen(
@@ -77,18 +77,18 @@ def start_first_process(grace_s: float, needed: Iterable[Path]) -> FirstProcess 
         cwd="/",
     )
     try:
-        answer = _ask(keeper, {"hidden": HIDDEN, "needed": sorted(_names_in_tmp(needed)), "grace_s": grace_s})
-        start = process_start(answer["pid"]) if answer["ok"] else None
+        reply = _set_up(keeper, {"hidden": HIDDEN, "needed": sorted(_names_in_tmp(needed)), "grace_s": grace_s})
+        start = process_start(reply["pid"]) if reply["ok"] else None
         if start is not None:
-            return FirstProcess(keeper, int(answer["pid"]), start, bool(answer["user_namespace"]))
+            return FirstProcess(keeper, int(reply["pid"]), start, bool(reply["user_namespace"]))
     except BaseException:
         _abandon(keeper)
         raise
     detail = _abandon(keeper)
-    return f"no namespaces: {answer.get('step')}: {answer.get('reason')} {detail}".strip()
+    return f"no namespaces: {reply.get('step')}: {reply.get('reason')} {detail}".strip()
 
 
-def _ask(keeper: subprocess.Popen[bytes], setup: dict[str, Any]) -> dict[str, Any]:
+def _set_up(keeper: subprocess.Popen[bytes], setup: dict[str, Any]) -> dict[str, Any]:
     assert keeper.stdin is not None
     assert keeper.stdout is not None
     _close_in_forks(keeper.stdin)
@@ -97,22 +97,22 @@ def _ask(keeper: subprocess.Popen[bytes], setup: dict[str, Any]) -> dict[str, An
     ready, _, _ = select.select([keeper.stdout], [], [], _START_AT_MOST_S)
     line = keeper.stdout.readline() if ready else b""
     keeper.stdout.close()
-    answer: dict[str, Any] = json.loads(line) if line else {"ok": False, "step": "start", "reason": "no answer"}
-    return answer
+    reply: dict[str, Any] = json.loads(line) if line else {"ok": False, "step": "start", "reason": "no answer"}
+    return reply
 
 
 def _abandon(keeper: subprocess.Popen[bytes]) -> str:
-    """Kill a keeper that did not come up; returns the end of what it said on stderr."""
+    """Kill a keeper that failed to start; returns the end of its stderr."""
     assert keeper.stderr is not None
     keeper.kill()
     keeper.wait()
-    os.set_blocking(keeper.stderr.fileno(), False)  # its child may hold the other end for a moment
-    said = (keeper.stderr.read() or b"").decode(errors="replace").strip()
+    os.set_blocking(keeper.stderr.fileno(), False)  # its child may briefly hold the other end
+    stderr = (keeper.stderr.read() or b"").decode(errors="replace").strip()
     for stream in (keeper.stdin, keeper.stdout, keeper.stderr):
         if stream is not None:
             with contextlib.suppress(OSError):
                 stream.close()
-    return said[-300:]
+    return stderr[-300:]
 
 
 def _names_in_tmp(paths: Iterable[Path]) -> set[str]:
@@ -123,11 +123,11 @@ def _names_in_tmp(paths: Iterable[Path]) -> set[str]:
 
 
 def _close_in_forks(pipe: IO[bytes]) -> None:
-    """A forked child of ours (multiprocessing) must not hold the pipe open when we die."""
-    held = weakref.ref(pipe)
+    """Close the pipe in forked children (multiprocessing), which would hold it open when this process dies."""
+    reference = weakref.ref(pipe)
 
     def close() -> None:
-        stream = held()
+        stream = reference()
         if stream is not None and not stream.closed:
             os.close(stream.fileno())
 

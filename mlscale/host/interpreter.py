@@ -1,4 +1,4 @@
-"""Which folders of this host a container must see to run this Python."""
+"""Which folders of this host a container needs to run this Python."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-# Programs and shared libraries, how the loader finds them, and certificates.
+# Programs, shared libraries, the loader's cache, certificates.
 _SYSTEM: Final = ("/usr", "/lib", "/lib64", "/etc/ld.so.cache", "/etc/ssl", "/etc/ca-certificates")
 
 
@@ -18,28 +18,30 @@ def package_home() -> Path:
 
 
 def interpreter_mounts(paths: Iterable[Path] = ()) -> tuple[Path, ...]:
-    """What a pod mounts, each at the same path and read-only, so that `sys.executable` runs in it as it does here.
+    """What a pod mounts read-only, each at its own path, so that `sys.executable` runs in it as it does here.
 
     Args:
-        paths: what it needs besides, such as the checkout (absolute).
+        paths: absolute paths to add, such as the checkout.
 
     Returns:
-        Folders and files that exist, none below another; a link's target beside the link's own folder.
+        Existing folders and files, none below another; for a link, its folder and its target.
 
     Raises:
-        ValueError: a path that is not absolute.
+        ValueError: a path isn't absolute.
     """
     own = [Path(sys.prefix), Path(sys.base_prefix), *_links(Path(sys.executable))]
-    wanted = [*map(Path, _SYSTEM), *own, *paths]
-    relative = next((path for path in wanted if not path.is_absolute()), None)
+    candidates = [*map(Path, _SYSTEM), *own, *paths]
+    relative = next((path for path in candidates if not path.is_absolute()), None)
     if relative is not None:
         raise ValueError(f"{relative} is not absolute")
-    found = dict.fromkeys(place for path in wanted if path.exists() for place in (path, path.resolve()))
-    return tuple(path for path in found if not any(path != other and path.is_relative_to(other) for other in found))
+    existing = dict.fromkeys(place for path in candidates if path.exists() for place in (path, path.resolve()))
+    return tuple(
+        path for path in existing if not any(path != other and path.is_relative_to(other) for other in existing)
+    )
 
 
 def _links(file: Path) -> Iterable[Path]:
-    """The folders that a chain of links passes on its way to the file."""
+    """The folders of the links between ``file`` and its target."""
     while file.is_symlink():
         file = file.parent / file.readlink()
         yield Path(os.path.normpath(file.parent))

@@ -1,7 +1,7 @@
-"""The ledger: what a run is about to create, written down before it exists, so that another process can remove it.
+"""The ledger: what a run is about to create, recorded beforehand so that another process can remove it.
 
 One JSONL file per run in ``${XDG_STATE_HOME:-~/.local/state}/mlscale/ledger``, outside any checkout. Every line is
-synced to the disk before `Ledger.intend` returns. A kill -9 can tear the last line at most; readers leave that out.
+synced to the disk before `Ledger.intend` returns. A kill -9 can truncate only the last line, which readers skip.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from mlscale.atomic import sync
 from mlscale.host.processes import ProcessIdentity
 from mlscale.host.state import state_home
 from mlscale.runs import MlscaleError
@@ -25,7 +26,7 @@ from mlscale.runs import MlscaleError
 
 @dataclass(frozen=True, slots=True)
 class LedgerEntry:
-    """One thing that exists or is about to: ``kind`` says who can remove it, ``identity`` (JSON) names it."""
+    """Something that exists or is about to: ``kind`` selects its reaper, ``identity`` (JSON) identifies it."""
 
     id: str
     kind: str
@@ -34,29 +35,29 @@ class LedgerEntry:
 
 
 class Ledger:
-    """What one run has made and not yet removed. Thread-safe; a context manager (leaving it calls `close`)."""
+    """What one run has created and not yet removed. Thread-safe; a context manager that calls `close`."""
 
     def __init__(self, path: Path, owner: ProcessIdentity) -> None:
-        """Use `Ledger.create`; this opens ``path`` for appending."""
+        """Called by `Ledger.create`; opens ``path`` for appending."""
         self.path = path
         self.owner = owner
         self._open: dict[str, LedgerEntry] = {}
         self._lock = threading.Lock()
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        _sync_folder(path.parent)
+        sync(path.parent)
 
     @classmethod
     def create(cls, run_id: str, folder: Path | None = None, owner: ProcessIdentity | None = None) -> Self:
         """A new ledger for the run ``run_id``, in ``folder`` (default: `ledger_folder()`).
 
-        What it names is left alone while ``owner`` (default: this process) runs.
+        Cleanup leaves alone what it names while ``owner`` (default: this process) runs.
 
         Raises:
-            MlscaleError: the folder can't be written.
+            MlscaleError: the folder isn't writable.
         """
         place = folder or ledger_folder()
         owner = owner or ProcessIdentity.of(os.getpid())
-        assert owner is not None, "this process runs"
+        assert owner is not None, "this process is running"
         name = re.sub(r"[^A-Za-z0-9._-]", "_", run_id)[:80]
         try:
             place.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -66,19 +67,19 @@ class Ledger:
             raise MlscaleError(
                 f"the ledger can't be written: {error.strerror}",
                 str(place),
-                "set XDG_STATE_HOME to a folder that can be",
+                "set XDG_STATE_HOME to a writable folder",
             ) from error
         return ledger
 
     def intend(self, kind: str, **identity: Any) -> LedgerEntry:
-        """Write down, before it exists, that something is about to be made.
+        """Record that something is about to be created.
 
         Args:
-            kind: who can remove it, e.g. "sandbox" or "process" (host), or an environment's own kind.
-            identity: everything its reaper needs to find it; JSON-able.
+            kind: selects its reaper: "sandbox", "process", "process_group", or an environment's own kind.
+            identity: all that its reaper needs to find it, as JSON data.
 
         Raises:
-            MlscaleError: the disk is full or gone; nothing must be created then.
+            MlscaleError: it can't be recorded; then nothing may be created.
         """
         entry = LedgerEntry(uuid.uuid4().hex, kind, identity, self.owner)
         with self._lock:
@@ -87,19 +88,19 @@ class Ledger:
         return entry
 
     def done(self, entry: LedgerEntry) -> None:
-        """Write down that ``entry`` is gone; a second call does nothing."""
+        """Record that ``entry`` is gone. Idempotent."""
         with self._lock:
             if self._open.pop(entry.id, None) is not None:
                 self._write({"op": "done", "id": entry.id})
 
     @property
     def open_entries(self) -> tuple[LedgerEntry, ...]:
-        """What was intended and is not done, oldest first."""
+        """What was recorded and isn't done, oldest first."""
         with self._lock:
             return tuple(self._open.values())
 
     def close(self) -> None:
-        """Close the file, and remove it when everything in it is done. A second call does nothing."""
+        """Close the file, and remove it if every entry is done. Idempotent."""
         with self._lock:
             if self._file < 0:
                 return
@@ -122,7 +123,7 @@ class Ledger:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fsync(self._file)
         except OSError as error:
-            os.ftruncate(self._file, before)  # a torn line may stand last only
+            os.ftruncate(self._file, before)  # only the last line may be truncated
             raise MlscaleError(
                 f"the ledger can't be written: {error.strerror}",
                 str(self.path),
@@ -132,7 +133,7 @@ class Ledger:
 
 @dataclass(frozen=True, slots=True)
 class LedgerFile:
-    """A ledger as read back by somebody else: what is still open in it, oldest first."""
+    """A ledger as another process reads it; its open entries, oldest first."""
 
     path: Path
     run_id: str
@@ -148,13 +149,13 @@ def ledger_folder() -> Path:
 
 
 def read_ledger(path: Path) -> LedgerFile | None:
-    """What is still open in a ledger; None where it never got its first line whole (nothing was made by it then).
+    """Read a ledger; None if its first line is incomplete (then nothing was created under it).
 
     Raises:
-        MlscaleError: a line that is not the last one is broken, so entries may be missing.
+        MlscaleError: a line other than the last is malformed, so entries may be missing.
         FileNotFoundError: its owner has just removed it.
     """
-    lines = _whole_lines(path)
+    lines = _complete_lines(path)
     if not lines:
         return None
     try:
@@ -176,10 +177,10 @@ def ledger_paths(folder: Path | None = None) -> Iterable[Path]:
     return sorted((folder or ledger_folder()).glob("*.jsonl"))
 
 
-def _whole_lines(path: Path) -> list[dict[str, Any]]:
+def _complete_lines(path: Path) -> list[dict[str, Any]]:
     texts = path.read_bytes().split(b"\n")
     lines: list[dict[str, Any]] = []
-    for text in texts[:-1]:  # what follows the last newline is torn or empty
+    for text in texts[:-1]:  # what follows the last newline is truncated or empty
         try:
             lines.append(json.loads(text))
         except ValueError as error:
@@ -188,12 +189,4 @@ def _whole_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def _broken(path: Path) -> MlscaleError:
-    return MlscaleError("the ledger is broken", str(path), "look for left-over processes, then delete the file")
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    return MlscaleError("the ledger is malformed", str(path), "look for leftover processes, then delete the file")

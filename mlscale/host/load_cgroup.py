@@ -1,7 +1,7 @@
-"""Where the load generator runs when the application is not in a sandbox: a cgroup of its own on this host.
+"""The load generator's own cgroup on this host, for when the application isn't in a sandbox.
 
-It weighs above everything else there and may run as a real-time task, as in a sandbox (METHOD §6); without cgroups it
-runs as any process, and `LoadPlace.facts` says so.
+It outweighs everything else and may run as a real-time task, as in a sandbox (METHOD §6); without cgroups it runs like
+any process, and `LoadCgroup.facts` says so.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from mlscale.host.cgroups import Tree, find_hierarchy, group_pids, remove_tree
+from mlscale.host.cgroups import Tree, find_hierarchy, pids_below, remove_tree
 from mlscale.host.init_process import HERE, PROGRAM
 from mlscale.host.ledger import Ledger
 from mlscale.host.processes import MARKER_VARIABLE, ROLE_VARIABLE, end_marked, kill_until_none
@@ -27,18 +27,18 @@ _ROLE: Final = "load_generator"
 
 
 @dataclass(frozen=True)
-class LoadPlace:
-    """Made by `open_load_place`."""
+class LoadCgroup:
+    """Created by `open_load_cgroup`."""
 
     folder: Path
     prefix: tuple[str, ...]
-    """argv to put in front of the load generator's."""
+    """argv to prepend to the load generator's."""
     tree: Tree | None
     reason: str
 
     @property
     def facts(self) -> dict[str, Any]:
-        """For run.json: limited (it has a cgroup), cgroup_version, load_realtime, reasons (of what is missing)."""
+        """For run.json: limited (has a cgroup), cgroup_version, load_realtime, reasons (why something is missing)."""
         return {
             "limited": self.tree is not None,
             "cgroup_version": self.tree.version if self.tree else None,
@@ -47,7 +47,7 @@ class LoadPlace:
         }
 
     def usage(self) -> Mapping[str, Usage]:
-        """What the load generator has used: {"load_generator": ...}; empty where it has no cgroup."""
+        """Use by the load generator: {"load_generator": ...}; empty without a cgroup."""
         group = self.tree.group(_ROLE) if self.tree else None
         reading = group.read() if group else None
         if group is None or reading is None:
@@ -56,11 +56,11 @@ class LoadPlace:
 
 
 @contextmanager
-def open_load_place(ledger: Ledger) -> Iterator[LoadPlace]:
-    """A place for the length of the ``with`` block; afterwards nothing of it is left, its processes neither.
+def open_load_cgroup(ledger: Ledger) -> Iterator[LoadCgroup]:
+    """A cgroup for the length of the ``with`` block; neither it nor its processes remain afterwards.
 
     Raises:
-        MlscaleError: no scratch folder can be made, or something could not be removed (its ledger entry then stays).
+        MlscaleError: no scratch folder, or something could not be removed (its ledger entry then stays).
     """
     identifier = uuid.uuid4().hex[:8]
     folder = scratch_root() / f"mls-{identifier}"
@@ -77,10 +77,10 @@ def open_load_place(ledger: Ledger) -> Iterator[LoadPlace]:
             except OSError as error:
                 remove_tree(groups)
                 tree, reason = None, f"no cgroups: {error}"
-        yield LoadPlace(folder, _prefix(folder, tree), tree, reason)
+        yield LoadCgroup(folder, _prefix(folder, tree), tree, reason)
     finally:
         end_marked(folder.name, grace_s=1.0)
-        kill_until_none(lambda: group_pids(groups))
+        kill_until_none(lambda: pids_below(groups))
         remove_tree(groups)
         remove_folder(folder)
         ledger.done(entry)

@@ -1,4 +1,4 @@
-"""Which processes a sandbox holds and what each counts as, with cgroups or without."""
+"""Which processes a sandbox holds and which subject each belongs to, with or without cgroups."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mlscale.runs import MlscaleError, Role
 
 @dataclass(frozen=True, slots=True)
 class BoxProcess:
-    """One process of a sandbox: its pid as seen inside and as seen from here (the same where nothing isolates)."""
+    """One process of a sandbox: its pid inside it and its pid here (the same without a pid namespace)."""
 
     inside: int
     outside: int
@@ -28,7 +28,7 @@ class Members(Protocol):
     """The processes of one sandbox, by subject: "replica-<pid inside>" or a role."""
 
     def subjects(self) -> dict[str, tuple[BoxProcess, ...]]:
-        """Subject -> its processes, lowest pid inside first; subjects without processes may be there, empty."""
+        """Subject -> its processes, lowest pid inside first; may include subjects without processes."""
         ...
 
     def move(self, process: BoxProcess, role: Role) -> None:
@@ -36,7 +36,7 @@ class Members(Protocol):
         ...
 
     def usage(self) -> dict[str, Usage]:
-        """What every subject has used."""
+        """Use by every subject."""
         ...
 
     def drop_empty_replicas(self) -> tuple[str, ...]: ...
@@ -55,16 +55,16 @@ class CgroupMembers:
         self._tree.group(role).add(process.outside)
 
     def usage(self) -> dict[str, Usage]:
-        found: dict[str, Usage] = {}
+        usage: dict[str, Usage] = {}
         for name, group in self._tree.children().items():
             cpu = group.read()
             if cpu is not None:
-                found[name] = Usage(cpu, rss_bytes(group.pids()))
+                usage[name] = Usage(cpu, rss_bytes(group.pids()))
         shared = None if self._tree.shared is None else self._tree.shared.read()
-        if shared is not None and "data_plane" in found:  # which has no quota but the one it shares
-            one = found["data_plane"]
-            found["data_plane"] = replace(one, cpu=replace(shared, cpu_s=one.cpu.cpu_s))
-        return found
+        if shared is not None and "data_plane" in usage:  # its only quota is the shared one
+            own = usage["data_plane"]
+            usage["data_plane"] = replace(own, cpu=replace(shared, cpu_s=own.cpu.cpu_s))
+        return usage
 
     def drop_empty_replicas(self) -> tuple[str, ...]:
         dropped: list[str] = []
@@ -73,15 +73,20 @@ class CgroupMembers:
                 try:
                     group.remove()
                 except OSError:
-                    continue  # entered again, or its last process is still being taken down: the next call takes it
+                    continue  # in use again, or its last process is still ending: left to the next call
                 dropped.append(subject)
         return tuple(dropped)
 
 
 class ScannedMembers:
-    """By pid namespace, or else by the marker in the environment, or (without /proc) by ancestry.
+    """Without cgroups: finds processes by pid namespace, else by the marker in their environment, or by ancestry where
+    there is no /proc. A process's subject follows from its ancestry and environment.
 
-    The subject by ancestry and environment. ``roots``: pid -> role of what was spawned, filled by the sandbox.
+    Args:
+        marker: value of `MARKER_VARIABLE`.
+        records: folder of the replica wrappers' records.
+        first: pid of process 1 of the pid namespace; None without one.
+        roots: pid -> role of spawned processes; the sandbox adds to it.
     """
 
     def __init__(self, marker: str, records: Path, first: int | None, roots: Mapping[int, Role]) -> None:
@@ -94,10 +99,10 @@ class ScannedMembers:
     def subjects(self) -> dict[str, tuple[BoxProcess, ...]]:
         members = _pairs(self._pids())
         subject_of = self._subjects_of(members)
-        found: dict[str, list[BoxProcess]] = {}
+        by_subject: dict[str, list[BoxProcess]] = {}
         for member in members:
-            found.setdefault(subject_of[member.outside], []).append(member)
-        return {subject: tuple(processes) for subject, processes in found.items()}
+            by_subject.setdefault(subject_of[member.outside], []).append(member)
+        return {subject: tuple(processes) for subject, processes in by_subject.items()}
 
     def move(self, process: BoxProcess, role: Role) -> None:
         if process_start(process.outside) is None:
@@ -127,22 +132,22 @@ class ScannedMembers:
             for start in read_starts(self._records)
             if start.pid_inside in outside
         }
-        named: Mapping[int, str] = {**self._roots, **starts, **self._moved}
+        names: Mapping[int, str] = {**self._roots, **starts, **self._moved}
         table = read_table()
 
         def parent(pid: int) -> int | None:
             return table[pid].parent if pid in table else None
 
-        return {pid: nearest(pid, parent, named) or _role_in_environment(pid) for pid in outside.values()}
+        return {pid: nearest(pid, parent, names) or _role_in_environment(pid) for pid in outside.values()}
 
 
 def find_process(members: Members, pid_inside: int, box: str) -> BoxProcess:
-    """The process with this pid inside. Raises MlscaleError when there is none."""
+    """The process with this pid inside. Raises MlscaleError if there is none."""
     for processes in members.subjects().values():
         for process in processes:
             if process.inside == pid_inside:
                 return process
-    raise MlscaleError(f"no process {pid_inside} inside", f"sandbox {box}", "it has ended; look it up again")
+    raise MlscaleError(f"it has no process {pid_inside}", f"sandbox {box}", "the process has ended; look it up again")
 
 
 def _pairs(pids: tuple[int, ...]) -> tuple[BoxProcess, ...]:
@@ -152,7 +157,7 @@ def _pairs(pids: tuple[int, ...]) -> tuple[BoxProcess, ...]:
 
 def _pid_namespace_of(pid: int) -> str | None:
     try:
-        return os.readlink(f"/proc/{pid}/ns/pid")  # noqa: PTH115 (no path: "pid:[4026531836]")
+        return os.readlink(f"/proc/{pid}/ns/pid")  # noqa: PTH115 (not a path: "pid:[4026531836]")
     except OSError:
         return None
 

@@ -1,4 +1,4 @@
-"""Which process is meant: a pid alone is reused, so pid + start time + boot id (+ pid namespace) name one."""
+"""Identifying and ending processes. Pids are reused, so a process is pid + start time + boot id (+ pid namespace)."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Self
 
+import psutil
+
 from mlscale.runs import MlscaleError
 
-# Environment variable of everything a sandbox starts: its value names the sandbox, uniquely.
+# Environment variable of everything that a sandbox starts; its value identifies the sandbox.
 MARKER_VARIABLE: Final = "MLSCALE_SANDBOX"
 
-# Environment variable beside it: the role it was started in.
+# Environment variable with the role that a process was started in.
 ROLE_VARIABLE: Final = "MLSCALE_ROLE"
 
 _PROC: Final = Path("/proc")
@@ -28,8 +30,8 @@ _PROC: Final = Path("/proc")
 class ProcessIdentity:
     """One process of one boot.
 
-    ``start`` is field 22 of /proc/PID/stat (clock ticks since boot) on Linux, the text of ``ps -o lstart`` elsewhere;
-    ``pid_namespace`` says in which namespace ``pid`` counts (empty where the system has none).
+    ``start`` is field 22 of /proc/PID/stat (clock ticks since boot) on Linux, psutil's create_time() elsewhere;
+    ``pid_namespace`` is the namespace in which ``pid`` is valid (empty where the system has none).
     """
 
     pid: int
@@ -39,23 +41,22 @@ class ProcessIdentity:
 
     @classmethod
     def of(cls, pid: int) -> Self | None:
-        """The process that has ``pid`` now, None where there is none."""
+        """The process that has ``pid`` now; None if there is none."""
         start = process_start(pid)
         return None if start is None else cls(pid, start, boot_id(), pid_namespace())
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Self:
-        """Raises KeyError, TypeError or ValueError when ``data`` is no identity."""
+        """Raises KeyError, TypeError or ValueError if ``data`` isn't an identity."""
         return cls(int(data["pid"]), str(data["start"]), str(data["boot_id"]), str(data["pid_namespace"]))
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
     def alive(self) -> bool:
-        """Whether exactly this process still runs; a zombie does not.
+        """Whether this very process still runs (a zombie doesn't).
 
-        A process of another pid namespace can't be looked up from here and counts as alive while the boot lasts:
-        nothing is cleaned up on a guess.
+        A process in another pid namespace can't be looked up from here, so it counts as alive until the next boot.
         """
         if self.boot_id != boot_id():
             return False
@@ -64,14 +65,14 @@ class ProcessIdentity:
         return process_start(self.pid) == self.start
 
     def here_and_alive(self) -> bool:
-        """Whether it runs and can be reached from here by its pid."""
+        """Whether it runs in this pid namespace, so that its pid can be signalled."""
         return self.pid_namespace == pid_namespace() and self.alive()
 
 
 def process_start(pid: int) -> str | None:
-    """Start time of a running process (see `ProcessIdentity`), None when it is gone or a zombie."""
+    """Start time of a process (see `ProcessIdentity`); None if it has ended or is a zombie."""
     if not _PROC.joinpath("self").exists():
-        return _start_by_ps(pid)
+        return start_without_proc(pid)
     fields = stat_fields(pid)
     return None if fields is None or fields[0] in "ZX" else fields[19]
 
@@ -86,46 +87,45 @@ def stat_fields(pid: int) -> list[str] | None:
 
 
 def boot_id() -> str:
-    """Names this boot of the machine."""
+    """Identifies this boot of the machine."""
     try:
         return (_PROC / "sys/kernel/random/boot_id").read_text().strip()
     except OSError:
-        return _output("sysctl", "-n", "kern.bootsessionuuid") or "unknown"
+        pass
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        return subprocess.check_output(["sysctl", "-n", "kern.bootsessionuuid"], text=True, timeout=10).strip()
+    return "unknown"
 
 
 def pid_namespace() -> str:
-    """Names the pid namespace this process lives in; empty where the system has none."""
+    """Identifies this process's pid namespace; empty where the system has none."""
     try:
-        return os.readlink("/proc/self/ns/pid")  # noqa: PTH115 (no path: "pid:[4026531836]")
+        return os.readlink("/proc/self/ns/pid")  # noqa: PTH115 (not a path: "pid:[4026531836]")
     except OSError:
         return ""
 
 
 def inside_pid(pid: int) -> int | None:
-    """The pid that process ``pid`` has in its own, innermost pid namespace; None when it is gone."""
+    """The pid of process ``pid`` in its own, innermost pid namespace; None if it has ended."""
     try:
         status = (_PROC / str(pid) / "status").read_text()
     except OSError:
         return None
-    found = re.search(r"^NSpid:\s+(.*)$", status, re.MULTILINE)
-    return int(found[1].split()[-1]) if found else pid
+    match = re.search(r"^NSpid:\s+(.*)$", status, re.MULTILINE)
+    return int(match[1].split()[-1]) if match else pid
 
 
-def _start_by_ps(pid: int) -> str | None:
-    line = _output("ps", "-o", "stat=,lstart=", "-p", str(pid))
-    state, _, start = line.strip().partition(" ")
-    return None if not start or state.startswith("Z") else start.strip()
-
-
-def _output(*argv: str) -> str:
+def start_without_proc(pid: int) -> str | None:
+    """`process_start` where there is no /proc. (On Linux psutil's time depends on the wall clock, ticks don't.)"""
     try:
-        return subprocess.run(argv, capture_output=True, text=True, check=False, timeout=10).stdout.strip()
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
+        process = psutil.Process(pid)
+        return None if process.status() == psutil.STATUS_ZOMBIE else repr(process.create_time())
+    except psutil.Error:
+        return None
 
 
 def marked_pids(marker: str) -> tuple[int, ...]:
-    """Processes of this user that carry ``marker`` in `MARKER_VARIABLE`, this one left out (Linux only)."""
+    """Other processes of this user with ``marker`` in their `MARKER_VARIABLE` (Linux only)."""
     pids = (int(folder.name) for folder in _PROC.glob("[0-9]*"))
     others = (pid for pid in pids if pid != os.getpid())
     return tuple(
@@ -134,7 +134,7 @@ def marked_pids(marker: str) -> tuple[int, ...]:
 
 
 def environment_of(pid: int) -> dict[str, str]:
-    """The environment that process ``pid`` was started with; empty when it is gone or another user's."""
+    """The environment that process ``pid`` was started with; empty if it has ended or is another user's."""
     try:
         text = (_PROC / str(pid) / "environ").read_bytes().decode(errors="replace")
     except OSError:
@@ -143,10 +143,10 @@ def environment_of(pid: int) -> dict[str, str]:
 
 
 def end_marked(marker: str, grace_s: float) -> None:
-    """End every process that carries ``marker`` (see `marked_pids`): SIGTERM, a bounded wait, SIGKILL.
+    """End every process with ``marker`` (see `marked_pids`): SIGTERM, at most ``grace_s``, SIGKILL.
 
     Raises:
-        MlscaleError: some are left in spite of SIGKILL.
+        MlscaleError: some survive SIGKILL.
     """
     _signal_all(marked_pids(marker), signal.SIGTERM if grace_s > 0 else signal.SIGKILL)
     deadline_s = time.monotonic() + grace_s
@@ -156,7 +156,7 @@ def end_marked(marker: str, grace_s: float) -> None:
 
 
 def end_group(group: int, grace_s: float, reap: Callable[[], object] = lambda: None) -> None:
-    """End a process group: SIGTERM, a bounded wait, SIGKILL. ``reap`` takes in the end of a child of ours."""
+    """End a process group: SIGTERM, at most ``grace_s``, SIGKILL. ``reap`` collects a child of ours."""
     deadline_s = time.monotonic() + grace_s
     with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS: EPERM for a group of zombies
         if grace_s > 0:
@@ -169,7 +169,7 @@ def end_group(group: int, grace_s: float, reap: Callable[[], object] = lambda: N
 
 
 def kill_until_none(pids: Callable[[], Iterable[int]], at_most_s: float = 5.0) -> None:
-    """SIGKILL what ``pids()`` gives until it gives nothing (a dying parent may have forked once more).
+    """SIGKILL what ``pids()`` returns until it returns nothing (a dying parent may have forked again).
 
     Raises:
         MlscaleError: some are left after ``at_most_s``.
@@ -178,14 +178,14 @@ def kill_until_none(pids: Callable[[], Iterable[int]], at_most_s: float = 5.0) -
     while left := tuple(pids()):
         if time.monotonic() > deadline_s:
             raise MlscaleError(
-                "processes do not end", ", ".join(map(str, left)), "end them by hand, then `mlscale cleanup`"
+                "processes survive SIGKILL", ", ".join(map(str, left)), "end them yourself, then run `mlscale cleanup`"
             )
         _signal_all(left, signal.SIGKILL)
         time.sleep(0.01)
 
 
 def kill_process(identity: ProcessIdentity, at_most_s: float = 5.0) -> None:
-    """SIGKILL exactly this process, if it still runs; back when it is gone. Raises MlscaleError when it stays."""
+    """SIGKILL this very process and wait until it has ended. Raises MlscaleError if it survives."""
     kill_until_none(lambda: (identity.pid,) if identity.here_and_alive() else (), at_most_s)
 
 

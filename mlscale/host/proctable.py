@@ -1,12 +1,13 @@
-"""CPU and memory by process, for hosts where no cgroup can be made: /proc on Linux, ps elsewhere."""
+"""CPU and memory per process, for hosts where no cgroup can be created: from /proc on Linux, from psutil elsewhere."""
 
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+import psutil
 
 from mlscale.host.cgroups import CpuReading
 from mlscale.host.processes import stat_fields
@@ -23,78 +24,75 @@ class ProcessRow:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What one subject has used: cumulative CPU counters and its resident set now, bytes."""
+    """Use by one subject: cumulative CPU counters, and its present resident set in bytes."""
 
     cpu: CpuReading
     rss_bytes: float
 
 
 class ProcessUsage:
-    """Adds processes up by subject.
+    """Adds up processes by subject.
 
-    What a process used after the last call is lost when it ends in between (cgroups lose nothing: they come first).
+    What a process uses between the last call and its end is lost; cgroups, which lose nothing, are preferred.
     """
 
     def __init__(self) -> None:
-        self._seen: dict[int, float] = {}
+        self._last_cpu_s: dict[int, float] = {}
         self._cpu_s: dict[str, float] = {}
 
     def read(self, table: Mapping[int, ProcessRow], subject_of: Callable[[int], str]) -> dict[str, Usage]:
-        """Usage of every subject that has a process in ``table``; ``subject_of`` maps a pid to its subject."""
+        """Use by every subject with a process in ``table``; ``subject_of`` maps a pid to its subject."""
         rss: dict[str, float] = {}
         for pid, row in table.items():
             subject = subject_of(pid)
             rss[subject] = rss.get(subject, 0.0) + row.rss_bytes
-            used_s = row.cpu_s - self._seen.get(pid, 0.0)
+            used_s = row.cpu_s - self._last_cpu_s.get(pid, 0.0)
             self._cpu_s[subject] = self._cpu_s.get(subject, 0.0) + max(0.0, used_s)
-        self._seen = {pid: row.cpu_s for pid, row in table.items()}
+        self._last_cpu_s = {pid: row.cpu_s for pid, row in table.items()}
         return {subject: Usage(CpuReading(self._cpu_s[subject]), total) for subject, total in rss.items()}
 
 
-def nearest(pid: int, parents: Callable[[int], int | None], named: Mapping[int, str]) -> str | None:
-    """The name of the process itself or of its nearest named ancestor."""
-    seen: set[int] = set()
+def nearest(pid: int, parent_of: Callable[[int], int | None], names: Mapping[int, str]) -> str | None:
+    """The name of process ``pid`` or of its nearest ancestor in ``names``."""
+    visited: set[int] = set()
     current: int | None = pid
-    while current is not None and current > 1 and current not in seen:
-        if current in named:
-            return named[current]
-        seen.add(current)
-        current = parents(current)
+    while current is not None and current > 1 and current not in visited:
+        if current in names:
+            return names[current]
+        visited.add(current)
+        current = parent_of(current)
     return None
 
 
 def descendants(table: Mapping[int, ProcessRow], roots: Iterable[int]) -> tuple[int, ...]:
-    """The processes of ``table`` that are in ``roots`` or come from one of them."""
-    named = dict.fromkeys(roots, "")
+    """The processes of ``table`` that are in ``roots`` or descend from one of them."""
+    names = dict.fromkeys(roots, "")
 
     def parent(pid: int) -> int | None:
         return table[pid].parent if pid in table else None
 
-    return tuple(pid for pid in table if nearest(pid, parent, named) is not None)
+    return tuple(pid for pid in table if nearest(pid, parent, names) is not None)
 
 
 def read_table(pids: Iterable[int] | None = None) -> dict[int, ProcessRow]:
-    """Rows of the processes ``pids`` (None: of all); those that have ended are left out."""
+    """Rows of the processes ``pids`` (None: all); those that have ended are left out.
+
+    On Linux it reads /proc itself: psutil takes 75 to 110 us a process, this 36 us, several times a second in a run.
+    """
     if Path("/proc/self/stat").exists():
-        chosen = pids if pids is not None else (int(folder.name) for folder in Path("/proc").glob("[0-9]*"))
-        return {pid: row for pid in chosen if (row := _proc_row(pid)) is not None}
-    output = subprocess.run(
-        ["ps", "-axo", "pid=,ppid=,time=,rss="], capture_output=True, text=True, check=False, timeout=10
-    ).stdout
-    table = parse_ps(output)
+        selected = pids if pids is not None else (int(folder.name) for folder in Path("/proc").glob("[0-9]*"))
+        return {pid: row for pid in selected if (row := _proc_row(pid)) is not None}
+    table = table_without_proc()
     return table if pids is None else {pid: table[pid] for pid in pids if pid in table}
 
 
-def parse_ps(output: str) -> dict[int, ProcessRow]:
-    """``ps -axo pid=,ppid=,time=,rss=``: time is [[days-]hours:]minutes:seconds, rss in KiB."""
+def table_without_proc() -> dict[int, ProcessRow]:
+    """All processes, by psutil; for those it may not read (macOS: other users'), only the parent is known."""
     table: dict[int, ProcessRow] = {}
-    for line in output.splitlines():
-        pid, parent, used, rss = line.split()
-        days, _, clock = used.rpartition("-")
-        seconds = 0.0
-        for part in clock.split(":"):
-            seconds = seconds * 60 + float(part)
-        table[int(pid)] = ProcessRow(int(parent), seconds + 86_400 * int(days or 0), 1024.0 * int(rss))
+    for process in psutil.process_iter(["ppid", "cpu_times", "memory_info"]):
+        cpu, memory = process.info["cpu_times"], process.info["memory_info"]
+        cpu_s = cpu.user + cpu.system if cpu else 0.0
+        table[process.pid] = ProcessRow(process.info["ppid"], cpu_s, float(memory.rss if memory else 0))
     return table
 
 

@@ -1,4 +1,4 @@
-"""Waiting until the host is quiet, so that a run starts without the tail of what was before."""
+"""Waiting until the host is quiet, so that what ran before doesn't affect a run."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from mlscale.runs import MlscaleError
 
 
 class Quiet(NamedTuple):
-    """How the wait went."""
+    """Result of the wait."""
 
     waited_s: float
     quiet: bool
-    """False: it was still busy when the wait ran out."""
+    """False: the host was still busy at the timeout."""
     busy_fraction: float
-    """Busy share of all cores in the last ``for_s`` seconds; NaN when nothing could be measured."""
+    """Busy share of all cores in the last ``for_s`` seconds; NaN if nothing could be measured."""
 
 
 def wait_until_quiet(
@@ -32,29 +32,29 @@ def wait_until_quiet(
 ) -> Quiet:
     """Wait until the host's CPU was busy for at most ``limit_cores_fraction`` of all cores over ``for_s`` seconds.
 
-    Never waits longer than ``at_most_s``; what to do with a busy host is the caller's decision. The last three
-    arguments are for tests.
+    Never waits longer than ``at_most_s`` (0: not at all, "not quiet"); what to do about a busy host is up to
+    the caller. The last three arguments are for tests.
 
     Raises:
-        MlscaleError: the limits make no sense. Where there is no /proc/stat: returns at once, not quiet.
+        MlscaleError: invalid limits. Without CPU counters it returns at once, not quiet.
     """
-    if not (0 < limit_cores_fraction <= 1 and 0 < for_s <= at_most_s):
-        raise MlscaleError("limits that can't be met", "wait_until_quiet", "0 < fraction <= 1, 0 < for_s <= at_most_s")
-    begun_s = clock()
+    if not (0 < limit_cores_fraction <= 1 and 0 <= for_s <= at_most_s):
+        raise MlscaleError("invalid limits", "wait_until_quiet", "use 0 < fraction <= 1 and 0 <= for_s <= at_most_s")
+    start_s = clock()
     step_s = for_s / 10
     readings: deque[tuple[float, HostCpu]] = deque()
     while True:
         now_s, reading = clock(), read()
         if reading is None:
-            return Quiet(now_s - begun_s, False, float("nan"))
+            return Quiet(now_s - start_s, False, float("nan"))
         readings.append((now_s, reading))
         while len(readings) > 2 and now_s - readings[1][0] >= for_s:
             readings.popleft()
         busy = _busy_fraction(readings[0][1], reading)
         if now_s - readings[0][0] >= for_s and busy <= limit_cores_fraction:
-            return Quiet(now_s - begun_s, True, busy)
-        if now_s - begun_s >= at_most_s:
-            return Quiet(now_s - begun_s, False, busy)
+            return Quiet(now_s - start_s, True, busy)
+        if now_s - start_s >= at_most_s:
+            return Quiet(now_s - start_s, False, busy)
         sleep(step_s)
 
 

@@ -1,4 +1,4 @@
-"""The shell script that stands in for ``python`` where a framework starts a replica."""
+"""The shell script that a framework runs in place of ``python`` to start a replica."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ class ReplicaStart:
     """replica-<pid inside the sandbox>."""
     pid_inside: int
     cpu_before_s: float
-    """CPU that the process used before it was limited, s; NaN where the kernel does not tell. Its short-lived child
-    ``mkdir`` (under 1 ms) is not in it."""
+    """CPU time before the limit applied, s, without that of its child ``mkdir`` (under 1 ms); NaN where the kernel
+    doesn't report it."""
     uptime_s: float
-    """When it entered, s since the boot (CLOCK_BOOTTIME, 10 ms steps); NaN where the kernel does not tell."""
+    """When the limit began to apply, s since boot (CLOCK_BOOTTIME, 10 ms steps); NaN if unknown."""
     component: str = ""
-    """Which component's replica it is; empty where the wrapper was made for none in particular."""
+    """The component that the wrapper was created for; empty for none in particular."""
 
 
 def wrapper_script(
@@ -43,12 +43,12 @@ def wrapper_script(
 ) -> str:
     """The script: make a cgroup with the quota, enter it, record, exec ``python "$@"``.
 
-    All of it is done by the shell itself except ``mkdir``, so that the cost before the limit holds is a millisecond or
-    two. A step that fails ends the replica (exit code 125): one without its limit would falsify the measurement.
+    The shell does everything itself except ``mkdir``, so that the cost before the limit applies is 1 to 2 ms. A step
+    that fails ends the replica (exit code 125): a replica without its limit would falsify the measurement.
     """
     lines = [
         "#!/bin/sh",
-        "# Made by mlscale: limits a replica from its first instruction on.",
+        "# Written by mlscale: limits a replica from its first instruction.",
         "subject=" + REPLICA + "$$",
     ]
     if tree is not None:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, cast
 
+import psutil
+
 from mlscale.host.cgroups import NAN
 from mlscale.host.proctable import Usage
 from mlscale.host.replica_launcher import REPLICA
@@ -17,14 +19,14 @@ from mlscale.runs import Clock, ResourceSample, Role
 
 HOST: Final = "host"
 _STOLEN: Final = "stolen"
-_AT_ONCE_S: Final = 0.01
+_SLOW_READING_S: Final = 0.01
 _READINGS: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
 class HostCpu:
-    """Cumulative CPU of the whole host, s: busy (user, nice, system, irq, softirq), total over all cores, and stolen by
-    the hypervisor for other machines (in the total, not in busy)."""
+    """Cumulative CPU time of the whole host, s, over all cores: busy (user, nice, system, irq, softirq), total, and
+    stolen by the hypervisor for other machines (in total, not in busy)."""
 
     busy_s: float
     total_s: float
@@ -34,9 +36,9 @@ class HostCpu:
 class Sampler:
     """Turns cumulative counters into rates: remembers each subject's last reading. Thread-safe.
 
-    A rate is the counter's difference over the difference of the samples' own times, so rate times width adds up to
-    what the counter says, whatever delays a reading. (A rate over the moments of reading doesn't: the reader that had
-    to wait for a CPU between a counter and its time showed 7 cores in use on a host of 2.)
+    A rate is the counter's difference over the difference of the sample times, so that rates times intervals add up to
+    the counter, whatever delays a reading. (Rates over the times of reading don't: a reader that waited for a CPU
+    between counter and clock reported 7 busy cores on a host of 2.)
     """
 
     def __init__(self) -> None:
@@ -44,13 +46,13 @@ class Sampler:
         self._lock = threading.Lock()
 
     def sample(self, clock: Clock, component: str, usage: Callable[[], Mapping[str, Usage]]) -> list[ResourceSample]:
-        """One sample per subject and one for the host. Subjects named replica-* are replicas, others are roles.
+        """One sample per subject and one for the host. Subjects named replica-* are replicas, the others roles.
 
-        All carry one time, the middle of the reading.
+        All have the same time, the middle of the reading.
         """
         with self._lock:
-            t_s, used, host = _read_at_once(clock, usage)
-            samples = [self._row(t_s, component, subject, one) for subject, one in used.items()]
+            t_s, used, host = _read_counters(clock, usage)
+            samples = [self._row(t_s, component, subject, use) for subject, use in used.items()]
             samples.append(self._host(t_s, component, host))
             for subject in self._last.keys() - {_STOLEN, *(sample.subject for sample in samples)}:
                 del self._last[subject]
@@ -84,70 +86,59 @@ class Sampler:
         return NAN if last is None or t_s <= last[0] else (cpu_s - last[1]) / (t_s - last[0])
 
 
-def _read_at_once(
+def _read_counters(
     clock: Clock, usage: Callable[[], Mapping[str, Usage]]
 ) -> tuple[float, Mapping[str, Usage], HostCpu | None]:
-    """All counters, and the middle of the time that reading them took; read again where that was long."""
+    """All counters and the midpoint of reading them; reads again if that took long."""
     for _ in range(_READINGS):
-        begin_s = clock()
+        start_s = clock()
         used, host = usage(), host_cpu()
         end_s = clock()
-        if end_s - begin_s <= _AT_ONCE_S:
+        if end_s - start_s <= _SLOW_READING_S:
             break
-    return (begin_s + end_s) / 2, used, host
+    return (start_s + end_s) / 2, used, host
 
 
-def host_cpu(proc: Path = Path("/proc")) -> HostCpu | None:
-    """CPU counters of the host; None where there is no /proc/stat."""
+def host_cpu() -> HostCpu | None:
+    """CPU counters of the host; None where /proc/stat can't be read."""
     try:
-        line = (proc / "stat").read_text().partition("\n")[0]
+        times = psutil.cpu_times()
     except OSError:
         return None
-    ticks = [float(field) for field in line.split()[1:9]]
-    hertz = os.sysconf("SC_CLK_TCK")
-    idle, stolen = ticks[3] + ticks[4], sum(ticks[7:8])
-    return HostCpu((sum(ticks) - idle - stolen) / hertz, sum(ticks) / hertz, stolen / hertz)
+    total_s = sum(times[:8])  # guest time follows, which is in user and nice already
+    idle_s, stolen_s = times.idle + getattr(times, "iowait", 0.0), getattr(times, "steal", 0.0)
+    return HostCpu(total_s - idle_s - stolen_s, total_s, stolen_s)
 
 
-def memory_in_use_bytes(proc: Path = Path("/proc")) -> float:
-    """MemTotal - MemAvailable of the host, bytes; NaN where there is no /proc/meminfo."""
+def memory_in_use_bytes() -> float:
+    """Total less available memory of the host, bytes; NaN where /proc/meminfo can't be read."""
     try:
-        found = dict(re.findall(r"^(MemTotal|MemAvailable):\s+(\d+) kB$", (proc / "meminfo").read_text(), re.MULTILINE))
+        memory = psutil.virtual_memory()
     except OSError:
         return NAN
-    return 1024.0 * (int(found["MemTotal"]) - int(found["MemAvailable"]))
+    return float(memory.total - memory.available)
 
 
 def cpu_pressure_avg10_pct(proc: Path = Path("/proc")) -> float:
-    """PSI: share of the last 10 s in which some task waited for a CPU, %; NaN where the kernel has none."""
+    """PSI: share of the last 10 s in which some task waited for a CPU, %; NaN if the kernel lacks PSI."""
     try:
         text = (proc / "pressure/cpu").read_text()
     except OSError:
         return NAN
-    found = re.search(r"^some avg10=([\d.]+)", text, re.MULTILINE)
-    return float(found[1]) if found else NAN
+    match = re.search(r"^some avg10=([\d.]+)", text, re.MULTILINE)
+    return float(match[1]) if match else NAN
 
 
-def rss_bytes(pids: Iterable[int], proc: Path = Path("/proc")) -> float:
-    """Sum of the resident sets, bytes; processes that have ended count as 0."""
+def rss_bytes(pids: Iterable[int]) -> float:
+    """Sum of the resident sets, bytes; processes that have ended count as 0.
+
+    Reads statm itself: creating a psutil.Process for each pid would more than double the cost of a sample.
+    """
     page = os.sysconf("SC_PAGE_SIZE")
     pages = 0
     for pid in pids:
         try:
-            pages += int((proc / str(pid) / "statm").read_text().split()[1])
+            pages += int(Path(f"/proc/{pid}/statm").read_text().split()[1])
         except (OSError, IndexError):
             continue
     return float(pages * page)
-
-
-def pss_bytes(pids: Iterable[int], proc: Path = Path("/proc")) -> float:
-    """Sum of the proportional set sizes, bytes: shared pages are divided among their users. Costs ms a process."""
-    total = 0
-    for pid in pids:
-        try:
-            text = (proc / str(pid) / "smaps_rollup").read_text()
-        except OSError:
-            continue
-        found = re.search(r"^Pss:\s+(\d+) kB$", text, re.MULTILINE)
-        total += int(found[1]) * 1024 if found else 0
-    return float(total)

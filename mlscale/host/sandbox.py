@@ -1,10 +1,9 @@
 """A sandbox: one process tree in its own PID, mount, IPC and network namespaces (only ``lo``) and its own cgroups.
 
-Its first process ends on EOF of a pipe that the caller holds, or at the caller's death, and then the kernel takes the
-whole tree along. Empty cgroups and a folder outlive a kill -9 of the caller; the ledger covers those
-(`mlscale.host.reap`). Where namespaces can't be had, process groups, a marker in the environment and the ledger stand
-in (``isolated`` is False); where cgroups can't be had there is no CPU quota (``limited`` is False). `Sandbox.facts`
-says what is missing and why.
+Its first process ends on EOF of a pipe that the caller holds, or at the caller's death, and then the kernel kills the
+whole tree. Empty cgroups and a folder outlive a kill -9 of the caller; the ledger covers those (`mlscale.host.reap`).
+Without namespaces, process groups, a marker in the environment and the ledger stand in (``isolated`` is False); without
+cgroups there is no CPU quota (``limited`` is False). `Sandbox.facts` says what is missing and why.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any, Final
 
-from mlscale.host.cgroups import Budget, Tree, find_hierarchy, group_pids, remove_tree
+from mlscale.host.cgroups import Budget, Tree, find_hierarchy, pids_below, remove_tree
 from mlscale.host.init_process import HERE, PROGRAM, FirstProcess, start_first_process
 from mlscale.host.ledger import Ledger, LedgerEntry
 from mlscale.host.membership import BoxProcess, CgroupMembers, Members, ScannedMembers, find_process
@@ -44,7 +43,7 @@ ROLES: Final[tuple[Role, ...]] = ("control_plane", "data_plane", "load_generator
 
 @dataclass(frozen=True, slots=True)
 class _Parts:
-    """What a sandbox is made of; None where the host does not allow it, ``reasons`` say why."""
+    """The parts of a sandbox; None where the host doesn't allow one, for ``reasons``."""
 
     folder: Path
     ledger: Ledger
@@ -54,16 +53,16 @@ class _Parts:
 
 
 class Sandbox:
-    """Made by `open_sandbox`. `sample` may run in another thread beside everything else."""
+    """Created by `open_sandbox`. `sample` may be called from another thread."""
 
     def __init__(self, name: str, parts: _Parts) -> None:
         self.name = name
         self.folder = parts.folder
-        """Scratch folder, the same path inside and outside, short (Unix sockets fit), removed at the end."""
+        """Scratch folder: same path inside and outside, short enough for Unix sockets, removed at the end."""
         self.isolated = parts.first is not None
-        """Whether it has namespaces of its own."""
+        """Whether it has its own namespaces."""
         self.limited = parts.tree is not None
-        """Whether it has cgroups of its own, so that the replica wrapper's CPU quota holds."""
+        """Whether it has its own cgroups, so that the replica wrapper's CPU quota applies."""
         self._parts = parts
         self._spawned: list[tuple[subprocess.Popen[Any], LedgerEntry | None]] = []
         self._roots: dict[int, Role] = {}
@@ -79,15 +78,15 @@ class Sandbox:
         self._owners: dict[str, str] = {}
         self._enter = {role: self._command(role, whole=True) for role in ROLES}
         self.prefix: tuple[str, ...] = (*self._command("load_generator", whole=False), "--")
-        """argv to put in front of the load generator's: PID and network namespace of the sandbox, role load_generator,
-        but the host's own file system, so that files made later (a load specification, a run folder) are seen. Exit
-        code, standard streams, environment and working folder pass through; SIGTERM and SIGKILL reach the command."""
+        """argv to prepend to the load generator's: PID and network namespace of the sandbox, role load_generator, but
+        the host's file system, so that files created later (a load specification, a run folder) are visible. Exit code,
+        standard streams, environment and working folder pass through; SIGTERM and SIGKILL reach the command."""
 
     @property
     def facts(self) -> dict[str, Any]:
         """For run.json: isolated, limited, cgroup_version, user_namespace, load_realtime (whether the load generator is
-        a real-time task, before all others), shared_cores (what data plane and replicas may use together; None: each
-        replica has its quota, and the data plane none), reasons (why something is missing)."""
+        a real-time task, before all others), shared_cores (common quota of data plane and replicas; None: each replica
+        has its own, the data plane none), reasons (why something is missing)."""
         first, tree = self._parts.first, self._parts.tree
         return {
             "isolated": self.isolated,
@@ -101,7 +100,7 @@ class Sandbox:
 
     @property
     def alive(self) -> bool:
-        """False once its first process has ended: nothing runs in it any more. Always True where nothing isolates."""
+        """False once its first process has ended, and with it all others. Always True without namespaces."""
         return self._parts.first is None or self._parts.first.keeper.poll() is None
 
     def spawn(
@@ -116,12 +115,12 @@ class Sandbox:
         stderr: int | IO[Any] | None = None,
         text: bool | None = None,
     ) -> subprocess.Popen[Any]:
-        """Start ``argv`` inside, in the cgroup of ``role`` from exec on, in a session of its own.
+        """Start ``argv`` inside, in the cgroup of ``role`` from exec on, in its own session.
 
-        ``env`` None is this process's environment; TMPDIR becomes the sandbox's either way. The Popen's pid is that of
-        a helper which ends as the command ends and takes the command along when it is killed (SIGKILL reaches the
-        command alone; its own children live until the sandbox ends). /tmp inside shows the folders that stood in the
-        host's /tmp when the sandbox was opened; put files for the command into ``folder``.
+        ``env`` None is this process's environment; TMPDIR is set to the sandbox's either way. The Popen's pid is that
+        of a helper that ends as the command does, and whose death kills the command (SIGKILL reaches the command alone;
+        its children live until the sandbox ends). /tmp inside shows the folders that were in the host's /tmp when the
+        sandbox was opened; put files for the command into ``folder``.
 
         Raises:
             MlscaleError: the sandbox has ended, or ``role`` has no cgroup to start in.
@@ -130,7 +129,7 @@ class Sandbox:
             raise MlscaleError("its first process has ended", f"sandbox {self.name}", "start the run again")
         if role not in self._enter:
             raise MlscaleError(
-                f"nothing is spawned as {role}", f"sandbox {self.name}", "replicas start by replica_wrapper()"
+                f"can't spawn as {role}", f"sandbox {self.name}", "start replicas with replica_wrapper()"
             )
         options: dict[str, Any] = {"cwd": cwd, "stdin": stdin, "stdout": stdout, "stderr": stderr, "text": text}
         options |= {"env": None if env is None else dict(env), "start_new_session": True}
@@ -143,14 +142,14 @@ class Sandbox:
         return process
 
     def replica_wrapper(self, python: Path, cpu_cores: float, cpu_period_s: float, component: str = "") -> Path:
-        """An executable that stands in for ``python``: a replica started with it is limited from exec on.
+        """An executable to use in place of ``python``: a replica started with it is limited from exec on.
 
-        The replica's subject is "replica-<pid inside>". Where there are no cgroups it only records (`limited` is
-        False). The script names `folder`, so it works inside the sandbox as well as outside. ``component`` is whose
-        replicas it starts, where there are several: their samples and their record say so.
+        The replica's subject is "replica-<pid inside>". Without cgroups it only records (`limited` is False). It works
+        both inside and outside the sandbox. ``component``, where there are several, is the one whose replicas it
+        starts; their samples and records name it.
 
         Raises:
-            MlscaleError: a quota that the kernel can't keep (period 1 ms to 1 s, at least 1 ms of CPU in it).
+            MlscaleError: a quota that the kernel can't enforce (period 1 ms to 1 s, at least 1 ms of CPU in it).
         """
         file = self.folder / f"python-{uuid.uuid4().hex[:6]}"
         file.write_text(wrapper_script(python, self._records, self._parts.tree, cpu_cores, cpu_period_s, component))
@@ -158,20 +157,21 @@ class Sandbox:
         return file
 
     def replica_starts(self) -> tuple[ReplicaStart, ...]:
-        """What every replica's wrapper recorded (CPU used before the limit held, when it began to), oldest first."""
+        """What every replica's wrapper recorded (CPU used before the limit applied, and when), oldest first."""
         return read_starts(self._records)
 
     def replicas(self) -> dict[str, tuple[BoxProcess, ...]]:
-        """Subject ("replica-<pid inside>") -> its processes, lowest pid first; replicas that ended are left out."""
-        found = self._members.subjects().items()
-        return {subject: processes for subject, processes in found if subject.startswith(REPLICA) and processes}
+        """Subject ("replica-<pid inside>") -> its processes, lowest pid first; without replicas that have ended."""
+        subjects = self._members.subjects().items()
+        return {subject: processes for subject, processes in subjects if subject.startswith(REPLICA) and processes}
 
     def processes(self) -> dict[int, int]:
-        """pid inside -> pid seen from here, of every process in the sandbox but its first."""
-        return {one.inside: one.outside for processes in self._members.subjects().values() for one in processes}
+        """pid inside -> pid here, of every process in the sandbox but its first."""
+        groups = self._members.subjects().values()
+        return {process.inside: process.outside for processes in groups for process in processes}
 
     def move(self, pid_inside: int, role: Role) -> None:
-        """Count the process with this pid inside to ``role`` from now on, and the children it starts from now on.
+        """From now on count the process with this pid inside, and children it starts later, towards ``role``.
 
         Raises:
             MlscaleError: there is no such process in the sandbox.
@@ -186,11 +186,11 @@ class Sandbox:
         return self._members.drop_empty_replicas()
 
     def sample(self, clock: Clock, component: str) -> list[ResourceSample]:
-        """Resource use now: one sample per replica, per role and for the host. Cheap (below 1 ms with cgroups).
+        """Present resource use: a sample per replica, per role and for the host. Cheap (below 1 ms with cgroups).
 
         ``cpu_cores`` is the mean since the last call; a subject's first sample has NaN there. rss_bytes is the sum of
-        the resident sets of its processes (pages that they share count for each). Each carries ``component``, but for
-        replicas whose wrapper was made for another one.
+        the resident sets of its processes (shared pages count for each). Samples name ``component``, except those of
+        replicas whose wrapper was created for another one.
         """
         rows = self._sampler.sample(clock, component, self._members.usage)
         if any(row.role == "replica" and row.subject not in self._owners for row in rows):
@@ -198,14 +198,14 @@ class Sandbox:
         return [replace(row, component=self._owners.get(row.subject) or component) for row in rows]
 
     def _spawn_gated(self, role: Role, words: list[str], options: dict[str, Any]) -> subprocess.Popen[Any]:
-        """Without namespaces: the command starts only once its process group stands in the ledger."""
+        """Without namespaces: the command starts only once its process group is in the ledger."""
         gate, go = os.pipe()
         try:
             process = subprocess.Popen(
                 [*self._enter[role], "--go", str(gate), "--", *words], pass_fds=(gate,), **options
             )
             leader = ProcessIdentity.of(process.pid)
-            assert leader is not None, "it waits for us"
+            assert leader is not None, "it waits for the gate"
             entry = self._parts.ledger.intend("process_group", **leader.to_json())
             self._spawned.append((process, entry))
             self._roots[process.pid] = role
@@ -232,7 +232,7 @@ class Sandbox:
         return (*PROGRAM, str(HERE / "sandbox_enter.py"), str(file))
 
     def _end(self, grace_s: float) -> None:
-        """End every process, and take in the ends of those that were spawned. A second Ctrl-C makes it short."""
+        """End every process and collect the spawned ones. A second Ctrl-C skips the grace period."""
         try:
             if self._parts.first is not None:
                 self._parts.first.end(grace_s)
@@ -247,7 +247,7 @@ class Sandbox:
                 self._parts.first.kill()
             if self._parts.tree is not None:
                 folders = self._parts.tree.folders
-                kill_until_none(lambda: group_pids(folders))
+                kill_until_none(lambda: pids_below(folders))
             for process, _ in self._spawned:
                 process.kill()
                 process.wait()
@@ -255,17 +255,17 @@ class Sandbox:
 
 @contextmanager
 def open_sandbox(name: str, ledger: Ledger, *, budget: Budget | None = None, grace_s: float = 2.0) -> Iterator[Sandbox]:
-    """A sandbox for the length of the ``with`` block; afterwards nothing of it is left.
+    """A sandbox for the length of the ``with`` block; nothing of it remains afterwards.
 
     Args:
-        name: for people, in messages.
-        ledger: where everything that could outlive a crash is written down.
-        budget: what data plane and replicas may use together, on top of each replica's own quota.
-        grace_s: how long processes may take to end after SIGTERM before they are killed.
+        name: shown in messages.
+        ledger: records everything that could outlive a crash.
+        budget: common quota of data plane and replicas, in addition to each replica's own.
+        grace_s: time between SIGTERM and SIGKILL, s.
 
     Raises:
-        MlscaleError: no scratch folder can be made, the kernel can't keep the budget, or something could not be removed
-            at the end (its ledger entry then stays, for `mlscale.host.reap.cleanup`).
+        MlscaleError: no scratch folder, a budget that the kernel can't enforce, or something could not be removed at
+            the end (its ledger entry then stays, for `mlscale.host.reap.cleanup`).
     """
     identifier = uuid.uuid4().hex[:8]
     folder = scratch_root() / f"mls-{identifier}"
@@ -288,8 +288,7 @@ def open_sandbox(name: str, ledger: Ledger, *, budget: Budget | None = None, gra
 
 
 def abilities() -> dict[str, Any]:
-    """What a sandbox can have on this host, tried out (for `mlscale doctor`): `Sandbox.facts` without what only a
-    sandbox that was made knows."""
+    """What a sandbox can have on this host, found by trying: the `Sandbox.facts` that don't need a sandbox."""
     hierarchy = find_hierarchy()
     first = start_first_process(0, ())
     if not isinstance(first, str):
@@ -326,13 +325,11 @@ def _build(name: str, folder: Path, ledger: Ledger, tree: Tree | str, grace_s: f
 
 
 def _unwritable(folder: Path, error: OSError) -> MlscaleError:
-    return MlscaleError(
-        f"no scratch folder: {error.strerror}", str(folder), "set TMPDIR to a folder that can be written"
-    )
+    return MlscaleError(f"no scratch folder: {error.strerror}", str(folder), "set TMPDIR to a writable folder")
 
 
 def _with_groups(tree: Tree | str) -> Tree | str:
-    """The tree with its groups made, or the reason why there are none."""
+    """The tree with its groups created, or the reason why not."""
     if isinstance(tree, str):
         return tree
     try:

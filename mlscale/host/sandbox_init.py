@@ -1,11 +1,12 @@
-"""The first process of a sandbox. A program of its own (``python -I -S sandbox_init.py``): imports nothing of mlscale.
+"""The first process of a sandbox. A separate program (``python -I -S sandbox_init.py``): without site-packages it
+starts in 10 ms, so it imports only the standard library.
 
-stdin is a pipe whose other end the caller holds. Its first line is a JSON object (see `main`). Then the word "end"
-asks for an orderly end (SIGTERM to everything, a bounded wait); EOF, or the caller's death, for an immediate one. When
-this process ends, the kernel kills all others in its pid namespace. One JSON line on stdout says how the start went.
+stdin is a pipe held by the caller. Its first line is a JSON object (see `main`). Then the word "end" requests an
+orderly end (SIGTERM to everything, a bounded wait); EOF, or the caller's death, an immediate one. When this process
+ends, the kernel kills all others in its pid namespace. One JSON line on stdout reports how the start went.
 
-Two processes: the keeper, a child of the caller, stays in the caller's pid namespace and only waits; its child is
-process 1 of the new one and dies with it.
+There are two processes: the keeper, a child of the caller, stays in the caller's pid namespace and waits; its child is
+process 1 of the new namespace and dies with the keeper.
 """
 
 from __future__ import annotations
@@ -35,15 +36,15 @@ PR_SET_PDEATHSIG, PR_SET_NAME = 1, 15
 SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 1
 
 
-class Refused(Exception):  # noqa: N818 (a step the kernel refused)
-    """``args``: the step, the reason."""
+class StepFailed(Exception):  # noqa: N818
+    """The kernel refused a step. ``args``: the step, the reason."""
 
 
 def call(step: str, name: str, *arguments: Any) -> None:
-    """One libc call. Raises Refused with the step and errno's text."""
+    """Call libc. Raises StepFailed with the step and errno's text."""
     libc = ctypes.CDLL(None, use_errno=True)
     if getattr(libc, name)(*arguments) != 0:
-        raise Refused(step, os.strerror(ctypes.get_errno()))
+        raise StepFailed(step, os.strerror(ctypes.get_errno()))
 
 
 def mount(source: str, target: str, kind: str | None, flags: int, options: str = "") -> None:
@@ -59,25 +60,25 @@ def mount(source: str, target: str, kind: str | None, flags: int, options: str =
 
 
 def unshare() -> bool:
-    """Leave the caller's namespaces; True when that took a user namespace too. Raises Refused."""
-    rest = CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWPID | CLONE_NEWNET
+    """Enter new namespaces; True if that took a user namespace too. Raises StepFailed."""
+    namespaces = CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWPID | CLONE_NEWNET
     try:
-        call("unshare", "unshare", rest)
-    except Refused:
+        call("unshare", "unshare", namespaces)
+    except StepFailed:
         uid, gid = os.geteuid(), os.getegid()
-        call("unshare with a user namespace", "unshare", rest | CLONE_NEWUSER)
+        call("unshare with a user namespace", "unshare", namespaces | CLONE_NEWUSER)
         for file, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
-            with open(f"/proc/self/{file}", "w") as opened:  # noqa: PTH123 (pathlib's import would double the start's time)
+            with open(f"/proc/self/{file}", "w") as opened:  # noqa: PTH123 (importing pathlib doubles the start-up time)
                 opened.write(text)
         return True
     return False
 
 
 def make_private(hidden: list[str], needed: list[str]) -> None:
-    """Own /tmp, /dev/shm and /proc, and ``lo`` up. Raises Refused.
+    """Mount a private /tmp, /dev/shm and /proc, and bring ``lo`` up. Raises StepFailed.
 
-    The own /tmp shows the folders that stood in the host's (the checkout, the environment or the caller's files may lie
-    there), except those named like ``hidden``; what is made beside them is seen nowhere else and vanishes.
+    The private /tmp shows the present folders of the host's (the checkout, the environment or the caller's files may be
+    there), except those that match ``hidden``. What is created beside them is visible only inside and not kept.
     """
     mount("none", "/", None, MS_REC | MS_PRIVATE)
     old = os.open("/tmp", os.O_RDONLY | os.O_DIRECTORY)
@@ -89,7 +90,7 @@ def make_private(hidden: list[str], needed: list[str]) -> None:
         os.mkdir(f"/tmp/{name}")  # noqa: PTH102
         try:
             mount(f"/proc/self/fd/{old}/{name}", f"/tmp/{name}", None, MS_BIND | MS_REC)
-        except Refused:
+        except StepFailed:
             os.rmdir(f"/tmp/{name}")  # noqa: PTH106
             if name in needed:
                 raise
@@ -100,7 +101,7 @@ def make_private(hidden: list[str], needed: list[str]) -> None:
 
 
 def loopback_up() -> None:
-    """Bring ``lo`` of the own network namespace up. Raises OSError."""
+    """Bring up ``lo`` of this network namespace. Raises OSError."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         request = fcntl.ioctl(sock, SIOCGIFFLAGS, struct.pack("16sH14x", b"lo", 0))
         flags = struct.unpack("16sH14x", request)[1] | IFF_UP
@@ -108,25 +109,25 @@ def loopback_up() -> None:
 
 
 def first_process(setup: dict[str, Any], caller: int, report: int) -> NoReturn:
-    """Process 1: set the namespaces up, reap orphans, wait for the end."""
+    """Process 1: set up the namespaces, reap orphans, wait for the end."""
     try:
         call("die with the keeper", "prctl", PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         make_private(setup["hidden"], setup["needed"])
-        answer: dict[str, Any] = {"ok": True}
-    except Refused as refused:
-        answer = {"ok": False, "step": refused.args[0], "reason": refused.args[1]}
+        reply: dict[str, Any] = {"ok": True}
+    except StepFailed as failure:
+        reply = {"ok": False, "step": failure.args[0], "reason": failure.args[1]}
     except OSError as error:
-        answer = {"ok": False, "step": "private folders", "reason": str(error)}
-    os.write(report, json.dumps(answer).encode())
+        reply = {"ok": False, "step": "private folders", "reason": str(error)}
+    os.write(report, json.dumps(reply).encode())
     os.close(report)
-    if answer["ok"]:
+    if reply["ok"]:
         os.close(1)
         wait_for_end(setup["grace_s"], caller)
-    os._exit(0 if answer["ok"] else 1)
+    os._exit(0 if reply["ok"] else 1)
 
 
 def wait_for_end(grace_s: float, caller: int) -> None:
-    """Reap children until the caller says "end" or is gone."""
+    """Reap children until the caller sends "end" or has ended."""
     woken, wake = os.pipe()
     os.set_blocking(wake, False)
     os.set_blocking(woken, False)
@@ -150,7 +151,7 @@ def wait_for_end(grace_s: float, caller: int) -> None:
 
 
 def end_all(grace_s: float) -> None:
-    """SIGTERM to all others in the namespace; back when they are gone, at the latest after ``grace_s``."""
+    """SIGTERM all others in the namespace and wait for them, at most ``grace_s``."""
     deadline_s = time.monotonic() + grace_s
     try:
         os.kill(-1, signal.SIGTERM)
@@ -171,7 +172,7 @@ def reap_children() -> None:
 
 
 def main() -> int:
-    """stdin's first line: {"hidden": [patterns], "needed": [names], "grace_s": s}; the answer is {"ok", "pid", ...}."""
+    """stdin's first line: {"hidden": [patterns], "needed": [names], "grace_s": s}; the reply is {"ok", "pid", ...}."""
     line = b""
     while not line.endswith(b"\n"):
         byte = os.read(0, 1)
@@ -182,11 +183,11 @@ def main() -> int:
     try:
         caller = os.pidfd_open(os.getppid())
     except (AttributeError, OSError):
-        caller = -1  # an old kernel: the pipe alone has to do
+        caller = -1  # an old kernel: the pipe alone must do
     try:
         user = unshare()
-    except (Refused, OSError) as refused:
-        os.write(1, json.dumps({"ok": False, "step": refused.args[0], "reason": refused.args[1]}).encode() + b"\n")
+    except (StepFailed, OSError) as failure:
+        os.write(1, json.dumps({"ok": False, "step": failure.args[0], "reason": failure.args[1]}).encode() + b"\n")
         return 1
     report, write_report = os.pipe()
     child = os.fork()
@@ -194,12 +195,12 @@ def main() -> int:
         os.close(report)
         first_process(setup, caller, write_report)
     os.close(write_report)
-    answer = json.loads(os.read(report, 4096) or b'{"ok": false, "step": "start", "reason": "process 1 died"}')
-    os.write(1, json.dumps({**answer, "pid": child, "user_namespace": user}).encode() + b"\n")
+    reply = json.loads(os.read(report, 4096) or b'{"ok": false, "step": "start", "reason": "process 1 died"}')
+    os.write(1, json.dumps({**reply, "pid": child, "user_namespace": user}).encode() + b"\n")
     os.close(1)
     os.close(0)
     os.waitpid(child, 0)
-    return 0 if answer["ok"] else 1
+    return 0 if reply["ok"] else 1
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Where mlscale keeps what outlives a command: state that can't be made again, and a cache that can."""
+"""Where mlscale keeps data beyond a command: state, which can't be recreated, and a cache, which can."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def cache_home() -> Path:
 
 
 def own_cluster() -> Path:
-    """The folder of the cluster that ``make cluster`` makes: one, however its path is spelt."""
+    """The folder of the cluster that ``make cluster`` creates, with symbolic links resolved."""
     return (state_home() / "cluster" / "default").resolve()
 
 
@@ -26,6 +26,6 @@ def own_kubeconfig() -> Path:
     return own_cluster() / "kubeconfig"
 
 
-def _home(variable: str, otherwise: str) -> Path:
-    named = os.environ.get(variable, "")
-    return (Path(named) if named.startswith("/") else Path.home() / otherwise) / "mlscale"
+def _home(variable: str, default: str) -> Path:
+    value = os.environ.get(variable, "")
+    return (Path(value) if value.startswith("/") else Path.home() / default) / "mlscale"

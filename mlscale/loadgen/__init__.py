@@ -1,5 +1,5 @@
-"""When to send, sending, and recording what happened (METHOD §1, §5, §6).
+"""The load generator: schedules, sending and recording (METHOD §1, §5, §6).
 
-`schedules` draws send times (pure), `process` runs load workers from the parent's side, `worker` is the process that
-sends, `stimulus` counts what was sent against what was due, `command` is ``mlscale load``.
+`schedules` draws send times (pure), `process` controls the load workers, `worker` is the process that sends, `stimulus`
+compares what was sent with what was due, `command` is ``mlscale load``.
 """

@@ -1,4 +1,4 @@
-"""What load sends: a folder of files, their content types and, in labels.jsonl, what is known of the right answers."""
+"""What load sends: a folder of files, their content types and, in labels.jsonl, the expected answers."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from typing import Any, Final
 from mlscale.errors import MlscaleError
 
 LABELS: Final = "labels.jsonl"
-_ANY: Final = "application/octet-stream"
+_DEFAULT_TYPE: Final = "application/octet-stream"
 
 Label = Mapping[str, Any]
-"""A line of labels.jsonl: "file", and what is known about it."""
+"""A line of labels.jsonl: "file" and what is known about it."""
 Check = Callable[[Label, Any], bool]
-"""Whether an answer, decoded from JSON, is right for the file with this label."""
+"""Whether an answer, decoded from JSON, is correct for the file with this label."""
 
 
 @dataclass(frozen=True)
 class BodySet:
-    """Files in order of their names. ``labels``: one for each; None: nothing is known, so no answer is checked."""
+    """Files in name order, and a label for each. ``labels`` None: answers are not checked."""
 
     names: tuple[str, ...]
     bodies: tuple[bytes, ...]
@@ -38,25 +38,25 @@ class BodySet:
 
     @classmethod
     def read(cls, folder: Path | str) -> BodySet:
-        """Read every file of ``folder`` but hidden ones, and its labels.jsonl where there is one.
+        """Read every file of ``folder`` except hidden ones, and its labels.jsonl if it has one.
 
         Raises:
-            MlscaleError: no such folder, no files, an unreadable file, labels that are malformed or don't match.
+            MlscaleError: no such folder, no files, an unreadable file, or malformed or unmatched labels.
         """
-        place = Path(folder)
+        source = Path(folder)
         try:
-            files = sorted(file for file in place.iterdir() if file.name != LABELS and not file.name.startswith("."))
+            files = sorted(file for file in source.iterdir() if file.name != LABELS and not file.name.startswith("."))
             bodies = tuple(file.read_bytes() for file in files)
-            labelled = _read_labels(place / LABELS)
+            labelled = _read_labels(source / LABELS)
         except OSError as error:
             raise MlscaleError(
-                f"the files can't be read: {error.strerror}", str(error.filename or place), "name a folder of files"
+                f"the files can't be read: {error.strerror}", str(error.filename or source), "name a folder of files"
             ) from error
         if not files:
-            raise MlscaleError("there are no files in it", str(place), "name a folder of files to send")
+            raise MlscaleError("the folder has no files", str(source), "name a folder of files to send")
         names = tuple(file.name for file in files)
-        types = tuple(mimetypes.guess_type(name)[0] or _ANY for name in names)
-        labels = None if labelled is None else _matched(names, labelled, place / LABELS)
+        types = tuple(mimetypes.guess_type(name)[0] or _DEFAULT_TYPE for name in names)
+        labels = None if labelled is None else _labels_of(names, labelled, source / LABELS)
         return cls(names, bodies, types, labels, _facts(names, bodies, labels))
 
 
@@ -66,21 +66,20 @@ def same_answer(label: Label, answer: Any) -> bool:
 
 
 def load_check(name: str | None, labels: tuple[Label, ...] | None) -> Check | None:
-    """How answers are checked: ``name`` is "module:function", or "none"; None: by `same_answer`, where there are
-    labels.
+    """How to check answers. ``name`` is "module:function", or "none"; None: `same_answer`, if there are labels.
 
     Raises:
-        MlscaleError: there is no such function, or labels have no "answer" and no function is named.
+        MlscaleError: no such function, or no function is named and a label has no "answer".
     """
     if labels is None or name == "none":
         return None
     if name is None:
-        without = next((label for label in labels if "answer" not in label), None)
-        if without is not None:
+        incomplete = next((label for label in labels if "answer" not in label), None)
+        if incomplete is not None:
             raise MlscaleError(
-                f'the label of {without["file"]} has no "answer"',
+                f'the label of {incomplete["file"]} has no "answer"',
                 LABELS,
-                "add the answers, name a function that judges them (--check module:function), or --check none",
+                "add the answers, name a function that checks them (--check module:function), or use --check none",
             )
         return same_answer
     module, _, attribute = name.partition(":")
@@ -88,7 +87,7 @@ def load_check(name: str | None, labels: tuple[Label, ...] | None) -> Check | No
         check: Check = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:
         raise MlscaleError(
-            f"it can't be imported: {error}", f"check {name!r}", "name it as module:function, importable from here"
+            f"it can't be imported: {error}", f"check {name!r}", "use the form module:function, importable from here"
         ) from error
     return check
 
@@ -110,10 +109,10 @@ def _read_labels(file: Path) -> dict[str, Label] | None:
     return labels
 
 
-def _matched(names: tuple[str, ...], labels: Mapping[str, Label], file: Path) -> tuple[Label, ...]:
+def _labels_of(names: tuple[str, ...], labels: Mapping[str, Label], file: Path) -> tuple[Label, ...]:
     missing = sorted(set(labels) - set(names))
     if missing:
-        raise MlscaleError(f"it has a label for {missing[0]}, which is not there", str(file), "add the file")
+        raise MlscaleError(f"the labelled file {missing[0]} is missing", str(file), "add the file")
     unlabelled = sorted(set(names) - set(labels))
     if unlabelled:
         raise MlscaleError(
@@ -126,9 +125,9 @@ def _matched(names: tuple[str, ...], labels: Mapping[str, Label], file: Path) ->
 
 def _facts(names: tuple[str, ...], bodies: tuple[bytes, ...], labels: tuple[Label, ...] | None) -> dict[str, Any]:
     digest = hashlib.sha256()
-    for place, (name, body) in enumerate(zip(names, bodies, strict=True)):
+    for number, (name, body) in enumerate(zip(names, bodies, strict=True)):
         digest.update(hashlib.sha256(body).digest())
-        digest.update(json.dumps([name, labels[place] if labels else None], sort_keys=True).encode())
+        digest.update(json.dumps([name, labels[number] if labels else None], sort_keys=True).encode())
     facts: dict[str, Any] = {
         "count": len(names),
         "bytes": round(sum(map(len, bodies)) / len(bodies)),

@@ -1,4 +1,4 @@
-"""One HTTP request and what became of it (METHOD §1)."""
+"""One HTTP request and its outcome (METHOD §1)."""
 
 from __future__ import annotations
 
@@ -20,22 +20,21 @@ from mlscale.runs.info import Connections
 from mlscale.runs.tables import Status
 
 _NAN: Final = float("nan")
-# Errors of connecting that are this machine's shortage and say nothing about the server.
-_OURS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS, errno.ENOMEM})
+# Connection errors that mean this machine lacks resources and say nothing about the server.
+_LOCAL_ERRORS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS, errno.ENOMEM})
+
+_KEEPALIVE_S: Final = 86_400.0
 
 
-_KEPT_S: Final = 86_400.0
-
-
-class OutOfResources(Exception):  # noqa: N818 (a state of this machine, not of a request)
+class OutOfResources(Exception):  # noqa: N818
     """This machine can't open another connection."""
 
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of a request; moments are ``time.monotonic()`` seconds, NaN where never reached.
+    """The outcome of a request; times are ``time.monotonic()`` seconds, NaN if never reached.
 
-    ``sent_s``: the moment its connection was begun (fresh) or taken up again (kept). ``connect_s`` is a duration.
+    ``sent_s``: when its connection was started (fresh) or reused (kept). ``connect_s`` is a duration.
     """
 
     sent_s: float
@@ -49,17 +48,17 @@ class Outcome:
     bytes_in: int = 0
     connecting_s: float = _NAN
     hops: tuple[Hop, ...] = ()
-    """Its visits of components, where the application has several."""
+    """Its visits to components, if the application has several."""
 
 
 class Client:
-    """Sends requests to one address. Redirects are not followed and nothing is ever sent twice.
+    """Sends requests to one address. Redirects are not followed, and nothing is sent twice.
 
     Args:
-        bodies: what is POSTed; None: GET instead.
-        check: whether an answer is right for a body's label; None: answers are not checked.
-        timeout_s: a request without a whole answer after that long is given up.
-        own_connections: of kept connections, each client keeps its own (a closed loop); False: they share them.
+        bodies: to POST; None: send GET requests.
+        check: whether an answer is correct for a body's label; None: answers are not checked.
+        timeout_s: a request without a complete response after that long is abandoned.
+        own_connections: each client has its own kept connection (closed loop); False: clients share them.
     """
 
     def __init__(
@@ -77,8 +76,8 @@ class Client:
         self._bodies, self._check = bodies, check
         self._method = "GET" if bodies is None else "POST"
         self._headers = dict(headers)
-        named = "content-type" in {name.lower() for name in headers}
-        self._types = [{} if named else {"Content-Type": each} for each in bodies.content_types] if bodies else []
+        explicit = "content-type" in {name.lower() for name in headers}
+        self._types = [{} if explicit else {"Content-Type": kind} for kind in bodies.content_types] if bodies else []
         self._connections, self._timeout_s, self._own_connections = connections, timeout_s, own_connections
         self._sessions: dict[int, aiohttp.ClientSession] = {}
 
@@ -92,7 +91,7 @@ class Client:
         connector = (
             aiohttp.TCPConnector(limit=0, force_close=True)
             if self._connections == "fresh"
-            else aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEPT_S)
+            else aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_S)
         )
         session = aiohttp.ClientSession(
             connector=connector,
@@ -100,11 +99,11 @@ class Client:
             # ceil_threshold: aiohttp would round deadlines up to whole seconds
             timeout=aiohttp.ClientTimeout(total=self._timeout_s, ceil_threshold=math.inf),
             cookie_jar=aiohttp.DummyCookieJar(),
-            skip_auto_headers=["Accept-Encoding"],  # answers are wanted as they are: unpacking costs time here
+            skip_auto_headers=["Accept-Encoding"],  # decompression would cost time here
             auto_decompress=False,
             trace_configs=[_tracing()],
         )
-        session._retry_connection = False  # an idempotent request would silently be sent again
+        session._retry_connection = False  # aiohttp has no public option against resending GETs
         return session
 
     async def __aenter__(self) -> Self:
@@ -117,12 +116,12 @@ class Client:
             await session.close()
 
     async def send(self, client: int, body: int, outcome: Outcome) -> None:
-        """Send client number ``client``'s request with body number ``body`` and fill ``outcome`` in.
+        """Send a request of client number ``client`` with body number ``body`` and fill in ``outcome``.
 
-        Cancelled, it leaves the outcome ``unfinished`` and passes the cancellation on.
+        If cancelled, the outcome stays ``unfinished``.
 
         Raises:
-            OutOfResources: no connection could be opened for want of something on this side.
+            OutOfResources: this machine could not open a connection.
         """
         try:
             response = await self._session_of(client).request(
@@ -159,11 +158,11 @@ class Client:
         if status >= 400:
             return "http_4xx"
         if status >= 300:
-            return "wrong_answer"  # a redirect: not the answer that was asked for
-        return "ok" if self._check is None or self._right(answer, body) else "wrong_answer"
+            return "wrong_answer"  # a redirect
+        return "ok" if self._check is None or self._is_correct(answer, body) else "wrong_answer"
 
-    def _right(self, answer: bytes, body: int) -> bool:
-        """What the check can't make sense of is wrong."""
+    def _is_correct(self, answer: bytes, body: int) -> bool:
+        """Whether the check accepts it; an answer that makes the check fail is wrong."""
         assert self._check is not None
         assert self._bodies is not None
         assert self._bodies.labels is not None
@@ -187,13 +186,13 @@ def _status_of(error: Exception) -> Status:
         case TimeoutError():
             return "timeout"
         case aiohttp.ClientConnectorError() as connecting:
-            if connecting.os_error.errno in _OURS:
+            if connecting.os_error.errno in _LOCAL_ERRORS:
                 raise OutOfResources(connecting.os_error.strerror or str(connecting.os_error)) from error
-            # after the handshake a connection can be reset before we even know that we have it
+            # a connection can be reset between the handshake and our learning of it
             reset = connecting.os_error.errno in (errno.ECONNRESET, errno.EPIPE)
             return "reset" if reset else "refused"
         case aiohttp.ClientResponseError():
-            return "wrong_answer"  # no HTTP
+            return "wrong_answer"  # not HTTP
         case _:
             return "reset"
 
@@ -226,15 +225,15 @@ async def _reused(_session: aiohttp.ClientSession, context: SimpleNamespace, _: 
 
 
 def open_connections_allowed() -> int:
-    """How many connections this process may have open: its limit of file descriptors, raised as far as it goes."""
+    """How many connections this process may open: its file descriptor limit, raised as far as allowed."""
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard == resource.RLIM_INFINITY or hard > soft:
-        wanted = min(hard, 1_048_576) if hard != resource.RLIM_INFINITY else 1_048_576
+        limit = min(hard, 1_048_576) if hard != resource.RLIM_INFINITY else 1_048_576
         try:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-            soft = wanted
-        except (ValueError, OSError):  # macOS caps it lower than its own hard limit says
+            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+            soft = limit
+        except (ValueError, OSError):  # macOS caps it below its own hard limit
             soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     return soft - 64

@@ -1,10 +1,9 @@
-"""``mlscale load``: one load against any HTTP server, recorded as a run."""
+"""``mlscale load``: send load to any HTTP server and record it as a run."""
 
 from __future__ import annotations
 
 import shutil
 import socket
-import sys
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
@@ -18,9 +17,9 @@ from yarl import URL
 
 from mlscale.loadgen.bodies import BodySet, load_check
 from mlscale.loadgen.process import LoadProcess, LoadProgress, LoadSpec
-from mlscale.loadgen.progress import ProgressLine
 from mlscale.loadgen.schedule_files import invalid_schedule, read_schedule
 from mlscale.loadgen.schedules import load_events, split
+from mlscale.progress import Display, time_left
 from mlscale.runs import (
     SCHEDULE,
     Clock,
@@ -41,11 +40,12 @@ from mlscale.runs import (
 _LEAD_S: Final = 0.25
 _SAMPLE_S: Final = 0.5
 _CONNECT_S: Final = 5.0
+_LINE_EVERY_S: Final = 10.0
 
 
 @dataclass(frozen=True)
-class Surroundings:
-    """What other layers know: how a run is judged, what the host is, and samples of the host under load."""
+class HostContext:
+    """What higher layers provide: judging a run, a description of the host, and samples of the host under load."""
 
     judge: Callable[[Run], Validity]
     host: Mapping[str, Any]
@@ -61,21 +61,21 @@ def schedule_of(
     arrivals: str,
     think_s: float,
 ) -> ClosedLoop | OpenLoop:
-    """The schedule that the command line's options mean.
+    """The schedule given by the command line's options.
 
     Raises:
-        MlscaleError: not exactly one of rate, clients and file; a value that makes no schedule.
+        MlscaleError: not exactly one of rate, clients and file, or an invalid value.
     """
     if [rate, clients, file].count(None) != 2:
-        raise MlscaleError("name exactly one of --rate, --clients and --schedule", "mlscale load", "see --help")
+        raise MlscaleError("give exactly one of --rate, --clients and --schedule", "load", "see mlscale load --help")
     if file is not None:
         if duration_s is not None and file.suffix.lower() != ".csv":
-            raise MlscaleError("the schedule file says how long it lasts", "--duration", "leave --duration out")
+            raise MlscaleError("a JSON schedule has its own duration", "--duration", "remove --duration")
         return read_schedule(file, duration_s=duration_s)
     data: dict[str, Any] = {"duration_s": 60.0 if duration_s is None else duration_s}
     if rate is not None:
         if rate == 0:
-            raise MlscaleError("at 0 requests/s nothing is sent", "--rate", "use a rate above 0")
+            raise MlscaleError("0 requests/s sends nothing", "--rate", "use a rate above 0")
         data |= {"loop": "open", "rate": {"shape": "constant", "rate_rps": rate}, "arrivals": arrivals}
     else:
         data |= {"loop": "closed", "stages": [{"start_s": 0.0, "clients": clients}], "think_mean_s": think_s}
@@ -84,32 +84,32 @@ def schedule_of(
     try:
         return SCHEDULE.validate_python(data)
     except ValidationError as error:
-        raise invalid_schedule(error, "mlscale load") from error
+        raise invalid_schedule(error, "load") from error
 
 
 def check_address(url: str) -> None:
-    """Raise MlscaleError unless ``url`` is an http(s) address at which something accepts connections."""
+    """Raise MlscaleError unless ``url`` is an http(s) address that accepts connections."""
     try:
         parsed = URL(url)
         host, port = parsed.host, parsed.port
     except ValueError as error:
-        raise MlscaleError(f"no address: {error}", url, "name one such as http://127.0.0.1:8080/decode") from error
+        raise MlscaleError(f"not an address: {error}", url, "use one such as http://127.0.0.1:8080/decode") from error
     if parsed.scheme not in ("http", "https") or not host or not port:
-        raise MlscaleError("no http address", url, "name one such as http://127.0.0.1:8080/decode")
+        raise MlscaleError("not an http address", url, "use one such as http://127.0.0.1:8080/decode")
     try:
         socket.create_connection((host, port), timeout=_CONNECT_S).close()
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise MlscaleError(f"nothing answers there: {reason}", url, "start the server, or fix the address") from error
+        raise MlscaleError(f"can't connect: {reason}", url, "start the server, or correct the address") from error
 
 
-def record_load(spec: LoadSpec, out: Path, surroundings: Surroundings) -> Run:
-    """Send a load and seal it as a run (environment and level "none").
+def record_load(spec: LoadSpec, out: Path, context: HostContext) -> Run:
+    """Send a load and record it as a run (environment and level "none").
 
-    Interrupted or failed while it sends, the run is kept and says that it is incomplete; before that nothing is kept.
+    If it fails or is interrupted while sending, the run is kept as incomplete; before that, nothing is kept.
 
     Raises:
-        MlscaleError: the address, the bodies, the check or ``out`` can't be used; a load worker failed.
+        MlscaleError: the address, the bodies, the check or ``out`` is unusable, or a load worker failed.
     """
     check_address(spec.url)
     bodies = BodySet.read(spec.bodies) if spec.bodies is not None else None
@@ -120,7 +120,7 @@ def record_load(spec: LoadSpec, out: Path, surroundings: Surroundings) -> Run:
     except ValueError as error:
         raise MlscaleError(str(error), "--workers", "use fewer, at least 1") from error
     existed = out.exists()
-    writer = RunWriter(out, _info(spec, bodies, surroundings.host))
+    writer = RunWriter(out, _info(spec, bodies, context.host))
     sending = False
     try:
         with LoadProcess() as load:
@@ -132,37 +132,44 @@ def record_load(spec: LoadSpec, out: Path, surroundings: Surroundings) -> Run:
             writer.update(wall_start=clock.wall_start)
             for event in load_events(spec.schedule, 0.0):
                 writer.observe(event)
-            report = _watch(load, spec, writer, clock, surroundings)
-        return _seal(writer, report, surroundings)
+            report = _watch(load, spec, writer, clock, context)
+        return _seal(writer, report, context)
     except BaseException as error:
-        stopped = isinstance(error, KeyboardInterrupt | SystemExit)
-        writer.abandon("interrupted" if stopped else f"{type(error).__name__}: {error}")
+        interrupted = isinstance(error, KeyboardInterrupt | SystemExit)
+        writer.abandon("interrupted" if interrupted else f"{type(error).__name__}: {error}")
         if not sending:
             _discard(out, existed=existed)
         raise
 
 
 def _watch(
-    load: LoadProcess, spec: LoadSpec, writer: RunWriter, clock: RunClock, surroundings: Surroundings
+    load: LoadProcess, spec: LoadSpec, writer: RunWriter, clock: RunClock, context: HostContext
 ) -> StimulusReport:
-    before: LoadProgress | None = None
-    with ProgressLine(spec.schedule.duration_s, sys.stderr) as line:
+    last: LoadProgress | None = None
+    with Display(line_every_s=_LINE_EVERY_S) as display:
         while not load.join(_SAMPLE_S):
             now = load.progress()
-            for observation in surroundings.sample(clock):
+            for observation in context.sample(clock):
                 writer.observe(observation)
-            if before is not None and now.t_s > before.t_s:
-                cores = (now.cpu_s - before.cpu_s) / (now.t_s - before.t_s)
+            if last is not None and now.t_s > last.t_s:
+                cores = (now.cpu_s - last.cpu_s) / (now.t_s - last.t_s)
                 writer.observe(ResourceSample(now.t_s, "", "load_generator", "load_generator", cores, now.rss_bytes))
-            before = now
-            line.show(clock(), now)
+            last = now
+            _show(display, clock(), spec.schedule.duration_s, now)
     return load.wait()
 
 
-def _seal(writer: RunWriter, report: StimulusReport, surroundings: Surroundings) -> Run:
+def _show(display: Display, elapsed_s: float, duration_s: float, progress: LoadProgress) -> None:
+    left_s = duration_s - elapsed_s
+    counts = f"{progress.begun:,} sent, {progress.failed:,} failed, {progress.open:,} open"
+    share = min(max(elapsed_s / duration_s, 0.0), 1.0)
+    display.update(counts, share, time_left(left_s) if left_s > 0 else "waiting for open requests")
+
+
+def _seal(writer: RunWriter, report: StimulusReport, context: HostContext) -> Run:
     writer.update(stimulus=report)
     writer.flush()
-    validity = surroundings.judge(Run(writer.path, writer.info))
+    validity = context.judge(Run(writer.path, writer.info))
     writer.seal(validity=validity)
     return load_run(writer.path)
 
@@ -195,10 +202,8 @@ def _discard(out: Path, *, existed: bool) -> None:
         shutil.rmtree(out)
 
 
-def one_of(value: str, choices: Any, option: str) -> str:
-    """``value`` if it is one of a Literal's, else MlscaleError."""
+def check_choice(value: str, choices: Any, option: str) -> str:
+    """``value``, if it is one of the values of the Literal ``choices``; else raises MlscaleError."""
     if value not in get_args(choices):
-        raise MlscaleError(
-            f"{value!r} is not one of the choices", option, "choose one of: " + ", ".join(get_args(choices))
-        )
+        raise MlscaleError(f"invalid value {value!r}", option, "choose one of: " + ", ".join(get_args(choices)))
     return value

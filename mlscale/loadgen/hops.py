@@ -1,7 +1,7 @@
-"""What a partitioned application says of a request's way through its components: the header X-Mlscale-Hops.
+"""A request's path through the components of a partitioned application, from the header X-Mlscale-Hops.
 
-JSON, a row for each visit of a component: [component, replica, started_s, queue_s, inference_s], times of the server's
-time.monotonic(); queue_s is null for the front, whose queue only the client can tell (METHOD §1).
+JSON with a row per visit to a component: [component, replica, started_s, queue_s, inference_s]. Times are the server's
+time.monotonic(); queue_s is null for the front, whose queueing only the client can measure (METHOD §1).
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import math
 from typing import Any, Final, NamedTuple
 
 HEADER: Final = "X-Mlscale-Hops"
-_MOST: Final = 64
+_MAX_HOPS: Final = 64
 
 
 class Hop(NamedTuple):
-    """One visit of one component; NaN where it is not told."""
+    """One visit to a component; NaN where not reported."""
 
     component: str
     replica_id: str
@@ -25,7 +25,7 @@ class Hop(NamedTuple):
 
 
 def read_hops(text: str | None, queue_s: float) -> tuple[Hop, ...]:
-    """The rows of the header's ``text``; none where there is no header, or one that makes no sense.
+    """The rows of the header's ``text``; none if the header is missing or malformed.
 
     Args:
         queue_s: how long the request waited for the front.
@@ -33,7 +33,7 @@ def read_hops(text: str | None, queue_s: float) -> tuple[Hop, ...]:
     if text is None:
         return ()
     try:
-        return tuple(_hop(row, queue_s) for row in json.loads(text)[:_MOST])
+        return tuple(_hop(row, queue_s) for row in json.loads(text)[:_MAX_HOPS])
     except (ValueError, TypeError, KeyError, RecursionError):
         return ()
 

@@ -1,8 +1,8 @@
-"""Waking up at a moment, to a few tens of microseconds.
+"""Waking up at a given time, to within a few tens of microseconds.
 
-An event loop's own timers are a millisecond wide. Linux's timerfd is a file that becomes readable at an absolute time
-of CLOCK_MONOTONIC to the precision of the kernel's high-resolution timers, and costs nothing while it waits; elsewhere
-the loop's timer wakes early and the rest is spun, a turn of the loop at a time.
+Event loop timers have millisecond resolution. Linux's timerfd becomes readable at an absolute time of CLOCK_MONOTONIC
+with the precision of the kernel's high-resolution timers, and costs nothing while waiting; elsewhere the loop's timer
+wakes early and the rest is spun, one iteration of the loop at a time.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ _ABSOLUTE: Final = 1
 _EARLY_S: Final = 0.002
 
 
-class Alarm(Protocol):
-    """Calls back once at or after the moment (``time.monotonic()`` seconds) that was set last."""
+class PreciseTimer(Protocol):
+    """Calls back once, at or after the time (``time.monotonic()`` seconds) that was set last."""
 
     def set(self, at_s: float) -> None: ...
 
     def close(self) -> None: ...
 
 
-def make_alarm(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> Alarm:
-    """The most precise alarm that this system has."""
-    return TimerFdAlarm(loop, callback) if sys.platform == "linux" else SpinningAlarm(loop, callback)
+def make_timer(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> PreciseTimer:
+    """The most precise timer of this system."""
+    return TimerFd(loop, callback) if sys.platform == "linux" else SpinningTimer(loop, callback)
 
 
 class _Timespec(ctypes.Structure):
@@ -41,11 +41,11 @@ class _Itimerspec(ctypes.Structure):
     _fields_ = (("interval", _Timespec), ("value", _Timespec))
 
 
-class TimerFdAlarm:
+class TimerFd:
     """Linux: a timerfd watched by the loop."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
-        self._library = ctypes.PyDLL(None, use_errno=True)  # PyDLL: too quick to be worth giving the GIL away
+        self._library = ctypes.PyDLL(None, use_errno=True)  # PyDLL: too quick to be worth releasing the GIL
         self._fd = self._library.timerfd_create(_CLOCK_MONOTONIC, os.O_NONBLOCK | os.O_CLOEXEC)
         if self._fd < 0:
             raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
@@ -56,7 +56,7 @@ class TimerFdAlarm:
         loop.add_reader(self._fd, self._fired)
 
     def set(self, at_s: float) -> None:
-        if at_s == self._at_s:  # a system call that programs the timer: 15 us on a virtual machine
+        if at_s == self._at_s:  # saves a system call: 15 us on a virtual machine
             return
         self._at_s = at_s
         nanoseconds = max(int(at_s * 1e9), 1)  # 0 would disarm
@@ -66,7 +66,7 @@ class TimerFdAlarm:
     def _fired(self) -> None:
         try:
             os.read(self._fd, 8)
-        except BlockingIOError:  # set anew between firing and this turn of the loop
+        except BlockingIOError:  # set again between firing and this iteration of the loop
             return
         self._at_s = float("nan")
         self._callback()
@@ -76,8 +76,8 @@ class TimerFdAlarm:
         os.close(self._fd)
 
 
-class SpinningAlarm:
-    """Elsewhere: the loop's timer 2 ms ahead, then a turn of the loop after another until the moment has come."""
+class SpinningTimer:
+    """Elsewhere: the loop's timer until 2 ms before, then busy iterations of the loop until the time has come."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
         self._loop, self._callback = loop, callback
@@ -88,14 +88,14 @@ class SpinningAlarm:
         self._at_s = at_s
         self.cancel()
         ahead_s = at_s - time.monotonic() - _EARLY_S
-        self._handle = self._loop.call_later(ahead_s, self._turn) if ahead_s > 0 else self._loop.call_soon(self._turn)
+        self._handle = self._loop.call_later(ahead_s, self._check) if ahead_s > 0 else self._loop.call_soon(self._check)
 
-    def _turn(self) -> None:
+    def _check(self) -> None:
         if time.monotonic() >= self._at_s:
             self._handle = None
             self._callback()
         else:
-            self._handle = self._loop.call_soon(self._turn)
+            self._handle = self._loop.call_soon(self._check)
 
     def cancel(self) -> None:
         if self._handle is not None:

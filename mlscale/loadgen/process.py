@@ -1,4 +1,4 @@
-"""The parent's side of load workers: start, watch, stop, and one report at the end."""
+"""Controls load workers from the parent: start, watch, stop, and report."""
 
 from __future__ import annotations
 
@@ -15,34 +15,34 @@ from typing import IO, Final, Self
 from pydantic import TypeAdapter, ValidationError
 
 from mlscale.errors import MlscaleError
-from mlscale.loadgen.spec import Beat, Done, Failed, Go, Ready, Said, WorkerSpec
+from mlscale.loadgen.spec import Beat, Done, Failed, Go, Ready, WorkerMessage, WorkerSpec
 from mlscale.loadgen.stimulus import Summary, merge
 from mlscale.runs.info import Connections, StimulusReport
 from mlscale.runs.schedule import ClosedLoop, OpenLoop
 
-_SAID: Final[TypeAdapter[Ready | Beat | Done | Failed]] = TypeAdapter(Said)
+_MESSAGE: Final[TypeAdapter[Ready | Beat | Done | Failed]] = TypeAdapter(WorkerMessage)
 _STOP_S: Final = 10.0
 _POLL_S: Final = 0.05
 
 
 @dataclass(frozen=True)
 class LoadSpec:
-    """What is sent where, and when.
+    """What to send, where and when.
 
     Args:
-        url: where to; bodies are POSTed, without bodies it is a GET.
-        headers: of every request.
-        bodies: folder of what is sent (`mlscale.loadgen.bodies.BodySet`).
+        url: target; bodies are POSTed, without bodies requests are GETs.
+        headers: sent with every request.
+        bodies: folder of files to send (`mlscale.loadgen.bodies.BodySet`).
         check: "module:function" that judges answers (`mlscale.loadgen.bodies.load_check`).
-        seed, block: all that is random comes from these two.
+        seed, block: determine everything random.
         connections: a fresh connection for each request, or kept ones (each client of a closed loop keeps its own).
-        timeout_s: a request without a whole answer after that long is given up.
-        check_answers: False: answers are not checked, whatever is known of them.
+        timeout_s: a request without a complete response after that long is abandoned.
+        check_answers: False: answers are not checked, even if labels are known.
         origin_s: zero of the run's clock, ``time.monotonic()`` seconds.
-        start_s: zero of the schedule on the run's clock; None: `LoadProcess.release` says it later.
+        start_s: zero of the schedule on the run's clock; None: given later, by `LoadProcess.release`.
         workers: number of processes that share the schedule.
-        abort_lateness_s, abort_after_s: an open loop is given up when sending is that far behind for that long.
-        max_open: and when so many requests are open in one worker; None: what the limit of file descriptors allows.
+        abort_lateness_s, abort_after_s: an open loop is aborted when sending is that late for that long.
+        max_open: also aborted at so many open requests in one worker; None: as many as file descriptors allow.
     """
 
     url: str
@@ -65,7 +65,7 @@ class LoadSpec:
 
 @dataclass(frozen=True, slots=True)
 class LoadProgress:
-    """Where the load stands, all workers together. ``share``: of the schedule's length (1: all sent, or nearly)."""
+    """Totals over all workers. ``share``: elapsed share of the schedule (1: all sent, or nearly)."""
 
     t_s: float
     share: float
@@ -78,7 +78,7 @@ class LoadProgress:
 
 
 class LoadProcess:
-    """The load workers of one run. Leaving its context stops them; they also stop when this process dies."""
+    """The load workers of one run. Leaving the context stops them, as does this process's death."""
 
     def __init__(self) -> None:
         self._workers: list[_Worker] = []
@@ -92,11 +92,11 @@ class LoadProcess:
         self.stop()
 
     def start(self, spec: LoadSpec, prefix: Sequence[str], streams: Sequence[Path]) -> None:
-        """Start the workers; they send from the schedule's start on (or from `release` on).
+        """Start the workers; sending begins at the schedule's start, or after `release`.
 
         Args:
-            prefix: argv to put in front of the workers' own (places them in a namespace, say).
-            streams: where worker i streams its part of the requests table.
+            prefix: argv to prepend to the workers' own (to enter a namespace, say).
+            streams: file of each worker's part of the requests table.
         """
         if len(streams) != spec.workers:
             raise ValueError(f"{len(streams)} streams for {spec.workers} workers")
@@ -116,49 +116,49 @@ class LoadProcess:
         """Wait until every worker has read its bodies and is ready to send.
 
         Raises:
-            MlscaleError: a worker failed, or wasn't ready in time; all are stopped then.
+            MlscaleError: a worker failed or wasn't ready in time; then all are stopped.
         """
         deadline_s = time.monotonic() + at_most_s
         for worker in self._workers:
-            worker.spoke.wait(max(deadline_s - time.monotonic(), 0.0))
-            if worker.spoke.is_set() and worker.ready:
+            worker.responded.wait(max(deadline_s - time.monotonic(), 0.0))
+            if worker.responded.is_set() and worker.ready:
                 continue
-            gone = worker.spoke.is_set()  # it said something else, or its standard output ended
+            failed = worker.responded.is_set()  # with another message, or by closing its standard output
             self.stop()
-            raise (worker.failure() if gone else None) or MlscaleError(
-                f"it was not ready after {at_most_s:g} s", "load generator", "stop what else keeps the CPUs busy"
+            raise (worker.failure() if failed else None) or MlscaleError(
+                f"not ready after {at_most_s:g} s", "load generator", "stop other processes that keep the CPUs busy"
             )
 
     def release(self, origin_s: float, start_s: float) -> None:
-        """Tell the workers the run's clock and when on it the schedule starts (see `Go`): one moment for all."""
+        """Tell all workers the run's clock and the schedule's start on it (see `Go`)."""
         for worker in self._workers:
-            worker.tell(Go(origin_s=origin_s, start_s=start_s).model_dump_json())
+            worker.send(Go(origin_s=origin_s, start_s=start_s).model_dump_json())
         self._start_s = start_s
 
     @property
     def not_before_s(self) -> float:
-        """From when on the schedule may start, ``time.monotonic()`` seconds: where the load comes from elsewhere, it
-        takes a while to get there."""
+        """Earliest start of the schedule, ``time.monotonic()`` seconds: a load sent from elsewhere takes a while to
+        start."""
         return max((worker.not_before_s for worker in self._workers), default=0.0)
 
     @property
     def pids(self) -> tuple[int, ...]:
-        """Of the workers (of their prefix, where they have one)."""
+        """Pids of the workers (of their prefix, if they have one)."""
         return tuple(worker.pid for worker in self._workers)
 
     def poll(self) -> int | None:
-        """None while a worker runs; then 0, or a failed worker's exit code. One worker's end in failure or by an
-        abort ends the others."""
+        """None while a worker runs; then 0, or a failed worker's exit code. If one worker fails or aborts, the others
+        are stopped."""
         codes = [worker.code() for worker in self._workers]
-        if any(worker.gave_up for worker in self._workers):
+        if any(worker.stopped_early for worker in self._workers):
             for worker in self._workers:
-                worker.hang_up()
+                worker.close_stdin()
         if any(code is None for code in codes):
             return None
         return next((code for code in codes if code), 0)
 
     def join(self, at_most_s: float) -> bool:
-        """Wait for the workers' end, that long at most; whether they have ended."""
+        """Wait at most ``at_most_s`` for the workers to end; returns whether they have."""
         deadline_s = time.monotonic() + at_most_s
         while self.poll() is None:
             left_s = deadline_s - time.monotonic()
@@ -169,36 +169,36 @@ class LoadProcess:
         return True
 
     def progress(self) -> LoadProgress:
-        """As of the workers' last reports (twice a second)."""
-        beats = [worker.beat for worker in self._workers if worker.beat is not None]
-        t_s = max((beat.t_s for beat in beats), default=0.0)
+        """As of the workers' latest reports (twice a second)."""
+        reports = [worker.beat for worker in self._workers if worker.beat is not None]
+        t_s = max((beat.t_s for beat in reports), default=0.0)
         if self._spec is None:
             raise ValueError("not started")
-        elapsed_s = t_s - self._start_s if beats else 0.0
+        elapsed_s = t_s - self._start_s if reports else 0.0
         return LoadProgress(
             t_s=t_s,
             share=min(max(elapsed_s / self._spec.schedule.duration_s, 0.0), 1.0),
-            begun=sum(beat.begun for beat in beats),
-            finished=sum(beat.finished for beat in beats),
-            failed=sum(beat.failed for beat in beats),
-            open=sum(beat.open for beat in beats),
-            cpu_s=sum(beat.cpu_s for beat in beats),
-            rss_bytes=sum(beat.rss_bytes for beat in beats),
+            begun=sum(beat.begun for beat in reports),
+            finished=sum(beat.finished for beat in reports),
+            failed=sum(beat.failed for beat in reports),
+            open=sum(beat.open for beat in reports),
+            cpu_s=sum(beat.cpu_s for beat in reports),
+            rss_bytes=sum(beat.rss_bytes for beat in reports),
         )
 
     def stop(self, patience_s: float = _STOP_S) -> None:
-        """Stop sending: open requests are recorded as unfinished. Idempotent; afterwards no worker is left."""
+        """Stop sending and end all workers; open requests are recorded as unfinished. Idempotent."""
         for worker in self._workers:
-            worker.hang_up()
+            worker.close_stdin()
         deadline_s = time.monotonic() + patience_s
         for worker in self._workers:
             worker.end(max(deadline_s - time.monotonic(), 0.0))
 
     def wait(self) -> StimulusReport:
-        """Wait for the workers' end. A load that was given up says why in ``aborted``.
+        """Wait for the workers to end. ``aborted`` in the report says why a load was aborted.
 
         Raises:
-            MlscaleError: a worker failed; what was recorded is still in its stream.
+            MlscaleError: a worker failed; its stream keeps what was recorded.
         """
         try:
             while not self.join(1.0):
@@ -235,17 +235,17 @@ def _worker_spec(spec: LoadSpec, worker: int, stream: Path) -> WorkerSpec:
 
 
 class _Worker:
-    """One worker process and what it said."""
+    """One worker process and its messages."""
 
     def __init__(self, prefix: Sequence[str], spec: WorkerSpec) -> None:
-        self.spoke = threading.Event()
+        self.responded = threading.Event()
         self.ready = False
         self.not_before_s = 0.0
         self.ended = threading.Event()
         self.beat: Beat | None = None
         self.failed: MlscaleError | None = None
         self._done: Done | None = None
-        self._complaints: deque[str] = deque(maxlen=20)
+        self._stderr_lines: deque[str] = deque(maxlen=20)
         self._process = subprocess.Popen(
             [*prefix, sys.executable, "-P", "-m", "mlscale.loadgen.worker"],
             stdin=subprocess.PIPE,
@@ -253,13 +253,13 @@ class _Worker:
             stderr=subprocess.PIPE,
             start_new_session=True,  # Ctrl-C at the terminal is the parent's to handle
         )
-        self._listeners = [
-            threading.Thread(target=self._listen, args=(self._process.stdout,), daemon=True),
-            threading.Thread(target=self._overhear, args=(self._process.stderr,), daemon=True),
+        self._readers = [
+            threading.Thread(target=self._read_stdout, args=(self._process.stdout,), daemon=True),
+            threading.Thread(target=self._read_stderr, args=(self._process.stderr,), daemon=True),
         ]
-        for listener in self._listeners:
-            listener.start()
-        self.tell(spec.model_dump_json())
+        for reader in self._readers:
+            reader.start()
+        self.send(spec.model_dump_json())
 
     @property
     def pid(self) -> int:
@@ -270,28 +270,28 @@ class _Worker:
         return self._done.summary if self._done else None
 
     @property
-    def gave_up(self) -> bool:
-        """It failed or aborted, so that the others need not go on."""
+    def stopped_early(self) -> bool:
+        """Whether it failed or aborted, so that the others can stop."""
         if self._done is not None:
             return self._done.summary.aborted is not None
         return self.failed is not None or self.code() is not None
 
-    def tell(self, line: str) -> None:
+    def send(self, line: str) -> None:
         stdin = self._process.stdin
         assert stdin is not None
         try:
             stdin.write(line.encode() + b"\n")
             stdin.flush()
-        except (BrokenPipeError, ValueError):  # it has ended, and said why
+        except (BrokenPipeError, ValueError):  # it has ended and reported why
             return
 
     def code(self) -> int | None:
-        """The exit code once the process has ended and everything that it said has been read."""
+        """The exit code, once the process has ended and all its output has been read."""
         code = self._process.poll()
         if code is None:
             return None
-        for listener in self._listeners:
-            listener.join(timeout=2.0)
+        for reader in self._readers:
+            reader.join(timeout=2.0)
         self.ended.set()
         return code
 
@@ -300,18 +300,18 @@ class _Worker:
             return self.failed
         if self._done is not None:
             return None
-        last = self._complaints[-1] if self._complaints else "it said nothing"
+        last = self._stderr_lines[-1] if self._stderr_lines else "no output"
         return MlscaleError(
-            f"it ended with code {self._process.returncode}: {last}", "load generator", "what was recorded is kept"
+            f"exited with code {self._process.returncode}: {last}", "load generator", "the recorded part is kept"
         )
 
-    def hang_up(self) -> None:
-        """End its standard input: it stops."""
+    def close_stdin(self) -> None:
+        """Close its standard input, which stops it."""
         stdin = self._process.stdin
         assert stdin is not None
         try:
             stdin.close()
-        except BrokenPipeError:  # unwritten rest for a process that has ended
+        except BrokenPipeError:  # unsent data for a process that has ended
             return
 
     def end(self, patience_s: float) -> None:
@@ -320,19 +320,19 @@ class _Worker:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        for listener in self._listeners:
-            listener.join(timeout=2.0)
+        for reader in self._readers:
+            reader.join(timeout=2.0)
         for stream in (self._process.stdout, self._process.stderr):
             if stream is not None:
                 stream.close()
         self.ended.set()
 
-    def _listen(self, stdout: IO[bytes]) -> None:
+    def _read_stdout(self, stdout: IO[bytes]) -> None:
         for line in stdout:
             try:
-                message = _SAID.validate_json(line)
+                message = _MESSAGE.validate_json(line)
             except ValidationError:
-                self._complaints.append(line.decode(errors="replace").strip())
+                self._stderr_lines.append(line.decode(errors="replace").strip())
                 continue
             match message:
                 case Ready(not_before_s=not_before_s):
@@ -343,10 +343,10 @@ class _Worker:
                     self._done = message
                 case Failed(what=what, where=where, remedy=remedy):
                     self.failed = MlscaleError(what, where, remedy)
-            self.spoke.set()
-        self.spoke.set()
+            self.responded.set()
+        self.responded.set()
         self.ended.set()
 
-    def _overhear(self, stderr: IO[bytes]) -> None:
+    def _read_stderr(self, stderr: IO[bytes]) -> None:
         for line in stderr:
-            self._complaints.append(line.decode(errors="replace").strip())
+            self._stderr_lines.append(line.decode(errors="replace").strip())

@@ -1,6 +1,6 @@
-"""Rows of the requests table, and of the hops table where there are hops, a batch at a time while sending goes on.
+"""Writes the requests table, and the hops table if there are hops, in batches during sending.
 
-A batch is converted column by column (0.2 ms for 128 rows); row by row it would hold sending up for milliseconds.
+A batch is converted column by column (0.2 ms for 128 rows); row by row it would delay sending by milliseconds.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from mlscale.loadgen.stimulus import Tally
 from mlscale.runs.store import TableWriter
 from mlscale.runs.tables import SCHEMAS
 
-# Rows at which a batch is worth writing.
+# Rows that make a batch worth writing when idle.
 BATCH: Final = 128
-# Rows that are written even where something is due.
-LIMIT: Final = 256
+# Rows at which a batch is written even if requests are due.
+MAX_ROWS: Final = 256
 _FLUSH_S: Final = 1.0
 
 
 class Recorder:
-    """Writes outcomes to one stream and tallies them. At most 256 rows are held.
+    """Writes outcomes to one stream and tallies them. Holds at most 256 rows.
 
     Args:
-        stream: of the worker's part of the requests table; that of the hops table lies beside it, its name behind
+        stream: file of the worker's part of the requests table; its part of the hops table is beside it, prefixed
             "hops-".
         names: of the photos (empty: none are sent).
         origin_s: zero of the run's clock, ``time.monotonic()`` seconds.
@@ -50,7 +50,7 @@ class Recorder:
         self.failed = 0
 
     def add(self, due: Due, outcome: Outcome) -> None:
-        """Keep one outcome; it is written by one of the next calls of `write`."""
+        """Add one outcome; a later `write` writes it."""
         origin_s = self._origin_s
         status = outcome.status
         self.finished += status != "unfinished"
@@ -74,17 +74,17 @@ class Recorder:
             )
         )
         for hop in outcome.hops:
-            timed = hop.started_s - origin_s, hop.queue_s, hop.inference_s
-            self._hops.append((due.request_id, hop.component, hop.replica_id, *timed))
+            times = hop.started_s - origin_s, hop.queue_s, hop.inference_s
+            self._hops.append((due.request_id, hop.component, hop.replica_id, *times))
 
     def write(self, *, idle: bool) -> None:
-        """Write what is worth writing now. ``idle``: nothing is due for a while, so a batch delays nothing.
+        """Write a batch if worthwhile. ``idle``: nothing is due for a while, so that writing delays nothing.
 
         Raises:
-            OSError: the disk is full, or gone.
+            OSError: the disk is full or gone.
         """
         rows = len(self._rows)
-        if rows >= LIMIT or (idle and (rows >= BATCH or time.monotonic() - self._written_s >= _FLUSH_S)):
+        if rows >= MAX_ROWS or (idle and (rows >= BATCH or time.monotonic() - self._written_s >= _FLUSH_S)):
             self._write()
 
     def close(self) -> None:
@@ -114,7 +114,7 @@ def _batch(columns: Sequence[Sequence[Any]], schema: pa.Schema) -> pa.RecordBatc
 
 
 def _array(column: Sequence[Any], kind: pa.DataType) -> pa.Array:
-    """Like pa.array, which would import pandas (0.7 s without sending) and is five times as slow."""
+    """Like pa.array, which imports pandas (a pause of 0.7 s) and is five times as slow."""
     if not pa.types.is_string(kind):
         values = np.array(column, dtype=kind.to_pandas_dtype())
         return pa.Array.from_buffers(kind, len(column), [None, pa.py_buffer(values)])

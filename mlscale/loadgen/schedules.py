@@ -1,7 +1,7 @@
-"""When to send: schedules as data -> absolute send times (open loop) or each client's plan (closed loop). Pure.
+"""From schedules to absolute send times (open loop) or each client's plan (closed loop). Pure.
 
-Everything random comes from (seed, block): two environments in one block get the very same load, and N workers
-together send exactly what one would.
+Everything random is determined by (seed, block): all environments in one block get exactly the same load, and N
+workers together send exactly what one would.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ __all__ = [
     "think_times",
 ]
 
-# Send times are drawn so many at a time: 0.1 ms of work, so that drawing never delays sending.
+# Send times drawn at a time: 0.1 ms of work, so that drawing doesn't delay sending.
 CHUNK: Final = 1024
-# Think times of one client are drawn so many at a time.
+# Think times of one client drawn at a time.
 THINKS: Final = 64
-_ARRIVALS, _THINKS, _PHOTOS, _KEEP = range(4)  # streams of random numbers, one for each purpose
+_ARRIVALS, _THINKS, _PHOTOS, _KEEP = range(4)  # independent streams of random numbers
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Worker ``worker`` of ``workers``: every request (open) or client (closed) whose number is its own modulo that."""
+    """Worker ``worker`` of ``workers``: requests (open loop) or clients (closed) with number mod workers == worker."""
 
     worker: int
     workers: int
@@ -57,15 +57,15 @@ WHOLE: Final = Part(0, 1)
 
 
 def split(schedule: ClosedLoop | OpenLoop, workers: int) -> tuple[Part, ...]:
-    """Parts of a schedule for ``workers`` processes: their union is the schedule, whatever their number.
+    """Parts of a schedule for ``workers`` processes: their union is always the whole schedule.
 
     Raises:
-        ValueError: less than one worker, or more than a closed loop has clients.
+        ValueError: fewer than one worker, or more than a closed loop has clients.
     """
     if workers < 1:
         raise ValueError(f"{workers} workers: at least one is needed")
     if isinstance(schedule, ClosedLoop) and workers > max(1, *(stage.clients for stage in schedule.stages)):
-        raise ValueError(f"{workers} workers are more than the schedule has clients")
+        raise ValueError(f"{workers} workers exceed the schedule's number of clients")
     return tuple(Part(worker, workers) for worker in range(workers))
 
 
@@ -87,13 +87,13 @@ def send_times(
     recording: Recording | None = None,
     chunk: int = CHUNK,
 ) -> Iterator[Sends]:
-    """Intended send times of an open loop in [0, duration_s), ascending, ``chunk`` of the schedule's at a time.
+    """Intended send times of an open loop in [0, duration_s), ascending, ``chunk`` at a time (before taking ``part``).
 
     ``even``: Lambda^-1(k), k = 0, 1, ...; ``poisson``: Lambda^-1 of cumulated unit exponentials. A trace of arrivals is
     sent as recorded (times / speed, a share ``keep`` of them). The times do not depend on ``chunk`` or ``part``.
 
     Args:
-        recording: of a trace, where it was read already.
+        recording: of a trace that has already been read.
 
     Raises:
         MlscaleError: the trace can't be read.
@@ -125,18 +125,18 @@ def _all_times(schedule: OpenLoop, seed: int, block: int, recording: Recording |
     if not isinstance(rate, Trace):
         yield from _rescaled(cumulative_of(rate, schedule.duration_s), schedule, seed, block, chunk)
         return
-    found = recording or read_recording(rate)
-    if found.rates_rps is not None:
-        held = _held(found.times_s / rate.speed, found.rates_rps * rate.keep)
-        yield from _rescaled(held, schedule, seed, block, chunk)
+    trace = recording or read_recording(rate)
+    if trace.rates_rps is not None:
+        cumulative = _piecewise_constant(trace.times_s / rate.speed, trace.rates_rps * rate.keep)
+        yield from _rescaled(cumulative, schedule, seed, block, chunk)
         return
     keep = _generator(seed, block, _KEEP)
-    for first in range(0, len(found.times_s), chunk):
-        times = found.times_s[first : first + chunk] / rate.speed
+    for first in range(0, len(trace.times_s), chunk):
+        times = trace.times_s[first : first + chunk] / rate.speed
         yield times[keep.random(len(times)) < rate.keep]
 
 
-def _held(times_s: Floats, rates_rps: Floats) -> Cumulative:
+def _piecewise_constant(times_s: Floats, rates_rps: Floats) -> Cumulative:
     if times_s[0] > 0:
         return PiecewiseConstant(np.concatenate(([0.0], times_s)), np.concatenate(([0.0], rates_rps)))
     return PiecewiseConstant(times_s, rates_rps)
@@ -144,16 +144,16 @@ def _held(times_s: Floats, rates_rps: Floats) -> Cumulative:
 
 def _rescaled(rate: Cumulative, schedule: OpenLoop, seed: int, block: int, chunk: int) -> Iterator[Floats]:
     generator = _generator(seed, block, _ARRIVALS)
-    begun, reached = 0, 0.0
+    count, last = 0, 0.0
     while True:
         if schedule.arrivals == "even":
-            events = np.arange(begun, begun + chunk, dtype=np.float64)
-            begun += chunk
+            events = np.arange(count, count + chunk, dtype=np.float64)
+            count += chunk
         else:
             gaps = generator.standard_exponential(chunk)
-            gaps[0] += reached  # summed in one order whatever the chunk, so that the times are the same to the bit
+            gaps[0] += last  # before the sum, so that the times are bit-identical for any chunk
             events = np.cumsum(gaps)
-            reached = float(events[-1])
+            last = float(events[-1])
         times = rate.inverse(events)
         yield times
         if times[-1] >= schedule.duration_s:
@@ -161,24 +161,24 @@ def _rescaled(rate: Cumulative, schedule: OpenLoop, seed: int, block: int, chunk
 
 
 def active_intervals(schedule: ClosedLoop, client: int) -> tuple[tuple[float, float], ...]:
-    """When ``client`` may begin requests: [start, end) intervals in s; touching stages are one interval.
+    """When ``client`` may start requests: [start, end) intervals in s; adjacent stages are merged.
 
     Clients 0 .. n - 1 are active in a stage of n clients.
     """
     ends = [*schedule.boundaries_s[1:], schedule.duration_s]
-    found: list[tuple[float, float]] = []
+    intervals: list[tuple[float, float]] = []
     for stage, end_s in zip(schedule.stages, ends, strict=True):
         if client >= stage.clients:
             continue
-        if found and found[-1][1] == stage.start_s:
-            found[-1] = (found[-1][0], end_s)
+        if intervals and intervals[-1][1] == stage.start_s:
+            intervals[-1] = (intervals[-1][0], end_s)
         else:
-            found.append((stage.start_s, end_s))
-    return tuple(found)
+            intervals.append((stage.start_s, end_s))
+    return tuple(intervals)
 
 
 def first_active_s(intervals: tuple[tuple[float, float], ...], not_before_s: float) -> float | None:
-    """The first moment from ``not_before_s`` on at which the client is active; None: never again."""
+    """The earliest time from ``not_before_s`` on at which the client is active; None: never again."""
     for start_s, end_s in intervals:
         if not_before_s < end_s:
             return max(start_s, not_before_s)
@@ -186,7 +186,7 @@ def first_active_s(intervals: tuple[tuple[float, float], ...], not_before_s: flo
 
 
 def think_times(schedule: ClosedLoop, seed: int, block: int, client: int, chunk: int) -> Floats:
-    """Think times number ``chunk * THINKS`` onwards of one client, (THINKS,) s; any chunk can be drawn on its own."""
+    """Chunk number ``chunk`` of one client's think times, (THINKS,) s; chunks can be drawn in any order."""
     if schedule.think == "constant" or schedule.think_mean_s == 0:
         return np.full(THINKS, schedule.think_mean_s)
     generator = _generator(seed, block, _THINKS, client, chunk)
@@ -194,9 +194,9 @@ def think_times(schedule: ClosedLoop, seed: int, block: int, client: int, chunk:
 
 
 def photo_order(seed: int, block: int, client: int, photos: int) -> npt.NDArray[np.int64]:
-    """perm(seed, block, client) of ``photos`` photos: request k of the client takes photo perm[k mod photos].
+    """perm(seed, block, client) of ``photos`` photos: request k of the client sends photo perm[k mod photos].
 
-    An open loop is one client, number 0.
+    An open loop is a single client, number 0.
     """
     return _generator(seed, block, _PHOTOS, client).permutation(photos)
 

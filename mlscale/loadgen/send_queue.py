@@ -1,4 +1,4 @@
-"""What is to be sent next: the same small interface for both loops, so that one sender serves them.
+"""What to send next: one interface for both loops, so that one sender serves both.
 
 Times are seconds since the schedule's start.
 """
@@ -25,7 +25,7 @@ from mlscale.loadgen.schedules import (
 from mlscale.loadgen.shapes import Floats
 from mlscale.runs.schedule import ClosedLoop, OpenLoop
 
-# Request k of client c of a closed loop has the number c * CLIENT_STRIDE + k.
+# Request k of client c of a closed loop has the id c * CLIENT_STRIDE + k.
 CLIENT_STRIDE: Final = 1_000_000_000
 
 
@@ -40,24 +40,24 @@ class Due:
     intended_s: float
 
 
-class Agenda(Protocol):
-    """Requests in the order of their intended times."""
+class SendQueue(Protocol):
+    """Requests in order of their intended times."""
 
     def next_s(self) -> float | None:
-        """When the next request is intended; None: none is, as far as is known (see `answered`)."""
+        """Intended time of the next request; None: none as yet (see `answered`)."""
         ...
 
     def take(self) -> Due:
-        """The next request; it is off the agenda then."""
+        """Remove and return the next request."""
         ...
 
     def answered(self, due: Due, done_s: float) -> None:
-        """A request has ended, well or badly."""
+        """Report that a request has ended, successfully or not."""
         ...
 
 
-class OpenAgenda:
-    """An open loop: send times drawn beforehand, whatever happens to the requests.
+class OpenQueue:
+    """An open loop: send times are drawn beforehand and don't depend on the outcome of requests.
 
     Args:
         photos: number of photos (0: requests have no photo).
@@ -76,7 +76,7 @@ class OpenAgenda:
         self._refill()
 
     def _refill(self) -> None:
-        self._at = 0
+        self._position = 0
         self._times: list[float] = []
         for sends in self._chunks:
             if len(sends.request_id):
@@ -87,13 +87,13 @@ class OpenAgenda:
                 return
 
     def next_s(self) -> float | None:
-        return self._times[self._at] if self._times else None
+        return self._times[self._position] if self._times else None
 
     def take(self) -> Due:
-        at = self._at
+        at = self._position
         due = Due(self._numbers[at], 0, self._photos[at], self._stages[at], self._times[at])
-        self._at += 1
-        if self._at == len(self._times):
+        self._position += 1
+        if self._position == len(self._times):
             self._refill()
         return due
 
@@ -103,7 +103,7 @@ class OpenAgenda:
 
 @dataclass(slots=True)
 class _ClosedClient:
-    """Where a client of a closed loop stands."""
+    """State of one client of a closed loop."""
 
     intervals: tuple[tuple[float, float], ...]
     order: npt.NDArray[np.int64]
@@ -111,10 +111,10 @@ class _ClosedClient:
     thinks: Floats | None = None
 
 
-class ClosedAgenda:
-    """A closed loop: each client's next request is intended a think time after its last one was done.
+class ClosedQueue:
+    """A closed loop: each client's next request is intended a think time after its previous one ended.
 
-    A client that joins sends at once. One that leaves begins nothing more; its open request is waited for.
+    A client that joins sends at once. One that leaves starts no more requests; its open request may still end.
     """
 
     def __init__(self, schedule: ClosedLoop, seed: int, block: int, photos: int, part: Part = WHOLE) -> None:
@@ -144,9 +144,9 @@ class ClosedAgenda:
     def answered(self, due: Due, done_s: float) -> None:
         client = self._clients[due.client]
         think_s = self._think_s(due.client, client, due.request_id % CLIENT_STRIDE)
-        following_s = first_active_s(client.intervals, done_s + think_s)
-        if following_s is not None:
-            heapq.heappush(self._heap, (following_s, due.client))
+        next_s = first_active_s(client.intervals, done_s + think_s)
+        if next_s is not None:
+            heapq.heappush(self._heap, (next_s, due.client))
 
     def _think_s(self, number: int, client: _ClosedClient, k: int) -> float:
         if client.thinks is None or k % THINKS == 0:
@@ -154,8 +154,8 @@ class ClosedAgenda:
         return float(client.thinks[k % THINKS])
 
 
-def make_agenda(schedule: ClosedLoop | OpenLoop, seed: int, block: int, photos: int, part: Part) -> Agenda:
-    """The agenda of one worker's part of a schedule."""
+def make_queue(schedule: ClosedLoop | OpenLoop, seed: int, block: int, photos: int, part: Part) -> SendQueue:
+    """The queue for one worker's part of a schedule."""
     if isinstance(schedule, ClosedLoop):
-        return ClosedAgenda(schedule, seed, block, photos, part)
-    return OpenAgenda(schedule, seed, block, photos, part)
+        return ClosedQueue(schedule, seed, block, photos, part)
+    return OpenQueue(schedule, seed, block, photos, part)

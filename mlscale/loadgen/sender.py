@@ -1,4 +1,4 @@
-"""Sending what the agenda says when it says so, and giving up openly where that can't be done."""
+"""Sends requests at their intended times, and aborts with a reason if it can't keep up."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from dataclasses import dataclass
 from typing import Final
 
 from mlscale.loadgen.client import Client, Outcome, OutOfResources
-from mlscale.loadgen.precise_timer import make_alarm
+from mlscale.loadgen.precise_timer import make_timer
 from mlscale.loadgen.recorder import Recorder
-from mlscale.loadgen.send_queue import Agenda, Due
+from mlscale.loadgen.send_queue import Due, SendQueue
 
-# So many requests are begun at once before the loop gets to read answers.
+# Requests started in one go before the loop may read responses.
 _BURST: Final = 64
-# A gap at least this long before the next request is used for writing rows.
+# Rows are written if the next request is at least this far away.
 _IDLE_S: Final = 0.0004
 _TICK_S: Final = 0.25
 
 
 @dataclass(frozen=True)
 class Limits:
-    """When sending is given up: ``lateness_s`` behind for ``for_s`` seconds on end, or ``open`` requests at once."""
+    """When to abort: ``lateness_s`` late for ``for_s`` seconds without a break, or ``open`` requests open at once."""
 
     lateness_s: float = 1.0
     for_s: float = 3.0
@@ -33,20 +33,20 @@ class Sender:
 
     Args:
         zero_s: the schedule's start, ``time.monotonic()`` seconds.
-        open_loop: lateness is a reason to give up (a closed loop's clients wait for their answers anyway).
+        open_loop: whether to abort when late (a closed loop's clients wait for their answers anyway).
     """
 
     def __init__(
-        self, agenda: Agenda, client: Client, recorder: Recorder, zero_s: float, limits: Limits, *, open_loop: bool
+        self, queue: SendQueue, client: Client, recorder: Recorder, zero_s: float, limits: Limits, *, open_loop: bool
     ) -> None:
-        self._agenda, self._client, self._recorder = agenda, client, recorder
+        self._queue, self._client, self._recorder = queue, client, recorder
         self._zero_s, self._limits, self._open_loop = zero_s, limits, open_loop
         self._loop = asyncio.get_running_loop()
-        self._alarm = make_alarm(self._loop, self._wake)
+        self._timer = make_timer(self._loop, self._wake)
         self._requests: set[asyncio.Task[None]] = set()
         self._ended = asyncio.Event()
         self._waking = False
-        self._behind: tuple[float, int] | None = None  # since when, and requests begun by then
+        self._behind: tuple[float, int] | None = None  # since when, and requests started by then
         self._ticking: asyncio.TimerHandle | None = None
         self._failure: BaseException | None = None
         self.begun = 0
@@ -57,7 +57,7 @@ class Sender:
         return len(self._requests)
 
     async def run(self) -> None:
-        """Send everything; returns when the last request has ended, or after `stop` or an abort.
+        """Send everything; returns after the last request has ended, or after `stop` or `abort`.
 
         Raises:
             OSError: rows can't be written.
@@ -68,7 +68,7 @@ class Sender:
             await self._ended.wait()
         finally:
             self._ticking.cancel()
-            self._alarm.close()
+            self._timer.close()
             for request in self._requests:
                 request.cancel()
             if self._requests:
@@ -77,26 +77,26 @@ class Sender:
             raise self._failure
 
     def stop(self) -> None:
-        """Begin nothing more; open requests are recorded as unfinished."""
+        """Start no more requests; open ones are recorded as unfinished."""
         self._ended.set()
 
     def abort(self, reason: str) -> None:
-        """Stop, and say why."""
+        """Stop, and report the reason."""
         self.aborted = self.aborted or reason
         self.stop()
 
     def _wake(self) -> None:
-        """Begin every request that is due."""
+        """Start every request that is due."""
         self._waking = False
         if self._ended.is_set():
             return
         now_s = time.monotonic()
         elapsed_s = now_s - self._zero_s
         for _ in range(_BURST):
-            due_s = self._agenda.next_s()
+            due_s = self._queue.next_s()
             if due_s is None or due_s > elapsed_s:
                 break
-            due = self._agenda.take()
+            due = self._queue.take()
             self.begun += 1
             request = self._loop.create_task(self._request(due))
             self._requests.add(request)
@@ -106,12 +106,12 @@ class Sender:
         self._arm()
 
     def _arm(self) -> None:
-        due_s = self._agenda.next_s()
+        due_s = self._queue.next_s()
         if due_s is None:
             if not self._requests:
                 self._ended.set()
         elif self._zero_s + due_s > time.monotonic():
-            self._alarm.set(self._zero_s + due_s)
+            self._timer.set(self._zero_s + due_s)
         elif not self._waking:
             self._waking = True
             self._loop.call_soon(self._wake)
@@ -120,7 +120,7 @@ class Sender:
         outcome = Outcome(sent_s=time.monotonic())
         try:
             await self._client.send(due.client, due.photo, outcome)
-            self._agenda.answered(due, outcome.done_s - self._zero_s)
+            self._queue.answered(due, outcome.done_s - self._zero_s)
         except OutOfResources as error:
             self.abort(f"this machine can't open another connection: {error}")
         finally:
@@ -135,12 +135,12 @@ class Sender:
             self._arm()
 
     def _record(self) -> None:
-        """Write rows where that holds nothing up."""
-        due_s = self._agenda.next_s()
+        """Write rows if that delays no request."""
+        due_s = self._queue.next_s()
         self._recorder.write(idle=due_s is None or due_s + self._zero_s - time.monotonic() > _IDLE_S)
 
     def _tick(self) -> None:
-        """Four times a second: is sending held up? Are there rows that wait?"""
+        """Four times a second: check lateness and write waiting rows."""
         try:
             self._record()
         except OSError as error:
@@ -150,7 +150,7 @@ class Sender:
 
     def _check_lateness(self) -> None:
         now_s = time.monotonic()
-        due_s = self._agenda.next_s()
+        due_s = self._queue.next_s()
         behind_s = 0.0 if due_s is None else now_s - self._zero_s - due_s
         if not self._open_loop or behind_s <= self._limits.lateness_s:
             self._behind = None

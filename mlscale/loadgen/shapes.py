@@ -1,7 +1,7 @@
 """Rate shapes as cumulative rates: Lambda(t) = integral of rate over [0, t], and its exact inverse.
 
-Event number e (any non-negative real) happens at Lambda^-1(e) = inf{t: Lambda(t) > e}: where the rate is zero for a
-while, that is the moment it comes back. Evenly spaced arrivals are e = 0, 1, 2, ...; a Poisson process is e = cumulated
+Event number e (any non-negative real) happens at Lambda^-1(e) = inf{t: Lambda(t) > e}: if the rate is zero for a while,
+that is when it resumes. Evenly spaced arrivals are e = 0, 1, 2, ...; a Poisson process is e = cumulated
 unit exponentials (time rescaling: Cinlar, Introduction to Stochastic Processes, 1975, ch. 4.7).
 """
 
@@ -19,13 +19,13 @@ Floats = npt.NDArray[np.float64]
 
 
 class Cumulative(Protocol):
-    """A cumulative rate. ``inverse`` maps events to seconds; inf where the schedule never reaches them."""
+    """A cumulative rate. ``inverse`` maps events to seconds; inf for events that are never reached."""
 
     def inverse(self, events: Floats) -> Floats: ...
 
 
 class PiecewiseConstant:
-    """``rates_rps[i]`` from ``starts_s[i]`` to the next start, the last one without end."""
+    """``rates_rps[i]`` from ``starts_s[i]`` to the next start; the last one holds indefinitely."""
 
     def __init__(self, starts_s: Sequence[float] | Floats, rates_rps: Sequence[float] | Floats) -> None:
         self._starts = np.asarray(starts_s, dtype=np.float64)
@@ -33,9 +33,9 @@ class PiecewiseConstant:
         self._knots = np.concatenate(([0.0], np.cumsum(self._rates[:-1] * np.diff(self._starts))))
 
     def inverse(self, events: Floats) -> Floats:
-        if len(self._rates) == 1 and self._rates[0] > 0:  # the same, without the search
+        if len(self._rates) == 1 and self._rates[0] > 0:  # as below, without the search
             return np.asarray(self._starts[0] + events / self._rates[0])
-        # side="right": of equal knots (zero rate in between) the last one, where the rate comes back
+        # side="right" takes the last of equal knots (zero rate in between), where the rate resumes
         piece = np.searchsorted(self._knots, events, side="right") - 1
         rates = self._rates[piece]
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -52,7 +52,7 @@ class Linear:
         self._slope = (to_rps - from_rps) / duration_s
 
     def inverse(self, events: Floats) -> Floats:
-        # 2 e / (a + sqrt(a^2 + 2 s e)) is the root without cancellation, also for slope 0
+        # 2 e / (a + sqrt(a^2 + 2 s e)) avoids cancellation, and is valid for slope 0
         discriminant = self._from**2 + 2.0 * self._slope * events
         root = np.sqrt(np.maximum(discriminant, 0.0))
         divisor = self._from + root
@@ -64,7 +64,7 @@ class Linear:
 class Sinusoid:
     """rate(t) = m + a sin(w t + phase), w = 2 pi / period; Lambda(t) = m t + (a / w) (cos(phase) - cos(w t + phase)).
 
-    No closed inverse: Newton's step, kept inside a bracket that the bounded cosine gives, until float precision.
+    Has no closed inverse: Newton's method within a bracket from the bounded cosine, to float precision.
     """
 
     _STEPS = 80
@@ -86,7 +86,7 @@ class Sinusoid:
         low = np.maximum((centre - self._swing) / self._mean, 0.0)
         high = np.maximum((centre + self._swing) / self._mean, 0.0)
         times = np.clip(events / self._mean, low, high)
-        found = np.zeros(len(events), dtype=np.bool_)  # stays as it is then, so that no event depends on its neighbours
+        converged = np.zeros(len(events), dtype=np.bool_)  # then kept, so that no event depends on its neighbours
         for _ in range(self._STEPS):
             excess = self.cumulative(times) - events
             low = np.where(excess <= 0, times, low)
@@ -95,17 +95,17 @@ class Sinusoid:
             with np.errstate(divide="ignore", invalid="ignore"):
                 step = times - excess / rate
             inside = (step > low) & (step < high)
-            following = np.where(inside, step, 0.5 * (low + high))
-            close = np.abs(following - times) <= 4.0 * np.spacing(np.maximum(times, 1.0))
-            times = np.where(found, times, following)
-            found |= close
-            if found.all():
+            improved = np.where(inside, step, 0.5 * (low + high))
+            close = np.abs(improved - times) <= 4.0 * np.spacing(np.maximum(times, 1.0))
+            times = np.where(converged, times, improved)
+            converged |= close
+            if converged.all():
                 break
         return times
 
 
 def cumulative_of(rate: Constant | Staircase | Ramp | Sine | Spike, duration_s: float) -> Cumulative:
-    """The cumulative rate of a shape that is no recorded trace."""
+    """The cumulative rate of any shape but a recorded trace."""
     match rate:
         case Constant(rate_rps=rate_rps):
             return PiecewiseConstant([0.0], [rate_rps])

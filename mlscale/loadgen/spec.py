@@ -1,4 +1,4 @@
-"""What a load worker is told, and what it says: JSON lines on its standard streams."""
+"""Messages between a load worker and its parent: JSON lines on the worker's standard streams."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class _Message(BaseModel):
 
 
 class WorkerSpec(_Message):
-    """First line on a worker's standard input: all it needs but the start. Header values (tokens) stay off the disk."""
+    """First line on standard input: all but the start time. Header values (tokens) never touch the disk."""
 
     url: str
     headers: dict[str, str]
@@ -38,14 +38,14 @@ class WorkerSpec(_Message):
 
 
 class Go(_Message):
-    """Second line on standard input: when the schedule starts. End of file afterwards means stop."""
+    """Second line on standard input: when the schedule starts. End of file then means stop."""
 
     origin_s: float = Field(description="zero of the run's clock, time.monotonic() seconds")
     start_s: float = Field(description="zero of the schedule on the run's clock")
 
 
 class Ready(_Message):
-    """The worker has its bodies and first send times, and waits for the start."""
+    """The worker has its bodies and first send times and is waiting for `Go`."""
 
     type: Literal["ready"] = "ready"
     not_before_s: float = Field(
@@ -54,7 +54,7 @@ class Ready(_Message):
 
 
 class Beat(_Message):
-    """Twice a second while the worker sends."""
+    """Progress, twice a second while the worker sends."""
 
     type: Literal["beat"] = "beat"
     t_s: float = Field(description="run clock")
@@ -67,14 +67,14 @@ class Beat(_Message):
 
 
 class Done(_Message):
-    """The worker's last word when it has sent its part, or was stopped."""
+    """Last message of a worker that has sent its part or was stopped."""
 
     type: Literal["done"] = "done"
     summary: Summary
 
 
 class Failed(_Message):
-    """The worker's last word when it can't go on: an MlscaleError."""
+    """Last message of a worker that failed: an MlscaleError."""
 
     type: Literal["failed"] = "failed"
     what: str
@@ -82,4 +82,4 @@ class Failed(_Message):
     remedy: str
 
 
-Said = Annotated[Ready | Beat | Done | Failed, Field(discriminator="type")]
+WorkerMessage = Annotated[Ready | Beat | Done | Failed, Field(discriminator="type")]

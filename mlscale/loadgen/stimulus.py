@@ -1,6 +1,6 @@
-"""What was sent against what was due (METHOD §6), counted while it happens. Pure; memory does not grow with requests.
+"""Compares what was sent with what was due (METHOD §6), in one pass. Pure; memory doesn't grow with requests.
 
-Each load worker tallies its own part and hands a `Summary` over; `merge` makes one `StimulusReport` of them.
+Each load worker tallies its own part into a `Summary`; `merge` combines them into one `StimulusReport`.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from mlscale.runs.info import StimulusReport, WindowDeviation
 from mlscale.runs.schedule import ClosedLoop, OpenLoop
 
 WINDOW_S: Final = 5.0
-# A request due at a window's very end still counts as sent in it so much later (METHOD's largest valid lateness).
+# A request due at the end of a window counts as sent in it up to this much later (METHOD's largest valid lateness).
 EDGE_S: Final = 0.1
 
 
 class LogHistogram:
-    """Counts of positive values in bins 1 % wide, from 1 us to 10,000 s: quantiles to 0.5 % in fixed memory."""
+    """Counts positive values in bins 1 % wide, from 1 us to 10,000 s: quantiles to 0.5 % in fixed memory."""
 
     LOWEST: Final = 1e-6
     RATIO: Final = 1.01
@@ -43,17 +43,17 @@ class LogHistogram:
         self.largest = float(np.fmax(self.largest, values.max()))
 
     def quantile(self, share: float) -> float:
-        """The smallest value that at least ``share`` of the values don't exceed (its bin's middle); NaN: no values."""
+        """The smallest value that at least ``share`` of the values don't exceed (middle of its bin); NaN if empty."""
         total = int(self.counts.sum())
         if not total:
             return float("nan")
         rank = max(int(np.ceil(share * total)), 1)
-        chosen = int(np.searchsorted(np.cumsum(self.counts), rank))
-        return min(float(self.LOWEST * self.RATIO ** (chosen + 0.5)), self.largest)
+        index = int(np.searchsorted(np.cumsum(self.counts), rank))
+        return min(float(self.LOWEST * self.RATIO ** (index + 0.5)), self.largest)
 
 
 class Summary(BaseModel):
-    """One worker's tally, as it travels to the parent. ``lateness``: bin -> count of a `LogHistogram`."""
+    """One worker's tally, as sent to the parent. ``lateness``: bin -> count of a `LogHistogram`."""
 
     due: int
     sent: int
@@ -70,7 +70,7 @@ class Summary(BaseModel):
 
 @dataclass
 class Tally:
-    """Adds up requests (times in s since the schedule's start)."""
+    """Counts requests (times in s since the schedule's start)."""
 
     schedule: ClosedLoop | OpenLoop
     lateness: LogHistogram = field(default_factory=LogHistogram)
@@ -96,7 +96,7 @@ class Tally:
         self._count(windows[sent_s <= (windows + 1) * WINDOW_S + EDGE_S], 1)
 
     def add_unsent(self, intended_s: Floats) -> None:
-        """Count requests that were due and not sent, (n,)."""
+        """Count requests that were due but not sent, (n,)."""
         self.due += len(intended_s)
         self._count((intended_s // WINDOW_S).astype(np.int64), 0)
 
@@ -117,7 +117,7 @@ class Tally:
             sent=self.sent,
             finished=self.sent - self.statuses["unfinished"],
             failures={status: number for status, number in self.statuses.items() if status != "ok"},
-            lateness={int(chosen): int(self.lateness.counts[chosen]) for chosen in bins},
+            lateness={int(index): int(self.lateness.counts[index]) for index in bins},
             lateness_max_s=self.lateness.largest if len(bins) else None,
             windows=[(int(due), int(sent)) for due, sent in self._windows[: self._last + 1]],
             client_change_error_s=self.change_error_s if closed else None,
@@ -128,11 +128,11 @@ class Tally:
 
 
 def client_change_error_s(schedule: ClosedLoop, intended_s: Floats, sent_s: Floats, clients: npt.NDArray[Any]) -> float:
-    """Longest time for which these requests show their clients to be active, or idle, against the schedule, s.
+    """Longest time for which these requests show a client as active or idle contrary to the schedule, s.
 
-    A client that joins at a stage's start shows itself by its first request (intended at that very moment): it is late
-    by sent - intended. A client that has left shows itself by a request sent after its last stage's end. A request
-    that is still open when its client leaves is no error: the client begins nothing more.
+    A client that joins at a stage's start (first request intended at that time) is late by sent - intended. A client
+    that should have left is seen by a request sent after the end of its last stage. A request that is still open when
+    its client leaves is no error.
     """
     boundaries = np.array([*schedule.boundaries_s, schedule.duration_s])
     numbers = np.array([*(stage.clients for stage in schedule.stages), 0])
@@ -147,11 +147,11 @@ def client_change_error_s(schedule: ClosedLoop, intended_s: Floats, sent_s: Floa
 
 
 def merge(summaries: Sequence[Summary]) -> StimulusReport:
-    """One report of all workers' tallies; the CPU is all workers' together, over the longest worker's wall time."""
+    """Combine all workers' tallies; CPU is the workers' total over the longest wall time."""
     lateness = LogHistogram()
     for summary in summaries:
-        for chosen, number in summary.lateness.items():
-            lateness.counts[chosen] += number
+        for index, count in summary.lateness.items():
+            lateness.counts[index] += count
         if summary.lateness_max_s is not None:
             lateness.largest = float(np.fmax(lateness.largest, summary.lateness_max_s))
     errors = [summary.client_change_error_s for summary in summaries if summary.client_change_error_s is not None]
@@ -173,11 +173,11 @@ def merge(summaries: Sequence[Summary]) -> StimulusReport:
 
 def _worst(windows: Sequence[Sequence[tuple[int, int]]]) -> WindowDeviation | None:
     length = max(map(len, windows), default=0)
-    together = np.zeros((length, 2), dtype=np.int64)
+    total = np.zeros((length, 2), dtype=np.int64)
     for part in windows:
         if part:
-            together[: len(part)] += np.array(part, dtype=np.int64)
-    due, sent = together[:, 0], together[:, 1]
+            total[: len(part)] += np.array(part, dtype=np.int64)
+    due, sent = total[:, 0], total[:, 1]
     if not due.any():
         return None
     deviation = np.where(due > 0, np.abs(sent - due) / np.maximum(due, 1), 0.0)

@@ -22,9 +22,9 @@ _REMEDY: Final = "fix the line; columns are TIMESTAMP, or time_s, or time_s,rate
 
 @dataclass(frozen=True)
 class Recording:
-    """A trace as read: ``times_s`` (n,) ascending, seconds since the trace's start; 8 bytes an arrival are held.
+    """A trace as read: ``times_s`` (n,) ascending, seconds since the trace's start; 8 bytes per arrival.
 
-    ``rates_rps`` (n,) where it is one of rates (each holds until the next row), else None: times are arrivals.
+    ``rates_rps`` (n,) for a trace of rates (each holds until the next row); None: the times are arrivals.
     """
 
     times_s: Floats
@@ -33,7 +33,7 @@ class Recording:
 
     @property
     def natural_end_s(self) -> float:
-        """The schedule's length that uses all of it, s: a rate of the last row holds as long as the one before."""
+        """Length of a schedule that uses all of it, s: the last row's rate holds as long as the one before."""
         last = float(self.times_s[-1])
         if self.rates_rps is None:
             return math.floor(last) + 1.0
@@ -46,7 +46,7 @@ def read_recording(trace: Trace) -> Recording:
     """Read the trace's file (times as in the file, ``speed`` and ``keep`` not applied).
 
     Raises:
-        MlscaleError: unreadable, changed since the schedule was read, or malformed (file and line are named).
+        MlscaleError: unreadable, changed since the schedule was read, or malformed (names file and line).
     """
     path = Path(trace.file)
     try:
@@ -55,17 +55,17 @@ def read_recording(trace: Trace) -> Recording:
             times, rates = _columns(path, csv.reader(file))
     except OSError as error:
         raise MlscaleError(
-            f"the trace can't be read: {error.strerror}", str(path), "name a CSV file that is there"
+            f"the trace can't be read: {error.strerror}", str(path), "name an existing CSV file"
         ) from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise MlscaleError(f"the trace is not CSV text: {error}", str(path), _REMEDY) from error
     if trace.sha256 and trace.sha256 != digest:
         raise MlscaleError(
-            "the trace has changed since its schedule was written", str(path), "restore it, or fix the sha256"
+            "the trace has changed since its schedule was written", str(path), "restore it, or correct the sha256"
         )
     if rates is None and trace.keep > 1:
         raise MlscaleError(
-            f"keep is {trace.keep:g}, but a trace of arrivals can't give more than it has",
+            f"keep is {trace.keep:g}, but a trace of arrivals can't be extended",
             str(path),
             "use keep <= 1, or speed",
         )
@@ -82,33 +82,33 @@ def _columns(path: Path, rows: Iterator[list[str]]) -> tuple[Floats, Floats | No
     rates: list[float] = []
     rate_column = header.index("rate_rps") if "rate_rps" in header else None
     time_column = header.index("time_s")
-    for line, row in _filled(rows):
+    for line, row in _nonempty(rows):
         where = f"{path}, line {line}"
         times.append(_number(row, time_column, "time_s", where))
         if rate_column is not None:
             rates.append(_number(row, rate_column, "rate_rps", where))
         _check_order(times, where, strict=rate_column is not None)
-    _check_any(times, path)
+    _check_not_empty(times, path)
     return np.array(times), np.array(rates) if rate_column is not None else None
 
 
 def _date_times(path: Path, rows: Iterator[list[str]], column: int) -> Floats:
     times: list[float] = []
     first: datetime | None = None
-    for line, row in _filled(rows):
+    for line, row in _nonempty(rows):
         where = f"{path}, line {line}"
         try:
             moment = datetime.fromisoformat(row[column].strip())
             first = first or moment
             times.append((moment - first).total_seconds())
         except (ValueError, IndexError, TypeError) as error:
-            raise MlscaleError(f"TIMESTAMP is not a date-time: {_shown(row, column)}", where, _REMEDY) from error
+            raise MlscaleError(f"TIMESTAMP is not a date-time: {_cell(row, column)}", where, _REMEDY) from error
         _check_order(times, where, strict=False)
-    _check_any(times, path)
+    _check_not_empty(times, path)
     return np.array(times)
 
 
-def _filled(rows: Iterator[list[str]]) -> Iterator[tuple[int, list[str]]]:
+def _nonempty(rows: Iterator[list[str]]) -> Iterator[tuple[int, list[str]]]:
     return ((line, row) for line, row in enumerate(rows, start=2) if row)
 
 
@@ -116,9 +116,9 @@ def _number(row: list[str], column: int, name: str, where: str) -> float:
     try:
         value = float(row[column])
     except (ValueError, IndexError) as error:
-        raise MlscaleError(f"{name} is not a number: {_shown(row, column)}", where, _REMEDY) from error
+        raise MlscaleError(f"{name} is not a number: {_cell(row, column)}", where, _REMEDY) from error
     if not math.isfinite(value) or value < 0:
-        raise MlscaleError(f"{name} is {value:g}; it has to be finite and not negative", where, _REMEDY)
+        raise MlscaleError(f"{name} is {value:g}; it must be finite and not negative", where, _REMEDY)
     return value
 
 
@@ -127,10 +127,10 @@ def _check_order(times: list[float], where: str, *, strict: bool) -> None:
         raise MlscaleError("the time is not after the line before", where, "sort the trace by time")
 
 
-def _check_any(times: list[float], path: Path) -> None:
+def _check_not_empty(times: list[float], path: Path) -> None:
     if not times:
-        raise MlscaleError("the trace holds no arrival", str(path), "name a trace with at least one line of data")
+        raise MlscaleError("the trace has no rows", str(path), "name a trace with at least one line of data")
 
 
-def _shown(row: list[str], column: int) -> str:
+def _cell(row: list[str], column: int) -> str:
     return repr(row[column][:40]) if column < len(row) else "the line is too short"

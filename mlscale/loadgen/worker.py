@@ -1,7 +1,7 @@
-"""The process that sends: ``python -m mlscale.loadgen.worker``, told by its standard input (`spec`).
+"""The sending process: ``python -m mlscale.loadgen.worker``, controlled through standard input (`spec`).
 
-It reads a `WorkerSpec`, says `Ready`, reads `Go`, sends from then on, and says `Done`. SIGTERM or the end of its
-standard input (so also its parent's death) stop it: open requests are recorded as unfinished, the stream is closed.
+It reads a `WorkerSpec`, reports `Ready`, reads `Go`, sends its part of the schedule and reports `Done`. SIGTERM or the
+end of standard input (also its parent's death) stops it: open requests are recorded as unfinished, the stream closed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from mlscale.loadgen.bodies import BodySet, load_check
 from mlscale.loadgen.client import Client, open_connections_allowed
 from mlscale.loadgen.recorder import Recorder
 from mlscale.loadgen.schedules import Part
-from mlscale.loadgen.send_queue import Agenda, make_agenda
+from mlscale.loadgen.send_queue import SendQueue, make_queue
 from mlscale.loadgen.sender import Limits, Sender
 from mlscale.loadgen.spec import Beat, Done, Failed, Go, Ready, WorkerSpec
 from mlscale.loadgen.stimulus import Summary, Tally
@@ -35,20 +35,20 @@ _MAX_LINE: Final = 64 * 2**20
 
 
 def main() -> int:
-    """Exit code 0: sent, stopped or aborted, and said so; 2: an error that was said; 3: nobody listens any more."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle; it stops its workers
+    """Exit code 0: sent, stopped or aborted, and reported; 2: a reported error; 3: the parent is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C and stops its workers
     try:
         return uvloop.run(_work())
     except MlscaleError as error:
-        _say_last(Failed(what=error.what, where=error.where, remedy=error.remedy))
+        _send_last(Failed(what=error.what, where=error.where, remedy=error.remedy))
         return 2
     except OSError as error:
         failed = Failed(
             what=f"the load generator failed: {error.strerror or error}",
             where=str(error.filename or "requests table"),
-            remedy="make room, or choose another --out; what was recorded is kept",
+            remedy="make room, or choose another --out; the recorded part is kept",
         )
-        _say_last(failed)
+        _send_last(failed)
         return 2
     except EOFError:
         return 3
@@ -60,22 +60,22 @@ async def _work() -> int:
     bodies = BodySet.read(spec.bodies) if spec.bodies is not None else None
     schedule = spec.schedule
     part = Part(spec.worker, spec.workers)
-    agenda = make_agenda(schedule, spec.seed, spec.block, len(bodies) if bodies else 0, part)
+    queue = make_queue(schedule, spec.seed, spec.block, len(bodies) if bodies else 0, part)
     allowed = open_connections_allowed()
     limits = Limits(spec.abort_lateness_s, spec.abort_after_s, min(spec.max_open or allowed, allowed))
     async with _client(spec, bodies) as client:
-        _say(Ready())
+        _send_message(Ready())
         go = Go.model_validate_json(await _next_line(lines))
         tally = Tally(schedule)
         recorder = Recorder(spec.stream, tally, bodies.names if bodies else (), go.origin_s, go.start_s)
         zero_s = go.origin_s + go.start_s
-        sender = Sender(agenda, client, recorder, zero_s, limits, open_loop=isinstance(schedule, OpenLoop))
+        sender = Sender(queue, client, recorder, zero_s, limits, open_loop=isinstance(schedule, OpenLoop))
         try:
-            summary = await _send(sender, recorder, tally, agenda, go, stopped)
+            summary = await _send(sender, recorder, tally, queue, go, stopped)
         except BaseException:
             _close_quietly(recorder)
             raise
-    _say_last(Done(summary=summary))
+    _send_last(Done(summary=summary))
     return 0
 
 
@@ -92,7 +92,7 @@ def _client(spec: WorkerSpec, bodies: BodySet | None) -> Client:
 
 
 async def _send(
-    sender: Sender, recorder: Recorder, tally: Tally, agenda: Agenda, go: Go, stopped: asyncio.Future[None]
+    sender: Sender, recorder: Recorder, tally: Tally, queue: SendQueue, go: Go, stopped: asyncio.Future[None]
 ) -> Summary:
     zero_s = go.origin_s + go.start_s
     loop = asyncio.get_running_loop()
@@ -102,7 +102,7 @@ async def _send(
     if late_s > 0:
         sender.abort(f"the load generator was ready {late_s:.2f} s after the schedule's start")
     gc.collect()
-    gc.freeze()  # what exists now stays; the collector then has only young objects to look at
+    gc.freeze()  # objects that exist now stay, so the collector needn't scan them
     beat = asyncio.ensure_future(_beat(sender, recorder, go.origin_s))
     cpu_s, begun_s = time.process_time(), time.monotonic()
     try:
@@ -112,22 +112,22 @@ async def _send(
     cpu_s, ended_s = time.process_time() - cpu_s, time.monotonic()
     recorder.close()
     if sender.aborted or stopped.done():
-        tally.add_unsent(_backlog(agenda, ended_s - zero_s))
+        tally.add_unsent(_backlog(queue, ended_s - zero_s))
     return tally.summary(cpu_s=cpu_s, wall_s=max(ended_s - max(begun_s, zero_s), 0.0), aborted=sender.aborted)
 
 
-def _backlog(agenda: Agenda, until_s: float) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """Intended times of requests that were due and not sent."""
+def _backlog(queue: SendQueue, until_s: float) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """Intended times of requests that were due but not sent."""
     times: list[float] = []
-    while (due_s := agenda.next_s()) is not None and due_s <= until_s:
-        times.append(agenda.take().intended_s)
+    while (due_s := queue.next_s()) is not None and due_s <= until_s:
+        times.append(queue.take().intended_s)
     return np.array(times, dtype=np.float64)
 
 
 async def _beat(sender: Sender, recorder: Recorder, origin_s: float) -> None:
     while True:
         await asyncio.sleep(_BEAT_S)
-        _say(
+        _send_message(
             Beat(
                 t_s=time.monotonic() - origin_s,
                 begun=sender.begun,
@@ -143,12 +143,12 @@ async def _beat(sender: Sender, recorder: Recorder, origin_s: float) -> None:
 def _rss_bytes() -> float:
     try:
         return float(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
-    except OSError:  # no /proc: the largest so far, which macOS counts in bytes
+    except OSError:  # no /proc, and no psutil in the application's image: the peak, which macOS counts in bytes
         return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 
 async def _open_stdin() -> tuple[asyncio.StreamReader, asyncio.Future[None]]:
-    """Standard input as a stream, and a future that is done at its end."""
+    """Standard input as a stream, and a future that completes at its end."""
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader(limit=_MAX_LINE)
     stopped: asyncio.Future[None] = loop.create_future()
@@ -175,31 +175,31 @@ async def _next_line(reader: asyncio.StreamReader) -> bytes:
     return line
 
 
-def _say(message: Ready | Beat) -> None:
-    """Say something that may get lost: a parent that doesn't read must not hold sending up."""
+def _send_message(message: Ready | Beat) -> None:
+    """Send a message that may be lost: a parent that doesn't read must not delay sending."""
     descriptor = sys.stdout.fileno()
     os.set_blocking(descriptor, False)
     try:
         os.write(descriptor, message.model_dump_json().encode() + b"\n")
-    except (BlockingIOError, BrokenPipeError):  # not read now, or never again: then standard input ends as well
+    except (BlockingIOError, BrokenPipeError):  # a full pipe, or the parent is gone: then standard input ends too
         return
 
 
-def _say_last(message: Done | Failed) -> None:
+def _send_last(message: Done | Failed) -> None:
     descriptor = sys.stdout.fileno()
     os.set_blocking(descriptor, True)
     line = memoryview(message.model_dump_json().encode() + b"\n")
     try:
         while line:
             line = line[os.write(descriptor, line) :]
-    except BrokenPipeError:  # the parent is gone: what was recorded stays
+    except BrokenPipeError:  # the parent is gone; the stream keeps what was recorded
         return
 
 
 def _close_quietly(recorder: Recorder) -> None:
     try:
         recorder.close()
-    except OSError:  # the error that is being raised is the one to report
+    except OSError:  # report the error being raised, not this one
         return
 
 

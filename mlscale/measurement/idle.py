@@ -1,7 +1,8 @@
-"""What a framework costs while it has nothing to do: CPU and memory by role, before load begins (METHOD §6)."""
+"""What an idle framework costs: CPU and memory by role before the load begins (METHOD §6)."""
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from typing import Final
 
@@ -11,9 +12,9 @@ _ROLES: Final = ("replica", "data_plane", "control_plane", "host")
 
 
 class IdleMeter:
-    """Sums resource samples taken until ``until_s`` (run clock); flat in memory.
+    """Averages resource samples taken until ``until_s`` (run clock), in constant memory.
 
-    Cores of a role: the sum over its subjects of each one's mean; likewise resident memory.
+    A role's cores are the sum of its subjects' means; likewise its resident memory.
     """
 
     def __init__(self, until_s: float) -> None:
@@ -21,7 +22,7 @@ class IdleMeter:
         self._sums: dict[tuple[str, str], list[float]] = defaultdict(lambda: [0.0, 0.0, 0.0, 0.0])
 
     def add(self, observation: Observation) -> None:
-        """Take a sample into account if it lies early enough; NaN values count as not sampled."""
+        """Count a sample if it was taken by ``until_s``; NaN values are ignored."""
         if (
             not isinstance(observation, ResourceSample)
             or observation.t_s > self._until_s
@@ -29,13 +30,13 @@ class IdleMeter:
         ):
             return
         sums = self._sums[observation.role, observation.subject]
-        for place, value in ((0, observation.cpu_cores), (2, observation.rss_bytes)):
-            if value == value:  # not NaN
-                sums[place] += value
-                sums[place + 1] += 1
+        for column, value in ((0, observation.cpu_cores), (2, observation.rss_bytes)):
+            if not math.isnan(value):
+                sums[column] += value
+                sums[column + 1] += 1
 
     def result(self) -> dict[str, float]:
-        """``{"control_plane_cores": 0.12, "control_plane_rss_bytes": 1.1e9, ...}`` for the roles that were sampled."""
+        """``{"control_plane_cores": 0.12, "control_plane_rss_bytes": 1.1e9, ...}`` for every role with samples."""
         totals: dict[str, float] = {}
         for (role, _), (cores, cores_n, rss, rss_n) in list(self._sums.items()):
             for name, total, number in ((f"{role}_cores", cores, cores_n), (f"{role}_rss_bytes", rss, rss_n)):

@@ -1,4 +1,4 @@
-"""Where a run stands in an experiment; goes into run.json as it is."""
+"""A run's place in an experiment, as stored in run.json."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Labels(BaseModel):
-    """The experiment's own words about one run (METHOD §6). ``attempt`` 1 and 2 repeat an invalid run."""
+    """How the experiment labels one run (METHOD §6). ``attempt`` 1 and 2 repeat an invalid run."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -1,8 +1,8 @@
 """measure(): one environment, one load schedule, everything observed, one Run.
 
-The run's clock: zero is the moment the load schedule starts. So a schedule's own times are run times (``step_s`` is the
-schedule's second boundary), and what was observed before it (deployed, idle) has negative times. Where the load
-generator was not ready in time, the schedule starts that much later (``waits["load_late_s"]``), and ``step_s`` with it.
+Zero of the run's clock is the start of the load schedule. So times in the schedule are times of the run (``step_s`` is
+the schedule's second boundary), and what was observed before it (deployment, idle) has negative times. If the load
+generator is not ready in time, the schedule and ``step_s`` start that much later (``waits["load_late_s"]``).
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from mlscale import environments
-from mlscale.cleaning import clean_before_a_run
+from mlscale.cleaning import clean_before_run
 from mlscale.environments import App, Deployed, Environment, Scaling
+from mlscale.environments.base import raise_fatal
 from mlscale.host.facts import host_facts
 from mlscale.host.ledger import Ledger
 from mlscale.host.quiet import wait_until_quiet
@@ -42,34 +43,34 @@ from mlscale.runs import (
     load_run,
 )
 
-# How long before time zero the load generator is started: it imports, reads photos and draws its times, s.
+# How long before time zero the load generator is started (it imports, reads bodies and draws its send times), s.
 LOAD_LEAD_S: Final = 4.0
-# How long before its start the load generator is told of it, s.
+# How long before the schedule's start the load generator is released, s.
 _RELEASE_S: Final = 0.3
 _POLL_S: Final = 0.25
-# How long the host has to be quiet before a run is begun, s (METHOD §6).
+# How long the host has to be quiet before a run starts, s (METHOD §6).
 QUIET_FOR_S: Final = 5.0
 
 Progress = Callable[[str, float], None]
-"""Called with the present step and the share of it that is done (0 to 1)."""
+"""Called with the current step and the share of it that is done (0 to 1)."""
 
 
 def no_progress(step: str, share: float) -> None:
-    """Nobody watches."""
+    """Report nothing."""
 
 
 @dataclass(frozen=True)
 class MeasureOptions:
-    """What a measurement rarely changes.
+    """Options that rarely need changing.
 
     Args:
         connections: a fresh connection for each request, or kept ones.
-        idle_s: how long the idle framework is watched before time zero, s (METHOD §6).
+        idle_s: how long the idle framework is observed before time zero, s (METHOD §6).
         quiet_at_most_s: longest wait for a quiet host, s; whether it became quiet is recorded.
         timeout_s: a request without an answer after that long is a failure, s.
         workers: processes that share the load.
-        labels: where the run stands in an experiment.
-        progress: called now and then.
+        labels: the run's place in an experiment.
+        progress: called with the current step and its share done.
     """
 
     mode: Mode = "live"
@@ -85,7 +86,7 @@ class MeasureOptions:
 
 @dataclass(frozen=True)
 class _Request:
-    """A measurement, checked."""
+    """A validated call of `measure`."""
 
     environment: Environment
     app: App
@@ -109,30 +110,30 @@ def measure(
     arm: Arm = "matched",
     options: MeasureOptions = MeasureOptions(),
 ) -> Run:
-    """Deploy ``app`` under an environment's autoscaler, load it, observe it, tear it down; a plain blocking call.
+    """Deploy ``app`` under an environment's autoscaler, send load, record what happens, tear it down. Blocks.
 
-    Works where an event loop already runs (Jupyter): the load is a process of its own, observation a thread.
+    Works where an event loop is already running (Jupyter): load runs in its own process, observation in a thread.
 
     Args:
         environment: a name (`mlscale.environments.names`) or an environment.
-        bodies: folder of the files to send, with the right answers in labels.jsonl where they are known
+        bodies: folder of the files to send; labels.jsonl in it holds the right answers, if they are known
             (`mlscale.loadgen.bodies.BodySet`).
-        out: folder of the new run; must not exist, or be empty.
-        scaling: settings put over the arm's ("readers.max_replicas": one component's own), or a whole `Scaling`.
+        out: folder for the new run; must be empty or not exist.
+        scaling: overrides the arm's settings ("readers.max_replicas": of one component), or a whole `Scaling`.
 
     Raises:
         MlscaleError: something a user can fix; nothing was left running.
         KeyboardInterrupt, SystemExit: passed on after teardown; the run's folder then says that it is incomplete.
     """
-    found = environments.get(environment) if isinstance(environment, str) else environment
-    read = BodySet.read(bodies)
-    load_check(app.check, read.labels)
+    chosen = environments.get(environment) if isinstance(environment, str) else environment
+    body_set = BodySet.read(bodies)
+    load_check(app.check, body_set.labels)
     request = _Request(
-        environment=found,
+        environment=chosen,
         app=app,
-        scalings=settings_of(found, app, arm, scaling),
+        scalings=settings_of(chosen, app, arm, scaling),
         schedule=schedule,
-        bodies=read,
+        bodies=body_set,
         bodies_folder=Path(bodies),
         out=Path(out),
         arm=arm,
@@ -145,13 +146,13 @@ def measure(
 def _execute(request: _Request) -> Run:
     progress, at_most_s = request.options.progress, request.options.quiet_at_most_s
     progress("waiting for a quiet host", 0.0)
-    clean_before_a_run()
+    clean_before_run()
     host = wait_until_quiet(for_s=min(QUIET_FOR_S, at_most_s), at_most_s=at_most_s)
     writer = RunWriter(request.out, _info(request))
     waits = {"quiet_s": host.waited_s, "quiet": float(host.quiet), "busy_fraction": host.busy_fraction}
     try:
         with Ledger.create(writer.info.run_id) as ledger:
-            changes = _deployed(request, writer, ledger, waits)
+            changes = _run_deployed(request, writer, ledger, waits)
         progress("sealing", 1.0)
         return _seal(writer, changes, waits)
     except BaseException as error:
@@ -162,14 +163,14 @@ def _execute(request: _Request) -> Run:
         raise
 
 
-def _deployed(request: _Request, writer: RunWriter, ledger: Ledger, waits: dict[str, float]) -> dict[str, Any]:
+def _run_deployed(request: _Request, writer: RunWriter, ledger: Ledger, waits: dict[str, float]) -> dict[str, Any]:
     """Deploy, observe, load, tear down. Returns what goes into run.json."""
-    begun_s, options = time.monotonic(), request.options
+    start_s, options = time.monotonic(), request.options
     options.progress("deploying", 0.0)
     with request.environment.deploy(
         request.app, request.scalings, options.mode, ledger, request.bodies.bodies
     ) as deployed:
-        waits["deploy_s"] = time.monotonic() - begun_s
+        waits["deploy_s"] = time.monotonic() - start_s
         clock = _clock_from(options.idle_s + LOAD_LEAD_S)
         writer.update(
             wall_start=clock.wall_start,
@@ -177,17 +178,17 @@ def _deployed(request: _Request, writer: RunWriter, ledger: Ledger, waits: dict[
             facts=dict(deployed.facts),
             versions=dict(deployed.versions),
         )
-        changes = _loaded(request, writer, deployed, clock, waits)
-        begun_s = time.monotonic()
+        changes = _observe_load(request, writer, deployed, clock, waits)
+        start_s = time.monotonic()
         options.progress("tearing down", 0.0)
-    waits["teardown_s"] = time.monotonic() - begun_s
+    waits["teardown_s"] = time.monotonic() - start_s
     return changes
 
 
-def _loaded(
+def _observe_load(
     request: _Request, writer: RunWriter, deployed: Deployed, clock: RunClock, waits: dict[str, float]
 ) -> dict[str, Any]:
-    """Idle, then load. Raises what observation raises; the load is stopped then."""
+    """Observe the idle framework, then send the load. If observation fails, stops the load and raises its error."""
     schedule, options = request.schedule, request.options
     with Observer(deployed, clock, writer, idle_until_s=-LOAD_LEAD_S) as observer, LoadProcess() as load:
         options.progress("watching at idle", 0.0)
@@ -236,15 +237,11 @@ def _preflight(request: _Request) -> None:
     mode = request.options.mode
     if mode not in request.environment.modes:
         if not request.environment.modes:
-            remedy = f"mlscale simulate {request.environment.name}"
+            remedy = f"run mlscale simulate {request.environment.name}"
             raise MlscaleError("it can only be simulated so far", request.environment.name, remedy)
         modes = ", ".join(sorted(request.environment.modes))
-        raise MlscaleError(
-            f"it can't be measured in mode {mode!r}", request.environment.name, f"choose one of: {modes}"
-        )
-    fatal = [problem for problem in request.environment.preflight(request.app, request.scalings, mode) if problem.fatal]
-    if fatal:
-        raise MlscaleError(fatal[0].what, fatal[0].where, fatal[0].remedy)
+        raise MlscaleError(f"unsupported mode {mode!r}", request.environment.name, f"choose one of: {modes}")
+    raise_fatal(request.environment.preflight(request.app, request.scalings, mode))
 
 
 def _info(request: _Request) -> RunInfo:
@@ -277,8 +274,7 @@ def _seal(writer: RunWriter, changes: Mapping[str, Any], waits: Mapping[str, flo
     rounded = {name: round(value, 3) for name, value in waits.items()}
     writer.update(**changes, waits=rounded)
     writer.flush()
-    judged = judge(Run(writer.path, writer.info))
-    writer.seal(validity=judged)
+    writer.seal(validity=judge(Run(writer.path, writer.info)))
     return load_run(writer.path)
 
 
@@ -291,12 +287,12 @@ def _abandon(writer: RunWriter, error: BaseException, waits: Mapping[str, float]
 
 
 def _clock_from(seconds: float) -> RunClock:
-    """A clock whose zero is that many seconds from now."""
+    """A clock whose zero is ``seconds`` from now."""
     return RunClock(time.monotonic() + seconds, datetime.now(UTC) + timedelta(seconds=seconds))
 
 
 def step_of(schedule: ClosedLoop | OpenLoop, start_s: float = 0.0) -> float | None:
-    """t0 on the run's clock: the second load stage's start."""
+    """t0, the start of the second load stage, on the run's clock; None if there is only one stage."""
     return start_s + schedule.boundaries_s[1] if len(schedule.boundaries_s) > 1 else None
 
 

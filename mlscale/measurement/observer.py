@@ -1,4 +1,4 @@
-"""Takes down what an environment reports while a run lasts, in a thread of its own."""
+"""Records what an environment reports during a run, in its own thread."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from mlscale.runs import RunClock, RunWriter
 
 
 class Observer:
-    """``with Observer(...)``: from entering to leaving, every observation goes to the writer.
+    """``with Observer(...)``: inside the block, every observation goes to the writer.
 
-    An error of the environment's observation is kept and raised by `check`, in the caller's thread.
+    If observing fails, `check` raises the error in the caller's thread.
     """
 
     def __init__(self, deployed: Deployed, clock: RunClock, writer: RunWriter, idle_until_s: float) -> None:
@@ -40,16 +40,16 @@ class Observer:
             self.check()
 
     def wait(self, seconds: float) -> None:
-        """Wait that long, or until observation ends by itself.
+        """Wait ``seconds``, or until observation ends by itself.
 
         Raises:
-            ObservationLost, or whatever else observation ended with.
+            ObservationLost, or whatever other error observation ended with.
         """
         self._ended.wait(max(seconds, 0.0))
         self.check()
 
     def check(self) -> None:
-        """Raise what observation ended with, if it failed."""
+        """Raise the error that observation ended with, if any."""
         if self._error is not None:
             raise self._error
 
@@ -64,5 +64,5 @@ class Observer:
             self._ended.set()
 
 
-# How long an environment may take to notice that observation is to stop, s.
+# How long an environment may take to stop observing, s.
 _STOP_S = 15.0

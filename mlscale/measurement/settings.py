@@ -1,11 +1,11 @@
-"""From what a user wrote to settings that an environment accepts; each error names the setting."""
+"""Turns a user's settings into ones that an environment accepts; every error names the setting."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from mlscale.environments import App, Environment, Scaling
 from mlscale.runs import MlscaleError
@@ -14,14 +14,13 @@ from mlscale.runs import MlscaleError
 def settings_of(
     environment: Environment, app: App, arm: str, overrides: Mapping[str, Any] | Scaling | None
 ) -> dict[str, Scaling]:
-    """The settings of every component: the arm's, with ``overrides`` put over them.
+    """The settings of every component: the arm's, overridden by ``overrides``.
 
-    Replicas are the application's: where it has several components, they share them evenly, the first ones one more
-    where that doesn't come out, each at least one (METHOD §4). A key "component.setting" is one component's own, and
-    put over its share.
+    The arm's replicas are divided evenly among the components, at least one each; the first components get the
+    remainder (METHOD §4). A key "component.setting" overrides one component's setting after that.
 
     Raises:
-        MlscaleError: a setting that the environment lacks, a value it refuses, or a component that is not there.
+        MlscaleError: an unknown setting or component, or a value that the environment refuses.
     """
     names = [component.name for component in app.components]
     common, own = ({}, {}) if isinstance(overrides, Scaling) else _by_component(overrides or {}, names)
@@ -38,14 +37,14 @@ def settings_of(
 def _by_component(
     overrides: Mapping[str, Any], names: Sequence[str]
 ) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """The settings for all components, and those of each alone."""
+    """The settings for all components, and the settings by component."""
     common: dict[str, Any] = {}
     own: dict[str, dict[str, Any]] = {}
     for key, value in overrides.items():
         component, dot, setting = key.rpartition(".")
         if dot and component not in names:
             raise MlscaleError(
-                f"there is no component {component!r}", f"setting {key!r}", f"choose one of: {', '.join(names)}"
+                f"unknown component {component!r}", f"setting {key!r}", f"choose one of: {', '.join(names)}"
             )
         (own.setdefault(component, {}) if dot else common)[setting] = value
     return common, own
@@ -55,37 +54,39 @@ def _with(base: Scaling, changes: Mapping[str, Any], where: str) -> Scaling:
     try:
         return type(base).model_validate({**base.model_dump(), **changes})
     except ValidationError as error:
-        raise setting_error(error, where, type(base)) from error
+        raise invalid_value(error, "setting", where, type(base)) from error
 
 
 def _shares(replicas: int, components: int) -> list[int]:
-    """So many replicas, divided: [2, 1] of 3 for two components."""
+    """Replicas by component: 3 replicas for two components are [2, 1]."""
     return [max(1, replicas // components + (number < replicas % components)) for number in range(components)]
 
 
-def setting_error(error: ValidationError, where: str, model: type[Scaling]) -> MlscaleError:
-    """One line that names the setting."""
+def invalid_value(error: ValidationError, kind: str, where: str, model: type[BaseModel]) -> MlscaleError:
+    """The first of pydantic's errors as one line that names the ``kind`` ("setting") it is about."""
     first = error.errors()[0]
     name = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "extra_forbidden":
+    if first["type"] == "extra_forbidden" and len(first["loc"]) == 1:
         known = ", ".join(sorted(model.model_fields))
-        return MlscaleError(f"unknown setting {name!r}", where, f"choose one of: {known}")
-    what = f"setting {name!r}: {first['msg']}" if name else first["msg"]
-    return MlscaleError(f"{what} (given: {first['input']!r})" if name else what, where, "give it another value")
+        return MlscaleError(f"unknown {kind} {name!r}", where, f"choose one of: {known}")
+    message = first["msg"].removeprefix("Value error, ")
+    if not name:
+        return MlscaleError(message, where, f"change one {kind}")
+    return MlscaleError(f"{kind} {name!r} is {first['input']!r}", where, message[0].lower() + message[1:])
 
 
 def parse_settings(pairs: Sequence[str]) -> dict[str, str]:
-    """``["max_replicas=2"]`` to ``{"max_replicas": "2"}``; types are the environment's business.
+    """``["max_replicas=2"]`` becomes ``{"max_replicas": "2"}``; the environment converts the types.
 
     Raises:
-        MlscaleError: a pair without "=", or a name given twice.
+        MlscaleError: a pair without "=", or a duplicate name.
     """
     parsed: dict[str, str] = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals or not name.strip():
-            raise MlscaleError(f"{pair!r} is not KEY=VALUE", "--scaling", "write for example max_replicas=2")
+            raise MlscaleError(f"{pair!r} is not KEY=VALUE", "--scaling", "write, for example, max_replicas=2")
         if name.strip() in parsed:
-            raise MlscaleError(f"{name.strip()!r} is given twice", "--scaling", "give it once")
+            raise MlscaleError(f"{name.strip()!r} is given twice", "--scaling", "keep one of them")
         parsed[name.strip()] = value.strip()
     return parsed

@@ -1,4 +1,4 @@
-"""A notebook's figures: shown with what has to stand under them, and written with their entry in the manifest."""
+"""A notebook's figures: shown with their caption, and written with their entry in the manifest."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-# Runs that a caption names one by one.
+# Up to this number, a caption names runs one by one.
 _FEW: Final = 3
 
 
@@ -30,22 +30,22 @@ class Figures:
     def show(
         self, name: str, drawn: Any, runs: Sequence[Run], *, note: str = "", simulated: Simulated | None = None
     ) -> None:
-        """Show what a function of `mlscale.plots` drew, its caption below; write it where a folder was given.
+        """Show what a function of `mlscale.plots` drew, with its caption; write it if a folder was given.
 
         Args:
             name: of the files, without suffix.
             drawn: the axes.
-            runs: whose numbers it shows, invalid ones among them.
-            simulated: what else it shows.
+            runs: the runs shown, including invalid ones.
+            simulated: simulations shown besides ``runs``.
         """
         from IPython.display import Markdown, display
 
         from mlscale.plots.captions import caption
 
-        figure = figure_of(drawn)
+        figure = _figure_of(drawn)
         unpiloted = "DEFAULT SETTINGS: no pilot was run on this host" if _unpiloted(runs) else ""
-        words = [simulated.sentence if simulated else "", _where(runs), note, unpiloted]
-        text = caption(runs, with_invalid=True, note=". ".join(word for word in words if word))
+        notes = [simulated.sentence if simulated else "", _where(runs), note, unpiloted]
+        text = caption(runs, with_invalid=True, note=". ".join(filter(None, notes)))
         save_figure(
             figure,
             name,
@@ -60,31 +60,32 @@ class Figures:
 
 
 def remark(text: str) -> None:
-    """A sentence in a notebook that only some runs call for."""
+    """Show a sentence in a notebook, in bold."""
     from IPython.display import Markdown, display
 
     display(Markdown(f"**{text}**"))
 
 
-def figure_of(drawn: Any) -> Figure:
-    """The figure that axes, or an array of axes, are part of."""
+def _figure_of(drawn: Any) -> Figure:
+    """The figure of one axes or an array of axes."""
     if isinstance(drawn, Iterable):
-        return figure_of(next(iter(drawn)))
+        return _figure_of(next(iter(drawn)))
     figure: Figure = drawn if hasattr(drawn, "savefig") else drawn.figure
     return figure
 
 
 def _where(runs: Sequence[Run]) -> str:
-    """Where the runs lie, of a few each one: as paths in the checkout, elsewhere only their last part, since captions
-    are published. Runs in memory lie nowhere: their draws are counted."""
+    """The runs' folders, or their common folder if there are many. Outside the checkout only the last part of a path is
+    named, since captions are published. Simulated runs in memory are counted.
+    """
     folders = [run.path.resolve() for run in runs if run.path != Path(run.info.run_id)]
-    drawn = f"{len(runs) - len(folders)} simulated for this figure" if len(folders) < len(runs) else ""
+    in_memory = f"{len(runs) - len(folders)} simulated for this figure" if len(folders) < len(runs) else ""
     if not folders:
-        return f"Runs: {drawn}" if drawn else ""
-    named = folders if len(folders) <= _FEW else [Path(os.path.commonpath(folders))]
+        return f"Runs: {in_memory}" if in_memory else ""
+    paths = folders if len(folders) <= _FEW else [Path(os.path.commonpath(folders))]
     root = defaults().root().resolve()
-    told = [str(each.relative_to(root)) if each.is_relative_to(root) else each.name for each in named]
-    return f"Runs: {' and '.join(told)}{f' ({len(folders)}) and {drawn}' if drawn else ''}"
+    names = [str(path.relative_to(root)) if path.is_relative_to(root) else path.name for path in paths]
+    return f"Runs: {' and '.join(names)}{f' ({len(folders)}) and {in_memory}' if in_memory else ''}"
 
 
 def _unpiloted(runs: Sequence[Run]) -> bool:

@@ -1,6 +1,6 @@
-"""figures/manifest.json: which notebook drew a figure, from which runs, with which code, and what numbers stand in it.
+"""figures/manifest.json: which notebook drew a figure, from which runs and code, and a summary of the plotted numbers.
 
-The numbers are read off the drawn figure itself, so that a test can draw it again from data/reference and compare.
+The numbers are read from the figure itself, so that a test can redraw it from data/reference and compare.
 """
 
 from __future__ import annotations
@@ -29,9 +29,10 @@ _SOURCES: Final = ("mlscale", "notebooks")
 
 @dataclass(frozen=True)
 class Simulated:
-    """What a figure shows of the twin that is no run of ``runs``: a record, or draws that were made for it.
+    """Simulations shown in a figure besides its ``runs``: a record, or draws made for it.
 
-    ``what``: a file of the checkout, or what was simulated; ``draws``: of each; ``sha256``: of the file.
+    ``what``: a file of the checkout, or what was simulated; ``draws``: simulated runs of each case; ``sha256``: of the
+    file.
     """
 
     what: str
@@ -40,7 +41,7 @@ class Simulated:
 
     @property
     def sentence(self) -> str:
-        """For the caption."""
+        """The sentence for the caption."""
         file = f", sha256 {self.sha256[:12]}" if self.sha256 else ""
         draws = f"{self.draws} draw{'' if self.draws == 1 else 's'} of each"
         return f"SIMULATED, not measured: {self.what} ({draws}{file})"
@@ -57,9 +58,9 @@ def save_figure(
     note: str = "",
     simulated: Simulated | None = None,
 ) -> Figure:
-    """Write ``name``.pdf and .png, and the figure's entry in the manifest; with ``folder`` None nothing is written.
+    """Write ``name``.pdf and .png and the figure's entry in the manifest; ``folder`` None: write nothing.
 
-    Returns the figure, so that it can stand last in a notebook's cell.
+    Returns the figure, so that the call can be the last line of a notebook's cell.
 
     Raises:
         MlscaleError: the folder can't be written.
@@ -81,14 +82,17 @@ def save_figure(
         "numbers": plotted_numbers(figure),
     }
     entries = read_manifest(folder)
-    entry |= {"simulated": asdict(simulated)} if simulated else {}
-    entries[name] = entry | ({"note": note} if note else {})
+    if simulated:
+        entry["simulated"] = asdict(simulated)
+    if note:
+        entry["note"] = note
+    entries[name] = entry
     write_text(folder / MANIFEST, json.dumps(dict(sorted(entries.items())), indent=1) + "\n")
     return figure
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """Figure name -> entry; empty where there is no manifest yet.
+    """Figure name -> entry; empty if there is no manifest yet.
 
     Raises:
         MlscaleError: the manifest is broken.
@@ -99,15 +103,15 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     try:
         entries: dict[str, Any] = json.loads(file.read_text())
     except (OSError, ValueError) as error:
-        raise MlscaleError(f"broken: {error}", str(file), "delete it, and draw the figures again") from error
+        raise MlscaleError(f"broken: {error}", str(file), "delete it and draw the figures again") from error
     return entries
 
 
 def tree() -> dict[str, Any]:
-    """``{"sha256": ..., "clean": ...}`` of mlscale/ and notebooks/ as they are on the disk.
+    """``{"sha256": ..., "clean": ...}`` of mlscale/ and notebooks/ on disk.
 
-    The hash is over names and contents of the files that git knows or would know; ``clean`` says whether they are all
-    committed as they are, and is None outside a git checkout.
+    The hash covers names and contents of all files that git does not ignore; ``clean``: whether all are committed
+    unchanged; None outside a git checkout.
     """
     root = defaults().root()
     listed = _git(root, "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", *_SOURCES)
@@ -163,18 +167,18 @@ def _is_source(path: Path) -> bool:
 
 
 def _hash(root: Path, names: Iterable[str]) -> str:
-    whole = hashlib.sha256()
+    digest = hashlib.sha256()
     for name in names:
-        whole.update(f"{name}\0{hashlib.sha256((root / name).read_bytes()).hexdigest()}\n".encode())
-    return whole.hexdigest()
+        digest.update(f"{name}\0{hashlib.sha256((root / name).read_bytes()).hexdigest()}\n".encode())
+    return digest.hexdigest()
 
 
 def _git(root: Path, *arguments: str) -> str | None:
-    """What git says; None where there is no git, or no checkout."""
+    """The command's output; None if it fails: no git, or no checkout."""
     try:
-        done = subprocess.run(
+        result = subprocess.run(
             ("git", "-C", str(root), *arguments), capture_output=True, text=True, timeout=30, check=False
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return done.stdout if done.returncode == 0 else None
+    return result.stdout if result.returncode == 0 else None

@@ -1,4 +1,4 @@
-"""What a notebook about one environment shows, one call each."""
+"""The tables and figures of a notebook about one environment, one method each."""
 
 from __future__ import annotations
 
@@ -20,17 +20,18 @@ if TYPE_CHECKING:
 
 
 class Study:
-    """Runs of one environment: those that a notebook's parameters name, else one that is measured now.
+    """Runs of one environment: those that a notebook's parameters name; if none, one that is measured now.
 
-    Tables are returned, to stand last in a cell; figures are shown with their caption, and written where the
-    parameter ``figures`` names a folder.
+    Tables are returned, for the last line of a cell; figures are shown with their caption, and written if the parameter
+    ``figures`` names a folder.
 
     Args:
-        notebook: its name, such as "02_torchserve". namespace: its ``globals()``, after the cell tagged
-            ``parameters``. model: what its parameters may be.
+        notebook: its name, such as "02_torchserve".
+        namespace: its ``globals()``, after the cell tagged ``parameters``.
+        model: the type of its parameters.
 
     Raises:
-        MlscaleError: see `mlscale.notebook.tables.runs_of`.
+        MlscaleError: as `mlscale.notebook.tables.runs_of`.
     """
 
     def __init__(
@@ -49,7 +50,7 @@ class Study:
         self._figures = Figures(notebook, self.parameters.figures, self.parameters.seed)
 
     def show(self, name: str, figure: Any, runs: Sequence[Run]) -> None:
-        """A figure of one's own: shown, and written as ENVIRONMENT_NAME."""
+        """Show a figure drawn by the caller; its files are called ENVIRONMENT_NAME."""
         self._figures.show(f"{self.environment}_{name}", figure, runs)
 
     def runs_table(self) -> Styler:
@@ -61,7 +62,7 @@ class Study:
         return tables.shown_settings(self.runs)
 
     def cluster(self) -> pd.DataFrame:
-        """Which Kubernetes answered, and what bears on scaling there."""
+        """The Kubernetes cluster and its settings that affect scaling."""
         return tables.shown_cluster(self.runs)
 
     def trajectory(self) -> None:
@@ -69,16 +70,16 @@ class Study:
         self.show("trajectory", figures.trajectory(self.runs, self.level_s), self.runs)
 
     def typical(self) -> tuple[Run, str]:
-        """The run in the middle by mean response, and words that say so."""
+        """The median run by mean response, and a phrase for the caption that says so."""
         return tables.median_run(self.good, self.rows)
 
     def variants(self) -> list[Run]:
-        """Valid runs that change one thing: those that the parameters name, or, where they ask for it, measured now."""
+        """Valid runs that change one thing each: named by the parameters, or measured now if these ask for it."""
         parameters = self.parameters
-        return tables.valid(tables.variants_of(self.environment, parameters)) if _asks(parameters) else []
+        return tables.valid(tables.variants_of(self.environment, parameters)) if _has_variants(parameters) else []
 
     def like_the_first(self) -> Study:
-        """The same, of those valid runs alone whose machines are as the first one's."""
+        """The same study, restricted to valid runs on the same kind of machines as the first."""
         alike = copy(self)
         first = variant_of(self.good[0])
         alike.runs = alike.good = [run for run in self.good if variant_of(run) == first]
@@ -95,11 +96,11 @@ class Study:
         self.show("response", figures.response(self.good, self.level_s, rows=self.rows), self.good)
 
     def sigma(self) -> None:
-        """What the standard deviation is made of."""
+        """The components of the standard deviation."""
         self.show("sigma", figures.sigma(self.good, self.level_s, rows=self.rows), self.good)
 
     def resources(self) -> None:
-        """CPU per answer, cores in use."""
+        """CPU time per answer, and cores in use."""
         self.show("resources", figures.resources(self.good, self.level_s, rows=self.rows), self.good)
 
     def waits(self) -> pd.DataFrame:
@@ -107,9 +108,9 @@ class Study:
         return tables.shown_waits(self.runs)
 
     def results(self) -> Styler:
-        """The figures of each run that a reader looks at first."""
+        """The main results of each run."""
         return tables.shown_results(self.rows).style.format(precision=3).hide(axis="index")
 
 
-def _asks(parameters: MeasureParameters) -> TypeGuard[KubernetesParameters]:
+def _has_variants(parameters: MeasureParameters) -> TypeGuard[KubernetesParameters]:
     return isinstance(parameters, KubernetesParameters) and bool(parameters.more_run_dirs or parameters.measure_more)

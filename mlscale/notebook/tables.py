@@ -1,4 +1,4 @@
-"""What the notebooks call beside analysis and plots: runs to look at, and small tables about them."""
+"""The notebooks' own functions: choose or measure runs, and tabulate them."""
 
 from __future__ import annotations
 
@@ -20,28 +20,26 @@ from mlscale.runs import MlscaleError, Run, load_runs
 
 
 def runs_of(environment: str, p: MeasureParameters) -> list[Run]:
-    """The runs that the parameters name; where they name none, one that is measured now.
+    """The runs that the parameters name; if none, one that is measured now.
 
     Raises:
-        MlscaleError: see `mlscale.measurement` and `mlscale.runs.load_runs`; runs of another environment.
+        MlscaleError: as `measure` and `load_runs`, or a run of another environment is named.
     """
     if p.run_dirs:
         runs = load_runs(p.run_dirs)
-        other = sorted({run.info.environment for run in runs} - {environment})
-        if other:
-            raise MlscaleError(
-                f"there are runs of {', '.join(other)} among them", "run_dirs", f"name runs of {environment}"
-            )
+        others = sorted({run.info.environment for run in runs} - {environment})
+        if others:
+            raise MlscaleError(f"includes runs of {', '.join(others)}", "run_dirs", f"name only runs of {environment}")
         return runs
-    usual = defaults()
-    with Shown() as shown:
+    default = defaults()
+    with Shown() as progress:
         run = measure(
             environment,
-            usual.application(partitioned=p.partitioned),
-            p.schedule or usual.quick_schedule(),
-            bodies=p.photos or usual.bodies(),
-            out=p.out or by_hand(environment),
-            scaling=usual.sized(environment, p.scaling, p.schedule),
+            default.application(partitioned=p.partitioned),
+            p.schedule or default.quick_schedule(),
+            bodies=p.photos or default.bodies(),
+            out=p.out or new_folder(environment),
+            scaling=default.sized(environment, p.scaling, p.schedule),
             arm=p.arm,
             options=MeasureOptions(
                 mode=p.mode,
@@ -49,14 +47,15 @@ def runs_of(environment: str, p: MeasureParameters) -> list[Run]:
                 seed=p.seed,
                 idle_s=p.idle_s,
                 labels=p.labels,
-                progress=shown,
+                progress=progress,
             ),
         )
     return [run]
 
 
 def variants_of(environment: str, p: KubernetesParameters) -> list[Run]:
-    """Runs that change one thing: those that the parameters name, or with ``measure_more`` one of each, measured now.
+    """Runs that change one thing each: those that the parameters name; if none, and with ``measure_more``, measured
+    now.
 
     Raises:
         MlscaleError: see `runs_of`.
@@ -67,25 +66,25 @@ def variants_of(environment: str, p: KubernetesParameters) -> list[Run]:
 
 
 def runs_to_compare(p: NotebookParameters) -> list[Run]:
-    """The runs that the parameters name; where they name none, the published ones in data/reference.
+    """The runs that the parameters name; if none, the published ones in data/reference.
 
     Raises:
-        MlscaleError: neither is there.
+        MlscaleError: there are neither.
     """
     if p.run_dirs:
         return load_runs(p.run_dirs)
     published = defaults().published()
     if published is None:
         raise MlscaleError(
-            "no run is named, and none is published", "run_dirs", "measure some: make paper-figures QUICK=1"
+            "no runs are named or published", "run_dirs", "name some, or measure them: make paper-figures QUICK=1"
         )
     return load_runs(published[0])
 
 
 def valid(runs: Sequence[Run]) -> list[Run]:
-    """The runs that latency claims may rest on, and all runs of environments that have none; a line names those."""
-    good = {run.info.environment for run in runs if run.info.valid}
-    without = list(dict.fromkeys(run.info.environment for run in runs if run.info.environment not in good))
+    """The valid runs, which may support latency claims; of an environment that has none, all runs, with a remark."""
+    with_valid = {run.info.environment for run in runs if run.info.valid}
+    without = list(dict.fromkeys(run.info.environment for run in runs if run.info.environment not in with_valid))
     if without:
         remark(
             f"No valid run (see the table above): {', '.join(without)}. It is shown; nothing may be claimed from it."
@@ -94,29 +93,29 @@ def valid(runs: Sequence[Run]) -> list[Run]:
 
 
 def median_run(runs: Sequence[Run], rows: pd.DataFrame) -> tuple[Run, str]:
-    """The run in the middle by P1 (of an even number, the lower of the two), and words that say so.
+    """The median run by P1 (of an even number, the lower of the two), and a phrase for the caption that says so.
 
     Args:
-        rows: of `summarise`, one for each run, in their order.
+        rows: of `summarise`, one for each run, in the same order.
     """
     order = np.argsort(rows["mean_response_s"].to_numpy(dtype=float), kind="stable")
-    words = f"the median of {len(runs)} by mean response" if len(runs) > 1 else ""
-    return runs[order[(len(runs) - 1) // 2]], words
+    phrase = f"the median of {len(runs)} by mean response" if len(runs) > 1 else ""
+    return runs[order[(len(runs) - 1) // 2]], phrase
 
 
-def by_hand(environment: str) -> Path:
-    """A fresh folder for a run that is measured by hand."""
+def new_folder(environment: str) -> Path:
+    """An unused folder for a run that a notebook measures."""
     return defaults().root() / "runs" / "by-hand" / f"{environment}-{datetime.now():%Y%m%dT%H%M%S}"
 
 
 def level_of(p: NotebookParameters) -> float:
-    """L, s: the parameter, else the protocol's."""
+    """L, s: the parameter; if none, the protocol's."""
     return p.level_s if p.level_s is not None else defaults().level_s
 
 
 def level_to_compare(p: NotebookParameters) -> float:
-    """L, s, for `runs_to_compare`: the parameter, else that of the protocol under which they were measured, which for
-    the published runs stands beside them."""
+    """L, s, for `runs_to_compare`: the parameter; if none, that of the protocol under which the runs were measured
+    (the published runs come with theirs)."""
     if p.run_dirs or p.level_s is not None:
         return level_of(p)
     published = defaults().published()
@@ -124,7 +123,7 @@ def level_to_compare(p: NotebookParameters) -> float:
 
 
 def shown_runs(runs: Sequence[Run]) -> pd.DataFrame:
-    """One row per run: where it stood in the experiment, whether it is valid and, if not, why."""
+    """One row per run: its place in the experiment, whether it is valid, and if not, why."""
     rows = [
         {
             "environment": run.info.environment,
@@ -147,38 +146,38 @@ def shown_runs(runs: Sequence[Run]) -> pd.DataFrame:
 
 
 def shown_results(rows: pd.DataFrame) -> pd.DataFrame:
-    """The columns of `mlscale.analysis.summary.summarise` that a reader looks at first."""
+    """The main columns of `mlscale.analysis.summary.summarise`."""
     return rows[list(_RESULTS)]
 
 
 def shown_settings(runs: Sequence[Run]) -> pd.DataFrame:
-    """Every scaling setting, a column per environment and arm; what differs between runs of one column is joined."""
+    """Every scaling setting, a column per environment and arm; differing values of its runs are joined by "|"."""
     columns: dict[str, dict[str, str]] = {}
     for run in runs:
         column = columns.setdefault(f"{run.info.environment}, {run.info.arm}", {})
         for settings in run.info.scaling.values():
             for name, value in settings.items():
-                known = column.setdefault(name, str(value))
-                if str(value) not in known.split(" | "):
-                    column[name] = f"{known} | {value}"
+                values = column.setdefault(name, str(value))
+                if str(value) not in values.split(" | "):
+                    column[name] = f"{values} | {value}"
     return pd.DataFrame(columns).fillna("").rename_axis("setting")
 
 
 def shown_cluster(runs: Sequence[Run]) -> pd.DataFrame:
-    """Which Kubernetes answered and what bears on scaling there: a row per setting, its value, and where it was read.
+    """The Kubernetes cluster and its settings that affect scaling: a row per setting, its value and where it was read.
 
-    What differs between the runs is joined.
+    Values that differ between the runs are joined by "|".
     """
     table: dict[str, dict[str, str]] = {}
     for run in runs:
         facts = run.info.facts
-        found = {**hpa_in_effect(run.info), "metric_resolution_s": facts.get("metric_resolution_s", {})}
-        plain = {name: facts.get(name) for name in ("distribution", "version", "cfs_period_s", "resources_from")}
-        found |= {name: {"value": value, "from": "the cluster"} for name, value in plain.items()}
-        for name, each in found.items():
+        settings = {**hpa_in_effect(run.info), "metric_resolution_s": facts.get("metric_resolution_s", {})}
+        for name in ("distribution", "version", "cfs_period_s", "resources_from"):
+            settings[name] = {"value": facts.get(name), "from": "the cluster"}
+        for name, setting in settings.items():
             row = table.setdefault(name, {"value": "", "from": ""})
             for key in row:
-                text = str(each.get(key, ""))
+                text = str(setting.get(key, ""))
                 if text not in row[key].split(" | "):
                     row[key] = " | ".join(filter(None, (row[key], text)))
     return pd.DataFrame(table).T.rename_axis("setting")
@@ -187,19 +186,19 @@ def shown_cluster(runs: Sequence[Run]) -> pd.DataFrame:
 def shown_cost(
     environment: Literal["ecs", "eks"], scaling: Mapping[str, Any], region: str = "us-east-1"
 ) -> pd.DataFrame:
-    """What a run on AWS costs at most by list prices, USD, with the protocol's sizes and ``scaling`` over them."""
+    """The most that a run on AWS can cost at list prices, USD: with the protocol's sizes, overridden by ``scaling``."""
     from mlscale.environments.aws_cost import ecs_cost, eks_cost
     from mlscale.environments.ecs.settings import EcsScaling
     from mlscale.environments.kubernetes.machine_settings import MachineScaling
 
     sizes = defaults().sized(environment, scaling, None)
     cost = ecs_cost(EcsScaling(**sizes), region) if environment == "ecs" else eks_cost(MachineScaling(**sizes), region)
-    lines = {**cost.lines, f"together, {cost.hours:g} h, prices of {cost.date}": cost.usd}
+    lines = {**cost.lines, f"total, {cost.hours:g} h, prices of {cost.date}": cost.usd}
     return pd.DataFrame({"USD": lines}).rename_axis(cost.region).round(3)
 
 
 def cold_starts(runs: Sequence[Run]) -> pd.DataFrame:
-    """A row per pod that was started: the seconds of each phase, and its run's readiness_period_s."""
+    """A row per started pod: the seconds of each phase, and its run's readiness_period_s."""
     from mlscale.analysis.coldstart import cold_starts
 
     frames = []
@@ -210,20 +209,20 @@ def cold_starts(runs: Sequence[Run]) -> pd.DataFrame:
 
 
 def boots(runs: Sequence[Run], level_s: float) -> pd.DataFrame:
-    """A row per run where machines scale: where the time went after the step. ``attrs["slope"]``: recovery per second
-    of boot, where runs have boot times enough."""
-    from mlscale.analysis.boot_time_response import dose_rows, slope_on_boot
+    """A row per run with scaled machines: how the time after the step was spent. ``attrs["slope"]``: recovery per
+    second of boot, if the runs have enough different boot times."""
+    from mlscale.analysis.boot_time_response import boot_time_rows, slope_on_boot
 
-    rows = dose_rows(runs, level_s)
+    rows = boot_time_rows(runs, level_s)
     rows.attrs["slope"] = slope_on_boot(rows)
     return rows
 
 
 def benefit_of_room(runs: Sequence[Run], level_s: float) -> pd.DataFrame:
-    """What keeping room for a pod free gains, with intervals."""
-    from mlscale.analysis.boot_time_response import benefit_of_room, dose_rows
+    """What is gained by keeping room for a pod free, with intervals."""
+    from mlscale.analysis.boot_time_response import benefit_of_room, boot_time_rows
 
-    return benefit_of_room(dose_rows(runs, level_s))
+    return benefit_of_room(boot_time_rows(runs, level_s))
 
 
 def shown_waits(runs: Sequence[Run]) -> pd.DataFrame:

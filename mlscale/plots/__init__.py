@@ -1,4 +1,4 @@
-"""One function per figure: runs or tables in, matplotlib axes out; `plotted` gives back the numbers that they show."""
+"""One function per figure: runs or tables in, matplotlib axes out; `plotted` returns the numbers that they show."""
 
 from mlscale.plots.captions import caption
 from mlscale.plots.estimates import effect_panel, estimation, runs_panel

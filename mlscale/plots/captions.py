@@ -1,4 +1,4 @@
-"""What has to stand under a figure for it to be judged: host, quota, mode, cells, numbers of runs."""
+"""Captions: what a reader needs to judge a figure (host, quota, mode, cells, numbers of runs)."""
 
 from __future__ import annotations
 
@@ -40,32 +40,32 @@ def _quota(infos: Sequence[Any]) -> str:
         for info in infos
         for setting in info.scaling.values()
     }
-    told = [
-        f"{cores:g} core per replica, {1000 * period:g} ms quota period, at most {most} replicas"
-        for cores, period, most in sorted(quota for quota in quotas if None not in quota)
+    texts = [
+        f"{cores:g} core per replica, {1000 * period:g} ms quota period, at most {replicas} replicas"
+        for cores, period, replicas in sorted(quota for quota in quotas if None not in quota)
     ]
-    return " or ".join(told)
+    return " or ".join(texts)
 
 
 def hpa_in_effect(info: RunInfo) -> dict[str, dict[str, Any]]:
     """Settings of the autoscaler that worked on a run: name -> ``value``, and ``from`` where that was read. What the
     run's own settings say (the HPA's ``behavior``) stands before the controller's default."""
-    found = {name: dict(each) for name, each in info.facts.get("hpa", {}).items()}
-    given = {name: value for settings in info.scaling.values() for name, value in settings.items()}
-    return found | {
-        name: {"value": given[name], "from": "the run's settings"} for name in found if given.get(name) is not None
+    observed = {name: dict(fact) for name, fact in info.facts.get("hpa", {}).items()}
+    chosen = {name: value for settings in info.scaling.values() for name, value in settings.items()}
+    return observed | {
+        name: {"value": chosen[name], "from": "the run's settings"} for name in observed if chosen.get(name) is not None
     }
 
 
 def _kubernetes(infos: Sequence[RunInfo]) -> list[str]:
     """Which Kubernetes answered, and the settings of its autoscaler that were in effect."""
-    told: list[str] = []
+    sentences: list[str] = []
     for info in infos:
         facts = info.facts
         if "distribution" not in facts:
             continue
         hpa = hpa_in_effect(info)
-        documented = any(str(each["from"]).startswith("documented") for each in hpa.values())
+        documented = any(str(setting["from"]).startswith("documented") for setting in hpa.values())
         names = {
             "sync_period_s": "sync period {:g} s",
             "tolerance": "tolerance {:g}",
@@ -75,35 +75,35 @@ def _kubernetes(infos: Sequence[RunInfo]) -> list[str]:
         }
         settings = ", ".join(text.format(hpa[name]["value"]) for name, text in names.items() if name in hpa)
         note = " (documented defaults where it does not show them)" if documented else ""
-        told.append(f"Kubernetes is {facts['distribution']} {facts.get('version', '')}; its HPA: {settings}{note}")
-    return list(dict.fromkeys(told))
+        sentences.append(f"Kubernetes is {facts['distribution']} {facts.get('version', '')}; its HPA: {settings}{note}")
+    return list(dict.fromkeys(sentences))
 
 
 def _simulated(infos: Sequence[RunInfo]) -> list[str]:
-    """That nothing was measured, and what the twin was made from."""
+    """States that nothing was measured, and which profile the twin used."""
     profiles = {info.environment: info.facts["profile"] for info in infos if info.mode == "simulated"}
     return [
-        f"SIMULATED, not measured: the twin with profile {name} ({each['what']}; {each['validated']})"
-        for name, each in profiles.items()
+        f"SIMULATED, not measured: the twin with profile {name} ({profile['what']}; {profile['validated']})"
+        for name, profile in profiles.items()
     ]
 
 
 def _rehearsed(infos: Sequence[RunInfo]) -> list[str]:
-    """That it was no cloud, and where the boot times come from."""
+    """States that no cloud was involved, and where the boot times come from."""
     boots = [info.facts["boot"] for info in infos if info.mode == "rehearsal" and "boot" in info.facts]
     if not boots:
         return []
-    times = sorted({float(each) for boot in boots for each in boot["samples_s"]})
-    told = " or ".join(f"{each:g}" for each in times)
+    times = sorted({float(seconds) for boot in boots for seconds in boot["samples_s"]})
+    text = " or ".join(f"{seconds:g}" for seconds in times)
     sources = _listed(f"{boot['source']}{', ' * bool(boot['date'])}{boot['date']}" for boot in boots)
     return [
         "A rehearsal, no run on EKS: HPA, Karpenter, kubelets and pods are real, machines are namespaces of one host "
-        f"whose boot time of {told} s is made up or drawn ({sources})"
+        f"whose boot time of {text} s is made up or drawn ({sources})"
     ]
 
 
-def _count(number: int, what: str) -> str:
-    return f"{number or 'no'} {what}{'' if number == 1 else 's'}"
+def _count(number: int, noun: str) -> str:
+    return f"{number or 'no'} {noun}{'' if number == 1 else 's'}"
 
 
 def _listed(values: Any) -> str:

@@ -36,7 +36,7 @@ def cold_start(starts: pd.DataFrame) -> Axes:
     """
     starts = starts.sort_values(["readiness_period_s", "run_id", "created_s"], ignore_index=True)
     seconds = starts.reindex(columns=list(PHASES)).fillna(0.0).clip(lower=0.0)
-    shown = [name for name in PHASES if seconds[name].max() >= LEAST_S]
+    visible = [name for name in PHASES if seconds[name].max() >= LEAST_S]
     number = starts.groupby("run_id").cumcount() + 1
     places = np.arange(len(starts)) + 0.6 * starts["run_id"].ne(starts["run_id"].shift()).cumsum().to_numpy()
     with style():
@@ -44,21 +44,23 @@ def cold_start(starts: pd.DataFrame) -> Axes:
         ends = np.zeros(len(starts))
         for name in PHASES:
             label, tone = PHASES[name]
-            known = label if name in shown else None
+            known = label if name in visible else None
             axes.barh(places, seconds[name], left=ends, height=0.62, color=tone, ec="white", lw=0.6, label=known)
             ends = ends + seconds[name].to_numpy()
         for place, end in zip(places, ends, strict=True):
             axes.annotate(f" {end:.1f} s", (end, place), va="center", fontsize=8, color=INK)
-        periods = ["" if pd.isna(each) else f"probe every {each:g} s, " for each in starts["readiness_period_s"]]
+        periods = [
+            "" if pd.isna(every_s) else f"probe every {every_s:g} s, " for every_s in starts["readiness_period_s"]
+        ]
         axes.set_yticks(places, [f"{period}pod {count}" for period, count in zip(periods, number, strict=True)])
         axes.tick_params(axis="y", length=0)
         axes.invert_yaxis()
-        unseen = [PHASES[name][0] for name in PHASES if name not in shown and starts[name].notna().any()]
-        note = f"; under {LEAST_S:g} s each: {', '.join(unseen)}" if unseen else ""
+        too_short = [PHASES[name][0] for name in PHASES if name not in visible and starts[name].notna().any()]
+        note = f"; under {LEAST_S:g} s each: {', '.join(too_short)}" if too_short else ""
         axes.set_xlabel(f"time since the pod was created (s){note}")
         axes.margins(x=0.1)
         axes.set_xlim(left=0.0)
-        if shown:
+        if visible:
             axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3, handlelength=1.0, columnspacing=1.0)
             longest = seconds.mean().idxmax()
             share = seconds[longest].sum() / seconds.to_numpy().sum()

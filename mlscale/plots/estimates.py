@@ -46,7 +46,6 @@ def estimation(
     table: pd.DataFrame,
     endpoints: Sequence[Endpoint] = PRIMARY,
     *,
-    with_invalid: bool = False,
     axes: npt.NDArray[Any] | None = None,
 ) -> npt.NDArray[Any]:
     """One column per endpoint: above each pair's ratio with its intervals; below every run, blocks joined by lines.
@@ -59,32 +58,34 @@ def estimation(
         Axes, 2 x endpoints. `plotted`: the plotted columns of ``table`` for the upper row; endpoint, environment,
         block, value (s) for the lower one.
     """
-    told = table.assign(words=[_why_not(effect, rows) for effect in table.to_dict(orient="records")])
-    told = told.sort_values("words", key=lambda words: words != "", kind="stable")
-    pairs = max(1, told["pair"].nunique())
+    effects = table.assign(words=[_why_not(effect, rows) for effect in table.to_dict(orient="records")])
+    effects = effects.sort_values("words", key=lambda words: words != "", kind="stable")
+    pairs = max(1, effects["pair"].nunique())
     with style():
         if axes is None:
             axes = new_axes(2, len(endpoints), 3.2 + 0.72 * pairs, height_ratios=[0.62 * pairs + 0.2, 2.0])
-            headline(axes[0, 0], _found(told[told["endpoint"] == endpoints[0].name], endpoints[0]), rows["mode"])
+            headline(
+                axes[0, 0], _headline(effects[effects["endpoint"] == endpoints[0].name], endpoints[0]), rows["mode"]
+            )
         for column, endpoint in enumerate(endpoints):
-            effect_panel(axes[0, column], told[told["endpoint"] == endpoint.name], names=column == 0)
-            runs_panel(axes[1, column], rows, endpoint, with_invalid=with_invalid)
+            effect_panel(axes[0, column], effects[effects["endpoint"] == endpoint.name], names=column == 0)
+            runs_panel(axes[1, column], rows, endpoint)
             axes[0, column].set_title(f"{endpoint.name}: {_TITLES.get(endpoint.label, endpoint.label)}")
             mark_modes(axes[1, column], rows["mode"])
         axes[1, 0].set_ylabel("seconds (log scale)")
-        _explain(axes, rows, told, with_invalid)
+        _explain(axes, rows, effects)
     return axes
 
 
-def runs_panel(axes: Axes, rows: pd.DataFrame, endpoint: Endpoint, *, with_invalid: bool = False) -> Axes:
+def runs_panel(axes: Axes, rows: pd.DataFrame, endpoint: Endpoint) -> Axes:
     """Every run of one endpoint, the runs of a block joined; A/A repeats hollow; a bar at the geometric mean; invalid
     runs, which are in no ratio, as grey crosses."""
     names = in_order(list(rows["environment"]))
-    selected = design.chosen(rows, with_invalid=with_invalid)
+    selected = design.chosen(rows)
     wide = design.by_block(selected, endpoint.column).reindex(columns=names)
     for _, block in wide.iterrows():
         axes.plot(range(len(names)), block.to_numpy(dtype=float), color=MUTED, lw=0.6, alpha=0.6, zorder=1)
-    out = rows[~rows["run_id"].isin(selected["run_id"]) & ~rows["valid"].astype(bool)]
+    invalid = rows[~rows["run_id"].isin(selected["run_id"]) & ~rows["valid"].astype(bool)]
     for place, name in enumerate(names):
         values = wide[name].dropna().to_numpy(dtype=float)
         axes.plot(
@@ -93,10 +94,10 @@ def runs_panel(axes: Axes, rows: pd.DataFrame, endpoint: Endpoint, *, with_inval
         if len(values) > 1:
             middle = float(np.exp(np.log(values).mean()))
             axes.plot([place - 0.22, place + 0.22], [middle] * 2, color=INK, lw=1.6, zorder=4, solid_capstyle="butt")
-        lost = out.loc[out["environment"] == name, endpoint.column].to_numpy(dtype=float)
-        axes.plot([place - 0.18] * len(lost), lost, "x", ms=3.5, color=NOT_VALID, zorder=2)
-    again = selected[selected["aa_label"] == "B"]
-    for name, value in zip(again["environment"], again[endpoint.column], strict=True):
+        invalid_values = invalid.loc[invalid["environment"] == name, endpoint.column].to_numpy(dtype=float)
+        axes.plot([place - 0.18] * len(invalid_values), invalid_values, "x", ms=3.5, color=NOT_VALID, zorder=2)
+    repeats = selected[selected["aa_label"] == "B"]
+    for name, value in zip(repeats["environment"], repeats[endpoint.column], strict=True):
         axes.plot(names.index(name) + 0.16, value, marker(name), ms=4, mfc="none", mec=colour(name), mew=0.9, zorder=2)
     axes.set_xlim(-0.5, len(names) - 0.5)
     labels = [short_name(name).replace(" + ", "\n+ ").replace(" (", "\n(").replace("y S", "y\nS") for name in names]
@@ -124,17 +125,17 @@ def effect_panel(axes: Axes, effects: pd.DataFrame, *, names: bool = True) -> Ax
             axes.plot(ends, [y - 0.05] * 2, color=INK, lw=3.6, zorder=2, solid_capstyle="butt")
             axes.plot(effect["ratio"], y - 0.05, "o", ms=6, color=INK, mec="white", mew=0.8, zorder=3)
             axes.plot([1.0, 1.0], [y - 0.4, y + 0.2], color=INK, lw=0.8, zorder=1)
-        strong = not effect["words"]
-        if not strong and not names:  # said once, in the first column, for all of them
+        has_ratio = not effect["words"]
+        if not has_ratio and not names:  # said once, in the first column, for all of them
             continue
         axes.annotate(
-            _effect_text(effect) if strong else effect["words"],
-            (0.0, y + (0.27 if strong else 0.0)),
+            _effect_text(effect) if has_ratio else effect["words"],
+            (0.0, y + (0.27 if has_ratio else 0.0)),
             xycoords=("axes fraction", "data"),
-            va="bottom" if strong else "center",
+            va="bottom" if has_ratio else "center",
             fontsize=7.3,
-            fontweight="bold" if strong else "normal",
-            color=INK if strong else MUTED,
+            fontweight="bold" if has_ratio else "normal",
+            color=INK if has_ratio else MUTED,
         ).set_in_layout(False)
     axes.patch.set_visible(False)  # words may reach over the next panel
     axes.set_xscale("log")
@@ -157,14 +158,14 @@ def _why_not(effect: Mapping[Hashable, Any], rows: pd.DataFrame) -> str:
     if np.isfinite(effect["ratio"]):
         return ""
     invalid = design.invalid_share(rows)
-    bad = [name for name in (effect["a"], effect["b"]) if name in design.refused(invalid)]
-    counts = [invalid_runs(name, invalid.loc[name, "invalid"], invalid.loc[name, "runs"]) for name in bad]
+    refused = [name for name in (effect["a"], effect["b"]) if name in design.refused(invalid)]
+    counts = [invalid_runs(name, invalid.loc[name, "invalid"], invalid.loc[name, "runs"]) for name in refused]
     return f"not comparable: {' and '.join(counts)}" if counts else "no block has a valid run of both"
 
 
-def _found(effects: pd.DataFrame, endpoint: Endpoint) -> str:
+def _headline(effects: pd.DataFrame, endpoint: Endpoint) -> str:
     """What the first endpoint's ratios say, each with its 95 % interval."""
-    told = []
+    texts = []
     for effect in effects[effects["words"] == ""].to_dict(orient="records"):
         a, b, ratio = short_name(effect["a"]), short_name(effect["b"]), effect["ratio"]
         text = f"{a} {ratio:.{1 if ratio > 1 else 2}f} times {b}"
@@ -172,20 +173,20 @@ def _found(effects: pd.DataFrame, endpoint: Endpoint) -> str:
             text += ", in one block"
         elif not effect["favours"]:
             text = f"no difference shown between {a} and {b}"
-        told.append(text)
-    start = [f"{endpoint.label} after the load step: {', '.join(told)}"] if told else []
+        texts.append(text)
+    start = [f"{endpoint.label} after the load step: {', '.join(texts)}"] if texts else []
     return "; ".join([*start, *dict.fromkeys(effects.loc[effects["words"] != "", "words"])])
 
 
-def _explain(axes: npt.NDArray[Any], rows: pd.DataFrame, table: pd.DataFrame, with_invalid: bool) -> None:
-    several = rows["block"].nunique() > 1
-    run = "run (lines: same block; bar: geometric mean)" if several else "run (lines: same block)"
+def _explain(axes: npt.NDArray[Any], rows: pd.DataFrame, table: pd.DataFrame) -> None:
+    paired = rows["block"].nunique() > 1
+    run = "run (lines: same block; bar: geometric mean)" if paired else "run (lines: same block)"
     handles: list[Artist] = [Line2D([], [], marker="o", ls="", ms=4.5, color=MUTED, label=run)]
     if (rows["aa_label"] == "B").any():
         handles.append(
             Line2D([], [], marker="o", ls="", ms=4, mfc="none", mec=MUTED, label="second run of an A/A pair")
         )
-    if not with_invalid and not rows["valid"].all():
+    if not rows["valid"].all():
         handles.append(Line2D([], [], marker="x", ls="", ms=3.5, color=NOT_VALID, label="invalid run, in no ratio"))
     if table["low"].notna().any():
         handles = [

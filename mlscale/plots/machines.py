@@ -15,8 +15,8 @@ from mlscale.analysis.components import replicas_in_all
 from mlscale.analysis.durations import durations
 from mlscale.analysis.moving import WINDOW_S, moving
 from mlscale.analysis.populations import MACHINES, PODS, populations
-from mlscale.plots.style import INK, MUTED, attach, colour, headline, mark_modes, new_axes, shade, style
-from mlscale.plots.timelines import run_title
+from mlscale.plots.style import INK, MUTED, attach, colour, mark_modes, new_axes, shade, style
+from mlscale.plots.timelines import finish_timeline
 from mlscale.runs import ClosedLoop, Run
 
 _STRENGTHS: Final = {"ready": 1.0, "starting": 0.5, "joining": 0.5, "pending": 0.16, "booting": 0.16}
@@ -42,7 +42,7 @@ def joined_timeline(
     """Four axes under one another: load; m_t with its sigma_t band; pods by state; machines by state.
 
     Args:
-        which: what run it is among others, in words.
+        which: how the run was chosen, in words.
     Returns:
         The axes. `plotted`: t_s, clients (or requests/s, as they were sent); t_s, mean_s, sd_s; t_s and pods; t_s and
         machines.
@@ -58,12 +58,7 @@ def joined_timeline(
             numbers["t_s"], numbers["desired"], where="post", color=INK, lw=0.9, ls=(0, (3, 1.5)), label="desired"
         )
         column[2].legend(ncols=4, **_ABOVE)
-        for panel in column:
-            for bound in run.info.schedule.boundaries_s[1:]:
-                panel.axvline(bound, color=INK, lw=0.8, zorder=1)
-        headline(column[0], run_title(run, which), [run.info.mode])
-        column[-1].set_xlabel("time in the run (s)")
-        column[-1].set_xlim(0, run.info.schedule.duration_s)
+        finish_timeline(column, run, which)
         mark_modes(column[1], [run.info.mode])
     return column
 
@@ -71,27 +66,27 @@ def joined_timeline(
 def _load(axes: Axes, run: Run) -> None:
     schedule = run.info.schedule
     if isinstance(schedule, ClosedLoop):
-        what, starts = "clients", [stage.start_s for stage in schedule.stages]
+        unit, starts = "clients", [stage.start_s for stage in schedule.stages]
         levels = [float(stage.clients) for stage in schedule.stages]
     else:
-        what, starts = "requests/s", list(np.arange(0.0, schedule.duration_s))
+        unit, starts = "requests/s", list(np.arange(0.0, schedule.duration_s))
         levels = list(np.histogram(run.requests["intended_s"], [*starts, schedule.duration_s])[0].astype(float))
     axes.fill_between([*starts, schedule.duration_s], [*levels, levels[-1]], step="post", color=MUTED, alpha=0.35, lw=0)
     axes.set_ylim(0, 1.15 * max(levels))
     axes.yaxis.set_major_locator(MaxNLocator(2, integer=True))
-    axes.set_ylabel(what)
-    attach(axes, pd.DataFrame({"t_s": starts, what: levels}))
+    axes.set_ylabel(unit)
+    attach(axes, pd.DataFrame({"t_s": starts, unit: levels}))
 
 
 def _response(axes: Axes, run: Run, level_s: float | None, window_s: float) -> None:
-    shown = moving(run.requests, window_s, "done", timeout_s=run.info.timeout_s)
+    table = moving(run.requests, window_s, "done", timeout_s=run.info.timeout_s)
     tone = colour(run.info.environment)
-    low = (shown["mean_s"] - shown["sd_s"]).clip(lower=0.0)
-    axes.fill_between(shown["t_s"], low, shown["mean_s"] + shown["sd_s"], color=tone, alpha=0.22, lw=0)
-    axes.plot(shown["t_s"], shown["mean_s"], color=tone, lw=1.8, label=r"$m_t$ ± $\sigma_t$")
+    low = (table["mean_s"] - table["sd_s"]).clip(lower=0.0)
+    axes.fill_between(table["t_s"], low, table["mean_s"] + table["sd_s"], color=tone, alpha=0.22, lw=0)
+    axes.plot(table["t_s"], table["mean_s"], color=tone, lw=1.8, label=r"$m_t$ ± $\sigma_t$")
     frame = durations(run.requests, timeout_s=run.info.timeout_s)
     failed = frame[~frame["ok"]]
-    top = float(np.nanmax((shown["mean_s"] + shown["sd_s"]).to_numpy(), initial=0.1))
+    top = float(np.nanmax((table["mean_s"] + table["sd_s"]).to_numpy(), initial=0.1))
     if len(failed):
         axes.plot(failed["ended_s"], [top] * len(failed), "x", ms=4, color="#B00020", ls="", label="failures")
     if level_s is not None:
@@ -99,10 +94,10 @@ def _response(axes: Axes, run: Run, level_s: float | None, window_s: float) -> N
     axes.set_ylim(0.0, 1.05 * max(top, level_s or 0.0))
     axes.set_ylabel("response time (s)")
     axes.legend(ncols=3, **_ABOVE)
-    attach(axes, shown)
+    attach(axes, table)
 
 
-def _states(axes: Axes, run: Run, states: Mapping[str, str], what: str) -> None:
+def _states(axes: Axes, run: Run, states: Mapping[str, str], label: str) -> None:
     steps = populations(run, states)
     end_s = run.info.schedule.duration_s
     frame = pd.concat([steps, steps.tail(1).assign(t_s=end_s)]) if len(steps) else steps
@@ -125,6 +120,6 @@ def _states(axes: Axes, run: Run, states: Mapping[str, str], what: str) -> None:
         floor = height
     axes.set_ylim(0, max(float(floor.max(initial=1.0)), 1.0) + 0.6)
     axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
-    axes.set_ylabel(what)
+    axes.set_ylabel(label)
     axes.legend(ncols=4, **_ABOVE)
     attach(axes, steps)

@@ -1,4 +1,4 @@
-"""What the time after a load step consisted of: when each thing had happened, per environment."""
+"""Milestones after a load step, per environment."""
 
 from __future__ import annotations
 
@@ -48,23 +48,23 @@ def response_parts(rows: pd.DataFrame, *, axes: Axes | None = None) -> Axes:
         The axes. `plotted`: milestone, environment, run_id, value_s, censored.
     """
     names = in_order(list(rows["environment"]))
-    shown = [(column, label) for column, label in MILESTONES if column in rows and rows[column].notna().any()]
+    milestones = [(column, label) for column, label in MILESTONES if column in rows and rows[column].notna().any()]
     numbers = []
     with style():
         if axes is None:
-            axes = new_axes(1, 1, 1.2 + (0.3 + 0.12 * len(names)) * len(shown))[0, 0]
-            headline(axes, _found(rows, names), rows["mode"])
+            axes = new_axes(1, 1, 1.2 + (0.3 + 0.12 * len(names)) * len(milestones))[0, 0]
+            headline(axes, _headline(rows, names), rows["mode"])
         height = 0.8 / max(1, len(names))
-        for place, (column, _) in enumerate(shown):
+        for place, (column, _) in enumerate(milestones):
             if place % 2 == 0:
                 axes.axhspan(-place - 0.5, -place + 0.5, color="#F4F4F4", lw=0, zorder=0)
             for lane, name in enumerate(names):
-                mine = rows[(rows["environment"] == name) & rows[column].notna()]
+                env_rows = rows[(rows["environment"] == name) & rows[column].notna()]
                 y = -place + 0.4 - height * (lane + 0.5)
-                numbers.append(_lane(axes, mine, column, name, y, height))
-        axes.set_yticks([-place for place in range(len(shown))], [label for _, label in shown])
+                numbers.append(_lane(axes, env_rows, column, name, y, height))
+        axes.set_yticks([-place for place in range(len(milestones))], [label for _, label in milestones])
         axes.tick_params(axis="y", length=0)
-        axes.set_ylim(-len(shown) + 0.5, 0.5)
+        axes.set_ylim(-len(milestones) + 0.5, 0.5)
         axes.set_xlim(left=0.0)
         axes.set_xlabel("time since the load step (s)")
         for name in names:
@@ -78,26 +78,26 @@ def response_parts(rows: pd.DataFrame, *, axes: Axes | None = None) -> Axes:
     return attach(axes, pd.concat(numbers, ignore_index=True) if numbers else pd.DataFrame())
 
 
-def _found(rows: pd.DataFrame, names: list[str]) -> str:
+def _headline(rows: pd.DataFrame, names: list[str]) -> str:
     """Of valid runs, the median of the first new replica's first answer, the shortest first, and of the decision."""
-    good = rows[rows["valid"].astype(bool)]
-    middle = good.groupby("environment")[["first_answer_s", "detection_s"]].median().reindex(names).dropna()
-    told = [
+    valid = rows[rows["valid"].astype(bool)]
+    medians = valid.groupby("environment")[["first_answer_s", "detection_s"]].median().reindex(names).dropna()
+    texts = [
         f"{short_name(str(name))} {part['first_answer_s']:.0f} s ({part['detection_s']:.0f} s)"
-        for name, part in middle.sort_values("first_answer_s").iterrows()
+        for name, part in medians.sort_values("first_answer_s").iterrows()
     ]
-    return f"from the load step to a new replica's first answer (the decision alone): {', '.join(told)}"
+    return f"from the load step to a new replica's first answer (the decision alone): {', '.join(texts)}"
 
 
-def _lane(axes: Axes, mine: pd.DataFrame, column: str, name: str, y: float, height: float) -> pd.DataFrame:
-    values = mine[column].to_numpy(dtype=float)
-    flags = mine[_CENSORED[column]].to_numpy(dtype=bool) if column in _CENSORED else np.zeros(len(mine), dtype=bool)
-    at, shade = y + spread(len(values), 0.55 * height), tone(name, mine["valid"])
-    axes.plot(values[~flags], at[~flags], marker(name), ms=3.6, color=shade, alpha=0.65, mew=0, ls="", zorder=3)
-    axes.plot(values[flags], at[flags], ">", ms=4.5, mfc="none", mec=shade, ls="", zorder=3)
+def _lane(axes: Axes, rows: pd.DataFrame, column: str, name: str, y: float, height: float) -> pd.DataFrame:
+    values = rows[column].to_numpy(dtype=float)
+    censored = rows[_CENSORED[column]].to_numpy(dtype=bool) if column in _CENSORED else np.zeros(len(rows), dtype=bool)
+    at, shade = y + spread(len(values), 0.55 * height), tone(name, rows["valid"])
+    axes.plot(values[~censored], at[~censored], marker(name), ms=3.6, color=shade, alpha=0.65, mew=0, ls="", zorder=3)
+    axes.plot(values[censored], at[censored], ">", ms=4.5, mfc="none", mec=shade, ls="", zorder=3)
     if len(values):
         middle = float(np.median(values))
         axes.plot([middle] * 2, [y - 0.42 * height, y + 0.42 * height], color=shade, lw=2.2, zorder=4)
     return pd.DataFrame(
-        {"milestone": column, "environment": name, "run_id": mine["run_id"], "value_s": values, "censored": flags}
+        {"milestone": column, "environment": name, "run_id": rows["run_id"], "value_s": values, "censored": censored}
     )

@@ -38,22 +38,22 @@ def inference_by_period(runs: Sequence[Run]) -> Axes:
     tones = dict(zip(by_period.index, (colour(runs[0].info.environment), INK, MUTED), strict=False))
     with style():
         axes: Axes = new_axes(1, 1, 3.0)[0, 0]
-        for (period, _), mine in answers.groupby(["period_ms", "run_id"]):
-            sns.ecdfplot(1000 * mine["inference_s"], stat="percent", color=tones[period], lw=0.5, alpha=0.5, ax=axes)
+        for (period, _), group in answers.groupby(["period_ms", "run_id"]):
+            sns.ecdfplot(1000 * group["inference_s"], stat="percent", color=tones[period], lw=0.5, alpha=0.5, ax=axes)
         for period, row in by_period.iterrows():
-            mine = answers[answers["period_ms"] == period]
+            group = answers[answers["period_ms"] == period]
             label = f"period {period:g} ms: mean ± sd {1000 * row['mean_s']:.0f} ± {1000 * row['sd_s']:.0f} ms"
             label += f" ({_count(row['runs'], 'run')}, {_count(row['answers'], 'answer')})"
-            sns.ecdfplot(1000 * mine["inference_s"], stat="percent", color=tones[period], lw=1.8, label=label, ax=axes)
+            sns.ecdfplot(1000 * group["inference_s"], stat="percent", color=tones[period], lw=1.8, label=label, ax=axes)
         _cut(axes, 1000 * answers["inference_s"])
         axes.set_xlabel("inference time in the replica, before the step (ms)")
         axes.set_ylabel("share of answers (%)")
         axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0))
-        told = ", ".join(
+        text = ", ".join(
             f"{1000 * sd_s:.0f} ms with a period of {period:g} ms" for period, sd_s in by_period["sd_s"].items()
         )
         modes = [run.info.mode for run in runs]
-        headline(axes, f"standard deviation of the inference time: {told}", modes)
+        headline(axes, f"standard deviation of the inference time: {text}", modes)
         mark_modes(axes, modes)
     return attach(axes, rows.reset_index().sort_values("period_ms", ascending=False, ignore_index=True))
 
@@ -73,12 +73,12 @@ def _quiet(run: Run) -> pd.DataFrame:
 def _cut(axes: Axes, times_ms: pd.Series) -> None:
     """End the axis at `SHOWN_SHARE` of the answers, and say how many lie beyond."""
     end_ms = float(times_ms.quantile(SHOWN_SHARE))
-    beyond = int((times_ms > end_ms).sum())
+    cut_off = int((times_ms > end_ms).sum())
     axes.set_xlim(0.0, end_ms)
-    if beyond:
-        text = f"{_count(beyond, 'answer')} beyond, up to {times_ms.max():.0f} ms →"
+    if cut_off:
+        text = f"{_count(cut_off, 'answer')} beyond, up to {times_ms.max():.0f} ms →"
         axes.annotate(text, (1.0, 0.42), xycoords="axes fraction", ha="right", fontsize=8, color=INK)
 
 
-def _count(number: float, what: str) -> str:
-    return f"{number:,.0f} {what}{'' if number == 1 else 's'}"
+def _count(number: float, noun: str) -> str:
+    return f"{number:,.0f} {noun}{'' if number == 1 else 's'}"

@@ -38,7 +38,6 @@ def window_sensitivity(
     rows: pd.DataFrame,
     pairs: list[tuple[str, str]],
     *,
-    with_invalid: bool = False,
     axes: npt.NDArray[Any] | None = None,
 ) -> npt.NDArray[Any]:
     """The ratio of each pair (geometric mean over blocks) with its 95 % interval for every W, one panel per figure.
@@ -52,22 +51,22 @@ def window_sensitivity(
         Axes, one per figure. `plotted`: of `mlscale.analysis.verdicts.by_window`, without the pairs that are not
         comparable.
     """
-    table = by_window(rows, pairs, with_invalid=with_invalid)
+    table = by_window(rows, pairs)
     invalid = design.invalid_share(rows)
-    refused = set() if with_invalid else design.refused(invalid)
-    out = {f"{a} / {b}": sorted(refused & {a, b}) for a, b in pairs if refused & {a, b}}
-    table = table[~table["pair"].isin(out)]
-    shown = [f"{a} / {b}" for a, b in pairs if f"{a} / {b}" not in out]
+    refused = design.refused(invalid)
+    not_comparable = {f"{a} / {b}": sorted(refused & {a, b}) for a, b in pairs if refused & {a, b}}
+    table = table[~table["pair"].isin(not_comparable)]
+    comparable = [f"{a} / {b}" for a, b in pairs if f"{a} / {b}" not in not_comparable]
     with style():
         row = new_axes(1, len(FIGURES), 3.3, sharey=True)[0] if axes is None else axes
         for panel, (figure, title) in zip(row, FIGURES.items(), strict=True):
-            mine = table[table["figure"] == figure]
+            figure_rows = table[table["figure"] == figure]
             windows = [window_name(column) for column in WINDOW_FIGURES[figure]]
             panel.axhline(1.0, color=INK, lw=0.8)
-            for number, (pair, line) in enumerate(mine.groupby("pair", sort=False)):
+            for number, (pair, line) in enumerate(figure_rows.groupby("pair", sort=False)):
                 places = np.array([windows.index(window) for window in line["window"]])
                 panel.errorbar(
-                    places + spread(len(shown), 0.24)[number],
+                    places + spread(len(comparable), 0.24)[number],
                     line["ratio"],
                     np.abs(line[["low", "high"]].to_numpy().T - line["ratio"].to_numpy()),
                     fmt=_MARKS[number % len(_MARKS)],
@@ -85,7 +84,7 @@ def window_sensitivity(
             panel.set_xlabel("window W")
             panel.set_title(title, fontsize=8.5, fontweight="normal")
             mark_modes(panel, rows["mode"])
-            attach(panel, mine.reset_index(drop=True))
+            attach(panel, figure_rows.reset_index(drop=True))
         for panel in row:
             _limits(panel, table[["ratio", "low", "high"]].to_numpy(dtype=float))
         row[0].set_ylabel("ratio (log scale), 95 % interval")
@@ -93,21 +92,22 @@ def window_sensitivity(
         if not table["claimable"].all():
             handles.append(Line2D([], [], marker="o", ls="", ms=5, mfc="white", mec=INK, label="hollow: no claim"))
         counts = [invalid_runs(name, *invalid.loc[name, ["invalid", "runs"]].astype(int)) for name in sorted(refused)]
-        handles += [Line2D([], [], ls="", label=f"{_pair(pair)}: not comparable") for pair in out]
+        handles += [Line2D([], [], ls="", label=f"{_pair(pair)}: not comparable") for pair in not_comparable]
         row[0].figure.legend(handles=handles, loc="outside lower center", ncols=2 if len(handles) > 1 else 1)
         if axes is None:
-            headline(row[0], "; ".join([*_found(table), *([f"not comparable: {', '.join(counts)}"] if out else [])]))
+            excluded = [f"not comparable: {', '.join(counts)}"] if not_comparable else []
+            headline(row[0], "; ".join([*_headline(table), *excluded]))
     return row
 
 
-def _found(table: pd.DataFrame) -> list[str]:
+def _headline(table: pd.DataFrame) -> list[str]:
     """Whether every ranking is the same for all W, or which one is not."""
-    turned = table[~table["claimable"]].drop_duplicates(["pair", "figure"])
-    told = [f"{_pair(line.pair)}: {FIGURES[line.figure]}" for line in turned.itertuples()]
+    unstable = table[~table["claimable"]].drop_duplicates(["pair", "figure"])
+    texts = [f"{_pair(line.pair)}: {FIGURES[line.figure]}" for line in unstable.itertuples()]
     if table["ratio"].notna().any():
         return [
-            f"the ranking depends on the window W ({', '.join(told)})"
-            if told
+            f"the ranking depends on the window W ({', '.join(texts)})"
+            if texts
             else "the ranking is the same for every window W"
         ]
     return []

@@ -43,14 +43,14 @@ def sharing(runs: Sequence[Run]) -> Axes:
         axes.set_ylabel("answers from new replicas (%)")
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3, columnspacing=1.2)
         grown = numbers[numbers["fair"] > 0].groupby("connections")["share"].mean()
-        told = ", ".join(f"{100 * share:.0f} % with {name}" for name, share in grown.items())
-        found = f"answers from new replicas, once ready: {told} connections" if told else "no new replica was ready"
+        shares = ", ".join(f"{100 * share:.0f} % with {name}" for name, share in grown.items())
+        text = f"answers from new replicas, once ready: {shares} connections" if shares else "no new replica was ready"
         modes = [run.info.mode for run in runs]
-        headline(axes, found, modes)
+        headline(axes, text, modes)
         mark_modes(axes, modes)
     return attach(axes, numbers)
 
 
 def _shares(run: Run) -> pd.DataFrame:
-    found = new_replica_share(run).round({"t_s": 3})  # the bins of all runs are the same
-    return found.assign(connections=run.info.connections, run_id=run.info.run_id)
+    table = new_replica_share(run).round({"t_s": 3})  # the bins of all runs are the same
+    return table.assign(connections=run.info.connections, run_id=run.info.run_id)

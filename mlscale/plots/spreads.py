@@ -53,7 +53,7 @@ def sigma_parts(rows: pd.DataFrame, *, axes: Axes | None = None) -> Axes:
     names = in_order(list(rows["environment"]))
     numbers = []
     with style():
-        own = axes is None
+        new_figure = axes is None
         if axes is None:
             axes = new_axes(1, 1, 1.2 + 0.75 * len(names))[0, 0]
         for place, name in enumerate(names):
@@ -71,36 +71,36 @@ def sigma_parts(rows: pd.DataFrame, *, axes: Axes | None = None) -> Axes:
         ]
         axes.legend(handles=parts, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=len(parts), borderaxespad=0.2)
         mark_modes(axes, rows["mode"])
-        if own:
-            headline(axes, _found(numbers), rows["mode"])
+        if new_figure:
+            headline(axes, _headline(numbers), rows["mode"])
     return attach(axes, pd.concat(numbers, ignore_index=True) if numbers else pd.DataFrame())
 
 
-def _found(bars: list[pd.DataFrame]) -> str:
+def _headline(bars: list[pd.DataFrame]) -> str:
     """The figure's message from what `_bar` drew, smallest first."""
     sigma_s = {str(bar["environment"].iloc[0]): float(bar["sigma_s"].iloc[0]) for bar in bars}
-    told = [f"{short_name(name)} {1000 * sigma_s[name]:.0f} ms" for name in sorted(sigma_s, key=sigma_s.__getitem__)]
-    return f"Standard deviation of the response after the step: {', '.join(told)}"
+    texts = [f"{short_name(name)} {1000 * sigma_s[name]:.0f} ms" for name in sorted(sigma_s, key=sigma_s.__getitem__)]
+    return f"Standard deviation of the response after the step: {', '.join(texts)}"
 
 
-def _bar(axes: Axes, mine: pd.DataFrame, name: str, y: float) -> pd.DataFrame:
+def _bar(axes: Axes, rows: pd.DataFrame, name: str, y: float) -> pd.DataFrame:
     """One environment's bar, the runs' dots above it and a line of text below."""
-    sigma_ms = 1000 * float(np.sqrt(mine["sigma_total_s2"].mean()))
-    parts = mine[list(LABELS)].mean()
+    sigma_ms = 1000 * float(np.sqrt(rows["sigma_total_s2"].mean()))
+    parts = rows[list(LABELS)].mean()
     shares = parts / parts.sum()
-    drawn = shares.clip(lower=0.0) / shares.clip(lower=0.0).sum()
+    widths = shares.clip(lower=0.0) / shares.clip(lower=0.0).sum()
     left = 0.0
-    for share, strength in zip(drawn.fillna(0.0), _STRENGTHS, strict=True):
+    for share, strength in zip(widths.fillna(0.0), _STRENGTHS, strict=True):
         axes.barh(y, sigma_ms * share, 0.36, left=left, color=shade(colour(name), strength), lw=0)
         if share >= _NAMED_FROM:
             ink = "white" if strength > 0.6 else INK
             axes.text(left + sigma_ms * share / 2, y, f"{share:.0%}", ha="center", va="center", fontsize=8, color=ink)
         left += sigma_ms * share
     axes.barh(y, sigma_ms, 0.36, fc="none", ec=colour(name), lw=0.9)
-    each_ms = 1000 * np.sqrt(mine["sigma_total_s2"].to_numpy(dtype=float))
+    run_ms = 1000 * np.sqrt(rows["sigma_total_s2"].to_numpy(dtype=float))
     axes.plot(
-        each_ms,
-        y + 0.28 + spread(len(each_ms), 0.1),
+        run_ms,
+        y + 0.28 + spread(len(run_ms), 0.1),
         marker(name),
         ms=3.2,
         color=colour(name),
@@ -110,16 +110,16 @@ def _bar(axes: Axes, mine: pd.DataFrame, name: str, y: float) -> pd.DataFrame:
     )
     if np.isfinite(sigma_ms):
         axes.text(sigma_ms, y, f"  {sigma_ms:.0f} ms", va="center", fontsize=10, fontweight="bold", color=INK)
-    told = axes.text(0.0, y - 0.22, f" {_told(mine)}", va="top", fontsize=7.2, color=MUTED)
-    told.set_in_layout(False)
+    text = axes.text(0.0, y - 0.22, f" {_note(rows)}", va="top", fontsize=7.2, color=MUTED)
+    text.set_in_layout(False)
     by_part = pd.DataFrame({"part": list(LABELS), "share": shares.to_numpy(), "sigma_s": sigma_ms / 1000})
-    by_run = pd.DataFrame({"run_id": mine["run_id"], "sigma_s": each_ms / 1000})
+    by_run = pd.DataFrame({"run_id": rows["run_id"], "sigma_s": run_ms / 1000})
     return pd.concat([by_part, by_run], ignore_index=True).assign(environment=name)
 
 
-def _told(mine: pd.DataFrame) -> str:
+def _note(rows: pd.DataFrame) -> str:
     """How many windows the parts speak for and, as METHOD asks beside every sigma, the throttled quota periods."""
-    split, throttled = float(mine["windows_split_share"].mean()), float(mine["throttled_share"].mean())
+    split, throttled = float(rows["windows_split_share"].mean()), float(rows["throttled_share"].mean())
     return "; ".join(
         (
             f"{100 * split:.3g} % of windows split" if split > 0 else "not split",

@@ -1,4 +1,4 @@
-"""What all figures have in common: colours, names, sizes, and the numbers that were plotted."""
+"""Shared by all figures: colours, names, sizes, and the record of the plotted numbers."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _SPARE_MARKERS: Final = ("P", "X", "<", ">")
 
 
 def colour(environment: str) -> str:
-    """The environment's colour; one that isn't ours gets the same spare one every time."""
+    """The environment's colour; an unknown environment always gets the same spare one."""
     return COLOURS.get(environment) or _SPARE[sum(environment.encode()) % len(_SPARE)]
 
 
@@ -56,7 +56,7 @@ def marker(environment: str) -> str:
 
 
 def display_name(environment: str) -> str:
-    """What the environment is called in figures."""
+    """The environment's name in figures."""
     return NAMES.get(environment, environment)
 
 
@@ -118,24 +118,24 @@ def attach(axes: Axes, numbers: pd.DataFrame) -> Axes:
     return axes
 
 
-def plotted(where: Axes | Figure | Iterable[Any]) -> pd.DataFrame:
+def plotted(drawing: Axes | Figure | Iterable[Any]) -> pd.DataFrame:
     """The numbers that a figure, or some of its axes, show; column ``axes`` counts them where there are several.
 
     Raises:
         ValueError: nothing there was drawn by `mlscale.plots`.
     """
-    found = [axes.mlscale_numbers for axes in _flat(where) if hasattr(axes, "mlscale_numbers")]
-    if not found:
+    frames = [axes.mlscale_numbers for axes in _flat(drawing) if hasattr(axes, "mlscale_numbers")]
+    if not frames:
         raise ValueError("no axes drawn by mlscale.plots")
-    if len(found) == 1:
-        return pd.DataFrame(found[0])
-    return pd.concat([frame.assign(axes=number) for number, frame in enumerate(found)], ignore_index=True)
+    if len(frames) == 1:
+        return pd.DataFrame(frames[0])
+    return pd.concat([frame.assign(axes=number) for number, frame in enumerate(frames)], ignore_index=True)
 
 
-def headline(where: Axes, text: str, modes: Iterable[str] = ()) -> None:
+def headline(axes: Axes, text: str, modes: Iterable[str] = ()) -> None:
     """What the figure that ``where`` is part of shows or finds, above all of it, after the modes that are not live."""
-    figure, other = where.figure, " + ".join(sorted(set(modes) - {"live"}))
-    text = f"{other}: {text}" if other else text
+    figure, not_live = axes.figure, " + ".join(sorted(set(modes) - {"live"}))
+    text = f"{not_live}: {text}" if not_live else text
     figure.suptitle(fill(text[:1].upper() + text[1:], 88), x=0.01, ha="left", fontsize=10, fontweight="bold", color=INK)
 
 
@@ -157,25 +157,25 @@ def tone(environment: str, valid: Iterable[bool]) -> str:
 def labelled(environment: str, rows: pd.DataFrame) -> str:
     """The environment's name for a legend, with the number of its runs among ``rows`` (of `summarise`), or why none is
     valid."""
-    mine = rows[rows["environment"] == environment]
-    reasons = mine["reasons"].fillna("").astype(str).tolist()
-    return f"{short_name(environment)} ({f'n = {len(mine)}' if mine['valid'].any() else not_valid(reasons)})"
+    env_rows = rows[rows["environment"] == environment]
+    reasons = env_rows["reasons"].fillna("").astype(str).tolist()
+    return f"{short_name(environment)} ({f'n = {len(env_rows)}' if env_rows['valid'].any() else not_valid(reasons)})"
 
 
 def invalid_runs(environment: str, invalid: int, runs: int) -> str:
     """How many of an environment's runs are invalid, in words."""
-    were = "was" if runs == 1 else "were"
-    return f"{invalid} of {runs} run{'s' if runs > 1 else ''} of {short_name(environment)} {were} invalid"
+    verb = "was" if runs == 1 else "were"
+    return f"{invalid} of {runs} run{'s' if runs > 1 else ''} of {short_name(environment)} {verb} invalid"
 
 
 def mark_modes(axes: Axes, modes: Iterable[str], size: float = 22) -> None:
     """Write across axes, behind the data, what they show that was not measured live; ``size``: for narrow panels."""
-    other = sorted(set(modes) - {"live"})
-    if other:
+    not_live = sorted(set(modes) - {"live"})
+    if not_live:
         mark = axes.text(
             0.5,
             0.5,
-            " + ".join(other).upper(),
+            " + ".join(not_live).upper(),
             transform=axes.transAxes,
             ha="center",
             va="center",
@@ -197,12 +197,12 @@ def shade(base: str, strength: float) -> tuple[float, float, float]:
 
 
 def spread(count: int, width: float = 0.5) -> npt.NDArray[np.float64]:
-    """Offsets that lay ``count`` points beside one another, evenly, so that none hides another."""
+    """Evenly spaced offsets for ``count`` points, so that none hides another."""
     return np.linspace(-width / 2, width / 2, count) if count > 1 else np.zeros(count)
 
 
-def ratio_ticks(low: float, high: float, most: int = 5) -> list[float]:
-    """Round ratios in [low, high], at most about ``most``, 1 among them."""
+def ratio_ticks(low: float, high: float) -> list[float]:
+    """Round ratios in [low, high], at most about 5, including 1."""
     grids = (
         (0.8, 0.85, 0.9, 0.95, 1.0, 1.05, 1.1, 1.15, 1.2),
         (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 1.75, 2.0),
@@ -211,7 +211,7 @@ def ratio_ticks(low: float, high: float, most: int = 5) -> list[float]:
     )
     for grid in grids:
         inside = [tick for tick in grid if low <= tick <= high]
-        if grid[0] <= low * 1.25 and grid[-1] >= high / 1.25 and len(inside) <= most:
+        if grid[0] <= low * 1.25 and grid[-1] >= high / 1.25 and len(inside) <= 5:
             return inside
     return [tick for tick in (0.01, 0.1, 1.0, 10.0, 100.0) if low <= tick <= high]
 
@@ -222,11 +222,11 @@ def in_order(environments: Sequence[str]) -> list[str]:
     return known + sorted(set(environments) - set(COLOURS))
 
 
-def _flat(where: Axes | Figure | Iterable[Any]) -> list[Axes]:
-    if isinstance(where, Figure):
-        return list(where.axes)
-    if isinstance(where, Axes):
-        return [where]
-    if isinstance(where, np.ndarray):
-        return list(where.ravel())
-    return [axes for part in where for axes in _flat(part)]
+def _flat(drawing: Axes | Figure | Iterable[Any]) -> list[Axes]:
+    if isinstance(drawing, Figure):
+        return list(drawing.axes)
+    if isinstance(drawing, Axes):
+        return [drawing]
+    if isinstance(drawing, np.ndarray):
+        return list(drawing.ravel())
+    return [axes for part in drawing for axes in _flat(part)]

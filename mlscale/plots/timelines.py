@@ -53,7 +53,7 @@ def timeline(
     """Three axes under one another: responses, replicas with decisions, cores by role; seconds on the run's clock.
 
     Args:
-        which: what run it is among others, in words.
+        which: how the run was chosen, in words.
     Returns:
         The axes. `plotted`: t_s, mean_s, sd_s; t_s, desired, starting, ready; t_s, role, cpu_cores.
     """
@@ -62,18 +62,23 @@ def timeline(
         _responses(column[0], run, level_s, window_s)
         _replicas(column[1], run)
         _cores(column[2], run)
-        for panel in column:
-            for bound in run.info.schedule.boundaries_s[1:]:
-                panel.axvline(bound, color=INK, lw=0.8, zorder=1)
-        headline(column[0], run_title(run, which), [run.info.mode])
-        column[-1].set_xlabel("time in the run (s)")
-        column[-1].set_xlim(0, run.info.schedule.duration_s)
+        finish_timeline(column, run, which)
         mark_modes(column[0], [run.info.mode])
     return column
 
 
-def run_title(run: Run, which: str) -> str:
-    """What a figure of one run is headed with: what it is a run of, ``which`` among others, and why it is not valid."""
+def finish_timeline(column: npt.NDArray[Any], run: Run, which: str) -> None:
+    """Load steps, headline and time axis of panels under one another."""
+    for panel in column:
+        for bound in run.info.schedule.boundaries_s[1:]:
+            panel.axvline(bound, color=INK, lw=0.8, zorder=1)
+    headline(column[0], _title(run, which), [run.info.mode])
+    column[-1].set_xlabel("time in the run (s)")
+    column[-1].set_xlim(0, run.info.schedule.duration_s)
+
+
+def _title(run: Run, which: str) -> str:
+    """Which run a figure shows, how it was chosen (``which``), and why it is not valid."""
     words = [f"one run of {short_name(run.info.environment)} ({run.info.arm})", which]
     if not run.info.valid:
         words.append(not_valid(["; ".join(run.info.validity.reasons) if run.info.validity else ""]))
@@ -133,9 +138,9 @@ def _replicas(axes: Axes, run: Run) -> None:
         label="starting",
     )
     axes.step(numbers["t_s"], numbers["ready"], where="post", color=tint, lw=1.8, label="ready")
-    made = decisions(run)
-    moved = made[made["from"] != made["to"]]
-    axes.plot(moved["t_s"], moved["to"], "v", ms=5, color=INK, mec="white", mew=0.5, ls="", label="decision")
+    all_decisions = decisions(run)
+    changes = all_decisions[all_decisions["from"] != all_decisions["to"]]
+    axes.plot(changes["t_s"], changes["to"], "v", ms=5, color=INK, mec="white", mew=0.5, ls="", label="decision")
     top = float(max(numbers[["desired", "ready"]].max(axis=None), 1.0)) if len(numbers) else 1.0
     axes.set_ylim(0, top + 0.6)
     axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))

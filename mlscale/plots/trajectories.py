@@ -75,12 +75,12 @@ def trajectory(
     with style():
         grid = axes if axes is not None else _axes(len(names))
         for column, name in enumerate(names):
-            mine = [run for run in runs if run.info.environment == name]
-            response_panel(grid[0, column], mine, level_s, window_s=window_s, include_failures=include_failures)
-            replica_panel(grid[1, column], mine)
-            good = len(_valid(mine))
-            count = f"n = {good}" + (f", {len(mine) - good} invalid" if good < len(mine) else "")
-            tone = colour(name) if good else NOT_VALID
+            env_runs = [run for run in runs if run.info.environment == name]
+            response_panel(grid[0, column], env_runs, level_s, window_s=window_s, include_failures=include_failures)
+            replica_panel(grid[1, column], env_runs)
+            valid = len(_valid(env_runs))
+            count = f"n = {valid}" + (f", {len(env_runs) - valid} invalid" if valid < len(env_runs) else "")
+            tone = colour(name) if valid else NOT_VALID
             grid[0, column].set_title(f"{short_name(name)}\n{count}", color=tone, fontsize=9)
             grid[1, column].set_xlabel("time since the load step (s)")
         grid[0, 0].set_ylabel("response time (s)")
@@ -88,7 +88,7 @@ def trajectory(
         _same_limits(grid)
         _explain(grid, level_s, window_s, any(not run.info.valid for run in runs))
         if axes is None:
-            headline(grid[0, 0], _found(runs, level_s, window_s), {run.info.mode for run in runs})
+            headline(grid[0, 0], _headline(runs, level_s, window_s), {run.info.mode for run in runs})
     return grid
 
 
@@ -96,17 +96,17 @@ def response_panel(
     axes: Axes, runs: Sequence[Run], level_s: float | None, *, window_s: float = WINDOW_S, include_failures: bool = True
 ) -> Axes:
     """m_t and sigma_t of runs of one environment, the medians of the valid ones, the step and L."""
-    name, good = runs[0].info.environment, _valid(runs)
+    name, valid = runs[0].info.environment, _valid(runs)
     at = _times(runs)
     done, intended = _views(runs, at, window_s, include_failures)
-    _single_runs(axes, done, "mean_s", name, good)
-    counted = [run.info.run_id for run in good]
+    _single_runs(axes, done, "mean_s", name, valid)
+    counted = [run.info.run_id for run in valid]
     middle = done[done["run_id"].isin(counted)].groupby("t_s")[["mean_s", "sd_s"]].median()
-    open_view = intended[intended["run_id"].isin(counted)].groupby("t_s")["mean_s"].median()
-    if good:
+    by_intended = intended[intended["run_id"].isin(counted)].groupby("t_s")["mean_s"].median()
+    if valid:
         low, high = middle["mean_s"] - middle["sd_s"], middle["mean_s"] + middle["sd_s"]
         axes.fill_between(at, np.maximum(low, 0.0), high, color=colour(name), alpha=0.18, lw=0)
-        axes.plot(at, open_view.to_numpy(), color=INK, lw=0.9, ls=_DASHES)
+        axes.plot(at, by_intended.to_numpy(), color=INK, lw=0.9, ls=_DASHES)
         axes.plot(at, middle["mean_s"].to_numpy(), color=colour(name), lw=2.0)
     else:
         reasons = ["; ".join(run.info.validity.reasons) if run.info.validity else "" for run in runs]
@@ -114,26 +114,26 @@ def response_panel(
     axes.axvline(0.0, color=INK, lw=0.8)
     if level_s is not None:
         axes.axhline(level_s, color=MUTED, lw=0.9, ls=_DOTS)
-        if include_failures and good:
-            _mark_recovery(axes, good, level_s, window_s, open_view)
+        if include_failures and valid:
+            _mark_recovery(axes, valid, level_s, window_s, by_intended)
     axes.set_xlim(at[0], at[-1])
     mark_modes(axes, {run.info.mode for run in runs})
     medians = [
         middle.reset_index().assign(run_id="median", view="done"),
-        open_view.reset_index().assign(run_id="median", view="intended"),
+        by_intended.reset_index().assign(run_id="median", view="intended"),
     ]
     return attach(axes, pd.concat([done, intended, *medians], ignore_index=True).assign(environment=name))
 
 
 def replica_panel(axes: Axes, runs: Sequence[Run]) -> Axes:
     """Replicas ready (thin: runs, thick: median) and desired (dashed: median), against time since the step."""
-    name, good = runs[0].info.environment, _valid(runs)
+    name, valid = runs[0].info.environment, _valid(runs)
     at = _times(runs)
     numbers = pd.concat([_replicas(run, at) for run in runs], ignore_index=True)
-    _single_runs(axes, numbers, "ready", name, good)
-    counted = [run.info.run_id for run in good]
+    _single_runs(axes, numbers, "ready", name, valid)
+    counted = [run.info.run_id for run in valid]
     middle = numbers[numbers["run_id"].isin(counted)].groupby("t_s")[["ready", "desired"]].median()
-    if good:
+    if valid:
         axes.step(at, middle["desired"], where="post", color=INK, lw=0.9, ls=_DASHES)
         axes.step(at, middle["ready"], where="post", color=colour(name), lw=2.0)
     axes.axvline(0.0, color=INK, lw=0.8)
@@ -158,30 +158,29 @@ def _valid(runs: Sequence[Run]) -> list[Run]:
     return [run for run in runs if run.info.valid]
 
 
-def _single_runs(axes: Axes, numbers: pd.DataFrame, column: str, name: str, good: Sequence[Run]) -> None:
-    counted, how = {run.info.run_id for run in good}, "steps-post" if column == "ready" else "default"
+def _single_runs(axes: Axes, numbers: pd.DataFrame, column: str, name: str, valid: Sequence[Run]) -> None:
+    counted, drawstyle = {run.info.run_id for run in valid}, "steps-post" if column == "ready" else "default"
     for run_id, run in numbers.groupby("run_id", sort=False):
-        look = {"color": colour(name), "lw": 0.5, "alpha": 0.45} if run_id in counted else NOT_VALID_LINE
-        axes.plot(run["t_s"], run[column], drawstyle=how, **look)
+        line_style = {"color": colour(name), "lw": 0.5, "alpha": 0.45} if run_id in counted else NOT_VALID_LINE
+        axes.plot(run["t_s"], run[column], drawstyle=drawstyle, **line_style)
 
 
 def _mark_recovery(
-    axes: Axes, runs: Sequence[Run], level_s: float, window_s: float, open_view: pd.Series[float]
+    axes: Axes, runs: Sequence[Run], level_s: float, window_s: float, by_intended: pd.Series[float]
 ) -> None:
-    """From when on the runs are under L for a whole window, on the curve that this is about, and how long over it in
-    all (medians).
+    """Mark the median T_slo on the intended-time curve, and write the median time over L.
 
-    The second number tells what the first can't: a controller may take replicas away again, and m_t rises once more.
-    A censored median is said, not drawn.
+    The latter adds what T_slo can't show: a controller may remove replicas again, so that m_t rises once more.
+    A censored median is written, not drawn.
     """
-    found = [upscaling_response(run, level_s, window_s=window_s) for run in runs]
-    middle = float(np.median([response.t_slo_s for response in found]))
-    over = float(np.median([response.over_level_s for response in found]))
-    text = f"over L {over:.0f} of {found[0].horizon_s:.0f} s"
-    if middle >= found[0].horizon_s - window_s:
+    responses = [upscaling_response(run, level_s, window_s=window_s) for run in runs]
+    middle = float(np.median([response.t_slo_s for response in responses]))
+    over = float(np.median([response.over_level_s for response in responses]))
+    text = f"over L {over:.0f} of {responses[0].horizon_s:.0f} s"
+    if middle >= responses[0].horizon_s - window_s:
         text = f"never under L for {window_s:g} s\n{text}"
     elif middle > 0:
-        known = open_view.dropna()
+        known = by_intended.dropna()
         height = float(np.interp(middle, known.index, known)) if len(known) else level_s
         axes.plot(middle, height, "v", ms=6, color=INK, mec="white", mew=0.7, zorder=6)
         text = f"under L after {middle:.0f} s (▼)\n{text}"
@@ -202,26 +201,25 @@ def _say(axes: Axes, text: str) -> None:
     ).set_in_layout(False)
 
 
-def _found(runs: Sequence[Run], level_s: float | None, window_s: float) -> str:
+def _headline(runs: Sequence[Run], level_s: float | None, window_s: float) -> str:
     """The median T_slo of every environment that may be compared, the shortest first, and what is wrong with others."""
     if level_s is None:
         return "response time and replicas around the load step"
     times, others = {}, []
     for name in in_order([run.info.environment for run in runs]):
-        mine = [run for run in runs if run.info.environment == name]
-        good = _valid(mine)
-        judged = [run for run in mine if run.info.validity is None or not run.info.validity.disturbed] or mine
-        if (len(judged) - len(good)) / len(judged) > MAX_INVALID_SHARE:
-            others.append(invalid_runs(name, len(judged) - len(good), len(judged)))
+        env_runs = [run for run in runs if run.info.environment == name]
+        valid = _valid(env_runs)
+        judged = [run for run in env_runs if run.info.validity is None or not run.info.validity.disturbed] or env_runs
+        if (len(judged) - len(valid)) / len(judged) > MAX_INVALID_SHARE:
+            others.append(invalid_runs(name, len(judged) - len(valid), len(judged)))
             continue
-        found = [upscaling_response(run, level_s, window_s=window_s) for run in good]
-        middle = float(np.median([response.t_slo_s for response in found]))
-        late = middle >= found[0].horizon_s - window_s
-        times[f"{short_name(name)} {f'not within {found[0].horizon_s:.0f} s' if late else f'after {middle:.0f} s'}"] = (
-            middle
-        )
-    told = f"back under L = {level_s:g} s after the load step: " + ", ".join(sorted(times, key=times.__getitem__))
-    return "; ".join([*([told] if times else []), *([f"not comparable: {', '.join(others)}"] if others else [])])
+        responses = [upscaling_response(run, level_s, window_s=window_s) for run in valid]
+        middle = float(np.median([response.t_slo_s for response in responses]))
+        censored = middle >= responses[0].horizon_s - window_s
+        outcome = f"not within {responses[0].horizon_s:.0f} s" if censored else f"after {middle:.0f} s"
+        times[f"{short_name(name)} {outcome}"] = middle
+    text = f"back under L = {level_s:g} s after the load step: " + ", ".join(sorted(times, key=times.__getitem__))
+    return "; ".join([*([text] if times else []), *([f"not comparable: {', '.join(others)}"] if others else [])])
 
 
 def _axes(columns: int) -> npt.NDArray[Any]:
@@ -251,17 +249,9 @@ def _views(
 
 
 def _replicas(run: Run, at: npt.NDArray[np.float64]) -> pd.DataFrame:
-    t0 = float(run.info.step_s or 0.0)
-    summed = replicas_in_all(run.replicas)
-    times = summed["t_s"].to_numpy(dtype=float)
-    place = np.searchsorted(times, t0 + at, side="right") - 1
-    held = {
-        column: np.where(place >= 0, summed[column].to_numpy(dtype=float)[np.maximum(place, 0)], np.nan)
-        if len(summed)
-        else np.full(len(at), np.nan)
-        for column in ("ready", "desired")
-    }
-    return pd.DataFrame({"t_s": at, **held, "run_id": run.info.run_id})
+    times = pd.DataFrame({"t_s": float(run.info.step_s or 0.0) + at})
+    samples = replicas_in_all(run.replicas)[["t_s", "ready", "desired"]].astype(float)
+    return pd.merge_asof(times, samples, on="t_s").assign(t_s=at, run_id=run.info.run_id)
 
 
 def _step_text(run: Run) -> str:
@@ -286,8 +276,8 @@ def _same_limits(grid: npt.NDArray[Any]) -> None:
             float(single["mean_s"].quantile(0.985)),
         ]
     grid[0, 0].set_ylim(0.0, 1.35 * float(np.nanmax(tops)))
-    most = [axes.mlscale_numbers[["ready", "desired"]].max(axis=None) for axes in grid[1]]
-    grid[1, 0].set_ylim(0.0, max([1.0, *(float(count) for count in most if np.isfinite(count))]) + 0.5)
+    maxima = [axes.mlscale_numbers[["ready", "desired"]].max(axis=None) for axes in grid[1]]
+    grid[1, 0].set_ylim(0.0, max([1.0, *(float(count) for count in maxima if np.isfinite(count))]) + 0.5)
 
 
 def _explain(grid: npt.NDArray[Any], level_s: float | None, window_s: float, invalid: bool) -> None:

@@ -52,7 +52,7 @@ def resources(runs: Sequence[Run], rows: pd.DataFrame, *, axes: npt.NDArray[Any]
         if axes is None:
             handles = [handle for panel in pair for handle in panel.get_legend_handles_labels()[0]]
             pair[0].figure.legend(handles=handles, loc="outside lower center", ncols=4, handlelength=1.2)
-            headline(pair[0], _found(rows), rows["mode"])
+            headline(pair[0], _headline(rows), rows["mode"])
     return pair
 
 
@@ -67,18 +67,18 @@ def cost_panel(axes: Axes, rows: pd.DataFrame) -> Axes:
     places: list[float] = []
     labels = []
     for name in names:
-        mine = rows[rows["environment"] == name]
+        env_rows = rows[rows["environment"] == name]
         for span, words in spans.items():
             y = -(len(places) + 0.5 * (len(places) // len(spans)))
             left = 0.0
             for role in SERVING:
-                ms = 1000 * float(mine[f"cpu_per_answer_{role}_{span}s"].mean())
+                ms = 1000 * float(env_rows[f"cpu_per_answer_{role}_{span}s"].mean())
                 if np.isfinite(ms):
-                    tint = shade(tone(name, mine["valid"]), ROLE_SHADES[role])
+                    tint = shade(tone(name, env_rows["valid"]), ROLE_SHADES[role])
                     axes.barh(y, ms, left=left, height=0.55, color=tint, edgecolor="white", lw=0.8)
                     left += ms
                 numbers.append({"environment": name, "span": span, "role": role, "run_id": "mean", "cpu_ms": ms})
-            totals = 1000 * mine[f"cpu_per_answer_{span}s"].to_numpy(dtype=float)
+            totals = 1000 * env_rows[f"cpu_per_answer_{span}s"].to_numpy(dtype=float)
             axes.plot(
                 totals,
                 y - 0.38 + spread(len(totals), 0.1),
@@ -92,7 +92,7 @@ def cost_panel(axes: Axes, rows: pd.DataFrame) -> Axes:
             )
             numbers += [
                 {"environment": name, "span": span, "role": "total", "run_id": run_id, "cpu_ms": total}
-                for run_id, total in zip(mine["run_id"], totals, strict=True)
+                for run_id, total in zip(env_rows["run_id"], totals, strict=True)
             ]
             if left:
                 axes.annotate(f" {left:.0f} ms", (left, y), va="center", fontsize=8)
@@ -145,16 +145,15 @@ def _spans(rows: pd.DataFrame) -> dict[str, str]:
     return {span: words for span, words in spans.items() if f"cpu_per_answer_{span}s" in rows}
 
 
-def _found(rows: pd.DataFrame) -> str:
+def _headline(rows: pd.DataFrame) -> str:
     """Means over valid runs, the lowest first."""
     columns = [f"cpu_per_answer_{span}s" for span in _spans(rows)]
     means = 1000 * rows[rows["valid"].astype(bool)].groupby("environment")[columns].mean().sort_values(columns[0])
-    told = [
-        f"{short_name(str(name))} {each.iloc[0]:.0f} ms"
-        + "".join(f" (steady state {ms:.0f} ms)" for ms in each.iloc[1:])
-        for name, each in means.iterrows()
+    texts = [
+        f"{short_name(str(name))} {row.iloc[0]:.0f} ms" + "".join(f" (steady state {ms:.0f} ms)" for ms in row.iloc[1:])
+        for name, row in means.iterrows()
     ]
-    return f"CPU per correct answer, start-ups included: {', '.join(told) or 'no valid run'}"
+    return f"CPU per correct answer, start-ups included: {', '.join(texts) or 'no valid run'}"
 
 
 def _cores(run: Run) -> pd.DataFrame:

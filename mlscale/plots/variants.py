@@ -15,37 +15,37 @@ from mlscale.plots.style import INK, MUTED, attach, headline, mark_modes, new_ax
 from mlscale.runs import Run
 
 BEFORE_S: Final = 10.0
+END_S: Final = 600.0
 EVERY_S: Final = 0.5
 Tone = str | tuple[float, float, float]
 
 
-def variant_trajectories(
-    groups: Mapping[str, Sequence[Run]], tones: Mapping[str, Tone], level_s: float, end_s: float
-) -> Axes:
+def variant_trajectories(groups: Mapping[str, Sequence[Run]], tones: Mapping[str, Tone], level_s: float) -> Axes:
     """One colour a variant: the line is the median over its runs, the band reaches from the lowest run to the highest;
     the legend has the mean of T_slo.
 
     Args:
-        groups: variant -> its runs, with a step; in the order of the legend. end_s: of the axis, since the step.
+        groups: variant -> its runs, with a step; in the order of the legend.
 
     Returns:
         The axes; `plotted`: variant, run_id ("median" for medians), t_s since the step, mean_s.
     """
     numbers = pd.concat(
-        [_moved(run, end_s).assign(variant=name) for name, runs in groups.items() for run in runs], ignore_index=True
+        [mean_around_step(run, END_S).assign(variant=name) for name, runs in groups.items() for run in runs],
+        ignore_index=True,
     )
     over_runs = numbers.groupby(["variant", "t_s"])["mean_s"].agg(["min", "median", "max"])
     slo = {name: _t_slo(runs, level_s) for name, runs in groups.items()}
     with style():
         axes: Axes = new_axes(1, 1, 3.2)[0, 0]
         for name, runs in groups.items():
-            mine = over_runs.loc[name]
+            band = over_runs.loc[name]
             label = f"{name} (n = {len(runs)}): $T_{{slo}}$ {slo[name][1]}"
-            axes.fill_between(mine.index, mine["min"], mine["max"], color=tones[name], alpha=0.2, lw=0)
-            axes.plot(mine.index, mine["median"], color=tones[name], lw=1.8, label=label)
+            axes.fill_between(band.index, band["min"], band["max"], color=tones[name], alpha=0.2, lw=0)
+            axes.plot(band.index, band["median"], color=tones[name], lw=1.8, label=label)
         axes.axhline(level_s, color=MUTED, lw=0.9, ls=(0, (1, 1)), label=f"L = {level_s:g} s")
         axes.axvline(0.0, color=INK, lw=0.8)
-        axes.set_xlim(-BEFORE_S, end_s)
+        axes.set_xlim(-BEFORE_S, END_S)
         axes.set_ylim(bottom=0.0)
         axes.set_xlabel("time since the load step (s)")
         axes.set_ylabel(f"mean response $m_t$, W = {WINDOW_S:g} s (s)")
@@ -62,11 +62,12 @@ def variant_trajectories(
 
 def _t_slo(runs: Sequence[Run], level_s: float) -> tuple[float, str]:
     """Mean over runs, and in words: where one is censored, a lower bound."""
-    found = [upscaling_response(run, level_s) for run in runs]
-    mean_s = float(np.mean([each.t_slo_s for each in found]))
-    return mean_s, f"{'at least ' if any(each.t_slo_censored for each in found) else ''}{mean_s:.0f} s"
+    responses = [upscaling_response(run, level_s) for run in runs]
+    mean_s = float(np.mean([response.t_slo_s for response in responses]))
+    return mean_s, f"{'at least ' if any(response.t_slo_censored for response in responses) else ''}{mean_s:.0f} s"
 
 
-def _moved(run: Run, end_s: float) -> pd.DataFrame:
+def mean_around_step(run: Run, end_s: float = np.inf) -> pd.DataFrame:
+    """m_t until ``end_s`` after the step, or until H: mean_s, t_s (since the step), run_id."""
     at = np.arange(-BEFORE_S, min(end_s, horizon_of(run)), EVERY_S)
     return pd.DataFrame({"mean_s": around_step(run, at), "t_s": at, "run_id": run.info.run_id})

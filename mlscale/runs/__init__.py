@@ -1,8 +1,8 @@
-"""The data types of a run and their storage, nothing else."""
+"""The data types of a run and their storage."""
 
 from mlscale.errors import MlscaleError
 from mlscale.runs.clock import Clock, RunClock
-from mlscale.runs.info import Arm, Connections, Level, Mode, RunInfo, StimulusReport, Validity, WindowDeviation
+from mlscale.runs.info import Arm, Connections, Level, Mode, Preset, RunInfo, StimulusReport, Validity, WindowDeviation
 from mlscale.runs.observations import Event, EventKind, Observation, ReplicaSample, ResourceSample, Role
 from mlscale.runs.run import Run, load_run, load_runs
 from mlscale.runs.schedule import (
@@ -38,6 +38,7 @@ __all__ = [
     "Mode",
     "Observation",
     "OpenLoop",
+    "Preset",
     "Ramp",
     "ReplicaSample",
     "ResourceSample",

@@ -1,7 +1,7 @@
-"""One monotonic clock for everything that happens in a run.
+"""The run's clock.
 
-CLOCK_MONOTONIC is shared by all processes of a host, so the load generator, the framework and the observers
-all read the same clock; a run's times are seconds since its ``origin_s``.
+All processes of a host share CLOCK_MONOTONIC, so the load generator, the framework and the observers read the same
+clock; a run's times are seconds since its ``origin_s``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """Seconds on some monotonic scale; tests inject a fake one."""
+    """Monotonic seconds; tests inject a fake."""
 
     def __call__(self) -> float: ...
 
@@ -41,17 +41,17 @@ class Skew:
 
     @property
     def middle_s(self) -> float:
-        """0 where nothing is known."""
+        """0 if nothing is known."""
         return (self.low_s + self.high_s) / 2 if self.high_s < float("inf") else 0.0
 
     @property
     def within_s(self) -> float:
-        """Half of the interval; infinite where nothing is known."""
+        """Half the interval; infinite if nothing is known."""
         return (self.high_s - self.low_s) / 2
 
     def narrowed(self, date: datetime, sent_at: float, received_at: float) -> Skew:
-        """By one HTTP answer: its header Date, cut to whole seconds, lies between its being sent and received (Unix
-        time). An answer that contradicts what is known, since a clock was set, starts anew."""
+        """Narrowed by one HTTP response: its Date header, truncated to seconds, lies between the request's sending and
+        the response's receipt (Unix time). A contradicting response (a clock was set) replaces the interval."""
         low_s, high_s = date.timestamp() - received_at, date.timestamp() + 1.0 - sent_at
-        both = Skew(max(self.low_s, low_s), min(self.high_s, high_s))
-        return both if both.low_s <= both.high_s else Skew(low_s, high_s)
+        overlap = Skew(max(self.low_s, low_s), min(self.high_s, high_s))
+        return overlap if overlap.low_s <= overlap.high_s else Skew(low_s, high_s)

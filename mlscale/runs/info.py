@@ -1,4 +1,4 @@
-"""run.json: what a run was, in full, so that nothing about it has to be remembered (DESIGN §4)."""
+"""run.json: the full description of a run (DESIGN §4)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ SCHEMA_VERSION: Final = 1
 Mode = Literal["live", "rehearsal", "simulated"]
 Level = Literal["application", "container", "container+machine", "none"]
 Connections = Literal["fresh", "kept"]
-Arm = Literal["shipped", "matched", "static-min", "static-max", "none"]
+Preset = Literal["shipped", "matched", "static-min", "static-max"]
+"""The arms that set an autoscaler up (METHOD §4)."""
+Arm = Literal[Preset, "none"]
+"""Of any run; "none": a load test, which has no autoscaler."""
 
 
 class _Info(BaseModel):
@@ -30,7 +33,7 @@ class WindowDeviation(_Info):
 
 
 class StimulusReport(_Info):
-    """What the load generator was asked to send and what it sent (METHOD §6)."""
+    """What the load generator had to send and what it sent (METHOD §6)."""
 
     due: int = Field(description="requests due by the schedule (open loop) or started (closed loop)")
     sent: int
@@ -49,7 +52,7 @@ class StimulusReport(_Info):
 
 
 class Validity(_Info):
-    """Whether latency claims may rest on the run (METHOD §6); every violated rule is named."""
+    """Whether the run may support latency claims (METHOD §6), and every violated rule."""
 
     valid: bool
     host_bound: bool = False
@@ -59,7 +62,7 @@ class Validity(_Info):
 
 
 class RunInfo(_Info):
-    """The contents of run.json. Units are in the names."""
+    """The contents of run.json; units are in the names."""
 
     schema_version: int = SCHEMA_VERSION
     run_id: str
@@ -102,5 +105,5 @@ class RunInfo(_Info):
 
     @property
     def valid(self) -> bool:
-        """Whether latency claims may rest on the run: judged valid, or judged by nobody."""
+        """Whether the run may support latency claims: judged valid, or not judged."""
         return self.validity is None or self.validity.valid

@@ -1,4 +1,4 @@
-"""What is observed while a run lasts: replicas, events, resource use. Each becomes one row of a table."""
+"""What is observed during a run: replicas, events, resource use. Each becomes one row of a table."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ EventKind = Literal[
 
 @dataclass(frozen=True, slots=True)
 class ReplicaSample:
-    """Numbers of replicas of one component at ``t_s`` (run clock). Machines are None where none scale."""
+    """Replica counts of one component at ``t_s`` (run clock). Machines are None where they don't scale."""
 
     t_s: float
     component: str
@@ -43,11 +43,11 @@ class ReplicaSample:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something happened: seen at ``t_s`` (run clock), true somewhere in [t_s - known_within_s, t_s].
+    """Something seen at ``t_s`` (run clock), which happened in [t_s - known_within_s, t_s].
 
-    ``subject`` names the replica or machine (empty for a component-wide decision); ``source_time`` is the source's own
-    time stamp as text where it gives one. A ``scale_decision`` has ``detail`` = {"from": n, "to": n, "reason": text,
-    ...}; it is recorded when the desired number changes, holds only where their reason changes.
+    ``subject`` is the replica or machine (empty for a component-wide decision); ``source_time`` is the source's own
+    timestamp, as text, if it gives one. A ``scale_decision`` has ``detail`` = {"from": n, "to": n, "reason": text,
+    ...}; it is recorded when the desired number changes; decisions to hold are recorded when their reason changes.
     """
 
     t_s: float
@@ -65,8 +65,8 @@ class ResourceSample:
 
     ``cpu_cores`` is the mean since the subject's last sample; ``nr_periods``, ``nr_throttled`` and ``throttled_s`` are
     cumulative (cpu.stat), NaN where there is no quota. The ``host`` role has rss_bytes = memory in use.
-    Of the host alone: ``psi_avg10_pct``, /proc/pressure/cpu some avg10, NaN where the kernel has none; and
-    ``stolen_cores``, what the hypervisor gave to others since the last sample (/proc/stat steal), not in ``cpu_cores``.
+    Only for the host: ``psi_avg10_pct`` (/proc/pressure/cpu some avg10; NaN if the kernel lacks it) and
+    ``stolen_cores``, taken by the hypervisor since the last sample (/proc/stat steal), not part of ``cpu_cores``.
     """
 
     t_s: float

@@ -1,8 +1,9 @@
-"""Reading runs: a Run is a folder, its tables are read when they are asked for."""
+"""Reading runs: a Run is a folder whose tables are read on first use."""
 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,12 +14,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
-from mlscale.errors import MlscaleError
+from mlscale.errors import MlscaleError, first_invalid
 from mlscale.runs.info import SCHEMA_VERSION, RunInfo
 from mlscale.runs.store import INFO_FILE, read_stream
 from mlscale.runs.tables import SCHEMAS, TableName
 
-if TYPE_CHECKING:  # the load worker imports mlscale.runs and has to start quickly
+if TYPE_CHECKING:  # the load worker imports mlscale.runs and must start quickly
     import pandas as pd
 
 
@@ -31,7 +32,7 @@ class Run:
 
     @classmethod
     def in_memory(cls, info: RunInfo, tables: Mapping[TableName, pd.DataFrame]) -> Run:
-        """A run that lies in no folder; its path is its id. ``tables``: all of them, requests sorted by intended_s."""
+        """A run without a folder; its path is its id. ``tables``: all of them, requests sorted by intended_s."""
         run = cls(Path(info.run_id), info)
         run.__dict__.update({str(name): table for name, table in tables.items()})
         return run
@@ -75,7 +76,7 @@ def load_run(path: Path | str, *, allow_incomplete: bool = False) -> Run:
     """Open one run folder.
 
     Raises:
-        MlscaleError: not a run, broken, written by a newer mlscale, or incomplete (unless ``allow_incomplete``).
+        MlscaleError: not a run, malformed, written by a newer mlscale, or incomplete (unless ``allow_incomplete``).
     """
     folder = Path(path)
     file = folder / INFO_FILE
@@ -83,7 +84,7 @@ def load_run(path: Path | str, *, allow_incomplete: bool = False) -> Run:
         text = file.read_text()
     except OSError as error:
         raise MlscaleError(
-            "not a run folder: it has no run.json", str(folder), "name a folder that mlscale wrote"
+            "not a run folder: it has no run.json", str(folder), "name a folder written by mlscale"
         ) from error
     try:
         info = RunInfo.model_validate_json(text)
@@ -95,28 +96,44 @@ def load_run(path: Path | str, *, allow_incomplete: bool = False) -> Run:
                 str(file),
                 "update mlscale",
             ) from error
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise MlscaleError(f"broken: {place}: {first['msg']}", str(file), "measure the run again") from error
+        raise MlscaleError(f"broken: {first_invalid(error)}", str(file), "measure the run again") from error
     if info.schema_version > SCHEMA_VERSION:
         raise MlscaleError(f"written by a newer mlscale (schema {info.schema_version})", str(file), "update mlscale")
     if not info.complete and not allow_incomplete:
         raise MlscaleError(
-            f"the run is incomplete: {info.incomplete_reason}", str(folder), "measure it again, or leave it out"
+            f"the run is incomplete: {info.incomplete_reason}", str(folder), "measure it again, or exclude it"
         )
     return Run(folder, info)
 
 
 def load_runs(paths: Iterable[Path | str] | Path | str, *, allow_incomplete: bool = False) -> list[Run]:
-    """Open run folders; a folder that is no run stands for the runs below. Incomplete ones raise (see `load_run`)."""
+    """Open run folders; a folder that isn't a run stands for the runs below it.
+
+    Incomplete runs below a folder are skipped and listed on stderr, unless ``allow_incomplete``.
+
+    Raises:
+        MlscaleError: as `load_run`, or no run is left below a folder.
+    """
     given = [paths] if isinstance(paths, str | Path) else list(paths)
     runs: list[Run] = []
     for path in map(Path, given):
-        folders = [path] if (path / INFO_FILE).exists() else sorted(file.parent for file in path.rglob(INFO_FILE))
-        if not folders:
-            raise MlscaleError("no run found", str(path), "name run folders, or a folder that holds some")
-        runs.extend(load_run(folder, allow_incomplete=allow_incomplete) for folder in folders)
+        if (path / INFO_FILE).exists():
+            runs.append(load_run(path, allow_incomplete=allow_incomplete))
+        else:
+            runs.extend(_runs_below(path, allow_incomplete=allow_incomplete))
     return runs
+
+
+def _runs_below(folder: Path, *, allow_incomplete: bool) -> list[Run]:
+    paths = sorted(file.parent for file in folder.rglob(INFO_FILE))
+    runs = [load_run(path, allow_incomplete=True) for path in paths]
+    skipped = [] if allow_incomplete else [str(run.path) for run in runs if not run.info.complete]
+    if len(skipped) == len(runs):
+        what = "only incomplete runs found" if runs else "no run found"
+        raise MlscaleError(what, str(folder), "name run folders, or a folder that contains some")
+    if skipped:
+        sys.stderr.write(f"mlscale: skipped incomplete runs: {', '.join(skipped)}\n")
+    return [run for run in runs if allow_incomplete or run.info.complete]
 
 
 def _schema_version(text: str) -> int | None:

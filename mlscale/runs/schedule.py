@@ -1,7 +1,7 @@
-"""Load schedules as data: what a run was asked to send. When to send each request is `mlscale.loadgen`'s business.
+"""Load schedules as data. `mlscale.loadgen` derives from them when to send each request.
 
 Times are seconds since the schedule's start. Two loops (METHOD §1): *closed* (n clients, each sends, waits for the
-answer, thinks) and *open* (send times drawn beforehand, never moved by the server's slowness).
+answer, thinks) and *open* (send times are drawn beforehand and don't depend on the server).
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ RateShape = Annotated[Constant | Staircase | Ramp | Sine | Spike | Trace, Field(
 
 
 class OpenLoop(_Data):
-    """Requests sent at times drawn beforehand from ``rate``; evenly spaced in it, or a Poisson process of that rate."""
+    """Requests sent at times drawn beforehand from ``rate``: evenly spaced, or a Poisson process of that rate."""
 
     loop: Literal["open"] = "open"
     duration_s: float = Field(gt=0)
@@ -131,7 +131,7 @@ class OpenLoop(_Data):
 
     @property
     def boundaries_s(self) -> tuple[float, ...]:
-        """Start of each load stage, s: the steps of a staircase, before / in / after a spike, otherwise one stage."""
+        """Start of each load stage, s: the steps of a staircase; before, in and after a spike; otherwise one stage."""
         match self.rate:
             case Staircase(steps=steps):
                 return tuple(step.start_s for step in steps)

@@ -1,10 +1,9 @@
-"""Writing a run: Arrow IPC streams while it lasts (readable after a kill -9), Parquet once it is sealed."""
+"""Writing a run: Arrow IPC streams while it lasts (readable after a kill -9), Parquet once sealed."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -14,6 +13,7 @@ from typing import Any, Final, Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mlscale.atomic import replacing
 from mlscale.errors import MlscaleError
 from mlscale.runs.info import RunInfo
 from mlscale.runs.observations import Event, Observation, ReplicaSample, ResourceSample
@@ -25,7 +25,7 @@ INFO_FILE: Final = "run.json"
 class TableWriter:
     """Appends rows to one Arrow IPC stream; a batch is flushed after ``flush_rows`` rows or ``flush_s`` seconds.
 
-    Thread-safe. Memory stays flat: at most ``flush_rows`` rows are held.
+    Thread-safe. Holds at most ``flush_rows`` rows.
     """
 
     def __init__(self, path: Path, schema: pa.Schema, *, flush_rows: int = 1024, flush_s: float = 1.0) -> None:
@@ -40,21 +40,21 @@ class TableWriter:
         self._lock = threading.Lock()
 
     def append(self, row: Mapping[str, Any]) -> None:
-        """Add one row; columns that it lacks become null."""
+        """Add one row; missing columns become null."""
         with self._lock:
             self._rows.append(row)
             if len(self._rows) >= self._flush_rows or time.monotonic() - self._flushed_at_s >= self._flush_s:
                 self._flush()
 
     def write(self, batch: pa.RecordBatch) -> None:
-        """Append a whole batch (same schema) at once: a tenth of the cost of its rows one by one."""
+        """Append a batch of the same schema, at a tenth of the cost of single rows."""
         with self._lock:
             self._flush()
             self._stream.write_batch(batch)
             self._file.flush()
 
     def flush(self) -> None:
-        """Hand everything appended so far to the operating system."""
+        """Hand all rows so far to the operating system."""
         with self._lock:
             self._flush()
 
@@ -79,15 +79,15 @@ class TableWriter:
 
 
 class RunWriter:
-    """A run's folder while it is written. Until `seal` succeeds, run.json says that the run is incomplete."""
+    """Writes a run's folder. Until `seal` succeeds, run.json says that the run is incomplete."""
 
     def __init__(self, path: Path, info: RunInfo) -> None:
         """Create the folder and its run.json.
 
         Raises:
-            MlscaleError: the folder exists and is not empty, or can't be written.
+            MlscaleError: the folder isn't empty, or isn't writable.
         """
-        import pandas  # noqa: F401 (pyarrow imports it with its first row: seconds in mid-run)
+        import pandas  # noqa: F401 (else pyarrow imports it at the first row: seconds, in mid-run)
 
         self.path = path
         self.info = info.model_copy(
@@ -96,16 +96,14 @@ class RunWriter:
         try:
             path.mkdir(parents=True, exist_ok=True)
             if any(path.iterdir()):
-                raise MlscaleError("the folder is not empty", str(path), "choose another --out, or delete it")
+                raise MlscaleError("the folder is not empty", str(path), "choose another --out, or delete the folder")
             _write_json(path / INFO_FILE, self.info)
             self._writers = {name: TableWriter(path / f"{name}.arrow", SCHEMAS[name]) for name in _OWN_TABLES}
         except OSError as error:
-            raise MlscaleError(
-                error.strerror or str(error), str(path), "choose a folder that can be written"
-            ) from error
+            raise MlscaleError(error.strerror or str(error), str(path), "choose a writable folder") from error
 
     def request_stream(self, worker: int) -> Path:
-        """Where load worker number ``worker`` streams its part of the requests table (and beside it, of the hops)."""
+        """File for load worker ``worker``'s part of the requests table (its part of the hops is written beside it)."""
         return self.path / f"requests-{worker}.arrow"
 
     def observe(self, observation: Observation) -> None:
@@ -120,18 +118,18 @@ class RunWriter:
                 self._writers["events"].append(row | {"detail": json.dumps(row["detail"], sort_keys=True)})
 
     def update(self, **changes: Any) -> RunInfo:
-        """Put ``changes`` into run.json, which goes on saying that the run is incomplete."""
+        """Put ``changes`` into run.json; the run stays incomplete."""
         self.info = self.info.model_copy(update=changes)
         _write_json(self.path / INFO_FILE, self.info)
         return self.info
 
     def flush(self) -> None:
-        """Hand every observation so far to the operating system, so that the tables can be read before sealing."""
+        """Hand all observations so far to the operating system, so that the tables can be read before sealing."""
         for writer in self._writers.values():
             writer.flush()
 
     def seal(self, **changes: Any) -> RunInfo:
-        """Convert the streams to Parquet and mark the run complete; ``changes`` are put into run.json."""
+        """Convert the streams to Parquet and mark the run complete; ``changes`` go into run.json."""
         for writer in self._writers.values():
             writer.close()
         for name in SCHEMAS:
@@ -141,7 +139,7 @@ class RunWriter:
         return self.info
 
     def abandon(self, reason: str, **changes: Any) -> RunInfo:
-        """Close the streams and say in run.json why the run is incomplete."""
+        """Close the streams and give the reason for the incomplete run in run.json."""
         for writer in self._writers.values():
             writer.close()
         self.info = self.info.model_copy(update={**changes, "incomplete_reason": reason})
@@ -150,7 +148,7 @@ class RunWriter:
 
 
 def read_stream(path: Path) -> Iterator[pa.RecordBatch]:
-    """The whole batches of an Arrow IPC stream; a tail cut off by a kill -9 is left out."""
+    """The complete batches of an Arrow IPC stream; a tail truncated by a kill -9 is skipped."""
     with path.open("rb") as file:
         try:
             stream = pa.ipc.open_stream(file)
@@ -161,32 +159,20 @@ def read_stream(path: Path) -> Iterator[pa.RecordBatch]:
 
 def _seal_table(folder: Path, name: TableName) -> None:
     streams = sorted([*folder.glob(f"{name}.arrow"), *folder.glob(f"{name}-*.arrow")])
-    partial = folder / f"{name}.parquet.partial"
-    with pq.ParquetWriter(partial, SCHEMAS[name], compression="zstd") as writer:
+    with (
+        replacing(folder / f"{name}.parquet") as partial,
+        pq.ParquetWriter(partial, SCHEMAS[name], compression="zstd") as writer,
+    ):
         for stream in streams:
             for batch in read_stream(stream):
                 writer.write_batch(batch)
-    _sync(partial)
-    partial.rename(folder / f"{name}.parquet")
-    _sync(folder)
     for stream in streams:
         stream.unlink()
 
 
 def _write_json(path: Path, info: RunInfo) -> None:
-    partial = path.with_suffix(".json.partial")
-    partial.write_text(info.model_dump_json(indent=2) + "\n")
-    _sync(partial)
-    partial.rename(path)
-    _sync(path.parent)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    with replacing(path) as partial:
+        partial.write_text(info.model_dump_json(indent=2) + "\n")
 
 
 _OWN_TABLES: Final[tuple[TableName, ...]] = ("hops", "replicas", "events", "resources")

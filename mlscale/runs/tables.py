@@ -20,7 +20,7 @@ _TIME, _TEXT, _COUNT = pa.float64(), pa.string(), pa.int32()
 
 # ``connect_s`` is the duration of TCP connect (NaN on a kept connection, never NaN on a fresh one that connected);
 # ``first_byte_s`` and ``done_s`` are moments (NaN where never reached; a timed-out request's done_s is the moment it
-# was given up); ``replica_id`` is empty where the server does not say; ``detail`` is JSON.
+# was abandoned); ``replica_id`` is empty if the server doesn't report it; ``detail`` is JSON.
 SCHEMAS: Final[dict[TableName, pa.Schema]] = {
     "requests": _schema(
         request_id=pa.int64(),

@@ -1,4 +1,4 @@
-"""Calls to other components over HTTP, as the server's event loop carries them out for the model's thread."""
+"""Calls to other components over HTTP, made by the server's event loop for the model's thread."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from mlscale.serving.exchange import CALL_TIMEOUT_S, Answered, Call
 
 
 class Caller:
-    """Made in the event loop that then carries the calls out.
+    """Makes calls. Create it in the event loop that is to run them.
 
-    Each call has a connection of its own: whatever lies in between (kube-proxy) chooses one of the component's replicas
-    for a connection, and a kept one would stay with the first.
+    Each call has its own connection: a proxy in between (kube-proxy) balances connections, so a kept one would always
+    reach the same replica.
 
     Args:
-        urls: component -> where its bodies are POSTed to.
-        timeout_s: from a call's sending to the end of its answer, s.
+        urls: component -> URL that bodies are POSTed to.
+        timeout_s: from sending a call to the end of its answer, s.
     """
 
     def __init__(self, urls: Mapping[str, str], timeout_s: float = CALL_TIMEOUT_S) -> None:
@@ -31,17 +31,17 @@ class Caller:
         )
 
     def begin(self, call: Call) -> Future[Answered]:
-        """From any thread: the answer to come; cancel it to drop the call.
+        """Start a call, from any thread; cancel the future to drop it.
 
-        Its errors: TimeoutError where the answer came too late, OSError where there was none.
+        The future's errors: TimeoutError if the answer is late, OSError if there is none.
         """
-        return asyncio.run_coroutine_threadsafe(self._carried_out(call), self._loop)
+        return asyncio.run_coroutine_threadsafe(self._execute(call), self._loop)
 
     async def close(self) -> None:
-        """Give the connections back."""
+        """Close the connections."""
         await self._session.close()
 
-    async def _carried_out(self, call: Call) -> Answered:
+    async def _execute(self, call: Call) -> Answered:
         url = self._urls.get(call.component)
         if url is None:
             raise ConnectionError("it is not among the calls")

@@ -1,7 +1,7 @@
 """What a container runs: ``python -m mlscale.serving.container``. Starts the same server as ``mlscale serve``.
 
-It imports nothing but the server: a replica's start is paid out of its CPU quota, and what ``mlscale serve`` imports to
-parse its command line would be part of every cold start.
+It imports only the server, and parses arguments with argparse: a replica's start is paid from its CPU quota, and
+Typer's import would be part of every cold start.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--entry", default="codereader.decoder:make_decoder", help="package.module:factory")
     parser.add_argument("--host", default="0.0.0.0", help="address to listen on")
     parser.add_argument("--port", type=int, default=8080)
-    parser.add_argument("--max-bytes", type=int, default=10_000_000, help="a larger body is refused")
-    parser.add_argument("--waiting", type=int, default=100, help="requests that may wait for the model; then 503")
-    parser.add_argument("--body-timeout", type=float, default=20.0, help="seconds for a body to arrive")
-    parser.add_argument("--drain", type=float, default=20.0, help="seconds for what is in flight, after SIGTERM")
-    parser.add_argument("--warm-up", type=Path, help="file with the body of the first request")
-    parser.add_argument("--component", default="", help="its name, where it is one of several and calls others")
-    parser.add_argument("--call", action="append", default=[], help="NAME=URL of a component that it calls")
+    parser.add_argument("--max-bytes", type=int, default=10_000_000, help="larger bodies are refused")
+    parser.add_argument("--waiting", type=int, default=100, help="requests that may queue; more are answered 503")
+    parser.add_argument("--body-timeout", type=float, default=20.0, help="seconds allowed for receiving a body")
+    parser.add_argument("--drain", type=float, default=20.0, help="seconds allowed to finish requests after SIGTERM")
+    parser.add_argument("--warm-up", type=Path, help="file with the body of the warm-up request")
+    parser.add_argument("--component", default="", help="this component's name, if it calls others")
+    parser.add_argument("--call", action="append", default=[], help="NAME=URL of a component that it calls; repeatable")
     given = parser.parse_args(argv)
     try:
         return serve_command(
@@ -50,9 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _named(text: str) -> tuple[str, str]:
     name, equals, url = text.partition("=")
     if not (name and equals and url.startswith("http://")):
-        raise MlscaleError(
-            f"{text!r} names no component's address", "--call", "write it as NAME=http://HOST:PORT/decode"
-        )
+        raise MlscaleError(f"{text!r} is not NAME=URL", "--call", "write, for example, readers=http://HOST:PORT/decode")
     return name, url
 
 

@@ -1,11 +1,11 @@
 """Call a component's entry as a server does: bytes in; status, JSON body and the X-Mlscale-* headers out.
 
-A component that needs others (`Component.calls`) answers with a generator: it yields calls, (component's name, body),
-gets the other's answer to each as a mapping, and returns its own. `Exchange` runs it without any I/O: who serves it
-carries the calls out, over whatever its framework has.
+A component that needs others (`Component.calls`) answers with a generator: it yields calls (component's name, body),
+is sent the answer to each as a mapping, and returns its own answer. `Exchange` runs it without any I/O; the server
+makes the calls with its framework's means.
 
-Our own server uses it, and so do the environments whose frameworks bring servers of their own. Standard library alone:
-what a replica imports is paid inside its CPU quota.
+Used by our own server, and by environments whose frameworks have their own. Standard library only: a replica's imports
+count against its CPU quota.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from typing import Any, Final
 Calls = Generator[tuple[str, bytes], Mapping[str, Any], Mapping[str, Any]]
 Answer = Callable[[bytes], Mapping[str, Any] | Calls]
 
-# A component that has not answered after that long counts as not reachable: less than a client waits (30 s).
+# A component that takes longer counts as unreachable. Less than a client's timeout (30 s).
 CALL_TIMEOUT_S: Final = 20.0
 TOO_LATE: Final = f"did not answer within {CALL_TIMEOUT_S:g} s"
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What goes back to the client. ``error`` is the exception behind a status of 500, for the log; ``inference_s`` the
-    service's wall time, calls included."""
+    """The answer to the client. ``error`` is the exception behind a status of 500, for the log; ``inference_s`` is the
+    wall time of the service, calls included."""
 
     status: int
     body: bytes
@@ -39,20 +39,20 @@ class Reply:
 
 @dataclass(frozen=True)
 class Call:
-    """What a component asks of another one."""
+    """A call of another component."""
 
     component: str
     body: bytes
 
 
 Answered = tuple[int, bytes, Mapping[str, str]]
-"""What a called component answered: HTTP status, body, headers."""
+"""A called component's answer: HTTP status, body, headers."""
 Carrier = Callable[[Call], Answered]
 
 
-class CallFailed(Exception):  # noqa: N818 (it says what happened)
-    """A component that was called gave no answer that can be used. Raised inside the caller, which may catch it; else
-    it is a 503 with ``reason``."""
+class CallFailed(Exception):  # noqa: N818 (names what happened)
+    """A called component gave no usable answer. Raised inside the caller; if it is not caught, the answer is a 503 with
+    ``reason``."""
 
     http_status = 503
 
@@ -62,10 +62,10 @@ class CallFailed(Exception):  # noqa: N818 (it says what happened)
 
 
 def load_entry(entry: str) -> Answer:
-    """The callable that the factory named by ``entry`` ("package.module:factory") makes.
+    """The callable that the factory ``entry`` ("package.module:factory") returns.
 
     Raises:
-        ImportError, AttributeError, ValueError: there is no such factory; or whatever the factory raises.
+        ImportError, AttributeError, ValueError: there is no such factory; also whatever the factory raises.
     """
     module, _, factory = entry.partition(":")
     if not module or not factory:
@@ -75,19 +75,19 @@ def load_entry(entry: str) -> Answer:
 
 
 class Exchange:
-    """One request to a component, step by step: `begin`, then `resume` or `fail` after each Call, until a Reply comes.
+    """One request to a component: `begin`, then `resume` or `fail` after each Call, until a Reply is returned.
 
-    A ValueError is the sender's fault: its ``http_status`` where that is a 4xx, else 400, with {"error": reason}.
-    Anything else raised is its ``http_status`` where that is a 5xx (with its ``reason``), else 500.
+    A ValueError is the sender's fault: answered with its ``http_status`` if that is a 4xx, else 400, and {"error":
+    reason}. Any other exception is answered with its ``http_status`` if that is a 5xx (and its ``reason``), else 500.
 
     Headers of the reply: X-Mlscale-Replica; X-Mlscale-Started-S (time.monotonic() when service began);
-    X-Mlscale-Inference-S (wall s from then on, calls included); X-Mlscale-Cpu-S (CPU s of the calling thread). Where
-    ``component`` is named, X-Mlscale-Hops too: JSON, a row for this component and one for each call that was answered,
-    [component, replica, started_s, queue_s, inference_s]; there inference_s is a component's own work, without its
-    calls, and queue_s lies between a call's sending and its service (null in the first row: the client knows).
+    X-Mlscale-Inference-S (wall s from then on, calls included); X-Mlscale-Cpu-S (CPU s of the calling thread). With
+    ``component``, also X-Mlscale-Hops: JSON with a row for this component and one for each answered call, [component,
+    replica, started_s, queue_s, inference_s]. There, inference_s excludes a component's own calls, and queue_s is the
+    time from sending a call to the start of its service (null in the first row: the client knows it).
 
     Args:
-        component: this component's name where it is one of several and calls others.
+        component: this component's name, if it calls others.
     """
 
     def __init__(self, answer: Answer, body: bytes, replica: str, component: str = "") -> None:
@@ -100,37 +100,37 @@ class Exchange:
         self._hops: list[tuple[str, str, float, float, float]] = []
 
     def begin(self) -> Call | Reply:
-        """Serve the request up to its first call."""
-        return self._step(self._first)
+        """Serve the request up to its first call, if any."""
+        return self._step(self._call_entry)
 
     def resume(self, status: int, body: bytes, headers: Mapping[str, str]) -> Call | Reply:
-        """Go on with the answer to the call: HTTP status, JSON body, the other's X-Mlscale-* headers."""
+        """Continue with the answer to the call: HTTP status, JSON body and the X-Mlscale-* headers."""
         assert self._called is not None
         name = self._called.component
-        self._note(name, headers)
+        self._record_hop(name, headers)
         try:
             content = json.loads(body)
         except ValueError:
             content = None
         if status != 200:
-            said = (content.get("error") or content.get("message")) if isinstance(content, dict) else None
-            return self.fail(f"answered {status}: {said}" if said else f"answered {status}")
+            reason = (content.get("error") or content.get("message")) if isinstance(content, dict) else None
+            return self.fail(f"answered {status}: {reason}" if reason else f"answered {status}")
         if not isinstance(content, dict):
             return self.fail("answered with something that is not a JSON object")
         return self._step(lambda script: script.send(content))
 
     def fail(self, what: str) -> Call | Reply:
-        """Go on without an answer to the call; ``what`` says why, after the other's name: "is not reachable: ..."."""
+        """Continue without an answer to the call; ``what`` follows the component's name: "is not reachable: ..."."""
         assert self._called is not None
         failed = CallFailed(self._called.component, what)
         return self._step(lambda script: script.throw(failed))
 
     def close(self) -> None:
-        """Give the request up."""
+        """Abandon the request."""
         if self._script is not None:
             self._script.close()
 
-    def _first(self, _: Any) -> Any:
+    def _call_entry(self, _: Any) -> Any:
         result = self._answer(self._body)
         if not isinstance(result, Generator):
             raise _Done(result)
@@ -140,16 +140,16 @@ class Exchange:
     def _step(self, step: Callable[[Any], Any]) -> Call | Reply:
         began_s, cpu_s = time.monotonic(), time.thread_time()
         error: BaseException | None = None
-        asked: Call | None = None
+        call: Call | None = None
         status, content = 200, b""
         try:
-            asked = Call(*step(self._script))
+            call = Call(*step(self._script))
         except (_Done, StopIteration) as end:
             status, content, error = _encoded(end.value)
         except ValueError as fault:
             status = _status(fault, 400)
             content = _error(fault)
-        except Exception as failure:  # a server answers whatever its model does
+        except Exception as failure:  # whatever the model does, the server answers
             status = _status(failure, 500)
             reason = getattr(failure, "reason", None) if status != 500 else None
             content = _error(reason or f"{type(failure).__name__}: {failure}")
@@ -157,17 +157,18 @@ class Exchange:
         now_s = time.monotonic()
         self._own_s += now_s - began_s
         self._cpu_s += time.thread_time() - cpu_s
-        self._called, self._sent_s = asked, now_s
-        return asked or Reply(status, content, self._headers(now_s), error, now_s - self._started_s)
+        self._called, self._sent_s = call, now_s
+        return call or Reply(status, content, self._headers(now_s), error, now_s - self._started_s)
 
-    def _note(self, name: str, headers: Mapping[str, str]) -> None:
-        """Keep what the called component said of its service; one that says nothing has no row."""
-        said = {key.lower(): text for key, text in headers.items()}
+    def _record_hop(self, name: str, headers: Mapping[str, str]) -> None:
+        """Record how the called component was served; without its headers there is no row."""
+        lowered = {key.lower(): text for key, text in headers.items()}
         try:
-            started_s, took_s = float(said["x-mlscale-started-s"]), float(said["x-mlscale-inference-s"])
+            started_s, inference_s = float(lowered["x-mlscale-started-s"]), float(lowered["x-mlscale-inference-s"])
         except (KeyError, ValueError):
             return
-        self._hops.append((name, said.get("x-mlscale-replica", ""), started_s, started_s - self._sent_s, took_s))
+        replica = lowered.get("x-mlscale-replica", "")
+        self._hops.append((name, replica, started_s, started_s - self._sent_s, inference_s))
 
     def _headers(self, now_s: float) -> dict[str, str]:
         headers = {
@@ -178,13 +179,13 @@ class Exchange:
         }
         if self._component:
             own = (self._component, self._replica, round(self._started_s, 6), None, round(self._own_s, 6))
-            rest = [(name, replica, *(round(one, 6) for one in times)) for name, replica, *times in self._hops]
+            rest = [(name, replica, *(round(time_s, 6) for time_s in times)) for name, replica, *times in self._hops]
             headers["X-Mlscale-Hops"] = json.dumps([own, *rest], separators=(",", ":"))
         return headers
 
 
 class _Done(Exception):  # noqa: N818
-    """The answer of a component that called nobody."""
+    """Carries the answer of an entry that is not a generator, as StopIteration does for one that is."""
 
     def __init__(self, value: Any) -> None:
         super().__init__(value)
@@ -198,27 +199,27 @@ def reply_to(
     component: str = "",
     call: Carrier | None = None,
 ) -> Reply:
-    """Answer one request, carrying calls out one after the other (see `Exchange`).
+    """Answer one request, making its calls one after the other (see `Exchange`).
 
     Args:
-        call: carries one out: status, body and headers of the answer. Raises TimeoutError where it came too late, and
-            OSError where there was none; what else it raises ends the exchange and passes through.
+        call: makes a call and returns the answer's status, body and headers. Raises TimeoutError if the answer is late,
+            OSError if there is none; any other exception ends the exchange and is passed on.
     """
     exchange = Exchange(answer, body, replica, component)
     try:
         step = exchange.begin()
         while isinstance(step, Call):
-            step = _carried_out(exchange, step, call)
+            step = _execute(exchange, step, call)
     finally:
         exchange.close()
     return step
 
 
-def _carried_out(exchange: Exchange, asked: Call, call: Carrier | None) -> Call | Reply:
+def _execute(exchange: Exchange, request: Call, call: Carrier | None) -> Call | Reply:
     if call is None:
         return exchange.fail("is not known here")
     try:
-        status, content, headers = call(asked)
+        status, content, headers = call(request)
     except TimeoutError:
         return exchange.fail(TOO_LATE)
     except OSError as error:
@@ -227,7 +228,7 @@ def _carried_out(exchange: Exchange, asked: Call, call: Carrier | None) -> Call 
 
 
 def _status(error: BaseException, default: int) -> int:
-    """The error's own status where that is of the ``default``'s hundred."""
+    """The error's own status if it is in the same class (4xx, 5xx) as ``default``."""
     code = getattr(error, "http_status", default)
     return code if isinstance(code, int) and code // 100 == default // 100 else default
 

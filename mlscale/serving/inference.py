@@ -25,13 +25,13 @@ Begin = Callable[[Call], Future[Answered]]
 logger = logging.getLogger(__name__)
 
 
-class QueueFull(Exception):  # noqa: N818 (said to the client as a reason, not an error of ours)
-    """As many requests wait as may wait."""
+class QueueFull(Exception):  # noqa: N818 (reported to the client, not an error of ours)
+    """The maximum number of requests is waiting."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one inference gave: HTTP status, JSON body, the X-Mlscale-* headers of `Exchange`; times in s."""
+    """The result of one inference: HTTP status, JSON body, the X-Mlscale-* headers of `Exchange`; times in s."""
 
     status: int
     body: bytes
@@ -42,7 +42,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Whose model it is: its replica; where it calls other components its own name, and who begins a call."""
+    """The model's replica and, if it calls other components, its component's name and the function to start a call."""
 
     replica: str = ""
     component: str = ""
@@ -50,17 +50,17 @@ class Place:
 
 
 class ModelThread:
-    """Loads a model and answers with it, in a thread of its own (a daemon: a model that hangs can't stop the exit).
+    """Loads a model and runs it in its own thread (a daemon, so that a hanging model can't prevent exit).
 
-    A model that calls other components (`Exchange`) holds the thread while it waits for their answers: one request at
-    a time is what a replica serves.
+    A model that calls other components (`Exchange`) holds the thread while it waits for their answers: a replica
+    serves one request at a time.
 
     Args:
         factory: makes the model; called in the thread. The model takes bytes and returns something JSON-able, or a
-            generator of calls; what its errors mean stands in `Exchange`, those of status 500 are logged.
-        waiting: how many requests may wait beside the one in service.
-        warm_up: the body of the first request, which is answered before the model counts as ready, or as far as its
-            first call: that another component is not there yet must not keep this one from being ready.
+            generator of calls; for its errors see `Exchange`; those of status 500 are logged.
+        waiting: requests that may wait in addition to the one in service.
+        warm_up: the body of the first request, which is answered before the model counts as ready, but only up to its
+            first call: a component must not have to wait for others to become ready.
     """
 
     def __init__(self, factory: Factory, waiting: int, warm_up: bytes) -> None:
@@ -77,7 +77,7 @@ class ModelThread:
         self._dropped = False
         self._thread = threading.Thread(target=self._run, name="model", daemon=True)
         self.loaded: Future[None] = Future()
-        """Done when the model has given its first answer; else holds why it can't (an MlscaleError)."""
+        """Done when the model has answered its first request; its exception says why the model can't (MlscaleError)."""
 
     def start(self, place: Place) -> None:
         """Start loading."""
@@ -101,11 +101,11 @@ class ModelThread:
 
     @property
     def retry_after_s(self) -> int:
-        """When the queue of now will have been served, whole s, 1 to 30."""
+        """When the current queue will have been served: whole seconds, 1 to 30."""
         return min(30, max(1, math.ceil(self._open * self._mean_s)))
 
     def submit(self, body: bytes) -> Future[Outcome]:
-        """Queue one request; a future that is cancelled before its turn is never computed.
+        """Queue one request; one that is cancelled before its turn is never computed.
 
         Raises:
             QueueFull: too many wait.
@@ -120,8 +120,7 @@ class ModelThread:
         return future
 
     def drop(self, future: Future[Outcome]) -> None:
-        """Nobody waits for that answer any more: it is not computed where its turn has not come, and a call that it
-        waits for is cancelled."""
+        """The answer is no longer wanted: skip the request if it is queued, cancel its call if it waits for one."""
         if future.cancel():
             return
         with self._lock:
@@ -131,7 +130,7 @@ class ModelThread:
                     self._called.cancel()
 
     def stop(self, at_most_s: float) -> bool:
-        """End the thread after the requests that were queued; False where it still runs after ``at_most_s``."""
+        """End the thread after the queued requests; False if it is still running after ``at_most_s``."""
         self._jobs.put(None)
         if self._thread.is_alive():
             self._thread.join(at_most_s)
@@ -144,7 +143,7 @@ class ModelThread:
     def _run(self) -> None:
         try:
             answer = self._load()
-        except BaseException as error:  # a SystemExit of a factory too: who waits has to hear of it
+        except BaseException as error:  # even a factory's SystemExit: waiting callers need a result
             known = as_user_error(error)
             if known is None:
                 logger.exception("the model can't be loaded")
@@ -164,7 +163,7 @@ class ModelThread:
             future.set_result(outcome)
 
     def _carry(self, call: Call) -> Answered:
-        """Raises CancelledError where nobody waits for the answer any more, else what `Begin`'s future raises."""
+        """Make a call. Raises CancelledError if its answer is no longer wanted, else what `Begin`'s future raises."""
         assert self._place.begin is not None
         with self._lock:
             if self._dropped:
@@ -185,7 +184,7 @@ class ModelThread:
             raise MlscaleError(
                 "the model fails on its first request, see above",
                 "warm-up",
-                "give a body that it can answer: --warm-up FILE",
+                "give it a valid body: --warm-up FILE",
             )
         return answer
 
@@ -197,17 +196,17 @@ def _no_call(_: Call) -> Answered:
 def infer(
     answer: Answer, body: bytes, submitted_s: float, place: Place, carry: Callable[[Call], Answered] | None
 ) -> Outcome:
-    """Call the model once; never raises. Errors of the model are logged, their text does not go to the client.
+    """Call the model once; never raises. The model's errors are logged; their text is not sent to the client.
 
     Args:
-        carry: carries a call of the model's out; None: calls fail.
+        carry: makes the model's calls; None: calls fail.
     """
     started_s = time.monotonic()
     try:
         reply = reply_to(answer, body, place.replica, place.component, carry)
     except CancelledError:
         reply = Reply(503, dumps({"error": "given up"}))
-    except BaseException as error:  # a SystemExit of a model must not end the server either
+    except BaseException as error:  # even a model's SystemExit must not end the server
         reply = Reply(500, b"", error=error)
     content = reply.body
     if reply.error is not None:
@@ -217,12 +216,13 @@ def infer(
 
 
 def dumps(content: Mapping[str, Any]) -> bytes:
-    """JSON bytes of what the server itself says."""
+    """JSON bytes of the server's own answers."""
     return json.dumps(content).encode()
 
 
-def blank_png(width: int = 640, height: int = 480) -> bytes:
-    """A grey PNG: the body of the warm-up request where none is given."""
+def blank_png() -> bytes:
+    """A grey PNG, the default warm-up body. Made without Pillow, which the server must not need."""
+    width, height = 640, 480
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

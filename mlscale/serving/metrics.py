@@ -1,4 +1,7 @@
-"""What the server counts, in Prometheus' text format (version 0.0.4)."""
+"""The server's metrics in Prometheus' text format (version 0.0.4).
+
+Without prometheus_client, whose import would add 0.6 s of CPU to the start of every replica.
+"""
 
 from __future__ import annotations
 
@@ -15,23 +18,22 @@ _BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 
 
 
 class Histogram:
-    """Counts of durations, s, by upper bound. Not thread-safe: the event loop alone writes and reads it."""
+    """Counts of durations, s, by upper bound. Not thread-safe: used by the event loop only."""
 
-    def __init__(self, bounds_s: tuple[float, ...] = _BOUNDS_S) -> None:
-        self._bounds_s = bounds_s
-        self._counts = [0] * (len(bounds_s) + 1)
+    def __init__(self) -> None:
+        self._counts = [0] * (len(_BOUNDS_S) + 1)
         self._sum_s = 0.0
 
     def add(self, value_s: float) -> None:
         """Count one duration."""
-        self._counts[bisect_left(self._bounds_s, value_s)] += 1
+        self._counts[bisect_left(_BOUNDS_S, value_s)] += 1
         self._sum_s += value_s
 
     def lines(self, name: str, text: str) -> Iterator[str]:
-        """Its exposition: cumulative buckets, sum and count."""
+        """The exposition: cumulative buckets, sum and count."""
         yield from _head(name, "histogram", text)
         total = 0
-        for bound, count in zip((*map(str, self._bounds_s), "+Inf"), self._counts, strict=True):
+        for bound, count in zip((*map(str, _BOUNDS_S), "+Inf"), self._counts, strict=True):
             total += count
             yield f'{name}_bucket{{le="{bound}"}} {total}'
         yield f"{name}_sum {self._sum_s:.6f}"
@@ -43,7 +45,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.requests: Counter[str] = Counter()
-        """By HTTP status; "aborted" where the client went away before its answer."""
+        """By HTTP status; "aborted" if the client disconnected before its answer."""
         self.in_flight = 0
         self.inference = Histogram()
         self.queue = Histogram()
@@ -65,7 +67,7 @@ class Metrics:
 
 
 def resident_bytes() -> int | None:
-    """Resident memory of this process; None where the system has no /proc."""
+    """Resident memory of this process; None on systems without /proc."""
     try:
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:

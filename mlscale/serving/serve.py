@@ -1,4 +1,4 @@
-"""The life of the server's process: listen, load, serve until SIGTERM, drain."""
+"""The server's process: listen, load, serve until SIGTERM, drain."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from mlscale.serving.timeline import Timeline
 
 logger = logging.getLogger(__name__)
 
-# Longer than the 60 s of the usual load balancers, which must be the first to close an idle connection.
+# Longer than the 60 s of common load balancers, which must be the first to close an idle connection.
 _KEEPALIVE_S = 75.0
 _BACKLOG = 1024
-# How long the rest of a refused body is read and thrown away, so that its sender gets to see the refusal.
+# How long the rest of a refused body is read and discarded, so that its sender sees the refusal.
 _LINGER_S = 2.0
 
 
@@ -42,22 +42,22 @@ def serve(
     on_listening: Callable[[str], None] = lambda url: None,
     on_ready: Callable[[], None] = lambda: None,
 ) -> int:
-    """Serve until SIGTERM or SIGINT; owns its process (signals, event loop).
+    """Serve until SIGTERM or SIGINT. Takes over the process's signals and event loop.
 
-    It listens at once and answers 503 until the model is loaded. A signal closes the listening socket; what is in
-    flight is answered, for at most ``settings.drain_s``. A second signal ends the wait.
+    It listens at once and answers 503 until the model is loaded. A signal closes the listening socket; requests in
+    flight are still answered, for at most ``settings.drain_s``. A second signal ends the wait.
 
     Args:
         factory: makes the model (see `mlscale.serving.server.create_app`).
         host, port: where to listen; port 0 takes a free one.
-        on_listening: told the address, e.g. "http://127.0.0.1:8080".
-        on_ready: called when the model has given its first answer.
+        on_listening: called with the address, such as "http://127.0.0.1:8080".
+        on_ready: called after the model's first answer.
 
     Returns:
-        The exit code: 0, or 1 where requests were cut off at the end of the drain.
+        The exit code: 0, or 1 if requests were cut off at the end of the drain.
 
     Raises:
-        MlscaleError: the address can't be had, or the model can't be loaded.
+        MlscaleError: the address is not available, or the model can't be loaded.
     """
     chosen = settings or ServerSettings()
     app = create_app(factory, chosen)
@@ -84,12 +84,12 @@ def serve_command(
     component: str = "",
     calls: Mapping[str, str] = MappingProxyType({}),
 ) -> int:
-    """What ``mlscale serve`` does: `serve` with a log on stderr, in it where the start's time went (`Timeline`).
+    """``mlscale serve``: `serve` with a log on stderr, which includes the `Timeline` of the start.
 
     ``component`` and ``calls``: see `ServerSettings`.
 
     Raises:
-        MlscaleError: as `serve` does; or ``warm_up`` can't be read.
+        MlscaleError: as `serve`, or ``warm_up`` can't be read.
     """
     timeline = Timeline()
     timeline.at_main()
@@ -118,44 +118,42 @@ def serve_command(
 
 
 def model_factory(entry: str, timeline: Timeline | None = None) -> Factory:
-    """A factory that imports ``entry`` ("package.module:factory") when it is called, and calls it.
+    """A factory that imports and calls ``entry`` ("package.module:factory") when it is called.
 
-    ``timeline`` is told what that took: import_s, weights_s, and first_s for the model's first answer.
+    ``timeline`` gets the durations: import_s, weights_s, and first_s for the model's first answer.
 
-    The working directory is importable, as it is for ``python -m``. The factory raises MlscaleError where there
-    is no such entry; what the entry itself raises passes through.
+    The working directory is importable, as for ``python -m``. The factory raises MlscaleError if there is no such
+    entry; errors of the entry itself pass through.
     """
     name, _, attribute = entry.partition(":")
     if not name or not attribute.isidentifier():
-        raise MlscaleError(f"{entry!r} names no factory", "--entry", 'write it as "package.module:factory"')
+        raise MlscaleError(f"{entry!r} is not package.module:factory", "--entry", "use that form")
 
     phases = timeline or Timeline()
 
     def make() -> Answer:
         with phases.phase("weights_s"):
             answer = load()
-        return _first_timed(answer, phases)
+        return _time_first_answer(answer, phases)
 
     def load() -> Answer:
         if "" not in sys.path and str(Path.cwd()) not in sys.path:
             sys.path.append(str(Path.cwd()))
         try:
-            found = getattr(importlib.import_module(name), attribute)
+            factory = getattr(importlib.import_module(name), attribute)
         except ModuleNotFoundError as error:
             if error.name is None or not f"{name}.".startswith(f"{error.name}."):
-                raise  # the module is there, and misses one of its own
-            raise MlscaleError(
-                f"there is no module {error.name!r}", "--entry", "start in its folder, or install it"
-            ) from None
+                raise  # the module exists, but one of its imports is missing
+            raise MlscaleError(f"no module {error.name!r}", "--entry", "install it, or start in its folder") from None
         except AttributeError as error:
-            raise MlscaleError(str(error), "--entry", 'write it as "package.module:factory"') from None
-        answer: Answer = found()
+            raise MlscaleError(str(error), "--entry", 'use the form "package.module:factory"') from None
+        answer: Answer = factory()
         return answer
 
     return make
 
 
-def _first_timed(answer: Answer, timeline: Timeline) -> Answer:
+def _time_first_answer(answer: Answer, timeline: Timeline) -> Answer:
     first = [True]
 
     def timed(body: bytes) -> Mapping[str, Any] | Calls:
@@ -164,17 +162,17 @@ def _first_timed(answer: Answer, timeline: Timeline) -> Answer:
         first.clear()
         with timeline.phase("first_s"):
             result = answer(body)
-        return _first_step_timed(result, timeline) if isinstance(result, Generator) else result
+        return _time_first_step(result, timeline) if isinstance(result, Generator) else result
 
     return timed
 
 
-def _first_step_timed(script: Calls, timeline: Timeline) -> Calls:
-    """The warm-up of a model that calls others goes as far as its first call."""
+def _time_first_step(script: Calls, timeline: Timeline) -> Calls:
+    """The warm-up of a model that calls others ends at its first call."""
     try:
         with timeline.phase("first_s"):
-            asked = next(script)
-        yield asked
+            call = next(script)
+        yield call
     except StopIteration as end:
         answer: Mapping[str, Any] = end.value
         return answer
@@ -228,7 +226,7 @@ async def _accept(runner: web.AppRunner, bound: socket.socket) -> asyncio.Server
 
 
 class _Connection(web.RequestHandler):
-    """aiohttp's, except that what is no HTTP at all is answered in JSON as well."""
+    """aiohttp's handler, but malformed HTTP gets a JSON answer too."""
 
     __slots__ = ()
 
@@ -259,21 +257,21 @@ def _signals() -> asyncio.Semaphore:
 def _listen(host: str, port: int) -> list[socket.socket]:
     """Bound sockets, one for each address of ``host``. Raises MlscaleError."""
     try:
-        found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        addresses = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, OverflowError) as error:
         raise MlscaleError(f"no such address: {error}", f"{host}:{port}", "fix --host or --port") from None
     sockets: list[socket.socket] = []
     try:
-        for family, kind, protocol, _, address in dict.fromkeys(found):
+        for family, kind, protocol, _, address in dict.fromkeys(addresses):
             if sockets and port == 0:
-                break  # every address would get another port
+                break  # every address would get a different port
             listener = socket.socket(family, kind, protocol)
             sockets.append(listener)
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if family == socket.AF_INET6:
                 listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             listener.bind(address)
-            listener.listen(_BACKLOG)  # on Linux two sockets may be bound to one port; it is listening that fails
+            listener.listen(_BACKLOG)  # on Linux two sockets may bind one port; only listening fails
     except OSError as error:
         for listener in sockets:
             listener.close()
@@ -284,7 +282,7 @@ def _listen(host: str, port: int) -> list[socket.socket]:
 def _unavailable(error: OSError, host: str, port: int) -> MlscaleError:
     if error.errno == errno.EADDRINUSE:
         return MlscaleError(
-            f"port {port} is taken", f"{host}:{port}", "choose another with --port, or end what listens there"
+            f"port {port} is in use", f"{host}:{port}", "choose another --port, or stop the server that uses it"
         )
     return MlscaleError(
         f"can't listen: {os.strerror(error.errno or 0)}", f"{host}:{port}", "choose another --host or --port"
@@ -297,7 +295,7 @@ def _url(host: str, listener: socket.socket) -> str:
 
 
 async def _until_signal(service: Service, signals: asyncio.Semaphore, on_ready: Callable[[], None]) -> None:
-    """Until a signal comes; raises what hindered the model from loading."""
+    """Wait for a signal. Raises the error if the model can't be loaded."""
     stop = asyncio.ensure_future(signals.acquire())
     loaded = asyncio.ensure_future(_loaded(service))
     try:
@@ -313,20 +311,20 @@ async def _until_signal(service: Service, signals: asyncio.Semaphore, on_ready: 
 
 
 async def _loaded(service: Service) -> None:
-    # Shielded: a signal while the model loads cancels this wait, and must not mark the model as loaded.
+    # Shielded: a signal while the model loads cancels the wait, but must not cancel `loaded`, which would then be done.
     await asyncio.shield(asyncio.wrap_future(service.model.loaded))
 
 
 async def _drain(service: Service, listeners: list[asyncio.Server], drain_s: float, signals: asyncio.Semaphore) -> int:
     service.draining = True
     for _ in range(2):
-        await asyncio.sleep(0)  # connections that the kernel has accepted already: let them be read
+        await asyncio.sleep(0)  # lets connections that the kernel has already accepted be read
     for listener in listeners:
         listener.close()
     idle = asyncio.ensure_future(service.until_idle())
-    hurry = asyncio.ensure_future(signals.acquire())
-    await asyncio.wait({idle, hurry}, timeout=drain_s, return_when=asyncio.FIRST_COMPLETED)
-    hurry.cancel()
+    second_signal = asyncio.ensure_future(signals.acquire())
+    await asyncio.wait({idle, second_signal}, timeout=drain_s, return_when=asyncio.FIRST_COMPLETED)
+    second_signal.cancel()
     if idle.done():
         return 0
     idle.cancel()

@@ -1,9 +1,8 @@
 """The application's HTTP server, as it runs in its container.
 
-POST /decode (the photo's bytes; of a component that others call, what they send it) answers with the model's JSON; GET
-/healthz says that the process lives, /readyz that the model has given its first answer, /metrics counts. The event loop
-receives and sends, and calls other components; the model has a thread of its own (`inference`). Every answer that is
-not a 200 is JSON too: {"error": reason}.
+POST /decode (the photo's bytes, or what a calling component sends) answers with the model's JSON. GET /healthz: the
+process lives; /readyz: the model has given its first answer; /metrics: counters. The event loop does all I/O, including
+calls to other components; the model has its own thread (`inference`). Errors are JSON too: {"error": reason}.
 """
 
 from __future__ import annotations
@@ -34,20 +33,20 @@ ECS_VARIABLE = "ECS_CONTAINER_METADATA_URI_V4"
 
 @dataclass(frozen=True)
 class ServerSettings:
-    """What can be set. Sizes in bytes, times in s."""
+    """Limits and identity of a server. Sizes in bytes, times in s."""
 
     max_body_bytes: int = 10_000_000
     """A larger body is refused with 413."""
     waiting: int = 100
-    """Requests that may wait beside the one in service; then 503 with Retry-After."""
+    """Requests that may wait in addition to the one in service; more get 503 with Retry-After."""
     body_timeout_s: float = 20.0
-    """From the head of a request to the end of its body; then 408."""
+    """From a request's head to the end of its body; longer gets 408."""
     buffered_bytes: int = 256 * 2**20
-    """Bodies being received or waiting, together; then 503: slow senders can't fill the memory."""
+    """Total size of bodies being received or waiting; more get 503, so that slow senders can't fill the memory."""
     drain_s: float = 20.0
-    """After SIGTERM, for what is in flight."""
+    """Time after SIGTERM to finish requests in flight."""
     warm_up: bytes = field(default_factory=blank_png, repr=False)
-    """The body of the first request, which the server sends itself."""
+    """The body of the first request, which the server makes itself."""
     replica: str = field(
         default_factory=lambda: (
             os.environ.get(REPLICA_VARIABLE)
@@ -55,14 +54,14 @@ class ServerSettings:
             or f"{socket.gethostname()}-{os.getpid()}"
         )
     )
-    """What X-Mlscale-Replica says: $MLSCALE_REPLICA where it is set (Kubernetes: the pod's name); on ECS the
-    container's runtime id, with which the address of its metadata ends."""
+    """Value of X-Mlscale-Replica: $MLSCALE_REPLICA if set (Kubernetes: the pod's name); on ECS the container's runtime
+    id, the last part of its metadata address."""
     component: str = ""
-    """Its name where it is one of several components and calls others; X-Mlscale-Hops tells of them then."""
+    """Its name if it calls other components; answers then have the header X-Mlscale-Hops."""
     calls: Mapping[str, str] = field(default_factory=dict)
-    """The components that it calls -> where their bodies are POSTed to."""
+    """Component that it calls -> URL that bodies are POSTed to."""
     call_timeout_s: float = CALL_TIMEOUT_S
-    """Until a called component counts as not reachable; then 503."""
+    """After this a called component counts as unreachable, which gets 503."""
 
 
 class _Refused(Exception):  # noqa: N818 (an answer, not an error of ours)
@@ -92,7 +91,7 @@ class Service:
         await self._idle.wait()
 
     async def decode(self, request: web.Request) -> web.Response:
-        """Answer one photo; counts it whatever becomes of it."""
+        """Answer one request, and count it however it ends."""
         self.metrics.in_flight += 1
         self._idle.clear()
         status = "aborted"
@@ -111,11 +110,11 @@ class Service:
         try:
             self._admit(request)
             body = await self._read(request, held)
-            outcome = await self._answered(self._submit(body))
+            outcome = await self._result_of(self._submit(body))
         except _Refused as refusal:
             response = self._json(refusal.status, dumps({"error": refusal.reason}), refusal.headers)
             if not request.content.at_eof():
-                response.force_close()  # the rest of the body is of no use to anybody
+                response.force_close()  # nobody needs the rest of the body
             return response
         finally:
             self._buffered -= held[0]
@@ -125,7 +124,7 @@ class Service:
         return self._json(outcome.status, outcome.body, headers)
 
     def _admit(self, request: web.Request) -> None:
-        """Refuse on the head alone what will be refused anyway, before its body costs anything."""
+        """Refuse what can be refused by its head alone, before its body costs anything."""
         size = request.content_length
         if size is not None and size > self.settings.max_body_bytes:
             self._too_large()
@@ -139,7 +138,7 @@ class Service:
             self._busy()
 
     async def _read(self, request: web.Request, held: list[int]) -> bytes:
-        """The body. ``held[0]`` grows by what is held in memory, for the caller to give back."""
+        """The body. ``held[0]`` counts its bytes in memory, which the caller has to release."""
         chunks = []
         try:
             async with asyncio.timeout(self.settings.body_timeout_s):
@@ -166,7 +165,7 @@ class Service:
         except QueueFull:
             self._busy()
 
-    async def _answered(self, future: Future[Outcome]) -> Outcome:
+    async def _result_of(self, future: Future[Outcome]) -> Outcome:
         try:
             return await asyncio.wrap_future(future)
         except asyncio.CancelledError:
@@ -204,12 +203,12 @@ class Service:
         return web.Response(body=page.encode(), headers={"Content-Type": CONTENT_TYPE})
 
     async def expect(self, request: web.Request) -> web.Response | None:
-        """Answer ``Expect: 100-continue``: a body that will be refused is never asked for."""
+        """Answer ``Expect: 100-continue``: no client sends a body that will be refused."""
         if request.method == "POST" and request.version == HttpVersion11:
             try:
                 self._admit(request)
             except _Refused:
-                return None  # the handler refuses it; the client has not begun to send
+                return None  # the handler refuses it, before the client sends the body
             await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             request.writer.output_size = 0
         return None
@@ -223,10 +222,10 @@ def create_app(factory: Factory, settings: ServerSettings | None = None) -> web.
 
     Args:
         factory: makes the model, a callable of bytes that returns something JSON-able (see `ModelThread`).
-        settings: limits; the default ones where left out.
+        settings: None: the defaults.
 
-    Run it with ``handler_cancellation=True`` and ``auto_decompress=False`` (`mlscale.serving.serve.serve` does):
-    else clients that went away are still computed, and compressed bodies are unpacked before their size is known.
+    Run it with ``handler_cancellation=True`` and ``auto_decompress=False``, as `mlscale.serving.serve.serve` does;
+    otherwise requests of disconnected clients are still computed, and bodies are unpacked before their size is known.
     """
     service = Service(factory, settings or ServerSettings())
     app = web.Application(middlewares=[_json_errors])
@@ -236,15 +235,15 @@ def create_app(factory: Factory, settings: ServerSettings | None = None) -> web.
     app.router.add_get("/readyz", service.readyz)
     app.router.add_get("/metrics", service.metrics_page)
 
-    app.cleanup_ctx.append(_model_started)
+    app.cleanup_ctx.append(_run_model)
     return app
 
 
-async def _model_started(app: web.Application) -> AsyncIterator[None]:
+async def _run_model(app: web.Application) -> AsyncIterator[None]:
     service = app[SERVICE]
-    chosen = service.settings
-    caller = Caller(chosen.calls, chosen.call_timeout_s) if chosen.calls else None
-    service.model.start(Place(chosen.replica, chosen.component, caller.begin if caller else None))
+    settings = service.settings
+    caller = Caller(settings.calls, settings.call_timeout_s) if settings.calls else None
+    service.model.start(Place(settings.replica, settings.component, caller.begin if caller else None))
     yield
     if caller is not None:
         await caller.close()
@@ -252,14 +251,14 @@ async def _model_started(app: web.Application) -> AsyncIterator[None]:
 
 @web.middleware
 async def _json_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """404, 405 and the like as JSON; a bug of our own is logged and says nothing of itself to the client."""
+    """404, 405 and the like as JSON; our own bugs are logged, and the client sees no details."""
     try:
         return await handler(request)
     except web.HTTPException as error:
         headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
         status, reason = error.status, f"{error.reason}: {request.method} {request.path}"
     except ConnectionError as error:
-        raise asyncio.CancelledError from error  # the client went away: nobody is there to answer
+        raise asyncio.CancelledError from error  # the client disconnected: nobody to answer
     except Exception:
         logger.exception("%s %s failed", request.method, request.path)
         status, reason, headers = 500, "internal error; the server's log has the reason", {}
@@ -268,5 +267,5 @@ async def _json_errors(request: web.Request, handler: Handler) -> web.StreamResp
 
 
 def first_line(text: str) -> str:
-    """Of an error's text, what may go into a reason; at most 200 characters."""
+    """The first line of an error's text, for a reason; at most 200 characters."""
     return (text.strip().splitlines() or ["broken transfer"])[0].rstrip(":")[:200]

@@ -1,4 +1,4 @@
-"""Where the time of a server's start goes: process, import, weights, first answer. Standard library alone."""
+"""How the time of a server's start is spent: process, imports, weights, first answer. Standard library only."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-# What stands before the JSON in the log line of `Timeline.line`.
+# Prefix of the JSON in the log line of `Timeline.line`.
 MARK = "timeline "
 
 
 @dataclass
 class Timeline:
-    """Phases of one start, s, and the moments between which they lie.
+    """Phases of one start, s, and its begin.
 
-    ``python_s``: from the process's start (as the kernel knows it) to the server's first own instruction, its imports
-    with it. ``import_s``: importing what the model needs, also where its factory does that. ``weights_s``: the rest of
-    the factory. ``first_s``: its first answer. What is missing was not reached.
+    ``python_s``: from the process's start (by the kernel) to the server's first instruction, including its imports.
+    ``import_s``: importing what the model needs, also inside its factory. ``weights_s``: the rest of the factory.
+    ``first_s``: the model's first answer. Phases that were not reached are missing.
     """
 
     began_s: float = field(default_factory=lambda: process_start_s())
@@ -31,31 +31,31 @@ class Timeline:
     phases: dict[str, float] = field(default_factory=dict)
 
     def at_main(self) -> None:
-        """The server's own code begins now."""
+        """Mark the begin of the server's own code."""
         self.phases["python_s"] = time.monotonic() - self.began_s
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Time what the block takes, less what was spent on imports in it, which counts as ``import_s``."""
+        """Time the block; imports inside it count as ``import_s`` instead."""
         begin = time.monotonic()
-        with counted_imports() as imported:
+        with timed_imports() as imported_s:
             yield
-        self.phases[name] = self.phases.get(name, 0.0) + time.monotonic() - begin - imported()
-        self.phases["import_s"] = self.phases.get("import_s", 0.0) + imported()
+        self.phases[name] = self.phases.get(name, 0.0) + time.monotonic() - begin - imported_s()
+        self.phases["import_s"] = self.phases.get("import_s", 0.0) + imported_s()
 
     def line(self) -> str:
-        """One line for the log: MARK, then JSON: the phases, ``began_monotonic_s``, ``ready_monotonic_s`` and
+        """One line for the log: MARK, then JSON of the phases, ``began_monotonic_s``, ``ready_monotonic_s`` and
         ``ready_wall_s`` (Unix time)."""
-        moments = {
+        times = {
             "began_monotonic_s": self.began_s,
             "ready_monotonic_s": time.monotonic(),
             "ready_wall_s": time.time(),
         }
-        return MARK + json.dumps({name: round(value, 4) for name, value in (self.phases | moments).items()})
+        return MARK + json.dumps({name: round(value, 4) for name, value in (self.phases | times).items()})
 
 
 def process_start_s() -> float:
-    """time.monotonic() at which the kernel started this process (10 ms steps); now where it does not tell."""
+    """time.monotonic() at which the kernel started this process (in steps of 10 ms); now, if there is no /proc."""
     now = time.monotonic()
     try:
         ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
@@ -65,19 +65,19 @@ def process_start_s() -> float:
 
 
 @contextmanager
-def counted_imports() -> Iterator[Callable[[], float]]:
-    """Within the block, ``import`` statements of this thread are timed; the callable gives their sum, s."""
-    plain, owner = builtins.__import__, threading.get_ident()
+def timed_imports() -> Iterator[Callable[[], float]]:
+    """Time this thread's ``import`` statements within the block; the callable returns their total, s."""
+    original, owner = builtins.__import__, threading.get_ident()
     depth, total = 0, 0.0
 
     def timed(*args: Any, **kwargs: Any) -> Any:
         nonlocal depth, total
         if depth or threading.get_ident() != owner:
-            return plain(*args, **kwargs)
+            return original(*args, **kwargs)
         begin = time.monotonic()
         depth += 1
         try:
-            return plain(*args, **kwargs)
+            return original(*args, **kwargs)
         finally:
             depth -= 1
             total += time.monotonic() - begin
@@ -86,4 +86,4 @@ def counted_imports() -> Iterator[Callable[[], float]]:
     try:
         yield lambda: total
     finally:
-        builtins.__import__ = plain
+        builtins.__import__ = original

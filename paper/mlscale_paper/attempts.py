@@ -1,6 +1,6 @@
-"""What has been measured of a planned run, and what is left: read off the folders, so that a stop costs nothing.
+"""The state of each planned run, read from its folders, so that an experiment can stop and resume at any time.
 
-The folder of a planned run holds one folder per attempt: attempt-0, and attempt-1 and attempt-2 where the ones before
+The folder of a planned run holds one folder per attempt: attempt-0, and attempt-1 and attempt-2 where earlier ones
 were invalid. All are kept. An incomplete attempt is moved below RUNS/incomplete and measured again.
 """
 
@@ -23,12 +23,12 @@ IDENTITY: Final = "experiment.json"
 
 @dataclass(frozen=True)
 class State:
-    """``runs``: complete attempts in order; ``left``: attempts begun and not finished; ``most``: attempts at most."""
+    """``runs``: complete attempts in order; ``incomplete``: unfinished ones; ``max_attempts``: those allowed."""
 
     planned: PlannedRun
     runs: tuple[Run, ...]
-    left: tuple[Path, ...]
-    most: int
+    incomplete: tuple[Path, ...]
+    max_attempts: int
 
     @property
     def valid(self) -> bool:
@@ -37,40 +37,40 @@ class State:
 
     @property
     def done(self) -> bool:
-        """Whether nothing more is to be measured here: a valid attempt, or as many as METHOD §6 allows."""
-        return self.valid or len(self.runs) >= self.most
+        """Whether there is a valid attempt, or as many attempts as METHOD §6 allows."""
+        return self.valid or len(self.runs) >= self.max_attempts
 
     @property
     def word(self) -> str:
-        """How it stands, in a word."""
+        """The state in one word."""
         if self.done:
             return "measured" if self.valid else "invalid"
-        return "begun" if self.runs or self.left else "missing"
+        return "begun" if self.runs or self.incomplete else "missing"
 
     @property
     def next_attempt(self) -> int:
         return len(self.runs)
 
 
-def state_of(planned: PlannedRun, root: Path, most: int = MOST_ATTEMPTS) -> State:
+def state_of(planned: PlannedRun, root: Path, max_attempts: int = MOST_ATTEMPTS) -> State:
     """Read the attempts of one planned run below ``root`` (RUNS).
 
     Raises:
         MlscaleError: an attempt that can't be read, or that belongs to another plan.
     """
     runs: list[Run] = []
-    left: list[Path] = []
+    incomplete: list[Path] = []
     for folder in sorted((root / planned.folder).glob("attempt-*")):
         if not (folder / "run.json").exists():
-            left.append(folder)
+            incomplete.append(folder)
             continue
         run = load_run(folder, allow_incomplete=True)
         _check_belongs(run, planned)
         if run.info.complete:
             runs.append(run)
         else:
-            left.append(folder)
-    return State(planned, tuple(runs), tuple(left), most)
+            incomplete.append(folder)
+    return State(planned, tuple(runs), tuple(incomplete), max_attempts)
 
 
 def attempt_folder(planned: PlannedRun, root: Path, attempt: int) -> Path:
@@ -79,19 +79,19 @@ def attempt_folder(planned: PlannedRun, root: Path, attempt: int) -> Path:
 
 
 def set_aside(folder: Path, root: Path) -> Path:
-    """Move an incomplete attempt out of the way; nothing is deleted. Returns its new place."""
+    """Move an incomplete attempt to RUNS/incomplete; nothing is deleted. Returns its new path."""
     name = "--".join(folder.relative_to(root).parts)
-    place = root / INCOMPLETE / name
+    target = root / INCOMPLETE / name
     number = 1
-    while place.exists():
+    while target.exists():
         number += 1
-        place = root / INCOMPLETE / f"{name}--{number}"
+        target = root / INCOMPLETE / f"{name}--{number}"
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        folder.rename(place)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        folder.rename(target)
     except OSError as error:
-        raise MlscaleError(error.strerror or str(error), str(place), "make the runs' folder writable") from error
-    return place
+        raise MlscaleError(error.strerror or str(error), str(target), "make the runs' folder writable") from error
+    return target
 
 
 def run_dirs(states: Iterable[State], environment: str | None = None, cell: str | None = None) -> list[Path]:
@@ -105,7 +105,7 @@ def run_dirs(states: Iterable[State], environment: str | None = None, cell: str 
 
 
 def claim(root: Path, identity: dict[str, str | int | list[str]]) -> None:
-    """Bind ``root`` to one experiment: its protocol, seed and environments. A later call with another one is refused.
+    """Bind ``root`` to one experiment (protocol, seed, environments); later calls with a different one are refused.
 
     Raises:
         MlscaleError: ``root`` holds another experiment, or can't be written.
@@ -115,14 +115,14 @@ def claim(root: Path, identity: dict[str, str | int | list[str]]) -> None:
     file = root / IDENTITY
     if file.exists():
         try:
-            held = json.loads(file.read_text())
+            existing = json.loads(file.read_text())
         except (OSError, ValueError) as error:
             raise MlscaleError(f"broken: {error}", str(file), "restore it, or name another --runs") from error
-        differs = [key for key, value in identity.items() if held.get(key) != value]
+        differs = [key for key, value in identity.items() if existing.get(key) != value]
         if differs:
             key = differs[0]
             raise MlscaleError(
-                f"these runs belong to an experiment with another {key} ({held.get(key)!r}, now {identity[key]!r})",
+                f"these runs belong to an experiment with another {key} ({existing.get(key)!r}, now {identity[key]!r})",
                 str(root),
                 "name another --runs, or the same as before",
             )

@@ -14,9 +14,9 @@ import pandas as pd
 
 from mlscale import environments
 from mlscale.runs import Arm, ClosedLoop, OpenLoop
+from mlscale_twin.durations import Number
 from mlscale_twin.profile import Profile, number_at, read_profile, scaled
 from mlscale_twin.simulate import boot_spread
-from mlscale_twin.spread import Number
 from mlscale_twin.studies.simulated_figures import drawn_figures
 
 Floats = npt.NDArray[np.float64]

@@ -10,12 +10,12 @@ from typing import Annotated
 
 import typer
 
-Environments = Annotated[str, typer.Option(help="names, separated by blanks")]
+Environments = Annotated[str, typer.Option(help="names, separated by spaces or commas")]
 Blocks = Annotated[int, typer.Option(min=1)]
 Cells = Annotated[
     str,
     typer.Option(
-        help="core, shipped, open, sensitivity, partition, container, rehearsal, calibration, holdout, by commas"
+        help="core, shipped, open, sensitivity, partition, container, rehearsal, calibration, holdout, comma-separated"
     ),
 ]
 Runs = Annotated[Path, typer.Option(help="where runs go")]
@@ -36,15 +36,15 @@ def run(
         Path | None, typer.Option(help="a protocol.json, with its photos beside it; by default one for this host")
     ] = None,
 ) -> None:
-    """Measure every block that is missing, then draw the figures; stopped at any time, it resumes."""
+    """Measure all missing blocks, then draw the figures; can be interrupted and resumed at any time."""
     from codereader.photos import LoadPhotos
     from mlscale_paper import execute
     from mlscale_paper.pilot import ensure_protocol
 
-    wanted = _names(environments), _names(cells), blocks
-    execute.check(*wanted)
+    selection = _names(environments), _names(cells), blocks
+    execute.check(*selection)
     ensure_protocol(execute.root_of(runs, quick=quick), _names(environments), LoadPhotos, given=protocol, seed=seed)
-    execute.run(execute.experiment(*wanted, runs, seed=seed, quick=quick))
+    execute.run(execute.experiment(*selection, runs, seed=seed, quick=quick))
 
 
 @experiment_app.command()
@@ -56,17 +56,17 @@ def status(
     seed: Seed = 0,
     quick: Annotated[bool, typer.Option("--quick")] = False,
 ) -> None:
-    """What has been measured, and what is left: a line for each run, then the time left."""
+    """Show the state of each run, and the time left."""
     from mlscale.progress import duration
     from mlscale_paper.execute import estimate_s, experiment
 
-    made = experiment(_names(environments), _names(cells), blocks, runs, seed=seed, quick=quick)
-    states = made.states()
+    planned = experiment(_names(environments), _names(cells), blocks, runs, seed=seed, quick=quick)
+    states = planned.states()
     for state in states:
         print(f"{state.word:9} {state.planned.folder}")
     done = sum(state.done for state in states)
-    left = duration(estimate_s(states, made.protocol)) if done < len(states) else "nothing"
-    print(f"{done} of {len(states)} runs are measured, {left} is left ({made.root})")
+    left = duration(estimate_s(states, planned.protocol)) if done < len(states) else "nothing"
+    print(f"{done} of {len(states)} runs are measured, {left} is left ({planned.root})")
 
 
 @experiment_app.command()
@@ -75,7 +75,7 @@ def pilot(
     runs: Runs = Path("runs"),
     seed: Seed = 0,
 ) -> None:
-    """Measure what data/protocol.json fixes; refused once blocks were measured under it."""
+    """Measure the numbers in data/protocol.json; refused once blocks were measured under it."""
     from codereader.photos import LoadPhotos
     from mlscale_paper import places
     from mlscale_paper.execute import check
@@ -89,14 +89,14 @@ def pilot(
 
 @experiment_app.command()
 def freeze(
-    runs: Annotated[Path, typer.Option(help="where the hold-out is going to be measured")] = Path("runs"),
+    runs: Annotated[Path, typer.Option(help="where the hold-out will be measured")] = Path("runs"),
 ) -> None:
     """Fix the twin's profiles for this host, before hold-out runs are measured on it (data/twin.json)."""
     from mlscale_paper import freeze, places
 
-    host, new = freeze.freeze(runs.resolve())
-    if new:
-        print(f"{host}: {', '.join(new)} frozen\n{places.twin_file()}: written")
+    host, newly_frozen = freeze.freeze(runs.resolve())
+    if newly_frozen:
+        print(f"{host}: {', '.join(newly_frozen)} frozen\n{places.twin_file()}: written")
     else:
         print(f"{host}: all profiles are as they were frozen")
 
@@ -105,10 +105,10 @@ def freeze(
 def validate(
     draws: Annotated[int, typer.Option(min=2, help="simulated runs for each live one")] = 24,
     profiles: Annotated[
-        Path | None, typer.Option(exists=True, file_okay=False, help="folder of profiles that shall say the verdict")
+        Path | None, typer.Option(exists=True, file_okay=False, help="folder of profiles in which to note the verdict")
     ] = None,
 ) -> None:
-    """Hold the twin against the published hold-out runs and write the record that notebook 09 shows (minutes)."""
+    """Compare the twin with the published hold-out runs and write the record that notebook 09 shows (minutes)."""
     import pandas as pd
 
     from mlscale.progress import Shown
@@ -119,10 +119,10 @@ def validate(
 
     held_out = twin_tables.published_hold_out()
     before = twin_tables.published("core", "rehearsal", "calibration")
-    with Shown() as shown:
+    with Shown() as progress:
         profile_of = twins_by(read_frozen(), twin_tables.calibrations())
         level_s = published_protocol().level_s
-        record = validate(held_out, before, level_s, draws=draws, say=shown, profile_of=profile_of)
+        record = validate(held_out, before, level_s, draws=draws, say=progress, profile_of=profile_of)
     file = twin_records.write_record(twin_records.VALIDATION, record)
     if profiles is not None:
         twin_records.note_verdicts(record, held_out, profiles)
@@ -135,7 +135,7 @@ def validate(
 def claims(
     draws: Annotated[int, typer.Option(min=4, help="simulated runs of each side")] = 20,
 ) -> None:
-    """What the twin says of the paper's claims, and which numbers would turn it, for notebook 07 (many minutes)."""
+    """The twin's verdict on the paper's claims, and which numbers would reverse it, for notebook 07 (many minutes)."""
     import pandas as pd
 
     from mlscale.progress import Shown
@@ -144,11 +144,11 @@ def claims(
     from mlscale_paper.protocol import published_protocol
     from mlscale_paper.twin_tables import cloud_sizes, long_schedule
 
-    with Shown() as shown:
+    with Shown() as progress:
         level_s = published_protocol().level_s
-        record = judge_all(long_schedule(), level_s, draws=draws, say=shown, scaling=cloud_sizes())
+        record = judge_all(long_schedule(), level_s, draws=draws, say=progress, scaling=cloud_sizes())
     file = twin_records.write_record(twin_records.CLAIMS, record)
-    tables = [pd.DataFrame(found["verdicts"]).assign(arm=arm) for arm, found in record["arms"].items()]
+    tables = [pd.DataFrame(judged["verdicts"]).assign(arm=arm) for arm, judged in record["arms"].items()]
     print(f"{pd.concat(tables).round(3).to_string(index=False)}\n{file}: written")
 
 
@@ -156,7 +156,7 @@ def claims(
 def publish(
     runs: Annotated[Path, typer.Option(help="where runs were measured")] = Path("runs"),
 ) -> None:
-    """Copy the runs behind the figures into data/reference, so that the figures can be drawn again from there."""
+    """Copy the runs behind the figures into data/reference, from which the figures can be redrawn."""
     from mlscale_paper import publish
 
     print(publish.publish(runs))

@@ -1,4 +1,4 @@
-"""The paper's experiment as what mlscale takes where nothing is named: the code reader, its photos, the protocol."""
+"""The paper's experiment as mlscale's defaults: the code reader, its photos, the protocol."""
 
 from __future__ import annotations
 
@@ -55,16 +55,16 @@ class PaperDefaults(Defaults):
         return places.reference(), published_protocol().level_s
 
     def measure_variants(self, environment: str, p: KubernetesParameters) -> Sequence[Run]:
-        from mlscale.notebook.tables import by_hand, runs_of
+        from mlscale.notebook.tables import new_folder, runs_of
         from mlscale_paper.variants import SHOWN
         from onenode.keeper import ClusterKeeper
 
-        found: list[Run] = []
+        runs: list[Run] = []
         with ClusterKeeper() as keeper:
             for variant in SHOWN[environment]:
                 scaling = {**p.scaling, **variant.scaling}
                 keeper.prepare(environment, scaling)
-                out = by_hand(environment) if p.out is None else p.out.with_name(f"{p.out.name}-{variant.name}")
-                asked = {"out": out, "run_dirs": (), "connections": variant.connections, "scaling": scaling}
-                found += runs_of(environment, p.model_copy(update=asked))
-        return found
+                out = new_folder(environment) if p.out is None else p.out.with_name(f"{p.out.name}-{variant.name}")
+                overrides = {"out": out, "run_dirs": (), "connections": variant.connections, "scaling": scaling}
+                runs += runs_of(environment, p.model_copy(update=overrides))
+        return runs

@@ -87,17 +87,17 @@ def williams(treatments: int) -> list[list[int]]:
 
 
 def orders(treatments: int, blocks: int, seed: Sequence[int]) -> list[list[int]]:
-    """The order of treatments in each block: whole Williams squares, relabelled and shuffled by the seed, then cut.
+    """The order of treatments in each block: Williams squares, relabelled and shuffled by the seed, then truncated.
 
-    More blocks with the same seed extend the list and change nothing in front.
+    More blocks with the same seed only extend the list.
     """
     square = williams(treatments)
-    drawn: list[list[int]] = []
+    sequence: list[list[int]] = []
     for chunk in range(-(-blocks // len(square))):
         rng = np.random.default_rng([*seed, chunk])
         names = rng.permutation(treatments)
-        drawn += [[int(names[treatment]) for treatment in square[row]] for row in rng.permutation(len(square))]
-    return drawn[:blocks]
+        sequence += [[int(names[treatment]) for treatment in square[row]] for row in rng.permutation(len(square))]
+    return sequence[:blocks]
 
 
 def plan(
@@ -113,13 +113,12 @@ def plan(
 
     Args:
         environments: names, each once.
-        cells: of `CELLS`; each is run whole before the next, but for calibration, which lies around the
-            hold-out's halves. The rehearsal is the only one of the environments in
-            `REHEARSED`, and is run wherever one of them is named.
+        cells: of `CELLS`; each is completed before the next, except calibration, which lies around the hold-out's
+            halves. Environments in `REHEARSED` have the rehearsal only; it is run wherever one of them is named.
         blocks: of core; the others have `OTHER_BLOCKS` (container only of the environments that scale containers),
             calibration `CALIBRATION_BLOCKS`, holdout `HOLDOUT_BLOCKS`, a quick experiment one block; these have no A/A.
     Raises:
-        MlscaleError: no environment, a double one, an unknown cell, no block.
+        MlscaleError: no environment, a duplicate one, an unknown cell, no block.
     """
     check(environments, cells, blocks)
     plain = [name for name in environments if name not in REHEARSED]
@@ -131,15 +130,17 @@ def plan(
         if cell not in cells or cell in ("rehearsal", *TWIN_CELLS):
             continue
         number = OTHER_BLOCKS.get(cell, blocks)
-        among = [name for name in plain if cell != "container" or name in CONTAINER_ENVIRONMENTS]
-        drawn = [
+        chosen = [name for name in plain if cell != "container" or name in CONTAINER_ENVIRONMENTS]
+        cell_runs = [
             run
             for variant in _VARIANTS.get(cell, (CORE,))
-            for run in _blocks(_fitting(among, variant), cell, variant, number, protocol, seed, aa=cell == "core")
+            for run in _blocks(_fitting(chosen, variant), cell, variant, number, protocol, seed, aa=cell == "core")
         ]
-        runs += sorted(drawn, key=lambda run: run.block)  # variants take turns: none has an hour of its own
-    judged = [run for run in _for_the_twin(environments, protocol, seed) if run.cell in cells]
-    return [*runs, *rehearsed, *judged]
+        runs += sorted(
+            cell_runs, key=lambda run: run.block
+        )  # variants alternate, so that time of day affects all alike
+    for_twin = [run for run in _for_the_twin(environments, protocol, seed) if run.cell in cells]
+    return [*runs, *rehearsed, *for_twin]
 
 
 def baseline_s(protocol: Protocol, seed: int, block: int) -> float:
@@ -247,39 +248,39 @@ def _for_the_twin(environments: Sequence[str], protocol: Protocol, seed: int) ->
     turns = [(between * (run.block - 1), run) for run in calibrating]
     held_out = _judged(environments, "holdout", HOLDOUT, HOLDOUT_BLOCKS, protocol, seed)
     turns += [(run.block - 0.5, run) for run in held_out]
-    return [run for _, run in sorted(turns, key=lambda each: each[0])]
+    return [run for _, run in sorted(turns, key=lambda turn: turn[0])]
 
 
 def _judged(
     environments: Sequence[str], cell: Cell, variants: Sequence[HeldOut], blocks: int, protocol: Protocol, seed: int
 ) -> Iterator[PlannedRun]:
     """Blocks of the environments, the rehearsed among them, under one of the schedules; the schedules take turns."""
-    drawn = {
-        held.name: orders(len(JUDGED), blocks, [seed, _STREAMS["orders"], _CELL_STREAMS[cell], *held.name.encode()])
-        for held in variants
+    block_orders = {
+        setup.name: orders(len(JUDGED), blocks, [seed, _STREAMS["orders"], _CELL_STREAMS[cell], *setup.name.encode()])
+        for setup in variants
     }
     for block in range(1, blocks + 1):
-        for held in variants:
+        for setup in variants:
             predecessor = None
-            for position, place in enumerate(drawn[held.name][block - 1], start=1):
+            for position, place in enumerate(block_orders[setup.name][block - 1], start=1):
                 environment = JUDGED[place]
                 if environment not in environments:
                     continue
-                yield _held_out(environment, cell, held, protocol, seed, block, position, predecessor)
+                yield _held_out(environment, cell, setup, protocol, seed, block, position, predecessor)
                 predecessor = environment
 
 
 def _held_out(
     environment: str,
     cell: Cell,
-    held: HeldOut,
+    setup: HeldOut,
     protocol: Protocol,
     seed: int,
     block: int,
     position: int,
     predecessor: str | None,
 ) -> PlannedRun:
-    variant = held.name
+    variant = setup.name
     if cell == "calibration" and environment in STANDS_IN:
         environment, variant = STANDS_IN[environment], f"{variant}-for-{environment}"
     frozen = {**protocol.sizes, **protocol.matched.get("k3s" if environment in REHEARSED else environment, {})}
@@ -291,25 +292,25 @@ def _held_out(
         environment=environment,
         arm="matched",
         connections="fresh",
-        scaling={**frozen, **held.scaling.get(environment, {})},
+        scaling={**frozen, **setup.scaling.get(environment, {})},
         aa_label=None,
         predecessor=predecessor,
-        schedule=_unseen(held, environment, protocol, baseline_s(protocol, seed, _AFTER_CORE[cell] + block)),
+        schedule=_unseen(setup, environment, protocol, baseline_s(protocol, seed, _AFTER_CORE[cell] + block)),
         seed=seed,
         folder=_folder(cell, variant, block, position, environment, None),
     )
 
 
-def _unseen(held: HeldOut, environment: str, protocol: Protocol, baseline_s: float) -> ClosedLoop | OpenLoop:
+def _unseen(setup: HeldOut, environment: str, protocol: Protocol, baseline_s: float) -> ClosedLoop | OpenLoop:
     """Core's baseline, then its step or one of another size, in the closed or in the open loop."""
-    if environment in held.rate_rps:
-        return protocol.model_copy(update={"open_step_rps": held.rate_rps[environment]}).open_schedule(baseline_s)
-    clients = held.clients.get(environment, protocol.step_clients)
+    if environment in setup.rate_rps:
+        return protocol.model_copy(update={"open_step_rps": setup.rate_rps[environment]}).open_schedule(baseline_s)
+    clients = setup.clients.get(environment, protocol.step_clients)
     return protocol.model_copy(update={"step_clients": clients}).closed_schedule(baseline_s)
 
 
 def _step(boot: Boot, protocol: Protocol, baseline_s: float) -> ClosedLoop:
-    """Core's step, watched for as long as machines may take to come; then back down, where that is wanted."""
+    """Core's step, observed for as long as machines may take to boot; then back down for variants that ask for it."""
     core = protocol.closed_schedule(baseline_s)
     end_s = baseline_s + REHEARSAL_HORIZON_S + boot.at_most_s
     if not boot.down:
@@ -339,7 +340,7 @@ def _folder(cell: Cell, variant: str, block: int, position: int, environment: st
 
 
 def check(environments: Sequence[str], cells: Sequence[str], blocks: int) -> None:
-    """Raise MlscaleError for no environment, a double one, an unknown cell, no block."""
+    """Raise MlscaleError for no environment, a duplicate one, an unknown cell, no block."""
     if not environments:
         raise MlscaleError("no environment is named", "--environments", 'name some, such as "torchserve rayserve"')
     doubles = sorted({name for name in environments if environments.count(name) > 1})
@@ -364,9 +365,9 @@ def check(environments: Sequence[str], cells: Sequence[str], blocks: int) -> Non
 
 # Blocks for the twin have baselines of their own.
 _AFTER_CORE: Final = {"holdout": 100, "calibration": 200}
-# Separate random streams, so that one draw never moves another.
+# Separate random streams, so that no draw affects another.
 _STREAMS: Final = {"orders": 1, "baseline": 2, "aa": 3}
-# Of the orders in each cell; a number that is given stays, since published runs lie in folders named after places.
+# Streams of the orders by cell. Never renumber: published runs lie in folders named after places.
 _CELL_STREAMS: Final[Mapping[Cell, int]] = {
     "core": 0, "open": 1, "sensitivity": 2, "container": 3, "rehearsal": 4, "holdout": 5, "calibration": 6,
     "shipped": 7, "partition": 8,

@@ -1,6 +1,6 @@
-"""The last part of an experiment: each environment's notebook once more over all its runs, then the comparison.
+"""The last stage of an experiment: each environment's notebook over all its runs, then the comparison.
 
-Figures are drawn beside the experiment's runs and put in place together: a drawing that is stopped leaves the old ones.
+Figures are drawn into a scratch folder and installed together, so an interrupted drawing leaves the old ones.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 COMPARE = "07_compare.ipynb"
 PARTITION = "08_partition.ipynb"
-# What is simulated; drawn wherever environments are compared.
+# Simulated; drawn wherever environments are compared.
 TWIN = ("05_ecs.ipynb", "09_twin.ipynb")
 _TIMEOUT_S = 1200.0
 QUICK_DRAWS = 3
@@ -34,8 +34,8 @@ _EACH_S, _COMPARE_S, _TWIN_S = 20.0, 60.0, 40.0
 
 def drawing_s(experiment: Experiment) -> float:
     """About how long `draw_all` takes, s."""
-    together = _COMPARE_S + len(TWIN) * _TWIN_S if _compares(experiment) else 0.0
-    return _EACH_S * len(experiment.environments) + together
+    comparison_s = _COMPARE_S + len(TWIN) * _TWIN_S if _compares(experiment) else 0.0
+    return _EACH_S * len(experiment.environments) + comparison_s
 
 
 def _compares(experiment: Experiment) -> bool:
@@ -43,99 +43,105 @@ def _compares(experiment: Experiment) -> bool:
 
 
 def _cell(experiment: Experiment) -> str:
-    """The one whose runs the environments' notebooks show, and the comparison compares."""
+    """The cell whose runs the environments' notebooks and the comparison show."""
     return "core" if "core" in experiment.cells or experiment.quick else experiment.cells[0]
 
 
 def draw_all(experiment: Experiment, states: Sequence[State], bar: Bar, executed: Path | None = None) -> None:
-    """Draw every figure of an experiment, then put them into its folder of figures. What its cells have no runs for is
-    left out, and said.
+    """Draw every figure of an experiment, then install them in its folder of figures. Figures without runs are left out
+    with a message.
 
     Args:
-        executed: where the executed notebooks go, and figures beside it until all are there; None: beside the runs.
+        executed: where the executed notebooks go; figures are drawn beside it first. None: beside the runs.
     Raises:
         MlscaleError: a notebook that failed, or the figures' folder can't be written.
     """
-    place = executed or experiment.root / "executed"
+    output = executed or experiment.root / "executed"
     states = [state for state in states if state.planned.cell not in TWIN_CELLS]
     if not states:
         return
-    drawn = _begun(experiment.figures, place.with_name("drawn"))
-    _draw_each(replace(experiment, figures=drawn), states, bar, place)
-    _put_in_place(drawn, experiment.figures)
+    scratch = _new_scratch(experiment.figures, output.with_name("drawn"))
+    _draw_each(replace(experiment, figures=scratch), states, bar, output)
+    _put_in_place(scratch, experiment.figures)
 
 
-def _draw_each(experiment: Experiment, states: Sequence[State], bar: Bar, place: Path) -> None:
+def _draw_each(experiment: Experiment, states: Sequence[State], bar: Bar, output: Path) -> None:
     cell = _cell(experiment)
     for environment in experiment.environments:
         bar.step(f"drawing {environment}", _EACH_S)
         notebook = experiment.notebook(environment)
-        more = {"more_run_dirs": _variants(states, environment)} if "more_run_dirs" in declared(notebook) else {}
-        own = "rehearsal" if environment in REHEARSED else cell
-        folders = run_dirs(states, environment, own)
-        if folders and own != "partition":
-            _draw(experiment, place, notebook, folders, more)
+        extra = {"more_run_dirs": _variants(states, environment)} if "more_run_dirs" in declared(notebook) else {}
+        shown_cell = "rehearsal" if environment in REHEARSED else cell
+        folders = run_dirs(states, environment, shown_cell)
+        if folders and shown_cell != "partition":
+            _draw(experiment, output, notebook, folders, extra)
         elif not folders:
-            bar.say(f"{environment}: there are no runs of {own}, so nothing is drawn of it")
-    split = run_dirs(states, cell="partition")
-    if split:
+            bar.say(f"{environment}: there are no runs of {shown_cell}, so nothing is drawn")
+    partition_runs = run_dirs(states, cell="partition")
+    if partition_runs:
         bar.step("drawing the partitioned application", _EACH_S)
-        _draw(experiment, place, places.notebooks() / PARTITION, split, {})
+        _draw(experiment, output, places.notebooks() / PARTITION, partition_runs, {})
     if _compares(experiment):
         bar.step("drawing the comparison", _COMPARE_S)
-        only = {"p_values": not experiment.quick, "cell": cell}  # and where METHOD allows them: see compare()
-        _draw(experiment, place, places.notebooks() / COMPARE, run_dirs(states), only)
+        options: dict[str, Any] = {
+            "p_values": not experiment.quick,
+            "cell": cell,
+        }  # and where METHOD allows them: see compare()
+        _draw(experiment, output, places.notebooks() / COMPARE, run_dirs(states), options)
         for name in TWIN:
             bar.step(f"simulating: {name}", _TWIN_S)
-            _draw(experiment, place, places.notebooks() / name, (), {"draws": QUICK_DRAWS} if experiment.quick else {})
+            options = {"draws": QUICK_DRAWS} if experiment.quick else {}
+            _draw(experiment, output, places.notebooks() / name, (), options)
     elif cell not in COMPARED_CELLS:
         bar.say(f"environments are not compared by runs of {cell}, only by those of {', '.join(COMPARED_CELLS)}")
 
 
-def _begun(figures: Path, drawn: Path) -> Path:
-    """An empty folder to draw into, but for the manifest that is to be gone on with."""
+def _new_scratch(figures: Path, scratch: Path) -> Path:
+    """An empty folder to draw into, with a copy of the manifest to be continued."""
     try:
-        shutil.rmtree(drawn, ignore_errors=True)
-        drawn.mkdir(parents=True)
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir(parents=True)
         if (figures / MANIFEST).exists():
-            shutil.copy(figures / MANIFEST, drawn)
+            shutil.copy(figures / MANIFEST, scratch)
     except OSError as error:
-        raise MlscaleError(error.strerror or str(error), str(drawn), "make room there, or make it writable") from error
-    return drawn
+        raise MlscaleError(
+            error.strerror or str(error), str(scratch), "make room there, or make it writable"
+        ) from error
+    return scratch
 
 
-def _put_in_place(drawn: Path, figures: Path) -> None:
-    """Each file as a whole, the manifest last; ``drawn`` is gone then."""
+def _put_in_place(scratch: Path, figures: Path) -> None:
+    """Replace each file atomically, the manifest last, then remove ``scratch``."""
     try:
         figures.mkdir(parents=True, exist_ok=True)
-        for file in sorted(drawn.iterdir(), key=lambda each: each.name == MANIFEST):
+        for file in sorted(scratch.iterdir(), key=lambda path: path.name == MANIFEST):
             partial = figures / f"{file.name}.partial"
             shutil.copy(file, partial)
             partial.replace(figures / file.name)
-        shutil.rmtree(drawn)
+        shutil.rmtree(scratch)
     except OSError as error:
-        what = error.strerror or str(error)
-        raise MlscaleError(what, str(figures), f"make room there; the figures lie in {drawn}") from error
+        reason = error.strerror or str(error)
+        raise MlscaleError(reason, str(figures), f"free disk space there; the figures are in {scratch}") from error
 
 
 def _variants(states: Sequence[State], environment: str) -> list[str]:
-    """Runs that change one thing from core, where such were measured; of a rehearsal, those without machines."""
+    """Measured runs that change one factor of core; for a rehearsal, those without machines."""
     if environment in REHEARSED:
         return [str(folder) for folder in run_dirs(states, "k3s", "rehearsal")]
-    named = (run_dirs(states, environment, cell) for cell in ("sensitivity", "container"))
-    return [str(folder) for folders in named for folder in folders]
+    folder_lists = (run_dirs(states, environment, cell) for cell in ("sensitivity", "container"))
+    return [str(folder) for folders in folder_lists for folder in folders]
 
 
-def _draw(experiment: Experiment, place: Path, notebook: Path, folders: Sequence[Path], more: dict[str, Any]) -> None:
+def _draw(experiment: Experiment, output: Path, notebook: Path, folders: Sequence[Path], extra: dict[str, Any]) -> None:
     execute(
         notebook,
-        place / notebook.name,
+        output / notebook.name,
         {
             "run_dirs": [str(folder) for folder in folders],
             "figures": str(experiment.figures.resolve()),
             "level_s": experiment.protocol.level_s,
             "seed": experiment.seed,
-            **more,
+            **extra,
         },
         timeout_s=_TIMEOUT_S,
     )

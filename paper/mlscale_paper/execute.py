@@ -21,13 +21,13 @@ from mlscale_paper.variants import NAMED_CELLS, REHEARSED, TWIN_CELLS
 from onenode.keeper import ClusterKeeper
 
 IDLE_S: Final = 30.0
-# How long the idle framework is watched before time zero: in the cells by which idle costs are told, and elsewhere.
+# How long the idle framework is observed before time zero: in cells that report idle costs, and elsewhere.
 SETTLED_S: Final = 10.0
-_IDLE_TOLD: Final = ("core", "shipped", "rehearsal")
-# A wait for quiet that meets a quiet host takes 5 s and a little (METHOD §6).
+_IDLE_CELLS: Final = ("core", "shipped", "rehearsal")
+# On a quiet host, the wait for quiet takes just over 5 s (METHOD §6).
 QUIET_S: Final = 7.0
-# Kernel start, load generator's lead, last answers, teardown, sealing: about that much a run, s.
-_AROUND_S: Final = 14.0
+# Kernel start, load generator's lead, last answers, teardown and sealing of a run, s.
+_OVERHEAD_S: Final = 14.0
 _UNKNOWN_START_S: Final = 45.0
 _MOST_FAILURES: Final = 2
 _LEAST_FREE_BYTES: Final = 200 * 2**20
@@ -55,7 +55,7 @@ class Experiment:
 
     @property
     def attempts(self) -> int:
-        """How often a place is measured at most."""
+        """The most attempts for one place."""
         return QUICK_ATTEMPTS if self.quick else MOST_ATTEMPTS
 
     def states(self) -> list[State]:
@@ -70,12 +70,12 @@ class Experiment:
         """
         if environment in self.notebooks:
             return self.notebooks[environment]
-        found = sorted(places.notebooks().glob(f"[0-9][0-9]_{environment}.ipynb"))
-        if not found:
+        matches = sorted(places.notebooks().glob(f"[0-9][0-9]_{environment}.ipynb"))
+        if not matches:
             raise MlscaleError(
                 f"no notebook NN_{environment}.ipynb", str(places.notebooks()), "add one for this environment"
             )
-        return found[0]
+        return matches[0]
 
 
 def experiment(
@@ -88,7 +88,7 @@ def experiment(
     quick: bool = False,
     protocol_file: Path | None = None,
 ) -> Experiment:
-    """The experiment that ``make paper-figures`` asks for, checked before anything is started.
+    """The experiment of ``make paper-figures``, checked before anything is started.
 
     ``protocol_file``: by default the one beside the runs, or the checkout's where there is none.
 
@@ -103,7 +103,7 @@ def experiment(
     if protocol is None:
         raise MlscaleError("there is no protocol yet", str(file), "make paper-figures, or mlscale experiment pilot")
     figures = places.figures() / "quick" if quick else places.figures()
-    made = Experiment(
+    result = Experiment(
         environments=tuple(environments),
         cells=tuple(cells),
         blocks=blocks,
@@ -115,43 +115,43 @@ def experiment(
         quick=quick,
     )
     for name in environments:
-        made.notebook(name)
-    return made
+        result.notebook(name)
+    return result
 
 
 def root_of(runs: Path, *, quick: bool) -> Path:
-    """Where the runs of an experiment lie: a quick look has a folder of its own."""
+    """The folder of an experiment's runs; a quick look has its own."""
     return (runs / "quick" if quick else runs).resolve()
 
 
 def check(environments: Sequence[str], cells: Sequence[str], blocks: int) -> None:
-    """Raise MlscaleError for an unknown environment or cell, a double one, none, or no block."""
+    """Raise MlscaleError for an unknown environment or cell, a duplicate one, none, or no block."""
     for name in environments:
         installed.get(name)
     design.check(environments, cells, blocks)
 
 
 def estimate_s(states: Sequence[State], protocol: Protocol) -> float:
-    """Wall time of what is left to measure, s: schedules, framework starts, METHOD's waits, and a little around."""
+    """Wall time of the remaining runs, s: schedules, framework starts, METHOD's waits and overhead."""
     return sum(run_estimate_s(state, protocol) for state in states if not state.done)
 
 
 def run_estimate_s(state: State, protocol: Protocol) -> float:
     """The same for one run."""
     start_s = protocol.start_s.get(state.planned.environment, _UNKNOWN_START_S)
-    return QUIET_S + start_s + _idle_s(state.planned) + state.planned.schedule.duration_s + _AROUND_S
+    return QUIET_S + start_s + _idle_s(state.planned) + state.planned.schedule.duration_s + _OVERHEAD_S
 
 
 def _idle_s(planned: design.PlannedRun) -> float:
-    return IDLE_S if planned.cell in _IDLE_TOLD else SETTLED_S
+    return IDLE_S if planned.cell in _IDLE_CELLS else SETTLED_S
 
 
 def run(experiment: Experiment, say: Any = None) -> None:
     """Measure what is missing, then draw every figure over all blocks.
 
     Raises:
-        MlscaleError: what a user has to fix; everything measured so far stays, and the next call goes on from there.
-        KeyboardInterrupt, SystemExit: the run in progress was torn down, and will be repeated by the next call.
+        MlscaleError: something that the user has to fix; what was measured stays, and the next call resumes.
+        KeyboardInterrupt, SystemExit: the run in progress was torn down; the next call repeats it.
     """
     _prepare(experiment)
     states = experiment.states()
@@ -170,15 +170,15 @@ def run(experiment: Experiment, say: Any = None) -> None:
 
 
 def missing(states: Sequence[State]) -> list[str]:
-    """What the figures have no valid run of, and why: a line for each environment and variant."""
-    places_of: dict[str, list[State]] = {}
+    """Environments and variants without a valid run, and why: one line each."""
+    by_variant: dict[str, list[State]] = {}
     for state in states:
         planned = state.planned
-        places_of.setdefault(f"{planned.environment} ({planned.cell}, {planned.variant})", []).append(state)
+        by_variant.setdefault(f"{planned.environment} ({planned.cell}, {planned.variant})", []).append(state)
     lines = []
-    for name, mine in places_of.items():
-        if not any(state.valid for state in mine):
-            judged = [run.info.validity for state in mine for run in state.runs if run.info.validity]
+    for name, group in by_variant.items():
+        if not any(state.valid for state in group):
+            judged = [run.info.validity for state in group for run in state.runs if run.info.validity]
             lines.append(f"no valid run of {name}: {'; '.join(judged[-1].reasons) if judged else 'not measured'}")
     return lines
 
@@ -186,15 +186,15 @@ def missing(states: Sequence[State]) -> list[str]:
 def _measure_place(experiment: Experiment, state: State, place: str, bar: Bar) -> State:
     """Measure one place of the plan until it is done; an invalid run is repeated at once, at most twice."""
     failures = 0
-    for folder in state.left:
+    for folder in state.incomplete:
         bar.say(f"{place}: an incomplete run is kept in {set_aside(folder, experiment.root)}")
-    state = replace(state, left=())
+    state = replace(state, incomplete=())
     planned_s = run_estimate_s(state, experiment.protocol)
     while not state.done:
         planned = state.planned
         folder = attempt_folder(planned, experiment.root, state.next_attempt)
-        what = f"{place}: {planned.environment}, {planned.cell}, block {planned.block}"
-        bar.step(what + (f", attempt {state.next_attempt + 1}" if state.next_attempt or failures else ""), planned_s)
+        title = f"{place}: {planned.environment}, {planned.cell}, block {planned.block}"
+        bar.step(title + (f", attempt {state.next_attempt + 1}" if state.next_attempt or failures else ""), planned_s)
         try:
             execute(
                 experiment.notebook(planned.environment),
@@ -206,14 +206,14 @@ def _measure_place(experiment: Experiment, state: State, place: str, bar: Bar) -
             failures += 1
             if not folder.exists() or failures > _MOST_FAILURES or (error.error == "MlscaleError" and _is_disk(error)):
                 raise
-            bar.say(f"{what}: {error}; kept in {set_aside(folder, experiment.root)}, measured again")
+            bar.say(f"{title}: {error}; kept in {set_aside(folder, experiment.root)}, measured again")
             bar.extend(planned_s)
             continue
-        made = load_run(folder)
-        state = replace(state, runs=(*state.runs, made))
+        measured = load_run(folder)
+        state = replace(state, runs=(*state.runs, measured))
         if not state.valid:
-            reasons = "; ".join(made.info.validity.reasons) if made.info.validity else ""
-            bar.say(f"{what}: invalid ({reasons}){'' if state.done else ', measured again'}")
+            reasons = "; ".join(measured.info.validity.reasons) if measured.info.validity else ""
+            bar.say(f"{title}: invalid ({reasons}){'' if state.done else ', measured again'}")
             bar.extend(0.0 if state.done else planned_s)
     return state
 
@@ -244,7 +244,7 @@ def _parameters(experiment: Experiment, state: State, folder: Path) -> dict[str,
 
 
 def _prepare(experiment: Experiment) -> None:
-    """Refuse early what would fail late."""
+    """Check paths and free space before anything is measured."""
     for folder in (experiment.root, experiment.figures):
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -258,14 +258,14 @@ def _prepare(experiment: Experiment) -> None:
             ) from error
         if free < _LEAST_FREE_BYTES:
             raise MlscaleError(
-                f"only {free // 2**20} MB of disk are free", str(folder), "make room there, or name another --runs"
+                f"only {free // 2**20} MB of disk space left", str(folder), "make room there, or name another --runs"
             )
     identity: dict[str, str | int | list[str]] = {
         "protocol": experiment.protocol.sha256(),
         "application": code_reader().version,
         "seed": experiment.seed,
     }
-    if set(experiment.cells) - set(TWIN_CELLS):  # whose plan depends on which environments there are
+    if set(experiment.cells) - set(TWIN_CELLS):  # a Williams square depends on its environments
         identity["environments"] = [name for name in experiment.environments if name not in REHEARSED]
     claim(experiment.root, identity)
 
@@ -276,15 +276,17 @@ def _announcement(experiment: Experiment, states: Sequence[State], total_s: floa
     if done:
         parts.append(f"{done} are measured already")
     parts.append(f"about {duration(total_s)}")
-    other = other_host(experiment.protocol)
-    if other:
-        parts.append(f"the protocol is of another host ({other}), so load and L may not fit this one")
+    protocol_host = other_host(experiment.protocol)
+    if protocol_host:
+        parts.append(f"the protocol is of another host ({protocol_host}), so load and L may not fit this one")
     from mlscale.analysis.inference import least_blocks
 
     compared = len(set(experiment.environments) - set(REHEARSED))
-    least = least_blocks(compared) if compared else 0
-    if not experiment.quick and experiment.blocks < least:
-        parts.append(f"{experiment.blocks} blocks are fewer than the {least} that p-values need: intervals only")
+    blocks_needed = least_blocks(compared) if compared else 0
+    if not experiment.quick and experiment.blocks < blocks_needed:
+        parts.append(
+            f"{experiment.blocks} blocks are fewer than the {blocks_needed} that p-values need: intervals only"
+        )
     return "; ".join(parts) + f"; runs go to {experiment.root}"
 
 

@@ -1,4 +1,4 @@
-"""data/twin.json: what the twin is on a host, before the runs exist by which it is judged there (METHOD §8).
+"""data/twin.json: the twin's profiles for a host, frozen before the runs that judge it are measured (METHOD §8).
 
 Its profiles are frozen by their hashes. How fast the host is may not be read off the runs that judge the twin either:
 calibrating runs tell it, of core's setup, which lie before, among and after them, since a shared host is not equally
@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mlscale.analysis.summary import host_name
 from mlscale.atomic import write_text
+from mlscale.errors import first_invalid
 from mlscale.host.facts import host_facts
 from mlscale.runs import MlscaleError, Run, load_runs
 from mlscale_paper import places
@@ -64,7 +65,7 @@ class Frozen(BaseModel):
 
 
 def read_frozen() -> Frozen:
-    """What was frozen; nothing, where nothing was.
+    """The frozen profiles; empty if there are none.
 
     Raises:
         MlscaleError: the file is broken.
@@ -75,7 +76,7 @@ def read_frozen() -> Frozen:
     except FileNotFoundError:
         return Frozen()
     except ValidationError as error:
-        raise MlscaleError(f"broken: {error.errors()[0]['msg']}", str(file), "restore it") from None
+        raise MlscaleError(f"broken: {first_invalid(error)}", str(file), "restore it") from None
 
 
 def freeze(runs: Path) -> tuple[str, list[str]]:

@@ -1,4 +1,4 @@
-"""Executes one notebook with papermill, bounded in time; what goes wrong in it becomes one line."""
+"""Executes one notebook with papermill under a time limit; a failure is reported in one line."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from mlscale.notebook.parameters import check_declared, declared
 from mlscale.runs import MlscaleError
 
 KERNEL_START_S = 120
-# How long a kernel whose cells have ended may take to go, s: now and then one does not answer Jupyter's request, and
-# waits for the signal that follows after half of this.
+# How long a kernel may take to exit once its cells have ended, s: some ignore Jupyter's shutdown request, and wait for
+# the signal that follows after half of this.
 IDLE_END_S = 10.0
 # How long an interrupted kernel may take to tear its framework down before it is killed, s. Jupyter sends SIGTERM after
 # half of that, which ends it at once: half is more than a cluster gets for a namespace (90 s) and what precedes.
@@ -29,7 +29,7 @@ class NotebookFailed(MlscaleError):  # noqa: N818 (it says what happened, as the
         super().__init__(
             first if error.endswith("MlscaleError") else f"{error}: {first}",
             notebook.name,
-            f"what led to it stands in {executed}",
+            f"see the traceback in {executed}",
         )
 
 
@@ -79,7 +79,7 @@ def execute(notebook: Path, executed: Path, parameters: Mapping[str, Any], timeo
 
 
 class _Cells:
-    """Whether a cell runs."""
+    """Whether a cell is running."""
 
     def __init__(self) -> None:
         self.running = False
@@ -92,7 +92,7 @@ class _Cells:
 
 
 def _kernel_manager(cells: _Cells) -> type[Any]:
-    """A manager that leaves a kernel that is interrupted in a cell the time to tear down what it deployed."""
+    """A manager that gives a kernel interrupted in a cell the time to tear down what it deployed."""
     from jupyter_client.manager import AsyncKernelManager
 
     class Patient(AsyncKernelManager):  # type: ignore[misc]

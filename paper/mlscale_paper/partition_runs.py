@@ -1,4 +1,4 @@
-"""The runs behind notebook 08: the application whole and in components, turn by turn, at the same total budget."""
+"""The runs behind notebook 08: the application whole and in components, alternating, at the same total budget."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from mlscale.analysis import design
-from mlscale.analysis.components import by_component, way
+from mlscale.analysis.components import by_component, response_breakdown
 from mlscale.analysis.inference import P1, P2, Endpoint, compare
 from mlscale.analysis.summary import summarise
 from mlscale.measurement.measure import MeasureOptions, measure
@@ -23,8 +23,8 @@ from mlscale_paper.applications import code_reader
 from mlscale_paper.protocol import current_protocol, photos_folder
 
 WAYS: Final = ("whole", "split", "split, overlapping")
-# What lets a front's replica work on a request while another waits for the readers, by environment. TorchServe's
-# workers take one request at a time.
+# Settings that let a replica of the front work on one request while another waits for the readers, by environment.
+# TorchServe's workers take one request at a time.
 _OVERLAP: Final = {"rayserve": {"localiser.max_ongoing_requests": 4, "localiser.target_ongoing_requests": 2}}
 # Its runs are labelled "partition/whole" and "partition/partitioned".
 CELL: Final = "partition"
@@ -33,7 +33,7 @@ COMPARED: Final = (
     P2,
     Endpoint("CPU", "CPU per answer", "cpu_per_answer_s", "cheaper", "dearer", "cpu_per_answer_s"),
 )
-# Left out at the beginning of each load stage, s.
+# Left out at the start of each load stage, s.
 SETTLING_S: Final = 5.0
 
 
@@ -50,9 +50,9 @@ def runs_of_splits(p: PartitionParameters) -> list[Run]:
     protocol = current_protocol()
     folder = p.out or places.checkout() / "runs" / "by-hand" / f"partition-{datetime.now():%Y%m%dT%H%M%S}"
     runs = []
-    with Shown() as shown:
+    with Shown() as progress:
         for number, (turn, environment, name, settings) in enumerate(_planned(p)):
-            shown(f"{environment}, {name}", 0.0)
+            progress(f"{environment}, {name}", 0.0)
             run = measure(
                 environment,
                 code_reader(partitioned=name != "whole"),
@@ -61,7 +61,7 @@ def runs_of_splits(p: PartitionParameters) -> list[Run]:
                 out=Path(folder) / f"{number:02d}-{environment}-{name.replace(', ', '-')}",
                 scaling={**p.scaling, **settings},
                 arm=p.arm,
-                options=MeasureOptions(seed=p.seed + turn, idle_s=p.idle_s, progress=shown),
+                options=MeasureOptions(seed=p.seed + turn, idle_s=p.idle_s, progress=progress),
             )
             runs.append(run)
     return runs
@@ -74,7 +74,7 @@ def photos(p: PartitionParameters) -> list[bytes]:
 
 
 def default_schedule() -> ClosedLoop:
-    """A light load, then one that asks for more than any way can serve: 45 s."""
+    """A light load, then one beyond every way's capacity: 45 s."""
     stages = ClosedStage(start_s=0, clients=2), ClosedStage(start_s=15, clients=16)
     return ClosedLoop(duration_s=45, stages=stages, think_mean_s=0.2)
 
@@ -87,8 +87,8 @@ def way_of(run: Run) -> str:
 
 
 def total_cores(run: Run) -> float:
-    """What all replicas together may use at most, cores."""
-    return float(sum(one["max_replicas"] * one["cpu_cores"] for one in run.info.scaling.values()))
+    """CPU quota of all replicas together, cores."""
+    return float(sum(settings["max_replicas"] * settings["cpu_cores"] for settings in run.info.scaling.values()))
 
 
 def stages_of(run: Run) -> list[tuple[str, float, float]]:
@@ -106,17 +106,17 @@ def shown_ways(runs: Sequence[Run]) -> pd.DataFrame:
 
 
 def where_time_goes(runs: Sequence[Run]) -> pd.DataFrame:
-    """Mean seconds of a right answer's response by part (`mlscale.analysis.components.way`): environment, way, stage,
-    and a column for each part; parts that a way lacks are 0."""
+    """Mean seconds of a right answer's response by part (`response_breakdown`): environment, way, stage, and a column
+    for each part; parts that a way lacks are 0."""
     rows = []
     for run in runs:
-        split = way(run)
+        breakdown = response_breakdown(run)
         for name, from_s, to_s in stages_of(run):
-            inside = split[split["intended_s"].between(from_s, to_s)]
+            inside = breakdown[breakdown["intended_s"].between(from_s, to_s)]
             parts = inside.drop(columns=["request_id", "intended_s", "response_s"]).mean().to_dict()
             rows.append({"environment": run.info.environment, "way": way_of(run), "stage": name, **parts})
-    found = pd.DataFrame(rows)
-    return found.fillna(0.0).groupby(["environment", "way", "stage"], sort=False, as_index=False).mean()
+    table = pd.DataFrame(rows)
+    return table.fillna(0.0).groupby(["environment", "way", "stage"], sort=False, as_index=False).mean()
 
 
 def shown_components(runs: Sequence[Run]) -> pd.DataFrame:
@@ -126,8 +126,9 @@ def shown_components(runs: Sequence[Run]) -> pd.DataFrame:
         _, from_s, to_s = stages_of(run)[-1]
         table = by_component(run, from_s, to_s).reset_index()
         tables.append(table.assign(environment=run.info.environment, way=way_of(run)))
-    found = pd.concat(tables, ignore_index=True)
-    return found[["environment", "way", *(name for name in found.columns if name not in ("environment", "way"))]]
+    components = pd.concat(tables, ignore_index=True)
+    first = ["environment", "way"]
+    return components[[*first, *components.columns.drop(first)]]
 
 
 def compared_ways(runs: Sequence[Run]) -> pd.DataFrame:
@@ -141,11 +142,11 @@ def compared_ways(runs: Sequence[Run]) -> pd.DataFrame:
     """
     rows = summarise([run for run in runs if (run.info.cell or "").startswith(f"{CELL}/")], None)
     tables = []
-    for name, mine in rows.groupby("environment", sort=False) if len(rows) else ():
-        ways = mine.assign(environment=mine["cell"].str.partition("/")[2], cell=CELL)
-        if set(ways["environment"]) == {"whole", "partitioned"}:
-            table = compare(ways, COMPARED, [("partitioned", "whole")], p_values=False)
-            chosen = design.chosen(ways)
+    for name, env_rows in rows.groupby("environment", sort=False) if len(rows) else ():
+        by_way = env_rows.assign(environment=env_rows["cell"].str.partition("/")[2], cell=CELL)
+        if set(by_way["environment"]) == {"whole", "partitioned"}:
+            table = compare(by_way, COMPARED, [("partitioned", "whole")], p_values=False)
+            chosen = design.chosen(by_way)
             by_block = [
                 tuple(np.exp(design.log_ratios(design.by_block(chosen, endpoint.column), "partitioned", "whole")))
                 for endpoint in COMPARED
@@ -155,7 +156,7 @@ def compared_ways(runs: Sequence[Run]) -> pd.DataFrame:
 
 
 def shown_comparison(table: pd.DataFrame) -> pd.DataFrame:
-    """The columns of `compared_ways` that a reader looks at."""
+    """The columns of `compared_ways` for display."""
     return table[
         ["environment", "label", "n_blocks", "ratio", "low", "high", "mean_a_s", "mean_b_s", "verdict", "notes"]
     ].rename(columns={"mean_a_s": "partitioned (s)", "mean_b_s": "whole (s)", "ratio": "partitioned / whole"})

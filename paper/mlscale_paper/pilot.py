@@ -1,4 +1,4 @@
-"""The pilot: what an answer costs on this host, and from that the protocol that fits it (METHOD §5).
+"""The pilot: measures the cost of an answer on this host, and derives a protocol that fits it (METHOD §5).
 
 One replica of each environment, with more CPU than in the experiment so that it starts quickly, is kept busy for some
 seconds. What is decided from what that shows is pure (`mlscale_paper.sizing`).
@@ -62,8 +62,7 @@ _LOADING_S, _CHOOSING_S, _EACH_S = 5.0, 15.0, 35.0
 
 
 class LoadPhotos(typing.Protocol):
-    """The application's part: what decoding a photo costs here, some times, and photos whose median cost is about so
-    much."""
+    """The application's part: repeated costs of decoding a photo here, and choosing photos by median cost."""
 
     def costs_s(self, body: bytes) -> list[float]: ...
     def choose(self, folder: Path, seed: int, count: int, about_s: float) -> None: ...
@@ -71,7 +70,7 @@ class LoadPhotos(typing.Protocol):
 
 @dataclass(frozen=True)
 class Measured:
-    """One environment: its costs, and what the host had to do besides."""
+    """One environment's costs, and the host's other work meanwhile."""
 
     costs: Costs
     load_s: float
@@ -81,7 +80,7 @@ class Measured:
 def run_pilot(
     environments: Sequence[str], runs: Path, file: Path, load_photos: Callable[[], LoadPhotos], *, seed: int = 0
 ) -> Protocol:
-    """Measure, decide, say what and why, write ``file`` and the photos beside it.
+    """Measure, decide, report what and why; write ``file`` and the photos beside it.
 
     Raises:
         MlscaleError: blocks measured under the present protocol exist below ``runs``; a run that failed; a host that
@@ -93,15 +92,15 @@ def run_pilot(
     with Bar(planned_s) as bar, tempfile.TemporaryDirectory() as folder:
         bar.step("pilot: what decoding a photo costs here", _LOADING_S)
         source = load_photos()
-        shown = _shown(Path(folder) / "photos")
-        found, decoding_s = _measure_each(environments, shown, source, Path(folder), seed, bar)
+        shown_photos = _shown(Path(folder) / "photos")
+        measured, decoding_s = _measure_each(environments, shown_photos, source, Path(folder), seed, bar)
         bar.step("pilot: choosing photos", _CHOOSING_S)
-        costs = {name: each.costs for name, each in found.items()}
-        host = _host(found)
-        wanted = fit(costs, host).photo_s / decoding_s  # of what a shown photo costs
-        usual_s = float(np.mean([np.median(source.costs_s(body)) for body in BodySet.read(shown).bodies]))
-        source.choose(photos, seed, PHOTOS, wanted * usual_s)
-        size = fit(costs, host, _decoding_s(photos, source) / _decoding_s(shown, source) * decoding_s)
+        costs = {name: result.costs for name, result in measured.items()}
+        host = _host(measured)
+        scale = fit(costs, host).photo_s / decoding_s  # of what a shown photo costs
+        usual_s = float(np.mean([np.median(source.costs_s(body)) for body in BodySet.read(shown_photos).bodies]))
+        source.choose(photos, seed, PHOTOS, scale * usual_s)
+        size = fit(costs, host, _decoding_s(photos, source) / _decoding_s(shown_photos, source) * decoding_s)
         protocol = _protocol(costs, host, size, photos, file)
         write_protocol(file, protocol, runs)
         for reason in protocol.why.values():
@@ -112,38 +111,38 @@ def run_pilot(
 def ensure_protocol(
     root: Path, environments: Sequence[str], load_photos: Callable[[], LoadPhotos], *, given: Path | None, seed: int
 ) -> None:
-    """See that the runs below ``root`` have a protocol and photos of their own, which never move afterwards.
+    """Ensure that the runs below ``root`` have their own protocol and photos, which never change afterwards.
 
-    Where they have none yet: the protocol ``given``; else the checkout's, where it was measured on a host like this
-    one; else what a pilot finds now.
+    Where they have none yet: the protocol ``given``; else the checkout's, if it was measured on a host like this one;
+    else the result of a pilot run now.
 
     Raises:
         MlscaleError: the runs were begun under another protocol than the one given; there is none at ``given``; see
             `run_pilot`.
     """
     file = root / places.protocol_file().name
-    wanted = read_protocol(given) if given is not None else None
-    if given is not None and wanted is None:
+    chosen = read_protocol(given) if given is not None else None
+    if given is not None and chosen is None:
         raise MlscaleError("there is no protocol", str(given), "name a file that `mlscale experiment pilot` wrote")
-    held = read_protocol(file)
-    if held is not None:
-        if wanted is not None and wanted != held:
+    existing = read_protocol(file)
+    if existing is not None:
+        if chosen is not None and chosen != existing:
             raise MlscaleError("the runs there were begun under another protocol", str(root), "name another --runs")
         return
-    own = read_protocol(places.protocol_file())
-    if wanted is None and own is not None and other_host(own) is None:
-        given, wanted = places.protocol_file(), own
-    if given is None or wanted is None:
+    checkout_protocol = read_protocol(places.protocol_file())
+    if chosen is None and checkout_protocol is not None and other_host(checkout_protocol) is None:
+        given, chosen = places.protocol_file(), checkout_protocol
+    if given is None or chosen is None:
         measured = dict.fromkeys("k3s" if name in REHEARSED else name for name in environments)
         run_pilot([*measured], root, file, load_photos, seed=seed)
         return
-    folder = photos_folder(wanted, file)
+    folder = photos_folder(chosen, file)
     shutil.rmtree(folder, ignore_errors=True)
     try:
-        shutil.copytree(photos_folder(wanted, given), folder)
+        shutil.copytree(photos_folder(chosen, given), folder)
     except OSError as error:
         raise MlscaleError(f"the photos can't be copied: {error}", str(folder), "make room there") from error
-    write_protocol(file, wanted, root)
+    write_protocol(file, chosen, root)
 
 
 def costs_of(run: Run, decoding_s: float) -> Measured:
@@ -183,12 +182,12 @@ def costs_of(run: Run, decoding_s: float) -> Measured:
 def _measure_each(
     environments: Sequence[str], photos: Path, source: LoadPhotos, folder: Path, seed: int, bar: Bar
 ) -> tuple[dict[str, Measured], float]:
-    """Each environment, and what decoding a photo cost on average before, between and after them: a shared host is not
-    equally fast all the time."""
+    """Each environment's measurement, and the mean cost of decoding a photo before, between and after them: a shared
+    host's speed varies."""
     schedule = ClosedLoop(
         duration_s=SETTLE_S + LOAD_S, stages=(ClosedStage(start_s=0, clients=CLIENTS),), think_mean_s=THINK_S
     )
-    found: dict[str, Measured] = {}
+    measured: dict[str, Measured] = {}
     samples_s = [_decoding_s(photos, source)]
     with ClusterKeeper() as keeper:
         for name in environments:
@@ -205,17 +204,17 @@ def _measure_each(
                 options=MeasureOptions(seed=seed, idle_s=0.5, quiet_at_most_s=2.0),
             )
             samples_s.append(_decoding_s(photos, source))
-            found[name] = costs_of(run, float(np.mean(samples_s[-2:])))
-    return found, float(np.mean(samples_s))
+            measured[name] = costs_of(run, float(np.mean(samples_s[-2:])))
+    return measured, float(np.mean(samples_s))
 
 
-def _host(found: Mapping[str, Measured]) -> Host:
+def _host(measured: Mapping[str, Measured]) -> Host:
     facts = host_facts()
     return Host(
         cores=float(facts["cores_online"]),
         memory_bytes=float(facts["memory_bytes"] or np.inf),
-        load_s=max(each.load_s for each in found.values()),
-        other_cores=min(_MOST_OTHER_CORES, *(each.other_cores for each in found.values())),
+        load_s=max(result.load_s for result in measured.values()),
+        other_cores=min(_MOST_OTHER_CORES, *(result.other_cores for result in measured.values())),
     )
 
 
@@ -242,10 +241,10 @@ def _protocol(costs: Mapping[str, Costs], host: Host, size: Size, photos: Path, 
         level_s=size.level_s,
         open_baseline_rps=round(size.open_baseline_rps, 3),
         open_step_rps=round(size.open_step_rps, 3),
-        start_s={name: round(_START_FACTOR * each.start_s, 1) for name, each in costs.items()},
+        start_s={name: round(_START_FACTOR * cost.start_s, 1) for name, cost in costs.items()},
         matched={name: {**installed.get(name).arm("matched").model_dump(), **sizes} for name in costs},
         costs={
-            name: {key: float(f"{value:.4g}") for key, value in asdict(each).items()} for name, each in costs.items()
+            name: {key: float(f"{value:.4g}") for key, value in asdict(cost).items()} for name, cost in costs.items()
         },
         why=_why(costs, host, size),
     )
@@ -275,12 +274,12 @@ def _why(costs: Mapping[str, Costs], host: Host, size: Size) -> dict[str, str]:
 
 
 def _range(values: Iterable[float], factor: float = 1.0, digits: int = 0) -> str:
-    told = [f"{factor * value:.{digits}f}" for value in sorted(values)]
-    return told[0] if told[0] == told[-1] else f"{told[0]} to {told[-1]}"
+    texts = [f"{factor * value:.{digits}f}" for value in sorted(values)]
+    return texts[0] if texts[0] == texts[-1] else f"{texts[0]} to {texts[-1]}"
 
 
 def _shown(folder: Path) -> Path:
-    """Some of the checkout's load photos, as a set of their own."""
+    """A subset of the checkout's load photos, as a photo set."""
     photos = places.data() / "photos" / "load"
     lines = (photos / LABELS).read_text().splitlines()[:SHOWN]
     folder.mkdir()
@@ -291,11 +290,11 @@ def _shown(folder: Path) -> Path:
 
 
 def _decoding_s(photos: Path, source: LoadPhotos) -> float:
-    """What decoding one of the photos costs now, s: on average, as a run's answers do, slow moments included."""
+    """Mean cost of decoding one of the photos now, s; as in a run, slow moments count."""
     return float(np.mean([source.costs_s(body) for body in BodySet.read(photos).bodies]))
 
 
 def _labelled_s(photos: Path) -> list[float]:
-    """What each photo cost when it was chosen, s: medians."""
+    """Each photo's median cost when it was chosen, s."""
     lines = (photos / LABELS).read_text().splitlines()
     return [float(json.loads(line)["cpu_s"]) for line in lines if line.strip()]

@@ -1,4 +1,4 @@
-"""Where the project keeps its notebooks, data and figures: beside the package, in the checkout."""
+"""Paths of the project's notebooks, data and figures: beside the package, in the checkout."""
 
 from __future__ import annotations
 

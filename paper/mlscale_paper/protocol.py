@@ -10,10 +10,11 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mlscale.atomic import write_text
+from mlscale.errors import first_invalid
 from mlscale.runs import ClosedLoop, ClosedStage, MlscaleError, OpenLoop, Staircase, Step
 from mlscale_paper.variants import CELLS
 
-_LATER: Final = ("replicas", "cpu_cores", "costs")
+_ADDED_LATER: Final = ("replicas", "cpu_cores", "costs")
 
 
 class Photos(BaseModel):
@@ -30,7 +31,7 @@ class Photos(BaseModel):
 
 
 class Protocol(BaseModel):
-    """What every run of an experiment has in common; ``why`` says where each number comes from."""
+    """What all runs of an experiment have in common; ``why``: where each number comes from."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -105,14 +106,14 @@ class Protocol(BaseModel):
         )
 
     def sha256(self) -> str:
-        """Names this protocol: an experiment belongs to one. Fields that came later don't count where they say what
-        held before, so that published experiments keep their names."""
-        before = {name for name in _LATER if getattr(self, name) == type(self).model_fields[name].default}
-        return hashlib.sha256(self.model_dump_json(exclude=before).encode()).hexdigest()
+        """Identifies this protocol; an experiment belongs to one. Fields added later don't count at their defaults, so
+        published experiments keep their identity."""
+        at_default = {name for name in _ADDED_LATER if getattr(self, name) == type(self).model_fields[name].default}
+        return hashlib.sha256(self.model_dump_json(exclude=at_default).encode()).hexdigest()
 
 
 def default_protocol(photos: Photos) -> Protocol:
-    """What a quick look uses where no pilot has been run: figures drawn from it say so.
+    """Defaults for a quick look without a pilot; figures drawn from it say so.
 
     One replica with 0.3 core answers about 8 photos of 27 ms a second, so 2 clients that think 0.6 s use a third of
     it and 16 ask for about 2.7 replicas.
@@ -144,10 +145,8 @@ def read_protocol(file: Path) -> Protocol | None:
     try:
         return Protocol.model_validate_json(text)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "the file"
         raise MlscaleError(
-            f"broken: {place}: {first['msg']}", str(file), "restore it, or delete it and run the pilot again"
+            f"broken: {first_invalid(error)}", str(file), "restore it, or delete it and run the pilot again"
         ) from error
 
 
@@ -155,13 +154,12 @@ def current_protocol() -> Protocol:
     """The checkout's protocol, or the defaults where no pilot was run."""
     from mlscale_paper import places
 
-    own = read_protocol(places.protocol_file()) if places.in_checkout() else None
-    return own or default_protocol(Photos(folder="photos/load", count=1))
+    protocol = read_protocol(places.protocol_file()) if places.in_checkout() else None
+    return protocol or default_protocol(Photos(folder="photos/load", count=1))
 
 
 def published_protocol() -> Protocol:
-    """The one under which the published runs were measured, to which the twin's profiles are fitted; where none are
-    published, the checkout's."""
+    """The protocol of the published runs, to which the twin's profiles are fitted; else the checkout's."""
     from mlscale_paper import places
 
     published = read_protocol(places.reference_protocol_file()) if places.in_checkout() else None
@@ -169,18 +167,18 @@ def published_protocol() -> Protocol:
 
 
 def other_host(protocol: Protocol) -> str | None:
-    """The pilot's host in a few words where it isn't this one, so that its capacities and L may not fit here."""
+    """A description of the pilot's host if it isn't this one, so that its capacities and L may not fit; else None."""
     if protocol.origin != "pilot" or not protocol.host:
         return None
     from mlscale.analysis.summary import host_name
     from mlscale.host.facts import host_facts
 
-    there = host_name(dict(protocol.host))
-    return there if there != host_name(host_facts()) else None
+    pilot_host = host_name(dict(protocol.host))
+    return pilot_host if pilot_host != host_name(host_facts()) else None
 
 
 def photos_folder(protocol: Protocol, file: Path) -> Path:
-    """Where the photo set of ``protocol``, read from ``file``, lies."""
+    """The folder of the photo set of ``protocol``, read from ``file``."""
     return file.parent / protocol.photos.folder
 
 

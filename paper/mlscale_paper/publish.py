@@ -1,4 +1,4 @@
-"""Puts the runs behind the figures into data/reference, small enough to be committed: anyone can draw them again.
+"""Copies the runs behind the figures to data/reference, small enough to commit, so that anyone can redraw them.
 
 Times and rates are rounded to binary fractions (2^-17 s, 2^-14 core), whose trailing zeros compress to half the size
 of decimals. No sample is left out: a rate is a mean since its subject's sample before, and whether a run is valid
@@ -43,13 +43,13 @@ def compact(run: Run, folder: Path) -> Path:
     for name in SCHEMAS:
         frame = _rounded(getattr(run, name))
         table = pa.Table.from_pandas(frame, schema=SCHEMAS[name], preserve_index=False)
-        floats = [each.name for each in table.schema if pa.types.is_floating(each.type)]
+        floats = [column.name for column in table.schema if pa.types.is_floating(column.type)]
         pq.write_table(
             table,
             folder / f"{name}.parquet",
             compression="zstd",
             compression_level=19,
-            use_dictionary=[each for each in table.column_names if each not in floats],
+            use_dictionary=[column for column in table.column_names if column not in floats],
             use_byte_stream_split=floats,
         )
     write_text(folder / "run.json", run.info.model_dump_json(indent=1) + "\n")
@@ -70,8 +70,8 @@ def publish_runs(runs: Sequence[Run], root: Path, reference: Path) -> Path:
             compact(run, fresh / run.path.relative_to(root))
         size = sum(file.stat().st_size for file in fresh.rglob("*") if file.is_file())
         if size > MOST_BYTES:
-            most = f"{size / 2**20:.1f} MB, more than {MOST_BYTES / 2**20:g}"
-            raise MlscaleError(most, str(reference), "publish fewer cells")
+            reason = f"{size / 2**20:.1f} MB, more than {MOST_BYTES / 2**20:g}"
+            raise MlscaleError(reason, str(reference), "publish fewer cells")
         for record in RECORDS:
             if (reference / record).exists():
                 shutil.copy2(reference / record, fresh / record)
@@ -86,7 +86,7 @@ def publish_runs(runs: Sequence[Run], root: Path, reference: Path) -> Path:
 
 
 def experiment_in(root: Path) -> Experiment:
-    """The experiment whose runs lie below ``root``, as far as it was measured.
+    """The experiment whose runs lie below ``root``, limited to what was measured.
 
     Raises:
         MlscaleError: none was measured there, or under another protocol than the one that lies beside the runs, else
@@ -95,18 +95,18 @@ def experiment_in(root: Path) -> Experiment:
     from mlscale_paper.execute import experiment
 
     try:
-        held = json.loads((root / IDENTITY).read_text())
+        identity = json.loads((root / IDENTITY).read_text())
     except (OSError, ValueError) as error:
         raise MlscaleError("no experiment was measured there", str(root), "name the --runs of one") from error
     cells = [cell for cell in CELLS if (root / cell).is_dir()]
     blocks = [int(folder.name[6:]) for cell in ("core", "open") for folder in (root / cell).glob("block-*")]
     file = _protocol_of(root)
-    whole = max(blocks, default=1)
-    names = [*held["environments"], *(REHEARSED if "rehearsal" in cells else ())]
-    made = experiment(names, cells, whole, root, seed=held["seed"], protocol_file=file)
-    if held["protocol"] != made.protocol.sha256():
+    block_count = max(blocks, default=1)
+    names = [*identity["environments"], *(REHEARSED if "rehearsal" in cells else ())]
+    result = experiment(names, cells, block_count, root, seed=identity["seed"], protocol_file=file)
+    if identity["protocol"] != result.protocol.sha256():
         raise MlscaleError("measured under another protocol", str(root), f"restore {file}")
-    return made
+    return result
 
 
 def publish(runs: Path) -> str:
@@ -121,9 +121,9 @@ def publish(runs: Path) -> str:
     from mlscale_paper.drawing import draw_all, drawing_s
 
     root, reference = runs.resolve(), places.reference().resolve()
-    made = experiment_in(root)
-    states = made.states()
-    missing = [state.planned.folder for state in _wanted(states) if not state.done]
+    measured = experiment_in(root)
+    states = measured.states()
+    missing = [state.planned.folder for state in _required(states) if not state.done]
     if missing:
         raise MlscaleError(f"{len(missing)} runs are missing, {missing[0]} first", str(root), "let the experiment end")
     if root != reference:
@@ -137,27 +137,27 @@ def publish(runs: Path) -> str:
         draw_all(published, published.states(), bar, executed=executed)
     _fill(places.checkout(), published.figures)
     size = sum(part.stat().st_size for part in reference.rglob("*") if part.is_file())
-    return f"{reference}: {len(_wanted(states))} places, {size / 2**20:.1f} MB; {made.figures} drawn from them"
+    return f"{reference}: {len(_required(states))} places, {size / 2**20:.1f} MB; {measured.figures} drawn from them"
 
 
 def _fill(checkout: Path, figures: Path) -> None:
-    """Put the results into the documents: of the comparison where one was drawn, of the cells beside core, and what is
-    known of the twin."""
+    """Fill the documents' blocks of results: the comparison where one was drawn, the cells other than core, and
+    the twin's validation."""
     from mlscale_paper.results import RENDERED, RESULTS, filled, summary, twin_text
 
     readme, results, record = checkout / "README.md", checkout / "docs/results.md", places.reference() / VALIDATION
     if (figures / RESULTS).exists():
-        found = json.loads((figures / RESULTS).read_text())
-        write_text(readme, filled(readme, "results", summary(found)))
+        comparison = json.loads((figures / RESULTS).read_text())
+        write_text(readme, filled(readme, "results", summary(comparison)))
         write_text(results, filled(results, "results", (figures / RENDERED).read_text()))
     for name, text in beside_core().items():
         write_text(results, filled(results, name, text))
-    held = json.loads(record.read_text()) if record.exists() else None
-    write_text(results, filled(results, "twin", twin_text(held)))
+    validation = json.loads(record.read_text()) if record.exists() else None
+    write_text(results, filled(results, "twin", twin_text(validation)))
 
 
 def beside_core() -> dict[str, str]:
-    """The blocks of docs/results.md that are about other cells than core, by their names."""
+    """The blocks of docs/results.md about cells other than core, by name."""
     from mlscale_paper.results import cell_text, cells_text
 
     runs, level_s = load_runs(places.reference()), published_protocol().level_s
@@ -165,13 +165,13 @@ def beside_core() -> dict[str, str]:
     return {"cells": cells_text(runs), "shipped": cell_text(shipped, level_s) if shipped else "Not measured.\n"}
 
 
-def _wanted(states: Sequence[State]) -> list[State]:
-    """Those whose runs have to be there: of the cells for the twin, an environment that has none there was left out."""
-    begun = {(state.planned.cell, state.planned.environment) for state in states if state.runs}
+def _required(states: Sequence[State]) -> list[State]:
+    """States whose runs are required; in the twin's cells, an environment without any run counts as left out."""
+    with_runs = {(state.planned.cell, state.planned.environment) for state in states if state.runs}
     return [
         state
         for state in states
-        if state.planned.cell not in TWIN_CELLS or (state.planned.cell, state.planned.environment) in begun
+        if state.planned.cell not in TWIN_CELLS or (state.planned.cell, state.planned.environment) in with_runs
     ]
 
 
@@ -182,6 +182,6 @@ def _protocol_of(root: Path) -> Path:
 
 
 def _rounded(frame: pd.DataFrame) -> pd.DataFrame:
-    """Times and rates as the binary fractions that are kept."""
-    kept = {column: rule for column in frame for end, rule in _KEPT.items() if str(column).endswith(end)}
-    return frame.assign(**{column: cut(frame[column] * 2**bits) / 2**bits for column, (bits, cut) in kept.items()})
+    """Times and rates, rounded to binary fractions."""
+    rules = {column: rule for column in frame for end, rule in _KEPT.items() if str(column).endswith(end)}
+    return frame.assign(**{column: cut(frame[column] * 2**bits) / 2**bits for column, (bits, cut) in rules.items()})

@@ -1,6 +1,6 @@
 """The results in numbers: computed from runs, written beside the figures, and rendered into marked blocks of documents.
 
-No number of a result is typed anywhere: notebook 07 writes ``results.json`` and its Markdown. From these,
+No result is typed by hand: notebook 07 writes ``results.json`` and its Markdown. From these,
 `mlscale experiment publish` fills docs/results.md, with what the validation on record says of the twin, and a summary
 in README.
 """
@@ -31,7 +31,7 @@ from mlscale_paper.variants import CELLS, TWIN_CELLS, cell_of
 
 RESULTS: Final = "results.json"
 RENDERED: Final = "results.md"
-# Share of resamples in which a wrong twin has to be found different.
+# Share of resamples in which a deliberately wrong twin must be found different.
 NOTICED: Final = 0.8
 NOT_VALIDATED: Final = (
     "**Not validated.** The profiles were fitted to the published runs of core and rehearsal, and have not been "
@@ -48,15 +48,28 @@ def results(
     parts: pd.DataFrame,
     tables: Mapping[str, pd.DataFrame] | None = None,
 ) -> dict[str, Any]:
-    """All that is stated about one cell, as plain data.
+    """Everything reported about one cell, as plain data.
 
     Args:
         runs, rows: every attempt, and its row of `mlscale.analysis.summary.summarise`.
         effects: of `mlscale.analysis.inference.compare`.
         parts: of `mlscale.analysis.steady.catch_up_and_steady`.
-        tables: title -> one more table that is to stand below.
+        tables: title -> further table, placed below.
     """
-    kept = ("a", "b", "endpoint", "label", "n_blocks", "ratio", "low", "high", "p_holm", "verdict", "favours", "notes")
+    columns = (
+        "a",
+        "b",
+        "endpoint",
+        "label",
+        "n_blocks",
+        "ratio",
+        "low",
+        "high",
+        "p_holm",
+        "verdict",
+        "favours",
+        "notes",
+    )
     settings = {name: _values(runs, name) for name in ("max_replicas", "cpu_cores", "cpu_period_s")}
     return {
         "setup": caption(runs),
@@ -68,7 +81,7 @@ def results(
         "blocks": int(rows["block"].nunique()),
         "environments": _environments(runs, rows),
         "invalid": _invalid(runs),
-        "effects": _records(effects.reindex(columns=kept)),
+        "effects": _records(effects.reindex(columns=columns)),
         "parts": _records(parts),
         "tables": {
             title: _records(_flat(table).rename(columns=display_name)) for title, table in (tables or {}).items()
@@ -76,34 +89,36 @@ def results(
     }
 
 
-def show(folder: Path | None, found: Mapping[str, Any]) -> None:
+def show(folder: Path | None, content: Mapping[str, Any]) -> None:
     """Display `results` in a notebook, and write them into the figures' folder where one is given."""
     from IPython.display import Markdown, display
 
-    text = rendered(found)
+    text = rendered(content)
     if folder is not None:
-        write_text(folder / RESULTS, json.dumps(found, indent=1) + "\n")
+        write_text(folder / RESULTS, json.dumps(content, indent=1) + "\n")
         write_text(folder / RENDERED, text)
     display(Markdown(text))
 
 
-def rendered(found: Mapping[str, Any]) -> str:
+def rendered(content: Mapping[str, Any]) -> str:
     """`results` as Markdown: a sentence for each pair, the tables, and how it was measured."""
-    shown = [f"**{title}**\n\n{_markdown(table)}" for title, table in found["tables"].items() if table]
-    how = [f"Load: {' or '.join(found['load'])}; L = {found['level_s']:g} s", *_left_out(found["invalid"])]
-    return "\n\n".join(filter(None, (*_summary(found), *shown, f"*{'. '.join(how)}. {found['setup']}*"))) + "\n"
+    tables = [f"**{title}**\n\n{_markdown(table)}" for title, table in content["tables"].items() if table]
+    how = [f"Load: {' or '.join(content['load'])}; L = {content['level_s']:g} s", *_left_out(content["invalid"])]
+    return "\n\n".join(filter(None, (*_summary(content), *tables, f"*{'. '.join(how)}. {content['setup']}*"))) + "\n"
 
 
-def summary(found: Mapping[str, Any]) -> str:
-    """The beginning of `rendered`, and on which host, in how many runs."""
-    where = f"{', '.join(found['hosts'])}; {found['runs']} runs in {found['blocks']} blocks"
-    return "\n\n".join(filter(None, (*_summary(found), f"*Load: {' or '.join(found['load'])}. {where}.*"))) + "\n"
+def summary(content: Mapping[str, Any]) -> str:
+    """The first part of `rendered`, with the host and the number of runs."""
+    setting = f"{', '.join(content['hosts'])}; {content['runs']} runs in {content['blocks']} blocks"
+    return "\n\n".join(filter(None, (*_summary(content), f"*Load: {' or '.join(content['load'])}. {setting}.*"))) + "\n"
 
 
-def _summary(found: Mapping[str, Any]) -> tuple[str, str]:
-    said = "\n".join(f"- {sentence}." for sentence in [*_sentences(found["effects"]), *_of_which(found["parts"])])
-    table = _pairs(found["effects"])
-    return said, f"**Ratio (95 % interval): verdict**\n\n{_markdown(table)}" if table else ""
+def _summary(content: Mapping[str, Any]) -> tuple[str, str]:
+    bullets = "\n".join(
+        f"- {sentence}." for sentence in [*_sentences(content["effects"]), *_of_which(content["parts"])]
+    )
+    table = _pairs(content["effects"])
+    return bullets, f"**Ratio (95 % interval): verdict**\n\n{_markdown(table)}" if table else ""
 
 
 def cell_text(runs: Sequence[Run], level_s: float) -> str:
@@ -117,16 +132,16 @@ def cells_text(runs: Sequence[Run]) -> str:
     has a section of its own, are left out."""
     table = []
     for cell in (each for each in CELLS if each not in TWIN_CELLS):
-        mine = [run for run in runs if cell_of(run) == cell]
-        blocks = {run.info.block for run in mine}
+        cell_runs = [run for run in runs if cell_of(run) == cell]
+        blocks = {run.info.block for run in cell_runs}
         table.append(
             {
                 "cell": cell,
-                "runs": len(mine) if mine else "not measured",
-                "blocks": len(blocks) if mine else "",
+                "runs": len(cell_runs) if cell_runs else "not measured",
+                "blocks": len(blocks) if cell_runs else "",
                 "invalid": "; ".join(
                     f"{display_name(name)}: {', '.join(f'{count} {why}' for why, count in reasons.items())}"
-                    for name, reasons in _invalid(mine).items()
+                    for name, reasons in _invalid(cell_runs).items()
                 ),
             }
         )
@@ -168,14 +183,14 @@ def filled(file: Path, name: str, content: str) -> str:
     """
     text = file.read_text()
     pattern = rf"(<!-- {name}: [^\n]*-->\n).*?(<!-- end of {name} -->)"
-    changed, times = re.subn(pattern, lambda found: f"{found[1]}{content}{found[2]}", text, flags=re.DOTALL)
+    changed, times = re.subn(pattern, lambda match: f"{match[1]}{content}{match[2]}", text, flags=re.DOTALL)
     if times != 1:
         raise MlscaleError(f"{times} blocks of {name}", file.name, f"restore <!-- {name}: ... -->")
     return changed
 
 
 def _load(run: Run) -> str:
-    """What the load does, in words."""
+    """A description of the load."""
     match run.info.schedule:
         case ClosedLoop(stages=stages, think_mean_s=think_s):
             return f"{', then '.join(str(stage.clients) for stage in stages)} clients (think time {think_s:g} s)"
@@ -186,30 +201,32 @@ def _load(run: Run) -> str:
 
 
 def _values(runs: Sequence[Run], name: str) -> list[Any]:
-    """Of a setting, in all runs and components."""
-    return sorted({each[name] for run in runs for each in run.info.scaling.values() if name in each})
+    """The values of a setting in all runs and components."""
+    return sorted({settings[name] for run in runs for settings in run.info.scaling.values() if name in settings})
 
 
 def _environments(runs: Sequence[Run], rows: pd.DataFrame) -> list[Row]:
-    """A row each: how many runs, and over the valid ones that are compared, medians of runs and mean times."""
+    """A row per environment: numbers of runs; medians and mean times over the valid ones that are compared."""
     used = design.chosen(rows) if rows["block"].notna().any() else rows[rows["valid"].astype(bool)]
     used = used[used["aa_label"].fillna("A") == "A"]
     before_s = pd.Series({run.info.run_id: _median_before_s(run) for run in runs}, dtype=float)
     table = []
     for environment, means in describe(rows).iterrows():
-        mine = used[used["environment"] == environment]
+        env_rows = used[used["environment"] == environment]
         table.append(
             {
                 "environment": display_name(str(environment)),
                 "runs": int(means["runs"]),
                 "invalid": int(means["invalid"]),
                 "compared": int(means["n"]),
-                "median before (ms)": 1000 * before_s.reindex(mine["run_id"]).median(),
-                "median after (ms)": 1000 * mine["p50_response_s"].median(),
-                "median first new replica (s)": mine["ready_first_s"].median() if "ready_first_s" in mine else np.nan,
+                "median before (ms)": 1000 * before_s.reindex(env_rows["run_id"]).median(),
+                "median after (ms)": 1000 * env_rows["p50_response_s"].median(),
+                "median first new replica (s)": env_rows["ready_first_s"].median()
+                if "ready_first_s" in env_rows
+                else np.nan,
                 "mean T_slo (s)": means["P3 T_slo (s)"],
                 "not back": int(means["censored"]),
-                "mean over L (s)": mine["over_level_s"].mean(),
+                "mean over L (s)": env_rows["over_level_s"].mean(),
             }
         )
     return _records(pd.DataFrame(table))
@@ -234,27 +251,27 @@ def _invalid(runs: Sequence[Run]) -> dict[str, dict[str, int]]:
 
 
 def _sentences(effects: Iterable[Row]) -> list[str]:
-    """The verdict on the mean response of each pair: ratios first, then what no ratio is given for, by the reason."""
-    said: list[str] = []
-    without: dict[str, list[str]] = {}
+    """The verdict on each pair's mean response: ratios first, then the pairs without a ratio, grouped by reason."""
+    sentences: list[str] = []
+    no_ratio: dict[str, list[str]] = {}
     for row in effects:
         if row["endpoint"] != "P1":
             continue
         if row["ratio"] is None or row["low"] is None:
             why = ": ".join(filter(None, (row["verdict"], row["notes"])))
             why = why.replace(row["a"], display_name(row["a"])).replace(row["b"], display_name(row["b"]))
-            without.setdefault(why, []).append(_pair(row))
+            no_ratio.setdefault(why, []).append(_pair(row))
             continue
         turned = row["ratio"] < 1
         slow, quick = (row["b"], row["a"]) if turned else (row["a"], row["b"])
         ends = [row["ratio"], *sorted((row["low"], row["high"]), reverse=turned)]
         ratio, low, high = (1 / end if turned else end for end in ends)
         claim = "" if row["favours"] else f", {row['verdict']}"
-        said.append(
+        sentences.append(
             f"After the step, the mean response is {ratio:.2f} times as long on {display_name(slow)} as on "
             f"{display_name(quick)} (95 % interval {low:.2f} to {high:.2f}{claim})"
         )
-    return [*said, *(f"No ratio is given for {' and '.join(pairs)}: {why}" for why, pairs in without.items())]
+    return [*sentences, *(f"No ratio is given for {' and '.join(pairs)}: {why}" for why, pairs in no_ratio.items())]
 
 
 def _of_which(parts: Iterable[Row]) -> list[str]:
@@ -263,17 +280,17 @@ def _of_which(parts: Iterable[Row]) -> list[str]:
     for row in parts:
         pairs.setdefault(row["pair"], {})[row["part"]] = row
     return [
-        f"Of the {abs(of['P1']['difference_s']):.2f} s between {_named(pair)}, "
-        f"{_seconds(of, 'catch-up')} is catching up and {_seconds(of, 'steady state')} steady state afterwards"
-        for pair, of in pairs.items()
-        if of["P1"]["low_s"] is not None
+        f"Of the {abs(split['P1']['difference_s']):.2f} s between {_named(pair)}, "
+        f"{_seconds(split, 'catch-up')} is catching up and {_seconds(split, 'steady state')} steady state afterwards"
+        for pair, split in pairs.items()
+        if split["P1"]["low_s"] is not None
     ]
 
 
-def _seconds(of: Mapping[str, Row], part: str) -> str:
-    """A part of the difference, counted as the difference in P1 is: a negative one makes that smaller."""
-    sign = -1 if of["P1"]["difference_s"] < 0 else 1
-    middle, *ends = (sign * of[part][name] for name in ("difference_s", "low_s", "high_s"))
+def _seconds(split: Mapping[str, Row], part: str) -> str:
+    """A part of the difference, with the sign of the difference in P1: a negative part reduces it."""
+    sign = -1 if split["P1"]["difference_s"] < 0 else 1
+    middle, *ends = (sign * split[part][name] for name in ("difference_s", "low_s", "high_s"))
     return f"{middle:.2f} s ({min(ends):.2f} to {max(ends):.2f})"
 
 
@@ -293,10 +310,12 @@ def _pairs(effects: Iterable[Row]) -> list[Row]:
     """A row for each pair, a column for each endpoint: ratio, 95 % interval, verdict."""
     table: dict[str, Row] = {}
     for row in effects:
-        told = "" if row["ratio"] is None else f"{row['ratio']:.2f}"
-        told += "" if row["low"] is None else f" ({row['low']:.2f} to {row['high']:.2f})"
-        said = row["verdict"].replace(row["a"], display_name(row["a"])).replace(row["b"], display_name(row["b"]))
-        verdict = f"{told}: {said}" if told else said
+        text = "" if row["ratio"] is None else f"{row['ratio']:.2f}"
+        text += "" if row["low"] is None else f" ({row['low']:.2f} to {row['high']:.2f})"
+        verdict_text = (
+            row["verdict"].replace(row["a"], display_name(row["a"])).replace(row["b"], display_name(row["b"]))
+        )
+        verdict = f"{text}: {verdict_text}" if text else verdict_text
         table.setdefault(_pair(row), {"pair": _pair(row)})[f"{row['endpoint']} {row['label']}"] = verdict
     return list(table.values())
 

@@ -1,4 +1,4 @@
-"""From what an answer costs here to a protocol that fits the host: the pilot's decisions, pure (METHOD §5)."""
+"""The pilot's decisions: from the cost of an answer to a protocol that fits the host (METHOD §5). Pure functions."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Host:
 
 @dataclass(frozen=True)
 class Size:
-    """What the pilot decides. ``forecast_cores``: CPU of everything at full load, by environment."""
+    """The pilot's decisions. ``forecast_cores``: CPU of everything at full load, by environment."""
 
     replicas: int
     quota_cores: float
@@ -80,12 +80,12 @@ class Size:
 def photo_cost(costs: Mapping[str, Costs], quota_cores: float) -> float:
     """CPU that decoding a photo should take, s: an answer then costs `PERIODS` quota periods, in the middle of the
     environments."""
-    own = [each.own_s for each in costs.values()]
-    return PERIODS * quota_cores * PERIOD_S - (min(own) + max(own)) / 2
+    own_s = [cost.own_s for cost in costs.values()]
+    return PERIODS * quota_cores * PERIOD_S - (min(own_s) + max(own_s)) / 2
 
 
 def periods(costs: Costs, photo_s: float, quota_cores: float) -> float:
-    """What an answer costs in units of what a quota period gives."""
+    """An answer's cost, in quota periods' worth of CPU."""
     return (photo_s + costs.own_s) / (quota_cores * PERIOD_S)
 
 
@@ -103,9 +103,9 @@ def fit(costs: Mapping[str, Costs], host: Host, photo_s: float | None = None) ->
         replicas = _most_replicas(costs, host, wanted_s, quota_cores)
         if replicas >= LEAST_REPLICAS:
             return _size(costs, host, replicas, wanted_s, quota_cores)
-    least = max(forecast(each, host, LEAST_REPLICAS, max(wanted_s, 0.0), QUOTAS[-1]) for each in costs.values())
+    needed = max(forecast(cost, host, LEAST_REPLICAS, max(wanted_s, 0.0), QUOTAS[-1]) for cost in costs.values())
     raise MlscaleError(
-        f"{LEAST_REPLICAS} replicas with {QUOTAS[-1]:g} core each would need {least:.2f} of {host.cores:g} cores "
+        f"{LEAST_REPLICAS} replicas with {QUOTAS[-1]:g} core each would need {needed:.2f} of {host.cores:g} cores "
         f"(at most {MOST_OF_HOST:.0%})",
         "pilot",
         "use a host with more cores or memory, or fewer environments",
@@ -120,12 +120,12 @@ def forecast(costs: Costs, host: Host, replicas: int, photo_s: float, quota_core
 
 
 def light_response(costs: Costs, photo_s: float, quota_cores: float) -> float:
-    """Mean response of a request that waits for nobody, s: work under the quota, begun at any moment of a period."""
+    """Mean response without queueing, s: work under the quota that starts at any moment of a period."""
     work_s, share_s = photo_s + costs.own_s, quota_cores * PERIOD_S
     left_s = PERIOD_S * (np.arange(_PHASES) + 0.5) / _PHASES  # of the period in which it begins
     rest_s = work_s - np.minimum(share_s, left_s)
-    whole = np.ceil(rest_s / share_s) - 1  # periods that it uses up before its last one
-    took_s = np.where(rest_s <= 0, work_s, left_s + whole * PERIOD_S + rest_s - whole * share_s)
+    full_periods = np.ceil(rest_s / share_s) - 1  # periods whose share it uses up before its last one
+    took_s = np.where(rest_s <= 0, work_s, left_s + full_periods * PERIOD_S + rest_s - full_periods * share_s)
     return float(np.mean(took_s)) + costs.way_s
 
 
@@ -133,7 +133,7 @@ def loaded(clients: int, think_s: float, service_s: float, replicas: int) -> tup
     """(mean response, s; answers per second) of clients whose requests go to a replica at random.
 
     Mean value analysis of a closed network of exponential servers (Reiser and Lavenberg, Journal of the ACM 27 (1980),
-    313-322). Real service is steadier and most routing better, so that this is what no environment should be above.
+    313-322). Real service is steadier and most routing better, so this is an upper bound for every environment.
     """
     queue, response_s, rate_rps = 0.0, service_s, 0.0
     for number in range(1, clients + 1):
@@ -153,26 +153,26 @@ def think_time(light_s: Mapping[str, float], rates_rps: Mapping[str, float]) -> 
     Args:
         light_s: response without waiting; rates_rps: answers per second of one busy replica; by environment.
     """
-    middle, most = math.sqrt(UTILISATION[0] * UTILISATION[1]), UTILISATION[1]
+    middle, highest = math.sqrt(UTILISATION[0] * UTILISATION[1]), UTILISATION[1]
     low_s, high_s = 0.0, 60.0
     for _ in range(60):
         mid_s = (low_s + high_s) / 2
         used = [_use(BASELINE_CLIENTS, mid_s, light_s[name], rates_rps[name]) for name in light_s]
-        enough = _geometric_mean(used) <= middle and max(used) <= most
+        enough = _geometric_mean(used) <= middle and max(used) <= highest
         low_s, high_s = (low_s, mid_s) if enough else (mid_s, high_s)
     return math.ceil(100 * high_s) / 100
 
 
 def _size(costs: Mapping[str, Costs], host: Host, replicas: int, photo_s: float, quota_cores: float) -> Size:
-    service_s = {name: (photo_s + each.own_s) / quota_cores for name, each in costs.items()}
-    rates_rps = {name: 1 / each for name, each in service_s.items()}
-    light_s = {name: light_response(each, photo_s, quota_cores) for name, each in costs.items()}
+    service_s = {name: (photo_s + cost.own_s) / quota_cores for name, cost in costs.items()}
+    rates_rps = {name: 1 / cost for name, cost in service_s.items()}
+    light_s = {name: light_response(cost, photo_s, quota_cores) for name, cost in costs.items()}
     think_s = think_time(light_s, rates_rps)
     demand = math.sqrt(DEMAND[0] * DEMAND[1]) * replicas
-    one = _geometric_mean([_use(1, think_s, light_s[name], rates_rps[name]) for name in costs])
-    clients = max(BASELINE_CLIENTS + 1, round(demand / one))
+    replicas_per_client = _geometric_mean([_use(1, think_s, light_s[name], rates_rps[name]) for name in costs])
+    clients = max(BASELINE_CLIENTS + 1, round(demand / replicas_per_client))
     full = {name: loaded(clients, think_s, service_s[name], replicas) for name in costs}
-    level_s = max(full[name][0] + each.way_s for name, each in costs.items())
+    level_s = max(full[name][0] + cost.way_s for name, cost in costs.items())
     return Size(
         replicas=replicas,
         quota_cores=quota_cores,
@@ -180,34 +180,34 @@ def _size(costs: Mapping[str, Costs], host: Host, replicas: int, photo_s: float,
         think_s=think_s,
         clients=clients,
         level_s=round(math.ceil(level_s / _LEVEL_GRID_S - 1e-9) * _LEVEL_GRID_S, 3),
-        open_baseline_rps=_geometric_mean([BASELINE_CLIENTS / (think_s + each) for each in light_s.values()]),
+        open_baseline_rps=_geometric_mean([BASELINE_CLIENTS / (think_s + cost) for cost in light_s.values()]),
         open_step_rps=_geometric_mean([rate_rps for _, rate_rps in full.values()]),
-        forecast_cores={name: forecast(each, host, replicas, photo_s, quota_cores) for name, each in costs.items()},
+        forecast_cores={name: forecast(cost, host, replicas, photo_s, quota_cores) for name, cost in costs.items()},
         baseline_use={name: _use(BASELINE_CLIENTS, think_s, light_s[name], rates_rps[name]) for name in costs},
         step_replicas={name: _use(clients, think_s, light_s[name], rates_rps[name]) for name in costs},
     )
 
 
 def _most_replicas(costs: Mapping[str, Costs], host: Host, photo_s: float, quota_cores: float) -> int:
-    """As many as CPU, memory and the load generator allow; 0 where a photo would have to cost nothing."""
+    """The most that CPU, memory and the load generator allow; 0 where no photo could be cheap enough."""
     if photo_s <= 0:
         return 0
-    found = 0
+    feasible = 0
     for replicas in range(1, MOST_REPLICAS + 1):
-        for each in costs.values():
-            load_cores = host.load_s * replicas * quota_cores / (photo_s + each.own_s)
+        for cost in costs.values():
+            load_cores = host.load_s * replicas * quota_cores / (photo_s + cost.own_s)
             if (
-                forecast(each, host, replicas, photo_s, quota_cores) > MOST_OF_HOST * host.cores
-                or replicas * each.memory_bytes > MOST_MEMORY * host.memory_bytes
+                forecast(cost, host, replicas, photo_s, quota_cores) > MOST_OF_HOST * host.cores
+                or replicas * cost.memory_bytes > MOST_MEMORY * host.memory_bytes
                 or load_cores > MOST_LOAD_CORES
             ):
-                return found
-        found = replicas
-    return found
+                return feasible
+        feasible = replicas
+    return feasible
 
 
 def _use(clients: int, think_s: float, response_s: float, rate_rps: float) -> float:
-    """Replicas that so many clients ask for while nobody waits."""
+    """Replicas that the clients keep busy while no request waits."""
     return clients / ((think_s + response_s) * rate_rps)
 
 

@@ -1,4 +1,4 @@
-"""What long computations about the twin wrote beside the published runs, and of which code it speaks."""
+"""Records of long computations about the twin, kept beside the published runs with the hash of their code."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ RECORDS: Final = (VALIDATION, CLAIMS)
 
 
 def record_hash(record: str) -> str:
-    """Of the code that ``record`` speaks of."""
+    """Hash of the code behind ``record``."""
     from mlscale_paper import claims, freeze
     from mlscale_twin.studies import validation
 
@@ -35,8 +35,8 @@ def record_hash(record: str) -> str:
 
 
 def read_record(name: str) -> dict[str, Any] | None:
-    """What a long computation wrote beside the published runs, where it is of this code; else None, and a line that
-    says which command writes it."""
+    """The record of a long computation, if the present code wrote it; else None, and a remark names the command that
+    writes it."""
     command = {
         VALIDATION: "`mlscale experiment validate`, which needs a hold-out,",
         CLAIMS: "`mlscale experiment claims`",
@@ -45,20 +45,20 @@ def read_record(name: str) -> dict[str, Any] | None:
     record = dict(json.loads(file.read_text())) if file.exists() else None
     if record is not None and record["code_sha256"] == record_hash(name):
         return record
-    what = "Nothing is on record" if record is None else "What is on record is of another version of the code"
-    remark(f"{what}: {command} writes it, in some minutes.")
+    finding = "Nothing is on record" if record is None else "What is on record is of another version of the code"
+    remark(f"{finding}: {command} writes it, in some minutes.")
     return None
 
 
 def drawn_from(name: str) -> Simulated:
-    """A record as what a figure shows."""
+    """A record, as a figure's source."""
     file = places.reference() / name
     text = file.read_bytes()
     return Simulated(f"data/reference/{name}", json.loads(text)["draws"], hashlib.sha256(text).hexdigest())
 
 
 def record_of(runs: Sequence[Run]) -> dict[str, Any] | None:
-    """The validation on record, where it is about these runs; else None, and a line says so."""
+    """The validation on record, if it is about these runs; else None, with a remark."""
     record = read_record(VALIDATION)
     if record is not None and record["runs"] != sorted(run.info.run_id for run in runs):
         remark("The validation on record is about other runs; it is left out.")
@@ -67,20 +67,22 @@ def record_of(runs: Sequence[Run]) -> dict[str, Any] | None:
 
 
 def note_verdicts(record: Mapping[str, Any], runs: Sequence[Run], profiles: Path) -> None:
-    """Say in each profile of the folder by which runs it was validated, with what verdict: figures of simulated runs
-    show it."""
+    """Note in each profile of the folder the runs that it was validated with, and the verdict; figures of simulated
+    runs show it."""
     for environment, rows in pd.DataFrame(record["verdicts"]).groupby("environment"):
         last = max(run.info.wall_start for run in runs if run.info.environment == environment)
         counts = rows["verdict"].value_counts()
-        told = ", ".join(f"{counts.get(name, 0)} {name}" for name in ("equivalent", "inconclusive", "different"))
-        said = f"held against {rows['n'].max()} live runs until {last:%Y-%m-%d}: {told} of {len(rows)} figures"
+        counts_text = ", ".join(f"{counts.get(name, 0)} {name}" for name in ("equivalent", "inconclusive", "different"))
+        statement = (
+            f"held against {rows['n'].max()} live runs until {last:%Y-%m-%d}: {counts_text} of {len(rows)} figures"
+        )
         file = profiles / f"{environment}.json"
-        profile = read_profile(file).model_copy(update={"validated": said})
+        profile = read_profile(file).model_copy(update={"validated": statement})
         write_text(file, profile.model_dump_json(indent=2, exclude_none=True) + "\n")
 
 
-def write_record(name: str, found: Mapping[str, Any]) -> Path:
-    """Put it beside the published runs, with the hash of the code."""
+def write_record(name: str, content: Mapping[str, Any]) -> Path:
+    """Write a record beside the published runs, with the hash of the code."""
     file = places.reference() / name
-    write_text(file, json.dumps({"code_sha256": record_hash(name), **found}, indent=1) + "\n")
+    write_text(file, json.dumps({"code_sha256": record_hash(name), **content}, indent=1) + "\n")
     return file

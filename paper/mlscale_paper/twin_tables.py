@@ -1,4 +1,4 @@
-"""What the notebooks call about the twin: simulated runs to look at, and small tables about them."""
+"""The notebooks' helpers for the twin: simulated runs, and small tables about them."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from mlscale.runs import Arm, ClosedLoop, MlscaleError, OpenLoop, Run, load_runs
 from mlscale_paper import places
 from mlscale_paper.freeze import Calibrated, around, calibrated, read_frozen, sessions, twins_by
 from mlscale_paper.protocol import published_protocol
+from mlscale_twin.durations import Number, Spread
 from mlscale_twin.likeness import MARGINS, differences, likeness_figures
 from mlscale_twin.profile import numbers_in, read_profile
 from mlscale_twin.simulate import SimulateOptions, simulate
-from mlscale_twin.spread import Number, Spread
 from mlscale_twin.studies.validation import Beside, ProfileOf, shipped, twins_of
 from mlscale_twin.transfer import pooled
 
@@ -32,38 +32,40 @@ LONG_S: Final = 900.0
 FIVE: Final = ("torchserve", "rayserve", "k3s", "eks", "ecs")
 
 
-def simulated_runs(environment: str, draws: int, *, seed: int = 0, **wanted: Any) -> list[Run]:
-    """So many draws of what a run would look like, by the twin, in memory; ``wanted``: as `mlscale.simulate` takes."""
-    found = []
-    with Shown() as shown:
+def simulated_runs(environment: str, draws: int, *, seed: int = 0, **options: Any) -> list[Run]:
+    """Draws of the twin's simulated run, in memory; ``options``: those of `mlscale.simulate`."""
+    runs = []
+    with Shown() as progress:
         for draw in range(draws):
-            shown(f"simulating {environment}", draw / draws)
-            found.append(simulate(environment, options=SimulateOptions(seed=seed, draw=draw), **wanted))
-    return found
+            progress(f"simulating {environment}", draw / draws)
+            runs.append(simulate(environment, options=SimulateOptions(seed=seed, draw=draw), **options))
+    return runs
 
 
-def ecs_runs(p: EcsParameters, schedule: ClosedLoop | OpenLoop, more: Mapping[str, Any] | None = None) -> list[Run]:
-    """The runs that the parameters name, else simulated ones; ``more``: settings put over the parameters' own."""
-    if p.run_dirs and more is None:
+def ecs_runs(
+    p: EcsParameters, schedule: ClosedLoop | OpenLoop, overrides: Mapping[str, Any] | None = None
+) -> list[Run]:
+    """The runs that the parameters name, else simulated ones; ``overrides`` replace their settings."""
+    if p.run_dirs and overrides is None:
         return load_runs(p.run_dirs)
-    settings = {**cloud_sizes(), **p.scaling, **(more or {})}
+    settings = {**cloud_sizes(), **p.scaling, **(overrides or {})}
     return simulated_runs("ecs", p.draws, schedule=schedule, arm=p.arm, scaling=settings, seed=p.seed)
 
 
 def twins_beside(runs: Sequence[Run], draws: int) -> list[Run]:
-    """Simulated runs of the setups of some runs, so many of each."""
-    found: list[Run] = []
-    with Shown() as shown:
+    """Simulated runs of the same setups as ``runs``, ``draws`` of each."""
+    twins: list[Run] = []
+    with Shown() as progress:
         for place, run in enumerate(runs):
-            shown(f"twins of {run.info.environment}", place / len(runs))
-            found += twins_of(run, draws)
-    return found
+            progress(f"twins of {run.info.environment}", place / len(runs))
+            twins += twins_of(run, draws)
+    return twins
 
 
 def five_simulated(seed: int, draws: int = 8) -> list[Run]:
     """Draws of every environment with replicas of the cloud's size and the long schedule."""
-    wanted: dict[str, Any] = {"schedule": long_schedule(), "scaling": cloud_sizes(), "seed": seed}
-    return [run for name in FIVE for run in simulated_runs(name, draws, **wanted)]
+    options: dict[str, Any] = {"schedule": long_schedule(), "scaling": cloud_sizes(), "seed": seed}
+    return [run for name in FIVE for run in simulated_runs(name, draws, **options)]
 
 
 def cloud_sizes() -> dict[str, Any]:
@@ -83,8 +85,7 @@ def long_schedule() -> ClosedLoop:
 
 @dataclass(frozen=True)
 class Compared:
-    """The live ``runs`` that the twin is compared with, ``what`` its own are called, and the profiles that they are
-    drawn by."""
+    """The live ``runs`` that the twin is compared with, ``what`` the simulated ones are called, and their profiles."""
 
     runs: Sequence[Run]
     what: str
@@ -108,12 +109,12 @@ def compared(p: NotebookParameters) -> Compared:
     return Compared(fitted, "the twins of these runs, to which its profiles were fitted", shipped)
 
 
-def profile_of(runs: Sequence[Run], found: Sequence[Calibrated]) -> ProfileOf:
-    """By which profiles the twins of some runs are drawn: as they were frozen for the runs' hosts, at the speed that
-    these had; else as shipped, and a sentence says so."""
-    frozen, known = read_frozen(), sessions(found)
+def profile_of(runs: Sequence[Run], calibrations: Sequence[Calibrated]) -> ProfileOf:
+    """The profiles of the runs' twins: those frozen for the runs' hosts, at these hosts' speed; else those shipped,
+    with a remark."""
+    frozen, known = read_frozen(), sessions(calibrations)
     if all(host_name(run.info.host) in frozen.hosts and around(run, known) for run in runs):
-        return twins_by(frozen, found)
+        return twins_by(frozen, calibrations)
     remark(
         "The twins are drawn by the profiles as shipped, at the speed of the host that these were fitted on: for some "
         "of these runs no twin was frozen, or no calibrating run was published. So what follows does not "
@@ -130,19 +131,26 @@ def calibrations() -> list[Calibrated]:
 def shown_frozen() -> pd.DataFrame:
     """A row for each profile that was frozen for a host."""
     return pd.DataFrame(
-        {"host": host, "profile": name, "frozen (UTC)": f"{found.frozen_at:%Y-%m-%d %H:%M}"}
+        {"host": host, "profile": name, "frozen (UTC)": f"{profile.frozen_at:%Y-%m-%d %H:%M}"}
         for host, profiles in read_frozen().hosts.items()
-        for name, found in profiles.items()
+        for name, profile in profiles.items()
     )
 
 
-def shown_speeds(found: Sequence[Calibrated]) -> pd.DataFrame:
-    """Of calibrating runs, in the order in which they were measured: how long work and starts took over the profiles'
-    host; and what those of each session say together."""
-    rows = [(f"{each.run.info.wall_start:%m-%d %H:%M}", each.run.info.environment, each.speed) for each in found]
+def shown_speeds(calibrations: Sequence[Calibrated]) -> pd.DataFrame:
+    """Calibrating runs in the order of measurement: how long work and starts took relative to the profiles' host; then
+    each session's pooled figures."""
+    rows = [
+        (f"{calibration.run.info.wall_start:%m-%d %H:%M}", calibration.run.info.environment, calibration.speed)
+        for calibration in calibrations
+    ]
     rows += [
-        (f"all from {near[0].run.info.wall_start:%m-%d %H:%M}", "", pooled([each.speed for each in near]))
-        for near in sessions(found)
+        (
+            f"all from {session[0].run.info.wall_start:%m-%d %H:%M}",
+            "",
+            pooled([calibration.speed for calibration in session]),
+        )
+        for session in sessions(calibrations)
     ]
     return pd.DataFrame(
         {"begun (UTC)": at, "environment": name, "work": f"x {speed.work:.2f}", "starts": f"x {speed.starts:.2f}"}
@@ -150,25 +158,25 @@ def shown_speeds(found: Sequence[Calibrated]) -> pd.DataFrame:
     )
 
 
-def by_schedule(found: Beside) -> pd.DataFrame:
+def by_schedule(beside: Beside) -> pd.DataFrame:
     """Twin over live, for the response's times and shares twin less live, as a mean over the runs of each setup: what
     cancels in an environment's verdict shows here."""
     columns: dict[str, list[float]] = {}
-    for setup, mine in found.live.groupby("setup"):
-        gaps = {figure: float(differences(mine, found.twin, figure).mean()) for figure in MARGINS}
+    for setup, live in beside.live.groupby("setup"):
+        gaps = {figure: float(differences(live, beside.twin, figure).mean()) for figure in MARGINS}
         columns[str(setup)] = [np.exp(gap) if MARGINS[figure].relative else gap for figure, gap in gaps.items()]
     names = [f"{figure} ({'ratio' if margin.relative else 'difference'})" for figure, margin in MARGINS.items()]
     return pd.DataFrame(columns, index=names)
 
 
-def work_by_load(found: Beside) -> pd.DataFrame:
-    """CPU of an answer in ms, live and in the twin: before the step, where little is asked, and in the last half of the
-    time after it; less what the replica used before anything was asked. A row for each environment, means over its
+def work_by_load(beside: Beside) -> pd.DataFrame:
+    """CPU of an answer in ms, live and in the twin: before the step, under light load, and in the second half of the
+    time after it; less the replica's use when idle. A row for each environment, means over its
     runs."""
     rows = []
-    for run in found.runs:
+    for run in beside.runs:
         live = pd.Series(_work_ms(run))
-        twin = pd.DataFrame([_work_ms(each) for each in found.twins[run.info.run_id]]).mean()
+        twin = pd.DataFrame([_work_ms(simulated) for simulated in beside.twins[run.info.run_id]]).mean()
         both = pd.concat([live.add_prefix("live, "), twin.add_prefix("twin, ")])
         rows.append({"environment": run.info.environment, **both})
     return pd.DataFrame(rows).groupby("environment", sort=False).mean()
@@ -178,31 +186,31 @@ def _work_ms(run: Run) -> dict[str, float]:
     step_s, ends_s = run.info.step_s or 0.0, run.info.schedule.duration_s
     idle = run.resources[(run.resources["role"] == "replica") & (run.resources["t_s"] < 0)]["cpu_cores"]
     idle_cores = float(idle.mean()) if len(idle) else 0.0
-    found = {}
+    work_ms = {}
     for name, from_s, to_s in (("before", 2.0, step_s), ("after", (step_s + ends_s) / 2, ends_s)):
         done = run.requests["done_s"].between(from_s, to_s) & (run.requests["status"] == "ok")
         cpu_s = float(cpu_by_role(run.resources, from_s, to_s).loc["replica", "cpu_s"])
-        found[name] = 1000 * (cpu_s - idle_cores * (to_s - from_s)) / max(int(done.sum()), 1)
-    return found
+        work_ms[name] = 1000 * (cpu_s - idle_cores * (to_s - from_s)) / max(int(done.sum()), 1)
+    return work_ms
 
 
 def published(*cells: str) -> list[Run]:
     """The published runs of some cells."""
     folders = [places.reference() / cell for cell in cells]
-    there = [folder for folder in folders if folder.is_dir()]
-    return load_runs(there) if there else []
+    existing = [folder for folder in folders if folder.is_dir()]
+    return load_runs(existing) if existing else []
 
 
 def published_hold_out() -> list[Run]:
-    """The valid runs that the twin is judged by.
+    """The valid hold-out runs, by which the twin is judged.
 
     Raises:
         MlscaleError: none are published.
     """
-    found = [run for run in published("holdout") if run.info.valid]
-    if not found:
+    runs = [run for run in published("holdout") if run.info.valid]
+    if not runs:
         raise MlscaleError("no hold-out runs are published", str(places.reference()), "measure some: --cells holdout")
-    return found
+    return runs
 
 
 def likeness_rows(runs: Sequence[Run], level_s: float) -> pd.DataFrame:
@@ -221,10 +229,14 @@ def shown_parts(groups: Mapping[str, Sequence[Run]], level_s: float) -> pd.DataF
 
 
 def shown_profile(environment: str) -> pd.DataFrame:
-    """Every number of a profile: its middle value, where it is from, of when, and what to know about it."""
+    """Every number of a profile: its middle value, source, date and note."""
     rows = [
-        {"number": path, "value": found.value if isinstance(found, Number) else found.quantile(0.5), **_origin(found)}
-        for path, found in numbers_in(read_profile(environment))
+        {
+            "number": path,
+            "value": number.value if isinstance(number, Number) else number.quantile(0.5),
+            **_origin(number),
+        }
+        for path, number in numbers_in(read_profile(environment))
     ]
     return pd.DataFrame(rows).set_index("number")
 
@@ -235,17 +247,17 @@ def claims_of(record: Mapping[str, Any], arm: Arm) -> pd.DataFrame:
 
 
 def flips_of(record: Mapping[str, Any], arm: Arm) -> pd.DataFrame:
-    """Which numbers would turn each claim, those that the smallest factor turns first; and how many were tried."""
-    found = record["arms"][arm]["flips"]
-    table = pd.concat([pd.DataFrame(rows).assign(claim=name, tried=len(rows)) for name, rows in found.items()])
+    """Which numbers would reverse each claim, smallest factor first, and how many were tried."""
+    by_claim = record["arms"][arm]["flips"]
+    table = pd.concat([pd.DataFrame(rows).assign(claim=name, tried=len(rows)) for name, rows in by_claim.items()])
     table["effort"] = np.abs(np.log(table["factor"].astype(float)))
     ordered = table.sort_values(["claim", "effort"], kind="stable")
     turning = ordered[ordered["factor"].notna()]
     others = ordered[~ordered["claim"].isin(turning["claim"])].drop_duplicates("claim")
-    none = others.assign(profile="", number="none", value=np.nan, source="", date="")
-    shown = ["claim", "tried", "profile", "number", "value", "flips_at", "factor", "source", "date"]
-    return pd.concat([turning, none]).sort_values("claim", kind="stable")[shown].round(3).set_index("claim")
+    unturned = others.assign(profile="", number="none", value=np.nan, source="", date="")
+    columns = ["claim", "tried", "profile", "number", "value", "flips_at", "factor", "source", "date"]
+    return pd.concat([turning, unturned]).sort_values("claim", kind="stable")[columns].round(3).set_index("claim")
 
 
-def _origin(found: Number | Spread) -> dict[str, str]:
-    return {"source": found.source, "date": found.date, "note": found.note}
+def _origin(number: Number | Spread) -> dict[str, str]:
+    return {"source": number.source, "date": number.date, "note": number.note}

@@ -1,4 +1,4 @@
-"""What is varied in each cell of an experiment: data."""
+"""The variants in each cell of an experiment, as data."""
 
 from __future__ import annotations
 

@@ -288,7 +288,7 @@ def test_a_full_disk_is_one_line_before_anything_is_measured(
 ) -> None:
     usage = shutil.disk_usage(Path.cwd())
     monkeypatch.setattr(module.shutil, "disk_usage", lambda path: usage._replace(free=5 * 2**20))
-    with pytest.raises(MlscaleError, match="only 5 MB of disk are free"):
+    with pytest.raises(MlscaleError, match="only 5 MB of disk space left"):
         run(experiment)
     assert faked.calls == []
 
@@ -322,7 +322,7 @@ def test_set_aside_never_overwrites(experiment: Experiment) -> None:
     for _ in range(3):
         folder = attempt_folder(planned, experiment.root, 0)
         folder.mkdir(parents=True)
-        assert state_of(planned, experiment.root).left == (folder,)
+        assert state_of(planned, experiment.root).incomplete == (folder,)
         places.append(set_aside(folder, experiment.root))
     assert len(set(places)) == 3
     assert all(place.is_dir() for place in places)

@@ -3,20 +3,12 @@
 from __future__ import annotations
 
 import heapq
-import math
 
 import numpy as np
 import pytest
 
-from mlscale_paper.partition_theory import capacity_rps, expectations, expected_response_s, response_s, waiting_share
-
-
-def test_known_values() -> None:
-    assert waiting_share(0.5, 1) == pytest.approx(0.5), "M/M/1: the utilisation"
-    assert response_s(5.0, 0.1, 1) == pytest.approx(0.1 / (1 - 0.5))
-    assert waiting_share(2.0, 3) == pytest.approx(4 / 9), "a textbook's example"
-    assert response_s(20.0, 0.1, 2) == math.inf
-    assert waiting_share(0.0, 4) == 0.0
+from mlscale.analysis.queues import open_response_s
+from mlscale_paper.partition_theory import capacity_rps, expectations, expected_response_s
 
 
 def _simulated(rate: float, service: float, servers: int, count: int = 200_000) -> float:
@@ -33,7 +25,7 @@ def _simulated(rate: float, service: float, servers: int, count: int = 200_000) 
 
 @pytest.mark.parametrize(("rate", "servers"), [(5.0, 1), (15.0, 2), (30.0, 4)])
 def test_the_mean_response_is_that_of_a_simulation(rate: float, servers: int) -> None:
-    assert response_s(rate, 0.1, servers) == pytest.approx(_simulated(rate, 0.1, servers), rel=0.03)
+    assert open_response_s(servers, rate, 0.1) == pytest.approx(_simulated(rate, 0.1, servers), rel=0.03)
 
 
 def test_a_split_never_serves_more_than_the_whole() -> None:

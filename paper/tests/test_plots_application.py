@@ -14,7 +14,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from PIL import Image
 
-from codereader.decoder import Explanation, Found, Reading
+from codereader.decoder import DecodedCode, Explanation, Reading
 from codereader.evaluation import Rates
 from codereader.geometry import rectangle
 from codereader.images import Photo
@@ -40,7 +40,7 @@ def ax() -> Iterator[Axes]:
 def explanation(cpu_s: dict[str, float] = CPU_S) -> Explanation:
     """A photo sent at twice the size that it is worked on, with a box of bars that was read and one that was not."""
     photo = Photo(Image.new("L", (100, 80), 200), (200, 160))
-    read = Found("EAN8", "96385074", rectangle(40, 20, 20, 20))
+    read = DecodedCode("EAN8", "96385074", rectangle(40, 20, 20, 20))
     boxes = [Box("1D", rectangle(24, 14, 8, 8), 0.9), Box("1D", rectangle(24, 14, 58, 8), 0.8)]
     readings = [Reading(boxes[0], code=read), Reading(boxes[1])]
     return Explanation(photo, np.zeros((6, 20, 25), np.float32), readings, [read], cpu_s)

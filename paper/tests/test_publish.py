@@ -113,5 +113,5 @@ def test_an_environment_that_the_hold_out_left_out_is_not_missed(runs: list[Run]
     planned = plan(["torchserve", "rayserve"], ["core", "holdout"], 1, default_protocol(Photos(folder="p", count=1)))
     begun = next(run for run in planned if run.cell == "holdout" and run.environment == "torchserve")
     states = [State(each, (runs[0],) if each == begun else (), (), 3) for each in planned]
-    wanted = [state.planned for state in module._wanted(states)]
+    wanted = [state.planned for state in module._required(states)]
     assert wanted == [run for run in planned if run.cell == "core" or run.environment == "torchserve"]

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from mlscale.analysis.components import by_component, replicas_in_all, visits, way
+from mlscale.analysis.components import by_component, replicas_in_all, response_breakdown, visits
 from mlscale.analysis.provisioning import _first_answers
 
 
@@ -105,7 +105,7 @@ def test_what_each_component_did_per_right_answer() -> None:
 
 
 def test_the_way_adds_up_to_the_response() -> None:
-    found = way(_run(partitioned=True))
+    found = response_breakdown(_run(partitioned=True))
     assert found["request_id"].tolist() == [1, 2]
     parts = ["front waits", "front works", "back waits", "back works", "rest"]
     assert found[parts].sum(axis=1).tolist() == pytest.approx(found["response_s"].tolist())

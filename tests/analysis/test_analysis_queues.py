@@ -21,6 +21,8 @@ from mlscale.analysis.queues import (
 
 def test_values_from_the_tables() -> None:
     assert waiting_probability(1, 0.8) == pytest.approx(0.8)
+    assert waiting_probability(3, 2.0) == pytest.approx(4 / 9)
+    assert waiting_probability(4, 0.0) == 0.0
     assert waiting_probability(2, 1.0) == pytest.approx(1 / 3)
     assert waiting_probability(10, 8.0) == pytest.approx(0.4092, abs=1e-4), "Erlang C of 10 servers, 8 Erlang"
     assert open_response_s(1, 0.5, 1.0) == pytest.approx(2.0)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mlscale.analysis.response import horizon_of, upscaling_response
-from mlscale.analysis.sustained_crossing import lasting, weighted_median
+from mlscale.analysis.sustained_crossing import first_sustained, weighted_median
 from mlscale.runs import ClosedLoop, ClosedStage, Event, MlscaleError, Observation, ReplicaSample, Run
 from synthetic_runs import info, requests_frame, write_run
 
@@ -201,9 +201,9 @@ def test_cpu_before_the_quota_voids_provisioning_times(tmp_path: Path) -> None:
 def test_lasting_needs_the_closed_interval() -> None:
     starts = np.array([0.0, 1.0, 6.0, 7.0])
     met = np.array([False, True, False, True])
-    found = lasting(starts, met, ~met, 5.0, 20.0)
+    found = first_sustained(starts, met, ~met, 5.0, 20.0)
     assert found.time_s == 7.0  # [1, 6) holds for 5 s but not at 6 itself
-    assert lasting(starts, met, ~met, 4.9, 20.0).time_s == 1.0
+    assert first_sustained(starts, met, ~met, 4.9, 20.0).time_s == 1.0
 
 
 def test_weighted_median() -> None:

@@ -58,6 +58,8 @@ SCHEDULES = {
         (["measure", "torchserve"], "--out"),
         (["measure", "torchsevre", "--out", "run", "--photos", "photos"], "unknown environment 'torchsevre'"),
         (["measure", "torchserve", "--out", "run", "--arm", "matchd"], "parameter 'arm'"),
+        (["measure", "torchserve", "--out", "run", "--arm", "none"], "'static-min' or 'static-max')"),
+        (["load", "http://127.0.0.1", "--out", "run"], "mlscale: load: give exactly one of --rate"),
         (["measure", "torchserve", "--out", "run", "--mode", "dead"], "parameter 'mode'"),
         (["measure", "torchserve", "--out", "run", "--connections", "some"], "parameter 'connections'"),
         (["measure", "torchserve", "--out", "run", "--scaling", "max"], "not KEY=VALUE"),

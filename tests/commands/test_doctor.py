@@ -12,7 +12,7 @@ from rich.console import Console
 
 from mlscale import doctor, environments
 from mlscale.cleaning import cleanup_command, duration_s
-from mlscale.doctor import Finding, can_run, diagnose
+from mlscale.doctor import Finding, diagnose
 from mlscale.runs import MlscaleError
 
 
@@ -20,15 +20,15 @@ def test_a_module_that_can_not_be_imported_spoils_its_own_check_alone(monkeypatc
     monkeypatch.setitem(sys.modules, "mlscale.host.facts", None)
     findings = diagnose([("host", doctor.check_host), ("Python", doctor.check_python)])
     assert [(one.name, one.state) for one in findings] == [("host", "broken"), ("Python", "ok")]
-    assert "mlscale.host.facts" in findings[0].found
-    assert not can_run(findings)
+    assert "mlscale.host.facts" in findings[0].details
+    assert any(finding.blocking for finding in findings)
 
 
 def test_an_environment_that_breaks_is_named_and_the_others_are_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "mlscale.environments.rayserve.environment", None)
     findings = {one.name: one for one in diagnose([("environments", doctor.check_environments)])}
     assert findings["rayserve"].state == "broken"
-    assert "mlscale.environments.rayserve.environment" in findings["rayserve"].found
+    assert "mlscale.environments.rayserve.environment" in findings["rayserve"].details
     assert {name for name, one in findings.items() if one.state == "broken"} == {"rayserve"}
 
 
@@ -37,7 +37,7 @@ def test_what_is_only_simulated_is_not_broken(monkeypatch: pytest.MonkeyPatch) -
     [finding] = doctor.check_environments()
     assert finding.state == "not yet"
     assert finding.remedy.startswith("mlscale simulate ecs")
-    assert can_run([finding])
+    assert not finding.blocking
 
 
 def test_an_error_of_ours_keeps_its_remedy() -> None:
@@ -57,35 +57,35 @@ def test_an_error_of_ours_keeps_its_remedy() -> None:
         ("broken", True, False),
     ],
 )
-def test_the_verdict(state: doctor.State, needed: bool, runs: bool) -> None:
-    assert can_run([Finding("x", state, "", needed=needed)]) is runs
+def test_what_keeps_the_local_environments_from_running(state: doctor.State, needed: bool, runs: bool) -> None:
+    assert Finding("x", state, "", needed=needed).blocking is not runs
 
 
 def test_what_this_machine_can_do() -> None:
     checks = [("sandbox", doctor.check_sandbox), ("Java", doctor.check_java), ("disk", doctor.check_disk)]
     findings = {one.name: one for one in diagnose(checks)}
     assert findings.keys() == {"namespaces", "CPU quota (cgroups)", "Java", "disk for runs", "disk for sandboxes"}
-    assert "version" in findings["Java"].found
+    assert "version" in findings["Java"].details
     assert not any(one.state == "broken" for one in findings.values())
 
 
 def test_weights_that_are_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("MLSCALE_WEIGHTS", str(tmp_path))
     (finding,) = diagnose([("models", doctor.check_weights)])
-    assert finding.stops
-    assert str(tmp_path) in finding.found
+    assert finding.blocking
+    assert str(tmp_path) in finding.details
 
 
-def test_left_overs_of_a_run_that_died(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_leftovers_of_a_crashed_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    assert diagnose([("left-overs", doctor.check_leftovers)]) == [Finding("left-overs", "ok", "none")]
+    assert diagnose([("leftovers", doctor.check_leftovers)]) == [Finding("leftovers", "ok", "none")]
     left = tmp_path / "mls-0123abcd"
     code = (
         "import os, sys; from mlscale.host.ledger import Ledger; ledger = Ledger.create('dies');"
         f"ledger.intend('sandbox', folder={str(left)!r}, cgroups=[]); os.mkdir({str(left)!r}); os._exit(9)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 9
-    (finding,) = diagnose([("left-overs", doctor.check_leftovers)])
+    (finding,) = diagnose([("leftovers", doctor.check_leftovers)])
     assert (finding.state, finding.remedy) == ("limited", "mlscale cleanup")
     assert cleanup_command("2h") == "nothing to remove"
     assert cleanup_command("0s") == f"removed sandbox: folder {left}"

@@ -6,7 +6,7 @@ import io
 
 import pytest
 
-from mlscale.progress import Bar, Shown, duration
+from mlscale.progress import Bar, Display, Shown, duration, time_left
 
 
 class Turned:
@@ -54,6 +54,33 @@ def test_one_measures_progress_is_a_line_per_change() -> None:
             shown("under load", share)
         shown("sealing", 1.0)
     assert out.getvalue().splitlines() == ["under load", "sealing"]
+
+
+def test_without_a_terminal_the_time_left_is_printed_now_and_then() -> None:
+    clock, out = Turned(), io.StringIO()
+    with Display(out, 10.0, clock) as display:
+        for second in range(31):
+            display.update("sending", second / 60, time_left(60 - second))
+            clock.now_s += 1
+    assert out.getvalue().splitlines() == [
+        "  0%  60 s left  sending",
+        " 17%  50 s left  sending",
+        " 33%  40 s left  sending",
+        " 50%  30 s left  sending",
+    ]
+
+
+def test_the_time_left_is_estimated_from_the_speed_of_the_present_step() -> None:
+    clock, out = Turned(), io.StringIO()
+    with Display(out, 10.0, clock) as display:
+        for step, per_s in (("slow", 1 / 128), ("fast", 1 / 64)):
+            display.restart()
+            for second in range(31):
+                display.update(step, second * per_s, line=second == 30)
+                clock.now_s += 1
+    lines = out.getvalue().splitlines()
+    assert " 23%  2 min left  slow" in lines
+    assert " 47%  34 s left  fast" in lines
 
 
 class Terminal(io.StringIO):

@@ -14,9 +14,10 @@ from typing import IO, Any
 
 import pytest
 
-from mlscale.environments.agent import AgentProcess, log_tail, to_observation
+from mlscale.environments.agent import AgentProcess, to_observation
 from mlscale.environments.base import ObservationLost
 from mlscale.environments.emit import Emitter, commands
+from mlscale.log_tail import log_tail
 from mlscale.runs import Event, MlscaleError, Observation, ReplicaSample, ResourceSample, RunClock
 
 
@@ -85,7 +86,7 @@ def test_bounded_wait_shows_the_log(tmp_path: Path) -> None:
         for _ in commands(): pass
     """
     with _agent(tmp_path, code) as agent:
-        while "chatter" not in "".join(log_tail(tmp_path / "agent.log")):
+        while "chatter" not in "".join(log_tail(tmp_path / "agent.log", 12)):
             assert agent.process.poll() is None
         with pytest.raises(MlscaleError, match=r"(?s)not ready within 0.1 s.*loading forever.*chatter"):
             agent.wait_ready(0.1, "load the model")

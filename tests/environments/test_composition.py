@@ -17,7 +17,7 @@ import pytest
 
 from mlscale.environments.base import App, Component, Scaling
 from mlscale.environments.composition import callees_first, composition_problems, shared_budget, shared_component
-from mlscale.environments.kubernetes.preflight import of_application
+from mlscale.environments.kubernetes.preflight import application_problems
 from mlscale.environments.kubernetes.settings import KubernetesScaling
 from mlscale.environments.rayserve import deployments
 from mlscale.environments.rayserve.environment import RayServe
@@ -56,15 +56,15 @@ def test_what_is_wrong_with_an_app_is_said(app: App, text: str) -> None:
         scalings = {component.name: scaling for component in app.components}
         found = environment.preflight(app, scalings, "live")
         assert any(text in problem.what and problem.fatal for problem in found), environment.name
-    on_kubernetes = of_application(app, {component.name: KubernetesScaling() for component in app.components})
+    on_kubernetes = application_problems(app, {component.name: KubernetesScaling() for component in app.components})
     assert any(text in problem.what and problem.fatal for problem in on_kubernetes)
 
 
 def test_kubernetes_takes_components_and_asks_for_names_that_services_can_have() -> None:
     settings = {name: KubernetesScaling() for name in ("localiser", "readers", "Second_Look")}
-    assert of_application(_app("localiser", localiser=("readers",), readers=()), settings) == []
-    (problem,) = of_application(_app("localiser", localiser=("Second_Look",), Second_Look=()), settings)
-    assert (problem.what, problem.where) == ("no name for a Service", "component Second_Look")
+    assert application_problems(_app("localiser", localiser=("readers",), readers=()), settings) == []
+    (problem,) = application_problems(_app("localiser", localiser=("Second_Look",), Second_Look=()), settings)
+    assert (problem.what, problem.where) == ("not a valid Service name", "component Second_Look")
 
 
 def test_a_sound_app_has_no_problems_and_its_callees_come_first() -> None:

@@ -95,9 +95,9 @@ def test_nothing_is_made_without_a_budget_that_covers_it(account: MemoryAccount,
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"launch": "ec2"}, "only simulated"),
+        ({"launch": "ec2"}, "only be simulated"),
         ({"metric": "in_flight", "metric_period_s": 60}, "custom metric"),
-        ({"out_datapoints": 1}, "sets the datapoints"),
+        ({"out_datapoints": 1}, "chooses the datapoints"),
     ],
 )
 def test_what_aws_or_this_version_lacks_is_said(account: MemoryAccount, changes: Mapping[str, Any], words: str) -> None:
@@ -243,7 +243,7 @@ def test_a_stack_whose_laptop_died_deletes_itself(account: MemoryAccount, ledger
     [
         ("ExpiredToken", 403, "expired or wrong"),
         ("AccessDeniedException", 403, "not allowed"),
-        ("ThrottlingException", 400, "throttles"),
+        ("ThrottlingException", 400, "throttling"),
         ("InternalFailure", 500, "AWS failed"),
         ("ServiceUnavailable", 503, "AWS failed"),
     ],
@@ -285,7 +285,7 @@ def test_the_user_policy_allows_what_is_called_and_nothing_else(
         job = FargateJob(REGION, None, found.stack, "load:1", "subnet-a,subnet-b", "sg-1")
         job.start({"MLSCALE_LOAD": "x"})
         job.stop()
-        with pytest.raises(MlscaleError, match="said nothing"):
+        with pytest.raises(MlscaleError, match="wrote nothing"):
             list(job.lines())
     account.fails_to_make = "Vpc"
     with pytest.raises(MlscaleError), deployed(ledger):

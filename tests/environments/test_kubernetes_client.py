@@ -55,6 +55,39 @@ def test_half_an_answer_is_none(api: Api) -> None:
         api.get("/api/v1/pods")
 
 
+def test_a_watch_yields_whole_events_and_is_closed_from_another_thread(tmp_path: Path) -> None:
+    class Held(socketserver.BaseRequestHandler):
+        """Two events, the second in two chunks, then silence."""
+
+        def handle(self) -> None:
+            self.request.recv(65536)
+            self.request.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+            for chunk in (b'{"type": "ADDED"}\n{"type":', b' "MODIFIED"}\n'):
+                self.request.sendall(b"%x\r\n%b\r\n" % (len(chunk), chunk))
+            self.request.recv(1)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Held) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        api = connect(Place(str(kubeconfig(tmp_path, f"http://127.0.0.1:{server.server_address[1]}"))))
+        stream, kinds, two = api.watch("/api/v1/pods", "1"), list[str](), threading.Event()
+
+        def read() -> None:
+            for event in stream:
+                kinds.append(event["type"])
+                if len(kinds) == 2:
+                    two.set()
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        assert two.wait(10)
+        stream.close()
+        reader.join(10)
+        assert not reader.is_alive()
+        assert kinds == ["ADDED", "MODIFIED"]
+        api.close()
+        server.shutdown()
+
+
 def test_a_server_that_is_another_one_is_one_that_does_not_answer(tmp_path: Path) -> None:
     """A cluster that is stopped leaves its address to the next one, whose certificate the kubeconfig does not know."""
     other = new_authority("other", datetime.now(UTC))

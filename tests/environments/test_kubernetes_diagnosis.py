@@ -19,7 +19,7 @@ from mlscale.environments.kubernetes.facts import (
     metric_resolution,
     quota_period_s,
 )
-from mlscale.environments.kubernetes.preflight import of_room
+from mlscale.environments.kubernetes.preflight import room_problems
 from mlscale.environments.kubernetes.rollout import read_log
 from mlscale.environments.kubernetes.settings import KubernetesScaling
 
@@ -77,7 +77,7 @@ def test_a_log_that_is_not_to_be_had_is_asked_for_again_before_the_crash_counts(
     assert told is not None
     assert silent is not None
     assert silent.patience_s > told.patience_s == 0
-    assert "exit code 2; no log of it is to be had" in text(silent)
+    assert "exit code 2; its log is not available" in text(silent)
 
 
 def test_what_the_kubelet_answers_for_a_container_that_is_gone_is_no_log() -> None:
@@ -184,9 +184,9 @@ def test_where_load_may_come_in() -> None:
 def test_room_is_counted_by_requests() -> None:
     used = pod(scheduled=True)
     used["spec"]["containers"][0]["resources"] = {"requests": {"cpu": "900m"}}
-    assert of_room([node()], [], [KubernetesScaling()]) == []
-    (problem,) = of_room([node()], [used], [KubernetesScaling()])
+    assert room_problems([node()], [], [KubernetesScaling()]) == []
+    (problem,) = room_problems([node()], [used], [KubernetesScaling()])
     assert not problem.fatal
     assert "1.2 cores for 4 replicas, of which 1.10 are free" in problem.what
-    (together,) = of_room([node()], [], [KubernetesScaling()] * 2)
+    (together,) = room_problems([node()], [], [KubernetesScaling()] * 2)
     assert "2.4 cores for 8 replicas, of which 2.00 are free" in together.what

@@ -11,7 +11,7 @@ import pytest
 
 from mlscale.environments.kubernetes.client import Place, Refused, Unreachable
 from mlscale.environments.kubernetes.manifests import Deployment, Packaging, Part
-from mlscale.environments.kubernetes.namespace import made
+from mlscale.environments.kubernetes.namespace import created
 from mlscale.environments.kubernetes.paths import path_of
 from mlscale.environments.kubernetes.settings import KubernetesScaling
 from mlscale.host.ledger import Ledger
@@ -87,12 +87,12 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 
 
 def whole_life(api: FakeApi, ledger: Ledger) -> None:
-    with made(api, wanted(), ledger):  # type: ignore[arg-type]
+    with created(api, wanted(), ledger):  # type: ignore[arg-type]
         pass
 
 
 def interrupted_run(api: FakeApi, ledger: Ledger) -> None:
-    with made(api, wanted(), ledger):  # type: ignore[arg-type]
+    with created(api, wanted(), ledger):  # type: ignore[arg-type]
         raise KeyboardInterrupt
 
 

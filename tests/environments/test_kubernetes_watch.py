@@ -80,7 +80,7 @@ def test_a_pods_life() -> None:
     up = pod(scheduled=True, ready=True, state=running())
     assert kinds(watch.take(change("pods", up, 9.0))) == ["replica_ready"]
     assert watch.take(change("pods", up, 9.5)) == [], "each once"
-    assert watch.ready_pods("app") == ["app-1"]
+    assert [(one.starting, one.ready) for one in watch.sample(9.5, {"app": 1})] == [(0, 1)]
     ending = pod(scheduled=True, ready=True, state=running(), deleted=True)
     assert kinds(watch.take(change("pods", ending, 20.0))) == ["replica_draining"]
     assert [(one.starting, one.ready) for one in watch.sample(20.0, {"app": 1})] == [(0, 0)], "it no longer counts"
@@ -115,7 +115,7 @@ def test_an_image_that_can_not_be_pulled_is_a_failure_once() -> None:
 def test_a_decision_is_told_once_by_whoever_says_it_first() -> None:
     watch = HpaWatch("app", ORIGIN_T, 1)
     told = event("HorizontalPodAutoscaler", "app", "SuccessfulRescale", "New size: 3; reason: cpu above target")
-    (first,) = watch.told(change("events", told, 15.2, "ADDED"))
+    (first,) = watch.take_event(change("events", told, 15.2, "ADDED"))
     assert (first.detail["from"], first.detail["to"], first.detail["reason"]) == (1, 3, "cpu above target")
     after = watch.take(change("autoscalers", hpa(3, *GROWING, cpu=140), 15.3))
     assert [(one.detail["from"], one.detail["to"]) for one in after] == [(3, 3)], "the status only adds its numbers"
@@ -134,7 +134,7 @@ def test_a_status_that_comes_first_gives_reason_and_numbers() -> None:
     )
     assert "SucceededRescale" in decided.detail["reason"]
     told = event("HorizontalPodAutoscaler", "app", "SuccessfulRescale", "New size: 3; reason: external metric")
-    assert watch.told(change("events", told, 15.4, "ADDED")) == []
+    assert watch.take_event(change("events", told, 15.4, "ADDED")) == []
 
 
 def test_a_hold_is_told_when_its_reasons_change() -> None:
@@ -158,7 +158,7 @@ def test_quantities(text: str, number: float) -> None:
 
 @pytest.mark.parametrize("text", ["", "much", "5x", "1 Mi"])
 def test_what_is_no_quantity(text: str) -> None:
-    with pytest.raises(ValueError, match="not a quantity"):
+    with pytest.raises(ValueError, match=r"not a quantity|Invalid number"):
         quantity(text)
 
 

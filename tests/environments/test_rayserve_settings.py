@@ -125,9 +125,9 @@ def test_preflight_finds_nothing_wrong_with_a_sound_app() -> None:
 @pytest.mark.parametrize(
     ("app", "scalings", "mode", "text"),
     [
-        (_app(), {"app": RayServeScaling()}, "simulated", "has no mode 'simulated'"),
+        (_app(), {"app": RayServeScaling()}, "simulated", "unsupported mode 'simulated'"),
         (_app(), {}, "live", "no scaling settings"),
-        (_app(), {"app": Scaling()}, "live", "settings are Scaling"),
+        (_app(), {"app": Scaling()}, "live", "wrong settings: Scaling"),
         (_app("json.loads"), {"app": RayServeScaling()}, "live", "is not package.module:factory"),
         (_app("no_such_package.model:make"), {"app": RayServeScaling()}, "live", "no module"),
         (_app("json:loads", Path("gone.safetensors")), {"app": RayServeScaling()}, "live", "weights are missing"),

@@ -62,7 +62,7 @@ class FakeServer:
         if removed:
             drain.held_s = self.now_s
             self.scale(self.told - 1)
-        drain.outcome = Outcome(drain.worker, removed, reason, 1, 0.1)
+        drain.outcome = Outcome(removed, reason)
 
 
 @pytest.fixture

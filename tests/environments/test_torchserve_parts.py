@@ -162,7 +162,7 @@ def test_lifecycle_of_growing_and_draining() -> None:
         ("replica_started", "replica-10"),
         ("replica_ready", "replica-10"),
     ]
-    life.asked(1.0)
+    life.scaled_up(1.0)
     created, started = life.update(1.5, {9000: 10, 9001: 11}, _rows((9000, "READY", 10), (9001, "UNLOADING", None)))
     assert (created.t_s, created.kind, created.subject) == (1.0, "replica_created", "replica-11")
     assert (started.t_s, started.known_within_s) == (1.5, 1.5)
@@ -191,7 +191,7 @@ def test_lifecycle_draining_called_off() -> None:
     life = Lifecycle()
     life.update(0.0, {9000: 10}, [])
     life.draining(9000, 0.5)
-    life.kept(9000)
+    life.drain_cancelled(9000)
     assert _kinds(life.update(1.0, {}, [])) == [("replica_failed", "replica-10")]
 
 

@@ -60,7 +60,7 @@ def test_version_2_takes_the_nearest_group_that_hands_cpu_down(tmp_path: Path) -
 
 @pytest.mark.parametrize(
     ("mounts", "reason"),
-    [("", "no cgroup hierarchy"), (LINE.format(where="{top}", kind="cgroup2", options=""), "not handed down")],
+    [("", "no cgroup hierarchy"), (LINE.format(where="{top}", kind="cgroup2", options=""), "not delegated")],
 )
 def test_the_reason_for_having_none_is_told(tmp_path: Path, mounts: str, reason: str) -> None:
     top = control(tmp_path / "unified", handed_down="memory")

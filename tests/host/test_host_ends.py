@@ -159,7 +159,7 @@ def test_cleanup_tries_everything_and_keeps_the_ledger_of_what_failed(tmp_path: 
     for path in ledger_paths(folder):
         lines = path.read_text().replace(f'"pid": {os.getpid()}', '"pid": 999999999')
         path.write_text(lines)
-    with pytest.raises(MlscaleError, match="nothing here removes a 'mystery'"):
+    with pytest.raises(MlscaleError, match="no reaper for the kind 'mystery'"):
         cleanup(folder=folder)
     assert len(list(ledger_paths(folder))) == 2
     asked: list[int] = []

@@ -75,14 +75,14 @@ def test_a_broken_line_in_the_middle_is_an_error_and_cleanup_goes_on_with_the_re
     ledger.intend("process", pid=4)
     ledger.close()
     ledger.path.write_text(ledger.path.read_text().replace('"intend"', '"intend'))
-    with pytest.raises(MlscaleError, match="the ledger is broken"):
+    with pytest.raises(MlscaleError, match="the ledger is malformed"):
         read_ledger(ledger.path)
     asked = []
     dead = Ledger.create("b-dead", tmp_path)
     dead.intend("thing", name="x")
     dead.close()
     dead.path.write_text(dead.path.read_text().replace(f'"pid": {os.getpid()}', '"pid": 999999999'))
-    with pytest.raises(MlscaleError, match="the ledger is broken"):
+    with pytest.raises(MlscaleError, match="the ledger is malformed"):
         cleanup(reapers={"thing": asked.append}, folder=tmp_path)
     assert [entry.identity for entry in asked] == [{"name": "x"}]
     assert list(ledger_paths(tmp_path)) == [ledger.path]

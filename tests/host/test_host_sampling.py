@@ -8,13 +8,17 @@ import json
 import math
 import os
 import platform
+import subprocess
+from dataclasses import astuple
 from pathlib import Path
 
+import psutil
 import pytest
 
 from mlscale.host.cgroups import CpuReading
 from mlscale.host.facts import host_facts
-from mlscale.host.proctable import ProcessRow, ProcessUsage, Usage, descendants, nearest, parse_ps, read_table
+from mlscale.host.processes import start_without_proc
+from mlscale.host.proctable import ProcessRow, ProcessUsage, Usage, descendants, nearest, read_table, table_without_proc
 from mlscale.host.quiet import wait_until_quiet
 from mlscale.host.sampling import (
     HostCpu,
@@ -22,16 +26,17 @@ from mlscale.host.sampling import (
     cpu_pressure_avg10_pct,
     host_cpu,
     memory_in_use_bytes,
-    pss_bytes,
     rss_bytes,
 )
 from mlscale.runs import MlscaleError
+
+OTHER = "".join(f"{name}: 0 kB\n" for name in ("Buffers", "Cached", "Shmem", "Active", "Inactive", "Slab"))
 
 
 def made_up_proc(folder: Path) -> Path:
     (folder / "pressure").mkdir()
     (folder / "stat").write_text("cpu  100 20 30 800 40 5 5 10 7 0\ncpu0 1 2 3 4 5 6 7 8 9 10\n")
-    (folder / "meminfo").write_text("MemTotal:     2000 kB\nMemFree:    100 kB\nMemAvailable:    500 kB\n")
+    (folder / "meminfo").write_text("MemTotal:     2000 kB\nMemFree:    100 kB\nMemAvailable:    500 kB\n" + OTHER)
     (folder / "pressure/cpu").write_text(
         "some avg10=12.34 avg60=3.66 avg300=4.45 total=43\nfull avg10=0.00 avg60=0 avg300=0 total=0\n"
     )
@@ -39,15 +44,19 @@ def made_up_proc(folder: Path) -> Path:
     return folder
 
 
-def test_host_counters(tmp_path: Path) -> None:
+def test_host_counters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     proc = made_up_proc(tmp_path)
+    monkeypatch.setattr(psutil, "PROCFS_PATH", str(proc))
     hertz = os.sysconf("SC_CLK_TCK")
-    assert host_cpu(proc) == HostCpu(160 / hertz, 1010 / hertz, 10 / hertz)
-    assert memory_in_use_bytes(proc) == 1500 * 1024
+    cpu = host_cpu()
+    assert cpu is not None
+    assert astuple(cpu) == pytest.approx((160 / hertz, 1010 / hertz, 10 / hertz))
+    assert memory_in_use_bytes() == 1500 * 1024
     assert cpu_pressure_avg10_pct(proc) == 12.34
     empty = tmp_path / "empty"
-    assert host_cpu(empty) is None
-    assert math.isnan(memory_in_use_bytes(empty))
+    monkeypatch.setattr(psutil, "PROCFS_PATH", str(empty))
+    assert host_cpu() is None
+    assert math.isnan(memory_in_use_bytes())
     assert math.isnan(cpu_pressure_avg10_pct(empty))
 
 
@@ -89,11 +98,10 @@ def test_a_reading_that_had_to_wait_is_taken_again_and_nothing_is_counted_twice(
     assert all(0.3 < row.cpu_cores < 1.4 for row in rows[1:])
 
 
-def test_resident_and_proportional_sets_of_this_process() -> None:
+def test_the_resident_set_of_this_process() -> None:
     own = rss_bytes([os.getpid()])
     assert own > 10e6
     assert rss_bytes([os.getpid(), 999999999]) == pytest.approx(own, rel=0.2)
-    assert 0 < pss_bytes([os.getpid()]) <= 1.2 * own
     row = read_table([os.getpid()])[os.getpid()]
     assert row.parent == os.getppid()
     assert row.rss_bytes == pytest.approx(own, rel=0.2)
@@ -124,13 +132,25 @@ def test_descendants() -> None:
     assert descendants(table, []) == ()
 
 
-def test_ps_of_systems_without_proc() -> None:
-    table = parse_ps("    1     0   0:01.50   1234\n  345     1 1-02:03:04  10\n   46     1  12:00:01 0\n")
-    assert table == {
-        1: ProcessRow(0, 1.5, 1234 * 1024),
-        345: ProcessRow(1, 86_400 + 2 * 3600 + 3 * 60 + 4, 10 * 1024),
-        46: ProcessRow(1, 12 * 3600 + 1, 0),
-    }
+def test_systems_without_proc_have_the_same_table() -> None:
+    own, other = read_table()[os.getpid()], table_without_proc()[os.getpid()]
+    assert other.parent == own.parent
+    assert other.cpu_s == pytest.approx(own.cpu_s, abs=0.5)
+    assert other.rss_bytes == pytest.approx(own.rss_bytes, rel=0.2)
+
+
+def test_systems_without_proc_tell_a_process_from_a_later_one_with_its_pid() -> None:
+    process = subprocess.Popen(["sleep", "30"])
+    try:
+        start = start_without_proc(process.pid)
+        assert start is not None
+        assert start_without_proc(process.pid) == start
+    finally:
+        process.kill()
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    assert start_without_proc(process.pid) is None, "a zombie"
+    process.wait()
+    assert start_without_proc(process.pid) is None
 
 
 class Host:
@@ -175,11 +195,12 @@ def test_facts_name_the_machine_but_nobody() -> None:
     assert (facts["cgroup_version"] is None) == (facts["cgroup_reason"] is not None)
 
 
-def test_facts_of_a_made_up_machine(tmp_path: Path) -> None:
+def test_facts_of_a_made_up_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "proc").mkdir()
     (tmp_path / "etc").mkdir()
     made_up_proc(tmp_path / "proc")
     (tmp_path / "etc/os-release").write_text('NAME="Some"\nPRETTY_NAME="Some Linux 1"\n')
+    monkeypatch.setattr(psutil, "PROCFS_PATH", str(tmp_path / "proc"))
     facts = host_facts(tmp_path)
     chosen = {name: facts[name] for name in ("cpu_model", "memory_bytes", "distribution", "psi", "virtualisation")}
     assert chosen == {

@@ -1,4 +1,4 @@
-"""What the Kubernetes tests share: the burning application, clients for it, and an observer that can be waited for."""
+"""Shared by the Kubernetes tests: an application that burns CPU, its settings, and clients for it."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def app(entry: str = "torchserve_burn:make") -> App:
 
 
 def scaling(arm: str = "matched", **changes: Any) -> KubernetesScaling:
-    """Of an arm, with quotas that leave a host of two cores room."""
+    """An arm's settings, with quotas that suit a host of two cores."""
     quick = {"cpu_cores": 0.25, "memory_mib": 64, "drain_delay_s": 2}
     return KubernetesScaling.model_validate({**K3s().arm(arm).model_dump(), **quick, **changes})
 
 
 @contextmanager
 def clients(url: str, number: int, *, kept: bool = False) -> Iterator[list[tuple[int, str]]]:
-    """``number`` clients that ask without a pause; the list grows by (status, replica) for each answer."""
+    """``number`` clients without think time; the list grows by (status, replica) per answer."""
     replies: list[tuple[int, str]] = []
     ended = threading.Event()
     parts = urlsplit(url)

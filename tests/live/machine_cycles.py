@@ -1,4 +1,4 @@
-"""Machines that come for pods without room and go after them, over and over; and what they could leave."""
+"""Cycles of machines that join for pending pods and leave after them; and what they could leave behind."""
 
 from __future__ import annotations
 
@@ -18,35 +18,35 @@ from onenode.layout import THIN_IMAGE, default_layout
 from onenode.node import Node
 
 PATIENCE_S = 120.0
-SLEEPS = "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: sys.exit()); time.sleep(3600)"
+SLEEPER = "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: sys.exit()); time.sleep(3600)"
 
 
-def left_of_machines(api: Api) -> list[str]:
-    """What is there of machines: at the API server, in the node's folder, in its groups, in its network. Waits half a
-    minute for it to go."""
+def machine_leftovers(api: Api) -> list[str]:
+    """Traces of machines: at the API server, in the node's folder, cgroups and network. Waits half a minute for them to
+    go."""
     deadline = time.monotonic() + 30
-    while (left := _left(api)) and time.monotonic() < deadline:
+    while (left := _leftovers(api)) and time.monotonic() < deadline:
         time.sleep(0.5)
     return left
 
 
-def _left(api: Api) -> list[str]:
-    node = Node(default_layout())
-    left = [f"{kind} {each['metadata']['name']}" for kind in ("NodePool", "NodeClaim") for each in _all(api, kind)]
-    left += [f"Node {each['metadata']['name']}" for each in _all(api, "Node") if POOL in each["metadata"]["labels"]]
+def _leftovers(api: Api) -> list[str]:
+    host = Node(default_layout())
+    left = [f"{kind} {item['metadata']['name']}" for kind in ("NodePool", "NodeClaim") for item in _all(api, kind)]
+    left += [f"Node {node['metadata']['name']}" for node in _all(api, "Node") if POOL in node["metadata"]["labels"]]
     machines = default_layout().machines
     left += [str(path) for path in machines.iterdir()] if machines.exists() else []
-    left += [str(path) for folder in node.groups.folders for path in folder.glob("machine-*")]
+    left += [str(path) for folder in host.groups.folders for path in folder.glob("machine-*")]
     for what in ("link", "route"):
-        left += [line for line in node.run(["ip", what]).splitlines() if "machine" in line]
+        left += [line for line in host.run(["ip", what]).splitlines() if "machine" in line]
     return left
 
 
 @contextmanager
-def held(api: Api, name: str, number: int) -> Iterator[None]:
-    """``number`` machines for as many pods, ready for the length of the block; then the pods go, and their pool."""
+def machines_with_pods(api: Api, name: str, number: int) -> Iterator[None]:
+    """``number`` machines for as many pods, ready during the block; then pods and pool are removed."""
     scaling = MachineScaling(machine_types=("rehearsal.small",), max_machines=max(1, number), boot="1s")
-    memory_mib = {kind: each.memory_mib for kind, each in catalogue().types.items()}
+    memory_mib = {name: machine.memory_mib for name, machine in catalogue().types.items()}
     api.apply(path_of("NodePool", name), node_pool(name, scaling, memory_mib, NODE_CLASS, scaling.boot))
     pods = [f"{name}-{count}" for count in range(number)]
     try:
@@ -63,11 +63,11 @@ def held(api: Api, name: str, number: int) -> Iterator[None]:
 
 
 def cycle(api: Api, name: str, number: int) -> None:
-    """Machines come for pods; the pods go, and Karpenter takes the machines away by its own decision."""
-    with held(api, name, number):
+    """Machines join for pods; the pods are deleted, and Karpenter removes the machines by itself."""
+    with machines_with_pods(api, name, number):
         for count in range(number):
             api.delete(path_of("Pod", f"{name}-{count}", "default"))
-        _until(lambda: not api.get(*claims(name))["items"], "Karpenter takes the machines away")
+        _until(lambda: not api.get(*claims(name))["items"], "Karpenter removes the machines")
 
 
 def _all(api: Api, kind: str) -> list[dict[str, Any]]:
@@ -78,7 +78,7 @@ def _pod(name: str, pool: str) -> dict[str, Any]:
     folders = {f"v{count}": str(path) for count, path in enumerate(interpreter_mounts())}
     volumes = [{"name": volume, "hostPath": {"path": path}} for volume, path in folders.items()]
     mounts = [{"name": volume, "mountPath": path, "readOnly": True} for volume, path in folders.items()]
-    command = [sys.executable, "-c", SLEEPS]
+    command = [sys.executable, "-c", SLEEPER]
     container = {"name": "sleeps", "image": THIN_IMAGE, "imagePullPolicy": "Never", "command": command}
     container |= {"resources": {"requests": {"cpu": "250m", "memory": "32Mi"}}, "volumeMounts": mounts}
     spec = {"nodeSelector": {POOL: pool}, "terminationGracePeriodSeconds": 1, "containers": [container]}
@@ -88,7 +88,7 @@ def _pod(name: str, pool: str) -> dict[str, Any]:
 
 def _is_ready(api: Api, pod: str) -> bool:
     status = api.get(path_of("Pod", pod, "default"))["status"]
-    return any(each["type"] == "Ready" and each["status"] == "True" for each in status.get("conditions") or ())
+    return any(entry["type"] == "Ready" and entry["status"] == "True" for entry in status.get("conditions") or ())
 
 
 def _until(holds: Callable[[], bool], what: str) -> None:

@@ -1,4 +1,4 @@
-"""A one-node cluster of a test's own, beside one that runs."""
+"""A test's own one-node cluster, beside one that may be running."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from onenode.node import Node
 from onenode.preflight import check_host
 from onenode.settings import Settings
 
-ASKED = os.environ.get("CI") == "true" or os.environ.get("CLUSTER") == "1"
+REQUESTED = os.environ.get("CI") == "true" or os.environ.get("CLUSTER") == "1"
 PATIENCE_S = 120.0
 BUILD_AT_MOST_S = 2400.0  # with an empty cache, `up` compiles Kubernetes beside the other tests
 PORT = 30081
@@ -40,9 +40,9 @@ http.server.ThreadingHTTPServer(("", 8080), Handler).serve_forever()
 
 
 def need_cluster_host() -> None:
-    """Skip where no cluster may or can be made."""
-    if not ASKED:
-        pytest.skip("makes a cluster of its own: only with CI=true or CLUSTER=1")
+    """Skip the test unless a cluster was requested and can be created."""
+    if not REQUESTED:
+        pytest.skip("creates its own cluster: set CI=true or CLUSTER=1")
     try:
         check_host()
     except MlscaleError as error:
@@ -51,7 +51,7 @@ def need_cluster_host() -> None:
 
 @dataclass
 class Cluster:
-    """A cluster of the test's own, driven by the command line as a person would."""
+    """A test's own cluster, driven through the command line."""
 
     state: Path
 
@@ -77,15 +77,16 @@ class Cluster:
         try:
             out, errors = process.communicate(timeout=BUILD_AT_MOST_S)
         finally:
-            process.terminate()  # one that is late must not make a cluster behind the test's back
-        assert process.returncode == code, f"{words}: {process.returncode}\n{out}\n{errors}"
+            process.terminate()  # after a timeout, it must not go on creating a cluster
+        last = "\n".join((out + errors).splitlines()[-10:])
+        assert process.returncode == code, f"{words}: exit code {process.returncode}\n{last}"
         return out
 
     def status(self, code: int = 0) -> dict[str, Any]:
         return dict(json.loads(self.command("cluster", "status", "--json", code=code)))
 
     def request(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """As the administrator, by the certificates that the kubeconfig holds."""
+        """As the administrator, with the kubeconfig's certificates."""
         context = ssl.create_default_context(cafile=str(self.layout.pki / "ca.crt"))
         context.load_cert_chain(self.layout.pki / "admin.crt", self.layout.pki / "admin.key")
         kind = "application/apply-patch+yaml" if method == "PATCH" else "application/json"
@@ -100,7 +101,7 @@ class Cluster:
 
     def until(self, what: str, holds: Callable[[], bool]) -> None:
         deadline_s = time.monotonic() + PATIENCE_S
-        last: object = "no"
+        last: object = "condition false"
         while time.monotonic() < deadline_s:
             try:
                 if holds():
@@ -117,19 +118,21 @@ class Cluster:
     def ready_pods(self) -> list[dict[str, Any]]:
         pods = self.request("GET", "api/v1/namespaces/default/pods")["items"]
         return [
-            pod for pod in pods if any(one["type"] == "Ready" and one["status"] == "True" for one in conditions(pod))
+            pod
+            for pod in pods
+            if any(entry["type"] == "Ready" and entry["status"] == "True" for entry in conditions(pod))
         ]
 
     def identity(self) -> str:
-        """Of what etcd holds, read through to it."""
+        """Of etcd's data, read from etcd."""
         return str(self.request("GET", "api/v1/namespaces/kube-system")["metadata"]["uid"])
 
     def deploy(self) -> None:
-        """A server by this very interpreter, in the thin image, behind a NodePort."""
+        """A server run by this interpreter, in the thin image, behind a NodePort."""
         checkout = Path(__file__).resolve().parents[2]
         mounts = interpreter_mounts([checkout])
         volumes = [{"name": f"v{i}", "hostPath": {"path": str(path)}} for i, path in enumerate(mounts)]
-        seen = [{"name": f"v{i}", "mountPath": str(path), "readOnly": True} for i, path in enumerate(mounts)]
+        volume_mounts = [{"name": f"v{i}", "mountPath": str(path), "readOnly": True} for i, path in enumerate(mounts)]
         container = {
             "name": "server",
             "image": THIN_IMAGE,
@@ -137,7 +140,7 @@ class Cluster:
             "command": [sys.executable, "-c", SERVER],
             "resources": {"requests": {"cpu": "100m"}, "limits": {"cpu": "300m"}},
             "readinessProbe": {"httpGet": {"path": "/", "port": 8080}, "periodSeconds": 1},
-            "volumeMounts": seen,
+            "volumeMounts": volume_mounts,
         }
         labels = {"app": "server"}
         pod = {
@@ -162,8 +165,8 @@ class Cluster:
             self.request("PATCH", f"{folder}/server?fieldManager=test&force=true", body)
 
 
-def conditions(thing: Mapping[str, Any]) -> list[dict[str, Any]]:
-    return list(thing["status"].get("conditions", []))
+def conditions(resource: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return list(resource["status"].get("conditions", []))
 
 
 def kill_up(cluster: Cluster, delay_s: float) -> None:

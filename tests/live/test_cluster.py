@@ -1,4 +1,4 @@
-"""The real one-node cluster: comes up, is used, is broken in every part, and vanishes without a trace."""
+"""The real one-node cluster: starts, is used, is broken in every part, and is removed without a trace."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from cluster_host import HostState, groups_named, namers, node_processes, read_host
+from cluster_host import HostState, command_lines_with, differences, groups_named, node_processes, read_host
 from own_cluster import Cluster, kill_up, need_cluster_host
 
 from mlscale.environments.kubernetes.own_cluster import read_config_map
@@ -45,15 +45,15 @@ def host() -> HostState:
 
 @pytest.fixture(scope="module")
 def own(host: HostState, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    made = Cluster(tmp_path_factory.mktemp("state"))
+    cluster = Cluster(tmp_path_factory.mktemp("state"))
     try:
-        made.command("cluster", "up")
-        yield made
+        cluster.command("cluster", "up")
+        yield cluster
     finally:
-        made.command("cluster", "down")
+        cluster.command("cluster", "down")
 
 
-def test_it_is_up_and_says_so(own: Cluster) -> None:
+def test_it_is_up_and_reports_it(own: Cluster) -> None:
     status = own.status()
     assert status["state"] == "up"
     assert [part["name"] for part in status["parts"]] == list(PARTS)
@@ -77,7 +77,7 @@ def test_the_kubeconfig_works_with_the_official_client(own: Cluster) -> None:
 
     api = client.CoreV1Api(config.new_client_from_config(str(own.layout.kubeconfig)))
     (node,) = api.list_node().items
-    assert {one.type: one.address for one in node.status.addresses}["InternalIP"] == own.settings.node_address
+    assert {entry.type: entry.address for entry in node.status.addresses}["InternalIP"] == own.settings.node_address
     log = api.read_namespaced_pod_log(own.ready_pods()[0]["metadata"]["name"], "default")
     assert "GET / HTTP" in log  # the readiness probe, by way of the kubelet
 
@@ -91,7 +91,7 @@ def test_metrics_are_served(own: Cluster) -> None:
     own.until("metrics of the node and its pod", measured)
 
 
-def test_a_pod_reaches_the_service_that_it_is_behind(own: Cluster) -> None:
+def test_a_pod_reaches_its_own_service(own: Cluster) -> None:
     address = own.request("GET", "api/v1/namespaces/default/services/server")["spec"]["clusterIP"]
     pod = own.ready_pods()[0]["metadata"]["name"]
     answers = f"[r.urlopen('http://{address}/', timeout=5).status for _ in range(24)]"
@@ -101,11 +101,11 @@ def test_a_pod_reaches_the_service_that_it_is_behind(own: Cluster) -> None:
 
     api = client.CoreV1Api(config.new_client_from_config(str(own.layout.kubeconfig)))
     command = [sys.executable, "-c", code]
-    said = stream(api.connect_get_namespaced_pod_exec, pod, "default", command=command, stdout=True, stderr=True)
-    assert said.strip() == "True"
+    output = stream(api.connect_get_namespaced_pod_exec, pod, "default", command=command, stdout=True, stderr=True)
+    assert output.strip() == "True"
 
 
-def test_nobody_gets_in_without_a_certificate(own: Cluster) -> None:
+def test_no_access_without_a_certificate(own: Cluster) -> None:
     context = ssl.create_default_context(cafile=str(own.layout.pki / "ca.crt"))
     node = own.settings.node_address
     for port, path in ((6443, "api/v1/nodes"), (10250, "pods")):
@@ -117,7 +117,7 @@ def test_nobody_gets_in_without_a_certificate(own: Cluster) -> None:
             http.client.HTTPConnection(node, port, timeout=2).connect()
 
 
-def test_the_kubelet_may_not_read_what_is_not_its_own(own: Cluster) -> None:
+def test_the_kubelet_may_not_read_other_secrets(own: Cluster) -> None:
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "mine"}, "stringData": {"a": "b"}}
     own.request("POST", "api/v1/namespaces/default/secrets", secret)
     context = ssl.create_default_context(cafile=str(own.layout.pki / "ca.crt"))
@@ -129,23 +129,23 @@ def test_the_kubelet_may_not_read_what_is_not_its_own(own: Cluster) -> None:
 
 
 @pytest.mark.parametrize("killed", [PARTS[:1], PARTS[1:2], PARTS[2:3], PARTS[3:5], PARTS[5:6], PARTS[6:]], ids=",".join)
-def test_what_is_killed_is_named_and_repaired(own: Cluster, killed: Sequence[str]) -> None:
-    before = {one["name"]: one["pid"] for one in own.status()["parts"]}
-    pod, held = own.ready_pods()[0]["metadata"]["uid"], own.identity()
-    for count, part in enumerate(killed, 1):
-        os.kill(before[part], signal.SIGKILL)
+def test_killed_parts_are_reported_and_repaired(own: Cluster, killed: Sequence[str]) -> None:
+    before = {part["name"]: part["pid"] for part in own.status()["parts"]}
+    pod, identity = own.ready_pods()[0]["metadata"]["uid"], own.identity()
+    for count, name in enumerate(killed, 1):
+        os.kill(before[name], signal.SIGKILL)
         broken = own.status(code=1)
         assert broken["state"] == "degraded"
-        down = {one["name"]: one["pid"] for one in broken["parts"] if one["state"] == "down"}
+        down = {part["name"]: part["pid"] for part in broken["parts"] if part["state"] == "down"}
         assert down == dict.fromkeys(killed[:count])
     if killed == PARTS[:1]:
         assert f"{killed[0]} is down" in own.command("cluster", "status", code=1)
     own.command("cluster", "up")
-    after = {one["name"]: one["pid"] for one in own.status()["parts"]}
+    after = {part["name"]: part["pid"] for part in own.status()["parts"]}
     assert {name for name in PARTS if before[name] != after[name]} == set(killed)
     own.until("an answer", lambda: own.answer().startswith("numpy "))
-    assert [one["metadata"]["uid"] for one in own.ready_pods()] == [pod]
-    assert own.identity() == held
+    assert [ready["metadata"]["uid"] for ready in own.ready_pods()] == [pod]
+    assert own.identity() == identity
 
 
 def test_a_second_up_changes_nothing(own: Cluster) -> None:
@@ -154,22 +154,22 @@ def test_a_second_up_changes_nothing(own: Cluster) -> None:
     assert {part["pid"] for part in own.status()["parts"]} <= before.keys()
 
 
-def test_the_node_is_killed_and_comes_back_with_what_it_held(own: Cluster) -> None:
+def test_a_killed_node_comes_back_with_its_state(own: Cluster) -> None:
     init = own.node.init
     assert init is not None
     inside = node_processes(own.node)
-    held = own.identity()
+    identity = own.identity()
     os.kill(init.pid, signal.SIGKILL)
     own.until("all processes to end", lambda: not any(process_start(pid) == start for pid, start in inside.items()))
     assert own.status(code=1)["state"] == "down"
     own.command("cluster", "up")
-    assert own.identity() == held
+    assert own.identity() == identity
     own.until("an answer", lambda: own.answer().startswith("numpy "))
 
 
-def test_stopped_it_uses_nothing_and_started_it_is_as_before(own: Cluster) -> None:
+def test_stop_frees_everything_and_start_restores_it(own: Cluster) -> None:
     inside = node_processes(own.node)
-    held = own.identity()
+    identity = own.identity()
     own.command("cluster", "stop")
     assert not any(process_start(pid) == start for pid, start in inside.items())
     assert own.status(code=1)["state"] == "stopped"
@@ -177,26 +177,26 @@ def test_stopped_it_uses_nothing_and_started_it_is_as_before(own: Cluster) -> No
     assert not Path("/sys/class/net", own.layout.interface).exists()
     own.command("cluster", "stop")
     own.command("cluster", "start")
-    assert own.identity() == held
+    assert own.identity() == identity
     own.until("an answer", lambda: own.answer().startswith("numpy "))
 
 
-def test_the_node_says_who_it_is(own: Cluster) -> None:
+def test_the_node_identifies_itself(own: Cluster) -> None:
     data = own.request("GET", "api/v1/namespaces/kube-system/configmaps/mlscale")["data"]
-    said = read_config_map({"data": data})
-    assert said.init == own.node.init
-    assert said.here
-    assert (said.node_address, said.image) == (own.settings.node_address, THIN_IMAGE)
-    assert said.cgroups == own.node.groups.cpu_folders
+    cluster = read_config_map({"data": data})
+    assert cluster.init == own.node.init
+    assert cluster.here
+    assert (cluster.node_address, cluster.image) == (own.settings.node_address, THIN_IMAGE)
+    assert cluster.cgroups == own.node.groups.cpu_folders
 
 
-def test_the_cfs_period_is_the_one_asked_for(own: Cluster) -> None:
+def test_the_cfs_period_can_be_set(own: Cluster) -> None:
     def periods() -> set[int]:
         groups = own.node.groups
         files = [file for folder in groups.folders for file in folder.rglob("kubepods/**/cpu.cfs_period_us")]
         limited = [file for file in files if int(file.with_name("cpu.cfs_quota_us").read_text()) > 0]
         limits = [file.read_text().split() for folder in groups.folders for file in folder.rglob("kubepods/**/cpu.max")]
-        return {int(file.read_text()) for file in limited} | {int(two) for one, two in limits if one != "max"}
+        return {int(file.read_text()) for file in limited} | {int(period) for quota, period in limits if quota != "max"}
 
     assert periods() == {100_000}
     own.command("cluster", "up", "--cfs-period", "10ms")
@@ -222,21 +222,20 @@ def test_nothing_is_left(own: Cluster, host: HostState) -> None:
     assert len(inside) > len(PARTS)
     own.command("cluster", "down")
     after = read_host()
-    for what in ("mounts", "links", "addresses", "routes", "rules", "filters", "settings", "groups"):
-        assert getattr(after, what) == getattr(host, what), what
+    assert differences(host, after) == []
     assert sorted(after.files - host.files) == []
     assert not any(process_start(pid) == start for pid, start in inside.items())
     assert groups_named(own.layout.cgroup) == []
     assert not Path("/sys/class/net", own.layout.interface).exists()
-    assert namers(str(own.state)) == []
+    assert command_lines_with(str(own.state)) == []
     assert [str(path) for path in own.state.rglob("*") if path.is_file()] == []
     assert own.status(code=1)["state"] == "absent"
     own.command("cluster", "down")
 
 
 @pytest.mark.parametrize("delay_s", [1.4, 4.0])
-def test_up_is_killed_at_any_moment_and_the_next_one_succeeds(own: Cluster, tmp_path: Path, delay_s: float) -> None:
-    del own  # keeps this after the tests of the shared cluster
+def test_after_a_killed_up_the_next_one_succeeds(own: Cluster, tmp_path: Path, delay_s: float) -> None:
+    del own  # requested so that this runs after the shared cluster's tests
     killed = Cluster(tmp_path)
     kill_up(killed, delay_s)
     try:
@@ -252,7 +251,7 @@ def test_up_is_killed_at_any_moment_and_the_next_one_succeeds(own: Cluster, tmp_
 
 
 @pytest.mark.parametrize("delay_s", [1.8, 5.0])
-def test_what_a_killed_up_left_is_cleaned_up(own: Cluster, tmp_path: Path, delay_s: float) -> None:
+def test_cleanup_removes_what_a_killed_up_left(own: Cluster, tmp_path: Path, delay_s: float) -> None:
     del own
     killed = Cluster(tmp_path)
     kill_up(killed, delay_s)
@@ -260,4 +259,4 @@ def test_what_a_killed_up_left_is_cleaned_up(own: Cluster, tmp_path: Path, delay
     assert [str(path) for path in tmp_path.rglob("*") if path.is_file()] == []
     assert not any(folder.exists() for folder in killed.node.groups.folders)
     assert not Path("/sys/class/net", killed.layout.interface).exists()
-    assert [line for line in namers(str(tmp_path)) if not re.search(r"pytest", line)] == []
+    assert [line for line in command_lines_with(str(tmp_path)) if not re.search(r"pytest", line)] == []

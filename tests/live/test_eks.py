@@ -1,4 +1,4 @@
-"""The rehearsal of EKS for real: machines come for pods that find no room, go when not needed, and may fail."""
+"""The EKS rehearsal, live: machines join for pending pods, leave when not needed, and may fail."""
 
 from __future__ import annotations
 
@@ -12,16 +12,15 @@ from typing import Any
 
 import pytest
 from kubernetes_watched import PHOTOS, app, clients
-from machine_cycles import held, left_of_machines
+from machine_cycles import machine_leftovers, machines_with_pods
 from watched import Watched
 
 from mlscale.environments.kubernetes.client import Api, Place, connect
 from mlscale.environments.kubernetes.eks import Eks
 from mlscale.environments.kubernetes.machine_settings import MachineScaling
 from mlscale.environments.kubernetes.paths import path_of
-from mlscale.host.cgroups import group_pids
+from mlscale.host.cgroups import pids_below
 from mlscale.host.ledger import Ledger
-from mlscale.runs import ReplicaSample
 from onenode.commands import up_command
 from onenode.layout import default_layout
 from onenode.machines.records import load
@@ -35,21 +34,20 @@ PATIENCE_S = 180.0
 @pytest.fixture
 def api(cluster_with_machines: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]:
     monkeypatch.setenv("KUBECONFIG", str(cluster_with_machines))
-    with closing(connect(Place(str(cluster_with_machines)))) as found:
-        yield found
-        assert left_of_machines(found) == []
+    with closing(connect(Place(str(cluster_with_machines)))) as client:
+        yield client
+        assert machine_leftovers(client) == []
 
 
 @pytest.fixture
 def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    made = Ledger.create("test-eks", tmp_path / "ledger")
-    yield made
-    made.close()
-    assert not list((tmp_path / "ledger").glob("*.jsonl")), "everything that was made is gone"
+    with Ledger.create("test-eks", tmp_path / "ledger") as opened:
+        yield opened
+    assert not list((tmp_path / "ledger").glob("*.jsonl")), "everything created is gone"
 
 
 def scaling(**changes: Any) -> MachineScaling:
-    """One pod to a machine, machines that boot in three seconds."""
+    """One pod per machine; machines boot in three seconds."""
     quick = {"cpu_cores": 0.25, "memory_mib": 64, "drain_delay_s": 2, "boot": "3s", "downscale_stabilisation_s": 0}
     quick |= {"grace_s": 5}
     one = {"machine_types": ("rehearsal.small",), "max_machines": 3, "max_replicas": 3}
@@ -57,16 +55,16 @@ def scaling(**changes: Any) -> MachineScaling:
 
 
 def processes_of(number: int) -> set[int]:
-    """Of a machine, as the host sees them."""
-    return set(group_pids(tuple(folder / f"machine-{number}" for folder in Node(default_layout()).groups.folders)))
+    """A machine's processes, as the host sees them."""
+    return set(pids_below(tuple(folder / f"machine-{number}" for folder in Node(default_layout()).groups.folders)))
 
 
 def machines(watched: Watched) -> tuple[int | None, int | None]:
-    rows = [each for each in list(watched.seen) if isinstance(each, ReplicaSample)]
-    return (rows[-1].machines_desired, rows[-1].machines_ready) if rows else (None, None)
+    samples = watched.samples()
+    return (samples[-1].machines_desired, samples[-1].machines_ready) if samples else (None, None)
 
 
-def test_machines_come_with_the_load_and_go_after_it(api: Api, ledger: Ledger) -> None:
+def test_machines_join_with_the_load_and_leave_after_it(api: Api, ledger: Ledger) -> None:
     with Eks().deploy(app(), {"app": scaling()}, "rehearsal", ledger, PHOTOS) as deployed:
         watched = Watched(deployed, PATIENCE_S)
         try:
@@ -82,20 +80,20 @@ def test_machines_come_with_the_load_and_go_after_it(api: Api, ledger: Ledger) -
             assert {status for status, _ in [*replies, *light]} == {200}, "no request is lost"
         finally:
             watched.close()
-    _lives(watched)
+    _check_lifecycles(watched)
 
 
-def _lives(watched: Watched) -> None:
+def _check_lifecycles(watched: Watched) -> None:
     order = ["machine_requested", "machine_booted", "machine_registered", "machine_ready", "machine_removed"]
-    subjects = {each.subject for each in watched.events("machine_requested")}
+    subjects = {event.subject for event in watched.events("machine_requested")}
     assert len(subjects) == 3
     for subject in subjects:
-        own = [each for each in watched.events() if each.subject == subject]
-        assert [each.kind for each in own] == order[: len(own)]
+        own = [event for event in watched.events() if event.subject == subject]
+        assert [event.kind for event in own] == order[: len(own)]
         assert len(own) >= 4
-    waited = {each.subject for each in watched.events("replica_unschedulable")}
+    waited = {event.subject for event in watched.events("replica_unschedulable")}
     assert len(waited) >= 2, "pods waited for a machine"
-    nodes = {each.detail["node"] for each in watched.events("replica_scheduled")}
+    nodes = {event.detail["node"] for event in watched.events("replica_scheduled")}
     assert len(nodes) == 3, "each pod has its own machine"
 
 
@@ -112,13 +110,13 @@ def test_power_cuts_dead_daemons_and_orphans(api: Api, ledger: Ledger) -> None:
                 assert record is not None
                 os.kill(record.identity.pid, signal.SIGKILL)
             up_command()
-            assert inside <= processes_of(machine.number), "a machine outlives what asked for it"
-            assert load(layout.machines).keys() == {machine.name}, "and is kept"
+            assert inside <= processes_of(machine.number), "a machine outlives its controllers"
+            assert load(layout.machines).keys() == {machine.name}, "and stays on record"
             for pid in processes_of(machine.number):
-                with suppress(ProcessLookupError):  # it went with the machine's first process
+                with suppress(ProcessLookupError):  # it ended with the machine's init process
                     os.kill(pid, signal.SIGKILL)
-            watched.until(lambda: watched.events("machine_removed"), "the machine without power is given up")
-            watched.until(lambda: machines(watched) == (1, 1) and watched.now() == (1, 0, 1), "another took its place")
+            watched.until(lambda: watched.events("machine_removed"), "the killed machine is removed")
+            watched.until(lambda: machines(watched) == (1, 1) and watched.now() == (1, 0, 1), "another replaces it")
             assert load(layout.machines).keys() != {machine.name}
             with clients(deployed.url, 1) as replies:
                 watched.until(lambda: len(replies) > 3, "and serves")
@@ -127,28 +125,28 @@ def test_power_cuts_dead_daemons_and_orphans(api: Api, ledger: Ledger) -> None:
 
 
 def test_a_claim_deleted_while_booting_and_no_capacity(api: Api, ledger: Ledger) -> None:
-    little = scaling(max_machines=2, boot="4s")
-    with Eks().deploy(app(), {"app": little}, "rehearsal", ledger, PHOTOS) as deployed:
+    two_machines = scaling(max_machines=2, boot="4s")
+    with Eks().deploy(app(), {"app": two_machines}, "rehearsal", ledger, PHOTOS) as deployed:
         watched = Watched(deployed, PATIENCE_S)
         try:
             with clients(deployed.url, 9):
-                watched.until(lambda: machines(watched)[0] == 2, "a second machine is asked for")
+                watched.until(lambda: machines(watched)[0] == 2, "a second machine is requested")
                 booting = watched.events("machine_requested")[-1].subject
                 api.delete(path_of("NodeClaim", booting))
                 watched.until(
-                    lambda: [each for each in watched.events("machine_failed") if each.subject == booting],
-                    "the machine that was given up never came",
+                    lambda: [event for event in watched.events("machine_failed") if event.subject == booting],
+                    "the deleted machine is reported as failed",
                 )
-                watched.until(lambda: machines(watched) == (2, 2), "another one came")
+                watched.until(lambda: machines(watched) == (2, 2), "another one joins")
                 watched.until(lambda: watched.now() == (3, 1, 2), "the third replica finds no machine")
                 assert watched.events("replica_unschedulable")
-                assert machines(watched) == (2, 2), "more are not to be had"
+                assert machines(watched) == (2, 2), "no more are available"
         finally:
             watched.close()
 
 
 def test_cycles_leave_nothing_behind(api: Api) -> None:
     for number in range(2):
-        with held(api, f"mlscale-0000000{number}", 3):
+        with machines_with_pods(api, f"mlscale-0000000{number}", 3):
             pass
-        assert left_of_machines(api) == []
+        assert machine_leftovers(api) == []

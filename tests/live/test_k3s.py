@@ -1,4 +1,4 @@
-"""Kubernetes for real, on our own one-node cluster: the HPA scales with the load and back, nothing is left behind."""
+"""Kubernetes, live on our own one-node cluster: the HPA scales with the load and back, nothing is left behind."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime
+from math import isnan
 from pathlib import Path
 from statistics import median
 
@@ -24,18 +25,18 @@ from watched import Watched
 from mlscale.environments.base import App, Component
 from mlscale.environments.kubernetes.client import Api, Place, connect
 from mlscale.environments.kubernetes.deployed import KubernetesDeployed
-from mlscale.environments.kubernetes.endpoint import WayIn, find_way_in
+from mlscale.environments.kubernetes.endpoint import Endpoint, find_endpoint
 from mlscale.environments.kubernetes.k3s import K3s
 from mlscale.environments.kubernetes.list_watch import Follower, Relist
 from mlscale.environments.kubernetes.manifests import OWNER
 from mlscale.environments.kubernetes.namespace import KIND
-from mlscale.environments.kubernetes.own_cluster import find_own
+from mlscale.environments.kubernetes.own_cluster import find_own_node
 from mlscale.environments.kubernetes.paths import path_of
 from mlscale.environments.kubernetes_names import MANAGED_BY
 from mlscale.host.ledger import Ledger
 from mlscale.host.reap import cleanup
 from mlscale.loadgen.hops import HEADER, read_hops
-from mlscale.runs import MlscaleError, ReplicaSample, ResourceSample
+from mlscale.runs import MlscaleError, ResourceSample
 from onenode.layout import default_layout
 from onenode.node import Node
 
@@ -45,21 +46,20 @@ pytestmark = [pytest.mark.live, pytest.mark.skipif(sys.platform != "linux", reas
 @pytest.fixture
 def api(cluster: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]:
     monkeypatch.setenv("KUBECONFIG", str(cluster))
-    with closing(connect(Place(str(cluster)))) as found:
-        yield found
+    with closing(connect(Place(str(cluster)))) as client:
+        yield client
 
 
 @pytest.fixture
 def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    made = Ledger.create("test-k3s", tmp_path / "ledger")
-    yield made
-    made.close()
-    assert not list((tmp_path / "ledger").glob("*.jsonl")), "everything that was made is gone"
+    with Ledger.create("test-k3s", tmp_path / "ledger") as opened:
+        yield opened
+    assert not list((tmp_path / "ledger").glob("*.jsonl")), "everything created is gone"
 
 
 def namespaces(api: Api) -> list[str]:
-    found = api.get(path_of("Namespace"), {"labelSelector": f"{MANAGED_BY}=mlscale"})["items"]
-    return [item["metadata"]["name"] for item in found]
+    items = api.get(path_of("Namespace"), {"labelSelector": f"{MANAGED_BY}=mlscale"})["items"]
+    return [item["metadata"]["name"] for item in items]
 
 
 def test_the_hpa_scales_with_the_load_and_back_and_no_request_is_lost(api: Api, ledger: Ledger) -> None:
@@ -72,45 +72,46 @@ def test_the_hpa_scales_with_the_load_and_back_and_no_request_is_lost(api: Api, 
                 watched.until(lambda: watched.now() == (4, 0, 4), "four replicas are ready")
                 busy = len(replies)
                 watched.until(lambda: len({name for _, name in replies[busy:]}) == 4, "all four answer")
-                _roles(watched)
+                _check_roles(watched)
             with clients(deployed.url, 1) as light:
                 watched.until(lambda: watched.now()[0] < 4, "it is scaled down")
                 watched.until(lambda: watched.events("replica_removed"), "a replica is removed")
             assert {status for status, _ in replies} == {200}, "no request is lost while it grows"
             assert {status for status, _ in light} == {200}, "no request is lost while it shrinks"
-            _lives(watched)
-            _facts(deployed)
+            _check_lifecycles(watched)
+            _check_facts(deployed)
         finally:
             watched.close()
     assert namespaces(api) == []
 
 
-def _roles(watched: Watched) -> None:
-    seen = [each for each in list(watched.seen) if isinstance(each, ResourceSample)]
-    assert {each.role for each in seen} >= {"replica", "control_plane", "load_generator", "host"}
-    assert all(each.nr_periods == each.nr_periods for each in seen if each.role == "replica"), "each has its quota"
+def _check_roles(watched: Watched) -> None:
+    samples = [sample for sample in list(watched.seen) if isinstance(sample, ResourceSample)]
+    assert {sample.role for sample in samples} >= {"replica", "control_plane", "load_generator", "host"}
+    assert not any(isnan(sample.nr_periods) for sample in samples if sample.role == "replica"), "each has its quota"
 
 
-def _lives(watched: Watched) -> None:
-    decisions = [each.detail for each in watched.events("scale_decision") if each.detail["from"] != each.detail["to"]]
+def _check_lifecycles(watched: Watched) -> None:
+    details = [event.detail for event in watched.events("scale_decision")]
+    decisions = [detail for detail in details if detail["from"] != detail["to"]]
     assert decisions[0]["from"] == 1
     assert decisions[0]["to"] > 1
-    assert all(each["reason"] for each in decisions)
-    known = [each.known_within_s for each in watched.events()]
+    assert all(decision["reason"] for decision in decisions)
+    known = [event.known_within_s for event in watched.events()]
     assert min(known) >= 0
-    assert median(known) < 5, "one look that a busy host held up is one event known less well"
+    assert median(known) < 5, "a delayed look on a busy host may make single events less exact"
     order = ["replica_created", "replica_scheduled", "replica_started", "replica_ready", "replica_draining"]
-    removed = {each.subject for each in watched.events("replica_removed")}
+    removed = {event.subject for event in watched.events("replica_removed")}
     for name in removed:
-        own = [each for each in watched.events() if each.subject == name]
-        kinds = [each.kind for each in own if each.kind in order]
+        own = [event for event in watched.events() if event.subject == name]
+        kinds = [event.kind for event in own if event.kind in order]
         assert kinds == [kind for kind in order if kind in kinds]
     ready = watched.events("replica_ready")
-    assert all(each.detail["timeline"]["import_s"] >= 0 for each in ready), "the log says where a start's time went"
-    assert all("already present" in each.detail["pull"] for each in ready)
+    assert all(event.detail["timeline"]["import_s"] >= 0 for event in ready), "start-up times from the log"
+    assert all("already present" in event.detail["pull"] for event in ready)
 
 
-def _facts(deployed: KubernetesDeployed) -> None:
+def _check_facts(deployed: KubernetesDeployed) -> None:
     facts = deployed.facts
     assert facts["distribution"].startswith("upstream Kubernetes"), "it is not called K3s"
     assert facts["version"] == deployed.versions["kubernetes"]
@@ -120,7 +121,7 @@ def _facts(deployed: KubernetesDeployed) -> None:
     assert facts["cfs_period_s"] == pytest.approx(0.1)
 
 
-def test_two_components_scale_apart_and_each_call_may_meet_another_replica(api: Api, ledger: Ledger) -> None:
+def test_two_components_scale_separately_and_calls_are_spread(api: Api, ledger: Ledger) -> None:
     back = Component("back", "two_components:make_back")
     two = App("two", "1", (Component("front", "two_components:make_front", calls=("back",)), back), "front")
     back_scaling = scaling(max_replicas=2, downscale_stabilisation_s=0)
@@ -132,17 +133,17 @@ def test_two_components_scale_apart_and_each_call_may_meet_another_replica(api: 
                 watched.until(lambda: _ready(watched, "back") == 2, "the back grows")
             assert {status for status, _ in replies} == {200}
             assert _ready(watched, "front") == 4
-            assert {each.component for each in watched.events("scale_decision")} == {"back"}
-            met: set[str] = set()
-            watched.until(lambda: met.update(_called(deployed.url)) or len(met) == 2, "calls are spread")
+            assert {event.component for event in watched.events("scale_decision")} == {"back"}
+            called: set[str] = set()
+            watched.until(lambda: called.update(_called(deployed.url)) or len(called) == 2, "calls are spread")
         finally:
             watched.close()
-        rows = [each for each in watched.seen if isinstance(each, ResourceSample) and each.role == "replica"]
-        assert {each.component for each in rows} == {"front", "back"}
+        samples = [sample for sample in watched.seen if isinstance(sample, ResourceSample) and sample.role == "replica"]
+        assert {sample.component for sample in samples} == {"front", "back"}
     assert namespaces(api) == []
 
 
-def test_one_request_more_than_may_wait_is_refused(api: Api, ledger: Ledger) -> None:
+def test_requests_above_the_queue_limit_are_refused(api: Api, ledger: Ledger) -> None:
     with K3s().deploy(app(), {"app": scaling("static-min", max_waiting=0)}, "live", ledger, PHOTOS) as deployed:
         watched = Watched(deployed, patience_s=60.0)
         try:
@@ -154,20 +155,20 @@ def test_one_request_more_than_may_wait_is_refused(api: Api, ledger: Ledger) -> 
 
 
 def _ready(watched: Watched, component: str) -> int:
-    rows = [each for each in list(watched.seen) if isinstance(each, ReplicaSample) and each.component == component]
-    return rows[-1].ready if rows else 0
+    samples = [sample for sample in watched.samples() if sample.component == component]
+    return samples[-1].ready if samples else 0
 
 
 def _called(url: str) -> list[str]:
-    """The back's replicas that one photo's two calls have met."""
-    got = ask(url, {}, "photo")
-    assert json.loads(got["text"]) == {"echo": ["photo", "photo+"]}
-    own, *calls = read_hops(got["headers"][HEADER.lower()], 0.0)
+    """The replicas of the back that served one photo's two calls."""
+    reply = ask(url, {}, "photo")
+    assert json.loads(reply["text"]) == {"echo": ["photo", "photo+"]}
+    own, *calls = read_hops(reply["headers"][HEADER.lower()], 0.0)
     assert own.component == "front"
     return [hop.replica_id for hop in calls]
 
 
-def test_a_run_that_was_killed_is_cleaned_up_by_another_process(api: Api, tmp_path: Path) -> None:
+def test_a_killed_run_is_cleaned_up_by_another_process(api: Api, tmp_path: Path) -> None:
     code = """
         import sys, time
         from pathlib import Path
@@ -185,12 +186,12 @@ def test_a_run_that_was_killed_is_cleaned_up_by_another_process(api: Api, tmp_pa
     process = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline() == "up\n"
-    (left,) = namespaces(api)
+    assert len(namespaces(api)) == 1
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     removed = cleanup(reapers={KIND: K3s().reap}, folder=tmp_path / "ledger")
     assert sorted(entry.kind for entry in removed) == [KIND, "sandbox"]
-    assert namespaces(api) == [], left
+    assert namespaces(api) == []
     assert cleanup(reapers={KIND: K3s().reap}, folder=tmp_path / "ledger") == []
 
 
@@ -198,16 +199,16 @@ COMPACT = """
 import json, ssl, sys, urllib.request
 context = ssl.create_default_context(cafile=sys.argv[2])
 context.load_cert_chain(sys.argv[3], sys.argv[4])
-def ask(what, **words):
-    url = f"https://127.0.0.1:2379/v3/kv/{what}"
-    return json.load(urllib.request.urlopen(url, json.dumps(words).encode(), context=context, timeout=10))
-assert int(ask("range", key="AA==")["header"]["revision"]) >= int(sys.argv[1])
-ask("compaction", revision=sys.argv[1])
+def call(method, **request):
+    url = f"https://127.0.0.1:2379/v3/kv/{method}"
+    return json.load(urllib.request.urlopen(url, json.dumps(request).encode(), context=context, timeout=10))
+assert int(call("range", key="AA==")["header"]["revision"]) >= int(sys.argv[1])
+call("compaction", revision=sys.argv[1])
 """
 
 
-def test_a_version_that_the_server_has_forgotten_is_listed_anew(api: Api) -> None:
-    """Upstream's API server has etcd forget what is older than five minutes; here it forgets at once."""
+def test_a_compacted_resource_version_means_a_new_list(api: Api) -> None:
+    """Upstream's API server has etcd compact what is older than five minutes; here it is compacted at once."""
     layout = default_layout()
     certificates = [str(layout.pki / name) for name in ("etcd-ca.crt", "apiserver-etcd.crt", "apiserver-etcd.key")]
     now = api.get(path_of("Event"))["metadata"]["resourceVersion"]
@@ -217,8 +218,8 @@ def test_a_version_that_the_server_has_forgotten_is_listed_anew(api: Api) -> Non
         Follower("events").event(event, time.monotonic(), datetime.now(UTC))
 
 
-def test_our_own_cluster_says_what_it_is(api: Api) -> None:
-    own = find_own(api)
+def test_our_own_cluster_identifies_itself(api: Api) -> None:
+    own = find_own_node(api)
     assert own is not None
     assert own.here
     usage = own.usage().parts()
@@ -227,31 +228,31 @@ def test_our_own_cluster_says_what_it_is(api: Api) -> None:
     assert usage.rss_bytes > 1e8
 
 
-def test_a_load_balancer_is_the_way_in_and_deleting_one_object_deletes_all(api: Api, ledger: Ledger) -> None:
-    """The cluster has no load balancers: this test stands in for their controller and gives the service an address."""
-    own = find_own(api)
+def test_a_load_balancer_is_the_endpoint_and_deleting_the_owner_deletes_all(api: Api, ledger: Ledger) -> None:
+    """The cluster has no load balancers: this test acts as their controller and gives the service an address."""
+    own = find_own_node(api)
     assert own is not None
     with K3s().deploy(app(), {"app": scaling("static-min")}, "live", ledger, PHOTOS) as deployed:
         assert deployed.facts["way_in"] == "NodePort"
         wanted = deployed.wanted
         path = path_of("Service", "app", wanted.namespace)
-        given = threading.Timer(3.0, api.merge, (f"{path}/status", _address(own.node_address)))
-        given.start()
-        way = find_way_in(api, wanted, (), ())
-        given.join()
-        assert way == WayIn(f"http://{own.node_address}:8080", "LoadBalancer")
+        assignment = threading.Timer(3.0, api.merge, (f"{path}/status", _address(own.node_address)))
+        assignment.start()
+        endpoint = find_endpoint(api, wanted, (), ())
+        assignment.join()
+        assert endpoint == Endpoint(f"http://{own.node_address}:8080", "LoadBalancer")
         api.merge(f"{path}/status", {"status": {"loadBalancer": {"ingress": None}}})
-        with pytest.raises(MlscaleError, match="no load balancer came within 1 s"):
-            find_way_in(api, wanted, (), (), balancer_s=1.0)
-        _all_goes_with_the_owner(api, wanted.namespace)
+        with pytest.raises(MlscaleError, match="no load balancer was provisioned within 1 s"):
+            find_endpoint(api, wanted, (), (), balancer_s=1.0)
+        _check_owner_deletes_all(api, wanted.namespace)
 
 
-def _all_goes_with_the_owner(api: Api, namespace: str) -> None:
+def _check_owner_deletes_all(api: Api, namespace: str) -> None:
     api.delete(path_of("ConfigMap", OWNER, namespace), propagationPolicy="Background")
     deadline = time.monotonic() + 60
     kinds = ("Deployment", "Service", "Pod")
     while any(api.get(path_of(kind, namespace=namespace))["items"] for kind in kinds):
-        assert time.monotonic() < deadline, "what it owned is still there"
+        assert time.monotonic() < deadline, "owned objects are still there"
         time.sleep(0.2)
 
 

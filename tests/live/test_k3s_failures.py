@@ -1,4 +1,4 @@
-"""All that can keep a run on Kubernetes from starting, provoked for real: said early and clearly, nothing left."""
+"""Whatever can keep a run on Kubernetes from starting, provoked live: a clear error early, and nothing left behind."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from mlscale.environments.kubernetes.k3s import K3s
 from mlscale.environments.kubernetes.paths import path_of
 from mlscale.environments.kubernetes_names import MANAGED_BY
 from mlscale.host.ledger import Ledger
-from mlscale.host.reap import NotNow
+from mlscale.host.reap import TargetUnreachable
 from mlscale.runs import MlscaleError
 
 pytestmark = [pytest.mark.live, pytest.mark.skipif(sys.platform != "linux", reason="our own cluster needs Linux")]
@@ -29,9 +29,9 @@ pytestmark = [pytest.mark.live, pytest.mark.skipif(sys.platform != "linux", reas
 @pytest.fixture
 def api(cluster: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]:
     monkeypatch.setenv("KUBECONFIG", str(cluster))
-    with closing(connect(Place(str(cluster)))) as found:
-        yield found
-        left = found.get(path_of("Namespace"), {"labelSelector": f"{MANAGED_BY}=mlscale"})["items"]
+    with closing(connect(Place(str(cluster)))) as client:
+        yield client
+        left = client.get(path_of("Namespace"), {"labelSelector": f"{MANAGED_BY}=mlscale"})["items"]
         assert [item["metadata"]["name"] for item in left] == [], "nothing is left behind"
 
 
@@ -39,8 +39,8 @@ def problems(arm: str = "shipped", **changes: Any) -> list[Problem]:
     return list(K3s().preflight(app(), {"app": scaling(arm, **changes)}, "live"))
 
 
-def refused(tmp_path: Path, entry: str = "torchserve_burn:make", **changes: Any) -> str:
-    """What deploying says; and the ledger is empty afterwards."""
+def deploy_error(tmp_path: Path, entry: str = "torchserve_burn:make", **changes: Any) -> str:
+    """The error of a deployment that has to fail; the ledger is empty afterwards."""
     with Ledger.create("test-k3s", tmp_path / "ledger") as ledger:
         deploy = K3s().deploy(app(entry), {"app": scaling("static-min", **changes)}, "live", ledger, PHOTOS)
         with pytest.raises(MlscaleError) as caught, deploy:
@@ -60,7 +60,7 @@ def test_a_kubeconfig_that_is_broken(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     (tmp_path / "config").write_text("clusters: [")
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
     (problem,) = problems()
-    assert "can't be used" in problem.what
+    assert "it is unusable" in problem.what
 
 
 def kubeconfig(folder: Path, server: str, user: Json, authority: str | None = None) -> Path:
@@ -90,7 +90,7 @@ def test_a_namespace_of_a_cluster_that_does_not_answer_stays_in_the_ledger(tmp_p
     with Ledger.create("test-k3s", tmp_path / "ledger") as ledger:
         identity = {"kubeconfig": str(file), "context": "x", "server": "https://127.0.0.1:9"}
         entry = ledger.intend(namespace.KIND, namespace="mlscale-0123abcd", **identity)
-        with pytest.raises(NotNow, match="does not answer"):
+        with pytest.raises(TargetUnreachable, match="does not answer"):
             K3s().reap(entry)
         ledger.done(entry)
 
@@ -106,7 +106,7 @@ def test_credentials_that_are_not_accepted(
 
 
 @contextmanager
-def a_user_who_may(api: Api, name: str, rules: list[Json]) -> Iterator[str]:
+def limited_user(api: Api, name: str, rules: list[Json]) -> Iterator[str]:
     """A service account with ``rules`` on the whole cluster; yields its token."""
     root = "/apis/rbac.authorization.k8s.io/v1"
     labels = {"name": name}
@@ -138,19 +138,19 @@ def test_a_forbidden_verb_is_named(api: Api, cluster: Path, monkeypatch: pytest.
         {"apiGroups": ["autoscaling"], "resources": ["horizontalpodautoscalers"], "verbs": ["watch"]},
     ]
     authority = json.loads(cluster.read_text())["clusters"][0]["cluster"]["certificate-authority-data"]
-    with a_user_who_may(api, "mlscale-test-limited", rules) as token:
+    with limited_user(api, "mlscale-test-limited", rules) as token:
         file = kubeconfig(tmp_path, api.server, {"token": token}, authority)
         monkeypatch.setenv("KUBECONFIG", str(file))
-        found = [problem.what for problem in problems("static-min") if problem.fatal]
-        assert found == ["may not patch horizontalpodautoscalers.autoscaling"]
-        assert "may not patch horizontalpodautoscalers" in refused(tmp_path)
+        fatal = [problem.what for problem in problems("static-min") if problem.fatal]
+        assert fatal == ["may not patch horizontalpodautoscalers.autoscaling"]
+        assert "may not patch horizontalpodautoscalers" in deploy_error(tmp_path)
 
 
 @contextmanager
 def without(api: Api, group: str) -> Iterator[None]:
-    """An aggregated API taken from the cluster for a while."""
+    """The cluster without an aggregated API during the block."""
     path = path_of("APIService", f"v1beta1.{group}")
-    held = api.get(path)
+    service = api.get(path)
     api.delete(path)
     try:
         deadline = time.monotonic() + 30
@@ -159,8 +159,8 @@ def without(api: Api, group: str) -> Iterator[None]:
             time.sleep(0.2)
         yield
     finally:
-        metadata = {"name": held["metadata"]["name"]}
-        api.post(path_of("APIService"), {**held, "metadata": metadata, "status": {}})
+        metadata = {"name": service["metadata"]["name"]}
+        api.post(path_of("APIService"), {**service, "metadata": metadata, "status": {}})
         deadline = time.monotonic() + 60
         while _serves(api, group) is False:
             assert time.monotonic() < deadline
@@ -170,7 +170,7 @@ def without(api: Api, group: str) -> Iterator[None]:
 def _serves(api: Api, group: str) -> bool:
     try:
         return api.find(f"/apis/{group}/v1beta1") is not None
-    except Exception:  # 503 until the aggregator has found it again
+    except Exception:  # 503 until the aggregator serves it again
         return False
 
 
@@ -182,29 +182,29 @@ def test_no_metrics_server(api: Api) -> None:
     assert problems("shipped") == []
 
 
-def test_nothing_that_serves_requests_in_flight(api: Api) -> None:
+def test_no_metric_of_requests_in_flight(api: Api) -> None:
     with without(api, "external.metrics.k8s.io"):
         (problem,) = problems("matched")
         assert "nothing serves requests in flight" in problem.what
         assert problems("static-min") == [], "a fixed number needs no metric"
 
 
-def test_another_cfs_period_than_the_kubelets(api: Api) -> None:
+def test_a_cfs_period_other_than_the_kubelets(api: Api) -> None:
     (problem,) = problems("matched", cpu_period_s=0.01)
     assert "the kubelet's CFS period is 100 ms, not 10 ms" in problem.what
     assert "mlscale cluster up --cfs-period 10ms" in problem.remedy
 
 
-def test_an_image_that_can_not_be_pulled(api: Api, tmp_path: Path) -> None:
-    said = refused(tmp_path, image="registry.invalid/mlscale/nothing:1")
-    assert "image registry.invalid/mlscale/nothing:1: the image can't be pulled" in said
+def test_an_image_that_cannot_be_pulled(api: Api, tmp_path: Path) -> None:
+    error = deploy_error(tmp_path, image="registry.invalid/mlscale/nothing:1")
+    assert "image registry.invalid/mlscale/nothing:1: the image can't be pulled" in error
 
 
 def test_no_room_on_any_node(api: Api, tmp_path: Path) -> None:
     (problem,) = problems("static-min", cpu_cores=60)
-    assert not problem.fatal, "a machine might come"
-    said = refused(tmp_path, cpu_cores=60)
-    assert "no node has room for it (lacks cpu)" in said
+    assert not problem.fatal, "a machine may join"
+    error = deploy_error(tmp_path, cpu_cores=60)
+    assert "no node has room for it (lacks cpu)" in error
 
 
 def test_a_quota(api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,12 +214,12 @@ def test_a_quota(api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     api.post(path_of("Namespace"), {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
     quota = {"kind": "ResourceQuota", "metadata": {"name": "small"}, "spec": {"hard": {"requests.cpu": "100m"}}}
     api.post(path_of("ResourceQuota", namespace=name), {"apiVersion": "v1", **quota})
-    said = refused(tmp_path)
-    assert "the quota leaves no room" in said
-    assert "exceeded quota: small" in said
+    error = deploy_error(tmp_path)
+    assert "the quota leaves no room" in error
+    assert "exceeded quota: small" in error
 
 
 def test_a_model_that_does_not_load_with_its_last_log_lines(api: Api, tmp_path: Path) -> None:
-    said = refused(tmp_path, "torchserve_burn:make_broken")
-    assert "the application ends by itself" in said
-    assert "the weights are corrupt" in said
+    error = deploy_error(tmp_path, "torchserve_burn:make_broken")
+    assert "the application ends by itself" in error
+    assert "the weights are corrupt" in error

@@ -41,7 +41,7 @@ def test_one_run_measured_and_drawn(
     schedule = SCHEDULE
     if name == "k3s":
         monkeypatch.setenv("KUBECONFIG", str(request.getfixturevalue("cluster")))
-        schedule = SCHEDULE | {"duration_s": 45.0}  # the HPA looks once in 15 s
+        schedule = SCHEDULE | {"duration_s": 45.0}  # the HPA's sync period is 15 s
     environment = environments.get(name)
     app = code_reader()
     problems = environment.preflight(app, {"app": environment.arm("matched")}, "live")
@@ -67,9 +67,7 @@ def test_one_run_measured_and_drawn(
     roles = {"replica", "control_plane", "load_generator", "host"} | ({"data_plane"} if name != "k3s" else set())
     assert roles <= set(run.resources["role"])
     duration_s = run.info.schedule.duration_s
-    assert run.resources.groupby("role")["t_s"].size().loc["host"] >= 2 * duration_s * 0.8, (
-        "at least about twice a second"
-    )
+    assert run.resources.groupby("role")["t_s"].size().loc["host"] >= 2 * duration_s * 0.8, "about twice a second"
     assert len(read_manifest(tmp_path / "figures")) == (6 if name == "k3s" else 5)
 
 
@@ -94,7 +92,7 @@ def test_whole_and_split_measured_and_drawn(photos: Path, tmp_path: Path) -> Non
     for run in (whole, split):
         assert set(run.requests["status"]) == {"ok"}, "the real models read every photo, whole or in parts"
         assert run.requests["inference_s"].notna().all()
-        assert sum(one["max_replicas"] for one in run.info.scaling.values()) == 4, "the same total"
+        assert sum(scaling["max_replicas"] for scaling in run.info.scaling.values()) == 4, "the same total"
     visits = split.hops.groupby("request_id")["component"].agg(list)
     assert set(visits.index) == set(split.requests["request_id"])
     assert all(names[0] == "localiser" and set(names[1:]) == {"readers"} for names in visits)

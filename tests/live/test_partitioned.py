@@ -1,4 +1,4 @@
-"""An application in components on the real frameworks: each scales alone, and a component that dies is said so."""
+"""A partitioned application on the real frameworks: components scale separately, and a killed one gives 503."""
 
 from __future__ import annotations
 
@@ -36,22 +36,22 @@ def _app(front: str = "make_front") -> App:
 
 
 def _scalings(name: str, back: int = 2) -> dict[str, Scaling]:
-    """A front of two replicas that never scales, and a back of one that may grow to ``back``. The quota is generous:
-    what is tested does not depend on it, and a start costs seconds of CPU."""
+    """A front fixed at two replicas, and a back of one that may grow to ``back``. The quota is generous, since no test
+    depends on it and a start costs seconds of CPU."""
     matched = environments.get(name).arm("matched")
     quick = {"cpu_cores": 1.0, "upscale_delay_s": 0.5, "downscale_delay_s": 600.0}
     front = type(matched).model_validate({**matched.model_dump(), **quick, "min_replicas": 2, "max_replicas": 2})
     return {"front": front, "back": front.model_copy(update={"min_replicas": 1, "max_replicas": back})}
 
 
-class Seen(Watched):
-    """What a deployment reports, by component."""
+class ComponentsWatched(Watched):
+    """A deployment's observations, by component."""
 
     def of(self, kind: type[Any], component: str | None = None) -> list[Any]:
         return [
-            one
-            for one in list(self.seen)
-            if isinstance(one, kind) and (component is None or one.component == component)
+            observation
+            for observation in list(self.seen)
+            if isinstance(observation, kind) and (component is None or observation.component == component)
         ]
 
     def ready(self, component: str) -> int:
@@ -60,15 +60,17 @@ class Seen(Watched):
 
 
 @contextmanager
-def _up(name: str, app: App, scalings: dict[str, Scaling], tmp_path: Path) -> Iterator[tuple[Deployed, Sandbox, Seen]]:
+def _up(
+    name: str, app: App, scalings: dict[str, Scaling], tmp_path: Path
+) -> Iterator[tuple[Deployed, Sandbox, ComponentsWatched]]:
     environment = environments.get(name)
     problems = [problem for problem in environment.preflight(app, scalings, "live") if problem.fatal]
     if problems:
         pytest.skip(f"{name} can't run live here: {problems[0].what}")
     ledger = Ledger.create(f"test-{os.getpid()}")
     with environment.deploy(app, scalings, "live", ledger, [b"photo-1", b"photo-2"]) as deployed:
-        box: Sandbox = getattr(deployed, "box", None) or deployed._box  # type: ignore[attr-defined]
-        seen = Seen(deployed, PATIENCE_S)
+        box: Sandbox = deployed.box  # type: ignore[attr-defined]
+        seen = ComponentsWatched(deployed, PATIENCE_S)
         try:
             yield deployed, box, seen
         finally:
@@ -100,36 +102,34 @@ def _ask(deployed: Deployed, body: str) -> dict[str, Any]:
     return _replies(_load(deployed, 0, body))[0]
 
 
-def _right(reply: dict[str, Any]) -> bool:
+def _is_right(reply: dict[str, Any]) -> bool:
     return json.loads(reply["text"]) == {"echo": [reply["body"], reply["body"] + "+"]}
 
 
 @pytest.mark.parametrize("name", ["torchserve", "rayserve"])
-def test_each_component_scales_alone_and_one_that_dies_is_a_503(name: str, tmp_path: Path) -> None:
+def test_components_scale_separately_and_a_killed_one_gives_503(name: str, tmp_path: Path) -> None:
     with _up(name, _app(), _scalings(name), tmp_path) as (deployed, box, seen):
-        _answers_with_hops(deployed, box)
-        load = _load(deployed, 4, "slow")  # nearly all of their time they are at the back
+        _check_hops(deployed, box)
+        load = _load(deployed, 4, "slow")  # nearly always at the back
         seen.until(lambda: seen.ready("back") == 2, "the back has grown")
-        _each_has_its_own_rows(seen)
-        seen.until(lambda: _at_work(seen), "both of the back are at work")
+        _check_rows_by_component(seen)
+        seen.until(lambda: _both_busy(seen), "both replicas of the back are busy")
         killed = _kill_the_back(box, seen)
-        seen.until(lambda: seen.ready("back") == 2 and not killed & set(box.replicas()), "the back is there again")
+        seen.until(lambda: seen.ready("back") == 2 and not killed & set(box.replicas()), "the back has recovered")
         replies = _replies(load)
-        assert {reply["status"] for reply in replies} <= {200, 503}, [
-            r for r in replies if r["status"] not in (200, 503)
-        ]
-        assert all(_right(reply) for reply in replies if reply["status"] == 200), "never a wrong answer"
+        assert {reply["status"] for reply in replies} <= {200, 503}
+        assert all(_is_right(reply) for reply in replies if reply["status"] == 200), "never a wrong answer"
         failed = [reply for reply in replies if reply["status"] == 503]
-        assert failed, "requests were at the back when it died"
+        assert failed, "requests were at the back when it was killed"
         assert all("component 'back'" in json.loads(reply["text"])["error"] for reply in failed)
-        assert _right(_ask(deployed, "after")), "and it is well again"
+        assert _is_right(_ask(deployed, "after")), "it has recovered"
         assert {event.component for event in seen.of(Event) if event.kind == "replica_failed"} == {"back"}
 
 
-def _answers_with_hops(deployed: Deployed, box: Sandbox) -> None:
+def _check_hops(deployed: Deployed, box: Sandbox) -> None:
     reply = _ask(deployed, "photo")
     assert reply["status"] == 200
-    assert _right(reply)
+    assert _is_right(reply)
     hops = json.loads(reply["headers"]["x-mlscale-hops"])
     assert [hop[0] for hop in hops] == ["front", "back", "back"]
     assert {hop[1] for hop in hops} <= set(box.replicas())
@@ -140,41 +140,41 @@ def _answers_with_hops(deployed: Deployed, box: Sandbox) -> None:
     assert (refused["status"], json.loads(refused["text"])) == (400, {"error": "not a photo"})
 
 
-def _each_has_its_own_rows(seen: Seen) -> None:
+def _check_rows_by_component(seen: ComponentsWatched) -> None:
     grown = [e for e in seen.of(Event) if e.kind == "scale_decision" and e.detail["to"] > e.detail["from"]]
     assert {event.component for event in grown} == {"back"}
-    assert {sample.desired for sample in seen.of(ReplicaSample, "front")} == {2}, "the front stays as it is"
+    assert {sample.desired for sample in seen.of(ReplicaSample, "front")} == {2}, "the front is not scaled"
     owners = {sample.subject: sample.component for sample in seen.of(ResourceSample) if sample.role == "replica"}
     assert sorted(owners.values()) == ["back", "back", "front", "front"]
     started = {event.subject: event.component for event in seen.of(Event) if event.kind == "replica_started"}
-    assert started == owners, "events and resources speak of the same replicas"
+    assert started == owners, "events and resources name the same replicas"
     assert {sample.component for sample in seen.of(ResourceSample) if sample.role != "replica"} == {""}
 
 
-def _at_work(seen: Seen) -> bool:
+def _both_busy(seen: ComponentsWatched) -> bool:
     """Whether two of the back's replicas used CPU in both of their last samples (0.5 s each)."""
     last = [sample for sample in seen.of(ResourceSample, "back") if sample.role == "replica"][-4:]
     return len({sample.subject for sample in last}) == 2 and all(sample.cpu_cores > 0.2 for sample in last)
 
 
-def _kill_the_back(box: Sandbox, seen: Seen) -> set[str]:
+def _kill_the_back(box: Sandbox, seen: ComponentsWatched) -> set[str]:
     started = {event.subject for event in seen.of(Event, "back") if event.kind == "replica_started"}
     killed = {subject: processes for subject, processes in box.replicas().items() if subject in started}
-    assert len(killed) == 2, "both of the back run"
+    assert len(killed) == 2, "the back has two replicas"
     for processes in killed.values():
         os.kill(processes[0].outside, signal.SIGKILL)
     failed = [event.subject for event in seen.of(Event, "back") if event.kind == "replica_failed"]
     seen.until(
         lambda: {e.subject for e in seen.of(Event, "back") if e.kind == "replica_failed"} >= killed.keys(),
-        f"the failures of {sorted(killed)} are seen, {failed}",
+        f"the failures of {sorted(killed)} are reported, so far of {failed}",
     )
     return set(killed)
 
 
-def test_what_a_client_gave_up_is_not_computed_on(tmp_path: Path) -> None:
-    """Ray Serve tells a replica that its client is gone; then the call that it waits for is called off as well."""
+def test_requests_of_disconnected_clients_are_cancelled(tmp_path: Path) -> None:
+    """Ray Serve notifies a replica that its client has disconnected; the call it waits for is cancelled, too."""
     with _up("rayserve", _app("make_counting_front"), _scalings("rayserve", back=1), tmp_path) as (deployed, _, _seen):
-        given_up = _replies(_load(deployed, -3, "hold", "0.7"))
-        assert [reply["status"] for reply in given_up] == [0] * 4
-        held = json.loads(_ask(deployed, "photo")["text"])["held"]
-        assert held < 4, "of four requests, those that still waited were never served"
+        abandoned = _replies(_load(deployed, -3, "hold", "0.7"))
+        assert [reply["status"] for reply in abandoned] == [0] * 4
+        served = json.loads(_ask(deployed, "photo")["text"])["held"]
+        assert served < 4, "of four requests, those still waiting were never served"

@@ -1,4 +1,4 @@
-"""Ray Serve for real, in a sandbox, with an application that only burns CPU."""
+"""Ray Serve, live in a sandbox, with an application that only burns CPU."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ import pytest
 from watched import Watched
 
 from mlscale.environments.base import App, Component
-from mlscale.environments.rayserve.environment import RayServe, RayServeDeployed
+from mlscale.environments.rayserve.environment import RayServe
 from mlscale.environments.rayserve.settings import RayServeScaling
+from mlscale.environments.sandbox_deployment import SandboxDeployed
 from mlscale.host.ledger import Ledger
 from mlscale.runs import MlscaleError, ResourceSample
 
@@ -69,7 +70,7 @@ _LOAD = """
     def client(body, replies):
         while not stop.is_set():
             replies.append(ask(body))
-            stop.wait(0.1 if clients == 1 else 0)  # one client alone asks for less than one replica
+            stop.wait(0.1 if clients == 1 else 0)  # a single client demands less than one replica
 
     stop, replies = threading.Event(), []
     clients, body = int(sys.argv[1]), sys.argv[2].encode()
@@ -88,16 +89,16 @@ _LOAD = """
 
 
 @dataclass
-class Setting:
+class Setup:
     app: App
     folder: Path
     ledger: Ledger
 
-    def load(self, deployed: RayServeDeployed, clients: int, body: str = "photo") -> subprocess.Popen[str]:
+    def load(self, deployed: SandboxDeployed, clients: int, body: str = "photo") -> subprocess.Popen[str]:
         argv = [*deployed.load_prefix, sys.executable, str(self.folder / "load.py"), str(clients), body]
         return subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
-    def ask(self, deployed: RayServeDeployed, body: str) -> dict[str, Any]:
+    def ask(self, deployed: SandboxDeployed, body: str) -> dict[str, Any]:
         replies: list[dict[str, Any]] = _answers(self.load(deployed, 0, body))
         return replies[0]
 
@@ -108,23 +109,23 @@ def _answers(load: subprocess.Popen[str]) -> Any:
 
 
 @pytest.fixture
-def setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Setting]:
+def burn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Setup]:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     (tmp_path / "rayserve_burn_app.py").write_text(textwrap.dedent(_APP))
     (tmp_path / "load.py").write_text(textwrap.dedent(_LOAD))
     monkeypatch.syspath_prepend(tmp_path)
     ledger = Ledger.create(f"test-rayserve-{os.getpid()}")
     app = App("burn", "1", (Component("burn", "rayserve_burn_app:make"),), "burn")
-    yield Setting(app, tmp_path, ledger)
+    yield Setup(app, tmp_path, ledger)
     written = "".join(file.read_text() for file in (tmp_path / "state").rglob("*.jsonl"))
     names = set(re.findall(r"[^\"]*/(?:mls|mlscale)-[0-9a-f]{8}", written))
-    assert names, "the sandbox was written down"
+    assert names, "the ledger names the sandbox"
     assert [name for name in names if Path(name).exists()] == [], "nothing is left behind"
     ledger.close()
     assert not list((tmp_path / "state").rglob("*.jsonl")), "and the ledger agrees"
 
 
-# The quota is generous here: what is tested does not depend on it, and a replica's start costs 4 s of CPU.
+# The quota is generous, since the tests don't depend on it and a replica's start costs 4 s of CPU.
 _QUICK = {"cpu_cores": 1.0, "max_replicas": 3, "downscale_delay_s": 2.0, "upscale_delay_s": 0.5}
 
 
@@ -132,19 +133,19 @@ def _scaling(**changes: Any) -> RayServeScaling:
     return RayServeScaling(**{**RayServe().arm("matched").model_dump(), **_QUICK, **changes})
 
 
-def test_scales_with_the_load_recovers_and_loses_no_request(setting: Setting) -> None:
+def test_scales_with_the_load_recovers_and_loses_no_request(burn: Setup) -> None:
     environment = RayServe()
     photos = [b"photo-1", b"photo-2"]
-    with environment.deploy(setting.app, {"burn": _scaling()}, "live", setting.ledger, photos) as deployed:
+    with environment.deploy(burn.app, {"burn": _scaling()}, "live", burn.ledger, photos) as deployed:
         watched = Watched(deployed, patience_s=150.0)
         try:
-            _answers_like_the_contract(setting, deployed)
-            load = setting.load(deployed, clients=8)
+            _answers_like_the_contract(burn, deployed)
+            load = burn.load(deployed, clients=8)
             watched.until(lambda: watched.now() == (3, 0, 3), "three replicas are ready")
             _under_load(watched, deployed)
             replies = _answers(load)
             assert {reply["status"] for reply in replies} == {200}, "no request is lost while scaling up"
-            light = setting.load(deployed, clients=1)
+            light = burn.load(deployed, clients=1)
             watched.until(lambda: watched.now() == (1, 0, 1), "one replica is left")
             watched.until(lambda: len(watched.events("replica_removed")) == 2, "two replicas are removed")
             assert {reply["status"] for reply in _answers(light)} == {200}, "no request is lost while scaling down"
@@ -154,22 +155,22 @@ def test_scales_with_the_load_recovers_and_loses_no_request(setting: Setting) ->
             assert all("requests queued or in service" in e.detail["reason"] for e in decisions)
             known = [e.known_within_s for e in watched.events()]
             assert min(known) >= 0
-            assert median(known) < 2, "one look that a busy host held up is one event known less well"
+            assert median(known) < 2, "a delayed look on a busy host may make single events less exact"
             _kill_a_replica(watched, deployed)
             _kill_the_raylet(watched, deployed)
         finally:
             watched.close()
 
 
-def _answers_like_the_contract(setting: Setting, deployed: RayServeDeployed) -> None:
-    answer = setting.ask(deployed, "photo")
+def _answers_like_the_contract(burn: Setup, deployed: SandboxDeployed) -> None:
+    answer = burn.ask(deployed, "photo")
     assert answer["status"] == 200
     assert json.loads(answer["text"]) == {"bytes": 5}
     headers = answer["headers"]
     assert headers["x-mlscale-replica"] in deployed.box.replicas(), "the replica's name is its cgroup's"
     assert answer["began"] < float(headers["x-mlscale-started-s"]) < time.monotonic()
     assert 0.01 <= float(headers["x-mlscale-cpu-s"]) <= float(headers["x-mlscale-inference-s"]) + 0.01
-    refused = setting.ask(deployed, "not a photo")
+    refused = burn.ask(deployed, "not a photo")
     assert (refused["status"], json.loads(refused["text"])) == (415, {"error": "not an image"})
     facts = deployed.facts
     assert facts["deployment"]["autoscaling_config"]["target_ongoing_requests"] == 1.0
@@ -179,10 +180,10 @@ def _answers_like_the_contract(setting: Setting, deployed: RayServeDeployed) -> 
     assert facts["sandbox"]["isolated"]
 
 
-def _under_load(watched: Watched, deployed: RayServeDeployed) -> None:
-    """Lives of the replicas and resource use, seen while three replicas work."""
+def _under_load(watched: Watched, deployed: SandboxDeployed) -> None:
+    """Events and resource use while three replicas work."""
     ready = {event.subject: event for event in watched.events("replica_ready")}
-    assert ready.keys() == deployed.box.replicas().keys(), "events and cgroups speak of the same replicas"
+    assert ready.keys() == deployed.box.replicas().keys(), "events and cgroups name the same replicas"
     started = {event.subject: event for event in watched.events("replica_started")}
     assert all(started[name].t_s < event.t_s for name, event in ready.items())
     before = [event.detail["cpu_before_s"] for event in started.values()]
@@ -204,27 +205,27 @@ def _import_ray_cpu_s() -> float:
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-def _kill_a_replica(watched: Watched, deployed: RayServeDeployed) -> None:
-    left = watched.until(  # Ray reports a replica as removed a moment before its process has ended
-        lambda: [*found] if len(found := deployed.box.replicas().items()) == 1 else None,
+def _kill_a_replica(watched: Watched, deployed: SandboxDeployed) -> None:
+    remaining = watched.until(  # Ray reports a replica as removed a moment before its process has ended
+        lambda: [*replicas] if len(replicas := deployed.box.replicas().items()) == 1 else None,
         "one replica's process is left",
     )
-    ((name, processes),) = left
+    ((name, processes),) = remaining
     os.kill(processes[0].outside, signal.SIGKILL)
-    watched.until(lambda: [e for e in watched.events("replica_failed") if e.subject == name], "its failure is seen")
+    watched.until(lambda: [e for e in watched.events("replica_failed") if e.subject == name], "its failure is reported")
     watched.until(lambda: watched.now() == (1, 0, 1), "Ray has replaced it")
     assert name not in deployed.box.replicas()
 
 
-def _kill_the_raylet(watched: Watched, deployed: RayServeDeployed) -> None:
+def _kill_the_raylet(watched: Watched, deployed: SandboxDeployed) -> None:
     os.kill(deployed.box.processes()[deployed.facts["vital"]["raylet"]], signal.SIGKILL)
     watched.thread.join(30)
     assert watched.lost is not None, "observation is lost"
     assert "raylet" in str(watched.lost) or "ended" in str(watched.lost)
 
 
-def test_a_model_that_does_not_load_is_said_so(setting: Setting) -> None:
+def test_a_model_that_does_not_load_is_an_error(burn: Setup) -> None:
     app = App("burn", "1", (Component("burn", "rayserve_burn_app:broken"),), "burn")
-    deploy = RayServe().deploy(app, {"burn": _scaling()}, "live", setting.ledger, [])
+    deploy = RayServe().deploy(app, {"burn": _scaling()}, "live", burn.ledger, [])
     with pytest.raises(MlscaleError, match="the weights are torn"), deploy:
         pytest.fail("deployed a model that does not load")

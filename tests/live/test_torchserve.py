@@ -1,4 +1,4 @@
-"""The real TorchServe: scaling under load without loss, parts killed, nothing left behind."""
+"""TorchServe, live: scaling under load without loss, killed parts, nothing left behind."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ import pytest
 import torchserve_burn
 
 from mlscale.environments.base import App, Component, ObservationLost
-from mlscale.environments.torchserve.environment import TorchServe, TorchServeDeployed
+from mlscale.environments.sandbox_deployment import SandboxDeployed
+from mlscale.environments.torchserve.environment import TorchServe
 from mlscale.environments.torchserve.settings import TorchServeScaling
 from mlscale.host.ledger import Ledger
 from mlscale.runs import Event, MlscaleError, Observation, ReplicaSample, ResourceSample, RunClock
@@ -40,9 +41,9 @@ SCALING = TorchServeScaling(
 
 
 class Watcher:
-    """Collects what a deployment reports, in a thread; ``until`` waits for something in it."""
+    """Collects a deployment's observations in a thread; ``until`` waits for a condition on them."""
 
-    def __init__(self, deployed: TorchServeDeployed) -> None:
+    def __init__(self, deployed: SandboxDeployed) -> None:
         self.seen: list[Observation] = []
         self.error: BaseException | None = None
         self.ended = False
@@ -50,7 +51,7 @@ class Watcher:
         self._thread = threading.Thread(target=self._run, args=(deployed,), daemon=True)
         self._thread.start()
 
-    def _run(self, deployed: TorchServeDeployed) -> None:
+    def _run(self, deployed: SandboxDeployed) -> None:
         try:
             for observation in deployed.observe(RunClock(), self._stop):
                 with self._changed:
@@ -64,13 +65,14 @@ class Watcher:
 
     def until(self, condition: Callable[[], bool], what: str) -> None:
         with self._changed:
-            happened = self._changed.wait_for(lambda: condition() or self.ended, PATIENCE_S)
-        assert happened, f"not within {PATIENCE_S} s: {what}; events: {self.events()[-6:]}"
+            in_time = self._changed.wait_for(lambda: condition() or self.ended, PATIENCE_S)
+        last = "\n".join(map(str, self.events()[-8:]))
+        assert in_time, f"not within {PATIENCE_S:g} s: {what}; last events:\n{last}"
         assert condition(), f"observation ended ({self.error!r}) before: {what}"
 
     def until_lost(self) -> BaseException | None:
         with self._changed:
-            assert self._changed.wait_for(lambda: self.ended, PATIENCE_S), "observation went on"
+            assert self._changed.wait_for(lambda: self.ended, PATIENCE_S), "observation has not ended"
         return self.error
 
     def close(self) -> None:
@@ -78,10 +80,10 @@ class Watcher:
         self._thread.join(PATIENCE_S)
 
     def events(self, kind: str = "") -> list[Event]:
-        return [seen for seen in self.seen if isinstance(seen, Event) and kind in ("", seen.kind)]
+        return [event for event in self.seen if isinstance(event, Event) and kind in ("", event.kind)]
 
     def last(self) -> ReplicaSample | None:
-        return next((seen for seen in reversed(self.seen) if isinstance(seen, ReplicaSample)), None)
+        return next((sample for sample in reversed(self.seen) if isinstance(sample, ReplicaSample)), None)
 
     def has(self, ready: int) -> bool:
         last = self.last()
@@ -93,7 +95,7 @@ def _app(entry: str) -> App:
 
 
 @contextmanager
-def _deployed(entry: str, scaling: TorchServeScaling, ledger: Ledger) -> Iterator[TorchServeDeployed]:
+def _deployed(entry: str, scaling: TorchServeScaling, ledger: Ledger) -> Iterator[SandboxDeployed]:
     problems = TorchServe().preflight(_app(entry), {"app": scaling}, "live")
     if problems:
         pytest.skip(f"TorchServe can't run here: {problems[0].what}")
@@ -102,16 +104,16 @@ def _deployed(entry: str, scaling: TorchServeScaling, ledger: Ledger) -> Iterato
 
 
 def _places(ledger: Ledger) -> tuple[Path, list[Path]]:
-    """Scratch folder and cgroups of the sandbox, from what the ledger wrote down."""
+    """Scratch folder and cgroups of the sandbox, by the ledger."""
     rows = [json.loads(line) for line in ledger.path.read_text().splitlines()]
     (row,) = [row for row in rows if row.get("kind") == "sandbox"]
     return Path(row["identity"]["folder"]), [Path(path) for path in row["identity"]["cgroups"]]
 
 
 def _processes(folder: Path, part: str = "") -> list[int]:
-    """Processes whose command line names the sandbox's folder and ``part``, by their command lines."""
-    found = subprocess.run(["ps", "-axww", "-o", "pid=,args="], capture_output=True, text=True, check=True).stdout
-    rows = [line.strip().partition(" ") for line in found.splitlines() if str(folder) in line and part in line]
+    """Processes whose command line contains the sandbox's folder and ``part``."""
+    listing = subprocess.run(["ps", "-axww", "-o", "pid=,args="], capture_output=True, text=True, check=True).stdout
+    rows = [line.strip().partition(" ") for line in listing.splitlines() if str(folder) in line and part in line]
     return [int(pid) for pid, _, args in rows if "boxenter" not in args]
 
 
@@ -122,8 +124,8 @@ def _nothing_left(folder: Path, groups: list[Path]) -> None:
 
 
 @contextmanager
-def _clients(deployed: TorchServeDeployed) -> Iterator[tuple[Callable[[int], None], list[dict[str, Any]]]]:
-    """``say(n)`` keeps n clients busy; the list grows by one row for each answer."""
+def _clients(deployed: SandboxDeployed) -> Iterator[tuple[Callable[[int], None], list[dict[str, Any]]]]:
+    """``set_clients(n)`` keeps n clients busy; the list grows by one row per answer."""
     argv = [*deployed.load_prefix, sys.executable, torchserve_burn.__file__, "8080", deployed.headers["Authorization"]]
     process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdin is not None
@@ -132,20 +134,20 @@ def _clients(deployed: TorchServeDeployed) -> Iterator[tuple[Callable[[int], Non
     reader = threading.Thread(target=lambda: rows.extend(map(json.loads, process.stdout)))  # type: ignore[arg-type]
     reader.start()
 
-    def say(clients: int) -> None:
+    def set_clients(clients: int) -> None:
         assert process.stdin is not None
         process.stdin.write(f"{clients}\n")
         process.stdin.flush()
 
     try:
-        yield say, rows
+        yield set_clients, rows
     finally:
         process.stdin.close()
         process.wait(PATIENCE_S)
         reader.join(PATIENCE_S)
 
 
-def _ask(deployed: TorchServeDeployed, body: str, authorization: str) -> tuple[int, str]:
+def _ask(deployed: SandboxDeployed, body: str, authorization: str) -> tuple[int, str]:
     code = (
         "import sys, urllib.request, urllib.error\n"
         "headers = {'Content-Type': 'image/jpeg', 'Authorization': sys.argv[3]}\n"
@@ -169,14 +171,14 @@ def test_scales_up_and_down_without_loss_and_survives_a_killed_worker() -> None:
             assert _ask(deployed, "not a picture", authorization) == (400, '{"error": "not a photo"}\n')
             assert _ask(deployed, "photo", "Bearer guess")[0] == 400
             watcher = Watcher(deployed)
-            with _clients(deployed) as (say, rows):
-                _scale(watcher, say)
+            with _clients(deployed) as (set_clients, rows):
+                _scale(watcher, set_clients)
                 _kill_worker(watcher, folder)
             watcher.close()
         assert watcher.error is None
         lost = [row for row in rows if row["status"] != 200]
-        # One request may have been in service at the worker that was killed by hand; TorchServe answers it with 5xx.
-        assert len(lost) <= 1, lost
+        # One request may have been in service at the killed worker; TorchServe answers it with 5xx.
+        assert len(lost) <= 1, lost[:5]
         assert all("photo" not in row["body"] or row["status"] >= 500 for row in lost), lost
         assert all(float(row["cpu_s"]) >= torchserve_burn.BURN_S for row in rows if row["status"] == 200)
         assert len({row["replica"] for row in rows if row["status"] == 200}) >= 3
@@ -184,10 +186,10 @@ def test_scales_up_and_down_without_loss_and_survives_a_killed_worker() -> None:
         _nothing_left(folder, groups)
 
 
-def _scale(watcher: Watcher, say: Callable[[int], None]) -> None:
-    say(6)
+def _scale(watcher: Watcher, set_clients: Callable[[int], None]) -> None:
+    set_clients(6)
     watcher.until(lambda: watcher.has(3), "three workers ready")
-    say(1)
+    set_clients(1)
     watcher.until(lambda: watcher.has(1), "back to one worker")
     assert len(watcher.events("replica_removed")) == 2
     assert watcher.events("replica_failed") == []
@@ -196,33 +198,33 @@ def _scale(watcher: Watcher, say: Callable[[int], None]) -> None:
 def _kill_worker(watcher: Watcher, folder: Path) -> None:
     (worker,) = _processes(folder, "model_service_worker.py")
     os.kill(worker, signal.SIGKILL)
-    watcher.until(lambda: bool(watcher.events("replica_failed")), "the killed worker is noticed")
+    watcher.until(lambda: bool(watcher.events("replica_failed")), "the killed worker is reported")
     watcher.until(lambda: watcher.has(1), "TorchServe has restarted it")
     assert watcher.events("replica_ready")[-1].subject != watcher.events("replica_failed")[0].subject
 
 
 def _check(watcher: Watcher) -> None:
-    """Every decision has its reason, every replica its life in order, every role its samples."""
+    """Every decision has a reason, every replica its events in order, every role its samples."""
     decisions = [event.detail for event in watcher.events("scale_decision")]
     assert all(detail["reason"] for detail in decisions)
     moves = [(detail["from"], detail["to"]) for detail in decisions if detail["from"] != detail["to"]]
     assert moves[0][0] == 1
     assert moves[-1][1] == 1
-    for drained in watcher.events("replica_removed"):
-        own = [event for event in watcher.events() if event.subject == drained.subject]
+    for removed in watcher.events("replica_removed"):
+        own = [event for event in watcher.events() if event.subject == removed.subject]
         kinds = [event.kind for event in sorted(own, key=lambda event: event.t_s)]
         assert kinds == ["replica_created", "replica_started", "replica_ready", "replica_draining", "replica_removed"]
-        assert median(event.known_within_s for event in own) < 5, "one late look is one event known less well"
+        assert median(event.known_within_s for event in own) < 5, "a late look may make single events less exact"
     started = watcher.events("replica_started")
     roles = {sample.role for sample in watcher.seen if isinstance(sample, ResourceSample)}
     assert roles >= {"host"}
-    if roles != {"host"}:  # cgroups are there
+    if roles != {"host"}:  # with cgroups
         assert roles >= {"replica", "data_plane", "control_plane"}
         assert all(event.detail["cpu_before_s"] < 0.05 for event in started)
 
 
 @pytest.mark.parametrize(
-    ("part", "message"), [("org.pytorch.serve.ModelServer", "Java ended|front end"), ("torchserve_agent", "exit code")]
+    ("part", "message"), [("org.pytorch.serve.ModelServer", "Java ended|front end"), ("torchserve.agent", "exit code")]
 )
 def test_a_killed_part_ends_the_observation_and_leaves_nothing(part: str, message: str) -> None:
     with Ledger.create("test-torchserve") as ledger:
@@ -233,9 +235,9 @@ def test_a_killed_part_ends_the_observation_and_leaves_nothing(part: str, messag
             for pid in _processes(folder, part):
                 os.kill(pid, signal.SIGKILL)
             error = watcher.until_lost()
-            begun = time.monotonic()
+            started_s = time.monotonic()
         assert isinstance(error, ObservationLost)
-        assert time.monotonic() - begun < PATIENCE_S, "teardown is bounded"
+        assert time.monotonic() - started_s < PATIENCE_S, "teardown is bounded"
         assert re.search(message, str(error))
         _nothing_left(folder, groups)
 

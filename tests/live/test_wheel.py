@@ -1,5 +1,5 @@
-"""The wheel without the checkout: installed into an environment of its own, in an empty folder, with a user's model.
-And an environment of a user's (examples/process_pool), which nothing of mlscale knows of."""
+"""The wheel without the checkout: installed into a new virtual environment, used in an empty folder with a user's model
+and a user's own environment (examples/process_pool), of which mlscale knows nothing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 pytestmark = pytest.mark.live
 
 CHECKOUT = Path(__file__).parents[2]
-# What the environment of the tests has installed of this project, metadata included.
+# Names of this project's packages in the tests' environment, metadata included.
 OURS = ("mlscale", "codereader", "onenode")
 MODEL = """
 def make():
@@ -24,16 +24,18 @@ def make():
     return answer
 """
 SCRIPT = """
-import sys
+import sys, warnings
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import mlscale
-from mlscale import App, ClosedLoop, ClosedStage, Component, MeasureOptions, figures, load_runs, measure, simulate
+from mlscale import App, ClosedLoop, ClosedStage, Component, MeasureOptions, figures, load, load_runs, measure, simulate
 
 assert Path(mlscale.__file__).is_relative_to(sys.prefix), mlscale.__file__
 app = App("words", "1", (Component("app", "my_model:make"),), front="app")
 step = ClosedStage(start_s=0, clients=1), ClosedStage(start_s=3, clients=3)
-schedule = ClosedLoop(duration_s=8, think_mean_s=0.2, stages=step)
+schedule = ClosedLoop(duration_s=12, think_mean_s=0.2, stages=step)
 options = MeasureOptions(idle_s=0, quiet_at_most_s=0)
 runs = [
     measure(name, app, schedule, bodies="bodies", out=f"runs/{name}", scaling={"max_replicas": 1}, options=options)
@@ -45,14 +47,34 @@ for run in runs:
     assert run.info.entries == {"app": "my_model:make"}
 for name in ("torchserve", "rayserve", "k3s", "eks", "ecs"):
     runs.append(simulate(name, app, schedule, out=f"runs/simulated-{name}"))
-assert figures.trajectory(runs, 0.5).get_label()
 assert len(load_runs("runs")) == len(runs)
+
+server = ThreadingHTTPServer(("127.0.0.1", 0), SimpleHTTPRequestHandler)
+Thread(target=server.serve_forever, daemon=True).start()
+sent = load(f"http://127.0.0.1:{server.server_address[1]}/", ClosedLoop(duration_s=2, stages=step[:1]), out="load")
+assert set(sent.requests["status"]) == {"ok"}
+
+warnings.simplefilter("error", UserWarning)
+k3s, eks = (run for run in runs if run.info.environment in ("k3s", "eks"))
+for plot in ("trajectory", "response", "sigma", "resources", "survival"):
+    assert getattr(figures, plot)(runs, 0.5).get_label(), plot
+for plot in ("cold_starts", "sharing", "inference_by_period"):
+    assert getattr(figures, plot)([k3s]).get_label(), plot
+for plot in ("boot_parts", "boot_response", "boot_trajectories"):
+    assert getattr(figures, plot)([eks], 0.5).get_label(), plot
+assert figures.timeline(k3s, 0.5).get_label()
+assert figures.machine_timeline(eks, 0.5).get_label()
+assert figures.boot_beside_simulated([eks], [eks], 0.5).get_label()
+assert figures.variants({"one": [k3s], "other": [eks]}, ["k3s", "eks"], 0.5).get_label()
+live = runs[:3]  # simulated runs are not tested against one another
+assert figures.estimation(live, 0.5).get_label()
+assert figures.windows(live, 0.5, [("torchserve", "rayserve")]).get_label()
 """
 
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An environment with the wheel, and everything else from the one that runs the tests."""
+    """The Python of an environment with the wheels, and everything else linked from the tests' environment."""
     folder = tmp_path_factory.mktemp("wheel")
     build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(folder / "dist")]
     for package in (CHECKOUT, CHECKOUT / "packages/twin", CHECKOUT / "examples/process_pool"):
@@ -78,7 +100,8 @@ def run(python: Path, folder: Path, *words: str) -> str:
     done = subprocess.run(
         [str(python), *words], cwd=folder, env=environment, capture_output=True, text=True, check=False
     )
-    assert done.returncode == 0, (done.stdout + done.stderr)[-2000:]
+    last = "\n".join((done.stdout + done.stderr).splitlines()[-10:])
+    assert done.returncode == 0, f"{words}: exit code {done.returncode}\n{last}"
     return done.stdout
 
 
@@ -96,6 +119,6 @@ def test_a_user_s_model_is_measured_and_every_environment_is_simulated(installed
     run(mlscale, tmp_path, "cleanup")
 
 
-def test_what_a_stack_is_made_of_is_there(installed: Path, tmp_path: Path) -> None:
-    said = run(installed, tmp_path, "-c", "from mlscale.environments import ecs; print(ecs._template())")
-    assert said == (CHECKOUT / "cloud/ecs.yaml").read_text() + "\n"
+def test_the_stack_s_template_is_packaged(installed: Path, tmp_path: Path) -> None:
+    template = run(installed, tmp_path, "-c", "from mlscale.environments import ecs; print(ecs._template())")
+    assert template == (CHECKOUT / "cloud/ecs.yaml").read_text() + "\n"

@@ -1,4 +1,4 @@
-"""An application that burns a known amount of CPU, and (run as a script) clients for it. Standard library alone."""
+"""An application that burns a known amount of CPU and, as a script, clients for it. Standard library only."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def make_broken() -> Callable[[bytes], Mapping[str, Any]]:
 
 
 def main(port: int, authorization: str) -> None:
-    """Keep as many clients busy as the latest line of standard input says; one JSON line for each answer."""
+    """Keep as many clients busy as the last line of standard input says; print one JSON line per answer."""
     wanted, lock, ended = [0], threading.Lock(), threading.Event()
 
     def client(number: int) -> None:

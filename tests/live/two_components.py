@@ -1,4 +1,4 @@
-"""An application of two components that only burn CPU, for tests; loaded in replicas. Its load is sent by `main`."""
+"""A test application of two components that only burn CPU; `main` sends its load."""
 
 from __future__ import annotations
 
@@ -51,15 +51,15 @@ def _burn(cpu_s: float) -> None:
         pass
 
 
-def ask(url: str, headers: Mapping[str, str], body: str, timeout_s: float = 40.0) -> dict[str, Any]:
-    """One request on a connection of its own: its status (0: no answer), the answer, the headers."""
+def ask(url: str, request_headers: Mapping[str, str], body: str, timeout_s: float = 40.0) -> dict[str, Any]:
+    """One request on a new connection: its status (0: no answer), the answer, the headers."""
     parts = urlsplit(url)
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeout_s)
     try:
-        connection.request("POST", parts.path, body, {"Content-Type": "application/octet-stream", **headers})
+        connection.request("POST", parts.path, body, {"Content-Type": "application/octet-stream", **request_headers})
         response = connection.getresponse()
-        said = {name.lower(): text for name, text in response.getheaders()}
-        return {"body": body, "status": response.status, "text": response.read().decode(), "headers": said}
+        headers = {name.lower(): text for name, text in response.getheaders()}
+        return {"body": body, "status": response.status, "text": response.read().decode(), "headers": headers}
     except OSError as error:
         return {"body": body, "status": 0, "text": type(error).__name__, "headers": {}}
     finally:
@@ -67,8 +67,8 @@ def ask(url: str, headers: Mapping[str, str], body: str, timeout_s: float = 40.0
 
 
 def main() -> None:
-    """``URL HEADERS CLIENTS BODY [TIMEOUT]``: clients that ask until standard input ends; 0: one that asks once, -3:
-    four that do so together."""
+    """``URL HEADERS CLIENTS BODY [TIMEOUT]``: clients that send until standard input ends. CLIENTS 0 sends one
+    request, -3 four at once."""
     url, headers, clients, body = sys.argv[1], json.loads(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
     timeout_s = float(sys.argv[5]) if len(sys.argv) > 5 else 40.0
     stop, replies = threading.Event(), []

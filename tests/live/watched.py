@@ -1,4 +1,4 @@
-"""What a deployment's observer tells, gathered while a live test goes on."""
+"""A deployment's observations, collected in a thread while a live test runs."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
+
 from mlscale.environments import Deployed, ObservationLost
 from mlscale.runs import Event, Observation, ReplicaSample, RunClock
 
 
 @dataclass
 class Watched:
-    """What `observe` yields, gathered by a thread. ``patience_s``: how long `until` waits at most."""
+    """What `observe` yields, collected by a thread. ``patience_s`` is the timeout of `until`."""
 
     deployed: Deployed
     patience_s: float = 60.0
@@ -24,10 +26,10 @@ class Watched:
     clock: RunClock = field(default_factory=RunClock)
 
     def __post_init__(self) -> None:
-        self.thread = threading.Thread(target=self._gather)
+        self.thread = threading.Thread(target=self._collect)
         self.thread.start()
 
-    def _gather(self) -> None:
+    def _collect(self) -> None:
         try:
             for observation in self.deployed.observe(self.clock, self.stop):
                 self.seen.append(observation)
@@ -38,12 +40,13 @@ class Watched:
         at_most_s = self.patience_s if at_most_s is None else at_most_s
         deadline = time.monotonic() + at_most_s
         while time.monotonic() < deadline:
-            ended = not self.thread.is_alive()  # before the last look: its end may be what is waited for
-            if found := condition():
-                return found
+            ended = not self.thread.is_alive()  # before the last check: its end may be the condition
+            if result := condition():
+                return result
             assert not ended, f"the observer ended: {self.lost}"
             self.thread.join(0.05)
-        raise AssertionError(f"not within {at_most_s:g} s: {what}; events: {self.events()}")
+        last = "\n".join(map(str, self.events()[-8:]))
+        pytest.fail(f"not within {at_most_s:g} s: {what}; replicas: {self.now()}; last events:\n{last}", pytrace=False)
 
     def events(self, *kinds: str) -> list[Event]:
         return [e for e in list(self.seen) if isinstance(e, Event) and (not kinds or e.kind in kinds)]
@@ -52,6 +55,7 @@ class Watched:
         return [sample for sample in list(self.seen) if isinstance(sample, ReplicaSample)]
 
     def now(self) -> tuple[int, int, int]:
+        """Replicas desired, starting and ready, by the last sample."""
         samples = self.samples()
         return (samples[-1].desired, samples[-1].starting, samples[-1].ready) if samples else (0, 0, 0)
 

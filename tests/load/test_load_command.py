@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from load_truth import CHECK, TruthServer, reply, right_answer
 
-from mlscale.loadgen.command import Surroundings, check_address, record_load, schedule_of
+from mlscale.loadgen.command import HostContext, check_address, record_load, schedule_of
 from mlscale.loadgen.outcome import outcome_table
 from mlscale.loadgen.process import LoadSpec
 from mlscale.runs import ClosedLoop, ClosedStage, Constant, MlscaleError, OpenLoop, Run, Validity, load_run
@@ -55,7 +55,7 @@ def test_photos_are_posted_and_the_run_is_sealed(truth: TruthServer, photo_folde
 def record(url: str, schedule: OpenLoop | ClosedLoop, out: Path, **changes: Any) -> Run:
     """The command's work in this process; every run is judged valid and nothing is sampled."""
     spec = LoadSpec(url, schedule, start_s=None, **changes)
-    return record_load(spec, out, Surroundings(lambda run: Validity(valid=True), {}, lambda clock: ()))
+    return record_load(spec, out, HostContext(lambda run: Validity(valid=True), {}, lambda clock: ()))
 
 
 def test_failures_are_listed_and_without_photos_it_is_a_get(truth: TruthServer, tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_a_worker_that_fails_before_it_sends_leaves_nothing(
     truth: TruthServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "executable", shutil.which("false") or "/bin/false")
-    with pytest.raises(MlscaleError, match="ended with code 1"):
+    with pytest.raises(MlscaleError, match="exited with code 1"):
         record(truth.url, FIVE, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -104,7 +104,7 @@ def test_what_can_not_be_done_is_one_line_and_leaves_nothing(truth: TruthServer,
     with socket.socket() as taken:  # bound, not listening
         taken.bind(("127.0.0.1", 0))
         nowhere = f"http://127.0.0.1:{taken.getsockname()[1]}/"
-        with pytest.raises(MlscaleError, match="nothing answers"):
+        with pytest.raises(MlscaleError, match="can't connect"):
             record(nowhere, FIVE, out)
     with pytest.raises(MlscaleError, match="no files"):
         record(truth.url, FIVE, out, bodies=empty)

@@ -234,7 +234,7 @@ def test_a_worker_that_is_killed_fails_the_load(truth: TruthServer, tmp_path: Pa
         until(lambda: len(truth.arrivals) >= 20, "requests arrive")
         os.kill(load.pids[0], signal.SIGKILL)
 
-    with pytest.raises(MlscaleError, match="ended with code -9"):
+    with pytest.raises(MlscaleError, match="exited with code -9"):
         run(LoadSpec(truth.url, constant(100, 600), start_s=None, workers=2, **PATIENT), tmp_path, kill)
 
 

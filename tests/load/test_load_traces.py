@@ -67,7 +67,7 @@ def test_rates_hold_until_the_next_row(tmp_path: Path) -> None:
     [
         ("", 1, "no column"),
         ("when\n1\n", 1, "no column"),
-        ("time_s\n", None, "no arrival"),
+        ("time_s\n", None, "no rows"),
         ("time_s\n1\nx\n", 3, "not a number"),
         ("time_s\n1\n\n0.5\n", 4, "after the line before"),
         ("time_s\n-1\n", 2, "-1"),

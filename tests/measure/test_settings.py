@@ -60,7 +60,7 @@ def test_settings_given_as_a_whole_are_shared_too() -> None:
 @pytest.mark.parametrize(
     ("overrides", "text"),
     [
-        ({"reader.max_replicas": 2}, "no component 'reader'"),
+        ({"reader.max_replicas": 2}, "unknown component 'reader'"),
         ({"readers.replicas": 2}, "unknown setting 'replicas'"),
         ({"readers.max_replicas": "many"}, "max_replicas"),
         ({"readers.min_replicas": 3}, "min_replicas"),

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mlscale.analysis.boot_time_response import NO_MACHINES, dose_rows
+from mlscale.analysis.boot_time_response import NO_MACHINES, boot_time_rows
 from mlscale.analysis.response import horizon_of
 from mlscale.plots.boots import boot_parts, boot_response, boot_trajectories
 from mlscale.plots.style import plotted
@@ -29,7 +29,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
 
 
 def test_trajectories_run_from_the_shortest_boot_to_the_longest(runs: list[Run]) -> None:
-    axes = boot_trajectories(runs, dose_rows(runs, LEVEL_S), LEVEL_S)
+    axes = boot_trajectories(runs, boot_time_rows(runs, LEVEL_S), LEVEL_S)
     shown = plotted(axes)
     words = [panel.get_title(loc="left").partition(" (")[0] for panel in axes]
     assert words == ["room always there", "boot 5s", "boot 30s", "boot 60s"]
@@ -42,7 +42,7 @@ def test_trajectories_run_from_the_shortest_boot_to_the_longest(runs: list[Run])
 
 
 def test_the_bars_and_the_line_are_of_the_rows(runs: list[Run]) -> None:
-    rows = dose_rows(runs, LEVEL_S)
+    rows = boot_time_rows(runs, LEVEL_S)
     bars = plotted(boot_parts(rows)).set_index("variant")
     assert bars.loc["boot 60s", "machine_s"] == pytest.approx(rows.set_index("variant").loc["boot 60s", "machine_s"])
     waited, free = boot_response(rows)

@@ -170,7 +170,7 @@ def test_an_environment_without_a_valid_run_stays_grey_and_says_why(own: list[Ru
     quick = rows[rows.run_id.isin([run.info.run_id for run in runs])].assign(block=1, aa_label=None)
     lost = quick.run_id == bad.info.run_id
     quick = quick.assign(valid=~lost, reasons=np.where(lost, why, ""))
-    assert set(design.shown(quick).run_id) == set(quick.run_id)
+    assert set(design.runs_for_figures(quick).run_id) == set(quick.run_id)
     reason = "not valid: host-bound, 12 % of the time over 90 % busy"
     for axes in (plots.trajectory([runs[0], bad], LEVEL_S), plots.response_parts(quick), plots.kaplan_meier(quick)):
         assert reason in _texts(axes).replace("\n", " ")

@@ -34,4 +34,4 @@ def test_100_000_malformed_bodies() -> None:
         finally:
             fuzzing.close()
         print(f"\nstatuses: {dict(sorted(fuzzing.statuses.items()))}", file=sys.__stderr__)
-        assert not [line for line in server.log if "failed on a body" in line]
+        assert [line for line in server.log if "failed on a body" in line][:10] == []

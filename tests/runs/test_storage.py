@@ -226,7 +226,20 @@ def test_a_folder_stands_for_the_runs_below_it(tmp_path: Path) -> None:
     assert [run.path for run in load_runs([tmp_path / "b/1"])] == [tmp_path / "b/1"]
 
 
+def test_incomplete_runs_below_a_folder_are_skipped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    written(tmp_path / "runs" / "a").seal()
+    written(tmp_path / "runs" / "b").abandon("interrupted")
+    assert [run.path.name for run in load_runs(tmp_path)] == ["a"]
+    assert capsys.readouterr().err == f"mlscale: skipped incomplete runs: {tmp_path / 'runs' / 'b'}\n"
+    assert [run.path.name for run in load_runs(tmp_path, allow_incomplete=True)] == ["a", "b"]
+    with pytest.raises(MlscaleError, match="the run is incomplete: interrupted"):
+        load_runs(tmp_path / "runs" / "b")
+    (tmp_path / "runs" / "a" / "run.json").unlink()
+    with pytest.raises(MlscaleError, match="only incomplete runs found"):
+        load_runs(tmp_path)
+
+
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(MlscaleError, match="choose a folder that can be written"):
+    with pytest.raises(MlscaleError, match="choose a writable folder"):
         RunWriter(tmp_path / "file" / "run", info())

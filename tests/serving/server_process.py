@@ -57,7 +57,7 @@ class Server:
         with self._news:
             self._news.wait_for(lambda: self._ended or any(text in line for line in self.log), AT_MOST_S)
             found = [line for line in self.log if text in line]
-        assert found, f"no line with {text!r} in:\n" + "".join(self.log)
+        assert found, f"no line with {text!r}; last lines:\n" + "".join(self.log[-10:])
         return found[0].strip()
 
     def request(self, method: str, path: str, body: bytes | None = None, **headers: str) -> Got:

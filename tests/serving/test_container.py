@@ -47,7 +47,7 @@ def test_an_entry_that_is_not_there_is_one_line_and_code_2() -> None:
     argv = [sys.executable, "-m", "mlscale.serving.container", "--port", "0", "--entry", "nowhere:make"]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 2
-    assert done.stderr.splitlines()[-1].startswith("mlscale: --entry: there is no module 'nowhere'")
+    assert done.stderr.splitlines()[-1].startswith("mlscale: --entry: no module 'nowhere'")
 
 
 def test_imports_in_a_phase_are_counted_apart() -> None:

@@ -138,5 +138,5 @@ async def _ask_one_whose_back_is_silent(port: int) -> None:
 
 @pytest.mark.parametrize("call", ["back", "back=", "=http://127.0.0.1:1/decode", "back=10.0.0.1:8080"])
 def test_a_call_that_names_no_address(call: str) -> None:
-    with pytest.raises(AssertionError, match="write it as NAME=http://HOST:PORT/decode"):
+    with pytest.raises(AssertionError, match="is not NAME=URL"):
         Component("--call", call)

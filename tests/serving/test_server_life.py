@@ -125,15 +125,15 @@ def test_a_port_that_is_taken() -> None:
         ended = serve_fails("--port", str(port))
     assert ended.returncode == 2
     assert ended.stderr.strip() == (
-        f"mlscale: 127.0.0.1:{port}: port {port} is taken (choose another with --port, or end what listens there)"
+        f"mlscale: 127.0.0.1:{port}: port {port} is in use (choose another --port, or stop the server that uses it)"
     )
 
 
 @pytest.mark.parametrize(
     ("entry", "says"),
     [
-        ("no_colon", "names no factory"),
-        ("no_such_module:make", "there is no module 'no_such_module'"),
+        ("no_colon", "is not package.module:factory"),
+        ("no_such_module:make", "no module 'no_such_module'"),
         ("served_model:nothing", "has no attribute 'nothing'"),
         ("served_model:make_broken", "OSError: the disk is gone"),
         ("served_model:make_allergic", "--warm-up FILE"),

@@ -1,7 +1,7 @@
 """What runs in the sandbox: a proxy with one queue, replicas that each serve one request at a time, a scaling loop.
 
-``python -m process_pool.pool SETTINGS`` (JSON). It prints a line for everything that happens, and takes commands, a
-line each, on standard input; its end means that nobody listens any more.
+``python -m process_pool.pool SETTINGS`` (JSON). It prints events and reads commands, one JSON object per line. At the
+end of standard input, mlscale is gone, and it exits.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from aiohttp import web
 
 from mlscale.environments.emit import Emitter
 
-LOOK_S = 0.1
-# Headers of a replica's answer that the load generator reads.
-KEPT = ("X-Mlscale-Replica", "X-Mlscale-Started-S", "X-Mlscale-Inference-S", "Content-Type")
+POLL_S = 0.1
+# Headers of a replica's answer that the client gets.
+FORWARDED = ("X-Mlscale-Replica", "X-Mlscale-Started-S", "X-Mlscale-Inference-S", "Content-Type")
 
 
 @dataclass
 class Replica:
-    """One process, reached by a port of its own."""
+    """A replica: a process with its own port."""
 
     port: int
     process: asyncio.subprocess.Process
@@ -41,9 +41,9 @@ class Replica:
 
 @dataclass
 class Pool:
-    """Everything that the proxy knows."""
+    """The proxy's state: replicas, and requests waiting for one."""
 
-    told: dict[str, Any]
+    settings: dict[str, Any]
     out: Emitter
     replicas: list[Replica] = field(default_factory=list)
     waiting: deque[asyncio.Future[Replica]] = field(default_factory=deque)
@@ -52,32 +52,32 @@ class Pool:
     client: aiohttp.ClientSession = field(init=False)
 
     async def serve(self, request: web.Request) -> web.Response:
-        """Wait for a replica that is free, hand the body on, hand the answer back."""
+        """Wait for a free replica, forward the request, return the answer."""
         body = await request.read()
         self.ongoing += 1
-        replica = await self._free()
+        replica = await self._acquire()
         try:
             url = f"http://127.0.0.1:{replica.port}/decode"
             headers = {"Content-Type": request.headers.get("Content-Type", "application/octet-stream")}
             async with self.client.post(url, data=body, headers=headers) as answer:
-                kept = {name: answer.headers[name] for name in KEPT if name in answer.headers}
-                return web.Response(status=answer.status, body=await answer.read(), headers=kept)
+                forwarded = {name: answer.headers[name] for name in FORWARDED if name in answer.headers}
+                return web.Response(status=answer.status, body=await answer.read(), headers=forwarded)
         except aiohttp.ClientError as error:
             return web.Response(status=502, text=str(error))
         finally:
             self.ongoing -= 1
-            self._given_back(replica)
+            self._release(replica)
 
-    async def _free(self) -> Replica:
-        found = next((each for each in self.replicas if each.ready and not each.busy and not each.leaving), None)
-        if found is None:
+    async def _acquire(self) -> Replica:
+        replica = next((r for r in self.replicas if r.ready and not r.busy and not r.leaving), None)
+        if replica is None:
             turn: asyncio.Future[Replica] = asyncio.get_running_loop().create_future()
             self.waiting.append(turn)
-            found = await turn
-        found.busy = True
-        return found
+            replica = await turn
+        replica.busy = True
+        return replica
 
-    def _given_back(self, replica: Replica) -> None:
+    def _release(self, replica: Replica) -> None:
         replica.busy = False
         if replica.leaving:
             replica.process.terminate()
@@ -85,7 +85,7 @@ class Pool:
         self._offer(replica)
 
     def _offer(self, replica: Replica) -> None:
-        """To whoever has waited longest and still does."""
+        """Give a free replica to the request that has waited longest, unless it was cancelled."""
         while self.waiting:
             turn = self.waiting.popleft()
             if not turn.cancelled():
@@ -94,22 +94,22 @@ class Pool:
                 return
 
     async def start(self) -> None:
-        """One more replica, ready when its model is."""
-        port = self.told["port"] + 1 + max((each.port - self.told["port"] for each in self.replicas), default=0)
-        argv = [self.told["python"], "-m", "mlscale.serving.container", "--entry", self.told["entry"]]
-        named = {**os.environ, "MLSCALE_REPLICA": f"pool-{port}"}
+        """Start one replica and wait until it is ready."""
+        port = 1 + max((replica.port for replica in self.replicas), default=self.settings["port"])
+        argv = [self.settings["python"], "-m", "mlscale.serving.container", "--entry", self.settings["entry"]]
+        environment = {**os.environ, "MLSCALE_REPLICA": f"pool-{port}"}
         argv += ["--host", "127.0.0.1", "--port", str(port)]
-        process = await asyncio.create_subprocess_exec(*argv, stdout=sys.stderr, env=named)
+        process = await asyncio.create_subprocess_exec(*argv, stdout=sys.stderr, env=environment)
         replica = Replica(port, process, f"replica-{process.pid}")
         self.replicas.append(replica)
-        self.out.event(self.told["component"], "replica_created", replica.name)
+        self.out.event(self.settings["component"], "replica_created", replica.name)
         while not await self._is_ready(port):
             if process.returncode is not None:
                 self.out.failed(f"a replica ended with code {process.returncode}", "process pool", "see its log")
                 return
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(POLL_S)
         replica.ready = True
-        self.out.event(self.told["component"], "replica_ready", replica.name, detail={"replica_id": f"pool-{port}"})
+        self.out.event(self.settings["component"], "replica_ready", replica.name, detail={"replica_id": f"pool-{port}"})
         self._offer(replica)
 
     async def _is_ready(self, port: int) -> bool:
@@ -120,52 +120,52 @@ class Pool:
             return False
 
     async def stop(self) -> None:
-        """One replica fewer: the youngest that is idle, else the youngest, once it has answered."""
-        staying = [each for each in self.replicas if not each.leaving]
-        replica = next((each for each in reversed(staying) if not each.busy), staying[-1])
+        """Stop one replica: the youngest idle one, else the youngest once it has answered."""
+        remaining = [replica for replica in self.replicas if not replica.leaving]
+        replica = next((replica for replica in reversed(remaining) if not replica.busy), remaining[-1])
         replica.leaving = True
-        self.out.event(self.told["component"], "replica_draining", replica.name)
+        self.out.event(self.settings["component"], "replica_draining", replica.name)
         if not replica.busy:
             replica.process.terminate()
         await replica.process.wait()
         self.replicas.remove(replica)
-        self.out.event(self.told["component"], "replica_removed", replica.name)
+        self.out.event(self.settings["component"], "replica_removed", replica.name)
 
     async def scale(self) -> None:
-        """Every tenth of a second: as many as requests ask for, if they have asked for long enough."""
-        told, tasks = self.told, set[asyncio.Task[None]]()
+        """Ten times a second: start or stop replicas if the requests have needed it for long enough."""
+        settings, tasks = self.settings, set[asyncio.Task[None]]()
         since_s, wanted_before = time.monotonic(), self.desired
         while True:
-            await asyncio.sleep(LOOK_S)
-            needed = math.ceil(self.ongoing / told["target_ongoing"])
-            wanted = min(max(needed, told["min_replicas"]), told["max_replicas"])
+            await asyncio.sleep(POLL_S)
+            needed = math.ceil(self.ongoing / settings["target_ongoing"])
+            wanted = min(max(needed, settings["min_replicas"]), settings["max_replicas"])
             now_s = time.monotonic()
             if (wanted > self.desired) != (wanted_before > self.desired) or wanted == self.desired:
                 since_s = now_s
             wanted_before = wanted
-            delay_s = told["upscale_delay_s"] if wanted > self.desired else told["downscale_delay_s"]
+            delay_s = settings["upscale_delay_s"] if wanted > self.desired else settings["downscale_delay_s"]
             if wanted != self.desired and now_s - since_s >= delay_s:
                 detail = {"from": self.desired, "to": wanted, "reason": f"{self.ongoing} requests in flight"}
-                self.out.event(told["component"], "scale_decision", detail=detail)
+                self.out.event(settings["component"], "scale_decision", detail=detail)
                 change = wanted - self.desired
                 self.desired, since_s = wanted, now_s
                 tasks |= {asyncio.create_task(self.start() if change > 0 else self.stop()) for _ in range(abs(change))}
                 tasks = {task for task in tasks if not task.done()}
-            ready = sum(each.ready and not each.leaving for each in self.replicas)
-            starting = sum(not each.ready for each in self.replicas)
-            self.out.replicas(told["component"], self.desired, starting, ready)
+            ready = sum(replica.ready and not replica.leaving for replica in self.replicas)
+            starting = sum(not replica.ready for replica in self.replicas)
+            self.out.replicas(settings["component"], self.desired, starting, ready)
 
 
-async def main(told: dict[str, Any]) -> None:
-    """Until standard input ends."""
-    pool = Pool(told, Emitter())
+async def main(settings: dict[str, Any]) -> None:
+    """Run until standard input ends."""
+    pool = Pool(settings, Emitter())
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True, limit=0)) as pool.client:
         app = web.Application(client_max_size=10_000_000)
         app.router.add_post("/decode", pool.serve)
         runner = web.AppRunner(app)
         await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", told["port"]).start()
-        pool.desired = told["min_replicas"]
+        await web.TCPSite(runner, "127.0.0.1", settings["port"]).start()
+        pool.desired = settings["min_replicas"]
         await asyncio.gather(*(pool.start() for _ in range(pool.desired)))
         pool.out.ready(replicas=pool.desired)
         lines = asyncio.StreamReader()
@@ -178,7 +178,7 @@ async def main(told: dict[str, Any]) -> None:
 
 
 async def _warm_up(pool: Pool, command: dict[str, Any]) -> None:
-    """Every body twice on every replica."""
+    """Send every body twice to every replica."""
     for replica in pool.replicas:
         for file in command.get("bodies", []) * 2:
             url = f"http://127.0.0.1:{replica.port}/decode"

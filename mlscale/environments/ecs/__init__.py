@@ -1,6 +1,6 @@
 """The environment ``ecs``: containers on Fargate, scaled by Application Auto Scaling's target tracking.
 
-It is built to AWS's documents and service models (docs/aws.md says which) and was never run on AWS.
+Built from AWS's documentation and service models (see docs/aws.md); it has never run on AWS.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final
 
-from mlscale.environments.base import App, Problem, Scaling
+from mlscale.environments.base import App, Problem, Scaling, raise_fatal
 from mlscale.environments.ecs.settings import EcsScaling, arm_settings
 from mlscale.host.ledger import Ledger, LedgerEntry
 from mlscale.runs import Level, MlscaleError, Mode
@@ -33,7 +33,7 @@ class Ecs:
     """Amazon ECS under target tracking.
 
     Args:
-        say: told what is about to be created and what it costs at most.
+        say: called with what is about to be created and its maximum cost.
     """
 
     name: ClassVar[str] = "ecs"
@@ -50,7 +50,7 @@ class Ecs:
         return arm_settings(arm)
 
     def preflight(self, app: App, scalings: Mapping[str, Scaling], mode: Mode) -> Sequence[Problem]:
-        """What stands in the way; nothing is made, and only who asks and the account's guard are read."""
+        """What would prevent a run. Creates nothing; reads the caller's identity and the account's guard."""
         problems = list(_problems(app, scalings))
         if any(problem.fatal for problem in problems):
             return problems
@@ -60,7 +60,7 @@ class Ecs:
             account = _account(_scaling(scalings))
             account.number()
             read_guard(account)
-            problems += _of_budget(_scaling(scalings), account.region)
+            problems += _budget_problems(_scaling(scalings), account.region)
         except MlscaleError as error:
             problems.append(Problem(error.what, error.where, error.remedy))
         return problems
@@ -69,34 +69,32 @@ class Ecs:
     def deploy(
         self, app: App, scalings: Mapping[str, Scaling], mode: Mode, ledger: Ledger, warm_up: Sequence[bytes]
     ) -> Iterator[EcsDeployed]:
-        """A stack of its own (cloud/ecs.yaml), which deletes itself after ``lifetime_min``; gone on leaving.
+        """A stack for this run (cloud/ecs.yaml), deleted on leaving, or by itself after ``lifetime_min``.
 
-        The load's task serves every photo twice before it sends (`remote_job`), since nothing outside the
-        stack reaches the application; ``warm_up`` is not used.
+        ``warm_up`` is not used: the application can't be reached from outside the stack, so the load's task sends every
+        body twice before it starts (`remote_job`).
 
         Raises:
-            MlscaleError: a preflight problem, no budget, or what keeps the stack from being made.
+            MlscaleError: a preflight problem, or the stack could not be created.
         """
         from mlscale.environments.aws_cost import ecs_cost
         from mlscale.environments.ecs import stack
         from mlscale.environments.ecs.deployed import EcsDeployed
 
-        for problem in self.preflight(app, scalings, mode):
-            if problem.fatal:
-                raise MlscaleError(problem.what, problem.where, problem.remedy)
+        raise_fatal(self.preflight(app, scalings, mode))
         scaling = _scaling(scalings)
         account = _account(scaling)
         number, guard = account.number(), stack.read_guard(account)
         plan = _plan(app, scaling, guard, account)
         cost = ecs_cost(scaling, account.region)
-        named = {"account": number, "region": account.region, "profile": account.profile, "stack": plan.name}
-        entry = ledger.intend(KIND, **named)
+        identity = {"account": number, "region": account.region, "profile": account.profile, "stack": plan.name}
+        entry = ledger.intend(KIND, **identity)
         try:
             resources = stack.propose(account, plan)
-            self._say(_told(plan, resources, cost.told()))
+            self._say(_summary(plan, resources, cost.table()))
             outputs = stack.create(account, plan.name)
             facts = {
-                **named,
+                **identity,
                 "resources": [f"{name}: {kind}" for name, kind in resources],
                 "cost_at_most_usd": round(cost.usd, 4),
                 "prices": cost.date,
@@ -118,26 +116,26 @@ class Ecs:
         """Delete the stack that ``entry`` names.
 
         Raises:
-            MlscaleError: other credentials than those that made it, or something of it can't be deleted.
+            MlscaleError: the credentials are another account's, or a resource can't be deleted.
         """
         from mlscale.environments.ecs.account import Account
 
-        named = entry.identity
-        account = Account(named["region"], named["profile"])
+        identity = entry.identity
+        account = Account(identity["region"], identity["profile"])
         number = account.number()
-        if number != named["account"]:
-            what = f"these are credentials of account {number}, the stack is in {named['account']}"
+        if number != identity["account"]:
+            what = f"these are credentials of account {number}, the stack is in {identity['account']}"
             raise MlscaleError(
-                what, f"stack {named['stack']}", "set AWS_PROFILE to the account's; it expires by itself"
+                what, f"stack {identity['stack']}", "set AWS_PROFILE to that account, or let the stack expire"
             )
-        remove(account, named["stack"])
+        remove(account, identity["stack"])
 
 
 def remove(account: Account, name: str) -> None:
-    """Stop what the stack does not know of, and delete it. What is gone is gone.
+    """Stop the load's task, which is not part of the stack, then delete the stack. Idempotent.
 
     Raises:
-        MlscaleError: something can't be deleted; the stack's own schedule goes on trying.
+        MlscaleError: a resource can't be deleted; the stack's own schedule keeps trying.
     """
     from mlscale.environments.ecs import stack
     from mlscale.environments.ecs.account import is_gone
@@ -153,23 +151,23 @@ def remove(account: Account, name: str) -> None:
 
 def _problems(app: App, scalings: Mapping[str, Scaling]) -> Iterator[Problem]:
     if len(app.components) > 1:
-        yield Problem("a partitioned application is not measured on ECS yet", "--partitioned", "measure it whole")
+        yield Problem("partitioned applications are not supported on ECS yet", "--partitioned", "measure it whole")
         return
     scaling = _scaling(scalings)
     if scaling.launch != "fargate":
-        yield Problem("EC2 capacity providers are only simulated yet", "--scaling launch", "launch=fargate")
+        yield Problem("EC2 capacity providers can only be simulated yet", "--scaling launch", "set launch=fargate")
     if scaling.metric != "cpu":
-        yield Problem("a custom metric is only simulated yet", "--scaling metric", "metric=cpu")
+        yield Problem("custom metrics can only be simulated yet", "--scaling metric", "set metric=cpu")
     for name in ("out_datapoints", "in_datapoints"):
         if getattr(scaling, name) != EcsScaling.model_fields[name].default:
-            yield Problem("AWS sets the datapoints of its alarms itself", f"--scaling {name}", "leave it out")
+            yield Problem("AWS chooses the datapoints of its alarms itself", f"--scaling {name}", "leave it out")
     if not (scaling.image or app.image):
-        yield Problem("no image is named", "--scaling image", f"image=REGISTRY/NAME:TAG, see {_DOCUMENT}")
+        yield Problem("no image given", "--scaling image", f"set image=REGISTRY/NAME:TAG, see {_DOCUMENT}")
     if scaling.budget_usd is None:
-        yield Problem("nothing is created without a budget", "--budget-usd", f"--budget-usd 1, see {_DOCUMENT}")
+        yield Problem("nothing is created without a budget", "--budget-usd", f"set one, see {_DOCUMENT}")
 
 
-def _of_budget(scaling: EcsScaling, region: str) -> Iterator[Problem]:
+def _budget_problems(scaling: EcsScaling, region: str) -> Iterator[Problem]:
     from mlscale.environments.aws_cost import ecs_cost
 
     cost = ecs_cost(scaling, region)
@@ -222,13 +220,13 @@ def _plan(app: App, scaling: EcsScaling, guard: object, account: Account) -> Pla
 
 
 def owner() -> str:
-    """Whose runs these are: the name of this machine's user."""
+    """The owner in the stacks' tags: this machine's user."""
     import getpass
 
     return getpass.getuser()
 
 
-def _told(plan: Plan, resources: Sequence[tuple[str, str]], cost: str) -> str:
+def _summary(plan: Plan, resources: Sequence[tuple[str, str]], cost: str) -> str:
     kinds = sorted({kind for _, kind in resources})
     return (
         f"stack {plan.name}: {len(resources)} resources ({', '.join(kinds)})\n"
@@ -237,6 +235,6 @@ def _told(plan: Plan, resources: Sequence[tuple[str, str]], cost: str) -> str:
 
 
 def _template() -> str:
-    """cloud/ecs.yaml: beside the package in a checkout, inside it where a wheel was installed."""
-    places = (_PACKAGE.parent / "cloud" / "ecs.yaml", _PACKAGE / "cloud" / "ecs.yaml")
-    return next(file for file in places if file.is_file()).read_text()
+    """cloud/ecs.yaml: beside the package in a checkout, inside it in an installed wheel."""
+    candidates = (_PACKAGE.parent / "cloud" / "ecs.yaml", _PACKAGE / "cloud" / "ecs.yaml")
+    return next(file for file in candidates if file.is_file()).read_text()

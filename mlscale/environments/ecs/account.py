@@ -1,4 +1,4 @@
-"""An AWS account in one region: clients, pages, and errors as a user can understand them."""
+"""An AWS account in one region: clients, paginated lists, and errors that a user can understand."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ _THROTTLED: Final = frozenset({"Throttling", "ThrottlingException", "RequestLimi
 
 
 class Account:
-    """Clients of one region, made when they are first used.
+    """Clients for one region, created on first use.
 
     Args:
-        region: such as "eu-central-1"; None: that of the environment or the AWS configuration.
-        profile: of the AWS configuration; None: the usual search for credentials.
+        region: such as "eu-central-1"; None: from the environment or the AWS configuration.
+        profile: of the AWS configuration; None: boto3's default search for credentials.
     """
 
     def __init__(self, region: str | None = None, profile: str | None = None) -> None:
@@ -69,35 +69,35 @@ class Account:
         """The boto3 client of a service."""
         if service not in self._clients:
             client = self._session.client(service, config=_CONFIG)
-            client.meta.events.register("provide-client-params", self._sending)
-            client.meta.events.register("after-call", self._answered)
+            client.meta.events.register("provide-client-params", self._on_send)
+            client.meta.events.register("after-call", self._on_answer)
             self._clients[service] = client
         return self._clients[service]
 
     def call(self, service: str, operation: str, **parameters: Any) -> dict[str, Any]:
-        """One call. Raises MlscaleError."""
+        """Make one API call. Raises MlscaleError."""
         with explained(f"{service} {operation}"):
             answer: dict[str, Any] = getattr(self.client(service), operation)(**parameters)
             return answer
 
     def listed(self, service: str, operation: str, key: str, **parameters: Any) -> list[Any]:
-        """All elements of ``key`` over all pages. Raises MlscaleError."""
+        """The elements of ``key`` from all pages. Raises MlscaleError."""
         with explained(f"{service} {operation}"):
             pages = self.client(service).get_paginator(operation).paginate(**parameters)
             return [element for page in pages for element in page.get(key, ())]
 
     def number(self) -> str:
-        """The account's number, which tells that the credentials work. Raises MlscaleError."""
+        """The account's number; also checks the credentials. Raises MlscaleError."""
         return str(self.call("sts", "get_caller_identity")["Account"])
 
     def now(self) -> float:
-        """Unix time by AWS's clock, as well as it is known."""
+        """Unix time by AWS's clock, estimated."""
         return time.time() + self.skew.middle_s
 
-    def _sending(self, **_: Any) -> None:
+    def _on_send(self, **_: Any) -> None:
         self._sent_at = time.time()
 
-    def _answered(self, parsed: Mapping[str, Any], **_: Any) -> None:
+    def _on_answer(self, parsed: Mapping[str, Any], **_: Any) -> None:
         headers = parsed.get("ResponseMetadata", {}).get("HTTPHeaders", {})
         if "date" in headers:
             self.skew = self.skew.narrowed(parsedate_to_datetime(headers["date"]), self._sent_at, time.time())
@@ -105,46 +105,44 @@ class Account:
 
 @contextmanager
 def explained(where: str) -> Iterator[None]:
-    """Turns what boto3 raises inside into one sentence.
-
-    Raises:
-        MlscaleError: instead of a botocore error.
-    """
+    """Turn botocore's errors within the block into an MlscaleError."""
     try:
         yield
     except _NO_CREDENTIALS as error:
-        raise MlscaleError("no AWS credentials", where, "aws configure, aws sso login, or set AWS_PROFILE") from error
+        raise MlscaleError(
+            "no AWS credentials", where, "use aws configure or aws sso login, or set AWS_PROFILE"
+        ) from error
     except (ProfileNotFound, NoRegionError) as error:
         raise MlscaleError(str(error), where, "see ~/.aws/config") from error
     except ClientError as error:
-        raise _of_client(error, where) from error
+        raise _explained_client_error(error, where) from error
     except (ConnectionError, HTTPClientError) as error:
-        raise MlscaleError(f"AWS can't be reached: {error}", where, "check the network, then repeat") from error
+        raise MlscaleError(f"AWS can't be reached: {error}", where, "check the network, then try again") from error
     except WaiterError as error:
         raise MlscaleError(str(error), where, "see the stack's events") from error
     except BotoCoreError as error:
         raise MlscaleError(str(error), where, "see the message") from error
 
 
-def _of_client(error: ClientError, where: str) -> MlscaleError:
+def _explained_client_error(error: ClientError, where: str) -> MlscaleError:
     code = str(error.response.get("Error", {}).get("Code", ""))
     message = str(error.response.get("Error", {}).get("Message", "")) or code
     status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
     if code in _EXPIRED:
         return MlscaleError(
-            "the AWS credentials are expired or wrong", where, "renew them (aws sso login), then repeat"
+            "the AWS credentials are expired or wrong", where, "renew them (aws sso login), then try again"
         )
     if code in _DENIED:
         return MlscaleError(f"not allowed: {message}", where, "attach cloud/user-policy.json, see docs/aws.md")
     if code in _THROTTLED:
-        return MlscaleError("AWS throttles the account's calls", where, "wait a minute, then repeat")
+        return MlscaleError("AWS is throttling the account's calls", where, "wait a minute, then try again")
     if status >= 500:
-        return MlscaleError(f"AWS failed: {message}", where, "wait a minute, then repeat")
+        return MlscaleError(f"AWS failed: {message}", where, "wait a minute, then try again")
     return MlscaleError(message, where, "see the message")
 
 
 def is_gone(error: MlscaleError) -> bool:
-    """Whether what was asked for is not there (any more)."""
+    """Whether the error says that the resource does not exist."""
     cause = error.__cause__
     if not isinstance(cause, ClientError):
         return False

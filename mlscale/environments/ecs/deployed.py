@@ -1,4 +1,4 @@
-"""A run on ECS while it lasts: where load goes, and everything observed of it (contract: `Deployed`)."""
+"""An application deployed on ECS: where load goes, and what is observed (contract: `Deployed`)."""
 
 from __future__ import annotations
 
@@ -21,14 +21,15 @@ SERVICE: Final = "app"
 _STATE_S: Final = 2.0
 _DECISIONS_S: Final = 10.0
 _METRICS_S: Final = 20.0
+# How long CloudWatch's values may be delayed.
 _METRICS_LATE: Final = timedelta(minutes=5)
-# Tasks that one call describes, at most.
-_DESCRIBED: Final = 100
+# Most tasks that one describe_tasks call accepts.
+_TASKS_PER_CALL: Final = 100
 
 
 @dataclass(frozen=True)
 class EcsDeployed:
-    """See `mlscale.environments.base.Deployed`. ``outputs``: of the stack."""
+    """See `mlscale.environments.base.Deployed`. ``outputs``: the stack's."""
 
     account: Account
     stack: str
@@ -42,7 +43,7 @@ class EcsDeployed:
 
     @property
     def load_prefix(self) -> Sequence[str]:
-        """argv that has the load sent by a task beside the application."""
+        """argv prefix by which a task next to the application sends the load."""
         return prefix(
             "mlscale.environments.ecs.load_job:open_job",
             LEAD_S,
@@ -55,10 +56,10 @@ class EcsDeployed:
         )
 
     def observe(self, clock: RunClock, stop: threading.Event) -> Iterator[Observation]:
-        """What happens, until ``stop`` is set; what is told late is asked for once more then.
+        """Poll AWS until ``stop`` is set, then once more for values that arrive late.
 
         Raises:
-            ObservationLost: AWS does not answer any more.
+            ObservationLost: AWS no longer answers.
         """
         zero_at = clock.wall_start.timestamp() + self.account.skew.middle_s
         watch = ServiceWatch(self.component, zero_at, self.account.skew.within_s, self.scaling.min_replicas)
@@ -92,8 +93,8 @@ class EcsDeployed:
                 "ecs", "list_tasks", "taskArns", cluster=self.stack, serviceName=SERVICE, desiredStatus=status
             )
         ]
-        for first in range(0, len(arns), _DESCRIBED):
-            described = call("ecs", "describe_tasks", cluster=self.stack, tasks=arns[first : first + _DESCRIBED])
+        for first in range(0, len(arns), _TASKS_PER_CALL):
+            described = call("ecs", "describe_tasks", cluster=self.stack, tasks=arns[first : first + _TASKS_PER_CALL])
             yield from watch.tasks(described["tasks"])
         group = self.outputs["TargetGroupArn"]
         health = call("elbv2", "describe_target_health", TargetGroupArn=group)["TargetHealthDescriptions"]
@@ -120,15 +121,15 @@ class EcsDeployed:
             HistoryItemType="StateUpdate",
             StartDate=datetime.fromtimestamp(zero_at, UTC) - timedelta(hours=1),
         )
-        mine = f"TargetTracking-service/{self.stack}/"
-        yield from watch.alarms([item for item in items if str(item["AlarmName"]).startswith(mine)])
+        prefix = f"TargetTracking-service/{self.stack}/"
+        yield from watch.alarms([item for item in items if str(item["AlarmName"]).startswith(prefix)])
 
     def _usage(self, watch: ServiceWatch, zero_at: float) -> Iterator[Observation]:
         period_s = self.scaling.metric_period_s
-        named = [{"Name": "ClusterName", "Value": self.stack}, {"Name": "ServiceName", "Value": SERVICE}]
-        metric = {"Namespace": "AWS/ECS", "MetricName": "CPUUtilization", "Dimensions": named}
-        ends = datetime.fromtimestamp(self.account.now(), UTC)
-        begins = max(datetime.fromtimestamp(zero_at, UTC) - timedelta(minutes=2), ends - _METRICS_LATE)
+        dimensions = [{"Name": "ClusterName", "Value": self.stack}, {"Name": "ServiceName", "Value": SERVICE}]
+        metric = {"Namespace": "AWS/ECS", "MetricName": "CPUUtilization", "Dimensions": dimensions}
+        end = datetime.fromtimestamp(self.account.now(), UTC)
+        start = max(datetime.fromtimestamp(zero_at, UTC) - timedelta(minutes=2), end - _METRICS_LATE)
         results = self.account.listed(
             "cloudwatch",
             "get_metric_data",
@@ -137,10 +138,10 @@ class EcsDeployed:
                 {"Id": "cpu", "MetricStat": {"Metric": metric, "Period": period_s, "Stat": "Average"}},
                 {"Id": "tasks", "MetricStat": {"Metric": metric, "Period": period_s, "Stat": "SampleCount"}},
             ],
-            StartTime=begins,
-            EndTime=ends,
+            StartTime=start,
+            EndTime=end,
         )
-        by_id = {str(each["Id"]): dict(zip(each["Timestamps"], each["Values"], strict=True)) for each in results}
+        by_id = {str(row["Id"]): dict(zip(row["Timestamps"], row["Values"], strict=True)) for row in results}
         for moment, percent in by_id.get("cpu", {}).items():
             tasks = round(by_id.get("tasks", {}).get(moment, 1.0))
             yield from watch.usage([moment], [percent], period_s, self.scaling.cpu_cores, tasks)

@@ -1,4 +1,4 @@
-"""What runs have left in an AWS account, found without a ledger: by their stacks' names and their tags."""
+"""Finds and removes runs' leftovers in an AWS account by the names and tags of their stacks, without a ledger."""
 
 from __future__ import annotations
 
@@ -7,43 +7,42 @@ from datetime import UTC, datetime
 
 from mlscale.environments.ecs import owner, remove
 from mlscale.environments.ecs.account import Account
-from mlscale.environments.ecs.stack import PREFIX
+from mlscale.environments.ecs.stack import PREFIX, left_over
 
 RUN, OWNER, EXPIRES = "mlscale:run", "mlscale:owner", "mlscale:expires"
 
 
 def remove_leftovers(account: Account, living: Collection[str]) -> list[str]:
-    """Delete this user's stacks of runs that have expired, or that no run on this machine is using.
+    """Delete this user's stacks that no run on this machine is using.
 
     Args:
         living: stacks that runs on this machine are using.
     Returns:
-        A line for each stack that was deleted, and for each resource that is still tagged as a run's whose stack is
-        gone.
+        A line for each deleted stack, and for each expired tagged resource whose stack is gone.
     Raises:
         MlscaleError: a stack could not be deleted.
     """
-    said = []
+    report = []
     for stack in account.listed("cloudformation", "describe_stacks", "Stacks"):
         name = str(stack["StackName"])
-        tags = {each["Key"]: each["Value"] for each in stack.get("Tags", ())}
+        tags = {tag["Key"]: tag["Value"] for tag in stack.get("Tags", ())}
         if not name.startswith(PREFIX) or name in living or tags.get(OWNER) != owner():
             continue
         remove(account, name)
-        said.append(f"removed aws-stack: {name} in {account.region}")
-    left = {str(each["StackName"]) for each in account.listed("cloudformation", "describe_stacks", "Stacks")}
+        report.append(f"removed aws-stack: {name} in {account.region}")
+    remaining = left_over(account)
     tagged = account.listed(
         "resourcegroupstaggingapi", "get_resources", "ResourceTagMappingList", TagFilters=[{"Key": RUN}]
     )
     for resource in tagged:
-        tags = {each["Key"]: each["Value"] for each in resource.get("Tags", ())}
-        if tags.get(RUN) not in left and _is_over(tags.get(EXPIRES, "")):
-            said.append(f"still tagged, though its stack is gone: {resource['ResourceARN']}")
-    return said
+        tags = {tag["Key"]: tag["Value"] for tag in resource.get("Tags", ())}
+        if tags.get(RUN) not in remaining and _has_expired(tags.get(EXPIRES, "")):
+            report.append(f"still tagged, though its stack is gone: {resource['ResourceARN']}")
+    return report
 
 
-def _is_over(expires: str) -> bool:
-    """The tagging API forgets deleted resources late: only what has expired counts."""
+def _has_expired(expires: str) -> bool:
+    """Only expired resources count, since the tagging API lists deleted ones for a while."""
     try:
         return datetime.fromisoformat(expires) < datetime.now(UTC)
     except ValueError:

@@ -1,4 +1,4 @@
-"""The load of a run on ECS: a task of the run's own stack, which tells by its log what it sent."""
+"""The load of a run on ECS: a task in the run's stack, which reports what it sent through its log."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from typing import Any, Final
 from mlscale.environments.ecs.account import Account, is_gone
 from mlscale.runs import MlscaleError
 
-# From asking for the task until it can send, s: a start on Fargate (53 to 62 s with an image of 413 MB), the image of
-# the application, imports, every photo sent twice.
+# From requesting the task until it can send, s: Fargate's start (53 to 62 s with an image of 413 MB), the application's
+# image, imports, every body sent twice.
 LEAD_S: Final = 180.0
 _CONTAINER: Final = "load"
 _POLL_S: Final = 2.0
-# How long after a task's end its last lines may come.
+# How long after a task's end its last log lines may arrive.
 _LOG_LAG_S: Final = 30.0
 
 
 def open_job(**arguments: Any) -> FargateJob:
-    """What `mlscale.loadgen.remote` calls."""
+    """Called by `mlscale.loadgen.remote`."""
     return FargateJob(**arguments)
 
 
 class FargateJob:
-    """See `mlscale.loadgen.remote.RemoteJob`. The arguments are data, since they pass a command line."""
+    """See `mlscale.loadgen.remote.RemoteJob`. The arguments are plain data, since they are passed on a command line."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class FargateJob:
         self._stopped = False
 
     def start(self, environment: Mapping[str, str]) -> None:
-        """Raises MlscaleError: AWS refuses it, or has no room for it."""
+        """Raises MlscaleError if AWS refuses the task or has no capacity."""
         variables = [{"name": name, "value": value} for name, value in environment.items()]
         answer = self._account.call(
             "ecs",
@@ -65,21 +65,20 @@ class FargateJob:
             startedBy="mlscale",
         )
         if not answer.get("tasks"):
-            failures = ", ".join(str(each.get("reason")) for each in answer.get("failures", ())) or "no reason given"
-            raise MlscaleError(
-                f"the load's task was not started: {failures}", self._stack, "repeat, or raise the quota"
-            )
+            reasons = ", ".join(str(failure.get("reason")) for failure in answer.get("failures", ()))
+            what = f"the load's task was not started: {reasons or 'no reason given'}"
+            raise MlscaleError(what, self._stack, "try again, or raise the quota")
         self._task = str(answer["tasks"][0]["taskArn"])
 
     def lines(self) -> Iterator[str]:
-        """Raises MlscaleError: the task ended without having said anything."""
+        """Raises MlscaleError if the task ended without any output."""
         stream = f"{_CONTAINER}/{_CONTAINER}/{self._task.rpartition('/')[2]}"
         token: dict[str, str] = {}
-        ended_at, said = None, False
+        ended_at, any_output = None, False
         while True:
-            found, token, more = self._read(stream, token)
-            for line in found:
-                said = True
+            lines, token, more = self._read(stream, token)
+            for line in lines:
+                any_output = True
                 yield line
             if more:
                 continue
@@ -88,20 +87,20 @@ class FargateJob:
             if ended_at is not None and time.monotonic() - ended_at > _LOG_LAG_S:
                 break
             time.sleep(_POLL_S)
-        if not said:
+        if not any_output:
             raise MlscaleError(
-                f"the load's task said nothing: {self._why()}", self._stack, "see the task in the ECS console"
+                f"the load's task wrote nothing: {self._why()}", self._stack, "see the task in the ECS console"
             )
 
     def stop(self) -> None:
-        """SIGTERM to the worker; what it had sent still comes."""
+        """SIGTERM to the worker; `lines` still returns what it reports afterwards."""
         if self._task and not self._stopped:
             self._stopped = True
             self._account.call("ecs", "stop_task", cluster=self._stack, task=self._task, reason="mlscale: load stopped")
 
     def _read(self, stream: str, token: dict[str, str]) -> tuple[list[str], dict[str, str], bool]:
-        """Lines from ``token`` on, the next token, and whether more may be there now. CloudWatch repeats the token at
-        the end of the stream; a stream that is not there yet has no lines."""
+        """Lines from ``token`` on, the next token, and whether there may be more. A stream that does not exist yet has
+        no lines. (get_log_events has no paginator: CloudWatch repeats the token at the end of the stream.)"""
         try:
             answer = self._account.call(
                 "logs", "get_log_events", logGroupName=self._stack, logStreamName=stream, startFromHead=True, **token
@@ -110,9 +109,9 @@ class FargateJob:
             if is_gone(error):
                 return [], token, False
             raise
-        following = {"nextToken": str(answer["nextForwardToken"])}
+        next_token = {"nextToken": str(answer["nextForwardToken"])}
         lines = [str(event["message"]) for event in answer["events"]]
-        return lines, following, following != token
+        return lines, next_token, next_token != token
 
     def _describe(self) -> Mapping[str, Any]:
         answer = self._account.call("ecs", "describe_tasks", cluster=self._stack, tasks=[self._task])
@@ -123,5 +122,5 @@ class FargateJob:
 
     def _why(self) -> str:
         task = self._describe()
-        reasons = [task.get("stoppedReason"), *(each.get("reason") for each in task.get("containers", ()))]
+        reasons = [task.get("stoppedReason"), *(container.get("reason") for container in task.get("containers", ()))]
         return "; ".join(str(reason) for reason in reasons if reason) or "no reason given"

@@ -1,7 +1,7 @@
-"""What happens to a service on ECS, from what AWS tells of it: pure functions from answers to observations.
+"""AWS's answers about an ECS service turned into observations. Pure.
 
-AWS's moments are its own clock's. A moment before the run's zero by a second is -1; how well the two clocks are known
-to agree stands in ``known_within_s``.
+AWS's timestamps are those of its own clock, and are converted to seconds from the run's zero; ``known_within_s`` is the
+uncertainty of the offset between the two clocks.
 """
 
 from __future__ import annotations
@@ -14,26 +14,26 @@ from typing import Any, Final
 from mlscale.runs import Event, EventKind, ReplicaSample, ResourceSample
 
 _DESIRED: Final = re.compile(r"desired count to (\d+)")
-# A task's own moments. Its network interface is attached (``connectivityAt``) where it has been placed.
-_MOMENTS: Final[tuple[tuple[str, EventKind], ...]] = (
+# A task's timestamps. Its network interface is attached (``connectivityAt``) once it is placed.
+_TIMESTAMPS: Final[tuple[tuple[str, EventKind], ...]] = (
     ("createdAt", "replica_created"),
     ("connectivityAt", "replica_scheduled"),
     ("startedAt", "replica_started"),
     ("stoppingAt", "replica_draining"),
     ("stoppedAt", "replica_removed"),
 )
-# Why a task stops that has not failed.
-_WELL: Final = frozenset({"ServiceSchedulerInitiated", "UserInitiated", ""})
+# Stop codes of tasks that have not failed.
+_STOP_CODES: Final = frozenset({"ServiceSchedulerInitiated", "UserInitiated", ""})
 
 
 class ServiceWatch:
-    """Takes answers in, gives each event once, in the order of its moment.
+    """Turns answers into events: each event once, in the order of its time.
 
     Args:
         component: of the application.
         zero_at: zero of the run's clock, Unix time by AWS's clock.
-        within_s: how well that is known.
-        initial: tasks that were deployed.
+        within_s: uncertainty of ``zero_at``, s.
+        initial: number of tasks deployed.
     """
 
     def __init__(self, component: str, zero_at: float, within_s: float, initial: int) -> None:
@@ -45,20 +45,20 @@ class ServiceWatch:
 
     def tasks(self, tasks: Sequence[Mapping[str, Any]]) -> Iterator[Event]:
         """``describe_tasks`` of the service's tasks, running and stopped."""
-        found = []
+        events = []
         for task in tasks:
             name = task_id(task)
             self._addresses |= dict.fromkeys(addresses(task), name)
-            for field, kind in _MOMENTS:
+            for field, kind in _TIMESTAMPS:
                 if task.get(field) is not None and self._first(name, kind):
-                    found.append(self._event(task[field], kind, name, _detail(task, field)))
-            if task.get("stopCode", "") not in _WELL and self._first(name, "replica_failed"):
+                    events.append(self._event(task[field], kind, name, _detail(task, field)))
+            if task.get("stopCode", "") not in _STOP_CODES and self._first(name, "replica_failed"):
                 moment = task.get("stoppingAt") or task.get("stoppedAt") or task["createdAt"]
-                found.append(self._event(moment, "replica_failed", name, {"reason": task.get("stoppedReason", "")}))
-        yield from sorted(found, key=lambda event: event.t_s)
+                events.append(self._event(moment, "replica_failed", name, {"reason": task.get("stoppedReason", "")}))
+        yield from sorted(events, key=lambda event: event.t_s)
 
     def targets(self, health: Sequence[Mapping[str, Any]], at: float, since_s: float) -> Iterator[Event]:
-        """``describe_target_health`` at ``at`` (Unix time, AWS's clock), asked ``since_s`` after the last time."""
+        """``describe_target_health`` at ``at`` (Unix time, AWS's clock), ``since_s`` after the previous call."""
         for target in health:
             name = self._addresses.get(str(target["Target"]["Id"]))
             if name is None or target["TargetHealth"]["State"] != "healthy" or not self._first(name, "replica_ready"):
@@ -67,12 +67,12 @@ class ServiceWatch:
             yield Event(t_s, self._component, "replica_ready", name, known_within_s=since_s + self._within_s)
 
     def activities(self, activities: Sequence[Mapping[str, Any]]) -> Iterator[Event]:
-        """``describe_scaling_activities``, those that did not scale among them."""
-        for activity in sorted(activities, key=lambda each: each["StartTime"]):
+        """``describe_scaling_activities``, including those that did not scale."""
+        for activity in sorted(activities, key=lambda activity: activity["StartTime"]):
             if not self._first(str(activity["ActivityId"]), "activity"):
                 continue
             reason = f"{activity.get('StatusCode', '')}: {activity.get('Cause', '')}"
-            held = [str(each.get("Code")) for each in activity.get("NotScaledReasons", ())]
+            held = [str(cause.get("Code")) for cause in activity.get("NotScaledReasons", ())]
             wanted = _DESIRED.search(str(activity.get("Description", "")))
             before, after = self._desired, self._desired if held or wanted is None else int(wanted[1])
             if before == after and reason == self._held:
@@ -82,10 +82,10 @@ class ServiceWatch:
             yield self._event(activity["StartTime"], "scale_decision", "", detail)
 
     def alarms(self, items: Sequence[Mapping[str, Any]]) -> Iterator[Event]:
-        """``describe_alarm_history`` of state changes, as decisions that hold."""
-        for item in sorted(items, key=lambda each: each["Timestamp"]):
-            named = f"{item['AlarmName']} {item['Timestamp'].isoformat()}"
-            if self._first(named, "alarm"):
+        """``describe_alarm_history`` of state changes, as decisions that change nothing."""
+        for item in sorted(items, key=lambda item: item["Timestamp"]):
+            identity = f"{item['AlarmName']} {item['Timestamp'].isoformat()}"
+            if self._first(identity, "alarm"):
                 reason = f"{item['AlarmName']}: {item.get('HistorySummary', '')}"
                 detail = {"from": self._desired, "to": self._desired, "reason": reason}
                 yield self._event(item["Timestamp"], "scale_decision", "", detail)
@@ -94,14 +94,14 @@ class ServiceWatch:
         """``describe_services`` and ``describe_target_health`` at ``at``."""
         self._desired = int(service["desiredCount"])
         ready = sum(target["TargetHealth"]["State"] == "healthy" for target in health)
-        there = int(service["runningCount"]) + int(service["pendingCount"])
-        return ReplicaSample(at - self._zero_at, self._component, self._desired, max(0, there - ready), ready)
+        existing = int(service["runningCount"]) + int(service["pendingCount"])
+        return ReplicaSample(at - self._zero_at, self._component, self._desired, max(0, existing - ready), ready)
 
     def usage(
         self, moments: Sequence[datetime], cpu_percent: Sequence[float], period_s: float, cores: float, tasks: int
     ) -> Iterator[ResourceSample]:
-        """``get_metric_data`` of the service's mean CPU: each value is of the period that begins at its moment, and
-        stands for all tasks together."""
+        """``get_metric_data`` of the service's mean CPU: each value covers the period that begins at its timestamp, and
+        is the mean over all tasks."""
         for moment, percent in sorted(zip(moments, cpu_percent, strict=True)):
             if self._first(moment.isoformat(), "usage"):
                 t_s = moment.timestamp() + period_s - self._zero_at
@@ -125,17 +125,17 @@ def task_id(task: Mapping[str, Any]) -> str:
 
 
 def addresses(task: Mapping[str, Any]) -> list[str]:
-    """A task's private IPv4 addresses, by which its target is called."""
+    """A task's private IPv4 addresses, which name its target."""
     details = [detail for attachment in task.get("attachments", ()) for detail in attachment.get("details", ())]
     return [str(detail["value"]) for detail in details if detail.get("name") == "privateIPv4Address"]
 
 
 def _detail(task: Mapping[str, Any], field: str) -> dict[str, Any]:
-    """Of a start: what its image's pull took, and the id by which requests name the replica; of an end: why."""
+    """For a start: how long the image's pull took, and the replica's id in requests; for an end: the reason."""
     if field == "startedAt":
         pulled = (task.get("pullStartedAt"), task.get("pullStoppedAt"))
         pull_s = (pulled[1] - pulled[0]).total_seconds() if pulled[0] and pulled[1] else None
-        runtime = [str(each["runtimeId"]) for each in task.get("containers", ()) if each.get("runtimeId")]
+        runtime = [str(row["runtimeId"]) for row in task.get("containers", ()) if row.get("runtimeId")]
         return {"pull_s": pull_s, "replica_id": runtime[0] if runtime else ""}
     return (
         {"reason": task["stoppedReason"]} if field in ("stoppingAt", "stoppedAt") and task.get("stoppedReason") else {}

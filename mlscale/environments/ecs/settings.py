@@ -1,4 +1,4 @@
-"""Settings of an Amazon ECS service under target tracking; the defaults are AWS's own where it has any."""
+"""Settings of an Amazon ECS service under target tracking; the defaults are AWS's where it has any."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ FARGATE_SIZES: Final[Mapping[float, Sequence[int]]] = {
 class EcsScaling(Scaling):
     """A scaling policy of Application Auto Scaling, and what the tasks run on.
 
-    The service wants tasks in proportion to metric / ``target``, when the metric was above it for ``out_datapoints``
+    The number of tasks is scaled by metric / ``target`` once the metric was above the target for ``out_datapoints``
     periods, or below 90 % of it for ``in_datapoints``; `mlscale_twin.policies.target_tracking` names the sources.
-    With ``launch`` "ec2", tasks need instances, which a capacity provider asks for.
+    With ``launch`` "ec2", tasks need instances, which a capacity provider starts.
     """
 
-    cpu_cores: float = Field(default=0.25, gt=0, le=64, description="CPU of a task, vCPU; Fargate sells 0.25 and up")
+    cpu_cores: float = Field(default=0.25, gt=0, le=64, description="CPU of a task, vCPU; Fargate: at least 0.25")
     metric: Literal["cpu", "in_flight"] = Field(
         default="cpu", description="ECSServiceAverageCPUUtilization in %, or requests in flight per task (custom)"
     )
-    target: float = Field(default=50.0, gt=0, le=1000, description="of the metric")
+    target: float = Field(default=50.0, gt=0, le=1000, description="target value of the metric")
     metric_period_s: Literal[20, 60] = Field(
         default=60, description="period of the metric, s (20: CPU only, since June 2026)"
     )
@@ -42,21 +42,21 @@ class EcsScaling(Scaling):
     out_cooldown_s: float = Field(default=300.0, ge=0, le=86_400, description="ScaleOutCooldown, s")
     in_cooldown_s: float = Field(default=300.0, ge=0, le=86_400, description="ScaleInCooldown, s")
     max_waiting: int = Field(
-        default=100, ge=0, le=100_000, description="requests that may wait in a task for its model; one more: 503"
+        default=100, ge=0, le=100_000, description="requests that may queue in a task; more are answered 503"
     )
     memory_mib: int = Field(default=512, ge=16, le=1_000_000, description="memory of a task, MiB")
     launch: Literal["fargate", "ec2"] = Field(default="fargate", description="what tasks run on")
     instance_cores: float = Field(default=2.0, gt=0, le=192, description="ec2: cores of an instance")
-    instance_memory_mib: int = Field(default=8192, ge=256, le=10_000_000, description="ec2: its memory, MiB")
-    min_instances: int = Field(default=1, ge=0, le=1000, description="ec2: instances at least")
-    max_instances: int = Field(default=4, ge=1, le=1000, description="ec2: instances at most")
+    instance_memory_mib: int = Field(default=8192, ge=256, le=10_000_000, description="ec2: memory of an instance, MiB")
+    min_instances: int = Field(default=1, ge=0, le=1000, description="ec2: minimum number of instances")
+    max_instances: int = Field(default=4, ge=1, le=1000, description="ec2: maximum number of instances")
     target_capacity: float = Field(default=100.0, gt=0, le=100, description="ec2: share of the instances in use, %")
     image: str | None = Field(default=None, min_length=1, description="live: the application's image, in a registry")
-    region: str | None = Field(default=None, min_length=1, description="live: AWS region; none: the configuration's")
+    region: str | None = Field(default=None, min_length=1, description="live: AWS region; none: as configured")
     lifetime_min: int = Field(
-        default=60, ge=20, le=720, description="live: after so long everything deletes itself, min"
+        default=60, ge=20, le=720, description="live: minutes after which everything deletes itself"
     )
-    budget_usd: float | None = Field(default=None, gt=0, description="live: what the run may cost at most, USD")
+    budget_usd: float | None = Field(default=None, gt=0, description="live: the most that the run may cost, USD")
     load_cores: float = Field(default=1.0, gt=0, le=16, description="live: CPU of the task that sends the load, vCPU")
     load_memory_mib: int = Field(default=2048, ge=512, le=120_000, description="live: its memory, MiB")
 
@@ -78,21 +78,21 @@ class EcsScaling(Scaling):
 
     @classmethod
     def sized(cls, sizes: Mapping[str, Any]) -> dict[str, Any]:
-        """Fargate sells fixed sizes: the next larger one, or the largest, with the least memory that goes with it."""
-        found = dict(sizes)
-        if found.get("launch", "fargate") == "fargate" and "cpu_cores" in found:
-            cores = next((size for size in FARGATE_SIZES if size >= found["cpu_cores"]), max(FARGATE_SIZES))
-            found |= {"cpu_cores": cores, "memory_mib": FARGATE_SIZES[cores][0]}
-        return found
+        """Fargate has fixed sizes: take the next larger one, or the largest, with the least memory that it allows."""
+        changed = dict(sizes)
+        if changed.get("launch", "fargate") == "fargate" and "cpu_cores" in changed:
+            cores = next((size for size in FARGATE_SIZES if size >= changed["cpu_cores"]), max(FARGATE_SIZES))
+            changed |= {"cpu_cores": cores, "memory_mib": FARGATE_SIZES[cores][0]}
+        return changed
 
 
 def arm_settings(arm: str) -> EcsScaling:
     """The settings of an arm (METHOD §4).
 
-    ``shipped``: CPU at 50 %, one-minute metrics, AWS's datapoints and cooldowns. ``matched``: the nearest to one
-    request in flight per replica that AWS has on a short period, which is CPU at 50 % every 20 s (the utilisation at
-    which a single-server queue holds one request on average). It differs in that CPU ends at 100 %, so that one
-    decision at most doubles the tasks. 30 s of cooldown before a service shrinks, none before it grows.
+    ``shipped``: CPU at 50 %, one-minute metrics, AWS's datapoints and cooldowns. ``matched``: AWS's nearest equivalent
+    to one request in flight per replica on a short period, which is CPU at 50 % every 20 s (the utilisation at which a
+    single-server queue holds one request on average). But CPU saturates at 100 %, so one decision at most doubles the
+    tasks. Cooldown: 30 s before a service shrinks, none before it grows.
 
     Raises:
         MlscaleError: an unknown arm.

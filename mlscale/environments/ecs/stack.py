@@ -1,4 +1,4 @@
-"""One run as one CloudFormation stack: proposed, created, deleted."""
+"""The CloudFormation stack of a run: propose, create, delete."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _FAILED: Final = frozenset({"CREATE_FAILED", "DELETE_FAILED"})
 
 @dataclass(frozen=True)
 class Guard:
-    """What the account's guard (cloud/guard.yaml) provides."""
+    """The roles that the account's guard (cloud/guard.yaml) provides."""
 
     cloudformation_role: str
     scheduler_role: str
@@ -31,7 +31,7 @@ class Guard:
 
 @dataclass(frozen=True)
 class Plan:
-    """A stack that is to be."""
+    """A stack to create."""
 
     name: str
     template: str
@@ -47,8 +47,8 @@ def read_guard(account: Account) -> Guard:
         MlscaleError: the account has no guard in this region.
     """
     try:
-        found = outputs(account, GUARD)
-        return Guard(found["CloudFormationRoleArn"], found["SchedulerRoleArn"], found["ExecutionRoleArn"])
+        roles = outputs(account, GUARD)
+        return Guard(roles["CloudFormationRoleArn"], roles["SchedulerRoleArn"], roles["ExecutionRoleArn"])
     except (MlscaleError, KeyError) as error:
         if isinstance(error, MlscaleError) and not is_gone(error):
             raise
@@ -60,12 +60,12 @@ def read_guard(account: Account) -> Guard:
 
 
 def propose(account: Account, plan: Plan) -> list[tuple[str, str]]:
-    """Make the change set that creates the stack; nothing is created yet but the stack's name.
+    """Create the change set that would create the stack; of the stack, only the name exists then.
 
     Returns:
         (logical name, type) of every resource.
     Raises:
-        MlscaleError: CloudFormation refuses it.
+        MlscaleError: CloudFormation rejects it.
     """
     account.call(
         "cloudformation",
@@ -79,17 +79,18 @@ def propose(account: Account, plan: Plan) -> list[tuple[str, str]]:
         RoleARN=plan.role,
     )
     _wait(account, "change_set_create_complete", 120, StackName=plan.name, ChangeSetName=_CHANGE_SET)
-    named = {"StackName": plan.name, "ChangeSetName": _CHANGE_SET}
-    changes = account.listed("cloudformation", "describe_change_set", "Changes", **named)
+    changes = account.listed(
+        "cloudformation", "describe_change_set", "Changes", StackName=plan.name, ChangeSetName=_CHANGE_SET
+    )
     resources = [change["ResourceChange"] for change in changes]
-    return [(str(each["LogicalResourceId"]), str(each["ResourceType"])) for each in resources]
+    return [(str(row["LogicalResourceId"]), str(row["ResourceType"])) for row in resources]
 
 
 def create(account: Account, name: str) -> dict[str, str]:
-    """Carry the change set out, and wait until everything is there; returns the stack's outputs.
+    """Execute the change set, and wait until everything exists; returns the stack's outputs.
 
     Raises:
-        MlscaleError: a resource could not be made; the stack is then still to be deleted.
+        MlscaleError: a resource could not be created; the stack must still be deleted.
     """
     account.call(
         "cloudformation", "execute_change_set", StackName=name, ChangeSetName=_CHANGE_SET, DisableRollback=True
@@ -99,44 +100,44 @@ def create(account: Account, name: str) -> dict[str, str]:
 
 
 def delete(account: Account, name: str) -> None:
-    """Delete the stack and wait until it is gone. One that is not there is gone.
+    """Delete the stack, if it exists, and wait until it is gone.
 
     Raises:
-        MlscaleError: something of it can't be deleted; its own schedule goes on trying.
+        MlscaleError: a resource can't be deleted; the stack's own schedule keeps trying.
     """
     account.call("cloudformation", "delete_stack", StackName=name)
     _wait(account, "stack_delete_complete", _DELETED_S, StackName=name)
 
 
 def outputs(account: Account, name: str) -> dict[str, str]:
-    """Of a stack. Raises MlscaleError where there is none."""
-    (found,) = account.call("cloudformation", "describe_stacks", StackName=name)["Stacks"]
-    return {each["OutputKey"]: each["OutputValue"] for each in found.get("Outputs", ())}
+    """A stack's outputs. Raises MlscaleError if there is no such stack."""
+    (stack,) = account.call("cloudformation", "describe_stacks", StackName=name)["Stacks"]
+    return {row["OutputKey"]: row["OutputValue"] for row in stack.get("Outputs", ())}
 
 
 def left_over(account: Account) -> list[str]:
-    """Names of the stacks of runs that exist."""
+    """Names of the existing stacks of runs."""
     stacks = account.listed("cloudformation", "describe_stacks", "Stacks")
-    return sorted(str(each["StackName"]) for each in stacks if str(each["StackName"]).startswith(PREFIX))
+    return sorted(str(stack["StackName"]) for stack in stacks if str(stack["StackName"]).startswith(PREFIX))
 
 
-def _wait(account: Account, what: str, at_most_s: int, **named: str) -> None:
-    """Raises MlscaleError, with the first event of the stack that failed."""
+def _wait(account: Account, what: str, at_most_s: int, **target: str) -> None:
+    """Wait for a condition. Raises MlscaleError with the stack's first failure."""
     waiter = account.client("cloudformation").get_waiter(what)
     try:
-        with explained(f"stack {named['StackName']}"):
-            waiter.wait(**named, WaiterConfig={"Delay": _POLL_S, "MaxAttempts": at_most_s // _POLL_S})
+        with explained(f"stack {target['StackName']}"):
+            waiter.wait(**target, WaiterConfig={"Delay": _POLL_S, "MaxAttempts": at_most_s // _POLL_S})
     except MlscaleError as error:
         if not isinstance(error.__cause__, WaiterError):
             raise
-        failed = _first_failure(account, named["StackName"]) or _reason(error.__cause__) or error.what
+        what = _first_failure(account, target["StackName"]) or _reason(error.__cause__) or error.what
         raise MlscaleError(
-            failed, f"stack {named['StackName']}", "see its events in the CloudFormation console"
+            what, f"stack {target['StackName']}", "see its events in the CloudFormation console"
         ) from error
 
 
 def _first_failure(account: Account, name: str) -> str:
-    """The oldest failure's resource and reason; empty where there is none."""
+    """The resource and reason of the earliest failure; empty if there is none."""
     try:
         events: Sequence[Mapping[str, Any]] = account.listed(
             "cloudformation", "describe_stack_events", "StackEvents", StackName=name
@@ -151,6 +152,5 @@ def _first_failure(account: Account, name: str) -> str:
 
 
 def _reason(error: WaiterError) -> str:
-    """What a change set's answer says of its failure."""
-    found = error.last_response or {}
-    return str(found.get("StatusReason", ""))
+    """Why a change set failed."""
+    return str((error.last_response or {}).get("StatusReason", ""))

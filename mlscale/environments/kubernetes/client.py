@@ -1,17 +1,17 @@
-"""A typed, thin face on the official ``kubernetes`` client: JSON in, JSON out, errors with the verb and what it met.
+"""A thin, typed layer over the official ``kubernetes`` client: JSON in, JSON out, errors that name verb and path.
 
-The client's configuration, authentication, TLS and connection pool are used; its 700 generated model classes are not:
-watches, metrics.k8s.io, external.metrics.k8s.io and the kubelet's configz have none, and JSON needs only one way.
+It uses the client's configuration, authentication, TLS and connection pool, but not its generated model classes, since
+metrics.k8s.io, external.metrics.k8s.io, Karpenter and the kubelet's configz have none; nor its ``DynamicClient``, which
+needs the right to discovery and a round trip for each API group; nor its ``Watch``, which hides bookmarks and lists.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import socket
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -30,34 +30,33 @@ Query = Mapping[str, str | int]
 _NO_QUERY: Final[Query] = {}
 
 
-class Refused(Exception):  # noqa: N818 (an answer of the API server)
-    """The API server's refusal: ``status`` (HTTP), ``reason`` (its word, such as NotFound), ``message``, and what was
-    asked (``verb``, ``path``)."""
+class Refused(Exception):  # noqa: N818 (an answer, not always an error)
+    """The API server refused a request: HTTP ``status``, ``reason`` (such as NotFound), ``message``, verb and path."""
 
     def __init__(self, status: int, reason: str, message: str, verb: str, path: str) -> None:
         super().__init__(f"{verb} {path}: {status} {reason}: {message}")
         self.status, self.reason, self.message, self.verb, self.path = status, reason, message, verb, path
 
     def as_error(self, where: str) -> MlscaleError:
-        """For a user. A forbidden verb is named as the API server names it."""
+        """The error to show to a user. A forbidden verb is named as the API server names it."""
         if self.status == 401:
             return MlscaleError("the credentials are not accepted", where, "log in again, or fix the kubeconfig")
         if self.status == 403:
-            remedy = "ask for that right: a namespaced admin may do it, except creating namespaces"
+            remedy = "ask for that right (a namespace admin has it, except for creating namespaces)"
             if "exceeded quota" in self.message:
                 remedy = "ask for a larger quota, or lower max_replicas or cpu_cores"
             return MlscaleError(f"may not {self.verb}: {self.message}", where, remedy)
         return MlscaleError(f"{self.verb} {self.path}: {self.message or self.reason}", where, "see the message")
 
 
-class Unreachable(MlscaleError):  # noqa: N818 (what it says of the server)
-    """No answer from the API server."""
+class Unreachable(MlscaleError):  # noqa: N818 (the state of the server)
+    """The API server does not answer."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """Which cluster: the kubeconfig's files (joined as in $KUBECONFIG) and its context (None: the current one;
-    an `Api` always names its own)."""
+    """A cluster: kubeconfig files (joined as in $KUBECONFIG) and a context in them (None: the current one; that of an
+    `Api` is always set)."""
 
     kubeconfig: str
     context: str | None = None
@@ -67,7 +66,7 @@ class Place:
 
 
 class Stream:
-    """The lines of a watch or of a log. Iterate in one thread; `close`, from any, ends the iteration."""
+    """The events of a watch. Iterate in one thread; `close` may be called from any."""
 
     def __init__(self, response: Any) -> None:
         self._response = response
@@ -77,13 +76,10 @@ class Stream:
         """Raises OSError when the connection breaks."""
         from urllib3.exceptions import HTTPError
 
-        rest = b""
         try:
-            for chunk in self._response.stream(amt=None, decode_content=False):
-                *lines, rest = (rest + chunk).split(b"\n")
-                for line in lines:
-                    if line.strip():
-                        yield json.loads(line)
+            for line in self._response:
+                if line.strip():
+                    yield json.loads(line)
         except (HTTPError, OSError, ValueError) as error:
             if not self._closed:
                 raise OSError(f"the watch broke: {error}") from error
@@ -91,14 +87,10 @@ class Stream:
             self._response.close()
 
     def close(self) -> None:
-        """End it, also while another thread waits in it."""
+        """End the iteration, even while it waits for data."""
         self._closed = True
-        found = getattr(getattr(self._response, "connection", None), "sock", None)
-        if found is not None:
-            try:
-                found.shutdown(socket.SHUT_RDWR)  # a close() would wait for the reader
-            except OSError:
-                return  # it has ended already
+        with suppress(OSError, RuntimeError, ValueError):  # already ended
+            self._response.shutdown()  # close() would block on the reading thread
 
 
 class Api:
@@ -115,7 +107,7 @@ class Api:
         return self._json("GET", path, query, timeout_s=timeout_s)
 
     def find(self, path: str) -> dict[str, Any] | None:
-        """As `get`; None where there is none."""
+        """As `get`, but None if it does not exist."""
         try:
             return self.get(path)
         except Refused as refused:
@@ -125,84 +117,66 @@ class Api:
 
     def text(self, path: str, query: Query = _NO_QUERY) -> str:
         """Text, such as a log. Raises Refused, Unreachable."""
-        return self._call("GET", path, query, None, _TIMEOUT_S, accept="*/*").decode(errors="replace")
+        return self._read(self._open("GET", path, query, accept="*/*")).decode(errors="replace")
 
     def skew(self, looks: int = 5) -> Skew:
-        """How far the cluster's clock is ahead of this machine's, by its answers' Date. Raises Refused, Unreachable."""
-        found = Skew()
+        """How far the cluster's clock is ahead of this machine's, by the Date header. Raises Refused, Unreachable."""
+        skew = Skew()
         for _ in range(looks):
             sent_at = time.time()
-            response = self._open("GET", "/version", _NO_QUERY, None, _TIMEOUT_S, "application/json", "")
+            response = self._open("GET", "/version")
             date, received_at = response.headers.get("Date"), time.time()
             response.drain_conn()
             response.release_conn()
             if date:
-                found = found.narrowed(parsedate_to_datetime(date), sent_at, received_at)
-        return found
+                skew = skew.narrowed(parsedate_to_datetime(date), sent_at, received_at)
+        return skew
 
     def post(self, path: str, body: Json) -> dict[str, Any]:
         """Create. Raises Refused, Unreachable."""
-        return self._json("POST", path, _NO_QUERY, body)
+        return self._json("POST", path, body=body)
 
     def apply(self, path: str, manifest: Json) -> dict[str, Any]:
         """Server-side apply under one field manager. Raises Refused, Unreachable."""
-        asked = {"fieldManager": FIELD_MANAGER, "force": "true"}
-        return self._json("PATCH", path, asked, manifest, content="application/apply-patch+yaml")
+        query = {"fieldManager": FIELD_MANAGER, "force": "true"}
+        return self._json("PATCH", path, query, body=manifest, content="application/apply-patch+yaml")
 
     def merge(self, path: str, change: Json) -> dict[str, Any]:
         """JSON merge patch. Raises Refused, Unreachable."""
-        return self._json("PATCH", path, _NO_QUERY, change, content="application/merge-patch+json")
+        return self._json("PATCH", path, body=change, content="application/merge-patch+json")
 
     def delete(self, path: str, **options: Any) -> dict[str, Any] | None:
-        """Delete; None where it is gone already. ``options`` of DeleteOptions. Raises Refused, Unreachable."""
+        """Delete; None if it did not exist. ``options`` of DeleteOptions. Raises Refused, Unreachable."""
         try:
-            return self._json("DELETE", path, _NO_QUERY, {"kind": "DeleteOptions", "apiVersion": "v1", **options})
+            return self._json("DELETE", path, body={"kind": "DeleteOptions", "apiVersion": "v1", **options})
         except Refused as refused:
             if refused.status == 404:
                 return None
             raise
 
     def watch(self, path: str, version: str, query: Query = _NO_QUERY, *, at_most_s: int = 300) -> Stream:
-        """Changes of a list since ``version``, with bookmarks. Raises Refused, Unreachable."""
-        asked: Query = {
+        """Events of a list since ``version``, with bookmarks. Raises Refused, Unreachable."""
+        query = {
             "watch": "true",
             "resourceVersion": version,
             "allowWatchBookmarks": "true",
             "timeoutSeconds": at_most_s,
             **query,
         }
-        return Stream(self._open("GET", path, asked, None, at_most_s + _TIMEOUT_S, "application/json", ""))
+        return Stream(self._open("GET", path, query, timeout_s=at_most_s + _TIMEOUT_S))
 
     def close(self) -> None:
-        """Give the connections back."""
+        """Close the connections."""
         self._client.close()
 
-    def _json(
-        self,
-        method: str,
-        path: str,
-        query: Query,
-        body: Json | None = None,
-        timeout_s: float = _TIMEOUT_S,
-        content: str = "application/json",
-    ) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self._call(method, path, query, body, timeout_s, content=content) or b"{}")
-        return found
+    def _json(self, method: str, path: str, query: Query = _NO_QUERY, **options: Any) -> dict[str, Any]:
+        """``options``: of `_open`."""
+        content: dict[str, Any] = json.loads(self._read(self._open(method, path, query, **options)) or b"{}")
+        return content
 
-    def _call(
-        self,
-        method: str,
-        path: str,
-        query: Query,
-        body: Json | None,
-        timeout_s: float,
-        *,
-        accept: str = "application/json",
-        content: str = "application/json",
-    ) -> bytes:
-        response = self._open(method, path, query, body, timeout_s, accept, content)
+    def _read(self, response: Any) -> bytes:
         try:
-            with self._answered():
+            with self._unreachable():
                 data: bytes = response.data
         finally:
             response.release_conn()
@@ -212,14 +186,16 @@ class Api:
         self,
         method: str,
         path: str,
-        query: Query,
-        body: Json | None,
-        timeout_s: float,
-        accept: str,
-        content: str,
+        query: Query = _NO_QUERY,
+        *,
+        body: Json | None = None,
+        timeout_s: float = _TIMEOUT_S,
+        accept: str = "application/json",
+        content: str = "application/json",
     ) -> Any:
+        """The response, unread. ``content``: media type of ``body``."""
         headers = {"Accept": accept, **({"Content-Type": content} if body is not None else {})}
-        with self._answered():
+        with self._unreachable():
             request = self._client.param_serialize(
                 method=method,
                 resource_path=path,
@@ -234,9 +210,9 @@ class Api:
         return response
 
     @contextmanager
-    def _answered(self) -> Iterator[None]:
-        """Raises Unreachable where no answer comes, or breaks off: a server that dies may have sent a half of it."""
-        from kubernetes.client.exceptions import ApiException  # what the client makes of a failed TLS handshake
+    def _unreachable(self) -> Iterator[None]:
+        """Raises Unreachable where no answer comes, or only part of one, from a server that dies."""
+        from kubernetes.client.exceptions import ApiException  # raised for a failed TLS handshake
         from urllib3.exceptions import HTTPError
 
         try:
@@ -250,7 +226,7 @@ class Api:
 
 
 def default_kubeconfig(own: Path) -> str | None:
-    """Where the kubeconfig is: $KUBECONFIG, else that of our own cluster, else ~/.kube/config; None: nowhere."""
+    """$KUBECONFIG, else that of our own cluster, else ~/.kube/config; None if none exists."""
     named = os.environ.get("KUBECONFIG", "")
     if named:
         return named
@@ -259,10 +235,10 @@ def default_kubeconfig(own: Path) -> str | None:
 
 
 def connect(place: Place) -> Api:
-    """The cluster that ``place`` names; nothing is asked of it yet.
+    """A client for the cluster ``place``; no request is sent yet.
 
     Raises:
-        MlscaleError: no such file or context, or it can't be used.
+        MlscaleError: no such file or context, or it is unusable.
     """
     from kubernetes import client, config
     from kubernetes.config.config_exception import ConfigException
@@ -271,37 +247,37 @@ def connect(place: Place) -> Api:
     files = [Path(name) for name in place.kubeconfig.split(os.pathsep) if name]
     if not any(file.is_file() for file in files):
         raise no_kubeconfig(place.kubeconfig)
-    made = client.Configuration()
+    configuration = client.Configuration()
     try:
         context = place.context or str(config.list_kube_config_contexts(place.kubeconfig)[1]["name"])
-        config.load_kube_config(place.kubeconfig, context, client_configuration=made, persist_config=False)
+        config.load_kube_config(place.kubeconfig, context, client_configuration=configuration, persist_config=False)
     except (ConfigException, YAMLError, OSError, ValueError, TypeError, AttributeError) as error:
-        raise MlscaleError(f"it can't be used: {_reason(error)}", str(place), "fix it, or name another") from error
-    made.retries = False
-    made.connection_pool_maxsize = 16
-    return Api(client.ApiClient(made), Place(place.kubeconfig, context))
+        raise MlscaleError(
+            f"it is unusable: {_reason(error)}", str(place), "fix it, or set KUBECONFIG to another"
+        ) from error
+    configuration.retries = False
+    configuration.connection_pool_maxsize = 16
+    return Api(client.ApiClient(configuration), Place(place.kubeconfig, context))
 
 
 def no_kubeconfig(where: str) -> MlscaleError:
-    """There is none."""
-    return MlscaleError(
-        "no kubeconfig", where, "set KUBECONFIG to one, or bring our own cluster up (Linux, root): make cluster"
-    )
+    """The error for a missing kubeconfig."""
+    return MlscaleError("no kubeconfig", where, "set KUBECONFIG, or start our own cluster (Linux, root): make cluster")
 
 
 def _refusal(response: Any, method: str, path: str) -> Refused:
     text = response.data.decode(errors="replace")
     response.release_conn()
     try:
-        said = json.loads(text)
-        reason, message = str(said.get("reason", "")), str(said.get("message", ""))
+        status = json.loads(text)
+        reason, message = str(status.get("reason", "")), str(status.get("message", ""))
     except (ValueError, AttributeError):
         reason, message = str(response.reason or ""), text.strip()[:300]
     return Refused(response.status, reason, message, _VERBS.get(method, "get"), path)
 
 
 def _reason(error: BaseException) -> str:
-    """The innermost reason, without the layers around it; one line."""
+    """The innermost reason of nested errors, one line."""
     inner = getattr(error, "reason", None)
     if isinstance(inner, BaseException):
         return _reason(inner)

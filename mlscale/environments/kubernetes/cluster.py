@@ -1,4 +1,4 @@
-"""One look at a cluster: what it is, what can be seen of it, and the facts that go into run.json."""
+"""What a cluster is, what can be seen of it, and the facts that go into run.json."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mlscale.environments.kubernetes.facts import (
     metrics_arguments,
     quota_period_s,
 )
-from mlscale.environments.kubernetes.own_cluster import OwnNode, find_own
+from mlscale.environments.kubernetes.own_cluster import OwnNode, find_own_node
 from mlscale.environments.kubernetes.paths import name_of, path_of
 from mlscale.environments.kubernetes.usage import NodeUsage
 
@@ -26,7 +26,7 @@ _AUTOSCALERS = ("karpenter.sh/nodepool", "eks.amazonaws.com/nodegroup", "cloud.g
 
 @dataclass(frozen=True)
 class Cluster:
-    """``nodes``: the node objects, empty where they may not be listed. ``kubelet``: its running configuration."""
+    """``nodes``: node objects, empty if listing them is forbidden. ``kubelet``: the first node's configuration."""
 
     version: Json
     nodes: tuple[Json, ...]
@@ -40,33 +40,33 @@ class Cluster:
 
     @property
     def machines_scale(self) -> bool:
-        """Whether a machine may come for a pod that finds no room."""
+        """Whether an autoscaler may add a machine for a pod that finds no room."""
         return any(key in (node["metadata"].get("labels") or {}) for node in self.nodes for key in _AUTOSCALERS)
 
     @property
     def versions(self) -> Mapping[str, str]:
-        """Of what runs there."""
-        found = {"kubernetes": str(self.version.get("gitVersion", "unknown"))}
+        """Versions of the cluster's programs."""
+        versions = {"kubernetes": str(self.version.get("gitVersion", "unknown"))}
         for node in self.nodes[:1]:
             info = (node.get("status") or {}).get("nodeInfo") or {}
-            found |= {
+            versions |= {
                 name: str(info[key])
                 for name, key in (("kubelet", "kubeletVersion"), ("container-runtime", "containerRuntimeVersion"))
                 if key in info
             }
-        return found
+        return versions
 
     def node_usage(self) -> NodeUsage | None:
-        """The node's cgroups where they are this host's; else None."""
+        """The node's cgroups if it runs on this host; else None."""
         return self.own.usage() if self.own is not None and self.own.here else None
 
     def hpa_sync_s(self, api: Api) -> float:
-        """How often the HPA looks, s; the documented default where the cluster does not show it."""
+        """The HPA's sync period, s; the documented default if the cluster does not show it."""
         arguments, origin = self._arguments(api, "kube-controller-manager")
         return float(hpa_defaults(arguments, origin)["sync_period_s"]["value"])
 
     def facts(self, api: Api, applied: Sequence[Json]) -> dict[str, Any]:
-        """What bears on the figures, for run.json; ``applied``: the run's objects as the API server holds them."""
+        """What affects scaling, for run.json. ``applied``: the run's objects as the API server returned them."""
         arguments, origin = self._arguments(api, "kube-controller-manager")
         metering, metering_origin = self._arguments(api, "metrics-server")
         hpas = [each for each in applied if each["kind"] == "HorizontalPodAutoscaler"]
@@ -83,15 +83,15 @@ class Cluster:
 
     def _arguments(self, api: Api, program: str) -> tuple[list[str], str]:
         if self.own is not None and self.own.here:
-            found = self.own.arguments(program)
-            return found, "its process" if found else ""
+            arguments = self.own.arguments(program)
+            return arguments, "its process" if arguments else ""
         if program == "metrics-server":
             return metrics_arguments(api)
         return controller_arguments(api, self.nodes)
 
 
 def look(api: Api) -> Cluster:
-    """Ask the cluster what it is.
+    """Query the cluster.
 
     Raises:
         Refused: the credentials are not accepted.
@@ -105,15 +105,15 @@ def look(api: Api) -> Cluster:
             raise
         nodes = ()
     kubelet = kubelet_config(api, name_of(nodes[0])) if nodes else None
-    return Cluster(version, nodes, find_own(api), kubelet)
+    return Cluster(version, nodes, find_own_node(api), kubelet)
 
 
 def _node(node: Json) -> dict[str, Any]:
-    """Of one node: no name and no address."""
+    """Facts of one node, without its name and address."""
     status = node.get("status") or {}
     info = status.get("nodeInfo") or {}
-    kept = ("kernelVersion", "osImage", "containerRuntimeVersion", "kubeletVersion", "architecture")
+    names = ("kernelVersion", "osImage", "containerRuntimeVersion", "kubeletVersion", "architecture")
     return {
         "capacity": {name: (status.get("capacity") or {}).get(name) for name in ("cpu", "memory")},
-        **{name: info.get(name) for name in kept},
+        **{name: info.get(name) for name in names},
     }

@@ -1,4 +1,4 @@
-"""A deployment on Kubernetes while it runs: where load goes, and everything observed of it (contract: `Deployed`)."""
+"""A running deployment on Kubernetes: where load goes, and everything observed of it (contract: `Deployed`)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from mlscale.environments.kubernetes.rollout import Watches, read_log
 from mlscale.environments.kubernetes.usage import NodeUsage, PodMetrics
 from mlscale.environments.kubernetes_load_job import LOAD
 from mlscale.environments.kubernetes_names import BOOTED, BUFFER, ROLE
-from mlscale.host.load_cgroup import LoadPlace
+from mlscale.host.load_cgroup import LoadCgroup
 from mlscale.host.proctable import Usage
 from mlscale.host.replica_launcher import REPLICA
 from mlscale.host.sampling import Sampler
@@ -42,25 +42,25 @@ class KubernetesDeployed:
     api: Api
     wanted: Deployment
     watches: Watches
-    place: LoadPlace
+    place: LoadCgroup
     node: NodeUsage | None
     url: str
     facts: Mapping[str, Any]
     versions: Mapping[str, str]
     headers: Mapping[str, str] = field(default_factory=dict)
     remote: Sequence[str] | None = None
-    """argv that has a pod send the load; None: it is sent from this host."""
+    """argv for load that a pod sends; None: it is sent from this host."""
 
     @property
     def load_prefix(self) -> Sequence[str]:
-        """argv that runs the load generator on this host, before everything else on it, or elsewhere."""
+        """argv to put before the load generator's command: it runs in its place on this host, or in a pod."""
         return self.place.prefix if self.remote is None else self.remote
 
     def observe(self, clock: RunClock, stop: threading.Event) -> Iterator[Observation]:
-        """What happens, until ``stop`` is set; what happened since the namespace was made comes first.
+        """Observations until ``stop`` is set, beginning with what happened since the namespace was created.
 
         Raises:
-            ObservationLost: a watch could not be kept up.
+            ObservationLost: a watch was given up.
         """
         observer = _Observer(self, clock)
         for change in self.watches.kept:
@@ -72,16 +72,18 @@ class KubernetesDeployed:
                 missed = int((time.monotonic() - next_t) // _SAMPLE_S)
                 next_t += _SAMPLE_S * (1 + missed)
             try:
-                seen = self.watches.changes.get(timeout=min(0.1, max(0.0, next_t - time.monotonic())))
+                received = self.watches.changes.get(timeout=min(0.1, max(0.0, next_t - time.monotonic())))
             except queue.Empty:
                 continue
-            if isinstance(seen, Lost):
-                raise ObservationLost(seen.error.what, seen.error.where, "the run can't be completed; repeat it")
-            yield from observer.take(seen)
+            if isinstance(received, Lost):
+                raise ObservationLost(
+                    received.error.what, received.error.where, "the run can't be completed; repeat it"
+                )
+            yield from observer.take(received)
 
 
 class _Observer:
-    """Turns changes into observations on one clock."""
+    """Turns changes into observations on the run's clock."""
 
     def __init__(self, deployed: KubernetesDeployed, clock: RunClock) -> None:
         self._deployed, self._clock = deployed, clock
@@ -91,7 +93,8 @@ class _Observer:
         }
         parts = deployed.wanted.parts
         self._shared = parts[0].name if len(parts) == 1 else ""
-        """Whose the control plane and the load generator are (`mlscale.environments.composition.shared_component`)."""
+        """Component that the control plane and the load generator count for (see
+        `mlscale.environments.composition.shared_component`)."""
         self._machines = MachineWatch(self._shared, clock.origin_s, BOOTED, claims=deployed.watches.follows("claims"))
         self._uids: dict[str, str] = {}
         self._pulls: dict[str, str] = {}
@@ -123,7 +126,7 @@ class _Observer:
         yield from self._replicas(self._clock())
 
     def _replicas(self, t_s: float) -> list[ReplicaSample]:
-        """Numbers of replicas, with those of machines where they come and go."""
+        """Numbers of replicas, and of machines if machines scale."""
         rows = self._pods.sample(t_s, self._desired())
         if not self._machines_scale:
             return rows
@@ -138,16 +141,16 @@ class _Observer:
         return {name: hpa.desired for name, hpa in self._hpas.items()}
 
     def _usage(self) -> Mapping[str, Usage]:
-        found = dict(self._deployed.place.usage())
+        usage = dict(self._deployed.place.usage())
         node = self._deployed.node
         if node is not None:
-            found |= {REPLICA + name: usage for name, usage in node.pods(self._uids).items()}
+            usage |= {REPLICA + name: usage for name, usage in node.pods(self._uids).items()}
             parts = node.parts()
-            found |= {} if parts is None else {"control_plane": parts}
-        return found
+            usage |= {} if parts is None else {"control_plane": parts}
+        return usage
 
     def _pod_metrics(self) -> list[ResourceSample]:
-        """A list that can't be had is a gap."""
+        """Samples of metrics.k8s.io; none if it can't be read now."""
         path = path_of("PodMetrics", namespace=self._deployed.wanted.namespace)
         try:
             listing = self._deployed.api.get(path, timeout_s=_METRICS_TIMEOUT_S)
@@ -160,7 +163,7 @@ class _Observer:
 
     def _pod(self, change: Change) -> list[Event]:
         if (change.thing["metadata"].get("labels") or {}).get(ROLE) in (BUFFER, LOAD):
-            return []  # no replica: it keeps room, or sends the load
+            return []  # not a replica: it reserves room, or sends the load
         name = str(change.thing["metadata"]["name"])
         if change.kind == "DELETED":
             self._uids.pop(name, None)
@@ -169,7 +172,7 @@ class _Observer:
         return [self._with_start(event) for event in self._pods.take(change)]
 
     def _with_start(self, event: Event) -> Event:
-        """A pod that is ready, with where its start's time went and what its image's pull took."""
+        """Adds to replica_ready the timeline of the pod's start and its image pull."""
         if event.kind != "replica_ready":
             return event
         log = read_log(self._deployed.api, self._deployed.wanted.namespace, event.subject)
@@ -185,20 +188,20 @@ class _Observer:
         about: Json = change.thing.get("involvedObject") or {}
         if about.get("kind") == "HorizontalPodAutoscaler":
             hpa = self._hpas.get(str(about.get("name")))
-            return [] if hpa is None else hpa.told(change)
+            return [] if hpa is None else hpa.take_event(change)
         if about.get("kind") == "Pod" and change.thing.get("reason") == "Pulled":
             self._pulls[str(about.get("name"))] = str(change.thing.get("message", ""))
         return []
 
 
 def timeline(log: str) -> dict[str, float] | None:
-    """What the application's server wrote of its start (`mlscale.serving.timeline`); None where it did not."""
+    """The timeline that the server logged of its start (`mlscale.serving.timeline`); None if it logged none."""
     for line in reversed(log.splitlines()):
         _, mark, text = line.partition(MARK + "{")
         if mark:
             try:
-                found: dict[str, float] = json.loads("{" + text)
+                times: dict[str, float] = json.loads("{" + text)
             except ValueError:
                 return None
-            return found
+            return times
     return None

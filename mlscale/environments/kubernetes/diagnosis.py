@@ -1,4 +1,4 @@
-"""Why pods don't come up, in one line with a remedy: pure, from what the API server shows."""
+"""Why pods don't become ready, as one error with a remedy. Pure, from objects of the API server."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from mlscale.environments.kubernetes.client import Json
-from mlscale.environments.kubernetes.pods import condition, container_status, ended
+from mlscale.environments.kubernetes.conditions import condition
+from mlscale.environments.kubernetes.pods import container_status, termination
+from mlscale.log_tail import last_lines
 from mlscale.runs import MlscaleError
 
 _PULL: Final = frozenset(
@@ -17,7 +19,7 @@ _START: Final = frozenset(
     {"CreateContainerConfigError", "CreateContainerError", "RunContainerError", "StartError", "PreCreateHookError"}
 )
 _LOG_LINES: Final = 8
-# For a moment a restarting container has no log: the one that ended is gone, the next says nothing yet.
+# A restarting container has no log for a moment: the old one is gone, the new one has written nothing yet.
 _LOG_WAIT_S: Final = 3.0
 
 LogOf = Callable[[str, bool], str]
@@ -26,7 +28,7 @@ LogOf = Callable[[str, bool], str]
 
 @dataclass(frozen=True)
 class Trouble:
-    """What stands in the way. ``patience_s``: how long it may last before it counts, since it often fixes itself."""
+    """An obstacle. ``patience_s``: how long it may last before it counts as an error, since it may resolve itself."""
 
     error: MlscaleError
     patience_s: float = 0.0
@@ -35,24 +37,24 @@ class Trouble:
 def diagnose(
     pods: Iterable[Json], deployments: Iterable[Json], events: Sequence[Json], log_of: LogOf, *, machines_scale: bool
 ) -> Trouble | None:
-    """The first thing that keeps pods from becoming ready; None where nothing does, or not yet.
+    """The first obstacle that keeps pods from becoming ready; None if there is none so far.
 
     Args:
-        events: Kubernetes Events of the namespace, for words that a status lacks.
-        machines_scale: whether a machine may still come for a pod that finds no room (then that is no trouble).
+        events: Kubernetes Events of the namespace, for messages that a status lacks.
+        machines_scale: a machine may still be added for a pod that finds no room, so that is no obstacle.
     """
     for pod in pods:
-        found = _of_container(pod, events, log_of) or (None if machines_scale else _of_scheduling(pod))
-        if found is not None:
-            return found
+        trouble = _container_trouble(pod, events, log_of) or (None if machines_scale else _scheduling_trouble(pod))
+        if trouble is not None:
+            return trouble
     for deployment in deployments:
         failure = condition(deployment, "ReplicaFailure")
         if failure.get("status") == "True":
-            return _not_created(deployment, str(failure.get("message", "")))
-    return _of_mounts(events)
+            return _creation_trouble(deployment, str(failure.get("message", "")))
+    return _mount_trouble(events)
 
 
-def _of_container(pod: Json, events: Sequence[Json], log_of: LogOf) -> Trouble | None:
+def _container_trouble(pod: Json, events: Sequence[Json], log_of: LogOf) -> Trouble | None:
     name = str(pod["metadata"]["name"])
     status = container_status(pod)
     state = status.get("state") or {}
@@ -60,8 +62,8 @@ def _of_container(pod: Json, events: Sequence[Json], log_of: LogOf) -> Trouble |
     reason = str(waiting.get("reason", ""))
     image = str(status.get("image") or _image(pod))
     if reason in _PULL:
-        told = _told(events, name, "Failed") if reason == "ImagePullBackOff" else ""
-        text = told or str(waiting.get("message") or reason)
+        message = _longest_message(events, name, "Failed") if reason == "ImagePullBackOff" else ""
+        text = message or str(waiting.get("message") or reason)
         remedy = "build and push the image (containers/app/Dockerfile), then fix the name or give the cluster access"
         return Trouble(MlscaleError(f"the image can't be pulled: {text}", f"image {image}", remedy))
     if reason in _START:
@@ -70,15 +72,15 @@ def _of_container(pod: Json, events: Sequence[Json], log_of: LogOf) -> Trouble |
     crashed = "terminated" in state or reason == "CrashLoopBackOff" or int(status.get("restartCount", 0)) > 0
     if not crashed:
         return None
-    last = state if "terminated" in state else status.get("lastState") or {}
+    end = state if "terminated" in state else status.get("lastState") or {}
     remedy = "fix what the log says; OOMKilled: give it more memory"
-    lines = _last_lines(log_of(name, "terminated" not in state))
-    tail = f"; its last log lines:\n  {lines}" if lines else "; no log of it is to be had"
-    error = MlscaleError(f"the application ends by itself: {ended(last)}{tail}", f"pod {name}", remedy)
+    lines = "\n  ".join(last_lines(log_of(name, "terminated" not in state), _LOG_LINES))
+    tail = f"; its last log lines:\n  {lines}" if lines else "; its log is not available"
+    error = MlscaleError(f"the application ends by itself: {termination(end)}{tail}", f"pod {name}", remedy)
     return Trouble(error, patience_s=0.0 if lines else _LOG_WAIT_S)
 
 
-def _of_scheduling(pod: Json) -> Trouble | None:
+def _scheduling_trouble(pod: Json) -> Trouble | None:
     scheduled = condition(pod, "PodScheduled")
     if scheduled.get("status") != "False" or scheduled.get("reason") != "Unschedulable":
         return None
@@ -90,7 +92,7 @@ def _of_scheduling(pod: Json) -> Trouble | None:
     return Trouble(MlscaleError(f"{what}: {text}", where, remedy), patience_s=6.0)
 
 
-def _not_created(deployment: Json, text: str) -> Trouble:
+def _creation_trouble(deployment: Json, text: str) -> Trouble:
     where = f"namespace {deployment['metadata']['namespace']}"
     if "exceeded quota" in text or "must specify" in text:
         remedy = "ask for a larger quota, or lower max_replicas or cpu_cores"
@@ -98,7 +100,7 @@ def _not_created(deployment: Json, text: str) -> Trouble:
     return Trouble(MlscaleError(f"pods can't be created: {text}", where, "see the message"), patience_s=5.0)
 
 
-def _of_mounts(events: Sequence[Json]) -> Trouble | None:
+def _mount_trouble(events: Sequence[Json]) -> Trouble | None:
     for event in events:
         if event.get("reason") in ("FailedMount", "FailedCreatePodSandBox"):
             pod = str((event.get("involvedObject") or {}).get("name", ""))
@@ -116,15 +118,11 @@ def _image(pod: Json) -> str:
     return str(containers[0].get("image", ""))
 
 
-def _told(events: Sequence[Json], pod: str, reason: str) -> str:
-    """The longest message of events with this reason about the pod: the one with the cause in it."""
-    said = [
+def _longest_message(events: Sequence[Json], pod: str, reason: str) -> str:
+    """The longest message of events with this reason about the pod: it names the cause."""
+    messages = [
         str(event.get("message", ""))
         for event in events
         if event.get("reason") == reason and (event.get("involvedObject") or {}).get("name") == pod
     ]
-    return max(said, key=len, default="")
-
-
-def _last_lines(text: str) -> str:
-    return "\n  ".join([line.rstrip() for line in text.splitlines() if line.strip()][-_LOG_LINES:])
+    return max(messages, key=len, default="")

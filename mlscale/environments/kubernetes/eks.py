@@ -1,10 +1,10 @@
 """The environment ``eks``: containers scaled by the HorizontalPodAutoscaler, machines by Karpenter.
 
-Rehearsed on our own cluster with machines (``make cluster MACHINES=1``): Karpenter, kubelets and pods are real, and
-only the time that a virtual machine takes to boot is drawn from a profile. Such a run is labelled ``rehearsal``
-everywhere, and is no EKS run. Live on the cluster that the kubeconfig names, where Karpenter (EKS Auto Mode's or one's
-own) makes machines: the same objects but for the class and the types of the machines; or in a managed node group that
-the Cluster Autoscaler scales. That was never run on AWS.
+Rehearsed on our own cluster with machines (``make cluster MACHINES=1``): Karpenter, kubelets and pods are real; only
+the boot time of a virtual machine is drawn from a profile. Such a run is labelled ``rehearsal`` everywhere: it is not
+an EKS run. Live on the cluster of the kubeconfig, where Karpenter (EKS Auto Mode's or self-managed) adds machines: the
+same objects except for node class and machine types; or in a managed node group scaled by the Cluster Autoscaler. Live
+mode has never been run on AWS.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ _REMEDY: Final = "make cluster MACHINES=1"
 _EC2_TYPES: Final = Path(__file__).parent / "ec2_types.json"
 _DOCUMENT: Final = "docs/aws.md"
 _NODE_GROUP: Final = "eks.amazonaws.com/nodegroup"
-# The ConfigMap in kube-system by which a Cluster Autoscaler reports.
+# The ConfigMap in kube-system that a Cluster Autoscaler reports in.
 _AUTOSCALER: Final = "cluster-autoscaler-status"
 
 
 class Eks(KubernetesEnvironment):
-    """Pods go to machines of the run's own, which come as they are needed."""
+    """Pods go to the run's own machines, which are added on demand."""
 
     name: ClassVar[str] = "eks"
     level: ClassVar[Level] = "container+machine"
@@ -51,11 +51,11 @@ class Eks(KubernetesEnvironment):
         return machine_arm_settings(arm)
 
     def loads_inside(self, mode: Mode) -> bool:
-        """A live cluster's machines are not reached from here without a load balancer, which could be orphaned."""
+        """A live cluster is reachable from here only by a load balancer, which a crash could leave behind."""
         return mode == "live"
 
     def no_room(self, api: Api, cluster: Cluster, scalings: Mapping[str, Scaling], mode: Mode) -> Sequence[Problem]:
-        """Whether machines can come, and hold a replica."""
+        """Whether machines can be added, and hold a replica."""
         if mode == "rehearsal" and cluster.own is None:
             return [Problem("machines are rehearsed on our own cluster only", "kubeconfig", _REMEDY)]
         if mode == "live" and cluster.own is not None:
@@ -77,7 +77,7 @@ class Eks(KubernetesEnvironment):
 
     @contextmanager
     def room(self, api: Api, name: str, scalings: Mapping[str, Scaling], mode: Mode, ledger: Ledger) -> Iterator[Room]:
-        """Machines of the run's own; rehearsed ones boot at once until the application serves."""
+        """The run's own machines; rehearsed ones boot at once until the application serves."""
         scaling = _of_machines(scalings)
         follows = {"claims": node_pool.claims(name), "nodes": node_pool.nodes({node_pool.POOL: name})}
         room = Room({node_pool.POOL: name}, follows, machines_scale=True, buffer_replicas=scaling.buffer_replicas)
@@ -92,24 +92,24 @@ class Eks(KubernetesEnvironment):
                     buffer_replicas=scaling.buffer_replicas,
                 )
                 return
-            with node_pool.made(api, name, scaling, memory, ledger, node_class=scaling.node_class, boot=None):
+            with node_pool.created(api, name, scaling, memory, ledger, node_class=scaling.node_class, boot=None):
                 yield room
             return
         known = catalogue()
         boot = known.boot_times_of(scaling.boot)
         memory = {kind: each.memory_mib for kind, each in known.types.items()}
-        with node_pool.made(api, name, scaling, memory, ledger):
+        with node_pool.created(api, name, scaling, memory, ledger):
             yield Room(
                 room.selector,
                 room.follows,
-                serving=partial(node_pool.now_booting, api, name, scaling.boot),
+                serving=partial(node_pool.set_boot_times, api, name, scaling.boot),
                 machines_scale=True,
                 buffer_replicas=room.buffer_replicas,
                 facts={"boot": {"samples_s": list(boot.samples_s), "source": boot.source, "date": boot.date}},
             )
 
     def reap(self, entry: LedgerEntry) -> None:
-        """Remove the namespace or the machines that ``entry`` names, if its cluster answers."""
+        """Delete the namespace or machines that ``entry`` names, if its cluster answers."""
         if entry.kind == namespace.KIND:
             super().reap(entry)
         else:
@@ -117,20 +117,20 @@ class Eks(KubernetesEnvironment):
 
 
 def _no_machines(api: Api, scaling: MachineScaling, mode: Mode) -> Iterator[Problem]:
-    """Why no machine would come."""
+    """Why no machine could be added."""
     if mode == "live" and scaling.node_group is not None:
         where, what = path_of("ConfigMap", _AUTOSCALER, "kube-system"), "no Cluster Autoscaler reports in kube-system"
-        remedy = f"install it, or leave node_group out, see {_DOCUMENT}"
+        remedy = f"install it, or omit node_group; see {_DOCUMENT}"
     else:
         node_class = node_pool.NODE_CLASS if mode == "rehearsal" else scaling.node_class
-        where, what = node_pool.class_path(node_class), f"the cluster has no class of machines {node_class}"
-        remedy = _REMEDY if mode == "rehearsal" else f"name it: --scaling node_class=GROUP/KIND/NAME, see {_DOCUMENT}"
+        where, what = node_pool.class_path(node_class), f"the cluster has no node class {node_class}"
+        remedy = _REMEDY if mode == "rehearsal" else f"set --scaling node_class=GROUP/KIND/NAME, see {_DOCUMENT}"
     try:
-        known = api.find(where)
+        existing = api.find(where)
     except Refused as refused:
-        yield Problem(f"may not be asked: {refused.message}", where, remedy)
+        yield Problem(f"may not be read: {refused.message}", where, remedy)
         return
-    if known is None:
+    if existing is None:
         yield Problem(what, where, remedy)
 
 
@@ -139,8 +139,8 @@ def _of_machines(scalings: Mapping[str, Scaling]) -> MachineScaling:
 
 
 def _ec2_types() -> Mapping[str, Mapping[str, float]]:
-    found: Mapping[str, Mapping[str, float]] = json.loads(_EC2_TYPES.read_text())["types"]
-    return found
+    types: Mapping[str, Mapping[str, float]] = json.loads(_EC2_TYPES.read_text())["types"]
+    return types
 
 
 def _machine_problems(component: str, scaling: MachineScaling, mode: Mode) -> Iterator[Problem]:
@@ -156,13 +156,13 @@ def _machine_problems(component: str, scaling: MachineScaling, mode: Mode) -> It
         cores = {name: float(each["cpu_cores"]) for name, each in _ec2_types().items()}
     unknown = [name for name in scaling.machine_types if name not in cores]
     if unknown:
-        choice = ", ".join(cores)
-        yield Problem(f"no machine type {', '.join(unknown)}", where, f"--scaling machine_types=..., of {choice}")
+        remedy = f"set --scaling machine_types=... (choose from: {', '.join(cores)})"
+        yield Problem(f"unknown machine type {', '.join(unknown)}", where, remedy)
         return
     room = max(cores[name] for name in scaling.machine_types) - RESERVED_CORES
     if scaling.cpu_cores > room:
         yield Problem(
-            f"a replica wants {scaling.cpu_cores:g} cores, the largest machine has {room:g} for pods",
+            f"a replica requests {scaling.cpu_cores:g} cores, the largest machine has {room:g} for pods",
             where,
             "lower cpu_cores, or allow a larger type (machine_types)",
         )

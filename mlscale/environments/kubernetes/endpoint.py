@@ -1,4 +1,4 @@
-"""Finding the way in for a run's load: NodePort where a node can be reached from here, else a load balancer."""
+"""Where a run's load is sent: a NodePort if a node can be reached from here, else a load balancer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final
 
 from mlscale.environments.kubernetes.client import Api, Json, Refused
 from mlscale.environments.kubernetes.endpoint_probe import candidates, reachable
-from mlscale.environments.kubernetes.manifests import OWNER, Deployment, ServiceType, front_service
+from mlscale.environments.kubernetes.manifests import OWNER, Deployment, ServiceType, front_service, http_url
 from mlscale.environments.kubernetes.paths import path_of, path_of_object
 from mlscale.runs import MlscaleError
 
@@ -19,30 +19,30 @@ _LOOK_S: Final = 1.0
 
 
 @dataclass(frozen=True)
-class WayIn:
+class Endpoint:
     """``url`` has no path; ``kind`` goes into the run's facts."""
 
     url: str
     kind: ServiceType
 
 
-def find_way_in(
+def find_endpoint(
     api: Api, wanted: Deployment, nodes: Sequence[Json], preferred: Sequence[str], balancer_s: float = _BALANCER_S
-) -> WayIn:
-    """A way to the front's pods that passes kube-proxy or a load balancer, tried out.
+) -> Endpoint:
+    """An address of the front component that passes kube-proxy or a load balancer, and answers.
 
     Args:
-        preferred: addresses of nodes that are known to be reachable from here.
-        balancer_s: how long a load balancer may take to come, s.
+        preferred: node addresses known to be reachable from here.
+        balancer_s: how long to wait for a load balancer, s.
     Raises:
-        MlscaleError: there is none.
+        MlscaleError: no address answers.
     """
-    front = next(part.name for part in wanted.parts if part.front)
+    front = wanted.front.name
     path = path_of("Service", front, wanted.namespace)
-    by_node = candidates(api.get(path), nodes, preferred)
-    url = reachable(by_node, _REACH_S)
+    node_urls = candidates(api.get(path), nodes, preferred)
+    url = reachable(node_urls, _REACH_S)
     if url is not None:
-        return WayIn(url, "NodePort")
+        return Endpoint(url, "NodePort")
     uid = str(api.get(path_of("ConfigMap", OWNER, wanted.namespace))["metadata"]["uid"])
     service = front_service(wanted, "LoadBalancer", uid)
     try:
@@ -50,15 +50,15 @@ def find_way_in(
     except Refused as refused:
         raise refused.as_error(f"service {front}") from refused
     deadline = time.monotonic() + balancer_s
-    by_balancer: list[str] = []
+    balancer_urls: list[str] = []
     while time.monotonic() < deadline:
-        by_balancer = candidates({**api.get(path), "spec": service["spec"]}, ())
-        url = reachable(by_balancer, _LOOK_S) if by_balancer else None
+        balancer_urls = candidates({**api.get(path), "spec": service["spec"]}, ())
+        url = reachable(balancer_urls, _LOOK_S) if balancer_urls else None
         if url is not None:
-            return WayIn(url, "LoadBalancer")
+            return Endpoint(url, "LoadBalancer")
         time.sleep(_LOOK_S)
-    tried = ", ".join([*by_node, *by_balancer]) or "it has none"
-    balancer = "no load balancer came" if not by_balancer else "the load balancer does not answer"
+    tried = ", ".join([*node_urls, *balancer_urls]) or "it has none"
+    balancer = "no load balancer was provisioned" if not balancer_urls else "the load balancer does not answer"
     raise MlscaleError(
         f"none of the service's addresses answers from here ({tried}), and {balancer} within {balancer_s:g} s",
         f"service {front}",
@@ -66,9 +66,7 @@ def find_way_in(
     )
 
 
-def inner_way(api: Api, wanted: Deployment) -> WayIn:
-    """The front's own address on the cluster, for load that comes from inside. Raises Refused."""
-    front = next(part.name for part in wanted.parts if part.front)
-    spec = api.get(path_of("Service", front, wanted.namespace))["spec"]
-    host = str(spec["clusterIP"])
-    return WayIn(f"http://{f'[{host}]' if ':' in host else host}:{int(spec['ports'][0]['port'])}", "ClusterIP")
+def inner_endpoint(api: Api, wanted: Deployment) -> Endpoint:
+    """The front component's ClusterIP, for load from inside the cluster. Raises Refused."""
+    spec = api.get(path_of("Service", wanted.front.name, wanted.namespace))["spec"]
+    return Endpoint(http_url(str(spec["clusterIP"]), int(spec["ports"][0]["port"])), "ClusterIP")

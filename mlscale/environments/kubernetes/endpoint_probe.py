@@ -1,4 +1,4 @@
-"""Where load comes in: always past kube-proxy or a load balancer, never through a port-forward, which pins one pod."""
+"""Addresses for load: always through kube-proxy or a load balancer, since a port-forward pins one pod."""
 
 from __future__ import annotations
 
@@ -9,36 +9,36 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from mlscale.environments.kubernetes.client import Json
-from mlscale.environments.kubernetes.manifests import PATH
+from mlscale.environments.kubernetes.manifests import PATH, http_url
 from mlscale.runs import MlscaleError
 
 _ASK_S: Final = 5.0
 _ANSWER_S: Final = 60.0
 _PAUSE_S: Final = 0.1
-# So long a component's address may refuse while kube-proxy has not heard of its ready pod.
+# How long a Service may answer 503 until kube-proxy knows of its ready pod.
 _SETTLES_S: Final = 15.0
 
 
 def candidates(service: Json, nodes: Iterable[Json], preferred: Sequence[str] = ()) -> list[str]:
-    """Addresses ("http://10.0.0.7:30123") at which a Service may answer, the likeliest first.
+    """Addresses ("http://10.0.0.7:30123") at which a Service may answer, most likely first.
 
     Args:
-        preferred: node addresses that are known to be reachable from here.
+        preferred: node addresses known to be reachable from here.
     """
     spec, status = service["spec"], service.get("status") or {}
     port = int(spec["ports"][0]["port"])
     node_port = spec["ports"][0].get("nodePort")
     ingress = (status.get("loadBalancer") or {}).get("ingress") or ()
-    found = [(str(each.get("hostname") or each.get("ip")), port) for each in ingress]
+    addresses = [(str(each.get("hostname") or each.get("ip")), port) for each in ingress]
     if node_port:
-        found += [(host, int(node_port)) for host in (*preferred, *_addresses(nodes))]
-    return list(dict.fromkeys(f"http://{_bracketed(host)}:{number}" for host, number in found))
+        addresses += [(host, int(node_port)) for host in (*preferred, *_addresses(nodes))]
+    return list(dict.fromkeys(http_url(host, number) for host, number in addresses))
 
 
 def reachable(urls: Sequence[str], at_most_s: float) -> str | None:
     """The first of ``urls`` whose /readyz answers 200; None where none does within ``at_most_s``.
 
-    An endpoint answers a little after its pod is ready.
+    They are retried, since a Service answers only shortly after its pod is ready.
     """
     deadline = time.monotonic() + at_most_s
     while urls:
@@ -52,10 +52,10 @@ def reachable(urls: Sequence[str], at_most_s: float) -> str | None:
 
 
 def warm_up(url: str, bodies: Sequence[bytes], rounds: int) -> None:
-    """POST every body ``rounds`` times, each on a connection of its own, so that kube-proxy spreads them.
+    """POST every body ``rounds`` times, each on a new connection, so that kube-proxy spreads them over the pods.
 
     Raises:
-        MlscaleError: one got no answer, or a server error (503 only where it lasts).
+        MlscaleError: a request failed, or got a server error (503 only if it persists).
     """
     deadline = time.monotonic() + _SETTLES_S
     for _ in range(rounds):
@@ -69,17 +69,13 @@ def warm_up(url: str, bodies: Sequence[bytes], rounds: int) -> None:
 
 
 def _addresses(nodes: Iterable[Json]) -> list[str]:
-    """Outer addresses before inner ones."""
-    found: dict[str, list[str]] = {"ExternalIP": [], "InternalIP": []}
+    """External addresses before internal ones."""
+    addresses: dict[str, list[str]] = {"ExternalIP": [], "InternalIP": []}
     for node in nodes:
         for address in (node.get("status") or {}).get("addresses") or ():
-            if address.get("type") in found:
-                found[address["type"]].append(str(address["address"]))
-    return found["ExternalIP"] + found["InternalIP"]
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
+            if address.get("type") in addresses:
+                addresses[address["type"]].append(str(address["address"]))
+    return addresses["ExternalIP"] + addresses["InternalIP"]
 
 
 def _ready(url: str) -> bool:

@@ -1,6 +1,6 @@
 """An environment on Kubernetes: containers scaled by its HorizontalPodAutoscaler, on the cluster of the kubeconfig.
 
-What `k3s` and `eks` share; they differ in where pods find room.
+What `k3s` and `eks` share; they differ in where their pods are placed.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from dataclasses import asdict, replace
 from importlib.metadata import version
 from typing import ClassVar, Final
 
-from mlscale.environments.base import App, Problem, Scaling
+from mlscale.environments.base import App, Problem, Scaling, raise_fatal
 from mlscale.environments.composition import callees_first
 from mlscale.environments.kubernetes import endpoint_probe, namespace
 from mlscale.environments.kubernetes import preflight as kubernetes_preflight
 from mlscale.environments.kubernetes.client import Api, Place, Refused, connect, default_kubeconfig, no_kubeconfig
 from mlscale.environments.kubernetes.cluster import Cluster, look
 from mlscale.environments.kubernetes.deployed import KubernetesDeployed
-from mlscale.environments.kubernetes.endpoint import WayIn, find_way_in, inner_way
+from mlscale.environments.kubernetes.endpoint import Endpoint, find_endpoint, inner_endpoint
 from mlscale.environments.kubernetes.manifests import PATH, Deployment, Packaging, Part
 from mlscale.environments.kubernetes.namespace import new_name
 from mlscale.environments.kubernetes.node_capacity import Room
@@ -28,7 +28,7 @@ from mlscale.environments.kubernetes.rollout import Rollout, Watches
 from mlscale.environments.kubernetes.settings import KubernetesScaling, arm_settings
 from mlscale.environments.kubernetes_load_job import LEAD_S
 from mlscale.host.ledger import Ledger, LedgerEntry
-from mlscale.host.load_cgroup import open_load_place
+from mlscale.host.load_cgroup import open_load_cgroup
 from mlscale.host.state import own_kubeconfig
 from mlscale.loadgen.remote import prefix
 from mlscale.runs import Level, MlscaleError, Mode
@@ -41,7 +41,7 @@ _COMMAND: Final = ("python", "-m", "mlscale.serving.container")
 
 
 class KubernetesEnvironment:
-    """See `mlscale.environments.base.Environment`. A subclass says what it is called, and where pods find room."""
+    """See `mlscale.environments.base.Environment`. A subclass adds its name and where pods are placed."""
 
     name: ClassVar[str]
     level: ClassVar[Level]
@@ -54,15 +54,15 @@ class KubernetesEnvironment:
         return arm_settings(arm)
 
     def preflight(self, app: App, scalings: Mapping[str, Scaling], mode: Mode) -> Sequence[Problem]:
-        """What stands in the way; nothing is made, on the cluster neither."""
+        """What would prevent a run. Creates nothing, here or on the cluster."""
         problems = []
         if mode not in self.modes:
             problems.append(Problem(f"mode {mode!r}", self.name, f"choose {' or '.join(sorted(self.modes))}"))
-        problems += kubernetes_preflight.of_application(app, scalings)
+        problems += kubernetes_preflight.application_problems(app, scalings)
         try:
-            with closing(_connected()) as api:
+            with closing(_connect()) as api:
                 cluster = look(api)
-                problems += kubernetes_preflight.of_cluster(
+                problems += kubernetes_preflight.cluster_problems(
                     api, app, scalings, cluster.own, cluster.kubelet, lambda: cluster.hpa_sync_s(api)
                 )
                 problems += self.no_room(api, cluster, scalings, mode)
@@ -73,35 +73,35 @@ class KubernetesEnvironment:
         return problems
 
     def no_room(self, api: Api, cluster: Cluster, scalings: Mapping[str, Scaling], mode: Mode) -> Sequence[Problem]:
-        """What keeps pods from finding room."""
+        """Why the pods would not find room."""
         try:
             pods = api.get(path_of("Pod"))["items"]
-        except Refused:  # a right that a run does not need
+        except Refused:  # a run does not need this right
             return []
         known = [scaling for scaling in scalings.values() if isinstance(scaling, KubernetesScaling)]
-        return kubernetes_preflight.of_room(cluster.nodes, pods, known)
+        return kubernetes_preflight.room_problems(cluster.nodes, pods, known)
 
     @contextmanager
     def room(self, api: Api, name: str, scalings: Mapping[str, Scaling], mode: Mode, ledger: Ledger) -> Iterator[Room]:
-        """Where the pods of the run ``name`` find room, for as long as it lasts."""
+        """Where the pods of the run ``name`` are placed, for as long as it lasts."""
         yield Room()
 
     def loads_inside(self, mode: Mode) -> bool:
-        """Whether the load comes from a pod on the cluster, through the ClusterIP, instead of from this host."""
+        """Whether a pod on the cluster sends the load, to the ClusterIP, instead of this host."""
         return False
 
     def on_own_cluster(self) -> bool:
-        """Whether the kubeconfig that would be used is that of ``make cluster``."""
+        """Whether the kubeconfig in use is that of ``make cluster``."""
         own = own_kubeconfig()
         return default_kubeconfig(own) == str(own)
 
-    def found(self) -> str:
-        """Which cluster the kubeconfig names, for the doctor.
+    def description(self) -> str:
+        """The cluster that the kubeconfig names, for the doctor.
 
         Raises:
             MlscaleError: it does not answer.
         """
-        with closing(_connected()) as api:
+        with closing(_connect()) as api:
             cluster = look(api)
             return f"{cluster.distribution} {cluster.versions['kubernetes']} at {api.server}"
 
@@ -109,55 +109,55 @@ class KubernetesEnvironment:
     def deploy(
         self, app: App, scalings: Mapping[str, Scaling], mode: Mode, ledger: Ledger, warm_up: Sequence[bytes]
     ) -> Iterator[KubernetesDeployed]:
-        """A namespace with a Deployment, Service and HPA for each component in it, every body of ``warm_up`` served
-        twice; gone on leaving.
+        """A namespace with a Deployment, Service and HPA for each component, after every body of ``warm_up`` was served
+        twice. Deleted on leaving.
 
         Raises:
-            MlscaleError: a preflight problem, or what keeps the pods from serving (an image that can't be pulled, a
-                quota, no room, a container that ends by itself: with its last log lines).
+            MlscaleError: a preflight problem, or what prevents the pods from serving (an image that can't be pulled, a
+                quota, no room, a container that exits: with its last log lines).
         """
-        for problem in self.preflight(app, scalings, mode):
-            if problem.fatal:
-                raise MlscaleError(problem.what, problem.where, problem.remedy)
+        raise_fatal(self.preflight(app, scalings, mode))
         name = new_name()
         with (
-            closing(_connected()) as api,
-            open_load_place(ledger) as place,
+            closing(_connect()) as api,
+            open_load_cgroup(ledger) as place,
             self.room(api, name, scalings, mode, ledger) as room,
         ):
             cluster = look(api)
-            wanted = _wanted(name, app, scalings, cluster, room)
-            with namespace.made(api, wanted, ledger) as applied:
-                watches = Watches(api, wanted.namespace, room.follows)
+            deployment = _deployment(name, app, scalings, cluster, room)
+            with namespace.created(api, deployment, ledger) as applied:
+                watches = Watches(api, deployment.namespace, room.follows)
                 try:
                     watches.start()
                     inside = self.loads_inside(mode)
-                    way = _serving(api, wanted, watches, cluster, None if inside else warm_up, room.machines_scale)
+                    endpoint = _wait_serving(
+                        api, deployment, watches, cluster, None if inside else warm_up, room.machines_scale
+                    )
                     room.serving()
-                    load = _remote(api) if inside else place.facts
-                    facts = {**cluster.facts(api, applied), "load": load, "way_in": way.kind, **room.facts}
+                    load = _remote_facts(api) if inside else place.facts
+                    facts = {**cluster.facts(api, applied), "load": load, "way_in": endpoint.kind, **room.facts}
                     versions = {**cluster.versions, "kubernetes-client": version("kubernetes")}
                     usage = cluster.node_usage()
-                    remote = _prefix(wanted, api, room) if inside else None
+                    remote = _remote_prefix(deployment, api, room) if inside else None
                     yield KubernetesDeployed(
-                        api, wanted, watches, place, usage, way.url + PATH, facts, versions, remote=remote
+                        api, deployment, watches, place, usage, endpoint.url + PATH, facts, versions, remote=remote
                     )
                 finally:
                     watches.stop()
 
     def reap(self, entry: LedgerEntry) -> None:
-        """Remove the namespace that ``entry`` names, if its cluster answers."""
+        """Delete the namespace that ``entry`` names, if its cluster answers."""
         namespace.reap(entry, own_kubeconfig())
 
 
-def _connected() -> Api:
-    found = default_kubeconfig(own_kubeconfig())
-    if found is None:
+def _connect() -> Api:
+    kubeconfig = default_kubeconfig(own_kubeconfig())
+    if kubeconfig is None:
         raise no_kubeconfig("KUBECONFIG, ~/.kube/config")
-    return connect(Place(found))
+    return connect(Place(kubeconfig))
 
 
-def _wanted(name: str, app: App, scalings: Mapping[str, Scaling], cluster: Cluster, room: Room) -> Deployment:
+def _deployment(name: str, app: App, scalings: Mapping[str, Scaling], cluster: Cluster, room: Room) -> Deployment:
     parts = []
     for component in callees_first(app):
         scaling = scalings[component.name]
@@ -166,51 +166,51 @@ def _wanted(name: str, app: App, scalings: Mapping[str, Scaling], cluster: Clust
         if image:
             packed = Packaging(image=image, command=_COMMAND)
         else:
-            assert cluster.own is not None, "preflight has seen to it"
+            assert cluster.own is not None, "checked by preflight"
             packed = packaging(cluster.own)
         front = component.name == app.front
         parts.append(Part(component.name, component.entry, scaling, packed, front, component.calls))
-    made = Deployment(namespace=name, run=name, app=app.name, parts=tuple(parts))
-    made = replace(made, selector=room.selector, buffer_replicas=room.buffer_replicas)
-    return made if cluster.own is None else replace(made, buffer_image=cluster.own.pause_image)
+    deployment = Deployment(namespace=name, run=name, app=app.name, parts=tuple(parts))
+    deployment = replace(deployment, selector=room.selector, buffer_replicas=room.buffer_replicas)
+    return deployment if cluster.own is None else replace(deployment, buffer_image=cluster.own.pause_image)
 
 
-def _serving(
+def _wait_serving(
     api: Api,
     wanted: Deployment,
     watches: Watches,
     cluster: Cluster,
     warm_up: Sequence[bytes] | None,
     machines_scale: bool,
-) -> WayIn:
-    """Wait until load can come; returns where it goes. ``warm_up`` None: it comes from inside, and warms up itself."""
+) -> Endpoint:
+    """Wait until the application serves; returns where to send load. ``warm_up`` None: load from inside, which warms up
+    by itself."""
     rollout = Rollout(api, wanted, watches, machines_scale=machines_scale or cluster.machines_scale)
     rollout.wait_ready(_START_S)
     if warm_up is None:
         rollout.wait_metrics(_METRICS_S)
-        return inner_way(api, wanted)
+        return inner_endpoint(api, wanted)
     preferred = (cluster.own.node_address,) if cluster.own is not None else ()
-    way = find_way_in(api, wanted, cluster.nodes, preferred)
+    endpoint = find_endpoint(api, wanted, cluster.nodes, preferred)
     replicas = max(part.scaling.min_replicas for part in wanted.parts)
-    endpoint_probe.warm_up(way.url, warm_up, _ROUNDS * replicas)
+    endpoint_probe.warm_up(endpoint.url, warm_up, _ROUNDS * replicas)
     rollout.wait_metrics(_METRICS_S)
-    return way
+    return endpoint
 
 
-def _remote(api: Api) -> dict[str, object]:
-    """What run.json says of a load that comes from inside."""
+def _remote_facts(api: Api) -> dict[str, object]:
+    """Facts about load from inside, for run.json."""
     return {"remote": "a pod on a node of its own", "clock_within_s": api.skew().within_s}
 
 
-def _prefix(wanted: Deployment, api: Api, room: Room) -> list[str]:
-    """argv that has a pod send the load."""
-    front = next(part for part in wanted.parts if part.front)
+def _remote_prefix(wanted: Deployment, api: Api, room: Room) -> list[str]:
+    """argv for load that a pod sends."""
     return prefix(
         "mlscale.environments.kubernetes_load_job:open_job",
         LEAD_S,
         kubeconfig=api.place.kubeconfig,
         context=api.place.context,
         namespace=wanted.namespace,
-        packaging=asdict(front.packaging),
+        packaging=asdict(wanted.front.packaging),
         never_on=dict(room.selector) if room.machines_scale else {},
     )

@@ -1,8 +1,9 @@
-"""Which Kubernetes answered, and every default that bears on scaling: read off it where it shows them, else the
-documented default, named as such. Pure, apart from the functions that take an `Api`."""
+"""The distribution, and every setting that affects scaling: as read from the cluster, else the documented default,
+labelled as such. Pure, apart from the functions that take an `Api`."""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
@@ -36,7 +37,7 @@ _DISTRIBUTIONS: Final = (
 
 
 def distribution(version: Json, nodes: Sequence[Json], own: bool) -> str:
-    """The distribution's name, by the server's version and what its nodes say of themselves."""
+    """The distribution's name, by the server's version and its nodes' labels and providers."""
     git = str(version.get("gitVersion", ""))
     for pattern, name in _DISTRIBUTIONS:
         if re.search(pattern, git):
@@ -58,24 +59,24 @@ def hpa_defaults(arguments: Iterable[str], origin: str) -> dict[str, Any]:
     """The controller's settings: ``{"sync_period_s": {"value": 15.0, "from": ...}}``.
 
     Args:
-        arguments: of kube-controller-manager, as far as they are known.
-        origin: where they were read; with none known, every value is the documented default.
+        arguments: of kube-controller-manager, as far as known.
+        origin: where they were read; empty: nowhere, so every value is the documented default.
     """
     given = flags(arguments)
-    found: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
     for name, (flag, default) in _FLAGS.items():
         if flag in given:
             value = float(given[flag]) if name == "tolerance" else duration_s(given[flag])
-            found[name] = {"value": value, "from": f"--{flag}, {origin}"}
+            settings[name] = {"value": value, "from": f"--{flag}, {origin}"}
         elif origin:
-            found[name] = {"value": default, "from": f"{DOCUMENTED}: {origin} does not set --{flag}"}
+            settings[name] = {"value": default, "from": f"{DOCUMENTED}: {origin} does not set --{flag}"}
         else:
-            found[name] = {"value": default, "from": DOCUMENTED}
-    return found
+            settings[name] = {"value": default, "from": DOCUMENTED}
+    return settings
 
 
 def behaviour(hpa: Json) -> dict[str, Any]:
-    """How it may move: what the API server filled in, or the documented defaults where none was given."""
+    """The HPA's behavior as the API server holds it, or the documented defaults."""
     given = (hpa.get("spec") or {}).get("behavior")
     if given:
         return {**given, "from": "the API server's object"}
@@ -83,7 +84,7 @@ def behaviour(hpa: Json) -> dict[str, Any]:
 
 
 def metric_resolution(arguments: Iterable[str], origin: str) -> dict[str, Any]:
-    """How often CPU is measured."""
+    """How often metrics-server measures CPU."""
     given = flags(arguments).get("metric-resolution")
     if given is not None:
         return {"value": duration_s(given), "from": f"--metric-resolution, {origin}"}
@@ -92,7 +93,7 @@ def metric_resolution(arguments: Iterable[str], origin: str) -> dict[str, Any]:
 
 def flags(arguments: Iterable[str]) -> dict[str, str]:
     """``["--a=1", "--b", "2"]`` to ``{"a": "1", "b": "2"}``; also K3s' "--kube-controller-manager-arg=a=1"."""
-    found: dict[str, str] = {}
+    values: dict[str, str] = {}
     words = list(arguments)
     for place, word in enumerate(words):
         name, equals, value = word.lstrip("-").partition("=")
@@ -101,15 +102,15 @@ def flags(arguments: Iterable[str]) -> dict[str, str]:
         if name in ("kube-controller-manager-arg", "kube-controller-arg"):
             name, _, value = value.lstrip("-").partition("=")
         if word.startswith("--"):
-            found[name] = value
-    return found
+            values[name] = value
+    return values
 
 
 def duration_s(text: str) -> float:
     """A Go duration: "15s", "5m0s", "1h30m", "100ms".
 
     Raises:
-        ValueError: it is none.
+        ValueError: not a duration.
     """
     units = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
     parts = re.findall(r"([0-9.]+)(ms|us|µs|ns|h|m|s)", text)
@@ -119,8 +120,8 @@ def duration_s(text: str) -> float:
 
 
 def controller_arguments(api: Api, nodes: Sequence[Json]) -> tuple[list[str], str]:
-    """kube-controller-manager's arguments and where they were read: a static pod's, K3s' server's; ([], "") where no
-    place shows them."""
+    """kube-controller-manager's arguments and where they were read, a static pod or K3s' node annotation; ([], "") if
+    the cluster does not show them."""
     try:
         pods = api.get(path_of("Pod", namespace="kube-system"), {"labelSelector": "component=kube-controller-manager"})
     except (Refused, MlscaleError):
@@ -131,35 +132,33 @@ def controller_arguments(api: Api, nodes: Sequence[Json]) -> tuple[list[str], st
     for node in nodes:
         text = str((node["metadata"].get("annotations") or {}).get("k3s.io/node-args", ""))
         if '"server"' in text:
-            import json
-
             return [str(word) for word in json.loads(text)], "the annotation k3s.io/node-args"
     return [], ""
 
 
 def metrics_arguments(api: Api) -> tuple[list[str], str]:
-    """metrics-server's arguments and where they were read; ([], "") where no place shows them."""
+    """metrics-server's arguments and where they were read; ([], "") if the cluster does not show them."""
     try:
-        found = api.find(path_of("Deployment", "metrics-server", "kube-system"))
+        deployment = api.find(path_of("Deployment", "metrics-server", "kube-system"))
     except (Refused, MlscaleError):
         return [], ""
-    if found is None:
+    if deployment is None:
         return [], ""
-    container = found["spec"]["template"]["spec"]["containers"][0]
+    container = deployment["spec"]["template"]["spec"]["containers"][0]
     return [*container.get("command", ()), *container.get("args", ())], "its Deployment"
 
 
 def kubelet_config(api: Api, node: str) -> dict[str, Any] | None:
-    """The kubelet's running configuration (configz); None where it may not be read."""
+    """The kubelet's running configuration (configz); None if it can't be read."""
     try:
-        found = api.get(f"/api/v1/nodes/{node}/proxy/configz")
+        answer = api.get(f"/api/v1/nodes/{node}/proxy/configz")
     except (Refused, MlscaleError):
         return None
-    config: dict[str, Any] = found.get("kubeletconfig") or {}
+    config: dict[str, Any] = answer.get("kubeletconfig") or {}
     return config
 
 
 def quota_period_s(config: Json | None) -> float | None:
-    """The CFS period of CPU limits, s; None where it is not known."""
+    """The CFS period of CPU limits, s; None if unknown."""
     text = (config or {}).get("cpuCFSQuotaPeriod")
     return duration_s(str(text)) if text else None

@@ -1,40 +1,25 @@
-"""What the HorizontalPodAutoscaler decided and why, read off its status and its events: pure.
+"""The HorizontalPodAutoscaler's decisions and their reasons, from its status and its Events. Pure.
 
-The controller changes the scale, then writes an Event (SuccessfulRescale), then its status; which of these is seen
-first varies. The first one that says so is the decision; a later one that says the same adds nothing.
+The controller changes the scale, then writes an Event (SuccessfulRescale), then its status; either may be seen first.
+Whichever comes first is reported as the decision; the other adds nothing.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from decimal import Decimal
 from typing import Any, Final
 
 from mlscale.environments.kubernetes.client import Json
 from mlscale.environments.kubernetes.list_watch import Change, known_within
 from mlscale.runs import Event
 
-_SUFFIXES: Final = {
-    "n": Decimal("1e-9"),
-    "u": Decimal("1e-6"),
-    "m": Decimal("1e-3"),
-    "": Decimal(1),
-    "k": Decimal(1000),
-    "M": Decimal("1e6"),
-    "G": Decimal("1e9"),
-    "T": Decimal("1e12"),
-    "Ki": Decimal(2**10),
-    "Mi": Decimal(2**20),
-    "Gi": Decimal(2**30),
-    "Ti": Decimal(2**40),
-}
 _NEW_SIZE: Final = re.compile(r"New size: (\d+); reason: (.*)", re.DOTALL)
 _CONDITIONS: Final = ("ScalingActive", "AbleToScale", "ScalingLimited")
 
 
 class HpaWatch:
-    """Takes changes of one HPA, and of the events about it, in; gives ``scale_decision`` events.
+    """Turns changes of one HPA, and of the Events about it, into ``scale_decision`` events.
 
     Args:
         origin_s: time.monotonic() of the run's zero.
@@ -44,34 +29,34 @@ class HpaWatch:
     def __init__(self, component: str, origin_s: float, initial: int) -> None:
         self._component, self._origin_s = component, origin_s
         self.desired = initial
-        """What the autoscaler wants now."""
-        self._held: tuple[tuple[str, str, str], ...] | None = None
+        """Replicas that the autoscaler wants now."""
+        self._last_reasons: tuple[tuple[str, str, str], ...] | None = None
 
     def take(self, change: Change) -> list[Event]:
         """A change of the HPA itself."""
         status = change.thing.get("status") or {}
-        now = int(status.get("desiredReplicas") or 0)
+        replicas = int(status.get("desiredReplicas") or 0)
         if not status.get("conditions") or change.kind == "DELETED":
-            return []  # the controller has not looked yet
-        if now and now != self.desired:
-            self._held = None
-            return [self._decided(change, now, _reason(change.thing), status.get("lastScaleTime"), change.thing)]
+            return []  # not evaluated by the controller yet
+        if replicas and replicas != self.desired:
+            self._last_reasons = None
+            return [self._decision(change, replicas, _reason(change.thing), status.get("lastScaleTime"), change.thing)]
         return self._hold(change)
 
-    def told(self, change: Change) -> list[Event]:
+    def take_event(self, change: Change) -> list[Event]:
         """A Kubernetes Event about the HPA."""
         event = change.thing
-        found = _NEW_SIZE.match(str(event.get("message", "")))
-        if change.kind == "DELETED" or event.get("reason") != "SuccessfulRescale" or found is None:
+        match = _NEW_SIZE.match(str(event.get("message", "")))
+        if change.kind == "DELETED" or event.get("reason") != "SuccessfulRescale" or match is None:
             return []
-        if int(found[1]) == self.desired:
+        if int(match[1]) == self.desired:
             return []
         at = event.get("eventTime") or event.get("lastTimestamp") or event.get("firstTimestamp")
-        return [self._decided(change, int(found[1]), found[2].strip(), at, None)]
+        return [self._decision(change, int(match[1]), match[2].strip(), at, None)]
 
-    def _decided(self, change: Change, now: int, reason: str, at: Any, hpa: Json | None) -> Event:
-        before, self.desired = self.desired, now
-        detail: dict[str, Any] = {"from": before, "to": now, "reason": reason}
+    def _decision(self, change: Change, replicas: int, reason: str, at: Any, hpa: Json | None) -> Event:
+        previous, self.desired = self.desired, replicas
+        detail: dict[str, Any] = {"from": previous, "to": replicas, "reason": reason}
         if hpa is not None:
             detail |= numbers(hpa)
         return Event(
@@ -84,45 +69,46 @@ class HpaWatch:
         )
 
     def _hold(self, change: Change) -> list[Event]:
-        """It wants what it wanted; reported where the reasons it gives have changed."""
+        """No change of scale: reported only if the reasons for it changed."""
         hpa = change.thing
         reasons = tuple(
             (str(each["type"]), str(each["status"]), str(each.get("reason", "")))
             for each in hpa["status"]["conditions"]
             if each["type"] in _CONDITIONS
         )
-        if reasons == self._held:
+        if reasons == self._last_reasons:
             return []
-        self._held = reasons
+        self._last_reasons = reasons
         detail = {"from": self.desired, "to": self.desired, "reason": f"held: {_reason(hpa)}", **numbers(hpa)}
         t_s = change.t - self._origin_s
         return [Event(t_s, self._component, "scale_decision", known_within_s=change.gap_s, detail=detail)]
 
 
 def numbers(hpa: Json) -> dict[str, Any]:
-    """What the HPA has measured and aims at: ``metric``, ``value``, ``target`` (per cent for cpu), ``replicas``."""
-    found: dict[str, Any] = {"replicas": (hpa.get("status") or {}).get("currentReplicas")}
-    wanted: Json = next(iter((hpa.get("spec") or {}).get("metrics") or ()), {})
-    measured: Json = next(iter((hpa.get("status") or {}).get("currentMetrics") or ()), {})
-    kind = str(wanted.get("type", "")).lower()
-    source = wanted.get(kind) or {}
-    now = (measured.get(kind) or {}).get("current") or {}
-    found["metric"] = source.get("name") or (source.get("metric") or {}).get("name")
-    found["target"] = _number(source.get("target") or {})
-    found["value"] = _number(now)
-    return {name: value for name, value in found.items() if value is not None}
+    """The HPA's ``metric``, its ``value`` and ``target`` (per cent for cpu), and the current ``replicas``."""
+    values: dict[str, Any] = {"replicas": (hpa.get("status") or {}).get("currentReplicas")}
+    metric: Json = next(iter((hpa.get("spec") or {}).get("metrics") or ()), {})
+    measurement: Json = next(iter((hpa.get("status") or {}).get("currentMetrics") or ()), {})
+    kind = str(metric.get("type", "")).lower()
+    source = metric.get(kind) or {}
+    current = (measurement.get(kind) or {}).get("current") or {}
+    values["metric"] = source.get("name") or (source.get("metric") or {}).get("name")
+    values["target"] = _number(source.get("target") or {})
+    values["value"] = _number(current)
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def quantity(text: str | int | float) -> float:
     """A Kubernetes quantity: "250m" is 0.25, "12345678n" 0.0123, "64Mi" 67108864.
 
     Raises:
-        ValueError: it is none.
+        ValueError: not a quantity.
     """
-    found = re.fullmatch(r"([+-]?[0-9.]+(?:[eE][+-]?\d+)?)([numkMGT]?i?)", str(text))
-    if found is None or found[2] not in _SUFFIXES:
+    from kubernetes.utils.quantity import parse_quantity
+
+    if re.search(r"\s", str(text)):  # parse_quantity allows it
         raise ValueError(f"{text!r} is not a quantity")
-    return float(Decimal(found[1]) * _SUFFIXES[found[2]])
+    return float(parse_quantity(text))
 
 
 def _number(target: Mapping[str, Any]) -> float | None:
@@ -133,20 +119,20 @@ def _number(target: Mapping[str, Any]) -> float | None:
 
 
 def _reason(hpa: Json) -> str:
-    """The conditions' own words, those that say most first, and what was measured."""
+    """The measurement, then the conditions' reasons and messages, most informative first."""
     conditions = {each["type"]: each for each in hpa["status"]["conditions"]}
-    said = [
+    parts = [
         f"{conditions[kind].get('reason')}: {conditions[kind].get('message')}"
         for kind in _CONDITIONS
-        if kind in conditions and not _empty(conditions[kind])
+        if kind in conditions and not _normal(conditions[kind])
     ]
-    measured = numbers(hpa)
-    if "value" in measured:
-        unit = " %" if measured.get("metric") == "cpu" else ""
-        said.insert(0, f"{measured['metric']} {measured['value']:g}{unit}, target {measured.get('target'):g}{unit}")
-    return "; ".join(said)
+    values = numbers(hpa)
+    if "value" in values:
+        unit = " %" if values.get("metric") == "cpu" else ""
+        parts.insert(0, f"{values['metric']} {values['value']:g}{unit}, target {values.get('target'):g}{unit}")
+    return "; ".join(parts)
 
 
-def _empty(condition: Json) -> bool:
-    """A condition that says that nothing is the matter."""
+def _normal(condition: Json) -> bool:
+    """A condition in its normal state."""
     return (condition["type"], condition["status"]) in (("ScalingActive", "True"), ("ScalingLimited", "False"))

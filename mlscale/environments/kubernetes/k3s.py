@@ -1,7 +1,7 @@
 """The environment ``k3s``: containers scaled by Kubernetes' HorizontalPodAutoscaler, on the cluster of the kubeconfig.
 
-The cluster may be K3s, kind, minikube, a company's, or our own one-node Kubernetes (``make cluster``). Which one
-answered stands in the run's facts, and every figure's caption names it: a run on another one is no K3s run.
+The cluster may be K3s, kind, minikube, a company's, or our own one-node Kubernetes (``make cluster``). The run's facts
+and every figure's caption name it: a run on another distribution is not a K3s run.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from mlscale.runs import Level, Mode
 
 
 class K3s(KubernetesEnvironment):
-    """Pods go to nodes that are there."""
+    """Pods go to existing nodes."""
 
     name: ClassVar[str] = "k3s"
     level: ClassVar[Level] = "container"

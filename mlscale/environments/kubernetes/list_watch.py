@@ -1,6 +1,7 @@
-"""List, then watch: changes of some objects as they happen, resumed from resourceVersion, relisted on 410 Gone.
+"""List, then watch: changes of objects as they happen, resumed from resourceVersion, listed again on 410 Gone.
 
-`Follower` holds the protocol and asks nobody (pure); `Reflector` runs it against an API server in a thread of its own.
+`Follower` is the protocol, pure; `Reflector` runs it against an API server in a thread. The official client has no such
+reflector: its ``Watch`` neither lists nor says what changed during a gap.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ _PAUSE_S: Final = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One change, seen at ``t`` (time.monotonic()); ``gap_s``: how long before nothing could be seen, 0 while a watch
-    stands. ``source``: the name of the watch."""
+    """A change of the object ``thing``, seen at ``t`` (time.monotonic()) and ``wall``. ``source``: name of the watch;
+    ``gap_s``: how long nothing could be seen before, 0 while the watch is up."""
 
     source: str
     kind: Literal["ADDED", "MODIFIED", "DELETED"]
@@ -35,7 +36,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """The watch ``source`` could not be kept up; ``error`` says why."""
+    """The watch ``source`` was given up; ``error`` says why."""
 
     source: str
     error: MlscaleError
@@ -46,35 +47,36 @@ class Relist(Exception):  # noqa: N818 (what to do)
 
 
 class Follower:
-    """What is known of some objects: takes lists and watch events, gives changes.
+    """The known state of some objects: turns lists and watch events into changes.
 
-    A list after the first one yields only what differs, and deletions of what it lacks, so a relist loses nothing but
-    what came and went in between.
+    A later list yields only the differences, deletions included: a relist misses only what came and went in between.
     """
 
     def __init__(self, source: str) -> None:
         self.source = source
         self.version = ""
-        """Where to resume the watch."""
+        """The resourceVersion to resume the watch from."""
         self._known: dict[str, Json] = {}
         self._seen_t: float | None = None
 
     def listed(self, listing: Json, t: float, wall: datetime) -> list[Change]:
-        """Take a list in."""
+        """The changes that a list shows."""
         gap_s = 0.0 if self._seen_t is None else t - self._seen_t
         self.version = listing["metadata"]["resourceVersion"]
-        now = {str(item["metadata"]["uid"]): item for item in listing.get("items") or ()}
-        gone = [Change(self.source, "DELETED", self._known[uid], t, wall, gap_s) for uid in self._known.keys() - now]
-        changes = [change for uid, item in now.items() if (change := self._differs(uid, item, t, wall, gap_s))]
-        self._known, self._seen_t = now, t
-        return gone + changes
+        current = {str(item["metadata"]["uid"]): item for item in listing.get("items") or ()}
+        deleted = [
+            Change(self.source, "DELETED", self._known[uid], t, wall, gap_s) for uid in self._known.keys() - current
+        ]
+        changes = [change for uid, item in current.items() if (change := self._difference(uid, item, t, wall, gap_s))]
+        self._known, self._seen_t = current, t
+        return deleted + changes
 
     def event(self, event: Json, t: float, wall: datetime) -> list[Change]:
-        """Take a watch's event in.
+        """The changes that a watch event shows; none for a bookmark.
 
         Raises:
-            Relist: the server has forgotten the version (410).
-            Refused: the server ends the watch for another reason.
+            Relist: the version is too old for the server (410).
+            Refused: the server ended the watch for another reason.
         """
         kind, thing = event["type"], event["object"]
         if kind == "ERROR":
@@ -92,7 +94,7 @@ class Follower:
             self._known[uid] = thing
         return [Change(self.source, kind, thing, t, wall)]
 
-    def _differs(self, uid: str, item: Json, t: float, wall: datetime, gap_s: float) -> Change | None:
+    def _difference(self, uid: str, item: Json, t: float, wall: datetime, gap_s: float) -> Change | None:
         before = self._known.get(uid)
         if before is None:
             return Change(self.source, "ADDED", item, t, wall, gap_s)
@@ -102,11 +104,11 @@ class Follower:
 
 
 class Reflector:
-    """Follows one list of objects in a thread; changes go to ``out``, and one `Lost` where it has to give up.
+    """Follows one list of objects in a thread; puts changes into ``out``, and one `Lost` if it gives up.
 
     Args:
-        path, query: of the list, such as a label selector.
-        patience_s: how long the server may be unreachable, s.
+        path, query: of the list; the query may hold a label selector.
+        patience_s: how long the server may be unreachable before the watch is given up, s.
     """
 
     def __init__(
@@ -127,11 +129,11 @@ class Reflector:
         self._thread = threading.Thread(target=self._run, name=f"watch {source}", daemon=True)
 
     def start(self) -> None:
-        """Begin; the first list comes as ADDED changes."""
+        """Start; the objects of the first list come as ADDED."""
         self._thread.start()
 
     def stop(self) -> None:
-        """End the watch and its thread."""
+        """End the thread; its watch is closed."""
         self._stop.set()
         stream = self._stream
         if stream is not None:
@@ -147,10 +149,10 @@ class Reflector:
                 if not listed:
                     self._emit(self.follower.listed(self._api.get(self._path, self._query), *_now()))
                     listed, good_t = True, time.monotonic()
-                for event in self._opened():
+                for event in self._events():
                     self._emit(self.follower.event(event, *_now()))
                     good_t = time.monotonic()
-                good_t = time.monotonic()  # the server ended it in good order
+                good_t = time.monotonic()  # the server ended the watch regularly
             except Relist:
                 listed = False
             except Refused as refused:
@@ -163,11 +165,11 @@ class Reflector:
                 if self._stop.is_set():
                     return
                 if time.monotonic() - good_t > self._patience_s:
-                    self._out.put(Lost(self.follower.source, self._given_up(error)))
+                    self._out.put(Lost(self.follower.source, self._lost_error(error)))
                     return
                 self._stop.wait(_PAUSE_S)
 
-    def _opened(self) -> Iterator[Json]:
+    def _events(self) -> Iterator[Json]:
         stream = self._api.watch(self._path, self.follower.version, self._query)
         self._stream = stream
         try:
@@ -182,12 +184,12 @@ class Reflector:
         for change in changes:
             self._out.put(change)
 
-    def _given_up(self, error: MlscaleError | OSError) -> MlscaleError:
+    def _lost_error(self, error: MlscaleError | OSError) -> MlscaleError:
         what = error.what if isinstance(error, MlscaleError) else str(error)
         return MlscaleError(
             f"{self.follower.source} could not be watched for {self._patience_s:g} s: {what}",
             self._api.server,
-            "see whether the cluster still runs",
+            "check that the cluster still runs",
         )
 
 
@@ -196,18 +198,18 @@ def _now() -> tuple[float, datetime]:
 
 
 def stamp(text: Any) -> datetime | None:
-    """A Kubernetes time stamp ("2026-11-25T02:44:17Z", also with microseconds); None where there is none."""
+    """A Kubernetes time stamp ("2026-11-25T02:44:17Z", also with microseconds); None if it is missing."""
     return datetime.fromisoformat(text) if isinstance(text, str) and text else None
 
 
 def known_within(change: Change, text: Any) -> float:
-    """How long before ``change`` was seen it may have happened, s.
+    """How long before it was seen ``change`` may have happened, s.
 
-    Kubernetes' stamps are cut to whole seconds, so the true moment lies in the second after ``text``, by the server's
-    clock; where that clock is ahead of ours, a second stands in.
+    Kubernetes truncates its time stamps to whole seconds, so it happened within a second after ``text`` by the server's
+    clock; if that clock is ahead of ours, 1 s is taken.
     """
-    at = stamp(text)
-    if at is None:
+    stamped = stamp(text)
+    if stamped is None:
         return max(1.0, change.gap_s)
-    age_s = (change.wall - at).total_seconds()
+    age_s = (change.wall - stamped).total_seconds()
     return max(age_s, change.gap_s) if age_s >= 0 else max(1.0, change.gap_s)

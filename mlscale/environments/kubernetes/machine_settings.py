@@ -1,4 +1,4 @@
-"""Settings of a Deployment on machines that Karpenter asks for."""
+"""Settings of a Deployment on machines that Karpenter adds."""
 
 from __future__ import annotations
 
@@ -12,40 +12,44 @@ from mlscale.environments.kubernetes.settings import KubernetesScaling, arm_sett
 class MachineScaling(KubernetesScaling):
     """`KubernetesScaling`, and which machines there may be.
 
-    Karpenter waits for pending pods to stop coming (1 s, at most 10 s), packs them onto the cheapest machines of
-    ``machine_types``, and takes machines away that are empty, or could be done without, ``consolidate_after_s`` after
-    the last change of their pods.
+    Karpenter waits until no further pods become pending (for 1 s, at most 10 s), packs them onto the cheapest machines
+    of ``machine_types``, and removes machines that are empty or not needed ``consolidate_after_s`` after the last
+    change of their pods.
     """
 
     machine_types: tuple[str, ...] = Field(
-        default=("rehearsal.small",), min_length=1, description="types that machines may have"
+        default=("rehearsal.small",), min_length=1, description="allowed machine types"
     )
     max_machines: int = Field(
-        default=6, ge=1, le=60, description="machines at most, if all are of the smallest type (a limit on memory)"
+        default=6, ge=1, le=60, description="most machines, if all are of the smallest type (a limit on memory)"
     )
-    boot: str = Field(default="ec2", description="how long a machine boots: a name in the list of types, or 10s")
+    boot: str = Field(
+        default="ec2", description="boot times: a name in the list of machine types, or a constant such as 10s"
+    )
     consolidation: Literal["WhenEmptyOrUnderutilized", "WhenEmpty"] = Field(
-        default="WhenEmptyOrUnderutilized", description="which machines Karpenter takes away"
+        default="WhenEmptyOrUnderutilized", description="which machines Karpenter removes"
     )
-    consolidate_after_s: int = Field(default=0, ge=0, le=86_400, description="and how long after its pods changed, s")
+    consolidate_after_s: int = Field(
+        default=0, ge=0, le=86_400, description="how long after the last change of its pods, s"
+    )
     node_class: str = Field(
         default="eks.amazonaws.com/NodeClass/default",
         pattern=r"^[a-z0-9.-]+/[A-Za-z0-9]+/[a-z0-9.-]+$",
-        description="live: group/kind/name of what makes the machines; default: EKS Auto Mode's",
+        description="live: group/kind/name of the node class; default: EKS Auto Mode's",
     )
     node_group: str | None = Field(
         default=None,
         pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$",
-        description="live: a managed node group scaled by the Cluster Autoscaler, in place of a NodePool; then "
-        "machine_types names the type of its machines",
+        description="live: a managed node group, scaled by the Cluster Autoscaler, instead of a NodePool; "
+        "machine_types then names its machine type",
     )
     buffer_replicas: int = Field(
-        default=0, ge=0, le=64, description="room kept free for so many replicas, by pods that give way at once"
+        default=0, ge=0, le=64, description="replicas to reserve room for, by pods that are preempted at once"
     )
 
 
 def machine_arm_settings(arm: str) -> MachineScaling:
-    """The settings of an arm: those of `arm_settings`; Karpenter's own are the same in all.
+    """The settings of an arm: those of `arm_settings`; Karpenter's are the same in all.
 
     Raises:
         MlscaleError: an unknown arm.

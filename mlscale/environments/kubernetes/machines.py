@@ -1,11 +1,11 @@
-"""Machines' lives as events and numbers, read from Karpenter's NodeClaims and their Nodes, or from Nodes alone: pure.
+"""Life cycles of machines as events and numbers, from Karpenter's NodeClaims and their Nodes, or Nodes alone. Pure.
 
-A machine is requested (its NodeClaim is made), booted (its programs have started; the rehearsal's daemon says so),
-registered (its Node is there), ready (it takes pods), removed. One that stops being ready, or whose claim goes before
-it was registered, has failed. Each is reported once; ``subject`` is the NodeClaim's name.
+A machine is requested (its NodeClaim exists), booted (its programs have started, as the rehearsal's daemon reports),
+registered (its Node exists), ready (it takes pods), removed. It has failed if it stops being ready, or its claim is
+deleted before it registered. Each is reported once; ``subject`` is the NodeClaim's name.
 
-In a managed node group there are no NodeClaims: a machine is registered when its Node appears, and nothing in the
-cluster says when it was requested. ``subject`` is then the Node's name.
+A managed node group has no NodeClaims: a machine is registered when its Node appears, nothing in the cluster says when
+it was requested, and ``subject`` is the Node's name.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from mlscale.environments.kubernetes.client import Json
+from mlscale.environments.kubernetes.conditions import condition
 from mlscale.environments.kubernetes.list_watch import Change, known_within
-from mlscale.environments.kubernetes.pods import condition
 from mlscale.runs import Event, EventKind
 
 TYPE: Final = "node.kubernetes.io/instance-type"
@@ -27,7 +27,7 @@ _CONDITIONS: Final[tuple[tuple[str, EventKind], ...]] = (
 
 @dataclass
 class _Life:
-    """What has been reported of one machine."""
+    """Reported state of one machine."""
 
     reported: set[EventKind] = field(default_factory=set)
     provider: str = ""
@@ -36,13 +36,13 @@ class _Life:
 
 
 class MachineWatch:
-    """Takes changes of NodeClaims and Nodes in, gives events on the run's clock.
+    """Turns changes of NodeClaims and Nodes into events on the run's clock.
 
     Args:
-        component: what events are filed under (`mlscale.environments.composition.shared_component`).
+        component: of all events (`mlscale.environments.composition.shared_component`).
         origin_s: time.monotonic() of the run's zero.
-        booted: the annotation of a NodeClaim that says when its machine's programs had started.
-        claims: whether the machines come with NodeClaims.
+        booted: annotation of a NodeClaim with the time at which its machine's programs had started.
+        claims: whether machines have NodeClaims.
     """
 
     def __init__(self, component: str, origin_s: float, booted: str, *, claims: bool = True) -> None:
@@ -51,7 +51,7 @@ class MachineWatch:
 
     @property
     def desired(self) -> int:
-        """Machines that are asked for now."""
+        """Machines that are requested now."""
         return sum(not life.ending for life in self._lives.values())
 
     @property
@@ -60,30 +60,30 @@ class MachineWatch:
         return sum(life.ready and not life.ending for life in self._lives.values())
 
     def claim(self, change: Change) -> list[Event]:
-        """The events that a change of a NodeClaim means, in the order of a machine's life."""
+        """The events of a change of a NodeClaim, in the order of a machine's life cycle."""
         claim = change.thing
         name = str(claim["metadata"]["name"])
         life = self._lives.setdefault(name, _Life())
         life.provider = str((claim.get("status") or {}).get("providerID", "")) or life.provider
-        made = self._once(change, name, "machine_requested", claim["metadata"].get("creationTimestamp"))
+        events = self._once(change, name, "machine_requested", claim["metadata"].get("creationTimestamp"))
         booted = (claim["metadata"].get("annotations") or {}).get(self._booted)
         if booted:
-            made += self._once(change, name, "machine_booted", booted)
+            events += self._once(change, name, "machine_booted", booted)
         for kind, event in _CONDITIONS:
             state = condition(claim, kind)
             if state.get("status") == "True":
-                made += self._once(change, name, event, state.get("lastTransitionTime"), **_kind(claim))
+                events += self._once(change, name, event, state.get("lastTransitionTime"), **_kind(claim))
         life.ready = life.ready or "machine_ready" in life.reported
         life.ending = life.ending or bool(claim["metadata"].get("deletionTimestamp"))
         if change.kind == "DELETED":
             if "machine_registered" not in life.reported:
-                made += self._once(change, name, "machine_failed", None, reason="gone before it was registered")
-            made += self._once(change, name, "machine_removed", None)
+                events += self._once(change, name, "machine_failed", None, reason="gone before it was registered")
+            events += self._once(change, name, "machine_removed", None)
             del self._lives[name]
-        return made
+        return events
 
     def node(self, change: Change) -> list[Event]:
-        """A Node whose kubelet is not heard of any more has failed. Without NodeClaims, its whole life."""
+        """The events of a change of a Node: a failure, or without NodeClaims the whole life cycle."""
         if not self._claims:
             return self._of_node(change)
         provider = str((change.thing.get("spec") or {}).get("providerID", ""))
@@ -100,18 +100,18 @@ class MachineWatch:
     def _of_node(self, change: Change) -> list[Event]:
         name = str(change.thing["metadata"]["name"])
         life, state = self._lives.setdefault(name, _Life()), condition(change.thing, "Ready")
-        made = self._once(change, name, "machine_registered", change.thing["metadata"].get("creationTimestamp"))
+        events = self._once(change, name, "machine_registered", change.thing["metadata"].get("creationTimestamp"))
         life.ready = state.get("status") == "True"
         life.ending = bool(change.thing["metadata"].get("deletionTimestamp"))
         if life.ready:
-            made += self._once(change, name, "machine_ready", state.get("lastTransitionTime"), **_kind(change.thing))
+            events += self._once(change, name, "machine_ready", state.get("lastTransitionTime"), **_kind(change.thing))
         elif "machine_ready" in life.reported and not life.ending and change.kind != "DELETED":
             reason = str(state.get("reason", ""))
-            made += self._once(change, name, "machine_failed", state.get("lastTransitionTime"), reason=reason)
+            events += self._once(change, name, "machine_failed", state.get("lastTransitionTime"), reason=reason)
         if change.kind == "DELETED":
-            made += self._once(change, name, "machine_removed", None)
+            events += self._once(change, name, "machine_removed", None)
             del self._lives[name]
-        return made
+        return events
 
     def _once(self, change: Change, name: str, kind: EventKind, at: Any, **detail: Any) -> list[Event]:
         life = self._lives[name]

@@ -1,8 +1,8 @@
-"""Every object of a run, rendered in one place: pure.
+"""The manifests of all objects of a run. Pure.
 
-All lie in a namespace of the run's own, and the ConfigMap ``mlscale-run`` owns all others in it: deleting either
-deletes all. A component reaches another at the address of the other's Service, which the API server chooses: so the
-Services come first, and their addresses stand in the Deployments. That needs no DNS.
+They are in the run's own namespace, and the ConfigMap ``mlscale-run`` owns all others: deleting either deletes
+everything. A component calls another at its Service's ClusterIP, which the API server assigns: so Services are created
+first, and the Deployments contain their addresses. No DNS is needed.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from mlscale.environments.kubernetes_names import (
 
 OWNER: Final = "mlscale-run"
 CONTAINER: Final = "app"
-# Where a component takes bodies.
+# Path to POST bodies to.
 PATH: Final = "/decode"
-# What a called component takes: the largest photo that is served (10 MB), and what was found in it.
+# Largest body that a called component accepts: the largest photo (10 MB) and what was detected in it.
 _CALLED_BYTES: Final = 12_000_000
-# No user of the node's; the same as in containers/app/Dockerfile.
+# Not a user of the node; as in containers/app/Dockerfile.
 USER: Final = 65532
 
 ServiceType = Literal["NodePort", "LoadBalancer", "ClusterIP"]
@@ -42,7 +42,7 @@ ServiceType = Literal["NodePort", "LoadBalancer", "ClusterIP"]
 class Packaging:
     """How the application gets into its container.
 
-    ``mounts`` are folders and files of the node, mounted read-only where they lie there (our own cluster alone).
+    ``mounts``: folders and files of the node, mounted read-only at the same path (on our own cluster only).
     """
 
     image: str
@@ -54,8 +54,7 @@ class Packaging:
 
 @dataclass(frozen=True)
 class Part:
-    """One component of an application as it is deployed. ``front``: load comes in here; ``calls``: the components that
-    it calls."""
+    """One deployed component of an application. ``front``: load goes to it; ``calls``: components that it calls."""
 
     name: str
     entry: str
@@ -67,7 +66,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Deployment:
-    """What a run deploys: ``app`` is the application's name, ``run`` the identifier all objects are labelled with."""
+    """What a run deploys. ``app``: the application's name; ``run``: the identifier that labels all objects."""
 
     namespace: str
     run: str
@@ -75,11 +74,16 @@ class Deployment:
     parts: tuple[Part, ...]
     service_type: ServiceType = "NodePort"
     selector: Mapping[str, str] = field(default_factory=dict)
-    """Labels of the nodes that its pods may go to."""
+    """Labels of the nodes that its pods may run on."""
     buffer_replicas: int = 0
-    """So much room of replicas is kept free, by pods that give way."""
+    """Replicas to reserve room for, by pods that are preempted."""
     buffer_image: str = "registry.k8s.io/pause:3.10"
-    """What those run."""
+    """Image of those pods."""
+
+    @property
+    def front(self) -> Part:
+        """The component that load goes to."""
+        return next(part for part in self.parts if part.front)
 
 
 def namespace(wanted: Deployment) -> Json:
@@ -92,7 +96,7 @@ def namespace(wanted: Deployment) -> Json:
 
 
 def owner(wanted: Deployment) -> Json:
-    """The ConfigMap that owns all the rest."""
+    """The ConfigMap that owns all other objects."""
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
@@ -102,40 +106,44 @@ def owner(wanted: Deployment) -> Json:
 
 
 def services(wanted: Deployment, owner_uid: str) -> list[Json]:
-    """The way to each component, to be applied before what it leads to."""
+    """A Service for each component, to be applied before the Deployments."""
     return [_service(wanted, part, owner_uid) for part in wanted.parts]
 
 
 def addresses(applied: Sequence[Json]) -> dict[str, str]:
-    """Component -> where others POST bodies for it; of Services as the API server holds them."""
-    found = {each["metadata"]["name"]: str(each["spec"]["clusterIP"]) for each in applied}
-    return {name: f"http://{f'[{ip}]' if ':' in ip else ip}:{PORT}{PATH}" for name, ip in found.items() if ip != "None"}
+    """Component -> URL to POST its bodies to, from Services as the API server returned them."""
+    ips = {each["metadata"]["name"]: str(each["spec"]["clusterIP"]) for each in applied}
+    return {name: http_url(ip, PORT) + PATH for name, ip in ips.items() if ip != "None"}
+
+
+def http_url(host: str, port: int) -> str:
+    """ "http://10.0.0.7:8080"; an IPv6 address in brackets."""
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def objects(wanted: Deployment, owner_uid: str, reached_at: Mapping[str, str]) -> list[Json]:
-    """All the rest, in the order to apply them in: what limits disruption first, what decides last.
+    """All other objects, in the order to apply them: disruption budgets first, autoscalers last.
 
     Args:
-        reached_at: see `addresses`; of the components that are called.
+        reached_at: `addresses` of the components that are called.
     """
-    made: list[Json] = []
+    manifests: list[Json] = []
     for part in wanted.parts:
         if part.scaling.min_available is not None:
-            made.append(_budget(wanted, part, owner_uid))
-        made.append(_deployment(wanted, part, owner_uid, reached_at))
+            manifests.append(_budget(wanted, part, owner_uid))
+        manifests.append(_deployment(wanted, part, owner_uid, reached_at))
     if wanted.buffer_replicas:
-        made.append(_buffer(wanted, owner_uid))
-    return made + [_hpa(wanted, part, owner_uid) for part in wanted.parts if not part.scaling.fixed]
+        manifests.append(_buffer(wanted, owner_uid))
+    return manifests + [_hpa(wanted, part, owner_uid) for part in wanted.parts if not part.scaling.fixed]
 
 
 def front_service(wanted: Deployment, kind: ServiceType, owner_uid: str) -> Json:
-    """The Service that load comes in by, with another way in."""
-    front = next(part for part in wanted.parts if part.front)
-    return _service(replace(wanted, service_type=kind), front, owner_uid)
+    """The front component's Service, with type ``kind``."""
+    return _service(replace(wanted, service_type=kind), wanted.front, owner_uid)
 
 
 def selector(wanted: Deployment, part: Part) -> dict[str, str]:
-    """The labels that a part's pods, and no others, have."""
+    """The labels that select the pods of a part."""
     return {RUN: wanted.run, COMPONENT: part.name}
 
 
@@ -193,8 +201,7 @@ def _deployment(wanted: Deployment, part: Part, owner_uid: str, reached_at: Mapp
 
 
 def _buffer(wanted: Deployment, owner_uid: str) -> Json:
-    """Pods that do nothing, as large as the front's, and are ended at once where a replica needs their room."""
-    front = next(part for part in wanted.parts if part.front)
+    """Idle pods with the front's requests, preempted at once when a replica needs their room."""
     labels = {RUN: wanted.run, ROLE: BUFFER}
     pod = {
         "priorityClassName": BUFFER_PRIORITY,
@@ -206,14 +213,14 @@ def _buffer(wanted: Deployment, owner_uid: str) -> Json:
                 "name": BUFFER,
                 "image": wanted.buffer_image,
                 "imagePullPolicy": "IfNotPresent",
-                "resources": {"requests": _requests(front.scaling)},
+                "resources": {"requests": _requests(wanted.front.scaling)},
             }
         ],
     }
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
-        "metadata": _metadata(wanted, front, owner_uid) | {"name": BUFFER, "labels": _labels(wanted)},
+        "metadata": _metadata(wanted, wanted.front, owner_uid) | {"name": BUFFER, "labels": _labels(wanted)},
         "spec": {
             "replicas": wanted.buffer_replicas,
             "selector": {"matchLabels": labels},
@@ -258,7 +265,7 @@ def _container(part: Part, reached_at: Mapping[str, str]) -> Json:
         "name": CONTAINER,
         "image": packaging.image,
         "imagePullPolicy": packaging.pull_policy,
-        "command": [*packaging.command, *_options(part), *_composed(part, reached_at)],
+        "command": [*packaging.command, *_options(part), *_component_options(part, reached_at)],
         "env": _environment(packaging.environment),
         "ports": [{"name": "http", "containerPort": PORT, "protocol": "TCP"}],
         "resources": {"requests": requests, "limits": {"cpu": requests["cpu"]}},
@@ -286,7 +293,7 @@ def _options(part: Part) -> list[str]:
     return ["--entry", part.entry, "--port", str(PORT), "--waiting", str(part.scaling.max_waiting)]
 
 
-def _composed(part: Part, reached_at: Mapping[str, str]) -> list[str]:
+def _component_options(part: Part, reached_at: Mapping[str, str]) -> list[str]:
     """Options of a component that calls others or is called."""
     calls = [option for name in part.calls for option in ("--call", f"{name}={reached_at[name]}")]
     own = ["--component", part.name, *calls] if part.calls else []
@@ -334,7 +341,7 @@ def _metric(part: Part) -> Json:
 
 
 def _behaviour(scaling: KubernetesScaling) -> dict[str, Any]:
-    """Only what was asked for: the API server fills the rest in, and without any the controller's flags hold."""
+    """Only what the settings give: the API server fills in the rest; without any, the controller's flags apply."""
     pairs: Sequence[tuple[str, int | None]] = (
         ("scaleUp", scaling.upscale_stabilisation_s),
         ("scaleDown", scaling.downscale_stabilisation_s),

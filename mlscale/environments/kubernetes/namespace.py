@@ -1,4 +1,4 @@
-"""The namespace of a run: written down before it exists, filled, and taken away as a whole, also by another process."""
+"""The namespace of a run: recorded in the ledger before it exists, filled, and deleted as a whole, by any process."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from mlscale.environments.kubernetes_names import MANAGED_BY, TOOL
 from mlscale.host.ledger import Ledger, LedgerEntry
 from mlscale.runs import MlscaleError
 
-# Of the ledger entry.
+# Kind of the ledger entry.
 KIND: Final = "kubernetes_namespace"
 _GONE_S: Final = 90.0
 _LOOK_S: Final = 0.2
-# What some versions answer to a second deletion of a namespace that is on its way out.
+# Some versions answer so if a namespace that is being deleted is deleted again.
 _CONFLICT: Final = 409
 
 
 def new_name() -> str:
-    """A namespace's name that nobody has."""
+    """A new, unique name for a namespace."""
     return f"mlscale-{uuid.uuid4().hex[:8]}"
 
 
 @contextmanager
-def made(api: Api, wanted: Deployment, ledger: Ledger) -> Iterator[list[Json]]:
-    """The namespace with everything in it, as the API server holds it; gone on leaving.
+def created(api: Api, wanted: Deployment, ledger: Ledger) -> Iterator[list[Json]]:
+    """The namespace's objects, as the API server returned them. On leaving, the namespace is deleted.
 
     Raises:
-        MlscaleError: the API server refuses something (a forbidden verb is named), or what was made can't be removed
+        MlscaleError: the API server refuses something (a forbidden verb is named), or the namespace can't be deleted
             (its ledger entry then stays, for ``mlscale cleanup``).
     """
     place = api.place
@@ -46,50 +46,52 @@ def made(api: Api, wanted: Deployment, ledger: Ledger) -> Iterator[list[Json]]:
     try:
         api.apply(path_of("Namespace", wanted.namespace), namespace(wanted))
         answered = True
-        yield _filled(api, wanted)
+        yield _create_objects(api, wanted)
     except Refused as refused:
         answered = True
         raise refused.as_error(f"namespace {wanted.namespace}") from refused
     except (KeyboardInterrupt, SystemExit) as interrupted:
-        answered = _asked(api, wanted.namespace, interrupted) or answered
+        answered = _request_deletion(api, wanted.namespace, interrupted) or answered
         raise
     finally:
         if remove(api, wanted.namespace) or answered:
-            ledger.done(entry)  # else it was broken off before the API server's answer, and may come to be yet
+            ledger.done(entry)  # else interrupted before the API server answered: it may still be created
 
 
 def remove(api: Api, name: str) -> bool:
-    """Delete the namespace ``name`` and wait until it, and with it all its pods, is gone. Idempotent.
+    """Delete the namespace ``name`` and wait until it and all its pods are gone. Idempotent.
 
-    Whoever interrupts this (Ctrl-C again, a second SIGTERM) ends the wait alone: the deletion is asked for before.
+    Interrupting this (a second Ctrl-C or SIGTERM) ends only the wait: the deletion is requested first.
 
     Returns:
-        Whether there was one.
+        Whether it existed.
     Raises:
         MlscaleError: it is not one of ours, can't be deleted, or is still there after 90 s.
     """
     where = f"namespace {name}"
     try:
-        return _removed(api, name, where)
+        return _delete_and_wait(api, name, where)
     except Refused as refused:
         raise refused.as_error(where) from refused
     except (KeyboardInterrupt, SystemExit) as interrupted:
-        _asked(api, name, interrupted)
+        _request_deletion(api, name, interrupted)
         raise
 
 
-def _asked(api: Api, name: str, interrupted: BaseException) -> bool:
-    """Ask for the deletion at once, since who interrupts may soon kill: from here on the cluster goes on by itself.
-    Whether there was something to delete; what hinders it becomes a note of ``interrupted``."""
+def _request_deletion(api: Api, name: str, interrupted: BaseException) -> bool:
+    """Request the deletion without waiting, since SIGKILL may follow; the cluster then completes it by itself.
+
+    Returns whether there was a namespace to delete; a failure is added to ``interrupted`` as a note.
+    """
     where = f"namespace {name}"
     try:
-        there = _is_ours(api, name, where)
-        if there:
+        exists = _is_ours(api, name, where)
+        if exists:
             _delete(api, name)
     except (Refused, MlscaleError) as error:
-        interrupted.add_note(f"{where}: its deletion could not be asked for ({error}); mlscale cleanup")
+        interrupted.add_note(f"{where}: its deletion could not be requested ({error}); run mlscale cleanup")
         return False
-    return there
+    return exists
 
 
 def _delete(api: Api, name: str) -> None:
@@ -100,34 +102,34 @@ def _delete(api: Api, name: str) -> None:
             raise
 
 
-def _removed(api: Api, name: str, where: str) -> bool:
+def _delete_and_wait(api: Api, name: str, where: str) -> bool:
     if not _is_ours(api, name, where):
         return False
     deadline = time.monotonic() + _GONE_S
     _end_pods(api, name, deadline)
     _delete(api, name)
-    while (left := api.find(path_of("Namespace", name))) is not None:
+    while (remaining := api.find(path_of("Namespace", name))) is not None:
         if time.monotonic() > deadline:
-            raise MlscaleError(f"still there after {_GONE_S:g} s: {_blocking(left)}", where, "mlscale cleanup")
+            raise MlscaleError(f"still there after {_GONE_S:g} s: {_blocking(remaining)}", where, "mlscale cleanup")
         time.sleep(_LOOK_S)
     return True
 
 
 def _is_ours(api: Api, name: str, where: str) -> bool:
-    """Whether it is there. Raises MlscaleError where it is, and not ours."""
-    found = api.find(path_of("Namespace", name))
-    if found is not None and (found["metadata"].get("labels") or {}).get(MANAGED_BY) != TOOL:
-        raise MlscaleError("it was not made by mlscale, so it is left alone", where, "remove the ledger entry")
-    return found is not None
+    """Whether it exists. Raises MlscaleError if it exists and was not created by mlscale."""
+    existing = api.find(path_of("Namespace", name))
+    if existing is not None and (existing["metadata"].get("labels") or {}).get(MANAGED_BY) != TOOL:
+        raise MlscaleError("not created by mlscale, so it is left alone", where, "remove the ledger entry")
+    return existing is not None
 
 
 def _end_pods(api: Api, name: str, deadline: float) -> None:
-    """Delete the owner, and with it everything that makes pods, and wait for the pods' end: a namespace that still has
-    some is looked at again only half a grace period later."""
+    """Delete the owner, and with it everything that creates pods, and wait until the pods are gone: the namespace
+    controller retries a namespace that still has pods only half a grace period later."""
     api.delete(path_of("ConfigMap", OWNER, name), propagationPolicy="Background")
     while api.get(path_of("Pod", namespace=name), {"limit": 1})["items"]:
         if time.monotonic() > deadline:
-            return  # the namespace says what blocks it
+            return  # the namespace's conditions say what blocks it
         time.sleep(_LOOK_S)
 
 
@@ -136,15 +138,15 @@ def reap(entry: LedgerEntry, own: Path) -> None:
     reap_named(entry, own, "namespace", str(entry.identity["namespace"]), remove)
 
 
-def _filled(api: Api, wanted: Deployment) -> list[Json]:
-    held = owner(wanted)
-    uid = api.apply(path_of_object(held), held)["metadata"]["uid"]
-    ways = [api.apply(path_of_object(each), each) for each in services(wanted, uid)]
-    rest = objects(wanted, uid, addresses(ways))
-    return ways + [api.apply(path_of_object(each), each) for each in rest]
+def _create_objects(api: Api, wanted: Deployment) -> list[Json]:
+    config_map = owner(wanted)
+    uid = api.apply(path_of_object(config_map), config_map)["metadata"]["uid"]
+    applied = [api.apply(path_of_object(each), each) for each in services(wanted, uid)]
+    others = objects(wanted, uid, addresses(applied))
+    return applied + [api.apply(path_of_object(each), each) for each in others]
 
 
-def _blocking(left: Json) -> str:
-    conditions = (left.get("status") or {}).get("conditions") or ()
-    said = [str(each.get("message", "")) for each in conditions if each.get("status") == "True"]
-    return "; ".join(filter(None, said)) or "its pods have not ended"
+def _blocking(remaining: Json) -> str:
+    conditions = (remaining.get("status") or {}).get("conditions") or ()
+    messages = [str(each.get("message", "")) for each in conditions if each.get("status") == "True"]
+    return "; ".join(filter(None, messages)) or "its pods have not ended"

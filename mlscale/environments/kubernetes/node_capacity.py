@@ -1,4 +1,4 @@
-"""Where a run's pods find room: on whatever nodes there are, or on machines made for them."""
+"""Where a run's pods are placed: on existing nodes, or on machines added for them."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from mlscale.environments.kubernetes.client import Query
 
 @dataclass(frozen=True)
 class Room:
-    """Nodes that were there before, by default.
+    """By default, the existing nodes.
 
-    ``selector``: labels of the nodes that the pods may go to; ``follows``: what is to be watched beside the namespace,
-    source -> path and query; ``serving``: called once the application serves; ``machines_scale``: machines come for
-    pods that find no room; ``buffer_replicas``: room kept free; ``facts``: for run.json.
+    ``selector``: labels of the nodes that the pods may run on; ``follows``: lists to watch besides the namespace,
+    source -> path and query; ``serving``: called once the application serves; ``machines_scale``: machines are added
+    for pods that find no room; ``buffer_replicas``: replicas to reserve room for; ``facts``: for run.json.
     """
 
     selector: Mapping[str, str] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""The NodePool of a run: which machines Karpenter may ask for, made before the run's pods and gone after them."""
+"""The NodePool of a run: which machines Karpenter may add. Created before the run's pods, deleted after them."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from mlscale.environments.kubernetes_names import BOOT, MANAGED_BY, RUN, TOOL
 from mlscale.host.ledger import Ledger, LedgerEntry
 from mlscale.runs import MlscaleError
 
-# Of the ledger entry.
+# Kind of the ledger entry.
 KIND: Final = "karpenter_nodepool"
-# Of our own cluster's machines: group, kind and name.
+# The one-node cluster's: group, kind and name.
 NODE_CLASS: Final = "karpenter.kwok.sh/KWOKNodeClass/mlscale"
 POOL: Final = "karpenter.sh/nodepool"
 AT_ONCE: Final = "none"
@@ -31,12 +31,12 @@ def node_pool(
 ) -> Json:
     """The NodePool ``name``.
 
-    Its limit is one on memory, which a machine's kubelet reports to the byte; of cores it knows only whole ones.
+    It limits memory, which a machine's kubelet reports to the byte; cores are reported as whole numbers only.
 
     Args:
         memory_mib: of each type of machine.
-        node_class: group/kind/name of what makes the machines.
-        boot: how they boot, in a rehearsal; None: as they do.
+        node_class: group/kind/name of the class that provisions the machines.
+        boot: boot times in a rehearsal; None: live.
     """
     limit_mib = scaling.max_machines * min(memory_mib[name] for name in scaling.machine_types)
     group, kind, class_name = node_class.split("/")
@@ -70,7 +70,7 @@ def node_pool(
 
 
 @contextmanager
-def made(
+def created(
     api: Api,
     name: str,
     scaling: MachineScaling,
@@ -80,10 +80,10 @@ def made(
     node_class: str = NODE_CLASS,
     boot: str | None = AT_ONCE,
 ) -> Iterator[None]:
-    """The NodePool; rehearsed machines boot at once until `now_booting`. Gone, with its machines, on leaving.
+    """The NodePool; rehearsed machines boot at once until `set_boot_times`. Deleted with its machines on leaving.
 
     Raises:
-        MlscaleError: the API server refuses it, or what was made can't be removed.
+        MlscaleError: the API server refuses it, or it can't be deleted.
     """
     place = api.place
     entry = ledger.intend(KIND, kubeconfig=place.kubeconfig, context=place.context, server=api.server, pool=name)
@@ -97,8 +97,8 @@ def made(
         ledger.done(entry)
 
 
-def now_booting(api: Api, name: str, boot: str) -> None:
-    """From now on its machines boot as ``boot`` says. Raises MlscaleError."""
+def set_boot_times(api: Api, name: str, boot: str) -> None:
+    """From now on its machines have the boot times ``boot``. Raises MlscaleError."""
     try:
         api.merge(path_of("NodePool", name), {"metadata": {"annotations": {BOOT: boot}}})
     except Refused as refused:
@@ -106,7 +106,7 @@ def now_booting(api: Api, name: str, boot: str) -> None:
 
 
 def class_path(node_class: str) -> str:
-    """Where the API server keeps a class of machines, written group/kind/name."""
+    """The path of a node class that is given as group/kind/name."""
     group, kind, name = node_class.split("/")
     version = "v1alpha1" if group == "karpenter.kwok.sh" else "v1"
     return f"/apis/{group}/{version}/{kind.lower()}es/{name}"
@@ -126,17 +126,17 @@ def remove(api: Api, name: str) -> None:
     """Delete the pool and wait until its machines are gone. Idempotent.
 
     Raises:
-        MlscaleError: it can't be deleted, or machines are still there after two minutes.
+        MlscaleError: it can't be deleted, or machines still exist after two minutes.
     """
     deadline = time.monotonic() + _GONE_S
     try:
         api.delete(path_of("NodePool", name))
-        while left := api.get(*claims(name))["items"]:
-            for claim in left:
+        while remaining := api.get(*claims(name))["items"]:
+            for claim in remaining:
                 if not claim["metadata"].get("deletionTimestamp"):
                     api.delete(path_of("NodeClaim", claim["metadata"]["name"]))
             if time.monotonic() > deadline:
-                raise MlscaleError(f"{len(left)} machines are still there", f"NodePool {name}", "mlscale cleanup")
+                raise MlscaleError(f"{len(remaining)} machines still exist", f"NodePool {name}", "mlscale cleanup")
             time.sleep(_LOOK_S)
     except Refused as refused:
         if refused.status != 404:

@@ -1,8 +1,8 @@
-"""The one-node cluster of ``make cluster``, where more can be seen and nothing needs a registry.
+"""The one-node cluster of ``make cluster``, where more can be measured and no registry is needed.
 
-It says what it is in the ConfigMap kube-system/mlscale. Its node runs on this host: pods take the host's interpreter
-and this package by read-only mounts, their cgroups can be read, and so can the arguments of its parts. Nothing of the
-cluster's own code is needed for that.
+It identifies itself by the ConfigMap kube-system/mlscale. Its node runs on this host: pods mount the host's interpreter
+and this package read-only, and their cgroups and the arguments of its parts can be read. None of that needs the
+cluster's own code.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ SERVER: Final = ("-m", "mlscale.serving.container")
 
 @dataclass(frozen=True)
 class OwnNode:
-    """What the ConfigMap says (`onenode.manifests.identity`). ``init``: the node's first process; ``cgroups``:
-    the node's own group where CPU is counted; ``records``: folder of a NAME.json with the process of each part."""
+    """The ConfigMap's content (`onenode.manifests.identity`). ``init``: the node's first process; ``cgroups``: the
+    node's own group in the CPU hierarchies; ``records``: folder with NAME.json, the process of each part."""
 
     image: str
     pause_image: str
@@ -40,36 +40,35 @@ class OwnNode:
 
     @property
     def here(self) -> bool:
-        """Whether the node runs, on this host."""
+        """Whether the node runs on this host."""
         return self.init.here_and_alive()
 
     def usage(self) -> NodeUsage:
-        """What its pods and its own programs use."""
+        """Reads what its pods and its own programs use."""
         return NodeUsage(self.cgroup_version, self.cgroups)
 
     def arguments(self, program: str) -> list[str]:
-        """The arguments of one of its parts, such as "kube-controller-manager", off its process; [] where there is
-        none."""
+        """The arguments of a part's process, such as "kube-controller-manager"; [] if it does not run."""
         try:
             record = json.loads((self.records / f"{program}.json").read_text())
-            words = Path(f"/proc/{int(record['pid'])}/cmdline").read_text().split("\0")
+            argv = Path(f"/proc/{int(record['pid'])}/cmdline").read_text().split("\0")
         except (OSError, ValueError, KeyError):
             return []
-        return [word for word in words[1:] if word]
+        return [word for word in argv[1:] if word]
 
 
-def find_own(api: Api) -> OwnNode | None:
-    """Our own cluster, where ``api`` is its; None for any other."""
+def find_own_node(api: Api) -> OwnNode | None:
+    """The node of our own cluster; None if ``api`` is another cluster's."""
     try:
-        found = api.find(path_of("ConfigMap", OWN_CLUSTER, "kube-system"))
-    except Refused:  # another's, where that may not be read
+        config_map = api.find(path_of("ConfigMap", OWN_CLUSTER, "kube-system"))
+    except Refused:  # another cluster, where reading it is forbidden
         return None
-    return None if found is None else read_config_map(found)
+    return None if config_map is None else read_config_map(config_map)
 
 
-def read_config_map(found: Json) -> OwnNode:
-    """Raises MlscaleError where it is broken."""
-    data = found.get("data") or {}
+def read_config_map(config_map: Json) -> OwnNode:
+    """Raises MlscaleError if it is broken."""
+    data = config_map.get("data") or {}
     try:
         return OwnNode(
             str(data["image"]),
@@ -85,7 +84,7 @@ def read_config_map(found: Json) -> OwnNode:
 
 
 def packaging(node: OwnNode) -> Packaging:
-    """This interpreter and this package in the nearly empty image, and the folders that modules are imported from."""
+    """The nearly empty image with this interpreter, this package and all import folders mounted."""
     from mlscale.host.interpreter import interpreter_mounts, package_home
 
     folders = [package_home(), *_import_folders()]
@@ -101,6 +100,8 @@ def packaging(node: OwnNode) -> Packaging:
 
 
 def _import_folders() -> list[Path]:
-    """Where models may lie: the working folder and what is on the path."""
-    found = [Path.cwd(), *(Path(path) for path in sys.path if path and "site-packages" not in path)]
-    return [folder for folder in dict.fromkeys(found) if folder.is_dir() and not folder.is_relative_to(sys.base_prefix)]
+    """Where an application may be imported from: the working folder and sys.path without site-packages."""
+    folders = [Path.cwd(), *(Path(path) for path in sys.path if path and "site-packages" not in path)]
+    return [
+        folder for folder in dict.fromkeys(folders) if folder.is_dir() and not folder.is_relative_to(sys.base_prefix)
+    ]

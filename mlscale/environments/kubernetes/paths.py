@@ -1,28 +1,33 @@
-"""Where the API server keeps each kind of object (the kinds that are used here): pure."""
+"""Paths of objects at the API server, for the kinds that mlscale and the one-node cluster use. Pure."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
-
-from mlscale.environments.kubernetes.client import Json
 
 _PLACES: Final = {
     "Namespace": ("/api/v1", "namespaces"),
     "Node": ("/api/v1", "nodes"),
     "ConfigMap": ("/api/v1", "configmaps"),
-    "Secret": ("/api/v1", "secrets"),
     "Service": ("/api/v1", "services"),
     "Pod": ("/api/v1", "pods"),
     "Event": ("/api/v1", "events"),
     "ResourceQuota": ("/api/v1", "resourcequotas"),
+    "ServiceAccount": ("/api/v1", "serviceaccounts"),
     "Deployment": ("/apis/apps/v1", "deployments"),
-    "ReplicaSet": ("/apis/apps/v1", "replicasets"),
     "HorizontalPodAutoscaler": ("/apis/autoscaling/v2", "horizontalpodautoscalers"),
     "PodDisruptionBudget": ("/apis/policy/v1", "poddisruptionbudgets"),
     "PodMetrics": ("/apis/metrics.k8s.io/v1beta1", "pods"),
     "NodePool": ("/apis/karpenter.sh/v1", "nodepools"),
     "NodeClaim": ("/apis/karpenter.sh/v1", "nodeclaims"),
+    "KWOKNodeClass": ("/apis/karpenter.kwok.sh/v1alpha1", "kwoknodeclasses"),
     "APIService": ("/apis/apiregistration.k8s.io/v1", "apiservices"),
+    "CustomResourceDefinition": ("/apis/apiextensions.k8s.io/v1", "customresourcedefinitions"),
+    "EndpointSlice": ("/apis/discovery.k8s.io/v1", "endpointslices"),
+    "PriorityClass": ("/apis/scheduling.k8s.io/v1", "priorityclasses"),
+    "RoleBinding": ("/apis/rbac.authorization.k8s.io/v1", "rolebindings"),
+    "ClusterRole": ("/apis/rbac.authorization.k8s.io/v1", "clusterroles"),
+    "ClusterRoleBinding": ("/apis/rbac.authorization.k8s.io/v1", "clusterrolebindings"),
 }
 METRICS: Final = "/apis/metrics.k8s.io/v1beta1"
 EXTERNAL_METRICS: Final = "/apis/external.metrics.k8s.io/v1beta1"
@@ -30,14 +35,14 @@ ACCESS_REVIEWS: Final = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 
 
 def path_of(kind: str, name: str = "", namespace: str = "") -> str:
-    """The path of one object, or without ``name`` of the list; without ``namespace`` of all namespaces."""
+    """The path of an object; without ``name``, of the list; without ``namespace``, across namespaces."""
     root, plural = _PLACES[kind]
     inside = f"/namespaces/{namespace}" if namespace else ""
     return f"{root}{inside}/{plural}" + (f"/{name}" if name else "")
 
 
-def path_of_object(manifest: Json) -> str:
-    """The path of what a manifest describes."""
+def path_of_object(manifest: Mapping[str, Any]) -> str:
+    """The path of the object that a manifest describes."""
     metadata = manifest["metadata"]
     return path_of(manifest["kind"], metadata["name"], metadata.get("namespace", ""))
 

@@ -1,7 +1,7 @@
-"""Pods' lives as events and numbers of replicas: pure.
+"""Life cycles of pods as events and numbers of replicas. Pure.
 
-A pod is created, perhaps finds no room at first, is scheduled, started (its container runs), ready, draining (told to
-end), removed; a container that ends by itself, or can't be started, has failed. Each is reported once, or again after a
+A pod is created, perhaps unschedulable, scheduled, started (its container runs), ready, draining (being deleted),
+removed; it has failed if its container ends unasked or can't be started. Each is reported once, or again after a
 restart.
 """
 
@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mlscale.environments.kubernetes.client import Json
+from mlscale.environments.kubernetes.conditions import condition
 from mlscale.environments.kubernetes.list_watch import Change, known_within
 from mlscale.environments.kubernetes_names import COMPONENT
 from mlscale.runs import Event, EventKind, ReplicaSample
@@ -19,7 +20,7 @@ from mlscale.runs import Event, EventKind, ReplicaSample
 
 @dataclass
 class _Life:
-    """What has been reported of one pod."""
+    """Reported state of one pod."""
 
     component: str
     reported: set[EventKind] = field(default_factory=set)
@@ -30,7 +31,7 @@ class _Life:
 
 
 class PodWatch:
-    """Takes changes of pods in, gives events on the run's clock.
+    """Turns changes of pods into events on the run's clock.
 
     Args:
         origin_s: time.monotonic() of the run's zero.
@@ -41,24 +42,24 @@ class PodWatch:
         self._lives: dict[str, _Life] = {}
 
     def take(self, change: Change) -> list[Event]:
-        """The events that a change means, in the order of a pod's life."""
+        """The events of a change, in the order of a pod's life cycle."""
         pod = change.thing
         name = str(pod["metadata"]["name"])
         component = str((pod["metadata"].get("labels") or {}).get(COMPONENT, ""))
         life = self._lives.setdefault(name, _Life(component))
-        made = list(self._created(change, name, life))
-        made += self._running(change, name, life)
+        events = list(self._created(change, name, life))
+        events += self._running(change, name, life)
         if pod["metadata"].get("deletionTimestamp"):
             life.ending = True
-            made += self._once(change, name, life, "replica_draining", None)
-        made += self._troubled(change, name, life)
+            events += self._once(change, name, life, "replica_draining", None)
+        events += self._trouble(change, name, life)
         if change.kind == "DELETED":
-            made += self._once(change, name, life, "replica_removed", None)
+            events += self._once(change, name, life, "replica_removed", None)
             del self._lives[name]
-        return made
+        return events
 
     def sample(self, t_s: float, desired: Mapping[str, int]) -> list[ReplicaSample]:
-        """Numbers of replicas now; ``desired``: component -> what is wanted."""
+        """Numbers of replicas now; ``desired``: component -> replicas."""
         return [
             ReplicaSample(
                 t_s,
@@ -71,13 +72,9 @@ class PodWatch:
         ]
 
     def component_of(self, pod: str) -> str:
-        """The component that a pod belongs to; empty for one that is gone."""
+        """The component of a pod; empty if the pod is gone."""
         life = self._lives.get(pod)
         return life.component if life else ""
-
-    def ready_pods(self, component: str) -> list[str]:
-        """Names of the pods that are ready."""
-        return [name for name, life in self._lives.items() if life.component == component and life.ready]
 
     def _alive(self, component: str) -> list[_Life]:
         return [life for life in self._lives.values() if life.component == component and not life.ending]
@@ -85,42 +82,44 @@ class PodWatch:
     def _created(self, change: Change, name: str, life: _Life) -> list[Event]:
         pod = change.thing
         at = pod["metadata"].get("creationTimestamp")
-        made = self._once(change, name, life, "replica_created", at, uid=str(pod["metadata"]["uid"]))
+        events = self._once(change, name, life, "replica_created", at, uid=str(pod["metadata"]["uid"]))
         scheduled = condition(pod, "PodScheduled")
         if scheduled.get("status") == "False" and scheduled.get("reason") == "Unschedulable":
             why, since = str(scheduled.get("message", "")), scheduled.get("lastTransitionTime")
-            made += self._once(change, name, life, "replica_unschedulable", since, reason=why)
+            events += self._once(change, name, life, "replica_unschedulable", since, reason=why)
         if scheduled.get("status") == "True":
             node = str((pod.get("spec") or {}).get("nodeName", ""))
-            made += self._once(change, name, life, "replica_scheduled", scheduled.get("lastTransitionTime"), node=node)
-        return made
+            events += self._once(
+                change, name, life, "replica_scheduled", scheduled.get("lastTransitionTime"), node=node
+            )
+        return events
 
     def _running(self, change: Change, name: str, life: _Life) -> list[Event]:
         pod = change.thing
         container = container_status(pod)
         restarts = int(container.get("restartCount", 0))
-        made: list[Event] = []
+        events: list[Event] = []
         if restarts > life.restarts:
             life.restarts = restarts
             life.reported -= {"replica_started", "replica_ready"}
-            made += self._failed(change, name, life, ended(container.get("lastState") or {}))
+            events += self._failed(change, name, life, termination(container.get("lastState") or {}))
         running = (container.get("state") or {}).get("running")
         if running is not None:
             detail = {"container": str(container.get("containerID", ""))}
-            made += self._once(change, name, life, "replica_started", running.get("startedAt"), **detail)
+            events += self._once(change, name, life, "replica_started", running.get("startedAt"), **detail)
         ready = condition(pod, "Ready")
         life.ready = ready.get("status") == "True" and change.kind != "DELETED"
         if life.ready:
-            made += self._once(change, name, life, "replica_ready", ready.get("lastTransitionTime"))
-        return made
+            events += self._once(change, name, life, "replica_ready", ready.get("lastTransitionTime"))
+        return events
 
-    def _troubled(self, change: Change, name: str, life: _Life) -> list[Event]:
+    def _trouble(self, change: Change, name: str, life: _Life) -> list[Event]:
         state = container_status(change.thing).get("state") or {}
         trouble = str((state.get("waiting") or {}).get("reason", ""))
-        if life.ending:  # its end was asked for
+        if life.ending:  # being deleted
             return []
         if "terminated" in state and (state["terminated"] or {}).get("exitCode") != 0:
-            trouble = ended(state)
+            trouble = termination(state)
         if trouble in ("", "ContainerCreating", "PodInitializing", "CrashLoopBackOff", life.trouble):
             return []
         life.trouble = trouble
@@ -150,22 +149,13 @@ class PodWatch:
         )
 
 
-def condition(thing: Json, kind: str) -> Json:
-    """The condition ``kind`` of an object's status; empty where there is none."""
-    for each in (thing.get("status") or {}).get("conditions") or ():
-        if each.get("type") == kind:
-            found: Json = each
-            return found
-    return {}
-
-
 def container_status(pod: Json) -> Json:
-    """The status of the pod's only container; empty before it has one."""
-    found: Sequence[Json] = (pod.get("status") or {}).get("containerStatuses") or ({},)
-    return found[0]
+    """The status of the pod's only container; empty until it has one."""
+    statuses: Sequence[Json] = (pod.get("status") or {}).get("containerStatuses") or ({},)
+    return statuses[0]
 
 
-def ended(state: Json) -> str:
-    """How a container ended, such as "Error, exit code 2" or "OOMKilled, exit code 137"."""
+def termination(state: Json) -> str:
+    """How a container ended: "Error, exit code 2", "OOMKilled, exit code 137"."""
     terminated = state.get("terminated") or {}
     return f"{terminated.get('reason') or 'ended'}, exit code {terminated.get('exitCode', 'unknown')}"

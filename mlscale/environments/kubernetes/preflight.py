@@ -1,4 +1,4 @@
-"""What stands in the way of a run on a cluster, found without leaving anything behind."""
+"""Checks before a run on a cluster; they leave nothing behind."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from mlscale.environments.kubernetes.rights import missing_rights
 from mlscale.environments.kubernetes.settings import KubernetesScaling
 from mlscale.runs import MlscaleError
 
-_LATE: Final = 1e-6
-# What a Service may be called (RFC 1035).
+_TOLERANCE: Final = 1e-6
+# Valid Service names (RFC 1035).
 _NAME: Final = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 
 
-def of_application(app: App, scalings: Mapping[str, Scaling]) -> list[Problem]:
-    """What can be told without a cluster."""
+def application_problems(app: App, scalings: Mapping[str, Scaling]) -> list[Problem]:
+    """Problems that need no cluster to be found."""
     problems = composition_problems(app)
     for component in app.components:
-        problems += _of_component(component, scalings.get(component.name))
+        problems += _component_problems(component, scalings.get(component.name))
     return problems
 
 
-def of_cluster(
+def cluster_problems(
     api: Api,
     app: App,
     scalings: Mapping[str, Scaling],
@@ -38,7 +38,7 @@ def of_cluster(
     kubelet: Json | None,
     hpa_sync_s: Callable[[], float],
 ) -> list[Problem]:
-    """What the cluster lacks: rights, APIs, an image, the wanted CFS period and the HPA's wanted sync period.
+    """What the cluster lacks: rights, metrics APIs, an image, the CFS period or the HPA's sync period of the settings.
 
     Raises:
         Unreachable: it does not answer.
@@ -46,38 +46,42 @@ def of_cluster(
     problems = missing_rights(api)
     settings = [scaling for scaling in scalings.values() if isinstance(scaling, KubernetesScaling)]
     for scaling in settings:
-        problems += [*_of_metrics(api, scaling, own), *_of_image(app, scaling, own), *_of_period(scaling, own, kubelet)]
-        problems += _of_sync(scaling, own, hpa_sync_s)
+        problems += [
+            *_metric_problems(api, scaling, own),
+            *_image_problems(app, scaling, own),
+            *_period_problems(scaling, own, kubelet),
+        ]
+        problems += _sync_problems(scaling, own, hpa_sync_s)
     return problems
 
 
-def of_room(nodes: Sequence[Json], pods: Sequence[Json], scalings: Sequence[KubernetesScaling]) -> list[Problem]:
-    """Whether all components' max_replicas pods fit together by their requests; not fatal, since machines may come, or
-    pods go."""
+def room_problems(nodes: Sequence[Json], pods: Sequence[Json], scalings: Sequence[KubernetesScaling]) -> list[Problem]:
+    """Whether max_replicas pods of all components fit at once by their requests. Not fatal: machines may be added, or
+    other pods end."""
     free = sum(quantity((node.get("status") or {}).get("allocatable", {}).get("cpu", 0)) for node in nodes)
     free -= sum(_requested(pod) for pod in pods)
     wanted = sum(scaling.max_replicas * scaling.cpu_cores for scaling in scalings)
-    if free + _LATE >= wanted:
+    if free + _TOLERANCE >= wanted:
         return []
     replicas = sum(scaling.max_replicas for scaling in scalings)
     what = f"{wanted:g} cores for {replicas} replicas, of which {max(free, 0.0):.2f} are free by requests"
     return [Problem(what, "nodes", "lower max_replicas or cpu_cores, or pods will stay pending", fatal=False)]
 
 
-def _of_component(component: Component, scaling: Scaling | None) -> Iterator[Problem]:
+def _component_problems(component: Component, scaling: Scaling | None) -> Iterator[Problem]:
     where = f"component {component.name}"
     if _NAME.fullmatch(component.name) is None:
-        yield Problem("no name for a Service", where, "use lower-case letters, digits and hyphens, a letter first")
+        yield Problem("not a valid Service name", where, "use lower-case letters, digits and hyphens, a letter first")
     module, _, factory = component.entry.partition(":")
     if not module or not factory:
-        yield Problem(f"entry {component.entry!r} is not package.module:factory", where, "name the factory so")
+        yield Problem(f"entry {component.entry!r} is not package.module:factory", where, "write it so")
     if scaling is None:
         yield Problem("no scaling settings", where, "pass scalings[component name]")
     elif not isinstance(scaling, KubernetesScaling):
         yield Problem(f"settings are {type(scaling).__name__}", where, "pass KubernetesScaling")
 
 
-def _of_metrics(api: Api, scaling: KubernetesScaling, own: OwnNode | None) -> Iterator[Problem]:
+def _metric_problems(api: Api, scaling: KubernetesScaling, own: OwnNode | None) -> Iterator[Problem]:
     if scaling.fixed:
         return
     if scaling.metric == "cpu":
@@ -99,15 +103,15 @@ def _of_metrics(api: Api, scaling: KubernetesScaling, own: OwnNode | None) -> It
 
 
 def _unserved(api: Api, path: str) -> str:
-    """Why an aggregated API does not answer; empty where it does."""
+    """Why an aggregated API does not answer; empty if it does."""
     try:
-        found = api.find(path)
+        answer = api.find(path)
     except Refused as refused:
         return f"{refused.status} {refused.message or refused.reason}"
-    return "" if found is not None else "the API is not registered"
+    return "" if answer is not None else "the API is not registered"
 
 
-def _of_image(app: App, scaling: KubernetesScaling, own: OwnNode | None) -> Iterator[Problem]:
+def _image_problems(app: App, scaling: KubernetesScaling, own: OwnNode | None) -> Iterator[Problem]:
     if own is not None and not own.here:
         yield Problem("its node does not run on this host", "ConfigMap kube-system/mlscale", "make cluster")
     if own is None and not (scaling.image or app.image):
@@ -118,9 +122,9 @@ def _of_image(app: App, scaling: KubernetesScaling, own: OwnNode | None) -> Iter
         )
 
 
-def _of_period(scaling: KubernetesScaling, own: OwnNode | None, kubelet: Json | None) -> Iterator[Problem]:
+def _period_problems(scaling: KubernetesScaling, own: OwnNode | None, kubelet: Json | None) -> Iterator[Problem]:
     period_s = quota_period_s(kubelet)
-    if period_s is None or abs(period_s - scaling.cpu_period_s) < _LATE:
+    if period_s is None or abs(period_s - scaling.cpu_period_s) < _TOLERANCE:
         return
     remedy = (
         f"mlscale cluster up --cfs-period {1000 * scaling.cpu_period_s:g}ms"
@@ -134,13 +138,15 @@ def _of_period(scaling: KubernetesScaling, own: OwnNode | None, kubelet: Json | 
     )
 
 
-def _of_sync(scaling: KubernetesScaling, own: OwnNode | None, hpa_sync_s: Callable[[], float]) -> Iterator[Problem]:
+def _sync_problems(
+    scaling: KubernetesScaling, own: OwnNode | None, hpa_sync_s: Callable[[], float]
+) -> Iterator[Problem]:
     wanted_s = scaling.sync_period_s
-    if wanted_s is None or abs(wanted_s - (sync_s := hpa_sync_s())) < _LATE:
+    if wanted_s is None or abs(wanted_s - (sync_s := hpa_sync_s())) < _TOLERANCE:
         return
     flag = "--horizontal-pod-autoscaler-sync-period of kube-controller-manager"
     remedy = f"mlscale cluster up --hpa-sync {wanted_s:g}s" if own is not None else f"set {flag}"
-    yield Problem(f"the HPA looks every {sync_s:g} s, not every {wanted_s:g} s", "sync_period_s", remedy)
+    yield Problem(f"the HPA's sync period is {sync_s:g} s, not {wanted_s:g} s", "sync_period_s", remedy)
 
 
 def _requested(pod: Json) -> float:
@@ -151,5 +157,5 @@ def _requested(pod: Json) -> float:
 
 
 def unreachable(error: Unreachable | MlscaleError) -> Problem:
-    """The problem that an error stands for."""
+    """The error as a problem."""
     return Problem(error.what, error.where, error.remedy)

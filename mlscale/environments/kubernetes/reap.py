@@ -1,4 +1,4 @@
-"""Taking away what a run that died has left on a cluster: the ledger names it, and which cluster it was on."""
+"""Removes what a crashed run left on a cluster; the ledger names the object and the cluster."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Final
 
 from mlscale.environments.kubernetes.client import Api, Place, Unreachable, connect
 from mlscale.host.ledger import LedgerEntry
-from mlscale.host.reap import NotNow
+from mlscale.host.reap import TargetUnreachable
 from mlscale.runs import MlscaleError
 
 # As `mlscale.environments.kubernetes.namespace.new_name` gives them.
@@ -18,21 +18,21 @@ _NAME: Final = re.compile(r"mlscale-[0-9a-f]{8}")
 
 
 def reap_named(entry: LedgerEntry, own: Path, what: str, name: str, remove: Callable[[Api, str], object]) -> None:
-    """``remove`` the object ``name`` that a ledger entry stands for, from another process than the one that made it.
+    """``remove`` the object ``name`` of a ledger entry that another process made.
 
     Args:
-        own: the kubeconfig of our own cluster: where it is gone, or names another server, that cluster was taken down
-            and what was on it with it.
+        own: kubeconfig of our own cluster. If it is gone or names another server, that cluster was removed, and the
+            object with it.
         what: the kind of the object, in words.
 
     Raises:
-        NotNow: the cluster can't be asked now; the entry stands in the ledger until it can.
+        TargetUnreachable: the cluster does not answer now; the entry stays in the ledger.
         MlscaleError: it can't be removed.
     """
     identity, kubeconfig = entry.identity, str(entry.identity["kubeconfig"])
     where = f"{what} {name} at {identity['server']}"
     if _NAME.fullmatch(name) is None:
-        raise MlscaleError("not a name that mlscale gives", name, f"delete the ledger entry {entry.id}")
+        raise MlscaleError("not a name that mlscale generates", name, f"delete the ledger entry {entry.id}")
     ours = Path(kubeconfig) == own
     if ours and not own.exists():
         return
@@ -41,7 +41,9 @@ def reap_named(entry: LedgerEntry, own: Path, what: str, name: str, remove: Call
             if api.server == identity["server"]:
                 remove(api, name)
             elif not ours:
-                raise NotNow(f"{api.place} names another server now", where, "restore the kubeconfig, then cleanup")
+                raise TargetUnreachable(
+                    f"{api.place} names another server now", where, "restore the kubeconfig, then cleanup"
+                )
     except Unreachable as error:
         remedy = "make cluster, then mlscale cleanup" if ours else "mlscale cleanup, once it answers"
-        raise NotNow(error.what, where, remedy) from error
+        raise TargetUnreachable(error.what, where, remedy) from error

@@ -1,4 +1,4 @@
-"""What the user may do, asked before anything is made: SelfSubjectAccessReview leaves nothing behind."""
+"""What the user may do, checked by SelfSubjectAccessReviews, which leave nothing behind."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from mlscale.environments.base import Problem
 from mlscale.environments.kubernetes.client import Api, Refused
 from mlscale.environments.kubernetes.paths import ACCESS_REVIEWS, group_and_plural
 
-_ACROSS: Final = (("create", "Namespace"), ("delete", "Namespace"), ("get", "Namespace"))
-_INSIDE: Final = (
+_CLUSTER_WIDE: Final = (("create", "Namespace"), ("delete", "Namespace"), ("get", "Namespace"))
+_IN_NAMESPACE: Final = (
     ("patch", "ConfigMap"),
     ("patch", "Deployment"),
     ("patch", "Service"),
@@ -22,13 +22,13 @@ _INSIDE: Final = (
     ("watch", "Deployment"),
     ("watch", "HorizontalPodAutoscaler"),
 )
-_ASKED_FOR: Final = "an administrator can grant it; mlscale makes a namespace of its own for each run"
+_REMEDY: Final = "ask an administrator for it; mlscale creates a namespace for each run"
 
 
 def missing_rights(api: Api) -> list[Problem]:
-    """The rights that a run needs and the user lacks, each named; and one problem where the server won't say."""
-    wanted = [(verb, kind, "", "") for verb, kind in _ACROSS]
-    wanted += [(verb, kind, "", "mlscale-0") for verb, kind in _INSIDE]
+    """A problem for each right that a run needs and the user lacks, or one if the server does not tell."""
+    wanted = [(verb, kind, "", "") for verb, kind in _CLUSTER_WIDE]
+    wanted += [(verb, kind, "", "mlscale-0") for verb, kind in _IN_NAMESPACE]
     wanted.append(("get", "Pod", "log", "mlscale-0"))
     try:
         with ThreadPoolExecutor(max_workers=8) as pool:
@@ -37,7 +37,7 @@ def missing_rights(api: Api) -> list[Problem]:
         error = refused.as_error(str(api.place))
         return [Problem(error.what, error.where, error.remedy)]
     return [
-        Problem(f"may not {verb} {_named(kind, part)}", str(api.place), _ASKED_FOR)
+        Problem(f"may not {verb} {_named(kind, part)}", str(api.place), _REMEDY)
         for (verb, kind, part, _), allowed in zip(wanted, answers, strict=True)
         if not allowed
     ]

@@ -1,4 +1,4 @@
-"""Waiting for a deployment's first pods, and what keeps them: all by watches."""
+"""Waits for a deployment's first pods, and diagnoses what prevents them, by watches."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from mlscale.environments.kubernetes.client import Api, Json, Query, Refused
+from mlscale.environments.kubernetes.conditions import condition, is_true
 from mlscale.environments.kubernetes.diagnosis import diagnose
 from mlscale.environments.kubernetes.list_watch import Change, Lost, Reflector
 from mlscale.environments.kubernetes.manifests import Deployment
 from mlscale.environments.kubernetes.paths import path_of
-from mlscale.environments.kubernetes.pods import condition
 from mlscale.environments.kubernetes_names import COMPONENT
 from mlscale.runs import MlscaleError
 
@@ -22,23 +22,23 @@ SOURCES: Final[Mapping[str, str]] = {
     "deployments": "Deployment",
     "autoscalers": "HorizontalPodAutoscaler",
 }
-# What a kubelet answers, with status 200, for a container that is gone (kubernetes/kubernetes#142258).
+# A kubelet's answer, with status 200, for a container that is gone (kubernetes/kubernetes#142258).
 _NO_LOG: Final = "unable to retrieve container logs for"
 
 
 class Watches:
-    """Everything in a run's namespace, followed; changes can be read twice: once waiting for the start (`until`),
-    and from the beginning by the observer (`kept`, then `changes`)."""
+    """Watches of a run's namespace. Changes are read twice: while waiting for the start (`until`), and from the
+    beginning by the observer (`kept`, then `changes`)."""
 
     def __init__(self, api: Api, namespace: str, more: Mapping[str, tuple[str, Query]] | None = None) -> None:
-        """``more``: what else is followed, source -> path and query of its list."""
+        """``more``: other lists to watch, source -> path and query."""
         lists: dict[str, tuple[str, Query]] = {
             source: (path_of(kind, namespace=namespace), {}) for source, kind in SOURCES.items()
         }
         lists |= more or {}
         self.changes: queue.SimpleQueue[Change | Lost] = queue.SimpleQueue()
         self.kept: list[Change] = []
-        """What `until` has taken, for the observer."""
+        """Changes that `until` has read, for the observer."""
         self._now: dict[str, dict[str, Json]] = {source: {} for source in lists}
         self._reflectors = [
             Reflector(api, source, path, self.changes, query=query) for source, (path, query) in lists.items()
@@ -53,20 +53,20 @@ class Watches:
             reflector.stop()
 
     def follows(self, source: str) -> bool:
-        """Whether a source of that name is among those that are followed."""
+        """Whether ``source`` is watched."""
         return source in self._now
 
     def now(self, source: str) -> list[Json]:
-        """The objects of one kind, as far as `until` has read."""
+        """The objects of ``source``, as far as `until` has read."""
         return list(self._now[source].values())
 
     def until(self, done: Callable[[], bool], check: Callable[[], None], at_most_s: float) -> bool:
-        """Take changes in until ``done()``; ``check`` is called after each, and twice a second.
+        """Read changes until ``done()``; ``check`` is called after each, and twice a second.
 
         Returns:
-            False where ``at_most_s`` passed before.
+            False if ``at_most_s`` passed before.
         Raises:
-            MlscaleError: a watch was lost, or what ``check`` raises.
+            MlscaleError: a watch was given up, or from ``check``.
         """
         deadline = time.monotonic() + at_most_s
         while not done():
@@ -92,7 +92,7 @@ class Watches:
 
 
 class Rollout:
-    """Waits for what was applied to serve; every obstacle becomes one error."""
+    """Waits until what was applied serves; an obstacle is raised as an error."""
 
     def __init__(self, api: Api, wanted: Deployment, watches: Watches, *, machines_scale: bool) -> None:
         self._api, self._wanted, self._watches = api, wanted, watches
@@ -103,31 +103,31 @@ class Rollout:
         """Until every part's min_replicas pods are ready.
 
         Raises:
-            MlscaleError: what keeps them, with the last log lines where a container ends by itself.
+            MlscaleError: what prevents them, with the last log lines if a container exits.
         """
         if self._watches.until(self._ready, self._check, at_most_s):
             return
-        found = ", ".join(
+        counts = ", ".join(
             f"{part.name}: {self._ready_pods(part.name)} of {part.scaling.min_replicas}" for part in self._wanted.parts
         )
         raise MlscaleError(
-            f"pods not ready after {at_most_s:g} s ({found})",
+            f"pods not ready after {at_most_s:g} s ({counts})",
             f"namespace {self._wanted.namespace}",
-            "give replicas more CPU (cpu_cores), or see whether the node is overloaded",
+            "give replicas more CPU (cpu_cores), or check whether the node is overloaded",
         )
 
     def wait_metrics(self, at_most_s: float) -> None:
-        """Until every HPA has a measurement that it acts on.
+        """Until every HPA has a measurement to act on.
 
         Raises:
-            MlscaleError: with the reason that the HPA gives.
+            MlscaleError: with the HPA's reason.
         """
         if not self._watches.until(self._measured, self._check, at_most_s):
-            said = [condition(hpa, "ScalingActive").get("message", "it has not looked yet") for hpa in self._hpas()]
+            messages = [condition(hpa, "ScalingActive").get("message", "not evaluated yet") for hpa in self._hpas()]
             raise MlscaleError(
-                f"the HPA has no measurement after {at_most_s:g} s: {'; '.join(map(str, said)) or 'no HPA is there'}",
+                f"the HPA has no measurement after {at_most_s:g} s: {'; '.join(map(str, messages)) or 'no HPA'}",
                 f"namespace {self._wanted.namespace}",
-                "see whether metrics-server, or what serves external.metrics.k8s.io, works",
+                "check metrics-server, or what serves external.metrics.k8s.io",
             )
 
     def _ready(self) -> bool:
@@ -135,7 +135,7 @@ class Rollout:
 
     def _ready_pods(self, component: str) -> int:
         return sum(
-            condition(pod, "Ready").get("status") == "True"
+            is_true(pod, "Ready")
             for pod in self._watches.now("pods")
             if pod["metadata"]["labels"].get(COMPONENT) == component
         )
@@ -145,8 +145,7 @@ class Rollout:
 
     def _measured(self) -> bool:
         wanted = sum(not part.scaling.fixed for part in self._wanted.parts)
-        active: int = sum(condition(hpa, "ScalingActive").get("status") == "True" for hpa in self._hpas())
-        return active >= wanted
+        return sum(is_true(hpa, "ScalingActive") for hpa in self._hpas()) >= wanted
 
     def _check(self) -> None:
         trouble = diagnose(
@@ -167,7 +166,7 @@ class Rollout:
 
 
 def read_log(api: Api, namespace: str, pod: str, *, previous: bool = False, lines: int = 60) -> str:
-    """The last lines of a pod's log; empty where it has none (any more)."""
+    """The last lines of a pod's log; empty if there is none (any more)."""
     path = path_of("Pod", pod, namespace) + "/log"
     try:
         text = api.text(path, {"tailLines": lines, "previous": "true" if previous else "false"})

@@ -1,4 +1,4 @@
-"""Settings of a Deployment scaled by the HorizontalPodAutoscaler; what is None is left to the cluster's defaults."""
+"""Settings of a Deployment scaled by the HorizontalPodAutoscaler. None: the cluster's default."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from mlscale.environments.base import Scaling, scaling_of_arm
 
 
 class KubernetesScaling(Scaling):
-    """autoscaling/v2 and what of the pods bears on scaling.
+    """The HPA (autoscaling/v2), and the pods' settings that affect scaling.
 
-    ``min_replicas == max_replicas`` is a fixed number: no HPA is made then. With ``metric`` "cpu" the HPA wants
+    With ``min_replicas == max_replicas`` the number is fixed, without an HPA. With ``metric`` "cpu" the HPA wants
     ceil(n * utilisation / target_cpu_percent) replicas, utilisation in per cent of the requested CPU (which is the
     quota); with "in_flight" ceil(requests received, waiting or in service / target_in_flight). Both hold within the
     controller's tolerance, and the controller looks once in its sync period (see the run's facts for both).
-    ``cpu_budget`` "total" changes nothing: kube-proxy's rules work in the kernel, so the pods' quotas are all there is.
+    ``cpu_budget`` "total" changes nothing: kube-proxy's rules work in the kernel, so the pods' quotas are the budget.
     """
 
     metric: Literal["cpu", "in_flight"] = Field(default="cpu", description="what the HPA scales on")
-    target_cpu_percent: int = Field(default=50, ge=1, le=1000, description="mean CPU utilisation aimed at, %")
-    target_in_flight: float = Field(default=1.0, gt=0, le=1000, description="requests in flight per pod aimed at")
+    target_cpu_percent: int = Field(default=50, ge=1, le=1000, description="target of the mean CPU utilisation, %")
+    target_in_flight: float = Field(default=1.0, gt=0, le=1000, description="target of requests in flight per pod")
     metric_window_s: float = Field(
         default=1.6, ge=0.5, le=60, description="window over which requests in flight are averaged, s"
     )
@@ -29,7 +29,7 @@ class KubernetesScaling(Scaling):
         default=None,
         ge=1,
         le=300,
-        description="how often the HPA looks, s; a flag of the cluster; None: as it is there",
+        description="the HPA's sync period, s; a flag of the cluster, None: whatever it is",
     )
     upscale_stabilisation_s: int | None = Field(
         default=None, ge=0, le=3600, description="behavior.scaleUp.stabilizationWindowSeconds"
@@ -39,14 +39,16 @@ class KubernetesScaling(Scaling):
     )
     readiness_period_s: int = Field(default=10, ge=1, le=300, description="period of the readiness probe, s")
     drain_delay_s: int = Field(
-        default=3, ge=0, le=60, description="a pod that is to end goes on serving so long (preStop), s"
+        default=3, ge=0, le=60, description="how long a deleted pod goes on serving (preStop), s"
     )
     grace_s: int = Field(default=30, ge=1, le=600, description="terminationGracePeriodSeconds, s")
     max_waiting: int = Field(
-        default=100, ge=0, le=100_000, description="requests that may wait in a pod for its model; one more: 503"
+        default=100, ge=0, le=100_000, description="requests that may wait in a pod for its model; further ones get 503"
     )
     memory_mib: int = Field(default=256, ge=16, le=1_000_000, description="memory request of a pod, MiB")
-    min_available: int | None = Field(default=None, ge=0, description="of a PodDisruptionBudget; None: there is none")
+    min_available: int | None = Field(
+        default=None, ge=0, description="minAvailable of a PodDisruptionBudget; None: no budget"
+    )
     image: str = Field(default="", description="the application's image; empty: the App's own")
 
     @model_validator(mode="after")
@@ -54,7 +56,7 @@ class KubernetesScaling(Scaling):
         if self.drain_delay_s >= self.grace_s:
             raise ValueError(f"drain_delay_s ({self.drain_delay_s}) must be shorter than grace_s ({self.grace_s})")
         if round(self.cpu_cores * 1000) < 1:
-            raise ValueError(f"cpu_cores ({self.cpu_cores}) is below Kubernetes' least, 0.001")
+            raise ValueError(f"cpu_cores ({self.cpu_cores}) is below Kubernetes' minimum, 0.001")
         return self
 
     @property

@@ -1,8 +1,8 @@
-"""The driver of Ray Serve: ``python -m mlscale.environments.rayserve.agent SPEC.json``, run inside the sandbox.
+"""Ray Serve's driver: ``python -m mlscale.environments.rayserve.agent SPEC.json``, run inside the sandbox.
 
-Starts Ray, deploys the components, warms the first replicas up, and reports (emit.py) until its standard input ends.
+Starts Ray, deploys the components, warms up the first replicas, and reports (emit.py) until its standard input ends.
 SPEC: {"components": [{"name", "entry", "calls": [names], "settings": RayServeScaling as JSON, "python": the replicas'
-interpreter}], each behind those that it calls and the front last, "folder", "port", "num_cpus", "warm_up": [files],
+interpreter}], each after those that it calls and the front last, "folder", "port", "num_cpus", "warm_up": [files],
 "timeout_s"}.
 """
 
@@ -23,11 +23,12 @@ from mlscale.environments.rayserve import cluster
 from mlscale.environments.rayserve.watch import DecisionWatch, ReplicaView, ReplicaWatch
 
 _APP: Final = "mlscale"
+# Periods at which replicas are listed: in a steady state, and while something changes.
 _STEADY_S: Final = 0.4
 _CHANGING_S: Final = 0.15
-_LOOK_S: Final = 0.1
-_ANSWER_S: Final = 5.0
-_DEAF_S: Final = 15.0
+_POLL_S: Final = 0.1
+_ANSWER_TIMEOUT_S: Final = 5.0
+_HUNG_AFTER_S: Final = 15.0
 
 
 class Failed(Exception):  # noqa: N818 (reported to the parent, which raises)
@@ -35,7 +36,7 @@ class Failed(Exception):  # noqa: N818 (reported to the parent, which raises)
 
 
 class Part:
-    """One component: what it is told, and what is seen of it."""
+    """One component: its specification and its observed state."""
 
     def __init__(self, spec: Mapping[str, Any], emitter: Emitter, address: Path) -> None:
         self.name: str = spec["name"]
@@ -58,8 +59,8 @@ class Part:
         self.last_list = self.last_look = time.monotonic()
         self.changing = False
 
-    def take(self, details: Any) -> None:
-        """Take in the controller's DeploymentDetails, just obtained."""
+    def update(self, details: Any) -> None:
+        """Process the controller's DeploymentDetails, obtained just now."""
         t, since = time.monotonic(), self.last_list
         views = [ReplicaView(r.replica_id, r.state.value, r.pid, r.start_time_s) for r in details.replicas]
         desired = details.target_num_replicas
@@ -68,7 +69,7 @@ class Part:
         self.last_list = t
 
     def drain_readings(self, wait_s: float) -> None:
-        """Take in the policy's readings that have come; with ``wait_s``, wait so long for the first."""
+        """Process the policy's pending readings; wait up to ``wait_s`` for the first."""
         self.readings.settimeout(wait_s) if wait_s else self.readings.setblocking(False)
         while True:
             try:
@@ -95,7 +96,7 @@ class Agent:
         self._vital: dict[str, int] = {}
 
     def deploy(self) -> None:
-        """Everything up to the parent's hand-out. Raises Failed."""
+        """Start everything, warm up, and report ready. Raises Failed."""
         laps = {"begin": time.monotonic()}
         self._cluster = cluster.start(Path(self._spec["folder"]) / "ray", self._spec["num_cpus"])
         laps["ray"] = time.monotonic()
@@ -109,7 +110,7 @@ class Agent:
         details = self._wait_running()
         laps["replica"] = time.monotonic()
         self._vital = self._find_vital()
-        replicas = max(running(one) for one in details.values())
+        replicas = max(running(deployment) for deployment in details.values())
         warm_up(self._spec["port"], [Path(file) for file in self._spec["warm_up"]], 2 * replicas)
         laps["warm_up"] = time.monotonic()
         times = list(laps.values())
@@ -135,12 +136,12 @@ class Agent:
         )
 
     def _wait_running(self) -> dict[str, Any]:
-        """Every component's details once all have their first replicas. Raises Failed."""
+        """Every component's details, once all of them have their first replicas. Raises Failed."""
         deadline = time.monotonic() + self._spec["timeout_s"]
         while True:
             details = self._all_details()
             for part in self._parts:
-                part.take(details[part.name])
+                part.update(details[part.name])
             if all(running(details[part.name]) >= part.settings["min_replicas"] for part in self._parts):
                 return details
             for part in self._parts:
@@ -150,7 +151,7 @@ class Agent:
 
     def _check_start(self, part: Part, details: Any, *, late: bool) -> None:
         if "failed to start" in details.message or details.status.value in ("UNHEALTHY", "DEPLOY_FAILED"):
-            # Ray would try again, with the same model
+            # Ray would retry for ever, with the same model
             raise Failed(
                 f"a replica does not start: {details.message}", f"component {part.name}", "fix the entry or its model"
             )
@@ -163,16 +164,16 @@ class Agent:
             )
 
     def _find_vital(self) -> dict[str, int]:
-        """The processes that the run can't do without: names and pids."""
+        """Name -> pid of the processes that the run can't do without."""
         import ray
         from ray._private.state import actors
 
         assert self._cluster is not None
-        details = ray.get(self._controller.get_serve_instance_details.remote(), timeout=_ANSWER_S)
+        details = ray.get(self._controller.get_serve_instance_details.remote(), timeout=_ANSWER_TIMEOUT_S)
         (proxy,) = details["proxies"].values()
         return {
             **self._cluster.processes,
-            "controller": int(ray.get(self._controller.get_pid.remote(), timeout=_ANSWER_S)),
+            "controller": int(ray.get(self._controller.get_pid.remote(), timeout=_ANSWER_TIMEOUT_S)),
             "proxy": int(actors(proxy["actor_id"])["Pid"]),
         }
 
@@ -183,16 +184,16 @@ class Agent:
             selector.register(part.readings, selectors.EVENT_READ)
         selector.register(sys.stdin, selectors.EVENT_READ)
         while True:
-            for key, _ in selector.select(_LOOK_S):
+            for key, _ in selector.select(_POLL_S):
                 if key.fileobj is sys.stdin and not os.read(key.fd, 4096):
                     return
             self._check_vital()
             for part in self._parts:
                 part.drain_readings(0)
-                self._follow(part)
+                self._observe(part)
 
-    def _follow(self, part: Part) -> None:
-        """List the replicas where it is time to; say which processes are gone."""
+    def _observe(self, part: Part) -> None:
+        """List the replicas if it is time to, and report processes that have ended."""
         now = time.monotonic()
         gone = [replica for pid, replica in part.replicas.pids.items() if not alive(pid)]
         if gone or now - part.last_list >= (_CHANGING_S if part.changing else _STEADY_S):
@@ -205,10 +206,10 @@ class Agent:
         from ray.exceptions import RayError
 
         try:
-            part.take(self._details(part))
+            part.update(self._details(part))
         except (RayError, TimeoutError) as error:
             self._check_vital()
-            if now - part.last_list > _DEAF_S:
+            if now - part.last_list > _HUNG_AFTER_S:
                 raise Failed(
                     f"the Serve controller does not answer: {error}",
                     "rayserve",
@@ -218,7 +219,7 @@ class Agent:
     def _details(self, part: Part) -> Any:
         import ray
 
-        return ray.get(self._controller.get_deployment_details.remote(_APP, part.name), timeout=_ANSWER_S)
+        return ray.get(self._controller.get_deployment_details.remote(_APP, part.name), timeout=_ANSWER_TIMEOUT_S)
 
     def _all_details(self) -> dict[str, Any]:
         return {part.name: self._details(part) for part in self._parts}
@@ -235,12 +236,12 @@ class Agent:
 
 
 def running(details: Any) -> int:
-    """How many replicas of a component run, by its DeploymentDetails."""
+    """Number of running replicas in a component's DeploymentDetails."""
     return sum(replica.state.value == "RUNNING" for replica in details.replicas)
 
 
 def alive(pid: int) -> bool:
-    """Whether the process runs (a zombie does not)."""
+    """Whether the process is running (a zombie is not)."""
     try:
         if not Path("/proc/self").exists():
             os.kill(pid, 0)
@@ -251,7 +252,10 @@ def alive(pid: int) -> bool:
 
 
 def process_started(pid: int) -> float | None:
-    """time.monotonic() when the process was started; None when it is gone."""
+    """time.monotonic() when the process was started, to 10 ms; None if it has ended.
+
+    By hand: psutil's create_time() is Unix time from a boot time in whole seconds.
+    """
     try:
         ticks = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
     except (FileNotFoundError, ProcessLookupError):
@@ -261,7 +265,7 @@ def process_started(pid: int) -> float | None:
 
 
 def warm_up(port: int, files: Sequence[Path], times: int) -> None:
-    """POST every file ``times`` times, one after the other. Raises Failed where the answer is a 5xx."""
+    """POST every file ``times`` times, one after the other. Raises Failed if the answer is a 5xx."""
     import http.client
 
     for file in files:
@@ -284,7 +288,7 @@ def warm_up(port: int, files: Sequence[Path], times: int) -> None:
 def main(argv: Sequence[str]) -> int:
     spec = json.loads(Path(argv[1]).read_text())
     emitter = Emitter(os.fdopen(os.dup(1), "w"))
-    os.dup2(2, 1)  # what Ray prints belongs to the log
+    os.dup2(2, 1)  # Ray's output goes to the log
     agent = Agent(spec, emitter)
     try:
         agent.deploy()
@@ -294,7 +298,7 @@ def main(argv: Sequence[str]) -> int:
         return 1
     except BrokenPipeError:
         return 0  # the parent is gone
-    except Exception as error:  # whatever Ray raises is the parent's to show
+    except Exception as error:  # the parent shows whatever Ray raises
         emitter.failed(f"{type(error).__name__}: {error}", "rayserve", "see the log lines")
         raise
     finally:
@@ -305,4 +309,4 @@ def main(argv: Sequence[str]) -> int:
 if __name__ == "__main__":
     code = main(sys.argv)
     sys.stderr.flush()
-    os._exit(code)  # Ray's own exit handlers wait for a cluster that is gone
+    os._exit(code)  # Ray's exit handlers would wait for a cluster that is gone

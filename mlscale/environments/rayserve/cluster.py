@@ -1,4 +1,4 @@
-"""A one-node Ray for one application, started as lean as Ray's switches allow. Runs in the agent, in the sandbox."""
+"""A minimal one-node Ray for one application. Runs in the agent, inside the sandbox."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 HOST: Final = "127.0.0.1"
-# Services not started: none of them takes part in serving or in Serve's autoscaling.
+# Services that are not started: none of them is needed for serving or for Serve's autoscaling.
 OFF: Final = ("dashboard", "cluster autoscaler monitor", "log monitor", "usage statistics")
 
 
@@ -21,12 +21,12 @@ class Cluster:
 
     @property
     def processes(self) -> dict[str, int]:
-        return {name: found[0].process.pid for name, found in self.node.all_processes.items() if found}
+        return {name: infos[0].process.pid for name, infos in self.node.all_processes.items() if infos}
 
     def ended(self) -> str | None:
         """The name of a process of the node that has ended."""
-        for name, found in self.node.all_processes.items():
-            if found and found[0].process.poll() is not None:
+        for name, infos in self.node.all_processes.items():
+            if infos and infos[0].process.poll() is not None:
                 return str(name)
         return None
 
@@ -37,7 +37,7 @@ class Cluster:
 def start(folder: Path, num_cpus: int) -> Cluster:
     """Start GCS and raylet (as ``ray start --head --no-monitor --include-log-monitor=false`` does) and connect to them.
 
-    Starting takes as long as importing Ray Serve, so both are done at once.
+    Starting takes as long as importing Ray Serve, so the two run concurrently.
     """
     import ray
     from ray._private.node import Node
@@ -45,7 +45,7 @@ def start(folder: Path, num_cpus: int) -> Cluster:
 
     class HeadNode(Node):  # type: ignore[misc, unused-ignore]
         def start_api_server(self, **_: object) -> None:
-            """Only reports usage statistics when the dashboard is off; it would hold ray.init up for seconds."""
+            """Skipped: without a dashboard it only reports usage statistics, and delays ray.init by seconds."""
 
     parameters = RayParams(
         num_cpus=num_cpus,
@@ -116,18 +116,18 @@ def deployment_options(settings: Mapping[str, Any], name: str, python: str, poli
 
 
 def facts(details: Mapping[str, Any]) -> dict[str, Any]:
-    """What the running Serve says of itself: every setting of each deployment and the constants that shape decisions,
-    but for the sandbox's own interpreters, paths of this run alone.
+    """What the running Serve reports: every setting of each deployment (without interpreters, whose paths are this
+    run's own) and the constants that affect decisions.
 
     ``details``: component -> the controller's DeploymentDetails.
 
     Returns:
-        {"deployment": settings} of an application's only component, else {"deployments": {component: settings}};
-        {"constants", "services_off"}.
+        {"deployment": settings} for a single component, else {"deployments": {component: settings}}; in both cases
+        with "constants" and "services_off".
     """
     from ray.serve._private import constants
 
-    configs = {name: _config(one) for name, one in details.items()}
+    configs = {name: _config(deployment) for name, deployment in details.items()}
     names = (
         "CONTROL_LOOP_INTERVAL_S",
         "RAY_SERVE_AUTOSCALING_METRIC_RECORD_INTERVAL_FACTOR",
@@ -143,9 +143,9 @@ def facts(details: Mapping[str, Any]) -> dict[str, Any]:
         "RAY_SERVE_USE_GRPC_BY_DEFAULT",
         "PROXY_HEALTH_CHECK_PERIOD_S",
     )
-    found = {name: getattr(constants, name) for name in names if hasattr(constants, name)}
-    told = {"deployments": configs} if len(configs) > 1 else {"deployment": next(iter(configs.values()))}
-    return {**told, "constants": found, "services_off": list(OFF)}
+    values = {name: getattr(constants, name) for name in names if hasattr(constants, name)}
+    deployments = {"deployments": configs} if len(configs) > 1 else {"deployment": next(iter(configs.values()))}
+    return {**deployments, "constants": values, "services_off": list(OFF)}
 
 
 def _config(details: Any) -> Any:

@@ -1,5 +1,5 @@
-"""The deployments: the front behind Ray Serve's HTTP proxy, and components that others call by their handles. Runs in
-replicas, inside their CPU quotas."""
+"""The deployments: the front behind Ray Serve's HTTP proxy, and components that are called by handle. Runs in replicas,
+inside their CPU quotas."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from mlscale.serving.exchange import CALL_TIMEOUT_S, TOO_LATE, Call, Exchange, R
 
 
 class Model:
-    """One component. ``entry`` is "package.module:factory"; ``handles`` are those of the components that it calls.
+    """One component. ``entry`` is "package.module:factory"; ``handles``: of the components that it calls.
 
-    Inference blocks the replica's user loop on purpose: one inference at a time, on one thread. While a call is
-    waited for, the replica may serve another request, as far as max_ongoing_requests lets one in.
+    Inference blocks the replica's user loop on purpose: one inference at a time, on one thread. While it waits for a
+    call, the replica may serve another request if max_ongoing_requests allows it.
     """
 
     def __init__(self, component: str, entry: str, **handles: Any) -> None:
@@ -40,14 +40,14 @@ class Model:
         try:
             step = exchange.begin()
             while isinstance(step, Call):
-                step = await self._carried_out(exchange, step)
-        finally:  # also when the client went away, which cancels this
+                step = await self._execute(exchange, step)
+        finally:  # also if the client disconnects, which cancels this
             exchange.close()
         if step.error is not None:
             logging.getLogger("ray.serve").error("inference failed", exc_info=step.error)
         return step
 
-    async def _carried_out(self, exchange: Exchange, call: Call) -> Call | Reply:
+    async def _execute(self, exchange: Exchange, call: Call) -> Call | Reply:
         handle = self._handles.get(call.component)
         if handle is None:
             return exchange.fail("is not among its calls")

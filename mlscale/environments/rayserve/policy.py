@@ -1,8 +1,8 @@
-"""Ray's default autoscaling policy, saying aloud what it saw.
+"""Ray's default autoscaling policy, which also reports its inputs.
 
-Ray pickles this module's class by value into its controller. Nothing gives decisions with their reasons from outside
-(Ray 2.60 never fills ``autoscaling_detail``), so the policy is wrapped: it returns exactly what Ray's own returns, and
-sends one datagram about it to a Unix socket. Factors, delays and bounds stay Ray's: they are applied around any policy.
+Ray exposes no decisions with their reasons (Ray 2.60 never fills ``autoscaling_detail``). So its policy is wrapped: the
+result is exactly Ray's own, and one datagram about it goes to a Unix socket. Ray applies its factors,
+delays and bounds around any policy. It pickles this module's class by value into its controller.
 """
 
 from __future__ import annotations
@@ -15,12 +15,14 @@ from typing import Any
 
 
 class ReportingPolicy:
-    """``address``: path of a Unix datagram socket. A reader that is slow or gone never holds a decision up."""
+    """``address``: path of a Unix datagram socket. A slow or missing reader never delays a decision."""
 
     def __init__(self, address: str) -> None:
         self._address = address
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.setblocking(False)
+        self.lost = 0
+        """Reports that were not delivered."""
 
     def __call__(self, ctx: Any) -> tuple[int | float, dict[str, Any]]:
         """``ctx``: ray.serve.config.AutoscalingContext."""
@@ -31,15 +33,16 @@ class ReportingPolicy:
         try:
             self._socket.sendto(message, self._address)
         except OSError:
-            self.lost = getattr(self, "lost", 0) + 1
+            self.lost += 1
         return decision
 
 
 def reading(ctx: Any, raw: float) -> dict[str, float]:
-    """What the policy saw and wants: t (time.monotonic()), total, queued, current, target, raw, wanted.
+    """The policy's inputs and result: t (time.monotonic()), total, queued, current, target, raw, wanted.
 
-    ``total`` and ``queued`` are Ray's aggregates over the look-back; ``current`` replicas run, ``target`` are desired
-    so far, ``raw`` is the policy's output, ``wanted`` the same after factors and bounds and before delays.
+    ``total`` and ``queued`` are Ray's aggregates over the look-back; ``current`` is the number of running replicas,
+    ``target`` the desired number so far, ``raw`` the policy's output, ``wanted`` that after factors and bounds and
+    before delays.
     """
     from ray.serve.autoscaling_policy import _apply_scaling_factors
 

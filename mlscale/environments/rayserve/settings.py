@@ -10,12 +10,12 @@ from mlscale.environments.base import Scaling, scaling_of_arm
 
 
 class RayServeScaling(Scaling):
-    """`ray.serve.config.AutoscalingConfig` and what of the deployment bears on scaling.
+    """`ray.serve.config.AutoscalingConfig` and the deployment's settings that affect scaling.
 
-    ``min_replicas == max_replicas`` is a fixed number: no autoscaler runs then.
+    With ``min_replicas == max_replicas`` no autoscaler runs.
 
     Ray wants ceil(n + factor * (mean(queued + in service) / target_ongoing_requests - n)) replicas, n running; it acts
-    when it has wanted more (fewer) for ``upscale_delay_s`` (``downscale_delay_s``) without a break.
+    once it has wanted more (fewer) for ``upscale_delay_s`` (``downscale_delay_s``) without a break.
     """
 
     target_ongoing_requests: float = Field(
@@ -70,17 +70,17 @@ class RayServeScaling(Scaling):
 
     @property
     def fixed(self) -> bool:
-        """Whether the number of replicas is fixed: no autoscaler."""
+        """Whether the number of replicas is fixed, without an autoscaler."""
         return self.min_replicas == self.max_replicas
 
 
 def arm_settings(arm: str) -> RayServeScaling:
     """The settings of an arm (METHOD §4).
 
-    ``matched`` keeps the excess at the router (``max_ongoing_requests`` 1: one queue for all replicas, as TorchServe
-    has it). The router's pauses stay Ray's own. The metrics interval is the loop's period: Ray's control loop decides
-    about 8 times a second, but on numbers that change once an interval. Ray asks that the look-back be longer than the
-    interval.
+    ``matched`` queues requests at the router (``max_ongoing_requests`` 1: one queue for all replicas, like
+    TorchServe's). The router's backoff stays Ray's own. The metrics interval is the loop's effective period:
+    Ray decides about 8 times a second, but on numbers that change once per interval. Ray requires the look-back to be
+    longer than the interval.
 
     Raises:
         MlscaleError: an unknown arm.

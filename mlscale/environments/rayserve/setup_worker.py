@@ -1,11 +1,11 @@
-"""What Ray starts in place of its own setup_worker.py, by path: becomes a replica's interpreter, without Ray.
+"""Runs in place of Ray's own setup_worker.py: replaces itself with a replica's interpreter, without importing Ray.
 
-Ray runs that script for workers with a runtime environment only. A replica has one here, since it names the wrapper
-that gives it its quota; one of a user need not have any. Ray's own script imports all of Ray (Ray 2.60: one to four
-seconds of CPU, before the quota can hold) to hand over to the interpreter; this one does so at once. What a replica
-pays for is then what it pays without a runtime environment, and all of it within its quota.
+Ray runs that script only for workers with a runtime environment. Replicas have one here, because it names the wrapper
+that enforces their quota; a user's replicas need none. Ray's script first imports all of Ray (Ray 2.60: 1 to 4 s of
+CPU, before the quota holds). With this one, a replica's start costs what it costs without a runtime environment, all of
+it within the quota.
 
-It costs the start of a Python, so it imports nothing that Python has not imported by itself.
+It imports only what Python has loaded at startup anyway.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ _KEY = '"py_executable": "'  # as RuntimeEnvContext.serialize writes it
 
 
 def command(arguments: Sequence[str]) -> list[str]:
-    """The worker's command line, by the interpreter that its runtime environment names; keeper.py asks for
-    nothing else in one.
+    """The worker's command line, run by the interpreter that its runtime environment names (which is all that the
+    environment holds here).
 
     Raises:
-        ValueError: none is named.
+        ValueError: the runtime environment names no interpreter.
     """
-    context = next((each.removeprefix(_CONTEXT) for each in arguments if each.startswith(_CONTEXT)), "")
+    context = next((text.removeprefix(_CONTEXT) for text in arguments if text.startswith(_CONTEXT)), "")
     interpreter = _interpreter(context)
     if not interpreter:
         raise ValueError(f"no interpreter is named: {list(arguments)}")
-    return [interpreter, *(each for each in arguments if not each.startswith((_CONTEXT, _LANGUAGE)))]
+    return [interpreter, *(text for text in arguments if not text.startswith((_CONTEXT, _LANGUAGE)))]
 
 
 def _interpreter(context: str) -> str:
-    """What a runtime environment's context (JSON) names."""
+    """The interpreter in a runtime environment's context (JSON)."""
     if "\\" not in context:
         return context.partition(_KEY)[2].partition('"')[0]
-    from json import loads  # some character is escaped
+    from json import loads  # only if a character is escaped
 
     return str(loads(context).get("py_executable", ""))
 

@@ -1,7 +1,7 @@
-"""What Ray Serve shows, turned into observations: pure, no Ray in here.
+"""Turns Ray Serve's state into observations. Pure: does not import Ray.
 
-Two sources: readings of the autoscaling policy (policy.py), about 8 a second, and the states of the replicas
-as the Serve controller lists them, asked for twice a second and oftener while something changes.
+There are two sources: readings of the autoscaling policy (policy.py), about 8 per second, and the Serve controller's
+list of replicas, read twice a second, and more often while something changes.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ _PROCESS_TICK_S: Final = 0.02  # the kernel keeps start times in ticks of 10 ms
 class DecisionWatch:
     """Turns the policy's readings into ``scale_decision`` events.
 
-    A decision falls right after the reading that it rests on, and shows in the next one, so it is known to lie between
-    the two. Holds are reported when the kind of their reason changes.
+    A decision follows right after the reading that it is based on and shows in the next one, so it lies between the
+    two. Holds are reported when their kind changes.
     """
 
     def __init__(
@@ -39,15 +39,16 @@ class DecisionWatch:
         self._held = ""
 
     def read(self, reading: Mapping[str, Any]) -> bool:
-        """Take one reading in; True when the numbers of replicas differ from the last one's."""
+        """Process one reading; True if its numbers of replicas differ from the last one's."""
         last, self._last = self._last, reading
         if last is None:
             return True
         before, now = int(last["target"]), int(reading["target"])
         if before != now:
-            way = "up" if now > before else "down"
+            direction = "up" if now > before else "down"
             self._held = ""
-            self._emit(reading, last, before, now, f"{self._sum(last)}, for {self._delays[way]:g} s without a break")
+            reason = f"{self._summary(last)}, for {self._delays[direction]:g} s without a break"
+            self._emit(reading, last, before, now, reason)
         else:
             self._hold(reading, now)
         return before != now or last["current"] != reading["current"]
@@ -65,9 +66,9 @@ class DecisionWatch:
             "wants fewer": f"held: fewer are wanted, downscale_delay_s is {self._delays['down']:g}",
             "content": "held: as many as wanted",
         }[kind]
-        self._emit(reading, reading, now, now, f"{self._sum(reading)}; {text}")
+        self._emit(reading, reading, now, now, f"{self._summary(reading)}; {text}")
 
-    def _sum(self, reading: Mapping[str, Any]) -> str:
+    def _summary(self, reading: Mapping[str, Any]) -> str:
         return (
             f"{reading['total']:.2f} requests queued or in service ({reading['queued']:.2f} queued) / "
             f"{self._per_replica:g} a replica = {reading['raw']:.2f}, within bounds {int(reading['wanted'])}"
@@ -109,8 +110,8 @@ class _Known:
         return f"replica-{self.view.pid}" if self.view.pid else self.view.replica_id
 
     @property
-    def ended_in_mid_life(self) -> bool:
-        """Whether its end, if it came now, would be a failure."""
+    def expected_alive(self) -> bool:
+        """Whether its end would be a failure."""
         return not self.draining and not self.failed
 
 
@@ -118,7 +119,7 @@ class ReplicaWatch:
     """Turns lists of replicas into lifecycle events and ReplicaSamples.
 
     Args:
-        process_started: pid -> time.monotonic() when that process was started, None when it is gone.
+        process_started: pid -> time.monotonic() when the process was started, None if it has ended.
     """
 
     def __init__(self, component: str, emitter: Emitter, process_started: Callable[[int], float | None]) -> None:
@@ -128,7 +129,7 @@ class ReplicaWatch:
     @property
     def pids(self) -> dict[int, str]:
         """pid -> replica_id of replicas that should be alive."""
-        return {k.view.pid: i for i, k in self._known.items() if k.view.pid and k.ended_in_mid_life}
+        return {k.view.pid: i for i, k in self._known.items() if k.view.pid and k.expected_alive}
 
     def poll(self, t: float, since: float, replicas: Iterable[ReplicaView], desired: int) -> None:
         """A list obtained at ``t``, the one before at ``since`` (both time.monotonic())."""
@@ -137,11 +138,11 @@ class ReplicaWatch:
         for replica_id, view in views.items():
             known = self._known.setdefault(replica_id, _Known(view, t, within))
             known.view = view
-            self._follow(known, t, within)
+            self._update(known, t, within)
         for replica_id in self._known.keys() - views.keys():
             known = self._known.pop(replica_id)
-            self._name(known, t, within)
-            if known.ended_in_mid_life:
+            self._report_created(known, t, within)
+            if known.expected_alive:
                 self._event("replica_failed", known, t, within, reason="Ray no longer lists it")
             self._event("replica_removed", known, t, within)
         alive = [known for known in self._known.values() if not known.failed]
@@ -150,16 +151,16 @@ class ReplicaWatch:
         self._emitter.replicas(self._component, desired, starting, ready, t=t)
 
     def process_ended(self, replica_id: str, t: float, since: float) -> None:
-        """Its process is gone although Ray still lists it as starting or running."""
+        """The process has ended although Ray still lists the replica as starting or running."""
         known = self._known.get(replica_id)
-        if known is not None and known.ended_in_mid_life:
+        if known is not None and known.expected_alive:
             known.failed = True
             self._event("replica_failed", known, t, t - since, reason="its process ended")
 
-    def _follow(self, known: _Known, t: float, within: float) -> None:
+    def _update(self, known: _Known, t: float, within: float) -> None:
         state = known.view.state
         if known.view.pid or state not in _STARTING:
-            self._name(known, t, within)
+            self._report_created(known, t, within)
         if state == "RUNNING" and not known.ready:
             known.ready = True
             self._event("replica_ready", known, t, within)
@@ -167,8 +168,8 @@ class ReplicaWatch:
             known.draining = True
             self._event("replica_draining", known, t, within)
 
-    def _name(self, known: _Known, t: float, within: float) -> None:
-        """Report its creation, put off until its pid (and so its name everywhere) is known."""
+    def _report_created(self, known: _Known, t: float, within: float) -> None:
+        """Report the creation, deferred until the pid, and with it the replica's name, is known."""
         if known.named:
             return
         known.named = True

@@ -1,4 +1,4 @@
-"""The agent of TorchServe: watches the workers, lets the worker controller decide, and carries decisions out.
+"""TorchServe's agent: observes the workers, lets the worker controller decide, and applies its decisions.
 
 Runs in the sandbox (``python -m mlscale.environments.torchserve.agent SPEC.json``), speaks the protocol of emit.py on
 standard output, and ends when its standard input does. Commands: "warm-up" {folder, rounds} (answered by ``ready``) and
@@ -32,16 +32,16 @@ from mlscale.environments.torchserve.board import Board
 from mlscale.environments.torchserve.control_loop import Loop, Spec, Watch
 from mlscale.environments.torchserve.drain import Drain
 
-_DEAF_S: Final = 10.0  # TorchServe answers no question for this long: it hangs
+_HUNG_AFTER_S: Final = 10.0  # without an answer
 _REQUEST_TIMEOUT_S: Final = 60.0
 
 
-class Refused(Exception):  # noqa: N818 (it says what happened)
+class WarmUpFailed(Exception):  # noqa: N818 (names what happened)
     """The application did not answer a warm-up request with 200."""
 
 
 class Part:
-    """One component's model: its control loop and what that works with."""
+    """One component's model, with its control loop and the loop's connections."""
 
     def __init__(self, spec: Spec, token: str, out: Emitter, connect: Callable[[], Connection]) -> None:
         self.name, self.board = spec.component, Board(Path(spec.board))
@@ -54,8 +54,8 @@ class Part:
 
         self.loop = Loop(spec, out, Watch(spec, self.board, self._api), self._api, begin_drain)
 
-    def begun(self) -> bool:
-        """Whether the first workers are ready. Raises NoAnswer when one failed."""
+    def first_workers_ready(self) -> bool:
+        """Whether the first workers are ready. Raises NoAnswer if one failed."""
         self.board.beat()
         try:
             self.loop.tick()
@@ -68,7 +68,7 @@ class Part:
         return len(workers) >= self.loop.desired and all(row.ready for row in workers)
 
     def facts(self) -> dict[str, Any]:
-        """TorchServe's own words about the model."""
+        """What TorchServe reports about the model."""
         assert self.loop.state is not None
         return {key: value for key, value in self.loop.state.raw.items() if key != "workers"}
 
@@ -77,24 +77,24 @@ class Part:
         self._api.close()
 
 
-def _all_begun(parts: Sequence[Part]) -> bool:
-    """Looks at each, every time: its workers' births are seen when they happen."""
-    begun = [part.begun() for part in parts]
-    return all(begun)
+def _all_first_workers_ready(parts: Sequence[Part]) -> bool:
+    # A list: every part is observed every time, so that no worker's start is seen late.
+    ready = [part.first_workers_ready() for part in parts]
+    return all(ready)
 
 
 class Agent:
-    """One deployment's agent: ``run`` on the main thread, ``obey`` on another. ``specs``: by component, front last."""
+    """One deployment's agent: call ``run`` on the main thread, ``run_commands`` on another. ``specs``: front last."""
 
     def __init__(self, specs: Sequence[Spec], out: Emitter) -> None:
         self._specs, self._front, self._out = specs, specs[-1], out
         self._stop, self._control = threading.Event(), threading.Event()
 
     def run(self) -> None:
-        """Wait for TorchServe, report ``ready``, then watch and steer until standard input ends.
+        """Wait for TorchServe, report ``ready``, then observe and control until standard input ends.
 
         Raises:
-            ServerGone, NoAnswer: TorchServe did not start, or it is gone.
+            ServerGone, NoAnswer: TorchServe did not start, or has ended.
         """
         keys = Path(self._front.keys)
         self._await(lambda: has_tokens(keys), "write its key file")
@@ -102,17 +102,17 @@ class Agent:
         parts = [Part(spec, token, self._out, self._connect) for spec in self._specs]
         try:
             wanted = ", ".join(f"{part.loop.desired} of {part.name!r}" for part in parts)
-            self._await(lambda: _all_begun(parts), f"have its first workers ready ({wanted})")
+            self._await(lambda: _all_first_workers_ready(parts), f"have its first workers ready ({wanted})")
             models = {part.name: part.facts() for part in parts}
-            told = {"models": models} if len(parts) > 1 else {"model": models[parts[0].name]}
-            self._out.ready(**told)
-            self._steer(parts)
+            facts = {"models": models} if len(parts) > 1 else {"model": models[parts[0].name]}
+            self._out.ready(**facts)
+            self._control_loop(parts)
         finally:
             for part in parts:
                 part.close()
 
-    def obey(self) -> None:
-        """Carry out the parent's commands until it is gone."""
+    def run_commands(self) -> None:
+        """Execute the parent's commands until it is gone."""
         for command in commands():
             if command["command"] == "control":
                 self._control.set()
@@ -125,14 +125,14 @@ class Agent:
         return Connection(self._front.inference_port, token, _REQUEST_TIMEOUT_S)
 
     def _warm_up(self, folder: Path, rounds: int) -> None:
-        """Each body ``rounds`` times for each of the first workers, which are kept busy side by side: of the component
-        that has the most of them."""
+        """Send each body ``rounds`` times per first worker, to all workers concurrently; their number is that of the
+        component that has the most."""
         workers = max(int(spec.controller["min_replicas"]) for spec in self._specs)
         bodies = [file.read_bytes() for file in sorted(folder.iterdir())] * rounds
         try:
             with ThreadPoolExecutor(workers) as pool:
                 list(pool.map(self._serve_all, [bodies] * workers))
-        except (Refused, NoAnswer, ServerGone) as error:
+        except (WarmUpFailed, NoAnswer, ServerGone) as error:
             self._out.failed(str(error), "warm-up", "the application must answer every photo of the set")
         else:
             self._out.ready()
@@ -143,7 +143,7 @@ class Agent:
             headers = {"Content-Type": "application/octet-stream"}
             status, answer = connection.ask("POST", f"/predictions/{self._front.model}", body, headers)
             if status != 200:
-                raise Refused(f"request {number}: {status} {answer[:200].decode(errors='replace')}")
+                raise WarmUpFailed(f"request {number}: {status} {answer[:200].decode(errors='replace')}")
         connection.close()
 
     def _await(self, condition: Callable[[], bool], what: str) -> None:
@@ -154,7 +154,7 @@ class Agent:
             if self._stop.wait(0.05):
                 raise SystemExit(0)
 
-    def _steer(self, parts: Sequence[Part]) -> None:
+    def _control_loop(self, parts: Sequence[Part]) -> None:
         interval_s = min(spec.sample_interval_s for spec in self._specs)
         next_s = time.monotonic()
         answered_s = dict.fromkeys(parts, next_s)
@@ -166,20 +166,20 @@ class Agent:
                     part.loop.tick()
                     answered_s[part] = time.monotonic()
                 except NoAnswer:
-                    if time.monotonic() - answered_s[part] > _DEAF_S:
+                    if time.monotonic() - answered_s[part] > _HUNG_AFTER_S:
                         raise
-            # Absolute times; ticks that were missed are not made up for.
+            # Absolute times; missed ticks are skipped.
             next_s += interval_s * max(1, math.ceil((time.monotonic() - next_s) / interval_s))
 
 
 def main(argv: Sequence[str]) -> int:
     out = Emitter()
     agent = Agent(Spec.read(Path(argv[1])), out)
-    threading.Thread(target=agent.obey, name="commands", daemon=True).start()
+    threading.Thread(target=agent.run_commands, name="commands", daemon=True).start()
     try:
         agent.run()
     except ServerGone:
-        out.failed("TorchServe's front end is gone: nobody listens at its port", "torchserve", "repeat the run")
+        out.failed("TorchServe's front end has ended: nothing listens on its port", "torchserve", "repeat the run")
     except NoAnswer as error:
         out.failed(str(error), "torchserve", "see the log lines; the host may be overloaded")
     except BrokenPipeError:
@@ -190,4 +190,4 @@ def main(argv: Sequence[str]) -> int:
 if __name__ == "__main__":
     code = main(sys.argv)
     sys.stderr.flush()
-    os._exit(code)  # a thread may still read standard input, which Python's own end would trip over
+    os._exit(code)  # a thread may still be reading standard input, at which Python's own shutdown would hang

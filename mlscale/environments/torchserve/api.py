@@ -1,4 +1,4 @@
-"""TorchServe's HTTP interface as the controller needs it. Standard library alone: it runs in the agent."""
+"""The part of TorchServe's HTTP API that the controller needs. Standard library only: it runs in the agent."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from typing import Any, Final
 COMPONENT_FILE: Final = "mlscale-component"
 
 
-class ServerGone(Exception):  # noqa: N818 (it says what happened)
-    """Nobody listens at the port any more."""
+class ServerGone(Exception):  # noqa: N818 (names what happened)
+    """Nothing listens on the port any more."""
 
 
 class NoAnswer(Exception):  # noqa: N818
-    """No answer in time, or one that makes no sense: nothing is known about the server's state."""
+    """No answer in time, or an unintelligible one: the server's state is unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """A worker as ``GET /models/{name}`` lists it; ``pid`` is None until it has said so."""
+    """A worker as ``GET /models/{name}`` lists it; ``pid`` is None until the worker has reported it."""
 
     id: int
     status: str
@@ -36,7 +36,7 @@ class Worker:
 
 @dataclass(frozen=True, slots=True)
 class ModelState:
-    """Workers in TorchServe's own order (it removes from the end), requests that wait, all that was said."""
+    """Workers in TorchServe's order (it removes from the end), waiting requests, and the whole answer."""
 
     workers: tuple[Worker, ...]
     pending: int
@@ -44,7 +44,7 @@ class ModelState:
 
 
 class Connection:
-    """One kept connection to one port on 127.0.0.1; opened anew when the server closed it. Not thread-safe."""
+    """A keep-alive connection to a port on 127.0.0.1; reopened if the server closed it. Not thread-safe."""
 
     def __init__(self, port: int, token: str, timeout_s: float) -> None:
         self._http = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout_s)
@@ -84,7 +84,7 @@ class ManagementApi:
         return parse_state(body)
 
     def scale(self, workers: int) -> None:
-        """Ask for ``workers``; returns before they are there. Raises ServerGone, NoAnswer."""
+        """Request ``workers`` workers; returns before they exist. Raises ServerGone, NoAnswer."""
         path = f"/models/{self._model}?min_worker={workers}&max_worker={workers}&synchronous=false"
         status, body = self._connection.ask("PUT", path)
         if status not in (200, 202):
@@ -95,7 +95,7 @@ class ManagementApi:
 
 
 def parse_state(body: bytes) -> ModelState:
-    """The answer of ``GET /models/{name}``. Raises NoAnswer when it is not understood."""
+    """The answer of ``GET /models/{name}``. Raises NoAnswer if it can't be parsed."""
     try:
         (model,) = json.loads(body)
         workers = tuple(
@@ -115,7 +115,7 @@ def read_token(keys: Path, name: str) -> str:
 
 
 def has_tokens(keys: Path) -> bool:
-    """Whether the key file is there and whole: TorchServe writes it in place."""
+    """Whether the key file is complete (TorchServe writes it in place)."""
     try:
         return all(read_token(keys, name) for name in ("management", "inference", "API"))
     except (OSError, ValueError, KeyError, TypeError):
@@ -126,10 +126,9 @@ def worker_processes(
     socket_folder: str, component: str, before: Mapping[int, int], proc: Path = Path("/proc")
 ) -> dict[int, int]:
     """Worker id -> pid of the component's worker processes whose sockets lie in ``socket_folder``, from their exec on
-    (Linux).
+    (TorchServe reports a pid only once the worker listens, seconds later). Empty without /proc.
 
-    Empty where there is no /proc; TorchServe tells a pid only once the worker listens, seconds later. A process of
-    ``before`` (the last answer) that still runs is in the answer: in the midst of an exec it has no command line.
+    A process of ``before`` (the previous result) that is still running is kept: during an exec it has no command line.
     """
     named: dict[int, int] = {}
     for folder in proc.glob("[0-9]*"):
@@ -141,14 +140,14 @@ def worker_processes(
             socket = argv[argv.index(b"--sock-name") + 1].decode()
             if socket.startswith(socket_folder) and _component_of(folder) == component:
                 named[int(folder.name)] = int(socket.rsplit(".", 1)[-1])
-    # A wrapper's own child (mkdir) has the worker's command line from its fork to its exec: that is no worker.
-    found = {worker: pid for pid, worker in named.items() if named.get(_parent(proc, pid)) != worker}
-    kept = {worker: pid for worker, pid in before.items() if worker not in found and _runs(proc, pid)}
-    return {**found, **kept}
+    # A child of the wrapper (mkdir) has the worker's command line between its fork and its exec; it is no worker.
+    current = {worker: pid for pid, worker in named.items() if named.get(_parent(proc, pid)) != worker}
+    kept = {worker: pid for worker, pid in before.items() if worker not in current and _runs(proc, pid)}
+    return {**current, **kept}
 
 
 def _component_of(process: Path) -> str | None:
-    """Whose worker a process is, by the folder that it runs in."""
+    """The component that a worker process serves, by its working directory."""
     try:
         return (process / "cwd" / COMPONENT_FILE).read_text().strip()
     except OSError:
@@ -161,13 +160,13 @@ def _runs(proc: Path, pid: int) -> bool:
 
 
 def _parent(proc: Path, pid: int) -> int:
-    """Its parent's pid; 0 where it has ended."""
+    """The parent's pid; 0 if the process has ended."""
     stat = _stat(proc, pid)
     return int(stat[1]) if stat else 0
 
 
 def _stat(proc: Path, pid: int) -> list[str]:
-    """The fields of /proc/PID/stat from the state on; none where it has ended."""
+    """The fields of /proc/PID/stat from the state on; empty if the process has ended."""
     try:
         return (proc / str(pid) / "stat").read_text().rpartition(")")[2].split()
     except OSError:

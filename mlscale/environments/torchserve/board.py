@@ -1,8 +1,8 @@
-"""A small file that TorchServe's workers and the controller share: who is busy, and who holds a drain token.
+"""A small memory-mapped file shared by TorchServe's workers and the controller: who is busy, who holds a drain token.
 
-TorchServe says how many requests wait, but not how many are being served, and it kills a worker without asking what it
-does. So each worker keeps a slot: its process, how many requests it began and ended, and the drain token that it
-holds. Every cell is one aligned 8-byte word with one writer. Standard library alone: workers import it in their quota.
+TorchServe reports how many requests wait, but not how many are being served, and it kills busy workers. So each worker
+has a slot: its process, how many requests it began and ended, and the drain token that it holds. Every field is an
+aligned 8-byte word with a single writer. Standard library only: workers import it inside their CPU quota.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ _HEAD_WORDS: Final = 8
 # Words of a slot.
 _WORKER, _PID, _BEGUN, _ENDED, _HELD_TOKEN, _HELD_SINCE_NS = range(6)
 _SLOT_WORDS: Final = 8
-_SLOTS: Final = 1024  # by worker id, which TorchServe counts upwards: only workers of the same time must not collide
+_SLOTS: Final = 1024  # by worker id, which TorchServe counts upwards: only simultaneous workers must not collide
 
-# A worker hands a token back after this long, whatever happened to the controller.
+# A worker returns a token after this long, whatever happened to the controller.
 HOLD_AT_MOST_S: Final = 10.0
-# ... or when the controller has given no sign of life for this long.
+# ... or after the controller has been silent for this long.
 CONTROLLER_SILENT_S: Final = 3.0
 
 
@@ -55,7 +55,7 @@ class Board:
 
     @property
     def secret(self) -> str:
-        """Who knows it may send drain tokens."""
+        """Only requests that carry it are drain tokens."""
         return self._map[: 8 * _TARGET_WORKER].hex()
 
     def slot(self, worker: int) -> Slot:
@@ -65,17 +65,17 @@ class Board:
     # Written by the controller.
 
     def aim(self, worker: int, token: int) -> None:
-        """From now on ``worker``, and no other, is to hold ``token``."""
+        """Make ``worker`` the only one that may hold ``token``."""
         self._words[_TARGET_TOKEN] = 0
         self._words[_TARGET_WORKER] = worker
         self._words[_TARGET_TOKEN] = token
 
     def release(self, token: int) -> None:
-        """Whoever holds ``token`` gives it back."""
+        """Tell the holder of ``token`` to return it."""
         self._words[_RELEASED_TOKEN] = token
 
     def beat(self) -> None:
-        """The controller lives."""
+        """Sign of life of the controller."""
         self._words[_HEARTBEAT_NS] = time.monotonic_ns()
 
     # Read by workers.
@@ -84,7 +84,7 @@ class Board:
         return self._words[_TARGET_TOKEN] == token and self._words[_TARGET_WORKER] == worker
 
     def wants_back(self, token: int) -> bool:
-        """Whether the holder of ``token`` is to give it back: released, replaced, or the controller is silent."""
+        """Whether the holder must return ``token``: it was released or replaced, or the controller is silent."""
         silent_ns = time.monotonic_ns() - self._words[_HEARTBEAT_NS]
         return (
             self._words[_RELEASED_TOKEN] >= token
@@ -107,7 +107,7 @@ class Slot:
         self._words[self._first + word] = value
 
     def claim(self, pid: int) -> None:
-        """By a worker as it starts (anew): nothing in service, no token."""
+        """Called by a worker when it starts: nothing in service, no token."""
         for word in range(_SLOT_WORDS):
             self._set(word, 0)
         self._set(_WORKER, self.worker)
@@ -127,13 +127,13 @@ class Slot:
         self._set(_HELD_TOKEN, 0)
 
     def in_service(self, pid: int) -> int:
-        """Requests that process ``pid`` is serving now; 0 when the slot is another's (an earlier process died)."""
+        """Requests that process ``pid`` is serving now; 0 if another process owns the slot (an earlier one died)."""
         if self._get(_WORKER) != self.worker or self._get(_PID) != pid:
             return 0
         return max(0, self._get(_BEGUN) - self._get(_ENDED))
 
     def holds(self, token: int) -> float | None:
-        """For how long this worker has held ``token``, s; None when it does not."""
+        """How long this worker has held ``token``, s; None if it does not hold it."""
         if self._get(_WORKER) != self.worker or self._get(_HELD_TOKEN) != token:
             return None
         return (time.monotonic_ns() - self._get(_HELD_SINCE_NS)) / 1e9

@@ -1,4 +1,4 @@
-"""The control loop of TorchServe's agent: look, decide, carry out. Its parts talk to TorchServe; tests replace them."""
+"""The control loop of TorchServe's agent: observe, decide, act. What talks to TorchServe is passed in."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from mlscale.environments.worker_controller import (
 )
 
 _RETRY_DRAIN_S: Final = 1.0
-_EARLY: Final = 0.1  # of a period: ticks come at multiples of a fraction of it, give or take the length of a look
+_EARLY: Final = 0.1  # of a period: ticks are not exactly a fraction of a period apart
 
 
 @dataclass(frozen=True)
 class Spec:
-    """What the agent is told of a component; times in s. ``model``: what TorchServe calls it."""
+    """What the agent needs to know of a component; times in s. ``model`` is its name in TorchServe."""
 
     component: str
     model: str
@@ -48,12 +48,12 @@ class Spec:
 
     @classmethod
     def read(cls, path: Path) -> tuple[Spec, ...]:
-        """One for each component, the front last."""
+        """The specs of all components, the front last."""
         return tuple(cls(**content) for content in json.loads(path.read_text()))
 
 
 class Watch:
-    """One look at TorchServe: its list, its processes and the board, taken together."""
+    """Reads TorchServe's list of workers, its processes and the board together."""
 
     def __init__(self, spec: Spec, board: Board, api: ManagementApi) -> None:
         self._spec, self._board, self._api = spec, board, api
@@ -71,16 +71,16 @@ class Watch:
         return state, processes, state.pending + serving
 
 
-class Looks(Protocol):
+class StateSource(Protocol):
     def look(self) -> tuple[ModelState, dict[int, int], int]: ...
 
 
-class Scales(Protocol):
+class WorkerScaler(Protocol):
     def scale(self, workers: int) -> None: ...
 
 
-class Drains(Protocol):
-    """One attempt to remove ``worker`` (torchserve_drain.Drain)."""
+class DrainAttempt(Protocol):
+    """One attempt to remove ``worker`` (see `mlscale.environments.torchserve.drain.Drain`)."""
 
     worker: int
     held_s: float | None
@@ -91,22 +91,22 @@ class Drains(Protocol):
 
 
 class Loop:
-    """The control loop. ``tick`` looks; every ``period_s`` it decides; what is wanted is carried out step by step."""
+    """The control loop. Each ``tick`` observes and takes a step towards the target, which is set every ``period_s``."""
 
     def __init__(
         self,
         spec: Spec,
         out: Emitter,
-        watch: Looks,
-        api: Scales,
-        begin_drain: Callable[[ModelState], Drains],
+        watch: StateSource,
+        api: WorkerScaler,
+        begin_drain: Callable[[ModelState], DrainAttempt],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._spec, self._out, self._clock = spec, out, clock
         self._watch, self._api, self._begin_drain = watch, api, begin_drain
         self._settings = ControllerSettings(**spec.controller)
         self._state, self._look_back, self._lifecycle = ControllerState(), LookBack(), Lifecycle()
-        self._drain: Drains | None = None
+        self._drain: DrainAttempt | None = None
         self._retry_drain_s = -math.inf
         self._decided_s = math.nan
         self._rule, self._postponed = "", False
@@ -116,7 +116,7 @@ class Loop:
         self.state: ModelState | None = None
 
     def tick(self) -> None:
-        """One look and what follows from it. Raises ServerGone, NoAnswer (then nothing is reported: a gap)."""
+        """Observe, decide, act. Raises ServerGone, NoAnswer; nothing is reported then, which leaves a gap."""
         state, processes, ongoing = self._watch.look()
         now = self._clock()
         self.state = state
@@ -127,13 +127,13 @@ class Loop:
             if due != self._decided_s:
                 self._decided_s = due
                 self._decide(now, due)
-            self._carry_out(now, state, processes)
+            self._act(now, state, processes)
         ready = sum(row.ready for row in state.workers)
         self._out.replicas(self._spec.component, self.desired, len(state.workers) - ready, ready, t=now)
 
     def _follow(self, now: float, state: ModelState, processes: Mapping[int, int]) -> None:
         drain = self._drain
-        # The order matters: a drain marks itself held before its worker can vanish from what was just looked at.
+        # The order matters: a drain sets held_s before its worker can vanish from the lists that were just read.
         changes = [] if drain is None or drain.held_s is None else self._lifecycle.draining(drain.worker, drain.held_s)
         changes += self._lifecycle.update(now, processes, state.workers)
         for change in changes:
@@ -148,44 +148,44 @@ class Loop:
             )
 
     def _due(self, now: float) -> float:
-        """The time of the latest decision due: first now, then every ``period_s``; missed ones are left out."""
+        """When the latest decision was due: now for the first, then every ``period_s``; missed ones are skipped."""
         if math.isnan(self._decided_s):
             return now
         period_s = self._spec.period_s
         return self._decided_s + math.floor((now - self._decided_s) / period_s + _EARLY) * period_s
 
     def _decide(self, now: float, due: float) -> None:
-        """Delays are counted in due times: a tick that is a few ms late must not lengthen them by a whole period."""
+        """Decide as of ``due``, so that a tick that is a few ms late does not lengthen a delay by a whole period."""
         fresh_s = max(self._spec.period_s, 2 * self._spec.sample_interval_s)
         ongoing = self._look_back.mean(now, self._spec.look_back_s, fresh_s)
         decision = decide(WorkerObservation(due, ongoing, self.desired), self._settings, self._state)
         self._state = decision.state
         if decision.desired != self.desired or decision.rule != self._rule:
-            self._tell(now, decision)
+            self._report(now, decision)
         self._rule, self.desired = decision.rule, decision.desired
 
-    def _tell(self, now: float, decision: Decision) -> None:
+    def _report(self, now: float, decision: Decision) -> None:
         detail = {"from": self.desired, "to": decision.desired, "rule": decision.rule, "reason": decision.reason}
         self._out.event(self._spec.component, "scale_decision", t=now, detail=detail)
 
-    def _carry_out(self, now: float, state: ModelState, processes: Mapping[int, int]) -> None:
-        """One step from what TorchServe was told (``minWorkers``) towards what is desired."""
+    def _act(self, now: float, state: ModelState, processes: Mapping[int, int]) -> None:
+        """One step from TorchServe's target (``minWorkers``) towards the desired number."""
         if self._drain is not None and not self._finished(now, self._drain):
             return
-        told = int(state.raw["minWorkers"])
-        if self.desired > told:
-            self._lifecycle.asked(self._clock())
+        target = int(state.raw["minWorkers"])
+        if self.desired > target:
+            self._lifecycle.scaled_up(self._clock())
             self._api.scale(self.desired)
-        elif self.desired < told and now >= self._retry_drain_s and len(state.workers) == told:
+        elif self.desired < target and now >= self._retry_drain_s and len(state.workers) == target:
             newest = state.workers[-1]
             if newest.ready:
                 self._drain = self._begin_drain(state)
             elif newest.id not in processes:  # no process, no request to lose
-                self._api.scale(told - 1)
+                self._api.scale(target - 1)
             else:
                 self._postpone(now, f"worker {newest.id}, which TorchServe removes first, is still starting")
 
-    def _finished(self, now: float, drain: Drains) -> bool:
+    def _finished(self, now: float, drain: DrainAttempt) -> bool:
         if self.desired > len(self.state.workers if self.state else ()) - 1:
             drain.cancel()
         if drain.outcome is None:
@@ -194,7 +194,7 @@ class Loop:
         if drain.outcome.removed:
             self._postponed = False
         else:
-            self._lifecycle.kept(drain.worker)
+            self._lifecycle.drain_cancelled(drain.worker)
             if drain.outcome.reason != "called off":
                 self._postpone(now, drain.outcome.reason)
         return True

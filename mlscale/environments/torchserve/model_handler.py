@@ -1,9 +1,9 @@
-"""TorchServe's handler: answers with a component's entry, keeps the worker's slot on the board, holds drain tokens.
+"""TorchServe's handler: serves a component's entry, updates the worker's slot on the board, holds drain tokens.
 
-It is packed into the model archive and runs in each worker. What it serves is in the archive's ``mlscale.json``
+It is packed into the model archive and runs in each worker. The archive's ``mlscale.json`` says what to serve
 (`mlscale.environments.torchserve.server.build_archive`). TorchServe calls ``handle(data, context)`` with a list of
-requests (batch size 1) and takes one body for each. A call to another component is a request to its model over the
-loopback inference API, during which this worker, which takes one request at a time, waits.
+requests (batch size 1) and expects one body for each. Other components are called over the loopback inference API;
+this worker, which takes one request at a time, waits meanwhile.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Handler:
         self._pid = os.getpid()
 
     def initialize(self, context: Any) -> None:
-        """Load the entry; what it raises ends up in TorchServe's model log."""
+        """Load the entry; its errors go to TorchServe's model log."""
         archive = Path(context.system_properties["model_dir"])
         about = json.loads((archive / "mlscale.json").read_text())
         self._calls: Mapping[str, str] = about["calls"]
@@ -62,8 +62,8 @@ class Handler:
         return [reply.body]
 
     def _call(self, call: Call) -> tuple[int, bytes, Mapping[str, str]]:
-        """Raises OSError where there is no answer."""
-        import http.client  # here: a component that calls nobody doesn't pay for it
+        """Raises OSError if there is no answer."""
+        import http.client  # here, so that a component without calls does not pay for it
         from urllib.parse import urlsplit
 
         if call.component not in self._calls:
@@ -83,7 +83,7 @@ class Handler:
             connection.close()
 
     def _drain(self, header: str, context: Any) -> bytes:
-        """Hold a token that is meant for this worker: it then takes no client's request until it is removed."""
+        """Hold a token meant for this worker, which thereby takes no client request until it is removed."""
         secret, _, number = header.partition(":")
         if secret != self._board.secret or not number.isdigit():
             context.set_response_status(code=403, idx=0)
@@ -100,13 +100,13 @@ class Handler:
 
 
 def _body(row: Mapping[str, Any]) -> bytes:
-    """The bytes that were POSTed: TorchServe puts a bare body under "body", a form's file under "data"."""
+    """The POSTed bytes: TorchServe puts a plain body under "body", a form's file under "data"."""
     value = row.get("body", row.get("data", b""))
     return bytes(value) if isinstance(value, bytes | bytearray) else str(value).encode()
 
 
 def worker_id(argv: Sequence[str]) -> int:
-    """TorchServe's id of a worker, from its command line: the number at the end of its socket's name or port."""
+    """A worker's id, which TorchServe appends to the socket's name or uses as the port on the command line."""
     for option in ("--sock-name", "--port"):
         if option in argv[:-1]:
             return int(argv[argv.index(option) + 1].rsplit(".", 1)[-1])

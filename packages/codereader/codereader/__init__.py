@@ -1,7 +1,4 @@
-"""codereader: reads bar codes and QR codes in photographs. It knows nothing of mlscale.
-
-The names below are imported when they are first used.
-"""
+"""Reads bar codes and QR codes in photographs; independent of mlscale. Names are imported on first use."""
 
 from __future__ import annotations
 

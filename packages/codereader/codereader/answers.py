@@ -1,4 +1,4 @@
-"""When an answer is right: it names the codes of the label, and no others."""
+"""Whether an answer is right: it has the label's codes and no others."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any
 
 
 def same_codes(label: Mapping[str, Any], answer: Mapping[str, Any]) -> bool:
-    """Whether "codes" of both are the same set of kinds and texts; where they lie does not matter.
+    """Whether the "codes" of both have the same set of kinds and texts; positions are ignored.
 
     Raises:
         LookupError, TypeError: one of them has no codes.
     """
-    expected, read = ({(code["kind"], code["text"]) for code in each["codes"]} for each in (label, answer))
+    expected, read = ({(code["kind"], code["text"]) for code in side["codes"]} for side in (label, answer))
     return expected == read

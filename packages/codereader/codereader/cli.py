@@ -1,4 +1,4 @@
-"""``codereader decode`` and ``codereader train``, which are ``mlscale decode`` and ``mlscale train`` too."""
+"""``codereader decode`` and ``codereader train``, also available as ``mlscale decode`` and ``mlscale train``."""
 
 from __future__ import annotations
 
@@ -16,16 +16,18 @@ from codereader.errors import ApplicationError, BadPhoto
 if TYPE_CHECKING:
     from codereader.training.loop import Training
 
-# How often a training says how far it is where there is no terminal.
+# Interval of progress lines without a terminal: rich shows bars only on one.
 _LINE_EVERY_S = 60.0
 
 
 def decode(
-    photos: Annotated[list[Path], typer.Argument(help="photos: JPEG, PNG, WebP, GIF or BMP")],
-    weights: Annotated[Path | None, typer.Option(help="folder of weights; default: the shipped ones")] = None,
+    photos: Annotated[list[Path], typer.Argument(help="JPEG, PNG, WebP, GIF or BMP files")],
+    weights: Annotated[
+        Path | None, typer.Option(help="folder of weights; default: $MLSCALE_WEIGHTS, else the shipped ones")
+    ] = None,
     device: Annotated[str | None, typer.Option(help="cpu or cuda; default: $MLSCALE_DEVICE, else cpu")] = None,
 ) -> None:
-    """Read the codes of photos; one JSON line a photo. Exit code 2 where one can't be read."""
+    """Read the codes in photos; prints one JSON line per photo. Exit code 2 if a photo can't be read."""
     from codereader.decoder import make_decoder
 
     decoder = make_decoder(weights, device)
@@ -35,7 +37,7 @@ def decode(
             answer = decoder(path.read_bytes())
         except (BadPhoto, OSError) as error:
             reason = error.reason if isinstance(error, BadPhoto) else error.strerror or str(error)
-            _say(f"{path}: {reason} (give a photo that can be read)", error=True)
+            _say(f"{path}: {reason} (give a readable photo)", error=True)
             code = 2
         else:
             _say(json.dumps({"file": str(path), **answer}, ensure_ascii=False))
@@ -49,17 +51,19 @@ def _say(line: str, *, error: bool = False) -> None:
 
 
 def train(
-    out: Annotated[Path, typer.Option(help="checkpoints, metrics and weights; stopped, it resumes from there")] = Path(
-        "runs/training"
-    ),
-    seed: Annotated[int, typer.Option(min=0)] = 0,
-    length: Annotated[float, typer.Option(min=0.001, help="scales the number of steps; 1 is what is shipped")] = 1.0,
+    out: Annotated[
+        Path, typer.Option(help="folder for checkpoints, metrics and weights; an interrupted training resumes")
+    ] = Path("runs/training"),
+    seed: Annotated[int, typer.Option(min=0, help="of samples and initial weights")] = 0,
+    length: Annotated[
+        float, typer.Option(min=0.001, help="factor on the number of steps; the shipped weights took 1")
+    ] = 1.0,
     jobs: Annotated[
-        int | None, typer.Option(min=1, help="networks trained at a time, each on one core; default: one a core")
+        int | None, typer.Option(min=1, help="networks trained at once, one core each; default: the number of cores")
     ] = None,
-    photos: Annotated[int, typer.Option(min=1, help="validation photos of each difficulty at the end")] = 200,
+    photos: Annotated[int, typer.Option(min=1, help="validation photos per difficulty after training")] = 200,
 ) -> None:
-    """Train the application's models on generated photos and measure them; weights land in OUT."""
+    """Train the code reader's networks on generated photos and measure their read rates."""
     from codereader.training.loop import Training, bfloat16_is_quicker, claim
 
     try:
@@ -94,15 +98,15 @@ def _train(training: Training, jobs: int) -> None:
         def report(name: str, step: int, steps: int, measures: dict[str, float]) -> None:
             nonlocal line_s
             progress.start_task(bars[name])
-            told = " ".join(f"{key} {value:.3g}" for key, value in measures.items())
+            values = " ".join(f"{key} {value:.3g}" for key, value in measures.items())
             before = progress.tasks[bars[name]].completed
-            progress.update(bars[name], completed=step, measures=told)
+            progress.update(bars[name], completed=step, measures=values)
             progress.advance(whole, (step - before) * costs[name])
             if not progress.console.is_terminal and time.monotonic() - line_s >= _LINE_EVERY_S:
                 line_s = time.monotonic()
                 left_s = progress.tasks[whole].time_remaining
                 left = "" if left_s is None else f"about {left_s / 60:.0f} min left; "
-                _say(f"{left}{name}: step {step} of {steps}, {told}", error=True)
+                _say(f"{left}{name}: step {step} of {steps}, {values}", error=True)
 
         train_side_by_side(training, jobs, report)
 
@@ -123,7 +127,7 @@ def _rate(out: Path, photos: int) -> None:
 
 
 def main() -> None:
-    """Entry point of the command ``codereader``: 2 for what a user can fix."""
+    """Entry point of the command ``codereader``; exit code 2 for errors that the user can fix."""
     app = typer.Typer(no_args_is_help=True, add_completion=False, help="Read bar codes and QR codes in photos.")
     app.command()(decode)
     app.command()(train)

@@ -1,4 +1,4 @@
-"""From photos to the networks' inputs: what training and reading share, so that both see the same crops."""
+"""From photos to the networks' inputs; shared by training and reading, so that both see the same crops."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from codereader.geometry import Points, homography, project, rectangle, side_len
 from codereader.surfaces import sample
 
 LOCALISER_SIDE, CLOSER_SIDE, FARTHER_SIDE = 480, 800, 288
-"""Longer sides that a photo is brought to before codes are looked for in it."""
+"""Longer sides, in pixels, that a photo is scaled to for the localiser."""
 _LARGE_PX, _SMALL_PX = 600, 320
 PART_PX, PART_ROOM_PX = 448, 128
-"""Of a look at a part of a photo: the part's sides in pixels of the look, always the same, since torch prepares itself
-for each new size, which takes as long as a look at a part; and how many there are at least on each side of what is
-looked at, since what showed of a code can be a tenth of it."""
+"""For a look at part of a photo, in pixels of the look: the side of the part, constant since torch's preparation for
+a new size takes as long as the look; and the least margin around each place, since a tenth of a code may be all that
+has shown."""
 # Pixels of the localiser's input per cell of its maps.
 STRIDE = 4
 STRIP_WIDTH, STRIP_HEIGHT = 384, 16
-# Share of the box's width that a strip shows beyond either end.
+# Margin of a strip beyond either end, as a share of the box's width.
 STRIP_MARGIN = 0.12
-# Where the strips' centre lines lie between the top and the bottom of the bars, look by look.
+# Heights of the strips' centre lines between the top (0) and bottom (1) of the bars, look by look.
 STRIP_PLACES = ((0.3, 0.5, 0.7), (0.2, 0.5, 0.8), (0.38, 0.5, 0.62))
 STRIP_THICKNESS = 0.16
 GRID_SIDE = 224
@@ -42,8 +42,8 @@ def normalised(image: Image.Image | NDArray[np.float32]) -> Crop:
 
 
 def rectify(photo: Image.Image, quad: Points, width: int, height: int) -> Image.Image:
-    """The quadrilateral ``quad`` (4, 2) of ``photo``, seen straight on. Where the photo is finer than the view, it is
-    averaged first, so that fine bars don't alias."""
+    """The quadrilateral ``quad`` (4, 2) of ``photo``, rectified. If the photo is finer than the view, it is averaged
+    first, so that fine bars don't alias."""
     photo, quad = _coarser(photo, quad, (width, height))
     return warp(photo, homography(rectangle(width, height), quad), width, height)
 
@@ -64,8 +64,8 @@ def _coarser(photo: Image.Image, points: Points, size: tuple[int, int]) -> tuple
 
 
 def looks(width: int, height: int) -> tuple[int, int]:
-    """The sides for the first look, and for a second one where the first left something unread: a large photo is looked
-    at from closer then, others from farther. A small one is seen from far at first: enlarged, it is only blurred."""
+    """The sides for the first look, and for a second one if the first left something unread: closer for a large photo,
+    farther for others. A small photo starts with the farther look, since enlarging only blurs it."""
     longer = max(width, height)
     if longer > _LARGE_PX:
         return LOCALISER_SIDE, CLOSER_SIDE
@@ -73,21 +73,21 @@ def looks(width: int, height: int) -> tuple[int, int]:
 
 
 def part_around(places: Sequence[Points], size: tuple[int, int], side: int) -> tuple[int, int, int, int]:
-    """What a look from closer, with ``side`` for all of a photo of ``size``, has to show of it: left, top, right,
-    bottom of a square around all of ``places`` (2, 2), their lowest and highest x and y, with room; where that is too
-    small for them, all of the photo."""
+    """The part of a photo of ``size`` that a closer look covers (``side`` for the whole photo): left, top, right,
+    bottom of a square around all ``places`` (2, 2), lowest and highest x and y, with a margin; the whole photo if the
+    square is too small for them."""
     px = max(size) / side
     low = np.min([place[0] for place in places], axis=0) - PART_ROOM_PX * px
     high = np.max([place[1] for place in places], axis=0) + PART_ROOM_PX * px
-    shown = np.minimum(round(PART_PX * px), size)
-    if (np.minimum(high, size) - np.maximum(low, 0) > shown).any():
+    part_size = np.minimum(round(PART_PX * px), size)
+    if (np.minimum(high, size) - np.maximum(low, 0) > part_size).any():
         return 0, 0, *size
-    left, top = np.clip(np.round((low + high - shown) / 2), 0, size - shown).astype(int).tolist()
-    return left, top, left + int(shown[0]), top + int(shown[1])
+    left, top = np.clip(np.round((low + high - part_size) / 2), 0, size - part_size).astype(int).tolist()
+    return left, top, left + int(part_size[0]), top + int(part_size[1])
 
 
 def localiser_size(width: int, height: int, side: int) -> tuple[int, int]:
-    """The size a photo is brought to for the localiser: longer side ``side``, both multiples of 16."""
+    """The size a photo is scaled to for the localiser: longer side ``side``, both multiples of 16."""
     scale = side / max(width, height)
     return max(32, round(width * scale / 16) * 16), max(32, round(height * scale / 16) * 16)
 
@@ -116,7 +116,7 @@ def strip(photo: Image.Image, quad: Points) -> Crop:
 
 
 def grid_quad(corners: Points) -> Points:
-    """What the grid finder looks at, for the corners assumed so far."""
+    """The grid finder's view for the corners assumed so far."""
     side = 1 + 2 * GRID_MARGIN
     return project(homography(rectangle(1, 1), corners), rectangle(side, side, -GRID_MARGIN, -GRID_MARGIN))
 

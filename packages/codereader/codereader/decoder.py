@@ -26,16 +26,15 @@ if TYPE_CHECKING:
     from torch import nn
 
 DEVICE_VARIABLE = "MLSCALE_DEVICE"
-# oneDNN compiles every convolution anew for every size of photo and keeps 1024 of them, which come to 64 MB; the last
-# 128 are enough for photos of a few sizes.
+# oneDNN compiles each convolution for each photo size and caches 1024 of them (64 MB); 128 are enough for a few sizes.
 _KERNELS_KEPT = "ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128"
-# How often a 1-D box is looked at, at most.
+# Most looks at a 1-D box.
 _LOOKS = 4
-# Boxes without a code, of one kind in one look, after which its fainter ones are left alone.
+# Boxes of one kind without a code, in one look, after which the weaker ones are skipped.
 _FAILURES = 5
-# Longer side of a box around QR codes that may be two side by side, in shorter ones.
+# Ratio of a QR box's sides from which it may hold two codes side by side.
 _NEIGHBOURS = 1.5
-# Modules beside a UPC-E that the photo has to show.
+# Modules on either side of a UPC-E that must lie in the photo.
 _UPCE_ROOM = 4
 STAGES = ("open", "localise", "read_bars", "read_grid")
 # How far a box can get.
@@ -45,7 +44,7 @@ _RECTIFIED_AGREES, _READ_AGREES = 0.7, 0.85
 
 
 @dataclass(frozen=True)
-class Found:
+class DecodedCode:
     """A verified code; ``corners`` (4, 2) in pixels of the sent photo, clockwise from the code's own top left."""
 
     kind: str
@@ -58,31 +57,31 @@ class Found:
 
 @dataclass
 class Reading:
-    """One box through its reader: what the reader saw and what came of it."""
+    """One box, what its reader saw of it, and the result."""
 
     box: Box
     crops: list[crops.Crop] = field(default_factory=list)
     fits: float | None = None
-    """How well digits fit on bars: their mean log probability."""
+    """How well digits fit the bars: their mean log probability."""
     bars: BarsRead | None = None
     grid: GridRead | None = None
-    code: Found | None = None
+    code: DecodedCode | None = None
 
     @property
     def got_to(self) -> str:
-        """The last of `STEPS` that succeeded: rectified means that digits fit somehow, or that most of a QR code's
-        fixed modules agree; read, that they do well."""
+        """The last of `STEPS` that succeeded: "rectified" if digits, or a QR code's fixed modules, fit roughly; "read"
+        if they fit well."""
         if self.code is not None:
             return "verified"
-        well = (self.fits or -9.0, self.grid.agreement if self.grid else 0.0)
-        if well[0] > _READ_FITS or well[1] > _READ_AGREES:
+        scores = (self.fits or -9.0, self.grid.agreement if self.grid else 0.0)
+        if scores[0] > _READ_FITS or scores[1] > _READ_AGREES:
             return "read"
-        return "rectified" if well[0] > _RECTIFIED_FITS or well[1] > _RECTIFIED_AGREES else "localised"
+        return "rectified" if scores[0] > _RECTIFIED_FITS or scores[1] > _RECTIFIED_AGREES else "localised"
 
 
 @dataclass
 class Explanation:
-    """Every stage of one photo, for people: coordinates are those of ``photo.grey``.
+    """Every stage of one photo, for inspection; coordinates are those of ``photo.grey``.
 
     ``maps`` are the localiser's first (6, rows, columns); ``cpu_s`` is thread time by stage (see `STAGES`).
     """
@@ -90,7 +89,7 @@ class Explanation:
     photo: Photo
     maps: NDArray[np.float32]
     readings: list[Reading]
-    codes: list[Found]
+    codes: list[DecodedCode]
     cpu_s: dict[str, float]
 
 
@@ -102,15 +101,15 @@ def make_decoder(
     quickest: bool = True,
 ) -> Decoder:
     """The decoder with the weights of ``weights``, $MLSCALE_WEIGHTS or the package; sets torch to one thread, and
-    where $ONEDNN_PRIMITIVE_CACHE_CAPACITY is not set, that.
+    $ONEDNN_PRIMITIVE_CACHE_CAPACITY unless it is set.
 
     Args:
         device: where the networks run, "cpu" or "cuda" (with ":1" for the second); None: $MLSCALE_DEVICE, else the CPU.
-        nets: the networks that are needed; None: all.
-        quickest: calculate in bfloat16 where the CPU has instructions for it; else, and without, in float32.
+        nets: the networks to load; None: all.
+        quickest: compute in bfloat16 if the CPU has instructions for it; otherwise in float32.
     Raises:
         BadWeights: weights are missing or corrupt.
-        ApplicationError: there is no such device here.
+        ApplicationError: the device is not available.
     """
     import torch
 
@@ -125,16 +124,16 @@ def make_decoder(
 
 
 def make_float32_decoder(weights: Path | None = None, nets: Collection[str] | None = None) -> Decoder:
-    """`make_decoder` in float32 on every CPU. Experiments measure this one: bfloat16 halves the work on the CPUs that
-    have it, so that two hosts would be two applications."""
+    """`make_decoder` in float32 on every CPU. Experiments measure this one: bfloat16 halves the work on CPUs that
+    have it, so two hosts would run two different applications."""
     return make_decoder(weights, nets=nets, quickest=False)
 
 
 def usable_device(name: str) -> str:
-    """``name`` if torch can calculate there.
+    """``name``, if torch can use that device.
 
     Raises:
-        ApplicationError: it can't, or there is no such name.
+        ApplicationError: it can't.
     """
     import torch
 
@@ -142,12 +141,12 @@ def usable_device(name: str) -> str:
         torch.zeros(1, device=name)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).partition("\n")[0].rstrip(".")
-        raise ApplicationError(f"torch can't calculate there: {reason}", f"device {name!r}", "choose cpu") from None
+        raise ApplicationError(f"torch can't use it: {reason}", f"device {name!r}", "choose cpu") from None
     return name
 
 
 def calculates_bfloat16(device: str) -> bool:
-    """Whether ``device`` is a CPU with instructions for it: networks take half the time then."""
+    """Whether ``device`` is a CPU with bfloat16 instructions, which halve the networks' time."""
     import torch
 
     return torch.device(device).type == "cpu" and bool(torch.cpu.get_capabilities().get("avx512_bf16"))
@@ -167,7 +166,7 @@ class Decoder:
         """``{"codes": [{"kind", "text", "corners": [[x, y] * 4]}]}`` of a photo; kinds EAN13, EAN8, UPCA, UPCE, QR.
 
         Raises:
-            BadPhoto: the body is no photo that we read.
+            BadPhoto: the body is not a readable photo.
         """
         return {"codes": [code.as_json() for code in self.explain(body).codes]}
 
@@ -175,7 +174,7 @@ class Decoder:
         """Every stage's output on the photo in ``body``, and what it cost.
 
         Raises:
-            BadPhoto: the body is no photo that we read.
+            BadPhoto: the body is not a readable photo.
         """
         cpu_s = dict.fromkeys(STAGES, 0.0)
         with _timed(cpu_s, "open"):
@@ -187,13 +186,13 @@ class Decoder:
         places = unread(photo, boxes, [reading.code for reading in readings], maps)
         if places:
             with _timed(cpu_s, "localise"):
-                again = self.look_again(photo, second, places)
-            readings = self.read_all(photo, unseen(again, boxes), readings, cpu_s)
+                more_boxes = self.look_again(photo, second, places)
+            readings = self.read_all(photo, unseen(more_boxes, boxes), readings, cpu_s)
         codes = distinct([reading.code for reading in readings])
         return Explanation(photo, maps, readings, codes, cpu_s)
 
     def read_all(self, photo: Photo, boxes: list[Box], before: list[Reading], cpu_s: dict[str, float]) -> list[Reading]:
-        """``before`` and the readings of ``boxes``, best box first, that lie on no code read so far."""
+        """``before``, and readings of those ``boxes``, best first, that don't lie on a code read so far."""
         readings = list(before)
         failures = dict.fromkeys(("1D", "QR"), 0)
         for box in boxes:
@@ -207,18 +206,18 @@ class Decoder:
         with _timed(cpu_s, "read_bars" if box.kind == "1D" else "read_grid"):
             try:
                 return self.read_bars(photo, box) if box.kind == "1D" else self.read_grid(photo, box)
-            except np.linalg.LinAlgError:  # a box so thin that no plane goes through it
+            except np.linalg.LinAlgError:  # the box is too thin to define a plane
                 return Reading(box)
 
     def localise(self, grey: Image.Image, side: int) -> tuple[NDArray[np.float32], list[Box]]:
-        """The localiser's maps and the boxes in them, in pixels of ``grey``; ``side``: the longer one that it sees."""
-        seen = crops.localiser_input(grey, side)
-        (maps,) = self._run("localiser", seen[None])
+        """The localiser's maps and the boxes in them, in pixels of ``grey``; ``side``: the longer side of its input."""
+        pixels = crops.localiser_input(grey, side)
+        (maps,) = self._run("localiser", pixels[None])
         return maps[0], find_boxes(maps[0], maps_scale(grey, maps[0]))
 
     def look_again(self, photo: Photo, side: int, places: Sequence[Points]) -> list[Box]:
-        """The boxes of another look, in working pixels; of one from closer around ``places`` alone, since it costs by
-        the pixel."""
+        """The boxes of a second look, in working pixels. A closer look covers only the surroundings of ``places``:
+        its cost is proportional to its pixels."""
         if side < crops.CLOSER_SIDE:
             return self.localise(photo.grey, side)[1]
         part = crops.part_around(places, photo.grey.size, side)
@@ -227,7 +226,7 @@ class Decoder:
         return [replace(box, corners=box.corners + part[:2]) for box in boxes]
 
     def read_bars(self, photo: Photo, box: Box) -> Reading:
-        """A 1-D box through the strip reader; where nothing verifies, again where the bars seem to stand."""
+        """Reads a 1-D box; if nothing verifies, looks again where the bars seem to be."""
         reading = Reading(box)
         outline = box.corners
         for attempt in range(_LOOKS):
@@ -241,7 +240,8 @@ class Decoder:
                 left, right = look.bars.span
                 bars = project(to_photo, rectangle(right - left, 1, left, 0))
                 corners = np.roll(bars, -2 if look.bars.turned else 0, axis=0)
-                reading.bars, reading.code = look.bars, Found(look.bars.kind, look.bars.text, corners * photo.scale)
+                reading.bars = look.bars
+                reading.code = DecodedCode(look.bars.kind, look.bars.text, corners * photo.scale)
                 break
             outline = project(to_photo, look.outline)
             if not is_convex(outline) or not look.hopeful:
@@ -249,7 +249,7 @@ class Decoder:
         return reading
 
     def read_grid(self, photo: Photo, box: Box) -> Reading:
-        """A QR box through the grid finder and the module reader."""
+        """Reads a QR box with the grid finder and the module reader."""
         reading = Reading(box)
 
         def finder(crop: crops.Crop) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -264,7 +264,7 @@ class Decoder:
 
         reading.grid = read_grid(photo.grey, box.corners, finder, reader)
         if reading.grid and reading.grid.text is not None:
-            reading.code = Found("QR", reading.grid.text, reading.grid.corners * photo.scale)
+            reading.code = DecodedCode("QR", reading.grid.text, reading.grid.corners * photo.scale)
         return reading
 
     def _run(self, name: str, batch: NDArray[np.float32]) -> list[NDArray[np.float32]]:
@@ -280,8 +280,8 @@ class Decoder:
 
 
 def shows_ends(photo: Photo, to_photo: Points, bars: BarsRead) -> bool:
-    """Whether the photo shows what stands beside the bars. The left half of an EAN-13 that the frame cuts in its middle
-    would pass for a UPC-E."""
+    """Whether the photo shows the quiet zones beside the bars: the left half of an EAN-13 that the frame cuts would
+    otherwise pass for a UPC-E."""
     left, right = bars.span
     quiet = _UPCE_ROOM / ean.MODULES["UPCE"] * (right - left)
     ends = project(to_photo, np.array([[left - quiet, 0.5], [right + quiet, 0.5]]))
@@ -289,31 +289,31 @@ def shows_ends(photo: Photo, to_photo: Points, bars: BarsRead) -> bool:
 
 
 def _is_inside(box: Box, reading: Reading, photo: Photo) -> bool:
-    """Whether the box lies on the code that was read there."""
+    """Whether the box lies on the code of ``reading``."""
     return reading.code is not None and _lies_on(box, reading.code, photo)
 
 
-def _lies_on(box: Box, code: Found, photo: Photo) -> bool:
+def _lies_on(box: Box, code: DecodedCode, photo: Photo) -> bool:
     centre = box.corners.mean(axis=0) * photo.scale
     return bool((code.corners.min(axis=0) < centre).all() and (centre < code.corners.max(axis=0)).all())
 
 
 def unread(
-    photo: Photo, boxes: Sequence[Box], found: Sequence[Found | None], maps: NDArray[np.float32]
+    photo: Photo, boxes: Sequence[Box], read: Sequence[DecodedCode | None], maps: NDArray[np.float32]
 ) -> list[Points]:
-    """Where to look once more, at another size: boxes in which no code was found, and hints of the first look's
-    ``maps``; the lowest and highest x and y of each, (2, 2) in working pixels. Nowhere if all are boxes around one QR
-    code each: the grid finder would go from a closer look's box to the same sheet."""
-    codes = [code for code in found if code is not None]
+    """Where to look again at another size: boxes without a code, and hints in the first look's ``maps``; the lowest and
+    highest x and y of each, (2, 2) in working pixels. Empty if each is a box around a single QR code: from a closer
+    look's box, the grid finder would arrive at the same sheet."""
+    codes = [code for code in read if code is not None]
     left = [box for box in boxes if not any(_lies_on(box, code, photo) for code in codes)]
     hinted = hints(maps, maps_scale(photo.grey, maps))
-    if not hinted and all(box.kind == "QR" and _is_one(box) for box in left):
+    if not hinted and all(box.kind == "QR" and _is_single(box) for box in left):
         return []
     return [np.stack([box.corners.min(axis=0), box.corners.max(axis=0)]) for box in left] + hinted
 
 
-def _is_one(box: Box) -> bool:
-    """Whether a box around QR codes is too square to hold neighbours that were taken for one."""
+def _is_single(box: Box) -> bool:
+    """Whether a QR box is too square to hold two neighbouring codes."""
     across, down = side_lengths(box.corners)
     return max(across, down) < _NEIGHBOURS * min(across, down)
 
@@ -324,10 +324,10 @@ def maps_scale(grey: Image.Image, maps: NDArray[np.float32]) -> tuple[float, flo
     return grey.width / (columns * crops.STRIDE), grey.height / (rows * crops.STRIDE)
 
 
-def distinct(found: Sequence[Found | None]) -> list[Found]:
-    """The codes that were found; the same text in the same place counts once."""
-    codes: list[Found] = []
-    for code in found:
+def distinct(read: Sequence[DecodedCode | None]) -> list[DecodedCode]:
+    """The codes of ``read``; the same text in the same place counts once."""
+    codes: list[DecodedCode] = []
+    for code in read:
         if code is None:
             continue
         centre = code.corners.mean(axis=0)
@@ -342,8 +342,8 @@ def distinct(found: Sequence[Found | None]) -> list[Found]:
 
 @contextmanager
 def _timed(cpu_s: dict[str, float], stage: str) -> Iterator[None]:
-    began = time.thread_time()
+    start = time.thread_time()
     try:
         yield
     finally:
-        cpu_s[stage] += time.thread_time() - began
+        cpu_s[stage] += time.thread_time() - start

@@ -99,12 +99,12 @@ def _upce_sets(system: str, check: str) -> str:
 
 def modules(kind: str, text: str) -> NDArray[np.uint8]:
     """The modules of a code from left to right: 1 = dark, shape (`MODULES` of the kind,)."""
-    drawn = [digit_bits(symbol_set, digit) for symbol_set, digit in symbols(kind, text)]
+    digits = [digit_bits(symbol_set, digit) for symbol_set, digit in symbols(kind, text)]
     if kind == "UPCE":
-        bits = "101" + "".join(drawn) + "010101"
+        bits = "101" + "".join(digits) + "010101"
     else:
-        half = len(drawn) // 2
-        bits = "101" + "".join(drawn[:half]) + "01010" + "".join(drawn[half:]) + "101"
+        half = len(digits) // 2
+        bits = "101" + "".join(digits[:half]) + "01010" + "".join(digits[half:]) + "101"
     return np.frombuffer(bits.encode(), dtype=np.uint8) - ord("0")
 
 
@@ -115,8 +115,8 @@ def add_on(digits: str) -> NDArray[np.uint8]:
     else:
         total = 3 * sum(int(digit) for digit in digits[::2]) + 9 * sum(int(digit) for digit in digits[1::2])
         sets = ("GGLLL", "GLGLL", "GLLGL", "GLLLG", "LGGLL", "LLGGL", "LLLGG", "LGLGL", "LGLLG", "LLGLG")[total % 10]
-    drawn = [digit_bits(symbol_set, int(digit)) for symbol_set, digit in zip(sets, digits, strict=True)]
-    return np.frombuffer(("1011" + "01".join(drawn)).encode(), dtype=np.uint8) - ord("0")
+    patterns = [digit_bits(symbol_set, int(digit)) for symbol_set, digit in zip(sets, digits, strict=True)]
+    return np.frombuffer(("1011" + "01".join(patterns)).encode(), dtype=np.uint8) - ord("0")
 
 
 def digit_centres(count: int) -> NDArray[np.float64]:
@@ -128,13 +128,13 @@ def digit_centres(count: int) -> NDArray[np.float64]:
     return np.asarray(np.concatenate([left, left + 7 * half + 5]) / (7 * count + 11))
 
 
-def upside_down(drawn: LogProbabilities) -> LogProbabilities:
+def upside_down(log_probs: LogProbabilities) -> LogProbabilities:
     """The classes (40, count) of a strip read from the other end."""
     order = [10 * SETS.index(_TURNED[name]) + digit for name in SETS for digit in range(10)]
-    return np.ascontiguousarray(drawn[order, ::-1])
+    return np.ascontiguousarray(log_probs[order, ::-1])
 
 
-def spell(drawn: LogProbabilities) -> tuple[str, str, float]:
+def spell(log_probs: LogProbabilities) -> tuple[str, str, float]:
     """The likeliest number that fits its check digit, given each symbol's log probability.
 
     Args:
@@ -142,12 +142,12 @@ def spell(drawn: LogProbabilities) -> tuple[str, str, float]:
     Returns:
         (kind, text, log probability): the sum over the symbols. An EAN-13 with a leading zero is a UPC-A.
     """
-    count = drawn.shape[1]
+    count = log_probs.shape[1]
     if count == 6:
-        return _spell_upce(drawn)
+        return _spell_upce(log_probs)
     patterns = [pattern + "R" * (count // 2) for pattern in (_PARITY if count == 12 else ("LLLL",))]
     weights = tuple(3 if place % 2 == 0 else 1 for place in range(count))
-    sums = _Sums(_by_pattern(drawn, patterns))
+    sums = _Sums(_by_pattern(log_probs, patterns))
     numbers = _ALL[: len(patterns)]
     scores = sums.after(weights)[-numbers % 10, numbers]  # the first digit weighs 1
     first = int(scores.argmax())
@@ -156,28 +156,28 @@ def spell(drawn: LogProbabilities) -> tuple[str, str, float]:
     return kind, f"{first}{text}" if kind == "EAN13" else text, float(scores[first])
 
 
-def _spell_upce(drawn: LogProbabilities) -> tuple[str, str, float]:
+def _spell_upce(log_probs: LogProbabilities) -> tuple[str, str, float]:
     """All 20 parity patterns; the last digit decides how the number is expanded, so it is tried apart."""
-    columns = _by_pattern(drawn, [_upce_sets(system, str(check)) for system, check in _UPCE_SPELLED])
+    columns = _by_pattern(log_probs, [_upce_sets(system, str(check)) for system, check in _UPCE_SPELLED])
     sums = _Sums(columns[:5])
     spelled = np.array([3 * int(system) + check for system, check in _UPCE_SPELLED])
     best: tuple[str, str, float] = ("UPCE", "", -np.inf)
-    for last, (weights, own) in enumerate(_UPCE_WEIGHTS):
-        wanted = -(spelled + own * last) % 10
-        scores = sums.after(weights)[wanted, np.arange(len(wanted))] + columns[5, last]
+    for last, (weights, own_weight) in enumerate(_UPCE_WEIGHTS):
+        targets = -(spelled + own_weight * last) % 10
+        scores = sums.after(weights)[targets, np.arange(len(targets))] + columns[5, last]
         pattern = int(scores.argmax())
         if scores[pattern] > best[2]:
             system, check = _UPCE_SPELLED[pattern]
-            digits = sums.digits(weights, pattern, int(wanted[pattern]))
+            digits = sums.digits(weights, pattern, int(targets[pattern]))
             best = ("UPCE", f"{system}{digits}{last}{check}", float(scores[pattern]))
     return best
 
 
-def _by_pattern(drawn: LogProbabilities, patterns: Sequence[str]) -> NDArray[np.float32]:
+def _by_pattern(log_probs: LogProbabilities, patterns: Sequence[str]) -> NDArray[np.float32]:
     """Each digit's log probability at each place, if its set is the pattern's: (count, 10, patterns)."""
     sets = _sets_of(tuple(patterns))
     places = np.arange(sets.shape[1])[:, None, None]
-    return drawn.reshape(4, 10, -1)[sets.T[:, None], _ALL[:, None], places]
+    return log_probs.reshape(4, 10, -1)[sets.T[:, None], _ALL[:, None], places]
 
 
 @lru_cache(maxsize=8)

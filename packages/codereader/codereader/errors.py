@@ -1,10 +1,10 @@
-"""The application's own errors; it imports nothing of the rest of mlscale."""
+"""The code reader's errors."""
 
 from __future__ import annotations
 
 
 class BadPhoto(ValueError):  # noqa: N818 (a name that servers and handlers rely on)
-    """A body that is no photo we read.
+    """A body that is not a readable photo.
 
     Attributes:
         reason: what is wrong, in a few words, for the client.
@@ -18,7 +18,7 @@ class BadPhoto(ValueError):  # noqa: N818 (a name that servers and handlers rely
 
 
 class ApplicationError(Exception):
-    """Something that whoever runs the application can fix.
+    """An error that the user can fix.
 
     Args:
         what: what is wrong.

@@ -1,4 +1,4 @@
-"""How much of what is there the decoder reads: generated photos by difficulty, or any folder with known texts."""
+"""The decoder's read rates on generated photos by difficulty, or on any photos with known texts."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from codereader.decoder import STEPS, Decoder
 from codereader.localiser import Box
 from codereader.photos import photo_bytes
 
-# Photos of this seed are for measuring; training samples come from other generators of chance.
+# The seed of validation photos; training samples are seeded differently.
 VALIDATION_SEED = 9_000_001
 
 
 @dataclass
 class Rates:
-    """Counts over photos: codes there, codes read right, texts returned that stand nowhere, seconds of thread time.
+    """Counts over photos: codes shown, codes read correctly, texts that no code has, thread time in seconds.
 
     ``reached`` counts by (kind, step of `decoder.STEPS`) how far the best box of each code got.
     """
@@ -35,11 +35,11 @@ class Rates:
 
     @property
     def localised(self) -> Counter[str]:
-        """By kind: codes whose place was found, whatever came of them."""
-        found: Counter[str] = Counter()
+        """Codes by kind that a box was found for, read or not."""
+        counts: Counter[str] = Counter()
         for (kind, _), count in self.reached.items():
-            found[kind] += count
-        return found
+            counts[kind] += count
+        return counts
 
     @property
     def share(self) -> float:
@@ -47,7 +47,7 @@ class Rates:
         return self.read.total() / max(1, self.codes.total())
 
     def as_json(self) -> dict[str, Any]:
-        """The counts for a file: JSON types alone."""
+        """The counts as JSON types."""
         return {
             "photos": self.photos,
             "codes": dict(self.codes),
@@ -62,22 +62,22 @@ class Rates:
 
 
 def measure(decoder: Decoder, photos: Iterable[tuple[bytes, Mapping[str, Any]]]) -> Rates:
-    """Decodes ``photos``, each with a label that has "codes" of "kind", "text" and "corners"; what is returned for a
-    code that the frame cuts ("cut") is neither right nor wrong if it is what the code says."""
+    """Decodes ``photos``, each with a label that has "codes" of "kind", "text" and "corners". The right text of a code
+    that the frame cuts ("cut") counts as neither right nor wrong."""
     rates = Rates()
     for body, label in photos:
         began = time.thread_time()
         explained = decoder.explain(body)
         rates.cpu_s.append(time.thread_time() - began)
         rates.photos += 1
-        there = Counter((code["kind"], code["text"]) for code in label["codes"])
-        found = Counter((code.kind, code.text) for code in explained.codes)
+        expected = Counter((code["kind"], code["text"]) for code in label["codes"])
+        read = Counter((code.kind, code.text) for code in explained.codes)
         cut = Counter((code["kind"], code["text"]) for code in label.get("cut", ()))
-        rates.wrong += [f"{kind} {text}" for kind, text in (found - there - cut).elements()]
+        rates.wrong += [f"{kind} {text}" for kind, text in (read - expected - cut).elements()]
         for code in label["codes"]:
             kind = code["kind"]
             rates.codes[kind] += 1
-            rates.read[kind] += (kind, code["text"]) in found
+            rates.read[kind] += (kind, code["text"]) in read
             steps = [
                 STEPS.index(reading.got_to)
                 for reading in explained.readings
@@ -89,7 +89,7 @@ def measure(decoder: Decoder, photos: Iterable[tuple[bytes, Mapping[str, Any]]])
 
 
 def holds(box: Box, scale: tuple[float, float], code: Mapping[str, Any]) -> bool:
-    """Whether the middle of a labelled ``code`` of the box's kind lies in the box; ``scale``: sent pixels per working
+    """Whether ``box`` is of the labelled ``code``'s kind and contains its centre; ``scale``: sent pixels per working
     pixel in x and y."""
     corners, middle = box.corners * scale, np.mean(code["corners"], axis=0)
     low, high = corners.min(axis=0), corners.max(axis=0)
@@ -99,5 +99,5 @@ def holds(box: Box, scale: tuple[float, float], code: Mapping[str, Any]) -> bool
 def validation(
     difficulty: str, count: int, seed: int = VALIDATION_SEED, *, width: int = 640, height: int = 480
 ) -> Iterable[tuple[bytes, dict[str, Any]]]:
-    """``count`` generated photos of a difficulty that no training has seen."""
+    """``count`` generated photos of a difficulty, none of them used in training."""
     return (photo_bytes(seed, index, difficulty, width=width, height=height) for index in range(count))

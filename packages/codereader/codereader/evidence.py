@@ -1,8 +1,7 @@
-"""Whether the greys of strips bear a number out: its bars are drawn, blurred as the strips are, and laid over them.
+"""Checks a number against the greys of its strips: its bars are rendered with the strips' blur and compared.
 
-The strip reader can be sure of a wrong digit where bars are blurred, and where it is in one strip, it is in all. What
-it can't do is draw the number again. Here each digit is exchanged for every other one that could stand there: where
-one of them explains the greys better, the number is doubtful.
+With blurred bars, the strip reader can be confident of a wrong digit, and then in every strip. Here each digit is
+replaced by every other that could be in its place: if one explains the greys better, the number is doubtful.
 """
 
 from __future__ import annotations
@@ -23,11 +22,10 @@ _PER_MODULE = 4
 _BLURS = (0.25, 0.5, 0.75, 1.0, 1.3)
 # Light modules on either side of the bars.
 _BESIDE = 4
-# Modules beside a digit that its greys are compared in, too.
+# Modules on either side of a digit that are compared with it.
 _AROUND = 1
 _LIGHT_BEFORE, _LIGHT_AFTER = (-6, -5, -4, -2), (-2, 0, 1, 2)
-"""Modules from the start and from the end of a code on that are light, and dark in a UPC-E that is exchanged light for
-dark and upside down."""
+"""Modules, from a code's start and from its end, that are light; dark in an inverted, upside-down UPC-E."""
 _SHIFTS, _DIGIT_SHIFTS = 4, 2
 """Samples by which all bars and a digit's alone may be off, either way."""
 # A strip counts by this power of its correlation with the bars.
@@ -38,7 +36,7 @@ _NOISE = 0.01
 Floats = NDArray[np.float64]
 
 
-def borne_out(kind: str, text: str, strips: Crop, places: Floats, *, turned: bool) -> Floats:
+def digit_support(kind: str, text: str, strips: Crop, places: Floats, *, turned: bool) -> Floats:
     """How much better each digit explains the greys than any other digit in its place does: (digits,), the log ratio
     of their squared misfits, in the mean over strips; below 0 where another one explains them better.
 
@@ -49,50 +47,50 @@ def borne_out(kind: str, text: str, strips: Crop, places: Floats, *, turned: boo
     """
     width = ean.MODULES[kind]
     along = (np.arange(-_MARGIN, width * _PER_MODULE + _MARGIN) + 0.5) / _PER_MODULE / width
-    greys = np.concatenate([greys_at(*one, along, turned=turned) for one in zip(strips, places[:, None], strict=True)])
-    drawn = _drawn(1 - 2 * ean.modules(kind, text).astype(np.float64))
+    greys = np.concatenate([greys_at(*s, along, turned=turned) for s in zip(strips, places[:, None], strict=True)])
+    rendered = _rendered(1 - 2 * ean.modules(kind, text).astype(np.float64))
     shifts = np.arange(-_SHIFTS, _SHIFTS + 1)
-    shifted = sliding_window_view(drawn, width * _PER_MODULE, axis=1)[:, _ROOM + shifts]
+    shifted = sliding_window_view(rendered, width * _PER_MODULE, axis=1)[:, _ROOM + shifts]
     fits = np.einsum("bsn,gn->gbs", _standard(shifted), _standard(greys[:, _MARGIN:-_MARGIN]))
     blurs, best = np.divmod(fits.reshape(len(greys), -1).argmax(axis=1), len(shifts))
     weights = np.maximum(fits.max(axis=(1, 2)), 0.1) ** _SHARPNESS
-    ratios = _ratios(kind, text, greys, drawn, blurs, shifts[best])
+    ratios = _ratios(kind, text, greys, rendered, blurs, shifts[best])
     return np.asarray(weights @ ratios / weights.sum())
 
 
 def lightness_beside(kind: str, text: str, strips: Crop, places: Floats, *, turned: bool) -> float:
     """How light the strips are in and beside the guards of a number where these are light, -1 to 1, in the mean over
-    strips; arguments as of `borne_out`. Where exactly it stands is told by its digits' bars."""
+    strips; arguments as for `digit_support`. Its exact place is taken from its digits' bars."""
     width = ean.MODULES[kind]
     inner = np.arange(3, width - (6 if kind == "UPCE" else 3))
     bars = 1 - 2.0 * ean.modules(kind, text)[inner]
     light = np.array([*_LIGHT_BEFORE, *(width + module for module in _LIGHT_AFTER)])
     shares = (np.concatenate([inner, light]) + 0.5) / width
-    found = []
+    lightness = []
     for strip, place in zip(strips, places, strict=True):
-        seen = greys_at(strip, placements.near(place), shares, turned=turned)
-        digits, beside = np.split(seen, [len(inner)], axis=1)
+        greys = greys_at(strip, placements.refinements(place), shares, turned=turned)
+        digits, beside = np.split(greys, [len(inner)], axis=1)
         middle, spread = digits.mean(axis=1, keepdims=True), digits.std(axis=1, keepdims=True) + 0.05
         best = int((((digits - middle) / spread) @ bars).argmax())
-        found.append(float(np.clip((beside - middle) / spread, -1, 1)[best].mean()))
-    return float(np.mean(found))
+        lightness.append(float(np.clip((beside - middle) / spread, -1, 1)[best].mean()))
+    return float(np.mean(lightness))
 
 
-# Samples that drawn bars have on either side.
+# Samples on either side of rendered bars.
 _ROOM = (_BESIDE + _AROUND) * _PER_MODULE + _SHIFTS + _DIGIT_SHIFTS
-# Samples that a strip's greys have beside the bars.
+# Samples of a strip's greys beside the bars.
 _MARGIN = _BESIDE * _PER_MODULE
 
 
 def greys_at(strip: Crop, places: Floats, shares: Floats, *, turned: bool) -> Floats:
     """Greys (n, m) of a strip (height, width) at ``shares`` (m,) of the bars' width, in each of its ``places`` (n, 4):
-    the mean over the middle rows, which show the bars surely."""
+    the mean over the middle rows, which are sure to show the bars."""
     third = strip.shape[0] // 3
     row = strip[third:-third].mean(axis=0)[:: -1 if turned else 1]
     return np.asarray(np.interp(2 * placements.frames_at(places, shares), np.arange(len(row)) + 0.5, row))
 
 
-def _drawn(modules: Floats) -> Floats:
+def _rendered(modules: Floats) -> Floats:
     """Bars (modules,), 1 light and -1 dark, with light on either side, blurred in every way: (blurs, samples)."""
     sharp = np.pad(np.repeat(modules, _PER_MODULE), _ROOM, constant_values=1.0)
     return np.stack([np.convolve(np.pad(sharp, len(blur) // 2, mode="edge"), blur, "valid") for blur in _blurs()])
@@ -114,48 +112,50 @@ def _symbols(blur: int) -> Floats:
     `_DIGIT_SHIFTS` samples before it on)."""
     kernel = _blurs()[blur]
     beside = _AROUND * _PER_MODULE + _DIGIT_SHIFTS
-    drawn = []
+    rendered = []
     for name in ean.SETS:
         for digit in range(10):
             dark = np.array([-2.0 * int(bit) for bit in ean.digit_bits(name, digit)])
-            drawn.append(np.convolve(np.pad(np.repeat(dark, _PER_MODULE), beside + len(kernel) // 2), kernel, "valid"))
-    return np.stack(drawn)
+            rendered.append(
+                np.convolve(np.pad(np.repeat(dark, _PER_MODULE), beside + len(kernel) // 2), kernel, "valid")
+            )
+    return np.stack(rendered)
 
 
 def _ratios(
-    kind: str, text: str, greys: Floats, drawn: Floats, blurs: NDArray[np.int64], shifts: NDArray[np.int64]
+    kind: str, text: str, greys: Floats, rendered: Floats, blurs: NDArray[np.int64], shifts: NDArray[np.int64]
 ) -> Floats:
-    """What `borne_out` tells strip by strip, (n, digits), where the bars stand in the strips' ``greys`` with these
-    ``blurs`` and ``shifts``; ``drawn``: the bars with every blur."""
+    """`digit_support` by strip, (n, digits), for bars in the strips' ``greys`` with these ``blurs`` and ``shifts``;
+    ``rendered``: the bars with every blur."""
     length = (7 + 2 * _AROUND) * _PER_MODULE
-    own = ean.classes(kind, text)
-    starts = np.round(ean.digit_centres(len(own)) * ean.MODULES[kind] - 3.5).astype(int)
+    digit_classes = ean.classes(kind, text)
+    starts = np.round(ean.digit_centres(len(digit_classes)) * ean.MODULES[kind] - 3.5).astype(int)
     first = (starts - _AROUND) * _PER_MODULE
     strip = np.arange(len(greys))[:, None, None]
-    seen = greys[strip, _MARGIN + first[:, None] + np.arange(length)]
-    seen -= seen.mean(axis=2, keepdims=True)
+    digit_greys = greys[strip, _MARGIN + first[:, None] + np.arange(length)]
+    digit_greys -= digit_greys.mean(axis=2, keepdims=True)
     along = _ROOM - _DIGIT_SHIFTS + first[:, None] + np.arange(length + 2 * _DIGIT_SHIFTS)
-    here = drawn[blurs[:, None, None], along + shifts[:, None, None]]
+    bars = rendered[blurs[:, None, None], along + shifts[:, None, None]]
     symbols = np.stack([_symbols(int(blur)) for blur in blurs])
-    ratios = np.empty(seen.shape[:2])
+    ratios = np.empty(digit_greys.shape[:2])
     sets = np.array(["LG" if name in "LG" and kind != "EAN8" else name for name, _ in ean.symbols(kind, text)])
     for names in np.unique(sets):
         places = np.flatnonzero(sets == names)
         others = np.concatenate([10 * ean.SETS.index(name) + np.arange(10) for name in names])
-        options = (here[:, places] - symbols[:, own[places]])[:, :, None] + symbols[:, None, others]
+        options = (bars[:, places] - symbols[:, digit_classes[places]])[:, :, None] + symbols[:, None, others]
         windows = sliding_window_view(options, length, axis=3)
-        common = np.maximum(np.einsum("gposl,gpl->gpos", windows, seen[:, places]), 0)
+        common = np.maximum(np.einsum("gposl,gpl->gpos", windows, digit_greys[:, places]), 0)
         spread = np.einsum("gposl,gposl->gpos", windows, windows) - windows.sum(axis=4) ** 2 / length
         explained = (common**2 / spread).max(axis=3)
-        misfit = (seen[:, places] ** 2).sum(axis=2, keepdims=True) - explained
+        misfit = (digit_greys[:, places] ** 2).sum(axis=2, keepdims=True) - explained
         variance = greys[:, _MARGIN:-_MARGIN].var(axis=1)[:, None, None] + 1e-9
         misfit = misfit / length / variance + _NOISE
-        is_own = others == own[places, None]
+        is_own = others == digit_classes[places, None]
         ratios[:, places] = np.log(np.where(is_own, np.inf, misfit).min(axis=2) / (misfit * is_own).sum(axis=2))
     return ratios
 
 
 def _standard(values: Floats) -> Floats:
-    """Mean 0 and length 1 along the last axis."""
+    """Mean 0 and norm 1 along the last axis."""
     centred = values - values.mean(axis=-1, keepdims=True)
     return np.asarray(centred / np.sqrt((centred**2).sum(axis=-1, keepdims=True) + 1e-9))

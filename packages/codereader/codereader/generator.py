@@ -1,7 +1,7 @@
-"""Seeded photos of known codes: what the models learn from and what they are measured on.
+"""Seeded photos of known codes, for training and evaluation.
 
 A code is printed on a label (`labels`), which lies flat or around a cylinder, is seen in perspective in front of a
-background, lit, exposed and compressed. Everything follows from the `numpy.random.Generator` that is handed in.
+background, lit, exposed and compressed. The `numpy.random.Generator` passed in determines everything.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Code:
 
 @dataclass(frozen=True)
 class Scene:
-    """A generated grey photo, the codes in it, and those that the frame cuts: a reader may or may not make them out."""
+    """A generated grey photo, its codes, and those that the frame cuts, which may or may not be readable."""
 
     photo: Image.Image
     codes: tuple[Code, ...]
@@ -76,14 +76,14 @@ def photo(
     zoom: float = 1.0,
     module_px: tuple[float, float] | None = None,
 ) -> Scene:
-    """A photo with ``codes`` codes (by default one to three, sometimes none), as many as find room.
+    """A photo with up to ``codes`` codes, as room permits (by default one to three, sometimes none).
 
     Args:
-        rng: where all chance comes from.
+        rng: source of all randomness.
         difficulty: a key of `LEVELS`.
         width, height: pixels.
         kinds: which kinds of codes to draw from.
-        codes: how many.
+        codes: how many; None: drawn.
         zoom: scales the size of modules.
         module_px: sizes of modules instead of the difficulty's, pixels of this photo.
     """
@@ -103,8 +103,8 @@ def photo(
 
 
 def filled(rng: np.random.Generator, difficulty: str, kind: str, side: int) -> Scene:
-    """A square photo of ``side`` pixels that one code of ``kind`` fills up to its edges or nearly so. Every other one
-    is a drawing as screens show them, sharp and plain, made as small as it can be and then enlarged."""
+    """A square photo of ``side`` pixels that one code of ``kind`` (nearly) fills. Every other one is a sharp, plain
+    drawing as on a screen, rendered as small as possible and then enlarged."""
     scene = close_up(rng, difficulty, kind, margin=float(rng.uniform(0.0, 0.12)), drawn=bool(rng.random() < 0.5))
     scale = side / scene.photo.width
     enlarged = scene.photo.resize((side, side), Image.Resampling.BILINEAR, reducing_gap=2.0)
@@ -121,28 +121,28 @@ def close_up(
     margin: float | None = None,
     drawn: bool = False,
 ) -> Scene:
-    """A small photo that one code of ``kind`` all but fills: what the readers learn from, at a tenth of the cost.
+    """A small photo that one code of ``kind`` nearly fills, for training the readers at a tenth of the cost.
 
     Args:
-        rng: where all chance comes from.
+        rng: source of all randomness.
         difficulty: a key of `LEVELS`.
         kind: one of `KINDS`, or "decoy" for what only looks like one.
         version: of a QR code.
-        margin: the photo is a square with so much around the code, as a share of the code's longer side; None: what the
-            readers need around it.
+        margin: makes the photo a square with this margin around the code, as a share of its longer side; None: the
+            margin that the readers need.
         drawn: a sharp and plain drawing.
     """
     level = replace(LEVELS["easy"], turn=0.0, tilt=0.0) if drawn else LEVELS[difficulty]
-    label = _drawn(rng, level, kind, version)
+    label = _new_label(rng, level, kind, version)
     module_px = float(np.exp(rng.uniform(*np.log(level.module_px))))
     flat = _surface(rng, label, level, module_px)
-    seen = flat.see(label.corners)
-    reach = np.ptp(seen, axis=0)
+    corners = flat.see(label.corners)
+    extent = np.ptp(corners, axis=0)
     if margin is None:
-        size = np.ceil(reach + 0.6 * max(side_lengths(seen)) + 16).astype(int)
+        size = np.ceil(extent + 0.6 * max(side_lengths(corners)) + 16).astype(int)
     else:
-        size = np.full(2, np.ceil(reach.max() * (1 + 2 * margin))).astype(int)
-    surface = flat.moved(_shift((size - reach) / 2 - seen.min(axis=0)))
+        size = np.full(2, np.ceil(extent.max() * (1 + 2 * margin))).astype(int)
+    surface = flat.moved(_shift((size - extent) / 2 - corners.min(axis=0)))
     plain = Image.new("L", (int(size[0]), int(size[1])), label.canvas.getpixel((0, 0)))
     scene = plain if drawn else background(rng, int(size[0]), int(size[1]))
     paste(scene, label.canvas, surface)
@@ -168,7 +168,7 @@ def draw_optics(rng: np.random.Generator, level: Difficulty, module_px: float) -
 
 
 class _Stage:
-    """A scene that labels are put on, none over another."""
+    """A scene on which labels are placed without overlap."""
 
     def __init__(
         self, rng: np.random.Generator, level: Difficulty, scene: Image.Image, module_px: tuple[float, float]
@@ -178,9 +178,9 @@ class _Stage:
         self._taken: list[Points] = []
 
     def place(self, kind: str) -> Code | None:
-        """A label with a code of ``kind`` where it lies whole in the frame; None where there is no room."""
+        """Places a label whose code lies entirely in the frame; None if there is no room."""
         rng = self._rng
-        label = _drawn(rng, self._level, kind)
+        label = _new_label(rng, self._level, kind)
         low, high = np.log(self._module_px)
         for attempt in range(_TRIES):
             high_now = high - (high - low) * attempt / _TRIES
@@ -196,9 +196,9 @@ class _Stage:
         return None
 
     def cut(self, kind: str) -> Code | None:
-        """A label whose code crosses the frame; None where there is no room."""
+        """Places a label whose code crosses the frame; None if there is no room."""
         rng = self._rng
-        label = _drawn(rng, self._level, kind)
+        label = _new_label(rng, self._level, kind)
         for _ in range(_TRIES):
             flat = _surface(rng, label, self._level, float(np.exp(rng.uniform(*np.log(self._module_px)))))
             code = flat.see(label.corners)
@@ -222,7 +222,7 @@ class _Stage:
         return True
 
 
-def _drawn(rng: np.random.Generator, level: Difficulty, kind: str, version: int | None = None) -> Label:
+def _new_label(rng: np.random.Generator, level: Difficulty, kind: str, version: int | None = None) -> Label:
     """A label with a code of ``kind``, or with a decoy."""
     return decoy_label(rng, level.prints) if kind == "decoy" else draw_label(rng, level.prints, kind, version)
 
@@ -259,7 +259,7 @@ def _surface(rng: np.random.Generator, label: Label, level: Difficulty, module_p
 
 
 def _curl(rng: np.random.Generator, label: Label, level: Difficulty) -> Curl:
-    """A cylinder whose nearest line runs somewhere through the code, which turns away by ``level.curl`` at most."""
+    """A cylinder whose nearest line crosses the code, which turns away by ``level.curl`` at most."""
     axis = int(rng.integers(0, 2))
     low, high = label.corners[0], label.corners[2]
     centre = low + rng.uniform(0.2, 0.8, 2) * (high - low)

@@ -9,37 +9,37 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from codereader import crops, islands, qr
+from codereader import crops, fixed_patterns, qr
 from codereader.geometry import Points, is_convex
 from codereader.sheets import Sheet, lattice
 
-# Points that move by less, as a share of the side, have settled.
+# Points that move by less, as a share of the side, have converged.
 _SETTLED = 0.015
-# Probability of a QR code from which a box is looked at on (benchmarks/dismissal.py: no code of 232 lost for 52 % of
-# the others).
+# Least probability of a QR code to go on with a box (benchmarks/dismissal.py: of 232 codes none is lost, and 52 % of
+# the other boxes are dropped).
 _LEAST_LIKELY = 0.25
-# How often the finder looks at a box, at most, each time where the sheet seemed to be the time before.
+# Most passes of the finder over a box, each starting from the sheet of the pass before.
 _PASSES = 3
-# Degrees that a box is turned by, one after the other, until its code is read.
+# Angles that a box is turned by, in degrees, tried in order until its code is read.
 _TURNS = (0.0, 22.5, -22.5, 45.0)
 # Versions whose logit is this far below the best are not tried.
 _WORTH_A_TRY = 4.0
 _CANDIDATES = 4
-# Share of a code's fixed modules that the reader must have got right before its data are tried.
+# Share of fixed modules that must be right before the data are decoded.
 _LEAST_AGREEMENT = 0.85
-# Version from which the finder's sheet and version are put right before anything is read: as they are, 38 codes of 226
-# can be read by them, and reading costs most there.
+# From this version on, the sheet and version are refitted before the first read: unrefitted, only 38 of 226 codes can
+# be read, and large codes cost most.
 _SELDOM_RIGHT = 10
-# The same, before other versions are tried where not all finder patterns were found.
+# The same, before other versions are tried if not all finder patterns were found.
 _WORTH_A_VERSION = 0.62
 # The same, before the box is turned: below that there is no code, or only a part of one.
 _WORTH_A_TURN = 0.7
 _ALIGNMENTS = 3
-# Agreement from which a sheet is aligned, so often at most.
+# Agreement at which a sheet is aligned, at most `_ALIGNMENTS` times.
 _WORTH_ALIGNING = 0.7
-# Agreement from which a sheet can't be much off.
+# Agreement at which a sheet can't be far off.
 _SETTLED_AGREEMENT = 0.97
-# How far around a point of the sheet fixed modules tell where it is, as a share of the side.
+# Radius around a point of the sheet within which fixed modules locate it, as a share of the side.
 _AROUND = 0.3
 
 FindGrid = Callable[[crops.Crop], tuple[NDArray[np.float32], NDArray[np.float32]]]
@@ -57,13 +57,12 @@ class GridRead:
     matrix: qr.Matrix
     agreement: float
     text: str | None
-    settled: bool = False
-    """Whether its three finder patterns were found in the photo."""
+    refitted: bool = False
+    """Whether the sheet was refitted to its three finder patterns."""
 
 
 def find_grid(photo: Image.Image, box: Points, net: FindGrid) -> tuple[Sheet, list[int]] | None:
-    """The sheet and its likely versions, likeliest first; None where there is no code, by the net, or its corners make
-    no sense."""
+    """The sheet and its likely versions, likeliest first; None if the net sees no code or the outline is not convex."""
     sheet = Sheet(box, np.zeros((9, 2)))
     logits = np.zeros(qr.MAX_VERSION + 1, dtype=np.float32)
     corners = box
@@ -84,25 +83,25 @@ def find_grid(photo: Image.Image, box: Points, net: FindGrid) -> tuple[Sheet, li
 
 
 def _likely(logits: NDArray[np.float32]) -> float:
-    """How likely there is a code at all, by the ``logits`` of versions and of none."""
+    """Probability that there is a code at all, from the ``logits`` of versions and of none."""
     shares = np.exp(logits - logits.max())
     return float(1 - shares[-1] / shares.sum())
 
 
 def read_grid(photo: Image.Image, box: Points, finder: FindGrid, reader: ReadModules) -> GridRead | None:
-    """The QR code in ``box``, with or without a text; None where there is no grid.
+    """The QR code in ``box``, with or without a text; None if there is no grid.
 
-    A box tells a QR code's place and size better than its angle, so where nothing verifies, but a code seems to be
-    there and not all of its finder patterns, other angles are tried.
+    A box gives a QR code's place and size more reliably than its angle. Other angles are therefore tried if nothing
+    verifies although the box seems to hold a code, and its finder patterns were not all found.
     """
     best: GridRead | None = None
     for degrees in _TURNS:
-        found = _read_from(photo, _turned(box, np.deg2rad(degrees)), finder, reader)
-        if found is not None and found.text is not None:
-            return found
-        if found is not None and (best is None or found.agreement > best.agreement):
-            best = found
-        if best is None or best.settled or best.agreement < _WORTH_A_TURN:
+        read = _read_from(photo, _turned(box, np.deg2rad(degrees)), finder, reader)
+        if read is not None and read.text is not None:
+            return read
+        if read is not None and (best is None or read.agreement > best.agreement):
+            best = read
+        if best is None or best.refitted or best.agreement < _WORTH_A_TURN:
             break
     return best
 
@@ -119,25 +118,25 @@ def _read_from(photo: Image.Image, box: Points, finder: FindGrid, reader: ReadMo
         return None
     sheet, (likeliest, *others) = grid
     reads: list[GridRead] = []
-    for settles in (False, True) if likeliest < _SELDOM_RIGHT else (True, False):
-        at = islands.settled(photo, sheet, likeliest) if settles else (sheet, likeliest)
+    for refits in (False, True) if likeliest < _SELDOM_RIGHT else (True, False):
+        at = fixed_patterns.refit(photo, sheet, likeliest) if refits else (sheet, likeliest)
         if at is not None:
-            reads.append(replace(_read_version(photo, *at, reader), settled=settles))
+            reads.append(replace(_read_version(photo, *at, reader), refitted=refits))
             if reads[-1].text is not None or reads[-1].agreement >= _SETTLED_AGREEMENT:
                 return reads[-1]
-    best = max(reads, key=lambda read: (read.settled, read.agreement))
-    if best.settled or best.agreement < _WORTH_A_VERSION:
+    best = max(reads, key=lambda read: (read.refitted, read.agreement))
+    if best.refitted or best.agreement < _WORTH_A_VERSION:
         return best
     for version in others:
-        found = _read_version(photo, sheet, version, reader)
-        if found.text is not None:
-            return found
-        best = max(best, found, key=lambda read: read.agreement)
+        candidate = _read_version(photo, sheet, version, reader)
+        if candidate.text is not None:
+            return candidate
+        best = max(best, candidate, key=lambda read: read.agreement)
     return best
 
 
 def _read_version(photo: Image.Image, sheet: Sheet, version: int, reader: ReadModules) -> GridRead:
-    """What stands there if the code is of ``version``; where it all but fits, again with the sheet aligned."""
+    """Reads the code as ``version``; if that almost fits, again with the sheet aligned."""
     size = qr.size_of(version)
     for attempt in range(_ALIGNMENTS + 1):
         crop = sheet.module_crop(photo, size)
@@ -169,17 +168,17 @@ def _aligned(sheet: Sheet, crop: crops.Crop, expected: NDArray[np.int8]) -> Shee
     first = (np.arange(size) + crops.MODULE_MARGIN) * crops.MODULE_PX
 
     def agreement(right: int, down: int) -> NDArray[np.float64]:
-        """Of the sheet moved by so many pixels of the crop, around each point."""
+        """Agreement around each point, with the sheet moved by so many pixels of the crop."""
         inner = np.arange(1, crops.MODULE_PX - 1)
         middles = crop[(first[:, None] + inner + down).ravel()[:, None], (first[:, None] + inner + right).ravel()]
         greys = middles.reshape(size, len(inner), size, len(inner)).mean(axis=(1, 3))
         return np.asarray(weights @ (-greys * expected)[rows, columns])
 
-    here = agreement(0, 0)
+    centre = agreement(0, 0)
     moved = np.zeros((9, 2))
-    for axis, way in ((0, (shift, 0)), (1, (0, shift))):
-        before, after = agreement(-way[0], -way[1]), agreement(*way)
-        curvature = np.maximum(2 * here - before - after, np.abs(after - before) / 2 + 1e-6)
+    for axis, (right, down) in enumerate(((shift, 0), (0, shift))):
+        before, after = agreement(-right, -down), agreement(right, down)
+        curvature = np.maximum(2 * centre - before - after, np.abs(after - before) / 2 + 1e-6)
         moved[:, axis] = (after - before) / (2 * curvature) * shift / crops.MODULE_PX / size
     return replace(sheet, offsets=sheet.offsets + moved)
 

@@ -1,4 +1,4 @@
-"""From a request's bytes to a grey photo, or to a clear reason why not."""
+"""From a request's bytes to a grey photo, or to the reason why they are refused."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _BROKEN = (
     OverflowError,
     EOFError,
     AttributeError,
-    AssertionError,  # Pillow's, of a palette that the file lacks
+    AssertionError,  # Pillow's, if the palette is missing
 )
 
 
@@ -47,7 +47,7 @@ class Photo:
     """A photo as the models see it.
 
     Attributes:
-        grey: mode L, upright as the camera says, at most 2000 pixels on its longer side or thereabouts.
+        grey: mode L, upright by EXIF orientation, longer side about 2000 pixels at most.
         size: (width, height) of the upright photo that was sent.
     """
 
@@ -71,7 +71,7 @@ def open_photo(body: bytes) -> Photo:
     if len(body) > MAX_BYTES:
         raise BadPhoto(f"the photo has {len(body)} bytes, more than {MAX_BYTES}", 413)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of broken EXIF and of sizes: answered here, or of no consequence
+        warnings.simplefilter("ignore")  # broken EXIF is ignored, sizes are checked here
         with _opened(body) as image:
             return _load(image)
 

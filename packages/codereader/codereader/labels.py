@@ -15,7 +15,7 @@ from codereader.geometry import Points, rectangle
 # Canvas pixels per module.
 SCALE = 4
 _DIGITS_BELOW = 11
-# Side of a logo as a share of the code's, by correction level: what the code can still fix.
+# Side of a logo as a share of the code's, by correction level: the most that can be corrected.
 _LARGEST_LOGO = {"Q": 0.22, "H": 0.28}
 
 
@@ -56,7 +56,7 @@ class Label:
 
 @dataclass(frozen=True)
 class PrintRange:
-    """What prints are drawn from: least contrast in grey levels, largest spread in modules, shares of labels that are
+    """Ranges of prints: least contrast in grey levels, largest spread in modules, shares of labels that are
     inverted and that are styled (dots, logos), least quiet zone as a share of the standard's."""
 
     contrast: float
@@ -196,8 +196,8 @@ class _Canvas:
 
 def _cover_of(modules: NDArray[np.uint8], *, dots: bool = False) -> NDArray[np.float32]:
     """Ink, 0 to 1, `SCALE` pixels a module. Dots leave a QR code's finder patterns whole."""
-    whole = np.ones((SCALE, SCALE), dtype=np.float32)
-    cover = np.kron(modules, whole).astype(np.float32)
+    tile = np.ones((SCALE, SCALE), dtype=np.float32)
+    cover = np.kron(modules, tile).astype(np.float32)
     if dots:
         at = (np.arange(SCALE) + 0.5) / SCALE - 0.5
         disc = np.clip(1.85 - 3 * np.hypot(at[:, None], at[None]), 0, 1).astype(np.float32)

@@ -13,16 +13,16 @@ from codereader.geometry import Points, expand, side_lengths
 # The maps mark the inner part of a code, so that neighbours stay apart.
 SHRINK = 0.8
 _THRESHOLD, _HINT = 0.5, 0.05
-"""Probability of a cell in a box, and from which it is worth another look."""
+"""Least probability of a cell in a box, and of a cell worth another look."""
 _FEWEST_CELLS, _LEAST_MEAN = 4, 0.65
-"""Cells of a box and their mean probability: with less there has hardly ever been a code (benchmarks/dismissal.py: 2 of
-1195 for 22 % of the others), and a closer look sees more."""
+"""Least cells of a box and least mean probability: below that a box hardly ever holds a code (benchmarks/dismissal.py:
+2 of 1195 codes are lost and 22 % of the other boxes dropped), and a closer look sees more."""
 _MOST_BOXES = 12
 
 
 @dataclass(frozen=True)
 class Box:
-    """Roughly where a code is: ``corners`` (4, 2) in pixels; which of its sides is the top is not known."""
+    """Roughly where a code is: ``corners`` (4, 2) in pixels; which side is the top is unknown."""
 
     kind: str  # "1D" or "QR"
     corners: Points
@@ -53,22 +53,22 @@ def _is_sure(probabilities: NDArray[np.float64]) -> bool:
 
 
 def unseen(boxes: list[Box], before: list[Box]) -> list[Box]:
-    """``boxes`` of another look, without those around QR codes that the look ``before`` had in the same place: the
-    grid finder goes from either to the same sheet."""
+    """``boxes`` of another look, without QR boxes that the look ``before`` had in the same place: the grid finder
+    arrives at the same sheet from either."""
     return [box for box in boxes if box.kind == "1D" or not any(_is_same(box, other) for other in before)]
 
 
 def _is_same(box: Box, other: Box) -> bool:
     if box.kind != other.kind:
         return False
-    side, other_side = (sum(side_lengths(each.corners)) / 2 for each in (box, other))
-    apart = float(np.linalg.norm(box.corners.mean(axis=0) - other.corners.mean(axis=0)))
-    return apart < max(side, other_side) / 4 and 2 / 3 < side / other_side < 3 / 2
+    side, other_side = (sum(side_lengths(item.corners)) / 2 for item in (box, other))
+    distance = float(np.linalg.norm(box.corners.mean(axis=0) - other.corners.mean(axis=0)))
+    return distance < max(side, other_side) / 4 and 2 / 3 < side / other_side < 3 / 2
 
 
 def hints(maps: NDArray[np.float32], scale: tuple[float, float]) -> list[Points]:
-    """Where the maps (6, rows, columns) suggest a code, but hold no box: the lowest and the highest x and y of each
-    such place, (2, 2) in photo pixels."""
+    """Places where the maps (6, rows, columns) suggest a code but hold no box: lowest and highest x and y of each,
+    (2, 2) in photo pixels."""
     places = []
     for channel in (0, 1):
         probability = 1 / (1 + np.exp(-maps[channel].clip(-30, 30)))

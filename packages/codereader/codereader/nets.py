@@ -10,8 +10,8 @@ from codereader.qr import MAX_VERSION
 LOCALISER_MAPS = 6
 # 40 symbols (set x digit, see `ean`) and none.
 STRIP_CLASSES = 41
-# Dilations along a strip: what a symbol is, is told knowing two thirds of the code to either side. Of its neighbours
-# alone it may begin with a bar or with a space; guards in the middle or at the ends of the code settle that.
+# Dilations along a strip, so that a symbol is classified from two thirds of the code to either side: its neighbours
+# alone don't tell whether it begins with a bar or a space, but the guards do.
 _ALONG = (1, 3, 9, 27, 9, 1)
 
 
@@ -77,7 +77,7 @@ class _Along(nn.Module):
 
 
 class StripReader(nn.Module):
-    """Which symbol is centred where along a strip of bars, and whether they are a code at all: (b, 1, 16, w) to logits
+    """The symbol centred at each frame of a strip, and whether it shows a code at all: (b, 1, 16, w) to logits
     (b, 41, w / 2) and (b,)."""
 
     def __init__(self, channels: int = 80) -> None:
@@ -97,9 +97,9 @@ class StripReader(nn.Module):
         self.code = nn.Sequential(nn.Linear(2 * channels, 32), nn.ReLU(inplace=True), nn.Linear(32, 1))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        seen = self.along(self.columns(x))
-        logits: Tensor = self.head(seen)
-        flat = seen.squeeze(2)
+        features = self.along(self.columns(x))
+        logits: Tensor = self.head(features)
+        flat = features.squeeze(2)
         return logits.squeeze(2), self.code(torch.cat([flat.mean(2), flat.amax(2)], dim=1)).squeeze(1)
 
 

@@ -1,4 +1,4 @@
-"""What light and a camera do to a scene: shadow, glare, lens, motion, sensor, JPEG.
+"""Effects of light and camera on a scene: shadow, glare, lens, motion, sensor, JPEG.
 
 Greys are float32 (height, width), 0 to 255.
 """
@@ -28,7 +28,7 @@ class Optics:
         jpeg_quality: 1 to 95.
         shadow: depth of a shadow's edge across the scene, 0 (none) to 1.
         glare: strength of reflections, in shares of full white; 0 is none.
-        defocus: whether the blur is that of a lens out of focus (a disc) instead of a soft one.
+        defocus: whether the blur is a disc (out of focus) instead of a Gaussian.
     """
 
     light: float

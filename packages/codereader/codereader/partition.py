@@ -1,10 +1,10 @@
-"""The application in two components that scale apart: the localiser, which is asked, and the readers, whom it asks.
+"""The application as two components that scale independently: the localiser is the front and calls the readers.
 
-The localiser opens the photo, looks for codes, has the boxes read, and where something stayed unread looks once more at
-another size and has those boxes read too; so it comes before and after the readers, and a photo costs one or two calls.
-Both calculate in float32 on every CPU, as what they are compared with does.
-A component that needs another is a generator of calls, (component's name, body), which gets the other's answer to each
-(JSON as Python data) and returns its own: who runs it does the calling, over whatever the framework has.
+The localiser opens the photo, finds boxes and has them read; if any stay unread, it looks again at another size and has
+the new boxes read too, so a photo costs one or two calls. Both compute in float32 on every CPU, like the undivided
+application that they are compared with.
+A component that calls another is a generator: it yields (component name, body), is sent the answer (JSON as Python
+data) and returns its own. Whoever runs it makes the calls, by the framework's own means.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from codereader import crops, hop
-from codereader.decoder import STAGES, Decoder, Found, Reading, distinct, make_float32_decoder, unread
+from codereader.decoder import STAGES, DecodedCode, Decoder, Reading, distinct, make_float32_decoder, unread
 from codereader.images import open_photo
 from codereader.localiser import Box, unseen
 
 Calls = Generator[tuple[str, bytes], Mapping[str, Any], Mapping[str, Any]]
-"""Yields (component's name, body), is sent the other's answer, returns its own."""
+"""Yields (component name, body), is sent the answer, returns its own."""
 LOCALISER: Final = "localiser"
 READERS: Final = "readers"
 # The networks of each component.
@@ -43,21 +43,21 @@ class Localiser:
         self._decoder = decoder
 
     def __call__(self, body: bytes) -> Calls:
-        """Raises BadPhoto, and BadReadings where the readers' answer makes no sense."""
+        """Raises BadPhoto, and BadReadings if the readers' answer is malformed."""
         photo = open_photo(body)
         first, second = crops.looks(*photo.grey.size)
         maps, boxes = self._decoder.localise(photo.grey, first)
-        found = yield from _read(body, boxes, [])
-        places = unread(photo, boxes, found, maps)
+        codes = yield from _read(body, boxes, [])
+        places = unread(photo, boxes, codes, maps)
         if places:
-            again = self._decoder.look_again(photo, second, places)
-            found = found + (yield from _read(body, unseen(again, boxes), found))
-        return {"codes": [code.as_json() for code in distinct(found)]}
+            more_boxes = self._decoder.look_again(photo, second, places)
+            codes = codes + (yield from _read(body, unseen(more_boxes, boxes), codes))
+        return {"codes": [code.as_json() for code in distinct(codes)]}
 
 
 def _read(
-    body: bytes, boxes: list[Box], before: list[Found | None]
-) -> Generator[tuple[str, bytes], Any, list[Found | None]]:
+    body: bytes, boxes: list[Box], before: list[DecodedCode | None]
+) -> Generator[tuple[str, bytes], Any, list[DecodedCode | None]]:
     if not boxes:
         return []
     codes = tuple(code for code in before if code is not None)
@@ -72,7 +72,7 @@ class Readers:
         self._decoder = decoder
 
     def __call__(self, body: bytes) -> Mapping[str, Any]:
-        """Raises BadHop, and BadPhoto where the job's photo is none."""
+        """Raises BadHop, and BadPhoto if the job's photo can't be read."""
         job = hop.unpack(body)
         before = [Reading(Box("QR" if code.kind == "QR" else "1D", code.corners, 0.0), code=code) for code in job.codes]
         photo = open_photo(job.photo)

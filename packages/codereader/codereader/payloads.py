@@ -1,4 +1,4 @@
-"""What generated codes say: product numbers, and QR texts of every encoding, version and correction level."""
+"""Payloads of generated codes: product numbers, and QR texts of every encoding, version and correction level."""
 
 from __future__ import annotations
 
@@ -38,8 +38,7 @@ def number(rng: np.random.Generator, kind: str) -> str:
 
 
 def qr_text(rng: np.random.Generator, length: int) -> str:
-    """A text of about ``length`` characters: numeric, alphanumeric, address, bytes, beyond ASCII, or a card or a
-    network in lines."""
+    """A text of about ``length`` characters: numeric, alphanumeric, URL, bytes, non-ASCII or a vCard."""
     match int(rng.integers(0, 8)):
         case 0:
             return "".join(rng.choice(list(string.digits), length))
@@ -81,7 +80,7 @@ def qr_code(rng: np.random.Generator, version: int | None = None, level: str | N
             return QRCode(text, version, level, qr.encode(text, level, version))
         except ValueError:
             length = max(1, int(length * 0.7))
-            if length < 60:  # lines have a least length of their own
+            if length < 60:  # a vCard has a minimum length
                 text = "".join(rng.choice(_ALNUM, max(1, min(length, 2 * version)))).strip() or "A"
                 try:
                     return QRCode(text, version, level, qr.encode(text, level, version))

@@ -24,15 +24,15 @@ LABELS = "labels.jsonl"
 _SIZES = ((320, 240), (480, 360), (640, 480), (800, 600), (960, 720), (1280, 960))
 _CODES = (1, 2, 3)
 _REPEATS = 5
-# How far off a single decoding may be for a photo to be looked at more closely.
+# Factor around the target within which a single decoding is repeated and its median taken.
 _NEAR = 1.15
 _USUAL_S = 0.0275
 _BELOW, _ABOVE = 10 / 11, 12 / 11  # 25 and 30 ms around the usual cost of 27.5 ms
 Decode = Callable[[bytes], Mapping[str, Any]]
 _Shape = tuple[tuple[int, int], int]
 """Width and height, and codes in the photo."""
-_Costed = tuple[bytes, dict[str, Any], float]
-"""A photo, its label and what decoding it costs, s."""
+_Candidate = tuple[bytes, dict[str, Any], float]
+"""A photo, its label and its decoding cost, s."""
 
 
 def photo_bytes(
@@ -48,10 +48,12 @@ def photo_bytes(
     """Photo ``index`` of a seed as colour JPEG, and its label without the file name: a pure function of its arguments.
 
     Raises:
-        ApplicationError: there is no such difficulty.
+        ApplicationError: unknown difficulty.
     """
     if difficulty not in DIFFICULTIES:
-        raise ApplicationError(f"no difficulty {difficulty!r}", "photo set", f"choose one of {', '.join(DIFFICULTIES)}")
+        raise ApplicationError(
+            f"unknown difficulty {difficulty!r}", "photo set", f"choose one of {', '.join(DIFFICULTIES)}"
+        )
     rng = np.random.default_rng([seed, index, DIFFICULTIES.index(difficulty)])
     scene = photo(rng, difficulty, width=width, height=height, kinds=kinds, codes=codes, zoom=max(1.0, width / 800))
     return compress(tint(rng, scene.photo), scene.optics.jpeg_quality), _label(scene, difficulty)
@@ -76,13 +78,13 @@ def write_photo_set(
     height: int = 480,
     kinds: tuple[str, ...] = KINDS,
 ) -> None:
-    """Writes ``count`` generated photos and their labels to ``folder``; the same arguments, the same bytes.
+    """Writes ``count`` generated photos and their labels to ``folder``; the same arguments give the same bytes.
 
     Raises:
-        ApplicationError: there is no such difficulty.
+        ApplicationError: unknown difficulty.
     """
-    made = (photo_bytes(seed, index, difficulty, width=width, height=height, kinds=kinds) for index in range(count))
-    _write(folder, [*made])
+    photos = (photo_bytes(seed, index, difficulty, width=width, height=height, kinds=kinds) for index in range(count))
+    _write(folder, [*photos])
 
 
 def _write(folder: Path, photos: list[tuple[bytes, dict[str, Any]]]) -> None:
@@ -108,12 +110,12 @@ def decode_cpu_s(decode: Decode, body: bytes, repeats: int = _REPEATS) -> float:
 
 
 def _decode_costs_s(decode: Decode, body: bytes, repeats: int) -> list[float]:
-    """Thread time of decoding ``body``, s, so many times."""
+    """Thread time of decoding ``body``, s, ``repeats`` times."""
     costs = []
     for _ in range(repeats):
-        began = time.thread_time()
+        start = time.thread_time()
         decode(body)
-        costs.append(time.thread_time() - began)
+        costs.append(time.thread_time() - start)
     return costs
 
 
@@ -127,44 +129,44 @@ def choose_load_photos(
     decode: Decode | None = None,
     tries: int = 60,
 ) -> tuple[float, float]:
-    """Writes ``count`` easy photos that are read completely right and cost ``target_cpu_s`` of thread time each here.
+    """Writes ``count`` easy photos that are read without error and cost ``target_cpu_s`` of thread time each here.
 
-    Sizes and numbers of codes that come out too cheap or too dear are left behind as they show.
+    Sizes and numbers of codes that turn out too cheap or too expensive are tried less and less.
 
     Args:
         folder: where photos and labels (with "cpu_s") go.
-        seed: where the candidates come from; which of them are chosen depends on this machine's speed.
+        seed: of the candidates; which of them are chosen depends on this machine's speed.
         count: photos wanted.
-        target_cpu_s: least and most seconds a photo; by default a tenth around ``about_s``.
-        about_s: what a photo should cost; on a machine where no size of photo costs about that much, what its cheapest
-            (dearest) costs takes its place.
+        target_cpu_s: least and most seconds per photo; by default a tenth around ``about_s``.
+        about_s: target cost of a photo, s; replaced by the cheapest (most expensive) size's cost on a machine where
+            no size costs about that.
         decode: by default the decoder with the shipped weights, as experiments measure it.
         tries: candidates per wanted photo before giving up.
 
     Returns:
-        Least and most seconds that a photo could cost to be chosen.
+        Least and most seconds that the chosen photos may cost.
 
     Raises:
-        ApplicationError: this machine can't be met.
+        ApplicationError: too few photos cost that much here.
     """
     if decode is None:
         from codereader.decoder import make_float32_decoder
 
         decode = make_float32_decoder()
-    seen: dict[_Shape, list[float]] = {(size, codes): [] for size in _SIZES for codes in _CODES}
+    costs_s: dict[_Shape, list[float]] = {(size, codes): [] for size in _SIZES for codes in _CODES}
     target_s = target_cpu_s
-    unjudged: list[_Costed] = []
-    chosen: list[_Costed] = []
-    for index in range(max(tries * count, 2 * len(seen))):
-        shape = min(seen, key=lambda shape: _promise(seen[shape], sum(target_s or (about_s, about_s)) / 2))
-        unjudged.append(_candidate(decode, seed, index, shape, target_s))
-        seen[shape].append(unjudged[-1][2])
-        if target_s is None and all(len(costs) >= 2 for costs in seen.values()):
-            target_s = _within_reach(about_s, [median(costs) for costs in seen.values()])
+    pending: list[_Candidate] = []
+    chosen: list[_Candidate] = []
+    for index in range(max(tries * count, 2 * len(costs_s))):
+        shape = min(costs_s, key=lambda shape: _distance(costs_s[shape], sum(target_s or (about_s, about_s)) / 2))
+        pending.append(_candidate(decode, seed, index, shape, target_s))
+        costs_s[shape].append(pending[-1][2])
+        if target_s is None and all(len(costs) >= 2 for costs in costs_s.values()):
+            target_s = _within_reach(about_s, [median(costs) for costs in costs_s.values()])
         if target_s is None:
             continue
-        chosen += [photo for photo in unjudged if _fits(decode, photo, target_s)]
-        unjudged.clear()
+        chosen += [photo for photo in pending if _fits(decode, photo, target_s)]
+        pending.clear()
         if len(chosen) >= count:
             _write(folder, [(body, {**label, "cpu_s": round(cost, 5)}) for body, label, cost in chosen[:count]])
             return target_s
@@ -176,8 +178,10 @@ def choose_load_photos(
     )
 
 
-def _candidate(decode: Decode, seed: int, index: int, shape: _Shape, target_s: tuple[float, float] | None) -> _Costed:
-    """A photo, its label and what decoding it costs, s: once; where that is near ``target_s``, the median of some."""
+def _candidate(
+    decode: Decode, seed: int, index: int, shape: _Shape, target_s: tuple[float, float] | None
+) -> _Candidate:
+    """A photo and its decoding cost: measured once, or the median of several if that is near ``target_s``."""
     (width, height), codes = shape
     body, label = photo_bytes(seed, index, "easy", width=width, height=height, codes=codes)
     once_s = decode_cpu_s(decode, body, 1)
@@ -186,8 +190,7 @@ def _candidate(decode: Decode, seed: int, index: int, shape: _Shape, target_s: t
 
 
 class LoadPhotos:
-    """What a pilot needs of the application: what decoding photos costs here, and photos that cost what they should.
-    The decoder is loaded once."""
+    """For a pilot: the cost of decoding a photo here, and photos of a given cost. Loads the decoder once."""
 
     def __init__(self) -> None:
         from codereader.decoder import make_float32_decoder
@@ -195,7 +198,7 @@ class LoadPhotos:
         self._decode = make_float32_decoder()
 
     def costs_s(self, body: bytes) -> list[float]:
-        """Thread time of decoding a photo, s, some times."""
+        """Thread time of decoding a photo, s, several times."""
         return _decode_costs_s(self._decode, body, _REPEATS)
 
     def choose(self, folder: Path, seed: int, count: int, about_s: float) -> None:
@@ -203,18 +206,18 @@ class LoadPhotos:
         choose_load_photos(folder, seed, count, about_s=about_s, decode=self._decode)
 
 
-def _fits(decode: Decode, photo: _Costed, target_s: tuple[float, float]) -> bool:
-    """Whether a photo has codes, costs what it may and is read right."""
+def _fits(decode: Decode, photo: _Candidate, target_s: tuple[float, float]) -> bool:
+    """Whether a photo has codes, costs ``target_s`` and is read without error."""
     body, label, cost = photo
     return target_s[0] <= cost <= target_s[1] and bool(label["codes"]) and all_right(decode(body), label)
 
 
 def _within_reach(about_s: float, usual_s: list[float]) -> tuple[float, float]:
-    """A tenth around ``about_s``, or around the nearest that a size of photo usually costs, s."""
+    """A tenth around ``about_s``, limited to the range of what sizes of photos usually cost, s."""
     middle = min(max(about_s, min(usual_s)), max(usual_s))
     return middle * _BELOW, middle * _ABOVE
 
 
-def _promise(costs: list[float], middle: float) -> float:
-    """How far a shape's median cost is from the wanted one; shapes hardly tried come first."""
+def _distance(costs: list[float], middle: float) -> float:
+    """Distance of a shape's median cost from the wanted one; shapes tried less than twice come first."""
     return abs(median(costs) - middle) if len(costs) >= 2 else -1.0 + len(costs)

@@ -25,16 +25,16 @@ Places = NDArray[np.float64]
 
 
 @lru_cache(maxsize=6)
-def tried(count: int, curled: bool) -> tuple[NDArray[np.int64], Places]:
-    """Every placement that is tried (n, 4), and in each the frames of ``count`` digits (n, count), which come first."""
+def candidates(count: int, curled: bool) -> tuple[NDArray[np.int64], Places]:
+    """The frames of ``count`` digits in every placement to try (n, count), and these placements (n, 4)."""
     nominal = STRIP_MARGIN / (1 + 2 * STRIP_MARGIN) * FRAMES
     left = np.arange(1.0, 2.1 * nominal, _STEP)
     places = _product(left, FRAMES - left, _BENDS, _CURLS if curled else (0.0,))
     return whole_frames(places, ean.digit_centres(count)), places
 
 
-def near(place: NDArray[np.float64]) -> Places:
-    """Placements (n, 4) finely spaced around one (4,)."""
+def refinements(place: NDArray[np.float64]) -> Places:
+    """Finely spaced placements (n, 4) around ``place`` (4,)."""
     return place + _shifts()
 
 
@@ -51,10 +51,10 @@ def _product(*axes: Sequence[float] | NDArray[np.float64]) -> Places:
 def frames_at(places: Places, shares: NDArray[np.float64]) -> NDArray[np.float64]:
     """The frames (n, m) at ``shares`` (m,) of the bars' width, 0 to 1 and a little beyond, in ``places`` (n, 4)."""
     start, end, bend, curl = (places[:, column, None] for column in range(4))
-    flat = seen = shares[None]
+    flat = projected = shares[None]
     if curl.any():
-        seen = np.where(curl > 0, 0.5 + np.sin(curl * (2 * flat - 1)) / (2 * np.sin(np.maximum(curl, 0.1))), flat)
-    return np.asarray(start + (end - start) * seen + bend * np.maximum(4 * flat * (1 - flat), 0))
+        projected = np.where(curl > 0, 0.5 + np.sin(curl * (2 * flat - 1)) / (2 * np.sin(np.maximum(curl, 0.1))), flat)
+    return np.asarray(start + (end - start) * projected + bend * np.maximum(4 * flat * (1 - flat), 0))
 
 
 def whole_frames(places: Places, shares: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -1,7 +1,7 @@
-"""QR module matrices: their fixed patterns, and their text by way of zxing-cpp.
+"""QR module matrices: their fixed patterns, and their text, decoded by zxing-cpp.
 
-Matrices are square uint8 arrays, 1 = dark. zxing-cpp writes the codes of generated photos; when reading it sees nothing
-but a clean rendering of a matrix that the model produced (`render`, `read`).
+Matrices are square uint8 arrays, 1 = dark. zxing-cpp draws the codes of generated photos; for reading, it only
+sees a clean rendering of a matrix that the model produced (`render`, `read`).
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def alignment_centres(version: int) -> list[tuple[int, int]]:
 
 @lru_cache(maxsize=40)
 def fixed_patterns(version: int) -> NDArray[np.int8]:
-    """Finders with their separators, timing and alignment patterns: 1 dark, 0 light, -1 where data stands."""
+    """Finders with their separators, timing and alignment patterns: 1 dark, 0 light, -1 for data."""
     size = size_of(version)
     pattern = np.full((size, size), -1, dtype=np.int8)
     for row, column in alignment_centres(version):
@@ -85,7 +85,7 @@ def fixed_patterns(version: int) -> NDArray[np.int8]:
 
 
 def orient(matrix: Matrix, version: int) -> tuple[Matrix, int, float]:
-    """The matrix turned, and exchanged light for dark where that helps, so that its fixed patterns fit best.
+    """The matrix, rotated and if necessary inverted, so that its fixed patterns fit best.
 
     Returns:
         the turned matrix, how many quarter turns (counter-clockwise, as `numpy.rot90`) it took, and the share of fixed
@@ -107,10 +107,10 @@ def render(matrix: Matrix) -> NDArray[np.uint8]:
 
 
 def read(matrix: Matrix) -> str | None:
-    """The text of an upright module matrix, verified by the code's error correction; None where it does not verify."""
+    """The text of an upright module matrix, verified by the code's error correction; None if it does not verify."""
     import zxingcpp
 
-    found: list[Any] = zxingcpp.read_barcodes(
+    results: list[Any] = zxingcpp.read_barcodes(
         render(matrix),
         formats=zxingcpp.BarcodeFormat.QRCode,
         is_pure=True,
@@ -119,4 +119,4 @@ def read(matrix: Matrix) -> str | None:
         try_invert=False,
         text_mode=zxingcpp.TextMode.Plain,
     )
-    return str(found[0].text) if found and found[0].valid else None
+    return str(results[0].text) if results and results[0].valid else None

@@ -59,7 +59,7 @@ class Sheet:
         return bool(np.abs(self.see(lattice()) - plane).max() < _FLAT_MODULES / size * side)
 
     def module_crop(self, photo: Image.Image, size: int) -> crops.Crop:
-        """The code straightened, as the module reader wants it."""
+        """The rectified code, as the module reader expects it."""
         if self.is_flat(size):
             return crops.module_crop(photo, self.outline, size)
         at = crops.module_places(size)

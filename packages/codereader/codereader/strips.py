@@ -1,9 +1,8 @@
 """From the strip reader's frames to the digits of an EAN-13, EAN-8, UPC-A or UPC-E.
 
-The reader says which symbol is centred at which frame. Where the code starts and ends is searched for: symbols are
-evenly spaced but for perspective (a bend) and curled paper (narrower towards the ends). A strip may be upside down:
-then other symbols are seen, by a fixed rule, and the rule is undone before anything else. Light bars on dark are
-exchanged before the reader sees them.
+The reader gives the symbol centred at each frame. The start and end of the code are searched for: symbols are evenly
+spaced except for perspective (a bend) and curled paper (narrower towards the ends). An upside-down strip shows other
+symbols, by a fixed mapping that is inverted first. Light bars on dark are inverted before the reader sees them.
 """
 
 from __future__ import annotations
@@ -17,37 +16,36 @@ from numpy.typing import NDArray
 
 from codereader import ean, placements
 from codereader.crops import STRIP_MARGIN, STRIP_PLACES, STRIP_WIDTH, Crop
-from codereader.evidence import borne_out, lightness_beside
+from codereader.evidence import digit_support, lightness_beside
 from codereader.geometry import Points, rectangle
 from codereader.placements import FRAMES
 
-# Least probability of a digit from which a number of all strips is believed without another look at the greys.
+# Least digit probability at which a number read from all strips is accepted without checking the greys.
 _CLEAR = 0.98
-# Least and mean probability of the digits from which a number is worth that look, by the number of digits: other codes
-# and parts of longer ones, too, show eight or six digits that the greys bear out.
-_LIKELY = {12: (0.01, 0.5), 8: (0.05, 0.8), 6: (0.1, 0.8)}
+# Least and mean digit probability at which a number is worth that check, by the number of digits: other codes, and
+# parts of longer ones, also show eight or six digits that the greys support.
+_PLAUSIBLE = {12: (0.01, 0.5), 8: (0.05, 0.8), 6: (0.1, 0.8)}
 _LEAST_EVIDENCE, _LEAST_ALONE = {12: -0.2, 8: -0.1, 6: -0.1}, -0.1
-"""What `BarsRead.evidence` has to come to, by the number of digits, and where a number rests on one strip: above what
-any wrong number reached (benchmarks/certainty.py: -0.89 with twelve digits; elsewhere -0.39, with one strip -0.14).
+"""The least `BarsRead.evidence` of an accepted number, by the number of digits, and for a number from one strip: above
+what any wrong number reached (benchmarks/certainty.py: -0.89 with twelve digits; else -0.39, with one strip -0.14).
 With six digits the parity pattern is all there is to check, with eight not even that."""
-# What a probability's logarithm weighs beside the greys.
+# Weight of the log probability relative to the greys.
 _DOUBT = 0.2
 _LEAST_APART = 0.25
-# Mean log probability per digit from which twelve digits are taken to be there.
+# Mean log probability per digit at which twelve digits are taken to be there.
 _LONG_FITS = -1.0
-# The same, from which a box that was looked at before is not taken to hold more than one code.
+# The same, at which a box that was looked at before is taken to hold only one code.
 _WHOLE_FITS = -0.6
 _HARDLY_FITS = -2.0
 _NOISE_BESIDE = 0.5
 _LEAST_GAP, _WIDER_GAP = 10, 1.6
 """Least width of a gap that divides a strip, in columns and in widths of the third widest."""
 _HOPEFUL_FITS = -1.7
-# Mean of the digits' highest probabilities from which one strip's number is worth spelling: far below any that is
-# believed.
+# Mean of the digits' highest probabilities at which one strip's number is worth spelling, far below an accepted one.
 _WORTH_SPELLING = 0.5
-# Probability of a code, look by look, from which a box is looked at on: by the last looks it should stand well
-# (benchmarks/dismissal.py: no code of 963 lost for 59 % of the others at the first look, and 90 % of what is left of
-# them at the third).
+# Least probability of a code to go on with a box, by look; by the last looks the box should fit well
+# (benchmarks/dismissal.py: of 963 codes none is lost; 59 % of the other boxes are dropped at the first look, and 90 %
+# of the rest at the third).
 _LEAST_LIKELY = (0.03, 0.03, 0.5)
 _LEFT_SETS = {12: "LG", 8: "L", 6: "LG"}
 _RIGHT_SETS = {12: "R", 8: "R", 6: "LG"}
@@ -55,13 +53,13 @@ _RIGHT_SETS = {12: "R", 8: "R", 6: "LG"}
 _BESIDE = 20
 _DOUBTFUL_CONTRAST = 0.35
 _LEAST_LOG = -8.0
-# Mean log probability by which a UPC-E has to fit better than it does the other way round: its digits alone may make a
-# number either way.
-_WAYS_APART = 2.0
-# Modules beside its bars that the strips have to show of a number that is not clear: where they end within the bars,
-# what is read there may be squeezed in.
+# Mean log probability by which a UPC-E must fit better than in the other direction: its digits can make a valid number
+# either way.
+_DIRECTION_MARGIN = 2.0
+# Modules beside its bars that the strips must show of a number that is not clear: where a strip ends within the bars,
+# digits read there may be squeezed in.
 _ROOM_BESIDE = 3.0
-# Probability of a digit below which a number is out of the question.
+# Probability of a digit below which a number is ruled out.
 _DOUBTFUL = 0.02
 
 Scores = NDArray[np.float32]
@@ -69,7 +67,7 @@ Scores = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class BarsRead:
-    """A verified number, and from where to where in the strips (shares of the box's width) its bars stand."""
+    """A verified number, and the span of its bars in the strips (shares of the box's width)."""
 
     kind: str
     text: str
@@ -78,36 +76,36 @@ class BarsRead:
     sure: tuple[float, float]
     """Least and mean probability of its digits."""
     alone: bool
-    """Whether it rests on one strip."""
+    """Whether a single strip supports it."""
     apart: float = 1.0
     """Mean probability that no symbol is centred halfway between its digits."""
-    borne_out: float | None = None
-    """How well the greys bear out the two digits that they bear out least, see `evidence`; None: they were not asked,
-    since the digits are too clear or too unlikely, or ruled out by what the strips show."""
+    support: float | None = None
+    """Support by the greys for the two digits with the least (`evidence.digit_support`); None: not computed, since the
+    digits are clear or too unlikely, or the strips rule them out."""
 
     @property
     def evidence(self) -> float:
-        """What speaks for the number: the greys, and its least sure digit."""
+        """Evidence for the number: the greys, and the probability of its least certain digit."""
         if _is_clear(self.sure, self.alone):
             return np.inf
-        return -np.inf if self.borne_out is None else float(self.borne_out + _DOUBT * np.log(self.sure[0]))
+        return -np.inf if self.support is None else float(self.support + _DOUBT * np.log(self.sure[0]))
 
 
 def _is_clear(sure: tuple[float, float], alone: bool) -> bool:
-    """Whether a number needs no look at the greys."""
+    """Whether a number is accepted without checking the greys."""
     return not alone and sure[0] >= _CLEAR
 
 
-def is_believed(bars: BarsRead) -> bool:
-    """Whether enough speaks for a number to return it."""
+def is_accepted(bars: BarsRead) -> bool:
+    """Whether the evidence for a number is strong enough to return it."""
     least = _LEAST_EVIDENCE[ean.DRAWN[bars.kind]]
     return bars.apart >= _LEAST_APART and bars.evidence > (max(least, _LEAST_ALONE) if bars.alone else least)
 
 
 @dataclass(frozen=True)
 class Look:
-    """One look at a box: the number, None where nothing verifies; where the bars seem to stand, (4, 2) in shares of the
-    box, for another look; how well digits fit (mean log probability); whether another look has any prospect."""
+    """One look at a box: the number, None if nothing verifies; the outline of the bars, (4, 2) in shares of the box,
+    for the next look; how well digits fit (mean log probability); whether another look is worthwhile."""
 
     bars: BarsRead | None
     outline: Points
@@ -117,7 +115,7 @@ class Look:
 
 @dataclass(frozen=True)
 class _Fit:
-    """Digits laid over strips that were brought upright: ``scores`` (strips, 41, `FRAMES`)."""
+    """Digits placed on strips turned upright: ``scores`` (strips, 41, `FRAMES`)."""
 
     scores: Scores
     score: float
@@ -133,11 +131,11 @@ class _Fit:
 
 
 def dark_on_light(strips: Crop, look: int = 0) -> Crop:
-    """The ``strips`` (n, height, width) with dark bars on light: what is beside them tells; where it hardly does, every
-    other look takes them the other way."""
+    """The ``strips`` (n, height, width) with dark bars on light, judged by the margins beside the bars; where those are
+    inconclusive, every other look assumes the opposite."""
     contrast = float(strips[:, :, np.r_[:_BESIDE, -_BESIDE:0]].mean() - strips[:, :, 3 * _BESIDE : -3 * _BESIDE].mean())
-    doubted = abs(contrast) < _DOUBTFUL_CONTRAST and look % 2 == 1
-    return -strips if (contrast < 0) != doubted else strips
+    reversed_guess = abs(contrast) < _DOUBTFUL_CONTRAST and look % 2 == 1
+    return -strips if (contrast < 0) != reversed_guess else strips
 
 
 def read_bars(
@@ -145,61 +143,60 @@ def read_bars(
     logits: Scores,
     code: NDArray[np.float32],
     look: int = 0,
-    believe: Callable[[BarsRead], bool] = is_believed,
+    accept: Callable[[BarsRead], bool] = is_accepted,
 ) -> Look:
-    """What the ``strips`` (n, height, width) of one box show, the ``look``-th time that it is looked at; ``logits``
-    (n, 41, `FRAMES`) of symbols and those of a ``code`` (n,) are the reader's."""
+    """Reads the ``strips`` (n, height, width) of one box in its ``look``-th look; ``logits`` (n, 41, `FRAMES`) of
+    symbols and those of a ``code`` (n,) are the reader's."""
     if _likely(code) < _LEAST_LIKELY[min(look, len(_LEAST_LIKELY) - 1)]:
         part = _largest_part(strips) if look == 0 else None
         return Look(None, rectangle(1, 1) if part is None else _across(part), _LEAST_LOG, hopeful=part is not None)
     shifted = logits - logits.max(axis=1, keepdims=True)
     scores = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    curled = look > 0  # the first look tries what most codes are: flat
-    ways = {turned: _brought_upright(scores, turned) for turned in (False, True)}
-    best = _best(ways, 12, curled)
+    curled = look > 0  # the first look assumes flat paper, as most codes are on
+    directions = {turned: _upright(scores, turned) for turned in (False, True)}
+    best = _best(directions, 12, curled)
     if best.score < _LONG_FITS:  # else the inner digits of twelve would pass for fewer
-        eight = _best(ways, 8, curled)
+        eight = _best(directions, 8, curled)
         if eight.score > best.score and _is_quiet_around(eight):
             best = eight
-        six = _best_of_six(ways, curled, strips, best.score)
+        six = _best_of_six(directions, curled, strips, best.score)
         if six is not None and _is_quiet_around(six):
             best = six
     bars = None
     if best.score > _HARDLY_FITS:
         best = _refined(best)
-        bars = next((number for number in _numbers(best, strips) if believe(number)), None)
+        bars = next((number for number in _numbers(best, strips) if accept(number)), None)
     return Look(bars, _outline(best, strips, look), best.score, look == 0 or best.score > _HOPEFUL_FITS)
 
 
 def _likely(code: NDArray[np.float32]) -> float:
-    """How likely the strips show a code at all, by their logits (n,)."""
+    """Probability that the strips show a code at all, from their logits (n,)."""
     return float(1 / (1 + np.exp(-code.mean().clip(-30, 30))))
 
 
-def _brought_upright(scores: Scores, turned: bool) -> Scores:
-    """The strips as if they had been upright."""
+def _upright(scores: Scores, turned: bool) -> Scores:
+    """The strips' scores, turned upright."""
     if not turned:
         return scores
     symbols = np.stack([ean.upside_down(strip[:40]) for strip in scores])
     return np.concatenate([symbols, scores[:, 40:, ::-1]], axis=1)
 
 
-Ways = dict[bool, Scores]
-"""Whether they stood upside down -> the strips' scores, brought upright."""
+Directions = dict[bool, Scores]
+"""Upside down or not -> the strips' scores, turned upright."""
 
 
-def _best(ways: Ways, count: int, curled: bool) -> _Fit:
-    fits = [_fit(scores, count, turned, curled) for turned, scores in ways.items()]
+def _best(directions: Directions, count: int, curled: bool) -> _Fit:
+    fits = [_fit(scores, count, turned, curled) for turned, scores in directions.items()]
     return max(fits, key=lambda fit: fit.score)
 
 
-def _best_of_six(ways: Ways, curled: bool, strips: Crop, least: float) -> _Fit | None:
-    """The UPC-E that fits better than ``least``, far better than any the other way round, and is light beside its
-    guards; None where none does. Exchanged light for dark and upside down its digits make another number's, which is
-    dark there."""
-    fits = [_fit(scores, 6, turned, curled) for turned, scores in ways.items()]
-    other, best = sorted(fits, key=lambda fit: fit.score)
-    if best.score <= max(least, _LONG_FITS) or best.score - other.score < _WAYS_APART:
+def _best_of_six(directions: Directions, curled: bool, strips: Crop, least: float) -> _Fit | None:
+    """The UPC-E that fits better than ``least``, far better than any in the other direction, and is light beside its
+    guards; None if none does. Inverted and upside down, its digits are those of another number, which is dark there."""
+    fits = [_fit(scores, 6, turned, curled) for turned, scores in directions.items()]
+    worse, best = sorted(fits, key=lambda fit: fit.score)
+    if best.score <= max(least, _LONG_FITS) or best.score - worse.score < _DIRECTION_MARGIN:
         return None
     best = _refined(best)
     _, text, score = ean.spell(_merged(_digits_of(best)))
@@ -214,7 +211,7 @@ def _digits_of(fit: _Fit) -> Scores:
 
 
 def _fit(scores: Scores, count: int, turned: bool, curled: bool) -> _Fit:
-    frames, places = placements.tried(count, curled)
+    frames, places = placements.candidates(count, curled)
     total = _totals(_halves(scores, count), frames)
     best = total.argmax(axis=1)
     score = float(total.max(axis=1).mean()) / count
@@ -226,7 +223,7 @@ def _refined(fit: _Fit) -> _Fit:
     halves = _halves(fit.scores, fit.count)
     frames, places = [], []
     for strip, place in enumerate(fit.places):
-        near = placements.near(place)
+        near = placements.refinements(place)
         at = placements.whole_frames(near, ean.digit_centres(fit.count))
         total = _totals([half[strip : strip + 1] for half in halves], at)[0]
         best = np.flatnonzero(total >= total.max() - 1e-3)
@@ -287,8 +284,8 @@ def _across(part: tuple[float, float]) -> Points:
 
 
 def _largest_part(strips: Crop) -> tuple[float, float] | None:
-    """From where to where (shares of the box's width) the largest stands of two or three neighbours that the box holds,
-    say a code and its add-on; None where no gap is far wider than the spaces between bars."""
+    """The span (shares of the box's width) of the largest of two or three neighbours in the box, say a code and its
+    add-on; None if no gap is far wider than the spaces between bars."""
     dark = np.flatnonzero(strips[len(strips) // 2].mean(axis=0) < 0)
     gaps = np.diff(dark)
     if len(gaps) < 3:
@@ -306,52 +303,52 @@ def _numbers(fit: _Fit, strips: Crop) -> Iterator[BarsRead]:
     """The likeliest number of all strips together, then of each alone."""
     digits = _digits_of(fit)
 
-    @cache  # most strips spell what all do together
-    def least_borne_out(kind: str, text: str) -> float | None:
+    @cache  # most strips spell the same number as all together
+    def least_support(kind: str, text: str) -> float | None:
         if lightness_beside(kind, text, strips, fit.places, turned=fit.turned) <= 0:
             return None
-        return float(np.sort(borne_out(kind, text, strips, fit.places, turned=fit.turned))[:2].mean())
+        return float(np.sort(digit_support(kind, text, strips, fit.places, turned=fit.turned))[:2].mean())
 
-    yield _spelled(_merged(digits), fit, slice(None), least_borne_out)
+    yield _spelled(_merged(digits), fit, slice(None), least_support)
     for strip in range(len(digits)):
         if np.exp(digits[strip, :40].max(axis=0)).mean() > _WORTH_SPELLING:
             others = np.delete(digits, strip, axis=0)
-            yield _spelled(digits[strip, :40], fit, slice(strip, strip + 1), least_borne_out, others)
+            yield _spelled(digits[strip, :40], fit, slice(strip, strip + 1), least_support, others)
 
 
 def _merged(digits: Scores) -> Scores:
     """One strip of many (strips, 41, count): where a strip shows no symbol, under glare say, the others count."""
-    none = digits[:, 40:]
-    shown = np.clip(1 - np.exp(none), 1e-4, 1)
-    given_shown = np.maximum(digits[:, :40] - np.log(shown), _LEAST_LOG)
-    merged = (shown * given_shown).sum(axis=0) / shown.sum(axis=0) + np.log(shown.max(axis=0))
+    no_symbol = digits[:, 40:]
+    visible = np.clip(1 - np.exp(no_symbol), 1e-4, 1)
+    given_visible = np.maximum(digits[:, :40] - np.log(visible), _LEAST_LOG)
+    merged = (visible * given_visible).sum(axis=0) / visible.sum(axis=0) + np.log(visible.max(axis=0))
     return np.asarray(merged, dtype=np.float32)
 
 
 def _spelled(
-    drawn: Scores,
+    log_probs: Scores,
     fit: _Fit,
-    seen: slice,
-    least_borne_out: Callable[[str, str], float | None],
+    shown_by: slice,
+    least_support: Callable[[str, str], float | None],
     others: Scores | None = None,
 ) -> BarsRead:
-    """The likeliest number for digits (40, count) of log probabilities, and where the strips ``seen`` show it;
-    ``others``: those (strips, 41, count) of the strips that had no say, but can rule it out."""
-    kind, text, _ = ean.spell(drawn)
+    """The likeliest number for digits (40, count) of log probabilities, and where it stands in the strips ``shown_by``;
+    ``others``: those (strips, 41, count) of the remaining strips, which can rule it out."""
+    kind, text, _ = ean.spell(log_probs)
     classes = ean.classes(kind, text)
-    probability = np.exp(drawn[classes, np.arange(fit.count)])
-    edges = fit.edges[seen].mean(axis=0)
+    probability = np.exp(log_probs[classes, np.arange(fit.count)])
+    edges = fit.edges[shown_by].mean(axis=0)
     left, right = _shares(FRAMES - edges[::-1] if fit.turned else edges)
     sure = float(probability.min()), float(probability.mean())
     centres = ean.digit_centres(fit.count)
-    between = placements.whole_frames(fit.places[seen], (centres[1:] + centres[:-1]) / 2)
-    apart = float(np.exp(np.take_along_axis(fit.scores[seen, 40], between, axis=1)).mean())
+    between = placements.whole_frames(fit.places[shown_by], (centres[1:] + centres[:-1]) / 2)
+    apart = float(np.exp(np.take_along_axis(fit.scores[shown_by, 40], between, axis=1)).mean())
     alone = others is not None
     possible = others is None or np.exp(others[:, classes, np.arange(fit.count)]).max(axis=0).min() >= _DOUBTFUL
     room = _ROOM_BESIDE * (edges[1] - edges[0]) / ean.MODULES[kind]
     in_view = bool(edges[0] >= room and edges[1] <= FRAMES - room)
-    likely = possible and in_view and apart >= _LEAST_APART and all(np.array(sure) > _LIKELY[fit.count])
-    least = least_borne_out(kind, text) if likely and not _is_clear(sure, alone) else None
+    likely = possible and in_view and apart >= _LEAST_APART and all(np.array(sure) > _PLAUSIBLE[fit.count])
+    least = least_support(kind, text) if likely and not _is_clear(sure, alone) else None
     return BarsRead(kind, text, (float(left), float(right)), fit.turned, sure, alone, apart, least)
 
 

@@ -1,4 +1,4 @@
-"""What a label lies on: a plane or a cylinder, seen in perspective. Canvas points to photo points and back, exactly.
+"""A label's surface, a plane or a cylinder in perspective: maps canvas points to photo points and back, exactly.
 
 A curl bends the canvas plane first, the homography then takes the bent plane to the photo. Points are float arrays of
 shape (n, 2), (x, y) in pixels; see `geometry` for the conventions.
@@ -116,10 +116,10 @@ def paste(scene: Image.Image, canvas: Image.Image, surface: Surface) -> None:
         return
     columns, rows = np.meshgrid(np.arange(width) + low[0] + 0.5, np.arange(height) + low[1] + 0.5)
     on_canvas = surface.back(np.stack([columns.ravel(), rows.ravel()], axis=1)) / factor
-    seen, inside = sample(np.asarray(small, dtype=np.float32), on_canvas)
+    greys, inside = sample(np.asarray(small, dtype=np.float32), on_canvas)
     shape = (height, width)
     mask = Image.fromarray(np.where(inside, 255, 0).astype(np.uint8).reshape(shape))
-    scene.paste(Image.fromarray(seen.astype(np.uint8).reshape(shape)), place, mask)
+    scene.paste(Image.fromarray(greys.astype(np.uint8).reshape(shape)), place, mask)
 
 
 def sample(grey: NDArray[np.float32], points: Points) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:

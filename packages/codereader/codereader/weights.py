@@ -1,4 +1,4 @@
-"""Weights on disk: one safetensors file per network, found beside the code or where MLSCALE_WEIGHTS points."""
+"""Weights on disk: one safetensors file per network, beside the code or in the folder that MLSCALE_WEIGHTS names."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from codereader.errors import BadWeights
 from codereader.nets import NETS
 
 VARIABLE = "MLSCALE_WEIGHTS"
-_REMEDY = f"run `codereader train`, or let {VARIABLE} name a folder of weights"
+_REMEDY = f"run `codereader train`, or set {VARIABLE} to a folder of weights"
 
 
 def weights_folder(folder: Path | None = None) -> Path:
@@ -54,7 +54,7 @@ def load(name: str, folder: Path | None = None) -> nn.Module:
     except (SafetensorError, OSError) as error:
         raise BadWeights(f"the weights can't be read: {error}", str(path), _REMEDY) from None
     except RuntimeError:
-        raise BadWeights("the weights are of another architecture", str(path), _REMEDY) from None
+        raise BadWeights("the weights belong to another architecture", str(path), _REMEDY) from None
     return fused(net).to(memory_format=torch.channels_last)
 
 

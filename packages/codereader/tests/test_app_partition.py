@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pictures import encoded
+from PIL import Image
 
 from codereader import hop
-from codereader.decoder import Decoder, Found, make_float32_decoder
+from codereader.decoder import DecodedCode, Decoder, make_float32_decoder
 from codereader.difficulties import DIFFICULTIES
 from codereader.errors import BadPhoto
 from codereader.geometry import rectangle
@@ -71,9 +73,8 @@ def test_answers_equal_the_whole_ones_byte_for_byte(
 
 
 def test_a_photo_without_codes_needs_no_readers(localiser: Localiser, readers: Readers) -> None:
-    from mlscale.serving.inference import blank_png
-
-    assert _answer(localiser, readers, blank_png()) == ({"codes": []}, [])
+    blank = encoded(Image.new("L", (64, 64), 255), "PNG")
+    assert _answer(localiser, readers, blank) == ({"codes": []}, [])
 
 
 def test_each_component_holds_its_own_networks_alone(localiser: Localiser, readers: Readers) -> None:
@@ -91,7 +92,7 @@ def test_a_bad_photo_is_the_senders_fault(localiser: Localiser) -> None:
 
 _JOB = hop.Job(
     (Box("1D", rectangle(10, 5) / 3, 0.1 + 0.2), Box("QR", rectangle(9, 9, 1 / 7, 2), 2.5)),
-    (Found("EAN8", "96385074", rectangle(1e-9, 7.7)), Found("QR", 'ü"\n', rectangle(1, 1))),
+    (DecodedCode("EAN8", "96385074", rectangle(1e-9, 7.7)), DecodedCode("QR", 'ü"\n', rectangle(1, 1))),
     b"\xff\xd8 a photo \x00",
 )
 
@@ -125,11 +126,11 @@ def _job_of(head: bytes, version: int = hop.VERSION, length: int | None = None) 
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
-        (b"", "too few"),
-        (b"\xff\xd8\xff\xe0 a photo, not a job", "begin as one"),
+        (b"", "shorter than a header"),
+        (b"\xff\xd8\xff\xe0 a photo, not a job", "magic number"),
         (_job_of(b'{"boxes":[],"codes":[]}', version=2), "version 2"),
-        (_job_of(b"{}", length=99), "cut off"),
-        (_job_of(b"{}", length=2**32 - 1), "cut off"),
+        (_job_of(b"{}", length=99), "truncated"),
+        (_job_of(b"{}", length=2**32 - 1), "truncated"),
         (_job_of(b"not JSON"), "head is malformed"),
         (_job_of(b"\xff\xfe"), "head is malformed"),
         (_job_of(b"[" * 100_000), "head is malformed"),
@@ -140,8 +141,8 @@ def _job_of(head: bytes, version: int = hop.VERSION, length: int | None = None) 
         (_job_of(b'{"boxes":[[["1D"],1,[1,2,3,4,5,6,7,8]]],"codes":[]}'), "head is malformed"),
         (_job_of(b'{"boxes":[["1D",NaN,[1,2,3,4,5,6,7,8]]],"codes":[]}'), "finite"),
         (_job_of(b'{"boxes":[["1D",1,[1,2,3,4,5,6,7,"8"]]],"codes":[]}'), "finite"),
-        (_job_of(b'{"boxes":[["1D",1,[1,2,3,4,5,6,7,1e12]]],"codes":[]}'), "far off"),
-        (_job_of(b'{"boxes":[],"codes":[["QR",7,[1,2,3,4,5,6,7,8]]]}'), "not text"),
+        (_job_of(b'{"boxes":[["1D",1,[1,2,3,4,5,6,7,1e12]]],"codes":[]}'), "far outside"),
+        (_job_of(b'{"boxes":[],"codes":[["QR",7,[1,2,3,4,5,6,7,8]]]}'), "must be a string"),
     ],
 )
 def test_malformed_jobs_are_refused_with_a_reason(readers: Readers, body: bytes, reason: str) -> None:

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from codereader import crops, ean, grids, islands, qr
-from codereader.evidence import borne_out, lightness_beside
+from codereader import crops, ean, fixed_patterns, grids, qr
+from codereader.evidence import digit_support, lightness_beside
 from codereader.geometry import project, rectangle
 from codereader.placements import FRAMES
 from codereader.sheets import Sheet, lattice
-from codereader.strips import BarsRead, dark_on_light, is_believed, read_bars
+from codereader.strips import BarsRead, dark_on_light, is_accepted, read_bars
 
 NUMBERS = [("EAN13", "4006381333931"), ("UPCA", "036000291452"), ("EAN8", "96385074"), ("UPCE", "01234565")]
 NEGATIVE = dict(zip("LGRQ", "RQLG", strict=True))
@@ -233,22 +233,22 @@ def test_a_sheet_that_is_off_is_aligned_by_the_fixed_modules(off: tuple[float, f
 
 @pytest.mark.parametrize("turn", range(4))
 @pytest.mark.parametrize(("version", "assumed"), [(3, 3), (14, 13), (20, 22), (18, 23)])
-def test_a_sheet_that_is_far_off_is_settled_by_the_fixed_patterns(version: int, assumed: int, turn: int) -> None:
+def test_a_sheet_that_is_far_off_is_refitted_by_the_fixed_patterns(version: int, assumed: int, turn: int) -> None:
     """The finder is wrong by up to 2 % of the side, in a different way at each corner, and by a few versions."""
     truth, size = rectangle(440, 440, 80, 80), qr.size_of(version)
     upright = Sheet(np.roll(truth, -turn, axis=0), np.zeros((9, 2)))
     photo = drawn("settled by what is known of it", version, upright, (600, 600))
     rough = Sheet(truth + np.array([[2, 1], [-1, 1], [1, -2], [0, 2]]) * 440 / 100, np.zeros((9, 2)))
-    found = islands.settled(photo, rough, assumed)
+    found = fixed_patterns.refit(photo, rough, assumed)
     assert found is not None
     assert found[1] == version
     assert np.abs(found[0].outline - truth).max() < 0.7 * 440 / size
 
 
-def test_where_no_finder_patterns_are_nothing_is_settled() -> None:
+def test_where_no_finder_patterns_are_nothing_is_refitted() -> None:
     noise = np.random.default_rng(1).integers(0, 256, (40, 40), dtype=np.uint8)
     photo = Image.fromarray(noise).resize((400, 400), Image.Resampling.NEAREST)
-    assert islands.settled(photo, Sheet(rectangle(260, 260, 70, 60), np.zeros((9, 2))), 4) is None
+    assert fixed_patterns.refit(photo, Sheet(rectangle(260, 260, 70, 60), np.zeros((9, 2))), 4) is None
 
 
 def test_what_is_no_code_is_read_once() -> None:
@@ -311,8 +311,8 @@ MISTAKEN = [
 def test_greys_bear_out_the_right_digits_and_no_others(kind: str, text: str, mistaken: str, turned: bool) -> None:
     places = np.tile([0.1 * FRAMES, 0.9 * FRAMES, 0.0, 0.0], (3, 1))
     strips = blurred(pictured(kind, text, turned=turned), 2.5)
-    assert borne_out(kind, text, strips, places, turned=turned).min() > 0.3
-    found = borne_out(kind, mistaken, strips, places, turned=turned)
+    assert digit_support(kind, text, strips, places, turned=turned).min() > 0.3
+    found = digit_support(kind, mistaken, strips, places, turned=turned)
     differ = np.array([a != b for a, b in zip(ean.symbols(kind, text), ean.symbols(kind, mistaken), strict=True)])
     assert differ.any()
     assert found[differ].max() < 0 < found[~differ].max()
@@ -331,14 +331,14 @@ def test_a_number_that_the_greys_contradict_is_not_returned(kind: str, text: str
 
 
 @pytest.mark.parametrize(
-    ("borne", "together", "alone"), [(0.4, True, True), (-0.13, True, False), (-0.3, False, False)]
+    ("support", "together", "alone"), [(0.4, True, True), (-0.13, True, False), (-0.3, False, False)]
 )
-def test_more_must_speak_for_a_number_that_rests_on_one_strip(borne: float, together: bool, alone: bool) -> None:
+def test_more_must_speak_for_a_number_that_rests_on_one_strip(support: float, together: bool, alone: bool) -> None:
     def bars(*, alone: bool) -> BarsRead:
-        return BarsRead("EAN13", "4006381333931", (0.0, 1.0), False, (0.9, 0.95), alone, borne_out=borne)
+        return BarsRead("EAN13", "4006381333931", (0.0, 1.0), False, (0.9, 0.95), alone, support=support)
 
-    assert is_believed(bars(alone=False)) == together
-    assert is_believed(bars(alone=True)) == alone
+    assert is_accepted(bars(alone=False)) == together
+    assert is_accepted(bars(alone=True)) == alone
 
 
 @pytest.mark.parametrize("kind", ["EAN13", "UPCA", "EAN8"])

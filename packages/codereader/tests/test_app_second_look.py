@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from codereader import crops
-from codereader.decoder import Found, make_decoder, unread
+from codereader.decoder import DecodedCode, make_decoder, unread
 from codereader.geometry import rectangle
 from codereader.images import Photo, open_photo
 from codereader.localiser import Box, find_boxes, hints
@@ -46,7 +46,7 @@ def test_what_is_hardly_likelier_than_not_is_no_box_yet() -> None:
 
 def test_boxes_without_a_code_are_looked_at_again() -> None:
     near, far = Box("1D", rectangle(100, 50, 40, 40), 1.0), Box("1D", rectangle(100, 50, 700, 600), 1.0)
-    code = Found("EAN13", "4006381333931", rectangle(200, 100, 80, 80))  # twice as many pixels were sent
+    code = DecodedCode("EAN13", "4006381333931", rectangle(200, 100, 80, 80))  # twice as many pixels were sent
     assert [each.tolist() for each in unread(PHOTO, [near, far], [code, None], maps())] == [[[700, 600], [800, 650]]]
     assert unread(PHOTO, [near], [code], maps()) == []
     assert len(unread(PHOTO, [near], [code], maps(hinted=True))) == 1

@@ -1,11 +1,9 @@
-"""What is built or unpacked once: folders named by their content's recipe, there whole or not at all."""
+"""A cache of built or unpacked folders, named by a digest of their inputs and complete or absent."""
 
 from __future__ import annotations
 
 import ctypes
-import fcntl
 import hashlib
-import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +13,7 @@ from typing import Final
 
 from mlscale.host.scratch import remove_folder
 from mlscale.host.state import cache_home
-from mlscale.runs import MlscaleError
+from onenode.locking import locked
 
 _PR_SET_PDEATHSIG: Final = 1
 
@@ -27,7 +25,7 @@ class Cache:
     root: Path
 
     def folder(self, name: str, *recipe: str | bytes) -> Path:
-        """Where what is made by ``recipe`` lies, whether it is there or not."""
+        """The folder for what ``recipe`` builds, whether it exists or not."""
         digest = hashlib.sha256()
         for part in recipe:
             data = part.encode() if isinstance(part, str) else part
@@ -35,8 +33,8 @@ class Cache:
         return self.root / f"{name}-{digest.hexdigest()[:12]}"
 
     @contextmanager
-    def making(self, folder: Path) -> Iterator[Path]:
-        """A fresh folder that becomes ``folder`` when the block ends well, and is removed when it does not."""
+    def creating(self, folder: Path) -> Iterator[Path]:
+        """A fresh folder that becomes ``folder`` when the block succeeds, and is removed when it fails."""
         partial = folder.with_name(f"{folder.name}.partial")
         remove_folder(partial)
         partial.mkdir(parents=True)
@@ -48,23 +46,13 @@ class Cache:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """One maker at a time; waits for another one.
+        """One builder at a time; waits for another process.
 
         Raises:
-            MlscaleError: the folder can't be written.
+            MlscaleError: the folder is not writable.
         """
-        try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise MlscaleError(
-                f"it can't be written: {error.strerror}", str(self.root), "set XDG_CACHE_HOME to a folder that can be"
-            ) from error
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with locked(self.root / "lock", variable="XDG_CACHE_HOME"):
             yield
-        finally:
-            os.close(descriptor)
 
 
 def default_cache() -> Cache:
@@ -73,5 +61,5 @@ def default_cache() -> Cache:
 
 
 def die_with_parent() -> None:
-    """For ``preexec_fn``: a build ends when the command that asked for it is killed."""
+    """For ``preexec_fn``: the child is killed when its parent dies, so no build outlives its command."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)

@@ -1,8 +1,8 @@
-"""Keys and certificates, pure: which ones the cluster needs, and how one is issued. `onenode.pki` writes them.
+"""Keys and certificates: which ones the cluster needs, and how to issue them. Pure; `onenode.pki` writes them.
 
 Three authorities: "ca" for clients and servers of Kubernetes, "etcd-ca" for etcd (the API server alone holds a client
-certificate), "front-proxy-ca" for the API server as it speaks to aggregated ones. The groups and user names are those
-that Kubernetes' own RBAC roles are bound to.
+certificate), "front-proxy-ca" for the API server as a client of aggregated ones. The groups and user names are those
+that Kubernetes binds its RBAC roles to.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from onenode.settings import Settings
 
 AUTHORITIES: Final = ("ca", "etcd-ca", "front-proxy-ca")
 _VALID: Final = datetime.timedelta(days=3650)
-# Valid from a little before now: clocks get set.
-_BACK: Final = datetime.timedelta(hours=1)
+# Valid from a little before now, since a clock may be set back.
+_BACKDATED: Final = datetime.timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
-    """One certificate to issue. ``client`` and ``server`` say what it may be used for."""
+    """A certificate to issue. ``client`` and ``server``: what it may be used for."""
 
     name: str
     authority: str
@@ -41,7 +41,7 @@ class Leaf:
 
 
 @dataclass(frozen=True, slots=True)
-class Issued:
+class KeyPair:
     """A certificate and its private key, PEM."""
 
     certificate: bytes
@@ -74,7 +74,7 @@ def leaves(settings: Settings) -> tuple[Leaf, ...]:
 
 
 def machine_leaves(layout: MachineLayout) -> tuple[Leaf, ...]:
-    """What a machine needs to join: who its kubelet is, as a client and as a server."""
+    """What a machine needs to join: its kubelet's client and server certificates."""
     return _kubelet(layout.name, layout.addresses[1])
 
 
@@ -98,8 +98,8 @@ def new_key() -> bytes:
     )
 
 
-def public_part(key: bytes) -> bytes:
-    """The public key that belongs to a private one, PEM."""
+def public_key(key: bytes) -> bytes:
+    """The public key of a private one, PEM."""
     return (
         _load(key)
         .public_key()
@@ -107,8 +107,8 @@ def public_part(key: bytes) -> bytes:
     )
 
 
-def new_authority(name: str, now: datetime.datetime) -> Issued:
-    """A certificate authority of its own. ``now`` carries a time zone."""
+def new_authority(name: str, now: datetime.datetime) -> KeyPair:
+    """A self-signed certificate authority. ``now`` has a time zone."""
     pem = new_key()
     key, subject = _load(pem), x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"mlscale-{name}")])
     usage = x509.KeyUsage(True, False, False, False, False, True, True, False, False)
@@ -119,12 +119,12 @@ def new_authority(name: str, now: datetime.datetime) -> Issued:
         .add_extension(usage, critical=True)
         .sign(key, hashes.SHA256())
     )
-    return Issued(certificate.public_bytes(serialization.Encoding.PEM), pem)
+    return KeyPair(certificate.public_bytes(serialization.Encoding.PEM), pem)
 
 
-def issue(leaf: Leaf, authority: Issued, now: datetime.datetime) -> Issued:
+def issue(leaf: Leaf, authority: KeyPair, now: datetime.datetime) -> KeyPair:
     """A certificate for ``leaf``, signed by its authority."""
-    above = x509.load_pem_x509_certificate(authority.certificate)
+    issuer = x509.load_pem_x509_certificate(authority.certificate)
     pem = new_key()
     key = _load(pem)
     groups = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, group) for group in leaf.groups]
@@ -132,7 +132,7 @@ def issue(leaf: Leaf, authority: Issued, now: datetime.datetime) -> Issued:
     purposes = [ExtendedKeyUsageOID.SERVER_AUTH] * leaf.server + [ExtendedKeyUsageOID.CLIENT_AUTH] * leaf.client
     builder = (
         _builder(subject, key, now)
-        .issuer_name(above.subject)
+        .issuer_name(issuer.subject)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
     )
@@ -141,7 +141,7 @@ def issue(leaf: Leaf, authority: Issued, now: datetime.datetime) -> Issued:
     if names:
         builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
     certificate = builder.sign(_load(authority.key), hashes.SHA256())
-    return Issued(certificate.public_bytes(serialization.Encoding.PEM), pem)
+    return KeyPair(certificate.public_bytes(serialization.Encoding.PEM), pem)
 
 
 def _builder(subject: x509.Name, key: ec.EllipticCurvePrivateKey, now: datetime.datetime) -> x509.CertificateBuilder:
@@ -150,7 +150,7 @@ def _builder(subject: x509.Name, key: ec.EllipticCurvePrivateKey, now: datetime.
         .subject_name(subject)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - _BACK)
+        .not_valid_before(now - _BACKDATED)
         .not_valid_after(now + _VALID)
     )
 

@@ -9,7 +9,7 @@ import typer
 
 from onenode.cache import default_cache
 from onenode.layout import default_layout
-from onenode.lifecycle import down, require, stop, up
+from onenode.lifecycle import down, require_cluster, stop, up
 from onenode.preflight import check_host
 from onenode.programs import ensure_programs
 from onenode.progress import Reporter
@@ -20,25 +20,25 @@ cluster_app = typer.Typer(no_args_is_help=True, help="A real one-node Kubernetes
 
 
 def up_command(cfs_period: str | None = None, hpa_sync: str | None = None, *, machines: bool = False) -> str:
-    """Build what is missing, make or repair the cluster; returns what to know of it."""
+    """Build what is missing, start or repair the cluster; returns a line for the user."""
     reporter, layout = Reporter(), default_layout()
     check_host()
     period_s, sync_s = parse_period_s(cfs_period, "--cfs-period"), parse_period_s(hpa_sync, "--hpa-sync")
     machines = machines or has_machines(layout.settings)
-    everything = ensure_programs(default_cache(), reporter, machines)
+    built = ensure_programs(default_cache(), reporter, machines)
     begun_s = time.monotonic()
-    up(layout, everything, reporter, cfs_period_s=period_s, hpa_sync_s=sync_s, machines=machines)
+    up(layout, built, reporter, cfs_period_s=period_s, hpa_sync_s=sync_s, machines=machines)
     return f"the cluster is up ({time.monotonic() - begun_s:.1f} s): export KUBECONFIG={layout.kubeconfig}"
 
 
 def start_command() -> str:
     """`up_command` for a cluster that was stopped."""
-    require(default_layout())
+    require_cluster(default_layout())
     return up_command()
 
 
 def stop_command() -> str:
-    """End its processes, keep its state."""
+    """End its processes; keep its state."""
     check_host()
     begun_s = time.monotonic()
     stop(default_layout(), Reporter())
@@ -50,7 +50,7 @@ def down_command() -> str:
     check_host()
     begun_s = time.monotonic()
     down(default_layout(), Reporter())
-    return f"nothing of the cluster is left ({time.monotonic() - begun_s:.1f} s)"
+    return f"the cluster is removed ({time.monotonic() - begun_s:.1f} s)"
 
 
 def status_command(as_json: bool) -> tuple[str, bool]:
@@ -67,34 +67,34 @@ def _up(
     hpa_sync: Annotated[str | None, typer.Option(help="the HPA's sync period, 1s to 300s; kept until changed")] = None,
     machines: Annotated[
         bool,
-        typer.Option("--machines", help="with Karpenter and machines that come and go; kept from then on"),
+        typer.Option("--machines", help="with Karpenter and machines that join and leave; kept from then on"),
     ] = False,
 ) -> None:
-    """Make the cluster, or repair it: what does not run is started, what runs is left alone. Built the first time."""
+    """Start or repair the cluster: starts what does not run. Builds its programs the first time."""
     print(up_command(cfs_period, hpa_sync, machines=machines))
 
 
 @cluster_app.command("start")
 def _start() -> None:
-    """Bring a stopped cluster back."""
+    """Start a stopped cluster again."""
     print(start_command())
 
 
 @cluster_app.command("stop")
 def _stop() -> None:
-    """End every process of the cluster; its state is kept."""
+    """End all processes of the cluster; keep its state."""
     print(stop_command())
 
 
 @cluster_app.command("down")
 def _down() -> None:
-    """Remove the cluster and everything of it; what was built for it stays in the cache."""
+    """Remove the cluster and its state; built programs stay in the cache."""
     print(down_command())
 
 
 @cluster_app.command("status")
-def _status(as_json: Annotated[bool, typer.Option("--json", help="the same as JSON")] = False) -> None:
-    """Its parts: up or down, process, CPU over a second, memory, log. Exit code 1 where one is not up."""
+def _status(as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False) -> None:
+    """Show its parts: state, process, CPU over a second, memory, log. Exit code 1 unless all are up."""
     text, whole = status_command(as_json)
     print(text)
     raise SystemExit(0 if whole else 1)

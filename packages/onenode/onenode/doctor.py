@@ -1,4 +1,4 @@
-"""What ``mlscale doctor`` says of the cluster."""
+"""The cluster's part of ``mlscale doctor``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mlscale.runs import MlscaleError
 
 
 def check_cluster() -> Iterable[Finding]:
-    """Whether the one-node cluster runs, and whether it could."""
+    """Whether the one-node cluster runs, or could run."""
     from onenode.cache import default_cache
     from onenode.layout import default_layout
     from onenode.preflight import check_host, check_sources
@@ -25,9 +25,11 @@ def check_cluster() -> Iterable[Finding]:
     status = read_status(default_layout())
     if status.state == "absent":
         building = f"; to be built first: {missing}" if missing else ""
-        remedy = "make cluster, for the environment k3s; with MACHINES=1 for eks, rehearsed, too"
-        yield Finding("cluster", "ok", f"can be made here{building}", remedy)
+        remedy = "make cluster, for the environment k3s; with MACHINES=1 also for rehearsals of eks"
+        yield Finding("cluster", "ok", f"can be started here{building}", remedy)
     else:
-        found, remedy = summary(status)
-        machines = "machines come and go" if has_machines(default_layout().settings) else "without machines that scale"
-        yield Finding("cluster", "ok" if status.whole else "limited", f"{found}; {machines}", remedy)
+        state, remedy = summary(status)
+        machines = (
+            "with machines that scale" if has_machines(default_layout().settings) else "without machines that scale"
+        )
+        yield Finding("cluster", "ok" if status.whole else "limited", f"{state}; {machines}", remedy)

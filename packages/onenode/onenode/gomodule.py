@@ -1,4 +1,4 @@
-"""A go.mod as far as a build needs it: which programs it pins, at which version, and the Go it takes. Pure."""
+"""What a build needs of a go.mod: the pinned programs and versions, and the Go version required. Pure."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ class GoModule:
 
 
 def parse_module(text: str) -> GoModule:
-    """Raises MlscaleError where ``text`` names no Go version."""
-    found = re.search(r"^go (\S+)$", text, re.MULTILINE)
-    if found is None:
-        raise MlscaleError("no line 'go VERSION'", "go.mod", "take it from the repository again")
+    """Parse a go.mod. Raises MlscaleError if it names no Go version."""
+    go = re.search(r"^go (\S+)$", text, re.MULTILINE)
+    if go is None:
+        raise MlscaleError("no line 'go VERSION'", "go.mod", "restore it from the repository")
     tools = [
         path for block in re.findall(r"^tool \((.*?)^\)", text, re.MULTILINE | re.DOTALL) for path in block.split()
     ]
     tools += re.findall(r"^tool ([^\s(]+)$", text, re.MULTILINE)
     versions = dict(re.findall(r"^(?:require )?\s*(\S+\.\S+/\S+) (v\S+)(?: // indirect)?$", text, re.MULTILINE))
-    return GoModule(tuple(tools), parse_version(found[1]), versions)
+    return GoModule(tuple(tools), parse_version(go[1]), versions)
 
 
 def parse_version(text: str) -> Version:
-    """(1, 24, 4) of "1.24.4", "go1.24.4" or what ``go version`` prints; empty where there is none."""
-    found = re.search(r"(?:^|go)(\d+(?:\.\d+)+)", text)
-    return tuple(int(part) for part in found[1].split(".")) if found else ()
+    """(1, 24, 4) of "1.24.4", "go1.24.4" or the output of ``go version``; empty if there is none."""
+    match = re.search(r"(?:^|go)(\d+(?:\.\d+)+)", text)
+    return tuple(int(part) for part in match[1].split(".")) if match else ()
 
 
 def version_flags(module: GoModule) -> str:
-    """-ldflags that make Kubernetes' programs say their version (without them they say v0.0.0); empty for others."""
+    """-ldflags that give Kubernetes' programs their version (else v0.0.0); empty for others."""
     version = module.versions.get("k8s.io/kubernetes")
     if version is None:
         return ""

@@ -1,7 +1,7 @@
 """The two images of the cluster, as archives that ``ctr images import`` takes. Pure.
 
 "thin" is nearly empty: a pod mounts the host's programs into it (see `mlscale.host.interpreter`). "pause" holds a pod's
-namespaces open. Same input, same bytes.
+namespaces open. The archives are reproducible.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ _GROUPS: Final = f"root:x:0:\nnogroup:x:{_NOBODY}:\n"
 
 
 def architecture(machine: str) -> str:
-    """Go's name of what `platform.machine` says. Raises MlscaleError for one that nothing is built for."""
+    """Go's name for a `platform.machine`. Raises MlscaleError for unsupported ones."""
     if machine not in _ARCHITECTURES:
         raise MlscaleError(f"no cluster for {machine}", "make cluster", f"use one of {', '.join(_ARCHITECTURES)}")
     return _ARCHITECTURES[machine]
 
 
 def thin_image(name: str, machine: str) -> bytes:
-    """An image with users, an empty /tmp and the links of a merged /usr: what runs in it is mounted from the host."""
+    """An image with users, an empty /tmp and the links of a merged /usr; programs are mounted from the host."""
     files = {"etc/passwd": _USERS.encode(), "etc/group": _GROUPS.encode()}
     links = {"bin": "usr/bin", "sbin": "usr/sbin"}
     return _archive(name, _layer(files, ("etc", "tmp", "usr"), links), machine, ())

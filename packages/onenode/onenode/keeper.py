@@ -1,4 +1,4 @@
-"""Our own cluster beside an experiment: up for the runs on it, stopped, its state kept, for the others' (METHOD §6)."""
+"""Our own cluster during an experiment: up for runs on it, stopped (with its state kept) for others (METHOD §6)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class OnCluster(Protocol):
 class ClusterKeeper:
     """``with ClusterKeeper() as keeper:`` then ``keeper.prepare(...)`` before each run.
 
-    On leaving, the cluster is as it was found: up, or stopped. Where there is none of ours, nothing is done.
+    On leaving, the cluster is up or stopped as before. Without a cluster, nothing is done.
     """
 
     def __init__(self) -> None:
@@ -39,16 +39,16 @@ class ClusterKeeper:
             _stop()
 
     def prepare(self, environment: str, scaling: Mapping[str, Any]) -> None:
-        """Start the cluster for a run on it, with the CFS period and the HPA's sync period that the run asks for, else
-        the defaults; stop it for any other.
+        """Start the cluster for a run on it, with the run's CFS period and HPA sync period or the defaults; stop it
+        for any other run.
 
         Raises:
-            MlscaleError: it does not come up, or does not end.
+            MlscaleError: it does not start, or does not stop.
         """
         if _absent():
             return
-        found = environments.get(environment)
-        if isinstance(found, OnCluster) and found.on_own_cluster():
+        target = environments.get(environment)
+        if isinstance(target, OnCluster) and target.on_own_cluster():
             _start(scaling)
         elif _up():
             _stop()

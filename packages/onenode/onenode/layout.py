@@ -1,4 +1,4 @@
-"""Where the files of a node lie, and the names that everything outside its folder has. Pure."""
+"""The files of a node, and the names of everything outside its folder. Pure."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ NODE_NAME: Final = "mlscale"
 RUNTIME_SOCKET: Final = "/run/containerd/containerd.sock"
 KUBELET_FOLDER: Final = "/var/lib/kubelet"
 CONTAINERD_FOLDER: Final = "/var/lib/containerd"
-# Folder in `NodeLayout.data` -> where it is seen inside the node: the usual places, and short enough for sockets.
+# Folder in `NodeLayout.data` -> its path inside the node: the usual ones, and short enough for sockets.
 BINDS: Final = {"kubelet": KUBELET_FOLDER, "containerd": CONTAINERD_FOLDER, "pod-logs": "/var/log/pods"}
-# Where programs are looked for inside the node, behind its own.
+# Search path for programs inside the node, after its own.
 PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 SERVICE_CIDR: Final = "10.96.0.0/16"
 API_SERVICE_ADDRESS: Final = "10.96.0.1"
-# Of the whole cluster; each node has a /24 of it (`NodeLayout.pod_cidr`).
+# The whole cluster's; each node has a /24 of it (`NodeLayout.pod_cidr`).
 POD_CIDR: Final = "10.244.0.0/16"
 THIN_IMAGE: Final = "localhost/mlscale/thin:1"
 PAUSE_IMAGE: Final = "localhost/mlscale/pause:1"
@@ -31,17 +31,17 @@ PAUSE_IMAGE: Final = "localhost/mlscale/pause:1"
 
 @dataclass(frozen=True, slots=True)
 class NodeLayout:
-    """The folder of one node: the cluster's own (`Layout`), or a machine that comes and goes (`MachineLayout`).
+    """The folder of a node: the cluster's own (`Layout`), or a machine that joins and leaves (`MachineLayout`).
 
-    What lies outside it has names that follow from it, so that they are known without any record: a cgroup in every
-    hierarchy, and one network interface.
+    What is outside it has names derived from it, which are known without a record: a cgroup in every hierarchy, and a
+    network interface.
     """
 
     root: Path
 
     @property
     def name(self) -> str:
-        """Of the node in Kubernetes, and its host name."""
+        """The node's name in Kubernetes and its host name."""
         raise NotImplementedError
 
     @property
@@ -56,12 +56,12 @@ class NodeLayout:
 
     @property
     def pod_cidr(self) -> str:
-        """Where its pods have their addresses."""
+        """Address range of its pods."""
         raise NotImplementedError
 
     @property
     def init(self) -> Path:
-        """Which process is the node's first one."""
+        """Record of the node's first process."""
         return self.root / "init.json"
 
     @property
@@ -78,12 +78,12 @@ class NodeLayout:
 
     @property
     def records(self) -> Path:
-        """NAME.json for each part: its process and what it was started with."""
+        """NAME.json for each part: its process and the digest that it was started with."""
         return self.root / "parts"
 
     @property
     def data(self) -> Path:
-        """etcd, containerd and kubelet keep theirs below."""
+        """Data of etcd, containerd and kubelet."""
         return self.root / "data"
 
     def log(self, part: str) -> Path:
@@ -92,7 +92,7 @@ class NodeLayout:
 
 @dataclass(frozen=True, slots=True)
 class Layout(NodeLayout):
-    """The folder of one cluster, which is that of its own node."""
+    """The folder of a cluster, which is that of its own node."""
 
     @property
     def name(self) -> str:
@@ -100,7 +100,7 @@ class Layout(NodeLayout):
 
     @property
     def identifier(self) -> str:
-        """8 hexadecimal digits, one cluster's own."""
+        """8 hexadecimal digits, unique to the cluster."""
         return hashlib.sha256(str(self.root).encode()).hexdigest()[:8]
 
     @property
@@ -117,7 +117,7 @@ class Layout(NodeLayout):
 
     @property
     def lock(self) -> Path:
-        """Beside the folder, since `down` removes that."""
+        """Outside the folder, since `down` removes that."""
         return self.root.with_name(f"{self.root.name}.lock")
 
     @property
@@ -126,12 +126,12 @@ class Layout(NodeLayout):
 
     @property
     def settings(self) -> Path:
-        """Addresses and what the user chose; written before anything else."""
+        """Addresses and the user's choices; written before anything else."""
         return self.root / "settings.json"
 
     @property
     def whole(self) -> Path:
-        """There once the cluster has come up: its state is then worth keeping."""
+        """Exists once the cluster has come up: its state is then worth keeping."""
         return self.root / "whole"
 
     @property
@@ -140,13 +140,13 @@ class Layout(NodeLayout):
         return self.root / "machines"
 
     def machine(self, name: str, number: int) -> MachineLayout:
-        """Of the machine ``name``; ``number``, 1 to 60, is its alone while it exists."""
+        """The machine ``name``; ``number``, 1 to 60, is unique among existing machines."""
         return MachineLayout(self.machines / name, number)
 
 
 @dataclass(frozen=True, slots=True)
 class MachineLayout(NodeLayout):
-    """The folder of one machine. Its cgroup, interface and addresses are inside the cluster's own node."""
+    """The folder of a machine. Its cgroup, interface and addresses are inside the cluster's own node."""
 
     number: int
 
@@ -168,15 +168,15 @@ class MachineLayout(NodeLayout):
 
     @property
     def addresses(self) -> tuple[str, str]:
-        """Of the outer and the inner end of its link, a network of 4 addresses (/30)."""
+        """Outer and inner end of its link, a network of 4 addresses (/30)."""
         return f"10.245.0.{4 * self.number + 1}", f"10.245.0.{4 * self.number + 2}"
 
 
 def import_folders() -> tuple[str, str]:
-    """From where processes without site-packages import this package and mlscale."""
+    """Folders from which processes without site-packages import this package and mlscale."""
     return str(Path(__file__).resolve().parents[1]), str(package_home())
 
 
 def default_layout() -> Layout:
-    """The cluster that ``make cluster`` makes."""
+    """The cluster of ``make cluster``."""
     return Layout(own_cluster())

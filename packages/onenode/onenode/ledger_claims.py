@@ -1,4 +1,4 @@
-"""The cluster in the ledger: claimed by the command that makes it, then by the node itself for as long as it runs."""
+"""The cluster in the ledger: claimed by the command that starts it, then by the node for as long as it runs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Claim:
         self._entry = ledger.intend(KIND, root=str(layout.root))
 
     def hand_over(self, init: ProcessIdentity) -> None:
-        """The cluster has come up: from now on what is left of it counts as left over once ``init`` has ended."""
+        """The cluster has come up: it counts as left over only once ``init`` has ended."""
         with Ledger.create(RUN_ID, owner=init) as lasting:
             lasting.intend(KIND, root=str(self._layout.root))
             drop_claims(self._layout, (lasting, self._ledger))
@@ -33,13 +33,13 @@ class Claim:
 
 @contextmanager
 def claim(layout: Layout) -> Iterator[Claim]:
-    """Written down before anything is made. Without `Claim.hand_over` the claim stays, for `mlscale cleanup`."""
+    """Recorded before anything is created. Without `Claim.hand_over` the claim stays, for `mlscale cleanup`."""
     with Ledger.create(RUN_ID) as ledger:
         yield Claim(layout, ledger)
 
 
 def drop_claims(layout: Layout, but: tuple[Ledger, ...] = ()) -> None:
-    """Remove the ledgers that name this cluster, except ``but``: it is whole now, or gone. Call with it locked."""
+    """Remove the ledgers that name this cluster, except ``but``: it is up now, or gone. Call with it locked."""
     kept = {ledger.path for ledger in but}
     for path in ledger_paths():
         if path in kept or not path.name.startswith(f"{RUN_ID}-"):
@@ -47,7 +47,7 @@ def drop_claims(layout: Layout, but: tuple[Ledger, ...] = ()) -> None:
         try:
             ledger = read_ledger(path)
         except FileNotFoundError:
-            continue  # `mlscale cleanup` was there first
+            continue  # removed by `mlscale cleanup`
         if ledger is not None and any(_names(entry, layout) for entry in ledger.open_entries):
             path.unlink(missing_ok=True)
 

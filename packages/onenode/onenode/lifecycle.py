@@ -1,7 +1,7 @@
-"""Up, stop, down: each brings the cluster to what it should be from whatever it is, so each may be killed and repeated.
+"""Up, stop, down: each brings the cluster from any state to its own, so each may be killed and repeated.
 
-One command at a time holds the lock; a program that is being started inherits it until it runs, so nothing that a
-killed command had begun can appear later unseen.
+One command at a time holds the lock. A program that is being started inherits it until it runs, so a killed command's
+program can't appear while the next command works.
 """
 
 from __future__ import annotations
@@ -10,56 +10,58 @@ import contextlib
 from pathlib import Path
 from typing import Final
 
+from mlscale.atomic import write_whole
 from mlscale.host.ledger import LedgerEntry
 from mlscale.host.scratch import remove_folder
 from mlscale.host.state import state_home
 from mlscale.runs import MlscaleError
-from onenode.atomic_files import write_whole
 from onenode.configure import write_configuration
 from onenode.layout import SERVICE_CIDR, Layout
 from onenode.ledger_claims import claim, drop_claims
 from onenode.locking import locked
 from onenode.node import Link, Node, forget_records, host_networks
-from onenode.programs import Everything
+from onenode.programs import ClusterPrograms
 from onenode.progress import Reporter
 from onenode.settings import Settings, choose_addresses, overlapping
 from onenode.start import Starter
 
 _ETCD_GRACE_S: Final = 2.0
-# kube-proxy turns these round before they leave.
-_WAYS: Final = ((SERVICE_CIDR, "dev", "eth0"),)
+# kube-proxy redirects these packets before they leave the node.
+_ROUTES: Final = ((SERVICE_CIDR, "dev", "eth0"),)
 
 
 def up(
     layout: Layout,
-    everything: Everything,
+    built: ClusterPrograms,
     reporter: Reporter,
     *,
     cfs_period_s: float | None = None,
     hpa_sync_s: float | None = None,
     machines: bool = False,
 ) -> None:
-    """Make the cluster, or start again what of it does not run; back when pods can be made and measured.
+    """Create the cluster, or restart what does not run; returns once pods can be created and measured.
 
     Args:
-        cfs_period_s: the kubelet's CFS period from now on, s; None keeps what it is. Pods that run keep theirs.
-        hpa_sync_s: the HPA's sync period from now on, s; None keeps what it is.
-        machines: from now on machines come and go; False keeps what it is.
+        cfs_period_s: new CFS period of the kubelet, s; None: unchanged. Running pods keep theirs.
+        hpa_sync_s: new sync period of the HPA, s; None: unchanged.
+        machines: from now on machines join and leave; False: unchanged.
 
     Raises:
-        MlscaleError: a part does not come up (its last words are in it); what runs, stays, for `status` and `down`.
+        MlscaleError: a part does not come up (with its last log line); what runs stays, for `status` and `down`.
     """
     with _locked(layout, reporter) as descriptor, claim(layout) as claimed:
         node = Node(layout, (descriptor,))
-        settings = _present(layout, node).changed(cfs_period_s=cfs_period_s, hpa_sync_s=hpa_sync_s, machines=machines)
+        settings = _current_settings(layout, node).changed(
+            cfs_period_s=cfs_period_s, hpa_sync_s=hpa_sync_s, machines=machines
+        )
         write_whole(layout.settings, settings.to_json())
-        write_configuration(layout, settings, everything.programs)
+        write_configuration(layout, settings, built.programs)
         if node.init is None:
-            reporter.say("making the node")
+            reporter.say("creating the node")
             forget_records(layout)
             node.boot()
-        node.link(Link(settings.host_address, settings.node_address, _WAYS))
-        Starter(layout, node, settings, everything, reporter).start()
+        node.link(Link(settings.host_address, settings.node_address, _ROUTES))
+        Starter(layout, node, settings, built, reporter).start()
         write_whole(layout.whole, "")
         init = node.init
         if init is None:
@@ -68,19 +70,19 @@ def up(
 
 
 def stop(layout: Layout, reporter: Reporter) -> None:
-    """End every process of the cluster and keep its state; `up` goes on from there. Idempotent.
+    """End all processes of the cluster and keep its state; `up` resumes from it. Idempotent.
 
     Raises:
         MlscaleError: there is no cluster, or something does not end.
     """
     with _locked(layout, reporter) as descriptor:
-        require(layout)
+        require_cluster(layout)
         _end(Node(layout, (descriptor,)))
         drop_claims(layout)
 
 
 def down(layout: Layout, reporter: Reporter) -> None:
-    """Remove the cluster and everything of it. Idempotent.
+    """Remove the cluster and its state. Idempotent.
 
     Raises:
         MlscaleError: something can't be removed.
@@ -92,15 +94,15 @@ def down(layout: Layout, reporter: Reporter) -> None:
 
 
 def reap(entry: LedgerEntry) -> None:
-    """For `mlscale cleanup`: what a command that was killed left. A cluster that came up and runs is no left-over, and
-    the state of one that had come up is kept, as by `stop`.
+    """For `mlscale cleanup`: remove what a killed command left. A running cluster that came up is left alone; the state
+    of a stopped one that had come up is kept, as by `stop`.
 
     Raises:
         MlscaleError: something can't be removed.
     """
     layout = Layout(Path(entry.identity["root"]))
     if layout.root.parent != (state_home() / "cluster").resolve():
-        raise MlscaleError("not a folder that mlscale makes", str(layout.root), f"delete the ledger entry {entry.id}")
+        raise MlscaleError("not a folder that mlscale creates", str(layout.root), f"delete the ledger entry {entry.id}")
     with _locked(layout, Reporter()) as descriptor:
         node = Node(layout, (descriptor,))
         if layout.whole.exists() and node.init is not None:
@@ -110,8 +112,8 @@ def reap(entry: LedgerEntry) -> None:
             _remove(layout)
 
 
-def require(layout: Layout) -> None:
-    """Raises MlscaleError where no cluster was ever made."""
+def require_cluster(layout: Layout) -> None:
+    """Raises MlscaleError if there is no cluster."""
     if not layout.settings.exists():
         raise MlscaleError("there is no cluster", str(layout.root), "mlscale cluster up")
 
@@ -120,8 +122,8 @@ def _locked(layout: Layout, reporter: Reporter) -> contextlib.AbstractContextMan
     return locked(layout.lock, lambda: reporter.say("waiting for another mlscale cluster command"))
 
 
-def _present(layout: Layout, node: Node) -> Settings:
-    """The settings of the cluster that is there, or new ones."""
+def _current_settings(layout: Layout, node: Node) -> Settings:
+    """The settings of the existing cluster, or new ones."""
     if layout.settings.exists():
         settings = Settings.from_json(layout.settings.read_text())
         taken = None if node.init is not None else overlapping(settings, host_networks())
@@ -133,7 +135,7 @@ def _present(layout: Layout, node: Node) -> Settings:
 
 
 def _end(node: Node) -> None:
-    """etcd is asked, all else just ends: the API server would take a minute to say goodbye."""
+    """etcd gets SIGTERM, all else SIGKILL: the API server would take a minute to shut down."""
     node.end_part("etcd", _ETCD_GRACE_S)
     node.clear()
     forget_records(node.layout)

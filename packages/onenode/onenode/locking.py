@@ -12,41 +12,42 @@ from mlscale.runs import MlscaleError
 
 
 @contextmanager
-def locked(file: Path, waiting: Callable[[], None] = lambda: None) -> Iterator[int]:
-    """Hold ``file`` locked; yields its descriptor. ``waiting`` is called once where another process holds it.
+def locked(file: Path, waiting: Callable[[], None] = lambda: None, variable: str = "XDG_STATE_HOME") -> Iterator[int]:
+    """Hold ``file`` locked; yields its descriptor. ``waiting`` is called once if another process holds it.
 
-    The lock outlasts this process while a child has the descriptor open.
+    The lock outlasts this process while a child has the descriptor open. ``variable``: the environment
+    variable that sets the folder, for the error.
 
     Raises:
-        MlscaleError: its folder can't be written.
+        MlscaleError: the folder is not writable.
     """
-    descriptor = _open(file)
-    told = False
+    descriptor = _open(file, variable)
+    reported = False
     try:
         while True:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                if not told:
+                if not reported:
                     waiting()
-                    told = True
+                    reported = True
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
             if _same(descriptor, file):
                 break
-            os.close(descriptor)  # the command before us has removed it
-            descriptor = _open(file)
+            os.close(descriptor)  # `down`, which held it, removed the file
+            descriptor = _open(file, variable)
         yield descriptor
     finally:
         os.close(descriptor)
 
 
-def _open(file: Path) -> int:
+def _open(file: Path, variable: str) -> int:
     try:
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         return os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise MlscaleError(
-            f"it can't be written: {error.strerror}", str(file), "set XDG_STATE_HOME to a folder that can be"
+            f"it is not writable: {error.strerror}", str(file), f"set {variable} to a writable folder"
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""What the cluster holds from the start: the files in build/manifests, and the ConfigMap that says whose it is."""
+"""The cluster's initial objects: the files in build/manifests, and the ConfigMap that identifies the cluster."""
 
 from __future__ import annotations
 
@@ -14,35 +14,33 @@ from onenode.layout import PAUSE_IMAGE, THIN_IMAGE, NodeLayout
 from onenode.node_cgroups import NodeGroups
 from onenode.settings import Settings
 
-# Of the ConfigMap kube-system/mlscale; another number means that its keys are others.
+# Version of the keys in the ConfigMap kube-system/mlscale.
 FORMAT: Final = "2"
 
 
 def manifests(folder: Path, **values: str) -> list[dict[str, Any]]:
-    """The objects of every JSON file in ``folder``, ${NAME} replaced by ``values``. Raises KeyError for a NAME that is
-    none of them."""
+    """The objects of all JSON files in ``folder``, with ${NAME} replaced by ``values``. Raises KeyError if one is
+    missing."""
     objects: list[dict[str, Any]] = []
     for file in sorted(folder.glob("*.json")):
         objects += json.loads(string.Template(file.read_text()).substitute(values))
     return objects
 
 
-def registration_last(objects: Iterable[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """(all but APIServices, APIServices): one is registered when its server answers, or the API server asks again only
-    much later."""
-    every = list(objects)
-    late = [one for one in every if one["kind"] == "APIService"]
-    return [one for one in every if one["kind"] != "APIService"], late
+def split_registrations(objects: Iterable[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """(all but APIServices, APIServices): these are registered once their server answers, since the API server retries
+    only much later."""
+    objects = list(objects)
+    registrations = [manifest for manifest in objects if manifest["kind"] == "APIService"]
+    return [manifest for manifest in objects if manifest["kind"] != "APIService"], registrations
 
 
 def identity(settings: Settings, init: ProcessIdentity, layout: NodeLayout, groups: NodeGroups) -> dict[str, Any]:
-    """The ConfigMap kube-system/mlscale: by it one knows that a cluster is this host's own, and what of it can be seen
-    from the host.
+    """The ConfigMap kube-system/mlscale: identifies this host's own cluster, and what of it can be seen from the host.
 
-    Keys, all text: format; image (that pods mount the host's programs into); pause_image (of pods that do nothing);
-    init (the node's first process, a `ProcessIdentity` as JSON); node_address (where NodePorts answer);
-    cgroup_version and cgroups (folders of the node's cgroup, as a JSON list); records (folder of a NAME.json with the
-    process of each part); cfs_period_s.
+    Keys, all text: format; image (that pods mount the host's programs into); pause_image (of idle pods); init (the
+    node's first process, a `ProcessIdentity` as JSON); node_address (of NodePorts); cgroup_version and cgroups (folders
+    of the node's cgroup, as a JSON list); records (folder with NAME.json, the process of each part); cfs_period_s.
     """
     data = {
         "format": FORMAT,

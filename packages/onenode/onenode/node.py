@@ -1,4 +1,4 @@
-"""A node's first process, its groups and its network link: made, entered, ended. The pure part is elsewhere."""
+"""A node's first process, its cgroups and its network link: creates, enters and ends them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from mlscale.host.cgroups import group_pids, remove_tree
+from mlscale.host.cgroups import pids_below, remove_tree
 from mlscale.host.processes import ProcessIdentity, kill_until_none
 from mlscale.runs import MlscaleError
 from onenode.layout import BINDS, PATH, NodeLayout, import_folders
@@ -27,7 +27,7 @@ _START_AT_MOST_S: Final = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A process of the node as its record names it. ``digest``: of what it was started with."""
+    """The recorded process of a part. ``digest``: of what it was started with."""
 
     identity: ProcessIdentity
     digest: str
@@ -38,7 +38,7 @@ class Record:
 
 
 def read_record(file: Path) -> Record | None:
-    """None where there is no record."""
+    """None if there is no record."""
     try:
         data = json.loads(file.read_text())
         return Record(ProcessIdentity.from_json(data), str(data["digest"]))
@@ -48,19 +48,20 @@ def read_record(file: Path) -> Record | None:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A node's only network link. ``outer`` and ``inner``: addresses of its ends, in one network of 4 (/30). ``ways``
-    are networks reached through it from inside (``ip route`` words), ``beyond`` those behind it from outside."""
+    """A node's only network link. ``outer`` and ``inner``: addresses of its ends, a network of 4 (/30);
+    ``inner_routes``: routes inside the node (``ip route`` arguments); ``outer_networks``: networks that the host
+    reaches through it."""
 
     outer: str
     inner: str
-    ways: tuple[tuple[str, ...], ...] = ()
-    beyond: tuple[str, ...] = ()
+    inner_routes: tuple[tuple[str, ...], ...] = ()
+    outer_networks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a machine has: everything on it together can't use more. ``weight``: its share of the CPU among siblings, as
-    `mlscale.host.cgroups.Group.set_weight` takes it."""
+    """What everything on a machine may use together. ``weight``: its share of the CPU among siblings, see
+    `mlscale.host.cgroups.Group.set_weight`."""
 
     cpu_cores: float
     memory_bytes: int
@@ -68,33 +69,33 @@ class Limits:
 
 
 class Node:
-    """One node on this host, whether it runs or not. ``passed_on``: descriptors that a program which is being started
-    holds open until it runs (the lock)."""
+    """A node on this host, whether it runs or not. ``inherited_fds``: descriptors that a program holds open while it is
+    being started (the lock)."""
 
-    def __init__(self, layout: NodeLayout, passed_on: Sequence[int] = ()) -> None:
+    def __init__(self, layout: NodeLayout, inherited_fds: Sequence[int] = ()) -> None:
         self.layout = layout
         self.groups: NodeGroups = node_groups(layout.cgroup)
-        self._passed_on = tuple(passed_on)
+        self._inherited_fds = tuple(inherited_fds)
 
     @property
     def init(self) -> ProcessIdentity | None:
-        """Its first process, None where it does not run."""
+        """Its first process; None if it does not run."""
         record = read_record(self.layout.init)
         return record.identity if record is not None and record.alive else None
 
     def record(self, part: str) -> Record | None:
-        """What `start` wrote down of a part."""
+        """What `start` recorded of a part."""
         return read_record(self.layout.records / f"{part}.json")
 
     def boot(self, limits: Limits | None = None, covers: Mapping[str, str] | None = None) -> None:
-        """Start the first process in namespaces and groups of its own; what an earlier one left is ended before.
+        """Start the first process in namespaces and cgroups of its own, after ending what an earlier one left.
 
         Args:
-            limits: None: it may use what the host has.
-            covers: files and folders that are seen in the place of others inside, such as another /proc/meminfo.
+            limits: None: everything the host has.
+            covers: path inside -> path on the host to mount over it, such as another /proc/meminfo.
 
         Raises:
-            MlscaleError: the host refuses something; nothing is left then but the groups.
+            MlscaleError: the host refuses something; only the cgroups are left then.
         """
         self.clear()
         for name in BINDS:
@@ -117,62 +118,62 @@ class Node:
             "name": self.layout.name,
             "sysctl": {"net/ipv4/ip_forward": "1"},
             "record": str(self.layout.init),
-            "identity": _whereabouts(""),
+            "identity": _identity_fields(""),
         }
-        done = self._run("nodeinit", setup)
-        answer = json.loads(done.stdout or '{"ok": false, "step": "start", "reason": ""}')
-        if done.returncode or not answer["ok"]:
+        result = self._run("nodeinit", setup)
+        answer = json.loads(result.stdout or '{"ok": false, "step": "start", "reason": ""}')
+        if result.returncode or not answer["ok"]:
             self.kill()
-            reason = f"{answer['step']}: {answer['reason']} {done.stderr.strip()[-300:]}".strip()
-            raise MlscaleError(f"the node can't be made: {reason}", "its namespaces", "see `mlscale doctor`")
-        self.groups.hand_down()
+            reason = f"{answer['step']}: {answer['reason']} {result.stderr.strip()[-300:]}".strip()
+            raise MlscaleError(f"the node can't be created: {reason}", "its namespaces", "see `mlscale doctor`")
+        self.groups.delegate()
 
     def link(self, link: Link) -> None:
-        """The node's only network link: one end out here, the other inside. Idempotent."""
+        """Create the node's network link. Idempotent."""
         init, interface = self.init, self.layout.interface
         assert init is not None, "boot comes first"
         if not Path("/sys/class/net", interface).exists():
             _ip("link", "add", interface, "type", "veth", "peer", "name", "eth0", "netns", str(init.pid))
         _ip("link", "set", interface, "addrgenmode", "none", "up")
         _ip("address", "replace", f"{link.outer}/30", "dev", interface)
-        inside = (
+        commands = (
             ("address", "replace", f"{link.inner}/30", "dev", "eth0"),
             ("link", "set", "eth0", "addrgenmode", "none", "up"),
-            *(("route", "replace", *way) for way in link.ways),
+            *(("route", "replace", *route) for route in link.inner_routes),
         )
-        for words in inside:
+        for words in commands:
             self.run(["ip", *words])
-        for network in link.beyond:
+        for network in link.outer_networks:
             _ip("route", "replace", network, "via", link.inner, "dev", interface)
 
     def start(self, part: Part, digest: str) -> None:
-        """Start a part; its record is written before it runs. Raises MlscaleError where that can't be."""
+        """Start a part; its record is written before it runs. Raises MlscaleError if it can't be started."""
         group = self.groups.part(part.name)
         group.create()
         self.layout.records.mkdir(exist_ok=True, mode=0o700)
         spec = self._spec(part.argv, self.groups.entries_of(part.name), part.environment)
         spec |= {"log": str(self.layout.log(part.name)), "record": str(self.layout.records / f"{part.name}.json")}
-        done = self._run("nodestart", spec | {"identity": _whereabouts(digest)})
-        if done.returncode:
+        result = self._run("nodestart", spec | {"identity": _identity_fields(digest)})
+        if result.returncode:
             raise MlscaleError(
-                f"it can't be started: {done.stderr.strip()[-300:]}", part.name, "mlscale cluster status"
+                f"it can't be started: {result.stderr.strip()[-300:]}", part.name, "mlscale cluster status"
             )
 
     def run(self, argv: Sequence[str], environment: Mapping[str, str] | None = None) -> str:
-        """Run a command inside and return what it printed. Raises MlscaleError when it fails."""
+        """Run a command inside and return its output. Raises MlscaleError if it fails."""
         group = self.groups.part("tools")
         group.create()
         spec = self._spec(argv, self.groups.entries_of("tools"), environment or {})
-        done = self._run("nodestart", spec | {"log": None, "record": None})
-        if done.returncode:
-            said = (done.stderr or done.stdout).strip()[-300:]
+        result = self._run("nodestart", spec | {"log": None, "record": None})
+        if result.returncode:
+            output = (result.stderr or result.stdout).strip()[-300:]
             raise MlscaleError(
-                f"{Path(argv[0]).name} failed in the node: {said}", " ".join(argv[:3]), "see its message"
+                f"{Path(argv[0]).name} failed in the node: {output}", " ".join(argv[:3]), "see its message"
             )
-        return done.stdout
+        return result.stdout
 
     def end_part(self, name: str, grace_s: float) -> None:
-        """SIGTERM, a bounded wait, SIGKILL. A part that does not run is left as it is."""
+        """SIGTERM, then SIGKILL after ``grace_s``. Does nothing if the part does not run."""
         record = self.record(name)
         if record is None or not record.alive:
             return
@@ -184,11 +185,11 @@ class Node:
         kill_until_none(lambda: (record.identity.pid,) if record.alive else ())
 
     def kill(self) -> None:
-        """End the first process, and with it everything inside; back when nothing runs any more."""
-        kill_until_none(lambda: group_pids(self.groups.folders), at_most_s=10)
+        """End everything in the node; returns when nothing runs any more."""
+        kill_until_none(lambda: pids_below(self.groups.folders), at_most_s=10)
 
     def clear(self) -> None:
-        """`kill`, then remove what the kernel keeps: the groups and the host's end of the link. Idempotent.
+        """`kill`, then remove the cgroups and the host's end of the link. Idempotent.
 
         Raises:
             MlscaleError: something could not be removed.
@@ -199,12 +200,14 @@ class Node:
         self.kill()
         remove_tree(self.groups.folders)
         if Path("/sys/class/net", self.layout.interface).exists():
-            with contextlib.suppress(MlscaleError):  # it goes by itself as soon as the namespace is gone
+            with contextlib.suppress(MlscaleError):  # it disappears with the namespace
                 _ip("link", "delete", self.layout.interface)
         deadline_s = time.monotonic() + 5
         while Path("/sys/class/net", self.layout.interface).exists():
             if time.monotonic() > deadline_s:
-                raise MlscaleError("the interface stays", self.layout.interface, "ip link delete it by hand")
+                raise MlscaleError(
+                    "the network interface can't be removed", self.layout.interface, "remove it with ip link delete"
+                )
             time.sleep(0.01)
 
     def _spec(self, argv: Sequence[str], entry: Sequence[Path], environment: Mapping[str, str]) -> dict[str, Any]:
@@ -227,7 +230,7 @@ class Node:
                 capture_output=True,
                 text=True,
                 timeout=_START_AT_MOST_S,
-                pass_fds=self._passed_on,
+                pass_fds=self._inherited_fds,
                 cwd="/",
                 check=False,
             )
@@ -236,18 +239,18 @@ class Node:
 
 
 def host_networks() -> list[str]:
-    """Every network the host knows a way to, such as "192.0.2.0/24". Raises MlscaleError without iproute2."""
+    """Networks that the host has routes to, such as "192.0.2.0/24". Raises MlscaleError without iproute2."""
     routes: list[dict[str, Any]] = json.loads(_ip("-json", "-4", "route", "show", "table", "all") or "[]")
     return [str(route.get("dst", "")) for route in routes]
 
 
 def forget_records(layout: NodeLayout) -> None:
-    """Records of parts that ran in an earlier node."""
+    """Delete the records of parts of an earlier node."""
     for file in layout.records.glob("*.json"):
         file.unlink()
 
 
-def _whereabouts(digest: str) -> dict[str, str]:
+def _identity_fields(digest: str) -> dict[str, str]:
     here = ProcessIdentity.of(os.getpid())
     assert here is not None, "this process runs"
     return {"boot_id": here.boot_id, "pid_namespace": here.pid_namespace, "digest": digest}
@@ -255,9 +258,9 @@ def _whereabouts(digest: str) -> dict[str, str]:
 
 def _ip(*words: str) -> str:
     try:
-        done = subprocess.run(["ip", *words], capture_output=True, text=True, check=False)
+        result = subprocess.run(["ip", *words], capture_output=True, text=True, check=False)
     except FileNotFoundError as error:
         raise MlscaleError("the program ip is missing", "iproute2", "apt-get install iproute2") from error
-    if done.returncode:
-        raise MlscaleError(f"ip {' '.join(words)}: {done.stderr.strip()}", "the node's link", "run as root")
-    return done.stdout
+    if result.returncode:
+        raise MlscaleError(f"ip {' '.join(words)}: {result.stderr.strip()}", "the node's link", "run as root")
+    return result.stdout

@@ -1,4 +1,4 @@
-"""The first process of the node: makes its namespaces, then takes in orphans until it is killed, and all with it.
+"""The first process of the node: creates its namespaces, then reaps orphans. When it is killed, so is everything else.
 
 Started by `onenode.node` without site-packages: imports the standard library and mlscale.host alone. stdin is
 one JSON object (see `main`); one JSON line on stdout says how the start went. It outlives the command that started it.
@@ -14,19 +14,29 @@ import socket
 import sys
 from typing import Any, NoReturn
 
-from mlscale.host.sandbox_init import MS_BIND, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_REC, Refused, call, loopback_up, mount
+from mlscale.host.sandbox_init import (
+    MS_BIND,
+    MS_NODEV,
+    MS_NOEXEC,
+    MS_NOSUID,
+    MS_REC,
+    StepFailed,
+    call,
+    loopback_up,
+    mount,
+)
 
 CLONE_ALL = 0x20000 | 0x2000000 | 0x4000000 | 0x8000000 | 0x20000000 | 0x40000000  # mnt cgroup uts ipc pid net
 MS_SLAVE = 1 << 19
 PR_SET_NAME = 15
-# Names in /var/lib that the node has for itself: kubelet and CNI write there, whatever they are told.
+# Names in /var/lib that are the node's own: kubelet and CNI write there, whatever their configuration.
 OTHERS_STATE = ("cni", "containerd", "docker", "etcd", "kubelet", "rancher")
 
 
 def own_folders(keep: list[str], binds: list[list[str]]) -> None:
-    """Fresh /run, /var/log, /dev/shm; a /var/lib that shows what stood in the host's, but no other cluster's state.
-    What is made in them is seen nowhere else and vanishes with the node. ``keep``: folders that must stay visible;
-    ``binds``: [folder of the host, where it is seen inside], for what must last."""
+    """Fresh /run, /var/log, /dev/shm; a /var/lib with the host's folders except other clusters' state. What is created
+    in them is visible only inside and vanishes with the node. ``keep``: folders that must stay visible; ``binds``:
+    [folder of the host, path inside], for what must persist."""
     for target in ("/run", "/var/log", "/dev/shm"):
         if not any(path.startswith(f"{target}/") for path in keep):
             mount("tmpfs", target, "tmpfs", MS_NOSUID | MS_NODEV, "mode=755" if target != "/dev/shm" else "mode=1777")
@@ -44,7 +54,7 @@ def own_folders(keep: list[str], binds: list[list[str]]) -> None:
 
 
 def own_cgroups(version: int, mounts: list[list[str]]) -> None:
-    """Every hierarchy mounted anew, so that the node's own group is its top. v1: [name of the folder, options]."""
+    """Mount every hierarchy again, so that the node's own group is its top. v1: [name of the folder, options]."""
     top, flags = "/sys/fs/cgroup", MS_NOSUID | MS_NODEV | MS_NOEXEC
     if version == 2:
         mount("cgroup2", top, "cgroup2", flags)
@@ -56,7 +66,7 @@ def own_cgroups(version: int, mounts: list[list[str]]) -> None:
 
 
 def set_up(setup: dict[str, Any]) -> None:
-    """Everything of the namespaces but the network link. Raises Refused or OSError."""
+    """Set up the namespaces, except for the network link. Raises StepFailed or OSError."""
     mount("none", "/", None, MS_REC | MS_SLAVE)
     mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
     mount("sysfs", "/sys", "sysfs", MS_NOSUID | MS_NODEV | MS_NOEXEC)
@@ -72,13 +82,13 @@ def set_up(setup: dict[str, Any]) -> None:
 
 
 def first_process(setup: dict[str, Any], go: int, report: int) -> NoReturn:
-    """Process 1. Nothing is done before its identity stands in the record (``go``)."""
+    """Process 1. It starts only once its identity is recorded (``go``)."""
     if not os.read(go, 1):
         os._exit(1)
     try:
         set_up(setup)
         answer: dict[str, Any] = {"ok": True}
-    except Refused as refused:
+    except StepFailed as refused:
         answer = {"ok": False, "step": refused.args[0], "reason": refused.args[1]}
     except OSError as error:
         answer = {"ok": False, "step": "own folders", "reason": str(error)}
@@ -95,7 +105,7 @@ def first_process(setup: dict[str, Any], go: int, report: int) -> NoReturn:
 
 
 def reap_forever() -> NoReturn:
-    """Its own children there are none; every orphan of the node becomes one."""
+    """It has no children of its own; every orphan of the node becomes one."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
     while True:
         signal.sigwait({signal.SIGCHLD})
@@ -112,7 +122,7 @@ def start_time(pid: int) -> str:
 
 
 def write_record(path: str, content: dict[str, Any]) -> None:
-    """Whole or not at all."""
+    """Written whole or not at all. Not `mlscale.atomic`, which needs site-packages."""
     with open(f"{path}.new", "w") as file:  # noqa: PTH123
         json.dump(content, file)
     os.rename(f"{path}.new", path)  # noqa: PTH104
@@ -123,7 +133,7 @@ def main() -> int:
     "mounts": [[name, options]], "keep": [paths], "binds": [[from, to]], "covers": [[from, to]], "name": host name,
     "sysctl": {file below /proc/sys: value}, "record": file, "identity": {what it holds beside pid and start}}."""
     setup = json.load(sys.stdin)
-    os.setpriority(os.PRIO_PROCESS, 0, 0)  # the caller's niceness is no business of the node's
+    os.setpriority(os.PRIO_PROCESS, 0, 0)  # the node does not inherit the caller's niceness
     try:
         for file in setup["entry"]:
             with open(file, "w") as opened:  # noqa: PTH123
@@ -132,7 +142,7 @@ def main() -> int:
         if setup["leaf"]:
             with open(setup["leaf"], "w") as opened:  # noqa: PTH123
                 opened.write("0")
-    except Refused as refused:
+    except StepFailed as refused:
         print(json.dumps({"ok": False, "step": refused.args[0], "reason": refused.args[1]}))  # noqa: T201
         return 1
     wait, go = os.pipe()

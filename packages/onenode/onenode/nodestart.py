@@ -1,7 +1,7 @@
 """Start a program inside the node. Run by `onenode.node`, without site-packages, as nodeinit is.
 
-stdin is one JSON object (see `main`). With a record the program stays when this process has ended, and is never started
-before the record names it; without one this process waits, and ends as the program did.
+stdin is one JSON object (see `main`). With a record, the program outlives this process, and starts only once the record
+names it; without one, this process waits for the program and exits with its status.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from typing import Any, NoReturn
 from mlscale.host.sandbox_enter import enter, execute, join_cgroup, open_namespaces, supervise
 from onenode.nodeinit import start_time, write_record
 
-# Entering this namespace concerns the children alone: the parent stays where it can write the record.
+# Entering this namespace affects only children: the parent stays where it can write the record.
 OF_CHILDREN = ["pid"]
 OWN = ["mnt", "net", "uts", "ipc", "cgroup"]
 
 
 def run_child(spec: dict[str, Any], namespaces: list[int], cgroup: list[int], log: int, wait: int) -> NoReturn:
-    """Becomes the program, once the record is written."""
+    """Become the program, once the record is written."""
     if not os.read(wait, 1):
         os._exit(1)
     join_cgroup(cgroup, realtime=False)  # before its cgroup namespace: from inside, v2 may refuse
@@ -43,7 +43,7 @@ def main() -> int:
     """stdin: {"target": {"pid", "start"} of the node's first process, "cgroup": [entry files], "argv", "environment",
     "log": file | null, "record": file | null, "identity": {what the record holds beside pid and start}}."""
     spec = json.load(sys.stdin)
-    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208 (what was passed on, such as the lock, ends at exec)
+    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208 (inherited descriptors, such as the lock, close at exec)
         if int(name) > 2 and os.path.exists(f"/proc/self/fd/{name}"):  # noqa: PTH110
             os.set_inheritable(int(name), False)
     log = os.open(spec["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600) if spec["log"] else -1

@@ -1,4 +1,4 @@
-"""Programs of the distribution: the machine's own where it has them, else its packages, unpacked and not installed."""
+"""Programs of the distribution: the machine's own, else from its packages, which are unpacked but not installed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _RECIPE: Final = "1"
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """A package of the distribution: ``programs`` are what is wanted of it, ``libraries`` packages it needs."""
+    """A package of the distribution. ``programs``: what is needed of it; ``libraries``: packages that it needs."""
 
     name: str
     programs: tuple[str, ...]
@@ -40,9 +40,9 @@ PLUGINS: Final = Package("containernetworking-plugins", ("ptp", "host-local", "p
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class InstalledPrograms:
     """``paths``: program -> file; ``plugins``: folder of the CNI plugins; ``libraries``: for LD_LIBRARY_PATH;
-    ``extensions``: iptables' own, None where the machine's are used."""
+    ``extensions``: folder of iptables' extensions, None: the machine's."""
 
     paths: Mapping[str, Path]
     plugins: Path
@@ -52,12 +52,12 @@ class Found:
 
 def missing_packages() -> tuple[Package, ...]:
     """Packages of which this machine lacks a program."""
-    lacking = [one for one in PACKAGES if any(_which(program) is None for program in one.programs)]
-    return (*lacking, *(() if _own_plugins() else (PLUGINS,)))
+    missing = [one for one in PACKAGES if any(_which(program) is None for program in one.programs)]
+    return (*missing, *(() if _own_plugins() else (PLUGINS,)))
 
 
 def packages_to_fetch(cache: Cache) -> tuple[Package, ...]:
-    """Of the missing ones, those that don't lie unpacked in the cache either."""
+    """The missing packages that are not unpacked in the cache either."""
     missing = missing_packages()
     return () if not missing or packages_folder(cache, missing).exists() else missing
 
@@ -67,16 +67,16 @@ def apt_is_here() -> bool:
     return shutil.which("apt-get") is not None and shutil.which("dpkg-deb") is not None
 
 
-def find_programs(cache: Cache, reporter: Reporter) -> Found:
-    """All programs, fetched where they are missing. Call with the cache locked.
+def find_programs(cache: Cache, reporter: Reporter) -> InstalledPrograms:
+    """All programs; missing ones are fetched. Call with the cache locked.
 
     Raises:
-        MlscaleError: a program is missing and there is no apt, or it could not fetch it.
+        MlscaleError: a program is missing and there is no apt, or fetching failed.
     """
     missing = missing_packages()
     if not missing:
-        own = {program: _which(program) for package in PACKAGES for program in package.programs}
-        return Found({name: path for name, path in own.items() if path}, _own_plugins() or Path())
+        paths = {program: _which(program) for package in PACKAGES for program in package.programs}
+        return InstalledPrograms({name: path for name, path in paths.items() if path}, _own_plugins() or Path())
     folder = packages_folder(cache, missing)
     if not folder.exists():
         _fetch(cache, folder, missing, reporter)
@@ -84,11 +84,11 @@ def find_programs(cache: Cache, reporter: Reporter) -> Found:
 
 
 def packages_folder(cache: Cache, missing: Sequence[Package]) -> Path:
-    """Where they lie unpacked, whether they do or not."""
+    """Folder to unpack them into, whether it exists or not."""
     return cache.folder("debian", _RECIPE, os.uname().machine, _distribution(), *sorted(one.name for one in missing))
 
 
-def _found_in(folder: Path, missing: Sequence[Package]) -> Found:
+def _found_in(folder: Path, missing: Sequence[Package]) -> InstalledPrograms:
     unpacked = [folder / place for place in ("names", "usr/sbin", "usr/bin", "sbin", "bin")]
     fetched = {program for package in missing for program in package.programs}
     paths: dict[str, Path] = {}
@@ -97,14 +97,16 @@ def _found_in(folder: Path, missing: Sequence[Package]) -> Found:
             candidates = [place / program for place in unpacked] if program in fetched else []
             path = next((one for one in candidates if one.exists()), None) or _which(program)
             if path is None:
-                raise MlscaleError(f"{program} is not in it", package.name, f"install {package.name}, then try again")
+                raise MlscaleError(
+                    f"{program} is not in the package", package.name, f"install {package.name}, then try again"
+                )
             paths[program] = path
     libraries = tuple(
         sorted({file.parent for place in ("usr/lib", "lib") for file in (folder / place).glob("*/*.so.*")})
     )
     extensions = next(iter(sorted((folder / "usr/lib").glob("*/xtables"))), None)
     plugins = folder / "usr/lib/cni" if PLUGINS in missing else _own_plugins()
-    return Found(paths, plugins or Path(), libraries, extensions)
+    return InstalledPrograms(paths, plugins or Path(), libraries, extensions)
 
 
 def _fetch(cache: Cache, folder: Path, missing: Sequence[Package], reporter: Reporter) -> None:
@@ -112,8 +114,8 @@ def _fetch(cache: Cache, folder: Path, missing: Sequence[Package], reporter: Rep
     if not apt_is_here():
         programs = ", ".join(program for package in missing for program in package.programs)
         raise MlscaleError(f"missing: {programs}", "this machine, which has no apt-get", "install them")
-    reporter.say(f"fetching {len(names)} packages of the distribution, to be unpacked, not installed")
-    with cache.making(folder) as partial:
+    reporter.say(f"fetching {len(names)} packages of the distribution (unpacked, not installed)")
+    with cache.creating(folder) as partial:
         archives = partial / "archives"
         archives.mkdir()
         _download(names, archives)
@@ -125,21 +127,21 @@ def _fetch(cache: Cache, folder: Path, missing: Sequence[Package], reporter: Rep
 
 
 def _download(names: Sequence[str], archives: Path) -> None:
-    """With the machine's package lists, or fresh ones of our own where those are missing or old."""
+    """With the machine's package lists, or fresh ones if those are missing or old."""
     download = ["apt-get", "-qq", "-o", "APT::Sandbox::User=root", "download", *names]
     try:
         _apt(download, archives)
     except MlscaleError:
         lists = archives / "lists"
         (lists / "partial").mkdir(parents=True)
-        own = ["-o", f"Dir::State::lists={lists}", "-o", f"Dir::Cache={lists}"]
-        _apt(["apt-get", "-qq", *own, "update"], archives)
-        _apt([download[0], *own, *download[1:]], archives)
+        options = ["-o", f"Dir::State::lists={lists}", "-o", f"Dir::Cache={lists}"]
+        _apt(["apt-get", "-qq", *options, "update"], archives)
+        _apt([download[0], *options, *download[1:]], archives)
         shutil.rmtree(lists)
 
 
 def _name_filters(folder: Path) -> None:
-    """iptables' plain names, which installing would have made: over nf_tables (names) and over x_tables (old-names)."""
+    """Link iptables' plain names, as installing would: over nf_tables (names) and over x_tables (old-names)."""
     for place, kind in (("names", "nft"), ("old-names", "legacy")):
         (folder / place).mkdir()
         for name in ("iptables", "ip6tables"):
@@ -148,17 +150,19 @@ def _name_filters(folder: Path) -> None:
 
 
 def _apt(argv: Sequence[str], folder: Path) -> None:
-    done = subprocess.run(
+    result = subprocess.run(
         argv, cwd=folder, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
         preexec_fn=die_with_parent,
     )  # fmt: skip
-    if done.returncode:
-        raise MlscaleError(done.stderr.strip()[-400:] or "it failed", " ".join(argv[:2]), "see its message, try again")
+    if result.returncode:
+        raise MlscaleError(
+            result.stderr.strip()[-400:] or "it failed", " ".join(argv[:2]), "see its message, try again"
+        )
 
 
 def _which(program: str) -> Path | None:
-    found = shutil.which(program, path=f"{os.environ.get('PATH', os.defpath)}:{_SBIN}")
-    return Path(found) if found else None
+    path = shutil.which(program, path=f"{os.environ.get('PATH', os.defpath)}:{_SBIN}")
+    return Path(path) if path else None
 
 
 def _own_plugins() -> Path | None:

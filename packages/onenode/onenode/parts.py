@@ -1,7 +1,7 @@
-"""A node's parts, as data: what each is started with, after what, and how one sees that it works. Pure.
+"""A node's parts as data: arguments, start order, health probe. Pure.
 
-To add a part: a `Part` in `parts_of`, a certificate in `onenode.certificates.leaves` where it speaks to the API
-(its kubeconfig is then conf/NAME.kubeconfig), and what it needs in the cluster as a file in build/manifests.
+To add a part: a `Part` in `parts_of`, a certificate in `onenode.certificates.leaves` if it uses the API (its kubeconfig
+is then conf/NAME.kubeconfig), and the objects it needs as a file in build/manifests.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from onenode.settings import Settings
 Stage = Literal["first", "api", "node"]
 """When a part starts: at once, once the API answers, once the node is Ready."""
 
-# Parts that reach the API as themselves: each has conf/NAME.kubeconfig.
+# Parts with an API user of their own: each has conf/NAME.kubeconfig.
 KUBECONFIG_USERS: Final = (
     "kube-controller-manager",
     "kube-scheduler",
@@ -39,27 +39,27 @@ KUBECONFIG_USERS: Final = (
     "metrics-server",
     "karpenter",
 )
-# Where the daemon of the machines takes connections, to show that it works.
+# The machines' daemon accepts connections here, for its health probe.
 MACHINES_SOCKET: Final = "/run/mlscale-machines.sock"
+# Files in `NodeLayout.conf`, for Karpenter and for the machines' daemon.
 MACHINE_TYPES: Final = "machine-types.json"
 CATALOGUE: Final = "catalogue.json"
-# Files in `NodeLayout.conf`, for Karpenter and for the daemon of the machines.
 PROGRAMS: Final = "programs.json"
 
 ETCD_PORT: Final = 2379
 API_PORT: Final = 6443
 METRICS_PORT: Final = 4443
 IN_FLIGHT_PORT: Final = 4444
-# Of its metrics and of its health.
+# Karpenter's metrics and health.
 KARPENTER_PORTS: Final = (4445, 4446)
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """How to see that a part works, from inside the node's network: an HTTP 200, or a socket that takes connections.
+    """A health check from inside the node's network: HTTP 200, or a socket that accepts connections.
 
-    ``admin``: the request carries the administrator's certificate. Without it a TLS certificate is not looked at: the
-    address is the node's own loopback.
+    ``admin``: use the administrator's client certificate. Without it the server's certificate is not verified: the
+    address is the node's loopback.
     """
 
     kind: Literal["http", "https", "unix"]
@@ -80,16 +80,16 @@ class Part:
     environment: Mapping[str, str] = field(default_factory=dict)
 
     def digest(self, files: Mapping[str, str]) -> str:
-        """Of all that it was started with; ``files``: contents of its configuration, by name. A part whose digest has
-        changed is started again."""
+        """Digest of everything that it is started with; ``files``: its configuration, name -> content. A part whose
+        digest has changed is restarted."""
         content = [self.name, self.argv, sorted(self.environment.items()), sorted(files.items())]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
 class Programs:
-    """Where the programs lie: ``paths`` by name (one that is not in it is taken from PATH). ``environment``: what
-    finds their libraries and each other."""
+    """Locations of the programs. ``paths``: by name, others are looked up in PATH; ``environment``: variables that find
+    their libraries and each other."""
 
     paths: Mapping[str, Path]
     plugins: Path
@@ -104,7 +104,7 @@ class Programs:
 
     @classmethod
     def from_json(cls, text: str) -> Programs:
-        """What `to_json` gave."""
+        """The inverse of `to_json`."""
         data = json.loads(text)
         paths = {name: Path(path) for name, path in data["paths"].items()}
         return cls(paths, Path(data["plugins"]), data["environment"])
@@ -113,7 +113,7 @@ class Programs:
 def parts_of(layout: Layout, settings: Settings, programs: Programs) -> tuple[Part, ...]:
     """All parts of the cluster's own node, in the order in which they start."""
     node = settings.node_address
-    made = [
+    parts = [
         _etcd(layout, programs),
         _containerd(layout, programs),
         _api_server(layout, settings, programs),
@@ -125,28 +125,30 @@ def parts_of(layout: Layout, settings: Settings, programs: Programs) -> tuple[Pa
         _in_flight(layout, settings),
     ]
     if settings.machines:
-        made += [_karpenter(layout, programs), _machines(layout, settings)]
-    return _with_environment(made, programs)
+        parts += [_karpenter(layout, programs), _machines(layout, settings)]
+    return _with_environment(parts, programs)
 
 
 def machine_parts(
     layout: MachineLayout, proxy: Path, labels: Mapping[str, str], programs: Programs
 ) -> tuple[Part, ...]:
-    """All parts of a machine, in the order in which they start. ``proxy``: kube-proxy's kubeconfig; ``labels``: that
-    its kubelet registers it with."""
+    """All parts of a machine, in the order in which they start. ``proxy``: kube-proxy's kubeconfig; ``labels``: of its
+    node, set by its kubelet."""
     _, address = layout.addresses
-    made = [
+    parts = [
         _containerd(layout, programs),
         _kubelet(layout, address, programs, labels),
         _proxy(layout, proxy, address, programs),
     ]
-    return _with_environment(made, programs)
+    return _with_environment(parts, programs)
 
 
 def _with_environment(parts: Iterable[Part], programs: Programs) -> tuple[Part, ...]:
-    """The parts, each with what finds the programs' libraries as well."""
+    """The parts, with the programs' environment added to each."""
     environment = dict(programs.environment)
-    return tuple(Part(one.name, one.argv, one.probe, one.stage, environment | dict(one.environment)) for one in parts)
+    return tuple(
+        Part(part.name, part.argv, part.probe, part.stage, environment | dict(part.environment)) for part in parts
+    )
 
 
 def _etcd(layout: Layout, programs: Programs) -> Part:
@@ -272,7 +274,7 @@ def _proxy(layout: NodeLayout, kubeconfig: Path, address: str, programs: Program
         f"--nodeport-addresses={address}/32",
         "--healthz-bind-address=127.0.0.1:10256",
         "--metrics-bind-address=127.0.0.1:10249",
-        "--conntrack-max-per-core=0",  # the host's, not this network namespace's: leave them alone
+        "--conntrack-max-per-core=0",  # host-wide, so they are left alone
         "--conntrack-tcp-timeout-established=0s",
         "--conntrack-tcp-timeout-close-wait=0s",
     )
@@ -296,7 +298,7 @@ def _metrics_server(layout: Layout, settings: Settings, programs: Programs) -> P
 
 
 def _in_flight(layout: Layout, settings: Settings) -> Part:
-    """Requests in flight for the HPA (`onenode.external_metrics`), by this interpreter."""
+    """Requests in flight for the HPA (`onenode.external_metrics`), in this interpreter."""
     pki, node = layout.pki, settings.node_address
     argv = (
         sys.executable,
@@ -318,7 +320,7 @@ def _in_flight(layout: Layout, settings: Settings) -> Part:
 
 
 def _karpenter(layout: Layout, programs: Programs) -> Part:
-    """Karpenter with its kwok provider, which says that it has made a machine and makes none."""
+    """Karpenter with its kwok provider, which only pretends to create machines."""
     metrics, health = KARPENTER_PORTS
     argv = (
         programs["kwok"],
@@ -333,7 +335,7 @@ def _karpenter(layout: Layout, programs: Programs) -> Part:
 
 
 def _machines(layout: Layout, settings: Settings) -> Part:
-    """The daemon that makes the machines (`onenode.machines.daemon`), by this interpreter."""
+    """The daemon that creates the machines (`onenode.machines.daemon`), in this interpreter."""
     argv = (
         sys.executable,
         "-m",
@@ -347,11 +349,11 @@ def _machines(layout: Layout, settings: Settings) -> Part:
 
 
 def _own_package() -> dict[str, str]:
-    """Finds this package, and mlscale."""
+    """Environment to import this package and mlscale."""
     return {"PYTHONPATH": os.pathsep.join(import_folders()), "PYTHONDONTWRITEBYTECODE": "1"}
 
 
 def _kubeconfigs(layout: Layout, user: str) -> tuple[str, ...]:
-    """Flags by which an API client also checks who asks it."""
+    """Flags for an API client that also authenticates and authorises its own clients."""
     file = layout.conf / f"{user}.kubeconfig"
     return f"--kubeconfig={file}", f"--authentication-kubeconfig={file}", f"--authorization-kubeconfig={file}"

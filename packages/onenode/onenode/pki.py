@@ -1,4 +1,4 @@
-"""The certificates on disk: each is issued once, and again only where what it says has changed or a file is missing."""
+"""The certificates on disk: each is issued once, and again only if its content changes or a file is missing."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from onenode.atomic_files import write_whole
-from onenode.certificates import AUTHORITIES, Issued, Leaf, issue, leaves, new_authority, new_key, public_part
+from mlscale.atomic import write_whole
+from onenode.certificates import AUTHORITIES, KeyPair, Leaf, issue, leaves, new_authority, new_key, public_key
 from onenode.settings import Settings
 
 _SERVICE_ACCOUNTS: Final = "service-accounts"
 
 
 def ensure_certificates(folder: Path, settings: Settings) -> None:
-    """Every certificate of the cluster in ``folder``: NAME.crt and NAME.key, and the key of service account tokens."""
+    """Every certificate of the cluster in ``folder``, NAME.crt and NAME.key, and the key of service account tokens."""
     now = datetime.datetime.now(datetime.UTC)
     known = _known(folder / "issued.json")
     issued: dict[str, str] = {}
-    authorities: dict[str, Issued] = {}
+    authorities: dict[str, KeyPair] = {}
     for name in AUTHORITIES:
         authorities[name] = _read(folder, name) or _write(folder, name, new_authority(name, now))
     for leaf in leaves(settings):
@@ -32,13 +32,12 @@ def ensure_certificates(folder: Path, settings: Settings) -> None:
     if not (folder / f"{_SERVICE_ACCOUNTS}.pub").exists():
         key = new_key()
         write_whole(folder / f"{_SERVICE_ACCOUNTS}.key", key)
-        write_whole(folder / f"{_SERVICE_ACCOUNTS}.pub", public_part(key))
+        write_whole(folder / f"{_SERVICE_ACCOUNTS}.pub", public_key(key))
     write_whole(folder / "issued.json", json.dumps(issued, indent=2))
 
 
 def issue_leaves(folder: Path, wanted: Iterable[Leaf], authorities: Path) -> None:
-    """Certificates into ``folder``, by the authorities of a cluster in the folder ``authorities``; those that are there
-    stay."""
+    """Missing certificates into ``folder``, issued by the cluster's authorities in the folder ``authorities``."""
     now = datetime.datetime.now(datetime.UTC)
     for leaf in wanted:
         if _read(folder, leaf.name) is None:
@@ -47,7 +46,7 @@ def issue_leaves(folder: Path, wanted: Iterable[Leaf], authorities: Path) -> Non
             _write(folder, leaf.name, issue(leaf, authority, now))
 
 
-def _digest(leaf: Leaf, authority: Issued) -> str:
+def _digest(leaf: Leaf, authority: KeyPair) -> str:
     return hashlib.sha256(repr(leaf).encode() + authority.certificate).hexdigest()
 
 
@@ -58,15 +57,15 @@ def _known(file: Path) -> dict[str, str]:
         return {}
 
 
-def _read(folder: Path, name: str) -> Issued | None:
+def _read(folder: Path, name: str) -> KeyPair | None:
     try:
-        return Issued((folder / f"{name}.crt").read_bytes(), (folder / f"{name}.key").read_bytes())
+        return KeyPair((folder / f"{name}.crt").read_bytes(), (folder / f"{name}.key").read_bytes())
     except FileNotFoundError:
         return None
 
 
-def _write(folder: Path, name: str, pair: Issued) -> Issued:
-    """The key first: a certificate that is there has its key beside it."""
+def _write(folder: Path, name: str, pair: KeyPair) -> KeyPair:
+    """The key first, so that a certificate never lacks its key."""
     (folder / f"{name}.crt").unlink(missing_ok=True)
     write_whole(folder / f"{name}.key", pair.key)
     write_whole(folder / f"{name}.crt", pair.certificate)

@@ -1,4 +1,4 @@
-"""Whether a cluster can be made on this host, and what it would take; changes nothing."""
+"""Whether a cluster can run on this host, and what is missing; changes nothing."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from mlscale.runs import MlscaleError
 from onenode.cache import Cache
 from onenode.node_cgroups import node_groups
 from onenode.packages import apt_is_here, packages_to_fetch
-from onenode.programs import lacking
+from onenode.programs import missing_programs
 
-# Programs that nothing is fetched for, and the package that has them.
+# Programs that are not fetched, and their packages.
 _TOOLS: Final = {"ip": "iproute2", "mount": "mount"}
-_ELSEWHERE: Final = "or name another cluster's kubeconfig"
+_ELSEWHERE: Final = "or set KUBECONFIG to another cluster"
 
 
 def check_host() -> None:
-    """Raises MlscaleError where a cluster can't be made, whatever is fetched."""
+    """Raises MlscaleError if a cluster can't run here, whatever is fetched."""
     if sys.platform != "linux":
         raise MlscaleError(f"no cluster on {sys.platform}", "make cluster", f"use Linux, {_ELSEWHERE}")
     if os.geteuid() != 0:
-        raise MlscaleError("it takes root", "make cluster", f"run it as root, {_ELSEWHERE}")
+        raise MlscaleError("root privileges required", "make cluster", f"run it as root, {_ELSEWHERE}")
     node_groups("mlscale-node")
     for program, package in _TOOLS.items():
         if shutil.which(program, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin") is None:
@@ -31,13 +31,13 @@ def check_host() -> None:
 
 
 def check_sources(cache: Cache) -> str:
-    """What would still be built or fetched, in words; empty where nothing is missing.
+    """What has to be built or fetched, in words; empty if nothing.
 
     Raises:
-        MlscaleError: it can't be: programs are missing and there is no apt to fetch them.
+        MlscaleError: programs are missing, and there is no apt to fetch them.
     """
-    wanted = packages_to_fetch(cache)
-    if wanted and not apt_is_here():
-        names = ", ".join(package.name for package in wanted)
+    packages = packages_to_fetch(cache)
+    if packages and not apt_is_here():
+        names = ", ".join(package.name for package in packages)
         raise MlscaleError(f"missing, and no apt to fetch them: {names}", "make cluster", f"install them, {_ELSEWHERE}")
-    return ", ".join(lacking(cache))
+    return ", ".join(missing_programs(cache))

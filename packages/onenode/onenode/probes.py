@@ -1,4 +1,4 @@
-"""Asking the node's parts from the host: sockets made in the node's network, and what a probe finds there."""
+"""Health probes of the node's parts from the host, over sockets created in the node's network."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _AT_MOST_S: Final = 3.0
 
 
 def probe(init_pid: int, wanted: Probe, admin: ssl.SSLContext) -> str | None:
-    """None where the part answers as it should, else what it did instead.
+    """None if the part is healthy, else what is wrong.
 
     Args:
         init_pid: the node's first process.
@@ -37,11 +37,11 @@ def probe(init_pid: int, wanted: Probe, admin: ssl.SSLContext) -> str | None:
 
 
 def socket_in(init_pid: int) -> socket.socket:
-    """A TCP socket of the node's network. A thread of its own goes there for a moment; the caller stays here."""
-    made: list[socket.socket] = []
-    failed: list[OSError] = []
+    """A TCP socket in the node's network. Only a short-lived thread enters it, the caller stays outside."""
+    sockets: list[socket.socket] = []
+    errors: list[OSError] = []
 
-    def make() -> None:
+    def create() -> None:
         try:
             descriptor = os.open(f"/proc/{init_pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
             try:
@@ -50,27 +50,27 @@ def socket_in(init_pid: int) -> socket.socket:
                     raise OSError(ctypes.get_errno(), "the node's network can't be entered")
             finally:
                 os.close(descriptor)
-            made.append(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
+            sockets.append(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
         except OSError as error:
-            failed.append(error)
+            errors.append(error)
 
-    thread = threading.Thread(target=make)
+    thread = threading.Thread(target=create)
     thread.start()
     thread.join()
-    if failed:
-        raise failed[0]
-    return made[0]
+    if errors:
+        raise errors[0]
+    return sockets[0]
 
 
 def admin_context(pki: Path) -> ssl.SSLContext:
-    """TLS as the administrator, trusting the cluster's authority alone. Raises OSError where there is none yet."""
+    """TLS as the administrator, trusting only the cluster's authority. Raises OSError if there is none yet."""
     context = ssl.create_default_context(cafile=str(pki / "ca.crt"))
     context.load_cert_chain(pki / "admin.crt", pki / "admin.key")
     return context
 
 
 def _unchecked() -> ssl.SSLContext:
-    """For a part on the node's loopback that made its certificate itself."""
+    """For a part on the node's loopback with a self-signed certificate."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -88,7 +88,7 @@ def _get(init_pid: int, wanted: Probe, context: ssl.SSLContext | None) -> str | 
         connection.sock = sock
         connection.request("GET", wanted.path)
         response = connection.getresponse()
-        said = response.read(300).decode(errors="replace").strip().replace("\n", " ")
-        return None if response.status == 200 else f"HTTP {response.status}: {said}"
+        body = response.read(300).decode(errors="replace").strip().replace("\n", " ")
+        return None if response.status == 200 else f"HTTP {response.status}: {body}"
     finally:
         sock.close()

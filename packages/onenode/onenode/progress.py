@@ -1,4 +1,4 @@
-"""What goes on, on stderr: a line for each step; for what is counted, the time left."""
+"""Progress on stderr: a line for each step, and the time left of counted ones."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import time
 from collections.abc import Callable
 from typing import IO, Final
 
+from mlscale.progress import duration
+
 _LINE_EVERY_S: Final = 10.0
 _TERMINAL_EVERY_S: Final = 0.5
 
 
 class Reporter:
-    """Prints steps, and how far a counted one is. ``clock`` is for tests."""
+    """Prints steps and counts. Not `mlscale.progress`: a build has no planned duration, only a count."""
 
     def __init__(self, out: IO[str] | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self._out = out or sys.stderr
@@ -22,20 +24,20 @@ class Reporter:
         self._open = False
 
     def say(self, text: str) -> None:
-        """One line; what is counted from now on begins now."""
+        """Print a line; a count starts now."""
         self._close()
         self._out.write(f"cluster: {text}\n")
         self._out.flush()
         self._begun_s = self._shown_s = self._clock()
 
     def count(self, what: str, done: int, total: int) -> None:
-        """``done`` of ``total`` are done since the last `say`: a line now and then, on a terminal in place."""
+        """``done`` of ``total`` since the last `say`: a line now and then, on a terminal in place."""
         now_s = self._clock()
         if done < 1 or now_s - self._shown_s < (_TERMINAL_EVERY_S if self._live else _LINE_EVERY_S):
             return
         self._shown_s = now_s
         left_s = (now_s - self._begun_s) * max(0, total - done) / done
-        text = f"cluster: {what}: {min(done, total)} of {total}, about {_duration(left_s)} left"
+        text = f"cluster: {what}: {min(done, total)} of {total}, about {duration(left_s)} left"
         self._out.write(f"\r\033[K{text}" if self._live else f"{text}\n")
         self._out.flush()
         self._open = self._live
@@ -44,7 +46,3 @@ class Reporter:
         if self._open:
             self._out.write("\r\033[K")
             self._open = False
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"

@@ -1,4 +1,4 @@
-"""Configuration files of the parts, as text. Pure. JSON where a program reads YAML: JSON is YAML."""
+"""Configuration files of the parts, as text. Pure. YAML files are written as JSON, which is YAML."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from onenode.certificates import Issued
+from onenode.certificates import KeyPair
 from onenode.layout import CONTAINERD_FOLDER, KUBELET_FOLDER, PAUSE_IMAGE, RUNTIME_SOCKET, NodeLayout
 from onenode.settings import DEFAULT_CFS_PERIOD_S
 
 _UNUSED: Final = ("aufs", "btrfs", "devmapper", "zfs")
 
 
-def kubeconfig(server: str, authority: bytes, user: str, pair: Issued) -> str:
-    """A kubeconfig with everything in it, so that it can be copied. ``server`` is a URL, ``authority`` PEM."""
+def kubeconfig(server: str, authority: bytes, user: str, pair: KeyPair) -> str:
+    """A self-contained kubeconfig. ``server``: URL; ``authority``: PEM."""
 
     def data(pem: bytes) -> str:
         return base64.b64encode(pem).decode()
@@ -37,13 +37,13 @@ def kubelet_config(
     layout: NodeLayout, clients: Path, address: str, cfs_period_s: float, more: Mapping[str, Any] | None = None
 ) -> str:
     """A KubeletConfiguration (kubelet.config.k8s.io/v1beta1): authenticated by certificate or token, authorised by
-    the API server, cgroups by the kubelet itself, nothing evicted and no image removed for want of disk.
+    the API server, cgroups managed by the kubelet, no eviction and no removal of images when disk runs low.
 
     Args:
-        clients: certificate of the authority that its clients' are signed by.
-        address: where it listens.
+        clients: CA certificate of its clients.
+        address: to listen on.
         cfs_period_s: period of the containers' CPU quota.
-        more: fields that only this node has.
+        more: additional fields.
     """
     content: dict[str, Any] = {
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
@@ -82,7 +82,7 @@ def containerd_config(layout: NodeLayout, plugins: str, runc: str, snapshotter: 
     """containerd's configuration (version 2, which containerd 1.x and 2.x read).
 
     ``restrict_oom_score_adj``: without CAP_SYS_RESOURCE every pod fails otherwise. ``disable_apparmor``: a profile
-    would be loaded into the host's kernel and stay there. ``plugins``: folder of the CNI plugins.
+    would be loaded into the host's kernel and stay. ``plugins``: folder of the CNI plugins.
     """
     unused = ", ".join(json.dumps(f"io.containerd.snapshotter.v1.{name}") for name in _UNUSED)
     return f"""version = 2

@@ -1,4 +1,4 @@
-"""What a cluster keeps while it is stopped: its addresses, the kubelet's CFS period, the HPA's sync period."""
+"""What a stopped cluster keeps: its addresses, the kubelet's CFS period, the HPA's sync period."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final, Self
 
+from mlscale.environments.kubernetes.facts import duration_s
 from mlscale.runs import MlscaleError
 
 DEFAULT_CFS_PERIOD_S: Final = 0.1
 DEFAULT_HPA_SYNC_S: Final = 15.0
-# Where the node's link is taken from: a /30 that no route of the host overlaps.
+# The node's link is a /30 of it that overlaps no route of the host.
 _LINKS: Final = ipaddress.IPv4Network("10.213.0.0/16")
 
 
@@ -25,13 +26,13 @@ class Settings:
     node_address: str
     cfs_period_s: float = DEFAULT_CFS_PERIOD_S
     machines: bool = False
-    """Whether machines come and go (Karpenter, and the daemon that makes them)."""
+    """Whether machines join and leave (Karpenter, and the daemon that creates them)."""
     hpa_sync_s: float = DEFAULT_HPA_SYNC_S
-    """How often the HorizontalPodAutoscaler's controller looks."""
+    """Sync period of the HorizontalPodAutoscaler's controller."""
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """Raises MlscaleError when ``text`` is not what `to_json` gave."""
+        """The inverse of `to_json`. Raises MlscaleError if ``text`` is broken."""
         try:
             data = json.loads(text)
             addresses = str(data["host_address"]), str(data["node_address"])
@@ -48,7 +49,7 @@ class Settings:
     def changed(
         self, *, cfs_period_s: float | None = None, hpa_sync_s: float | None = None, machines: bool = False
     ) -> Self:
-        """None, and False for machines, keep what it is.
+        """Changed settings; None, and False for ``machines``, change nothing.
 
         Raises:
             MlscaleError: a CFS period that the kubelet refuses (1 ms to 1 s), a sync period outside 1 s to 5 min.
@@ -63,7 +64,7 @@ class Settings:
 
 
 def has_machines(file: Path) -> bool:
-    """Whether the cluster whose settings lie in ``file`` has machines that come and go. Raises MlscaleError."""
+    """Whether the cluster with the settings ``file`` has machines that join and leave. Raises MlscaleError."""
     return file.exists() and Settings.from_json(file.read_text()).machines
 
 
@@ -71,7 +72,7 @@ def choose_addresses(taken: Iterable[str]) -> Settings:
     """Settings with the first free /30.
 
     Args:
-        taken: networks the host knows a way to, such as "192.0.2.0/24" (what is no IPv4 network is left out).
+        taken: networks that the host has routes to, such as "192.0.2.0/24" (others than IPv4 are ignored).
 
     Raises:
         MlscaleError: none is free.
@@ -85,7 +86,7 @@ def choose_addresses(taken: Iterable[str]) -> Settings:
 
 
 def overlapping(settings: Settings, taken: Iterable[str]) -> str | None:
-    """The first of ``taken`` (see `choose_addresses`) that has the node's link in it and is more than that link."""
+    """The first of ``taken`` (see `choose_addresses`) that overlaps the node's link and is not part of it."""
     own = ipaddress.IPv4Network(f"{settings.node_address}/30", strict=False)
     for text in taken:
         other = _network(text)
@@ -95,16 +96,11 @@ def overlapping(settings: Settings, taken: Iterable[str]) -> str | None:
 
 
 def parse_period_s(text: str | None, option: str) -> float | None:
-    """Seconds of "10ms", "0.1s"; None stays None. Raises MlscaleError, naming the option, when it is neither."""
-    if text is None:
-        return None
-    for unit, factor in (("ms", 1e-3), ("s", 1.0)):
-        if text.strip().endswith(unit):
-            try:
-                return float(text.strip().removesuffix(unit)) * factor
-            except ValueError:
-                break
-    raise MlscaleError(f"{text!r} is not a period", option, "write 10ms or 0.1s")
+    """Seconds of "10ms", "0.1s"; None for None. Raises MlscaleError, naming the option, if it is not a duration."""
+    try:
+        return None if text is None else duration_s(text.strip())
+    except ValueError as error:
+        raise MlscaleError(f"{text!r} is not a period", option, "write 10ms or 0.1s") from error
 
 
 def _network(text: str) -> ipaddress.IPv4Network | None:

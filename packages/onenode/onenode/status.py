@@ -1,4 +1,4 @@
-"""How the cluster is: which parts run and answer, and what they use."""
+"""The cluster's status: which parts run and are healthy, and what they use."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from onenode.waiting import last_log_line
 PartState = Literal["up", "down", "unhealthy"]
 ClusterState = Literal["absent", "stopped", "down", "degraded", "up"]
 
-_OVER_S: Final = 1.0
+_WINDOW_S: Final = 1.0
 _SUMMED: Final = ("cpu_mcores", "memory_bytes")
 
 
 @dataclass(frozen=True, slots=True)
 class PartStatus:
-    """``cpu_mcores``: mean over `_OVER_S`, NaN where it can't be told. ``memory_bytes``: resident sets of its processes
-    (containerd's: with one shim a pod). ``reason``: why it is not up."""
+    """``cpu_mcores``: mean over `_WINDOW_S`, NaN if unknown; ``memory_bytes``: resident sets of its processes (those of
+    containerd include a shim for each pod); ``reason``: why it is not up."""
 
     name: str
     state: PartState
@@ -42,7 +42,7 @@ class PartStatus:
 
 @dataclass(frozen=True, slots=True)
 class ClusterStatus:
-    """``settings`` None: there is no cluster."""
+    """``settings``: None if there is no cluster."""
 
     state: ClusterState
     kubeconfig: str
@@ -55,7 +55,7 @@ class ClusterStatus:
 
 
 def read_status(layout: Layout) -> ClusterStatus:
-    """Ask every part; takes about a second while the node runs, since CPU is measured over one."""
+    """Probe every part; takes about a second if the node runs, since CPU is measured over one."""
     kubeconfig = str(layout.kubeconfig)
     if not layout.settings.exists():
         return ClusterStatus("absent", kubeconfig)
@@ -68,30 +68,30 @@ def read_status(layout: Layout) -> ClusterStatus:
         return ClusterStatus("down", kubeconfig, gone, settings)
     if init is None:
         return ClusterStatus("stopped", kubeconfig, (), settings)
-    found = _measure(layout, node, init.pid, parts)
-    return ClusterStatus(verdict(found), kubeconfig, found, settings)
+    measured = _measure(layout, node, init.pid, parts)
+    return ClusterStatus(verdict(measured), kubeconfig, measured, settings)
 
 
 def verdict(parts: Sequence[PartStatus]) -> ClusterState:
-    """Of a node that runs."""
+    """The state of a running node."""
     return "up" if all(part.state == "up" for part in parts) else "degraded"
 
 
 def summary(status: ClusterStatus) -> tuple[str, str]:
-    """How it is, and what to do."""
-    wrong = ", ".join(f"{part.name} is {part.state}" for part in status.parts if part.state != "up")
-    found: dict[ClusterState, tuple[str, str]] = {
+    """The state in words, and what to do."""
+    problems = ", ".join(f"{part.name} is {part.state}" for part in status.parts if part.state != "up")
+    summaries: dict[ClusterState, tuple[str, str]] = {
         "absent": ("there is no cluster", "make cluster"),
         "stopped": ("the cluster is stopped, its state is kept", "mlscale cluster start"),
         "down": ("the node has ended", "make cluster brings it back"),
-        "degraded": (f"the cluster is not whole: {wrong}", "make cluster repairs it"),
+        "degraded": (f"the cluster is not whole: {problems}", "make cluster repairs it"),
         "up": ("the cluster is up", f"export KUBECONFIG={status.kubeconfig}"),
     }
-    return found[status.state]
+    return summaries[status.state]
 
 
 def to_text(status: ClusterStatus) -> str:
-    """A table, and what to do."""
+    """A table, the state, and what to do."""
     last = ": ".join(summary(status))
     if not status.parts:
         return last
@@ -104,10 +104,9 @@ def to_text(status: ClusterStatus) -> str:
 
 
 def to_json(status: ClusterStatus) -> str:
-    """state, kubeconfig, node_address, host_address, cfs_period_s (None without a cluster), and the parts; a number
-    that is not known is null."""
+    """state, kubeconfig, the settings (null without a cluster), and the parts; an unknown number is null."""
     settings = asdict(status.settings) if status.settings else dict.fromkeys(Settings.__dataclass_fields__)
-    parts = [{key: _known(value) for key, value in asdict(part).items()} for part in status.parts]
+    parts = [{key: _or_null(value) for key, value in asdict(part).items()} for part in status.parts]
     content = {"state": status.state, "kubeconfig": status.kubeconfig, **settings, "parts": parts}
     return json.dumps(content, indent=2)
 
@@ -117,24 +116,24 @@ def _measure(layout: Layout, node: Node, init_pid: int, parts: Sequence[Part]) -
     begun_s, before = time.monotonic(), {name: cpu_s(group) for name, group in groups.items()}
     context = admin_context(layout.pki)
     reasons = {part.name: probe(init_pid, part.probe, context) for part in parts}
-    time.sleep(max(0.0, _OVER_S - (time.monotonic() - begun_s)))
+    time.sleep(max(0.0, _WINDOW_S - (time.monotonic() - begun_s)))
     after, over_s = {name: cpu_s(group) for name, group in groups.items()}, time.monotonic() - begun_s
-    found: list[PartStatus] = []
+    statuses: list[PartStatus] = []
     for part in parts:
         record, name = node.record(part.name), part.name
         if record is None or not record.alive:
-            found.append(_down(layout, part, "it does not run"))
+            statuses.append(_down(layout, part, "it does not run"))
             continue
         cores = (after[name] - before[name]) / over_s
         state: PartState = "up" if reasons[name] is None else "unhealthy"
         memory = rss_bytes(groups[name].pids())
         log = str(layout.log(name))
-        found.append(PartStatus(name, state, record.identity.pid, 1000 * cores, memory, log, reasons[name] or ""))
-    return tuple(found)
+        statuses.append(PartStatus(name, state, record.identity.pid, 1000 * cores, memory, log, reasons[name] or ""))
+    return tuple(statuses)
 
 
 def cpu_s(group: Group) -> float:
-    """CPU that a part has used, s; NaN where its group is gone. (A part's group has no quota to read.)"""
+    """CPU that a part has used, s; NaN if its group is gone. `Group.read` would need a quota, which parts lack."""
     try:
         if group.version == 1:
             return int((group.folders[-1] / "cpuacct.usage").read_text()) / 1e9
@@ -162,5 +161,5 @@ def _cell(text: str, width: int, column: int) -> str:
     return text.rjust(width) if column in (2, 3, 4) else text.ljust(width)
 
 
-def _known(value: Any) -> Any:
+def _or_null(value: Any) -> Any:
     return None if isinstance(value, float) and math.isnan(value) else value

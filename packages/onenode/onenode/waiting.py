@@ -1,4 +1,4 @@
-"""Waiting for a part of a node to do something, and what it said last where it does not."""
+"""Waits for a part of a node, and reports its last log line on failure."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from mlscale.log_tail import log_tail
 from mlscale.runs import MlscaleError
 from onenode.node import Node
 
 _AT_MOST_S: Final = 120.0
 _POLL_S: Final = 0.05
-_LOG_TAIL_BYTES: Final = 4096
 
 
 def wait_until(node: Node, part: str, what: str, ready: Callable[[], bool]) -> None:
-    """Until ``ready``; fails at once when the part has ended.
+    """Wait until ``ready``; fails at once if the part has ended.
 
     Args:
-        what: is waited for, in words.
+        what: what is waited for, in words.
 
     Raises:
-        MlscaleError: with the part's last words.
+        MlscaleError: with the part's last log line.
     """
     deadline_s = time.monotonic() + _AT_MOST_S
     while True:
@@ -42,12 +42,8 @@ def wait_until(node: Node, part: str, what: str, ready: Callable[[], bool]) -> N
 
 
 def last_log_line(log: Path) -> str:
-    """The last line of a log, at most 300 characters; what is there instead where there is none."""
-    try:
-        with log.open("rb") as file:
-            file.seek(0, 2)
-            file.seek(max(0, file.tell() - _LOG_TAIL_BYTES))
-            lines = file.read().decode(errors="replace").strip().splitlines()
-    except FileNotFoundError:
+    """The last line of a log, at most 300 characters; "none" and why if there is none."""
+    if not log.exists():
         return "none, it never started"
+    lines = log_tail(log, 1)
     return lines[-1][:300] if lines else "none"

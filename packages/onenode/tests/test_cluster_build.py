@@ -65,10 +65,10 @@ def test_a_recipe_s_parts_do_not_run_together(tmp_path: Path) -> None:
 def test_what_is_made_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
     cache = Cache(tmp_path)
     folder = cache.folder("x", "1")
-    with pytest.raises(IsADirectoryError), cache.making(folder) as partial:
+    with pytest.raises(IsADirectoryError), cache.creating(folder) as partial:
         partial.write_text("a folder is no file")
     assert list(tmp_path.iterdir()) == []
-    with cache.making(folder) as partial:
+    with cache.creating(folder) as partial:
         (partial / "all").touch()
     assert [file.name for file in folder.iterdir()] == ["all"]
 
@@ -79,7 +79,7 @@ def test_what_a_killed_maker_left_is_swept_away(tmp_path: Path) -> None:
     left = folder.with_name(f"{folder.name}.partial")
     left.mkdir()
     (left / "torn").touch()
-    with cache.making(folder) as partial:
+    with cache.creating(folder) as partial:
         assert list(partial.iterdir()) == []
 
 
@@ -95,7 +95,7 @@ def test_a_program_that_does_not_build_is_named_with_the_compiler_s_words(tmp_pa
 
 
 def test_too_little_room_is_said_before_anything_is_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gobuild, "_ROOM_GB", 1e9)
+    monkeypatch.setattr(gobuild, "_MIN_FREE_GB", 1e9)
     with pytest.raises(MlscaleError, match="make room"):
         build_modules(Cache(tmp_path), [sources() / "pause"], Reporter(io.StringIO()))
 

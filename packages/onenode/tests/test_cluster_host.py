@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from mlscale.atomic import write_whole
 from mlscale.host.ledger import LedgerEntry, ledger_paths, read_ledger
 from mlscale.host.processes import ProcessIdentity
 from mlscale.runs import MlscaleError
-from onenode.atomic_files import write_whole
 from onenode.layout import Layout
 from onenode.ledger_claims import KIND, claim, drop_claims
 from onenode.lifecycle import reap
@@ -152,7 +152,7 @@ def test_another_cluster_s_claim_is_not_dropped(layout: Layout) -> None:
 def test_cleanup_refuses_a_folder_that_is_not_ours(layout: Layout, tmp_path: Path) -> None:
     owner = ProcessIdentity(1, "0", "boot", "")
     (tmp_path / "precious").mkdir()
-    with pytest.raises(MlscaleError, match="not a folder that mlscale makes"):
+    with pytest.raises(MlscaleError, match="not a folder that mlscale creates"):
         reap(LedgerEntry("1", KIND, {"root": str(tmp_path / "precious")}, owner))
     assert (tmp_path / "precious").exists()
 
@@ -185,7 +185,7 @@ def test_the_verdict_of_a_node_whose_parts_are_all_up() -> None:
     assert verdict(PARTS[:1]) == "up"
 
 
-def test_the_last_words_of_a_log(tmp_path: Path) -> None:
+def test_the_last_line_of_a_log(tmp_path: Path) -> None:
     log = tmp_path / "log"
     assert "never started" in last_log_line(log)
     log.write_bytes(b"\xffx" * 5000 + b"\nthe end\n\n")

@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 
 from mlscale.environments.kubernetes.own_cluster import OwnNode, read_config_map
+from mlscale.environments.kubernetes.paths import path_of_object
 from mlscale.host.processes import ProcessIdentity
 from mlscale.runs import MlscaleError
-from onenode.api import PLACES
-from onenode.certificates import Issued
+from onenode.certificates import KeyPair
 from onenode.configure import digest_of, write_configuration
 from onenode.images import architecture, pause_image, thin_image
 from onenode.layout import PAUSE_IMAGE, THIN_IMAGE, Layout
-from onenode.manifests import identity, manifests, registration_last
+from onenode.manifests import identity, manifests, split_registrations
 from onenode.node_cgroups import Mount, NodeGroups
 from onenode.parts import KUBECONFIG_USERS, Programs, parts_of
 from onenode.programs import sources
@@ -98,7 +98,7 @@ def test_containerd_s_configuration_is_toml() -> None:
 
 
 def test_a_kubeconfig_holds_all_it_needs() -> None:
-    text = kubeconfig("https://10.213.0.2:6443", b"CA", "admin", Issued(b"CERT", b"KEY"))
+    text = kubeconfig("https://10.213.0.2:6443", b"CA", "admin", KeyPair(b"CERT", b"KEY"))
     config = json.loads(text)
     assert base64.b64decode(config["clusters"][0]["cluster"]["certificate-authority-data"]) == b"CA"
     assert base64.b64decode(config["users"][0]["user"]["client-key-data"]) == b"KEY"
@@ -111,9 +111,9 @@ def test_pods_are_routed() -> None:
 
 def test_manifests_are_objects_the_client_knows_with_everything_filled_in() -> None:
     objects = manifests(sources() / "manifests", node_address="10.213.0.2", ca_bundle="Q0E=")
-    assert all(f"{one['apiVersion']}/{one['kind']}" in PLACES for one in objects)
+    assert all(f"/{one['apiVersion']}/" in path_of_object(one) for one in objects)
     assert "${" not in json.dumps(objects)
-    early, late = registration_last(objects)
+    early, late = split_registrations(objects)
     assert [one["metadata"]["name"] for one in late] == ["v1beta1.external.metrics.k8s.io", "v1beta1.metrics.k8s.io"]
     assert len(early) + len(late) == len(objects)
     with pytest.raises(KeyError):

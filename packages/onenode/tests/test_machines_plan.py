@@ -46,7 +46,7 @@ def test_a_machine_whose_node_is_ready_joins_once() -> None:
     ready = replace(CLAIM, ready=True)
     assert next_actions([ready], [ON], 112.0) == [Join(ON)]
     assert next_actions([ready], [replace(ON, joined=True)], 112.5) == []
-    assert next_actions([ready], [ON], 112.0, dark=True) == [Stop(ON, "it went dark", "pool-x1")]
+    assert next_actions([ready], [ON], 112.0, dark=True) == [Stop(ON, "it ended unexpectedly", "pool-x1")]
 
 
 def test_a_machine_is_built_while_it_boots_and_anew_where_its_first_process_is_gone() -> None:
@@ -76,7 +76,7 @@ def test_a_machine_whose_claim_is_gone_has_a_moment_left() -> None:
     assert next_actions([], [ON], 200.0) == [Leave(ON)]
     leaving = replace(ON, gone_s=200.0)
     assert next_actions([], [leaving], 200.0 + GRACE_S - 0.1) == []
-    assert next_actions([], [leaving], 200.0 + GRACE_S) == [Stop(leaving, "no longer asked for")]
+    assert next_actions([], [leaving], 200.0 + GRACE_S) == [Stop(leaving, "no longer requested")]
 
 
 def test_a_claim_deleted_while_its_machine_boots_ends_it_unstarted() -> None:
@@ -84,13 +84,13 @@ def test_a_claim_deleted_while_its_machine_boots_ends_it_unstarted() -> None:
     assert next_actions([ending], [MACHINE], 150.0) == []
     assert next_actions([ending], [BUILT], 150.0) == []
     for machine in (MACHINE, BUILT):
-        assert next_actions([], [machine], 105.0) == [Stop(machine, "no longer asked for")]
+        assert next_actions([], [machine], 105.0) == [Stop(machine, "no longer requested")]
     assert next_actions([ending], [], 100.0) == []
 
 
 def test_a_machine_that_goes_dark_is_given_up_and_so_is_its_claim() -> None:
-    assert next_actions([CLAIM], [ON], 200.0, dark=True) == [Stop(ON, "it went dark", "pool-x1")]
-    assert next_actions([], [ON], 200.0, dark=True) == [Stop(ON, "no longer asked for")]
+    assert next_actions([CLAIM], [ON], 200.0, dark=True) == [Stop(ON, "it ended unexpectedly", "pool-x1")]
+    assert next_actions([], [ON], 200.0, dark=True) == [Stop(ON, "no longer requested")]
 
 
 def test_what_is_being_done_is_not_done_twice() -> None:

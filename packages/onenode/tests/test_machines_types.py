@@ -51,10 +51,10 @@ def test_a_constant_is_one(catalogue: Catalogue) -> None:
     ("before", "after", "said"),
     [
         ('"cpu_cores": 0.4', '"cpu_cores": 0.1', "no room"),
-        ("[0.0]", "[]", "without samples"),
-        ("[0.0]", "[-1.0]", "below 0"),
-        ('"pods": 16, "usd_per_hour": 0.0163', '"pods": 16', "broken"),
-        ("{", "", "broken"),
+        ("[0.0]", "[]", "missing or negative"),
+        ("[0.0]", "[-1.0]", "missing or negative"),
+        ('"pods": 16, "usd_per_hour": 0.0163', '"pods": 16', "malformed"),
+        ("{", "", "malformed"),
     ],
 )
 def test_what_makes_no_sense_is_refused(before: str, after: str, said: str) -> None:

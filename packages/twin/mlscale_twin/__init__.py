@@ -1,7 +1,4 @@
-"""mlscale_twin: autoscaling frameworks, simulated by their own policies and measured profiles.
-
-The names below are imported when they are first used.
-"""
+"""Simulates autoscaling frameworks by their own policies and measured profiles. Names are imported on first use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a request ends for its client, and what is kept of it."""
+"""How a request ends for its client, and what is recorded of it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mlscale_twin.memory import Memory
 
 @inlined
 def answer(m: Memory, row: int, status: int) -> None:
-    """A request ends for its client, which thinks, and then sends again while it is active."""
+    """Ends a request for its client, which thinks and then sends again while it is active."""
     w, p, q = m.world[0], m.parameters[0], m.requests[row]
     done_s = w.now_s + (p.overhead_s if status == lay.OK else 0.0)
     if q.intended_s >= p.begin_s:
@@ -52,7 +52,7 @@ def _count(m: Memory, status: int, response_s: float, wait_s: float) -> None:
 
 @inlined
 def past_answered(m: Memory) -> None:
-    """Move ``oldest_unanswered`` on to a request that its client still waits for."""
+    """Advances ``oldest_unanswered`` to a request that its client still waits for."""
     w = m.world[0]
     while w.oldest_unanswered < w.sequence and m.requests[w.oldest_unanswered & (len(m.requests) - 1)].answered:
         w.oldest_unanswered += 1
@@ -60,7 +60,7 @@ def past_answered(m: Memory) -> None:
 
 @inlined
 def tidy(m: Memory) -> None:
-    """Move on past requests that are over, for clients and replicas: their rows are free then."""
+    """Advances past requests that are over for both client and replica, and so frees their rows."""
     past_answered(m)
     w = m.world[0]
     mask = len(m.requests) - 1

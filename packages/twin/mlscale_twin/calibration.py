@@ -1,6 +1,6 @@
-"""A profile's numbers from live runs: what an answer costs, and how long each part of a start takes.
+"""Fits a profile to live runs: the cost of an answer, and the duration of each part of a start.
 
-Only what runs can tell is fitted; the rest stays the profile's. Every fitted number names the runs that it is from.
+Only what runs show is fitted; the rest is kept. Every fitted number names the runs that it is from.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import pandas as pd
 from mlscale.analysis.provisioning import lives, provisioning
 from mlscale.runs import EventKind, MlscaleError, Run
 from mlscale_twin.costs import rested_in, served_in, work_of
+from mlscale_twin.durations import Measured, Number
 from mlscale_twin.loops import RECORDED
 from mlscale_twin.profile import Machines, Profile, StartStep, Work
-from mlscale_twin.spread import Measured, Number
 
 FloatArray = npt.NDArray[np.float64]
 LEAST_ALONE: Final = 3
@@ -27,14 +27,13 @@ LIMITED_S: Final = 1.0
 
 
 def calibrate(runs: Sequence[Run], profile: Profile) -> Profile:
-    """``profile`` with what the runs tell put in place of its own.
+    """``profile`` with its fitted numbers replaced by those of the runs.
 
     Args:
-        runs: live ones, or a rehearsal's, of the profile's environment, with the whole application; invalid ones are
-            left out.
+        runs: live or rehearsed runs of the profile's environment, of the whole application; invalid ones are ignored.
 
     Raises:
-        MlscaleError: none is left, or one is of another environment or simulated.
+        MlscaleError: no run remains, or one is simulated or of another environment.
     """
     for run in runs:
         if run.info.environment != profile.environment or run.info.mode == "simulated":
@@ -73,7 +72,7 @@ def calibrate(runs: Sequence[Run], profile: Profile) -> Profile:
 
 
 def _facts(runs: Sequence[Run]) -> dict[str, Any]:
-    """What every fitted number says of where it is from."""
+    """Source of every fitted number."""
     first, last = min(run.info.wall_start for run in runs), max(run.info.wall_start for run in runs)
     source = f"{len(runs)} live runs, {first:%Y-%m-%d} to {last:%Y-%m-%d}: {runs[0].info.run_id} and others"
     return {"source": source, "date": f"{last:%Y-%m-%d}"}
@@ -139,7 +138,7 @@ def _others(run: Run, begin: EventKind, end: EventKind) -> FloatArray:
 
 
 def _starts_with(run: Run) -> EventKind:
-    """With which event a replica begins to start: where machines come and go, when it has been placed on one."""
+    """The event at which a replica begins to start: its placement, if machines come and go."""
     return "replica_scheduled" if "machine_requested" in set(run.events["kind"]) else "replica_created"
 
 
@@ -200,7 +199,7 @@ def _probe_s(run: Run, profile: Profile) -> float:
 
 
 def _noticed(runs: Sequence[Run], profile: Profile, outside_s: float, facts: dict[str, Any]) -> Measured | None:
-    """From ready to the first request that a replica took."""
+    """From ready to the first request that a replica received."""
     return _measured([_first_taken(run, profile, outside_s) for run in runs], facts)
 
 
@@ -225,7 +224,7 @@ def _since(times: pd.Series, events: pd.DataFrame) -> FloatArray:
 
 
 def _leaves(runs: Sequence[Run], outside_s: float, facts: dict[str, Any]) -> Measured | None:
-    """From the decision to be rid of a replica until the last request was sent to it."""
+    """From the decision to remove a replica until its last request was sent."""
     found = []
     for run in runs:
         served = served_in(run)

@@ -1,9 +1,9 @@
 """CPU time under a CFS quota, in closed form (Linux, sched/fair.c: bandwidth control; cpu.max or cfs_quota_us).
 
-In each period of ``period_s`` a group may run for ``quota_cores * period_s``; then it stands still until the next one
-begins. One thread runs at most as fast as the clock. So the end of a piece of work follows from its start, what the
-group has used of the present period, and nothing else. What is left out: slices of 5 ms that a CPU may keep beyond a
-period, and waiting for a core.
+In each period of ``period_s`` a group may run for ``quota_cores * period_s``; then it is throttled until the next
+period. One thread runs at most in real time. So the end of a piece of work follows from its start and what the group
+has used of the current period. Not modelled: slices of 5 ms that a CPU may keep beyond a period, and waiting for a
+core.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ _EPSILON_S = 1e-12
 def finish(
     began_s: float, work_s: float, phase_s: float, period: int, used_s: float, quota_cores: float, period_s: float
 ) -> tuple[float, int, float]:
-    """When work that begins now is done: (time, the period it ends in, what was used of that one then).
+    """When work that starts now is done: (time, the period in which it ends, what is used of that period then).
 
     Args:
-        phase_s: when period 0 began. period, used_s: the last period in which the group ran, and for how long.
-        quota_cores: below 1; from 1 on one thread is never stopped.
+        phase_s: start of period 0. period, used_s: the last period in which the group ran, and for how long.
+        quota_cores: below 1; from 1 on, one thread is never throttled.
     """
     if quota_cores >= 1.0:
         return began_s + work_s, period, used_s
@@ -51,7 +51,7 @@ def done_by(
     quota_cores: float,
     period_s: float,
 ) -> float:
-    """How much of the work that began at ``began_s`` is done at ``t_s``, CPU s; arguments as for `finish`."""
+    """Work done by ``t_s`` of what started at ``began_s``, CPU s; arguments as for `finish`."""
     if t_s <= began_s:
         return 0.0
     if quota_cores >= 1.0:
@@ -72,12 +72,12 @@ def done_by(
 def runs_from(
     t_s: float, began_s: float, phase_s: float, period: int, used_s: float, quota_cores: float, period_s: float
 ) -> float:
-    """When a group runs that would like to at ``t_s``: then, or, where its quota is used up, in its next period.
+    """When a group that wants to run at ``t_s`` does: then or, if its quota is used up, in its next period.
 
     Args:
-        began_s: since when it has been at work without a rest; infinite where it is not.
-        period, used_s: the last period in which it ran before, and for how long; a later one than that of ``t_s``: what
-            it does since then has used up this one.
+        began_s: start of its uninterrupted work; infinite if it is idle.
+        period, used_s: the last period in which it ran before, and for how long; a period later than that of ``t_s``
+            means that its work since then has used up this one.
     """
     if quota_cores >= 1.0:
         return t_s

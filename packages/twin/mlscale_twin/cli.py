@@ -1,4 +1,4 @@
-"""``mlscale simulate``, ``sweep`` and ``calibrate``. Each imports what it needs inside its function."""
+"""``mlscale simulate``, ``sweep`` and ``calibrate``. Imports are local, so that ``mlscale --help`` stays fast."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import typer
 
 from mlscale.errors import MlscaleError
 
-Arm = Annotated[str, typer.Option(help="matched, shipped, static-min or static-max")]
+Arm = Annotated[str, typer.Option(help="preset of settings: matched, shipped, static-min or static-max")]
 
 
 def simulate(
@@ -19,19 +19,23 @@ def simulate(
     out: Annotated[Path, typer.Option(help="folder of the new run")],
     arm: Arm = "matched",
     schedule: Annotated[Path | None, typer.Option(help="JSON file; default: the protocol's 60 s schedule")] = None,
-    scaling: Annotated[list[str] | None, typer.Option(help="KEY=VALUE, put over the arm's settings")] = None,
+    scaling: Annotated[
+        list[str] | None, typer.Option(help="KEY=VALUE, overrides a setting of the arm; repeatable")
+    ] = None,
     photos: Annotated[
-        Path | None, typer.Option(help="folder of a photo set, for its names and cost; default: the profile's")
+        Path | None, typer.Option(help="folder of a photo set, whose names and cost are used; default: the profile's")
     ] = None,
-    connections: Annotated[str, typer.Option(help="fresh or kept")] = "fresh",
-    seed: Annotated[int, typer.Option(min=0)] = 0,
-    profile: Annotated[Path | None, typer.Option(help="of mlscale calibrate; default: the environment's own")] = None,
+    connections: Annotated[str, typer.Option(help="fresh (one per request) or kept")] = "fresh",
+    seed: Annotated[int, typer.Option(min=0, help="of the clients' behaviour")] = 0,
+    profile: Annotated[
+        Path | None, typer.Option(help="file written by mlscale calibrate; default: the environment's own")
+    ] = None,
     changes: Annotated[
-        list[str] | None, typer.Option("--set", help="PATH=VALUE, put over the profile's numbers")
+        list[str] | None, typer.Option("--set", help="PATH=VALUE, overrides a number of the profile; repeatable")
     ] = None,
-    machine_failures: Annotated[float, typer.Option(min=0, help="of each machine, per hour, at random")] = 0.0,
+    machine_failures: Annotated[float, typer.Option(min=0, help="random failures per machine and hour")] = 0.0,
 ) -> None:
-    """The twin of a run: the same decisions, a calibrated model of the rest. Nothing is deployed or measured."""
+    """Simulate a run: the framework's own scaling decisions on a calibrated model. Nothing is deployed or measured."""
     from mlscale.defaults import defaults
     from mlscale.loadgen.schedule_files import read_schedule
     from mlscale.measurement.settings import parse_settings
@@ -40,57 +44,57 @@ def simulate(
     from mlscale_twin.simulate import SimulateOptions, simulate
 
     given = {"mode": "simulated", "arm": arm, "connections": connections, "scaling": parse_settings(scaling or [])}
-    asked = checked(MeasureParameters, given)
+    parameters = checked(MeasureParameters, given)
     with Shown() as shown:
         run = simulate(
             environment,
             schedule=read_schedule(schedule) if schedule else None,
             out=out,
-            scaling=defaults().sized(environment, asked.scaling, schedule),
-            arm=asked.arm,
+            scaling=defaults().sized(environment, parameters.scaling, schedule),
+            arm=parameters.arm,
             profile=profile,
             options=SimulateOptions(
-                connections=asked.connections,
+                connections=parameters.connections,
                 seed=seed,
                 photos=photos,
-                changes=[_change(each) for each in changes or []],
+                changes=[_change(text) for text in changes or []],
                 machine_failures_per_h=machine_failures,
                 progress=shown,
             ),
         )
-    right = int((run.requests.status == "ok").sum())
-    print(f"{run.path}: SIMULATED, {len(run.requests)} requests, {right} answered; nothing was measured")
+    answered = int((run.requests.status == "ok").sum())
+    print(f"{run.path}: SIMULATED, {len(run.requests)} requests, {answered} answered; nothing was measured")
 
 
 def sweep(
     environments: Annotated[list[str], typer.Argument(help="one or more of torchserve, rayserve, k3s, eks, ecs")],
-    out: Annotated[Path, typer.Option(help="file of results, a line each; a sweep goes on where it was stopped")],
+    out: Annotated[Path, typer.Option(help="file of results, one per line; an interrupted sweep resumes")],
     scaling: Annotated[
-        list[str] | None, typer.Option(help="KEY=VALUE,VALUE,...: settings to go through; every combination is tried")
+        list[str] | None, typer.Option(help="KEY=VALUE,VALUE,...: values of a setting; all combinations are simulated")
     ] = None,
     changes: Annotated[
-        list[str] | None, typer.Option("--set", help="PATH=VALUE,VALUE,...: numbers of the profile to go through")
+        list[str] | None, typer.Option("--set", help="PATH=VALUE,VALUE,...: values of a number in the profile")
     ] = None,
     arm: Arm = "matched",
     schedule: Annotated[Path | None, typer.Option(help="JSON file; default: the protocol's schedule")] = None,
-    draws: Annotated[int, typer.Option(min=1, help="simulated runs of each combination")] = 8,
+    draws: Annotated[int, typer.Option(min=1, help="simulated runs per combination")] = 8,
     ray: Annotated[str | None, typer.Option(help="address of a Ray cluster; default: this machine")] = None,
 ) -> None:
-    """Simulate a grid of settings; prints the mean figures of each combination. Nothing is measured."""
+    """Simulate a grid of settings and print each combination's mean figures. Nothing is measured."""
     from mlscale.defaults import defaults
     from mlscale.loadgen.schedule_files import read_schedule
     from mlscale.progress import Shown
     from mlscale_twin.studies.sweep import grid, sweep
 
     usual = defaults()
-    wanted = read_schedule(schedule) if schedule else usual.schedule()
+    load = read_schedule(schedule) if schedule else usual.schedule()
     settings, numbers = _values(scaling or [], "--scaling"), _values(changes or [], "--set")
     tasks = [
         task
         for name in environments
         for task in grid(
             [name],
-            wanted,
+            load,
             {key: [value] for key, value in usual.sized(name, {}, schedule).items()} | settings,
             draws,
             arm=arm,
@@ -107,24 +111,24 @@ def sweep(
 
 
 def calibrate(
-    folders: Annotated[list[Path], typer.Argument(help="live runs of one environment, or folders that hold some")],
+    folders: Annotated[list[Path], typer.Argument(help="live runs of one environment, or folders of them")],
     out: Annotated[Path | None, typer.Option(help="file of the new profile; default: ENVIRONMENT.json")] = None,
 ) -> None:
-    """Fit the twin's profile of an environment to live runs: service times and the parts of a start."""
+    """Fit an environment's profile to live runs: service times and the durations of a replica's start."""
     from mlscale.runs import load_runs
     from mlscale_twin.calibration import calibrate
     from mlscale_twin.profile import read_profile
 
     runs = load_runs(folders)
     if not runs:
-        raise MlscaleError("no run is in there", ", ".join(map(str, folders)), "name folders of runs")
+        raise MlscaleError("no runs found", ", ".join(map(str, folders)), "name folders of runs")
     before = read_profile(runs[0].info.environment)
     after = calibrate(runs, before)
     file = out or Path(f"{after.environment}.json")
     if file.exists():
-        raise MlscaleError("it is there already", str(file), "choose another --out, or delete it")
+        raise MlscaleError("the file exists already", str(file), "choose another --out, or delete it")
     file.write_text(after.model_dump_json(indent=2, exclude_none=True) + "\n")
-    work_ms, old_ms = (1000 * next(iter(each.work.values())).mean_s.value for each in (after, before))
+    work_ms, old_ms = (1000 * next(iter(profile.work.values())).mean_s.value for profile in (after, before))
     print(
         f"{file}: work of an answer {work_ms:.1f} ms (before: {old_ms:.1f}); "
         f"use it with mlscale simulate {after.environment} --profile {file}"
@@ -133,13 +137,13 @@ def calibrate(
 
 def _values(texts: Sequence[str], option: str) -> dict[str, list[Any]]:
     """``["max_replicas=2,4"]`` to ``{"max_replicas": [2, 4]}``."""
-    found: dict[str, list[Any]] = {}
+    values_of: dict[str, list[Any]] = {}
     for text in texts:
         name, sign, values = text.partition("=")
         if not sign or not values:
             raise MlscaleError(f"{text!r} has no values", option, "write KEY=VALUE,VALUE,...")
-        found[name] = [_change(f"{name}={value}")[1] for value in values.split(",")]
-    return found
+        values_of[name] = [_change(f"{name}={value}")[1] for value in values.split(",")]
+    return values_of
 
 
 def _change(text: str) -> tuple[str, Any]:

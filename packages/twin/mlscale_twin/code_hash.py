@@ -1,4 +1,4 @@
-"""Which code a simulated figure comes from: a hash that survives new words and moved modules."""
+"""A hash of the code behind a simulated figure, unaffected by wording and by moving modules."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _NOT_OF_IT: Final = ("studies", "plots", "cli.py")
 
 
 def code_hash(judges: Iterable[Path] = (), data: bytes = b"") -> str:
-    """Of everything that simulated runs depend on: the twin, the policies, the profiles, how figures are taken. Not of
-    words, nor of where a module lies.
+    """Hash of everything that simulated runs depend on: the twin, its policies and profiles, and how figures are
+    computed. Independent of docstrings, comments, imports and module paths.
 
     Args:
-        judges: modules that turn the runs into verdicts, where a record of those is named. data: that they read.
+        judges: modules that derive verdicts from the runs, for a record of verdicts. data: their input.
     """
     root = Path(__file__).parent
     own = [file for file in root.rglob("*.py") if file.relative_to(root).parts[0] not in _NOT_OF_IT]
@@ -44,7 +44,7 @@ def _meaning(source: str) -> str:
 
 
 def _is_text(statement: ast.stmt) -> bool:
-    """A string that stands alone: a docstring, of whatever."""
+    """Whether a statement is a bare string: a docstring of anything."""
     return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
 
 

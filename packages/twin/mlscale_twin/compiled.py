@@ -1,4 +1,4 @@
-"""Functions compiled by numba, kept beside their source so that no one waits for the compiler twice."""
+"""Functions compiled by numba, cached beside their source so that they are compiled only once."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ _OPTIONS: Final[dict[str, Any]] = {"cache": True, "_nrt": False, "error_model": 
 
 
 def compiled(function: Function) -> Function:
-    """Compiled when first called: what Python calls."""
+    """Compiled at the first call; for functions that Python calls."""
     return njit(**_OPTIONS)(function)  # type: ignore[no-any-return]
 
 
 def inlined(function: Function) -> Function:
-    """Compiled into its callers: a call that passes a whole `Memory` would take longer than what it does."""
+    """Compiled into its callers: passing a whole `Memory` would take longer than the function itself."""
     return njit(**_OPTIONS, forceinline=True)(function)  # type: ignore[no-any-return]
 
 
 def forget_stale(folder: Path) -> None:
-    """Remove what was compiled before any source in ``folder`` changed: numba looks only at a function's own file."""
+    """Removes cached code older than any source in ``folder``: numba checks only a function's own file."""
     newest = max(file.stat().st_mtime for file in folder.glob("*.py"))
     with suppress(OSError):
         for index in (folder / "__pycache__").glob("*.nbi"):

@@ -1,4 +1,4 @@
-"""From a scaling's settings and a profile to the control loop that runs in virtual time."""
+"""From a scaling's settings and a profile to the control loop in virtual time."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ Scaling = Mapping[str, Any]
 
 
 def start_loop(scene: Scene, scaling: Scaling, profile: Profile) -> None:
-    """Let the profile's control loop run over the component. A fixed number of replicas has none.
+    """Starts the profile's control loop over the component; a fixed number of replicas has none.
 
     Raises:
-        MlscaleError: a setting that the twin does not know how to follow.
+        MlscaleError: a setting that the twin does not support.
     """
     if scaling["min_replicas"] != scaling["max_replicas"]:
         _STARTS[profile.scales_by](scene, scaling, profile)
@@ -102,7 +102,7 @@ def _target_tracking(scene: Scene, scaling: Scaling, profile: Profile) -> None:
 
 
 def _fields(kind: type[Any], scaling: Scaling) -> Any:
-    """The settings of a policy whose fields are called as the scaling's."""
+    """The policy's settings, whose field names equal the scaling's."""
     return kind(**{name: scaling[name] for name in kind.__dataclass_fields__ if name in scaling})
 
 

@@ -1,4 +1,4 @@
-"""What an answer costs, from live runs: the part of `calibration` that a profile's `Work` is."""
+"""The cost of an answer, from live runs: the part of `calibration` that fits a profile's `Work`."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import pandas as pd
 
 from mlscale.analysis.durations import answered
 from mlscale.runs import ClosedLoop, MlscaleError, Run
+from mlscale_twin.durations import Number
 from mlscale_twin.likeness import WAITED_S
 from mlscale_twin.profile import Profile, Work
 from mlscale_twin.settings import Processor, Queueing
 from mlscale_twin.single_trial import Trial, share_afterwards, share_ahead, share_per_ask, spread_of_work
-from mlscale_twin.spread import Number
 
 # So long before the first request a replica has nothing to do.
 IDLE_S: Final = 10.0
@@ -34,8 +34,8 @@ NOTES: Final = {
 
 
 def work_of(runs: Sequence[Run], profile: Profile, facts: dict[str, Any]) -> Work:
-    """CPU that replicas used while they served, over the answers that they gave; shares of photos by how long each
-    took where replicas had no rest."""
+    """CPU that replicas used while serving, per answer given; shares of photos by the service times of replicas that
+    were never idle."""
     mean_s = sum(_cpu_s(run) for run in runs) / sum(len(served_in(run)) for run in runs)
     busy = pd.concat([_busy(run) for run in runs], ignore_index=True)
     by_photo = busy.groupby("photo_id")["work_s"]
@@ -85,12 +85,12 @@ def _with(work: Work, values: Mapping[str, float], facts: dict[str, Any]) -> Wor
 
 
 def _relative_sd(times_s: pd.Series, by_photo: Any) -> float:
-    """Standard deviation on one photo, over the mean of all."""
+    """Standard deviation for a single photo, relative to the mean over all."""
     return float(np.sqrt(by_photo.var().mean()) / times_s.mean())
 
 
 def _crowd(run: Run, queueing: Queueing) -> Trial:
-    """The clients of a run's step, on a replica alone."""
+    """The clients of a run's step, all on one replica."""
     schedule = run.info.schedule
     if not isinstance(schedule, ClosedLoop):
         raise MlscaleError(f"{run.info.run_id} has an open loop", "calibrate", "name runs with a closed one")
@@ -98,14 +98,14 @@ def _crowd(run: Run, queueing: Queueing) -> Trial:
 
 
 def _crowded(run: Run) -> pd.DataFrame:
-    """Answers that the first replica gave alone after the step, begun after it, too."""
+    """Answers that began after the step and that the first replica gave while alone."""
     served, t0 = served_in(run), run.info.step_s if run.info.step_s is not None else np.inf
     begun_s = served["done_s"] - served["inference_s"]
     return served[(begun_s > t0 + SETTLES_S) & (served["done_s"] < _alone_s(run))]
 
 
 def rested_in(run: Run) -> pd.DataFrame:
-    """Requests before the step that found a replica which had rested for a period or more."""
+    """Requests before the step that reached a replica idle for a period or more."""
     served = served_in(run).sort_values("intended_s")
     rest_s = served["intended_s"] - served["done_s"].cummax().shift(fill_value=-np.inf)
     quiet = served["intended_s"] < (run.info.step_s or run.info.schedule.duration_s)
@@ -136,19 +136,19 @@ def _quiet_and_loaded(runs: Sequence[Run], mean_s: float) -> tuple[float, float]
 
 
 def _first_replica(run: Run) -> str:
-    """The one that was there before the others."""
+    """The replica that was there before the others."""
     rows = run.resources[run.resources["role"] == "replica"]
     return str(rows.loc[rows["t_s"].idxmin(), "subject"])
 
 
 def _alone_s(run: Run) -> float:
-    """Until when no other replica is there; 0 where none joins the first."""
+    """Time until which no other replica exists; 0 if none joins the first."""
     others = ready_in(run).drop(_first_replica(run), errors="ignore")
     return float(others[others > 0].min()) if (others > 0).any() else 0.0
 
 
 def _per_answer(run: Run, replica: str, from_s: float, to_s: float) -> tuple[float, int]:
-    """CPU that a replica used, s, and the answers that were given, in between."""
+    """CPU that a replica used, s, and the answers given, in the interval."""
     rows = run.resources[(run.resources["role"] == "replica") & (run.resources["subject"] == replica)]
     samples = rows.sort_values("t_s")
     inside = samples["t_s"].between(from_s, to_s)
@@ -157,25 +157,25 @@ def _per_answer(run: Run, replica: str, from_s: float, to_s: float) -> tuple[flo
 
 
 def _idle_cores(run: Run, replica: str) -> float:
-    """What a replica uses before the first request, cores; 0 where nobody looked."""
+    """A replica's CPU use before the first request, cores; 0 if not sampled."""
     rows = run.resources[(run.resources["role"] == "replica") & (run.resources["subject"] == replica)]
     idle = rows[rows["t_s"].between(-IDLE_S, 0.0)]["cpu_cores"].mean()
     return float(idle) if np.isfinite(idle) else 0.0
 
 
 def ready_in(run: Run) -> pd.Series:
-    """When each replica was ready first, by its name."""
+    """Time at which each replica first became ready, by name."""
     return run.events[run.events["kind"] == "replica_ready"].groupby("subject")["t_s"].first()
 
 
 def served_in(run: Run) -> pd.DataFrame:
-    """Requests that a replica answered."""
+    """Requests that were served by a replica."""
     done = answered(run.requests)
     return done[done["replica_id"].fillna("") != ""]
 
 
 def _cpu_s(run: Run) -> float:
-    """Of all replicas from the first request, or from being ready, to the end of the load."""
+    """CPU of all replicas, from the first request or readiness to the end of the load."""
     ready = ready_in(run)
     end_s = run.info.schedule.duration_s
     total = 0.0
@@ -189,7 +189,7 @@ def _cpu_s(run: Run) -> float:
 
 
 def _busy(run: Run) -> pd.DataFrame:
-    """Answers of replicas without a rest, with the work that they were: their time, by the quota."""
+    """Answers of replicas that were never idle, with their service time as work under the quota."""
     quota = float(next(iter(run.info.scaling.values()))["cpu_cores"])
     served = served_in(run)
     busy = served[served["queue_s"] > WAITED_S]

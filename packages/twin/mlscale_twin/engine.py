@@ -1,4 +1,4 @@
-"""One simulated world: the arrays, and what Python does to them between two steps of the kernel."""
+"""One simulated world: its arrays, and the operations of Python on them between two steps of the kernel."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _LONGEST_THINKS: Final = 4096
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """Of requests by how they ended (`layout.OK` and after): how many, and their response times, s."""
+    """Counts and response times (s) of requests, by how they ended (`layout.OK` and following)."""
 
     count: npt.NDArray[np.int64]
     mean_s: npt.NDArray[np.float64]
@@ -38,7 +38,7 @@ class Statistics:
     bins: npt.NDArray[np.int64]
 
     def quantile_s(self, share: float) -> float:
-        """Of the response times of answered requests, to a bin's width (0.8 to 1.6 %)."""
+        """Quantile of the response times of answered requests, s, to a bin's width (0.8 to 1.6 %)."""
         total = int(self.bins.sum())
         if not total:
             return math.nan
@@ -53,13 +53,13 @@ def bin_edges_s() -> npt.NDArray[np.float64]:
 
 
 class Engine:
-    """Requests of a schedule through components with replicas that come and go.
+    """Sends the requests of a schedule through components whose replicas come and go.
 
     Args:
-        queueing: one for each component; a second one is called by the first.
-        most_replicas: as many places there are, those that finish their last request included.
-        photos: how many different ones are sent. seed, block: as of the load generator. draw: of service times.
-        records: keep each request (`take_rows`); else only statistics, of requests sent from ``begin_s`` on.
+        queueing: one per component; the first component calls the second.
+        most_replicas: number of places, including replicas that finish their last request.
+        photos: number of different photos. seed, block: as in the load generator. draw: seed of service times.
+        records: keep each request (`take_rows`); otherwise only statistics of requests sent from ``begin_s`` on.
     """
 
     def __init__(
@@ -96,10 +96,10 @@ class Engine:
         return float(self._memory.world[0]["now_s"])
 
     def advance(self, until_s: float) -> None:
-        """Let time pass.
+        """Advances the clock to ``until_s``.
 
         Raises:
-            MlscaleError: more requests are open than memory is for.
+            MlscaleError: more requests are open than memory allows.
         """
         while True:
             code = kernel.advance(until_s, self._last_due, self._arrays)
@@ -113,7 +113,7 @@ class Engine:
                 self._more_room()
 
     def come(self, component: int = 0) -> int:
-        """A replica is ready from now on; its CFS periods begin at a moment drawn from the seed. Returns its place.
+        """Adds a ready replica, whose CFS periods start at a phase drawn from the seed; returns its place.
 
         Raises:
             MlscaleError: no place is free.
@@ -129,27 +129,27 @@ class Engine:
         return place
 
     def go(self, place: int) -> None:
-        """A replica takes nothing more and ends with what it has."""
+        """Drains a replica: it takes no new requests and ends with its last one."""
         fleet.go(place, self._arrays)
 
     def die(self, place: int) -> None:
-        """A replica is gone at once, and what it had is lost."""
+        """Removes a replica at once; its requests are lost."""
         fleet.die(place, self._arrays)
 
     def is_there(self, place: int) -> bool:
-        """Ready, or finishing what it has."""
+        """Whether the replica is ready, or finishing its requests."""
         return bool(self._memory.replicas[place]["state"] != lay.ABSENT)
 
     def serial(self, place: int) -> int:
-        """The number of the replica at this place, counted from 0 in the order of coming."""
+        """The number of the replica at this place, counted from 0 in order of arrival."""
         return int(self._memory.replicas[place]["serial"])
 
     def cpu_s(self, place: int) -> float:
-        """What the replica at this place has used of the CPU since it came, s."""
+        """CPU time that the replica at this place has used so far, s."""
         return float(fleet.cpu_s(place, self._arrays))
 
     def outstanding(self, place: int) -> int:
-        """Requests in service at this place, and in its own queue where it has one."""
+        """Requests in service at this place, and in its own queue if it has one."""
         replica = self._memory.replicas[place]
         return max(int(replica["outstanding"]), int(replica["request"] >= 0))
 
@@ -162,15 +162,15 @@ class Engine:
         return int(self._memory.stations[component]["ongoing"])
 
     def ongoing_integral(self, component: int = 0) -> float:
-        """`ongoing`, summed over time until now, request seconds."""
+        """`ongoing` integrated over time until now, request seconds."""
         return float(self._memory.stations[component]["ongoing_integral"])
 
     def arrived(self, component: int = 0) -> int:
-        """Requests that have come to the component so far."""
+        """Requests that have reached the component so far."""
         return int(self._memory.stations[component]["arrived"])
 
     def take_rows(self) -> npt.NDArray[np.void]:
-        """Requests that ended since the last call, in the order of their end (`layout.ROWS`)."""
+        """Requests that ended since the last call, in order of their end (`layout.ROWS`)."""
         self._keep_rows()
         found = np.concatenate(self._kept)
         self._kept.clear()
@@ -199,7 +199,7 @@ class Engine:
         self._set(due_s=np.ascontiguousarray(due))
 
     def _more_room(self) -> None:
-        """Twice the table of open requests; rings hold rows, which lie elsewhere then."""
+        """Doubles the table of open requests; ring entries are remapped, since rows move."""
         old = self._memory
         world, size = old.world[0], len(old.requests)
         if 2 * size > _MOST_ROOM:

@@ -1,4 +1,4 @@
-"""Replicas that come and go, between two steps of the kernel."""
+"""Adds and removes replicas between two steps of the kernel."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mlscale_twin.serving import forget_idle, rest, took_waiting
 
 @compiled
 def come(r: int, station: int, serial: int, phase_s: float, arrays: Arrays) -> None:
-    """A replica is ready: it takes a request that waits in the station's queue, or is idle."""
+    """A replica becomes ready: it takes a request that waits in the station's queue, or is idle."""
     m = memory_of(arrays)
     s, replica = m.stations[station], m.replicas[r]
     replica.station, replica.serial, replica.state, replica.request = station, serial, lay.READY, -1
@@ -35,7 +35,7 @@ def come(r: int, station: int, serial: int, phase_s: float, arrays: Arrays) -> N
 
 @compiled
 def go(r: int, arrays: Arrays) -> None:
-    """A replica takes no more requests; with those it has it ends (it is gone at once where it has none)."""
+    """Drains a replica: it takes no new requests and finishes those it has (an idle one is gone at once)."""
     m = memory_of(arrays)
     _leave(m, r)
     m.replicas[r].state = lay.ABSENT if m.replicas[r].request < 0 else lay.DRAINING
@@ -43,7 +43,7 @@ def go(r: int, arrays: Arrays) -> None:
 
 @compiled
 def die(r: int, arrays: Arrays) -> None:
-    """A replica is gone at once; what it served, and what waited in its own queue, is lost."""
+    """Removes a replica at once; the requests that it served and those in its own queue are lost."""
     m = memory_of(arrays)
     w, replica = m.world[0], m.replicas[r]
     s = m.stations[replica.station]
@@ -75,7 +75,7 @@ def _lose(m: Memory, row: int) -> None:
 
 @compiled
 def _leave(m: Memory, r: int) -> None:
-    """Routing knows a replica no more."""
+    """Removes a replica from routing."""
     station = m.replicas[r].station
     s = m.stations[station]
     kept = 0
@@ -89,7 +89,7 @@ def _leave(m: Memory, r: int) -> None:
 
 @compiled
 def cpu_s(r: int, arrays: Arrays) -> float:
-    """CPU time that a replica has used until now, s."""
+    """CPU time that a replica has used so far, s."""
     m = memory_of(arrays)
     w, p, replica = m.world[0], m.parameters[0], m.replicas[r]
     if replica.request < 0 or m.requests[replica.request].state != lay.SERVED:

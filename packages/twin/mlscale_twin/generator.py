@@ -1,7 +1,6 @@
-"""Random numbers inside compiled code: xoshiro256++ (Blackman and Vigna, 2019; public domain), seeded by NumPy.
+"""Random numbers in compiled code: xoshiro256++ (Blackman and Vigna, 2019; public domain), seeded by NumPy.
 
-NumPy's own generators can be used there too, but are unpacked anew at each call from Python, which costs more than a
-control tick may.
+NumPy's own generators work there too, but are unboxed at each call from Python, which is too slow for a control tick.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ def seeded(*seed: int) -> Words:
 
 @inlined
 def uniform(words: Words) -> float:
-    """In [0, 1), of 53 bits; ``words`` moves on."""
+    """Uniform in [0, 1), 53 bits; advances ``words``."""
     total = words[0] + words[3]
     bits = ((total << _23) | (total >> _41)) + words[0]
     shifted = words[1] << _17
@@ -41,11 +40,11 @@ def uniform(words: Words) -> float:
 
 @inlined
 def exponential(words: Words) -> float:
-    """Of mean 1."""
+    """Exponential with mean 1."""
     return -math.log(1.0 - uniform(words))
 
 
 @inlined
 def below(words: Words, number: int) -> int:
-    """One of 0 .. number - 1."""
+    """Uniform integer in 0 .. number - 1."""
     return int(uniform(words) * number)

@@ -1,7 +1,7 @@
-"""The compiled heart of the twin: requests through replicas, event by event, until a given time.
+"""The compiled core of the twin: processes requests event by event until a given time.
 
-Nothing is allocated here, and nothing is random but service times and the routing that draws. Between two calls Python
-adds and removes replicas (`fleet`), reads what the autoscalers see, and refills what was used up.
+It allocates nothing, and only service times and random routing are random. Between two calls, Python adds and removes
+replicas (`fleet`), reads what the autoscalers observe, and refills exhausted arrays.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from mlscale_twin.serving import FRONT, drawn, free, work
 
 @compiled
 def advance(until_s: float, last_due: bool, arrays: Arrays) -> int:
-    """Let time pass until ``until_s``.
+    """Advances the clock to ``until_s``.
 
     Args:
-        last_due: after the send times that are there none follow.
-        arrays: a `Memory` as a plain tuple, which a call from Python takes much faster.
+        last_due: whether the given send times are the last.
+        arrays: a `Memory` as a plain tuple, which makes a call from Python much faster.
 
     Returns:
-        `layout.RUNNING` at ``until_s``, or what has to be refilled before time can go on.
+        `layout.RUNNING` at ``until_s``, or what has to be refilled before it can continue.
     """
     m = memory_of(arrays)
     w, p = m.world[0], m.parameters[0]
@@ -65,7 +65,7 @@ def advance(until_s: float, last_due: bool, arrays: Arrays) -> int:
 
 @inlined
 def _next_end(m: Memory) -> float:
-    """When the first service ends, as far as is known now."""
+    """Earliest end of a service, as known now."""
     w, p = m.world[0], m.parameters[0]
     if p.cpu != lay.SHARED_CORES or w.active == 0:
         return m.ends_s[TOP]
@@ -82,7 +82,7 @@ def _next_send(m: Memory) -> float:
 
 @inlined
 def _next_give_up(m: Memory) -> float:
-    """Clients give up in the order in which they have sent: all wait equally long."""
+    """Time at which the next client gives up: in sending order, since all have the same timeout."""
     w = m.world[0]
     if m.parameters[0].timeout_s == math.inf:
         return math.inf
@@ -94,7 +94,7 @@ def _next_give_up(m: Memory) -> float:
 
 @inlined
 def _pass(m: Memory, t_s: float) -> None:
-    """Time goes on to ``t_s``; nothing happens before."""
+    """Advances the clock to ``t_s``, before which nothing happens."""
     w, p = m.world[0], m.parameters[0]
     elapsed_s = t_s - w.now_s
     for place in range(len(m.stations)):
@@ -106,7 +106,7 @@ def _pass(m: Memory, t_s: float) -> None:
 
 @inlined
 def _send(m: Memory) -> None:
-    """The next request leaves its client and comes to the front component."""
+    """The next request leaves its client and arrives at the front component."""
     w, p = m.world[0], m.parameters[0]
     row = w.sequence & (len(m.requests) - 1)
     q = m.requests[row]
@@ -140,7 +140,7 @@ def _send(m: Memory) -> None:
 
 @inlined
 def _end(m: Memory, r: int) -> None:
-    """A replica has done its work: the request is answered, or makes its next call, or goes on after one."""
+    """A replica has finished its work: the request is answered, makes its next call, or continues after one."""
     w, p, replica = m.world[0], m.parameters[0], m.replicas[r]
     row = replica.request
     q = m.requests[row]

@@ -1,7 +1,8 @@
-"""How the simulated world lies in memory: records in arrays, written by the compiled kernel, read between its steps.
+"""Memory layout of the simulated world: record arrays that the compiled kernel writes and Python reads between its
+steps.
 
 Times are seconds since the run's start, work is CPU seconds. A request's row is its number modulo the table's length:
-rows from the oldest open request on are in use. Rings and the table have a power of two of places.
+rows from the oldest open request on are in use. Rings and the table have power-of-two sizes.
 """
 
 from __future__ import annotations

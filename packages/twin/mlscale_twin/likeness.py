@@ -1,5 +1,5 @@
-"""Is the twin like the live runs? Equivalence within margins fixed beforehand (METHOD §8), beside the live runs' own
-noise. Pure: tables in, verdicts out."""
+"""Whether the twin is like the live runs: equivalence within margins fixed beforehand (METHOD §8), beside the live
+runs' own noise. Pure functions from tables to verdicts."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LEVEL: Final = 0.90
 
 @dataclass(frozen=True)
 class Margin:
-    """``share`` of the live value either way; where the difference is judged, at least ``least``, in the figure's
+    """``share`` of the live value either way; for a figure judged by its difference, at least ``least``, in its
     unit."""
 
     share: float
@@ -38,11 +38,11 @@ class Margin:
 
     @property
     def relative(self) -> bool:
-        """Judged on the ratio, else on the difference."""
+        """Whether the ratio is judged, rather than the difference."""
         return self.least is None
 
     def width(self, live: float) -> float:
-        """Either way from the live value: a share of it, or in the figure's unit."""
+        """Margin either way: a share of the live value, or in the figure's unit."""
         return self.share if self.least is None else max(self.least, self.share * live)
 
 
@@ -166,7 +166,7 @@ def judge_figure(live: pd.DataFrame, twin: pd.DataFrame, figure: str) -> Likenes
 
 
 def _bounds(margin: Margin, width: float) -> tuple[float, float]:
-    """Of the difference, as it is judged."""
+    """Bounds on the difference, in the scale in which it is judged."""
     return (float(np.log(1 - width)), float(np.log(1 + width))) if margin.relative else (-width, width)
 
 
@@ -183,7 +183,7 @@ def _reach(values: Floats) -> float:
 
 
 def _noise(live: pd.DataFrame, figure: str) -> float:
-    """Half the 90 % interval of live runs against as many others: what the best of twins could not go below."""
+    """Half the 90 % interval of live runs against as many others: the limit for even a perfect twin."""
     values = np.log(live[figure]) if MARGINS[figure].relative else live[figure]
     groups = [group.dropna().to_numpy(dtype=float) for _, group in values.groupby(live["setup"])]
     groups = [group for group in groups if len(group) > 1]
@@ -264,8 +264,8 @@ def _means_and_t(values: Floats, signs: Floats) -> tuple[Floats, Floats]:
 
 
 def trajectory_errors(live: Sequence[Run], twins: Sequence[Sequence[Run]]) -> tuple[float, float]:
-    """How far m_t of the twin is from m_t of the live runs of one setup, mean over time and runs as a share of the
-    live m_t; and how far the live runs are from the mean of the others.
+    """Deviation of the twin's m_t from that of the live runs of one setup, mean over time and runs, relative to the
+    live m_t; and the deviation of each live run from the mean of the others.
 
     Args:
         twins: of each live run, those of its setup; their mean is the twin's m_t.
@@ -283,7 +283,7 @@ def trajectory_errors(live: Sequence[Run], twins: Sequence[Sequence[Run]]) -> tu
 
 
 def _mean_where_known(rows: Floats) -> Floats:
-    """Over the rows; NaN where none of them has a value."""
+    """Mean over rows, ignoring NaN; NaN if all are."""
     known = np.isfinite(rows)
     number = known.sum(axis=0)
     return np.where(number > 0, np.where(known, rows, 0.0).sum(axis=0) / np.maximum(number, 1), NAN)

@@ -1,6 +1,6 @@
-"""Control loops in virtual time: what each autoscaler sees, how old that is, and when it decides by `policies`.
+"""Control loops in virtual time: what each autoscaler observes, how stale that is, and when it decides (by `policies`).
 
-A loop's phase is drawn from the seed: when a step comes, it may have just looked, or be about to.
+A loop's phase is drawn from the seed: at the step it may just have looked, or be about to.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from mlscale_twin.timeline import Action, Timeline
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What every loop works on: a component's replicas, and the world that they are in. ``look_s``: a moment at which
-    the loop looks, where it is known."""
+    """What every loop works on: a component's replicas and the world around them. ``look_s``: a time at which the loop
+    is known to look."""
 
     engine: Engine
     timeline: Timeline
@@ -40,15 +40,15 @@ class Scene:
 
     @property
     def serving(self) -> list[Replica]:
-        """Replicas that requests come to."""
+        """Replicas that receive requests."""
         return [each for each in self.replicas.there("ready") if each.place >= 0]
 
     def every(self, period_s: float, action: Action) -> None:
-        """With a phase of its own."""
+        """Repeats at a random phase."""
         self.timeline.every(period_s, self.now_s + float(self.rng.uniform(0, period_s)), action)
 
     def first_look_s(self, period_s: float) -> float:
-        """Of the loop that decides: the moment that is known, else one that is drawn."""
+        """First look of the deciding loop: the known time, else a drawn one."""
         drawn = float(self.rng.uniform(0, period_s))
         return self.now_s + (drawn if self.look_s is None else self.look_s % period_s)
 
@@ -58,7 +58,8 @@ class Scene:
 
 
 class WorkerControllerLoop:
-    """TorchServe's: looks every ``sample_interval_s``, decides every ``period_s`` on the mean of the look-back."""
+    """TorchServe's controller: samples every ``sample_interval_s``, decides every ``period_s`` on the mean of the
+    look-back."""
 
     def __init__(
         self,
@@ -78,7 +79,7 @@ class WorkerControllerLoop:
         scene.timeline.every(sample_interval_s, self._due_s, self._look)
 
     def _look(self) -> None:
-        """As the live loop's tick: look, then decide where that is due."""
+        """One tick of the live loop: look, then decide if due."""
         now_s = self._scene.now_s
         self._seen = self._seen.add(now_s, self._scene.ongoing, self._look_back_s)
         if now_s >= self._due_s - _EARLY_S:
@@ -100,8 +101,8 @@ RECORDED: Final = 0.2
 
 
 class RayServeLoop:
-    """Ray Serve's: the router records every fifth part of the look-back and reports what it has of it every
-    ``metrics_interval_s`` (ray/serve/_private/router.py); ``late_s`` later the controller knows, and decides every
+    """Ray Serve's autoscaler: the router records at intervals of a fifth of the look-back and reports its records every
+    ``metrics_interval_s`` (ray/serve/_private/router.py); the controller has them ``late_s`` later, and decides every
     ``period_s`` on the mean."""
 
     def __init__(
@@ -143,8 +144,8 @@ class RayServeLoop:
 
 
 class HpaLoop:
-    """Kubernetes': looks once in ``sync_s``. On requests in flight, their mean over ``window_s``; on CPU, what
-    metrics-server scraped last, every ``scrape_s``."""
+    """Kubernetes' HPA: looks every ``sync_s``. Metric: the mean of requests in flight over ``window_s``, or the CPU
+    that metrics-server scraped last, every ``scrape_s``."""
 
     def __init__(
         self,
@@ -173,7 +174,7 @@ class HpaLoop:
         self._before = (self._scene.now_s, self._scene.engine.ongoing_integral(self._scene.component))
 
     def _scrape(self) -> None:
-        """CPU of each pod since the last scrape; one that was not there then has no value yet."""
+        """CPU of each pod since the last scrape; a pod that is new since then has no value yet."""
         now_s = self._scene.now_s
         used = {each.name: self._scene.engine.cpu_s(each.place) for each in self._scene.serving}
         for name, cpu_s in used.items():
@@ -215,7 +216,8 @@ class HpaLoop:
 
 
 class TargetTrackingLoop:
-    """An ECS service's: one datapoint in ``settings.period_s``, told ``late_s`` after its end, and then looked at."""
+    """Target tracking of an ECS service: one datapoint per ``settings.period_s``, available ``late_s`` after its end
+    and evaluated then."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Who asks for machines, in virtual time: Karpenter, and an ECS capacity provider's managed scaling."""
+"""Loops that request machines, in virtual time: Karpenter, and an ECS capacity provider's managed scaling."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mlscale_twin.timeline import Timeline
 
 
 class KarpenterLoop:
-    """Batches pods that wait, asks for machines; looks every 10 s for some that could go, and again 15 s later."""
+    """Batches waiting pods and requests machines; looks for removable machines every 10 s, and validates 15 s later."""
 
     def __init__(
         self, fleet: Fleet, settings: karpenter.PoolSettings, timeline: Timeline, rng: np.random.Generator
@@ -65,7 +65,7 @@ class KarpenterLoop:
         self._replaced(self._fleet.ask(before.replacement), going)
 
     def _replaced(self, new: Host, going: list[Host]) -> None:
-        """Once the one that comes in their place is there."""
+        """Called once the replacement is ready."""
         if new.ready or new.gone:
             self._busy = False
             if new.ready:
@@ -80,7 +80,7 @@ class KarpenterLoop:
 
 
 class ManagedScalingLoop:
-    """Looks once a period at how many instances the tasks need."""
+    """Compares once per period the instances with those that the tasks need."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Machines in virtual time: they come, hold replicas, fail and go; what finds no room waits for one."""
+"""Machines in virtual time: they join, hold replicas, fail and leave; a pod without room waits for one."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Protocol
 
 import numpy as np
 
+from mlscale_twin.durations import Spread
 from mlscale_twin.policies.karpenter import InstanceType, Machine, PodRequest, Resources
 from mlscale_twin.replicas import Log, Replica
-from mlscale_twin.spread import Spread
 from mlscale_twin.timeline import Timeline
 
 # The component of what is told of machines: all share them.
@@ -19,7 +19,7 @@ POOL = ""
 
 
 class Evicts(Protocol):
-    """Those whose replicas a machine that goes has to be rid of."""
+    """Owners of the replicas that must leave a machine."""
 
     def evict(self, replica: Replica) -> None: ...
     def die(self, replica: Replica) -> None: ...
@@ -27,7 +27,7 @@ class Evicts(Protocol):
 
 @dataclass(slots=True)
 class Pod:
-    """A replica, or room kept free (``replica`` None), and what it asks for."""
+    """A replica, or reserved room (``replica`` None), and its resource request."""
 
     name: str
     requests: Resources
@@ -43,7 +43,7 @@ class Pod:
 
 @dataclass(slots=True)
 class Host:
-    """A machine, from being asked for until it is gone."""
+    """A machine, from its request until it is gone."""
 
     name: str
     type: InstanceType
@@ -61,15 +61,15 @@ class Host:
 
     @property
     def machine(self) -> Machine:
-        """As the policies see it."""
+        """The machine as the policies see it."""
         pods = tuple(pod.request for pod in self.pods.values())
         return Machine(self.name, self.type, pods, self.ready, self.quiet_since_s)
 
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """How a machine comes: the parts, one after the other. ``boot`` may have two: a nominal one, and what comes on
-    top. Two machines have booted ``apart_s`` or more after each other."""
+    """The successive parts of a machine's arrival. ``boot`` may have two: a nominal time, and an overhead. Machines
+    finish booting at least ``apart_s`` apart."""
 
     boot: Sequence[Spread]
     registers: Spread
@@ -78,7 +78,7 @@ class Arrival:
 
 
 class Fleet:
-    """Places pods on machines; those that find no room wait in the order in which they came."""
+    """Places pods on machines; pods without room wait in order of arrival."""
 
     def __init__(self, arrival: Arrival, timeline: Timeline, log: Log, rng: np.random.Generator) -> None:
         self._arrival, self._timeline, self._log, self._rng = arrival, timeline, log, rng
@@ -99,22 +99,22 @@ class Fleet:
 
     @property
     def staying(self) -> list[Host]:
-        """Those that are there, or on their way, and are not being drained."""
+        """Machines that are present or on their way, and not draining."""
         return [host for host in self.there if not host.going]
 
     def when_pending(self, action: Callable[[Pod], None]) -> None:
-        """Called with each pod that finds no room."""
+        """Registers a callback for each pod without room."""
         self._on_pending = action
 
     def begin(self, kind: InstanceType) -> Host:
-        """A machine that is there from the beginning."""
+        """Adds a machine that is present from the start."""
         host = self._new(kind)
         host.registered = host.ready = True
         self.desired = len(self.there)
         return host
 
     def place(self, pod: Pod) -> None:
-        """Onto a machine that has room, in place of room kept free where need be; else it waits."""
+        """Places a pod on a machine with room, displacing reserved room if necessary; otherwise it waits."""
         host = self._with_room(pod) or (self._made_room(pod) if pod.replica is not None else None)
         if host is not None:
             self._bind(pod, host)
@@ -132,7 +132,7 @@ class Fleet:
                 self._settle()
 
     def ask(self, kind: InstanceType) -> Host:
-        """Ask for a machine."""
+        """Requests a machine."""
         host = self._new(kind)
         self.desired = len(self.staying)
         self._tell("machine_requested", host)
@@ -140,7 +140,8 @@ class Fleet:
         return host
 
     def _due_s(self) -> float:
-        """When the next machine has booted: when its parts end, or later, so far from all others as is asked for."""
+        """Time at which the next machine has booted: the end of its parts, or later to keep the distance from all
+        others."""
         apart_s = self._arrival.apart_s
         due_s = self.now_s + sum(part.draw(self._rng) for part in self._arrival.boot)
         for other_s in self._due:
@@ -150,7 +151,7 @@ class Fleet:
         return due_s
 
     def drain(self, host: Host) -> None:
-        """Take a machine away: nothing new comes there, its pods start elsewhere, then it is gone."""
+        """Takes a machine away: it gets no new pods, its pods start elsewhere, then it is gone."""
         host.going = True
         self.desired = len(self.staying)
         for pod in list(host.pods.values()):
@@ -162,7 +163,7 @@ class Fleet:
         self._gone_when_empty(host)
 
     def fail(self, host: Host) -> None:
-        """A machine is gone without warning."""
+        """A machine fails without warning."""
         if host.gone:
             return
         host.gone = True
@@ -176,7 +177,7 @@ class Fleet:
                 self._keep_free_elsewhere(pod)
 
     def _keep_free_elsewhere(self, pod: Pod) -> None:
-        """Room kept free is wanted again, as of now."""
+        """Requests reserved room again, as of now."""
         self.place(Pod(pod.name, pod.requests, self.now_s))
 
     def _new(self, kind: InstanceType) -> Host:
@@ -206,7 +207,7 @@ class Fleet:
             self._tell("machine_ready", host)
 
     def _settle(self) -> None:
-        """Pods that wait take what room there is now; replicas come before room kept free."""
+        """Places waiting pods in the available room, replicas before reserved room."""
         for pod in sorted(self.pending.values(), key=lambda each: (each.replica is None, each.created_s)):
             host = self._with_room(pod)
             if host is not None:
@@ -218,7 +219,7 @@ class Fleet:
         return able[0] if able else None
 
     def _made_room(self, pod: Pod) -> Host | None:
-        """Room kept free gives way, and is wanted elsewhere."""
+        """Displaces reserved room, which is requested elsewhere."""
         for host in self.staying:
             if not host.registered:
                 continue

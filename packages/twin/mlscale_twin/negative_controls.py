@@ -1,4 +1,4 @@
-"""Twins that are wrong on purpose (METHOD §8): a comparison that accepts them would accept anything."""
+"""Deliberately wrong twins (METHOD §8): a comparison that accepts them would accept anything."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from mlscale_twin.durations import Number, longer
 from mlscale_twin.profile import Profile, StartStep
-from mlscale_twin.spread import Number, longer
 
 Scaling = dict[str, Any]
 Altered = tuple[Profile, Scaling]
@@ -15,7 +15,7 @@ Altered = tuple[Profile, Scaling]
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """``alter``: from the profile and one component's settings to wrong ones."""
+    """``alter``: turns the profile and one component's settings into wrong ones."""
 
     name: str
     alter: Callable[[Profile, Mapping[str, Any]], Altered]
@@ -49,7 +49,7 @@ def _no_periods(profile: Profile, scaling: Mapping[str, Any]) -> Altered:
 
 
 def _no_lag(profile: Profile, scaling: Mapping[str, Any]) -> Altered:
-    """Whoever decides sees what is, and looks all the time."""
+    """The autoscaler sees the current state at all times."""
     fast = {"sync_period_s": 1.0, "metric_resolution_s": 1.0, "report_delay_s": 0.0}
     fast |= {"metric_delay_60s": 0.0, "metric_delay_20s": 0.0}
     loop: dict[str, Number] = {

@@ -1,4 +1,4 @@
-"""Platform profiles: what the twin has to be told of a platform, each number with where it is from. Data, no code."""
+"""Platform profiles: the platform's numbers for the twin, each with its source. Data, no code."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mlscale.runs import EventKind, Level, MlscaleError
+from mlscale_twin.durations import Drawn, Number, Spread, longer
 from mlscale_twin.settings import Polling, Routing
-from mlscale_twin.spread import Drawn, Number, Spread, longer
 
 FOLDER: Final = Path(__file__).parent / "profiles"
 # Service times by which a photo's distribution is told: its quantiles at the middles of so many even parts.
@@ -48,17 +48,17 @@ class Work(_Data):
 
     @property
     def ahead_cpu_s(self) -> float:
-        """Before the clock of a service starts, CPU s."""
+        """Work before the clock of a service starts, CPU s."""
         return self._share_s(self.ahead)
 
     @property
     def after_cpu_s(self) -> float:
-        """After an answer is out, CPU s."""
+        """Work after an answer is out, CPU s."""
         return self._share_s(self.afterwards)
 
     @property
     def ask_cpu_s(self) -> float:
-        """What it costs a replica at work to be asked, CPU s."""
+        """Cost to a busy replica of being polled, CPU s."""
         return self._share_s(self.per_waiting)
 
     def samples_s(self, photos: int) -> npt.NDArray[np.float64]:
@@ -130,7 +130,7 @@ class Machines(_Data):
 
 
 class Profile(_Data):
-    """Of one environment. ``scales_by``: which control loop; ``loop``: its periods and ages, by name."""
+    """One environment's profile. ``scales_by``: its control loop; ``loop``: the loop's periods and delays, by name."""
 
     environment: str
     level: Level
@@ -148,11 +148,11 @@ class Profile(_Data):
 
     @property
     def sha256(self) -> str:
-        """Of everything in it but the verdict: what a validation freezes."""
+        """Hash of everything but the verdict: what a validation freezes."""
         return hashlib.sha256(self.model_dump_json(exclude={"validated"}).encode()).hexdigest()
 
     def polling(self, scaling: Mapping[str, Any]) -> Polling | None:
-        """How the router asks under these settings, where one does."""
+        """The router's polling under these settings, if it polls."""
         if not self.requests.router_polls:
             return None
         return Polling(
@@ -163,7 +163,7 @@ class Profile(_Data):
         )
 
     def loop_value(self, name: str) -> float:
-        """Raises MlscaleError where the profile lacks it."""
+        """Raises MlscaleError if the profile lacks it."""
         if name not in self.loop:
             raise MlscaleError(f"it lacks loop.{name}", f"profile {self.environment}", "add it, with its source")
         return self.loop[name].value
@@ -174,10 +174,10 @@ def profile_names() -> list[str]:
 
 
 def read_profile(which: str | Path) -> Profile:
-    """The profile of an environment's name, or of a file.
+    """The profile of an environment, or of a file.
 
     Raises:
-        MlscaleError: none there, or one that is broken.
+        MlscaleError: it is missing or invalid.
     """
     file = which if isinstance(which, Path) else FOLDER / f"{which}.json"
     try:
@@ -191,10 +191,10 @@ def read_profile(which: str | Path) -> Profile:
 
 
 def changed(profile: Profile, changes: Sequence[tuple[str, Any]]) -> Profile:
-    """With values put over the profile's, by dotted path, such as ("work.app.mean_s.value", 0.05).
+    """The profile with values replaced by dotted path, such as ("work.app.mean_s.value", 0.05).
 
     Raises:
-        MlscaleError: a path that is not there, or a value that does not fit.
+        MlscaleError: an unknown path, or an invalid value.
     """
     data = profile.model_dump()
     for path, value in changes:
@@ -214,10 +214,10 @@ def changed(profile: Profile, changes: Sequence[tuple[str, Any]]) -> Profile:
 
 
 def scaled(profile: Profile, path: str, factor: float) -> Profile:
-    """With one number or duration, by its dotted path (such as "starts.noticed"), times ``factor``.
+    """The profile with one number or duration, by dotted path (such as "starts.noticed"), multiplied by ``factor``.
 
     Raises:
-        MlscaleError: nothing of the kind is there.
+        MlscaleError: the path is not a number or duration.
     """
     found = number_at(profile, path)
     if isinstance(found, Number):
@@ -226,7 +226,7 @@ def scaled(profile: Profile, path: str, factor: float) -> Profile:
 
 
 def numbers_in(profile: Profile) -> list[tuple[str, Number | Spread]]:
-    """Every number and duration of a profile with its dotted path."""
+    """Every number and duration of a profile, with its dotted path."""
     found: list[tuple[str, Number | Spread]] = []
 
     def walk(place: Any, path: str) -> None:
@@ -247,10 +247,10 @@ def numbers_in(profile: Profile) -> list[tuple[str, Number | Spread]]:
 
 
 def number_at(profile: Profile, path: str) -> Number | Spread:
-    """What stands at a dotted path.
+    """The number or duration at a dotted path.
 
     Raises:
-        MlscaleError: no number and no duration.
+        MlscaleError: there is neither.
     """
     place: Any = profile
     try:

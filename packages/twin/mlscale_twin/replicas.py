@@ -1,4 +1,4 @@
-"""Replicas of one component: asked for, started step by step, ready, drained, gone; and what is told of them."""
+"""Replicas of one component: requested, started step by step, ready, drained, gone; and the events recorded of them."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from mlscale.runs import Event, EventKind, ReplicaSample
+from mlscale_twin.durations import Spread
 from mlscale_twin.engine import Engine
-from mlscale_twin.spread import Spread
 from mlscale_twin.timeline import Timeline
 
 State = Literal["waiting", "starting", "ready", "draining", "gone"]
@@ -21,7 +21,7 @@ _LIVING: tuple[State, ...] = ("waiting", "starting", "ready")
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One part of a start, and the events at its begin and end. ``limited``: counts against `Life.at_once`."""
+    """One part of a start, and the events at its beginning and end. ``limited``: counts against `Life.at_once`."""
 
     takes: Spread
     ends_with: EventKind | None = None
@@ -33,12 +33,12 @@ class Step:
 class Life:
     """How replicas of a platform start and end.
 
-    ``steps``: from asked for to loaded. ``probe_period_s``: a loaded replica turns ready at its next probe; 0: at once.
-    ``alike``: the share of their starts' variation that replicas have in common which were asked for together.
-    ``crowding``: how much longer a step takes, as a share, for each other replica that starts at its begin.
-    ``noticed``: from ready to the first request that may come. ``at_once``: so many are in limited steps at a time,
-    the others wait; without such steps it is the whole start that is limited. ``leaves``: from the decision to remove
-    one until nothing is sent there any more. ``one_by_one``: the next one is removed when the last has gone.
+    ``steps``: from requested to loaded. ``probe_period_s``: a loaded replica becomes ready at its next probe; 0: at
+    once. ``alike``: share of the variation of start times that is common to replicas requested together. ``crowding``:
+    relative slow-down of a step per other replica that is starting when it begins. ``noticed``: from ready until the
+    first request can arrive. ``at_once``: most replicas in limited steps at a time, the others wait; without limited
+    steps, the whole start is limited. ``leaves``: from the decision to remove a replica until it gets no more requests.
+    ``one_by_one``: a replica is removed only when the one before is gone.
     """
 
     steps: Sequence[Step]
@@ -65,7 +65,7 @@ class Replica:
 
 @dataclass(slots=True)
 class Log:
-    """What is told, in the words of a live run. ``names``: of replicas, by their number in the engine."""
+    """Receives what is recorded, in the terms of a live run. ``names``: of replicas, by their number in the engine."""
 
     events: list[Event] = field(default_factory=list)
     names: dict[int, str] = field(default_factory=dict)
@@ -78,14 +78,15 @@ class Room(Protocol):
     """Machines, as replicas see them."""
 
     def place(self, replica: Replica, owner: Replicas, placed: Callable[[], None]) -> None:
-        """Call back when there is a machine with room for it."""
+        """Calls back when a machine has room for the replica."""
 
     def free(self, replica: Replica) -> None:
-        """It is gone, or waits no more."""
+        """The replica is gone, or no longer waits."""
 
 
 class Replicas:
-    """``room``: who finds a machine; None: there always is room. ``index``: of the component in the engine."""
+    """``room``: finds a machine for a replica; None: there is always room. ``index``: of the component in the
+    engine."""
 
     def __init__(
         self,
@@ -110,7 +111,7 @@ class Replicas:
         return [each for each in self.all if each.state in states]
 
     def begin(self, number: int) -> None:
-        """As it stands when the run begins: so many are ready."""
+        """State at the start of the run: this many replicas are ready."""
         self.desired = number
         for _ in range(number):
             replica = self._new()
@@ -121,7 +122,7 @@ class Replicas:
             self._serve(replica)
 
     def scale(self, number: int, detail: Mapping[str, Any]) -> None:
-        """Want ``number`` from now on; ``detail``: of the decision."""
+        """Sets the desired number of replicas; ``detail``: of the decision."""
         self._log.tell(
             self._timeline.now_s, self.name, "scale_decision", **{"from": self.desired, "to": number, **detail}
         )
@@ -130,7 +131,7 @@ class Replicas:
         self.follow()
 
     def follow(self) -> None:
-        """Ask for those that are missing, end those that are too many: the newest first."""
+        """Requests missing replicas and removes surplus ones, newest first."""
         living = self.there(*_LIVING)
         for _ in range(self.desired - len(living)):
             replica = self._new()
@@ -154,14 +155,14 @@ class Replicas:
         return ReplicaSample(self._timeline.now_s, self.name, self.desired, starting, ready)
 
     def die(self, replica: Replica) -> None:
-        """It ends without warning, and is replaced."""
+        """Ends a replica without warning; it is replaced."""
         if replica.place >= 0 and replica.state in ("ready", "draining"):
             self._engine.die(replica.place)
         self._gone(replica, "replica_failed")
         self.follow()
 
     def evict(self, replica: Replica) -> None:
-        """It has to leave its machine: it drains, and another one is asked for."""
+        """Drains a replica that has to leave its machine, and requests another."""
         if replica.state == "ready":
             self._begin_to_drain(replica)
         elif replica.state in ("waiting", "starting"):
@@ -217,13 +218,13 @@ class Replicas:
         self._timeline.after(takes_s, ended)
 
     def _share(self, replica: Replica) -> float:
-        """Where in a step's distribution a replica lies: near those that it was asked for with."""
+        """The replica's quantile in a step's distribution: near those of the replicas requested with it."""
         alike = self._life.alike
         own = float(self._rng.standard_normal())
         return NormalDist().cdf(math.sqrt(alike) * replica.common + math.sqrt(1 - alike) * own)
 
     def _until_ready_s(self, replica: Replica) -> float:
-        """The probes of a replica begin at a moment of their own."""
+        """Time until the next probe; each replica's probes have their own phase."""
         period_s = self._life.probe_period_s
         return float(self._rng.uniform(0, period_s)) if period_s else 0.0
 

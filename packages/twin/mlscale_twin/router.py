@@ -1,10 +1,11 @@
-"""A queue that is not told when a replica is free, and asks: Ray Serve's (serve/_private/request_router and router.py).
+"""A queue that polls replicas, since it is not told when one is free: Ray Serve's (serve/_private/request_router and
+router.py).
 
-Askers ask, each for one request that waits, and send the one that has waited longest. The router books how many
-requests each replica has. A replica that is free by the books is asked nothing; the answers of others are heard when
-they run. What is sent stands in the books a moment later: so whoever finds a free replica for its own request goes on
-with the next one's, by the same books, and may send all that waits to it. The replica serves the first and rejects the
-rest, which wait again in their old places.
+Askers poll, each on behalf of one waiting request, and send the request that has waited longest. The router's books
+hold the number of requests of each replica. A replica that is free by the books is not polled; the answers of others
+arrive when they run. A sent request enters the books only a moment later: an asker that finds a free replica for its
+own request therefore continues with the next one by the same books, and may send it all that waits. The replica serves
+the first and rejects the rest, which wait again in their old places.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from mlscale_twin.serving import begin, dropped, wait
 
 @inlined
 def next_act_s(m: Memory) -> float:
-    """When an asker looks or hears next, or a replica what was sent to it."""
+    """Time at which an asker next looks or hears an answer, or a sent request reaches its replica."""
     first_s = math.inf
     if not m.parameters[0].polled:
         return first_s
@@ -36,7 +37,7 @@ def next_act_s(m: Memory) -> float:
 
 @inlined
 def act_next(m: Memory, now_s: float) -> None:
-    """Let act whoever does now; rejections come first."""
+    """Runs the next action; rejections come first."""
     for r in range(len(m.replicas)):
         if m.replicas[r].hears_s == now_s:
             return_sent(m, r)
@@ -50,7 +51,8 @@ def act_next(m: Memory, now_s: float) -> None:
 
 @inlined
 def ask_more(m: Memory, station: int) -> None:
-    """As many ask as requests wait, or as may: for those that have waited longest. They look a moment later."""
+    """Starts askers for the requests that have waited longest, as many as wait or are allowed; they look a moment
+    later."""
     s = m.stations[station]
     for _ in range(_most(m, station) - s.askers):
         row = _unasked(m, station)
@@ -62,7 +64,7 @@ def ask_more(m: Memory, station: int) -> None:
 
 @inlined
 def wake(m: Memory, station: int) -> None:
-    """There is a replica again: those who had none to ask look."""
+    """A replica is available again: askers that had none to poll look now."""
     for a in range(m.stations[station].askers):
         if m.askers[station, a].at_s == math.inf:
             m.askers[station, a].at_s = m.world[0].now_s
@@ -71,7 +73,7 @@ def wake(m: Memory, station: int) -> None:
 
 @inlined
 def return_sent(m: Memory, r: int) -> None:
-    """A replica rejects what was sent to it while it had a request; that costs it CPU."""
+    """A replica rejects a request that was sent while it was busy, which costs it CPU."""
     replica = m.replicas[r]
     station = replica.station
     for number in range(replica.outstanding - 1, -1, -1):  # the last first: so those of one moment keep their order
@@ -87,8 +89,7 @@ def return_sent(m: Memory, r: int) -> None:
 
 @inlined
 def was_asked(m: Memory, r: int) -> bool:
-    """Whether a service whose end has come lasts longer, for what its replica was asked meanwhile: then it ends when
-    that is done, too."""
+    """Whether a service that would end now is extended by the cost of polls in the meantime."""
     p, replica = m.parameters[0], m.replicas[r]
     if m.asked_s[r] == 0.0:
         return False
@@ -106,14 +107,14 @@ def was_asked(m: Memory, r: int) -> bool:
 
 @inlined
 def _most(m: Memory, station: int) -> int:
-    """How many may ask."""
+    """Most askers allowed."""
     s = m.stations[station]
     return min(s.waiting, s.askers_each * s.ready, lay.ASKERS)
 
 
 @inlined
 def _unasked(m: Memory, station: int) -> int:
-    """The request that has waited longest of those for which nobody asks; or `layout.NOBODY`."""
+    """The longest-waiting request without an asker, or `layout.NOBODY`."""
     s = m.stations[station]
     for number in range(s.waiting):
         row = m.queues[station, (s.head + number) & (m.queues.shape[1] - 1)]
@@ -124,7 +125,7 @@ def _unasked(m: Memory, station: int) -> int:
 
 @inlined
 def _ask_for(m: Memory, station: int, a: int, row: int) -> None:
-    """An asker asks for this request from now on."""
+    """An asker starts polling for this request."""
     asker = m.askers[station, a]
     asker.row, asker.at_s, asker.pause_s = row, m.world[0].now_s, lay.FRESH
     asker.asked = asker.asked_too = lay.NOBODY
@@ -133,7 +134,7 @@ def _ask_for(m: Memory, station: int, a: int, row: int) -> None:
 
 @inlined
 def _act(m: Memory, station: int, a: int) -> None:
-    """An asker looks, or hears an answer; with a free replica it goes on as long as nothing makes it wait."""
+    """An asker looks or hears an answer; as long as it finds free replicas without waiting, it continues."""
     s = m.stations[station]
     crew = s.askers  # those who are called off now leave it later
     if m.askers[station, a].row == lay.NOBODY and not _took_up_another(m, station, a):
@@ -170,7 +171,7 @@ def _act(m: Memory, station: int, a: int) -> None:
 
 @inlined
 def _took_up_another(m: Memory, station: int, a: int) -> bool:
-    """Whether there is another request for which an asker, whose own is sent or given up, can ask."""
+    """Whether an asker whose own request is sent or given up finds another request to poll for."""
     row = _unasked(m, station)
     if row == lay.NOBODY:
         return False
@@ -183,7 +184,7 @@ def _took_up_another(m: Memory, station: int, a: int) -> bool:
 
 @inlined
 def _call_off(m: Memory, station: int, a: int) -> None:
-    """An asker asks no more; the last one takes its place."""
+    """Removes an asker; the last one takes its place."""
     s, askers = m.stations[station], m.askers
     if askers[station, a].row != lay.NOBODY:
         m.requests[askers[station, a].row].asker = lay.NOBODY
@@ -198,7 +199,7 @@ def _call_off(m: Memory, station: int, a: int) -> None:
 
 @inlined
 def _pause(m: Memory, station: int, a: int) -> None:
-    """Who found none looks again: at once the first time, then after a pause."""
+    """An asker that found no free replica looks again: at once the first time, then after a pause."""
     s, asker = m.stations[station], m.askers[station, a]
     if asker.pause_s == lay.FRESH:
         asker.pause_s = 0.0
@@ -211,8 +212,8 @@ def _pause(m: Memory, station: int, a: int) -> None:
 
 @inlined
 def _looked(m: Memory, station: int, a: int) -> int:
-    """Of two replicas that are drawn, one that is free by the books, which the other's are set right beside; or
-    `layout.NOBODY`, and both are asked."""
+    """Of two drawn replicas, one that is free by the books, in which case the other's entry is refreshed; or
+    `layout.NOBODY`, in which case both are polled."""
     s, asker = m.stations[station], m.askers[station, a]
     if s.ready == 0:
         asker.at_s = math.inf
@@ -237,7 +238,7 @@ def _looked(m: Memory, station: int, a: int) -> int:
 
 @inlined
 def _answered(m: Memory, station: int, a: int) -> int:
-    """The first of those asked that is free; or `layout.NOBODY`. The books say what they answer from now on."""
+    """The first polled replica that is free, or `layout.NOBODY`. Updates the books with their answers."""
     asker = m.askers[station, a]
     free = lay.NOBODY
     for r in (asker.asked_too, asker.asked):
@@ -251,7 +252,7 @@ def _answered(m: Memory, station: int, a: int) -> int:
 
 @inlined
 def _heard_s(m: Memory, r: int) -> float:
-    """When a replica's answer to a question of this moment is heard: when it runs. It costs one at work."""
+    """Time at which a replica's answer to a poll made now arrives: when it runs. A busy replica pays for the poll."""
     replica = m.replicas[r]
     if replica.work_s != lay.NO_WORK:
         m.asked_s[r] += m.stations[replica.station].ask_cpu_s
@@ -260,15 +261,15 @@ def _heard_s(m: Memory, r: int) -> float:
 
 @inlined
 def _set_right(m: Memory, r: int) -> None:
-    """A replica is asked beside, for the books alone."""
+    """Polls a replica only to refresh the books."""
     _heard_s(m, r)
     m.replicas[r].booked = int(m.replicas[r].request >= 0)
 
 
 @inlined
 def _sent(m: Memory, station: int, r: int) -> int:
-    """The request that has waited longest is sent to a replica, which serves it where it has none; its row, or
-    `layout.NOBODY` where none waits."""
+    """Sends the longest-waiting request to a replica, which serves it if it has none; its row, or `layout.NOBODY` if
+    none waits."""
     s, replica = m.stations[station], m.replicas[r]
     mask = m.queues.shape[1] - 1
     while s.waiting > 0:
@@ -293,7 +294,7 @@ def _sent(m: Memory, station: int, r: int) -> int:
 
 @inlined
 def _wait_again(m: Memory, row: int, station: int) -> None:
-    """Back into the queue, behind those that came earlier."""
+    """Puts a request back into the queue, behind those that came earlier."""
     s = m.stations[station]
     mask = m.queues.shape[1] - 1
     wait(m, row, station)
@@ -309,7 +310,7 @@ def _wait_again(m: Memory, row: int, station: int) -> None:
 
 @inlined
 def _runs_s(m: Memory, r: int) -> float:
-    """When a replica runs: now, or where its quota is used up, when its next period begins."""
+    """Time at which a replica runs: now or, if its quota is used up, at the start of its next period."""
     w, p, replica = m.world[0], m.parameters[0], m.replicas[r]
     if p.cpu != lay.QUOTA:
         return w.now_s

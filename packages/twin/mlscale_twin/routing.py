@@ -1,4 +1,4 @@
-"""Where a request goes that comes to a component: to a replica, into a queue, or, where that is full, nowhere."""
+"""Routes a request that arrives at a component: to a replica, into a queue, or, if that is full, nowhere."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mlscale_twin.serving import begin, wait
 
 @inlined
 def join(m: Memory, row: int, station: int) -> bool:
-    """A request comes to a component: served at once, queued, or, where the queue is full, neither (False)."""
+    """A request arrives at a component: it is served at once, queued, or, if the queue is full, neither (False)."""
     s, q = m.stations[station], m.requests[row]
     q.station = station
     q.queued_s = m.world[0].now_s
@@ -64,7 +64,7 @@ def _idle_one(m: Memory, station: int) -> int:
 
 @inlined
 def _chosen(m: Memory, station: int) -> int:
-    """Which replica a request goes to, where each has a queue of its own."""
+    """The replica that a request goes to, if each replica has its own queue."""
     s = m.stations[station]
     if s.routing == lay.ROUND_ROBIN:
         s.turn = (s.turn + 1) % s.ready
@@ -88,7 +88,7 @@ def _chosen(m: Memory, station: int) -> int:
 
 @inlined
 def _seen(m: Memory, r: int, stale_s: float) -> int:
-    """The replica's length as last looked at, no longer ago than ``stale_s``."""
+    """The replica's queue length as last seen, at most ``stale_s`` ago."""
     replica = m.replicas[r]
     if m.world[0].now_s - replica.seen_at_s >= stale_s:
         replica.seen = replica.outstanding

@@ -1,4 +1,4 @@
-"""Replicas at work: they serve requests that have come to them, or that wait."""
+"""Replicas at work: they serve requests that arrive or wait."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FRONT: Final = 0
 
 @inlined
 def wait(m: Memory, row: int, station: int) -> None:
-    """To the end of the station's queue."""
+    """Appends a request to the station's queue."""
     s = m.stations[station]
     m.queues[station, (s.head + s.waiting) & (m.queues.shape[1] - 1)] = row
     s.waiting += 1
@@ -26,7 +26,7 @@ def wait(m: Memory, row: int, station: int) -> None:
 
 @inlined
 def begin(m: Memory, r: int, row: int) -> None:
-    """A replica begins to serve a request that has come or waited."""
+    """A replica starts to serve a request that arrived or waited."""
     q, replica = m.requests[row], m.replicas[r]
     q.state = lay.SERVED
     if replica.station == FRONT:
@@ -38,7 +38,7 @@ def begin(m: Memory, r: int, row: int) -> None:
 
 @inlined
 def drawn(m: Memory, station: int, photo: int) -> float:
-    """Of a service: its work, CPU s."""
+    """Draws the work of a service, CPU s."""
     p = m.parameters[0]
     if p.service == lay.FIXED:
         return p.mean_s
@@ -49,8 +49,8 @@ def drawn(m: Memory, station: int, photo: int) -> float:
 
 @inlined
 def work(m: Memory, r: int, ahead_s: float, clocked_s: float) -> None:
-    """A replica works from now on, or once it has cleared up; when its clock starts, and when it is done, is known.
-    ``ahead_s``, ``clocked_s``: before the clock starts, and then, CPU s."""
+    """A replica starts to work, now or after cleaning up; sets when its clock starts and when it is done. ``ahead_s``,
+    ``clocked_s``: work before and after the clock starts, CPU s."""
     w, p, replica = m.world[0], m.parameters[0], m.replicas[r]
     work_s = ahead_s + clocked_s
     replica.work_s = work_s
@@ -76,7 +76,7 @@ def work(m: Memory, r: int, ahead_s: float, clocked_s: float) -> None:
 
 @inlined
 def _clear_up(m: Memory, r: int) -> None:
-    """What a replica still does once an answer is out: its next work begins after it."""
+    """Work of a replica after an answer is out; its next work starts after that."""
     w, p, replica = m.world[0], m.parameters[0], m.replicas[r]
     after_s = m.stations[replica.station].after_cpu_s
     if after_s == 0.0:
@@ -91,7 +91,7 @@ def _clear_up(m: Memory, r: int) -> None:
 
 @inlined
 def free(m: Memory, r: int) -> None:
-    """A replica takes the next request, or is idle, or, where it was to go, has gone."""
+    """A replica takes the next request, becomes idle, or, if it was draining, is gone."""
     replica = m.replicas[r]
     station = replica.station
     s = m.stations[station]
@@ -119,7 +119,7 @@ def free(m: Memory, r: int) -> None:
 
 @inlined
 def took_waiting(m: Memory, r: int, station: int) -> bool:
-    """A replica begins with the next request of the station's queue that is not given up; False: there is none."""
+    """A replica starts the next request in the station's queue that was not given up; False if there is none."""
     s = m.stations[station]
     while s.waiting > 0:
         row = m.queues[station, s.head]
@@ -133,7 +133,7 @@ def took_waiting(m: Memory, r: int, station: int) -> bool:
 
 @inlined
 def forget_idle(m: Memory, station: int, r: int) -> None:
-    """Off the ring of those that are idle, if it is there."""
+    """Removes a replica from the idle ring, if it is in it."""
     s = m.stations[station]
     mask = m.idle.shape[1] - 1
     kept = 0
@@ -147,7 +147,7 @@ def forget_idle(m: Memory, station: int, r: int) -> None:
 
 @inlined
 def rest(m: Memory, station: int, r: int) -> None:
-    """Onto the ring of those that are idle."""
+    """Adds a replica to the idle ring."""
     s = m.stations[station]
     m.idle[station, (s.idle_head + s.idle) & (m.idle.shape[1] - 1)] = r
     s.idle += 1
@@ -155,7 +155,7 @@ def rest(m: Memory, station: int, r: int) -> None:
 
 @inlined
 def dropped(m: Memory, row: int, station: int) -> bool:
-    """Where servers notice that a client gave up, its request is not served."""
+    """Whether a request is dropped, since the server notices that its client gave up."""
     if station != FRONT or not m.parameters[0].cancels or not m.requests[row].answered:
         return False
     m.requests[row].state = lay.DONE

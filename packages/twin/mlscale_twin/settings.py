@@ -1,4 +1,5 @@
-"""What a simulated world is like: requests, queues, processors. Data for the engine; which platform is so: profiles."""
+"""Settings of a simulated world: requests, queues, processors. The engine's input; profiles say which platform has
+which."""
 
 from __future__ import annotations
 
@@ -55,8 +56,8 @@ class Service:
 
 @dataclass(frozen=True, slots=True)
 class Processor:
-    """How work becomes time: at once (``cores`` infinite, no quota); under a quota of each replica, in CFS periods; or
-    on ``cores`` that all replicas share evenly."""
+    """How work becomes time: instantly (``cores`` infinite, no quota); under a quota of each replica, in CFS periods;
+    or on ``cores`` that all replicas share evenly."""
 
     quota_cores: float = math.inf
     period_s: float = 0.1
@@ -113,8 +114,8 @@ class Queueing:
 
 @dataclass(frozen=True, slots=True)
 class Clients:
-    """``timeout_s``: when they give up; ``cancels``: the server then drops what waits. ``overhead_s``: of each answer
-    outside queue and service."""
+    """``timeout_s``: after which they give up; ``cancels``: the server then drops a waiting request. ``overhead_s``:
+    time of each answer outside queue and service."""
 
     timeout_s: float = math.inf
     cancels: bool = False

@@ -1,4 +1,4 @@
-"""simulate(): the twin of `mlscale.measurement.measure.measure`. The same `Run` comes out, labelled ``simulated``."""
+"""simulate(): the twin of `mlscale.measurement.measure.measure`. It returns the same `Run`, labelled ``simulated``."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ from mlscale.runs import (
     TableWriter,
     load_run,
 )
+from mlscale_twin.durations import Measured, Spread
 from mlscale_twin.layout import LOST, OK, REFUSED, TIMED_OUT
 from mlscale_twin.policies.karpenter import InstanceType, Resources
 from mlscale_twin.profile import Profile, changed, read_profile
-from mlscale_twin.spread import Measured, Spread
 from mlscale_twin.twin import Outcome, Setup, Twin
 
 _STATUS: Final = {OK: "ok", TIMED_OUT: "timeout", REFUSED: "http_5xx", LOST: "http_5xx"}
@@ -54,17 +54,17 @@ _ROWS: Final = 100_000
 
 @dataclass(frozen=True)
 class SimulateOptions:
-    """What a simulation rarely changes.
+    """Rarely changed options of a simulation.
 
     Args:
-        connections: as for `measure`; kept ones are simulated only where they don't pin a client to a replica.
-        seed: of what clients do, as for `measure`; draw: of everything else.
-        look_s: a moment, on the run's clock, at which a Kubernetes autoscaler looks; None: drawn.
+        connections: as for `measure`; "kept" is simulated only if it does not pin a client to a replica.
+        seed: of client behaviour, as for `measure`; draw: seed of everything else.
+        look_s: a time, on the run's clock, at which a Kubernetes autoscaler looks; None: drawn.
         timeout_s: a request without an answer after that long is a failure, s.
-        photos: folder of a photo set, whose names and cost are taken; None: as many as the profile knows.
-        changes: put over the profile's numbers, by dotted path (`mlscale_twin.profile.changed`).
-        machine_failures_per_h: of each machine, at random.
-        labels: where the run stands in an experiment. progress: called now and then.
+        photos: folder of a photo set, for its names and cost; None: as many photos as the profile has.
+        changes: values that replace the profile's, by dotted path (`mlscale_twin.profile.changed`).
+        machine_failures_per_h: random failures per machine and hour.
+        labels: the run's place in an experiment. progress: called from time to time.
     """
 
     connections: Connections = "fresh"
@@ -90,14 +90,14 @@ def simulate(
     profile: Profile | Path | None = None,
     options: SimulateOptions | None = None,
 ) -> Run:
-    """What a run of ``environment`` would look like, by its profile; nothing is deployed, nothing is sent.
+    """Simulates a run of ``environment`` by its profile; nothing is deployed or sent.
 
     Args:
-        out: folder of the new run; None: it is not written anywhere.
+        out: folder of the new run; None: it is kept in memory.
         scaling, arm: as for `measure`. profile: None: the environment's own.
 
     Raises:
-        MlscaleError: something a user can fix.
+        MlscaleError: something the user can fix.
     """
     chosen = options or SimulateOptions()
     found = environments.get(environment)
@@ -173,7 +173,7 @@ def _info(
 
 
 def _digest(setup: Setup) -> str:
-    """Names what was simulated: the same again has the same name."""
+    """A name for what is simulated: the same inputs give the same name."""
     told = {
         "profile": setup.profile.sha256,
         "schedule": setup.schedule.model_dump(mode="json"),
@@ -185,7 +185,7 @@ def _digest(setup: Setup) -> str:
 
 
 def _kept(info: RunInfo, setup: Setup, outcome: Outcome) -> Run:
-    """In memory."""
+    """The run in memory."""
     requests = pa.Table.from_batches([_requests(setup, outcome, outcome.rows)]).to_pandas()
     events = [{**asdict(each), "detail": json.dumps(each.detail, sort_keys=True)} for each in _events(setup, outcome)]
     rows: dict[TableName, list[dict[str, Any]]] = {
@@ -259,15 +259,14 @@ def _photo_names(photos: BodySet | None, profile: Profile) -> tuple[str, ...]:
 
 
 def _work_factor(photos: BodySet | None, profile: Profile) -> float:
-    """How much more a photo of this set costs than one of the profile's: by the time that each set was measured to
-    take at full speed."""
+    """Cost of a photo of this set relative to the profile's, by the times measured for each set at full speed."""
     reference = next(iter(profile.work.values())).reference_cpu_s
     own = photos.facts.get("cpu_s") if photos is not None else None
     return float(own) / reference.value if own and reference is not None else 1.0
 
 
 def _machines(scalings: Mapping[str, Mapping[str, Any]]) -> tuple[tuple[InstanceType, ...], Spread | None]:
-    """The types of machines that there may be, and how long they boot, where the scaling has any."""
+    """The machine types available and their boot time, if the scaling has any."""
     front = next(iter(scalings.values()))
     if front.get("launch") == "ec2":
         room = Resources(round(1000 * front["instance_cores"]), front["instance_memory_mib"] * 2**20)
@@ -295,7 +294,7 @@ def boot_spread(name: str) -> Spread:
     """The boot times called ``name`` of `mlscale.environments.machine_types`, or a constant such as "60s".
 
     Raises:
-        MlscaleError: neither.
+        MlscaleError: it is neither.
     """
     boot = catalogue().boot_times_of(name)
     return Measured(samples_s=boot.samples_s, source=boot.source, date=boot.date or "2026-11")

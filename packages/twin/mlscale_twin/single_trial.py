@@ -1,4 +1,5 @@
-"""Fits of what can't be read off runs: values are tried on a lone simulated replica until it shows what runs show."""
+"""Fits parameters that runs don't show directly: values are tried on a lone simulated replica until it matches the
+runs."""
 
 from __future__ import annotations
 
@@ -11,10 +12,10 @@ import numpy.typing as npt
 
 from mlscale.runs import ClosedLoop
 from mlscale.runs.schedule import ClosedStage
+from mlscale_twin.durations import Number
 from mlscale_twin.engine import Engine
 from mlscale_twin.profile import Work
 from mlscale_twin.settings import Clients, Processor, Queueing, Service
-from mlscale_twin.spread import Number
 
 SHARES: Final = (0.0, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16)
 OUTSIDE: Final = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4)
@@ -25,7 +26,7 @@ _TRIAL: Final[dict[str, Any]] = {"source": "a trial value", "date": "2026-11"}
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A replica alone, and who sends to it: ``clients`` who think ``think_s`` on average."""
+    """A lone replica and its clients: ``clients`` of them, with a mean think time of ``think_s``."""
 
     processor: Processor
     queueing: Queueing = field(default_factory=Queueing)
@@ -50,7 +51,7 @@ class Trial:
 
 
 def share_per_ask(times: float, work: Work, trial: Trial) -> float:
-    """`Work.per_waiting` with which an answer costs ``times`` as much CPU as one that nobody waits for."""
+    """`Work.per_waiting` with which an answer costs ``times`` the CPU of one without waiting requests."""
 
     def shows(cpu_s: float, answers: npt.NDArray[np.void]) -> float:
         return cpu_s / max(1, len(answers)) / work.mean_s.value
@@ -98,7 +99,7 @@ def _fitted(
     work: Work,
     trial: Trial,
 ) -> float:
-    """The value between those tried with which the replica shows what is wanted; the nearest, where none does."""
+    """The value between the tried ones that gives the wanted result; the nearest if none does."""
     tried = (work.model_copy(update={name: Number(value=value, **_TRIAL)}) for value in values)
     shown = np.maximum.accumulate([shows(*trial.play(each)) for each in tried])
     return float(np.interp(wanted, shown, values))

@@ -1,4 +1,4 @@
-"""What happens when, besides requests: control loops, starts, machines. The engine runs between two moments."""
+"""Scheduled events other than requests: control loops, starts, machines. The engine runs between two of them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Action = Callable[[], None]
 
 
 class Advances(Protocol):
-    """What has a clock of its own that is brought forward."""
+    """Something with its own clock that can be advanced."""
 
     @property
     def now_s(self) -> float: ...
@@ -19,7 +19,7 @@ class Advances(Protocol):
 
 
 class Timeline:
-    """Actions in the order of their times; those of one time in the order in which they were put there."""
+    """Actions ordered by time; actions at equal times run in insertion order."""
 
     def __init__(self, engine: Advances) -> None:
         self._engine = engine
@@ -28,14 +28,14 @@ class Timeline:
         self.now_s = engine.now_s
 
     def at(self, t_s: float, action: Action) -> None:
-        """Do it at ``t_s``, at once where that is past."""
+        """Schedules an action at ``t_s``, or immediately if that is past."""
         heapq.heappush(self._heap, (max(t_s, self.now_s), next(self._numbers), action))
 
     def after(self, delay_s: float, action: Action) -> None:
         self.at(self.now_s + delay_s, action)
 
     def every(self, period_s: float, first_s: float, action: Action) -> None:
-        """Do it at ``first_s`` and every ``period_s`` from then on, without drift."""
+        """Schedules an action at ``first_s`` and every ``period_s`` after that, without drift."""
 
         number = 0
 
@@ -48,7 +48,7 @@ class Timeline:
         self.at(first_s, again)
 
     def run(self, until_s: float) -> None:
-        """Let time pass until ``until_s``; what is due then is done."""
+        """Advances to ``until_s``, running all actions due."""
         while self._heap and self._heap[0][0] <= until_s:
             t_s, _, action = heapq.heappop(self._heap)
             self._pass(t_s)

@@ -1,7 +1,7 @@
-"""A profile on another host than the one whose runs it was fitted to: how fast that host is, by a few runs there.
+"""A profile on another host than that of its runs: the speed of that host, from a few runs there.
 
-Calibrating anew takes ten runs and more, since starts vary from run to run. What takes how long there beside here does
-not: work and starts are nearly all CPU time, so that two factors tell it.
+Recalibrating would take ten runs or more, since starts vary between runs. The ratios between the hosts vary less: work
+and starts are almost all CPU time, so two factors suffice.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from scipy import stats
 from mlscale.analysis.provisioning import lives
 from mlscale.runs import EventKind, MlscaleError, Run
 from mlscale_twin.calibration import calibrate
+from mlscale_twin.durations import Number, longer
 from mlscale_twin.profile import Profile
-from mlscale_twin.spread import Number, longer
 
 
 class Speed(BaseModel):
-    """What a host takes over what the profile's host takes: CPU of an answer (``work``), time to start (``starts``)."""
+    """Durations on a host relative to the profile's host: CPU of an answer (``work``), time to start (``starts``)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -29,11 +29,11 @@ class Speed(BaseModel):
 
 
 def speed_of(here: Sequence[Run], there: Sequence[Run], profile: Profile) -> Speed:
-    """Of the host of the runs ``here``, beside that of ``there``: those of the same setup that the profile was fitted
-    to.
+    """Speed of the host of the runs ``here``, relative to the runs ``there`` of the same setup, to which the profile
+    was fitted.
 
     Raises:
-        MlscaleError: runs that can't be calibrated with, or in which no replica was started.
+        MlscaleError: the runs can't be used for calibration, or no replica was started in them.
     """
     component = here[0].info.components[0]
     work = calibrate(here, profile).work[component].mean_s.value / profile.work[component].mean_s.value
@@ -54,14 +54,14 @@ def _mean_start_s(runs: Sequence[Run], profile: Profile) -> float:
 
 
 def pooled(speeds: Sequence[Speed]) -> Speed:
-    """Of one host, found in several environments: geometric means. It is the same program that works and is imported,
-    and one run's work and starts have a tenth of their length in common by chance."""
+    """The speed of one host from several environments: geometric means. The same program works and is imported in all
+    of them, and a single run's work and starts share a tenth of their length by chance."""
     found = {name: [getattr(each, name) for each in speeds] for name in ("work", "starts")}
     return Speed(**{name: round(float(stats.gmean(factors)), 4) for name, factors in found.items()})
 
 
 def at_speed(profile: Profile, speed: Speed) -> Profile:
-    """The profile for a host that is so fast."""
+    """The profile on a host of this speed."""
     work = {
         name: each.model_copy(update={"mean_s": _times(each.mean_s, speed.work)}) for name, each in profile.work.items()
     }

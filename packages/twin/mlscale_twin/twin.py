@@ -1,4 +1,4 @@
-"""The twin of one run: a profile's platform under a schedule, its control loops in virtual time."""
+"""The twin of one run: a profile's platform under a schedule, with its control loops in virtual time."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from mlscale.runs import ClosedLoop, Event, MlscaleError, OpenLoop, ReplicaSample, ResourceSample
 from mlscale_twin.control import start_loop
+from mlscale_twin.durations import Fixed, Spread
 from mlscale_twin.engine import Engine, Statistics
 from mlscale_twin.loops import Scene
 from mlscale_twin.machine_loops import KarpenterLoop, ManagedScalingLoop
@@ -21,7 +22,6 @@ from mlscale_twin.policies.karpenter import InstanceType, Resources
 from mlscale_twin.profile import Profile
 from mlscale_twin.replicas import Life, Log, Replicas, Step
 from mlscale_twin.settings import ANY_NUMBER, Clients, Processor, Queueing, Service
-from mlscale_twin.spread import Fixed, Spread
 from mlscale_twin.timeline import Timeline
 
 # Period at which replicas are counted.
@@ -36,12 +36,11 @@ _AT_ONCE: Final = Fixed(value_s=0.0, source="by definition", date="2026-11")
 class Setup:
     """What is simulated.
 
-    ``scalings``: of each component, every default spelled out; the first component is the front. ``photos``: names of
-    the photo set. ``work_factor``: work of its photos as a share of the profile's. ``types``, ``boot``: of machines,
-    where the profile has any (a boot time of its own comes first); failures of machines come at random,
-    ``machine_failures_per_h`` each. ``seed``, ``block``: of what clients do, as for the load generator; ``draw``: of
-    everything else. ``look_s``: when the control loop looks once, where that is known of a live run; its other looks
-    follow from the period.
+    ``scalings``: settings by component with every default filled in; the first component is the front. ``photos``:
+    names in the photo set. ``work_factor``: its photos' work relative to the profile's. ``types``, ``boot``: of
+    machines, if the profile has any (its own boot time takes precedence); ``machine_failures_per_h``: random failures
+    per machine. ``seed``, ``block``: of client behaviour, as in the load generator; ``draw``: seed of everything else.
+    ``look_s``: a time at which the control loop is known to have looked; its other looks follow from the period.
     """
 
     profile: Profile
@@ -63,7 +62,8 @@ class Setup:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """``rows``: requests (`layout.ROWS`), empty without records; ``names``: of replicas by their number in there."""
+    """``rows``: requests (`layout.ROWS`), empty without records; ``names``: replica names by their number in
+    ``rows``."""
 
     rows: npt.NDArray[np.void]
     names: Mapping[int, str]
@@ -74,10 +74,10 @@ class Outcome:
 
 
 class Twin:
-    """One world, made from a `Setup` and not yet begun.
+    """One simulated world, built from a `Setup` but not started.
 
     Raises:
-        MlscaleError: the profile lacks a component, or a setting can't be followed.
+        MlscaleError: the profile lacks a component, or a setting is not supported.
     """
 
     def __init__(self, setup: Setup) -> None:
@@ -94,7 +94,7 @@ class Twin:
         self._components = [self._component(place, name) for place, name in enumerate(setup.scalings)]
 
     def play(self, progress: Any = None) -> Outcome:
-        """From the first request until the last one's end; ``progress`` is called with the share that is done."""
+        """Runs from the first request until the last one ends; ``progress`` is called with the share done."""
         setup = self._setup
         duration_s = setup.schedule.duration_s
         if setup.records:
@@ -126,7 +126,7 @@ class Twin:
         return replicas
 
     def _machines(self) -> Fleet | None:
-        """The machines that are there at the beginning, and who asks for more."""
+        """The initial machines, and the loop that requests more."""
         setup, profile = self._setup, self._setup.profile
         if profile.machines is None or not setup.types:
             return None
@@ -242,8 +242,8 @@ def _queueing(profile: Profile, scaling: Mapping[str, Any], stale_s: float) -> Q
 
 
 def _most_waiting(profile: Profile, scaling: Mapping[str, Any]) -> int:
-    """How many requests may wait, at the component or in each replica: the profile's number, else the setting's; a
-    negative one, as Ray Serve's default, is none."""
+    """Most requests that may wait, at the component or in each replica: the profile's number, else the setting's. A
+    negative setting (Ray Serve's default) means no limit."""
     own = profile.requests.queue_limit
     limit = int(own.value) if own is not None else next((scaling[name] for name in _WAITING if name in scaling), -1)
     return limit if limit >= 0 else ANY_NUMBER
@@ -282,7 +282,7 @@ def _pool(setup: Setup, scaling: Mapping[str, Any]) -> karpenter.PoolSettings:
 
 
 def _hosts_at_first(setup: Setup, kind: InstanceType) -> int:
-    """As many as the first replicas, and the room kept free, take."""
+    """Machines needed for the first replicas and the reserved room."""
     pods = [_requests(each) for each in setup.scalings.values() for _ in range(each["min_replicas"])]
     front = next(iter(setup.scalings.values()))
     pods += [_requests(front)] * front.get("buffer_replicas", 0)

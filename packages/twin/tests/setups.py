@@ -7,9 +7,9 @@ from typing import Any
 from mlscale import environments
 from mlscale.runs import ClosedLoop
 from mlscale.runs.schedule import ClosedStage
+from mlscale_twin.durations import Fixed
 from mlscale_twin.policies.karpenter import InstanceType, Resources
 from mlscale_twin.profile import read_profile
-from mlscale_twin.spread import Fixed
 from mlscale_twin.twin import Setup
 
 SMALL = InstanceType("small", Resources(400, 2**30), Resources(300, 2**30), 0.01)

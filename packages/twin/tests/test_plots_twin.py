@@ -71,7 +71,7 @@ def test_wrong_twins_that_go_unnoticed_are_framed() -> None:
 
 def test_variants_say_when_they_were_back_or_that_they_never_were(runs: dict[str, Run]) -> None:
     groups = {"fast": [runs["fast"], runs["slow"]], "never": [runs["never"]]}
-    axes = variant_trajectories(groups, {"fast": "#000000", "never": "#882255"}, LEVEL_S, 60.0)
+    axes = variant_trajectories(groups, {"fast": "#000000", "never": "#882255"}, LEVEL_S)
     words = [text.get_text() for text in axes.get_legend().get_texts()]
     assert words[0].startswith("fast (n = 2)")
     assert "at least" not in words[0]

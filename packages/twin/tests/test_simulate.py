@@ -105,7 +105,7 @@ def test_a_new_profile_is_a_file_that_simulate_takes(tmp_path: Path, capsys: pyt
     assert "mine.json" in capsys.readouterr().out
     profile = json.loads((tmp_path / "mine.json").read_text())
     assert profile["environment"] == "k3s"
-    with pytest.raises(MlscaleError, match="there already"):
+    with pytest.raises(MlscaleError, match="exists already"):
         cli.calibrate([reference], tmp_path / "mine.json")
     run = simulate("k3s", out=tmp_path / "run", profile=tmp_path / "mine.json")
     assert run.info.facts["profile"]["what"] == profile["what"]
@@ -118,8 +118,11 @@ def test_the_command_line(tmp_path: Path) -> None:
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "SIMULATED" in done.stdout
+    (tmp_path / "bodies").mkdir()
+    (tmp_path / "bodies/one.txt").write_text("1")
     argv[3:5] = ["measure", "ecs"]
     argv[-1] = str(tmp_path / "live")
+    argv += ["--bodies", str(tmp_path / "bodies")]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "docs/aws.md" in done.stderr

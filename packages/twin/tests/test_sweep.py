@@ -11,7 +11,7 @@ import pytest
 from mlscale.runs import MlscaleError
 from mlscale.runs.schedule import ClosedLoop, ClosedStage
 from mlscale_twin.code_hash import code_hash
-from mlscale_twin.studies.sweep import carry_out, grid, sweep
+from mlscale_twin.studies.sweep import execute, grid, sweep
 
 STEP = ClosedLoop(
     duration_s=120.0, stages=(ClosedStage(start_s=0, clients=2), ClosedStage(start_s=40, clients=12)), think_mean_s=0.7
@@ -29,7 +29,7 @@ def test_all_combinations_once_and_resumed(tmp_path: Path) -> None:
     assert set(table["max_replicas"]) == {2, 4}
     wide = table.groupby("max_replicas")["mean_response_s"].mean()
     assert wide[4] < wide[2], "more replicas, shorter responses"
-    alone = carry_out(tasks[3])
+    alone = execute(tasks[3])
     key = tasks[3].key(code_hash())
     assert json.loads(next(line for line in lines if key in line))["figures"] == pytest.approx(alone)
     file.write_text("\n".join(lines[:5]) + '\n{"key": "cut off')
@@ -42,6 +42,6 @@ def test_what_makes_no_sense_is_said_before_anything_starts(tmp_path: Path) -> N
     with pytest.raises(MlscaleError, match="unknown setting"):
         sweep(grid(["k3s"], STEP, {"max_replica": [2]}, 1), tmp_path / "a.jsonl")
     (tmp_path / "b.jsonl").write_text("no sweep\n{}\n")
-    with pytest.raises(MlscaleError, match="none of a sweep"):
+    with pytest.raises(MlscaleError, match="not a sweep"):
         sweep(grid(["k3s"], STEP, {}, 1), tmp_path / "b.jsonl")
     assert not (tmp_path / "a.jsonl").exists()

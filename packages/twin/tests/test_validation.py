@@ -1,9 +1,6 @@
-"""The twin against runs of its own, taken for live ones: what is the same is let through, what is wrong is not."""
+"""The validation on simulated runs labelled live: it accepts the right twin and rejects wrong ones."""
 
 from __future__ import annotations
-
-import shutil
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,13 +9,10 @@ import pytest
 from mlscale.analysis.provisioning import grew_before
 from mlscale.runs import SCHEMAS, Run
 from mlscale.runs.schedule import ClosedLoop, ClosedStage
-from mlscale_paper import twin_records
-from mlscale_paper.claims import Claim, Side, flips, gaps, judged, paper_claims
-from mlscale_paper.twin_records import CLAIMS, VALIDATION, record_hash
-from mlscale_twin.code_hash import _meaning, code_hash
+from mlscale_twin.code_hash import _meaning
 from mlscale_twin.likeness import MARGINS, likeness, likeness_figures, rejected_share
 from mlscale_twin.negative_controls import CONTROLS
-from mlscale_twin.profile import FOLDER, read_profile
+from mlscale_twin.profile import read_profile
 from mlscale_twin.simulate import SimulateOptions, simulate
 from mlscale_twin.studies.validation import beside, setup_of, twin_rows
 
@@ -95,41 +89,8 @@ def test_every_control_changes_something(taken_for_live: list[Run]) -> None:
         assert not np.allclose(rows[figures], asis[figures]), control.name
 
 
-def test_claims_are_judged_and_turned() -> None:
-    plain = Claim("slower", "", Side("torchserve"), Side("torchserve", scaling={"max_replicas": 1}), "mean_response_s")
-    assert (gaps(plain, STEP, LEVEL_S, 3) > 0).all()
-    table = judged([plain], STEP, LEVEL_S, 3)
-    assert table.loc[0, "verdict"] == "implied"
-    assert table.loc[0, "low"] <= table.loc[0, "ratio"] <= table.loc[0, "high"]
-    close = Claim("close", "", Side("torchserve"), Side("k3s"), "t_slo_s")
-    found = flips(close, STEP, LEVEL_S, 3).set_index("number")
-    start = found.loc["starts.steps.2.takes"]
-    assert 0.06 < start["factor"] < 1, "pods that start soon enough turn it"
-    assert start["source"]
-    names = [claim.name for claim in paper_claims()]
-    assert len(names) == len(set(names))
-
-
-def test_the_hash_is_of_the_code_and_not_of_its_words() -> None:
-    assert record_hash(CLAIMS) == record_hash(CLAIMS)
-    assert len({code_hash(), record_hash(CLAIMS), record_hash(VALIDATION)}) == 3
-    one = 'def f(a):\n    """Says one thing."""\n    return a + 1\n'
-    other = 'def f(a):\n    """Says another."""  # and why\n\n    return (a + 1)\n'
-    assert _meaning(one) == _meaning(other) != _meaning(one.replace("1", "2"))
-    assert _meaning(f"from mlscale_twin import engine\n\n{one}") == _meaning(one), "wherever a module lies"
-
-
-def test_profiles_say_what_they_were_held_against(
-    taken_for_live: list[Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    before, hashed = read_profile("torchserve"), record_hash(VALIDATION)
-    shutil.copy(FOLDER / "torchserve.json", tmp_path)
-    found = ("equivalent", "different", "equivalent")
-    rows = [{"environment": "torchserve", "n": 8, "verdict": verdict} for verdict in found]
-    twin_records.note_verdicts({"verdicts": rows}, taken_for_live, tmp_path)
-    noted = read_profile(tmp_path / "torchserve.json")
-    assert noted.validated.startswith("held against 8 live runs until 20")
-    assert noted.validated.endswith(": 2 equivalent, 0 inconclusive, 1 different of 3 figures")
-    assert noted.sha256 == before.sha256
-    assert noted == before.model_copy(update={"validated": noted.validated})
-    assert record_hash(VALIDATION) == hashed
+def test_the_hash_ignores_words_and_imports() -> None:
+    source = 'def f(a):\n    """Does one thing."""\n    return a + 1\n'
+    reworded = 'def f(a):\n    """Does another."""  # and why\n\n    return (a + 1)\n'
+    assert _meaning(source) == _meaning(reworded) != _meaning(source.replace("1", "2"))
+    assert _meaning(f"from mlscale_twin import engine\n\n{source}") == _meaning(source), "wherever a module lies"

@@ -159,14 +159,14 @@ def fate_shares(ax: Axes, rates: Mapping[str, Rates]) -> Axes:
     Args:
         rates: difficulty -> `codereader.evaluation.Rates`.
     """
-    kinds = sorted({kind for one in rates.values() for kind in one.codes})
+    kinds = sorted({kind for rate in rates.values() for kind in rate.codes})
     rows = [(kind, level) for kind in kinds for level in rates if rates[level].codes[kind]]
     left = np.zeros(len(rows))
     counts = np.array([rates[level].codes[kind] for kind, level in rows])
     read = np.array([rates[level].read[kind] for kind, level in rows])
-    found = np.maximum([rates[level].localised[kind] for kind, level in rows], read)
+    localised = np.maximum([rates[level].localised[kind] for kind, level in rows], read)
     places = np.arange(len(rows)) + np.array([0.6 * kinds.index(kind) for kind, _ in rows])
-    for fate, part in zip(FATES, (read, found - read, counts - found), strict=True):
+    for fate, part in zip(FATES, (read, localised - read, counts - localised), strict=True):
         ax.barh(places, part / counts, left=left, color=FATES[fate], label=fate, height=0.8)
         left += part / counts
     names = [f"{kind}, {level} ({count})" for (kind, level), count in zip(rows, counts, strict=True)]
@@ -174,14 +174,16 @@ def fate_shares(ax: Axes, rates: Mapping[str, Rates]) -> Axes:
     ax.invert_yaxis()
     ax.set(xlim=(0, 1), xlabel="share of the codes (their number in brackets)")
     ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=3, frameon=False)
-    _title(ax, "Read: " + ", ".join(f"{100 * one.share:.0f} % of {level}" for level, one in rates.items()))
+    _title(ax, "Read: " + ", ".join(f"{100 * rate.share:.0f} % of {level}" for level, rate in rates.items()))
     return ax
 
 
 def stage_table(explanations: Mapping[str, Sequence[Explanation]]) -> pd.DataFrame:
     """Median CPU ms of each stage (columns) for each group of photos (rows)."""
     rows = {
-        name: {stage: 1e3 * float(np.median([one.cpu_s[stage] for one in group])) for stage in STAGE_NAMES}
+        name: {
+            stage: 1e3 * float(np.median([explanation.cpu_s[stage] for explanation in group])) for stage in STAGE_NAMES
+        }
         for name, group in explanations.items()
     }
     return pd.DataFrame.from_dict(rows, orient="index").rename(columns=STAGE_NAMES)
@@ -250,17 +252,17 @@ def _outline(ax: Axes, corners: NDArray[np.float64], colour: str) -> None:
 
 
 def _note(ax: Axes, corners: NDArray[np.float64], text: str, colour: str) -> None:
-    shown = _one_line(text, 24)
+    short = _one_line(text, 24)
     box = {"facecolor": colour, "edgecolor": "none", "pad": 1.5}
     place = corners[:, 0].mean(), corners[:, 1].max() + 4
-    ax.text(*place, shown, color="white", fontsize=7, ha="center", va="top", bbox=box, clip_on=True, parse_math=False)
+    ax.text(*place, short, color="white", fontsize=7, ha="center", va="top", bbox=box, clip_on=True, parse_math=False)
 
 
 def _verdict(reading: Reading) -> str:
     if reading.code is None:
         return "nothing that verifies"
-    shown = _one_line(reading.code.text, 20)
-    return f"{reading.code.kind} {shown}".replace("$", r"\$")
+    short = _one_line(reading.code.text, 20)
+    return f"{reading.code.kind} {short}".replace("$", r"\$")
 
 
 def _one_line(text: str, longest: int) -> str:

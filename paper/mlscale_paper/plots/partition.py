@@ -56,8 +56,8 @@ def expected(services_s: tuple[float, float], replicas: tuple[int, int], *, axes
     """
     with style():
         ax = axes if axes is not None else new_axes(1, 1, 2.9)[0, 0]
-        most = sum(replicas) / sum(services_s)
-        rates = np.linspace(0.02 * most, 0.98 * most, 97)
+        highest_rps = sum(replicas) / sum(services_s)
+        rates = np.linspace(0.02 * highest_rps, 0.98 * highest_rps, 97)
         rows = []
         for way in _WAY_NAMES:
             typed: Way = way  # type: ignore[assignment]
@@ -93,18 +93,20 @@ def measured(table: pd.DataFrame, *, axes: npt.NDArray[Any] | None = None) -> np
     return grid
 
 
-def _points(ax: Axes, rows: pd.DataFrame, what: str) -> None:
+def _points(ax: Axes, rows: pd.DataFrame, column: str) -> None:
     ways = list(dict.fromkeys(rows["way"]))
     names = in_order(list(rows["environment"].unique()))
     for name, offset in zip(names, spread(len(names), 0.3), strict=True):
-        mine = rows[rows["environment"] == name]
-        at = [ways.index(way) + offset for way in mine["way"]]
-        ax.plot(at, mine[what], marker(name), color=colour(name), ms=5, mec="white", mew=0.5, label=display_name(name))
+        env_rows = rows[rows["environment"] == name]
+        at = [ways.index(way) + offset for way in env_rows["way"]]
+        ax.plot(
+            at, env_rows[column], marker(name), color=colour(name), ms=5, mec="white", mew=0.5, label=display_name(name)
+        )
     ax.set_xticks(range(len(ways)), [way.replace(", ", ",\n") for way in ways])
     ax.set_xlim(-0.5, len(ways) - 0.5)
-    ax.set_ylim(0, 1.15 * float(rows[what].max()) if len(rows) and np.isfinite(rows[what].max()) else 1.0)
+    ax.set_ylim(0, 1.15 * float(rows[column].max()) if len(rows) and np.isfinite(rows[column].max()) else 1.0)
     ax.grid(axis="y", color=BAND, lw=0.5)
-    attach(ax, rows[["environment", "way", "stage", what]].reset_index(drop=True))
+    attach(ax, rows[["environment", "way", "stage", column]].reset_index(drop=True))
 
 
 def compared(table: pd.DataFrame) -> npt.NDArray[Any]:
@@ -145,16 +147,16 @@ def compared(table: pd.DataFrame) -> npt.NDArray[Any]:
         grid[0, len(labels) // 2].set_xlabel(
             "partitioned / whole: mean with its 95 % t interval; hollow: single blocks"
         )
-        told = [f"{short_name(name)} x {ratio:.2f}" for name, ratio in first["ratio"].dropna().items()]
-        headline(axes, f"{labels[0].capitalize()}, partitioned over whole: {', '.join(told) or 'not comparable'}")
+        texts = [f"{short_name(name)} x {ratio:.2f}" for name, ratio in first["ratio"].dropna().items()]
+        headline(axes, f"{labels[0].capitalize()}, partitioned over whole: {', '.join(texts) or 'not comparable'}")
     return grid
 
 
 def _ratio(axes: Axes, place: int, name: str, row: pd.Series) -> None:
     if not np.isfinite(row["ratio"]):
         why = fill(f"{row['verdict']}: {row['notes']}", 32)
-        where = axes.get_yaxis_transform()
-        text = axes.text(0.02, place, why, transform=where, va="center", fontsize=7, color=MUTED, bbox=_PAPER)
+        transform = axes.get_yaxis_transform()
+        text = axes.text(0.02, place, why, transform=transform, va="center", fontsize=7, color=MUTED, bbox=_PAPER)
         text.set_in_layout(False)
         return
     axes.plot([row["low"], row["high"]], [place, place], color=colour(name), lw=2.0, solid_capstyle="butt")

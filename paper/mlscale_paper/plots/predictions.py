@@ -154,5 +154,5 @@ def _verdict(parts: pd.Series[str]) -> tuple[str, str]:
     """One word for a claim, and why: it is a conjunction, so that it needs every comparison (METHOD §7)."""
     counts = parts.value_counts().reindex(list(TONES)).dropna().astype(int)
     word = next(word for word in ("contradicted", "undecided", "implied") if word in counts)
-    why = ", ".join(f"{number} {each}" for each, number in counts.items()) if len(counts) > 1 else f"all {len(parts)}"
+    why = ", ".join(f"{number} {name}" for name, number in counts.items()) if len(counts) > 1 else f"all {len(parts)}"
     return word, f" ({why})" if len(parts) > 1 else ""

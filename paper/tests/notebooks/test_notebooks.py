@@ -139,7 +139,7 @@ def test_a_framework_without_a_valid_run_stays_in_the_figures(runs: list[Run], t
 
 def test_runs_of_another_environment_are_refused(runs: list[Run], tmp_path: Path) -> None:
     wanted = [str(run.path) for run in runs if run.info.environment == "rayserve"][:1]
-    with pytest.raises(NotebookFailed, match="runs of rayserve among them"):
+    with pytest.raises(NotebookFailed, match="includes runs of rayserve"):
         execute(places.notebooks() / "02_torchserve.ipynb", tmp_path / "out.ipynb", {"run_dirs": wanted}, timeout_s=300)
 
 

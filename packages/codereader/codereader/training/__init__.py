@@ -1,1 +1,1 @@
-"""Training of the application's networks on generated photos: `mlscale train`."""
+"""Training of the networks on generated photos: `codereader train`."""

@@ -1,4 +1,4 @@
-"""The training loop: seeded, measured as it goes, and going on after a kill -9 from its last checkpoint."""
+"""The training loop: seeded, logs its measures, and resumes from its last checkpoint even after a kill -9."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ class Training:
 
     Attributes:
         folder: checkpoints, metrics.jsonl, a picture of the latest samples and the finished weights go here.
-        seed: where all samples and first weights come from.
+        seed: of all samples and initial weights.
         length: scales the number of steps; 1 trains what is shipped.
-        checkpoint_steps: after so many steps what was learnt is on disk.
-        bfloat16: calculate in bfloat16 where that loses nothing; quicker on CPUs that have it.
+        checkpoint_steps: steps between checkpoints.
+        bfloat16: autocast to bfloat16; quicker on CPUs that have it.
     """
 
     folder: Path
@@ -62,7 +62,7 @@ class Training:
 
 
 def bfloat16_is_quicker() -> bool:
-    """Whether this CPU calculates a convolution faster in bfloat16: measured, since no stable flag says so."""
+    """Whether this CPU runs a convolution faster in bfloat16: measured, since no stable flag tells."""
     seconds = {}
     for kind in (torch.float32, torch.bfloat16):
         conv = nn.Conv2d(32, 32, 3, padding=1).to(kind)
@@ -77,7 +77,7 @@ def bfloat16_is_quicker() -> bool:
 
 
 def train(training: Training, names: tuple[str, ...] = tuple(TASKS), report: Report | None = None) -> None:
-    """Trains the networks ``names`` one after the other in this thread, skipping what is finished.
+    """Trains the networks ``names`` one after the other in this thread, skipping finished ones.
 
     Raises:
         ApplicationError: the folder holds a training with other settings.
@@ -89,7 +89,7 @@ def train(training: Training, names: tuple[str, ...] = tuple(TASKS), report: Rep
 
 
 def claim(training: Training) -> None:
-    """Makes the folder one of this training.
+    """Marks the folder as this training's.
 
     Raises:
         ApplicationError: it holds a training with other settings.
@@ -99,7 +99,7 @@ def claim(training: Training) -> None:
     path = training.folder / "training.json"
     if path.exists() and json.loads(path.read_text()) != settings:
         raise ApplicationError(
-            f"a training with other settings stands there: {path.read_text().strip()}",
+            f"it holds a training with other settings: {path.read_text().strip()}",
             str(training.folder),
             "choose another folder, or the same seed and length",
         )
@@ -107,7 +107,7 @@ def claim(training: Training) -> None:
 
 
 def train_one(name: str, training: Training, report: Report) -> None:
-    """Trains the network ``name`` in this thread, whose torch then has one, in a folder that was claimed."""
+    """Trains the network ``name`` in a claimed folder, in this thread; limits torch to one thread."""
     torch.set_num_threads(1)
     task, steps = TASKS[name], training.steps(name)
     torch.manual_seed(training.seed)
@@ -155,7 +155,7 @@ def _batches(name: str, task: Task, training: Training, first: int, steps: int) 
 
 
 def save_samples(path: Path, inputs: Tensor) -> None:
-    """The first inputs (..., height, width) of a batch as one picture: what the network is learning from just now."""
+    """The first inputs (..., height, width) of a batch as one picture: what the network currently learns from."""
     crops = inputs.flatten(0, -3)[:_SHOWN].numpy()
     tiles = [np.pad(np.clip(128 + 50 * crop, 0, 255).astype(np.uint8), 2) for crop in crops]
     columns = max(1, round(math.sqrt(len(tiles) * tiles[0].shape[0] / tiles[0].shape[1])))

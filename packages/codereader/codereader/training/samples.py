@@ -1,4 +1,4 @@
-"""Training samples: sample i of a network is a pure function of (seed, i), so training resumes anywhere."""
+"""Training samples: sample i of a network is a pure function of (seed, i), so training can resume at any step."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from codereader.placements import FRAMES
 
 Arrays = tuple[NDArray[np.float32] | NDArray[np.int64], ...]
 Mix = Mapping[str, float]
-# Shares of the difficulties, where codes are looked for.
+# Shares of the difficulties for the localiser.
 _MIX: Mix = {"easy": 0.2, "medium": 0.3, "hard": 0.35, "harsh": 0.15}
-# The same where they are read: easy ones teach nothing any more after a few steps.
+# The same for the readers, which learn nothing from easy ones after a few steps.
 _READ_MIX: Mix = {"easy": 0.05, "medium": 0.15, "hard": 0.55, "harsh": 0.25}
 # Shares of the symbologies: an EAN-13 teaches twelve symbols, a UPC-E six.
 _BARS = {"EAN13": 0.25, "EAN8": 0.25, "UPCA": 0.17, "UPCE": 0.33}
-# Share of the grid finder's and the strip reader's samples that only look like a code.
+# Share of the grid finder's and the strip reader's samples that are look-alikes.
 _DECOYS = 0.12
-# Share of the strip reader's samples that are light where they should be dark.
+# Share of the strip reader's samples that are inverted.
 _EXCHANGED = 0.08
 _WITH_ADD_ON, _ADD_ON = 0.2, (0.25, 0.65)
-"""Share of boxes around twelve digits that hold what may be their add-on, too, and how much wider they are."""
-# The class at a frame of a strip that teaches only whether there is a code.
+"""Share of boxes around twelve digits that include room for an add-on, and how much wider they are."""
+# Class of frames that the loss ignores, in strips that only teach whether there is a code.
 UNTAUGHT = -100
 # From codes in a large photo to codes that fill a small one.
 _LOCALISER_MODULES_PX = (0.6, 12.0)
@@ -86,8 +86,8 @@ def localiser_sample(seed: int, index: int, batch: int) -> Arrays:
     scene = generator.photo(
         rng, _difficulty(rng), width=size[0], height=size[1], kinds=kinds, codes=codes, module_px=_LOCALISER_MODULES_PX
     )
-    seen = recompressed(scene.photo, scene.optics.jpeg_quality)
-    return crops.normalised(seen)[None], localiser_target((*scene.codes, *scene.cut), size)
+    pixels = recompressed(scene.photo, scene.optics.jpeg_quality)
+    return crops.normalised(pixels)[None], localiser_target((*scene.codes, *scene.cut), size)
 
 
 def localiser_target(codes: tuple[generator.Code, ...], size: tuple[int, int]) -> NDArray[np.float32]:

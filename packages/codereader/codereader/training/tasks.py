@@ -23,10 +23,10 @@ class Task:
 
     Attributes:
         sample: (seed, index, batch) to the arrays of one sample.
-        loss: (net, tensors of a batch) to the loss and to measures of the batch, which the net has never seen before.
+        loss: (net, tensors of a batch) to the loss and measures, on samples that are new to the net.
         steps: how many batches.
         batch: samples per batch.
-        step_cost: seconds a step takes on one of two busy cores or thereabouts; only for foretelling the time left.
+        step_cost: rough seconds per step on one of two busy cores; only for estimating the time left.
         rate: the highest learning rate.
     """
 
@@ -45,7 +45,7 @@ def _localiser_loss(net: nn.Module, batch: Sequence[Tensor]) -> Loss:
     target = torch.cat([target, target.flip(3) * mirror])
     maps = net(photos).float()
     truth = target[:, :2]
-    found = functional.binary_cross_entropy_with_logits(maps[:, :2], truth)
+    cells = functional.binary_cross_entropy_with_logits(maps[:, :2], truth)
     guess = maps[:, :2].sigmoid()
     overlap, area = ((part).sum((0, 2, 3)) for part in (guess * truth, guess + truth))
     dice = (1 - (2 * overlap + 1) / (area + 1)).sum()
@@ -54,7 +54,7 @@ def _localiser_loss(net: nn.Module, batch: Sequence[Tensor]) -> Loss:
     hit = ((maps[:, :2] > 0) & (truth > 0.5)).sum((0, 2, 3))
     overlaps = hit / (((maps[:, :2] > 0) | (truth > 0.5)).sum((0, 2, 3)) + 1)
     measures = {"iou_1d": float(overlaps[0]), "iou_qr": float(overlaps[1]), "angle": float(turned.detach())}
-    return 4 * found + dice + turned, measures
+    return 4 * cells + dice + turned, measures
 
 
 def _strip_loss(net: nn.Module, batch: Sequence[Tensor]) -> Loss:
@@ -74,12 +74,12 @@ def _strip_loss(net: nn.Module, batch: Sequence[Tensor]) -> Loss:
 
 def _grid_loss(net: nn.Module, batch: Sequence[Tensor]) -> Loss:
     crops, points, version = (tensor.flatten(0, 1) for tensor in batch)
-    found, logits = net(crops)
+    predicted, logits = net(crops)
     is_code = version < qr.MAX_VERSION
-    off = functional.smooth_l1_loss(found.float()[is_code], points[is_code], beta=0.01)
+    off = functional.smooth_l1_loss(predicted.float()[is_code], points[is_code], beta=0.01)
     loss = 100 * off + 0.5 * functional.cross_entropy(logits.float(), version)
     measures = {
-        "points_off": float((found.detach().float() - points)[is_code][1::2].abs().mean()),
+        "points_off": float((predicted.detach().float() - points)[is_code][1::2].abs().mean()),
         "version_right": float((logits.argmax(1) == version)[1::2].float().mean()),
     }
     return loss, measures

@@ -1,9 +1,9 @@
-"""The daemon that makes machines as Karpenter asks for them: to Karpenter, the cloud.
+"""The daemon that creates the machines that Karpenter requests: the cloud, for Karpenter.
 
-``python -m onenode.machines.daemon``, a part of the cluster's own node. It follows NodeClaims, does what
-`onenode.machines.plan` says, and writes down each step before it takes it: machines outlive it, and the next
-daemon goes on with them. A machine that does not start, or goes dark, has its NodeClaim deleted, as an event of the
-cloud would make Karpenter do; it then asks for another.
+``python -m onenode.machines.daemon``, a part of the cluster's own node. It watches NodeClaims, carries out
+`onenode.machines.plan`, and records each step before it takes it: machines outlive it, and the next daemon resumes.
+If a machine does not start, or ends unasked, its NodeClaim is deleted, as after an event of a cloud; Karpenter then
+requests another.
 """
 
 from __future__ import annotations
@@ -22,12 +22,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from mlscale.environments.kubernetes.paths import path_of
 from mlscale.environments.kubernetes_names import BOOT, BOOTED
 from mlscale.environments.machine_types import BootTimes, Catalogue
 from mlscale.runs import MlscaleError
 from onenode.api import Api
 from onenode.layout import Layout
-from onenode.list_watch import Following
+from onenode.list_watch import ListWatch
 from onenode.machines.machine import Site
 from onenode.machines.plan import Action, Ask, Build, Claim, Join, Leave, Machine, Refuse, Start, Stop, claim_of, plan
 from onenode.machines.records import load, save
@@ -36,8 +37,6 @@ from onenode.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-CLAIMS: Final = "apis/karpenter.sh/v1/nodeclaims"
-POOLS: Final = "apis/karpenter.sh/v1/nodepools"
 DEFAULT_BOOT: Final = "ec2"
 _LOOK_S: Final = 0.2
 _AGAIN_S: Final = 2.0
@@ -45,9 +44,9 @@ _LAST_ACTIONS_S: Final = 10.0
 
 
 class Daemon:
-    """Keeps the machines as they are asked for."""
+    """Keeps the machines as requested."""
 
-    def __init__(self, site: Site, catalogue: Catalogue, api: Api, claims: Following) -> None:
+    def __init__(self, site: Site, catalogue: Catalogue, api: Api, claims: ListWatch) -> None:
         self._site, self._catalogue, self._api, self._claims = site, catalogue, api, claims
         self._machines = load(site.layout.machines)
         self._busy: set[str] = set()
@@ -56,18 +55,18 @@ class Daemon:
         self._building = asyncio.Lock()
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Until ``stop``; what is being done then is finished, within bounds. Machines stay."""
-        following = asyncio.create_task(self._claims.run())
+        """Run until ``stop``; actions in progress are finished, within bounds. Machines stay."""
+        watch = asyncio.create_task(self._claims.run())
         while not stop.is_set():
             if self._claims.listed:
                 self._step()
             await asyncio.sleep(_LOOK_S)
-        following.cancel()
+        watch.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=_LAST_ACTIONS_S)
 
     def _step(self) -> None:
-        claims = [claim for each in self._claims.objects.values() if (claim := claim_of(each)) is not None]
+        claims = [claim for thing in self._claims.objects.values() if (claim := claim_of(thing)) is not None]
         idle = [machine for name, machine in self._machines.items() if name not in self._busy]
         running = {machine.name for machine in idle if self._site.runs(machine)}
         for action in list(plan(claims, self._machines.values(), running, self._busy, time.time())):
@@ -97,7 +96,7 @@ class Daemon:
                     logger.warning("%s: refused, %s", name, action.why)
                     await self._drop(action.claim.name)
         except (MlscaleError, OSError) as error:
-            logger.error("%s: %s; tried again in %g s", name, error, _AGAIN_S)
+            logger.error("%s: %s; next attempt in %g s", name, error, _AGAIN_S)
             await asyncio.sleep(_AGAIN_S)
         finally:
             self._busy.discard(name)
@@ -109,25 +108,25 @@ class Daemon:
         self._keep(
             Machine(claim.machine, number, claim.name, claim.type, claim.pool, claim.labels, asked_s, round(boot_s, 3))
         )
-        logger.info("%s: %s, asked for by %s, boots for %.1f s", claim.machine, claim.type, claim.name, boot_s)
+        logger.info("%s: %s, requested by %s, boots for %.1f s", claim.machine, claim.type, claim.name, boot_s)
 
     async def _boot_times(self, claim: Claim) -> BootTimes:
-        pool = await asyncio.to_thread(self._api.get, f"{POOLS}/{claim.pool}") or {}
+        pool = await asyncio.to_thread(self._api.get, path_of("NodePool", claim.pool)) or {}
         text = str(((pool.get("metadata") or {}).get("annotations") or {}).get(BOOT, DEFAULT_BOOT))
         try:
             return self._catalogue.boot_times_of(text)
         except MlscaleError as error:
-            logger.error("NodePool %s: %s; it is %s", claim.pool, error, DEFAULT_BOOT)
+            logger.error("NodePool %s: %s; using %s", claim.pool, error, DEFAULT_BOOT)
             return self._catalogue.boot_times_of(DEFAULT_BOOT)
 
     async def _build(self, machine: Machine) -> None:
-        """One machine after the other: in a cloud none of this costs the others' hosts anything."""
+        """One machine at a time: in a cloud, building one costs the others nothing."""
         async with self._building:
             try:
                 kind = self._catalogue.types[machine.type]
                 await asyncio.to_thread(self._site.build, machine, kind)
             except (MlscaleError, OSError, KeyError) as error:
-                await self._stop(machine, f"it can't be built: {error}", machine.claim)
+                await self._stop(machine, f"build failed: {error}", machine.claim)
                 return
             self._keep(replace(machine, built=True))
 
@@ -135,13 +134,13 @@ class Daemon:
         try:
             await asyncio.to_thread(self._site.power_on, machine)
         except (MlscaleError, OSError) as error:
-            await self._stop(machine, f"it does not start: {error}", machine.claim)
+            await self._stop(machine, f"start failed: {error}", machine.claim)
             return
         on_s = time.time()
         self._keep(replace(machine, on_s=on_s))
         logger.info("%s: on, %.1f s after its boot time", machine.name, on_s - machine.due_s)
         booted = {"metadata": {"annotations": {BOOTED: datetime.now(UTC).isoformat()}}}
-        await asyncio.to_thread(self._api.merge, f"{CLAIMS}/{machine.claim}", booted)
+        await asyncio.to_thread(self._api.merge, path_of("NodeClaim", machine.claim), booted)
 
     async def _stop(self, machine: Machine, why: str, claim: str) -> None:
         logger.info("%s: off, %s", machine.name, why)
@@ -151,7 +150,7 @@ class Daemon:
             await self._drop(claim)
 
     async def _drop(self, claim: str) -> None:
-        await asyncio.to_thread(self._api.delete, f"{CLAIMS}/{claim}")
+        await asyncio.to_thread(self._api.delete, path_of("NodeClaim", claim))
 
     def _keep(self, machine: Machine) -> None:
         save(self._site.layout.machines, machine)
@@ -159,7 +158,7 @@ class Daemon:
 
 
 async def serve(daemon: Daemon) -> None:
-    """Run until SIGTERM; `MACHINES_SOCKET` takes connections for as long."""
+    """Run until SIGTERM; meanwhile `MACHINES_SOCKET` accepts connections."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -171,25 +170,25 @@ async def serve(daemon: Daemon) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Make machines until SIGTERM."""
+    """Create machines until SIGTERM."""
     parser = argparse.ArgumentParser(prog="python -m onenode.machines.daemon", description=main.__doc__)
     for name, text in (
         ("--root", "folder of the cluster"),
         ("--api-server", "URL of the API server"),
-        ("--programs", "file that says where the programs lie"),
+        ("--programs", "file with the programs' locations"),
         ("--catalogue", "file of machine types and boot times"),
     ):
         parser.add_argument(name, required=True, help=text)
-    given = parser.parse_args(argv)
+    options = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    layout = Layout(Path(given.root))
+    layout = Layout(Path(options.root))
     settings = Settings.from_json(layout.settings.read_text())
     context = ssl.create_default_context(cafile=str(layout.pki / "ca.crt"))
     context.load_cert_chain(layout.pki / "machines.crt", layout.pki / "machines.key")
-    site = Site(layout, settings, Programs.from_json(Path(given.programs).read_text()))
-    catalogue = Catalogue.from_json(Path(given.catalogue).read_text())
-    claims = Following(given.api_server, context, CLAIMS)
-    asyncio.run(serve(Daemon(site, catalogue, Api(given.api_server, context), claims)))
+    site = Site(layout, settings, Programs.from_json(Path(options.programs).read_text()))
+    catalogue = Catalogue.from_json(Path(options.catalogue).read_text())
+    claims = ListWatch(options.api_server, context, path_of("NodeClaim"))
+    asyncio.run(serve(Daemon(site, catalogue, Api(options.api_server, context), claims)))
     return 0
 
 

@@ -1,7 +1,7 @@
-"""One machine: a node in namespaces and groups of its own, with the limits of its type, that joins the cluster.
+"""A machine: a node with namespaces and cgroups of its own, and the limits of its type, that joins the cluster.
 
-It lives inside the cluster's own node: its groups below that node's, its first process among that node's, its link into
-that node's network. So what ends the node ends its machines.
+It is nested in the cluster's own node: its cgroups, processes and network link are inside that node's. So what ends the
+node ends its machines.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from mlscale.atomic import write_whole
 from mlscale.environments.machine_types import RESERVED_MIB, MachineType
 from mlscale.host.scratch import remove_folder
-from onenode.atomic_files import write_whole
 from onenode.configure import digest_of, write_machine
 from onenode.layout import RUNTIME_SOCKET, Layout, MachineLayout
 from onenode.machines.plan import PROVIDER, Machine
@@ -25,14 +25,14 @@ from onenode.settings import Settings
 from onenode.waiting import wait_until
 
 _NUMA: Final = Path("/sys/devices/system/node")
-# Of those that its claim has: what a cloud's machine tells of itself. Karpenter adds the rest.
+# Labels of its claim that a cloud's machine would set itself. Karpenter adds the rest.
 _LABELS: Final = (
     "node.kubernetes.io/instance-type",
     "topology.kubernetes.io/zone",
     "karpenter.sh/nodepool",
     "karpenter.sh/capacity-type",
 )
-# Karpenter lifts it once it has registered the machine.
+# Karpenter removes it once it has registered the machine.
 _TAINT: Final = {"key": "karpenter.sh/unregistered", "effect": "NoExecute"}
 # CPU weight of a machine until its node is ready, beside 100 per core afterwards: in a cloud, a machine that boots and
 # joins takes nothing from those whose pods are starting.
@@ -41,7 +41,7 @@ _JOINING_WEIGHT: Final = 5
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """Where machines are made: in the cluster of ``layout``."""
+    """The cluster of ``layout``, where machines are created."""
 
     layout: Layout
     settings: Settings
@@ -52,15 +52,15 @@ class Site:
         return self.layout.machine(machine.name, machine.number)
 
     def runs(self, machine: Machine) -> bool:
-        """Whether its first process does."""
+        """Whether its first process runs."""
         return Node(self.of(machine)).init is not None
 
     def build(self, machine: Machine, kind: MachineType) -> None:
-        """Make all of it but what joins the cluster: its first process, limits, network, containerd, images. What is
-        left of an earlier one is ended before.
+        """Create everything but what joins the cluster: first process, limits, network, containerd, images. Ends first
+        what an earlier attempt left.
 
         Raises:
-            MlscaleError: a part does not come up, or the host refuses something; `power_off` removes what there is.
+            MlscaleError: a part does not come up, or the host refuses something; `power_off` removes the rest.
         """
         layout = self.of(machine)
         node = Node(layout)
@@ -75,10 +75,10 @@ class Site:
         self._images(node)
 
     def power_on(self, machine: Machine) -> None:
-        """Start what joins the cluster, its kubelet and kube-proxy, on a machine that `build` made.
+        """Start kubelet and kube-proxy, which join the cluster, on a machine that `build` created.
 
         Raises:
-            MlscaleError: it has not been built, or a part can't be started; `power_off` removes what there is.
+            MlscaleError: it has not been built, or a part can't be started; `power_off` removes the rest.
         """
         layout = self.of(machine)
         _, *joining = self._parts(machine)
@@ -86,7 +86,7 @@ class Site:
             Node(layout).start(part, digest_of(part, layout))
 
     def join(self, machine: Machine, kind: MachineType) -> None:
-        """Let it compete for the host's CPU as a machine with so many cores.
+        """Give it its full share of the host's CPU.
 
         Raises:
             OSError: its groups are gone.
@@ -94,22 +94,22 @@ class Site:
         Node(self.of(machine)).groups.set_weight(max(1, round(100 * kind.cpu_cores)))
 
     def power_off(self, machine: Machine) -> None:
-        """End everything of it and remove its folder. Idempotent.
+        """End it and remove its folder. Idempotent.
 
         Raises:
-            MlscaleError: something does not go.
+            MlscaleError: something can't be removed.
         """
         layout = self.of(machine)
         Node(layout).clear()
         remove_folder(layout.root)
 
     def _parts(self, machine: Machine) -> tuple[Part, ...]:
-        """containerd first: it alone has nothing to do with the cluster."""
+        """containerd first: it is the only one that does not use the cluster."""
         labels = {key: machine.labels[key] for key in _LABELS if key in machine.labels}
         return machine_parts(self.of(machine), self.layout.conf / "kube-proxy.kubeconfig", labels, self.programs)
 
     def _images(self, node: Node) -> None:
-        """Those of the cluster's own node, as a cloud's machine image has them."""
+        """Import the images of the cluster's own node, as in a cloud's machine image."""
         socket = Path(f"/proc/{node.init.pid if node.init else 0}/root{RUNTIME_SOCKET}")
         wait_until(node, "containerd", "containerd's socket", socket.exists)
         ctr = [self.programs["ctr"], "--address", RUNTIME_SOCKET, "--namespace", "k8s.io", "images", "import"]
@@ -118,7 +118,7 @@ class Site:
 
 
 def kubelet_fields(machine: Machine, kind: MachineType) -> dict[str, Any]:
-    """What its kubelet's configuration says beside that of any node."""
+    """Additional fields of its kubelet's configuration."""
     return {
         "providerID": f"{PROVIDER}{machine.name}",
         "registerWithTaints": [_TAINT],
@@ -128,12 +128,12 @@ def kubelet_fields(machine: Machine, kind: MachineType) -> dict[str, Any]:
 
 
 def meminfo(text: str, memory_mib: int) -> str:
-    """/proc/meminfo of a machine with ``memory_mib``, after the host's ``text``."""
+    """/proc/meminfo of a machine with ``memory_mib``, from the host's ``text``."""
     return re.sub(r"^MemTotal:.*$", f"MemTotal:       {memory_mib * 1024} kB", text, flags=re.MULTILINE)
 
 
 def _covers(layout: MachineLayout, kind: MachineType) -> Mapping[str, str]:
-    """What makes the kubelet see the type's cores and memory instead of the host's."""
+    """Mounts that show the type's cores and memory to the kubelet instead of the host's."""
     file = layout.root / "meminfo"
     write_whole(file, meminfo(Path("/proc/meminfo").read_text(), kind.memory_mib), 0o644)
     node = layout.root / "numa/node0"

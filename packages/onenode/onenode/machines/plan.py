@@ -1,8 +1,8 @@
-"""What to do with the machines next: pure, from what Karpenter claims, what is on record, and what runs.
+"""What to do with the machines next, from Karpenter's claims, the records, and what runs. Pure.
 
-A machine goes through: asked for (its record is written, its boot time drawn), built while it boots, started once that
-time has passed, on, joined once Karpenter has seen its node ready, stopped once its claim is gone. Every step can be
-repeated, so the daemon may be killed between any two.
+A machine is requested (its record is written, its boot time drawn), built while it boots, started once that time has
+passed, on, joined once Karpenter has seen its node ready, stopped once its claim is gone. Every step can be repeated,
+so the daemon may be killed at any time.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from typing import Any, Final
 
-from onenode.conditions import condition
+from mlscale.environments.kubernetes.conditions import is_true
 
-# What Karpenter's kwok provider puts before a machine's name.
+# Prefix of a machine's name in providerID, by Karpenter's kwok provider.
 PROVIDER: Final = "kwok://"
 MOST_MACHINES: Final = 60
-# Between the starts of two machines: what one that joins costs its host (benchmarks/machines.py), in a cloud neither
-# its neighbours nor the load generator pay. When a machine really has started, its `BOOTED` says.
+# Between the starts of two machines. In a cloud, a joining machine costs neither its neighbours nor the load generator
+# CPU (benchmarks/machines.py). The annotation `BOOTED` has the real time of the start.
 APART_S: Final = 2.5
-# How long a machine stays on once its claim is gone: its kubelet then still reports that its pods have ended.
+# How long a machine stays on once its claim is gone: its kubelet still has to report that its pods have ended.
 GRACE_S: Final = 5.0
 _TYPE: Final = "node.kubernetes.io/instance-type"
 _POOL: Final = "karpenter.sh/nodepool"
@@ -27,8 +27,8 @@ _POOL: Final = "karpenter.sh/nodepool"
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A NodeClaim, as far as a machine is concerned. ``ready``: its node has joined and can take pods; ``ending``: its
-    deletion has been asked for."""
+    """What a machine needs of its NodeClaim. ``ready``: its node has joined and accepts pods; ``ending``: it is being
+    deleted."""
 
     name: str
     machine: str
@@ -41,9 +41,9 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """A machine on record. ``number``: 1 to `MOST_MACHINES`, of its addresses; ``asked_s``: wall clock, s; ``built``:
-    there is all of it but what joins the cluster; ``on_s``: since when it has been started; ``joined``: it has its full
-    share of the host's CPU; ``gone_s``: since when its claim is gone, both wall clock, s."""
+    """A recorded machine. ``number``: 1 to `MOST_MACHINES`, for its addresses; ``asked_s``: time of the request;
+    ``built``: everything exists but what joins the cluster; ``on_s``: time of its start; ``joined``: it has its full
+    share of the host's CPU; ``gone_s``: when its claim was gone. Times are wall clock, s."""
 
     name: str
     number: int
@@ -64,13 +64,13 @@ class Machine:
 
     @property
     def due_s(self) -> float:
-        """When it should be on, wall clock, s."""
+        """When to start it, wall clock, s."""
         return self.asked_s + self.boot_s
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """Put a machine for ``claim`` on record, as ``number``."""
+    """Record a machine for ``claim``, as ``number``."""
 
     claim: Claim
     number: int
@@ -78,36 +78,36 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Build:
-    """It boots: make all of it that is not seen from the cluster."""
+    """It boots: create everything that the cluster does not see."""
 
     machine: Machine
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """It is built, its boot time has passed, and no other has started just now."""
+    """It is built, its boot time has passed, and no other was started just now."""
 
     machine: Machine
 
 
 @dataclass(frozen=True, slots=True)
 class Join:
-    """Its node is ready: from now on it competes with its neighbours on equal terms."""
+    """Its node is ready: give it its full share of the CPU."""
 
     machine: Machine
 
 
 @dataclass(frozen=True, slots=True)
 class Leave:
-    """Its claim is gone: from now on it has `GRACE_S` left."""
+    """Its claim is gone: it stops after `GRACE_S`."""
 
     machine: Machine
 
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """End it and what is left of it; ``why`` in words. ``claim``: to be deleted, too, so that Karpenter asks for
-    another; empty where that is gone."""
+    """End it and remove the rest; ``why`` in words. ``claim``: to be deleted, too, so that Karpenter requests another;
+    empty if it is gone."""
 
     machine: Machine
     why: str
@@ -126,7 +126,7 @@ Action = Ask | Build | Start | Join | Leave | Stop | Refuse
 
 
 def claim_of(node_claim: Mapping[str, Any]) -> Claim | None:
-    """A NodeClaim as Karpenter holds it; None before it has a machine's name."""
+    """Read a NodeClaim; None before it has a machine's name."""
     metadata, status = node_claim["metadata"], node_claim.get("status") or {}
     provider = str(status.get("providerID", ""))
     if not provider.startswith(PROVIDER):
@@ -138,7 +138,7 @@ def claim_of(node_claim: Mapping[str, Any]) -> Claim | None:
         labels.get(_TYPE, ""),
         labels.get(_POOL, ""),
         labels,
-        condition(node_claim, "Initialized"),
+        is_true(node_claim, "Initialized"),
         bool(metadata.get("deletionTimestamp")),
     )
 
@@ -149,13 +149,13 @@ def plan(
     """What to do now.
 
     Args:
-        machines: all that are on record.
+        machines: all recorded ones.
         running: names of machines whose first process runs.
-        busy: names of machines that something is being done with.
+        busy: names of machines with an action in progress.
         now_s: wall clock, s.
     """
     wanted = {claim.machine: claim for claim in claims}
-    known = {machine.name: machine for machine in sorted(machines, key=lambda each: each.due_s)}
+    known = {machine.name: machine for machine in sorted(machines, key=lambda machine: machine.due_s)}
     one_starts = any(_has_just_started(machine, machine.name in busy, now_s) for machine in known.values())
     for machine in known.values():
         if machine.name in busy:
@@ -173,19 +173,19 @@ def plan(
         if name in known or name in busy or claim.ending:
             continue
         number = next(free, None)
-        yield Refuse(claim, f"{MOST_MACHINES} machines are the most") if number is None else Ask(claim, number)
+        yield Refuse(claim, f"at most {MOST_MACHINES} machines") if number is None else Ask(claim, number)
 
 
 def _next(machine: Machine, claim: Claim | None, runs: bool, now_s: float) -> Action | None:
     if claim is None:
         if not machine.on or not runs:
-            return Stop(machine, "no longer asked for")
+            return Stop(machine, "no longer requested")
         if machine.gone_s is None:
             return Leave(machine)
-        return Stop(machine, "no longer asked for") if now_s >= machine.gone_s + GRACE_S else None
+        return Stop(machine, "no longer requested") if now_s >= machine.gone_s + GRACE_S else None
     if machine.on:
         if not runs:
-            return Stop(machine, "it went dark", claim.name)
+            return Stop(machine, "it ended unexpectedly", claim.name)
         return Join(machine) if claim.ready and not machine.joined else None
     if claim.ending:
         return None
@@ -195,7 +195,7 @@ def _next(machine: Machine, claim: Claim | None, runs: bool, now_s: float) -> Ac
 
 
 def _has_just_started(machine: Machine, busy: bool, now_s: float) -> bool:
-    """Or is being started."""
+    """Also if it is being started."""
     if machine.on_s is None:
         return busy and machine.built and now_s >= machine.due_s
     return now_s < machine.on_s + APART_S

@@ -1,4 +1,4 @@
-"""Machines on record: one file each, written before anything of a machine is made, so that any daemon finds them."""
+"""Records of machines: one file each, written before anything of the machine exists, so that any daemon finds it."""
 
 from __future__ import annotations
 
@@ -7,33 +7,33 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
+from mlscale.atomic import write_whole
 from mlscale.host.scratch import remove_folder
 from mlscale.runs import MlscaleError
-from onenode.atomic_files import write_whole
 from onenode.machines.plan import Machine
 
 _FILE: Final = "machine.json"
 
 
 def save(folder: Path, machine: Machine) -> None:
-    """Into ``folder``, which holds all machines."""
+    """Write a record into ``folder``, which holds all machines."""
     write_whole(folder / machine.name / _FILE, json.dumps(asdict(machine), indent=2))
 
 
 def load(folder: Path) -> dict[str, Machine]:
-    """All machines by name. A folder without a record, which a removal that was cut short has left, is removed.
+    """All machines by name. A folder without a record, left by an interrupted removal, is removed.
 
     Raises:
         MlscaleError: a record is broken.
     """
-    found: dict[str, Machine] = {}
+    machines: dict[str, Machine] = {}
     for place in sorted(folder.iterdir()) if folder.is_dir() else ():
         file = place / _FILE
         if not file.exists():
             remove_folder(place)
             continue
         try:
-            found[place.name] = Machine(**json.loads(file.read_text()))
+            machines[place.name] = Machine(**json.loads(file.read_text()))
         except (TypeError, ValueError) as error:
             raise MlscaleError(f"it is broken: {error}", str(file), "mlscale cluster down") from error
-    return found
+    return machines

@@ -1,4 +1,4 @@
-"""How far one figure moves when single numbers of a profile are halved or doubled."""
+"""How much a figure changes when single numbers of a profile are halved or doubled."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from matplotlib.axes import Axes
 
 from mlscale.plots.style import INK, attach, colour, headline, mark_modes, new_axes, shade, style
 
-# Of the figure: a number that moves it by less, halved and doubled, gets no row.
+# A number that changes the figure by a smaller share, halved and doubled, gets no row.
 LEAST_SHARE: Final = 0.01
 _SIDES: Final = {"half": ("half of it", 0.45), "double": ("twice of it", 1.0)}
 
 
 def swing_bars(table: pd.DataFrame, draws: int, environment: str = "ecs") -> Axes:
-    """A bar a number, from T_slo with half of it to T_slo with twice of it; the line is the profile as it is. A bar
-    whose draws were censored ends in an arrow. Numbers that hardly move T_slo are listed below the axis.
+    """One bar per number, from T_slo with half of it to T_slo with twice of it; the line is the unchanged profile. A
+    bar whose draws were censored ends in an arrow. Numbers that hardly change T_slo are listed below the axis.
 
     Args:
         table: of `sensitivity.swings`; the first row is on top. draws: simulated runs behind each mean.
@@ -60,7 +60,7 @@ def swing_bars(table: pd.DataFrame, draws: int, environment: str = "ecs") -> Axe
 
 
 def _end(axes: Axes, place: int, row: dict[str, Any], side: str, end_s: float, draws: int) -> None:
-    """T_slo at the bar's end; with an arrow where it is only a lower bound."""
+    """T_slo at the bar's end, with an arrow if it is only a lower bound."""
     late = row[f"{side}_censored"]
     right = row[side] >= row["as_it_is"]
     if late:

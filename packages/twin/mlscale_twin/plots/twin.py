@@ -1,4 +1,4 @@
-"""The twin held against formulas and against live runs."""
+"""The twin compared with formulas and with live runs."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from mlscale_twin.likeness import MARGINS
 
 Floats = npt.NDArray[np.float64]
 _COLUMNS: Final = 4
-# Line, marker and face of each: none of them is an environment's.
+# Line, marker and face of each; no environment has these colours.
 VERDICTS: Final = {
     "equivalent": (INK, "o", INK),
     "inconclusive": (MUTED, "o", "white"),
@@ -58,7 +58,7 @@ BAND_SHARE: Final = 0.9
 
 
 def queue_distributions(queues: Mapping[str, tuple[Floats, ...]]) -> npt.NDArray[Any]:
-    """One column a queue: above its density, below its distribution function; bars and steps are the twin's, lines the
+    """One column per queue: density above, distribution function below; bars and steps are the twin's, lines the
     formula's.
 
     Args:
@@ -93,9 +93,9 @@ def queue_distributions(queues: Mapping[str, tuple[Floats, ...]]) -> npt.NDArray
 
 
 def verdicts(table: pd.DataFrame) -> npt.NDArray[Any]:
-    """One column an environment: the twin's figures over the live ones with their 90 % intervals, each in units of its
-    margin, so that the grey band is the same for all: inside it is equivalent. Linear within a margin, beyond it
-    logarithmic.
+    """One column per environment: the twin's figures relative to the live ones, with 90 % intervals, in units of their
+    margins, so that the grey band is the same for all: within it is equivalent. Linear within a margin, logarithmic
+    beyond.
 
     Args:
         table: `mlscale_twin.likeness.likeness`.
@@ -117,7 +117,7 @@ def verdicts(table: pd.DataFrame) -> npt.NDArray[Any]:
                 axes.plot([row["low"], row["high"]], [place, place], color=tone, lw=2.0, solid_capstyle="butt")
                 axes.plot(row["estimate"], place, sign, ms=4.5, mec=tone, mfc=face)
                 axes.plot([-row["noise"], row["noise"]], [place + 0.3] * 2, color=MUTED, lw=0.8)
-            axes.set_yticks(range(len(mine)), [WORDS[each] for each in mine["figure"]])
+            axes.set_yticks(range(len(mine)), [WORDS[figure] for figure in mine["figure"]])
             axes.set_ylim(len(mine) - 0.3, -0.6)
             axes.set_xscale("symlog", linthresh=1, linscale=0.7)
             axes.set_xlim(-reach, reach)
@@ -133,8 +133,8 @@ def verdicts(table: pd.DataFrame) -> npt.NDArray[Any]:
             grid[0, 0].plot([], [], color=tone, marker=sign, mec=tone, mfc=face, ms=4.5, lw=2.0, label=word)
         grid[0, 0].plot([], [], color=MUTED, lw=0.8, label="noise of live runs among themselves")
         grid[0, 0].figure.legend(loc="outside lower center", ncols=4)
-        told = ", ".join(f"{counts.get(word, 0)} {word}" for word in VERDICTS) + f" of {len(table)}"
-        headline(grid[0, 0], f"Simulated twin against live runs: {told}")
+        summary = ", ".join(f"{counts.get(word, 0)} {word}" for word in VERDICTS) + f" of {len(table)}"
+        headline(grid[0, 0], f"Simulated twin against live runs: {summary}")
     return grid
 
 
@@ -149,8 +149,8 @@ def _in_margins(row: Mapping[Any, Any]) -> dict[str, Any]:
 def twin_trajectories(
     live: Mapping[str, Sequence[Run]], twins: Mapping[str, Sequence[Run]], level_s: float
 ) -> npt.NDArray[Any]:
-    """One panel a setup: m_t of the live runs (thin), of the twin (its median, and where 90 % of its draws lie), on a
-    logarithmic axis.
+    """One panel per setup: m_t of the live runs (thin) and of the twin (median, and the range of 90 % of its draws), on
+    a logarithmic axis.
 
     Args:
         live, twins: by "environment/variant".
@@ -167,7 +167,7 @@ def twin_trajectories(
         for axes, name in zip(grid.flat, names, strict=False):
             environment, _, variant = name.partition("/")
             modes = {run.info.mode for run in live[name]} - {"live"}
-            _compared(axes, name, live[name], twins[name], level_s)
+            _plot_setup(axes, name, live[name], twins[name], level_s)
             title = ", ".join((variant, *sorted(modes)))
             axes.set_title(f"{short_name(environment)}\n{title}", color=colour(environment), fontsize=8)
             axes.set_xlabel("time since the step (s)")
@@ -185,7 +185,7 @@ def twin_trajectories(
     return grid
 
 
-def _compared(axes: Axes, name: str, live: Sequence[Run], twins: Sequence[Run], level_s: float) -> None:
+def _plot_setup(axes: Axes, name: str, live: Sequence[Run], twins: Sequence[Run], level_s: float) -> None:
     environment = live[0].info.environment
     at = np.arange(-BEFORE_S, min(horizon_of(run) for run in live), EVERY_S)
     moved = [around_step(run, at) for run in live]
@@ -193,8 +193,8 @@ def _compared(axes: Axes, name: str, live: Sequence[Run], twins: Sequence[Run], 
     low, high = np.nanquantile(drawn, [0.5 - BAND_SHARE / 2, 0.5 + BAND_SHARE / 2], axis=0)
     middle = np.nanmedian(drawn, axis=0)
     axes.fill_between(at, low, high, color=BAND, lw=0)
-    for one in moved:
-        axes.plot(at, one, color=colour(environment), lw=0.7, alpha=0.9)
+    for mean_s in moved:
+        axes.plot(at, mean_s, color=colour(environment), lw=0.7, alpha=0.9)
     axes.plot(at, middle, color=INK, lw=1.4)
     axes.axhline(level_s, color=MUTED, lw=0.8, ls=(0, (1, 1)))
     axes.axvline(0.0, color=INK, lw=0.6)
@@ -203,7 +203,7 @@ def _compared(axes: Axes, name: str, live: Sequence[Run], twins: Sequence[Run], 
         f"n = {len(live)}, {len(twins)} draws", (0.97, 0.97), xycoords="axes fraction", ha="right", va="top", fontsize=7
     )
     mark_modes(axes, {run.info.mode for run in twins}, size=12)
-    parts = [pd.DataFrame({"run": "live", "t_s": at, "mean_s": one}) for one in moved]
+    parts = [pd.DataFrame({"run": "live", "t_s": at, "mean_s": mean_s}) for mean_s in moved]
     parts += [
         pd.DataFrame({"run": word, "t_s": at, "mean_s": values})
         for word, values in (("twin", middle), ("low", low), ("high", high))
@@ -211,12 +211,13 @@ def _compared(axes: Axes, name: str, live: Sequence[Run], twins: Sequence[Run], 
     attach(axes, pd.concat(parts, ignore_index=True).assign(setup=name))
 
 
-# Of resamples, in which a wrong twin has to be found different.
+# Share of resamples in which a wrong twin has to be found different.
 NOTICED_SHARE: Final = 0.8
 
 
 def control_rejections(table: pd.DataFrame) -> Axes:
-    """In how many resamples each twin is found different: a row a twin, the right one first, a column an environment.
+    """Share of resamples in which each twin is found different: one row per twin, the right one first, one column per
+    environment.
 
     Args:
         table: environment, twin, rejected (a share).

@@ -25,7 +25,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
-from mlscale_twin.policies.alarm import is_on
+from mlscale_twin.policies.cloudwatch_alarm import is_on
 
 Rule = Literal["out", "in", "quiet", "warming-up", "at-max", "in-use", "too-few-datapoints"]
 
@@ -115,7 +115,7 @@ def reservation(running: int, wanted: int) -> float:
 def decide(
     observation: InstancesObservation, settings: ManagedScalingSettings, state: ManagedScalingState
 ) -> InstancesDecision:
-    """One look, at the end of a period; every hold says why."""
+    """One decision, at the end of a period; the reason for every hold is given."""
     wanted = needed(observation.in_use, observation.waiting_shares)
     percent = reservation(observation.running, wanted)
     kept = max(settings.out_datapoints, settings.in_datapoints)

@@ -60,7 +60,7 @@ class RayServeDecision:
 
 
 def decide(observation: RayServeObservation, settings: RayServeSettings, state: RayServeState) -> RayServeDecision:
-    """One decision of the control loop, which asks about every 0.1 s; every hold says why.
+    """One decision of the control loop, about every 0.1 s; the reason for every hold is given.
 
     Raises:
         ImportError: Ray is not installed.
@@ -110,7 +110,7 @@ def _context(observation: RayServeObservation, settings: RayServeSettings, state
 
 @functools.lru_cache(maxsize=8)
 def _config(settings: RayServeSettings) -> Any:
-    """Ray's own, checked by it."""
+    """Ray's own config object, validated by Ray."""
     from ray.serve.config import AutoscalingConfig
 
     return AutoscalingConfig(**asdict(settings))

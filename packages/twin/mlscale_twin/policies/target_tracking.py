@@ -20,7 +20,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
-from mlscale_twin.policies.alarm import is_on
+from mlscale_twin.policies.cloudwatch_alarm import is_on
 
 Rule = Literal[
     "out",
@@ -99,7 +99,7 @@ class TrackingDecision:
 
 
 def decide(observation: TrackedMetric, settings: TargetTrackingSettings, state: TrackingState) -> TrackingDecision:
-    """One look, at the end of a period; every hold says why."""
+    """One decision, at the end of a period; the reason for every hold is given."""
     kept = max(settings.out_datapoints, settings.in_datapoints)
     state = replace(state, datapoints=(*state.datapoints, observation.value)[-kept:])
     capacity = observation.capacity

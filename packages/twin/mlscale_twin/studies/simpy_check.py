@@ -1,4 +1,4 @@
-"""The same queue in the twin and in SimPy, which knows nothing of each other: equal in distribution, and how fast."""
+"""The same queue in the twin and, independently, in SimPy: whether they agree in distribution, and how fast each is."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from mlscale_twin.layout import OK, REFUSED
 from mlscale_twin.settings import Clients, Processor, Queueing, Service
 
 Floats = npt.NDArray[np.float64]
-# One request in so many is compared, so that those compared hardly depend on one another.
+# Only every n-th request is compared, so that the samples are nearly independent.
 EVERY: Final = 40
 
 
 @dataclass(frozen=True)
 class BoundedQueue:
-    """M/M/c with ``places`` for those that wait; a mean service takes 1 s."""
+    """M/M/c with ``places`` waiting places; a mean service takes 1 s."""
 
     rate_rps: float = 3.2
     servers: int = 3
@@ -34,7 +34,7 @@ class BoundedQueue:
 
 @dataclass(frozen=True)
 class Simulated:
-    """``responses_s`` in the order of sending; ``refused``: a share; ``cpu_s``: what it took to simulate."""
+    """``responses_s`` in sending order; ``refused``: a share; ``cpu_s``: CPU time of the simulation."""
 
     responses_s: Floats
     refused: float
@@ -65,7 +65,7 @@ def by_simpy(queue: BoundedQueue, seed: int) -> Simulated:
     rng = np.random.default_rng([seed, 77])
     environment = simpy.Environment()
     servers = simpy.Resource(environment, capacity=queue.servers)
-    took: dict[int, float] = {}
+    responses_s: dict[int, float] = {}
     refused = 0
 
     def request(number: int) -> Generator[Any, Any, Any]:
@@ -77,7 +77,7 @@ def by_simpy(queue: BoundedQueue, seed: int) -> Simulated:
         with servers.request() as turn:
             yield turn
             yield environment.timeout(rng.exponential(1.0))
-        took[number] = environment.now - begun_s
+        responses_s[number] = environment.now - begun_s
 
     def source() -> Generator[Any, Any, Any]:
         number = 0
@@ -90,26 +90,25 @@ def by_simpy(queue: BoundedQueue, seed: int) -> Simulated:
     begun_s = time.process_time()
     environment.run()
     cpu_s = time.process_time() - begun_s
-    return Simulated(np.array([took[number] for number in sorted(took)]), refused / (refused + len(took)), cpu_s)
+    share = refused / (refused + len(responses_s))
+    return Simulated(np.array([responses_s[number] for number in sorted(responses_s)]), share, cpu_s)
 
 
 def beside_simpy(queue: BoundedQueue | None = None, seeds: int = 4) -> dict[str, float]:
     """Both on the same queue: mean responses, shares refused, p of a two-sample Kolmogorov-Smirnov test on every
     `EVERY`-th response, p of a t-test on the shares, requests per second of CPU time, and their ratio."""
-    asked = queue or BoundedQueue()
-    ours, theirs = ([by(asked, seed) for seed in range(seeds)] for by in (by_twin, by_simpy))
-    one, other = (np.concatenate([each.responses_s[::EVERY] for each in found]) for found in (ours, theirs))
-    speeds = [
-        sum(len(each.responses_s) for each in found) / sum(each.cpu_s for each in found) for found in (ours, theirs)
-    ]
+    checked = queue or BoundedQueue()
+    twin, simpy = ([by(checked, seed) for seed in range(seeds)] for by in (by_twin, by_simpy))
+    twin_s, simpy_s = (np.concatenate([run.responses_s[::EVERY] for run in runs]) for runs in (twin, simpy))
+    speeds = [sum(len(run.responses_s) for run in runs) / sum(run.cpu_s for run in runs) for runs in (twin, simpy)]
     return {
-        "compared": float(min(len(one), len(other))),
-        "twin_mean_s": float(np.mean([each.responses_s.mean() for each in ours])),
-        "simpy_mean_s": float(np.mean([each.responses_s.mean() for each in theirs])),
-        "twin_refused": float(np.mean([each.refused for each in ours])),
-        "simpy_refused": float(np.mean([each.refused for each in theirs])),
-        "p_responses": float(stats.ks_2samp(one, other).pvalue),
-        "p_refused": float(stats.ttest_ind([e.refused for e in ours], [e.refused for e in theirs]).pvalue),
+        "compared": float(min(len(twin_s), len(simpy_s))),
+        "twin_mean_s": float(np.mean([run.responses_s.mean() for run in twin])),
+        "simpy_mean_s": float(np.mean([run.responses_s.mean() for run in simpy])),
+        "twin_refused": float(np.mean([run.refused for run in twin])),
+        "simpy_refused": float(np.mean([run.refused for run in simpy])),
+        "p_responses": float(stats.ks_2samp(twin_s, simpy_s).pvalue),
+        "p_refused": float(stats.ttest_ind([run.refused for run in twin], [run.refused for run in simpy]).pvalue),
         "twin_requests_per_cpu_s": speeds[0],
         "simpy_requests_per_cpu_s": speeds[1],
         "twin_times_as_fast": speeds[0] / speeds[1],

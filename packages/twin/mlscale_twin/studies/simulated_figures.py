@@ -1,4 +1,4 @@
-"""One figure of many simulated runs that differ in what is left to chance."""
+"""One figure over many simulated runs that differ only in their draw."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def drawn_figures(
     arm: Arm,
     scaling: Mapping[str, Any] | None,
 ) -> npt.NDArray[np.float64]:
-    """``figure`` (of `mlscale_twin.likeness`) of each draw."""
+    """``figure`` (of `mlscale_twin.likeness`) for each draw."""
     runs = (
         simulate(
             profile.environment,

@@ -1,6 +1,6 @@
-"""Many simulated runs: a grid of settings, each with several draws, on all cores of this machine or on a Ray cluster.
+"""Many simulated runs: a grid of settings with several draws each, on all cores of this machine or on a Ray cluster.
 
-What is finished is appended to a file, a line each; a sweep that is started again leaves out what the file holds.
+Each finished run is appended to a file as one line; a restarted sweep skips what the file holds.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from mlscale_twin.code_hash import code_hash
 
 @dataclass(frozen=True)
 class Task:
-    """One simulated run, as data. ``changes``: of the profile, by dotted path."""
+    """One simulated run, as data. ``changes``: to the profile, by dotted path."""
 
     environment: str
     schedule: Mapping[str, Any]
@@ -36,7 +36,7 @@ class Task:
     changes: tuple[tuple[str, Any], ...] = ()
 
     def key(self, code: str) -> str:
-        """Names the task, and the code that carries it out (`code_hash`)."""
+        """Identifies the task and the code that executes it (`code_hash`)."""
         return hashlib.sha256((json.dumps(asdict(self), sort_keys=True) + code).encode()).hexdigest()[:24]
 
 
@@ -57,20 +57,20 @@ def grid(
         Task(
             environment,
             schedule.model_dump(mode="json"),
-            dict(zip(names, chosen[: len(names)], strict=True)),
+            dict(zip(names, combination[: len(names)], strict=True)),
             arm,
             draw=draw,
             level_s=level_s,
-            changes=tuple(zip(paths, chosen[len(names) :], strict=True)),
+            changes=tuple(zip(paths, combination[len(names) :], strict=True)),
         )
         for environment in environments
-        for chosen in itertools.product(*values)
+        for combination in itertools.product(*values)
         for draw in range(draws)
     ]
 
 
-def carry_out(task: Task) -> dict[str, Any]:
-    """Simulate it; returns its figures (`mlscale_twin.likeness`), and replica seconds after the step."""
+def execute(task: Task) -> dict[str, Any]:
+    """Simulates a task; returns its figures (`mlscale_twin.likeness`), and replica seconds after the step."""
     from mlscale.analysis.summary import span
     from mlscale_twin.likeness import likeness_figures
     from mlscale_twin.simulate import SimulateOptions, simulate
@@ -92,22 +92,22 @@ def carry_out(task: Task) -> dict[str, Any]:
 def sweep(
     tasks: Sequence[Task], file: Path, *, address: str | None = None, say: Progress | None = None
 ) -> pd.DataFrame:
-    """Carry out what ``file`` does not hold yet; returns a row per task: its settings and its figures.
+    """Executes the tasks that ``file`` does not hold yet; returns a row per task: its settings and figures.
 
     Args:
-        address: of a Ray cluster that has this version of mlscale; None: a Ray of our own on this machine.
+        address: of a Ray cluster with this version of mlscale; None: a Ray instance on this machine.
 
     Raises:
-        MlscaleError: the file can't be written or is none of a sweep; a task that makes no sense.
+        MlscaleError: the file can't be written or is not a sweep's; a task is invalid.
     """
     done, code = _read(file), code_hash()
     keys = [task.key(code) for task in tasks]
-    left = [(task, key) for task, key in zip(tasks, keys, strict=True) if key not in done]
-    if left:
-        carry_out(left[0][0])  # what makes no sense is said here, before anything is started
+    missing = [(task, key) for task, key in zip(tasks, keys, strict=True) if key not in done]
+    if missing:
+        execute(missing[0][0])  # reports invalid tasks before Ray starts
         with _writable(file) as write, _ray(address) as ray:
-            remote = ray.remote(num_cpus=1)(carry_out)
-            waiting = {remote.remote(task): (task, key) for task, key in left}
+            remote = ray.remote(num_cpus=1)(execute)
+            waiting = {remote.remote(task): (task, key) for task, key in missing}
             while waiting:
                 for reference in ray.wait(list(waiting), timeout=1.0)[0]:
                     task, key = waiting.pop(reference)
@@ -126,24 +126,24 @@ def _row(task: Task, figures: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _read(file: Path) -> dict[str, dict[str, Any]]:
-    """Finished tasks; a last line that was cut off is left out."""
+    """Figures of finished tasks by key; a truncated last line is ignored."""
     if not file.exists():
         return {}
-    found: dict[str, dict[str, Any]] = {}
+    figures: dict[str, dict[str, Any]] = {}
     lines = file.read_text().splitlines()
     for number, line in enumerate(lines, 1):
         try:
             entry = json.loads(line)
-            found[entry["key"]] = entry["figures"]
+            figures[entry["key"]] = entry["figures"]
         except (ValueError, KeyError, TypeError) as error:
             if number < len(lines):
-                raise MlscaleError(f"line {number} is none of a sweep", str(file), "name another file") from error
-    return found
+                raise MlscaleError(f"line {number} is not a sweep result", str(file), "choose another file") from error
+    return figures
 
 
 @contextmanager
 def _writable(file: Path) -> Iterator[Callable[[Mapping[str, Any]], None]]:
-    """Appends lines, each whole on the disk before the next."""
+    """Yields a function that appends a line and syncs it to disk."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         text = file.read_text() if file.exists() else ""
@@ -159,18 +159,18 @@ def _writable(file: Path) -> Iterator[Callable[[Mapping[str, Any]], None]]:
 
             yield write
     except OSError as error:
-        raise MlscaleError(error.strerror or str(error), str(file), "name a file that can be written") from error
+        raise MlscaleError(error.strerror or str(error), str(file), "choose a writable file") from error
 
 
 @contextmanager
 def _ray(address: str | None) -> Iterator[Any]:
-    """Ray, started for the length of the block unless one runs at ``address``."""
+    """Ray, started for the block unless it runs at ``address``."""
     import ray
 
     try:
         ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     except (ConnectionError, ValueError, RuntimeError) as error:
-        raise MlscaleError(str(error), f"Ray at {address}", "start one there, or leave the address out") from error
+        raise MlscaleError(str(error), f"Ray at {address}", "start Ray there, or omit the address") from error
     try:
         yield ray
     finally:

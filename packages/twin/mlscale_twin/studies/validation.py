@@ -1,4 +1,4 @@
-"""The twin beside live runs of the same setups: rows for `mlscale_twin.likeness`, and a validation."""
+"""The twin beside live runs of the same setups: rows for `mlscale_twin.likeness`, and the validation."""
 
 from __future__ import annotations
 
@@ -19,9 +19,8 @@ from mlscale_twin.profile import Profile, read_profile
 from mlscale_twin.simulate import SimulateOptions, simulate
 
 ProfileOf = Callable[[Run], Profile]
-"""From a live run to the profile by which its twins are simulated: as it is shipped, or as it was frozen for the run's
-host (`mlscale_paper.freeze`)."""
-# Twins of each live run.
+"""From a live run to its twins' profile: the shipped one, or one that was adapted to the run's host."""
+# Simulated runs per live run.
 DRAWS: Final = 24
 
 
@@ -31,16 +30,16 @@ def shipped(run: Run) -> Profile:
 
 
 def setup_of(run: Run) -> str:
-    """What live runs repeat: environment, and the variant of the hold-out (or the cell)."""
+    """The setup that live runs repeat: environment, and the hold-out's variant (or the cell)."""
     return f"{run.info.environment}/{(run.info.cell or 'run').rpartition('/')[2]}"
 
 
 def twins_of(run: Run, draws: int, control: Control | None = None, profile_of: ProfileOf = shipped) -> list[Run]:
-    """Simulated runs of a live run's setup: its schedule, its clients' think times and photos, its settings; and the
-    moments at which its HPA looked, which were known before the step. Everything else is drawn."""
+    """Simulated runs of a live run's setup: same schedule, think times, photos and settings, and the same phase of the
+    HPA, which was known before the step. Everything else is drawn."""
     info = run.info
     if len(info.scaling) != 1:
-        raise MlscaleError("partitioned runs are not simulated yet", str(run.path), "leave it out")
+        raise MlscaleError("partitioned runs are not simulated yet", str(run.path), "exclude it")
     profile, scaling = profile_of(run), dict(next(iter(info.scaling.values())))
     if control is not None:
         profile, scaling = control.alter(profile, scaling)
@@ -64,7 +63,7 @@ def twins_of(run: Run, draws: int, control: Control | None = None, profile_of: P
 
 
 def _look_s(run: Run) -> float | None:
-    """A moment before the step at which a Kubernetes autoscaler looked."""
+    """A time before the step at which a Kubernetes autoscaler looked."""
     if run.info.environment not in ("k3s", "eks"):
         return None
     before = run.events[(run.events["kind"] == "scale_decision") & (run.events["t_s"] < (run.info.step_s or 0.0))]
@@ -94,8 +93,8 @@ def twin_rows(
 
 
 def _row(live: Run, run: Run, level_s: float) -> dict[str, Any]:
-    named = {"environment": live.info.environment, "setup": setup_of(live), "run_id": live.info.run_id}
-    return named | likeness_figures(run, level_s)
+    labels = {"environment": live.info.environment, "setup": setup_of(live), "run_id": live.info.run_id}
+    return labels | likeness_figures(run, level_s)
 
 
 @dataclass(frozen=True)
@@ -110,10 +109,10 @@ class Beside:
 
     def by_setup(self) -> dict[str, list[Run]]:
         """Live runs of each setup."""
-        found: dict[str, list[Run]] = {}
+        setups: dict[str, list[Run]] = {}
         for run in self.runs:
-            found.setdefault(setup_of(run), []).append(run)
-        return found
+            setups.setdefault(setup_of(run), []).append(run)
+        return setups
 
     def twins_by_setup(self) -> dict[str, list[Run]]:
         return {
@@ -122,7 +121,7 @@ class Beside:
         }
 
     def trajectories(self) -> pd.DataFrame:
-        """How far m_t of the twin, and of live runs among themselves, is off in each setup, as a share."""
+        """Relative deviation of m_t in each setup, of the twin and of live runs among themselves."""
         rows = []
         for name, mine in self.by_setup().items():
             error, noise = trajectory_errors(mine, [self.twins[run.info.run_id] for run in mine])
@@ -130,15 +129,15 @@ class Beside:
         return pd.DataFrame(rows)
 
     def naive(self, before: Sequence[Run], level_s: float) -> pd.DataFrame:
-        """How far off the mean response is that the twin, M/M/c, and the mean of the runs that were there ``before`` on
-        the same host predict: mean absolute logarithm of the ratio to the live runs, by environment."""
+        """Mean absolute log ratio of predicted to live mean response, by environment, for three predictions: the twin,
+        M/M/c, and the mean of the runs ``before`` on the same host."""
         rows = []
         logs = np.log(self.twin["mean_response_s"]).groupby(self.twin["run_id"]).mean()
         for name, mine in self.live.groupby("environment", sort=False):
             live = np.log(mine.set_index("run_id")["mean_response_s"])
-            of_name = [run for run in self.runs if run.info.environment == name]
-            queues = np.log([erlang_response_s(run, self._work_s(run)) for run in of_name])
-            hosts = {host_name(run.info.host) for run in of_name}
+            own_runs = [run for run in self.runs if run.info.environment == name]
+            queues = np.log([erlang_response_s(run, self._work_s(run)) for run in own_runs])
+            hosts = {host_name(run.info.host) for run in own_runs}
             known = [
                 likeness_figures(run, level_s)["mean_response_s"]
                 for run in before
@@ -146,7 +145,7 @@ class Beside:
             ]
             last = float(np.mean(np.log(known))) if known else float("nan")
             off = {"twin": logs.reindex(live.index) - live, "M/M/c": queues - live, "last live mean": last - live}
-            rows.append({"environment": name, **{key: float(np.abs(each).mean()) for key, each in off.items()}})
+            rows.append({"environment": name, **{key: float(np.abs(logs_off).mean()) for key, logs_off in off.items()}})
         return pd.DataFrame(rows)
 
     def _work_s(self, run: Run) -> float:
@@ -166,24 +165,25 @@ def beside(
         if say is not None:
             say(f"twins of {run.info.environment}", place / len(runs))
         twins[run.info.run_id] = twins_of(run, draws, profile_of=profile_of)
-    twin = pd.DataFrame([_row(run, each, level_s) for run in runs for each in twins[run.info.run_id]])
+    twin = pd.DataFrame([_row(run, drawn, level_s) for run in runs for drawn in twins[run.info.run_id]])
     return Beside(runs, twins, live_rows(runs, level_s), twin, profile_of)
 
 
 def rejections(
-    found: Beside, verdicts: pd.DataFrame, level_s: float, draws: int = DRAWS, say: Progress | None = None
+    comparison: Beside, verdicts: pd.DataFrame, level_s: float, draws: int = DRAWS, say: Progress | None = None
 ) -> pd.DataFrame:
-    """In how many resamples the twin, and each wrong one, is found different: environment, twin, rejected.
+    """How often the twin, and each wrong twin, is found different over resamples: environment, twin, rejected.
 
-    A wrong twin is judged by the figures in which the twin as it is was not found different: what the right one is
-    rejected by already would reject anything. ``verdicts``: of `likeness`.
+    A wrong twin is judged only by figures for which the right twin was not found different: others would reject
+    anything. ``verdicts``: of `likeness`.
     """
     rows = []
     for control in (None, *CONTROLS):
-        altered = (
-            found.twin if control is None else twin_rows(found.runs, level_s, draws, control, say, found.profile_of)
-        )
-        for name, mine in found.live.groupby("environment", sort=False):
+        if control is None:
+            altered = comparison.twin
+        else:
+            altered = twin_rows(comparison.runs, level_s, draws, control, say, comparison.profile_of)
+        for name, mine in comparison.live.groupby("environment", sort=False):
             mine_as_is = verdicts[verdicts["environment"] == name]
             judged = mine_as_is[mine_as_is["verdict"] != "different"]["figure"]
             share = rejected_share(mine, altered[altered["environment"] == name], tuple(judged))
@@ -200,16 +200,16 @@ def validate(
     say: Progress | None = None,
     profile_of: ProfileOf = shipped,
 ) -> dict[str, Any]:
-    """Everything that METHOD §8 asks for, as data: verdicts, noise, naive predictions, m_t, negative controls."""
-    found = beside(runs, level_s, draws, say, profile_of)
-    verdicts = likeness(found.live, found.twin)
+    """Everything that METHOD §8 requires, as data: verdicts, noise, naive predictions, m_t, negative controls."""
+    comparison = beside(runs, level_s, draws, say, profile_of)
+    verdicts = likeness(comparison.live, comparison.twin)
     return {
         "runs": sorted(run.info.run_id for run in runs),
         "draws": draws,
         "level_s": level_s,
         "profiles": {run.info.environment: shipped(run).sha256 for run in runs},
         "verdicts": verdicts.to_dict("records"),
-        "naive": found.naive(before, level_s).to_dict("records"),
-        "trajectories": found.trajectories().to_dict("records"),
-        "controls": rejections(found, verdicts, level_s, draws, say).to_dict("records"),
+        "naive": comparison.naive(before, level_s).to_dict("records"),
+        "trajectories": comparison.trajectories().to_dict("records"),
+        "controls": rejections(comparison, verdicts, level_s, draws, say).to_dict("records"),
     }

@@ -1,4 +1,4 @@
-"""The HorizontalPodAutoscaler, case by case. That it is Kubernetes' own, on any input: test_hpa_oracle.py."""
+"""The HorizontalPodAutoscaler, case by case. That it is Kubernetes' own, on any input: tests/hpa."""
 
 from __future__ import annotations
 

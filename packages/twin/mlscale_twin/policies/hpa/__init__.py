@@ -1,4 +1,4 @@
-"""Kubernetes' HorizontalPodAutoscaler (autoscaling/v2) as a pure function, read off its source (v1.34)."""
+"""Kubernetes' HorizontalPodAutoscaler (autoscaling/v2) as a pure function, ported from its source (v1.34)."""
 
 from mlscale_twin.policies.hpa.behavior import Behavior, History, ScalingPolicy, ScalingRules
 from mlscale_twin.policies.hpa.calculator import Proposal, Tolerances

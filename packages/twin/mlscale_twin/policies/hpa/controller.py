@@ -107,10 +107,10 @@ class Decision:
 
 
 def decide(observation: Observation, settings: HpaSettings, state: History) -> Decision:
-    """One decision; every hold says why.
+    """One decision; the reason for every hold is given.
 
     Raises:
-        ValueError: other readings than the settings have metrics.
+        ValueError: the readings don't match the settings' metrics.
     """
     if len(observation.readings) != len(settings.metrics):
         raise ValueError(f"{len(observation.readings)} readings for {len(settings.metrics)} metrics")

@@ -1,7 +1,7 @@
-"""A QR code's fixed patterns, found in the photo near where a rough sheet expects them, and the sheet that fits them.
+"""Refits a rough sheet to a QR code's fixed patterns, which are searched for near their expected places.
 
-The grid finder sees a large code at a pixel or two a module, so its sheet may be off by a module or two and its version
-by a few. The three finder patterns put both right, then the alignment patterns straighten the sheet between them.
+The grid finder sees a large code at one or two pixels per module, so its sheet may be off by a module or two and its
+version by a few. The three finder patterns correct both; the alignment patterns then straighten the sheet between them.
 """
 
 from __future__ import annotations
@@ -19,22 +19,21 @@ from codereader.geometry import Points
 from codereader.sheets import Sheet, lattice, lattice_weights
 from codereader.surfaces import sample
 
-# Pixels a module.
+# Pixels per module.
 _PX = 3
 # Modules around the code.
 _ROOM = 5
 _REACH, _FARTHER_REACH, _NEARER_REACH = 3.0, 4.5, 1.5
-"""How far from its place a pattern is looked for, in modules: a finder pattern at first; the alignment pattern farthest
-from all three; and every one once these are in place."""
+"""How far from its expected place a pattern is searched for, in modules: finder patterns at first; the alignment
+pattern farthest from all three; and every pattern once these are in place."""
 _LEAST_FIT, _LEAST_FINDER_FIT = 0.45, 0.33
-"""Correlation from which an alignment or a finder pattern is taken to have been found."""
+"""Correlation at which an alignment or a finder pattern counts as found."""
 _ROUNDS = 2
 # How many versions on either side of the assumed one are tried.
 _NEIGHBOURS = 4
 _FAR_OFF, _LEAST_FAR_FIT = 4, 0.5
-"""By how many versions the assumed one is taken to be off where no finder patterns show by it, if they show as well as
-this then."""
-# What a sheet's bend costs against the misfit of its patterns.
+"""Without finder patterns at the assumed version, versions this far off are tried, with this least correlation."""
+# Weight of a sheet's bend relative to the misfit of its patterns (ridge regression).
 _STIFFNESS = 0.3
 _FINDER_CENTRE = 3.5
 # Samples of a timing pattern, two a module, that are taken to be evenly spaced.
@@ -42,7 +41,7 @@ _TIMED_PART = 32
 
 
 @dataclass(frozen=True)
-class _Island:
+class _Match:
     """A pattern found near ``at`` (2,), its expected centre in modules, and off by ``shift`` (2,) modules."""
 
     at: Points
@@ -50,25 +49,25 @@ class _Island:
     fit: float
 
 
-def settled(photo: Image.Image, sheet: Sheet, version: int) -> tuple[Sheet, int] | None:
+def refit(photo: Image.Image, sheet: Sheet, version: int) -> tuple[Sheet, int] | None:
     """The sheet moved to where the code's fixed patterns are, and its version by its alignment and timing patterns;
     None where its three finder patterns aren't found."""
     grey = np.asarray(photo, dtype=np.float32)
-    found = _finders(grey, sheet, version, _LEAST_FINDER_FIT)
-    for other in (version - _FAR_OFF, version + _FAR_OFF):
-        if found is None and 1 <= other <= qr.MAX_VERSION:
-            version, found = other, _finders(grey, sheet, other, _LEAST_FAR_FIT)
+    match = _finders(grey, sheet, version, _LEAST_FINDER_FIT)
+    for candidate in (version - _FAR_OFF, version + _FAR_OFF):
+        if match is None and 1 <= candidate <= qr.MAX_VERSION:
+            version, match = candidate, _finders(grey, sheet, candidate, _LEAST_FAR_FIT)
     for _ in range(_ROUNDS):
-        if found is None:
+        if match is None:
             return None
-        finders, missing = found
+        finders, missing = match
         size = qr.size_of(version)
         sheet = _moved(sheet, finders, size, bends=False)
-        seen = _view(grey, sheet, size)
-        before, version = version, _likeliest_version(seen, version, missing - 2)
+        view = _view(grey, sheet, size)
+        before, version = version, _likeliest_version(view, version, missing - 2)
         if version == before:
             break
-        found = _finders(grey, sheet, version, _LEAST_FINDER_FIT)
+        match = _finders(grey, sheet, version, _LEAST_FINDER_FIT)
     for reach, patterns in ((_FARTHER_REACH, slice(-1, None)), (_NEARER_REACH, slice(None))):
         sheet = _straightened(grey, sheet, version, missing - 2, reach, patterns)
     return sheet, version
@@ -76,7 +75,7 @@ def settled(photo: Image.Image, sheet: Sheet, version: int) -> tuple[Sheet, int]
 
 def _finders(
     grey: NDArray[np.float32], sheet: Sheet, version: int, least_fit: float
-) -> tuple[list[_Island], int] | None:
+) -> tuple[list[_Match], int] | None:
     """The three finder patterns of a code of ``version``, and which corner has none; None where one fits worse."""
     size = qr.size_of(version)
     corners = [_finder_near(grey, sheet, size, at) for at in _corner_centres(size)]
@@ -91,12 +90,13 @@ def _straightened(
     """The sheet bent so that its finder patterns and some of its alignment ``patterns`` are in place; the code begins
     ``turn`` corners on."""
     size = qr.size_of(version)
-    seen = _view(grey, sheet, size)
+    view = _view(grey, sheet, size)
     finders = [_corner_centres(size)[(corner + turn) % 4] for corner in (3, 0, 1)]
     alignments = [_turned(at, size, turn) for at in _alignment_places(size)[patterns]]
-    islands = _found(seen, _finder(), finders, _NEARER_REACH) + _found(seen, _alignment(), alignments, reach)
-    found = [island for island in islands if island.fit > _LEAST_FIT]
-    return _moved(sheet, found, size, bends=True) if len(found) > 2 else sheet
+    matches = _best_matches(view, _finder(), finders, _NEARER_REACH)
+    matches += _best_matches(view, _alignment(), alignments, reach)
+    fitting = [match for match in matches if match.fit > _LEAST_FIT]
+    return _moved(sheet, fitting, size, bends=True) if len(fitting) > 2 else sheet
 
 
 def _view(grey: NDArray[np.float32], sheet: Sheet, size: int) -> crops.Crop:
@@ -111,17 +111,17 @@ def _part(
     return sample(grey, sheet.see_all(columns, rows))[0].reshape(len(rows), len(columns))
 
 
-def _finder_near(grey: NDArray[np.float32], sheet: Sheet, size: int, at: Points) -> _Island:
-    """Where around ``at`` a finder pattern fits best. Only that part of the view is made: most boxes end here."""
+def _finder_near(grey: NDArray[np.float32], sheet: Sheet, size: int, at: Points) -> _Match:
+    """Where around ``at`` a finder pattern fits best. Only that part of the view is computed: most boxes end here."""
     places = crops.module_places(size, _PX, _ROOM)
     length = len(_finder()) + 2 * int(_REACH * _PX)
     first = np.clip(np.round((at + _ROOM) * _PX - length / 2).astype(int), 0, len(places) - length)
     columns, rows = (places[low : low + length] for low in first)
-    (island,) = _found(_part(grey, sheet, columns, rows), _finder(), [at - first / _PX], _REACH)
-    return replace(island, at=at)
+    (match,) = _best_matches(_part(grey, sheet, columns, rows), _finder(), [at - first / _PX], _REACH)
+    return replace(match, at=at)
 
 
-def _found(seen: crops.Crop, template: crops.Crop, places: Sequence[Points], reach: float) -> list[_Island]:
+def _best_matches(view: crops.Crop, template: crops.Crop, places: Sequence[Points], reach: float) -> list[_Match]:
     """Where around each of ``places`` (column, row in modules) the zero-mean ``template`` fits best, light for dark or
     not."""
     if not places:
@@ -129,9 +129,9 @@ def _found(seen: crops.Crop, template: crops.Crop, places: Sequence[Points], rea
     side, steps = len(template), int(reach * _PX)
     expected = (np.stack(places) + _ROOM) * _PX - side / 2
     length = side + 2 * steps
-    low = np.clip(np.round(expected).astype(int) - steps, 0, np.array(seen.shape[::-1]) - length)
+    low = np.clip(np.round(expected).astype(int) - steps, 0, np.array(view.shape[::-1]) - length)
     along = np.arange(length)
-    parts = seen[low[:, 1, None, None] + along[:, None], low[:, 0, None, None] + along]
+    parts = view[low[:, 1, None, None] + along[:, None], low[:, 0, None, None] + along]
     parts -= parts.mean(axis=(1, 2), keepdims=True)
     windows = np.lib.stride_tricks.sliding_window_view(parts, template.shape, axis=(1, 2))
     flat = windows.reshape(-1, template.size)
@@ -140,26 +140,26 @@ def _found(seen: crops.Crop, template: crops.Crop, places: Sequence[Points], rea
     fits = fits.reshape(len(places), -1)
     row, column = np.divmod(fits.argmax(axis=1), windows.shape[2])
     shifts = (low - expected + np.stack([column, row], axis=1)) / _PX
-    return [_Island(at, shift, float(fit)) for at, shift, fit in zip(places, shifts, fits.max(axis=1), strict=True)]
+    return [_Match(at, shift, float(fit)) for at, shift, fit in zip(places, shifts, fits.max(axis=1), strict=True)]
 
 
-def _moved(sheet: Sheet, islands: list[_Island], size: int, *, bends: bool) -> Sheet:
-    """The sheet with its points moved so that the ``islands`` are in place: a plane's change, or a bend where that is
+def _moved(sheet: Sheet, matches: list[_Match], size: int, *, bends: bool) -> Sheet:
+    """The sheet with its points moved so that the ``matches`` are in place: a plane's change, or a bend where that is
     worth it (ridge regression on what is no plane)."""
-    at = np.stack([island.at for island in islands]) / size
-    shifts = np.stack([island.shift for island in islands]) / size
+    at = np.stack([match.at for match in matches]) / size
+    shifts = np.stack([match.shift for match in matches]) / size
     flat = np.column_stack([np.ones(len(at)), at])
     plane, *_ = np.linalg.lstsq(flat, shifts, rcond=None)
     moved = np.column_stack([np.ones(9), lattice()]) @ plane
     if bends:
         basis = lattice_weights(at)
-        left = shifts - flat @ plane
+        residuals = shifts - flat @ plane
         ridge = _STIFFNESS * np.eye(9)
-        moved = moved + np.linalg.solve(basis.T @ basis + ridge, basis.T @ left)
+        moved = moved + np.linalg.solve(basis.T @ basis + ridge, basis.T @ residuals)
     return sheet.moved(moved)
 
 
-def _likeliest_version(seen: crops.Crop, version: int, turn: int) -> int:
+def _likeliest_version(view: crops.Crop, version: int, turn: int) -> int:
     """Of ``version`` and its neighbours, the one whose alignment and timing patterns show best where the finder
     patterns are in place."""
     size = qr.size_of(version)
@@ -172,18 +172,18 @@ def _likeliest_version(seen: crops.Crop, version: int, turn: int) -> int:
             return _turned(_FINDER_CENTRE + (at - _FINDER_CENTRE) * scale, size, turn)
 
         places = [place(at) for at in _alignment_places(candidate_size)]
-        fits = [island.fit for island in _found(seen, _alignment(), places, _NEARER_REACH)]
+        fits = [match.fit for match in _best_matches(view, _alignment(), places, _NEARER_REACH)]
         along = np.arange(7, candidate_size - 7, 0.5)  # twice a module, between the finder patterns
         line = np.stack([along + 0.5, np.full(len(along), 6.5)], axis=1)
-        timed = [_alternates(sample(seen, (place(way) + _ROOM) * _PX)[0]) for way in (line, line[:, ::-1])]
+        timed = [_alternates(sample(view, (place(points) + _ROOM) * _PX)[0]) for points in (line, line[:, ::-1])]
         return float(np.mean(fits or [_LEAST_FIT])) + float(np.mean(timed))
 
     return max(range(max(1, version - _NEIGHBOURS), min(qr.MAX_VERSION, version + _NEIGHBOURS) + 1), key=score)
 
 
 def _alternates(values: NDArray[np.float32]) -> float:
-    """How well greys that were taken twice a module go up and down module by module, 0 to 1, wherever that begins: in
-    the mean over parts of the line, since it may be stretched here and there."""
+    """How well greys sampled twice a module alternate module by module, 0 to 1, in any phase: the mean over parts of
+    the line, since it may be stretched in places."""
     around = np.convolve(values, np.full(4, 0.25), mode="same")
     ripple = values - around
     wave = ripple * np.exp(-0.5j * np.pi * np.arange(len(ripple)))

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from mlscale.analysis.boot_time_response import NO_MACHINES, PARTS, benefit_of_room, dose_rows, slope_on_boot
+from mlscale.analysis.boot_time_response import NO_MACHINES, PARTS, benefit_of_room, boot_time_rows, slope_on_boot
 from mlscale.analysis.populations import MACHINES, PODS, machine_seconds, populations
 from mlscale.runs import Event, ReplicaSample, Run
 from synthetic_runs import Shape, info, make_run, requests_frame, write_run
@@ -28,7 +28,7 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
     folder = tmp_path_factory.mktemp("dose")
     runs = [rehearsal(folder / f"{boot:g}-{k}", boot, k) for boot in (0.0, 10.0, 30.0, 60.0) for k in range(2)]
     plain = make_run(folder / "plain", shape=Shape(detection_s=9.0, clients=(2, 18)), environment="k3s")
-    return dose_rows([*runs, plain], LEVEL_S)
+    return boot_time_rows([*runs, plain], LEVEL_S)
 
 
 def test_the_boot_time_is_the_one_that_was_observed(rows: pd.DataFrame) -> None:
@@ -49,7 +49,7 @@ def test_the_parts_follow_one_another_and_add_up(rows: pd.DataFrame) -> None:
 
 
 def test_what_was_not_reached_has_no_recovery(tmp_path: Path) -> None:
-    (row,) = dose_rows([rehearsal(tmp_path / "late", 90.0)], 0.05).to_dict("records")
+    (row,) = boot_time_rows([rehearsal(tmp_path / "late", 90.0)], 0.05).to_dict("records")
     assert row["t_slo_censored"]
     assert row["detection_s"] > 8
     assert row["machine_s"] > 90
@@ -79,7 +79,7 @@ def test_a_machine_that_comes_for_placeholders_is_waited_for_by_nobody(tmp_path:
     ]
     scaling = {"app": {"max_replicas": 4, "boot": "ec2", "buffer_replicas": 2}}
     run = write_run(tmp_path / "kept", requests, info(environment="eks", scaling=scaling), [*numbers, *events])
-    (row,) = dose_rows([run], LEVEL_S).to_dict("records")
+    (row,) = boot_time_rows([run], LEVEL_S).to_dict("records")
     assert row["boot_s"] == pytest.approx(26.0)
     assert row["machine_s"] == pytest.approx(0.2)
     assert row["container_s"] == pytest.approx(11.8)
@@ -134,7 +134,7 @@ def test_a_pod_that_came_after_the_recovery_was_not_waited_for(tmp_path: Path) -
     decided = Event(50.0, "app", "scale_decision", detail={"from": 1, "to": 3})
     scaling = {"app": {"max_replicas": 4, "boot": "ec2", "buffer_replicas": 1}}
     run = write_run(tmp_path / "kept", requests, info(environment="eks", scaling=scaling), [*numbers, decided, *events])
-    (row,) = dose_rows([run], LEVEL_S).to_dict("records")
+    (row,) = boot_time_rows([run], LEVEL_S).to_dict("records")
     assert row["t_slo_s"] < 30
     assert row["machine_s"] == pytest.approx(0.2)
     assert row["container_s"] == pytest.approx(11.8)

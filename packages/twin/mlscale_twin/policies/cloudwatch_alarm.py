@@ -1,4 +1,4 @@
-"""When a CloudWatch alarm is on that asks for every one of its last datapoints."""
+"""State of a CloudWatch alarm that requires all of its last datapoints to breach."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ from collections.abc import Callable, Sequence
 
 
 def is_on(datapoints: Sequence[float | None], number: int, breaches: Callable[[float], bool]) -> bool:
-    """Whether the last ``number`` datapoints, oldest first, are there and breach; None: one is missing."""
+    """Whether the last ``number`` datapoints, oldest first, all breach; None: one is missing."""
     last = datapoints[-number:]
     return len(last) == number and all(each is not None and breaches(each) for each in last)

@@ -1,4 +1,4 @@
-"""Durations as distributions, each with where it is from: what profiles are made of."""
+"""Durations as distributions, each with its source: the elements of profiles."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class Sourced(BaseModel):
-    """A number or distribution of a profile. ``source``: a document, or the runs that it was fitted to."""
+    """A number or distribution in a profile. ``source``: a document, or the runs that it was fitted to."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -21,13 +21,13 @@ class Sourced(BaseModel):
 
 
 class Number(Sourced):
-    """One value; its unit is in its name in the profile."""
+    """One value; its name in the profile has the unit."""
 
     value: float
 
 
 class Drawn(Sourced):
-    """A duration that varies, told by its quantiles."""
+    """A varying duration, defined by its quantiles."""
 
     def quantile(self, share: float) -> float:
         """The duration that a ``share`` (0 to 1) of all do not exceed, s."""
@@ -38,7 +38,7 @@ class Drawn(Sourced):
 
 
 class Fixed(Drawn):
-    """Always the same."""
+    """A constant."""
 
     kind: Literal["fixed"] = "fixed"
     value_s: float = Field(ge=0)
@@ -52,7 +52,7 @@ class Fixed(Drawn):
 
 
 class LogNormal(Drawn):
-    """By mean and standard deviation of the duration itself."""
+    """Lognormal, by the mean and standard deviation of the duration itself."""
 
     kind: Literal["lognormal"] = "lognormal"
     mean_s: float = Field(gt=0)
@@ -65,7 +65,7 @@ class LogNormal(Drawn):
 
 
 class Uniform(Drawn):
-    """Evenly between two bounds: the phase of something periodic, for instance."""
+    """Uniform between two bounds: the phase of something periodic, for instance."""
 
     kind: Literal["uniform"] = "uniform"
     low_s: float = Field(ge=0)
@@ -86,7 +86,7 @@ class Uniform(Drawn):
 
 
 class Measured(Drawn):
-    """One of what was measured, each as likely."""
+    """One of the measured values, all equally likely."""
 
     kind: Literal["measured"] = "measured"
     samples_s: tuple[Annotated[float, Field(ge=0)], ...] = Field(min_length=1)

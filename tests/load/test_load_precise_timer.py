@@ -1,4 +1,4 @@
-"""Both alarms fire once, at or after their moment, whatever was set before."""
+"""Both timers fire once, at or after their moment, whatever was set before."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from collections.abc import Callable
 import pytest
 import uvloop
 
-from mlscale.loadgen.precise_timer import Alarm, SpinningAlarm, TimerFdAlarm
+from mlscale.loadgen.precise_timer import PreciseTimer, SpinningTimer, TimerFd
 
-Make = Callable[[asyncio.AbstractEventLoop, Callable[[], None]], Alarm]
-ALARMS: list[Make] = [SpinningAlarm, *([TimerFdAlarm] if sys.platform == "linux" else [])]
+Make = Callable[[asyncio.AbstractEventLoop, Callable[[], None]], PreciseTimer]
+ALARMS: list[Make] = [SpinningTimer, *([TimerFd] if sys.platform == "linux" else [])]
 
 
 def fired(make: Make, moments_s: list[float]) -> tuple[list[float], float]:
-    """Set an alarm to each moment (s from now) at once; when it fired, and the last moment, monotonic seconds."""
+    """Set a timer to each moment (s from now) at once; when it fired, and the last moment, monotonic seconds."""
 
     async def watch() -> tuple[list[float], float]:
         loop = asyncio.get_running_loop()
@@ -28,14 +28,14 @@ def fired(make: Make, moments_s: list[float]) -> tuple[list[float], float]:
             times.append(time.monotonic())
             first.set()
 
-        alarm = make(loop, ring)
+        timer = make(loop, ring)
         now_s = time.monotonic()
         for moment_s in moments_s:
-            alarm.set(now_s + moment_s)
+            timer.set(now_s + moment_s)
         await asyncio.wait_for(first.wait(), 20)
         # a second ring would come in the turns that follow
         await asyncio.wait_for(loop.run_in_executor(None, lambda: None), 20)
-        alarm.close()
+        timer.close()
         return times, now_s + moments_s[-1]
 
     return uvloop.run(watch())
@@ -60,14 +60,14 @@ def test_rings_again_when_it_is_set_to_the_same_moment_again(make: Make) -> None
             nonlocal count
             count += 1
             if count < 3:
-                alarm.set(at_s)
+                timer.set(at_s)
             else:
                 rung.set()
 
-        alarm = make(asyncio.get_running_loop(), ring)
-        alarm.set(at_s)
+        timer = make(asyncio.get_running_loop(), ring)
+        timer.set(at_s)
         await asyncio.wait_for(rung.wait(), 20)
-        alarm.close()
+        timer.close()
         return count
 
     assert uvloop.run(rings()) == 3

@@ -12,7 +12,7 @@ from aiohttp import ClientSession, web
 
 from mlscale.serving.metrics import Metrics
 from onenode.external_metrics import Source, create_app
-from onenode.in_flight_samples import Asked, Flights, Pod, asked_for, gauge, pod_of, value_list
+from onenode.in_flight_samples import InFlightSamples, MetricQuery, Pod, gauge, parse_selector, pod_of, value_list
 
 APP = "app.kubernetes.io/component"
 
@@ -22,23 +22,23 @@ def pod(name: str, namespace: str = "ns", component: str = "app") -> Pod:
 
 
 def test_the_sum_over_pods_of_each_ones_mean_over_the_window() -> None:
-    flights = Flights()
+    samples = InFlightSamples()
     for t, value in ((10.0, 8.0), (11.0, 2.0), (11.5, 4.0)):
-        flights.add(pod("a"), t, value)
-    flights.add(pod("b"), 11.6, 5.0)
-    flights.add(pod("other", component="reader"), 11.6, 100.0)
-    flights.add(pod("elsewhere", namespace="x"), 11.6, 100.0)
-    assert flights.total("ns", Asked("app", 1.6), 12.0) == pytest.approx(3.0 + 5.0)
-    assert flights.total("ns", Asked("app", 0.1), 12.0) is None, "nothing in the window is not zero"
-    flights.forget({pod("b")})
-    assert flights.total("ns", Asked("app", 1.6), 12.0) == 5.0
+        samples.add(pod("a"), t, value)
+    samples.add(pod("b"), 11.6, 5.0)
+    samples.add(pod("other", component="reader"), 11.6, 100.0)
+    samples.add(pod("elsewhere", namespace="x"), 11.6, 100.0)
+    assert samples.total("ns", MetricQuery("app", 1.6), 12.0) == pytest.approx(3.0 + 5.0)
+    assert samples.total("ns", MetricQuery("app", 0.1), 12.0) is None, "nothing in the window is not zero"
+    samples.keep_only({pod("b")})
+    assert samples.total("ns", MetricQuery("app", 1.6), 12.0) == 5.0
 
 
 def test_old_samples_are_dropped() -> None:
-    flights = Flights()
-    flights.add(pod("a"), 0.0, 50.0)
-    flights.add(pod("a"), 100.0, 1.0)
-    assert flights.total("ns", Asked("app", 60.0), 59.0) == 1.0
+    samples = InFlightSamples()
+    samples.add(pod("a"), 0.0, 50.0)
+    samples.add(pod("a"), 100.0, 1.0)
+    assert samples.total("ns", MetricQuery("app", 60.0), 59.0) == 1.0
 
 
 def test_the_gauge_is_the_servers() -> None:
@@ -51,13 +51,13 @@ def test_the_gauge_is_the_servers() -> None:
 @pytest.mark.parametrize(
     ("selector", "asked"),
     [
-        ("component=app,window-ms=1600", Asked("app", 1.6)),
-        ("window-ms=500, component=reader", Asked("reader", 0.5)),
-        ("component=app", Asked("app", 1.6)),
+        ("component=app,window-ms=1600", MetricQuery("app", 1.6)),
+        ("window-ms=500, component=reader", MetricQuery("reader", 0.5)),
+        ("component=app", MetricQuery("app", 1.6)),
     ],
 )
-def test_selectors(selector: str, asked: Asked) -> None:
-    assert asked_for(selector) == asked
+def test_selectors(selector: str, asked: MetricQuery) -> None:
+    assert parse_selector(selector) == asked
 
 
 @pytest.mark.parametrize(
@@ -65,12 +65,12 @@ def test_selectors(selector: str, asked: Asked) -> None:
 )
 def test_selectors_that_are_not_understood(selector: str) -> None:
     with pytest.raises(ValueError, match=r"component|window"):
-        asked_for(selector)
+        parse_selector(selector)
 
 
 def test_an_unknown_total_is_an_empty_list() -> None:
-    assert value_list(Asked("app", 1.6), None, "now")["items"] == []
-    (item,) = value_list(Asked("app", 1.6), 2.5, "now")["items"]
+    assert value_list(MetricQuery("app", 1.6), None, "now")["items"] == []
+    (item,) = value_list(MetricQuery("app", 1.6), 2.5, "now")["items"]
     assert item["value"] == "2500m"
 
 

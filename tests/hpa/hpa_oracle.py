@@ -18,7 +18,7 @@ from onenode.cache import Cache
 from onenode.gobuild import go_program
 from onenode.progress import Reporter
 
-SOURCE: Final = Path(__file__).parents[4] / "packages/onenode/onenode/build/kubernetes"
+SOURCE: Final = Path(__file__).parents[2] / "packages/onenode/onenode/build/kubernetes"
 PACKAGE: Final = "k8s.io/kubernetes/pkg/controller/podautoscaler"
 CALCULATOR: Final = "replica_calculator.go"
 # testing/synctest is in from here on.

@@ -1,0 +1,52 @@
+"""What the paper keeps on record about the twin: claims judged by it, the code's hash, verdicts in its profiles."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from mlscale.runs.schedule import ClosedLoop, ClosedStage
+from mlscale_paper.claims import Claim, Side, flips, gaps, judged, paper_claims
+from mlscale_paper.twin_records import CLAIMS, VALIDATION, note_verdicts, record_hash
+from mlscale_twin.code_hash import code_hash
+from mlscale_twin.profile import FOLDER, read_profile
+from mlscale_twin.simulate import simulate
+
+LEVEL_S = 0.55
+STEP = ClosedLoop(
+    duration_s=160.0, stages=(ClosedStage(start_s=0, clients=2), ClosedStage(start_s=50, clients=14)), think_mean_s=0.76
+)
+
+
+def test_claims_are_judged_and_flipped() -> None:
+    plain = Claim("slower", "", Side("torchserve"), Side("torchserve", scaling={"max_replicas": 1}), "mean_response_s")
+    assert (gaps(plain, STEP, LEVEL_S, 3) > 0).all()
+    table = judged([plain], STEP, LEVEL_S, 3)
+    assert table.loc[0, "verdict"] == "implied"
+    assert table.loc[0, "low"] <= table.loc[0, "ratio"] <= table.loc[0, "high"]
+    close = Claim("close", "", Side("torchserve"), Side("k3s"), "t_slo_s")
+    flipping = flips(close, STEP, LEVEL_S, 3).set_index("number")
+    start = flipping.loc["starts.steps.2.takes"]
+    assert 0.06 < start["factor"] < 1, "pods that start fast enough flip it"
+    assert start["source"]
+    names = [claim.name for claim in paper_claims()]
+    assert len(names) == len(set(names))
+
+
+def test_each_record_has_its_own_hash() -> None:
+    assert record_hash(CLAIMS) == record_hash(CLAIMS)
+    assert len({code_hash(), record_hash(CLAIMS), record_hash(VALIDATION)}) == 3
+
+
+def test_a_profile_names_the_runs_it_was_validated_against(tmp_path: Path) -> None:
+    before, hash_before = read_profile("torchserve"), record_hash(VALIDATION)
+    shutil.copy(FOLDER / "torchserve.json", tmp_path)
+    verdicts = ("equivalent", "different", "equivalent")
+    rows = [{"environment": "torchserve", "n": 8, "verdict": verdict} for verdict in verdicts]
+    note_verdicts({"verdicts": rows}, [simulate("torchserve", schedule=STEP)], tmp_path)
+    noted = read_profile(tmp_path / "torchserve.json")
+    assert noted.validated.startswith("held against 8 live runs until 20")
+    assert noted.validated.endswith(": 2 equivalent, 0 inconclusive, 1 different of 3 figures")
+    assert noted.sha256 == before.sha256
+    assert noted == before.model_copy(update={"validated": noted.validated})
+    assert record_hash(VALIDATION) == hash_before
