@@ -79,10 +79,10 @@ def survival(runs: Sequence[Run], level_s: float, *, rows: pd.DataFrame | None =
 
 def cold_starts(runs: Sequence[Run]) -> Figure:
     """A bar per pod: the phases of its start."""
-    from mlscale.notebook.tables import cold_starts
+    from mlscale.analysis.coldstart import cold_starts_of
     from mlscale.plots.coldstart import cold_start
 
-    return _finished(cold_start(cold_starts(runs)), runs)
+    return _finished(cold_start(cold_starts_of(runs)), runs)
 
 
 def sharing(runs: Sequence[Run]) -> Figure:

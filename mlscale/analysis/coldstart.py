@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -32,6 +32,15 @@ def cold_starts(run: Run) -> pd.DataFrame:
     """
     rows = [row for subject, events in _first_events(run).items() if (row := _row(run, subject, events)) is not None]
     return pd.DataFrame(rows, columns=["subject", "created_s", *PHASES, "total_s"])
+
+
+def cold_starts_of(runs: Sequence[Run]) -> pd.DataFrame:
+    """`cold_starts` of several runs, with each run's run_id and readiness_period_s."""
+    frames = []
+    for run in runs:
+        periods = {settings.get("readiness_period_s") for settings in run.info.scaling.values()}
+        frames.append(cold_starts(run).assign(run_id=run.info.run_id, readiness_period_s=periods.pop()))
+    return pd.concat(frames, ignore_index=True)
 
 
 def pull_s(message: str | None) -> float:

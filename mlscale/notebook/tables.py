@@ -199,13 +199,9 @@ def shown_cost(
 
 def cold_starts(runs: Sequence[Run]) -> pd.DataFrame:
     """A row per started pod: the seconds of each phase, and its run's readiness_period_s."""
-    from mlscale.analysis.coldstart import cold_starts
+    from mlscale.analysis.coldstart import cold_starts_of
 
-    frames = []
-    for run in runs:
-        periods = {settings.get("readiness_period_s") for settings in run.info.scaling.values()}
-        frames.append(cold_starts(run).assign(run_id=run.info.run_id, readiness_period_s=periods.pop()))
-    return pd.concat(frames, ignore_index=True)
+    return cold_starts_of(runs)
 
 
 def boots(runs: Sequence[Run], level_s: float) -> pd.DataFrame:

@@ -8,7 +8,7 @@ from typing import Any
 from kubernetes import client
 
 from mlscale.environments.kubernetes.list_watch import Change
-from mlscale.environments.kubernetes_names import COMPONENT
+from mlscale.environments.kubernetes.names import COMPONENT
 
 ORIGIN_T = 1000.0
 WALL = datetime(2026, 11, 25, 12, 0, 0, tzinfo=UTC)

@@ -14,8 +14,8 @@ from kubernetes_shapes import change, metadata, plain, pod, running
 from mlscale.environments.kubernetes.deployed import KubernetesDeployed
 from mlscale.environments.kubernetes.list_watch import Change, Lost
 from mlscale.environments.kubernetes.manifests import Deployment, Packaging, Part
+from mlscale.environments.kubernetes.names import COMPONENT
 from mlscale.environments.kubernetes.settings import KubernetesScaling
-from mlscale.environments.kubernetes_names import COMPONENT
 from mlscale.host.cgroups import CpuReading
 from mlscale.host.proctable import Usage
 from mlscale.runs import Event, ReplicaSample, ResourceSample, RunClock

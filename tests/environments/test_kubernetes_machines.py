@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from kubernetes_shapes import ORIGIN_T, change, pod
 
+from mlscale.environments.kubernetes.load_job import load_pod
 from mlscale.environments.kubernetes.machine_settings import machine_arm_settings
 from mlscale.environments.kubernetes.machines import MachineWatch
 from mlscale.environments.kubernetes.manifests import Packaging
 from mlscale.environments.kubernetes.node_pool import NODE_CLASS, POOL, class_path, node_pool, nodes
 from mlscale.environments.kubernetes.pods import PodWatch
-from mlscale.environments.kubernetes_load_job import load_pod
 from mlscale.runs import Event
 
 BOOTED = "mlscale/booted"

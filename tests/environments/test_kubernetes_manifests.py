@@ -20,9 +20,9 @@ from mlscale.environments.kubernetes.manifests import (
     owner,
     services,
 )
+from mlscale.environments.kubernetes.names import COMPONENT, MANAGED_BY, RUN
 from mlscale.environments.kubernetes.paths import path_of, path_of_object
 from mlscale.environments.kubernetes.settings import KubernetesScaling, arm_settings
-from mlscale.environments.kubernetes_names import COMPONENT, MANAGED_BY, RUN
 from mlscale.runs import MlscaleError
 
 PACKED = Packaging("registry.example/app:1", ("python", "-m", "mlscale.serving.container"))

@@ -29,10 +29,10 @@ from mlscale.environments.kubernetes.endpoint import Endpoint, find_endpoint
 from mlscale.environments.kubernetes.k3s import K3s
 from mlscale.environments.kubernetes.list_watch import Follower, Relist
 from mlscale.environments.kubernetes.manifests import OWNER
+from mlscale.environments.kubernetes.names import MANAGED_BY
 from mlscale.environments.kubernetes.namespace import KIND
 from mlscale.environments.kubernetes.own_cluster import find_own_node
 from mlscale.environments.kubernetes.paths import path_of
-from mlscale.environments.kubernetes_names import MANAGED_BY
 from mlscale.host.ledger import Ledger
 from mlscale.host.reap import cleanup
 from mlscale.loadgen.hops import HEADER, read_hops

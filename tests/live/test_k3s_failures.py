@@ -17,8 +17,8 @@ from mlscale.environments.base import Problem
 from mlscale.environments.kubernetes import environment, namespace
 from mlscale.environments.kubernetes.client import Api, Json, Place, connect
 from mlscale.environments.kubernetes.k3s import K3s
+from mlscale.environments.kubernetes.names import MANAGED_BY
 from mlscale.environments.kubernetes.paths import path_of
-from mlscale.environments.kubernetes_names import MANAGED_BY
 from mlscale.host.ledger import Ledger
 from mlscale.host.reap import TargetUnreachable
 from mlscale.runs import MlscaleError

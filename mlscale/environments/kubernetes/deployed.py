@@ -15,14 +15,14 @@ from mlscale.environments.base import ObservationLost
 from mlscale.environments.kubernetes.client import Api, Json, Refused
 from mlscale.environments.kubernetes.hpa import HpaWatch
 from mlscale.environments.kubernetes.list_watch import Change, Lost
+from mlscale.environments.kubernetes.load_job import LOAD
 from mlscale.environments.kubernetes.machines import MachineWatch
 from mlscale.environments.kubernetes.manifests import Deployment
+from mlscale.environments.kubernetes.names import BOOTED, BUFFER, ROLE
 from mlscale.environments.kubernetes.paths import path_of
 from mlscale.environments.kubernetes.pods import PodWatch
 from mlscale.environments.kubernetes.rollout import Watches, read_log
 from mlscale.environments.kubernetes.usage import NodeUsage, PodMetrics
-from mlscale.environments.kubernetes_load_job import LOAD
-from mlscale.environments.kubernetes_names import BOOTED, BUFFER, ROLE
 from mlscale.host.load_cgroup import LoadCgroup
 from mlscale.host.proctable import Usage
 from mlscale.host.replica_launcher import REPLICA

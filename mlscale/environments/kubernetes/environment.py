@@ -19,6 +19,7 @@ from mlscale.environments.kubernetes.client import Api, Place, Refused, connect,
 from mlscale.environments.kubernetes.cluster import Cluster, look
 from mlscale.environments.kubernetes.deployed import KubernetesDeployed
 from mlscale.environments.kubernetes.endpoint import Endpoint, find_endpoint, inner_endpoint
+from mlscale.environments.kubernetes.load_job import LEAD_S
 from mlscale.environments.kubernetes.manifests import PATH, Deployment, Packaging, Part
 from mlscale.environments.kubernetes.namespace import new_name
 from mlscale.environments.kubernetes.node_capacity import Room
@@ -26,7 +27,6 @@ from mlscale.environments.kubernetes.own_cluster import packaging
 from mlscale.environments.kubernetes.paths import path_of
 from mlscale.environments.kubernetes.rollout import Rollout, Watches
 from mlscale.environments.kubernetes.settings import KubernetesScaling, arm_settings
-from mlscale.environments.kubernetes_load_job import LEAD_S
 from mlscale.host.ledger import Ledger, LedgerEntry
 from mlscale.host.load_cgroup import open_load_cgroup
 from mlscale.host.state import own_kubeconfig
@@ -206,7 +206,7 @@ def _remote_facts(api: Api) -> dict[str, object]:
 def _remote_prefix(wanted: Deployment, api: Api, room: Room) -> list[str]:
     """argv for load that a pod sends."""
     return prefix(
-        "mlscale.environments.kubernetes_load_job:open_job",
+        "mlscale.environments.kubernetes.load_job:open_job",
         LEAD_S,
         kubeconfig=api.place.kubeconfig,
         context=api.place.context,

@@ -12,8 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
 from mlscale.environments.kubernetes.client import Json
-from mlscale.environments.kubernetes.settings import KubernetesScaling
-from mlscale.environments.kubernetes_names import (
+from mlscale.environments.kubernetes.names import (
     BUFFER,
     BUFFER_PRIORITY,
     COMPONENT,
@@ -25,6 +24,7 @@ from mlscale.environments.kubernetes_names import (
     TOOL,
     WINDOW_LABEL,
 )
+from mlscale.environments.kubernetes.settings import KubernetesScaling
 
 OWNER: Final = "mlscale-run"
 CONTAINER: Final = "app"

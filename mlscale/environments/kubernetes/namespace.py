@@ -11,9 +11,9 @@ from typing import Final
 
 from mlscale.environments.kubernetes.client import Api, Json, Refused
 from mlscale.environments.kubernetes.manifests import OWNER, Deployment, addresses, namespace, objects, owner, services
+from mlscale.environments.kubernetes.names import MANAGED_BY, TOOL
 from mlscale.environments.kubernetes.paths import path_of, path_of_object
 from mlscale.environments.kubernetes.reap import reap_named
-from mlscale.environments.kubernetes_names import MANAGED_BY, TOOL
 from mlscale.host.ledger import Ledger, LedgerEntry
 from mlscale.runs import MlscaleError
 

@@ -10,9 +10,9 @@ from typing import Any, Final
 
 from mlscale.environments.kubernetes.client import Api, Json, Refused
 from mlscale.environments.kubernetes.machine_settings import MachineScaling
+from mlscale.environments.kubernetes.names import BOOT, MANAGED_BY, RUN, TOOL
 from mlscale.environments.kubernetes.paths import path_of
 from mlscale.environments.kubernetes.reap import reap_named
-from mlscale.environments.kubernetes_names import BOOT, MANAGED_BY, RUN, TOOL
 from mlscale.host.ledger import Ledger, LedgerEntry
 from mlscale.runs import MlscaleError
 

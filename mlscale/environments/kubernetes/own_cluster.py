@@ -16,9 +16,9 @@ from typing import Final, Literal, cast
 
 from mlscale.environments.kubernetes.client import Api, Json, Refused
 from mlscale.environments.kubernetes.manifests import Packaging
+from mlscale.environments.kubernetes.names import OWN_CLUSTER
 from mlscale.environments.kubernetes.paths import path_of
 from mlscale.environments.kubernetes.usage import NodeUsage
-from mlscale.environments.kubernetes_names import OWN_CLUSTER
 from mlscale.host.processes import ProcessIdentity
 from mlscale.runs import MlscaleError
 

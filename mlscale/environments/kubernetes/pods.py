@@ -14,7 +14,7 @@ from typing import Any
 from mlscale.environments.kubernetes.client import Json
 from mlscale.environments.kubernetes.conditions import condition
 from mlscale.environments.kubernetes.list_watch import Change, known_within
-from mlscale.environments.kubernetes_names import COMPONENT
+from mlscale.environments.kubernetes.names import COMPONENT
 from mlscale.runs import Event, EventKind, ReplicaSample
 
 

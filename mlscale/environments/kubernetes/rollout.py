@@ -12,8 +12,8 @@ from mlscale.environments.kubernetes.conditions import condition, is_true
 from mlscale.environments.kubernetes.diagnosis import diagnose
 from mlscale.environments.kubernetes.list_watch import Change, Lost, Reflector
 from mlscale.environments.kubernetes.manifests import Deployment
+from mlscale.environments.kubernetes.names import COMPONENT
 from mlscale.environments.kubernetes.paths import path_of
-from mlscale.environments.kubernetes_names import COMPONENT
 from mlscale.runs import MlscaleError
 
 SOURCES: Final[Mapping[str, str]] = {

@@ -13,7 +13,7 @@ from typing import Literal
 
 from mlscale.environments.kubernetes.client import Json
 from mlscale.environments.kubernetes.hpa import quantity
-from mlscale.environments.kubernetes_names import COMPONENT
+from mlscale.environments.kubernetes.names import COMPONENT
 from mlscale.host.cgroups import Group, pids_below
 from mlscale.host.proctable import Usage
 from mlscale.host.sampling import rss_bytes

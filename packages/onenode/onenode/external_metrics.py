@@ -19,8 +19,8 @@ from typing import Final
 
 from aiohttp import ClientError, ClientSession, ClientTimeout, web
 
+from mlscale.environments.kubernetes.names import COMPONENT, IN_FLIGHT, MANAGED_BY, PORT, TOOL
 from mlscale.environments.kubernetes.paths import path_of
-from mlscale.environments.kubernetes_names import COMPONENT, IN_FLIGHT, MANAGED_BY, PORT, TOOL
 from onenode.in_flight_samples import (
     GROUP,
     VERSION,

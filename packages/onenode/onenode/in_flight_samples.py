@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from mlscale.environments.kubernetes.conditions import is_true
-from mlscale.environments.kubernetes_names import IN_FLIGHT, WINDOW_LABEL
+from mlscale.environments.kubernetes.names import IN_FLIGHT, WINDOW_LABEL
 
 GROUP: Final = "external.metrics.k8s.io"
 VERSION: Final = "v1beta1"

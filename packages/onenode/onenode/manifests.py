@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
-from mlscale.environments.kubernetes_names import OWN_CLUSTER
+from mlscale.environments.kubernetes.names import OWN_CLUSTER
 from mlscale.host.processes import ProcessIdentity
 from onenode.layout import PAUSE_IMAGE, THIN_IMAGE, NodeLayout
 from onenode.node_cgroups import NodeGroups

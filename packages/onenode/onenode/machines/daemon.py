@@ -22,8 +22,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from mlscale.environments.kubernetes.names import BOOT, BOOTED
 from mlscale.environments.kubernetes.paths import path_of
-from mlscale.environments.kubernetes_names import BOOT, BOOTED
 from mlscale.environments.machine_types import BootTimes, Catalogue
 from mlscale.runs import MlscaleError
 from onenode.api import Api

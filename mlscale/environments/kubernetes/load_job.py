@@ -8,8 +8,8 @@ from typing import Any, Final
 
 from mlscale.environments.kubernetes.client import Api, Json, Place, Refused, connect
 from mlscale.environments.kubernetes.manifests import USER, Packaging
+from mlscale.environments.kubernetes.names import MANAGED_BY, ROLE, RUN, TOOL
 from mlscale.environments.kubernetes.paths import path_of
-from mlscale.environments.kubernetes_names import MANAGED_BY, ROLE, RUN, TOOL
 from mlscale.runs import MlscaleError
 
 # From requesting the pod until it can send, s: its node (a minute or two on EKS), image, imports, every photo twice.
