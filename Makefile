@@ -12,6 +12,8 @@ QUICK ?=
 PROTOCOL ?=
 MACHINES ?=
 BIN := .venv/bin
+# With it, each of the many processes of an experiment or a test would compile pandas, torch and ray anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help setup test proof paper-figures cluster cluster-down lab lock lint clean bench-extra
@@ -21,7 +23,7 @@ help:
 	@echo "                   measure, compare and draw the figures; stop it at any time, it resumes"
 	@echo "make test          types, style, layers, all tests, with the real frameworks"
 	@echo "make proof         longer tests: 100,000 malformed bodies, 100,000 decisions beside Kubernetes' own HPA,"
-	@echo "                   a cluster killed 20 times, 30 cycles of machines, the records about the twin (60 min)"
+	@echo "                   a cluster killed 20 times, 30 cycles of machines, the image, the records about the twin (70 min)"
 	@echo "make cluster       a real one-node Kubernetes on this machine (Linux, root); repairs an existing one"
 	@echo "                   MACHINES=1: with Karpenter, and machines that join and leave"
 	@echo "make cluster-down  remove it without a trace; its build stays in the cache"

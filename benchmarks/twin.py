@@ -22,8 +22,8 @@ from mlscale.runs.schedule import ClosedStage, Constant, Staircase, Step
 from mlscale_twin.durations import Fixed
 from mlscale_twin.engine import Engine
 from mlscale_twin.layout import OK
-from mlscale_twin.loops import Scene, WorkerControllerLoop
-from mlscale_twin.replicas import Life, Log, Replicas
+from mlscale_twin.loops import LoopContext, WorkerControllerLoop
+from mlscale_twin.replicas import Lifecycle, Log, Replicas
 from mlscale_twin.settings import Clients, Processor, Queueing, Service
 from mlscale_twin.timeline import Timeline
 
@@ -86,19 +86,19 @@ def fixed(
     schedule = OpenLoop(duration_s=number / rate_rps, rate=Constant(rate_rps=rate_rps))
     engine = Engine(
         schedule, service, processor or Processor(), [queueing or Queueing()], Clients(),
-        most_replicas=replicas, photos=24, records=False,
+        max_replicas=replicas, photos=24, records=False,
     )  # fmt: skip
     for _ in range(replicas):
-        engine.come()
+        engine.add_replica()
     return _timed(engine, lambda: engine.advance(schedule.duration_s))
 
 
 def closed(replicas: int, clients: int, number: float) -> tuple[int, float]:
     stages = (ClosedStage(start_s=0, clients=clients),)
     schedule = ClosedLoop(duration_s=number / replicas / 0.9, stages=stages, think_mean_s=1.0)
-    engine = Engine(schedule, EXPONENTIAL, Processor(), [Queueing()], Clients(), most_replicas=replicas, records=False)
+    engine = Engine(schedule, EXPONENTIAL, Processor(), [Queueing()], Clients(), max_replicas=replicas, records=False)
     for _ in range(replicas):
-        engine.come()
+        engine.add_replica()
     return _timed(engine, lambda: engine.advance(schedule.duration_s))
 
 
@@ -110,14 +110,14 @@ def scaled(per_tick: int, number: float) -> tuple[int, float]:
     most = 16
     service = Service(0.6 * most / per_tick / 2, "exponential")
     engine = Engine(
-        schedule, service, Processor(), [Queueing(limit=1000)], Clients(), most_replicas=most + 8, records=False
+        schedule, service, Processor(), [Queueing(limit=1000)], Clients(), max_replicas=most + 8, records=False
     )
     timeline, log, rng = Timeline(engine), Log(), np.random.default_rng(0)
     at_once = Fixed(value_s=0.0, source="benchmark", date="2026-11")
-    replicas = Replicas("app", 0, Life([], at_once, at_once), engine, timeline, log, rng)
-    replicas.begin(1)
+    replicas = Replicas("app", 0, Lifecycle([], at_once, at_once), engine, timeline, log, rng)
+    replicas.start_initial(1)
     WorkerControllerLoop(
-        Scene(engine, timeline, replicas, 0, rng), ControllerSettings(max_replicas=most),
+        LoopContext(engine, timeline, replicas, 0, rng), ControllerSettings(max_replicas=most),
         sample_interval_s=1.0, period_s=1.0, look_back_s=1.0,
     )  # fmt: skip
     return _timed(engine, lambda: timeline.run(schedule.duration_s))

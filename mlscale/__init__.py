@@ -6,8 +6,9 @@ no torch, ray, boto3 or pandas: a name is imported when it is first used.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from mlscale.lazy_imports import attach
 
 if TYPE_CHECKING:
     from mlscale import analysis, figures
@@ -74,18 +75,5 @@ _NAMES = {
     "MeasureParameters PartitionParameters RehearsalParameters TwinParameters check_parameters",
     "mlscale.progress": "Shown",
 }
-_LIVES_IN = {name: module for module, names in _NAMES.items() for name in names.split()}
 
-__all__ = sorted([*_MODULES, *_LIVES_IN])
-
-
-def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return import_module(_MODULES[name])
-    if name in _LIVES_IN:
-        return getattr(import_module(_LIVES_IN[name]), name)
-    raise AttributeError(f"module 'mlscale' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__, __all__ = attach(__name__, _NAMES, _MODULES)

@@ -7,6 +7,7 @@ package, which every checkout has installed, offers the code reader and the prot
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,15 +26,19 @@ class Defaults:
 
     def application(self, *, partitioned: bool = False) -> App:
         """The application to deploy; ``partitioned``: as components that scale separately."""
-        raise MlscaleError("no application given", "--app", "give your model as package.module:factory")
+        raise MlscaleError(
+            "none is given", "application", "give your model: --app package.module:factory, or app= in Python"
+        )
 
     def bodies(self) -> Path:
         """Folder of files to send."""
-        raise MlscaleError("no files to send", "--bodies", "name a folder of files")
+        raise MlscaleError("none are given", "files to send", "name a folder of them: --bodies, or bodies= in Python")
 
     def quick_schedule(self) -> ClosedLoop | OpenLoop:
         """A short load for a first look."""
-        raise MlscaleError("no load given", "--schedule", "name a JSON schedule or a CSV trace")
+        raise MlscaleError(
+            "none is given", "load", "name a JSON schedule or a CSV trace: --schedule, or schedule= in Python"
+        )
 
     def schedule(self) -> ClosedLoop | OpenLoop:
         """The load of an experiment."""
@@ -47,7 +52,8 @@ class Defaults:
     @property
     def level_s(self) -> float:
         """L: the mean response that counts as good, s."""
-        raise MlscaleError("no level given", "--level", "give the mean response that counts as good, in seconds")
+        remedy = "give the mean response that counts as good, in seconds: --level, or level_s= in Python"
+        raise MlscaleError("none is given", "level", remedy)
 
     @property
     def unpiloted(self) -> bool:
@@ -67,6 +73,7 @@ class Defaults:
         return ()
 
 
+@cache
 def defaults() -> Defaults:
     """The defaults that an installed package offers, else the plain ones."""
     offered = [*entry_points(group=GROUP)]

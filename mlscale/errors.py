@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pydantic import ValidationError
+    from pydantic import BaseModel, ValidationError
 
 
 class MlscaleError(Exception):
@@ -40,6 +40,23 @@ def as_user_error(error: BaseException) -> MlscaleError | None:
 
 def first_invalid(error: ValidationError, root: str = "the file") -> str:
     """The first of pydantic's errors as "field: what is wrong"; ``root`` names the whole value."""
+    field, message = _first_error(error)
+    return f"{field or root}: {message}"
+
+
+def invalid_value(error: ValidationError, kind: str, where: str, model: type[BaseModel]) -> MlscaleError:
+    """The first of pydantic's errors as one line that names the ``kind`` ("setting") it is about."""
     first = error.errors()[0]
-    field = ".".join(str(part) for part in first["loc"]) or root
-    return f"{field}: {first['msg'].removeprefix('Value error, ')}"
+    name, message = _first_error(error)
+    if first["type"] == "extra_forbidden" and len(first["loc"]) == 1:
+        known = ", ".join(sorted(model.model_fields))
+        return MlscaleError(f"unknown {kind} {name!r}", where, f"choose one of: {known}")
+    if not name:
+        return MlscaleError(message, where, f"change one {kind}")
+    return MlscaleError(f"{kind} {name!r} is {first['input']!r}", where, message[0].lower() + message[1:])
+
+
+def _first_error(error: ValidationError) -> tuple[str, str]:
+    """The field (empty: the whole value) and what is wrong with it."""
+    first = error.errors()[0]
+    return ".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ")

@@ -5,8 +5,9 @@ The tables of a comparison are names of this package, imported on first use.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from mlscale.lazy_imports import attach
 
 if TYPE_CHECKING:
     from mlscale.analysis.boot_time_response import boot_time_rows, variant_of
@@ -17,19 +18,12 @@ if TYPE_CHECKING:
     from mlscale.analysis.steady import catch_up_and_steady, steady_sentences, steady_table
 
 _NAMES = {
-    "boot_time_response": "boot_time_rows variant_of",
-    "design": "invalid_share",
-    "factors": "factor_effects",
-    "objectives": "shown_objectives",
-    "order": "position_effects predecessor_effects",
-    "steady": "catch_up_and_steady steady_sentences steady_table",
+    "mlscale.analysis.boot_time_response": "boot_time_rows variant_of",
+    "mlscale.analysis.design": "invalid_share",
+    "mlscale.analysis.factors": "factor_effects",
+    "mlscale.analysis.objectives": "shown_objectives",
+    "mlscale.analysis.order": "position_effects predecessor_effects",
+    "mlscale.analysis.steady": "catch_up_and_steady steady_sentences steady_table",
 }
-_LIVES_IN = {name: module for module, names in _NAMES.items() for name in names.split()}
 
-__all__ = sorted(_LIVES_IN)
-
-
-def __getattr__(name: str) -> Any:
-    if name in _LIVES_IN:
-        return getattr(import_module(f"mlscale.analysis.{_LIVES_IN[name]}"), name)
-    raise AttributeError(f"module 'mlscale.analysis' has no attribute {name!r}")
+__getattr__, __dir__, __all__ = attach(__name__, _NAMES)

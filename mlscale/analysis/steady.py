@@ -21,8 +21,8 @@ import pandas as pd
 
 from mlscale.analysis import design
 from mlscale.analysis.durations import intended_between, right_answers
+from mlscale.analysis.idle_while_queued import idle_while_queued_share
 from mlscale.analysis.moving import WINDOW_S
-from mlscale.analysis.overlooked import overlooked_share
 from mlscale.analysis.paired import paired_t
 from mlscale.analysis.resources import cpu_by_role, cpu_per_answer
 from mlscale.runs import Run
@@ -73,7 +73,7 @@ def steady_state(run: Run, frame: pd.DataFrame, t0: float, horizon_s: float, nee
         "late_response_s": float(intended_between(frame, end_s - horizon_s / 2, end_s)["response_s"].mean()),
         "steady_queue_s": queue_s,
         "steady_inference_s": float(right["inference_s"].mean()),
-        "steady_idle_queue_s": overlooked_share(run, from_s, end_s) * queue_s if queue_s > 0 else queue_s,
+        "steady_idle_queue_s": idle_while_queued_share(run, from_s, end_s) * queue_s if queue_s > 0 else queue_s,
         "steady_ready": float(samples["ready"].mean().sum(min_count=1)),
         "scaled_in": bool((samples["desired"].diff() < 0).any()),
         **cpu_per_answer(used, right_answers(frame, from_s, end_s), "_steady_s"),

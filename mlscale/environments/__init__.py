@@ -7,7 +7,8 @@ spend CPU of their quota on the others.
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.metadata import entry_points
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -38,9 +39,15 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module 'mlscale.environments' has no attribute {name!r}")
 
 
+@cache
+def _installed() -> dict[str, EntryPoint]:
+    """By name; reading every installed package's entry points takes a tenth of a short simulation."""
+    return {entry.name: entry for entry in entry_points(group=_GROUP)}
+
+
 def names() -> list[str]:
     """The names of all installed environments, sorted."""
-    return sorted(entry_points(group=_GROUP).names)
+    return sorted(_installed())
 
 
 def reapers() -> dict[str, Callable[[LedgerEntry], None]]:
@@ -64,8 +71,8 @@ def get(name: str) -> Environment:
     """
     from mlscale.runs import MlscaleError
 
-    matches = list(entry_points(group=_GROUP, name=name))
-    if not matches:
+    entry = _installed().get(name)
+    if entry is None:
         raise MlscaleError(f"unknown environment {name!r}", "environment", f"choose one of: {', '.join(names())}")
-    environment: Environment = matches[0].load()()
+    environment: Environment = entry.load()()
     return environment

@@ -72,53 +72,53 @@ class Decision:
 
 
 def decide(observation: WorkerObservation, settings: ControllerSettings, state: ControllerState) -> Decision:
-    """Make one decision; it has a reason even if nothing changes."""
-    now, low, high = observation.desired, settings.min_replicas, settings.max_replicas
-    if now < low:
-        return Decision(low, "below-min", f"{now} workers, at least {low} are set", ControllerState())
-    if now > high:
-        return Decision(high, "above-max", f"{now} workers, at most {high} are set", ControllerState())
+    """One decision; every hold says why."""
+    current, low, high = observation.desired, settings.min_replicas, settings.max_replicas
+    if current < low:
+        return Decision(low, "below-min", f"{current} workers, at least {low} are set", ControllerState())
+    if current > high:
+        return Decision(high, "above-max", f"{current} workers, at most {high} are set", ControllerState())
     if observation.ongoing is None:
-        # A delay must be observed in full, so a gap restarts it.
-        return Decision(now, "no-signal", "no fresh observation of the queue", ControllerState())
+        # A delay must be observed in full, so a gap starts it anew.
+        return Decision(current, "no-signal", "no fresh observation of the queue", ControllerState())
     raw = math.ceil(observation.ongoing / settings.target_ongoing - _EPSILON)
     wanted = min(max(raw, low), high)
     load = f"{observation.ongoing:.2f} ongoing at target {settings.target_ongoing:g} want {raw}"
-    if wanted > now:
+    if wanted > current:
         return _grow(observation, settings, state, wanted, load)
-    if wanted < now:
+    if wanted < current:
         return _shrink(observation, settings, state, wanted, load)
     if raw > high:
-        return Decision(now, "at-max", f"{load}, at most {high} are set", ControllerState())
+        return Decision(current, "at-max", f"{load}, at most {high} are set", ControllerState())
     if raw < low:
-        return Decision(now, "at-min", f"{load}, at least {low} are set", ControllerState())
-    return Decision(now, "on-target", f"{load}, there are {now}", ControllerState())
+        return Decision(current, "at-min", f"{load}, at least {low} are set", ControllerState())
+    return Decision(current, "on-target", f"{load}, there are {current}", ControllerState())
 
 
 def _grow(
     observation: WorkerObservation, settings: ControllerSettings, state: ControllerState, wanted: int, load: str
 ) -> Decision:
-    now = observation.desired
+    current = observation.desired
     since = observation.t_s if state.more_since_s is None else state.more_since_s
     held_s = observation.t_s - since
     if held_s + _EPSILON < settings.upscale_delay_s:
-        reason = f"{load}, more than {now} for {held_s:.2f} of {settings.upscale_delay_s:g} s"
-        return Decision(now, "upscale-delay", reason, ControllerState(more_since_s=since))
-    desired = min(wanted, now + settings.max_step_up)
-    return Decision(desired, "up", f"{load}, more than {now} for {held_s:.2f} s", ControllerState())
+        reason = f"{load}, more than {current} for {held_s:.2f} of {settings.upscale_delay_s:g} s"
+        return Decision(current, "upscale-delay", reason, ControllerState(more_since_s=since))
+    desired = min(wanted, current + settings.max_step_up)
+    return Decision(desired, "up", f"{load}, more than {current} for {held_s:.2f} s", ControllerState())
 
 
 def _shrink(
     observation: WorkerObservation, settings: ControllerSettings, state: ControllerState, wanted: int, load: str
 ) -> Decision:
-    now = observation.desired
+    current = observation.desired
     since = observation.t_s if state.fewer_since_s is None else state.fewer_since_s
     held_s = observation.t_s - since
     if held_s + _EPSILON < settings.downscale_delay_s:
-        reason = f"{load}, fewer than {now} for {held_s:.2f} of {settings.downscale_delay_s:g} s"
-        return Decision(now, "downscale-delay", reason, ControllerState(fewer_since_s=since))
-    desired = max(wanted, now - settings.max_step_down)
-    return Decision(desired, "down", f"{load}, fewer than {now} for {held_s:.2f} s", ControllerState())
+        reason = f"{load}, fewer than {current} for {held_s:.2f} of {settings.downscale_delay_s:g} s"
+        return Decision(current, "downscale-delay", reason, ControllerState(fewer_since_s=since))
+    desired = max(wanted, current - settings.max_step_down)
+    return Decision(desired, "down", f"{load}, fewer than {current} for {held_s:.2f} s", ControllerState())
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from mlscale.environments import App, Environment, Scaling
+from mlscale.errors import invalid_value
 from mlscale.runs import MlscaleError
 
 
@@ -60,19 +61,6 @@ def _with(base: Scaling, changes: Mapping[str, Any], where: str) -> Scaling:
 def _shares(replicas: int, components: int) -> list[int]:
     """Replicas by component: 3 replicas for two components are [2, 1]."""
     return [max(1, replicas // components + (number < replicas % components)) for number in range(components)]
-
-
-def invalid_value(error: ValidationError, kind: str, where: str, model: type[BaseModel]) -> MlscaleError:
-    """The first of pydantic's errors as one line that names the ``kind`` ("setting") it is about."""
-    first = error.errors()[0]
-    name = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "extra_forbidden" and len(first["loc"]) == 1:
-        known = ", ".join(sorted(model.model_fields))
-        return MlscaleError(f"unknown {kind} {name!r}", where, f"choose one of: {known}")
-    message = first["msg"].removeprefix("Value error, ")
-    if not name:
-        return MlscaleError(message, where, f"change one {kind}")
-    return MlscaleError(f"{kind} {name!r} is {first['input']!r}", where, message[0].lower() + message[1:])
 
 
 def parse_settings(pairs: Sequence[str]) -> dict[str, str]:

@@ -14,8 +14,8 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from mlscale.errors import invalid_value
 from mlscale.measurement.labels import Labels
-from mlscale.measurement.settings import invalid_value
 from mlscale.runs import Connections, MlscaleError, Mode, Preset, Schedule
 
 

@@ -37,9 +37,9 @@ from mlscale.runs import Run
 _MODES: Final = ("rehearsal",)
 _WORDS: Final = {
     "detection": "until the HPA decided",
-    "machine": "until the last pod waited for had a machine",
+    "machine": "until the last pending pod had a machine",
     "container": "until it was ready",
-    "recovery": "until $m_t$ was back under L",
+    "recovery": "until $m_t$ was below L again",
 }
 # The darker, the later.
 _SHADES: Final = {"detection": 0.2, "machine": 0.45, "container": 0.75, "recovery": 1.0}
@@ -68,7 +68,7 @@ def boot_response(rows: pd.DataFrame, environment: str = "eks") -> npt.NDArray[A
         headline(pair[0], _slope_text(line), _MODES)
         _points(pair[0], waiting["boot_s"], waiting, marker(environment), base_colour)
         pair[0].set_xlim(-0.03 * longest, 1.06 * longest)
-        pair[0].set_xlabel("time that a machine took to boot (s)")
+        pair[0].set_xlabel("boot time of a machine (s)")
         pair[0].set_ylabel("$T_{slo}$ after the load step (s)")
         if no_wait.any():
             groups = list(sides[1].groupby(sides[1]["boot_s"].isna()))
@@ -79,7 +79,7 @@ def boot_response(rows: pd.DataFrame, environment: str = "eks") -> npt.NDArray[A
             words = ["room\nalways there" if no_machines else "room\nkept free" for no_machines, _ in groups]
             pair[1].set_xticks(range(len(groups)), words)
             pair[1].set_xlim(-0.6, len(groups) - 0.4)
-            pair[1].set_xlabel("no wait for a machine")
+            pair[1].set_xlabel("no machine to wait for")
         pair[0].set_ylim(0, max(1.0, 1.08 * float(rows["t_slo_s"].max())))
         mark_modes(pair[0], _MODES)
         for panel, side in zip(pair, sides, strict=True):
@@ -123,12 +123,12 @@ def boot_twin(rows: pd.DataFrame, twins: pd.DataFrame, environment: str = "eks")
                         ha="center", fontsize=7.5, color=MUTED,
                     )  # fmt: skip
         axes.set_ylim(bottom=0)
-        axes.set_xlabel("time that a machine took to boot (s)")
+        axes.set_xlabel("boot time of a machine (s)")
         axes.set_ylabel("$T_{slo}$ after the load step (s)")
         axes.legend(loc="upper left")
         means = [frame.groupby("variant")["t_slo_s"].mean() for frame in (twins, rows)]
         max_error = float((means[0] / means[1] - 1.0).abs().max())
-        text = f"the twin's mean $T_{{slo}}$ is at most {max_error:.0%} off, over all boot times"
+        text = f"the twin's mean $T_{{slo}}$ is off by at most {max_error:.0%} over all boot times"
         headline(axes, text, {"rehearsal", "simulated"})
         mark_modes(axes, {"rehearsal", "simulated"})
         columns = ["variant", "boot_s", "t_slo_s"]
@@ -250,6 +250,6 @@ def _headline(means: pd.DataFrame) -> str:
 
 def _slope_text(line: Slope | None) -> str:
     if line is None:
-        return "time to be back under L, by the time that a machine takes to boot"
+        return "time until $m_t$ is below L again, by machine boot time"
     reach = f"95 % interval {line.low:.2f} to {line.high:.2f}, n = {line.n}"
     return f"each second of boot makes the recovery {line.slope:.2f} s later ({reach})"

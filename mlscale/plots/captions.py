@@ -97,8 +97,8 @@ def _rehearsed(infos: Sequence[RunInfo]) -> list[str]:
     text = " or ".join(f"{seconds:g}" for seconds in times)
     sources = _listed(f"{boot['source']}{', ' * bool(boot['date'])}{boot['date']}" for boot in boots)
     return [
-        "A rehearsal, no run on EKS: HPA, Karpenter, kubelets and pods are real, machines are namespaces of one host "
-        f"whose boot time of {text} s is made up or drawn ({sources})"
+        "A rehearsal, not a run on EKS: HPA, Karpenter, kubelets and pods are real, machines are namespaces of one "
+        f"host whose boot time of {text} s is made up or drawn ({sources})"
     ]
 
 

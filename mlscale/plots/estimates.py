@@ -160,7 +160,7 @@ def _why_not(effect: Mapping[Hashable, Any], rows: pd.DataFrame) -> str:
     invalid = design.invalid_share(rows)
     refused = [name for name in (effect["a"], effect["b"]) if name in design.refused(invalid)]
     counts = [invalid_runs(name, invalid.loc[name, "invalid"], invalid.loc[name, "runs"]) for name in refused]
-    return f"not comparable: {' and '.join(counts)}" if counts else "no block has a valid run of both"
+    return f"not comparable: {' and '.join(counts)}" if counts else "no block has valid runs of both"
 
 
 def _headline(effects: pd.DataFrame, endpoint: Endpoint) -> str:
@@ -187,7 +187,9 @@ def _explain(axes: npt.NDArray[Any], rows: pd.DataFrame, table: pd.DataFrame) ->
             Line2D([], [], marker="o", ls="", ms=4, mfc="none", mec=MUTED, label="second run of an A/A pair")
         )
     if not rows["valid"].all():
-        handles.append(Line2D([], [], marker="x", ls="", ms=3.5, color=NOT_VALID, label="invalid run, in no ratio"))
+        handles.append(
+            Line2D([], [], marker="x", ls="", ms=3.5, color=NOT_VALID, label="invalid run, not in the ratios")
+        )
     if table["low"].notna().any():
         handles = [
             Line2D([], [], color=INK, lw=3.6, label="95 % interval (in brackets)"),

@@ -26,11 +26,11 @@ from mlscale.plots.style import (
 # What clients see, on their clock. When replicas were created and ready, says the framework, is within a second or two
 # of these, and in `summarise`'s rows.
 MILESTONES: Final = (
-    ("detection_s", "decided to grow"),
-    ("machine_first_s", "first machine registered (took)"),
+    ("detection_s", "decision to scale up"),
+    ("machine_first_s", "first machine registered (its boot time)"),
     ("first_answer_s", "first correct answer\nof a new replica"),
     ("last_answer_s", "first correct answer\nof the last replica needed"),
-    ("t_slo_s", "$m_t$ ≤ L, and so for W ($T_{slo}$)"),
+    ("t_slo_s", "$m_t$ ≤ L for the next W ($T_{slo}$)"),
     ("t_settle_s", "at its own level ±10 % ($T_{settle}$)"),
 )
 _CENSORED: Final = {"t_slo_s": "t_slo_censored", "t_settle_s": "t_settle_censored"}

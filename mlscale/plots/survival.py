@@ -46,11 +46,11 @@ def survival(rows: pd.DataFrame, *, axes: Axes | None = None) -> Axes:
         axes.set_xlim(0, until_s if unrecovered or not reached else min(until_s, 1.08 * max(*reached, 1.0)))
         axes.set_ylim(0, 1.03)
         axes.set_xlabel("time since the load step (s)")
-        axes.set_ylabel("share of runs still over L")
+        axes.set_ylabel("share of runs still above L")
         axes.figure.legend(loc="outside lower center")
         if new_figure:
             times = ", ".join(sorted(texts, key=texts.__getitem__)) or "no valid run"
-            headline(axes, f"all runs back under L for W: {times}", rows["mode"])
+            headline(axes, f"time until all runs were below L for W: {times}", rows["mode"])
         mark_modes(axes, rows["mode"])
     return attach(axes, pd.concat(numbers, ignore_index=True) if numbers else pd.DataFrame())
 

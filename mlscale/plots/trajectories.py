@@ -288,7 +288,7 @@ def _explain(grid: npt.NDArray[Any], level_s: float | None, window_s: float, inv
         Line2D([], [], color=MUTED, lw=0.5, label="single runs"),
     ]
     if invalid:
-        handles.append(Line2D([], [], **NOT_VALID_LINE, label="invalid runs, in no median"))
+        handles.append(Line2D([], [], **NOT_VALID_LINE, label="invalid runs, not in the median"))
     if level_s is not None:
         handles += [
             Line2D([], [], color=MUTED, lw=0.9, ls=_DOTS, label=f"L = {level_s:g} s"),

@@ -5,8 +5,9 @@ The modules that notebooks use are names of this package.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from mlscale.lazy_imports import attach
 
 if TYPE_CHECKING:
     from mlscale_paper import comparison, partition_runs, partition_theory, results, twin_records, twin_tables
@@ -26,10 +27,4 @@ _MODULES = {
     "twin_tables": "mlscale_paper.twin_tables",
 }
 
-__all__ = sorted(_MODULES)
-
-
-def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return import_module(_MODULES[name])
-    raise AttributeError(f"module 'mlscale_paper' has no attribute {name!r}")
+__getattr__, __dir__, __all__ = attach(__name__, {}, _MODULES)

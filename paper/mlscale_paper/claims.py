@@ -1,5 +1,5 @@
-"""The paper's claims about clouds, as far as the twin can speak to them: implied by which profiles, and which number
-of theirs would turn the verdict (METHOD §8)."""
+"""The paper's claims about clouds, judged by the twin: whether its profiles imply them, and which of their numbers
+would reverse the verdict (METHOD §8)."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ import pandas as pd
 from mlscale import environments
 from mlscale.runs import Arm, ClosedLoop, OpenLoop
 from mlscale_twin.durations import Number
-from mlscale_twin.profile import Profile, number_at, read_profile, scaled
-from mlscale_twin.simulate import boot_spread
-from mlscale_twin.studies.simulated_figures import drawn_figures
+from mlscale_twin.profile import Profile, number_at, read_profile, with_scaled_number
+from mlscale_twin.simulate import boot_duration
+from mlscale_twin.studies.simulated_figures import figure_by_draw
 
 Floats = npt.NDArray[np.float64]
 Verdict = Literal["implied", "contradicted", "undecided"]
 ARMS: Final[tuple[Arm, ...]] = ("matched", "shipped")
-# Share of draws on one side from which on a profile implies a claim, or contradicts it.
-SURE: Final = 0.95
-# A number is moved by this factor at most, either way.
-FARTHEST: Final = 16.0
-STEPS: Final = 6
+# Share of draws on one side from which on the profiles imply a claim, or contradict it.
+DECISIVE_SHARE: Final = 0.95
+# Largest factor by which a number is changed, either way.
+MAX_FACTOR: Final = 16.0
+BISECTIONS: Final = 6
 
 
 @dataclass(frozen=True)
 class Side:
-    """One of the two that a claim compares."""
+    """One of the two sides that a claim compares."""
 
     environment: str
     arm: Arm = "matched"
@@ -39,18 +39,18 @@ class Side:
 
     @property
     def profile(self) -> Profile:
-        """The environment's; for `eks` with the boot times that its settings name, so that they can be moved, too."""
-        found = read_profile(self.environment)
+        """The environment's; for `eks` with the boot times named by its settings, so that they can be changed, too."""
+        profile = read_profile(self.environment)
         settings = environments.get(self.environment).arm(self.arm).model_dump() | dict(self.scaling)
-        if found.machines is None or "boot" not in settings:
-            return found
-        machines = found.machines.model_copy(update={"boot": boot_spread(settings["boot"])})
-        return found.model_copy(update={"machines": machines})
+        if profile.machines is None or "boot" not in settings:
+            return profile
+        machines = profile.machines.model_copy(update={"boot": boot_duration(settings["boot"])})
+        return profile.model_copy(update={"machines": machines})
 
 
 @dataclass(frozen=True)
 class Claim:
-    """``better`` has the smaller ``figure``, says the paper."""
+    """The paper's claim that ``better`` has the smaller ``figure``."""
 
     name: str
     says: str
@@ -60,58 +60,64 @@ class Claim:
 
 
 def paper_claims(arm: Arm = "matched", scaling: Mapping[str, Any] | None = None) -> list[Claim]:
-    """F1 to F3 for the mean and the standard deviation (F2: the time until the response is good again); ``scaling``:
-    settings that all sides have."""
+    """F1 to F3 for the mean and the standard deviation (F2: the time until the response recovers). ``scaling``: for all
+    sides."""
     local = {name: Side(name, arm, scaling or {}) for name in ("torchserve", "k3s")}
     cloud = {name: Side(name, arm, scaling or {}) for name in ("ecs", "eks")}
     figures = {"mean": "mean_response_s", "spread": "sd_response_s"}
-    found = [
-        Claim(f"F1, {one} and {other}, {word}", f"{one} is faster or steadier than {other}", side, far, figure)
-        for one, side in local.items()
-        for other, far in cloud.items()
+    claims = [
+        Claim(
+            f"F1, {local_name} and {cloud_name}, {word}",
+            f"{local_name} is faster or steadier than {cloud_name}",
+            local_side,
+            cloud_side,
+            figure,
+        )
+        for local_name, local_side in local.items()
+        for cloud_name, cloud_side in cloud.items()
         for word, figure in figures.items()
     ]
     later = "waiting for machines makes the response later"
-    found.append(Claim("F2, starting machines", later, local["k3s"], cloud["eks"], "t_slo_s"))
-    found += [
+    claims.append(Claim("F2, starting machines", later, local["k3s"], cloud["eks"], "t_slo_s"))
+    claims += [
         Claim(f"F3, {word}", "ECS is better than EKS", cloud["ecs"], cloud["eks"], figure)
         for word, figure in figures.items()
     ]
-    return found
+    return claims
 
 
-def gaps(
+def log_ratios(
     claim: Claim,
     schedule: ClosedLoop | OpenLoop,
     level_s: float,
     draws: int,
 ) -> Floats:
-    """log(worse / better) for each draw: above 0 where the paper is right. Both sides have the same clients."""
+    """log(worse / better) for each draw: positive if the paper is right. Both sides have the same clients."""
     better, worse = claim.better, claim.worse
-    low = _logs(better, better.profile, schedule, level_s, draws, claim.figure)
-    return _logs(worse, worse.profile, schedule, level_s, draws, claim.figure) - low
+    low = _log_figures(better, better.profile, schedule, level_s, draws, claim.figure)
+    return _log_figures(worse, worse.profile, schedule, level_s, draws, claim.figure) - low
 
 
-def _logs(
+def _log_figures(
     side: Side, profile: Profile, schedule: ClosedLoop | OpenLoop, level_s: float, draws: int, figure: str
 ) -> Floats:
-    """Of the figure, for each draw."""
-    values = drawn_figures(profile, schedule, level_s, draws, figure, arm=side.arm, scaling=side.scaling)
+    """Logarithm of the figure for each draw."""
+    values = figure_by_draw(profile, schedule, level_s, draws, figure, arm=side.arm, scaling=side.scaling)
     return np.asarray(np.log(np.maximum(values, 1e-3)), dtype=float)
 
 
-def verdict_of(found: Floats) -> Verdict:
-    """By the share of draws on either side."""
-    share = float(np.mean(found > 0))
-    return "implied" if share >= SURE else ("contradicted" if share <= 1 - SURE else "undecided")
+def verdict_of(ratios: Floats) -> Verdict:
+    """Verdict by the share of positive log ratios."""
+    share = float(np.mean(ratios > 0))
+    return "implied" if share >= DECISIVE_SHARE else ("contradicted" if share <= 1 - DECISIVE_SHARE else "undecided")
 
 
-def judged(claims: Sequence[Claim], schedule: ClosedLoop | OpenLoop, level_s: float, draws: int = 20) -> pd.DataFrame:
-    """Each claim: the ratio worse / better (median, and where 90 % of draws lie), and what these profiles imply."""
+def judge(claims: Sequence[Claim], schedule: ClosedLoop | OpenLoop, level_s: float, draws: int = 20) -> pd.DataFrame:
+    """Each claim: the ratio worse / better (median, and the range of 90 % of draws), and what these profiles imply."""
     rows = []
     for claim in claims:
-        found = gaps(claim, schedule, level_s, draws)
-        low, middle, high = np.exp(np.quantile(found, [0.05, 0.5, 0.95]))
+        ratios = log_ratios(claim, schedule, level_s, draws)
+        low, middle, high = np.exp(np.quantile(ratios, [0.05, 0.5, 0.95]))
         rows.append(
             {
                 "claim": claim.name,
@@ -119,13 +125,13 @@ def judged(claims: Sequence[Claim], schedule: ClosedLoop | OpenLoop, level_s: fl
                 "ratio": float(middle),
                 "low": float(low),
                 "high": float(high),
-                "verdict": verdict_of(found),
+                "verdict": verdict_of(ratios),
             }
         )
     return pd.DataFrame(rows)
 
 
-# Of each profile, what is least sure or matters most.
+# The least certain or most influential numbers of each profile.
 NUMBERS: Final[Mapping[str, tuple[str, ...]]] = {
     "torchserve": ("requests.outside_s",),
     "k3s": ("requests.outside_s", "starts.steps.2.takes"),
@@ -141,23 +147,27 @@ NUMBERS: Final[Mapping[str, tuple[str, ...]]] = {
 
 
 def flips(claim: Claim, schedule: ClosedLoop | OpenLoop, level_s: float, draws: int = 6) -> pd.DataFrame:
-    """For each number of both profiles: at which value the claim's median turns round, with the number's source; NaN
-    where it does not within a factor of `FARTHEST`."""
+    """For each number of both profiles: the value at which the claim's median changes sign (NaN if it does not within a
+    factor of `MAX_FACTOR`), and the number's source."""
     rows = []
     sides = {"better": claim.better, "worse": claim.worse}
-    logs = {role: _logs(side, side.profile, schedule, level_s, draws, claim.figure) for role, side in sides.items()}
+    logs = {
+        role: _log_figures(side, side.profile, schedule, level_s, draws, claim.figure) for role, side in sides.items()
+    }
     start = float(np.median(logs["worse"] - logs["better"]))
     for role, side in sides.items():
 
-        def turned(path: str, factor: float, role: str = role, side: Side = side) -> bool:
-            moved = _logs(side, scaled(side.profile, path, factor), schedule, level_s, draws, claim.figure)
+        def reverses(path: str, factor: float, role: str = role, side: Side = side) -> bool:
+            moved = _log_figures(
+                side, with_scaled_number(side.profile, path, factor), schedule, level_s, draws, claim.figure
+            )
             gap = moved - logs["better"] if role == "worse" else logs["worse"] - moved
             return bool(np.median(gap) * start < 0)
 
         for path in NUMBERS.get(side.environment, ()):
-            found = number_at(side.profile, path)
-            value = found.value if isinstance(found, Number) else found.quantile(0.5)
-            factor = _flip(partial(turned, path))
+            number = number_at(side.profile, path)
+            value = number.value if isinstance(number, Number) else number.quantile(0.5)
+            factor = _flip(partial(reverses, path))
             rows.append(
                 {
                     "profile": side.environment,
@@ -165,22 +175,22 @@ def flips(claim: Claim, schedule: ClosedLoop | OpenLoop, level_s: float, draws: 
                     "value": value,
                     "flips_at": value * factor,
                     "factor": factor,
-                    "source": found.source,
-                    "date": found.date,
+                    "source": number.source,
+                    "date": number.date,
                 }
             )
     return pd.DataFrame(rows)
 
 
-def _flip(turned: Callable[[float], bool]) -> float:
-    """The factor from which on the sign is turned, by bisection on its logarithm; NaN where the farthest leaves it."""
-    for farthest in (FARTHEST, 1 / FARTHEST):
-        if not turned(farthest):
+def _flip(reverses: Callable[[float], bool]) -> float:
+    """The factor at which the sign reverses, by bisection on its logarithm; NaN if it does not within the limits."""
+    for limit in (MAX_FACTOR, 1 / MAX_FACTOR):
+        if not reverses(limit):
             continue
-        near, far = 0.0, float(np.log(farthest))
-        for _ in range(STEPS):
+        near, far = 0.0, float(np.log(limit))
+        for _ in range(BISECTIONS):
             middle = (near + far) / 2
-            near, far = (near, middle) if turned(float(np.exp(middle))) else (middle, far)
+            near, far = (near, middle) if reverses(float(np.exp(middle))) else (middle, far)
         return float(np.exp(far))
     return float("nan")
 
@@ -191,18 +201,18 @@ def judge_all(
     *,
     draws: int = 20,
     scaling: Mapping[str, Any] | None = None,
-    say: Callable[[str, float], None] | None = None,
+    progress: Callable[[str, float], None] | None = None,
 ) -> dict[str, Any]:
-    """The record: claims under both arms with their verdicts, and what would turn each, as data; ``scaling``: settings
-    that all sides have."""
+    """The record, as data: the claims' verdicts under both arms, and what would reverse each. ``scaling``: for all
+    sides."""
     arms: dict[str, Any] = {}
     for arm in ARMS:
         claims = paper_claims(arm, scaling)
-        table = judged(claims, schedule, level_s, draws)
-        turns = {}
+        table = judge(claims, schedule, level_s, draws)
+        reversals = {}
         for place, claim in enumerate(claims):
-            if say is not None:
-                say(f"{arm}: what turns {claim.name}", place / len(claims))
-            turns[claim.name] = flips(claim, schedule, level_s, max(2, draws // 4)).to_dict("records")
-        arms[arm] = {"verdicts": table.to_dict("records"), "flips": turns}
+            if progress is not None:
+                progress(f"{arm}: what reverses {claim.name}", place / len(claims))
+            reversals[claim.name] = flips(claim, schedule, level_s, max(2, draws // 4)).to_dict("records")
+        arms[arm] = {"verdicts": table.to_dict("records"), "flips": reversals}
     return {"draws": draws, "level_s": level_s, "schedule": schedule.model_dump(mode="json"), "arms": arms}

@@ -113,19 +113,19 @@ def validate(
 
     from mlscale.progress import Shown
     from mlscale_paper import twin_records, twin_tables
-    from mlscale_paper.freeze import read_frozen, twins_by
+    from mlscale_paper.freeze import frozen_profile_of, read_frozen
     from mlscale_paper.protocol import published_protocol
     from mlscale_twin.studies.validation import validate
 
     held_out = twin_tables.published_hold_out()
     before = twin_tables.published("core", "rehearsal", "calibration")
-    with Shown() as progress:
-        profile_of = twins_by(read_frozen(), twin_tables.calibrations())
+    with Shown() as shown:
+        profile_of = frozen_profile_of(read_frozen(), twin_tables.calibrations())
         level_s = published_protocol().level_s
-        record = validate(held_out, before, level_s, draws=draws, say=progress, profile_of=profile_of)
+        record = validate(held_out, before, level_s, draws=draws, progress=shown, profile_of=profile_of)
     file = twin_records.write_record(twin_records.VALIDATION, record)
     if profiles is not None:
-        twin_records.note_verdicts(record, held_out, profiles)
+        twin_records.write_verdicts(record, held_out, profiles)
     columns = ["environment", "figure", "n", "live", "twin", "low", "high", "verdict"]
     print(pd.DataFrame(record["verdicts"])[columns].round(3).to_string(index=False))
     print(f"{file}: written")
@@ -146,7 +146,7 @@ def claims(
 
     with Shown() as progress:
         level_s = published_protocol().level_s
-        record = judge_all(long_schedule(), level_s, draws=draws, say=progress, scaling=cloud_sizes())
+        record = judge_all(long_schedule(), level_s, draws=draws, progress=progress, scaling=cloud_sizes())
     file = twin_records.write_record(twin_records.CLAIMS, record)
     tables = [pd.DataFrame(judged["verdicts"]).assign(arm=arm) for arm, judged in record["arms"].items()]
     print(f"{pd.concat(tables).round(3).to_string(index=False)}\n{file}: written")

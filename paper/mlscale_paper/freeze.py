@@ -1,8 +1,7 @@
 """data/twin.json: the twin's profiles for a host, frozen before the runs that judge it are measured (METHOD §8).
 
-Its profiles are frozen by their hashes. How fast the host is may not be read off the runs that judge the twin either:
-calibrating runs tell it, of core's setup, which lie before, among and after them, since a shared host is not equally
-fast all the time.
+Profiles are frozen by their hashes. The host's speed may not come from the runs that judge the twin either: it comes
+from calibrating runs of core's setup before, among and after them, since the speed of a shared host varies.
 """
 
 from __future__ import annotations
@@ -23,11 +22,11 @@ from mlscale.runs import MlscaleError, Run, load_runs
 from mlscale_paper import places
 from mlscale_paper.variants import JUDGED
 from mlscale_twin.profile import Profile, read_profile
-from mlscale_twin.transfer import Speed, at_speed, pooled, speed_of
+from mlscale_twin.transfer import Speed, at_speed, pool_speeds, speed_of
 
 
 class FrozenProfile(BaseModel):
-    """One environment's profile: the hash of the one that is shipped."""
+    """One environment's profile: the hash of the shipped one."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -36,7 +35,7 @@ class FrozenProfile(BaseModel):
 
 
 class Frozen(BaseModel):
-    """By the host's name (`host_name`), then by environment."""
+    """Frozen profiles, by host (`host_name`) and environment."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -47,19 +46,19 @@ class Frozen(BaseModel):
         """The profile of a run's environment, as it was frozen for the run's host.
 
         Raises:
-            MlscaleError: it was not frozen for that host, or is another one by now.
+            MlscaleError: it was not frozen for that host, or has changed since.
         """
         environment, host = run.info.environment, host_name(run.info.host)
-        found = self.hosts.get(host, {}).get(environment)
-        if found is None:
+        frozen = self.hosts.get(host, {}).get(environment)
+        if frozen is None:
             what = f"the twin of {environment} was not frozen for {host}"
             raise MlscaleError(what, str(places.twin_file()), "measure and freeze on one host")
         profile = read_profile(environment)
-        if found.sha256 != profile.sha256:
+        if frozen.sha256 != profile.sha256:
             raise MlscaleError(
                 f"the profile {environment} is not the one that was frozen",
                 str(places.twin_file()),
-                "restore it, or freeze anew and measure new hold-out runs",
+                "restore it, or freeze again and measure new hold-out runs",
             )
         return profile
 
@@ -80,84 +79,84 @@ def read_frozen() -> Frozen:
 
 
 def freeze(runs: Path) -> tuple[str, list[str]]:
-    """Fix the profiles as they are for this host, before hold-out runs of theirs lie below ``runs``. Those that were
-    fixed as they are stay so.
+    """Freezes the current profiles for this host, before hold-out runs of them exist below ``runs``. Profiles that are
+    frozen already and unchanged are kept.
 
     Returns:
-        This host's name, and the environments whose profiles were not fixed so before.
+        This host's name, and the newly frozen environments.
     Raises:
-        MlscaleError: hold-out runs of such an environment, measured on this host, are there already.
+        MlscaleError: this host has hold-out runs of such an environment already.
     """
     host, frozen = host_name(dict(host_facts())), read_frozen()
     before = frozen.hosts.get(host, {})
     now = datetime.now(UTC).replace(microsecond=0)
-    found = {name: FrozenProfile(frozen_at=now, sha256=read_profile(name).sha256) for name in JUDGED}
-    new = [name for name in JUDGED if name not in before or before[name].sha256 != found[name].sha256]
+    current = {name: FrozenProfile(frozen_at=now, sha256=read_profile(name).sha256) for name in JUDGED}
+    new = [name for name in JUDGED if name not in before or before[name].sha256 != current[name].sha256]
     folder = runs / "holdout"
-    there = load_runs(folder, allow_incomplete=True) if next(folder.rglob("run.json"), None) else []
-    late = sorted({run.info.environment for run in there if host_name(run.info.host) == host} & set(new))
+    held_out = load_runs(folder, allow_incomplete=True) if next(folder.rglob("run.json"), None) else []
+    late = sorted({run.info.environment for run in held_out if host_name(run.info.host) == host} & set(new))
     if late:
         what = f"hold-out runs of {', '.join(late)} are there already"
         raise MlscaleError(what, str(folder), "freeze before them, not after")
-    whole = Frozen(hosts={**frozen.hosts, host: {**before, **{name: found[name] for name in new}}})
-    write_text(places.twin_file(), whole.model_dump_json(indent=1) + "\n")
+    updated = Frozen(hosts={**frozen.hosts, host: {**before, **{name: current[name] for name in new}}})
+    write_text(places.twin_file(), updated.model_dump_json(indent=1) + "\n")
     return host, new
 
 
-# Calibrating runs that lie further apart, or from a run, say nothing of each other: a shared host changes.
-BREAK: Final = timedelta(minutes=90)
+# Longest time between calibrating runs of one session, or from a run to a session: a shared host's speed varies.
+MAX_GAP: Final = timedelta(minutes=90)
 
 
 @dataclass(frozen=True)
-class Calibrated:
-    """What a calibrating run says of its host."""
+class CalibratingRun:
+    """A calibrating run, and the speed of its host."""
 
     run: Run
     speed: Speed
 
 
-def calibrated(calibrating: Sequence[Run], published: Sequence[Run]) -> list[Calibrated]:
-    """How fast each run's host was around it, beside that of the valid published runs of the same setup."""
-    found = []
-    for run in sorted(calibrating, key=lambda each: each.info.wall_start):
-        alike = [each for each in published if each.info.valid and _setup(each) == _setup(run)]
+def speeds_of(calibrating: Sequence[Run], published: Sequence[Run]) -> list[CalibratingRun]:
+    """Speed of each valid run's host, relative to the valid published runs of the same setup."""
+    speeds = []
+    for run in sorted(calibrating, key=lambda run: run.info.wall_start):
+        same_setup = [other for other in published if other.info.valid and _setup(other) == _setup(run)]
         if run.info.valid:
-            found.append(Calibrated(run, speed_of([run], alike, read_profile(run.info.environment))))
-    return found
+            speeds.append(CalibratingRun(run, speed_of([run], same_setup, read_profile(run.info.environment))))
+    return speeds
 
 
-def sessions(found: Sequence[Calibrated]) -> list[list[Calibrated]]:
-    """Calibrating runs of one host each, in the order in which they were begun, without a break longer than `BREAK`."""
-    rows: dict[str, list[list[Calibrated]]] = {}
-    for each in sorted(found, key=lambda one: one.run.info.wall_start):
-        mine = rows.setdefault(host_name(each.run.info.host), [])
-        if mine and each.run.info.wall_start - mine[-1][-1].run.info.wall_start <= BREAK:
-            mine[-1].append(each)
+def sessions(calibrating: Sequence[CalibratingRun]) -> list[list[CalibratingRun]]:
+    """Groups calibrating runs by host and time, without gaps longer than `MAX_GAP`."""
+    by_host: dict[str, list[list[CalibratingRun]]] = {}
+    for entry in sorted(calibrating, key=lambda entry: entry.run.info.wall_start):
+        of_host = by_host.setdefault(host_name(entry.run.info.host), [])
+        if of_host and entry.run.info.wall_start - of_host[-1][-1].run.info.wall_start <= MAX_GAP:
+            of_host[-1].append(entry)
         else:
-            mine.append([each])
-    return [session for mine in rows.values() for session in mine]
+            of_host.append([entry])
+    return [session for of_host in by_host.values() for session in of_host]
 
 
-def around(run: Run, found: Sequence[Sequence[Calibrated]]) -> Sequence[Calibrated]:
-    """Of sessions, the one of the run's host in which it was begun: it tells how fast the host was; none: empty."""
+def session_around(run: Run, candidates: Sequence[Sequence[CalibratingRun]]) -> Sequence[CalibratingRun]:
+    """The session on the run's host during which it began; empty if there is none."""
     host, begun = host_name(run.info.host), run.info.wall_start
-    for session in found:
+    for session in candidates:
         first, last = session[0].run.info, session[-1].run.info
-        if host_name(first.host) == host and first.wall_start - BREAK <= begun <= last.wall_start + BREAK:
+        if host_name(first.host) == host and first.wall_start - MAX_GAP <= begun <= last.wall_start + MAX_GAP:
             return session
     return ()
 
 
-def twins_by(frozen: Frozen, found: Sequence[Calibrated]) -> Callable[[Run], Profile]:
-    """From a run to its twin's profile: the frozen one, at the speed that the calibrating runs around it show."""
-    known = sessions(found)
+def frozen_profile_of(frozen: Frozen, calibrating: Sequence[CalibratingRun]) -> Callable[[Run], Profile]:
+    """Maps a run to its twin's profile: the frozen one, at the speed of the calibrating runs around it."""
+    known = sessions(calibrating)
 
     def profile_of(run: Run) -> Profile:
-        profile, near = frozen.profile_of(run), around(run, known)
+        profile, near = frozen.profile_of(run), session_around(run, known)
         if not near:
             what = f"no valid calibrating run of {host_name(run.info.host)} around {run.info.wall_start:%Y-%m-%d %H:%M}"
             raise MlscaleError(what, "data/reference", "measure and publish some")
-        return at_speed(profile, pooled([each.speed for each in near]))
+        return at_speed(profile, pool_speeds([entry.speed for entry in near]))
 
     return profile_of
 

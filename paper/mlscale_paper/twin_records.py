@@ -1,4 +1,4 @@
-"""Records of long computations about the twin, kept beside the published runs with the hash of their code."""
+"""Results of long computations with the twin, stored with the published runs and the hash of their code."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def record_hash(record: str) -> str:
     from mlscale_paper import claims, freeze
     from mlscale_twin.studies import validation
 
-    judges = {VALIDATION: (validation, freeze), CLAIMS: (claims,)}[record]
+    verdict_modules = {VALIDATION: (validation, freeze), CLAIMS: (claims,)}[record]
     frozen = places.twin_file()
     data = frozen.read_bytes() if record == VALIDATION and frozen.exists() else b""
-    return code_hash([Path(module.__file__ or "") for module in judges], data)
+    return code_hash([Path(module.__file__ or "") for module in verdict_modules], data)
 
 
 def read_record(name: str) -> dict[str, Any] | None:
-    """The record of a long computation, if the present code wrote it; else None, and a remark names the command that
+    """The record with this name if it is of the present code; else None, and a remark that names the command which
     writes it."""
     command = {
         VALIDATION: "`mlscale experiment validate`, which needs a hold-out,",
@@ -45,44 +45,44 @@ def read_record(name: str) -> dict[str, Any] | None:
     record = dict(json.loads(file.read_text())) if file.exists() else None
     if record is not None and record["code_sha256"] == record_hash(name):
         return record
-    finding = "Nothing is on record" if record is None else "What is on record is of another version of the code"
-    remark(f"{finding}: {command} writes it, in some minutes.")
+    what = "There is no record" if record is None else "The record is from another version of the code"
+    remark(f"{what}: {command} writes it, which takes some minutes.")
     return None
 
 
-def drawn_from(name: str) -> Simulated:
-    """A record, as a figure's source."""
+def simulated_from(name: str) -> Simulated:
+    """A record as the source of a figure."""
     file = places.reference() / name
     text = file.read_bytes()
     return Simulated(f"data/reference/{name}", json.loads(text)["draws"], hashlib.sha256(text).hexdigest())
 
 
-def record_of(runs: Sequence[Run]) -> dict[str, Any] | None:
-    """The validation on record, if it is about these runs; else None, with a remark."""
+def validation_of(runs: Sequence[Run]) -> dict[str, Any] | None:
+    """The validation on record if it is about these runs; else None, and a remark."""
     record = read_record(VALIDATION)
     if record is not None and record["runs"] != sorted(run.info.run_id for run in runs):
-        remark("The validation on record is about other runs; it is left out.")
+        remark("The recorded validation is of other runs, so it is omitted.")
         return None
     return record
 
 
-def note_verdicts(record: Mapping[str, Any], runs: Sequence[Run], profiles: Path) -> None:
-    """Note in each profile of the folder the runs that it was validated with, and the verdict; figures of simulated
-    runs show it."""
+def write_verdicts(record: Mapping[str, Any], runs: Sequence[Run], profiles: Path) -> None:
+    """Writes into each profile of the folder by which runs it was validated, and the verdict; figures of simulated runs
+    show it."""
     for environment, rows in pd.DataFrame(record["verdicts"]).groupby("environment"):
         last = max(run.info.wall_start for run in runs if run.info.environment == environment)
         counts = rows["verdict"].value_counts()
         counts_text = ", ".join(f"{counts.get(name, 0)} {name}" for name in ("equivalent", "inconclusive", "different"))
-        statement = (
+        validated = (
             f"held against {rows['n'].max()} live runs until {last:%Y-%m-%d}: {counts_text} of {len(rows)} figures"
         )
         file = profiles / f"{environment}.json"
-        profile = read_profile(file).model_copy(update={"validated": statement})
+        profile = read_profile(file).model_copy(update={"validated": validated})
         write_text(file, profile.model_dump_json(indent=2, exclude_none=True) + "\n")
 
 
-def write_record(name: str, content: Mapping[str, Any]) -> Path:
-    """Write a record beside the published runs, with the hash of the code."""
+def write_record(name: str, values: Mapping[str, Any]) -> Path:
+    """Stores a record with the published runs, with the hash of the code."""
     file = places.reference() / name
-    write_text(file, json.dumps({"code_sha256": record_hash(name), **content}, indent=1) + "\n")
+    write_text(file, json.dumps({"code_sha256": record_hash(name), **values}, indent=1) + "\n")
     return file

@@ -16,44 +16,42 @@ from mlscale.notebook.parameters import EcsParameters, NotebookParameters
 from mlscale.progress import Shown
 from mlscale.runs import Arm, ClosedLoop, MlscaleError, OpenLoop, Run, load_runs
 from mlscale_paper import places
-from mlscale_paper.freeze import Calibrated, around, calibrated, read_frozen, sessions, twins_by
+from mlscale_paper.freeze import CalibratingRun, frozen_profile_of, read_frozen, session_around, sessions, speeds_of
 from mlscale_paper.protocol import published_protocol
-from mlscale_twin.durations import Number, Spread
+from mlscale_twin.durations import Duration, Number
 from mlscale_twin.likeness import MARGINS, differences, likeness_figures
 from mlscale_twin.profile import numbers_in, read_profile
 from mlscale_twin.simulate import SimulateOptions, simulate
-from mlscale_twin.studies.validation import Beside, ProfileOf, shipped, twins_of
-from mlscale_twin.transfer import pooled
+from mlscale_twin.studies.validation import Comparison, ProfileOf, shipped, twins_of
+from mlscale_twin.transfer import pool_speeds
 
 # CPU of a replica where environments are compared with ECS: Fargate sells 0.25 vCPU and up, and no 0.3.
 CLOUD_CORES: Final = 0.25
-# How long a step is watched that is compared with a cloud, s.
+# Time after the step in runs that are compared with a cloud, s.
 LONG_S: Final = 900.0
 FIVE: Final = ("torchserve", "rayserve", "k3s", "eks", "ecs")
 
 
-def simulated_runs(environment: str, draws: int, *, seed: int = 0, **options: Any) -> list[Run]:
-    """Draws of the twin's simulated run, in memory; ``options``: those of `mlscale.simulate`."""
+def simulated_runs(environment: str, draws: int, *, seed: int = 0, **arguments: Any) -> list[Run]:
+    """Simulated runs in memory, one per draw; ``arguments``: of `mlscale.simulate`."""
     runs = []
     with Shown() as progress:
         for draw in range(draws):
             progress(f"simulating {environment}", draw / draws)
-            runs.append(simulate(environment, options=SimulateOptions(seed=seed, draw=draw), **options))
+            runs.append(simulate(environment, options=SimulateOptions(seed=seed, draw=draw), **arguments))
     return runs
 
 
-def ecs_runs(
-    p: EcsParameters, schedule: ClosedLoop | OpenLoop, overrides: Mapping[str, Any] | None = None
-) -> list[Run]:
-    """The runs that the parameters name, else simulated ones; ``overrides`` replace their settings."""
-    if p.run_dirs and overrides is None:
+def ecs_runs(p: EcsParameters, schedule: ClosedLoop | OpenLoop, changes: Mapping[str, Any] | None = None) -> list[Run]:
+    """The runs named by the parameters, else simulated ones; ``changes``: override the parameters' settings."""
+    if p.run_dirs and changes is None:
         return load_runs(p.run_dirs)
-    settings = {**cloud_sizes(), **p.scaling, **(overrides or {})}
+    settings = {**cloud_sizes(), **p.scaling, **(changes or {})}
     return simulated_runs("ecs", p.draws, schedule=schedule, arm=p.arm, scaling=settings, seed=p.seed)
 
 
-def twins_beside(runs: Sequence[Run], draws: int) -> list[Run]:
-    """Simulated runs of the same setups as ``runs``, ``draws`` of each."""
+def simulate_twins(runs: Sequence[Run], draws: int) -> list[Run]:
+    """Simulated runs of the setups of some runs, ``draws`` of each."""
     twins: list[Run] = []
     with Shown() as progress:
         for place, run in enumerate(runs):
@@ -62,20 +60,20 @@ def twins_beside(runs: Sequence[Run], draws: int) -> list[Run]:
     return twins
 
 
-def five_simulated(seed: int, draws: int = 8) -> list[Run]:
+def simulate_all_environments(seed: int, draws: int = 8) -> list[Run]:
     """Draws of every environment with replicas of the cloud's size and the long schedule."""
-    options: dict[str, Any] = {"schedule": long_schedule(), "scaling": cloud_sizes(), "seed": seed}
-    return [run for name in FIVE for run in simulated_runs(name, draws, **options)]
+    arguments: dict[str, Any] = {"schedule": long_schedule(), "scaling": cloud_sizes(), "seed": seed}
+    return [run for name in FIVE for run in simulated_runs(name, draws, **arguments)]
 
 
 def cloud_sizes() -> dict[str, Any]:
-    """Core's number of replicas, each of the smallest size that Fargate sells, which every environment can have."""
+    """Core's number of replicas, each of Fargate's smallest size, which all environments support."""
     return {**published_protocol().sizes, "cpu_cores": CLOUD_CORES}
 
 
 def long_schedule() -> ClosedLoop:
-    """Core's step, watched for 15 minutes, for whatever is compared with a cloud (METHOD §5): after it as many clients
-    as keep replicas of `cloud_sizes` as busy as core's clients keep core's."""
+    """Core's step, followed by 15 minutes, for comparisons with a cloud (METHOD §5). Its clients keep replicas of
+    `cloud_sizes` as busy as core's clients keep core's."""
     protocol = published_protocol()
     clients = max(3, round(protocol.step_clients * CLOUD_CORES / protocol.cpu_cores))
     fewer = protocol.model_copy(update={"step_clients": clients})
@@ -84,73 +82,67 @@ def long_schedule() -> ClosedLoop:
 
 
 @dataclass(frozen=True)
-class Compared:
-    """The live ``runs`` that the twin is compared with, ``what`` the simulated ones are called, and their profiles."""
+class RunsToCompare:
+    """The live ``runs`` that the twin is compared with, ``what`` describes its own, and the profiles of those."""
 
     runs: Sequence[Run]
     what: str
     profile_of: ProfileOf
-    calibrations: Sequence[Calibrated] = ()
+    calibrations: Sequence[CalibratingRun] = ()
 
 
-def compared(p: NotebookParameters) -> Compared:
-    """The valid runs that the parameters name, else the published hold-out; where there is none, the runs that the
-    profiles were fitted to, and a sentence says that they are no test."""
+def runs_to_compare(p: NotebookParameters) -> RunsToCompare:
+    """The valid runs named by the parameters, else the published hold-out, else the runs that the profiles were fitted
+    to, with a remark that they are no test."""
     folder = places.reference() / "holdout"
     if p.run_dirs or folder.is_dir():
         runs = [run for run in load_runs(p.run_dirs or folder) if run.info.valid]
         known = calibrations()
-        return Compared(runs, "the twins of these runs", profile_of(runs, known), known)
+        return RunsToCompare(runs, "the twins of these runs", profile_of(runs, known), known)
     remark(
         "**No hold-out is published.** The twin is compared with the runs that its profiles were fitted to. What "
         "follows shows what the model can describe; it does not test it."
     )
     fitted = [run for run in published("core", "rehearsal") if run.info.valid]
-    return Compared(fitted, "the twins of these runs, to which its profiles were fitted", shipped)
+    return RunsToCompare(fitted, "the twins of these runs, to which its profiles were fitted", shipped)
 
 
-def profile_of(runs: Sequence[Run], calibrations: Sequence[Calibrated]) -> ProfileOf:
-    """The profiles of the runs' twins: those frozen for the runs' hosts, at these hosts' speed; else those shipped,
+def profile_of(runs: Sequence[Run], calibrating: Sequence[CalibratingRun]) -> ProfileOf:
+    """The profiles for the twins of some runs: as frozen for the runs' hosts, at these hosts' speed; else as shipped,
     with a remark."""
-    frozen, known = read_frozen(), sessions(calibrations)
-    if all(host_name(run.info.host) in frozen.hosts and around(run, known) for run in runs):
-        return twins_by(frozen, calibrations)
+    frozen, known = read_frozen(), sessions(calibrating)
+    if all(host_name(run.info.host) in frozen.hosts and session_around(run, known) for run in runs):
+        return frozen_profile_of(frozen, calibrating)
     remark(
-        "The twins are drawn by the profiles as shipped, at the speed of the host that these were fitted on: for some "
-        "of these runs no twin was frozen, or no calibrating run was published. So what follows does not "
-        "validate the twin."
+        "The twins use the shipped profiles, at the speed of the host that these were fitted on: for some of these "
+        "runs no twin was frozen, or no calibrating run was published. So the following does not validate the twin."
     )
     return shipped
 
 
-def calibrations() -> list[Calibrated]:
-    """How fast its host was around each published calibrating run."""
-    return calibrated(published("calibration"), published("core", "rehearsal"))
+def calibrations() -> list[CalibratingRun]:
+    """The published calibrating runs with their hosts' speeds."""
+    return speeds_of(published("calibration"), published("core", "rehearsal"))
 
 
-def shown_frozen() -> pd.DataFrame:
-    """A row for each profile that was frozen for a host."""
+def frozen_table() -> pd.DataFrame:
+    """Profiles frozen by host, one per row."""
     return pd.DataFrame(
-        {"host": host, "profile": name, "frozen (UTC)": f"{profile.frozen_at:%Y-%m-%d %H:%M}"}
+        {"host": host, "profile": name, "frozen (UTC)": f"{frozen.frozen_at:%Y-%m-%d %H:%M}"}
         for host, profiles in read_frozen().hosts.items()
-        for name, profile in profiles.items()
+        for name, frozen in profiles.items()
     )
 
 
-def shown_speeds(calibrations: Sequence[Calibrated]) -> pd.DataFrame:
-    """Calibrating runs in the order of measurement: how long work and starts took relative to the profiles' host; then
-    each session's pooled figures."""
+def speed_table(calibrating: Sequence[CalibratingRun]) -> pd.DataFrame:
+    """Durations of work and starts in calibrating runs, relative to the profiles' host: of each run, then pooled by
+    session."""
     rows = [
-        (f"{calibration.run.info.wall_start:%m-%d %H:%M}", calibration.run.info.environment, calibration.speed)
-        for calibration in calibrations
+        (f"{entry.run.info.wall_start:%m-%d %H:%M}", entry.run.info.environment, entry.speed) for entry in calibrating
     ]
     rows += [
-        (
-            f"all from {session[0].run.info.wall_start:%m-%d %H:%M}",
-            "",
-            pooled([calibration.speed for calibration in session]),
-        )
-        for session in sessions(calibrations)
+        (f"all from {near[0].run.info.wall_start:%m-%d %H:%M}", "", pool_speeds([entry.speed for entry in near]))
+        for near in sessions(calibrating)
     ]
     return pd.DataFrame(
         {"begun (UTC)": at, "environment": name, "work": f"x {speed.work:.2f}", "starts": f"x {speed.starts:.2f}"}
@@ -158,25 +150,24 @@ def shown_speeds(calibrations: Sequence[Calibrated]) -> pd.DataFrame:
     )
 
 
-def by_schedule(beside: Beside) -> pd.DataFrame:
-    """Twin over live, for the response's times and shares twin less live, as a mean over the runs of each setup: what
-    cancels in an environment's verdict shows here."""
+def differences_by_setup(comparison: Comparison) -> pd.DataFrame:
+    """Twin / live, or twin - live where margins are absolute, as a mean over the runs of each setup: shows what cancels
+    in an environment's verdict."""
     columns: dict[str, list[float]] = {}
-    for setup, live in beside.live.groupby("setup"):
-        gaps = {figure: float(differences(live, beside.twin, figure).mean()) for figure in MARGINS}
+    for setup, live in comparison.live.groupby("setup"):
+        gaps = {figure: float(differences(live, comparison.twin, figure).mean()) for figure in MARGINS}
         columns[str(setup)] = [np.exp(gap) if MARGINS[figure].relative else gap for figure, gap in gaps.items()]
     names = [f"{figure} ({'ratio' if margin.relative else 'difference'})" for figure, margin in MARGINS.items()]
     return pd.DataFrame(columns, index=names)
 
 
-def work_by_load(beside: Beside) -> pd.DataFrame:
-    """CPU of an answer in ms, live and in the twin: before the step, under light load, and in the second half of the
-    time after it; less the replica's use when idle. A row for each environment, means over its
-    runs."""
+def work_by_load(comparison: Comparison) -> pd.DataFrame:
+    """CPU of an answer in ms, live and in the twin, less idle CPU use: before the step, at low load, and in the second
+    half of the time after it. One row per environment, means over its runs."""
     rows = []
-    for run in beside.runs:
+    for run in comparison.runs:
         live = pd.Series(_work_ms(run))
-        twin = pd.DataFrame([_work_ms(simulated) for simulated in beside.twins[run.info.run_id]]).mean()
+        twin = pd.DataFrame([_work_ms(twin_run) for twin_run in comparison.twins[run.info.run_id]]).mean()
         both = pd.concat([live.add_prefix("live, "), twin.add_prefix("twin, ")])
         rows.append({"environment": run.info.environment, **both})
     return pd.DataFrame(rows).groupby("environment", sort=False).mean()
@@ -197,8 +188,8 @@ def _work_ms(run: Run) -> dict[str, float]:
 def published(*cells: str) -> list[Run]:
     """The published runs of some cells."""
     folders = [places.reference() / cell for cell in cells]
-    existing = [folder for folder in folders if folder.is_dir()]
-    return load_runs(existing) if existing else []
+    present = [folder for folder in folders if folder.is_dir()]
+    return load_runs(present) if present else []
 
 
 def published_hold_out() -> list[Run]:
@@ -218,8 +209,8 @@ def likeness_rows(runs: Sequence[Run], level_s: float) -> pd.DataFrame:
     return pd.DataFrame([{"environment": run.info.environment, **likeness_figures(run, level_s)} for run in runs])
 
 
-def shown_parts(groups: Mapping[str, Sequence[Run]], level_s: float) -> pd.DataFrame:
-    """The response's parts of each group of runs, s since the step: mean, and in brackets where 90 % of runs lie."""
+def response_parts_table(groups: Mapping[str, Sequence[Run]], level_s: float) -> pd.DataFrame:
+    """The response's parts in each group of runs, s since the step: mean, and the range of 90 % of runs in brackets."""
     rows = {}
     for name, runs in groups.items():
         table = pd.DataFrame([likeness_figures(run, level_s) for run in runs])
@@ -228,36 +219,36 @@ def shown_parts(groups: Mapping[str, Sequence[Run]], level_s: float) -> pd.DataF
     return pd.DataFrame(rows).T
 
 
-def shown_profile(environment: str) -> pd.DataFrame:
-    """Every number of a profile: its middle value, source, date and note."""
+def profile_table(environment: str) -> pd.DataFrame:
+    """Every number of a profile (of durations, the median) with its source, date and note."""
     rows = [
         {
             "number": path,
             "value": number.value if isinstance(number, Number) else number.quantile(0.5),
-            **_origin(number),
+            **_provenance(number),
         }
         for path, number in numbers_in(read_profile(environment))
     ]
     return pd.DataFrame(rows).set_index("number")
 
 
-def claims_of(record: Mapping[str, Any], arm: Arm) -> pd.DataFrame:
+def verdict_table(record: Mapping[str, Any], arm: Arm) -> pd.DataFrame:
     """The verdicts of a record (`mlscale_paper.claims.judge_all`)."""
     return pd.DataFrame(record["arms"][arm]["verdicts"])
 
 
-def flips_of(record: Mapping[str, Any], arm: Arm) -> pd.DataFrame:
-    """Which numbers would reverse each claim, smallest factor first, and how many were tried."""
-    by_claim = record["arms"][arm]["flips"]
-    table = pd.concat([pd.DataFrame(rows).assign(claim=name, tried=len(rows)) for name, rows in by_claim.items()])
+def flip_table(record: Mapping[str, Any], arm: Arm) -> pd.DataFrame:
+    """The numbers that would reverse each claim, by increasing change, and how many were tried."""
+    flips = record["arms"][arm]["flips"]
+    table = pd.concat([pd.DataFrame(rows).assign(claim=name, tried=len(rows)) for name, rows in flips.items()])
     table["effort"] = np.abs(np.log(table["factor"].astype(float)))
     ordered = table.sort_values(["claim", "effort"], kind="stable")
-    turning = ordered[ordered["factor"].notna()]
-    others = ordered[~ordered["claim"].isin(turning["claim"])].drop_duplicates("claim")
-    unturned = others.assign(profile="", number="none", value=np.nan, source="", date="")
+    reversing = ordered[ordered["factor"].notna()]
+    others = ordered[~ordered["claim"].isin(reversing["claim"])].drop_duplicates("claim")
+    none = others.assign(profile="", number="none", value=np.nan, source="", date="")
     columns = ["claim", "tried", "profile", "number", "value", "flips_at", "factor", "source", "date"]
-    return pd.concat([turning, unturned]).sort_values("claim", kind="stable")[columns].round(3).set_index("claim")
+    return pd.concat([reversing, none]).sort_values("claim", kind="stable")[columns].round(3).set_index("claim")
 
 
-def _origin(number: Number | Spread) -> dict[str, str]:
+def _provenance(number: Number | Duration) -> dict[str, str]:
     return {"source": number.source, "date": number.date, "note": number.note}

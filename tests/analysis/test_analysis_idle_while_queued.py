@@ -1,4 +1,4 @@
-"""Time waited while another replica stood idle: by hand, and by how requests are routed."""
+"""Time waited while another replica was idle: worked examples, and the effect of routing."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from mlscale.analysis.overlooked import overlooked_share
+from mlscale.analysis.idle_while_queued import idle_while_queued_share
 from mlscale.runs import SCHEMAS, Run
 from mlscale.runs.schedule import ClosedLoop, ClosedStage
 from mlscale_twin.negative_controls import CONTROLS
@@ -30,38 +30,42 @@ def run_of(served: Sequence[Served]) -> Run:
     return Run.in_memory(info(), {"requests": frame, **empty})
 
 
-def test_a_wait_beside_an_idle_replica_is_overlooked_as_long_as_that_was_idle() -> None:
-    """The third request waits 2 s at a; b has nothing to do for 1.5 s of them."""
+def test_waiting_counts_while_another_replica_is_idle() -> None:
+    """The third request waits 2 s at a; b is idle for 1.5 s of them."""
     run = run_of([("a", 0, 0, 3), ("b", 0, 0, 1.5), ("a", 1, 3, 4), ("b", 3.5, 3.5, 4)])
-    assert overlooked_share(run, 0, 10) == pytest.approx(1.5 / 2)
+    assert idle_while_queued_share(run, 0, 10) == pytest.approx(1.5 / 2)
 
 
 def test_idle_replicas_that_overlap_are_counted_once() -> None:
     served = [("a", 0, 0, 4), ("b", 0, 0, 1), ("c", 0, 0, 2), ("a", 0, 4, 5), ("b", 3, 3, 5), ("c", 5, 5, 6)]
-    assert overlooked_share(run_of(served), 0, 10) == pytest.approx((4 - 1) / 4)
+    assert idle_while_queued_share(run_of(served), 0, 10) == pytest.approx((4 - 1) / 4)
 
 
-def test_waiting_for_ones_own_replica_while_all_work_is_nobodys_fault() -> None:
+def test_waiting_while_all_replicas_work_does_not_count() -> None:
     served = [("a", 0, 0, 2), ("b", 0, 0, 2.01), ("a", 0, 2.01, 4), ("b", 0, 2.03, 4)]
-    assert overlooked_share(run_of(served), 0, 10) == 0, "pauses between two answers are no idleness"
+    assert idle_while_queued_share(run_of(served), 0, 10) == 0, "pauses between two answers are no idleness"
 
 
-def test_where_nobody_waits_there_is_no_share() -> None:
-    assert math.isnan(overlooked_share(run_of([("a", 0, 0, 1), ("b", 2, 2, 3)]), 0, 10))
-    assert math.isnan(overlooked_share(run_of([("a", 0, 1, 2)]), 5, 10)), "nobody was meant to be sent in between"
+def test_without_waiting_there_is_no_share() -> None:
+    assert math.isnan(idle_while_queued_share(run_of([("a", 0, 0, 1), ("b", 2, 2, 3)]), 0, 10))
+    assert math.isnan(idle_while_queued_share(run_of([("a", 0, 1, 2)]), 5, 10)), (
+        "nobody was meant to be sent in between"
+    )
 
 
-def test_one_replica_overlooks_none() -> None:
-    assert overlooked_share(run_of([("a", 0, 0, 1), ("a", 0, 1, 2)]), 0, 10) == 0
+def test_a_single_replica_has_a_share_of_zero() -> None:
+    assert idle_while_queued_share(run_of([("a", 0, 0, 1), ("a", 0, 1, 2)]), 0, 10) == 0
 
 
 @pytest.mark.parametrize("environment", ["torchserve", "k3s"])
-def test_it_tells_one_queue_for_all_from_a_random_replica(environment: str) -> None:
+def test_a_shared_queue_and_random_routing_differ(environment: str) -> None:
     wrong = next(control for control in CONTROLS if control.name == "wrong routing")
     profile = read_profile(environment)
     other, _ = wrong.alter(profile, {})
     shares = {
-        each.requests.routing: overlooked_share(simulate(environment, schedule=STEP, profile=each), 50, 200)
-        for each in (profile, other)
+        variant.requests.routing: idle_while_queued_share(
+            simulate(environment, schedule=STEP, profile=variant), 50, 200
+        )
+        for variant in (profile, other)
     }
     assert shares["shared-queue"] < 0.05 < 0.2 < shares["random"]

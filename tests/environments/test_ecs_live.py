@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from aws_account import REGION, TEMPLATES, Killed, MemoryAccount, Time, refused
+from parliament import analyze_policy_string
 
 from mlscale.environments import App, Component
 from mlscale.environments.ecs import KIND, Ecs
@@ -316,6 +317,16 @@ def test_no_action_is_a_pattern_and_what_can_be_narrowed_is() -> None:
                 action.partition(":")[2].startswith(("Describe", "Get", "List"))
                 for action in _listed(statement["Action"])
             )
+
+
+def test_parliament_finds_nothing_but_two_lists() -> None:
+    """Tasks are listed in a run's own cluster only (a condition, which parliament does not weigh); alarm histories can
+    only be listed for the account."""
+    findings = analyze_policy_string((TEMPLATES / "user-policy.json").read_text()).findings
+    assert {(finding.issue, *finding.detail) for finding in findings} == {
+        ("RESOURCE_STAR", "cloudwatch:DescribeAlarmHistory"),
+        ("RESOURCE_STAR", "ecs:ListTasks"),
+    }
 
 
 def test_how_far_clocks_are_apart_is_bounded_by_each_answer() -> None:

@@ -3,6 +3,7 @@ and a user's own environment (examples/process_pool), of which mlscale knows not
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -11,15 +12,26 @@ import venv
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 pytestmark = pytest.mark.live
 
 CHECKOUT = Path(__file__).parents[2]
 # Names of this project's packages in the tests' environment, metadata included.
 OURS = ("mlscale", "codereader", "onenode")
+# A model of text, JSON and images: words, a sum, a picture's width.
 MODEL = """
+import json
+from io import BytesIO
+
 def make():
+    from PIL import Image
+
     def answer(body):
+        if body.startswith(b"\\x89PNG"):
+            return {"width": Image.open(BytesIO(body)).width}
+        if body.startswith(b"{"):
+            return {"sum": sum(json.loads(body)["values"])}
         return {"words": len(body.decode().split())}
     return answer
 """
@@ -44,6 +56,7 @@ runs = [
 for run in runs:
     assert run.info.complete, run.info.incomplete_reason
     assert set(run.requests["status"]) == {"ok"}, run.requests["status"].value_counts()
+    assert set(run.requests["photo_id"]) == {"text.txt", "numbers.json", "picture.png"}
     assert run.info.entries == {"app": "my_model:make"}
 for name in ("torchserve", "rayserve", "k3s", "eks", "ecs"):
     runs.append(simulate(name, app, schedule, out=f"runs/simulated-{name}"))
@@ -108,9 +121,11 @@ def run(python: Path, folder: Path, *words: str) -> str:
 def test_a_user_s_model_is_measured_and_every_environment_is_simulated(installed: Path, tmp_path: Path) -> None:
     (tmp_path / "my_model.py").write_text(MODEL)
     (tmp_path / "bodies").mkdir()
-    for number in range(3):
-        (tmp_path / f"bodies/{number}.txt").write_text("word " * (number + 1))
-    labels = (f'{{"file": "{number}.txt", "answer": {{"words": {number + 1}}}}}' for number in range(3))
+    (tmp_path / "bodies/text.txt").write_text("three plain words")
+    (tmp_path / "bodies/numbers.json").write_text('{"values": [1, 2, 4]}')
+    Image.new("L", (31, 7)).save(tmp_path / "bodies/picture.png")
+    answers = {"text.txt": {"words": 3}, "numbers.json": {"sum": 7}, "picture.png": {"width": 31}}
+    labels = [json.dumps({"file": file, "answer": answer}) for file, answer in answers.items()]
     (tmp_path / "bodies/labels.jsonl").write_text("\n".join(labels))
     (tmp_path / "script.py").write_text(SCRIPT)
     run(installed, tmp_path, "script.py")

@@ -192,7 +192,7 @@ def test_invalid_runs_are_dashed_and_enter_no_median(own: list[Run]) -> None:
     np.testing.assert_allclose(*middles)
     assert axes[0, 0].lines[2].get_linestyle() == "--"
     assert "Ray Serve\nn = 2, 1 invalid" in _texts(axes)
-    assert "invalid runs, in no median" in _texts(axes)
+    assert "invalid runs, not in the median" in _texts(axes)
     assert "1 of 3 runs of Ray Serve were invalid" in _texts(axes)
 
 

@@ -165,16 +165,21 @@ async def main(settings: dict[str, Any]) -> None:
         runner = web.AppRunner(app)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", settings["port"]).start()
-        pool.desired = settings["min_replicas"]
-        await asyncio.gather(*(pool.start() for _ in range(pool.desired)))
-        pool.out.ready(replicas=pool.desired)
-        lines = asyncio.StreamReader()
-        await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
-        await _warm_up(pool, json.loads(await lines.readline() or "{}"))
-        scaling = asyncio.create_task(pool.scale())
-        while await lines.readline():
-            continue
-        scaling.cancel()
+        try:
+            pool.desired = settings["min_replicas"]
+            await asyncio.gather(*(pool.start() for _ in range(pool.desired)))
+            pool.out.ready(replicas=pool.desired)
+            lines = asyncio.StreamReader()
+            await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
+            await _warm_up(pool, json.loads(await lines.readline() or "{}"))
+            scaling = asyncio.create_task(pool.scale())
+            while await lines.readline():
+                continue
+            scaling.cancel()
+        finally:
+            for replica in pool.replicas:
+                if replica.process.returncode is None:
+                    replica.process.terminate()
 
 
 async def _warm_up(pool: Pool, command: dict[str, Any]) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from mlscale.lazy_imports import attach
 
 if TYPE_CHECKING:
     from mlscale_twin import likeness
@@ -14,29 +15,20 @@ if TYPE_CHECKING:
     from mlscale_twin.simulate import SimulateOptions
     from mlscale_twin.studies.queue_checks import checked_queues, distributions, known_queues
     from mlscale_twin.studies.sensitivity import swings
-    from mlscale_twin.studies.simpy_check import beside_simpy
-    from mlscale_twin.studies.validation import beside
+    from mlscale_twin.studies.simpy_check import compare_with_simpy
+    from mlscale_twin.studies.validation import compare_with_live
 
 _MODULES = {"likeness": "mlscale_twin.likeness"}
 _NAMES = {
-    "calibration": "calibrate",
-    "plots.swings": "swing_bars",
-    "plots.twin": "control_rejections queue_distributions twin_trajectories verdicts",
-    "profile": "read_profile",
-    "simulate": "SimulateOptions",
-    "studies.queue_checks": "checked_queues distributions known_queues",
-    "studies.sensitivity": "swings",
-    "studies.simpy_check": "beside_simpy",
-    "studies.validation": "beside",
+    "mlscale_twin.calibration": "calibrate",
+    "mlscale_twin.plots.swings": "swing_bars",
+    "mlscale_twin.plots.twin": "control_rejections queue_distributions twin_trajectories verdicts",
+    "mlscale_twin.profile": "read_profile",
+    "mlscale_twin.simulate": "SimulateOptions",
+    "mlscale_twin.studies.queue_checks": "checked_queues distributions known_queues",
+    "mlscale_twin.studies.sensitivity": "swings",
+    "mlscale_twin.studies.simpy_check": "compare_with_simpy",
+    "mlscale_twin.studies.validation": "compare_with_live",
 }
-_LIVES_IN = {name: module for module, names in _NAMES.items() for name in names.split()}
 
-__all__ = sorted([*_MODULES, *_LIVES_IN])
-
-
-def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return import_module(_MODULES[name])
-    if name in _LIVES_IN:
-        return getattr(import_module(f"mlscale_twin.{_LIVES_IN[name]}"), name)
-    raise AttributeError(f"module 'mlscale_twin' has no attribute {name!r}")
+__getattr__, __dir__, __all__ = attach(__name__, _NAMES, _MODULES)

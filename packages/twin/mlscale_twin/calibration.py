@@ -15,14 +15,14 @@ import pandas as pd
 
 from mlscale.analysis.provisioning import lives, provisioning
 from mlscale.runs import EventKind, MlscaleError, Run
-from mlscale_twin.costs import rested_in, served_in, work_of
+from mlscale_twin.costs import fit_work, requests_after_idle, served_requests
 from mlscale_twin.durations import Measured, Number
-from mlscale_twin.loops import RECORDED
+from mlscale_twin.loops import RECORD_INTERVAL_FACTOR
 from mlscale_twin.profile import Machines, Profile, StartStep, Work
 
 FloatArray = npt.NDArray[np.float64]
-LEAST_ALONE: Final = 3
-# A replica that began to start so much later than it was created had waited for another one.
+MIN_ALONE: Final = 3
+# A longer delay between creation and start means that the replica waited for another one.
 LIMITED_S: Final = 1.0
 
 
@@ -41,78 +41,78 @@ def calibrate(runs: Sequence[Run], profile: Profile) -> Profile:
             raise MlscaleError(what, "calibrate", f"name live runs of {profile.environment}")
     used = [run for run in runs if run.info.valid]
     if not used:
-        raise MlscaleError("no valid run is among them", "calibrate", "name runs that are valid")
+        raise MlscaleError("no valid run among them", "calibrate", "name valid runs")
     if any(len(run.info.components) > 1 for run in used):
         raise MlscaleError("partitioned runs can't be fitted yet", "calibrate", "name runs of the whole application")
     component = used[0].info.components[0]
-    facts = _facts(used)
-    work = work_of(used, profile, facts)
-    outside = Number(value=_outside_s(used, work), **facts)
+    provenance = _provenance(used)
+    work = fit_work(used, profile, provenance)
+    outside = Number(value=_outside_s(used, work), **provenance)
     crowding = _crowding(used)
     changes: dict[str, Any] = {
-        "what": _where(used),
+        "what": _host_and_versions(used),
         "validated": "not validated",
         "work": {**profile.work, component: work},
         "requests": profile.requests.model_copy(update={"outside_s": outside}),
         "starts": profile.starts.model_copy(
             update={
-                "steps": tuple(_steps(used, profile, crowding, facts)),
-                "noticed": _noticed(used, profile, outside.value, facts) or profile.starts.noticed,
-                "leaves": _leaves(used, outside.value, facts) or profile.starts.leaves,
-                "alike": Number(value=_alike(used), **facts),
-                "crowding": Number(value=crowding, **facts),
+                "steps": tuple(_steps(used, profile, crowding, provenance)),
+                "noticed": _routing_delay(used, profile, outside.value, provenance) or profile.starts.noticed,
+                "leaves": _removal_delay(used, outside.value, provenance) or profile.starts.leaves,
+                "alike": Number(value=_shared_variance(used), **provenance),
+                "crowding": Number(value=crowding, **provenance),
             }
         ),
     }
     if profile.scales_by == "ray-serve":
-        changes["loop"] = {**profile.loop, "report_delay_s": Number(value=_report_delay_s(used, profile), **facts)}
+        changes["loop"] = {**profile.loop, "report_delay_s": Number(value=_report_delay_s(used, profile), **provenance)}
     if profile.machines is not None:
-        changes["machines"] = _machines(used, profile.machines, facts)
+        changes["machines"] = _machines(used, profile.machines, provenance)
     return profile.model_copy(update=changes)
 
 
-def _facts(runs: Sequence[Run]) -> dict[str, Any]:
+def _provenance(runs: Sequence[Run]) -> dict[str, Any]:
     """Source of every fitted number."""
     first, last = min(run.info.wall_start for run in runs), max(run.info.wall_start for run in runs)
     source = f"{len(runs)} live runs, {first:%Y-%m-%d} to {last:%Y-%m-%d}: {runs[0].info.run_id} and others"
     return {"source": source, "date": f"{last:%Y-%m-%d}"}
 
 
-def _where(runs: Sequence[Run]) -> str:
+def _host_and_versions(runs: Sequence[Run]) -> str:
     host = runs[0].info.host
     versions = ", ".join(f"{name} {version}" for name, version in sorted(runs[0].info.versions.items()))
     return f"{host.get('cpu_model', 'unknown CPU')}, {host.get('cores_online', '?')} cores; {versions}"
 
 
 def _outside_s(runs: Sequence[Run], work: Work) -> float:
-    """Of a response, what passes outside queue and replica: mean before the step. After it, parts of the replica's own
-    work wait for its quota on the others' way, and would be counted twice. Where a replica works on a request before
-    its clock starts, of those that found it rested: whatever else precedes is outside, too."""
-    rests = []
+    """Mean part of a response outside queue and replica, before the step: after it, the replica's own work delays
+    other requests by using up the quota, which would be counted twice. If a replica works on a request before its clock
+    starts, only requests to idle replicas count."""
+    outside_s = []
     for run in runs:
         if work.ahead is not None:
-            before, waits_s = rested_in(run), work.ahead_cpu_s
+            before, waits_s = requests_after_idle(run), work.ahead_cpu_s
         else:
-            served = served_in(run)
+            served = served_requests(run)
             before = served[served["intended_s"] < (run.info.step_s or run.info.schedule.duration_s)]
             waits_s = before["queue_s"]
-        rests.append((before["done_s"] - before["intended_s"] - before["inference_s"] - waits_s).to_numpy())
-    return round(max(0.0, float(np.mean(np.concatenate(rests)))), 5)
+        outside_s.append((before["done_s"] - before["intended_s"] - before["inference_s"] - waits_s).to_numpy())
+    return round(max(0.0, float(np.mean(np.concatenate(outside_s)))), 5)
 
 
-def _steps(runs: Sequence[Run], profile: Profile, crowding: float, facts: dict[str, Any]) -> list[StartStep]:
-    """Each step's time in replicas that were created under load, from the event before it.
+def _steps(runs: Sequence[Run], profile: Profile, crowding: float, provenance: dict[str, Any]) -> list[StartStep]:
+    """Duration of each step in replicas that were created under load, from the event before it.
 
-    A limited step ends with no event: how long it takes is told by those that had to wait for another one's end. Times
-    are those of a replica that starts alone.
+    A limited step ends without an event: its duration is the wait of replicas that had to wait for another one's end.
+    Durations are converted to those of a replica that starts alone.
     """
     begin: EventKind = "replica_created" if profile.machines is None else "replica_scheduled"
     steps = []
     for number, step in enumerate(profile.starts.steps):
         last = number == len(profile.starts.steps) - 1
         if step.limited and step.begins_with is not None:
-            waited = [_took(run, begin, step.begins_with) for run in runs]
-            takes = _measured([each[each > LIMITED_S] for each in waited], facts)
+            waited = [_durations_s(run, begin, step.begins_with) for run in runs]
+            takes = _measured([waits_s[waits_s > LIMITED_S] for waits_s in waited], provenance)
             begin, before_s = step.begins_with, (takes or step.takes).mean_s
         else:
             end: EventKind | None = "replica_ready" if last else step.ends_with
@@ -120,16 +120,19 @@ def _steps(runs: Sequence[Run], profile: Profile, crowding: float, facts: dict[s
                 steps.append(step)
                 continue
             off = (before_s if number else 0.0) + (_probe_s(runs[0], profile) / 2 if last else 0.0)
-            took = [(_took(run, begin, end) - off) / (1 + crowding * _others(run, begin, end)) for run in runs]
-            takes = _measured(took, facts)
+            took = [
+                (_durations_s(run, begin, end) - off) / (1 + crowding * _concurrent_starts(run, begin, end))
+                for run in runs
+            ]
+            takes = _measured(took, provenance)
             begin, before_s = end, 0.0
         steps.append(step.model_copy(update={"takes": takes or step.takes}))
     return steps
 
 
-def _others(run: Run, begin: EventKind, end: EventKind) -> FloatArray:
-    """For each replica of `_took`, how many others were starting when that part began, or began to within `LIMITED_S`.
-    Without room on a machine a replica does not start yet."""
+def _concurrent_starts(run: Run, begin: EventKind, end: EventKind) -> FloatArray:
+    """For each replica of `_durations_s`, the number of others that were starting when that part began, or started
+    within `LIMITED_S`. A replica without room on a machine has not started yet."""
     at = lives(run, 0.0, run.info.schedule.duration_s, begin, end)["begun_s"].to_numpy(dtype=float)[:, None]
     starts = lives(run, 0.0, run.info.schedule.duration_s, _starts_with(run), "replica_ready")
     begun, ready = (starts[name].to_numpy(dtype=float)[None, :] for name in ("begun_s", "ended_s"))
@@ -138,45 +141,50 @@ def _others(run: Run, begin: EventKind, end: EventKind) -> FloatArray:
 
 
 def _starts_with(run: Run) -> EventKind:
-    """The event at which a replica begins to start: its placement, if machines come and go."""
+    """The event at which a replica starts: its placement, if there are machines."""
     return "replica_scheduled" if "machine_requested" in set(run.events["kind"]) else "replica_created"
 
 
 def _crowding(runs: Sequence[Run]) -> float:
-    """How much longer a start takes, as a share, for each other one at the same time; 0 where none starts alone."""
-    took = np.concatenate([_took(run, _starts_with(run), "replica_ready") for run in runs])
-    others = np.concatenate([_others(run, _starts_with(run), "replica_ready") for run in runs])
+    """Relative slow-down of a start per concurrent start; 0 if too few start alone."""
+    took = np.concatenate([_durations_s(run, _starts_with(run), "replica_ready") for run in runs])
+    others = np.concatenate([_concurrent_starts(run, _starts_with(run), "replica_ready") for run in runs])
     alone, together = took[others == 0], others > 0
-    if len(alone) < LEAST_ALONE or not together.any():
+    if len(alone) < MIN_ALONE or not together.any():
         return 0.0
     longer = float(took[together].mean() / alone.mean()) - 1
     return round(max(0.0, longer / float(others[together].mean())), 4)
 
 
 def _report_delay_s(runs: Sequence[Run], profile: Profile) -> float:
-    """How long after the router's report the controller acts on it, beyond what the periods explain: each is waited
-    for by half on average."""
-    rests = []
+    """Delay from the router's report until the controller acts on it, beyond half of each period."""
+    delays_s = []
     for run in runs:
         settings = next(iter(run.info.scaling.values()))
         interval_s, look_back_s = settings["metrics_interval_s"], settings["look_back_period_s"]
-        periods_s = interval_s + min(look_back_s * RECORDED, interval_s) + profile.loop_value("control_period_s")
+        periods_s = (
+            interval_s + min(look_back_s * RECORD_INTERVAL_FACTOR, interval_s) + profile.loop_value("control_period_s")
+        )
         if run.info.step_s is not None:
-            found = provisioning(run, run.info.step_s, run.info.schedule.duration_s - run.info.step_s)
-            rests.append(found.detection_s - settings["upscale_delay_s"] - periods_s / 2)
-    known = [rest for rest in rests if np.isfinite(rest)]
+            detection_s = provisioning(run, run.info.step_s, run.info.schedule.duration_s - run.info.step_s).detection_s
+            delays_s.append(detection_s - settings["upscale_delay_s"] - periods_s / 2)
+    known = [delay_s for delay_s in delays_s if np.isfinite(delay_s)]
     return round(max(0.0, float(np.mean(known))), 4) if known else 0.0
 
 
-def _alike(runs: Sequence[Run]) -> float:
-    """Share of the variance of starts that lies between runs (analysis of variance, one way), of the first two
-    replicas that a step asked for."""
+def _shared_variance(runs: Sequence[Run]) -> float:
+    """Share of the variance of start times that lies between runs (one-way analysis of variance), for the first two
+    replicas requested at a step."""
     groups = []
     for run in runs:
         span = run.info.step_s or 0.0, run.info.schedule.duration_s
-        asked_s = lives(run, *span, "replica_created", "replica_ready")["begun_s"]
+        requested_s = lives(run, *span, "replica_created", "replica_ready")["begun_s"]
         took_s = lives(run, *span, _starts_with(run), "replica_ready")["took_s"]
-        together = took_s.reindex(asked_s.index[asked_s <= asked_s.min() + LIMITED_S]).dropna().to_numpy(dtype=float)
+        together = (
+            took_s.reindex(requested_s.index[requested_s <= requested_s.min() + LIMITED_S])
+            .dropna()
+            .to_numpy(dtype=float)
+        )
         if len(together) >= 2:
             groups.append(together[:2])
     if len(groups) < 3:
@@ -187,7 +195,7 @@ def _alike(runs: Sequence[Run]) -> float:
     return round(between / (between + within), 3) if between + within else 0.0
 
 
-def _took(run: Run, begin: str, end: str) -> FloatArray:
+def _durations_s(run: Run, begin: str, end: str) -> FloatArray:
     return np.asarray(lives(run, 0.0, run.info.schedule.duration_s, begin, end)["took_s"], dtype=float)
 
 
@@ -198,68 +206,76 @@ def _probe_s(run: Run, profile: Profile) -> float:
     return probe.value if probe is not None else 0.0
 
 
-def _noticed(runs: Sequence[Run], profile: Profile, outside_s: float, facts: dict[str, Any]) -> Measured | None:
+def _routing_delay(
+    runs: Sequence[Run], profile: Profile, outside_s: float, provenance: dict[str, Any]
+) -> Measured | None:
     """From ready to the first request that a replica received."""
-    return _measured([_first_taken(run, profile, outside_s) for run in runs], facts)
+    return _measured([_first_request_s(run, profile, outside_s) for run in runs], provenance)
 
 
-def _first_taken(run: Run, profile: Profile, outside_s: float) -> FloatArray:
-    served = served_in(run)
+def _first_request_s(run: Run, profile: Profile, outside_s: float) -> FloatArray:
+    served = served_requests(run)
     waits = 0.0 if profile.requests.routing == "shared-queue" else served["queue_s"]
     taken = served["done_s"] - outside_s - served["inference_s"] - waits
     first = taken.groupby(served["replica_id"]).min()
     ready = run.events[(run.events["kind"] == "replica_ready") & (run.events["t_s"] > 0)]
-    return _since(first, ready)
+    return _delays_s(first, ready)
 
 
-def _since(times: pd.Series, events: pd.DataFrame) -> FloatArray:
-    """Each event's subject's time, less the event's; subjects without one are left out. Requests call a replica by its
-    name, or by the id that its event's detail gives."""
+def _delays_s(times: pd.Series, events: pd.DataFrame) -> FloatArray:
+    """Time of each event's subject less the event's time; subjects without one are omitted. Requests name a replica by
+    its name, or by the id in its event's detail."""
     details = [json.loads(text or "{}") for text in events["detail"].fillna("{}")]
-    found = [
+    delays_s = [
         float(times.get(subject, times.get(str(detail.get("replica_id", "")), np.nan))) - t_s
         for detail, subject, t_s in zip(details, events["subject"], events["t_s"], strict=True)
     ]
-    return np.array([value for value in found if np.isfinite(value)])
+    return np.array([delay_s for delay_s in delays_s if np.isfinite(delay_s)])
 
 
-def _leaves(runs: Sequence[Run], outside_s: float, facts: dict[str, Any]) -> Measured | None:
+def _removal_delay(runs: Sequence[Run], outside_s: float, provenance: dict[str, Any]) -> Measured | None:
     """From the decision to remove a replica until its last request was sent."""
-    found = []
+    delays_s = []
     for run in runs:
-        served = served_in(run)
+        served = served_requests(run)
         last = (served["intended_s"] + outside_s / 2).groupby(served["replica_id"]).max()
-        going = run.events[(run.events["kind"] == "replica_draining") & (run.events["t_s"] > 0)]
-        found.append(_since(last, going))
-    return _measured(found, facts)
+        draining = run.events[(run.events["kind"] == "replica_draining") & (run.events["t_s"] > 0)]
+        delays_s.append(_delays_s(last, draining))
+    return _measured(delays_s, provenance)
 
 
-def _machines(runs: Sequence[Run], machines: Machines, facts: dict[str, Any]) -> Machines:
-    """What a machine takes beyond the boot time that was set. A rehearsal's machines that are asked for together come
-    one after another: there, the first of them tells it, and the others how far apart they come."""
-    over, apart = [], []
+def _machines(runs: Sequence[Run], machines: Machines, provenance: dict[str, Any]) -> Machines:
+    """A machine's boot overhead beyond the boot time in the settings. In a rehearsal, machines requested together boot
+    one after another: the first gives the overhead, the others the time between boots."""
+    overheads, apart = [], []
     for run in runs:
         boot = str(next(iter(run.info.scaling.values())).get("boot", ""))
-        found = lives(run, 0.0, run.info.schedule.duration_s, "machine_requested", "machine_booted")
-        for _, together in found.groupby((found["begun_s"].sort_values().diff() > LIMITED_S).cumsum()):
+        boots = lives(run, 0.0, run.info.schedule.duration_s, "machine_requested", "machine_booted")
+        for _, together in boots.groupby((boots["begun_s"].sort_values().diff() > LIMITED_S).cumsum()):
             took = np.sort(together["took_s"].to_numpy(dtype=float))
             if run.info.mode == "rehearsal":
                 apart.append(np.diff(took))
                 took = took[:1]
             if boot.endswith("s") and boot[:-1].replace(".", "", 1).isdigit():
-                over.append(took - float(boot[:-1]))
+                overheads.append(took - float(boot[:-1]))
     waits_s = np.concatenate(apart) if apart else np.zeros(0)
     parts = {
-        "boot_overhead": _measured(over, facts),
-        "registers": _measured([_took(run, "machine_booted", "machine_registered") for run in runs], facts),
-        "turns_ready": _measured([_took(run, "machine_registered", "machine_ready") for run in runs], facts),
+        "boot_overhead": _measured(overheads, provenance),
+        "registers": _measured([_durations_s(run, "machine_booted", "machine_registered") for run in runs], provenance),
+        "turns_ready": _measured(
+            [_durations_s(run, "machine_registered", "machine_ready") for run in runs], provenance
+        ),
     }
-    changes: dict[str, Any] = {name: spread for name, spread in parts.items() if spread is not None}
+    changes: dict[str, Any] = {name: duration for name, duration in parts.items() if duration is not None}
     if len(waits_s):
-        changes["apart"] = Number(value=round(float(waits_s.mean()), 3), **facts)
+        changes["apart"] = Number(value=round(float(waits_s.mean()), 3), **provenance)
     return machines.model_copy(update=changes)
 
 
-def _measured(parts: Sequence[FloatArray], facts: dict[str, Any]) -> Measured | None:
+def _measured(parts: Sequence[FloatArray], provenance: dict[str, Any]) -> Measured | None:
     values = np.maximum(np.concatenate(parts), 0.0) if parts else np.zeros(0)
-    return Measured(samples_s=tuple(round(float(each), 3) for each in sorted(values)), **facts) if len(values) else None
+    return (
+        Measured(samples_s=tuple(round(float(value), 3) for value in sorted(values)), **provenance)
+        if len(values)
+        else None
+    )

@@ -19,7 +19,7 @@ _EPSILON_S = 1e-12
 def finish(
     began_s: float, work_s: float, phase_s: float, period: int, used_s: float, quota_cores: float, period_s: float
 ) -> tuple[float, int, float]:
-    """When work that starts now is done: (time, the period in which it ends, what is used of that period then).
+    """End of work that starts now: (time, the period in which it ends, what is used of that period then).
 
     Args:
         phase_s: start of period 0. period, used_s: the last period in which the group ran, and for how long.
@@ -35,13 +35,13 @@ def finish(
     if work_s <= room_s + _EPSILON_S:
         return began_s + work_s, now, used + work_s
     left_s = work_s - max(0.0, room_s)
-    full = math.ceil(left_s / share_s - 1e-9) - 1  # periods that it uses up before its last one
+    full = math.ceil(left_s / share_s - 1e-9) - 1  # periods used up before the last one
     rest_s = left_s - full * share_s
     return ends_s + full * period_s + rest_s, now + 1 + full, rest_s
 
 
 @inlined
-def done_by(
+def work_done_s(
     t_s: float,
     began_s: float,
     work_s: float,
@@ -51,7 +51,7 @@ def done_by(
     quota_cores: float,
     period_s: float,
 ) -> float:
-    """Work done by ``t_s`` of what started at ``began_s``, CPU s; arguments as for `finish`."""
+    """Work done by ``t_s`` since ``began_s``, CPU s; arguments as for `finish`."""
     if t_s <= began_s:
         return 0.0
     if quota_cores >= 1.0:
@@ -69,10 +69,10 @@ def done_by(
 
 
 @inlined
-def runs_from(
+def next_run_s(
     t_s: float, began_s: float, phase_s: float, period: int, used_s: float, quota_cores: float, period_s: float
 ) -> float:
-    """When a group that wants to run at ``t_s`` does: then or, if its quota is used up, in its next period.
+    """When a group that is runnable at ``t_s`` runs: then or, if its quota is used up, in its next period.
 
     Args:
         began_s: start of its uninterrupted work; infinite if it is idle.

@@ -18,6 +18,9 @@ def simulate(
     environment: Annotated[str, typer.Argument(help="torchserve, rayserve, k3s, eks or ecs")],
     out: Annotated[Path, typer.Option(help="folder of the new run")],
     arm: Arm = "matched",
+    app: Annotated[
+        str | None, typer.Option(help="your own model, as package.module:factory; default: the code reader")
+    ] = None,
     schedule: Annotated[Path | None, typer.Option(help="JSON file; default: the protocol's 60 s schedule")] = None,
     scaling: Annotated[
         list[str] | None, typer.Option(help="KEY=VALUE, overrides a setting of the arm; repeatable")
@@ -37,6 +40,7 @@ def simulate(
 ) -> None:
     """Simulate a run: the framework's own scaling decisions on a calibrated model. Nothing is deployed or measured."""
     from mlscale.defaults import defaults
+    from mlscale.environments.base import own_model
     from mlscale.loadgen.schedule_files import read_schedule
     from mlscale.measurement.settings import parse_settings
     from mlscale.notebook.parameters import MeasureParameters, checked
@@ -48,7 +52,8 @@ def simulate(
     with Shown() as shown:
         run = simulate(
             environment,
-            schedule=read_schedule(schedule) if schedule else None,
+            own_model(app) if app else None,
+            read_schedule(schedule) if schedule else None,
             out=out,
             scaling=defaults().sized(environment, parameters.scaling, schedule),
             arm=parameters.arm,
@@ -57,7 +62,7 @@ def simulate(
                 connections=parameters.connections,
                 seed=seed,
                 photos=photos,
-                changes=[_change(text) for text in changes or []],
+                changes=[_parse_change(text) for text in changes or []],
                 machine_failures_per_h=machine_failures,
                 progress=shown,
             ),
@@ -86,24 +91,24 @@ def sweep(
     from mlscale.progress import Shown
     from mlscale_twin.studies.sweep import grid, sweep
 
-    usual = defaults()
-    load = read_schedule(schedule) if schedule else usual.schedule()
-    settings, numbers = _values(scaling or [], "--scaling"), _values(changes or [], "--set")
+    presets = defaults()
+    load = read_schedule(schedule) if schedule else presets.schedule()
+    settings, numbers = _parse_values(scaling or [], "--scaling"), _parse_values(changes or [], "--set")
     tasks = [
         task
         for name in environments
         for task in grid(
             [name],
             load,
-            {key: [value] for key, value in usual.sized(name, {}, schedule).items()} | settings,
+            {key: [value] for key, value in presets.sized(name, {}, schedule).items()} | settings,
             draws,
             arm=arm,
-            level_s=usual.level_s,
+            level_s=presets.level_s,
             changes=numbers,
         )
     ]
     with Shown() as shown:
-        table = sweep(tasks, out, address=ray, say=shown)
+        table = sweep(tasks, out, address=ray, progress=shown)
     keys = ["environment", *settings, *numbers]
     columns = ["mean_response_s", "sd_response_s", "t_slo_s", "mean_replicas", "failure_share"]
     print(table.groupby(keys, sort=False)[columns].mean().round(3).to_string())
@@ -135,18 +140,18 @@ def calibrate(
     )
 
 
-def _values(texts: Sequence[str], option: str) -> dict[str, list[Any]]:
+def _parse_values(texts: Sequence[str], option: str) -> dict[str, list[Any]]:
     """``["max_replicas=2,4"]`` to ``{"max_replicas": [2, 4]}``."""
     values_of: dict[str, list[Any]] = {}
     for text in texts:
         name, sign, values = text.partition("=")
         if not sign or not values:
             raise MlscaleError(f"{text!r} has no values", option, "write KEY=VALUE,VALUE,...")
-        values_of[name] = [_change(f"{name}={value}")[1] for value in values.split(",")]
+        values_of[name] = [_parse_change(f"{name}={value}")[1] for value in values.split(",")]
     return values_of
 
 
-def _change(text: str) -> tuple[str, Any]:
+def _parse_change(text: str) -> tuple[str, Any]:
     path, sign, value = text.partition("=")
     if not sign:
         raise MlscaleError(f"{text!r} has no value", "--set", "write PATH=VALUE, such as work.app.mean_s.value=0.05")

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from mlscale.environments.worker_controller import ControllerSettings
 from mlscale.runs import MlscaleError
-from mlscale_twin.loops import HpaLoop, RayServeLoop, Scene, TargetTrackingLoop, WorkerControllerLoop
+from mlscale_twin.loops import HpaLoop, LoopContext, RayServeLoop, TargetTrackingLoop, WorkerControllerLoop
 from mlscale_twin.policies.hpa import Behavior, HpaSettings, MetricSpec, ScalingRules
 from mlscale_twin.policies.ray_serve import RayServeSettings
 from mlscale_twin.policies.target_tracking import TargetTrackingSettings
@@ -17,20 +17,20 @@ Scaling = Mapping[str, Any]
 """Settings of one component, every default spelled out, as run.json holds them."""
 
 
-def start_loop(scene: Scene, scaling: Scaling, profile: Profile) -> None:
+def start_loop(context: LoopContext, scaling: Scaling, profile: Profile) -> None:
     """Starts the profile's control loop over the component; a fixed number of replicas has none.
 
     Raises:
         MlscaleError: a setting that the twin does not support.
     """
     if scaling["min_replicas"] != scaling["max_replicas"]:
-        _STARTS[profile.scales_by](scene, scaling, profile)
+        _STARTERS[profile.scales_by](context, scaling, profile)
 
 
-def _worker_controller(scene: Scene, scaling: Scaling, profile: Profile) -> None:
+def _worker_controller(context: LoopContext, scaling: Scaling, profile: Profile) -> None:
     settings = _fields(ControllerSettings, scaling)
     WorkerControllerLoop(
-        scene,
+        context,
         settings,
         sample_interval_s=scaling["sample_interval_s"],
         period_s=scaling["period_s"],
@@ -38,20 +38,20 @@ def _worker_controller(scene: Scene, scaling: Scaling, profile: Profile) -> None
     )
 
 
-def _ray_serve(scene: Scene, scaling: Scaling, profile: Profile) -> None:
+def _ray_serve(context: LoopContext, scaling: Scaling, profile: Profile) -> None:
     if scaling["aggregation_function"] != "mean":
-        raise MlscaleError("only the mean is simulated", "aggregation_function", "leave it, or measure it live")
+        raise MlscaleError("only the mean is simulated", "aggregation_function", "leave it at mean, or measure live")
     RayServeLoop(
-        scene,
+        context,
         _fields(RayServeSettings, scaling),
         metrics_interval_s=scaling["metrics_interval_s"],
         look_back_s=scaling["look_back_period_s"],
         period_s=profile.loop_value("control_period_s"),
-        late_s=profile.loop_value("report_delay_s"),
+        delay_s=profile.loop_value("report_delay_s"),
     )
 
 
-def _hpa(scene: Scene, scaling: Scaling, profile: Profile) -> None:
+def _hpa(context: LoopContext, scaling: Scaling, profile: Profile) -> None:
     request_milli = round(1000 * scaling["cpu_cores"])
     if scaling["metric"] == "cpu":
         metric = MetricSpec("Resource", "cpu", "Utilization", scaling["target_cpu_percent"])
@@ -72,7 +72,7 @@ def _hpa(scene: Scene, scaling: Scaling, profile: Profile) -> None:
         initial_readiness_delay_s=profile.loop_value("initial_readiness_delay_s"),
     )
     HpaLoop(
-        scene,
+        context,
         settings,
         sync_s=scaling.get("sync_period_s") or profile.loop_value("sync_period_s"),
         window_s=scaling["metric_window_s"],
@@ -81,7 +81,7 @@ def _hpa(scene: Scene, scaling: Scaling, profile: Profile) -> None:
     )
 
 
-def _target_tracking(scene: Scene, scaling: Scaling, profile: Profile) -> None:
+def _target_tracking(context: LoopContext, scaling: Scaling, profile: Profile) -> None:
     settings = TargetTrackingSettings(
         target=scaling["target"],
         min_capacity=scaling["min_replicas"],
@@ -93,11 +93,11 @@ def _target_tracking(scene: Scene, scaling: Scaling, profile: Profile) -> None:
         in_cooldown_s=scaling["in_cooldown_s"],
     )
     TargetTrackingLoop(
-        scene,
+        context,
         settings,
         metric=scaling["metric"],
         quota_cores=scaling["cpu_cores"],
-        late_s=profile.loop_value(f"metric_delay_{scaling['metric_period_s']}s"),
+        delay_s=profile.loop_value(f"metric_delay_{scaling['metric_period_s']}s"),
     )
 
 
@@ -106,7 +106,7 @@ def _fields(kind: type[Any], scaling: Scaling) -> Any:
     return kind(**{name: scaling[name] for name in kind.__dataclass_fields__ if name in scaling})
 
 
-_STARTS: Final = {
+_STARTERS: Final = {
     "worker-controller": _worker_controller,
     "ray-serve": _ray_serve,
     "hpa": _hpa,

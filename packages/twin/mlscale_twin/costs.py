@@ -12,19 +12,19 @@ import pandas as pd
 from mlscale.analysis.durations import answered
 from mlscale.runs import ClosedLoop, MlscaleError, Run
 from mlscale_twin.durations import Number
-from mlscale_twin.likeness import WAITED_S
+from mlscale_twin.likeness import MIN_WAIT_S
 from mlscale_twin.profile import Profile, Work
 from mlscale_twin.settings import Processor, Queueing
-from mlscale_twin.single_trial import Trial, share_afterwards, share_ahead, share_per_ask, spread_of_work
+from mlscale_twin.single_trial import Trial, fit_afterwards, fit_ahead, fit_per_waiting, fit_spread
 
-# So long before the first request a replica has nothing to do.
+# Idle time before the first request, from which a replica's idle CPU is taken.
 IDLE_S: Final = 10.0
-# After the step, until as many wait as will.
-SETTLES_S: Final = 2.0
-# How often what depends on each other is fitted by turns.
+# Time after the step until the number of waiting requests is stationary.
+SETTLING_S: Final = 2.0
+# Rounds of fitting parameters that depend on each other.
 PASSES: Final = 3
-# Think time of a client whose requests find a replica rested.
-SELDOM_S: Final = 1.0
+# Think time with which each request finds an idle replica.
+SPARSE_THINK_S: Final = 1.0
 NOTES: Final = {
     "ahead": "with which a replica alone serves as long as the first one did after the step; rested ones wait as long",
     "afterwards": "with which a rested replica serves as long as it did before the step",
@@ -33,53 +33,56 @@ NOTES: Final = {
 }
 
 
-def work_of(runs: Sequence[Run], profile: Profile, facts: dict[str, Any]) -> Work:
+def fit_work(runs: Sequence[Run], profile: Profile, provenance: dict[str, Any]) -> Work:
     """CPU that replicas used while serving, per answer given; shares of photos by the service times of replicas that
     were never idle."""
-    mean_s = sum(_cpu_s(run) for run in runs) / sum(len(served_in(run)) for run in runs)
+    mean_s = sum(_cpu_s(run) for run in runs) / sum(len(served_requests(run)) for run in runs)
     busy = pd.concat([_busy(run) for run in runs], ignore_index=True)
     by_photo = busy.groupby("photo_id")["work_s"]
     shares = by_photo.mean() / by_photo.mean().mean()
     work = Work(
-        mean_s=Number(value=round(mean_s, 6), **facts),
-        reference_cpu_s=_reference(runs, facts),
+        mean_s=Number(value=round(mean_s, 6), **provenance),
+        reference_cpu_s=_reference(runs, provenance),
         photos=tuple(round(float(share), 4) for share in shares.sort_index()),
-        spread=Number(value=0.0, **facts),
+        spread=Number(value=0.0, **provenance),
     )
     polling = profile.polling(next(iter(runs[0].info.scaling.values())))
     if polling is not None:
-        return _asked_work(runs, work, Queueing("polled-queue", polling=polling), facts)
-    spread = spread_of_work(_relative_sd(busy["work_s"], by_photo), work, Trial(_processor(runs[0])))
-    return _with(work, {"spread": round(spread, 3)}, facts)
+        return _polled_work(runs, work, Queueing("polled-queue", polling=polling), provenance)
+    spread = fit_spread(_relative_sd(busy["work_s"], by_photo), work, Trial(_processor(runs[0])))
+    return _replaced(work, {"spread": round(spread, 3)}, provenance)
 
 
-def _asked_work(runs: Sequence[Run], work: Work, queueing: Queueing, facts: dict[str, Any]) -> Work:
-    """The work of replicas that are asked, and that do part of it outside the clock of their service: what an answer
-    costs while nobody waits; then, by turns, what is done after it, before the clock starts, what it costs to be asked,
-    and the spread. With these a lone replica serves as long as live ones that had rested; and, with the clients of the
-    step, does what the first live one did until the next was ready."""
-    rested = pd.concat([rested_in(run) for run in runs])
-    crowded = pd.concat([_crowded(run) for run in runs])
-    if rested.empty or crowded.empty:
-        raise MlscaleError("no replica rested, and then had a step to bear", "calibrate", "name runs with a step")
+def _polled_work(runs: Sequence[Run], work: Work, queueing: Queueing, provenance: dict[str, Any]) -> Work:
+    """The work of replicas that are polled, and that do part of it outside their service clock. First an answer's work
+    without waiting requests; then, in turn, the work after the answer and before the clock starts, the cost of polls,
+    and the spread. They are chosen so that a lone replica has the service times of live replicas after idling and, with
+    the step's clients, of the first live replica until the next one was ready."""
+    after_idle = pd.concat([requests_after_idle(run) for run in runs])
+    loaded = pd.concat([_under_step_load(run) for run in runs])
+    if after_idle.empty or loaded.empty:
+        raise MlscaleError(
+            "no replica was idle before the step and loaded after it", "calibrate", "name runs with a step"
+        )
     quiet_s, loaded_s = _quiet_and_loaded(runs, work.mean_s.value)
-    relative_sd = _relative_sd(crowded["inference_s"], crowded.groupby("photo_id")["inference_s"])
-    crowd = _crowd(runs[0], queueing)
-    seldom = replace(crowd, clients=1, think_s=SELDOM_S)
-    work = _with(work, {"mean_s": quiet_s}, facts)
+    relative_sd = _relative_sd(loaded["inference_s"], loaded.groupby("photo_id")["inference_s"])
+    step_load = _step_load(runs[0], queueing)
+    sparse_load = replace(step_load, clients=1, think_s=SPARSE_THINK_S)
+    work = _replaced(work, {"mean_s": quiet_s}, provenance)
     for _ in range(PASSES):
-        after = share_afterwards(float(rested["inference_s"].mean()), work, seldom)
-        work = _with(work, {"afterwards": after}, facts)
-        ahead = share_ahead(float(crowded["inference_s"].mean()), work, crowd)
-        work = _with(work, {"ahead": min(ahead, float(rested["queue_s"].mean()) / quiet_s)}, facts)
-        work = _with(work, {"per_waiting": share_per_ask(loaded_s / quiet_s, work, crowd)}, facts)
-        work = _with(work, {"spread": spread_of_work(relative_sd, work, crowd)}, facts)
+        after = fit_afterwards(float(after_idle["inference_s"].mean()), work, sparse_load)
+        work = _replaced(work, {"afterwards": after}, provenance)
+        ahead = fit_ahead(float(loaded["inference_s"].mean()), work, step_load)
+        work = _replaced(work, {"ahead": min(ahead, float(after_idle["queue_s"].mean()) / quiet_s)}, provenance)
+        work = _replaced(work, {"per_waiting": fit_per_waiting(loaded_s / quiet_s, work, step_load)}, provenance)
+        work = _replaced(work, {"spread": fit_spread(relative_sd, work, step_load)}, provenance)
     return work
 
 
-def _with(work: Work, values: Mapping[str, float], facts: dict[str, Any]) -> Work:
+def _replaced(work: Work, values: Mapping[str, float], provenance: dict[str, Any]) -> Work:
     changes = {
-        name: Number(value=round(value, 6), **{**facts, "note": NOTES.get(name, "")}) for name, value in values.items()
+        name: Number(value=round(value, 6), **{**provenance, "note": NOTES.get(name, "")})
+        for name, value in values.items()
     }
     return work.model_copy(update=changes)
 
@@ -89,7 +92,7 @@ def _relative_sd(times_s: pd.Series, by_photo: Any) -> float:
     return float(np.sqrt(by_photo.var().mean()) / times_s.mean())
 
 
-def _crowd(run: Run, queueing: Queueing) -> Trial:
+def _step_load(run: Run, queueing: Queueing) -> Trial:
     """The clients of a run's step, all on one replica."""
     schedule = run.info.schedule
     if not isinstance(schedule, ClosedLoop):
@@ -97,30 +100,30 @@ def _crowd(run: Run, queueing: Queueing) -> Trial:
     return Trial(_processor(run), queueing, schedule.stages[-1].clients, schedule.think_mean_s)
 
 
-def _crowded(run: Run) -> pd.DataFrame:
+def _under_step_load(run: Run) -> pd.DataFrame:
     """Answers that began after the step and that the first replica gave while alone."""
-    served, t0 = served_in(run), run.info.step_s if run.info.step_s is not None else np.inf
+    served, t0 = served_requests(run), run.info.step_s if run.info.step_s is not None else np.inf
     begun_s = served["done_s"] - served["inference_s"]
-    return served[(begun_s > t0 + SETTLES_S) & (served["done_s"] < _alone_s(run))]
+    return served[(begun_s > t0 + SETTLING_S) & (served["done_s"] < _alone_s(run))]
 
 
-def rested_in(run: Run) -> pd.DataFrame:
+def requests_after_idle(run: Run) -> pd.DataFrame:
     """Requests before the step that reached a replica idle for a period or more."""
-    served = served_in(run).sort_values("intended_s")
+    served = served_requests(run).sort_values("intended_s")
     rest_s = served["intended_s"] - served["done_s"].cummax().shift(fill_value=-np.inf)
     quiet = served["intended_s"] < (run.info.step_s or run.info.schedule.duration_s)
     return served[quiet & (rest_s > _processor(run).period_s)]
 
 
-def _reference(runs: Sequence[Run], facts: dict[str, Any]) -> Number | None:
-    known = [float(run.info.photos["cpu_s"]) for run in runs if run.info.photos.get("cpu_s")]
-    return Number(value=round(float(np.mean(known)), 6), **facts) if known else None
+def _reference(runs: Sequence[Run], provenance: dict[str, Any]) -> Number | None:
+    references = [float(run.info.photos["cpu_s"]) for run in runs if run.info.photos.get("cpu_s")]
+    return Number(value=round(float(np.mean(references)), 6), **provenance) if references else None
 
 
 def _quiet_and_loaded(runs: Sequence[Run], mean_s: float) -> tuple[float, float]:
-    """The mean work of an answer while next to nobody waits, and while somebody always does, CPU s: of the first
-    replica while it is alone, before the step and after it. What the replica uses when nobody asks is no answer's work
-    while there is time left for it; under load it takes its part of the quota, and so counts."""
+    """Mean work of an answer with almost no waiting requests, and with some at all times, CPU s: of the first replica
+    while it is alone, before and after the step. Its idle CPU use is subtracted before the step only: under load it
+    competes for the quota, and so counts."""
     before, after = [], []
     for run in runs:
         alone_s, t0, first = _alone_s(run), run.info.step_s, _first_replica(run)
@@ -136,14 +139,14 @@ def _quiet_and_loaded(runs: Sequence[Run], mean_s: float) -> tuple[float, float]
 
 
 def _first_replica(run: Run) -> str:
-    """The replica that was there before the others."""
+    """The replica that existed before the others."""
     rows = run.resources[run.resources["role"] == "replica"]
     return str(rows.loc[rows["t_s"].idxmin(), "subject"])
 
 
 def _alone_s(run: Run) -> float:
     """Time until which no other replica exists; 0 if none joins the first."""
-    others = ready_in(run).drop(_first_replica(run), errors="ignore")
+    others = ready_times(run).drop(_first_replica(run), errors="ignore")
     return float(others[others > 0].min()) if (others > 0).any() else 0.0
 
 
@@ -152,7 +155,7 @@ def _per_answer(run: Run, replica: str, from_s: float, to_s: float) -> tuple[flo
     rows = run.resources[(run.resources["role"] == "replica") & (run.resources["subject"] == replica)]
     samples = rows.sort_values("t_s")
     inside = samples["t_s"].between(from_s, to_s)
-    answers = int(served_in(run)["done_s"].between(from_s, to_s).sum())
+    answers = int(served_requests(run)["done_s"].between(from_s, to_s).sum())
     return float((samples["cpu_cores"] * samples["t_s"].diff())[inside].sum()), answers
 
 
@@ -163,12 +166,12 @@ def _idle_cores(run: Run, replica: str) -> float:
     return float(idle) if np.isfinite(idle) else 0.0
 
 
-def ready_in(run: Run) -> pd.Series:
+def ready_times(run: Run) -> pd.Series:
     """Time at which each replica first became ready, by name."""
     return run.events[run.events["kind"] == "replica_ready"].groupby("subject")["t_s"].first()
 
 
-def served_in(run: Run) -> pd.DataFrame:
+def served_requests(run: Run) -> pd.DataFrame:
     """Requests that were served by a replica."""
     done = answered(run.requests)
     return done[done["replica_id"].fillna("") != ""]
@@ -176,7 +179,7 @@ def served_in(run: Run) -> pd.DataFrame:
 
 def _cpu_s(run: Run) -> float:
     """CPU of all replicas, from the first request or readiness to the end of the load."""
-    ready = ready_in(run)
+    ready = ready_times(run)
     end_s = run.info.schedule.duration_s
     total = 0.0
     for name, rows in run.resources[run.resources["role"] == "replica"].groupby("subject"):
@@ -191,8 +194,8 @@ def _cpu_s(run: Run) -> float:
 def _busy(run: Run) -> pd.DataFrame:
     """Answers of replicas that were never idle, with their service time as work under the quota."""
     quota = float(next(iter(run.info.scaling.values()))["cpu_cores"])
-    served = served_in(run)
-    busy = served[served["queue_s"] > WAITED_S]
+    served = served_requests(run)
+    busy = served[served["queue_s"] > MIN_WAIT_S]
     return busy.assign(work_s=busy["inference_s"] * min(1.0, quota))[["photo_id", "work_s"]]
 
 

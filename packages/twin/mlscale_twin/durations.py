@@ -1,4 +1,4 @@
-"""Durations as distributions, each with its source: the elements of profiles."""
+"""Numbers and duration distributions with their sources: the elements of profiles."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class Number(Sourced):
     value: float
 
 
-class Drawn(Sourced):
-    """A varying duration, defined by its quantiles."""
+class Distribution(Sourced):
+    """Distribution of a duration, defined by its quantiles."""
 
     def quantile(self, share: float) -> float:
         """The duration that a ``share`` (0 to 1) of all do not exceed, s."""
@@ -37,7 +37,7 @@ class Drawn(Sourced):
         return self.quantile(float(rng.random()))
 
 
-class Fixed(Drawn):
+class Fixed(Distribution):
     """A constant."""
 
     kind: Literal["fixed"] = "fixed"
@@ -51,7 +51,7 @@ class Fixed(Drawn):
         return self.value_s
 
 
-class LogNormal(Drawn):
+class LogNormal(Distribution):
     """Lognormal, by the mean and standard deviation of the duration itself."""
 
     kind: Literal["lognormal"] = "lognormal"
@@ -64,7 +64,7 @@ class LogNormal(Drawn):
         return math.exp(math.log(self.mean_s) - variance / 2 + math.sqrt(variance) * normal)
 
 
-class Uniform(Drawn):
+class Uniform(Distribution):
     """Uniform between two bounds: the phase of something periodic, for instance."""
 
     kind: Literal["uniform"] = "uniform"
@@ -74,7 +74,7 @@ class Uniform(Drawn):
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         if self.high_s < self.low_s:
-            raise ValueError(f"from {self.low_s} to {self.high_s} s")
+            raise ValueError(f"high_s {self.high_s} is below low_s {self.low_s}")
         return self
 
     @property
@@ -85,7 +85,7 @@ class Uniform(Drawn):
         return self.low_s + share * (self.high_s - self.low_s)
 
 
-class Measured(Drawn):
+class Measured(Distribution):
     """One of the measured values, all equally likely."""
 
     kind: Literal["measured"] = "measured"
@@ -100,17 +100,19 @@ class Measured(Drawn):
         return sorted(self.samples_s)[min(int(share * number), number - 1)]
 
 
-Spread = Annotated[Fixed | LogNormal | Uniform | Measured, Field(discriminator="kind")]
+Duration = Annotated[Fixed | LogNormal | Uniform | Measured, Field(discriminator="kind")]
 
 
-def longer(spread: Spread, factor: float) -> Spread:
-    """Every duration times ``factor``."""
-    match spread:
+def scale_duration(duration: Duration, factor: float) -> Duration:
+    """The distribution of ``factor`` times the duration."""
+    match duration:
         case Fixed():
-            return spread.model_copy(update={"value_s": spread.value_s * factor})
+            return duration.model_copy(update={"value_s": duration.value_s * factor})
         case LogNormal():
-            return spread.model_copy(update={"mean_s": spread.mean_s * factor, "sd_s": spread.sd_s * factor})
+            return duration.model_copy(update={"mean_s": duration.mean_s * factor, "sd_s": duration.sd_s * factor})
         case Uniform():
-            return spread.model_copy(update={"low_s": spread.low_s * factor, "high_s": spread.high_s * factor})
+            return duration.model_copy(update={"low_s": duration.low_s * factor, "high_s": duration.high_s * factor})
         case Measured():
-            return spread.model_copy(update={"samples_s": tuple(each * factor for each in spread.samples_s)})
+            return duration.model_copy(
+                update={"samples_s": tuple(sample_s * factor for sample_s in duration.samples_s)}
+            )

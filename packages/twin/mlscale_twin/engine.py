@@ -1,4 +1,4 @@
-"""One simulated world: its arrays, and the operations of Python on them between two steps of the kernel."""
+"""One simulated world: its arrays, and Python's operations on them between two steps of the kernel."""
 
 from __future__ import annotations
 
@@ -12,19 +12,18 @@ import numpy.typing as npt
 
 from mlscale.loadgen.schedules import THINKS, active_intervals, intended_times, photo_order, think_times
 from mlscale.runs import ClosedLoop, MlscaleError, OpenLoop
-from mlscale_twin import earliest, fleet, kernel
-from mlscale_twin import layout as lay
-from mlscale_twin.generator import seeded
+from mlscale_twin import kernel, layout, membership, tournament
+from mlscale_twin.generator import seed_state
 from mlscale_twin.memory import Memory
 from mlscale_twin.settings import Clients, Processor, Queueing, Service
 
-_ROOM: Final = 256
-_MOST_ROOM: Final = 2**24
-_ROWS: Final = 65_536
-# Send times are drawn so many at a time: those, and what they are made of, fit a core's cache.
-_DUE: Final = 16_384
-# After so many requests of a client its think times repeat.
-_LONGEST_THINKS: Final = 4096
+_INITIAL_ROWS: Final = 256
+_MAX_ROWS: Final = 2**24
+_OUTPUT_ROWS: Final = 65_536
+# Send times drawn at a time: these, and the numbers they are computed from, fit a core's cache.
+_DUE_CHUNK: Final = 16_384
+# Think times drawn per client; then they repeat.
+_MAX_THINKS: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +47,8 @@ class Statistics:
 
 def bin_edges_s() -> npt.NDArray[np.float64]:
     """Edges of the bins of `Statistics.bins`, s (bins + 1,)."""
-    places = np.arange(lay.BINS + 1, dtype=np.int64) + lay.FIRST_BIN
-    return (places << lay.BIN_SHIFT).view(np.float64)
+    places = np.arange(layout.BINS + 1, dtype=np.int64) + layout.FIRST_BIN
+    return (places << layout.BIN_SHIFT).view(np.float64)
 
 
 class Engine:
@@ -57,7 +56,7 @@ class Engine:
 
     Args:
         queueing: one per component; the first component calls the second.
-        most_replicas: number of places, including replicas that finish their last request.
+        max_replicas: at any time, including those that finish their last request.
         photos: number of different photos. seed, block: as in the load generator. draw: seed of service times.
         records: keep each request (`take_rows`); otherwise only statistics of requests sent from ``begin_s`` on.
     """
@@ -70,7 +69,7 @@ class Engine:
         queueing: Sequence[Queueing],
         clients: Clients,
         *,
-        most_replicas: int,
+        max_replicas: int,
         photos: int = 1,
         seed: int = 0,
         block: int = 0,
@@ -81,14 +80,16 @@ class Engine:
         self._schedule, self._seed, self._block = schedule, seed, block
         self._due: Iterator[npt.NDArray[np.float64]] = iter(())
         if isinstance(schedule, OpenLoop):
-            self._due = intended_times(schedule, seed, block, chunk=_DUE)
-        self._last_due = False
-        self._kept: list[npt.NDArray[np.void]] = []
+            self._due = intended_times(schedule, seed, block, chunk=_DUE_CHUNK)
+        self._all_due = False
+        self._row_chunks: list[npt.NDArray[np.void]] = []
         self._serial = 0
-        self._phases = np.random.default_rng([seed, block, _PHASES, draw])
-        self._memory = _new_memory(queueing, service, most_replicas, (seed, block, draw), 1 if not records else _ROWS)
-        _describe(self._memory, service, processor, clients, isinstance(schedule, ClosedLoop), records, begin_s)
-        self._load(photos)
+        self._phases = np.random.default_rng([seed, block, _PHASE_STREAM, draw])
+        self._memory = _new_memory(
+            queueing, service, max_replicas, (seed, block, draw), 1 if not records else _OUTPUT_ROWS
+        )
+        _set_parameters(self._memory, service, processor, clients, isinstance(schedule, ClosedLoop), records, begin_s)
+        self._plan_load(photos)
         self._arrays: tuple[Any, ...] = tuple(self._memory)
 
     @property
@@ -102,55 +103,55 @@ class Engine:
             MlscaleError: more requests are open than memory allows.
         """
         while True:
-            code = kernel.advance(until_s, self._last_due, self._arrays)
-            if code == lay.RUNNING:
+            code = kernel.advance(until_s, self._all_due, self._arrays)
+            if code == layout.TIME_REACHED:
                 return
-            if code == lay.MORE_ROWS:
-                self._keep_rows()
-            elif code == lay.MORE_DUE:
-                self._more_due()
+            if code == layout.NEED_OUTPUT_ROWS:
+                self._flush_rows()
+            elif code == layout.NEED_SEND_TIMES:
+                self._refill_due()
             else:
-                self._more_room()
+                self._grow_requests()
 
-    def come(self, component: int = 0) -> int:
-        """Adds a ready replica, whose CFS periods start at a phase drawn from the seed; returns its place.
+    def add_replica(self, component: int = 0) -> int:
+        """Adds a ready replica, whose CFS periods start at a phase drawn from the seed; returns its slot.
 
         Raises:
-            MlscaleError: no place is free.
+            MlscaleError: no slot is free.
         """
-        free = (self._memory.replicas["state"] == lay.ABSENT) & (self._memory.replicas["request"] < 0)
+        free = (self._memory.replicas["state"] == layout.ABSENT) & (self._memory.replicas["request"] < 0)
         if not free.any():
-            raise MlscaleError(f"more than {len(free)} replicas", "simulator", "raise most_replicas")
-        place = int(free.argmax())
+            raise MlscaleError(f"more than {len(free)} replicas", "simulator", "raise max_replicas")
+        slot = int(free.argmax())
         period_s = float(self._memory.parameters[0]["period_s"])
         phase_s = self.now_s - float(self._phases.uniform(0, period_s))
-        fleet.come(place, component, self._serial, phase_s, self._arrays)
+        membership.add(slot, component, self._serial, phase_s, self._arrays)
         self._serial += 1
-        return place
+        return slot
 
-    def go(self, place: int) -> None:
+    def drain_replica(self, slot: int) -> None:
         """Drains a replica: it takes no new requests and ends with its last one."""
-        fleet.go(place, self._arrays)
+        membership.drain(slot, self._arrays)
 
-    def die(self, place: int) -> None:
+    def kill_replica(self, slot: int) -> None:
         """Removes a replica at once; its requests are lost."""
-        fleet.die(place, self._arrays)
+        membership.kill(slot, self._arrays)
 
-    def is_there(self, place: int) -> bool:
+    def is_present(self, slot: int) -> bool:
         """Whether the replica is ready, or finishing its requests."""
-        return bool(self._memory.replicas[place]["state"] != lay.ABSENT)
+        return bool(self._memory.replicas[slot]["state"] != layout.ABSENT)
 
-    def serial(self, place: int) -> int:
-        """The number of the replica at this place, counted from 0 in order of arrival."""
-        return int(self._memory.replicas[place]["serial"])
+    def serial(self, slot: int) -> int:
+        """The number of the replica at this slot, counted from 0 in order of arrival."""
+        return int(self._memory.replicas[slot]["serial"])
 
-    def cpu_s(self, place: int) -> float:
-        """CPU time that the replica at this place has used so far, s."""
-        return float(fleet.cpu_s(place, self._arrays))
+    def cpu_s(self, slot: int) -> float:
+        """CPU time that the replica at this slot has used so far, s."""
+        return float(membership.cpu_s(slot, self._arrays))
 
-    def outstanding(self, place: int) -> int:
-        """Requests in service at this place, and in its own queue if it has one."""
-        replica = self._memory.replicas[place]
+    def outstanding(self, slot: int) -> int:
+        """Requests in service at this slot, and in its own queue if it has one."""
+        replica = self._memory.replicas[slot]
         return max(int(replica["outstanding"]), int(replica["request"] >= 0))
 
     def waiting(self, component: int = 0) -> int:
@@ -171,10 +172,10 @@ class Engine:
 
     def take_rows(self) -> npt.NDArray[np.void]:
         """Requests that ended since the last call, in order of their end (`layout.ROWS`)."""
-        self._keep_rows()
-        found = np.concatenate(self._kept)
-        self._kept.clear()
-        return found
+        self._flush_rows()
+        rows = np.concatenate(self._row_chunks)
+        self._row_chunks.clear()
+        return rows
 
     def statistics(self) -> Statistics:
         totals = self._memory.totals
@@ -185,86 +186,86 @@ class Engine:
             waits = totals["waits_s"] / count
         return Statistics(count, mean, np.sqrt(np.maximum(variance, 0)), waits, self._memory.bins.copy())
 
-    def _keep_rows(self) -> None:
+    def _flush_rows(self) -> None:
         world = self._memory.world
-        self._kept.append(self._memory.rows[: world[0]["rows"]].copy())
+        self._row_chunks.append(self._memory.rows[: world[0]["rows"]].copy())
         world["rows"] = 0
 
-    def _more_due(self) -> None:
+    def _refill_due(self) -> None:
         due = next(self._due, None)
         if due is None:
-            self._last_due = True
+            self._all_due = True
             return
-        self._memory.world["due_at"] = 0
+        self._memory.world["due_index"] = 0
         self._set(due_s=np.ascontiguousarray(due))
 
-    def _more_room(self) -> None:
+    def _grow_requests(self) -> None:
         """Doubles the table of open requests; ring entries are remapped, since rows move."""
         old = self._memory
         world, size = old.world[0], len(old.requests)
-        if 2 * size > _MOST_ROOM:
+        if 2 * size > _MAX_ROWS:
             raise MlscaleError(
                 f"{size} requests are open at {self.now_s:.0f} s",
                 "simulator",
-                "more comes in than is served: set a limit for the queue or a timeout, or more replicas",
+                "arrivals exceed the capacity: limit the queue, set a timeout, or add replicas",
             )
         numbers = np.arange(world["oldest"], world["sequence"])
-        requests = np.zeros(2 * size, lay.REQUESTS)
+        requests = np.zeros(2 * size, layout.REQUESTS)
         requests[numbers & (2 * size - 1)] = old.requests[numbers & (size - 1)]
 
-        def moved(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        def remap(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
             number = world["oldest"] + ((rows - world["oldest"]) & (size - 1))
             return np.where(rows < 0, rows, number & (2 * size - 1))
 
         queues = np.zeros((len(old.queues), 2 * size), np.int64)
         heads = np.concatenate([old.stations["head"], old.replicas["head"]])
         for place, head in enumerate(heads[: len(queues)]):
-            queues[place, :size] = moved(np.roll(old.queues[place], -int(head)))
+            queues[place, :size] = remap(np.roll(old.queues[place], -int(head)))
         old.stations["head"] = 0
         old.replicas["head"] = 0
-        old.replicas["request"] = moved(old.replicas["request"])
-        old.askers["row"] = moved(old.askers["row"])
+        old.replicas["request"] = remap(old.replicas["request"])
+        old.pollers["row"] = remap(old.pollers["row"])
         self._set(requests=requests, queues=queues)
 
     def _set(self, **arrays: npt.NDArray[Any]) -> None:
         self._memory = self._memory._replace(**arrays)
         self._arrays = tuple(self._memory)
 
-    def _load(self, photos: int) -> None:
-        """Who sends what, and when: the load generator's own plan."""
+    def _plan_load(self, photos: int) -> None:
+        """Who sends what, and when, as the load generator plans it."""
         schedule, seed, block = self._schedule, self._seed, self._block
         if isinstance(schedule, OpenLoop):
-            self._memory = self._memory._replace(order=photo_order(seed, block, 0, photos)[None, :])
+            self._memory = self._memory._replace(photo_order=photo_order(seed, block, 0, photos)[None, :])
             return
         number = max(stage.clients for stage in schedule.stages)
         intervals = [active_intervals(schedule, client) for client in range(number)]
-        most = max((len(each) for each in intervals), default=1)
-        from_s, to_s = np.full((max(1, number), most), -math.inf), np.full((max(1, number), most), -math.inf)
-        for client, each in enumerate(intervals):
-            from_s[client, : len(each)], to_s[client, : len(each)] = np.array(each).T
+        shape = max(1, number), max((len(spans) for spans in intervals), default=1)
+        from_s, to_s = np.full(shape, -math.inf), np.full(shape, -math.inf)
+        for client, spans in enumerate(intervals):
+            from_s[client, : len(spans)], to_s[client, : len(spans)] = np.array(spans).T
         order = np.array([photo_order(seed, block, client, photos) for client in range(number)])
-        starts = [each[0][0] for each in intervals] or [math.inf]
-        sends_s, sends = earliest.tournament(starts)
+        starts = [spans[0][0] for spans in intervals] or [math.inf]
+        send_times_s, send_owners = tournament.build(starts)
         self._memory = self._memory._replace(
-            sends_s=sends_s,
-            sends=sends,
-            order=order.reshape(number, photos).astype(np.int64),
-            thinks_s=_thinks(schedule, seed, block, number),
-            from_s=from_s,
-            to_s=to_s,
-            sent=np.zeros(max(1, number), np.int64),
+            send_times_s=send_times_s,
+            send_owners=send_owners,
+            photo_order=order.reshape(number, photos).astype(np.int64),
+            think_times_s=_thinks(schedule, seed, block, number),
+            active_from_s=from_s,
+            active_to_s=to_s,
+            sent_counts=np.zeros(max(1, number), np.int64),
         )
 
 
 # Stream of random numbers for the phases of CFS periods.
-_PHASES: Final = 7
+_PHASE_STREAM: Final = 7
 
 
 def _thinks(schedule: ClosedLoop, seed: int, block: int, clients: int) -> npt.NDArray[np.float64]:
     if schedule.think == "constant" or schedule.think_mean_s == 0:
         return np.full((max(1, clients), 1), schedule.think_mean_s)
     expected = schedule.duration_s / schedule.think_mean_s
-    chunks = min(math.ceil(2 * expected / THINKS) + 1, _LONGEST_THINKS // THINKS)
+    chunks = min(math.ceil(2 * expected / THINKS) + 1, _MAX_THINKS // THINKS)
     return np.array(
         [
             np.concatenate([think_times(schedule, seed, block, client, chunk) for chunk in range(chunks)])
@@ -276,53 +277,53 @@ def _thinks(schedule: ClosedLoop, seed: int, block: int, clients: int) -> npt.ND
 def _new_memory(
     queueing: Sequence[Queueing], service: Service, replicas: int, seed: Sequence[int], rows: int
 ) -> Memory:
-    stations = np.zeros(len(queueing), lay.STATIONS)
-    for place, each in enumerate(queueing):
-        stations[place]["routing"], stations[place]["queue_limit"] = each.kind, each.limit
-        stations[place]["stale_s"] = each.stale_s
-        for name in ("first_pause_s", "growth", "longest_pause_s", "askers_each"):
-            stations[place][name] = getattr(each.polling, name)
-        for name in ("ahead_cpu_s", "after_cpu_s", "ask_cpu_s"):
+    stations = np.zeros(len(queueing), layout.STATIONS)
+    for place, queue in enumerate(queueing):
+        stations[place]["routing"], stations[place]["queue_limit"] = queue.kind, queue.limit
+        stations[place]["stale_s"] = queue.stale_s
+        for name in ("initial_backoff_s", "backoff_multiplier", "max_backoff_s", "pollers_per_replica"):
+            stations[place][name] = getattr(queue.polling, name)
+        for name in ("ahead_cpu_s", "after_cpu_s", "poll_cpu_s"):
             stations[place][name] = (getattr(service, name) or (0.0,) * len(queueing))[place]
-    own = any(each.routing != "shared-queue" for each in queueing)
+    own = any(queue.routing != "shared-queue" for queue in queueing)
     ring = 1 << max(1, (replicas - 1).bit_length())
-    absent = np.zeros(replicas, lay.REPLICAS)
-    absent["request"], absent["work_s"], absent["hears_s"] = -1, lay.NO_WORK, math.inf
+    absent = np.zeros(replicas, layout.REPLICAS)
+    absent["request"], absent["work_s"], absent["rejects_s"] = -1, layout.NO_WORK, math.inf
     none = np.zeros(0)
-    (ends_s, ends), (sends_s, sends) = earliest.nobody(replicas), earliest.nobody(1)
+    (end_times_s, end_owners), (send_times_s, send_owners) = tournament.empty(replicas), tournament.empty(1)
     samples = service.samples_s if service.samples_s is not None else np.zeros((1, 1, 1))
     calls = service.calls if service.calls is not None else np.zeros((1, 1), np.int64)
     return Memory(
-        world=np.zeros(1, lay.WORLD),
-        parameters=np.zeros(1, lay.PARAMETERS),
+        world=np.zeros(1, layout.WORLD),
+        parameters=np.zeros(1, layout.PARAMETERS),
         stations=stations,
         replicas=absent,
-        requests=np.zeros(_ROOM, lay.REQUESTS),
-        queues=np.zeros((len(queueing) + (replicas if own else 0), _ROOM), np.int64),
+        requests=np.zeros(_INITIAL_ROWS, layout.REQUESTS),
+        queues=np.zeros((len(queueing) + (replicas if own else 0), _INITIAL_ROWS), np.int64),
         idle=np.zeros((len(queueing), ring), np.int64),
         ready=np.zeros((len(queueing), replicas), np.int64),
-        askers=np.zeros((len(queueing), lay.ASKERS), lay.ASKING),
-        asked_s=np.zeros(replicas),
-        ends_s=ends_s,
-        ends=ends,
-        sends_s=sends_s,
-        sends=sends,
+        pollers=np.zeros((len(queueing), layout.MAX_POLLERS), layout.POLLERS),
+        poll_cost_s=np.zeros(replicas),
+        end_times_s=end_times_s,
+        end_owners=end_owners,
+        send_times_s=send_times_s,
+        send_owners=send_owners,
         due_s=none.copy(),
-        order=np.zeros((1, 1), np.int64),
-        thinks_s=np.zeros((1, 1)),
-        from_s=np.zeros((1, 1)),
-        to_s=np.zeros((1, 1)),
-        sent=np.zeros(1, np.int64),
-        work_s=np.ascontiguousarray(samples, np.float64),
-        calls=np.ascontiguousarray(calls, np.int64),
-        rows=np.zeros(max(2, rows), lay.ROWS),
-        totals=np.zeros(4, lay.TOTALS),
-        bins=np.zeros(lay.BINS, np.int64),
-        words=seeded(*seed),
+        photo_order=np.zeros((1, 1), np.int64),
+        think_times_s=np.zeros((1, 1)),
+        active_from_s=np.zeros((1, 1)),
+        active_to_s=np.zeros((1, 1)),
+        sent_counts=np.zeros(1, np.int64),
+        work_samples_s=np.ascontiguousarray(samples, np.float64),
+        call_counts=np.ascontiguousarray(calls, np.int64),
+        rows=np.zeros(max(2, rows), layout.ROWS),
+        totals=np.zeros(4, layout.TOTALS),
+        bins=np.zeros(layout.BINS, np.int64),
+        rng_state=seed_state(*seed),
     )
 
 
-def _describe(
+def _set_parameters(
     memory: Memory,
     service: Service,
     processor: Processor,
@@ -337,4 +338,4 @@ def _describe(
     p["cores"] = processor.cores
     p["timeout_s"], p["cancels"], p["overhead_s"] = clients.timeout_s, clients.cancels, clients.overhead_s
     p["closed"], p["records"], p["begin_s"] = closed, records, begin_s
-    p["polled"] = (memory.stations["routing"] == lay.POLLED_QUEUE).any()
+    p["polled"] = (memory.stations["routing"] == layout.POLLED_QUEUE).any()

@@ -12,39 +12,39 @@ import numpy.typing as npt
 
 from mlscale_twin.compiled import inlined
 
-Words = npt.NDArray[np.uint64]
+RngState = npt.NDArray[np.uint64]
 
 _23, _41, _17, _45, _19, _11 = (np.uint64(number) for number in (23, 41, 17, 45, 19, 11))
 _UNIT = 1.0 / 9007199254740992.0
 
 
-def seeded(*seed: int) -> Words:
+def seed_state(*seed: int) -> RngState:
     """The generator's state (4,): independent streams for different seeds, by NumPy's SeedSequence."""
     return np.random.SeedSequence(seed).generate_state(4, np.uint64).astype(np.uint64)
 
 
 @inlined
-def uniform(words: Words) -> float:
-    """Uniform in [0, 1), 53 bits; advances ``words``."""
-    total = words[0] + words[3]
-    bits = ((total << _23) | (total >> _41)) + words[0]
-    shifted = words[1] << _17
-    words[2] ^= words[0]
-    words[3] ^= words[1]
-    words[1] ^= words[2]
-    words[0] ^= words[3]
-    words[2] ^= shifted
-    words[3] = (words[3] << _45) | (words[3] >> _19)
+def uniform(state: RngState) -> float:
+    """Uniform in [0, 1), 53 bits; advances ``state``."""
+    total = state[0] + state[3]
+    bits = ((total << _23) | (total >> _41)) + state[0]
+    shifted = state[1] << _17
+    state[2] ^= state[0]
+    state[3] ^= state[1]
+    state[1] ^= state[2]
+    state[0] ^= state[3]
+    state[2] ^= shifted
+    state[3] = (state[3] << _45) | (state[3] >> _19)
     return np.float64(bits >> _11) * _UNIT
 
 
 @inlined
-def exponential(words: Words) -> float:
+def exponential(state: RngState) -> float:
     """Exponential with mean 1."""
-    return -math.log(1.0 - uniform(words))
+    return -math.log(1.0 - uniform(state))
 
 
 @inlined
-def below(words: Words, number: int) -> int:
+def random_index(state: RngState, number: int) -> int:
     """Uniform integer in 0 .. number - 1."""
-    return int(uniform(words) * number)
+    return int(uniform(state) * number)

@@ -12,34 +12,33 @@ from typing import Final
 import numpy as np
 
 FIXED, EXPONENTIAL, MEASURED = range(3)
-"""Where service times come from: the mean; the mean, exponentially distributed; measured ones of the same photo."""
-PLAIN, QUOTA, SHARED_CORES = range(3)
-"""What serving takes: the work itself; work under a CPU quota (CFS periods); work on cores that all share evenly."""
+"""Distribution of service times: constant; exponential; measured for the same photo."""
+UNLIMITED, QUOTA, SHARED_CORES = range(3)
+"""What limits the CPU: nothing; a quota per replica (CFS periods); cores that all replicas share evenly."""
 SHARED_QUEUE, POLLED_QUEUE, RANDOM, ROUND_ROBIN, LEAST_OUTSTANDING, TWO_CHOICES = range(6)
-"""How a request finds a replica. All but the first two have a queue in each replica; with the second, nobody tells the
-queue that a replica is free: it asks."""
-# Who ask for one station, at most (Ray Serve: `max_num_routing_tasks_cap`).
-ASKERS: Final = 50
-# No asker, no replica, no request.
-NOBODY: Final = -1
-# What the books say of a replica that is new: so long a queue that it has to be asked.
-UNKNOWN: Final = 2**40
+"""How a request is routed. With the first two it waits in one queue, else in each replica's own. A polled queue is not
+notified when a replica is free: it polls."""
+# Most pollers of one station (Ray Serve: `max_num_routing_tasks_cap`).
+MAX_POLLERS: Final = 50
+# Index that means: no poller, no replica, no request.
+NONE: Final = -1
+# Cached queue length of a new replica: so long that the replica has to be polled.
+UNKNOWN_LENGTH: Final = 2**40
 ABSENT, READY, DRAINING = range(3)
-"""A replica's state: it is not there; takes requests; finishes those it has."""
-WAITING, SENT, SERVED, HELD, DONE, REJECTED = range(6)
-"""A request's state at the servers: in a queue; sent to a replica that will not have it; in service; its replica waits
-for a call; answered; never taken."""
+"""State of a replica: not present; takes requests; finishes those it has."""
+WAITING, SENT, IN_SERVICE, AWAITING_CALL, DONE, REJECTED = range(6)
+"""State of a request at the servers: queued; sent to a replica that will reject it; in service; its replica waits for a
+call; answered; refused on arrival."""
 OK, TIMED_OUT, REFUSED, LOST = range(4)
-"""How a request ended for its client: 200; given up; 503 from a full queue; 5xx from a replica that went."""
-# Of a replica that does not work.
+"""How a request ended for its client: 200; timeout; 503 from a full queue; 5xx from a replica that failed."""
+# Work of an idle replica.
 NO_WORK: Final = -1.0
-RUNNING, MORE_DUE, MORE_ROWS, MORE_ROOM = range(4)
-"""Why the kernel came back: it reached the time asked for; the send times, the output or the table of open requests
-are used up."""
+TIME_REACHED, NEED_SEND_TIMES, NEED_OUTPUT_ROWS, NEED_REQUEST_ROWS = range(4)
+"""Why the kernel returned: it reached the requested time; send times, output rows or rows for open requests ran out."""
 
-# Constants of a run. ``timeout_s``: when a client gives up. ``cancels``: whether the server drops what was given up.
-# ``overhead_s``: between client and queue, both ways together. ``records``: whether each request is written out;
-# ``begin_s``: statistics count requests sent from here on. ``polled``: whether any queue is.
+# Constants of a run. ``timeout_s``: client timeout. ``cancels``: whether the server drops timed-out requests.
+# ``overhead_s``: between client and queue, round trip. ``records``: whether each request is written out. ``begin_s``:
+# statistics cover requests sent from then on. ``polled``: whether any queue is.
 PARAMETERS: Final = np.dtype(
     [
         ("service", "i8"),
@@ -59,10 +58,10 @@ PARAMETERS: Final = np.dtype(
     align=True,
 )
 
-# One record: what the kernel is at. ``virtual_s``: work done so far by each request on shared cores, of which
-# ``active`` are served; ``sequence``: requests sent; ``due_at``: next send time; ``photo_at``: of the next request of
-# an open loop; ``rows``: of output; ``oldest``, ``oldest_unanswered``: no later than the first request that is still at
-# a server, and that a client still waits for (they are moved on where that is asked).
+# One record: the kernel's state. ``virtual_s``: work done so far for each request on shared cores, where ``active`` are
+# in service. ``sequence``: requests sent. ``due_index``, ``photo_index``: of an open loop's next request. ``rows``: of
+# output. ``oldest``, ``oldest_unanswered``: lower bounds on the first request that is still at a server, and on the
+# first that a client still waits for (advanced only when needed).
 WORLD: Final = np.dtype(
     [
         ("now_s", "f8"),
@@ -70,39 +69,38 @@ WORLD: Final = np.dtype(
         ("active", "i8"),
         ("sequence", "i8"),
         ("oldest", "i8"),
-        ("due_at", "i8"),
-        ("photo_at", "i8"),
+        ("due_index", "i8"),
+        ("photo_index", "i8"),
         ("rows", "i8"),
         ("oldest_unanswered", "i8"),
     ],
     align=True,
 )
 
-# One for each component. ``queue_limit``: requests that may wait, at the station or in each replica. ``ask_cpu_s``:
-# what it costs a replica at work to be asked whether it is free, or to reject a request, by one of the ``askers`` of a
-# polled queue, at most ``askers_each`` for each ready replica, who pause between ``first_pause_s`` and
-# ``longest_pause_s``, each time ``growth`` times as long. ``ahead_cpu_s``, ``after_cpu_s``: a replica's work on a
-# request before the clock of its service starts, and after its answer is out. ``ongoing_integral``: requests queued and
-# in service, summed over time, request seconds.
+# One for each component. ``queue_limit``: requests that may wait, at the station or in each replica. ``poll_cpu_s``:
+# what a poll, or rejecting a request, costs a busy replica. ``pollers``: of a polled queue, at most
+# ``pollers_per_replica`` per ready replica, with exponential backoff. ``ahead_cpu_s``, ``after_cpu_s``: work on
+# a request before its service clock starts, and after its answer is sent. ``ongoing_integral``: requests queued and
+# in service, integrated over time, request seconds.
 STATIONS: Final = np.dtype(
     [
         ("routing", "i8"),
         ("queue_limit", "i8"),
         ("stale_s", "f8"),
-        ("ask_cpu_s", "f8"),
+        ("poll_cpu_s", "f8"),
         ("ahead_cpu_s", "f8"),
         ("after_cpu_s", "f8"),
-        ("first_pause_s", "f8"),
-        ("growth", "f8"),
-        ("longest_pause_s", "f8"),
-        ("askers_each", "i8"),
-        ("askers", "i8"),
+        ("initial_backoff_s", "f8"),
+        ("backoff_multiplier", "f8"),
+        ("max_backoff_s", "f8"),
+        ("pollers_per_replica", "i8"),
+        ("pollers", "i8"),
         ("ready", "i8"),
         ("head", "i8"),
         ("waiting", "i8"),
         ("ongoing", "i8"),
         ("ongoing_integral", "f8"),
-        ("turn", "i8"),
+        ("round_robin_index", "i8"),
         ("idle_head", "i8"),
         ("idle", "i8"),
         ("arrived", "i8"),
@@ -110,14 +108,14 @@ STATIONS: Final = np.dtype(
     align=True,
 )
 
-# ``serial``: its own number, where places are used again. ``request``: the row in service, -1: none. ``outstanding``:
-# in its queue and in service. ``period``, ``used_s``: the last CFS period in which it ran, and for how long;
-# ``began_*``: the same when the present service began, of ``work_s`` (`NO_WORK` between services; on shared cores,
-# ``began_used_s`` is the world's ``virtual_s`` then). ``cpu_s``: of all services ended. ``seen``: the length that
-# routing by two choices last saw, at ``seen_at_s``. ``clock_s``: when the clock of the present service started;
-# ``clears_s``: until when it takes what follows the last answer. Of a polled queue's: ``booked``: how many requests its
-# router takes the replica to have; ``sent``: those that it sent at this moment; ``hears_s``: when the replica hears of,
-# and rejects, those sent in vain.
+# ``serial``: unique, unlike the slot. ``request``: the row in service, -1: none. ``outstanding``: queued here and in
+# service. ``period``, ``used_s``: the last CFS period in which it ran, and for how long; ``began_*``: the same when the
+# present service of ``work_s`` began (`NO_WORK` between services; on shared cores, ``began_used_s`` is the world's
+# ``virtual_s`` then). ``cpu_s``: of completed services. ``seen_length``: the queue length that two-choices routing last
+# saw, at ``seen_at_s``. ``clock_s``: when the clock of the present service started. ``cleaned_up_s``: when the work
+# that follows the last answer is done. For a polled queue: ``cached_length``: the queue length in the router's cache;
+# ``newly_sent``: requests sent at this moment, not in the cache yet; ``rejects_s``: when the replica rejects requests
+# that were sent while it was busy.
 REPLICAS: Final = np.dtype(
     [
         ("station", "i8"),
@@ -134,27 +132,27 @@ REPLICAS: Final = np.dtype(
         ("began_used_s", "f8"),
         ("work_s", "f8"),
         ("cpu_s", "f8"),
-        ("seen", "i8"),
+        ("seen_length", "i8"),
         ("seen_at_s", "f8"),
         ("clock_s", "f8"),
-        ("clears_s", "f8"),
-        ("booked", "i8"),
-        ("sent", "i8"),
-        ("hears_s", "f8"),
+        ("cleaned_up_s", "f8"),
+        ("cached_length", "i8"),
+        ("newly_sent", "i8"),
+        ("rejects_s", "f8"),
     ],
     align=True,
 )
 
-# One who asks for a free replica. ``at_s``: when next, or when the answer of those ``asked`` is heard (`NOBODY`: none
-# was); ``pause_s``: the last pause, 0 before the first, `FRESH` before the second look, which is at once. ``row``: the
-# request for which it asks.
-ASKING: Final = np.dtype(
-    [("at_s", "f8"), ("pause_s", "f8"), ("row", "i8"), ("asked", "i8"), ("asked_too", "i8")], align=True
+# A poller looks for a free replica (Ray Serve: a routing task). ``at_s``: when it next acts, or when the answers of the
+# polled replicas arrive (`NONE`: none is polled). ``backoff_s``: the last pause, 0 before the first, `JUST_STARTED`
+# before the second look, which follows at once. ``row``: the request it polls for.
+POLLERS: Final = np.dtype(
+    [("at_s", "f8"), ("backoff_s", "f8"), ("row", "i8"), ("polled_first", "i8"), ("polled_second", "i8")], align=True
 )
-FRESH: Final = -1.0
+JUST_STARTED: Final = -1.0
 
-# ``replica``: of the front component; ``calls``: still to be made to the second component; ``asker``: who asks for it,
-# in a polled queue; ``queued_s``: when it joined the queue that it is in.
+# ``replica``: of the front component. ``calls``: still to be made to the second component. ``poller``: its poller in a
+# polled queue. ``queued_s``: when it joined its present queue.
 REQUESTS: Final = np.dtype(
     [
         ("number", "i8"),
@@ -165,7 +163,7 @@ REQUESTS: Final = np.dtype(
         ("replica", "i8"),
         ("calls", "i8"),
         ("station", "i8"),
-        ("asker", "i8"),
+        ("poller", "i8"),
         ("intended_s", "f8"),
         ("queued_s", "f8"),
         ("began_s", "f8"),
@@ -193,9 +191,9 @@ ROWS: Final = np.dtype(
 
 BINS: Final = 2048
 BIN_SHIFT: Final = 46
-# Response times are counted in 64 bins for each doubling from 2^-20 s on: a double's exponent and the first six bits of
-# its mantissa. A bin is 0.8 to 1.6 % wide.
+# Response times are counted in 64 bins per doubling from 2^-20 s on: a double's exponent and the first six bits of its
+# mantissa. A bin is 0.8 to 1.6 % wide.
 FIRST_BIN: Final = (1023 - 20) << 6
 
-# For each status: what the statistics need of the response times.
+# Sums of response times, one record per status.
 TOTALS: Final = np.dtype([("count", "i8"), ("sum_s", "f8"), ("squares_s2", "f8"), ("waits_s", "f8")], align=True)

@@ -1,5 +1,5 @@
-"""Whether the twin is like the live runs: equivalence within margins fixed beforehand (METHOD §8), beside the live
-runs' own noise. Pure functions from tables to verdicts."""
+"""Equivalence of twin and live runs within margins fixed beforehand (METHOD §8), compared with the noise of the live
+runs themselves. Pure functions from tables to verdicts."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import pandas as pd
 from scipy import stats
 
 from mlscale.analysis.durations import answered, durations, intended_between
+from mlscale.analysis.idle_while_queued import idle_while_queued_share
 from mlscale.analysis.moving import around_step
-from mlscale.analysis.overlooked import overlooked_share
 from mlscale.analysis.provisioning import grew_before, provisioning
 from mlscale.analysis.queues import closed_response_s, open_response_s
 from mlscale.analysis.response import horizon_of, upscaling_response
@@ -24,26 +24,26 @@ from mlscale.runs import ClosedLoop, MlscaleError, Run, Staircase
 Floats = npt.NDArray[np.float64]
 Verdict = Literal["equivalent", "different", "inconclusive"]
 NAN: Final = float("nan")
-# Of the interval that has to lie within the margins: two one-sided tests at 5 %.
+# Of the confidence interval that has to lie within the margins: two one-sided tests at 5 %.
 LEVEL: Final = 0.90
 
 
 @dataclass(frozen=True)
 class Margin:
-    """``share`` of the live value either way; for a figure judged by its difference, at least ``least``, in its
+    """``share`` of the live value, either way. ``minimum``: for figures judged by the difference, in the figure's
     unit."""
 
     share: float
-    least: float | None = None
+    minimum: float | None = None
 
     @property
     def relative(self) -> bool:
         """Whether the ratio is judged, rather than the difference."""
-        return self.least is None
+        return self.minimum is None
 
     def width(self, live: float) -> float:
         """Margin either way: a share of the live value, or in the figure's unit."""
-        return self.share if self.least is None else max(self.least, self.share * live)
+        return self.share if self.minimum is None else max(self.minimum, self.share * live)
 
 
 MARGINS: Final[dict[str, Margin]] = {
@@ -58,19 +58,19 @@ MARGINS: Final[dict[str, Margin]] = {
     "ready_last_s": Margin(0.10, 1.0),
     "t_slo_s": Margin(0.10, 1.0),
 }
-# Values that a column needs to be told from chance at `LEVEL` by turning signs round: all agree in 2 of 2^n ways.
-_FEWEST: Final = 5
-# Runs whose signs are turned in every way; of more, in as many ways drawn.
-_ALL_SIGNS_UP_TO: Final = 10
-# A request that waited longer met a replica that had just worked: no rest of its quota was left over.
-WAITED_S: Final = 0.05
+# Fewest values with which sign flips can reject at `LEVEL`: all signs agree in 2 of 2^n cases.
+_MIN_VALUES: Final = 5
+# Up to so many runs all sign flips are enumerated; for more runs, as many are drawn.
+_EXHAUSTIVE_UP_TO: Final = 10
+# A request that waited longer went to a replica that had just been busy, and so had no unused quota.
+MIN_WAIT_S: Final = 0.05
 
 
 def likeness_figures(run: Run, level_s: float) -> dict[str, float]:
-    """The figures of `MARGINS` of one run: over requests meant to be sent from the step on (a failure counts as the
-    timeout), ``light_response_s``: mean before the step, where next to nothing queues;
-    ``service_s``: from one answer of a busy replica to its next; ``overlooked_share``: of the time waited, while
-    another replica was idle; and times since the step, s (`_parts_s`)."""
+    """The figures of `MARGINS` for one run: over requests scheduled from the step on (a failure counts as the timeout);
+    ``light_response_s``: mean before the step, with almost no queueing; ``service_s``: from one answer of a busy
+    replica to its next; ``overlooked_share``: share of the waiting time during which another replica was idle; and
+    times since the step, s (`_parts_s`)."""
     from_s, to_s = span(run)
     taken = durations(run.requests, timeout_s=run.info.timeout_s)
     inside = intended_between(taken, from_s, to_s)["response_s"]
@@ -80,36 +80,36 @@ def likeness_figures(run: Run, level_s: float) -> dict[str, float]:
         "p95_response_s": float(inside.quantile(0.95)),
         "light_response_s": float(intended_between(taken, 0.0, from_s)["response_s"].mean()),
         "service_s": _service_s(run, from_s, to_s),
-        "overlooked_share": overlooked_share(run, from_s, to_s),
+        "overlooked_share": idle_while_queued_share(run, from_s, to_s),
         **_parts_s(run, from_s, to_s),
         "t_slo_s": upscaling_response(run, level_s).t_slo_s,
     }
 
 
 def _parts_s(run: Run, from_s: float, to_s: float) -> dict[str, float]:
-    """Since the step: the first decision to grow, the first and the last needed replica's being ready.
+    """Times since the step of the first decision to grow, and of the first and last needed replica becoming ready.
 
-    None is left out, or a twin that grows before the step could not be found different: what does not come within the
-    horizon counts as the horizon; but what a run that had begun to grow before the step has no more use for, as 0, or
-    as the moment at which the replicas that were on their way then were ready.
+    Missing values are replaced, or a twin that grows before the step could not be found different. What does not happen
+    within the horizon counts as the horizon. If a run had begun to grow before the step, a missing decision counts as
+    0, and missing replicas as those that were starting at the step.
     """
     horizon_s = to_s - from_s
-    found = provisioning(run, from_s, horizon_s)
+    parts = provisioning(run, from_s, horizon_s)
     missing = {"detection_s": horizon_s, "ready_first_s": horizon_s, "ready_last_s": horizon_s}
     if grew_before(run, from_s):
         ready = run.events[(run.events["kind"] == "replica_ready") & run.events["t_s"].between(from_s, to_s)]
-        came_s = [0.0, *(ready["t_s"].sort_values() - from_s)]
-        missing = {"detection_s": 0.0, "ready_first_s": came_s[min(1, len(came_s) - 1)], "ready_last_s": came_s[-1]}
-    known = {name: float(getattr(found, name)) for name in missing}
+        ready_s = [0.0, *(ready["t_s"].sort_values() - from_s)]
+        missing = {"detection_s": 0.0, "ready_first_s": ready_s[min(1, len(ready_s) - 1)], "ready_last_s": ready_s[-1]}
+    known = {name: float(getattr(parts, name)) for name in missing}
     return {name: value if np.isfinite(value) else missing[name] for name, value in known.items()}
 
 
 def _service_s(run: Run, from_s: float, to_s: float) -> float:
-    """From one answer of a replica to its next, where that one had waited for it. How long starts take moves the mean
-    response by more than a wrong service time does, and this not at all."""
+    """Mean time from one answer of a replica to its next, if that one waited meanwhile. Unlike the mean response, it
+    does not depend on how long starts take."""
     served = answered(run.requests).sort_values("done_s", kind="stable")
     before_s = served.groupby("replica_id")["done_s"].shift()
-    busy = (served["queue_s"] > WAITED_S) & (before_s > served["intended_s"])
+    busy = (served["queue_s"] > MIN_WAIT_S) & (before_s > served["intended_s"])
     inside = busy & served["intended_s"].between(from_s, to_s)
     return float((served["done_s"] - before_s)[inside].mean())
 
@@ -122,11 +122,11 @@ def differences(live: pd.DataFrame, twin: pd.DataFrame, figure: str) -> pd.Serie
         live: one row per run: ``run_id`` and figures. twin: rows of the same setups, ``run_id`` of the live run whose
             setup it is; their mean (of logarithms) stands for the setup.
     """
-    found = live.dropna(subset=[figure]).set_index("run_id")[figure]
-    theirs = twin.dropna(subset=[figure]).set_index("run_id")[figure]
+    live_values = live.dropna(subset=[figure]).set_index("run_id")[figure]
+    twin_values = twin.dropna(subset=[figure]).set_index("run_id")[figure]
     if MARGINS[figure].relative:
-        found, theirs = np.log(found), np.log(theirs)
-    return theirs.groupby(level=0).mean().reindex(found.index) - found
+        live_values, twin_values = np.log(live_values), np.log(twin_values)
+    return twin_values.groupby(level=0).mean().reindex(live_values.index) - live_values
 
 
 @dataclass(frozen=True)
@@ -147,38 +147,38 @@ class Likeness:
 
 
 def judge_figure(live: pd.DataFrame, twin: pd.DataFrame, figure: str) -> Likeness:
-    """Two one-sided t-tests: equivalent where the 90 % interval lies within the margins; different where it leaves out
-    "no difference" and its middle lies outside the margins; else inconclusive."""
+    """Two one-sided t-tests: equivalent if the 90 % interval lies within the margins; different if it excludes "no
+    difference" and its middle lies outside the margins; else inconclusive."""
     margin = MARGINS[figure]
     gaps = differences(live, twin, figure).dropna().to_numpy(dtype=float)
     mean_live, mean_twin = float(live[figure].mean()), float(twin.groupby("run_id")[figure].mean().mean())
     if len(gaps) < 2:
         return Likeness(figure, len(gaps), mean_live, mean_twin, NAN, NAN, NAN, NAN, NAN, "inconclusive")
-    middle, reach = float(gaps.mean()), _reach(gaps)
+    middle, half_width = float(gaps.mean()), _half_width(gaps)
     noise = _noise(live, figure)
     width = margin.width(mean_live)
-    verdict = _verdict(middle, reach, *_bounds(margin, width))
-    shown = [middle, middle - reach, middle + reach]
+    verdict = _verdict(middle, half_width, *_bounds(margin, width))
+    interval = [middle, middle - half_width, middle + half_width]
     if margin.relative:
-        shown, noise = [float(np.exp(each)) for each in shown], float(np.expm1(noise))
-    estimate, low, high = shown
+        interval, noise = [float(np.exp(value)) for value in interval], float(np.expm1(noise))
+    estimate, low, high = interval
     return Likeness(figure, len(gaps), mean_live, mean_twin, estimate, low, high, width, noise, verdict)
 
 
 def _bounds(margin: Margin, width: float) -> tuple[float, float]:
-    """Bounds on the difference, in the scale in which it is judged."""
+    """Bounds on the difference, on the scale on which it is judged."""
     return (float(np.log(1 - width)), float(np.log(1 + width))) if margin.relative else (-width, width)
 
 
-def _verdict(middle: float, reach: float, low: float, high: float) -> Verdict:
-    if low < middle - reach and middle + reach < high:
+def _verdict(middle: float, half_width: float, low: float, high: float) -> Verdict:
+    if low < middle - half_width and middle + half_width < high:
         return "equivalent"
-    if abs(middle) > reach and not low < middle < high:
+    if abs(middle) > half_width and not low < middle < high:
         return "different"
     return "inconclusive"
 
 
-def _reach(values: Floats) -> float:
+def _half_width(values: Floats) -> float:
     return float(stats.t.ppf(0.5 + LEVEL / 2, len(values) - 1)) * float(stats.sem(values))
 
 
@@ -203,9 +203,9 @@ def likeness(live: pd.DataFrame, twin: pd.DataFrame) -> pd.DataFrame:
             run) and the figures of `likeness_figures`.
     """
     rows = []
-    for name, mine in live.groupby("environment", sort=False):
-        theirs = twin[twin["environment"] == name]
-        rows += [{"environment": name, **vars(judge_figure(mine, theirs, figure))} for figure in MARGINS]
+    for name, live_rows in live.groupby("environment", sort=False):
+        twin_rows = twin[twin["environment"] == name]
+        rows += [{"environment": name, **vars(judge_figure(live_rows, twin_rows, figure))} for figure in MARGINS]
     return pd.DataFrame(rows)
 
 
@@ -217,8 +217,8 @@ def rejected_share(
     resamples: int = 1000,
     seed: int = 0,
 ) -> float:
-    """In how many resamples of one environment's live runs (drawn again within each setup) a twin is found different in
-    at least one of the figures, where all of them together may be so by chance in 10 % (see `_largest_by_chance`)."""
+    """Share of resamples of one environment's live runs (within each setup) in which a twin is found different in at
+    least one of the figures, at a family-wise error rate of 10 % (see `_critical_t`)."""
     rng = np.random.default_rng([seed, 21])
     named = live.set_index("run_id")
     gaps = np.column_stack([differences(live, twin, name).reindex(named.index) for name in figures]).astype(float)
@@ -230,37 +230,37 @@ def rejected_share(
         values = gaps[np.concatenate([rng.choice(group, len(group)) for group in groups])]
         middle, t = _means_and_t(values, np.ones((1, len(values))))
         outside = (middle[0] < low) | (middle[0] > high)
-        rejected += bool((outside & (np.abs(t[0]) > _largest_by_chance(values, rng))).any())
+        rejected += bool((outside & (np.abs(t[0]) > _critical_t(values, rng))).any())
     return rejected / resamples
 
 
-def _largest_by_chance(values: Floats, rng: np.random.Generator) -> float:
-    """What the largest |t| of all columns exceeds in 10 % of the ways to turn rows' signs round: their critical value
-    together, were all differences symmetric around none; columns that go together count as little more than one.
+def _critical_t(values: Floats, rng: np.random.Generator) -> float:
+    """Joint critical value of |t|: the largest |t| of all columns exceeds it in 10 % of the flips of rows' signs, which
+    assumes differences that are symmetric around 0. Correlated columns count as little more than one.
 
     Source: P. H. Westfall, S. S. Young, Resampling-Based Multiple Testing (1993), maxT.
     """
     runs = len(values)
-    if runs <= _ALL_SIGNS_UP_TO:
+    if runs <= _EXHAUSTIVE_UP_TO:
         numbers = np.arange(2 ** (runs - 1))[:, None]
-        turned = (numbers >> np.arange(runs)) & 1
+        flipped = (numbers >> np.arange(runs)) & 1
     else:
-        turned = rng.integers(0, 2, (2 ** (_ALL_SIGNS_UP_TO - 1), runs))
-    _, t = _means_and_t(values, np.where(turned == 1, -1.0, 1.0))
+        flipped = rng.integers(0, 2, (2 ** (_EXHAUSTIVE_UP_TO - 1), runs))
+    _, t = _means_and_t(values, np.where(flipped == 1, -1.0, 1.0))
     return float(np.quantile(np.abs(t).max(axis=1), LEVEL))
 
 
 def _means_and_t(values: Floats, signs: Floats) -> tuple[Floats, Floats]:
-    """Of each column (runs, figures), with signs (ways, runs) on its rows: means and one-sample t, (ways, figures). A
-    column with fewer than `_FEWEST` values has t 0."""
-    there = np.isfinite(values)
-    number = np.maximum(there.sum(axis=0), 1)
-    known = np.where(there, values, 0.0)
-    mean = signs @ known / number
-    variance = np.maximum((known**2).sum(axis=0) / number - mean**2, 0.0) / np.maximum(number - 1, 1)
+    """Means and one-sample t of each column of (runs, figures) with its rows' signs flipped as in (flips, runs): both
+    (flips, figures). A column with fewer than `_MIN_VALUES` values has t = 0."""
+    present = np.isfinite(values)
+    count = np.maximum(present.sum(axis=0), 1)
+    known = np.where(present, values, 0.0)
+    mean = signs @ known / count
+    variance = np.maximum((known**2).sum(axis=0) / count - mean**2, 0.0) / np.maximum(count - 1, 1)
     with np.errstate(divide="ignore", invalid="ignore"):
         t = np.where(mean == 0.0, 0.0, mean / np.sqrt(variance))
-    return mean, np.where(number >= _FEWEST, t, 0.0)
+    return mean, np.where(count >= _MIN_VALUES, t, 0.0)
 
 
 def trajectory_errors(live: Sequence[Run], twins: Sequence[Sequence[Run]]) -> tuple[float, float]:
@@ -268,18 +268,18 @@ def trajectory_errors(live: Sequence[Run], twins: Sequence[Sequence[Run]]) -> tu
     live m_t; and the deviation of each live run from the mean of the others.
 
     Args:
-        twins: of each live run, those of its setup; their mean is the twin's m_t.
+        twins: for each live run, those of its setup; their mean is the twin's m_t.
     """
     horizon_s = min(horizon_of(run) for run in live)
     at = np.arange(0.0, horizon_s, 0.5)
-    moved = np.array([around_step(run, at) for run in live])
-    theirs = np.array([np.mean([around_step(run, at) for run in of_one], axis=0) for of_one in twins])
-    scale = float(np.nanmean(moved))
-    error = float(np.nanmean(np.abs(moved - theirs))) / scale
+    live_m_s = np.array([around_step(run, at) for run in live])
+    twin_m_s = np.array([np.mean([around_step(run, at) for run in draws], axis=0) for draws in twins])
+    scale = float(np.nanmean(live_m_s))
+    error = float(np.nanmean(np.abs(live_m_s - twin_m_s))) / scale
     if len(live) < 2:
         return error, NAN
-    others = [_mean_where_known(np.delete(moved, place, axis=0)) for place in range(len(live))]
-    return error, float(np.nanmean(np.abs(moved - np.array(others)))) / scale
+    others = [_mean_where_known(np.delete(live_m_s, place, axis=0)) for place in range(len(live))]
+    return error, float(np.nanmean(np.abs(live_m_s - np.array(others)))) / scale
 
 
 def _mean_where_known(rows: Floats) -> Floats:
@@ -290,10 +290,10 @@ def _mean_where_known(rows: Floats) -> Floats:
 
 
 def erlang_response_s(run: Run, work_s: float) -> float:
-    """The naive prediction of the mean response after the step: M/M/c in its steady state, c the most replicas.
+    """The naive prediction of the mean response after the step: M/M/c in its steady state with the most replicas.
 
-    Closed loops: births and deaths (machine repairman); open ones: Erlang C, infinite where more comes in than is
-    served. ``work_s``: CPU time of an answer.
+    Closed loops: the machine repairman model; open ones: Erlang C, infinite if arrivals exceed the capacity.
+    ``work_s``: CPU time of an answer.
     """
     scaling: dict[str, Any] = next(iter(run.info.scaling.values()))
     servers, service_s = int(scaling["max_replicas"]), work_s / float(scaling["cpu_cores"])
@@ -301,5 +301,5 @@ def erlang_response_s(run: Run, work_s: float) -> float:
     if isinstance(schedule, ClosedLoop):
         return closed_response_s(schedule.stages[1].clients, servers, service_s, schedule.think_mean_s)
     if not isinstance(schedule.rate, Staircase):
-        raise MlscaleError("only a step has one rate after it", str(run.path), "leave the run out")
+        raise MlscaleError("only a step has a constant rate after it", str(run.path), "exclude the run")
     return open_response_s(servers, schedule.rate.steps[1].rate_rps, service_s)

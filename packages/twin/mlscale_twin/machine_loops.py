@@ -18,64 +18,64 @@ class KarpenterLoop:
     ) -> None:
         self._fleet, self._settings, self._timeline = fleet, settings, timeline
         self._first_s = self._last_s = float("nan")
-        self._open = False
-        fleet.when_pending(self._pending)
-        timeline.every(karpenter.POLLING_S, timeline.now_s + float(rng.uniform(0, karpenter.POLLING_S)), self._look)
+        self._batch_open = False
+        fleet.on_pending(self._on_pending)
+        timeline.every(karpenter.POLLING_S, timeline.now_s + float(rng.uniform(0, karpenter.POLLING_S)), self._check)
         self._busy = False
 
-    def _pending(self, pod: Pod) -> None:
+    def _on_pending(self, pod: Pod) -> None:
         now_s = self._timeline.now_s
-        if not self._open:
-            self._open, self._first_s = True, now_s
-            self._timeline.after(self._settings.batch_idle_s, self._close)
+        if not self._batch_open:
+            self._batch_open, self._first_s = True, now_s
+            self._timeline.after(self._settings.batch_idle_s, self._close_batch)
         self._last_s = now_s
 
-    def _close(self) -> None:
+    def _close_batch(self) -> None:
         ends_s = karpenter.batch_ends_s(self._first_s, self._last_s, self._settings)
         if ends_s > self._timeline.now_s + 1e-9:
-            self._timeline.at(ends_s, self._close)
+            self._timeline.at(ends_s, self._close_batch)
             return
-        self._open = False
-        machines = [host.machine for host in self._fleet.staying]
+        self._batch_open = False
+        machines = [host.machine for host in self._fleet.active]
         pods = [pod.request for pod in self._fleet.pending.values()]
         for new in karpenter.provision(pods, machines, self._settings).new:
-            self._fleet.ask(new.type)
+            self._fleet.request(new.type)
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         if self._busy or self._fleet.pending:
             return
-        found = self._disruption()
-        if found.machines:
+        disruption = self._find_disruption()
+        if disruption.machines:
             self._busy = True
-            self._timeline.after(karpenter.VALIDATION_S, lambda: self._validated(found))
+            self._timeline.after(karpenter.VALIDATION_S, lambda: self._validate(disruption))
 
-    def _disruption(self) -> karpenter.Disruption:
-        machines = [host.machine for host in self._fleet.staying]
+    def _find_disruption(self) -> karpenter.Disruption:
+        machines = [host.machine for host in self._fleet.active]
         return karpenter.disrupt(machines, self._timeline.now_s, self._settings)
 
-    def _validated(self, before: karpenter.Disruption) -> None:
+    def _validate(self, before: karpenter.Disruption) -> None:
         self._busy = False
-        if self._fleet.pending or not set(before.machines) <= set(self._disruption().machines):
+        if self._fleet.pending or not set(before.machines) <= set(self._find_disruption().machines):
             return
-        going = [host for host in self._fleet.there if host.name in before.machines]
+        hosts = [host for host in self._fleet.present if host.name in before.machines]
         if before.replacement is None:
-            self._drain(going)
+            self._drain(hosts)
             return
         self._busy = True
-        self._replaced(self._fleet.ask(before.replacement), going)
+        self._drain_when_ready(self._fleet.request(before.replacement), hosts)
 
-    def _replaced(self, new: Host, going: list[Host]) -> None:
-        """Called once the replacement is ready."""
+    def _drain_when_ready(self, new: Host, hosts: list[Host]) -> None:
+        """Drains the replaced machines once their replacement is ready."""
         if new.ready or new.gone:
             self._busy = False
             if new.ready:
-                self._drain(going)
+                self._drain(hosts)
             return
-        self._timeline.after(1.0, lambda: self._replaced(new, going))
+        self._timeline.after(1.0, lambda: self._drain_when_ready(new, hosts))
 
-    def _drain(self, going: list[Host]) -> None:
-        for host in going:
-            if not host.gone and not host.going:
+    def _drain(self, hosts: list[Host]) -> None:
+        for host in hosts:
+            if not host.gone and not host.draining:
                 self._fleet.drain(host)
 
 
@@ -86,20 +86,20 @@ class ManagedScalingLoop:
         self,
         fleet: Fleet,
         settings: capacity_provider.ManagedScalingSettings,
-        kind: InstanceType,
+        instance_type: InstanceType,
         timeline: Timeline,
         rng: np.random.Generator,
     ) -> None:
-        self._fleet, self._settings, self._kind, self._timeline = fleet, settings, kind, timeline
+        self._fleet, self._settings, self._instance_type, self._timeline = fleet, settings, instance_type, timeline
         self._state = capacity_provider.ManagedScalingState()
         period_s = settings.period_s
-        timeline.every(period_s, timeline.now_s + float(rng.uniform(0, period_s)), self._look)
+        timeline.every(period_s, timeline.now_s + float(rng.uniform(0, period_s)), self._check)
 
-    def _look(self) -> None:
-        hosts = self._fleet.staying
+    def _check(self) -> None:
+        hosts = self._fleet.active
         running = [host for host in hosts if host.registered]
-        room = self._kind.allocatable.cpu_milli
-        shares = tuple(pod.requests.cpu_milli / room for pod in self._fleet.pending.values())
+        capacity_milli = self._instance_type.allocatable.cpu_milli
+        shares = tuple(pod.requests.cpu_milli / capacity_milli for pod in self._fleet.pending.values())
         in_use = sum(bool(host.pods) for host in running)
         observation = capacity_provider.InstancesObservation(
             self._timeline.now_s, len(hosts), len(running), in_use, shares
@@ -107,7 +107,7 @@ class ManagedScalingLoop:
         decision = capacity_provider.decide(observation, self._settings, self._state)
         self._state = decision.state
         for _ in range(decision.desired - len(hosts)):
-            self._fleet.ask(self._kind)
+            self._fleet.request(self._instance_type)
         empty = [host for host in running if not host.pods]
         for host in empty[: max(0, len(hosts) - decision.desired)]:
             self._fleet.drain(host)

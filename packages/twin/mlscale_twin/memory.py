@@ -8,14 +8,14 @@ import numpy as np
 import numpy.typing as npt
 
 from mlscale_twin.compiled import compiled
-from mlscale_twin.earliest import Owners, Times
-from mlscale_twin.generator import Words
+from mlscale_twin.generator import RngState
+from mlscale_twin.tournament import Owners, Times
 
 Records = npt.NDArray[np.void]
 Arrays = tuple[Any, ...]
 """A `Memory` as a plain tuple, which numba takes from Python much faster than one with names."""
 Floats = npt.NDArray[np.float64]
-Whole = npt.NDArray[np.int64]
+Integers = npt.NDArray[np.int64]
 
 
 class Memory(NamedTuple):
@@ -23,16 +23,18 @@ class Memory(NamedTuple):
 
     ``queues`` (stations + replicas, rows): rings of request rows, one for each station, then one for each replica (of
     a polled queue's: those that it will reject).
-    ``idle``, ``ready`` (stations, replicas): a ring of replicas without work; those that take requests.
-    ``askers`` (stations, `layout.ASKERS`): who ask for a polled queue.
-    ``asked_s`` (replicas,): CPU time that being asked has cost in the present service and is still to be spent.
-    ``ends_s``, ``ends``: tournament (`first`) of replicas by the end of their service. ``sends_s``, ``sends``: of
-    clients by their next request.
-    ``due_s``: send times of an open loop, as far as drawn. ``order`` (clients or 1, photos): who sends which photo.
-    ``thinks_s`` (clients, n): think times. ``from_s``, ``to_s`` (clients, intervals): when each client is active.
-    ``sent`` (clients,): requests of each so far. ``work_s`` (stations, photos, samples): measured service times.
-    ``calls`` (photos, samples): how often the front component calls the second one.
-    ``totals`` (statuses,), ``bins`` (`layout.BINS`,): statistics. ``words``: the random numbers' state.
+    ``idle``, ``ready`` (stations, replicas): a ring of idle replicas; the replicas that take requests.
+    ``pollers`` (stations, `layout.MAX_POLLERS`): of a polled queue.
+    ``poll_cost_s`` (replicas,): CPU time of polls during the present service, not yet added to its end.
+    ``end_times_s``, ``end_owners``: tournament (`tournament.build`) of replicas by the end of their service.
+    ``send_times_s``, ``send_owners``: of clients by their next request.
+    ``due_s``: send times of an open loop, as far as drawn. ``photo_order`` (clients or 1, photos): photos to
+    send.
+    ``think_times_s`` (clients, n): think times. ``active_from_s``, ``active_to_s`` (clients, intervals): when each
+    client is active.
+    ``sent_counts`` (clients,): requests so far. ``work_samples_s`` (stations, photos, samples): measured work.
+    ``call_counts`` (photos, samples): how often the front component calls the second one.
+    ``totals`` (statuses,), ``bins`` (`layout.BINS`,): statistics. ``rng_state``: of `generator`.
     """
 
     world: Records
@@ -40,32 +42,32 @@ class Memory(NamedTuple):
     stations: Records
     replicas: Records
     requests: Records
-    queues: Whole
-    idle: Whole
-    ready: Whole
-    askers: Records
-    asked_s: Floats
-    ends_s: Times
-    ends: Owners
-    sends_s: Times
-    sends: Owners
+    queues: Integers
+    idle: Integers
+    ready: Integers
+    pollers: Records
+    poll_cost_s: Floats
+    end_times_s: Times
+    end_owners: Owners
+    send_times_s: Times
+    send_owners: Owners
     due_s: Floats
-    order: Whole
-    thinks_s: Floats
-    from_s: Floats
-    to_s: Floats
-    sent: Whole
-    work_s: Floats
-    calls: Whole
+    photo_order: Integers
+    think_times_s: Floats
+    active_from_s: Floats
+    active_to_s: Floats
+    sent_counts: Integers
+    work_samples_s: Floats
+    call_counts: Integers
     rows: Records
     totals: Records
-    bins: Whole
-    words: Words
+    bins: Integers
+    rng_state: RngState
 
 
 @compiled
 def memory_of(arrays: Arrays) -> Memory:
-    """With names again."""
+    """The inverse: a `Memory` from its plain tuple."""
     return Memory(
         arrays[0], arrays[1], arrays[2], arrays[3], arrays[4], arrays[5], arrays[6], arrays[7],
         arrays[8], arrays[9], arrays[10], arrays[11], arrays[12], arrays[13], arrays[14], arrays[15],

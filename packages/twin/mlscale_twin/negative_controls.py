@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from mlscale_twin.durations import Number, longer
+from mlscale_twin.durations import Number, scale_duration
 from mlscale_twin.profile import Profile, StartStep
 
 Scaling = dict[str, Any]
@@ -23,15 +23,15 @@ class Control:
 
 def _slow_service(profile: Profile, scaling: Mapping[str, Any]) -> Altered:
     work = {
-        name: each.model_copy(update={"mean_s": each.mean_s.model_copy(update={"value": each.mean_s.value * 1.15})})
-        for name, each in profile.work.items()
+        name: work.model_copy(update={"mean_s": work.mean_s.model_copy(update={"value": work.mean_s.value * 1.15})})
+        for name, work in profile.work.items()
     }
     return profile.model_copy(update={"work": work}), dict(scaling)
 
 
 def _slow_start(profile: Profile, scaling: Mapping[str, Any]) -> Altered:
     def slowed(step: StartStep) -> StartStep:
-        return step.model_copy(update={"takes": longer(step.takes, 1.5)})
+        return step.model_copy(update={"takes": scale_duration(step.takes, 1.5)})
 
     steps = tuple(slowed(step) for step in profile.starts.steps)
     return profile.model_copy(update={"starts": profile.starts.model_copy(update={"steps": steps})}), dict(scaling)
@@ -50,14 +50,15 @@ def _no_periods(profile: Profile, scaling: Mapping[str, Any]) -> Altered:
 
 def _no_lag(profile: Profile, scaling: Mapping[str, Any]) -> Altered:
     """The autoscaler sees the current state at all times."""
-    fast = {"sync_period_s": 1.0, "metric_resolution_s": 1.0, "report_delay_s": 0.0}
-    fast |= {"metric_delay_60s": 0.0, "metric_delay_20s": 0.0}
+    no_delay = {"sync_period_s": 1.0, "metric_resolution_s": 1.0, "report_delay_s": 0.0}
+    no_delay |= {"metric_delay_60s": 0.0, "metric_delay_20s": 0.0}
     loop: dict[str, Number] = {
-        name: each.model_copy(update={"value": fast.get(name, each.value)}) for name, each in profile.loop.items()
+        name: number.model_copy(update={"value": no_delay.get(name, number.value)})
+        for name, number in profile.loop.items()
     }
-    eager = {"metric_window_s": 0.5, "look_back_s": 0.05, "sample_interval_s": 0.05, "period_s": 0.05}
-    eager |= {"metrics_interval_s": 0.05, "look_back_period_s": 0.1, "upscale_delay_s": 0.0}
-    changed = {name: value for name, value in eager.items() if name in scaling}
+    short_periods = {"metric_window_s": 0.5, "look_back_s": 0.05, "sample_interval_s": 0.05, "period_s": 0.05}
+    short_periods |= {"metrics_interval_s": 0.05, "look_back_period_s": 0.1, "upscale_delay_s": 0.0}
+    changed = {name: value for name, value in short_periods.items() if name in scaling}
     return profile.model_copy(update={"loop": loop}), {**scaling, **changed}
 
 

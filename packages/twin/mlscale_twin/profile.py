@@ -13,12 +13,13 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from mlscale.errors import first_invalid
 from mlscale.runs import EventKind, Level, MlscaleError
-from mlscale_twin.durations import Drawn, Number, Spread, longer
+from mlscale_twin.durations import Distribution, Duration, Number, scale_duration
 from mlscale_twin.settings import Polling, Routing
 
 FOLDER: Final = Path(__file__).parent / "profiles"
-# Service times by which a photo's distribution is told: its quantiles at the middles of so many even parts.
+# Quantiles that represent the distribution of a photo's work, at the midpoints of as many equal parts.
 SAMPLES: Final = 64
 
 
@@ -29,13 +30,12 @@ class _Data(BaseModel):
 class Work(_Data):
     """CPU time that a component spends on an answer.
 
-    ``mean_s``: over the photos, while nobody waits. ``ahead``, ``afterwards``: what of it passes before the clock of
-    the replica's service starts, and after the answer is out, as shares of the mean. ``photos``: of each photo's mean,
-    as a share of it, in the order of their names; where a run sends other photos, the n-th takes the n-th share.
-    ``spread``: standard deviation of the work on one photo, as a share of its mean (lognormal). ``per_waiting``: how
-    much more of it, as a share of the mean, each time that a router asks the replica at work whether it is free, for
-    requests that wait, or has it reject one. ``reference_cpu_s``: what a photo was measured to take at full speed, mean
-    over the set (`BodySet.facts`), by which other sets are told from this one.
+    ``mean_s``: over the photos, without waiting requests. ``ahead``, ``afterwards``: parts of it before the replica's
+    service clock starts, and after the answer is sent, relative to the mean. ``photos``: each photo's mean relative to
+    ``mean_s``, in the order of their names; if a run sends other photos, the n-th takes the n-th value. ``spread``:
+    standard deviation for one photo, relative to its mean (lognormal). ``per_waiting``: additional work, relative to
+    the mean, each time that a router polls a busy replica or has it reject a request. ``reference_cpu_s``: CPU time of
+    a photo at full speed, mean over the set (`BodySet.facts`), to convert to other photo sets.
     """
 
     mean_s: Number
@@ -48,25 +48,25 @@ class Work(_Data):
 
     @property
     def ahead_cpu_s(self) -> float:
-        """Work before the clock of a service starts, CPU s."""
+        """Work before the service clock starts, CPU s."""
         return self._share_s(self.ahead)
 
     @property
     def after_cpu_s(self) -> float:
-        """Work after an answer is out, CPU s."""
+        """Work after the answer is sent, CPU s."""
         return self._share_s(self.afterwards)
 
     @property
-    def ask_cpu_s(self) -> float:
+    def poll_cpu_s(self) -> float:
         """Cost to a busy replica of being polled, CPU s."""
         return self._share_s(self.per_waiting)
 
     def samples_s(self, photos: int) -> npt.NDArray[np.float64]:
-        """(photos, SAMPLES): quantiles of each photo's work while the clock of its service runs, s."""
+        """(photos, SAMPLES): quantiles of each photo's work while its service clock runs, s."""
         shares = np.array([self.photos[place % len(self.photos)] for place in range(photos)])
         sigma = math.sqrt(math.log1p(self.spread.value**2))
-        middles = (np.arange(SAMPLES) + 0.5) / SAMPLES
-        factors = np.exp(sigma * np.array([NormalDist().inv_cdf(float(each)) for each in middles]))
+        midpoints = (np.arange(SAMPLES) + 0.5) / SAMPLES
+        factors = np.exp(sigma * np.array([NormalDist().inv_cdf(float(share)) for share in midpoints]))
         clocked_s = self.mean_s.value - self.ahead_cpu_s - self.after_cpu_s
         samples: npt.NDArray[np.float64] = clocked_s * shares[:, None] * (factors / factors.mean())[None, :]
         return samples
@@ -76,10 +76,10 @@ class Work(_Data):
 
 
 class Requests(_Data):
-    """``outside_s``: of a response, what passes outside queue and replica. ``queue_limit``: requests that may wait, in
-    each replica where each has its own queue; None: the scaling's own setting, else any number.
-    ``drops_given_up``: whether a request that its client gave up is not served any more. ``router_polls``: whether
-    the shared queue is a router's that asks replicas again and again (`settings.Polling`)."""
+    """``outside_s``: part of a response outside queue and replica. ``queue_limit``: requests that may wait (per replica
+    if each has its own queue); None: the scaling's setting, else no limit. ``drops_given_up``: whether the server drops
+    requests that timed out at the client. ``router_polls``: whether the shared queue belongs to a router that polls
+    its replicas (`settings.Polling`)."""
 
     routing: Routing
     outside_s: Number
@@ -90,26 +90,26 @@ class Requests(_Data):
 
 
 class StartStep(_Data):
-    """One part of a replica's start, and the events that its begin and its end are in a run. ``limited``: only so many
-    are in it at a time (`Starts.at_once`)."""
+    """One part of a replica's start, and the events that a run records at its beginning and end. ``limited``: counts
+    against `Starts.at_once`."""
 
     name: str
-    takes: Spread
+    takes: Duration
     ends_with: EventKind | None = None
     begins_with: EventKind | None = None
     limited: bool = False
 
 
 class Starts(_Data):
-    """``probe_period_s``: a loaded replica turns ready at its next probe; "readiness_period_s": the setting's.
-    ``noticed``: from ready to the first request that may come. ``at_once``: so many start at a time; None: all.
-    ``leaves``: from the decision until nothing is sent to a replica any more. ``one_by_one``: they leave so.
-    ``alike``: share of a start's variation that replicas have in common which were asked for together. ``crowding``:
-    how much longer a step takes, as a share, for each other replica that is starting then."""
+    """``probe_period_s``: a loaded replica becomes ready at its next probe; "readiness_period_s": the setting of that
+    name. ``noticed``: from ready until the first request can arrive. ``at_once``: most replicas that start at a time;
+    None: no limit. ``leaves``: from the decision to remove a replica until it gets no more requests. ``one_by_one``: a
+    replica is removed only when the one before is gone. ``alike``: share of the variance of start times that is common
+    to replicas requested together. ``crowding``: relative slow-down of a step per other replica that is starting."""
 
     steps: tuple[StartStep, ...]
-    noticed: Spread
-    leaves: Spread
+    noticed: Duration
+    leaves: Duration
     probe_period_s: Number | Literal["readiness_period_s"] | None = None
     at_once: Number | None = None
     one_by_one: bool = False
@@ -118,14 +118,14 @@ class Starts(_Data):
 
 
 class Machines(_Data):
-    """From asked for to ready: ``boot`` (None: as the scaling's setting says), ``boot_overhead`` on top of it,
-    ``registers``, ``turns_ready``. ``apart``: what lies between machines that are due together (None: nothing), s."""
+    """From the request to ready: ``boot`` (None: the scaling's setting), ``boot_overhead`` on top of it, ``registers``,
+    ``turns_ready``. ``apart``: minimum time between the ends of boots, s (None: 0)."""
 
     by: Literal["karpenter", "capacity-provider"]
-    registers: Spread
-    turns_ready: Spread
-    boot_overhead: Spread
-    boot: Spread | None = None
+    registers: Duration
+    turns_ready: Duration
+    boot_overhead: Duration
+    boot: Duration | None = None
     apart: Number | None = None
 
 
@@ -165,7 +165,7 @@ class Profile(_Data):
     def loop_value(self, name: str) -> float:
         """Raises MlscaleError if the profile lacks it."""
         if name not in self.loop:
-            raise MlscaleError(f"it lacks loop.{name}", f"profile {self.environment}", "add it, with its source")
+            raise MlscaleError(f"loop.{name} is missing", f"profile {self.environment}", "add it, with its source")
         return self.loop[name].value
 
 
@@ -185,12 +185,12 @@ def read_profile(which: str | Path) -> Profile:
     except FileNotFoundError:
         raise MlscaleError("no such profile", str(which), f"choose one of: {', '.join(profile_names())}") from None
     except OSError as error:
-        raise MlscaleError(error.strerror or str(error), str(file), "name a file that can be read") from error
+        raise MlscaleError(error.strerror or str(error), str(file), "choose a readable file") from error
     except ValidationError as error:
-        raise MlscaleError(_first(error), str(file), "fix it, or calibrate a new one") from None
+        raise MlscaleError(first_invalid(error), str(file), "fix it, or calibrate a new profile") from None
 
 
-def changed(profile: Profile, changes: Sequence[tuple[str, Any]]) -> Profile:
+def with_changes(profile: Profile, changes: Sequence[tuple[str, Any]]) -> Profile:
     """The profile with values replaced by dotted path, such as ("work.app.mean_s.value", 0.05).
 
     Raises:
@@ -210,43 +210,43 @@ def changed(profile: Profile, changes: Sequence[tuple[str, Any]]) -> Profile:
     try:
         return Profile.model_validate(data)
     except ValidationError as error:
-        raise MlscaleError(_first(error), f"profile {profile.environment}", "choose another value") from None
+        raise MlscaleError(first_invalid(error), f"profile {profile.environment}", "choose another value") from None
 
 
-def scaled(profile: Profile, path: str, factor: float) -> Profile:
+def with_scaled_number(profile: Profile, path: str, factor: float) -> Profile:
     """The profile with one number or duration, by dotted path (such as "starts.noticed"), multiplied by ``factor``.
 
     Raises:
         MlscaleError: the path is not a number or duration.
     """
-    found = number_at(profile, path)
-    if isinstance(found, Number):
-        return changed(profile, [(f"{path}.value", found.value * factor)])
-    return changed(profile, [(path, longer(found, factor).model_dump())])
+    number = number_at(profile, path)
+    if isinstance(number, Number):
+        return with_changes(profile, [(f"{path}.value", number.value * factor)])
+    return with_changes(profile, [(path, scale_duration(number, factor).model_dump())])
 
 
-def numbers_in(profile: Profile) -> list[tuple[str, Number | Spread]]:
+def numbers_in(profile: Profile) -> list[tuple[str, Number | Duration]]:
     """Every number and duration of a profile, with its dotted path."""
-    found: list[tuple[str, Number | Spread]] = []
+    numbers: list[tuple[str, Number | Duration]] = []
 
     def walk(place: Any, path: str) -> None:
-        if isinstance(place, Number | Drawn):
-            found.append((path, place))  # type: ignore[arg-type]
+        if isinstance(place, Number | Distribution):
+            numbers.append((path, place))  # type: ignore[arg-type]
         elif isinstance(place, BaseModel):
             for name in type(place).model_fields:
                 walk(getattr(place, name), f"{path}.{name}".lstrip("."))
         elif isinstance(place, dict):
-            for name, each in place.items():
-                walk(each, f"{path}.{name}")
+            for name, value in place.items():
+                walk(value, f"{path}.{name}")
         elif isinstance(place, tuple):
-            for number, each in enumerate(place):
-                walk(each, f"{path}.{number}")
+            for index, value in enumerate(place):
+                walk(value, f"{path}.{index}")
 
     walk(profile, "")
-    return found
+    return numbers
 
 
-def number_at(profile: Profile, path: str) -> Number | Spread:
+def number_at(profile: Profile, path: str) -> Number | Duration:
     """The number or duration at a dotted path.
 
     Raises:
@@ -262,11 +262,6 @@ def number_at(profile: Profile, path: str) -> Number | Spread:
             )
     except (KeyError, IndexError, AttributeError, ValueError):
         place = None
-    if not isinstance(place, Number | Drawn):
+    if not isinstance(place, Number | Distribution):
         raise MlscaleError(f"no number at {path!r}", f"profile {profile.environment}", "see its file")
     return place  # type: ignore[return-value]
-
-
-def _first(error: ValidationError) -> str:
-    found = error.errors()[0]
-    return f"{'.'.join(map(str, found['loc']))}: {found['msg']}"

@@ -4,62 +4,62 @@ from __future__ import annotations
 
 from typing import Final
 
-from mlscale_twin import layout as lay
+from mlscale_twin import layout
 from mlscale_twin.cfs import finish
 from mlscale_twin.compiled import inlined
-from mlscale_twin.earliest import put
-from mlscale_twin.generator import below, exponential
+from mlscale_twin.generator import exponential, random_index
 from mlscale_twin.memory import Memory
+from mlscale_twin.tournament import set_time
 
 FRONT: Final = 0
 
 
 @inlined
-def wait(m: Memory, row: int, station: int) -> None:
+def enqueue(m: Memory, row: int, station: int) -> None:
     """Appends a request to the station's queue."""
     s = m.stations[station]
     m.queues[station, (s.head + s.waiting) & (m.queues.shape[1] - 1)] = row
     s.waiting += 1
-    m.requests[row].state = lay.WAITING
-    m.requests[row].asker = lay.NOBODY
+    m.requests[row].state = layout.WAITING
+    m.requests[row].poller = layout.NONE
 
 
 @inlined
-def begin(m: Memory, r: int, row: int) -> None:
+def start_service(m: Memory, r: int, row: int) -> None:
     """A replica starts to serve a request that arrived or waited."""
     q, replica = m.requests[row], m.replicas[r]
-    q.state = lay.SERVED
+    q.state = layout.IN_SERVICE
     if replica.station == FRONT:
         q.replica = r
     replica.request = row
-    work(m, r, m.stations[replica.station].ahead_cpu_s, drawn(m, replica.station, q.photo))
+    start_work(m, r, m.stations[replica.station].ahead_cpu_s, draw_work_s(m, replica.station, q.photo))
     q.queue_s += replica.clock_s - q.queued_s
 
 
 @inlined
-def drawn(m: Memory, station: int, photo: int) -> float:
+def draw_work_s(m: Memory, station: int, photo: int) -> float:
     """Draws the work of a service, CPU s."""
     p = m.parameters[0]
-    if p.service == lay.FIXED:
+    if p.service == layout.FIXED:
         return p.mean_s
-    if p.service == lay.EXPONENTIAL:
-        return p.mean_s * exponential(m.words)
-    return m.work_s[station, photo, below(m.words, m.work_s.shape[2])]
+    if p.service == layout.EXPONENTIAL:
+        return p.mean_s * exponential(m.rng_state)
+    return m.work_samples_s[station, photo, random_index(m.rng_state, m.work_samples_s.shape[2])]
 
 
 @inlined
-def work(m: Memory, r: int, ahead_s: float, clocked_s: float) -> None:
+def start_work(m: Memory, r: int, ahead_s: float, clocked_s: float) -> None:
     """A replica starts to work, now or after cleaning up; sets when its clock starts and when it is done. ``ahead_s``,
     ``clocked_s``: work before and after the clock starts, CPU s."""
     w, p, replica = m.world[0], m.parameters[0], m.replicas[r]
     work_s = ahead_s + clocked_s
     replica.work_s = work_s
-    m.asked_s[r] = 0.0
-    replica.began_s = max(w.now_s, replica.clears_s)
+    m.poll_cost_s[r] = 0.0
+    replica.began_s = max(w.now_s, replica.cleaned_up_s)
     replica.clock_s = replica.began_s + ahead_s
     ends_s = replica.began_s + work_s
     replica.began_period, replica.began_used_s = replica.period, replica.used_s
-    if p.cpu == lay.QUOTA:
+    if p.cpu == layout.QUOTA:
         if ahead_s > 0.0:
             replica.clock_s = finish(
                 replica.began_s, ahead_s, replica.phase_s, replica.period, replica.used_s, p.quota_cores, p.period_s
@@ -67,72 +67,72 @@ def work(m: Memory, r: int, ahead_s: float, clocked_s: float) -> None:
         ends_s, replica.period, replica.used_s = finish(
             replica.began_s, work_s, replica.phase_s, replica.period, replica.used_s, p.quota_cores, p.period_s
         )
-    elif p.cpu == lay.SHARED_CORES:
+    elif p.cpu == layout.SHARED_CORES:
         replica.began_used_s = w.virtual_s
         ends_s = w.virtual_s + work_s
         w.active += 1
-    put(m.ends_s, m.ends, r, ends_s)
+    set_time(m.end_times_s, m.end_owners, r, ends_s)
 
 
 @inlined
-def _clear_up(m: Memory, r: int) -> None:
+def _clean_up(m: Memory, r: int) -> None:
     """Work of a replica after an answer is out; its next work starts after that."""
     w, p, replica = m.world[0], m.parameters[0], m.replicas[r]
     after_s = m.stations[replica.station].after_cpu_s
     if after_s == 0.0:
         return
     replica.cpu_s += after_s
-    replica.clears_s = w.now_s + after_s
-    if p.cpu == lay.QUOTA:
-        replica.clears_s, replica.period, replica.used_s = finish(
+    replica.cleaned_up_s = w.now_s + after_s
+    if p.cpu == layout.QUOTA:
+        replica.cleaned_up_s, replica.period, replica.used_s = finish(
             w.now_s, after_s, replica.phase_s, replica.period, replica.used_s, p.quota_cores, p.period_s
         )
 
 
 @inlined
-def free(m: Memory, r: int) -> None:
+def release(m: Memory, r: int) -> None:
     """A replica takes the next request, becomes idle, or, if it was draining, is gone."""
     replica = m.replicas[r]
     station = replica.station
     s = m.stations[station]
     s.ongoing -= 1
     replica.request = -1
-    _clear_up(m, r)
-    if s.routing > lay.POLLED_QUEUE:
+    _clean_up(m, r)
+    if s.routing > layout.POLLED_QUEUE:
         replica.outstanding -= 1
         while replica.outstanding > 0:
             row = m.queues[len(m.stations) + r, replica.head]
             replica.head = (replica.head + 1) & (m.queues.shape[1] - 1)
-            if not dropped(m, row, station):
-                begin(m, r, row)
+            if not drop_if_abandoned(m, row, station):
+                start_service(m, r, row)
                 return
             replica.outstanding -= 1
-    elif s.routing == lay.POLLED_QUEUE:
-        replica.booked = max(0, replica.booked - 1)
-    elif replica.state == lay.READY and took_waiting(m, r, station):
+    elif s.routing == layout.POLLED_QUEUE:
+        replica.cached_length = max(0, replica.cached_length - 1)
+    elif replica.state == layout.READY and start_next_waiting(m, r, station):
         return
-    if replica.state == lay.DRAINING:
-        replica.state = lay.ABSENT
-    elif s.routing == lay.SHARED_QUEUE:
-        rest(m, station, r)
+    if replica.state == layout.DRAINING:
+        replica.state = layout.ABSENT
+    elif s.routing == layout.SHARED_QUEUE:
+        add_idle(m, station, r)
 
 
 @inlined
-def took_waiting(m: Memory, r: int, station: int) -> bool:
+def start_next_waiting(m: Memory, r: int, station: int) -> bool:
     """A replica starts the next request in the station's queue that was not given up; False if there is none."""
     s = m.stations[station]
     while s.waiting > 0:
         row = m.queues[station, s.head]
         s.head = (s.head + 1) & (m.queues.shape[1] - 1)
         s.waiting -= 1
-        if not dropped(m, row, station):
-            begin(m, r, row)
+        if not drop_if_abandoned(m, row, station):
+            start_service(m, r, row)
             return True
     return False
 
 
 @inlined
-def forget_idle(m: Memory, station: int, r: int) -> None:
+def remove_idle(m: Memory, station: int, r: int) -> None:
     """Removes a replica from the idle ring, if it is in it."""
     s = m.stations[station]
     mask = m.idle.shape[1] - 1
@@ -146,7 +146,7 @@ def forget_idle(m: Memory, station: int, r: int) -> None:
 
 
 @inlined
-def rest(m: Memory, station: int, r: int) -> None:
+def add_idle(m: Memory, station: int, r: int) -> None:
     """Adds a replica to the idle ring."""
     s = m.stations[station]
     m.idle[station, (s.idle_head + s.idle) & (m.idle.shape[1] - 1)] = r
@@ -154,10 +154,10 @@ def rest(m: Memory, station: int, r: int) -> None:
 
 
 @inlined
-def dropped(m: Memory, row: int, station: int) -> bool:
+def drop_if_abandoned(m: Memory, row: int, station: int) -> bool:
     """Whether a request is dropped, since the server notices that its client gave up."""
     if station != FRONT or not m.parameters[0].cancels or not m.requests[row].answered:
         return False
-    m.requests[row].state = lay.DONE
+    m.requests[row].state = layout.DONE
     m.stations[station].ongoing -= 1
     return True

@@ -1,5 +1,4 @@
-"""Settings of a simulated world: requests, queues, processors. The engine's input; profiles say which platform has
-which."""
+"""The engine's settings: service times, processors, queues, clients. Profiles hold each platform's values."""
 
 from __future__ import annotations
 
@@ -10,7 +9,7 @@ from typing import Final, Literal
 import numpy as np
 import numpy.typing as npt
 
-from mlscale_twin import layout as lay
+from mlscale_twin import layout
 
 Routing = Literal["shared-queue", "polled-queue", "random", "round-robin", "least-outstanding", "two-choices"]
 _ROUTINGS: Final[tuple[Routing, ...]] = (
@@ -25,13 +24,13 @@ _ROUTINGS: Final[tuple[Routing, ...]] = (
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """Work of one service, CPU s: the mean alone, exponentially distributed, or measured.
+    """Work of one service, CPU s: constant, exponentially distributed, or measured.
 
-    ``samples_s`` (components, photos, n): measured work by component and photo, drawn evenly. ``calls`` (photos, m):
-    how often a request calls the second component, drawn evenly; with calls, each stretch of work between two of them
-    is one service of the front component. Of each component: ``ahead_cpu_s``, ``after_cpu_s``: a replica's work on a
-    request before the clock of its service starts, and after its answer is out; ``ask_cpu_s``: what it costs one at
-    work to be asked by a polled queue, or to reject a request of its.
+    ``samples_s`` (components, photos, n): measured work by component and photo, equally likely. ``calls`` (photos, m):
+    how often a request calls the second component, equally likely; the work between two calls is one service of the
+    front component. Per component: ``ahead_cpu_s``, ``after_cpu_s``: a replica's work on a request before its service
+    clock starts, and after its answer is sent; ``poll_cpu_s``: cost to a busy replica of being polled, or of rejecting
+    a request.
     """
 
     mean_s: float = 0.0
@@ -40,24 +39,25 @@ class Service:
     calls: npt.NDArray[np.int64] | None = None
     ahead_cpu_s: tuple[float, ...] = ()
     after_cpu_s: tuple[float, ...] = ()
-    ask_cpu_s: tuple[float, ...] = ()
+    poll_cpu_s: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if self.distribution == "measured":
             if self.samples_s is None or self.samples_s.ndim != 3 or not self.samples_s.size:
                 raise ValueError("measured service times need samples_s (components, photos, n)")
         elif not self.mean_s > 0:
-            raise ValueError(f"a mean service time of {self.mean_s:g} s")
+            raise ValueError(f"the mean service time must be positive, not {self.mean_s:g} s")
 
     @property
     def kind(self) -> int:
-        return {"fixed": lay.FIXED, "exponential": lay.EXPONENTIAL, "measured": lay.MEASURED}[self.distribution]
+        kinds = {"fixed": layout.FIXED, "exponential": layout.EXPONENTIAL, "measured": layout.MEASURED}
+        return kinds[self.distribution]
 
 
 @dataclass(frozen=True, slots=True)
 class Processor:
-    """How work becomes time: instantly (``cores`` infinite, no quota); under a quota of each replica, in CFS periods;
-    or on ``cores`` that all replicas share evenly."""
+    """CPU limits: none (``cores`` infinite, no quota); a quota per replica, in CFS periods; or ``cores`` that all
+    replicas share evenly."""
 
     quota_cores: float = math.inf
     period_s: float = 0.1
@@ -72,38 +72,38 @@ class Processor:
     @property
     def kind(self) -> int:
         if math.isfinite(self.cores):
-            return lay.SHARED_CORES
-        return lay.QUOTA if self.quota_cores < 1 else lay.PLAIN
+            return layout.SHARED_CORES
+        return layout.QUOTA if self.quota_cores < 1 else layout.UNLIMITED  # one thread uses at most one core
 
 
 @dataclass(frozen=True, slots=True)
 class Polling:
-    """A queue that asks its replicas, two at random at a time, on behalf of the requests in it: at most ``askers_each``
-    for each replica that is ready. Who finds none free asks again at once, then after a pause that grows up to the
-    longest; who finds one sends the request that has waited longest. Source: Ray Serve, serve/_private/request_router
+    """A queue whose pollers, at most ``pollers_per_replica`` per ready replica, each poll two random replicas. A poller
+    that finds none free polls again at once, then with exponential backoff; one that finds a free replica sends it the
+    request that has waited longest. Source: Ray Serve, serve/_private/request_router
     (`_fulfill_pending_requests`, `_choose_replicas_with_backoff`) and serve/_private/constants.py."""
 
-    first_pause_s: float = 0.025
-    growth: float = 2.0
-    longest_pause_s: float = 0.5
-    askers_each: int = 2
+    initial_backoff_s: float = 0.025
+    backoff_multiplier: float = 2.0
+    max_backoff_s: float = 0.5
+    pollers_per_replica: int = 2
 
     def __post_init__(self) -> None:
-        if not 0 < self.first_pause_s <= self.longest_pause_s or self.growth < 1 or self.askers_each < 1:
-            raise ValueError(f"pauses must be positive and not shrink, askers one or more: {self}")
+        backoff_grows = 0 < self.initial_backoff_s <= self.max_backoff_s and self.backoff_multiplier >= 1
+        if not backoff_grows or self.pollers_per_replica < 1:
+            raise ValueError(f"backoff must be positive and not shrink, pollers_per_replica at least 1: {self}")
 
 
-# As a limit: none.
-ANY_NUMBER: Final = 2**40
+NO_LIMIT: Final = 2**40
 
 
 @dataclass(frozen=True, slots=True)
 class Queueing:
-    """One component's queue. ``limit``: how many requests may wait (in each replica, where each has its own queue).
-    ``stale_s``: how old the lengths may be that two choices compare. ``polling``: how a polled queue asks."""
+    """One component's queue. ``limit``: how many requests may wait (per replica, if each has its own queue).
+    ``stale_s``: maximum age of the queue lengths that two-choices routing compares. ``polling``: of a polled queue."""
 
     routing: Routing = "shared-queue"
-    limit: int = ANY_NUMBER
+    limit: int = NO_LIMIT
     stale_s: float = 0.0
     polling: Polling = Polling()
 
@@ -114,8 +114,8 @@ class Queueing:
 
 @dataclass(frozen=True, slots=True)
 class Clients:
-    """``timeout_s``: after which they give up; ``cancels``: the server then drops a waiting request. ``overhead_s``:
-    time of each answer outside queue and service."""
+    """``timeout_s``: of a request; ``cancels``: the server then drops it if it still waits. ``overhead_s``: per answer,
+    outside queue and service."""
 
     timeout_s: float = math.inf
     cancels: bool = False

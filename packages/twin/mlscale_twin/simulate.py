@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 
 from mlscale import environments
@@ -42,14 +43,14 @@ from mlscale.runs import (
     TableWriter,
     load_run,
 )
-from mlscale_twin.durations import Measured, Spread
+from mlscale_twin.durations import Duration, Measured
 from mlscale_twin.layout import LOST, OK, REFUSED, TIMED_OUT
 from mlscale_twin.policies.karpenter import InstanceType, Resources
-from mlscale_twin.profile import Profile, changed, read_profile
+from mlscale_twin.profile import Profile, read_profile, with_changes
 from mlscale_twin.twin import Outcome, Setup, Twin
 
 _STATUS: Final = {OK: "ok", TIMED_OUT: "timeout", REFUSED: "http_5xx", LOST: "http_5xx"}
-_ROWS: Final = 100_000
+_BATCH_ROWS: Final = 100_000
 
 
 @dataclass(frozen=True)
@@ -59,10 +60,10 @@ class SimulateOptions:
     Args:
         connections: as for `measure`; "kept" is simulated only if it does not pin a client to a replica.
         seed: of client behaviour, as for `measure`; draw: seed of everything else.
-        look_s: a time, on the run's clock, at which a Kubernetes autoscaler looks; None: drawn.
+        hpa_sync_at_s: a time, on the run's clock, at which the HPA decides; None: drawn.
         timeout_s: a request without an answer after that long is a failure, s.
         photos: folder of a photo set, for its names and cost; None: as many photos as the profile has.
-        changes: values that replace the profile's, by dotted path (`mlscale_twin.profile.changed`).
+        changes: values that replace the profile's, by dotted path (`mlscale_twin.profile.with_changes`).
         machine_failures_per_h: random failures per machine and hour.
         labels: the run's place in an experiment. progress: called from time to time.
     """
@@ -70,7 +71,7 @@ class SimulateOptions:
     connections: Connections = "fresh"
     seed: int = 0
     draw: int = 0
-    look_s: float | None = None
+    hpa_sync_at_s: float | None = None
     timeout_s: float = 30.0
     photos: Path | str | None = None
     changes: Sequence[tuple[str, Any]] = ()
@@ -100,38 +101,40 @@ def simulate(
         MlscaleError: something the user can fix.
     """
     chosen = options or SimulateOptions()
-    found = environments.get(environment)
+    platform = environments.get(environment)
     application = app or defaults().application()
-    read = profile if isinstance(profile, Profile) else read_profile(profile or environment)
-    used = changed(read, chosen.changes) if chosen.changes else read
+    base = profile if isinstance(profile, Profile) else read_profile(profile or environment)
+    used = with_changes(base, chosen.changes) if chosen.changes else base
     if used.environment != environment:
-        raise MlscaleError(f"it is of {used.environment}", "profile", f"choose one of {environment}")
+        raise MlscaleError(f"it is for {used.environment}", "profile", f"choose one of {environment}")
     if chosen.connections == "kept" and used.requests.routing == "random":
-        remedy = "connections fresh, or measure it live"
+        remedy = "use fresh connections, or measure live"
         raise MlscaleError("kept connections, which pin a client to a pod, are not simulated", "connections", remedy)
-    scalings = {name: each.model_dump() for name, each in settings_of(found, application, arm, scaling).items()}
-    shown = BodySet.read(Path(chosen.photos)) if chosen.photos is not None else None
+    scalings = {
+        name: settings.model_dump() for name, settings in settings_of(platform, application, arm, scaling).items()
+    }
+    photo_set = BodySet.read(Path(chosen.photos)) if chosen.photos is not None else None
     types, boot = _machines(scalings)
     setup = Setup(
         profile=used,
         schedule=schedule or defaults().quick_schedule(),
         scalings=scalings,
-        photos=_photo_names(shown, used),
-        work_factor=_work_factor(shown, used),
+        photos=_photo_names(photo_set, used),
+        work_factor=_work_factor(photo_set, used),
         types=types,
         boot=boot,
         machine_failures_per_h=chosen.machine_failures_per_h,
         timeout_s=chosen.timeout_s,
         seed=chosen.seed,
         draw=chosen.draw,
-        look_s=chosen.look_s,
+        hpa_sync_at_s=chosen.hpa_sync_at_s,
         block=chosen.labels.block or 0,
     )
-    info = _info(found.level, application, setup, arm, chosen.connections, shown, chosen.labels)
-    outcome = Twin(setup).play(lambda share: chosen.progress("simulating", share))
+    info = _info(platform.level, application, setup, arm, chosen.connections, photo_set, chosen.labels)
+    outcome = Twin(setup).run(lambda share: chosen.progress("simulating", share))
     if out is None:
-        return _kept(info, setup, outcome)
-    return _written(RunWriter(Path(out), info), setup, outcome)
+        return _in_memory(info, setup, outcome)
+    return _on_disk(RunWriter(Path(out), info), setup, outcome)
 
 
 def _info(
@@ -173,36 +176,51 @@ def _info(
 
 
 def _digest(setup: Setup) -> str:
-    """A name for what is simulated: the same inputs give the same name."""
-    told = {
+    """Identifies the simulation's inputs."""
+    inputs = {
         "profile": setup.profile.sha256,
         "schedule": setup.schedule.model_dump(mode="json"),
         "scalings": {name: dict(scaling) for name, scaling in setup.scalings.items()},
-        "others": [setup.machine_failures_per_h, setup.timeout_s, setup.seed, setup.block, setup.draw, setup.look_s],
+        "others": [
+            setup.machine_failures_per_h,
+            setup.timeout_s,
+            setup.seed,
+            setup.block,
+            setup.draw,
+            setup.hpa_sync_at_s,
+        ],
         "photos": [*setup.photos, setup.work_factor],
     }
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _kept(info: RunInfo, setup: Setup, outcome: Outcome) -> Run:
+def _in_memory(info: RunInfo, setup: Setup, outcome: Outcome) -> Run:
     """The run in memory."""
     requests = pa.Table.from_batches([_requests(setup, outcome, outcome.rows)]).to_pandas()
-    events = [{**asdict(each), "detail": json.dumps(each.detail, sort_keys=True)} for each in _events(setup, outcome)]
-    rows: dict[TableName, list[dict[str, Any]]] = {
-        "events": events,
-        "replicas": [asdict(each) for each in outcome.samples],
-        "resources": [asdict(each) for each in outcome.resources],
-        "hops": [],
+    events = _events(setup, outcome)
+    details = [json.dumps(event.detail, sort_keys=True) for event in events]
+    tables: dict[TableName, pd.DataFrame] = {
+        "events": _frame("events", events, detail=details),
+        "replicas": _frame("replicas", outcome.samples),
+        "resources": _frame("resources", outcome.resources),
+        "hops": _frame("hops", ()),
     }
-    tables = {name: pa.Table.from_pylist(found, schema=SCHEMAS[name]).to_pandas() for name, found in rows.items()}
     tables["requests"] = requests.sort_values("intended_s", kind="stable", ignore_index=True)
     run = Run.in_memory(info.model_copy(update={"stimulus": _stimulus(setup, outcome), "complete": True}), tables)
     judged = run.info.model_copy(update={"validity": judge(run)})
     return Run.in_memory(judged, tables)
 
 
+def _frame(name: TableName, observations: Sequence[Observation], **columns: list[str]) -> pd.DataFrame:
+    """A table of a run with a row for each observation; ``columns`` replace the observations' fields."""
+    fields = SCHEMAS[name].names
+    values = {field: columns.get(field) or [getattr(row, field) for row in observations] for field in fields}
+    frame: pd.DataFrame = pa.table(values, schema=SCHEMAS[name]).to_pandas()
+    return frame
+
+
 def _events(setup: Setup, outcome: Outcome) -> list[Event]:
-    return sorted([*load_events(setup.schedule, 0.0), *outcome.events], key=lambda each: each.t_s)
+    return sorted([*load_events(setup.schedule, 0.0), *outcome.events], key=lambda event: event.t_s)
 
 
 def _stimulus(setup: Setup, outcome: Outcome) -> StimulusReport:
@@ -213,13 +231,13 @@ def _stimulus(setup: Setup, outcome: Outcome) -> StimulusReport:
     )  # fmt: skip
 
 
-def _written(writer: RunWriter, setup: Setup, outcome: Outcome) -> Run:
+def _on_disk(writer: RunWriter, setup: Setup, outcome: Outcome) -> Run:
     observations: list[Observation] = [*outcome.samples, *_events(setup, outcome), *outcome.resources]
     for observation in observations:
         writer.observe(observation)
     with TableWriter(writer.request_stream(0), SCHEMAS["requests"]) as table:
-        for first in range(0, len(outcome.rows), _ROWS):
-            table.write(_requests(setup, outcome, outcome.rows[first : first + _ROWS]))
+        for first in range(0, len(outcome.rows), _BATCH_ROWS):
+            table.write(_requests(setup, outcome, outcome.rows[first : first + _BATCH_ROWS]))
     writer.update(stimulus=_stimulus(setup, outcome))
     writer.flush()
     writer.seal(validity=judge(Run(writer.path, writer.info)))
@@ -254,18 +272,18 @@ def _requests(setup: Setup, outcome: Outcome, rows: Any) -> pa.RecordBatch:
 def _photo_names(photos: BodySet | None, profile: Profile) -> tuple[str, ...]:
     if photos is not None:
         return tuple(photos.names)
-    number = len(next(iter(profile.work.values())).photos)
-    return tuple(f"photo-{place:03d}.jpg" for place in range(number))
+    count = len(next(iter(profile.work.values())).photos)
+    return tuple(f"photo-{index:03d}.jpg" for index in range(count))
 
 
 def _work_factor(photos: BodySet | None, profile: Profile) -> float:
-    """Cost of a photo of this set relative to the profile's, by the times measured for each set at full speed."""
+    """Work of this set's photos relative to the profile's, from the times measured for both at full speed."""
     reference = next(iter(profile.work.values())).reference_cpu_s
     own = photos.facts.get("cpu_s") if photos is not None else None
     return float(own) / reference.value if own and reference is not None else 1.0
 
 
-def _machines(scalings: Mapping[str, Mapping[str, Any]]) -> tuple[tuple[InstanceType, ...], Spread | None]:
+def _machines(scalings: Mapping[str, Mapping[str, Any]]) -> tuple[tuple[InstanceType, ...], Duration | None]:
     """The machine types available and their boot time, if the scaling has any."""
     front = next(iter(scalings.values()))
     if front.get("launch") == "ec2":
@@ -281,16 +299,16 @@ def _machines(scalings: Mapping[str, Mapping[str, Any]]) -> tuple[tuple[Instance
     types = [known.types[name] for name in front["machine_types"]]
     return tuple(
         InstanceType(
-            each.name,
-            Resources(round(1000 * each.cpu_cores), each.memory_mib * 2**20),
-            Resources(round(1000 * (each.cpu_cores - RESERVED_CORES)), (each.memory_mib - RESERVED_MIB) * 2**20),
-            each.usd_per_hour,
+            kind.name,
+            Resources(round(1000 * kind.cpu_cores), kind.memory_mib * 2**20),
+            Resources(round(1000 * (kind.cpu_cores - RESERVED_CORES)), (kind.memory_mib - RESERVED_MIB) * 2**20),
+            kind.usd_per_hour,
         )
-        for each in types
-    ), boot_spread(front["boot"])
+        for kind in types
+    ), boot_duration(front["boot"])
 
 
-def boot_spread(name: str) -> Spread:
+def boot_duration(name: str) -> Duration:
     """The boot times called ``name`` of `mlscale.environments.machine_types`, or a constant such as "60s".
 
     Raises:

@@ -1,5 +1,5 @@
-"""Fits parameters that runs don't show directly: values are tried on a lone simulated replica until it matches the
-runs."""
+"""Fits parameters that runs don't show directly: candidate values are simulated on a lone replica, and the one that
+matches the runs is interpolated."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from mlscale_twin.profile import Work
 from mlscale_twin.settings import Clients, Processor, Queueing, Service
 
 SHARES: Final = (0.0, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16)
-OUTSIDE: Final = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4)
+OUTSIDE_SHARES: Final = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4)
 SPREADS: Final = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8)
-LASTS_S: Final = 1200.0
+DURATION_S: Final = 1200.0
 _TRIAL: Final[dict[str, Any]] = {"source": "a trial value", "date": "2026-11"}
 
 
@@ -33,7 +33,7 @@ class Trial:
     clients: int = 2
     think_s: float = 0.0
 
-    def play(self, work: Work) -> tuple[float, npt.NDArray[np.void]]:
+    def run(self, work: Work) -> tuple[float, npt.NDArray[np.void]]:
         """CPU that the replica used, s, and its answers (`layout.ROWS`)."""
         stages = (ClosedStage(start_s=0.0, clients=self.clients),)
         service = Service(
@@ -41,65 +41,64 @@ class Trial:
             samples_s=work.model_copy(update={"photos": (1.0,)}).samples_s(1)[None],
             ahead_cpu_s=(work.ahead_cpu_s,),
             after_cpu_s=(work.after_cpu_s,),
-            ask_cpu_s=(work.ask_cpu_s,),
+            poll_cpu_s=(work.poll_cpu_s,),
         )
-        schedule = ClosedLoop(duration_s=LASTS_S, stages=stages, think_mean_s=self.think_s)
-        engine = Engine(schedule, service, self.processor, [self.queueing], Clients(), most_replicas=1)
-        place = engine.come()
-        engine.advance(LASTS_S)
-        return engine.cpu_s(place), engine.take_rows()
+        schedule = ClosedLoop(duration_s=DURATION_S, stages=stages, think_mean_s=self.think_s)
+        engine = Engine(schedule, service, self.processor, [self.queueing], Clients(), max_replicas=1)
+        slot = engine.add_replica()
+        engine.advance(DURATION_S)
+        return engine.cpu_s(slot), engine.take_rows()
 
 
-def share_per_ask(times: float, work: Work, trial: Trial) -> float:
-    """`Work.per_waiting` with which an answer costs ``times`` the CPU of one without waiting requests."""
+def fit_per_waiting(ratio: float, work: Work, trial: Trial) -> float:
+    """`Work.per_waiting` with which an answer takes ``ratio`` times the CPU of one without waiting requests."""
 
-    def shows(cpu_s: float, answers: npt.NDArray[np.void]) -> float:
+    def statistic(cpu_s: float, answers: npt.NDArray[np.void]) -> float:
         return cpu_s / max(1, len(answers)) / work.mean_s.value
 
-    return _fitted("per_waiting", SHARES, times, shows, work, trial)
+    return _fit("per_waiting", SHARES, ratio, statistic, work, trial)
 
 
-def share_afterwards(rested_s: float, work: Work, trial: Trial) -> float:
-    """`Work.afterwards` with which a replica that has rested for a period or more serves ``rested_s`` long on average:
-    the less, the more it does after the answer."""
+def fit_afterwards(rested_s: float, work: Work, trial: Trial) -> float:
+    """`Work.afterwards` with which the mean service time of replicas that were idle for a period or more is
+    ``rested_s``: it falls with the work after the answer."""
 
-    def shows(_cpu_s: float, answers: npt.NDArray[np.void]) -> float:
+    def statistic(_cpu_s: float, answers: npt.NDArray[np.void]) -> float:
         before_s = np.concatenate([[0.0], np.maximum.accumulate(answers["done_s"])[:-1]])
         rested = answers["intended_s"] - before_s > trial.processor.period_s
         return -float(answers["inference_s"][rested].mean())
 
-    return _fitted("afterwards", OUTSIDE, -rested_s, shows, work, trial)
+    return _fit("afterwards", OUTSIDE_SHARES, -rested_s, statistic, work, trial)
 
 
-def share_ahead(service_s: float, work: Work, trial: Trial) -> float:
-    """`Work.ahead` with which services take ``service_s`` on average: the less, the more is done before their clock
-    starts."""
+def fit_ahead(service_s: float, work: Work, trial: Trial) -> float:
+    """`Work.ahead` with which the mean service time is ``service_s``: it falls with work before the clock starts."""
 
-    def shows(_cpu_s: float, answers: npt.NDArray[np.void]) -> float:
+    def statistic(_cpu_s: float, answers: npt.NDArray[np.void]) -> float:
         return -float(answers["inference_s"].mean())
 
-    return _fitted("ahead", OUTSIDE, -service_s, shows, work, trial)
+    return _fit("ahead", OUTSIDE_SHARES, -service_s, statistic, work, trial)
 
 
-def spread_of_work(relative_sd: float, work: Work, trial: Trial) -> float:
-    """`Work.spread` with which services have this standard deviation, as a share of their mean: the quota's periods
-    make one of their own."""
+def fit_spread(relative_sd: float, work: Work, trial: Trial) -> float:
+    """`Work.spread` with which service times have this relative standard deviation, part of which comes from the
+    quota's periods."""
 
-    def shows(_cpu_s: float, answers: npt.NDArray[np.void]) -> float:
+    def statistic(_cpu_s: float, answers: npt.NDArray[np.void]) -> float:
         return float(np.std(answers["inference_s"]) / np.mean(answers["inference_s"]))
 
-    return _fitted("spread", SPREADS, relative_sd, shows, work, trial)
+    return _fit("spread", SPREADS, relative_sd, statistic, work, trial)
 
 
-def _fitted(
+def _fit(
     name: str,
     values: Sequence[float],
-    wanted: float,
-    shows: Callable[[float, npt.NDArray[np.void]], float],
+    target: float,
+    statistic: Callable[[float, npt.NDArray[np.void]], float],
     work: Work,
     trial: Trial,
 ) -> float:
-    """The value between the tried ones that gives the wanted result; the nearest if none does."""
-    tried = (work.model_copy(update={name: Number(value=value, **_TRIAL)}) for value in values)
-    shown = np.maximum.accumulate([shows(*trial.play(each)) for each in tried])
-    return float(np.interp(wanted, shown, values))
+    """The value with which the statistic equals the target, interpolated; the nearest if none does."""
+    candidates = (work.model_copy(update={name: Number(value=value, **_TRIAL)}) for value in values)
+    statistics = np.maximum.accumulate([statistic(*trial.run(candidate)) for candidate in candidates])
+    return float(np.interp(target, statistics, values))

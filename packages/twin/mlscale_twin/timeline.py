@@ -10,7 +10,7 @@ from typing import Protocol
 Action = Callable[[], None]
 
 
-class Advances(Protocol):
+class Clock(Protocol):
     """Something with its own clock that can be advanced."""
 
     @property
@@ -21,7 +21,7 @@ class Advances(Protocol):
 class Timeline:
     """Actions ordered by time; actions at equal times run in insertion order."""
 
-    def __init__(self, engine: Advances) -> None:
+    def __init__(self, engine: Clock) -> None:
         self._engine = engine
         self._heap: list[tuple[float, int, Action]] = []
         self._numbers = itertools.count()
@@ -39,23 +39,23 @@ class Timeline:
 
         number = 0
 
-        def again() -> None:
+        def repeat() -> None:
             nonlocal number
             number += 1
             action()
-            self.at(first_s + number * period_s, again)
+            self.at(first_s + number * period_s, repeat)
 
-        self.at(first_s, again)
+        self.at(first_s, repeat)
 
     def run(self, until_s: float) -> None:
         """Advances to ``until_s``, running all actions due."""
         while self._heap and self._heap[0][0] <= until_s:
             t_s, _, action = heapq.heappop(self._heap)
-            self._pass(t_s)
+            self._advance(t_s)
             action()
-        self._pass(until_s)
+        self._advance(until_s)
 
-    def _pass(self, t_s: float) -> None:
+    def _advance(self, t_s: float) -> None:
         if t_s > self.now_s:
             self._engine.advance(t_s)
             self.now_s = t_s

@@ -1,4 +1,4 @@
-"""A profile on another host than that of its runs: the speed of that host, from a few runs there.
+"""Transfers a profile to another host, by that host's speed in a few runs.
 
 Recalibrating would take ten runs or more, since starts vary between runs. The ratios between the hosts vary less: work
 and starts are almost all CPU time, so two factors suffice.
@@ -15,7 +15,7 @@ from scipy import stats
 from mlscale.analysis.provisioning import lives
 from mlscale.runs import EventKind, MlscaleError, Run
 from mlscale_twin.calibration import calibrate
-from mlscale_twin.durations import Number, longer
+from mlscale_twin.durations import Number, scale_duration
 from mlscale_twin.profile import Profile
 
 
@@ -41,7 +41,7 @@ def speed_of(here: Sequence[Run], there: Sequence[Run], profile: Profile) -> Spe
 
 
 def _mean_start_s(runs: Sequence[Run], profile: Profile) -> float:
-    """Mean over the runs of the mean time from a replica's being asked for (on machines: placed) to its being ready."""
+    """Mean over the runs of the mean time from a replica's creation (on machines: placement) until it is ready."""
     begin: EventKind = "replica_created" if profile.machines is None else "replica_scheduled"
     means = []
     for run in runs:
@@ -49,25 +49,30 @@ def _mean_start_s(runs: Sequence[Run], profile: Profile) -> float:
         if took.notna().any():
             means.append(float(took.mean()))
     if not means:
-        raise MlscaleError("no replica was started in them", f"runs of {profile.environment}", "name runs with a step")
+        raise MlscaleError(
+            "no replica was started in these runs", f"runs of {profile.environment}", "name runs with a step"
+        )
     return float(np.mean(means))
 
 
-def pooled(speeds: Sequence[Speed]) -> Speed:
-    """The speed of one host from several environments: geometric means. The same program works and is imported in all
-    of them, and a single run's work and starts share a tenth of their length by chance."""
-    found = {name: [getattr(each, name) for each in speeds] for name in ("work", "starts")}
-    return Speed(**{name: round(float(stats.gmean(factors)), 4) for name, factors in found.items()})
+def pool_speeds(speeds: Sequence[Speed]) -> Speed:
+    """The speed of one host from several environments: geometric means. All of them run and import the same program,
+    and a single run's work and starts vary by about a tenth."""
+    factors = {name: [getattr(speed, name) for speed in speeds] for name in ("work", "starts")}
+    return Speed(**{name: round(float(stats.gmean(values)), 4) for name, values in factors.items()})
 
 
 def at_speed(profile: Profile, speed: Speed) -> Profile:
     """The profile on a host of this speed."""
     work = {
-        name: each.model_copy(update={"mean_s": _times(each.mean_s, speed.work)}) for name, each in profile.work.items()
+        name: work.model_copy(update={"mean_s": _multiplied(work.mean_s, speed.work)})
+        for name, work in profile.work.items()
     }
-    steps = tuple(step.model_copy(update={"takes": longer(step.takes, speed.starts)}) for step in profile.starts.steps)
+    steps = tuple(
+        step.model_copy(update={"takes": scale_duration(step.takes, speed.starts)}) for step in profile.starts.steps
+    )
     return profile.model_copy(update={"work": work, "starts": profile.starts.model_copy(update={"steps": steps})})
 
 
-def _times(number: Number, factor: float) -> Number:
+def _multiplied(number: Number, factor: float) -> Number:
     return number.model_copy(update={"value": number.value * factor})

@@ -12,24 +12,24 @@ import numpy.typing as npt
 
 from mlscale.runs import ClosedLoop, Event, MlscaleError, OpenLoop, ReplicaSample, ResourceSample
 from mlscale_twin.control import start_loop
-from mlscale_twin.durations import Fixed, Spread
+from mlscale_twin.durations import Duration, Fixed
 from mlscale_twin.engine import Engine, Statistics
-from mlscale_twin.loops import Scene
+from mlscale_twin.loops import LoopContext
 from mlscale_twin.machine_loops import KarpenterLoop, ManagedScalingLoop
-from mlscale_twin.machines import Arrival, Fleet, Pod, RoomFor
+from mlscale_twin.machines import Arrival, Fleet, FleetPlacer, Pod
 from mlscale_twin.policies import capacity_provider, karpenter
 from mlscale_twin.policies.karpenter import InstanceType, Resources
 from mlscale_twin.profile import Profile
-from mlscale_twin.replicas import Life, Log, Replicas, Step
-from mlscale_twin.settings import ANY_NUMBER, Clients, Processor, Queueing, Service
+from mlscale_twin.replicas import Lifecycle, Log, Replicas, Step
+from mlscale_twin.settings import NO_LIMIT, Clients, Processor, Queueing, Service
 from mlscale_twin.timeline import Timeline
 
 # Period at which replicas are counted.
 SAMPLE_S: Final = 0.5
-# Period at which their CPU is read, at most `_MOST_READINGS` times.
+# Period at which their CPU is read, at most `_MAX_READINGS` times.
 USAGE_S: Final = 1.0
-_MOST_READINGS: Final = 3600
-_AT_ONCE: Final = Fixed(value_s=0.0, source="by definition", date="2026-11")
+_MAX_READINGS: Final = 3600
+_INSTANT: Final = Fixed(value_s=0.0, source="by definition", date="2026-11")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,7 +40,7 @@ class Setup:
     names in the photo set. ``work_factor``: its photos' work relative to the profile's. ``types``, ``boot``: of
     machines, if the profile has any (its own boot time takes precedence); ``machine_failures_per_h``: random failures
     per machine. ``seed``, ``block``: of client behaviour, as in the load generator; ``draw``: seed of everything else.
-    ``look_s``: a time at which the control loop is known to have looked; its other looks follow from the period.
+    ``hpa_sync_at_s``: a known time at which the HPA decided; the others follow from the period.
     """
 
     profile: Profile
@@ -49,13 +49,13 @@ class Setup:
     photos: Sequence[str] = ("photo",)
     work_factor: float = 1.0
     types: Sequence[InstanceType] = ()
-    boot: Spread | None = None
+    boot: Duration | None = None
     machine_failures_per_h: float = 0.0
     timeout_s: float = 30.0
     seed: int = 0
     block: int = 0
     draw: int = 0
-    look_s: float | None = None
+    hpa_sync_at_s: float | None = None
     records: bool = True
     begin_s: float = 0.0
 
@@ -82,24 +82,24 @@ class Twin:
 
     def __init__(self, setup: Setup) -> None:
         self._setup = setup
-        self._rng = np.random.default_rng([setup.seed, setup.block, _LIVES, setup.draw])
+        self._rng = np.random.default_rng([setup.seed, setup.block, _STREAM, setup.draw])
         self._engine = _engine(setup)
         self._timeline = Timeline(self._engine)
         self._log = Log()
         self._samples: list[ReplicaSample] = []
         self._resources: list[ResourceSample] = []
-        self._used: dict[str, float] = {}
-        self._usage_period_s = max(USAGE_S, setup.schedule.duration_s / _MOST_READINGS)
+        self._cpu_s: dict[str, float] = {}
+        self._usage_period_s = max(USAGE_S, setup.schedule.duration_s / _MAX_READINGS)
         self._fleet = self._machines()
         self._components = [self._component(place, name) for place, name in enumerate(setup.scalings)]
 
-    def play(self, progress: Any = None) -> Outcome:
+    def run(self, progress: Any = None) -> Outcome:
         """Runs from the first request until the last one ends; ``progress`` is called with the share done."""
         setup = self._setup
         duration_s = setup.schedule.duration_s
         if setup.records:
-            self._timeline.every(SAMPLE_S, 0.0, self._count)
-            self._timeline.every(self._usage_period_s, 0.0, self._read_usage)
+            self._timeline.every(SAMPLE_S, 0.0, self._sample_replicas)
+            self._timeline.every(self._usage_period_s, 0.0, self._sample_cpu)
         if progress is not None:
             self._timeline.every(duration_s / 100, 0.0, lambda: progress(min(1.0, self._engine.now_s / duration_s)))
         self._timeline.run(duration_s + (setup.timeout_s if math.isfinite(setup.timeout_s) else 0.0))
@@ -114,15 +114,15 @@ class Twin:
 
     def _component(self, place: int, name: str) -> Replicas:
         setup, scaling = self._setup, self._setup.scalings[name]
-        room = None
+        placer = None
         if self._fleet is not None:
-            room = RoomFor(self._fleet, _requests(scaling))
+            placer = FleetPlacer(self._fleet, _requests(scaling))
         replicas = Replicas(
-            name, place, _life(setup.profile, scaling), self._engine, self._timeline, self._log, self._rng, room
+            name, place, _lifecycle(setup.profile, scaling), self._engine, self._timeline, self._log, self._rng, placer
         )
-        replicas.begin(scaling["min_replicas"])
-        scene = Scene(self._engine, self._timeline, replicas, place, self._rng, setup.look_s)
-        start_loop(scene, scaling, setup.profile)
+        replicas.start_initial(scaling["min_replicas"])
+        context = LoopContext(self._engine, self._timeline, replicas, place, self._rng, setup.hpa_sync_at_s)
+        start_loop(context, scaling, setup.profile)
         return replicas
 
     def _machines(self) -> Fleet | None:
@@ -131,20 +131,20 @@ class Twin:
         if profile.machines is None or not setup.types:
             return None
         machines = profile.machines
-        boot = (machines.boot or setup.boot or _AT_ONCE, machines.boot_overhead)
+        boot = (machines.boot or setup.boot or _INSTANT, machines.boot_overhead)
         apart_s = machines.apart.value if machines.apart is not None else 0.0
         arrival = Arrival(boot, machines.registers, machines.turns_ready, apart_s)
         fleet = Fleet(arrival, self._timeline, self._log, self._rng)
         front = next(iter(setup.scalings.values()))
-        kind = min(setup.types, key=lambda each: each.price)
-        for _ in range(_hosts_at_first(setup, kind)):
-            fleet.begin(kind)
+        instance_type = min(setup.types, key=lambda candidate: candidate.price)
+        for _ in range(_initial_hosts(setup, instance_type)):
+            fleet.add_initial(instance_type)
         if profile.machines.by == "karpenter":
             KarpenterLoop(fleet, _pool(setup, front), self._timeline, self._rng)
         else:
             limits = {"min_instances": front["min_instances"], "max_instances": front["max_instances"]}
             settings = capacity_provider.ManagedScalingSettings(target_capacity=front["target_capacity"], **limits)
-            ManagedScalingLoop(fleet, settings, kind, self._timeline, self._rng)
+            ManagedScalingLoop(fleet, settings, instance_type, self._timeline, self._rng)
         for number in range(front.get("buffer_replicas", 0)):
             fleet.place(Pod(f"kept-free-{number + 1}", _requests(front), 0.0))
         if setup.machine_failures_per_h:
@@ -152,46 +152,46 @@ class Twin:
         return fleet
 
     def _next_failure(self, fleet: Fleet) -> None:
-        there = max(1, len(fleet.there))
-        wait_s = float(self._rng.exponential(3600 / (self._setup.machine_failures_per_h * there)))
+        number = max(1, len(fleet.present))
+        wait_s = float(self._rng.exponential(3600 / (self._setup.machine_failures_per_h * number)))
 
         def fail() -> None:
-            able = [host for host in fleet.there if host.registered]
-            if able:
-                fleet.fail(able[int(self._rng.integers(len(able)))])
+            registered = [host for host in fleet.present if host.registered]
+            if registered:
+                fleet.fail(registered[int(self._rng.integers(len(registered)))])
             self._next_failure(fleet)
 
         self._timeline.after(wait_s, fail)
 
-    def _count(self) -> None:
+    def _sample_replicas(self) -> None:
         for replicas in self._components:
             sample = replicas.sample()
             if self._fleet is not None:
-                ready = sum(host.ready for host in self._fleet.there)
+                ready = sum(host.ready for host in self._fleet.present)
                 sample = ReplicaSample(
                     sample.t_s, sample.component, sample.desired, sample.starting, sample.ready,
                     self._fleet.desired, ready,
                 )  # fmt: skip
             self._samples.append(sample)
 
-    def _read_usage(self) -> None:
+    def _sample_cpu(self) -> None:
         now_s = self._engine.now_s
         for replicas in self._components:
-            for each in replicas.there("ready", "draining"):
-                if each.place < 0:
+            for replica in replicas.in_state("ready", "draining"):
+                if replica.slot < 0:
                     continue
-                used_s = self._engine.cpu_s(each.place)
-                cores = (used_s - self._used.get(each.name, 0.0)) / self._usage_period_s
-                self._used[each.name] = used_s
-                self._resources.append(ResourceSample(now_s, replicas.name, each.name, "replica", cores, 0.0))
+                used_s = self._engine.cpu_s(replica.slot)
+                cores = (used_s - self._cpu_s.get(replica.name, 0.0)) / self._usage_period_s
+                self._cpu_s[replica.name] = used_s
+                self._resources.append(ResourceSample(now_s, replicas.name, replica.name, "replica", cores, 0.0))
 
 
 # Stream of random numbers for everything but requests.
-_LIVES: Final = 11
-# What TorchServe, Ray Serve and the application's container call the limit of what may wait.
-_WAITING: Final = ("job_queue_size", "max_queued_requests", "max_waiting")
-# Room for replicas that drain beside those that serve.
-_PLACES: Final = 32
+_STREAM: Final = 11
+# The limit of waiting requests in TorchServe, Ray Serve and the application's container.
+_QUEUE_LIMIT_SETTINGS: Final = ("job_queue_size", "max_queued_requests", "max_waiting")
+# For replicas that drain while others serve.
+_SPARE_SLOTS: Final = 32
 
 
 def _engine(setup: Setup) -> Engine:
@@ -199,9 +199,9 @@ def _engine(setup: Setup) -> Engine:
     missing = [name for name in names if name not in profile.work]
     if missing:
         raise MlscaleError(
-            f"it knows nothing of component {missing[0]!r}",
+            f"component {missing[0]!r} is missing",
             f"profile {profile.environment}",
-            "calibrate it with runs of it",
+            "calibrate it with runs of that component",
         )
     front = setup.scalings[names[0]]
     samples = np.stack([profile.work[name].samples_s(len(setup.photos)) for name in names]) * setup.work_factor
@@ -218,12 +218,12 @@ def _engine(setup: Setup) -> Engine:
             calls=calls,
             ahead_cpu_s=tuple(profile.work[name].ahead_cpu_s * setup.work_factor for name in names),
             after_cpu_s=tuple(profile.work[name].after_cpu_s * setup.work_factor for name in names),
-            ask_cpu_s=tuple(profile.work[name].ask_cpu_s * setup.work_factor for name in names),
+            poll_cpu_s=tuple(profile.work[name].poll_cpu_s * setup.work_factor for name in names),
         ),
         Processor(quota_cores=front["cpu_cores"], period_s=front["cpu_period_s"]),
         [_queueing(profile, setup.scalings[name], stale_s) for name in names],
         Clients(setup.timeout_s, requests.drops_given_up, requests.outside_s.value),
-        most_replicas=sum(scaling["max_replicas"] for scaling in setup.scalings.values()) + _PLACES,
+        max_replicas=sum(scaling["max_replicas"] for scaling in setup.scalings.values()) + _SPARE_SLOTS,
         photos=len(setup.photos),
         seed=setup.seed,
         block=setup.block,
@@ -235,26 +235,30 @@ def _engine(setup: Setup) -> Engine:
 
 def _queueing(profile: Profile, scaling: Mapping[str, Any], stale_s: float) -> Queueing:
     routing, polling = profile.requests.routing, profile.polling(scaling)
-    limit = _most_waiting(profile, scaling)
+    limit = _queue_limit(profile, scaling)
     if routing != "shared-queue" or polling is None:
         return Queueing(routing, limit, stale_s)
     return Queueing("polled-queue", limit, polling=polling)
 
 
-def _most_waiting(profile: Profile, scaling: Mapping[str, Any]) -> int:
+def _queue_limit(profile: Profile, scaling: Mapping[str, Any]) -> int:
     """Most requests that may wait, at the component or in each replica: the profile's number, else the setting's. A
     negative setting (Ray Serve's default) means no limit."""
     own = profile.requests.queue_limit
-    limit = int(own.value) if own is not None else next((scaling[name] for name in _WAITING if name in scaling), -1)
-    return limit if limit >= 0 else ANY_NUMBER
+    limit = (
+        int(own.value)
+        if own is not None
+        else next((scaling[name] for name in _QUEUE_LIMIT_SETTINGS if name in scaling), -1)
+    )
+    return limit if limit >= 0 else NO_LIMIT
 
 
-def _life(profile: Profile, scaling: Mapping[str, Any]) -> Life:
+def _lifecycle(profile: Profile, scaling: Mapping[str, Any]) -> Lifecycle:
     starts = profile.starts
     probe = starts.probe_period_s
     probe_s = scaling["readiness_period_s"] if isinstance(probe, str) else (probe.value if probe is not None else 0.0)
     at_once = int(starts.at_once.value) if starts.at_once is not None else 1_000_000
-    return Life(
+    return Lifecycle(
         [Step(step.takes, step.ends_with, step.begins_with, step.limited) for step in starts.steps],
         starts.noticed,
         starts.leaves,
@@ -271,31 +275,33 @@ def _requests(scaling: Mapping[str, Any]) -> Resources:
 
 
 def _pool(setup: Setup, scaling: Mapping[str, Any]) -> karpenter.PoolSettings:
-    least = min(kind.capacity.memory_bytes for kind in setup.types)
+    smallest = min(candidate.capacity.memory_bytes for candidate in setup.types)
     return karpenter.PoolSettings(
         tuple(setup.types),
-        {"memory_bytes": scaling["max_machines"] * least},
+        {"memory_bytes": scaling["max_machines"] * smallest},
         float(scaling["consolidate_after_s"]),
         scaling["consolidation"],
         budget=1.0,
     )
 
 
-def _hosts_at_first(setup: Setup, kind: InstanceType) -> int:
+def _initial_hosts(setup: Setup, instance_type: InstanceType) -> int:
     """Machines needed for the first replicas and the reserved room."""
-    pods = [_requests(each) for each in setup.scalings.values() for _ in range(each["min_replicas"])]
+    pods = [_requests(scaling) for scaling in setup.scalings.values() for _ in range(scaling["min_replicas"])]
     front = next(iter(setup.scalings.values()))
     pods += [_requests(front)] * front.get("buffer_replicas", 0)
-    if any(not each.fits(kind.allocatable) for each in pods):
+    if any(not pod.fits(instance_type.allocatable) for pod in pods):
         raise MlscaleError(
-            f"a {kind.name} has no room for a replica", "machine types", "choose a larger type, or less for a replica"
+            f"{instance_type.name} has no room for a replica",
+            "machine types",
+            "choose a larger type, or smaller replicas",
         )
     room: list[Resources] = []
-    for each in pods:
-        for place, left in enumerate(room):
-            if each.fits(left):
-                room[place] = left - each
+    for pod in pods:
+        for index, left in enumerate(room):
+            if pod.fits(left):
+                room[index] = left - pod
                 break
         else:
-            room.append(kind.allocatable - each)
+            room.append(instance_type.allocatable - pod)
     return max(len(room), int(front.get("min_instances", 0)))

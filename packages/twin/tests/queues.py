@@ -41,10 +41,10 @@ class Queue:
             schedule = OpenLoop(duration_s=self.duration_s, rate=Constant(rate_rps=self.rate_rps))
         engine = Engine(
             schedule, self.service, self.processor, [self.queueing], self.client,
-            most_replicas=self.servers, seed=seed, records=False, begin_s=self.warm_up_s,
+            max_replicas=self.servers, seed=seed, records=False, begin_s=self.warm_up_s,
         )  # fmt: skip
         for _ in range(self.servers):
-            engine.come()
+            engine.add_replica()
         engine.advance(self.duration_s + 10_000.0)
         return engine.statistics()
 
@@ -55,14 +55,14 @@ class Queue:
 def agrees(values: list[float], expected: float, level: float = 0.999) -> bool:
     """Whether the expected value lies in the interval of the seeds' means (t, a thousand to one)."""
     mean, error = float(np.mean(values)), float(stats.sem(values))
-    reach = float(stats.t.ppf(0.5 + level / 2, len(values) - 1)) * error
-    assert reach < 0.05 * abs(expected), f"too few requests to tell: {mean:g} +- {reach:g}"
-    return abs(mean - expected) <= reach
+    half_width = float(stats.t.ppf(0.5 + level / 2, len(values) - 1)) * error
+    assert half_width < 0.05 * abs(expected), f"too few requests to tell: {mean:g} +- {half_width:g}"
+    return abs(mean - expected) <= half_width
 
 
-def waits(found: list[Statistics]) -> list[float]:
-    return [float(each.mean_wait_s[OK]) for each in found]
+def waits(results: list[Statistics]) -> list[float]:
+    return [float(result.mean_wait_s[OK]) for result in results]
 
 
-def responses(found: list[Statistics]) -> list[float]:
-    return [float(each.mean_s[OK]) for each in found]
+def responses(results: list[Statistics]) -> list[float]:
+    return [float(result.mean_s[OK]) for result in results]

@@ -27,13 +27,13 @@ UP = ClosedLoop(
 
 
 def setup(environment: str, arm: str = "matched", **changes: Any) -> Setup:
-    """Of an environment under an arm; ``changes`` with a dot are of the setup, the others settings."""
-    found = environments.get(environment)
-    own = {name: changes.pop(name) for name in list(changes) if name in Setup.__dataclass_fields__}
-    scaling = type(found.arm(arm)).model_validate({**found.arm(arm).model_dump(), **changes}).model_dump()
-    asked: dict[str, Any] = {"profile": read_profile(environment), "schedule": UP, "scalings": {"app": scaling}}
+    """Setup of an environment under an arm; ``changes``: fields of `Setup`, or settings."""
+    platform = environments.get(environment)
+    setup_fields = {name: changes.pop(name) for name in list(changes) if name in Setup.__dataclass_fields__}
+    scaling = type(platform.arm(arm)).model_validate({**platform.arm(arm).model_dump(), **changes}).model_dump()
+    fields: dict[str, Any] = {"profile": read_profile(environment), "schedule": UP, "scalings": {"app": scaling}}
     if environment == "eks":
-        asked |= {"types": (SMALL,), "boot": BOOT}
+        fields |= {"types": (SMALL,), "boot": BOOT}
     if scaling.get("launch") == "ec2":
-        asked |= {"types": (LARGE,)}
-    return Setup(**(asked | {"photos": tuple(f"p{k}" for k in range(24))} | own))
+        fields |= {"types": (LARGE,)}
+    return Setup(**(fields | {"photos": tuple(f"p{k}" for k in range(24))} | setup_fields))

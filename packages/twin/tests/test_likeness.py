@@ -1,4 +1,4 @@
-"""Equivalence: verdicts follow from intervals and margins, at the rates that they promise."""
+"""Equivalence: verdicts follow from intervals and margins, with the nominal error rates."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from mlscale_twin.likeness import MARGINS, _largest_by_chance, _means_and_t, judge_figure, likeness, rejected_share
+from mlscale_twin.likeness import MARGINS, _critical_t, _means_and_t, judge_figure, likeness, rejected_share
 
 NAMES = tuple(MARGINS)
 
@@ -32,7 +32,7 @@ def twin_of(
     return pd.DataFrame(rows)
 
 
-def test_a_twin_that_fits_is_equivalent_where_the_runs_are_quiet() -> None:
+def test_a_right_twin_is_equivalent_if_noise_is_low() -> None:
     rng = np.random.default_rng(1)
     live = live_of(rng, 0.03)
     table = likeness(live, twin_of(live, rng, 0.03))
@@ -42,7 +42,7 @@ def test_a_twin_that_fits_is_equivalent_where_the_runs_are_quiet() -> None:
     assert list(table["figure"]) == list(NAMES)
 
 
-def test_a_twin_that_is_off_is_different() -> None:
+def test_a_wrong_twin_is_different() -> None:
     rng = np.random.default_rng(2)
     live = live_of(rng, 0.03)
     table = likeness(live, twin_of(live, rng, 0.03, ratio=1.4, more_s=2.0)).set_index("figure")
@@ -60,7 +60,7 @@ def test_noise_is_inconclusive_and_never_equivalent() -> None:
     assert table.loc["mean_response_s", "noise"] > MARGINS["mean_response_s"].share
 
 
-def test_a_twin_on_the_margin_is_seldom_called_equivalent() -> None:
+def test_a_twin_on_the_margin_is_rarely_equivalent() -> None:
     """Two one-sided tests at 5 %: exactly on the margin, at most one in twenty is let through."""
     rng = np.random.default_rng(4)
     let_through = 0
@@ -80,37 +80,37 @@ def test_rejections_grow_with_the_error() -> None:
     assert shares[2] > 0.95
 
 
-def test_what_one_side_lacks_is_left_out() -> None:
+def test_missing_values_are_omitted() -> None:
     rng = np.random.default_rng(6)
     live = live_of(rng, 0.03)
     live.loc[:6, "detection_s"] = np.nan
-    found = judge_figure(live, twin_of(live, rng, 0.03), "detection_s")
-    assert found.n == 1
-    assert found.verdict == "inconclusive"
+    likeness_of_figure = judge_figure(live, twin_of(live, rng, 0.03), "detection_s")
+    assert likeness_of_figure.n == 1
+    assert likeness_of_figure.verdict == "inconclusive"
 
 
 @pytest.mark.parametrize("together", [0.0, 0.95])
-def test_all_figures_together_err_in_one_of_ten(together: float) -> None:
-    """Whether they go each its own way, or nearly as one."""
+def test_the_family_wise_error_rate_is_ten_percent(together: float) -> None:
+    """With independent and with highly correlated figures."""
     rng = np.random.default_rng(7)
     erred = 0
     for _ in range(400):
         common = rng.normal(size=(8, 1))
         values = np.sqrt(together) * common + np.sqrt(1 - together) * rng.normal(size=(8, 10))
         _, t = _means_and_t(values, np.ones((1, 8)))
-        erred += np.abs(t).max() > _largest_by_chance(values, rng)
+        erred += np.abs(t).max() > _critical_t(values, rng)
     assert 0.06 < erred / 400 < 0.15
 
 
-def test_t_is_students_and_leaves_out_what_is_missing() -> None:
+def test_t_is_students_and_ignores_missing_values() -> None:
     rng = np.random.default_rng(8)
     values = rng.normal(0.4, 1.0, (8, 3))
     values[2:5, 1], values[1:, 2] = np.nan, np.nan
     mean, t = _means_and_t(values, np.ones((1, 8)))
     assert mean[0] == pytest.approx(np.nanmean(values, axis=0))
     for column in (0, 1):
-        there = values[np.isfinite(values[:, column]), column]
-        assert t[0, column] == pytest.approx(stats.ttest_1samp(there, 0.0).statistic)
+        present = values[np.isfinite(values[:, column]), column]
+        assert t[0, column] == pytest.approx(stats.ttest_1samp(present, 0.0).statistic)
     assert t[0, 2] == 0, "one value has no spread"
-    turned, _ = _means_and_t(values, -np.ones((1, 8)))
-    assert turned == pytest.approx(-mean)
+    flipped, _ = _means_and_t(values, -np.ones((1, 8)))
+    assert flipped == pytest.approx(-mean)

@@ -23,7 +23,7 @@ STEP = ClosedLoop(
 )
 
 
-def test_the_run_has_everything_that_a_live_one_has(tmp_path: Path) -> None:
+def test_a_simulated_run_is_complete(tmp_path: Path) -> None:
     run = simulate("k3s", schedule=STEP, out=tmp_path / "run", options=SimulateOptions(seed=1))
     again = load_run(tmp_path / "run")
     assert again.info == run.info
@@ -34,16 +34,16 @@ def test_the_run_has_everything_that_a_live_one_has(tmp_path: Path) -> None:
     assert run.info.step_s == 60.0
     assert run.info.scaling["app"]["target_in_flight"] == 1.0
     assert len(run.info.facts["profile"]["sha256"]) == 64
-    found = run_summary(run, 0.55)
-    assert 5 < found["t_slo_s"] < 60
-    assert found["detection_s"] > 0
-    assert found["cpu_per_answer_s"] == pytest.approx(read_profile("k3s").work["app"].mean_s.value, rel=0.05)
+    summary = run_summary(run, 0.55)
+    assert 5 < summary["t_slo_s"] < 60
+    assert summary["detection_s"] > 0
+    assert summary["cpu_per_answer_s"] == pytest.approx(read_profile("k3s").work["app"].mean_s.value, rel=0.05)
     assert set(run.requests["load_stage"]) == {0, 1}
     assert run.requests["replica_id"].nunique() >= 4
     assert {"load_step", "scale_decision", "replica_ready"} <= set(run.events["kind"])
 
 
-def test_what_is_due_is_sent_in_a_simulated_open_loop() -> None:
+def test_a_simulated_open_loop_is_valid() -> None:
     schedule = OpenLoop(
         duration_s=60.0, rate=Staircase(steps=(Step(start_s=0, rate_rps=2), Step(start_s=30, rate_rps=4)))
     )
@@ -52,7 +52,7 @@ def test_what_is_due_is_sent_in_a_simulated_open_loop() -> None:
     assert (validity.valid, validity.reasons) == (True, ())
 
 
-def test_it_is_labelled_and_refused_where_only_live_runs_count(tmp_path: Path) -> None:
+def test_simulated_runs_are_labelled_and_refused_where_only_live_runs_count(tmp_path: Path) -> None:
     runs = [
         simulate(name, schedule=STEP, out=tmp_path / f"{name}-{seed}", options=SimulateOptions(seed=seed))
         for name in ("k3s", "torchserve")
@@ -72,15 +72,15 @@ def test_an_open_loop_and_a_partitioned_application(tmp_path: Path) -> None:
 
 
 def test_the_same_seed_gives_the_same_tables(tmp_path: Path) -> None:
-    one, other = (
+    first, repeated = (
         simulate("rayserve", schedule=STEP, out=tmp_path / name, options=SimulateOptions(seed=5)) for name in "ab"
     )
     for table in ("requests", "events", "replicas", "resources"):
-        assert getattr(one, table).equals(getattr(other, table)), table
+        assert getattr(first, table).equals(getattr(repeated, table)), table
 
 
 @pytest.mark.parametrize(
-    ("wanted", "words"),
+    ("arguments", "words"),
     [
         ({"environment": "nowhere"}, "unknown environment"),
         ({"scaling": ["max_replica=3"]}, "unknown setting"),
@@ -90,16 +90,18 @@ def test_the_same_seed_gives_the_same_tables(tmp_path: Path) -> None:
         ({"profile": Path("/nowhere.json")}, "no such profile"),
     ],
 )
-def test_what_makes_no_sense_is_said_and_leaves_nothing(tmp_path: Path, wanted: dict[str, object], words: str) -> None:
-    asked: dict[str, object] = {"environment": "k3s", "out": tmp_path / "run", "arm": "matched", "schedule": None}
-    asked |= {"scaling": [], "photos": None, "connections": "fresh", "seed": 0, "profile": None, "changes": []}
-    asked |= {"machine_failures": 0.0, **wanted}
+def test_invalid_arguments_are_errors_and_leave_nothing(
+    tmp_path: Path, arguments: dict[str, object], words: str
+) -> None:
+    call: dict[str, object] = {"environment": "k3s", "out": tmp_path / "run", "arm": "matched", "schedule": None}
+    call |= {"scaling": [], "photos": None, "connections": "fresh", "seed": 0, "profile": None, "changes": []}
+    call |= {"machine_failures": 0.0, **arguments}
     with pytest.raises(MlscaleError, match=words):
-        cli.simulate(**asked)  # type: ignore[arg-type]
+        cli.simulate(**call)  # type: ignore[arg-type]
     assert not (tmp_path / "run").exists()
 
 
-def test_a_new_profile_is_a_file_that_simulate_takes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_calibrated_profile_can_be_simulated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     reference = Path(__file__).parents[3] / "data/reference/core/block-03/1-k3s"
     cli.calibrate([reference], tmp_path / "mine.json")
     assert "mine.json" in capsys.readouterr().out
@@ -109,7 +111,7 @@ def test_a_new_profile_is_a_file_that_simulate_takes(tmp_path: Path, capsys: pyt
         cli.calibrate([reference], tmp_path / "mine.json")
     run = simulate("k3s", out=tmp_path / "run", profile=tmp_path / "mine.json")
     assert run.info.facts["profile"]["what"] == profile["what"]
-    with pytest.raises(MlscaleError, match="it is of k3s"):
+    with pytest.raises(MlscaleError, match="it is for k3s"):
         simulate("torchserve", out=tmp_path / "other", profile=tmp_path / "mine.json")
 
 

@@ -38,7 +38,7 @@ def test_all_combinations_once_and_resumed(tmp_path: Path) -> None:
     assert len(file.read_text().splitlines()) == 8
 
 
-def test_what_makes_no_sense_is_said_before_anything_starts(tmp_path: Path) -> None:
+def test_invalid_tasks_are_errors_before_anything_starts(tmp_path: Path) -> None:
     with pytest.raises(MlscaleError, match="unknown setting"):
         sweep(grid(["k3s"], STEP, {"max_replica": [2]}, 1), tmp_path / "a.jsonl")
     (tmp_path / "b.jsonl").write_text("no sweep\n{}\n")

@@ -1,4 +1,4 @@
-"""Calibration finds again what was put in: runs of the twin itself, taken for live ones, and the published runs."""
+"""Calibration recovers known values from simulated runs labelled live, and the profiles from the published runs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mlscale.runs import MlscaleError, Run, load_run
 from mlscale.runs.schedule import ClosedLoop, ClosedStage
 from mlscale_twin.calibration import calibrate
 from mlscale_twin.durations import Measured, Number
-from mlscale_twin.profile import changed, read_profile
+from mlscale_twin.profile import read_profile, with_changes
 from mlscale_twin.simulate import SimulateOptions, simulate
 
 REFERENCE = Path(__file__).parents[3] / "data/reference/core"
@@ -32,7 +32,7 @@ TRUTH = {
 }
 
 
-# With pauses that double, a replica rests before each request, and its work beside its clock can't be told from them.
+# With exponential backoff a replica idles before each request, which can't be separated from work outside its clock.
 CONSTANT = {"rayserve": {"backoff_multiplier": 1.0, "max_backoff_s": 0.025}}
 
 
@@ -55,34 +55,34 @@ def taken_for_live(folder: Path, environment: str, more: Sequence[tuple[str, Any
 
 
 @pytest.mark.parametrize("environment", ["torchserve", "k3s"])
-def test_what_was_put_in_is_found_again(tmp_path: Path, environment: str) -> None:
-    found = calibrate(taken_for_live(tmp_path, environment), read_profile(environment))
-    work = found.work["app"]
+def test_calibration_recovers_the_true_values(tmp_path: Path, environment: str) -> None:
+    fitted = calibrate(taken_for_live(tmp_path, environment), read_profile(environment))
+    work = fitted.work["app"]
     assert work.mean_s.value == pytest.approx(0.055, rel=0.05)
     assert work.photos == pytest.approx((0.8, 1.0, 1.2), abs=0.06)
     assert work.spread.value == pytest.approx(0.2, abs=0.1)
-    assert found.requests.outside_s.value == pytest.approx(0.004, abs=0.001)
-    takes = found.starts.steps[-1].takes
+    assert fitted.requests.outside_s.value == pytest.approx(0.004, abs=0.001)
+    takes = fitted.starts.steps[-1].takes
     assert isinstance(takes, Measured)
     assert float(np.mean(takes.samples_s)) == pytest.approx(6.5, abs=0.8)
-    assert found.sha256 != read_profile(environment).sha256
+    assert fitted.sha256 != read_profile(environment).sha256
     assert "6 live runs" in work.mean_s.source
 
 
-def test_what_a_router_that_asks_costs_is_found_again(tmp_path: Path) -> None:
-    """And what a replica does before the clock of its service starts, and after its answer is out."""
+def test_calibration_recovers_the_cost_of_polls(tmp_path: Path) -> None:
+    """And a replica's work before its service clock starts, and after its answer is sent."""
     truth = {"ahead": 0.15, "afterwards": 0.1, "per_waiting": 0.02}
     changes = [
         (f"work.app.{name}", Number(value=value, source="a test", date="2026-11").model_dump())
         for name, value in truth.items()
     ]
-    found = calibrate(taken_for_live(tmp_path, "rayserve", changes), read_profile("rayserve"))
-    work = found.work["app"]
+    fitted = calibrate(taken_for_live(tmp_path, "rayserve", changes), read_profile("rayserve"))
+    work = fitted.work["app"]
     assert work.mean_s.value == pytest.approx(0.055, rel=0.05)
     for name, value in truth.items():
         assert getattr(work, name).value == pytest.approx(value, abs=0.05 if value > 0.05 else 0.006), name
     assert work.spread.value == pytest.approx(0.2, abs=0.1)
-    assert found.requests.outside_s.value == pytest.approx(0.004, abs=0.002)
+    assert fitted.requests.outside_s.value == pytest.approx(0.004, abs=0.002)
 
 
 def test_only_live_runs_of_the_environment_count(tmp_path: Path) -> None:
@@ -97,9 +97,9 @@ def test_only_live_runs_of_the_environment_count(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("environment", ["torchserve", "rayserve", "k3s"])
-def test_the_profiles_are_what_the_published_runs_give(environment: str) -> None:
-    """Every fitted number of the profile comes out of data/reference again."""
+def test_the_published_runs_reproduce_the_profiles(environment: str) -> None:
+    """Every fitted number of the profile follows from data/reference."""
     runs = [load_run(folder) for folder in sorted(REFERENCE.glob(f"*/*-{environment}*/attempt-*"))]
     profile = read_profile(environment)
-    again = calibrate(runs, changed(profile, [("work.app.mean_s.value", 9.9)]))
+    again = calibrate(runs, with_changes(profile, [("work.app.mean_s.value", 9.9)]))
     assert again.model_copy(update={"validated": profile.validated}) == profile

@@ -17,15 +17,15 @@ from mlscale_twin.settings import Clients, Processor, Queueing, Service
 
 @pytest.mark.parametrize("load", [0.3, 0.8, 0.9])
 def test_m_m_1(load: float) -> None:
-    found = Queue(EXPONENTIAL, rate_rps=load, duration_s=60_000 / (1 - load)).all()
-    assert agrees(responses(found), 1 / (1 - load))
-    assert agrees([float(each.sd_s[OK]) for each in found], 1 / (1 - load)), "the response is exponential"
+    results = Queue(EXPONENTIAL, rate_rps=load, duration_s=60_000 / (1 - load)).all()
+    assert agrees(responses(results), 1 / (1 - load))
+    assert agrees([float(result.sd_s[OK]) for result in results], 1 / (1 - load)), "the response is exponential"
 
 
 def test_m_m_1_in_distribution() -> None:
     """Counts in the bins of all seeds together: the CDF is 1 - exp(-(1 - load) t)."""
-    found = Queue(EXPONENTIAL, rate_rps=0.7).all()
-    bins = np.sum([each.bins for each in found], axis=0)
+    results = Queue(EXPONENTIAL, rate_rps=0.7).all()
+    bins = np.sum([result.bins for result in results], axis=0)
     share = np.cumsum(bins) / bins.sum()
     expected = mm1_distribution(bin_edges_s()[1:], 0.7)
     assert np.max(np.abs(share - expected)) < 0.006
@@ -33,48 +33,48 @@ def test_m_m_1_in_distribution() -> None:
 
 @pytest.mark.parametrize(("servers", "load"), [(2, 0.8), (4, 0.7), (16, 0.9)])
 def test_m_m_c(servers: int, load: float) -> None:
-    found = Queue(EXPONENTIAL, servers=servers, rate_rps=load * servers).all()
-    assert agrees(waits(found), open_response_s(servers, load * servers, 1.0) - 1.0)
+    results = Queue(EXPONENTIAL, servers=servers, rate_rps=load * servers).all()
+    assert agrees(waits(results), open_response_s(servers, load * servers, 1.0) - 1.0)
 
 
 def test_m_d_1() -> None:
-    found = Queue(Service(1.0), rate_rps=0.8).all()
-    assert agrees(responses(found), mg1_response_s(0.8, 1.0, 1.0))
+    results = Queue(Service(1.0), rate_rps=0.8).all()
+    assert agrees(responses(results), mg1_response_s(0.8, 1.0, 1.0))
 
 
 def test_m_g_1() -> None:
     """Measured service times, half of them 0.5 and half 1.5 s: Pollaczek and Khinchine."""
     service = Service(distribution="measured", samples_s=np.array([[[0.5, 1.5]]]))
-    found = Queue(service, rate_rps=0.8).all()
-    assert agrees(responses(found), mg1_response_s(0.8, 1.0, (0.25 + 2.25) / 2))
+    results = Queue(service, rate_rps=0.8).all()
+    assert agrees(responses(results), mg1_response_s(0.8, 1.0, (0.25 + 2.25) / 2))
 
 
 def test_finite_queue() -> None:
     """M/M/1/K with K = 5: one in service, four wait; the sixth is refused."""
     load, places = 0.9, 5
-    found = Queue(EXPONENTIAL, rate_rps=load, queueing=Queueing(limit=places - 1)).all()
-    refused = [float(each.count[REFUSED] / each.count.sum()) for each in found]
+    results = Queue(EXPONENTIAL, rate_rps=load, queueing=Queueing(limit=places - 1)).all()
+    refused = [float(result.count[REFUSED] / result.count.sum()) for result in results]
     share, response_s = bounded_queue(load, places)
     assert agrees(refused, share)
-    assert agrees(responses(found), response_s)
+    assert agrees(responses(results), response_s)
 
 
 @pytest.mark.parametrize(("clients", "servers"), [(8, 1), (10, 3)])
 def test_closed_loop(clients: int, servers: int) -> None:
-    found = Queue(EXPONENTIAL, servers=servers, clients=clients, think_s=4.0).all()
-    assert agrees(responses(found), closed_response_s(clients, servers, 1.0, 4.0))
+    results = Queue(EXPONENTIAL, servers=servers, clients=clients, think_s=4.0).all()
+    assert agrees(responses(results), closed_response_s(clients, servers, 1.0, 4.0))
 
 
-def test_processor_sharing_does_not_ask_for_the_distribution() -> None:
+def test_processor_sharing_is_insensitive_to_the_distribution() -> None:
     """M/G/1-PS: S / (1 - load), whatever the distribution of S (many replicas on one core)."""
     for service in (EXPONENTIAL, Service(distribution="measured", samples_s=np.array([[[0.2, 0.2, 2.6]]]))):
-        found = Queue(service, servers=64, rate_rps=0.7, processor=Processor(cores=1.0), duration_s=100_000).all()
-        assert agrees(responses(found), 1 / 0.3)
+        results = Queue(service, servers=64, rate_rps=0.7, processor=Processor(cores=1.0), duration_s=100_000).all()
+        assert agrees(responses(results), 1 / 0.3)
 
 
-def test_random_routing_is_queues_of_their_own() -> None:
-    found = Queue(EXPONENTIAL, servers=4, rate_rps=2.8, queueing=Queueing("random")).all()
-    assert agrees(responses(found), 1 / 0.3)
+def test_random_routing_is_independent_queues() -> None:
+    results = Queue(EXPONENTIAL, servers=4, rate_rps=2.8, queueing=Queueing("random")).all()
+    assert agrees(responses(results), 1 / 0.3)
 
 
 def test_round_robin_is_erlang_arrivals() -> None:
@@ -83,11 +83,11 @@ def test_round_robin_is_erlang_arrivals() -> None:
     root = 0.5
     for _ in range(200):
         root = (2 * rate / (2 * rate + 1 - root)) ** 2
-    found = Queue(EXPONENTIAL, servers=2, rate_rps=2 * rate, queueing=Queueing("round-robin")).all()
-    assert agrees(responses(found), 1 / (1 - root))
+    results = Queue(EXPONENTIAL, servers=2, rate_rps=2 * rate, queueing=Queueing("round-robin")).all()
+    assert agrees(responses(results), 1 / (1 - root))
 
 
-def test_the_more_routing_knows_the_less_is_waited() -> None:
+def test_better_informed_routing_waits_less() -> None:
 
     def mean_wait_s(queueing: Queueing) -> float:
         return float(np.mean(waits(Queue(EXPONENTIAL, servers=8, rate_rps=7.2, queueing=queueing).all(6))))
@@ -102,19 +102,19 @@ def test_two_choices_in_the_limit() -> None:
     """Many servers: the share of queues with at least k is load^(2^k - 1) (Mitzenmacher; Vvedenskaya, 1996)."""
     load, servers = 0.8, 400
     queue = Queue(EXPONENTIAL, servers=servers, rate_rps=load * servers, queueing=Queueing("two-choices"))
-    found = replace(queue, duration_s=3_000.0, warm_up_s=200.0).all(6)
+    results = replace(queue, duration_s=3_000.0, warm_up_s=200.0).all(6)
     expected = sum(load ** (2**k - 1) for k in range(1, 12)) / load
-    assert float(np.mean(responses(found))) == pytest.approx(expected, rel=0.02)
+    assert float(np.mean(responses(results))) == pytest.approx(expected, rel=0.02)
 
 
-def test_those_who_give_up_are_not_served() -> None:
+def test_impatient_clients_are_not_served() -> None:
     """M/M/1 with constant patience D, given-up requests dropped before they begin (Barrer, 1957): the work ahead has
     density l p0 exp((l - 1) v) below D, and l p0 exp(l D - v) above."""
     load, patience_s = 1.2, 3.0
-    found = Queue(EXPONENTIAL, rate_rps=load, client=Clients(timeout_s=patience_s, cancels=True)).all()
+    results = Queue(EXPONENTIAL, rate_rps=load, client=Clients(timeout_s=patience_s, cancels=True)).all()
     grown = math.exp((load - 1) * patience_s)
     below = (grown - 1) / (load - 1)
     idle = 1 / (1 + load * below + load * grown)
     in_time = 1 - math.exp(-patience_s) + load * below - math.exp(-patience_s) * (math.exp(load * patience_s) - 1)
-    assert agrees([float(each.count[OK] / each.count.sum()) for each in found], idle * in_time)
-    assert all(each.count[OK] + each.count[TIMED_OUT] == each.count.sum() for each in found)
+    assert agrees([float(result.count[OK] / result.count.sum()) for result in results], idle * in_time)
+    assert all(result.count[OK] + result.count[TIMED_OUT] == result.count.sum() for result in results)

@@ -14,21 +14,21 @@ from mlscale.runs import ClosedLoop
 from mlscale.runs.schedule import ClosedStage
 from mlscale_twin.engine import Engine
 from mlscale_twin.settings import Clients, Processor, Queueing
-from mlscale_twin.studies.simpy_check import EVERY, BoundedQueue, beside_simpy, by_simpy, by_twin
+from mlscale_twin.studies.simpy_check import EVERY, BoundedQueue, by_simpy, by_twin, compare_with_simpy
 
 DURATION_S = 6_000.0
 
 
 def test_a_bounded_queue_of_three_servers() -> None:
-    found = beside_simpy()
-    assert found["compared"] > 1000
-    assert found["p_responses"] > 0.01
-    assert found["p_refused"] > 0.01
-    assert found["twin_times_as_fast"] > 1
+    comparison = compare_with_simpy()
+    assert comparison["compared"] > 1000
+    assert comparison["p_responses"] > 0.01
+    assert comparison["p_refused"] > 0.01
+    assert comparison["twin_times_as_fast"] > 1
 
 
 def test_the_comparison_can_fail() -> None:
-    """Another rate, and it is noticed."""
+    """A different rate is detected."""
     ours = np.concatenate([by_twin(BoundedQueue(rate_rps=2.4), seed).responses_s[::EVERY] for seed in range(4)])
     theirs = np.concatenate([by_simpy(BoundedQueue(), seed).responses_s[::EVERY] for seed in range(4)])
     assert stats.ks_2samp(ours, theirs).pvalue < 0.01
@@ -36,7 +36,7 @@ def test_the_comparison_can_fail() -> None:
 
 def test_a_closed_loop() -> None:
     """Eight clients that think 2 s, two servers."""
-    found = []
+    simpy_s = []
     for seed in range(4):
         rng = np.random.default_rng([seed, 78])
         environment = simpy.Environment()
@@ -56,18 +56,18 @@ def test_a_closed_loop() -> None:
         for _ in range(8):
             environment.process(client())
         environment.run()
-        found.append(np.array(took))
+        simpy_s.append(np.array(took))
     stages = (ClosedStage(start_s=0, clients=8),)
-    ours = []
+    twin_s = []
     for seed in range(4):
         schedule = ClosedLoop(duration_s=DURATION_S, stages=stages, think_mean_s=2.0)
         engine = Engine(
-            schedule, EXPONENTIAL, Processor(), [Queueing()], Clients(), most_replicas=2, photos=3, seed=seed
+            schedule, EXPONENTIAL, Processor(), [Queueing()], Clients(), max_replicas=2, photos=3, seed=seed
         )
-        engine.come(), engine.come()
+        engine.add_replica(), engine.add_replica()
         engine.advance(DURATION_S + 1000)
         rows = engine.take_rows()
-        ours.append(rows["done_s"] - rows["intended_s"])
-    one, other = np.concatenate([each[::EVERY] for each in found]), np.concatenate([each[::EVERY] for each in ours])
-    assert min(len(one), len(other)) > 1000
-    assert stats.ks_2samp(one, other).pvalue > 0.01
+        twin_s.append(rows["done_s"] - rows["intended_s"])
+    simpy_sample, twin_sample = (np.concatenate([times_s[::EVERY] for times_s in runs]) for runs in (simpy_s, twin_s))
+    assert min(len(simpy_sample), len(twin_sample)) > 1000
+    assert stats.ks_2samp(simpy_sample, twin_sample).pvalue > 0.01

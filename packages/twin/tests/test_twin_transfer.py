@@ -10,25 +10,25 @@ from mlscale.runs import SCHEMAS, Run, load_run
 from mlscale_twin.durations import Measured
 from mlscale_twin.profile import read_profile
 from mlscale_twin.simulate import SimulateOptions, simulate
-from mlscale_twin.transfer import Speed, at_speed, pooled, speed_of
+from mlscale_twin.transfer import Speed, at_speed, pool_speeds, speed_of
 
 CORE = Path(__file__).parents[3] / "data/reference/core"
 
 
 @pytest.fixture(scope="module")
 def published() -> list[Run]:
-    found = [load_run(folder) for folder in sorted(CORE.glob("*/*-torchserve*/attempt-*"))]
-    return [run for run in found if run.info.valid]
+    runs = [load_run(folder) for folder in sorted(CORE.glob("*/*-torchserve*/attempt-*"))]
+    return [run for run in runs if run.info.valid]
 
 
 def test_a_host_is_as_fast_as_itself(published: list[Run]) -> None:
     assert speed_of(published, published, read_profile("torchserve")) == Speed(work=1.0, starts=1.0)
-    one = speed_of(published[:1], published, read_profile("torchserve"))
-    assert 0.8 < one.work < 1.25
-    assert 0.7 < one.starts < 1.4
+    single = speed_of(published[:1], published, read_profile("torchserve"))
+    assert 0.8 < single.work < 1.25
+    assert 0.7 < single.starts < 1.4
 
 
-def test_a_slower_host_is_found_out() -> None:
+def test_the_speed_of_a_slower_host_is_recovered() -> None:
     """Runs of the twin at another speed, taken for live ones of another host, give that speed back."""
     profile, wanted = read_profile("torchserve"), Speed(work=1.3, starts=1.6)
     slow = [
@@ -36,16 +36,16 @@ def test_a_slower_host_is_found_out() -> None:
         for draw in range(6)
     ]
     usual = [_live(simulate("torchserve", options=SimulateOptions(draw=draw))) for draw in range(6)]
-    found = speed_of(slow, usual, profile)
-    assert found.work == pytest.approx(wanted.work, rel=0.08)
-    assert found.starts == pytest.approx(wanted.starts, rel=0.1)
+    speed = speed_of(slow, usual, profile)
+    assert speed.work == pytest.approx(wanted.work, rel=0.08)
+    assert speed.starts == pytest.approx(wanted.starts, rel=0.1)
 
 
 def _live(run: Run) -> Run:
     return Run.in_memory(run.info.model_copy(update={"mode": "live"}), {name: getattr(run, name) for name in SCHEMAS})
 
 
-def test_nothing_but_work_and_starts_changes() -> None:
+def test_only_work_and_starts_change() -> None:
     profile = read_profile("k3s")
     slow = at_speed(profile, Speed(work=2.0, starts=3.0))
     assert slow.work["app"].mean_s.value == 2 * profile.work["app"].mean_s.value
@@ -59,4 +59,4 @@ def test_nothing_but_work_and_starts_changes() -> None:
 
 
 def test_environments_of_one_host_are_pooled() -> None:
-    assert pooled([Speed(work=1.0, starts=2.0), Speed(work=4.0, starts=0.5)]) == Speed(work=2.0, starts=1.0)
+    assert pool_speeds([Speed(work=1.0, starts=2.0), Speed(work=4.0, starts=0.5)]) == Speed(work=2.0, starts=1.0)

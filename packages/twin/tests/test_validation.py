@@ -9,12 +9,12 @@ import pytest
 from mlscale.analysis.provisioning import grew_before
 from mlscale.runs import SCHEMAS, Run
 from mlscale.runs.schedule import ClosedLoop, ClosedStage
-from mlscale_twin.code_hash import _meaning
+from mlscale_twin.code_hash import _normalised
 from mlscale_twin.likeness import MARGINS, likeness, likeness_figures, rejected_share
 from mlscale_twin.negative_controls import CONTROLS
 from mlscale_twin.profile import read_profile
 from mlscale_twin.simulate import SimulateOptions, simulate
-from mlscale_twin.studies.validation import beside, setup_of, twin_rows
+from mlscale_twin.studies.validation import compare_with_live, setup_of, twin_rows
 
 LEVEL_S = 0.55
 SEVEN = [figure for figure in MARGINS if figure not in ("light_response_s", "service_s")]
@@ -25,7 +25,7 @@ STEP = ClosedLoop(
 
 @pytest.fixture(scope="module")
 def taken_for_live() -> list[Run]:
-    """Draws that no twin below draws again."""
+    """Runs labelled live, whose draws no twin below repeats."""
     runs = [
         simulate("torchserve", schedule=STEP, options=SimulateOptions(seed=seed, draw=1000 + seed)) for seed in range(8)
     ]
@@ -37,27 +37,27 @@ def taken_for_live() -> list[Run]:
 
 
 def test_the_twin_of_itself_is_equivalent(taken_for_live: list[Run]) -> None:
-    found = beside(taken_for_live, LEVEL_S, 6)
-    table = likeness(found.live, found.twin).set_index("figure")
+    comparison = compare_with_live(taken_for_live, LEVEL_S, 6)
+    table = likeness(comparison.live, comparison.twin).set_index("figure")
     assert not (table["verdict"] == "different").any()
     assert table.loc["detection_s", "verdict"] == "equivalent"
-    assert rejected_share(found.live, found.twin, SEVEN) < 0.2
-    assert rejected_share(found.live, found.twin) < 0.35, "with two more, any of which may be off by chance"
+    assert rejected_share(comparison.live, comparison.twin, SEVEN) < 0.2
+    assert rejected_share(comparison.live, comparison.twin) < 0.35, "with two more, any of which may be off by chance"
     assert {setup_of(run) for run in taken_for_live} == {"torchserve/closed"}
-    errors = found.trajectories().set_index("setup").loc["torchserve/closed"]
+    errors = comparison.trajectories().set_index("setup").loc["torchserve/closed"]
     assert errors["twin"] < 1.5 * errors["live runs among themselves"]
-    naive = found.naive(taken_for_live, LEVEL_S).iloc[0]
+    naive = comparison.naive(taken_for_live, LEVEL_S).iloc[0]
     assert naive["twin"] < naive["M/M/c"], "the steady state knows no step"
 
 
 def test_wrong_twins_are_found_different(taken_for_live: list[Run]) -> None:
-    found = beside(taken_for_live, LEVEL_S, 6)
+    comparison = compare_with_live(taken_for_live, LEVEL_S, 6)
     wrong = {control.name: control for control in CONTROLS}
     slow = twin_rows(taken_for_live, LEVEL_S, 6, wrong["start-up x 1.5"])
-    assert rejected_share(found.live, slow) >= 0.8
+    assert rejected_share(comparison.live, slow) >= 0.8
 
 
-def test_what_grew_before_the_step_took_no_time_after_it(taken_for_live: list[Run]) -> None:
+def test_growth_before_the_step_counts_as_zero(taken_for_live: list[Run]) -> None:
     eager = {control.name: control for control in CONTROLS}["no metric lag"]
     scaling = taken_for_live[0].info.scaling["app"] | {"max_replicas": 2}
     profile, scaling = eager.alter(read_profile("torchserve"), scaling)
@@ -67,14 +67,14 @@ def test_what_grew_before_the_step_took_no_time_after_it(taken_for_live: list[Ru
     assert [figures[name] for name in ("detection_s", "ready_first_s", "ready_last_s")] == [0.0, 0.0, 0.0]
 
 
-def test_a_part_that_never_comes_counts_as_the_horizon() -> None:
+def test_a_missing_part_counts_as_the_horizon() -> None:
     run = simulate("torchserve", schedule=STEP, scaling={"max_replicas": 1})
     figures = likeness_figures(run, LEVEL_S)
     assert [figures[name] for name in ("detection_s", "ready_first_s", "ready_last_s")] == [110.0] * 3
 
 
-def test_what_two_runs_say_is_no_proof() -> None:
-    """Turning the signs of two alike round makes them alike again half the time."""
+def test_two_runs_are_too_few_to_reject() -> None:
+    """Half of the sign flips of two equal differences leave them equal."""
     rows = [{"environment": "k3s", "setup": "k3s/closed", "run_id": str(number)} for number in range(8)]
     live = pd.DataFrame(rows).assign(mean_response_s=np.linspace(1.0, 1.1, 8), detection_s=[1.0, 1.0, *[np.nan] * 6])
     twin = live.assign(mean_response_s=5.0, detection_s=[30.0, 30.0, *[np.nan] * 6])
@@ -89,8 +89,8 @@ def test_every_control_changes_something(taken_for_live: list[Run]) -> None:
         assert not np.allclose(rows[figures], asis[figures]), control.name
 
 
-def test_the_hash_ignores_words_and_imports() -> None:
+def test_the_hash_ignores_wording_and_imports() -> None:
     source = 'def f(a):\n    """Does one thing."""\n    return a + 1\n'
     reworded = 'def f(a):\n    """Does another."""  # and why\n\n    return (a + 1)\n'
-    assert _meaning(source) == _meaning(reworded) != _meaning(source.replace("1", "2"))
-    assert _meaning(f"from mlscale_twin import engine\n\n{source}") == _meaning(source), "wherever a module lies"
+    assert _normalised(source) == _normalised(reworded) != _normalised(source.replace("1", "2"))
+    assert _normalised(f"from mlscale_twin import engine\n\n{source}") == _normalised(source), "wherever a module lies"

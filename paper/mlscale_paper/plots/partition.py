@@ -32,8 +32,8 @@ from mlscale_paper.partition_theory import Way, expected_response_s
 _WAY_COLOURS: Final = {"whole": "#222222", "overlapping": "#44AA99", "blocking": "#882255"}
 _WAY_NAMES: Final = {
     "whole": "whole",
-    "overlapping": "split, the front takes the next meanwhile",
-    "blocking": "split, the front waits for its calls",
+    "overlapping": "split, the front end overlaps its calls",
+    "blocking": "split, the front end waits for its calls",
 }
 _PAPER: Final = {"fc": "white", "ec": "none", "pad": 0.5}
 _PART_COLOURS: Final = {
@@ -74,7 +74,7 @@ def expected(services_s: tuple[float, float], replicas: tuple[int, int], *, axes
 
 
 def measured(table: pd.DataFrame, *, axes: npt.NDArray[Any] | None = None) -> npt.NDArray[Any]:
-    """Each run as a point: mean response by load stage, and right answers per second in the last stage.
+    """Each run as a point: mean response by load stage, and correct answers per second in the last stage.
 
     ``table``: `mlscale_paper.partition_runs.shown_ways`.
     """
@@ -88,7 +88,7 @@ def measured(table: pd.DataFrame, *, axes: npt.NDArray[Any] | None = None) -> np
             ax.set_ylabel("mean response (s)")
         _points(columns[-1], table[table["stage"] == stages[-1]], "answers_rps")
         columns[-1].set_title(f"{stages[-1]} load")
-        columns[-1].set_ylabel("right answers per second")
+        columns[-1].set_ylabel("correct answers per second")
         columns[-1].legend(loc="best")
     return grid
 
@@ -148,7 +148,7 @@ def compared(table: pd.DataFrame) -> npt.NDArray[Any]:
             "partitioned / whole: mean with its 95 % t interval; hollow: single blocks"
         )
         texts = [f"{short_name(name)} x {ratio:.2f}" for name, ratio in first["ratio"].dropna().items()]
-        headline(axes, f"{labels[0].capitalize()}, partitioned over whole: {', '.join(texts) or 'not comparable'}")
+        headline(axes, f"{labels[0].capitalize()}, partitioned / whole: {', '.join(texts) or 'not comparable'}")
     return grid
 
 
@@ -191,6 +191,6 @@ def time_parts(table: pd.DataFrame, *, axes: npt.NDArray[Any] | None = None) -> 
             ax.tick_params(axis="y", labelcolor=INK)
             attach(ax, rows)
         last = grid.ravel()[-1]
-        last.set_xlabel("mean seconds of a response")
+        last.set_xlabel("mean response time (s)")
         last.legend(ncols=4, loc="upper center", bbox_to_anchor=(0.4, -0.35))
     return grid

@@ -40,7 +40,7 @@ SHOWN: Final[Mapping[str, str]] = {
 # What the paper says, by the names of its findings.
 CLAIMS: Final[Mapping[str, str]] = {
     "F1": "local frameworks are faster and steadier than clouds",
-    "F2": "starting machines makes the response later",
+    "F2": "starting machines delays the response",
     "F3": "ECS is better than EKS, in mean and spread",
 }
 TONES: Final = {"implied": INK, "undecided": MUTED, "contradicted": "#B00020"}
@@ -137,7 +137,7 @@ def claim_ratios(table: pd.DataFrame) -> Axes:
         axes.tick_params(axis="y", length=0)
         axes.set_ylim(y - 0.8, -0.8)
         axes.spines["left"].set_visible(False)
-        axes.set_xlabel("times as large on the side that the paper calls worse")
+        axes.set_xlabel("ratio: the side that the paper calls worse / the other")
         handles = [
             Line2D([], [], marker=SIGNS[word], ms=5.5, color=TONES[word], mec="white", lw=2.4, label=word)
             for word in TONES

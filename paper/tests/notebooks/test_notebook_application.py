@@ -8,9 +8,9 @@ from typing import Any
 import nbformat
 import pytest
 
+from mlscale.runs import MlscaleError
 from mlscale_paper import places
 from mlscale_paper.notebook_execution import execute
-from mlscale.runs import MlscaleError
 
 NOTEBOOK = "01_application.ipynb"
 

@@ -7,11 +7,11 @@ import json
 import pytest
 
 from mlscale.analysis.validity import judge
+from mlscale.runs import load_runs
 from mlscale_paper import places
 from mlscale_paper.publish import beside_core
-from mlscale_paper.twin_records import VALIDATION
 from mlscale_paper.results import filled, twin_text
-from mlscale.runs import load_runs
+from mlscale_paper.twin_records import VALIDATION
 
 REFERENCE = places.reference()
 pytestmark = pytest.mark.skipif(not REFERENCE.is_dir(), reason="no runs are published in data/reference yet")

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from mlscale.notebook import tables
-from mlscale_paper import places, twin_tables
-from mlscale_paper.drawing import draw_all
 from mlscale.notebook.manifest import read_manifest
 from mlscale.notebook.parameters import CompareParameters
 from mlscale.progress import Bar
+from mlscale_paper import places, twin_tables
+from mlscale_paper.drawing import draw_all
 from mlscale_paper.protocol import current_protocol, read_protocol
 from mlscale_paper.publish import experiment_in
 from mlscale_paper.results import RENDERED, RESULTS, filled, rendered, summary

@@ -14,15 +14,15 @@ from mlscale.runs import MlscaleError, Run, Validity, load_run, load_runs
 from mlscale_paper import freeze as freezing
 from mlscale_paper import places, twin_tables
 from mlscale_paper.freeze import (
-    Calibrated,
+    CalibratingRun,
     Frozen,
     FrozenProfile,
-    around,
-    calibrated,
     freeze,
+    frozen_profile_of,
     read_frozen,
+    session_around,
     sessions,
-    twins_by,
+    speeds_of,
 )
 from mlscale_twin.profile import read_profile
 from mlscale_twin.studies.validation import shipped
@@ -68,15 +68,15 @@ def test_freezing_writes_which_profiles_hold_on_a_host(elsewhere: Path) -> None:
 def test_the_twin_is_as_fast_as_calibrating_runs_say(elsewhere: Path, published: list[Run]) -> None:
     freeze(elsewhere)
     (here,) = load_runs(elsewhere)
-    found = calibrated([here], published)
+    found = speeds_of([here], published)
     assert found[0].run is here
     assert found[0].speed == speed_of([here], published, PROFILE)
-    assert twins_by(read_frozen(), found)(here) == at_speed(PROFILE, found[0].speed)
-    twice = [*found, Calibrated(here, Speed(work=4 * found[0].speed.work, starts=found[0].speed.starts))]
-    work_s = twins_by(read_frozen(), twice)(here).work["app"].mean_s.value
+    assert frozen_profile_of(read_frozen(), found)(here) == at_speed(PROFILE, found[0].speed)
+    twice = [*found, CalibratingRun(here, Speed(work=4 * found[0].speed.work, starts=found[0].speed.starts))]
+    work_s = frozen_profile_of(read_frozen(), twice)(here).work["app"].mean_s.value
     assert work_s == pytest.approx(2 * at_speed(PROFILE, found[0].speed).work["app"].mean_s.value, rel=1e-3)
     with pytest.raises(MlscaleError, match="no valid calibrating run of Another CPU"):
-        twins_by(read_frozen(), [])(here)
+        frozen_profile_of(read_frozen(), [])(here)
 
 
 def test_what_was_measured_hours_away_calibrates_nothing(elsewhere: Path, published: list[Run]) -> None:
@@ -87,12 +87,12 @@ def test_what_was_measured_hours_away_calibrates_nothing(elsewhere: Path, publis
         moved = {"wall_start": here.info.wall_start + timedelta(minutes=minutes)}
         return Run(here.path, here.info.model_copy(update=moved))
 
-    found = calibrated([begun(minutes) for minutes in (0, 60, 140, 235, 240)], published)
+    found = speeds_of([begun(minutes) for minutes in (0, 60, 140, 235, 240)], published)
     assert [len(session) for session in sessions(found)] == [3, 2]
-    of_run = {minutes: around(begun(minutes), sessions(found)) for minutes in (-91, -90, 10, 139, 200, 300)}
+    of_run = {minutes: session_around(begun(minutes), sessions(found)) for minutes in (-91, -90, 10, 139, 200, 300)}
     assert [len(near) for near in of_run.values()] == [0, 3, 3, 3, 3, 2]
     with pytest.raises(MlscaleError, match=r"no valid calibrating run of Another CPU.* around"):
-        twins_by(read_frozen(), found)(begun(-91))
+        frozen_profile_of(read_frozen(), found)(begun(-91))
 
 
 def test_a_notebook_says_when_nothing_calibrates_its_runs(
@@ -100,7 +100,7 @@ def test_a_notebook_says_when_nothing_calibrates_its_runs(
 ) -> None:
     freeze(elsewhere)
     (here,) = load_runs(elsewhere)
-    found = calibrated([here], published)
+    found = speeds_of([here], published)
     assert twin_tables.profile_of([here], found)(here) == at_speed(PROFILE, found[0].speed)
     assert capsys.readouterr().out == ""
     for runs, calibrating in (([here], []), ([here, published[0]], found)):
@@ -111,7 +111,7 @@ def test_a_notebook_says_when_nothing_calibrates_its_runs(
 def test_invalid_runs_calibrate_nothing(elsewhere: Path, published: list[Run]) -> None:
     (here,) = load_runs(elsewhere)
     bad = Run(here.path, here.info.model_copy(update={"validity": Validity(valid=False)}))
-    assert calibrated([bad], published) == []
+    assert speeds_of([bad], published) == []
 
 
 def test_nothing_is_frozen_after_the_fact(elsewhere: Path) -> None:

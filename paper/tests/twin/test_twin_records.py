@@ -6,8 +6,8 @@ import shutil
 from pathlib import Path
 
 from mlscale.runs.schedule import ClosedLoop, ClosedStage
-from mlscale_paper.claims import Claim, Side, flips, gaps, judged, paper_claims
-from mlscale_paper.twin_records import CLAIMS, VALIDATION, note_verdicts, record_hash
+from mlscale_paper.claims import Claim, Side, flips, judge, log_ratios, paper_claims
+from mlscale_paper.twin_records import CLAIMS, VALIDATION, record_hash, write_verdicts
 from mlscale_twin.code_hash import code_hash
 from mlscale_twin.profile import FOLDER, read_profile
 from mlscale_twin.simulate import simulate
@@ -20,8 +20,8 @@ STEP = ClosedLoop(
 
 def test_claims_are_judged_and_flipped() -> None:
     plain = Claim("slower", "", Side("torchserve"), Side("torchserve", scaling={"max_replicas": 1}), "mean_response_s")
-    assert (gaps(plain, STEP, LEVEL_S, 3) > 0).all()
-    table = judged([plain], STEP, LEVEL_S, 3)
+    assert (log_ratios(plain, STEP, LEVEL_S, 3) > 0).all()
+    table = judge([plain], STEP, LEVEL_S, 3)
     assert table.loc[0, "verdict"] == "implied"
     assert table.loc[0, "low"] <= table.loc[0, "ratio"] <= table.loc[0, "high"]
     close = Claim("close", "", Side("torchserve"), Side("k3s"), "t_slo_s")
@@ -43,7 +43,7 @@ def test_a_profile_names_the_runs_it_was_validated_against(tmp_path: Path) -> No
     shutil.copy(FOLDER / "torchserve.json", tmp_path)
     verdicts = ("equivalent", "different", "equivalent")
     rows = [{"environment": "torchserve", "n": 8, "verdict": verdict} for verdict in verdicts]
-    note_verdicts({"verdicts": rows}, [simulate("torchserve", schedule=STEP)], tmp_path)
+    write_verdicts({"verdicts": rows}, [simulate("torchserve", schedule=STEP)], tmp_path)
     noted = read_profile(tmp_path / "torchserve.json")
     assert noted.validated.startswith("held against 8 live runs until 20")
     assert noted.validated.endswith(": 2 equivalent, 0 inconclusive, 1 different of 3 figures")

@@ -34,7 +34,7 @@ from mlscale_twin.likeness import MARGINS
 
 Floats = npt.NDArray[np.float64]
 _COLUMNS: Final = 4
-# Line, marker and face of each; no environment has these colours.
+# Line colour, marker and face colour by verdict; no environment has these colours.
 VERDICTS: Final = {
     "equivalent": (INK, "o", INK),
     "inconclusive": (MUTED, "o", "white"),
@@ -46,7 +46,7 @@ WORDS: Final = {
     "p95_response_s": "95th percentile",
     "light_response_s": "before the step",
     "service_s": "service time",
-    "overlooked_share": "wait beside an idle one",
+    "overlooked_share": "waiting while a replica is idle",
     "detection_s": "until the decision",
     "ready_first_s": "first replica ready",
     "ready_last_s": "last replica ready",
@@ -87,7 +87,7 @@ def queue_distributions(queues: Mapping[str, tuple[Floats, ...]]) -> npt.NDArray
         gaps = [float(np.abs(shares - distribution).max()) for _, _, shares, _, distribution in queues.values()]
         headline(
             grid[0, 0],
-            f"Shares done by the twin and by formula differ by {100 * max(gaps):.1f} percentage points at most",
+            f"Shares from the twin and from formulas differ by {100 * max(gaps):.1f} percentage points at most",
         )
     return grid
 
@@ -109,16 +109,16 @@ def verdicts(table: pd.DataFrame) -> npt.NDArray[Any]:
     with style():
         grid = new_axes(1, len(names), 4.4, sharey=True)
         for axes, name in zip(grid[0], names, strict=True):
-            mine = scaled[(table["environment"] == name).to_numpy()].reset_index(drop=True)
+            figures = scaled[(table["environment"] == name).to_numpy()].reset_index(drop=True)
             axes.axvspan(-1, 1, color=BAND, lw=0, zorder=0)
             axes.axvline(0, color=INK, lw=0.6, zorder=1)
-            for place, row in enumerate(mine.to_dict("records")):
+            for place, row in enumerate(figures.to_dict("records")):
                 tone, sign, face = VERDICTS[row["verdict"]]
                 axes.plot([row["low"], row["high"]], [place, place], color=tone, lw=2.0, solid_capstyle="butt")
                 axes.plot(row["estimate"], place, sign, ms=4.5, mec=tone, mfc=face)
                 axes.plot([-row["noise"], row["noise"]], [place + 0.3] * 2, color=MUTED, lw=0.8)
-            axes.set_yticks(range(len(mine)), [WORDS[figure] for figure in mine["figure"]])
-            axes.set_ylim(len(mine) - 0.3, -0.6)
+            axes.set_yticks(range(len(figures)), [WORDS[figure] for figure in figures["figure"]])
+            axes.set_ylim(len(figures) - 0.3, -0.6)
             axes.set_xscale("symlog", linthresh=1, linscale=0.7)
             axes.set_xlim(-reach, reach)
             ticks = [tick for tick in (1, 5, 20, 80) if tick <= reach]
@@ -128,10 +128,10 @@ def verdicts(table: pd.DataFrame) -> npt.NDArray[Any]:
             live = table[table["environment"] == name]["n"].max()
             axes.set_title(short_name(name).replace(" + ", "\n+ ").replace(" (", "\n("), fontsize=8.5)
             axes.set_xlabel(f"twin - live, in margins\n90 % interval, n = {live}")
-            attach(axes, mine)
+            attach(axes, figures)
         for word, (tone, sign, face) in VERDICTS.items():
             grid[0, 0].plot([], [], color=tone, marker=sign, mec=tone, mfc=face, ms=4.5, lw=2.0, label=word)
-        grid[0, 0].plot([], [], color=MUTED, lw=0.8, label="noise of live runs among themselves")
+        grid[0, 0].plot([], [], color=MUTED, lw=0.8, label="variation among live runs")
         grid[0, 0].figure.legend(loc="outside lower center", ncols=4)
         summary = ", ".join(f"{counts.get(word, 0)} {word}" for word in VERDICTS) + f" of {len(table)}"
         headline(grid[0, 0], f"Simulated twin against live runs: {summary}")
@@ -149,7 +149,7 @@ def _in_margins(row: Mapping[Any, Any]) -> dict[str, Any]:
 def twin_trajectories(
     live: Mapping[str, Sequence[Run]], twins: Mapping[str, Sequence[Run]], level_s: float
 ) -> npt.NDArray[Any]:
-    """One panel per setup: m_t of the live runs (thin) and of the twin (median, and the range of 90 % of its draws), on
+    """One panel per setup: m_t of the live runs (thin) and of the twin (median, and the range of 90 % of draws), on
     a logarithmic axis.
 
     Args:
@@ -177,8 +177,8 @@ def twin_trajectories(
         grid[0, 0].set_ylim(top=3 * grid[0, 0].get_ylim()[1])  # room for the numbers of runs
         grid[0, 0].yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         grid[0, 0].plot([], [], color=MUTED, lw=0.7, label="live runs (in colour)")
-        grid[0, 0].plot([], [], color=INK, lw=1.4, label="twin, median of its draws")
-        grid[0, 0].fill_between([], [], [], color=BAND, lw=0, label=f"{100 * BAND_SHARE:g} % of its draws")
+        grid[0, 0].plot([], [], color=INK, lw=1.4, label="twin, median of draws")
+        grid[0, 0].fill_between([], [], [], color=BAND, lw=0, label=f"{100 * BAND_SHARE:g} % of draws")
         grid[0, 0].plot([], [], color=MUTED, lw=0.8, ls=(0, (1, 1)), label=f"L = {level_s:g} s")
         grid[0, 0].figure.legend(loc="outside lower center", ncols=4)
         headline(grid[0, 0], f"Live runs and their twins: mean response of the last {WINDOW_S:g} s")
@@ -188,12 +188,12 @@ def twin_trajectories(
 def _plot_setup(axes: Axes, name: str, live: Sequence[Run], twins: Sequence[Run], level_s: float) -> None:
     environment = live[0].info.environment
     at = np.arange(-BEFORE_S, min(horizon_of(run) for run in live), EVERY_S)
-    moved = [around_step(run, at) for run in live]
-    drawn = np.array([around_step(run, at) for run in twins])
-    low, high = np.nanquantile(drawn, [0.5 - BAND_SHARE / 2, 0.5 + BAND_SHARE / 2], axis=0)
-    middle = np.nanmedian(drawn, axis=0)
+    live_m_s = [around_step(run, at) for run in live]
+    twin_m_s = np.array([around_step(run, at) for run in twins])
+    low, high = np.nanquantile(twin_m_s, [0.5 - BAND_SHARE / 2, 0.5 + BAND_SHARE / 2], axis=0)
+    middle = np.nanmedian(twin_m_s, axis=0)
     axes.fill_between(at, low, high, color=BAND, lw=0)
-    for mean_s in moved:
+    for mean_s in live_m_s:
         axes.plot(at, mean_s, color=colour(environment), lw=0.7, alpha=0.9)
     axes.plot(at, middle, color=INK, lw=1.4)
     axes.axhline(level_s, color=MUTED, lw=0.8, ls=(0, (1, 1)))
@@ -203,7 +203,7 @@ def _plot_setup(axes: Axes, name: str, live: Sequence[Run], twins: Sequence[Run]
         f"n = {len(live)}, {len(twins)} draws", (0.97, 0.97), xycoords="axes fraction", ha="right", va="top", fontsize=7
     )
     mark_modes(axes, {run.info.mode for run in twins}, size=12)
-    parts = [pd.DataFrame({"run": "live", "t_s": at, "mean_s": mean_s}) for mean_s in moved]
+    parts = [pd.DataFrame({"run": "live", "t_s": at, "mean_s": mean_s}) for mean_s in live_m_s]
     parts += [
         pd.DataFrame({"run": word, "t_s": at, "mean_s": values})
         for word, values in (("twin", middle), ("low", low), ("high", high))
@@ -212,7 +212,7 @@ def _plot_setup(axes: Axes, name: str, live: Sequence[Run], twins: Sequence[Run]
 
 
 # Share of resamples in which a wrong twin has to be found different.
-NOTICED_SHARE: Final = 0.8
+DETECTED_SHARE: Final = 0.8
 
 
 def control_rejections(table: pd.DataFrame) -> Axes:
@@ -226,7 +226,7 @@ def control_rejections(table: pd.DataFrame) -> Axes:
     """
     names, environments = list(dict.fromkeys(table["twin"])), in_order(list(table["environment"]))
     percent = 100 * table.pivot(index="twin", columns="environment", values="rejected").loc[names, environments]
-    missed = percent.iloc[1:] < 100 * NOTICED_SHARE
+    missed = percent.iloc[1:] < 100 * DETECTED_SHARE
     with style():
         axes: Axes = new_axes(1, 1, 0.9 + 0.36 * len(names))[0, 0]
         sns.heatmap(percent, annot=True, fmt=".0f", cmap="Greys", vmin=-10, vmax=130, cbar=False, lw=2, ax=axes)
@@ -234,12 +234,12 @@ def control_rejections(table: pd.DataFrame) -> Axes:
             axes.add_patch(Rectangle((column, row + 1), 1, 1, fill=False, ec="#B00020", lw=2, zorder=3, clip_on=False))
         axes.set_xticklabels([short_name(name) for name in environments], rotation=0)
         axes.set_xlabel(
-            f"resamples in which it is found different (%); red: a wrong twin in under {100 * NOTICED_SHARE:g} %"
+            f"resamples in which it detects a difference (%); red: a wrong twin in under {100 * DETECTED_SHARE:g} %"
         )
         axes.set_ylabel("")
         axes.tick_params(length=0, rotation=0)
-        noticed = int((~missed).to_numpy().sum())
+        detected = int((~missed).to_numpy().sum())
         right = f"the unaltered one is found different in up to {percent.iloc[0].max():.0f} %"
-        headline(axes, f"{noticed} of {missed.size} wrong twins are noticed; {right}")
+        headline(axes, f"{detected} of {missed.size} wrong twins are noticed; {right}")
         attach(axes, table)
     return axes

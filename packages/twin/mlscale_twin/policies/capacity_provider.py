@@ -1,9 +1,9 @@
-"""How many instances an ECS capacity provider asks its Auto Scaling group for: managed scaling.
+"""Managed scaling of an ECS capacity provider: how many instances its Auto Scaling group should have.
 
 The service's code is not public. This follows its developer guide ("Amazon ECS managed scaling behavior", looked up
 2026-11-29 in awsdocs/amazon-ecs-developer-guide, doc_source/cluster-auto-scaling.md, and in the current pages), the API
-reference (ManagedScaling) and AWS's "Deep Dive on Amazon ECS Cluster Auto Scaling". Where they are silent, the reading
-is marked as ours.
+reference (ManagedScaling) and AWS's "Deep Dive on Amazon ECS Cluster Auto Scaling". Where they are silent, our
+interpretation is marked as such.
 
 - CapacityProviderReservation = 100 * M / N: N instances run, M are needed. Instances with tasks count as needed, plus
   the instances that the waiting tasks fill when they are packed onto empty ones. N = 0: 100 when nothing is needed,
@@ -15,7 +15,8 @@ is marked as ours.
   instance is younger than `warmup_s`.
 - In: in proportion, between one instance and half of them each minute (guide, scale-in considerations), and only
   instances without tasks (managed termination protection).
-- Ours: no scale-in while an instance warms up; tasks are packed first-fit by decreasing share, on one instance type.
+- Our interpretation: no scale-in while an instance warms up; tasks are packed first-fit by decreasing share, on one
+  instance type.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from mlscale_twin.policies.cloudwatch_alarm import is_on
 Rule = Literal["out", "in", "quiet", "warming-up", "at-max", "in-use", "too-few-datapoints"]
 
 _EPSILON: Final = 1e-9
-# Instances that the first scale-out of an empty group asks for.
+# Size of an empty group after its first scale-out.
 FROM_ZERO: Final = 2
 
 
@@ -57,8 +58,8 @@ class ManagedScalingSettings:
 
 @dataclass(frozen=True, slots=True)
 class InstancesObservation:
-    """At ``t_s``, the end of a period: instances that the group is asked for, those that run, those of them with
-    tasks; and the share of an instance that each waiting task takes."""
+    """At ``t_s``, the end of a period: desired and running instances, running instances with tasks, and the share of an
+    instance that each waiting task needs."""
 
     t_s: float
     desired: int
@@ -69,7 +70,7 @@ class InstancesObservation:
 
 @dataclass(frozen=True, slots=True)
 class ManagedScalingState:
-    """The last reservations, oldest first, and when what was last asked for counts as there."""
+    """The last reservations, oldest first, and the end of the last scale-out's warm-up."""
 
     reservations: tuple[float, ...] = ()
     warm_at_s: float = -math.inf
@@ -77,7 +78,7 @@ class ManagedScalingState:
 
 @dataclass(frozen=True, slots=True)
 class InstancesDecision:
-    """``desired`` instances from now on, and the ``reservation`` in percent that it was decided by."""
+    """``desired`` instances from now on, and the ``reservation`` in percent that led to it."""
 
     desired: int
     reservation: float
@@ -90,12 +91,12 @@ def needed(in_use: int, waiting_shares: Sequence[float]) -> int:
     """M: instances with tasks, and those that the waiting tasks take, packed first-fit by decreasing share.
 
     Raises:
-        ValueError: a task that no instance has room for.
+        ValueError: a task is larger than an instance.
     """
     free: list[float] = []
     for share in sorted(waiting_shares, reverse=True):
         if share > 1 + _EPSILON:
-            raise ValueError(f"a task takes {share:.2f} of an instance")
+            raise ValueError(f"a task needs {share:.2f} instances")
         for place, room in enumerate(free):
             if share <= room + _EPSILON:
                 free[place] = room - share
@@ -118,56 +119,56 @@ def decide(
     """One decision, at the end of a period; the reason for every hold is given."""
     wanted = needed(observation.in_use, observation.waiting_shares)
     percent = reservation(observation.running, wanted)
-    kept = max(settings.out_datapoints, settings.in_datapoints)
-    state = replace(state, reservations=(*state.reservations, percent)[-kept:])
-    found = f"{wanted} instances needed, {observation.running} run: {percent:.0f} % at {settings.target_capacity:g} %"
+    history_length = max(settings.out_datapoints, settings.in_datapoints)
+    state = replace(state, reservations=(*state.reservations, percent)[-history_length:])
+    summary = f"{wanted} instances needed, {observation.running} run: {percent:.0f} % at {settings.target_capacity:g} %"
     target = settings.target_capacity
     proportional = math.ceil(100.0 * wanted / target - _EPSILON)
-    if is_on(state.reservations, settings.out_datapoints, lambda each: each > target):
-        return _out(observation, settings, state, proportional, percent, found)
-    if is_on(state.reservations, settings.in_datapoints, lambda each: each < target):
-        return _in(observation, settings, state, proportional, percent, found)
+    if is_on(state.reservations, settings.out_datapoints, lambda value: value > target):
+        return _scale_out(observation, settings, state, proportional, percent, summary)
+    if is_on(state.reservations, settings.in_datapoints, lambda value: value < target):
+        return _scale_in(observation, settings, state, proportional, percent, summary)
     rule: Rule = "quiet" if percent == target else "too-few-datapoints"
-    return InstancesDecision(observation.desired, percent, rule, found, state)
+    return InstancesDecision(observation.desired, percent, rule, summary, state)
 
 
-def _out(
+def _scale_out(
     observation: InstancesObservation,
     settings: ManagedScalingSettings,
     state: ManagedScalingState,
     proportional: int,
     percent: float,
-    found: str,
+    summary: str,
 ) -> InstancesDecision:
-    asked = observation.desired
+    current = observation.desired
     if observation.t_s < state.warm_at_s:
         wait_s = state.warm_at_s - observation.t_s
         return InstancesDecision(
-            asked, percent, "warming-up", f"{found}, instances warm up for {wait_s:g} s more", state
+            current, percent, "warming-up", f"{summary}, instances warm up for {wait_s:g} s more", state
         )
-    if asked >= settings.max_instances:
-        return InstancesDecision(asked, percent, "at-max", f"{found}, at most {asked} are set", state)
+    if current >= settings.max_instances:
+        return InstancesDecision(current, percent, "at-max", f"{summary}, at most {current} are set", state)
     step = min(max(proportional - observation.running, settings.min_step), settings.max_step)
     desired = min(observation.running + step if observation.running else FROM_ZERO, settings.max_instances)
-    if desired <= asked:
-        return InstancesDecision(asked, percent, "quiet", f"{found}, {asked} are asked for", state)
+    if desired <= current:
+        return InstancesDecision(current, percent, "quiet", f"{summary}, {current} are asked for", state)
     after = replace(state, warm_at_s=observation.t_s + settings.warmup_s)
-    return InstancesDecision(desired, percent, "out", f"{found}, {desired - asked} more", after)
+    return InstancesDecision(desired, percent, "out", f"{summary}, {desired - current} more", after)
 
 
-def _in(
+def _scale_in(
     observation: InstancesObservation,
     settings: ManagedScalingSettings,
     state: ManagedScalingState,
     proportional: int,
     percent: float,
-    found: str,
+    summary: str,
 ) -> InstancesDecision:
-    asked = observation.desired
+    current = observation.desired
     if observation.t_s < state.warm_at_s:
-        return InstancesDecision(asked, percent, "warming-up", f"{found}, instances are warming up", state)
-    slowest = asked - max(1, asked // 2)
+        return InstancesDecision(current, percent, "warming-up", f"{summary}, instances are warming up", state)
+    slowest = current - max(1, current // 2)
     desired = max(proportional, observation.in_use, settings.min_instances, slowest)
-    if desired >= asked:
-        return InstancesDecision(asked, percent, "in-use", f"{found}, none of {asked} may go", state)
-    return InstancesDecision(desired, percent, "in", f"{found}, {asked - desired} go", state)
+    if desired >= current:
+        return InstancesDecision(current, percent, "in-use", f"{summary}, none of {current} may go", state)
+    return InstancesDecision(desired, percent, "in", f"{summary}, {current - desired} go", state)

@@ -1,11 +1,11 @@
-"""Karpenter's decisions: which machines to ask for, and which to take away. After its source (v1.9.0).
+"""Karpenter's decisions: which machines to request, and which to remove. Follows its source (v1.9.0).
 
 Provisioning (controllers/provisioning): pods without room are batched, sorted by CPU, then memory, and packed one by
-one: onto machines that are there or on their way, onto those just being asked for (fewest pods first), else onto a new
-one. A machine asked for keeps every type that fits all of its pods; the cheapest is launched.
+one: onto machines that are present or on their way, onto new machines of this batch (fewest pods first), else onto
+another new one. A new machine keeps every type that fits all of its pods; the cheapest is launched.
 
-Consolidation (controllers/disruption): empty machines go; else the cheapest to disrupt go together, if their pods fit
-elsewhere with at most one cheaper machine in their place; else one alone. What is decided is validated 15 s later.
+Consolidation (controllers/disruption): empty machines are removed; else the cheapest to disrupt together, if their pods
+fit elsewhere with at most one cheaper machine in their place; else a single one. A decision is validated 15 s later.
 
 One NodePool, on-demand, without affinities or topology; daemon pods are part of a type's overhead.
 """
@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-# How often the disruption controller looks (controller.go).
+# Polling period of the disruption controller (controller.go).
 POLLING_S: Final = 10.0
 # Between a decision and its validation (consolidation.go, consolidationTTL).
 VALIDATION_S: Final = 15.0
@@ -25,7 +25,7 @@ VALIDATION_S: Final = 15.0
 
 @dataclass(frozen=True, slots=True, order=True)
 class Resources:
-    """What is asked for, or there; compares by CPU first, as the queue does."""
+    """Requested or available resources; compares by CPU first, as the queue does."""
 
     cpu_milli: int = 0
     memory_bytes: int = 0
@@ -42,7 +42,7 @@ class Resources:
 
 @dataclass(frozen=True, slots=True)
 class InstanceType:
-    """``allocatable``: what is left of the capacity for pods. ``price``: per hour."""
+    """``allocatable``: the capacity left for pods. ``price``: per hour."""
 
     name: str
     capacity: Resources
@@ -52,7 +52,7 @@ class InstanceType:
 
 @dataclass(frozen=True, slots=True)
 class PodRequest:
-    """``created_s`` orders pods that ask for the same."""
+    """``created_s`` orders pods with equal requests."""
 
     name: str
     requests: Resources
@@ -61,7 +61,7 @@ class PodRequest:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """One that runs or is on its way. ``quiet_since_s``: the last time a pod came or went, or its start."""
+    """Present or on its way. ``quiet_since_s``: the last time that a pod was added or removed, or its start."""
 
     name: str
     type: InstanceType
@@ -89,7 +89,7 @@ class PoolSettings:
 
 
 def batch_ends_s(first_s: float, last_s: float, settings: PoolSettings) -> float:
-    """When the batch is closed that opened with a pod at ``first_s`` and met its last new one at ``last_s``."""
+    """Closing time of a batch whose first pod came at ``first_s`` and whose last one came at ``last_s``."""
     return min(first_s + settings.batch_max_s, last_s + settings.batch_idle_s)
 
 
@@ -99,20 +99,20 @@ def total(pods: Iterable[PodRequest]) -> Resources:
 
 @dataclass(slots=True)
 class NewMachine:
-    """One to be asked for, with every type that still fits its pods."""
+    """A machine to request, with every type that fits its pods."""
 
     options: tuple[InstanceType, ...]
     pods: list[PodRequest]
 
     @property
     def type(self) -> InstanceType:
-        """What is launched: the cheapest."""
-        return min(self.options, key=lambda each: each.price)
+        """The cheapest, which is launched."""
+        return min(self.options, key=lambda option: option.price)
 
 
 @dataclass(slots=True)
 class Provisioning:
-    """``placed``: pod to machine that has room for it; ``unplaced``: pod to why not."""
+    """``placed``: pod to the machine with room for it; ``unplaced``: pod to the reason."""
 
     placed: dict[str, str]
     new: list[NewMachine]
@@ -121,56 +121,61 @@ class Provisioning:
 
 def provision(pods: Iterable[PodRequest], machines: Sequence[Machine], settings: PoolSettings) -> Provisioning:
     """One batch (``Scheduler.Solve``)."""
-    there = sorted(machines, key=lambda each: (not each.initialized, each.name))
-    room = {each.name: each.room for each in there}
+    ordered = sorted(machines, key=lambda machine: (not machine.initialized, machine.name))
+    room = {machine.name: machine.room for machine in ordered}
     remaining = dict(settings.limits)
-    for each in machines:
-        remaining = _less(remaining, [each.type])
-    done = Provisioning({}, [], {})
-    for pod in sorted(pods, key=lambda each: (-each.requests.cpu_milli, -each.requests.memory_bytes, each.created_s)):
-        found = next((name for name, left in room.items() if pod.requests.fits(left)), None)
-        if found is not None:
-            done.placed[pod.name], room[found] = found, room[found] - pod.requests
-        elif not _joined(pod, done.new):
-            viable = [each for each in settings.types if _within(each, remaining)]
-            options = _fitting(viable, pod.requests)
+    for machine in machines:
+        remaining = _subtract_max(remaining, [machine.type])
+    result = Provisioning({}, [], {})
+    for pod in sorted(pods, key=_queue_order):
+        host = next((name for name, left in room.items() if pod.requests.fits(left)), None)
+        if host is not None:
+            result.placed[pod.name], room[host] = host, room[host] - pod.requests
+        elif not _add_to_new(pod, result.new):
+            viable = [candidate for candidate in settings.types if _within_limits(candidate, remaining)]
+            options = _types_with_room(viable, pod.requests)
             if options:
-                done.new.append(NewMachine(options, [pod]))
-                remaining = _less(remaining, options)
+                result.new.append(NewMachine(options, [pod]))
+                remaining = _subtract_max(remaining, options)
             else:
-                done.unplaced[pod.name] = "no type has room for it" if viable else "all types exceed the limits"
-    return done
+                result.unplaced[pod.name] = "no type has room for it" if viable else "all types exceed the limits"
+    return result
 
 
-def _joined(pod: PodRequest, new: list[NewMachine]) -> bool:
-    """Put onto one that is being asked for, where a type can take it."""
-    new.sort(key=lambda each: len(each.pods))
-    for each in new:
-        options = _fitting(each.options, total(each.pods) + pod.requests)
+def _queue_order(pod: PodRequest) -> tuple[float, ...]:
+    """By CPU, then memory, largest first; then by age."""
+    return (-pod.requests.cpu_milli, -pod.requests.memory_bytes, pod.created_s)
+
+
+def _add_to_new(pod: PodRequest, new: list[NewMachine]) -> bool:
+    """Adds a pod to a new machine if a type has room for it; False if none has."""
+    new.sort(key=lambda machine: len(machine.pods))
+    for machine in new:
+        options = _types_with_room(machine.options, total(machine.pods) + pod.requests)
         if options:
-            each.options, each.pods = options, [*each.pods, pod]
+            machine.options, machine.pods = options, [*machine.pods, pod]
             return True
     return False
 
 
-def _fitting(types: Iterable[InstanceType], requests: Resources) -> tuple[InstanceType, ...]:
-    return tuple(each for each in types if requests.fits(each.allocatable))
+def _types_with_room(types: Iterable[InstanceType], requests: Resources) -> tuple[InstanceType, ...]:
+    return tuple(candidate for candidate in types if requests.fits(candidate.allocatable))
 
 
-def _within(kind: InstanceType, remaining: Mapping[Literal["cpu_milli", "memory_bytes"], int]) -> bool:
-    return all(getattr(kind.capacity, name) <= left for name, left in remaining.items())
+def _within_limits(instance_type: InstanceType, remaining: Mapping[Literal["cpu_milli", "memory_bytes"], int]) -> bool:
+    return all(getattr(instance_type.capacity, name) <= left for name, left in remaining.items())
 
 
-def _less(
+def _subtract_max(
     remaining: Mapping[Literal["cpu_milli", "memory_bytes"], int], options: Sequence[InstanceType]
 ) -> dict[Literal["cpu_milli", "memory_bytes"], int]:
-    """The limits without the largest of the types: any of them may be launched (``subtractMax``)."""
-    return {name: left - max(getattr(each.capacity, name) for each in options) for name, left in remaining.items()}
+    """The limits less the largest of the types, any of which may be launched (``subtractMax``)."""
+    return {name: left - max(getattr(option.capacity, name) for option in options) for name, left in remaining.items()}
 
 
 @dataclass(frozen=True, slots=True)
 class Disruption:
-    """Machines to take away, and what to ask for in their place; ``reason`` also says why nothing is done."""
+    """Machines to remove, and the type to request in their place; ``reason`` also explains a hold."""
 
     machines: tuple[str, ...]
     replacement: InstanceType | None
@@ -179,68 +184,70 @@ class Disruption:
 
 
 def disrupt(machines: Sequence[Machine], now_s: float, settings: PoolSettings) -> Disruption:
-    """One look of the disruption controller: emptiness, else multi-node, else single-node consolidation."""
+    """One round of the disruption controller: emptiness, else multi-node, else single-node consolidation."""
     after_s = settings.consolidate_after_s
     if after_s is None:
         return Disruption((), None, "hold", "consolidation is off")
     allowed = math.ceil(settings.budget * len(machines))
-    quiet = [each for each in machines if each.initialized and now_s - each.quiet_since_s >= after_s]
-    candidates = sorted(quiet, key=lambda each: len(each.pods))  # what is cheapest to disrupt
-    empty = tuple(each.name for each in candidates if not each.pods)[:allowed]
+    quiet = [machine for machine in machines if machine.initialized and now_s - machine.quiet_since_s >= after_s]
+    candidates = sorted(quiet, key=lambda machine: len(machine.pods))  # cheapest to disrupt first
+    empty = tuple(machine.name for machine in candidates if not machine.pods)[:allowed]
     if empty:
         return Disruption(empty, None, "empty", f"{len(empty)} machines are empty")
     if settings.policy == "WhenEmpty":
         return Disruption((), None, "hold", "no machine is empty")
-    busy = [each for each in candidates if each.pods]
-    several = _several(busy[:allowed], machines, settings)
-    if several is not None:
-        return several
-    for each in busy if allowed else []:
-        one = _consolidated([each], machines, settings, "single")
-        if one is not None:
-            return one
+    busy = [machine for machine in candidates if machine.pods]
+    multiple = _consolidate_several(busy[:allowed], machines, settings)
+    if multiple is not None:
+        return multiple
+    for machine in busy if allowed else []:
+        single = _consolidate([machine], machines, settings, "single")
+        if single is not None:
+            return single
     return Disruption((), None, "hold", f"{len(busy)} candidates, none can go or be had cheaper")
 
 
-def _several(candidates: Sequence[Machine], machines: Sequence[Machine], settings: PoolSettings) -> Disruption | None:
-    """The most that can go together, by bisection (``firstNConsolidationOption``)."""
+def _consolidate_several(
+    candidates: Sequence[Machine], machines: Sequence[Machine], settings: PoolSettings
+) -> Disruption | None:
+    """The largest number of machines that can be removed together, by bisection (``firstNConsolidationOption``)."""
     low, high = 1, min(len(candidates), 100) - 1
     best: Disruption | None = None
     while low <= high:
         middle = (low + high) // 2
-        found = _consolidated(candidates[: middle + 1], machines, settings, "multi")
-        if found is None:
+        disruption = _consolidate(candidates[: middle + 1], machines, settings, "multi")
+        if disruption is None:
             high = middle - 1
         else:
-            best, low = found, middle + 1
+            best, low = disruption, middle + 1
     return best
 
 
-def _consolidated(
+def _consolidate(
     candidates: Sequence[Machine],
     machines: Sequence[Machine],
     settings: PoolSettings,
     rule: Literal["multi", "single"],
 ) -> Disruption | None:
-    """``computeConsolidation``: their pods on the others, or with one machine more that costs less than they do."""
-    names = tuple(each.name for each in candidates)
-    others = [each for each in machines if each.name not in names]
-    result = provision([pod for each in candidates for pod in each.pods], others, settings)
+    """``computeConsolidation``: moves their pods to the others, with at most one new machine that costs less."""
+    names = tuple(machine.name for machine in candidates)
+    others = [machine for machine in machines if machine.name not in names]
+    result = provision([pod for machine in candidates for pod in machine.pods], others, settings)
     if result.unplaced or len(result.new) > 1:
         return None
     if not result.new:
         return Disruption(names, None, rule, "their pods fit onto the other machines")
-    most = sum(each.type.price for each in candidates)
+    price_limit = sum(machine.type.price for machine in candidates)
     if rule == "multi":
-        most = min(most, _cheapest_shared(candidates, result.new[0]))
-    cheaper = [each for each in result.new[0].options if each.price < most]
+        price_limit = min(price_limit, _cheapest_same_type(candidates, result.new[0]))
+    cheaper = [option for option in result.new[0].options if option.price < price_limit]
     if not cheaper:
         return None
-    chosen = min(cheaper, key=lambda each: each.price)
+    chosen = min(cheaper, key=lambda option: option.price)
     return Disruption(names, chosen, rule, f"a {chosen.name} in their place costs less")
 
 
-def _cheapest_shared(candidates: Sequence[Machine], new: NewMachine) -> float:
-    """Not in place of several what one of them is already (``filterOutSameInstanceType``)."""
-    shared = {each.type.name for each in candidates} & {each.name for each in new.options}
-    return min((each.type.price for each in candidates if each.type.name in shared), default=math.inf)
+def _cheapest_same_type(candidates: Sequence[Machine], new: NewMachine) -> float:
+    """Price limit that keeps several from being replaced by the type of one of them (``filterOutSameInstanceType``)."""
+    shared = {machine.type.name for machine in candidates} & {option.name for option in new.options}
+    return min((machine.type.price for machine in candidates if machine.type.name in shared), default=math.inf)

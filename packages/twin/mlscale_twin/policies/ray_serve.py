@@ -1,8 +1,8 @@
 """Ray Serve's replica autoscaler: Ray's own decision, called in virtual time.
 
-Nothing of the decision is written again here. Ray 2.60 exports the policy; its factors and its delays are private
+The decision itself is not reimplemented. Ray 2.60 exports the policy; its factors and its delays are private
 functions that take the time, where the wrapper that Ray puts around a policy (``_apply_autoscaling_config``) reads the
-wall clock. What this adds is the order in which that wrapper calls them, the bounds, and the reason in words.
+wall clock. This adds the order in which that wrapper calls them, the bounds, and the reason in words.
 
 Importing ray.serve costs seconds of CPU, so it happens at the first decision.
 """
@@ -33,7 +33,7 @@ class RayServeSettings:
 @dataclass(frozen=True, slots=True)
 class RayServeObservation:
     """What the controller knows at ``t_s`` (any monotonic clock): requests queued and running, aggregated over the
-    look-back; replicas that run; replicas last asked for."""
+    look-back; running replicas; desired replicas."""
 
     t_s: float
     total_requests: float
@@ -43,7 +43,7 @@ class RayServeObservation:
 
 @dataclass(frozen=True, slots=True)
 class RayServeState:
-    """Ray's ``policy_state``: in which direction, and since when, it has wanted to scale."""
+    """Ray's ``policy_state``: in which direction it wants to scale, and since when."""
 
     policy: Mapping[str, Any] = field(default_factory=dict)
 
@@ -73,14 +73,14 @@ def decide(observation: RayServeObservation, settings: RayServeSettings, state: 
     raw, _ = ray_policy.replica_queue_length_autoscaling_policy(context)
     wanted = ray_policy._apply_scaling_factors(raw, observation.running, context.config)
     load = f"{load}, {observation.running} running, want {wanted}"
-    if observation.running == 0 and wanted > 0:  # Ray goes past the delays from zero
+    if observation.running == 0 and wanted > 0:  # Ray skips the delays when it scales from zero
         return RayServeDecision(min(max(wanted, low), high), wanted, "from-zero", load, state)
-    after, kept = ray_policy._apply_delay_logic(
+    delayed, policy_state = ray_policy._apply_delay_logic(
         max(0, wanted), observation.target, context.config, dict(state.policy), observation.t_s
     )
-    desired = min(max(after, low), high)
-    rule, reason = _why(observation, settings, wanted, after, desired, _since(kept, observation.t_s))
-    return RayServeDecision(desired, wanted, rule, f"{load}{reason}", RayServeState(kept))
+    desired = min(max(delayed, low), high)
+    rule, reason = _explain(observation, settings, wanted, delayed, desired, _since(policy_state, observation.t_s))
+    return RayServeDecision(desired, wanted, rule, f"{load}{reason}", RayServeState(policy_state))
 
 
 def _context(observation: RayServeObservation, settings: RayServeSettings, state: RayServeState) -> Any:
@@ -116,27 +116,27 @@ def _config(settings: RayServeSettings) -> Any:
     return AutoscalingConfig(**asdict(settings))
 
 
-def _since(kept: Mapping[str, Any], now_s: float) -> float:
+def _since(policy_state: Mapping[str, Any], now_s: float) -> float:
     from ray.serve._private import constants
 
-    stamp = kept.get(constants.SERVE_AUTOSCALING_DECISION_TIMESTAMP_KEY)
+    stamp = policy_state.get(constants.SERVE_AUTOSCALING_DECISION_TIMESTAMP_KEY)
     return 0.0 if stamp is None else now_s - stamp
 
 
-def _why(
+def _explain(
     observation: RayServeObservation,
     settings: RayServeSettings,
     wanted: int,
-    after: int,
+    delayed: int,
     desired: int,
     held_s: float,
 ) -> tuple[Rule, str]:
     target = observation.target
-    if desired != after:
+    if desired != delayed:
         return "bounded", f", between {settings.min_replicas} and {settings.max_replicas} are set"
-    if after > target:
+    if delayed > target:
         return "up", ""
-    if after < target:
+    if delayed < target:
         return "down", ""
     if wanted > target:
         return "upscale-delay", f", more than {target} for {held_s:.2f} of {settings.upscale_delay_s:g} s"

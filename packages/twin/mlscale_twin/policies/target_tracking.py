@@ -1,6 +1,6 @@
 """Target tracking as AWS Application Auto Scaling does it for an ECS service: two alarms and a proportion.
 
-The service's code is not public; this follows what its guide says, and where the guide is silent the reading is named.
+The service's code is not public. This follows its guide; where that is silent, our interpretation is marked as such.
 
 - AlarmHigh: every one of the last `out_datapoints` above the target; AlarmLow: every one of the last `in_datapoints`
   below the target less 10 %. Periods and datapoints as observed: 3 and 15 of one minute (aws/containers-roadmap #1208);
@@ -10,8 +10,8 @@ The service's code is not public; this follows what its guide says, and where th
 - No scale-in while a deployment of the service runs (ECS developer guide, "Troubleshooting service auto scaling").
 - Scale-out cooldown: what the scale-out that started it added counts towards the next one, so only a larger one adds
   more. Scale-in cooldown: no further scale-in; a scale-out ends it (API TargetTrackingScalingPolicyConfiguration).
-- Read by us: in the scale-out cooldown the proportion is taken of the capacity before it, since the metric does not
-  show the new tasks yet; a larger scale-out starts the cooldown anew.
+- Our interpretation: in the scale-out cooldown the proportion refers to the capacity before it, since the metric does
+  not show the new tasks yet; a larger scale-out restarts the cooldown.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ Rule = Literal[
     "deployment",
 ]
 
-_EPSILON: Final = 1e-9  # 3 tasks at 100 % of target 50 % are 6 tasks, whatever the float says
+_EPSILON: Final = 1e-9  # 3 tasks at 100 % of target 50 % are 6 tasks, despite rounding errors
 
 
 @dataclass(frozen=True, slots=True)
 class TargetTrackingSettings:
     """Of a scaling policy; the defaults are those of ECS with one-minute metrics.
 
-    ``low_margin``: AlarmLow's threshold as a share of the target. ``period_s``: one datapoint, and one look.
+    ``low_margin``: AlarmLow's threshold as a share of the target. ``period_s``: of datapoints and decisions.
     """
 
     target: float
@@ -90,7 +90,7 @@ class TrackingState:
 
 @dataclass(frozen=True, slots=True)
 class TrackingDecision:
-    """``desired`` capacity from now on; ``rule`` names the way out, ``reason`` says it with numbers."""
+    """``desired`` capacity from now on; ``rule`` names the branch taken, ``reason`` explains it with numbers."""
 
     desired: int
     rule: Rule
@@ -100,8 +100,8 @@ class TrackingDecision:
 
 def decide(observation: TrackedMetric, settings: TargetTrackingSettings, state: TrackingState) -> TrackingDecision:
     """One decision, at the end of a period; the reason for every hold is given."""
-    kept = max(settings.out_datapoints, settings.in_datapoints)
-    state = replace(state, datapoints=(*state.datapoints, observation.value)[-kept:])
+    history_length = max(settings.out_datapoints, settings.in_datapoints)
+    state = replace(state, datapoints=(*state.datapoints, observation.value)[-history_length:])
     capacity = observation.capacity
     if capacity < settings.min_capacity:
         return TrackingDecision(settings.min_capacity, "below-min", f"{capacity} tasks, fewer than set", state)
@@ -110,48 +110,48 @@ def decide(observation: TrackedMetric, settings: TargetTrackingSettings, state: 
     if observation.value is None:
         return TrackingDecision(capacity, "missing-data", "no datapoint for this period", state)
     value, low = observation.value, settings.target * settings.low_margin
-    found = f"{value:g} at target {settings.target:g}"
-    if is_on(state.datapoints, settings.out_datapoints, lambda each: each > settings.target):
-        return _out(observation.t_s, value, capacity, settings, state, found)
-    if is_on(state.datapoints, settings.in_datapoints, lambda each: each < low):
+    summary = f"{value:g} at target {settings.target:g}"
+    if is_on(state.datapoints, settings.out_datapoints, lambda value: value > settings.target):
+        return _scale_out(observation.t_s, value, capacity, settings, state, summary)
+    if is_on(state.datapoints, settings.in_datapoints, lambda value: value < low):
         if observation.deploying:
-            return TrackingDecision(capacity, "deployment", f"{found}, but a deployment runs", state)
-        return _in(observation.t_s, value, capacity, settings, state, found)
+            return TrackingDecision(capacity, "deployment", f"{summary}, but a deployment runs", state)
+        return _scale_in(observation.t_s, value, capacity, settings, state, summary)
     if value > settings.target or value < low:
         needed = settings.out_datapoints if value > settings.target else settings.in_datapoints
-        return TrackingDecision(capacity, "too-few-datapoints", f"{found}, not for {needed} datapoints yet", state)
-    return TrackingDecision(capacity, "quiet", f"{found}, no alarm is on", state)
+        return TrackingDecision(capacity, "too-few-datapoints", f"{summary}, not for {needed} datapoints yet", state)
+    return TrackingDecision(capacity, "quiet", f"{summary}, no alarm is on", state)
 
 
-def _out(
-    t_s: float, value: float, capacity: int, settings: TargetTrackingSettings, state: TrackingState, found: str
+def _scale_out(
+    t_s: float, value: float, capacity: int, settings: TargetTrackingSettings, state: TrackingState, summary: str
 ) -> TrackingDecision:
     cooling = t_s < state.out_until_s
     base = min(state.before_out, capacity) if cooling else capacity
     proportional = math.ceil(base * value / settings.target - _EPSILON)
     desired = min(settings.max_capacity, proportional)
-    found = f"{found} for {settings.out_datapoints} datapoints, {proportional} tasks of {base}"
+    summary = f"{summary} for {settings.out_datapoints} datapoints, {proportional} tasks of {base}"
     if desired <= capacity:
         if capacity == settings.max_capacity:
-            return TrackingDecision(capacity, "at-max", f"{found}, at most {capacity} are set", state)
-        return TrackingDecision(capacity, "out-cooldown", f"{found}, {capacity} are there or on their way", state)
+            return TrackingDecision(capacity, "at-max", f"{summary}, at most {capacity} are set", state)
+        return TrackingDecision(capacity, "out-cooldown", f"{summary}, {capacity} are there or on their way", state)
     after = replace(state, out_until_s=t_s + settings.out_cooldown_s, in_until_s=-math.inf, before_out=base)
-    return TrackingDecision(desired, "out", found, after)
+    return TrackingDecision(desired, "out", summary, after)
 
 
-def _in(
-    t_s: float, value: float, capacity: int, settings: TargetTrackingSettings, state: TrackingState, found: str
+def _scale_in(
+    t_s: float, value: float, capacity: int, settings: TargetTrackingSettings, state: TrackingState, summary: str
 ) -> TrackingDecision:
-    found = f"{found} for {settings.in_datapoints} datapoints"
+    summary = f"{summary} for {settings.in_datapoints} datapoints"
     if settings.disable_scale_in:
-        return TrackingDecision(capacity, "scale-in-off", f"{found}, but scaling in is off", state)
+        return TrackingDecision(capacity, "scale-in-off", f"{summary}, but scaling in is off", state)
     if t_s < state.in_until_s:
         wait_s = state.in_until_s - t_s
-        return TrackingDecision(capacity, "in-cooldown", f"{found}, {wait_s:g} s of the cooldown are left", state)
+        return TrackingDecision(capacity, "in-cooldown", f"{summary}, {wait_s:g} s of the cooldown are left", state)
     proportional = math.ceil(capacity * value / settings.target - _EPSILON)
     desired = max(settings.min_capacity, proportional)
     if desired >= capacity:
         rule: Rule = "at-min" if capacity == settings.min_capacity else "rounds-to-nothing"
-        return TrackingDecision(capacity, rule, f"{found}, {proportional} tasks of {capacity}", state)
+        return TrackingDecision(capacity, rule, f"{summary}, {proportional} tasks of {capacity}", state)
     after = replace(state, in_until_s=t_s + settings.in_cooldown_s)
-    return TrackingDecision(desired, "in", f"{found}, {proportional} tasks of {capacity}", after)
+    return TrackingDecision(desired, "in", f"{summary}, {proportional} tasks of {capacity}", after)

@@ -48,10 +48,10 @@ class Queue:
         schedule = OpenLoop(duration_s=WARM_UP_S + requests / rate, rate=Constant(rate_rps=rate))
         engine = Engine(
             schedule, self.service, Processor(), [self.queueing], Clients(),
-            most_replicas=self.servers, seed=seed, records=records, begin_s=WARM_UP_S,
+            max_replicas=self.servers, seed=seed, records=records, begin_s=WARM_UP_S,
         )  # fmt: skip
         for _ in range(self.servers):
-            engine.come()
+            engine.add_replica()
         engine.advance(schedule.duration_s + 10_000.0)
         return engine
 

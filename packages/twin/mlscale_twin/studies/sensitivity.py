@@ -9,7 +9,7 @@ import pandas as pd
 
 from mlscale.analysis.response import upscaling_response
 from mlscale.runs import Arm, ClosedLoop, OpenLoop
-from mlscale_twin.profile import Profile, read_profile, scaled
+from mlscale_twin.profile import Profile, read_profile, with_scaled_number
 from mlscale_twin.simulate import SimulateOptions, simulate
 
 FACTORS: Final = (0.5, 2.0)
@@ -49,13 +49,15 @@ def swings(
         arguments: dict[str, Any] = {"schedule": schedule, "scaling": scaling, "arm": arm, "profile": altered}
         runs = (simulate(environment, options=SimulateOptions(draw=draw), **arguments) for draw in range(draws))
         responses = [upscaling_response(run, level_s) for run in runs]
-        return sum(each.t_slo_s for each in responses) / draws, sum(each.t_slo_censored for each in responses)
+        return sum(response.t_slo_s for response in responses) / draws, sum(
+            response.t_slo_censored for response in responses
+        )
 
     as_it_is, _ = mean_t_slo(profile)
     rows = []
     for path, what in numbers_of(profile).items():
         (half, half_censored), (double, double_censored) = (
-            mean_t_slo(scaled(profile, path, factor)) for factor in FACTORS
+            mean_t_slo(with_scaled_number(profile, path, factor)) for factor in FACTORS
         )
         censored = {"half_censored": half_censored, "double_censored": double_censored}
         rows.append({"number": path, "what": what, "half": half, "double": double, "as_it_is": as_it_is, **censored})

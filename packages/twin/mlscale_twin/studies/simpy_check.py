@@ -33,7 +33,7 @@ class BoundedQueue:
 
 
 @dataclass(frozen=True)
-class Simulated:
+class SimulatedQueue:
     """``responses_s`` in sending order; ``refused``: a share; ``cpu_s``: CPU time of the simulation."""
 
     responses_s: Floats
@@ -41,14 +41,14 @@ class Simulated:
     cpu_s: float
 
 
-def by_twin(queue: BoundedQueue, seed: int) -> Simulated:
+def by_twin(queue: BoundedQueue, seed: int) -> SimulatedQueue:
     schedule = OpenLoop(duration_s=queue.duration_s, rate=Constant(rate_rps=queue.rate_rps))
     engine = Engine(
         schedule, Service(1.0, "exponential"), Processor(), [Queueing(limit=queue.places)], Clients(),
-        most_replicas=queue.servers, seed=seed,
+        max_replicas=queue.servers, seed=seed,
     )  # fmt: skip
     for _ in range(queue.servers):
-        engine.come()
+        engine.add_replica()
     engine.advance(0.0)  # compiled, or read from the cache
     begun_s = time.process_time()
     engine.advance(queue.duration_s + 1000)
@@ -56,10 +56,10 @@ def by_twin(queue: BoundedQueue, seed: int) -> Simulated:
     rows = engine.take_rows()
     rows = rows[np.argsort(rows["number"])]
     answered = rows[rows["status"] == OK]
-    return Simulated(answered["done_s"] - answered["intended_s"], float(np.mean(rows["status"] == REFUSED)), cpu_s)
+    return SimulatedQueue(answered["done_s"] - answered["intended_s"], float(np.mean(rows["status"] == REFUSED)), cpu_s)
 
 
-def by_simpy(queue: BoundedQueue, seed: int) -> Simulated:
+def by_simpy(queue: BoundedQueue, seed: int) -> SimulatedQueue:
     import simpy
 
     rng = np.random.default_rng([seed, 77])
@@ -91,14 +91,14 @@ def by_simpy(queue: BoundedQueue, seed: int) -> Simulated:
     environment.run()
     cpu_s = time.process_time() - begun_s
     share = refused / (refused + len(responses_s))
-    return Simulated(np.array([responses_s[number] for number in sorted(responses_s)]), share, cpu_s)
+    return SimulatedQueue(np.array([responses_s[number] for number in sorted(responses_s)]), share, cpu_s)
 
 
-def beside_simpy(queue: BoundedQueue | None = None, seeds: int = 4) -> dict[str, float]:
+def compare_with_simpy(queue: BoundedQueue | None = None, seeds: int = 4) -> dict[str, float]:
     """Both on the same queue: mean responses, shares refused, p of a two-sample Kolmogorov-Smirnov test on every
     `EVERY`-th response, p of a t-test on the shares, requests per second of CPU time, and their ratio."""
     checked = queue or BoundedQueue()
-    twin, simpy = ([by(checked, seed) for seed in range(seeds)] for by in (by_twin, by_simpy))
+    twin, simpy = ([simulate(checked, seed) for seed in range(seeds)] for simulate in (by_twin, by_simpy))
     twin_s, simpy_s = (np.concatenate([run.responses_s[::EVERY] for run in runs]) for runs in (twin, simpy))
     speeds = [sum(len(run.responses_s) for run in runs) / sum(run.cpu_s for run in runs) for runs in (twin, simpy)]
     return {

@@ -14,7 +14,7 @@ from mlscale_twin.profile import Profile
 from mlscale_twin.simulate import SimulateOptions, simulate
 
 
-def drawn_figures(
+def figure_by_draw(
     profile: Profile,
     schedule: ClosedLoop | OpenLoop,
     level_s: float,

@@ -90,7 +90,7 @@ def execute(task: Task) -> dict[str, Any]:
 
 
 def sweep(
-    tasks: Sequence[Task], file: Path, *, address: str | None = None, say: Progress | None = None
+    tasks: Sequence[Task], file: Path, *, address: str | None = None, progress: Progress | None = None
 ) -> pd.DataFrame:
     """Executes the tasks that ``file`` does not hold yet; returns a row per task: its settings and figures.
 
@@ -113,8 +113,8 @@ def sweep(
                     task, key = waiting.pop(reference)
                     done[key] = ray.get(reference)
                     write({"key": key, "task": asdict(task), "figures": done[key]})
-                if say is not None:
-                    say(f"{len(tasks) - len(waiting)} of {len(tasks)} simulated", 1 - len(waiting) / len(tasks))
+                if progress is not None:
+                    progress(f"{len(tasks) - len(waiting)} of {len(tasks)} simulated", 1 - len(waiting) / len(tasks))
     return pd.DataFrame([_row(task, done[key]) for task, key in zip(tasks, keys, strict=True)])
 
 

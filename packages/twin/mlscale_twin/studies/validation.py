@@ -1,4 +1,4 @@
-"""The twin beside live runs of the same setups: rows for `mlscale_twin.likeness`, and the validation."""
+"""Compares the twin with live runs of the same setups: rows for `mlscale_twin.likeness`, and the validation."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mlscale_twin.profile import Profile, read_profile
 from mlscale_twin.simulate import SimulateOptions, simulate
 
 ProfileOf = Callable[[Run], Profile]
-"""From a live run to its twins' profile: the shipped one, or one that was adapted to the run's host."""
+"""Maps a live run to the profile of its twins: the shipped one, or one adapted to the run's host."""
 # Simulated runs per live run.
 DRAWS: Final = 24
 
@@ -53,7 +53,7 @@ def twins_of(run: Run, draws: int, control: Control | None = None, profile_of: P
             options=SimulateOptions(
                 seed=info.seed,
                 draw=draw,
-                look_s=_look_s(run),
+                hpa_sync_at_s=_hpa_sync_at_s(run),
                 timeout_s=info.timeout_s,
                 labels=Labels(cell=info.cell, block=info.block),
             ),
@@ -62,8 +62,8 @@ def twins_of(run: Run, draws: int, control: Control | None = None, profile_of: P
     ]
 
 
-def _look_s(run: Run) -> float | None:
-    """A time before the step at which a Kubernetes autoscaler looked."""
+def _hpa_sync_at_s(run: Run) -> float | None:
+    """A time before the step at which the HPA decided, if it has one."""
     if run.info.environment not in ("k3s", "eks"):
         return None
     before = run.events[(run.events["kind"] == "scale_decision") & (run.events["t_s"] < (run.info.step_s or 0.0))]
@@ -80,14 +80,14 @@ def twin_rows(
     level_s: float,
     draws: int = DRAWS,
     control: Control | None = None,
-    say: Progress | None = None,
+    progress: Progress | None = None,
     profile_of: ProfileOf = shipped,
 ) -> pd.DataFrame:
     """``draws`` rows for each live run, with its run_id."""
     rows = []
     for place, run in enumerate(runs):
-        if say is not None:
-            say(control.name if control is not None else "as it is", place / len(runs))
+        if progress is not None:
+            progress(control.name if control is not None else "as it is", place / len(runs))
         rows += [_row(run, twin, level_s) for twin in twins_of(run, draws, control, profile_of)]
     return pd.DataFrame(rows)
 
@@ -98,7 +98,7 @@ def _row(live: Run, run: Run, level_s: float) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Beside:
+class Comparison:
     """Live runs, the twins of each, and the figures of both."""
 
     runs: Sequence[Run]
@@ -116,15 +116,15 @@ class Beside:
 
     def twins_by_setup(self) -> dict[str, list[Run]]:
         return {
-            name: [twin for run in mine for twin in self.twins[run.info.run_id]]
-            for name, mine in self.by_setup().items()
+            name: [twin for run in runs for twin in self.twins[run.info.run_id]]
+            for name, runs in self.by_setup().items()
         }
 
     def trajectories(self) -> pd.DataFrame:
         """Relative deviation of m_t in each setup, of the twin and of live runs among themselves."""
         rows = []
-        for name, mine in self.by_setup().items():
-            error, noise = trajectory_errors(mine, [self.twins[run.info.run_id] for run in mine])
+        for name, runs in self.by_setup().items():
+            error, noise = trajectory_errors(runs, [self.twins[run.info.run_id] for run in runs])
             rows.append({"setup": name, "twin": error, "live runs among themselves": noise})
         return pd.DataFrame(rows)
 
@@ -133,8 +133,8 @@ class Beside:
         M/M/c, and the mean of the runs ``before`` on the same host."""
         rows = []
         logs = np.log(self.twin["mean_response_s"]).groupby(self.twin["run_id"]).mean()
-        for name, mine in self.live.groupby("environment", sort=False):
-            live = np.log(mine.set_index("run_id")["mean_response_s"])
+        for name, live_rows in self.live.groupby("environment", sort=False):
+            live = np.log(live_rows.set_index("run_id")["mean_response_s"])
             own_runs = [run for run in self.runs if run.info.environment == name]
             queues = np.log([erlang_response_s(run, self._work_s(run)) for run in own_runs])
             hosts = {host_name(run.info.host) for run in own_runs}
@@ -152,25 +152,25 @@ class Beside:
         return next(iter(self.profile_of(run).work.values())).mean_s.value
 
 
-def beside(
+def compare_with_live(
     runs: Sequence[Run],
     level_s: float,
     draws: int = DRAWS,
-    say: Progress | None = None,
+    progress: Progress | None = None,
     profile_of: ProfileOf = shipped,
-) -> Beside:
-    """Twins of every run."""
+) -> Comparison:
+    """Simulates the twins of live runs, and computes the figures of both."""
     twins: dict[str, Sequence[Run]] = {}
     for place, run in enumerate(runs):
-        if say is not None:
-            say(f"twins of {run.info.environment}", place / len(runs))
+        if progress is not None:
+            progress(f"twins of {run.info.environment}", place / len(runs))
         twins[run.info.run_id] = twins_of(run, draws, profile_of=profile_of)
     twin = pd.DataFrame([_row(run, drawn, level_s) for run in runs for drawn in twins[run.info.run_id]])
-    return Beside(runs, twins, live_rows(runs, level_s), twin, profile_of)
+    return Comparison(runs, twins, live_rows(runs, level_s), twin, profile_of)
 
 
 def rejections(
-    comparison: Beside, verdicts: pd.DataFrame, level_s: float, draws: int = DRAWS, say: Progress | None = None
+    comparison: Comparison, verdicts: pd.DataFrame, level_s: float, draws: int = DRAWS, progress: Progress | None = None
 ) -> pd.DataFrame:
     """How often the twin, and each wrong twin, is found different over resamples: environment, twin, rejected.
 
@@ -182,11 +182,11 @@ def rejections(
         if control is None:
             altered = comparison.twin
         else:
-            altered = twin_rows(comparison.runs, level_s, draws, control, say, comparison.profile_of)
-        for name, mine in comparison.live.groupby("environment", sort=False):
-            mine_as_is = verdicts[verdicts["environment"] == name]
-            judged = mine_as_is[mine_as_is["verdict"] != "different"]["figure"]
-            share = rejected_share(mine, altered[altered["environment"] == name], tuple(judged))
+            altered = twin_rows(comparison.runs, level_s, draws, control, progress, comparison.profile_of)
+        for name, live_rows in comparison.live.groupby("environment", sort=False):
+            unaltered = verdicts[verdicts["environment"] == name]
+            judged = unaltered[unaltered["verdict"] != "different"]["figure"]
+            share = rejected_share(live_rows, altered[altered["environment"] == name], tuple(judged))
             rows.append({"environment": name, "twin": control.name if control else "as it is", "rejected": share})
     return pd.DataFrame(rows)
 
@@ -197,11 +197,11 @@ def validate(
     level_s: float,
     *,
     draws: int = DRAWS,
-    say: Progress | None = None,
+    progress: Progress | None = None,
     profile_of: ProfileOf = shipped,
 ) -> dict[str, Any]:
     """Everything that METHOD §8 requires, as data: verdicts, noise, naive predictions, m_t, negative controls."""
-    comparison = beside(runs, level_s, draws, say, profile_of)
+    comparison = compare_with_live(runs, level_s, draws, progress, profile_of)
     verdicts = likeness(comparison.live, comparison.twin)
     return {
         "runs": sorted(run.info.run_id for run in runs),
@@ -211,5 +211,5 @@ def validate(
         "verdicts": verdicts.to_dict("records"),
         "naive": comparison.naive(before, level_s).to_dict("records"),
         "trajectories": comparison.trajectories().to_dict("records"),
-        "controls": rejections(comparison, verdicts, level_s, draws, say).to_dict("records"),
+        "controls": rejections(comparison, verdicts, level_s, draws, progress).to_dict("records"),
     }

@@ -1,4 +1,4 @@
-"""Managed scaling of an ECS capacity provider, look by look."""
+"""Managed scaling of an ECS capacity provider, one decision at a time."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from mlscale_twin.policies.capacity_provider import (
 SETTINGS = ManagedScalingSettings(max_instances=10)
 
 
-def test_tasks_that_wait_are_packed_onto_new_instances() -> None:
+def test_waiting_tasks_are_packed_onto_new_instances() -> None:
     assert needed(2, ()) == 2
     assert needed(2, (0.5, 0.5, 0.5)) == 4
     assert needed(0, (0.6, 0.6, 0.4, 0.4)) == 2, "first-fit by decreasing share"
-    with pytest.raises(ValueError, match=r"1\.20 of an instance"):
+    with pytest.raises(ValueError, match=r"1\.20 instances"):
         needed(0, (1.2,))
 
 
@@ -34,8 +34,8 @@ def test_one_minute_of_waiting_tasks_scales_out_at_once() -> None:
     assert (decision.desired, decision.reservation, decision.rule) == (4, 400.0, "out")
 
 
-def test_a_second_scale_out_waits_until_the_first_ones_have_warmed_up() -> None:
-    """The developer guide's words; with 300 s of warm-up, four more tasks wait for four looks."""
+def test_a_second_scale_out_waits_for_the_warm_up() -> None:
+    """As the developer guide says: with 300 s of warm-up, four more tasks wait for four periods."""
     decision = decide(InstancesObservation(60.0, 1, 1, 1, (1.0, 1.0)), SETTINGS, ManagedScalingState())
     assert (decision.desired, decision.rule) == (3, "out")
     for minute in range(2, 6):
@@ -45,7 +45,7 @@ def test_a_second_scale_out_waits_until_the_first_ones_have_warmed_up() -> None:
     assert (decision.desired, decision.rule) == (7, "out")
 
 
-def test_what_is_asked_for_already_is_not_asked_for_again() -> None:
+def test_requested_instances_are_not_requested_again() -> None:
     """Instances that take longer than the warm-up."""
     decision = decide(InstancesObservation(400.0, 3, 1, 1, (1.0, 1.0)), SETTINGS, ManagedScalingState(warm_at_s=360.0))
     assert (decision.desired, decision.rule) == (3, "quiet")
@@ -54,7 +54,7 @@ def test_what_is_asked_for_already_is_not_asked_for_again() -> None:
 def test_spare_capacity_is_a_lower_target() -> None:
     spare = ManagedScalingSettings(target_capacity=50.0, max_instances=10)
     decision = decide(InstancesObservation(60.0, 2, 2, 2), spare, ManagedScalingState())
-    assert (decision.desired, decision.rule) == (4, "out"), "half of them are to be free"
+    assert (decision.desired, decision.rule) == (4, "out"), "half of the capacity is spare"
 
 
 def test_steps_and_bounds() -> None:
@@ -65,7 +65,7 @@ def test_steps_and_bounds() -> None:
     assert (full.desired, full.rule) == (5, "at-max")
 
 
-def test_fifteen_minutes_of_empty_instances_scale_in_but_not_those_in_use() -> None:
+def test_fifteen_minutes_of_empty_instances_scale_in_to_those_in_use() -> None:
     state = ManagedScalingState()
     for minute in range(1, 16):
         decision = decide(InstancesObservation(60.0 * minute, 4, 4, 2), SETTINGS, state)
@@ -74,7 +74,7 @@ def test_fifteen_minutes_of_empty_instances_scale_in_but_not_those_in_use() -> N
     assert decision.desired == 2, "half of them"
 
 
-def test_none_goes_while_one_warms_up() -> None:
+def test_no_scale_in_during_a_warm_up() -> None:
     state = ManagedScalingState(warm_at_s=10_000.0)
     for minute in range(1, 16):
         decision = decide(InstancesObservation(60.0 * minute, 4, 4, 2), SETTINGS, state)
@@ -82,26 +82,26 @@ def test_none_goes_while_one_warms_up() -> None:
     assert (decision.desired, decision.rule) == (4, "warming-up")
 
 
-def test_scale_in_takes_at_most_half_a_minute_by_minute() -> None:
-    state, asked, seen = ManagedScalingState(), 8, []
+def test_scale_in_removes_at_most_half_per_minute() -> None:
+    state, desired, history = ManagedScalingState(), 8, []
     for minute in range(1, 20):
-        decision = decide(InstancesObservation(60.0 * minute, asked, asked, 0), SETTINGS, state)
-        state, asked = decision.state, decision.desired
-        seen.append(asked)
-    assert seen[13:] == [8, 4, 2, 1, 0, 0]
+        decision = decide(InstancesObservation(60.0 * minute, desired, desired, 0), SETTINGS, state)
+        state, desired = decision.state, decision.desired
+        history.append(desired)
+    assert history[13:] == [8, 4, 2, 1, 0, 0]
 
 
 @pytest.mark.parametrize("waiting", [1, 3, 40])
-def test_from_no_instance_it_is_always_two(waiting: int) -> None:
+def test_scale_out_from_zero_is_always_to_two(waiting: int) -> None:
     decision = decide(InstancesObservation(60.0, 0, 0, 0, (0.5,) * waiting), SETTINGS, ManagedScalingState())
     assert (decision.desired, decision.reservation) == (2, 200.0)
-    one = ManagedScalingSettings(max_instances=1)
-    assert decide(InstancesObservation(60.0, 0, 0, 0, (0.5,)), one, ManagedScalingState()).desired == 1
+    single = ManagedScalingSettings(max_instances=1)
+    assert decide(InstancesObservation(60.0, 0, 0, 0, (0.5,)), single, ManagedScalingState()).desired == 1
 
 
 @pytest.mark.parametrize(
     "wrong", [{"target_capacity": 0.0}, {"target_capacity": 101.0}, {"min_step": 5, "max_step": 2}]
 )
-def test_settings_that_make_no_sense(wrong: dict[str, float]) -> None:
+def test_invalid_settings_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=r"target_capacity|steps"):
         ManagedScalingSettings(**wrong)  # type: ignore[arg-type]

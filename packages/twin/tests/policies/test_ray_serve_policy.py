@@ -1,4 +1,4 @@
-"""Ray's decision in virtual time, against the wrapper that Ray itself puts around its policy, run on a false clock."""
+"""Ray's decision in virtual time, against the wrapper that Ray itself puts around its policy, run on a fake clock."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def at(t_s: float, total: float, running: int, target: int | None = None) -> Ray
     return RayServeObservation(t_s, total, running, running if target is None else target)
 
 
-def test_more_is_wanted_for_the_delay_before_it_is_done() -> None:
+def test_scale_up_waits_for_the_delay() -> None:
     first = decide(at(0.0, 3.2, 1), SETTINGS, RayServeState())
     assert (first.desired, first.wanted, first.rule) == (1, 4, "upscale-delay")
     assert "3.20 ongoing at target 1 per replica" in first.reason
@@ -27,7 +27,7 @@ def test_more_is_wanted_for_the_delay_before_it_is_done() -> None:
     assert (third.desired, third.rule) == (3, "up"), "the latest value counts"
 
 
-def test_a_dip_starts_the_delay_anew() -> None:
+def test_a_dip_restarts_the_delay() -> None:
     state = decide(at(0.0, 3.0, 1), SETTINGS, RayServeState()).state
     dip = decide(at(0.5, 1.0, 1), SETTINGS, state)
     assert dip.rule == "on-target"
@@ -41,8 +41,8 @@ def test_bounds() -> None:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_as_rays_own_wrapper_decides(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whole lives: random settings and demand, replicas that come late."""
+def test_decisions_equal_those_of_rays_wrapper(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Random settings and demand, with replicas that start late."""
     from ray.serve import autoscaling_policy
 
     rng = np.random.default_rng(seed)
@@ -51,8 +51,10 @@ def test_as_rays_own_wrapper_decides(seed: int, monkeypatch: pytest.MonkeyPatch)
     settings = RayServeSettings(1, int(rng.integers(2, 12)), float(rng.choice([1.0, 2.0, 3.3])), *delays, *factors)
     clock = {"now": 1000.0}
     monkeypatch.setattr(autoscaling_policy.time, "time", lambda: clock["now"])
-    rays: Any = autoscaling_policy._apply_autoscaling_config(autoscaling_policy.replica_queue_length_autoscaling_policy)
-    state, kept = RayServeState(), {}
+    ray_decide: Any = autoscaling_policy._apply_autoscaling_config(
+        autoscaling_policy.replica_queue_length_autoscaling_policy
+    )
+    state, policy_state = RayServeState(), {}
     target = running = 1
     demand, rules = 1.0, set()
     for _ in range(400):
@@ -60,10 +62,10 @@ def test_as_rays_own_wrapper_decides(seed: int, monkeypatch: pytest.MonkeyPatch)
         demand = float(rng.uniform(0, 30)) if rng.random() < 0.03 else max(0.0, demand + rng.normal(0, 0.3))
         running += int(np.sign(target - running)) if rng.random() < 0.2 else 0
         observation = RayServeObservation(clock["now"], demand, running, target)
-        theirs, kept = rays(_context(observation, settings, RayServeState(kept)))
+        ray_target, policy_state = ray_decide(_context(observation, settings, RayServeState(policy_state)))
         ours = decide(observation, settings, state)
         state = ours.state
-        assert ours.desired == min(max(math.ceil(theirs), settings.min_replicas), settings.max_replicas)
+        assert ours.desired == min(max(math.ceil(ray_target), settings.min_replicas), settings.max_replicas)
         target = ours.desired
         rules.add(ours.rule)
-    assert len(rules) >= 3, "different ways out were taken"
+    assert len(rules) >= 3, "several branches were taken"

@@ -1,4 +1,4 @@
-"""Decisions that live autoscalers took in the published runs, taken again by the pure functions from what they saw."""
+"""Recomputes decisions of live autoscalers in the published runs from their recorded observations."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ REFERENCE = Path(__file__).parents[4] / "data/reference"
 
 
 def decisions(pattern: str) -> Iterator[tuple[Run, float, dict[str, Any]]]:
-    """(run, time, detail) of each change of the number of replicas, and of each hold, that names what was seen."""
+    """(run, time, detail) of each recorded decision that includes its observation."""
     for folder in sorted(REFERENCE.glob(pattern)):
         run = load_run(folder)
-        made = run.events[run.events["kind"] == "scale_decision"].sort_values("t_s")
-        for t_s, text in zip(made["t_s"], made["detail"], strict=True):
+        changes = run.events[run.events["kind"] == "scale_decision"].sort_values("t_s")
+        for t_s, text in zip(changes["t_s"], changes["detail"], strict=True):
             yield run, float(t_s), json.loads(text)
 
 
@@ -28,11 +28,11 @@ def hpa_settings(run: Run) -> hpa.HpaSettings:
     scaling = run.info.scaling["app"]
     spec = hpa.MetricSpec("External", "in_flight", "AverageValue", round(1000 * scaling["target_in_flight"]))
     windows = [scaling["upscale_stabilisation_s"], scaling["downscale_stabilisation_s"]]
-    rules = [hpa.ScalingRules(None if each is None else float(each)) for each in windows]
+    rules = [hpa.ScalingRules(None if window_s is None else float(window_s)) for window_s in windows]
     return hpa.HpaSettings((spec,), scaling["min_replicas"], scaling["max_replicas"], hpa.Behavior(*rules))
 
 
-def decided_by_ours(run: Run, t_s: float, detail: dict[str, Any], *, rounded_up: int = 0) -> hpa.Decision:
+def our_decision(run: Run, t_s: float, detail: dict[str, Any], *, rounded_up: int = 0) -> hpa.Decision:
     """With the metric that the HPA showed, and no past. It shows the mean per replica, rounded up to a thousandth: the
     metric was that mean times the replicas, or up to a thousandth less for each replica but one."""
     replicas = int(detail["replicas"])
@@ -42,33 +42,33 @@ def decided_by_ours(run: Run, t_s: float, detail: dict[str, Any], *, rounded_up:
 
 
 @pytest.mark.parametrize("pattern", ["core/*/*-k3s*/attempt-*", "rehearsal/*/*/*-eks/attempt-*"])
-def test_the_hpa_grew_as_ours_would(pattern: str) -> None:
+def test_recorded_hpa_scale_ups_equal_ours(pattern: str) -> None:
     """What it showed: the mean per replica, rounded to thousandths, of the replicas that it counted then."""
     grown = 0
     for run, t_s, detail in decisions(pattern):
         if detail["to"] <= detail["from"] or "value" not in detail or detail["from"] != detail["replicas"]:
             continue
         grown += 1
-        assert decided_by_ours(run, t_s, detail).desired == detail["to"], (run.info.run_id, t_s, detail)
+        assert our_decision(run, t_s, detail).desired == detail["to"], (run.info.run_id, t_s, detail)
     assert grown >= 8
 
 
 @pytest.mark.parametrize("pattern", ["core/*/*-k3s*/attempt-*", "rehearsal/*/*/*-eks/attempt-*"])
-def test_the_hpa_never_shrank_below_what_ours_proposes(pattern: str) -> None:
+def test_recorded_hpa_scale_downs_stay_above_our_proposals(pattern: str) -> None:
     """Its window keeps the highest of the last proposals; ours for now is one of them."""
     shrunk = 0
     for run, t_s, detail in decisions(pattern):
         if detail["to"] >= detail["from"] or "value" not in detail or detail["from"] != detail["replicas"]:
             continue
         shrunk += 1
-        (proposal,) = decided_by_ours(run, t_s, detail, rounded_up=int(detail["replicas"]) - 1).proposals
+        (proposal,) = our_decision(run, t_s, detail, rounded_up=int(detail["replicas"]) - 1).proposals
         assert isinstance(proposal, hpa.Proposal)
         assert proposal.replicas <= detail["to"], (run.info.run_id, t_s, detail)
     assert shrunk >= 3
 
 
-def test_ray_serve_grew_as_ours_would() -> None:
-    """Its own numbers, seen for as long as the delay asks: the same number of replicas, and the same before bounds."""
+def test_recorded_ray_serve_scale_ups_equal_ours() -> None:
+    """With its own numbers, held for the delay: the same replicas, and the same before bounds."""
     grown = 0
     for run, t_s, detail in decisions("core/*/*-rayserve*/attempt-*"):
         if t_s < 0 or detail["to"] <= detail["from"] or "total" not in detail:
@@ -79,10 +79,10 @@ def test_ray_serve_grew_as_ours_would() -> None:
         settings = ray_serve.RayServeSettings(**{name: scaling[name] for name in names})
         state, decision = ray_serve.RayServeState(), None
         for before_s in (settings.upscale_delay_s + 0.1, settings.upscale_delay_s / 2, 0.0):
-            seen = ray_serve.RayServeObservation(
+            observation = ray_serve.RayServeObservation(
                 t_s - before_s, detail["total"], int(detail["current"]), int(detail["from"])
             )
-            decision = ray_serve.decide(seen, settings, state)
+            decision = ray_serve.decide(observation, settings, state)
             state = decision.state
         assert decision is not None
         assert decision.desired == detail["to"], (run.info.run_id, t_s, detail, decision)

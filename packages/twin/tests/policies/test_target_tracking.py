@@ -1,4 +1,4 @@
-"""ECS' target tracking, look by look."""
+"""ECS' target tracking, one decision at a time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mlscale_twin.policies.target_tracking import (
 SETTINGS = TargetTrackingSettings(target=50.0, max_capacity=10)
 
 
-def lived(values: Sequence[float | None], capacity: int, settings: TargetTrackingSettings) -> list[TrackingDecision]:
+def simulate(values: Sequence[float | None], capacity: int, settings: TargetTrackingSettings) -> list[TrackingDecision]:
     state, decisions = TrackingState(), []
     for number, value in enumerate(values, 1):
         decision = decide(TrackedMetric(settings.period_s * number, value, capacity), settings, state)
@@ -27,70 +27,70 @@ def lived(values: Sequence[float | None], capacity: int, settings: TargetTrackin
 
 
 def test_three_datapoints_above_the_target_scale_out_in_proportion() -> None:
-    first, second, third = lived([90.0, 90.0, 90.0], 2, SETTINGS)
-    assert [each.rule for each in (first, second, third)] == ["too-few-datapoints", "too-few-datapoints", "out"]
+    first, second, third = simulate([90.0, 90.0, 90.0], 2, SETTINGS)
+    assert [decision.rule for decision in (first, second, third)] == ["too-few-datapoints", "too-few-datapoints", "out"]
     assert third.desired == 4, "2 tasks at 90 of 50 are 3.6 tasks"
 
 
-def test_a_dip_or_a_gap_starts_the_count_anew() -> None:
-    assert [each.desired for each in lived([90.0, 50.0, 90.0, 90.0], 2, SETTINGS)] == [2, 2, 2, 2]
-    gap = lived([90.0, None, 90.0, 90.0, 90.0], 2, SETTINGS)
-    assert [each.rule for each in gap][1] == "missing-data"
-    assert [each.desired for each in gap] == [2, 2, 2, 2, 4]
+def test_a_dip_or_a_gap_restarts_the_count() -> None:
+    assert [decision.desired for decision in simulate([90.0, 50.0, 90.0, 90.0], 2, SETTINGS)] == [2, 2, 2, 2]
+    gap = simulate([90.0, None, 90.0, 90.0, 90.0], 2, SETTINGS)
+    assert [decision.rule for decision in gap][1] == "missing-data"
+    assert [decision.desired for decision in gap] == [2, 2, 2, 2, 4]
 
 
 def test_in_the_cooldown_only_a_larger_scale_out_adds_more() -> None:
-    same = lived([90.0] * 5, 2, SETTINGS)
-    assert [each.desired for each in same] == [2, 2, 4, 4, 4]
+    same = simulate([90.0] * 5, 2, SETTINGS)
+    assert [decision.desired for decision in same] == [2, 2, 4, 4, 4]
     assert same[3].rule == "out-cooldown"
-    larger = lived([90.0, 90.0, 90.0, 140.0], 2, SETTINGS)
-    assert larger[-1].desired == 6, "2 tasks at 140 of 50 are 5.6: those under way count"
+    larger = simulate([90.0, 90.0, 90.0, 140.0], 2, SETTINGS)
+    assert larger[-1].desired == 6, "2 tasks at 140 of 50 are 5.6: tasks that are starting count"
 
 
-def test_after_the_cooldown_the_proportion_is_of_what_there_is() -> None:
-    decisions = lived([90.0] * 8, 2, SETTINGS)
-    assert [each.desired for each in decisions] == [2, 2, 4, 4, 4, 4, 4, 8]
+def test_after_the_cooldown_the_proportion_refers_to_the_current_capacity() -> None:
+    decisions = simulate([90.0] * 8, 2, SETTINGS)
+    assert [decision.desired for decision in decisions] == [2, 2, 4, 4, 4, 4, 4, 8]
 
 
-def test_fifteen_datapoints_below_the_target_less_a_tenth_scale_in() -> None:
-    decisions = lived([20.0] * 16, 4, SETTINGS)
-    assert [each.rule for each in decisions[:14]] == ["too-few-datapoints"] * 14
+def test_fifteen_datapoints_below_90_percent_of_the_target_scale_in() -> None:
+    decisions = simulate([20.0] * 16, 4, SETTINGS)
+    assert [decision.rule for decision in decisions[:14]] == ["too-few-datapoints"] * 14
     assert (decisions[14].rule, decisions[14].desired) == ("in", 2), "4 tasks at 20 of 50 are 1.6"
     assert decisions[15].rule == "in-cooldown"
-    assert {each.rule for each in lived([46.0] * 20, 4, SETTINGS)} == {"quiet"}, "between the two thresholds"
+    assert {decision.rule for decision in simulate([46.0] * 20, 4, SETTINGS)} == {"quiet"}, "between the two thresholds"
 
 
 def test_rounding_never_removes_too_much() -> None:
-    assert lived([44.0] * 15, 4, SETTINGS)[-1].rule == "rounds-to-nothing", "3.5 tasks would be too few"
+    assert simulate([44.0] * 15, 4, SETTINGS)[-1].rule == "rounds-to-nothing", "3.5 tasks would be too few"
 
 
 def test_a_scale_out_ends_the_cooldown_of_a_scale_in() -> None:
-    decisions = lived([20.0] * 15 + [90.0] * 3, 4, SETTINGS)
+    decisions = simulate([20.0] * 15 + [90.0] * 3, 4, SETTINGS)
     assert decisions[-1].rule == "out"
     assert decisions[-1].state.in_until_s < 0
 
 
 def test_twenty_second_metrics_scale_out_after_a_minute() -> None:
     quick = TargetTrackingSettings(target=50.0, max_capacity=10, period_s=20.0)
-    assert lived([90.0] * 3, 2, quick)[-1].rule == "out"
+    assert simulate([90.0] * 3, 2, quick)[-1].rule == "out"
 
 
 def test_bounds() -> None:
     assert decide(TrackedMetric(0.0, 50.0, 0), SETTINGS, TrackingState()).desired == 1
     assert decide(TrackedMetric(0.0, 50.0, 11), SETTINGS, TrackingState()).desired == 10
-    full = lived([90.0] * 20, 10, SETTINGS)
-    assert {each.rule for each in full[2:]} == {"at-max"}
+    full = simulate([90.0] * 20, 10, SETTINGS)
+    assert {decision.rule for decision in full[2:]} == {"at-max"}
     off = TargetTrackingSettings(target=50.0, disable_scale_in=True)
-    assert lived([20.0] * 15, 4, off)[-1].rule == "scale-in-off"
+    assert simulate([20.0] * 15, 4, off)[-1].rule == "scale-in-off"
 
 
 @pytest.mark.parametrize("wrong", [{"target": 0.0}, {"target": 1.0, "min_capacity": 5}, {"target": 1.0, "period_s": 0}])
-def test_settings_that_make_no_sense(wrong: dict[str, float]) -> None:
+def test_invalid_settings_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=r"positive|between"):
         TargetTrackingSettings(**wrong)  # type: ignore[arg-type]
 
 
-def test_nothing_is_scaled_in_while_a_deployment_runs_and_scale_out_goes_on() -> None:
+def test_a_deployment_blocks_scale_in_but_not_scale_out() -> None:
     state = TrackingState(datapoints=(20.0,) * 14)
     held = decide(TrackedMetric(900.0, 20.0, 4, deploying=True), SETTINGS, state)
     assert (held.desired, held.rule) == (4, "deployment")

@@ -1,7 +1,7 @@
-"""How fast, and how soon, a proposal is followed: stabilisation windows and rate limits of horizontal.go (v1.34).
+"""How soon and how fast a proposal is followed: stabilisation windows and rate limits of horizontal.go (v1.34).
 
-State is what upstream keeps of an autoscaler between its looks: recommendations as they were before this, and the
-changes that were made. Upstream overwrites one outdated entry where this drops them all: none is read again.
+State is what upstream keeps of an autoscaler between syncs: recommendations before these limits, and past changes.
+Upstream overwrites one outdated entry; this drops all of them, since none is read again.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class ScalingPolicy:
 
 @dataclass(frozen=True, slots=True)
 class ScalingRules:
-    """One direction of ``spec.behavior``; what is None is the default's (`with_defaults`)."""
+    """One direction of ``spec.behavior``; None means the default (`with_defaults`)."""
 
     stabilization_window_s: float | None = None
     select_policy: SelectPolicy | None = None
@@ -55,14 +55,14 @@ _DEFAULT_DOWN: Final = ScalingRules(select_policy="Max", policies=(ScalingPolicy
 
 
 def with_defaults(behavior: Behavior, downscale_stabilization_s: float) -> Behavior:
-    """As the API server fills it in, and the controller the window on the way down (autoscaling/v2/defaults.go)."""
-    down = _filled(behavior.scale_down, _DEFAULT_DOWN)
+    """Defaults of the API server (autoscaling/v2/defaults.go), and the controller's window for scaling down."""
+    down = _with_default(behavior.scale_down, _DEFAULT_DOWN)
     if down.stabilization_window_s is None:
         down = replace(down, stabilization_window_s=float(int(downscale_stabilization_s)))
-    return Behavior(_filled(behavior.scale_up, _DEFAULT_UP), down)
+    return Behavior(_with_default(behavior.scale_up, _DEFAULT_UP), down)
 
 
-def _filled(rules: ScalingRules, default: ScalingRules) -> ScalingRules:
+def _with_default(rules: ScalingRules, default: ScalingRules) -> ScalingRules:
     window, select, policies = rules.stabilization_window_s, rules.select_policy, rules.policies
     return ScalingRules(
         default.stabilization_window_s if window is None else window,
@@ -74,33 +74,33 @@ def _filled(rules: ScalingRules, default: ScalingRules) -> ScalingRules:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """What is known of the past. ``recommendations`` is None before the first look."""
+    """Past recommendations and changes. ``recommendations`` is None before the first sync."""
 
     recommendations: Timed | None = None
     scale_ups: Timed = ()
     scale_downs: Timed = ()
 
-    def first_looked(self, current_replicas: int, now_s: float) -> History:
-        """The replicas that it starts with count as a recommendation."""
+    def with_initial(self, current_replicas: int, now_s: float) -> History:
+        """With the initial replicas as the first recommendation."""
         if self.recommendations is not None:
             return self
         return replace(self, recommendations=((current_replicas, now_s),))
 
-    def recommended(self, replicas: int, now_s: float, since_s: float) -> History:
+    def with_recommendation(self, replicas: int, now_s: float, since_s: float) -> History:
         """With a further recommendation; those before ``since_s`` are forgotten."""
-        kept = tuple(each for each in self.recommendations or () if each[1] >= since_s)
+        kept = tuple((number, t_s) for number, t_s in self.recommendations or () if t_s >= since_s)
         return replace(self, recommendations=(*kept, (replicas, now_s)))
 
-    def rescaled(self, behavior: Behavior | None, before: int, after: int, now_s: float) -> History:
-        """With a change that was made: ``storeScaleEvent``. Without behaviour none is read."""
+    def with_rescale(self, behavior: Behavior | None, before: int, after: int, now_s: float) -> History:
+        """With a change of replicas: ``storeScaleEvent``. Without behaviour none is needed."""
         if behavior is None:
             return self
         if after > before:
-            return replace(self, scale_ups=_with(self.scale_ups, after - before, behavior.scale_up, now_s))
-        return replace(self, scale_downs=_with(self.scale_downs, before - after, behavior.scale_down, now_s))
+            return replace(self, scale_ups=_with_event(self.scale_ups, after - before, behavior.scale_up, now_s))
+        return replace(self, scale_downs=_with_event(self.scale_downs, before - after, behavior.scale_down, now_s))
 
 
-def _with(events: Timed, change: int, rules: ScalingRules, now_s: float) -> Timed:
+def _with_event(events: Timed, change: int, rules: ScalingRules, now_s: float) -> Timed:
     longest_s = max((policy.period_s for policy in rules.policies or ()), default=0.0)
     return (*((number, t_s) for number, t_s in events if t_s >= now_s - longest_s), (change, now_s))
 
@@ -130,8 +130,8 @@ def normalize(
     stabilized = max([proposed, *past])
     able = "ScaleDownStabilized" if stabilized != proposed else "ReadyForNewScale"
     desired, limit = _within_rules(current, stabilized, bounds)
-    done = Normalized(desired, able, limit, desired != stabilized)
-    return done, history.recommended(proposed, now_s, cutoff_s)
+    normalized = Normalized(desired, able, limit, desired != stabilized)
+    return normalized, history.with_recommendation(proposed, now_s, cutoff_s)
 
 
 def _within_rules(current: int, desired: int, bounds: tuple[int, int]) -> tuple[int, str]:
@@ -161,8 +161,8 @@ def normalize_with_behaviors(
     if stabilized != proposed:
         able = "ScaleUpStabilized" if proposed >= current else "ScaleDownStabilized"
     desired, limit = _within_rates(history, current, stabilized, bounds, behavior, now_s)
-    done = Normalized(desired, able, limit, desired != stabilized)
-    return done, history.recommended(proposed, now_s, min(up_cutoff_s, down_cutoff_s))
+    normalized = Normalized(desired, able, limit, desired != stabilized)
+    return normalized, history.with_recommendation(proposed, now_s, min(up_cutoff_s, down_cutoff_s))
 
 
 def _within_rates(
@@ -191,7 +191,7 @@ def _scale_up_limit(history: History, current: int, rules: ScalingRules, now_s: 
     for policy in rules.policies or ():
         start = _period_start(history, current, policy, now_s)
         more = start + policy.value
-        if policy.type == "Percent":  # rounded up, or a small number would never grow
+        if policy.type == "Percent":  # rounded up, or few replicas would never grow
             more = int32_of(ceil(float(start) * (1 + float(policy.value) / 100)))
         proposals.append(int32(more))
     return min([MAX_INT32, *proposals]) if rules.select_policy == "Min" else max([_MIN_INT32, *proposals])

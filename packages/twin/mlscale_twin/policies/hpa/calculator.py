@@ -1,7 +1,7 @@
 """How many replicas one metric asks for: Kubernetes' replica_calculator.go (v1.34), function by function.
 
-Upstream's methods read metrics and pods; these are given them. Names, order of steps and arithmetic (Go's) are
-upstream's; every way out has a rule, and a reason with the numbers.
+Upstream's methods read metrics and pods; here they are arguments. Names, order of steps and arithmetic (Go's) are
+upstream's; every branch has a rule, and a reason with the numbers.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from mlscale_twin.policies.hpa.observed import MetricError, Pod, PodMetric, PodM
 from mlscale_twin.policies.hpa.requests import calculate_requests
 
 Rule = Literal["within-tolerance", "direction-flips", "ready-pods", "counted-pods", "per-pod", "from-zero"]
-"""Which way out: the first two hold."""
+"""The branch taken; the first two hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Proposal:
 
 @dataclass(frozen=True, slots=True)
 class ReplicaCalculator:
-    """The controller's settings that a pod's CPU metric is judged by, and the time."""
+    """The time, and the controller's settings for counting a pod's CPU metric."""
 
     now_s: float
     cpu_initialization_period_s: float = 300.0
@@ -77,14 +77,18 @@ class ReplicaCalculator:
         groups, kept = self._considered(pods, metrics, resource)
         requests = calculate_requests(pods or (), container, resource)
         usage_ratio, utilization = _utilization_ratio(kept, requests, target_utilization)
-        found = f"{utilization} % of the request at target {target_utilization} %"
-        if not groups.matters(usage_ratio):
-            return _plain(current_replicas, usage_ratio, tolerances, groups.ready_pod_count, utilization, found)
+        summary = f"{utilization} % of the request at target {target_utilization} %"
+        if not groups.needs_assumptions(usage_ratio):
+            return _without_assumptions(
+                current_replicas, usage_ratio, tolerances, groups.ready_pod_count, utilization, summary
+            )
         fallback = max(100, target_utilization)
-        full = {name: quotient(int64(requests[name] * fallback), 100) for name in groups.missing}
-        assumed = groups.assume(kept, usage_ratio, full)
+        if_missing = {name: quotient(int64(requests[name] * fallback), 100) for name in groups.missing}
+        assumed = groups.with_assumed_values(kept, usage_ratio, if_missing)
         new_usage_ratio, _ = _utilization_ratio(assumed, requests, target_utilization)
-        return _again(current_replicas, usage_ratio, new_usage_ratio, tolerances, len(assumed), utilization, found)
+        return _with_assumptions(
+            current_replicas, usage_ratio, new_usage_ratio, tolerances, len(assumed), utilization, summary
+        )
 
     def get_raw_resource_replicas(
         self,
@@ -125,12 +129,16 @@ class ReplicaCalculator:
     ) -> Proposal:
         groups, kept = self._considered(pods, metrics, resource)
         usage_ratio, usage = _usage_ratio(kept, target_usage)
-        found = f"{_units(usage)} per pod at target {_units(target_usage)}"
-        if not groups.matters(usage_ratio):
-            return _plain(current_replicas, usage_ratio, tolerances, groups.ready_pod_count, usage, found)
-        assumed = groups.assume(kept, usage_ratio, dict.fromkeys(groups.missing, target_usage))
+        summary = f"{_units(usage)} per pod at target {_units(target_usage)}"
+        if not groups.needs_assumptions(usage_ratio):
+            return _without_assumptions(
+                current_replicas, usage_ratio, tolerances, groups.ready_pod_count, usage, summary
+            )
+        assumed = groups.with_assumed_values(kept, usage_ratio, dict.fromkeys(groups.missing, target_usage))
         new_usage_ratio, _ = _usage_ratio(assumed, target_usage)
-        return _again(current_replicas, usage_ratio, new_usage_ratio, tolerances, len(assumed), usage, found)
+        return _with_assumptions(
+            current_replicas, usage_ratio, new_usage_ratio, tolerances, len(assumed), usage, summary
+        )
 
     def get_object_metric_replicas(
         self,
@@ -165,13 +173,13 @@ class ReplicaCalculator:
         self, current_replicas: int, usage: int, target_usage: int, tolerances: Tolerances, pods: Sequence[Pod] | None
     ) -> Proposal:
         usage_ratio = ratio(float(usage), float(target_usage))
-        found = f"{_units(usage)} at target {_units(target_usage)}"
+        summary = f"{_units(usage)} at target {_units(target_usage)}"
         if current_replicas == 0:
-            return Proposal(int32_of(ceil(usage_ratio)), usage, "from-zero", f"{found}, from no replica")
+            return Proposal(int32_of(ceil(usage_ratio)), usage, "from-zero", f"{summary}, from no replica")
         if tolerances.is_within(usage_ratio):
-            return _within(current_replicas, usage, found)
+            return _hold(current_replicas, usage, summary)
         ready = get_ready_pods_count(pods)
-        return _of_ready(usage_ratio, ready, usage, found)
+        return _by_ready_pods(usage_ratio, ready, usage, summary)
 
     def get_object_per_pod_metric_replicas(
         self,
@@ -186,11 +194,11 @@ class ReplicaCalculator:
             raise MetricError(f"unable to get metric {metric_name}")
         usage_ratio = ratio(float(usage), float(target_average_usage) * float(status_replicas))
         average = int64_of(ceil(ratio(float(usage), float(status_replicas))))
-        found = f"{_units(usage)} at target {_units(target_average_usage)} per pod"
+        summary = f"{_units(usage)} at target {_units(target_average_usage)} per pod"
         if tolerances.is_within(usage_ratio):
-            return _within(status_replicas, average, found)
+            return _hold(status_replicas, average, summary)
         replicas = int32_of(ceil(ratio(float(usage), float(target_average_usage))))
-        return Proposal(replicas, average, "per-pod", found)
+        return Proposal(replicas, average, "per-pod", summary)
 
     def get_external_per_pod_metric_replicas(
         self,
@@ -208,11 +216,11 @@ class ReplicaCalculator:
         average = MAX_INT64
         if float(usage) < float(MAX_INT64):
             average = int64_of(ceil(ratio(float(usage), float(status_replicas))))
-        found = f"{_units(usage)} at target {_units(target_usage_per_pod)} per pod"
+        summary = f"{_units(usage)} at target {_units(target_usage_per_pod)} per pod"
         if tolerances.is_within(usage_ratio):
-            return _within(status_replicas, average, found)
+            return _hold(status_replicas, average, summary)
         result = ceil(ratio(float(usage), float(target_usage_per_pod)))
-        return Proposal(MAX_INT32 if result > MAX_INT32 else int32_of(result), average, "per-pod", found)
+        return Proposal(MAX_INT32 if result > MAX_INT32 else int32_of(result), average, "per-pod", summary)
 
     def _considered(
         self, pods: Sequence[Pod] | None, metrics: PodMetrics, resource: str
@@ -221,8 +229,8 @@ class ReplicaCalculator:
         if not pods:
             raise MetricError(_no_pods(pods))
         groups = self._group_pods(pods, metrics, resource)
-        left_out = groups.ignored | groups.unready
-        kept = {name: metric.value for name, metric in metrics.items() if name not in left_out}
+        excluded = groups.ignored | groups.unready
+        kept = {name: metric.value for name, metric in metrics.items() if name not in excluded}
         if not kept:
             raise MetricError("did not receive metrics for targeted pods (pods might be unready)")
         return groups, kept
@@ -246,15 +254,15 @@ class ReplicaCalculator:
         return PodGroups(ready, unready, missing, ignored)
 
     def _is_unready(self, pod: Pod, metric: PodMetric) -> bool:
-        """Of a running pod's CPU metric: not to be counted."""
+        """Whether a running pod's CPU metric does not count yet."""
         condition = pod.ready
         if condition is None or pod.start_s is None:
             return True
         not_ready = condition.status == "False"
         if pod.start_s + self.cpu_initialization_period_s > self.now_s:
-            # still starting: no sample of a whole window since it turned ready
+            # still starting: no sample of a whole window since it became ready
             return not_ready or metric.timestamp_s < condition.last_transition_s + metric.window_s
-        # later: only what has never been ready
+        # later: only if it has never been ready
         return not_ready and pod.start_s + self.delay_of_initial_readiness_status_s > condition.last_transition_s
 
 
@@ -267,15 +275,17 @@ class PodGroups:
     missing: set[str]
     ignored: set[str]
 
-    def matters(self, usage_ratio: float) -> bool:
-        """Whether the ratio has to be computed anew, with values assumed for pods that have none."""
+    def needs_assumptions(self, usage_ratio: float) -> bool:
+        """Whether the ratio has to be computed again, with values assumed for pods that have none."""
         return self._scale_up_with_unready(usage_ratio) or bool(self.missing)
 
-    def assume(self, metrics: Mapping[str, int], usage_ratio: float, full: Mapping[str, int]) -> dict[str, int]:
-        """With values that keep the step small: on the way down ``full`` ones, on the way up none."""
+    def with_assumed_values(
+        self, metrics: Mapping[str, int], usage_ratio: float, if_missing: Mapping[str, int]
+    ) -> dict[str, int]:
+        """Adds conservative values for pods that have none: ``if_missing`` when scaling down, 0 when scaling up."""
         assumed = dict(metrics)
         if usage_ratio < 1.0:
-            assumed |= full
+            assumed |= if_missing
         elif usage_ratio > 1.0:
             assumed |= dict.fromkeys(self.missing, 0)
         if self._scale_up_with_unready(usage_ratio):
@@ -302,45 +312,45 @@ def _no_pods(pods: Collection[Pod] | None) -> str:
     return f"{what} while calculating replica count"
 
 
-def _within(replicas: int, usage: int, found: str) -> Proposal:
-    """Too little to change anything."""
-    return Proposal(replicas, usage, "within-tolerance", f"{found}, within the tolerance")
+def _hold(replicas: int, usage: int, summary: str) -> Proposal:
+    """Within the tolerance: no change."""
+    return Proposal(replicas, usage, "within-tolerance", f"{summary}, within the tolerance")
 
 
-def _of_ready(usage_ratio: float, ready: int, usage: int, found: str) -> Proposal:
-    """In proportion to the pods that are ready."""
-    return Proposal(int32_of(ceil(usage_ratio * ready)), usage, "ready-pods", f"{found}, {ready} pods ready")
+def _by_ready_pods(usage_ratio: float, ready: int, usage: int, summary: str) -> Proposal:
+    """In proportion to the ready pods."""
+    return Proposal(int32_of(ceil(usage_ratio * ready)), usage, "ready-pods", f"{summary}, {ready} pods ready")
 
 
-def _plain(
-    current_replicas: int, usage_ratio: float, tolerances: Tolerances, ready: int, usage: int, found: str
+def _without_assumptions(
+    current_replicas: int, usage_ratio: float, tolerances: Tolerances, ready: int, usage: int, summary: str
 ) -> Proposal:
-    """Where every pod's metric is known."""
+    """If every pod's metric is known."""
     if tolerances.is_within(usage_ratio):
-        return _within(current_replicas, usage, found)
-    return _of_ready(usage_ratio, ready, usage, found)
+        return _hold(current_replicas, usage, summary)
+    return _by_ready_pods(usage_ratio, ready, usage, summary)
 
 
-def _again(
+def _with_assumptions(
     current_replicas: int,
     usage_ratio: float,
     new_usage_ratio: float,
     tolerances: Tolerances,
     counted: int,
     usage: int,
-    found: str,
+    summary: str,
 ) -> Proposal:
-    """Where values had to be assumed for some."""
-    found = f"{found}, {new_usage_ratio:.3g} times the target with what is assumed for pods that don't count yet"
+    """If values had to be assumed for some pods."""
+    summary = f"{summary}, {new_usage_ratio:.3g} times the target with what is assumed for pods that don't count yet"
     if tolerances.is_within(new_usage_ratio):
-        return _within(current_replicas, usage, found)
+        return _hold(current_replicas, usage, summary)
     flips = (usage_ratio < 1.0 and new_usage_ratio > 1.0) or (usage_ratio > 1.0 and new_usage_ratio < 1.0)
     new_replicas = int32_of(ceil(new_usage_ratio * counted))
     flips = flips or (new_usage_ratio < 1.0 and new_replicas > current_replicas)
     flips = flips or (new_usage_ratio > 1.0 and new_replicas < current_replicas)
     if flips:
-        return Proposal(current_replicas, usage, "direction-flips", f"{found}, which would turn the direction")
-    return Proposal(new_replicas, usage, "counted-pods", f"{found}, {counted} pods counted")
+        return Proposal(current_replicas, usage, "direction-flips", f"{summary}, which would turn the direction")
+    return Proposal(new_replicas, usage, "counted-pods", f"{summary}, {counted} pods counted")
 
 
 def _utilization_ratio(
@@ -366,7 +376,7 @@ def _saturating_sum(values: Sequence[int]) -> int:
     total = 0
     for value in values:
         total = int64(total + value)
-        if total < 0:  # as upstream: it has overflowed
+        if total < 0:  # overflow, as upstream detects it
             return MAX_INT64
     return total
 

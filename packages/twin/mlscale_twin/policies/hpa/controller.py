@@ -1,8 +1,8 @@
-"""One look of the HorizontalPodAutoscaler: ``reconcileAutoscaler`` of horizontal.go (v1.34), without its I/O.
+"""One sync of the HorizontalPodAutoscaler: ``reconcileAutoscaler`` of horizontal.go (v1.34), without its I/O.
 
     decide(observation, settings, state) -> Decision
 
-Times are seconds on any monotonic clock, the same in observation and state. A live autoscaler looks every 15 s.
+Times are seconds on any monotonic clock, the same in observation and state. A live autoscaler syncs every 15 s.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class MetricSpec:
     """One of ``spec.metrics``. ``target`` is in percent of the request (Utilization) or in milli-units.
 
     Raises:
-        ValueError: a target that this type of metric has not, or one below 1.
+        ValueError: the metric type does not support the target type, or the target is below 1.
     """
 
     type: MetricType
@@ -46,13 +46,13 @@ class MetricSpec:
         if self.target_type not in _TARGETS[self.type]:
             raise ValueError(f"{self.type} metrics take {' or '.join(_TARGETS[self.type])}, not {self.target_type}")
         if self.target < 1:
-            raise ValueError(f"target {self.target} of {self.name}: at least 1")
+            raise ValueError(f"target {self.target} of {self.name}: must be at least 1")
         if bool(self.container) != (self.type == "ContainerResource"):
             raise ValueError(f"{self.name}: a container goes with ContainerResource, and only with it")
 
     @property
     def label(self) -> str:
-        """As the controller names it in its reasons."""
+        """The controller's name for it."""
         if self.type == "Pods":
             return f"pods metric {self.name}"
         if self.type in ("External", "Object"):
@@ -91,10 +91,10 @@ class HpaSettings:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """``desired`` replicas from now on; the scale's own where nothing changes.
+    """``desired`` replicas from now on, also if nothing changes.
 
     ``able_to_scale``, ``scaling_active``, ``scaling_limited``: reasons of the HPA's conditions, empty where it sets
-    none. ``reason``: all of it in words. ``proposals``: per metric what it asked for, or why it could not.
+    none. ``reason``: in words. ``proposals``: per metric the proposed replicas, or the error.
     """
 
     desired: int
@@ -115,20 +115,20 @@ def decide(observation: Observation, settings: HpaSettings, state: History) -> D
     if len(observation.readings) != len(settings.metrics):
         raise ValueError(f"{len(observation.readings)} readings for {len(settings.metrics)} metrics")
     current, now_s = observation.spec_replicas, observation.t_s
-    state = state.first_looked(current, now_s)
+    state = state.with_initial(current, now_s)
     behavior = _behavior(settings)
     if current == 0 and settings.min_replicas != 0:
         return Decision(0, _NO_CHANGE, "ScalingDisabled", "", "no replicas: autoscaling is off", state)
     low, high = settings.min_replicas, settings.max_replicas
     if not low <= current <= high:
         bound, words = (high, "at most") if current > high else (low, "at least")
-        after = state.rescaled(behavior, current, bound, now_s)
+        after = state.with_rescale(behavior, current, bound, now_s)
         return Decision(bound, _CHANGED, "", "", f"{current} replicas, {words} {bound} are set", after)
     proposals = tuple(
-        _proposal(observation, settings, spec, reading)
+        _proposal_or_error(observation, settings, spec, reading)
         for spec, reading in zip(settings.metrics, observation.readings, strict=True)
     )
-    chosen = _chosen(proposals, current)
+    chosen = _highest_proposal(proposals, current)
     if chosen is None:
         first, failed = _first_failure(settings.metrics, proposals)
         return Decision(current, _NO_CHANGE, f"FailedGet{first.type}Metric", "", str(failed), state, proposals)
@@ -148,18 +148,18 @@ def _normalized(
     proposed = max(0, chosen.replicas)
     if behavior is None:
         window_s = settings.downscale_stabilization_s
-        done, state = normalize(state, current, proposed, bounds, window_s, now_s)
+        normalized, state = normalize(state, current, proposed, bounds, window_s, now_s)
     else:
-        done, state = normalize_with_behaviors(state, current, proposed, bounds, behavior, now_s)
-    able, words = done.able_to_scale, [chosen.reason, f"{proposed} proposed"]
+        normalized, state = normalize_with_behaviors(state, current, proposed, bounds, behavior, now_s)
+    able, reasons = normalized.able_to_scale, [chosen.reason, f"{proposed} proposed"]
     if able != "ReadyForNewScale":
-        words.append("recent recommendations hold it back")
-    if done.is_limited:
-        words.append(f"limited to {done.replicas} ({done.scaling_limited})")
-    if done.replicas != current:
-        able, state = _CHANGED, state.rescaled(behavior, current, done.replicas, now_s)
-    reason = "; ".join(words)
-    return Decision(done.replicas, able, "ValidMetricFound", done.scaling_limited, reason, state, proposals)
+        reasons.append("recent recommendations hold it back")
+    if normalized.is_limited:
+        reasons.append(f"limited to {normalized.replicas} ({normalized.scaling_limited})")
+    if normalized.replicas != current:
+        able, state = _CHANGED, state.with_rescale(behavior, current, normalized.replicas, now_s)
+    reason = "; ".join(reasons)
+    return Decision(normalized.replicas, able, "ValidMetricFound", normalized.scaling_limited, reason, state, proposals)
 
 
 def _behavior(settings: HpaSettings) -> Behavior | None:
@@ -168,59 +168,61 @@ def _behavior(settings: HpaSettings) -> Behavior | None:
     return with_defaults(settings.behavior, settings.downscale_stabilization_s)
 
 
-def _chosen(proposals: Sequence[Proposal | MetricError], current: int) -> Proposal | None:
-    """``computeReplicasForMetrics``: the largest; none where all failed, or one did and it would be fewer replicas."""
+def _highest_proposal(proposals: Sequence[Proposal | MetricError], current: int) -> Proposal | None:
+    """``computeReplicasForMetrics``: the largest; None if all failed, or if any failed and the largest scales down."""
     best: Proposal | None = None
-    for each in proposals:
-        if isinstance(each, Proposal) and (best is None or best.replicas == 0 or each.replicas > best.replicas):
-            best = each
-    failed = any(isinstance(each, MetricError) for each in proposals)
+    for proposal in proposals:
+        if isinstance(proposal, MetricError):
+            continue
+        if best is None or best.replicas == 0 or proposal.replicas > best.replicas:
+            best = proposal
+    failed = any(isinstance(proposal, MetricError) for proposal in proposals)
     return None if best is None or (failed and best.replicas < current) else best
 
 
 def _first_failure(
     metrics: Sequence[MetricSpec], proposals: Sequence[Proposal | MetricError]
 ) -> tuple[MetricSpec, MetricError]:
-    return next((spec, each) for spec, each in zip(metrics, proposals, strict=True) if isinstance(each, MetricError))
+    return next((spec, error) for spec, error in zip(metrics, proposals, strict=True) if isinstance(error, MetricError))
 
 
-def _proposal(
+def _proposal_or_error(
     observation: Observation, settings: HpaSettings, spec: MetricSpec, reading: Reading
 ) -> Proposal | MetricError:
-    """``computeReplicasForMetric``: to the calculation for this type of metric and target."""
+    """``computeReplicasForMetric``."""
     try:
-        return _computed(observation, settings, spec, reading)
+        return _compute(observation, settings, spec, reading)
     except MetricError as error:
         return error
 
 
-def _computed(observation: Observation, settings: HpaSettings, spec: MetricSpec, reading: Reading) -> Proposal:
+def _compute(observation: Observation, settings: HpaSettings, spec: MetricSpec, reading: Reading) -> Proposal:
     calculator = ReplicaCalculator(
         observation.t_s, settings.cpu_initialization_period_s, settings.initial_readiness_delay_s
     )
     current, counted, pods = observation.spec_replicas, observation.status_replicas, observation.pods
     tolerances, target = settings.tolerances, spec.target
-    asked = (spec.name, tolerances)
-    whole = spec.target_type == "Value"
+    spec_arguments = (spec.name, tolerances)
+    is_total = spec.target_type == "Value"
     if spec.type == "Object":
         value: int | None = _checked(reading, int)
-        if whole:
-            return calculator.get_object_metric_replicas(current, target, *asked, pods, value)
-        return calculator.get_object_per_pod_metric_replicas(counted, target, *asked, value)
+        if is_total:
+            return calculator.get_object_metric_replicas(current, target, *spec_arguments, pods, value)
+        return calculator.get_object_per_pod_metric_replicas(counted, target, *spec_arguments, value)
     if spec.type == "External":
         values: Sequence[int] | None = _checked(reading, Sequence)
-        if whole:
-            return calculator.get_external_metric_replicas(current, target, *asked, pods, values)
-        return calculator.get_external_per_pod_metric_replicas(counted, target, *asked, values)
+        if is_total:
+            return calculator.get_external_metric_replicas(current, target, *spec_arguments, pods, values)
+        return calculator.get_external_per_pod_metric_replicas(counted, target, *spec_arguments, values)
     metrics: PodMetrics | None = _checked(reading, Mapping)
     if spec.type == "Pods":
-        return calculator.get_metric_replicas(current, target, *asked, pods, metrics)
+        return calculator.get_metric_replicas(current, target, *spec_arguments, pods, metrics)
     if spec.target_type == "AverageValue":
-        return calculator.get_raw_resource_replicas(current, target, *asked, pods, metrics)
-    return calculator.get_resource_replicas(current, target, *asked, pods, metrics, spec.container)
+        return calculator.get_raw_resource_replicas(current, target, *spec_arguments, pods, metrics)
+    return calculator.get_resource_replicas(current, target, *spec_arguments, pods, metrics, spec.container)
 
 
 def _checked(reading: Reading, kind: type) -> Any:
     if reading is None or isinstance(reading, kind):
         return reading
-    raise TypeError(f"a reading of {type(reading).__name__}, not {kind.__name__}")
+    raise TypeError(f"the reading is {type(reading).__name__}, not {kind.__name__}")

@@ -30,7 +30,7 @@ class Container:
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """``start_s``: when the kubelet took it up. ``requests``: those of the pod as a whole, none where empty."""
+    """``start_s``: when the kubelet accepted it. ``requests``: pod-level ones; empty: none."""
 
     name: str
     phase: Phase = "Running"
@@ -53,12 +53,12 @@ class PodMetric:
 
 PodMetrics = Mapping[str, PodMetric]
 Reading = PodMetrics | Sequence[int] | int | None
-"""What a metric's API told: of pods by name, of an external metric each value, of an object one; None: nothing."""
+"""Response of a metrics API: values of pods by name, of an external metric, or of an object; None: unavailable."""
 
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """At ``t_s``: the scale's replicas as specified and as counted, the pods (None: not to be had), and for each of the
+    """At ``t_s``: the scale's replicas as specified and as counted, the pods (None: unavailable), and for each of the
     settings' metrics its reading."""
 
     t_s: float

@@ -1,4 +1,4 @@
-"""What pods ask for, in milli-units: ``calculateRequests`` of Kubernetes' replica_calculator.go (v1.34)."""
+"""Resource requests of pods, in milli-units: ``calculateRequests`` of Kubernetes' replica_calculator.go (v1.34)."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from mlscale_twin.policies.hpa.observed import Container, MetricError, Pod
 
 
 def calculate_requests(pods: Sequence[Pod], container: str, resource: str) -> dict[str, int]:
-    """Pod name to request: of one container where one is named, of the pod where it has any, else of all containers.
+    """Pod name to request: of the named container, else of the pod itself if it has any, else of all containers.
 
     Raises:
         MetricError: a request is missing.
     """
-    return {pod.name: _of_pod(pod, container, resource) for pod in pods}
+    return {pod.name: _pod_request(pod, container, resource) for pod in pods}
 
 
-def _of_pod(pod: Pod, container: str, resource: str) -> int:
+def _pod_request(pod: Pod, container: str, resource: str) -> int:
     if not container and any(_has_pod_level(name) for name in pod.requests):
         return _pod_level(pod, resource)
-    counted = [each for each in pod.containers if not each.init or each.restarts]
+    counted = [spec for spec in pod.containers if not spec.init or spec.restarts]
     total = 0
-    for each in counted:
-        if container and container != each.name:
+    for spec in counted:
+        if container and container != spec.name:
             continue
-        if resource not in each.requests:
-            raise MetricError(f"missing request for {resource} in container {each.name} of Pod {pod.name}")
-        total += each.requests[resource]
+        if resource not in spec.requests:
+            raise MetricError(f"missing request for {resource} in container {spec.name} of Pod {pod.name}")
+        total += spec.requests[resource]
     return total
 
 
@@ -36,7 +36,7 @@ def _has_pod_level(resource: str) -> bool:
 
 
 def _pod_level(pod: Pod, resource: str) -> int:
-    """``PodRequests`` of component-helpers: the pod's own before those of its containers, and the overhead."""
+    """``PodRequests`` of component-helpers: the pod's own take precedence over its containers'; plus the overhead."""
     reqs = _aggregate(pod.containers)
     reqs |= {name: number for name, number in pod.requests.items() if _has_pod_level(name)}
     _add(reqs, pod.overhead)
@@ -46,11 +46,11 @@ def _pod_level(pod: Pod, resource: str) -> int:
 
 
 def _aggregate(containers: Iterable[Container]) -> dict[str, int]:
-    """``AggregateContainerRequests``: the containers' sum, or what starting up takes where that is more."""
+    """``AggregateContainerRequests``: the containers' sum, or what starting up needs if that is more."""
     reqs: dict[str, int] = {}
     sidecars: dict[str, int] = {}
-    most: dict[str, int] = {}
-    for container in sorted(containers, key=lambda each: each.init):
+    startup: dict[str, int] = {}
+    for container in sorted(containers, key=lambda spec: spec.init):
         if not container.init:
             _add(reqs, container.requests)
             continue
@@ -61,8 +61,8 @@ def _aggregate(containers: Iterable[Container]) -> dict[str, int]:
         else:
             needed = dict(container.requests)
             _add(needed, sidecars)
-        _raise_to(most, needed)
-    _raise_to(reqs, most)
+        _take_maximum(startup, needed)
+    _take_maximum(reqs, startup)
     return reqs
 
 
@@ -71,6 +71,6 @@ def _add(to: dict[str, int], more: Mapping[str, int]) -> None:
         to[name] = to.get(name, 0) + number
 
 
-def _raise_to(to: dict[str, int], other: Mapping[str, int]) -> None:
+def _take_maximum(to: dict[str, int], other: Mapping[str, int]) -> None:
     for name, number in other.items():
         to[name] = max(to.get(name, number), number)

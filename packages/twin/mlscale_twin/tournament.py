@@ -17,30 +17,30 @@ from mlscale_twin.compiled import inlined
 
 Times = npt.NDArray[np.float64]
 Owners = npt.NDArray[np.int64]
-TOP: Final = 1
+ROOT: Final = 1
 _SIGN: Final = np.uint64(63)
 
 
-def tournament(times_s: npt.ArrayLike) -> tuple[Times, Owners]:
-    """A tournament of owners with these times (owners,), at least one."""
-    given = np.asarray(times_s, np.float64)
-    leaves = 1 << (len(given) - 1).bit_length()
+def build(times_s: npt.ArrayLike) -> tuple[Times, Owners]:
+    """A tournament of one or more owners with these times (owners,)."""
+    initial = np.asarray(times_s, np.float64)
+    leaves = 1 << (len(initial) - 1).bit_length()
     times, owners = np.full(2 * leaves, math.inf), np.zeros(2 * leaves, np.int64)
-    times[leaves : leaves + len(given)] = given
+    times[leaves : leaves + len(initial)] = initial
     owners[leaves:] = np.arange(leaves)
-    for place in range(leaves - 1, 0, -1):
-        winner = 2 * place + int(times[2 * place + 1] < times[2 * place])
-        times[place], owners[place] = times[winner], owners[winner]
+    for node in range(leaves - 1, 0, -1):
+        winner = 2 * node + int(times[2 * node + 1] < times[2 * node])
+        times[node], owners[node] = times[winner], owners[winner]
     return times, owners
 
 
-def nobody(owners: int) -> tuple[Times, Owners]:
-    """A tournament of this many owners without a time."""
-    return tournament(np.full(owners, math.inf))
+def empty(number: int) -> tuple[Times, Owners]:
+    """A tournament of this many owners, none of which has a time."""
+    return build(np.full(number, math.inf))
 
 
 @inlined
-def put(times: Times, owners: Owners, owner: int, time_s: float) -> None:
+def set_time(times: Times, owners: Owners, owner: int, time_s: float) -> None:
     """Sets the owner's time.
 
     Branch-free, since a branch would be mispredicted every other time: 10 ns among 16 owners, where a binary heap takes
@@ -48,14 +48,14 @@ def put(times: Times, owners: Owners, owner: int, time_s: float) -> None:
     spread over a word, selects one of two; written as a comparison, the compiler makes it a branch again.
     """
     all_bits, numbers = times.view(np.uint64), owners.view(np.uint64)
-    place = (len(times) >> 1) + owner
+    node = (len(times) >> 1) + owner
     bits, number = np.float64(time_s).view(np.uint64), np.uint64(owner)
-    all_bits[place] = bits
-    while place > TOP:
-        later = all_bits[place ^ 1] - bits
-        other_first = -((later - np.uint64(place & 1)) >> _SIGN)  # a left neighbour is first with equal times, too
+    all_bits[node] = bits
+    while node > ROOT:
+        later = all_bits[node ^ 1] - bits
+        other_first = -((later - np.uint64(node & 1)) >> _SIGN)  # a left neighbour is first with equal times, too
         bits += later & other_first
-        number += (numbers[place ^ 1] - number) & other_first
-        place >>= 1
-        all_bits[place] = bits
-        numbers[place] = number
+        number += (numbers[node ^ 1] - number) & other_first
+        node >>= 1
+        all_bits[node] = bits
+        numbers[node] = number

@@ -1,4 +1,4 @@
-"""Do requests wait while a replica is idle? The cost of routing, from the requests alone."""
+"""How long requests wait while another replica is idle: the cost of routing, from the requests alone."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ Floats = npt.NDArray[np.float64]
 PAUSE_S: Final = 0.05
 
 
-def overlooked_share(run: Run, from_s: float, to_s: float) -> float:
-    """Share of the time that requests waited during which another replica had nothing to do; NaN where none waited.
+def idle_while_queued_share(run: Run, from_s: float, to_s: float) -> float:
+    """Share of the requests' waiting time during which another replica was idle; NaN if none waited.
 
     Near 0 with one shared queue; large where routing ignores which replicas are free. A replica counts from its first
     request to its last.
 
     Args:
-        from_s, to_s: requests count that were intended in between, and were served.
+        from_s, to_s: served requests scheduled in between count.
     """
     served = answered(run.requests).dropna(subset=["replica_id", "queue_s"])
     served = served.assign(start_s=served["done_s"] - served["inference_s"])
     inside = served[served["intended_s"].between(from_s, to_s)]
-    gaps = {str(name): _gaps(mine) for name, mine in served.groupby("replica_id")}
-    waited_s = overlooked_s = 0.0
-    for name, mine in inside.groupby("replica_id"):
-        others = [each for other, each in gaps.items() if other != str(name)]
+    gaps = {str(name): _gaps(requests) for name, requests in served.groupby("replica_id")}
+    waited_s = beside_idle_s = 0.0
+    for name, requests in inside.groupby("replica_id"):
+        others = [spans for other, spans in gaps.items() if other != str(name)]
         idle_s = _union(np.concatenate(others)) if others else np.empty((0, 2))
-        start_s, queue_s = mine["start_s"].to_numpy(float), mine["queue_s"].to_numpy(float)
+        start_s, queue_s = requests["start_s"].to_numpy(float), requests["queue_s"].to_numpy(float)
         waited_s += float(queue_s.sum())
-        overlooked_s += float((_within(idle_s, start_s) - _within(idle_s, start_s - queue_s)).sum())
-    return overlooked_s / waited_s if waited_s > 0 else float("nan")
+        beside_idle_s += float((_within(idle_s, start_s) - _within(idle_s, start_s - queue_s)).sum())
+    return beside_idle_s / waited_s if waited_s > 0 else float("nan")
 
 
 def _gaps(served: pd.DataFrame) -> Floats:
