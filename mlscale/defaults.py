@@ -7,7 +7,6 @@ package, which every checkout has installed, offers the code reader and the prot
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -73,7 +72,6 @@ class Defaults:
         return ()
 
 
-@cache
 def defaults() -> Defaults:
     """The defaults that an installed package offers, else the plain ones."""
     offered = [*entry_points(group=GROUP)]

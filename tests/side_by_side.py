@@ -1,7 +1,8 @@
-"""All tests in two pytest processes: ``make test``.
+"""All tests in three pytest processes: ``make test``.
 
-Live tests mostly wait. Those that only compute run beside them, at lower priority. The first process's output is shown
-as it comes, the second's when it has ended; the last line sums up both.
+Live tests mostly wait, those with the Kubernetes cluster most of all; so they have a process of their own, and those
+that only compute run beside them, at lower priority. The first process's output is shown as it comes, the others' when
+they have ended; the last line sums up all.
 """
 
 from __future__ import annotations
@@ -31,6 +32,16 @@ COMPUTING = (
     "tests/plots",
     "tests/runs",
 )
+# Tests of the cluster, and such that share nothing with other tests.
+CLUSTER = (
+    "tests/live/test_cluster.py",
+    "tests/live/test_eks.py",
+    "tests/live/test_k3s.py",
+    "tests/live/test_k3s_failures.py",
+    "tests/live/test_k3s_notebook.py",
+    "tests/environments",
+    "tests/serving",
+)
 NOT_BY_DEFAULT = ("tests/proof",)
 # No test takes half as long while both processes run. Fixtures don't count: the first time, one builds Kubernetes.
 HANGS_AFTER_S = 900
@@ -41,38 +52,35 @@ def main() -> int:
     started_s = time.monotonic()
     globs = ("tests/*", "packages/*/tests", "paper/tests", "paper/tests/*")
     tested = {str(path.parent.relative_to(ROOT)) for folder in globs for path in ROOT.glob(f"{folder}/test_*.py")}
-    folders = sorted(tested - {*COMPUTING, *NOT_BY_DEFAULT})
-    with tempfile.TemporaryFile() as report:
-        waiting = start(folders, subprocess.PIPE)
-        computing = start(COMPUTING, report, "nice", "-n", "19")
-        forward_signals([waiting, computing])
-        assert waiting.stdout is not None
-        reports = [b"".join(echoed(waiting.stdout))]
-        codes = [waiting.wait(), computing.wait()]
-        report.seek(0)
-        reports.append(report.read())
-    write(f"\nbeside them: {', '.join(COMPUTING)}\n".encode())
-    write(reports[-1])
+    others = tuple(sorted(tested - {*COMPUTING, *CLUSTER, *NOT_BY_DEFAULT}))
+    with tempfile.TemporaryFile() as cluster_report, tempfile.TemporaryFile() as computing_report:
+        shown = start(others, subprocess.PIPE, ignored=(*COMPUTING, *CLUSTER))
+        cluster = start(CLUSTER, cluster_report)
+        computing = start(COMPUTING, computing_report, "nice", "-n", "19")
+        forward_signals([shown, cluster, computing])
+        assert shown.stdout is not None
+        reports = [b"".join(echoed(shown.stdout))]
+        codes = [process.wait() for process in (shown, cluster, computing)]
+        for tests, report in ((CLUSTER, cluster_report), (COMPUTING, computing_report)):
+            report.seek(0)
+            reports.append(report.read())
+            write(f"\nbeside them: {', '.join(tests)}\n".encode())
+            write(reports[-1])
     write(summary(reports, time.monotonic() - started_s).encode())
     return max(map(abs, codes))
 
 
-def start(folders: Sequence[str], output: int | IO[bytes], *before: str) -> subprocess.Popen[bytes]:
+def start(
+    tests: Sequence[str], output: int | IO[bytes], *before: str, ignored: Sequence[str] = ()
+) -> subprocess.Popen[bytes]:
     options = ("-q", "--durations=20", f"--timeout={HANGS_AFTER_S}", "--override-ini=timeout_func_only=true")
-    argv = [
-        *before,
-        sys.executable,
-        "-m",
-        "pytest",
-        *options,
-        *(f"--ignore={folder}" for folder in COMPUTING if folder not in folders),
-        *folders,
-    ]
+    ignore = (f"--ignore={place}" for place in ignored)
+    argv = [*before, sys.executable, "-m", "pytest", *options, *ignore, *tests]
     return subprocess.Popen(argv, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT)
 
 
 def forward_signals(processes: list[subprocess.Popen[bytes]]) -> None:
-    """SIGTERM goes to both, Ctrl-C reaches them by itself; either way this process waits for their teardown."""
+    """SIGTERM goes to all, Ctrl-C reaches them by itself; either way this process waits for their teardown."""
 
     def terminate(signum: int, frame: FrameType | None) -> None:
         for process in processes:

@@ -50,7 +50,7 @@ def survival(rows: pd.DataFrame, *, axes: Axes | None = None) -> Axes:
         axes.figure.legend(loc="outside lower center")
         if new_figure:
             times = ", ".join(sorted(texts, key=texts.__getitem__)) or "no valid run"
-            headline(axes, f"time until all runs were below L for W: {times}", rows["mode"])
+            headline(axes, f"runs below L again, for W: {times}", rows["mode"])
         mark_modes(axes, rows["mode"])
     return attach(axes, pd.concat(numbers, ignore_index=True) if numbers else pd.DataFrame())
 

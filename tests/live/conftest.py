@@ -10,6 +10,7 @@ from types import FrameType
 import pytest
 from own_cluster import REQUESTED, need_cluster_host
 
+from codereader.photos import choose_load_photos
 from onenode.commands import down_command, stop_command, up_command
 from onenode.layout import default_layout
 from onenode.settings import has_machines
@@ -45,6 +46,14 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Path]:
         up_command(machines=True)
     yield default_layout().kubeconfig
     down_command() if before.state == "absent" else stop_command()
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three photos that cost little."""
+    folder = tmp_path_factory.mktemp("photos")
+    choose_load_photos(folder, 0, 3, target_cpu_s=(0.005, 0.2))
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -1,12 +1,12 @@
-"""Notebooks 02 to 04 as papermill runs them: a short measured run on the real framework, and its figures."""
+"""Notebooks 02, 03 and 08 as papermill runs them: a short measured run on the real framework, and its figures."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
+from notebook_run import SCHEDULE, check_notebook
 
-from codereader.photos import choose_load_photos
 from mlscale import environments
 from mlscale.notebook.manifest import read_manifest
 from mlscale.runs import load_run
@@ -14,61 +14,11 @@ from mlscale_paper import places
 from mlscale_paper.applications import code_reader
 from mlscale_paper.notebook_execution import execute
 
-SCHEDULE = {
-    "loop": "closed",
-    "duration_s": 24.0,
-    "stages": [{"start_s": 0.0, "clients": 1}, {"start_s": 6.0, "clients": 8}],
-    "think_mean_s": 0.2,
-}
-
-
-VERSIONS = {"torchserve": "torchserve", "rayserve": "ray", "k3s": "kubernetes"}
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("photos")
-    choose_load_photos(folder, 0, 3, target_cpu_s=(0.005, 0.2))
-    return folder
-
 
 @pytest.mark.live
-@pytest.mark.parametrize("notebook", ["02_torchserve", "03_rayserve", "04_k3s"])
-def test_one_run_measured_and_drawn(
-    photos: Path, tmp_path: Path, notebook: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    name = notebook[3:]
-    schedule = SCHEDULE
-    if name == "k3s":
-        monkeypatch.setenv("KUBECONFIG", str(request.getfixturevalue("cluster")))
-        schedule = SCHEDULE | {"duration_s": 45.0}  # the HPA's sync period is 15 s
-    environment = environments.get(name)
-    app = code_reader()
-    problems = environment.preflight(app, {"app": environment.arm("matched")}, "live")
-    if fatal := [problem for problem in problems if problem.fatal]:
-        pytest.skip(f"{name} can't run live here: {fatal[0].what}")
-    parameters = {
-        "out": str(tmp_path / "run"),
-        "photos": str(photos),
-        "schedule": schedule,
-        "idle_s": 2.0,
-        "level_s": 1.0,
-        "figures": str(tmp_path / "figures"),
-        "labels": {"cell": "core", "block": 1, "position": 1},
-    }
-    execute(places.notebooks() / f"{notebook}.ipynb", tmp_path / "executed.ipynb", parameters, timeout_s=420)
-    run = load_run(tmp_path / "run")
-    assert run.info.validity is not None
-    assert run.info.versions[VERSIONS[name]]
-    assert set(run.requests["status"]) == {"ok"}, "the real models read every photo"
-    assert run.requests["replica_id"].ne("").all()
-    assert run.requests[["queue_s", "inference_s"]].notna().all(axis=None)
-    assert run.replicas["desired"].max() > 1, "it was scaled up"
-    roles = {"replica", "control_plane", "load_generator", "host"} | ({"data_plane"} if name != "k3s" else set())
-    assert roles <= set(run.resources["role"])
-    duration_s = run.info.schedule.duration_s
-    assert run.resources.groupby("role")["t_s"].size().loc["host"] >= 2 * duration_s * 0.8, "about twice a second"
-    assert len(read_manifest(tmp_path / "figures")) == (6 if name == "k3s" else 5)
+@pytest.mark.parametrize("notebook", ["02_torchserve", "03_rayserve"])
+def test_one_run_measured_and_drawn(photos: Path, tmp_path: Path, notebook: str) -> None:
+    check_notebook(notebook, photos, tmp_path)
 
 
 @pytest.mark.live

@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from mlscale.defaults import defaults
-
 STAND_IN = Path(__file__).parent / "stand_in"
 
 
@@ -20,6 +18,4 @@ def _stand_in_defaults() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(STAND_IN)
         patch.setenv("PYTHONPATH", str(STAND_IN), prepend=os.pathsep)
-        defaults.cache_clear()
         yield
-    defaults.cache_clear()

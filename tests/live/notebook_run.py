@@ -1,0 +1,54 @@
+"""A notebook of an environment, as papermill runs it: one short measured run, checked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from mlscale import environments
+from mlscale.notebook.manifest import read_manifest
+from mlscale.runs import load_run
+from mlscale_paper import places
+from mlscale_paper.applications import code_reader
+from mlscale_paper.notebook_execution import execute
+
+SCHEDULE: Final[dict[str, Any]] = {
+    "loop": "closed",
+    "duration_s": 24.0,
+    "stages": [{"start_s": 0.0, "clients": 1}, {"start_s": 6.0, "clients": 8}],
+    "think_mean_s": 0.2,
+}
+_VERSIONS: Final = {"torchserve": "torchserve", "rayserve": "ray", "k3s": "kubernetes"}
+
+
+def check_notebook(notebook: str, photos: Path, folder: Path, *, duration_s: float = 24.0) -> None:
+    """Execute a notebook such as "02_torchserve" in ``folder``, and check run and figures."""
+    name = notebook[3:]
+    environment = environments.get(name)
+    app = code_reader()
+    problems = environment.preflight(app, {"app": environment.arm("matched")}, "live")
+    if fatal := [problem for problem in problems if problem.fatal]:
+        pytest.skip(f"{name} can't run live here: {fatal[0].what}")
+    parameters = {
+        "out": str(folder / "run"),
+        "photos": str(photos),
+        "schedule": SCHEDULE | {"duration_s": duration_s},
+        "idle_s": 2.0,
+        "level_s": 1.0,
+        "figures": str(folder / "figures"),
+        "labels": {"cell": "core", "block": 1, "position": 1},
+    }
+    execute(places.notebooks() / f"{notebook}.ipynb", folder / "executed.ipynb", parameters, timeout_s=420)
+    run = load_run(folder / "run")
+    assert run.info.validity is not None
+    assert run.info.versions[_VERSIONS[name]]
+    assert set(run.requests["status"]) == {"ok"}, "the real models read every photo"
+    assert run.requests["replica_id"].ne("").all()
+    assert run.requests[["queue_s", "inference_s"]].notna().all(axis=None)
+    assert run.replicas["desired"].max() > 1, "it was scaled up"
+    roles = {"replica", "control_plane", "load_generator", "host"} | ({"data_plane"} if name != "k3s" else set())
+    assert roles <= set(run.resources["role"])
+    assert run.resources.groupby("role")["t_s"].size().loc["host"] >= 2 * duration_s * 0.8, "about twice a second"
+    assert len(read_manifest(folder / "figures")) == (6 if name == "k3s" else 5)
