@@ -41,4 +41,9 @@ echo "setup: installing requirements.lock, $(grep -c == requirements.lock) packa
 .venv/bin/uv pip sync --quiet --python .venv/bin/python requirements.lock
 .venv/bin/uv pip install --quiet --python .venv/bin/python --no-deps --no-build-isolation --editable . \
     --editable packages/codereader --editable packages/onenode --editable packages/twin --editable paper
+echo "setup: compiling the twin (about half a minute)" >&2
+scratch=$(mktemp -d)
+.venv/bin/mlscale simulate eks --machine-failures 60 --out "$scratch/run" >/dev/null 2>&1 ||
+    echo "setup: the twin could not be compiled now; its first simulation will do it" >&2
+rm -rf "$scratch"
 printf '%s\n' "$wanted" >"$STAMP"

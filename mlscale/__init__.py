@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from mlscale import analysis, figures
     from mlscale.analysis.inference import compare
     from mlscale.analysis.summary import summarise
+    from mlscale.cost import cost_table, read_prices
     from mlscale.environments.base import App, Component, Deployed, Environment, ObservationLost, Problem, Scaling
     from mlscale.load_test import LoadOptions, load
     from mlscale.measurement.measure import MeasureOptions, measure
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
         MeasureParameters,
         PartitionParameters,
         RehearsalParameters,
+        StrategyParameters,
         TwinParameters,
         check_parameters,
     )
@@ -65,6 +67,7 @@ _NAMES = {
     "mlscale.measurement.measure": "MeasureOptions measure",
     "mlscale.simulation": "simulate",
     "mlscale.load_test": "LoadOptions load",
+    "mlscale.cost": "cost_table read_prices",
     "mlscale.environments.base": "App Component Deployed Environment ObservationLost Problem Scaling",
     "mlscale.analysis.summary": "summarise",
     "mlscale.analysis.inference": "compare",
@@ -72,7 +75,7 @@ _NAMES = {
     "mlscale.notebook.figures": "Figures remark",
     "mlscale.notebook.manifest": "Simulated",
     "mlscale.notebook.parameters": "ApplicationParameters CompareParameters EcsParameters KubernetesParameters "
-    "MeasureParameters PartitionParameters RehearsalParameters TwinParameters check_parameters",
+    "MeasureParameters PartitionParameters RehearsalParameters StrategyParameters TwinParameters check_parameters",
     "mlscale.progress": "Shown",
 }
 

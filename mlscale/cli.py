@@ -184,12 +184,22 @@ def compare(
     from mlscale.analysis.report import report, to_json
     from mlscale.analysis.report_text import to_text
     from mlscale.analysis.summary import summarise
+    from mlscale.cost import cost_table, read_prices
     from mlscale.defaults import defaults
     from mlscale.runs import load_runs
 
     level_s = defaults().level_s if level is None else level
-    comparison = report(summarise(load_runs(runs), level_s), level_s)
-    print(to_json(comparison) if as_json else to_text(comparison))
+    loaded = load_runs(runs)
+    comparison = report(summarise(loaded, level_s), level_s)
+    if as_json:
+        print(to_json(comparison))
+        return
+    costs = cost_table(loaded, level_s)
+    print(to_text(comparison))
+    if len(costs):
+        prices = read_prices()
+        print(f"\nCost at list prices ({prices.region}, {prices.aws['date']}); own machines: {prices.local['source']}")
+        print(costs.round(2).to_string())
 
 
 def _add_commands() -> None:

@@ -47,7 +47,7 @@ def ecs_cost(scaling: EcsScaling, region: str, prices: Path = PRICES) -> Cost:
     Raises:
         MlscaleError: no prices are known for the region.
     """
-    price = _prices_of(region, prices)
+    price = prices_of(region, prices)
     hours = scaling.lifetime_min / 60 + DELETION_H
     tasks = scaling.max_replicas
     cores = tasks * scaling.cpu_cores + scaling.load_cores
@@ -75,7 +75,7 @@ def eks_cost(scaling: MachineScaling, region: str, lifetime_min: float = 60.0, p
     Raises:
         MlscaleError: no prices are known for the region, or for one of the machine types.
     """
-    price = _prices_of(region, prices)
+    price = prices_of(region, prices)
     known = price["instances_h"]
     unknown = [name for name in scaling.machine_types if name not in known]
     if unknown:
@@ -97,7 +97,12 @@ def eks_cost(scaling: MachineScaling, region: str, lifetime_min: float = 60.0, p
     return Cost(region, hours, price["date"], lines)
 
 
-def _prices_of(region: str, prices: Path) -> Mapping[str, Any]:
+def prices_of(region: str, prices: Path = PRICES) -> Mapping[str, Any]:
+    """The list prices of a region, USD.
+
+    Raises:
+        MlscaleError: none are known.
+    """
     table = json.loads(prices.read_text())["regions"]
     if region not in table:
         known = ", ".join(sorted(table))

@@ -39,6 +39,11 @@ class MachineType:
     usd_per_hour: float
 
     @property
+    def on_ec2(self) -> bool:
+        """Whether it is a type of EC2's, and not made up for the rehearsal."""
+        return not self.name.startswith("rehearsal.")
+
+    @property
     def visible_cores(self) -> int:
         """Cores that the kubelet sees: a whole number; it reserves those that the type doesn't have."""
         return max(1, math.ceil(self.cpu_cores))

@@ -15,8 +15,19 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mlscale.errors import invalid_value
+from mlscale.loadgen.schedule_files import read_schedule
 from mlscale.measurement.labels import Labels
-from mlscale.runs import Connections, MlscaleError, Mode, Preset, Schedule
+from mlscale.runs import (
+    ClosedLoop,
+    Connections,
+    MlscaleError,
+    Mode,
+    OpenLoop,
+    Preset,
+    Schedule,
+    Staircase,
+    Step,
+)
 
 
 class NotebookParameters(BaseModel):
@@ -106,6 +117,42 @@ class EcsParameters(NotebookParameters):
     scaling: dict[str, Any] = Field(default={}, description="overrides the arm's settings")
     schedule: Schedule | None = Field(default=None, description="none: core's step, watched for 15 minutes")
     draws: int = Field(default=8, ge=1, le=1000, description="simulated runs")
+
+
+class StrategyParameters(BaseModel):
+    """10_strategy: search for settings for a trace or a described day."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    trace: Path | None = Field(default=None, description="CSV of arrivals or rates, or a JSON schedule")
+    hourly_rps: tuple[float, ...] = Field(default=(1.0,), min_length=1, description="without a trace: rate by the hour")
+    p95_s: float | None = Field(default=1.0, gt=0)
+    mean_s: float | None = Field(default=None, gt=0)
+    sigma_s: float | None = Field(default=None, gt=0)
+    error_budget: float | None = Field(default=None, gt=0, lt=1)
+    max_usd_per_month: float | None = Field(default=None, gt=0)
+    environments: tuple[str, ...] = Field(default=("torchserve", "rayserve", "k3s", "eks", "ecs"), min_length=1)
+    settings: int = Field(default=1000, ge=10, le=100_000, description="about how many are tried")
+    cpu_cores: float = Field(default=0.3, gt=0, description="of one replica")
+    region: str = Field(default="us-east-1", description="of AWS, for prices")
+    profiles: tuple[Path, ...] = Field(default=(), description="of mlscale calibrate, in place of the own ones")
+    out: Path | None = Field(default=None, description="folder for the advice; none: only shown")
+    figures: Path | None = Field(default=None, description="folder for the figures; none: only show them")
+    seed: int = Field(default=0, ge=0)
+
+    @property
+    def schedule(self) -> ClosedLoop | OpenLoop:
+        """The trace's load, else the described day's."""
+        if self.trace is not None:
+            return read_schedule(self.trace)
+        steps = tuple(Step(start_s=3600.0 * hour, rate_rps=rate) for hour, rate in enumerate(self.hourly_rps))
+        return OpenLoop(duration_s=3600.0 * len(steps), rate=Staircase(steps=steps))
+
+    @property
+    def search(self) -> dict[str, Any]:
+        """The options of `mlscale_twin.advise`."""
+        names = ("environments", "settings", "cpu_cores", "profiles", "region", "seed")
+        return {name: getattr(self, name) for name in names}
 
 
 Model = TypeVar("Model", bound=BaseModel)

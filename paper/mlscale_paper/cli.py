@@ -132,6 +132,19 @@ def validate(
 
 
 @experiment_app.command()
+def compare_profiles(
+    profiles: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="folder of profiles to note it in")],
+) -> None:
+    """Compare the twin with the published runs that its profiles were fitted to, for the interval of an advice."""
+    from mlscale.progress import Shown
+    from mlscale_paper import twin_records
+
+    with Shown() as progress:
+        for file, compared in twin_records.write_comparisons(profiles, progress).items():
+            print(f"{file}: {compared.runs} runs, twin / live {compared.ratios}")
+
+
+@experiment_app.command()
 def claims(
     draws: Annotated[int, typer.Option(min=4, help="simulated runs of each side")] = 20,
 ) -> None:

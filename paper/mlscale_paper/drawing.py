@@ -26,9 +26,10 @@ if TYPE_CHECKING:
 COMPARE = "07_compare.ipynb"
 PARTITION = "08_partition.ipynb"
 # Simulated; drawn wherever environments are compared.
-TWIN = ("05_ecs.ipynb", "09_twin.ipynb")
+TWIN = ("05_ecs.ipynb", "09_twin.ipynb", "10_strategy.ipynb")
 _TIMEOUT_S = 1200.0
-QUICK_DRAWS = 3
+# For a quick look: fewer simulated runs, or settings tried.
+QUICK = {"draws": 3, "settings": 100}
 _EACH_S, _COMPARE_S, _TWIN_S = 20.0, 60.0, 40.0
 
 
@@ -90,7 +91,8 @@ def _draw_each(experiment: Experiment, states: Sequence[State], bar: Bar, output
         _draw(experiment, output, places.notebooks() / COMPARE, run_dirs(states), options)
         for name in TWIN:
             bar.step(f"simulating: {name}", _TWIN_S)
-            options = {"draws": QUICK_DRAWS} if experiment.quick else {}
+            known = declared(places.notebooks() / name)
+            options = {key: value for key, value in QUICK.items() if key in known} if experiment.quick else {}
             _draw(experiment, output, places.notebooks() / name, (), options)
     elif cell not in COMPARED_CELLS:
         bar.say(f"environments are not compared by runs of {cell}, only by those of {', '.join(COMPARED_CELLS)}")
@@ -133,15 +135,12 @@ def _variants(states: Sequence[State], environment: str) -> list[str]:
 
 
 def _draw(experiment: Experiment, output: Path, notebook: Path, folders: Sequence[Path], extra: dict[str, Any]) -> None:
-    execute(
-        notebook,
-        output / notebook.name,
-        {
-            "run_dirs": [str(folder) for folder in folders],
-            "figures": str(experiment.figures.resolve()),
-            "level_s": experiment.protocol.level_s,
-            "seed": experiment.seed,
-            **extra,
-        },
-        timeout_s=_TIMEOUT_S,
-    )
+    known = declared(notebook)
+    common = {
+        "run_dirs": [str(folder) for folder in folders],
+        "figures": str(experiment.figures.resolve()),
+        "level_s": experiment.protocol.level_s,
+        "seed": experiment.seed,
+    }
+    parameters = {name: value for name, value in common.items() if name in known} | extra
+    execute(notebook, output / notebook.name, parameters, timeout_s=_TIMEOUT_S)

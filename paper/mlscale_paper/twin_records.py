@@ -11,15 +11,18 @@ from typing import Any, Final
 import pandas as pd
 
 from mlscale.atomic import write_text
+from mlscale.measurement.measure import Progress
 from mlscale.notebook.figures import remark
 from mlscale.notebook.manifest import Simulated
 from mlscale.runs import Run
 from mlscale_paper import places
 from mlscale_twin.code_hash import code_hash
-from mlscale_twin.profile import read_profile
+from mlscale_twin.profile import Compared, read_profile
 
 VALIDATION: Final = "validation.json"
 CLAIMS: Final = "claims.json"
+# The runs that shipped profiles are compared with: no validation, since they were fitted to the same runs.
+FITTED: Final = "published runs, to which the profile was fitted"
 RECORDS: Final = (VALIDATION, CLAIMS)
 
 
@@ -79,6 +82,25 @@ def write_verdicts(record: Mapping[str, Any], runs: Sequence[Run], profiles: Pat
         file = profiles / f"{environment}.json"
         profile = read_profile(file).model_copy(update={"validated": validated})
         write_text(file, profile.model_dump_json(indent=2, exclude_none=True) + "\n")
+
+
+def write_comparisons(profiles: Path, progress: Progress | None = None) -> dict[Path, Compared]:
+    """Writes into each profile of the folder how far the twin is from the published runs of its environment, to which
+    it was fitted; returns what was written, by file."""
+    from mlscale_paper.twin_tables import published
+    from mlscale_twin.studies.validation import compare_profile
+
+    live = [run for run in published("core", "rehearsal") if run.info.valid]
+    written = {}
+    for file in sorted(profiles.glob("*.json")):
+        profile = read_profile(file)
+        runs = [run for run in live if run.info.environment == profile.environment]
+        if runs:
+            compared = compare_profile(profile, runs, FITTED, progress=progress)
+            changed = profile.model_copy(update={"compared": compared})
+            write_text(file, changed.model_dump_json(indent=2, exclude_none=True) + "\n")
+            written[file] = compared
+    return written
 
 
 def write_record(name: str, values: Mapping[str, Any]) -> Path:

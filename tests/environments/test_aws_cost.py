@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 
-import mlscale.environments
 from mlscale.environments.aws_cost import PRICES, Cost, ecs_cost, eks_cost
 from mlscale.environments.ecs.settings import EcsScaling
 from mlscale.environments.kubernetes.machine_settings import MachineScaling
+from mlscale.environments.machine_types import catalogue
 from mlscale.runs import MlscaleError
 
 REGIONS = json.loads(PRICES.read_text())["regions"]
-TYPES = json.loads((Path(mlscale.environments.__file__).parent / "ec2_types.json").read_text())["types"]
+TYPES = [name for name, each in catalogue().types.items() if each.on_ec2]
 
 
 @pytest.mark.parametrize("region", REGIONS)

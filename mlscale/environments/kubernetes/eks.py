@@ -9,11 +9,9 @@ mode has never been run on AWS.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from typing import ClassVar, Final
 
 from mlscale.environments.base import Problem, Scaling
@@ -30,7 +28,6 @@ from mlscale.host.state import own_kubeconfig
 from mlscale.runs import Level, MlscaleError, Mode
 
 _REMEDY: Final = "make cluster MACHINES=1"
-_EC2_TYPES: Final = Path(__file__).parent / "ec2_types.json"
 _DOCUMENT: Final = "docs/aws.md"
 _NODE_GROUP: Final = "eks.amazonaws.com/nodegroup"
 # The ConfigMap in kube-system that a Cluster Autoscaler reports in.
@@ -82,7 +79,7 @@ class Eks(KubernetesEnvironment):
         follows = {"claims": node_pool.claims(name), "nodes": node_pool.nodes({node_pool.POOL: name})}
         room = Room({node_pool.POOL: name}, follows, machines_scale=True, buffer_replicas=scaling.buffer_replicas)
         if mode == "live":
-            memory = {kind: int(each["memory_mib"]) for kind, each in _ec2_types().items()}
+            memory = {kind: each.memory_mib for kind, each in catalogue().types.items()}
             if scaling.node_group is not None:
                 label = {_NODE_GROUP: scaling.node_group}
                 yield Room(
@@ -138,22 +135,15 @@ def _of_machines(scalings: Mapping[str, Scaling]) -> MachineScaling:
     return next(each for each in scalings.values() if isinstance(each, MachineScaling))
 
 
-def _ec2_types() -> Mapping[str, Mapping[str, float]]:
-    types: Mapping[str, Mapping[str, float]] = json.loads(_EC2_TYPES.read_text())["types"]
-    return types
-
-
 def _machine_problems(component: str, scaling: MachineScaling, mode: Mode) -> Iterator[Problem]:
     where = f"component {component}"
+    known = catalogue()
+    cores = {name: each.cpu_cores for name, each in known.types.items() if mode == "rehearsal" or each.on_ec2}
     if mode == "rehearsal":
-        known = catalogue()
-        cores = {name: each.cpu_cores for name, each in known.types.items()}
         try:
             known.boot_times_of(scaling.boot)
         except MlscaleError as error:
             yield Problem(error.what, f"{where}, boot", error.remedy)
-    else:
-        cores = {name: float(each["cpu_cores"]) for name, each in _ec2_types().items()}
     unknown = [name for name in scaling.machine_types if name not in cores]
     if unknown:
         remedy = f"set --scaling machine_types=... (choose from: {', '.join(cores)})"

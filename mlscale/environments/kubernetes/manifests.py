@@ -313,28 +313,31 @@ def _environment(more: Mapping[str, str]) -> list[Json]:
 
 
 def _hpa(wanted: Deployment, part: Part, owner_uid: str) -> Json:
-    scaling = part.scaling
+    return {**hpa(part.name, part.scaling), "metadata": _metadata(wanted, part, owner_uid)}
+
+
+def hpa(name: str, scaling: KubernetesScaling) -> Json:
+    """The HorizontalPodAutoscaler of the Deployment ``name``."""
     behaviour = _behaviour(scaling)
     return {
         "apiVersion": "autoscaling/v2",
         "kind": "HorizontalPodAutoscaler",
-        "metadata": _metadata(wanted, part, owner_uid),
+        "metadata": {"name": name},
         "spec": {
-            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": part.name},
+            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": name},
             "minReplicas": scaling.min_replicas,
             "maxReplicas": scaling.max_replicas,
-            "metrics": [_metric(part)],
+            "metrics": [_metric(name, scaling)],
             **({"behavior": behaviour} if behaviour else {}),
         },
     }
 
 
-def _metric(part: Part) -> Json:
-    scaling = part.scaling
+def _metric(name: str, scaling: KubernetesScaling) -> Json:
     if scaling.metric == "cpu":
         target: Json = {"type": "Utilization", "averageUtilization": scaling.target_cpu_percent}
         return {"type": "Resource", "resource": {"name": "cpu", "target": target}}
-    labels = {"component": part.name, WINDOW_LABEL: str(round(scaling.metric_window_s * 1000))}
+    labels = {"component": name, WINDOW_LABEL: str(round(scaling.metric_window_s * 1000))}
     target = {"type": "AverageValue", "averageValue": f"{round(scaling.target_in_flight * 1000)}m"}
     metric = {"name": IN_FLIGHT, "selector": {"matchLabels": labels}}
     return {"type": "External", "external": {"metric": metric, "target": target}}

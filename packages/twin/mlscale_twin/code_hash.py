@@ -13,7 +13,7 @@ from mlscale.environments import worker_controller
 from mlscale_twin.profile import profile_names, read_profile
 
 # Parts of this package that no simulated run depends on.
-_EXCLUDED: Final = ("studies", "plots", "cli.py", "__init__.py")
+_EXCLUDED: Final = ("strategy", "studies", "plots", "cli.py", "__init__.py")
 
 
 def code_hash(verdict_modules: Iterable[Path] = (), data: bytes = b"") -> str:

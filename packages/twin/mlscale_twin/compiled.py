@@ -32,6 +32,11 @@ def inlined(function: Function) -> Function:
     return njit(**options, forceinline=True)(function)  # type: ignore[no-any-return]
 
 
+def is_compiled() -> bool:
+    """Whether the kernel is in numba's cache; else the first simulation compiles it (about half a minute)."""
+    return any((Path(__file__).parent / "__pycache__").glob("kernel.advance-*.nbi"))
+
+
 def remove_stale_cache(folder: Path) -> None:
     """Removes cached code older than any source in ``folder``: numba checks only a function's own file."""
     newest = max(file.stat().st_mtime for file in folder.glob("*.py"))

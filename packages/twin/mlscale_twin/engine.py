@@ -44,6 +44,12 @@ class Statistics:
         place = int(np.searchsorted(np.cumsum(self.bins), share * total, side="left"))
         return float(bin_edges_s()[place : place + 2].mean())
 
+    def share_above(self, limit_s: float) -> float:
+        """Share of answered requests that took longer than ``limit_s``, to a bin's width; NaN: none was answered."""
+        total = int(self.bins.sum())
+        below = np.concatenate([[0], np.cumsum(self.bins)])
+        return 1.0 - float(np.interp(limit_s, bin_edges_s(), below)) / total if total else math.nan
+
 
 def bin_edges_s() -> npt.NDArray[np.float64]:
     """Edges of the bins of `Statistics.bins`, s (bins + 1,)."""

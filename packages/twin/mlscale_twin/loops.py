@@ -53,8 +53,9 @@ class LoopContext:
         return self.now_s + (drawn if self.hpa_sync_at_s is None else self.hpa_sync_at_s % period_s)
 
     def scale(self, number: int, rule: str, reason: str) -> None:
-        if number != self.replicas.desired:
-            self.replicas.scale(number, {"rule": rule, "reason": reason})
+        wanted = max(number, self.replicas.scheduled_min)
+        if wanted != self.replicas.desired:
+            self.replicas.scale(wanted, {"rule": rule, "reason": reason})
 
 
 class WorkerControllerLoop:

@@ -129,6 +129,19 @@ class Machines(_Data):
     apart: Number | None = None
 
 
+class Compared(_Data):
+    """How far the twin was from live runs of the same setups: twin / live, lowest and highest over ``runs`` runs, by
+    figure of `mlscale_twin.likeness`; ``what``: which runs."""
+
+    what: str
+    runs: Annotated[int, Field(ge=1)]
+    ratios: dict[str, tuple[float, float]]
+
+    def lowest(self, figure: str) -> float:
+        """The lowest ratio, at most 1: the live system was up to 1 / ratio times as slow."""
+        return min(1.0, self.ratios[figure][0])
+
+
 class Profile(_Data):
     """One environment's profile. ``scales_by``: its control loop; ``loop``: the loop's periods and delays, by name."""
 
@@ -137,6 +150,7 @@ class Profile(_Data):
     scales_by: Literal["worker-controller", "ray-serve", "hpa", "target-tracking"]
     what: str = Field(description="where it holds: host, versions")
     validated: str = Field(default="not validated", description="against which live runs, and with what verdict")
+    compared: Compared | None = Field(default=None, description="how far the twin was from live runs")
     work: dict[str, Work] = Field(min_length=1)
     calls: tuple[Annotated[int, Field(ge=0)], ...] = Field(
         default=(), description="calls of the second component by a request, each as likely"
@@ -149,7 +163,7 @@ class Profile(_Data):
     @property
     def sha256(self) -> str:
         """Hash of everything but the verdict: what a validation freezes."""
-        return hashlib.sha256(self.model_dump_json(exclude={"validated"}).encode()).hexdigest()
+        return hashlib.sha256(self.model_dump_json(exclude={"validated", "compared"}).encode()).hexdigest()
 
     def polling(self, scaling: Mapping[str, Any]) -> Polling | None:
         """The router's polling under these settings, if it polls."""

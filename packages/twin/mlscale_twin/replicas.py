@@ -105,6 +105,7 @@ class Replicas:
         self._engine, self._timeline, self._log, self._rng, self._placer = engine, timeline, log, rng, placer
         self.all: list[Replica] = []
         self.desired = 0
+        self.scheduled_min = 0
         self._removing = False
         self._shared_deviate = 0.0
         self._created = 0
@@ -131,6 +132,12 @@ class Replicas:
         self.desired = number
         self._shared_deviate = float(self._rng.standard_normal())
         self.reconcile()
+
+    def schedule_min(self, replicas: int) -> None:
+        """From now on, at least this many, whatever the control loop decides."""
+        self.scheduled_min = replicas
+        if self.desired < replicas:
+            self.scale(replicas, {"rule": "scheduled", "reason": f"scheduled minimum {replicas}"})
 
     def reconcile(self) -> None:
         """Requests missing replicas and removes surplus ones, newest first."""

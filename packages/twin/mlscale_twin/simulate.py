@@ -43,6 +43,7 @@ from mlscale.runs import (
     TableWriter,
     load_run,
 )
+from mlscale_twin.compiled import is_compiled
 from mlscale_twin.durations import Duration, Measured
 from mlscale_twin.layout import LOST, OK, REFUSED, TIMED_OUT
 from mlscale_twin.policies.karpenter import InstanceType, Resources
@@ -114,7 +115,7 @@ def simulate(
         name: settings.model_dump() for name, settings in settings_of(platform, application, arm, scaling).items()
     }
     photo_set = BodySet.read(Path(chosen.photos)) if chosen.photos is not None else None
-    types, boot = _machines(scalings)
+    types, boot = machines_of(scalings)
     setup = Setup(
         profile=used,
         schedule=schedule or defaults().quick_schedule(),
@@ -130,6 +131,8 @@ def simulate(
         hpa_sync_at_s=chosen.hpa_sync_at_s,
         block=chosen.labels.block or 0,
     )
+    if not is_compiled():
+        chosen.progress("compiling the twin, once (about half a minute)", 0.0)
     info = _info(platform.level, application, setup, arm, chosen.connections, photo_set, chosen.labels)
     outcome = Twin(setup).run(lambda share: chosen.progress("simulating", share))
     if out is None:
@@ -283,7 +286,7 @@ def _work_factor(photos: BodySet | None, profile: Profile) -> float:
     return float(own) / reference.value if own and reference is not None else 1.0
 
 
-def _machines(scalings: Mapping[str, Mapping[str, Any]]) -> tuple[tuple[InstanceType, ...], Duration | None]:
+def machines_of(scalings: Mapping[str, Mapping[str, Any]]) -> tuple[tuple[InstanceType, ...], Duration | None]:
     """The machine types available and their boot time, if the scaling has any."""
     front = next(iter(scalings.values()))
     if front.get("launch") == "ec2":

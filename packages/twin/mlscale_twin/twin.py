@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -40,7 +41,8 @@ class Setup:
     names in the photo set. ``work_factor``: its photos' work relative to the profile's. ``types``, ``boot``: of
     machines, if the profile has any (its own boot time takes precedence); ``machine_failures_per_h``: random failures
     per machine. ``seed``, ``block``: of client behaviour, as in the load generator; ``draw``: seed of everything else.
-    ``hpa_sync_at_s``: a known time at which the HPA decided; the others follow from the period.
+    ``hpa_sync_at_s``: a known time at which the HPA decided; the others follow from the period. ``scheduled_min``: from
+    when, s, there are at least how many replicas of each component.
     """
 
     profile: Profile
@@ -58,6 +60,7 @@ class Setup:
     hpa_sync_at_s: float | None = None
     records: bool = True
     begin_s: float = 0.0
+    scheduled_min: Sequence[tuple[float, int]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +126,8 @@ class Twin:
         replicas.start_initial(scaling["min_replicas"])
         context = LoopContext(self._engine, self._timeline, replicas, place, self._rng, setup.hpa_sync_at_s)
         start_loop(context, scaling, setup.profile)
+        for from_s, least in setup.scheduled_min:
+            self._timeline.at(from_s, partial(replicas.schedule_min, least))
         return replicas
 
     def _machines(self) -> Fleet | None:

@@ -1,4 +1,4 @@
-"""A sweep over a real Ray: every combination once, resumed where it was stopped, the same numbers as without Ray."""
+"""Sweeps: every combination once, resumed where it was stopped; over a real Ray: tests/live/test_sweep_over_ray.py."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 
 from mlscale.runs import MlscaleError
-from mlscale.runs.schedule import ClosedLoop, ClosedStage
+from mlscale.runs.schedule import ClosedLoop, ClosedStage, Constant, OpenLoop
 from mlscale_twin.code_hash import code_hash
+from mlscale_twin.profile import read_profile, with_changes
 from mlscale_twin.studies.sweep import execute, grid, sweep
 
 STEP = ClosedLoop(
@@ -36,6 +37,19 @@ def test_all_combinations_once_and_resumed(tmp_path: Path) -> None:
     again = sweep(tasks, file)
     pd.testing.assert_frame_equal(again, table, check_dtype=False)
     assert len(file.read_text().splitlines()) == 8
+
+
+def test_any_schedule_and_any_profile(tmp_path: Path) -> None:
+    """Without a step there are no figures of the response to one; a profile of one's own is used."""
+    load = OpenLoop(duration_s=60.0, rate=Constant(rate_rps=4.0))
+    profile = read_profile("k3s")
+    slower = with_changes(profile, [("work.app.mean_s.value", 2 * profile.work["app"].mean_s.value)])
+    tasks = [*grid(["k3s"], load, {}, 1), *grid(["k3s"], load, {}, 1, profile=slower)]
+    table = sweep(tasks, tmp_path / "sweep.jsonl")
+    assert "t_slo_s" not in table
+    usual, slow = table.to_dict(orient="records")
+    assert slow["p95_response_s"] > usual["p95_response_s"]
+    assert usual["usd_per_month"] > 0
 
 
 def test_invalid_tasks_are_errors_before_anything_starts(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from mlscale.notebook.parameters import (
     MeasureParameters,
     PartitionParameters,
     RehearsalParameters,
+    StrategyParameters,
     TwinParameters,
     declared,
 )
@@ -39,6 +40,7 @@ MODELS = {
     "07_compare": CompareParameters,
     "08_partition": PartitionParameters,
     "09_twin": TwinParameters,
+    "10_strategy": StrategyParameters,
 }
 STEP = ClosedLoop(
     duration_s=400.0,

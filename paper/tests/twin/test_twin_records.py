@@ -5,9 +5,11 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import pytest
+
 from mlscale.runs.schedule import ClosedLoop, ClosedStage
 from mlscale_paper.claims import Claim, Side, flips, judge, log_ratios, paper_claims
-from mlscale_paper.twin_records import CLAIMS, VALIDATION, record_hash, write_verdicts
+from mlscale_paper.twin_records import CLAIMS, VALIDATION, record_hash, write_comparisons, write_verdicts
 from mlscale_twin.code_hash import code_hash
 from mlscale_twin.profile import FOLDER, read_profile
 from mlscale_twin.simulate import simulate
@@ -50,3 +52,14 @@ def test_a_profile_names_the_runs_it_was_validated_against(tmp_path: Path) -> No
     assert noted.sha256 == before.sha256
     assert noted == before.model_copy(update={"validated": noted.validated})
     assert record_hash(VALIDATION) == hash_before
+
+
+def test_profiles_say_how_far_the_twin_is_from_the_published_runs(tmp_path: Path) -> None:
+    shutil.copy(FOLDER / "torchserve.json", tmp_path)
+    (compared,) = write_comparisons(tmp_path).values()
+    shipped = read_profile("torchserve").compared
+    assert shipped is not None
+    assert (compared.what, compared.runs) == (shipped.what, shipped.runs)
+    for figure, ratios in compared.ratios.items():
+        assert ratios == pytest.approx(shipped.ratios[figure], rel=0.01), figure
+    assert read_profile("torchserve").sha256 == read_profile(tmp_path / "torchserve.json").sha256

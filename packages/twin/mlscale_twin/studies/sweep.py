@@ -10,6 +10,7 @@ import itertools
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import as_completed
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ import pandas as pd
 from mlscale.measurement.measure import Progress
 from mlscale.runs import SCHEDULE, ClosedLoop, MlscaleError, OpenLoop
 from mlscale_twin.code_hash import code_hash
+from mlscale_twin.profile import Profile
+from mlscale_twin.worker_processes import worker_processes
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,7 @@ class Task:
     draw: int = 0
     level_s: float = 0.55
     changes: tuple[tuple[str, Any], ...] = ()
+    profile: Mapping[str, Any] | None = None
 
     def key(self, code: str) -> str:
         """Identifies the task and the code that executes it (`code_hash`)."""
@@ -49,8 +53,10 @@ def grid(
     arm: str = "matched",
     level_s: float = 0.55,
     changes: Mapping[str, Sequence[Any]] | None = None,
+    profile: Profile | None = None,
 ) -> list[Task]:
-    """Every combination of the values of ``scaling`` and ``changes``, ``draws`` times."""
+    """Every combination of the values of ``scaling`` and ``changes``, ``draws`` times; ``profile``: None: the
+    environment's own."""
     names, paths = list(scaling), list(changes or {})
     values = [*scaling.values(), *(changes or {}).values()]
     return [
@@ -62,6 +68,7 @@ def grid(
             draw=draw,
             level_s=level_s,
             changes=tuple(zip(paths, combination[len(names) :], strict=True)),
+            profile=profile.model_dump(mode="json") if profile else None,
         )
         for environment in environments
         for combination in itertools.product(*values)
@@ -70,8 +77,11 @@ def grid(
 
 
 def execute(task: Task) -> dict[str, Any]:
-    """Simulates a task; returns its figures (`mlscale_twin.likeness`), and replica seconds after the step."""
+    """Simulates a task; returns its figures: response times and replicas from the step on, or from the start without
+    one; with a step also those of `mlscale_twin.likeness`."""
+    from mlscale.analysis.durations import durations, intended_between
     from mlscale.analysis.summary import span
+    from mlscale.cost import read_prices, usage_of, usd_per_month
     from mlscale_twin.likeness import likeness_figures
     from mlscale_twin.simulate import SimulateOptions, simulate
 
@@ -80,13 +90,26 @@ def execute(task: Task) -> dict[str, Any]:
         schedule=SCHEDULE.validate_python(dict(task.schedule)),
         scaling=task.scaling,
         arm=task.arm,  # type: ignore[arg-type]
+        profile=Profile.model_validate(task.profile) if task.profile is not None else None,
         options=SimulateOptions(seed=task.seed, draw=task.draw, changes=task.changes),
     )
     from_s, to_s = span(run)
-    counted = run.replicas[run.replicas["t_s"].between(from_s, to_s)]
-    mean = float((counted["ready"] + counted["starting"]).groupby(counted["t_s"]).sum().mean())
-    failed = float((run.requests["status"] != "ok").mean())
-    return {**likeness_figures(run, task.level_s), "mean_replicas": mean, "failure_share": failed}
+    response_s = intended_between(durations(run.requests, timeout_s=run.info.timeout_s), from_s, to_s)["response_s"]
+    figures = {
+        "mean_response_s": float(response_s.mean()),
+        "sd_response_s": float(response_s.std(ddof=0)),
+        **{f"p{share}_response_s": float(response_s.quantile(share / 100)) for share in (50, 95, 99)},
+    }
+    if run.info.step_s is not None:
+        figures |= likeness_figures(run, task.level_s)
+    scaling = next(iter(run.info.scaling.values()))
+    usage = usage_of(run, from_s, to_s)
+    return {
+        **figures,
+        "failure_share": float((run.requests["status"] != "ok").mean()),
+        "mean_replicas": usage.replicas,
+        "usd_per_month": usd_per_month(task.environment, scaling, usage, read_prices()),
+    }
 
 
 def sweep(
@@ -95,27 +118,44 @@ def sweep(
     """Executes the tasks that ``file`` does not hold yet; returns a row per task: its settings and figures.
 
     Args:
-        address: of a Ray cluster with this version of mlscale; None: a Ray instance on this machine.
+        address: of a Ray cluster with this version of mlscale ("local": one started for it); None: processes.
 
     Raises:
         MlscaleError: the file can't be written or is not a sweep's; a task is invalid.
     """
     done, code = _read(file), code_hash()
     keys = [task.key(code) for task in tasks]
-    missing = [(task, key) for task, key in zip(tasks, keys, strict=True) if key not in done]
+    missing = {task.key(code): task for task in tasks if task.key(code) not in done}
     if missing:
-        execute(missing[0][0])  # reports invalid tasks before Ray starts
-        with _writable(file) as write, _ray(address) as ray:
-            remote = ray.remote(num_cpus=1)(execute)
-            waiting = {remote.remote(task): (task, key) for task, key in missing}
-            while waiting:
-                for reference in ray.wait(list(waiting), timeout=1.0)[0]:
-                    task, key = waiting.pop(reference)
-                    done[key] = ray.get(reference)
-                    write({"key": key, "task": asdict(task), "figures": done[key]})
+        execute(next(iter(missing.values())))  # reports invalid tasks, and compiles, before the workers start
+        with _writable(file) as write, _executed(missing, address) as finished:
+            for number, (key, figures) in enumerate(finished, 1):
+                done[key] = figures
+                write({"key": key, "task": asdict(missing[key]), "figures": figures})
                 if progress is not None:
-                    progress(f"{len(tasks) - len(waiting)} of {len(tasks)} simulated", 1 - len(waiting) / len(tasks))
+                    whole = len(tasks) - len(missing) + number
+                    progress(f"{whole} of {len(tasks)} simulated", whole / len(tasks))
     return pd.DataFrame([_row(task, done[key]) for task, key in zip(tasks, keys, strict=True)])
+
+
+@contextmanager
+def _executed(tasks: Mapping[str, Task], address: str | None) -> Iterator[Iterator[tuple[str, dict[str, Any]]]]:
+    """Yields key and figures of each task as it is finished."""
+    if address is None:
+        with worker_processes() as executor:
+            jobs = {executor.submit(execute, task): key for key, task in tasks.items()}
+            yield ((jobs[job], job.result()) for job in as_completed(jobs))
+    else:
+        with _ray(address) as ray:
+            yield _from_ray(ray, tasks)
+
+
+def _from_ray(ray: Any, tasks: Mapping[str, Task]) -> Iterator[tuple[str, dict[str, Any]]]:
+    remote = ray.remote(num_cpus=1)(execute)
+    waiting = {remote.remote(task): key for key, task in tasks.items()}
+    while waiting:
+        for reference in ray.wait(list(waiting), timeout=1.0)[0]:
+            yield waiting.pop(reference), ray.get(reference)
 
 
 def _row(task: Task, figures: Mapping[str, Any]) -> dict[str, Any]:
@@ -163,13 +203,13 @@ def _writable(file: Path) -> Iterator[Callable[[Mapping[str, Any]], None]]:
 
 
 @contextmanager
-def _ray(address: str | None) -> Iterator[Any]:
-    """Ray, started for the block unless it runs at ``address``."""
+def _ray(address: str) -> Iterator[Any]:
+    """A connection to Ray for the block."""
     import ray
 
     try:
         ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except Exception as error:  # a bare one if its node is slow to start
         raise MlscaleError(str(error), f"Ray at {address}", "start Ray there, or omit the address") from error
     try:
         yield ray

@@ -13,9 +13,16 @@ from mlscale.analysis.summary import host_name
 from mlscale.measurement.labels import Labels
 from mlscale.measurement.measure import Progress
 from mlscale.runs import MlscaleError, Run
-from mlscale_twin.likeness import erlang_response_s, likeness, likeness_figures, rejected_share, trajectory_errors
+from mlscale_twin.likeness import (
+    differences,
+    erlang_response_s,
+    likeness,
+    likeness_figures,
+    rejected_share,
+    trajectory_errors,
+)
 from mlscale_twin.negative_controls import CONTROLS, Control
-from mlscale_twin.profile import Profile, read_profile
+from mlscale_twin.profile import Compared, Profile, read_profile
 from mlscale_twin.simulate import SimulateOptions, simulate
 
 ProfileOf = Callable[[Run], Profile]
@@ -167,6 +174,18 @@ def compare_with_live(
         twins[run.info.run_id] = twins_of(run, draws, profile_of=profile_of)
     twin = pd.DataFrame([_row(run, drawn, level_s) for run in runs for drawn in twins[run.info.run_id]])
     return Comparison(runs, twins, live_rows(runs, level_s), twin, profile_of)
+
+
+def compare_profile(
+    profile: Profile, runs: Sequence[Run], what: str, draws: int = 4, progress: Progress | None = None
+) -> Compared:
+    """How far the twin with this profile is from live runs, called ``what``; the profile may be fitted to them."""
+    comparison = compare_with_live(runs, level_s=1.0, draws=draws, progress=progress, profile_of=lambda run: profile)
+    ratios = {}
+    for figure in ("mean_response_s", "sd_response_s", "p95_response_s"):
+        ratio = np.exp(differences(comparison.live, comparison.twin, figure))
+        ratios[figure] = (round(float(ratio.min()), 3), round(float(ratio.max()), 3))
+    return Compared(what=what, runs=len(runs), ratios=ratios)
 
 
 def rejections(

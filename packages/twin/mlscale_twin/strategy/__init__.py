@@ -1,0 +1,1 @@
+"""From a trace and an objective to settings: what ``mlscale advise`` does."""

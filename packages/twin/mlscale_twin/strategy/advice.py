@@ -1,0 +1,249 @@
+"""The advice: what to run locally and in the cloud, what it would cost, how sure that is, and what would change it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import pandas as pd
+
+from mlscale.cost import read_prices
+from mlscale.errors import MlscaleError
+from mlscale.measurement.measure import Progress, no_progress
+from mlscale.runs import ClosedLoop, OpenLoop
+from mlscale_twin.durations import scale_duration
+from mlscale_twin.profile import Profile, read_profile
+from mlscale_twin.strategy.demand import demand_of
+from mlscale_twin.strategy.objective import SHARE_SLOW, Figures, Objective, pareto_front
+from mlscale_twin.strategy.oracle import oracle_replicas
+from mlscale_twin.strategy.paste import settings_files
+from mlscale_twin.strategy.replica import replica_model
+from mlscale_twin.strategy.search import Candidate, Question, in_windows, rank, search
+from mlscale_twin.strategy.strategies import LOCAL, Strategy, strategies
+from mlscale_twin.worker_processes import worker_processes
+
+_STAGES: Final = {"whole trace": 0, "windows": 1, "fluid": 2}
+
+
+@dataclass(frozen=True)
+class Advised:
+    """The strategy for one place.
+
+    Args:
+        excess: by how much it misses the objective (0: it meets it). excess_at_error: the same if the live system is as
+            much slower than the twin as the slowest run that the profile was compared with; None: never compared.
+        what_if: what changes -> figures then; "as assumed" is the figures of the same, approximate kind.
+        oracle_replicas: replicas on average that an oracle would need in the same environment.
+    """
+
+    candidate: Candidate
+    excess: float
+    excess_at_error: float | None
+    what_if: Mapping[str, Figures]
+    oracle_replicas: float
+
+    @property
+    def verdict(self) -> str:
+        """Of the objective, in a few words."""
+        if self.excess > 0:
+            return f"cannot be met; the closest misses it by {100 * self.excess:.0f} %"
+        if self.excess_at_error is None:
+            return "met; the twin was never compared with live runs"
+        if self.excess_at_error > 0:
+            return "met, but not at the twin's largest known error"
+        return "met, also at the twin's largest known error"
+
+
+@dataclass(frozen=True)
+class Advice:
+    """``advised``: by place ("local", "cloud"); ``candidates``: all that were tried."""
+
+    question: Question
+    advised: Mapping[str, Advised]
+    candidates: Sequence[Candidate]
+
+
+@dataclass(frozen=True)
+class AdviseOptions:
+    """What is searched, and at which prices.
+
+    Args:
+        environments: to choose from. settings: about how many are tried. cpu_cores: of a replica.
+        profiles: files that replace the environments' own profiles (`mlscale calibrate`).
+        region: of AWS, for prices. prices: file with the prices of a machine of one's own; None: assumed ones.
+        seed: of arrivals and of the settings tried. progress: called with what happens and the share done.
+    """
+
+    environments: Sequence[str] = ("torchserve", "rayserve", "k3s", "eks", "ecs")
+    settings: int = 1000
+    cpu_cores: float = 0.3
+    profiles: Sequence[Path] = ()
+    region: str = "us-east-1"
+    prices: Path | None = None
+    seed: int = 0
+    progress: Progress = no_progress
+
+
+def advise(schedule: OpenLoop | ClosedLoop, objective: Objective, options: AdviseOptions | None = None) -> Advice:
+    """Recommends a strategy for local and for cloud. Simulated.
+
+    Raises:
+        MlscaleError: something the user can fix.
+    """
+    chosen = options or AdviseOptions()
+    demand = demand_of(schedule)
+    profiles = {name: read_profile(name) for name in chosen.environments}
+    profiles |= {own.environment: own for own in map(read_profile, chosen.profiles)}
+    prices = read_prices(chosen.region, chosen.prices)
+    question = Question(demand, objective, profiles, prices, seed=chosen.seed, progress=chosen.progress)
+    sizes = {"cpu_cores": chosen.cpu_cores}
+    tried = strategies(chosen.environments, profiles, demand, chosen.settings, sizes=sizes, seed=chosen.seed)
+    with worker_processes() as executor:
+        candidates = search(question, tried, executor)
+        advised = {}
+        for place in ("local", "cloud"):
+            mine = [candidate for candidate in candidates if _place(candidate.strategy) == place]
+            if mine:
+                advised[place] = _advised(question, mine, executor)
+    return Advice(question, advised, candidates)
+
+
+def _place(strategy: Strategy) -> str:
+    return "local" if strategy.environment in LOCAL else "cloud"
+
+
+def _advised(question: Question, candidates: Sequence[Candidate], executor: Executor) -> Advised:
+    """The best candidate: of those that went furthest, since earlier stages are approximate."""
+    objective = question.objective
+    furthest = min(_STAGES[candidate.stage] for candidate in candidates)
+    finalists = [candidate for candidate in candidates if _STAGES[candidate.stage] == furthest]
+    best = min(finalists, key=lambda candidate: rank(objective, candidate.figures))
+    figures, strategy = best.figures, best.strategy
+    profile = question.profiles[strategy.environment]
+    replica = replica_model(profile, strategy.scaling, question.work_factor)
+    return Advised(
+        best,
+        objective.excess(figures),
+        None if figures.at_error is None else objective.excess(figures.at_error),
+        {what: in_windows(other, [best], executor)[0].figures for what, other in _changed(question).items()},
+        oracle_replicas(question.demand, replica, objective.limit_s, SHARE_SLOW),
+    )
+
+
+def _changed(question: Question) -> dict[str, Question]:
+    """The question as asked, and if the world is not as assumed."""
+    quiet = replace(question, progress=lambda what, share: None)
+    profiles = {name: _slower_starts(profile) for name, profile in question.profiles.items()}
+    return {
+        "as assumed": quiet,
+        "twice the load": replace(quiet, demand=question.demand.scaled(2.0)),
+        "starts and boots take twice as long": replace(quiet, profiles=profiles),
+        "service is a fifth slower": replace(quiet, work_factor=1.2 * question.work_factor),
+    }
+
+
+def _slower_starts(profile: Profile) -> Profile:
+    steps = tuple(step.model_copy(update={"takes": scale_duration(step.takes, 2.0)}) for step in profile.starts.steps)
+    changes: dict[str, Any] = {"starts": profile.starts.model_copy(update={"steps": steps})}
+    machines = profile.machines
+    if machines is not None and machines.boot is not None:
+        changes["machines"] = machines.model_copy(update={"boot": scale_duration(machines.boot, 2.0)})
+    return profile.model_copy(update=changes)
+
+
+def advice_table(advice: Advice) -> pd.DataFrame:
+    """What is advised: a column per place."""
+    columns = {}
+    for place, entry in advice.advised.items():
+        figures, scaling = entry.candidate.figures, entry.candidate.strategy.scaling
+        worse = {f"slow, {what} (%)": 100 * other.slow for what, other in entry.what_if.items()}
+        columns[place] = {
+            "strategy": entry.candidate.strategy.name,
+            "objective": entry.verdict,
+            "USD per month": f"{figures.usd_per_month:.2f}",
+            "mean response (s)": f"{figures.mean_s:.3g}",
+            f"slower than {advice.question.objective.limit_s:g} s (%)": f"{100 * figures.slow:.2g}",
+            "failed (%)": f"{100 * figures.failed:.2g}",
+            "replicas on average": f"{figures.replicas:.2f}",
+            "replicas of an oracle": f"{entry.oracle_replicas:.2f}",
+            **{what: f"{max(value, 0.0):.2f}" for what, value in worse.items()},
+            "CPU of a replica": f"{scaling['cpu_cores']:g} cores",
+        }
+    return pd.DataFrame(columns)
+
+
+def strategy_table(advice: Advice) -> pd.DataFrame:
+    """A row per strategy: those that went furthest first, then the best by the objective."""
+    objective, candidates = advice.question.objective, advice.candidates
+    front = set(pareto_front([candidate.figures for candidate in candidates]))
+    advised = [entry.candidate for entry in advice.advised.values()]
+    rows = [
+        {
+            "environment": candidate.strategy.environment,
+            "policy": candidate.strategy.policy,
+            "stage": candidate.stage,
+            "advised": candidate in advised,
+            "meets_objective": objective.excess(candidate.figures) <= 0,
+            "on_front": place in front,
+            **{name: value for name, value in asdict(candidate.figures).items() if name != "at_error"},
+            "pruned": candidate.pruned,
+            "settings": json.dumps(dict(candidate.strategy.scaling)),
+        }
+        for place, candidate in enumerate(candidates)
+    ]
+    ranks = [(_STAGES[candidate.stage], rank(objective, candidate.figures)) for candidate in candidates]
+    return pd.DataFrame([rows[place] for place in sorted(range(len(rows)), key=ranks.__getitem__)])
+
+
+def write_advice(advice: Advice, out: Path) -> None:
+    """Writes advice.json, strategies.csv and, for each place, a folder of settings.
+
+    Raises:
+        MlscaleError: ``out`` cannot be written.
+    """
+    try:
+        for place, entry in advice.advised.items():
+            (out / place).mkdir(parents=True, exist_ok=True)
+            for name, text in settings_files(entry.candidate.strategy).items():
+                (out / place / name).write_text(text)
+        strategy_table(advice).to_csv(out / "strategies.csv", index=False)
+        (out / "advice.json").write_text(json.dumps(_record(advice), indent=1) + "\n")
+    except OSError as error:
+        raise MlscaleError(error.strerror or str(error), str(out), "choose a writable folder") from error
+
+
+def _record(advice: Advice) -> dict[str, Any]:
+    question = advice.question
+    return {
+        "simulated": "nothing was measured",
+        "objective": asdict(question.objective),
+        "demand": {
+            "hours": question.demand.duration_s / 3600,
+            "mean_rps": question.demand.mean_rps,
+            "busiest_minute_rps": question.demand.busiest_rps(),
+        },
+        "prices": {"region": question.prices.region, "local": dict(question.prices.local)},
+        "advised": {
+            place: {
+                "environment": entry.candidate.strategy.environment,
+                "policy": entry.candidate.strategy.policy,
+                "verdict": entry.verdict,
+                "stage": entry.candidate.stage,
+                "figures": asdict(entry.candidate.figures),
+                "what_if": {what: asdict(figures) for what, figures in entry.what_if.items()},
+                "oracle_replicas": entry.oracle_replicas,
+                "profile": _provenance(question.profiles[entry.candidate.strategy.environment]),
+                "settings": dict(entry.candidate.strategy.scaling),
+            }
+            for place, entry in advice.advised.items()
+        },
+    }
+
+
+def _provenance(profile: Profile) -> dict[str, Any]:
+    compared = profile.compared.model_dump() if profile.compared else None
+    return {"what": profile.what, "validated": profile.validated, "compared": compared}

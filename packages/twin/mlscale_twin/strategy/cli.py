@@ -1,0 +1,62 @@
+"""``mlscale advise``. Imports are local, so that ``mlscale --help`` stays fast."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def advise(
+    trace: Annotated[Path, typer.Argument(help="CSV of arrivals or rates, or JSON schedule (an open loop)")],
+    out: Annotated[Path, typer.Option(help="folder for advice.json, strategies.csv, settings and figure")],
+    p95: Annotated[float | None, typer.Option(help="95 % of requests take at most this long, s")] = None,
+    mean: Annotated[float | None, typer.Option(help="mean response time at most, s")] = None,
+    sigma: Annotated[float | None, typer.Option(help="standard deviation of response times at most, s")] = None,
+    error_budget: Annotated[float | None, typer.Option(help="share of requests that may fail, such as 0.001")] = None,
+    max_usd_per_month: Annotated[float | None, typer.Option(help="cost at most")] = None,
+    environments: Annotated[str, typer.Option(help="names, separated by spaces")] = "torchserve rayserve k3s eks ecs",
+    profile: Annotated[
+        list[Path] | None, typer.Option(help="written by mlscale calibrate, replaces an environment's own; repeatable")
+    ] = None,
+    settings: Annotated[int, typer.Option(min=10, help="number of settings to try")] = 1000,
+    cores: Annotated[float, typer.Option(min=0.01, help="CPU of one replica")] = 0.3,
+    region: Annotated[str, typer.Option(help="AWS region, for prices")] = "us-east-1",
+    prices: Annotated[Path | None, typer.Option(help="JSON prices of a machine of your own; default: assumed")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="of arrivals and of the settings tried")] = 0,
+) -> None:
+    """Recommend a strategy for local and for cloud, with settings to paste, for a trace and an objective. Simulated."""
+    from mlscale.loadgen.schedule_files import read_schedule
+    from mlscale.progress import Shown
+    from mlscale_twin.plots.advice import cost_and_slow
+    from mlscale_twin.strategy.advice import AdviseOptions, advise, strategy_table, write_advice
+    from mlscale_twin.strategy.objective import Objective
+
+    objective = Objective(p95, mean, sigma, error_budget, max_usd_per_month)
+    with Shown() as progress:
+        options = AdviseOptions(
+            environments=environments.replace(",", " ").split(),
+            settings=settings,
+            cpu_cores=cores,
+            profiles=profile or (),
+            region=region,
+            prices=prices,
+            seed=seed,
+            progress=progress,
+        )
+        advice = advise(read_schedule(trace), objective, options)
+    write_advice(advice, out)
+    figure = cost_and_slow(strategy_table(advice), objective.limit_s)[0, 0].figure
+    for kind in ("png", "pdf"):
+        figure.savefig(out / f"advice.{kind}", bbox_inches="tight", dpi=160)
+    for place, entry in advice.advised.items():
+        figures = entry.candidate.figures
+        print(f"{place}: {entry.candidate.strategy.name}; objective {entry.verdict}")
+        replicas = f"{figures.replicas:.2f} replicas (oracle: {entry.oracle_replicas:.2f})"
+        print(f"  {figures.usd_per_month:.2f} USD a month, {replicas}")
+        print(
+            f"  mean {figures.mean_s:.3g} s, {100 * figures.slow:.2g} % of requests slower than {objective.limit_s:g} s"
+        )
+        print(f"  settings: {out / place}")
+    print(f"{out}: SIMULATED, {len(advice.candidates)} settings; nothing was measured")

@@ -1,0 +1,98 @@
+"""A strategy's settings as files that its framework accepts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import yaml
+
+from mlscale.environments.kubernetes.machine_settings import MachineScaling
+from mlscale.environments.kubernetes.manifests import hpa
+from mlscale.environments.kubernetes.settings import KubernetesScaling
+from mlscale_twin.strategy.strategies import PART_S, Strategy
+
+
+def settings_files(strategy: Strategy) -> dict[str, str]:
+    """File name -> text. A scheduled minimum is a table of its own, since each platform sets one differently."""
+    files = _FILES_OF[strategy.environment](strategy.scaling)
+    if strategy.scheduled_min:
+        rows = [f"{place * PART_S},{least}" for place, least in enumerate(strategy.scheduled_min)]
+        files["minimum.csv"] = "\n".join(["from_s,min_replicas", *rows]) + "\n"
+    return files
+
+
+def _torchserve(scaling: Mapping[str, Any]) -> dict[str, str]:
+    """For mlscale's worker controller (``mlscale measure torchserve --scaling KEY=VALUE``)."""
+    return {"worker-controller.json": json.dumps(dict(scaling), indent=1) + "\n"}
+
+
+def _rayserve(scaling: Mapping[str, Any]) -> dict[str, str]:
+    """A deployment in a Serve config file (``serve deploy``)."""
+    auto = {
+        name: scaling[name]
+        for name in (
+            "min_replicas", "max_replicas", "target_ongoing_requests", "upscale_delay_s", "downscale_delay_s",
+            "look_back_period_s", "metrics_interval_s", "upscaling_factor", "downscaling_factor",
+        )
+    }  # fmt: skip
+    deployment = {
+        "name": "app",
+        "max_ongoing_requests": scaling["max_ongoing_requests"],
+        "max_queued_requests": scaling["max_queued_requests"],
+        "ray_actor_options": {"num_cpus": scaling["cpu_cores"]},
+        "autoscaling_config": auto,
+    }
+    application = {"name": "app", "import_path": "my_module:app", "route_prefix": "/", "deployments": [deployment]}
+    return {"serve.yaml": yaml.safe_dump({"applications": [application]}, sort_keys=False)}
+
+
+def _kubernetes(scaling: Mapping[str, Any]) -> dict[str, str]:
+    """The HorizontalPodAutoscaler of a Deployment called ``app``, as mlscale itself applies it."""
+    kind = MachineScaling if "machine_types" in scaling else KubernetesScaling
+    return {"hpa.yaml": yaml.safe_dump(hpa("app", kind.model_validate(dict(scaling))), sort_keys=False)}
+
+
+def _ecs(scaling: Mapping[str, Any]) -> dict[str, str]:
+    """Scalable target and policy of a service, for a CloudFormation template."""
+    tracking: dict[str, Any] = {
+        "TargetValue": scaling["target"],
+        "ScaleOutCooldown": round(scaling["out_cooldown_s"]),
+        "ScaleInCooldown": round(scaling["in_cooldown_s"]),
+    }
+    name = "ECSServiceAverageCPUUtilization" + ("HighResolution" if scaling["metric_period_s"] == 20 else "")
+    tracking["PredefinedMetricSpecification"] = {"PredefinedMetricType": name}
+    template = {
+        "Resources": {
+            "ScalableTarget": {
+                "Type": "AWS::ApplicationAutoScaling::ScalableTarget",
+                "Properties": {
+                    "ServiceNamespace": "ecs",
+                    "ScalableDimension": "ecs:service:DesiredCount",
+                    "ResourceId": "service/CLUSTER/SERVICE",
+                    "MinCapacity": scaling["min_replicas"],
+                    "MaxCapacity": scaling["max_replicas"],
+                },
+            },
+            "ScalingPolicy": {
+                "Type": "AWS::ApplicationAutoScaling::ScalingPolicy",
+                "Properties": {
+                    "PolicyName": "advised",
+                    "PolicyType": "TargetTrackingScaling",
+                    "ScalingTargetId": {"Ref": "ScalableTarget"},
+                    "TargetTrackingScalingPolicyConfiguration": tracking,
+                },
+            },
+        }
+    }
+    return {"scaling.yaml": yaml.safe_dump(template, sort_keys=False)}
+
+
+_FILES_OF: Final[Mapping[str, Callable[[Mapping[str, Any]], dict[str, str]]]] = {
+    "torchserve": _torchserve,
+    "rayserve": _rayserve,
+    "k3s": _kubernetes,
+    "eks": _kubernetes,
+    "ecs": _ecs,
+}

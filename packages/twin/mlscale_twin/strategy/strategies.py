@@ -1,0 +1,257 @@
+"""The strategies that a search tries: an environment's settings on grids that reach as far as the traffic needs."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from mlscale import environments
+from mlscale.cost import replicas_per_machine
+from mlscale.environments.base import Scaling
+from mlscale.errors import MlscaleError
+from mlscale_twin.profile import Profile
+from mlscale_twin.strategy import fluid
+from mlscale_twin.strategy.demand import Demand
+from mlscale_twin.strategy.replica import ReplicaModel, replica_model
+
+Policy = Literal["fixed", "reactive", "scheduled"]
+# A scheduled minimum holds for this long, s.
+PART_S: Final = 900
+# Environments on machines of one's own.
+LOCAL: Final = ("torchserve", "rayserve", "k3s")
+# The type of machine that EKS adds: one core.
+MACHINE: Final = "c7a.medium"
+# The most replicas that `Scaling` allows.
+_MOST_REPLICAS: Final = 64
+# Utilisation that a scheduled minimum is sized for.
+_SCHEDULED_UTILISATION: Final = 0.7
+_TARGETS: Final = (0.5, 0.7, 1.0, 1.5, 2.0, 3.0)
+_PERCENT: Final = (30, 40, 50, 60, 70, 80)
+_DELAYS: Final[Mapping[str, Sequence[Any]]] = {
+    "upscale_delay_s": (0.0, 1.0, 5.0, 15.0, 30.0),
+    "downscale_delay_s": (30.0, 60.0, 120.0, 300.0, 600.0),
+}
+_HPA: Final[Sequence[Mapping[str, Sequence[Any]]]] = (
+    {"metric": ("in_flight",), "target_in_flight": _TARGETS, "downscale_stabilisation_s": (30, 60, 120, 300, 600)},
+    {"metric": ("cpu",), "target_cpu_percent": _PERCENT, "downscale_stabilisation_s": (60, 120, 300, 600)},
+)
+# What is varied over the arm "matched", besides the numbers of replicas.
+GRIDS: Final[Mapping[str, Sequence[Mapping[str, Sequence[Any]]]]] = {
+    "torchserve": ({"target_ongoing": _TARGETS, **_DELAYS},),
+    "rayserve": ({"target_ongoing_requests": _TARGETS, **_DELAYS},),
+    "k3s": _HPA,
+    "eks": tuple({**grid, "buffer_replicas": (0, 1, 2, 4)} for grid in _HPA),
+    "ecs": (
+        {
+            "metric": ("cpu",),
+            "target": tuple(map(float, _PERCENT)),
+            "metric_period_s": (20, 60),
+            "out_cooldown_s": (0.0, 60.0, 300.0),
+            "in_cooldown_s": (30.0, 120.0, 300.0),
+        },
+    ),
+}
+_TARGET_OF: Final = {"torchserve": "target_ongoing", "rayserve": "target_ongoing_requests"}
+# How an environment calls the number of requests that may wait.
+_WAITING: Final = ("job_queue_size", "max_queued_requests", "max_waiting")
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """``scaling``: every setting of the environment; ``scheduled_min``: replicas at least, by `PART_S` of the trace."""
+
+    environment: str
+    policy: Policy
+    scaling: Mapping[str, Any]
+    scheduled_min: tuple[int, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Such as "k3s, reactive, 1 to 6 replicas"."""
+        low, high = self.scaling["min_replicas"], self.scaling["max_replicas"]
+        number = f"{low} to {high}" if low != high else f"{low}"
+        return f"{self.environment}, {self.policy}, {number} replica{'' if number == '1' else 's'}"
+
+
+def strategies(
+    names: Sequence[str],
+    profiles: Mapping[str, Profile],
+    demand: Demand,
+    number: int,
+    *,
+    sizes: Mapping[str, Any],
+    work_factor: float = 1.0,
+    seed: int = 0,
+) -> list[Strategy]:
+    """About ``number`` different strategies, evenly over the environments: the arms "shipped" and "matched", constant
+    numbers of replicas, and a random sample of the grids, half of it with a scheduled minimum.
+
+    Args:
+        sizes: of a replica, such as {"cpu_cores": 0.3}.
+
+    Raises:
+        MlscaleError: an unknown environment, or sizes that it refuses.
+    """
+    rng = np.random.default_rng(seed)
+    chosen: list[Strategy] = []
+    for place, name in enumerate(names):
+        share = (number - len(chosen)) // (len(names) - place)
+        chosen += _of_environment(name, profiles[name], demand, share, sizes, work_factor, rng)
+    return chosen
+
+
+def _of_environment(
+    name: str,
+    profile: Profile,
+    demand: Demand,
+    number: int,
+    sizes: Mapping[str, Any],
+    work_factor: float,
+    rng: np.random.Generator,
+) -> list[Strategy]:
+    environment = environments.get(name)
+    own = environment.settings.sized(sizes) | ({"machine_types": (MACHINE,)} if name == "eks" else {})
+    matched = environment.arm("matched").model_copy(update=own)
+    replica = replica_model(profile, matched.model_dump(), work_factor)
+    # Replicas that the busiest minute, and the mean rate, keep busy.
+    most_busy, usually_busy = (rate * replica.busy_s for rate in (demand.busiest_rps(), demand.mean_rps))
+    if most_busy > _MOST_REPLICAS:
+        what = f"the busiest minute keeps {most_busy:.0f} replicas busy, at most {_MOST_REPLICAS} can be set"
+        raise MlscaleError(what, f"{name}, {own.get('cpu_cores', matched.cpu_cores):g} cores each", "give --cores more")
+    highest = sorted({_clipped(most_busy * factor) for factor in (0.8, 1.0, 1.25, 1.5, 2.0)})
+    lowest = sorted({1, *(_clipped(usually_busy * factor) for factor in (0.5, 1.0, 1.5))})
+    utilisation = _SCHEDULED_UTILISATION
+    scheduled = tuple(_clipped(rate * replica.busy_s / utilisation) for rate in demand.by_part(PART_S))
+
+    def strategy(policy: Policy, base: Scaling, settings: Mapping[str, Any], low: int, high: int) -> Strategy:
+        changes = {**own, **settings, "min_replicas": low, "max_replicas": max(low, high)}
+        scaling = type(base).model_validate({**base.model_dump(), **changes})
+        return Strategy(name, policy, scaling.model_dump(), scheduled if policy == "scheduled" else ())
+
+    chosen = [strategy("reactive", environment.arm(arm), {}, 1, highest[-1]) for arm in ("shipped", "matched")]
+    most = _clipped(2 * highest[-1])
+    constant = np.unique(np.linspace(lowest[-1], most, max(2, number // 5)).round().astype(int)).tolist()
+    chosen += [strategy("fixed", matched, {}, replicas, replicas) for replicas in constant]
+    combinations = [combination for grid in GRIDS[name] for combination in _combinations(grid)]
+    policies: tuple[Policy, Policy] = ("reactive", "scheduled")
+    every = [
+        (policy, settings, low, high)
+        for settings in combinations
+        for policy in policies
+        for low in (lowest if policy == "reactive" else [1])
+        for high in highest
+        if low <= high
+    ]
+    sample = rng.permutation(len(every))[: max(0, number - len(chosen))]
+    for policy, settings, low, high in (every[place] for place in sample):
+        chosen.append(strategy(policy, matched, settings, low, high))
+    return list({repr(each): each for each in chosen}.values())
+
+
+def _clipped(replicas: float) -> int:
+    """Whole replicas that a setting allows."""
+    return min(max(1, math.ceil(replicas)), _MOST_REPLICAS)
+
+
+def _combinations(grid: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
+    return (dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values()))
+
+
+def records(
+    chosen: Sequence[Strategy], profiles: Mapping[str, Profile], work_factor: float = 1.0
+) -> tuple[fluid.Records, npt.NDArray[np.int64]]:
+    """`fluid.SETTINGS` of each strategy, and its scheduled minimums, (k, m)."""
+    table = np.zeros(len(chosen), fluid.SETTINGS)
+    parts = max((len(strategy.scheduled_min) for strategy in chosen), default=0) or 1
+    minimums = np.zeros((len(chosen), parts), np.int64)
+    for place, strategy in enumerate(chosen):
+        profile = profiles[strategy.environment]
+        fields = _fields(strategy, profile, replica_model(profile, strategy.scaling, work_factor))
+        for name, value in fields.items():
+            table[place][name] = value
+        if strategy.scheduled_min:
+            minimums[place] = strategy.scheduled_min
+    return table, minimums
+
+
+def _fields(strategy: Strategy, profile: Profile, replica: ReplicaModel) -> dict[str, float]:
+    scaling = strategy.scaling
+    waiting = next((scaling[name] for name in _WAITING if name in scaling), -1)
+    fields: dict[str, float] = {
+        "loop": fluid.FIXED,
+        "least": scaling["min_replicas"],
+        "most": scaling["max_replicas"],
+        "target": 1.0,
+        "start_s": round(replica.start_s),
+        "pooled": replica.pooled,
+        "arrivals_cv2": replica.arrivals_cv2,
+        "service_cv2": replica.service_cv2,
+        "light_s": replica.light_s,
+        "busy_s": replica.busy_s,
+        "outside_s": replica.outside_s,
+        "waiting": waiting if waiting >= 0 else 1e12,
+        "timeout_s": 30.0,
+        **_machines(strategy, replica),
+    }
+    return fields if strategy.policy == "fixed" else {**fields, **_LOOPS[profile.scales_by](strategy, profile)}
+
+
+def _delayed(strategy: Strategy, profile: Profile) -> dict[str, float]:
+    scaling = strategy.scaling
+    return {
+        "loop": fluid.DELAYED,
+        "target": scaling[_TARGET_OF[strategy.environment]],
+        "up_s": round(scaling["upscale_delay_s"]),
+        "down_s": round(scaling["downscale_delay_s"]),
+    }
+
+
+def _hpa(strategy: Strategy, profile: Profile) -> dict[str, float]:
+    scaling = strategy.scaling
+    cpu = scaling["metric"] == "cpu"
+    window_s = scaling["downscale_stabilisation_s"]
+    return {
+        "loop": fluid.RATIO,
+        "metric": fluid.CPU if cpu else fluid.IN_FLIGHT,
+        "target": scaling["target_cpu_percent"] / 100 if cpu else scaling["target_in_flight"],
+        "period_s": round(scaling.get("sync_period_s") or profile.loop_value("sync_period_s")),
+        "down_s": round(profile.loop_value("downscale_stabilisation_s") if window_s is None else window_s),
+        "tolerance": profile.loop_value("tolerance"),
+    }
+
+
+def _tracking(strategy: Strategy, profile: Profile) -> dict[str, float]:
+    scaling = strategy.scaling
+    period_s = scaling["metric_period_s"]
+    return {
+        "loop": fluid.TRACKING,
+        "metric": fluid.CPU if scaling["metric"] == "cpu" else fluid.IN_FLIGHT,
+        "target": scaling["target"],
+        "period_s": period_s,
+        "late_s": round(profile.loop_value(f"metric_delay_{period_s}s")),
+        "up_s": round(scaling["out_cooldown_s"]),
+        "down_s": round(scaling["in_cooldown_s"]),
+        "out_points": scaling["out_datapoints"],
+        "in_points": scaling["in_datapoints"],
+    }
+
+
+_LOOPS: Final = {"worker-controller": _delayed, "ray-serve": _delayed, "hpa": _hpa, "target-tracking": _tracking}
+
+
+def _machines(strategy: Strategy, replica: ReplicaModel) -> dict[str, float]:
+    fit = replicas_per_machine(strategy.scaling)
+    if not fit:
+        return {}
+    return {
+        "per_machine": fit,
+        "boot_s": round(replica.boot_s),
+        "removal_s": round(strategy.scaling["consolidate_after_s"]) + 30,
+        "kept_free": strategy.scaling["buffer_replicas"],
+    }

@@ -1,0 +1,68 @@
+"""Traffic as requests in each second, from whatever an open loop says of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mlscale.loadgen.schedule_files import read_schedule
+from mlscale.runs import MlscaleError
+from mlscale.runs.schedule import ClosedLoop, ClosedStage, Constant, OpenLoop, Ramp, Sine, Spike, Staircase, Step
+from mlscale_twin.strategy.demand import Demand, demand_of
+
+
+def open_loop(rate: object, duration_s: float = 600.0) -> OpenLoop:
+    return OpenLoop(duration_s=duration_s, rate=rate)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("rate", "requests"),
+    [
+        (Constant(rate_rps=2.0), 1200.0),
+        (Staircase(steps=(Step(start_s=0, rate_rps=1), Step(start_s=300, rate_rps=3))), 1200.0),
+        (Ramp(from_rps=0.0, to_rps=4.0), 1200.0),
+        (Sine(mean_rps=2.0, amplitude_rps=2.0, period_s=300.0), 1200.0),
+        (Spike(base_rps=1.0, spike_rps=11.0, at_s=100.0, width_s=60.0), 1200.0),
+    ],
+)
+def test_every_shape_has_as_many_requests_as_its_rate_says(rate: object, requests: float) -> None:
+    demand = demand_of(open_loop(rate))
+    assert demand.duration_s == 600
+    assert demand.rates_rps.sum() == pytest.approx(requests, rel=1e-3)
+
+
+def test_a_trace_of_arrivals_is_counted_by_the_second(tmp_path: Path) -> None:
+    file = tmp_path / "trace.csv"
+    file.write_text("TIMESTAMP\n2026-01-01T00:00:00+02:00\n2026-01-01T00:00:00.5+02:00\n2025-12-31T22:00:03Z\n")
+    assert demand_of(read_schedule(file)).rates_rps.tolist() == [2.0, 0.0, 0.0, 1.0]
+    file.write_text("time_s,rate_rps\n0,2\n10,4\n20,0\n")
+    assert demand_of(read_schedule(file)).rates_rps.sum() == pytest.approx(60.0)
+
+
+def test_what_tells_nothing_of_the_traffic_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(MlscaleError, match="open loop"):
+        demand_of(ClosedLoop(duration_s=10, stages=(ClosedStage(start_s=0, clients=2),)))
+    with pytest.raises(MlscaleError, match="no requests"):
+        demand_of(open_loop(Constant(rate_rps=0.0)))
+    with pytest.raises(MlscaleError, match="days"):
+        demand_of(open_loop(Constant(rate_rps=1.0), 20 * 86_400.0))
+
+
+def test_critical_windows_hold_the_rise_and_the_busiest_minute() -> None:
+    rates = np.ones(7200)
+    rates[3000:3100] = 20.0
+    windows = Demand(rates).critical_windows(600, 3)
+    assert all(end - start == 600 for start, end in windows)
+    assert windows[0][0] < 3000 < windows[0][1]
+    assert any(start <= 3030 and end >= 3090 for start, end in windows)
+    assert len({*windows}) == len(windows)
+
+
+def test_a_window_is_the_same_traffic_as_a_schedule() -> None:
+    demand = Demand(np.repeat([1.0, 3.0, 2.0], 100))
+    again = demand_of(demand.window(50, 250))
+    np.testing.assert_allclose(again.rates_rps, demand.rates_rps[50:250])
+    assert demand.by_part(100).tolist() == [1.0, 3.0, 2.0]
+    assert demand.busiest_rps(60) == 3.0

@@ -1,0 +1,193 @@
+"""The search end to end on an hour of traffic, its objective, and the files that it gives out."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from mlscale import environments
+from mlscale.plots.style import plotted
+from mlscale.runs import MlscaleError
+from mlscale_twin.plots.advice import cost_and_slow
+from mlscale_twin.profile import read_profile
+from mlscale_twin.strategy.advice import Advice, AdviseOptions, advise, strategy_table, write_advice
+from mlscale_twin.strategy.demand import Demand
+from mlscale_twin.strategy.objective import Figures, Objective, pareto_front
+from mlscale_twin.strategy.paste import settings_files
+from mlscale_twin.strategy.strategies import LOCAL, Strategy, strategies
+
+NAMES = ("torchserve", "k3s", "eks", "ecs")
+PROFILES = {name: read_profile(name) for name in NAMES}
+HOUR = Demand(6.0 + 5.0 * np.sin(np.arange(3600) / 3600 * 2 * np.pi - 1.5))
+
+
+def figures(usd: float, slow: float, **changes: float) -> Figures:
+    usual = {"mean_s": 0.3, "sd_s": 0.2, "failed": 0.0, "replicas": 2.0, "peak": 3}
+    return Figures(slow=slow, usd_per_month=usd, **(usual | changes))  # type: ignore[arg-type]
+
+
+def test_an_objective_is_missed_by_its_worst_part() -> None:
+    objective = Objective(p95_s=1.0, mean_s=0.5, max_usd_per_month=100.0)
+    assert objective.excess(figures(50.0, 0.04)) == 0.0
+    assert objective.excess(figures(50.0, 0.10)) == pytest.approx(1.0)
+    assert objective.excess(figures(150.0, 0.10)) == pytest.approx(1.0)
+    assert objective.excess(figures(300.0, 0.10)) == pytest.approx(2.0)
+    assert objective.excess(figures(50.0, 0.0, mean_s=0.75)) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [({}, "no response time"), ({"p95_s": -1.0}, "--p95"), ({"mean_s": float("nan")}, "--mean"),
+     ({"p95_s": 1.0, "error_budget": 1.0}, "every request fail")],
+)  # fmt: skip
+def test_what_can_not_be_asked_is_said(asked: dict[str, float], words: str) -> None:
+    with pytest.raises(MlscaleError, match=words):
+        Objective(**asked)
+
+
+def test_the_front_holds_what_nothing_beats() -> None:
+    found = [figures(10.0, 0.5), figures(20.0, 0.1), figures(15.0, 0.6), figures(30.0, 0.1), figures(40.0, 0.01)]
+    assert pareto_front(found) == [0, 1, 4]
+
+
+@pytest.fixture(scope="module")
+def advice() -> Advice:
+    schedule = HOUR.window(0, HOUR.duration_s)
+    return advise(schedule, Objective(p95_s=1.5), AdviseOptions(environments=NAMES, settings=120))
+
+
+def test_the_best_of_the_last_stage_is_advised_for_both_places(advice: Advice) -> None:
+    objective = advice.question.objective
+    assert set(advice.advised) == {"local", "cloud"}
+    for entry in advice.advised.values():
+        assert entry.candidate.stage == "whole trace"
+        local = entry.candidate.strategy.environment in LOCAL
+        others = [
+            candidate.figures
+            for candidate in advice.candidates
+            if candidate.stage == "whole trace" and (candidate.strategy.environment in LOCAL) == local
+        ]
+        meeting = [figures for figures in others if objective.excess(figures) <= 0]
+        if meeting:
+            assert entry.excess == 0
+            assert entry.candidate.figures.usd_per_month <= 1.01 * min(figures.usd_per_month for figures in meeting)
+    assert all(candidate.pruned for candidate in advice.candidates if candidate.stage == "fluid")
+
+
+def test_no_strategy_needs_fewer_replicas_than_the_oracle(advice: Advice) -> None:
+    for entry in advice.advised.values():
+        if entry.excess <= 0:
+            assert entry.candidate.figures.replicas > 0.8 * entry.oracle_replicas
+
+
+def test_twice_the_load_is_worse(advice: Advice) -> None:
+    for entry in advice.advised.values():
+        assert entry.what_if["twice the load"].slow >= entry.what_if["as assumed"].slow
+
+
+def test_the_table_says_why_and_everything_is_written(advice: Advice, tmp_path: Path) -> None:
+    write_advice(advice, tmp_path / "out")
+    record = json.loads((tmp_path / "out/advice.json").read_text())
+    assert set(record["advised"]) == {"local", "cloud"}
+    assert all(entry["profile"]["what"] for entry in record["advised"].values())
+    table = pd.read_csv(tmp_path / "out/strategies.csv")
+    assert len(table) == len(advice.candidates)
+    assert table["on_front"].any()
+    assert table["advised"].sum() == 2
+    assert next((tmp_path / "out/local").iterdir())
+    axes = cost_and_slow(strategy_table(advice), advice.question.objective.limit_s)
+    assert len(plotted(axes)) == len(table)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_settings_are_what_the_framework_takes(name: str) -> None:
+    tried = strategies([name], PROFILES, HOUR, 40, sizes={"cpu_cores": 0.3})
+    assert len({(each.policy, json.dumps(dict(each.scaling), sort_keys=True)) for each in tried}) == len(tried)
+    assert {each.policy for each in tried} == {"fixed", "reactive", "scheduled"}
+    for strategy in tried:
+        written = settings_files(strategy)
+        assert ("minimum.csv" in written) == (strategy.policy == "scheduled")
+        for file, text in written.items():
+            if file.endswith(".yaml"):
+                assert yaml.safe_load(text)
+
+
+def test_a_serve_config_is_one_that_serve_takes() -> None:
+    from ray.serve.schema import ServeDeploySchema
+
+    profiles = {"rayserve": read_profile("rayserve")}
+    strategy = next(
+        each
+        for each in strategies(["rayserve"], profiles, HOUR, 40, sizes={"cpu_cores": 0.3})
+        if each.policy == "reactive"
+    )
+    schema = ServeDeploySchema.model_validate(yaml.safe_load(settings_files(strategy)["serve.yaml"]))
+    (deployment,) = schema.applications[0].deployments
+    assert deployment.autoscaling_config["max_replicas"] == strategy.scaling["max_replicas"]
+
+
+def first(name: str) -> Strategy:
+    tried = strategies([name], PROFILES, HOUR, 40, sizes={"cpu_cores": 0.3})
+    return next(strategy for strategy in tried if strategy.policy == "reactive")
+
+
+def test_a_scaling_policy_is_one_that_cloudformation_takes(tmp_path: Path) -> None:
+    file = tmp_path / "scaling.yaml"
+    file.write_text(settings_files(first("ecs"))["scaling.yaml"])
+    argv = [str(Path(sys.executable).with_name("cfn-lint")), "--format", "json", str(file)]
+    lint = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert json.loads(lint.stdout) == [], lint.stdout + lint.stderr
+
+
+def test_a_worker_controller_takes_its_settings() -> None:
+    strategy = first("torchserve")
+    written = json.loads(settings_files(strategy)["worker-controller.json"])
+    assert environments.get("torchserve").settings.model_validate(written).model_dump() == dict(strategy.scaling)
+
+
+@pytest.mark.parametrize("name", ["k3s", "eks"])
+def test_an_hpa_is_the_one_that_mlscale_applies(name: str) -> None:
+    strategy = first(name)
+    spec = yaml.safe_load(settings_files(strategy)["hpa.yaml"])["spec"]
+    assert (spec["minReplicas"], spec["maxReplicas"]) == tuple(
+        strategy.scaling[bound] for bound in ("min_replicas", "max_replicas")
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "words"),
+    [
+        ("time_s,rate_rps\n0,1\n10,-1\n", ["--p95", "1"], "line 3"),
+        ("time_s,rate_rps\n0,1\n10,nan\n", ["--p95", "1"], "line 3"),
+        ("time_s\n5\n1\n", ["--p95", "1"], "line 3"),
+        ("time_s\n", ["--p95", "1"], "trace.csv"),
+        ("when\n1\n", ["--p95", "1"], "TIMESTAMP or time_s"),
+        ("time_s,rate_rps\n0,0\n60,0\n", ["--p95", "1"], "no requests"),
+        ("time_s,rate_rps\n0,9999\n60,0\n", ["--p95", "1"], "give --cores more"),
+        ("time_s,rate_rps\n0,1\n9,0\n", [], "no response time"),
+        ("time_s,rate_rps\n0,1\n9,0\n", ["--p95", "0"], "above 0"),
+        ("time_s,rate_rps\n0,1\n9,0\n", ["--p95", "1", "--environments", "k4s"], "k4s"),
+        ("time_s,rate_rps\n0,1\n9,0\n", ["--p95", "1", "--region", "mars-1"], "mars-1"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_nothing_is_written(
+    tmp_path: Path, text: str, options: list[str], words: str
+) -> None:
+    trace = tmp_path / "trace.csv"
+    trace.write_text(text)
+    command = ["advise", str(trace), "--out", str(tmp_path / "out"), "--settings", "20", *options]
+    done = subprocess.run(
+        [sys.executable, "-m", "mlscale.cli", *command], capture_output=True, text=True, timeout=120, check=False
+    )
+    last = done.stderr.strip().splitlines()[-1]
+    assert done.returncode == 2
+    assert words in last
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists()
