@@ -194,10 +194,10 @@ def compare(
     if as_json:
         print(to_json(comparison))
         return
-    costs = cost_table(loaded, level_s)
+    prices = read_prices()
+    costs = cost_table(loaded, level_s, prices)
     print(to_text(comparison))
     if len(costs):
-        prices = read_prices()
         print(f"\nCost at list prices ({prices.region}, {prices.aws['date']}); own machines: {prices.local['source']}")
         print(costs.round(2).to_string())
 

@@ -120,14 +120,13 @@ def cost_table(runs: Sequence[Run], limit_s: float, prices: Prices | None = None
         idle = Usage(scaling["min_replicas"], scaling["min_replicas"], initial_machines(scaling), 0.0)
         answers = intended_between(durations(run.requests, timeout_s=run.info.timeout_s), from_s, to_s)
         good_per_month = (answers["response_s"] <= limit_s).sum() / (to_s - from_s) * MONTH_H * 3600
+        million_usd = 1e6 * usd / good_per_month if good_per_month else np.inf
         rows.append(
             {
                 "environment": run.info.environment,
                 "mode": run.info.mode,
                 "USD per month": usd,
-                f"USD per million answers within {limit_s:g} s": 1e6 * usd / good_per_month
-                if good_per_month
-                else np.inf,
+                f"USD per million answers within {limit_s:g} s": million_usd,
                 "USD per month, idle": usd_per_month(run.info.environment, scaling, idle, known),
             }
         )

@@ -17,7 +17,7 @@ from mlscale.notebook.manifest import Simulated
 from mlscale.runs import Run
 from mlscale_paper import places
 from mlscale_twin.code_hash import code_hash
-from mlscale_twin.profile import Compared, read_profile
+from mlscale_twin.profile import Compared, Profile, read_profile
 
 VALIDATION: Final = "validation.json"
 CLAIMS: Final = "claims.json"
@@ -80,8 +80,7 @@ def write_verdicts(record: Mapping[str, Any], runs: Sequence[Run], profiles: Pat
             f"held against {rows['n'].max()} live runs until {last:%Y-%m-%d}: {counts_text} of {len(rows)} figures"
         )
         file = profiles / f"{environment}.json"
-        profile = read_profile(file).model_copy(update={"validated": validated})
-        write_text(file, profile.model_dump_json(indent=2, exclude_none=True) + "\n")
+        _write_profile(file, read_profile(file).model_copy(update={"validated": validated}))
 
 
 def write_comparisons(profiles: Path, progress: Progress | None = None) -> dict[Path, Compared]:
@@ -97,10 +96,13 @@ def write_comparisons(profiles: Path, progress: Progress | None = None) -> dict[
         runs = [run for run in live if run.info.environment == profile.environment]
         if runs:
             compared = compare_profile(profile, runs, FITTED, progress=progress)
-            changed = profile.model_copy(update={"compared": compared})
-            write_text(file, changed.model_dump_json(indent=2, exclude_none=True) + "\n")
+            _write_profile(file, profile.model_copy(update={"compared": compared}))
             written[file] = compared
     return written
+
+
+def _write_profile(file: Path, profile: Profile) -> None:
+    write_text(file, profile.model_dump_json(indent=2, exclude_none=True) + "\n")
 
 
 def write_record(name: str, values: Mapping[str, Any]) -> Path:

@@ -136,7 +136,7 @@ def _advised(question: Question, candidates: Sequence[Candidate], executor: Exec
 
 def _changed(question: Question) -> dict[str, Question]:
     """The question as asked, and if the world is not as assumed."""
-    quiet = replace(question, progress=lambda what, share: None)
+    quiet = replace(question, progress=no_progress)
     profiles = {name: _slower_starts(profile) for name, profile in question.profiles.items()}
     return {
         "as assumed": quiet,

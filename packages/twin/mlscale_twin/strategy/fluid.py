@@ -159,8 +159,7 @@ def _simulate(
             # Response time: mean, variance and the share over the limit.
             servers = float(max(ready, 1)) if p.pooled == 1 else 1.0
             busy = min(used, 0.98)
-            waits = busy ** (math.sqrt(2.0 * (servers + 1.0)) - 1.0)
-            tail_s = p.busy_s * (p.arrivals_cv2 + p.service_cv2) / 2.0 / (servers * (1.0 - busy))
+            waits, tail_s = random_wait(busy, servers, p.busy_s, p.arrivals_cv2, p.service_cv2)
             backlog_s = 0.5 * (queue + left) / capacity if capacity > 0 else p.timeout_s
             if left > 0.0:  # a backlog determines the wait; chance adds little
                 waits = 0.0
@@ -257,6 +256,15 @@ def _simulate(
                 surplus_for = surplus_for + 1 if needed < requested else 0
                 if surplus_for > p.removal_s:
                     requested, registered, surplus_for = needed, min(registered, needed), 0
+
+
+@njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
+def random_wait(
+    busy: float, servers: float, busy_s: float, arrivals_cv2: float, service_cv2: float
+) -> tuple[float, float]:
+    """Share of requests that wait without a backlog, and the mean of their wait, s (Sakasegawa)."""
+    waits = busy ** (math.sqrt(2.0 * (servers + 1.0)) - 1.0)
+    return waits, busy_s * (arrivals_cv2 + service_cv2) / 2.0 / (servers * (1.0 - busy))
 
 
 @njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]

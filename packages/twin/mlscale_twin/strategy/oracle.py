@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlscale_twin.strategy.demand import Demand
-from mlscale_twin.strategy.fluid import share_late
+from mlscale_twin.strategy.fluid import random_wait, share_late
 from mlscale_twin.strategy.replica import ReplicaModel
 
 _LEVELS: Final = 200
@@ -51,8 +51,7 @@ def _share_slow(rate_rps: float, count: float, replica: ReplicaModel, limit_s: f
     if busy >= 1:
         return 1.0
     servers = count if replica.pooled else 1.0
-    waits = busy ** (np.sqrt(2 * (servers + 1)) - 1)
-    tail_s = replica.busy_s * (replica.arrivals_cv2 + replica.service_cv2) / 2 / (servers * (1 - busy))
+    waits, tail_s = random_wait(busy, servers, replica.busy_s, replica.arrivals_cv2, replica.service_cv2)
     service_s = replica.light_s + (replica.busy_s - replica.light_s) * busy
     left_s = limit_s - replica.outside_s - service_s
-    return 1.0 if left_s <= 0 else float(share_late(left_s, service_s, replica.service_cv2, float(waits), tail_s))
+    return 1.0 if left_s <= 0 else float(share_late(left_s, service_s, replica.service_cv2, waits, tail_s))

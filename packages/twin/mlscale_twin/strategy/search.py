@@ -8,14 +8,15 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Executor, Future
-from dataclasses import dataclass, field, replace
+from concurrent.futures import Executor
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from mlscale.cost import Prices, Usage, machine_changes, mean_and_peak, usd_per_month
+from mlscale.measurement.measure import Progress, no_progress
 from mlscale.runs.schedule import OpenLoop
 from mlscale_twin.profile import Profile
 from mlscale_twin.strategy import fluid
@@ -59,7 +60,7 @@ class Question:
     prices: Prices
     work_factor: float = 1.0
     seed: int = 0
-    progress: Callable[[str, float], None] = field(default=lambda what, share: None)
+    progress: Progress = no_progress
 
 
 def search(question: Question, strategies: Sequence[Strategy], executor: Executor) -> list[Candidate]:
@@ -68,9 +69,8 @@ def search(question: Question, strategies: Sequence[Strategy], executor: Executo
     figures = by_fluid_model(question, strategies)
     coarse = [Candidate(*pair, "fluid") for pair in zip(strategies, figures, strict=True)]
     best, pruned = _best(question.objective, coarse, IN_WINDOWS)
-    _simulate(
-        *_job(question, best[0].strategy, 0, 1)
-    )  # compiles the twin, if nobody has yet, before several workers do
+    # Compiles the twin, if nobody has yet, before several workers do.
+    _simulate(*_job(question, best[0].strategy, _part(question.demand, 0, 1)))
     closer = in_windows(question, best, executor)
     finalists, also_pruned = _best(question.objective, closer, OVER_ALL)
     return [*over_all(question, finalists, executor), *also_pruned, *pruned]
@@ -126,8 +126,10 @@ def in_windows(question: Question, candidates: Sequence[Candidate], executor: Ex
     for start, end in windows:
         outside[start:end] = False
     elsewhere = by_fluid_model(question, [candidate.strategy for candidate in candidates], outside)
+    parts_of_trace = [_part(question.demand, *window) for window in windows]
     jobs = [
-        [_submit(executor, question, candidate.strategy, *window) for window in windows] for candidate in candidates
+        [executor.submit(_simulate, *_job(question, candidate.strategy, part)) for part in parts_of_trace]
+        for candidate in candidates
     ]
     weights = [float(question.demand.rates_rps[start:end].sum()) for start, end in windows]
     elsewhere_weight = float(question.demand.rates_rps[outside].sum())
@@ -141,8 +143,8 @@ def in_windows(question: Question, candidates: Sequence[Candidate], executor: Ex
 
 def over_all(question: Question, candidates: Sequence[Candidate], executor: Executor) -> list[Candidate]:
     """With figures of the twin over the whole trace."""
-    seconds = len(question.demand.rates_rps)
-    jobs = [_submit(executor, question, candidate.strategy, 0, seconds) for candidate in candidates]
+    whole = _part(question.demand, 0, len(question.demand.rates_rps))
+    jobs = [executor.submit(_simulate, *_job(question, candidate.strategy, whole)) for candidate in candidates]
     final = []
     for place, (candidate, job) in enumerate(zip(candidates, jobs, strict=True)):
         question.progress(f"{len(jobs)} settings by the twin, over the whole trace", place / len(jobs))
@@ -215,37 +217,38 @@ def _weighted(parts: Sequence[tuple[float, Figures]], cost: Figures) -> Figures:
     )
 
 
-def _submit(executor: Executor, question: Question, strategy: Strategy, start: int, end: int) -> Future[Figures]:
-    """Simulates the requests in the seconds ``start`` to ``end`` of the trace."""
-    return executor.submit(_simulate, *_job(question, strategy, start, end))
+@dataclass(frozen=True)
+class _Part:
+    """A part of the trace: requests from ``start`` on count, s; ``schedule`` begins at ``begin``, s, to warm up."""
+
+    schedule: OpenLoop
+    start: int
+    begin: int
 
 
-def _job(question: Question, strategy: Strategy, start: int, end: int) -> tuple[Any, ...]:
-    """The arguments of `_simulate`."""
+def _part(demand: Demand, start: int, end: int) -> _Part:
     begin = max(0, start - _WARM_UP_S)
-    schedule, profile = question.demand.window(begin, end), question.profiles[strategy.environment]
-    limit_s, factor, seed = question.objective.limit_s, question.work_factor, question.seed
-    return strategy, profile, schedule, start, begin, limit_s, factor, seed
+    return _Part(demand.window(begin, end), start, begin)
+
+
+def _job(question: Question, strategy: Strategy, part: _Part) -> tuple[Strategy, Profile, _Part, float, float, int]:
+    """The arguments of `_simulate`."""
+    profile, limit_s = question.profiles[strategy.environment], question.objective.limit_s
+    return strategy, profile, part, limit_s, question.work_factor, question.seed
 
 
 def _simulate(
-    strategy: Strategy,
-    profile: Profile,
-    schedule: OpenLoop,
-    start: int,
-    begin: int,
-    limit_s: float,
-    work_factor: float,
-    seed: int,
+    strategy: Strategy, profile: Profile, part: _Part, limit_s: float, work_factor: float, seed: int
 ) -> Figures:
-    """The twin's figures, without cost, of the part of the trace from ``start`` on; simulated from ``begin`` on."""
+    """The twin's figures of a part of the trace, without cost."""
     from mlscale_twin.simulate import machines_of
     from mlscale_twin.twin import Setup, Twin
 
     component, work = next(iter(profile.work.items()))
     scalings = {component: dict(strategy.scaling)}
     types, boot = machines_of(scalings)
-    minimums = [(place * PART_S - begin, least) for place, least in enumerate(strategy.scheduled_min)]
+    schedule = part.schedule
+    minimums = [(place * PART_S - part.begin, least) for place, least in enumerate(strategy.scheduled_min)]
     outcome = Twin(
         Setup(
             profile=profile,
@@ -257,7 +260,7 @@ def _simulate(
             boot=boot,
             seed=seed,
             records=False,
-            begin_s=float(start - begin),
+            begin_s=float(part.start - part.begin),
             scheduled_min=[(max(0.0, from_s), least) for from_s, least in minimums if from_s > -PART_S],
         )
     ).run()
