@@ -1,58 +1,43 @@
-"""One HTTP request and its outcome (METHOD §1)."""
+"""Sends requests to one address and judges their answers (METHOD §1)."""
 
 from __future__ import annotations
 
+import asyncio
+import base64
 import errno
 import json
 import math
+import socket
+import ssl
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
-from types import SimpleNamespace, TracebackType
-from typing import Final, Self
+from collections.abc import Callable, Mapping
+from typing import Final
 
-import aiohttp
 from yarl import URL
 
 from mlscale.loadgen.bodies import BodySet, Check
-from mlscale.loadgen.hops import HEADER, Hop, read_hops
+from mlscale.loadgen.connection import MAX_ANSWER_BYTES, Connection, Outcome
+from mlscale.loadgen.hops import read_hops
 from mlscale.runs.info import Connections
 from mlscale.runs.tables import Status
 
 _NAN: Final = float("nan")
 # Connection errors that mean this machine lacks resources and say nothing about the server.
 _LOCAL_ERRORS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS, errno.ENOMEM})
+# A name's addresses are looked up again after that long: load balancers change theirs.
+_LOOKUP_S: Final = 10.0
 
-_KEEPALIVE_S: Final = 86_400.0
+Ended = Callable[[Exception | None], None]
+"""Called once when a request has ended, with what went wrong on this machine."""
 
 
 class OutOfResources(Exception):  # noqa: N818
     """This machine can't open another connection."""
 
 
-@dataclass(slots=True)
-class Outcome:
-    """The outcome of a request; times are ``time.monotonic()`` seconds, NaN if never reached.
-
-    ``sent_s``: when its connection was started (fresh) or reused (kept). ``connect_s`` is a duration.
-    """
-
-    sent_s: float
-    connect_s: float = _NAN
-    first_byte_s: float = _NAN
-    done_s: float = _NAN
-    status: Status = "unfinished"
-    replica_id: str = ""
-    queue_s: float = _NAN
-    inference_s: float = _NAN
-    bytes_in: int = 0
-    connecting_s: float = _NAN
-    hops: tuple[Hop, ...] = ()
-    """Its visits to components, if the application has several."""
-
-
 class Client:
-    """Sends requests to one address. Redirects are not followed, and nothing is sent twice.
+    """Sends requests to one address. Redirects are not followed, nothing is sent twice, no proxy is used, and
+    certificates are verified.
 
     Args:
         bodies: to POST; None: send GET requests.
@@ -73,155 +58,216 @@ class Client:
         own_connections: bool = False,
     ) -> None:
         self._url = URL(url)
+        self._port = self._url.port or 80
         self._bodies, self._check = bodies, check
-        self._method = "GET" if bodies is None else "POST"
-        self._headers = dict(headers)
-        explicit = "content-type" in {name.lower() for name in headers}
-        self._types = [{} if explicit else {"Content-Type": kind} for kind in bodies.content_types] if bodies else []
-        self._connections, self._timeout_s, self._own_connections = connections, timeout_s, own_connections
-        self._sessions: dict[int, aiohttp.ClientSession] = {}
+        self._keep = connections == "kept"
+        self._own_connections, self._timeout_s = own_connections, timeout_s
+        self._requests = _requests(self._url, headers, bodies, keep=self._keep)
+        self._tls = ssl.create_default_context() if self._url.scheme == "https" else None
+        self._idle: dict[int, list[Connection]] = {}
+        self._open: dict[_Exchange, None] = {}  # in the order in which they began, which is that of their deadlines
+        self._addresses: list[str] = []
+        self._looked_up_s = -math.inf
+        self._loop = asyncio.get_running_loop()
+        self._deadline: asyncio.TimerHandle | None = None
 
-    def _session_of(self, client: int) -> aiohttp.ClientSession:
-        number = client if self._own_connections and self._connections == "kept" else 0
-        if number not in self._sessions:
-            self._sessions[number] = self._new_session()
-        return self._sessions[number]
+    @property
+    def open_requests(self) -> int:
+        return len(self._open)
 
-    def _new_session(self) -> aiohttp.ClientSession:
-        connector = (
-            aiohttp.TCPConnector(limit=0, force_close=True)
-            if self._connections == "fresh"
-            else aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_S)
-        )
-        session = aiohttp.ClientSession(
-            connector=connector,
-            headers=self._headers,
-            # ceil_threshold: aiohttp would round deadlines up to whole seconds
-            timeout=aiohttp.ClientTimeout(total=self._timeout_s, ceil_threshold=math.inf),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            skip_auto_headers=["Accept-Encoding"],  # decompression would cost time here
-            auto_decompress=False,
-            trace_configs=[_tracing()],
-        )
-        session._retry_connection = False  # aiohttp has no public option against resending GETs
-        return session
+    def send(self, client: int, body: int, outcome: Outcome, ended: Ended) -> None:
+        """Send body number ``body`` for client number ``client``; fill in ``outcome``, then call ``ended``.
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for session in self._sessions.values():
-            await session.close()
-
-    async def send(self, client: int, body: int, outcome: Outcome) -> None:
-        """Send a request of client number ``client`` with body number ``body`` and fill in ``outcome``.
-
-        If cancelled, the outcome stays ``unfinished``.
-
-        Raises:
-            OutOfResources: this machine could not open a connection.
+        ``ended`` gets `OutOfResources` if this machine could not open a connection, or the exception of a failed check.
         """
+        exchange = _Exchange(self, client, body, outcome, ended)
+        exchange.request, exchange.began_s = self._requests[body], self._loop.time()
+        self._open[exchange] = None
+        if self._deadline is None:
+            self._deadline = self._loop.call_later(self._timeout_s, self._expire)
+        idle = self._idle.get(client if self._own_connections else 0)
+        if idle:
+            exchange.connection = idle.pop()
+            exchange.connection.send(exchange)
+        else:
+            exchange.connecting = self._loop.create_task(self._connect(exchange))
+
+    def close(self) -> None:
+        """Close all connections; open requests end as ``unfinished``."""
+        if self._deadline is not None:
+            self._deadline.cancel()
+        for exchange in list(self._open):
+            exchange.abandon("unfinished")
+        for connection in [connection for idle in self._idle.values() for connection in idle]:
+            connection.close()
+
+    async def _connect(self, exchange: _Exchange) -> None:
+        exchange.outcome.sent_s = exchange.outcome.connecting_s = time.monotonic()
+        error = OSError("no address")
         try:
-            response = await self._session_of(client).request(
-                self._method,
-                self._url,
-                data=None if self._bodies is None else self._bodies.bodies[body],
-                headers=self._types[body] if self._types else None,
-                allow_redirects=False,
-                trace_request_ctx=outcome,
-            )
-            outcome.first_byte_s = time.monotonic()
-            answer = await response.read()
-            outcome.done_s = time.monotonic()
-            outcome.bytes_in = len(answer)
-            self._read_headers(response.headers, outcome)
-            outcome.status = self._judge(response.status, answer, body)
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            status = _status_of(error)
-            outcome.done_s = time.monotonic()
-            outcome.status = status
+            for address in await self._lookup():
+                try:
+                    await self._connect_to(address, exchange)
+                except OSError as failed:
+                    error = failed
+                else:
+                    return
+        except OSError as failed:  # the name can't be looked up
+            error = failed
+        exchange.fail_to_connect(error)
 
-    @staticmethod
-    def _read_headers(headers: Mapping[str, str], outcome: Outcome) -> None:
-        outcome.replica_id = headers.get("X-Mlscale-Replica", "")
-        outcome.inference_s = _number(headers.get("X-Mlscale-Inference-S"))
-        outcome.queue_s = _number(headers.get("X-Mlscale-Queue-S"))
-        if math.isnan(outcome.queue_s):
-            outcome.queue_s = _number(headers.get("X-Mlscale-Started-S")) - outcome.sent_s
-        outcome.hops = read_hops(headers.get(HEADER), outcome.queue_s)
+    async def _connect_to(self, address: str, exchange: _Exchange) -> None:
+        connection = exchange.connection = Connection(exchange, self._lost)
+        name = self._url.host if self._tls else None
+        exchange.outcome.connecting_s = time.monotonic()
+        await self._loop.create_connection(lambda: connection, address, self._port, ssl=self._tls, server_hostname=name)
 
-    def _judge(self, status: int, answer: bytes, body: int) -> Status:
+    async def _lookup(self) -> list[str]:
+        now_s = time.monotonic()
+        if now_s - self._looked_up_s > _LOOKUP_S:
+            found = await self._loop.getaddrinfo(self._url.host, self._port, type=socket.SOCK_STREAM)
+            self._addresses = [str(entry[4][0]) for entry in found]
+            self._looked_up_s = now_s
+        return self._addresses
+
+    def _expire(self) -> None:
+        """Abandon requests whose time is over, and come again for the next."""
+        self._deadline = None
+        now_s = self._loop.time()
+        for exchange in list(self._open):
+            left_s = exchange.began_s + self._timeout_s - now_s
+            if left_s > 0:
+                self._deadline = self._loop.call_later(left_s, self._expire)
+                return
+            exchange.abandon("timeout")
+
+    def _lost(self, connection: Connection) -> None:
+        for idle in self._idle.values():
+            if connection in idle:
+                idle.remove(connection)
+
+    def ended(self, exchange: _Exchange) -> None:
+        """Forget it, and keep its connection if it can be used again."""
+        self._open.pop(exchange, None)
+        connection = exchange.connection
+        if connection is None or exchange.outcome.status in ("unfinished", "timeout", "refused", "reset"):
+            return
+        if self._keep and connection.reusable:
+            self._idle.setdefault(exchange.client if self._own_connections else 0, []).append(connection)
+        else:
+            connection.close()
+
+    def judge(self, exchange: _Exchange) -> Status:
+        """The status of a complete answer; what else it says goes into the outcome."""
+        connection, outcome = exchange.connection, exchange.outcome
+        assert connection is not None
+        headers = connection.headers
+        if headers:
+            outcome.replica_id = headers.get(b"replica", b"").decode(errors="replace")
+            outcome.inference_s = _number(headers.get(b"inference-s"))
+            outcome.queue_s = _number(headers.get(b"queue-s"))
+            if math.isnan(outcome.queue_s):
+                outcome.queue_s = _number(headers.get(b"started-s")) - outcome.sent_s
+            outcome.hops = read_hops(headers.get(b"hops"), outcome.queue_s)
+        status = connection.status
         if status >= 500:
             return "http_5xx"
         if status >= 400:
             return "http_4xx"
         if status >= 300:
             return "wrong_answer"  # a redirect
-        return "ok" if self._check is None or self._is_correct(answer, body) else "wrong_answer"
+        return "ok" if self._check is None or self._is_correct(exchange, self._check) else "wrong_answer"
 
-    def _is_correct(self, answer: bytes, body: int) -> bool:
+    def _is_correct(self, exchange: _Exchange, check: Check) -> bool:
         """Whether the check accepts it; an answer that makes the check fail is wrong."""
-        assert self._check is not None
+        assert exchange.connection is not None
         assert self._bodies is not None
         assert self._bodies.labels is not None
+        if exchange.outcome.bytes_in > MAX_ANSWER_BYTES:
+            return False
         try:
-            return bool(self._check(self._bodies.labels[body], json.loads(answer)))
-        except (ValueError, LookupError, TypeError, AttributeError):
+            return bool(check(self._bodies.labels[exchange.body], json.loads(b"".join(exchange.connection.answer))))
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
             return False
 
 
-def _number(text: str | None) -> float:
+class _Exchange:
+    """A request from its beginning to its end."""
+
+    __slots__ = ("_client", "_ended", "began_s", "body", "client", "connecting", "connection", "outcome", "request")
+
+    request: bytes
+    began_s: float
+
+    def __init__(self, sender: Client, client: int, body: int, outcome: Outcome, ended: Ended) -> None:
+        self._client, self._ended = sender, ended
+        self.client, self.body, self.outcome = client, body, outcome
+        self.connection: Connection | None = None
+        self.connecting: asyncio.Task[None] | None = None
+
+    def end(self, status: Status | None) -> None:
+        failure: Exception | None = None
+        try:
+            self.outcome.status = self._client.judge(self) if status is None else status
+        except Exception as error:  # a check may raise anything; then the load ends
+            failure = error
+        self._client.ended(self)
+        self._ended(failure)
+
+    def abandon(self, status: Status) -> None:
+        """End it from this side."""
+        if self.connecting is not None:
+            self.connecting.cancel()
+        if self.connection is not None:
+            self.connection.abort()
+        if status != "unfinished":
+            self.outcome.done_s = time.monotonic()
+        self.outcome.status = status
+        self._client.ended(self)
+        self._ended(None)
+
+    def fail_to_connect(self, error: OSError) -> None:
+        self.outcome.done_s = time.monotonic()
+        # a connection can be reset between the handshake and our learning of it
+        self.outcome.status = "reset" if error.errno in (errno.ECONNRESET, errno.EPIPE) else "refused"
+        self._client.ended(self)
+        lacking = error.errno in _LOCAL_ERRORS
+        self._ended(OutOfResources(error.strerror or str(error)) if lacking else None)
+
+
+def _requests(url: URL, headers: Mapping[str, str], bodies: BodySet | None, *, keep: bool) -> list[bytes]:
+    """The bytes to send, for each body."""
+    common = {"Host": url.host_port_subcomponent or "", "Accept": "*/*", "User-Agent": "mlscale"}
+    if url.user is not None:
+        credentials = base64.b64encode(f"{url.user}:{url.password or ''}".encode()).decode()
+        common["Authorization"] = f"Basic {credentials}"
+    if not keep:
+        common["Connection"] = "close"
+    path = url.raw_path_qs
+    if bodies is None:
+        return [_head("GET", path, common, headers)]
+    return [
+        _head("POST", path, common | {"Content-Type": kind, "Content-Length": str(len(body))}, headers) + body
+        for kind, body in zip(bodies.content_types, bodies.bodies, strict=True)
+    ]
+
+
+def _head(method: str, path: str, ours: Mapping[str, str], theirs: Mapping[str, str]) -> bytes:
+    named = {name.lower() for name in theirs}
+    fields = {name: value for name, value in ours.items() if name.lower() not in named} | dict(theirs)
+    lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]
+    if any(character in line for line in lines for character in "\r\n\0"):
+        raise ValueError("a header contains a line break")
+    return "\r\n".join([*lines, "", ""]).encode()
+
+
+def _number(text: bytes | None) -> float:
     if text is None:
         return _NAN
     try:
         return float(text)
     except ValueError:
         return _NAN
-
-
-def _status_of(error: Exception) -> Status:
-    match error:
-        case TimeoutError():
-            return "timeout"
-        case aiohttp.ClientConnectorError() as connecting:
-            if connecting.os_error.errno in _LOCAL_ERRORS:
-                raise OutOfResources(connecting.os_error.strerror or str(connecting.os_error)) from error
-            # a connection can be reset between the handshake and our learning of it
-            reset = connecting.os_error.errno in (errno.ECONNRESET, errno.EPIPE)
-            return "reset" if reset else "refused"
-        case aiohttp.ClientResponseError():
-            return "wrong_answer"  # not HTTP
-        case _:
-            return "reset"
-
-
-def _tracing() -> aiohttp.TraceConfig:
-    config = aiohttp.TraceConfig()
-    config.on_connection_create_start.append(_connecting)
-    config.on_dns_resolvehost_end.append(_resolved)
-    config.on_connection_create_end.append(_connected)
-    config.on_connection_reuseconn.append(_reused)
-    return config
-
-
-async def _connecting(_session: aiohttp.ClientSession, context: SimpleNamespace, _: object) -> None:
-    outcome: Outcome = context.trace_request_ctx
-    outcome.sent_s = outcome.connecting_s = time.monotonic()
-
-
-async def _resolved(_session: aiohttp.ClientSession, context: SimpleNamespace, _: object) -> None:
-    context.trace_request_ctx.connecting_s = time.monotonic()
-
-
-async def _connected(_session: aiohttp.ClientSession, context: SimpleNamespace, _: object) -> None:
-    outcome: Outcome = context.trace_request_ctx
-    outcome.connect_s = time.monotonic() - outcome.connecting_s
-
-
-async def _reused(_session: aiohttp.ClientSession, context: SimpleNamespace, _: object) -> None:
-    context.trace_request_ctx.sent_s = time.monotonic()
 
 
 def open_connections_allowed() -> int:

@@ -24,7 +24,7 @@ class Hop(NamedTuple):
     inference_s: float
 
 
-def read_hops(text: str | None, queue_s: float) -> tuple[Hop, ...]:
+def read_hops(text: str | bytes | None, queue_s: float) -> tuple[Hop, ...]:
     """The rows of the header's ``text``; none if the header is missing or malformed.
 
     Args:

@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
-from mlscale.loadgen.client import Outcome
+from mlscale.loadgen.connection import Outcome
 from mlscale.loadgen.send_queue import Due
 from mlscale.loadgen.stimulus import Tally
 from mlscale.runs.store import TableWriter

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from functools import partial
+from typing import Any, Final
 
-from mlscale.loadgen.client import Client, Outcome, OutOfResources
+from mlscale.loadgen.client import Client, OutOfResources
+from mlscale.loadgen.connection import Outcome
 from mlscale.loadgen.precise_timer import make_timer
 from mlscale.loadgen.recorder import Recorder
 from mlscale.loadgen.send_queue import Due, SendQueue
@@ -43,7 +46,6 @@ class Sender:
         self._zero_s, self._limits, self._open_loop = zero_s, limits, open_loop
         self._loop = asyncio.get_running_loop()
         self._timer = make_timer(self._loop, self._wake)
-        self._requests: set[asyncio.Task[None]] = set()
         self._ended = asyncio.Event()
         self._waking = False
         self._behind: tuple[float, int] | None = None  # since when, and requests started by then
@@ -54,7 +56,7 @@ class Sender:
 
     @property
     def open_requests(self) -> int:
-        return len(self._requests)
+        return self._client.open_requests
 
     async def run(self) -> None:
         """Send everything; returns after the last request has ended, or after `stop` or `abort`.
@@ -69,10 +71,7 @@ class Sender:
         finally:
             self._ticking.cancel()
             self._timer.close()
-            for request in self._requests:
-                request.cancel()
-            if self._requests:
-                await asyncio.wait(self._requests)
+            self._client.close()
         if self._failure is not None:
             raise self._failure
 
@@ -84,6 +83,10 @@ class Sender:
         """Stop, and report the reason."""
         self.aborted = self.aborted or reason
         self.stop()
+
+    def fail(self, context: Mapping[str, Any]) -> None:
+        """End with an exception that nothing else handles (an event loop's exception handler)."""
+        self._fail(context.get("exception") or RuntimeError(str(context["message"])))
 
     def _wake(self) -> None:
         """Start every request that is due."""
@@ -98,17 +101,16 @@ class Sender:
                 break
             due = self._queue.take()
             self.begun += 1
-            request = self._loop.create_task(self._request(due))
-            self._requests.add(request)
-            request.add_done_callback(self._request_ended)
-        if len(self._requests) > self._limits.open:
-            self.abort(f"{len(self._requests)} requests are open at once, which is all this machine allows")
+            outcome = Outcome(sent_s=now_s)
+            self._client.send(due.client, due.photo, outcome, partial(self._request_ended, due, outcome))
+        if self.open_requests > self._limits.open:
+            self.abort(f"{self.open_requests} requests are open at once, which is all this machine allows")
         self._arm()
 
     def _arm(self) -> None:
         due_s = self._queue.next_s()
         if due_s is None:
-            if not self._requests:
+            if not self.open_requests:
                 self._ended.set()
         elif self._zero_s + due_s > time.monotonic():
             self._timer.set(self._zero_s + due_s)
@@ -116,22 +118,18 @@ class Sender:
             self._waking = True
             self._loop.call_soon(self._wake)
 
-    async def _request(self, due: Due) -> None:
-        outcome = Outcome(sent_s=time.monotonic())
+    def _request_ended(self, due: Due, outcome: Outcome, failure: Exception | None) -> None:
+        if isinstance(failure, OutOfResources):
+            self.abort(f"this machine can't open another connection: {failure}")
+        elif failure is not None:
+            self._fail(failure)
         try:
-            await self._client.send(due.client, due.photo, outcome)
-            self._queue.answered(due, outcome.done_s - self._zero_s)
-        except OutOfResources as error:
-            self.abort(f"this machine can't open another connection: {error}")
-        finally:
             self._recorder.add(due, outcome)
             self._record()
-
-    def _request_ended(self, request: asyncio.Task[None]) -> None:
-        self._requests.discard(request)
-        if not request.cancelled() and (error := request.exception()) is not None:
+        except OSError as error:
             self._fail(error)
         if not self._ended.is_set():
+            self._queue.answered(due, outcome.done_s - self._zero_s)
             self._arm()
 
     def _record(self) -> None:

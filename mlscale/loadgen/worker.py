@@ -63,18 +63,18 @@ async def _work() -> int:
     queue = make_queue(schedule, spec.seed, spec.block, len(bodies) if bodies else 0, part)
     allowed = open_connections_allowed()
     limits = Limits(spec.abort_lateness_s, spec.abort_after_s, min(spec.max_open or allowed, allowed))
-    async with _client(spec, bodies) as client:
-        _send_message(Ready())
-        go = Go.model_validate_json(await _next_line(lines))
-        tally = Tally(schedule)
-        recorder = Recorder(spec.stream, tally, bodies.names if bodies else (), go.origin_s, go.start_s)
-        zero_s = go.origin_s + go.start_s
-        sender = Sender(queue, client, recorder, zero_s, limits, open_loop=isinstance(schedule, OpenLoop))
-        try:
-            summary = await _send(sender, recorder, tally, queue, go, stopped)
-        except BaseException:
-            _close_quietly(recorder)
-            raise
+    client = _client(spec, bodies)
+    _send_message(Ready())
+    go = Go.model_validate_json(await _next_line(lines))
+    tally = Tally(schedule)
+    recorder = Recorder(spec.stream, tally, bodies.names if bodies else (), go.origin_s, go.start_s)
+    zero_s = go.origin_s + go.start_s
+    sender = Sender(queue, client, recorder, zero_s, limits, open_loop=isinstance(schedule, OpenLoop))
+    try:
+        summary = await _send(sender, recorder, tally, queue, go, stopped)
+    except BaseException:
+        _close_quietly(recorder)
+        raise
     _send_last(Done(summary=summary))
     return 0
 
@@ -97,6 +97,7 @@ async def _send(
     zero_s = go.origin_s + go.start_s
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, sender.stop)
+    loop.set_exception_handler(lambda _, context: sender.fail(context))
     stopped.add_done_callback(lambda _: sender.stop())
     late_s = time.monotonic() - zero_s
     if late_s > 0:
