@@ -21,11 +21,17 @@ from types import FrameType
 from typing import IO
 
 ROOT = Path(__file__).parents[1]
-# Folders whose tests use no kernel objects that others count, and measure no time.
+# Tests that use no kernel objects that others count, and measure no time.
 COMPUTING = (
     "packages/codereader/tests",
     "packages/twin/tests",
     "paper/tests/notebooks",
+    "paper/tests/test_design.py",
+    "paper/tests/test_plots_application.py",
+    "paper/tests/test_plots_partition.py",
+    "paper/tests/test_protocol.py",
+    "paper/tests/test_publish.py",
+    "paper/tests/test_results.py",
     "paper/tests/twin",
     "tests/analysis",
     "tests/hpa",

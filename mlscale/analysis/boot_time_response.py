@@ -8,10 +8,9 @@ from typing import Any, Final
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from mlscale.analysis.moving import WINDOW_S, moving
-from mlscale.analysis.paired import ALPHA, paired_t
+from mlscale.analysis.paired import paired_t, t_quantile
 from mlscale.analysis.populations import MACHINES, machine_seconds, populations
 from mlscale.analysis.provisioning import lives
 from mlscale.analysis.summary import run_summary, span
@@ -109,8 +108,8 @@ class Slope:
     n: int
 
 
-def slope_on_boot(rows: pd.DataFrame, column: str = "t_slo_s") -> Slope | None:
-    """The line of ``what`` on ``boot_s`` over the runs without room kept free; None with fewer than three boot times.
+def slope_on_boot(rows: pd.DataFrame) -> Slope | None:
+    """The line of T_slo on ``boot_s`` over the runs without room kept free; None with fewer than three boot times.
 
     Censored runs are left out, which biases the slope downwards: say so beside it.
     """
@@ -119,13 +118,15 @@ def slope_on_boot(rows: pd.DataFrame, column: str = "t_slo_s") -> Slope | None:
     ]
     if used["variant"].nunique() < 3:
         return None
-    fit = stats.linregress(used["boot_s"], used[column])
-    half_width = float(stats.t.ppf(0.975, len(used) - 2)) * float(fit.stderr)
+    from scipy import stats  # here: it takes longer to import than pandas
+
+    fit = stats.linregress(used["boot_s"], used["t_slo_s"])
+    half_width = t_quantile(0.975, len(used) - 2) * float(fit.stderr)
     slope = float(fit.slope)
     return Slope(slope, slope - half_width, slope + half_width, float(fit.intercept), len(used))
 
 
-def benefit_of_room(rows: pd.DataFrame, alpha: float = ALPHA) -> pd.DataFrame:
+def benefit_of_room(rows: pd.DataFrame) -> pd.DataFrame:
     """The effect of room kept free, against the same boot times without: on T_slo (the first recovery) and on all
     seconds over L, which may disagree.
 
@@ -141,7 +142,7 @@ def benefit_of_room(rows: pd.DataFrame, alpha: float = ALPHA) -> pd.DataFrame:
             wide = rows.pivot_table(index="block", columns="variant", values=column)
             both = wide.reindex(columns=[variant, variant.split(",")[0]]).dropna().to_numpy(dtype=float)
             if len(both):
-                interval = paired_t(both[:, 0] - both[:, 1], alpha)
+                interval = paired_t(both[:, 0] - both[:, 1])
                 means = dict(zip(("with_s", "without_s"), both.mean(axis=0), strict=True))
                 ends = dict(zip(("difference_s", "low_s", "high_s"), map(float, interval[:3]), strict=True))
                 effects.append({"variant": variant, "figure": figure, "blocks": len(both), **means, **ends})

@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 
 from mlscale.runs import Run
+from mlscale.runs.clock import go_duration_s
 
 NAN: Final = float("nan")
 # In chronological order.
 PHASES: Final = ("schedule_s", "pull_s", "start_s", "python_s", "import_s", "weights_s", "first_s", "probe_s")
-_UNITS: Final = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
 _PULLED: Final = re.compile(r"Successfully pulled image .* in ([0-9.a-zµ]+)")
 
 
@@ -50,8 +50,7 @@ def pull_s(message: str | None) -> float:
     match = _PULLED.search(message)
     if match is None:
         return 0.0 if "already present" in message else NAN
-    parts = re.findall(r"([0-9.]+)(ms|us|µs|ns|h|m|s)", match[1])
-    return sum(float(number) * _UNITS[unit] for number, unit in parts)
+    return go_duration_s(match[1])
 
 
 def _first_events(run: Run) -> dict[str, dict[str, pd.Series]]:

@@ -92,7 +92,6 @@ def compare(
     *,
     with_invalid: bool = False,
     p_values: bool | None = None,
-    alpha: float = ALPHA,
 ) -> pd.DataFrame:
     """Compare environments within one cell.
 
@@ -106,7 +105,7 @@ def compare(
     Returns:
         One row per pair and endpoint. pair, a, b, endpoint, label, n_blocks; ratio, low, high, sim_low, sim_high; p,
         p_holm, p_signflip; n_aa, aa_sd_log, aa_low, aa_high (95 % range of the ratio over n_blocks blocks when nothing
-        differs); detectable_ratio (at 80 % power and alpha / family size, from the A/A spread);
+        differs); detectable_ratio (at 80 % power and 0.05 / family size, from the A/A spread);
         ratio_without_failures; mean_a_s, mean_b_s (restricted means for P3), difference_s, difference_low_s,
         difference_high_s; over_level_difference_s, over_level_low_s, over_level_high_s (for P3: of the seconds over L,
         beside the time to the first recovery); censored_a, censored_b, at_bound_share; failures_a, failures_b
@@ -128,27 +127,27 @@ def compare(
     effects = []
     for a, b in compared_pairs:
         for endpoint in endpoints:
-            row = _effect(selected, a, b, endpoint, family, alpha)
+            row = _effect(selected, a, b, endpoint, family)
             effects.append(_without_claims(row, "not comparable") if refused & {a, b} else row)
     table = pd.DataFrame(effects)
     if table.empty:
         return table
     _withhold_p(table, rows, len(names), p_values)
     table["p_holm"] = holm(table["p"].to_numpy(dtype=float))
-    return add_verdicts(table, selected, invalid, {endpoint.name: endpoint for endpoint in endpoints}, alpha)
+    return add_verdicts(table, selected, invalid, {endpoint.name: endpoint for endpoint in endpoints})
 
 
-def _effect(selected: pd.DataFrame, a: str, b: str, endpoint: Endpoint, family: int, alpha: float) -> dict[str, Any]:
+def _effect(selected: pd.DataFrame, a: str, b: str, endpoint: Endpoint, family: int) -> dict[str, Any]:
     wide = design.by_block(selected, endpoint.column)
     logs = design.log_ratios(wide, a, b)
     n = len(logs)
-    single, simultaneous = paired_t(logs.to_numpy(), alpha), paired_t(logs.to_numpy(), alpha / family)
+    single, simultaneous = paired_t(logs.to_numpy()), paired_t(logs.to_numpy(), ALPHA / family)
     p, p_signflip = float(single.p) if n else NAN, sign_flip_p(logs.to_numpy())
     no_spread = n >= 2 and np.isnan(p)
     pairs = design.aa_pairs(selected, endpoint.column)
     noise = np.log(pairs["B"].to_numpy(dtype=float)) - np.log(pairs["A"].to_numpy(dtype=float))
     sd = noise_sd(noise)
-    floor = noise_floor(sd, len(noise), n, alpha)
+    floor = noise_floor(sd, len(noise), n)
     return {
         "pair": f"{a} / {b}",
         "a": a,
@@ -167,21 +166,19 @@ def _effect(selected: pd.DataFrame, a: str, b: str, endpoint: Endpoint, family: 
         "aa_sd_log": sd,
         "aa_low": float(np.exp(-floor)),
         "aa_high": float(np.exp(floor)),
-        "detectable_ratio": float(np.exp(detectable_difference(sd, n, alpha / family))),
+        "detectable_ratio": float(np.exp(detectable_difference(sd, n, ALPHA / family))),
         "ratio_without_failures": _without_failures(selected, a, b, endpoint),
-        **_seconds(selected, a, b, endpoint, logs.index, alpha),
-        **_over_level(selected, a, b, endpoint, logs.index, alpha),
+        **_seconds(selected, a, b, endpoint, logs.index),
+        **_over_level(selected, a, b, endpoint, logs.index),
         "comparable": True,
         "note": "no spread between blocks: no interval, p of the sign flips" if no_spread else "",
     }
 
 
-def _seconds(
-    selected: pd.DataFrame, a: str, b: str, endpoint: Endpoint, blocks: pd.Index, alpha: float
-) -> dict[str, float]:
+def _seconds(selected: pd.DataFrame, a: str, b: str, endpoint: Endpoint, blocks: pd.Index) -> dict[str, float]:
     """Means and their difference in seconds over the same blocks, failures, and how many values sit at a bound."""
     wide = design.by_block(selected, endpoint.seconds).reindex(index=blocks, columns=[a, b])
-    difference = paired_t((wide[a] - wide[b]).to_numpy(dtype=float), alpha) if len(wide) else None
+    difference = paired_t((wide[a] - wide[b]).to_numpy(dtype=float)) if len(wide) else None
     failures = design.by_block(selected, "failure_share").reindex(index=blocks, columns=[a, b])
     row = {
         "mean_a_s": float(wide[a].mean()),
@@ -202,14 +199,12 @@ def _seconds(
     return row
 
 
-def _over_level(
-    selected: pd.DataFrame, a: str, b: str, endpoint: Endpoint, blocks: pd.Index, alpha: float
-) -> dict[str, float]:
+def _over_level(selected: pd.DataFrame, a: str, b: str, endpoint: Endpoint, blocks: pd.Index) -> dict[str, float]:
     """The difference of the seconds over L, with its interval, where the endpoint is the time until L is met."""
     if endpoint.censored is None or "over_level_s" not in selected:
         return dict.fromkeys(_OVER_LEVEL, NAN)
     wide = design.by_block(selected, "over_level_s").reindex(index=blocks, columns=[a, b])
-    difference = paired_t((wide[a] - wide[b]).to_numpy(dtype=float), alpha)
+    difference = paired_t((wide[a] - wide[b]).to_numpy(dtype=float))
     return dict(zip(_OVER_LEVEL, map(float, difference[:3]), strict=True))
 
 

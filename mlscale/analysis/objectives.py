@@ -46,7 +46,7 @@ OBJECTIVES: Final = (
 
 
 def by_objective(
-    measured: pd.DataFrame, beside: Mapping[Known, pd.DataFrame], environments: Sequence[str], alpha: float = ALPHA
+    measured: pd.DataFrame, beside: Mapping[Known, pd.DataFrame], environments: Sequence[str]
 ) -> pd.DataFrame:
     """The table by objective, long.
 
@@ -58,7 +58,7 @@ def by_objective(
         A row per objective and environment: objective, unit, environment, known, value (mean over runs, of T_slo the
         restricted one; NaN where not known), runs, horizon_s, comparable (False: not measured, or too many invalid
         runs), winner (of the objective; `NO_WINNER`), among (the environments that were compared). A winner's paired t
-        interval against each other comparable environment lies on its side, at 1 - alpha for all pairs and objectives
+        interval against each other comparable environment lies on its side, at 95 % for all pairs and objectives
         together (Bonferroni); it does not fail more by over a point, and its T_slo wins for every W.
     Raises:
         MlscaleError: see `mlscale.analysis.design.check_comparable`.
@@ -70,7 +70,7 @@ def by_objective(
     family = max(1, len(design.environment_pairs(comparable)) * len(OBJECTIVES))
     rows = []
     for objective in OBJECTIVES:
-        winner = _winner(selected, objective, comparable, alpha / family)
+        winner = _winner(selected, objective, comparable, ALPHA / family)
         for name in environments:
             known, runs = _source(name, selected, beside)
             row = {"objective": objective.name, "unit": objective.unit, "environment": name}

@@ -8,11 +8,10 @@ from typing import Any, Final
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from mlscale.analysis import design
 from mlscale.analysis.inference import PRIMARY, Endpoint
-from mlscale.analysis.paired import ALPHA
+from mlscale.analysis.paired import ALPHA, t_quantile
 from mlscale.analysis.windows import Floats
 
 NAN: Final = float("nan")
@@ -85,7 +84,7 @@ def _slopes(logs: Floats, slopes: Floats, places: Floats) -> list[tuple[float, f
     inverse = np.linalg.inv(columns.T @ columns)
     coefficients = inverse @ columns.T @ logs
     residuals = logs - columns @ coefficients
-    half_width = stats.t.ppf(1 - ALPHA / 2, df) * np.sqrt(residuals @ residuals / df * np.diag(inverse))
+    half_width = t_quantile(1 - ALPHA / 2, df) * np.sqrt(residuals @ residuals / df * np.diag(inverse))
     estimates, half_width = coefficients[: slopes.shape[1]], half_width[: slopes.shape[1]]
     ends = (np.expm1(estimates), np.expm1(estimates - half_width), np.expm1(estimates + half_width))
     return [(float(a), float(b), float(c)) for a, b, c in zip(*ends, strict=True)]

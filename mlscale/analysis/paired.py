@@ -1,4 +1,7 @@
-"""Paired inference on within-block differences, vectorised over all axes but the last: the blocks, or the family."""
+"""Paired inference on within-block differences, vectorised over all axes but the last: the blocks, or the family.
+
+SciPy is imported where it is used: it takes longer than pandas, and most figures need none of it.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,6 @@ from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy import integrate, optimize, special, stats
 
 from mlscale.analysis.windows import Floats
 
@@ -30,6 +32,8 @@ def paired_t(differences: npt.ArrayLike, alpha: float = ALPHA) -> TResult:
     No spread at all (every difference the same, as where all runs sit at a bound) has no t interval: low and high are
     NaN; p is 1 where the differences are all 0 and NaN otherwise. Fewer than 2 blocks: only the mean.
     """
+    from scipy import special
+
     # scipy.stats.ttest_1samp differs in the last digit, and has no rule for differences without spread.
     d = np.asarray(differences, dtype=float)
     n = d.shape[-1]
@@ -40,10 +44,17 @@ def paired_t(differences: npt.ArrayLike, alpha: float = ALPHA) -> TResult:
     sd = d.std(axis=-1, ddof=1)
     flat = sd <= 1e-12 * np.maximum(np.abs(d).max(axis=-1), 1e-300)
     error = np.where(flat, np.nan, sd / np.sqrt(n))
-    half = stats.t.ppf(1 - alpha / 2, n - 1) * error
-    p = 2 * stats.t.sf(np.abs(mean) / error, n - 1)
+    half = t_quantile(1 - alpha / 2, n - 1) * error
+    p = 2 * special.stdtr(n - 1, -np.abs(mean) / error)
     p = np.where(flat, np.where(np.abs(d).max(axis=-1) == 0, 1.0, np.nan), p)
     return TResult(mean, mean - half, mean + half, p)
+
+
+def t_quantile(p: float, df: float) -> float:
+    """Quantile of Student's t distribution."""
+    from scipy import special  # what scipy.stats.t.ppf calls, without scipy.stats
+
+    return float(special.stdtrit(df, p))
 
 
 def holm(p: npt.ArrayLike) -> Floats:
@@ -68,6 +79,8 @@ def sign_flip_p(differences: npt.ArrayLike) -> float:
     d = np.asarray(differences, dtype=float)
     if len(d) < 2:
         return float("nan")
+    from scipy import stats
+
     test = stats.permutation_test((d,), np.mean, permutation_type="samples", n_resamples=_DRAWS, rng=0)
     return float(test.pvalue)
 
@@ -82,14 +95,14 @@ def noise_sd(aa_differences: npt.ArrayLike) -> float:
     return float(np.sqrt(np.mean(d**2))) if len(d) else float("nan")
 
 
-def noise_floor(sd: float, pairs: int, blocks: int, alpha: float = ALPHA) -> float:
-    """Half width of the 1 - alpha range of a mean log ratio over ``blocks`` blocks when nothing differs.
+def noise_floor(sd: float, pairs: int, blocks: int) -> float:
+    """Half width of the 95 % range of a mean log ratio over ``blocks`` blocks when nothing differs.
 
     t quantile with df = A/A pairs, since ``sd`` itself is estimated from so many.
     """
     if pairs < 1 or blocks < 1 or not np.isfinite(sd):
         return float("nan")
-    return float(stats.t.ppf(1 - alpha / 2, pairs) * sd / np.sqrt(blocks))
+    return t_quantile(1 - ALPHA / 2, pairs) * sd / float(np.sqrt(blocks))
 
 
 def detectable_difference(sd: float, blocks: int, alpha: float) -> float:
@@ -102,7 +115,9 @@ def detectable_difference(sd: float, blocks: int, alpha: float) -> float:
         return float("nan")
     if sd == 0:
         return 0.0
-    limit = float(stats.t.ppf(1 - alpha / 2, blocks - 1))
+    from scipy import optimize
+
+    limit = t_quantile(1 - alpha / 2, blocks - 1)
 
     def shortfall(ncp: float) -> float:
         return _power(ncp, limit, blocks - 1) - POWER
@@ -119,6 +134,8 @@ def _power(ncp: float, limit: float, df: int) -> float:
 
     (scipy.stats.nct gives NaN for few degrees of freedom and a large noncentrality.)
     """
+    from scipy import integrate, special, stats
+
     scale = stats.chi(df, scale=1 / np.sqrt(df))
 
     def not_rejected(s: float) -> float:

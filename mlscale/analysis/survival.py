@@ -7,7 +7,6 @@ import warnings
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy import stats
 
 from mlscale.analysis.windows import Floats
 
@@ -33,6 +32,8 @@ def kaplan_meier(times_s: npt.ArrayLike, censored: npt.ArrayLike) -> pd.DataFram
     start = pd.DataFrame([[0.0, 1.0, 1.0, 1.0, 0, 0]], columns=columns)
     if not len(times):
         return start
+    from scipy import stats  # here: it takes longer to import than pandas
+
     survival = stats.ecdf(stats.CensoredData.right_censored(times, flags)).sf
     at = np.asarray(survival.quantiles, dtype=float)
     low = high = np.full(len(at), np.nan)

@@ -31,7 +31,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from mlscale.analysis.durations import DEFAULT_TIMEOUT_S, By, durations
+from mlscale.analysis.durations import By, durations
 from mlscale.analysis.windows import Floats, Ints, window_bounds
 
 MAX_UNKNOWN_SHARE: Final = 0.05
@@ -47,7 +47,6 @@ def variance_parts(
     by: By = "done",
     include_failures: bool = True,
     *,
-    timeout_s: float = DEFAULT_TIMEOUT_S,
     at_s: npt.ArrayLike | None = None,
 ) -> pd.DataFrame:
     """The parts of sigma_t^2 over windows (t - W, t] that do not overlap; by default one after another.
@@ -58,7 +57,7 @@ def variance_parts(
         replica ids unknown, fewer than 10 degrees of freedom for the rest, or causes that coincide) the parts are NaN.
         Up to 5 % unknown ids form a group.
     """
-    frame = durations(requests, include_failures=include_failures, timeout_s=timeout_s)
+    frame = durations(requests, include_failures=include_failures)
     frame = frame[frame["response_s"].notna()]
     key = "ended_s" if by == "done" else "intended_s"
     frame = frame.sort_values(key, kind="stable", ignore_index=True)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from mlscale.analysis import design
-from mlscale.analysis.paired import paired_t
+from mlscale.analysis.paired import ALPHA, paired_t
 
 MAX_FAILURES_ABOVE: Final = 0.01
 # Columns with the same figure by each W, for endpoints that depend on W.
@@ -37,12 +37,9 @@ def add_verdicts(
     selected: pd.DataFrame,
     invalid: pd.DataFrame,
     words: Mapping[str, Words],
-    alpha: float,
 ) -> pd.DataFrame:
     """``table`` with verdict, favours (the environment that a claim is for, else "") and notes."""
-    judged = [
-        _verdict(row, selected, invalid, words[row["endpoint"]], alpha) for row in table.to_dict(orient="records")
-    ]
+    judged = [_verdict(row, selected, invalid, words[row["endpoint"]]) for row in table.to_dict(orient="records")]
     return table.drop(columns=["note", "comparable"]).assign(
         verdict=[verdict for verdict, _, _ in judged],
         favours=[favours for _, favours, _ in judged],
@@ -51,7 +48,7 @@ def add_verdicts(
 
 
 def _verdict(
-    row: Mapping[str, Any], selected: pd.DataFrame, invalid: pd.DataFrame, words: Words, alpha: float
+    row: Mapping[str, Any], selected: pd.DataFrame, invalid: pd.DataFrame, words: Words
 ) -> tuple[str, str, str]:
     """(verdict, the environment that it favours or "", notes)."""
     notes = [str(row["note"])] if row["note"] else []
@@ -63,7 +60,7 @@ def _verdict(
         notes.append("inside the A/A noise floor")
     if row["at_bound_share"] > 0.5:
         notes.append(f"{row['at_bound_share']:.0%} of the runs sit at a bound (0 or censored)")
-    significant = row["p_holm"] < alpha if np.isfinite(row["p_holm"]) else not row["sim_low"] <= 1.0 <= row["sim_high"]
+    significant = row["p_holm"] < ALPHA if np.isfinite(row["p_holm"]) else not row["sim_low"] <= 1.0 <= row["sim_high"]
     if not significant or not (np.isfinite(row["p_holm"]) or np.isfinite(row["sim_low"])):
         return "no difference shown", "", "; ".join(notes)
     a_wins = row["ratio"] < 1.0
@@ -119,7 +116,7 @@ def window_name(column: str) -> str:
     return "last 50" if name == "last50" else f"{name[1:]} s"
 
 
-def by_window(rows: pd.DataFrame, pairs: Sequence[tuple[str, str]], *, with_invalid: bool = False) -> pd.DataFrame:
+def by_window(rows: pd.DataFrame, pairs: Sequence[tuple[str, str]]) -> pd.DataFrame:
     """Whether a ranking depends on W (METHOD §2): exploratory, so without p-values.
 
     Args:
@@ -129,8 +126,7 @@ def by_window(rows: pd.DataFrame, pairs: Sequence[tuple[str, str]], *, with_inva
         of a / b; NaN where a run has none), low, high (its 95 % t interval), claimable: the same
         side of 1 for every W of the figure that has one, and neither of the two has too many invalid runs.
     """
-    selected = design.chosen(rows, with_invalid=with_invalid)
-    refused = set() if with_invalid else design.refused(design.invalid_share(rows))
+    selected, refused = design.chosen(rows), design.refused(design.invalid_share(rows))
     table_rows = []
     for a, b in pairs:
         for figure, columns in WINDOW_FIGURES.items():

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol, Self, TypeVar, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, Self, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -85,33 +85,41 @@ class Scaling(BaseModel):
         """The nearest replica sizes that the environment offers."""
         return dict(sizes)
 
+    @classmethod
+    def matched(cls) -> Self:
+        """The settings of the arm ``matched`` (METHOD §4). Those of ``shipped`` are the defaults."""
+        return cls()
+
+    @classmethod
+    def of_arm(cls, arm: str) -> Self:
+        """The settings of ``arm`` (METHOD §4).
+
+        Raises:
+            MlscaleError: an unknown arm.
+        """
+        matched = cls.matched()
+        match arm:
+            case "shipped":
+                return cls()
+            case "matched":
+                return matched
+            case "static-min":
+                return matched.model_copy(update={"max_replicas": matched.min_replicas})
+            case "static-max":
+                return matched.model_copy(update={"min_replicas": matched.max_replicas})
+        raise MlscaleError(f"unknown arm {arm!r}", "arm", "choose one of: shipped, matched, static-min, static-max")
+
+    @property
+    def fixed(self) -> bool:
+        """Whether the number of replicas is fixed, without an autoscaler."""
+        return self.min_replicas == self.max_replicas
+
     @property
     def shared_budget(self) -> Budget | None:
         """The quota on data plane and replicas together; None if only replicas have one."""
         if self.cpu_budget == "replicas":
             return None
         return Budget(self.max_replicas * self.cpu_cores, self.cpu_period_s)
-
-
-AnyScaling = TypeVar("AnyScaling", bound=Scaling)
-
-
-def scaling_of_arm(arm: str, shipped: AnyScaling, matched: AnyScaling) -> AnyScaling:
-    """The settings of ``arm`` (METHOD §4), given those of the arms ``shipped`` and ``matched``.
-
-    Raises:
-        MlscaleError: an unknown arm.
-    """
-    match arm:
-        case "shipped":
-            return shipped
-        case "matched":
-            return matched
-        case "static-min":
-            return matched.model_copy(update={"max_replicas": matched.min_replicas})
-        case "static-max":
-            return matched.model_copy(update={"min_replicas": matched.max_replicas})
-    raise MlscaleError(f"unknown arm {arm!r}", "arm", "choose one of: shipped, matched, static-min, static-max")
 
 
 @dataclass(frozen=True)

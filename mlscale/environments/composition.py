@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from importlib.util import find_spec
-from typing import Final
+from typing import ClassVar, Final, Protocol
 
-from mlscale.environments.base import App, Component, Environment, Problem, Scaling
+from mlscale.environments.base import App, Component, Problem, Scaling
 from mlscale.host.cgroups import Budget
 from mlscale.runs import Mode
 
@@ -15,31 +15,43 @@ from mlscale.runs import Mode
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
 
 
-def app_problems(environment: Environment, app: App, scalings: Mapping[str, Scaling], mode: Mode) -> list[Problem]:
+class Offer(Protocol):
+    """What of an environment an application has to fit."""
+
+    name: ClassVar[str]
+    modes: ClassVar[frozenset[Mode]]
+    settings: ClassVar[type[Scaling]]
+
+
+def app_problems(
+    environment: Offer, app: App, scalings: Mapping[str, Scaling], mode: Mode, *, here: bool = True
+) -> list[Problem]:
     """What keeps ``environment`` from running ``app`` as it is described: the mode, the composition, a component's
-    weights, entry or settings."""
+    weights, entry or settings. ``here``: components are loaded from this host's files, not from an image."""
     problems = composition_problems(app)
     if mode not in environment.modes:
         modes = ", ".join(sorted(environment.modes))
         problems.append(Problem(f"unsupported mode {mode!r}", environment.name, f"choose one of: {modes}"))
     for component in app.components:
-        problems += _component_problems(component, scalings.get(component.name), environment.settings)
+        problems += _component_problems(component, scalings.get(component.name), environment.settings, here)
     return problems
 
 
-def _component_problems(component: Component, settings: Scaling | None, expected: type[Scaling]) -> list[Problem]:
+def _component_problems(
+    component: Component, settings: Scaling | None, expected: type[Scaling], here: bool
+) -> list[Problem]:
     where = f"component {component.name}"
     problems = [
         Problem("weights are missing or empty", f"{where}: {file}", "restore the file, or run mlscale train")
         for file in component.weights
-        if not file.is_file() or file.stat().st_size == 0
+        if here and (not file.is_file() or file.stat().st_size == 0)
     ]
     module, _, factory = component.entry.partition(":")
     if not module or not factory:
         problems.append(
             Problem(f"entry {component.entry!r} is not package.module:factory", where, "write it in that form")
         )
-    elif not _importable(module):
+    elif here and not _importable(module):
         problems.append(Problem(f"no module {module!r}", where, "install it, or put its folder on PYTHONPATH"))
     if settings is None:
         problems.append(Problem("no scaling settings", where, "pass scalings[component name]"))

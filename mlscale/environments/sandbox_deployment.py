@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
 
 from mlscale.environments.agent import AgentProcess
-from mlscale.environments.replica_starts import with_starts
+from mlscale.host.replica_launcher import ReplicaStart
 from mlscale.host.sandbox import Sandbox
 from mlscale.runs import Event, Observation, ResourceSample, RunClock
+
+_UPTIME_STEP_S: Final = 0.01
 
 
 @dataclass
@@ -49,3 +52,40 @@ class SandboxDeployed:
     def _sample(self, clock: RunClock) -> list[ResourceSample]:
         # A replica's cgroup outlives it: removing it early would race with the start of another replica.
         return [row for row in self.box.sample(clock, self.component) if row.subject not in self._ended]
+
+
+def with_starts(
+    observations: Iterable[Observation], recorded: Callable[[], Iterable[ReplicaStart]], clock: RunClock
+) -> Iterator[Observation]:
+    """The observations, each ``replica_started`` with the wrapper's record added (``recorded()``: all starts so far).
+
+    The agent may see a worker before its wrapper has recorded it. Such an event waits for the record, but at most
+    until the next event of that replica.
+    """
+    waiting: dict[str, Event] = {}
+    for observation in observations:
+        event = observation if isinstance(observation, Event) else None
+        if event is not None and event.kind == "replica_started":
+            waiting[event.subject] = event
+        else:
+            if event is not None and event.subject in waiting:
+                yield waiting.pop(event.subject)
+            yield observation
+        for start in recorded() if waiting else ():
+            if start.subject in waiting:
+                yield _with_start(waiting.pop(start.subject), start, clock)
+    yield from waiting.values()
+
+
+def _with_start(event: Event, start: ReplicaStart, clock: RunClock) -> Event:
+    """Add the CPU used before the limit took effect, and correct the time to when it did, if known more precisely."""
+    detail = {**event.detail, "cpu_before_s": start.cpu_before_s}
+    entered_s = clock() - (_uptime_s() - start.uptime_s)
+    if not abs(event.t_s - entered_s) <= event.known_within_s + _UPTIME_STEP_S:  # also when it is NaN
+        return replace(event, detail=detail)
+    return replace(event, t_s=entered_s, known_within_s=_UPTIME_STEP_S, detail=detail)
+
+
+def _uptime_s() -> float:
+    """Seconds since boot; NaN if the system has no such clock."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else float("nan")

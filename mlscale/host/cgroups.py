@@ -259,6 +259,18 @@ def remove_tree(folders: tuple[Path, ...], at_most_s: float = 5.0) -> None:
                     break
 
 
+def with_groups(tree: Tree | str, roles: tuple[str, ...]) -> Tree | str:
+    """The tree with its groups created, or the reason why there is none."""
+    if isinstance(tree, str):
+        return tree
+    try:
+        tree.create(roles)
+    except OSError as error:
+        remove_tree(tree.folders)
+        return f"no cgroups: {error}"
+    return tree
+
+
 def pids_below(folders: tuple[Path, ...]) -> tuple[int, ...]:
     """The processes in the groups at and below ``folders``, as pids of this namespace."""
     pids: set[int] = set()

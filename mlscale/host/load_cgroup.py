@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from mlscale.host.cgroups import Tree, find_hierarchy, pids_below, remove_tree
+from mlscale.host.cgroups import Tree, find_hierarchy, pids_below, remove_tree, with_groups
 from mlscale.host.init_process import HERE, PROGRAM
 from mlscale.host.ledger import Ledger
 from mlscale.host.processes import MARKER_VARIABLE, ROLE_VARIABLE, end_marked, kill_until_none
@@ -30,29 +30,27 @@ _ROLE: Final = "load_generator"
 class LoadCgroup:
     """Created by `open_load_cgroup`."""
 
-    folder: Path
     prefix: tuple[str, ...]
     """argv to prepend to the load generator's."""
-    tree: Tree | None
-    reason: str
+    tree: Tree | str
+    """Its cgroup, or the reason why it has none."""
 
     @property
     def facts(self) -> dict[str, Any]:
         """For run.json: limited (has a cgroup), cgroup_version, load_realtime, reasons (why something is missing)."""
+        tree = None if isinstance(self.tree, str) else self.tree
         return {
-            "limited": self.tree is not None,
-            "cgroup_version": self.tree.version if self.tree else None,
-            "load_realtime": os.geteuid() == 0 and (self.tree is None or self.tree.realtime),
-            "reasons": [self.reason] if self.reason else [],
+            "limited": tree is not None,
+            "cgroup_version": tree.version if tree else None,
+            "load_realtime": os.geteuid() == 0 and (tree is None or tree.realtime),
+            "reasons": [self.tree] if isinstance(self.tree, str) else [],
         }
 
     def usage(self) -> Mapping[str, Usage]:
         """Use by the load generator: {"load_generator": ...}; empty without a cgroup."""
-        group = self.tree.group(_ROLE) if self.tree else None
+        group = None if isinstance(self.tree, str) else self.tree.group(_ROLE)
         reading = group.read() if group else None
-        if group is None or reading is None:
-            return {}
-        return {_ROLE: Usage(reading, rss_bytes(group.pids()))}
+        return {} if group is None or reading is None else {_ROLE: Usage(reading, rss_bytes(group.pids()))}
 
 
 @contextmanager
@@ -65,19 +63,13 @@ def open_load_cgroup(ledger: Ledger) -> Iterator[LoadCgroup]:
     identifier = uuid.uuid4().hex[:8]
     folder = scratch_root() / f"mls-{identifier}"
     hierarchy = find_hierarchy()
-    tree = None if isinstance(hierarchy, str) else Tree(hierarchy, f"mlscale-{identifier}")
-    reason = hierarchy if isinstance(hierarchy, str) else ""
-    groups = tree.folders if tree else ()
+    tree = hierarchy if isinstance(hierarchy, str) else Tree(hierarchy, f"mlscale-{identifier}")
+    groups = () if isinstance(tree, str) else tree.folders
     entry = ledger.intend("sandbox", folder=str(folder), cgroups=[str(path) for path in groups])
     try:
         folder.mkdir(mode=0o700)
-        if tree is not None:
-            try:
-                tree.create((_ROLE,))
-            except OSError as error:
-                remove_tree(groups)
-                tree, reason = None, f"no cgroups: {error}"
-        yield LoadCgroup(folder, _prefix(folder, tree), tree, reason)
+        tree = with_groups(tree, (_ROLE,))
+        yield LoadCgroup(_prefix(folder, tree), tree)
     finally:
         end_marked(folder.name, grace_s=1.0)
         kill_until_none(lambda: pids_below(groups))
@@ -86,11 +78,11 @@ def open_load_cgroup(ledger: Ledger) -> Iterator[LoadCgroup]:
         ledger.done(entry)
 
 
-def _prefix(folder: Path, tree: Tree | None) -> tuple[str, ...]:
+def _prefix(folder: Path, tree: Tree | str) -> tuple[str, ...]:
     content = {
         "target": None,
         "namespaces": [],
-        "cgroup": [str(file) for file in tree.group(_ROLE).entry_files] if tree else [],
+        "cgroup": [] if isinstance(tree, str) else [str(file) for file in tree.group(_ROLE).entry_files],
         "nice": -5,
         "realtime": True,
         "environment": {MARKER_VARIABLE: folder.name, ROLE_VARIABLE: _ROLE},

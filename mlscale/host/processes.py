@@ -15,6 +15,7 @@ from typing import Any, Final, Self
 
 import psutil
 
+from mlscale.host.proc_stat import stat_fields
 from mlscale.runs import MlscaleError
 
 # Environment variable of everything that a sandbox starts; its value identifies the sandbox.
@@ -75,15 +76,6 @@ def process_start(pid: int) -> str | None:
         return start_without_proc(pid)
     fields = stat_fields(pid)
     return None if fields is None or fields[0] in "ZX" else fields[19]
-
-
-def stat_fields(pid: int) -> list[str] | None:
-    """The fields of /proc/PID/stat after the command's name: [0] state, [1] ppid, [11] utime, ... [19] start."""
-    try:
-        text = (_PROC / str(pid) / "stat").read_text()
-    except (OSError, UnicodeDecodeError):
-        return None
-    return text.rpartition(")")[2].split()
 
 
 def boot_id() -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 
 from mlscale.host.cgroups import CpuReading
-from mlscale.host.processes import stat_fields
+from mlscale.host.proc_stat import stat_fields
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any, Final
 
-from mlscale.host.cgroups import Budget, Tree, find_hierarchy, pids_below, remove_tree
+from mlscale.host.cgroups import Budget, Tree, find_hierarchy, pids_below, remove_tree, with_groups
 from mlscale.host.init_process import HERE, PROGRAM, FirstProcess, start_first_process
 from mlscale.host.ledger import Ledger, LedgerEntry
 from mlscale.host.membership import BoxProcess, CgroupMembers, Members, ScannedMembers, find_process
@@ -307,7 +307,7 @@ def _build(name: str, folder: Path, ledger: Ledger, tree: Tree | str, grace_s: f
         folder.mkdir(mode=0o700)
     except OSError as error:
         raise _unwritable(folder, error) from error
-    tree = _with_groups(tree)
+    tree = with_groups(tree, ROLES)
     needed = (Path(sys.prefix), Path(sys.base_prefix), HERE, Path.cwd(), Path.home(), folder)
     first = start_first_process(grace_s, needed)
     reasons = tuple(part for part in (tree, first) if isinstance(part, str))
@@ -326,15 +326,3 @@ def _build(name: str, folder: Path, ledger: Ledger, tree: Tree | str, grace_s: f
 
 def _unwritable(folder: Path, error: OSError) -> MlscaleError:
     return MlscaleError(f"no scratch folder: {error.strerror}", str(folder), "set TMPDIR to a writable folder")
-
-
-def _with_groups(tree: Tree | str) -> Tree | str:
-    """The tree with its groups created, or the reason why not."""
-    if isinstance(tree, str):
-        return tree
-    try:
-        tree.create(ROLES)
-    except OSError as error:
-        remove_tree(tree.folders)
-        return f"no cgroups: {error}"
-    return tree

@@ -53,6 +53,7 @@ class MeasureParameters(NotebookParameters):
     connections: Connections = "fresh"
     partitioned: bool = Field(default=False, description="the application in two components, which scale separately")
     idle_s: float = Field(default=30.0, ge=0)
+    quiet_at_most_s: float = Field(default=60.0, ge=0, description="longest wait for a quiet host")
     labels: Labels = Labels()
 
 
@@ -92,6 +93,7 @@ class PartitionParameters(NotebookParameters):
     schedule: Schedule | None = Field(default=None, description="none: two clients for 15 s, then twelve for 30 s")
     photos: Path | None = Field(default=None, description="none: the protocol's")
     idle_s: float = Field(default=5.0, ge=0)
+    quiet_at_most_s: float = Field(default=60.0, ge=0, description="longest wait for a quiet host")
     repeats: int = Field(default=1, ge=1, le=20, description="runs of each kind")
 
 

@@ -46,6 +46,7 @@ def runs_of(environment: str, p: MeasureParameters) -> list[Run]:
                 connections=p.connections,
                 seed=p.seed,
                 idle_s=p.idle_s,
+                quiet_at_most_s=p.quiet_at_most_s,
                 labels=p.labels,
                 progress=progress,
             ),

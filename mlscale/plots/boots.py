@@ -35,6 +35,7 @@ from mlscale.plots.variants import BEFORE_S, mean_around_step
 from mlscale.runs import Run
 
 _MODES: Final = ("rehearsal",)
+_COLOUR, _MARKER = colour("eks"), marker("eks")
 _WORDS: Final = {
     "detection": "until the HPA decided",
     "machine": "until the last pending pod had a machine",
@@ -45,7 +46,7 @@ _WORDS: Final = {
 _SHADES: Final = {"detection": 0.2, "machine": 0.45, "container": 0.75, "recovery": 1.0}
 
 
-def boot_response(rows: pd.DataFrame, environment: str = "eks") -> npt.NDArray[Any]:
+def boot_response(rows: pd.DataFrame) -> npt.NDArray[Any]:
     """T_slo, one point a run: left over the observed boot time, with the line by least squares where it can be drawn;
     right where nobody waited for a machine, on an axis of its own.
 
@@ -55,7 +56,6 @@ def boot_response(rows: pd.DataFrame, environment: str = "eks") -> npt.NDArray[A
     Returns:
         Two axes, or one where every run waited; `plotted`: variant, boot_s, t_slo_s, t_slo_censored, block.
     """
-    base_colour = colour(environment)
     no_wait = rows["boot_s"].isna() | rows["variant"].str.contains("kept free")
     with style():
         sides = [rows[~no_wait], rows[no_wait]] if no_wait.any() else [rows]
@@ -64,9 +64,9 @@ def boot_response(rows: pd.DataFrame, environment: str = "eks") -> npt.NDArray[A
         longest = max(float(waiting["boot_s"].max()) if len(waiting) else 1.0, 1.0)
         if line is not None:
             ends = np.array([0.0, longest])
-            pair[0].plot(ends, line.intercept_s + line.slope * ends, color=base_colour, lw=1.2, zorder=1)
+            pair[0].plot(ends, line.intercept_s + line.slope * ends, color=_COLOUR, lw=1.2, zorder=1)
         headline(pair[0], _slope_text(line), _MODES)
-        _points(pair[0], waiting["boot_s"], waiting, marker(environment), base_colour)
+        _points(pair[0], waiting["boot_s"], waiting, _MARKER, _COLOUR)
         pair[0].set_xlim(-0.03 * longest, 1.06 * longest)
         pair[0].set_xlabel("boot time of a machine (s)")
         pair[0].set_ylabel("$T_{slo}$ after the load step (s)")
@@ -93,7 +93,7 @@ def _points(axes: Axes, x: Any, rows: pd.DataFrame, symbol: str, base_colour: st
         axes.plot(np.asarray(x)[mask], rows["t_slo_s"][mask], symbol, ls="", ms=5, mec=base_colour, mfc=face)
 
 
-def boot_twin(rows: pd.DataFrame, twins: pd.DataFrame, environment: str = "eks") -> Axes:
+def boot_twin(rows: pd.DataFrame, twins: pd.DataFrame) -> Axes:
     """T_slo over the boot time: rehearsed runs (filled) beside the twin's of the same setups (hollow), shifted a little
     to the right, each with its mean.
 
@@ -102,15 +102,14 @@ def boot_twin(rows: pd.DataFrame, twins: pd.DataFrame, environment: str = "eks")
     Returns:
         The axes; `plotted`: mode, variant, boot_s, t_slo_s.
     """
-    base_colour = colour(environment)
     with style():
         axes: Axes = new_axes(1, 1, 3.2)[0, 0]
         longest = max(float(rows["boot_s"].max()), 1.0)
-        for shift, frame, face, word in ((0.0, rows, base_colour, "rehearsed"), (0.015, twins, "white", "simulated")):
+        for shift, frame, face, word in ((0.0, rows, _COLOUR, "rehearsed"), (0.015, twins, "white", "simulated")):
             waiting = frame[frame["boot_s"].notna()]
             positions = waiting["boot_s"] + shift * longest
-            look: dict[str, Any] = {"ls": "", "ms": 5, "mec": base_colour, "mfc": face, "label": word}
-            axes.plot(positions, waiting["t_slo_s"], marker(environment), **look)
+            look: dict[str, Any] = {"ls": "", "ms": 5, "mec": _COLOUR, "mfc": face, "label": word}
+            axes.plot(positions, waiting["t_slo_s"], _MARKER, **look)
             for name, group in waiting.groupby("variant"):
                 at = float(group["boot_s"].mean()) + shift * longest
                 axes.plot([at - 2, at + 2], [group["t_slo_s"].mean()] * 2, color=INK, lw=1.2)
@@ -137,7 +136,7 @@ def boot_twin(rows: pd.DataFrame, twins: pd.DataFrame, environment: str = "eks")
     return axes
 
 
-def boot_parts(rows: pd.DataFrame, environment: str = "eks") -> Axes:
+def boot_parts(rows: pd.DataFrame) -> Axes:
     """Where the time went after the step, one bar a variant: the means over its runs; a dot is one run's T_slo.
 
     Returns:
@@ -150,7 +149,7 @@ def boot_parts(rows: pd.DataFrame, environment: str = "eks") -> Axes:
         left = np.zeros(len(means))
         for part in PARTS:
             width = means[f"{part}_s"].fillna(0.0).to_numpy()
-            tint = shade(colour(environment), _SHADES[part])
+            tint = shade(_COLOUR, _SHADES[part])
             axes.barh(
                 range(len(means)),
                 width,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -41,14 +41,8 @@ _FEWEST_TICKS: Final = 3
 _TITLES: Final = {"T_slo + W": r"$\mathbf{T_{slo}}$ + W"}
 
 
-def estimation(
-    rows: pd.DataFrame,
-    table: pd.DataFrame,
-    endpoints: Sequence[Endpoint] = PRIMARY,
-    *,
-    axes: npt.NDArray[Any] | None = None,
-) -> npt.NDArray[Any]:
-    """One column per endpoint: above each pair's ratio with its intervals; below every run, blocks joined by lines.
+def estimation(rows: pd.DataFrame, table: pd.DataFrame) -> npt.NDArray[Any]:
+    """A column per primary endpoint: above, each pair's ratio with its intervals; below, every run, joined by block.
 
     A pair that is not comparable has neither ratio nor noise floor, and words for it.
 
@@ -62,12 +56,9 @@ def estimation(
     effects = effects.sort_values("words", key=lambda words: words != "", kind="stable")
     pairs = max(1, effects["pair"].nunique())
     with style():
-        if axes is None:
-            axes = new_axes(2, len(endpoints), 3.2 + 0.72 * pairs, height_ratios=[0.62 * pairs + 0.2, 2.0])
-            headline(
-                axes[0, 0], _headline(effects[effects["endpoint"] == endpoints[0].name], endpoints[0]), rows["mode"]
-            )
-        for column, endpoint in enumerate(endpoints):
+        axes = new_axes(2, len(PRIMARY), 3.2 + 0.72 * pairs, height_ratios=[0.62 * pairs + 0.2, 2.0])
+        headline(axes[0, 0], _headline(effects[effects["endpoint"] == PRIMARY[0].name], PRIMARY[0]), rows["mode"])
+        for column, endpoint in enumerate(PRIMARY):
             effect_panel(axes[0, column], effects[effects["endpoint"] == endpoint.name], names=column == 0)
             runs_panel(axes[1, column], rows, endpoint)
             axes[0, column].set_title(f"{endpoint.name}: {_TITLES.get(endpoint.label, endpoint.label)}")

@@ -16,7 +16,7 @@ from mlscale.analysis.durations import durations
 from mlscale.analysis.moving import WINDOW_S, moving
 from mlscale.analysis.populations import MACHINES, PODS, populations
 from mlscale.plots.style import INK, MUTED, attach, colour, mark_modes, new_axes, shade, style
-from mlscale.plots.timelines import finish_timeline
+from mlscale.plots.timelines import ABOVE, FAILURE, finish_timeline
 from mlscale.runs import ClosedLoop, Run
 
 _STRENGTHS: Final = {"ready": 1.0, "starting": 0.5, "joining": 0.5, "pending": 0.16, "booting": 0.16}
@@ -27,18 +27,10 @@ _WORDS: Final = {
     "joining": "joining",
     "booting": "requested, booting",
 }
-_ABOVE: Final[dict[str, Any]] = {
-    "loc": "lower right",
-    "bbox_to_anchor": (1.0, 0.98),
-    "borderaxespad": 0.1,
-    "handlelength": 1.4,
-    "columnspacing": 1.2,
-}
+_ABOVE: Final[dict[str, Any]] = ABOVE | {"bbox_to_anchor": (1.0, 0.98), "handlelength": 1.4}
 
 
-def joined_timeline(
-    run: Run, level_s: float | None = None, *, which: str = "", window_s: float = WINDOW_S
-) -> npt.NDArray[Any]:
+def joined_timeline(run: Run, level_s: float | None = None, *, which: str = "") -> npt.NDArray[Any]:
     """Four axes under one another: load; m_t with its sigma_t band; pods by state; machines by state.
 
     Args:
@@ -50,7 +42,7 @@ def joined_timeline(
     with style():
         column = new_axes(4, 1, 6.2, sharex=True, height_ratios=[0.55, 2.0, 1.1, 1.1])[:, 0]
         _load(column[0], run)
-        _response(column[1], run, level_s, window_s)
+        _response(column[1], run, level_s)
         _states(column[2], run, PODS, "pods")
         _states(column[3], run, MACHINES, "machines")
         numbers = replicas_in_all(run.replicas)
@@ -78,8 +70,8 @@ def _load(axes: Axes, run: Run) -> None:
     attach(axes, pd.DataFrame({"t_s": starts, unit: levels}))
 
 
-def _response(axes: Axes, run: Run, level_s: float | None, window_s: float) -> None:
-    table = moving(run.requests, window_s, "done", timeout_s=run.info.timeout_s)
+def _response(axes: Axes, run: Run, level_s: float | None) -> None:
+    table = moving(run.requests, WINDOW_S, "done", timeout_s=run.info.timeout_s)
     tone = colour(run.info.environment)
     low = (table["mean_s"] - table["sd_s"]).clip(lower=0.0)
     axes.fill_between(table["t_s"], low, table["mean_s"] + table["sd_s"], color=tone, alpha=0.22, lw=0)
@@ -88,7 +80,7 @@ def _response(axes: Axes, run: Run, level_s: float | None, window_s: float) -> N
     failed = frame[~frame["ok"]]
     top = float(np.nanmax((table["mean_s"] + table["sd_s"]).to_numpy(), initial=0.1))
     if len(failed):
-        axes.plot(failed["ended_s"], [top] * len(failed), "x", ms=4, color="#B00020", ls="", label="failures")
+        axes.plot(failed["ended_s"], [top] * len(failed), "x", ms=4, color=FAILURE, ls="", label="failures")
     if level_s is not None:
         axes.axhline(level_s, color=MUTED, lw=0.9, ls=(0, (1, 1)), label=f"L = {level_s:g} s")
     axes.set_ylim(0.0, 1.05 * max(top, level_s or 0.0))

@@ -36,7 +36,7 @@ MILESTONES: Final = (
 _CENSORED: Final = {"t_slo_s": "t_slo_censored", "t_settle_s": "t_settle_censored"}
 
 
-def response_parts(rows: pd.DataFrame, *, axes: Axes | None = None) -> Axes:
+def response_parts(rows: pd.DataFrame) -> Axes:
     """Milestones after the step from top to bottom, seconds since t0: a dot per run, a bar at the median.
 
     Hollow triangles are censored (not reached by H - W); a milestone that no run has is left out; an environment
@@ -51,9 +51,8 @@ def response_parts(rows: pd.DataFrame, *, axes: Axes | None = None) -> Axes:
     milestones = [(column, label) for column, label in MILESTONES if column in rows and rows[column].notna().any()]
     numbers = []
     with style():
-        if axes is None:
-            axes = new_axes(1, 1, 1.2 + (0.3 + 0.12 * len(names)) * len(milestones))[0, 0]
-            headline(axes, _headline(rows, names), rows["mode"])
+        axes: Axes = new_axes(1, 1, 1.2 + (0.3 + 0.12 * len(names)) * len(milestones))[0, 0]
+        headline(axes, _headline(rows, names), rows["mode"])
         height = 0.8 / max(1, len(names))
         for place, (column, _) in enumerate(milestones):
             if place % 2 == 0:

@@ -34,12 +34,7 @@ _LINES: Final = ("-", "--", ":", "-.")
 _MARKS: Final = ("o", "s", "D", "^")
 
 
-def window_sensitivity(
-    rows: pd.DataFrame,
-    pairs: list[tuple[str, str]],
-    *,
-    axes: npt.NDArray[Any] | None = None,
-) -> npt.NDArray[Any]:
+def window_sensitivity(rows: pd.DataFrame, pairs: list[tuple[str, str]]) -> npt.NDArray[Any]:
     """The ratio of each pair (geometric mean over blocks) with its 95 % interval for every W, one panel per figure.
 
     A line that crosses 1 is a ranking that depends on W, and no claim; its points are then hollow. A pair that is not
@@ -58,7 +53,7 @@ def window_sensitivity(
     table = table[~table["pair"].isin(not_comparable)]
     comparable = [f"{a} / {b}" for a, b in pairs if f"{a} / {b}" not in not_comparable]
     with style():
-        row = new_axes(1, len(FIGURES), 3.3, sharey=True)[0] if axes is None else axes
+        row: npt.NDArray[Any] = new_axes(1, len(FIGURES), 3.3, sharey=True)[0]
         for panel, (figure, title) in zip(row, FIGURES.items(), strict=True):
             figure_rows = table[table["figure"] == figure]
             windows = [window_name(column) for column in WINDOW_FIGURES[figure]]
@@ -94,9 +89,8 @@ def window_sensitivity(
         counts = [invalid_runs(name, *invalid.loc[name, ["invalid", "runs"]].astype(int)) for name in sorted(refused)]
         handles += [Line2D([], [], ls="", label=f"{_pair(pair)}: not comparable") for pair in not_comparable]
         row[0].figure.legend(handles=handles, loc="outside lower center", ncols=2 if len(handles) > 1 else 1)
-        if axes is None:
-            excluded = [f"not comparable: {', '.join(counts)}"] if not_comparable else []
-            headline(row[0], "; ".join([*_headline(table), *excluded]))
+        excluded = [f"not comparable: {', '.join(counts)}"] if not_comparable else []
+        headline(row[0], "; ".join([*_headline(table), *excluded]))
     return row
 
 

@@ -36,7 +36,7 @@ _STRENGTHS: Final = (1.0, 0.65, 0.35, 0.12)
 _NAMED_FROM: Final = 0.08
 
 
-def sigma_parts(rows: pd.DataFrame, *, axes: Axes | None = None) -> Axes:
+def sigma_parts(rows: pd.DataFrame) -> Axes:
     """sigma_t of right answers after the step: a bar per environment, as long as sigma over all windows, a dot per run.
 
     The length is the root of the mean sigma_t^2. It is divided as sigma_t^2 is in the windows that could be split, by
@@ -53,9 +53,7 @@ def sigma_parts(rows: pd.DataFrame, *, axes: Axes | None = None) -> Axes:
     names = in_order(list(rows["environment"]))
     numbers = []
     with style():
-        new_figure = axes is None
-        if axes is None:
-            axes = new_axes(1, 1, 1.2 + 0.75 * len(names))[0, 0]
+        axes: Axes = new_axes(1, 1, 1.2 + 0.75 * len(names))[0, 0]
         for place, name in enumerate(names):
             numbers.append(_bar(axes, rows[rows["environment"] == name], name, -place))
         axes.set_yticks(
@@ -71,8 +69,7 @@ def sigma_parts(rows: pd.DataFrame, *, axes: Axes | None = None) -> Axes:
         ]
         axes.legend(handles=parts, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=len(parts), borderaxespad=0.2)
         mark_modes(axes, rows["mode"])
-        if new_figure:
-            headline(axes, _headline(numbers), rows["mode"])
+        headline(axes, _headline(numbers), rows["mode"])
     return attach(axes, pd.concat(numbers, ignore_index=True) if numbers else pd.DataFrame())
 
 

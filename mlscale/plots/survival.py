@@ -12,7 +12,7 @@ from mlscale.analysis.survival import kaplan_meier, restricted_mean
 from mlscale.plots.style import INK, attach, headline, in_order, labelled, mark_modes, new_axes, short_name, style, tone
 
 
-def survival(rows: pd.DataFrame, *, axes: Axes | None = None) -> Axes:
+def survival(rows: pd.DataFrame) -> Axes:
     """Share of runs that are still not back under L, against seconds since the step; one curve per environment.
 
     Ticks on a curve are censored runs; the shade is the pointwise 95 % log-log interval; an environment without a
@@ -25,8 +25,7 @@ def survival(rows: pd.DataFrame, *, axes: Axes | None = None) -> Axes:
     """
     numbers, texts = [], {}
     with style():
-        new_figure = axes is None
-        axes = new_axes(1, 1, 3.5)[0, 0] if axes is None else axes
+        axes: Axes = new_axes(1, 1, 3.5)[0, 0]
         until_s = float((rows["horizon_s"] - rows["window_s"]).min())
         for name in in_order(list(rows["environment"])):
             runs = rows[(rows["environment"] == name) & rows["t_slo_s"].notna()]
@@ -48,9 +47,8 @@ def survival(rows: pd.DataFrame, *, axes: Axes | None = None) -> Axes:
         axes.set_xlabel("time since the load step (s)")
         axes.set_ylabel("share of runs still above L")
         axes.figure.legend(loc="outside lower center")
-        if new_figure:
-            times = ", ".join(sorted(texts, key=texts.__getitem__)) or "no valid run"
-            headline(axes, f"runs below L again, for W: {times}", rows["mode"])
+        times = ", ".join(sorted(texts, key=texts.__getitem__)) or "no valid run"
+        headline(axes, f"runs below L again, for W: {times}", rows["mode"])
         mark_modes(axes, rows["mode"])
     return attach(axes, pd.concat(numbers, ignore_index=True) if numbers else pd.DataFrame())
 

@@ -33,7 +33,7 @@ from mlscale.runs import Run
 
 FAILURE: Final = "#B00020"
 # Legends stand above their panel, where they hide nothing.
-_ABOVE: Final[dict[str, Any]] = {
+ABOVE: Final[dict[str, Any]] = {
     "loc": "lower right",
     "bbox_to_anchor": (1.0, 0.99),
     "borderaxespad": 0.1,
@@ -42,14 +42,7 @@ _ABOVE: Final[dict[str, Any]] = {
 }
 
 
-def timeline(
-    run: Run,
-    level_s: float | None = None,
-    *,
-    which: str = "",
-    window_s: float = WINDOW_S,
-    axes: npt.NDArray[Any] | None = None,
-) -> npt.NDArray[Any]:
+def timeline(run: Run, level_s: float | None = None, *, which: str = "") -> npt.NDArray[Any]:
     """Three axes under one another: responses, replicas with decisions, cores by role; seconds on the run's clock.
 
     Args:
@@ -58,8 +51,8 @@ def timeline(
         The axes. `plotted`: t_s, mean_s, sd_s; t_s, desired, starting, ready; t_s, role, cpu_cores.
     """
     with style():
-        column = new_axes(3, 1, 5.2, sharex=True, height_ratios=[2.4, 1.1, 1.1])[:, 0] if axes is None else axes
-        _responses(column[0], run, level_s, window_s)
+        column: npt.NDArray[Any] = new_axes(3, 1, 5.2, sharex=True, height_ratios=[2.4, 1.1, 1.1])[:, 0]
+        _responses(column[0], run, level_s)
         _replicas(column[1], run)
         _cores(column[2], run)
         finish_timeline(column, run, which)
@@ -85,7 +78,7 @@ def _title(run: Run, which: str) -> str:
     return ", ".join(word for word in words if word)
 
 
-def _responses(axes: Axes, run: Run, level_s: float | None, window_s: float) -> None:
+def _responses(axes: Axes, run: Run, level_s: float | None) -> None:
     tint = tone(run.info.environment, [run.info.valid])
     frame = durations(run.requests, timeout_s=run.info.timeout_s)
     ok = frame[frame["ok"]]
@@ -101,11 +94,11 @@ def _responses(axes: Axes, run: Run, level_s: float | None, window_s: float) -> 
         label="one request",
         rasterized=True,
     )
-    by_done = moving(run.requests, window_s, "done", timeout_s=run.info.timeout_s)
+    by_done = moving(run.requests, WINDOW_S, "done", timeout_s=run.info.timeout_s)
     low = (by_done["mean_s"] - by_done["sd_s"]).clip(lower=0.0)
     axes.fill_between(by_done["t_s"], low, by_done["mean_s"] + by_done["sd_s"], color=tint, alpha=0.22, lw=0)
     axes.plot(by_done["t_s"], by_done["mean_s"], color=tint, lw=1.8, label=r"$m_t$ ± $\sigma_t$, by completion")
-    intended = moving(run.requests, window_s, "intended", timeout_s=run.info.timeout_s)
+    intended = moving(run.requests, WINDOW_S, "intended", timeout_s=run.info.timeout_s)
     axes.plot(intended["t_s"], intended["mean_s"], color=INK, lw=0.9, ls=(0, (3, 1.5)), label="$m_t$, by intended time")
     top = float(ok["response_s"].quantile(0.998)) if len(ok) else run.info.timeout_s
     failed = frame[~frame["ok"]]
@@ -119,7 +112,7 @@ def _responses(axes: Axes, run: Run, level_s: float | None, window_s: float) -> 
         top = max(top, 1.1 * level_s)
     axes.set_ylim(0.0, 1.08 * top)
     axes.set_ylabel("response time (s)")
-    axes.legend(ncols=5, markerscale=2, **_ABOVE)
+    axes.legend(ncols=5, markerscale=2, **ABOVE)
     attach(axes, by_done)
 
 
@@ -145,7 +138,7 @@ def _replicas(axes: Axes, run: Run) -> None:
     axes.set_ylim(0, top + 0.6)
     axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.set_ylabel("replicas")
-    axes.legend(ncols=4, **_ABOVE)
+    axes.legend(ncols=4, **ABOVE)
     attach(axes, numbers.reset_index(drop=True))
 
 
@@ -158,7 +151,7 @@ def _cores(axes: Axes, run: Run) -> None:
         tints = [shade(base, ROLE_SHADES[role]) for role in wide.columns]
         labels = [ROLE_NAMES[role] for role in wide.columns]
         axes.stackplot(wide.index, wide.to_numpy().T, colors=tints, labels=labels, lw=0)
-        axes.legend(ncols=3, **_ABOVE | {"handlelength": 1.0})
+        axes.legend(ncols=3, **ABOVE | {"handlelength": 1.0})
     axes.set_ylim(bottom=0.0)
     axes.set_ylabel("cores in use")
     attach(axes, used[used["role"].isin(SERVING)].reset_index(drop=True) if len(used) else pd.DataFrame())

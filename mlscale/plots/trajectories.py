@@ -48,9 +48,7 @@ def trajectory(
     runs: Sequence[Run],
     level_s: float | None = None,
     *,
-    window_s: float = WINDOW_S,
     include_failures: bool = True,
-    axes: npt.NDArray[Any] | None = None,
 ) -> npt.NDArray[Any]:
     """One column per environment: above m_t and sigma_t, below replicas, against seconds since the step.
 
@@ -62,7 +60,6 @@ def trajectory(
 
     Args:
         runs: with a load step; every run given is drawn.
-        axes: 2 x environments; default: a new figure.
     Returns:
         The axes. `plotted`: environment, run_id ("median" for medians), view (done / intended), t_s, mean_s, sd_s
         for the upper row, environment, run_id, t_s, ready, desired for the lower one.
@@ -73,10 +70,10 @@ def trajectory(
         raise MlscaleError("a trajectory needs runs with a load step", "trajectory", "leave the others out")
     names = in_order([run.info.environment for run in runs])
     with style():
-        grid = axes if axes is not None else _axes(len(names))
+        grid = new_axes(2, len(names), 4.8, sharex="col", sharey="row", gridspec_kw={"height_ratios": [2.6, 1]})
         for column, name in enumerate(names):
             env_runs = [run for run in runs if run.info.environment == name]
-            response_panel(grid[0, column], env_runs, level_s, window_s=window_s, include_failures=include_failures)
+            response_panel(grid[0, column], env_runs, level_s, include_failures=include_failures)
             replica_panel(grid[1, column], env_runs)
             valid = len(_valid(env_runs))
             count = f"n = {valid}" + (f", {len(env_runs) - valid} invalid" if valid < len(env_runs) else "")
@@ -86,19 +83,16 @@ def trajectory(
         grid[0, 0].set_ylabel("response time (s)")
         grid[1, 0].set_ylabel("replicas")
         _same_limits(grid)
-        _explain(grid, level_s, window_s, any(not run.info.valid for run in runs))
-        if axes is None:
-            headline(grid[0, 0], _headline(runs, level_s, window_s), {run.info.mode for run in runs})
+        _explain(grid, level_s, any(not run.info.valid for run in runs))
+        headline(grid[0, 0], _headline(runs, level_s), {run.info.mode for run in runs})
     return grid
 
 
-def response_panel(
-    axes: Axes, runs: Sequence[Run], level_s: float | None, *, window_s: float = WINDOW_S, include_failures: bool = True
-) -> Axes:
+def response_panel(axes: Axes, runs: Sequence[Run], level_s: float | None, *, include_failures: bool = True) -> Axes:
     """m_t and sigma_t of runs of one environment, the medians of the valid ones, the step and L."""
     name, valid = runs[0].info.environment, _valid(runs)
     at = _times(runs)
-    done, intended = _views(runs, at, window_s, include_failures)
+    done, intended = _views(runs, at, include_failures)
     _single_runs(axes, done, "mean_s", name, valid)
     counted = [run.info.run_id for run in valid]
     middle = done[done["run_id"].isin(counted)].groupby("t_s")[["mean_s", "sd_s"]].median()
@@ -115,7 +109,7 @@ def response_panel(
     if level_s is not None:
         axes.axhline(level_s, color=MUTED, lw=0.9, ls=_DOTS)
         if include_failures and valid:
-            _mark_recovery(axes, valid, level_s, window_s, by_intended)
+            _mark_recovery(axes, valid, level_s, by_intended)
     axes.set_xlim(at[0], at[-1])
     mark_modes(axes, {run.info.mode for run in runs})
     medians = [
@@ -165,20 +159,18 @@ def _single_runs(axes: Axes, numbers: pd.DataFrame, column: str, name: str, vali
         axes.plot(run["t_s"], run[column], drawstyle=drawstyle, **line_style)
 
 
-def _mark_recovery(
-    axes: Axes, runs: Sequence[Run], level_s: float, window_s: float, by_intended: pd.Series[float]
-) -> None:
+def _mark_recovery(axes: Axes, runs: Sequence[Run], level_s: float, by_intended: pd.Series[float]) -> None:
     """Mark the median T_slo on the intended-time curve, and write the median time over L.
 
     The latter adds what T_slo can't show: a controller may remove replicas again, so that m_t rises once more.
     A censored median is written, not drawn.
     """
-    responses = [upscaling_response(run, level_s, window_s=window_s) for run in runs]
+    responses = [upscaling_response(run, level_s) for run in runs]
     middle = float(np.median([response.t_slo_s for response in responses]))
     over = float(np.median([response.over_level_s for response in responses]))
     text = f"over L {over:.0f} of {responses[0].horizon_s:.0f} s"
-    if middle >= responses[0].horizon_s - window_s:
-        text = f"never under L for {window_s:g} s\n{text}"
+    if middle >= responses[0].horizon_s - WINDOW_S:
+        text = f"never under L for {WINDOW_S:g} s\n{text}"
     elif middle > 0:
         known = by_intended.dropna()
         height = float(np.interp(middle, known.index, known)) if len(known) else level_s
@@ -201,7 +193,7 @@ def _say(axes: Axes, text: str) -> None:
     ).set_in_layout(False)
 
 
-def _headline(runs: Sequence[Run], level_s: float | None, window_s: float) -> str:
+def _headline(runs: Sequence[Run], level_s: float | None) -> str:
     """The median T_slo of every environment that may be compared, the shortest first, and what is wrong with others."""
     if level_s is None:
         return "response time and replicas around the load step"
@@ -213,17 +205,13 @@ def _headline(runs: Sequence[Run], level_s: float | None, window_s: float) -> st
         if (len(judged) - len(valid)) / len(judged) > MAX_INVALID_SHARE:
             others.append(invalid_runs(name, len(judged) - len(valid), len(judged)))
             continue
-        responses = [upscaling_response(run, level_s, window_s=window_s) for run in valid]
+        responses = [upscaling_response(run, level_s) for run in valid]
         middle = float(np.median([response.t_slo_s for response in responses]))
-        censored = middle >= responses[0].horizon_s - window_s
+        censored = middle >= responses[0].horizon_s - WINDOW_S
         outcome = f"not within {responses[0].horizon_s:.0f} s" if censored else f"after {middle:.0f} s"
         times[f"{short_name(name)} {outcome}"] = middle
     text = f"back under L = {level_s:g} s after the load step: " + ", ".join(sorted(times, key=times.__getitem__))
     return "; ".join([*([text] if times else []), *([f"not comparable: {', '.join(others)}"] if others else [])])
-
-
-def _axes(columns: int) -> npt.NDArray[Any]:
-    return new_axes(2, columns, 4.8, sharex="col", sharey="row", gridspec_kw={"height_ratios": [2.6, 1]})
 
 
 def _times(runs: Sequence[Run]) -> npt.NDArray[np.float64]:
@@ -234,7 +222,7 @@ def _times(runs: Sequence[Run]) -> npt.NDArray[np.float64]:
 
 
 def _views(
-    runs: Sequence[Run], at: npt.NDArray[np.float64], window_s: float, include_failures: bool
+    runs: Sequence[Run], at: npt.NDArray[np.float64], include_failures: bool
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     sides: tuple[By, By] = ("done", "intended")
     views = []
@@ -242,7 +230,7 @@ def _views(
         parts = []
         for run in runs:
             t0 = float(run.info.step_s or 0.0)
-            frame = moving(run.requests, window_s, by, include_failures, timeout_s=run.info.timeout_s, at_s=t0 + at)
+            frame = moving(run.requests, WINDOW_S, by, include_failures, timeout_s=run.info.timeout_s, at_s=t0 + at)
             parts.append(frame[["mean_s", "sd_s"]].assign(t_s=at, run_id=run.info.run_id, view=by))
         views.append(pd.concat(parts, ignore_index=True))
     return views[0], views[1]
@@ -280,11 +268,11 @@ def _same_limits(grid: npt.NDArray[Any]) -> None:
     grid[1, 0].set_ylim(0.0, max([1.0, *(float(count) for count in maxima if np.isfinite(count))]) + 0.5)
 
 
-def _explain(grid: npt.NDArray[Any], level_s: float | None, window_s: float, invalid: bool) -> None:
+def _explain(grid: npt.NDArray[Any], level_s: float | None, invalid: bool) -> None:
     handles = [
         Line2D([], [], color=MUTED, lw=2.0, label="mean $m_t$ by completion (below: ready), median"),
         Line2D([], [], color=INK, lw=0.9, ls=_DASHES, label="$m_t$ by intended time (below: desired), median"),
-        Patch(color=BAND, label=rf"$m_t$ ± standard deviation $\sigma_t$, over W = {window_s:g} s"),
+        Patch(color=BAND, label=rf"$m_t$ ± standard deviation $\sigma_t$, over W = {WINDOW_S:g} s"),
         Line2D([], [], color=MUTED, lw=0.5, label="single runs"),
     ]
     if invalid:
@@ -293,7 +281,7 @@ def _explain(grid: npt.NDArray[Any], level_s: float | None, window_s: float, inv
         handles += [
             Line2D([], [], color=MUTED, lw=0.9, ls=_DOTS, label=f"L = {level_s:g} s"),
             Line2D(
-                [], [], color=INK, marker="v", ls="", ms=6, label=rf"median $T_{{slo}}$: under L for {window_s:g} s"
+                [], [], color=INK, marker="v", ls="", ms=6, label=rf"median $T_{{slo}}$: under L for {WINDOW_S:g} s"
             ),
         ]
     grid[0, 0].figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=7.5, handlelength=2.4)

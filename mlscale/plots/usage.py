@@ -8,7 +8,6 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 
 from mlscale.analysis.resources import SERVING, used_over_time
@@ -36,7 +35,7 @@ BIN_S: Final = 2.0
 BEFORE_S: Final = 20.0
 
 
-def resources(runs: Sequence[Run], rows: pd.DataFrame, *, axes: npt.NDArray[Any] | None = None) -> npt.NDArray[Any]:
+def resources(runs: Sequence[Run], rows: pd.DataFrame) -> npt.NDArray[Any]:
     """Left: CPU per correct answer by role. Right: cores in use by everything that serves, around the step.
 
     Args:
@@ -46,13 +45,12 @@ def resources(runs: Sequence[Run], rows: pd.DataFrame, *, axes: npt.NDArray[Any]
     """
     with style():
         bars = rows["environment"].nunique() * len(_spans(rows))
-        pair = new_axes(1, 2, 2.6 + 0.22 * bars, width_ratios=[1, 1.15])[0] if axes is None else axes
+        pair: npt.NDArray[Any] = new_axes(1, 2, 2.6 + 0.22 * bars, width_ratios=[1, 1.15])[0]
         cost_panel(pair[0], rows)
         cores_panel(pair[1], runs)
-        if axes is None:
-            handles = [handle for panel in pair for handle in panel.get_legend_handles_labels()[0]]
-            pair[0].figure.legend(handles=handles, loc="outside lower center", ncols=4, handlelength=1.2)
-            headline(pair[0], _headline(rows), rows["mode"])
+        handles = [handle for panel in pair for handle in panel.get_legend_handles_labels()[0]]
+        pair[0].figure.legend(handles=handles, loc="outside lower center", ncols=4, handlelength=1.2)
+        headline(pair[0], _headline(rows), rows["mode"])
     return pair
 
 
@@ -121,16 +119,15 @@ def cores_panel(axes: Axes, runs: Sequence[Run]) -> Axes:
     numbers = pd.concat([_cores(run) for run in runs], ignore_index=True)
     names = in_order([run.info.environment for run in runs])
     tones = {name: tone(name, [run.info.valid for run in runs if run.info.environment == name]) for name in names}
-    sns.lineplot(
-        numbers, x="t_s", y="cores", hue="environment", hue_order=names, palette=tones, ax=axes,
-        estimator="median", errorbar=("pi", 80), lw=2.0, err_kws={"alpha": 0.18, "lw": 0}, legend=False,
-    )  # fmt: skip
+    over_runs = numbers.groupby(["environment", "t_s"])["cores"].quantile([0.1, 0.5, 0.9]).unstack()
     for name in names:
+        band = over_runs.loc[name]
+        axes.fill_between(band.index, band[0.1], band[0.9], color=tones[name], alpha=0.18, lw=0)
         words = short_name(name) + " (not valid)" * (tones[name] == NOT_VALID)
-        axes.plot([], [], color=tones[name], lw=2.0, label=words)
+        axes.plot(band.index, band[0.5], color=tones[name], lw=2.0, label=words)
     if len(runs) > len(names):
         axes.fill_between([], [], [], color=BAND, label="80 % of runs (line: median)")
-    middle = numbers.groupby(["environment", "t_s"], as_index=False)["cores"].median().assign(run_id="median")
+    middle = over_runs[0.5].rename("cores").reset_index().assign(run_id="median")
     axes.axvline(0.0, color=INK, lw=0.8)
     axes.set_ylim(bottom=0.0)
     axes.set_xlabel("time since the load step (s)")

@@ -6,6 +6,7 @@ clock; a run's times are seconds since its ``origin_s``.
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -55,3 +56,16 @@ class Skew:
         low_s, high_s = date.timestamp() - received_at, date.timestamp() + 1.0 - sent_at
         overlap = Skew(max(self.low_s, low_s), min(self.high_s, high_s))
         return overlap if overlap.low_s <= overlap.high_s else Skew(low_s, high_s)
+
+
+def go_duration_s(text: str) -> float:
+    """A Go duration: "15s", "5m0s", "1h30m", "100ms".
+
+    Raises:
+        ValueError: not a duration.
+    """
+    units = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
+    parts = re.findall(r"([0-9.]+)(ms|us|µs|ns|h|m|s)", text)
+    if not parts or "".join(number + unit for number, unit in parts) != text:
+        raise ValueError(f"{text!r} is not a duration")
+    return sum(float(number) * units[unit] for number, unit in parts)

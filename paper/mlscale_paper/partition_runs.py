@@ -61,7 +61,9 @@ def runs_of_splits(p: PartitionParameters) -> list[Run]:
                 out=Path(folder) / f"{number:02d}-{environment}-{name.replace(', ', '-')}",
                 scaling={**p.scaling, **settings},
                 arm=p.arm,
-                options=MeasureOptions(seed=p.seed + turn, idle_s=p.idle_s, progress=progress),
+                options=MeasureOptions(
+                    seed=p.seed + turn, idle_s=p.idle_s, quiet_at_most_s=p.quiet_at_most_s, progress=progress
+                ),
             )
             runs.append(run)
     return runs

@@ -16,8 +16,15 @@ from typing import Any, ClassVar
 import pytest
 
 from mlscale.environments.base import App, Component, Scaling
-from mlscale.environments.composition import callees_first, composition_problems, shared_budget, shared_component
-from mlscale.environments.kubernetes.preflight import application_problems
+from mlscale.environments.composition import (
+    app_problems,
+    callees_first,
+    composition_problems,
+    shared_budget,
+    shared_component,
+)
+from mlscale.environments.kubernetes.k3s import K3s
+from mlscale.environments.kubernetes.preflight import name_problems
 from mlscale.environments.kubernetes.settings import KubernetesScaling
 from mlscale.environments.rayserve import deployments
 from mlscale.environments.rayserve.environment import RayServe
@@ -56,14 +63,25 @@ def test_what_is_wrong_with_an_app_is_said(app: App, text: str) -> None:
         scalings = {component.name: scaling for component in app.components}
         found = environment.preflight(app, scalings, "live")
         assert any(text in problem.what and problem.fatal for problem in found), environment.name
-    on_kubernetes = application_problems(app, {component.name: KubernetesScaling() for component in app.components})
+    scalings = {component.name: KubernetesScaling() for component in app.components}
+    on_kubernetes = app_problems(K3s(), app, scalings, "live", here=False)
     assert any(text in problem.what and problem.fatal for problem in on_kubernetes)
 
 
-def test_kubernetes_takes_components_and_asks_for_names_that_services_can_have() -> None:
-    settings = {name: KubernetesScaling() for name in ("localiser", "readers", "Second_Look")}
-    assert application_problems(_app("localiser", localiser=("readers",), readers=()), settings) == []
-    (problem,) = application_problems(_app("localiser", localiser=("Second_Look",), Second_Look=()), settings)
+def test_an_image_needs_neither_code_nor_weights_here() -> None:
+    component = Component("app", "nowhere.to_be_found:make", (Path("/nowhere/weights"),))
+    app, settings = App("demo", "1", (component,), "app"), {"app": KubernetesScaling()}
+    assert app_problems(K3s(), app, settings, "live", here=False) == []
+    assert len(app_problems(K3s(), app, settings, "live")) == 2
+    (mode,) = app_problems(K3s(), app, settings, "rehearsal", here=False)
+    assert mode.what == "unsupported mode 'rehearsal'"
+    (wrong,) = app_problems(K3s(), app, {"app": Scaling()}, "live", here=False)
+    assert wrong.what == "wrong settings: Scaling"
+
+
+def test_kubernetes_asks_for_names_that_services_can_have() -> None:
+    assert name_problems(_app("localiser", localiser=("readers",), readers=())) == []
+    (problem,) = name_problems(_app("localiser", localiser=("Second_Look",), Second_Look=()))
     assert (problem.what, problem.where) == ("not a valid Service name", "component Second_Look")
 
 

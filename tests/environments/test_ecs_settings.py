@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from mlscale.environments.ecs.settings import FARGATE_SIZES, EcsScaling, arm_settings
+from mlscale.environments.ecs.settings import FARGATE_SIZES, EcsScaling
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ def test_a_custom_metric_is_read_once_a_minute() -> None:
 
 @pytest.mark.parametrize("arm", ["shipped", "matched", "static-min", "static-max"])
 def test_every_arm_exists_on_aws(arm: str) -> None:
-    settings = arm_settings(arm)
+    settings = EcsScaling.of_arm(arm)
     assert EcsScaling.model_validate(settings.model_dump()) == settings
     assert settings.cpu_cores in FARGATE_SIZES
 

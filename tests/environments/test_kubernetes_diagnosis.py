@@ -13,7 +13,6 @@ from mlscale.environments.kubernetes.endpoint_probe import candidates
 from mlscale.environments.kubernetes.facts import (
     DOCUMENTED,
     distribution,
-    duration_s,
     flags,
     hpa_defaults,
     metric_resolution,
@@ -22,6 +21,7 @@ from mlscale.environments.kubernetes.facts import (
 from mlscale.environments.kubernetes.preflight import room_problems
 from mlscale.environments.kubernetes.rollout import read_log
 from mlscale.environments.kubernetes.settings import KubernetesScaling
+from mlscale.runs.clock import go_duration_s
 
 LOG = "loading\nTraceback\nRuntimeError: the weights are torn\n"
 
@@ -159,11 +159,11 @@ def test_defaults_are_read_or_named_as_documented() -> None:
 
 def test_flags_and_durations() -> None:
     assert flags(["--a=1", "--b", "2", "--c", "--d=x=y"]) == {"a": "1", "b": "2", "c": "", "d": "x=y"}
-    assert [duration_s(text) for text in ("15s", "5m0s", "1h30m", "100ms")] == [15.0, 300.0, 5400.0, 0.1]
+    assert [go_duration_s(text) for text in ("15s", "5m0s", "1h30m", "100ms")] == [15.0, 300.0, 5400.0, 0.1]
     assert quota_period_s({"cpuCFSQuotaPeriod": "10ms"}) == 0.01
     assert quota_period_s(None) is None
     with pytest.raises(ValueError, match="not a duration"):
-        duration_s("soon")
+        go_duration_s("soon")
 
 
 def test_where_load_may_come_in() -> None:

@@ -8,7 +8,7 @@ import pytest
 from kubernetes_shapes import ORIGIN_T, change, pod
 
 from mlscale.environments.kubernetes.load_job import load_pod
-from mlscale.environments.kubernetes.machine_settings import machine_arm_settings
+from mlscale.environments.kubernetes.machine_settings import MachineScaling
 from mlscale.environments.kubernetes.machines import MachineWatch
 from mlscale.environments.kubernetes.manifests import Packaging
 from mlscale.environments.kubernetes.node_pool import NODE_CLASS, POOL, class_path, node_pool, nodes
@@ -100,7 +100,7 @@ def test_a_pod_without_room_says_so_once() -> None:
 
 
 def test_a_pool_asks_for_what_the_settings_say() -> None:
-    scaling = machine_arm_settings("matched").model_copy(update={"max_machines": 3, "consolidate_after_s": 30})
+    scaling = MachineScaling.of_arm("matched").model_copy(update={"max_machines": 3, "consolidate_after_s": 30})
     made = node_pool("mlscale-0123abcd", scaling, {"rehearsal.small": 1024}, NODE_CLASS, "10s")
     assert made["metadata"]["annotations"] == {"mlscale/boot": "10s"}
     assert made["spec"]["limits"] == {"memory": "3072Mi"}
@@ -112,7 +112,7 @@ def test_a_pool_asks_for_what_the_settings_say() -> None:
 
 
 def test_live_and_rehearsed_pools_differ_in_what_makes_machines_and_in_their_types() -> None:
-    rehearsed = machine_arm_settings("matched")
+    rehearsed = MachineScaling.of_arm("matched")
     live = rehearsed.model_copy(update={"machine_types": ("c7a.medium",)})
     one = node_pool("run", rehearsed, {"rehearsal.small": 2048}, NODE_CLASS, "ec2")
     other = node_pool("run", live, {"c7a.medium": 2048}, live.node_class, None)

@@ -22,7 +22,7 @@ from mlscale.environments.kubernetes.manifests import (
 )
 from mlscale.environments.kubernetes.names import COMPONENT, MANAGED_BY, RUN
 from mlscale.environments.kubernetes.paths import path_of, path_of_object
-from mlscale.environments.kubernetes.settings import KubernetesScaling, arm_settings
+from mlscale.environments.kubernetes.settings import KubernetesScaling
 from mlscale.runs import MlscaleError
 
 PACKED = Packaging("registry.example/app:1", ("python", "-m", "mlscale.serving.container"))
@@ -40,7 +40,7 @@ def rendered(scaling: KubernetesScaling, packaging: Packaging = PACKED) -> dict[
 
 def split() -> Deployment:
     """Localiser and readers, each with settings of its own."""
-    back = Part("readers", "pkg.mod:readers", arm_settings("matched"), PACKED, front=False)
+    back = Part("readers", "pkg.mod:readers", KubernetesScaling.of_arm("matched"), PACKED, front=False)
     front = Part("localiser", "pkg.mod:localiser", KubernetesScaling(max_replicas=2), PACKED, calls=("readers",))
     return Deployment("mlscale-0123abcd", "mlscale-0123abcd", "code-reader", (back, front))
 
@@ -102,7 +102,7 @@ def test_a_front_is_told_where_its_components_answer() -> None:
 
 
 def test_matched_scales_on_requests_in_flight_over_its_window() -> None:
-    hpa = rendered(arm_settings("matched"))["HorizontalPodAutoscaler"]
+    hpa = rendered(KubernetesScaling.of_arm("matched"))["HorizontalPodAutoscaler"]
     (metric,) = hpa["spec"]["metrics"]
     assert metric["external"]["metric"] == {
         "name": "mlscale_in_flight",
@@ -114,20 +114,20 @@ def test_matched_scales_on_requests_in_flight_over_its_window() -> None:
 
 
 def test_shipped_leaves_the_behaviour_to_the_cluster() -> None:
-    spec = rendered(arm_settings("shipped"))["HorizontalPodAutoscaler"]["spec"]
+    spec = rendered(KubernetesScaling.of_arm("shipped"))["HorizontalPodAutoscaler"]["spec"]
     assert spec["metrics"][0]["resource"]["target"] == {"type": "Utilization", "averageUtilization": 50}
     assert "behavior" not in spec
 
 
 @pytest.mark.parametrize(("arm", "replicas"), [("static-min", 1), ("static-max", 4)])
 def test_a_fixed_number_has_no_autoscaler(arm: str, replicas: int) -> None:
-    made = rendered(arm_settings(arm))
+    made = rendered(KubernetesScaling.of_arm(arm))
     assert "HorizontalPodAutoscaler" not in made
     assert made["Deployment"]["spec"]["replicas"] == replicas
 
 
 def test_the_quota_is_request_and_limit_and_the_container_can_do_little() -> None:
-    pod = rendered(arm_settings("matched"))["Deployment"]["spec"]["template"]["spec"]
+    pod = rendered(KubernetesScaling.of_arm("matched"))["Deployment"]["spec"]["template"]["spec"]
     (container,) = pod["containers"]
     assert container["resources"]["limits"] == {"cpu": "300m"}
     assert container["resources"]["requests"]["cpu"] == "300m"
@@ -141,7 +141,7 @@ def test_the_quota_is_request_and_limit_and_the_container_can_do_little() -> Non
 
 def test_the_hosts_folders_are_mounted_read_only_where_they_lie() -> None:
     packaging = Packaging("localhost/thin:1", ("/opt/python",), "Never", ("/usr", "/opt"), {"PYTHONPATH": "/opt/x"})
-    pod = rendered(arm_settings("matched"), packaging)["Deployment"]["spec"]["template"]["spec"]
+    pod = rendered(KubernetesScaling.of_arm("matched"), packaging)["Deployment"]["spec"]["template"]["spec"]
     mounts = {mount["mountPath"]: mount.get("readOnly") for mount in pod["containers"][0]["volumeMounts"]}
     assert mounts == {"/tmp": None, "/usr": True, "/opt": True}
     assert {volume["hostPath"]["path"] for volume in pod["volumes"] if "hostPath" in volume} == {"/usr", "/opt"}
@@ -195,4 +195,4 @@ def test_settings_that_can_not_be(changes: dict[str, Any], named: str) -> None:
 
 def test_an_unknown_arm() -> None:
     with pytest.raises(MlscaleError, match="unknown arm 'best'"):
-        arm_settings("best")
+        KubernetesScaling.of_arm("best")

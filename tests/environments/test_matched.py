@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mlscale.environments.kubernetes.settings import arm_settings as kubernetes
+from mlscale.environments.kubernetes.settings import KubernetesScaling
 from mlscale.environments.rayserve.settings import RayServeScaling
-from mlscale.environments.rayserve.settings import arm_settings as rayserve
-from mlscale.environments.torchserve.settings import arm_settings as torchserve
+from mlscale.environments.torchserve.settings import TorchServeScaling
 
 METHOD = Path(__file__).parents[2] / "docs" / "METHOD.md"
 
@@ -22,7 +21,8 @@ def table() -> dict[str, list[str]]:
 
 
 def test_the_table_of_what_still_differs_states_the_settings() -> None:
-    rows, ts, ray, hpa = table(), torchserve("matched"), rayserve("matched"), kubernetes("matched")
+    rows, ts, ray = table(), TorchServeScaling.matched(), RayServeScaling.matched()
+    hpa = KubernetesScaling.matched()
     targets = ts.target_ongoing, ray.target_ongoing_requests, hpa.target_in_flight
     told = zip(rows["target"], targets, strict=True)
     assert all(cell.startswith(f"{target:g} a replica") for cell, target in told)
@@ -41,6 +41,6 @@ def test_the_table_of_what_still_differs_states_the_settings() -> None:
 
 
 def test_matched_leaves_rays_router_as_it_is_shipped() -> None:
-    ray, shipped = rayserve("matched"), RayServeScaling()
+    ray, shipped = RayServeScaling.matched(), RayServeScaling()
     for name in ("initial_backoff_s", "backoff_multiplier", "max_backoff_s"):
         assert getattr(ray, name) == getattr(shipped, name)

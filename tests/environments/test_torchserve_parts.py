@@ -16,7 +16,7 @@ import pydantic
 import pytest
 
 from mlscale.environments.base import App, Component, Scaling
-from mlscale.environments.replica_starts import with_starts
+from mlscale.environments.sandbox_deployment import with_starts
 from mlscale.environments.torchserve.api import (
     COMPONENT_FILE,
     NoAnswer,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Literal
 
@@ -11,6 +13,8 @@ import pytest
 from host_helpers import wait_for
 
 from mlscale.host.cgroups import Budget, Group, Hierarchy, Tree, find_hierarchy, quota_files, remove_tree
+from mlscale.host.ledger import Ledger
+from mlscale.host.load_cgroup import open_load_cgroup
 from mlscale.runs import MlscaleError
 
 LINE = "31 23 0:26 / {where} rw,relatime shared:9 - {kind} cgroup rw{options}\n"
@@ -152,3 +156,18 @@ def test_a_busy_group_is_reported_and_an_empty_one_goes() -> None:
         remove_tree(tree.folders)
         remove_tree(tree.folders)
     wait_for(lambda: not any(folder.exists() for folder in tree.folders), "the groups' end")
+
+
+def test_the_load_generator_alone_has_a_group_that_weighs_most_and_goes(ledger: Ledger) -> None:
+    with open_load_cgroup(ledger) as place:
+        if isinstance(place.tree, str):
+            pytest.skip(f"no cgroups here: {place.tree}")
+        code = "import sys; print(open('/proc/self/cgroup').read(), flush=True); sys.stdin.read()"
+        command = [*place.prefix, sys.executable, "-c", code]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as load:
+            assert load.stdout is not None
+            assert any(f"{place.tree.root.folders[0].name}/load_generator" in load.stdout.readline() for _ in range(30))
+            assert place.usage()["load_generator"].rss_bytes > 1e6
+            load.communicate()
+    assert place.facts["limited"]
+    assert not any(folder.exists() for folder in place.tree.folders)

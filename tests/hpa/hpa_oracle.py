@@ -87,7 +87,7 @@ def oracle() -> Iterator[Oracle]:
 def _build(folder: Path) -> None:
     cache = own_cache()
     compiled = cache.root / "go-build"
-    with go_program(GO, cache.root / "go-wheel", Reporter()) as go, cache.making(folder) as made:
+    with go_program(GO, cache.root / "go-wheel", Reporter()) as go, cache.creating(folder) as made:
         environment = {**os.environ, "CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOCACHE": str(compiled)}
         flags = ["-mod=readonly", "-trimpath", "-cover", "-covermode=count", f"-coverpkg={PACKAGE}"]
         argv = [str(go), "test", "-c", *flags, "-o", str(made / "oracle"), "./oracle"]

@@ -36,6 +36,7 @@ def check_notebook(notebook: str, photos: Path, folder: Path, *, duration_s: flo
         "photos": str(photos),
         "schedule": SCHEDULE | {"duration_s": duration_s},
         "idle_s": 2.0,
+        "quiet_at_most_s": 0.0,  # beside the other tests it never is
         "level_s": 1.0,
         "figures": str(folder / "figures"),
         "labels": {"cell": "core", "block": 1, "position": 1},

@@ -19,7 +19,7 @@ from statistics import median
 
 import pytest
 from kubernetes_watched import PHOTOS, app, clients, scaling
-from two_components import ask
+from load_clients import ask
 from watched import Watched
 
 from mlscale.environments.base import App, Component

@@ -33,6 +33,7 @@ def test_whole_and_split_measured_and_drawn(photos: Path, tmp_path: Path) -> Non
         "photos": str(photos),
         "schedule": SCHEDULE | {"duration_s": 12.0},
         "idle_s": 1.0,
+        "quiet_at_most_s": 0.0,
         "figures": str(tmp_path / "figures"),
     }
     execute(places.notebooks() / "08_partition.ipynb", tmp_path / "executed.ipynb", parameters, timeout_s=580)

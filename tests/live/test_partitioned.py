@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import load_clients
 import pytest
-import two_components
+from load_clients import ask_once
 from watched import Watched
 
 from mlscale import environments
@@ -86,22 +86,6 @@ def own_ledgers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
 
 
-def _load(deployed: Deployed, clients: int, body: str, *more: str) -> subprocess.Popen[str]:
-    argv = [*deployed.load_prefix, sys.executable, two_components.__file__, deployed.url]
-    argv += [json.dumps(dict(deployed.headers)), str(clients), body, *more]
-    return subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-
-def _replies(load: subprocess.Popen[str]) -> list[dict[str, Any]]:
-    output, _ = load.communicate(timeout=PATIENCE_S)
-    replies: list[dict[str, Any]] = json.loads(output)
-    return replies
-
-
-def _ask(deployed: Deployed, body: str) -> dict[str, Any]:
-    return _replies(_load(deployed, 0, body))[0]
-
-
 def _is_right(reply: dict[str, Any]) -> bool:
     return json.loads(reply["text"]) == {"echo": [reply["body"], reply["body"] + "+"]}
 
@@ -110,24 +94,24 @@ def _is_right(reply: dict[str, Any]) -> bool:
 def test_components_scale_separately_and_a_killed_one_gives_503(name: str, tmp_path: Path) -> None:
     with _up(name, _app(), _scalings(name), tmp_path) as (deployed, box, seen):
         _check_hops(deployed, box)
-        load = _load(deployed, 4, "slow")  # nearly always at the back
+        load = load_clients.start(deployed, 4, "slow")  # nearly always at the back
         seen.until(lambda: seen.ready("back") == 2, "the back has grown")
         _check_rows_by_component(seen)
         seen.until(lambda: _both_busy(seen), "both replicas of the back are busy")
         killed = _kill_the_back(box, seen)
         seen.until(lambda: seen.ready("back") == 2 and not killed & set(box.replicas()), "the back has recovered")
-        replies = _replies(load)
+        replies = load_clients.replies(load)
         assert {reply["status"] for reply in replies} <= {200, 503}
         assert all(_is_right(reply) for reply in replies if reply["status"] == 200), "never a wrong answer"
         failed = [reply for reply in replies if reply["status"] == 503]
         assert failed, "requests were at the back when it was killed"
         assert all("component 'back'" in json.loads(reply["text"])["error"] for reply in failed)
-        assert _is_right(_ask(deployed, "after")), "it has recovered"
+        assert _is_right(ask_once(deployed, "after")), "it has recovered"
         assert {event.component for event in seen.of(Event) if event.kind == "replica_failed"} == {"back"}
 
 
 def _check_hops(deployed: Deployed, box: Sandbox) -> None:
-    reply = _ask(deployed, "photo")
+    reply = ask_once(deployed, "photo")
     assert reply["status"] == 200
     assert _is_right(reply)
     hops = json.loads(reply["headers"]["x-mlscale-hops"])
@@ -136,7 +120,7 @@ def _check_hops(deployed: Deployed, box: Sandbox) -> None:
     assert hops[0][1] == reply["headers"]["x-mlscale-replica"] != hops[1][1]
     assert hops[0][4] + hops[1][4] + hops[2][4] <= float(reply["headers"]["x-mlscale-inference-s"])
     assert all(hop[3] > 0 for hop in hops[1:])
-    refused = _ask(deployed, "not a photo")
+    refused = ask_once(deployed, "not a photo")
     assert (refused["status"], json.loads(refused["text"])) == (400, {"error": "not a photo"})
 
 
@@ -174,7 +158,7 @@ def _kill_the_back(box: Sandbox, seen: ComponentsWatched) -> set[str]:
 def test_requests_of_disconnected_clients_are_cancelled(tmp_path: Path) -> None:
     """Ray Serve notifies a replica that its client has disconnected; the call it waits for is cancelled, too."""
     with _up("rayserve", _app("make_counting_front"), _scalings("rayserve", back=1), tmp_path) as (deployed, _, _seen):
-        abandoned = _replies(_load(deployed, -3, "hold", "0.7"))
+        abandoned = load_clients.replies(load_clients.start(deployed, -3, "hold", timeout_s=0.7))
         assert [reply["status"] for reply in abandoned] == [0] * 4
-        served = json.loads(_ask(deployed, "photo")["text"])["held"]
+        served = json.loads(ask_once(deployed, "photo")["text"])["held"]
         assert served < 4, "of four requests, those still waiting were never served"

@@ -17,6 +17,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import load_clients
 import pytest
 from watched import Watched
 
@@ -50,73 +51,21 @@ _APP = """
         raise RuntimeError("the weights are torn")
 """
 
-_LOAD = """
-    import http.client, json, sys, threading, time
-
-    def ask(body):
-        began = time.monotonic()
-        connection = http.client.HTTPConnection("127.0.0.1", 8000, timeout=30)
-        try:
-            connection.request("POST", "/", body)
-            response = connection.getresponse()
-            text = response.read().decode()
-        except OSError as error:
-            return {"status": type(error).__name__}
-        finally:
-            connection.close()
-        headers = {name.lower(): value for name, value in response.getheaders()}
-        return {"status": response.status, "began": began, "text": text, "headers": headers}
-
-    def client(body, replies):
-        while not stop.is_set():
-            replies.append(ask(body))
-            stop.wait(0.1 if clients == 1 else 0)  # a single client demands less than one replica
-
-    stop, replies = threading.Event(), []
-    clients, body = int(sys.argv[1]), sys.argv[2].encode()
-    if not clients:
-        print(json.dumps([ask(body)]))
-        sys.exit()
-    threads = [threading.Thread(target=client, args=(body, replies)) for _ in range(clients)]
-    for thread in threads:
-        thread.start()
-    sys.stdin.read()  # until the test has seen enough
-    stop.set()
-    for thread in threads:
-        thread.join()
-    print(json.dumps(replies))
-"""
-
 
 @dataclass
 class Setup:
     app: App
-    folder: Path
     ledger: Ledger
-
-    def load(self, deployed: SandboxDeployed, clients: int, body: str = "photo") -> subprocess.Popen[str]:
-        argv = [*deployed.load_prefix, sys.executable, str(self.folder / "load.py"), str(clients), body]
-        return subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-    def ask(self, deployed: SandboxDeployed, body: str) -> dict[str, Any]:
-        replies: list[dict[str, Any]] = _answers(self.load(deployed, 0, body))
-        return replies[0]
-
-
-def _answers(load: subprocess.Popen[str]) -> Any:
-    output, _ = load.communicate(timeout=60)
-    return json.loads(output)
 
 
 @pytest.fixture
 def burn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Setup]:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     (tmp_path / "rayserve_burn_app.py").write_text(textwrap.dedent(_APP))
-    (tmp_path / "load.py").write_text(textwrap.dedent(_LOAD))
     monkeypatch.syspath_prepend(tmp_path)
     ledger = Ledger.create(f"test-rayserve-{os.getpid()}")
     app = App("burn", "1", (Component("burn", "rayserve_burn_app:make"),), "burn")
-    yield Setup(app, tmp_path, ledger)
+    yield Setup(app, ledger)
     written = "".join(file.read_text() for file in (tmp_path / "state").rglob("*.jsonl"))
     names = set(re.findall(r"[^\"]*/(?:mls|mlscale)-[0-9a-f]{8}", written))
     assert names, "the ledger names the sandbox"
@@ -139,16 +88,18 @@ def test_scales_with_the_load_recovers_and_loses_no_request(burn: Setup) -> None
     with environment.deploy(burn.app, {"burn": _scaling()}, "live", burn.ledger, photos) as deployed:
         watched = Watched(deployed, patience_s=150.0)
         try:
-            _answers_like_the_contract(burn, deployed)
-            load = burn.load(deployed, clients=8)
+            _answers_like_the_contract(deployed)
+            load = load_clients.start(deployed, 8, "photo")
             watched.until(lambda: watched.now() == (3, 0, 3), "three replicas are ready")
             _under_load(watched, deployed)
-            replies = _answers(load)
+            replies = load_clients.replies(load)
             assert {reply["status"] for reply in replies} == {200}, "no request is lost while scaling up"
-            light = burn.load(deployed, clients=1)
+            light = load_clients.start(deployed, 1, "photo", pause_s=0.1)  # demands less than one replica
             watched.until(lambda: watched.now() == (1, 0, 1), "one replica is left")
             watched.until(lambda: len(watched.events("replica_removed")) == 2, "two replicas are removed")
-            assert {reply["status"] for reply in _answers(light)} == {200}, "no request is lost while scaling down"
+            assert {reply["status"] for reply in load_clients.replies(light)} == {200}, (
+                "no request is lost while scaling down"
+            )
             decisions = [e for e in watched.events("scale_decision") if e.detail["from"] != e.detail["to"]]
             assert decisions[0].detail["from"] == 1
             assert decisions[-1].detail["to"] == 1
@@ -162,15 +113,15 @@ def test_scales_with_the_load_recovers_and_loses_no_request(burn: Setup) -> None
             watched.close()
 
 
-def _answers_like_the_contract(burn: Setup, deployed: SandboxDeployed) -> None:
-    answer = burn.ask(deployed, "photo")
+def _answers_like_the_contract(deployed: SandboxDeployed) -> None:
+    asked_s, answer = time.monotonic(), load_clients.ask_once(deployed, "photo")
     assert answer["status"] == 200
     assert json.loads(answer["text"]) == {"bytes": 5}
     headers = answer["headers"]
     assert headers["x-mlscale-replica"] in deployed.box.replicas(), "the replica's name is its cgroup's"
-    assert answer["began"] < float(headers["x-mlscale-started-s"]) < time.monotonic()
+    assert asked_s < float(headers["x-mlscale-started-s"]) < time.monotonic()
     assert 0.01 <= float(headers["x-mlscale-cpu-s"]) <= float(headers["x-mlscale-inference-s"]) + 0.01
-    refused = burn.ask(deployed, "not a photo")
+    refused = load_clients.ask_once(deployed, "not a photo")
     assert (refused["status"], json.loads(refused["text"])) == (415, {"error": "not an image"})
     facts = deployed.facts
     assert facts["deployment"]["autoscaling_config"]["target_ongoing_requests"] == 1.0

@@ -7,24 +7,24 @@ import os
 import re
 import signal
 import subprocess
-import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
-from typing import Any
 
+import load_clients
 import pytest
 import torchserve_burn
+from watched import Watched
 
-from mlscale.environments.base import App, Component, ObservationLost
+from mlscale.environments.base import App, Component
 from mlscale.environments.sandbox_deployment import SandboxDeployed
 from mlscale.environments.torchserve.environment import TorchServe
 from mlscale.environments.torchserve.settings import TorchServeScaling
 from mlscale.host.ledger import Ledger
-from mlscale.runs import Event, MlscaleError, Observation, ReplicaSample, ResourceSample, RunClock
+from mlscale.runs import MlscaleError, ResourceSample
 
 pytestmark = pytest.mark.live
 
@@ -38,56 +38,6 @@ SCALING = TorchServeScaling(
     upscale_delay_s=0.5,
     downscale_delay_s=1.0,
 )
-
-
-class Watcher:
-    """Collects a deployment's observations in a thread; ``until`` waits for a condition on them."""
-
-    def __init__(self, deployed: SandboxDeployed) -> None:
-        self.seen: list[Observation] = []
-        self.error: BaseException | None = None
-        self.ended = False
-        self._changed, self._stop = threading.Condition(), threading.Event()
-        self._thread = threading.Thread(target=self._run, args=(deployed,), daemon=True)
-        self._thread.start()
-
-    def _run(self, deployed: SandboxDeployed) -> None:
-        try:
-            for observation in deployed.observe(RunClock(), self._stop):
-                with self._changed:
-                    self.seen.append(observation)
-                    self._changed.notify_all()
-        except BaseException as error:
-            self.error = error
-        with self._changed:
-            self.ended = True
-            self._changed.notify_all()
-
-    def until(self, condition: Callable[[], bool], what: str) -> None:
-        with self._changed:
-            in_time = self._changed.wait_for(lambda: condition() or self.ended, PATIENCE_S)
-        last = "\n".join(map(str, self.events()[-8:]))
-        assert in_time, f"not within {PATIENCE_S:g} s: {what}; last events:\n{last}"
-        assert condition(), f"observation ended ({self.error!r}) before: {what}"
-
-    def until_lost(self) -> BaseException | None:
-        with self._changed:
-            assert self._changed.wait_for(lambda: self.ended, PATIENCE_S), "observation has not ended"
-        return self.error
-
-    def close(self) -> None:
-        self._stop.set()
-        self._thread.join(PATIENCE_S)
-
-    def events(self, kind: str = "") -> list[Event]:
-        return [event for event in self.seen if isinstance(event, Event) and kind in ("", event.kind)]
-
-    def last(self) -> ReplicaSample | None:
-        return next((sample for sample in reversed(self.seen) if isinstance(sample, ReplicaSample)), None)
-
-    def has(self, ready: int) -> bool:
-        last = self.last()
-        return last is not None and (last.desired, last.ready, last.starting) == (ready, ready, 0)
 
 
 def _app(entry: str) -> App:
@@ -114,7 +64,7 @@ def _processes(folder: Path, part: str = "") -> list[int]:
     """Processes whose command line contains the sandbox's folder and ``part``."""
     listing = subprocess.run(["ps", "-axww", "-o", "pid=,args="], capture_output=True, text=True, check=True).stdout
     rows = [line.strip().partition(" ") for line in listing.splitlines() if str(folder) in line and part in line]
-    return [int(pid) for pid, _, args in rows if "boxenter" not in args]
+    return [int(pid) for pid, _, args in rows if "sandbox_enter" not in args]
 
 
 def _nothing_left(folder: Path, groups: list[Path]) -> None:
@@ -123,122 +73,88 @@ def _nothing_left(folder: Path, groups: list[Path]) -> None:
     assert not any(group.exists() for group in groups)
 
 
-@contextmanager
-def _clients(deployed: SandboxDeployed) -> Iterator[tuple[Callable[[int], None], list[dict[str, Any]]]]:
-    """``set_clients(n)`` keeps n clients busy; the list grows by one row per answer."""
-    argv = [*deployed.load_prefix, sys.executable, torchserve_burn.__file__, "8080", deployed.headers["Authorization"]]
-    process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert process.stdin is not None
-    assert process.stdout is not None
-    rows: list[dict[str, Any]] = []
-    reader = threading.Thread(target=lambda: rows.extend(map(json.loads, process.stdout)))  # type: ignore[arg-type]
-    reader.start()
-
-    def set_clients(clients: int) -> None:
-        assert process.stdin is not None
-        process.stdin.write(f"{clients}\n")
-        process.stdin.flush()
-
-    try:
-        yield set_clients, rows
-    finally:
-        process.stdin.close()
-        process.wait(PATIENCE_S)
-        reader.join(PATIENCE_S)
-
-
-def _ask(deployed: SandboxDeployed, body: str, authorization: str) -> tuple[int, str]:
-    code = (
-        "import sys, urllib.request, urllib.error\n"
-        "headers = {'Content-Type': 'image/jpeg', 'Authorization': sys.argv[3]}\n"
-        "r = urllib.request.Request(sys.argv[1], sys.argv[2].encode(), headers)\n"
-        "try: a = urllib.request.urlopen(r, timeout=30)\n"
-        "except urllib.error.HTTPError as e: a = e\n"
-        "print(a.status, a.read().decode())"
-    )
-    argv = [*deployed.load_prefix, sys.executable, "-c", code, deployed.url, body, authorization]
-    status, _, answer = subprocess.run(argv, capture_output=True, text=True, check=True).stdout.partition(" ")
-    return int(status), answer
-
-
-def test_scales_up_and_down_without_loss_and_survives_a_killed_worker() -> None:
+def test_scales_without_loss_and_survives_a_killed_worker_but_not_a_killed_front_end() -> None:
     with Ledger.create("test-torchserve") as ledger:
         with _deployed("torchserve_burn:make", SCALING, ledger) as deployed:
             folder, groups = _places(ledger)
-            authorization = deployed.headers["Authorization"]
-            assert authorization.partition(" ")[2] not in json.dumps(deployed.facts)
+            assert deployed.headers["Authorization"].partition(" ")[2] not in json.dumps(deployed.facts)
             assert deployed.facts["model"]["batchSize"] == 1
-            assert _ask(deployed, "not a picture", authorization) == (400, '{"error": "not a photo"}\n')
-            assert _ask(deployed, "photo", "Bearer guess")[0] == 400
-            watcher = Watcher(deployed)
-            with _clients(deployed) as (set_clients, rows):
-                _scale(watcher, set_clients)
-                _kill_worker(watcher, folder)
-            watcher.close()
-        assert watcher.error is None
-        lost = [row for row in rows if row["status"] != 200]
+            refused = load_clients.ask_once(deployed, "not a picture")
+            assert (refused["status"], refused["text"]) == (400, '{"error": "not a photo"}')
+            guessed = replace(deployed, headers={**deployed.headers, "Authorization": "Bearer guess"})
+            assert load_clients.ask_once(guessed, "photo")["status"] == 400
+            watched = Watched(deployed, PATIENCE_S)
+            heavy = load_clients.start(deployed, 6, "photo")
+            watched.until(lambda: _has(watched, 3), "three workers ready")
+            replies = load_clients.replies(heavy)
+            light = load_clients.start(deployed, 1, "photo")
+            watched.until(lambda: _has(watched, 1), "back to one worker")
+            assert len(watched.events("replica_removed")) == 2
+            assert watched.events("replica_failed") == []
+            _kill_worker(watched, folder)
+            replies += load_clients.replies(light)
+            _check(watched)
+            ended_s = _kill(watched, folder, "org.pytorch.serve.ModelServer", "Java ended|front end")
+        assert time.monotonic() - ended_s < PATIENCE_S, "teardown is bounded"
+        lost = [reply for reply in replies if reply["status"] != 200]
         # One request may have been in service at the killed worker; TorchServe answers it with 5xx.
         assert len(lost) <= 1, lost[:5]
-        assert all("photo" not in row["body"] or row["status"] >= 500 for row in lost), lost
-        assert all(float(row["cpu_s"]) >= torchserve_burn.BURN_S for row in rows if row["status"] == 200)
-        assert len({row["replica"] for row in rows if row["status"] == 200}) >= 3
-        _check(watcher)
+        assert all(reply["status"] >= 500 for reply in lost), lost
+        served = [reply["headers"] for reply in replies if reply["status"] == 200]
+        assert all(float(headers["x-mlscale-cpu-s"]) >= torchserve_burn.BURN_S for headers in served)
+        assert len({headers["x-mlscale-replica"] for headers in served}) >= 3
         _nothing_left(folder, groups)
 
 
-def _scale(watcher: Watcher, set_clients: Callable[[int], None]) -> None:
-    set_clients(6)
-    watcher.until(lambda: watcher.has(3), "three workers ready")
-    set_clients(1)
-    watcher.until(lambda: watcher.has(1), "back to one worker")
-    assert len(watcher.events("replica_removed")) == 2
-    assert watcher.events("replica_failed") == []
+def _has(watched: Watched, ready: int) -> bool:
+    return watched.now() == (ready, 0, ready)
 
 
-def _kill_worker(watcher: Watcher, folder: Path) -> None:
+def _kill_worker(watched: Watched, folder: Path) -> None:
     (worker,) = _processes(folder, "model_service_worker.py")
     os.kill(worker, signal.SIGKILL)
-    watcher.until(lambda: bool(watcher.events("replica_failed")), "the killed worker is reported")
-    watcher.until(lambda: watcher.has(1), "TorchServe has restarted it")
-    assert watcher.events("replica_ready")[-1].subject != watcher.events("replica_failed")[0].subject
+    watched.until(lambda: watched.events("replica_failed"), "the killed worker is reported")
+    watched.until(lambda: _has(watched, 1), "TorchServe has restarted it")
+    assert watched.events("replica_ready")[-1].subject != watched.events("replica_failed")[0].subject
 
 
-def _check(watcher: Watcher) -> None:
+def _kill(watched: Watched, folder: Path, part: str, message: str) -> float:
+    """Kill a part without which there is no deployment; when the observation had ended."""
+    for pid in _processes(folder, part):
+        os.kill(pid, signal.SIGKILL)
+    watched.thread.join(PATIENCE_S)
+    assert re.search(message, str(watched.lost))
+    return time.monotonic()
+
+
+def _check(watched: Watched) -> None:
     """Every decision has a reason, every replica its events in order, every role its samples."""
-    decisions = [event.detail for event in watcher.events("scale_decision")]
+    decisions = [event.detail for event in watched.events("scale_decision")]
     assert all(detail["reason"] for detail in decisions)
     moves = [(detail["from"], detail["to"]) for detail in decisions if detail["from"] != detail["to"]]
     assert moves[0][0] == 1
     assert moves[-1][1] == 1
-    for removed in watcher.events("replica_removed"):
-        own = [event for event in watcher.events() if event.subject == removed.subject]
+    for removed in watched.events("replica_removed"):
+        own = [event for event in watched.events() if event.subject == removed.subject]
         kinds = [event.kind for event in sorted(own, key=lambda event: event.t_s)]
         assert kinds == ["replica_created", "replica_started", "replica_ready", "replica_draining", "replica_removed"]
         assert median(event.known_within_s for event in own) < 5, "a late look may make single events less exact"
-    started = watcher.events("replica_started")
-    roles = {sample.role for sample in watcher.seen if isinstance(sample, ResourceSample)}
+    started = watched.events("replica_started")
+    roles = {sample.role for sample in watched.seen if isinstance(sample, ResourceSample)}
     assert roles >= {"host"}
     if roles != {"host"}:  # with cgroups
         assert roles >= {"replica", "data_plane", "control_plane"}
         assert all(event.detail["cpu_before_s"] < 0.05 for event in started)
 
 
-@pytest.mark.parametrize(
-    ("part", "message"), [("org.pytorch.serve.ModelServer", "Java ended|front end"), ("torchserve.agent", "exit code")]
-)
-def test_a_killed_part_ends_the_observation_and_leaves_nothing(part: str, message: str) -> None:
+def test_a_killed_agent_ends_the_observation_and_leaves_nothing() -> None:
     with Ledger.create("test-torchserve") as ledger:
         with _deployed("torchserve_burn:make", SCALING.model_copy(update={"cpu_cores": 1.0}), ledger) as deployed:
             folder, groups = _places(ledger)
-            watcher = Watcher(deployed)
-            watcher.until(lambda: watcher.has(1), "one worker")
-            for pid in _processes(folder, part):
-                os.kill(pid, signal.SIGKILL)
-            error = watcher.until_lost()
-            started_s = time.monotonic()
-        assert isinstance(error, ObservationLost)
-        assert time.monotonic() - started_s < PATIENCE_S, "teardown is bounded"
-        assert re.search(message, str(error))
+            watched = Watched(deployed, PATIENCE_S)
+            watched.until(lambda: _has(watched, 1), "one worker")
+            ended_s = _kill(watched, folder, "torchserve.agent", "exit code")
+        assert time.monotonic() - ended_s < PATIENCE_S, "teardown is bounded"
         _nothing_left(folder, groups)
 
 

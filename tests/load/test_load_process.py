@@ -18,6 +18,7 @@ import pyarrow as pa
 import pytest
 from load_truth import CHECK, TruthServer, reply, right_answer
 
+from mlscale.host.processes import process_start
 from mlscale.loadgen.process import LoadProcess, LoadSpec
 from mlscale.loadgen.schedules import send_times
 from mlscale.runs import (
@@ -55,13 +56,6 @@ def until(condition: Callable[[], bool], what: str, at_most_s: float = 40.0) -> 
     while not condition():
         assert time.monotonic() < deadline_s, what
         os.sched_yield()
-
-
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 def constant(rate: float, duration_s: float, arrivals: str = "poisson") -> OpenLoop:
@@ -268,9 +262,9 @@ def test_kill_9_of_the_parent_leaves_no_worker(truth: TruthServer, tmp_path: Pat
         pids = [int(pid) for pid in parent.stdout.readline().split()]
         until(lambda: len(truth.arrivals) >= 50, "requests arrive")
         assert len(pids) == 2
-        assert all(map(alive, pids))
+        assert all(map(process_start, pids))
         parent.kill()
-        until(lambda: not any(map(alive, pids)), "workers end")
+        until(lambda: not any(map(process_start, pids)), "workers end")
     sent = rows(tmp_path)
     assert len(sent) >= len(truth.arrivals)
     assert len({row["request_id"] for row in sent}) == len(sent)

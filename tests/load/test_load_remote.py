@@ -8,8 +8,10 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -24,6 +26,7 @@ from mlscale.runs.store import read_stream
 HERE = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
 # From the start of the worker to the schedule's: it has to import everything before, on a busy machine, too.
 LEAD_S = 12.0
+Loads = dict[str, Future[tuple[Path, float]]]
 SCHEDULE = ClosedLoop(duration_s=2.0, stages=(ClosedStage(start_s=0.0, clients=2),), think_mean_s=0.05)
 
 
@@ -40,7 +43,7 @@ class Handler(BaseHTTPRequestHandler):
         """Silent."""
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def url() -> Iterator[str]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -76,8 +79,18 @@ class Process:
             self._process.terminate()
 
 
-def sent(url: str, stream: Path, *, lost: int = 0, stop_after_s: float | None = None) -> float:
-    """When the schedule began, on the run's clock."""
+@pytest.fixture(scope="module")
+def loads(url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loads]:
+    """All loads at once: they mostly wait for their start."""
+    folder = tmp_path_factory.mktemp("loads")
+    kinds: dict[str, dict[str, Any]] = {"whole": {}, "stopped": {"stop_after_s": 1.0}, "lossy": {"lost": 1}}
+    with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor() as pool:
+        patch.setenv("PYTHONPATH", HERE)
+        yield {name: pool.submit(send, url, folder / name, **options) for name, options in kinds.items()}
+
+
+def send(url: str, stream: Path, *, lost: int = 0, stop_after_s: float | None = None) -> tuple[Path, float]:
+    """The table of what was sent, and when the schedule began, on the run's clock."""
     load = LoadProcess()
     with load:
         spec = LoadSpec(url, SCHEDULE, origin_s=time.monotonic(), start_s=None)
@@ -91,13 +104,11 @@ def sent(url: str, stream: Path, *, lost: int = 0, stop_after_s: float | None = 
             load.stop()
         report = load.wait()
         assert report.sent > 0
-    return start_s
+    return stream, start_s
 
 
-def test_requests_come_back_on_the_run_s_clock(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", HERE)
-    stream = tmp_path / "requests.arrows"
-    start_s = sent(url, stream)
+def test_requests_come_back_on_the_run_s_clock(loads: Loads) -> None:
+    stream, start_s = loads["whole"].result()
     table = pa.Table.from_batches(list(read_stream(stream))).to_pandas()
     assert len(table) > 10
     assert (table["status"] == "ok").all()
@@ -106,17 +117,14 @@ def test_requests_come_back_on_the_run_s_clock(url: str, tmp_path: Path, monkeyp
     assert table["done_s"].max() < start_s + 4.0
 
 
-def test_a_load_that_is_stopped_tells_what_it_sent(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", HERE)
-    stream = tmp_path / "requests.arrows"
-    sent(url, stream, stop_after_s=1.0)
+def test_a_load_that_is_stopped_tells_what_it_sent(loads: Loads) -> None:
+    stream, _ = loads["stopped"].result()
     assert sum(batch.num_rows for batch in read_stream(stream)) > 0
 
 
-def test_a_part_that_got_lost_is_an_error(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", HERE)
+def test_a_part_that_got_lost_is_an_error(loads: Loads) -> None:
     with pytest.raises(MlscaleError, match="is missing"):
-        sent(url, tmp_path / "requests.arrows", lost=1)
+        loads["lossy"].result()
 
 
 def test_tables_pass_line_by_line(tmp_path: Path) -> None:

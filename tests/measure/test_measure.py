@@ -17,6 +17,9 @@ import pytest
 from burner import APP, Burner, write_photos
 from mlscale.environments import ObservationLost
 from mlscale.host.ledger import ledger_folder
+from mlscale.host.processes import process_start
+from mlscale.host.proctable import descendants, read_table
+from mlscale.host.reap import cleanup
 from mlscale.measurement.labels import Labels
 from mlscale.measurement.measure import MeasureOptions, measure
 from mlscale.runs import ClosedLoop, ClosedStage, MlscaleError, Run, load_run
@@ -202,36 +205,10 @@ measure(Burner(), APP, schedule, bodies=sys.argv[2], out=sys.argv[3],
 """
 
 
-def descendants(pid: int) -> set[int]:
-    """All processes below ``pid``, from /proc."""
-    parents: dict[int, int] = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text().rsplit(")", 1)[1].split()
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        parents[int(stat.parent.name)] = int(fields[1])
-    found = {pid}
-    while True:
-        more = {child for child, parent in parents.items() if parent in found} - found
-        if not more:
-            return found - {pid}
-        found |= more
-
-
 def running(pids: set[int]) -> set[int]:
-    left = set()
-    for pid in pids:
-        try:
-            state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if state not in "ZX":
-            left.add(pid)
-    return left
+    return {pid for pid in pids if process_start(pid) is not None}
 
 
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_stopped_measure_leaves_an_incomplete_run_and_no_process(photos: Path, tmp_path: Path, signum: int) -> None:
     out = tmp_path / "run"
@@ -248,7 +225,7 @@ def test_a_stopped_measure_leaves_an_incomplete_run_and_no_process(photos: Path,
             for line in process.stdout:
                 if line.strip() == "sending":
                     break
-            family = descendants(process.pid)
+            family = set(descendants(read_table(), [process.pid])) - {process.pid}
             process.send_signal(signum)
             process.wait(240)
         finally:
@@ -265,7 +242,5 @@ def test_a_stopped_measure_leaves_an_incomplete_run_and_no_process(photos: Path,
         assert nothing_left()
     assert json.loads((out / "run.json").read_text())["step_s"] is None
     assert len(run.requests) >= 0
-    from mlscale.host.reap import cleanup
-
     cleanup()
     assert nothing_left(), "what a kill -9 left is gone after the next call"

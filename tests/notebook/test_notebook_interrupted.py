@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from mlscale.host.processes import process_start
 from mlscale_paper.notebook_execution import TEARDOWN_S, execute
 
 CELL = """
@@ -48,14 +48,6 @@ def wait_for(file: Path, process: subprocess.Popen[bytes]) -> None:
         time.sleep(0.02)
 
 
-def alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z" if Path("/proc").is_dir() else True
-
-
 def write(cell: str, file: Path) -> None:
     made = nbformat.v4.new_notebook()
     made.cells = [nbformat.v4.new_code_cell("where = ''"), nbformat.v4.new_code_cell(cell)]
@@ -88,8 +80,8 @@ def test_the_kernel_is_interrupted_and_waited_for(tmp_path: Path, signum: int) -
     kernel = int((tmp_path / "kernel").read_text())
     if signum != signal.SIGKILL:
         assert (tmp_path / "torn-down").exists()
-        assert not alive(kernel)
+        assert not process_start(kernel)
     deadline_s = time.monotonic() + 60
-    while alive(kernel):
+    while process_start(kernel):
         assert time.monotonic() < deadline_s, "a killed runner's kernel has to notice by itself"
         time.sleep(0.05)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import combinations
@@ -74,6 +76,11 @@ def test_every_figure_can_be_written(
             _figure(axes).savefig(out, format=kind)
             assert out.tell() > 5000
         assert len(plots.plotted(_figure(axes)))
+
+
+def test_importing_the_plots_takes_little_more_than_pandas_and_matplotlib() -> None:
+    code = "import sys, mlscale.plots; print(*{'scipy', 'seaborn', 'IPython', 'aiohttp'} & sys.modules.keys())"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "\n"
 
 
 def test_figures_do_not_pile_up(own: list[Run]) -> None:

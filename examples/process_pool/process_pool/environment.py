@@ -15,7 +15,6 @@ from pydantic import Field
 
 from mlscale.environments import App, Problem, Scaling
 from mlscale.environments.agent import AgentProcess
-from mlscale.environments.base import scaling_of_arm
 from mlscale.environments.sandbox_deployment import SandboxDeployed
 from mlscale.host.ledger import Ledger, LedgerEntry
 from mlscale.host.reap import reap
@@ -47,7 +46,7 @@ class ProcessPool:
 
     def arm(self, arm: str) -> PoolScaling:
         """The defaults serve as both shipped and matched: a careful user would set nothing else."""
-        return scaling_of_arm(arm, PoolScaling(), PoolScaling())
+        return PoolScaling.of_arm(arm)
 
     def preflight(self, app: App, scalings: Mapping[str, Scaling], mode: Mode) -> Sequence[Problem]:
         """Only applications of one component are supported."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from mlscale.environments.base import App, Problem, Scaling, raise_fatal
-from mlscale.environments.ecs.settings import EcsScaling, arm_settings
+from mlscale.environments.ecs.settings import EcsScaling
 from mlscale.host.ledger import Ledger, LedgerEntry
 from mlscale.runs import Level, MlscaleError, Mode
 
@@ -46,8 +46,8 @@ class Ecs:
         self._say = say
 
     def arm(self, arm: str) -> EcsScaling:
-        """shipped, matched, static-min, static-max; see `arm_settings`."""
-        return arm_settings(arm)
+        """The settings of an arm: shipped, matched, static-min, static-max (METHOD §4)."""
+        return EcsScaling.of_arm(arm)
 
     def preflight(self, app: App, scalings: Mapping[str, Scaling], mode: Mode) -> Sequence[Problem]:
         """What would prevent a run. Creates nothing; reads the caller's identity and the account's guard."""

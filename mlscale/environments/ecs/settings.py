@@ -7,7 +7,7 @@ from typing import Any, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
-from mlscale.environments.base import Scaling, scaling_of_arm
+from mlscale.environments.base import Scaling
 
 # vCPU of a Fargate task, and the memory in MiB that goes with it (ECS developer guide, "Task CPU and memory").
 FARGATE_SIZES: Final[Mapping[float, Sequence[int]]] = {
@@ -85,17 +85,12 @@ class EcsScaling(Scaling):
             changed |= {"cpu_cores": cores, "memory_mib": FARGATE_SIZES[cores][0]}
         return changed
 
+    @classmethod
+    def matched(cls) -> Self:
+        """AWS's nearest equivalent to one request in flight per replica on a short period: CPU at 50 % every 20 s (the
+        utilisation at which a single-server queue holds one request on average).
 
-def arm_settings(arm: str) -> EcsScaling:
-    """The settings of an arm (METHOD §4).
-
-    ``shipped``: CPU at 50 %, one-minute metrics, AWS's datapoints and cooldowns. ``matched``: AWS's nearest equivalent
-    to one request in flight per replica on a short period, which is CPU at 50 % every 20 s (the utilisation at which a
-    single-server queue holds one request on average). But CPU saturates at 100 %, so one decision at most doubles the
-    tasks. Cooldown: 30 s before a service shrinks, none before it grows.
-
-    Raises:
-        MlscaleError: an unknown arm.
-    """
-    matched = EcsScaling(metric="cpu", target=50.0, metric_period_s=20, out_cooldown_s=0.0, in_cooldown_s=30.0)
-    return scaling_of_arm(arm, EcsScaling(), matched)
+        But CPU saturates at 100 %, so one decision at most doubles the tasks. Cooldown: 30 s before a service shrinks,
+        none before it grows. (``shipped``: CPU at 50 %, one-minute metrics, AWS's datapoints and cooldowns.)
+        """
+        return cls(metric="cpu", target=50.0, metric_period_s=20, out_cooldown_s=0.0, in_cooldown_s=30.0)

@@ -18,9 +18,8 @@ from mlscale.environments.base import Problem, Scaling
 from mlscale.environments.kubernetes import namespace, node_pool
 from mlscale.environments.kubernetes.client import Api, Refused
 from mlscale.environments.kubernetes.cluster import Cluster
-from mlscale.environments.kubernetes.environment import KubernetesEnvironment
-from mlscale.environments.kubernetes.machine_settings import MachineScaling, machine_arm_settings
-from mlscale.environments.kubernetes.node_capacity import Room
+from mlscale.environments.kubernetes.environment import KubernetesEnvironment, Room
+from mlscale.environments.kubernetes.machine_settings import MachineScaling
 from mlscale.environments.kubernetes.paths import path_of
 from mlscale.environments.machine_types import RESERVED_CORES, catalogue
 from mlscale.host.ledger import Ledger, LedgerEntry
@@ -44,8 +43,8 @@ class Eks(KubernetesEnvironment):
     ledger_kinds: ClassVar[frozenset[str]] = frozenset({node_pool.KIND})
 
     def arm(self, arm: str) -> MachineScaling:
-        """shipped, matched, static-min, static-max; see `machine_arm_settings`."""
-        return machine_arm_settings(arm)
+        """The settings of an arm: shipped, matched, static-min, static-max (METHOD §4)."""
+        return MachineScaling.of_arm(arm)
 
     def loads_inside(self, mode: Mode) -> bool:
         """A live cluster is reachable from here only by a load balancer, which a crash could leave behind."""

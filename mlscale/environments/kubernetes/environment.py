@@ -5,28 +5,35 @@ What `k3s` and `eks` share; they differ in where their pods are placed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 from mlscale.environments.base import App, Problem, Scaling, raise_fatal
-from mlscale.environments.composition import callees_first
+from mlscale.environments.composition import app_problems, callees_first
 from mlscale.environments.kubernetes import endpoint_probe, namespace
 from mlscale.environments.kubernetes import preflight as kubernetes_preflight
-from mlscale.environments.kubernetes.client import Api, Place, Refused, connect, default_kubeconfig, no_kubeconfig
+from mlscale.environments.kubernetes.client import (
+    Api,
+    Place,
+    Query,
+    Refused,
+    connect,
+    default_kubeconfig,
+    no_kubeconfig,
+)
 from mlscale.environments.kubernetes.cluster import Cluster, look
 from mlscale.environments.kubernetes.deployed import KubernetesDeployed
 from mlscale.environments.kubernetes.endpoint import Endpoint, find_endpoint, inner_endpoint
 from mlscale.environments.kubernetes.load_job import LEAD_S
 from mlscale.environments.kubernetes.manifests import PATH, Deployment, Packaging, Part
 from mlscale.environments.kubernetes.namespace import new_name
-from mlscale.environments.kubernetes.node_capacity import Room
 from mlscale.environments.kubernetes.own_cluster import packaging
 from mlscale.environments.kubernetes.paths import path_of
 from mlscale.environments.kubernetes.rollout import Rollout, Watches
-from mlscale.environments.kubernetes.settings import KubernetesScaling, arm_settings
+from mlscale.environments.kubernetes.settings import KubernetesScaling
 from mlscale.host.ledger import Ledger, LedgerEntry
 from mlscale.host.load_cgroup import open_load_cgroup
 from mlscale.host.state import own_kubeconfig
@@ -40,6 +47,23 @@ _ROUNDS: Final = 2
 _COMMAND: Final = ("python", "-m", "mlscale.serving.container")
 
 
+@dataclass(frozen=True)
+class Room:
+    """Where a run's pods are placed: by default, on existing nodes.
+
+    ``selector``: labels of the nodes that the pods may run on; ``follows``: lists to watch besides the namespace,
+    source -> path and query; ``serving``: called once the application serves; ``machines_scale``: machines are added
+    for pods that find no room; ``buffer_replicas``: replicas to reserve room for; ``facts``: for run.json.
+    """
+
+    selector: Mapping[str, str] = field(default_factory=dict)
+    follows: Mapping[str, tuple[str, Query]] = field(default_factory=dict)
+    serving: Callable[[], None] = lambda: None
+    machines_scale: bool = False
+    buffer_replicas: int = 0
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
 class KubernetesEnvironment:
     """See `mlscale.environments.base.Environment`. A subclass adds its name and where pods are placed."""
 
@@ -50,15 +74,12 @@ class KubernetesEnvironment:
     ledger_kinds: ClassVar[frozenset[str]] = frozenset({namespace.KIND})
 
     def arm(self, arm: str) -> KubernetesScaling:
-        """shipped, matched, static-min, static-max; see `arm_settings`."""
-        return arm_settings(arm)
+        """The settings of an arm: shipped, matched, static-min, static-max (METHOD §4)."""
+        return KubernetesScaling.of_arm(arm)
 
     def preflight(self, app: App, scalings: Mapping[str, Scaling], mode: Mode) -> Sequence[Problem]:
         """What would prevent a run. Creates nothing, here or on the cluster."""
-        problems = []
-        if mode not in self.modes:
-            problems.append(Problem(f"mode {mode!r}", self.name, f"choose {' or '.join(sorted(self.modes))}"))
-        problems += kubernetes_preflight.application_problems(app, scalings)
+        problems = [*app_problems(self, app, scalings, mode, here=False), *kubernetes_preflight.name_problems(app)]
         try:
             with closing(_connect()) as api:
                 cluster = look(api)

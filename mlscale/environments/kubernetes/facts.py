@@ -11,6 +11,7 @@ from typing import Any, Final
 from mlscale.environments.kubernetes.client import Api, Json, Refused
 from mlscale.environments.kubernetes.paths import path_of
 from mlscale.runs import MlscaleError
+from mlscale.runs.clock import go_duration_s
 
 DOCUMENTED: Final = "documented default"
 # Flags of kube-controller-manager and their defaults (pkg/controller/podautoscaler/config/v1alpha1/defaults.go).
@@ -66,7 +67,7 @@ def hpa_defaults(arguments: Iterable[str], origin: str) -> dict[str, Any]:
     settings: dict[str, Any] = {}
     for name, (flag, default) in _FLAGS.items():
         if flag in given:
-            value = float(given[flag]) if name == "tolerance" else duration_s(given[flag])
+            value = float(given[flag]) if name == "tolerance" else go_duration_s(given[flag])
             settings[name] = {"value": value, "from": f"--{flag}, {origin}"}
         elif origin:
             settings[name] = {"value": default, "from": f"{DOCUMENTED}: {origin} does not set --{flag}"}
@@ -87,7 +88,7 @@ def metric_resolution(arguments: Iterable[str], origin: str) -> dict[str, Any]:
     """How often metrics-server measures CPU."""
     given = flags(arguments).get("metric-resolution")
     if given is not None:
-        return {"value": duration_s(given), "from": f"--metric-resolution, {origin}"}
+        return {"value": go_duration_s(given), "from": f"--metric-resolution, {origin}"}
     return {"value": _RESOLUTION_S, "from": f"{DOCUMENTED} (metrics-server's manifest)"}
 
 
@@ -104,19 +105,6 @@ def flags(arguments: Iterable[str]) -> dict[str, str]:
         if word.startswith("--"):
             values[name] = value
     return values
-
-
-def duration_s(text: str) -> float:
-    """A Go duration: "15s", "5m0s", "1h30m", "100ms".
-
-    Raises:
-        ValueError: not a duration.
-    """
-    units = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
-    parts = re.findall(r"([0-9.]+)(ms|us|µs|ns|h|m|s)", text)
-    if not parts or "".join(number + unit for number, unit in parts) != text:
-        raise ValueError(f"{text!r} is not a duration")
-    return sum(float(number) * units[unit] for number, unit in parts)
 
 
 def controller_arguments(api: Api, nodes: Sequence[Json]) -> tuple[list[str], str]:
@@ -161,4 +149,4 @@ def kubelet_config(api: Api, node: str) -> dict[str, Any] | None:
 def quota_period_s(config: Json | None) -> float | None:
     """The CFS period of CPU limits, s; None if unknown."""
     text = (config or {}).get("cpuCFSQuotaPeriod")
-    return duration_s(str(text)) if text else None
+    return go_duration_s(str(text)) if text else None

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from mlscale.environments.kubernetes.settings import KubernetesScaling, arm_settings
+from mlscale.environments.kubernetes.settings import KubernetesScaling
 
 
 class MachineScaling(KubernetesScaling):
@@ -46,12 +46,3 @@ class MachineScaling(KubernetesScaling):
     buffer_replicas: int = Field(
         default=0, ge=0, le=64, description="replicas to reserve room for, by pods that are preempted at once"
     )
-
-
-def machine_arm_settings(arm: str) -> MachineScaling:
-    """The settings of an arm: those of `arm_settings`; Karpenter's are the same in all.
-
-    Raises:
-        MlscaleError: an unknown arm.
-    """
-    return MachineScaling(**arm_settings(arm).model_dump())

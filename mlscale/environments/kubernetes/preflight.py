@@ -4,30 +4,44 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
-from mlscale.environments.base import App, Component, Problem, Scaling
-from mlscale.environments.composition import composition_problems
+from mlscale.environments.base import App, Problem, Scaling
 from mlscale.environments.kubernetes.client import Api, Json, Refused, Unreachable
 from mlscale.environments.kubernetes.facts import quota_period_s
 from mlscale.environments.kubernetes.hpa import quantity
 from mlscale.environments.kubernetes.own_cluster import OwnNode
-from mlscale.environments.kubernetes.paths import EXTERNAL_METRICS, METRICS
-from mlscale.environments.kubernetes.rights import missing_rights
+from mlscale.environments.kubernetes.paths import ACCESS_REVIEWS, EXTERNAL_METRICS, METRICS, group_and_plural
 from mlscale.environments.kubernetes.settings import KubernetesScaling
 from mlscale.runs import MlscaleError
 
 _TOLERANCE: Final = 1e-6
 # Valid Service names (RFC 1035).
 _NAME: Final = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
+_CLUSTER_WIDE: Final = (("create", "Namespace"), ("delete", "Namespace"), ("get", "Namespace"))
+_IN_NAMESPACE: Final = (
+    ("patch", "ConfigMap"),
+    ("patch", "Deployment"),
+    ("patch", "Service"),
+    ("patch", "HorizontalPodAutoscaler"),
+    ("list", "Pod"),
+    ("watch", "Pod"),
+    ("watch", "Event"),
+    ("watch", "Deployment"),
+    ("watch", "HorizontalPodAutoscaler"),
+)
+_RIGHTS_REMEDY: Final = "ask an administrator for it; mlscale creates a namespace for each run"
 
 
-def application_problems(app: App, scalings: Mapping[str, Scaling]) -> list[Problem]:
-    """Problems that need no cluster to be found."""
-    problems = composition_problems(app)
-    for component in app.components:
-        problems += _component_problems(component, scalings.get(component.name))
-    return problems
+def name_problems(app: App) -> list[Problem]:
+    """Components whose name can't be that of their Service."""
+    remedy = "use lower-case letters, digits and hyphens, a letter first"
+    return [
+        Problem("not a valid Service name", f"component {component.name}", remedy)
+        for component in app.components
+        if _NAME.fullmatch(component.name) is None
+    ]
 
 
 def cluster_problems(
@@ -43,7 +57,7 @@ def cluster_problems(
     Raises:
         Unreachable: it does not answer.
     """
-    problems = missing_rights(api)
+    problems = _missing_rights(api)
     settings = [scaling for scaling in scalings.values() if isinstance(scaling, KubernetesScaling)]
     for scaling in settings:
         problems += [
@@ -68,17 +82,41 @@ def room_problems(nodes: Sequence[Json], pods: Sequence[Json], scalings: Sequenc
     return [Problem(what, "nodes", "lower max_replicas or cpu_cores, or pods will stay pending", fatal=False)]
 
 
-def _component_problems(component: Component, scaling: Scaling | None) -> Iterator[Problem]:
-    where = f"component {component.name}"
-    if _NAME.fullmatch(component.name) is None:
-        yield Problem("not a valid Service name", where, "use lower-case letters, digits and hyphens, a letter first")
-    module, _, factory = component.entry.partition(":")
-    if not module or not factory:
-        yield Problem(f"entry {component.entry!r} is not package.module:factory", where, "write it so")
-    if scaling is None:
-        yield Problem("no scaling settings", where, "pass scalings[component name]")
-    elif not isinstance(scaling, KubernetesScaling):
-        yield Problem(f"settings are {type(scaling).__name__}", where, "pass KubernetesScaling")
+def _missing_rights(api: Api) -> list[Problem]:
+    """A problem for each right that a run needs and the user lacks, or one if the server does not tell. Checked by
+    SelfSubjectAccessReviews, which leave nothing behind."""
+    wanted = [(verb, kind, "", "") for verb, kind in _CLUSTER_WIDE]
+    wanted += [(verb, kind, "", "mlscale-0") for verb, kind in _IN_NAMESPACE]
+    wanted.append(("get", "Pod", "log", "mlscale-0"))
+    try:
+        with ThreadPoolExecutor(max_workers=8) as pool:
+            answers = list(pool.map(lambda each: _allowed(api, *each), wanted))
+    except Refused as refused:
+        error = refused.as_error(str(api.place))
+        return [Problem(error.what, error.where, error.remedy)]
+    return [
+        Problem(f"may not {verb} {_named(kind, part)}", str(api.place), _RIGHTS_REMEDY)
+        for (verb, kind, part, _), allowed in zip(wanted, answers, strict=True)
+        if not allowed
+    ]
+
+
+def _allowed(api: Api, verb: str, kind: str, part: str, namespace: str) -> bool:
+    group, plural = group_and_plural(kind)
+    attributes = {"verb": verb, "group": group, "resource": plural, "subresource": part, "namespace": namespace}
+    review = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SelfSubjectAccessReview",
+        "spec": {"resourceAttributes": attributes},
+    }
+    answer = api.post(ACCESS_REVIEWS, review)
+    return bool((answer.get("status") or {}).get("allowed"))
+
+
+def _named(kind: str, part: str) -> str:
+    group, plural = group_and_plural(kind)
+    words: Sequence[str] = (plural + (f".{group}" if group else ""), part)
+    return "/".join(word for word in words if word)
 
 
 def _metric_problems(api: Api, scaling: KubernetesScaling, own: OwnNode | None) -> Iterator[Problem]:

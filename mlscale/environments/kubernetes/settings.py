@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from mlscale.environments.base import Scaling, scaling_of_arm
+from mlscale.environments.base import Scaling
 
 
 class KubernetesScaling(Scaling):
@@ -59,29 +59,19 @@ class KubernetesScaling(Scaling):
             raise ValueError(f"cpu_cores ({self.cpu_cores}) is below Kubernetes' minimum, 0.001")
         return self
 
-    @property
-    def fixed(self) -> bool:
-        """Whether the number of replicas is fixed: no autoscaler."""
-        return self.min_replicas == self.max_replicas
+    @classmethod
+    def matched(cls) -> Self:
+        """Requests in flight, target 1 a pod, over what the others take from a queue to a decision (a look-back of
+        0.6 s and 1 s of delay); 30 s before it shrinks; a probe every second, the shortest there is.
 
-
-def arm_settings(arm: str) -> KubernetesScaling:
-    """The settings of an arm (METHOD §4).
-
-    ``shipped``: CPU utilisation at 50 %, the HPA's own behaviour, a readiness probe with Kubernetes' default period.
-    ``matched``: requests in flight, target 1 a pod, over what the others take from a queue to a decision (a look-back
-    of 0.6 s and 1 s of delay); 30 s before it shrinks; a probe every second, the shortest there is. The HPA's sync
-    period is a flag of the cluster and stays what it is.
-
-    Raises:
-        MlscaleError: an unknown arm.
-    """
-    matched = KubernetesScaling(
-        metric="in_flight",
-        target_in_flight=1.0,
-        metric_window_s=1.6,
-        upscale_stabilisation_s=0,
-        downscale_stabilisation_s=30,
-        readiness_period_s=1,
-    )
-    return scaling_of_arm(arm, KubernetesScaling(), matched)
+        The HPA's sync period is a flag of the cluster and stays what it is. (``shipped``: CPU utilisation at 50 %, the
+        HPA's own behaviour, a readiness probe with Kubernetes' default period.)
+        """
+        return cls(
+            metric="in_flight",
+            target_in_flight=1.0,
+            metric_window_s=1.6,
+            upscale_stabilisation_s=0,
+            downscale_stabilisation_s=30,
+            readiness_period_s=1,
+        )

@@ -21,6 +21,7 @@ from typing import Any, Final
 from mlscale.environments.emit import Emitter
 from mlscale.environments.rayserve import cluster
 from mlscale.environments.rayserve.watch import DecisionWatch, ReplicaView, ReplicaWatch
+from mlscale.host.proc_stat import runs, stat_fields
 
 _APP: Final = "mlscale"
 # Periods at which replicas are listed: in a steady state, and while something changes.
@@ -242,13 +243,13 @@ def running(details: Any) -> int:
 
 def alive(pid: int) -> bool:
     """Whether the process is running (a zombie is not)."""
+    if Path("/proc/self").exists():
+        return runs(pid)
     try:
-        if not Path("/proc/self").exists():
-            os.kill(pid, 0)
-            return True
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except (FileNotFoundError, ProcessLookupError):
+        os.kill(pid, 0)
+    except ProcessLookupError:
         return False
+    return True
 
 
 def process_started(pid: int) -> float | None:
@@ -256,12 +257,11 @@ def process_started(pid: int) -> float | None:
 
     By hand: psutil's create_time() is Unix time from a boot time in whole seconds.
     """
-    try:
-        ticks = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
-    except (FileNotFoundError, ProcessLookupError):
+    fields = stat_fields(pid)
+    if fields is None:
         return None
     since_boot = time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic()
-    return ticks / os.sysconf("SC_CLK_TCK") - since_boot
+    return int(fields[19]) / os.sysconf("SC_CLK_TCK") - since_boot
 
 
 def warm_up(port: int, files: Sequence[Path], times: int) -> None:

@@ -22,7 +22,7 @@ from typing import Any, ClassVar, Final
 from mlscale.environments.agent import AgentProcess
 from mlscale.environments.base import App, Component, Problem, Scaling, raise_fatal
 from mlscale.environments.composition import app_problems, callees_first, shared_budget, shared_component
-from mlscale.environments.rayserve.settings import RayServeScaling, arm_settings
+from mlscale.environments.rayserve.settings import RayServeScaling
 from mlscale.environments.sandbox_deployment import SandboxDeployed
 from mlscale.host.ledger import Ledger, LedgerEntry
 from mlscale.host.reap import reap
@@ -43,7 +43,7 @@ class RayServe:
 
     def arm(self, arm: str) -> RayServeScaling:
         """The settings of an arm: shipped, matched, static-min, static-max (METHOD §4)."""
-        return arm_settings(arm)
+        return RayServeScaling.of_arm(arm)
 
     def preflight(self, app: App, scalings: Mapping[str, Scaling], mode: Mode) -> Sequence[Problem]:
         """Why a run can't start, without side effects."""

@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from mlscale.environments.base import Scaling, scaling_of_arm
+from mlscale.environments.base import Scaling
 
 
 class RayServeScaling(Scaling):
@@ -68,29 +68,19 @@ class RayServeScaling(Scaling):
             )
         return self
 
-    @property
-    def fixed(self) -> bool:
-        """Whether the number of replicas is fixed, without an autoscaler."""
-        return self.min_replicas == self.max_replicas
+    @classmethod
+    def matched(cls) -> Self:
+        """Queues requests at the router (``max_ongoing_requests`` 1: one queue for all replicas, like TorchServe's).
 
-
-def arm_settings(arm: str) -> RayServeScaling:
-    """The settings of an arm (METHOD §4).
-
-    ``matched`` queues requests at the router (``max_ongoing_requests`` 1: one queue for all replicas, like
-    TorchServe's). The router's backoff stays Ray's own. The metrics interval is the loop's effective period:
-    Ray decides about 8 times a second, but on numbers that change once per interval. Ray requires the look-back to be
-    longer than the interval.
-
-    Raises:
-        MlscaleError: an unknown arm.
-    """
-    matched = RayServeScaling(
-        target_ongoing_requests=1.0,
-        max_ongoing_requests=1,
-        upscale_delay_s=1.0,
-        downscale_delay_s=30.0,
-        metrics_interval_s=0.5,
-        look_back_period_s=0.6,
-    )
-    return scaling_of_arm(arm, RayServeScaling(), matched)
+        The router's backoff stays Ray's own. The metrics interval is the loop's effective period: Ray decides about 8
+        times a second, but on numbers that change once per interval. Ray requires the look-back to be longer than the
+        interval.
+        """
+        return cls(
+            target_ongoing_requests=1.0,
+            max_ongoing_requests=1,
+            upscale_delay_s=1.0,
+            downscale_delay_s=30.0,
+            metrics_interval_s=0.5,
+            look_back_period_s=0.6,
+        )

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from mlscale.host.proc_stat import runs, stat_fields
+
 # File in a model's archive that holds the component's name: a worker is started in the folder where it lies.
 COMPONENT_FILE: Final = "mlscale-component"
 
@@ -141,8 +143,8 @@ def worker_processes(
             if socket.startswith(socket_folder) and _component_of(folder) == component:
                 named[int(folder.name)] = int(socket.rsplit(".", 1)[-1])
     # A child of the wrapper (mkdir) has the worker's command line between its fork and its exec; it is no worker.
-    current = {worker: pid for pid, worker in named.items() if named.get(_parent(proc, pid)) != worker}
-    kept = {worker: pid for worker, pid in before.items() if worker not in current and _runs(proc, pid)}
+    current = {worker: pid for pid, worker in named.items() if named.get(_parent(pid, proc)) != worker}
+    kept = {worker: pid for worker, pid in before.items() if worker not in current and runs(pid, proc)}
     return {**current, **kept}
 
 
@@ -154,20 +156,7 @@ def _component_of(process: Path) -> str | None:
         return None
 
 
-def _runs(proc: Path, pid: int) -> bool:
-    stat = _stat(proc, pid)
-    return bool(stat) and stat[0] not in ("Z", "X")
-
-
-def _parent(proc: Path, pid: int) -> int:
+def _parent(pid: int, proc: Path) -> int:
     """The parent's pid; 0 if the process has ended."""
-    stat = _stat(proc, pid)
-    return int(stat[1]) if stat else 0
-
-
-def _stat(proc: Path, pid: int) -> list[str]:
-    """The fields of /proc/PID/stat from the state on; empty if the process has ended."""
-    try:
-        return (proc / str(pid) / "stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return []
+    fields = stat_fields(pid, proc)
+    return int(fields[1]) if fields else 0

@@ -41,7 +41,7 @@ from mlscale.environments.torchserve.server import (
     write_configuration,
     write_python,
 )
-from mlscale.environments.torchserve.settings import TorchServeScaling, arm_settings
+from mlscale.environments.torchserve.settings import TorchServeScaling
 from mlscale.host.interpreter import package_home
 from mlscale.host.ledger import Ledger, LedgerEntry
 from mlscale.host.reap import reap
@@ -63,8 +63,8 @@ class TorchServe:
     settings: ClassVar[type[Scaling]] = TorchServeScaling
 
     def arm(self, arm: str) -> TorchServeScaling:
-        """shipped, matched, static-min, static-max; see `arm_settings`."""
-        return arm_settings(arm)
+        """The settings of an arm: shipped, matched, static-min, static-max (METHOD §4)."""
+        return TorchServeScaling.of_arm(arm)
 
     def preflight(self, app: App, scalings: Mapping[str, Scaling], mode: Mode) -> Sequence[Problem]:
         """Why a run can't start, without side effects."""

@@ -37,53 +37,24 @@ class Ports:
         return f"http://127.0.0.1:{self.inference}/predictions/{model}"
 
 
-@dataclass(frozen=True)
 class Layout:
     """Paths of one deployment's files, all in the sandbox's scratch folder."""
 
-    root: Path
-
-    @property
-    def store(self) -> Path:
-        return self.root / "store"
-
-    @property
-    def home(self) -> Path:
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.store, self.logs, self.temp = root / "store", root / "logs", root / "tmp"
+        self.home = root / "server"
         """The server's working directory: it writes key_file.json there."""
-        return self.root / "server"
-
-    @property
-    def logs(self) -> Path:
-        return self.root / "logs"
-
-    @property
-    def temp(self) -> Path:
-        return self.root / "tmp"
-
-    @property
-    def keys(self) -> Path:
-        return self.home / "key_file.json"
+        self.keys = self.home / "key_file.json"
+        self.config = root / "config.properties"
+        self.errors = self.logs / "java.err"
+        """Standard error of Java; its standard output only repeats the files in ``logs``."""
+        self.agent_log = self.logs / "agent.log"
+        self.model_log = self.logs / "model_log.log"
+        """The workers' output: why a handler can't load is found here."""
 
     def board(self, component: str) -> Path:
         return self.root / f"board-{component}"
-
-    @property
-    def config(self) -> Path:
-        return self.root / "config.properties"
-
-    @property
-    def errors(self) -> Path:
-        """Standard error of Java; its standard output only repeats the files in ``logs``."""
-        return self.logs / "java.err"
-
-    @property
-    def agent_log(self) -> Path:
-        return self.logs / "agent.log"
-
-    @property
-    def model_log(self) -> Path:
-        """The workers' output: why a handler can't load is found here."""
-        return self.logs / "model_log.log"
 
     def create(self) -> None:
         self.root.mkdir(mode=0o700)

@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from pydantic import Field, model_validator
 
-from mlscale.environments.base import Scaling, scaling_of_arm
+from mlscale.environments.base import Scaling
 from mlscale.environments.worker_controller import ControllerSettings
 
 
@@ -52,17 +52,8 @@ class TorchServeScaling(Scaling):
         """The fields of mlscale.environments.worker_controller.ControllerSettings."""
         return {field.name: getattr(self, field.name) for field in fields(ControllerSettings)}
 
-
-def arm_settings(arm: str) -> TorchServeScaling:
-    """The settings of an arm (METHOD §4).
-
-    ``matched``: settings that Ray Serve can have too; 0.6 s is about the shortest look-back that Ray accepts at an
-    interval of 0.5 s.
-
-    Raises:
-        MlscaleError: an unknown arm.
-    """
-    matched = TorchServeScaling(
-        target_ongoing=1.0, period_s=0.5, look_back_s=0.6, upscale_delay_s=1.0, downscale_delay_s=30.0
-    )
-    return scaling_of_arm(arm, TorchServeScaling(), matched)
+    @classmethod
+    def matched(cls) -> Self:
+        """Settings that Ray Serve can have too: 0.6 s is about the shortest look-back that Ray accepts at an interval
+        of 0.5 s."""
+        return cls(target_ongoing=1.0, period_s=0.5, look_back_s=0.6, upscale_delay_s=1.0, downscale_delay_s=30.0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -29,147 +28,63 @@ THIN_IMAGE: Final = "localhost/mlscale/thin:1"
 PAUSE_IMAGE: Final = "localhost/mlscale/pause:1"
 
 
-@dataclass(frozen=True, slots=True)
 class NodeLayout:
     """The folder of a node: the cluster's own (`Layout`), or a machine that joins and leaves (`MachineLayout`).
 
     What is outside it has names derived from it, which are known without a record: a cgroup in every hierarchy, and a
     network interface.
+
+    Args:
+        name: the node's name in Kubernetes and its host name.
+        cgroup: name of the node's cgroup below the top of every hierarchy.
+        interface: the outer end of the node's only network link (at most 15 characters).
+        pod_cidr: address range of its pods.
     """
 
-    root: Path
-
-    @property
-    def name(self) -> str:
-        """The node's name in Kubernetes and its host name."""
-        raise NotImplementedError
-
-    @property
-    def cgroup(self) -> str:
-        """Name of the node's cgroup below the top of every hierarchy."""
-        raise NotImplementedError
-
-    @property
-    def interface(self) -> str:
-        """The outer end of the node's only network link (at most 15 characters)."""
-        raise NotImplementedError
-
-    @property
-    def pod_cidr(self) -> str:
-        """Address range of its pods."""
-        raise NotImplementedError
-
-    @property
-    def init(self) -> Path:
+    def __init__(self, root: Path, name: str, cgroup: str, interface: str, pod_cidr: str) -> None:
+        self.root, self.name, self.cgroup, self.interface, self.pod_cidr = root, name, cgroup, interface, pod_cidr
+        self.init = root / "init.json"
         """Record of the node's first process."""
-        return self.root / "init.json"
-
-    @property
-    def pki(self) -> Path:
-        return self.root / "pki"
-
-    @property
-    def conf(self) -> Path:
-        return self.root / "conf"
-
-    @property
-    def logs(self) -> Path:
-        return self.root / "logs"
-
-    @property
-    def records(self) -> Path:
+        self.pki = root / "pki"
+        self.conf = root / "conf"
+        self.logs = root / "logs"
+        self.records = root / "parts"
         """NAME.json for each part: its process and the digest that it was started with."""
-        return self.root / "parts"
-
-    @property
-    def data(self) -> Path:
+        self.data = root / "data"
         """Data of etcd, containerd and kubelet."""
-        return self.root / "data"
 
     def log(self, part: str) -> Path:
         return self.logs / f"{part}.log"
 
 
-@dataclass(frozen=True, slots=True)
 class Layout(NodeLayout):
     """The folder of a cluster, which is that of its own node."""
 
-    @property
-    def name(self) -> str:
-        return NODE_NAME
-
-    @property
-    def identifier(self) -> str:
-        """8 hexadecimal digits, unique to the cluster."""
-        return hashlib.sha256(str(self.root).encode()).hexdigest()[:8]
-
-    @property
-    def cgroup(self) -> str:
-        return f"mlscale-node-{self.identifier}"
-
-    @property
-    def interface(self) -> str:
-        return f"mlsc{self.identifier}"
-
-    @property
-    def pod_cidr(self) -> str:
-        return "10.244.0.0/24"
-
-    @property
-    def lock(self) -> Path:
+    def __init__(self, root: Path) -> None:
+        identifier = hashlib.sha256(str(root).encode()).hexdigest()[:8]
+        super().__init__(root, NODE_NAME, f"mlscale-node-{identifier}", f"mlsc{identifier}", "10.244.0.0/24")
+        self.lock = root.with_name(f"{root.name}.lock")
         """Outside the folder, since `down` removes that."""
-        return self.root.with_name(f"{self.root.name}.lock")
-
-    @property
-    def kubeconfig(self) -> Path:
-        return self.root / "kubeconfig"
-
-    @property
-    def settings(self) -> Path:
+        self.kubeconfig = root / "kubeconfig"
+        self.settings = root / "settings.json"
         """Addresses and the user's choices; written before anything else."""
-        return self.root / "settings.json"
-
-    @property
-    def whole(self) -> Path:
+        self.whole = root / "whole"
         """Exists once the cluster has come up: its state is then worth keeping."""
-        return self.root / "whole"
-
-    @property
-    def machines(self) -> Path:
+        self.machines = root / "machines"
         """A folder for each machine."""
-        return self.root / "machines"
 
     def machine(self, name: str, number: int) -> MachineLayout:
         """The machine ``name``; ``number``, 1 to 60, is unique among existing machines."""
         return MachineLayout(self.machines / name, number)
 
 
-@dataclass(frozen=True, slots=True)
 class MachineLayout(NodeLayout):
     """The folder of a machine. Its cgroup, interface and addresses are inside the cluster's own node."""
 
-    number: int
-
-    @property
-    def name(self) -> str:
-        return self.root.name
-
-    @property
-    def cgroup(self) -> str:
-        return f"machine-{self.number}"
-
-    @property
-    def interface(self) -> str:
-        return f"machine{self.number}"
-
-    @property
-    def pod_cidr(self) -> str:
-        return f"10.244.{self.number}.0/24"
-
-    @property
-    def addresses(self) -> tuple[str, str]:
+    def __init__(self, root: Path, number: int) -> None:
+        super().__init__(root, root.name, f"machine-{number}", f"machine{number}", f"10.244.{number}.0/24")
+        self.addresses = f"10.245.0.{4 * number + 1}", f"10.245.0.{4 * number + 2}"
         """Outer and inner end of its link, a network of 4 addresses (/30)."""
-        return f"10.245.0.{4 * self.number + 1}", f"10.245.0.{4 * self.number + 2}"
 
 
 def import_folders() -> tuple[str, str]:

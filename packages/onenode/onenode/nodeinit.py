@@ -14,6 +14,7 @@ import socket
 import sys
 from typing import Any, NoReturn
 
+from mlscale.host.sandbox_enter import start_time
 from mlscale.host.sandbox_init import (
     MS_BIND,
     MS_NODEV,
@@ -114,11 +115,6 @@ def reap_forever() -> NoReturn:
                 continue
         except ChildProcessError:
             continue
-
-
-def start_time(pid: int) -> str:
-    with open(f"/proc/{pid}/stat") as file:  # noqa: PTH123
-        return file.read().rpartition(")")[2].split()[19]
 
 
 def write_record(path: str, content: dict[str, Any]) -> None:

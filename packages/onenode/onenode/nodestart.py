@@ -12,8 +12,8 @@ import signal
 import sys
 from typing import Any, NoReturn
 
-from mlscale.host.sandbox_enter import enter, execute, join_cgroup, open_namespaces, supervise
-from onenode.nodeinit import start_time, write_record
+from mlscale.host.sandbox_enter import enter, execute, join_cgroup, open_namespaces, start_time, supervise
+from onenode.nodeinit import write_record
 
 # Entering this namespace affects only children: the parent stays where it can write the record.
 OF_CHILDREN = ["pid"]

@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final, Self
 
-from mlscale.environments.kubernetes.facts import duration_s
 from mlscale.runs import MlscaleError
+from mlscale.runs.clock import go_duration_s
 
 DEFAULT_CFS_PERIOD_S: Final = 0.1
 DEFAULT_HPA_SYNC_S: Final = 15.0
@@ -98,7 +98,7 @@ def overlapping(settings: Settings, taken: Iterable[str]) -> str | None:
 def parse_period_s(text: str | None, option: str) -> float | None:
     """Seconds of "10ms", "0.1s"; None for None. Raises MlscaleError, naming the option, if it is not a duration."""
     try:
-        return None if text is None else duration_s(text.strip())
+        return None if text is None else go_duration_s(text.strip())
     except ValueError as error:
         raise MlscaleError(f"{text!r} is not a period", option, "write 10ms or 0.1s") from error
 
