@@ -146,9 +146,9 @@ def compare_profiles(
 
 @experiment_app.command()
 def claims(
-    draws: Annotated[int, typer.Option(min=4, help="simulated runs of each side")] = 20,
+    draws: Annotated[int, typer.Option(min=16, help="simulated runs of each side")] = 128,
 ) -> None:
-    """The twin's verdict on the paper's claims, and which numbers would reverse it, for notebook 07 (many minutes)."""
+    """The twin's verdict on the paper's claims, and which numbers it depends on, for notebook 07 (some minutes)."""
     import pandas as pd
 
     from mlscale.progress import Shown
@@ -161,8 +161,10 @@ def claims(
         level_s = published_protocol().level_s
         record = judge_all(long_schedule(), level_s, draws=draws, progress=progress, scaling=cloud_sizes())
     file = twin_records.write_record(twin_records.CLAIMS, record)
-    tables = [pd.DataFrame(judged["verdicts"]).assign(arm=arm) for arm, judged in record["arms"].items()]
-    print(f"{pd.concat(tables).round(3).to_string(index=False)}\n{file}: written")
+    for arm, judged in record["arms"].items():
+        print(f"{arm}: {', '.join(f'{claim} {verdict}' for claim, verdict in judged['verdicts'].items())}")
+        print(pd.DataFrame(judged["rows"]).drop(columns="matters").round(3).to_string(index=False))
+    print(f"{file}: written")
 
 
 @experiment_app.command()

@@ -9,6 +9,7 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
+from mlscale.analysis.boot_time_response import boot_time_rows, slope_on_boot
 from mlscale.analysis.resources import cpu_by_role
 from mlscale.analysis.summary import host_name
 from mlscale.notebook.figures import remark
@@ -16,11 +17,11 @@ from mlscale.notebook.parameters import EcsParameters, NotebookParameters
 from mlscale.progress import Shown
 from mlscale.runs import Arm, ClosedLoop, MlscaleError, OpenLoop, Run, load_runs
 from mlscale_paper import places
+from mlscale_paper.claims import CLOUD
 from mlscale_paper.freeze import CalibratingRun, frozen_profile_of, read_frozen, session_around, sessions, speeds_of
 from mlscale_paper.protocol import published_protocol
-from mlscale_twin.durations import Duration, Number
+from mlscale_twin.cloud import Range, read_cloud
 from mlscale_twin.likeness import MARGINS, differences, likeness_figures
-from mlscale_twin.profile import numbers_in, read_profile
 from mlscale_twin.simulate import SimulateOptions, simulate
 from mlscale_twin.studies.validation import Comparison, ProfileOf, shipped, twins_of
 from mlscale_twin.transfer import pool_speeds
@@ -30,6 +31,8 @@ CLOUD_CORES: Final = 0.25
 # Time after the step in runs that are compared with a cloud, s.
 LONG_S: Final = 900.0
 FIVE: Final = ("torchserve", "rayserve", "k3s", "eks", "ecs")
+# The clouds' variants where all five are shown.
+_VARIANTS: Final = {"ecs": "ecs-fargate", "eks": "eks-karpenter"}
 
 
 def simulated_runs(environment: str, draws: int, *, seed: int = 0, **arguments: Any) -> list[Run]:
@@ -61,9 +64,15 @@ def simulate_twins(runs: Sequence[Run], draws: int) -> list[Run]:
 
 
 def simulate_all_environments(seed: int, draws: int = 8) -> list[Run]:
-    """Draws of every environment with replicas of the cloud's size and the long schedule."""
-    arguments: dict[str, Any] = {"schedule": long_schedule(), "scaling": cloud_sizes(), "seed": seed}
-    return [run for name in FIVE for run in simulated_runs(name, draws, **arguments)]
+    """Draws of every environment with replicas of the cloud's size and the long schedule; the clouds' profiles share
+    what a user would choose alike."""
+    runs = []
+    for name in FIVE:
+        side = CLOUD.get(_VARIANTS.get(name, ""))
+        arguments: dict[str, Any] = {"profile": side.variant, "scaling": side.scaling} if side else {"scaling": {}}
+        arguments["scaling"] = {**cloud_sizes(), **arguments["scaling"]}
+        runs += simulated_runs(name, draws, schedule=long_schedule(), seed=seed, **arguments)
+    return runs
 
 
 def cloud_sizes() -> dict[str, Any]:
@@ -219,36 +228,51 @@ def response_parts_table(groups: Mapping[str, Sequence[Run]], level_s: float) ->
     return pd.DataFrame(rows).T
 
 
-def profile_table(environment: str) -> pd.DataFrame:
-    """Every number of a profile (of durations, the median) with its source, date and note."""
+def cloud_table(*variants: str) -> pd.DataFrame:
+    """Every number and rate of some variants of the clouds (default: all): its range, source, date and note."""
+    cloud = read_cloud()
+    ranges: dict[str, Range] = {}
+    for variant in variants or cloud.variants:
+        rates = {f"{variant}.{name}": each for name, each in cloud.rates_of(variant).items()}
+        ranges |= cloud.numbers_of(variant) | rates
+    return (
+        pd.DataFrame({name: each.model_dump() for name, each in ranges.items()})
+        .T[["low", "typical", "high", "source", "date", "note"]]
+        .rename_axis("number")
+    )
+
+
+def claim_table(record: Mapping[str, Any], arm: Arm) -> pd.DataFrame:
+    """Each comparison of a record (`mlscale_paper.claims.judge_all`): ratio, 90 % of draws and verdict over 900 s; the
+    verdict if the twin had no error; and ratio and verdict over 120 s."""
+    rows = record["arms"][arm]["rows"]
+    columns = ["claim", "what", "figure", "ratio", "low", "high", "verdict", "exact_verdict"]
+    names = {"exact_verdict": "if the twin had no error", "early_ratio": "after 120 s", "early_verdict": "verdict then"}
+    return pd.DataFrame(rows)[[*columns, "early_ratio", "early_verdict"]].rename(columns=names)
+
+
+def matters_table(record: Mapping[str, Any], arm: Arm) -> pd.DataFrame:
+    """For each comparison the three uncertain numbers that matter most: first-order Sobol index, and in which share of
+    draws the paper is right while the number lies in the lowest or highest quarter of its range."""
     rows = [
-        {
-            "number": path,
-            "value": number.value if isinstance(number, Number) else number.quantile(0.5),
-            **_provenance(number),
-        }
-        for path, number in numbers_in(read_profile(environment))
+        {name: row[name] for name in ("claim", "what", "figure")} | number
+        for row in record["arms"][arm]["rows"]
+        for number in row["matters"]
     ]
-    return pd.DataFrame(rows).set_index("number")
+    return pd.DataFrame(rows).round(2)
 
 
-def verdict_table(record: Mapping[str, Any], arm: Arm) -> pd.DataFrame:
-    """The verdicts of a record (`mlscale_paper.claims.judge_all`)."""
-    return pd.DataFrame(record["arms"][arm]["verdicts"])
+def live_evidence(effects: pd.DataFrame, rehearsed: Sequence[Run], level_s: float) -> dict[str, str]:
+    """By claim, what live runs say of it: of F2 the rehearsal's slope, of F4 the measured P1 of K3s and TorchServe.
 
-
-def flip_table(record: Mapping[str, Any], arm: Arm) -> pd.DataFrame:
-    """The numbers that would reverse each claim, by increasing change, and how many were tried."""
-    flips = record["arms"][arm]["flips"]
-    table = pd.concat([pd.DataFrame(rows).assign(claim=name, tried=len(rows)) for name, rows in flips.items()])
-    table["effort"] = np.abs(np.log(table["factor"].astype(float)))
-    ordered = table.sort_values(["claim", "effort"], kind="stable")
-    reversing = ordered[ordered["factor"].notna()]
-    others = ordered[~ordered["claim"].isin(reversing["claim"])].drop_duplicates("claim")
-    none = others.assign(profile="", number="none", value=np.nan, source="", date="")
-    columns = ["claim", "tried", "profile", "number", "value", "flips_at", "factor", "source", "date"]
-    return pd.concat([reversing, none]).sort_values("claim", kind="stable")[columns].round(3).set_index("claim")
-
-
-def _provenance(number: Number | Duration) -> dict[str, str]:
-    return {"source": number.source, "date": number.date, "note": number.note}
+    Args:
+        effects: of `mlscale.compare`. rehearsed: runs of the rehearsal.
+    """
+    said = {}
+    slope = slope_on_boot(boot_time_rows(rehearsed, level_s)) if rehearsed else None
+    if slope is not None:
+        said["F2"] = f"rehearsed live: {slope.slope:.2f} s later per s of boot ({slope.low:.2f} to {slope.high:.2f})"
+    for row in effects.to_dict("records"):
+        if {row["a"], row["b"]} == {"k3s", "torchserve"} and row["endpoint"] == "P1" and np.isfinite(row["ratio"]):
+            said["F4"] = f"measured live: {row['pair']} {row['ratio']:.2f} ({row['low']:.2f} to {row['high']:.2f})"
+    return said

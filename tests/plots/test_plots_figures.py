@@ -292,14 +292,25 @@ def test_window_sensitivity_shows_every_window(rows: pd.DataFrame) -> None:
 
 
 def test_claims_have_one_verdict_each_and_what_it_rests_on() -> None:
-    verdicts = ("implied", "undecided", "implied", "contradicted")
-    names = ("F1, torchserve and ecs, mean", "F1, k3s and eks, mean", "F2, starting machines", "F3, mean")
-    table = pd.DataFrame({"claim": names, "ratio": 2.0, "low": 1.5, "high": 3.0, "verdict": verdicts})
-    text = _texts(claim_ratios(table))
-    assert "Simulated: F1 undecided, F2 implied, F3 contradicted" in text
-    assert "UNDECIDED (1 implied, 1 undecided)" in text
-    assert "CONTRADICTED" in text
-    assert "TorchServe + controller and Amazon ECS, mean" in text
+    values = {"ratio": 2.0, "low": 0.9, "high": 3.0, "exact_low": 1.5, "exact_high": 2.5, "matters": []}
+    rows = [
+        {"claim": claim, "what": what, "figure": figure, "verdict": verdict, **values}
+        for claim, what, figure, verdict in (
+            ("F1", "K3s and ECS on EC2", "mean", "implied"),
+            ("F1", "K3s and ECS on EC2", "spread", "undecided"),
+            ("F3", "ECS on EC2 and EKS with Karpenter", "mean", "contradicted"),
+            ("F4", "locally: TorchServe and K3s", "mean", "implied"),
+        )
+    ]
+    verdicts = {"F1": "undecided", "F3": "contradicted", "F4": "contradicted"}
+    judged = {"rows": rows, "verdicts": verdicts, "early_verdicts": {**verdicts, "F3": "undecided"}}
+    judged["exact_verdicts"] = {**verdicts, "F1": "implied"}
+    text = _texts(claim_ratios(judged, {"F4": "measured live: 1.9"}))
+    assert "Simulated: F1 undecided, F3 contradicted, F4 contradicted" in text
+    assert "1 of 2 implied, 1 of 2 undecided; if the twin had no error: implied" in text
+    assert "1 of 1 contradicted; after 120 s: undecided" in text
+    assert "1 of 1 implied, and F3 contradicted; measured live: 1.9" in text
+    assert "ECS on EC2 and EKS with Karpenter" in text
 
 
 def test_marks_of_the_mode_lie_behind_the_data(tmp_path: Path) -> None:

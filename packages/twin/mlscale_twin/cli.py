@@ -34,7 +34,11 @@ def simulate(
     connections: Annotated[str, typer.Option(help="fresh (one per request) or kept")] = "fresh",
     seed: Annotated[int, typer.Option(min=0, help="of the clients' behaviour")] = 0,
     profile: Annotated[
-        Path | None, typer.Option(help="file written by mlscale calibrate; default: the environment's own")
+        str | None,
+        typer.Option(
+            help="file written by mlscale calibrate, or one of ecs-fargate, ecs-ec2, eks-karpenter, eks-node-group, "
+            "eks-fargate; default: the environment's own"
+        ),
     ] = None,
     changes: Annotated[
         list[str] | None, typer.Option("--set", help="PATH=VALUE, overrides a number of the profile; repeatable")
@@ -61,7 +65,7 @@ def simulate(
             out=out,
             scaling=defaults().sized(environment, parameters.scaling, schedule),
             arm=parameters.arm,
-            profile=profile,
+            profile=Path(profile) if profile and Path(profile).exists() else profile,
             options=SimulateOptions(
                 connections=parameters.connections,
                 seed=seed,

@@ -10,6 +10,7 @@ from typing import Final
 
 from mlscale.analysis import idle_while_queued
 from mlscale.environments import worker_controller
+from mlscale_twin.cloud import read_cloud
 from mlscale_twin.profile import profile_names, read_profile
 
 # Parts of this package that no simulated run depends on.
@@ -30,6 +31,7 @@ def code_hash(verdict_modules: Iterable[Path] = (), data: bytes = b"") -> str:
     digest = hashlib.sha256("\0".join(sources).encode())
     for name in profile_names():
         digest.update(f"\0{name}\0{read_profile(name).sha256}".encode())
+    digest.update(read_cloud().model_dump_json().encode())
     digest.update(data)
     return digest.hexdigest()
 

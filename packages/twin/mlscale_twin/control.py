@@ -77,6 +77,7 @@ def _hpa(context: LoopContext, scaling: Scaling, profile: Profile) -> None:
         sync_s=scaling.get("sync_period_s") or profile.loop_value("sync_period_s"),
         window_s=scaling["metric_window_s"],
         scrape_s=profile.loop_value("metric_resolution_s"),
+        delay_s=profile.loop_value("metric_delay_s") if "metric_delay_s" in profile.loop else 0.0,
         request_milli=request_milli,
     )
 

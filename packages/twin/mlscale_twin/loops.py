@@ -146,7 +146,7 @@ class RayServeLoop:
 
 class HpaLoop:
     """Kubernetes' HPA: looks every ``sync_s``. Metric: the mean of requests in flight over ``window_s``, or the CPU
-    that metrics-server scraped last, every ``scrape_s``."""
+    that was scraped last, every ``scrape_s``, and is known ``delay_s`` later."""
 
     def __init__(
         self,
@@ -156,11 +156,12 @@ class HpaLoop:
         sync_s: float = 15.0,
         window_s: float = 1.6,
         scrape_s: float = 15.0,
+        delay_s: float = 0.0,
         request_milli: int = 0,
     ) -> None:
         self._context, self._settings = context, settings
         self._state = hpa.History()
-        self._request_milli = request_milli
+        self._request_milli, self._delay_s = request_milli, delay_s
         self._before: tuple[float, float] = (context.now_s, 0.0)
         self._cpu: dict[str, tuple[float, float]] = {}
         self._metrics: dict[str, hpa.PodMetric] = {}
@@ -178,13 +179,17 @@ class HpaLoop:
         """CPU of each pod since the last scrape; a pod that is new since then has no value yet."""
         now_s = self._context.now_s
         used = {replica.name: self._context.engine.cpu_s(replica.slot) for replica in self._context.serving}
+        metrics = {}
         for name, cpu_s in used.items():
             if name in self._cpu:
                 before_s, before_cpu_s = self._cpu[name]
                 milli = round(1000 * (cpu_s - before_cpu_s) / (now_s - before_s))
-                self._metrics[name] = hpa.PodMetric(milli, now_s, now_s - before_s)
+                metrics[name] = hpa.PodMetric(milli, now_s, now_s - before_s)
         self._cpu = {name: (now_s, cpu_s) for name, cpu_s in used.items()}
-        self._metrics = {name: metric for name, metric in self._metrics.items() if name in used}
+        self._context.timeline.after(self._delay_s, lambda: self._receive(metrics))
+
+    def _receive(self, metrics: dict[str, hpa.PodMetric]) -> None:
+        self._metrics = metrics
 
     def _decide(self) -> None:
         now_s, replicas = self._context.now_s, self._context.replicas
@@ -198,7 +203,8 @@ class HpaLoop:
 
     def _reading(self, spec: hpa.MetricSpec) -> hpa.Reading:
         if spec.type != "External":
-            return dict(self._metrics)
+            present = {replica.name for replica in self._context.serving}
+            return {name: metric for name, metric in self._metrics.items() if name in present}
         before_s, before = self._before
         now_s = self._context.now_s
         if now_s <= before_s:

@@ -1,6 +1,9 @@
-"""Loops that request machines, in virtual time: Karpenter, and an ECS capacity provider's managed scaling."""
+"""Loops that request machines, in virtual time: Karpenter, the Cluster Autoscaler, and an ECS capacity provider's
+managed scaling."""
 
 from __future__ import annotations
+
+from typing import Final
 
 import numpy as np
 
@@ -76,6 +79,31 @@ class KarpenterLoop:
     def _drain(self, hosts: list[Host]) -> None:
         for host in hosts:
             if not host.gone and not host.draining:
+                self._fleet.drain(host)
+
+
+# The Cluster Autoscaler's defaults (kubernetes/autoscaler, FAQ: --scan-interval, --scale-down-unneeded-time).
+SCAN_S: Final = 10.0
+UNNEEDED_S: Final = 600.0
+
+
+class ClusterAutoscalerLoop:
+    """Scans for pods without room, and requests as many machines as they need beyond those on their way; removes
+    machines that have been empty for ten minutes. (Our simplification: it never moves pods to empty a machine.)"""
+
+    def __init__(
+        self, fleet: Fleet, settings: karpenter.PoolSettings, timeline: Timeline, rng: np.random.Generator
+    ) -> None:
+        self._fleet, self._settings, self._timeline = fleet, settings, timeline
+        timeline.every(SCAN_S, timeline.now_s + float(rng.uniform(0, SCAN_S)), self._scan)
+
+    def _scan(self) -> None:
+        pods = [pod.request for pod in self._fleet.pending.values()]
+        machines = [host.machine for host in self._fleet.active]
+        for new in karpenter.provision(pods, machines, self._settings).new if pods else ():
+            self._fleet.request(new.type)
+        for host in self._fleet.active[1:]:
+            if host.registered and not host.pods and self._timeline.now_s - host.quiet_since_s >= UNNEEDED_S:
                 self._fleet.drain(host)
 
 

@@ -121,7 +121,7 @@ class Machines(_Data):
     """From the request to ready: ``boot`` (None: the scaling's setting), ``boot_overhead`` on top of it, ``registers``,
     ``turns_ready``. ``apart``: minimum time between the ends of boots, s (None: 0)."""
 
-    by: Literal["karpenter", "capacity-provider"]
+    by: Literal["karpenter", "capacity-provider", "cluster-autoscaler"]
     registers: Duration
     turns_ready: Duration
     boot_overhead: Duration
@@ -184,20 +184,23 @@ class Profile(_Data):
 
 
 def profile_names() -> list[str]:
+    """Of the profiles that were fitted to runs. Others are composed (`mlscale_twin.cloud`)."""
     return sorted(file.stem for file in FOLDER.glob("*.json"))
 
 
 def read_profile(which: str | Path) -> Profile:
-    """The profile of an environment, or of a file.
+    """The profile of an environment, of a cloud's variant such as "eks-fargate", or of a file.
 
     Raises:
         MlscaleError: it is missing or invalid.
     """
     file = which if isinstance(which, Path) else FOLDER / f"{which}.json"
+    if str(which) not in profile_names() and not file.exists():
+        from mlscale_twin.cloud import cloud_profile  # which needs this module
+
+        return cloud_profile(str(which))
     try:
         return Profile.model_validate_json(file.read_text())
-    except FileNotFoundError:
-        raise MlscaleError("no such profile", str(which), f"choose one of: {', '.join(profile_names())}") from None
     except OSError as error:
         raise MlscaleError(error.strerror or str(error), str(file), "choose a readable file") from error
     except ValidationError as error:
@@ -237,27 +240,6 @@ def with_scaled_number(profile: Profile, path: str, factor: float) -> Profile:
     if isinstance(number, Number):
         return with_changes(profile, [(f"{path}.value", number.value * factor)])
     return with_changes(profile, [(path, scale_duration(number, factor).model_dump())])
-
-
-def numbers_in(profile: Profile) -> list[tuple[str, Number | Duration]]:
-    """Every number and duration of a profile, with its dotted path."""
-    numbers: list[tuple[str, Number | Duration]] = []
-
-    def walk(place: Any, path: str) -> None:
-        if isinstance(place, Number | Distribution):
-            numbers.append((path, place))  # type: ignore[arg-type]
-        elif isinstance(place, BaseModel):
-            for name in type(place).model_fields:
-                walk(getattr(place, name), f"{path}.{name}".lstrip("."))
-        elif isinstance(place, dict):
-            for name, value in place.items():
-                walk(value, f"{path}.{name}")
-        elif isinstance(place, tuple):
-            for index, value in enumerate(place):
-                walk(value, f"{path}.{index}")
-
-    walk(profile, "")
-    return numbers
 
 
 def number_at(profile: Profile, path: str) -> Number | Duration:

@@ -43,6 +43,7 @@ from mlscale.runs import (
     TableWriter,
     load_run,
 )
+from mlscale_twin.cloud import variant_of
 from mlscale_twin.compiled import is_compiled
 from mlscale_twin.durations import Duration, Measured
 from mlscale_twin.layout import LOST, OK, REFUSED, TIMED_OUT
@@ -89,14 +90,14 @@ def simulate(
     out: Path | str | None = None,
     scaling: Mapping[str, Any] | Scaling | None = None,
     arm: Arm = "matched",
-    profile: Profile | Path | None = None,
+    profile: Profile | Path | str | None = None,
     options: SimulateOptions | None = None,
 ) -> Run:
     """Simulates a run of ``environment`` by its profile; nothing is deployed or sent.
 
     Args:
         out: folder of the new run; None: it is kept in memory.
-        scaling, arm: as for `measure`. profile: None: the environment's own.
+        scaling, arm: as for `measure`. profile: or its file or name; None: the environment's own.
 
     Raises:
         MlscaleError: something the user can fix.
@@ -104,16 +105,17 @@ def simulate(
     chosen = options or SimulateOptions()
     platform = environments.get(environment)
     application = app or defaults().application()
-    base = profile if isinstance(profile, Profile) else read_profile(profile or environment)
+    scalings = {
+        name: settings.model_dump() for name, settings in settings_of(platform, application, arm, scaling).items()
+    }
+    own = variant_of(environment, next(iter(scalings.values())))
+    base = profile if isinstance(profile, Profile) else read_profile(profile or own)
     used = with_changes(base, chosen.changes) if chosen.changes else base
     if used.environment != environment:
         raise MlscaleError(f"it is for {used.environment}", "profile", f"choose one of {environment}")
     if chosen.connections == "kept" and used.requests.routing == "random":
         remedy = "use fresh connections, or measure live"
         raise MlscaleError("kept connections, which pin a client to a pod, are not simulated", "connections", remedy)
-    scalings = {
-        name: settings.model_dump() for name, settings in settings_of(platform, application, arm, scaling).items()
-    }
     photo_set = BodySet.read(Path(chosen.photos)) if chosen.photos is not None else None
     types, boot = machines_of(scalings)
     setup = Setup(

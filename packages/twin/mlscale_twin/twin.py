@@ -16,7 +16,7 @@ from mlscale_twin.control import start_loop
 from mlscale_twin.durations import Duration, Fixed
 from mlscale_twin.engine import Engine, Statistics
 from mlscale_twin.loops import LoopContext
-from mlscale_twin.machine_loops import KarpenterLoop, ManagedScalingLoop
+from mlscale_twin.machine_loops import ClusterAutoscalerLoop, KarpenterLoop, ManagedScalingLoop
 from mlscale_twin.machines import Arrival, Fleet, FleetPlacer, Pod
 from mlscale_twin.policies import capacity_provider, karpenter
 from mlscale_twin.policies.karpenter import InstanceType, Resources
@@ -144,8 +144,9 @@ class Twin:
         instance_type = min(setup.types, key=lambda candidate: candidate.price)
         for _ in range(_initial_hosts(setup, instance_type)):
             fleet.add_initial(instance_type)
-        if profile.machines.by == "karpenter":
-            KarpenterLoop(fleet, _pool(setup, front), self._timeline, self._rng)
+        if profile.machines.by != "capacity-provider":
+            loop = KarpenterLoop if profile.machines.by == "karpenter" else ClusterAutoscalerLoop
+            loop(fleet, _pool(setup, front), self._timeline, self._rng)
         else:
             limits = {"min_instances": front["min_instances"], "max_instances": front["max_instances"]}
             settings = capacity_provider.ManagedScalingSettings(target_capacity=front["target_capacity"], **limits)

@@ -7,6 +7,7 @@ from typing import Any
 from mlscale import environments
 from mlscale.runs import ClosedLoop
 from mlscale.runs.schedule import ClosedStage
+from mlscale_twin.cloud import variant_of
 from mlscale_twin.durations import Fixed
 from mlscale_twin.policies.karpenter import InstanceType, Resources
 from mlscale_twin.profile import read_profile
@@ -31,7 +32,11 @@ def setup(environment: str, arm: str = "matched", **changes: Any) -> Setup:
     platform = environments.get(environment)
     setup_fields = {name: changes.pop(name) for name in list(changes) if name in Setup.__dataclass_fields__}
     scaling = type(platform.arm(arm)).model_validate({**platform.arm(arm).model_dump(), **changes}).model_dump()
-    fields: dict[str, Any] = {"profile": read_profile(environment), "schedule": UP, "scalings": {"app": scaling}}
+    fields: dict[str, Any] = {
+        "profile": read_profile(variant_of(environment, scaling)),
+        "schedule": UP,
+        "scalings": {"app": scaling},
+    }
     if environment == "eks":
         fields |= {"types": (SMALL,), "boot": BOOT}
     if scaling.get("launch") == "ec2":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -18,7 +17,6 @@ from mlscale.plots.style import (
     BAND,
     INK,
     MUTED,
-    NAMES,
     attach,
     colour,
     display_name,
@@ -42,9 +40,10 @@ CLAIMS: Final[Mapping[str, str]] = {
     "F1": "local frameworks are faster and steadier than clouds",
     "F2": "starting machines delays the response",
     "F3": "ECS is better than EKS, in mean and spread",
+    "F4": "locally the application level, in the cloud ECS",
 }
 TONES: Final = {"implied": INK, "undecided": MUTED, "contradicted": "#B00020"}
-SIGNS: Final = {"implied": "o", "undecided": "D", "contradicted": "X"}
+SIGNS: Final = {"mean": "o", "spread": "D", "recovery": "s"}
 
 _PLAIN: Final = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
 
@@ -96,63 +95,82 @@ def predictions(rows: pd.DataFrame) -> npt.NDArray[Any]:
     return grid
 
 
-def claim_ratios(table: pd.DataFrame) -> Axes:
-    """The claims, each with one verdict and why, and below it a row a comparison: by which factor the side that the
-    paper calls worse is worse, and where 90 % of draws lie.
+def claim_ratios(judged: Mapping[str, Any], evidence: Mapping[str, str] | None = None) -> Axes:
+    """The claims, each with one verdict and why, and below it a row per pair and mark per figure: by which factor the
+    side that the paper calls worse is worse. Thick: 90 % of draws if the twin had no error; thin: with its error, by
+    which the verdict goes.
 
     Args:
-        table: ``claim`` ("F1, torchserve and ecs, mean"), ``ratio``, ``low``, ``high``, ``verdict``.
+        judged: one arm of `mlscale_paper.claims.judge_all`. evidence: by claim, what live runs say of it.
     Returns:
-        The axes; `plotted`: the table.
+        The axes; `plotted`: the rows.
     """
-    parts = table["claim"].str.partition(", ")
-    groups = [(str(name), table[parts[0] == name], parts.loc[parts[0] == name, 2]) for name in parts[0].unique()]
-    verdicts = {name: _verdict(group["verdict"]) for name, group, _ in groups}
+    table = pd.DataFrame(judged["rows"]).drop(columns="matters")
+    claims = list(judged["verdicts"])
+    pairs = table.drop_duplicates(["claim", "what"])
     with style():
-        axes: Axes = new_axes(1, 1, 1.3 + 0.24 * (len(table) + 1.6 * len(groups)))[0, 0]
+        axes: Axes = new_axes(1, 1, 1.5 + 0.215 * (len(pairs) + 2.3 * len(claims)))[0, 0]
         y, ticks = 0.0, {}
-        for name, group, labels in groups:
-            word, why = verdicts[name]
+        for claim in claims:
+            own = table[table["claim"] == claim]
+            word, early = judged["verdicts"][claim], judged["early_verdicts"][claim]
+            why = _counts(own["verdict"]) + (f", and F3 {judged['verdicts']['F3']}" if claim == "F4" else "")
+            exact = judged["exact_verdicts"][claim]
+            below = [f"if the twin had no error: {exact}"] * (exact != word)
+            below += [f"after 120 s: {early}"] * (early != word) + [(evidence or {}).get(claim, "")]
+            for text, at, align, weight, ink in (
+                (f"{claim}: {CLAIMS.get(claim, claim)}", 0.0, "left", "bold", INK),
+                (word.upper(), 1.0, "right", "bold", TONES[word]),
+            ):
+                axes.annotate(
+                    text, (at, y), xycoords=("figure fraction" if align == "left" else "axes fraction", "data"),
+                    ha=align, va="center", fontweight=weight, fontsize=9, color=ink, bbox=_PLAIN,
+                ).set_in_layout(False)  # fmt: skip
+            y += 0.95
             axes.annotate(
-                f"{name}: {CLAIMS.get(name, name)}", (0.01, y), xycoords=("figure fraction", "data"),
-                va="center", fontweight="bold", fontsize=8.5, color=INK, bbox=_PLAIN,
-            ).set_in_layout(False)  # fmt: skip
-            axes.annotate(
-                f"{word.upper()}{why}", (1.0, y), xycoords=("axes fraction", "data"), va="center", ha="right",
-                fontweight="bold", fontsize=8.5, color=TONES[word], bbox=_PLAIN,
+                "; ".join([why, *filter(None, below)]), (1.0, y), xycoords=("axes fraction", "data"), ha="right",
+                va="center", fontsize=7.5, color=MUTED, bbox=_PLAIN,
             )  # fmt: skip
-            for row, label in zip(group.to_dict("records"), labels, strict=True):
+            for what, group in own.groupby("what", sort=False):
                 y += 1.0
-                ink, sign = TONES[row["verdict"]], SIGNS[row["verdict"]]
-                axes.plot([row["low"], row["high"]], [y, y], lw=2.4, color=ink, solid_capstyle="butt")
-                axes.plot(row["ratio"], y, sign, ms=5.5, color=ink, mec="white", mew=0.5)
-                ticks[y] = re.sub("|".join(NAMES), lambda name: short_name(name.group()), label)
-            y += 1.6
+                ticks[y] = str(what)
+                for row, shift in zip(group.to_dict("records"), (-0.2, 0.2), strict=False):
+                    _mark_ratio(axes, row, y + shift)
+            y += 1.45
         axes.axvline(1.0, color=INK, lw=0.8, zorder=1)
         axes.set_xscale("log", base=2)
         axes.xaxis.set_major_locator(LogLocator(base=2))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.xaxis.set_minor_formatter(NullFormatter())
-        axes.set_yticks(list(ticks), list(ticks.values()))
+        axes.set_yticks(list(ticks), list(ticks.values()), fontsize=8)
         axes.tick_params(axis="y", length=0)
         axes.set_ylim(y - 0.8, -0.8)
         axes.spines["left"].set_visible(False)
         axes.set_xlabel("ratio: the side that the paper calls worse / the other")
-        handles = [
-            Line2D([], [], marker=SIGNS[word], ms=5.5, color=TONES[word], mec="white", lw=2.4, label=word)
-            for word in TONES
+        handles = [Line2D([], [], color=TONES[word], lw=4, label=word) for word in TONES]
+        handles += [
+            Line2D([], [], marker=sign, ms=5, color=MUTED, mec="white", ls="", label=name)
+            for name, sign in SIGNS.items()
         ]
-        handles.append(Line2D([], [], color=MUTED, lw=2.4, label="90 % of draws"))
+        handles += [
+            Line2D([], [], color=MUTED, lw=3, label="90 % of draws"),
+            Line2D([], [], color=MUTED, lw=1, label="and the twin's error"),
+        ]
         axes.figure.legend(handles=handles, loc="outside lower center", ncols=4)
-        headline(axes, ", ".join(f"{name} {word}" for name, (word, _) in verdicts.items()), {"simulated"})
+        headline(axes, ", ".join(f"{claim} {word}" for claim, word in judged["verdicts"].items()), {"simulated"})
         mark_modes(axes, {"simulated"})
         attach(axes, table)
     return axes
 
 
-def _verdict(parts: pd.Series[str]) -> tuple[str, str]:
-    """One word for a claim, and why: it is a conjunction, so that it needs every comparison (METHOD §7)."""
+def _mark_ratio(axes: Axes, row: Mapping[Any, Any], y: float) -> None:
+    ink = TONES[row["verdict"]]
+    axes.plot([row["low"], row["high"]], [y, y], lw=1.0, color=ink)
+    axes.plot([row["exact_low"], row["exact_high"]], [y, y], lw=3.0, color=ink, solid_capstyle="butt")
+    axes.plot(row["ratio"], y, SIGNS[row["figure"]], ms=5, color=ink, mec="white", mew=0.5)
+
+
+def _counts(parts: pd.Series[str]) -> str:
+    """Why a conjunction has its verdict: it needs every comparison (METHOD §7)."""
     counts = parts.value_counts().reindex(list(TONES)).dropna().astype(int)
-    word = next(word for word in ("contradicted", "undecided", "implied") if word in counts)
-    why = ", ".join(f"{number} {name}" for name, number in counts.items()) if len(counts) > 1 else f"all {len(parts)}"
-    return word, f" ({why})" if len(parts) > 1 else ""
+    return ", ".join(f"{number} of {len(parts)} {name}" for name, number in counts.items())

@@ -1,4 +1,4 @@
-"""What the paper keeps on record about the twin: claims judged by it, the code's hash, verdicts in its profiles."""
+"""What the paper keeps on record about the twin: the code's hash, verdicts in its profiles."""
 
 from __future__ import annotations
 
@@ -8,31 +8,14 @@ from pathlib import Path
 import pytest
 
 from mlscale.runs.schedule import ClosedLoop, ClosedStage
-from mlscale_paper.claims import Claim, Side, flips, judge, log_ratios, paper_claims
 from mlscale_paper.twin_records import CLAIMS, VALIDATION, record_hash, write_comparisons, write_verdicts
 from mlscale_twin.code_hash import code_hash
 from mlscale_twin.profile import FOLDER, read_profile
 from mlscale_twin.simulate import simulate
 
-LEVEL_S = 0.55
 STEP = ClosedLoop(
     duration_s=160.0, stages=(ClosedStage(start_s=0, clients=2), ClosedStage(start_s=50, clients=14)), think_mean_s=0.76
 )
-
-
-def test_claims_are_judged_and_flipped() -> None:
-    plain = Claim("slower", "", Side("torchserve"), Side("torchserve", scaling={"max_replicas": 1}), "mean_response_s")
-    assert (log_ratios(plain, STEP, LEVEL_S, 3) > 0).all()
-    table = judge([plain], STEP, LEVEL_S, 3)
-    assert table.loc[0, "verdict"] == "implied"
-    assert table.loc[0, "low"] <= table.loc[0, "ratio"] <= table.loc[0, "high"]
-    close = Claim("close", "", Side("torchserve"), Side("k3s"), "t_slo_s")
-    flipping = flips(close, STEP, LEVEL_S, 3).set_index("number")
-    start = flipping.loc["starts.steps.2.takes"]
-    assert 0.06 < start["factor"] < 1, "pods that start fast enough flip it"
-    assert start["source"]
-    names = [claim.name for claim in paper_claims()]
-    assert len(names) == len(set(names))
 
 
 def test_each_record_has_its_own_hash() -> None:
