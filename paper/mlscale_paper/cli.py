@@ -14,9 +14,7 @@ Environments = Annotated[str, typer.Option(help="names, separated by spaces or c
 Blocks = Annotated[int, typer.Option(min=1)]
 Cells = Annotated[
     str,
-    typer.Option(
-        help="core, shipped, open, sensitivity, partition, container, rehearsal, calibration, holdout, comma-separated"
-    ),
+    typer.Option(help="core, shipped, open, sensitivity, partition, container, rehearsal, holdout, comma-separated"),
 ]
 Runs = Annotated[Path, typer.Option(help="where runs go")]
 Seed = Annotated[int, typer.Option(min=0)]
@@ -91,7 +89,7 @@ def pilot(
 def freeze(
     runs: Annotated[Path, typer.Option(help="where the hold-out will be measured")] = Path("runs"),
 ) -> None:
-    """Fix the twin's profiles for this host, before hold-out runs are measured on it (data/twin.json)."""
+    """Fix the twin's profiles and code for this host, before hold-out runs are measured on it (data/twin.json)."""
     from mlscale_paper import freeze, places
 
     host, newly_frozen = freeze.freeze(runs.resolve())
@@ -115,20 +113,22 @@ def validate(
     from mlscale_paper import twin_records, twin_tables
     from mlscale_paper.freeze import frozen_profile_of, read_frozen
     from mlscale_paper.protocol import published_protocol
+    from mlscale_paper.results import twin_text
     from mlscale_twin.studies.validation import validate
 
     held_out = twin_tables.published_hold_out()
-    before = twin_tables.published("core", "rehearsal", "calibration")
+    fitted = [run for run in twin_tables.published("core", "rehearsal") if run.info.valid]
     with Shown() as shown:
-        profile_of = frozen_profile_of(read_frozen(), twin_tables.calibrations())
+        profile_of = frozen_profile_of(read_frozen(), held_out, fitted)
         level_s = published_protocol().level_s
-        record = validate(held_out, before, level_s, draws=draws, progress=shown, profile_of=profile_of)
+        record = validate(held_out, fitted, level_s, draws=draws, progress=shown, profile_of=profile_of)
     file = twin_records.write_record(twin_records.VALIDATION, record)
     if profiles is not None:
         twin_records.write_verdicts(record, held_out, profiles)
-    columns = ["environment", "figure", "n", "live", "twin", "low", "high", "verdict"]
+    columns = ["environment", "figure", "n", "live", "twin", "low", "high", "verdict", "not_claimed"]
     print(pd.DataFrame(record["verdicts"])[columns].round(3).to_string(index=False))
-    print(f"{file}: written")
+    print(pd.DataFrame(record["rivals"]).round(3).to_string(index=False))
+    print(f"{twin_text(record)}{file}: written")
 
 
 @experiment_app.command()

@@ -13,16 +13,17 @@ from typing import Any, Final, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from mlscale.runs import Arm, ClosedLoop, Connections, MlscaleError, OpenLoop, Schedule
+from mlscale.runs import Arm, ClosedLoop, Connections, MlscaleError, OpenLoop, Schedule, Staircase
+from mlscale.runs.schedule import ClosedStage, Step
 from mlscale_paper.protocol import Protocol
 from mlscale_paper.variants import (
-    CALIBRATION,
     CELLS,
     CONTAINER,
     CONTAINER_ENVIRONMENTS,
     CORE,
     HOLDOUT,
     JUDGED,
+    LEVELS,
     NAMED_CELLS,
     NO_MACHINES,
     PARTITION,
@@ -30,8 +31,6 @@ from mlscale_paper.variants import (
     REHEARSED,
     SENSITIVITY,
     SHIPPED,
-    STANDS_IN,
-    TWIN_CELLS,
     Boot,
     Cell,
     HeldOut,
@@ -41,9 +40,9 @@ from mlscale_paper.variants import (
 # Of cells other than core, which has as many as are asked for.
 OTHER_BLOCKS: Final[Mapping[Cell, int]] = {"shipped": 6, "open": 6, "sensitivity": 3, "partition": 3, "container": 1}
 REHEARSAL_BLOCKS: Final = 3
-HOLDOUT_BLOCKS: Final = 3
-# Before the hold-out, in its middle, after it: a shared host is not equally fast all the time.
-CALIBRATION_BLOCKS: Final = 3
+HOLDOUT_BLOCKS: Final = 4
+# How long each of its schedules is watched from the first change of load, s: Ray Serve's second replica takes 50 s.
+HOLDOUT_HORIZON_S: Final = 100.0
 QUICK_BLOCKS: Final = 1
 # How long the step is watched in the rehearsal, beside the time that a machine takes to boot, s.
 REHEARSAL_HORIZON_S: Final = 150.0
@@ -113,21 +112,21 @@ def plan(
 
     Args:
         environments: names, each once.
-        cells: of `CELLS`; each is completed before the next, except calibration, which lies around the hold-out's
-            halves. Environments in `REHEARSED` have the rehearsal only; it is run wherever one of them is named.
+        cells: of `CELLS`; each is completed before the next. Environments in `REHEARSED` have the hold-out and the
+            rehearsal, which is run wherever one of them is named, but not for the hold-out alone.
         blocks: of core; the others have `OTHER_BLOCKS` (container only of the environments that scale containers),
-            calibration `CALIBRATION_BLOCKS`, holdout `HOLDOUT_BLOCKS`, a quick experiment one block; these have no A/A.
+            holdout `HOLDOUT_BLOCKS`, a quick experiment one block; these have no A/A.
     Raises:
         MlscaleError: no environment, a duplicate one, an unknown cell, no block.
     """
     check(environments, cells, blocks)
     plain = [name for name in environments if name not in REHEARSED]
-    rehearsed = list(_rehearsal(environments, protocol, seed, quick=quick))
+    rehearsed = list(_rehearsal(environments, protocol, seed, quick=quick)) if set(cells) != {"holdout"} else []
     if quick:
         return [*_blocks(plain, "core", CORE, QUICK_BLOCKS, protocol, seed, aa=False, quick=True), *rehearsed]
     runs: list[PlannedRun] = []
     for cell in CELLS:
-        if cell not in cells or cell in ("rehearsal", *TWIN_CELLS):
+        if cell not in cells or cell in ("rehearsal", "holdout"):
             continue
         number = OTHER_BLOCKS.get(cell, blocks)
         chosen = [name for name in plain if cell != "container" or name in CONTAINER_ENVIRONMENTS]
@@ -139,8 +138,8 @@ def plan(
         runs += sorted(
             cell_runs, key=lambda run: run.block
         )  # variants alternate, so that time of day affects all alike
-    for_twin = [run for run in _for_the_twin(environments, protocol, seed) if run.cell in cells]
-    return [*runs, *rehearsed, *for_twin]
+    held_out = _held_out(environments, protocol, seed) if "holdout" in cells else ()
+    return [*runs, *rehearsed, *held_out]
 
 
 def baseline_s(protocol: Protocol, seed: int, block: int) -> float:
@@ -241,72 +240,54 @@ def _rehearsed(
     )
 
 
-def _for_the_twin(environments: Sequence[str], protocol: Protocol, seed: int) -> list[PlannedRun]:
-    """The hold-out, and calibrating blocks before it, in its middle and after it."""
-    between = HOLDOUT_BLOCKS / (CALIBRATION_BLOCKS - 1)
-    calibrating = _judged(environments, "calibration", (CALIBRATION,), CALIBRATION_BLOCKS, protocol, seed)
-    turns = [(between * (run.block - 1), run) for run in calibrating]
-    held_out = _judged(environments, "holdout", HOLDOUT, HOLDOUT_BLOCKS, protocol, seed)
-    turns += [(run.block - 0.5, run) for run in held_out]
-    return [run for _, run in sorted(turns, key=lambda turn: turn[0])]
-
-
-def _judged(
-    environments: Sequence[str], cell: Cell, variants: Sequence[HeldOut], blocks: int, protocol: Protocol, seed: int
-) -> Iterator[PlannedRun]:
-    """Blocks of the environments, the rehearsed among them, under one of the schedules; the schedules take turns."""
+def _held_out(environments: Sequence[str], protocol: Protocol, seed: int) -> Iterator[PlannedRun]:
+    """Blocks of the environments, the rehearsed among them, under one of the schedules; the schedules take turns, and
+    each has another of the `LEVELS` than the others of its block, and than in the block before."""
+    stream = [seed, _STREAMS["orders"], _CELL_STREAMS["holdout"]]
     block_orders = {
-        setup.name: orders(len(JUDGED), blocks, [seed, _STREAMS["orders"], _CELL_STREAMS[cell], *setup.name.encode()])
-        for setup in variants
+        setup.name: orders(len(JUDGED), HOLDOUT_BLOCKS, [*stream, *setup.name.encode()]) for setup in HOLDOUT
     }
-    for block in range(1, blocks + 1):
-        for setup in variants:
+    for block in range(1, HOLDOUT_BLOCKS + 1):
+        for turn, setup in enumerate(HOLDOUT):
+            level = LEVELS[(block - 1 + turn) % len(LEVELS)]
+            variant = f"{setup.name}-x{level:g}"
             predecessor = None
             for position, place in enumerate(block_orders[setup.name][block - 1], start=1):
                 environment = JUDGED[place]
                 if environment not in environments:
                     continue
-                yield _held_out(environment, cell, setup, protocol, seed, block, position, predecessor)
+                arm = protocol.matched.get("k3s" if environment in REHEARSED else environment, {})
+                yield PlannedRun(
+                    cell="holdout",
+                    variant=variant,
+                    block=block,
+                    position=position,
+                    environment=environment,
+                    arm="matched",
+                    connections="fresh",
+                    scaling={**protocol.sizes, **arm, **setup.scaling[environment]},
+                    aa_label=None,
+                    predecessor=predecessor,
+                    schedule=_unseen(setup, level, environment, protocol, baseline_s(protocol, seed, 100 + block)),
+                    seed=seed,
+                    folder=_folder("holdout", variant, block, position, environment, None),
+                )
                 predecessor = environment
 
 
-def _held_out(
-    environment: str,
-    cell: Cell,
-    setup: HeldOut,
-    protocol: Protocol,
-    seed: int,
-    block: int,
-    position: int,
-    predecessor: str | None,
-) -> PlannedRun:
-    variant = setup.name
-    if cell == "calibration" and environment in STANDS_IN:
-        environment, variant = STANDS_IN[environment], f"{variant}-for-{environment}"
-    frozen = {**protocol.sizes, **protocol.matched.get("k3s" if environment in REHEARSED else environment, {})}
-    return PlannedRun(
-        cell=cell,
-        variant=variant,
-        block=block,
-        position=position,
-        environment=environment,
-        arm="matched",
-        connections="fresh",
-        scaling={**frozen, **setup.scaling.get(environment, {})},
-        aa_label=None,
-        predecessor=predecessor,
-        schedule=_unseen(setup, environment, protocol, baseline_s(protocol, seed, _AFTER_CORE[cell] + block)),
-        seed=seed,
-        folder=_folder(cell, variant, block, position, environment, None),
-    )
-
-
-def _unseen(setup: HeldOut, environment: str, protocol: Protocol, baseline_s: float) -> ClosedLoop | OpenLoop:
-    """Core's baseline, then its step or one of another size, in the closed or in the open loop."""
-    if environment in setup.rate_rps:
-        return protocol.model_copy(update={"open_step_rps": setup.rate_rps[environment]}).open_schedule(baseline_s)
-    clients = setup.clients.get(environment, protocol.step_clients)
-    return protocol.model_copy(update={"step_clients": clients}).closed_schedule(baseline_s)
+def _unseen(
+    setup: HeldOut, level: float, environment: str, protocol: Protocol, baseline_s: float
+) -> ClosedLoop | OpenLoop:
+    """Core's baseline (with block numbers of its own), then the setup's changes of load."""
+    peak, duration_s = level * setup.peak[environment], baseline_s + HOLDOUT_HORIZON_S
+    base = protocol.open_baseline_rps if setup.open_loop else protocol.baseline_clients
+    loads = [(0.0, float(base)), *((baseline_s + at_s, base + share * (peak - base)) for at_s, share in setup.shares)]
+    if setup.open_loop:
+        steps = tuple(Step(start_s=at_s, rate_rps=round(load, 3)) for at_s, load in loads)
+        return OpenLoop(duration_s=duration_s, rate=Staircase(steps=steps), arrivals="poisson")
+    stages = tuple(ClosedStage(start_s=at_s, clients=round(load)) for at_s, load in loads)
+    core = protocol.closed_schedule(baseline_s)
+    return core.model_copy(update={"duration_s": duration_s, "stages": stages})
 
 
 def _step(boot: Boot, protocol: Protocol, baseline_s: float) -> ClosedLoop:
@@ -363,13 +344,11 @@ def check(environments: Sequence[str], cells: Sequence[str], blocks: int) -> Non
         raise MlscaleError(f"{blocks} blocks", "--blocks", "ask for at least one")
 
 
-# Blocks for the twin have baselines of their own.
-_AFTER_CORE: Final = {"holdout": 100, "calibration": 200}
 # Separate random streams, so that no draw affects another.
 _STREAMS: Final = {"orders": 1, "baseline": 2, "aa": 3}
 # Streams of the orders by cell. Never renumber: published runs lie in folders named after places.
 _CELL_STREAMS: Final[Mapping[Cell, int]] = {
-    "core": 0, "open": 1, "sensitivity": 2, "container": 3, "rehearsal": 4, "holdout": 5, "calibration": 6,
+    "core": 0, "open": 1, "sensitivity": 2, "container": 3, "rehearsal": 4, "holdout": 5,
     "shipped": 7, "partition": 8,
 }  # fmt: skip
 _VARIANTS: Final[Mapping[Cell, tuple[Variant, ...]]] = {

@@ -15,6 +15,7 @@ from mlscale_paper import design, places
 from mlscale_paper.applications import code_reader
 from mlscale_paper.attempts import MOST_ATTEMPTS, QUICK_ATTEMPTS, State, attempt_folder, claim, set_aside, state_of
 from mlscale_paper.drawing import draw_all, drawing_s
+from mlscale_paper.freeze import check_frozen
 from mlscale_paper.notebook_execution import NotebookFailed, execute
 from mlscale_paper.protocol import Protocol, other_host, photos_folder, read_protocol
 from mlscale_paper.variants import NAMED_CELLS, REHEARSED, TWIN_CELLS
@@ -244,7 +245,9 @@ def _parameters(experiment: Experiment, state: State, folder: Path) -> dict[str,
 
 
 def _prepare(experiment: Experiment) -> None:
-    """Check paths and free space before anything is measured."""
+    """Check paths, free space and, for the hold-out, that the twin is frozen, before anything is measured."""
+    if "holdout" in experiment.cells:
+        check_frozen(experiment.environments)
     for folder in (experiment.root, experiment.figures):
         try:
             folder.mkdir(parents=True, exist_ok=True)

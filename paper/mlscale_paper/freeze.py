@@ -1,16 +1,14 @@
-"""data/twin.json: the twin's profiles for a host, frozen before the runs that judge it are measured (METHOD §8).
+"""data/twin.json: the twin of a host, frozen before the runs that judge it are measured (METHOD §8).
 
-Profiles are frozen by their hashes. The host's speed may not come from the runs that judge the twin either: it comes
-from calibrating runs of core's setup before, among and after them, since the speed of a shared host varies.
+Profiles and code are frozen by their hashes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -21,42 +19,48 @@ from mlscale.host.facts import host_facts
 from mlscale.runs import MlscaleError, Run, load_runs
 from mlscale_paper import places
 from mlscale_paper.variants import JUDGED
+from mlscale_twin.code_hash import code_hash
+from mlscale_twin.host_speed import at_own_speed
 from mlscale_twin.profile import Profile, read_profile
-from mlscale_twin.transfer import Speed, at_speed, pool_speeds, speed_of
 
 
 class FrozenProfile(BaseModel):
-    """One environment's profile: the hash of the shipped one."""
+    """One environment's twin: the hashes of the shipped profile, and of the code and all profiles."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     frozen_at: datetime
     sha256: str
+    code_sha256: str
 
 
 class Frozen(BaseModel):
-    """Frozen profiles, by host (`host_name`) and environment."""
+    """Frozen twins, by host (`host_name`) and environment."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    version: Literal[3] = 3
+    version: Literal[4] = 4
     hosts: Mapping[str, Mapping[str, FrozenProfile]] = {}
 
     def profile_of(self, run: Run) -> Profile:
         """The profile of a run's environment, as it was frozen for the run's host.
 
         Raises:
-            MlscaleError: it was not frozen for that host, or has changed since.
+            MlscaleError: it was not frozen for that host, or it or the code has changed since.
         """
-        environment, host = run.info.environment, host_name(run.info.host)
+        return self.profile_on(host_name(run.info.host), run.info.environment)
+
+    def profile_on(self, host: str, environment: str) -> Profile:
+        """The same, by host and environment."""
         frozen = self.hosts.get(host, {}).get(environment)
         if frozen is None:
             what = f"the twin of {environment} was not frozen for {host}"
-            raise MlscaleError(what, str(places.twin_file()), "measure and freeze on one host")
+            raise MlscaleError(what, str(places.twin_file()), "mlscale experiment freeze, on that host")
         profile = read_profile(environment)
-        if frozen.sha256 != profile.sha256:
+        if frozen.sha256 != profile.sha256 or frozen.code_sha256 != code_hash():
+            changed = f"profile {environment}" if frozen.sha256 != profile.sha256 else "twin's code"
             raise MlscaleError(
-                f"the profile {environment} is not the one that was frozen",
+                f"the {changed} is not the one that was frozen",
                 str(places.twin_file()),
                 "restore it, or freeze again and measure new hold-out runs",
             )
@@ -64,7 +68,7 @@ class Frozen(BaseModel):
 
 
 def read_frozen() -> Frozen:
-    """The frozen profiles; empty if there are none.
+    """The frozen twins; empty if there are none.
 
     Raises:
         MlscaleError: the file is broken.
@@ -79,8 +83,8 @@ def read_frozen() -> Frozen:
 
 
 def freeze(runs: Path) -> tuple[str, list[str]]:
-    """Freezes the current profiles for this host, before hold-out runs of them exist below ``runs``. Profiles that are
-    frozen already and unchanged are kept.
+    """Freezes the current twins for this host, before hold-out runs of them exist below ``runs``. Those that are frozen
+    already and unchanged are kept.
 
     Returns:
         This host's name, and the newly frozen environments.
@@ -88,10 +92,17 @@ def freeze(runs: Path) -> tuple[str, list[str]]:
         MlscaleError: this host has hold-out runs of such an environment already.
     """
     host, frozen = host_name(dict(host_facts())), read_frozen()
-    before = frozen.hosts.get(host, {})
+    before, code = frozen.hosts.get(host, {}), code_hash()
     now = datetime.now(UTC).replace(microsecond=0)
-    current = {name: FrozenProfile(frozen_at=now, sha256=read_profile(name).sha256) for name in JUDGED}
-    new = [name for name in JUDGED if name not in before or before[name].sha256 != current[name].sha256]
+    current = {
+        name: FrozenProfile(frozen_at=now, sha256=read_profile(name).sha256, code_sha256=code) for name in JUDGED
+    }
+    hashes = {"sha256", "code_sha256"}
+    new = [
+        name
+        for name in JUDGED
+        if name not in before or before[name].model_dump(include=hashes) != current[name].model_dump(include=hashes)
+    ]
     folder = runs / "holdout"
     held_out = load_runs(folder, allow_incomplete=True) if next(folder.rglob("run.json"), None) else []
     late = sorted({run.info.environment for run in held_out if host_name(run.info.host) == host} & set(new))
@@ -103,63 +114,18 @@ def freeze(runs: Path) -> tuple[str, list[str]]:
     return host, new
 
 
-# Longest time between calibrating runs of one session, or from a run to a session: a shared host's speed varies.
-MAX_GAP: Final = timedelta(minutes=90)
+def check_frozen(environments: Sequence[str]) -> None:
+    """Raise MlscaleError unless the present twins of these environments are frozen for this host: what the hold-out
+    needs before its first run."""
+    frozen, host = read_frozen(), host_name(dict(host_facts()))
+    for name in environments:
+        if name in JUDGED:
+            frozen.profile_on(host, name)
 
 
-@dataclass(frozen=True)
-class CalibratingRun:
-    """A calibrating run, and the speed of its host."""
-
-    run: Run
-    speed: Speed
-
-
-def speeds_of(calibrating: Sequence[Run], published: Sequence[Run]) -> list[CalibratingRun]:
-    """Speed of each valid run's host, relative to the valid published runs of the same setup."""
-    speeds = []
-    for run in sorted(calibrating, key=lambda run: run.info.wall_start):
-        same_setup = [other for other in published if other.info.valid and _setup(other) == _setup(run)]
-        if run.info.valid:
-            speeds.append(CalibratingRun(run, speed_of([run], same_setup, read_profile(run.info.environment))))
-    return speeds
-
-
-def sessions(calibrating: Sequence[CalibratingRun]) -> list[list[CalibratingRun]]:
-    """Groups calibrating runs by host and time, without gaps longer than `MAX_GAP`."""
-    by_host: dict[str, list[list[CalibratingRun]]] = {}
-    for entry in sorted(calibrating, key=lambda entry: entry.run.info.wall_start):
-        of_host = by_host.setdefault(host_name(entry.run.info.host), [])
-        if of_host and entry.run.info.wall_start - of_host[-1][-1].run.info.wall_start <= MAX_GAP:
-            of_host[-1].append(entry)
-        else:
-            of_host.append([entry])
-    return [session for of_host in by_host.values() for session in of_host]
-
-
-def session_around(run: Run, candidates: Sequence[Sequence[CalibratingRun]]) -> Sequence[CalibratingRun]:
-    """The session on the run's host during which it began; empty if there is none."""
-    host, begun = host_name(run.info.host), run.info.wall_start
-    for session in candidates:
-        first, last = session[0].run.info, session[-1].run.info
-        if host_name(first.host) == host and first.wall_start - MAX_GAP <= begun <= last.wall_start + MAX_GAP:
-            return session
-    return ()
-
-
-def frozen_profile_of(frozen: Frozen, calibrating: Sequence[CalibratingRun]) -> Callable[[Run], Profile]:
-    """Maps a run to its twin's profile: the frozen one, at the speed of the calibrating runs around it."""
-    known = sessions(calibrating)
-
-    def profile_of(run: Run) -> Profile:
-        profile, near = frozen.profile_of(run), session_around(run, known)
-        if not near:
-            what = f"no valid calibrating run of {host_name(run.info.host)} around {run.info.wall_start:%Y-%m-%d %H:%M}"
-            raise MlscaleError(what, "data/reference", "measure and publish some")
-        return at_speed(profile, pool_speeds([entry.speed for entry in near]))
-
-    return profile_of
-
-
-def _setup(run: Run) -> tuple[str, object]:
-    return run.info.environment, run.info.scaling
+def frozen_profile_of(frozen: Frozen, runs: Sequence[Run], others: Sequence[Run]) -> Callable[[Run], Profile]:
+    """Maps each of the runs to its twin's profile: the frozen one, at the speed that the light loads of these runs and
+    of ``others`` (of any host) show for it."""
+    for run in runs:
+        frozen.profile_of(run)
+    return at_own_speed([*others, *runs], lambda run: read_profile(run.info.environment))

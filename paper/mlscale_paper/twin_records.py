@@ -70,17 +70,19 @@ def validation_of(runs: Sequence[Run]) -> dict[str, Any] | None:
 
 
 def write_verdicts(record: Mapping[str, Any], runs: Sequence[Run], profiles: Path) -> None:
-    """Writes into each profile of the folder by which runs it was validated, and the verdict; figures of simulated runs
-    show it."""
+    """Writes into each profile of the folder by which runs it was validated, the verdict, which figures of simulated
+    runs show, and how far the twin was from these runs, which replaces the comparison with the runs of the fit."""
     for environment, rows in pd.DataFrame(record["verdicts"]).groupby("environment"):
         last = max(run.info.wall_start for run in runs if run.info.environment == environment)
         counts = rows["verdict"].value_counts()
         counts_text = ", ".join(f"{counts.get(name, 0)} {name}" for name in ("equivalent", "inconclusive", "different"))
         validated = (
-            f"held against {rows['n'].max()} live runs until {last:%Y-%m-%d}: {counts_text} of {len(rows)} figures"
+            f"held against {rows['n'].max()} live runs until {last:%Y-%m-%d}: {counts_text} of {len(rows)} figures, "
+            f"{int((rows['not_claimed'] == '').sum())} claimed"
         )
         file = profiles / f"{environment}.json"
-        _write_profile(file, read_profile(file).model_copy(update={"validated": validated}))
+        compared = Compared.model_validate(record["compared"][environment])
+        _write_profile(file, read_profile(file).model_copy(update={"validated": validated, "compared": compared}))
 
 
 def write_comparisons(profiles: Path, progress: Progress | None = None) -> dict[Path, Compared]:

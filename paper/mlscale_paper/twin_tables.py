@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from mlscale.analysis.boot_time_response import boot_time_rows, slope_on_boot
 from mlscale.analysis.resources import cpu_by_role
@@ -18,13 +19,13 @@ from mlscale.progress import Shown
 from mlscale.runs import Arm, ClosedLoop, MlscaleError, OpenLoop, Run, load_runs
 from mlscale_paper import places
 from mlscale_paper.claims import CLOUD
-from mlscale_paper.freeze import CalibratingRun, frozen_profile_of, read_frozen, session_around, sessions, speeds_of
+from mlscale_paper.freeze import frozen_profile_of, read_frozen
 from mlscale_paper.protocol import published_protocol
 from mlscale_twin.cloud import Range, read_cloud
+from mlscale_twin.host_speed import at_own_speed, fit_speed, light_cpu_s, loaded_cpu_s
 from mlscale_twin.likeness import MARGINS, differences, likeness_figures
 from mlscale_twin.simulate import SimulateOptions, simulate
 from mlscale_twin.studies.validation import Comparison, ProfileOf, shipped, twins_of
-from mlscale_twin.transfer import pool_speeds
 
 # CPU of a replica where environments are compared with ECS: Fargate sells 0.25 vCPU and up, and no 0.3.
 CLOUD_CORES: Final = 0.25
@@ -97,41 +98,35 @@ class RunsToCompare:
     runs: Sequence[Run]
     what: str
     profile_of: ProfileOf
-    calibrations: Sequence[CalibratingRun] = ()
 
 
 def runs_to_compare(p: NotebookParameters) -> RunsToCompare:
     """The valid runs named by the parameters, else the published hold-out, else the runs that the profiles were fitted
     to, with a remark that they are no test."""
     folder = places.reference() / "holdout"
+    fitted = [run for run in published("core", "rehearsal") if run.info.valid]
     if p.run_dirs or folder.is_dir():
         runs = [run for run in load_runs(p.run_dirs or folder) if run.info.valid]
-        known = calibrations()
-        return RunsToCompare(runs, "the twins of these runs", profile_of(runs, known), known)
+        return RunsToCompare(runs, "the twins of these runs", profile_of(runs, fitted))
     remark(
         "**No hold-out is published.** The twin is compared with the runs that its profiles were fitted to. What "
         "follows shows what the model can describe; it does not test it."
     )
-    fitted = [run for run in published("core", "rehearsal") if run.info.valid]
-    return RunsToCompare(fitted, "the twins of these runs, to which its profiles were fitted", shipped)
+    what = "the twins of these runs, to which its profiles were fitted"
+    return RunsToCompare(fitted, what, at_own_speed(fitted, shipped))
 
 
-def profile_of(runs: Sequence[Run], calibrating: Sequence[CalibratingRun]) -> ProfileOf:
-    """The profiles for the twins of some runs: as frozen for the runs' hosts, at these hosts' speed; else as shipped,
-    with a remark."""
-    frozen, known = read_frozen(), sessions(calibrating)
-    if all(host_name(run.info.host) in frozen.hosts and session_around(run, known) for run in runs):
-        return frozen_profile_of(frozen, calibrating)
+def profile_of(runs: Sequence[Run], fitted: Sequence[Run]) -> ProfileOf:
+    """The profiles for the twins of some runs, at the runs' own speed: as frozen for their hosts, else as shipped, with
+    a remark."""
+    frozen = read_frozen()
+    if all(host_name(run.info.host) in frozen.hosts for run in runs):
+        return frozen_profile_of(frozen, runs, fitted)
     remark(
-        "The twins use the shipped profiles, at the speed of the host that these were fitted on: for some of these "
-        "runs no twin was frozen, or no calibrating run was published. So the following does not validate the twin."
+        "The twins use the shipped profiles: for the host of some of these runs no twin was frozen. So the following "
+        "does not validate the twin."
     )
-    return shipped
-
-
-def calibrations() -> list[CalibratingRun]:
-    """The published calibrating runs with their hosts' speeds."""
-    return speeds_of(published("calibration"), published("core", "rehearsal"))
+    return at_own_speed([*fitted, *runs], shipped)
 
 
 def frozen_table() -> pd.DataFrame:
@@ -143,20 +138,30 @@ def frozen_table() -> pd.DataFrame:
     )
 
 
-def speed_table(calibrating: Sequence[CalibratingRun]) -> pd.DataFrame:
-    """Durations of work and starts in calibrating runs, relative to the profiles' host: of each run, then pooled by
-    session."""
-    rows = [
-        (f"{entry.run.info.wall_start:%m-%d %H:%M}", entry.run.info.environment, entry.speed) for entry in calibrating
-    ]
-    rows += [
-        (f"all from {near[0].run.info.wall_start:%m-%d %H:%M}", "", pool_speeds([entry.speed for entry in near]))
-        for near in sessions(calibrating)
-    ]
-    return pd.DataFrame(
-        {"begun (UTC)": at, "environment": name, "work": f"x {speed.work:.2f}", "starts": f"x {speed.starts:.2f}"}
-        for at, name, speed in rows
-    )
+def speed_table(runs: Sequence[Run]) -> pd.DataFrame:
+    """By environment: runs, CPU of an answer before and after the step, ms, geometric means; the ratio of the two with
+    its 95 % interval over runs; and the standard deviation of the former between runs of a day, as far as it persists
+    after the step and as far as it does not."""
+    rows = []
+    for name in dict.fromkeys(run.info.environment for run in runs):
+        own = [run for run in runs if run.info.environment == name]
+        light, loaded = (np.log([cpu_s(run) for run in own]) for cpu_s in (light_cpu_s, loaded_cpu_s))
+        ratio = loaded - light
+        half = float(stats.t.ppf(0.975, len(own) - 1)) * float(stats.sem(ratio))
+        low, middle, high = np.exp(ratio.mean() + half * np.array([-1.0, 0.0, 1.0]))
+        speed = fit_speed(own, None, {"source": "these runs", "date": "2026-11"})
+        rows.append(
+            {
+                "environment": name,
+                "runs": len(own),
+                "light (ms)": f"{1000 * np.exp(light.mean()):.1f}",
+                "loaded (ms)": f"{1000 * np.exp(loaded.mean()):.1f}",
+                "loaded / light": f"{middle:.2f} ({low:.2f} to {high:.2f})",
+                "persists": f"{100 * speed.run.value:.1f} %" if speed else "",
+                "does not": f"{100 * speed.noise.value:.1f} %" if speed else "",
+            }
+        )
+    return pd.DataFrame(rows)
 
 
 def differences_by_setup(comparison: Comparison) -> pd.DataFrame:

@@ -9,9 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from mlscale.runs import Arm, Connections, Run
 
-Cell = Literal[
-    "core", "shipped", "open", "sensitivity", "partition", "container", "rehearsal", "holdout", "calibration"
-]
+Cell = Literal["core", "shipped", "open", "sensitivity", "partition", "container", "rehearsal", "holdout"]
 CELLS: Final[tuple[Cell, ...]] = get_args(Cell)
 
 
@@ -66,11 +64,11 @@ CONTAINER: Final = (
 )
 CONTAINER_ENVIRONMENTS: Final = ("k3s",)
 # Cells whose variants have names.
-NAMED_CELLS: Final = ("sensitivity", "partition", "container", "rehearsal", "holdout", "calibration")
+NAMED_CELLS: Final = ("sensitivity", "partition", "container", "rehearsal", "holdout")
 # Cells in which environments are compared.
 COMPARED_CELLS: Final[tuple[Cell, ...]] = ("core", "shipped", "open", "sensitivity")
 # Cells that are there for the twin alone: no figure of an environment, and no comparison, takes their runs.
-TWIN_CELLS: Final[tuple[Cell, ...]] = ("holdout", "calibration")
+TWIN_CELLS: Final[tuple[Cell, ...]] = ("holdout",)
 
 
 class Boot(BaseModel):
@@ -115,46 +113,56 @@ JUDGED: Final = ("torchserve", "rayserve", "k3s", "eks")
 
 
 class HeldOut(BaseModel):
-    """What the twin is judged by and was not made from: another step, another maximum, one other setting; each by
-    environment. ``clients`` or ``rate_rps``: after the step, in a closed or an open loop; neither: core's step."""
+    """A schedule by which the twin is judged, and that it was not made from, with one setting changed.
+
+    ``peak``: the load after its rise, by environment: clients of a closed loop, or requests/s if ``open_loop``.
+    ``shares``: (time since the rise began, s; share of the way from core's baseline to the peak), in order.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
-    clients: Mapping[str, int] = {}
-    rate_rps: Mapping[str, float] = {}
+    open_loop: bool = False
+    peak: Mapping[str, float]
+    shares: tuple[tuple[float, float], ...]
     scaling: Mapping[str, Mapping[str, Any]]
 
 
-# Unseen schedules for the twin (METHOD §8), fixed before they were measured; its profiles were frozen before, too. Ray
-# Serve gets one more replica at most: three that started at once left two cores no room (94 % in use: invalid); and
-# less load, which two replicas can serve. The loads suit the host on which they were measured, whose answers take 0.65
-# of the CPU that they took on core's (METHOD §8, also on earlier hold-outs).
+RAMP_S: Final = 60.0
+RAMP_STEPS: Final = 12
+# Unseen schedules for the twin (METHOD §8), fixed before they were measured; its profiles and code are frozen before,
+# too. The peaks are what the replicas of core's arm can serve once they are there, on core's host; Ray Serve's ramp is
+# lower, since a replica of it takes 50 s to start.
 HOLDOUT: Final = (
     HeldOut(
-        name="closed",
-        clients={"torchserve": 24, "rayserve": 12, "k3s": 24, "eks": 24},
+        name="step",
+        peak={"torchserve": 14, "rayserve": 12, "k3s": 14, "eks": 14},
+        shares=((0.0, 1.0),),
         scaling={
-            "torchserve": {"max_replicas": 3, "target_ongoing": 1.5},
-            "rayserve": {"max_replicas": 2, "target_ongoing_requests": 1.5},
-            "k3s": {"max_replicas": 3, "target_in_flight": 1.5},
-            "eks": {"max_replicas": 3, "target_in_flight": 1.5, "boot": "20s"},
+            "torchserve": {"target_ongoing": 1.5},
+            "rayserve": {"target_ongoing_requests": 1.5},
+            "k3s": {"target_in_flight": 1.5},
+            "eks": {"target_in_flight": 1.5, "boot": "20s"},
         },
     ),
     HeldOut(
-        name="open",
-        rate_rps={"torchserve": 18.0, "rayserve": 11.0, "k3s": 18.0, "eks": 18.0},
+        name="ramp",
+        open_loop=True,
+        peak={"torchserve": 7.0, "rayserve": 5.0, "k3s": 7.0, "eks": 7.0},
+        shares=tuple((place * RAMP_S / RAMP_STEPS, (place + 1) / RAMP_STEPS) for place in range(RAMP_STEPS)),
         scaling={
-            "torchserve": {"max_replicas": 3, "upscale_delay_s": 4.0},
-            "rayserve": {"max_replicas": 2, "upscale_delay_s": 4.0},
-            "k3s": {"max_replicas": 3, "readiness_period_s": 5},
-            "eks": {"max_replicas": 3, "readiness_period_s": 5, "boot": "30s"},
+            "torchserve": {"upscale_delay_s": 4.0},
+            "rayserve": {"upscale_delay_s": 4.0},
+            "k3s": {"readiness_period_s": 5},
+            "eks": {"readiness_period_s": 5, "boot": "30s"},
         },
     ),
+    HeldOut(
+        name="burst",
+        peak={"torchserve": 16, "rayserve": 14, "k3s": 16, "eks": 16},
+        shares=((0.0, 1.0), (40.0, 0.4)),
+        scaling={"torchserve": {}, "rayserve": {}, "k3s": {}, "eks": {"boot": "20s"}},
+    ),
 )
-# Core's own setup once more, on the host on which the twin is judged: how fast that host is, beside the one whose runs
-# the profiles were fitted to.
-CALIBRATION: Final = HeldOut(name="step", scaling={"eks": {"boot": "10s"}})
-# Whose calibrating run is measured in the place of another's: three workers of Ray that start at once take all of two
-# cores, which tells nothing of how fast the host is.
-STANDS_IN: Final[Mapping[str, str]] = {"rayserve": "torchserve"}
+# Peaks relative to those above; a schedule takes the next one in each block. Within a block each schedule has another.
+LEVELS: Final = (1.0, 0.8, 1.0, 1.2)

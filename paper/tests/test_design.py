@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from itertools import pairwise
 
+import numpy as np
 import pytest
 
 from mlscale.runs import ClosedLoop, MlscaleError, OpenLoop, Staircase
+from mlscale_paper import places
+from mlscale_paper.attempts import State
 from mlscale_paper.design import HOLDOUT_BLOCKS, OTHER_BLOCKS, REHEARSAL_BLOCKS, baseline_s, orders, plan, williams
-from mlscale_paper.protocol import Photos, Protocol, current_protocol, default_protocol
-from mlscale_paper.variants import CONTAINER, NO_MACHINES, PARTITION, REHEARSAL, SENSITIVITY, TWIN_CELLS
+from mlscale_paper.execute import estimate_s
+from mlscale_paper.protocol import Photos, Protocol, current_protocol, default_protocol, read_protocol
+from mlscale_paper.variants import CONTAINER, HOLDOUT, LEVELS, NO_MACHINES, PARTITION, REHEARSAL, SENSITIVITY
 
 TWO = ["torchserve", "rayserve"]
 THREE = [*TWO, "k3s"]
@@ -150,47 +154,43 @@ def test_a_quick_rehearsal_is_one_run(protocol: Protocol) -> None:
     assert (run.cell, run.variant, run.schedule) == ("rehearsal", "boot-10s", protocol.quick_schedule())
 
 
-def test_the_hold_out_differs_from_core_in_step_loop_maximum_and_a_setting() -> None:
+def test_the_hold_out_has_three_schedules_and_balanced_levels() -> None:
     protocol = current_protocol()
-    runs = plan([*THREE, "eks"], ["holdout"], 1, protocol)
-    held = [run for run in runs if run.cell == "holdout"]
-    assert Counter((run.environment, run.variant) for run in held) == {
-        (name, variant): HOLDOUT_BLOCKS for name in [*THREE, "eks"] for variant in ("closed", "open")
+    held = plan([*THREE, "eks"], ["holdout"], 1, protocol)
+    schedules = Counter((run.environment, run.variant) for run in held)
+    assert schedules == {
+        (name, f"{shape}-x{level:g}"): LEVELS.count(level)
+        for name in [*THREE, "eks"]
+        for shape in ("step", "ramp", "burst")
+        for level in LEVELS
     }
-    for run in held:
-        assert run.scaling["max_replicas"] == (2 if run.environment == "rayserve" else 3)
-        if run.variant == "closed":
-            assert isinstance(run.schedule, ClosedLoop)
-            assert run.schedule.stages[1].clients != protocol.step_clients
-        else:
-            assert isinstance(run.schedule, OpenLoop)
-    core = {run.schedule for run in plan(THREE, ["core"], 8, protocol)}
-    assert not core & {run.schedule for run in held}
+    for block in range(1, HOLDOUT_BLOCKS + 1):
+        levels = [run.variant for run in held if run.block == block and run.environment == "k3s"]
+        assert len({variant.rpartition("-")[2] for variant in levels}) > 1, "levels are not confounded with blocks"
+    assert not {run.schedule for run in plan(THREE, ["core"], 8, protocol)} & {run.schedule for run in held}
 
 
-def test_calibrating_runs_lie_around_the_hold_out_and_are_cores_own(protocol: Protocol) -> None:
-    runs = plan([*THREE, "eks"], ["holdout", "calibration"], 1, protocol)
-    turns = [(run.cell, run.block) for run in runs if run.cell in TWIN_CELLS]
-    assert list(dict.fromkeys(turns)) == [
-        ("calibration", 1), ("holdout", 1), ("calibration", 2), ("holdout", 2), ("holdout", 3), ("calibration", 3),
-    ]  # fmt: skip
-    calibrating = [run for run in runs if run.cell == "calibration"]
-    assert {run.environment for run in calibrating} == {"torchserve", "k3s", "eks"}
-    assert len({run.folder for run in calibrating}) == len(calibrating)
-    for run in calibrating:
-        if run.environment != "eks":
-            core = next(each for each in plan(THREE, ["core"], 1, protocol) if each.environment == run.environment)
-            assert run.scaling == core.scaling
-            assert isinstance(run.schedule, ClosedLoop)
-            assert run.schedule.stages[1].clients == protocol.step_clients
+def test_a_ramp_rises_evenly_and_a_burst_goes_back() -> None:
+    protocol = current_protocol()
+    held = {run.variant: run.schedule for run in plan(["k3s"], ["holdout"], 1, protocol)}
+    ramp, burst = held["ramp-x1"], held["burst-x1.2"]
+    assert isinstance(ramp, OpenLoop)
+    assert isinstance(ramp.rate, Staircase)
+    rises = np.diff([step.rate_rps for step in ramp.rate.steps])
+    assert rises == pytest.approx(rises.mean(), abs=0.002)
+    assert ramp.rate.steps[-1].rate_rps == pytest.approx(next(each for each in HOLDOUT if each.open_loop).peak["k3s"])
+    assert isinstance(burst, ClosedLoop)
+    low, high, after = (stage.clients for stage in burst.stages)
+    assert low < after < high
 
 
-def test_ray_serves_place_in_a_calibrating_block_is_torchserves(protocol: Protocol) -> None:
-    alone = [run for run in plan(["rayserve"], ["calibration"], 1, protocol) if run.cell == "calibration"]
-    assert [(run.environment, run.variant) for run in alone] == 3 * [("torchserve", "step-for-rayserve")]
-    own = [run for run in plan(["torchserve"], ["calibration"], 1, protocol) if run.cell == "calibration"]
-    assert {str(run.scaling) for run in alone} == {str(run.scaling) for run in own}
-    assert [run.schedule for run in alone] == [run.schedule for run in own]
+def test_the_hold_out_fits_into_150_minutes() -> None:
+    """With one run in ten repeated, on the published runs' host, whose start-up times the protocol has."""
+    protocol = read_protocol(places.reference_protocol_file())
+    assert protocol is not None
+    planned = plan(THREE, ["holdout"], 1, protocol)
+    states = [State(run, (), (), 3) for run in planned]
+    assert 1.1 * estimate_s(states, protocol) < 150 * 60
 
 
 def test_some_environments_of_the_hold_out_are_a_part_of_the_same_plan(protocol: Protocol) -> None:

@@ -79,16 +79,21 @@ def test_the_twin_has_a_row_for_each_environment() -> None:
     verdict = {"environment": "k3s", "n": 6, "low": 0.64, "high": 0.89}
     record = {
         "verdicts": [
-            {**verdict, "figure": "mean_response_s", "verdict": "different"},
-            {**verdict, "figure": "detection_s", "verdict": "equivalent"},
+            {**verdict, "figure": "mean_response_s", "verdict": "different", "not_claimed": "different"},
+            {**verdict, "figure": "detection_s", "verdict": "equivalent", "not_claimed": ""},
+            {**verdict, "figure": "t_slo_s", "verdict": "equivalent", "not_claimed": "less wrong not noticed"},
         ],
+        "rivals": [{"environment": "k3s", "twin": 0.2, "M/M/c": 0.3, "regression": float("nan")}],
         "controls": [
             {"environment": "k3s", "twin": twin, "rejected": share}
             for twin, share in [("as it is", 0.9), ("wrong", 0.8), ("less wrong", 0.7)]
         ],
     }
-    last = twin_text(record).splitlines()[-1]
-    assert last == "| Kubernetes (HPA) | 6 | 1 | 0 | mean response 0.64 to 0.89 | 1 of 2 |"
+    row = twin_text(record).splitlines()[2]
+    assert row == (
+        "| Kubernetes (HPA) | 6 | 2 | 0 | mean response 0.64 to 0.89 | 1 of 2 | mean response: different; t slo: less "
+        "wrong not noticed | missed | twin 0.20, M/M/c 0.30 |"
+    )
 
 
 def test_a_block_is_filled_and_nothing_else_changes(tmp_path: Path) -> None:

@@ -15,13 +15,16 @@ import pandas as pd
 
 from mlscale.analysis.provisioning import lives, provisioning
 from mlscale.runs import EventKind, MlscaleError, Run
-from mlscale_twin.costs import fit_work, requests_after_idle, served_requests
-from mlscale_twin.durations import Measured, Number
+from mlscale_twin.costs import before_step, fit_work, requests_after_idle, served_requests
+from mlscale_twin.durations import Duration, Measured, Number, scale_duration
+from mlscale_twin.host_speed import fit_speed
 from mlscale_twin.loops import RECORD_INTERVAL_FACTOR
 from mlscale_twin.profile import Machines, Profile, StartStep, Work
 
 FloatArray = npt.NDArray[np.float64]
 MIN_ALONE: Final = 3
+# With fewer durations than these, a profile's distribution is only scaled to their mean.
+MIN_DURATIONS: Final = 6
 # A longer delay between creation and start means that the replica waited for another one.
 LIMITED_S: Final = 1.0
 
@@ -48,19 +51,22 @@ def calibrate(runs: Sequence[Run], profile: Profile) -> Profile:
     provenance = _provenance(used)
     work = fit_work(used, profile, provenance)
     outside = Number(value=_outside_s(used, work), **provenance)
-    crowding = _crowding(used)
+    crowding = _number(_crowding(used), profile.starts.crowding, provenance)
     changes: dict[str, Any] = {
         "what": _host_and_versions(used),
         "validated": "not validated",
         "work": {**profile.work, component: work},
+        "speed": fit_speed(used, profile.speed, provenance),
         "requests": profile.requests.model_copy(update={"outside_s": outside}),
         "starts": profile.starts.model_copy(
             update={
-                "steps": tuple(_steps(used, profile, crowding, provenance)),
-                "noticed": _routing_delay(used, profile, outside.value, provenance) or profile.starts.noticed,
-                "leaves": _removal_delay(used, outside.value, provenance) or profile.starts.leaves,
-                "alike": Number(value=_shared_variance(used), **provenance),
-                "crowding": Number(value=crowding, **provenance),
+                "steps": tuple(_steps(used, profile, crowding.value if crowding is not None else 0.0, provenance)),
+                "noticed": _fitted(
+                    [_first_request_s(run, profile, outside.value) for run in used], profile.starts.noticed, provenance
+                ),
+                "leaves": _fitted(_removal_delays(used, outside.value), profile.starts.leaves, provenance),
+                "alike": _number(_shared_variance(used), profile.starts.alike, provenance),
+                "crowding": crowding,
             }
         ),
     }
@@ -94,7 +100,7 @@ def _outside_s(runs: Sequence[Run], work: Work) -> float:
             before, waits_s = requests_after_idle(run), work.ahead_cpu_s
         else:
             served = served_requests(run)
-            before = served[served["intended_s"] < (run.info.step_s or run.info.schedule.duration_s)]
+            before = served[before_step(served)]
             waits_s = before["queue_s"]
         outside_s.append((before["done_s"] - before["intended_s"] - before["inference_s"] - waits_s).to_numpy())
     return round(max(0.0, float(np.mean(np.concatenate(outside_s)))), 5)
@@ -112,8 +118,8 @@ def _steps(runs: Sequence[Run], profile: Profile, crowding: float, provenance: d
         last = number == len(profile.starts.steps) - 1
         if step.limited and step.begins_with is not None:
             waited = [_durations_s(run, begin, step.begins_with) for run in runs]
-            takes = _measured([waits_s[waits_s > LIMITED_S] for waits_s in waited], provenance)
-            begin, before_s = step.begins_with, (takes or step.takes).mean_s
+            takes = _fitted([waits_s[waits_s > LIMITED_S] for waits_s in waited], step.takes, provenance)
+            begin, before_s = step.begins_with, takes.mean_s
         else:
             end: EventKind | None = "replica_ready" if last else step.ends_with
             if end is None:
@@ -124,9 +130,9 @@ def _steps(runs: Sequence[Run], profile: Profile, crowding: float, provenance: d
                 (_durations_s(run, begin, end) - off) / (1 + crowding * _concurrent_starts(run, begin, end))
                 for run in runs
             ]
-            takes = _measured(took, provenance)
+            takes = _fitted(took, step.takes, provenance)
             begin, before_s = end, 0.0
-        steps.append(step.model_copy(update={"takes": takes or step.takes}))
+        steps.append(step.model_copy(update={"takes": takes}))
     return steps
 
 
@@ -145,13 +151,13 @@ def _starts_with(run: Run) -> EventKind:
     return "replica_scheduled" if "machine_requested" in set(run.events["kind"]) else "replica_created"
 
 
-def _crowding(runs: Sequence[Run]) -> float:
-    """Relative slow-down of a start per concurrent start; 0 if too few start alone."""
+def _crowding(runs: Sequence[Run]) -> float | None:
+    """Relative slow-down of a start per concurrent start; None if too few start alone."""
     took = np.concatenate([_durations_s(run, _starts_with(run), "replica_ready") for run in runs])
     others = np.concatenate([_concurrent_starts(run, _starts_with(run), "replica_ready") for run in runs])
     alone, together = took[others == 0], others > 0
     if len(alone) < MIN_ALONE or not together.any():
-        return 0.0
+        return None
     longer = float(took[together].mean() / alone.mean()) - 1
     return round(max(0.0, longer / float(others[together].mean())), 4)
 
@@ -172,9 +178,9 @@ def _report_delay_s(runs: Sequence[Run], profile: Profile) -> float:
     return round(max(0.0, float(np.mean(known))), 4) if known else 0.0
 
 
-def _shared_variance(runs: Sequence[Run]) -> float:
+def _shared_variance(runs: Sequence[Run]) -> float | None:
     """Share of the variance of start times that lies between runs (one-way analysis of variance), for the first two
-    replicas requested at a step."""
+    replicas requested at a step; None with fewer than three such runs."""
     groups = []
     for run in runs:
         span = run.info.step_s or 0.0, run.info.schedule.duration_s
@@ -188,7 +194,7 @@ def _shared_variance(runs: Sequence[Run]) -> float:
         if len(together) >= 2:
             groups.append(together[:2])
     if len(groups) < 3:
-        return 0.0
+        return None
     pairs = np.array(groups)
     within = float(pairs.var(axis=1, ddof=1).mean())
     between = max(0.0, float(pairs.mean(axis=1).var(ddof=1)) - within / 2)
@@ -206,14 +212,8 @@ def _probe_s(run: Run, profile: Profile) -> float:
     return probe.value if probe is not None else 0.0
 
 
-def _routing_delay(
-    runs: Sequence[Run], profile: Profile, outside_s: float, provenance: dict[str, Any]
-) -> Measured | None:
-    """From ready to the first request that a replica received."""
-    return _measured([_first_request_s(run, profile, outside_s) for run in runs], provenance)
-
-
 def _first_request_s(run: Run, profile: Profile, outside_s: float) -> FloatArray:
+    """From ready to the first request that a replica received."""
     served = served_requests(run)
     waits = 0.0 if profile.requests.routing == "shared-queue" else served["queue_s"]
     taken = served["done_s"] - outside_s - served["inference_s"] - waits
@@ -233,7 +233,7 @@ def _delays_s(times: pd.Series, events: pd.DataFrame) -> FloatArray:
     return np.array([delay_s for delay_s in delays_s if np.isfinite(delay_s)])
 
 
-def _removal_delay(runs: Sequence[Run], outside_s: float, provenance: dict[str, Any]) -> Measured | None:
+def _removal_delays(runs: Sequence[Run], outside_s: float) -> list[FloatArray]:
     """From the decision to remove a replica until its last request was sent."""
     delays_s = []
     for run in runs:
@@ -241,7 +241,7 @@ def _removal_delay(runs: Sequence[Run], outside_s: float, provenance: dict[str, 
         last = (served["intended_s"] + outside_s / 2).groupby(served["replica_id"]).max()
         draining = run.events[(run.events["kind"] == "replica_draining") & (run.events["t_s"] > 0)]
         delays_s.append(_delays_s(last, draining))
-    return _measured(delays_s, provenance)
+    return delays_s
 
 
 def _machines(runs: Sequence[Run], machines: Machines, provenance: dict[str, Any]) -> Machines:
@@ -259,23 +259,29 @@ def _machines(runs: Sequence[Run], machines: Machines, provenance: dict[str, Any
             if boot.endswith("s") and boot[:-1].replace(".", "", 1).isdigit():
                 overheads.append(took - float(boot[:-1]))
     waits_s = np.concatenate(apart) if apart else np.zeros(0)
-    parts = {
-        "boot_overhead": _measured(overheads, provenance),
-        "registers": _measured([_durations_s(run, "machine_booted", "machine_registered") for run in runs], provenance),
-        "turns_ready": _measured(
-            [_durations_s(run, "machine_registered", "machine_ready") for run in runs], provenance
+    changes: dict[str, Any] = {
+        "boot_overhead": _fitted(overheads, machines.boot_overhead, provenance),
+        "registers": _fitted(
+            [_durations_s(run, "machine_booted", "machine_registered") for run in runs], machines.registers, provenance
+        ),
+        "turns_ready": _fitted(
+            [_durations_s(run, "machine_registered", "machine_ready") for run in runs], machines.turns_ready, provenance
         ),
     }
-    changes: dict[str, Any] = {name: duration for name, duration in parts.items() if duration is not None}
     if len(waits_s):
         changes["apart"] = Number(value=round(float(waits_s.mean()), 3), **provenance)
     return machines.model_copy(update=changes)
 
 
-def _measured(parts: Sequence[FloatArray], provenance: dict[str, Any]) -> Measured | None:
+def _fitted(parts: Sequence[FloatArray], before: Duration, provenance: dict[str, Any]) -> Duration:
+    """The distribution of the durations; a few only scale the one ``before``, and without any it is kept."""
     values = np.maximum(np.concatenate(parts), 0.0) if parts else np.zeros(0)
-    return (
-        Measured(samples_s=tuple(round(float(value), 3) for value in sorted(values)), **provenance)
-        if len(values)
-        else None
-    )
+    if not len(values):
+        return before
+    if len(values) < MIN_DURATIONS and before.mean_s > 0:
+        return scale_duration(before, round(float(values.mean()) / before.mean_s, 6)).model_copy(update=provenance)
+    return Measured(samples_s=tuple(round(float(value), 3) for value in sorted(values)), **provenance)
+
+
+def _number(value: float | None, before: Number | None, provenance: dict[str, Any]) -> Number | None:
+    return before if value is None else Number(value=value, **provenance)

@@ -12,6 +12,8 @@ import typer
 from mlscale.errors import MlscaleError
 
 if TYPE_CHECKING:
+    from mlscale.measurement.measure import Progress
+    from mlscale.runs import Run
     from mlscale_twin.profile import Profile
 
 Arm = Annotated[str, typer.Option(help="preset of settings: matched, shipped, static-min or static-max")]
@@ -139,6 +141,9 @@ def sweep(
     print(table.head(_SWEEP_ROWS).to_string(float_format="{:.3g}".format))
     more = f", the best {_SWEEP_ROWS} are shown" if len(table) > _SWEEP_ROWS else ""
     print(f"{file}: SIMULATED, {len(table)} combinations{more}; means of {draws} draws, nothing was measured")
+    for name in environments:
+        error = (profiles.get(name) or read_profile(name)).error_of(sort)
+        print(f"  {name}, known error of {sort}: {error}")
 
 
 # Columns of a sweep's table; those of the step are there if the schedule has one.
@@ -150,45 +155,104 @@ _SWEEP_ROWS = 40
 
 
 def calibrate(
-    folders: Annotated[list[Path], typer.Argument(help="live runs of one environment, or folders of them")],
+    what: Annotated[
+        list[str],
+        typer.Argument(
+            help="an environment, to measure a run of it now (up to 5 minutes); or "
+            "live runs of one environment, or folders of them"
+        ),
+    ],
     out: Annotated[Path | None, typer.Option(help="file of the new profile; default: ENVIRONMENT.json")] = None,
+    app: Annotated[
+        str | None, typer.Option(help="your own model, as package.module:factory; default: the code reader")
+    ] = None,
+    bodies: Annotated[Path | None, typer.Option(help="folder of files to send; required with --app")] = None,
+    schedule: Annotated[
+        Path | None, typer.Option(help="JSON file of a load with a step; default: the protocol's")
+    ] = None,
 ) -> None:
-    """Fit an environment's profile to live runs: service times and the durations of a replica's start."""
+    """Fit an environment's profile to live runs: service times and the durations of a replica's start. Named an
+    environment, it measures the run first: mlscale calibrate k3s --out my-profile.json"""
+    from mlscale.environments import names
     from mlscale.progress import Shown
     from mlscale.runs import load_runs
     from mlscale_twin.calibration import calibrate
     from mlscale_twin.profile import read_profile
     from mlscale_twin.studies.validation import compare_profile
 
-    runs = load_runs(folders)
-    if not runs:
-        raise MlscaleError("no runs found", ", ".join(map(str, folders)), "name folders of runs")
-    before = read_profile(runs[0].info.environment)
-    file = out or Path(f"{before.environment}.json")
+    environment = what[0] if len(what) == 1 and what[0] in names() and not Path(what[0]).exists() else None
+    file = out or Path(f"{environment or load_runs(what)[0].info.environment}.json")
     if file.exists():
         raise MlscaleError("the file exists already", str(file), "choose another --out, or delete it")
     with Shown() as progress:
+        if environment is None:
+            runs = load_runs(what)
+        else:
+            runs = [_measured(environment, file.with_name(f"{file.stem}-run"), app, bodies, schedule, progress)]
+        before = read_profile(runs[0].info.environment)
         fitted = calibrate(runs, before)
-        compared = compare_profile(fitted, runs, "the runs that it was fitted to", progress=progress)
+        valid = [run for run in runs if run.info.valid]
+        compared = compare_profile(fitted, valid, "runs that it was fitted to", progress=progress)
     after = fitted.model_copy(update={"compared": compared})
     file.write_text(after.model_dump_json(indent=2, exclude_none=True) + "\n")
-    work_ms, old_ms = (1000 * next(iter(profile.work.values())).mean_s.value for profile in (after, before))
-    low, high = compared.ratios["mean_response_s"]
-    print(f"{file}: CPU per answer {work_ms:.1f} ms (before: {old_ms:.1f})")
-    print(
-        f"  mean response, twin / live: {low:.2f} to {high:.2f} over {compared.runs} runs{_beyond(before, low, high)}"
-    )
+    print(f"{file}: fitted to {len(valid)} live runs of {after.environment}")
+    for name, value, shipped, unit in (
+        ("CPU per answer", 1000 * _work_s(after), 1000 * _work_s(before), "ms"),
+        ("a replica's start", _start_s(after), _start_s(before), "s"),
+    ):
+        print(f"  {name}: {value:.1f} {unit}, {value / shipped:.2f} times the shipped profile's {shipped:.1f} {unit}")
+    print(f"  mean response: {after.error_of('mean_response_s')}{_beyond(before, after)}")
     print(f"  use it with mlscale simulate {after.environment} --profile {file}, or sweep and advise")
 
 
-def _beyond(before: Profile, low: float, high: float) -> str:
-    """A warning if a new profile is further from its runs than the shipped one was from those."""
-    if before.compared is None:
+def _measured(
+    environment: str, folder: Path, app: str | None, bodies: Path | None, schedule: Path | None, progress: Progress
+) -> Run:
+    """A live run to calibrate by, kept in ``folder``."""
+    from mlscale.defaults import defaults
+    from mlscale.environments.base import own_model
+    from mlscale.loadgen.schedule_files import read_schedule
+    from mlscale.measurement.measure import MeasureOptions, measure
+
+    default = defaults()
+    if app and bodies is None:
+        raise MlscaleError("required with --app", "--bodies", "name a folder of files that your model can answer")
+    load = read_schedule(schedule) if schedule else default.schedule()
+    run = measure(
+        environment,
+        own_model(app) if app else default.application(),
+        load,
+        bodies=bodies or default.bodies(),
+        out=folder,
+        scaling=default.sized(environment, {}, schedule),
+        options=MeasureOptions(mode="rehearsal" if environment == "eks" else "live", idle_s=_IDLE_S, progress=progress),
+    )
+    if run.info.validity is not None and not run.info.validity.valid:
+        why = "; ".join(run.info.validity.reasons)
+        raise MlscaleError(f"the run is invalid: {why}", str(folder), "quiet the host, delete the folder and try again")
+    return run
+
+
+# How long the idle framework is observed before the load, s.
+_IDLE_S = 10.0
+
+
+def _work_s(profile: Profile) -> float:
+    return next(reversed(profile.work.values())).mean_s.value
+
+
+def _start_s(profile: Profile) -> float:
+    return sum(step.takes.mean_s for step in profile.starts.steps)
+
+
+def _beyond(shipped: Profile, own: Profile) -> str:
+    """Whether a new profile is further from its runs than the shipped one was from those."""
+    if shipped.compared is None or own.compared is None:
         return ""
-    known_low, known_high = before.compared.ratios["mean_response_s"]
-    if low < known_low or high > known_high:
-        return f"; WARNING: outside {known_low:.2f} to {known_high:.2f}, where the shipped profile was compared"
-    return f", inside {known_low:.2f} to {known_high:.2f}, where the shipped profile was compared"
+    known_low, known_high = shipped.compared.ratios["mean_response_s"]
+    low, high = own.compared.ratios["mean_response_s"]
+    known = f"{known_low:.2f} to {known_high:.2f}, where the shipped profile was compared ({shipped.compared.what})"
+    return f"; WARNING: outside {known}" if low < known_low or high > known_high else f"; inside {known}"
 
 
 def _parse_values(texts: Sequence[str], option: str) -> dict[str, list[Any]]:

@@ -36,7 +36,8 @@ NOTES: Final = {
 def fit_work(runs: Sequence[Run], profile: Profile, provenance: dict[str, Any]) -> Work:
     """CPU that replicas used while serving, per answer given; shares of photos by the service times of replicas that
     were never idle."""
-    mean_s = sum(_cpu_s(run) for run in runs) / sum(len(served_requests(run)) for run in runs)
+    cpu_s = sum(replicas_cpu_s(run, 0.0, run.info.schedule.duration_s) for run in runs)
+    mean_s = cpu_s / sum(len(served_requests(run)) for run in runs)
     busy = pd.concat([_busy(run) for run in runs], ignore_index=True)
     by_photo = busy.groupby("photo_id")["work_s"]
     shares = by_photo.mean() / by_photo.mean().mean()
@@ -111,8 +112,12 @@ def requests_after_idle(run: Run) -> pd.DataFrame:
     """Requests before the step that reached a replica idle for a period or more."""
     served = served_requests(run).sort_values("intended_s")
     rest_s = served["intended_s"] - served["done_s"].cummax().shift(fill_value=-np.inf)
-    quiet = served["intended_s"] < (run.info.step_s or run.info.schedule.duration_s)
-    return served[quiet & (rest_s > _processor(run).period_s)]
+    return served[before_step(served) & (rest_s > _processor(run).period_s)]
+
+
+def before_step(requests: pd.DataFrame) -> pd.Series:
+    """Whether each request belongs to the first load stage."""
+    return requests["load_stage"] == 0
 
 
 def _reference(runs: Sequence[Run], provenance: dict[str, Any]) -> Number | None:
@@ -161,9 +166,17 @@ def _per_answer(run: Run, replica: str, from_s: float, to_s: float) -> tuple[flo
 
 def _idle_cores(run: Run, replica: str) -> float:
     """A replica's CPU use before the first request, cores; 0 if not sampled."""
-    rows = run.resources[(run.resources["role"] == "replica") & (run.resources["subject"] == replica)]
-    idle = rows[rows["t_s"].between(-IDLE_S, 0.0)]["cpu_cores"].mean()
-    return float(idle) if np.isfinite(idle) else 0.0
+    return float(_idle_by_replica(run).get(replica, 0.0))
+
+
+def idle_cores(run: Run) -> float:
+    """CPU use of all replicas before the first request, cores."""
+    return float(_idle_by_replica(run).sum())
+
+
+def _idle_by_replica(run: Run) -> pd.Series:
+    rows = run.resources[(run.resources["role"] == "replica") & run.resources["t_s"].between(-IDLE_S, 0.0)]
+    return rows.groupby("subject")["cpu_cores"].mean().dropna()
 
 
 def ready_times(run: Run) -> pd.Series:
@@ -177,16 +190,15 @@ def served_requests(run: Run) -> pd.DataFrame:
     return done[done["replica_id"].fillna("") != ""]
 
 
-def _cpu_s(run: Run) -> float:
-    """CPU of all replicas, from the first request or readiness to the end of the load."""
+def replicas_cpu_s(run: Run, from_s: float, to_s: float) -> float:
+    """CPU of all replicas, each from its readiness on, in the interval."""
     ready = ready_times(run)
-    end_s = run.info.schedule.duration_s
     total = 0.0
     for name, rows in run.resources[run.resources["role"] == "replica"].groupby("subject"):
         samples = rows.sort_values("t_s")
         width = samples["t_s"].diff()
-        from_s = max(0.0, float(ready.get(str(name), 0.0)))
-        inside = samples["t_s"].between(from_s + width.fillna(0.0), end_s)
+        begin_s = max(from_s, float(ready.get(str(name), 0.0)))
+        inside = samples["t_s"].between(begin_s + width.fillna(0.0), to_s)
         total += float((samples["cpu_cores"] * width)[inside].sum())
     return total
 

@@ -5,21 +5,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from scipy import stats
 
-from mlscale.analysis.durations import answered, durations, intended_between
+from mlscale.analysis.durations import answered, durations
 from mlscale.analysis.idle_while_queued import idle_while_queued_share
 from mlscale.analysis.moving import around_step
 from mlscale.analysis.provisioning import grew_before, provisioning
-from mlscale.analysis.queues import closed_response_s, open_response_s
-from mlscale.analysis.response import horizon_of, upscaling_response
-from mlscale.analysis.summary import span
-from mlscale.runs import ClosedLoop, MlscaleError, Run, Staircase
+from mlscale.analysis.response import upscaling_response
+from mlscale.runs import Run
 
 Floats = npt.NDArray[np.float64]
 Verdict = Literal["equivalent", "different", "inconclusive"]
@@ -67,23 +65,33 @@ MIN_WAIT_S: Final = 0.05
 
 
 def likeness_figures(run: Run, level_s: float) -> dict[str, float]:
-    """The figures of `MARGINS` for one run: over requests scheduled from the step on (a failure counts as the timeout);
+    """The figures of `MARGINS` for one run: over requests from the step on (a failure counts as the timeout);
     ``light_response_s``: mean before the step, with almost no queueing; ``service_s``: from one answer of a busy
     replica to its next; ``overlooked_share``: share of the waiting time during which another replica was idle; and
-    times since the step, s (`_parts_s`)."""
-    from_s, to_s = span(run)
+    times since the step, s (`_parts_s`). A request belongs to its load stage: published times are cut off, which puts
+    the step's first requests microseconds before it."""
+    from_s, to_s = judged_span(run)
     taken = durations(run.requests, timeout_s=run.info.timeout_s)
-    inside = intended_between(taken, from_s, to_s)["response_s"]
+    light = taken["load_stage"] == 0 if run.info.step_s is not None else taken["intended_s"] < from_s
+    inside = taken[~light & (taken["intended_s"] < to_s)]["response_s"]
     return {
         "mean_response_s": float(inside.mean()),
         "sd_response_s": float(inside.std(ddof=0)),
         "p95_response_s": float(inside.quantile(0.95)),
-        "light_response_s": float(intended_between(taken, 0.0, from_s)["response_s"].mean()),
+        "light_response_s": float(taken[light]["response_s"].mean()),
         "service_s": _service_s(run, from_s, to_s),
         "overlooked_share": idle_while_queued_share(run, from_s, to_s),
         **_parts_s(run, from_s, to_s),
-        "t_slo_s": upscaling_response(run, level_s).t_slo_s,
+        "t_slo_s": upscaling_response(run, level_s, horizon_s=to_s - from_s).t_slo_s,
     }
+
+
+def judged_span(run: Run) -> tuple[float, float]:
+    """From the first change of load to the schedule's end, whatever the load does in between; all of it where there is
+    no change."""
+    bounds_s, duration_s = run.info.schedule.boundaries_s, run.info.schedule.duration_s
+    t0 = run.info.step_s
+    return (0.0, duration_s) if t0 is None else (t0, t0 - bounds_s[1] + duration_s)
 
 
 def _parts_s(run: Run, from_s: float, to_s: float) -> dict[str, float]:
@@ -217,17 +225,16 @@ def rejected_share(
     resamples: int = 1000,
     seed: int = 0,
 ) -> float:
-    """Share of resamples of one environment's live runs (within each setup) in which a twin is found different in at
-    least one of the figures, at a family-wise error rate of 10 % (see `_critical_t`)."""
+    """Share of resamples of one environment's live runs in which a twin is found different in at least one of the
+    figures, at a family-wise error rate of 10 % (see `_critical_t`)."""
     rng = np.random.default_rng([seed, 21])
     named = live.set_index("run_id")
     gaps = np.column_stack([differences(live, twin, name).reindex(named.index) for name in figures]).astype(float)
     bounds = [_bounds(MARGINS[name], MARGINS[name].width(float(live[name].mean()))) for name in figures]
     low, high = np.array(bounds).T
-    groups = list(named.groupby("setup").indices.values())
     rejected = 0
     for _ in range(resamples):
-        values = gaps[np.concatenate([rng.choice(group, len(group)) for group in groups])]
+        values = gaps[rng.integers(0, len(gaps), len(gaps))]
         middle, t = _means_and_t(values, np.ones((1, len(values))))
         outside = (middle[0] < low) | (middle[0] > high)
         rejected += bool((outside & (np.abs(t[0]) > _critical_t(values, rng))).any())
@@ -270,7 +277,7 @@ def trajectory_errors(live: Sequence[Run], twins: Sequence[Sequence[Run]]) -> tu
     Args:
         twins: for each live run, those of its setup; their mean is the twin's m_t.
     """
-    horizon_s = min(horizon_of(run) for run in live)
+    horizon_s = min(to_s - from_s for from_s, to_s in map(judged_span, live))
     at = np.arange(0.0, horizon_s, 0.5)
     live_m_s = np.array([around_step(run, at) for run in live])
     twin_m_s = np.array([np.mean([around_step(run, at) for run in draws], axis=0) for draws in twins])
@@ -287,19 +294,3 @@ def _mean_where_known(rows: Floats) -> Floats:
     known = np.isfinite(rows)
     number = known.sum(axis=0)
     return np.where(number > 0, np.where(known, rows, 0.0).sum(axis=0) / np.maximum(number, 1), NAN)
-
-
-def erlang_response_s(run: Run, work_s: float) -> float:
-    """The naive prediction of the mean response after the step: M/M/c in its steady state with the most replicas.
-
-    Closed loops: the machine repairman model; open ones: Erlang C, infinite if arrivals exceed the capacity.
-    ``work_s``: CPU time of an answer.
-    """
-    scaling: dict[str, Any] = next(iter(run.info.scaling.values()))
-    servers, service_s = int(scaling["max_replicas"]), work_s / float(scaling["cpu_cores"])
-    schedule = run.info.schedule
-    if isinstance(schedule, ClosedLoop):
-        return closed_response_s(schedule.stages[1].clients, servers, service_s, schedule.think_mean_s)
-    if not isinstance(schedule.rate, Staircase):
-        raise MlscaleError("only a step has a constant rate after it", str(run.path), "exclude the run")
-    return open_response_s(servers, schedule.rate.steps[1].rate_rps, service_s)

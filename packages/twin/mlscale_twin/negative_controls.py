@@ -11,14 +11,18 @@ from mlscale_twin.profile import Profile, StartStep
 
 Scaling = dict[str, Any]
 Altered = tuple[Profile, Scaling]
+# Share of resamples in which a wrong twin has to be found different.
+NOTICED_SHARE: Final = 0.8
 
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """``alter``: turns the profile and one component's settings into wrong ones."""
+    """``alter``: turns the profile and one component's settings into wrong ones. ``figures``: those of
+    `mlscale_twin.likeness` that depend on what it gets wrong, and are not claimed if it goes unnoticed."""
 
     name: str
     alter: Callable[[Profile, Mapping[str, Any]], Altered]
+    figures: tuple[str, ...]
 
 
 def _slow_service(profile: Profile, scaling: Mapping[str, Any]) -> Altered:
@@ -62,10 +66,11 @@ def _no_lag(profile: Profile, scaling: Mapping[str, Any]) -> Altered:
     return profile.model_copy(update={"loop": loop}), {**scaling, **changed}
 
 
+_RESPONSES: Final = ("mean_response_s", "sd_response_s", "p95_response_s")
 CONTROLS: Final = (
-    Control("service x 1.15", _slow_service),
-    Control("start-up x 1.5", _slow_start),
-    Control("wrong routing", _wrong_routing),
-    Control("no CFS periods", _no_periods),
-    Control("no metric lag", _no_lag),
+    Control("service x 1.15", _slow_service, (*_RESPONSES, "light_response_s", "service_s")),
+    Control("start-up x 1.5", _slow_start, ("ready_first_s", "ready_last_s", "t_slo_s")),
+    Control("wrong routing", _wrong_routing, ("overlooked_share",)),
+    Control("no CFS periods", _no_periods, ("light_response_s", "sd_response_s")),
+    Control("no metric lag", _no_lag, ("detection_s",)),
 )

@@ -129,6 +129,18 @@ class Machines(_Data):
     apart: Number | None = None
 
 
+class Speed(_Data):
+    """What is known of the speed of hosts (`mlscale_twin.host_speed`). ``light_cpu_s``: CPU of an answer before the
+    step, geometric mean over the runs that the profile was fitted to. Standard deviations of its logarithm: between
+    ``host``s, between the ``day``s of one, between the ``run``s of a day, and ``noise``, which does not persist."""
+
+    light_cpu_s: Number
+    noise: Number
+    run: Number
+    day: Number
+    host: Number
+
+
 class Compared(_Data):
     """How far the twin was from live runs of the same setups: twin / live, lowest and highest over ``runs`` runs, by
     figure of `mlscale_twin.likeness`; ``what``: which runs."""
@@ -158,6 +170,7 @@ class Profile(_Data):
     requests: Requests
     starts: Starts
     machines: Machines | None = None
+    speed: Speed | None = None
     loop: dict[str, Number] = Field(default_factory=dict)
 
     @property
@@ -175,6 +188,15 @@ class Profile(_Data):
             scaling["max_backoff_s"],
             round(self.loop_value("router_askers_each")),
         )
+
+    def error_of(self, figure: str) -> str:
+        """How far the twin was from live runs in a figure of `mlscale_twin.likeness`, and in which, in words."""
+        if self.compared is None:
+            return "never compared with live runs"
+        if figure not in self.compared.ratios:
+            return "not compared in this figure"
+        low, high = self.compared.ratios[figure]
+        return f"twin / live {low:.2f} to {high:.2f} ({self.compared.runs} {self.compared.what})"
 
     def loop_value(self, name: str) -> float:
         """Raises MlscaleError if the profile lacks it."""

@@ -14,7 +14,7 @@ from mlscale_twin.likeness import MARGINS, likeness, likeness_figures, rejected_
 from mlscale_twin.negative_controls import CONTROLS
 from mlscale_twin.profile import read_profile
 from mlscale_twin.simulate import SimulateOptions, simulate
-from mlscale_twin.studies.validation import compare_with_live, setup_of, twin_rows
+from mlscale_twin.studies.validation import compare_with_live, not_claimed, setup_of, twin_rows
 
 LEVEL_S = 0.55
 SEVEN = [figure for figure in MARGINS if figure not in ("light_response_s", "service_s")]
@@ -46,8 +46,21 @@ def test_the_twin_of_itself_is_equivalent(taken_for_live: list[Run]) -> None:
     assert {setup_of(run) for run in taken_for_live} == {"torchserve/closed"}
     errors = comparison.trajectories().set_index("setup").loc["torchserve/closed"]
     assert errors["twin"] < 1.5 * errors["live runs among themselves"]
-    naive = comparison.naive(taken_for_live, LEVEL_S).iloc[0]
-    assert naive["twin"] < naive["M/M/c"], "the steady state knows no step"
+    rivals = comparison.rivals([]).iloc[0]
+    assert list(rivals.index) == ["environment", "twin", "M/M/c", "previous live run"]
+    assert rivals["twin"] < rivals["M/M/c"], "which knows the replicas, but no quota's periods"
+
+
+def test_a_figure_is_claimed_if_equivalent_and_its_controls_are_noticed() -> None:
+    figures = ["mean_response_s", "overlooked_share", "detection_s", "t_slo_s"]
+    words = ["equivalent", "equivalent", "equivalent", "inconclusive"]
+    verdicts = pd.DataFrame({"environment": "k3s", "figure": figures, "verdict": words})
+    shares = {control.name: 1.0 for control in CONTROLS} | {"wrong routing": 0.79, "as it is": 0.1}
+    controls = pd.DataFrame({"environment": "k3s", "twin": list(shares), "rejected": list(shares.values())})
+    assert not_claimed(verdicts, controls) == ["", "wrong routing not noticed", "", "inconclusive"]
+    elsewhere = controls.assign(environment="eks")
+    assert not_claimed(verdicts, elsewhere) == ["", "", "", "inconclusive"], "each environment has its own"
+    assert {figure for control in CONTROLS for figure in control.figures} == set(MARGINS), "each has a control"
 
 
 def test_wrong_twins_are_found_different(taken_for_live: list[Run]) -> None:

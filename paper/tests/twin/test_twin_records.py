@@ -27,13 +27,26 @@ def test_a_profile_names_the_runs_it_was_validated_against(tmp_path: Path) -> No
     before, hash_before = read_profile("torchserve"), record_hash(VALIDATION)
     shutil.copy(FOLDER / "torchserve.json", tmp_path)
     verdicts = ("equivalent", "different", "equivalent")
-    rows = [{"environment": "torchserve", "n": 8, "verdict": verdict} for verdict in verdicts]
-    write_verdicts({"verdicts": rows}, [simulate("torchserve", schedule=STEP)], tmp_path)
+    rows = [
+        {
+            "environment": "torchserve",
+            "n": 8,
+            "verdict": verdict,
+            "not_claimed": verdict if verdict == "different" else "",
+        }
+        for verdict in verdicts
+    ]
+    compared = {"what": "hold-out runs", "runs": 8, "ratios": {"mean_response_s": (0.9, 1.2)}}
+    record = {"verdicts": rows, "compared": {"torchserve": compared}}
+    write_verdicts(record, [simulate("torchserve", schedule=STEP)], tmp_path)
     noted = read_profile(tmp_path / "torchserve.json")
     assert noted.validated.startswith("held against 8 live runs until 20")
-    assert noted.validated.endswith(": 2 equivalent, 0 inconclusive, 1 different of 3 figures")
+    assert noted.validated.endswith(": 2 equivalent, 0 inconclusive, 1 different of 3 figures, 2 claimed")
+    assert noted.error_of("mean_response_s") == "twin / live 0.90 to 1.20 (8 hold-out runs)"
+    assert noted.error_of("t_slo_s") == "not compared in this figure"
+    assert read_profile("ecs").error_of("mean_response_s") == "never compared with live runs"
     assert noted.sha256 == before.sha256
-    assert noted == before.model_copy(update={"validated": noted.validated})
+    assert noted == before.model_copy(update={"validated": noted.validated, "compared": noted.compared})
     assert record_hash(VALIDATION) == hash_before
 
 

@@ -15,7 +15,6 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, NullLocator
 
 from mlscale.analysis.moving import WINDOW_S, around_step
-from mlscale.analysis.response import horizon_of
 from mlscale.plots.style import (
     BAND,
     INK,
@@ -30,7 +29,8 @@ from mlscale.plots.style import (
     style,
 )
 from mlscale.runs import Run
-from mlscale_twin.likeness import MARGINS
+from mlscale_twin.likeness import MARGINS, judged_span
+from mlscale_twin.negative_controls import NOTICED_SHARE
 
 Floats = npt.NDArray[np.float64]
 _COLUMNS: Final = 4
@@ -187,7 +187,7 @@ def twin_trajectories(
 
 def _plot_setup(axes: Axes, name: str, live: Sequence[Run], twins: Sequence[Run], level_s: float) -> None:
     environment = live[0].info.environment
-    at = np.arange(-BEFORE_S, min(horizon_of(run) for run in live), EVERY_S)
+    at = np.arange(-BEFORE_S, min(to_s - from_s for from_s, to_s in map(judged_span, live)), EVERY_S)
     live_m_s = [around_step(run, at) for run in live]
     twin_m_s = np.array([around_step(run, at) for run in twins])
     low, high = np.nanquantile(twin_m_s, [0.5 - BAND_SHARE / 2, 0.5 + BAND_SHARE / 2], axis=0)
@@ -211,10 +211,6 @@ def _plot_setup(axes: Axes, name: str, live: Sequence[Run], twins: Sequence[Run]
     attach(axes, pd.concat(parts, ignore_index=True).assign(setup=name))
 
 
-# Share of resamples in which a wrong twin has to be found different.
-DETECTED_SHARE: Final = 0.8
-
-
 def control_rejections(table: pd.DataFrame) -> Axes:
     """Share of resamples in which each twin is found different: one row per twin, the right one first, one column per
     environment.
@@ -226,7 +222,7 @@ def control_rejections(table: pd.DataFrame) -> Axes:
     """
     names, environments = list(dict.fromkeys(table["twin"])), in_order(list(table["environment"]))
     percent = 100 * table.pivot(index="twin", columns="environment", values="rejected").loc[names, environments]
-    missed = percent.iloc[1:] < 100 * DETECTED_SHARE
+    missed = percent.iloc[1:] < 100 * NOTICED_SHARE
     with style():
         axes: Axes = new_axes(1, 1, 0.9 + 0.36 * len(names))[0, 0]
         sns.heatmap(percent, annot=True, fmt=".0f", cmap="Greys", vmin=-10, vmax=130, cbar=False, lw=2, ax=axes)
@@ -234,7 +230,7 @@ def control_rejections(table: pd.DataFrame) -> Axes:
             axes.add_patch(Rectangle((column, row + 1), 1, 1, fill=False, ec="#B00020", lw=2, zorder=3, clip_on=False))
         axes.set_xticklabels([short_name(name) for name in environments], rotation=0)
         axes.set_xlabel(
-            f"resamples in which it detects a difference (%); red: a wrong twin in under {100 * DETECTED_SHARE:g} %"
+            f"resamples in which it detects a difference (%); red: a wrong twin in under {100 * NOTICED_SHARE:g} %"
         )
         axes.set_ylabel("")
         axes.tick_params(length=0, rotation=0)

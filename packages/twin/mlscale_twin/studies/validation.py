@@ -9,21 +9,20 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from mlscale.analysis.summary import host_name
 from mlscale.measurement.labels import Labels
 from mlscale.measurement.measure import Progress
 from mlscale.runs import MlscaleError, Run
 from mlscale_twin.likeness import (
     differences,
-    erlang_response_s,
     likeness,
     likeness_figures,
     rejected_share,
     trajectory_errors,
 )
-from mlscale_twin.negative_controls import CONTROLS, Control
+from mlscale_twin.negative_controls import CONTROLS, NOTICED_SHARE, Control
 from mlscale_twin.profile import Compared, Profile, read_profile
 from mlscale_twin.simulate import SimulateOptions, simulate
+from mlscale_twin.studies.rivals import Regression, markov_response_s, previous_response_s
 
 ProfileOf = Callable[[Run], Profile]
 """Maps a live run to the profile of its twins: the shipped one, or one adapted to the run's host."""
@@ -135,28 +134,31 @@ class Comparison:
             rows.append({"setup": name, "twin": error, "live runs among themselves": noise})
         return pd.DataFrame(rows)
 
-    def naive(self, before: Sequence[Run], level_s: float) -> pd.DataFrame:
-        """Mean absolute log ratio of predicted to live mean response, by environment, for three predictions: the twin,
-        M/M/c, and the mean of the runs ``before`` on the same host."""
+    def rivals(self, published: Sequence[Run]) -> pd.DataFrame:
+        """Mean absolute log ratio of predicted to live mean response, by environment, of the twin and its rivals
+        (`mlscale_twin.studies.rivals`).
+
+        Args:
+            published: runs that the profiles were fitted to; so is the regression.
+        """
         rows = []
         logs = np.log(self.twin["mean_response_s"]).groupby(self.twin["run_id"]).mean()
         for name, live_rows in self.live.groupby("environment", sort=False):
             live = np.log(live_rows.set_index("run_id")["mean_response_s"])
-            own_runs = [run for run in self.runs if run.info.environment == name]
-            queues = np.log([erlang_response_s(run, self._work_s(run)) for run in own_runs])
-            hosts = {host_name(run.info.host) for run in own_runs}
-            known = [
-                likeness_figures(run, level_s)["mean_response_s"]
-                for run in before
-                if run.info.environment == name and host_name(run.info.host) in hosts
-            ]
-            last = float(np.mean(np.log(known))) if known else float("nan")
-            off = {"twin": logs.reindex(live.index) - live, "M/M/c": queues - live, "last live mean": last - live}
-            rows.append({"environment": name, **{key: float(np.abs(logs_off).mean()) for key, logs_off in off.items()}})
+            judged = {run.info.run_id: run for run in self.runs if run.info.environment == name}
+            own = [judged[run_id] for run_id in live.index]
+            known = [run for run in published if run.info.environment == name and run.info.run_id not in judged]
+            predicted = {
+                "M/M/c": [markov_response_s(run, self.profile_of(run)) for run in own],
+                "previous live run": [previous_response_s(run, [*known, *own]) for run in own],
+            }
+            if known:
+                regression = Regression(known, self.profile_of(own[0]))
+                predicted["regression"] = [regression.predict_s(run) for run in own]
+            off = {"twin": logs.reindex(live.index) - live}
+            off |= {rival: np.log(values) - live for rival, values in predicted.items()}
+            rows.append({"environment": name, **{key: float(np.abs(gaps).mean()) for key, gaps in off.items()}})
         return pd.DataFrame(rows)
-
-    def _work_s(self, run: Run) -> float:
-        return next(iter(self.profile_of(run).work.values())).mean_s.value
 
 
 def compare_with_live(
@@ -181,11 +183,39 @@ def compare_profile(
 ) -> Compared:
     """How far the twin with this profile is from live runs, called ``what``; the profile may be fitted to them."""
     comparison = compare_with_live(runs, level_s=1.0, draws=draws, progress=progress, profile_of=lambda run: profile)
+    return compared_by(comparison.live, comparison.twin, what)
+
+
+def compared_by(live: pd.DataFrame, twin: pd.DataFrame, what: str) -> Compared:
+    """The error that whatever is made with the twin carries: the range of twin / live over the runs of one environment,
+    called ``what``."""
     ratios = {}
     for figure in ("mean_response_s", "sd_response_s", "p95_response_s"):
-        ratio = np.exp(differences(comparison.live, comparison.twin, figure))
+        ratio = np.exp(differences(live, twin, figure))
         ratios[figure] = (round(float(ratio.min()), 3), round(float(ratio.max()), 3))
-    return Compared(what=what, runs=len(runs), ratios=ratios)
+    return Compared(what=what, runs=len(live), ratios=ratios)
+
+
+def not_claimed(verdicts: pd.DataFrame, controls: pd.DataFrame) -> list[str]:
+    """For each row of `likeness`, why the figure is not claimed; "" if it is: it is equivalent, and every wrong twin
+    that it depends on was noticed.
+
+    Args:
+        controls: of `rejections`.
+    """
+    missed = {
+        (row.environment, row.twin) for row in controls.itertuples() if row.rejected < NOTICED_SHARE
+    }  # the right twin among them, which no figure depends on
+    reasons = []
+    for row in verdicts.itertuples():
+        unnoticed = [
+            control.name
+            for control in CONTROLS
+            if row.figure in control.figures and (row.environment, control.name) in missed
+        ]
+        why = "" if row.verdict == "equivalent" else str(row.verdict)
+        reasons.append(why or (f"{', '.join(unnoticed)} not noticed" if unnoticed else ""))
+    return reasons
 
 
 def rejections(
@@ -212,23 +242,37 @@ def rejections(
 
 def validate(
     runs: Sequence[Run],
-    before: Sequence[Run],
+    published: Sequence[Run],
     level_s: float,
     *,
     draws: int = DRAWS,
     progress: Progress | None = None,
     profile_of: ProfileOf = shipped,
 ) -> dict[str, Any]:
-    """Everything that METHOD §8 requires, as data: verdicts, noise, naive predictions, m_t, negative controls."""
+    """Everything that METHOD §8 requires, as data: verdicts, what is claimed, noise, rivals, m_t, negative controls.
+
+    Args:
+        published: runs that the profiles were fitted to.
+    """
     comparison = compare_with_live(runs, level_s, draws, progress, profile_of)
     verdicts = likeness(comparison.live, comparison.twin)
+    controls = rejections(comparison, verdicts, level_s, draws, progress)
+    verdicts["not_claimed"] = not_claimed(verdicts, controls)
+    last = max(run.info.wall_start for run in runs)
+    what = f"hold-out runs until {last:%Y-%m-%d}, by which it was validated"
+    twins = dict(iter(comparison.twin.groupby("environment")))
+    compared = {
+        str(name): compared_by(live, twins[name], what).model_dump()
+        for name, live in comparison.live.groupby("environment", sort=False)
+    }
     return {
         "runs": sorted(run.info.run_id for run in runs),
         "draws": draws,
         "level_s": level_s,
         "profiles": {run.info.environment: shipped(run).sha256 for run in runs},
+        "compared": compared,
         "verdicts": verdicts.to_dict("records"),
-        "naive": comparison.naive(before, level_s).to_dict("records"),
+        "rivals": comparison.rivals(published).to_dict("records"),
         "trajectories": comparison.trajectories().to_dict("records"),
-        "controls": rejections(comparison, verdicts, level_s, draws, progress).to_dict("records"),
+        "controls": controls.to_dict("records"),
     }

@@ -1,0 +1,150 @@
+"""A run's host speed from its light load: shrinking recovers a known truth better than either extreme."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mlscale.runs import SCHEMAS, MlscaleError, Run, load_run
+from mlscale_twin.calibration import calibrate
+from mlscale_twin.durations import Measured, Number
+from mlscale_twin.host_speed import MIN_RUNS, at_own_speed, at_speed, fit_speed, light_cpu_s, predict_logs, speeds_of
+from mlscale_twin.profile import Profile, Speed, read_profile
+from mlscale_twin.simulate import SimulateOptions, simulate
+
+CORE = Path(__file__).parents[3] / "data/reference/core"
+SOURCE = {"source": "a test", "date": "2026-11"}
+SPREADS = {"host": 0.3, "day": 0.15, "run": 0.07, "noise": 0.07}
+SPEED = Speed(light_cpu_s=Number(value=0.05, **SOURCE), **{k: Number(value=v, **SOURCE) for k, v in SPREADS.items()})
+
+
+def test_shrinking_beats_no_pooling_and_complete_pooling() -> None:
+    """3 hosts x 3 days x 4 runs, 200 times: truth is known, light loads are noisy."""
+    rng = np.random.default_rng(1)
+    hosts, days = np.repeat(np.arange(3), 12), np.repeat(np.arange(9), 4)
+    squares = {"shrunk": 0.0, "own": 0.0, "host's mean": 0.0, "one for all": 0.0}
+    for _ in range(200):
+        of_host, of_day = rng.normal(0, SPREADS["host"], 3), rng.normal(0, SPREADS["day"], 9)
+        truth = of_host[hosts] + of_day[days] + rng.normal(0, SPREADS["run"], 36)
+        observed = truth + rng.normal(0, SPREADS["noise"], 36)
+        means = np.array([observed[hosts == host].mean() for host in range(3)])[hosts]
+        guesses = [predict_logs(observed, hosts, days, SPEED), observed, means, observed.mean()]
+        for name, guess in zip(squares, guesses, strict=True):
+            squares[name] += float(((guess - truth) ** 2).mean())
+    assert squares["shrunk"] == min(squares.values())
+    assert squares["shrunk"] < 0.75 * squares["own"] < squares["host's mean"] < squares["one for all"]
+
+
+def test_what_was_not_observed_is_predicted_from_the_same_day() -> None:
+    observed = np.array([0.3, 0.3, 0.3, np.nan, np.nan])
+    hosts, days = np.array(["a", "a", "a", "a", "b"]), np.array(["a1", "a1", "a1", "a1", "b1"])
+    predicted = predict_logs(observed, hosts, days, SPEED)
+    assert 0.25 < predicted[3] < predicted[0] < 0.3, "towards 0, its profile"
+    assert predicted[4] == 0.0, "nothing is known of that host"
+
+
+def as_live(run: Run, **info: object) -> Run:
+    changed = run.info.model_copy(update={"mode": "live", **info})
+    return Run.in_memory(changed, {name: getattr(run, name) for name in SCHEMAS})
+
+
+def at_known_speeds(profile: Profile, factors: np.ndarray) -> list[Run]:
+    """Runs of the twin at known speeds, taken for live ones."""
+    return [
+        as_live(simulate("torchserve", profile=at_speed(profile, factor), options=SimulateOptions(draw=draw)),
+                run_id=str(draw))
+        for draw, factor in enumerate(factors)
+    ]  # fmt: skip
+
+
+def test_known_speeds_are_recovered_from_simulated_runs() -> None:
+    profile = read_profile("torchserve")
+    truth = np.exp(np.random.default_rng(2).normal(0.2, 0.1, 10))
+    runs = at_known_speeds(profile, truth)
+    usual = at_known_speeds(profile, np.ones(6))
+    light_s = float(np.exp(np.mean([np.log(light_cpu_s(run)) for run in usual])))
+    speed = fit_speed(runs, profile.speed, SOURCE)
+    assert speed is not None
+    speed = speed.model_copy(update={"light_cpu_s": Number(value=light_s, **SOURCE)})
+    found = speeds_of(runs, profile.model_copy(update={"speed": speed}))
+    errors = np.log([found[run.info.run_id] for run in runs]) - np.log(truth)
+    assert float(np.sqrt((errors**2).mean())) < 0.07 < float(np.log(truth).std())
+    assert speed.run.value == pytest.approx(0.1, abs=0.06)
+
+
+def test_only_what_precedes_the_step_is_used() -> None:
+    profile = read_profile("torchserve")
+    run = load_run(next(CORE.glob("block-01/*-torchserve/attempt-0")))
+    early = {name: getattr(run, name)[getattr(run, name)["t_s"] <= run.info.step_s] for name in ("resources", "events")}
+    requests = run.requests[run.requests["done_s"] <= run.info.step_s]
+    tables = {name: getattr(run, name) for name in SCHEMAS} | early | {"requests": requests}
+    assert speeds_of([Run.in_memory(run.info, tables)], profile) == speeds_of([run], profile)
+
+
+def test_too_few_runs_keep_the_spreads() -> None:
+    runs = [load_run(folder) for folder in sorted(CORE.glob("block-0[13]/*-torchserve*/attempt-0"))]
+    assert len(runs) < MIN_RUNS
+    speed = fit_speed(runs, SPEED, SOURCE)
+    assert speed is not None
+    assert speed.model_dump(exclude={"light_cpu_s"}) == SPEED.model_dump(exclude={"light_cpu_s"})
+    assert speed.light_cpu_s.value == pytest.approx(
+        np.exp(np.mean([np.log(light_cpu_s(run)) for run in runs])), rel=1e-4
+    )
+    assert fit_speed([], None, SOURCE) is None
+
+
+def test_a_day_is_a_utc_day_of_one_host() -> None:
+    """Two runs of one day pull each other; a day later they pull less; a run of another host is not pulled at all."""
+    profile = read_profile("torchserve").model_copy(update={"speed": SPEED})
+    run = load_run(next(CORE.glob("block-01/*-torchserve/attempt-0")))
+    slow = Run.in_memory(
+        run.info.model_copy(update={"run_id": "slow"}),
+        {name: getattr(run, name) for name in SCHEMAS}
+        | {"resources": run.resources.assign(cpu_cores=2 * run.resources["cpu_cores"])},
+    )
+    later = as_live(slow, wall_start=slow.info.wall_start + timedelta(days=1))
+    elsewhere = as_live(slow, host={**slow.info.host, "cpu_model": "another"})
+    own = run.info.run_id
+    alone = speeds_of([run], profile)[own]
+    pulled = [speeds_of([run, other], profile)[own] for other in (slow, later, elsewhere)]
+    assert pulled[0] > pulled[1] > alone
+    assert pulled[2] == pytest.approx(alone)
+
+
+def test_work_and_starts_change_alike_and_nothing_else() -> None:
+    profile = read_profile("k3s")
+    slow = at_speed(profile, 2.0)
+    assert slow.work["app"].mean_s.value == 2 * profile.work["app"].mean_s.value
+    for before, after in zip(profile.starts.steps, slow.starts.steps, strict=True):
+        assert isinstance(before.takes, Measured)
+        assert after.takes.mean_s == pytest.approx(2 * before.takes.mean_s)
+    assert slow.starts.noticed == profile.starts.noticed
+    assert slow.loop == profile.loop
+    assert at_speed(profile, 1.0).sha256 == profile.sha256
+
+
+def test_a_run_whose_light_load_was_not_given_is_refused() -> None:
+    run = load_run(next(CORE.glob("block-01/*-torchserve/attempt-0")))
+    profile_of = at_own_speed([run], lambda run: read_profile("torchserve"))
+    assert profile_of(run).work["app"].mean_s.value > 0
+    with pytest.raises(MlscaleError, match="light load was not given"):
+        profile_of(as_live(run, run_id="another"))
+
+
+def test_a_short_calibration_keeps_what_it_cannot_show() -> None:
+    """One run shows its means, but no distribution of starts and no variance between runs."""
+    profile = read_profile("torchserve")
+    run = load_run(next(CORE.glob("block-01/*-torchserve/attempt-0")))
+    fitted = calibrate([run], profile)
+    assert fitted.starts.alike == profile.starts.alike
+    assert fitted.speed is not None
+    assert profile.speed is not None
+    assert fitted.speed.run == profile.speed.run
+    before, after = profile.starts.steps[-1].takes, fitted.starts.steps[-1].takes
+    assert isinstance(before, Measured)
+    assert isinstance(after, Measured)
+    assert len(after.samples_s) == len(before.samples_s)
+    assert after.mean_s != before.mean_s
