@@ -202,6 +202,19 @@ def compare(
         print(costs.round(2).to_string())
 
 
+@app.command()
+def prices(
+    region: Annotated[str, typer.Option(help="AWS region")] = "us-east-1",
+    file: Annotated[Path | None, typer.Option("--prices", help="your own price list; default: the shipped one")] = None,
+    out: Annotated[Path | None, typer.Option(help="write a copy here, to edit")] = None,
+    refresh: Annotated[bool, typer.Option("--refresh", help="read the pricing API (needs AWS credentials)")] = False,
+) -> None:
+    """Show the prices of AWS and of a machine of your own, with date and source; refresh them, or copy them to edit."""
+    from mlscale.price_list import prices_command
+
+    print(prices_command(region, file, out, refresh=refresh))
+
+
 def _add_commands() -> None:
     """Add other packages' commands: functions or Typer apps, as entry points of the group ``mlscale.commands``."""
     for entry in sorted(entry_points(group="mlscale.commands"), key=lambda entry: entry.name):

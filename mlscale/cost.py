@@ -8,130 +8,234 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 import pandas as pd
 
+from mlscale import environments
 from mlscale.analysis.durations import durations, intended_between
+from mlscale.analysis.elasticity import elasticity
 from mlscale.analysis.resources import SERVING, cpu_by_role
 from mlscale.analysis.summary import span
-from mlscale.environments.aws_cost import prices_of
+from mlscale.environments.aws_cost import PRICES, prices_of
+from mlscale.environments.base import PaidBy
 from mlscale.environments.machine_types import RESERVED_CORES, catalogue
 from mlscale.errors import MlscaleError
 from mlscale.runs import Run
 
 # Hours of a month.
 MONTH_H: Final = 730.0
-_LOCAL: Final = Path(__file__).parent / "environments/local_prices.json"
-_NEEDED: Final = ("machine_usd", "cores", "life_years", "idle_watts", "core_watts", "kwh_usd")
+# Of machines of one's own: what replicas reserve is paid for, since other work uses the rest; or whole machines are,
+# busy or idle, as many as the peak needs.
+Tenancy = Literal["shared", "dedicated"]
+# Begins a node class of EKS Auto Mode, the default (older runs do not state it).
+_AUTO_MODE: Final = "eks.amazonaws.com/"
+_NEEDED: Final = ("machine_usd", "cores", "life_years", "idle_watts", "core_watts", "kwh_usd", "reserved_share")
 
 
 @dataclass(frozen=True)
 class Prices:
-    """``aws``: of a region (aws_prices.json); ``local``: of a machine of one's own (local_prices.json)."""
+    """``aws``: of a region; ``local``: of a machine of one's own (environments/prices.json)."""
 
     region: str
     aws: Mapping[str, Any]
     local: Mapping[str, Any]
 
+    @property
+    def local_machine_h(self) -> float:
+        """USD for an hour of an idle machine of one's own."""
+        purchase_h = self.local["machine_usd"] / (self.local["life_years"] * 12 * MONTH_H)
+        return float(purchase_h + self.local["idle_watts"] / 1000 * self.local["kwh_usd"])
+
+    @property
+    def local_core_h(self) -> float:
+        """USD for reserving a core of a shared machine for an hour: reserved cores pay for the others, too."""
+        return self.local_machine_h / float(self.local["cores"] * self.local["reserved_share"])
+
 
 @dataclass(frozen=True)
 class Usage:
-    """On average over a time: replicas and machines from their request to their end, and cores in use;
-    ``peak_replicas``: the most at once."""
+    """On average over a time, of all components: replicas, and cores and memory that they reserve, from their request
+    to their end; ``machines``: the same of machines; cores in use; answers sent, GB/h. ``peak_cores``: most cores
+    reserved at once."""
 
     replicas: float
-    peak_replicas: int
+    cores: float
+    peak_cores: float
+    memory_gb: float
     machines: float
     busy_cores: float
+    answers_gb_h: float = 0.0
+
+    @classmethod
+    def of(cls, scaling: Mapping[str, Any], replicas: float, peak: int, machines: float, busy_cores: float) -> Usage:
+        """Of one component's replicas, ``peak`` at most."""
+        cores, memory_gb = float(scaling["cpu_cores"]), scaling.get("memory_mib", 0) / 1024
+        return cls(replicas, replicas * cores, peak * cores, replicas * memory_gb, machines, busy_cores)
 
 
-def read_prices(region: str = "us-east-1", local: Path | None = None) -> Prices:
+def read_prices(region: str = "us-east-1", file: Path | None = None) -> Prices:
     """Prices of a region and of a machine of one's own.
 
+    Args:
+        file: like environments/prices.json (`mlscale prices --out FILE`); what it lacks of "local" and "regions" is
+            taken from there.
+
     Raises:
-        MlscaleError: no prices are known for the region, or ``local`` is not such a price list.
+        MlscaleError: no prices are known for the region, or ``file`` is not such a price list.
     """
-    path = local or _LOCAL
+    path = file or PRICES
     try:
-        own = dict(json.loads(path.read_text())["local"])
+        given = dict(json.loads(path.read_text()))
+        if not given.keys() & {"local", "regions"}:
+            raise KeyError("local")
+        own = dict(given.get("local") or json.loads(PRICES.read_text())["local"])
         invalid = [name for name in _NEEDED if not float(own[name]) > 0]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise MlscaleError(f"not a price list: {error!r}", str(path), f"write it like {_LOCAL}") from error
+        aws = prices_of(region, path if "regions" in given else PRICES)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise MlscaleError(f"not a price list: {error!r}", str(path), "start from mlscale prices --out FILE") from error
     if invalid:
         raise MlscaleError(f"{', '.join(invalid)} must be above 0", str(path), "correct it")
-    return Prices(region, prices_of(region), own)
+    return Prices(region, aws, own)
 
 
-def usd_per_month(environment: str, scaling: Mapping[str, Any], usage: Usage, prices: Prices) -> float:
-    """Cost of one component's replicas and machines, and of what is paid while idle (load balancer, control plane).
+def paid_by(environment: str, scaling: Mapping[str, Any]) -> PaidBy:
+    """What an environment's replicas are paid by.
 
-    Machines of one's own are paid for whether they are used or not: as many as the most replicas need.
+    Raises:
+        MlscaleError: an unknown environment.
+    """
+    return environments.get(environment).settings.paid_by(scaling)
+
+
+def usd_per_month(
+    environment: str, scaling: Mapping[str, Any], usage: Usage, prices: Prices, tenancy: Tenancy = "shared"
+) -> float:
+    """Cost of replicas and machines, and of what is paid while idle (load balancer, control plane).
 
     Args:
-        scaling: every setting of the environment.
+        scaling: every setting of one component. tenancy: of machines of one's own.
+
+    Raises:
+        MlscaleError: an unknown environment.
     """
-    cores, aws, local = float(scaling["cpu_cores"]), prices.aws, prices.local
-    if environment == "ecs":
-        memory_gb = scaling["memory_mib"] / 1024
-        task_h = cores * aws["fargate_vcpu_h"] + memory_gb * aws["fargate_gb_h"] + aws["ipv4_h"]
-        return float(MONTH_H * (usage.replicas * task_h + aws["alb_h"] + aws["alb_lcu_h"]))
-    if environment == "eks":
-        types = catalogue().types
-        instance_h = min(aws["instances_h"].get(name, types[name].usd_per_hour) for name in scaling["machine_types"])
-        machine_h = instance_h * (1 + aws["eks_auto_mode_share"]) + aws["ipv4_h"]
-        return float(MONTH_H * (usage.machines * machine_h + aws["eks_cluster_h"] + aws["alb_h"] + aws["alb_lcu_h"]))
-    owned = math.ceil(usage.peak_replicas * cores / local["cores"])
-    purchase_usd = owned * local["machine_usd"] / (local["life_years"] * 12)
-    watts = owned * local["idle_watts"] + usage.busy_cores * local["core_watts"]
-    return float(purchase_usd + watts / 1000 * MONTH_H * local["kwh_usd"])
+    aws, local = prices.aws, prices.local
+    kind = paid_by(environment, scaling)
+    if kind == "own machines":
+        power_h = usage.busy_cores * local["core_watts"] / 1000 * local["kwh_usd"]
+        machines = math.ceil(usage.peak_cores / local["cores"] - 1e-9)
+        reserved_h = usage.cores * prices.local_core_h if tenancy == "shared" else machines * prices.local_machine_h
+        return float(MONTH_H * (reserved_h + power_h))
+    answers_gb = max(0.0, usage.answers_gb_h * MONTH_H - aws["transfer_free_gb"])
+    common_usd = MONTH_H * (aws["alb_h"] + aws["alb_lcu_h"]) + answers_gb * aws["transfer_out_gb"]
+    if kind == "tasks":
+        reserved_h = usage.cores * aws["fargate_vcpu_h"] + usage.memory_gb * aws["fargate_gb_h"]
+        return float(MONTH_H * (reserved_h + usage.replicas * aws["ipv4_h"] + aws["ecs_cluster_h"]) + common_usd)
+    machine_h = _instance_h(scaling, aws) + aws["ipv4_h"]
+    cluster_h = aws["eks_cluster_h"] if "machine_types" in scaling else aws["ecs_cluster_h"]
+    return float(MONTH_H * (usage.machines * machine_h + cluster_h) + common_usd)
+
+
+def _instance_h(scaling: Mapping[str, Any], aws: Mapping[str, Any]) -> float:
+    """USD per hour of the cheapest allowed instance, with Auto Mode's fee where it starts them."""
+    types = catalogue().types
+    if "machine_types" not in scaling:
+        cores, memory_mib = scaling["instance_cores"], scaling["instance_memory_mib"]
+        known = aws["instances_h"]
+        fits = [name for name in known if types[name].cpu_cores >= cores and types[name].memory_mib >= memory_mib]
+        if not fits:
+            what = f"no price is known for an instance of {cores:g} cores and {memory_mib} MiB"
+            raise MlscaleError(what, "prices", f"choose one that is no larger than one of {', '.join(known)}")
+        return float(min(known[name] for name in fits))
+    cheapest = min(aws["instances_h"].get(name, types[name].usd_per_hour) for name in scaling["machine_types"])
+    auto_mode = scaling.get("node_group") is None and str(scaling.get("node_class", _AUTO_MODE)).startswith(_AUTO_MODE)
+    return float(cheapest * (1 + aws["eks_auto_mode_share"] * auto_mode))
 
 
 def usage_of(run: Run, from_s: float, to_s: float) -> Usage:
     """What a run's components used in [from_s, to_s] of the run's clock."""
-    samples = run.replicas[run.replicas["t_s"].between(from_s, to_s)]
-    there = (samples["ready"] + samples["starting"]).groupby(samples["t_s"]).sum()
-    scaling = next(iter(run.info.scaling.values()))
-    changes = machine_changes(zip(run.events["t_s"], run.events["kind"], strict=True), scaling)
+    there = run.replicas.assign(there=run.replicas["ready"] + run.replicas["starting"])
+    # Components are sampled in turn: a sample holds until its component's next one.
+    each = there.pivot_table(index="t_s", columns="component", values="there", aggfunc="last").ffill().fillna(0)
+    counts = each.loc[from_s:to_s]
+    scalings = run.info.scaling
+    cores = sum(counts[name] * scalings[name]["cpu_cores"] for name in counts)
+    memory_gb = sum(counts[name] * scalings[name].get("memory_mib", 0) / 1024 for name in counts)
+    changes = machine_changes(zip(run.events["t_s"], run.events["kind"], strict=True), list(scalings.values()))
     machines, _ = mean_and_peak([(t_s - from_s, number) for t_s, number in changes], to_s - from_s, changes[0][1])
-    busy_cores = float(cpu_by_role(run.resources, from_s, to_s)["mean_cores"].reindex(SERVING).sum())
-    return Usage(float(there.mean()), int(there.max()), machines, busy_cores)
+    answers = run.requests[run.requests["done_s"].between(from_s, to_s)]["bytes_in"].sum()
+    return Usage(
+        replicas=float(counts.sum(axis=1).mean()),
+        cores=float(cores.mean()),
+        peak_cores=float(cores.max()),
+        memory_gb=float(memory_gb.mean()),
+        machines=machines,
+        busy_cores=float(cpu_by_role(run.resources, from_s, to_s)["mean_cores"].reindex(SERVING).sum()),
+        answers_gb_h=float(answers) / 1e9 / (to_s - from_s) * 3600,
+    )
+
+
+def _idle(scalings: Sequence[Mapping[str, Any]]) -> Usage:
+    """Of the least replicas of each component."""
+    each = [Usage.of(scaling, scaling["min_replicas"], scaling["min_replicas"], 0.0, 0.0) for scaling in scalings]
+    replicas, cores, memory_gb = (
+        sum(getattr(one, name) for one in each) for name in ("replicas", "cores", "memory_gb")
+    )
+    return Usage(replicas, cores, cores, memory_gb, initial_machines(scalings), 0.0)
 
 
 def cost_table(runs: Sequence[Run], limit_s: float, prices: Prices | None = None) -> pd.DataFrame:
-    """Mean cost of each environment's runs, by mode, as if the time after the load step went on.
+    """Mean cost of each environment's runs, by mode, as if the time after the load step went on. Machines of one's own
+    are shared, except in the last column.
 
     Args:
         limit_s: a response that counts as good, at most. prices: None: `read_prices` without arguments.
 
     Returns:
-        Index environment and mode; columns USD per month, USD per million good answers, and USD per month while idle,
-        with the least replicas.
+        Index environment and mode; columns USD per month, USD per million good answers, USD per month while idle, with
+        the least replicas, and USD per month if machines of one's own do nothing else (the same in a cloud); then the
+        run's elasticity (`mlscale.analysis.elasticity`, with ``limit_s`` as the level).
     """
     known = prices or read_prices()
     rows = []
     for run in runs:
         from_s, to_s = span(run)
-        scaling = next(iter(run.info.scaling.values()), None)
-        if scaling is None or "min_replicas" not in scaling or run.replicas.empty:
-            continue  # a load test of somebody's server
-        usd = usd_per_month(run.info.environment, scaling, usage_of(run, from_s, to_s), known)
-        idle = Usage(scaling["min_replicas"], scaling["min_replicas"], initial_machines(scaling), 0.0)
+        name, scalings = run.info.environment, list(run.info.scaling.values())
+        known_bounds = scalings and all("min_replicas" in scaling for scaling in scalings)
+        if name not in environments.names() or not known_bounds or run.replicas.empty:
+            continue  # a load test of somebody's server, or an environment that is not installed
+        usage = usage_of(run, from_s, to_s)
+        usd = usd_per_month(name, scalings[0], usage, known)
         answers = intended_between(durations(run.requests, timeout_s=run.info.timeout_s), from_s, to_s)
         good_per_month = (answers["response_s"] <= limit_s).sum() / (to_s - from_s) * MONTH_H * 3600
         million_usd = 1e6 * usd / good_per_month if good_per_month else np.inf
         rows.append(
             {
-                "environment": run.info.environment,
+                "environment": name,
                 "mode": run.info.mode,
                 "USD per month": usd,
                 f"USD per million answers within {limit_s:g} s": million_usd,
-                "USD per month, idle": usd_per_month(run.info.environment, scaling, idle, known),
+                "USD per month, idle": usd_per_month(name, scalings[0], _idle(scalings), known),
+                "USD per month, dedicated": usd_per_month(name, scalings[0], usage, known, "dedicated"),
+                **_elasticity(run, limit_s),
             }
         )
     keys = ["environment", "mode"]
     return pd.DataFrame(rows).groupby(keys, sort=False).mean() if rows else pd.DataFrame(columns=keys)
+
+
+def _elasticity(run: Run, limit_s: float) -> dict[str, float]:
+    followed = elasticity(run, limit_s)
+    if followed is None:
+        return {}
+    return {
+        "replicas too few": followed.under,
+        "too many": followed.over,
+        "time with too few (%)": 100 * followed.under_share,
+        "with too many (%)": 100 * followed.over_share,
+        "jitter (1/min)": followed.jitter_per_min,
+    }
 
 
 _CHANGE: Final = {"machine_requested": 1, "machine_removed": -1, "machine_failed": -1}
@@ -139,29 +243,38 @@ _CHANGE: Final = {"machine_requested": 1, "machine_removed": -1, "machine_failed
 
 def replicas_per_machine(scaling: Mapping[str, Any]) -> int:
     """Replicas that fit on a machine of the cheapest allowed type; 0 where machines do not scale."""
-    if "machine_types" not in scaling:
-        return 0
-    types = catalogue().types
-    cheapest = min((types[name] for name in scaling["machine_types"]), key=lambda kind: kind.usd_per_hour)
-    return max(1, int((cheapest.cpu_cores - RESERVED_CORES) / scaling["cpu_cores"] + 1e-9))
+    if "machine_types" in scaling:
+        types = catalogue().types
+        cheapest = min((types[name] for name in scaling["machine_types"]), key=lambda kind: kind.usd_per_hour)
+        return max(1, int((cheapest.cpu_cores - RESERVED_CORES) / scaling["cpu_cores"] + 1e-9))
+    if scaling.get("launch") == "ec2":
+        return max(1, int(scaling["instance_cores"] / scaling["cpu_cores"] + 1e-9))
+    return 0
 
 
-def initial_machines(scaling: Mapping[str, Any]) -> int:
-    """Machines for the first replicas and the capacity kept free; 0 where machines do not scale."""
-    fit = replicas_per_machine(scaling)
-    return math.ceil((scaling["min_replicas"] + scaling["buffer_replicas"]) / fit) if fit else 0
+def initial_machines(scalings: Sequence[Mapping[str, Any]]) -> int:
+    """Machines for the first replicas of all components and the capacity kept free; 0 where machines do not scale."""
+    needed = sum(
+        (scaling["min_replicas"] + scaling.get("buffer_replicas", 0)) / fit
+        for scaling in scalings
+        if (fit := replicas_per_machine(scaling))
+    )
+    least = max((int(scaling.get("min_instances", 0)) for scaling in scalings), default=0)
+    return max(math.ceil(needed - 1e-9), least) if needed else 0
 
 
-def machine_changes(events: Iterable[tuple[float, str]], scaling: Mapping[str, Any]) -> list[tuple[float, int]]:
+def machine_changes(
+    events: Iterable[tuple[float, str]], scalings: Sequence[Mapping[str, Any]]
+) -> list[tuple[float, int]]:
     """When the number of machines changes, s, and to what; a machine counts from its request to its end.
 
     Args:
-        events: time, s, and kind.
+        events: time, s, and kind. scalings: of each component.
     """
     ordered = sorted(events)
     # A simulated run begins with machines that nobody requested.
     requested_before = any(kind == "machine_requested" and t_s < 0 for t_s, kind in ordered)
-    number = 0 if requested_before else initial_machines(scaling)
+    number = 0 if requested_before else initial_machines(scalings)
     changes = [(-math.inf, number)]
     for t_s, kind in ordered:
         if kind in _CHANGE:

@@ -1,4 +1,4 @@
-"""The most that a run on AWS can cost: list prices (aws_prices.json) x the hours until its stack deletes itself."""
+"""The most that a run on AWS can cost: list prices (prices.json) x the hours until its stack deletes itself."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mlscale.environments.ecs.settings import EcsScaling
 from mlscale.environments.kubernetes.machine_settings import MachineScaling
 from mlscale.runs import MlscaleError
 
-PRICES: Final = Path(__file__).parent / "aws_prices.json"
+PRICES: Final = Path(__file__).parent / "prices.json"
 # From expiry until everything is gone, h: the deletion is scheduled every 15 minutes and takes a while itself.
 DELETION_H: Final = 0.5
 # Hours of a month, for CloudWatch's monthly prices, which are prorated hourly.
@@ -98,7 +98,7 @@ def eks_cost(scaling: MachineScaling, region: str, lifetime_min: float = 60.0, p
 
 
 def prices_of(region: str, prices: Path = PRICES) -> Mapping[str, Any]:
-    """The list prices of a region, USD.
+    """The list prices of a region, USD, without taxes; ``date``: of the oldest and the newest.
 
     Raises:
         MlscaleError: none are known.
@@ -106,6 +106,7 @@ def prices_of(region: str, prices: Path = PRICES) -> Mapping[str, Any]:
     table = json.loads(prices.read_text())["regions"]
     if region not in table:
         known = ", ".join(sorted(table))
-        raise MlscaleError(f"no prices are known for {region}", str(prices), f"choose one of {known}, or add it there")
-    price: Mapping[str, Any] = table[region]
-    return price
+        what = f"no prices are known for {region}"
+        raise MlscaleError(what, str(prices), f"choose one of {known}, or mlscale prices --refresh --region {region}")
+    dates = sorted(entry["date"] for entry in table[region].values())
+    return {"date": f"{dates[0]} to {dates[-1]}"} | {name: entry["usd"] for name, entry in table[region].items()}

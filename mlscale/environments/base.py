@@ -59,6 +59,10 @@ class App:
     check: str | None = None
 
 
+# What is paid for: machines of one's own, or, in a cloud, tasks or instances.
+PaidBy = Literal["own machines", "tasks", "instances"]
+
+
 class Scaling(BaseModel):
     """Settings of one component that every environment has; each environment adds its own."""
 
@@ -113,6 +117,11 @@ class Scaling(BaseModel):
     def fixed(self) -> bool:
         """Whether the number of replicas is fixed, without an autoscaler."""
         return self.min_replicas == self.max_replicas
+
+    @classmethod
+    def paid_by(cls, settings: Mapping[str, Any]) -> PaidBy:
+        """What replicas with these ``settings`` are paid by. An environment is local if it is machines of one's own."""
+        return "own machines"
 
     @property
     def shared_budget(self) -> Budget | None:

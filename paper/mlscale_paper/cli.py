@@ -18,6 +18,9 @@ Cells = Annotated[
 ]
 Runs = Annotated[Path, typer.Option(help="where runs go")]
 Seed = Annotated[int, typer.Option(min=0)]
+Protocol = Annotated[
+    Path | None, typer.Option(help="a protocol.json, with its photos beside it; by default one for this host")
+]
 
 experiment_app = typer.Typer(no_args_is_help=True, help="The blocks behind make paper-figures.")
 
@@ -30,9 +33,7 @@ def run(
     runs: Runs = Path("runs"),
     seed: Seed = 0,
     quick: Annotated[bool, typer.Option("--quick", help="one block of 60 s schedules, figures/quick/")] = False,
-    protocol: Annotated[
-        Path | None, typer.Option(help="a protocol.json, with its photos beside it; by default one for this host")
-    ] = None,
+    protocol: Protocol = None,
 ) -> None:
     """Measure all missing blocks, then draw the figures; can be interrupted and resumed at any time."""
     from codereader.photos import LoadPhotos
@@ -165,6 +166,28 @@ def claims(
         print(f"{arm}: {', '.join(f'{claim} {verdict}' for claim, verdict in judged['verdicts'].items())}")
         print(pd.DataFrame(judged["rows"]).drop(columns="matters").round(3).to_string(index=False))
     print(f"{file}: written")
+
+
+@experiment_app.command()
+def check_advice(
+    traces: Annotated[list[Path], typer.Argument(exists=True, help="recorded traffic; a piece of each is used")],
+    environments: Environments = "torchserve rayserve k3s",
+    blocks: Blocks = 3,
+    seconds: Annotated[float, typer.Option(min=30, help="length of the piece of traffic")] = 180.0,
+    runs: Runs = Path("runs"),
+    seed: Seed = 0,
+    protocol: Protocol = None,
+) -> None:
+    """Deploy what mlscale advise recommends for real traffic, beside others, and judge the twin's ranking (hours)."""
+    from codereader.photos import LoadPhotos
+    from mlscale_paper import advice_check, execute
+    from mlscale_paper.pilot import ensure_protocol
+
+    names = _names(environments)
+    ensure_protocol(execute.root_of(runs, quick=False), names, LoadPhotos, given=protocol, seed=seed)
+    experiment = execute.experiment(names, ["core"], blocks, runs, seed=seed)
+    table = advice_check.check_advice(experiment, traces, seconds)
+    print(table.round(3).to_string(index=False))
 
 
 @experiment_app.command()

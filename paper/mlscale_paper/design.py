@@ -349,7 +349,7 @@ _STREAMS: Final = {"orders": 1, "baseline": 2, "aa": 3}
 # Streams of the orders by cell. Never renumber: published runs lie in folders named after places.
 _CELL_STREAMS: Final[Mapping[Cell, int]] = {
     "core": 0, "open": 1, "sensitivity": 2, "container": 3, "rehearsal": 4, "holdout": 5,
-    "shipped": 7, "partition": 8,
+    "shipped": 7, "partition": 8, "advice": 9,
 }  # fmt: skip
 _VARIANTS: Final[Mapping[Cell, tuple[Variant, ...]]] = {
     "shipped": (SHIPPED,),

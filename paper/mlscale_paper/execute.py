@@ -154,20 +154,27 @@ def run(experiment: Experiment, say: Any = None) -> None:
         MlscaleError: something that the user has to fix; what was measured stays, and the next call resumes.
         KeyboardInterrupt, SystemExit: the run in progress was torn down; the next call repeats it.
     """
-    _prepare(experiment)
+    prepare(experiment)
     states = experiment.states()
     total_s = estimate_s(states, experiment.protocol) + drawing_s(experiment)
     with Bar(total_s) as bar:
         bar.say(_announcement(experiment, states, total_s))
-        with ClusterKeeper() as keeper:
-            for number, state in enumerate(states, start=1):
-                if not state.done:
-                    keeper.prepare(state.planned.environment, state.planned.scaling)
-                    states[number - 1] = _measure_place(experiment, state, f"run {number} of {len(states)}", bar)
+        states = measure_missing(experiment, states, bar)
         draw_all(experiment, states, bar)
         bar.say(f"figures: {experiment.figures}")
         for line in missing(states):
             bar.say(line)
+
+
+def measure_missing(experiment: Experiment, states: Sequence[State], bar: Bar) -> list[State]:
+    """Measures each place that is not done; the states afterwards."""
+    after = list(states)
+    with ClusterKeeper() as keeper:
+        for number, state in enumerate(states, start=1):
+            if not state.done:
+                keeper.prepare(state.planned.environment, state.planned.scaling)
+                after[number - 1] = _measure_place(experiment, state, f"run {number} of {len(states)}", bar)
+    return after
 
 
 def missing(states: Sequence[State]) -> list[str]:
@@ -244,7 +251,7 @@ def _parameters(experiment: Experiment, state: State, folder: Path) -> dict[str,
     }
 
 
-def _prepare(experiment: Experiment) -> None:
+def prepare(experiment: Experiment) -> None:
     """Check paths, free space and, for the hold-out, that the twin is frozen, before anything is measured."""
     if "holdout" in experiment.cells:
         check_frozen(experiment.environments)

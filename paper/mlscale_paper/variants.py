@@ -9,8 +9,9 @@ from pydantic import BaseModel, ConfigDict
 
 from mlscale.runs import Arm, Connections, Run
 
-Cell = Literal["core", "shipped", "open", "sensitivity", "partition", "container", "rehearsal", "holdout"]
-CELLS: Final[tuple[Cell, ...]] = get_args(Cell)
+Cell = Literal["core", "shipped", "open", "sensitivity", "partition", "container", "rehearsal", "holdout", "advice"]
+# Those of `mlscale experiment run`; advice has a command of its own.
+CELLS: Final[tuple[Cell, ...]] = tuple(cell for cell in get_args(Cell) if cell != "advice")
 
 
 def cell_of(run: Run) -> str:
@@ -64,11 +65,11 @@ CONTAINER: Final = (
 )
 CONTAINER_ENVIRONMENTS: Final = ("k3s",)
 # Cells whose variants have names.
-NAMED_CELLS: Final = ("sensitivity", "partition", "container", "rehearsal", "holdout")
+NAMED_CELLS: Final = ("sensitivity", "partition", "container", "rehearsal", "holdout", "advice")
 # Cells in which environments are compared.
 COMPARED_CELLS: Final[tuple[Cell, ...]] = ("core", "shipped", "open", "sensitivity")
 # Cells that are there for the twin alone: no figure of an environment, and no comparison, takes their runs.
-TWIN_CELLS: Final[tuple[Cell, ...]] = ("holdout",)
+TWIN_CELLS: Final[tuple[Cell, ...]] = ("holdout", "advice")
 
 
 class Boot(BaseModel):

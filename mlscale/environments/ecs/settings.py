@@ -7,7 +7,7 @@ from typing import Any, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
-from mlscale.environments.base import Scaling
+from mlscale.environments.base import PaidBy, Scaling
 
 # vCPU of a Fargate task, and the memory in MiB that goes with it (ECS developer guide, "Task CPU and memory").
 FARGATE_SIZES: Final[Mapping[float, Sequence[int]]] = {
@@ -84,6 +84,11 @@ class EcsScaling(Scaling):
             cores = next((size for size in FARGATE_SIZES if size >= changed["cpu_cores"]), max(FARGATE_SIZES))
             changed |= {"cpu_cores": cores, "memory_mib": FARGATE_SIZES[cores][0]}
         return changed
+
+    @classmethod
+    def paid_by(cls, settings: Mapping[str, Any]) -> PaidBy:
+        """Tasks on Fargate, instances otherwise."""
+        return "tasks" if settings.get("launch", "fargate") == "fargate" else "instances"
 
     @classmethod
     def matched(cls) -> Self:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from pydantic import Field
 
+from mlscale.environments.base import PaidBy
 from mlscale.environments.kubernetes.settings import KubernetesScaling
 
 
@@ -46,3 +48,8 @@ class MachineScaling(KubernetesScaling):
     buffer_replicas: int = Field(
         default=0, ge=0, le=64, description="replicas to reserve room for, by pods that are preempted at once"
     )
+
+    @classmethod
+    def paid_by(cls, settings: Mapping[str, Any]) -> PaidBy:
+        """A machine is an instance."""
+        return "instances"

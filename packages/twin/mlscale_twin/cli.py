@@ -148,8 +148,8 @@ def sweep(
 
 # Columns of a sweep's table; those of the step are there if the schedule has one.
 _SWEEP_FIGURES = (
-    "mean_response_s", "sd_response_s", "p50_response_s", "p95_response_s", "p99_response_s", "failure_share",
-    "t_slo_s", "mean_replicas", "usd_per_month",
+    "mean_response_s", "sd_response_s", "p50_response_s", "p95_response_s", "p99_response_s", "slow_share",
+    "failure_share", "t_slo_s", "mean_replicas", "replica_hours", "usd_per_month",
 )  # fmt: skip
 _SWEEP_ROWS = 40
 

@@ -6,7 +6,8 @@ from typing import Any, Final
 
 import numpy.typing as npt
 import pandas as pd
-from matplotlib.ticker import NullFormatter, StrMethodFormatter
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, StrMethodFormatter
 
 from mlscale.plots.style import (
     INK,
@@ -25,57 +26,93 @@ from mlscale_twin.strategy.objective import SHARE_SLOW
 
 # Lower shares of slow requests are drawn here, where the axis ends.
 _LEAST: Final = 1e-4
-_STAGES: Final = {"fluid": (8, 0.25), "windows": (18, 0.7), "whole trace": (34, 1.0)}
+_LEAST_USD: Final = 0.1
+_STAGES: Final = {"fluid": (7, 0.12), "windows": (14, 0.45), "whole trace": (22, 0.8)}
+_SHORT: Final = {
+    "local-shared": "on shared machines",
+    "local-dedicated": "on machines for this alone",
+    "cloud": "in the cloud",
+}
 
 
 def cost_and_slow(table: pd.DataFrame, limit_s: float) -> npt.NDArray[Any]:
-    """A mark for each strategy: monthly cost and share of slow requests, both logarithmic. Small and pale: by the fluid
-    model; larger: by the twin; ring: advised; line: the Pareto front.
+    """A mark for each strategy: monthly cost and share of slow requests, both logarithmic. Rings with a label: advised;
+    lines: the Pareto fronts; small and pale: by the fluid model. Of machines for this alone, whose cost hardly depends
+    on the strategy, only the advised one is drawn.
 
     Args:
         table: `mlscale_twin.strategy.advice.strategy_table`. limit_s: a request that takes longer is slow.
 
     Returns:
-        Axes 1 x 1; `plotted`: environment, stage, usd_per_month, slow.
+        Axes 1 x 1; `plotted`: place, environment, stage, usd_per_month, slow.
     """
-    shown = table.assign(slow=100 * table["slow"].clip(lower=_LEAST))
+    drawn = table[(table["place"] != "local-dedicated") | table["advised"]]
+    shown = drawn.assign(slow=100 * drawn["slow"].clip(lower=_LEAST), usd=drawn["usd_per_month"].clip(lower=_LEAST_USD))
     with style():
-        grid = new_axes(1, 1, 3.6)
+        grid = new_axes(1, 1, 3.8)
         axes = grid[0, 0]
-        axes.axhspan(100 * _LEAST / 2, 100 * SHARE_SLOW, color="#F0F4EE", lw=0, zorder=0)
+        axes.axhspan(100 * _LEAST / 12, 100 * SHARE_SLOW, color="#E4EEE0", lw=0, zorder=0)
         for name in in_order(list(shown["environment"])):
             for stage, (size, alpha) in _STAGES.items():
                 mine = shown[(shown["environment"] == name) & (shown["stage"] == stage)]
                 look = {"s": size, "alpha": alpha, "color": colour(name), "marker": marker(name), "lw": 0}
-                axes.scatter(mine["usd_per_month"], mine["slow"], **look)
+                axes.scatter(mine["usd"], mine["slow"], **look)
             axes.scatter([], [], s=24, color=colour(name), marker=marker(name), lw=0, label=short_name(name))
-        front = shown[shown["on_front"]].sort_values("usd_per_month")
-        axes.plot(front["usd_per_month"], front["slow"], color=INK, lw=0.9, drawstyle="steps-post", zorder=1)
-        advised = shown[shown["advised"]]
-        axes.scatter(advised["usd_per_month"], advised["slow"], s=130, facecolor="none", edgecolor=INK, lw=1.4)
+        for place in ("local-shared", "cloud"):
+            front = shown[shown["on_front"] & (shown["place"] == place)].sort_values("usd")
+            axes.plot(front["usd"], front["slow"], color=INK, lw=0.9, drawstyle="steps-post", zorder=1)
         axes.set_xscale("log")
         axes.set_yscale("log")
-        axes.set_ylim(100 * _LEAST / 1.5, 120)
+        axes.set_ylim(100 * _LEAST / 12, 120)
+        advised = shown[shown["advised"]]
+        axes.scatter(advised["usd"], advised["slow"], s=150, facecolor="none", edgecolor=INK, lw=1.8, zorder=4)
+        for number in range(len(advised)):
+            _label(axes, advised.iloc[number])
         axes.set_xlabel("cost (USD per month)")
         axes.set_ylabel(f"requests slower than {limit_s:g} s")
-        text = f"green: at most {100 * SHARE_SLOW:g} %"
-        axes.text(0.1, 75 * SHARE_SLOW, text, transform=axes.get_yaxis_transform(), color=MUTED, va="top")
-        for axis, label in ((axes.xaxis, "{x:g}"), (axes.yaxis, "{x:.4g} %")):
-            axis.set_major_formatter(StrMethodFormatter(label))
-            axis.set_minor_formatter(StrMethodFormatter(label) if axis is axes.xaxis else NullFormatter())
-        axes.legend(loc="upper right", ncols=2)
-        headline(axes, _message(shown[shown["advised"]]), {"simulated"})
+        axes.set_xlim(left=shown["usd"].min() / 4)
+        text = f"green: at most {100 * SHARE_SLOW:g} % are slow"
+        axes.text(0.985, 100 * _LEAST / 9, text, transform=axes.get_yaxis_transform(), color=MUTED, ha="right")
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _percent(value)))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.xaxis.set_minor_locator(LogLocator(subs=(2, 5)))
+        axes.xaxis.set_minor_formatter(StrMethodFormatter("{x:g}"))
+        axes.legend(loc="upper left", bbox_to_anchor=(0.0, -0.17), ncols=5, handletextpad=0.1, columnspacing=1.2)
+        headline(axes, _message(advised), {"simulated"})
         mark_modes(axes, {"simulated"})
-        attach(axes, shown[["environment", "stage", "usd_per_month", "slow"]])
+        attach(axes, shown[["place", "environment", "stage", "usd_per_month", "slow"]])
     return grid
+
+
+def _percent(value: float) -> str:
+    if value < 99 * _LEAST:
+        return ""
+    return "none" if value <= 101 * _LEAST else f"{value:.4g} %"
+
+
+def _label(axes: Axes, row: pd.Series) -> None:
+    """What is advised, beside its ring."""
+    text = f"{_SHORT[row['place']]}:\n{short_name(row['environment'])}, {row['policy']}\n{row['usd_per_month']:.3g} USD"
+    axes.annotate(
+        text,
+        (row["usd"], row["slow"]),
+        xytext=(-11, -9),  # nothing is both cheaper and faster than the front
+        textcoords="offset points",
+        ha="right",
+        va="top",
+        fontsize=8,
+    )
 
 
 def _message(advised: pd.DataFrame) -> str:
     """What is advised, by place: the cheapest that meets the objective, or that none does."""
+    if not advised["meets_objective"].any():
+        return "No strategy meets the objective; the rings come closest"
     texts = [
-        f"{short_name(row.environment)} for {row.usd_per_month:.0f} USD a month"
+        f"{row.usd_per_month:.3g} USD a month {_SHORT[row.place]}"
         if row.meets_objective
-        else f"{short_name(row.environment)} comes closest, and misses the objective"
+        else f"not {_SHORT[row.place]}"
         for row in advised.itertuples()
     ]
-    return f"Cheapest that meets the objective, local and cloud: {', '.join(texts)}"
+    return f"Fast enough for {', '.join(texts)}"

@@ -23,10 +23,16 @@ from mlscale_twin.strategy.oracle import oracle_replicas
 from mlscale_twin.strategy.paste import settings_files
 from mlscale_twin.strategy.replica import replica_model
 from mlscale_twin.strategy.search import Candidate, Question, in_windows, rank, search
-from mlscale_twin.strategy.strategies import LOCAL, Strategy, strategies
-from mlscale_twin.worker_processes import worker_processes
+from mlscale_twin.strategy.strategies import DAY_PARTS, MOST_REPLICAS, PART_S, Place, strategies
+from mlscale_twin.studies.executors import executor
 
 _STAGES: Final = {"whole trace": 0, "windows": 1, "fluid": 2}
+# Each place, in words.
+PLACES: Final[Mapping[Place, str]] = {
+    "local-shared": "local, on machines shared with other work",
+    "local-dedicated": "local, on machines for this alone",
+    "cloud": "cloud",
+}
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,7 @@ class Advised:
     Args:
         excess: by how much it misses the objective (0: it meets it). excess_at_error: the same if the live system is as
             much slower than the twin as the slowest run that the profile was compared with; None: never compared.
+        hindsight: its minimum was made from the very traffic that it was tried on.
         what_if: what changes -> figures then; "as assumed" is the figures of the same, approximate kind.
         oracle_replicas: replicas on average that an oracle would need in the same environment.
     """
@@ -45,25 +52,27 @@ class Advised:
     excess_at_error: float | None
     what_if: Mapping[str, Figures]
     oracle_replicas: float
+    hindsight: bool = False
 
     @property
     def verdict(self) -> str:
         """Of the objective, in a few words."""
         if self.excess > 0:
             return f"cannot be met; the closest misses it by {100 * self.excess:.0f} %"
+        met = "met, if the traffic repeats" if self.hindsight else "met"
         if self.excess_at_error is None:
-            return "met; the twin was never compared with live runs"
+            return f"{met}; the twin was never compared with live runs"
         if self.excess_at_error > 0:
-            return "met, but not at the twin's largest known error"
-        return "met, also at the twin's largest known error"
+            return f"{met}, but not at the twin's largest known error"
+        return f"{met}, also at the twin's largest known error"
 
 
 @dataclass(frozen=True)
 class Advice:
-    """``advised``: by place ("local", "cloud"); ``candidates``: all that were tried."""
+    """``advised``: by place; ``candidates``: all that were tried, in each of their places."""
 
     question: Question
-    advised: Mapping[str, Advised]
+    advised: Mapping[Place, Advised]
     candidates: Sequence[Candidate]
 
 
@@ -73,17 +82,21 @@ class AdviseOptions:
 
     Args:
         environments: to choose from. settings: about how many are tried. cpu_cores: of a replica.
+        most_replicas: that there is room for.
         profiles: files that replace the environments' own profiles (`mlscale calibrate`).
-        region: of AWS, for prices. prices: file with the prices of a machine of one's own; None: assumed ones.
+        region: of AWS, for prices. prices: file like environments/prices.json; None: that one.
+        address: of a Ray cluster (`executor`); None: processes of this machine.
         seed: of arrivals and of the settings tried. progress: called with what happens and the share done.
     """
 
     environments: Sequence[str] = ("torchserve", "rayserve", "k3s", "eks", "ecs")
     settings: int = 1000
     cpu_cores: float = 0.3
+    most_replicas: int = MOST_REPLICAS
     profiles: Sequence[Path] = ()
     region: str = "us-east-1"
     prices: Path | None = None
+    address: str | None = None
     seed: int = 0
     progress: Progress = no_progress
 
@@ -101,27 +114,27 @@ def advise(schedule: OpenLoop | ClosedLoop, objective: Objective, options: Advis
     prices = read_prices(chosen.region, chosen.prices)
     question = Question(demand, objective, profiles, prices, seed=chosen.seed, progress=chosen.progress)
     sizes = {"cpu_cores": chosen.cpu_cores}
-    tried = strategies(chosen.environments, profiles, demand, chosen.settings, sizes=sizes, seed=chosen.seed)
-    with worker_processes() as executor:
-        candidates = search(question, tried, executor)
-        advised = {}
-        for place in ("local", "cloud"):
-            mine = [candidate for candidate in candidates if _place(candidate.strategy) == place]
+    tried = strategies(
+        chosen.environments,
+        profiles,
+        demand,
+        chosen.settings,
+        sizes=sizes,
+        most_replicas=chosen.most_replicas,
+        seed=chosen.seed,
+    )
+    with executor(chosen.address) as pool:
+        candidates = search(question, tried, pool)
+        advised: dict[Place, Advised] = {}
+        for place in PLACES:
+            mine = [candidate for candidate in candidates if candidate.place == place]
             if mine:
-                advised[place] = _advised(question, mine, executor)
+                advised[place] = _advised(question, mine, pool)
     return Advice(question, advised, candidates)
 
 
-def _place(strategy: Strategy) -> str:
-    return "local" if strategy.environment in LOCAL else "cloud"
-
-
-def _advised(question: Question, candidates: Sequence[Candidate], executor: Executor) -> Advised:
-    """The best candidate: of those that went furthest, since earlier stages are approximate."""
-    objective = question.objective
-    furthest = min(_STAGES[candidate.stage] for candidate in candidates)
-    finalists = [candidate for candidate in candidates if _STAGES[candidate.stage] == furthest]
-    best = min(finalists, key=lambda candidate: rank(objective, candidate.figures))
+def _advised(question: Question, candidates: Sequence[Candidate], pool: Executor) -> Advised:
+    objective, best = question.objective, _by_merit(question.objective, candidates)[0]
     figures, strategy = best.figures, best.strategy
     profile = question.profiles[strategy.environment]
     replica = replica_model(profile, strategy.scaling, question.work_factor)
@@ -129,9 +142,23 @@ def _advised(question: Question, candidates: Sequence[Candidate], executor: Exec
         best,
         objective.excess(figures),
         None if figures.at_error is None else objective.excess(figures.at_error),
-        {what: in_windows(other, [best], executor)[0].figures for what, other in _changed(question).items()},
+        {what: in_windows(other, [best], pool)[0].figures for what, other in _changed(question).items()},
         oracle_replicas(question.demand, replica, objective.limit_s, SHARE_SLOW),
+        strategy.policy == "scheduled" and question.demand.duration_s < 2 * DAY_PARTS * PART_S,
     )
+
+
+def _by_merit(objective: Objective, candidates: Sequence[Candidate]) -> list[Candidate]:
+    """The best first: of those that went furthest, since earlier stages are approximate."""
+    furthest = min(_STAGES[candidate.stage] for candidate in candidates)
+    finalists = [candidate for candidate in candidates if _STAGES[candidate.stage] == furthest]
+    return sorted(finalists, key=lambda candidate: rank(objective, candidate.figures))
+
+
+def in_order_of_merit(advice: Advice, place: Place) -> list[Candidate]:
+    """The candidates of a place that went furthest, the advised one first."""
+    mine = [candidate for candidate in advice.candidates if candidate.place == place]
+    return _by_merit(advice.question.objective, mine)
 
 
 def _changed(question: Question) -> dict[str, Question]:
@@ -161,13 +188,13 @@ def advice_table(advice: Advice) -> pd.DataFrame:
     for place, entry in advice.advised.items():
         figures, scaling = entry.candidate.figures, entry.candidate.strategy.scaling
         worse = {f"slow, {what} (%)": 100 * other.slow for what, other in entry.what_if.items()}
-        columns[place] = {
+        columns[PLACES[place]] = {
             "strategy": entry.candidate.strategy.name,
             "objective": entry.verdict,
             "USD per month": f"{figures.usd_per_month:.2f}",
             "mean response (s)": f"{figures.mean_s:.3g}",
-            f"slower than {advice.question.objective.limit_s:g} s (%)": f"{100 * figures.slow:.2g}",
-            "failed (%)": f"{100 * figures.failed:.2g}",
+            f"slower than {advice.question.objective.limit_s:g} s (%)": f"{100 * figures.slow:.3g}",
+            "failed (%)": f"{100 * figures.failed:.3g}",
             "replicas on average": f"{figures.replicas:.2f}",
             "replicas of an oracle": f"{entry.oracle_replicas:.2f}",
             **{what: f"{max(value, 0.0):.2f}" for what, value in worse.items()},
@@ -177,34 +204,51 @@ def advice_table(advice: Advice) -> pd.DataFrame:
 
 
 def strategy_table(advice: Advice) -> pd.DataFrame:
-    """A row per strategy: those that went furthest first, then the best by the objective."""
+    """A row per strategy and place: those that went furthest first, then the best by the objective."""
     objective, candidates = advice.question.objective, advice.candidates
-    front = set(pareto_front([candidate.figures for candidate in candidates]))
+    front = _fronts(candidates)
     advised = [entry.candidate for entry in advice.advised.values()]
     rows = [
         {
+            "place": candidate.place,
             "environment": candidate.strategy.environment,
             "policy": candidate.strategy.policy,
             "stage": candidate.stage,
             "advised": candidate in advised,
             "meets_objective": objective.excess(candidate.figures) <= 0,
-            "on_front": place in front,
+            "on_front": number in front,
             **{name: value for name, value in asdict(candidate.figures).items() if name != "at_error"},
             "pruned": candidate.pruned,
             "settings": json.dumps(dict(candidate.strategy.scaling)),
         }
-        for place, candidate in enumerate(candidates)
+        for number, candidate in enumerate(candidates)
     ]
     ranks = [(_STAGES[candidate.stage], rank(objective, candidate.figures)) for candidate in candidates]
-    return pd.DataFrame([rows[place] for place in sorted(range(len(rows)), key=ranks.__getitem__)])
+    return pd.DataFrame([rows[number] for number in sorted(range(len(rows)), key=ranks.__getitem__)])
+
+
+def _fronts(candidates: Sequence[Candidate]) -> set[int]:
+    """Numbers of the candidates that no other in their place beats."""
+    chosen: set[int] = set()
+    for place in PLACES:
+        mine = [number for number, candidate in enumerate(candidates) if candidate.place == place]
+        chosen |= {mine[each] for each in pareto_front([candidates[number].figures for number in mine])}
+    return chosen
+
+
+def check_new(out: Path) -> None:
+    """Raise MlscaleError if ``out`` holds an advice already: old and new settings would lie side by side."""
+    if (out / "advice.json").exists():
+        raise MlscaleError("there is an advice already", str(out), "choose another --out, or delete it")
 
 
 def write_advice(advice: Advice, out: Path) -> None:
     """Writes advice.json, strategies.csv and, for each place, a folder of settings.
 
     Raises:
-        MlscaleError: ``out`` cannot be written.
+        MlscaleError: ``out`` cannot be written, or holds an advice already.
     """
+    check_new(out)
     try:
         for place, entry in advice.advised.items():
             (out / place).mkdir(parents=True, exist_ok=True)

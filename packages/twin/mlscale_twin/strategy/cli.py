@@ -22,26 +22,33 @@ def advise(
     ] = None,
     settings: Annotated[int, typer.Option(min=10, help="number of settings to try")] = 1000,
     cores: Annotated[float, typer.Option(min=0.01, help="CPU of one replica")] = 0.3,
+    max_replicas: Annotated[int, typer.Option(min=1, max=64, help="replicas that there is room for")] = 64,
     region: Annotated[str, typer.Option(help="AWS region, for prices")] = "us-east-1",
-    prices: Annotated[Path | None, typer.Option(help="JSON prices of a machine of your own; default: assumed")] = None,
+    prices: Annotated[Path | None, typer.Option(help="your own price list (mlscale prices --out FILE)")] = None,
+    ray: Annotated[
+        str | None, typer.Option(help="address of a Ray cluster, or local; default: processes on this machine")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="of arrivals and of the settings tried")] = 0,
 ) -> None:
     """Recommend a strategy for local and for cloud, with settings to paste, for a trace and an objective. Simulated."""
     from mlscale.loadgen.schedule_files import read_schedule
     from mlscale.progress import Shown
     from mlscale_twin.plots.advice import cost_and_slow
-    from mlscale_twin.strategy.advice import AdviseOptions, advise, strategy_table, write_advice
+    from mlscale_twin.strategy.advice import PLACES, AdviseOptions, advise, check_new, strategy_table, write_advice
     from mlscale_twin.strategy.objective import Objective
 
+    check_new(out)
     objective = Objective(p95, mean, sigma, error_budget, max_usd_per_month)
     with Shown() as progress:
         options = AdviseOptions(
             environments=environments.replace(",", " ").split(),
             settings=settings,
             cpu_cores=cores,
+            most_replicas=max_replicas,
             profiles=profile or (),
             region=region,
             prices=prices,
+            address=ray,
             seed=seed,
             progress=progress,
         )
@@ -52,11 +59,12 @@ def advise(
         figure.savefig(out / f"advice.{kind}", bbox_inches="tight", dpi=160)
     for place, entry in advice.advised.items():
         figures = entry.candidate.figures
-        print(f"{place}: {entry.candidate.strategy.name}; objective {entry.verdict}")
+        print(f"{PLACES[place]}: {entry.candidate.strategy.name}; objective {entry.verdict}")
         replicas = f"{figures.replicas:.2f} replicas (oracle: {entry.oracle_replicas:.2f})"
         print(f"  {figures.usd_per_month:.2f} USD a month, {replicas}")
         print(
-            f"  mean {figures.mean_s:.3g} s, {100 * figures.slow:.2g} % of requests slower than {objective.limit_s:g} s"
+            f"  mean {figures.mean_s:.3g} s, {100 * figures.slow:.3g} % of requests slower than {objective.limit_s:g} s"
         )
         print(f"  settings: {out / place}")
-    print(f"{out}: SIMULATED, {len(advice.candidates)} settings; nothing was measured")
+    tried = len({id(candidate.strategy) for candidate in advice.candidates})
+    print(f"{out}: SIMULATED, {tried} settings; nothing was measured")

@@ -47,6 +47,10 @@ class Demand:
         """The highest mean rate of ``over_s`` seconds."""
         return float(_means(self.rates_rps, min(over_s, len(self.rates_rps))).max())
 
+    def busiest(self, over_s: int) -> int:
+        """When the busiest ``over_s`` seconds begin, s."""
+        return int(_means(self.rates_rps, min(over_s, len(self.rates_rps))).argmax())
+
     def by_part(self, part_s: int) -> Floats:
         """Mean rate of each ``part_s`` seconds; the last part may be shorter."""
         starts = np.arange(0, len(self.rates_rps), part_s)

@@ -8,10 +8,8 @@ period, at phase 0; replicas and machines take their mean time to start. The twi
 
 from __future__ import annotations
 
-import itertools
 import math
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -90,29 +88,23 @@ def simulate(
     part_s: int,
     limit_s: float,
     counted: npt.NDArray[np.bool_] | None = None,
-    threads: int = 2,
 ) -> Records:
     """`TOTALS` of each strategy.
 
     Args:
         rates_rps: requests of each second, (n,).
         settings: `SETTINGS`, (k,).
-        minimums: scheduled minimum of replicas in each ``part_s`` seconds of the trace, (k, m).
+        minimums: minimum of replicas in each ``part_s`` seconds of the trace, (k, m).
         limit_s: a request that takes longer is slow.
         counted: seconds whose requests are counted, (n,); None: all.
     """
     totals = np.zeros(len(settings), TOTALS)
     inside = np.ones(len(rates_rps), np.bool_) if counted is None else counted
-    bounds = np.linspace(0, len(settings), threads + 1).astype(int)
-    shared: tuple[Any, ...] = (rates_rps, inside, minimums, part_s, limit_s, settings, totals)
-    with ThreadPoolExecutor(threads) as pool:
-        run: Any = _simulate  # numba's type hides the arguments
-        for part in [pool.submit(run, *shared, *ends) for ends in itertools.pairwise(bounds)]:
-            part.result()
+    _simulate(rates_rps, inside, minimums, part_s, limit_s, settings, totals)
     return totals
 
 
-@njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
 def _simulate(
     rates_rps: Floats,
     counted: npt.NDArray[np.bool_],
@@ -121,14 +113,12 @@ def _simulate(
     limit_s: float,
     settings: Records,
     totals: Records,
-    first: int,
-    last: int,
 ) -> None:
     starting = np.zeros(RING, np.int64)
     booting = np.zeros(RING, np.int64)
     recommendations = np.zeros(_RECOMMENDATIONS, np.int64)
     values = np.zeros(_VALUES, np.float64)
-    for place in range(first, last):
+    for place in range(len(settings)):
         p, out = settings[place], totals[place]
         starting[:] = 0
         booting[:] = 0
@@ -258,7 +248,7 @@ def _simulate(
                     requested, registered, surplus_for = needed, min(registered, needed), 0
 
 
-@njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
 def random_wait(
     busy: float, servers: float, busy_s: float, arrivals_cv2: float, service_cv2: float
 ) -> tuple[float, float]:
@@ -267,7 +257,7 @@ def random_wait(
     return waits, busy_s * (arrivals_cv2 + service_cv2) / 2.0 / (servers * (1.0 - busy))
 
 
-@njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
 def share_late(left_s: float, service_s: float, service_cv2: float, waits: float, tail_s: float) -> float:
     """Share of requests whose service (about normal) or random wait takes longer than is left of the limit.
 

@@ -15,10 +15,13 @@ from mlscale_twin.strategy.strategies import PART_S, Strategy
 
 
 def settings_files(strategy: Strategy) -> dict[str, str]:
-    """File name -> text. A scheduled minimum is a table of its own, since each platform sets one differently."""
+    """File name -> text. A minimum that changes is a table of its own, since each platform sets one differently: of the
+    day that follows the trace. ECS forecasts itself."""
     files = _FILES_OF[strategy.environment](strategy.scaling)
-    if strategy.scheduled_min:
-        rows = [f"{place * PART_S},{least}" for place, least in enumerate(strategy.scheduled_min)]
+    if strategy.environment == "ecs" and strategy.policy == "predictive":
+        files["scaling.yaml"] = _ecs(strategy.scaling, predictive=True)["scaling.yaml"]
+    elif strategy.next_minimums:
+        rows = [f"{place * PART_S},{least}" for place, least in enumerate(strategy.next_minimums)]
         files["minimum.csv"] = "\n".join(["from_s,min_replicas", *rows]) + "\n"
     return files
 
@@ -54,8 +57,8 @@ def _kubernetes(scaling: Mapping[str, Any]) -> dict[str, str]:
     return {"hpa.yaml": yaml.safe_dump(hpa("app", kind.model_validate(dict(scaling))), sort_keys=False)}
 
 
-def _ecs(scaling: Mapping[str, Any]) -> dict[str, str]:
-    """Scalable target and policy of a service, for a CloudFormation template."""
+def _ecs(scaling: Mapping[str, Any], *, predictive: bool = False) -> dict[str, str]:
+    """Scalable target and policies of a service, for a CloudFormation template."""
     tracking: dict[str, Any] = {
         "TargetValue": scaling["target"],
         "ScaleOutCooldown": round(scaling["out_cooldown_s"]),
@@ -63,30 +66,33 @@ def _ecs(scaling: Mapping[str, Any]) -> dict[str, str]:
     }
     name = "ECSServiceAverageCPUUtilization" + ("HighResolution" if scaling["metric_period_s"] == 20 else "")
     tracking["PredefinedMetricSpecification"] = {"PredefinedMetricType": name}
-    template = {
-        "Resources": {
-            "ScalableTarget": {
-                "Type": "AWS::ApplicationAutoScaling::ScalableTarget",
-                "Properties": {
-                    "ServiceNamespace": "ecs",
-                    "ScalableDimension": "ecs:service:DesiredCount",
-                    "ResourceId": "service/CLUSTER/SERVICE",
-                    "MinCapacity": scaling["min_replicas"],
-                    "MaxCapacity": scaling["max_replicas"],
-                },
-            },
-            "ScalingPolicy": {
-                "Type": "AWS::ApplicationAutoScaling::ScalingPolicy",
-                "Properties": {
-                    "PolicyName": "advised",
-                    "PolicyType": "TargetTrackingScaling",
-                    "ScalingTargetId": {"Ref": "ScalableTarget"},
-                    "TargetTrackingScalingPolicyConfiguration": tracking,
-                },
-            },
-        }
+    target = {
+        "ServiceNamespace": "ecs",
+        "ScalableDimension": "ecs:service:DesiredCount",
+        "ResourceId": "service/CLUSTER/SERVICE",
+        "MinCapacity": scaling["min_replicas"],
+        "MaxCapacity": scaling["max_replicas"],
     }
-    return {"scaling.yaml": yaml.safe_dump(template, sort_keys=False)}
+    resources = {
+        "ScalableTarget": {"Type": "AWS::ApplicationAutoScaling::ScalableTarget", "Properties": target},
+        "ScalingPolicy": _ecs_policy("TargetTrackingScaling", tracking),
+    }
+    if predictive:
+        pair = {"PredefinedMetricType": "ECSServiceCPUUtilization"}
+        metric = {"TargetValue": scaling["target"], "PredefinedMetricPairSpecification": pair}
+        forecast = {"MetricSpecifications": [metric], "Mode": "ForecastAndScale"}
+        resources["PredictivePolicy"] = _ecs_policy("PredictiveScaling", forecast)
+    return {"scaling.yaml": yaml.safe_dump({"Resources": resources}, sort_keys=False)}
+
+
+def _ecs_policy(kind: str, configuration: Mapping[str, Any]) -> dict[str, Any]:
+    properties = {
+        "PolicyName": f"advised-{kind}",
+        "PolicyType": kind,
+        "ScalingTargetId": {"Ref": "ScalableTarget"},
+        f"{kind}PolicyConfiguration": configuration,
+    }
+    return {"Type": "AWS::ApplicationAutoScaling::ScalingPolicy", "Properties": properties}
 
 
 _FILES_OF: Final[Mapping[str, Callable[[Mapping[str, Any]], dict[str, str]]]] = {

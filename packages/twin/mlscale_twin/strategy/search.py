@@ -6,28 +6,29 @@ Each stage says why it prunes a strategy. All strategies get the same arrivals (
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from mlscale.cost import Prices, Usage, machine_changes, mean_and_peak, usd_per_month
+from mlscale.cost import Prices, Tenancy, Usage, machine_changes, mean_and_peak, usd_per_month
 from mlscale.measurement.measure import Progress, no_progress
 from mlscale.runs.schedule import OpenLoop
 from mlscale_twin.profile import Profile
 from mlscale_twin.strategy import fluid
 from mlscale_twin.strategy.demand import Demand
 from mlscale_twin.strategy.objective import Figures, Objective, pareto_front
-from mlscale_twin.strategy.strategies import PART_S, Strategy, records
+from mlscale_twin.strategy.strategies import PART_S, Place, Strategy, records
 
 Stage = Literal["fluid", "windows", "whole trace"]
 # Strategies that the twin simulates in the critical windows, and over the whole trace.
-IN_WINDOWS: Final = 40
-OVER_ALL: Final = 15
+IN_WINDOWS: Final = 48
+OVER_ALL: Final = 16
+# Strategies that the fluid model simulates in one go.
+_CHUNK: Final = 64
 _WINDOWS: Final = 3
 _WINDOW_S: Final = 600
 # Simulated before a window and not counted: replicas, machines and metrics reach their usual state.
@@ -38,9 +39,11 @@ _NEARLY: Final = 0.5
 
 @dataclass(frozen=True)
 class Candidate:
-    """A strategy with its figures at the last ``stage`` that it reached; ``pruned``: why it went no further."""
+    """A strategy in one place, with its figures at the last ``stage`` that it reached; ``pruned``: why it went no
+    further."""
 
     strategy: Strategy
+    place: Place
     figures: Figures
     stage: Stage
     pruned: str = ""
@@ -64,12 +67,17 @@ class Question:
 
 
 def search(question: Question, strategies: Sequence[Strategy], executor: Executor) -> list[Candidate]:
-    """All strategies, those that reached the last stage first."""
+    """All strategies in each of their places, those that reached the last stage first."""
     question.progress(f"{len(strategies)} settings by the fluid model", 0.0)
-    figures = by_fluid_model(question, strategies)
-    coarse = [Candidate(*pair, "fluid") for pair in zip(strategies, figures, strict=True)]
+    # Compiles the model, if nobody has yet, before several workers do.
+    fluid.simulate(np.ones(1), *records(strategies[:1], question.profiles), part_s=PART_S, limit_s=1.0)
+    figures = by_fluid_model(question, strategies, executor)
+    coarse = [
+        Candidate(strategy, place, _with_cost(question, strategy, place, its_figures), "fluid")
+        for strategy, its_figures in zip(strategies, figures, strict=True)
+        for place in strategy.places
+    ]
     best, pruned = _best(question.objective, coarse, IN_WINDOWS)
-    # Compiles the twin, if nobody has yet, before several workers do.
     _simulate(*_job(question, best[0].strategy, _part(question.demand, 0, 1)))
     closer = in_windows(question, best, executor)
     finalists, also_pruned = _best(question.objective, closer, OVER_ALL)
@@ -77,44 +85,43 @@ def search(question: Question, strategies: Sequence[Strategy], executor: Executo
 
 
 def by_fluid_model(
-    question: Question, strategies: Sequence[Strategy], counted: npt.NDArray[np.bool_] | None = None
+    question: Question,
+    strategies: Sequence[Strategy],
+    executor: Executor,
+    counted: npt.NDArray[np.bool_] | None = None,
 ) -> list[Figures]:
-    """Approximate figures of each strategy; ``counted``: of which seconds' requests, (n,)."""
+    """Approximate figures of each strategy, without cost; ``counted``: of which seconds' requests, (n,)."""
     table, minimums = records(strategies, question.profiles, question.work_factor)
-    totals = fluid.simulate(
-        question.demand.rates_rps,
-        table,
-        minimums,
-        part_s=PART_S,
-        limit_s=question.objective.limit_s,
-        counted=counted,
-        threads=os.cpu_count() or 1,
-    )
-    return [_of_totals(question, *pair) for pair in zip(strategies, totals, strict=True)]
+    asked: dict[str, Any] = {"part_s": PART_S, "limit_s": question.objective.limit_s, "counted": counted}
+    rates = question.demand.rates_rps
+    jobs = [
+        executor.submit(fluid.simulate, rates, table[start : start + _CHUNK], minimums[start : start + _CHUNK], **asked)
+        for start in range(0, len(strategies), _CHUNK)
+    ]
+    return [_of_totals(total, question.demand.duration_s) for job in jobs for total in job.result()]
 
 
-def _of_totals(question: Question, strategy: Strategy, total: Any) -> Figures:
+def _of_totals(total: Any, duration_s: float) -> Figures:
     requests = max(float(total["requests"]), 1e-9)
     mean_s = float(total["response_s"]) / requests
-    duration_s = question.demand.duration_s
-    replicas, machines = float(total["replica_s"]) / duration_s, float(total["machine_s"]) / duration_s
-    figures = Figures(
+    return Figures(
         slow=float(total["slow"]) / requests,
         mean_s=mean_s,
         sd_s=math.sqrt(max(0.0, float(total["squares_s2"]) / requests - mean_s**2)),
         failed=float(total["failed"]) / requests,
         usd_per_month=0.0,
-        replicas=replicas,
+        replicas=float(total["replica_s"]) / duration_s,
         peak=int(total["peak"]),
-        machines=machines,
+        machines=float(total["machine_s"]) / duration_s,
     )
-    return _with_cost(question, strategy, figures)
 
 
-def _with_cost(question: Question, strategy: Strategy, figures: Figures) -> Figures:
+def _with_cost(question: Question, strategy: Strategy, place: Place, figures: Figures) -> Figures:
     work_s = next(iter(question.profiles[strategy.environment].work.values())).mean_s.value * question.work_factor
-    usage = Usage(figures.replicas, figures.peak, figures.machines, work_s * question.demand.mean_rps)
-    usd = usd_per_month(strategy.environment, strategy.scaling, usage, question.prices)
+    busy_cores = work_s * question.demand.mean_rps
+    usage = Usage.of(strategy.scaling, figures.replicas, figures.peak, figures.machines, busy_cores)
+    tenancy: Tenancy = "dedicated" if place == "local-dedicated" else "shared"
+    usd = usd_per_month(strategy.environment, strategy.scaling, usage, question.prices, tenancy)
     at_error = figures.at_error and replace(figures.at_error, usd_per_month=usd)
     return replace(figures, usd_per_month=usd, at_error=at_error)
 
@@ -125,44 +132,55 @@ def in_windows(question: Question, candidates: Sequence[Candidate], executor: Ex
     outside = np.ones(len(question.demand.rates_rps), np.bool_)
     for start, end in windows:
         outside[start:end] = False
-    elsewhere = by_fluid_model(question, [candidate.strategy for candidate in candidates], outside)
     parts_of_trace = [_part(question.demand, *window) for window in windows]
-    jobs = [
-        [executor.submit(_simulate, *_job(question, candidate.strategy, part)) for part in parts_of_trace]
-        for candidate in candidates
-    ]
+    jobs = [_submitted(question, candidates, part, executor) for part in parts_of_trace]
+    elsewhere = by_fluid_model(question, [candidate.strategy for candidate in candidates], executor, outside)
     weights = [float(question.demand.rates_rps[start:end].sum()) for start, end in windows]
     elsewhere_weight = float(question.demand.rates_rps[outside].sum())
     closer = []
-    for place, (candidate, mine) in enumerate(zip(candidates, jobs, strict=True)):
-        parts = [(elsewhere_weight, elsewhere[place]), *zip(weights, (job.result() for job in mine), strict=True)]
+    for number, (candidate, *mine) in enumerate(zip(candidates, *jobs, strict=True)):
+        parts = [(elsewhere_weight, elsewhere[number]), *zip(weights, (job.result() for job in mine), strict=True)]
         closer.append(replace(candidate, figures=_weighted(parts, candidate.figures), stage="windows"))
-        question.progress(f"{len(candidates)} settings by the twin, in critical windows", (place + 1) / len(jobs))
+        question.progress(
+            f"{len(candidates)} settings by the twin, in critical windows", (number + 1) / len(candidates)
+        )
     return closer
 
 
 def over_all(question: Question, candidates: Sequence[Candidate], executor: Executor) -> list[Candidate]:
     """With figures of the twin over the whole trace."""
     whole = _part(question.demand, 0, len(question.demand.rates_rps))
-    jobs = [executor.submit(_simulate, *_job(question, candidate.strategy, whole)) for candidate in candidates]
+    jobs = _submitted(question, candidates, whole, executor)
     final = []
-    for place, (candidate, job) in enumerate(zip(candidates, jobs, strict=True)):
-        question.progress(f"{len(jobs)} settings by the twin, over the whole trace", place / len(jobs))
-        figures = _with_cost(question, candidate.strategy, job.result())
+    for number, (candidate, job) in enumerate(zip(candidates, jobs, strict=True)):
+        question.progress(f"{len(jobs)} settings by the twin, over the whole trace", number / len(jobs))
+        figures = _with_cost(question, candidate.strategy, candidate.place, job.result())
         final.append(replace(candidate, figures=figures, stage="whole trace"))
     return final
+
+
+def _submitted(
+    question: Question, candidates: Sequence[Candidate], part: _Part, executor: Executor
+) -> list[Future[Figures]]:
+    """A simulation for each candidate; one for a strategy that is a candidate in several places."""
+    jobs: dict[int, Future[Figures]] = {}
+    for candidate in candidates:
+        strategy = candidate.strategy
+        if id(strategy) not in jobs:
+            jobs[id(strategy)] = executor.submit(_simulate, *_job(question, strategy, part))
+    return [jobs[id(candidate.strategy)] for candidate in candidates]
 
 
 def _best(
     objective: Objective, candidates: Sequence[Candidate], number: int
 ) -> tuple[list[Candidate], list[Candidate]]:
-    """About ``number`` that go on, evenly over the environments, and the others with the reason."""
-    by_environment: dict[str, list[Candidate]] = {}
+    """About ``number`` that go on, evenly over places and environments, and the others with the reason."""
+    groups: dict[tuple[str, str], list[Candidate]] = {}
     for candidate in candidates:
-        by_environment.setdefault(candidate.strategy.environment, []).append(candidate)
+        groups.setdefault((candidate.place, candidate.strategy.environment), []).append(candidate)
     kept, pruned = [], []
-    for group in by_environment.values():
-        best = _around_objective(objective, group, max(2, number // len(by_environment)))
+    for group in groups.values():
+        best = _around_objective(objective, group, max(2, number // len(groups)))
         kept += best
         limit_usd = max(candidate.figures.usd_per_month for candidate in best)
         pruned += [
@@ -248,7 +266,7 @@ def _simulate(
     scalings = {component: dict(strategy.scaling)}
     types, boot = machines_of(scalings)
     schedule = part.schedule
-    minimums = [(place * PART_S - part.begin, least) for place, least in enumerate(strategy.scheduled_min)]
+    minimums = [(place * PART_S - part.begin, least) for place, least in enumerate(strategy.minimums)]
     outcome = Twin(
         Setup(
             profile=profile,
@@ -270,7 +288,7 @@ def _simulate(
     slow = statistics.share_above(limit_s) * answered if answered else 0.0
     scaled = [(event.t_s, int(event.detail["to"])) for event in outcome.events if event.kind == "scale_decision"]
     replicas, peak = mean_and_peak(scaled, schedule.duration_s, strategy.scaling["min_replicas"])
-    requested = machine_changes([(event.t_s, event.kind) for event in outcome.events], strategy.scaling)
+    requested = machine_changes([(event.t_s, event.kind) for event in outcome.events], [strategy.scaling])
     machines, _ = mean_and_peak(requested, schedule.duration_s, requested[0][1])
     figures = Figures(
         slow=(slow + failed) / sent,

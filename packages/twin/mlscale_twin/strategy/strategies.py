@@ -6,31 +6,34 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from mlscale import environments
-from mlscale.cost import replicas_per_machine
+from mlscale.cost import paid_by, replicas_per_machine
 from mlscale.environments.base import Scaling
 from mlscale.errors import MlscaleError
 from mlscale_twin.profile import Profile
 from mlscale_twin.strategy import fluid
 from mlscale_twin.strategy.demand import Demand
+from mlscale_twin.strategy.forecast import next_season, one_step_ahead
 from mlscale_twin.strategy.replica import ReplicaModel, replica_model
 
-Policy = Literal["fixed", "reactive", "scheduled"]
-# A scheduled minimum holds for this long, s.
+Policy = Literal["fixed", "reactive", "scheduled", "predictive"]
+# Where a strategy runs: machines of one's own, shared with other work or not, or a cloud.
+Place = Literal["local-shared", "local-dedicated", "cloud"]
+# A minimum that changes holds for this long, s; traffic is taken to repeat after a day.
 PART_S: Final = 900
-# Environments on machines of one's own.
-LOCAL: Final = ("torchserve", "rayserve", "k3s")
+DAY_PARTS: Final = 86_400 // PART_S
 # The type of machine that EKS adds: one core.
 MACHINE: Final = "c7a.medium"
 # The most replicas that `Scaling` allows.
-_MOST_REPLICAS: Final = 64
-# Utilisation that a scheduled minimum is sized for.
-_SCHEDULED_UTILISATION: Final = 0.7
+MOST_REPLICAS: Final = 64
+# Utilisation that a minimum is sized for.
+_MINIMUM_UTILISATION: Final = 0.7
 _TARGETS: Final = (0.5, 0.7, 1.0, 1.5, 2.0, 3.0)
 _PERCENT: Final = (30, 40, 50, 60, 70, 80)
 _DELAYS: Final[Mapping[str, Sequence[Any]]] = {
@@ -64,12 +67,20 @@ _WAITING: Final = ("job_queue_size", "max_queued_requests", "max_waiting")
 
 @dataclass(frozen=True)
 class Strategy:
-    """``scaling``: every setting of the environment; ``scheduled_min``: replicas at least, by `PART_S` of the trace."""
+    """``scaling``: every setting of the environment; ``minimums``: replicas at least, by `PART_S` of the trace;
+    ``next_minimums``: the same to be deployed after it."""
 
     environment: str
     policy: Policy
     scaling: Mapping[str, Any]
-    scheduled_min: tuple[int, ...] = ()
+    minimums: tuple[int, ...] = ()
+    next_minimums: tuple[int, ...] = ()
+
+    @property
+    def places(self) -> tuple[Place, ...]:
+        """Where it can run."""
+        local = paid_by(self.environment, self.scaling) == "own machines"
+        return ("local-shared", "local-dedicated") if local else ("cloud",)
 
     @property
     def name(self) -> str:
@@ -86,14 +97,16 @@ def strategies(
     number: int,
     *,
     sizes: Mapping[str, Any],
+    most_replicas: int = MOST_REPLICAS,
     work_factor: float = 1.0,
     seed: int = 0,
 ) -> list[Strategy]:
     """About ``number`` different strategies, evenly over the environments: the arms "shipped" and "matched", constant
-    numbers of replicas, and a random sample of the grids, half of it with a scheduled minimum.
+    numbers of replicas, and a random sample of the grids, evenly without a changing minimum, with a scheduled one and,
+    from two days of traffic on, with a predictive one (`_minimums`).
 
     Args:
-        sizes: of a replica, such as {"cpu_cores": 0.3}.
+        sizes: of a replica, such as {"cpu_cores": 0.3}. most_replicas: that there is room for.
 
     Raises:
         MlscaleError: an unknown environment, or sizes that it refuses.
@@ -102,7 +115,7 @@ def strategies(
     chosen: list[Strategy] = []
     for place, name in enumerate(names):
         share = (number - len(chosen)) // (len(names) - place)
-        chosen += _of_environment(name, profiles[name], demand, share, sizes, work_factor, rng)
+        chosen += _of_environment(name, profiles[name], demand, share, sizes, most_replicas, work_factor, rng)
     return chosen
 
 
@@ -112,6 +125,7 @@ def _of_environment(
     demand: Demand,
     number: int,
     sizes: Mapping[str, Any],
+    most_replicas: int,
     work_factor: float,
     rng: np.random.Generator,
 ) -> list[Strategy]:
@@ -121,32 +135,32 @@ def _of_environment(
     replica = replica_model(profile, matched.model_dump(), work_factor)
     # Replicas that the busiest minute, and the mean rate, keep busy.
     most_busy, usually_busy = (rate * replica.busy_s for rate in (demand.busiest_rps(), demand.mean_rps))
-    if most_busy > _MOST_REPLICAS:
-        what = f"the busiest minute keeps {most_busy:.0f} replicas busy, at most {_MOST_REPLICAS} can be set"
+    if most_busy > MOST_REPLICAS:
+        what = f"the busiest minute keeps {most_busy:.0f} replicas busy, at most {MOST_REPLICAS} can be set"
         raise MlscaleError(what, f"{name}, {own.get('cpu_cores', matched.cpu_cores):g} cores each", "give --cores more")
-    highest = sorted({_clipped(most_busy * factor) for factor in (0.8, 1.0, 1.25, 1.5, 2.0)})
-    lowest = sorted({1, *(_clipped(usually_busy * factor) for factor in (0.5, 1.0, 1.5))})
-    utilisation = _SCHEDULED_UTILISATION
-    scheduled = tuple(_clipped(rate * replica.busy_s / utilisation) for rate in demand.by_part(PART_S))
+    clipped = partial(_clipped, most=most_replicas)
+    highest = sorted({clipped(most_busy * factor) for factor in (0.8, 1.0, 1.25, 1.5, 2.0)})
+    lowest = sorted({1, *(clipped(usually_busy * factor) for factor in (0.5, 1.0, 1.5))})
+    minimums = _minimums(demand, replica.busy_s, most_replicas)
 
     def strategy(policy: Policy, base: Scaling, settings: Mapping[str, Any], low: int, high: int) -> Strategy:
         changes = {**own, **settings, "min_replicas": low, "max_replicas": max(low, high)}
         scaling = type(base).model_validate({**base.model_dump(), **changes})
-        return Strategy(name, policy, scaling.model_dump(), scheduled if policy == "scheduled" else ())
+        return Strategy(name, policy, scaling.model_dump(), *minimums.get(policy, ((), ())))
 
     chosen = [strategy("reactive", environment.arm(arm), {}, 1, highest[-1]) for arm in ("shipped", "matched")]
-    most = _clipped(2 * highest[-1])
+    most = clipped(2 * highest[-1])
     constant = np.unique(np.linspace(lowest[-1], most, max(2, number // 5)).round().astype(int)).tolist()
     chosen += [strategy("fixed", matched, {}, replicas, replicas) for replicas in constant]
     combinations = [combination for grid in GRIDS[name] for combination in _combinations(grid)]
-    policies: tuple[Policy, Policy] = ("reactive", "scheduled")
+    policies: tuple[Policy, ...] = ("reactive", *minimums)
     every = [
         (policy, settings, low, high)
         for settings in combinations
         for policy in policies
         for low in (lowest if policy == "reactive" else [1])
         for high in highest
-        if low <= high
+        if low < high  # else it is fixed
     ]
     sample = rng.permutation(len(every))[: max(0, number - len(chosen))]
     for policy, settings, low, high in (every[place] for place in sample):
@@ -154,9 +168,31 @@ def _of_environment(
     return list({repr(each): each for each in chosen}.values())
 
 
-def _clipped(replicas: float) -> int:
-    """Whole replicas that a setting allows."""
-    return min(max(1, math.ceil(replicas)), _MOST_REPLICAS)
+def _minimums(demand: Demand, busy_s: float, most: int) -> dict[Policy, tuple[tuple[int, ...], tuple[int, ...]]]:
+    """The minimums of policies that change it, over the trace and after it.
+
+    Scheduled: the first day's, again every day; within that day it is hindsight. Predictive: each part's is forecast
+    from the parts before it; a trace shorter than two days cannot tell what that is worth. A single part has neither.
+    """
+
+    def sized(rates: npt.NDArray[np.float64]) -> tuple[int, ...]:
+        return tuple(_clipped(rate * busy_s / _MINIMUM_UTILISATION, most) for rate in rates)
+
+    parts = demand.by_part(PART_S)
+    if len(parts) < 2:
+        return {}
+    day = sized(parts[:DAY_PARTS])
+    minimums: dict[Policy, tuple[tuple[int, ...], tuple[int, ...]]] = {
+        "scheduled": (tuple(np.resize(day, len(parts)).tolist()), day)
+    }
+    if len(parts) >= 2 * DAY_PARTS:
+        minimums["predictive"] = sized(one_step_ahead(parts, DAY_PARTS)), sized(next_season(parts, DAY_PARTS))
+    return minimums
+
+
+def _clipped(replicas: float, most: int) -> int:
+    """Whole replicas, at least one."""
+    return min(max(1, math.ceil(replicas)), most)
 
 
 def _combinations(grid: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
@@ -166,17 +202,17 @@ def _combinations(grid: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]
 def records(
     chosen: Sequence[Strategy], profiles: Mapping[str, Profile], work_factor: float = 1.0
 ) -> tuple[fluid.Records, npt.NDArray[np.int64]]:
-    """`fluid.SETTINGS` of each strategy, and its scheduled minimums, (k, m)."""
+    """`fluid.SETTINGS` of each strategy, and its minimums by `PART_S`, (k, m)."""
     table = np.zeros(len(chosen), fluid.SETTINGS)
-    parts = max((len(strategy.scheduled_min) for strategy in chosen), default=0) or 1
+    parts = max((len(strategy.minimums) for strategy in chosen), default=0) or 1
     minimums = np.zeros((len(chosen), parts), np.int64)
     for place, strategy in enumerate(chosen):
         profile = profiles[strategy.environment]
         fields = _fields(strategy, profile, replica_model(profile, strategy.scaling, work_factor))
         for name, value in fields.items():
             table[place][name] = value
-        if strategy.scheduled_min:
-            minimums[place] = strategy.scheduled_min
+        if strategy.minimums:
+            minimums[place] = strategy.minimums
     return table, minimums
 
 

@@ -22,7 +22,7 @@ from mlscale.measurement.measure import Progress
 from mlscale.runs import SCHEDULE, ClosedLoop, MlscaleError, OpenLoop
 from mlscale_twin.code_hash import code_hash
 from mlscale_twin.profile import Profile
-from mlscale_twin.worker_processes import worker_processes
+from mlscale_twin.studies.executors import executor
 
 
 @dataclass(frozen=True)
@@ -77,8 +77,8 @@ def grid(
 
 
 def execute(task: Task) -> dict[str, Any]:
-    """Simulates a task; returns its figures: response times and replicas from the step on, or from the start without
-    one; with a step also those of `mlscale_twin.likeness`."""
+    """Simulates a task; returns its figures from the step on, or from the start without one: response times, the share
+    slower than the task's level, replicas, cost; with a step also those of `mlscale_twin.likeness`."""
     from mlscale.analysis.durations import durations, intended_between
     from mlscale.analysis.summary import span
     from mlscale.cost import read_prices, usage_of, usd_per_month
@@ -106,8 +106,10 @@ def execute(task: Task) -> dict[str, Any]:
     usage = usage_of(run, from_s, to_s)
     return {
         **figures,
+        "slow_share": float((response_s > task.level_s).mean()),
         "failure_share": float((run.requests["status"] != "ok").mean()),
         "mean_replicas": usage.replicas,
+        "replica_hours": usage.replicas * (to_s - from_s) / 3600,
         "usd_per_month": usd_per_month(task.environment, scaling, usage, read_prices()),
     }
 
@@ -128,34 +130,16 @@ def sweep(
     missing = {task.key(code): task for task in tasks if task.key(code) not in done}
     if missing:
         execute(next(iter(missing.values())))  # reports invalid tasks, and compiles, before the workers start
-        with _writable(file) as write, _executed(missing, address) as finished:
-            for number, (key, figures) in enumerate(finished, 1):
+        with _writable(file) as write, executor(address) as pool:
+            jobs = {pool.submit(execute, task): key for key, task in missing.items()}
+            for number, job in enumerate(as_completed(jobs), 1):
+                key, figures = jobs[job], job.result()
                 done[key] = figures
                 write({"key": key, "task": asdict(missing[key]), "figures": figures})
                 if progress is not None:
                     whole = len(tasks) - len(missing) + number
                     progress(f"{whole} of {len(tasks)} simulated", whole / len(tasks))
     return pd.DataFrame([_row(task, done[key]) for task, key in zip(tasks, keys, strict=True)])
-
-
-@contextmanager
-def _executed(tasks: Mapping[str, Task], address: str | None) -> Iterator[Iterator[tuple[str, dict[str, Any]]]]:
-    """Yields key and figures of each task as it is finished."""
-    if address is None:
-        with worker_processes() as executor:
-            jobs = {executor.submit(execute, task): key for key, task in tasks.items()}
-            yield ((jobs[job], job.result()) for job in as_completed(jobs))
-    else:
-        with _ray(address) as ray:
-            yield _from_ray(ray, tasks)
-
-
-def _from_ray(ray: Any, tasks: Mapping[str, Task]) -> Iterator[tuple[str, dict[str, Any]]]:
-    remote = ray.remote(num_cpus=1)(execute)
-    waiting = {remote.remote(task): key for key, task in tasks.items()}
-    while waiting:
-        for reference in ray.wait(list(waiting), timeout=1.0)[0]:
-            yield waiting.pop(reference), ray.get(reference)
 
 
 def _row(task: Task, figures: Mapping[str, Any]) -> dict[str, Any]:
@@ -200,18 +184,3 @@ def _writable(file: Path) -> Iterator[Callable[[Mapping[str, Any]], None]]:
             yield write
     except OSError as error:
         raise MlscaleError(error.strerror or str(error), str(file), "choose a writable file") from error
-
-
-@contextmanager
-def _ray(address: str) -> Iterator[Any]:
-    """A connection to Ray for the block."""
-    import ray
-
-    try:
-        ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    except Exception as error:  # a bare one if its node is slow to start
-        raise MlscaleError(str(error), f"Ray at {address}", "start Ray there, or omit the address") from error
-    try:
-        yield ray
-    finally:
-        ray.shutdown()

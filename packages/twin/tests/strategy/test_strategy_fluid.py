@@ -101,14 +101,6 @@ def test_a_scheduled_minimum_is_there_when_it_is_due() -> None:
     assert total[0]["slow"] <= none["slow"]
 
 
-def test_threads_do_not_change_it() -> None:
-    many = np.concatenate([settings(least=number, most=number) for number in range(1, 9)])
-    floors = np.zeros((8, 1), np.int64)
-    asked: dict[str, Any] = {"part_s": 900, "limit_s": 0.5}
-    one, two = (fluid.simulate(np.full(300, 12.0), many, floors, threads=threads, **asked) for threads in (1, 2))
-    assert (one == two).all()
-
-
 def test_an_oracle_needs_as_many_replicas_as_a_constant_load_keeps_within_the_limit() -> None:
     """Half a second for a service of 0.2 s: one replica for a quiet hour, more for a busy one."""
     replica = ReplicaModel(0.2, 0.2, 0.1, 1.0, 0.0, 20.0, 0.0, pooled=True)

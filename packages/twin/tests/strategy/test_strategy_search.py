@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from mlscale_twin.strategy.advice import Advice, AdviseOptions, advise, strategy
 from mlscale_twin.strategy.demand import Demand
 from mlscale_twin.strategy.objective import Figures, Objective, pareto_front
 from mlscale_twin.strategy.paste import settings_files
-from mlscale_twin.strategy.strategies import LOCAL, Strategy, strategies
+from mlscale_twin.strategy.strategies import Policy, Strategy, strategies
 
 NAMES = ("torchserve", "k3s", "eks", "ecs")
 PROFILES = {name: read_profile(name) for name in NAMES}
@@ -63,16 +64,15 @@ def advice() -> Advice:
     return advise(schedule, Objective(p95_s=1.5), AdviseOptions(environments=NAMES, settings=120))
 
 
-def test_the_best_of_the_last_stage_is_advised_for_both_places(advice: Advice) -> None:
+def test_the_best_of_the_last_stage_is_advised_for_each_place(advice: Advice) -> None:
     objective = advice.question.objective
-    assert set(advice.advised) == {"local", "cloud"}
-    for entry in advice.advised.values():
+    assert set(advice.advised) == {"local-shared", "local-dedicated", "cloud"}
+    for place, entry in advice.advised.items():
         assert entry.candidate.stage == "whole trace"
-        local = entry.candidate.strategy.environment in LOCAL
         others = [
             candidate.figures
             for candidate in advice.candidates
-            if candidate.stage == "whole trace" and (candidate.strategy.environment in LOCAL) == local
+            if candidate.stage == "whole trace" and candidate.place == place
         ]
         meeting = [figures for figures in others if objective.excess(figures) <= 0]
         if meeting:
@@ -95,15 +95,17 @@ def test_twice_the_load_is_worse(advice: Advice) -> None:
 def test_the_table_says_why_and_everything_is_written(advice: Advice, tmp_path: Path) -> None:
     write_advice(advice, tmp_path / "out")
     record = json.loads((tmp_path / "out/advice.json").read_text())
-    assert set(record["advised"]) == {"local", "cloud"}
+    assert set(record["advised"]) == {"local-shared", "local-dedicated", "cloud"}
     assert all(entry["profile"]["what"] for entry in record["advised"].values())
     table = pd.read_csv(tmp_path / "out/strategies.csv")
     assert len(table) == len(advice.candidates)
     assert table["on_front"].any()
-    assert table["advised"].sum() == 2
-    assert next((tmp_path / "out/local").iterdir())
+    assert table["advised"].sum() == 3
+    assert all(next((tmp_path / "out" / place).iterdir()) for place in record["advised"])
+    with pytest.raises(MlscaleError, match="there is an advice already"):
+        write_advice(advice, tmp_path / "out")
     axes = cost_and_slow(strategy_table(advice), advice.question.objective.limit_s)
-    assert len(plotted(axes)) == len(table)
+    assert len(plotted(axes)) == (table["place"] != "local-dedicated").sum() + 1
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -138,12 +140,33 @@ def first(name: str) -> Strategy:
     return next(strategy for strategy in tried if strategy.policy == "reactive")
 
 
-def test_a_scaling_policy_is_one_that_cloudformation_takes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("policy", ["reactive", "predictive"])
+def test_a_scaling_policy_is_one_that_cloudformation_takes(tmp_path: Path, policy: Policy) -> None:
     file = tmp_path / "scaling.yaml"
-    file.write_text(settings_files(first("ecs"))["scaling.yaml"])
+    file.write_text(settings_files(replace(first("ecs"), policy=policy))["scaling.yaml"])
     argv = [str(Path(sys.executable).with_name("cfn-lint")), "--format", "json", str(file)]
     lint = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert json.loads(lint.stdout) == [], lint.stdout + lint.stderr
+
+
+@pytest.mark.parametrize("policy", ["reactive", "fixed", "predictive"])
+def test_application_auto_scaling_takes_the_same_policies(policy: Policy) -> None:
+    """By botocore's own model of the service: names and types of every parameter, nothing is sent."""
+    session = pytest.importorskip("botocore.session").get_session()
+    model = session.get_service_model("application-autoscaling")
+    validator = pytest.importorskip("botocore.validate").ParamValidator()
+    template = yaml.safe_load(settings_files(replace(first("ecs"), policy=policy))["scaling.yaml"])
+    target = template["Resources"]["ScalableTarget"]["Properties"]
+    policies = [part["Properties"] for name, part in template["Resources"].items() if name != "ScalableTarget"]
+    assert len(policies) == (2 if policy == "predictive" else 1)
+    asked = [("RegisterScalableTarget", target)]
+    for each in policies:
+        resource = {name: target[name] for name in ("ServiceNamespace", "ScalableDimension", "ResourceId")}
+        own = {name: value for name, value in each.items() if name != "ScalingTargetId"}
+        asked.append(("PutScalingPolicy", resource | own))
+    for operation, parameters in asked:
+        report = validator.validate(parameters, model.operation_model(operation).input_shape)
+        assert not report.has_errors(), report.generate_report()
 
 
 def test_a_worker_controller_takes_its_settings() -> None:

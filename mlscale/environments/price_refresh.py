@@ -1,0 +1,115 @@
+"""Today's list prices of a region, from AWS's pricing API (free of charge; needs credentials)."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import numpy as np
+
+from mlscale.environments.machine_types import catalogue
+from mlscale.errors import MlscaleError
+
+# Name in prices.json -> service code, and the usage type after the region's prefix (us-east-1 has none in some
+# services). As in the filters of infracost (internal/resources/aws) and the responses that its tests show.
+_USAGE: Final = {
+    "fargate_vcpu_h": ("AmazonECS", "Fargate-vCPU-Hours:perCPU"),
+    "fargate_gb_h": ("AmazonECS", "Fargate-GB-Hours"),
+    "fargate_spot_vcpu_h": ("AmazonECS", "SpotUsage-Fargate-vCPU-Hours:perCPU"),
+    "fargate_spot_gb_h": ("AmazonECS", "SpotUsage-Fargate-GB-Hours"),
+    "eks_cluster_h": ("AmazonEKS", "AmazonEKS-Hours:perCluster"),
+    "alb_h": ("AWSELB", "LoadBalancerUsage"),
+    "alb_lcu_h": ("AWSELB", "LCUUsage"),
+    "ipv4_h": ("AmazonVPC", "PublicIPv4:InUseAddress"),
+    "transfer_out_gb": ("AWSDataTransfer", "DataTransfer-Out-Bytes"),
+}
+_FAMILY: Final = {"AWSELB": "Load Balancer-Application"}
+# The pricing API is offered in a few regions only, and answers for all.
+PRICING_REGION: Final = "us-east-1"
+
+
+def refreshed(table: Mapping[str, Any], region: str, pricing: Any, ec2: Any) -> tuple[dict[str, Any], list[str]]:
+    """The prices of a region, and the names of those that the API did not give, which stay as they are.
+
+    Args:
+        table: the region's known prices, as in prices.json, or another region's. pricing: boto3 client of "pricing" in
+            `PRICING_REGION`; ec2: of "ec2" in ``region``.
+
+    Raises:
+        MlscaleError: AWS refuses, or there are no credentials.
+    """
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    now = datetime.now(UTC)
+    new: dict[str, Any] = {}
+    try:
+        for name, (service, usage) in _USAGE.items():
+            usd = _of_usage(pricing, service, usage, region)
+            new |= {name: _entry(usd, now, "the pricing API")} if usd is not None else {}
+        types = [kind.name for kind in catalogue().types.values() if kind.on_ec2]
+        on_demand = {name: _of_instance(pricing, name, region) for name in types}
+        spot = _spot(ec2, types, now)
+    except (BotoCoreError, ClientError) as error:
+        what = f"AWS answers: {error}"
+        raise MlscaleError(
+            what, f"prices of {region}", "allow pricing:GetProducts, ec2:DescribeSpotPriceHistory"
+        ) from (error)
+    if all(usd is not None for usd in on_demand.values()):
+        new["instances_h"] = _entry(on_demand, now, "the pricing API, Linux, on demand")
+    if set(spot) == set(types):
+        new["spot_instances_h"] = _entry(spot, now, "DescribeSpotPriceHistory, Linux, mean of the zones")
+    return {**table, **new}, sorted(set(table) - set(new))
+
+
+def _entry(usd: Any, now: datetime, source: str) -> dict[str, Any]:
+    return {"usd": usd, "date": f"{now:%Y-%m-%d}", "source": source}
+
+
+def _of_usage(pricing: Any, service: str, usage: str, region: str) -> float | None:
+    filters = {"regionCode": region} if service != "AWSDataTransfer" else {"fromRegionCode": region}
+    if service in _FAMILY:
+        filters["productFamily"] = _FAMILY[service]
+    pattern = re.compile(rf"(?:[A-Z]+\d?-)?{re.escape(usage)}")
+    for product in _products(pricing, service, filters):
+        if pattern.fullmatch(product["product"]["attributes"]["usagetype"]):
+            return _first_usd(product)
+    return None
+
+
+def _of_instance(pricing: Any, name: str, region: str) -> float | None:
+    filters = {
+        "regionCode": region,
+        "instanceType": name,
+        "operatingSystem": "Linux",
+        "tenancy": "Shared",
+        "preInstalledSw": "NA",
+        "capacitystatus": "Used",
+    }
+    return next((_first_usd(product) for product in _products(pricing, "AmazonEC2", filters)), None)
+
+
+def _products(pricing: Any, service: str, filters: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+    matches = [{"Type": "TERM_MATCH", "Field": field, "Value": value} for field, value in filters.items()]
+    for page in pricing.get_paginator("get_products").paginate(ServiceCode=service, Filters=matches):
+        yield from map(json.loads, page["PriceList"])
+
+
+def _first_usd(product: Mapping[str, Any]) -> float:
+    """On demand, in the first tier that is not free."""
+    (term,) = product["terms"]["OnDemand"].values()
+    tiers = sorted(term["priceDimensions"].values(), key=lambda tier: float(tier.get("beginRange", 0)))
+    prices = [float(tier["pricePerUnit"]["USD"]) for tier in tiers]
+    return next((usd for usd in prices if usd > 0), 0.0)
+
+
+def _spot(ec2: Any, types: list[str], now: datetime) -> dict[str, float]:
+    pages = ec2.get_paginator("describe_spot_price_history").paginate(
+        InstanceTypes=types, ProductDescriptions=["Linux/UNIX"], StartTime=now
+    )
+    by_type: dict[str, list[float]] = {}
+    for row in (row for page in pages for row in page["SpotPriceHistory"]):
+        by_type.setdefault(row["InstanceType"], []).append(float(row["SpotPrice"]))
+    return {name: round(float(np.mean(usd)), 5) for name, usd in by_type.items()}

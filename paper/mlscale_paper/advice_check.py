@@ -1,0 +1,267 @@
+"""The live check of `mlscale advise`: what it advises and its neighbours on the front, deployed under pieces of real
+traffic. What is compared is fixed in RUNS/advice.json before anything is measured (METHOD §8)."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+from scipy.stats import t as student
+
+from mlscale.analysis.durations import durations, failure_share
+from mlscale.atomic import write_text
+from mlscale.cost import Prices, read_prices, usage_of, usd_per_month
+from mlscale.loadgen.schedule_files import read_schedule
+from mlscale.measurement.measure import Progress
+from mlscale.progress import Bar, Shown, duration
+from mlscale.runs import MlscaleError, OpenLoop, Run
+from mlscale_paper import design
+from mlscale_paper.attempts import State
+from mlscale_paper.execute import Experiment, estimate_s, measure_missing, missing, prepare
+from mlscale_twin.strategy.advice import AdviseOptions, advise, in_order_of_merit
+from mlscale_twin.strategy.demand import Demand, demand_of
+from mlscale_twin.strategy.objective import SHARE_SLOW, Figures, Objective, pareto_front
+from mlscale_twin.strategy.search import Candidate
+
+FILE: Final = "advice.json"
+BLOCKS: Final = 3
+# Settings besides the advised ones.
+OTHERS: Final = 4
+# The objective: a 95th percentile of so many times the protocol's level (a mean). Chosen.
+P95_PER_LEVEL: Final = 2.0
+_SETTINGS: Final = 300
+_PEAK_S: Final = 20
+_STREAM: Final = 9
+
+
+@dataclass(frozen=True)
+class AdviceExperiment(Experiment):
+    """The runs that a plan (`make_plan`) asks for."""
+
+    chosen: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def plan(self) -> list[design.PlannedRun]:
+        """Blocks of all settings under one piece of traffic; the pieces take turns."""
+        runs = []
+        for block in range(1, self.blocks + 1):
+            for name, piece in self.chosen["traffic"].items():
+                settings = [choice for choice in self.chosen["choices"] if choice["traffic"] == name]
+                order = design.orders(len(settings), self.blocks, [self.seed, _STREAM, *name.encode()])[block - 1]
+                for position, place in enumerate(order, start=1):
+                    choice, before = settings[place], settings[order[position - 2]] if position > 1 else None
+                    runs.append(_planned(choice, piece, block, position, before, self.seed))
+        return runs
+
+
+def _planned(
+    choice: Mapping[str, Any],
+    piece: Mapping[str, Any],
+    block: int,
+    position: int,
+    before: Mapping[str, Any] | None,
+    seed: int,
+) -> design.PlannedRun:
+    variant = f"{choice['traffic']}-{choice['name']}"
+    return design.PlannedRun(
+        cell="advice",
+        variant=variant,
+        block=block,
+        position=position,
+        environment=choice["environment"],
+        arm="matched",
+        connections="fresh",
+        scaling=choice["scaling"],
+        aa_label=None,
+        predecessor=before["environment"] if before else None,
+        schedule=piece["schedule"],
+        seed=seed,
+        folder=f"advice/{variant}/block-{block:02d}/{position}-{choice['environment']}",
+    )
+
+
+def make_plan(experiment: Experiment, traces: Sequence[Path], seconds: float, progress: Progress) -> dict[str, Any]:
+    """What to measure: a piece of each trace; for each environment the advised settings and up to `OTHERS` more.
+
+    The piece is the trace's busiest ``seconds``, at the mean rate of each 10 s, scaled so that its busiest `_PEAK_S`
+    ask for as much as the protocol's open loop after the step, which the host can serve.
+    """
+    protocol = experiment.protocol
+    objective = Objective(p95_s=P95_PER_LEVEL * protocol.level_s)
+    traffic, choices = {}, []
+    for trace in traces:
+        demand = demand_of(read_schedule(trace))
+        start = demand.busiest(round(seconds))
+        piece = Demand(demand.rates_rps[start : start + round(seconds)])
+        factor = protocol.open_step_rps / piece.busiest_rps(_PEAK_S)
+        schedule = piece.scaled(factor).window(0, piece.duration_s)
+        name = trace.stem.rsplit("_", 1)[-1]
+        cut = {"trace": trace.name, "from_s": start, "seconds": piece.duration_s, "factor": factor}
+        traffic[name] = {**cut, "schedule": schedule.model_dump(mode="json")}
+        for environment in experiment.environments:
+            chosen = _choices(environment, schedule, objective, experiment, progress)
+            choices += [{"traffic": name, "environment": environment, **choice} for choice in chosen]
+    return {"p95_s": objective.p95_s, "blocks": experiment.blocks, "traffic": traffic, "choices": choices}
+
+
+def _choices(
+    environment: str, schedule: OpenLoop, objective: Objective, experiment: Experiment, progress: Progress
+) -> list[dict[str, Any]]:
+    protocol = experiment.protocol
+    options = AdviseOptions(
+        environments=(environment,),
+        settings=_SETTINGS,
+        cpu_cores=protocol.cpu_cores,
+        most_replicas=protocol.replicas,
+        seed=experiment.seed,
+        progress=lambda step, share: progress(f"{environment}, by the twin: {step}", share),
+    )
+    ranked = in_order_of_merit(advise(schedule, objective, options), "local-shared")
+    front = [ranked[place] for place in pareto_front([candidate.figures for candidate in ranked])]
+    best, others = ranked[0], [candidate for candidate in [*front, *ranked] if candidate is not ranked[0]]
+    distinct = list({id(candidate): candidate for candidate in others}.values())[:OTHERS]
+    named = [("advised", best), *((f"other-{number}", each) for number, each in enumerate(distinct, 1))]
+    return [_choice(f"{environment}-{name}", candidate) for name, candidate in named]
+
+
+def _choice(name: str, candidate: Candidate) -> dict[str, Any]:
+    figures, strategy = candidate.figures, candidate.strategy
+    twin = {"slow": figures.slow, "failed": figures.failed, "usd_per_month": figures.usd_per_month}
+    return {"name": name, "policy": strategy.policy, "scaling": dict(strategy.scaling), "twin": twin}
+
+
+def check_advice(experiment: Experiment, traces: Sequence[Path], seconds: float) -> pd.DataFrame:
+    """Makes the plan unless there is one, measures what is missing of it, and judges (`judge`).
+
+    Raises:
+        MlscaleError: something the user can fix; what was measured stays, and the next call resumes.
+    """
+    root = experiment.root / "advice-check"
+    planned = AdviceExperiment(**{**experiment.__dict__, "root": root, "cells": ("advice",)})
+    prepare(planned)
+    file = root / FILE
+    if not file.exists():
+        with Shown() as progress:
+            plan = make_plan(experiment, traces, seconds, progress)
+        write_text(file, json.dumps(plan, indent=1) + "\n")
+    chosen = json.loads(file.read_text())
+    if chosen["blocks"] != experiment.blocks:
+        what = f"it was planned for {chosen['blocks']} blocks"
+        raise MlscaleError(what, str(file), "ask for as many, or name another --runs")
+    planned = replace(planned, chosen=chosen)
+    states = planned.states()
+    left_s = estimate_s(states, planned.protocol)
+    with Bar(left_s) as bar:
+        bar.say(f"{len(states)} runs, about {duration(left_s)} are left; they go to {root}")
+        states = measure_missing(planned, states, bar)
+        for line in missing(states):
+            bar.say(line)
+    table = judge(states, chosen)
+    write_text(root / "result.json", table.to_json(orient="records", indent=1) + "\n")
+    return table
+
+
+def judge(states: Sequence[State], chosen: Mapping[str, Any]) -> pd.DataFrame:
+    """A row per traffic and environment: the advised settings beside the others, and where the twin ranked wrongly.
+
+    One setting surely beats another if the 95 % interval of the paired difference (over blocks) of its excess over the
+    objective lies below 0, or, where that is undecided, that of its cost. The advice is among the best two if at most
+    one other surely beats it.
+    """
+    objective = Objective(p95_s=chosen["p95_s"])
+    live = _live_figures(states, objective)
+    rows = []
+    keys = dict.fromkeys((choice["traffic"], choice["environment"]) for choice in chosen["choices"])
+    for traffic, environment in keys:
+        mine = [each for each in chosen["choices"] if (each["traffic"], each["environment"]) == (traffic, environment)]
+        measured = [choice for choice in mine if len(live.get(f"{traffic}-{choice['name']}", {})) >= 2]
+        figures = {choice["name"]: live[f"{traffic}-{choice['name']}"] for choice in measured}
+        advised = f"{environment}-advised"
+        if advised not in figures:
+            rows.append(
+                {"traffic": traffic, "environment": environment, "settings": len(figures), "verdict": "not measured"}
+            )
+            continue
+        better = [name for name in figures if surely_better(figures[name], figures[advised], objective)]
+        rows.append(
+            {
+                "traffic": traffic,
+                "environment": environment,
+                "settings": len(figures),
+                "verdict": "among the best two" if len(better) <= 1 else f"beaten by {len(better)}",
+                "live slow (%)": 100 * float(np.mean([each.slow for each in figures[advised].values()])),
+                "twin slow (%)": 100 * next(each["twin"]["slow"] for each in measured if each["name"] == advised),
+                "wrong ranks": ", ".join(_wrong_ranks(measured, figures, objective)) or "none",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _wrong_ranks(
+    measured: Sequence[Mapping[str, Any]], figures: Mapping[str, Mapping[int, Figures]], objective: Objective
+) -> list[str]:
+    """Pairs that surely stand the other way round than the twin has them."""
+    wrong = []
+    for one, other in itertools.permutations(measured, 2):
+        keys = [(_excess(each["twin"]["slow"]), each["twin"]["usd_per_month"]) for each in (one, other)]
+        if keys[0] < keys[1] and surely_better(figures[other["name"]], figures[one["name"]], objective):
+            wrong.append(f"{other['name']} beats {one['name']}")
+    return wrong
+
+
+def _excess(slow: float) -> float:
+    return max(0.0, slow / SHARE_SLOW - 1)
+
+
+def surely_better(one: Mapping[int, Figures], other: Mapping[int, Figures], objective: Objective) -> bool:
+    """By excess over the objective, and where that is undecided by cost; figures by block."""
+    blocks = sorted(set(one) & set(other))
+    for value in (objective.excess, lambda figures: figures.usd_per_month):
+        low, high = interval([value(one[block]) - value(other[block]) for block in blocks])
+        if high < 0 or low > 0:
+            return high < 0
+    return False
+
+
+def interval(differences: Sequence[float]) -> tuple[float, float]:
+    """95 % interval of the mean (Student's t); infinite from fewer than two. Equal differences are taken as exact."""
+    values = np.asarray(differences, dtype=float)
+    if len(values) < 2:
+        return -math.inf, math.inf
+    half = float(student.ppf(0.975, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values)))
+    return float(values.mean()) - half, float(values.mean()) + half
+
+
+def _live_figures(states: Sequence[State], objective: Objective) -> dict[str, dict[int, Figures]]:
+    """By variant and block, of valid runs."""
+    prices = read_prices()
+    by_variant: dict[str, dict[int, Figures]] = {}
+    for state in states:
+        for run in state.runs:
+            if run.info.valid:
+                by_variant.setdefault(state.planned.variant, {})[state.planned.block] = _figures(run, objective, prices)
+    return by_variant
+
+
+def _figures(run: Run, objective: Objective, prices: Prices) -> Figures:
+    """Over the whole schedule, as the twin's."""
+    end_s = run.info.schedule.duration_s
+    frame = durations(run.requests, timeout_s=run.info.timeout_s)
+    usage = usage_of(run, 0.0, end_s)
+    scaling = next(iter(run.info.scaling.values()))
+    return Figures(
+        slow=float(((frame["response_s"] > objective.limit_s) | ~frame["ok"]).mean()),
+        mean_s=float(frame["response_s"].mean()),
+        sd_s=float(frame["response_s"].std(ddof=0)),
+        failed=failure_share(frame),
+        usd_per_month=usd_per_month(run.info.environment, scaling, usage, prices),
+        replicas=usage.replicas,
+        peak=round(usage.peak_cores / scaling["cpu_cores"]),
+    )

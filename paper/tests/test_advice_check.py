@@ -1,0 +1,107 @@
+"""The live check of an advice: the plan, and its verdicts on runs of a simulated framework."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mlscale.loadgen.traces import read_recording
+from mlscale.runs import Trace
+from mlscale_paper.advice_check import AdviceExperiment, interval, judge, make_plan, surely_better
+from mlscale_paper.attempts import State
+from mlscale_paper.execute import Experiment
+from mlscale_paper.protocol import Photos, default_protocol
+from mlscale_twin.strategy.objective import Figures, Objective
+from synthetic_runs import Shape, make_run
+
+OBJECTIVE = Objective(p95_s=1.0)
+CHOICES = [
+    {"traffic": "code", "environment": "torchserve", "name": f"torchserve-{name}", "policy": "fixed",
+     "scaling": {"cpu_cores": 0.3}, "twin": {"slow": slow, "failed": 0.0, "usd_per_month": usd}}
+    for name, slow, usd in (("advised", 0.0, 3.0), ("other-1", 0.2, 2.0), ("other-2", 0.3, 1.0))
+]  # fmt: skip
+TRAFFIC = {"code": {"schedule": {"loop": "open", "duration_s": 60.0, "rate": {"shape": "constant", "rate_rps": 2.0}}}}
+
+
+@pytest.fixture
+def experiment(tmp_path: Path) -> Experiment:
+    protocol = default_protocol(Photos(folder="photos", count=1))
+    return Experiment(("torchserve",), ("core",), 3, tmp_path, tmp_path, protocol, tmp_path)
+
+
+def test_every_setting_once_in_each_block_in_another_order(experiment: Experiment) -> None:
+    chosen = {"traffic": TRAFFIC, "choices": CHOICES}
+    plan = AdviceExperiment(**{**experiment.__dict__, "chosen": chosen}).plan
+    assert len(plan) == 3 * len(CHOICES)
+    for block in (1, 2, 3):
+        mine = [run for run in plan if run.block == block]
+        assert {run.variant for run in mine} == {f"code-{choice['name']}" for choice in CHOICES}
+        assert [run.position for run in mine] == [1, 2, 3]
+    assert len({tuple(run.variant for run in plan if run.block == block) for block in (1, 2, 3)}) > 1
+    assert len({run.folder for run in plan}) == len(plan)
+
+
+def test_a_plan_is_a_piece_of_the_trace_that_the_host_can_serve(experiment: Experiment, tmp_path: Path) -> None:
+    times = np.sort(np.random.default_rng(0).uniform(0, 600, 6000))
+    trace = tmp_path / "traffic_day.csv"
+    trace.write_text("time_s\n" + "\n".join(f"{t_s:.3f}" for t_s in times) + "\n")
+    plan = make_plan(experiment, [trace], 60.0, lambda step, share: None)
+    piece = plan["traffic"]["day"]
+    assert piece["seconds"] == 60.0
+    rates = [step["rate_rps"] for step in piece["schedule"]["rate"]["steps"]]
+    assert max(rates) <= 1.3 * experiment.protocol.open_step_rps
+    inside = read_recording(Trace(file=str(trace))).times_s
+    inside = inside[(inside >= piece["from_s"]) & (inside < piece["from_s"] + 60)]
+    assert sum(rates) * 10 == pytest.approx(len(inside) * piece["factor"], rel=0.02)
+    names = [choice["name"] for choice in plan["choices"]]
+    assert names[0] == "torchserve-advised"
+    assert 2 <= len(names) <= 5
+    assert all(choice["scaling"]["max_replicas"] <= experiment.protocol.replicas for choice in plan["choices"])
+
+
+def figures(slow: float, usd: float) -> Figures:
+    return Figures(slow=slow, mean_s=0.3, sd_s=0.1, failed=0.0, usd_per_month=usd, replicas=2.0, peak=3)
+
+
+def test_better_is_what_no_interval_leaves_in_doubt() -> None:
+    fast = {block: figures(0.01, 5.0 + 0.1 * block) for block in range(3)}
+    slow = {block: figures(0.5 + 0.02 * block, 2.0) for block in range(3)}
+    cheap = {block: figures(0.02, 3.0 + 0.1 * block) for block in range(3)}
+    assert surely_better(fast, slow, OBJECTIVE)
+    assert not surely_better(slow, fast, OBJECTIVE)
+    assert surely_better(cheap, fast, OBJECTIVE), "both meet the objective, so the cost decides"
+    noisy = {0: figures(0.01, 1.0), 1: figures(0.01, 9.0), 2: figures(0.01, 5.0)}
+    assert not surely_better(noisy, fast, OBJECTIVE)
+    assert not surely_better(fast, noisy, OBJECTIVE)
+    low, high = interval([1.0, 2.0, 3.0])
+    assert (low, high) == (pytest.approx(2 - 4.303 / 3**0.5, abs=1e-3), pytest.approx(2 + 4.303 / 3**0.5, abs=1e-3))
+
+
+def states(tmp_path: Path, experiment: Experiment, service_s: dict[str, float]) -> list[State]:
+    chosen = {"traffic": TRAFFIC, "choices": CHOICES}
+    made = []
+    for run in AdviceExperiment(**{**experiment.__dict__, "chosen": chosen}).plan:
+        name = run.variant.removeprefix("code-torchserve-")
+        shape = replace(Shape(baseline_s=20.0, horizon_s=40.0), service_s=service_s[name])
+        scaling: dict[str, Any] = {"app": {"cpu_cores": 0.3, "min_replicas": 1}}
+        live = make_run(tmp_path / run.folder, seed=run.block, shape=shape, scaling=scaling, environment="torchserve")
+        made.append(State(run, (live,), (), 3))
+    return made
+
+
+def test_the_verdict_names_who_beats_the_advice(tmp_path: Path, experiment: Experiment) -> None:
+    chosen = {"p95_s": 1.0, "traffic": TRAFFIC, "choices": CHOICES}
+    good = {"advised": 0.05, "other-1": 0.6, "other-2": 0.7}
+    (row,) = judge(states(tmp_path / "good", experiment, good), chosen).to_dict("records")
+    assert row["verdict"] == "among the best two"
+    assert row["wrong ranks"] == "none"
+    bad = {"advised": 0.7, "other-1": 0.05, "other-2": 0.05}
+    (row,) = judge(states(tmp_path / "bad", experiment, bad), chosen).to_dict("records")
+    assert row["verdict"] == "beaten by 2"
+    assert "torchserve-other-1 beats torchserve-advised" in row["wrong ranks"]
+    (row,) = judge([], chosen).to_dict("records")
+    assert row["verdict"] == "not measured"

@@ -1,0 +1,41 @@
+"""Elasticity by hand, and of published runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mlscale.analysis.elasticity import elasticity, needed_replicas, of_steps
+from mlscale.runs import load_runs
+
+REFERENCE = Path(__file__).parents[2] / "data/reference"
+
+
+def test_too_few_then_too_many() -> None:
+    """Demand 1, then 3 from 10 s on; supply 1, 2 from 20 s, 4 from 30 s, over 40 s."""
+    demand_t, demand = np.array([0.0, 10.0]), np.array([1.0, 3.0])
+    supply_t, supply = np.array([0.0, 20.0, 30.0]), np.array([1.0, 2.0, 4.0])
+    found = of_steps(demand_t, demand, supply_t, supply, 0.0, 40.0)
+    assert found.under == pytest.approx((2 * 10 + 1 * 10) / 40)
+    assert found.over == pytest.approx(1 * 10 / 40)
+    assert (found.under_share, found.over_share) == (pytest.approx(0.5), pytest.approx(0.25))
+    assert found.jitter_per_min == pytest.approx((2 - 1) * 60 / 40)
+
+
+def test_demand_is_the_fewest_replicas_that_are_quick_enough() -> None:
+    assert needed_replicas(0.0, 0.1, 0.5) == 1
+    assert needed_replicas(7.9, 0.1, 0.5) == 1, "M/M/1: 0.1 / (1 - 0.8) = 0.5 s at 8 requests/s"
+    assert needed_replicas(8.1, 0.1, 0.5) == 2
+    assert needed_replicas(8.0, 0.1, 0.05) == 2, "service alone is too slow: 70 % busy"
+
+
+@pytest.mark.parametrize("level_s", [0.45, 1.0])
+def test_published_runs_follow_their_demand_more_or_less(level_s: float) -> None:
+    found = [elasticity(run, level_s) for run in load_runs([REFERENCE / "core"])]
+    assert all(each is not None for each in found)
+    shares = np.array([(each.under_share, each.over_share) for each in found if each is not None])
+    assert ((shares >= 0) & (shares <= 1)).all()
+    assert (shares.sum(axis=1) <= 1 + 1e-9).all()
+    assert shares[:, 0].max() > 0, "after the step, replicas are missing for a while"

@@ -1,0 +1,108 @@
+"""What `mlscale advise` gives out to paste, deployed by the frameworks themselves."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from mlscale.environments.base import App, Component
+from mlscale.environments.kubernetes.client import FIELD_MANAGER, Place, connect
+from mlscale.environments.kubernetes.paths import path_of
+from mlscale.environments.torchserve.environment import TorchServe
+from mlscale.environments.torchserve.settings import TorchServeScaling
+from mlscale.host.ledger import Ledger
+from mlscale_twin.profile import read_profile
+from mlscale_twin.strategy.demand import Demand
+from mlscale_twin.strategy.paste import settings_files
+from mlscale_twin.strategy.strategies import Policy, Strategy, strategies
+
+pytestmark = [pytest.mark.live, pytest.mark.skipif(sys.platform != "linux", reason="the sandbox needs Linux")]
+
+HOUR = Demand(6.0 + 5.0 * np.sin(np.arange(3600) / 3600 * 2 * np.pi - 1.5))
+_POST = """
+import json, sys, urllib.request
+request = urllib.request.Request(sys.argv[1], b"photo 1", json.loads(sys.argv[2]))
+print(urllib.request.urlopen(request, timeout=30).read().decode())
+"""
+_SERVE = """
+    import sys, urllib.request
+    import ray, yaml
+    from ray import serve
+    from ray.serve._private.api import serve_start
+    from ray.serve.schema import ServeDeploySchema
+
+    ray.init(num_cpus=4, include_dashboard=False, logging_level="ERROR")
+    client = serve_start(http_options={"host": "127.0.0.1", "port": 8765})
+    client.deploy_apps(ServeDeploySchema.model_validate(yaml.safe_load(open(sys.argv[1]))), _blocking=True)
+    deployment = serve.status().applications["app"].deployments["app"]
+    print("status", deployment.status.value, deployment.replica_states)
+    print("answer", urllib.request.urlopen("http://127.0.0.1:8765/", timeout=30).read().decode())
+    serve.shutdown()
+"""
+_MODULE = """
+    from ray import serve
+
+    @serve.deployment
+    class app_class:
+        def __call__(self, request):
+            return "pong"
+
+    app = app_class.options(name="app").bind()
+"""
+
+
+def settings(name: str, policy: Policy = "reactive") -> Strategy:
+    tried = strategies([name], {name: read_profile(name)}, HOUR, 40, sizes={"cpu_cores": 0.3}, most_replicas=3)
+    return next(each for each in tried if each.policy == policy)
+
+
+def test_the_worker_controller_runs_with_its_file(tmp_path: Path) -> None:
+    scaling = TorchServeScaling.model_validate_json(settings_files(settings("torchserve"))["worker-controller.json"])
+    app = App("burn", "1", (Component("app", "torchserve_burn:make"),), "app")
+    problems = TorchServe().preflight(app, {"app": scaling}, "live")
+    if problems:
+        pytest.skip(f"TorchServe can't run here: {problems[0].what}")
+    with (
+        Ledger.create("test-pasted", tmp_path / "ledger") as ledger,
+        TorchServe().deploy(app, {"app": scaling}, "live", ledger, [b"photo 1"]) as deployed,
+    ):
+        prefix = [*deployed.load_prefix, sys.executable, "-c", _POST, deployed.url, json.dumps(dict(deployed.headers))]
+        answer = subprocess.run(prefix, capture_output=True, text=True, timeout=60, check=False)
+        assert '"size"' in answer.stdout, answer.stderr
+
+
+@pytest.mark.parametrize("policy", ["reactive", "fixed"])
+def test_serve_deploys_the_config_file(tmp_path: Path, policy: Policy) -> None:
+    strategy = settings("rayserve", policy)
+    (tmp_path / "serve.yaml").write_text(settings_files(strategy)["serve.yaml"])
+    (tmp_path / "my_module.py").write_text(textwrap.dedent(_MODULE))
+    (tmp_path / "deploy.py").write_text(textwrap.dedent(_SERVE))
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "RAY_USAGE_STATS_ENABLED": "0"}
+    argv = [sys.executable, "deploy.py", "serve.yaml"]
+    done = subprocess.run(argv, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "status HEALTHY" in done.stdout
+    assert "answer pong" in done.stdout
+
+
+@pytest.mark.parametrize("name", ["k3s", "eks"])
+@pytest.mark.parametrize("policy", ["reactive", "fixed"])
+def test_kubernetes_takes_the_autoscaler(cluster: Path, name: str, policy: Policy) -> None:
+    """A dry run at the server: everything that it checks is checked, and nothing is stored."""
+    strategy = settings(name, policy)
+    manifest = yaml.safe_load(settings_files(strategy)["hpa.yaml"])
+    with closing(connect(Place(str(cluster)))) as api:
+        path = path_of("HorizontalPodAutoscaler", "app", "default")
+        query = {"fieldManager": FIELD_MANAGER, "dryRun": "All", "fieldValidation": "Strict"}
+        taken = api._json("PATCH", path, query, body=manifest, content="application/apply-patch+yaml")
+        assert taken["spec"]["maxReplicas"] == strategy.scaling["max_replicas"]
+        assert api.find(path) is None
