@@ -15,7 +15,16 @@ if TYPE_CHECKING:
     from mlscale.analysis.inference import compare
     from mlscale.analysis.summary import summarise
     from mlscale.cost import cost_table, read_prices
-    from mlscale.environments.base import App, Component, Deployed, Environment, ObservationLost, Problem, Scaling
+    from mlscale.environments.base import (
+        App,
+        Component,
+        Deployed,
+        Environment,
+        ObservationLost,
+        Problem,
+        Scaling,
+        own_model,
+    )
     from mlscale.load_test import LoadOptions, load
     from mlscale.measurement.measure import MeasureOptions, measure
     from mlscale.notebook import tables
@@ -35,6 +44,7 @@ if TYPE_CHECKING:
     )
     from mlscale.notebook.study import Study
     from mlscale.progress import Shown
+    from mlscale.requirements import use_requirements
     from mlscale.runs import (
         ClosedLoop,
         ClosedStage,
@@ -68,7 +78,8 @@ _NAMES = {
     "mlscale.simulation": "simulate",
     "mlscale.load_test": "LoadOptions load",
     "mlscale.cost": "cost_table read_prices",
-    "mlscale.environments.base": "App Component Deployed Environment ObservationLost Problem Scaling",
+    "mlscale.environments.base": "App Component Deployed Environment ObservationLost Problem Scaling own_model",
+    "mlscale.requirements": "use_requirements",
     "mlscale.analysis.summary": "summarise",
     "mlscale.analysis.inference": "compare",
     "mlscale.notebook.study": "Study",

@@ -36,7 +36,10 @@ def measure(
     out: Annotated[Path, typer.Option(help="folder for the new run")],
     mode: Annotated[str, typer.Option(help="live or rehearsal")] = "live",
     arm: Annotated[str, typer.Option(help="settings: matched, shipped, static-min or static-max")] = "matched",
-    schedule: Annotated[Path | None, typer.Option(help="JSON file or CSV trace; default: the protocol's 60 s")] = None,
+    schedule: Annotated[
+        Path | None,
+        typer.Option(help="JSON file or CSV trace; default: the protocol's quick load, longer where machines boot"),
+    ] = None,
     scaling: Annotated[
         list[str] | None,
         typer.Option(help="KEY=VALUE overrides a setting of the arm; readers.KEY=VALUE for one component only"),
@@ -44,10 +47,18 @@ def measure(
     app: Annotated[
         str | None, typer.Option(help="your own model, as package.module:factory; default: the code reader")
     ] = None,
+    calls: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=package.module:factory, a component that your model calls; repeatable"),
+    ] = None,
+    requirements: Annotated[
+        Path | None, typer.Option(help="file in pip's format: packages that your model needs and mlscale does not have")
+    ] = None,
     bodies: Annotated[
         Path | None,
         typer.Option("--bodies", "--photos", help="folder of files to send; default: the protocol's photos"),
     ] = None,
+    content_type: Annotated[str | None, typer.Option(help="of all files; default: by each file's name")] = None,
     check: Annotated[
         str | None,
         typer.Option(help="module:function(label, answer), or none; default: compare with labels.jsonl"),
@@ -72,6 +83,7 @@ def measure(
     from mlscale.measurement.settings import parse_settings
     from mlscale.notebook.parameters import MeasureParameters, checked
     from mlscale.progress import Shown
+    from mlscale.requirements import use_requirements
 
     settings = [*(scaling or []), *([f"budget_usd={budget_usd}"] if budget_usd is not None else [])]
     given = {"mode": mode, "arm": arm, "connections": connections, "scaling": parse_settings(settings)}
@@ -79,18 +91,26 @@ def measure(
     default = defaults()
     if app and bodies is None:
         raise MlscaleError("required with --app", "--bodies", "name a folder of files that your model can answer")
-    application = own_model(app) if app else default.application(partitioned=partitioned)
+    if requirements is not None:
+        use_requirements(requirements)
+    parts = parse_settings(calls or [], "--calls", "boxes=my_package.my_model:boxes")
+    application = own_model(app, **parts) if app else default.application(partitioned=partitioned)
     with Shown() as shown:
         run = measure(
             environment,
             replace(application, check=check) if check else application,
-            read_schedule(schedule) if schedule else default.quick_schedule(),
+            read_schedule(schedule) if schedule else None,
             bodies=bodies or default.bodies(),
             out=out,
             scaling=default.sized(environment, parameters.scaling, schedule),
             arm=parameters.arm,
             options=MeasureOptions(
-                mode=parameters.mode, connections=parameters.connections, seed=seed, idle_s=idle, progress=shown
+                mode=parameters.mode,
+                connections=parameters.connections,
+                seed=seed,
+                idle_s=idle,
+                content_type=content_type,
+                progress=shown,
             ),
         )
     validity = run.info.validity
@@ -104,7 +124,8 @@ def load(
     url: Annotated[str, typer.Argument(help="HTTP address to send the load to")],
     out: Annotated[Path, typer.Option(help="folder of the new run")],
     bodies: Annotated[
-        Path | None, typer.Option("--bodies", "--photos", help="folder of files to POST; default: send GET requests")
+        Path | None,
+        typer.Option("--bodies", "--photos", help="folder of files to POST, or one file; default: send GET requests"),
     ] = None,
     check: Annotated[
         str | None,
@@ -113,6 +134,18 @@ def load(
     rate: Annotated[float | None, typer.Option(help="open loop: requests per second")] = None,
     clients: Annotated[int | None, typer.Option(help="closed loop: number of clients")] = None,
     schedule: Annotated[Path | None, typer.Option(help="JSON schedule, or CSV trace")] = None,
+    speed: Annotated[float | None, typer.Option(help="of a CSV trace: 2 replays it twice as fast")] = None,
+    keep: Annotated[float | None, typer.Option(help="of a CSV trace: share of arrivals, or factor on rates")] = None,
+    body: Annotated[str | None, typer.Option(help="text to POST with every request, in place of --bodies")] = None,
+    header: Annotated[list[str] | None, typer.Option(help="'NAME: VALUE', sent with every request; repeatable")] = None,
+    method: Annotated[str | None, typer.Option(help="HTTP method; default: POST with a body, else GET")] = None,
+    threshold: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="such as 'p95<0.5' or 'failed<0.01': exit code 99 if it is missed; repeatable. Of mean, sd, p50, p90, "
+            "p95, p99, p99.9, max (s; a failure counts as the timeout), failed (share), rps (right answers/s)"
+        ),
+    ] = None,
     duration: Annotated[float | None, typer.Option(help="seconds; default: 60, or the schedule's")] = None,
     connections: Annotated[str, typer.Option(help="fresh (one for each request) or kept")] = "fresh",
     workers: Annotated[int, typer.Option(help="processes that send the load")] = 1,
@@ -121,16 +154,41 @@ def load(
     arrivals: Annotated[str, typer.Option(help="with --rate: even or poisson")] = "poisson",
     think: Annotated[float, typer.Option(help="with --clients: mean think time, s")] = 0.0,
 ) -> None:
-    """Load-test any HTTP server and record it as a run: what was sent, and how it was answered."""
-    from mlscale.load_test import LoadOptions, load
-    from mlscale.loadgen.command import schedule_of
-    from mlscale.loadgen.outcome import outcome_table
+    """Load-test any HTTP server and record it as a run: what was sent, and how it was answered.
 
+    Exit code 99: a threshold was missed, no request was answered correctly, or the load could not be kept up.
+    """
+    from mlscale.load_test import LoadOptions, load
+    from mlscale.loadgen.command import parse_headers, schedule_of
+    from mlscale.loadgen.outcome import THRESHOLD_MISSED, Threshold, missed, outcome_table
+    from mlscale.runs import load_run
+
+    thresholds = [Threshold.parse(text) for text in threshold or []]
     load_schedule = schedule_of(
-        rate=rate, clients=clients, file=schedule, duration_s=duration, arrivals=arrivals, think_s=think
+        rate=rate,
+        clients=clients,
+        file=schedule,
+        duration_s=duration,
+        arrivals=arrivals,
+        think_s=think,
+        speed=speed,
+        keep=keep,
     )
-    options = LoadOptions(check, connections, workers, timeout, seed)
-    print(outcome_table(load(url, load_schedule, out=out, bodies=bodies, options=options)))
+    options = LoadOptions(
+        check, connections, workers, timeout, seed, headers=parse_headers(header or []), method=method, body=body
+    )
+    before = (out / "run.json").exists()
+    try:
+        run = load(url, load_schedule, out=out, bodies=bodies, options=options)
+    except (KeyboardInterrupt, SystemExit):
+        if not before and (out / "run.json").exists():  # it was sending: what there is of the run is kept
+            print(outcome_table(load_run(out, allow_incomplete=True)))
+        raise
+    print(outcome_table(run))
+    lines = missed(run, thresholds)
+    for line in lines:
+        print(f"mlscale load: {line}", file=sys.stderr)
+    raise SystemExit(THRESHOLD_MISSED if lines else 0)
 
 
 @app.command()
@@ -181,6 +239,7 @@ def compare(
     as_json: Annotated[bool, typer.Option("--json", help="print the whole report as JSON")] = False,
 ) -> None:
     """Compare environments: effects with intervals, the noise floor, p-values where the design allows them."""
+    from mlscale.analysis.comparability import comparability_sentences
     from mlscale.analysis.report import report, to_json
     from mlscale.analysis.report_text import to_text
     from mlscale.analysis.summary import summarise
@@ -190,12 +249,14 @@ def compare(
 
     level_s = defaults().level_s if level is None else level
     loaded = load_runs(runs)
-    comparison = report(summarise(loaded, level_s), level_s)
+    rows = summarise(loaded, level_s)
+    comparison = report(rows, level_s)
     if as_json:
         print(to_json(comparison))
         return
     prices = read_prices()
     costs = cost_table(loaded, level_s, prices)
+    print("\n".join([*comparability_sentences(rows), ""]))
     print(to_text(comparison))
     if len(costs):
         print(f"\nCost at list prices ({prices.region}, {prices.aws['date']}); own machines: {prices.local['source']}")
@@ -213,6 +274,33 @@ def prices(
     from mlscale.price_list import prices_command
 
     print(prices_command(region, file, out, refresh=refresh))
+
+
+@app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="run folders, or folders that contain some")],
+    out: Annotated[Path, typer.Option(help="HTML file to write")] = Path("report.html"),
+    level: Annotated[
+        float | None,
+        typer.Option(min=0.001, help="mean response that counts as good, s; default: the protocol's"),
+    ] = None,
+) -> None:
+    """Write figures, tables and generated sentences about runs into one HTML page (for a PDF, print it)."""
+    from mlscale.defaults import defaults
+    from mlscale.report_page import write_report
+    from mlscale.runs import load_runs
+
+    write_report(load_runs(runs), defaults().level_s if level is None else level, out)
+    print(out)
+
+
+@app.command()
+def new_app(name: Annotated[str, typer.Argument(help="of the new folder, importable by Python")]) -> None:
+    """Write the skeleton of a model of your own, with files to send and a test, into a new folder."""
+    from mlscale.new_app import new_app
+
+    folder = new_app(name, Path())
+    print(f"{folder}: a working model; {folder / 'README.md'} says what to run next")
 
 
 def _add_commands() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -26,16 +27,26 @@ class MlscaleError(Exception):
     def __str__(self) -> str:
         return f"{self.where}: {self.what} ({self.remedy})"
 
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows in place of a traceback: the line that the command prints."""
+        return [f"mlscale: {self}"]
+
 
 def as_user_error(error: BaseException) -> MlscaleError | None:
-    """``error`` as an MlscaleError if it is one, or has the same what, where and remedy (codereader doesn't import
-    mlscale); None otherwise."""
+    """``error`` as an MlscaleError if it is one, has the same what, where and remedy (codereader doesn't import
+    mlscale), or says that a disk is full or read-only; None otherwise."""
     if isinstance(error, MlscaleError):
         return error
+    if isinstance(error, OSError) and error.errno in _DISK:
+        where = str(error.filename or "the disk")
+        return MlscaleError(error.strerror or str(error), where, "make room there; what was written is kept")
     try:
         return MlscaleError(error.what, error.where, error.remedy)  # type: ignore[attr-defined]
     except AttributeError:
         return None
+
+
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 def first_invalid(error: ValidationError, root: str = "the file") -> str:

@@ -167,3 +167,8 @@ def _finished(axes: Any, runs: Sequence[Run]) -> Figure:
     figure: Figure = axes.figure
     figure.set_label(caption(runs, with_invalid=True))
     return figure
+
+
+def alternative_text(figure: Figure, otherwise: str) -> str:
+    """What a picture shows, for those who don't see it: its headline, or ``otherwise``."""
+    return " ".join(figure.get_suptitle().split()) or otherwise

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
@@ -20,6 +21,9 @@ class LoadOptions:
         workers: processes that share the schedule.
         timeout_s: a request without an answer after that long has failed, s.
         seed: of the load's random draws.
+        headers: sent with every request.
+        method: None: POST with a body, else GET.
+        body: the text to send with every request, in place of ``bodies``.
     """
 
     check: str | None = None
@@ -27,6 +31,9 @@ class LoadOptions:
     workers: int = 1
     timeout_s: float = 30.0
     seed: int = 0
+    headers: Mapping[str, str] = field(default_factory=dict)
+    method: str | None = None
+    body: str | None = None
 
 
 def load(
@@ -41,7 +48,7 @@ def load(
 
     Args:
         out: folder of the new run.
-        bodies: folder of files to POST; None: send GET requests.
+        bodies: folder of files to POST, or one file; None: send GET requests.
 
     Raises:
         MlscaleError: the address, the bodies, the check or ``out`` is unusable, or a load worker failed.
@@ -55,6 +62,8 @@ def load(
     chosen = options or LoadOptions()
     if not 0 < chosen.timeout_s < math.inf:
         raise MlscaleError(f"{chosen.timeout_s:g} s is not a valid timeout", "--timeout", "use more than 0 s")
+    if chosen.body is not None and bodies is not None:
+        raise MlscaleError("give a body or bodies, not both", "--body", "remove one of them")
     sampler = Sampler()
     context = HostContext(judge, host_facts(), lambda clock: sampler.sample(clock, "", dict))
     spec = LoadSpec(
@@ -67,5 +76,8 @@ def load(
         timeout_s=chosen.timeout_s,
         start_s=None,
         workers=chosen.workers,
+        headers=chosen.headers,
+        method=chosen.method,
+        body=chosen.body,
     )
     return record_load(spec, Path(out), context)

@@ -11,6 +11,7 @@ from mlscale.lazy_imports import attach
 
 if TYPE_CHECKING:
     from mlscale.analysis.boot_time_response import boot_time_rows, variant_of
+    from mlscale.analysis.comparability import comparability_sentences
     from mlscale.analysis.design import invalid_share
     from mlscale.analysis.factors import factor_effects
     from mlscale.analysis.objectives import shown_objectives
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 _NAMES = {
     "mlscale.analysis.boot_time_response": "boot_time_rows variant_of",
+    "mlscale.analysis.comparability": "comparability_sentences",
     "mlscale.analysis.design": "invalid_share",
     "mlscale.analysis.factors": "factor_effects",
     "mlscale.analysis.objectives": "shown_objectives",

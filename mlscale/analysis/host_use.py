@@ -10,13 +10,14 @@ import pandas as pd
 from mlscale.runs import Run
 
 WINDOW_S: Final = 5
-_LEAST_KNOWN_S: Final = 0.8 * WINDOW_S
+_LEAST_KNOWN: Final = 0.8
 # Least share of replica samples taken together with the host's; fewer means that the replicas run elsewhere.
 _LEAST_TOGETHER: Final = 0.9
 
 
 def host_use(run: Run) -> pd.DataFrame:
-    """Mean shares of the host's cores over the last 5 s, at the end of each whole second under load.
+    """Mean shares of the host's cores over the last 5 s (a shorter load: over all of it), at the end of each whole
+    second under load.
 
     A sample's cpu_cores is the mean since its subject's previous sample; it is weighted by that time and counted in the
     second in which it was taken.
@@ -24,7 +25,7 @@ def host_use(run: Run) -> pd.DataFrame:
     Returns:
         ``t_s``; ``busy``: everything that ran; ``outside``: busy less what all roles of the run used, NaN where unknown
         (replicas that run on another machine, or that were not sampled); ``stolen``: what the hypervisor gave to
-        other VMs, NaN where it was not recorded. Windows known for less than 4 s are left out. Empty where the
+        other VMs, NaN where it was not recorded. Windows known for less than 4 s in 5 are left out. Empty where the
         host's cores or CPU are unknown.
     """
     cores = _cores(run)
@@ -32,9 +33,11 @@ def host_use(run: Run) -> pd.DataFrame:
     if cores is None or by_second.empty:
         return pd.DataFrame({"t_s": [], "busy": [], "outside": [], "stolen": []}, dtype=float)
     seconds = np.arange(int(by_second.index.min()), int(by_second.index.max()) + 1)
-    sums = by_second.reindex(seconds).fillna(0.0).rolling(WINDOW_S).sum()
+    window_s = max(1, min(WINDOW_S, int(run.info.schedule.duration_s)))
+    sums = by_second.reindex(seconds).fillna(0.0).rolling(window_s).sum()
     ends_s = seconds + 1.0
-    complete = (ends_s >= WINDOW_S) & (seconds < run.info.schedule.duration_s) & (sums["known_s"] >= _LEAST_KNOWN_S)
+    known = sums["known_s"] >= _LEAST_KNOWN * window_s
+    complete = (ends_s >= window_s) & (seconds < run.info.schedule.duration_s) & known
     sums, ends_s = sums[complete], ends_s[complete.to_numpy()]
     available_s = cores * sums["known_s"].to_numpy(dtype=float)
     busy = sums["busy_s"].to_numpy(dtype=float) / available_s

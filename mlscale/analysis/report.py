@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from mlscale.analysis import design
+from mlscale.analysis.comparability import comparability_sentences
 from mlscale.analysis.inference import PRIMARY, compare
 from mlscale.analysis.order import position_effects, predecessor_effects
 from mlscale.analysis.steady import catch_up_and_steady, steady_table
@@ -143,6 +144,7 @@ def to_json(result: Report) -> str:
     ]
     document = {
         "level_s": result.level_s,
+        "comparability": comparability_sentences(result.rows) if len(result.rows) else [],
         "cells": cells,
         "across": _records(result.across),
         "runs": _records(result.rows),

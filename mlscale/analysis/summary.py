@@ -23,7 +23,7 @@ from mlscale.analysis.response import horizon_of, recovery, upscaling_response
 from mlscale.analysis.steady import steady_state
 from mlscale.analysis.validity import judge
 from mlscale.analysis.variance import PARTS, variance_parts
-from mlscale.runs import Run
+from mlscale.runs import Run, RunInfo
 
 NAN: Final = float("nan")
 
@@ -72,7 +72,8 @@ def labels(run: Run) -> dict[str, Any]:
     periods = {float(setting["cpu_period_s"]) for setting in info.scaling.values() if "cpu_period_s" in setting}
     return {
         "run_id": info.run_id,
-        "application": f"{info.app} {info.app_version}",
+        "application": application_of(info),
+        "bodies": str(info.photos.get("sha256", ""))[:12],
         "environment": info.environment,
         "arm": info.arm,
         "cell": info.cell,
@@ -92,6 +93,13 @@ def labels(run: Run) -> dict[str, Any]:
         "disturbed": validity.disturbed,
         "reasons": "; ".join(validity.reasons),
     }
+
+
+def application_of(info: RunInfo) -> str:
+    """Name, version and, where they are recorded and say more, the components' entries."""
+    entries = ", ".join(f"{name} = {entry}" for name, entry in sorted(info.entries.items()) if entry != info.app)
+    version = "" if info.app_version == "unknown" else f" {info.app_version}"
+    return f"{info.app}{version}" + (f" ({entries})" if entries else "")
 
 
 def host_name(host: dict[str, Any]) -> str:

@@ -174,7 +174,8 @@ class Environment(Protocol):
     level: ClassVar[Level]
     modes: ClassVar[frozenset[Mode]]
     settings: ClassVar[type[Scaling]]
-    # Optional: ledger_kinds: frozenset[str], the kinds of ledger entries that only `reap` can remove.
+    # Optional: ledger_kinds: frozenset[str], the kinds of ledger entries that only `reap` can remove;
+    # start_up_s(scaling) -> float, how long after a load step a new replica may be ready: default loads last longer.
 
     def arm(self, arm: str) -> Scaling:
         """The settings of an arm: shipped, matched, static-min, static-max (METHOD §4)."""
@@ -198,6 +199,14 @@ class Environment(Protocol):
         ...
 
 
-def own_model(entry: str) -> App:
-    """A user's model "package.module:factory", importable from here, as an application of one component."""
-    return App(name=entry, version="unknown", components=(Component("app", entry),), front="app")
+def own_model(entry: str, /, **calls: str) -> App:
+    """A user's model "package.module:factory", importable from here, as an application.
+
+    Args:
+        calls: further components by name, which the model calls and which scale separately: ``boxes="my.model:boxes"``.
+    """
+    if not calls:
+        return App(name=entry, version="unknown", components=(Component("app", entry),), front="app")
+    parts = (Component(name, each) for name, each in calls.items())
+    front = Component("front", entry, calls=(*calls,))
+    return App(name=entry, version="unknown", components=(front, *parts), front="front")

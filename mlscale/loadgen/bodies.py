@@ -9,9 +9,10 @@ import mimetypes
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from mlscale.errors import MlscaleError
+from mlscale.importing import add_working_folder
 
 LABELS: Final = "labels.jsonl"
 _DEFAULT_TYPE: Final = "application/octet-stream"
@@ -38,16 +39,20 @@ class BodySet:
 
     @classmethod
     def read(cls, folder: Path | str) -> BodySet:
-        """Read every file of ``folder`` except hidden ones, and its labels.jsonl if it has one.
+        """Read every file of ``folder`` except hidden ones, and its labels.jsonl if it has one; or the one file named.
 
         Raises:
             MlscaleError: no such folder, no files, an unreadable file, or malformed or unmatched labels.
         """
         source = Path(folder)
         try:
-            files = sorted(file for file in source.iterdir() if file.name != LABELS and not file.name.startswith("."))
+            files = (
+                [source]
+                if source.is_file()
+                else sorted(file for file in source.iterdir() if file.name != LABELS and not file.name.startswith("."))
+            )
             bodies = tuple(file.read_bytes() for file in files)
-            labelled = _read_labels(source / LABELS)
+            labelled = None if source.is_file() else _read_labels(source / LABELS)
         except OSError as error:
             raise MlscaleError(
                 f"the files can't be read: {error.strerror}", str(error.filename or source), "name a folder of files"
@@ -58,6 +63,33 @@ class BodySet:
         types = tuple(mimetypes.guess_type(name)[0] or _DEFAULT_TYPE for name in names)
         labels = None if labelled is None else _labels_of(names, labelled, source / LABELS)
         return cls(names, bodies, types, labels, _facts(names, bodies, labels))
+
+
+class _Bodies(Protocol):
+    """What a load is specified by, as far as bodies go: a folder or file, or the one text to send."""
+
+    @property
+    def bodies(self) -> Path | None: ...
+
+    @property
+    def body(self) -> str | None: ...
+
+
+def bodies_of(spec: _Bodies) -> BodySet | None:
+    """The bodies of a load; None: it sends none. A text is sent as JSON if it is JSON, else as plain text.
+
+    Raises:
+        MlscaleError: as `BodySet.read`.
+    """
+    if spec.body is None:
+        return BodySet.read(spec.bodies) if spec.bodies is not None else None
+    try:
+        json.loads(spec.body)
+        kind = "application/json"
+    except ValueError:
+        kind = "text/plain; charset=utf-8"
+    names, bodies = ("body",), (spec.body.encode(),)
+    return BodySet(names, bodies, (kind,), None, _facts(names, bodies, None))
 
 
 def same_answer(label: Label, answer: Any) -> bool:
@@ -83,6 +115,7 @@ def load_check(name: str | None, labels: tuple[Label, ...] | None) -> Check | No
             )
         return same_answer
     module, _, attribute = name.partition(":")
+    add_working_folder()
     try:
         check: Check = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:

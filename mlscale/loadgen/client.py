@@ -44,6 +44,7 @@ class Client:
         check: whether an answer is correct for a body's label; None: answers are not checked.
         timeout_s: a request without a complete response after that long is abandoned.
         own_connections: each client has its own kept connection (closed loop); False: clients share them.
+        method: None: POST with bodies, else GET.
     """
 
     def __init__(
@@ -56,13 +57,14 @@ class Client:
         connections: Connections,
         timeout_s: float,
         own_connections: bool = False,
+        method: str | None = None,
     ) -> None:
         self._url = URL(url)
         self._port = self._url.port or 80
         self._bodies, self._check = bodies, check
         self._keep = connections == "kept"
         self._own_connections, self._timeout_s = own_connections, timeout_s
-        self._requests = _requests(self._url, headers, bodies, keep=self._keep)
+        self._requests = _requests(self._url, method, headers, bodies, keep=self._keep)
         self._tls = ssl.create_default_context() if self._url.scheme == "https" else None
         self._idle: dict[int, list[Connection]] = {}
         self._open: dict[_Exchange, None] = {}  # in the order in which they began, which is that of their deadlines
@@ -235,7 +237,9 @@ class _Exchange:
         self._ended(OutOfResources(error.strerror or str(error)) if lacking else None)
 
 
-def _requests(url: URL, headers: Mapping[str, str], bodies: BodySet | None, *, keep: bool) -> list[bytes]:
+def _requests(
+    url: URL, method: str | None, headers: Mapping[str, str], bodies: BodySet | None, *, keep: bool
+) -> list[bytes]:
     """The bytes to send, for each body."""
     common = {"Host": url.host_port_subcomponent or "", "Accept": "*/*", "User-Agent": "mlscale"}
     if url.user is not None:
@@ -245,9 +249,9 @@ def _requests(url: URL, headers: Mapping[str, str], bodies: BodySet | None, *, k
         common["Connection"] = "close"
     path = url.raw_path_qs
     if bodies is None:
-        return [_head("GET", path, common, headers)]
+        return [_head(method or "GET", path, common, headers)]
     return [
-        _head("POST", path, common | {"Content-Type": kind, "Content-Length": str(len(body))}, headers) + body
+        _head(method or "POST", path, common | {"Content-Type": kind, "Content-Length": str(len(body))}, headers) + body
         for kind, body in zip(bodies.content_types, bodies.bodies, strict=True)
     ]
 

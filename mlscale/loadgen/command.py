@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+import re
 import shutil
 import socket
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,7 +17,7 @@ from typing import Any, Final, get_args
 from pydantic import ValidationError
 from yarl import URL
 
-from mlscale.loadgen.bodies import BodySet, load_check
+from mlscale.loadgen.bodies import BodySet, bodies_of, load_check
 from mlscale.loadgen.process import LoadProcess, LoadProgress, LoadSpec
 from mlscale.loadgen.schedule_files import invalid_schedule, read_schedule
 from mlscale.loadgen.schedules import load_events, split
@@ -60,18 +62,28 @@ def schedule_of(
     duration_s: float | None,
     arrivals: str,
     think_s: float,
+    speed: float | None = None,
+    keep: float | None = None,
 ) -> ClosedLoop | OpenLoop:
     """The schedule given by the command line's options.
 
     Raises:
-        MlscaleError: not exactly one of rate, clients and file, or an invalid value.
+        MlscaleError: not exactly one of rate, clients and file, or an invalid value; names the option.
     """
     if [rate, clients, file].count(None) != 2:
         raise MlscaleError("give exactly one of --rate, --clients and --schedule", "load", "see mlscale load --help")
+    of_trace = {"--speed": speed, "--keep": keep}
+    if file is None or file.suffix.lower() != ".csv":
+        given = next((option for option, value in of_trace.items() if value is not None), None)
+        if given is not None:
+            raise MlscaleError("this load is no CSV trace", given, f"remove {given}, or name a trace: --schedule")
     if file is not None:
         if duration_s is not None and file.suffix.lower() != ".csv":
             raise MlscaleError("a JSON schedule has its own duration", "--duration", "remove --duration")
-        return read_schedule(file, duration_s=duration_s)
+        for option, value in {**of_trace, "--duration": duration_s}.items():
+            if value is not None and not 0 < value < math.inf:
+                raise MlscaleError(f"{value:g} is not possible", option, "use a number above 0")
+        return read_schedule(file, duration_s=duration_s, speed=speed or 1.0, keep=keep or 1.0)
     data: dict[str, Any] = {"duration_s": 60.0 if duration_s is None else duration_s}
     if rate is not None:
         if rate == 0:
@@ -84,7 +96,26 @@ def schedule_of(
     try:
         return SCHEDULE.validate_python(data)
     except ValidationError as error:
-        raise invalid_schedule(error, "load") from error
+        raise _invalid_option(error) from error
+
+
+def _invalid_option(error: ValidationError) -> MlscaleError:
+    """The error for a schedule made of options: names the first invalid option."""
+    first = error.errors()[0]
+    option = next((_OPTIONS[name] for name in reversed(first["loc"]) if name in _OPTIONS), None)
+    if option is None:
+        return invalid_schedule(error, "load")
+    what = f"{first['input']!r} is invalid: {first['msg'][0].lower()}{first['msg'][1:]}"
+    return MlscaleError(what, option, "use another value")
+
+
+_OPTIONS: Final[Mapping[Any, str]] = {
+    "rate_rps": "--rate",
+    "clients": "--clients",
+    "duration_s": "--duration",
+    "arrivals": "--arrivals",
+    "think_mean_s": "--think",
+}
 
 
 def check_address(url: str) -> None:
@@ -112,18 +143,16 @@ def record_load(spec: LoadSpec, out: Path, context: HostContext) -> Run:
         MlscaleError: the address, the bodies, the check or ``out`` is unusable, or a load worker failed.
     """
     check_address(spec.url)
-    bodies = BodySet.read(spec.bodies) if spec.bodies is not None else None
+    bodies = bodies_of(spec)
     if bodies is not None and spec.check_answers:
         load_check(spec.check, bodies.labels)
-    try:
-        split(spec.schedule, spec.workers)
-    except ValueError as error:
-        raise MlscaleError(str(error), "--workers", "use fewer, at least 1") from error
+    split(spec.schedule, spec.workers)
     existed = out.exists()
     writer = RunWriter(out, _info(spec, bodies, context.host))
     sending = False
+    load = LoadProcess()
     try:
-        with LoadProcess() as load:
+        with load:
             load.start(spec, (), [writer.request_stream(worker) for worker in range(spec.workers)])
             load.wait_ready()
             clock = RunClock(time.monotonic() + _LEAD_S, datetime.now(UTC) + timedelta(seconds=_LEAD_S))
@@ -136,7 +165,8 @@ def record_load(spec: LoadSpec, out: Path, context: HostContext) -> Run:
         return _seal(writer, report, context)
     except BaseException as error:
         interrupted = isinstance(error, KeyboardInterrupt | SystemExit)
-        writer.abandon("interrupted" if interrupted else f"{type(error).__name__}: {error}")
+        reason = "interrupted" if interrupted else f"{type(error).__name__}: {error}"
+        writer.abandon(reason, stimulus=load.report())
         if not sending:
             _discard(out, existed=existed)
         raise
@@ -146,6 +176,8 @@ def _watch(
     load: LoadProcess, spec: LoadSpec, writer: RunWriter, clock: RunClock, context: HostContext
 ) -> StimulusReport:
     last: LoadProgress | None = None
+    for observation in context.sample(clock):  # where the first interval begins: a run of a second has few samples
+        writer.observe(observation)
     with Display(line_every_s=_LINE_EVERY_S) as display:
         while not load.join(_SAMPLE_S):
             now = load.progress()
@@ -154,14 +186,21 @@ def _watch(
             if last is not None and now.t_s > last.t_s:
                 cores = (now.cpu_s - last.cpu_s) / (now.t_s - last.t_s)
                 writer.observe(ResourceSample(now.t_s, "", "load_generator", "load_generator", cores, now.rss_bytes))
+            _show(display, clock(), spec.schedule.duration_s, now, last)
             last = now
-            _show(display, clock(), spec.schedule.duration_s, now)
     return load.wait()
 
 
-def _show(display: Display, elapsed_s: float, duration_s: float, progress: LoadProgress) -> None:
+def _show(
+    display: Display, elapsed_s: float, duration_s: float, progress: LoadProgress, last: LoadProgress | None
+) -> None:
     left_s = duration_s - elapsed_s
     counts = f"{progress.begun:,} sent, {progress.failed:,} failed, {progress.open:,} open"
+    if last is not None and progress.t_s > last.t_s:
+        counts += f", {(progress.begun - last.begun) / (progress.t_s - last.t_s):,.0f}/s"
+        answered = progress.answered - last.answered
+        if answered:
+            counts += f", mean {1000 * (progress.response_sum_s - last.response_sum_s) / answered:,.0f} ms"
     share = min(max(elapsed_s / duration_s, 0.0), 1.0)
     display.update(counts, share, time_left(left_s) if left_s > 0 else "waiting for open requests")
 
@@ -192,6 +231,7 @@ def _info(spec: LoadSpec, bodies: BodySet | None, host: Mapping[str, Any]) -> Ru
         seed=spec.seed,
         wall_start=datetime.now(UTC),
         host=dict(host),
+        facts={"request": {"method": spec.method or ("GET" if bodies is None else "POST"), "headers": [*spec.headers]}},
     )
 
 
@@ -200,6 +240,21 @@ def _discard(out: Path, *, existed: bool) -> None:
         file.unlink()
     if not existed:
         shutil.rmtree(out)
+
+
+def parse_headers(texts: Sequence[str]) -> dict[str, str]:
+    """``["X-Key: 1"]`` becomes ``{"X-Key": "1"}``.
+
+    Raises:
+        MlscaleError: one is no header.
+    """
+    headers = {}
+    for text in texts:
+        name, colon, value = text.partition(":")
+        if not colon or not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name) or re.search(r"[\r\n\0]", value):
+            raise MlscaleError(f"{text!r} is no header", "--header", "write 'NAME: VALUE'")
+        headers[name] = value.strip()
+    return headers
 
 
 def check_choice(value: str, choices: Any, option: str) -> str:

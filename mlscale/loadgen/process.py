@@ -32,7 +32,8 @@ class LoadSpec:
     Args:
         url: target; bodies are POSTed, without bodies requests are GETs.
         headers: sent with every request.
-        bodies: folder of files to send (`mlscale.loadgen.bodies.BodySet`).
+        bodies: folder of files to send (`mlscale.loadgen.bodies.BodySet`); body: the one text to send.
+        method: None: POST with a body, else GET.
         check: "module:function" that judges answers (`mlscale.loadgen.bodies.load_check`).
         seed, block: determine everything random.
         connections: a fresh connection for each request, or kept ones (each client of a closed loop keeps its own).
@@ -49,6 +50,8 @@ class LoadSpec:
     schedule: ClosedLoop | OpenLoop
     headers: Mapping[str, str] = field(default_factory=dict)
     bodies: Path | None = None
+    body: str | None = None
+    method: str | None = None
     check: str | None = None
     seed: int = 0
     block: int = 0
@@ -75,6 +78,8 @@ class LoadProgress:
     open: int
     cpu_s: float
     rss_bytes: float
+    answered: int
+    response_sum_s: float
 
 
 class LoadProcess:
@@ -184,6 +189,8 @@ class LoadProcess:
             open=sum(beat.open for beat in reports),
             cpu_s=sum(beat.cpu_s for beat in reports),
             rss_bytes=sum(beat.rss_bytes for beat in reports),
+            answered=sum(beat.answered for beat in reports),
+            response_sum_s=sum(beat.response_sum_s for beat in reports),
         )
 
     def stop(self, patience_s: float = _STOP_S) -> None:
@@ -210,7 +217,14 @@ class LoadProcess:
         failed = next((worker.failure() for worker in self._workers if worker.failure() is not None), None)
         if failed is not None:
             raise failed
-        return merge([worker.summary for worker in self._workers if worker.summary is not None])
+        report = self.report()
+        assert report is not None
+        return report
+
+    def report(self) -> StimulusReport | None:
+        """What the workers that have ended sent, also after `stop`; None: none has reported."""
+        summaries = [worker.summary for worker in self._workers if worker.summary is not None]
+        return merge(summaries) if summaries else None
 
 
 def _worker_spec(spec: LoadSpec, worker: int, stream: Path) -> WorkerSpec:
@@ -219,6 +233,8 @@ def _worker_spec(spec: LoadSpec, worker: int, stream: Path) -> WorkerSpec:
         headers=dict(spec.headers),
         schedule=spec.schedule,
         bodies=spec.bodies.absolute() if spec.bodies else None,
+        body=spec.body,
+        method=spec.method,
         seed=spec.seed,
         block=spec.block,
         connections=spec.connections,

@@ -48,6 +48,8 @@ class Recorder:
         self._written_s = time.monotonic()
         self.finished = 0
         self.failed = 0
+        self.answered = 0
+        self.response_sum_s = 0.0
 
     def add(self, due: Due, outcome: Outcome) -> None:
         """Add one outcome; a later `write` writes it."""
@@ -105,6 +107,9 @@ class Recorder:
             self._hops_writer.write(_batch(list(zip(*self._hops, strict=True)), SCHEMAS["hops"]))
             self._hops.clear()
         intended_s = np.array(columns[4]) - self._start_s
+        response_s = np.array(columns[8]) - columns[4]
+        self.answered += int(np.isfinite(response_s).sum())
+        self.response_sum_s += float(np.nansum(response_s))
         self._tally.add(intended_s, np.array(columns[5]) - self._start_s, np.array(columns[1]), columns[9])
 
 

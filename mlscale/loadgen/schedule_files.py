@@ -8,21 +8,27 @@ from pydantic import ValidationError
 
 from mlscale.errors import MlscaleError, first_invalid
 from mlscale.loadgen.traces import read_recording
-from mlscale.runs.schedule import SCHEDULE, ClosedLoop, OpenLoop, Trace
+from mlscale.runs.schedule import MAX_RATE_RPS, SCHEDULE, ClosedLoop, OpenLoop, Trace
 
 
-def read_schedule(path: Path | str, *, duration_s: float | None = None) -> ClosedLoop | OpenLoop:
+def read_schedule(
+    path: Path | str, *, duration_s: float | None = None, speed: float = 1.0, keep: float = 1.0
+) -> ClosedLoop | OpenLoop:
     """Read a schedule: ``*.csv`` is a recorded trace, anything else JSON.
 
-    A trace's path is relative to the schedule; its absolute path and sha256 are filled in. ``duration_s``: how much of
-    a CSV trace to send; None: all of it.
+    A trace's path is relative to the schedule; its absolute path and sha256 are filled in. For a CSV trace:
+    ``duration_s`` is how much of it to send (None: all), ``speed`` and ``keep`` as in `mlscale.runs.schedule.Trace`.
 
     Raises:
         MlscaleError: unreadable or malformed; names the field, or the trace's file and line.
     """
     file = Path(path)
     if file.suffix.lower() == ".csv":
-        return _trace_schedule(Trace(file=str(file.absolute())), duration_s, file)
+        try:
+            trace = Trace(file=str(file.absolute()), speed=speed, keep=keep)
+        except ValidationError as error:
+            raise invalid_schedule(error, str(file)) from error
+        return _trace_schedule(trace, duration_s, file)
     try:
         schedule = SCHEDULE.validate_json(file.read_bytes())
     except OSError as error:
@@ -44,6 +50,8 @@ def invalid_schedule(error: ValidationError, where: str) -> MlscaleError:
 
 def _trace_schedule(trace: Trace, duration_s: float | None, source: Path) -> OpenLoop:
     recording = read_recording(trace)
+    if recording.rates_rps is not None and recording.rates_rps.max() * trace.keep > MAX_RATE_RPS:
+        raise MlscaleError(f"a rate above {MAX_RATE_RPS:,.0f} requests/s can't be sent", str(source), "lower the rates")
     length_s = recording.natural_end_s / trace.speed if duration_s is None else duration_s
     try:
         return OpenLoop(duration_s=length_s, rate=trace.model_copy(update={"sha256": recording.sha256}))

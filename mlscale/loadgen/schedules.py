@@ -13,6 +13,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from mlscale.errors import MlscaleError
 from mlscale.loadgen.schedule_files import read_schedule
 from mlscale.loadgen.shapes import Cumulative, Floats, PiecewiseConstant, cumulative_of
 from mlscale.loadgen.traces import Recording, read_recording
@@ -54,18 +55,20 @@ class Part:
 
 
 WHOLE: Final = Part(0, 1)
+MAX_WORKERS: Final = 64
+"""Each is a Python process of about 100 MB."""
 
 
 def split(schedule: ClosedLoop | OpenLoop, workers: int) -> tuple[Part, ...]:
     """Parts of a schedule for ``workers`` processes: their union is always the whole schedule.
 
     Raises:
-        ValueError: fewer than one worker, or more than a closed loop has clients.
+        MlscaleError: fewer than one worker, more than `MAX_WORKERS`, or more than a closed loop has clients.
     """
-    if workers < 1:
-        raise ValueError(f"{workers} workers: at least one is needed")
+    if not 1 <= workers <= MAX_WORKERS:
+        raise MlscaleError(f"{workers} processes can't share a load", "--workers", f"use 1 to {MAX_WORKERS}")
     if isinstance(schedule, ClosedLoop) and workers > max(1, *(stage.clients for stage in schedule.stages)):
-        raise ValueError(f"{workers} workers exceed the schedule's number of clients")
+        raise MlscaleError(f"{workers} processes are more than the load has clients", "--workers", "use fewer")
     return tuple(Part(worker, workers) for worker in range(workers))
 
 

@@ -23,6 +23,8 @@ class WorkerSpec(_Message):
     headers: dict[str, str]
     schedule: Annotated[ClosedLoop | OpenLoop, Field(discriminator="loop")]
     bodies: Path | None
+    body: str | None = None
+    method: str | None = None
     seed: int
     block: int
     connections: Connections
@@ -64,6 +66,8 @@ class Beat(_Message):
     open: int
     cpu_s: float = Field(description="CPU time of the worker since its start")
     rss_bytes: float
+    answered: int = Field(default=0, description="requests that ended and are in the table")
+    response_sum_s: float = Field(default=0.0, description="sum of their responses")
 
 
 class Done(_Message):

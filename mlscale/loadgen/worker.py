@@ -13,6 +13,7 @@ import resource
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -20,7 +21,7 @@ import numpy as np
 import uvloop
 
 from mlscale.errors import MlscaleError
-from mlscale.loadgen.bodies import BodySet, load_check
+from mlscale.loadgen.bodies import BodySet, bodies_of, load_check
 from mlscale.loadgen.client import Client, open_connections_allowed
 from mlscale.loadgen.recorder import Recorder
 from mlscale.loadgen.schedules import Part
@@ -32,6 +33,7 @@ from mlscale.runs.schedule import OpenLoop
 
 _BEAT_S: Final = 0.5
 _MAX_LINE: Final = 64 * 2**20
+_BACKLOG_ROWS: Final = 65_536
 
 
 def main() -> int:
@@ -57,7 +59,7 @@ def main() -> int:
 async def _work() -> int:
     lines, stopped = await _open_stdin()
     spec = WorkerSpec.model_validate_json(await _next_line(lines))
-    bodies = BodySet.read(spec.bodies) if spec.bodies is not None else None
+    bodies = bodies_of(spec)
     schedule = spec.schedule
     part = Part(spec.worker, spec.workers)
     queue = make_queue(schedule, spec.seed, spec.block, len(bodies) if bodies else 0, part)
@@ -88,6 +90,7 @@ def _client(spec: WorkerSpec, bodies: BodySet | None) -> Client:
         connections=spec.connections,
         timeout_s=spec.timeout_s,
         own_connections=spec.schedule.loop == "closed",
+        method=spec.method,
     )
 
 
@@ -113,16 +116,20 @@ async def _send(
     cpu_s, ended_s = time.process_time() - cpu_s, time.monotonic()
     recorder.close()
     if sender.aborted or stopped.done():
-        tally.add_unsent(_backlog(queue, ended_s - zero_s))
+        for times in _backlog(queue, ended_s - zero_s):
+            tally.add_unsent(times)
     return tally.summary(cpu_s=cpu_s, wall_s=max(ended_s - max(begun_s, zero_s), 0.0), aborted=sender.aborted)
 
 
-def _backlog(queue: SendQueue, until_s: float) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """Intended times of requests that were due but not sent."""
+def _backlog(queue: SendQueue, until_s: float) -> Iterator[np.ndarray[tuple[int], np.dtype[np.float64]]]:
+    """Intended times of requests that were due but not sent, some at a time."""
     times: list[float] = []
     while (due_s := queue.next_s()) is not None and due_s <= until_s:
         times.append(queue.take().intended_s)
-    return np.array(times, dtype=np.float64)
+        if len(times) == _BACKLOG_ROWS:
+            yield np.array(times, dtype=np.float64)
+            times.clear()
+    yield np.array(times, dtype=np.float64)
 
 
 async def _beat(sender: Sender, recorder: Recorder, origin_s: float) -> None:
@@ -137,6 +144,8 @@ async def _beat(sender: Sender, recorder: Recorder, origin_s: float) -> None:
                 open=sender.open_requests,
                 cpu_s=time.process_time(),
                 rss_bytes=_rss_bytes(),
+                answered=recorder.answered,
+                response_sum_s=recorder.response_sum_s,
             )
         )
 

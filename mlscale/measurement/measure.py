@@ -7,7 +7,6 @@ generator is not ready in time, the schedule and ``step_s`` start that much late
 
 from __future__ import annotations
 
-import errno
 import time
 import uuid
 from collections.abc import Callable, Mapping
@@ -20,12 +19,15 @@ from mlscale import environments
 from mlscale.cleaning import clean_before_run
 from mlscale.environments import App, Deployed, Environment, Scaling
 from mlscale.environments.base import raise_fatal
+from mlscale.errors import as_user_error
 from mlscale.host.facts import host_facts
 from mlscale.host.ledger import Ledger
 from mlscale.host.quiet import wait_until_quiet
+from mlscale.importing import add_working_folder
 from mlscale.loadgen.bodies import BodySet, load_check
 from mlscale.loadgen.process import LoadProcess, LoadSpec
 from mlscale.loadgen.schedules import load_events
+from mlscale.measurement.default_load import announcement, default_load
 from mlscale.measurement.labels import Labels
 from mlscale.measurement.observer import Observer
 from mlscale.measurement.settings import settings_of
@@ -68,6 +70,7 @@ class MeasureOptions:
         idle_s: how long the idle framework is observed before time zero, s (METHOD §6).
         quiet_at_most_s: longest wait for a quiet host, s; whether it became quiet is recorded.
         timeout_s: a request without an answer after that long is a failure, s.
+        content_type: of all bodies; None: by each file's name.
         workers: processes that share the load.
         labels: the run's place in an experiment.
         progress: called with the current step and its share done.
@@ -80,6 +83,7 @@ class MeasureOptions:
     quiet_at_most_s: float = 60.0
     timeout_s: float = 30.0
     workers: int = 1
+    content_type: str | None = None
     labels: Labels = field(default_factory=Labels)
     progress: Progress = no_progress
 
@@ -102,7 +106,7 @@ class _Request:
 def measure(
     environment: str | Environment,
     app: App,
-    schedule: ClosedLoop | OpenLoop,
+    schedule: ClosedLoop | OpenLoop | None = None,
     *,
     bodies: Path | str,
     out: Path | str,
@@ -116,6 +120,7 @@ def measure(
 
     Args:
         environment: a name (`mlscale.environments.names`) or an environment.
+        schedule: None: the defaults' (`mlscale.measurement.default_load`).
         bodies: folder of the files to send; labels.jsonl in it holds the right answers, if they are known
             (`mlscale.loadgen.bodies.BodySet`).
         out: folder for the new run; must be empty or not exist.
@@ -128,11 +133,13 @@ def measure(
     chosen = environments.get(environment) if isinstance(environment, str) else environment
     body_set = BodySet.read(bodies)
     load_check(app.check, body_set.labels)
+    add_working_folder()
+    scalings = settings_of(chosen, app, arm, scaling)
     request = _Request(
         environment=chosen,
         app=app,
-        scalings=settings_of(chosen, app, arm, scaling),
-        schedule=schedule,
+        scalings=scalings,
+        schedule=schedule or default_load(chosen, scalings),
         bodies=body_set,
         bodies_folder=Path(bodies),
         out=Path(out),
@@ -140,6 +147,7 @@ def measure(
         options=options,
     )
     _preflight(request)
+    options.progress(announcement(request.schedule, options.idle_s), 0.0)
     return _execute(request)
 
 
@@ -157,9 +165,9 @@ def _execute(request: _Request) -> Run:
         return _seal(writer, changes, waits)
     except BaseException as error:
         _abandon(writer, error, waits)
-        if isinstance(error, OSError) and error.errno in _DISK:
-            remedy = "make room there; the run is kept as incomplete"
-            raise MlscaleError(error.strerror or str(error), str(request.out), remedy) from error
+        full = as_user_error(error)
+        if isinstance(error, OSError) and full is not None:
+            raise MlscaleError(full.what, str(request.out), full.remedy) from error
         raise
 
 
@@ -217,7 +225,7 @@ def _load_spec(request: _Request, deployed: Deployed, clock: RunClock) -> LoadSp
     options = request.options
     return LoadSpec(
         url=deployed.url,
-        headers=deployed.headers,
+        headers={**deployed.headers, **({"Content-Type": options.content_type} if options.content_type else {})},
         schedule=request.schedule,
         bodies=request.bodies_folder,
         check=request.app.check,
@@ -296,7 +304,6 @@ def step_of(schedule: ClosedLoop | OpenLoop, start_s: float = 0.0) -> float | No
     return start_s + schedule.boundaries_s[1] if len(schedule.boundaries_s) > 1 else None
 
 
-_DISK: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 _STOPPED: Final[Mapping[type[BaseException], str]] = {
     KeyboardInterrupt: "interrupted by the user",
     SystemExit: "ended by a signal",

@@ -63,7 +63,7 @@ def _shares(replicas: int, components: int) -> list[int]:
     return [max(1, replicas // components + (number < replicas % components)) for number in range(components)]
 
 
-def parse_settings(pairs: Sequence[str]) -> dict[str, str]:
+def parse_settings(pairs: Sequence[str], option: str = "--scaling", example: str = "max_replicas=2") -> dict[str, str]:
     """``["max_replicas=2"]`` becomes ``{"max_replicas": "2"}``; the environment converts the types.
 
     Raises:
@@ -73,8 +73,8 @@ def parse_settings(pairs: Sequence[str]) -> dict[str, str]:
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals or not name.strip():
-            raise MlscaleError(f"{pair!r} is not KEY=VALUE", "--scaling", "write, for example, max_replicas=2")
+            raise MlscaleError(f"{pair!r} is not KEY=VALUE", option, f"write, for example, {example}")
         if name.strip() in parsed:
-            raise MlscaleError(f"{name.strip()!r} is given twice", "--scaling", "keep one of them")
+            raise MlscaleError(f"{name.strip()!r} is given twice", option, "keep one of them")
         parsed[name.strip()] = value.strip()
     return parsed

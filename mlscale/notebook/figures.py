@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from mlscale.defaults import defaults
+from mlscale.figures import alternative_text
 from mlscale.notebook.manifest import Simulated, save_figure
 from mlscale.runs import Run
 
@@ -56,7 +57,9 @@ class Figures:
             note=text,
             simulated=simulated,
         )
-        display(figure, Markdown(f"*{text}*"))
+        # The alternative text of the picture, here and in what nbconvert makes of it.
+        display(figure, metadata={"image/png": {"alt": alternative_text(figure, text)}})
+        display(Markdown(f"*{text}*"))
 
 
 def remark(text: str) -> None:

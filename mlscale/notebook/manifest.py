@@ -67,10 +67,15 @@ def save_figure(
     """
     if folder is None:
         return figure
+    from mlscale.plots.style import style
+
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        figure.savefig(folder / f"{name}.pdf", bbox_inches="tight", metadata={"CreationDate": None})
-        figure.savefig(folder / f"{name}.png", bbox_inches="tight", dpi=160)
+        with style():  # the fonts that a PDF embeds are chosen here, not when it was drawn
+            figure.savefig(
+                folder / f"{name}.pdf", bbox_inches="tight", metadata={"CreationDate": None, "Subject": note}
+            )
+            figure.savefig(folder / f"{name}.png", bbox_inches="tight", dpi=160, metadata={"Description": note})
     except OSError as error:
         raise MlscaleError(error.strerror or str(error), str(folder), "make room there, or make it writable") from error
     entry: dict[str, Any] = {

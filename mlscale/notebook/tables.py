@@ -36,7 +36,7 @@ def runs_of(environment: str, p: MeasureParameters) -> list[Run]:
         run = measure(
             environment,
             default.application(partitioned=p.partitioned),
-            p.schedule or default.quick_schedule(),
+            p.schedule,
             bodies=p.photos or default.bodies(),
             out=p.out or new_folder(environment),
             scaling=default.sized(environment, p.scaling, p.schedule),

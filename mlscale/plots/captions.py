@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from mlscale.analysis.summary import host_name
+from mlscale.analysis.summary import application_of, host_name
 from mlscale.runs import Run, RunInfo
 
 
@@ -20,17 +20,18 @@ def caption(runs: Sequence[Run], *, with_invalid: bool = False, note: str = "") 
     hosts = _listed(host_name(info.host) for info in infos if info.mode != "simulated")
     sentences = [
         _listed(info.mode for info in infos).capitalize() + (f" on {hosts}" if hosts else ""),
+        f"Application: {_listed(application_of(info) for info in infos)}",
         _quota(infos),
         f"Cell {_listed(info.cell or 'none' for info in infos)}: arm {_listed(info.arm for info in infos)}, "
         f"{_listed(info.schedule.loop for info in infos)} loop, "
         f"{_listed(info.connections for info in infos)} connections",
-        f"{_count(len(infos), 'run')} in {_count(len(blocks), 'block')}{left_out}",
+        _count(len(infos), "run") + (f" in {_count(len(blocks), 'block')}" if blocks else "") + left_out,
         "Failures count as the timeout",
         note.rstrip("."),
     ]
     if any(info.environment in ("torchserve", "rayserve") for info in infos):
-        sentences.insert(2, "TorchServe and Ray Serve run as processes, not containers")
-    sentences[2:2] = [*_simulated(infos), *_rehearsed(infos), *_kubernetes(infos)]
+        sentences.insert(3, "TorchServe and Ray Serve run as processes, not containers")
+    sentences[3:3] = [*_simulated(infos), *_rehearsed(infos), *_kubernetes(infos)]
     return ". ".join(sentence for sentence in sentences if sentence) + "."
 
 

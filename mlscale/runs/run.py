@@ -62,6 +62,9 @@ class Run:
         sealed = self.path / f"{name}.parquet"
         try:
             if sealed.exists():
+                missing = [column for column in SCHEMAS[name].names if column not in pq.read_schema(sealed).names]
+                if missing:
+                    raise MlscaleError(f"column {missing[0]} is missing", str(sealed), "measure the run again")
                 return pq.read_table(sealed, schema=SCHEMAS[name]).to_pandas()
         except (pa.ArrowException, OSError) as error:
             raise MlscaleError(f"the table can't be read: {error}", str(sealed), "measure the run again") from error
@@ -101,7 +104,9 @@ def load_run(path: Path | str, *, allow_incomplete: bool = False) -> Run:
         raise MlscaleError(f"written by a newer mlscale (schema {info.schema_version})", str(file), "update mlscale")
     if not info.complete and not allow_incomplete:
         raise MlscaleError(
-            f"the run is incomplete: {info.incomplete_reason}", str(folder), "measure it again, or exclude it"
+            f"the run is incomplete: {info.incomplete_reason or 'no reason was recorded'}",
+            str(folder),
+            "measure it again, or exclude it",
         )
     return Run(folder, info)
 

@@ -7,9 +7,12 @@ answer, thinks) and *open* (send times are drawn beforehand and don't depend on 
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
+
+MAX_RATE_RPS: Final = 1_000_000.0
+"""More than any load generator sends from one machine (assumed); a schedule that asks for more is a mistake."""
 
 
 class _Data(BaseModel):
@@ -47,14 +50,14 @@ class Constant(_Data):
     """rate(t) = rate_rps."""
 
     shape: Literal["constant"] = "constant"
-    rate_rps: float = Field(ge=0)
+    rate_rps: float = Field(ge=0, le=MAX_RATE_RPS)
 
 
 class Step(_Data):
     """From ``start_s`` on, ``rate_rps``."""
 
     start_s: float = Field(ge=0)
-    rate_rps: float = Field(ge=0)
+    rate_rps: float = Field(ge=0, le=MAX_RATE_RPS)
 
 
 class Staircase(_Data):
@@ -68,15 +71,15 @@ class Ramp(_Data):
     """Linear from ``from_rps`` at 0 to ``to_rps`` at the schedule's end."""
 
     shape: Literal["ramp"] = "ramp"
-    from_rps: float = Field(ge=0)
-    to_rps: float = Field(ge=0)
+    from_rps: float = Field(ge=0, le=MAX_RATE_RPS)
+    to_rps: float = Field(ge=0, le=MAX_RATE_RPS)
 
 
 class Sine(_Data):
     """rate(t) = mean_rps + amplitude_rps * sin(2 pi (t / period_s) + phase_rad)."""
 
     shape: Literal["sine"] = "sine"
-    mean_rps: float = Field(ge=0)
+    mean_rps: float = Field(ge=0, le=MAX_RATE_RPS)
     amplitude_rps: float = Field(ge=0)
     period_s: float = Field(gt=0)
     phase_rad: float = 0.0
@@ -92,8 +95,8 @@ class Spike(_Data):
     """``base_rps``, but ``spike_rps`` in [at_s, at_s + width_s)."""
 
     shape: Literal["spike"] = "spike"
-    base_rps: float = Field(ge=0)
-    spike_rps: float = Field(ge=0)
+    base_rps: float = Field(ge=0, le=MAX_RATE_RPS)
+    spike_rps: float = Field(ge=0, le=MAX_RATE_RPS)
     at_s: float = Field(ge=0)
     width_s: float = Field(gt=0)
 

@@ -20,6 +20,7 @@ import uvloop
 from aiohttp import web
 
 from mlscale.errors import MlscaleError
+from mlscale.importing import add_working_folder
 from mlscale.serving.exchange import Answer, Calls
 from mlscale.serving.inference import Factory, dumps
 from mlscale.serving.server import SERVICE, ServerSettings, Service, create_app, first_line
@@ -137,8 +138,7 @@ def model_factory(entry: str, timeline: Timeline | None = None) -> Factory:
         return _time_first_answer(answer, phases)
 
     def load() -> Answer:
-        if "" not in sys.path and str(Path.cwd()) not in sys.path:
-            sys.path.append(str(Path.cwd()))
+        add_working_folder()
         try:
             factory = getattr(importlib.import_module(name), attribute)
         except ModuleNotFoundError as error:

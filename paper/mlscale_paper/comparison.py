@@ -13,6 +13,7 @@ from mlscale.analysis.inference import compare
 from mlscale.analysis.objectives import Known
 from mlscale.analysis.summary import summarise
 from mlscale.analysis.verdicts import across_cells
+from mlscale.defaults import defaults
 from mlscale.notebook.figures import remark
 from mlscale.runs import MlscaleError, Run
 from mlscale_paper.twin_tables import FIVE
@@ -27,6 +28,15 @@ def apart(runs: Sequence[Run]) -> tuple[list[Run], list[Run]]:
     runs = [run for run in runs if cell_of(run) not in TWIN_CELLS]
     rehearsed = [run for run in runs if run.info.mode == "rehearsal" or (run.info.cell or "").startswith("rehearsal")]
     return [run for run in runs if run not in rehearsed], rehearsed
+
+
+def of_the_code_reader(runs: Sequence[Run]) -> bool:
+    """Whether these are runs of the application that the twin's profiles and the record of the claims are about; a
+    remark says so where they are not."""
+    same = all(run.info.app == defaults().application().name for run in runs)
+    if not same:
+        remark("The twin's profiles are about the code reader, not this application: nothing is simulated here.")
+    return same
 
 
 def main_rows(rows: pd.DataFrame, cell: str) -> pd.DataFrame:

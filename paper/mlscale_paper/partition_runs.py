@@ -146,6 +146,7 @@ def compared_ways(runs: Sequence[Run]) -> pd.DataFrame:
     tables = []
     for name, env_rows in rows.groupby("environment", sort=False) if len(rows) else ():
         by_way = env_rows.assign(environment=env_rows["cell"].str.partition("/")[2], cell=CELL)
+        by_way["application"] = by_way["application"].str.partition(" (")[0]  # the ways differ in their components
         if set(by_way["environment"]) == {"whole", "partitioned"}:
             table = compare(by_way, COMPARED, [("partitioned", "whole")], p_values=False)
             chosen = design.chosen(by_way)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -129,11 +130,23 @@ def test_errors_of_every_kind(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
         Settings(replicas=0)
     assert status_raises(invalid.value) == 2
     assert "Settings: replicas: Input should be greater than or equal to 1" in one_line(capsys)
+    assert status_raises(OSError(errno.ENOSPC, "No space left on device", "runs/one/run.json")) == 2
+    assert one_line(capsys).startswith("mlscale: runs/one/run.json: No space left on device (make room there")
     assert status_raises(KeyboardInterrupt()) == 130
     monkeypatch.setattr("mlscale_paper.execute.experiment", raising(RuntimeError("a mistake of ours")))
     monkeypatch.setattr("sys.argv", ["mlscale", "experiment", "status"])
     with pytest.raises(RuntimeError, match="a mistake of ours"):
         cli.main()
+
+
+def test_a_notebook_shows_the_line_in_place_of_a_traceback() -> None:
+    from IPython.core.interactiveshell import InteractiveShell
+
+    shown: list[str] = []
+    shell = InteractiveShell()
+    shell._showtraceback = lambda kind, error, lines: shown.extend(lines)  # type: ignore[method-assign]
+    shell.run_cell("from mlscale import MlscaleError; raise MlscaleError('no cluster', 'k3s', 'make cluster')")
+    assert shown == ["mlscale: k3s: no cluster (make cluster)"]
 
 
 @pytest.mark.parametrize("again", [False, True])

@@ -27,6 +27,7 @@ class TruthServer:
 
     behave: dict[str, bytes | str] = field(default_factory=dict)
     arrivals: list[tuple[float, str, bytes]] = field(default_factory=list)
+    heads: list[str] = field(default_factory=list)
     connections: int = 0
     open_now: int = 0
     most_open: int = 0
@@ -77,6 +78,7 @@ class TruthServer:
         body = await reader.readexactly(length)
         path = head.split(" ")[1]
         self.arrivals.append((at_s, path, body))
+        self.heads.append(head.lower())
         self.open_now += 1
         self.most_open = max(self.most_open, self.open_now)
         try:

@@ -15,10 +15,11 @@ from typing import Any
 import pytest
 from load_truth import CHECK, TruthServer, reply, right_answer
 
-from mlscale.loadgen.command import HostContext, check_address, record_load, schedule_of
-from mlscale.loadgen.outcome import outcome_table
+from mlscale.analysis.validity import UNOBSERVED
+from mlscale.loadgen.command import HostContext, check_address, parse_headers, record_load, schedule_of
+from mlscale.loadgen.outcome import Threshold, missed, outcome_table
 from mlscale.loadgen.process import LoadSpec
-from mlscale.runs import ClosedLoop, ClosedStage, Constant, MlscaleError, OpenLoop, Run, Validity, load_run
+from mlscale.runs import ClosedLoop, ClosedStage, Constant, MlscaleError, OpenLoop, Run, Trace, Validity, load_run
 
 MLSCALE = (sys.executable, "-m", "mlscale.cli", "load")
 
@@ -66,22 +67,58 @@ def test_failures_are_listed_and_without_photos_it_is_a_get(truth: TruthServer, 
     assert "2 clients for 0.5 s" in outcome_table(run)
     assert len(run.requests) == len(truth.arrivals) > 0
     assert {body for _, _, body in truth.arrivals} == {b""}
+    assert "response (of failures)" in outcome_table(run)
+    assert missed(run, []) == ["no request was answered correctly"]
 
 
 def test_interrupted_the_run_is_kept_and_says_so(truth: TruthServer, tmp_path: Path) -> None:
     out = tmp_path / "run"
     command = [*MLSCALE, truth.url, "--rate", "50", "--duration", "600", "--out", str(out)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         deadline_s = time.monotonic() + 40
         while len(truth.arrivals) < 20:
             assert time.monotonic() < deadline_s
             assert process.poll() is None
             os.sched_yield()
         process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 143
+        printed, _ = process.communicate(timeout=20)
+        assert process.returncode == 143
     run = load_run(out, allow_incomplete=True)
     assert run.info.incomplete_reason == "interrupted"
     assert len(run.requests) >= 20
+    assert "(incomplete: interrupted)" in printed, "a summary, and where the run lies"
+    assert str(out) in printed
+    assert run.info.stimulus is not None
+    assert f"({run.info.stimulus.sent:,}, " in printed
+
+
+def test_header_method_body_and_a_missed_threshold(truth: TruthServer, tmp_path: Path) -> None:
+    """And a load of two seconds says how busy the host was."""
+    out = tmp_path / "run"
+    arguments = ["--header", "X-Key: 1", "--method", "PUT", "--body", '{"a": 1}', "--threshold", "p99.9<0.000001"]
+    done = load(truth.url + "/", *arguments, "--rate", 20, "--duration", 2, "--out", out)
+    assert done.returncode == 99, done.stderr
+    assert "mlscale load: threshold p99.9<0.000001 is missed: p99.9 is " in done.stderr
+    assert {body for _, _, body in truth.arrivals} == {b'{"a": 1}'}
+    assert all(head.startswith("put ") for head in truth.heads)
+    assert all("x-key: 1" in head and "content-type: application/json" in head for head in truth.heads)
+    run = load_run(out)
+    assert run.info.facts["request"] == {"method": "PUT", "headers": ["X-Key"]}, "no values: they may be secrets"
+    assert run.info.validity is not None
+    assert UNOBSERVED not in run.info.validity.reasons
+    assert missed(run, [Threshold.parse("failed <= 0"), Threshold.parse("rps>1"), Threshold.parse("mean<30")]) == []
+
+
+@pytest.mark.parametrize("text", ["p95", "p95=1", "p42<1", "p95<fast", "<1", "p95<-1"])
+def test_no_threshold(text: str) -> None:
+    with pytest.raises(MlscaleError, match="is no threshold"):
+        Threshold.parse(text)
+
+
+@pytest.mark.parametrize("text", ["nonsense", "two words: x", ": x", "a: x\r\nb: y"])
+def test_no_header(text: str) -> None:
+    with pytest.raises(MlscaleError, match="is no header"):
+        parse_headers([text])
 
 
 FIVE = OpenLoop(duration_s=600, rate=Constant(rate_rps=5))
@@ -110,8 +147,9 @@ def test_what_can_not_be_done_is_one_line_and_leaves_nothing(truth: TruthServer,
         record(truth.url, FIVE, out, bodies=empty)
     with pytest.raises(MlscaleError, match="not empty"):
         record(truth.url, FIVE, full)
-    with pytest.raises(MlscaleError, match="0 workers"):
-        record(truth.url, FIVE, out, workers=0)
+    for workers in (0, 10_000):
+        with pytest.raises(MlscaleError, match=r"^--workers: .*use 1 to 64"):
+            record(truth.url, FIVE, out, workers=workers)
     done = load("nonsense", "--rate", 5, "--out", out)
     assert done.returncode == 2
     assert done.stdout == ""
@@ -144,6 +182,13 @@ def test_schedules_of_the_options(tmp_path: Path) -> None:
     trace = tmp_path / "t.csv"
     trace.write_text("time_s\n1\n2\n")
     assert schedule_of(**options(file=trace, duration_s=1.5)).duration_s == 1.5  # type: ignore[arg-type]
+    faster = schedule_of(**options(file=trace, speed=2.0, keep=0.5))  # type: ignore[arg-type]
+    assert isinstance(faster, OpenLoop)
+    assert isinstance(faster.rate, Trace)
+    assert (faster.duration_s, faster.rate.speed, faster.rate.keep) == (1.5, 2.0, 0.5)
+    trace.write_text("time_s,rate_rps\n0,1e9\n")
+    with pytest.raises(MlscaleError, match="can't be sent"):
+        schedule_of(**options(file=trace))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -151,15 +196,19 @@ def test_schedules_of_the_options(tmp_path: Path) -> None:
     [
         ({}, "exactly one"),
         ({"rate": 5.0, "clients": 2}, "exactly one"),
-        ({"rate": -5.0}, "rate_rps"),
-        ({"rate": float("nan")}, "rate_rps"),
+        ({"rate": -5.0}, "^--rate: -5.0 is invalid"),
+        ({"rate": 1e9}, "^--rate: .*less than or equal to 1000000"),
+        ({"rate": float("nan")}, "^--rate"),
         ({"rate": 0.0}, "--rate"),
-        ({"rate": 5.0, "duration_s": 0.0}, "duration_s"),
-        ({"rate": 5.0, "duration_s": -1.0}, "duration_s"),
-        ({"rate": 5.0, "arrivals": "bursty"}, "arrivals"),
-        ({"clients": -1}, "clients"),
+        ({"rate": 5.0, "duration_s": 0.0}, "^--duration"),
+        ({"rate": 5.0, "duration_s": -1.0}, "^--duration"),
+        ({"rate": 5.0, "arrivals": "bursty"}, "^--arrivals"),
+        ({"clients": -1}, "^--clients"),
         ({"clients": 0}, "--clients"),
-        ({"clients": 1, "think_s": -0.5}, "think_mean_s"),
+        ({"clients": 1, "think_s": -0.5}, "^--think"),
+        ({"rate": 5.0, "speed": 2.0}, "^--speed: this load is no CSV trace"),
+        ({"file": Path("t.csv"), "keep": 0.0}, "^--keep"),
+        ({"file": Path("t.csv"), "speed": float("inf")}, "^--speed"),
         ({"file": Path("s.json"), "duration_s": 5.0}, "--duration"),
     ],
 )

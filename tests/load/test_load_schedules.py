@@ -176,9 +176,9 @@ def test_load_stages_are_those_of_the_intended_times() -> None:
 def test_too_many_workers_for_the_clients() -> None:
     schedule = closed((0, 2), (10, 3))
     assert len(split(schedule, 3)) == 3
-    with pytest.raises(ValueError, match="4 workers"):
+    with pytest.raises(MlscaleError, match="4 processes"):
         split(schedule, 4)
-    with pytest.raises(ValueError, match="0 workers"):
+    with pytest.raises(MlscaleError, match="0 processes"):
         split(schedule, 0)
 
 

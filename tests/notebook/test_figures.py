@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from matplotlib.figure import Figure
 
+from mlscale import figures
 from mlscale.notebook.figures import Figures
 from mlscale.notebook.manifest import read_manifest
 from mlscale.runs import Run
@@ -30,6 +32,23 @@ def test_runs_are_named_where_they_are_few_else_their_folder(tmp_path: Path, mon
     monkeypatch.setattr(places, "checkout", lambda: tmp_path)
     assert "Runs: mine." in noted(tmp_path, runs)
     assert "Runs: mine/run-0." in noted(tmp_path, runs[:1])
+
+
+def test_a_published_figure_embeds_no_type_3_font_and_has_an_alternative_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Publishers refuse Type 3; a reader who sees no pictures gets its headline."""
+    shown: list[dict[str, Any]] = []
+    monkeypatch.setattr("IPython.display.display", lambda *things, **more: shown.append(more))
+    run = make_run(tmp_path / "run", shape=Shape(horizon_s=20.0))
+    Figures("02_torchserve", tmp_path / "figures", 0).show("one", figures.trajectory([run], 0.5), [run])
+    pdf = (tmp_path / "figures/one.pdf").read_bytes()
+    assert b"/Type3" not in pdf
+    assert b"/TrueType" in pdf or b"/Type42" in pdf or b"/CIDFontType2" in pdf
+    alt = shown[0]["metadata"]["image/png"]["alt"]
+    assert len(alt) > 20
+    assert "\n" not in alt
+    assert f"Application: {run.info.app}" in read_manifest(tmp_path / "figures")["one"]["note"]
 
 
 def test_runs_in_memory_are_counted(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 from mlscale.runs import (
@@ -210,6 +211,16 @@ def test_a_missing_or_broken_table_is_named(tmp_path: Path) -> None:
     with pytest.raises(MlscaleError, match=r"hops\.parquet: the table is missing"):
         _ = run.hops
     assert len(run.requests) == 2
+    file = tmp_path / "run" / "requests.parquet"
+    pq.write_table(pq.read_table(file).drop_columns("done_s"), file)
+    with pytest.raises(MlscaleError, match=r"requests\.parquet: column done_s is missing"):
+        _ = load_run(tmp_path / "run").requests
+
+
+def test_an_incomplete_run_without_a_reason_says_so(tmp_path: Path) -> None:
+    written(tmp_path / "run").update(incomplete_reason=None)
+    with pytest.raises(MlscaleError, match="the run is incomplete: no reason was recorded"):
+        load_run(tmp_path / "run")
 
 
 def test_no_run_there(tmp_path: Path) -> None:

@@ -65,6 +65,13 @@ class Ecs:
             problems.append(Problem(error.what, error.where, error.remedy))
         return problems
 
+    def start_up_s(self, scaling: Scaling) -> float:
+        """How long after a load step a new task may be ready: the alarm's periods and one for the metric to arrive,
+        60 s for the task and, with ``launch`` "ec2", 120 s for an instance (both assumed)."""
+        assert isinstance(scaling, EcsScaling)
+        machine_s = 120.0 if scaling.launch == "ec2" else 0.0
+        return scaling.metric_period_s * (scaling.out_datapoints + 1) + 60.0 + machine_s
+
     @contextmanager
     def deploy(
         self, app: App, scalings: Mapping[str, Scaling], mode: Mode, ledger: Ledger, warm_up: Sequence[bytes]

@@ -46,6 +46,12 @@ class Eks(KubernetesEnvironment):
         """The settings of an arm: shipped, matched, static-min, static-max (METHOD §4)."""
         return MachineScaling.of_arm(arm)
 
+    def start_up_s(self, scaling: Scaling) -> float:
+        """As for pods, and a machine: Karpenter's batch (10 s at most), the longest boot, 20 s to join (assumed)."""
+        assert isinstance(scaling, MachineScaling)
+        boot_s = max(catalogue().boot_times_of(scaling.boot).samples_s)
+        return super().start_up_s(scaling) + 10.0 + boot_s + 20.0
+
     def loads_inside(self, mode: Mode) -> bool:
         """A live cluster is reachable from here only by a load balancer, which a crash could leave behind."""
         return mode == "live"

@@ -77,6 +77,12 @@ class KubernetesEnvironment:
         """The settings of an arm: shipped, matched, static-min, static-max (METHOD §4)."""
         return KubernetesScaling.of_arm(arm)
 
+    def start_up_s(self, scaling: Scaling) -> float:
+        """How long after a load step a new pod may be ready: the HPA's sync period (its default, 15 s, where the
+        cluster sets it), twice with a metric of the CPU, which is a window behind, and 30 s for the pod (assumed)."""
+        assert isinstance(scaling, KubernetesScaling)
+        return (scaling.sync_period_s or 15.0) * (2 if scaling.metric == "cpu" else 1) + 30.0
+
     def preflight(self, app: App, scalings: Mapping[str, Scaling], mode: Mode) -> Sequence[Problem]:
         """What would prevent a run. Creates nothing, here or on the cluster."""
         problems = [*app_problems(self, app, scalings, mode, here=False), *kubernetes_preflight.name_problems(app)]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mlscale.atomic import write_text
 from mlscale.errors import MlscaleError
 
 if TYPE_CHECKING:
@@ -194,7 +196,7 @@ def calibrate(
         valid = [run for run in runs if run.info.valid]
         compared = compare_profile(fitted, valid, "runs that it was fitted to", progress=progress)
     after = fitted.model_copy(update={"compared": compared})
-    file.write_text(after.model_dump_json(indent=2, exclude_none=True) + "\n")
+    write_text(file, after.model_dump_json(indent=2, exclude_none=True) + "\n")
     print(f"{file}: fitted to {len(valid)} live runs of {after.environment}")
     for name, value, shipped, unit in (
         ("CPU per answer", 1000 * _work_s(after), 1000 * _work_s(before), "ms"),
@@ -271,6 +273,9 @@ def _parse_change(text: str) -> tuple[str, Any]:
     if not sign:
         raise MlscaleError(f"{text!r} has no value", "--set", "write PATH=VALUE, such as work.app.mean_s.value=0.05")
     try:
-        return path, json.loads(value)
+        parsed = json.loads(value)
     except ValueError:
         return path, value
+    if isinstance(parsed, int | float) and not 0 <= parsed < math.inf:  # times, shares, numbers: none is negative
+        raise MlscaleError(f"{value} is not possible", f"--set {path}", "use a number of 0 or more")
+    return path, parsed

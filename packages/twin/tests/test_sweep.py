@@ -10,6 +10,7 @@ import pytest
 
 from mlscale.runs import MlscaleError
 from mlscale.runs.schedule import ClosedLoop, ClosedStage, Constant, OpenLoop
+from mlscale_twin import cli
 from mlscale_twin.code_hash import code_hash
 from mlscale_twin.profile import read_profile, with_changes
 from mlscale_twin.studies.sweep import execute, grid, sweep
@@ -59,3 +60,29 @@ def test_invalid_tasks_are_errors_before_anything_starts(tmp_path: Path) -> None
     with pytest.raises(MlscaleError, match="not a sweep"):
         sweep(grid(["k3s"], STEP, {}, 1), tmp_path / "b.jsonl")
     assert not (tmp_path / "a.jsonl").exists()
+    with pytest.raises(MlscaleError, match="Is a directory"):
+        sweep(grid(["k3s"], STEP, {}, 1), tmp_path)
+
+
+def test_ray_that_is_not_there_is_one_line_and_ray_that_does_not_start_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import ray
+
+    tasks = grid(["k3s"], STEP, {}, 1)
+    with pytest.raises(MlscaleError, match=r"^Ray at 127\.0\.0\.1:1: can't connect"):
+        sweep(tasks, tmp_path / "a.jsonl", address="127.0.0.1:1")
+
+    def slow(**options: object) -> None:
+        raise RuntimeError("The node has not registered\nwithin 30 s")
+
+    monkeypatch.setattr(ray, "init", slow)
+    assert len(sweep(tasks, tmp_path / "b.jsonl", address="local")) == 1
+    assert "Ray did not start (The node has not registered); processes" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("value", ["-5", "NaN", "Infinity"])
+def test_no_number_of_a_profile_is_negative(value: str) -> None:
+    with pytest.raises(MlscaleError, match=r"--set requests\.outside_s\.value: .* is not possible"):
+        cli._parse_change(f"requests.outside_s.value={value}")
+    assert cli._parse_change("requests.outside_s.value=0.5") == ("requests.outside_s.value", 0.5)

@@ -120,10 +120,11 @@ def sweep(
     """Executes the tasks that ``file`` does not hold yet; returns a row per task: its settings and figures.
 
     Args:
-        address: of a Ray cluster with this version of mlscale ("local": one started for it); None: processes.
+        address: of a Ray cluster with this version of mlscale ("local": one started for it, or processes if it does
+            not start); None: processes.
 
     Raises:
-        MlscaleError: the file can't be written or is not a sweep's; a task is invalid.
+        MlscaleError: the file can't be written or is not a sweep's; a task is invalid; no Ray at ``address``.
     """
     done, code = _read(file), code_hash()
     keys = [task.key(code) for task in tasks]
@@ -154,7 +155,11 @@ def _read(file: Path) -> dict[str, dict[str, Any]]:
     if not file.exists():
         return {}
     figures: dict[str, dict[str, Any]] = {}
-    lines = file.read_text().splitlines()
+    try:
+        lines = file.read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not text"
+        raise MlscaleError(reason, str(file), "name a file for the results") from error
     for number, line in enumerate(lines, 1):
         try:
             entry = json.loads(line)

@@ -1,0 +1,96 @@
+"""What may be compared among runs, what not, and why: sentences, before any table (METHOD §4, §6, §8)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import pandas as pd
+
+from mlscale.analysis import design
+from mlscale.analysis.inference import least_blocks
+from mlscale.runs import MlscaleError
+
+_WORDS: Final[Mapping[str, str]] = {
+    "application": "the application",
+    "cell": "the cell",
+    "arm": "the arm",
+    "connections": "the connections",
+    "cpu_period_s": "the quota period",
+    "loop": "the loop",
+}
+
+
+def comparability_sentences(rows: pd.DataFrame) -> list[str]:
+    """Sentences about ``rows`` (of `mlscale.analysis.summary.summarise`): groups of runs that may not be compared with
+    one another, then what may be said within each group."""
+    groups = design.cells(rows)
+    sentences = []
+    if len(groups) > 1:
+        sentences += [
+            f"Not compared with one another are runs that differ in {words}: {_listed(rows[factor])}."
+            for factor, words in _WORDS.items()
+            if rows[factor].nunique(dropna=False) > 1
+        ]
+    for group in groups:
+        sentences += _within(group, several=len(groups) > 1)
+    return sentences
+
+
+def _within(group: pd.DataFrame, *, several: bool) -> list[str]:
+    names = list(dict.fromkeys(group["environment"]))
+    first = group.iloc[0]
+    about = f"{first['application']}, arm {first['arm']}: " if several else ""
+    runs = ", ".join(f"{name} ({_count(group[group['environment'] == name])})" for name in names)
+    if len(names) < 2:
+        return [f"{about}nothing to compare, since all runs are of one environment: {runs}."]
+    try:
+        design.check_comparable(group)
+    except MlscaleError as error:
+        return [f"{about}no ratio is given for {runs}: {error.what}."]
+    sentences = [f"{about}{_because_of_files(group)}{runs} can be compared: {_strength(group, len(names))}."]
+    without = [name for name in names if not group.loc[group["environment"] == name, "valid"].astype(bool).any()]
+    if without:
+        sentences.append(f"No claim may rest on {', '.join(without)}: no run is valid (the reasons are below).")
+    return sentences + (_means(group, names) if group["block"].isna().all() else [])
+
+
+def _because_of_files(group: pd.DataFrame) -> str:
+    if group["bodies"].nunique(dropna=False) < 2:
+        return ""
+    return "careful, the runs were sent different files, so their requests may have cost different work; "
+
+
+def _strength(group: pd.DataFrame, environments: int) -> str:
+    blocks, needed = group["block"].nunique(), least_blocks(environments)
+    if blocks == 0:
+        return (
+            "side by side, without an interval, because they were not measured in blocks "
+            f"({needed} blocks allow p-values: each runs every environment once, in a new order)"
+        )
+    enough = "with p-values in cell core" if blocks >= needed else f"without p-values, which need {needed} blocks"
+    return f"{blocks} block{'s' if blocks > 1 else ''}, {enough}"
+
+
+def _means(group: pd.DataFrame, names: Sequence[str]) -> list[str]:
+    """Ratios of means over runs that are in no block: what was seen, and no more."""
+    valid = group[group["valid"].astype(bool)]
+    means = valid.groupby("environment")["mean_response_s"].mean()
+    return [
+        f"Mean response: {a} / {b} = {means[a] / means[b]:.2f} in these runs "
+        f"({_runs(valid, a)} and {_runs(valid, b)}); how much of it is chance is not known."
+        for a, b in design.environment_pairs([name for name in names if name in means.index])
+    ]
+
+
+def _runs(rows: pd.DataFrame, name: str) -> int:
+    return int((rows["environment"] == name).sum())
+
+
+def _count(rows: pd.DataFrame) -> str:
+    invalid = int((~rows["valid"].astype(bool)).sum())
+    return f"{len(rows)} run{'s' if len(rows) > 1 else ''}" + (f", {invalid} invalid" if invalid else "")
+
+
+def _listed(values: pd.Series) -> str:
+    return "; ".join(dict.fromkeys(str(value) for value in values))

@@ -1,0 +1,38 @@
+"""The load of a run whose user named none: the defaults', long enough to see the environment scale up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from mlscale.defaults import defaults
+from mlscale.environments import Environment, Scaling
+from mlscale.progress import duration
+from mlscale.runs import ClosedLoop, OpenLoop
+
+# How long a run goes on after the first new replica may be ready, s.
+_WATCHED_S: Final = 30.0
+
+
+def default_load(environment: Environment, scalings: Mapping[str, Scaling]) -> ClosedLoop | OpenLoop:
+    """The defaults' quick schedule; its last stage lasts at least as long as the environment's start-up
+    (``start_up_s``, if it has that method) and 30 s more."""
+    schedule = defaults().quick_schedule()
+    start_up = getattr(environment, "start_up_s", None)
+    if start_up is None:
+        return schedule
+    needed_s = schedule.boundaries_s[-1] + max(map(start_up, scalings.values())) + _WATCHED_S
+    return schedule.model_copy(update={"duration_s": max(schedule.duration_s, needed_s)})
+
+
+def announcement(schedule: ClosedLoop | OpenLoop, idle_s: float) -> str:
+    """What is about to happen and how long it takes, in a sentence: said before a run begins."""
+    about_s = schedule.duration_s + idle_s
+    if isinstance(schedule, ClosedLoop):
+        what = ", then ".join(f"{stage.clients} clients from {stage.start_s:g} s" for stage in schedule.stages)
+    else:
+        what = f"an open loop ({schedule.rate.shape})"
+    return (
+        f"load: {what}, {schedule.duration_s:g} s in all; with {idle_s:g} s at idle before it, that is "
+        f"{duration(about_s)}, plus deploying and removing"
+    )

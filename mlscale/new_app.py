@@ -1,0 +1,30 @@
+"""``mlscale new-app NAME``: a folder with a small working model, files to send, their answers, and a test."""
+
+from __future__ import annotations
+
+import keyword
+from pathlib import Path
+from string import Template
+from typing import Final
+
+from mlscale.atomic import write_text
+from mlscale.errors import MlscaleError
+
+_TEMPLATES: Final = Path(__file__).parent / "templates" / "app"
+
+
+def new_app(name: str, parent: Path) -> Path:
+    """Write the skeleton into the new folder ``parent``/``name`` and return it.
+
+    Raises:
+        MlscaleError: ``name`` can't be imported, or the folder exists.
+    """
+    folder = parent / name
+    if not name.isidentifier() or keyword.iskeyword(name):
+        raise MlscaleError("not a name that Python can import", name, "use letters, digits and _, such as my_model")
+    if folder.exists():
+        raise MlscaleError("it exists already", str(folder), "choose another name, or delete it")
+    for source in sorted(_TEMPLATES.rglob("*.in")):
+        target = folder / source.relative_to(_TEMPLATES).with_suffix("")
+        write_text(target, Template(source.read_text()).substitute(name=name))
+    return folder
