@@ -11,6 +11,7 @@ RUNS ?= runs
 QUICK ?=
 PROTOCOL ?=
 MACHINES ?=
+LAB_OPTIONS ?=
 BIN := .venv/bin
 # With it, each of the many processes of an experiment or a test would compile pandas, torch and ray anew.
 unexport PYTHONDONTWRITEBYTECODE
@@ -27,7 +28,7 @@ help:
 	@echo "make cluster       a real one-node Kubernetes on this machine (Linux, root); repairs an existing one"
 	@echo "                   MACHINES=1: with Karpenter, and machines that join and leave"
 	@echo "make cluster-down  remove it without a trace; its build stays in the cache"
-	@echo "make lab           JupyterLab on the notebooks"
+	@echo "make lab           JupyterLab on notebooks/00_start: learn, measure, decide"
 	@echo "make lock          pin the newest versions into requirements.lock"
 	@echo "make clean         remove .venv and caches; runs and figures stay"
 
@@ -56,14 +57,15 @@ cluster-down: setup
 	@$(BIN)/mlscale cluster down
 
 lab: setup
-	$(BIN)/jupyter lab --notebook-dir=notebooks
+	$(BIN)/jupyter lab --allow-root --LabApp.app_settings_dir="$(CURDIR)/packages/lab/jupyterlab" $(LAB_OPTIONS) notebooks/00_start.ipynb
 
 bench-extra: setup
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint requirements.lock --group bench
 
 lock: setup
 	$(BIN)/uv pip compile --quiet --universal --upgrade --python-version 3.11 --no-header --no-annotate \
-		--no-emit-index-url --no-emit-find-links $(addprefix --no-emit-package ,mlscale codereader onenode mlscale-twin) \
+		--no-emit-index-url --no-emit-find-links \
+		$(addprefix --no-emit-package ,mlscale codereader onenode mlscale-twin mlscale-lab) \
 		--group dev pyproject.toml packages/*/pyproject.toml paper/pyproject.toml --output-file requirements.lock
 
 clean:

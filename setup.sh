@@ -40,7 +40,8 @@ fi
 echo "setup: installing requirements.lock, $(grep -c == requirements.lock) packages (about two minutes on a warm network)" >&2
 .venv/bin/uv pip sync --quiet --python .venv/bin/python requirements.lock
 .venv/bin/uv pip install --quiet --python .venv/bin/python --no-deps --no-build-isolation --editable . \
-    --editable packages/codereader --editable packages/onenode --editable packages/twin --editable paper
+    --editable packages/codereader --editable packages/lab --editable packages/onenode --editable packages/twin \
+    --editable paper
 echo "setup: compiling the twin (about half a minute)" >&2
 scratch=$(mktemp -d)
 .venv/bin/mlscale simulate eks --machine-failures 60 --out "$scratch/run" >/dev/null 2>&1 ||

@@ -1,24 +1,26 @@
-"""Progress and time left: rich's bar on a terminal, elsewhere a line now and then."""
+"""Progress and time left: rich's bar on a terminal, a bar in a notebook's cell, elsewhere a line now and then."""
 
 from __future__ import annotations
 
+import html
 import sys
 import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import IO, Final, Self
+from typing import IO, Any, Final, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 _LINE_EVERY_S: Final = 60.0
 _TICK_S: Final = 1.0
+_CELL_EVERY_S: Final = 0.5
 
 
 class Display(AbstractContextManager["Display"]):
-    """One bar. Without a terminal: a line at the first `update`, then one every ``line_every_s`` seconds."""
+    """One bar. In a log: a line at the first `update`, then one every ``line_every_s`` seconds."""
 
     def __init__(
         self,
@@ -26,8 +28,9 @@ class Display(AbstractContextManager["Display"]):
         line_every_s: float = _LINE_EVERY_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._out = out or sys.stderr
-        self._terminal = self._out.isatty()
+        self._cell = CellBar(clock) if out is None and in_notebook() else None
+        self._out = out or (sys.stdout if self._cell else sys.stderr)  # notebooks show stderr as if it were an error
+        self._terminal = self._cell is None and self._out.isatty()
         self._line_every_s, self._clock = line_every_s, clock
         self._printed_s = -float("inf")
         self._progress = Progress(
@@ -50,6 +53,8 @@ class Display(AbstractContextManager["Display"]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._progress.stop()
+        if self._cell is not None:
+            self._cell.end("done" if error is None else "stopped")
 
     def restart(self) -> None:
         """Another piece of work begins: estimate its time left from its own speed."""
@@ -67,7 +72,9 @@ class Display(AbstractContextManager["Display"]):
             left_s = self._progress.tasks[0].time_remaining
             left = "" if left_s is None or share >= 1 else time_left(left_s)
         self._progress.update(self._task, left=left)
-        if not self._terminal and (line or self._clock() - self._printed_s >= self._line_every_s):
+        if self._cell is not None:
+            self._cell.update(text, share, left)
+        elif not self._terminal and (line or self._clock() - self._printed_s >= self._line_every_s):
             self._printed_s = self._clock()
             print(f"{share:4.0%}  {left}  {text}" if left else text, file=self._out, flush=True)
 
@@ -77,6 +84,52 @@ class Display(AbstractContextManager["Display"]):
             self._progress.console.print(text, highlight=False, markup=False)
         else:
             print(text, file=self._out, flush=True)
+
+
+class CellBar:
+    """A bar in the output of a notebook's cell: what happens now, the share done and the time left.
+
+    One output is changed in place, so that it also works where no widgets do (papermill, nbconvert).
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock, self._start_s = clock, clock()
+        self._shown_s = -float("inf")
+        self._text, self._share = "", 0.0
+        self._output: Any = None
+
+    def update(self, text: str, share: float, left: str) -> None:
+        """Show it, at most twice a second unless ``text`` is new."""
+        if text == self._text and self._clock() - self._shown_s < _CELL_EVERY_S:
+            return
+        self._shown_s, self._text, self._share = self._clock(), text, share
+        self._show(f"{share:.0%}", left)
+
+    def end(self, how: str) -> None:
+        """Replace the time left by how long it took."""
+        if self._output is not None:
+            self._share = 1.0 if how == "done" else self._share
+            self._show(how, f"after {duration(self._clock() - self._start_s)}")
+
+    def _show(self, state: str, left: str) -> None:
+        from IPython.display import HTML, display
+
+        bar = f'<progress value="{self._share:.3f}" max="1" style="width: 16em; vertical-align: middle"></progress>'
+        words = html.escape(" · ".join(filter(None, (state, left, self._text))))
+        shown = HTML(f'<div role="status">{bar} {words}</div>')
+        if self._output is None:
+            self._output = display(shown, display_id=True)
+        else:
+            self._output.update(shown)
+
+
+def in_notebook() -> bool:
+    """Whether this code runs in the kernel of a notebook."""
+    if "IPython" not in sys.modules:
+        return False
+    from IPython.core.getipython import get_ipython
+
+    return getattr(get_ipython(), "kernel", None) is not None
 
 
 class Bar(AbstractContextManager["Bar"]):

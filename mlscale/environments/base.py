@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from mlscale.host.cgroups import Budget
 from mlscale.host.ledger import Ledger, LedgerEntry
 from mlscale.runs import Level, MlscaleError, Mode, Observation, RunClock
+from mlscale.runs.rendering import facts_table
 
 
 class ObservationLost(MlscaleError):  # noqa: N818 (the name the contract fixes)
@@ -122,6 +123,10 @@ class Scaling(BaseModel):
     def paid_by(cls, settings: Mapping[str, Any]) -> PaidBy:
         """What replicas with these ``settings`` are paid by. An environment is local if it is machines of one's own."""
         return "own machines"
+
+    def _repr_html_(self) -> str:
+        fields = type(self).model_fields
+        return facts_table({name: f"{getattr(self, name)} ({fields[name].description})" for name in fields})
 
     @property
     def shared_budget(self) -> Budget | None:

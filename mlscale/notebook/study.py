@@ -16,7 +16,8 @@ from mlscale.runs import Run
 
 if TYPE_CHECKING:
     import pandas as pd
-    from pandas.io.formats.style import Styler
+
+    from mlscale.analysis.folded import Folded
 
 
 class Study:
@@ -53,9 +54,9 @@ class Study:
         """Show a figure drawn by the caller; its files are called ENVIRONMENT_NAME."""
         self._figures.show(f"{self.environment}_{name}", figure, runs)
 
-    def runs_table(self) -> Styler:
+    def runs_table(self) -> Folded:
         """A row per run: whether it is valid, and if not, why."""
-        return tables.shown_runs(self.runs).style.hide(axis="index")
+        return tables.shown_runs(self.runs)
 
     def settings(self) -> pd.DataFrame:
         """Every setting of the autoscaler."""
@@ -107,9 +108,9 @@ class Study:
         """How long each phase around the load took, and what the framework costs at idle."""
         return tables.shown_waits(self.runs)
 
-    def results(self) -> Styler:
+    def results(self) -> Folded:
         """The main results of each run."""
-        return tables.shown_results(self.rows).style.format(precision=3).hide(axis="index")
+        return tables.shown_results(self.rows)
 
 
 def _has_variants(parameters: MeasureParameters) -> TypeGuard[KubernetesParameters]:

@@ -10,6 +10,7 @@ from typing import Any, Final, Literal
 import numpy as np
 import pandas as pd
 
+from mlscale.analysis.folded import Folded
 from mlscale.defaults import defaults
 from mlscale.measurement.measure import MeasureOptions, measure
 from mlscale.notebook.figures import remark
@@ -123,8 +124,8 @@ def level_to_compare(p: NotebookParameters) -> float:
     return published[1] if published else level_of(p)
 
 
-def shown_runs(runs: Sequence[Run]) -> pd.DataFrame:
-    """One row per run: its place in the experiment, whether it is valid, and if not, why."""
+def shown_runs(runs: Sequence[Run], **more: Sequence[Any]) -> Folded:
+    """One row per run: its place in the experiment, whether it is valid, and if not, why. ``more``: further columns."""
     rows = [
         {
             "environment": run.info.environment,
@@ -143,12 +144,13 @@ def shown_runs(runs: Sequence[Run]) -> pd.DataFrame:
         }
         for run in runs
     ]
-    return pd.DataFrame(rows)
+    shown = ("environment", *more, "cell", "block", "requests", "right", "valid", "why not")
+    return Folded.of(pd.DataFrame(rows).assign(**more), shown)
 
 
-def shown_results(rows: pd.DataFrame) -> pd.DataFrame:
+def shown_results(rows: pd.DataFrame) -> Folded:
     """The main columns of `mlscale.analysis.summary.summarise`."""
-    return rows[list(_RESULTS)]
+    return Folded.of(rows[list(_RESULTS)], _RESULTS_SHOWN)
 
 
 def shown_settings(runs: Sequence[Run]) -> pd.DataFrame:
@@ -228,6 +230,16 @@ def shown_waits(runs: Sequence[Run]) -> pd.DataFrame:
     return pd.DataFrame(rows).groupby("environment").mean().T
 
 
+_RESULTS_SHOWN: Final = (
+    "block",
+    "mean_response_s",
+    "sd_response_s",
+    "t_slo_s",
+    "over_level_s",
+    "p95_response_s",
+    "failure_share",
+    "cpu_per_answer_s",
+)
 _RESULTS: Final = (
     "block",
     "aa_label",

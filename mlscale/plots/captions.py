@@ -14,18 +14,13 @@ def caption(runs: Sequence[Run], *, with_invalid: bool = False, note: str = "") 
     infos = [run.info for run in runs]
     if not infos:
         return f"{note.rstrip('.') or 'No runs'}."
-    blocks = {info.block for info in infos if info.block is not None}
-    invalid = sum(info.validity is not None and not info.validity.valid for info in infos)
-    left_out = f", {invalid} invalid ({'shown' if with_invalid else 'left out'})" if invalid else ""
     hosts = _listed(host_name(info.host) for info in infos if info.mode != "simulated")
     sentences = [
         _listed(info.mode for info in infos).capitalize() + (f" on {hosts}" if hosts else ""),
         f"Application: {_listed(application_of(info) for info in infos)}",
         _quota(infos),
-        f"Cell {_listed(info.cell or 'none' for info in infos)}: arm {_listed(info.arm for info in infos)}, "
-        f"{_listed(info.schedule.loop for info in infos)} loop, "
-        f"{_listed(info.connections for info in infos)} connections",
-        _count(len(infos), "run") + (f" in {_count(len(blocks), 'block')}" if blocks else "") + left_out,
+        _cell(infos),
+        _number(infos, "shown" if with_invalid else "left out"),
         "Failures count as the timeout",
         note.rstrip("."),
     ]
@@ -33,6 +28,26 @@ def caption(runs: Sequence[Run], *, with_invalid: bool = False, note: str = "") 
         sentences.insert(3, "TorchServe and Ray Serve run as processes, not containers")
     sentences[3:3] = [*_simulated(infos), *_rehearsed(infos), *_kubernetes(infos)]
     return ". ".join(sentence for sentence in sentences if sentence) + "."
+
+
+def _cell(infos: Sequence[RunInfo]) -> str:
+    """How the load and the autoscaler were set up, and the cell of the experiment if there is one."""
+    cells = f"Cell {_listed(info.cell or 'none' for info in infos)}: arm" if any(info.cell for info in infos) else "Arm"
+    loop, connections = _listed(info.schedule.loop for info in infos), _listed(info.connections for info in infos)
+    return f"{cells} {_listed(info.arm for info in infos)}, {loop} loop, {connections} connections"
+
+
+def _number(infos: Sequence[RunInfo], invalid_ones: str) -> str:
+    """Number of runs, blocks and invalid runs; of a run by itself, what may be said of it."""
+    invalid = [info for info in infos if not info.valid]
+    blocks = {info.block for info in infos if info.block is not None}
+    if len(infos) == 1 and not blocks:
+        reasons = [reason for info in invalid if info.validity for reason in info.validity.reasons]
+        doubt = f"Invalid, so no claim may rest on it: {'; '.join(reasons) or 'no reason recorded'}" if invalid else ""
+        return doubt or "One run: how much another would differ is unknown"
+    left_out = f", {len(invalid)} invalid ({invalid_ones})" if invalid else ""
+    in_blocks = f" in {_count(len(blocks), 'block')}" if blocks else ""
+    return f"{_count(len(infos), 'run')}{in_blocks}{left_out}"
 
 
 def _quota(infos: Sequence[Any]) -> str:

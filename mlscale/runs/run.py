@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from mlscale.errors import MlscaleError, first_invalid
 from mlscale.runs.info import SCHEMA_VERSION, RunInfo
+from mlscale.runs.rendering import run_html
 from mlscale.runs.store import INFO_FILE, read_stream
 from mlscale.runs.tables import SCHEMAS, TableName
 
@@ -57,6 +58,9 @@ class Run:
     @cached_property
     def resources(self) -> pd.DataFrame:
         return self._table("resources")
+
+    def _repr_html_(self) -> str:
+        return run_html(self)
 
     def _table(self, name: TableName) -> pd.DataFrame:
         sealed = self.path / f"{name}.parquet"

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
+import nbformat
 import pytest
+from nbclient import NotebookClient
 
 from mlscale.progress import Bar, Display, Shown, duration, time_left
 
@@ -100,3 +103,20 @@ def test_in_a_terminal_one_bar_shows_what_is_left() -> None:
     assert "50 %" in shown
     assert "run 2 of 2" in shown
     assert "a [line] above" in shown
+
+
+def test_in_a_notebook_it_is_one_bar_that_changes_and_nothing_on_stderr(tmp_path: Path) -> None:
+    made = nbformat.v4.new_notebook()
+    source = (
+        "import threading\nfrom mlscale.progress import Bar, Shown\n"
+        "with Shown() as shown:\n    shown('under <load>', 0.5)\n    shown('sealing', 1.0)\n"
+        "with Bar(2.0) as bar:\n    bar.step('a step', 2.0)\n    threading.Event().wait(1.2)\n"
+    )
+    made.cells = [nbformat.v4.new_code_cell(source)]
+    NotebookClient(made, kernel_name="python3", timeout=120).execute()
+    outputs = made.cells[0].outputs
+    assert [output.output_type for output in outputs] == ["display_data", "display_data"]
+    first, second = (output.data["text/html"] for output in outputs)
+    assert "done · after 0 s · sealing" in first
+    assert 'value="1.000"' in first
+    assert "a step" in second

@@ -7,7 +7,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from mlscale import environments
+from mlscale.analysis.folded import Folded
+from mlscale.analysis.summary import summarise
 from mlscale.notebook import tables
+from mlscale.plots.captions import caption
 from mlscale.runs import Run, Validity
 from synthetic_runs import Shape, make_run
 
@@ -30,3 +34,54 @@ def test_the_median_run_is_one_of_the_runs(tmp_path: Path) -> None:
     assert tables.median_run(runs, rows) == (runs[3], "the median of 4 by mean response")
     assert tables.median_run(runs[:3], rows[:3])[0] is runs[2]
     assert tables.median_run(runs[:1], rows[:1]) == (runs[0], "")
+
+
+def _alone(folder: Path, *, valid: bool = True) -> Run:
+    """A run that belongs to no experiment."""
+    run = _run(folder, "torchserve", valid=valid)
+    none = {"cell": None, "block": None, "position": None, "predecessor": None, "aa_label": None}
+    return replace(run, info=run.info.model_copy(update=none))
+
+
+def test_a_table_shows_at_most_eight_columns_that_have_values_and_folds_the_rest(tmp_path: Path) -> None:
+    runs = [_alone(tmp_path / "1"), _alone(tmp_path / "2", valid=False)]
+    table = tables.shown_runs(runs, way=["whole", "split"])
+    shown, folded = table._repr_html_().split("<details>")
+    for name in ("environment", "way", "requests", "why not"):
+        assert f"<th>{name}</th>" in shown
+    assert shown.count("<th>") <= 8
+    assert "host-bound" in shown
+    assert "None" not in shown + folded
+    assert "<th>mode</th>" in folded
+    assert "<th>block</th>" not in shown + folded, "these runs are in no experiment"
+    assert type(table.head(1)) is pd.DataFrame, "what is computed from it is a plain table"
+    assert "<details>" not in Folded.of(pd.DataFrame({"a": [1]}), ["a"])._repr_html_()
+
+
+def test_results_of_one_run_fit_the_page(tmp_path: Path) -> None:
+    run = _alone(tmp_path / "1")
+    shown = tables.shown_results(summarise([run], 1.0))._repr_html_().split("<details>")[0]
+    assert 3 <= shown.count("<th>") <= 8
+    assert "block" not in shown
+
+
+def test_runs_and_settings_render_as_themselves(tmp_path: Path) -> None:
+    run = _alone(tmp_path / "1", valid=False)
+    text = run._repr_html_()
+    assert "no claim may rest on it: host-bound" in text
+    assert str(run.path) in text
+    assert f"{len(run.requests)}, " in text
+    assert "None" not in text
+    scaling = environments.get("k3s").arm("matched")
+    assert "target_in_flight" in scaling._repr_html_()
+    assert "1.0 (target of requests in flight per pod)" in scaling._repr_html_()
+
+
+def test_the_caption_of_one_run_says_what_matters_to_it(tmp_path: Path) -> None:
+    good, lost = _alone(tmp_path / "1"), _alone(tmp_path / "2", valid=False)
+    assert "One run: how much another would differ is unknown" in caption([good])
+    assert "Invalid, so no claim may rest on it: host-bound" in caption([lost], with_invalid=True)
+    assert "2 runs, 1 invalid (shown)" in caption([good, lost], with_invalid=True)
+    for text in (caption([good]), caption([good, lost])):
+        assert "block" not in text
+        assert "Cell" not in text

@@ -1,0 +1,1 @@
+"""The questions and experiments of each student notebook."""

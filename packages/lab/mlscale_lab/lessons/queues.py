@@ -1,0 +1,222 @@
+"""Lab 1: a replica as a queue, and why the tail explodes near saturation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import pandas as pd
+
+from mlscale.analysis.queues import closed_response_s, mg1_response_s, mmc_distribution, open_response_s
+from mlscale_lab.checks import Checks, Mistake, Number, Question, Task, Verdict
+from mlscale_twin.settings import Service
+from mlscale_twin.studies.queue_checks import Queue
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# Mean time that a replica works on a request, s.
+SERVICE_S: Final = 0.05
+LOAD: Final = 0.8
+# The closed loop.
+CLIENTS: Final = 20
+THINK_S: Final = 0.4
+# The sizing task.
+TASK_RPS: Final = 60.0
+TASK_P95_S: Final = 0.2
+
+
+def simulated(
+    loads: Sequence[float], servers: int = 1, *, constant: bool = False, requests: float = 100_000, seed: int = 1
+) -> pd.DataFrame:
+    """Response times in seconds of ``servers`` replicas with one shared queue, on the twin, a row per load.
+
+    Args:
+        loads: arrival rate as a share of capacity, below 1. constant: every request takes exactly `SERVICE_S`.
+    """
+    service = Service(1.0) if constant else Service(1.0, "exponential")
+    rows = []
+    for load in loads:
+        responses_s = SERVICE_S * Queue("", service, load, 0.0, servers).responses_s(seed, requests)
+        rows.append(
+            {
+                "load": load,
+                "requests_per_s": load * servers / SERVICE_S,
+                "mean_s": responses_s.mean(),
+                "p95_s": np.quantile(responses_s, 0.95),
+                "p99_s": np.quantile(responses_s, 0.99),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def tail(table: pd.DataFrame) -> Figure:
+    """Mean and tail of `simulated` against the load, with the formula for the mean."""
+    import matplotlib.pyplot as plt
+
+    figure, ax = plt.subplots(figsize=(8, 4), layout="constrained")
+    for name, marker in (("mean_s", "o"), ("p95_s", "s"), ("p99_s", "^")):
+        ax.plot(table["load"], table[name], marker, label=f"{name.removesuffix('_s')}, simulated")
+    loads = np.linspace(0.05, float(table["load"].max()), 200)
+    ax.plot(loads, SERVICE_S / (1 - loads), color="#333", lw=1, label="mean, formula M/M/1")
+    ax.set(xlabel="load (arrivals / capacity)", ylabel="response, s", ylim=(0, None))
+    ax.legend()
+    plt.close(figure)
+    return figure
+
+
+def checks() -> Checks:
+    """The checks of notebook lab_1."""
+    return Checks(
+        {
+            "capacity": _capacity,
+            "mean_at_80": _mean_at_80,
+            "tail_80_to_95": _tail_80_to_95,
+            "inside_at_80": _inside_at_80,
+            "constant_at_80": _constant_at_80,
+            "shared_queue": _shared_queue,
+            "closed_loop": _closed_loop,
+            "replicas": _replicas,
+        }
+    )
+
+
+def _capacity() -> Question:
+    return Number(
+        1 / SERVICE_S,
+        [
+            Mistake(1000 * SERVICE_S, "That is the time of a request in milliseconds. How many fit into one second?"),
+            Mistake(SERVICE_S, "That is the time of one request in seconds. How many fit into one second?"),
+        ],
+        "A replica that is never idle finishes one request each 50 ms: 20 a second. More cannot be served.",
+        "One request after another, 50 ms each: how many in a second?",
+        0.001,
+    )
+
+
+def _mean_at_80() -> Question:
+    right = open_response_s(1, LOAD / SERVICE_S, SERVICE_S)
+    return Number(
+        right,
+        [
+            Mistake(
+                SERVICE_S, "That is the service alone. Arrivals are random: at 80 % load most find others waiting."
+            ),
+            Mistake(
+                SERVICE_S * (1 + LOAD), "You let the wait grow in proportion to the load. It grows with 1 / (1 - load)."
+            ),
+            Mistake(right - SERVICE_S, "That is the wait alone. A response is wait and service."),
+            Mistake(SERVICE_S / LOAD, "Divide by what is left of the capacity (1 - load), not by what is used."),
+        ],
+        "Service / (1 - load) = 0.05 / 0.2. Four fifths of the response are waiting.",
+        "For one replica, Poisson arrivals and exponential service the mean response is service / (1 - load).",
+    )
+
+
+def _tail_80_to_95() -> Question:
+    return Number(
+        (1 - LOAD) / (1 - 0.95),
+        [
+            Mistake(0.95 / LOAD, "That is how much the load grows. The tail follows what is left of the capacity."),
+            Mistake(1.0, "It does grow: look at the squares in the figure, from 0.8 to 0.95."),
+        ],
+        "What is left of the capacity shrinks from 20 % to 5 %, so every quantile grows fourfold, for 19 % more load.",
+        "All quantiles of M/M/1 are proportional to 1 / (1 - load). Take the ratio of the two.",
+        0.08,
+    )
+
+
+def _inside_at_80() -> Question:
+    rate = LOAD / SERVICE_S
+    right = rate * open_response_s(1, rate, SERVICE_S)
+    return Number(
+        right,
+        [
+            Mistake(rate * SERVICE_S, "That is the number in service (the load). Those that wait are inside as well."),
+            Mistake(right - LOAD, "Those are the waiting ones. The one in service is inside as well."),
+            Mistake(rate, "That is the number that arrive in a second. How long does each stay?"),
+        ],
+        "Little's law: 16 a second, each inside for 0.25 s. Autoscalers that count requests in flight see it.",
+        "Little's law: number inside = arrival rate x time inside.",
+    )
+
+
+def _constant_at_80() -> Question:
+    right = mg1_response_s(LOAD, SERVICE_S, SERVICE_S**2)
+    exponential = open_response_s(1, LOAD / SERVICE_S, SERVICE_S)
+    return Number(
+        right,
+        [
+            Mistake(exponential, "Without variation of the service, part of the wait goes away. Which part?"),
+            Mistake(SERVICE_S, "Service is constant, but arrivals are still random, so some still wait."),
+            Mistake(right - SERVICE_S, "That is the wait. A response is wait and service."),
+            Mistake(exponential / 2, "The wait is halved, not the whole response."),
+        ],
+        "Half the wait came from unequal services. The other half, from random arrivals, stays.",
+        "Pollaczek and Khinchine: constant service halves the wait of M/M/1.",
+    )
+
+
+def _shared_queue() -> Question:
+    own = open_response_s(1, LOAD / SERVICE_S, SERVICE_S)
+    shared = open_response_s(2, 2 * LOAD / SERVICE_S, SERVICE_S)
+    return Number(
+        own / shared,
+        [
+            Mistake(
+                1.0,
+                "The load of each replica is the same, but with queues of their own one waits while the other is idle.",
+            ),
+            Mistake(2.0, "Twice the replicas do not halve the response: the service takes as long as before."),
+            Mistake(shared / own, "That is the ratio the other way round (separate / shared is asked)."),
+        ],
+        "Nobody waits while a replica is idle. TorchServe shares its queue; Kubernetes picks a pod at random.",
+        "Mean with separate queues: one replica at 80 %. With a shared one: the row of two replicas in your table.",
+        0.06,
+    )
+
+
+def _closed_loop() -> Question:
+    right = closed_response_s(CLIENTS, 1, SERVICE_S, THINK_S)
+    return Number(
+        right,
+        [
+            Mistake(
+                float("inf"), "In an open loop, yes. Here a client that waits sends nothing: the queue limits itself."
+            ),
+            Mistake(CLIENTS * SERVICE_S, "That would be all 20 in the queue at all times. Some are thinking."),
+            Mistake(SERVICE_S, "20 clients ask for more than one replica can do, so they queue."),
+        ],
+        "The replica is busy, so 20 a second are served, and Little's law gives 20 x (response + 0.4 s) = 20 clients.",
+        "If the replica is always busy it serves 20 a second. Little's law for the whole circle gives the response.",
+        0.06,
+    )
+
+
+def _replicas() -> Question:
+    return Task(_judge_replicas)
+
+
+def _judge_replicas(answer: Any) -> Verdict:
+    if not isinstance(answer, int) or isinstance(answer, bool) or answer < 1:
+        return Verdict(False, "A whole number of replicas is expected.")
+    busy = TASK_RPS * SERVICE_S
+    if answer < busy:
+        return Verdict(False, "Fewer replicas than work: the queue grows for ever.")
+    if answer == busy:
+        return Verdict(False, "That is 100 % load. The formula divides by what is left: nothing.")
+    if _p95_s(answer) > TASK_P95_S:
+        return Verdict(False, f"Stable, but 95 % are within {_p95_s(answer):.3f} s only, {TASK_P95_S} s are asked for.")
+    if answer - 1 > busy and _p95_s(answer - 1) <= TASK_P95_S:
+        return Verdict(False, "Enough, but one fewer would do as well. Each costs money around the clock.")
+    load = busy / answer
+    return Verdict(
+        True, f"95 % within {_p95_s(answer):.3f} s at {load:.0%} load. What is idle is what keeps the tail short."
+    )
+
+
+def _p95_s(servers: int) -> float:
+    times = np.linspace(0, 200, 200_001)
+    shares = mmc_distribution(times, servers, TASK_RPS * SERVICE_S / servers)
+    return SERVICE_S * float(times[np.searchsorted(shares, 0.95)])

@@ -1,0 +1,208 @@
+"""The sandbox: two settings side by side under one load, simulated again with every move."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import ipywidgets as widgets
+from pydantic import ValidationError
+
+from mlscale import environments
+from mlscale.environments import Scaling
+from mlscale.errors import first_invalid
+from mlscale.runs import MlscaleError
+from mlscale_lab.sandbox.figure import COLOURS, figure
+from mlscale_lab.sandbox.form import Form
+from mlscale_lab.sandbox.load import MOST_RPS, SHAPES, rates_of_trace, schedule_of
+from mlscale_lab.sandbox.prediction import Prediction, error_of, predict
+from mlscale_twin.strategy.paste import settings_files
+from mlscale_twin.strategy.strategies import Strategy
+
+NAMES: Final = ("torchserve", "rayserve", "k3s", "eks", "ecs")
+ARMS: Final = ("matched", "shipped", "static-min", "static-max")
+# How long a load lasts, s, unless chosen: as long as it takes the environment's loop to act several times.
+LASTS_S: Final[Mapping[str, float]] = {"torchserve": 120, "rayserve": 120, "k3s": 300, "eks": 300, "ecs": 900}
+_DURATIONS_S: Final = (120, 300, 900)
+
+
+class Side:
+    """One of the two settings. ``prediction``: of the last settings that could be simulated."""
+
+    def __init__(self, name: str, environment: str, arm: str, sandbox: Sandbox) -> None:
+        self.name = name
+        self._sandbox = sandbox
+        self.prediction: Prediction | None = None
+        self.environment = widgets.Dropdown(options=NAMES, value=environment, description=name)
+        self.arm = widgets.Dropdown(options=ARMS, value=arm, description="start from")
+        self.text = widgets.Textarea(description="to paste", rows=10, disabled=False, layout={"width": "auto"})
+        self._problem = widgets.HTML()
+        self.box = widgets.VBox(layout={"width": "50%", "padding": "0 8px"})
+        self.form = self._form()
+        self.environment.observe(self._another_environment, names="value")
+        self.arm.observe(self._another_arm, names="value")
+
+    @property
+    def caption(self) -> str:
+        return f"{self.name}: {self.environment.value}"
+
+    def simulate(self) -> None:
+        """Simulate the settings as they are now; if that is impossible, say why and keep the last prediction."""
+        kind = environments.get(self.environment.value).settings
+        try:
+            scaling = kind.model_validate(self.form.values())
+            self.prediction = predict(
+                self.environment.value, scaling, self._sandbox.schedule(), self._sandbox.draw.value
+            )
+        except (ValidationError, MlscaleError) as error:
+            text = first_invalid(error, "settings") if isinstance(error, ValidationError) else str(error)
+            self._problem.value = f'<p role="alert" style="color: #a00">Not simulated: {html.escape(text)}</p>'
+            return
+        self._problem.value = ""
+        self.text.value = text_of(self.environment.value, scaling)
+
+    def _another_environment(self, _: Any) -> None:
+        self.form = self._form()
+        self._sandbox.last_as_long_as_needed()
+        self._sandbox.redraw(self)
+
+    def _another_arm(self, _: Any) -> None:
+        self.form.set(self._arm())
+
+    def _arm(self) -> Scaling:
+        return environments.get(self.environment.value).arm(self.arm.value)
+
+    def _form(self) -> Form:
+        form = Form(self.environment.value, self._arm(), lambda: self._sandbox.redraw(self))
+        self.box.children = [self.environment, self.arm, self._problem, form.box(), self.text]
+        return form
+
+
+class Sandbox(widgets.VBox):  # type: ignore[misc]
+    """``Sandbox()`` as the last line of a cell.
+
+    Args:
+        a, b: environment and arm of each side.
+        load: a shape of `SHAPES`, or requests per second in each of 12 equal parts.
+        duration_s: of the load; None: as long as the slower of the two environments needs.
+    """
+
+    def __init__(
+        self,
+        a: tuple[str, str] = ("torchserve", "matched"),
+        b: tuple[str, str] = ("torchserve", "shipped"),
+        load: str | Sequence[float] = "step",
+        duration_s: float | None = None,
+    ) -> None:
+        rates = SHAPES[load] if isinstance(load, str) else tuple(load)
+        self._figure = widgets.HTML(layout={"width": "100%"})
+        self._status = widgets.HTML()
+        self._ready = False
+        self._drawn = 0
+        self.bars = [
+            widgets.FloatSlider(
+                value=rate, min=0, max=MOST_RPS, step=0.5, orientation="vertical", readout_format=".1f",
+                description=f"{place + 1}", layout={"height": "130px", "width": "50px"},
+            )
+            for place, rate in enumerate(rates)
+        ]  # fmt: skip
+        self.shape = widgets.Dropdown(
+            options=list(SHAPES), value=load if isinstance(load, str) else None, description="shape"
+        )
+        self.trace = widgets.Text(placeholder="trace.csv", description="trace", continuous_update=False)
+        self.duration = widgets.Dropdown(options=_DURATIONS_S, description="lasts, s")
+        self.draw = widgets.BoundedIntText(value=0, min=0, max=9999, description="draw")
+        self.sides = (Side("A", *a, self), Side("B", *b, self))
+        self.duration.value = duration_s or self._needed_s()
+        load_box = widgets.HBox([*self.bars, widgets.VBox([self.shape, self.trace, self.duration, self.draw])])
+        hint = widgets.HTML(
+            "<b>Load</b>, requests/s in each twelfth. Keyboard: Tab moves on, arrow keys move a slider."
+        )
+        super().__init__([self._status, self._figure, hint, load_box, widgets.HBox([side.box for side in self.sides])])
+        for bar in self.bars:
+            bar.observe(self._moved, names="value")
+        self.shape.observe(self._another_shape, names="value")
+        self.trace.observe(self._another_trace, names="value")
+        self.duration.observe(self._moved, names="value")
+        self.draw.observe(self._moved, names="value")
+        self._ready = True
+        self.redraw(*self.sides)
+
+    def schedule(self) -> Any:
+        """The load as it is drawn."""
+        return schedule_of([bar.value for bar in self.bars], float(self.duration.value))
+
+    def redraw(self, *moved: Side) -> None:
+        """Simulate the sides that ``moved``, and draw both."""
+        if not self._ready:
+            return
+        for side in moved:
+            side.simulate()
+        shown = {side.caption: side.prediction for side in self.sides if side.prediction is not None}
+        self._drawn += 1
+        rates = [bar.value for bar in self.bars]
+        self._figure.value = figure(rates, float(self.duration.value), shown, self._drawn) + _table(shown)
+        self._status.value = self._words()
+
+    def last_as_long_as_needed(self) -> None:
+        """Choose the load's duration for the two environments, without drawing."""
+        ready, self._ready = self._ready, False
+        self.duration.value = self._needed_s()
+        self._ready = ready
+        for side in self.sides:
+            side.prediction = None
+        self.redraw(*self.sides)
+
+    def _needed_s(self) -> float:
+        return max(LASTS_S[side.environment.value] for side in self.sides)
+
+    def _moved(self, _: Any) -> None:
+        self.redraw(*self.sides)
+
+    def _another_shape(self, _: Any) -> None:
+        self._draw_bars(SHAPES[self.shape.value])
+
+    def _another_trace(self, _: Any) -> None:
+        try:
+            self._draw_bars(rates_of_trace(self.trace.value))
+        except MlscaleError as error:
+            self._status.value = f'<p role="alert" style="color: #a00">{html.escape(str(error))}</p>'
+
+    def _draw_bars(self, rates: Sequence[float]) -> None:
+        self._ready = False
+        for bar, rate in zip(self.bars, rates, strict=True):
+            bar.value = rate
+        self._ready = True
+        self.redraw(*self.sides)
+
+    def _words(self) -> str:
+        names = dict.fromkeys(side.environment.value for side in self.sides)
+        errors = "<br>".join(html.escape(error_of(name)) for name in names)
+        return (
+            f"<b>SIMULATED</b>, one draw each; nothing was measured. How far the twin was from live runs:<br>{errors}"
+        )
+
+
+def text_of(environment: str, scaling: Scaling) -> str:
+    """The settings as its framework's own file, and as the command that measures them."""
+    files = settings_files(Strategy(environment, "reactive", scaling.model_dump()))
+    matched = environments.get(environment).arm("matched")
+    changed = [
+        f"--scaling {name}={getattr(scaling, name)}"
+        for name in type(scaling).model_fields
+        if getattr(scaling, name) != getattr(matched, name)
+    ]
+    command = " ".join(["mlscale measure", environment, *changed])
+    return "\n".join([f"# {command}", *(f"\n# {name}\n{text}" for name, text in files.items())])
+
+
+def _table(shown: Mapping[str, Prediction]) -> str:
+    names = ("", "mean, s", "95 % within, s", "failed", "replica minutes", "changes of wanted", "machines at most")
+    head = "".join(f"<th>{name}</th>" for name in names)
+    rows = [
+        f'<tr><th style="color: {COLOURS[place]}">{html.escape(name)}</th><td>{p.mean_s:.2f}</td><td>{p.p95_s:.2f}</td>'
+        f"<td>{p.failed:.1%}</td><td>{p.replica_min:.1f}</td><td>{p.decisions}</td><td>{p.machines or '-'}</td></tr>"
+        for place, (name, p) in enumerate(shown.items())
+    ]
+    return f"<table><tr>{head}</tr>{''.join(rows)}</table>"

@@ -1,0 +1,62 @@
+"""Student notebooks with answers put in, executed."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+
+SOLUTIONS = Path(__file__).parent / "solutions"
+NOTEBOOKS = Path(__file__).parents[3] / "notebooks"
+LABS = sorted(path.stem for path in SOLUTIONS.glob("lab_*.py"))
+_BLANK = re.compile(r"^(\w+) = None  # .+$", re.MULTILINE)
+
+
+def answers(lab: str) -> dict[str, str]:
+    """The teacher's answers: name -> Python source."""
+    source = (SOLUTIONS / f"{lab}.py").read_text()
+    return {
+        target.id: ast.unparse(node.value)
+        for node in ast.parse(source).body
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+
+
+def blanks(lab: str) -> list[str]:
+    """The names that a student has to fill in, in order."""
+    return [name for cell in _read(lab).cells if cell.cell_type == "code" for name in _BLANK.findall(cell.source)]
+
+
+def executed(lab: str, given: Mapping[str, str], *, skip: str = "") -> nbformat.NotebookNode:
+    """The executed notebook. ``given``: source by name, for the blanks. ``skip``: cells with this text are left out."""
+    notebook = _read(lab)
+    notebook.cells = [
+        cell for cell in notebook.cells if cell.cell_type == "code" and not (skip and skip in cell.source)
+    ]
+    for cell in notebook.cells:
+        cell.source = _BLANK.sub(lambda found: f"{found[1]} = {given.get(found[1], 'None')}", cell.source)
+    NotebookClient(
+        notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(NOTEBOOKS)}}
+    ).execute()
+    return notebook
+
+
+def said(notebook: nbformat.NotebookNode) -> list[str]:
+    """What the checks said, as text, in order."""
+    texts = (
+        output.data.get("text/html", "")
+        for cell in notebook.cells
+        for output in cell.outputs
+        if output.output_type == "execute_result"
+    )
+    return [text for text in texts if 'role="status"' in text]
+
+
+def _read(lab: str) -> nbformat.NotebookNode:
+    return nbformat.read(NOTEBOOKS / f"{lab}.ipynb", as_version=4)
