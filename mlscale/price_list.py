@@ -72,4 +72,4 @@ def _table(table: dict[str, Any], region: str) -> str:
     own = {name: value for name, value in local.items() if name not in ("date", "source")}
     rows += [(f"local: {name}", f"{value:g}", local["date"], local["source"]) for name, value in own.items()]
     columns = ["price (USD; _h: an hour)", region, "of", "source"]
-    return str(pd.DataFrame(rows, columns=columns).to_string(index=False, max_colwidth=60, justify="left"))
+    return str(pd.DataFrame(rows, columns=columns).to_string(index=False, max_colwidth=110, justify="left"))

@@ -77,10 +77,11 @@ def _cell(cell: CellReport, runs: Sequence[Run], level_s: float) -> dict[str, An
     rows = summarise(runs, level_s)
     draw: dict[str, Callable[[], Figure]] = {
         "What clients saw": lambda: figures.trajectory(runs, level_s),
-        "Where the time went after the step": lambda: figures.response(runs, level_s, rows=rows),
         "What makes the spread": lambda: figures.sigma(runs, level_s, rows=rows),
         "What it cost in CPU": lambda: figures.resources(runs, level_s, rows=rows),
     }
+    if "detection_s" in rows:  # there is a load step, with time after it
+        draw["Where the time went after the step"] = lambda: figures.response(runs, level_s, rows=rows)
     if "effects" in cell.tables and len(cell.tables["effects"]):
         draw["The ratios, with their uncertainty"] = lambda: figures.estimation(runs, level_s)
     return {

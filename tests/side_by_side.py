@@ -24,6 +24,7 @@ ROOT = Path(__file__).parents[1]
 # Tests that use no kernel objects that others count, and measure no time.
 COMPUTING = (
     "packages/codereader/tests",
+    "packages/lab/tests",
     "packages/twin/tests",
     "paper/tests/notebooks",
     "paper/tests/test_design.py",

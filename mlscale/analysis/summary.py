@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -28,9 +28,16 @@ from mlscale.runs import Run, RunInfo
 NAN: Final = float("nan")
 
 
-def summarise(runs: Sequence[Run], level_s: float | None) -> pd.DataFrame:
-    """`run_summary` of every run, in the given order."""
-    return pd.DataFrame([run_summary(run, level_s) for run in runs])
+def summarise(
+    runs: Sequence[Run], level_s: float | None, progress: Callable[[str, float], None] | None = None
+) -> pd.DataFrame:
+    """`run_summary` of every run, in the given order. ``progress``: told the step and the share done after each."""
+    rows = []
+    for run in runs:
+        rows.append(run_summary(run, level_s))
+        if progress is not None:
+            progress("summarising runs", len(rows) / len(runs))
+    return pd.DataFrame(rows)
 
 
 def run_summary(run: Run, level_s: float | None) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from typing import Any, Final, get_args
 from pydantic import ValidationError
 from yarl import URL
 
+from mlscale.errors import as_user_error
 from mlscale.loadgen.bodies import BodySet, bodies_of, load_check
 from mlscale.loadgen.process import LoadProcess, LoadProgress, LoadSpec
 from mlscale.loadgen.schedule_files import invalid_schedule, read_schedule
@@ -169,6 +170,9 @@ def record_load(spec: LoadSpec, out: Path, context: HostContext) -> Run:
         writer.abandon(reason, stimulus=load.report())
         if not sending:
             _discard(out, existed=existed)
+        full = as_user_error(error)
+        if isinstance(error, OSError) and full is not None:
+            raise MlscaleError(full.what, str(out), full.remedy) from error
         raise
 
 

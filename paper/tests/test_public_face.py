@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-OURS = ("mlscale", "codereader", "mlscale_twin", "mlscale_paper", "onenode")
+OURS = ("mlscale", "codereader", "mlscale_lab", "mlscale_twin", "mlscale_paper", "onenode")
 
 
 @pytest.mark.parametrize("notebook", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
@@ -27,10 +27,13 @@ def test_notebooks_import_public_names_alone(notebook: Path) -> None:
             public = import_module(str(node.module).partition(".")[0]).__all__
             assert node.module in OURS, f"{node.module} is internal"
             assert {alias.name for alias in node.names} <= set(public)
+            imported |= node.module == "mlscale_lab"
     assert imported, "by what mlscale offers"
 
 
-@pytest.mark.parametrize("package", ["mlscale", "mlscale.analysis", "codereader", "mlscale_twin", "mlscale_paper"])
+@pytest.mark.parametrize(
+    "package", ["mlscale", "mlscale.analysis", "codereader", "mlscale_lab", "mlscale_twin", "mlscale_paper"]
+)
 def test_every_public_name_is_there(package: str) -> None:
     module = import_module(package)
     for name in module.__all__:

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.live
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SCHEDULE = {
     "loop": "closed",
-    "duration_s": 6,
+    "duration_s": 12,
     "think_mean_s": 0.5,
     "stages": [{"start_s": 0, "clients": 1}, {"start_s": 3, "clients": 2}],
 }

@@ -99,7 +99,13 @@ class Agent:
     def deploy(self) -> None:
         """Start everything, warm up, and report ready. Raises Failed."""
         laps = {"begin": time.monotonic()}
-        self._cluster = cluster.start(Path(self._spec["folder"]) / "ray", self._spec["num_cpus"])
+        try:
+            self._cluster = cluster.start(Path(self._spec["folder"]) / "ray", self._spec["num_cpus"])
+        except Exception as error:  # a bare one if its node is slow to start
+            what = (str(error).splitlines() or [type(error).__name__])[0]
+            raise Failed(
+                f"Ray did not start: {what}", "rayserve", "stop other programs on this host, and repeat"
+            ) from error
         laps["ray"] = time.monotonic()
         from ray import serve
         from ray.serve.context import _get_global_client

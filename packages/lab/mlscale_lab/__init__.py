@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 from mlscale.lazy_imports import attach
 
 if TYPE_CHECKING:
+    from mlscale_lab import experiments
     from mlscale_lab.lessons import cold_starts, comparison, machines, queues, thresholds
     from mlscale_lab.sandbox.widget import Sandbox
 
-_MODULES = {
-    name: f"mlscale_lab.lessons.{name}" for name in ("cold_starts", "comparison", "machines", "queues", "thresholds")
-}
+_LESSONS = ("cold_starts", "comparison", "machines", "queues", "thresholds")
+_MODULES = {name: f"mlscale_lab.lessons.{name}" for name in _LESSONS} | {"experiments": "mlscale_lab.experiments"}
 _NAMES = {"mlscale_lab.sandbox.widget": "Sandbox"}
 
 __getattr__, __dir__, __all__ = attach(__name__, _NAMES, _MODULES)

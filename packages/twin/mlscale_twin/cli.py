@@ -183,13 +183,12 @@ def calibrate(
     from mlscale_twin.studies.validation import compare_profile
 
     environment = what[0] if len(what) == 1 and what[0] in names() and not Path(what[0]).exists() else None
-    file = out or Path(f"{environment or load_runs(what)[0].info.environment}.json")
+    runs = [] if environment else load_runs(what)
+    file = out or Path(f"{environment or runs[0].info.environment}.json")
     if file.exists():
         raise MlscaleError("the file exists already", str(file), "choose another --out, or delete it")
     with Shown() as progress:
-        if environment is None:
-            runs = load_runs(what)
-        else:
+        if environment:
             runs = [_measured(environment, file.with_name(f"{file.stem}-run"), app, bodies, schedule, progress)]
         before = read_profile(runs[0].info.environment)
         fitted = calibrate(runs, before)

@@ -11,7 +11,16 @@ import pytest
 from mlscale.runs import SCHEMAS, MlscaleError, Run, load_run
 from mlscale_twin.calibration import calibrate
 from mlscale_twin.durations import Measured, Number
-from mlscale_twin.host_speed import MIN_RUNS, at_own_speed, at_speed, fit_speed, light_cpu_s, predict_logs, speeds_of
+from mlscale_twin.host_speed import (
+    MIN_RUNS,
+    at_own_speed,
+    at_speed,
+    fit_speed,
+    light_cpu_s,
+    loaded_cpu_s,
+    predict_logs,
+    speeds_of,
+)
 from mlscale_twin.profile import Profile, Speed, read_profile
 from mlscale_twin.simulate import SimulateOptions, simulate
 
@@ -148,3 +157,27 @@ def test_a_short_calibration_keeps_what_it_cannot_show() -> None:
     assert isinstance(after, Measured)
     assert len(after.samples_s) == len(before.samples_s)
     assert after.mean_s != before.mean_s
+
+
+@pytest.mark.parametrize("environment", ["torchserve", "k3s", "rayserve"])
+def test_a_light_load_predicts_what_answers_cost_after_the_step(environment: str) -> None:
+    """In the published runs, each predicted from the other blocks: better than one speed for all, and than the light
+    load as it is."""
+    folders = sorted(CORE.glob(f"*/*-{environment}*/attempt-*"))
+    runs = [run for run in map(load_run, folders) if run.info.valid]
+    profile = read_profile(environment)
+    errors: dict[str, list[float]] = {"one speed": [], "own": [], "shrunk": []}
+    for block in sorted({run.info.block for run in runs}):
+        judged = [run for run in runs if run.info.block == block]
+        others = [run for run in runs if run.info.block != block]
+        speed = fit_speed(others, profile.speed, SOURCE)
+        assert speed is not None
+        usual = np.mean([np.log(loaded_cpu_s(run)) for run in others])
+        shrunk = speeds_of([*others, *judged], profile.model_copy(update={"speed": speed}))
+        for run in judged:
+            off = np.log(loaded_cpu_s(run)) - usual
+            errors["one speed"].append(off)
+            errors["own"].append(off - np.log(light_cpu_s(run) / speed.light_cpu_s.value))
+            errors["shrunk"].append(off - np.log(shrunk[run.info.run_id]))
+    squares = {name: float(np.mean(np.square(offs))) for name, offs in errors.items()}
+    assert squares["shrunk"] < squares["one speed"]

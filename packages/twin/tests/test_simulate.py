@@ -103,12 +103,16 @@ def test_invalid_arguments_are_errors_and_leave_nothing(
 
 def test_a_calibrated_profile_can_be_simulated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     reference = Path(__file__).parents[3] / "data/reference/core/block-03/1-k3s"
-    cli.calibrate([reference], tmp_path / "mine.json")
-    assert "mine.json" in capsys.readouterr().out
+    cli.calibrate([str(reference)], tmp_path / "mine.json")
+    told = capsys.readouterr().out
+    assert "mine.json: fitted to 1 live runs of k3s" in told
+    assert "where the shipped profile was compared" in told
     profile = json.loads((tmp_path / "mine.json").read_text())
     assert profile["environment"] == "k3s"
     with pytest.raises(MlscaleError, match="exists already"):
-        cli.calibrate([reference], tmp_path / "mine.json")
+        cli.calibrate([str(reference)], tmp_path / "mine.json")
+    with pytest.raises(MlscaleError, match="required with --app"):
+        cli.calibrate(["torchserve"], tmp_path / "other.json", app="some.module:factory")
     run = simulate("k3s", out=tmp_path / "run", profile=tmp_path / "mine.json")
     assert run.info.facts["profile"]["what"] == profile["what"]
     with pytest.raises(MlscaleError, match="it is for k3s"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from mlscale.runs.schedule import ClosedLoop, ClosedStage
 from mlscale_paper.twin_records import CLAIMS, VALIDATION, record_hash, write_comparisons, write_verdicts
+from mlscale_paper.twin_tables import published, speed_table
 from mlscale_twin.code_hash import code_hash
 from mlscale_twin.profile import FOLDER, read_profile
 from mlscale_twin.simulate import simulate
@@ -59,3 +61,12 @@ def test_profiles_say_how_far_the_twin_is_from_the_published_runs(tmp_path: Path
     for figure, ratios in compared.ratios.items():
         assert ratios == pytest.approx(shipped.ratios[figure], rel=0.01), figure
     assert read_profile("torchserve").sha256 == read_profile(tmp_path / "torchserve.json").sha256
+
+
+def test_an_answer_costs_as_much_under_light_load_as_under_much() -> None:
+    """Within the margin of service time, as METHOD section 8 says; Ray Serve's polls are modelled, and excepted."""
+    runs = [run for run in published("core", "rehearsal") if run.info.valid]
+    table = speed_table(runs).set_index("environment")
+    for environment in ("torchserve", "k3s", "eks"):
+        low, high = re.findall(r"[\d.]+", table.loc[environment, "loaded / light"])[1:]
+        assert 0.9 < float(low) < float(high) < 1.1, environment

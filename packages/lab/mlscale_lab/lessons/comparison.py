@@ -12,6 +12,7 @@ from mlscale.analysis.durations import durations, intended_between
 from mlscale.analysis.paired import paired_t
 from mlscale.analysis.summary import span
 from mlscale.defaults import defaults
+from mlscale.progress import Shown
 from mlscale.runs import MlscaleError, Run, load_runs
 from mlscale_lab.checks import Checks, Choice, Mistake, Number, Question
 from mlscale_lab.experiments import Experiment, run
@@ -30,7 +31,12 @@ def published() -> pd.DataFrame:
     if found is None:
         raise MlscaleError("no published runs", "data/reference", "use a checkout that has them")
     core = [one for one in load_runs(found[0]) if one.info.cell == "core" and one.info.valid]
-    return pd.DataFrame([_row(one) for one in core])
+    with Shown() as progress:
+        rows = []
+        for one in core:
+            rows.append(_row(one))
+            progress("reading the published runs", len(rows) / len(core))
+    return pd.DataFrame(rows)
 
 
 def log_ratios() -> pd.Series[float]:
@@ -145,7 +151,7 @@ def _lower_bound() -> Question:
             Mistake(float(np.exp(logs.mean())), "That is the middle. How far down is the data compatible with?"),
             Mistake(float(paired_t(logs.to_numpy()).low), "Still a logarithm. Turn it back into a ratio."),
         ],
-        f"All of the interval is above 1: on this host Ray Serve took at least {right - 1:.0%} longer.",
+        f"All of the interval is above 1: on this host Ray Serve took at least {100 * (right - 1):.0f} % longer.",
         "mean - t x sd / sqrt(n), with t from n - 1 degrees of freedom (scipy.stats.t.ppf(0.975, n - 1)), then exp.",
         0.02,
     )

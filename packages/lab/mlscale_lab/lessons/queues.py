@@ -212,7 +212,8 @@ def _judge_replicas(answer: Any) -> Verdict:
         return Verdict(False, "Enough, but one fewer would do as well. Each costs money around the clock.")
     load = busy / answer
     return Verdict(
-        True, f"95 % within {_p95_s(answer):.3f} s at {load:.0%} load. What is idle is what keeps the tail short."
+        True,
+        f"95 % within {_p95_s(answer):.3f} s at {100 * load:.0f} % load. What is idle is what keeps the tail short.",
     )
 
 

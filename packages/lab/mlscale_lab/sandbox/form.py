@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 from mlscale import environments
 from mlscale.environments import Scaling
 from mlscale.environments.machine_types import catalogue
+from mlscale_twin.strategy.strategies import GRIDS
 
 # Values between which a slider moves when its range spans more than one power of ten.
 _MANTISSAS: Final = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0)
@@ -27,11 +28,12 @@ DEFAULT: Final = "default"
 
 
 def main_settings(environment: str) -> tuple[str, ...]:
-    """The settings to show first: the bounds on replicas, and what the arms set differently."""
+    """The settings to show first: the bounds on replicas, what `advise` varies, and what the arms set differently."""
     arms = [environments.get(environment).arm(arm) for arm in ("shipped", "matched")]
     first = ("min_replicas", "max_replicas")
     differing = (name for name in type(arms[0]).model_fields if getattr(arms[0], name) != getattr(arms[1], name))
-    return tuple(dict.fromkeys([*first, *differing]))
+    varied = (name for grid in GRIDS[environment] for name in grid)
+    return tuple(dict.fromkeys([*first, *varied, *differing]))
 
 
 def live_only(field: FieldInfo, name: str) -> bool:

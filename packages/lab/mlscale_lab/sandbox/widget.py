@@ -60,7 +60,7 @@ class Side:
             self._problem.value = f'<p role="alert" style="color: #a00">Not simulated: {html.escape(text)}</p>'
             return
         self._problem.value = ""
-        self.text.value = text_of(self.environment.value, scaling)
+        self.text.value = text_of(self.environment.value, self.arm.value, scaling)
 
     def _another_environment(self, _: Any) -> None:
         self.form = self._form()
@@ -103,7 +103,7 @@ class Sandbox(widgets.VBox):  # type: ignore[misc]
         self.bars = [
             widgets.FloatSlider(
                 value=rate, min=0, max=MOST_RPS, step=0.5, orientation="vertical", readout_format=".1f",
-                description=f"{place + 1}", layout={"height": "130px", "width": "50px"},
+                description=f"{place + 1}", layout={"height": "170px", "width": "50px"},
             )
             for place, rate in enumerate(rates)
         ]  # fmt: skip
@@ -184,25 +184,27 @@ class Sandbox(widgets.VBox):  # type: ignore[misc]
         )
 
 
-def text_of(environment: str, scaling: Scaling) -> str:
+def text_of(environment: str, arm: str, scaling: Scaling) -> str:
     """The settings as its framework's own file, and as the command that measures them."""
     files = settings_files(Strategy(environment, "reactive", scaling.model_dump()))
-    matched = environments.get(environment).arm("matched")
-    changed = [
-        f"--scaling {name}={getattr(scaling, name)}"
+    base = environments.get(environment).arm(arm)
+    changed = {
+        name: getattr(scaling, name)
         for name in type(scaling).model_fields
-        if getattr(scaling, name) != getattr(matched, name)
-    ]
-    command = " ".join(["mlscale measure", environment, *changed])
-    return "\n".join([f"# {command}", *(f"\n# {name}\n{text}" for name, text in files.items())])
+        if getattr(scaling, name) != getattr(base, name)
+    }
+    given = [f"--scaling {name}={value}" for name, value in changed.items() if value is not None]
+    command = " ".join(["mlscale measure", environment, *([f"--arm {arm}"] if arm != "matched" else []), *given])
+    unset = [f"# {name}: remove it (a command can't)" for name, value in changed.items() if value is None]
+    return "\n".join([f"# {command}", *unset, *(f"\n# {name}\n{text}" for name, text in files.items())])
 
 
 def _table(shown: Mapping[str, Prediction]) -> str:
     names = ("", "mean, s", "95 % within, s", "failed", "replica minutes", "changes of wanted", "machines at most")
-    head = "".join(f"<th>{name}</th>" for name in names)
-    rows = [
-        f'<tr><th style="color: {COLOURS[place]}">{html.escape(name)}</th><td>{p.mean_s:.2f}</td><td>{p.p95_s:.2f}</td>'
-        f"<td>{p.failed:.1%}</td><td>{p.replica_min:.1f}</td><td>{p.decisions}</td><td>{p.machines or '-'}</td></tr>"
-        for place, (name, p) in enumerate(shown.items())
-    ]
+    head = "".join(f'<th style="padding: 0 8px; text-align: left">{name}</th>' for name in names)
+    rows = []
+    for place, (name, p) in enumerate(shown.items()):
+        numbers = (f"{p.mean_s:.2f}", f"{p.p95_s:.2f}", f"{p.failed:.1%}", f"{p.replica_min:.1f}", p.decisions)
+        cells = "".join(f'<td style="padding: 0 8px">{number}</td>' for number in (*numbers, p.machines or "-"))
+        rows.append(f'<tr><th style="color: {COLOURS[place]}">{html.escape(name)}</th>{cells}</tr>')
     return f"<table><tr>{head}</tr>{''.join(rows)}</table>"
