@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
@@ -41,7 +42,8 @@ class Run:
     @cached_property
     def requests(self) -> pd.DataFrame:
         """One row per client request, in order of intended_s."""
-        return self._table("requests").sort_values("intended_s", kind="stable", ignore_index=True)
+        table = not_before_their_stage(self._table("requests"), self.info)
+        return table.sort_values("intended_s", kind="stable", ignore_index=True)
 
     @cached_property
     def hops(self) -> pd.DataFrame:
@@ -77,6 +79,17 @@ class Run:
             raise MlscaleError("the table is missing", str(sealed), "measure the run again")
         batches = [batch for stream in streams for batch in read_stream(stream)]
         return pa.Table.from_batches(batches, schema=SCHEMAS[name]).to_pandas()
+
+
+def not_before_their_stage(requests: pd.DataFrame, info: RunInfo) -> pd.DataFrame:
+    """The requests, none intended before its load stage: published times are cut off to 8 us, which would count the
+    clients that a step adds among those before it."""
+    starts_s = info.schedule.boundaries_s
+    if info.step_s is None or len(starts_s) < 2 or requests.empty:
+        return requests
+    zero_s = info.step_s - starts_s[1]
+    stage_s = zero_s + np.asarray(starts_s)[requests["load_stage"].to_numpy()]
+    return requests.assign(intended_s=np.maximum(requests["intended_s"].to_numpy(), stage_s))
 
 
 def load_run(path: Path | str, *, allow_incomplete: bool = False) -> Run:
