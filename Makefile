@@ -17,11 +17,13 @@ BIN := .venv/bin
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test proof paper-figures cluster cluster-down lab lock lint clean bench-extra
+.PHONY: help setup test proof paper-figures paper docs cluster cluster-down lab lock lint clean bench-extra
 
 help:
 	@echo "make paper-figures [QUICK=1] [BLOCKS=$(BLOCKS)] [CELLS=core,shipped,open,sensitivity,partition,...] [ENVIRONMENTS=\"$(ENVIRONMENTS)\"] [RUNS=dir] [PROTOCOL=file]"
 	@echo "                   measure, compare and draw the figures; stop it at any time, it resumes"
+	@echo "make paper         the published runs as one document, paper/build/paper.pdf and paper.html (minutes)"
+	@echo "make docs          the documentation as a site, site/index.html; broken links are errors"
 	@echo "make test          types, style, layers, all tests, with the real frameworks"
 	@echo "make proof         longer tests: 100,000 malformed bodies, 100,000 decisions beside Kubernetes' own HPA,"
 	@echo "                   a cluster killed 20 times, 30 cycles of machines, the image, the records about the twin (70 min)"
@@ -37,6 +39,13 @@ setup:
 
 paper-figures: setup
 	@$(BIN)/mlscale experiment run --environments "$(ENVIRONMENTS)" --blocks $(BLOCKS) --cells "$(CELLS)" --runs "$(RUNS)" $(if $(PROTOCOL),--protocol "$(PROTOCOL)") $(if $(filter-out 0,$(QUICK)),--quick)
+
+paper: setup
+	@$(BIN)/mlscale experiment paper
+
+docs: setup
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "site/index.html: written"
 
 lint: setup
 	$(BIN)/ruff check .

@@ -19,7 +19,6 @@ from mlscale.errors import MlscaleError, as_user_error, first_invalid
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     help="Compare autoscaling frameworks for containerised machine-learning applications.",
 )
@@ -75,7 +74,10 @@ def measure(
         typer.Option(min=0, help="AWS, required there: the most that the run may cost"),
     ] = None,
 ) -> None:
-    """Measure one run: deploy the application under an environment's autoscaler, send load, record what happens."""
+    """Measure one run: deploy the application under an environment's autoscaler, send load, record what happens.
+
+    Example: mlscale measure torchserve --arm matched --out runs/one
+    """
     from mlscale.defaults import defaults
     from mlscale.environments.base import own_model
     from mlscale.loadgen.schedule_files import read_schedule
@@ -156,6 +158,8 @@ def load(
 ) -> None:
     """Load-test any HTTP server and record it as a run: what was sent, and how it was answered.
 
+    Example: mlscale load http://127.0.0.1:8080/decode --bodies photos --rate 50 --duration 60 --out runs/load
+
     Exit code 99: a threshold was missed, no request was answered correctly, or the load could not be kept up.
     """
     from mlscale.load_test import LoadOptions, load
@@ -204,18 +208,24 @@ def serve(
     drain: Annotated[float, typer.Option(min=0, help="seconds allowed to finish requests after SIGTERM")] = 20.0,
     warm_up: Annotated[Path | None, typer.Option(help="file with the body of the warm-up request")] = None,
 ) -> None:
-    """Serve a model over HTTP, as its container does: POST /decode, /healthz, /readyz, /metrics."""
+    """Serve a model over HTTP, as its container does: POST /decode, /healthz, /readyz, /metrics.
+
+    Example: mlscale serve --entry my_package.my_model:factory --port 8080
+    """
     from mlscale.serving.serve import serve_command
 
     raise SystemExit(serve_command(host, port, entry, max_bytes, waiting, body_timeout, drain, warm_up))
 
 
 @app.command()
-def doctor() -> None:
-    """Check what can run live on this machine, what is missing, and the command that installs it."""
+def doctor(as_json: Annotated[bool, typer.Option("--json", help="print the findings as JSON")] = False) -> None:
+    """Check what can run live on this machine, what is missing, and the command that installs it.
+
+    Example: mlscale doctor
+    """
     from mlscale.doctor import doctor_command
 
-    raise SystemExit(doctor_command())
+    raise SystemExit(doctor_command(as_json=as_json))
 
 
 @app.command()
@@ -223,7 +233,10 @@ def cleanup(
     older_than: Annotated[str, typer.Option(help="leave newer runs alone: 90s, 15m, 2h, 1d")] = "0s",
     aws: Annotated[bool, typer.Option("--aws", help="also delete your leftover stacks in the AWS account")] = False,
 ) -> None:
-    """Remove what crashed runs left on this machine; runs in progress are not touched."""
+    """Remove what crashed runs left on this machine; runs in progress are not touched.
+
+    Example: mlscale cleanup --older-than 1h
+    """
     from mlscale.cleaning import cleanup_command
 
     print(cleanup_command(older_than, aws=aws))
@@ -238,7 +251,10 @@ def compare(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print the whole report as JSON")] = False,
 ) -> None:
-    """Compare environments: effects with intervals, the noise floor, p-values where the design allows them."""
+    """Compare environments: effects with intervals, the noise floor, p-values where the design allows them.
+
+    Example: mlscale compare runs/one runs/two --level 0.5
+    """
     from mlscale.analysis.comparability import comparability_sentences
     from mlscale.analysis.report import report, to_json
     from mlscale.analysis.report_text import to_text

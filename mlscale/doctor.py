@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, Protocol, runtime_checkable
@@ -115,11 +115,14 @@ def table(findings: Iterable[Finding]) -> Table:
     return rows
 
 
-def doctor_command() -> int:
-    """Print the table. Returns 0 if the local environments (torchserve, rayserve) can run, else 1."""
+def doctor_command(*, as_json: bool = False) -> int:
+    """Print the table, or JSON. Returns 0 if the local environments (torchserve, rayserve) can run, else 1."""
     from rich.console import Console
 
     findings = diagnose()
+    if as_json:
+        Console().print_json(data=[asdict(finding) for finding in findings])
+        return int(any(finding.blocking for finding in findings))
     console = Console()
     if not console.is_terminal:
         console = Console(width=160)  # a file or pipe has no width; rich would assume 80

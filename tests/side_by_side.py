@@ -35,6 +35,7 @@ COMPUTING = (
     "paper/tests/test_results.py",
     "paper/tests/twin",
     "tests/analysis",
+    "tests/docs",
     "tests/hpa",
     "tests/plots",
     "tests/runs",

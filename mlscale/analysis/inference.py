@@ -103,8 +103,7 @@ def compare(
         pairs: (a, b) gives the ratio a / b; default: every pair, in order of appearance.
         with_invalid: take each place's first attempt, valid or not, and compare in spite of many invalid ones.
         p_values: None: where METHOD allows them (cell core, at least 6, 8 or 10 blocks for 2, 3 or more
-        environments); False: never; True: wherever there
-            are 2 blocks of cell core.
+            environments); False: never; True: wherever there are 2 blocks of cell core.
     Returns:
         One row per pair and endpoint. pair, a, b, endpoint, label, n_blocks; ratio, low, high, sim_low, sim_high; p,
         p_holm, p_signflip; n_aa, aa_sd_log, aa_low, aa_high (95 % range of the ratio over n_blocks blocks when nothing

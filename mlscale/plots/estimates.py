@@ -52,8 +52,7 @@ def estimation(rows: pd.DataFrame, table: pd.DataFrame) -> npt.NDArray[Any]:
         Axes, 2 x endpoints. `plotted`: the plotted columns of ``table`` for the upper row; endpoint, environment,
         block, value (s) for the lower one.
     """
-    effects = table.assign(words=[_why_not(effect, rows) for effect in table.to_dict(orient="records")])
-    effects = effects.sort_values("words", key=lambda words: words != "", kind="stable")
+    effects = with_words(table, rows)
     pairs = max(1, effects["pair"].nunique())
     with style():
         axes = new_axes(2, len(PRIMARY), 3.2 + 0.72 * pairs, height_ratios=[0.62 * pairs + 0.2, 2.0])
@@ -142,6 +141,12 @@ def effect_panel(axes: Axes, effects: pd.DataFrame, *, names: bool = True) -> Ax
         axes.set_xticks([])
         axes.spines["bottom"].set_visible(False)
     return attach(axes, effects.reset_index(drop=True))
+
+
+def with_words(table: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
+    """``table`` with the column ``words``, why a pair has no ratio (empty where it has one); such pairs come last."""
+    effects = table.assign(words=[_why_not(effect, rows) for effect in table.to_dict(orient="records")])
+    return effects.sort_values("words", key=lambda words: words != "", kind="stable")
 
 
 def _why_not(effect: Mapping[Hashable, Any], rows: pd.DataFrame) -> str:

@@ -5,6 +5,7 @@ Each command imports what it needs inside its function, so that ``mlscale --help
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -35,7 +36,10 @@ def run(
     quick: Annotated[bool, typer.Option("--quick", help="one block of 60 s schedules, figures/quick/")] = False,
     protocol: Protocol = None,
 ) -> None:
-    """Measure all missing blocks, then draw the figures; can be interrupted and resumed at any time."""
+    """Measure all missing blocks, then draw the figures; can be interrupted and resumed at any time.
+
+    Example: mlscale experiment run --quick
+    """
     from codereader.photos import LoadPhotos
     from mlscale_paper import execute
     from mlscale_paper.pilot import ensure_protocol
@@ -54,13 +58,21 @@ def status(
     runs: Runs = Path("runs"),
     seed: Seed = 0,
     quick: Annotated[bool, typer.Option("--quick")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
-    """Show the state of each run, and the time left."""
+    """Show the state of each run, and the time left.
+
+    Example: mlscale experiment status --runs runs
+    """
     from mlscale.progress import duration
     from mlscale_paper.execute import estimate_s, experiment
 
     planned = experiment(_names(environments), _names(cells), blocks, runs, seed=seed, quick=quick)
     states = planned.states()
+    if as_json:
+        runs_by_folder = {str(state.planned.folder): state.word for state in states}
+        print(json.dumps({"runs": runs_by_folder, "left_s": estimate_s(states, planned.protocol)}))
+        return
     for state in states:
         print(f"{state.word:9} {state.planned.folder}")
     done = sum(state.done for state in states)
@@ -74,7 +86,10 @@ def pilot(
     runs: Runs = Path("runs"),
     seed: Seed = 0,
 ) -> None:
-    """Measure the numbers in data/protocol.json; refused once blocks were measured under it."""
+    """Measure the numbers in data/protocol.json; refused once blocks were measured under it.
+
+    Example: mlscale experiment pilot
+    """
     from codereader.photos import LoadPhotos
     from mlscale_paper import places
     from mlscale_paper.execute import check
@@ -90,7 +105,10 @@ def pilot(
 def freeze(
     runs: Annotated[Path, typer.Option(help="where the hold-out will be measured")] = Path("runs"),
 ) -> None:
-    """Fix the twin's profiles and code for this host, before hold-out runs are measured on it (data/twin.json)."""
+    """Fix the twin's profiles and code for this host, before hold-out runs are measured on it (data/twin.json).
+
+    Example: mlscale experiment freeze --runs runs
+    """
     from mlscale_paper import freeze, places
 
     host, newly_frozen = freeze.freeze(runs.resolve())
@@ -107,7 +125,10 @@ def validate(
         Path | None, typer.Option(exists=True, file_okay=False, help="folder of profiles in which to note the verdict")
     ] = None,
 ) -> None:
-    """Compare the twin with the published hold-out runs and write the record that notebook 09 shows (minutes)."""
+    """Compare the twin with the published hold-out runs and write the record that notebook 09 shows (minutes).
+
+    Example: mlscale experiment validate --draws 24
+    """
     import pandas as pd
 
     from mlscale.progress import Shown
@@ -136,7 +157,10 @@ def validate(
 def compare_profiles(
     profiles: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="folder of profiles to note it in")],
 ) -> None:
-    """Compare the twin with the published runs that its profiles were fitted to, for the interval of an advice."""
+    """Compare the twin with the published runs that its profiles were fitted to, for the interval of an advice.
+
+    Example: mlscale experiment compare-profiles my-profiles
+    """
     from mlscale.progress import Shown
     from mlscale_paper import twin_records
 
@@ -149,7 +173,10 @@ def compare_profiles(
 def claims(
     draws: Annotated[int, typer.Option(min=16, help="simulated runs of each side")] = 128,
 ) -> None:
-    """The twin's verdict on the paper's claims, and which numbers it depends on, for notebook 07 (some minutes)."""
+    """The twin's verdict on the paper's claims, and which numbers it depends on, for notebook 07 (some minutes).
+
+    Example: mlscale experiment claims --draws 20
+    """
     import pandas as pd
 
     from mlscale.progress import Shown
@@ -194,10 +221,26 @@ def check_advice(
 def publish(
     runs: Annotated[Path, typer.Option(help="where runs were measured")] = Path("runs"),
 ) -> None:
-    """Copy the runs behind the figures into data/reference, from which the figures can be redrawn."""
+    """Copy the runs behind the figures into data/reference, from which the figures can be redrawn.
+
+    Example: mlscale experiment publish --runs data/reference
+    """
     from mlscale_paper import publish
 
     print(publish.publish(runs))
+
+
+@experiment_app.command()
+def paper(
+    out: Annotated[Path, typer.Option(help="folder for paper.pdf and paper.html")] = Path("paper/build"),
+) -> None:
+    """Set the published results as a document in which every number leads to the command that makes it.
+
+    Example: mlscale experiment paper --out /tmp/paper
+    """
+    from mlscale_paper.manuscript.build import make
+
+    print(*make(out), sep="\n")
 
 
 def _names(text: str) -> list[str]:

@@ -114,18 +114,31 @@ def summary(content: Mapping[str, Any]) -> str:
     return "\n\n".join(filter(None, (*_summary(content), f"*Load: {' or '.join(content['load'])}. {setting}.*"))) + "\n"
 
 
+def sentences(content: Mapping[str, Any]) -> list[str]:
+    """What `results` say of each pair: the ratio of mean responses, then how much of it is catching up."""
+    return [f"{sentence}." for sentence in [*_sentences(content["effects"]), *_of_which(content["parts"])]]
+
+
+def pairs(content: Mapping[str, Any]) -> list[Row]:
+    """A row for each pair, a column for each endpoint: ratio, 95 % interval, verdict."""
+    return _pairs(content["effects"])
+
+
 def _summary(content: Mapping[str, Any]) -> tuple[str, str]:
-    bullets = "\n".join(
-        f"- {sentence}." for sentence in [*_sentences(content["effects"]), *_of_which(content["parts"])]
-    )
-    table = _pairs(content["effects"])
+    bullets = "\n".join(f"- {sentence}" for sentence in sentences(content))
+    table = pairs(content)
     return bullets, f"**Ratio (95 % interval): verdict**\n\n{_markdown(table)}" if table else ""
+
+
+def cell_results(runs: Sequence[Run], level_s: float) -> dict[str, Any]:
+    """`results` of the runs of one cell."""
+    rows = summarise(runs, level_s)
+    return results(runs, rows, compare(rows), level_s, catch_up_and_steady(rows))
 
 
 def cell_text(runs: Sequence[Run], level_s: float) -> str:
     """`rendered` results of the runs of one cell."""
-    rows = summarise(runs, level_s)
-    return rendered(results(runs, rows, compare(rows), level_s, catch_up_and_steady(rows)))
+    return rendered(cell_results(runs, level_s))
 
 
 def cells_text(runs: Sequence[Run]) -> str:

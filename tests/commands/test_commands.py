@@ -178,3 +178,7 @@ def test_status_lists_the_plan(
     assert len(lines) == 3
     assert all(line.startswith("missing") for line in lines[:2])
     assert lines[-1].startswith("0 of 2 runs are measured, ")
+    assert main(monkeypatch, "experiment", "status", "--quick", "--runs", str(tmp_path / "runs"), "--json") == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert set(plan["runs"].values()) == {"missing"}
+    assert plan["left_s"] > 0

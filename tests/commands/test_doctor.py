@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -38,6 +39,13 @@ def test_what_is_only_simulated_is_not_broken(monkeypatch: pytest.MonkeyPatch) -
     assert finding.state == "not yet"
     assert finding.remedy.startswith("mlscale simulate ecs")
     assert not finding.blocking
+
+
+def test_findings_as_json(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    needed = Finding("disk", "missing", "full", "make room", needed=True)
+    monkeypatch.setattr(doctor, "diagnose", lambda: [needed])
+    assert doctor.doctor_command(as_json=True) == 1
+    assert [Finding(**finding) for finding in json.loads(capsys.readouterr().out)] == [needed]
 
 
 def test_an_error_of_ours_keeps_its_remedy() -> None:

@@ -27,7 +27,10 @@ def decode(
     ] = None,
     device: Annotated[str | None, typer.Option(help="cpu or cuda; default: $MLSCALE_DEVICE, else cpu")] = None,
 ) -> None:
-    """Read the codes in photos; prints one JSON line per photo. Exit code 2 if a photo can't be read."""
+    """Read the codes in photos; prints one JSON line per photo. Exit code 2 if a photo can't be read.
+
+    Example: mlscale decode photo.jpg
+    """
     from codereader.decoder import make_decoder
 
     decoder = make_decoder(weights, device)
@@ -63,7 +66,10 @@ def train(
     ] = None,
     photos: Annotated[int, typer.Option(min=1, help="validation photos per difficulty after training")] = 200,
 ) -> None:
-    """Train the code reader's networks on generated photos and measure their read rates."""
+    """Train the code reader's networks on generated photos and measure their read rates.
+
+    Example: mlscale train --out training --scale 0.1
+    """
     from codereader.training.loop import Training, bfloat16_is_quicker, claim
 
     try:

@@ -70,31 +70,46 @@ def _up(
         typer.Option("--machines", help="with Karpenter and machines that join and leave; kept from then on"),
     ] = False,
 ) -> None:
-    """Start or repair the cluster: starts what does not run. Builds its programs the first time."""
+    """Start or repair the cluster: starts what does not run. Builds its programs the first time.
+
+    Example: mlscale cluster up --hpa-sync 5s
+    """
     print(up_command(cfs_period, hpa_sync, machines=machines))
 
 
 @cluster_app.command("start")
 def _start() -> None:
-    """Start a stopped cluster again."""
+    """Start a stopped cluster again.
+
+    Example: mlscale cluster start
+    """
     print(start_command())
 
 
 @cluster_app.command("stop")
 def _stop() -> None:
-    """End all processes of the cluster; keep its state."""
+    """End all processes of the cluster; keep its state.
+
+    Example: mlscale cluster stop
+    """
     print(stop_command())
 
 
 @cluster_app.command("down")
 def _down() -> None:
-    """Remove the cluster and its state; built programs stay in the cache."""
+    """Remove the cluster and its state; built programs stay in the cache.
+
+    Example: mlscale cluster down
+    """
     print(down_command())
 
 
 @cluster_app.command("status")
 def _status(as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False) -> None:
-    """Show its parts: state, process, CPU over a second, memory, log. Exit code 1 unless all are up."""
+    """Show its parts: state, process, CPU over a second, memory, log. Exit code 1 unless all are up.
+
+    Example: mlscale cluster status --json
+    """
     text, whole = status_command(as_json)
     print(text)
     raise SystemExit(0 if whole else 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from mlscale.runs import Run
     from mlscale_twin.profile import Profile
 
+AsJson = Annotated[bool, typer.Option("--json", help="print the result as JSON")]
 Arm = Annotated[str, typer.Option(help="preset of settings: matched, shipped, static-min or static-max")]
 
 
@@ -48,8 +50,12 @@ def simulate(
         list[str] | None, typer.Option("--set", help="PATH=VALUE, overrides a number of the profile; repeatable")
     ] = None,
     machine_failures: Annotated[float, typer.Option(min=0, help="random failures per machine and hour")] = 0.0,
+    as_json: AsJson = False,
 ) -> None:
-    """Simulate a run: the framework's own scaling decisions on a calibrated model. Nothing is deployed or measured."""
+    """Simulate a run: the framework's own scaling decisions on a calibrated model. Nothing is deployed or measured.
+
+    Example: mlscale simulate k3s --scaling max_replicas=6 --out runs/simulated
+    """
     from mlscale.cost import read_prices, usage_of, usd_per_month
     from mlscale.defaults import defaults
     from mlscale.environments.base import own_model
@@ -82,6 +88,10 @@ def simulate(
     answered = int((run.requests.status == "ok").sum())
     usage = usage_of(run, 0.0, run.info.schedule.duration_s)
     usd = usd_per_month(environment, next(iter(run.info.scaling.values())), usage, read_prices())
+    if as_json:
+        counts = {"requests": len(run.requests), "answered": answered}
+        print(json.dumps({"run": str(run.path), "mode": "simulated", **counts, **asdict(usage), "usd_per_month": usd}))
+        return
     print(f"{run.path}: SIMULATED, {len(run.requests)} requests, {answered} answered; nothing was measured")
     print(f"  {usage.replicas:.2f} replicas on average; {usd:.2f} USD a month if this load went on")
 
@@ -105,8 +115,12 @@ def sweep(
     ray: Annotated[
         str | None, typer.Option(help="address of a Ray cluster, or local; default: processes on this machine")
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Simulate a grid of settings; print each combination's mean figures, the best first. Nothing is measured."""
+    """Simulate a grid of settings; print each combination's mean figures, the best first. Nothing is measured.
+
+    Example: mlscale sweep k3s --scaling target_in_flight=0.5,1,2 --out sweep.jsonl
+    """
     from mlscale.defaults import defaults
     from mlscale.loadgen.schedule_files import read_schedule
     from mlscale.progress import Shown
@@ -140,6 +154,9 @@ def sweep(
     table = runs.groupby(keys, sort=False)[figures].mean().sort_values(sort, kind="stable")
     file = out.with_suffix(".csv")
     table.to_csv(file)
+    if as_json:
+        print(table.reset_index().to_json(orient="records"))
+        return
     print(table.head(_SWEEP_ROWS).to_string(float_format="{:.3g}".format))
     more = f", the best {_SWEEP_ROWS} are shown" if len(table) > _SWEEP_ROWS else ""
     print(f"{file}: SIMULATED, {len(table)} combinations{more}; means of {draws} draws, nothing was measured")
@@ -172,9 +189,13 @@ def calibrate(
     schedule: Annotated[
         Path | None, typer.Option(help="JSON file of a load with a step; default: the protocol's")
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Fit an environment's profile to live runs: service times and the durations of a replica's start. Named an
-    environment, it measures the run first: mlscale calibrate k3s --out my-profile.json"""
+    environment, it measures the run first.
+
+    Example: mlscale calibrate k3s --out my-profile.json
+    """
     from mlscale.environments import names
     from mlscale.progress import Shown
     from mlscale.runs import load_runs
@@ -196,6 +217,9 @@ def calibrate(
         compared = compare_profile(fitted, valid, "runs that it was fitted to", progress=progress)
     after = fitted.model_copy(update={"compared": compared})
     write_text(file, after.model_dump_json(indent=2, exclude_none=True) + "\n")
+    if as_json:
+        print(json.dumps({"profile": str(file), **compared.model_dump(mode="json")}))
+        return
     print(f"{file}: fitted to {len(valid)} live runs of {after.environment}")
     for name, value, shipped, unit in (
         ("CPU per answer", 1000 * _work_s(after), 1000 * _work_s(before), "ms"),

@@ -119,6 +119,16 @@ def test_a_calibrated_profile_can_be_simulated(tmp_path: Path, capsys: pytest.Ca
         simulate("torchserve", out=tmp_path / "other", profile=tmp_path / "mine.json")
 
 
+def test_results_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cli.simulate("ecs", tmp_path / "run", as_json=True)
+    said = json.loads(capsys.readouterr().out)
+    assert (said["mode"], said["requests"]) == ("simulated", len(load_run(tmp_path / "run").requests))
+    cli.sweep(["ecs"], tmp_path / "sweep.jsonl", draws=1, as_json=True)
+    [row] = json.loads(capsys.readouterr().out)
+    assert row["environment"] == "ecs"
+    assert row["mean_response_s"] > 0
+
+
 def test_the_command_line(tmp_path: Path) -> None:
     argv = [sys.executable, "-m", "mlscale.cli", "simulate", "ecs", "--out", str(tmp_path / "run")]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)

@@ -30,7 +30,10 @@ def advise(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="of arrivals and of the settings tried")] = 0,
 ) -> None:
-    """Recommend a strategy for local and for cloud, with settings to paste, for a trace and an objective. Simulated."""
+    """Recommend a strategy for local and for cloud, with settings to paste, for a trace and an objective. Simulated.
+
+    Example: mlscale advise trace.csv --p95 1.0 --out advice
+    """
     from mlscale.loadgen.schedule_files import read_schedule
     from mlscale.progress import Shown
     from mlscale_twin.plots.advice import cost_and_slow
