@@ -58,3 +58,29 @@ def test_a_usual_mistake_gets_its_own_hint_and_is_told_from_the_right_answer(lab
             assert check(name, answer).text == hint
     assert check(name, "nonsense").right is False
     assert check(name, None).right is None
+
+
+@pytest.mark.parametrize(
+    ("lab", "name", "answer", "hint"),
+    [
+        ("lab_1_queues", "replicas", 2, "grows for ever"),
+        ("lab_1_queues", "replicas", 3, "100 % load"),
+        ("lab_1_queues", "replicas", 4, "are asked for"),
+        ("lab_1_queues", "replicas", 9, "one fewer would do"),
+        ("lab_2_thresholds", "settings", {"upscale_delay_s": 0.0, "downscale_delay_s": 0.0}, "It oscillates"),
+        ("lab_2_thresholds", "settings", {"downscale_delay_s": 120.0}, "Calm and slow"),
+        ("lab_2_thresholds", "settings", {"min_replicas": 3, "target_ongoing": 0.2}, "Calm and too expensive"),
+        ("lab_2_thresholds", "settings", {"min_replicas": 4}, "Nothing is scaled any more"),
+        ("lab_2_thresholds", "settings", {"min_replica": 4}, "unknown setting 'min_replica'"),
+        ("lab_3_cold_starts", "settings", {}, "Too slow"),
+        ("lab_3_cold_starts", "settings", {"min_replicas": 3}, "Fast and too expensive"),
+        ("lab_3_cold_starts", "settings", {"cpu_cores": 1.0}, "Replicas of the same size"),
+        ("lab_4_machines", "settings", {"buffer_replicas": 2}, "Room alone still leaves the pod to start"),
+        ("lab_4_machines", "settings", {"min_replicas": 3}, "Fast and too expensive"),
+        ("lab_4_machines", "settings", {"boot": "0s"}, "can't choose how long a machine boots"),
+    ],
+)
+def test_a_typical_wrong_solution_fails_with_the_hint_that_fits(lab: str, name: str, answer: object, hint: str) -> None:
+    verdict = lesson_of(lab).checks()(name, answer)
+    assert verdict.right is False
+    assert hint in verdict.text

@@ -27,6 +27,8 @@ from mlscale_twin.strategy.strategies import DAY_PARTS, MOST_REPLICAS, PART_S, P
 from mlscale_twin.studies.executors import executor
 
 _STAGES: Final = {"whole trace": 0, "windows": 1, "fluid": 2}
+# EKS on AWS, with the load balancer, image pull and metrics that ECS has, and not the rehearsal on a machine here.
+_PROFILES: Final = {"eks": "eks-karpenter"}
 # Each place, in words.
 PLACES: Final[Mapping[Place, str]] = {
     "local-shared": "local, on machines shared with other work",
@@ -109,7 +111,7 @@ def advise(schedule: OpenLoop | ClosedLoop, objective: Objective, options: Advis
     """
     chosen = options or AdviseOptions()
     demand = demand_of(schedule)
-    profiles = {name: read_profile(name) for name in chosen.environments}
+    profiles = {name: read_profile(_PROFILES.get(name, name)) for name in chosen.environments}
     profiles |= {own.environment: own for own in map(read_profile, chosen.profiles)}
     prices = read_prices(chosen.region, chosen.prices)
     question = Question(demand, objective, profiles, prices, seed=chosen.seed, progress=chosen.progress)
