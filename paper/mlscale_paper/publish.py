@@ -25,7 +25,7 @@ from mlscale.runs import SCHEMAS, MlscaleError, Run, load_run, load_runs
 from mlscale_paper import places
 from mlscale_paper.attempts import IDENTITY, State, run_dirs
 from mlscale_paper.protocol import published_protocol
-from mlscale_paper.twin_records import RECORDS, VALIDATION
+from mlscale_paper.twin_records import CLAIMS, RECORDS, VALIDATION
 from mlscale_paper.variants import CELLS, REHEARSED, TWIN_CELLS
 
 if TYPE_CHECKING:
@@ -141,19 +141,21 @@ def publish(runs: Path) -> str:
 
 
 def _fill(checkout: Path, figures: Path) -> None:
-    """Fill the documents' blocks of results: the comparison where one was drawn, the cells other than core, and
-    the twin's validation."""
-    from mlscale_paper.results import RENDERED, RESULTS, filled, summary, twin_text
+    """Fill the documents' blocks of results: the comparison where one was drawn, the cells other than core, the
+    twin's validation, and its verdicts on the claims."""
+    from mlscale_paper.results import RENDERED, RESULTS, claims_text, filled, summary, twin_text
 
-    readme, results, record = checkout / "README.md", checkout / "docs/results.md", places.reference() / VALIDATION
+    readme, results = checkout / "README.md", checkout / "docs/results.md"
     if (figures / RESULTS).exists():
         comparison = json.loads((figures / RESULTS).read_text())
         write_text(readme, filled(readme, "results", summary(comparison)))
         write_text(results, filled(results, "results", (figures / RENDERED).read_text()))
     for name, text in beside_core().items():
         write_text(results, filled(results, name, text))
-    validation = json.loads(record.read_text()) if record.exists() else None
-    write_text(results, filled(results, "twin", twin_text(validation)))
+    for name, file, text_of in (("twin", VALIDATION, twin_text), ("claims", CLAIMS, claims_text)):
+        record = places.reference() / file
+        content = json.loads(record.read_text()) if record.exists() else None
+        write_text(results, filled(results, name, text_of(content)))
 
 
 def beside_core() -> dict[str, str]:

@@ -27,6 +27,7 @@ from mlscale.atomic import write_text
 from mlscale.plots.captions import caption
 from mlscale.plots.style import display_name
 from mlscale.runs import ClosedLoop, MlscaleError, OpenLoop, Run, Staircase
+from mlscale_paper.plots.predictions import CLAIMS
 from mlscale_paper.variants import CELLS, TWIN_CELLS, cell_of
 from mlscale_twin.negative_controls import NOTICED_SHARE
 
@@ -38,6 +39,7 @@ NOT_VALIDATED: Final = (
     "**Not validated.** The profiles were fitted to the published runs of core and rehearsal, and have not been "
     "compared with runs that they were not fitted to."
 )
+NO_CLAIMS: Final = "**Not judged.** No record of `mlscale experiment claims` is published."
 Row = dict[str, Any]
 
 
@@ -200,6 +202,35 @@ def twin_text(record: Mapping[str, Any] | None) -> str:
         "resamples. A figure is claimed if it is equivalent and every wrong twin that it depends on was noticed.*"
     )
     return f"{_markdown(table)}\n\n{aim}\n"
+
+
+def claims_text(record: Mapping[str, Any] | None) -> str:
+    """The twin's verdicts on the paper's claims, as Markdown: a row for each claim.
+
+    Args:
+        record: of `mlscale experiment claims`; None where none is published.
+    """
+    if record is None:
+        return NO_CLAIMS + "\n"
+    table = [
+        {"claim": f"{name}: {says}"}
+        | {
+            f"{settings}{horizon}": _verdict(judged, name, prefix)
+            for settings, judged in (
+                ("settings alike", record["arms"]["matched"]),
+                ("each platform's defaults", record["arms"]["shipped"]),
+            )
+            for horizon, prefix in (("", ""), (", first 120 s", "early_"))
+        }
+        for name, says in CLAIMS.items()
+    ]
+    return f"{_markdown(table)}\n\n*Simulated: {record['draws']} draws. In brackets: if the twin had no error.*\n"
+
+
+def _verdict(judged: Mapping[str, Any], claim: str, prefix: str) -> str:
+    verdict = str(judged[f"{prefix}verdicts"][claim])
+    exact = str(judged["exact_verdicts"][claim]) if not prefix else verdict
+    return verdict + (f" ({exact})" if exact != verdict else "")
 
 
 def filled(file: Path, name: str, content: str) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -10,8 +12,8 @@ from mlscale.analysis.validity import judge
 from mlscale.runs import load_runs
 from mlscale_paper import places
 from mlscale_paper.publish import beside_core
-from mlscale_paper.results import filled, twin_text
-from mlscale_paper.twin_records import VALIDATION
+from mlscale_paper.results import claims_text, filled, twin_text
+from mlscale_paper.twin_records import CLAIMS, VALIDATION
 
 REFERENCE = places.reference()
 pytestmark = pytest.mark.skipif(not REFERENCE.is_dir(), reason="no runs are published in data/reference yet")
@@ -33,8 +35,11 @@ def test_the_results_say_of_the_other_cells_what_their_runs_say() -> None:
         assert filled(document, name, text) == document.read_text()
 
 
-def test_the_results_say_of_the_twin_what_the_validation_on_record_found() -> None:
-    file = REFERENCE / VALIDATION
-    record = json.loads(file.read_text()) if file.exists() else None
+@pytest.mark.parametrize(
+    ("name", "record", "text_of"), [("twin", VALIDATION, twin_text), ("claims", CLAIMS, claims_text)]
+)
+def test_the_results_say_what_the_records_say(name: str, record: str, text_of: Callable[[Any], str]) -> None:
+    file = REFERENCE / record
+    content = json.loads(file.read_text()) if file.exists() else None
     document = places.checkout() / "docs/results.md"
-    assert filled(document, "twin", twin_text(record)) == document.read_text()
+    assert filled(document, name, text_of(content)) == document.read_text()

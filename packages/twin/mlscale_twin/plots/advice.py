@@ -70,7 +70,7 @@ def cost_and_slow(table: pd.DataFrame, limit_s: float) -> npt.NDArray[Any]:
             _label(axes, advised.iloc[number])
         axes.set_xlabel("cost (USD per month)")
         axes.set_ylabel(f"requests slower than {limit_s:g} s")
-        axes.set_xlim(left=shown["usd"].min() / 4)
+        axes.set_xlim(left=shown["usd"].min() / 11)  # room for the labels
         text = f"green: at most {100 * SHARE_SLOW:g} % are slow"
         axes.text(0.985, 100 * _LEAST / 9, text, transform=axes.get_yaxis_transform(), color=MUTED, ha="right")
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _percent(value)))
