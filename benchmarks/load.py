@@ -1,20 +1,28 @@
-"""The load generator beside a bare aiohttp loop and Locust: lateness, cost and capacity.
+"""The load generator beside wrk, vegeta, k6 and Locust: lateness, cost and capacity.
 
-    python benchmarks/load.py [--rate 2000] [--seconds 6] [--rounds 3]
+    python benchmarks/load.py [--rates 500,2000] [--seconds 6] [--rounds 3] [--peers wrk,vegeta,k6,locust]
 
-All send to the same trivial server, in turns (so that changes of the machine affect all alike), each on one core while
-the server has another. At a given rate: how late is a request sent (open loop: after its due time; Locust: after its
-pacing's; a tool that can't hold the rate gets later and later), and at what CPU cost? And how many requests a second do
-32 clients without think time make? Locust is optional: make bench-extra.
+All send to the same trivial Go server, in turns (so that changes of the machine affect all alike), each on one core
+while the server has another. mlscale, vegeta and k6 (CSV) write a record of every request to a file, wrk and Locust
+none. *Paced*: how late is a request sent at a given rate, and at what CPU cost? (k6 does not tell the first; of Locust,
+the lateness after its own pacing; wrk has no pace.) *Flat out*: how many requests a second do 16 clients without think
+time make?
+
+Go is needed for the server (https://go.dev/dl). Peers that are not installed are left out:
+    wrk      apt-get install wrk
+    vegeta   go install github.com/tsenart/vegeta/v12@latest
+    k6       go install go.k6.io/k6@latest
+    Locust   make bench-extra
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import os
 import platform
+import re
+import resource
 import shutil
 import statistics
 import subprocess
@@ -23,134 +31,106 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import product
 from pathlib import Path
 
-import aiohttp
-import uvloop
-
+from mlscale.analysis.summary import host_name
+from mlscale.host.facts import host_facts
 from mlscale.loadgen.process import LoadProcess, LoadSpec
-from mlscale.loadgen.schedules import send_times
 from mlscale.runs import ClosedLoop, ClosedStage, Connections, Constant, OpenLoop
 
-CLIENTS = 32
-BODY = b'{"codes": []}'
-REPLY = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(BODY) + BODY
-LOCUSTFILE = Path(__file__).with_name("load_locust.py")
-
+CLIENTS = 16
+HERE = Path(__file__).parent
+NAN = float("nan")
 Row = dict[str, float]
 
 
-class TrivialServer(asyncio.Protocol):
-    """Answers every GET at once; closes the connection on request."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport: asyncio.Transport = transport  # type: ignore[assignment]
-        self._buffer = b""
-
-    def data_received(self, data: bytes) -> None:
-        self._buffer += data
-        while b"\r\n\r\n" in self._buffer:
-            head, self._buffer = self._buffer.split(b"\r\n\r\n", 1)
-            self._transport.write(REPLY)
-            if b"connection: close" in head.lower():
-                self._transport.close()
-                return
-
-
-async def serve() -> None:
-    server = await asyncio.get_running_loop().create_server(TrivialServer, "127.0.0.1", 0, backlog=4096)
-    print(server.sockets[0].getsockname()[1], flush=True)
-    await server.serve_forever()
-
-
-async def bare_open(url: str, rate: float, seconds: float, connections: str) -> None:
-    """The obvious loop: a task per due time, timed by the event loop."""
-    due_times = [t for sends in send_times(open_loop(rate, seconds), 0) for t in sends.intended_s.tolist()]
-    late: list[float] = []
-    async with bare_session(connections) as session:
-        start_s, cpu_s = time.monotonic() + 0.2, time.process_time()
-
-        async def send(due_s: float) -> None:
-            late.append(time.monotonic() - start_s - due_s)
-            async with session.get(url) as response:
-                await response.read()
-
-        tasks = set()
-        for due_s in due_times:
-            delay_s = start_s + due_s - time.monotonic()
-            if delay_s > 0:
-                await asyncio.sleep(delay_s)
-            task = asyncio.create_task(send(due_s))
-            tasks.add(task)
-            task.add_done_callback(tasks.discard)
-        await asyncio.gather(*tasks)
-        wall_s = time.monotonic() - start_s
-        print(json.dumps(row_of(late, len(late) / wall_s, (time.process_time() - cpu_s) / wall_s)))
-
-
-async def bare_closed(url: str, seconds: float, connections: str) -> None:
-    async with bare_session(connections) as session:
-        start_s, cpu_s, count = time.monotonic(), time.process_time(), 0
-
-        async def client() -> None:
-            nonlocal count
-            while time.monotonic() < start_s + seconds:
-                async with session.get(url) as response:
-                    await response.read()
-                count += 1
-
-        await asyncio.gather(*(client() for _ in range(CLIENTS)))
-        wall_s = time.monotonic() - start_s
-        print(json.dumps(row_of([], count / wall_s, (time.process_time() - cpu_s) / wall_s)))
-
-
-def bare_session(connections: str) -> aiohttp.ClientSession:
-    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, force_close=connections == "fresh"))
-
-
-def open_loop(rate: float, seconds: float) -> OpenLoop:
-    return OpenLoop(duration_s=seconds, rate=Constant(rate_rps=rate), arrivals="poisson")
-
-
-def row_of(late: list[float], rate: float, cores: float) -> Row:
-    ordered = sorted(late) or [float("nan")]
+def row(rate: float, cores: float, late_s: list[float] | None = None) -> Row:
+    ordered = sorted(late_s or [NAN])
     return {
         "p50_ms": 1000 * ordered[len(ordered) // 2],
         "p99_ms": 1000 * ordered[int(len(ordered) * 0.99)],
-        "max_ms": 1000 * ordered[-1],
         "rate": rate,
         "cores": cores,
     }
 
 
-def ours(schedule: OpenLoop | ClosedLoop, url: str, connections: Connections, prefix: list[str]) -> Row:
+def run(command: list[str], **options: object) -> tuple[subprocess.CompletedProcess[str], float, float]:
+    """The finished command, its CPU time and its duration, s: start-up included."""
+    before, began_s = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
+    done = subprocess.run(command, capture_output=True, text=True, start_new_session=True, **options)  # type: ignore[call-overload]
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    if done.returncode not in (0, 99):
+        raise SystemExit(f"{' '.join(command)}: {done.stderr[-500:]}")
+    return done, cpu_s, time.monotonic() - began_s
+
+
+def mlscale(url: str, rate: float | None, seconds: float, connections: Connections, on_core: list[str]) -> Row:
+    closed = ClosedLoop(duration_s=seconds, stages=(ClosedStage(start_s=0, clients=CLIENTS),))
+    schedule = OpenLoop(duration_s=seconds, rate=Constant(rate_rps=rate), arrivals="even") if rate else closed
     with tempfile.TemporaryDirectory() as folder, LoadProcess() as load:
         spec = LoadSpec(url, schedule, connections=connections, start_s=None, abort_lateness_s=60.0)
-        load.start(spec, prefix, [Path(folder) / "requests-0.arrow"])
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        load.start(spec, on_core, [Path(folder) / "requests-0.arrow"])
         load.wait_ready()
         load.release(time.monotonic(), 0.2)
         report = load.wait()
-    return {
-        "p50_ms": 1000 * report.lateness_p50_s,
-        "p99_ms": 1000 * report.lateness_p99_s,
-        "max_ms": 1000 * report.lateness_max_s,
-        "rate": report.finished / schedule.duration_s,
-        "cores": report.load_cpu_cores,
-    }
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    late = {"p50_ms": 1000 * report.lateness_p50_s, "p99_ms": 1000 * report.lateness_p99_s}
+    return row(report.finished / seconds, cpu_s / seconds) | (late if rate else {})
 
 
-def bare(role: str, url: str, rate: float, seconds: float, connections: str, prefix: list[str]) -> Row:
-    own = [sys.executable, __file__, "--role", role, "--url", url, "--rate", str(rate), "--seconds", str(seconds)]
-    out = subprocess.run(
-        [*prefix, *own, "--connections", connections], check=True, capture_output=True, start_new_session=True
-    )
-    row: Row = json.loads(out.stdout)
-    return row
+def wrk(url: str, rate: float | None, seconds: float, connections: Connections, on_core: list[str]) -> Row:
+    fresh = ["-H", "Connection: close"] if connections == "fresh" else []
+    done, cpu_s, _ = run([*on_core, "wrk", "-t1", f"-c{CLIENTS}", f"-d{seconds:g}s", *fresh, url])
+    return row(float(re.findall(r"Requests/sec:\s+([\d.]+)", done.stdout)[0]), cpu_s / seconds)
 
 
-def locust(url: str, rate: float | None, seconds: float, connections: str, prefix: list[str]) -> Row:
-    """Locust's FastHttpUser; paced (``rate``, 10 a second and user) or as fast as it can with CLIENTS users."""
-    users = round(rate / 10) if rate else CLIENTS
+def vegeta(url: str, rate: float | None, seconds: float, connections: Connections, on_core: list[str]) -> Row:
+    pace = [f"-rate={rate:g}"] if rate else ["-rate=0", f"-max-workers={CLIENTS}"]
+    with tempfile.TemporaryDirectory() as folder:
+        results = Path(folder) / "results.bin"
+        kept = f"-keepalive={str(connections == 'kept').lower()}"
+        command = ["vegeta", "attack", *pace, f"-duration={seconds:g}s", kept, f"-output={results}"]
+        _, cpu_s, _ = run([*on_core, *command], input=f"GET {url}\n")
+        csv = subprocess.run(["vegeta", "encode", "--to=csv", str(results)], capture_output=True, text=True, check=True)
+    sent_s = sorted(int(line.split(",", 1)[0]) / 1e9 for line in csv.stdout.splitlines())
+    # Request k is due k / rate after the first: vegeta's own pacer, linear from its start.
+    late_s = [sent - sent_s[0] - number / rate for number, sent in enumerate(sent_s)] if rate else None
+    return row(len(sent_s) / seconds, cpu_s / seconds, late_s)
+
+
+K6 = """
+import http from "k6/http";
+const paced = {
+  executor: "constant-arrival-rate", rate: RATE, timeUnit: "1s", duration: "SECONDSs", preAllocatedVUs: 64, maxVUs: 512,
+};
+const flat = {executor: "constant-vus", vus: CLIENTS, duration: "SECONDSs"};
+export const options = {scenarios: {load: PACED ? paced : flat}, noConnectionReuse: FRESH};
+export default function () { http.get("URL"); }
+"""
+
+
+def k6(url: str, rate: float | None, seconds: float, connections: Connections, on_core: list[str]) -> Row:
+    values = {
+        "RATE": f"{rate or 1:g}", "SECONDS": f"{seconds:g}", "CLIENTS": str(CLIENTS), "URL": url,
+        "PACED": str(rate is not None).lower(), "FRESH": str(connections == "fresh").lower(),
+    }  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        script, results = Path(folder) / "script.js", Path(folder) / "results.csv"
+        script.write_text(re.sub("|".join(values), lambda name: values[name.group()], K6))
+        command = ["k6", "run", "--quiet", "--no-usage-report", "--out", f"csv={results}", str(script)]
+        _, cpu_s, _ = run([*on_core, *command])
+        with results.open() as lines:
+            count = sum(line.startswith("http_reqs,") for line in lines)
+    return row(count / seconds, cpu_s / seconds)
+
+
+def locust(url: str, rate: float | None, seconds: float, connections: Connections, on_core: list[str]) -> Row:
+    """Locust's FastHttpUser; paced (10 a second and user) or as fast as it can with CLIENTS users."""
+    users = str(round(rate / 10) if rate else CLIENTS)
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder) / "locust.json"
         environment = os.environ | {
@@ -159,112 +139,83 @@ def locust(url: str, rate: float | None, seconds: float, connections: str, prefi
             "BENCH_FRESH": "1" if connections == "fresh" else "",
             "BENCH_SECONDS": str(seconds),
         }
-        command = [sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), "--headless", "--host", url, "--only-summary"]
-        command += [
-            "-u",
-            str(users),
-            "-r",
-            str(users),
-            "-t",
-            f"{seconds + 3:.0f}s",
-            "--stop-timeout",
-            "2",
-            "-L",
-            "ERROR",
-        ]
-        subprocess.run([*prefix, *command], check=False, capture_output=True, env=environment, start_new_session=True)
+        command = [sys.executable, "-m", "locust", "-f", str(HERE / "load_locust.py"), "--headless", "--host", url]
+        command += ["--only-summary", "-u", users, "-r", users, "-t", f"{seconds + 3:.0f}s", "-L", "ERROR"]
+        subprocess.run([*on_core, *command], check=False, capture_output=True, env=environment, start_new_session=True)
         measured = json.loads(result.read_text())
-    return row_of(measured["late_s"], measured["rate"], measured["cores"])
+    return row(measured["rate"], measured["cores"], measured["late_s"])
+
+
+Tool = Callable[[str, float | None, float, Connections, list[str]], Row]
+TOOLS: dict[str, Tool] = {"mlscale": mlscale, "wrk": wrk, "vegeta": vegeta, "k6": k6, "locust": locust}
+
+
+def installed(name: str) -> bool:
+    if name == "locust":
+        return subprocess.run([sys.executable, "-c", "import locust"], capture_output=True).returncode == 0
+    return name == "mlscale" or shutil.which(name) is not None
 
 
 @contextmanager
-def server(prefix: list[str]) -> Iterator[str]:
-    command = [*prefix, sys.executable, __file__, "--role", "server"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
-        assert process.stdout is not None
-        try:
-            yield f"http://127.0.0.1:{int(process.stdout.readline())}/"
-        finally:
-            process.terminate()
+def server(on_core: list[str]) -> Iterator[str]:
+    with tempfile.TemporaryDirectory() as folder:
+        program = Path(folder) / "server"
+        subprocess.run(["go", "build", "-o", str(program), str(HERE / "load_server.go")], check=True)
+        with subprocess.Popen([*on_core, str(program)], stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            try:
+                yield f"http://127.0.0.1:{int(process.stdout.readline())}/"
+            finally:
+                process.terminate()
 
 
-def on_core(core: int, *, realtime: bool) -> list[str]:
-    """argv that pins a command to one core, with the highest priority that the kernel allows.
-
-    A new session is a new autogroup, whose weight is the group's nice value, not the process's.
-    """
-    if shutil.which("taskset") is None:
-        return []
-    pinned = ["taskset", "-c", str(core)]
-    if realtime:
-        return ["chrt", "-f", "10", *pinned]
-    if os.geteuid() == 0 and Path("/proc/self/autogroup").exists():
-        return ["sh", "-c", 'echo -20 >/proc/self/autogroup; exec "$0" "$@"', *pinned]
-    return pinned
-
-
-def measure(rate: float, seconds: float, rounds: int, *, realtime: bool) -> dict[tuple[str, str, str], list[Row]]:
-    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0, 1]
-    load_core, server_core = on_core(cores[0], realtime=realtime), on_core(cores[-1], realtime=realtime)
-    closed = ClosedLoop(duration_s=seconds, stages=(ClosedStage(start_s=0, clients=CLIENTS),))
-    with_locust = subprocess.run([sys.executable, "-c", "import locust"], capture_output=True).returncode == 0
-    if not with_locust:
-        print("Locust is not installed and left out (make bench-extra installs it)\n")
+def measure(rates: list[float], seconds: float, rounds: int, tools: list[str]) -> dict[tuple[str, str, str], list[Row]]:
+    """Rows by load, connections and tool; one per round."""
+    cores = sorted(os.sched_getaffinity(0))
+    pinned = [["taskset", "-c", str(core)] for core in (cores[0], cores[-1])]
     results: dict[tuple[str, str, str], list[Row]] = {}
+    loads = [*((f"{rate:g}/s", rate) for rate in rates), ("flat out", None)]
     kinds: tuple[Connections, ...] = ("kept", "fresh")
-    with server(server_core) as url:
-        for _ in range(rounds):
-            for kind in kinds:
-                turns: dict[tuple[str, str], Callable[[], Row]] = {
-                    ("paced", "mlscale"): lambda k=kind: ours(open_loop(rate, seconds), url, k, load_core),  # type: ignore[misc]
-                    ("paced", "bare aiohttp"): lambda k=kind: bare("open", url, rate, seconds, k, load_core),  # type: ignore[misc]
-                    ("flat out", "mlscale"): lambda k=kind: ours(closed, url, k, load_core),  # type: ignore[misc]
-                    ("flat out", "bare aiohttp"): lambda k=kind: bare("closed", url, rate, seconds, k, load_core),  # type: ignore[misc]
-                }
-                if with_locust:
-                    turns["paced", "Locust"] = lambda k=kind: locust(url, rate, seconds, k, load_core)  # type: ignore[misc]
-                    turns["flat out", "Locust"] = lambda k=kind: locust(url, None, seconds, k, load_core)  # type: ignore[misc]
-                for (what, tool), turn in turns.items():
-                    results.setdefault((what, kind, tool), []).append(turn())
+    with server(pinned[1]) as url:
+        for number in range(rounds):
+            for (load, rate), kind, tool in product(loads, kinds, tools):
+                if tool != "wrk" or rate is None:
+                    made = TOOLS[tool](url, rate, seconds, kind, pinned[0])
+                    results.setdefault((load, kind, tool), []).append(made)
+            print(f"round {number + 1} of {rounds}", file=sys.stderr)
     return results
 
 
-def report(results: dict[tuple[str, str, str], list[Row]], rate: float) -> None:
-    print(f"{'':32}{'sent late by, ms':^36}{'requests/s':>12}{'of mlscale':>12}{'core':>7}")
-    print(f"{'':32}{'p50':>8}{'p99':>8}{'max':>8}{'p99, each round':>22}")
-    for (what, kind, tool), rows in sorted(results.items(), key=lambda item: (item[0][0], item[0][1])):
-        middle = {name: statistics.median(row[name] for row in rows) for name in rows[0]}
-        base = statistics.median(row["rate"] for row in results[what, kind, "mlscale"])
-        rounds = " ".join(f"{row['p99_ms']:.2f}" for row in rows) if what == "paced" else ""
-        late = f"{middle['p50_ms']:8.2f}{middle['p99_ms']:8.2f}{middle['max_ms']:8.2f}" if what == "paced" else " " * 24
-        numbers = f"{late}{rounds:>22}{middle['rate']:12.0f}{middle['rate'] / base:12.2f}{middle['cores']:7.2f}"
-        print(f"{what:<9}{kind:<7}{tool:<16}{numbers}")
-    print(f"\npaced: {rate:g} requests/s due (Poisson; Locust: 10 a second and user). Medians of the rounds.")
+def table(results: dict[tuple[str, str, str], list[Row]]) -> str:
+    """Medians of the rounds, as Markdown."""
+    lines = [
+        "| load | connections | tool | late p50, ms | late p99, ms | requests/s | of mlscale's | cores |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for (load, kind, tool), rows in results.items():
+        middle = {name: statistics.median(each[name] for each in rows) for name in rows[0]}
+        base = statistics.median(each["rate"] for each in results[load, kind, "mlscale"])
+        late = [f"{middle[name]:.2f}" if middle[name] == middle[name] else "" for name in ("p50_ms", "p99_ms")]
+        numbers = [*late, f"{middle['rate']:,.0f}", f"{middle['rate'] / base:.2f}", f"{middle['cores']:.2f}"]
+        lines.append(f"| {' | '.join([load, kind, tool, *numbers])} |")
+    return "\n".join(lines)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rate", type=float, default=2000.0)
+    parser.add_argument("--rates", default="500,2000", help="paced loads, requests/s")
     parser.add_argument("--seconds", type=float, default=6.0)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument(
-        "--realtime", action="store_true", help="all under SCHED_FIFO (root): less disturbed by a busy machine"
-    )
-    parser.add_argument("--role", choices=["server", "open", "closed"], help=argparse.SUPPRESS)
-    parser.add_argument("--url", help=argparse.SUPPRESS)
-    parser.add_argument("--connections", default="kept", help=argparse.SUPPRESS)
+    parser.add_argument("--peers", default=",".join(list(TOOLS)[1:]))
     options = parser.parse_args()
-    match options.role:
-        case "server":
-            uvloop.run(serve())
-        case "open":
-            uvloop.run(bare_open(options.url, options.rate, options.seconds, options.connections))
-        case "closed":
-            uvloop.run(bare_closed(options.url, options.seconds, options.connections))
-        case _:
-            load = f"load average {os.getloadavg()[0]:.1f}"
-            print(f"{platform.machine()}, {os.cpu_count()} cores, {platform.platform()}, {load}\n")
-            report(measure(options.rate, options.seconds, options.rounds, realtime=options.realtime), options.rate)
+    if shutil.which("go") is None:
+        raise SystemExit("Go is not installed, and the server is written in it: https://go.dev/dl")
+    peers = [name for name in options.peers.split(",") if name]
+    tools = ["mlscale", *(name for name in peers if installed(name))]
+    missing = sorted({*peers} - {*tools})
+    print(f"{host_name(host_facts())}, {platform.platform()}, load average {os.getloadavg()[0]:.1f}")
+    print(f"not installed: {', '.join(missing)} (see --help)\n" if missing else "")
+    print(table(measure([float(rate) for rate in options.rates.split(",")], options.seconds, options.rounds, tools)))
 
 
 if __name__ == "__main__":
