@@ -286,7 +286,10 @@ def prices(
     out: Annotated[Path | None, typer.Option(help="write a copy here, to edit")] = None,
     refresh: Annotated[bool, typer.Option("--refresh", help="read the pricing API (needs AWS credentials)")] = False,
 ) -> None:
-    """Show the prices of AWS and of a machine of your own, with date and source; refresh them, or copy them to edit."""
+    """Show the prices of AWS and of a machine of your own, with date and source; refresh them, or copy them to edit.
+
+    Example: mlscale prices --out my-prices.json
+    """
     from mlscale.price_list import prices_command
 
     print(prices_command(region, file, out, refresh=refresh))
@@ -301,7 +304,10 @@ def report(
         typer.Option(min=0.001, help="mean response that counts as good, s; default: the protocol's"),
     ] = None,
 ) -> None:
-    """Write figures, tables and generated sentences about runs into one HTML page (for a PDF, print it)."""
+    """Write figures, tables and generated sentences about runs into one HTML page (for a PDF, print it).
+
+    Example: mlscale report runs/one runs/two --out report.html
+    """
     from mlscale.defaults import defaults
     from mlscale.report_page import write_report
     from mlscale.runs import load_runs
@@ -312,7 +318,10 @@ def report(
 
 @app.command()
 def new_app(name: Annotated[str, typer.Argument(help="of the new folder, importable by Python")]) -> None:
-    """Write the skeleton of a model of your own, with files to send and a test, into a new folder."""
+    """Write the skeleton of a model of your own, with files to send and a test, into a new folder.
+
+    Example: mlscale new-app my_model
+    """
     from mlscale.new_app import new_app
 
     folder = new_app(name, Path())

@@ -47,6 +47,8 @@ CLUSTER = (
     "tests/live/test_k3s.py",
     "tests/live/test_k3s_failures.py",
     "tests/live/test_k3s_notebook.py",
+    "tests/live/test_own_models.py",
+    "tests/live/test_pasted_settings.py",
     "tests/environments",
     "tests/serving",
 )

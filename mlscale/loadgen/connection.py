@@ -165,6 +165,8 @@ class Connection(asyncio.Protocol):
         self._headers_done = True
         if not self._complete:
             self.status = self._parser.get_status_code()
+            # an answer to HEAD has a length but no body, which the parser would wait for
+            self._complete = self._exchange is not None and self._exchange.request.startswith(b"HEAD ")
 
     def on_body(self, body: bytes) -> None:
         self._uncounted_bytes = 0

@@ -10,13 +10,22 @@ from typing import TYPE_CHECKING
 from mlscale.lazy_imports import attach
 
 if TYPE_CHECKING:
-    from mlscale_paper import comparison, partition_runs, partition_theory, results, twin_records, twin_tables
+    from mlscale_paper import (
+        comparison,
+        paper_strategy,
+        partition_runs,
+        partition_theory,
+        results,
+        twin_records,
+        twin_tables,
+    )
     from mlscale_paper.plots import application as application_plots
     from mlscale_paper.plots import partition as partition_plots
     from mlscale_paper.plots import predictions as prediction_plots
 
 _MODULES = {
     "comparison": "mlscale_paper.comparison",
+    "paper_strategy": "mlscale_paper.paper_strategy",
     "partition_runs": "mlscale_paper.partition_runs",
     "partition_theory": "mlscale_paper.partition_theory",
     "application_plots": "mlscale_paper.plots.application",

@@ -205,7 +205,10 @@ def check_advice(
     seed: Seed = 0,
     protocol: Protocol = None,
 ) -> None:
-    """Deploy what mlscale advise recommends for real traffic, beside others, and judge the twin's ranking (hours)."""
+    """Deploy what mlscale advise recommends for real traffic, beside others, and judge the twin's ranking (hours).
+
+    Example: mlscale experiment check-advice TRACE.csv
+    """
     from codereader.photos import LoadPhotos
     from mlscale_paper import advice_check, execute
     from mlscale_paper.pilot import ensure_protocol

@@ -10,6 +10,9 @@ import pandas as pd
 from mlscale.analysis.summary import summarise
 from mlscale.plots.style import short_name
 from mlscale.runs import Run
+from mlscale_paper.protocol import published_protocol
+from mlscale_paper.twin_records import CLAIMS, read_record
+from mlscale_paper.twin_tables import published
 from mlscale_twin.strategy.advice import PLACES, Advice, Advised
 from mlscale_twin.strategy.strategies import Place
 
@@ -21,6 +24,12 @@ PAPER: Final[Mapping[Place, Sequence[str]]] = {
     "cloud": ("ecs",),
 }
 _CLAIM: Final[Mapping[Place, str]] = {"local-shared": "F1", "local-dedicated": "F1", "cloud": "F3"}
+
+
+def beside_published(advice: Advice) -> pd.DataFrame:
+    """`beside_paper` with the published record of the claims and the published runs."""
+    claims, runs = read_record(CLAIMS), published("core")
+    return beside_paper(advice, claims, runs, published_protocol().level_s)
 
 
 def beside_paper(advice: Advice, claims: Mapping[str, Any] | None, runs: Sequence[Run], level_s: float) -> pd.DataFrame:
@@ -46,11 +55,9 @@ def beside_paper(advice: Advice, claims: Mapping[str, Any] | None, runs: Sequenc
 
 def _verdict(record: Mapping[str, Any] | None, claim: str) -> str:
     """The twin's verdict on a claim."""
-    return (
-        f"{claim}: no record"
-        if record is None
-        else f"{claim}: {record['arms']['matched']['verdicts'][claim]} (simulated)"
-    )
+    if record is None:
+        return f"{claim}: no record"
+    return f"{claim}: {record['arms']['matched']['verdicts'][claim]} (simulated)"
 
 
 def _live(runs: Sequence[Run], level_s: float) -> str:

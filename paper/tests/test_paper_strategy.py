@@ -32,16 +32,8 @@ def advised(best: Candidate) -> Advised:
     [
         (None, "F3: no record"),
         ({"arms": {"matched": {"verdicts": {"F1": "implied", "F3": "undecided"}}}}, "F3: undecided (simulated)"),
-        (
-            {"arms": {"matched": {"verdicts": [
-                {"claim": "F1, mean", "verdict": "implied"},
-                {"claim": "F3, mean", "verdict": "implied"},
-                {"claim": "F3, spread", "verdict": "contradicted"},
-            ]}}},
-            "F3: contradicted (simulated)",
-        ),
     ],
-)  # fmt: skip
+)
 def test_both_stand_side_by_side(record: dict[str, Any] | None, words: str) -> None:
     local, ecs, eks = (
         candidate("torchserve", "local-shared", 4.0),

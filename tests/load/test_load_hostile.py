@@ -213,6 +213,16 @@ def test_a_proxy_of_the_environment_is_not_used(monkeypatch: pytest.MonkeyPatch)
     assert ask(says(LONG + b"0123456789"))[0].status == "ok"
 
 
+def test_head_has_no_body_to_wait_for() -> None:
+    async def work() -> Outcome:
+        async with server(says(LONG, pause_s=60.0)) as port:
+            url = f"http://127.0.0.1:{port}/"
+            client = Client(url, headers={}, bodies=None, check=None, connections="kept", timeout_s=20, method="HEAD")
+            return await send_one(client)
+
+    assert asyncio.run(work()).status == "ok"
+
+
 def test_a_name_that_cannot_be_looked_up_is_refused() -> None:
     async def work() -> Outcome:
         url = "http://no-such-host.invalid/"

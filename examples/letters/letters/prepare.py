@@ -49,6 +49,7 @@ def train() -> None:
         torch.nn.functional.cross_entropy(net(pictures[batch]), wanted[batch]).backward()
         optimiser.step()
     save_file(net.state_dict(), WEIGHTS)
+    WEIGHTS.chmod(0o644)  # safetensors lets nobody else read it, and in a container the model runs as another user
 
 
 def write_files(folder: Path) -> None:

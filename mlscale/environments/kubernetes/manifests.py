@@ -7,6 +7,7 @@ first, and the Deployments contain their addresses. No DNS is needed.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
@@ -148,7 +149,8 @@ def selector(wanted: Deployment, part: Part) -> dict[str, str]:
 
 
 def _labels(wanted: Deployment, part: Part | None = None) -> dict[str, str]:
-    labels = {MANAGED_BY: TOOL, "app.kubernetes.io/name": wanted.app, RUN: wanted.run}
+    name = re.sub(r"[^A-Za-z0-9._-]", "-", wanted.app)[:63].strip("._-")  # what a label may hold
+    labels = {MANAGED_BY: TOOL, "app.kubernetes.io/name": name, RUN: wanted.run}
     return labels if part is None else labels | {COMPONENT: part.name}
 
 

@@ -16,8 +16,11 @@ from mlscale_paper.manuscript.build import FILES, TEMPLATE, make
 from mlscale_paper.manuscript.numbers import Numbers, field_of, plain, shown
 
 pytestmark = pytest.mark.skipif(not places.reference().is_dir(), reason="no runs are published in data/reference yet")
-# Names and labels, the only digits that may be typed.
-NAMES = re.compile(r"\b(?:[PF][1-4]|K3s|k3s|x86_64|schroeder2023|s\d+|sha256 [0-9a-f]+|[\w./-]*ec2[\w./-]*)\b")
+# Names, labels and hashes, the only digits that may be typed.
+NAMES = re.compile(
+    r"\b(?:[PF][1-4]|EC2|code-reader [\w.+]*\w|K3s|k3s|x86_64|schroeder2023|s\d+|sha256|[0-9a-f]{8,}"
+    r"|[\w./-]*ec2[\w./-]*)\b"
+)
 DIGIT = re.compile(r"[^\s]*\d[^\s]*")
 
 
