@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from mlscale.analysis.resources import cpu_by_role, throttling
@@ -25,6 +26,11 @@ def replicas_in_all(replicas: pd.DataFrame) -> pd.DataFrame:
     latest = ordered.pivot_table(index="t_s", columns="component", values=[*NUMBERS], aggfunc="last").ffill().fillna(0)
     summed = {name: latest[name].sum(axis=1) for name in NUMBERS}
     return pd.DataFrame(summed).reset_index()[["t_s", *NUMBERS]]
+
+
+def value_at(times: npt.ArrayLike, values: npt.NDArray[Any], at_s: npt.ArrayLike) -> npt.NDArray[Any]:
+    """Of a step function, (n,) each: a value holds until the next time, the first one also before its time."""
+    return np.asarray(values[np.maximum(np.searchsorted(times, at_s, side="right") - 1, 0)])
 
 
 def visits(run: Run) -> pd.DataFrame:

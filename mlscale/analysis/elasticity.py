@@ -16,7 +16,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from mlscale.analysis.components import replicas_in_all
+from mlscale.analysis.components import replicas_in_all, value_at
 from mlscale.analysis.durations import durations, right_answers
 from mlscale.analysis.queues import open_response_s
 from mlscale.analysis.resources import cpu_by_role
@@ -76,7 +76,7 @@ def of_steps(
     has its first value."""
     edges = np.unique(np.clip(np.concatenate([demand_t, supply_t, [from_s, to_s]]), from_s, to_s))
     starts, widths = edges[:-1], np.diff(edges)
-    d, s = _at(demand_t, demand, starts), _at(supply_t, supply, starts)
+    d, s = value_at(demand_t, demand, starts), value_at(supply_t, supply, starts)
     total_s = to_s - from_s
     changes = np.count_nonzero(np.diff(s)) - np.count_nonzero(np.diff(d))
     return Elasticity(
@@ -101,7 +101,3 @@ def _rates(run: Run, level_s: float) -> tuple[Floats, Floats]:
     edges = np.arange(0.0, schedule.duration_s + _BIN_S, _BIN_S)
     counts, _ = np.histogram(run.requests["intended_s"].to_numpy(float), edges)
     return edges[:-1], counts / _BIN_S
-
-
-def _at(times: Floats, values: Floats, at_s: Floats) -> Floats:
-    return values[np.clip(np.searchsorted(times, at_s, side="right") - 1, 0, len(values) - 1)]

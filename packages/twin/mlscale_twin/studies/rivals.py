@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.linalg import expm
 
+from mlscale.analysis.components import value_at
 from mlscale.analysis.moving import WINDOW_S, around_step
 from mlscale.runs import ClosedLoop, MlscaleError, OpenLoop, Run, Staircase
 from mlscale_twin.likeness import judged_span, likeness_figures
@@ -110,15 +111,14 @@ def loads(run: Run, at_s: Floats) -> Floats:
         if isinstance(schedule, ClosedLoop)
         else [step.rate_rps for step in schedule.rate.steps]  # type: ignore[union-attr]
     )
-    stage = np.searchsorted(schedule.boundaries_s, at_s, side="right") - 1
-    return np.asarray(np.array(stages, dtype=float)[np.maximum(stage, 0)])
+    return value_at(schedule.boundaries_s, np.array(stages, dtype=float), at_s)
 
 
 def ready_replicas(run: Run, at_s: Floats) -> npt.NDArray[np.int64]:
     """Ready replicas at these times, at least 1."""
     samples = run.replicas.sort_values("t_s")
-    last = np.searchsorted(samples["t_s"].to_numpy(dtype=float), at_s, side="right") - 1
-    return np.asarray(np.maximum(samples["ready"].to_numpy(dtype=int)[np.maximum(last, 0)], 1))
+    ready = value_at(samples["t_s"].to_numpy(dtype=float), samples["ready"].to_numpy(dtype=int), at_s)
+    return np.asarray(np.maximum(ready, 1))
 
 
 def _service_s(run: Run, profile: Profile) -> float:
