@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
@@ -53,15 +54,17 @@ class UpscalingResponse(Provisioning):
 
 
 def horizon_of(run: Run) -> float:
-    """H: from t0 to the next load stage or the schedule's end, s; NaN without a step.
+    """H: from t0 until the load falls, or to the schedule's end, s; NaN without a step.
 
-    The next stage ends it, since a step down would meet any level by itself.
+    A fall ends it, since it would meet any level by itself; further rises, as of a ramp, do not.
     """
     if run.info.step_s is None:
         return NAN
-    start_s = _schedule_start(run)
-    later = [start_s + bound for bound in run.info.schedule.boundaries_s if start_s + bound > run.info.step_s + 1e-6]
-    return min([*later, start_s + run.info.schedule.duration_s]) - run.info.step_s
+    start_s, schedule = _schedule_start(run), run.info.schedule
+    bounds = zip(schedule.boundaries_s[1:], pairwise(schedule.levels), strict=True)
+    falls = [start_s + bound for bound, (before, after) in bounds if after < before]
+    later = [fall for fall in falls if fall > run.info.step_s + 1e-6]
+    return min([*later, start_s + schedule.duration_s]) - run.info.step_s
 
 
 def upscaling_response(

@@ -45,6 +45,11 @@ class ClosedLoop(_Data):
         """Start of each load stage, s."""
         return tuple(stage.start_s for stage in self.stages)
 
+    @property
+    def levels(self) -> tuple[float, ...]:
+        """Clients of each load stage."""
+        return tuple(float(stage.clients) for stage in self.stages)
+
 
 class Constant(_Data):
     """rate(t) = rate_rps."""
@@ -142,6 +147,17 @@ class OpenLoop(_Data):
                 return (0.0, at_s, at_s + width_s) if at_s + width_s < self.duration_s else (0.0, at_s)
             case _:
                 return (0.0,)
+
+    @property
+    def levels(self) -> tuple[float, ...]:
+        """Requests/s of each load stage; NaN where a stage has no constant rate."""
+        match self.rate:
+            case Staircase(steps=steps):
+                return tuple(step.rate_rps for step in steps)
+            case Spike(base_rps=base_rps, spike_rps=spike_rps):
+                return (base_rps, spike_rps, base_rps)[: len(self.boundaries_s)]
+            case _:
+                return (float("nan"),)
 
 
 Schedule = Annotated[ClosedLoop | OpenLoop, Field(discriminator="loop")]

@@ -10,7 +10,18 @@ import pytest
 
 from mlscale.analysis.response import horizon_of, upscaling_response
 from mlscale.analysis.sustained_crossing import first_sustained, weighted_median
-from mlscale.runs import ClosedLoop, ClosedStage, Event, MlscaleError, Observation, ReplicaSample, Run
+from mlscale.runs import (
+    ClosedLoop,
+    ClosedStage,
+    Event,
+    MlscaleError,
+    Observation,
+    OpenLoop,
+    ReplicaSample,
+    Run,
+    Staircase,
+    Step,
+)
 from synthetic_runs import info, requests_frame, write_run
 
 RATE = 20.0
@@ -110,7 +121,7 @@ def test_by_completion_differs_from_by_intended(tmp_path: Path) -> None:
     assert late.t_slo_s != pytest.approx(early.t_slo_s, abs=0.05)
 
 
-def test_the_horizon_ends_with_the_next_stage(tmp_path: Path) -> None:
+def test_the_horizon_ends_where_the_load_falls(tmp_path: Path) -> None:
     stages = (
         ClosedStage(start_s=0, clients=2),
         ClosedStage(start_s=45, clients=9),
@@ -120,6 +131,14 @@ def test_the_horizon_ends_with_the_next_stage(tmp_path: Path) -> None:
     run = _run(tmp_path / "r", _bump(1e9), schedule=schedule)
     assert horizon_of(run) == pytest.approx(60.0)
     assert upscaling_response(run, 0.5).t_slo_s == pytest.approx(55.0)
+
+
+@pytest.mark.parametrize(("rates", "horizon_s"), [((1, 2, 3, 4), 120.0), ((1, 2, 3, 2), 40.0)])
+def test_further_rises_do_not_end_the_horizon(tmp_path: Path, rates: Sequence[float], horizon_s: float) -> None:
+    starts = (0.0, 45.0, 65.0, 85.0)
+    steps = tuple(Step(start_s=at, rate_rps=rate) for at, rate in zip(starts, rates, strict=True))
+    schedule = OpenLoop(duration_s=165.0, rate=Staircase(steps=steps))
+    assert horizon_of(_run(tmp_path / "r", _bump(60.0), schedule=schedule)) == pytest.approx(horizon_s)
 
 
 def test_a_step_at_zero(tmp_path: Path) -> None:
