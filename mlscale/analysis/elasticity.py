@@ -95,9 +95,9 @@ def _rates(run: Run, level_s: float) -> tuple[Floats, Floats]:
     schedule = run.info.schedule
     if isinstance(schedule, ClosedLoop):
         cycle_s = schedule.think_mean_s + level_s
-        return np.array(schedule.boundaries_s), np.array([stage.clients / cycle_s for stage in schedule.stages])
+        return np.array(schedule.boundaries_s), np.array(schedule.levels) / cycle_s
     if isinstance(schedule.rate, Staircase):
-        return np.array(schedule.boundaries_s), np.array([step.rate_rps for step in schedule.rate.steps])
+        return np.array(schedule.boundaries_s), np.array(schedule.levels)
     edges = np.arange(0.0, schedule.duration_s + _BIN_S, _BIN_S)
     counts, _ = np.histogram(run.requests["intended_s"].to_numpy(float), edges)
     return edges[:-1], counts / _BIN_S

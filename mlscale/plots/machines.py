@@ -58,8 +58,7 @@ def joined_timeline(run: Run, level_s: float | None = None, *, which: str = "") 
 def _load(axes: Axes, run: Run) -> None:
     schedule = run.info.schedule
     if isinstance(schedule, ClosedLoop):
-        unit, starts = "clients", [stage.start_s for stage in schedule.stages]
-        levels = [float(stage.clients) for stage in schedule.stages]
+        unit, starts, levels = "clients", list(schedule.boundaries_s), list(schedule.levels)
     else:
         unit, starts = "requests/s", list(np.arange(0.0, schedule.duration_s))
         levels = list(np.histogram(run.requests["intended_s"], [*starts, schedule.duration_s])[0].astype(float))

@@ -106,12 +106,7 @@ def loads(run: Run, at_s: Floats) -> Floats:
     schedule = run.info.schedule
     if isinstance(schedule, OpenLoop) and not isinstance(schedule.rate, Staircase):
         raise MlscaleError("only piecewise constant rates can be predicted", str(run.path), "exclude the run")
-    stages = (
-        [stage.clients for stage in schedule.stages]
-        if isinstance(schedule, ClosedLoop)
-        else [step.rate_rps for step in schedule.rate.steps]  # type: ignore[union-attr]
-    )
-    return value_at(schedule.boundaries_s, np.array(stages, dtype=float), at_s)
+    return value_at(schedule.boundaries_s, np.array(schedule.levels), at_s)
 
 
 def ready_replicas(run: Run, at_s: Floats) -> npt.NDArray[np.int64]:
