@@ -70,8 +70,8 @@ def test_machines_join_with_the_load_and_leave_after_it(api: Api, ledger: Ledger
         try:
             watched.until(lambda: machines(watched) == (1, 1), "one machine for the first pod")
             with clients(deployed.url, 9) as replies:
-                watched.until(lambda: watched.now() == (3, 0, 3), "three replicas are ready")
-                assert machines(watched) == (3, 3)
+                ready = "three replicas are ready, on three machines"
+                watched.until(lambda: watched.now() == (3, 0, 3) and machines(watched) == (3, 3), ready)
                 busy = len(replies)
                 watched.until(lambda: len({name for _, name in replies[busy:]}) == 3, "all three answer")
             with clients(deployed.url, 1) as light:
