@@ -25,6 +25,7 @@ from mlscale.runs import MlscaleError, OpenLoop, Run
 from mlscale_paper import design
 from mlscale_paper.attempts import State
 from mlscale_paper.execute import Experiment, estimate_s, measure_missing, missing, prepare
+from mlscale_twin.profile import read_profile
 from mlscale_twin.strategy.advice import AdviseOptions, advise, in_order_of_merit
 from mlscale_twin.strategy.demand import Demand, demand_of
 from mlscale_twin.strategy.objective import SHARE_SLOW, Figures, Objective, pareto_front
@@ -87,7 +88,9 @@ def _planned(
     )
 
 
-def make_plan(experiment: Experiment, traces: Sequence[Path], seconds: float, progress: Progress) -> dict[str, Any]:
+def make_plan(
+    experiment: Experiment, traces: Sequence[Path], seconds: float, profiles: Sequence[Path], progress: Progress
+) -> dict[str, Any]:
     """What to measure: a piece of each trace; for each environment the advised settings and up to `OTHERS` more.
 
     The piece is the trace's busiest ``seconds``, at the mean rate of each 10 s, scaled so that its busiest `_PEAK_S`
@@ -106,17 +109,25 @@ def make_plan(experiment: Experiment, traces: Sequence[Path], seconds: float, pr
         cut = {"trace": trace.name, "from_s": start, "seconds": piece.duration_s, "factor": factor}
         traffic[name] = {**cut, "schedule": schedule.model_dump(mode="json")}
         for environment in experiment.environments:
-            chosen = _choices(environment, schedule, objective, experiment, progress)
+            chosen = _choices(environment, schedule, objective, experiment, profiles, progress)
             choices += [{"traffic": name, "environment": environment, **choice} for choice in chosen]
-    return {"p95_s": objective.p95_s, "blocks": experiment.blocks, "traffic": traffic, "choices": choices}
+    calibrated = {file.name: read_profile(file).sha256 for file in profiles}
+    made_for = {"p95_s": objective.p95_s, "blocks": experiment.blocks, "profiles": calibrated}
+    return {**made_for, "traffic": traffic, "choices": choices}
 
 
 def _choices(
-    environment: str, schedule: OpenLoop, objective: Objective, experiment: Experiment, progress: Progress
+    environment: str,
+    schedule: OpenLoop,
+    objective: Objective,
+    experiment: Experiment,
+    profiles: Sequence[Path],
+    progress: Progress,
 ) -> list[dict[str, Any]]:
     protocol = experiment.protocol
     options = AdviseOptions(
         environments=(environment,),
+        profiles=[file for file in profiles if read_profile(file).environment == environment],
         settings=_SETTINGS,
         cpu_cores=protocol.cpu_cores,
         most_replicas=protocol.replicas,
@@ -137,8 +148,11 @@ def _choice(name: str, candidate: Candidate) -> dict[str, Any]:
     return {"name": name, "policy": strategy.policy, "scaling": dict(strategy.scaling), "twin": twin}
 
 
-def check_advice(experiment: Experiment, traces: Sequence[Path], seconds: float) -> pd.DataFrame:
-    """Makes the plan unless there is one, measures what is missing of it, and judges (`judge`).
+def check_advice(
+    experiment: Experiment, traces: Sequence[Path], seconds: float, profiles: Sequence[Path] = ()
+) -> pd.DataFrame:
+    """Makes the plan unless there is one, measures what is missing of it, and judges (`judge`). ``profiles``: files
+    that replace the environments' own (`mlscale calibrate`).
 
     Raises:
         MlscaleError: something the user can fix; what was measured stays, and the next call resumes.
@@ -149,7 +163,7 @@ def check_advice(experiment: Experiment, traces: Sequence[Path], seconds: float)
     file = root / FILE
     if not file.exists():
         with Shown() as progress:
-            plan = make_plan(experiment, traces, seconds, progress)
+            plan = make_plan(experiment, traces, seconds, profiles, progress)
         write_text(file, json.dumps(plan, indent=1) + "\n")
     chosen = json.loads(file.read_text())
     if chosen["blocks"] != experiment.blocks:

@@ -201,13 +201,16 @@ def check_advice(
     environments: Environments = "torchserve rayserve k3s",
     blocks: Blocks = 3,
     seconds: Annotated[float, typer.Option(min=30, help="length of the piece of traffic")] = 180.0,
+    profile: Annotated[
+        list[Path] | None, typer.Option(exists=True, help="of this host (mlscale calibrate); repeat it")
+    ] = None,
     runs: Runs = Path("runs"),
     seed: Seed = 0,
     protocol: Protocol = None,
 ) -> None:
     """Deploy what mlscale advise recommends for real traffic, beside others, and judge the twin's ranking (hours).
 
-    Example: mlscale experiment check-advice TRACE.csv
+    Example: mlscale experiment check-advice TRACE.csv --profile torchserve.json --profile k3s.json
     """
     from codereader.photos import LoadPhotos
     from mlscale_paper import advice_check, execute
@@ -216,7 +219,7 @@ def check_advice(
     names = _names(environments)
     ensure_protocol(execute.root_of(runs, quick=False), names, LoadPhotos, given=protocol, seed=seed)
     experiment = execute.experiment(names, ["core"], blocks, runs, seed=seed)
-    table = advice_check.check_advice(experiment, traces, seconds)
+    table = advice_check.check_advice(experiment, traces, seconds, profile or ())
     print(table.round(3).to_string(index=False))
 
 

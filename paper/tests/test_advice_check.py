@@ -15,6 +15,7 @@ from mlscale_paper.advice_check import AdviceExperiment, interval, judge, make_p
 from mlscale_paper.attempts import State
 from mlscale_paper.execute import Experiment
 from mlscale_paper.protocol import Photos, default_protocol
+from mlscale_twin.profile import read_profile
 from mlscale_twin.strategy.objective import Figures, Objective
 from synthetic_runs import Shape, make_run
 
@@ -49,7 +50,10 @@ def test_a_plan_is_a_piece_of_the_trace_that_the_host_can_serve(experiment: Expe
     times = np.sort(np.random.default_rng(0).uniform(0, 600, 6000))
     trace = tmp_path / "traffic_day.csv"
     trace.write_text("time_s\n" + "\n".join(f"{t_s:.3f}" for t_s in times) + "\n")
-    plan = make_plan(experiment, [trace], 60.0, lambda step, share: None)
+    own, shipped = tmp_path / "own.json", read_profile("torchserve")
+    own.write_text(shipped.model_copy(update={"what": "this host"}).model_dump_json())
+    plan = make_plan(experiment, [trace], 60.0, [own], lambda step, share: None)
+    assert plan["profiles"] == {"own.json": read_profile(own).sha256}
     piece = plan["traffic"]["day"]
     assert piece["seconds"] == 60.0
     rates = [step["rate_rps"] for step in piece["schedule"]["rate"]["steps"]]

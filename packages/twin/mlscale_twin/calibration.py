@@ -17,7 +17,7 @@ from mlscale.analysis.provisioning import lives, provisioning
 from mlscale.runs import EventKind, MlscaleError, Run
 from mlscale_twin.costs import before_step, fit_work, requests_after_idle, served_requests
 from mlscale_twin.durations import Duration, Measured, Number, scale_duration
-from mlscale_twin.host_speed import fit_speed
+from mlscale_twin.host_speed import fit_speed, start_event
 from mlscale_twin.loops import RECORD_INTERVAL_FACTOR
 from mlscale_twin.profile import Machines, Profile, StartStep, Work
 
@@ -140,21 +140,16 @@ def _concurrent_starts(run: Run, begin: EventKind, end: EventKind) -> FloatArray
     """For each replica of `_durations_s`, the number of others that were starting when that part began, or started
     within `LIMITED_S`. A replica without room on a machine has not started yet."""
     at = lives(run, 0.0, run.info.schedule.duration_s, begin, end)["begun_s"].to_numpy(dtype=float)[:, None]
-    starts = lives(run, 0.0, run.info.schedule.duration_s, _starts_with(run), "replica_ready")
+    starts = lives(run, 0.0, run.info.schedule.duration_s, start_event(run), "replica_ready")
     begun, ready = (starts[name].to_numpy(dtype=float)[None, :] for name in ("begun_s", "ended_s"))
     starting = (begun <= at + LIMITED_S) & (at < ready)
     return np.asarray(np.maximum(starting.sum(axis=1) - 1, 0), dtype=float)
 
 
-def _starts_with(run: Run) -> EventKind:
-    """The event at which a replica starts: its placement, if there are machines."""
-    return "replica_scheduled" if "machine_requested" in set(run.events["kind"]) else "replica_created"
-
-
 def _crowding(runs: Sequence[Run]) -> float | None:
     """Relative slow-down of a start per concurrent start; None if too few start alone."""
-    took = np.concatenate([_durations_s(run, _starts_with(run), "replica_ready") for run in runs])
-    others = np.concatenate([_concurrent_starts(run, _starts_with(run), "replica_ready") for run in runs])
+    took = np.concatenate([_durations_s(run, start_event(run), "replica_ready") for run in runs])
+    others = np.concatenate([_concurrent_starts(run, start_event(run), "replica_ready") for run in runs])
     alone, together = took[others == 0], others > 0
     if len(alone) < MIN_ALONE or not together.any():
         return None
@@ -185,7 +180,7 @@ def _shared_variance(runs: Sequence[Run]) -> float | None:
     for run in runs:
         span = run.info.step_s or 0.0, run.info.schedule.duration_s
         requested_s = lives(run, *span, "replica_created", "replica_ready")["begun_s"]
-        took_s = lives(run, *span, _starts_with(run), "replica_ready")["took_s"]
+        took_s = lives(run, *span, start_event(run), "replica_ready")["took_s"]
         together = (
             took_s.reindex(requested_s.index[requested_s <= requested_s.min() + LIMITED_S])
             .dropna()

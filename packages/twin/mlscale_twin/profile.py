@@ -131,10 +131,13 @@ class Machines(_Data):
 
 class Speed(_Data):
     """What is known of the speed of hosts (`mlscale_twin.host_speed`). ``light_cpu_s``: CPU of an answer before the
-    step, geometric mean over the runs that the profile was fitted to. Standard deviations of its logarithm: between
-    ``host``s, between the ``day``s of one, between the ``run``s of a day, and ``noise``, which does not persist."""
+    step, geometric mean over the runs that the profile was fitted to; ``first_start_s``: the same of the start of the
+    first replica. Standard deviations of their logarithms: between ``host``s; of answers also between the ``day``s of
+    one and between the ``run``s of a day; and ``noise`` and ``start_noise``, which do not persist."""
 
     light_cpu_s: Number
+    first_start_s: Number | None = None
+    start_noise: Number | None = None
     noise: Number
     run: Number
     day: Number

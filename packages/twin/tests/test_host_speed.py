@@ -1,4 +1,4 @@
-"""A run's host speed from its light load: shrinking recovers a known truth better than either extreme."""
+"""A run's host speed from its light load and its first start: shrinking beats either extreme."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from mlscale.runs import SCHEMAS, MlscaleError, Run, load_run
@@ -13,8 +14,10 @@ from mlscale_twin.calibration import calibrate
 from mlscale_twin.durations import Measured, Number
 from mlscale_twin.host_speed import (
     MIN_RUNS,
+    Factors,
     at_own_speed,
     at_speed,
+    first_start_s,
     fit_speed,
     light_cpu_s,
     loaded_cpu_s,
@@ -26,7 +29,7 @@ from mlscale_twin.simulate import SimulateOptions, simulate
 
 CORE = Path(__file__).parents[3] / "data/reference/core"
 SOURCE = {"source": "a test", "date": "2026-11"}
-SPREADS = {"host": 0.3, "day": 0.15, "run": 0.07, "noise": 0.07}
+SPREADS = {"host": 0.3, "day": 0.15, "run": 0.07, "noise": 0.07, "start_noise": 0.1}
 SPEED = Speed(light_cpu_s=Number(value=0.05, **SOURCE), **{k: Number(value=v, **SOURCE) for k, v in SPREADS.items()})
 
 
@@ -62,11 +65,9 @@ def as_live(run: Run, **info: object) -> Run:
 
 def at_known_speeds(profile: Profile, factors: np.ndarray) -> list[Run]:
     """Runs of the twin at known speeds, taken for live ones."""
-    return [
-        as_live(simulate("torchserve", profile=at_speed(profile, factor), options=SimulateOptions(draw=draw)),
-                run_id=str(draw))
-        for draw, factor in enumerate(factors)
-    ]  # fmt: skip
+    slowed = [at_speed(profile, Factors(factor, factor)) for factor in factors]
+    runs = [simulate("torchserve", profile=of, options=SimulateOptions(draw=n)) for n, of in enumerate(slowed)]
+    return [as_live(run, run_id=str(number)) for number, run in enumerate(runs)]
 
 
 def test_known_speeds_are_recovered_from_simulated_runs() -> None:
@@ -79,9 +80,41 @@ def test_known_speeds_are_recovered_from_simulated_runs() -> None:
     assert speed is not None
     speed = speed.model_copy(update={"light_cpu_s": Number(value=light_s, **SOURCE)})
     found = speeds_of(runs, profile.model_copy(update={"speed": speed}))
-    errors = np.log([found[run.info.run_id] for run in runs]) - np.log(truth)
+    errors = np.log([found[run.info.run_id].answers for run in runs]) - np.log(truth)
     assert float(np.sqrt((errors**2).mean())) < 0.07 < float(np.log(truth).std())
     assert speed.run.value == pytest.approx(0.1, abs=0.06)
+
+
+def with_first_start(run: Run, took_s: float) -> Run:
+    rows = run.events.iloc[:2].assign(kind=["replica_created", "replica_ready"], subject="first", t_s=[-5 - took_s, -5])
+    events = pd.concat([rows, run.events[run.events["t_s"] > 0]], ignore_index=True)
+    return Run.in_memory(run.info, {name: getattr(run, name) for name in SCHEMAS} | {"events": events})
+
+
+def test_a_host_of_cheap_starts_is_known_by_its_first_starts() -> None:
+    """Its answers cost what they do elsewhere, its starts take half as long; single first starts are noisy."""
+    profile = read_profile("torchserve")
+    assert profile.speed is not None
+    assert profile.speed.first_start_s is not None
+    (run, *others) = (load_run(folder) for folder in sorted(CORE.glob("block-0[1-4]/*-torchserve*/attempt-0")))
+    usual_s = profile.speed.first_start_s.value
+    assert first_start_s(with_first_start(run, 7.0)) == pytest.approx(7.0)
+    noise = np.random.default_rng(1).normal(0, 0.1, 1 + len(others))
+    runs = [with_first_start(each, usual_s * np.exp(off) / 2) for each, off in zip([run, *others], noise, strict=True)]
+    found, before = speeds_of(runs, profile), speeds_of([run, *others], profile)
+    for run_id, factors in found.items():
+        assert factors.answers == pytest.approx(before[run_id].answers)
+        assert 0.4 < factors.starts < 0.6 < before[run_id].starts
+
+
+def test_without_a_first_start_starts_follow_answers() -> None:
+    profile = read_profile("torchserve")
+    run = load_run(next(CORE.glob("block-01/*-torchserve/attempt-0")))
+    later = {"events": run.events[run.events["t_s"] > 0]}
+    unseen = Run.in_memory(run.info, {name: getattr(run, name) for name in SCHEMAS} | later)
+    assert np.isnan(first_start_s(unseen))
+    factors = speeds_of([unseen], profile)[run.info.run_id]
+    assert factors.answers == factors.starts != 1.0
 
 
 def test_only_what_precedes_the_step_is_used() -> None:
@@ -98,7 +131,8 @@ def test_too_few_runs_keep_the_spreads() -> None:
     assert len(runs) < MIN_RUNS
     speed = fit_speed(runs, SPEED, SOURCE)
     assert speed is not None
-    assert speed.model_dump(exclude={"light_cpu_s"}) == SPEED.model_dump(exclude={"light_cpu_s"})
+    means = {"light_cpu_s", "first_start_s"}
+    assert speed.model_dump(exclude=means) == SPEED.model_dump(exclude=means)
     assert speed.light_cpu_s.value == pytest.approx(
         np.exp(np.mean([np.log(light_cpu_s(run)) for run in runs])), rel=1e-4
     )
@@ -117,22 +151,22 @@ def test_a_day_is_a_utc_day_of_one_host() -> None:
     later = as_live(slow, wall_start=slow.info.wall_start + timedelta(days=1))
     elsewhere = as_live(slow, host={**slow.info.host, "cpu_model": "another"})
     own = run.info.run_id
-    alone = speeds_of([run], profile)[own]
-    pulled = [speeds_of([run, other], profile)[own] for other in (slow, later, elsewhere)]
+    alone = speeds_of([run], profile)[own].answers
+    pulled = [speeds_of([run, other], profile)[own].answers for other in (slow, later, elsewhere)]
     assert pulled[0] > pulled[1] > alone
     assert pulled[2] == pytest.approx(alone)
 
 
-def test_work_and_starts_change_alike_and_nothing_else() -> None:
+def test_work_and_starts_change_and_nothing_else() -> None:
     profile = read_profile("k3s")
-    slow = at_speed(profile, 2.0)
-    assert slow.work["app"].mean_s.value == 2 * profile.work["app"].mean_s.value
-    for before, after in zip(profile.starts.steps, slow.starts.steps, strict=True):
+    other = at_speed(profile, Factors(answers=2.0, starts=0.5))
+    assert other.work["app"].mean_s.value == 2 * profile.work["app"].mean_s.value
+    for before, after in zip(profile.starts.steps, other.starts.steps, strict=True):
         assert isinstance(before.takes, Measured)
-        assert after.takes.mean_s == pytest.approx(2 * before.takes.mean_s)
-    assert slow.starts.noticed == profile.starts.noticed
-    assert slow.loop == profile.loop
-    assert at_speed(profile, 1.0).sha256 == profile.sha256
+        assert after.takes.mean_s == pytest.approx(before.takes.mean_s / 2)
+    assert other.starts.noticed == profile.starts.noticed
+    assert other.loop == profile.loop
+    assert at_speed(profile, Factors(1.0, 1.0)).sha256 == profile.sha256
 
 
 def test_a_run_whose_light_load_was_not_given_is_refused() -> None:
@@ -178,6 +212,6 @@ def test_a_light_load_predicts_what_answers_cost_after_the_step(environment: str
             off = np.log(loaded_cpu_s(run)) - usual
             errors["one speed"].append(off)
             errors["own"].append(off - np.log(light_cpu_s(run) / speed.light_cpu_s.value))
-            errors["shrunk"].append(off - np.log(shrunk[run.info.run_id]))
+            errors["shrunk"].append(off - np.log(shrunk[run.info.run_id].answers))
     squares = {name: float(np.mean(np.square(offs))) for name, offs in errors.items()}
     assert squares["shrunk"] < squares["one speed"]
