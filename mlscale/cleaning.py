@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from importlib.metadata import entry_points
 from typing import Final
@@ -44,9 +45,9 @@ def clean_before_run() -> None:
     cleanup(reapers=reapers(), strict=False)
 
 
-def cleanup_command(older_than: str, *, aws: bool = False) -> str:
-    """A line per removed resource, or "nothing to remove". ``aws``: also look for the stacks of runs in the AWS account
-    of the current credentials, by their names and tags.
+def cleanup_command(older_than: str, *, aws: bool = False, as_json: bool = False) -> str:
+    """A line per removed resource, or "nothing to remove"; as JSON, a list. ``aws``: also look for the stacks of runs in
+    the AWS account of the current credentials, by their names and tags.
 
     Raises:
         MlscaleError: a malformed duration, or something that could not be removed (the rest was).
@@ -54,9 +55,10 @@ def cleanup_command(older_than: str, *, aws: bool = False) -> str:
     from mlscale.host.reap import cleanup
 
     removed = cleanup(duration_s(older_than), reapers())
-    lines = [f"removed {entry.kind}: {_described(entry.identity)}" for entry in removed]
-    if aws:
-        lines += _remove_stacks()
+    stacks = _remove_stacks() if aws else []
+    if as_json:
+        return json.dumps([{"kind": entry.kind, **entry.identity} for entry in removed] + [{"aws": s} for s in stacks])
+    lines = [f"removed {entry.kind}: {_described(entry.identity)}" for entry in removed] + stacks
     return "\n".join(lines) or "nothing to remove"
 
 

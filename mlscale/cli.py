@@ -5,6 +5,7 @@ Each command imports what it needs inside its function, so that ``mlscale --help
 
 from __future__ import annotations
 
+import json
 import signal
 import sys
 from dataclasses import replace
@@ -16,6 +17,8 @@ from typing import Annotated
 import typer
 
 from mlscale.errors import MlscaleError, as_user_error, first_invalid
+
+AsJson = Annotated[bool, typer.Option("--json", help="print the result as JSON")]
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -73,6 +76,7 @@ def measure(
         float | None,
         typer.Option(min=0, help="AWS, required there: the most that the run may cost"),
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Measure one run: deploy the application under an environment's autoscaler, send load, record what happens.
 
@@ -116,8 +120,13 @@ def measure(
             ),
         )
     validity = run.info.validity
-    verdict = "valid" if validity is None or validity.valid else f"invalid: {'; '.join(validity.reasons)}"
+    reasons = validity.reasons if validity else ()
     right = int((run.requests.status == "ok").sum())
+    if as_json:
+        counts = {"requests": len(run.requests), "answered": right}
+        print(json.dumps({"run": str(run.path), "mode": mode, **counts, "valid": run.info.valid, "reasons": reasons}))
+        return
+    verdict = f"invalid: {'; '.join(reasons)}" if reasons else "valid"
     print(f"{run.path}: {len(run.requests)} requests, {right} answered correctly; {verdict}")
 
 
@@ -155,6 +164,7 @@ def load(
     seed: Annotated[int, typer.Option(min=0, help="seed of the load's random draws")] = 0,
     arrivals: Annotated[str, typer.Option(help="with --rate: even or poisson")] = "poisson",
     think: Annotated[float, typer.Option(help="with --clients: mean think time, s")] = 0.0,
+    as_json: AsJson = False,
 ) -> None:
     """Load-test any HTTP server and record it as a run: what was sent, and how it was answered.
 
@@ -164,7 +174,7 @@ def load(
     """
     from mlscale.load_test import LoadOptions, load
     from mlscale.loadgen.command import parse_headers, schedule_of
-    from mlscale.loadgen.outcome import THRESHOLD_MISSED, Threshold, missed, outcome_table
+    from mlscale.loadgen.outcome import THRESHOLD_MISSED, Threshold, missed, outcome_json, outcome_table
     from mlscale.runs import load_run
 
     thresholds = [Threshold.parse(text) for text in threshold or []]
@@ -188,7 +198,7 @@ def load(
         if not before and (out / "run.json").exists():  # it was sending: what there is of the run is kept
             print(outcome_table(load_run(out, allow_incomplete=True)))
         raise
-    print(outcome_table(run))
+    print(outcome_json(run) if as_json else outcome_table(run))
     lines = missed(run, thresholds)
     for line in lines:
         print(f"mlscale load: {line}", file=sys.stderr)
@@ -218,7 +228,7 @@ def serve(
 
 
 @app.command()
-def doctor(as_json: Annotated[bool, typer.Option("--json", help="print the findings as JSON")] = False) -> None:
+def doctor(as_json: AsJson = False) -> None:
     """Check what can run live on this machine, what is missing, and the command that installs it.
 
     Example: mlscale doctor
@@ -232,6 +242,7 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="print the findi
 def cleanup(
     older_than: Annotated[str, typer.Option(help="leave newer runs alone: 90s, 15m, 2h, 1d")] = "0s",
     aws: Annotated[bool, typer.Option("--aws", help="also delete your leftover stacks in the AWS account")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Remove what crashed runs left on this machine; runs in progress are not touched.
 
@@ -239,7 +250,7 @@ def cleanup(
     """
     from mlscale.cleaning import cleanup_command
 
-    print(cleanup_command(older_than, aws=aws))
+    print(cleanup_command(older_than, aws=aws, as_json=as_json))
 
 
 @app.command()
@@ -249,7 +260,7 @@ def compare(
         float | None,
         typer.Option(min=0.001, help="mean response that counts as good, s; default: the protocol's"),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="print the whole report as JSON")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Compare environments: effects with intervals, the noise floor, p-values where the design allows them.
 
@@ -285,6 +296,7 @@ def prices(
     file: Annotated[Path | None, typer.Option("--prices", help="your own price list; default: the shipped one")] = None,
     out: Annotated[Path | None, typer.Option(help="write a copy here, to edit")] = None,
     refresh: Annotated[bool, typer.Option("--refresh", help="read the pricing API (needs AWS credentials)")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show the prices of AWS and of a machine of your own, with date and source; refresh them, or copy them to edit.
 
@@ -292,7 +304,7 @@ def prices(
     """
     from mlscale.price_list import prices_command
 
-    print(prices_command(region, file, out, refresh=refresh))
+    print(prices_command(region, file, out, refresh=refresh, as_json=as_json))
 
 
 @app.command()

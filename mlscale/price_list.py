@@ -13,8 +13,10 @@ from mlscale.environments.aws_cost import PRICES
 from mlscale.errors import MlscaleError
 
 
-def prices_command(region: str, file: Path | None, out: Path | None, *, refresh: bool) -> str:
-    """The table as text; with ``out`` it is also written there, with ``refresh`` from AWS's pricing API.
+def prices_command(
+    region: str, file: Path | None, out: Path | None, *, refresh: bool = False, as_json: bool = False
+) -> str:
+    """The table as text or JSON; with ``out`` it is also written there, with ``refresh`` from AWS's pricing API.
 
     Raises:
         MlscaleError: something the user can fix.
@@ -35,7 +37,10 @@ def prices_command(region: str, file: Path | None, out: Path | None, *, refresh:
         if out is not None:
             _write(out, _merged(file))
             lines.append(f"{out}: written; edit it, and use it with --prices {out}")
-    return "\n".join([_table(_merged(file), region), *lines])
+    table = _merged(file)
+    if as_json:
+        return json.dumps({"region": region, "aws": table["regions"][region], "local": table["local"]})
+    return "\n".join([_table(table, region), *lines])
 
 
 def _merged(file: Path | None) -> dict[str, Any]:

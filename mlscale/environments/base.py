@@ -146,11 +146,19 @@ class Problem:
     fatal: bool = True
 
 
+class EnvironmentUnavailable(MlscaleError):  # noqa: N818
+    """An environment can't run here as asked."""
+
+
 def raise_fatal(problems: Iterable[Problem]) -> None:
-    """Raise the first fatal problem, if any, as a MlscaleError."""
+    """Raise the first fatal problem, if any.
+
+    Raises:
+        EnvironmentUnavailable: there is one.
+    """
     for problem in problems:
         if problem.fatal:
-            raise MlscaleError(problem.what, problem.where, problem.remedy)
+            raise EnvironmentUnavailable(problem.what, problem.where, problem.remedy)
 
 
 @runtime_checkable

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import operator
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -64,6 +65,12 @@ def missed(run: Run, thresholds: Sequence[Threshold]) -> list[str]:
         if not threshold.holds(value):
             lines.append(f"threshold {threshold.text} is missed: {threshold.figure} is {value:.4g}")
     return lines
+
+
+def outcome_json(run: Run) -> str:
+    """The figures that thresholds are about (null if no request gives one), whether the run is valid, and where it is."""
+    figures = {name: None if np.isnan(value) else value for name, value in _figures(run).items()}
+    return json.dumps({"run": str(run.path), **figures, "valid": run.info.valid})
 
 
 def outcome_table(run: Run) -> str:

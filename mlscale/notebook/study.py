@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 from mlscale import figures
 from mlscale.analysis.boot_time_response import variant_of
 from mlscale.analysis.summary import summarise
+from mlscale.environments.base import EnvironmentUnavailable
 from mlscale.notebook import tables
 from mlscale.notebook.figures import Figures
 from mlscale.notebook.parameters import KubernetesParameters, MeasureParameters, check_parameters
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 
 
 class Study:
-    """Runs of one environment: those that a notebook's parameters name; if none, one that is measured now.
+    """Runs of one environment: those that a notebook's parameters name; if none, one that is measured now; if the
+    environment can't run here and nothing but the defaults was asked for, the published ones.
 
     Tables are returned, for the last line of a cell; figures are shown with their caption, and written if the parameter
     ``figures`` names a folder.
@@ -44,8 +46,12 @@ class Study:
     ) -> None:
         self.environment = environment
         self.parameters = check_parameters(model, namespace)
-        self.runs = tables.runs_of(environment, self.parameters)
-        self.level_s = tables.level_of(self.parameters)
+        try:
+            self.runs = tables.runs_of(environment, self.parameters)
+            self.level_s = tables.level_of(self.parameters)
+        except EnvironmentUnavailable as error:
+            self.runs = tables.published_instead(environment, self.parameters, error)
+            self.level_s = tables.level_to_compare(self.parameters)
         self.good = tables.valid(self.runs)
         self.rows = summarise(self.good, self.level_s)
         self._figures = Figures(notebook, self.parameters.figures, self.parameters.seed)

@@ -12,6 +12,7 @@ import pandas as pd
 
 from mlscale.analysis.folded import Folded
 from mlscale.defaults import defaults
+from mlscale.environments.base import EnvironmentUnavailable
 from mlscale.measurement.measure import MeasureOptions, measure
 from mlscale.notebook.figures import remark
 from mlscale.notebook.parameters import KubernetesParameters, MeasureParameters, NotebookParameters
@@ -53,6 +54,25 @@ def runs_of(environment: str, p: MeasureParameters) -> list[Run]:
             ),
         )
     return [run]
+
+
+def published_instead(environment: str, p: MeasureParameters, error: EnvironmentUnavailable) -> list[Run]:
+    """The published runs of an environment that can't run here, with a remark that says so.
+
+    Raises:
+        EnvironmentUnavailable: ``error``, if none are published or the parameters ask for anything but the defaults.
+    """
+    published = defaults().published()
+    drawing = set(NotebookParameters.model_fields)
+    if published is None or p.model_dump(exclude=drawing) != type(p)().model_dump(exclude=drawing):
+        raise error
+    for cell in ("core", "rehearsal"):
+        folder = published[0] / cell
+        runs = [run for run in load_runs(folder) if run.info.environment == environment] if folder.is_dir() else []
+        if runs:
+            remark(f"{error}. Nothing is measured here: these are the published runs, measured elsewhere.")
+            return runs
+    raise error
 
 
 def variants_of(environment: str, p: KubernetesParameters) -> list[Run]:

@@ -99,6 +99,7 @@ def test_leftovers_of_a_crashed_run(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     assert cleanup_command("0s") == f"removed sandbox: folder {left}"
     assert not left.exists()
     assert cleanup_command("0s") == "nothing to remove"
+    assert cleanup_command("0s", as_json=True) == "[]"
 
 
 def test_the_table_shows_every_finding_and_no_markup_of_its_text() -> None:

@@ -113,10 +113,12 @@ def test_a_refusal_is_one_sentence() -> None:
 
 def test_a_copy_can_be_edited_and_used(tmp_path: Path) -> None:
     out = tmp_path / "prices.json"
-    shown = prices_command("us-east-1", None, out, refresh=False)
+    shown = prices_command("us-east-1", None, out)
     assert "fargate_vcpu_h" in shown
     assert "local: machine_usd" in shown
     table = json.loads(out.read_text())
+    shown = json.loads(prices_command("us-east-1", None, None, as_json=True))
+    assert shown == {"region": "us-east-1", "aws": table["regions"]["us-east-1"], "local": table["local"]}
     table["local"]["machine_usd"] = 1400.0
     table["regions"]["mars-1"] = table["regions"]["us-east-1"]
     out.write_text(json.dumps(table))

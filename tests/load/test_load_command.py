@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -96,8 +97,11 @@ def test_header_method_body_and_a_missed_threshold(truth: TruthServer, tmp_path:
     """And a load of two seconds says how busy the host was."""
     out = tmp_path / "run"
     arguments = ["--header", "X-Key: 1", "--method", "PUT", "--body", '{"a": 1}', "--threshold", "p99.9<0.000001"]
-    done = load(truth.url + "/", *arguments, "--rate", 20, "--duration", 2, "--out", out)
+    done = load(truth.url + "/", *arguments, "--rate", 20, "--duration", 2, "--out", out, "--json")
     assert done.returncode == 99, done.stderr
+    printed = json.loads(done.stdout)
+    assert (printed["run"], printed["failed"]) == (str(out), 0)
+    assert 0 < printed["mean"] <= printed["p99.9"] < 1
     assert "mlscale load: threshold p99.9<0.000001 is missed: p99.9 is " in done.stderr
     assert {body for _, _, body in truth.arrivals} == {b'{"a": 1}'}
     assert all(head.startswith("put ") for head in truth.heads)

@@ -118,6 +118,16 @@ def test_runs_of_another_environment_are_refused(runs: list[Run], tmp_path: Path
         execute(places.notebooks() / "02_torchserve.ipynb", tmp_path / "out.ipynb", {"run_dirs": wanted}, timeout_s=300)
 
 
+def test_without_a_cluster_the_published_runs_are_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+    notebook, executed = places.notebooks() / "04_k3s.ipynb", tmp_path / "executed.ipynb"
+    execute(notebook, executed, {"figures": str(tmp_path / "figures")}, timeout_s=300)
+    assert "these are the published runs, measured elsewhere" in executed.read_text()
+    assert all("data/reference/core" in entry["note"] for entry in read_manifest(tmp_path / "figures").values())
+    with pytest.raises(NotebookFailed, match="no kubeconfig"):  # asked for anything else, it says what is missing
+        execute(notebook, tmp_path / "failed.ipynb", {"arm": "shipped"}, timeout_s=300)
+
+
 def rehearsed(folder: Path) -> list[Run]:
     """Two runs for each of three boot times, and one with room kept free."""
     made = []

@@ -29,6 +29,7 @@ def advise(
         str | None, typer.Option(help="address of a Ray cluster, or local; default: processes on this machine")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="of arrivals and of the settings tried")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="print advice.json in place of the summary")] = False,
 ) -> None:
     """Recommend a strategy for local and for cloud, with settings to paste, for a trace and an objective. Simulated.
 
@@ -60,6 +61,9 @@ def advise(
     figure = cost_and_slow(strategy_table(advice), objective.limit_s)[0, 0].figure
     for kind in ("png", "pdf"):
         figure.savefig(out / f"advice.{kind}", bbox_inches="tight", dpi=160)
+    if as_json:
+        print((out / "advice.json").read_text())
+        return
     for place, entry in advice.advised.items():
         figures = entry.candidate.figures
         print(f"{PLACES[place]}: {entry.candidate.strategy.name}; objective {entry.verdict}")
