@@ -160,6 +160,9 @@ def load(
     duration: Annotated[float | None, typer.Option(help="seconds; default: 60, or the schedule's")] = None,
     connections: Annotated[str, typer.Option(help="fresh (one for each request) or kept")] = "fresh",
     workers: Annotated[int, typer.Option(help="processes that send the load")] = 1,
+    ray: Annotated[
+        str | None, typer.Option(help="address of a Ray cluster, whose machines run the workers; default: this machine")
+    ] = None,
     timeout: Annotated[float, typer.Option(min=0.001, help="seconds after which a request counts as failed")] = 30.0,
     seed: Annotated[int, typer.Option(min=0, help="seed of the load's random draws")] = 0,
     arrivals: Annotated[str, typer.Option(help="with --rate: even or poisson")] = "poisson",
@@ -188,8 +191,9 @@ def load(
         speed=speed,
         keep=keep,
     )
+    headers = parse_headers(header or [])
     options = LoadOptions(
-        check, connections, workers, timeout, seed, headers=parse_headers(header or []), method=method, body=body
+        check, connections, workers, timeout, seed, headers=headers, method=method, body=body, ray=ray
     )
     before = (out / "run.json").exists()
     try:

@@ -19,6 +19,7 @@ class LoadOptions:
         check: "module:function(label, answer) -> bool", or "none"; None: compare with labels.jsonl.
         connections: "fresh" (one for each request) or "kept".
         workers: processes that share the schedule.
+        ray: address of a Ray cluster, whose machines run the workers; None: this machine does.
         timeout_s: a request without an answer after that long has failed, s.
         seed: of the load's random draws.
         headers: sent with every request.
@@ -34,6 +35,7 @@ class LoadOptions:
     headers: Mapping[str, str] = field(default_factory=dict)
     method: str | None = None
     body: str | None = None
+    ray: str | None = None
 
 
 def load(
@@ -80,4 +82,10 @@ def load(
         method=chosen.method,
         body=chosen.body,
     )
-    return record_load(spec, Path(out), context)
+    prefix: list[str] = []
+    if chosen.ray is not None:
+        from mlscale.loadgen import ray_job, remote
+
+        sent = str(Path(bodies).absolute()) if bodies is not None else None
+        prefix = remote.prefix(f"{ray_job.__name__}:open_job", ray_job.LEAD_S, address=chosen.ray, bodies=sent)
+    return record_load(spec, Path(out), context, prefix)

@@ -135,8 +135,8 @@ def check_address(url: str) -> None:
         raise MlscaleError(f"can't connect: {reason}", url, "start the server, or correct the address") from error
 
 
-def record_load(spec: LoadSpec, out: Path, context: HostContext) -> Run:
-    """Send a load and record it as a run (environment and level "none").
+def record_load(spec: LoadSpec, out: Path, context: HostContext, prefix: Sequence[str] = ()) -> Run:
+    """Send a load and record it as a run (environment and level "none"). ``prefix``: see `LoadProcess.start`.
 
     If it fails or is interrupted while sending, the run is kept as incomplete; before that, nothing is kept.
 
@@ -154,9 +154,10 @@ def record_load(spec: LoadSpec, out: Path, context: HostContext) -> Run:
     load = LoadProcess()
     try:
         with load:
-            load.start(spec, (), [writer.request_stream(worker) for worker in range(spec.workers)])
+            load.start(spec, prefix, [writer.request_stream(worker) for worker in range(spec.workers)])
             load.wait_ready()
-            clock = RunClock(time.monotonic() + _LEAD_S, datetime.now(UTC) + timedelta(seconds=_LEAD_S))
+            lead_s = max(_LEAD_S, load.not_before_s - time.monotonic())
+            clock = RunClock(time.monotonic() + lead_s, datetime.now(UTC) + timedelta(seconds=lead_s))
             load.release(clock.origin_s, 0.0)
             sending = True
             writer.update(wall_start=clock.wall_start)
@@ -167,7 +168,10 @@ def record_load(spec: LoadSpec, out: Path, context: HostContext) -> Run:
     except BaseException as error:
         interrupted = isinstance(error, KeyboardInterrupt | SystemExit)
         reason = "interrupted" if interrupted else f"{type(error).__name__}: {error}"
-        writer.abandon(reason, stimulus=load.report())
+        try:
+            writer.abandon(reason, stimulus=load.report())
+        except OSError as second:  # a full disk; run.json says "incomplete" since it was first written
+            error.add_note(f"and the reason could not be written to {out}: {second}")
         if not sending:
             _discard(out, existed=existed)
         full = as_user_error(error)

@@ -25,6 +25,7 @@ from mlscale.errors import MlscaleError
 from mlscale.loadgen.bodies import BodySet
 from mlscale.loadgen.remote_job import INSTRUCTIONS, STREAM, TABLE, encode_instructions
 from mlscale.loadgen.spec import Beat, Done, Failed, Go, Ready, WorkerMessage, WorkerSpec
+from mlscale.runs.info import ClockOffset
 
 _MESSAGE: TypeAdapter[Ready | Beat | Done | Failed] = TypeAdapter(WorkerMessage)
 
@@ -32,8 +33,14 @@ _MESSAGE: TypeAdapter[Ready | Beat | Done | Failed] = TypeAdapter(WorkerMessage)
 class RemoteJob(Protocol):
     """One job on another machine."""
 
-    clock_ahead_s: float
-    """How far its machine's clock is ahead of this one's, s."""
+    warms_up: bool
+    """Whether it first POSTs every file twice."""
+    clock_within_s: float
+    """How well its machine's clock has to be known, s; infinite: it is recorded, whatever it is."""
+
+    def clock(self) -> ClockOffset:
+        """Its machine's clock beside this one's, now. Raises MlscaleError if the job is lost."""
+        ...
 
     def start(self, environment: Mapping[str, str]) -> None:
         """Run `mlscale.loadgen.remote_job` with these environment variables. Raises MlscaleError."""
@@ -78,8 +85,9 @@ def _relay(job: RemoteJob, lead_s: float) -> int:
     digest = BodySet.read(spec.bodies).facts["sha256"] if spec.bodies is not None else ""
     _send(Ready(not_before_s=time.monotonic() + lead_s))
     go = Go.model_validate_json(_next_line())
-    zero_at = time.time() + job.clock_ahead_s + go.origin_s - time.monotonic()
-    job.start({INSTRUCTIONS: encode_instructions(spec, zero_at, go.start_s, digest)})
+    before = _known(job.clock(), job)
+    zero_at = time.time() + before.ahead_s + go.origin_s - time.monotonic()
+    job.start({INSTRUCTIONS: encode_instructions(spec, zero_at, go.start_s, digest, warm_up=job.warms_up)})
     threading.Thread(target=_stop_at_end_of_input, args=(job,), daemon=True).start()
     last, parts = _relay_output(job)
     if isinstance(last, Done):
@@ -88,8 +96,24 @@ def _relay(job: RemoteJob, lead_s: float) -> int:
             raise MlscaleError("its table of requests is missing", "load generator's log", "measure again")
         for name, content in files.items():
             spec.stream.with_name(name.replace(STREAM, spec.stream.name)).write_bytes(content)
+        clock = _known(_over_the_load(before, job.clock()), job)
+        last = Done(summary=last.summary.model_copy(update={"clock": clock}))
     _send(last or Failed(what="the job ended without a report", where="load generator", remedy="see its log"))
     return 0 if isinstance(last, Done) else 2
+
+
+def _over_the_load(before: ClockOffset, after: ClockOffset) -> ClockOffset:
+    """What was used from the start on, and how far off it may have been at the end."""
+    drift_s = abs(after.ahead_s - before.ahead_s)
+    return before.model_copy(update={"within_s": max(before.within_s, drift_s + after.within_s)})
+
+
+def _known(clock: ClockOffset, job: RemoteJob) -> ClockOffset:
+    """Raises MlscaleError if the clock is not known well enough."""
+    if clock.within_s > job.clock_within_s:
+        what = f"its clock is known within {1000 * clock.within_s:.1f} ms only, {1000 * job.clock_within_s:g} are allowed"
+        raise MlscaleError(what, clock.machine, "synchronise the clocks (chrony), or use a faster network")
+    return clock
 
 
 def _relay_output(job: RemoteJob) -> tuple[Done | Failed | None, dict[str, dict[int, tuple[int, str, str]]]]:

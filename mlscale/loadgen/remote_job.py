@@ -41,19 +41,23 @@ _WARM_UP_ROUNDS: Final = 2
 _ANSWER_S: Final = 60.0
 
 
-def encode_instructions(spec: WorkerSpec, zero_at: float, start_s: float, bodies_sha256: str) -> str:
+def encode_instructions(
+    spec: WorkerSpec, zero_at: float, start_s: float, bodies_sha256: str, *, warm_up: bool = True
+) -> str:
     """A job's instructions as the value of `INSTRUCTIONS`.
 
     Args:
         zero_at: zero of the run's clock, Unix time on the job's machine.
         start_s: zero of the schedule on the run's clock.
         bodies_sha256: of the files to send (`BodySet.facts`); the job's own must have the same.
+        warm_up: POST every file twice before the load.
     """
     instructions = {
         "spec": json.loads(spec.model_dump_json()),
         "zero_at": zero_at,
         "start_s": start_s,
         "bodies_sha256": bodies_sha256,
+        "warm_up": warm_up,
     }
     return base64.b64encode(gzip.compress(json.dumps(instructions).encode())).decode()
 
@@ -77,7 +81,8 @@ def _work(instructions: dict[str, Any], folder: Path) -> int:
         if bodies.facts["sha256"] != instructions["bodies_sha256"]:
             raise MlscaleError("the image has different files to send", str(photos), "rebuild and push the image")
         spec = spec.model_copy(update={"bodies": photos})
-        _warm_up(spec, bodies)
+        if instructions["warm_up"]:
+            _warm_up(spec, bodies)
     worker = subprocess.Popen(
         [sys.executable, "-P", "-m", "mlscale.loadgen.worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )

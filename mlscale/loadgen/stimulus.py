@@ -15,7 +15,7 @@ import numpy.typing as npt
 from pydantic import BaseModel
 
 from mlscale.loadgen.shapes import Floats
-from mlscale.runs.info import StimulusReport, WindowDeviation
+from mlscale.runs.info import ClockOffset, StimulusReport, WindowDeviation
 from mlscale.runs.schedule import ClosedLoop, OpenLoop
 
 WINDOW_S: Final = 5.0
@@ -66,6 +66,7 @@ class Summary(BaseModel):
     cpu_s: float
     wall_s: float
     aborted: str | None = None
+    clock: ClockOffset | None = None
 
 
 @dataclass
@@ -168,6 +169,7 @@ def merge(summaries: Sequence[Summary]) -> StimulusReport:
         load_cpu_cores=sum(summary.cpu_s for summary in summaries) / wall_s if wall_s > 0 else float("nan"),
         aborted=next((summary.aborted for summary in summaries if summary.aborted), None),
         workers=len(summaries),
+        clocks=tuple(summary.clock for summary in summaries if summary.clock is not None),
     )
 
 

@@ -32,6 +32,14 @@ class WindowDeviation(_Info):
     sent: int
 
 
+class ClockOffset(_Info):
+    """Another machine's clock beside this one's, before and after the load that it sent."""
+
+    machine: str
+    ahead_s: float = Field(description="subtracted from its times")
+    within_s: float = Field(description="how far off that may be, drift included")
+
+
 class StimulusReport(_Info):
     """What the load generator had to send and what it sent (METHOD §6)."""
 
@@ -49,6 +57,7 @@ class StimulusReport(_Info):
     load_cpu_cores: float = Field(description="CPU of all load workers / wall time")
     aborted: str | None = Field(default=None, description="why the load was stopped before its end")
     workers: int = 1
+    clocks: tuple[ClockOffset, ...] = Field(default=(), description="of machines that sent load from elsewhere")
 
 
 class Validity(_Info):

@@ -20,6 +20,7 @@ from mlscale.loadgen.process import LoadProcess, LoadSpec
 from mlscale.loadgen.remote import _files, prefix
 from mlscale.loadgen.remote_job import TABLE, tables
 from mlscale.runs import ClosedLoop, ClosedStage, MlscaleError
+from mlscale.runs.info import ClockOffset
 from mlscale.runs.store import read_stream
 
 # Where the stand-in finds `Process`.
@@ -55,11 +56,16 @@ def url() -> Iterator[str]:
 class Process:
     """A job that is a process of this machine."""
 
-    clock_ahead_s = 0.0
+    warms_up = False
+    clock_within_s = 0.002
 
-    def __init__(self, lost: int = 0) -> None:
+    def __init__(self, lost: int = 0, within_s: float = 0.0001) -> None:
         self._lost = lost
+        self._within_s = within_s
         self._process: subprocess.Popen[str] | None = None
+
+    def clock(self) -> ClockOffset:
+        return ClockOffset(machine="this", ahead_s=0.0, within_s=self._within_s)
 
     def start(self, environment: Mapping[str, str]) -> None:
         argv = [sys.executable, "-P", "-m", "mlscale.loadgen.remote_job"]
@@ -84,17 +90,18 @@ def loads(url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loads]
     """All loads at once: they mostly wait for their start."""
     folder = tmp_path_factory.mktemp("loads")
     kinds: dict[str, dict[str, Any]] = {"whole": {}, "stopped": {"stop_after_s": 1.0}, "lossy": {"lost": 1}}
+    kinds["vague"] = {"within_s": 0.003}
     with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor() as pool:
         patch.setenv("PYTHONPATH", HERE)
         yield {name: pool.submit(send, url, folder / name, **options) for name, options in kinds.items()}
 
 
-def send(url: str, stream: Path, *, lost: int = 0, stop_after_s: float | None = None) -> tuple[Path, float]:
+def send(url: str, stream: Path, *, stop_after_s: float | None = None, **options: float) -> tuple[Path, float]:
     """The table of what was sent, and when the schedule began, on the run's clock."""
     load = LoadProcess()
     with load:
         spec = LoadSpec(url, SCHEDULE, origin_s=time.monotonic(), start_s=None)
-        load.start(spec, prefix(f"{__name__}:Process", LEAD_S, lost=lost), [stream])
+        load.start(spec, prefix(f"{__name__}:Process", LEAD_S, **options), [stream])
         load.wait_ready()
         assert LEAD_S - 2 < load.not_before_s - time.monotonic() <= LEAD_S
         start_s = load.not_before_s - spec.origin_s
@@ -104,6 +111,7 @@ def send(url: str, stream: Path, *, lost: int = 0, stop_after_s: float | None = 
             load.stop()
         report = load.wait()
         assert report.sent > 0
+        assert [clock.within_s for clock in report.clocks] == [0.0001]
     return stream, start_s
 
 
@@ -125,6 +133,11 @@ def test_a_load_that_is_stopped_tells_what_it_sent(loads: Loads) -> None:
 def test_a_part_that_got_lost_is_an_error(loads: Loads) -> None:
     with pytest.raises(MlscaleError, match="is missing"):
         loads["lossy"].result()
+
+
+def test_a_clock_that_is_not_known_well_enough_is_an_error(loads: Loads) -> None:
+    with pytest.raises(MlscaleError, match=r"known within 3.0 ms only, 2 are allowed"):
+        loads["vague"].result()
 
 
 def test_tables_pass_line_by_line(tmp_path: Path) -> None:

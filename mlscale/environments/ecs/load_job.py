@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from mlscale.environments.ecs.account import Account, is_gone
 from mlscale.runs import MlscaleError
+from mlscale.runs.info import ClockOffset
 
 # From requesting the task until it can send, s: Fargate's start (53 to 62 s with an image of 413 MB), the application's
 # image, imports, every body sent twice.
@@ -25,6 +27,9 @@ def open_job(**arguments: Any) -> FargateJob:
 
 class FargateJob:
     """See `mlscale.loadgen.remote.RemoteJob`. The arguments are plain data, since they are passed on a command line."""
+
+    warms_up = True
+    clock_within_s = math.inf
 
     def __init__(
         self,
@@ -45,9 +50,13 @@ class FargateJob:
             }
         }
         self._account.number()
-        self.clock_ahead_s = self._account.skew.middle_s
         self._task = ""
         self._stopped = False
+
+    def clock(self) -> ClockOffset:
+        """AWS's, by the dates of its answers."""
+        skew = self._account.skew
+        return ClockOffset(machine="AWS", ahead_s=skew.middle_s, within_s=skew.within_s)
 
     def start(self, environment: Mapping[str, str]) -> None:
         """Raises MlscaleError if AWS refuses the task or has no capacity."""

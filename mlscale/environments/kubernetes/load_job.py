@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
@@ -11,6 +12,7 @@ from mlscale.environments.kubernetes.manifests import USER, Packaging
 from mlscale.environments.kubernetes.names import MANAGED_BY, ROLE, RUN, TOOL
 from mlscale.environments.kubernetes.paths import path_of
 from mlscale.runs import MlscaleError
+from mlscale.runs.info import ClockOffset
 
 # From requesting the pod until it can send, s: its node (a minute or two on EKS), image, imports, every photo twice.
 LEAD_S: Final = 240.0
@@ -76,6 +78,9 @@ def open_job(**arguments: Any) -> PodJob:
 class PodJob:
     """See `mlscale.loadgen.remote.RemoteJob`. The arguments are JSON data, since they come from a command line."""
 
+    warms_up = True
+    clock_within_s = math.inf
+
     def __init__(
         self,
         kubeconfig: str,
@@ -89,7 +94,11 @@ class PodJob:
         self._namespace, self._packaging, self._never_on = namespace, Packaging(**packaging), never_on
         self._environment = dict(environment or {})
         self._path = path_of("Pod", LOAD, namespace)
-        self.clock_ahead_s = self._api.skew().middle_s
+
+    def clock(self) -> ClockOffset:
+        """The API server's, by the dates of its answers."""
+        skew = self._api.skew()
+        return ClockOffset(machine=self._api.server, ahead_s=skew.middle_s, within_s=skew.within_s)
 
     def start(self, environment: Mapping[str, str]) -> None:
         """Raises MlscaleError: the API server refuses it."""

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import socket
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any
 
 from mlscale.errors import MlscaleError
+from mlscale.ray_cluster import connected
 from mlscale_twin.worker_processes import worker_processes
-
-_CONNECT_S: Final = 5.0
 
 
 class _RayExecutor(Executor):
@@ -50,28 +48,10 @@ def executor(address: str | None) -> Iterator[Executor]:
 
 def _connected(address: str) -> Any | None:
     """Ray, connected to a cluster; None if a cluster of this machine's own did not start."""
-    _check_reachable(address)
-    import ray
-
     try:
-        ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    except Exception as error:  # a bare one if its node is slow to start
-        reason = (str(error).splitlines() or ["no reason given"])[0]
+        return connected(address)
+    except MlscaleError as error:
         if address != "local":
-            raise MlscaleError(reason, f"Ray at {address}", "start Ray there, or omit the address") from error
-        ray.shutdown()
-        sys.stderr.write(f"mlscale: Ray did not start ({reason}); processes of this machine take its place\n")
+            raise
+        sys.stderr.write(f"mlscale: Ray did not start ({error.what}); processes of this machine take its place\n")
         return None
-    return ray
-
-
-def _check_reachable(address: str) -> None:
-    """Raise MlscaleError if nothing listens at "host:port": Ray would try for a minute, then end the process."""
-    host, colon, port = address.removeprefix("ray://").rpartition(":")
-    if not colon:
-        return
-    try:
-        socket.create_connection((host, int(port)), timeout=_CONNECT_S).close()
-    except (OSError, ValueError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise MlscaleError(f"can't connect: {reason}", f"Ray at {address}", "start Ray there, or omit --ray") from error

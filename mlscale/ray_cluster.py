@@ -1,0 +1,42 @@
+"""Connecting to a Ray cluster of the user's."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any, Final
+
+from mlscale.errors import MlscaleError
+
+_CONNECT_S: Final = 5.0
+
+
+def connected(address: str) -> Any:
+    """The module ray, connected to the cluster at ``address`` ("host:port"; "local": a new one on this machine).
+
+    Raises:
+        MlscaleError: Ray is not installed, there is no cluster, or it did not start.
+    """
+    try:
+        import ray
+    except ImportError as error:
+        raise MlscaleError("Ray is not installed", f"Ray at {address}", "pip install 'mlscale[rayserve]'") from error
+    _check_reachable(address)
+    try:
+        ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    except Exception as error:  # a bare one if its node is slow to start
+        ray.shutdown()
+        reason = (str(error).splitlines() or ["no reason given"])[0]
+        raise MlscaleError(reason, f"Ray at {address}", "start Ray there, or omit --ray") from error
+    return ray
+
+
+def _check_reachable(address: str) -> None:
+    """Raise MlscaleError if nothing listens at "host:port": Ray would try for a minute, then end the process."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon:
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=_CONNECT_S).close()
+    except (OSError, ValueError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise MlscaleError(f"can't connect: {reason}", f"Ray at {address}", "start Ray there, or omit --ray") from error

@@ -1,0 +1,120 @@
+"""`mlscale load --ray`: a real Ray cluster whose two nodes stand for two machines."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import psutil
+import pytest
+
+from mlscale.loadgen.schedules import send_times
+from mlscale.runs import Constant, OpenLoop, load_run
+
+pytestmark = pytest.mark.live
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers every POST with its body."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Silent."""
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}/"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    cluster.add_node(num_cpus=1)
+    yield cluster.address
+    cluster.shutdown()
+
+
+@pytest.fixture
+def bodies(tmp_path: Path) -> Path:
+    folder = tmp_path / "bodies"
+    folder.mkdir()
+    for number in range(3):
+        (folder / f"{number}.txt").write_text(f"body {number}")
+    return folder
+
+
+def start(url: str, address: str, bodies: Path, out: Path, duration_s: float) -> subprocess.Popen[str]:
+    words = [url, "--bodies", bodies, "--rate", 40, "--duration", duration_s, "--workers", 2, "--ray", address]
+    argv = [sys.executable, "-m", "mlscale.cli", "load", *map(str, words), "--out", str(out)]
+    return subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def jobs() -> list[psutil.Process]:
+    return [
+        process
+        for process in psutil.process_iter(["cmdline"])
+        if "mlscale.loadgen.remote_job" in (process.info["cmdline"] or [])
+    ]
+
+
+def until(condition: Callable[[], object], what: str) -> None:
+    deadline_s = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline_s, what
+        time.sleep(0.1)
+
+
+def test_machines_share_the_schedule_exactly(url: str, address: str, bodies: Path, tmp_path: Path) -> None:
+    process = start(url, address, bodies, tmp_path / "run", 3)
+    printed, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    assert "load generator" in printed
+    run = load_run(tmp_path / "run")
+    schedule = OpenLoop(duration_s=3, rate=Constant(rate_rps=40), arrivals="poisson")
+    (expected,) = list(send_times(schedule, 0, 0))
+    assert sorted(run.requests["request_id"]) == sorted(expected.request_id.tolist())
+    assert run.requests["intended_s"].tolist() == pytest.approx(sorted(expected.intended_s.tolist()))
+    assert set(run.requests["status"]) == {"ok"}
+    assert set(run.requests["photo_id"]) == {"0.txt", "1.txt", "2.txt"}
+    assert run.info.stimulus is not None
+    assert run.info.stimulus.workers == 2
+    assert len(run.info.stimulus.clocks) == 2
+    assert all(abs(clock.ahead_s) <= clock.within_s <= 0.002 for clock in run.info.stimulus.clocks), "one machine's"
+    assert jobs() == []
+
+
+def test_a_lost_worker_ends_with_an_incomplete_run(url: str, address: str, bodies: Path, tmp_path: Path) -> None:
+    process = start(url, address, bodies, tmp_path / "run", 300)
+    until(lambda: len(jobs()) == 2 and not (tmp_path / "run/requests-0.arrow").exists(), "both workers run")
+    actor = jobs()[0].parent()
+    assert actor is not None
+    os.kill(actor.pid, signal.SIGKILL)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert "the load worker is lost" in errors.splitlines()[-1]
+    run = load_run(tmp_path / "run", allow_incomplete=True)
+    assert not run.info.complete
+    assert "the load worker is lost" in str(run.info.incomplete_reason)
+    until(lambda: jobs() == [], "nothing goes on sending")
