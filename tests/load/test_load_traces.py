@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +45,16 @@ def test_seconds_speed_and_keep(tmp_path: Path) -> None:
     assert kept.tolist() == sent(thinned, seed=1).tolist() != sent(thinned, seed=2).tolist()
     parts = [sent(thinned, seed=1, part=part) for part in split(thinned, 3)]
     assert sorted(np.concatenate(parts)) == kept.tolist()
+
+
+def test_a_row_takes_no_more_than_its_time(tmp_path: Path) -> None:
+    file = write(tmp_path, "time_s\n" + "\n".join(str(k / 64) for k in range(200_000)))
+    tracemalloc.start()
+    recording = read_recording(Trace(file=str(file)))
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(recording.times_s) == 200_000
+    assert peak_bytes < 3 * 8 * 200_000, "neither the text nor Python's floats are kept"
 
 
 def test_a_trace_is_cut_at_the_schedules_end(tmp_path: Path) -> None:
