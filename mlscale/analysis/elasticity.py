@@ -21,7 +21,7 @@ from mlscale.analysis.durations import durations, right_answers
 from mlscale.analysis.queues import open_response_s
 from mlscale.analysis.resources import cpu_by_role
 from mlscale.analysis.summary import span
-from mlscale.runs import ClosedLoop, Run, Staircase
+from mlscale.runs import ClosedLoop, Run
 
 Floats = npt.NDArray[np.float64]
 _BIN_S: Final = 10.0
@@ -89,15 +89,14 @@ def of_steps(
 
 
 def _rates(run: Run, level_s: float) -> tuple[Floats, Floats]:
-    """Times (s) and the rates from them on that the load asks for (requests/s): a staircase's steps, else what was sent
+    """Times (s) and the rates from them on that the load asks for (requests/s): its constant levels, else what was sent
     in each 10 s. A closed loop's clients ask for what they would send if every answer took ``level_s`` (interactive
     response time law)."""
     schedule = run.info.schedule
-    if isinstance(schedule, ClosedLoop):
-        cycle_s = schedule.think_mean_s + level_s
-        return np.array(schedule.boundaries_s), np.array(schedule.levels) / cycle_s
-    if isinstance(schedule.rate, Staircase):
-        return np.array(schedule.boundaries_s), np.array(schedule.levels)
+    levels = np.array(schedule.levels)
+    if np.isfinite(levels).all():
+        cycle_s = schedule.think_mean_s + level_s if isinstance(schedule, ClosedLoop) else 1.0
+        return np.array(schedule.boundaries_s), levels / cycle_s
     edges = np.arange(0.0, schedule.duration_s + _BIN_S, _BIN_S)
     counts, _ = np.histogram(run.requests["intended_s"].to_numpy(float), edges)
     return edges[:-1], counts / _BIN_S

@@ -154,6 +154,8 @@ class OpenLoop(_Data):
         match self.rate:
             case Staircase(steps=steps):
                 return tuple(step.rate_rps for step in steps)
+            case Constant(rate_rps=rate_rps):
+                return (rate_rps,)
             case Spike(base_rps=base_rps, spike_rps=spike_rps):
                 return (base_rps, spike_rps, base_rps)[: len(self.boundaries_s)]
             case _:

@@ -15,7 +15,7 @@ from scipy.linalg import expm
 
 from mlscale.analysis.components import value_at
 from mlscale.analysis.moving import WINDOW_S, around_step
-from mlscale.runs import ClosedLoop, MlscaleError, OpenLoop, Run, Staircase
+from mlscale.runs import ClosedLoop, MlscaleError, Run
 from mlscale_twin.likeness import judged_span, likeness_figures
 from mlscale_twin.profile import Profile
 
@@ -103,10 +103,10 @@ def loads(run: Run, at_s: Floats) -> Floats:
     Raises:
         MlscaleError: the rate is not piecewise constant.
     """
-    schedule = run.info.schedule
-    if isinstance(schedule, OpenLoop) and not isinstance(schedule.rate, Staircase):
+    levels = np.array(run.info.schedule.levels)
+    if not np.isfinite(levels).all():
         raise MlscaleError("only piecewise constant rates can be predicted", str(run.path), "exclude the run")
-    return value_at(schedule.boundaries_s, np.array(schedule.levels), at_s)
+    return value_at(run.info.schedule.boundaries_s, levels, at_s)
 
 
 def ready_replicas(run: Run, at_s: Floats) -> npt.NDArray[np.int64]:
