@@ -214,9 +214,11 @@ def _measure_place(experiment: Experiment, state: State, place: str, bar: Bar) -
             failures += 1
             if not folder.exists() or failures > _MOST_FAILURES or (error.error == "MlscaleError" and _is_disk(error)):
                 raise
-            bar.say(f"{title}: {error}; kept in {set_aside(folder, experiment.root)}, measured again")
-            bar.extend(planned_s)
-            continue
+            if not _is_whole(folder):
+                bar.say(f"{title}: {error}; kept in {set_aside(folder, experiment.root)}, measured again")
+                bar.extend(planned_s)
+                continue
+            bar.say(f"{title}: measured, but not drawn: {error}")
         measured = load_run(folder)
         state = replace(state, runs=(*state.runs, measured))
         if not state.valid:
@@ -298,6 +300,10 @@ def _announcement(experiment: Experiment, states: Sequence[State], total_s: floa
             f"{experiment.blocks} blocks are fewer than the {blocks_needed} that p-values need: intervals only"
         )
     return "; ".join(parts) + f"; runs go to {experiment.root}"
+
+
+def _is_whole(folder: Path) -> bool:
+    return (folder / "run.json").exists() and load_run(folder, allow_incomplete=True).info.complete
 
 
 def _is_disk(error: NotebookFailed) -> bool:

@@ -81,6 +81,7 @@ class Faked:
         self.invalid: Counter[str] = Counter()
         self.stop_at: int | None = None
         self.fail: dict[int, str] = {}
+        self.undrawn: set[int] = set()
 
     def __call__(self, notebook: Path, executed: Path, parameters: dict[str, Any], timeout_s: float) -> None:
         if "run_dirs" in parameters:
@@ -98,6 +99,8 @@ class Faked:
         self.invalid[planned] -= 1
         valid = self.invalid[planned] < 0
         writer.seal(validity=Validity(valid=valid, reasons=() if valid else ("the host was busy",)))
+        if number in self.undrawn:
+            raise NotebookFailed(notebook, executed, "MlscaleError", "no figure for such a load")
 
 
 def info(parameters: dict[str, Any]) -> RunInfo:
@@ -243,6 +246,16 @@ def test_a_run_that_breaks_is_measured_again_and_one_that_always_breaks_stops_it
     faked.fail = dict.fromkeys(range(20), "the source went away")
     with pytest.raises(MlscaleError, match="the source went away"):
         run(experiment)
+
+
+def test_a_run_that_could_not_be_drawn_is_kept(
+    experiment: Experiment, faked: Faked, capsys: pytest.CaptureFixture[str]
+) -> None:
+    faked.undrawn = {0}
+    run(experiment)
+    assert [state.word for state in experiment.states()] == ["measured", "measured"]
+    assert len(faked.calls) == 2, "nothing is measured again"
+    assert "measured, but not drawn: " in capsys.readouterr().err
 
 
 def test_a_problem_before_anything_was_begun_stops_it_at_once(
