@@ -1,12 +1,13 @@
 """The load generator beside wrk, vegeta, k6 and Locust: lateness, cost and capacity.
 
-    python benchmarks/load.py [--rates 500,2000] [--seconds 6] [--rounds 3] [--peers wrk,vegeta,k6,locust]
+    python benchmarks/load.py [--rates 500,2000] [--seconds 6] [--rounds 3] [--peers wrk,vegeta,...] [--processes 3]
 
 All send to the same trivial Go server, in turns (so that changes of the machine affect all alike), each on one core
 while the server has another. mlscale, vegeta and k6 (CSV) write a record of every request to a file, wrk and Locust
 none. *Paced*: how late is a request sent at a given rate, and at what CPU cost? (k6 does not tell the first; of Locust,
 the lateness after its own pacing; wrk has no pace.) *Flat out*: how many requests a second do 16 clients without think
-time make?
+time make? *Processes*: the same with one to `--processes` of mlscale, each held to `SHARE` of a core by a quota (root,
+cgroup v1), so that they are limited by nothing that they share: does throughput grow with their number?
 
 Go is needed for the server (https://go.dev/dl). Peers that are not installed are left out:
     wrk      apt-get install wrk
@@ -40,6 +41,12 @@ from mlscale.loadgen.process import LoadProcess, LoadSpec
 from mlscale.runs import ClosedLoop, ClosedStage, Connections, Constant, OpenLoop
 
 CLIENTS = 16
+SHARE = 0.3
+# A worker in a cgroup of its own, in place of a core of its own.
+HELD = f"""
+group=/sys/fs/cgroup/cpu/mlscale-bench-$$
+mkdir $group && echo {round(100_000 * SHARE)} > $group/cpu.cfs_quota_us && echo $$ > $group/cgroup.procs && exec "$@"
+"""
 HERE = Path(__file__).parent
 NAN = float("nan")
 Row = dict[str, float]
@@ -66,13 +73,15 @@ def run(command: list[str], **options: object) -> tuple[subprocess.CompletedProc
     return done, cpu_s, time.monotonic() - began_s
 
 
-def mlscale(url: str, rate: float | None, seconds: float, connections: Connections, on_core: list[str]) -> Row:
-    closed = ClosedLoop(duration_s=seconds, stages=(ClosedStage(start_s=0, clients=CLIENTS),))
+def mlscale(
+    url: str, rate: float | None, seconds: float, connections: Connections, on_core: list[str], processes: int = 1
+) -> Row:
+    closed = ClosedLoop(duration_s=seconds, stages=(ClosedStage(start_s=0, clients=CLIENTS * processes),))
     schedule = OpenLoop(duration_s=seconds, rate=Constant(rate_rps=rate), arrivals="even") if rate else closed
     with tempfile.TemporaryDirectory() as folder, LoadProcess() as load:
-        spec = LoadSpec(url, schedule, connections=connections, start_s=None, abort_lateness_s=60.0)
+        spec = LoadSpec(url, schedule, connections=connections, start_s=None, abort_lateness_s=60.0, workers=processes)
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        load.start(spec, on_core, [Path(folder) / "requests-0.arrow"])
+        load.start(spec, on_core, [Path(folder) / f"requests-{number}.arrow" for number in range(processes)])
         load.wait_ready()
         load.release(time.monotonic(), 0.2)
         report = load.wait()
@@ -186,6 +195,23 @@ def measure(rates: list[float], seconds: float, rounds: int, tools: list[str]) -
     return results
 
 
+def measure_processes(most: int, seconds: float, rounds: int) -> str:
+    """Requests/s by number of processes, medians of the rounds, as Markdown."""
+    cores = sorted(os.sched_getaffinity(0))
+    held = ["taskset", "-c", str(cores[0]), "sh", "-c", HELD, "sh"]
+    rates: dict[int, list[float]] = {}
+    with server(["taskset", "-c", str(cores[-1])]) as url:
+        for _, processes in product(range(rounds), range(1, most + 1)):
+            made = mlscale(url, None, seconds, "kept", held, processes)
+            rates.setdefault(processes, []).append(made["rate"])
+            for group in Path("/sys/fs/cgroup/cpu").glob("mlscale-bench-*"):
+                group.rmdir()
+    middle = {processes: statistics.median(values) for processes, values in rates.items()}
+    lines = [f"| processes, each {SHARE:g} core | requests/s | of that many times one's |", "| --- | --- | --- |"]
+    lines += [f"| {number} | {rate:,.0f} | {rate / number / middle[1]:.2f} |" for number, rate in middle.items()]
+    return "\n".join(lines)
+
+
 def table(results: dict[tuple[str, str, str], list[Row]]) -> str:
     """Medians of the rounds, as Markdown."""
     lines = [
@@ -207,6 +233,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=6.0)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--peers", default=",".join(list(TOOLS)[1:]))
+    parser.add_argument("--processes", type=int, default=0, help="also measure one to so many processes")
     options = parser.parse_args()
     if shutil.which("go") is None:
         raise SystemExit("Go is not installed, and the server is written in it: https://go.dev/dl")
@@ -216,6 +243,8 @@ def main() -> None:
     print(f"{host_name(host_facts())}, {platform.platform()}, load average {os.getloadavg()[0]:.1f}")
     print(f"not installed: {', '.join(missing)} (see --help)\n" if missing else "")
     print(table(measure([float(rate) for rate in options.rates.split(",")], options.seconds, options.rounds, tools)))
+    if options.processes:
+        print(f"\n{measure_processes(options.processes, options.seconds, options.rounds)}")
 
 
 if __name__ == "__main__":
