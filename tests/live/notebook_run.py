@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from exposure import files_with
 
 from mlscale import environments
 from mlscale.notebook.manifest import read_manifest
@@ -20,6 +23,7 @@ SCHEDULE: Final[dict[str, Any]] = {
     "stages": [{"start_s": 0.0, "clients": 1}, {"start_s": 6.0, "clients": 8}],
     "think_mean_s": 0.2,
 }
+CANARY: Final = "canary-of-the-tests"
 _VERSIONS: Final = {"torchserve": "torchserve", "rayserve": "ray", "k3s": "kubernetes"}
 
 
@@ -41,7 +45,14 @@ def check_notebook(notebook: str, photos: Path, folder: Path, *, duration_s: flo
         "figures": str(folder / "figures"),
         "labels": {"cell": "core", "block": 1, "position": 1},
     }
-    execute(places.notebooks() / f"{notebook}.ipynb", folder / "executed.ipynb", parameters, timeout_s=420)
+    with pytest.MonkeyPatch.context() as patch:
+        for variable in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+            patch.setenv(variable, CANARY)
+        execute(places.notebooks() / f"{notebook}.ipynb", folder / "executed.ipynb", parameters, timeout_s=420)
+    kubeconfig = Path(os.environ.get("KUBECONFIG", os.devnull)).read_text()
+    keys = re.findall(r"client-key-data\W+([A-Za-z0-9+/=]{40,})", kubeconfig)
+    assert bool(keys) == (name == "k3s")
+    assert files_with([CANARY, *keys], folder) == []
     run = load_run(folder / "run")
     assert run.info.validity is not None
     assert run.info.versions[_VERSIONS[name]]

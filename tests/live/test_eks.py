@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from exposure import exposed
 from kubernetes_watched import PHOTOS, app, clients
 from machine_cycles import machine_leftovers, machines_with_pods
 from watched import Watched
@@ -69,6 +70,8 @@ def test_machines_join_with_the_load_and_leave_after_it(api: Api, ledger: Ledger
         watched = Watched(deployed, PATIENCE_S)
         try:
             watched.until(lambda: machines(watched) == (1, 1), "one machine for the first pod")
+            groups = Node(default_layout()).groups.folders
+            assert exposed(pids_below(groups)) == [], "neither the node nor its machines"
             with clients(deployed.url, 9) as replies:
                 ready = "three replicas are ready, on three machines"
                 watched.until(lambda: watched.now() == (3, 0, 3) and machines(watched) == (3, 3), ready)

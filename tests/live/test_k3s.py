@@ -18,6 +18,8 @@ from pathlib import Path
 from statistics import median
 
 import pytest
+from cluster_host import node_processes
+from exposure import exposed
 from kubernetes_watched import PHOTOS, app, clients, scaling
 from load_clients import ask
 from watched import Watched
@@ -66,6 +68,7 @@ def test_the_hpa_scales_with_the_load_and_back_and_no_request_is_lost(api: Api, 
     settings = scaling(max_replicas=4, downscale_stabilisation_s=0)
     with K3s().deploy(app(), {"app": settings}, "live", ledger, PHOTOS) as deployed:
         assert namespaces(api) == [deployed.wanted.namespace]
+        assert exposed(node_processes(Node(default_layout()))) == []
         watched = Watched(deployed, patience_s=150.0)
         try:
             with clients(deployed.url, 10) as replies:

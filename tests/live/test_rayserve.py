@@ -19,6 +19,7 @@ from typing import Any
 
 import load_clients
 import pytest
+from exposure import exposed
 from watched import Watched
 
 from mlscale.environments.base import App, Component
@@ -89,6 +90,7 @@ def test_scales_with_the_load_recovers_and_loses_no_request(burn: Setup) -> None
         watched = Watched(deployed, patience_s=150.0)
         try:
             _answers_like_the_contract(deployed)
+            assert exposed(deployed.box.processes().values()) == []
             load = load_clients.start(deployed, 8, "photo")
             watched.until(lambda: watched.now() == (3, 0, 3), "three replicas are ready")
             _under_load(watched, deployed)

@@ -17,6 +17,7 @@ from statistics import median
 import load_clients
 import pytest
 import torchserve_burn
+from exposure import exposed
 from watched import Watched
 
 from mlscale.environments.base import App, Component
@@ -83,6 +84,7 @@ def test_scales_without_loss_and_survives_a_killed_worker_but_not_a_killed_front
             assert (refused["status"], refused["text"]) == (400, '{"error": "not a photo"}')
             guessed = replace(deployed, headers={**deployed.headers, "Authorization": "Bearer guess"})
             assert load_clients.ask_once(guessed, "photo")["status"] == 400
+            assert exposed(deployed.box.processes().values()) == []
             watched = Watched(deployed, PATIENCE_S)
             heavy = load_clients.start(deployed, 6, "photo")
             watched.until(lambda: _has(watched, 3), "three workers ready")

@@ -1,0 +1,73 @@
+"""The campaign's short form: one trial of each kind that needs no cluster. And its page shows its record."""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+from campaign import PAGE, RECORD, SLOW, page, read, served
+from place import Place
+from trials import (
+    Trial,
+    bad_network,
+    clock_stepped,
+    disk_full,
+    interrupted,
+    killed,
+    load,
+    measure,
+    memory_limited,
+    two_at_once,
+    whole,
+)
+
+pytestmark = [
+    pytest.mark.live,
+    pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="needs Linux and root"),
+]
+
+TORCHSERVE: Final = measure("torchserve", "--scaling", "max_replicas=2")
+TRIALS: Final[dict[str, Trial]] = {
+    "kill -9 of mlscale": killed(TORCHSERVE),
+    "kill -9 of a replica": killed(TORCHSERVE, "replica"),
+    "kill -9 of the front end": killed(TORCHSERVE, "front end"),
+    "kill -9 of the load generator": killed(TORCHSERVE, "load generator"),
+    "Ctrl-C": interrupted(TORCHSERVE),
+    "full run folder": disk_full(TORCHSERVE, "runs", 16, 160),
+    "full state home": disk_full(TORCHSERVE, "state", 4, 12),
+    "clock": clock_stepped(TORCHSERVE),
+    "network": bad_network(TORCHSERVE, *SLOW),
+    "memory": memory_limited(measure("torchserve", model="models:make_hungry"), 250_000_000),
+    "one folder": two_at_once(TORCHSERVE, same_folder=True),
+}
+
+
+@pytest.fixture(scope="module")
+def place() -> Iterator[Place]:
+    with Place.open() as place:
+        assert whole(place, TORCHSERVE).wrong == []
+        yield place
+
+
+@pytest.mark.parametrize("name", TRIALS)
+def test_nothing_is_left_and_no_run_is_falsely_complete(place: Place, name: str) -> None:
+    if name == "memory" and not Path("/sys/fs/cgroup/memory").is_dir():
+        pytest.skip("no memory controller of cgroup v1 here")
+    assert TRIALS[name](place, random.Random(name)).wrong == []
+
+
+def test_a_load_test_is_killed_and_the_next_one_works(place: Place) -> None:
+    with served() as url:
+        assert whole(place, load(url)).wrong == []
+        assert killed(load(url))(place, random.Random(1)).wrong == []
+        assert whole(place, load(url)).wrong == []
+
+
+def test_the_page_shows_the_record() -> None:
+    text = PAGE.read_text()
+    assert page(text, read(RECORD)) == text
