@@ -17,7 +17,7 @@ BIN := .venv/bin
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test proof campaign audit paper-figures paper docs cluster cluster-down lab lock lint clean bench-extra
+.PHONY: help setup test proof campaign soak audit paper-figures paper docs cluster cluster-down lab lock lint clean bench-extra
 
 help:
 	@echo "make paper-figures [QUICK=1] [BLOCKS=$(BLOCKS)] [CELLS=core,shipped,open,sensitivity,partition,...] [ENVIRONMENTS=\"$(ENVIRONMENTS)\"] [RUNS=dir] [PROTOCOL=file]"
@@ -28,6 +28,7 @@ help:
 	@echo "make proof         longer tests: 100,000 malformed bodies, 100,000 decisions beside Kubernetes' own HPA,"
 	@echo "                   a cluster killed 20 times, 30 cycles of machines, the image, the records about the twin (70 min)"
 	@echo "make campaign      faults by the hundred at random moments, and what they leave behind; resumes (an hour)"
+	@echo "make soak          two hours of live load on all local environments: does the suite's memory grow?"
 	@echo "make audit         known vulnerabilities and licences of the packages in requirements.lock"
 	@echo "make cluster       a real one-node Kubernetes on this machine (Linux, root); repairs an existing one"
 	@echo "                   MACHINES=1: with Karpenter, and machines that join and leave"
@@ -63,6 +64,9 @@ proof: setup
 
 campaign: setup
 	@$(BIN)/python tests/campaign/campaign.py
+
+soak: setup
+	@$(BIN)/python tests/campaign/soak.py
 
 audit: setup
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint requirements.lock --group audit

@@ -46,8 +46,8 @@ def clean_before_run() -> None:
 
 
 def cleanup_command(older_than: str, *, aws: bool = False, as_json: bool = False) -> str:
-    """A line per removed resource, or "nothing to remove"; as JSON, a list. ``aws``: also look for the stacks of runs in
-    the AWS account of the current credentials, by their names and tags.
+    """A line per removed resource, or "nothing to remove"; as JSON, a list. ``aws``: also look for the stacks of runs
+    in the AWS account of the current credentials, by their names and tags.
 
     Raises:
         MlscaleError: a malformed duration, or something that could not be removed (the rest was).

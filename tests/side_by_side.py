@@ -1,4 +1,4 @@
-"""All tests in three pytest processes: ``make test``.
+"""All tests in four pytest processes: ``make test``.
 
 Live tests mostly wait, those with the Kubernetes cluster most of all; so they have a process of their own, and those
 that only compute run beside them, at lower priority. The first process's output is shown as it comes, the others' when
@@ -16,29 +16,31 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
 from typing import IO
 
 ROOT = Path(__file__).parents[1]
-# Tests that use no kernel objects that others count, and measure no time.
+# Tests that use no kernel objects that others count, and measure no time; two processes' share.
 COMPUTING = (
-    "packages/codereader/tests",
-    "packages/lab/tests",
-    "packages/twin/tests",
-    "paper/tests/notebooks",
-    "paper/tests/test_design.py",
-    "paper/tests/test_plots_application.py",
-    "paper/tests/test_plots_partition.py",
-    "paper/tests/test_protocol.py",
-    "paper/tests/test_publish.py",
-    "paper/tests/test_results.py",
-    "paper/tests/twin",
-    "tests/analysis",
-    "tests/docs",
-    "tests/hpa",
-    "tests/plots",
-    "tests/runs",
+    (
+        "packages/codereader/tests",
+        "packages/lab/tests",
+        "paper/tests/test_design.py",
+        "paper/tests/test_plots_application.py",
+        "paper/tests/test_plots_partition.py",
+        "paper/tests/test_protocol.py",
+        "paper/tests/test_publish.py",
+        "paper/tests/test_results.py",
+        "paper/tests/twin",
+        "tests/analysis",
+        "tests/docs",
+        "tests/hpa",
+        "tests/plots",
+        "tests/runs",
+    ),
+    ("packages/twin/tests", "paper/tests/notebooks"),
 )
 # Tests of the cluster, and such that share nothing with other tests.
 CLUSTER = (
@@ -62,18 +64,21 @@ def main() -> int:
     started_s = time.monotonic()
     globs = ("tests/*", "packages/*/tests", "paper/tests", "paper/tests/*")
     tested = {str(path.parent.relative_to(ROOT)) for folder in globs for path in ROOT.glob(f"{folder}/test_*.py")}
-    others = tuple(sorted(tested - {*COMPUTING, *CLUSTER, *NOT_BY_DEFAULT}))
-    with tempfile.TemporaryFile() as cluster_report, tempfile.TemporaryFile() as computing_report:
-        shown = start(others, subprocess.PIPE, ignored=(*COMPUTING, *CLUSTER))
-        cluster = start(CLUSTER, cluster_report)
-        computing = start(COMPUTING, computing_report, "nice", "-n", "19")
-        forward_signals([shown, cluster, computing])
+    beside = (CLUSTER, *COMPUTING)
+    apart = {place for tests in beside for place in tests}
+    others = tuple(sorted(tested - apart - {*NOT_BY_DEFAULT}))
+    with ExitStack() as stack:
+        files = [stack.enter_context(tempfile.TemporaryFile()) for _ in beside]
+        shown = start(others, subprocess.PIPE, ignored=tuple(apart))
+        priorities = [(), *(("nice", "-n", "19") for _ in COMPUTING)]
+        hidden = [start(tests, file, *nice) for tests, file, nice in zip(beside, files, priorities, strict=True)]
+        forward_signals([shown, *hidden])
         assert shown.stdout is not None
         reports = [b"".join(echoed(shown.stdout))]
-        codes = [process.wait() for process in (shown, cluster, computing)]
-        for tests, report in ((CLUSTER, cluster_report), (COMPUTING, computing_report)):
-            report.seek(0)
-            reports.append(report.read())
+        codes = [process.wait() for process in (shown, *hidden)]
+        for tests, file in zip(beside, files, strict=True):
+            file.seek(0)
+            reports.append(file.read())
             write(f"\nbeside them: {', '.join(tests)}\n".encode())
             write(reports[-1])
     write(summary(reports, time.monotonic() - started_s).encode())

@@ -68,7 +68,7 @@ def missed(run: Run, thresholds: Sequence[Threshold]) -> list[str]:
 
 
 def outcome_json(run: Run) -> str:
-    """The figures that thresholds are about (null if no request gives one), whether the run is valid, and where it is."""
+    """The figures that thresholds are about (null without any request), whether the run is valid, and where it is."""
     figures = {name: None if np.isnan(value) else value for name, value in _figures(run).items()}
     return json.dumps({"run": str(run.path), **figures, "valid": run.info.valid})
 

@@ -111,7 +111,9 @@ def _over_the_load(before: ClockOffset, after: ClockOffset) -> ClockOffset:
 def _known(clock: ClockOffset, job: RemoteJob) -> ClockOffset:
     """Raises MlscaleError if the clock is not known well enough."""
     if clock.within_s > job.clock_within_s:
-        what = f"its clock is known within {1000 * clock.within_s:.1f} ms only, {1000 * job.clock_within_s:g} are allowed"
+        what = (
+            f"its clock is known within {1000 * clock.within_s:.1f} ms only, {1000 * job.clock_within_s:g} are allowed"
+        )
         raise MlscaleError(what, clock.machine, "synchronise the clocks (chrony), or use a faster network")
     return clock
 

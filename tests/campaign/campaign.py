@@ -20,6 +20,8 @@ from pathlib import Path
 from threading import Thread
 from typing import Any, Final
 
+sys.path.insert(0, str(Path(__file__).parents[1]))  # helpers that several folders of tests use
+
 from cluster import Cluster, differences, namespaces, own_cluster, part_killed, read_host
 from place import Place
 from trials import (
@@ -50,7 +52,8 @@ RECORD: Final = ROOT / "data/reliability.jsonl"
 PAGE: Final = ROOT / "docs/reliability.md"
 WHOLE_EVERY: Final = 10
 # tc's netem is not in every kernel.
-DROP: Final = tuple("-A INPUT -i lo -p tcp -j DROP -m statistic --mode random --probability".split())
+TCP: Final = ("-A", "INPUT", "-i", "lo", "-p", "tcp")
+LOST: Final = ("-j", "DROP", "-m", "statistic", "--mode", "random", "--probability")
 SLOW: Final = ("tc", "qdisc", "add", "dev", "lo", "root", "tbf", "rate", "400kbit", "burst", "8kb", "latency", "400ms")
 
 
@@ -95,10 +98,10 @@ def plan(url: str, cluster: Cluster) -> list[Row]:
     for command in (torchserve, rayserve):
         rows.append(Row("clock stepped by up to 1 h", "all processes", 10, command, clock_stepped(command)))
         for share, times in (("0.02", 3), ("0.2", 2)):
-            lossy = bad_network(command, *iptables(), *DROP, share)
+            lossy = bad_network(command, *iptables(), *TCP, *LOST, share)
             rows.append(Row(f"{100 * float(share):g} % of packets lost", "sandbox", times, command, lossy))
         rows.append(Row("400 kbit/s", "sandbox", 5, command, bad_network(command, *SLOW)))
-    rows += [Row("memory limit", "replica", 3, command, memory_limited(command, 250_000_000)) for command in hungry]
+    rows += [Row("memory limit", "replica", 3, command, memory_limited(command, 100_000_000)) for command in hungry]
     rows.append(Row("two starts at once", "one folder", 5, torchserve, two_at_once(torchserve, same_folder=True)))
     rows.append(Row("two starts at once", "two folders", 5, torchserve, two_at_once(torchserve, same_folder=False)))
     return rows
@@ -117,7 +120,11 @@ def run(record: Path, seed: int) -> None:
     host = read_host()
     with served() as url, own_cluster() as cluster, Place.open() as place, Shown() as progress:
         place.others.append(lambda: namespaces(cluster))
-        trials = [(row, f"{row.what}, {row.to}, {row.command.name}, {n}") for row in plan(url, cluster) for n in range(row.times)]
+        trials = [
+            (row, f"{row.what}, {row.to}, {row.command.name}, {n}")
+            for row in plan(url, cluster)
+            for n in range(row.times)
+        ]
         random.Random(seed).shuffle(trials)
         known = {entry["trial"] for entry in read(record)}
         for done, (row, name) in enumerate(trials):
@@ -156,7 +163,9 @@ def table(entries: Sequence[Mapping[str, Any]]) -> str:
     for key, group in sorted(groups.items()):
         counts = [sum(entry["run"] == run for entry in group) for run in ("complete", "incomplete", "none")]
         wrong = [text for entry in group for text in entry["wrong"]]
-        lines.append(f"| {' | '.join(key)} | {len(group)} | {' | '.join(map(str, counts))} | {len(wrong) or 'nothing'} |")
+        lines.append(
+            f"| {' | '.join(key)} | {len(group)} | {' | '.join(map(str, counts))} | {len(wrong) or 'nothing'} |"
+        )
     wrong = [f"- {entry['trial']}: {text}" for entry in entries for text in entry["wrong"]]
     days = sorted({entry["at"][:10] for entry in entries})
     total = f"{len(entries)} trials, {days[0]} to {days[-1]}, {', '.join(sorted({e['cpu'] for e in entries}))}."
@@ -193,7 +202,9 @@ def served() -> Iterator[str]:
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--record", type=Path, default=RECORD, help="JSON lines, one per trial; an existing one is continued")
+    options.add_argument(
+        "--record", type=Path, default=RECORD, help="JSON lines, one per trial; an existing one is continued"
+    )
     options.add_argument("--seed", type=int, default=0)
     options.add_argument("--table", action="store_true", help="only write the record into docs/reliability.md")
     given = options.parse_args()
@@ -201,7 +212,9 @@ def main() -> None:
         run(given.record, given.seed)
     PAGE.write_text(page(PAGE.read_text(), read(given.record)))
     wrong = [entry for entry in read(given.record) if entry["wrong"]]
-    print(f"{given.record}: {len(read(given.record))} trials, {len(wrong)} with something wrong; see {PAGE}")
+    sys.stdout.write(
+        f"{given.record}: {len(read(given.record))} trials, {len(wrong)} with something wrong; see {PAGE}\n"
+    )
     sys.exit(1 if wrong else 0)
 
 

@@ -63,4 +63,3 @@ def part_killed(cluster: Cluster, command: Command, part: str) -> Trial:
         return outcome
 
     return trial
-

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 import uuid
@@ -19,18 +19,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from impatient import MLSCALE
+
 RATE_RPS = 5.0
 DURATION_S = 4.0
 REQUESTS = round(RATE_RPS * DURATION_S)
-# The command as a user runs it, but without the wait for a quiet host (5 s and more).
-PROGRAM = """
-import importlib
-measuring = importlib.import_module("mlscale.measurement.measure")
-wait = measuring.wait_until_quiet
-measuring.wait_until_quiet = lambda for_s, at_most_s: wait(for_s=0.1, at_most_s=0.1)
-from mlscale.cli import main
-main()
-"""
 
 
 @dataclass(frozen=True)
@@ -51,7 +44,7 @@ class Place:
     @contextmanager
     def open(cls) -> Iterator[Place]:
         folder = Path(tempfile.mkdtemp(prefix="c-", dir="/tmp"))  # short: Unix sockets lie below it
-        place = cls(folder, frozenset(_groups()), frozenset(os.listdir("/sys/class/net")))
+        place = cls(folder, frozenset(_groups()), frozenset(_links()))
         try:
             place.scratch.mkdir()
             (folder / "bodies").mkdir()
@@ -86,7 +79,7 @@ class Place:
         """``mlscale WORDS``, in a process group of its own, as a shell would; its standard error is kept."""
         with (self.folder / log).open("wb") as errors:
             return subprocess.Popen(
-                [sys.executable, "-c", PROGRAM, *words],
+                [*MLSCALE, *words],
                 cwd=Path(__file__).parent,  # where the models are
                 env=self.environment | more,
                 stdin=subprocess.DEVNULL,
@@ -130,7 +123,7 @@ class Place:
         found += [f"cgroup {group}" for group in sorted(set(_groups()) - self.groups) if not _members(group)]
         mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
         found += [f"mount {point}" for point in mounts if str(self.folder) in point and point not in self.mounted]
-        links = set(os.listdir("/sys/class/net")) - self.links
+        links = _links() - self.links
         found += [f"interface {name}" for name in sorted(links) if not name.startswith("mlsc")]  # another cluster's
         for folder in (self.scratch, self._ledgers):
             found += [f"file {path}" for path in sorted(folder.glob("*"))]
@@ -139,14 +132,20 @@ class Place:
 
 def _named(pid: int) -> str:
     try:
-        return f"{pid} {Path(f'/proc/{pid}/cmdline').read_bytes().replace(bytes(1), b' ').decode(errors='replace')[:80]}"
+        return (
+            f"{pid} {Path(f'/proc/{pid}/cmdline').read_bytes().replace(bytes(1), b' ').decode(errors='replace')[:80]}"
+        )
     except OSError:
         return str(pid)
 
 
+def _links() -> set[str]:
+    return {path.name for path in Path("/sys/class/net").iterdir()}
+
+
 def _groups() -> list[str]:
     """Sandboxes' cgroups, in every hierarchy."""
-    return [str(path) for pattern in ("mlscale-*", "*/mlscale-*") for path in Path("/sys/fs/cgroup").glob(pattern)]
+    return [folder for folder, _, _ in os.walk("/sys/fs/cgroup") if re.search(r"/mlscale-[0-9a-f]{8}$", folder)]
 
 
 def _members(group: str) -> list[str]:

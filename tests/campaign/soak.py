@@ -1,4 +1,4 @@
-"""``make soak``: two hours of live load on each local environment at once. Does the memory of the suite's processes grow?
+"""``make soak``: two hours of live load on each local environment at once. Does the memory of the suite grow?
 
 Writes data/soak.json, from which docs/reliability.md shows the slopes.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -18,6 +19,9 @@ from typing import Any, Final
 import numpy as np
 import psutil
 import statsmodels.api as sm
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # helpers that several folders of tests use
+
 from cluster import own_cluster
 from place import Place
 from trials import measure
@@ -78,20 +82,43 @@ def soak(duration_s: float) -> dict[str, Any]:
                         samples.setdefault((name, module), []).append((t_s, rss_bytes))
             time.sleep(EVERY_S)
         runs = {name: load_run(out) for name, out in outs.items()}
-        requests = {name: {"sent": len(run.requests), "right": int((run.requests.status == "ok").sum())} for name, run in runs.items()}
+        requests = {
+            name: {"sent": len(run.requests), "right": int((run.requests.status == "ok").sum())}
+            for name, run in runs.items()
+        }
     kept = {key: [row for row in rows if SETTLING_S < row[0] < duration_s] for key, rows in samples.items()}
-    memory = [{"environment": key[0], "process": key[1], **slope(*zip(*rows, strict=True))} for key, rows in kept.items() if len(rows) > 60]
-    return {"at": f"{datetime.now(UTC):%Y-%m-%d}", "cpu": host_facts()["cpu_model"], "duration_s": duration_s, "requests": requests, "memory": memory}
+    memory = [
+        {"environment": key[0], "process": key[1], **slope(*zip(*rows, strict=True))}
+        for key, rows in kept.items()
+        if len(rows) > 60
+    ]
+    return {
+        "at": f"{datetime.now(UTC):%Y-%m-%d}",
+        "cpu": host_facts()["cpu_model"],
+        "duration_s": duration_s,
+        "requests": requests,
+        "memory": memory,
+    }
 
 
 def table(record: Mapping[str, Any]) -> str:
     """The record as Markdown."""
-    sent = ", ".join(f"{name} {counts['right']:,} of {counts['sent']:,} answered" for name, counts in record["requests"].items())
-    lines = [f"{record['duration_s'] / 3600:g} h of load on all three at once, {record['at']}, {record['cpu']}: {sent}.", ""]
-    lines += ["| environment | process | MB after 10 min | MB at the end | MB per hour (95 %) |", "| --- | --- | --- | --- | --- |"]
+    sent = ", ".join(
+        f"{name} {counts['right']:,} of {counts['sent']:,} answered" for name, counts in record["requests"].items()
+    )
+    lines = [
+        f"{record['duration_s'] / 3600:g} h of load on all three at once, {record['at']}, {record['cpu']}: {sent}.",
+        "",
+    ]
+    lines += [
+        "| environment | process | MB after 10 min | MB at the end | MB per hour (95 %) |",
+        "| --- | --- | --- | --- | --- |",
+    ]
     for row in record["memory"]:
         interval = f"{row['slope_mb_per_h']:.2f} ({row['low']:.2f} to {row['high']:.2f})"
-        lines.append(f"| {row['environment']} | {row['process']} | {row['first_mb']:.1f} | {row['last_mb']:.1f} | {interval} |")
+        lines.append(
+            f"| {row['environment']} | {row['process']} | {row['first_mb']:.1f} | {row['last_mb']:.1f} | {interval} |"
+        )
     return "\n".join(lines)
 
 
@@ -100,7 +127,7 @@ def main() -> None:
     options.add_argument("--duration-s", type=float, default=7200.0)
     given = options.parse_args()
     RECORD.write_text(json.dumps(soak(given.duration_s), indent=1) + "\n")
-    print(table(json.loads(RECORD.read_text())))
+    sys.stdout.write(table(json.loads(RECORD.read_text())) + "\n")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from campaign import PAGE, RECORD, SLOW, page, read, served
 from place import Place
 from trials import (
     Trial,
@@ -25,6 +24,8 @@ from trials import (
     two_at_once,
     whole,
 )
+
+from campaign import PAGE, RECORD, SLOW, page, read, served
 
 pytestmark = [
     pytest.mark.live,
@@ -42,7 +43,7 @@ TRIALS: Final[dict[str, Trial]] = {
     "full state home": disk_full(TORCHSERVE, "state", 4, 12),
     "clock": clock_stepped(TORCHSERVE),
     "network": bad_network(TORCHSERVE, *SLOW),
-    "memory": memory_limited(measure("torchserve", model="models:make_hungry"), 250_000_000),
+    "memory": memory_limited(measure("torchserve", model="models:make_hungry"), 100_000_000),
     "one folder": two_at_once(TORCHSERVE, same_folder=True),
 }
 

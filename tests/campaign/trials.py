@@ -172,7 +172,7 @@ def bad_network(command: Command, *rule: str) -> Trial:
         out, begun_s = place.new_run(), time.monotonic()
         process = command.start(place, out)
         wait(process, rng.uniform(2, length_s(place, command)))
-        here = os.readlink("/proc/self/ns/net")
+        here = _namespace(os.getpid())
         inside = [pid for pid in place.processes() if _namespace(pid) not in ("", here)]
         moment_s = time.monotonic() - begun_s if inside else float("nan")
         for pid in inside[:1]:
@@ -332,7 +332,7 @@ def _shim(place: Place) -> Path:
 
 def _namespace(pid: int) -> str:
     try:
-        return os.readlink(f"/proc/{pid}/ns/net")
+        return str(Path(f"/proc/{pid}/ns/net").readlink())
     except OSError:  # it has ended
         return ""
 

@@ -13,11 +13,11 @@ import psutil
 def exposed(pids: Iterable[int] = ()) -> list[str]:
     """Sockets of ``pids``, of this process and of its descendants that await packets in this machine's own network
     namespace on an address beyond loopback."""
-    here, found = os.readlink("/proc/self/ns/net"), []
+    here, found = Path("/proc/self/ns/net").readlink(), []
     descendants = [child.pid for child in psutil.Process().children(recursive=True)]
     for pid in {*pids, os.getpid(), *descendants}:
         try:
-            if os.readlink(f"/proc/{pid}/ns/net") != here:
+            if Path(f"/proc/{pid}/ns/net").readlink() != here:
                 continue
             sockets = psutil.Process(pid).net_connections("inet")
         except (OSError, psutil.Error):  # it has ended

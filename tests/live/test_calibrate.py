@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from impatient import make_impatient
 from mlscale.runs import ClosedLoop, MlscaleError, load_run
 from mlscale.runs.schedule import ClosedStage
 from mlscale_twin import cli
@@ -17,8 +18,9 @@ pytestmark = [pytest.mark.live, pytest.mark.skipif(sys.platform != "linux", reas
 
 
 def test_one_command_measures_this_host_and_fits_a_profile(
-    tmp_path: Path, photos: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, photos: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    make_impatient(monkeypatch)
     stages = (ClosedStage(start_s=0, clients=1), ClosedStage(start_s=15, clients=6))
     schedule, file = tmp_path / "schedule.json", tmp_path / "mine.json"
     schedule.write_text(ClosedLoop(duration_s=50.0, stages=stages, think_mean_s=0.3).model_dump_json())

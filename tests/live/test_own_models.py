@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from foreign_package import require_foreign_package
+from impatient import MLSCALE
 from mlscale.runs import Run, load_run
 
 pytestmark = pytest.mark.live
@@ -39,12 +40,11 @@ def make_counter():
 
 
 def mlscale(folder: Path, *words: str) -> str:
-    """The command as a user types it: its first entry of sys.path is the folder of the program, not the user's."""
-    program = Path(sys.executable).with_name("mlscale")
+    """The command as a user types it; the user's folder is not among the places that Python imports from."""
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     environment["XDG_CACHE_HOME"] = str(folder / "cache")
     done = subprocess.run(
-        [str(program), *words], cwd=folder, env=environment, capture_output=True, text=True, timeout=500, check=False
+        [*MLSCALE, *words], cwd=folder, env=environment, capture_output=True, text=True, timeout=500, check=False
     )
     assert done.returncode == 0, "\n".join((done.stdout + done.stderr).splitlines()[-10:])
     return done.stdout
