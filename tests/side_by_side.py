@@ -42,8 +42,10 @@ COMPUTING = (
     ),
     ("packages/twin/tests", "paper/tests/notebooks"),
 )
-# Tests of the cluster, and such that share nothing with other tests.
+# Tests of the cluster, such that share nothing with other tests, and faults, which mount and unmount: the
+# tests of the cluster would find that.
 CLUSTER = (
+    "tests/campaign",
     "tests/live/test_cluster.py",
     "tests/live/test_eks.py",
     "tests/live/test_k3s.py",

@@ -49,7 +49,7 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 
 def scaling(**changes: Any) -> MachineScaling:
     """One pod per machine; machines boot in three seconds."""
-    quick = {"cpu_cores": 0.25, "memory_mib": 64, "drain_delay_s": 2, "boot": "3s", "downscale_stabilisation_s": 0}
+    quick = {"cpu_cores": 0.25, "memory_mib": 64, "drain_delay_s": 5, "boot": "3s", "downscale_stabilisation_s": 0}
     quick |= {"grace_s": 5}
     one = {"machine_types": ("rehearsal.small",), "max_machines": 3, "max_replicas": 3}
     return MachineScaling.model_validate({**Eks().arm("matched").model_dump(), **quick, **one, **changes})
@@ -80,7 +80,7 @@ def test_machines_join_with_the_load_and_leave_after_it(api: Api, ledger: Ledger
             with clients(deployed.url, 1) as light:
                 watched.until(lambda: watched.now()[0] == 1, "it is scaled down")
                 watched.until(lambda: machines(watched) == (1, 1), "the surplus machines are gone")
-            assert {status for status, _ in [*replies, *light]} == {200}, "no request is lost"
+            assert [reply for reply in [*replies, *light] if reply[0] != 200] == [], "no request is lost"
         finally:
             watched.close()
     _check_lifecycles(watched)

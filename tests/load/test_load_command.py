@@ -94,10 +94,10 @@ def test_interrupted_the_run_is_kept_and_says_so(truth: TruthServer, tmp_path: P
 
 
 def test_header_method_body_and_a_missed_threshold(truth: TruthServer, tmp_path: Path) -> None:
-    """And a load of two seconds says how busy the host was."""
+    """And a load of three seconds says how busy the host was."""
     out = tmp_path / "run"
     arguments = ["--header", "X-Key: 1", "--method", "PUT", "--body", '{"a": 1}', "--threshold", "p99.9<0.000001"]
-    done = load(truth.url + "/", *arguments, "--rate", 20, "--duration", 2, "--out", out, "--json")
+    done = load(truth.url + "/", *arguments, "--rate", 20, "--duration", 3, "--out", out, "--json")
     assert done.returncode == 99, done.stderr
     printed = json.loads(done.stdout)
     assert (printed["run"], printed["failed"]) == (str(out), 0)
