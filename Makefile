@@ -70,8 +70,8 @@ soak: setup
 
 audit: setup
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint requirements.lock --group audit
-	$(BIN)/pip-audit --requirement requirements.lock --no-deps --disable-pip
 	$(BIN)/pip-licenses --order=license
+	$(BIN)/pip-audit --requirement requirements.lock --no-deps --disable-pip --strict
 
 cluster: setup
 	@$(BIN)/mlscale cluster up $(if $(filter-out 0,$(MACHINES)),--machines)
