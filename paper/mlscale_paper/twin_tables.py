@@ -93,11 +93,13 @@ def long_schedule() -> ClosedLoop:
 
 @dataclass(frozen=True)
 class RunsToCompare:
-    """The live ``runs`` that the twin is compared with, ``what`` describes its own, and the profiles of those."""
+    """The live ``runs`` that the twin is compared with, ``what`` describes its own, and the profiles of those.
+    ``named``: what the live runs are to the twin."""
 
     runs: Sequence[Run]
     what: str
     profile_of: ProfileOf
+    named: str = "live runs"
 
 
 def runs_to_compare(p: NotebookParameters) -> RunsToCompare:
@@ -113,7 +115,7 @@ def runs_to_compare(p: NotebookParameters) -> RunsToCompare:
         "follows shows what the model can describe; it does not test it."
     )
     what = "the twins of these runs, to which its profiles were fitted"
-    return RunsToCompare(fitted, what, at_own_speed(fitted, shipped))
+    return RunsToCompare(fitted, what, at_own_speed(fitted, shipped), "the live runs of its fit (no test)")
 
 
 def profile_of(runs: Sequence[Run], fitted: Sequence[Run]) -> ProfileOf:

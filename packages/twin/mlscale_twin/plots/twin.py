@@ -92,13 +92,14 @@ def queue_distributions(queues: Mapping[str, tuple[Floats, ...]]) -> npt.NDArray
     return grid
 
 
-def verdicts(table: pd.DataFrame) -> npt.NDArray[Any]:
+def verdicts(table: pd.DataFrame, runs: str = "live runs") -> npt.NDArray[Any]:
     """One column per environment: the twin's figures relative to the live ones, with 90 % intervals, in units of their
     margins, so that the grey band is the same for all: within it is equivalent. Linear within a margin, logarithmic
     beyond.
 
     Args:
         table: `mlscale_twin.likeness.likeness`.
+        runs: what the live runs are to the twin, for the title.
     Returns:
         Axes 1 x environments; `plotted`: figure, estimate, low, high, noise (in margins), verdict.
     """
@@ -134,7 +135,7 @@ def verdicts(table: pd.DataFrame) -> npt.NDArray[Any]:
         grid[0, 0].plot([], [], color=MUTED, lw=0.8, label="variation among live runs")
         grid[0, 0].figure.legend(loc="outside lower center", ncols=4)
         summary = ", ".join(f"{counts.get(word, 0)} {word}" for word in VERDICTS) + f" of {len(table)}"
-        headline(grid[0, 0], f"Simulated twin against live runs: {summary}")
+        headline(grid[0, 0], f"Simulated twin against {runs}: {summary}")
     return grid
 
 
