@@ -50,7 +50,7 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 def scaling(**changes: Any) -> MachineScaling:
     """One pod per machine; machines boot in three seconds."""
     quick = {"cpu_cores": 0.25, "memory_mib": 64, "drain_delay_s": 5, "boot": "3s", "downscale_stabilisation_s": 0}
-    quick |= {"grace_s": 5}
+    quick |= {"grace_s": 8}
     one = {"machine_types": ("rehearsal.small",), "max_machines": 3, "max_replicas": 3}
     return MachineScaling.model_validate({**Eks().arm("matched").model_dump(), **quick, **one, **changes})
 
