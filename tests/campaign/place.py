@@ -149,5 +149,10 @@ def _groups() -> list[str]:
 
 
 def _members(group: str) -> list[str]:
-    files = [Path(folder, "cgroup.procs") for folder, _, _ in os.walk(group)]
-    return [pid for file in files if file.exists() for pid in file.read_text().split()]
+    found: list[str] = []
+    for folder, _, _ in os.walk(group):
+        try:
+            found += Path(folder, "cgroup.procs").read_text().split()
+        except OSError:  # it is being removed
+            continue
+    return found

