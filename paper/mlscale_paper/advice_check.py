@@ -127,7 +127,7 @@ def _choices(
     protocol = experiment.protocol
     options = AdviseOptions(
         environments=(environment,),
-        profiles=[file for file in profiles if read_profile(file).environment == environment],
+        profiles=profiles,
         settings=_SETTINGS,
         cpu_cores=protocol.cpu_cores,
         most_replicas=protocol.replicas,

@@ -1,6 +1,6 @@
 """``make soak``: two hours of live load on each local environment at once. Does the memory of the suite grow?
 
-Writes data/soak.json, from which docs/reliability.md shows the slopes.
+Writes data/soak.json, and prints its table.
 """
 
 from __future__ import annotations
