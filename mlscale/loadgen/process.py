@@ -89,6 +89,7 @@ class LoadProcess:
         self._workers: list[_Worker] = []
         self._spec: LoadSpec | None = None
         self._start_s = 0.0
+        self._first_stopped: _Worker | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -155,7 +156,9 @@ class LoadProcess:
         """None while a worker runs; then 0, or a failed worker's exit code. If one worker fails or aborts, the others
         are stopped."""
         codes = [worker.code() for worker in self._workers]
-        if any(worker.stopped_early for worker in self._workers):
+        early = [worker for worker in self._workers if worker.stopped_early]
+        if early:
+            self._first_stopped = self._first_stopped or early[0]
             for worker in self._workers:
                 worker.close_stdin()
         if any(code is None for code in codes):
@@ -214,7 +217,9 @@ class LoadProcess:
             self.stop()
             raise
         self.stop()
-        failed = next((worker.failure() for worker in self._workers if worker.failure() is not None), None)
+        # The others may have failed because they were stopped: the first one knows the reason.
+        workers = sorted(self._workers, key=lambda worker: worker is not self._first_stopped)
+        failed = next((worker.failure() for worker in workers if worker.failure() is not None), None)
         if failed is not None:
             raise failed
         report = self.report()

@@ -232,6 +232,28 @@ def test_a_worker_that_is_killed_fails_the_load(truth: TruthServer, tmp_path: Pa
         run(LoadSpec(truth.url, constant(100, 600), start_s=None, workers=2, **PATIENT), tmp_path, kill)
 
 
+# Worker 1 loses its machine; worker 0 is stopped because of that, before it can report anything else.
+_LOST = """
+import json, sys
+worker = json.loads(sys.stdin.readline())["worker"]
+print(json.dumps({"type": "ready"}), flush=True)
+sys.stdin.readline()
+if worker == 0:
+    sys.stdin.read()
+what = ["no report", "the load worker is lost"][worker]
+print(json.dumps({"type": "failed", "what": what, "where": "here", "remedy": "none"}), flush=True)
+"""
+
+
+def test_the_first_worker_to_fail_gives_the_reason(tmp_path: Path) -> None:
+    streams = [tmp_path / f"requests-{worker}.arrow" for worker in range(2)]
+    spec = LoadSpec("http://127.0.0.1:9/", constant(10, 600), workers=2)
+    with LoadProcess() as load:
+        load.start(spec, (sys.executable, "-c", _LOST), streams)
+        with pytest.raises(MlscaleError, match="the load worker is lost"):
+            load.wait()
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
 def test_a_full_disk_is_one_line(truth: TruthServer, tmp_path: Path) -> None:
     (tmp_path / "requests-0.arrow").symlink_to("/dev/full")
