@@ -110,37 +110,36 @@ def variants(groups: Mapping[str, Sequence[Run]], colours: Sequence[str], level_
     return _finished(variant_trajectories(groups, tones, level_s), all_runs)
 
 
-def boot_parts(runs: Sequence[Run], level_s: float) -> Figure:
-    """Where the time went after the step, by boot time of the machines."""
-    from mlscale.analysis.boot_time_response import boot_time_rows
+def boot_parts(runs: Sequence[Run], level_s: float, *, rows: pd.DataFrame | None = None) -> Figure:
+    """Where the time went after the step, by boot time of the machines. ``rows``, here and below: of
+    `mlscale.analysis.boot_time_rows` over the same runs."""
     from mlscale.plots.boots import boot_parts
 
-    return _finished(boot_parts(boot_time_rows(runs, level_s)), runs)
+    return _finished(boot_parts(_boot_rows(runs, level_s, rows)), runs)
 
 
-def boot_response(runs: Sequence[Run], level_s: float) -> Figure:
+def boot_response(runs: Sequence[Run], level_s: float, *, rows: pd.DataFrame | None = None) -> Figure:
     """Time until the response is good again, against the machines' boot time."""
-    from mlscale.analysis.boot_time_response import boot_time_rows
     from mlscale.plots.boots import boot_response
 
-    return _finished(boot_response(boot_time_rows(runs, level_s)), runs)
+    return _finished(boot_response(_boot_rows(runs, level_s, rows)), runs)
 
 
-def boot_beside_simulated(runs: Sequence[Run], simulated: Sequence[Run], level_s: float) -> Figure:
+def boot_beside_simulated(
+    runs: Sequence[Run], simulated: Sequence[Run], level_s: float, *, rows: pd.DataFrame | None = None
+) -> Figure:
     """The same for rehearsed runs beside simulated ones of the same setups."""
-    from mlscale.analysis.boot_time_response import boot_time_rows
     from mlscale.plots.boots import boot_twin
 
-    axes = boot_twin(boot_time_rows(runs, level_s), boot_time_rows(simulated, level_s))
+    axes = boot_twin(_boot_rows(runs, level_s, rows), _boot_rows(simulated, level_s, None))
     return _finished(axes, [*runs, *simulated])
 
 
-def boot_trajectories(runs: Sequence[Run], level_s: float) -> Figure:
+def boot_trajectories(runs: Sequence[Run], level_s: float, *, rows: pd.DataFrame | None = None) -> Figure:
     """Moving mean around the step, a panel per set of boot times."""
-    from mlscale.analysis.boot_time_response import boot_time_rows
     from mlscale.plots.boots import boot_trajectories
 
-    return _finished(boot_trajectories(runs, boot_time_rows(runs, level_s), level_s), runs)
+    return _finished(boot_trajectories(runs, _boot_rows(runs, level_s, rows), level_s), runs)
 
 
 def windows(
@@ -156,6 +155,12 @@ def _rows(runs: Sequence[Run], level_s: float, rows: pd.DataFrame | None) -> pd.
     from mlscale.analysis.summary import summarise
 
     return summarise(runs, level_s) if rows is None else rows
+
+
+def _boot_rows(runs: Sequence[Run], level_s: float, rows: pd.DataFrame | None) -> pd.DataFrame:
+    from mlscale.analysis.boot_time_response import boot_time_rows
+
+    return boot_time_rows(runs, level_s) if rows is None else rows
 
 
 def _finished(axes: Any, runs: Sequence[Run]) -> Figure:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from mlscale.lazy_imports import attach
 
 if TYPE_CHECKING:
-    from mlscale.analysis.boot_time_response import boot_time_rows, variant_of
+    from mlscale.analysis.boot_time_response import benefit_of_room, boot_time_rows, slope_on_boot, variant_of
     from mlscale.analysis.comparability import comparability_sentences
     from mlscale.analysis.design import invalid_share
     from mlscale.analysis.factors import factor_effects
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mlscale.analysis.steady import catch_up_and_steady, steady_sentences, steady_table
 
 _NAMES = {
-    "mlscale.analysis.boot_time_response": "boot_time_rows variant_of",
+    "mlscale.analysis.boot_time_response": "benefit_of_room boot_time_rows slope_on_boot variant_of",
     "mlscale.analysis.comparability": "comparability_sentences",
     "mlscale.analysis.design": "invalid_share",
     "mlscale.analysis.factors": "factor_effects",

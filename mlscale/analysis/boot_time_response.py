@@ -113,6 +113,8 @@ def slope_on_boot(rows: pd.DataFrame) -> Slope | None:
 
     Censored runs are left out, which biases the slope downwards: say so beside it.
     """
+    if rows.empty:
+        return None
     used = rows[
         rows["boot_s"].notna() & ~rows["t_slo_censored"].astype(bool) & ~rows["variant"].str.contains(KEPT_FREE)
     ]

@@ -227,23 +227,6 @@ def cold_starts(runs: Sequence[Run]) -> pd.DataFrame:
     return cold_starts_of(runs)
 
 
-def boots(runs: Sequence[Run], level_s: float) -> pd.DataFrame:
-    """A row per run with scaled machines: how the time after the step was spent. ``attrs["slope"]``: recovery per
-    second of boot, if the runs have enough different boot times."""
-    from mlscale.analysis.boot_time_response import boot_time_rows, slope_on_boot
-
-    rows = boot_time_rows(runs, level_s)
-    rows.attrs["slope"] = slope_on_boot(rows)
-    return rows
-
-
-def benefit_of_room(runs: Sequence[Run], level_s: float) -> pd.DataFrame:
-    """What is gained by keeping room for a pod free, with intervals."""
-    from mlscale.analysis.boot_time_response import benefit_of_room, boot_time_rows
-
-    return benefit_of_room(boot_time_rows(runs, level_s))
-
-
 def shown_waits(runs: Sequence[Run]) -> pd.DataFrame:
     """Mean seconds that each phase around the load took, and what the framework cost at idle, by environment."""
     rows = [{"environment": run.info.environment, **run.info.waits, **run.info.idle} for run in runs]

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from mlscale.analysis.boot_time_response import boot_time_rows, slope_on_boot
+from mlscale.analysis.boot_time_response import slope_on_boot
 from mlscale.analysis.resources import cpu_by_role
 from mlscale.analysis.summary import host_name
 from mlscale.notebook.figures import remark
@@ -269,14 +269,14 @@ def matters_table(record: Mapping[str, Any], arm: Arm) -> pd.DataFrame:
     return pd.DataFrame(rows).round(2)
 
 
-def live_evidence(effects: pd.DataFrame, rehearsed: Sequence[Run], level_s: float) -> dict[str, str]:
+def live_evidence(effects: pd.DataFrame, boots: pd.DataFrame) -> dict[str, str]:
     """By claim, what live runs say of it: of F2 the rehearsal's slope, of F4 the measured P1 of K3s and TorchServe.
 
     Args:
-        effects: of `mlscale.compare`. rehearsed: runs of the rehearsal.
+        effects: of `mlscale.compare`. boots: of `mlscale.analysis.boot_time_rows` over the rehearsal; may be empty.
     """
     said = {}
-    slope = slope_on_boot(boot_time_rows(rehearsed, level_s)) if rehearsed else None
+    slope = slope_on_boot(boots)
     if slope is not None:
         said["F2"] = f"rehearsed live: {slope.slope:.2f} s later per s of boot ({slope.low:.2f} to {slope.high:.2f})"
     for row in effects.to_dict("records"):

@@ -82,12 +82,13 @@ def _measured(out: Path) -> tuple[dict[str, Any], list[Drawn]]:
     effects = compare(rows)
     drawn = figures.draw_compared(core, rows, good, effects, level_s, out)
     boots = tables.valid(rehearsed)
-    drawn.append(figures.draw_rehearsed(boots, level_s, out))
+    boot_rows = boot_time_rows(boots, level_s)
+    drawn.append(figures.draw_rehearsed(boots, boot_rows, level_s, out))
     note = twin_records.simulated_from(twin_records.CLAIMS).sentence
-    evidence = twin_tables.live_evidence(effects, boots, level_s)
+    evidence = twin_tables.live_evidence(effects, boot_rows)
     drawn.append(figures.draw_claims(published()["claims"]["arms"]["matched"], evidence, note, out))
     shipped = results.cell_results([run for run in everything if run.info.cell == "shipped"], level_s)
-    slope = slope_on_boot(boot_time_rows(boots, level_s))
+    slope = slope_on_boot(boot_rows)
     return {"shipped": shipped, "rehearsal": {"slope": asdict(slope) if slope else None, "runs": len(boots)}}, drawn
 
 

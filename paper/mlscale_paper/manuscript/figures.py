@@ -58,9 +58,9 @@ def draw_compared(
     ]
 
 
-def draw_rehearsed(runs: Sequence[Run], level_s: float, folder: Path) -> Drawn:
+def draw_rehearsed(runs: Sequence[Run], rows: pd.DataFrame, level_s: float, folder: Path) -> Drawn:
     """The time until the response is good again, against the machines' boot time."""
-    figure = figures.boot_response(runs, level_s)
+    figure = figures.boot_response(runs, level_s, rows=rows)
 
     def column() -> Figure:
         for axes in figure.axes[1:]:  # runs that waited for no machine: a narrow panel
