@@ -66,7 +66,10 @@ class TableWriter:
         self._flushed_at_s = time.monotonic()
 
     def close(self) -> None:
+        """Write what is left, and close the file. Once it is closed, even by a write that failed, nothing happens."""
         with self._lock:
+            if self._file.closed:
+                return
             self._flush()
             self._stream.close()
             self._file.close()

@@ -11,6 +11,7 @@ import math
 import random
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -49,6 +50,8 @@ from onenode.progress import Reporter
 
 ROOT: Final = Path(__file__).parents[2]
 RECORD: Final = ROOT / "data/reliability.jsonl"
+# Trials that were done again after what they found was mended: as they were, and "why".
+REPEATED: Final = ROOT / "data/reliability_repeated.jsonl"
 PAGE: Final = ROOT / "docs/reliability.md"
 WHOLE_EVERY: Final = 10
 # tc's netem is not in every kernel.
@@ -172,10 +175,12 @@ def table(entries: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join([total, "", *lines, "", *(wrong or ["Nothing was wrong in any trial."])])
 
 
-def page(text: str, entries: Sequence[Mapping[str, Any]]) -> str:
-    """The page with the table of the record."""
+def page(text: str, entries: Sequence[Mapping[str, Any]], repeated: Sequence[Mapping[str, Any]]) -> str:
+    """The page with the table of the record, and why trials were done again."""
     start, end = "<!-- campaign -->\n", "\n<!-- end -->"
-    return re.sub(f"{start}.*?{end}", lambda _: start + table(entries) + end, text, flags=re.DOTALL)
+    reasons = [f"- {times} x {why}" for why, times in Counter(entry["why"] for entry in repeated).most_common()]
+    shown = "\n".join([table(entries), "", f"{len(repeated)} trials before these were done again:", "", *reasons])
+    return re.sub(f"{start}.*?{end}", lambda _: start + shown + end, text, flags=re.DOTALL)
 
 
 @contextmanager
@@ -209,12 +214,14 @@ def main() -> None:
     options.add_argument("--table", action="store_true", help="only write the record into docs/reliability.md")
     given = options.parse_args()
     if not given.table:
-        run(given.record, given.seed)
-    PAGE.write_text(page(PAGE.read_text(), read(given.record)))
-    wrong = [entry for entry in read(given.record) if entry["wrong"]]
-    sys.stdout.write(
-        f"{given.record}: {len(read(given.record))} trials, {len(wrong)} with something wrong; see {PAGE}\n"
-    )
+        try:
+            run(given.record, given.seed)
+        except KeyboardInterrupt:
+            sys.exit(f"stopped; the same command goes on after the trials in {given.record}")
+    entries = read(given.record)
+    PAGE.write_text(page(PAGE.read_text(), entries, read(REPEATED)))
+    wrong = [entry for entry in entries if entry["wrong"]]
+    sys.stdout.write(f"{given.record}: {len(entries)} trials, {len(wrong)} with something wrong; see {PAGE}\n")
     sys.exit(1 if wrong else 0)
 
 

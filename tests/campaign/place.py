@@ -57,6 +57,7 @@ class Place:
         finally:
             for pid in place.processes():
                 os.kill(pid, signal.SIGKILL)
+            place.start(["cleanup"], "cleanup").wait()  # of the trial that was interrupted, if one was
             shutil.rmtree(folder)
 
     @property

@@ -25,7 +25,7 @@ from trials import (
     whole,
 )
 
-from campaign import PAGE, RECORD, SLOW, page, read, served
+from campaign import PAGE, RECORD, REPEATED, SLOW, page, read, served
 
 pytestmark = [
     pytest.mark.live,
@@ -71,4 +71,4 @@ def test_a_load_test_is_killed_and_the_next_one_works(place: Place) -> None:
 
 def test_the_page_shows_the_record() -> None:
     text = PAGE.read_text()
-    assert page(text, read(RECORD)) == text
+    assert page(text, read(RECORD), read(REPEATED)) == text

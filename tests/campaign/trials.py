@@ -18,7 +18,9 @@ from place import REQUESTS, Place
 
 from mlscale.runs import SCHEMAS, MlscaleError, load_run, load_runs
 
-ENDS_WITHIN_S: Final = 150.0
+# A framework may take 240 s to start, and a fault can keep it from starting at all; a namespace is given up after 90 s,
+# twice where its cluster has lost its kubelet.
+ENDS_WITHIN_S: Final = 450.0
 # By their arguments.
 VICTIMS: Final[Mapping[tuple[str, str], str]] = {
     ("torchserve", "replica"): "model_service_worker.py",
@@ -124,7 +126,8 @@ def interrupted(command: Command) -> Trial:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGINT)
                 wait(process, 0.3)
-        outcome = end(place, process, out, {130, 0}, cleaned_up_by_itself=not again)
+        # A shell calls the end by SIGINT 130 as well: while Python imports or, the command done, exits.
+        outcome = end(place, process, out, {130, -signal.SIGINT, 0}, cleaned_up_by_itself=not again)
         outcome.moment_s = moment_s
         return outcome
 
@@ -156,7 +159,7 @@ def clock_stepped(command: Command) -> Trial:
         moment_s = time.monotonic() - begun_s
         with file.open("r+b") as mapped:
             mapped.write(struct.pack("q", rng.choice((-1, 1)) * round(3600 ** rng.random())))
-        outcome = end(place, process, out, {0})
+        outcome = end(place, process, out, {0, 2})  # Ray does not start if its clock is stepped meanwhile
         outcome.moment_s = moment_s
         if outcome.run == "complete":
             outcome.wrong += _times_out_of_range(out)
@@ -214,7 +217,7 @@ def two_at_once(command: Command, *, same_folder: bool) -> Trial:
     def trial(place: Place, rng: random.Random) -> Outcome:
         outs = [place.new_run()] * 2 if same_folder else [place.new_run(), place.new_run()]
         pair = [command.start(place, out, f"errors{number}") for number, out in enumerate(outs)]
-        codes = sorted(filter(lambda code: code is not None, [_exit_code(process) for process in pair]))
+        codes = sorted(filter(lambda code: code is not None, [exit_code_of(process) for process in pair]))
         outcome = end(place, pair[0], outs[0], {0, 2}, log="errors0")
         outcome.wrong += [f"run: {text}" for text in _look(outs[1])[1]]
         if codes != ([0, 2] if same_folder else [0, 0]):
@@ -235,7 +238,7 @@ def wait(process: subprocess.Popen[bytes], seconds: float) -> None:
         return
 
 
-def _exit_code(process: subprocess.Popen[bytes]) -> int | None:
+def exit_code_of(process: subprocess.Popen[bytes]) -> int | None:
     """None if it hung; then it is killed."""
     try:
         return process.wait(ENDS_WITHIN_S)
@@ -253,9 +256,11 @@ def end(
     *,
     cleaned_up_by_itself: bool = True,
     log: str = "errors",
+    repair: Callable[[], object] = lambda: None,
 ) -> Outcome:
-    """Wait for the command, look at the run, clean up, and look at what is left."""
-    code = _exit_code(process)
+    """Wait for the command, look at the run, ``repair`` what was broken (it raises AssertionError if it can't), clean
+    up, and look at what is left."""
+    code = exit_code_of(process)
     errors = place.errors(log)
     outcome = Outcome(exit_code=code)
     if code is None:
@@ -268,9 +273,15 @@ def end(
         outcome.wrong += [f"left: {what}" for what in place.left()]
     outcome.run, wrong = _look(out)
     outcome.wrong += [f"run: {text}" for text in wrong]
-    if _exit_code(place.start(["cleanup"], "cleanup")) != 0:
+    try:
+        repair()
+    except AssertionError as error:
+        outcome.wrong.append(f"repair: {error}")
+    if exit_code_of(place.start(["cleanup"], "cleanup")) != 0:
         outcome.wrong.append(f"cleanup: {place.errors('cleanup').strip()}")
     outcome.wrong += [f"left after cleanup: {what}" for what in place.left()]
+    # The record is published, and names no path of this machine.
+    outcome.wrong = [text.replace(f"{place.folder}/", "") for text in outcome.wrong]
     return outcome
 
 

@@ -6,6 +6,8 @@ import errno
 import json
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -182,3 +184,20 @@ def test_status_lists_the_plan(
     plan = json.loads(capsys.readouterr().out)
     assert set(plan["runs"].values()) == {"missing"}
     assert plan["left_s"] > 0
+
+
+_CTRL_C_WHILE_IMPORTING = """
+import os, signal, sys
+class Sends:
+    def find_spec(self, name, path=None, target=None):
+        if name == "typer":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Sends())
+from mlscale.entry import main
+main()
+"""
+
+
+def test_ctrl_c_before_the_command_has_begun_ends_it_without_a_traceback() -> None:
+    done = subprocess.run([sys.executable, "-c", _CTRL_C_WHILE_IMPORTING], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, "")

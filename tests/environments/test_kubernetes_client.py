@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import http.server
+import json
 import socketserver
 import ssl
+import tempfile
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -13,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from mlscale.environments.kubernetes.client import Api, Place, Unreachable, connect
-from onenode.certificates import new_authority
+from onenode.certificates import Leaf, issue, new_authority
 
 HALVES = {
     "chunked": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n10\r\n{",
@@ -39,11 +42,11 @@ def api(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Api]:
         server.shutdown()
 
 
-def kubeconfig(folder: Path, address: str, user: str = "{}") -> Path:
+def kubeconfig(folder: Path, address: str, user: str = "{}", more: str = "") -> Path:
     file = folder / "kubeconfig"
     file.write_text(
         f"{{apiVersion: v1, kind: Config, current-context: c, users: [{{name: u, user: {user}}}], "
-        f'clusters: [{{name: k, cluster: {{server: "{address}"}}}}], '
+        f'clusters: [{{name: k, cluster: {{server: "{address}"{more}}}}}], '
         "contexts: [{name: c, context: {cluster: k, user: u}}]}"
     )
     return file
@@ -103,6 +106,52 @@ def test_a_server_that_is_another_one_is_one_that_does_not_answer(tmp_path: Path
             api.get("/api/v1/pods")
         api.close()
         server.shutdown()
+
+
+def test_a_kubeconfig_s_private_key_is_left_in_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """kill -9 would leave it, and nobody would know whose it was."""
+    now, authority = datetime.now(UTC), new_authority("cluster", datetime.now(UTC))
+    served = issue(Leaf("server", "cluster", "server", addresses=("127.0.0.1",), server=True), authority, now)
+    user = issue(Leaf("user", "cluster", "user"), authority, now)
+    (tmp_path / "ca").write_bytes(authority.certificate)
+    (tmp_path / "pem").write_bytes(served.certificate + served.key)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(tmp_path / "ca"))
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_cert_chain(tmp_path / "pem")
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    with http.server.HTTPServer(("127.0.0.1", 0), Named) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        authority_data, certificate, key = (
+            base64.b64encode(pem).decode() for pem in (authority.certificate, user.certificate, user.key)
+        )
+        user_entry = f'{{client-certificate-data: "{certificate}", client-key-data: "{key}"}}'
+        address = f"https://127.0.0.1:{server.server_address[1]}"
+        file = kubeconfig(tmp_path, address, user_entry, f', certificate-authority-data: "{authority_data}"')
+        for _ in range(2):  # the client remembers its files' names
+            api = connect(Place(str(file)))
+            assert list(scratch.iterdir()) == []
+            assert api.get("/version") == {"name": "user"}
+            api.close()
+        server.shutdown()
+
+
+class Named(http.server.BaseHTTPRequestHandler):
+    """Answers with the name in the caller's certificate."""
+
+    def do_GET(self) -> None:
+        assert isinstance(self.connection, ssl.SSLSocket)
+        names = {key: value for part in self.connection.getpeercert()["subject"] for key, value in part}
+        body = json.dumps({"name": names["commonName"]}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
 
 
 PLUGIN = """#!/bin/sh

@@ -43,12 +43,13 @@ _SERVE = """
     from ray.serve.schema import ServeDeploySchema
     from mlscale.environments.rayserve.cluster import start
 
-    cluster = start(Path(sys.argv[2]), 4)
+    cluster = start(Path(sys.argv[1]), 4)
     client = serve_start(http_options={"host": "127.0.0.1", "port": 8765})
-    client.deploy_apps(ServeDeploySchema.model_validate(yaml.safe_load(open(sys.argv[1]))), _blocking=True)
-    deployment = serve.status().applications["app"].deployments["app"]
-    print("status", deployment.status.value, deployment.replica_states)
-    print("answer", urllib.request.urlopen("http://127.0.0.1:8765/", timeout=30).read().decode())
+    for file in sys.argv[2:]:
+        client.deploy_apps(ServeDeploySchema.model_validate(yaml.safe_load(open(file))), _blocking=True)
+        status = serve.status().applications["app"].deployments["app"].status.value
+        answer = urllib.request.urlopen("http://127.0.0.1:8765/", timeout=30).read().decode()
+        print(file, status, answer)
     serve.shutdown()
     cluster.kill()
 """
@@ -84,10 +85,11 @@ def test_the_worker_controller_runs_with_its_file(tmp_path: Path) -> None:
         assert '"size"' in answer.stdout, answer.stderr
 
 
-@pytest.mark.parametrize("policy", ["reactive", "fixed"])
-def test_serve_deploys_the_config_file(tmp_path: Path, policy: Policy) -> None:
-    strategy = settings("rayserve", policy)
-    (tmp_path / "serve.yaml").write_text(settings_files(strategy)["serve.yaml"])
+def test_serve_deploys_the_config_files(tmp_path: Path) -> None:
+    """One after the other, as a user who changes the policy would."""
+    policies: tuple[Policy, ...] = ("reactive", "fixed")
+    for policy in policies:
+        (tmp_path / f"{policy}.yaml").write_text(settings_files(settings("rayserve", policy))["serve.yaml"])
     (tmp_path / "my_module.py").write_text(textwrap.dedent(_MODULE))
     (tmp_path / "deploy.py").write_text(textwrap.dedent(_SERVE))
     environment = {
@@ -98,7 +100,7 @@ def test_serve_deploys_the_config_file(tmp_path: Path, policy: Policy) -> None:
         "RAY_agent_register_timeout_ms": "120000",
     }
     with tempfile.TemporaryDirectory(prefix="ray") as folder:  # short: Ray's sockets lie in it
-        argv = [sys.executable, "deploy.py", "serve.yaml", folder]
+        argv = [sys.executable, "deploy.py", folder, *(f"{policy}.yaml" for policy in policies)]
         done = subprocess.run(
             argv, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False
         )
@@ -106,8 +108,8 @@ def test_serve_deploys_the_config_file(tmp_path: Path, policy: Policy) -> None:
     if "timed out during startup" in done.stderr:
         pytest.skip("Ray itself did not start: its raylet waits 15 s for its agents, and this machine is too busy")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "status HEALTHY" in done.stdout
-    assert "answer pong" in done.stdout
+    for policy in policies:
+        assert f"{policy}.yaml HEALTHY pong" in done.stdout
 
 
 @pytest.mark.parametrize("name", ["k3s", "eks"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -92,6 +93,16 @@ def test_what_changes_while_it_lasts_is_in_run_json_at_once(tmp_path: Path) -> N
     writer.update(step_s=4.0, facts={"version": "0.12"})
     on_disk = load_run(tmp_path / "run", allow_incomplete=True).info
     assert (on_disk.step_s, on_disk.facts, on_disk.complete) == (4.0, {"version": "0.12"}, False)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux's disk that is always full")
+def test_a_table_that_a_full_disk_closed_can_be_closed_again(tmp_path: Path) -> None:
+    table = TableWriter(tmp_path / "events.arrow", SCHEMAS["events"])
+    with Path("/dev/full").open("wb") as full:
+        os.dup2(full.fileno(), table._file.fileno())
+    with pytest.raises(OSError, match="No space left"):
+        table.close()
+    table.close()
 
 
 WRITER_PROCESS = """

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import json
 import os
+import ssl
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 from mlscale.runs import MlscaleError
@@ -248,16 +250,38 @@ def connect(place: Place) -> Api:
     if not any(file.is_file() for file in files):
         raise no_kubeconfig(place.kubeconfig)
     configuration = client.Configuration()
-    try:
-        context = place.context or str(config.list_kube_config_contexts(place.kubeconfig)[1]["name"])
-        config.load_kube_config(place.kubeconfig, context, client_configuration=configuration, persist_config=False)
-    except (ConfigException, YAMLError, OSError, ValueError, TypeError, AttributeError) as error:
-        raise MlscaleError(
-            f"it is unusable: {_reason(error)}", str(place), "fix it, or set KUBECONFIG to another"
-        ) from error
+    # The client writes a kubeconfig's certificates to files, which a kill -9 would leave, the private key among them.
+    with TemporaryDirectory() as folder:
+        try:
+            context = place.context or str(config.list_kube_config_contexts(place.kubeconfig)[1]["name"])
+            config.load_kube_config(
+                place.kubeconfig,
+                context,
+                client_configuration=configuration,
+                persist_config=False,
+                temp_file_path=folder,
+            )
+            tls = _tls_context(configuration)
+        except (ConfigException, YAMLError, OSError, ValueError, TypeError, AttributeError) as error:
+            raise MlscaleError(
+                f"it is unusable: {_reason(error)}", str(place), "fix it, or set KUBECONFIG to another"
+            ) from error
     configuration.retries = False
     configuration.connection_pool_maxsize = 16
-    return Api(client.ApiClient(configuration), Place(place.kubeconfig, context))
+    api_client = client.ApiClient(configuration)
+    options = api_client.rest_client.pool_manager.connection_pool_kw
+    options.update(ssl_context=tls, ca_certs=None, cert_file=None, key_file=None)
+    return Api(api_client, Place(place.kubeconfig, context))
+
+
+def _tls_context(configuration: Any) -> ssl.SSLContext:
+    """What the client would make of its files at every connection, made once."""
+    context = ssl.create_default_context(cafile=configuration.ssl_ca_cert)
+    if configuration.cert_file:
+        context.load_cert_chain(configuration.cert_file, configuration.key_file)
+    if not configuration.verify_ssl:
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
 
 
 def no_kubeconfig(where: str) -> MlscaleError:
