@@ -87,7 +87,7 @@ def write_verdicts(record: Mapping[str, Any], runs: Sequence[Run], profiles: Pat
 
 def write_comparisons(profiles: Path, progress: Progress | None = None) -> dict[Path, Compared]:
     """Writes into each profile of the folder how far the twin is from the published runs of its environment, to which
-    it was fitted; returns what was written, by file."""
+    it was fitted; returns what was written, by file. Validated profiles keep their comparison with the hold-out."""
     from mlscale_paper.twin_tables import published
     from mlscale_twin.studies.validation import compare_profile
 
@@ -96,7 +96,7 @@ def write_comparisons(profiles: Path, progress: Progress | None = None) -> dict[
     for file in sorted(profiles.glob("*.json")):
         profile = read_profile(file)
         runs = [run for run in live if run.info.environment == profile.environment]
-        if runs:
+        if runs and profile.validated == Profile.model_fields["validated"].default:
             compared = compare_profile(profile, runs, FITTED, progress=progress)
             _write_profile(file, profile.model_copy(update={"compared": compared}))
             written[file] = compared

@@ -14,6 +14,7 @@ from mlscale.analysis.boot_time_response import slope_on_boot
 from mlscale.analysis.resources import cpu_by_role
 from mlscale.analysis.summary import host_name
 from mlscale.notebook.figures import remark
+from mlscale.notebook.manifest import Simulated
 from mlscale.notebook.parameters import EcsParameters, NotebookParameters
 from mlscale.progress import Shown
 from mlscale.runs import Arm, ClosedLoop, MlscaleError, OpenLoop, Run, load_runs
@@ -21,9 +22,10 @@ from mlscale_paper import places
 from mlscale_paper.claims import CLOUD
 from mlscale_paper.freeze import frozen_profile_of, read_frozen
 from mlscale_paper.protocol import published_protocol
+from mlscale_paper.twin_records import VALIDATION, simulated_from
 from mlscale_twin.cloud import Range, read_cloud
 from mlscale_twin.host_speed import at_own_speed, fit_speed, light_cpu_s, loaded_cpu_s
-from mlscale_twin.likeness import MARGINS, differences, likeness_figures
+from mlscale_twin.likeness import MARGINS, differences, likeness, likeness_figures
 from mlscale_twin.simulate import SimulateOptions, simulate
 from mlscale_twin.studies.validation import Comparison, ProfileOf, shipped, twins_of
 
@@ -116,6 +118,16 @@ def runs_to_compare(p: NotebookParameters) -> RunsToCompare:
     )
     what = "the twins of these runs, to which its profiles were fitted"
     return RunsToCompare(fitted, what, at_own_speed(fitted, shipped), "the live runs of its fit (no test)")
+
+
+def verdicts_on(
+    against: RunsToCompare, comparison: Comparison, draws: int, record: Mapping[str, Any] | None
+) -> tuple[pd.DataFrame, Simulated]:
+    """Rows of `mlscale_twin.likeness.likeness`, and what was simulated for them: the validation on record if it has
+    more draws, else the comparison with ``draws`` twins of each run."""
+    if record is not None and record["draws"] > draws:
+        return pd.DataFrame(record["verdicts"]), simulated_from(VALIDATION)
+    return likeness(comparison.live, comparison.twin), Simulated(against.what, draws)
 
 
 def profile_of(runs: Sequence[Run], fitted: Sequence[Run]) -> ProfileOf:

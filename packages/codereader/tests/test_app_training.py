@@ -57,15 +57,25 @@ def run(folder: Path, killed_after: int) -> int:
     return subprocess.run([sys.executable, "-c", SCRIPT, str(folder), str(killed_after)], check=False).returncode
 
 
-def test_killed_training_resumes_to_the_same_weights(tmp_path: Path) -> None:
-    assert run(tmp_path / "whole", 0) == 0
-    assert run(tmp_path / "killed", 3) == -signal.SIGKILL
-    assert not (tmp_path / "killed" / "modules.safetensors").exists()
-    assert run(tmp_path / "killed", 0) == 0
-    whole, killed = (load_file(tmp_path / name / "modules.safetensors") for name in ("whole", "killed"))
-    assert whole.keys() == killed.keys()
-    assert all(np.array_equal(whole[name], killed[name]) for name in whole)
-    steps = [json.loads(line)["step"] for line in (tmp_path / "killed" / "metrics.jsonl").read_text().splitlines()]
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A short training of ``modules`` in one go."""
+    folder = tmp_path_factory.mktemp("whole")
+    train(Training(folder, length=FOUR_STEPS, checkpoint_steps=2), ("modules",))
+    return folder
+
+
+def same_weights(one: Path, other: Path) -> bool:
+    a, b = (load_file(folder / "modules.safetensors") for folder in (one, other))
+    return a.keys() == b.keys() and all(np.array_equal(a[name], b[name]) for name in a)
+
+
+def test_killed_training_resumes_to_the_same_weights(whole: Path, tmp_path: Path) -> None:
+    assert run(tmp_path, 3) == -signal.SIGKILL
+    assert not (tmp_path / "modules.safetensors").exists()
+    assert run(tmp_path, 0) == 0
+    assert same_weights(whole, tmp_path)
+    steps = [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert steps[-2:] == [2, 3]  # from the checkpoint at 2, and not from the start
     assert steps.count(0) == 1
 
@@ -78,15 +88,13 @@ def but(folder: Path, *names: str) -> Training:
     return Training(folder, length=FOUR_STEPS, checkpoint_steps=2)
 
 
-def test_networks_learn_the_same_side_by_side(tmp_path: Path) -> None:
+def test_networks_learn_the_same_side_by_side(whole: Path, tmp_path: Path) -> None:
     seen: list[tuple[str, int]] = []
-    together, alone = but(tmp_path / "together", "strips", "modules"), but(tmp_path / "alone", "modules")
+    together = but(tmp_path / "together", "strips", "modules")
     train_side_by_side(together, 2, lambda name, step, steps, measures: seen.append((name, step)))
-    train(alone)
     assert {name for name, _ in seen} == {"strips", "modules"}
     assert ("modules", together.steps("modules")) in seen
-    one, other = (load_file(part.folder / "modules.safetensors") for part in (together, alone))
-    assert all(np.array_equal(one[name], other[name]) for name in one)
+    assert same_weights(whole, together.folder)
     assert together.is_finished("strips")
 
 
@@ -152,9 +160,8 @@ def test_grid_targets_straighten_the_sheet() -> None:
     assert 0 <= version[0] < 25
 
 
-def test_what_is_learnt_from_is_shown(tmp_path: Path) -> None:
-    train(Training(tmp_path, length=FOUR_STEPS, checkpoint_steps=1), ("modules",))
-    with Image.open(tmp_path / "modules.png") as picture:
+def test_what_is_learnt_from_is_shown(whole: Path) -> None:
+    with Image.open(whole / "modules.png") as picture:
         assert min(picture.size) > 100
 
 

@@ -17,7 +17,7 @@ from mlscale.errors import MlscaleError
 if TYPE_CHECKING:
     from mlscale.measurement.measure import Progress
     from mlscale.runs import Run
-    from mlscale_twin.profile import Profile
+    from mlscale_twin.profile import Compared, Profile
 
 AsJson = Annotated[bool, typer.Option("--json", help="print the result as JSON")]
 Arm = Annotated[str, typer.Option(help="preset of settings: matched, shipped, static-min or static-max")]
@@ -215,7 +215,8 @@ def calibrate(
         fitted = calibrate(runs, before)
         valid = [run for run in runs if run.info.valid]
         compared = compare_profile(fitted, valid, "runs that it was fitted to", progress=progress)
-    after = fitted.model_copy(update={"compared": compared})
+    here = fitted.model_copy(update={"compared": compared})
+    after = fitted.model_copy(update={"compared": _carried(compared, before.compared)})
     write_text(file, after.model_dump_json(indent=2, exclude_none=True) + "\n")
     if as_json:
         print(json.dumps({"profile": str(file), **compared.model_dump(mode="json")}))
@@ -226,7 +227,8 @@ def calibrate(
         ("a replica's start", _start_s(after), _start_s(before), "s"),
     ):
         print(f"  {name}: {value:.1f} {unit}, {value / shipped:.2f} times the shipped profile's {shipped:.1f} {unit}")
-    print(f"  mean response: {after.error_of('mean_response_s')}{_beyond(before, after)}")
+    print(f"  mean response: {here.error_of('mean_response_s')}{_beyond(before, here)}")
+    print(f"  known error of simulations with it: {after.error_of('mean_response_s')}")
     print(f"  use it with mlscale simulate {after.environment} --profile {file}, or sweep and advise")
 
 
@@ -268,6 +270,19 @@ def _work_s(profile: Profile) -> float:
 
 def _start_s(profile: Profile) -> float:
     return sum(step.takes.mean_s for step in profile.starts.steps)
+
+
+def _carried(own: Compared, shipped: Compared | None) -> Compared:
+    """The error that a fitted profile carries: at least the shipped one's, since runs do not show how far a profile
+    that was fitted to them is from others."""
+    from mlscale_twin.profile import Compared
+
+    if shipped is None:
+        return own
+    known = shipped.ratios
+    ratios = {name: (min(low, known[name][0]), max(high, known[name][1])) for name, (low, high) in own.ratios.items()}
+    what = f"{own.what}; the shipped profile: {shipped.runs} {shipped.what}"
+    return Compared(what=what, runs=own.runs, ratios=ratios)
 
 
 def _beyond(shipped: Profile, own: Profile) -> str:

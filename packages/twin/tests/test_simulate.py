@@ -109,6 +109,10 @@ def test_a_calibrated_profile_can_be_simulated(tmp_path: Path, capsys: pytest.Ca
     assert "where the shipped profile was compared" in told
     profile = json.loads((tmp_path / "mine.json").read_text())
     assert profile["environment"] == "k3s"
+    shipped = read_profile("k3s").compared
+    assert shipped is not None
+    for figure, (low, high) in profile["compared"]["ratios"].items():
+        assert low <= shipped.ratios[figure][0] < shipped.ratios[figure][1] <= high, "one run shows no smaller error"
     with pytest.raises(MlscaleError, match="exists already"):
         cli.calibrate([str(reference)], tmp_path / "mine.json")
     with pytest.raises(MlscaleError, match="required with --app"):

@@ -40,7 +40,7 @@ def test_an_effect_below_the_twins_error_is_undecided() -> None:
     assert (large["verdict"], large["early_verdict"]) == ("implied", "contradicted")
     assert large["low"] <= large["ratio"] <= large["high"]
     low, high = claims.twin_error(ECS, "mean")
-    assert large["low"] == pytest.approx(4.0 * low / high, rel=0.5), "the error is in the interval"
+    assert 4.0 * low / high < large["low"] < 4.0 * (low / high) ** 0.5, "the error is in the interval"
 
 
 def test_clouds_have_the_widest_error_and_local_frameworks_their_own() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -9,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from mlscale.runs.schedule import ClosedLoop, ClosedStage
+from mlscale_paper import places
 from mlscale_paper.twin_records import CLAIMS, VALIDATION, record_hash, write_comparisons, write_verdicts
 from mlscale_paper.twin_tables import published, speed_table
 from mlscale_twin.code_hash import code_hash
-from mlscale_twin.profile import FOLDER, read_profile
+from mlscale_twin.profile import FOLDER, Compared, read_profile
 from mlscale_twin.simulate import simulate
 
 STEP = ClosedLoop(
@@ -52,15 +54,24 @@ def test_a_profile_names_the_runs_it_was_validated_against(tmp_path: Path) -> No
     assert record_hash(VALIDATION) == hash_before
 
 
-def test_profiles_say_how_far_the_twin_is_from_the_published_runs(tmp_path: Path) -> None:
-    shutil.copy(FOLDER / "torchserve.json", tmp_path)
-    (compared,) = write_comparisons(tmp_path).values()
-    shipped = read_profile("torchserve").compared
+def test_validated_profiles_say_how_far_the_twin_is_from_the_hold_out() -> None:
+    compared = json.loads((places.reference() / VALIDATION).read_text())["compared"]
+    for environment, values in compared.items():
+        assert read_profile(environment).compared == Compared.model_validate(values)
+        assert read_profile(environment).validated.startswith("held against")
+
+
+def test_other_profiles_say_how_far_the_twin_is_from_the_runs_of_their_fit(tmp_path: Path) -> None:
+    for name in ("eks", "k3s"):
+        shutil.copy(FOLDER / f"{name}.json", tmp_path)
+    ((file, compared),) = write_comparisons(tmp_path).items()
+    assert file.stem == "eks", "k3s is validated"
+    shipped = read_profile("eks").compared
     assert shipped is not None
     assert (compared.what, compared.runs) == (shipped.what, shipped.runs)
     for figure, ratios in compared.ratios.items():
         assert ratios == pytest.approx(shipped.ratios[figure], rel=0.01), figure
-    assert read_profile("torchserve").sha256 == read_profile(tmp_path / "torchserve.json").sha256
+    assert read_profile("eks").sha256 == read_profile(file).sha256
 
 
 def test_an_answer_costs_as_much_under_light_load_as_under_much() -> None:

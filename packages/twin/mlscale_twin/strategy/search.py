@@ -118,8 +118,9 @@ def _of_totals(total: Any, duration_s: float) -> Figures:
 
 def _with_cost(question: Question, strategy: Strategy, place: Place, figures: Figures) -> Figures:
     work_s = next(iter(question.profiles[strategy.environment].work.values())).mean_s.value * question.work_factor
-    busy_cores = work_s * question.demand.mean_rps
-    usage = Usage.of(strategy.scaling, figures.replicas, figures.peak, figures.machines, busy_cores)
+    rate_rps = question.demand.mean_rps
+    usage = Usage.of(strategy.scaling, figures.replicas, figures.peak, figures.machines, work_s * rate_rps)
+    usage = replace(usage, connections_per_s=rate_rps)  # one for each request
     tenancy: Tenancy = "dedicated" if place == "local-dedicated" else "shared"
     usd = usd_per_month(strategy.environment, strategy.scaling, usage, question.prices, tenancy)
     at_error = figures.at_error and replace(figures.at_error, usd_per_month=usd)
