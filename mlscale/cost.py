@@ -29,6 +29,8 @@ MONTH_H: Final = 730.0
 # Of machines of one's own: what replicas reserve is paid for, since other work uses the rest; or whole machines are,
 # busy or idle, as many as the peak needs.
 Tenancy = Literal["shared", "dedicated"]
+# New connections per second that a unit of a load balancer takes (aws.amazon.com/elasticloadbalancing/pricing).
+_UNIT_CONNECTIONS_PER_S: Final = 25.0
 # Begins a node class of EKS Auto Mode, the default (older runs do not state it).
 _AUTO_MODE: Final = "eks.amazonaws.com/"
 _NEEDED: Final = ("machine_usd", "cores", "life_years", "idle_watts", "core_watts", "kwh_usd", "reserved_share")
@@ -57,8 +59,8 @@ class Prices:
 @dataclass(frozen=True)
 class Usage:
     """On average over a time, of all components: replicas, and cores and memory that they reserve, from their request
-    to their end; ``machines``: the same of machines; cores in use; answers sent, GB/h. ``peak_cores``: most cores
-    reserved at once."""
+    to their end; ``machines``: the same of machines; cores in use; answers sent, GB/h; new connections. ``peak_cores``:
+    most cores reserved at once."""
 
     replicas: float
     cores: float
@@ -67,6 +69,7 @@ class Usage:
     machines: float
     busy_cores: float
     answers_gb_h: float = 0.0
+    connections_per_s: float = 0.0
 
     @classmethod
     def of(cls, scaling: Mapping[str, Any], replicas: float, peak: int, machines: float, busy_cores: float) -> Usage:
@@ -128,7 +131,8 @@ def usd_per_month(
         reserved_h = usage.cores * prices.local_core_h if tenancy == "shared" else machines * prices.local_machine_h
         return float(MONTH_H * (reserved_h + power_h))
     answers_gb = max(0.0, usage.answers_gb_h * MONTH_H - aws["transfer_free_gb"])
-    common_usd = MONTH_H * (aws["alb_h"] + aws["alb_lcu_h"]) + answers_gb * aws["transfer_out_gb"]
+    units = max(1.0, usage.connections_per_s / _UNIT_CONNECTIONS_PER_S)
+    common_usd = MONTH_H * (aws["alb_h"] + units * aws["alb_lcu_h"]) + answers_gb * aws["transfer_out_gb"]
     if kind == "tasks":
         reserved_h = usage.cores * aws["fargate_vcpu_h"] + usage.memory_gb * aws["fargate_gb_h"]
         return float(MONTH_H * (reserved_h + usage.replicas * aws["ipv4_h"] + aws["ecs_cluster_h"]) + common_usd)
@@ -165,6 +169,7 @@ def usage_of(run: Run, from_s: float, to_s: float) -> Usage:
     changes = machine_changes(zip(run.events["t_s"], run.events["kind"], strict=True), list(scalings.values()))
     machines, _ = mean_and_peak([(t_s - from_s, number) for t_s, number in changes], to_s - from_s, changes[0][1])
     answers = run.requests[run.requests["done_s"].between(from_s, to_s)]["bytes_in"].sum()
+    sent = run.requests["sent_s"].between(from_s, to_s).sum() if run.info.connections == "fresh" else 0
     return Usage(
         replicas=float(counts.sum(axis=1).mean()),
         cores=float(cores.mean()),
@@ -173,6 +178,7 @@ def usage_of(run: Run, from_s: float, to_s: float) -> Usage:
         machines=machines,
         busy_cores=float(cpu_by_role(run.resources, from_s, to_s)["mean_cores"].reindex(SERVING).sum()),
         answers_gb_h=float(answers) / 1e9 / (to_s - from_s) * 3600,
+        connections_per_s=float(sent) / (to_s - from_s),
     )
 
 

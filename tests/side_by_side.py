@@ -57,6 +57,8 @@ CLUSTER = (
     "tests/serving",
 )
 NOT_BY_DEFAULT = ("tests/proof",)
+# Threads of numpy and torch wait for one another by spinning, which costs CPU where processes outnumber the cores.
+ONE_THREAD = ("env", "OMP_NUM_THREADS=1", "OPENBLAS_NUM_THREADS=1")
 # No test takes half as long while both processes run. Fixtures don't count: the first time, one builds Kubernetes.
 HANGS_AFTER_S = 900
 FIRST, LAST = ("failed", "error"), "warning"
@@ -72,8 +74,8 @@ def main() -> int:
     with ExitStack() as stack:
         files = [stack.enter_context(tempfile.TemporaryFile()) for _ in beside]
         shown = start(others, subprocess.PIPE, ignored=tuple(apart))
-        priorities = [(), *(("nice", "-n", "19") for _ in COMPUTING)]
-        hidden = [start(tests, file, *nice) for tests, file, nice in zip(beside, files, priorities, strict=True)]
+        before = [(), *(("nice", "-n", "19", *ONE_THREAD) for _ in COMPUTING)]
+        hidden = [start(tests, file, *words) for tests, file, words in zip(beside, files, before, strict=True)]
         forward_signals([shown, *hidden])
         assert shown.stdout is not None
         reports = [b"".join(echoed(shown.stdout))]

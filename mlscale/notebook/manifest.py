@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MANIFEST: Final = "manifest.json"
-_SOURCES: Final = ("mlscale", "notebooks")
+_SOURCES: Final = ("mlscale", "notebooks", "packages", "paper")
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def tree() -> dict[str, Any]:
-    """``{"sha256": ..., "clean": ...}`` of mlscale/ and notebooks/ on disk.
+    """``{"sha256": ..., "clean": ...}`` of the code behind figures (`_SOURCES`) on disk.
 
     The hash covers names and contents of all files that git does not ignore; ``clean``: whether all are committed
     unchanged; None outside a git checkout.

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from mlscale.analysis.summary import application_of, host_name
 from mlscale.runs import Run, RunInfo
+
+# Up to this number, the variants of cells are named one by one.
+_FEW_CELLS: Final = 4
+_HPA_SETTINGS: Final = {
+    "sync_period_s": "sync period {} s",
+    "tolerance": "tolerance {}",
+    "downscale_stabilisation_s": "downscale stabilisation {} s",
+    "cpu_initialisation_period_s": "CPU initialisation period {} s",
+    "initial_readiness_delay_s": "initial readiness delay {} s",
+}
 
 
 def caption(runs: Sequence[Run], *, with_invalid: bool = False, note: str = "") -> str:
@@ -32,9 +43,17 @@ def caption(runs: Sequence[Run], *, with_invalid: bool = False, note: str = "") 
 
 def _cell(infos: Sequence[RunInfo]) -> str:
     """How the load and the autoscaler were set up, and the cell of the experiment if there is one."""
-    cells = f"Cell {_listed(info.cell or 'none' for info in infos)}: arm" if any(info.cell for info in infos) else "Arm"
+    cells = f"Cell {_cells(infos)}: arm" if any(info.cell for info in infos) else "Arm"
     loop, connections = _listed(info.schedule.loop for info in infos), _listed(info.connections for info in infos)
     return f"{cells} {_listed(info.arm for info in infos)}, {loop} loop, {connections} connections"
+
+
+def _cells(infos: Sequence[RunInfo]) -> str:
+    names = dict.fromkeys(info.cell or "none" for info in infos)
+    if len(names) <= _FEW_CELLS:
+        return _listed(names)
+    variants = Counter(name.partition("/")[0] for name in names)
+    return _listed(f"{name} ({number} variants)" if number > 1 else name for name, number in variants.items())
 
 
 def _number(infos: Sequence[RunInfo], invalid_ones: str) -> str:
@@ -75,24 +94,22 @@ def hpa_in_effect(info: RunInfo) -> dict[str, dict[str, Any]]:
 
 def _kubernetes(infos: Sequence[RunInfo]) -> list[str]:
     """Which Kubernetes answered, and the settings of its autoscaler that were in effect."""
-    sentences: list[str] = []
+    groups: dict[str, list[RunInfo]] = {}
     for info in infos:
-        facts = info.facts
-        if "distribution" not in facts:
-            continue
-        hpa = hpa_in_effect(info)
-        documented = any(str(setting["from"]).startswith("documented") for setting in hpa.values())
-        names = {
-            "sync_period_s": "sync period {:g} s",
-            "tolerance": "tolerance {:g}",
-            "downscale_stabilisation_s": "downscale stabilisation {:g} s",
-            "cpu_initialisation_period_s": "CPU initialisation period {:g} s",
-            "initial_readiness_delay_s": "initial readiness delay {:g} s",
-        }
-        settings = ", ".join(text.format(hpa[name]["value"]) for name, text in names.items() if name in hpa)
-        note = " (documented defaults where it does not show them)" if documented else ""
-        sentences.append(f"Kubernetes is {facts['distribution']} {facts.get('version', '')}; its HPA: {settings}{note}")
-    return list(dict.fromkeys(sentences))
+        if "distribution" in info.facts:
+            groups.setdefault(f"{info.facts['distribution']} {info.facts.get('version', '')}", []).append(info)
+    return [_cluster(name, [hpa_in_effect(info) for info in group]) for name, group in groups.items()]
+
+
+def _cluster(name: str, in_effect: Sequence[dict[str, dict[str, Any]]]) -> str:
+    settings = []
+    for key, text in _HPA_SETTINGS.items():
+        values = sorted({float(hpa[key]["value"]) for hpa in in_effect if key in hpa})
+        if values:
+            settings.append(text.format(" or ".join(f"{value:g}" for value in values)))
+    documented = any(str(setting["from"]).startswith("documented") for hpa in in_effect for setting in hpa.values())
+    note = " (documented defaults where it does not show them)" if documented else ""
+    return f"Kubernetes is {name}; its HPA: {', '.join(settings)}{note}"
 
 
 def _simulated(infos: Sequence[RunInfo]) -> list[str]:

@@ -11,6 +11,7 @@ from mlscale.lazy_imports import attach
 
 if TYPE_CHECKING:
     from mlscale_paper import (
+        advice_published,
         comparison,
         paper_strategy,
         partition_runs,
@@ -19,11 +20,14 @@ if TYPE_CHECKING:
         twin_records,
         twin_tables,
     )
+    from mlscale_paper.plots import advice_check as advice_plots
     from mlscale_paper.plots import application as application_plots
     from mlscale_paper.plots import partition as partition_plots
     from mlscale_paper.plots import predictions as prediction_plots
 
 _MODULES = {
+    "advice_published": "mlscale_paper.advice_published",
+    "advice_plots": "mlscale_paper.plots.advice_check",
     "comparison": "mlscale_paper.comparison",
     "paper_strategy": "mlscale_paper.paper_strategy",
     "partition_runs": "mlscale_paper.partition_runs",

@@ -32,6 +32,8 @@ from mlscale_twin.strategy.objective import SHARE_SLOW, Figures, Objective, pare
 from mlscale_twin.strategy.search import Candidate
 
 FILE: Final = "advice.json"
+ADVISED: Final = "advised"
+BEST_TWO: Final = "among the best two"
 BLOCKS: Final = 3
 # Settings besides the advised ones.
 OTHERS: Final = 4
@@ -50,16 +52,20 @@ class AdviceExperiment(Experiment):
 
     @property
     def plan(self) -> list[design.PlannedRun]:
-        """Blocks of all settings under one piece of traffic; the pieces take turns."""
-        runs = []
-        for block in range(1, self.blocks + 1):
-            for name, piece in self.chosen["traffic"].items():
-                settings = [choice for choice in self.chosen["choices"] if choice["traffic"] == name]
-                order = design.orders(len(settings), self.blocks, [self.seed, _STREAM, *name.encode()])[block - 1]
-                for position, place in enumerate(order, start=1):
-                    choice, before = settings[place], settings[order[position - 2]] if position > 1 else None
-                    runs.append(_planned(choice, piece, block, position, before, self.seed))
-        return runs
+        return plan_of(self.chosen, self.seed)
+
+
+def plan_of(chosen: Mapping[str, Any], seed: int) -> list[design.PlannedRun]:
+    """The runs of a plan (`make_plan`): blocks of all settings under one piece of traffic; the pieces take turns."""
+    runs = []
+    for block in range(1, chosen["blocks"] + 1):
+        for name, piece in chosen["traffic"].items():
+            settings = [choice for choice in chosen["choices"] if choice["traffic"] == name]
+            order = design.orders(len(settings), chosen["blocks"], [seed, _STREAM, *name.encode()])[block - 1]
+            for position, place in enumerate(order, start=1):
+                choice, before = settings[place], settings[order[position - 2]] if position > 1 else None
+                runs.append(_planned(choice, piece, block, position, before, seed))
+    return runs
 
 
 def _planned(
@@ -138,7 +144,7 @@ def _choices(
     front = [ranked[place] for place in pareto_front([candidate.figures for candidate in ranked])]
     best, others = ranked[0], [candidate for candidate in [*front, *ranked] if candidate is not ranked[0]]
     distinct = list({id(candidate): candidate for candidate in others}.values())[:OTHERS]
-    named = [("advised", best), *((f"other-{number}", each) for number, each in enumerate(distinct, 1))]
+    named = [(ADVISED, best), *((f"other-{number}", each) for number, each in enumerate(distinct, 1))]
     return [_choice(f"{environment}-{name}", candidate) for name, candidate in named]
 
 
@@ -146,6 +152,11 @@ def _choice(name: str, candidate: Candidate) -> dict[str, Any]:
     figures, strategy = candidate.figures, candidate.strategy
     twin = {"slow": figures.slow, "failed": figures.failed, "usd_per_month": figures.usd_per_month}
     return {"name": name, "policy": strategy.policy, "scaling": dict(strategy.scaling), "twin": twin}
+
+
+def root_in(runs: Path) -> Path:
+    """Where the plan and its runs are, below the runs of a host."""
+    return runs / "advice-check"
 
 
 def check_advice(
@@ -157,7 +168,7 @@ def check_advice(
     Raises:
         MlscaleError: something the user can fix; what was measured stays, and the next call resumes.
     """
-    root = experiment.root / "advice-check"
+    root = root_in(experiment.root)
     planned = AdviceExperiment(**{**experiment.__dict__, "root": root, "cells": ("advice",)})
     prepare(planned)
     file = root / FILE
@@ -182,6 +193,30 @@ def check_advice(
     return table
 
 
+@dataclass(frozen=True)
+class Measured:
+    """One setting: how it was ``chosen`` (an entry of the plan's ``choices``), and its ``figures`` by block."""
+
+    chosen: Mapping[str, Any]
+    figures: Mapping[int, Figures]
+
+    @property
+    def advised(self) -> bool:
+        return str(self.chosen["name"]).endswith(f"-{ADVISED}")
+
+
+def measured(states: Sequence[State], chosen: Mapping[str, Any]) -> dict[tuple[str, str], list[Measured]]:
+    """The settings with valid runs in at least two blocks, by traffic and environment; the twin's order."""
+    live = _live_figures(states, Objective(p95_s=chosen["p95_s"]))
+    groups: dict[tuple[str, str], list[Measured]] = {}
+    for choice in chosen["choices"]:
+        group = groups.setdefault((choice["traffic"], choice["environment"]), [])
+        figures = live.get(f"{choice['traffic']}-{choice['name']}", {})
+        if len(figures) >= 2:
+            group.append(Measured(choice, figures))
+    return groups
+
+
 def judge(states: Sequence[State], chosen: Mapping[str, Any]) -> pd.DataFrame:
     """A row per traffic and environment: the advised settings beside the others, and where the twin ranked wrongly.
 
@@ -190,44 +225,39 @@ def judge(states: Sequence[State], chosen: Mapping[str, Any]) -> pd.DataFrame:
     one other surely beats it.
     """
     objective = Objective(p95_s=chosen["p95_s"])
-    live = _live_figures(states, objective)
     rows = []
-    keys = dict.fromkeys((choice["traffic"], choice["environment"]) for choice in chosen["choices"])
-    for traffic, environment in keys:
-        mine = [each for each in chosen["choices"] if (each["traffic"], each["environment"]) == (traffic, environment)]
-        measured = [choice for choice in mine if len(live.get(f"{traffic}-{choice['name']}", {})) >= 2]
-        figures = {choice["name"]: live[f"{traffic}-{choice['name']}"] for choice in measured}
-        advised = f"{environment}-advised"
-        if advised not in figures:
-            rows.append(
-                {"traffic": traffic, "environment": environment, "settings": len(figures), "verdict": "not measured"}
-            )
+    for (traffic, environment), group in measured(states, chosen).items():
+        row: dict[str, Any] = {"traffic": traffic, "environment": environment, "settings": len(group)}
+        advised = next((each for each in group if each.advised), None)
+        if advised is None:
+            rows.append({**row, "verdict": "not measured"})
             continue
-        better = [name for name in figures if surely_better(figures[name], figures[advised], objective)]
+        better = [each for each in group if surely_better(each.figures, advised.figures, objective)]
         rows.append(
             {
-                "traffic": traffic,
-                "environment": environment,
-                "settings": len(figures),
-                "verdict": "among the best two" if len(better) <= 1 else f"beaten by {len(better)}",
-                "live slow (%)": 100 * float(np.mean([each.slow for each in figures[advised].values()])),
-                "twin slow (%)": 100 * next(each["twin"]["slow"] for each in measured if each["name"] == advised),
-                "wrong ranks": ", ".join(_wrong_ranks(measured, figures, objective)) or "none",
+                **row,
+                "verdict": BEST_TWO if len(better) <= 1 else f"beaten by {len(better)}",
+                "live slow (%)": 100 * float(np.mean([each.slow for each in advised.figures.values()])),
+                "twin slow (%)": 100 * advised.chosen["twin"]["slow"],
+                "wrong ranks": ", ".join(_wrong_ranks(group, objective)) or "none",
             }
         )
     return pd.DataFrame(rows)
 
 
-def _wrong_ranks(
-    measured: Sequence[Mapping[str, Any]], figures: Mapping[str, Mapping[int, Figures]], objective: Objective
-) -> list[str]:
+def _wrong_ranks(group: Sequence[Measured], objective: Objective) -> list[str]:
     """Pairs that surely stand the other way round than the twin has them."""
     wrong = []
-    for one, other in itertools.permutations(measured, 2):
-        keys = [(_excess(each["twin"]["slow"]), each["twin"]["usd_per_month"]) for each in (one, other)]
-        if keys[0] < keys[1] and surely_better(figures[other["name"]], figures[one["name"]], objective):
-            wrong.append(f"{other['name']} beats {one['name']}")
+    for one, other in itertools.permutations(group, 2):
+        keys = [(_excess(each.chosen["twin"]["slow"]), each.chosen["twin"]["usd_per_month"]) for each in (one, other)]
+        if keys[0] < keys[1] and surely_better(other.figures, one.figures, objective):
+            wrong.append(f"{_short(other)} beats {_short(one)}")
     return wrong
+
+
+def _short(setting: Measured) -> str:
+    """Its name without the environment, which the table has in a column of its own."""
+    return str(setting.chosen["name"]).partition("-")[2]
 
 
 def _excess(slow: float) -> float:

@@ -207,13 +207,14 @@ def check_advice(
     runs: Runs = Path("runs"),
     seed: Seed = 0,
     protocol: Protocol = None,
+    publish: Annotated[bool, typer.Option(help="afterwards, copy the runs to data/advice")] = False,
 ) -> None:
     """Deploy what mlscale advise recommends for real traffic, beside others, and judge the twin's ranking (hours).
 
     Example: mlscale experiment check-advice TRACE.csv --profile torchserve.json --profile k3s.json
     """
     from codereader.photos import LoadPhotos
-    from mlscale_paper import advice_check, execute
+    from mlscale_paper import advice_check, advice_published, execute
     from mlscale_paper.pilot import ensure_protocol
 
     names = _names(environments)
@@ -221,6 +222,8 @@ def check_advice(
     experiment = execute.experiment(names, ["core"], blocks, runs, seed=seed)
     table = advice_check.check_advice(experiment, traces, seconds, profile or ())
     print(table.round(3).to_string(index=False))
+    if publish:
+        print(f"{advice_published.publish(advice_check.root_in(experiment.root), profile or ())}: written")
 
 
 @experiment_app.command()

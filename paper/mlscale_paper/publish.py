@@ -142,7 +142,8 @@ def publish(runs: Path) -> str:
 
 def _fill(checkout: Path, figures: Path) -> None:
     """Fill the documents' blocks of results: the comparison where one was drawn, the cells other than core, the
-    twin's validation, and its verdicts on the claims."""
+    twin's validation, its verdicts on the claims, and the live check of the advice."""
+    from mlscale_paper.advice_published import document
     from mlscale_paper.results import RENDERED, RESULTS, claims_text, filled, summary, twin_text
 
     readme, results = checkout / "README.md", checkout / "docs/results.md"
@@ -152,6 +153,8 @@ def _fill(checkout: Path, figures: Path) -> None:
         write_text(results, filled(results, "results", (figures / RENDERED).read_text()))
     for name, text in beside_core().items():
         write_text(results, filled(results, name, text))
+    strategy = checkout / "docs/strategy.md"
+    write_text(strategy, filled(strategy, "advice", document()))
     for name, file, text_of in (("twin", VALIDATION, twin_text), ("claims", CLAIMS, claims_text)):
         record = places.reference() / file
         content = json.loads(record.read_text()) if record.exists() else None

@@ -30,6 +30,7 @@ from mlscale.runs import ClosedLoop, MlscaleError, OpenLoop, Run, Staircase
 from mlscale_paper.plots.predictions import CLAIMS
 from mlscale_paper.variants import CELLS, TWIN_CELLS, cell_of
 from mlscale_twin.negative_controls import NOTICED_SHARE
+from mlscale_twin.plots.twin import WORDS
 
 RESULTS: Final = "results.json"
 RENDERED: Final = "results.md"
@@ -84,11 +85,9 @@ def results(
         "blocks": int(rows["block"].nunique()),
         "environments": _environments(runs, rows),
         "invalid": _invalid(runs),
-        "effects": _records(effects.reindex(columns=columns)),
-        "parts": _records(parts),
-        "tables": {
-            title: _records(_flat(table).rename(columns=display_name)) for title, table in (tables or {}).items()
-        },
+        "effects": records(effects.reindex(columns=columns)),
+        "parts": records(parts),
+        "tables": {title: records(_with_display_names(_flat(table))) for title, table in (tables or {}).items()},
     }
 
 
@@ -105,7 +104,7 @@ def show(folder: Path | None, content: Mapping[str, Any]) -> None:
 
 def rendered(content: Mapping[str, Any]) -> str:
     """`results` as Markdown: a sentence for each pair, the tables, and how it was measured."""
-    tables = [f"**{title}**\n\n{_markdown(table)}" for title, table in content["tables"].items() if table]
+    tables = [f"**{title}**\n\n{markdown_table(table)}" for title, table in content["tables"].items() if table]
     how = [f"Load: {' or '.join(content['load'])}; L = {content['level_s']:g} s", *_left_out(content["invalid"])]
     return "\n\n".join(filter(None, (*_summary(content), *tables, f"*{'. '.join(how)}. {content['setup']}*"))) + "\n"
 
@@ -129,7 +128,7 @@ def pairs(content: Mapping[str, Any]) -> list[Row]:
 def _summary(content: Mapping[str, Any]) -> tuple[str, str]:
     bullets = "\n".join(f"- {sentence}" for sentence in sentences(content))
     table = pairs(content)
-    return bullets, f"**Ratio (95 % interval): verdict**\n\n{_markdown(table)}" if table else ""
+    return bullets, f"**Ratio (95 % interval): verdict**\n\n{markdown_table(table)}" if table else ""
 
 
 def cell_results(runs: Sequence[Run], level_s: float) -> dict[str, Any]:
@@ -161,7 +160,7 @@ def cells_text(runs: Sequence[Run]) -> str:
                 ),
             }
         )
-    return _markdown(table) + "\n"
+    return markdown_table(table) + "\n"
 
 
 def twin_text(record: Mapping[str, Any] | None) -> str:
@@ -177,7 +176,7 @@ def twin_text(record: Mapping[str, Any] | None) -> str:
     table = []
     for environment, verdicts in pd.DataFrame(record["verdicts"]).groupby("environment", sort=False):
         wrong = controls[(controls["environment"] == environment) & (controls["twin"] != "as it is")]
-        noticed = int((wrong["rejected"] >= NOTICED_SHARE).sum())
+        missed = list(wrong[wrong["rejected"] < NOTICED_SHARE]["twin"])
         counts = Counter(verdicts["verdict"])
         different = verdicts[verdicts["verdict"] == "different"].to_dict("records")
         off = rivals.loc[environment].dropna().sort_values()
@@ -187,13 +186,10 @@ def twin_text(record: Mapping[str, Any] | None) -> str:
                 "live runs": int(verdicts["n"].max()),
                 **{word: counts[word] for word in ("equivalent", "inconclusive")},
                 "different (90 % interval of twin / live; times: twin - live)": "; ".join(map(_difference, different)),
-                "wrong twins noticed": f"{noticed} of {len(wrong)}",
-                "not claimed": "; ".join(
-                    f"{_figure_name(row)}: {row['not_claimed']}"
-                    for row in verdicts.to_dict("records")
-                    if row["not_claimed"]
-                ),
-                "aim": "met" if counts["equivalent"] >= AIM and noticed == len(wrong) else "missed",
+                "wrong twins noticed": f"{len(wrong) - len(missed)} of {len(wrong)}"
+                + (f" (not: {', '.join(missed)})" if missed else ""),
+                "claimed": ", ".join(map(_figure_name, verdicts[verdicts["not_claimed"] == ""].to_dict("records"))),
+                "aim": "met" if counts["equivalent"] >= AIM and not missed else "missed",
                 "error of the mean (log)": ", ".join(f"{name} {error:.2f}" for name, error in off.items()),
             }
         )
@@ -201,7 +197,7 @@ def twin_text(record: Mapping[str, Any] | None) -> str:
         f"*Aim: {AIM} of 10 figures equivalent, and every wrong twin noticed in {100 * NOTICED_SHARE:.0f} % of "
         "resamples. A figure is claimed if it is equivalent and every wrong twin that it depends on was noticed.*"
     )
-    return f"{_markdown(table)}\n\n{aim}\n"
+    return f"{markdown_table(table)}\n\n{aim}\n"
 
 
 def claims_text(record: Mapping[str, Any] | None) -> str:
@@ -224,7 +220,7 @@ def claims_text(record: Mapping[str, Any] | None) -> str:
         }
         for name, says in CLAIMS.items()
     ]
-    return f"{_markdown(table)}\n\n*Simulated: {record['draws']} draws. In brackets: if the twin had no error.*\n"
+    return f"{markdown_table(table)}\n\n*Simulated: {record['draws']} draws. In brackets: if the twin had no error.*\n"
 
 
 def _verdict(judged: Mapping[str, Any], claim: str, prefix: str) -> str:
@@ -287,7 +283,7 @@ def _environments(runs: Sequence[Run], rows: pd.DataFrame) -> list[Row]:
                 "mean over L (s)": env_rows["over_level_s"].mean(),
             }
         )
-    return _records(pd.DataFrame(table))
+    return records(pd.DataFrame(table))
 
 
 def _median_before_s(run: Run) -> float:
@@ -387,20 +383,26 @@ def _difference(row: Row) -> str:
 
 
 def _figure_name(row: Row) -> str:
-    return str(row["figure"]).removesuffix("_s").replace("_", " ")
+    return re.sub("[${}]", "", WORDS[row["figure"]])
+
+
+def _with_display_names(table: pd.DataFrame) -> pd.DataFrame:
+    """With the environments' names in figures, as columns and as winners."""
+    named = table.rename(columns=display_name)
+    return named.assign(winner=named["winner"].map(display_name)) if "winner" in named else named
 
 
 def _flat(table: pd.DataFrame) -> pd.DataFrame:
     return table if isinstance(table.index, pd.RangeIndex) else table.reset_index()
 
 
-def _records(table: pd.DataFrame) -> list[Row]:
+def records(table: pd.DataFrame) -> list[Row]:
     """Rows as plain data; NaN becomes None."""
     rows: list[Row] = json.loads(table.to_json(orient="records", double_precision=6))
     return rows
 
 
-def _markdown(table: Sequence[Row]) -> str:
+def markdown_table(table: Sequence[Row]) -> str:
     """Rows with the same keys as a table; numbers to three digits."""
     lines = [list(table[0]), ["---"] * len(table[0]), *([_cell(value) for value in row.values()] for row in table)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

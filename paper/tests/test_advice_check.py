@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from mlscale.loadgen.traces import read_recording
-from mlscale.runs import Trace
-from mlscale_paper.advice_check import AdviceExperiment, interval, judge, make_plan, surely_better
-from mlscale_paper.attempts import State
+from mlscale.plots.style import plotted
+from mlscale.runs import MlscaleError, Trace
+from mlscale_paper import places
+from mlscale_paper.advice_check import FILE, AdviceExperiment, interval, judge, make_plan, plan_of, surely_better
+from mlscale_paper.advice_published import document, publish, read
+from mlscale_paper.attempts import IDENTITY, State
 from mlscale_paper.execute import Experiment
+from mlscale_paper.plots.advice_check import predicted_and_measured
 from mlscale_paper.protocol import Photos, default_protocol
+from mlscale_paper.results import filled
 from mlscale_twin.profile import read_profile
 from mlscale_twin.strategy.objective import Figures, Objective
 from synthetic_runs import Shape, make_run
@@ -26,6 +33,7 @@ CHOICES = [
     for name, slow, usd in (("advised", 0.0, 3.0), ("other-1", 0.2, 2.0), ("other-2", 0.3, 1.0))
 ]  # fmt: skip
 TRAFFIC = {"code": {"schedule": {"loop": "open", "duration_s": 60.0, "rate": {"shape": "constant", "rate_rps": 2.0}}}}
+CHOSEN: dict[str, Any] = {"p95_s": 1.0, "blocks": 3, "traffic": TRAFFIC, "choices": CHOICES}
 
 
 @pytest.fixture
@@ -35,8 +43,7 @@ def experiment(tmp_path: Path) -> Experiment:
 
 
 def test_every_setting_once_in_each_block_in_another_order(experiment: Experiment) -> None:
-    chosen = {"traffic": TRAFFIC, "choices": CHOICES}
-    plan = AdviceExperiment(**{**experiment.__dict__, "chosen": chosen}).plan
+    plan = AdviceExperiment(**{**experiment.__dict__, "chosen": CHOSEN}).plan
     assert len(plan) == 3 * len(CHOICES)
     for block in (1, 2, 3):
         mine = [run for run in plan if run.block == block]
@@ -86,9 +93,8 @@ def test_better_is_what_no_interval_leaves_in_doubt() -> None:
 
 
 def states(tmp_path: Path, experiment: Experiment, service_s: dict[str, float]) -> list[State]:
-    chosen = {"traffic": TRAFFIC, "choices": CHOICES}
     made = []
-    for run in AdviceExperiment(**{**experiment.__dict__, "chosen": chosen}).plan:
+    for run in AdviceExperiment(**{**experiment.__dict__, "chosen": CHOSEN}).plan:
         name = run.variant.removeprefix("code-torchserve-")
         shape = replace(Shape(baseline_s=20.0, horizon_s=40.0), service_s=service_s[name])
         scaling: dict[str, Any] = {"app": {"cpu_cores": 0.3, "min_replicas": 1}}
@@ -98,14 +104,46 @@ def states(tmp_path: Path, experiment: Experiment, service_s: dict[str, float]) 
 
 
 def test_the_verdict_names_who_beats_the_advice(tmp_path: Path, experiment: Experiment) -> None:
-    chosen = {"p95_s": 1.0, "traffic": TRAFFIC, "choices": CHOICES}
     good = {"advised": 0.05, "other-1": 0.6, "other-2": 0.7}
-    (row,) = judge(states(tmp_path / "good", experiment, good), chosen).to_dict("records")
+    (row,) = judge(states(tmp_path / "good", experiment, good), CHOSEN).to_dict("records")
     assert row["verdict"] == "among the best two"
     assert row["wrong ranks"] == "none"
     bad = {"advised": 0.7, "other-1": 0.05, "other-2": 0.05}
-    (row,) = judge(states(tmp_path / "bad", experiment, bad), chosen).to_dict("records")
+    (row,) = judge(states(tmp_path / "bad", experiment, bad), CHOSEN).to_dict("records")
     assert row["verdict"] == "beaten by 2"
-    assert "torchserve-other-1 beats torchserve-advised" in row["wrong ranks"]
-    (row,) = judge([], chosen).to_dict("records")
+    assert "other-1 beats advised" in row["wrong ranks"]
+    (row,) = judge([], CHOSEN).to_dict("records")
     assert row["verdict"] == "not measured"
+
+
+def test_what_is_published_is_judged_and_drawn_alike(tmp_path: Path) -> None:
+    root, own = tmp_path / "advice-check", tmp_path / "own.json"
+    own.write_text(read_profile("torchserve").model_dump_json())
+    chosen = {**CHOSEN, "profiles": {"own.json": read_profile(own).sha256}}
+    service_s = {"advised": 0.05, "other-1": 0.6, "other-2": 0.7}
+    for run in plan_of(chosen, 0):
+        base_s = service_s[run.variant.removeprefix("code-torchserve-")]
+        shape = replace(Shape(baseline_s=20.0, horizon_s=40.0), service_s=base_s * (1 + 0.02 * run.block))
+        settings: dict[str, Any] = {"app": {"cpu_cores": 0.3, "min_replicas": 1}}
+        make_run(root / run.folder / "attempt-0", shape=shape, scaling=settings, environment="torchserve")
+    (root / FILE).write_text(json.dumps(chosen))
+    (root / IDENTITY).write_text('{"seed": 0}')
+    with pytest.raises(MlscaleError, match="made with other profiles"):
+        publish(root, [], tmp_path / "advice")
+    copy = read(publish(root, [own], tmp_path / "advice"))
+    assert [state.done for state in copy.states] == [True] * 9
+    pd.testing.assert_frame_equal(copy.judged(), read(root).judged(), rtol=1e-3)
+    settings_table = copy.settings()
+    pd.testing.assert_frame_equal(settings_table, read(root).settings(), rtol=1e-3)
+    shown = plotted(predicted_and_measured(settings_table, copy.judged(), copy.limit_s))
+    (kept,) = (tmp_path / "advice/profiles").iterdir()
+    again = read(publish(root, [kept], tmp_path / "advice"))
+    assert len(again.runs) == 9, "published again with the profiles that lie in the folder"
+    assert kept.read_text() == own.read_text()
+    assert list(shown["name"]) == [choice["name"] for choice in CHOICES]
+    assert list(shown["twin"]) == [100 * choice["twin"]["slow"] for choice in CHOICES]  # type: ignore[index]
+
+
+def test_the_page_says_what_the_published_check_says() -> None:
+    page = places.checkout() / "docs/strategy.md"
+    assert filled(page, "advice", document()) == page.read_text()

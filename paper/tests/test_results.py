@@ -91,8 +91,8 @@ def test_the_twin_has_a_row_for_each_environment() -> None:
     }
     row = twin_text(record).splitlines()[2]
     assert row == (
-        "| Kubernetes (HPA) | 6 | 2 | 0 | mean response 0.64 to 0.89 | 1 of 2 | mean response: different; t slo: less "
-        "wrong not noticed | missed | twin 0.20, M/M/c 0.30 |"
+        "| Kubernetes (HPA) | 6 | 2 | 0 | mean response 0.64 to 0.89 | 1 of 2 (not: less wrong) | until the decision | "
+        "missed | twin 0.20, M/M/c 0.30 |"
     )
 
 

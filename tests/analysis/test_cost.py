@@ -43,6 +43,8 @@ def test_tasks_cost_what_they_use_and_a_load_balancer_is_always_paid() -> None:
     free_gb_h = aws["transfer_free_gb"] / MONTH_H
     more = usd_per_month("ecs", scaling, replace(usage, answers_gb_h=free_gb_h + 1.0), PRICES)
     assert more - usd_per_month("ecs", scaling, usage, PRICES) == pytest.approx(MONTH_H * aws["transfer_out_gb"])
+    busy = usd_per_month("ecs", scaling, replace(usage, connections_per_s=250.0), PRICES)
+    assert busy - usd_per_month("ecs", scaling, usage, PRICES) == pytest.approx(MONTH_H * 9 * aws["alb_lcu_h"])
 
 
 def test_instances_carry_the_fee_of_what_starts_them() -> None:

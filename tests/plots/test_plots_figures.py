@@ -292,7 +292,8 @@ def test_window_sensitivity_shows_every_window(rows: pd.DataFrame) -> None:
 
 
 def test_claims_have_one_verdict_each_and_what_it_rests_on() -> None:
-    values = {"ratio": 2.0, "low": 0.9, "high": 3.0, "exact_low": 1.5, "exact_high": 2.5, "matters": []}
+    values: dict[str, Any] = {"ratio": 2.2, "low": 0.9, "high": 3.0, "matters": []}
+    values |= {"exact_ratio": 1.9, "exact_low": 1.5, "exact_high": 2.5}
     rows = [
         {"claim": claim, "what": what, "figure": figure, "verdict": verdict, **values}
         for claim, what, figure, verdict in (
@@ -305,12 +306,15 @@ def test_claims_have_one_verdict_each_and_what_it_rests_on() -> None:
     verdicts = {"F1": "undecided", "F3": "contradicted", "F4": "contradicted"}
     judged = {"rows": rows, "verdicts": verdicts, "early_verdicts": {**verdicts, "F3": "undecided"}}
     judged["exact_verdicts"] = {**verdicts, "F1": "implied"}
-    text = _texts(claim_ratios(judged, {"F4": "measured live: 1.9"}))
+    axes = claim_ratios(judged, {"F4": "measured live: 1.9"})
+    text = _texts(axes)
     assert "Simulated: F1 undecided, F3 contradicted, F4 contradicted" in text
     assert "1 of 2 implied, 1 of 2 undecided; if the twin had no error: implied" in text
     assert "1 of 1 contradicted; after 120 s: undecided" in text
     assert "1 of 1 implied, and F3 contradicted; measured live: 1.9" in text
     assert "ECS on EC2 and EKS with Karpenter" in text
+    marks = [line for line in axes.lines if line.get_marker() not in ("None", None, "")]
+    assert [list(mark.get_data(orig=True)[0]) for mark in marks] == [[1.9]] * len(rows), "without the twin's error"
 
 
 def test_marks_of_the_mode_lie_behind_the_data(tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ from typing import Any, Final
 
 from mlscale_paper import places
 
-# A number in a text, with a version's "v"; not the digits of a name, such as k3s or P1.
-_NUMBER: Final = re.compile(r"(?<![A-Za-z_0-9])-?v?\d+(?:[.,]\d+)*")
+# A number in a text, with a version's "v", or a shortened hash; not the digits of a name, such as k3s or P1.
+_NUMBER: Final = re.compile(r"(?<![A-Za-z_0-9])(?:[0-9a-f]{12}\b|-?v?\d+(?:[.,]\d+)*)")
 
 
 @dataclass(frozen=True)

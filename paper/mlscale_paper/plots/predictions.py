@@ -97,8 +97,8 @@ def predictions(rows: pd.DataFrame) -> npt.NDArray[Any]:
 
 def claim_ratios(judged: Mapping[str, Any], evidence: Mapping[str, str] | None = None) -> Axes:
     """The claims, each with one verdict and why, and below it a row per pair and mark per figure: by which factor the
-    side that the paper calls worse is worse. Thick: 90 % of draws if the twin had no error; thin: with its error, by
-    which the verdict goes.
+    side that the paper calls worse is worse. Thick, around their median: 90 % of draws if the twin had no error; thin:
+    with its error, by which the verdict goes.
 
     Args:
         judged: one arm of `mlscale_paper.claims.judge_all`. evidence: by claim, what live runs say of it.
@@ -167,7 +167,7 @@ def _mark_ratio(axes: Axes, row: Mapping[Any, Any], y: float) -> None:
     ink = TONES[row["verdict"]]
     axes.plot([row["low"], row["high"]], [y, y], lw=1.0, color=ink)
     axes.plot([row["exact_low"], row["exact_high"]], [y, y], lw=3.0, color=ink, solid_capstyle="butt")
-    axes.plot(row["ratio"], y, SIGNS[row["figure"]], ms=5, color=ink, mec="white", mew=0.5)
+    axes.plot(row["exact_ratio"], y, SIGNS[row["figure"]], ms=5, color=ink, mec="white", mew=0.5)
 
 
 def _counts(parts: pd.Series[str]) -> str:
