@@ -35,12 +35,14 @@ class FrozenProfile(BaseModel):
 
 
 class Frozen(BaseModel):
-    """Frozen twins, by host (`host_name`) and environment."""
+    """Frozen twins, by host (`host_name`) and environment. ``same_results``: hashes of later code whose record of the
+    hold-out was the frozen code's to the last digit (`mlscale experiment validate --same-results`)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     version: Literal[4] = 4
     hosts: Mapping[str, Mapping[str, FrozenProfile]] = {}
+    same_results: tuple[str, ...] = ()
 
     def profile_of(self, run: Run) -> Profile:
         """The profile of a run's environment, as it was frozen for the run's host.
@@ -57,14 +59,27 @@ class Frozen(BaseModel):
             what = f"the twin of {environment} was not frozen for {host}"
             raise MlscaleError(what, str(places.twin_file()), "mlscale experiment freeze, on that host")
         profile = read_profile(environment)
-        if frozen.sha256 != profile.sha256 or frozen.code_sha256 != code_hash():
-            changed = f"profile {environment}" if frozen.sha256 != profile.sha256 else "twin's code"
+        changed = self.changed(frozen, profile)
+        if changed:
             raise MlscaleError(
                 f"the {changed} is not the one that was frozen",
                 str(places.twin_file()),
                 "restore it, or freeze again and measure new hold-out runs",
             )
         return profile
+
+    def changed(self, frozen: FrozenProfile, profile: Profile) -> str:
+        """What is no longer as it was frozen, in words; empty if all is."""
+        if frozen.sha256 != profile.sha256:
+            return f"profile {profile.environment}"
+        return "" if code_hash() in (frozen.code_sha256, *self.same_results) else "twin's code"
+
+    def with_same_results(self) -> Frozen:
+        """With the present code among that which gives the same results."""
+        return self.model_copy(update={"same_results": tuple({*self.same_results, code_hash()})})
+
+    def write(self) -> None:
+        write_text(places.twin_file(), self.model_dump_json(indent=1) + "\n")
 
 
 def read_frozen() -> Frozen:
@@ -97,20 +112,15 @@ def freeze(runs: Path) -> tuple[str, list[str]]:
     current = {
         name: FrozenProfile(frozen_at=now, sha256=read_profile(name).sha256, code_sha256=code) for name in JUDGED
     }
-    hashes = {"sha256", "code_sha256"}
-    new = [
-        name
-        for name in JUDGED
-        if name not in before or before[name].model_dump(include=hashes) != current[name].model_dump(include=hashes)
-    ]
+    new = [name for name in JUDGED if name not in before or frozen.changed(before[name], read_profile(name))]
     folder = runs / "holdout"
     held_out = load_runs(folder, allow_incomplete=True) if next(folder.rglob("run.json"), None) else []
     late = sorted({run.info.environment for run in held_out if host_name(run.info.host) == host} & set(new))
     if late:
         what = f"hold-out runs of {', '.join(late)} are there already"
         raise MlscaleError(what, str(folder), "freeze before them, not after")
-    updated = Frozen(hosts={**frozen.hosts, host: {**before, **{name: current[name] for name in new}}})
-    write_text(places.twin_file(), updated.model_dump_json(indent=1) + "\n")
+    hosts = {**frozen.hosts, host: {**before, **{name: current[name] for name in new}}}
+    frozen.model_copy(update={"hosts": hosts}).write()
     return host, new
 
 

@@ -14,7 +14,7 @@ from mlscale.atomic import write_text
 from mlscale.measurement.measure import Progress
 from mlscale.notebook.figures import remark
 from mlscale.notebook.manifest import Simulated
-from mlscale.runs import Run
+from mlscale.runs import MlscaleError, Run
 from mlscale_paper import places
 from mlscale_twin.code_hash import code_hash
 from mlscale_twin.profile import Compared, Profile, read_profile
@@ -105,6 +105,15 @@ def write_comparisons(profiles: Path, progress: Progress | None = None) -> dict[
 
 def _write_profile(file: Path, profile: Profile) -> None:
     write_text(file, profile.model_dump_json(indent=2, exclude_none=True) + "\n")
+
+
+def check_same(name: str, values: Mapping[str, Any]) -> None:
+    """Raise MlscaleError unless the record with this name holds these values, to the last digit."""
+    file = places.reference() / name
+    held = {key: value for key, value in json.loads(file.read_text()).items() if key != "code_sha256"}
+    if json.dumps(held) != json.dumps(values):
+        what = "the present code gives other results than those recorded"
+        raise MlscaleError(what, str(file), "restore the code, or freeze again and measure new hold-out runs")
 
 
 def write_record(name: str, values: Mapping[str, Any]) -> Path:

@@ -6,11 +6,13 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import psutil
 import pytest
@@ -48,12 +50,29 @@ def url() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
+    with tempfile.TemporaryDirectory(prefix="ray") as folder, pytest.MonkeyPatch.context() as environment:
+        environment.setenv("RAY_agent_register_timeout_ms", "120000")
+        cluster = started(folder)
+        yield cluster.address
+        cluster.shutdown()
+
+
+def started(folder: str, tries: int = 3) -> Any:
+    """Two nodes with their files in ``folder``. Ray waits 30 s for a node, which is too short on a busy machine, and
+    leaves the processes of one that was late."""
     from ray.cluster_utils import Cluster
 
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-    cluster.add_node(num_cpus=1)
-    yield cluster.address
-    cluster.shutdown()
+    while True:
+        tries -= 1
+        try:
+            arguments = {"num_cpus": 1, "include_dashboard": False, "temp_dir": folder}
+            cluster = Cluster(initialize_head=True, head_node_args=arguments)
+            cluster.add_node(num_cpus=1, temp_dir=folder)
+            return cluster
+        except Exception as error:  # a bare one
+            subprocess.run(["pkill", "-9", "-f", folder], check=False)
+            if "timed out during startup" not in str(error) or not tries:
+                raise
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ A loop's phase is drawn from the seed: at the step it may just have decided, or 
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -118,6 +119,7 @@ class RayServeLoop:
     ) -> None:
         self._context, self._settings, self._delay_s = context, settings, delay_s
         self._state = ray_serve.RayServeState()
+        self._observed, self._same_until_s = (0.0, 0, 0), -math.inf
         record_s = min(look_back_s * RECORD_INTERVAL_FACTOR, metrics_interval_s)
         self._recorded: deque[int] = deque(maxlen=max(1, round(look_back_s / record_s)))
         self._reported = 0.0
@@ -136,10 +138,12 @@ class RayServeLoop:
         self._reported = mean
 
     def _decide(self) -> None:
-        now_s, total = self._context.now_s, self._reported
-        running = len(self._context.replicas.in_state("ready"))
-        observation = ray_serve.RayServeObservation(now_s, total, running, self._context.replicas.desired)
-        decision = ray_serve.decide(observation, self._settings, self._state)
+        now_s, replicas = self._context.now_s, self._context.replicas
+        observed = (self._reported, len(replicas.in_state("ready")), replicas.desired)
+        if observed == self._observed and now_s < self._same_until_s:
+            return  # as most of them, the same decision as the last
+        decision = ray_serve.decide(ray_serve.RayServeObservation(now_s, *observed), self._settings, self._state)
+        self._observed, self._same_until_s = observed, decision.same_until_s
         self._state = decision.state
         self._context.scale(decision.desired, decision.rule, decision.reason)
 

@@ -111,6 +111,11 @@ def test_a_profile_that_was_changed_since_is_refused(elsewhere: Path, tmp_path: 
         file.write_text(json.dumps(data))
         with pytest.raises(MlscaleError, match=f"the {what} is not the one that was frozen"):
             read_frozen().profile_of(run)
+    data["hosts"][host]["torchserve"] |= {"sha256": read_profile("torchserve").sha256, "code_sha256": "0" * 64}
+    file.write_text(json.dumps(data))
+    read_frozen().with_same_results().write()
+    assert read_frozen().profile_of(run) == read_profile("torchserve"), "other code, said to give the same results"
+    assert freeze(elsewhere) == (host, [])
     file.write_text('{"version": 1}')
     with pytest.raises(MlscaleError, match="broken"):
         read_frozen()

@@ -10,11 +10,14 @@ Importing ray.serve costs seconds of CPU, so it happens at the first decision.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 Rule = Literal["up", "down", "on-target", "upscale-delay", "downscale-delay", "from-zero", "bounded"]
+# Ray takes a delay as elapsed a little before it is (autoscaling_policy._DELAY_ELAPSED_EPS_S, 1e-6); at least that.
+_ELAPSED_EARLY_S: Final = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +53,15 @@ class RayServeState:
 
 @dataclass(frozen=True, slots=True)
 class RayServeDecision:
-    """``desired`` replicas from now on. ``wanted``: before delays and bounds."""
+    """``desired`` replicas from now on. ``wanted``: before delays and bounds. ``same_until_s``: if nothing that is
+    observed changes, each decision before then is the same."""
 
     desired: int
     wanted: int
     rule: Rule
     reason: str
     state: RayServeState
+    same_until_s: float = -math.inf
 
 
 def decide(observation: RayServeObservation, settings: RayServeSettings, state: RayServeState) -> RayServeDecision:
@@ -79,8 +84,12 @@ def decide(observation: RayServeObservation, settings: RayServeSettings, state: 
         max(0, wanted), observation.target, context.config, dict(state.policy), observation.t_s
     )
     desired = min(max(delayed, low), high)
-    rule, reason = _explain(observation, settings, wanted, delayed, desired, _since(policy_state, observation.t_s))
-    return RayServeDecision(desired, wanted, rule, f"{load}{reason}", RayServeState(policy_state))
+    held_s = _since(policy_state, observation.t_s)
+    rule, reason = _explain(observation, settings, wanted, delayed, desired, held_s)
+    delays_s = {"upscale-delay": settings.upscale_delay_s, "downscale-delay": settings.downscale_delay_s}
+    same_for_s = math.inf if rule == "on-target" else delays_s.get(rule, -math.inf) - held_s - _ELAPSED_EARLY_S
+    same_until_s = observation.t_s + same_for_s
+    return RayServeDecision(desired, wanted, rule, f"{load}{reason}", RayServeState(policy_state), same_until_s)
 
 
 def _context(observation: RayServeObservation, settings: RayServeSettings, state: RayServeState) -> Any:

@@ -69,3 +69,27 @@ def test_decisions_equal_those_of_rays_wrapper(seed: int, monkeypatch: pytest.Mo
         target = ours.desired
         rules.add(ours.rule)
     assert len(rules) >= 3, "several branches were taken"
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_decisions_said_to_be_the_same_can_be_skipped(seed: int) -> None:
+    """Observations change now and then: decided upon every 0.1 s, and only where the last decision may not hold."""
+    rng = np.random.default_rng(seed)
+    delays = rng.choice([0.0, 0.5, 2.0, 7.0], 2).tolist()
+    settings = RayServeSettings(int(rng.integers(0, 3)), 6, 1.5, *delays)
+    every, some = RayServeState(), RayServeState()
+    target, observed, last, skipped = 1, (0.0, 1), None, 0
+    for number in range(2000):
+        t_s = number * 0.1
+        if rng.random() < 0.03:
+            observed = float(rng.choice([0.0, 1.0, 4.0, 12.0])), int(rng.integers(0, 5))
+        decision = decide(at(t_s, *observed, target), settings, every)
+        every = decision.state
+        if last is not None and last[1] == (*observed, target) and t_s < last[0].same_until_s:
+            skipped += 1
+        else:
+            last = decide(at(t_s, *observed, target), settings, some), (*observed, target)
+            some = last[0].state
+        assert (last[0].desired, last[0].wanted, last[0].rule) == (decision.desired, decision.wanted, decision.rule)
+        target = decision.desired
+    assert skipped > 200
