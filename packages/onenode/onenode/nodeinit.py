@@ -32,6 +32,16 @@ MS_SLAVE = 1 << 19
 PR_SET_NAME = 15
 # Names in /var/lib that are the node's own: kubelet and CNI write there, whatever their configuration.
 OTHERS_STATE = ("cni", "containerd", "docker", "etcd", "kubelet", "rancher")
+# What a kubelet sets for the whole machine unless it finds it set (kubelet/cm/container_manager_linux.go,
+# setupKernelTunables).
+KUBELETS_SETTINGS = {
+    "vm/overcommit_memory": "1",
+    "vm/panic_on_oom": "0",
+    "kernel/panic": "10",
+    "kernel/panic_on_oops": "1",
+    "kernel/keys/root_maxkeys": "1000000",
+    "kernel/keys/root_maxbytes": "25000000",
+}
 
 
 def own_folders(keep: list[str], binds: list[list[str]]) -> None:
@@ -54,6 +64,17 @@ def own_folders(keep: list[str], binds: list[list[str]]) -> None:
         mount(source, target, None, MS_BIND | MS_REC)
 
 
+def own_settings() -> None:
+    """Files of the node's own in place of the machine's settings that a kubelet would change."""
+    for name, value in KUBELETS_SETTINGS.items():
+        shown, own = f"/proc/sys/{name}", f"/var/lib/mlscale/{name}"
+        if os.path.exists(shown):  # noqa: PTH110
+            os.makedirs(os.path.dirname(own), exist_ok=True)  # noqa: PTH103, PTH120
+            with open(own, "w") as file:  # noqa: PTH123
+                file.write(value)
+            mount(own, shown, None, MS_BIND)
+
+
 def own_cgroups(version: int, mounts: list[list[str]]) -> None:
     """Mount every hierarchy again, so that the node's own group is its top. v1: [name of the folder, options]."""
     top, flags = "/sys/fs/cgroup", MS_NOSUID | MS_NODEV | MS_NOEXEC
@@ -73,6 +94,7 @@ def set_up(setup: dict[str, Any]) -> None:
     mount("sysfs", "/sys", "sysfs", MS_NOSUID | MS_NODEV | MS_NOEXEC)
     own_cgroups(setup["version"], setup["mounts"])
     own_folders(setup["keep"], setup["binds"])
+    own_settings()
     for source, target in setup["covers"]:
         mount(source, target, None, MS_BIND | MS_REC)
     socket.sethostname(setup["name"])
