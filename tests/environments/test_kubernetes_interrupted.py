@@ -19,6 +19,8 @@ from mlscale.runs import MlscaleError
 
 NAME = "mlscale-0123abcd"
 NAMESPACE = path_of("Namespace", NAME)
+# Calls that make it: namespace, owner, two each of services, deployments, autoscalers.
+FILLED = 8
 
 
 class FakeApi:
@@ -121,6 +123,7 @@ def test_one_interrupt_at_any_call_has_the_namespace_deleted(tmp_path: Path, err
             assert api.deleted or api.thing is None, f"interrupted in call {number}: {api.calls[number - 1]}"
             assert covered(api, ledger)
             left = ledger.open_entries
+            assert not left or number <= FILLED, "while it is being deleted, that is ended first"
             for entry in left:
                 ledger.done(entry)
         if not left:
@@ -142,11 +145,10 @@ def test_two_interrupts_leave_nothing_that_is_not_in_the_ledger(tmp_path: Path, 
 
 
 def test_the_deletion_is_asked_for_before_anything_is_waited_for(ledger: Ledger) -> None:
-    filled = 8  # namespace, owner, two each of services, deployments, autoscalers
-    api = FakeApi((filled + 4, False))  # and once more in what then follows
+    api = FakeApi((FILLED + 4, False))  # and once more in what then follows
     with pytest.raises(KeyboardInterrupt):
         interrupted_run(api, ledger)
-    assert api.calls[filled : filled + 2] == [("find", NAMESPACE), ("delete", NAMESPACE)]
+    assert api.calls[FILLED : FILLED + 2] == [("find", NAMESPACE), ("delete", NAMESPACE)]
     assert api.deleted, "it is no longer Active"
     (entry,) = ledger.open_entries
     ledger.done(entry)

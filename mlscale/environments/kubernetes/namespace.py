@@ -13,7 +13,7 @@ from mlscale.environments.kubernetes.client import Api, Json, Refused
 from mlscale.environments.kubernetes.manifests import OWNER, Deployment, addresses, namespace, objects, owner, services
 from mlscale.environments.kubernetes.names import MANAGED_BY, TOOL
 from mlscale.environments.kubernetes.paths import path_of, path_of_object
-from mlscale.environments.kubernetes.reap import reap_named
+from mlscale.environments.kubernetes.reap import despite_interrupt, reap_named
 from mlscale.host.ledger import Ledger, LedgerEntry
 from mlscale.runs import MlscaleError
 
@@ -54,8 +54,12 @@ def created(api: Api, wanted: Deployment, ledger: Ledger) -> Iterator[list[Json]
         answered = _request_deletion(api, wanted.namespace, interrupted) or answered
         raise
     finally:
-        if remove(api, wanted.namespace) or answered:
-            ledger.done(entry)  # else interrupted before the API server answered: it may still be created
+
+        def end() -> None:
+            if remove(api, wanted.namespace) or answered:
+                ledger.done(entry)  # else interrupted before the API server answered: it may still be created
+
+        despite_interrupt(end)
 
 
 def remove(api: Api, name: str) -> bool:

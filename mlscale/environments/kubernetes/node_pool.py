@@ -12,7 +12,7 @@ from mlscale.environments.kubernetes.client import Api, Json, Refused
 from mlscale.environments.kubernetes.machine_settings import MachineScaling
 from mlscale.environments.kubernetes.names import BOOT, MANAGED_BY, RUN, TOOL
 from mlscale.environments.kubernetes.paths import path_of
-from mlscale.environments.kubernetes.reap import reap_named
+from mlscale.environments.kubernetes.reap import despite_interrupt, reap_named
 from mlscale.host.ledger import Ledger, LedgerEntry
 from mlscale.runs import MlscaleError
 
@@ -93,8 +93,12 @@ def created(
     except Refused as refused:
         raise refused.as_error(f"NodePool {name}") from refused
     finally:
-        remove(api, name)
-        ledger.done(entry)
+
+        def end() -> None:
+            remove(api, name)
+            ledger.done(entry)
+
+        despite_interrupt(end)
 
 
 def set_boot_times(api: Api, name: str, boot: str) -> None:

@@ -1,8 +1,9 @@
-"""Removes what a crashed run left on a cluster; the ledger names the object and the cluster."""
+"""Removes what a run created on a cluster: at its end, or after a crash, when the ledger names object and cluster."""
 
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -15,6 +16,20 @@ from mlscale.runs import MlscaleError
 
 # As `mlscale.environments.kubernetes.namespace.new_name` gives them.
 _NAME: Final = re.compile(r"mlscale-[0-9a-f]{8}")
+
+_INTERRUPTS: Final = (KeyboardInterrupt, SystemExit)
+
+
+def despite_interrupt(remove: Callable[[], None]) -> None:
+    """``remove``, which is idempotent, at the end of a run. If a first interrupt comes meanwhile, it is raised once
+    everything is removed; a second one, or one after the run was interrupted, is raised at once."""
+    interrupted = isinstance(sys.exception(), _INTERRUPTS)
+    try:
+        remove()
+    except _INTERRUPTS:
+        if not interrupted:
+            remove()
+        raise
 
 
 def reap_named(entry: LedgerEntry, own: Path, what: str, name: str, remove: Callable[[Api, str], object]) -> None:
