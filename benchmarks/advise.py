@@ -1,35 +1,43 @@
-"""How long `mlscale advise` takes, start-up included: 1000 settings over a day of about 576,000 requests.
+"""How long `mlscale advise` takes for the day of notebook 10, start-up included.
 
-python benchmarks/advise.py [--repeats 3]
+    python benchmarks/advise.py [--repeats 3]
+
+The last line says how many settings were simulated.
 """
 
 from __future__ import annotations
 
 import argparse
+import ast
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-# Requests per second, hour by hour; notebook 10's day.
-DAY_RPS = [1, 1, 1, 1, 1, 1, 2, 4, 10, 14, 16, 16, 12, 15, 15, 14, 11, 8, 5, 4, 3, 2, 2, 1]
+from papermill import inspect_notebook
+
+import mlscale as ms
+
+NOTEBOOK = Path(__file__).parents[1] / "notebooks/10_strategy.ipynb"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
+    rates = ast.literal_eval(inspect_notebook(NOTEBOOK)["hourly_rps"]["default"])
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        rows = [f"{3600 * hour},{rate}" for hour, rate in enumerate([*DAY_RPS, DAY_RPS[-1]])]
-        trace = folder / "day.csv"
-        trace.write_text("\n".join(["time_s,rate_rps", *rows]))
+        day = Path(name) / "day.json"
+        day.write_text(ms.StrategyParameters(hourly_rps=rates).schedule.model_dump_json())
         for number in range(options.repeats):
             begun_s = time.perf_counter()
-            argv = [sys.executable, "-m", "mlscale.cli", "advise", str(trace), "--p95", "1", "--out"]
-            subprocess.run([*argv, str(folder / f"advice-{number}")], check=True, capture_output=True)
-            print(f"{time.perf_counter() - begun_s:.0f} s for 1000 settings over {3600 * sum(DAY_RPS):,} requests")
+            argv = [sys.executable, "-m", "mlscale.cli", "advise", str(day), "--p95", "1"]
+            done = subprocess.run(
+                [*argv, "--out", f"{name}/advice-{number}"], check=True, capture_output=True, text=True
+            )
+            print(f"{time.perf_counter() - begun_s:.0f} s for {3600 * sum(rates):,} requests")
+    print(done.stdout.splitlines()[-1].split(": ", 1)[1])
 
 
 if __name__ == "__main__":

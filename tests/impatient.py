@@ -8,13 +8,13 @@ from typing import Final
 import pytest
 
 _PROGRAM: Final = """
-import importlib, signal
-waiting = signal.signal(signal.SIGINT, signal.SIG_DFL)  # as in mlscale.entry
-measuring = importlib.import_module("mlscale.measurement.measure")
-wait = measuring.wait_until_quiet
-measuring.wait_until_quiet = lambda for_s, at_most_s: wait(for_s=0.1, at_most_s=0.1)
-from mlscale.cli import main
-signal.signal(signal.SIGINT, waiting)
+import importlib
+from mlscale.entry import ended_by_ctrl_c
+with ended_by_ctrl_c():
+    measuring = importlib.import_module("mlscale.measurement.measure")
+    wait = measuring.wait_until_quiet
+    measuring.wait_until_quiet = lambda for_s, at_most_s: wait(for_s=0.1, at_most_s=0.1)
+    from mlscale.cli import main
 main()
 """
 # -P: as for an installed program, the working folder is not among the places that Python imports from.

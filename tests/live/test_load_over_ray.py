@@ -62,17 +62,16 @@ def started(folder: str, tries: int = 3) -> Any:
     leaves the processes of one that was late."""
     from ray.cluster_utils import Cluster
 
-    while True:
-        tries -= 1
-        try:
-            arguments = {"num_cpus": 1, "include_dashboard": False, "temp_dir": folder}
-            cluster = Cluster(initialize_head=True, head_node_args=arguments)
-            cluster.add_node(num_cpus=1, temp_dir=folder)
-            return cluster
-        except Exception as error:  # a bare one
-            subprocess.run(["pkill", "-9", "-f", folder], check=False)
-            if "timed out during startup" not in str(error) or not tries:
-                raise
+    try:
+        arguments = {"num_cpus": 1, "include_dashboard": False, "temp_dir": folder}
+        cluster = Cluster(initialize_head=True, head_node_args=arguments)
+        cluster.add_node(num_cpus=1, temp_dir=folder)
+        return cluster
+    except Exception as error:  # a bare one
+        subprocess.run(["pkill", "-9", "-f", folder], check=False)
+        if "timed out during startup" not in str(error) or tries == 1:
+            raise
+    return started(folder, tries - 1)
 
 
 @pytest.fixture
