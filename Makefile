@@ -28,7 +28,7 @@ help:
 	@echo "make proof         longer tests: 100,000 malformed bodies, 100,000 decisions beside Kubernetes' own HPA,"
 	@echo "                   a cluster killed 20 times, 30 cycles of machines, the image, the records about the twin (70 min)"
 	@echo "make campaign      faults by the hundred at random moments, and what they leave behind; resumes (two hours)"
-	@echo "make soak          two hours of live load on all local environments: does the suite's memory grow?"
+	@echo "make soak          two hours of live load on all local environments, 24 h simulated: does memory grow?"
 	@echo "make audit         known vulnerabilities and licences of the packages in requirements.lock"
 	@echo "make cluster       a real one-node Kubernetes on this machine (Linux, root); repairs an existing one"
 	@echo "                   MACHINES=1: with Karpenter, and machines that join and leave"
@@ -56,7 +56,7 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-test: lint
+test: setup
 	@$(BIN)/python tests/side_by_side.py
 
 proof: setup

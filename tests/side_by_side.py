@@ -1,7 +1,7 @@
-"""All tests in four pytest processes: ``make test``.
+"""``make test``: types and style, and all tests in four pytest processes.
 
-Live tests mostly wait, those with the Kubernetes cluster most of all; so they have a process of their own, and those
-that only compute run beside them, at lower priority. The first process's output is shown as it comes, the others' when
+Live tests mostly wait, those with the Kubernetes cluster most of all; so they have a process of their own, and what
+only computes runs beside them, at lower priority. The first process's output is shown as it comes, the others' when
 they have ended; the last line sums up all.
 """
 
@@ -43,9 +43,11 @@ COMPUTING = (
     ("packages/twin/tests", "paper/tests/notebooks"),
 )
 # Tests of the cluster, such that share nothing with other tests, and faults, which mount and unmount: the
-# tests of the cluster would find that.
+# tests of the cluster would find that. Those that need no cluster come first, since an idle one costs CPU.
 CLUSTER = (
     "tests/campaign",
+    "tests/environments",
+    "tests/serving",
     "tests/live/test_cluster.py",
     "tests/live/test_eks.py",
     "tests/live/test_k3s.py",
@@ -53,8 +55,6 @@ CLUSTER = (
     "tests/live/test_k3s_notebook.py",
     "tests/live/test_own_models.py",
     "tests/live/test_pasted_settings.py",
-    "tests/environments",
-    "tests/serving",
 )
 NOT_BY_DEFAULT = ("tests/proof",)
 # Threads of numpy and torch wait for one another by spinning, which costs CPU where processes outnumber the cores.
@@ -73,19 +73,24 @@ def main() -> int:
     others = tuple(sorted(tested - apart - {*NOT_BY_DEFAULT}))
     with ExitStack() as stack:
         files = [stack.enter_context(tempfile.TemporaryFile()) for _ in beside]
+        style = stack.enter_context(tempfile.TemporaryFile())
+        lint = subprocess.Popen(["make", "--no-print-directory", "lint"], cwd=ROOT, stdout=style, stderr=style)
         shown = start(others, subprocess.PIPE, ignored=tuple(apart))
         before = [(), *(("nice", "-n", "19", *ONE_THREAD) for _ in COMPUTING)]
         hidden = [start(tests, file, *words) for tests, file, words in zip(beside, files, before, strict=True)]
-        forward_signals([shown, *hidden])
+        forward_signals([lint, shown, *hidden])
         assert shown.stdout is not None
         reports = [b"".join(echoed(shown.stdout))]
-        codes = [process.wait() for process in (shown, *hidden)]
+        codes = [process.wait() for process in (lint, shown, *hidden)]
         for tests, file in zip(beside, files, strict=True):
             file.seek(0)
             reports.append(file.read())
             write(f"\nbeside them: {', '.join(tests)}\n".encode())
             write(reports[-1])
-    write(summary(reports, time.monotonic() - started_s).encode())
+        style.seek(0)
+        write(b"\n" + style.read())
+    lint_failed = " (make lint failed, see above)" if codes[0] else ""
+    write(f"{summary(reports, time.monotonic() - started_s)}{lint_failed}\n".encode())
     return max(map(abs, codes))
 
 
@@ -129,7 +134,7 @@ def summary(reports: list[bytes], took_s: float) -> str:
             counts[what.removesuffix("s")] += int(number)
     words = sorted(counts, key=lambda what: (what not in FIRST, what == LAST, what))
     total = ", ".join(f"{counts[what]} {what}" for what in words) or "no tests ran"
-    return f"{total} in {took_s:.0f}s\n"
+    return f"{total} in {took_s:.0f}s"
 
 
 if __name__ == "__main__":

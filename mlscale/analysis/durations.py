@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Final, Literal
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 Value = Literal["response_s", "send_to_done_s", "inference_s", "queue_s"]
@@ -35,7 +36,7 @@ def durations(
         request was over (done_s; where it never was, as for ``unfinished``, the moment at which it would have timed
         out, so that no request drops out of a view by completion).
     """
-    ok = (requests["status"] == "ok").to_numpy(dtype=bool)
+    ok, response_s, ended_s = responses(requests, timeout_s)
     names = ("intended_s", "sent_s", "done_s", "queue_s", "inference_s")
     intended, sent, done, queue, inference = (requests[name].to_numpy(dtype=float) for name in names)
     frame = requests.assign(
@@ -43,13 +44,23 @@ def durations(
         inference_s=np.where(ok, inference, np.nan),
         ok=ok,
         lateness_s=sent - intended,
-        response_s=np.where(ok, done - intended, timeout_s),
+        response_s=response_s,
         send_to_done_s=np.where(ok, done - sent, timeout_s),
-        ended_s=np.where(np.isnan(done), intended + timeout_s, done),
+        ended_s=ended_s,
     )
     if not include_failures:
         frame = frame[frame["ok"]]
     return frame.sort_values("intended_s", kind="stable", ignore_index=True)
+
+
+def responses(
+    requests: pd.DataFrame, timeout_s: float = DEFAULT_TIMEOUT_S
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """ok, response_s and ended_s of `durations`, (n,) each, in the table's order, without a copy of the table."""
+    ok = (requests["status"] == "ok").to_numpy(dtype=bool)
+    intended, done = (requests[name].to_numpy(dtype=float) for name in ("intended_s", "done_s"))
+    response_s = np.where(ok, done - intended, timeout_s)
+    return ok, response_s, np.where(np.isnan(done), intended + timeout_s, done)
 
 
 def answered(requests: pd.DataFrame) -> pd.DataFrame:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from mlscale.analysis.durations import DEFAULT_TIMEOUT_S, By, durations
+from mlscale.analysis.durations import DEFAULT_TIMEOUT_S, By, responses
 from mlscale.analysis.windows import MIN_REQUESTS, Floats, change_times, moments, window_bounds
 from mlscale.runs import Run
 
@@ -28,12 +28,12 @@ def _responses(
     requests: pd.DataFrame, by: By, timeout_s: float, include_failures: bool = True
 ) -> tuple[Floats, Floats]:
     """(times, responses) of the requests, s, in order of the time that places them."""
-    frame = durations(requests, include_failures=include_failures, timeout_s=timeout_s)
-    times = frame["ended_s" if by == "done" else "intended_s"].to_numpy(dtype=float)
-    values = frame["response_s"].to_numpy(dtype=float)
-    known = np.isfinite(values) & np.isfinite(times)
-    order = np.argsort(times[known], kind="stable")
-    return times[known][order], values[known][order]
+    ok, values, ended = responses(requests, timeout_s)
+    intended = requests["intended_s"].to_numpy(dtype=float)
+    times = ended if by == "done" else intended
+    order = np.lexsort((intended, times))
+    known = (np.isfinite(values) & np.isfinite(times) & (ok | include_failures))[order]
+    return times[order][known], values[order][known]
 
 
 def moving(

@@ -108,15 +108,21 @@ def lives(run: Run, t0: float, end_s: float, begin: str, end: str, *, by_s: floa
     Returns:
         ``begun_s``, ``ended_s`` (the first event of each kind), ``took_s``, ``within_s``; index: subject.
     """
-    events = run.events[run.events["subject"].fillna("") != ""].sort_values("t_s", kind="stable")
-    starts = events[(events["kind"] == begin) & events["t_s"].between(t0, end_s)].groupby("subject")["t_s"].first()
-    end_events = events[(events["kind"] == end) & (events["t_s"] <= by_s)]
-    ends = end_events.groupby("subject")[["t_s", "known_within_s"]].first()
-    ends = ends.rename(columns={"t_s": "ended_s", "known_within_s": "within_s"})
-    both = starts.rename("begun_s").to_frame().join(ends)
-    both = both.dropna(subset=["ended_s"]).sort_values("ended_s", kind="stable")
+    wanted = run.events["kind"].isin([begin, end]) & (run.events["subject"].fillna("") != "")
+    events = run.events[wanted].sort_values("t_s", kind="stable")
+    begun, ended = dict[str, float](), dict[str, tuple[float, float]]()
+    columns = (events[name].tolist() for name in ("kind", "subject", "t_s", "known_within_s"))
+    for kind, subject, t_s, within_s in zip(*columns, strict=True):  # few: a loop costs a fifth of groupby and join
+        if kind == begin and t0 <= t_s <= end_s:
+            begun.setdefault(subject, t_s)
+        elif kind == end and t_s <= by_s:
+            ended.setdefault(subject, (t_s, within_s))
+    subjects = sorted(begun.keys() & ended.keys())
+    rows = [(begun[subject], *ended[subject]) for subject in subjects]
+    index = pd.Index(subjects, name="subject")
+    both = pd.DataFrame(rows, columns=["begun_s", "ended_s", "within_s"], index=index, dtype=float)
     both["took_s"] = both["ended_s"] - both["begun_s"]
-    return both
+    return both.sort_values("ended_s", kind="stable")
 
 
 def cpu_before_quota(run: Run) -> float:

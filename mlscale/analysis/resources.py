@@ -21,23 +21,15 @@ def cpu_by_role(resources: pd.DataFrame, from_s: float, to_s: float) -> pd.DataF
         Index role; columns cpu_s, mean_cores (cpu_s over the span), mean_rss_bytes and peak_rss_bytes (of the
         role's sum).
     """
-    span_s = to_s - from_s
-    rows = {}
-    for role, samples in resources.groupby("role"):
-        ordered = samples.sort_values(["subject", "t_s"], kind="stable")
-        before = ordered.groupby("subject")["t_s"].shift()
-        width = np.clip(np.minimum(ordered["t_s"], to_s) - np.maximum(before, from_s), 0.0, None)
-        cpu_s = float((width * ordered["cpu_cores"]).sum())
-        inside = ordered[ordered["t_s"].between(from_s, to_s)]
-        memory = inside.groupby("t_s")["rss_bytes"].sum()
-        rows[str(role)] = {
-            "cpu_s": cpu_s,
-            "mean_cores": cpu_s / span_s if span_s > 0 else float("nan"),
-            "mean_rss_bytes": float(memory.mean()),
-            "peak_rss_bytes": float(memory.max()),
-        }
-    columns = ["cpu_s", "mean_cores", "mean_rss_bytes", "peak_rss_bytes"]
-    return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("role")
+    ordered = resources.sort_values("t_s", kind="stable")
+    before = ordered.groupby(["role", "subject"])["t_s"].shift()
+    width = np.clip(np.minimum(ordered["t_s"], to_s) - np.maximum(before, from_s), 0.0, None)
+    cpu_s = (width * ordered["cpu_cores"]).groupby(ordered["role"]).sum()
+    inside = ordered[ordered["t_s"].between(from_s, to_s)]
+    memory = inside.groupby(["role", "t_s"])["rss_bytes"].sum().groupby("role")
+    span_s = to_s - from_s if to_s > from_s else float("nan")
+    columns = {"cpu_s": cpu_s, "mean_cores": cpu_s / span_s}
+    return pd.DataFrame(columns | {"mean_rss_bytes": memory.mean(), "peak_rss_bytes": memory.max()}).rename_axis("role")
 
 
 def cpu_per_answer(used: pd.DataFrame, right: int, suffix: str = "_s") -> dict[str, float]:

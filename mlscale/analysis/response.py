@@ -20,6 +20,17 @@ NAN: Final = float("nan")
 
 
 @dataclass(frozen=True)
+class Recovery:
+    """T_slo, as `UpscalingResponse` has it."""
+
+    horizon_s: float
+    t_slo_s: float
+    t_slo_censored: bool
+    first_over_s: float
+    over_level_s: float
+
+
+@dataclass(frozen=True)
 class UpscalingResponse(Provisioning):
     """Seconds; ``*_first_s``/``*_last_s`` of milestones count from t0, to the first and to the last needed new replica.
 
@@ -82,13 +93,12 @@ def upscaling_response(
         window_s: W of m_u, and how long m_u has to stay.
         horizon_s: H; default `horizon_of` the run.
         by: m_u by intended time (default: at the step it has no survivor's bias, and it is about the same requests
-        as P1
-            and P2), or by completion.
+            as P1 and P2), or by completion.
     Raises:
         MlscaleError: the schedule has no step, the horizon is not longer than the window, or L is not positive.
     """
     means = _means(run, window_s, horizon_of(run) if horizon_s is None else horizon_s, by)
-    slo, over_s = _recovery(means, level_s, window_s)
+    recovered = _recovery(means, level_s, window_s)
     quarter_s = means.t0 + 0.75 * means.horizon_s
     in_quarter = np.clip(means.starts + means.widths - np.maximum(means.starts, quarter_s), 0.0, None)
     settle_level = weighted_median(means.values, in_quarter)
@@ -99,29 +109,25 @@ def upscaling_response(
         settle = first_sustained(means.starts, inside, outside, window_s, means.t0 + means.horizon_s)
     parts: Provisioning = provisioning(run, means.t0, means.horizon_s)
     return UpscalingResponse(
-        horizon_s=means.horizon_s,
         window_s=window_s,
         by=by,
         pre_scaled=grew_before(run, means.t0),
         **asdict(parts),
+        **asdict(recovered),
         level_s=NAN if level_s is None else level_s,
-        t_slo_s=slo.time_s,
-        t_slo_censored=slo.censored,
-        first_over_s=slo.violated_s,
-        over_level_s=over_s,
         settle_level_s=settle_level,
         t_settle_s=settle.time_s,
         t_settle_censored=settle.censored,
     )
 
 
-def recovery(run: Run, level_s: float | None, *, window_s: float = WINDOW_S, by: By = "intended") -> SustainedCrossing:
-    """T_slo alone, as `upscaling_response` has it, without the parts before it.
+def recovery(run: Run, level_s: float | None, *, window_s: float = WINDOW_S, by: By = "intended") -> Recovery:
+    """T_slo alone, as `upscaling_response` has it, without the parts before it: a fraction of the work.
 
     Raises:
         MlscaleError: see `upscaling_response`.
     """
-    return _recovery(_means(run, window_s, horizon_of(run), by), level_s, window_s)[0]
+    return _recovery(_means(run, window_s, horizon_of(run), by), level_s, window_s)
 
 
 @dataclass(frozen=True)
@@ -150,15 +156,14 @@ def _means(run: Run, window_s: float, horizon_s: float, by: By) -> _Means:
     return _Means(t0, horizon_s, starts, np.diff(np.append(starts, t0 + horizon_s)), values)
 
 
-def _recovery(means: _Means, level_s: float | None, window_s: float) -> tuple[SustainedCrossing, float]:
-    """T_slo, and the seconds over L."""
+def _recovery(means: _Means, level_s: float | None, window_s: float) -> Recovery:
     if level_s is None:
-        return SustainedCrossing(NAN, False, NAN), NAN
+        return Recovery(means.horizon_s, NAN, False, NAN, NAN)
     if not level_s > 0:
         raise MlscaleError(f"L = {level_s} s", "level_s", "give a positive level")
     over = means.values > level_s
     slo = first_sustained(means.starts, means.values <= level_s, over, window_s, means.t0 + means.horizon_s)
-    return slo, float(means.widths[over].sum())
+    return Recovery(means.horizon_s, slo.time_s, slo.censored, slo.violated_s, float(means.widths[over].sum()))
 
 
 def _schedule_start(run: Run) -> float:

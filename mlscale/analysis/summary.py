@@ -202,7 +202,7 @@ def _by_window(run: Run, level_s: float | None, from_s: float, to_s: float) -> d
         row[f"mean_m_{name}_s"], row[f"mean_sigma_{name}_s"] = knots_mean(exact, from_s, to_s)
         confirmed = NAN
         if run.info.step_s is not None and to_s - from_s > window_s:
-            confirmed = recovery(run, level_s, window_s=window_s).time_s + window_s
+            confirmed = recovery(run, level_s, window_s=window_s).t_slo_s + window_s
         row[f"t_slo_confirmed_{name}_s"] = confirmed
     last = last_n(run.requests, LAST_REQUESTS, timeout_s=timeout_s)
     row["mean_m_last50_s"], row["mean_sigma_last50_s"] = knots_mean(last, from_s, to_s)
@@ -217,7 +217,7 @@ def _upscaling(run: Run, level_s: float | None, horizon_s: float) -> dict[str, A
     by_done = recovery(run, level_s, by="done")
     row = upscaling_response(run, level_s).row()
     del row["by"], row["level_s"]
-    return row | {"t_slo_by_done_s": by_done.time_s, "t_slo_by_done_censored": by_done.censored}
+    return row | {"t_slo_by_done_s": by_done.t_slo_s, "t_slo_by_done_censored": by_done.t_slo_censored}
 
 
 def _steady(run: Run, frame: pd.DataFrame, upscaling: Mapping[str, Any]) -> dict[str, Any]:

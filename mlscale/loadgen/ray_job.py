@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 from mlscale.errors import MlscaleError
-from mlscale.loadgen.remote_job import PHOTOS
+from mlscale.loadgen.remote_job import FOLDER, PHOTOS
 from mlscale.ray_cluster import connected
 from mlscale.runs.info import ClockOffset
 
@@ -29,9 +30,7 @@ class Sender:
     """The actor. Its calls return at once, so that the clock can be read at any time."""
 
     def __init__(self, files: Mapping[str, bytes]) -> None:
-        self._folder = TemporaryDirectory(prefix="mlscale-load-")
-        for name, content in files.items():
-            Path(self._folder.name, name).write_bytes(content)
+        self._files = files
         self._process: subprocess.Popen[str] | None = None
         self._lines: list[str] = []
         self._ended = threading.Event()
@@ -43,10 +42,15 @@ class Sender:
         return time.time()
 
     def start(self, environment: Mapping[str, str]) -> None:
+        folder = Path(tempfile.mkdtemp(prefix="mlscale-load-"))
+        photos = folder / "photos"
+        photos.mkdir()
+        for name, content in self._files.items():
+            (photos / name).write_bytes(content)
         argv = [sys.executable, "-P", "-m", "mlscale.loadgen.remote_job"]
-        variables = {**os.environ, **environment, PHOTOS: self._folder.name}
+        variables = {**os.environ, **environment, FOLDER: str(folder), PHOTOS: str(photos)}
         self._process = subprocess.Popen(argv, env=variables, stdout=subprocess.PIPE, text=True)
-        threading.Thread(target=self._read, args=(self._process,), daemon=True).start()
+        threading.Thread(target=self._read, args=(self._process, folder), daemon=True).start()
 
     def new_lines(self) -> tuple[list[str], bool]:
         """Output since the last call, and whether that was all."""
@@ -58,14 +62,12 @@ class Sender:
         if self._process is not None:
             self._process.terminate()
 
-    def close(self) -> None:
-        self._folder.cleanup()
-
-    def _read(self, process: subprocess.Popen[str]) -> None:
+    def _read(self, process: subprocess.Popen[str], folder: Path) -> None:
         assert process.stdout is not None
         for line in process.stdout:
             self._lines.append(line.rstrip("\n"))
         process.wait()
+        shutil.rmtree(folder, ignore_errors=True)  # the job has done that, unless it was killed
         self._ended.set()
 
 
@@ -110,7 +112,6 @@ class RayJob:
             lines, ended = self._answer(self._sender.new_lines)
             yield from lines
             time.sleep(0.0 if ended else _POLL_S)
-        self._answer(self._sender.close)
 
     def stop(self) -> None:
         """SIGTERM to the job; it still reports what it sent."""

@@ -18,7 +18,7 @@ from mlscale.analysis.components import replicas_in_all
 from mlscale.analysis.design import MAX_INVALID_SHARE
 from mlscale.analysis.durations import By
 from mlscale.analysis.moving import WINDOW_S, moving
-from mlscale.analysis.response import horizon_of, upscaling_response
+from mlscale.analysis.response import horizon_of, recovery
 from mlscale.plots.style import (
     BAND,
     INK,
@@ -165,7 +165,7 @@ def _mark_recovery(axes: Axes, runs: Sequence[Run], level_s: float, by_intended:
     The latter adds what T_slo can't show: a controller may remove replicas again, so that m_t rises once more.
     A censored median is written, not drawn.
     """
-    responses = [upscaling_response(run, level_s) for run in runs]
+    responses = [recovery(run, level_s) for run in runs]
     middle = float(np.median([response.t_slo_s for response in responses]))
     over = float(np.median([response.over_level_s for response in responses]))
     text = f"over L {over:.0f} of {responses[0].horizon_s:.0f} s"
@@ -205,7 +205,7 @@ def _headline(runs: Sequence[Run], level_s: float | None) -> str:
         if (len(judged) - len(valid)) / len(judged) > MAX_INVALID_SHARE:
             others.append(invalid_runs(name, len(judged) - len(valid), len(judged)))
             continue
-        responses = [upscaling_response(run, level_s) for run in valid]
+        responses = [recovery(run, level_s) for run in valid]
         middle = float(np.median([response.t_slo_s for response in responses]))
         censored = middle >= responses[0].horizon_s - WINDOW_S
         outcome = f"not within {responses[0].horizon_s:.0f} s" if censored else f"after {middle:.0f} s"

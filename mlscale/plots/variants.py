@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from mlscale.analysis.moving import WINDOW_S, around_step
-from mlscale.analysis.response import horizon_of, upscaling_response
+from mlscale.analysis.response import horizon_of, recovery
 from mlscale.plots.style import INK, MUTED, attach, headline, mark_modes, new_axes, style
 from mlscale.runs import Run
 
@@ -62,7 +62,7 @@ def variant_trajectories(groups: Mapping[str, Sequence[Run]], tones: Mapping[str
 
 def _t_slo(runs: Sequence[Run], level_s: float) -> tuple[float, str]:
     """Mean over runs, and in words: where one is censored, a lower bound."""
-    responses = [upscaling_response(run, level_s) for run in runs]
+    responses = [recovery(run, level_s) for run in runs]
     mean_s = float(np.mean([response.t_slo_s for response in responses]))
     return mean_s, f"{'at least ' if any(response.t_slo_censored for response in responses) else ''}{mean_s:.0f} s"
 

@@ -75,25 +75,25 @@ def _draw_each(experiment: Experiment, states: Sequence[State], bar: Bar, output
         shown_cell = "rehearsal" if environment in REHEARSED else cell
         folders = run_dirs(states, environment, shown_cell)
         if folders and shown_cell != "partition":
-            _draw(experiment, output, notebook, folders, extra)
+            draw(experiment, output, notebook, folders, extra)
         elif not folders:
             bar.say(f"{environment}: there are no runs of {shown_cell}, so nothing is drawn")
     partition_runs = run_dirs(states, cell="partition")
     if partition_runs:
         bar.step("drawing the partitioned application", _EACH_S)
-        _draw(experiment, output, places.notebooks() / PARTITION, partition_runs, {})
+        draw(experiment, output, places.notebooks() / PARTITION, partition_runs, {})
     if _compares(experiment):
         bar.step("drawing the comparison", _COMPARE_S)
         options: dict[str, Any] = {
             "p_values": not experiment.quick,
             "cell": cell,
         }  # and where METHOD allows them: see compare()
-        _draw(experiment, output, places.notebooks() / COMPARE, run_dirs(states), options)
+        draw(experiment, output, places.notebooks() / COMPARE, run_dirs(states), options)
         for name in TWIN:
             bar.step(f"simulating: {name}", _TWIN_S)
             known = declared(places.notebooks() / name)
             options = {key: value for key, value in QUICK.items() if key in known} if experiment.quick else {}
-            _draw(experiment, output, places.notebooks() / name, (), options)
+            draw(experiment, output, places.notebooks() / name, (), options)
     elif cell not in COMPARED_CELLS:
         bar.say(f"environments are not compared by runs of {cell}, only by those of {', '.join(COMPARED_CELLS)}")
 
@@ -134,7 +134,7 @@ def _variants(states: Sequence[State], environment: str) -> list[str]:
     return [str(folder) for folders in folder_lists for folder in folders]
 
 
-def _draw(experiment: Experiment, output: Path, notebook: Path, folders: Sequence[Path], extra: dict[str, Any]) -> None:
+def draw(experiment: Experiment, output: Path, notebook: Path, folders: Sequence[Path], extra: dict[str, Any]) -> None:
     known = declared(notebook)
     common = {
         "run_dirs": [str(folder) for folder in folders],

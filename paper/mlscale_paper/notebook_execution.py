@@ -60,7 +60,7 @@ def execute(notebook: Path, executed: Path, parameters: Mapping[str, Any], timeo
             execution_timeout=int(timeout_s),
             cwd=str(notebook.parent),
             kernel_name="python3",
-            kernel_manager_class=_kernel_manager(cells),
+            kernel_manager_class=_kernel_manager(cells, executed.with_suffix(".kernel.json")),
             on_cell_execute=cells.begins,
             on_cell_executed=cells.ends,
             extra_arguments=["--log-level=CRITICAL"],
@@ -91,11 +91,18 @@ class _Cells:
         self.running = False
 
 
-def _kernel_manager(cells: _Cells) -> type[Any]:
-    """A manager that gives a kernel interrupted in a cell the time to tear down what it deployed."""
+def _kernel_manager(cells: _Cells, connection: Path) -> type[Any]:
+    """A manager that gives a kernel interrupted in a cell the time to tear down what it deployed.
+
+    ``connection``: the kernel's connection file, removed at its end. Jupyter's default is a new file in the temporary
+    folder, where a killed process would leave it for good; this one is overwritten by the next execution.
+    """
     from jupyter_client.manager import AsyncKernelManager
 
     class Patient(AsyncKernelManager):  # type: ignore[misc]
+        def __init__(self, **options: Any) -> None:
+            super().__init__(connection_file=str(connection.absolute()), **options)
+
         @property
         def shutdown_wait_time(self) -> float:
             return TEARDOWN_S if cells.running else IDLE_END_S

@@ -201,3 +201,9 @@ main()
 def test_ctrl_c_before_the_command_has_begun_ends_it_without_a_traceback() -> None:
     done = subprocess.run([sys.executable, "-c", _CTRL_C_WHILE_IMPORTING], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
+
+
+def test_the_command_line_starts_without_the_packages_that_its_commands_need() -> None:
+    code = "import sys, mlscale.cli; print(*{'numpy', 'pyarrow', 'pandas', 'cryptography'} & sys.modules.keys())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "\n"

@@ -83,6 +83,14 @@ def bodies(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True)
+def _no_folder_is_left() -> Iterator[None]:
+    folder = Path(tempfile.gettempdir())
+    before = {*folder.glob("mlscale-load-*")}
+    yield
+    until(lambda: {*folder.glob("mlscale-load-*")} <= before, "no folder is left")
+
+
 def start(url: str, address: str, bodies: Path, out: Path, duration_s: float) -> subprocess.Popen[str]:
     words = [url, "--bodies", bodies, "--rate", 40, "--duration", duration_s, "--workers", 2, "--ray", address]
     argv = [sys.executable, "-m", "mlscale.cli", "load", *map(str, words), "--out", str(out)]

@@ -78,6 +78,7 @@ def test_the_kernel_is_interrupted_and_waited_for(tmp_path: Path, signum: int) -
             process.kill()
     assert process.returncode not in (0, None)
     kernel = int((tmp_path / "kernel").read_text())
+    assert (tmp_path / "out.kernel.json").exists() == (signum == signal.SIGKILL), "nothing in the temporary folder"
     if signum != signal.SIGKILL:
         assert (tmp_path / "torn-down").exists()
         assert not process_start(kernel)

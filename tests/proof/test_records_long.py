@@ -1,17 +1,22 @@
-"""The records about the twin are reproducible: the validation by the published hold-out, and the paper's claims."""
+"""The records about the twin are reproducible: the validation by the published hold-out, and the paper's claims. So are
+the published figures of the notebooks that simulate for long."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mlscale_paper import cli, places
+from mlscale.notebook.manifest import read_manifest
+from mlscale_paper import cli, drawing, places
+from mlscale_paper.publish import experiment_in
 from mlscale_paper.twin_records import CLAIMS, VALIDATION, record_hash
+from redrawn import SIMULATING, check, figures_of
 
 
 @pytest.mark.parametrize(("name", "command"), [(VALIDATION, cli.validate), (CLAIMS, cli.claims)])
@@ -34,6 +39,15 @@ def test_a_record_is_reproduced(
     del recorded["code_sha256"]
     pairs = zip(_leaves(recorded), _leaves(written), strict=True)
     assert [(path, old, new) for (path, old), (_, new) in pairs if not _same(old, new)][:10] == []
+
+
+@pytest.mark.parametrize("notebook", SIMULATING)
+def test_published_figures_are_drawn_again(notebook: str, tmp_path: Path) -> None:
+    experiment = replace(experiment_in(places.reference()), figures=tmp_path)
+    drawing.draw(experiment, tmp_path, places.notebooks() / notebook, (), {})
+    redrawn = read_manifest(tmp_path)
+    assert set(redrawn) == figures_of(notebook)
+    check(redrawn)
 
 
 def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:

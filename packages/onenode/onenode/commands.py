@@ -1,11 +1,8 @@
-"""``mlscale cluster ...``."""
+"""What the commands ``mlscale cluster ...`` (`onenode.cli`) do; each returns what to print."""
 
 from __future__ import annotations
 
 import time
-from typing import Annotated
-
-import typer
 
 from onenode.cache import default_cache
 from onenode.layout import default_layout
@@ -15,8 +12,6 @@ from onenode.programs import ensure_programs
 from onenode.progress import Reporter
 from onenode.settings import has_machines, parse_period_s
 from onenode.status import read_status, to_json, to_text
-
-cluster_app = typer.Typer(no_args_is_help=True, help="A real one-node Kubernetes on this machine (make cluster).")
 
 
 def up_command(cfs_period: str | None = None, hpa_sync: str | None = None, *, machines: bool = False) -> str:
@@ -57,59 +52,3 @@ def status_command(as_json: bool) -> tuple[str, bool]:
     """The text, and whether every part is up."""
     status = read_status(default_layout())
     return to_json(status) if as_json else to_text(status), status.whole
-
-
-@cluster_app.command("up")
-def _up(
-    cfs_period: Annotated[
-        str | None, typer.Option(help="the kubelet's CFS period, 1ms to 1s; kept until changed")
-    ] = None,
-    hpa_sync: Annotated[str | None, typer.Option(help="the HPA's sync period, 1s to 300s; kept until changed")] = None,
-    machines: Annotated[
-        bool,
-        typer.Option("--machines", help="with Karpenter and machines that join and leave; kept from then on"),
-    ] = False,
-) -> None:
-    """Start or repair the cluster: starts what does not run. Builds its programs the first time.
-
-    Example: mlscale cluster up --hpa-sync 5s
-    """
-    print(up_command(cfs_period, hpa_sync, machines=machines))
-
-
-@cluster_app.command("start")
-def _start() -> None:
-    """Start a stopped cluster again.
-
-    Example: mlscale cluster start
-    """
-    print(start_command())
-
-
-@cluster_app.command("stop")
-def _stop() -> None:
-    """End all processes of the cluster; keep its state.
-
-    Example: mlscale cluster stop
-    """
-    print(stop_command())
-
-
-@cluster_app.command("down")
-def _down() -> None:
-    """Remove the cluster and its state; built programs stay in the cache.
-
-    Example: mlscale cluster down
-    """
-    print(down_command())
-
-
-@cluster_app.command("status")
-def _status(as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False) -> None:
-    """Show its parts: state, process, CPU over a second, memory, log. Exit code 1 unless all are up.
-
-    Example: mlscale cluster status --json
-    """
-    text, whole = status_command(as_json)
-    print(text)
-    raise SystemExit(0 if whole else 1)

@@ -79,22 +79,23 @@ def test_the_parameters_cell_declares_what_the_notebook_checks(name: str) -> Non
 
 
 def test_one_block_without_a_valid_run_of_one_framework(runs: list[Run], tmp_path: Path) -> None:
-    """Figures without p-values; the framework stays in them, and nothing is claimed of it."""
+    """Figures without p-values; the framework stays in them, and nothing is claimed of it. Nothing is simulated, since
+    the application is not the code reader."""
     folders = []
     for run in runs:
         if run.info.block != 1 or run.info.aa_label == "B":
             continue
         folder = tmp_path / "runs" / run.info.run_id
         shutil.copytree(run.path, folder)
+        info = json.loads((folder / "run.json").read_text()) | {"app": "another"}  # which the twin knows nothing of
         if run.info.environment == "rayserve":
-            info = json.loads((folder / "run.json").read_text())
             info["validity"] = {
                 "valid": False,
                 "host_bound": True,
                 "pre_scaled": False,
                 "reasons": ["host-bound: 99 %"],
             }
-            (folder / "run.json").write_text(json.dumps(info))
+        (folder / "run.json").write_text(json.dumps(info))
         folders.append(str(folder))
     figures = tmp_path / "figures"
     parameters = {"run_dirs": folders, "figures": str(figures), "level_s": 0.6, "p_values": False, "seed": 3}
@@ -109,6 +110,8 @@ def test_one_block_without_a_valid_run_of_one_framework(runs: list[Run], tmp_pat
     effects = json.loads((figures / RESULTS).read_text())["effects"]
     assert {effect["verdict"] for effect in effects} == {"too few blocks", "not comparable"}
     executed = (tmp_path / "executed.ipynb").read_text()
+    assert "not this application: nothing is simulated here" in executed
+    assert "compare_five" not in entries
     assert "No valid run in a block: rayserve. It is shown; nothing may be claimed from it." in executed
 
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import pandas as pd
 
-from mlscale.analysis.response import upscaling_response
+from mlscale.analysis.response import recovery
 from mlscale.runs import Arm, ClosedLoop, OpenLoop
 from mlscale_twin.profile import Profile, read_profile, with_scaled_number
 from mlscale_twin.simulate import SimulateOptions, simulate
@@ -48,7 +48,7 @@ def swings(
     def mean_t_slo(altered: Profile) -> tuple[float, int]:
         arguments: dict[str, Any] = {"schedule": schedule, "scaling": scaling, "arm": arm, "profile": altered}
         runs = (simulate(environment, options=SimulateOptions(draw=draw), **arguments) for draw in range(draws))
-        responses = [upscaling_response(run, level_s) for run in runs]
+        responses = [recovery(run, level_s) for run in runs]
         return sum(response.t_slo_s for response in responses) / draws, sum(
             response.t_slo_censored for response in responses
         )
