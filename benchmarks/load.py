@@ -5,7 +5,8 @@
 All send to the same trivial Go server, in turns (so that changes of the machine affect all alike), each on one core
 while the server has another. mlscale, vegeta and k6 (CSV) write a record of every request to a file, wrk and Locust
 none. *Paced*: how late is a request sent at a given rate, and at what CPU cost? (k6 does not tell the first; of Locust,
-the lateness after its own pacing; wrk has no pace.) *Flat out*: how many requests a second do 16 clients without think
+the lateness after its own pacing; wrk has no pace.) *sleep* sends nothing and only wakes up at these times: its
+lateness is the machine's own. *Flat out*: how many requests a second do 16 clients without think
 time make? *Processes*: the same with one to `--processes` of mlscale, each held to `SHARE` of a core by a quota (root,
 cgroup v1), so that they are limited by nothing that they share: does throughput grow with their number?
 
@@ -155,14 +156,33 @@ def locust(url: str, rate: float | None, seconds: float, connections: Connection
     return row(measured["rate"], measured["cores"], measured["late_s"])
 
 
+SLEEP = """
+import json, sys, time
+rate, seconds = map(float, sys.argv[1:])
+begin_s, late_s = time.monotonic(), []
+for number in range(int(rate * seconds)):
+    due_s = begin_s + number / rate
+    time.sleep(max(0.0, due_s - time.monotonic()))
+    late_s.append(time.monotonic() - due_s)
+print(json.dumps(late_s))
+"""
+
+
+def sleep(url: str, rate: float | None, seconds: float, connections: Connections, on_core: list[str]) -> Row:
+    done, cpu_s, _ = run([*on_core, sys.executable, "-c", SLEEP, str(rate), str(seconds)])
+    return row(0.0, cpu_s / seconds, json.loads(done.stdout))
+
+
 Tool = Callable[[str, float | None, float, Connections, list[str]], Row]
-TOOLS: dict[str, Tool] = {"mlscale": mlscale, "wrk": wrk, "vegeta": vegeta, "k6": k6, "locust": locust}
+TOOLS: dict[str, Tool] = {
+    "mlscale": mlscale, "sleep": sleep, "wrk": wrk, "vegeta": vegeta, "k6": k6, "locust": locust,
+}  # fmt: skip
 
 
 def installed(name: str) -> bool:
     if name == "locust":
         return subprocess.run([sys.executable, "-c", "import locust"], capture_output=True).returncode == 0
-    return name == "mlscale" or shutil.which(name) is not None
+    return name in ("mlscale", "sleep") or shutil.which(name) is not None
 
 
 @contextmanager
@@ -188,7 +208,7 @@ def measure(rates: list[float], seconds: float, rounds: int, tools: list[str]) -
     with server(pinned[1]) as url:
         for number in range(rounds):
             for (load, rate), kind, tool in product(loads, kinds, tools):
-                if tool != "wrk" or rate is None:
+                if tool not in ("wrk", "sleep") or (tool == "sleep") == (rate is not None):
                     made = TOOLS[tool](url, rate, seconds, kind, pinned[0])
                     results.setdefault((load, kind, tool), []).append(made)
             print(f"round {number + 1} of {rounds}", file=sys.stderr)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 from pydantic import ValidationError
 
 from mlscale.errors import MlscaleError, first_invalid
 from mlscale.loadgen.traces import read_recording
 from mlscale.runs.schedule import MAX_RATE_RPS, SCHEDULE, ClosedLoop, OpenLoop, Trace
+
+_MAX_JSON_BYTES: Final = 64 * 2**20
 
 
 def read_schedule(
@@ -30,7 +33,11 @@ def read_schedule(
             raise invalid_schedule(error, str(file)) from error
         return _trace_schedule(trace, duration_s, file)
     try:
-        schedule = SCHEDULE.validate_json(file.read_bytes())
+        with file.open("rb") as opened:
+            text = opened.read(_MAX_JSON_BYTES + 1)
+        if len(text) > _MAX_JSON_BYTES:
+            raise MlscaleError(f"it is larger than {_MAX_JSON_BYTES / 2**20:g} MiB", str(file), "name a JSON schedule")
+        schedule = SCHEDULE.validate_json(text)
     except OSError as error:
         raise MlscaleError(
             f"the schedule can't be read: {error.strerror}", str(file), "name a JSON schedule or a CSV trace"

@@ -13,6 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
 MAX_RATE_RPS: Final = 1_000_000.0
 """More than any load generator sends from one machine (assumed); a schedule that asks for more is a mistake."""
+MAX_DURATION_S: Final = 1e8
+"""Three years."""
 
 
 class _Data(BaseModel):
@@ -30,7 +32,7 @@ class ClosedLoop(_Data):
     """Clients that send, wait for the answer and think before they send again."""
 
     loop: Literal["closed"] = "closed"
-    duration_s: float = Field(gt=0)
+    duration_s: float = Field(gt=0, le=MAX_DURATION_S)
     stages: tuple[ClosedStage, ...] = Field(min_length=1)
     think_mean_s: float = Field(default=0.0, ge=0, description="mean think time between done and next intended, s")
     think: Literal["exponential", "constant"] = "exponential"
@@ -128,7 +130,7 @@ class OpenLoop(_Data):
     """Requests sent at times drawn beforehand from ``rate``: evenly spaced, or a Poisson process of that rate."""
 
     loop: Literal["open"] = "open"
-    duration_s: float = Field(gt=0)
+    duration_s: float = Field(gt=0, le=MAX_DURATION_S)
     rate: RateShape
     arrivals: Literal["even", "poisson"] = "poisson"
 

@@ -177,10 +177,15 @@ def table(entries: Sequence[Mapping[str, Any]]) -> str:
 
 def page(text: str, entries: Sequence[Mapping[str, Any]], repeated: Sequence[Mapping[str, Any]]) -> str:
     """The page with the table of the record, and why trials were done again."""
-    start, end = "<!-- campaign -->\n", "\n<!-- end -->"
     reasons = [f"- {times} x {why}" for why, times in Counter(entry["why"] for entry in repeated).most_common()]
-    shown = "\n".join([table(entries), "", f"{len(repeated)} trials before these were done again:", "", *reasons])
-    return re.sub(f"{start}.*?{end}", lambda _: start + shown + end, text, flags=re.DOTALL)
+    again = [f"{len(repeated)} trials before these were done again:", "", *reasons]
+    return filled(text, "campaign", "\n".join([table(entries), "", *again]))
+
+
+def filled(text: str, name: str, content: str) -> str:
+    """``text`` with ``content`` between ``<!-- NAME -->`` and ``<!-- end -->``."""
+    pattern = f"(<!-- {name} -->\n).*?(\n<!-- end -->)"
+    return re.sub(pattern, lambda found: found[1] + content + found[2], text, flags=re.DOTALL)
 
 
 @contextmanager

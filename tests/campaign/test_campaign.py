@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+import soak
 from place import Place
 from trials import (
     Trial,
@@ -72,3 +73,4 @@ def test_a_load_test_is_killed_and_the_next_one_works(place: Place) -> None:
 def test_the_page_shows_the_record() -> None:
     text = PAGE.read_text()
     assert page(text, read(RECORD), read(REPEATED)) == text
+    assert soak.page(text) == text

@@ -258,6 +258,7 @@ def test_a_schedule_file_is_read_and_its_trace_found_beside_it(tmp_path: Path) -
         ('{"loop": "open", "duration_s": 5, "rate": {"shape": "constant", "rate_rps": -3}}', "rate_rps"),
         ('{"loop": "open", "duration_s": 5, "rate": {"shape": "constant", "rate_rps": NaN}}', "rate_rps"),
         ('{"loop": "open", "duration_s": 0, "rate": {"shape": "constant", "rate_rps": 3}}', "duration_s"),
+        ('{"loop": "open", "duration_s": 1e18, "rate": {"shape": "constant", "rate_rps": 3}}', "duration_s"),
         ('{"loop": "open", "duration_s": 5, "rate": {"shape": "zigzag"}}', "rate"),
         ('{"loop": "closed", "duration_s": 5, "stages": []}', "stages"),
         ('{"loop": "closed", "duration_s": 5, "stages": [{"start_s": 1, "clients": 2}]}', "first stage"),
@@ -272,6 +273,11 @@ def test_a_malformed_schedule_is_one_line_that_names_the_field(tmp_path: Path, t
     assert named in str(caught.value)
     assert str(file) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_what_never_ends_is_no_schedule() -> None:
+    with pytest.raises(MlscaleError, match="larger than 64 MiB"):
+        read_schedule("/dev/zero")
 
 
 def test_a_missing_schedule(tmp_path: Path) -> None:
