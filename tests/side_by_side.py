@@ -36,6 +36,7 @@ COMPUTING = (
         "paper/tests/twin",
         "tests/analysis",
         "tests/docs",
+        "tests/environments",
         "tests/hpa",
         "tests/plots",
         "tests/runs",
@@ -46,7 +47,6 @@ COMPUTING = (
 # tests of the cluster would find that. Those that need no cluster come first, since an idle one costs CPU.
 CLUSTER = (
     "tests/campaign",
-    "tests/environments",
     "tests/serving",
     "tests/live/test_cluster.py",
     "tests/live/test_eks.py",

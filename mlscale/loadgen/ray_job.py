@@ -12,10 +12,12 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 from mlscale.errors import MlscaleError
-from mlscale.loadgen.remote_job import FOLDER, PHOTOS
+from mlscale.host.processes import process_start
+from mlscale.loadgen.remote_job import PHOTOS
 from mlscale.ray_cluster import connected
 from mlscale.runs.info import ClockOffset
 
@@ -24,13 +26,19 @@ LEAD_S: Final = 8.0
 _ANSWER_S: Final = 60.0
 _POLL_S: Final = 0.25
 _PINGS: Final = 200
+_FOLDER: Final = "mlscale-load-"
 
 
 class Sender:
     """The actor. Its calls return at once, so that the clock can be read at any time."""
 
     def __init__(self, files: Mapping[str, bytes]) -> None:
-        self._files = files
+        _remove_stale_folders()
+        self._folder = TemporaryDirectory(prefix=f"{_FOLDER}{os.getpid()}-")
+        self._photos = Path(self._folder.name, "photos")
+        self._photos.mkdir()
+        for name, content in files.items():
+            (self._photos / name).write_bytes(content)
         self._process: subprocess.Popen[str] | None = None
         self._lines: list[str] = []
         self._ended = threading.Event()
@@ -42,15 +50,10 @@ class Sender:
         return time.time()
 
     def start(self, environment: Mapping[str, str]) -> None:
-        folder = Path(tempfile.mkdtemp(prefix="mlscale-load-"))
-        photos = folder / "photos"
-        photos.mkdir()
-        for name, content in self._files.items():
-            (photos / name).write_bytes(content)
         argv = [sys.executable, "-P", "-m", "mlscale.loadgen.remote_job"]
-        variables = {**os.environ, **environment, FOLDER: str(folder), PHOTOS: str(photos)}
+        variables = {**os.environ, **environment, PHOTOS: str(self._photos), "TMPDIR": self._folder.name}
         self._process = subprocess.Popen(argv, env=variables, stdout=subprocess.PIPE, text=True)
-        threading.Thread(target=self._read, args=(self._process, folder), daemon=True).start()
+        threading.Thread(target=self._read, args=(self._process,), daemon=True).start()
 
     def new_lines(self) -> tuple[list[str], bool]:
         """Output since the last call, and whether that was all."""
@@ -62,13 +65,23 @@ class Sender:
         if self._process is not None:
             self._process.terminate()
 
-    def _read(self, process: subprocess.Popen[str], folder: Path) -> None:
+    def close(self) -> None:
+        self._folder.cleanup()
+
+    def _read(self, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None
         for line in process.stdout:
             self._lines.append(line.rstrip("\n"))
         process.wait()
-        shutil.rmtree(folder, ignore_errors=True)  # the job has done that, unless it was killed
         self._ended.set()
+
+
+def _remove_stale_folders() -> None:
+    """Those of actors that were killed: Ray kills them, and what they started, with the command that they serve."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_FOLDER}*-*"):
+        pid = folder.name.removeprefix(_FOLDER).partition("-")[0]
+        if pid.isdigit() and process_start(int(pid)) is None:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def open_job(**arguments: Any) -> RayJob:
@@ -112,6 +125,7 @@ class RayJob:
             lines, ended = self._answer(self._sender.new_lines)
             yield from lines
             time.sleep(0.0 if ended else _POLL_S)
+        self._answer(self._sender.close)
 
     def stop(self) -> None:
         """SIGTERM to the job; it still reports what it sent."""

@@ -12,16 +12,15 @@ import gzip
 import hashlib
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 from mlscale.errors import MlscaleError
@@ -32,8 +31,6 @@ from mlscale.loadgen.spec import Failed, Go, WorkerSpec
 INSTRUCTIONS: Final = "MLSCALE_LOAD"
 # Environment variable: folder of the photo set; default: where containers/app/Dockerfile puts it.
 PHOTOS: Final = "MLSCALE_PHOTOS"
-# Environment variable: folder for the job's files, which it removes when it ends; unset: one of its own.
-FOLDER: Final = "MLSCALE_LOAD_FOLDER"
 _PHOTOS_IN_IMAGE: Final = "/opt/code/data/photos/load"
 # The worker's part of the requests table; its part of the hops table has the prefix "hops-".
 STREAM: Final = "requests.arrows"
@@ -69,20 +66,15 @@ def main() -> int:
     """The worker's exit code; 2: a reported error."""
     try:
         instructions = json.loads(gzip.decompress(base64.b64decode(os.environ[INSTRUCTIONS])))
-        folder = Path(os.environ.get(FOLDER) or tempfile.mkdtemp(prefix="mlscale-load-"))
-        try:
-            return _work(instructions, folder)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+        with TemporaryDirectory() as folder:
+            return _work(instructions, Path(folder))
     except MlscaleError as error:
         _print(Failed(what=error.what, where=error.where, remedy=error.remedy).model_dump_json())
         return 2
 
 
 def _work(instructions: dict[str, Any], folder: Path) -> int:
-    written = folder / "tables"
-    written.mkdir()
-    spec = WorkerSpec.model_validate(instructions["spec"]).model_copy(update={"stream": written / STREAM})
+    spec = WorkerSpec.model_validate(instructions["spec"]).model_copy(update={"stream": folder / STREAM})
     if spec.bodies is not None:
         photos = Path(os.environ.get(PHOTOS, _PHOTOS_IN_IMAGE))
         bodies = BodySet.read(photos)
@@ -91,20 +83,22 @@ def _work(instructions: dict[str, Any], folder: Path) -> int:
         spec = spec.model_copy(update={"bodies": photos})
         if instructions["warm_up"]:
             _warm_up(spec, bodies)
-    argv = [sys.executable, "-P", "-m", "mlscale.loadgen.worker"]
-    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as worker:
-        assert worker.stdin is not None
-        assert worker.stdout is not None
-        signal.signal(signal.SIGTERM, lambda *_: worker.terminate())
-        origin_s = time.monotonic() + instructions["zero_at"] - time.time()
-        go = Go(origin_s=origin_s, start_s=instructions["start_s"])
-        worker.stdin.write(f"{spec.model_dump_json()}\n{go.model_dump_json()}\n".encode())
-        worker.stdin.flush()
-        for line in worker.stdout:
-            _print(line.decode().rstrip("\n"))
-    for part in tables(written):
+    worker = subprocess.Popen(
+        [sys.executable, "-P", "-m", "mlscale.loadgen.worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert worker.stdin is not None
+    assert worker.stdout is not None
+    signal.signal(signal.SIGTERM, lambda *_: worker.terminate())
+    origin_s = time.monotonic() + instructions["zero_at"] - time.time()
+    go = Go(origin_s=origin_s, start_s=instructions["start_s"])
+    worker.stdin.write(f"{spec.model_dump_json()}\n{go.model_dump_json()}\n".encode())
+    worker.stdin.flush()
+    for line in worker.stdout:
+        _print(line.decode().rstrip("\n"))
+    code = worker.wait()
+    for part in tables(folder):
         _print(part)
-    return worker.returncode
+    return code
 
 
 def tables(folder: Path) -> Iterator[str]:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from exposure import exposed
 from kubernetes_watched import PHOTOS, app, clients
-from machine_cycles import machine_leftovers, machines_with_pods
+from machine_cycles import machine_leftovers
 from watched import Watched
 
 from mlscale.environments.kubernetes.client import Api, Place, connect
@@ -146,10 +146,3 @@ def test_a_claim_deleted_while_booting_and_no_capacity(api: Api, ledger: Ledger)
                 assert machines(watched) == (2, 2), "no more are available"
         finally:
             watched.close()
-
-
-def test_cycles_leave_nothing_behind(api: Api) -> None:
-    for number in range(2):
-        with machines_with_pods(api, f"mlscale-0000000{number}", 3):
-            pass
-        assert machine_leftovers(api) == []

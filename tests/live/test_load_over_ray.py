@@ -83,14 +83,6 @@ def bodies(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.fixture(autouse=True)
-def _no_folder_is_left() -> Iterator[None]:
-    folder = Path(tempfile.gettempdir())
-    before = {*folder.glob("mlscale-load-*")}
-    yield
-    until(lambda: {*folder.glob("mlscale-load-*")} <= before, "no folder is left")
-
-
 def start(url: str, address: str, bodies: Path, out: Path, duration_s: float) -> subprocess.Popen[str]:
     words = [url, "--bodies", bodies, "--rate", 40, "--duration", duration_s, "--workers", 2, "--ray", address]
     argv = [sys.executable, "-m", "mlscale.cli", "load", *map(str, words), "--out", str(out)]
@@ -103,6 +95,11 @@ def jobs() -> list[psutil.Process]:
         for process in psutil.process_iter(["cmdline"])
         if "mlscale.loadgen.remote_job" in (process.info["cmdline"] or [])
     ]
+
+
+def folders() -> list[Path]:
+    """With the files to send, on the machines of workers."""
+    return list(Path(tempfile.gettempdir()).glob("mlscale-load-[0-9]*-*"))
 
 
 def until(condition: Callable[[], object], what: str) -> None:
@@ -129,6 +126,7 @@ def test_machines_share_the_schedule_exactly(url: str, address: str, bodies: Pat
     assert len(run.info.stimulus.clocks) == 2
     assert all(abs(clock.ahead_s) <= clock.within_s <= 0.002 for clock in run.info.stimulus.clocks), "one machine's"
     assert jobs() == []
+    assert folders() == []
 
 
 def test_a_lost_worker_ends_with_an_incomplete_run(url: str, address: str, bodies: Path, tmp_path: Path) -> None:
@@ -144,3 +142,5 @@ def test_a_lost_worker_ends_with_an_incomplete_run(url: str, address: str, bodie
     assert not run.info.complete
     assert "the load worker is lost" in str(run.info.incomplete_reason)
     until(lambda: jobs() == [], "nothing goes on sending")
+    _, errors = start(url, address, bodies, tmp_path / "next", 1).communicate(timeout=120)
+    assert folders() == [], f"the next load removes what a killed worker left {errors}"
