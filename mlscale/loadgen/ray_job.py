@@ -15,8 +15,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
+import psutil
+
 from mlscale.errors import MlscaleError
-from mlscale.host.processes import process_start
 from mlscale.loadgen.remote_job import PHOTOS
 from mlscale.ray_cluster import connected
 from mlscale.runs.info import ClockOffset
@@ -80,7 +81,7 @@ def _remove_stale_folders() -> None:
     """Those of actors that were killed: Ray kills them, and what they started, with the command that they serve."""
     for folder in Path(tempfile.gettempdir()).glob(f"{_FOLDER}*-*"):
         pid = folder.name.removeprefix(_FOLDER).partition("-")[0]
-        if pid.isdigit() and process_start(int(pid)) is None:
+        if pid.isdigit() and not psutil.pid_exists(int(pid)):
             shutil.rmtree(folder, ignore_errors=True)
 
 
