@@ -6,9 +6,9 @@ All send to the same trivial Go server, in turns (so that changes of the machine
 while the server has another. mlscale, vegeta and k6 (CSV) write a record of every request to a file, wrk and Locust
 none. *Paced*: how late is a request sent at a given rate, and at what CPU cost? (k6 does not tell the first; of Locust,
 the lateness after its own pacing; wrk has no pace.) *sleep* sends nothing and only wakes up at these times: its
-lateness is the machine's own. *Flat out*: how many requests a second do 16 clients without think
-time make? *Processes*: the same with one to `--processes` of mlscale, each held to `SHARE` of a core by a quota (root,
-cgroup v1), so that they are limited by nothing that they share: does throughput grow with their number?
+lateness is the machine's own. *Flat out*: how many requests a second do 16 clients without think time make?
+*Processes*: the same with one to `--processes` of mlscale, each held to `SHARE` of a core by a quota (root, cgroup v1),
+so that they are limited by nothing that they share: does throughput grow with their number?
 
 Go is needed for the server (https://go.dev/dl). Peers that are not installed are left out:
     wrk      apt-get install wrk
@@ -177,6 +177,8 @@ Tool = Callable[[str, float | None, float, Connections, list[str]], Row]
 TOOLS: dict[str, Tool] = {
     "mlscale": mlscale, "sleep": sleep, "wrk": wrk, "vegeta": vegeta, "k6": k6, "locust": locust,
 }  # fmt: skip
+# Whether a tool is measured at a pace; the others are at a pace and flat out.
+PACED = {"wrk": False, "sleep": True}
 
 
 def installed(name: str) -> bool:
@@ -208,7 +210,8 @@ def measure(rates: list[float], seconds: float, rounds: int, tools: list[str]) -
     with server(pinned[1]) as url:
         for number in range(rounds):
             for (load, rate), kind, tool in product(loads, kinds, tools):
-                if tool not in ("wrk", "sleep") or (tool == "sleep") == (rate is not None):
+                paced = rate is not None
+                if PACED.get(tool, paced) == paced:
                     made = TOOLS[tool](url, rate, seconds, kind, pinned[0])
                     results.setdefault((load, kind, tool), []).append(made)
             print(f"round {number + 1} of {rounds}", file=sys.stderr)

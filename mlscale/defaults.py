@@ -6,12 +6,11 @@ package, which every checkout has installed, offers the code reader and the prot
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import cache
-from importlib.metadata import entry_points
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mlscale.installed import offered
 from mlscale.runs import ClosedLoop, MlscaleError, OpenLoop, Run
 
 if TYPE_CHECKING:
@@ -75,11 +74,5 @@ class Defaults:
 
 def defaults() -> Defaults:
     """The defaults that an installed package offers, else the plain ones."""
-    return _offered()()
-
-
-@cache
-def _offered() -> Callable[[], Defaults]:
-    """Looked up once: reading every installed package's entry points takes a tenth of a short simulation."""
-    offered = [*entry_points(group=GROUP)]
-    return offered[0].load() if offered else Defaults
+    entries = offered(GROUP)
+    return entries[0].load()() if entries else Defaults()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
+from mlscale.installed import offered
 from mlscale.runs import MlscaleError, Run
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def simulate(
     Raises:
         MlscaleError: no simulator is installed, or as the simulator.
     """
-    simulators = [*entry_points(group="mlscale.simulators")]
+    simulators = offered("mlscale.simulators")
     if not simulators:
         raise MlscaleError("no simulator is installed", "simulate", "install the package mlscale-twin")
     run: Run = simulators[0].load()(environment, app, schedule, **options)

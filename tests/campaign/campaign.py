@@ -9,7 +9,6 @@ import argparse
 import json
 import math
 import random
-import re
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -44,6 +43,7 @@ from trials import (
 
 from mlscale.host.facts import host_facts
 from mlscale.progress import Shown
+from mlscale_paper.results import filled
 from onenode.cache import default_cache
 from onenode.packages import find_programs
 from onenode.progress import Reporter
@@ -175,17 +175,11 @@ def table(entries: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join([total, "", *lines, "", *(wrong or ["Nothing was wrong in any trial."])])
 
 
-def page(text: str, entries: Sequence[Mapping[str, Any]], repeated: Sequence[Mapping[str, Any]]) -> str:
+def page(entries: Sequence[Mapping[str, Any]], repeated: Sequence[Mapping[str, Any]]) -> str:
     """The page with the table of the record, and why trials were done again."""
     reasons = [f"- {times} x {why}" for why, times in Counter(entry["why"] for entry in repeated).most_common()]
     again = [f"{len(repeated)} trials before these were done again:", "", *reasons]
-    return filled(text, "campaign", "\n".join([table(entries), "", *again]))
-
-
-def filled(text: str, name: str, content: str) -> str:
-    """``text`` with ``content`` between ``<!-- NAME -->`` and ``<!-- end -->``."""
-    pattern = f"(<!-- {name} -->\n).*?(\n<!-- end -->)"
-    return re.sub(pattern, lambda found: found[1] + content + found[2], text, flags=re.DOTALL)
+    return filled(PAGE, "campaign", "\n".join([table(entries), "", *again, ""]))
 
 
 @contextmanager
@@ -224,7 +218,7 @@ def main() -> None:
         except KeyboardInterrupt:
             sys.exit(f"stopped; the same command goes on after the trials in {given.record}")
     entries = read(given.record)
-    PAGE.write_text(page(PAGE.read_text(), entries, read(REPEATED)))
+    PAGE.write_text(page(entries, read(REPEATED)))
     wrong = [entry for entry in entries if entry["wrong"]]
     sys.stdout.write(f"{given.record}: {len(entries)} trials, {len(wrong)} with something wrong; see {PAGE}\n")
     sys.exit(1 if wrong else 0)

@@ -28,10 +28,11 @@ from cluster import own_cluster
 from place import Place
 from trials import measure
 
-from campaign import PAGE, ROOT, filled
+from campaign import PAGE, ROOT
 from mlscale.host.facts import host_facts
 from mlscale.progress import Shown
 from mlscale.runs import load_run
+from mlscale_paper.results import filled
 
 RECORD: Final = ROOT / "data/soak.json"
 ENVIRONMENTS: Final = ("torchserve", "rayserve", "k3s")
@@ -91,7 +92,7 @@ def simulated(environment: str, duration_s: float) -> dict[str, Any]:
 
 
 def measured(duration_s: float) -> dict[str, Any]:
-    """Measure all environments at once; a sample of the memory every `EVERY_S`, from the first ready process on."""
+    """Measure all environments at once; a sample of the memory every `EVERY_S`."""
     samples: dict[str, dict[str, list[tuple[float, int]]]] = {name: {} for name in ENVIRONMENTS}
     with own_cluster() as cluster, Place.open() as place, Shown() as progress:
         schedule(place, duration_s)
@@ -144,10 +145,10 @@ def table(record: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def page(text: str) -> str:
+def page() -> str:
     """docs/reliability.md with the table of the record."""
     shown = table(json.loads(RECORD.read_text())) if RECORD.exists() else "Not measured yet."
-    return filled(text, "soak", shown)
+    return filled(PAGE, "soak", f"{shown}\n")
 
 
 def main() -> None:
@@ -160,7 +161,7 @@ def main() -> None:
         "simulated": [simulated(name, 3600 * hours) for name, hours in product(ENVIRONMENTS, given.simulated_hours)],
     }
     RECORD.write_text(json.dumps(record) + "\n")
-    PAGE.write_text(page(PAGE.read_text()))
+    PAGE.write_text(page())
     sys.stdout.write(table(record) + "\n")
 
 

@@ -71,5 +71,5 @@ def test_faults_of_a_load_test_and_the_next_one_works(place: Place) -> None:
 
 def test_the_page_shows_the_record() -> None:
     text = PAGE.read_text()
-    assert page(text, read(RECORD), read(REPEATED)) == text
-    assert soak.page(text) == text
+    assert page(read(RECORD), read(REPEATED)) == text
+    assert soak.page() == text

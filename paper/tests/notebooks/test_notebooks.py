@@ -176,3 +176,14 @@ def test_the_twin_is_held_against_runs(tmp_path: Path) -> None:
     execute(places.notebooks() / "09_twin.ipynb", tmp_path / "executed.ipynb", parameters, timeout_s=300)
     entries = read_manifest(tmp_path / "figures")
     assert set(entries) >= {"twin_queues", "twin_verdicts", "twin_trajectories"}
+
+
+def test_ecs_is_simulated_and_says_so(tmp_path: Path) -> None:
+    schedule = STEP.model_dump(mode="json")
+    parameters = {"figures": str(tmp_path / "figures"), "level_s": 0.55, "draws": 2, "schedule": schedule}
+    execute(places.notebooks() / "05_ecs.ipynb", tmp_path / "executed.ipynb", parameters, timeout_s=300)
+    entries = read_manifest(tmp_path / "figures")
+    assert set(entries) == {"ecs_trajectory", "ecs_periods", "ecs_launch", "ecs_numbers"}
+    for entry in entries.values():
+        assert "SIMULATED, not measured" in entry["note"]
+        assert entry["modes"] == ["simulated"]
