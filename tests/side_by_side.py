@@ -53,10 +53,9 @@ CLUSTER = (
     "tests/live/test_k3s.py",
     "tests/live/test_k3s_failures.py",
     "tests/live/test_k3s_notebook.py",
-    "tests/live/test_own_models.py",
+    "tests/live/test_own_models.py::test_an_example_on_the_cluster",
     "tests/live/test_pasted_settings.py",
 )
-NOT_BY_DEFAULT = ("tests/proof",)
 # Threads of numpy and torch wait for one another by spinning, which costs CPU where processes outnumber the cores.
 ONE_THREAD = ("env", "OMP_NUM_THREADS=1", "OPENBLAS_NUM_THREADS=1")
 # No test takes half as long while both processes run. Fixtures don't count: the first time, one builds Kubernetes.
@@ -70,7 +69,7 @@ def main() -> int:
     tested = {str(path.parent.relative_to(ROOT)) for folder in globs for path in ROOT.glob(f"{folder}/test_*.py")}
     beside = (CLUSTER, *COMPUTING)
     apart = {place for tests in beside for place in tests}
-    others = tuple(sorted(tested - apart - {*NOT_BY_DEFAULT}))
+    others = tuple(sorted(tested - apart))
     with ExitStack() as stack:
         files = [stack.enter_context(tempfile.TemporaryFile()) for _ in beside]
         style = stack.enter_context(tempfile.TemporaryFile())
@@ -98,7 +97,7 @@ def start(
     tests: Sequence[str], output: int | IO[bytes], *before: str, ignored: Sequence[str] = ()
 ) -> subprocess.Popen[bytes]:
     options = ("-q", "--durations=20", f"--timeout={HANGS_AFTER_S}", "--override-ini=timeout_func_only=true")
-    ignore = (f"--ignore={place}" for place in ignored)
+    ignore = (f"--{'deselect' if '::' in place else 'ignore'}={place}" for place in ignored)
     argv = [*before, sys.executable, "-m", "pytest", *options, *ignore, *tests]
     return subprocess.Popen(argv, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT)
 

@@ -50,6 +50,8 @@ def read_recording(trace: Trace) -> Recording:
         MlscaleError: unreadable, changed since the schedule was read, or malformed (names file and line).
     """
     path = Path(trace.file)
+    if path.exists() and not path.is_file():  # a device or a pipe, which might never end
+        raise MlscaleError("the trace is not a file", str(path), "name an existing CSV file")
     try:
         with path.open("rb") as binary:
             digest = hashlib.file_digest(binary, "sha256").hexdigest()

@@ -16,12 +16,13 @@ from mlscale_paper.notebook_execution import execute
 
 
 @pytest.mark.live
-@pytest.mark.parametrize("notebook", ["02_torchserve", "03_rayserve"])
+@pytest.mark.parametrize("notebook", ["02_torchserve", pytest.param("03_rayserve", marks=pytest.mark.proof)])
 def test_one_run_measured_and_drawn(photos: Path, tmp_path: Path, notebook: str) -> None:
     check_notebook(notebook, photos, tmp_path)
 
 
 @pytest.mark.live
+@pytest.mark.proof
 def test_whole_and_split_measured_and_drawn(photos: Path, tmp_path: Path) -> None:
     environment, app = environments.get("torchserve"), code_reader(partitioned=True)
     scalings = {component.name: environment.arm("static-max") for component in app.components}

@@ -71,13 +71,8 @@ def example(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     return folder
 
 
-@pytest.mark.parametrize("example", ["language_id"], indirect=True)
+@pytest.mark.parametrize("example", ["language_id", pytest.param("letters", marks=pytest.mark.proof)], indirect=True)
 def test_an_example_on_two_frameworks_compared_and_reported(example: Path) -> None:
-    """The other one: `make proof`."""
-    check_on_two_frameworks(example)
-
-
-def check_on_two_frameworks(example: Path) -> None:
     entry = f"{(example / 'name').read_text()}.model:make"
     for environment in ("torchserve", "rayserve"):
         run = measured(example, environment, "--app", entry)

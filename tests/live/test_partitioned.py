@@ -155,6 +155,7 @@ def _kill_the_back(box: Sandbox, seen: ComponentsWatched) -> set[str]:
     return set(killed)
 
 
+@pytest.mark.proof
 def test_requests_of_disconnected_clients_are_cancelled(tmp_path: Path) -> None:
     """Ray Serve notifies a replica that its client has disconnected; the call it waits for is cancelled, too."""
     with _up("rayserve", _app("make_counting_front"), _scalings("rayserve", back=1), tmp_path) as (deployed, _, _seen):

@@ -109,6 +109,10 @@ def test_no_text_and_no_file(tmp_path: Path) -> None:
     file.write_bytes(b"time_s\n\xff\xfe\x00\n")
     with pytest.raises(MlscaleError, match="not CSV text"):
         read_schedule(file)
+    file.unlink()
+    file.symlink_to("/dev/zero")
+    with pytest.raises(MlscaleError, match="not a file"):
+        read_schedule(file)
 
 
 def test_more_than_all_arrivals_cannot_be_kept(tmp_path: Path) -> None:

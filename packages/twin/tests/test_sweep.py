@@ -1,4 +1,4 @@
-"""Sweeps: every combination once, resumed where it was stopped; over a real Ray: tests/live/test_sweep_over_ray.py."""
+"""Sweeps: every combination once, resumed where it was stopped; over a real Ray: tests/live/test_over_ray.py."""
 
 from __future__ import annotations
 

@@ -1,12 +1,14 @@
-"""Every published figure, drawn again from data/reference, shows the numbers that its manifest records: here those of
-measured runs and the short simulations, in ``make proof`` those of notebooks that simulate for a minute."""
+"""Every published figure, drawn again from data/reference, shows the numbers that its manifest records: those of
+measured runs and of short simulations, and in ``make proof`` those of notebooks that simulate for a minute."""
 
 from __future__ import annotations
 
 import io
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, Final
 
 import pytest
 
@@ -18,9 +20,10 @@ from mlscale_paper import drawing, places, twin_tables
 from mlscale_paper.protocol import current_protocol, read_protocol
 from mlscale_paper.publish import experiment_in
 from mlscale_paper.results import RENDERED, RESULTS, filled, rendered, summary
-from redrawn import SIMULATING, check, figures_of
 
 REFERENCE = places.data() / "reference"
+# Each simulates for a minute.
+SIMULATING: Final = ("09_twin.ipynb", "10_strategy.ipynb")
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +72,38 @@ def test_every_published_figure_is_drawn_again(folder: Path) -> None:
 
 def test_it_shows_the_same_numbers(folder: Path) -> None:
     check(read_manifest(folder))
+
+
+@pytest.mark.proof
+@pytest.mark.parametrize("notebook", SIMULATING)
+def test_long_simulations_are_drawn_again(notebook: str, tmp_path: Path) -> None:
+    experiment = replace(experiment_in(REFERENCE), figures=tmp_path)
+    drawing.draw(experiment, tmp_path, places.notebooks() / notebook, (), {})
+    assert set(read_manifest(tmp_path)) == figures_of(notebook)
+    check(read_manifest(tmp_path))
+
+
+def figures_of(*notebooks: str) -> set[str]:
+    """The names of the published figures of some notebooks."""
+    entries = read_manifest(places.figures()).items()
+    return {name for name, entry in entries if f"{entry['notebook']}.ipynb" in notebooks}
+
+
+def check(redrawn: Mapping[str, Any]) -> None:
+    """Each figure shows the runs, the simulations, the caption and the numbers that the published one does."""
+    recorded = read_manifest(places.figures())
+    for name, entry in redrawn.items():
+        for part in ("runs", "simulated", "note"):
+            assert entry.get(part) == recorded[name].get(part), name
+        old = numbers(recorded[name]["numbers"])
+        assert numbers(entry["numbers"]) == pytest.approx(old, rel=1e-4, abs=1e-6), name
+
+
+def numbers(entry: Any) -> dict[str, float]:
+    """All numbers of a manifest's entry, by their place in it."""
+    if isinstance(entry, dict):
+        return {f"{key}.{place}": value for key, part in entry.items() for place, value in numbers(part).items()}
+    return {"": float(entry)} if isinstance(entry, int | float) else {}
 
 
 def test_the_documents_and_the_published_results_say_what_the_runs_say(folder: Path) -> None:

@@ -30,6 +30,7 @@ IMAGE = "localhost/mlscale-app:proof"
 HOST_FILES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pip.conf")
 
 pytestmark = [
+    pytest.mark.proof,
     pytest.mark.skipif(bool(MISSING), reason=f"apt-get install {' '.join(MISSING)}"),
     pytest.mark.skipif(os.geteuid() != 0, reason="debootstrap and buildah need root"),
 ]

@@ -7,15 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "live"))
-
 from cluster_host import differences, read_host
 from own_cluster import Cluster, kill_up
 
 from mlscale.runs import MlscaleError
 from onenode.preflight import check_host
 
+pytestmark = pytest.mark.proof
 TIMES = 20
 # A cluster is up by then.
 LAST_S = 9.0

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import sys
 from contextlib import closing
-from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "live"))
-
 from cluster_host import differences, read_host
 from machine_cycles import cycle, machine_leftovers
 
@@ -20,6 +16,7 @@ from onenode.layout import default_layout
 from onenode.preflight import check_host
 from onenode.status import read_status
 
+pytestmark = pytest.mark.proof
 CYCLES = 30
 MACHINES = 3
 

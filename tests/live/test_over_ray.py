@@ -1,4 +1,4 @@
-"""`mlscale load --ray`: a real Ray cluster whose two nodes stand for two machines."""
+"""A load, a sweep and an advice over a real Ray cluster, whose two nodes stand for two machines."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -18,7 +19,10 @@ import psutil
 import pytest
 
 from mlscale.loadgen.schedules import send_times
-from mlscale.runs import Constant, OpenLoop, load_run
+from mlscale.runs import ClosedLoop, ClosedStage, Constant, OpenLoop, Ramp, load_run
+from mlscale_twin.strategy.advice import AdviseOptions, advise
+from mlscale_twin.strategy.objective import Objective
+from mlscale_twin.studies.sweep import execute, grid, sweep
 
 pytestmark = pytest.mark.live
 
@@ -144,3 +148,23 @@ def test_a_lost_worker_ends_with_an_incomplete_run(url: str, address: str, bodie
     until(lambda: jobs() == [], "nothing goes on sending")
     _, errors = start(url, address, bodies, tmp_path / "next", 1).communicate(timeout=120)
     assert folders() == [], f"the next load removes what a killed worker left {errors}"
+
+
+def test_a_sweep_as_in_a_process(address: str, tmp_path: Path) -> None:
+    stages = (ClosedStage(start_s=0, clients=2), ClosedStage(start_s=20, clients=12))
+    step = ClosedLoop(duration_s=60.0, stages=stages, think_mean_s=0.7)
+    tasks = grid(["torchserve"], step, {"max_replicas": [2, 4]}, 1)
+    table = sweep(tasks, tmp_path / "sweep.jsonl", address=address)
+    for task, row in zip(tasks, table.to_dict(orient="records"), strict=True):
+        expected = execute(task)
+        assert {name: row[name] for name in expected} == pytest.approx(expected)
+
+
+def test_an_advice_as_from_processes(address: str) -> None:
+    load = OpenLoop(duration_s=600.0, rate=Ramp(from_rps=1.0, to_rps=6.0))
+    options = AdviseOptions(environments=("k3s",), settings=20)
+    here, over_ray = (advise(load, Objective(p95_s=1.0), replace(options, address=place)) for place in (None, address))
+    for place, entry in here.advised.items():
+        other = over_ray.advised[place]
+        assert other.candidate.strategy == entry.candidate.strategy
+        assert other.candidate.figures == entry.candidate.figures
