@@ -61,10 +61,13 @@ class ModelThread:
         waiting: requests that may wait in addition to the one in service.
         warm_up: the body of the first request, which is answered before the model counts as ready, but only up to its
             first call: a component must not have to wait for others to become ready.
+        on_ready: called in the model's thread after that answer, before anyone is told that the model is ready.
     """
 
-    def __init__(self, factory: Factory, waiting: int, warm_up: bytes) -> None:
-        self._factory = factory
+    def __init__(
+        self, factory: Factory, waiting: int, warm_up: bytes, on_ready: Callable[[], None] = lambda: None
+    ) -> None:
+        self._factory, self._on_ready = factory, on_ready
         self._limit = waiting + 1
         self._warm_up = warm_up
         self._place = Place()
@@ -143,6 +146,7 @@ class ModelThread:
     def _run(self) -> None:
         try:
             answer = self._load()
+            self._on_ready()
         except BaseException as error:  # even a factory's SystemExit: waiting callers need a result
             known = as_user_error(error)
             if known is None:

@@ -52,7 +52,7 @@ def serve(
         factory: makes the model (see `mlscale.serving.server.create_app`).
         host, port: where to listen; port 0 takes a free one.
         on_listening: called with the address, such as "http://127.0.0.1:8080".
-        on_ready: called after the model's first answer.
+        on_ready: see `mlscale.serving.inference.ModelThread`.
 
     Returns:
         The exit code: 0, or 1 if requests were cut off at the end of the drain.
@@ -61,9 +61,9 @@ def serve(
         MlscaleError: the address is not available, or the model can't be loaded.
     """
     chosen = settings or ServerSettings()
-    app = create_app(factory, chosen)
+    app = create_app(factory, chosen, on_ready)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        code = runner.run(_serve(app, host, port, chosen, on_listening, on_ready))
+        code = runner.run(_serve(app, host, port, chosen, on_listening))
     if not app[SERVICE].model.stop(at_most_s=1.0):
         # The interpreter's shutdown would wait for, or crash under, a thread that is inside native code.
         logger.warning("the model is still busy; leaving it")
@@ -187,7 +187,6 @@ async def _serve(
     port: int,
     settings: ServerSettings,
     on_listening: Callable[[str], None],
-    on_ready: Callable[[], None],
 ) -> int:
     service = app[SERVICE]
     signals = _signals()
@@ -198,7 +197,7 @@ async def _serve(
         await runner.setup()
         listeners += [await _accept(runner, bound) for bound in sockets]
         on_listening(_url(host, sockets[0]))
-        await _until_signal(service, signals, on_ready)
+        await _until_signal(service, signals)
         return await _drain(service, listeners, settings.drain_s, signals)
     finally:
         for listener in listeners:
@@ -294,7 +293,7 @@ def _url(host: str, listener: socket.socket) -> str:
     return f"http://{shown}:{listener.getsockname()[1]}"
 
 
-async def _until_signal(service: Service, signals: asyncio.Semaphore, on_ready: Callable[[], None]) -> None:
+async def _until_signal(service: Service, signals: asyncio.Semaphore) -> None:
     """Wait for a signal. Raises the error if the model can't be loaded."""
     stop = asyncio.ensure_future(signals.acquire())
     loaded = asyncio.ensure_future(_loaded(service))
@@ -303,7 +302,6 @@ async def _until_signal(service: Service, signals: asyncio.Semaphore, on_ready: 
         if loaded.done():
             loaded.result()
             logger.info("ready")
-            on_ready()
         await stop
     finally:
         for task in (stop, loaded):

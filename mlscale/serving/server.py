@@ -11,7 +11,7 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import NoReturn
@@ -77,9 +77,9 @@ class _Refused(Exception):  # noqa: N818 (an answer, not an error of ours)
 class Service:
     """The handlers and what they share."""
 
-    def __init__(self, factory: Factory, settings: ServerSettings) -> None:
+    def __init__(self, factory: Factory, settings: ServerSettings, on_ready: Callable[[], None]) -> None:
         self.settings = settings
-        self.model = ModelThread(factory, settings.waiting, settings.warm_up)
+        self.model = ModelThread(factory, settings.waiting, settings.warm_up, on_ready)
         self.metrics = Metrics()
         self.draining = False
         self._buffered = 0
@@ -217,17 +217,20 @@ class Service:
 SERVICE = web.AppKey("service", Service)
 
 
-def create_app(factory: Factory, settings: ServerSettings | None = None) -> web.Application:
+def create_app(
+    factory: Factory, settings: ServerSettings | None = None, on_ready: Callable[[], None] = lambda: None
+) -> web.Application:
     """The application; its model begins to load when the application starts.
 
     Args:
         factory: makes the model, a callable of bytes that returns something JSON-able (see `ModelThread`).
         settings: None: the defaults.
+        on_ready: see `ModelThread`.
 
     Run it with ``handler_cancellation=True`` and ``auto_decompress=False``, as `mlscale.serving.serve.serve` does;
     otherwise requests of disconnected clients are still computed, and bodies are unpacked before their size is known.
     """
-    service = Service(factory, settings or ServerSettings())
+    service = Service(factory, settings or ServerSettings(), on_ready)
     app = web.Application(middlewares=[_json_errors])
     app[SERVICE] = service
     app.router.add_post("/decode", service.decode, expect_handler=service.expect)

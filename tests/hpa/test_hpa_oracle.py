@@ -48,6 +48,7 @@ def test_100_000_situations(tmp_path: Path) -> None:
         reached = kubernetes.returns(tmp_path)
     for line, count in reached.items():
         print(f"{CALCULATOR}:{line}: reached {count} times", file=sys.__stderr__)
+    print(f"{100_000 - len(differing)} of 100,000 decided alike", file=sys.__stderr__)
     assert differing == []
     assert min(reached.values()) >= LEAST
 

@@ -17,7 +17,7 @@ LIMIT = 4096
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
     with Server("--max-bytes", str(LIMIT), "--body-timeout", "0.5") as running:
-        running.wait_for_line("ready")
+        running.wait_for_line("INFO ready")
         yield running
 
 

@@ -39,7 +39,7 @@ def two(
         options = ("--component", "front", "--call", call)
         with Component(*options, entry=front, MLSCALE_REPLICA="front-1") as asked:
             for server in (called, asked):
-                server.wait_for_line("ready")
+                server.wait_for_line("INFO ready")
             yield asked, called
 
 
@@ -78,7 +78,7 @@ def test_a_back_that_is_dead_is_a_503_and_one_that_comes_back_is_found() -> None
         assert got.json["error"].startswith("component 'back' is not reachable: ConnectionRefusedError")
         assert [hop.component for hop in read_hops(got.headers[HEADER.lower()], 0.0)] == ["front"]
         with Component("--port", str(port)) as again:
-            again.wait_for_line("ready")
+            again.wait_for_line("INFO ready")
             assert front.decode(b"abc").status == 200
 
 

@@ -20,7 +20,7 @@ ENTRY = "codereader.decoder:make_decoder"
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
     with Server(entry=ENTRY) as running:
-        running.wait_for_line("ready")
+        running.wait_for_line("INFO ready")
         yield running
 
 

@@ -21,7 +21,7 @@ def test_it_is_alive_but_not_ready_while_the_model_loads(tmp_path: Path) -> None
         early = server.decode(b"body")
         assert (early.status, early.headers["retry-after"]) == (503, "1")
         pipe.release()
-        server.wait_for_line("ready")
+        server.wait_for_line("INFO ready")
         assert server.request("GET", "/readyz").json == {"status": "ready"}
         assert server.decode(b"body").status == 200
         assert server.end() == 0
@@ -36,7 +36,7 @@ def test_sigterm_while_the_model_loads(tmp_path: Path) -> None:
 def test_a_full_queue_refuses_and_says_when_to_come_back(tmp_path: Path) -> None:
     pipe = Pipe(tmp_path / "hold")
     with Server("--waiting", "2") as server, ExitStack() as open_requests:
-        server.wait_for_line("ready")
+        server.wait_for_line("INFO ready")
         holding = open_requests.enter_context(server.asked(pipe.hold))
         server.wait_for_metric("mlscale_queue_length", 1)
         waiting = [open_requests.enter_context(server.asked(b"waits")) for _ in range(2)]
@@ -54,7 +54,7 @@ def test_a_full_queue_refuses_and_says_when_to_come_back(tmp_path: Path) -> None
 def test_sigterm_answers_what_is_in_flight_and_takes_nothing_new(tmp_path: Path) -> None:
     pipe = Pipe(tmp_path / "hold")
     with Server() as server:
-        server.wait_for_line("ready")
+        server.wait_for_line("INFO ready")
         head = b"POST /decode HTTP/1.1\r\nHost: x\r\nContent-Length: 8\r\n\r\nhalf"
         with server.asked(pipe.hold) as holding, server.asked(b"waits") as waiting, server.raw(head) as sending:
             server.wait_for_metric("mlscale_in_flight", 3)
@@ -72,7 +72,7 @@ def test_sigterm_answers_what_is_in_flight_and_takes_nothing_new(tmp_path: Path)
 def test_a_model_that_hangs_is_left_at_the_end_of_the_drain(tmp_path: Path) -> None:
     pipe = Pipe(tmp_path / "hold")
     with Server("--drain", "0.2") as server:
-        server.wait_for_line("ready")
+        server.wait_for_line("INFO ready")
         with server.asked(pipe.hold):
             server.wait_for_metric("mlscale_queue_length", 1)
             assert server.end() == 1
@@ -81,7 +81,7 @@ def test_a_model_that_hangs_is_left_at_the_end_of_the_drain(tmp_path: Path) -> N
 
 def test_a_kept_connection_serves_many_and_idles_through_sigterm() -> None:
     with Server() as server:
-        server.wait_for_line("ready")
+        server.wait_for_line("INFO ready")
         with server.asked(b"first") as connection:
             connection.getresponse().read()
             kept = connection.sock
@@ -94,7 +94,7 @@ def test_a_kept_connection_serves_many_and_idles_through_sigterm() -> None:
 
 def test_prometheus_reads_the_metrics() -> None:
     with Server() as server:
-        server.wait_for_line("ready")
+        server.wait_for_line("INFO ready")
         for body in (b"one", b"two", b"unreadable", b""):
             server.decode(body)
         page = server.request("GET", "/metrics")
