@@ -76,7 +76,7 @@ class Frozen(BaseModel):
 
     def with_same_results(self) -> Frozen:
         """With the present code among that which gives the same results."""
-        return self.model_copy(update={"same_results": tuple({*self.same_results, code_hash()})})
+        return self.model_copy(update={"same_results": tuple(dict.fromkeys([*self.same_results, code_hash()]))})
 
     def write(self) -> None:
         write_text(places.twin_file(), self.model_dump_json(indent=1) + "\n")

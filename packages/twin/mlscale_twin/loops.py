@@ -24,12 +24,15 @@ class LoopContext:
     """What a loop works on: a component's replicas and the world around them. ``hpa_sync_at_s``: a known time at which
     the HPA decides."""
 
-    engine: Engine
     timeline: Timeline
     replicas: Replicas
     component: int
     rng: np.random.Generator
     hpa_sync_at_s: float | None = None
+
+    @property
+    def engine(self) -> Engine:
+        return self.timeline.engine
 
     @property
     def now_s(self) -> float:

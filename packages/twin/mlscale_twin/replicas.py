@@ -12,7 +12,6 @@ import numpy as np
 
 from mlscale.runs import Event, EventKind, ReplicaSample
 from mlscale_twin.durations import Duration
-from mlscale_twin.engine import Engine
 from mlscale_twin.timeline import Timeline
 
 State = Literal["waiting", "starting", "ready", "draining", "gone"]
@@ -95,14 +94,13 @@ class Replicas:
         name: str,
         index: int,
         lifecycle: Lifecycle,
-        engine: Engine,
         timeline: Timeline,
         log: Log,
         rng: np.random.Generator,
         placer: Placer | None = None,
     ) -> None:
         self.name, self._index, self._lifecycle = name, index, lifecycle
-        self._engine, self._timeline, self._log, self._rng, self._placer = engine, timeline, log, rng, placer
+        self._timeline, self._log, self._rng, self._placer = timeline, log, rng, placer
         self.all: list[Replica] = []
         self.desired = 0
         self.scheduled_min = 0
@@ -166,7 +164,7 @@ class Replicas:
     def fail(self, replica: Replica) -> None:
         """Ends a replica without warning; it is replaced."""
         if replica.slot >= 0 and replica.state in ("ready", "draining"):
-            self._engine.kill_replica(replica.slot)
+            self._timeline.engine.kill_replica(replica.slot)
         self._remove(replica, "replica_failed")
         self.reconcile()
 
@@ -251,8 +249,8 @@ class Replicas:
     def _start_serving(self, replica: Replica) -> None:
         if replica.state in ("draining", "gone"):
             return
-        replica.slot = self._engine.add_replica(self._index)
-        self._log.names[self._engine.serial(replica.slot)] = replica.name
+        replica.slot = self._timeline.engine.add_replica(self._index)
+        self._log.names[self._timeline.engine.serial(replica.slot)] = replica.name
         if replica.state != "ready":
             replica.state, replica.ready_s = "ready", self._timeline.now_s
 
@@ -266,13 +264,13 @@ class Replicas:
         if replica.state == "gone":
             return
         if replica.slot >= 0:
-            self._engine.drain_replica(replica.slot)
+            self._timeline.engine.drain_replica(replica.slot)
         self._remove_when_idle(replica)
 
     def _remove_when_idle(self, replica: Replica) -> None:
         if replica.state == "gone":
             return
-        if replica.slot >= 0 and self._engine.is_present(replica.slot):
+        if replica.slot >= 0 and self._timeline.engine.is_present(replica.slot):
             self._timeline.after(_DRAIN_CHECK_S, lambda: self._remove_when_idle(replica))
             return
         self._removing = False

@@ -1,31 +1,33 @@
-"""Scheduled events other than requests: control loops, starts, machines. The engine runs between two of them."""
+"""Scheduled events other than requests: control loops, starts, machines. Requests are simulated once looked at."""
 
 from __future__ import annotations
 
 import heapq
 import itertools
 from collections.abc import Callable
-from typing import Protocol
+
+from mlscale_twin.engine import Engine
 
 Action = Callable[[], None]
-
-
-class Clock(Protocol):
-    """Something with its own clock that can be advanced."""
-
-    @property
-    def now_s(self) -> float: ...
-    def advance(self, until_s: float) -> None: ...
 
 
 class Timeline:
     """Actions ordered by time; actions at equal times run in insertion order."""
 
-    def __init__(self, engine: Clock) -> None:
+    def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._simulated_until_s = engine.now_s
         self._heap: list[tuple[float, int, Action]] = []
         self._numbers = itertools.count()
         self.now_s = engine.now_s
+
+    @property
+    def engine(self) -> Engine:
+        """The requests as they are now. (A call of the kernel takes longer than most actions, and few look at them.)"""
+        if self._simulated_until_s < self.now_s:
+            self._engine.advance(self.now_s)
+            self._simulated_until_s = self.now_s
+        return self._engine
 
     def at(self, t_s: float, action: Action) -> None:
         """Schedules an action at ``t_s``, or immediately if that is past."""
@@ -51,11 +53,6 @@ class Timeline:
         """Advances to ``until_s``, running all actions due."""
         while self._heap and self._heap[0][0] <= until_s:
             t_s, _, action = heapq.heappop(self._heap)
-            self._advance(t_s)
+            self.now_s = max(self.now_s, t_s)
             action()
-        self._advance(until_s)
-
-    def _advance(self, t_s: float) -> None:
-        if t_s > self.now_s:
-            self._engine.advance(t_s)
-            self.now_s = t_s
+        self.now_s = max(self.now_s, until_s)

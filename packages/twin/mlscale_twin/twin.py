@@ -42,7 +42,8 @@ class Setup:
     machines, if the profile has any (its own boot time takes precedence); ``machine_failures_per_h``: random failures
     per machine. ``seed``, ``block``: of client behaviour, as in the load generator; ``draw``: seed of everything else.
     ``hpa_sync_at_s``: a known time at which the HPA decided; the others follow from the period. ``scheduled_min``: from
-    when, s, there are at least how many replicas of each component.
+    when, s, there are at least how many replicas of each component. ``records``: of requests, and counts of replicas;
+    ``usage``: their CPU with them. Else there are statistics alone, of requests sent from ``begin_s`` on.
     """
 
     profile: Profile
@@ -59,6 +60,7 @@ class Setup:
     draw: int = 0
     hpa_sync_at_s: float | None = None
     records: bool = True
+    usage: bool = True
     begin_s: float = 0.0
     scheduled_min: Sequence[tuple[float, int]] = ()
 
@@ -86,8 +88,7 @@ class Twin:
     def __init__(self, setup: Setup) -> None:
         self._setup = setup
         self._rng = np.random.default_rng([setup.seed, setup.block, _STREAM, setup.draw])
-        self._engine = _engine(setup)
-        self._timeline = Timeline(self._engine)
+        self._timeline = Timeline(_engine(setup))
         self._log = Log()
         self._samples: list[ReplicaSample] = []
         self._resources: list[ResourceSample] = []
@@ -102,18 +103,23 @@ class Twin:
         duration_s = setup.schedule.duration_s
         if setup.records:
             self._timeline.every(SAMPLE_S, 0.0, self._sample_replicas)
+        if setup.records and setup.usage:
             self._timeline.every(self._usage_period_s, 0.0, self._sample_cpu)
         if progress is not None:
-            self._timeline.every(duration_s / 100, 0.0, lambda: progress(min(1.0, self._engine.now_s / duration_s)))
+            self._timeline.every(duration_s / 100, 0.0, lambda: progress(self._share_done(duration_s)))
         self._timeline.run(duration_s + (setup.timeout_s if math.isfinite(setup.timeout_s) else 0.0))
+        engine = self._timeline.engine
         return Outcome(
-            self._engine.take_rows(),
+            engine.take_rows(),
             self._log.names,
             self._log.events,
             self._samples,
             self._resources,
-            self._engine.statistics(),
+            engine.statistics(),
         )
+
+    def _share_done(self, duration_s: float) -> float:
+        return min(1.0, self._timeline.engine.now_s / duration_s)
 
     def _component(self, place: int, name: str) -> Replicas:
         setup, scaling = self._setup, self._setup.scalings[name]
@@ -121,10 +127,10 @@ class Twin:
         if self._fleet is not None:
             placer = FleetPlacer(self._fleet, _requests(scaling))
         replicas = Replicas(
-            name, place, _lifecycle(setup.profile, scaling), self._engine, self._timeline, self._log, self._rng, placer
+            name, place, _lifecycle(setup.profile, scaling), self._timeline, self._log, self._rng, placer
         )
         replicas.start_initial(scaling["min_replicas"])
-        context = LoopContext(self._engine, self._timeline, replicas, place, self._rng, setup.hpa_sync_at_s)
+        context = LoopContext(self._timeline, replicas, place, self._rng, setup.hpa_sync_at_s)
         start_loop(context, scaling, setup.profile)
         for from_s, least in setup.scheduled_min:
             self._timeline.at(from_s, partial(replicas.schedule_min, least))
@@ -181,12 +187,12 @@ class Twin:
             self._samples.append(sample)
 
     def _sample_cpu(self) -> None:
-        now_s = self._engine.now_s
+        now_s = self._timeline.now_s
         for replicas in self._components:
             for replica in replicas.in_state("ready", "draining"):
                 if replica.slot < 0:
                     continue
-                used_s = self._engine.cpu_s(replica.slot)
+                used_s = self._timeline.engine.cpu_s(replica.slot)
                 cores = (used_s - self._cpu_s.get(replica.name, 0.0)) / self._usage_period_s
                 self._cpu_s[replica.name] = used_s
                 self._resources.append(ResourceSample(now_s, replicas.name, replica.name, "replica", cores, 0.0))

@@ -53,7 +53,7 @@ def predict(environment: str, scaling: Scaling, schedule: OpenLoop, draw: int = 
     photos = tuple(f"photo-{place}" for place in range(len(profile.work[component].photos)))
     setup = Setup(
         profile=profile, schedule=schedule, scalings=scalings, photos=photos, types=types, boot=boot,
-        timeout_s=TIMEOUT_S, seed=draw, draw=draw,
+        timeout_s=TIMEOUT_S, seed=draw, draw=draw, usage=False,
     )  # fmt: skip
     return _prediction(Twin(setup).run(), schedule.duration_s)
 
