@@ -19,7 +19,7 @@ from mlscale_twin.settings import Clients, Processor, Queueing, Service
 
 _INITIAL_ROWS: Final = 256
 _MAX_ROWS: Final = 2**24
-_OUTPUT_ROWS: Final = 65_536
+_OUTPUT_ROWS: Final = 8_192
 # Send times drawn at a time: these, and the numbers they are computed from, fit a core's cache.
 _DUE_CHUNK: Final = 16_384
 # Think times drawn per client; then they repeat.

@@ -157,9 +157,9 @@ class Replicas:
         self._start_waiting()
 
     def sample(self) -> ReplicaSample:
-        ready = len(self.in_state("ready"))
-        starting = len(self.in_state("waiting", "starting"))
-        return ReplicaSample(self._timeline.now_s, self.name, self.desired, starting, ready)
+        states = [replica.state for replica in self.all]
+        starting = states.count("waiting") + states.count("starting")
+        return ReplicaSample(self._timeline.now_s, self.name, self.desired, starting, states.count("ready"))
 
     def fail(self, replica: Replica) -> None:
         """Ends a replica without warning; it is replaced."""
