@@ -6,11 +6,12 @@ import csv
 import hashlib
 import math
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, TextIO
 
 import numpy as np
 
@@ -56,7 +57,7 @@ def read_recording(trace: Trace) -> Recording:
         with path.open("rb") as binary:
             digest = hashlib.file_digest(binary, "sha256").hexdigest()
         with path.open(newline="", encoding="utf-8-sig") as file:
-            times, rates = _columns(path, csv.reader(file))
+            times, rates = _columns(path, file)
     except OSError as error:
         raise MlscaleError(
             f"the trace can't be read: {error.strerror}", str(path), "name an existing CSV file"
@@ -76,63 +77,64 @@ def read_recording(trace: Trace) -> Recording:
     return Recording(times, rates, digest)
 
 
-def _columns(path: Path, rows: Iterator[list[str]]) -> tuple[Floats, Floats | None]:
+class _RowError(Exception):
+    """What is wrong with a row, and what to do about it. Who reads the file knows the line."""
+
+
+def _columns(path: Path, file: TextIO) -> tuple[Floats, Floats | None]:
+    rows = csv.reader(file)
     header = [name.strip() for name in next(rows, [])]
-    if "TIMESTAMP" in header:
-        return _date_times(path, rows, header.index("TIMESTAMP")), None
-    if "time_s" not in header:
+    if not {"TIMESTAMP", "time_s"} & set(header):
         raise MlscaleError("no column TIMESTAMP or time_s", f"{path}, line 1", _REMEDY)
+    dated = "TIMESTAMP" in header
+    time_column = header.index("TIMESTAMP" if dated else "time_s")
+    rate_column = header.index("rate_rps") if "rate_rps" in header and not dated else None
     times, rates = array("d"), array("d")  # 8 bytes a row: traces have tens of millions
-    rate_column = header.index("rate_rps") if "rate_rps" in header else None
-    time_column = header.index("time_s")
-    for line, row in _nonempty(rows):
-        where = f"{path}, line {line}"
-        times.append(_number(row, time_column, "time_s", where))
-        if rate_column is not None:
-            rates.append(_number(row, rate_column, "rate_rps", where))
-        _check_order(times, where, strict=rate_column is not None)
-    _check_not_empty(times, path)
+    time_of = _clock() if dated else partial(_number, name="time_s")
+    before = -math.inf
+    try:
+        for row in rows:
+            if not row:
+                continue
+            time_s = time_of(row, time_column)
+            if rate_column is not None:
+                rates.append(_number(row, rate_column, "rate_rps"))
+            if time_s < before or (time_s == before and rate_column is not None):
+                raise _RowError("the time is not after the line before", "sort the trace by time")
+            times.append(time_s)
+            before = time_s
+    except _RowError as error:
+        what, remedy = error.args
+        raise MlscaleError(what, f"{path}, line {rows.line_num}", remedy) from error
+    if not times:
+        raise MlscaleError("the trace has no rows", str(path), "name a trace with at least one line of data")
     return np.frombuffer(times), np.frombuffer(rates) if rate_column is not None else None
 
 
-def _date_times(path: Path, rows: Iterator[list[str]], column: int) -> Floats:
-    times = array("d")
+def _clock() -> Callable[[list[str], int], float]:
+    """Turns a cell with a date-time into seconds since the first."""
     first: datetime | None = None
-    for line, row in _nonempty(rows):
-        where = f"{path}, line {line}"
+
+    def time_of(row: list[str], column: int) -> float:
+        nonlocal first
         try:
             moment = datetime.fromisoformat(row[column].strip())
             first = first or moment
-            times.append((moment - first).total_seconds())
+            return (moment - first).total_seconds()
         except (ValueError, IndexError, TypeError) as error:
-            raise MlscaleError(f"TIMESTAMP is not a date-time: {_cell(row, column)}", where, _REMEDY) from error
-        _check_order(times, where, strict=False)
-    _check_not_empty(times, path)
-    return np.frombuffer(times)
+            raise _RowError(f"TIMESTAMP is not a date-time: {_cell(row, column)}", _REMEDY) from error
+
+    return time_of
 
 
-def _nonempty(rows: Iterator[list[str]]) -> Iterator[tuple[int, list[str]]]:
-    return ((line, row) for line, row in enumerate(rows, start=2) if row)
-
-
-def _number(row: list[str], column: int, name: str, where: str) -> float:
+def _number(row: list[str], column: int, name: str) -> float:
     try:
         value = float(row[column])
     except (ValueError, IndexError) as error:
-        raise MlscaleError(f"{name} is not a number: {_cell(row, column)}", where, _REMEDY) from error
-    if not math.isfinite(value) or value < 0:
-        raise MlscaleError(f"{name} is {value:g}; it must be finite and not negative", where, _REMEDY)
+        raise _RowError(f"{name} is not a number: {_cell(row, column)}", _REMEDY) from error
+    if not 0 <= value < math.inf:
+        raise _RowError(f"{name} is {value:g}; it must be finite and not negative", _REMEDY)
     return value
-
-
-def _check_order(times: array[float], where: str, *, strict: bool) -> None:
-    if len(times) > 1 and (times[-1] < times[-2] or (strict and times[-1] == times[-2])):
-        raise MlscaleError("the time is not after the line before", where, "sort the trace by time")
-
-
-def _check_not_empty(times: array[float], path: Path) -> None:
-    if not times:
-        raise MlscaleError("the trace has no rows", str(path), "name a trace with at least one line of data")
 
 
 def _cell(row: list[str], column: int) -> str:
