@@ -10,6 +10,7 @@ import html
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, Final, Protocol
 
 _WORDS: Final = {True: ("Right.", "#1a7f37"), False: ("Not yet.", "#b35900"), None: ("No answer yet.", "#555")}
@@ -49,7 +50,8 @@ class Mistake:
 class Number:
     """A number that must be within a share of the right one.
 
-    ``because``: shown with a right answer. ``otherwise``: the hint where no usual mistake fits.
+    ``because``: shown with a right answer. ``otherwise``: the hint where no usual mistake fits. ``seconds``: the unit,
+    so an answer in milliseconds gets a hint of its own.
     """
 
     right: float
@@ -57,22 +59,24 @@ class Number:
     because: str
     otherwise: str
     within: float = 0.05
+    seconds: bool = False
 
     def grade(self, answer: Any) -> Verdict:
-        if isinstance(answer, bool) or not isinstance(answer, int | float) or math.isnan(answer):
+        if isinstance(answer, bool) or not isinstance(answer, Real) or math.isnan(float(answer)):
             return Verdict(False, f"A number is expected, not {answer!r}.")
-        if self._near(answer, self.right):
+        value = float(answer)
+        if self._near(value, self.right):
             return Verdict(True, self.because)
         for mistake in self.mistakes:
-            if self._near(answer, mistake.answer):
+            if self._near(value, mistake.answer):
                 return Verdict(False, mistake.hint)
-        if self._near(answer, 1000 * self.right):
-            return Verdict(False, "The unit: this is in milliseconds; give seconds.")
-        direction = "too large" if answer > self.right else "too small"
+        if self.seconds and self._near(value, 1000 * self.right):
+            return Verdict(False, "That is in milliseconds; give seconds.")
+        direction = "too large" if value > self.right else "too small"
         return Verdict(False, f"Your number is {direction}. {self.otherwise}")
 
-    def _near(self, answer: float, value: float) -> bool:
-        return answer == value or (math.isfinite(value) and abs(answer - value) <= self.within * abs(value))
+    def _near(self, value: float, other: float) -> bool:
+        return value == other or (math.isfinite(other) and abs(value - other) <= self.within * abs(other))
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Real
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -59,7 +60,7 @@ def tail(table: pd.DataFrame) -> Figure:
     for name, marker in (("mean_s", "o"), ("p95_s", "s"), ("p99_s", "^")):
         ax.plot(table["load"], table[name], marker, label=f"{name.removesuffix('_s')}, simulated")
     loads = np.linspace(0.05, float(table["load"].max()), 200)
-    ax.plot(loads, SERVICE_S / (1 - loads), color="#333", lw=1, label="mean, formula M/M/1")
+    ax.plot(loads, SERVICE_S / (1 - loads), color="#333", lw=1, label="mean, by the formula")
     ax.set(xlabel="load (arrivals / capacity)", ylabel="response, s", ylim=(0, None))
     ax.legend()
     plt.close(figure)
@@ -104,13 +105,19 @@ def _mean_at_80() -> Question:
                 SERVICE_S, "That is the service alone. Arrivals are random: at 80 % load most find others waiting."
             ),
             Mistake(
-                SERVICE_S * (1 + LOAD), "You let the wait grow in proportion to the load. It grows with 1 / (1 - load)."
+                SERVICE_S * (1 + LOAD), "You let the wait grow in proportion to the load. It grows faster than that."
+            ),
+            Mistake(2 * SERVICE_S, "That would be one request ahead of you, on average. At 80 % load there are more."),
+            Mistake(
+                mg1_response_s(LOAD, SERVICE_S, SERVICE_S**2),
+                "Right if each request took exactly 50 ms. Here some take much longer, and all behind them wait.",
             ),
             Mistake(right - SERVICE_S, "That is the wait alone. A response is wait and service."),
             Mistake(SERVICE_S / LOAD, "Divide by what is left of the capacity (1 - load), not by what is used."),
         ],
         "Service / (1 - load) = 0.05 / 0.2. Four fifths of the response are waiting.",
-        "For one replica, Poisson arrivals and exponential service the mean response is service / (1 - load).",
+        "Four of five arrivals find the replica busy, often with a queue before it. Run the next cell: the row of 0.8.",
+        seconds=True,
     )
 
 
@@ -120,10 +127,11 @@ def _tail_80_to_95() -> Question:
         [
             Mistake(0.95 / LOAD, "That is how much the load grows. The tail follows what is left of the capacity."),
             Mistake(1.0, "It does grow: look at the squares in the figure, from 0.8 to 0.95."),
+            Mistake((1 - 0.95) / (1 - LOAD), "That is the ratio the other way round."),
         ],
         "What is left of the capacity shrinks from 20 % to 5 %, so every quantile grows fourfold, for 19 % more load.",
-        "All quantiles of M/M/1 are proportional to 1 / (1 - load). Take the ratio of the two.",
-        0.08,
+        "What is left of the capacity at 0.80, and what is left at 0.95?",
+        0.12,  # the simulated ratio is as right as the formula's
     )
 
 
@@ -136,9 +144,10 @@ def _inside_at_80() -> Question:
             Mistake(rate * SERVICE_S, "That is the number in service (the load). Those that wait are inside as well."),
             Mistake(right - LOAD, "Those are the waiting ones. The one in service is inside as well."),
             Mistake(rate, "That is the number that arrive in a second. How long does each stay?"),
+            Mistake(rate / (right / rate), "If each stayed twice as long, there would be more inside, not fewer."),
         ],
         "Little's law: 16 a second, each inside for 0.25 s. Autoscalers that count requests in flight see it.",
-        "Little's law: number inside = arrival rate x time inside.",
+        "If each stayed for a whole second, all that arrived in the last second would be inside. Each stays 0.25 s.",
     )
 
 
@@ -148,13 +157,14 @@ def _constant_at_80() -> Question:
     return Number(
         right,
         [
-            Mistake(exponential, "Without variation of the service, part of the wait goes away. Which part?"),
+            Mistake(exponential, "Unequal requests are one reason to wait, and it is gone now."),
             Mistake(SERVICE_S, "Service is constant, but arrivals are still random, so some still wait."),
             Mistake(right - SERVICE_S, "That is the wait. A response is wait and service."),
-            Mistake(exponential / 2, "The wait is halved, not the whole response."),
+            Mistake(exponential / 2, "Only the wait can shrink. The service still takes 50 ms."),
         ],
         "Half the wait came from unequal services. The other half, from random arrivals, stays.",
-        "Pollaczek and Khinchine: constant service halves the wait of M/M/1.",
+        "Split 0.25 s into service and wait: only the wait shrinks. How far? Run the next cell: the row of 0.8.",
+        seconds=True,
     )
 
 
@@ -172,7 +182,7 @@ def _shared_queue() -> Question:
             Mistake(shared / own, "That is the ratio the other way round (separate / shared is asked)."),
         ],
         "Nobody waits while a replica is idle. TorchServe shares its queue; Kubernetes picks a pod at random.",
-        "Mean with separate queues: one replica at 80 %. With a shared one: the row of two replicas in your table.",
+        "Separate queues are like that of section 2. The next cell simulates the shared one: divide the two means.",
         0.06,
     )
 
@@ -187,10 +197,19 @@ def _closed_loop() -> Question:
             ),
             Mistake(CLIENTS * SERVICE_S, "That would be all 20 in the queue at all times. Some are thinking."),
             Mistake(SERVICE_S, "20 clients ask for more than one replica can do, so they queue."),
+            Mistake(
+                THINK_S + SERVICE_S,
+                "That is thinking and service, as if nobody waited. One replica can't serve 44 a second.",
+            ),
+            Mistake(
+                CLIENTS * SERVICE_S + THINK_S,
+                "From one answer to a client to the next, a second passes. The thinking is part of that second.",
+            ),
         ],
         "The replica is busy, so 20 a second are served, and Little's law gives 20 x (response + 0.4 s) = 20 clients.",
-        "If the replica is always busy it serves 20 a second. Little's law for the whole circle gives the response.",
+        "The replica is always busy and serves 20 a second, one for each client. Of its second, a client thinks 0.4 s.",
         0.06,
+        seconds=True,
     )
 
 
@@ -199,8 +218,9 @@ def _replicas() -> Question:
 
 
 def _judge_replicas(answer: Any) -> Verdict:
-    if not isinstance(answer, int) or isinstance(answer, bool) or answer < 1:
+    if isinstance(answer, bool) or not isinstance(answer, Real) or not float(answer).is_integer() or float(answer) < 1:
         return Verdict(False, "A whole number of replicas is expected.")
+    answer = int(float(answer))
     busy = TASK_RPS * SERVICE_S
     if answer < busy:
         return Verdict(False, "Fewer replicas than work: the queue grows for ever.")
@@ -209,11 +229,11 @@ def _judge_replicas(answer: Any) -> Verdict:
     if _p95_s(answer) > TASK_P95_S:
         return Verdict(False, f"Stable, but 95 % are within {_p95_s(answer):.3f} s only, {TASK_P95_S} s are asked for.")
     if answer - 1 > busy and _p95_s(answer - 1) <= TASK_P95_S:
-        return Verdict(False, "Enough, but one fewer would do as well. Each costs money around the clock.")
+        return Verdict(False, "Enough, but fewer would do. Each costs money around the clock.")
     load = busy / answer
     return Verdict(
         True,
-        f"95 % within {_p95_s(answer):.3f} s at {100 * load:.0f} % load. What is idle is what keeps the tail short.",
+        f"95 % within {_p95_s(answer):.3f} s at {100 * load:.0f} % load. Idle capacity keeps the tail short.",
     )
 
 

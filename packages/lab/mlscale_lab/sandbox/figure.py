@@ -66,7 +66,7 @@ def figure(rates_rps: Sequence[float], duration_s: float, predictions: Mapping[s
     """
     replicas = max([2.0, *(max(p.desired.max(), p.ready.max()) for p in predictions.values())])
     load = _Panel(24, 70, 0, max(5.0, *rates_rps), duration_s, "load, requests/s")
-    response = _Panel(130, 170, np.log10(0.05), np.log10(40), duration_s, "response, s (mean; failures as 30 s)")
+    response = _Panel(130, 170, np.log10(0.05), np.log10(40), duration_s, "simulated mean response, s (failures: 30 s)")
     number = _Panel(336, 100, 0, replicas, duration_s, "replicas: ready (line), wanted (thin)")
     part_s = duration_s / len(rates_rps)
     steps_s = np.repeat(np.arange(len(rates_rps) + 1) * part_s, 2)[1:-1]

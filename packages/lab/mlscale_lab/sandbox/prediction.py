@@ -71,8 +71,8 @@ def error_of(environment: str) -> str:
         return f"{environment}: never compared with a live run ({profile.validated}); its numbers are from documents"
     low, high = profile.compared.ratios["mean_response_s"]
     return (
-        f"{environment}: simulated mean response / live, {low:.2f} to {high:.2f} over {profile.compared.runs} runs "
-        f"({profile.compared.what}; {profile.validated})"
+        f"{environment}: the simulated mean response was {low:.2f} to {high:.2f} times the measured one "
+        f"({profile.compared.runs} {profile.compared.what}; notebook 09)"
     )
 
 

@@ -25,6 +25,13 @@ ARMS: Final = ("matched", "shipped", "static-min", "static-max")
 # How long a load lasts, s, unless chosen: as long as it takes the environment's loop to act several times.
 LASTS_S: Final[Mapping[str, float]] = {"torchserve": 120, "rayserve": 120, "k3s": 300, "eks": 300, "ecs": 900}
 _DURATIONS_S: Final = (120, 300, 900)
+# The figure stays in view while Tab moves through the settings below it.
+_STYLE: Final = """<style>
+.mlscale-sandbox { scroll-padding-top: 43vh; }
+.mlscale-sandbox > * { flex-shrink: 0; }
+.mlscale-figure { position: sticky; top: 0; z-index: 10; background: var(--jp-layout-color0, white); }
+.mlscale-figure svg { max-height: 40vh; }
+</style>"""
 
 
 class Side:
@@ -57,7 +64,8 @@ class Side:
             )
         except (ValidationError, MlscaleError) as error:
             text = first_invalid(error, "settings") if isinstance(error, ValidationError) else str(error)
-            self._problem.value = f'<p role="alert" style="color: #a00">Not simulated: {html.escape(text)}</p>'
+            text = f"Not simulated, and the figure shows the settings before: {text}"
+            self._problem.value = f'<p role="alert" style="color: #a00">{html.escape(text)}</p>'
             return
         self._problem.value = ""
         self.text.value = text_of(self.environment.value, self.arm.value, scaling)
@@ -97,13 +105,14 @@ class Sandbox(widgets.VBox):  # type: ignore[misc]
     ) -> None:
         rates = SHAPES[load] if isinstance(load, str) else tuple(load)
         self._figure = widgets.HTML(layout={"width": "100%"})
+        self._table = widgets.HTML()
         self._status = widgets.HTML()
         self._ready = False
         self._drawn = 0
         self.bars = [
             widgets.FloatSlider(
                 value=rate, min=0, max=MOST_RPS, step=0.5, orientation="vertical", readout_format=".1f",
-                description=f"{place + 1}", layout={"height": "170px", "width": "50px"},
+                description=f"{place + 1}", layout={"height": "150px", "width": "50px"},
             )
             for place, rate in enumerate(rates)
         ]  # fmt: skip
@@ -115,11 +124,18 @@ class Sandbox(widgets.VBox):  # type: ignore[misc]
         self.draw = widgets.BoundedIntText(value=0, min=0, max=9999, description="draw")
         self.sides = (Side("A", *a, self), Side("B", *b, self))
         self.duration.value = duration_s or self._needed_s()
-        load_box = widgets.HBox([*self.bars, widgets.VBox([self.shape, self.trace, self.duration, self.draw])])
+        options = widgets.VBox([self.shape, self.trace, self.duration, self.draw])
+        load_box = widgets.HBox([*self.bars, options], layout={"flex_flow": "row wrap"})
         hint = widgets.HTML(
             "<b>Load</b>, requests/s in each twelfth. Keyboard: Tab moves on, arrow keys move a slider."
         )
-        super().__init__([self._status, self._figure, hint, load_box, widgets.HBox([side.box for side in self.sides])])
+        settings = widgets.HBox([side.box for side in self.sides])
+        super().__init__(
+            [self._status, self._figure, self._table, hint, load_box, settings],
+            layout={"max_height": "74vh", "overflow": "auto"},
+        )
+        self.add_class("mlscale-sandbox")
+        self._figure.add_class("mlscale-figure")
         for bar in self.bars:
             bar.observe(self._moved, names="value")
         self.shape.observe(self._another_shape, names="value")
@@ -142,7 +158,8 @@ class Sandbox(widgets.VBox):  # type: ignore[misc]
         shown = {side.caption: side.prediction for side in self.sides if side.prediction is not None}
         self._drawn += 1
         rates = [bar.value for bar in self.bars]
-        self._figure.value = figure(rates, float(self.duration.value), shown, self._drawn) + _table(shown)
+        self._figure.value = figure(rates, float(self.duration.value), shown, self._drawn)
+        self._table.value = _table(shown)
         self._status.value = self._words()
 
     def last_as_long_as_needed(self) -> None:
@@ -179,9 +196,7 @@ class Sandbox(widgets.VBox):  # type: ignore[misc]
     def _words(self) -> str:
         names = dict.fromkeys(side.environment.value for side in self.sides)
         errors = "<br>".join(html.escape(error_of(name)) for name in names)
-        return (
-            f"<b>SIMULATED</b>, one draw each; nothing was measured. How far the twin was from live runs:<br>{errors}"
-        )
+        return f"{_STYLE}<b>SIMULATED</b>, one draw each; nothing was measured. Compared with live runs:<br>{errors}"
 
 
 def text_of(environment: str, arm: str, scaling: Scaling) -> str:
