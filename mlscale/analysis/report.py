@@ -131,6 +131,16 @@ def runs_table(rows: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+def compact(table: pd.DataFrame) -> pd.DataFrame:
+    """A table to be read: without columns that are empty, and without marks and counts of marks that no row has."""
+
+    def applies(name: str, column: pd.Series[Any]) -> bool:
+        known = column.dropna()
+        return len(known) > 0 and (name == "valid" or known.dtype.kind == "f" or bool(known.astype(bool).any()))
+
+    return table[[name for name, column in table.items() if applies(str(name), column)]]
+
+
 def to_json(result: Report) -> str:
     """The whole report, including each run's row; NaN becomes null."""
     cells = [
@@ -154,7 +164,8 @@ def to_json(result: Report) -> str:
 
 def _cell(group: pd.DataFrame, p_values: bool | None) -> CellReport:
     first = group.iloc[0]
-    title = f"cell {first['cell'] or 'none'}: {first['arm']}, {first['loop']} loop, {first['connections']} connections"
+    title = f"cell {first['cell']}: " if first["cell"] else ""
+    title += f"{first['arm']}, {first['loop']} loop, {first['connections']} connections"
     if np.isfinite(first["cpu_period_s"]):
         title += f", {1000 * first['cpu_period_s']:g} ms period"
     tables = {"runs": runs_table(group), "means": describe(group)}

@@ -7,7 +7,7 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from mlscale.analysis.report import CellReport, Report
+from mlscale.analysis.report import CellReport, Report, compact
 
 WIDE: Final = 130
 
@@ -24,16 +24,25 @@ def to_text(result: Report) -> str:
 
 def effects_text(table: pd.DataFrame) -> str:
     """What `compare` found, a table per pair with a column per endpoint; p stands last."""
-    return "\n\n".join(_pair(str(pair), rows) for pair, rows in table.groupby("pair", sort=False))
+    return "\n\n".join(_text(pair) for pair in effects_by_pair(table))
+
+
+def effects_by_pair(table: pd.DataFrame) -> list[pd.DataFrame]:
+    """What `compare` found as text, a table per pair with a column per endpoint, without rows that say nothing."""
+    return [_pair(str(pair), rows) for pair, rows in table.groupby("pair", sort=False)]
 
 
 def _cell(cell: CellReport) -> list[str]:
-    lines = ["", "Runs in the order of measuring", _text(cell.tables["runs"], index=False)]
-    lines += ["", "Means over valid runs (times in ms unless said otherwise)", _text(cell.tables["means"].T)]
-    if "means_with_invalid" in cell.tables:
-        lines += ["", "Means, invalid runs in", _text(cell.tables["means_with_invalid"].T)]
+    lines = ["", "Runs in the order of measuring", _text(compact(cell.tables["runs"]), index=False)]
+    means, all_means = cell.tables["means"], cell.tables.get("means_with_invalid")
+    if means["n"].any():
+        lines += ["", "Means over valid runs (times in ms unless said otherwise)", _text(compact(means).T)]
+    if all_means is not None:
+        lines += ["", "Means, invalid runs in (times in ms unless said otherwise)", _text(compact(all_means).T)]
     effects, with_invalid = cell.tables.get("effects"), cell.tables.get("effects_with_invalid")
-    if effects is not None and len(effects):
+    if effects is not None and effects["ratio"].isna().all():
+        lines += ["", f"Effects: none can be estimated ({', '.join(dict.fromkeys(effects['verdict']))})"]
+    elif effects is not None:
         lines += ["", "Effects", effects_text(effects)]
         if with_invalid is not None and not effects.equals(with_invalid):
             lines += ["", "Effects, invalid runs in", effects_text(with_invalid)]
@@ -53,9 +62,10 @@ def _windows(cell: CellReport) -> str:
     return _text(wide.reset_index("claimable"))
 
 
-def _pair(pair: str, rows: pd.DataFrame) -> str:
+def _pair(pair: str, rows: pd.DataFrame) -> pd.DataFrame:
     columns = {f"{row['endpoint']} {row['label']}": _effect(row) for row in rows.to_dict(orient="records")}
-    return _text(pd.DataFrame(columns).rename_axis(f"ratio {pair}"))
+    effects = pd.DataFrame(columns).rename_axis(f"ratio {pair}")
+    return effects[(effects != "-").any(axis=1)]
 
 
 def _effect(row: dict[str, Any]) -> dict[str, str]:

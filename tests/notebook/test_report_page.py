@@ -29,6 +29,8 @@ def test_figures_tables_and_sentences_of_two_own_runs(tmp_path: Path) -> None:
     assert f"{1000 * means[0]:.4g}" in page, "the table of means"
     assert all(run.info.run_id in page for run in runs)
     assert str(tmp_path) not in page
+    assert not re.search("cell none|>None<|>nan<", page), "of runs outside experiments, no blocks and labels are shown"
+    assert all(row.count("<th>") <= 8 for row in re.findall(r"<thead>.*?</thead>", page, re.DOTALL))
 
 
 def test_the_template_holds_no_number_of_a_result() -> None:
