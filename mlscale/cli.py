@@ -87,6 +87,7 @@ def measure(
     from mlscale.loadgen.schedule_files import read_schedule
     from mlscale.measurement.measure import MeasureOptions, measure
     from mlscale.measurement.settings import parse_settings
+    from mlscale.measurement.trial import try_model
     from mlscale.notebook.parameters import MeasureParameters, checked
     from mlscale.progress import Shown
     from mlscale.requirements import use_requirements
@@ -101,10 +102,14 @@ def measure(
         use_requirements(requirements)
     parts = parse_settings(calls or [], "--calls", "boxes=my_package.my_model:boxes")
     application = own_model(app, **parts) if app else default.application(partitioned=partitioned)
+    application = replace(application, check=check) if check else application
     with Shown() as shown:
+        if app and bodies is not None:
+            shown("trying the model", 0.0)
+            shown(try_model(application, bodies), 0.0)
         run = measure(
             environment,
-            replace(application, check=check) if check else application,
+            application,
             read_schedule(schedule) if schedule else None,
             bodies=bodies or default.bodies(),
             out=out,
@@ -127,6 +132,8 @@ def measure(
         print(json.dumps({"run": str(run.path), "mode": mode, **counts, "valid": run.info.valid, "reasons": reasons}))
         return
     verdict = f"invalid: {'; '.join(reasons)}" if reasons else "valid"
+    if validity and validity.pre_scaled:
+        verdict += "; pre-scaled: it scaled up before the step (docs/glossary.md)"
     print(f"{run.path}: {len(run.requests)} requests, {right} answered correctly; {verdict}")
 
 

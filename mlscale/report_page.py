@@ -113,7 +113,7 @@ def _figure(heading: str, draw: Callable[[], Figure]) -> dict[str, str]:
 
 def _tables(cell: CellReport) -> Iterator[tuple[str, pd.DataFrame]]:
     """The tables of a cell that go onto the page, with their headings; those of means have a column per environment."""
-    yield "The runs, in the order of measuring", compact(cell.tables["runs"])
+    yield "The runs", compact(cell.tables["runs"])
     for name, heading in _MEANS.items():
         if name in cell.tables and cell.tables[name]["n"].any():
             yield heading, compact(cell.tables[name]).T

@@ -33,7 +33,7 @@ def effects_by_pair(table: pd.DataFrame) -> list[pd.DataFrame]:
 
 
 def _cell(cell: CellReport) -> list[str]:
-    lines = ["", "Runs in the order of measuring", _text(compact(cell.tables["runs"]), index=False)]
+    lines = ["", "Runs", _text(compact(cell.tables["runs"]), index=False)]
     means, all_means = cell.tables["means"], cell.tables.get("means_with_invalid")
     if means["n"].any():
         lines += ["", "Means over valid runs (times in ms unless said otherwise)", _text(compact(means).T)]
@@ -46,7 +46,7 @@ def _cell(cell: CellReport) -> list[str]:
         lines += ["", "Effects", effects_text(effects)]
         if with_invalid is not None and not effects.equals(with_invalid):
             lines += ["", "Effects, invalid runs in", effects_text(with_invalid)]
-        lines += ["", "P1 apart, 95 % intervals: seconds that are catch-up, and steady state after it"]
+        lines += ["", "P1 in parts, 95 % intervals: seconds that are catch-up, and steady state after it"]
         lines += [_text(cell.tables["catch_up"], index=False), "", "Steady state, means over valid runs"]
         lines += [_text(cell.tables["steady"].T)]
         lines += ["", "Change from one position in the block to the next", _text(cell.tables["positions"], index=False)]

@@ -29,7 +29,9 @@ def announcement(schedule: ClosedLoop | OpenLoop, idle_s: float) -> str:
     """What is about to happen and how long it takes, in a sentence: said before a run begins."""
     about_s = schedule.duration_s + idle_s
     if isinstance(schedule, ClosedLoop):
-        what = ", then ".join(f"{stage.clients} clients from {stage.start_s:g} s" for stage in schedule.stages)
+        what = ", then ".join(
+            f"{stage.clients} client{'s' * (stage.clients != 1)} from {stage.start_s:g} s" for stage in schedule.stages
+        )
     else:
         what = f"an open loop ({schedule.rate.shape})"
     return (

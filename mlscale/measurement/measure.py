@@ -156,6 +156,8 @@ def _execute(request: _Request) -> Run:
     progress("waiting for a quiet host", 0.0)
     clean_before_run()
     host = wait_until_quiet(for_s=min(QUIET_FOR_S, at_most_s), at_most_s=at_most_s)
+    if at_most_s > 0 and not host.quiet:
+        progress(f"other programs still use {host.busy_fraction:.0%} of the host's CPU; measuring all the same", 0.0)
     writer = RunWriter(request.out, _info(request))
     waits = {"quiet_s": host.waited_s, "quiet": float(host.quiet), "busy_fraction": host.busy_fraction}
     try:

@@ -13,7 +13,6 @@ from mlscale.plots.style import (
     INK,
     MUTED,
     attach,
-    colour,
     headline,
     in_order,
     mark_modes,
@@ -23,6 +22,7 @@ from mlscale.plots.style import (
     short_name,
     spread,
     style,
+    tone,
 )
 
 LABELS: Final = {
@@ -69,7 +69,9 @@ def sigma_parts(rows: pd.DataFrame) -> Axes:
         ]
         axes.legend(handles=parts, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=len(parts), borderaxespad=0.2)
         mark_modes(axes, rows["mode"])
-        headline(axes, _headline(numbers), rows["mode"])
+        valid = set(rows.loc[rows["valid"].astype(bool), "environment"])
+        named = [bar for name, bar in zip(names, numbers, strict=True) if name in valid]
+        headline(axes, _headline(named), rows["mode"])
     return attach(axes, pd.concat(numbers, ignore_index=True) if numbers else pd.DataFrame())
 
 
@@ -77,30 +79,31 @@ def _headline(bars: list[pd.DataFrame]) -> str:
     """The figure's message from what `_bar` drew, smallest first."""
     sigma_s = {str(bar["environment"].iloc[0]): float(bar["sigma_s"].iloc[0]) for bar in bars}
     texts = [f"{short_name(name)} {1000 * sigma_s[name]:.0f} ms" for name in sorted(sigma_s, key=sigma_s.__getitem__)]
-    return f"Standard deviation of the response after the step: {', '.join(texts)}"
+    return f"Standard deviation of the response after the step: {', '.join(texts) or 'no valid run'}"
 
 
 def _bar(axes: Axes, rows: pd.DataFrame, name: str, y: float) -> pd.DataFrame:
     """One environment's bar, the runs' dots above it and a line of text below."""
     sigma_ms = 1000 * float(np.sqrt(rows["sigma_total_s2"].mean()))
+    hue = tone(name, rows["valid"])
     parts = rows[list(LABELS)].mean()
     shares = parts / parts.sum()
     widths = shares.clip(lower=0.0) / shares.clip(lower=0.0).sum()
     left = 0.0
     for share, strength in zip(widths.fillna(0.0), _STRENGTHS, strict=True):
-        axes.barh(y, sigma_ms * share, 0.36, left=left, color=shade(colour(name), strength), lw=0)
+        axes.barh(y, sigma_ms * share, 0.36, left=left, color=shade(hue, strength), lw=0)
         if share >= _NAMED_FROM:
             ink = "white" if strength > 0.6 else INK
             axes.text(left + sigma_ms * share / 2, y, f"{share:.0%}", ha="center", va="center", fontsize=8, color=ink)
         left += sigma_ms * share
-    axes.barh(y, sigma_ms, 0.36, fc="none", ec=colour(name), lw=0.9)
+    axes.barh(y, sigma_ms, 0.36, fc="none", ec=hue, lw=0.9)
     run_ms = 1000 * np.sqrt(rows["sigma_total_s2"].to_numpy(dtype=float))
     axes.plot(
         run_ms,
         y + 0.28 + spread(len(run_ms), 0.1),
         marker(name),
         ms=3.2,
-        color=colour(name),
+        color=hue,
         alpha=0.65,
         mew=0,
         ls="",

@@ -61,7 +61,7 @@ def test_the_tables_of_an_experiment(rows: pd.DataFrame) -> None:
     text = to_text(found)
     assert "torchserve faster" in text
     assert "A/A floor" in text
-    for title in ("P1 apart", "Steady state", "Change from one position", "Change after each predecessor"):
+    for title in ("P1 in parts", "Steady state", "Change from one position", "Change after each predecessor"):
         assert title in text
     assert tables["means"].loc["rayserve", "over L (s)"] > tables["means"].loc["torchserve", "over L (s)"]
     assert "over L, difference, s" in text

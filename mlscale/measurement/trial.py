@@ -1,0 +1,96 @@
+"""A user's model is tried before anything is deployed: in a process of its own, which loads it and answers each body.
+
+A deployed model that can't be loaded, or gives no usable answer, shows only in a framework's log, a minute later.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, Final
+
+from mlscale.environments.base import App
+from mlscale.errors import MlscaleError
+from mlscale.loadgen.bodies import BodySet, load_check
+from mlscale.serving.exchange import Answer, Answered, Call, load_entry, reply_to
+
+_AT_MOST_S: Final = 600.0
+_REMEDY: Final = "correct the model, or what is sent"
+
+
+def try_model(app: App, bodies: Path | str) -> str:
+    """Load every component and answer each body once.
+
+    Returns:
+        A sentence: how many answers are right, and the CPU time of one.
+
+    Raises:
+        MlscaleError: a component can't be loaded, or a body gets no answer; names the component or the file.
+    """
+    body_set = BodySet.read(bodies)
+    check = load_check(app.check, body_set.labels)
+    entries = {component.name: component.entry for component in app.components}
+    words = (sys.executable, "-P", "-m", __name__, json.dumps(entries), app.front, str(Path(bodies).resolve()))
+    paths = os.pathsep.join(filter(None, (os.environ.get("PYTHONPATH"), str(Path.cwd()))))
+    try:
+        done = subprocess.run(
+            words, capture_output=True, text=True, timeout=_AT_MOST_S, check=False,
+            env={**os.environ, "PYTHONPATH": paths},
+        )  # fmt: skip
+    except subprocess.TimeoutExpired as error:
+        raise MlscaleError(f"no answers within {_AT_MOST_S:g} s", app.name, _REMEDY) from error
+    last = done.stdout.splitlines()[-1:]
+    if done.returncode or not last:
+        what = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        raise MlscaleError(f"the model can't be tried: {what}", app.name, _REMEDY)
+    found = json.loads(last[0])
+    if "what" in found:
+        raise MlscaleError(found["what"], found["where"], _REMEDY)
+    answers = [json.loads(answer) for answer in found["answers"]]
+    cost = f"{1000 * found['cpu_s']:.3g} ms of CPU per answer on a whole core"
+    if check is None or body_set.labels is None:
+        return f"trial: each of {len(answers)} bodies is answered; {cost}"
+    wrong = [
+        f"{name}: {json.dumps(answer)[:120]}"
+        for name, label, answer in zip(body_set.names, body_set.labels, answers, strict=True)
+        if not check(label, answer)
+    ]
+    right = f"trial: {len(answers) - len(wrong)} of {len(answers)} answers are right; {cost}"
+    return f"{right}; wrong, and will count as failures: {'; '.join(wrong[:3])}" if wrong else right
+
+
+def _tried(entries: dict[str, str], front: str, folder: str) -> dict[str, Any]:
+    """What `try_model` reads: {"answers": JSON texts, "cpu_s": mean}, or {"what": ..., "where": ...}."""
+    models: dict[str, Answer] = {}
+    for name, entry in entries.items():
+        try:
+            models[name] = load_entry(entry)
+        except Exception as error:  # whatever the user's code raises
+            return {"what": f"can't be loaded: {type(error).__name__}: {error}", "where": entry}
+        if not callable(models[name]):
+            return {"what": "the factory returns nothing that can be called", "where": entry}
+
+    def call(called: Call) -> Answered:
+        if called.component not in models:
+            raise OSError("there is no such component")
+        reply = reply_to(models[called.component], called.body, "trial", called.component, call)
+        return reply.status, reply.body, reply.headers
+
+    bodies = BodySet.read(folder)
+    answers, began_s = [], time.process_time()
+    for name, body in zip(bodies.names, bodies.bodies, strict=True):
+        reply = reply_to(models[front], body, "trial", call=call)
+        if reply.status != 200:
+            reason = json.loads(reply.body)["error"]
+            usable = "" if reply.error is None else " (an answer is a mapping that JSON can hold)"
+            return {"what": f"answered {reply.status}: {reason}{usable}", "where": str(Path(folder) / name)}
+        answers.append(reply.body.decode())
+    return {"answers": answers, "cpu_s": (time.process_time() - began_s) / len(answers)}
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(_tried(json.loads(sys.argv[1]), sys.argv[2], sys.argv[3])))

@@ -1,0 +1,85 @@
+"""A user's model is tried before anything is deployed: what is wrong with it is one line, a second later."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mlscale.environments.base import own_model
+from mlscale.measurement.trial import try_model
+from mlscale.runs import MlscaleError
+
+MODELS = """
+def count():
+    print("loading")
+    return lambda body: {"letters": len(body)}
+def raises():
+    raise RuntimeError("the weights are missing")
+def needs():
+    import no_such_package
+def number():
+    return 5
+def no_mapping():
+    return lambda body: 3
+def refuses():
+    def answer(body):
+        raise ValueError("not a photo")
+    return answer
+def front():
+    def answer(body):
+        counted = yield "count", body
+        return {"twice": 2 * counted["letters"]}
+    return answer
+"""
+
+
+@pytest.fixture(autouse=True)
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("models.py").write_text(MODELS)
+    Path("bodies").mkdir()
+    Path("bodies/one.txt").write_text("word")
+    Path("bodies/two.txt").write_text("words")
+
+
+def test_answers_are_counted_and_their_cost_is_said() -> None:
+    assert try_model(own_model("models:count"), "bodies").startswith("trial: each of 2 bodies is answered; ")
+
+
+def test_wrong_answers_are_named_before_they_count_as_failures() -> None:
+    labels = [{"file": "one.txt", "answer": {"letters": 4}}, {"file": "two.txt", "answer": {"letters": 4}}]
+    Path("bodies/labels.jsonl").write_text("\n".join(map(json.dumps, labels)))
+    said = try_model(own_model("models:count"), "bodies")
+    assert "1 of 2 answers are right" in said
+    assert 'two.txt: {"letters": 5}' in said
+    assert "each of 2 bodies" in try_model(replace(own_model("models:count"), check="none"), "bodies")
+
+
+def test_components_are_called() -> None:
+    app = own_model("models:front", count="models:count")
+    Path("bodies/labels.jsonl").write_text('{"file": "one.txt", "answer": {"twice": 8}}')
+    Path("bodies/two.txt").unlink()
+    assert "1 of 1 answers are right" in try_model(app, "bodies")
+
+
+@pytest.mark.parametrize(
+    ("entry", "named"),
+    [
+        ("models:missing", "has no attribute 'missing'"),
+        ("nowhere:make", "No module named 'nowhere'"),
+        ("models.count", "not of the form"),
+        ("models:raises", "the weights are missing"),
+        ("models:needs", "No module named 'no_such_package'"),
+        ("models:number", "returns nothing that can be called"),
+        ("models:no_mapping", "one.txt: answered 500: TypeError: 'int' object is not iterable (an answer is a mapping"),
+        ("models:refuses", "one.txt: answered 400: not a photo"),
+    ],
+)
+def test_what_is_wrong_is_one_line(entry: str, named: str) -> None:
+    with pytest.raises(MlscaleError) as failed:
+        try_model(own_model(entry), "bodies")
+    assert named in str(failed.value)
+    assert "\n" not in str(failed.value)
