@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -103,7 +105,8 @@ def measure(
     parts = parse_settings(calls or [], "--calls", "boxes=my_package.my_model:boxes")
     application = own_model(app, **parts) if app else default.application(partitioned=partitioned)
     application = replace(application, check=check) if check else application
-    with Shown() as shown:
+    begun_before = (out / "run.json").exists()
+    with _said_if_stopped(out, begun_before=begun_before), Shown() as shown:
         if app and bodies is not None:
             shown("trying the model", 0.0)
             shown(try_model(application, bodies), 0.0)
@@ -135,6 +138,17 @@ def measure(
     if validity and validity.pre_scaled:
         verdict += "; pre-scaled: it scaled up before the step (docs/glossary.md)"
     print(f"{run.path}: {len(run.requests)} requests, {right} answered correctly; {verdict}")
+
+
+@contextmanager
+def _said_if_stopped(out: Path, *, begun_before: bool) -> Iterator[None]:
+    """After Ctrl-C or SIGTERM, say where the incomplete run is."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        if not begun_before and (out / "run.json").exists():
+            print(f"mlscale: stopped; {out} keeps what was measured, marked incomplete", file=sys.stderr)
+        raise
 
 
 @app.command()

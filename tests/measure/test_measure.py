@@ -113,7 +113,7 @@ def test_the_cost_at_idle_and_every_wait_are_recorded(measured: tuple[Run, objec
 def test_progress_is_told(measured: tuple[Run, list[tuple[str, float]]]) -> None:
     _, seen = measured
     phases = list(dict.fromkeys(what for what, _ in seen))
-    assert phases[0].startswith("load: 1 clients from 0 s, then 3 clients from 1.5 s, 3 s in all; ")
+    assert phases[0].startswith("load: 1 client from 0 s, then 3 clients from 1.5 s, 3 s in all; ")
     assert phases[1:] == [
         "waiting for a quiet host",
         "deploying",
