@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import entry_points
@@ -105,16 +105,17 @@ def measure(
     parts = parse_settings(calls or [], "--calls", "boxes=my_package.my_model:boxes")
     application = own_model(app, **parts) if app else default.application(partitioned=partitioned)
     application = replace(application, check=check) if check else application
-    begun_before = (out / "run.json").exists()
-    with _said_if_stopped(out, begun_before=begun_before), Shown() as shown:
-        if app and bodies is not None:
+    files = bodies or default.bodies()
+    stopped = f"mlscale: stopped; {out} keeps what was measured, marked incomplete"
+    with _told_if_stopped(out, lambda: print(stopped, file=sys.stderr)), Shown() as shown:
+        if app:
             shown("trying the model", 0.0)
-            shown(try_model(application, bodies), 0.0)
+            shown(try_model(application, files), 0.0)
         run = measure(
             environment,
             application,
             read_schedule(schedule) if schedule else None,
-            bodies=bodies or default.bodies(),
+            bodies=files,
             out=out,
             scaling=default.sized(environment, parameters.scaling, schedule),
             arm=parameters.arm,
@@ -141,13 +142,15 @@ def measure(
 
 
 @contextmanager
-def _said_if_stopped(out: Path, *, begun_before: bool) -> Iterator[None]:
-    """After Ctrl-C or SIGTERM, say where the incomplete run is."""
+def _told_if_stopped(out: Path, tell: Callable[[], None]) -> Iterator[None]:
+    """After Ctrl-C or SIGTERM, tell of the incomplete run in ``out``, if there is one that began in this block."""
+    run = out / "run.json"
+    before = run.exists()
     try:
         yield
     except (KeyboardInterrupt, SystemExit):
-        if not begun_before and (out / "run.json").exists():
-            print(f"mlscale: stopped; {out} keeps what was measured, marked incomplete", file=sys.stderr)
+        if not before and run.exists():
+            tell()
         raise
 
 
@@ -216,13 +219,8 @@ def load(
     options = LoadOptions(
         check, connections, workers, timeout, seed, headers=headers, method=method, body=body, ray=ray
     )
-    before = (out / "run.json").exists()
-    try:
+    with _told_if_stopped(out, lambda: print(outcome_table(load_run(out, allow_incomplete=True)))):
         run = load(url, load_schedule, out=out, bodies=bodies, options=options)
-    except (KeyboardInterrupt, SystemExit):
-        if not before and (out / "run.json").exists():  # it was sending: what there is of the run is kept
-            print(outcome_table(load_run(out, allow_incomplete=True)))
-        raise
     print(outcome_json(run) if as_json else outcome_table(run))
     lines = missed(run, thresholds)
     for line in lines:

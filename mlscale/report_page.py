@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,7 +16,7 @@ import pandas as pd
 from mlscale import figures
 from mlscale.analysis import design
 from mlscale.analysis.comparability import comparability_sentences
-from mlscale.analysis.report import CellReport, compact, report
+from mlscale.analysis.report import CellReport, report
 from mlscale.analysis.report_text import effects_by_pair
 from mlscale.analysis.summary import summarise
 from mlscale.atomic import write_text
@@ -27,11 +27,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _TEMPLATES: Final = Path(__file__).parent / "templates"
-# Tables of means, and their headings.
-_MEANS: Final[Mapping[str, str]] = {
-    "means": "Means over valid runs (times in ms unless said otherwise)",
-    "means_with_invalid": "Means, invalid runs included (times in ms unless said otherwise)",
-}
 
 
 def write_report(runs: Sequence[Run], level_s: float, out: Path) -> None:
@@ -81,12 +76,14 @@ def _cell(cell: CellReport, runs: Sequence[Run], level_s: float) -> dict[str, An
     }
     if "detection_s" in rows:  # there is a load step, with time after it
         draw["Where the time went after the step"] = lambda: figures.response(runs, level_s, rows=rows)
-    if len(_effects(cell)):
+    if len(cell.estimated):
         draw["The ratios, with their uncertainty"] = lambda: figures.estimation(runs, level_s)
+    effects = (("Effects, with 95 % intervals", pair) for pair in effects_by_pair(cell.estimated))
+    tables = [*cell.to_read().items(), *effects]
     return {
         "title": cell.title,
         "figures": [_figure(heading, function) for heading, function in draw.items()],
-        "tables": [{"heading": heading, "html": _html(table)} for heading, table in _tables(cell)],
+        "tables": [{"heading": heading, "html": _html(table)} for heading, table in tables],
         "notes": [*cell.notes, *([cell.refusal] if cell.refusal else [])],
     }
 
@@ -109,22 +106,6 @@ def _figure(heading: str, draw: Callable[[], Figure]) -> dict[str, str]:
         "caption": str(figure.get_label()),
         "source": f"data:image/svg+xml;base64,{base64.b64encode(picture.getvalue()).decode()}",
     }
-
-
-def _tables(cell: CellReport) -> Iterator[tuple[str, pd.DataFrame]]:
-    """The tables of a cell that go onto the page, with their headings; those of means have a column per environment."""
-    yield "The runs", compact(cell.tables["runs"])
-    for name, heading in _MEANS.items():
-        if name in cell.tables and cell.tables[name]["n"].any():
-            yield heading, compact(cell.tables[name]).T
-    for pair in effects_by_pair(_effects(cell)):
-        yield "Effects, with 95 % intervals", pair
-
-
-def _effects(cell: CellReport) -> pd.DataFrame:
-    """The ratios that could be estimated."""
-    effects = cell.tables.get("effects")
-    return pd.DataFrame({"pair": []}) if effects is None else effects[effects["ratio"].notna()]
 
 
 def _html(table: pd.DataFrame) -> str:

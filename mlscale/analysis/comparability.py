@@ -48,13 +48,12 @@ def _within(group: pd.DataFrame, *, several: bool) -> list[str]:
         design.check_comparable(group)
     except MlscaleError as error:
         return [f"{about}no ratio is given for {runs}: {error.what}."]
-    sentences = [f"{about}{_because_of_files(group)}{runs} can be compared: {_strength(group, len(names))}."]
     without = [name for name in names if not group.loc[group["environment"] == name, "valid"].astype(bool).any()]
-    if without:
-        nothing = f"No claim may rest on {', '.join(without)}: no run is valid (the reasons are below)."
-        if len(names) - len(without) < 2:
-            return [f"{about}{runs}: nothing can be compared. {nothing}"]
-        sentences.append(nothing)
+    nothing = f"No claim may rest on {', '.join(without)}: no run is valid (the reasons are below)."
+    if len(names) - len(without) < 2:
+        return [f"{about}{runs}: nothing can be compared. {nothing}"]
+    sentences = [f"{about}{_because_of_files(group)}{runs} can be compared: {_strength(group, len(names))}."]
+    sentences += [nothing] if without else []
     return sentences + (_means(group, names) if group["block"].isna().all() else [])
 
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from mlscale.analysis.report import CellReport, Report, compact
+from mlscale.analysis.report import CellReport, Report
 
 WIDE: Final = 130
 
@@ -33,14 +33,11 @@ def effects_by_pair(table: pd.DataFrame) -> list[pd.DataFrame]:
 
 
 def _cell(cell: CellReport) -> list[str]:
-    lines = ["", "Runs", _text(compact(cell.tables["runs"]), index=False)]
-    means, all_means = cell.tables["means"], cell.tables.get("means_with_invalid")
-    if means["n"].any():
-        lines += ["", "Means over valid runs (times in ms unless said otherwise)", _text(compact(means).T)]
-    if all_means is not None:
-        lines += ["", "Means, invalid runs in (times in ms unless said otherwise)", _text(compact(all_means).T)]
+    lines = []
+    for heading, table in cell.to_read().items():
+        lines += ["", heading, _text(table, index=not isinstance(table.index, pd.RangeIndex))]
     effects, with_invalid = cell.tables.get("effects"), cell.tables.get("effects_with_invalid")
-    if effects is not None and effects["ratio"].isna().all():
+    if effects is not None and cell.estimated.empty:
         lines += ["", f"Effects: none can be estimated ({', '.join(dict.fromkeys(effects['verdict']))})"]
     elif effects is not None:
         lines += ["", "Effects", effects_text(effects)]

@@ -6,7 +6,6 @@ A deployed model that can't be loaded, or gives no usable answer, shows only in 
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -15,7 +14,9 @@ from typing import Any, Final
 
 from mlscale.environments.base import App
 from mlscale.errors import MlscaleError
+from mlscale.importing import add_working_folder
 from mlscale.loadgen.bodies import BodySet, load_check
+from mlscale.log_tail import last_lines
 from mlscale.serving.exchange import Answer, Answered, Call, load_entry, reply_to
 
 _AT_MOST_S: Final = 600.0
@@ -35,19 +36,15 @@ def try_model(app: App, bodies: Path | str) -> str:
     check = load_check(app.check, body_set.labels)
     entries = {component.name: component.entry for component in app.components}
     words = (sys.executable, "-P", "-m", __name__, json.dumps(entries), app.front, str(Path(bodies).resolve()))
-    paths = os.pathsep.join(filter(None, (os.environ.get("PYTHONPATH"), str(Path.cwd()))))
     try:
-        done = subprocess.run(
-            words, capture_output=True, text=True, timeout=_AT_MOST_S, check=False,
-            env={**os.environ, "PYTHONPATH": paths},
-        )  # fmt: skip
+        done = subprocess.run(words, capture_output=True, text=True, timeout=_AT_MOST_S, check=False)
     except subprocess.TimeoutExpired as error:
         raise MlscaleError(f"no answers within {_AT_MOST_S:g} s", app.name, _REMEDY) from error
-    last = done.stdout.splitlines()[-1:]
-    if done.returncode or not last:
-        what = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+    printed = last_lines(done.stdout, 1)
+    if done.returncode or not printed:
+        (what,) = last_lines(done.stderr, 1) or [f"exit code {done.returncode}"]
         raise MlscaleError(f"the model can't be tried: {what}", app.name, _REMEDY)
-    found = json.loads(last[0])
+    found = json.loads(printed[0])
     if "what" in found:
         raise MlscaleError(found["what"], found["where"], _REMEDY)
     answers = [json.loads(answer) for answer in found["answers"]]
@@ -93,4 +90,5 @@ def _tried(entries: dict[str, str], front: str, folder: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
+    add_working_folder()
     sys.stdout.write(json.dumps(_tried(json.loads(sys.argv[1]), sys.argv[2], sys.argv[3])))

@@ -66,7 +66,7 @@ def test_a_usual_mistake_gets_its_own_hint_and_is_told_from_the_right_answer(lab
         ("lab_1_queues", "replicas", 2, "grows for ever"),
         ("lab_1_queues", "replicas", 3, "100 % load"),
         ("lab_1_queues", "replicas", 4, "are asked for"),
-        ("lab_1_queues", "replicas", 9, "fewer would do"),
+        ("lab_1_queues", "replicas", 9, "Enough, but fewer would do"),
         ("lab_1_queues", "replicas", 4.5, "A whole number"),
         ("lab_1_queues", "inside_at_80", 4000, "too large"),
         ("lab_1_queues", "mean_at_80", 250, "milliseconds"),

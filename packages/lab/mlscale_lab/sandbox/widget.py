@@ -127,7 +127,7 @@ class Sandbox(widgets.VBox):  # type: ignore[misc]
         options = widgets.VBox([self.shape, self.trace, self.duration, self.draw])
         load_box = widgets.HBox([*self.bars, options], layout={"flex_flow": "row wrap"})
         hint = widgets.HTML(
-            "<b>Load</b>, requests/s in each twelfth. Keyboard: Tab moves on, arrow keys move a slider."
+            f"{_STYLE}<b>Load</b>, requests/s in each twelfth. Keyboard: Tab moves on, arrow keys move a slider."
         )
         settings = widgets.HBox([side.box for side in self.sides])
         super().__init__(
@@ -196,7 +196,7 @@ class Sandbox(widgets.VBox):  # type: ignore[misc]
     def _words(self) -> str:
         names = dict.fromkeys(side.environment.value for side in self.sides)
         errors = "<br>".join(html.escape(error_of(name)) for name in names)
-        return f"{_STYLE}<b>SIMULATED</b>, one draw each; nothing was measured. Compared with live runs:<br>{errors}"
+        return f"<b>SIMULATED</b>, one draw each; nothing was measured. Compared with live runs:<br>{errors}"
 
 
 def text_of(environment: str, arm: str, scaling: Scaling) -> str:
