@@ -89,7 +89,6 @@ def measure(
     from mlscale.loadgen.schedule_files import read_schedule
     from mlscale.measurement.measure import MeasureOptions, measure
     from mlscale.measurement.settings import parse_settings
-    from mlscale.measurement.trial import try_model
     from mlscale.notebook.parameters import MeasureParameters, checked
     from mlscale.progress import Shown
     from mlscale.requirements import use_requirements
@@ -108,9 +107,6 @@ def measure(
     files = bodies or default.bodies()
     stopped = f"mlscale: stopped; {out} keeps what was measured, marked incomplete"
     with _told_if_stopped(out, lambda: print(stopped, file=sys.stderr)), Shown() as shown:
-        if app:
-            shown("trying the model", 0.0)
-            shown(try_model(application, files), 0.0)
         run = measure(
             environment,
             application,
@@ -125,6 +121,7 @@ def measure(
                 seed=seed,
                 idle_s=idle,
                 content_type=content_type,
+                trial=app is not None,
                 progress=shown,
             ),
         )

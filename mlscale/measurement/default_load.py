@@ -12,6 +12,9 @@ from mlscale.runs import ClosedLoop, OpenLoop
 
 # How long a run goes on after the first new replica may be ready, s.
 _WATCHED_S: Final = 30.0
+# From how many times the cost that the default load is sized for it is worth a warning. At three times, its two clients
+# were seen to scale up before the step.
+_MUCH: Final = 2.0
 
 
 def default_load(environment: Environment, scalings: Mapping[str, Scaling]) -> ClosedLoop | OpenLoop:
@@ -23,6 +26,21 @@ def default_load(environment: Environment, scalings: Mapping[str, Scaling]) -> C
         return schedule
     needed_s = schedule.boundaries_s[-1] + max(map(start_up, scalings.values())) + _WATCHED_S
     return schedule.model_copy(update={"duration_s": max(schedule.duration_s, needed_s)})
+
+
+def size_warning(cpu_s: float) -> str | None:
+    """What to expect of the default load if an answer costs much more than what it is sized for; else None.
+
+    Args:
+        cpu_s: CPU time of one answer on a whole core, s.
+    """
+    sized_s = defaults().answer_cpu_s
+    if sized_s is None or cpu_s < _MUCH * sized_s:
+        return None
+    return (
+        f"the default load is sized for {1000 * sized_s:.0f} ms of CPU per answer: with {cpu_s / sized_s:.1f} times "
+        "that, expect scaling before its step; give a load of your own (--schedule), with longer think times"
+    )
 
 
 def announcement(schedule: ClosedLoop | OpenLoop, idle_s: float) -> str:

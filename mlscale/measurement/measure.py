@@ -27,10 +27,11 @@ from mlscale.importing import add_working_folder
 from mlscale.loadgen.bodies import BodySet, load_check
 from mlscale.loadgen.process import LoadProcess, LoadSpec
 from mlscale.loadgen.schedules import load_events
-from mlscale.measurement.default_load import announcement, default_load
+from mlscale.measurement.default_load import announcement, default_load, size_warning
 from mlscale.measurement.labels import Labels
 from mlscale.measurement.observer import Observer
 from mlscale.measurement.settings import settings_of
+from mlscale.measurement.trial import try_model
 from mlscale.runs import (
     Arm,
     ClosedLoop,
@@ -73,6 +74,8 @@ class MeasureOptions:
         content_type: of all bodies; None: by each file's name.
         workers: processes that share the load.
         labels: the run's place in an experiment.
+        trial: first load the model in a process of its own and let it answer each body once: what is wrong with it is
+            an error before anything is deployed, and not in a framework's log.
         progress: called with the current step and its share done.
     """
 
@@ -85,6 +88,7 @@ class MeasureOptions:
     workers: int = 1
     content_type: str | None = None
     labels: Labels = field(default_factory=Labels)
+    trial: bool = False
     progress: Progress = no_progress
 
 
@@ -147,6 +151,13 @@ def measure(
         options=options,
     )
     _preflight(request)
+    if options.trial:
+        options.progress("trying the model", 0.0)
+        trial = try_model(app, bodies)
+        options.progress(trial.said, 0.0)
+        warning = size_warning(trial.cpu_s) if schedule is None else None
+        if warning is not None:
+            options.progress(warning, 0.0)
     options.progress(announcement(request.schedule, options.idle_s), 0.0)
     return _execute(request)
 
@@ -251,7 +262,10 @@ def _preflight(request: _Request) -> None:
             raise MlscaleError("it can only be simulated so far", request.environment.name, remedy)
         modes = ", ".join(sorted(request.environment.modes))
         raise MlscaleError(f"unsupported mode {mode!r}", request.environment.name, f"choose one of: {modes}")
-    raise_fatal(request.environment.preflight(request.app, request.scalings, mode))
+    problems = request.environment.preflight(request.app, request.scalings, mode)
+    raise_fatal(problems)
+    for problem in problems:
+        request.options.progress(f"{problem.where}: {problem.what} ({problem.remedy})", 0.0)
 
 
 def _info(request: _Request) -> RunInfo:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from mlscale.environments.base import App
 from mlscale.errors import MlscaleError
@@ -23,11 +23,15 @@ _AT_MOST_S: Final = 600.0
 _REMEDY: Final = "correct the model, or what is sent"
 
 
-def try_model(app: App, bodies: Path | str) -> str:
-    """Load every component and answer each body once.
+class Trial(NamedTuple):
+    """``said``: how many answers are right and what one costs; ``cpu_s``: CPU time of one on a whole core, s."""
 
-    Returns:
-        A sentence: how many answers are right, and the CPU time of one.
+    said: str
+    cpu_s: float
+
+
+def try_model(app: App, bodies: Path | str) -> Trial:
+    """Load every component and answer each body once.
 
     Raises:
         MlscaleError: a component can't be loaded, or a body gets no answer; names the component or the file.
@@ -48,16 +52,17 @@ def try_model(app: App, bodies: Path | str) -> str:
     if "what" in found:
         raise MlscaleError(found["what"], found["where"], _REMEDY)
     answers = [json.loads(answer) for answer in found["answers"]]
-    cost = f"{1000 * found['cpu_s']:.3g} ms of CPU per answer on a whole core"
+    cpu_s = float(found["cpu_s"])
+    cost = f"{1000 * cpu_s:.3g} ms of CPU per answer on a whole core"
     if check is None or body_set.labels is None:
-        return f"trial: each of {len(answers)} bodies is answered; {cost}"
+        return Trial(f"trial: each of {len(answers)} bodies is answered; {cost}", cpu_s)
     wrong = [
         f"{name}: {json.dumps(answer)[:120]}"
         for name, label, answer in zip(body_set.names, body_set.labels, answers, strict=True)
         if not check(label, answer)
     ]
     right = f"trial: {len(answers) - len(wrong)} of {len(answers)} answers are right; {cost}"
-    return f"{right}; wrong, and will count as failures: {'; '.join(wrong[:3])}" if wrong else right
+    return Trial(f"{right}; wrong, and will count as failures: {'; '.join(wrong[:3])}" if wrong else right, cpu_s)
 
 
 def _tried(entries: dict[str, str], front: str, folder: str) -> dict[str, Any]:

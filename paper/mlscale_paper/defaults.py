@@ -16,6 +16,9 @@ from mlscale_paper.protocol import current_protocol, photos_folder, published_pr
 if TYPE_CHECKING:
     from mlscale.notebook.parameters import KubernetesParameters
 
+# What an answer of the code reader costs where no pilot has measured it, s.
+_ANSWER_CPU_S = 0.04
+
 
 class PaperDefaults(Defaults):
     """From the checkout's protocol, or from the defaults for a first look where no pilot was run."""
@@ -31,6 +34,10 @@ class PaperDefaults(Defaults):
 
     def quick_schedule(self) -> ClosedLoop:
         return self._protocol.quick_schedule()
+
+    @property
+    def answer_cpu_s(self) -> float:
+        return self._protocol.photos.cpu_mean_s or _ANSWER_CPU_S
 
     def schedule(self) -> ClosedLoop:
         return self._protocol.closed_schedule(self._protocol.baseline_s)

@@ -142,7 +142,8 @@ def publish(runs: Path) -> str:
 
 def _fill(checkout: Path, figures: Path) -> None:
     """Fill the documents' blocks of results: the comparison where one was drawn, the cells other than core, the
-    twin's validation, its verdicts on the claims, and the live check of the advice."""
+    twin's validation, its verdicts on the claims, the live check of the advice, and what slowed Ray Serve's starts."""
+    from mlscale_paper import ray_start
     from mlscale_paper.advice_published import document
     from mlscale_paper.results import RENDERED, RESULTS, claims_text, filled, summary, twin_text
 
@@ -153,6 +154,8 @@ def _fill(checkout: Path, figures: Path) -> None:
         write_text(results, filled(results, "results", (figures / RENDERED).read_text()))
     for name, text in beside_core().items():
         write_text(results, filled(results, name, text))
+    for file, text in ray_start.documents().items():
+        write_text(checkout / file, filled(checkout / file, "ray-start", text))
     strategy = checkout / "docs/strategy.md"
     write_text(strategy, filled(strategy, "advice", document()))
     for name, file, text_of in (("twin", VALIDATION, twin_text), ("claims", CLAIMS, claims_text)):

@@ -118,8 +118,15 @@ def _app(entry: str = "json:loads", *weights: Path) -> App:
 
 
 def test_preflight_finds_nothing_wrong_with_a_sound_app() -> None:
-    found = RayServe().preflight(_app(), {"app": RayServeScaling()}, "live")
-    assert not [problem for problem in found if problem.fatal]
+    assert not RayServe().preflight(_app(), {"app": RayServeScaling()}, "live")
+
+
+def test_a_package_that_slows_every_start_is_warned_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "rfc3987_syntax.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    (problem,) = RayServe().preflight(_app(), {"app": RayServeScaling()}, "live")
+    assert "rfc3987-syntax" in problem.what
+    assert not problem.fatal
 
 
 @pytest.mark.parametrize(

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from mlscale.environments.base import own_model
+from mlscale.measurement.measure import MeasureOptions, measure
 from mlscale.measurement.trial import try_model
-from mlscale.runs import MlscaleError
+from mlscale.runs import ClosedLoop, ClosedStage, MlscaleError
 
+TRIAL = MeasureOptions(trial=True)
 MODELS = """
 def count():
     print("loading")
@@ -46,23 +49,23 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_answers_are_counted_and_their_cost_is_said() -> None:
-    assert try_model(own_model("models:count"), "bodies").startswith("trial: each of 2 bodies is answered; ")
+    assert try_model(own_model("models:count"), "bodies").said.startswith("trial: each of 2 bodies is answered; ")
 
 
 def test_wrong_answers_are_named_before_they_count_as_failures() -> None:
     labels = [{"file": "one.txt", "answer": {"letters": 4}}, {"file": "two.txt", "answer": {"letters": 4}}]
     Path("bodies/labels.jsonl").write_text("\n".join(map(json.dumps, labels)))
-    said = try_model(own_model("models:count"), "bodies")
+    said = try_model(own_model("models:count"), "bodies").said
     assert "1 of 2 answers are right" in said
     assert 'two.txt: {"letters": 5}' in said
-    assert "each of 2 bodies" in try_model(replace(own_model("models:count"), check="none"), "bodies")
+    assert "each of 2 bodies" in try_model(replace(own_model("models:count"), check="none"), "bodies").said
 
 
 def test_components_are_called() -> None:
     app = own_model("models:front", count="models:count")
     Path("bodies/labels.jsonl").write_text('{"file": "one.txt", "answer": {"twice": 8}}')
     Path("bodies/two.txt").unlink()
-    assert "1 of 1 answers are right" in try_model(app, "bodies")
+    assert "1 of 1 answers are right" in try_model(app, "bodies").said
 
 
 @pytest.mark.parametrize(
@@ -83,3 +86,13 @@ def test_what_is_wrong_is_one_line(entry: str, named: str) -> None:
         try_model(own_model(entry), "bodies")
     assert named in str(failed.value)
     assert "\n" not in str(failed.value)
+
+
+def test_measure_tries_it_after_its_own_checks_and_before_anything_is_made() -> None:
+    measured = partial(measure, "torchserve", own_model("models:raises"), bodies="bodies", options=TRIAL)
+    load = ClosedLoop(duration_s=2.0, stages=(ClosedStage(start_s=0, clients=1),))
+    with pytest.raises(MlscaleError, match="the weights are missing"):
+        measured(load, out="run")
+    assert not Path("run").exists()
+    with pytest.raises(MlscaleError, match="not empty"):
+        measured(load, out="bodies")

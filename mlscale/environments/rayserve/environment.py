@@ -91,6 +91,10 @@ def _package_problems() -> list[Problem]:
         return [Problem("Ray is not installed", "rayserve", "install ray[serve]")]
     if importlib.util.find_spec("starlette") is None:
         return [Problem(f"Ray {installed} is installed without Serve", "rayserve", "install ray[serve]")]
+    if importlib.util.find_spec("rfc3987_syntax") is not None:
+        # Ray imports jsonschema, which imports it if it is there (METHOD §4).
+        what = "rfc3987-syntax is installed: each replica compiles its grammars when it starts (seconds at a low quota)"
+        return [Problem(what, "rayserve", "uninstall rfc3987-syntax; nothing here needs it", fatal=False)]
     return []
 
 

@@ -20,7 +20,7 @@ from mlscale.notebook import tables
 from mlscale.plots.style import display_name
 from mlscale.progress import Shown
 from mlscale.runs import MlscaleError, load_runs
-from mlscale_paper import comparison, places, results, twin_records, twin_tables
+from mlscale_paper import comparison, places, ray_start, results, twin_records, twin_tables
 from mlscale_paper.manuscript import figures
 from mlscale_paper.manuscript.figures import Drawn
 from mlscale_paper.manuscript.numbers import Numbers, plain, shown
@@ -36,6 +36,7 @@ FILES: Final[Mapping[str, tuple[str, str]]] = {
     "rehearsal": ("data/reference/rehearsal", "make paper"),
     "protocol": ("data/reference/protocol.json", "mlscale experiment pilot"),
     "claims": (f"data/reference/{twin_records.CLAIMS}", "mlscale experiment claims"),
+    "ray_start": ("data/ray-start", "python benchmarks/ray_start.py"),
     "validation": (f"data/reference/{twin_records.VALIDATION}", "mlscale experiment validate"),
 }
 _SCREEN: Final = (
@@ -89,7 +90,11 @@ def _measured(out: Path) -> tuple[dict[str, Any], list[Drawn]]:
     drawn.append(figures.draw_claims(published()["claims"]["arms"]["matched"], evidence, note, out))
     shipped = results.cell_results([run for run in everything if run.info.cell == "shipped"], level_s)
     slope = slope_on_boot(boot_rows)
-    return {"shipped": shipped, "rehearsal": {"slope": asdict(slope) if slope else None, "runs": len(boots)}}, drawn
+    return {
+        "shipped": shipped,
+        "rehearsal": {"slope": asdict(slope) if slope else None, "runs": len(boots)},
+        "ray_start": {"sentence": ray_start.sentence(ray_start.published(), level_s)},
+    }, drawn
 
 
 def _set(out: Path, contents: Mapping[str, Any], drawn: list[Drawn]) -> list[Path]:

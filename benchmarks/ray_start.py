@@ -1,0 +1,66 @@
+"""What an extra of jsonschema costs Ray Serve: `python benchmarks/ray_start.py --out runs/ray-start --pairs 5`.
+
+Importing Ray imports jsonschema, which imports rfc3987-syntax if it is installed (JupyterLab asks for it), which
+compiles 38 grammars. The published runs of November 2026 were measured with it. Here the protocol's load is measured in
+pairs, once without and once with it, in alternate order; the rest is the same. Complete runs are kept, so a stopped
+command resumes. ``--publish`` writes compact copies into data/ray-start. About 7 minutes a pair, on a machine that does
+nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+from mlscale.runs import RunInfo, load_run
+from mlscale_paper import places
+from mlscale_paper.protocol import Protocol, read_protocol
+from mlscale_paper.publish import compact
+from mlscale_paper.ray_start import ARMS, WITH, document
+
+PACKAGE: Final = ("rfc3987-syntax==1.1.0", "lark==1.3.1")
+# How long the light load lasts, s.
+BASELINE_S: Final = 15.0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--out", type=Path, default=Path("runs/ray-start"))
+    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--publish", action="store_true", help="write compact copies into data/ray-start")
+    options = parser.parse_args()
+    protocol = read_protocol(places.reference_protocol_file())
+    assert protocol is not None, "the published protocol is in data/reference"
+    options.out.mkdir(parents=True, exist_ok=True)
+    package = options.out / "package"
+    # With pip: uv would leave the package out, as pyproject.toml tells it to.
+    install = ("-m", "pip", "install", "--quiet", "--no-deps", "--upgrade", "--target", str(package), *PACKAGE)
+    subprocess.run((sys.executable, *install), check=True)
+    for pair in range(1, options.pairs + 1):
+        for arm in ARMS if pair % 2 else reversed(ARMS):
+            measure(options.out / f"{arm}-{pair}", protocol, pair, package if arm == WITH else None)
+    folders = [options.out / f"{arm}-{pair}" for pair in range(1, options.pairs + 1) for arm in ARMS]
+    if options.publish:
+        for folder in folders:
+            compact(load_run(folder), places.data() / "ray-start" / folder.name)
+    print(document({folder.name: load_run(folder) for folder in folders}, protocol.level_s))
+
+
+def measure(out: Path, protocol: Protocol, seed: int, package: Path | None) -> None:
+    """One run of Ray Serve; ``package``: a folder that its processes can import from, too."""
+    if (out / "run.json").exists() and RunInfo.model_validate_json((out / "run.json").read_text()).complete:
+        return
+    schedule = out.with_suffix(".json")
+    schedule.write_text(protocol.closed_schedule(BASELINE_S).model_dump_json())
+    sizes = [f"--scaling={name}={value}" for name, value in protocol.sized("rayserve", {}, None).items()]
+    words = ("measure", "rayserve", "--schedule", str(schedule), "--seed", str(seed), "--out", str(out), *sizes)
+    path = {"PYTHONPATH": str(package.resolve())} if package else {}
+    subprocess.run((sys.executable, "-m", "mlscale.cli", *words), env=os.environ | path, check=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""The published Ray Serve runs include a package that slows the start of its replicas (METHOD §4): by how much.
+
+Read from pairs of runs in data/ray-start, which ``benchmarks/ray_start.py`` measures: without the package, and with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import numpy as np
+import pandas as pd
+
+from mlscale.analysis.paired import paired_t
+from mlscale.analysis.summary import host_name, summarise
+from mlscale.runs import Run, load_run
+from mlscale_paper import places
+from mlscale_paper.protocol import published_protocol
+from mlscale_paper.results import markdown_table
+
+WITHOUT, WITH = ARMS = ("without", "with")
+MEASURES: Final = {
+    "start_s": "replica's creation to ready, after the step",
+    "mean_response_s": "P1, mean response",
+    "sd_response_s": "P2, sd of response",
+    "t_slo_s": "T_slo (P3 without the window)",
+}
+
+
+def published() -> dict[str, Run]:
+    """The published runs by name: "with-1", "without-1", ..."""
+    return {folder.name: load_run(folder) for folder in sorted((places.data() / "ray-start").iterdir())}
+
+
+def table(runs: Mapping[str, Run], level_s: float) -> pd.DataFrame:
+    """One row per measure of `MEASURES`: its mean ``without`` and ``with`` the package, s; ``ratio`` of with to without
+    (geometric mean over pairs), ``low`` and ``high`` of its 95 % t interval.
+
+    Args:
+        runs: by name; those of the same number are a pair.
+    """
+    rows = summarise(list(runs.values()), level_s)
+    rows["start_s"] = [start_s(run) for run in runs.values()]
+    rows["package"], rows["pair"] = zip(*(name.rsplit("-", 1) for name in runs), strict=True)
+    found = {}
+    for measure in MEASURES:
+        values = rows.pivot(index="pair", columns="package", values=measure)
+        ratio = paired_t(np.log(values[WITH] / values[WITHOUT]))
+        found[measure] = [*values[[*ARMS]].mean(), *np.exp([ratio.mean, ratio.low, ratio.high])]
+    return pd.DataFrame.from_dict(found, orient="index", columns=[*ARMS, "ratio", "low", "high"])
+
+
+def start_s(run: Run) -> float:
+    """Mean time from creation to ready of the replicas that were created after the step, s."""
+    after = run.events[run.events["t_s"] >= (run.info.step_s or 0.0)]
+    first = after.groupby(["kind", "subject"])["t_s"].min()
+    return float((first["replica_ready"] - first["replica_created"]).mean())
+
+
+def document(runs: Mapping[str, Run], level_s: float) -> str:
+    """The table in Markdown, with host, pairs and invalid runs."""
+    rows = [
+        {
+            "Ray Serve": what,
+            **{arm: f"{row[arm]:.2f} s" for arm in ARMS},
+            "with / without (95 % interval)": _ratio(row),
+        }
+        for what, (_, row) in zip(MEASURES.values(), table(runs, level_s).iterrows(), strict=True)
+    ]
+    invalid = sum(not run.info.valid for run in runs.values())
+    host = host_name(dict(next(iter(runs.values())).info.host))
+    return f"{markdown_table(rows)}\n\n*{len(runs) // 2} pairs of runs, {invalid} invalid; {host}.*\n"
+
+
+def sentence(runs: Mapping[str, Run], level_s: float) -> str:
+    """The same in a sentence, for where Ray Serve's results stand."""
+    rows = table(runs, level_s)
+    ratios = {name: _ratio(row) for name, row in rows.iterrows()}
+    return (
+        "The published runs of Ray Serve include a package that it does not need and that slows the start of its "
+        f"replicas: in {len(runs) // 2} pairs of runs, starts took {ratios['start_s']} times as long with it, and the "
+        f"mean response was {ratios['mean_response_s']} times as long (95 % intervals)"
+    )
+
+
+def documents() -> dict[str, str]:
+    """The block ``ray-start`` of each document that has one, of the published runs."""
+    runs, level_s = published(), published_protocol().level_s
+    note = f"*{sentence(runs, level_s)}: [METHOD §4]({{}}#4-arms-and-cells).*\n"
+    return {
+        "README.md": note.format("docs/METHOD.md"),
+        "docs/results.md": note.format("METHOD.md"),
+        "docs/METHOD.md": document(runs, level_s),
+    }
+
+
+def _ratio(row: pd.Series) -> str:
+    return f"{row['ratio']:.2f} ({row['low']:.2f} to {row['high']:.2f})"

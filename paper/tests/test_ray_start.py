@@ -1,0 +1,44 @@
+"""What slowed the starts of Ray Serve's replicas in the published runs, said where their results are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mlscale_paper import places
+from mlscale_paper.ray_start import MEASURES, documents, published, start_s, table
+from mlscale_paper.results import filled
+from synthetic_runs import Shape, make_run
+
+
+def test_the_documents_say_what_the_published_runs_say() -> None:
+    for file, text in documents().items():
+        document = places.checkout() / file
+        assert filled(document, "ray-start", text) == document.read_text(), file
+
+
+def test_the_published_pairs_differ_in_the_package_alone() -> None:
+    runs = published()
+    for name, run in runs.items():
+        other = runs[name.replace("without", "with")]
+        assert run.info.valid, name
+        assert (run.info.seed, run.info.schedule, run.info.scaling) == (
+            other.info.seed,
+            other.info.schedule,
+            other.info.scaling,
+        )
+
+
+def test_a_later_start_is_found(tmp_path: Path) -> None:
+    starts_s = {"without": 6.0, "with": 12.0}
+    runs = {
+        f"{arm}-{pair}": make_run(tmp_path / f"{arm}-{pair}", seed=pair, shape=Shape(start_s=seconds))
+        for arm, seconds in starts_s.items()
+        for pair in (1, 2, 3)
+    }
+    assert start_s(runs["with-1"]) == pytest.approx(2 * start_s(runs["without-1"]), rel=0.2)
+    rows = table(runs, 0.6)
+    assert list(rows.index) == list(MEASURES)
+    assert rows.loc["start_s", "ratio"] == pytest.approx(2.0, rel=0.2)
+    assert rows.loc["mean_response_s", "ratio"] > 1
