@@ -115,8 +115,9 @@ def test_progress_is_told(measured: tuple[Run, list[tuple[str, float]]]) -> None
     phases = list(dict.fromkeys(what for what, _ in seen))
     busy = [phase for phase in phases if phase.startswith("other programs still use ")]
     assert len(busy) == 1 - run.info.waits["quiet"], "a host that stayed busy is said, a quiet one isn't"
-    assert phases[0].startswith("load: 1 client from 0 s, then 3 clients from 1.5 s, 3 s in all; ")
-    assert phases[1:] == [
+    assert phases[0] == "burner: only a remark (nothing to do)"
+    assert phases[1].startswith("load: 1 client from 0 s, then 3 clients from 1.5 s, 3 s in all; ")
+    assert phases[2:] == [
         "waiting for a quiet host",
         *busy,
         "deploying",
