@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-import signal
-import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from experiment_runs import LEVEL_S
-from mlscale import cli
+from in_process import mlscale
 from mlscale.analysis.report import describe, report, to_json
 from mlscale.analysis.report_text import to_text
 from mlscale.analysis.summary import summarise
@@ -25,31 +21,6 @@ from synthetic_runs import Shape, make_run
 @pytest.fixture(scope="module")
 def rows(experiment: list[Run]) -> pd.DataFrame:
     return summarise(experiment, LEVEL_S)
-
-
-@dataclass(frozen=True)
-class Finished:
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-Command = Callable[..., Finished]
-
-
-@pytest.fixture
-def mlscale(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """The command line, in this process."""
-
-    def call(*arguments: str) -> Finished:
-        monkeypatch.setattr(sys, "argv", ["mlscale", *arguments])
-        monkeypatch.setattr(signal, "signal", lambda *_: None)
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        out = capsys.readouterr()
-        return Finished(int(ended.value.code or 0), out.out, out.err)
-
-    return call
 
 
 def test_the_tables_of_an_experiment(rows: pd.DataFrame) -> None:
@@ -117,7 +88,7 @@ def test_runs_of_no_experiment_are_described(rows: pd.DataFrame) -> None:
     assert "too few blocks" in to_text(report(alone, LEVEL_S))
 
 
-def test_the_command_prints_tables_and_json(experiment: list[Run], mlscale: Command) -> None:
+def test_the_command_prints_tables_and_json(experiment: list[Run]) -> None:
     some = [str(run.path) for run in experiment[:3]]
     plain = mlscale("compare", *some, "--level", "0.3")
     assert plain.returncode == 0, plain.stderr
@@ -126,7 +97,7 @@ def test_the_command_prints_tables_and_json(experiment: list[Run], mlscale: Comm
     assert len(json.loads(as_json.stdout)["runs"]) == 3
 
 
-def test_the_command_says_in_one_line_what_is_wrong(experiment: list[Run], tmp_path: Path, mlscale: Command) -> None:
+def test_the_command_says_in_one_line_what_is_wrong(experiment: list[Run], tmp_path: Path) -> None:
     nothing = mlscale("compare", str(tmp_path))
     broken = tmp_path / "broken"
     shutil.copytree(experiment[0].path, broken)
@@ -138,7 +109,7 @@ def test_the_command_says_in_one_line_what_is_wrong(experiment: list[Run], tmp_p
         assert words in found.stderr
 
 
-def test_other_hosts_are_refused_in_one_line(experiment: list[Run], tmp_path: Path, mlscale: Command) -> None:
+def test_other_hosts_are_refused_in_one_line(experiment: list[Run], tmp_path: Path) -> None:
     shape = Shape(baseline_s=20.0, horizon_s=40.0)
     other = make_run(tmp_path / "o", shape=shape, environment="rayserve", host={"cpu_model": "another"})
     found = mlscale("compare", str(experiment[0].path), str(other.path), "--level", "0.3")

@@ -15,28 +15,18 @@ import pytest
 from pydantic import BaseModel, Field
 
 from codereader.errors import BadWeights
+from in_process import Finished, mlscale
 from mlscale import cli
 from mlscale.runs import MlscaleError
 from mlscale_paper import places
 from mlscale_paper.protocol import Photos, default_protocol, write_protocol
 
 
-def main(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    monkeypatch.setattr("sys.argv", ["mlscale", *arguments])
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-    finally:
-        signal.signal(signal.SIGTERM, before)
-    assert isinstance(ended.value.code, int)
-    return ended.value.code
-
-
-def one_line(capsys: pytest.CaptureFixture[str]) -> str:
-    error = capsys.readouterr().err
-    assert len(error.splitlines()) == 1, error
-    return error
+def one_line(done: Finished) -> str:
+    """The one line on stderr of a command that a user can mend."""
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    return done.stderr
 
 
 @pytest.fixture(autouse=True)
@@ -88,13 +78,7 @@ SCHEDULES = {
         (["experiment", "fly"], "fly"),
     ],
 )
-def test_what_a_user_can_mend_is_one_line(
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    tmp_path: Path,
-    arguments: list[str],
-    named: str,
-) -> None:
+def test_what_a_user_can_mend_is_one_line(tmp_path: Path, arguments: list[str], named: str) -> None:
     from burner import write_photos
 
     write_photos(tmp_path / "photos")
@@ -103,8 +87,7 @@ def test_what_a_user_can_mend_is_one_line(
     (tmp_path / "file").write_text("")
     for name, schedule in SCHEDULES.items():
         (tmp_path / name).write_text(json.dumps(schedule))
-    assert main(monkeypatch, *arguments) == 2
-    assert named in one_line(capsys)
+    assert named in one_line(mlscale(*arguments))
     assert not (tmp_path / "run").exists()
 
 
@@ -119,22 +102,22 @@ def raising(error: BaseException) -> Any:
     return command
 
 
-def test_errors_of_every_kind(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    def status_raises(error: BaseException) -> int:
+def test_errors_of_every_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    def status_raises(error: BaseException) -> Finished:
         monkeypatch.setattr("mlscale_paper.execute.experiment", raising(error))
-        return main(monkeypatch, "experiment", "status")
+        return mlscale("experiment", "status")
 
-    assert status_raises(MlscaleError("is full", "/disk", "make room")) == 2
-    assert one_line(capsys) == "mlscale: /disk: is full (make room)\n"
-    assert status_raises(BadWeights("corrupt", "ean.safetensors", "restore it")) == 2
-    assert one_line(capsys) == "mlscale: ean.safetensors: corrupt (restore it)\n"
+    found = one_line(status_raises(MlscaleError("is full", "/disk", "make room")))
+    assert found == "mlscale: /disk: is full (make room)\n"
+    found = one_line(status_raises(BadWeights("corrupt", "ean.safetensors", "restore it")))
+    assert found == "mlscale: ean.safetensors: corrupt (restore it)\n"
     with pytest.raises(ValueError) as invalid:
         Settings(replicas=0)
-    assert status_raises(invalid.value) == 2
-    assert "Settings: replicas: Input should be greater than or equal to 1" in one_line(capsys)
-    assert status_raises(OSError(errno.ENOSPC, "No space left on device", "runs/one/run.json")) == 2
-    assert one_line(capsys).startswith("mlscale: runs/one/run.json: No space left on device (make room there")
-    assert status_raises(KeyboardInterrupt()) == 130
+    found = one_line(status_raises(invalid.value))
+    assert "Settings: replicas: Input should be greater than or equal to 1" in found
+    found = one_line(status_raises(OSError(errno.ENOSPC, "No space left on device", "runs/one/run.json")))
+    assert found.startswith("mlscale: runs/one/run.json: No space left on device (make room there")
+    assert status_raises(KeyboardInterrupt()).returncode == 130
     monkeypatch.setattr("mlscale_paper.execute.experiment", raising(RuntimeError("a mistake of ours")))
     monkeypatch.setattr("sys.argv", ["mlscale", "experiment", "status"])
     with pytest.raises(RuntimeError, match="a mistake of ours"):
@@ -166,22 +149,19 @@ def test_sigterm_leaves_through_every_finally(monkeypatch: pytest.MonkeyPatch, a
             torn_down.append(True)
 
     monkeypatch.setattr("mlscale_paper.execute.experiment", command)
-    assert main(monkeypatch, "experiment", "status") == 143
+    assert mlscale("experiment", "status").returncode == 143
     assert torn_down == [True]
 
 
-def test_status_lists_the_plan(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
+def test_status_lists_the_plan(tmp_path: Path) -> None:
     own = default_protocol(Photos(folder="photos/load", count=1))
     write_protocol(tmp_path / "runs/quick/protocol.json", own, tmp_path / "runs/quick")
-    assert main(monkeypatch, "experiment", "status", "--quick", "--runs", str(tmp_path / "runs")) == 0
-    lines = capsys.readouterr().out.splitlines()
+    status = ("experiment", "status", "--quick", "--runs", str(tmp_path / "runs"))
+    lines = mlscale(*status).stdout.splitlines()
     assert len(lines) == 3
     assert all(line.startswith("missing") for line in lines[:2])
     assert lines[-1].startswith("0 of 2 runs are measured, ")
-    assert main(monkeypatch, "experiment", "status", "--quick", "--runs", str(tmp_path / "runs"), "--json") == 0
-    plan = json.loads(capsys.readouterr().out)
+    plan = json.loads(mlscale(*status, "--json").stdout)
     assert set(plan["runs"].values()) == {"missing"}
     assert plan["left_s"] > 0
 

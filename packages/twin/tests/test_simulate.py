@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from in_process import mlscale
 from mlscale import simulate
 from mlscale.analysis.inference import compare
 from mlscale.analysis.summary import run_summary, summarise
@@ -134,15 +133,11 @@ def test_results_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_the_command_line(tmp_path: Path) -> None:
-    argv = [sys.executable, "-m", "mlscale.cli", "simulate", "ecs", "--out", str(tmp_path / "run")]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    done = mlscale("simulate", "ecs", "--out", str(tmp_path / "run"))
     assert done.returncode == 0, done.stderr
     assert "SIMULATED" in done.stdout
     (tmp_path / "bodies").mkdir()
     (tmp_path / "bodies/one.txt").write_text("1")
-    argv[3:5] = ["measure", "ecs"]
-    argv[-1] = str(tmp_path / "live")
-    argv += ["--bodies", str(tmp_path / "bodies")]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    done = mlscale("measure", "ecs", "--out", str(tmp_path / "live"), "--bodies", str(tmp_path / "bodies"))
     assert done.returncode == 2
     assert "docs/aws.md" in done.stderr

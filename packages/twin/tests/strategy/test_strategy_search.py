@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from in_process import mlscale
 from mlscale import environments
 from mlscale.plots.style import plotted
 from mlscale.runs import MlscaleError
@@ -206,9 +207,7 @@ def test_bad_input_is_one_sentence_and_nothing_is_written(
     trace = tmp_path / "trace.csv"
     trace.write_text(text)
     command = ["advise", str(trace), "--out", str(tmp_path / "out"), "--settings", "20", *options]
-    done = subprocess.run(
-        [sys.executable, "-m", "mlscale.cli", *command], capture_output=True, text=True, timeout=120, check=False
-    )
+    done = mlscale(*command)
     last = done.stderr.strip().splitlines()[-1]
     assert done.returncode == 2
     assert words in last
