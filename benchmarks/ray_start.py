@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,9 +19,9 @@ from typing import Final
 
 from mlscale.runs import RunInfo, load_run
 from mlscale_paper import places
-from mlscale_paper.protocol import Protocol, read_protocol
-from mlscale_paper.publish import compact
-from mlscale_paper.ray_start import ARMS, WITH, document
+from mlscale_paper.protocol import Protocol, published_protocol
+from mlscale_paper.publish import publish_runs
+from mlscale_paper.ray_start import ARMS, WITH, document, table
 
 PACKAGE: Final = ("rfc3987-syntax==1.1.0", "lark==1.3.1")
 # How long the light load lasts, s.
@@ -33,8 +34,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--publish", action="store_true", help="write compact copies into data/ray-start")
     options = parser.parse_args()
-    protocol = read_protocol(places.reference_protocol_file())
-    assert protocol is not None, "the published protocol is in data/reference"
+    protocol = published_protocol()
     options.out.mkdir(parents=True, exist_ok=True)
     package = options.out / "package"
     # With pip: uv would leave the package out, as pyproject.toml tells it to.
@@ -43,17 +43,18 @@ def main() -> None:
     for pair in range(1, options.pairs + 1):
         for arm in ARMS if pair % 2 else reversed(ARMS):
             measure(options.out / f"{arm}-{pair}", protocol, pair, package if arm == WITH else None)
-    folders = [options.out / f"{arm}-{pair}" for pair in range(1, options.pairs + 1) for arm in ARMS]
+    names = [f"{arm}-{pair}" for pair in range(1, options.pairs + 1) for arm in ARMS]
+    runs = {name: load_run(options.out / name) for name in names}
     if options.publish:
-        for folder in folders:
-            compact(load_run(folder), places.data() / "ray-start" / folder.name)
-    print(document({folder.name: load_run(folder) for folder in folders}, protocol.level_s))
+        publish_runs([*runs.values()], options.out, places.data() / "ray-start")
+    print(document(runs, table(runs, protocol.level_s)))
 
 
 def measure(out: Path, protocol: Protocol, seed: int, package: Path | None) -> None:
     """One run of Ray Serve; ``package``: a folder that its processes can import from, too."""
     if (out / "run.json").exists() and RunInfo.model_validate_json((out / "run.json").read_text()).complete:
         return
+    shutil.rmtree(out, ignore_errors=True)  # a run that was interrupted
     schedule = out.with_suffix(".json")
     schedule.write_text(protocol.closed_schedule(BASELINE_S).model_dump_json())
     sizes = [f"--scaling={name}={value}" for name, value in protocol.sized("rayserve", {}, None).items()]

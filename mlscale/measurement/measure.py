@@ -153,10 +153,9 @@ def measure(
     _preflight(request)
     if options.trial:
         options.progress("trying the model", 0.0)
-        trial = try_model(app, bodies)
+        trial = try_model(app, body_set, bodies)
         options.progress(trial.said, 0.0)
-        warning = size_warning(trial.cpu_s) if schedule is None else None
-        if warning is not None:
+        if schedule is None and (warning := size_warning(trial.cpu_s)):
             options.progress(warning, 0.0)
     options.progress(announcement(request.schedule, options.idle_s), 0.0)
     return _execute(request)

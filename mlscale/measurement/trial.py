@@ -30,16 +30,15 @@ class Trial(NamedTuple):
     cpu_s: float
 
 
-def try_model(app: App, bodies: Path | str) -> Trial:
-    """Load every component and answer each body once.
+def try_model(app: App, bodies: BodySet, folder: Path | str) -> Trial:
+    """Load every component and answer each of ``bodies``, which were read from ``folder``, once.
 
     Raises:
         MlscaleError: a component can't be loaded, or a body gets no answer; names the component or the file.
     """
-    body_set = BodySet.read(bodies)
-    check = load_check(app.check, body_set.labels)
+    check = load_check(app.check, bodies.labels)
     entries = {component.name: component.entry for component in app.components}
-    words = (sys.executable, "-P", "-m", __name__, json.dumps(entries), app.front, str(Path(bodies).resolve()))
+    words = (sys.executable, "-P", "-m", __name__, json.dumps(entries), app.front, str(Path(folder).resolve()))
     try:
         done = subprocess.run(words, capture_output=True, text=True, timeout=_AT_MOST_S, check=False)
     except subprocess.TimeoutExpired as error:
@@ -54,11 +53,11 @@ def try_model(app: App, bodies: Path | str) -> Trial:
     answers = [json.loads(answer) for answer in found["answers"]]
     cpu_s = float(found["cpu_s"])
     cost = f"{1000 * cpu_s:.3g} ms of CPU per answer on a whole core"
-    if check is None or body_set.labels is None:
+    if check is None or bodies.labels is None:
         return Trial(f"trial: each of {len(answers)} bodies is answered; {cost}", cpu_s)
     wrong = [
         f"{name}: {json.dumps(answer)[:120]}"
-        for name, label, answer in zip(body_set.names, body_set.labels, answers, strict=True)
+        for name, label, answer in zip(bodies.names, bodies.labels, answers, strict=True)
         if not check(label, answer)
     ]
     right = f"trial: {len(answers) - len(wrong)} of {len(answers)} answers are right; {cost}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from mlscale.defaults import Defaults
 from mlscale.environments import App
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mlscale.notebook.parameters import KubernetesParameters
 
 # What an answer of the code reader costs where no pilot has measured it, s.
-_ANSWER_CPU_S = 0.04
+_ANSWER_CPU_S: Final = 0.04
 
 
 class PaperDefaults(Defaults):

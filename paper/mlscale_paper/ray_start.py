@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 
 from mlscale.analysis.paired import paired_t
-from mlscale.analysis.summary import host_name, summarise
+from mlscale.analysis.provisioning import lives
+from mlscale.analysis.summary import host_name, span, summarise
 from mlscale.runs import Run, load_run
 from mlscale_paper import places
 from mlscale_paper.protocol import published_protocol
@@ -34,7 +35,7 @@ def published() -> dict[str, Run]:
 
 def table(runs: Mapping[str, Run], level_s: float) -> pd.DataFrame:
     """One row per measure of `MEASURES`: its mean ``without`` and ``with`` the package, s; ``ratio`` of with to without
-    (geometric mean over pairs), ``low`` and ``high`` of its 95 % t interval.
+    (geometric mean over pairs), ``low`` and ``high`` of its 95 % t interval, ``pairs``.
 
     Args:
         runs: by name; those of the same number are a pair.
@@ -46,51 +47,49 @@ def table(runs: Mapping[str, Run], level_s: float) -> pd.DataFrame:
     for measure in MEASURES:
         values = rows.pivot(index="pair", columns="package", values=measure)
         ratio = paired_t(np.log(values[WITH] / values[WITHOUT]))
-        found[measure] = [*values[[*ARMS]].mean(), *np.exp([ratio.mean, ratio.low, ratio.high])]
-    return pd.DataFrame.from_dict(found, orient="index", columns=[*ARMS, "ratio", "low", "high"])
+        found[measure] = [*values[[*ARMS]].mean(), *np.exp([ratio.mean, ratio.low, ratio.high]), len(values)]
+    return pd.DataFrame.from_dict(found, orient="index", columns=[*ARMS, "ratio", "low", "high", "pairs"])
 
 
 def start_s(run: Run) -> float:
     """Mean time from creation to ready of the replicas that were created after the step, s."""
-    after = run.events[run.events["t_s"] >= (run.info.step_s or 0.0)]
-    first = after.groupby(["kind", "subject"])["t_s"].min()
-    return float((first["replica_ready"] - first["replica_created"]).mean())
+    return float(lives(run, *span(run), "replica_created", "replica_ready")["took_s"].mean())
 
 
-def document(runs: Mapping[str, Run], level_s: float) -> str:
-    """The table in Markdown, with host, pairs and invalid runs."""
+def document(runs: Mapping[str, Run], found: pd.DataFrame) -> str:
+    """The `table` of ``runs`` in Markdown, with host, pairs and invalid runs."""
     rows = [
         {
             "Ray Serve": what,
             **{arm: f"{row[arm]:.2f} s" for arm in ARMS},
             "with / without (95 % interval)": _ratio(row),
         }
-        for what, (_, row) in zip(MEASURES.values(), table(runs, level_s).iterrows(), strict=True)
+        for what, (_, row) in zip(MEASURES.values(), found.iterrows(), strict=True)
     ]
     invalid = sum(not run.info.valid for run in runs.values())
     host = host_name(dict(next(iter(runs.values())).info.host))
     return f"{markdown_table(rows)}\n\n*{len(runs) // 2} pairs of runs, {invalid} invalid; {host}.*\n"
 
 
-def sentence(runs: Mapping[str, Run], level_s: float) -> str:
-    """The same in a sentence, for where Ray Serve's results stand."""
-    rows = table(runs, level_s)
-    ratios = {name: _ratio(row) for name, row in rows.iterrows()}
+def sentence(found: pd.DataFrame) -> str:
+    """The `table` in a sentence, for where Ray Serve's results stand."""
+    ratios = {name: _ratio(row) for name, row in found.iterrows()}
     return (
         "The published runs of Ray Serve include a package that it does not need and that slows the start of its "
-        f"replicas: in {len(runs) // 2} pairs of runs, starts took {ratios['start_s']} times as long with it, and the "
-        f"mean response was {ratios['mean_response_s']} times as long (95 % intervals)"
+        f"replicas: in {found['pairs'].iloc[0]} pairs of runs, starts took {ratios['start_s']} times as long with it, "
+        f"and the mean response was {ratios['mean_response_s']} times as long (95 % intervals)"
     )
 
 
 def documents() -> dict[str, str]:
     """The block ``ray-start`` of each document that has one, of the published runs."""
-    runs, level_s = published(), published_protocol().level_s
-    note = f"*{sentence(runs, level_s)}: [METHOD §4]({{}}#4-arms-and-cells).*\n"
+    runs = published()
+    found = table(runs, published_protocol().level_s)
+    note = f"*{sentence(found)}: [METHOD §4]({{}}#4-arms-and-cells).*\n"
     return {
         "README.md": note.format("docs/METHOD.md"),
         "docs/results.md": note.format("METHOD.md"),
-        "docs/METHOD.md": document(runs, level_s),
+        "docs/METHOD.md": document(runs, found),
     }
 
 

@@ -157,11 +157,15 @@ def test_status_lists_the_plan(tmp_path: Path) -> None:
     own = default_protocol(Photos(folder="photos/load", count=1))
     write_protocol(tmp_path / "runs/quick/protocol.json", own, tmp_path / "runs/quick")
     status = ("experiment", "status", "--quick", "--runs", str(tmp_path / "runs"))
-    lines = mlscale(*status).stdout.splitlines()
+    done = mlscale(*status)
+    assert done.returncode == 0
+    lines = done.stdout.splitlines()
     assert len(lines) == 3
     assert all(line.startswith("missing") for line in lines[:2])
     assert lines[-1].startswith("0 of 2 runs are measured, ")
-    plan = json.loads(mlscale(*status, "--json").stdout)
+    done = mlscale(*status, "--json")
+    assert done.returncode == 0
+    plan = json.loads(done.stdout)
     assert set(plan["runs"].values()) == {"missing"}
     assert plan["left_s"] > 0
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from mlscale.environments.base import own_model
+from mlscale.environments.base import App, own_model
+from mlscale.loadgen.bodies import BodySet
 from mlscale.measurement.measure import MeasureOptions, measure
 from mlscale.measurement.trial import try_model
 from mlscale.runs import ClosedLoop, ClosedStage, MlscaleError
@@ -48,24 +49,28 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("bodies/two.txt").write_text("words")
 
 
+def said(app: App) -> str:
+    return try_model(app, BodySet.read("bodies"), "bodies").said
+
+
 def test_answers_are_counted_and_their_cost_is_said() -> None:
-    assert try_model(own_model("models:count"), "bodies").said.startswith("trial: each of 2 bodies is answered; ")
+    assert said(own_model("models:count")).startswith("trial: each of 2 bodies is answered; ")
 
 
 def test_wrong_answers_are_named_before_they_count_as_failures() -> None:
     labels = [{"file": "one.txt", "answer": {"letters": 4}}, {"file": "two.txt", "answer": {"letters": 4}}]
     Path("bodies/labels.jsonl").write_text("\n".join(map(json.dumps, labels)))
-    said = try_model(own_model("models:count"), "bodies").said
-    assert "1 of 2 answers are right" in said
-    assert 'two.txt: {"letters": 5}' in said
-    assert "each of 2 bodies" in try_model(replace(own_model("models:count"), check="none"), "bodies").said
+    text = said(own_model("models:count"))
+    assert "1 of 2 answers are right" in text
+    assert 'two.txt: {"letters": 5}' in text
+    assert "each of 2 bodies" in said(replace(own_model("models:count"), check="none"))
 
 
 def test_components_are_called() -> None:
     app = own_model("models:front", count="models:count")
     Path("bodies/labels.jsonl").write_text('{"file": "one.txt", "answer": {"twice": 8}}')
     Path("bodies/two.txt").unlink()
-    assert "1 of 1 answers are right" in try_model(app, "bodies").said
+    assert "1 of 1 answers are right" in said(app)
 
 
 @pytest.mark.parametrize(
@@ -83,7 +88,7 @@ def test_components_are_called() -> None:
 )
 def test_what_is_wrong_is_one_line(entry: str, named: str) -> None:
     with pytest.raises(MlscaleError) as failed:
-        try_model(own_model(entry), "bodies")
+        said(own_model(entry))
     assert named in str(failed.value)
     assert "\n" not in str(failed.value)
 
