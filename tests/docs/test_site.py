@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from html import unescape
 from pathlib import Path
 
 import pytest
-from typer.core import TyperGroup
+from typer import TyperException
+from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
 from mlscale import environments
@@ -62,16 +65,58 @@ def test_every_setting_of_every_environment_is_in_the_reference(site: Path) -> N
             assert field.description in text, f"{name}: {setting}"
 
 
+def leaves(group: TyperGroup) -> Iterator[tuple[str, TyperCommand]]:
+    """The words that name each command, and the command."""
+    for name, command in group.commands.items():
+        if isinstance(command, TyperGroup):
+            yield from ((f"{name} {rest}", leaf) for rest, leaf in leaves(command))
+        else:
+            assert isinstance(command, TyperCommand)
+            yield name, command
+
+
+def parse(line: str) -> None:
+    """Parse a command as it is shown: up to its explanation, the first of alternatives, without what may be left out.
+    Files need not exist, and a required value may be missing.
+
+    Raises:
+        TyperException: it can't be given so.
+    """
+    shown = re.split(r"\s{3,}|\s#|\s\|\s|\s\[", line)[0]
+    known = dict(leaves(commands()))
+    name = next(name for name in sorted(known, key=len, reverse=True) if f"{shown} ".startswith(f"mlscale {name} "))
+    words = shlex.split(shown.removeprefix(f"mlscale {name}"))
+    try:
+        known[name].make_context(name, [word for word in words if word != "..."])
+    except TyperException as error:
+        if not re.search("does not exist|Missing", str(error)):
+            raise
+
+
+def commands() -> TyperGroup:
+    group = get_command(app)
+    assert isinstance(group, TyperGroup)
+    return group
+
+
 def test_every_command_is_in_the_reference_with_an_example(site: Path) -> None:
     text = text_of(site / "reference/help.html")
-    command = get_command(app)
-    assert isinstance(command, TyperGroup)
-    for name, sub in command.commands.items():
-        for path, leaf in [(f"{name} {key}", each) for key, each in getattr(sub, "commands", {}).items()] or [
-            (name, sub)
-        ]:
-            assert f"mlscale {path}" in text
-            assert f"Example: mlscale {path}" in str(leaf.help), f"mlscale {path} --help has no example"
+    for name, command in leaves(commands()):
+        assert f"mlscale {name}" in text
+        example = re.search(rf"Example: (mlscale {name}\b.*)", str(command.help))
+        assert example, f"mlscale {name} --help has no example"
+        parse(example[1])
+
+
+def test_commands_can_be_given_as_the_documents_show_them() -> None:
+    shown = re.compile(r"^ {4}(?:\S*bin/|KUBECONFIG=\S+ )?(mlscale [^-].*)", re.MULTILINE)
+    documents = [file for place in (".", "docs", "packages/*", "examples/*") for file in ROOT.glob(f"{place}/*.md")]
+    lines = [line for document in documents for line in shown.findall(document.read_text())]
+    assert len(lines) > 50
+    for line in lines:
+        parse(line)
+    with pytest.raises(TyperException, match="--scale"):
+        parse("mlscale train --scale 0.1   # no such option")
 
 
 def test_every_name_of_the_public_face_is_in_the_reference(site: Path) -> None:

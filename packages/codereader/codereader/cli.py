@@ -68,7 +68,7 @@ def train(
 ) -> None:
     """Train the code reader's networks on generated photos and measure their read rates.
 
-    Example: mlscale train --out training --scale 0.1
+    Example: mlscale train --out training --length 0.1
     """
     from codereader.training.loop import Training, bfloat16_is_quicker, claim
 

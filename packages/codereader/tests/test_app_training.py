@@ -26,14 +26,13 @@ from codereader.weights import weights_folder
 
 FOUR_STEPS = 4 / TASKS["modules"].steps
 
-SCRIPT = """
+KILLED_AT_STEP_3 = """
 import os, signal, sys
 from pathlib import Path
 from codereader.training.loop import Training, train
 from codereader.training.tasks import TASKS
-last = int(sys.argv[2])
 def report(name, step, steps, measures):
-    if step == last:
+    if step == 3:
         os.kill(os.getpid(), signal.SIGKILL)
 train(Training(Path(sys.argv[1]), length=4 / TASKS["modules"].steps, checkpoint_steps=2), ("modules",), report)
 """
@@ -53,10 +52,6 @@ if __name__ == "__main__":
 """
 
 
-def run(folder: Path, killed_after: int) -> int:
-    return subprocess.run([sys.executable, "-c", SCRIPT, str(folder), str(killed_after)], check=False).returncode
-
-
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A short training of ``modules`` in one go."""
@@ -71,9 +66,10 @@ def same_weights(one: Path, other: Path) -> bool:
 
 
 def test_killed_training_resumes_to_the_same_weights(whole: Path, tmp_path: Path) -> None:
-    assert run(tmp_path, 3) == -signal.SIGKILL
+    killed = subprocess.run([sys.executable, "-c", KILLED_AT_STEP_3, str(tmp_path)], check=False)
+    assert killed.returncode == -signal.SIGKILL
     assert not (tmp_path / "modules.safetensors").exists()
-    assert run(tmp_path, 0) == 0
+    train(Training(tmp_path, length=FOUR_STEPS, checkpoint_steps=2), ("modules",))
     assert same_weights(whole, tmp_path)
     steps = [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert steps[-2:] == [2, 3]  # from the checkpoint at 2, and not from the start

@@ -6,7 +6,6 @@ import json
 import re
 import shutil
 from pathlib import Path
-from typing import Any
 
 import nbformat
 import pytest
@@ -28,7 +27,7 @@ from mlscale_paper import places
 from mlscale_paper.notebook_execution import NotebookFailed, execute
 from mlscale_paper.results import RESULTS
 from mlscale_twin.simulate import SimulateOptions, simulate
-from synthetic_runs import Shape, make_experiment, make_run
+from synthetic_runs import Shape, make_experiment
 
 NOTEBOOKS = sorted(places.notebooks().glob("*.ipynb"))
 MODELS = {
@@ -131,34 +130,6 @@ def test_without_a_cluster_the_published_runs_are_drawn(tmp_path: Path, monkeypa
         execute(notebook, tmp_path / "failed.ipynb", {"arm": "shipped"}, timeout_s=300)
 
 
-def rehearsed(folder: Path) -> list[Run]:
-    """Two runs for each of three boot times, and one with room kept free."""
-    made = []
-    for number, (boot_s, kept) in enumerate([(1.0, 0), (8.0, 0), (25.0, 0), (1.0, 0), (8.0, 0), (25.0, 0), (8.0, 2)]):
-        settings = {"cpu_cores": 0.3, "cpu_period_s": 0.1, "max_replicas": 4}
-        settings |= {"boot": f"{boot_s:g}s", "buffer_replicas": kept}
-        labels: dict[str, Any] = {"environment": "eks", "level": "container+machine", "mode": "rehearsal"}
-        shape = Shape(boot_s=boot_s, detection_s=9.0)
-        made.append(make_run(folder / str(number), seed=number, shape=shape, scaling={"app": settings}, **labels))
-    return made
-
-
-def test_the_rehearsal_is_drawn_and_labelled(tmp_path: Path) -> None:
-    runs = rehearsed(tmp_path / "runs")
-    parameters = {
-        "run_dirs": [str(run.path) for run in runs],
-        "more_run_dirs": [str(make_run(tmp_path / "runs" / "k3s", environment="k3s").path)],
-        "figures": str(tmp_path / "figures"),
-        "level_s": 0.6,
-    }
-    execute(places.notebooks() / "06_eks.ipynb", tmp_path / "executed.ipynb", parameters, timeout_s=300)
-    entries = read_manifest(tmp_path / "figures")
-    assert set(entries) == {"eks_timeline", "eks_parts", "eks_boot", "eks_twin", "eks_resources"}
-    for name, entry in entries.items():
-        assert entry["note"].startswith("Rehearsal")
-        assert ("SIMULATED" in entry["note"]) == (name == "eks_twin")
-
-
 def test_the_twin_is_held_against_runs(tmp_path: Path) -> None:
     """Runs of the twin, taken for live ones: the notebook judges whatever it is given."""
     folders = []
@@ -176,14 +147,3 @@ def test_the_twin_is_held_against_runs(tmp_path: Path) -> None:
     execute(places.notebooks() / "09_twin.ipynb", tmp_path / "executed.ipynb", parameters, timeout_s=300)
     entries = read_manifest(tmp_path / "figures")
     assert set(entries) >= {"twin_queues", "twin_verdicts", "twin_trajectories"}
-
-
-def test_ecs_is_simulated_and_says_so(tmp_path: Path) -> None:
-    schedule = STEP.model_dump(mode="json")
-    parameters = {"figures": str(tmp_path / "figures"), "level_s": 0.55, "draws": 2, "schedule": schedule}
-    execute(places.notebooks() / "05_ecs.ipynb", tmp_path / "executed.ipynb", parameters, timeout_s=300)
-    entries = read_manifest(tmp_path / "figures")
-    assert set(entries) == {"ecs_trajectory", "ecs_periods", "ecs_launch", "ecs_numbers"}
-    for entry in entries.values():
-        assert "SIMULATED, not measured" in entry["note"]
-        assert entry["modes"] == ["simulated"]

@@ -74,6 +74,19 @@ def test_it_shows_the_same_numbers(folder: Path) -> None:
     check(read_manifest(folder))
 
 
+def test_what_is_simulated_or_rehearsed_says_so(folder: Path) -> None:
+    entries = read_manifest(folder)
+    ecs, eks = ({name for name in entries if name.startswith(f"{kind}_")} for kind in ("ecs", "eks"))
+    assert ecs == {"ecs_trajectory", "ecs_periods", "ecs_launch", "ecs_numbers"}
+    assert eks == {"eks_timeline", "eks_parts", "eks_boot", "eks_twin", "eks_resources"}
+    for name in ecs:
+        assert "SIMULATED, not measured" in entries[name]["note"]
+        assert entries[name]["modes"] == ["simulated"]
+    for name in eks:
+        assert entries[name]["note"].startswith("Rehearsal")
+        assert ("SIMULATED" in entries[name]["note"]) == (name == "eks_twin")
+
+
 @pytest.mark.proof
 @pytest.mark.parametrize("notebook", SIMULATING)
 def test_long_simulations_are_drawn_again(notebook: str, tmp_path: Path) -> None:
