@@ -99,25 +99,31 @@ def _surplus(run: Run, down_s: float) -> float:
 
 @dataclass(frozen=True)
 class Slope:
-    """A least-squares line: s of response per s of boot time, with its 95 % interval (t, n - 2)."""
+    """A least-squares line: s of response per s of boot time, with its 95 % interval (t, n - 2). ``censored``: runs
+    that are left out since they did not recover, which makes the slope too small."""
 
     slope: float
     low: float
     high: float
     intercept_s: float
     n: int
+    censored: int
+
+    @property
+    def left_out(self) -> str:
+        """What to say beside the slope of the runs that are left out; empty if there are none."""
+        return f", at least: without {self.censored} that did not recover" if self.censored else ""
 
 
 def slope_on_boot(rows: pd.DataFrame) -> Slope | None:
     """The line of T_slo on ``boot_s`` over the runs without room kept free; None with fewer than three boot times.
 
-    Censored runs are left out, which biases the slope downwards: say so beside it.
+    Censored runs are left out, which biases the slope downwards: see `Slope.left_out`.
     """
     if rows.empty:
         return None
-    used = rows[
-        rows["boot_s"].notna() & ~rows["t_slo_censored"].astype(bool) & ~rows["variant"].str.contains(KEPT_FREE)
-    ]
+    booted = rows[rows["boot_s"].notna() & ~rows["variant"].str.contains(KEPT_FREE)]
+    used = booted[~booted["t_slo_censored"].astype(bool)]
     if used["variant"].nunique() < 3:
         return None
     from scipy import stats  # here: it takes longer to import than pandas
@@ -125,7 +131,9 @@ def slope_on_boot(rows: pd.DataFrame) -> Slope | None:
     fit = stats.linregress(used["boot_s"], used["t_slo_s"])
     half_width = t_quantile(0.975, len(used) - 2) * float(fit.stderr)
     slope = float(fit.slope)
-    return Slope(slope, slope - half_width, slope + half_width, float(fit.intercept), len(used))
+    return Slope(
+        slope, slope - half_width, slope + half_width, float(fit.intercept), len(used), len(booted) - len(used)
+    )
 
 
 def benefit_of_room(rows: pd.DataFrame) -> pd.DataFrame:

@@ -48,8 +48,11 @@ def _within(group: pd.DataFrame, *, several: bool) -> list[str]:
         design.check_comparable(group)
     except MlscaleError as error:
         return [f"{about}no ratio is given for {runs}: {error.what}."]
-    without = [name for name in names if not group.loc[group["environment"] == name, "valid"].astype(bool).any()]
-    nothing = f"No claim may rest on {', '.join(without)}: no run is valid (the reasons are below)."
+    refused = design.refused(design.invalid_share(group))
+    valid = group.groupby("environment")["valid"].any()
+    without = [name for name in names if name in refused or not valid[name]]
+    most = f"{design.MAX_INVALID_SHARE:.0%}"
+    nothing = f"No claim may rest on {', '.join(without)}: over {most} of the runs are invalid (the reasons are below)."
     if len(names) - len(without) < 2:
         return [f"{about}{runs}: nothing can be compared. {nothing}"]
     sentences = [f"{about}{_because_of_files(group)}{runs} can be compared: {_strength(group, len(names))}."]

@@ -18,8 +18,11 @@ import numpy.typing as npt
 
 from mlscale.analysis.components import replicas_in_all, value_at
 from mlscale.analysis.durations import durations, right_answers
+from mlscale.analysis.moving import WINDOW_S
+from mlscale.analysis.provisioning import provisioning
 from mlscale.analysis.queues import open_response_s
 from mlscale.analysis.resources import cpu_by_role
+from mlscale.analysis.steady import caught_up_s
 from mlscale.analysis.summary import span
 from mlscale.runs import ClosedLoop, Run
 
@@ -43,14 +46,16 @@ def elasticity(run: Run, level_s: float) -> Elasticity | None:
     """Of the time that is compared (`summary.span`). None: an application in components, no CPU samples, no answers.
 
     The demand at a moment is the fewest replicas with which M/M/c answers within ``level_s`` on average, at the rate
-    that the load asks for and the service time that the run shows: a replica's CPU per answer over its quota.
+    that the load asks for and the service time that the run shows: a replica's CPU per answer over its quota, once it
+    has caught up (if it does), since replicas that start use CPU, too, and answer nothing.
     """
     from_s, to_s = span(run)
     if len(run.info.scaling) != 1 or run.replicas.empty:
         return None
     (scaling,) = run.info.scaling.values()
-    used = cpu_by_role(run.resources, from_s, to_s)
-    right = right_answers(durations(run.requests, timeout_s=run.info.timeout_s), from_s, to_s)
+    serving_s = _serving_from_s(run, from_s, to_s)
+    used = cpu_by_role(run.resources, serving_s, to_s)
+    right = right_answers(durations(run.requests, timeout_s=run.info.timeout_s), serving_s, to_s)
     if "replica" not in used.index or not right:
         return None
     service_s = float(used.loc["replica", "cpu_s"]) / right / min(float(scaling["cpu_cores"]), 1.0)
@@ -58,6 +63,15 @@ def elasticity(run: Run, level_s: float) -> Elasticity | None:
     demand = np.array([needed_replicas(float(rate), service_s, level_s) for rate in rates], dtype=float)
     supply = replicas_in_all(run.replicas)
     return of_steps(times, demand, supply["t_s"].to_numpy(float), supply["ready"].to_numpy(float), from_s, to_s)
+
+
+def _serving_from_s(run: Run, from_s: float, to_s: float) -> float:
+    """When the last needed new replica was ready; ``from_s`` without a step, or where that is too late."""
+    if run.info.step_s is None:
+        return from_s
+    horizon_s = to_s - from_s
+    caught_s = caught_up_s(run, from_s, horizon_s, provisioning(run, from_s, horizon_s).needed)
+    return from_s + caught_s if caught_s <= horizon_s - WINDOW_S else from_s
 
 
 def needed_replicas(rate_rps: float, service_s: float, level_s: float) -> int:

@@ -79,7 +79,7 @@ P3: Final = Endpoint(
 )
 PRIMARY: Final = (P1, P2, P3)
 # Shown by a notebook; the rest after a click.
-_SHOWN: Final = ("pair", "label", "n_blocks", "ratio", "low", "high", "p_holm", "verdict")
+_SHOWN: Final = ("pair", "label", "n_blocks", "ratio", "low", "high", "p_holm", "aa_low", "aa_high", "verdict", "notes")
 _OVER_LEVEL: Final = ("over_level_difference_s", "over_level_low_s", "over_level_high_s")
 
 

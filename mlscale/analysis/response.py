@@ -7,9 +7,10 @@ from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 
 from mlscale.analysis.durations import By
-from mlscale.analysis.moving import WINDOW_S, moving_exact
+from mlscale.analysis.moving import KNOWN_SHARE, WINDOW_S, moving_exact
 from mlscale.analysis.provisioning import Provisioning, grew_before, provisioning
 from mlscale.analysis.sustained_crossing import SustainedCrossing, first_sustained, knots, weighted_median
 from mlscale.analysis.windows import Floats
@@ -130,6 +131,13 @@ def recovery(run: Run, level_s: float | None, *, window_s: float = WINDOW_S, by:
     return _recovery(_means(run, window_s, horizon_of(run), by), level_s, window_s)
 
 
+def confirmed_s(run: Run, level_s: float | None, window_s: float) -> float:
+    """T_slo + W; NaN where the mean of the window is known for less than `KNOWN_SHARE` of the horizon (METHOD §2)."""
+    means = _means(run, window_s, horizon_of(run), "intended")
+    known = means.widths[np.isfinite(means.values)].sum() >= KNOWN_SHARE * means.horizon_s
+    return _recovery(means, level_s, window_s).t_slo_s + window_s if known else NAN
+
+
 @dataclass(frozen=True)
 class _Means:
     """m_u from t0 to t0 + H: ``values`` hold from ``starts`` on for ``widths``, s."""
@@ -163,7 +171,14 @@ def _recovery(means: _Means, level_s: float | None, window_s: float) -> Recovery
         raise MlscaleError(f"L = {level_s} s", "level_s", "give a positive level")
     over = means.values > level_s
     slo = first_sustained(means.starts, means.values <= level_s, over, window_s, means.t0 + means.horizon_s)
-    return Recovery(means.horizon_s, slo.time_s, slo.censored, slo.violated_s, float(means.widths[over].sum()))
+    return Recovery(means.horizon_s, slo.time_s, slo.censored, slo.violated_s, _over_s(means, over))
+
+
+def _over_s(means: _Means, over: npt.NDArray[np.bool_]) -> float:
+    """The time over L. A window without a value counts as the last one that has one: when a closed loop stalls, no
+    request is sent, so the mean is unknown while it is at its worst."""
+    last_known = np.maximum.accumulate(np.where(np.isfinite(means.values), np.arange(len(over)), -1))
+    return float(means.widths[(last_known >= 0) & over[last_known]].sum())
 
 
 def _schedule_start(run: Run) -> float:

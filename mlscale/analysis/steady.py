@@ -153,8 +153,14 @@ def steady_table(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def steady_sentences(rows: pd.DataFrame) -> list[str]:
-    """What each environment spends more than the quickest one in steady state, and on what, from `steady_table`."""
-    table = steady_table(rows).sort_values("response (ms)", kind="stable")
+    """What each environment spends more than the quickest one in steady state, and on what, from `steady_table`.
+
+    Args:
+        rows: of `summarise`, every attempt of one cell; environments with too many invalid runs are left out.
+    """
+    shown = design.runs_for_figures(rows)
+    comparable = shown["valid"].astype(bool) & ~shown["environment"].isin(design.refused(design.invalid_share(rows)))
+    table = steady_table(shown[comparable]).sort_values("response (ms)", kind="stable")
     sentences = []
     for name, slow in table.iloc[1:].iterrows():
         quick = table.iloc[0]

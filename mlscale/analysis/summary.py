@@ -19,7 +19,7 @@ from mlscale.analysis.durations import (
 from mlscale.analysis.host_use import host_use
 from mlscale.analysis.moving import LAST_REQUESTS, WINDOW_S, WINDOWS_S, knots_mean, last_n, moving_exact
 from mlscale.analysis.resources import SERVING, cpu_by_role, cpu_per_answer, throttling
-from mlscale.analysis.response import horizon_of, recovery, upscaling_response
+from mlscale.analysis.response import confirmed_s, horizon_of, recovery, upscaling_response
 from mlscale.analysis.steady import steady_state
 from mlscale.analysis.validity import judge
 from mlscale.analysis.variance import PARTS, variance_parts
@@ -182,6 +182,7 @@ def _parts(run: Run, from_s: float, to_s: float) -> dict[str, float]:
     Correct answers only: a failure has neither replica nor service time, and its 30 s would dominate every part.
     """
     ends = from_s + WINDOW_S * np.arange(1, int((to_s - from_s) / WINDOW_S + 1e-9) + 1)
+    ends = np.nextafter(ends, -np.inf)  # a window includes its end; clients that join at the step send at from_s
     table = variance_parts(run.requests, WINDOW_S, "intended", include_failures=False, at_s=ends)
     split = table[table["split"].astype(bool)]
     return {
@@ -202,7 +203,7 @@ def _by_window(run: Run, level_s: float | None, from_s: float, to_s: float) -> d
         row[f"mean_m_{name}_s"], row[f"mean_sigma_{name}_s"] = knots_mean(exact, from_s, to_s)
         confirmed = NAN
         if run.info.step_s is not None and to_s - from_s > window_s:
-            confirmed = recovery(run, level_s, window_s=window_s).t_slo_s + window_s
+            confirmed = confirmed_s(run, level_s, window_s)
         row[f"t_slo_confirmed_{name}_s"] = confirmed
     last = last_n(run.requests, LAST_REQUESTS, timeout_s=timeout_s)
     row["mean_m_last50_s"], row["mean_sigma_last50_s"] = knots_mean(last, from_s, to_s)

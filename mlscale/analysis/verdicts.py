@@ -72,7 +72,7 @@ def _verdict(
             "",
             "; ".join(notes),
         )
-    if (row["over_level_difference_s"] > 0) == a_wins and np.isfinite(row["over_level_difference_s"]):
+    if row["over_level_difference_s"] > 0 if a_wins else row["over_level_difference_s"] < 0:
         notes.append(f"but {loser} is over L for fewer seconds in all")
     if not for_every_window(selected, str(row["endpoint"]), row["a"], row["b"]):
         return f"refused: {winner} {words.better} than {loser}, but not for every W", "", "; ".join(notes)

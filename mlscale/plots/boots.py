@@ -250,5 +250,5 @@ def _headline(means: pd.DataFrame) -> str:
 def _slope_text(line: Slope | None) -> str:
     if line is None:
         return "time until $m_t$ is below L again, by machine boot time"
-    reach = f"95 % interval {line.low:.2f} to {line.high:.2f}, n = {line.n}"
+    reach = f"95 % interval {line.low:.2f} to {line.high:.2f}, n = {line.n}{line.left_out}"
     return f"each second of boot makes the recovery {line.slope:.2f} s later ({reach})"

@@ -70,6 +70,8 @@ def results(
         "low",
         "high",
         "p_holm",
+        "aa_low",
+        "aa_high",
         "verdict",
         "favours",
         "notes",
@@ -128,7 +130,20 @@ def pairs(content: Mapping[str, Any]) -> list[Row]:
 def _summary(content: Mapping[str, Any]) -> tuple[str, str]:
     bullets = "\n".join(f"- {sentence}" for sentence in sentences(content))
     table = pairs(content)
-    return bullets, f"**Ratio (95 % interval): verdict**\n\n{markdown_table(table)}" if table else ""
+    tables = f"**Ratio (95 % interval): verdict**\n\n{markdown_table(table)}\n\n{_floor(content)}" if table else ""
+    return bullets, tables.strip()
+
+
+def _floor(content: Mapping[str, Any]) -> str:
+    """Between which ratios two equal environments come out, by endpoint; where pairs differ, the widest."""
+    known = [row for row in content["effects"] if row["aa_low"] is not None]
+    names = list(dict.fromkeys(f"{row['endpoint']} {row['label']}" for row in known))
+    ranges = []
+    for name in names:
+        ends = [(row["aa_low"], row["aa_high"]) for row in known if f"{row['endpoint']} {row['label']}" == name]
+        ranges.append(f"{name} {min(low for low, _ in ends):.2f} to {max(high for _, high in ends):.2f}")
+    what = "Noise floor (95 % range of the ratio when nothing differs, from environments that ran twice in a block)"
+    return f"*{what}: {'; '.join(ranges)}.*" if ranges else ""
 
 
 def cell_results(runs: Sequence[Run], level_s: float) -> dict[str, Any]:
@@ -366,10 +381,9 @@ def _pairs(effects: Iterable[Row]) -> list[Row]:
     for row in effects:
         text = "" if row["ratio"] is None else f"{row['ratio']:.2f}"
         text += "" if row["low"] is None else f" ({row['low']:.2f} to {row['high']:.2f})"
-        verdict_text = (
-            row["verdict"].replace(row["a"], display_name(row["a"])).replace(row["b"], display_name(row["b"]))
-        )
-        verdict = f"{text}: {verdict_text}" if text else verdict_text
+        verdict = ": ".join(filter(None, (text, "; ".join(filter(None, (row["verdict"], row["notes"]))))))
+        for name in (row["a"], row["b"]):
+            verdict = verdict.replace(name, display_name(name))
         table.setdefault(_pair(row), {"pair": _pair(row)})[f"{row['endpoint']} {row['label']}"] = verdict
     return list(table.values())
 

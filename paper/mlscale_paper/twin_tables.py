@@ -290,7 +290,8 @@ def live_evidence(effects: pd.DataFrame, boots: pd.DataFrame) -> dict[str, str]:
     said = {}
     slope = slope_on_boot(boots)
     if slope is not None:
-        said["F2"] = f"rehearsed live: {slope.slope:.2f} s later per s of boot ({slope.low:.2f} to {slope.high:.2f})"
+        interval = f"{slope.low:.2f} to {slope.high:.2f}{slope.left_out}"
+        said["F2"] = f"rehearsed live: {slope.slope:.2f} s later per s of boot ({interval})"
     for row in effects.to_dict("records"):
         if {row["a"], row["b"]} == {"k3s", "torchserve"} and row["endpoint"] == "P1" and np.isfinite(row["ratio"]):
             said["F4"] = f"measured live: {row['pair']} {row['ratio']:.2f} ({row['low']:.2f} to {row['high']:.2f})"

@@ -70,6 +70,14 @@ def test_one_block_is_told_without_intervals(runs: list[Run]) -> None:
     assert "too few blocks" in told
 
 
+def test_caveats_and_the_noise_floor_stand_beside_the_ratios(found: dict[str, Any]) -> None:
+    first, *others = found["effects"]
+    text = rendered({**found, "effects": [first | {"notes": "but rayserve is over L for fewer seconds"}, *others]})
+    assert "; but Ray Serve is over L for fewer seconds |" in text
+    (floor,) = [line for line in text.splitlines() if line.startswith("*Noise floor")]
+    assert f"P1 mean response {first['aa_low']:.2f} to {first['aa_high']:.2f}; " in floor
+
+
 def test_a_further_table_stands_below(found: dict[str, Any]) -> None:
     text = rendered(found)
     assert "**One more**\n\n| what | value |\n| --- | --- |\n| a | 1235 |\n| b |  |\n| c | 0.123 |" in text

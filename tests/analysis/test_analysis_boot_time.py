@@ -60,7 +60,10 @@ def test_where_nothing_hides_the_boot_a_second_of_it_costs_a_second(rows: pd.Dat
     line = slope_on_boot(rows[rows["boot_s"].isna() | (rows["boot_s"] > 5)])
     assert line is not None
     assert line.low < 1 < line.high or line.slope == pytest.approx(1, abs=0.1)
-    assert line.n == 6
+    assert (line.n, line.left_out) == (6, "")
+    late = slope_on_boot(rows.assign(t_slo_censored=rows["t_slo_censored"] | (rows.index == rows.index[7])))
+    assert late is not None
+    assert late.left_out == ", at least: without 1 that did not recover"
     assert slope_on_boot(rows[rows["variant"].isin(["boot 0s", "boot 10s"])]) is None, "two boot times are no line"
 
 

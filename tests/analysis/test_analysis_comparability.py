@@ -54,3 +54,7 @@ def test_simulated_runs_other_files_and_blocks_are_named(tmp_path: Path) -> None
     runs = make_experiment(tmp_path / "c", {"torchserve": SHORT, "rayserve": SHORT}, blocks=6)
     (sentence,) = comparability_sentences(summarise(runs, 0.5))
     assert sentence.endswith("6 blocks, with p-values in cell core.")
+    rows = summarise(runs, 0.5)
+    bad = rows.assign(valid=(rows["environment"] != "rayserve") | (rows["block"] > 2))
+    (sentence,) = comparability_sentences(bad)
+    assert "nothing can be compared. No claim may rest on rayserve: over 20% of the runs are invalid" in sentence

@@ -297,8 +297,11 @@ def test_seconds_over_l_stand_beside_the_first_recovery() -> None:
     assert found.loc["P3", "favours"] == "a"
     assert "but b is over L for fewer seconds in all" in found.loc["P3", "notes"]
     assert found.loc[["P1", "P2"], "over_level_difference_s"].isna().all()
-    agreeing = compare(rows.assign(over_level_s=90.0 - rows["over_level_s"])).set_index("endpoint")
-    assert "over L" not in agreeing.loc["P3", "notes"]
+    for over_level_s in (90.0 - rows["over_level_s"], 50.0):
+        agreeing = compare(rows.assign(over_level_s=over_level_s)).set_index("endpoint")
+        assert "over L" not in agreeing.loc["P3", "notes"]
+    turned = compare(rows.assign(over_level_s=50.0), pairs=[("b", "a")]).set_index("endpoint")
+    assert "over L" not in turned.loc["P3", "notes"], "as many seconds on both sides"
 
 
 def test_ties_at_one_are_on_neither_side() -> None:

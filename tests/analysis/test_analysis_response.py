@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mlscale.analysis.response import horizon_of, upscaling_response
+from mlscale.analysis.response import confirmed_s, horizon_of, upscaling_response
 from mlscale.analysis.sustained_crossing import first_sustained, weighted_median
 from mlscale.runs import (
     ClosedLoop,
@@ -87,7 +87,18 @@ def test_unknown_windows_never_count_as_met(tmp_path: Path) -> None:
     intended = np.r_[np.arange(0, 70, 1 / RATE), np.arange(90, 165, 1 / RATE)]
     response = np.where((intended >= 45) & (intended < 70), 1.0, 0.1)
     run = write_run(tmp_path / "r", requests_frame(intended, response), info())
-    assert upscaling_response(run, 0.5).t_slo_s == pytest.approx(90.0 - 45.0 + 9 / RATE, abs=1e-6)
+    found = upscaling_response(run, 0.5)
+    assert found.t_slo_s == pytest.approx(90.0 - 45.0 + 9 / RATE, abs=1e-6)
+    assert found.over_level_s == pytest.approx(found.t_slo_s, abs=3.0), (
+        "a stalled service is over L while nothing is sent"
+    )
+
+
+def test_a_window_that_is_often_empty_confirms_nothing(tmp_path: Path) -> None:
+    """Four requests a second: windows of 2 s have fewer than 10."""
+    run = write_run(tmp_path / "r", requests_frame(np.arange(0, 165, 0.25), 0.1), info())
+    assert np.isnan(confirmed_s(run, 0.5, 2.0))
+    assert confirmed_s(run, 0.5, 5.0) == 5.0
 
 
 def test_hanging_requests_count_as_the_timeout(tmp_path: Path) -> None:

@@ -124,6 +124,8 @@ def test_what_the_steady_state_is_made_of(rows: pd.DataFrame) -> None:
     ratio = table.loc["slow", "response (ms)"] / table["response (ms)"].min()
     assert any(f"slow takes {ratio:.2f} times as long" in sentence for sentence in steady_sentences(marked))
     assert len(steady_sentences(marked)) == 2
+    bad = marked.assign(valid=(marked["environment"] != "late") | (marked["block"] > 2))
+    assert not any("late" in sentence for sentence in steady_sentences(bad)), "a third of its runs is invalid"
 
 
 def test_published_runs_add_up() -> None:

@@ -46,6 +46,13 @@ def test_parts_of_sigma_sum_up(run: Run) -> None:
     assert found["windows_split_share"] > 0.9
 
 
+def test_requests_sent_at_the_very_step_are_in_its_first_window(tmp_path: Path) -> None:
+    intended = np.r_[np.full(12, 45.0), np.arange(45.5, 165, 0.25)]
+    response = np.r_[np.tile([0.1, 2.1], 6), np.full(len(intended) - 12, 0.1)]
+    found = run_summary(write_run(tmp_path / "r", requests_frame(intended, response), info()), 0.5)
+    assert found["sigma_total_s2"] > 0.01, "the only spread is theirs"
+
+
 def test_failures_by_status(tmp_path: Path) -> None:
     status = ["ok"] * 6 + ["timeout", "wrong_answer", "http_5xx", "unfinished"]
     frame = requests_frame(50 + 0.1 * np.arange(10), 0.2, status=status)

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from mlscale.analysis.elasticity import elasticity, needed_replicas, of_steps
-from mlscale.runs import load_runs
+from mlscale.runs import Event, ReplicaSample, ResourceSample, load_runs
+from synthetic_runs import info, requests_frame, write_run
 
 REFERENCE = Path(__file__).parents[2] / "data/reference"
 
@@ -29,6 +30,24 @@ def test_demand_is_the_fewest_replicas_that_are_quick_enough() -> None:
     assert needed_replicas(7.9, 0.1, 0.5) == 1, "M/M/1: 0.1 / (1 - 0.8) = 0.5 s at 8 requests/s"
     assert needed_replicas(8.1, 0.1, 0.5) == 2
     assert needed_replicas(8.0, 0.1, 0.05) == 2, "service alone is too slow: 70 % busy"
+
+
+def test_replicas_that_start_use_cpu_that_no_answer_needs(tmp_path: Path) -> None:
+    """A second replica starts with the step and is ready 20 s later; until then it uses three times as much CPU."""
+    found = []
+    for starting_cores in (0.1, 0.9):
+        used = [
+            ResourceSample(float(t), "app", name, "replica", starting_cores if name == "b" and t <= 65 else 0.3, 1e6)
+            for name, first in (("a", 0), ("b", 45))
+            for t in range(first, 165)
+        ]
+        counts = [ReplicaSample(float(t), "app", 1 + (t > 45), int(45 < t < 65), 1 + (t >= 65)) for t in range(165)]
+        began = [Event(46.0, "app", "replica_created", "b"), Event(65.0, "app", "replica_ready", "b")]
+        requests = requests_frame(np.arange(0, 165, 0.1), 0.2)
+        run = write_run(tmp_path / f"{starting_cores}", requests, info(), [*used, *counts, *began])
+        found.append(elasticity(run, 0.5))
+    assert found[0] is not None
+    assert found[0] == found[1]
 
 
 @pytest.mark.parametrize("level_s", [0.45, 1.0])
