@@ -358,6 +358,8 @@ class MemoryAccount:
         return {}
 
     def _describe_stacks(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        if "StackName" not in given:
+            self.calls.append(("cloudformation", "ListStacks"))  # a right that this needs too
         stacks = [self._stack(given["StackName"])] if "StackName" in given else list(self.stacks.values())
         page, token = self._page([self._told(stack) for stack in stacks], given.get("NextToken"))
         return {"Stacks": page, **token}
@@ -391,6 +393,8 @@ class MemoryAccount:
 
     def _run_task(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
         self._cluster(given["cluster"])
+        if "propagateTags" in given or "tags" in given:
+            self.calls.append(("ecs", "TagResource"))  # a right of its own
         (override,) = given["overrides"]["containerOverrides"]
         command = {each["name"]: each["value"] for each in override["environment"]}
         task = self._task(given["cluster"], given["taskDefinition"], given["startedBy"], command)
@@ -479,19 +483,25 @@ class MemoryAccount:
     def _get_metric_data(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
         period_s = given["MetricDataQueries"][0]["MetricStat"]["Period"]
         first, last = given["StartTime"].timestamp(), given["EndTime"].timestamp()
-        begins = [k * period_s for k in range(int(first // period_s) + 1, int((last - 60) // period_s))]
+        begins = [k * period_s for k in range(int(first // period_s) + 1, int(last // period_s))]
         moments = [datetime.fromtimestamp(begin, UTC) for begin in begins]
-        values = {"cpu": 80.0, "tasks": float(self.desired)}
+        # The newest are incomplete: not all tasks have reported.
+        of_begin = [(begin, self.clock.s - begin - period_s > 110) for begin in begins]
+        created = [task.created_at for task in self.tasks.values() if not task.started_by]
+        values = {
+            "cpu": [80.0 if whole else 30.0 for _, whole in of_begin],
+            "tasks": [sum(made <= begin for made in created) if whole else 1.0 for begin, whole in of_begin],
+        }
         return {
             "MetricDataResults": [
                 {
                     "Id": name,
                     "Label": name,
                     "Timestamps": moments,
-                    "Values": [value] * len(moments),
+                    "Values": numbers,
                     "StatusCode": "Complete",
                 }
-                for name, value in values.items()
+                for name, numbers in values.items()
             ],
             "Messages": [],
         }

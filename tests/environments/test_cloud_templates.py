@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,41 @@ def test_the_guard_s_roles_name_every_action_and_narrow_what_changes_things() ->
         assert not [action for action in actions if "*" in action], name
         if statement["Resource"] == "*" and not all(":Describe" in action or ":Get" in action for action in actions):
             assert statement["Condition"], f"{name}: {actions}"
+
+
+# Of services that no template uses, of kinds of VPC gateways aside; the cluster's own role makes EKS's profile.
+UNUSED = {"cognito-idp:DescribeUserPoolClient", "iam:GetInstanceProfile", "kms:DescribeKey"}
+UNUSED |= {"lambda:GetProvisionedConcurrencyConfig"}
+
+
+def test_cloudformation_s_role_may_read_whatever_the_kinds_of_resources_read() -> None:
+    """As their schemas, which cfn-lint brings along, declare it."""
+    schemas = Path(str(files("cfnlint.data.schemas"))) / "resources"
+    kinds = {body["Type"] for name in RUNS for body in template(name)["Resources"].values()}
+    needed = set()
+    for schema in (json.loads(file.read_text()) for file in schemas.glob("*.json")):
+        if schema["typeName"] in kinds:
+            handlers = [schema["handlers"].get(name, {}) for name in ("create", "read", "delete")]
+            needed |= {action for handler in handlers for action in handler.get("permissions", ())}
+    reads = {action for action in needed if re.search(":(Describe|Get|List)", action)}
+    allowed = {
+        action
+        for name, statement in statements(template("guard.yaml"))
+        for action in ([statement["Action"]] if isinstance(statement["Action"], str) else statement["Action"])
+        if name == "CloudFormationRole"
+    }
+    assert len(reads) > 40
+    assert reads - allowed == UNUSED
+    addons = {action for action in needed if re.search("eks:(Create|Delete)Addon", action)}
+    assert addons <= allowed
+
+
+def test_a_cluster_is_in_standard_support_and_measures_cpu() -> None:
+    found = template("eks.yaml")
+    (cluster,) = of_type(found, "AWS::EKS::Cluster").values()
+    assert cluster["UpgradePolicy"] == {"SupportType": "STANDARD"}
+    assert float(found["Parameters"]["KubernetesVersion"]["Default"]) > 1.34, "whose standard support has ended"
+    assert [addon["AddonName"] for addon in of_type(found, "AWS::EKS::Addon").values()] == ["metrics-server"]
 
 
 def test_only_services_take_the_guard_s_roles() -> None:

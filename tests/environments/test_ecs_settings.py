@@ -31,6 +31,11 @@ def test_a_custom_metric_is_read_once_a_minute() -> None:
         EcsScaling(metric="in_flight", target=1.0, metric_period_s=20)
 
 
+def test_fewest_instances_above_the_most_are_refused() -> None:
+    with pytest.raises(ValidationError, match=r"min_instances \(10\) is above max_instances \(2\)"):
+        EcsScaling(launch="ec2", min_instances=10, max_instances=2)
+
+
 @pytest.mark.parametrize("arm", ["shipped", "matched", "static-min", "static-max"])
 def test_every_arm_exists_on_aws(arm: str) -> None:
     settings = EcsScaling.of_arm(arm)

@@ -10,12 +10,14 @@ import ssl
 import tempfile
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from mlscale.environments.kubernetes.client import Api, Place, Unreachable, connect
+from mlscale.environments.kubernetes.cluster import look
 from onenode.certificates import Leaf, issue, new_authority
 
 HALVES = {
@@ -56,6 +58,27 @@ def kubeconfig(folder: Path, address: str, user: str = "{}", more: str = "") -> 
 def test_half_an_answer_is_none(api: Api) -> None:
     with pytest.raises(Unreachable, match="the API server does not answer"):
         api.get("/api/v1/pods")
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>welcome</html>"])
+def test_a_server_of_something_else_is_named_as_such(tmp_path: Path, body: bytes) -> None:
+    class Other(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Other) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with closing(connect(Place(str(kubeconfig(tmp_path, f"http://127.0.0.1:{server.server_address[1]}"))))) as api:
+            with pytest.raises(Unreachable, match="not a Kubernetes API server") as caught:
+                look(api)
+            assert caught.value.where == f"{api.server}/version"
+        server.shutdown()
 
 
 def test_a_watch_yields_whole_events_and_is_closed_from_another_thread(tmp_path: Path) -> None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import socket
+import time
+from contextlib import closing
 from typing import Any
 
 import pytest
 from kubernetes import client
 from kubernetes_shapes import event, metadata, plain, pod, running, terminated, waiting
 
+from mlscale.environments import App, Component
+from mlscale.environments.kubernetes.client import Place
 from mlscale.environments.kubernetes.diagnosis import Trouble, diagnose
-from mlscale.environments.kubernetes.endpoint_probe import candidates
+from mlscale.environments.kubernetes.endpoint_probe import candidates, reachable
 from mlscale.environments.kubernetes.facts import (
     DOCUMENTED,
     distribution,
@@ -18,7 +23,7 @@ from mlscale.environments.kubernetes.facts import (
     metric_resolution,
     quota_period_s,
 )
-from mlscale.environments.kubernetes.preflight import room_problems
+from mlscale.environments.kubernetes.preflight import cluster_problems, room_problems
 from mlscale.environments.kubernetes.rollout import read_log
 from mlscale.environments.kubernetes.settings import KubernetesScaling
 from mlscale.runs.clock import go_duration_s
@@ -116,6 +121,36 @@ def test_nothing_is_said_of_pods_that_come_up() -> None:
     assert found(pod(scheduled=True, ready=True, state=running())) is None
 
 
+def test_a_pod_that_can_t_be_set_up_and_one_that_could_after_all() -> None:
+    """Events stay when what they tell of is over."""
+    said = event("Pod", "app-1", "FailedCreatePodSandBox", "no address is free")
+    creating = pod(scheduled=True, state=waiting("ContainerCreating"))
+    assert "can't be set up: no address is free" in text(found(creating, events=(said,)))
+    assert found(pod(scheduled=True, ready=True, state=running()), events=(said,)) is None
+    assert found(events=(said,)) is None, "it is gone"
+    assert found(creating, events=(said, event("Pod", "app-1", "Pulling", "Pulling image"))) is None
+
+
+def test_every_right_that_a_run_uses_is_asked_for() -> None:
+    class Denying:
+        """Stands in for an API server that allows nothing."""
+
+        place = Place("/nowhere/kubeconfig", "x")
+
+        def post(self, path: str, review: Any) -> dict[str, Any]:
+            return {"status": {"allowed": False}}
+
+    app = App("demo", "1", (Component("app", "m:f"),), "app", image="app:1")
+    fixed = {"app": KubernetesScaling(min_replicas=1, max_replicas=1)}
+    problems = cluster_problems(Denying(), app, fixed, None, None, lambda: 15.0)  # type: ignore[arg-type]
+    said = {problem.what for problem in problems}
+    applied = ("namespaces", "configmaps", "services", "deployments.apps", "horizontalpodautoscalers.autoscaling")
+    followed = ("pods", "events", "deployments.apps", "horizontalpodautoscalers.autoscaling")
+    assert {f"may not {verb} {what}" for what in applied for verb in ("create", "patch")} <= said
+    assert {f"may not {verb} {what}" for what in followed for verb in ("list", "watch")} <= said
+    assert {"may not delete namespaces", "may not delete configmaps", "may not get pods/log"} <= said
+
+
 def node(provider: str = "", **labels: str) -> dict[str, Any]:
     address = [
         client.V1NodeAddress(type="InternalIP", address="10.0.0.7"),
@@ -179,6 +214,14 @@ def test_where_load_may_come_in() -> None:
     ]
     service["status"] = {"loadBalancer": {"ingress": [{"hostname": "lb.example"}]}}
     assert candidates(service, [])[0] == "http://lb.example:8080"
+
+
+def test_addresses_that_are_silent_share_the_time() -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as silent:
+        urls = [f"http://127.0.0.1:{silent.getsockname()[1]}"] * 4
+        began = time.monotonic()
+        assert reachable(urls, 0.4) is None
+        assert time.monotonic() - began < 4
 
 
 def test_room_is_counted_by_requests() -> None:

@@ -166,6 +166,13 @@ def test_a_deletion_that_is_under_way_is_waited_for(ledger: Ledger) -> None:
     assert refusing.thing is None
 
 
+def test_without_the_right_to_end_pods_the_namespace_s_deletion_ends_them(ledger: Ledger) -> None:
+    refusing = FakeApi((FILLED + 2, False), error=Refused(403, "Forbidden", "no", "delete", "configmaps"))
+    whole_life(refusing, ledger)
+    assert refusing.thing is None
+    assert ledger.open_entries == ()
+
+
 def _calls_of(api: FakeApi, ledger: Ledger) -> list[tuple[str, str]]:
     with pytest.raises(KeyboardInterrupt):
         interrupted_run(api, ledger)

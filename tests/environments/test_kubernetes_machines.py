@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 from kubernetes_shapes import ORIGIN_T, change, pod
 
+from mlscale.environments.kubernetes.cluster import Cluster
+from mlscale.environments.kubernetes.eks import Eks
 from mlscale.environments.kubernetes.load_job import load_pod
 from mlscale.environments.kubernetes.machine_settings import MachineScaling
 from mlscale.environments.kubernetes.machines import MachineWatch
@@ -109,6 +113,37 @@ def test_a_pool_asks_for_what_the_settings_say() -> None:
         each["values"] for each in made["spec"]["template"]["spec"]["requirements"] if each["key"].endswith("type")
     ][:1]
     assert types == list(scaling.machine_types)
+
+
+@pytest.mark.parametrize("given", ["c7i.large, m7i.large", '["c7i.large", "m7i.large"]', ["c7i.large", "m7i.large"]])
+def test_types_are_given_as_text_too(given: object) -> None:
+    assert MachineScaling.model_validate({"machine_types": given}).machine_types == ("c7i.large", "m7i.large")
+
+
+class FakeApi:
+    """Stands in for an API server that has a node class, and nothing else."""
+
+    def find(self, path: str) -> dict[str, Any] | None:
+        return {} if "/nodeclasses/" in path or "/ec2nodeclasses/" in path else None
+
+
+def live_problems(**settings: Any) -> list[str]:
+    scaling = MachineScaling.model_validate(settings)
+    cluster = Cluster({}, (), None, None)
+    return [each.what for each in Eks().no_room(FakeApi(), cluster, {"app": scaling}, "live")]  # type: ignore[arg-type]
+
+
+def test_auto_mode_starts_no_machine_of_one_core() -> None:
+    (problem,) = live_problems(machine_types="c7a.medium,c7i.large")
+    assert "EKS Auto Mode never starts c7a.medium:" in problem
+    assert live_problems(machine_types="c7a.medium", node_class="karpenter.k8s.aws/EC2NodeClass/default") == []
+    (shown,) = re.findall(r"machine_types=(\S+) --out", (Path(__file__).parents[2] / "docs" / "aws.md").read_text())
+    assert live_problems(machine_types=shown) == []
+
+
+def test_room_is_kept_free_where_its_pods_priority_exists() -> None:
+    (problem,) = live_problems(machine_types="c7i.large", buffer_replicas=1)
+    assert "no PriorityClass mlscale-buffer" in problem
 
 
 def test_live_and_rehearsed_pools_differ_in_what_makes_machines_and_in_their_types() -> None:

@@ -135,7 +135,7 @@ def test_a_forbidden_verb_is_named(api: Api, cluster: Path, monkeypatch: pytest.
     rules = [
         {"apiGroups": [""], "resources": ["*"], "verbs": ["*"]},
         {"apiGroups": ["apps", "metrics.k8s.io", "external.metrics.k8s.io"], "resources": ["*"], "verbs": ["*"]},
-        {"apiGroups": ["autoscaling"], "resources": ["horizontalpodautoscalers"], "verbs": ["watch"]},
+        {"apiGroups": ["autoscaling"], "resources": ["horizontalpodautoscalers"], "verbs": ["create", "list", "watch"]},
     ]
     authority = json.loads(cluster.read_text())["clusters"][0]["cluster"]["certificate-authority-data"]
     with limited_user(api, "mlscale-test-limited", rules) as token:

@@ -5,6 +5,9 @@ Built from AWS's documentation and service models (see docs/aws.md); it has neve
 
 from __future__ import annotations
 
+import getpass
+import platform
+import re
 import sys
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -222,15 +225,15 @@ def _plan(app: App, scaling: EcsScaling, guard: object, account: Account) -> Pla
         "LoadCpu": str(round(1024 * scaling.load_cores)),
         "LoadMemory": str(scaling.load_memory_mib),
     }
-    tags = {"mlscale:run": name, "mlscale:owner": owner(), "mlscale:expires": expires_at}
+    tags = {"mlscale:run": name, "mlscale:owner": owner(account), "mlscale:expires": expires_at}
     return Plan(name, _template(), parameters, tags, guard.cloudformation_role)
 
 
-def owner() -> str:
-    """The owner in the stacks' tags: this machine's user."""
-    import getpass
-
-    return getpass.getuser()
+def owner(account: Account) -> str:
+    """The owner in the stacks' tags: user and machine, whose ledgers know the stacks in use, and AWS's name of the
+    caller without that of a role's session, which may be made up each time."""
+    arn = re.sub(r"(:assumed-role/.*)/.*", r"\1", account.call("sts", "get_caller_identity")["Arn"])
+    return re.sub(r"[^\w .:/=+@-]", "_", f"{getpass.getuser()}@{platform.node()} {arn}")[:256]  # what a tag may hold
 
 
 def _summary(plan: Plan, resources: Sequence[tuple[str, str]], cost: str) -> str:

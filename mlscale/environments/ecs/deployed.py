@@ -21,8 +21,11 @@ SERVICE: Final = "app"
 _STATE_S: Final = 2.0
 _DECISIONS_S: Final = 10.0
 _METRICS_S: Final = 20.0
-# How long CloudWatch's values may be delayed.
+# How far back CloudWatch is asked.
 _METRICS_LATE: Final = timedelta(minutes=5)
+# How long after a period's end its values are taken, s: tasks report separately and late, so a mean is incomplete at
+# first, and each period is taken once.
+_METRICS_SETTLED_S: Final = 120.0
 # Most tasks that one describe_tasks call accepts.
 _TASKS_PER_CALL: Final = 100
 
@@ -56,7 +59,8 @@ class EcsDeployed:
         )
 
     def observe(self, clock: RunClock, stop: threading.Event) -> Iterator[Observation]:
-        """Poll AWS until ``stop`` is set, then once more for values that arrive late.
+        """Poll AWS until ``stop`` is set, then once more for values that arrive late; the CPU of the last two minutes
+        stays unknown.
 
         Raises:
             ObservationLost: AWS no longer answers.
@@ -142,6 +146,9 @@ class EcsDeployed:
             EndTime=end,
         )
         by_id = {str(row["Id"]): dict(zip(row["Timestamps"], row["Values"], strict=True)) for row in results}
+        settled = end - timedelta(seconds=period_s + _METRICS_SETTLED_S)
         for moment, percent in by_id.get("cpu", {}).items():
+            if moment > settled:
+                continue
             tasks = round(by_id.get("tasks", {}).get(moment, 1.0))
             yield from watch.usage([moment], [percent], period_s, self.scaling.cpu_cores, tasks)

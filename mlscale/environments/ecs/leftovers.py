@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from datetime import UTC, datetime
+from datetime import datetime
 
 from mlscale.environments.ecs import owner, remove
 from mlscale.environments.ecs.account import Account
@@ -13,7 +13,7 @@ RUN, OWNER, EXPIRES = "mlscale:run", "mlscale:owner", "mlscale:expires"
 
 
 def remove_leftovers(account: Account, living: Collection[str]) -> list[str]:
-    """Delete this user's stacks that no run on this machine is using.
+    """Delete stacks of runs: one's own that no run on this machine is using, and others' that should have expired.
 
     Args:
         living: stacks that runs on this machine are using.
@@ -22,11 +22,13 @@ def remove_leftovers(account: Account, living: Collection[str]) -> list[str]:
     Raises:
         MlscaleError: a stack could not be deleted.
     """
-    report = []
+    report, me = [], owner(account)
     for stack in account.listed("cloudformation", "describe_stacks", "Stacks"):
         name = str(stack["StackName"])
         tags = {tag["Key"]: tag["Value"] for tag in stack.get("Tags", ())}
-        if not name.startswith(PREFIX) or name in living or tags.get(OWNER) != owner():
+        if not name.startswith(PREFIX) or name in living:
+            continue
+        if tags.get(OWNER) != me and not (EXPIRES in tags and _has_expired(account, tags[EXPIRES])):
             continue
         remove(account, name)
         report.append(f"removed aws-stack: {name} in {account.region}")
@@ -36,14 +38,14 @@ def remove_leftovers(account: Account, living: Collection[str]) -> list[str]:
     )
     for resource in tagged:
         tags = {tag["Key"]: tag["Value"] for tag in resource.get("Tags", ())}
-        if tags.get(RUN) not in remaining and _has_expired(tags.get(EXPIRES, "")):
+        if tags.get(RUN) not in remaining and _has_expired(account, tags.get(EXPIRES, "")):
             report.append(f"still tagged, though its stack is gone: {resource['ResourceARN']}")
     return report
 
 
-def _has_expired(expires: str) -> bool:
-    """Only expired resources count, since the tagging API lists deleted ones for a while."""
+def _has_expired(account: Account, expires: str) -> bool:
+    """Of tagged resources, only expired ones count, since the tagging API lists deleted ones for a while."""
     try:
-        return datetime.fromisoformat(expires) < datetime.now(UTC)
+        return datetime.fromisoformat(expires).timestamp() < account.now()
     except ValueError:
         return True

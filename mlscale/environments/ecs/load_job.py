@@ -70,7 +70,6 @@ class FargateJob:
             count=1,
             networkConfiguration=self._network,
             overrides={"containerOverrides": [{"name": _CONTAINER, "environment": variables}]},
-            propagateTags="TASK_DEFINITION",
             startedBy="mlscale",
         )
         if not answer.get("tasks"):

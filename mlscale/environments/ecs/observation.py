@@ -38,7 +38,7 @@ class ServiceWatch:
 
     def __init__(self, component: str, zero_at: float, within_s: float, initial: int) -> None:
         self._component, self._zero_at, self._within_s = component, zero_at, within_s
-        self._desired = initial
+        self._decided = initial
         self._seen: set[tuple[str, str]] = set()
         self._addresses: dict[str, str] = {}
         self._held = ""
@@ -74,10 +74,10 @@ class ServiceWatch:
             reason = f"{activity.get('StatusCode', '')}: {activity.get('Cause', '')}"
             held = [str(cause.get("Code")) for cause in activity.get("NotScaledReasons", ())]
             wanted = _DESIRED.search(str(activity.get("Description", "")))
-            before, after = self._desired, self._desired if held or wanted is None else int(wanted[1])
+            before, after = self._decided, self._decided if held or wanted is None else int(wanted[1])
             if before == after and reason == self._held:
                 continue
-            self._held, self._desired = (reason if before == after else ""), after
+            self._held, self._decided = (reason if before == after else ""), after
             detail = {"from": before, "to": after, "reason": reason, **({"held_by": held} if held else {})}
             yield self._event(activity["StartTime"], "scale_decision", "", detail)
 
@@ -87,15 +87,14 @@ class ServiceWatch:
             identity = f"{item['AlarmName']} {item['Timestamp'].isoformat()}"
             if self._first(identity, "alarm"):
                 reason = f"{item['AlarmName']}: {item.get('HistorySummary', '')}"
-                detail = {"from": self._desired, "to": self._desired, "reason": reason}
+                detail = {"from": self._decided, "to": self._decided, "reason": reason}
                 yield self._event(item["Timestamp"], "scale_decision", "", detail)
 
     def replicas(self, service: Mapping[str, Any], health: Sequence[Mapping[str, Any]], at: float) -> ReplicaSample:
         """``describe_services`` and ``describe_target_health`` at ``at``."""
-        self._desired = int(service["desiredCount"])
+        desired, existing = int(service["desiredCount"]), int(service["runningCount"]) + int(service["pendingCount"])
         ready = sum(target["TargetHealth"]["State"] == "healthy" for target in health)
-        existing = int(service["runningCount"]) + int(service["pendingCount"])
-        return ReplicaSample(at - self._zero_at, self._component, self._desired, max(0, existing - ready), ready)
+        return ReplicaSample(at - self._zero_at, self._component, desired, max(0, existing - ready), ready)
 
     def usage(
         self, moments: Sequence[datetime], cpu_percent: Sequence[float], period_s: float, cores: float, tasks: int

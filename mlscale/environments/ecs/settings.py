@@ -74,6 +74,8 @@ class EcsScaling(Scaling):
                     f"a Fargate task of {self.cpu_cores:g} vCPU has {memory[0]} to {memory[-1]} MiB "
                     f"in certain steps, not {self.memory_mib}"
                 )
+        elif self.min_instances > self.max_instances:
+            raise ValueError(f"min_instances ({self.min_instances}) is above max_instances ({self.max_instances})")
         return self
 
     @classmethod

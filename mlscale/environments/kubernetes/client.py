@@ -173,7 +173,15 @@ class Api:
 
     def _json(self, method: str, path: str, query: Query = _NO_QUERY, **options: Any) -> dict[str, Any]:
         """``options``: of `_open`."""
-        content: dict[str, Any] = json.loads(self._read(self._open(method, path, query, **options)) or b"{}")
+        data = self._read(self._open(method, path, query, **options))
+        try:
+            content: dict[str, Any] = json.loads(data)
+        except ValueError as error:
+            raise Unreachable(
+                "not a Kubernetes API server: its answer is not JSON",
+                self.server + path,
+                "set KUBECONFIG to a cluster's, or fix its server",
+            ) from error
         return content
 
     def _read(self, response: Any) -> bytes:

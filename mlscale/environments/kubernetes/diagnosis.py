@@ -35,7 +35,7 @@ class Trouble:
 
 
 def diagnose(
-    pods: Iterable[Json], deployments: Iterable[Json], events: Sequence[Json], log_of: LogOf, *, machines_scale: bool
+    pods: Sequence[Json], deployments: Iterable[Json], events: Sequence[Json], log_of: LogOf, *, machines_scale: bool
 ) -> Trouble | None:
     """The first obstacle that keeps pods from becoming ready; None if there is none so far.
 
@@ -51,7 +51,7 @@ def diagnose(
         failure = condition(deployment, "ReplicaFailure")
         if failure.get("status") == "True":
             return _creation_trouble(deployment, str(failure.get("message", "")))
-    return _mount_trouble(events)
+    return _mount_trouble(pods, events)
 
 
 def _container_trouble(pod: Json, events: Sequence[Json], log_of: LogOf) -> Trouble | None:
@@ -100,10 +100,13 @@ def _creation_trouble(deployment: Json, text: str) -> Trouble:
     return Trouble(MlscaleError(f"pods can't be created: {text}", where, "see the message"), patience_s=5.0)
 
 
-def _mount_trouble(events: Sequence[Json]) -> Trouble | None:
+def _mount_trouble(pods: Sequence[Json], events: Sequence[Json]) -> Trouble | None:
+    """Events outlive what they tell of: they count while their pod is still being set up, and pulls no image yet."""
+    waiting = {str(pod["metadata"]["name"]) for pod in pods if _waits_for_setup(pod)}
+    waiting -= {_subject(event) for event in events if event.get("reason") in ("Pulling", "Pulled")}
     for event in events:
-        if event.get("reason") in ("FailedMount", "FailedCreatePodSandBox"):
-            pod = str((event.get("involvedObject") or {}).get("name", ""))
+        pod = _subject(event)
+        if pod in waiting and event.get("reason") in ("FailedMount", "FailedCreatePodSandBox"):
             return Trouble(
                 MlscaleError(
                     f"the pod can't be set up: {event.get('message', '')}", f"pod {pod}", "see the node's kubelet"
@@ -111,6 +114,15 @@ def _mount_trouble(events: Sequence[Json]) -> Trouble | None:
                 patience_s=30.0,
             )
     return None
+
+
+def _waits_for_setup(pod: Json) -> bool:
+    state = container_status(pod).get("state") or {}
+    return str((state.get("waiting") or {}).get("reason", "")) == "ContainerCreating"
+
+
+def _subject(event: Json) -> str:
+    return str((event.get("involvedObject") or {}).get("name", ""))
 
 
 def _image(pod: Json) -> str:
@@ -121,8 +133,6 @@ def _image(pod: Json) -> str:
 def _longest_message(events: Sequence[Json], pod: str, reason: str) -> str:
     """The longest message of events with this reason about the pod: it names the cause."""
     messages = [
-        str(event.get("message", ""))
-        for event in events
-        if event.get("reason") == reason and (event.get("involvedObject") or {}).get("name") == pod
+        str(event.get("message", "")) for event in events if event.get("reason") == reason and _subject(event) == pod
     ]
     return max(messages, key=len, default="")

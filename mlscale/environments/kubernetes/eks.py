@@ -20,6 +20,7 @@ from mlscale.environments.kubernetes.client import Api, Refused
 from mlscale.environments.kubernetes.cluster import Cluster
 from mlscale.environments.kubernetes.environment import KubernetesEnvironment, Room
 from mlscale.environments.kubernetes.machine_settings import MachineScaling
+from mlscale.environments.kubernetes.names import BUFFER_PRIORITY
 from mlscale.environments.kubernetes.paths import path_of
 from mlscale.environments.machine_types import RESERVED_CORES, catalogue
 from mlscale.host.ledger import Ledger, LedgerEntry
@@ -31,6 +32,9 @@ _DOCUMENT: Final = "docs/aws.md"
 _NODE_GROUP: Final = "eks.amazonaws.com/nodegroup"
 # The ConfigMap in kube-system that a Cluster Autoscaler reports in.
 _AUTOSCALER: Final = "cluster-autoscaler-status"
+# Group of Auto Mode's node classes; it starts machines with more cores than that (EKS user guide, "Managed instances").
+_AUTO_MODE: Final = "eks.amazonaws.com/"
+_AUTO_MODE_CORES: Final = 1.0
 
 
 class Eks(KubernetesEnvironment):
@@ -119,7 +123,7 @@ class Eks(KubernetesEnvironment):
 
 
 def _no_machines(api: Api, scaling: MachineScaling, mode: Mode) -> Iterator[Problem]:
-    """Why no machine could be added."""
+    """Why no machine could be added, or no room kept free on one."""
     if mode == "live" and scaling.node_group is not None:
         where, what = path_of("ConfigMap", _AUTOSCALER, "kube-system"), "no Cluster Autoscaler reports in kube-system"
         remedy = f"install it, or omit node_group; see {_DOCUMENT}"
@@ -127,13 +131,19 @@ def _no_machines(api: Api, scaling: MachineScaling, mode: Mode) -> Iterator[Prob
         node_class = node_pool.NODE_CLASS if mode == "rehearsal" else scaling.node_class
         where, what = node_pool.class_path(node_class), f"the cluster has no node class {node_class}"
         remedy = _REMEDY if mode == "rehearsal" else f"set --scaling node_class=GROUP/KIND/NAME, see {_DOCUMENT}"
-    try:
-        existing = api.find(where)
-    except Refused as refused:
-        yield Problem(f"may not be read: {refused.message}", where, remedy)
-        return
-    if existing is None:
-        yield Problem(what, where, remedy)
+    needed = [(where, what, remedy)]
+    if mode == "live" and scaling.buffer_replicas:
+        create = f"kubectl create priorityclass {BUFFER_PRIORITY} --value=-10 --preemption-policy=Never"
+        what = f"the cluster has no PriorityClass {BUFFER_PRIORITY} for buffer_replicas"
+        needed.append((path_of("PriorityClass", BUFFER_PRIORITY), what, create))
+    for where, what, remedy in needed:
+        try:
+            existing = api.find(where)
+        except Refused as refused:
+            yield Problem(f"may not be read: {refused.message}", where, remedy)
+            continue
+        if existing is None:
+            yield Problem(what, where, remedy)
 
 
 def _of_machines(scalings: Mapping[str, Scaling]) -> MachineScaling:
@@ -150,10 +160,15 @@ def _machine_problems(component: str, scaling: MachineScaling, mode: Mode) -> It
         except MlscaleError as error:
             yield Problem(error.what, f"{where}, boot", error.remedy)
     unknown = [name for name in scaling.machine_types if name not in cores]
+    auto = mode == "live" and scaling.node_group is None and scaling.node_class.startswith(_AUTO_MODE)
+    started = [name for name in cores if not auto or cores[name] > _AUTO_MODE_CORES]
+    remedy = f"set --scaling machine_types=... (choose from: {', '.join(started)})"
     if unknown:
-        remedy = f"set --scaling machine_types=... (choose from: {', '.join(cores)})"
         yield Problem(f"unknown machine type {', '.join(unknown)}", where, remedy)
         return
+    small = [name for name in scaling.machine_types if name not in started]
+    if small:
+        yield Problem(f"EKS Auto Mode never starts {', '.join(small)}: it wants more than 1 core", where, remedy)
     room = max(cores[name] for name in scaling.machine_types) - RESERVED_CORES
     if scaling.cpu_cores > room:
         yield Problem(

@@ -36,14 +36,15 @@ def candidates(service: Json, nodes: Iterable[Json], preferred: Sequence[str] = 
 
 
 def reachable(urls: Sequence[str], at_most_s: float) -> str | None:
-    """The first of ``urls`` whose /readyz answers 200; None where none does within ``at_most_s``.
+    """The first of ``urls`` whose /readyz answers 200; None where none does within about ``at_most_s``.
 
-    They are retried, since a Service answers only shortly after its pod is ready.
+    They are retried, since a Service answers only shortly after its pod is ready. Many share the time, so that each is
+    asked once.
     """
     deadline = time.monotonic() + at_most_s
     while urls:
         for url in urls:
-            if _ready(url):
+            if _ready(url, min(_ASK_S, at_most_s / len(urls))):
                 return url
         if time.monotonic() > deadline:
             return None
@@ -78,8 +79,8 @@ def _addresses(nodes: Iterable[Json]) -> list[str]:
     return addresses["ExternalIP"] + addresses["InternalIP"]
 
 
-def _ready(url: str) -> bool:
-    connection = _connection(url, _ASK_S)
+def _ready(url: str, at_most_s: float) -> bool:
+    connection = _connection(url, at_most_s)
     try:
         connection.request("GET", "/readyz")
         return connection.getresponse().status == 200

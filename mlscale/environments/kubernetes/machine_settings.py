@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from mlscale.environments.base import PaidBy
 from mlscale.environments.kubernetes.settings import KubernetesScaling
@@ -48,6 +49,14 @@ class MachineScaling(KubernetesScaling):
     buffer_replicas: int = Field(
         default=0, ge=0, le=64, description="replicas to reserve room for, by pods that are preempted at once"
     )
+
+    @field_validator("machine_types", mode="before")
+    @classmethod
+    def _from_text(cls, given: object) -> object:
+        """As the command line gives them: names with commas between, or a JSON list."""
+        if not isinstance(given, str):
+            return given
+        return json.loads(given) if given.startswith("[") else [name.strip() for name in given.split(",")]
 
     @classmethod
     def paid_by(cls, settings: Mapping[str, Any]) -> PaidBy:

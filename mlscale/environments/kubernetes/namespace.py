@@ -23,6 +23,7 @@ _GONE_S: Final = 90.0
 _LOOK_S: Final = 0.2
 # Some versions answer so if a namespace that is being deleted is deleted again.
 _CONFLICT: Final = 409
+_FORBIDDEN: Final = 403
 
 
 def new_name() -> str:
@@ -130,11 +131,15 @@ def _is_ours(api: Api, name: str, where: str) -> bool:
 def _end_pods(api: Api, name: str, deadline: float) -> None:
     """Delete the owner, and with it everything that creates pods, and wait until the pods are gone: the namespace
     controller retries a namespace that still has pods only half a grace period later."""
-    api.delete(path_of("ConfigMap", OWNER, name), propagationPolicy="Background")
-    while api.get(path_of("Pod", namespace=name), {"limit": 1})["items"]:
-        if time.monotonic() > deadline:
-            return  # the namespace's conditions say what blocks it
-        time.sleep(_LOOK_S)
+    try:
+        api.delete(path_of("ConfigMap", OWNER, name), propagationPolicy="Background")
+        while api.get(path_of("Pod", namespace=name), {"limit": 1})["items"]:
+            if time.monotonic() > deadline:
+                return  # the namespace's conditions say what blocks it
+            time.sleep(_LOOK_S)
+    except Refused as refused:
+        if refused.status != _FORBIDDEN:
+            raise  # else it only takes longer
 
 
 def reap(entry: LedgerEntry, own: Path) -> None:

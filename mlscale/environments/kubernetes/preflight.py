@@ -19,18 +19,17 @@ from mlscale.runs import MlscaleError
 _TOLERANCE: Final = 1e-6
 # Valid Service names (RFC 1035).
 _NAME: Final = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
-_CLUSTER_WIDE: Final = (("create", "Namespace"), ("delete", "Namespace"), ("get", "Namespace"))
-_IN_NAMESPACE: Final = (
-    ("patch", "ConfigMap"),
-    ("patch", "Deployment"),
-    ("patch", "Service"),
-    ("patch", "HorizontalPodAutoscaler"),
-    ("list", "Pod"),
-    ("watch", "Pod"),
-    ("watch", "Event"),
-    ("watch", "Deployment"),
-    ("watch", "HorizontalPodAutoscaler"),
-)
+_APPLY: Final = ("create", "patch")  # both, for what doesn't exist yet
+_FOLLOW: Final = ("list", "watch")
+_RIGHTS: Final[Mapping[str, Sequence[str]]] = {
+    "Namespace": (*_APPLY, "get", "delete"),
+    "ConfigMap": (*_APPLY, "get", "delete"),
+    "Service": (*_APPLY, "get"),
+    "Deployment": (*_APPLY, *_FOLLOW),
+    "HorizontalPodAutoscaler": (*_APPLY, *_FOLLOW),
+    "Pod": _FOLLOW,
+    "Event": _FOLLOW,
+}
 _RIGHTS_REMEDY: Final = "ask an administrator for it; mlscale creates a namespace for each run"
 
 
@@ -85,8 +84,8 @@ def room_problems(nodes: Sequence[Json], pods: Sequence[Json], scalings: Sequenc
 def _missing_rights(api: Api) -> list[Problem]:
     """A problem for each right that a run needs and the user lacks, or one if the server does not tell. Checked by
     SelfSubjectAccessReviews, which leave nothing behind."""
-    wanted = [(verb, kind, "", "") for verb, kind in _CLUSTER_WIDE]
-    wanted += [(verb, kind, "", "mlscale-0") for verb, kind in _IN_NAMESPACE]
+    pairs = [(verb, kind) for kind, verbs in _RIGHTS.items() for verb in verbs]
+    wanted = [(verb, kind, "", "" if kind == "Namespace" else "mlscale-0") for verb, kind in pairs]
     wanted.append(("get", "Pod", "log", "mlscale-0"))
     try:
         with ThreadPoolExecutor(max_workers=8) as pool:
