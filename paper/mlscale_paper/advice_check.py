@@ -25,6 +25,7 @@ from mlscale.runs import MlscaleError, OpenLoop, Run
 from mlscale_paper import design
 from mlscale_paper.attempts import State
 from mlscale_paper.execute import Experiment, estimate_s, measure_missing, missing, prepare
+from mlscale_paper.protocol import Protocol
 from mlscale_twin.profile import read_profile
 from mlscale_twin.strategy.advice import AdviseOptions, advise, in_order_of_merit
 from mlscale_twin.strategy.demand import Demand, demand_of
@@ -102,24 +103,47 @@ def make_plan(
     The piece is the trace's busiest ``seconds``, at the mean rate of each 10 s, scaled so that its busiest `_PEAK_S`
     ask for as much as the protocol's open loop after the step, which the host can serve.
     """
-    protocol = experiment.protocol
-    objective = Objective(p95_s=P95_PER_LEVEL * protocol.level_s)
-    traffic, choices = {}, []
+    objective = Objective(p95_s=P95_PER_LEVEL * experiment.protocol.level_s)
+    traffic, choices = _traffic(traces, seconds, experiment.protocol), []
+    for name, piece in traffic.items():
+        schedule = OpenLoop.model_validate(piece["schedule"])
+        for environment in experiment.environments:
+            chosen = _choices(environment, schedule, objective, experiment, profiles, progress)
+            choices += [{"traffic": name, "environment": environment, **choice} for choice in chosen]
+    made_for = {"p95_s": objective.p95_s, "blocks": experiment.blocks, "profiles": _calibrated(profiles)}
+    return {**made_for, "traffic": traffic, "choices": choices}
+
+
+def check(traces: Sequence[Path], seconds: float, profiles: Sequence[Path]) -> None:
+    """Raise MlscaleError for no length of time, and for files that the plan would take for the same."""
+    if not 0 < seconds < math.inf:
+        raise MlscaleError(f"{seconds:g} s is no length of a piece of traffic", "--seconds", "give a number of seconds")
+    for option, names in (("TRACES", [*map(_name, traces)]), ("--profile", [file.name for file in profiles])):
+        doubles = sorted({name for name in names if names.count(name) > 1})
+        if doubles:
+            raise MlscaleError(f"two files would both be called {doubles[0]!r}", option, "rename one, or name it once")
+
+
+def _name(trace: Path) -> str:
+    return trace.stem.rsplit("_", 1)[-1]
+
+
+def _traffic(traces: Sequence[Path], seconds: float, protocol: Protocol) -> dict[str, Any]:
+    """The piece of each trace, by its name."""
+    traffic = {}
     for trace in traces:
         demand = demand_of(read_schedule(trace))
         start = demand.busiest(round(seconds))
         piece = Demand(demand.rates_rps[start : start + round(seconds)])
         factor = protocol.open_step_rps / piece.busiest_rps(_PEAK_S)
         schedule = piece.scaled(factor).window(0, piece.duration_s)
-        name = trace.stem.rsplit("_", 1)[-1]
         cut = {"trace": trace.name, "from_s": start, "seconds": piece.duration_s, "factor": factor}
-        traffic[name] = {**cut, "schedule": schedule.model_dump(mode="json")}
-        for environment in experiment.environments:
-            chosen = _choices(environment, schedule, objective, experiment, profiles, progress)
-            choices += [{"traffic": name, "environment": environment, **choice} for choice in chosen]
-    calibrated = {file.name: read_profile(file).sha256 for file in profiles}
-    made_for = {"p95_s": objective.p95_s, "blocks": experiment.blocks, "profiles": calibrated}
-    return {**made_for, "traffic": traffic, "choices": choices}
+        traffic[_name(trace)] = {**cut, "schedule": schedule.model_dump(mode="json")}
+    return traffic
+
+
+def _calibrated(profiles: Sequence[Path]) -> dict[str, str]:
+    return {file.name: read_profile(file).sha256 for file in profiles}
 
 
 def _choices(
@@ -159,6 +183,36 @@ def root_in(runs: Path) -> Path:
     return runs / "advice-check"
 
 
+def read_plan(file: Path) -> dict[str, Any]:
+    """The plan (`make_plan`) in ``file``.
+
+    Raises:
+        MlscaleError: it can't be read, or is no plan.
+    """
+    try:
+        chosen = dict(json.loads(file.read_text()))
+        missing_keys = {"p95_s", "blocks", "profiles", "traffic", "choices"} - set(chosen)
+    except (OSError, ValueError, TypeError) as error:
+        raise MlscaleError(f"broken: {error}", str(file), "restore it, or name another --runs") from error
+    if missing_keys:
+        raise MlscaleError(f"broken: no {min(missing_keys)}", str(file), "restore it, or name another --runs")
+    return chosen
+
+
+def _other_than_planned(
+    chosen: Mapping[str, Any], experiment: Experiment, traces: Sequence[Path], seconds: float, profiles: Sequence[Path]
+) -> str | None:
+    """The option that asks for something other than what was planned; None: none does."""
+    environments = {choice["environment"] for choice in chosen["choices"]}
+    same = {
+        "--blocks": chosen["blocks"] == experiment.blocks,
+        "--environments": environments == set(experiment.environments),
+        "--profile": chosen["profiles"] == _calibrated(profiles),
+        "traces or --seconds": chosen["traffic"] == _traffic(traces, seconds, experiment.protocol),
+    }
+    return next((option for option, is_same in same.items() if not is_same), None)
+
+
 def check_advice(
     experiment: Experiment, traces: Sequence[Path], seconds: float, profiles: Sequence[Path] = ()
 ) -> pd.DataFrame:
@@ -168,6 +222,7 @@ def check_advice(
     Raises:
         MlscaleError: something the user can fix; what was measured stays, and the next call resumes.
     """
+    check(traces, seconds, profiles)
     root = root_in(experiment.root)
     planned = AdviceExperiment(**{**experiment.__dict__, "root": root, "cells": ("advice",)})
     prepare(planned)
@@ -176,10 +231,10 @@ def check_advice(
         with Shown() as progress:
             plan = make_plan(experiment, traces, seconds, profiles, progress)
         write_text(file, json.dumps(plan, indent=1) + "\n")
-    chosen = json.loads(file.read_text())
-    if chosen["blocks"] != experiment.blocks:
-        what = f"it was planned for {chosen['blocks']} blocks"
-        raise MlscaleError(what, str(file), "ask for as many, or name another --runs")
+    chosen = read_plan(file)
+    other = _other_than_planned(chosen, experiment, traces, seconds, profiles)
+    if other is not None:
+        raise MlscaleError(f"it was planned with other {other}", str(file), "give the same, or name another --runs")
     planned = replace(planned, chosen=chosen)
     states = planned.states()
     left_s = estimate_s(states, planned.protocol)

@@ -17,7 +17,7 @@ from mlscale.notebook.manifest import Simulated
 from mlscale.plots.style import display_name
 from mlscale.runs import MlscaleError, Run
 from mlscale_paper import places
-from mlscale_paper.advice_check import FILE, judge, measured, plan_of
+from mlscale_paper.advice_check import FILE, judge, measured, plan_of, read_plan
 from mlscale_paper.attempts import IDENTITY, State, state_of
 from mlscale_paper.publish import publish_runs
 from mlscale_paper.results import markdown_table, records
@@ -96,10 +96,10 @@ def read(root: Path | None = None) -> AdviceCheck:
     """
     root = root or folder()
     try:
-        chosen = json.loads((root / FILE).read_text())
         seed = int(json.loads((root / IDENTITY).read_text())["seed"])
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise MlscaleError("no check of an advice is there", str(root), "mlscale experiment check-advice") from error
+    chosen = read_plan(root / FILE)
     return AdviceCheck(chosen, [state_of(planned, root) for planned in plan_of(chosen, seed)])
 
 

@@ -60,7 +60,7 @@ def state_of(planned: PlannedRun, root: Path, max_attempts: int = MOST_ATTEMPTS)
     """
     runs: list[Run] = []
     incomplete: list[Path] = []
-    for folder in sorted((root / planned.folder).glob("attempt-*")):
+    for folder in sorted((root / planned.folder).glob("attempt-[0-9]")):
         if not (folder / "run.json").exists():
             incomplete.append(folder)
             continue
@@ -107,27 +107,28 @@ def run_dirs(states: Iterable[State], environment: str | None = None, cell: str 
 def claim(root: Path, identity: dict[str, str | int | list[str]]) -> None:
     """Bind ``root`` to one experiment (protocol, seed, environments); later calls with a different one are refused.
 
+    What it was not bound to yet (the environments, after a hold-out alone) is added.
+
     Raises:
         MlscaleError: ``root`` holds another experiment, or can't be written.
     """
     from mlscale.atomic import write_text
 
-    file = root / IDENTITY
+    file, existing = root / IDENTITY, {}
     if file.exists():
         try:
-            existing = json.loads(file.read_text())
-        except (OSError, ValueError) as error:
+            existing = dict(json.loads(file.read_text()))
+        except (OSError, ValueError, TypeError) as error:
             raise MlscaleError(f"broken: {error}", str(file), "restore it, or name another --runs") from error
-        differs = [key for key, value in identity.items() if existing.get(key) != value]
+        differs = [key for key, value in identity.items() if existing.get(key, value) != value]
         if differs:
             key = differs[0]
             raise MlscaleError(
-                f"these runs belong to an experiment with another {key} ({existing.get(key)!r}, now {identity[key]!r})",
+                f"these runs belong to an experiment with another {key} ({existing[key]!r}, now {identity[key]!r})",
                 str(root),
                 "name another --runs, or the same as before",
             )
-        return
-    write_text(file, json.dumps(identity, indent=2) + "\n")
+    write_text(file, json.dumps({**existing, **identity}, indent=2) + "\n")
 
 
 def _check_belongs(run: Run, planned: PlannedRun) -> None:

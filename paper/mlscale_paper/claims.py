@@ -143,9 +143,10 @@ def log_errors(part: Comparison, shares: pd.DataFrame) -> Floats:
 
 
 def verdict_of(ratios: Floats) -> Verdict:
-    """By the share of positive log ratios."""
-    share = float(np.mean(ratios > 0))
-    return "implied" if share >= DECISIVE_SHARE else ("contradicted" if share <= 1 - DECISIVE_SHARE else "undecided")
+    """By the shares of positive and negative log ratios; a tie, or an unknown ratio, is on neither side."""
+    if np.mean(ratios > 0) >= DECISIVE_SHARE:
+        return "implied"
+    return "contradicted" if np.mean(ratios < 0) >= DECISIVE_SHARE else "undecided"
 
 
 def all_of(verdicts: Sequence[str]) -> Verdict:

@@ -225,6 +225,8 @@ def check_advice(
     from mlscale_paper.pilot import ensure_protocol
 
     names = _names(environments)
+    execute.check(names, ["core"], blocks)
+    advice_check.check(traces, seconds, profile or ())
     ensure_protocol(execute.root_of(runs, quick=False), names, LoadPhotos, given=protocol, seed=seed)
     experiment = execute.experiment(names, ["core"], blocks, runs, seed=seed)
     table = advice_check.check_advice(experiment, traces, seconds, profile or ())

@@ -61,7 +61,7 @@ def draw_all(experiment: Experiment, states: Sequence[State], bar: Bar, executed
     states = [state for state in states if state.planned.cell not in TWIN_CELLS]
     if not states:
         return
-    scratch = _new_scratch(experiment.figures, output.with_name("drawn"))
+    scratch = _new_scratch(experiment.figures, output.with_name(".drawn.partial"))
     _draw_each(replace(experiment, figures=scratch), states, bar, output)
     _put_in_place(scratch, experiment.figures)
 

@@ -207,7 +207,7 @@ def _measure_place(experiment: Experiment, state: State, place: str, bar: Bar) -
             execute(
                 experiment.notebook(planned.environment),
                 experiment.root / "executed" / f"{'--'.join(folder.relative_to(experiment.root).parts)}.ipynb",
-                _parameters(experiment, state, folder),
+                _parameters(experiment, state, folder, repeated=bool(state.next_attempt or failures)),
                 timeout_s=3 * planned_s + 120,
             )
         except NotebookFailed as error:
@@ -228,7 +228,8 @@ def _measure_place(experiment: Experiment, state: State, place: str, bar: Bar) -
     return state
 
 
-def _parameters(experiment: Experiment, state: State, folder: Path) -> dict[str, Any]:
+def _parameters(experiment: Experiment, state: State, folder: Path, *, repeated: bool) -> dict[str, Any]:
+    """``repeated``: it follows a failed run of its own environment, in place of the planned predecessor's."""
     planned = state.planned
     return {
         "out": str(folder),
@@ -245,7 +246,7 @@ def _parameters(experiment: Experiment, state: State, folder: Path) -> dict[str,
             "cell": f"{planned.cell}/{planned.variant}" if planned.cell in NAMED_CELLS else planned.cell,
             "block": planned.block,
             "position": planned.position,
-            "predecessor": planned.predecessor,
+            "predecessor": planned.environment if repeated else planned.predecessor,
             "aa_label": planned.aa_label,
             "attempt": state.next_attempt,
         },

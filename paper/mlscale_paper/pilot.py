@@ -43,6 +43,8 @@ from onenode.keeper import ClusterKeeper
 
 # Photos in the load's set: few enough to be served twice before time zero, many enough for a mix.
 PHOTOS: Final = 16
+# Where they go, beside the protocol.
+_FOLDER: Final = "photos/load"
 # Photos that are sent in the pilot, of the checkout's set.
 SHOWN: Final = 8
 REPLICA_CORES: Final = 1.5
@@ -58,6 +60,7 @@ _MOST_WRONG: Final = 0.01
 _MOST_OTHER_CORES: Final = 0.1
 # How much longer a start takes under the experiment's quota than under the pilot's; for the time left alone.
 _START_FACTOR: Final = 2.5
+_MOVE: Final = "move them away, or name another --runs"
 _LOADING_S, _CHOOSING_S, _EACH_S = 5.0, 15.0, 35.0
 
 
@@ -87,7 +90,6 @@ def run_pilot(
             is too small.
     """
     check_free(file, runs)
-    photos = file.parent / "photos" / "load"
     planned_s = _LOADING_S + _EACH_S * len(environments) + _CHOOSING_S
     with Bar(planned_s) as bar, tempfile.TemporaryDirectory() as folder:
         bar.step("pilot: what decoding a photo costs here", _LOADING_S)
@@ -99,9 +101,11 @@ def run_pilot(
         host = _host(measured)
         scale = fit(costs, host).photo_s / decoding_s  # of what a shown photo costs
         usual_s = float(np.mean([np.median(source.costs_s(body)) for body in BodySet.read(shown_photos).bodies]))
+        photos = Path(folder) / "chosen"
         source.choose(photos, seed, PHOTOS, scale * usual_s)
         size = fit(costs, host, _decoding_s(photos, source) / _decoding_s(shown_photos, source) * decoding_s)
-        protocol = _protocol(costs, host, size, photos, file)
+        protocol = _protocol(costs, host, size, photos)
+        _copy(photos, file.parent / _FOLDER)  # only now: a pilot that fails leaves the photos of an earlier protocol
         write_protocol(file, protocol, runs)
         for reason in protocol.why.values():
             bar.say(f"pilot: {reason}")
@@ -117,8 +121,8 @@ def ensure_protocol(
     else the result of a pilot run now.
 
     Raises:
-        MlscaleError: the runs were begun under another protocol than the one given; there is none at ``given``; see
-            `run_pilot`.
+        MlscaleError: the runs were begun under another protocol than the one given; there is none at ``given``; other
+            photos are where the protocol's belong; see `run_pilot`.
     """
     file = root / places.protocol_file().name
     chosen = read_protocol(given) if given is not None else None
@@ -129,20 +133,41 @@ def ensure_protocol(
         if chosen is not None and chosen != existing:
             raise MlscaleError("the runs there were begun under another protocol", str(root), "name another --runs")
         return
+    check_free(file, root)
     checkout_protocol = read_protocol(places.protocol_file())
     if chosen is None and checkout_protocol is not None and other_host(checkout_protocol) is None:
         given, chosen = places.protocol_file(), checkout_protocol
     if given is None or chosen is None:
+        if (root / _FOLDER).exists():
+            raise MlscaleError("photos are there without a protocol", str(root / _FOLDER), _MOVE)
         measured = dict.fromkeys("k3s" if name in REHEARSED else name for name in environments)
         run_pilot([*measured], root, file, load_photos, seed=seed)
         return
-    folder = photos_folder(chosen, file)
-    shutil.rmtree(folder, ignore_errors=True)
+    _take_over(photos_folder(chosen, given), photos_folder(chosen, file))
+    write_protocol(file, chosen, root)
+
+
+def _take_over(photos: Path, folder: Path) -> None:
+    """Copy a photo set to ``folder``; photos that are there already are used if they are the same, and never deleted.
+
+    They are compared with ``photos``, not with the protocol's sha256, which older ones computed from other bytes.
+    """
+    content = BodySet.read(photos).facts["sha256"]
+    if folder.exists():
+        if BodySet.read(folder).facts["sha256"] != content:
+            raise MlscaleError("other photos are there", str(folder), _MOVE)
+        return
+    partial = folder.with_name(f"{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)  # of a call that was killed
+    _copy(photos, partial)
+    partial.rename(folder)
+
+
+def _copy(photos: Path, folder: Path) -> None:
     try:
-        shutil.copytree(photos_folder(chosen, given), folder)
+        shutil.copytree(photos, folder, dirs_exist_ok=True)
     except OSError as error:
         raise MlscaleError(f"the photos can't be copied: {error}", str(folder), "make room there") from error
-    write_protocol(file, chosen, root)
 
 
 def costs_of(run: Run, decoding_s: float) -> Measured:
@@ -218,7 +243,7 @@ def _host(measured: Mapping[str, Measured]) -> Host:
     )
 
 
-def _protocol(costs: Mapping[str, Costs], host: Host, size: Size, photos: Path, file: Path) -> Protocol:
+def _protocol(costs: Mapping[str, Costs], host: Host, size: Size, photos: Path) -> Protocol:
     labelled_s = _labelled_s(photos)
     photo_set = BodySet.read(photos)
     sizes = {"max_replicas": size.replicas, "cpu_cores": size.quota_cores}
@@ -227,7 +252,7 @@ def _protocol(costs: Mapping[str, Costs], host: Host, size: Size, photos: Path, 
         made_at=datetime.now(UTC).isoformat(timespec="seconds"),
         host=dict(host_facts()),
         photos=Photos(
-            folder=photos.relative_to(file.parent).as_posix(),
+            folder=_FOLDER,
             count=len(photo_set.bodies),
             sha256=str(photo_set.facts.get("sha256", "")),
             cpu_mean_s=round(size.photo_s, 5),

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from mlscale.atomic import write_text
 from mlscale.errors import first_invalid
@@ -28,6 +28,15 @@ class Photos(BaseModel):
     cpu_mean_s: float | None = None
     cpu_min_s: float | None = None
     cpu_max_s: float | None = None
+
+    @field_validator("folder")
+    @classmethod
+    def _is_below(cls, folder: str) -> str:
+        """An experiment copies the photos to the same place beside its runs, and touches nothing outside."""
+        path = PurePosixPath(folder)
+        if path.is_absolute() or ".." in path.parts or not path.parts:
+            raise ValueError("name a folder below that of protocol.json")
+        return folder
 
 
 class Protocol(BaseModel):
@@ -137,13 +146,13 @@ def read_protocol(file: Path) -> Protocol | None:
         MlscaleError: the file is broken or of another version.
     """
     try:
-        text = file.read_text()
+        content = file.read_bytes()
     except FileNotFoundError:
         return None
     except OSError as error:
         raise MlscaleError(error.strerror or str(error), str(file), "make it readable") from error
     try:
-        return Protocol.model_validate_json(text)
+        return Protocol.model_validate_json(content)
     except ValidationError as error:
         raise MlscaleError(
             f"broken: {first_invalid(error)}", str(file), "restore it, or delete it and run the pilot again"

@@ -26,7 +26,7 @@ from mlscale_paper import places
 from mlscale_paper.attempts import IDENTITY, State, run_dirs
 from mlscale_paper.protocol import published_protocol
 from mlscale_paper.twin_records import CLAIMS, RECORDS, VALIDATION
-from mlscale_paper.variants import CELLS, REHEARSED, TWIN_CELLS
+from mlscale_paper.variants import CELLS, JUDGED, REHEARSED, TWIN_CELLS
 
 if TYPE_CHECKING:
     from mlscale_paper.execute import Experiment
@@ -61,8 +61,10 @@ def publish_runs(runs: Sequence[Run], root: Path, reference: Path) -> Path:
     computations wrote there stays.
 
     Raises:
-        MlscaleError: a run that is not complete, more than `MOST_BYTES`, a place that can't be written.
+        MlscaleError: no run, one that is not complete, more than `MOST_BYTES`, a place that can't be written.
     """
+    if not runs:
+        raise MlscaleError("no run was measured there", str(root), "let the experiment end")
     fresh = reference.with_name(reference.name + ".partial")
     try:
         shutil.rmtree(fresh, ignore_errors=True)
@@ -96,15 +98,20 @@ def experiment_in(root: Path) -> Experiment:
 
     try:
         identity = json.loads((root / IDENTITY).read_text())
-    except (OSError, ValueError) as error:
+        seed, protocol = identity["seed"], identity["protocol"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise MlscaleError("no experiment was measured there", str(root), "name the --runs of one") from error
     cells = [cell for cell in CELLS if (root / cell).is_dir()]
-    blocks = [int(folder.name[6:]) for cell in ("core", "open") for folder in (root / cell).glob("block-*")]
+    if not cells:
+        raise MlscaleError("no cell was measured there", str(root), "name the --runs of an experiment")
+    numbers = [folder.name[6:] for cell in ("core", "open") for folder in (root / cell).glob("block-*")]
+    blocks = [int(number) for number in numbers if number.isdecimal()]
     file = _protocol_of(root)
     block_count = max(blocks, default=1)
-    names = [*identity["environments"], *(REHEARSED if "rehearsal" in cells else ())]
-    result = experiment(names, cells, block_count, root, seed=identity["seed"], protocol_file=file)
-    if identity["protocol"] != result.protocol.sha256():
+    names = [*identity.get("environments", ()), *(REHEARSED if "rehearsal" in cells else ())]
+    # A hold-out alone is bound to no environments: it is part of the plan over all of them.
+    result = experiment(names or JUDGED, cells, block_count, root, seed=seed, protocol_file=file)
+    if protocol != result.protocol.sha256():
         raise MlscaleError("measured under another protocol", str(root), f"restore {file}")
     return result
 

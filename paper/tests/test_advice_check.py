@@ -14,8 +14,18 @@ import pytest
 from mlscale.loadgen.traces import read_recording
 from mlscale.plots.style import plotted
 from mlscale.runs import MlscaleError, Trace
+from mlscale_paper import advice_check as module
 from mlscale_paper import places
-from mlscale_paper.advice_check import FILE, AdviceExperiment, interval, judge, make_plan, plan_of, surely_better
+from mlscale_paper.advice_check import (
+    FILE,
+    AdviceExperiment,
+    check_advice,
+    interval,
+    judge,
+    make_plan,
+    plan_of,
+    surely_better,
+)
 from mlscale_paper.advice_published import document, publish, read
 from mlscale_paper.attempts import IDENTITY, State
 from mlscale_paper.execute import Experiment
@@ -72,6 +82,50 @@ def test_a_plan_is_a_piece_of_the_trace_that_the_host_can_serve(experiment: Expe
     assert names[0] == "torchserve-advised"
     assert 2 <= len(names) <= 5
     assert all(choice["scaling"]["max_replicas"] <= experiment.protocol.replicas for choice in plan["choices"])
+
+
+@pytest.mark.parametrize("seconds", [float("nan"), float("inf"), 0.0])
+def test_a_piece_of_no_length_is_one_line(experiment: Experiment, seconds: float) -> None:
+    with pytest.raises(MlscaleError, match="no length of a piece"):
+        check_advice(experiment, [], seconds)
+
+
+def test_files_that_would_be_taken_for_the_same_are_refused(experiment: Experiment) -> None:
+    with pytest.raises(MlscaleError, match="both be called 'load'"):
+        check_advice(experiment, [Path("mon/load.csv"), Path("tue/load.csv")], 60.0)
+    with pytest.raises(MlscaleError, match=r"both be called 'own\.json'"):
+        check_advice(experiment, [], 60.0, [Path("one/own.json"), Path("two/own.json")])
+
+
+def test_a_plan_is_of_what_it_was_made_for(
+    experiment: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = [{key: value for key, value in choice.items() if key != "traffic"} for choice in CHOICES]
+    monkeypatch.setattr(module, "_choices", lambda *args: made)
+    monkeypatch.setattr(module, "measure_missing", lambda planned, states, bar: states)
+    days = []
+    for day, gap_s in (("mon", 0.1), ("tue", 0.2)):
+        days.append(tmp_path / day / "load.csv")
+        days[-1].parent.mkdir()
+        days[-1].write_text("time_s\n" + "\n".join(f"{gap_s * place:.1f}" for place in range(1000)) + "\n")
+    for _ in range(2):
+        assert list(check_advice(experiment, days[:1], 60.0)["verdict"]) == ["not measured"]
+    own = tmp_path / "own.json"
+    own.write_text(read_profile("torchserve").model_dump_json())
+    changed: list[tuple[str, Experiment, Path, float, list[Path]]] = [
+        ("--blocks", replace(experiment, blocks=2), days[0], 60.0, []),
+        ("--environments", replace(experiment, environments=("torchserve", "k3s")), days[0], 60.0, []),
+        ("--profile", experiment, days[0], 60.0, [own]),
+        ("traces or --seconds", experiment, days[1], 60.0, []),
+        ("traces or --seconds", experiment, days[0], 50.0, []),
+    ]
+    for named, other, trace, seconds, profiles in changed:
+        with pytest.raises(MlscaleError, match=f"planned with other {named}"):
+            check_advice(other, [trace], seconds, profiles)
+    for broken in ("{", "{}", "[1]"):
+        (tmp_path / "advice-check" / FILE).write_text(broken)
+        with pytest.raises(MlscaleError, match=rf"{FILE}: broken"):
+            check_advice(experiment, days[:1], 60.0)
 
 
 def figures(slow: float, usd: float) -> Figures:

@@ -18,7 +18,7 @@ from mlscale.host.facts import host_facts
 from mlscale.progress import Bar
 from mlscale.runs import MlscaleError, RunInfo, RunWriter, Validity, load_run
 from mlscale_paper import execute as module
-from mlscale_paper.attempts import attempt_folder, run_dirs, set_aside, state_of
+from mlscale_paper.attempts import attempt_folder, claim, run_dirs, set_aside, state_of
 from mlscale_paper.design import PlannedRun
 from mlscale_paper.drawing import draw_all
 from mlscale_paper.execute import Experiment, estimate_s, run
@@ -162,7 +162,7 @@ def test_a_drawing_that_is_stopped_leaves_the_figures_as_they_were(
     run(experiment)
     assert shown.read_text() == "new"
     assert [file.name for file in experiment.figures.iterdir()] == [shown.name]
-    assert not (experiment.root / "drawn").exists()
+    assert not list(experiment.root.glob(".drawn*"))
 
 
 def test_what_there_are_no_runs_for_is_not_drawn_and_said(
@@ -221,6 +221,7 @@ def test_an_invalid_run_is_repeated_at_once_at_most_twice(
     first, second = experiment.plan
     assert outs == [f"{first.folder}/attempt-{number}" for number in range(attempts)] + [f"{second.folder}/attempt-0"]
     assert [call["labels"]["attempt"] for call in faked.calls] == [*range(attempts), 0]
+    assert [call["labels"]["predecessor"] for call in faked.calls] == [None, *["test-burner"] * attempts]
     assert experiment.states()[0].word == word
     assert len(run_dirs(experiment.states())) == attempts + 1, "all are kept and handed on"
 
@@ -242,6 +243,7 @@ def test_a_run_that_breaks_is_measured_again_and_one_that_always_breaks_stops_it
     faked.fail = {0: "the source went away"}
     run(experiment)
     assert [state.word for state in experiment.states()] == ["measured", "measured"]
+    assert [call["labels"]["predecessor"] for call in faked.calls] == [None, "test-burner", "test-burner"]
     shutil.rmtree(experiment.root)
     faked.fail = dict.fromkeys(range(20), "the source went away")
     with pytest.raises(MlscaleError, match="the source went away"):
@@ -327,6 +329,25 @@ def test_a_foreign_run_in_a_place_of_the_plan_is_refused(experiment: Experiment)
     RunWriter(attempt_folder(planned, experiment.root, 0), info(parameters)).seal()
     with pytest.raises(MlscaleError, match="not the planned one"):
         experiment.states()
+
+
+def test_what_an_experiment_was_not_bound_to_yet_is_added(tmp_path: Path) -> None:
+    claim(tmp_path, {"seed": 0})
+    for _ in range(2):
+        claim(tmp_path, {"seed": 0, "environments": ["k3s"]})
+    claim(tmp_path, {"seed": 0})
+    with pytest.raises(MlscaleError, match="another environments"):
+        claim(tmp_path, {"seed": 0, "environments": ["eks"]})
+    (tmp_path / "experiment.json").write_text("[1]")
+    with pytest.raises(MlscaleError, match="broken"):
+        claim(tmp_path, {"seed": 0})
+
+
+def test_a_copy_of_an_attempt_is_none(experiment: Experiment, faked: Faked) -> None:
+    run(experiment)
+    folder = attempt_folder(experiment.plan[0], experiment.root, 0)
+    shutil.copytree(folder, folder.with_name("attempt-0.bak"))
+    assert len(experiment.states()[0].runs) == 1
 
 
 def test_set_aside_never_overwrites(experiment: Experiment) -> None:

@@ -15,6 +15,7 @@ from mlscale.runs import ClosedLoop, ClosedStage, MlscaleError, Observation, Res
 from mlscale_paper import pilot, places
 from mlscale_paper.pilot import LOAD_S, SETTLE_S, costs_of, ensure_protocol
 from mlscale_paper.protocol import Photos, Protocol, default_protocol, read_protocol, write_protocol
+from mlscale_paper.sizing import Costs, Host, fit
 from synthetic_runs import info, requests_frame, write_run
 
 END_S = SETTLE_S + LOAD_S
@@ -117,6 +118,81 @@ def test_within_an_experiment_nothing_moves(tmp_path: Path, checkout: Path, monk
     put(tmp_path / "own", level_s=0.77)
     with pytest.raises(MlscaleError, match="begun under another protocol"):
         ensure_protocol(runs, ["torchserve"], refuse, given=tmp_path / "own/protocol.json", seed=0)
+
+
+def test_photos_that_are_there_already_are_used_or_refused_and_never_deleted(
+    tmp_path: Path, checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pilot, "run_pilot", refuse)
+    put(tmp_path / "own")
+    own, runs = tmp_path / "own/protocol.json", tmp_path / "runs"
+    there = runs / "photos/load/photo-000.jpg"
+    there.parent.mkdir(parents=True)
+    there.write_bytes(b"mine")
+    for given, named in ((own, "other photos"), (None, "photos are there without a protocol")):
+        with pytest.raises(MlscaleError, match=named):
+            ensure_protocol(runs, ["torchserve"], refuse, given=given, seed=0)
+        assert there.read_bytes() == b"mine"
+        assert not (runs / "protocol.json").exists()
+    there.write_bytes(b"photo")
+    ensure_protocol(runs, ["torchserve"], refuse, given=own, seed=0)
+    assert read_protocol(runs / "protocol.json") == read_protocol(own)
+
+
+def test_what_a_killed_call_copied_of_the_photos_is_not_among_them(tmp_path: Path, checkout: Path) -> None:
+    put(checkout, host=host_facts())
+    rest = tmp_path / "runs/photos/load.partial/photo-001.jpg"
+    rest.parent.mkdir(parents=True)
+    rest.write_bytes(b"of other photos")
+    ensure_protocol(tmp_path / "runs", ["torchserve"], refuse, given=None, seed=0)
+    assert [str(file.relative_to(tmp_path / "runs/photos")) for file in rest.parents[1].rglob("*.jpg")] == [
+        "load/photo-000.jpg"
+    ]
+
+
+def test_photos_of_blocks_whose_protocol_is_gone_stay(tmp_path: Path, checkout: Path) -> None:
+    put(checkout, host=host_facts())
+    put(tmp_path / "runs")
+    (tmp_path / "runs/protocol.json").unlink()
+    (tmp_path / "runs/photos/load/photo-000.jpg").write_bytes(b"measured with")
+    (tmp_path / "runs/core/block-01").mkdir(parents=True)
+    (tmp_path / "runs/core/block-01/run.json").write_text("{}")
+    with pytest.raises(MlscaleError, match="not moved afterwards"):
+        ensure_protocol(tmp_path / "runs", ["torchserve"], refuse, given=None, seed=0)
+    assert (tmp_path / "runs/photos/load/photo-000.jpg").read_bytes() == b"measured with"
+
+
+class FakedPhotos:
+    """Photos that all cost the same."""
+
+    def costs_s(self, body: bytes) -> list[float]:
+        return [0.03]
+
+    def choose(self, folder: Path, seed: int, count: int, about_s: float) -> None:
+        folder.mkdir(parents=True)
+        (folder / "photo-000.jpg").write_bytes(b"chosen")
+        (folder / "labels.jsonl").write_text('{"file": "photo-000.jpg", "cpu_s": 0.03}\n')
+
+
+def test_a_pilot_that_fails_leaves_the_photos_of_the_protocol_before_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    costs = Costs(0.005, 0.005, 0.05, 0.005, 5e8, 9.0)
+    monkeypatch.setattr(pilot, "_measure_each", lambda *args: ({"k3s": pilot.Measured(costs, 0.002, 0.05)}, 0.03))
+    host = Host(cores=16.0, memory_bytes=64e9, load_s=0.002, other_cores=0.05)
+    sizes = [fit({"k3s": costs}, host)] * 2
+    monkeypatch.setattr(pilot, "fit", lambda *args: sizes.pop())
+    photo, file = tmp_path / "photos/load/photo-000.jpg", tmp_path / "protocol.json"
+    pilot.run_pilot(["k3s"], tmp_path / "runs", file, FakedPhotos)
+    held = read_protocol(file)
+    assert held is not None
+    assert photo.read_bytes() == b"chosen"
+    photo.write_bytes(b"before")
+    sizes.append(fit({"k3s": costs}, host))
+    with pytest.raises(IndexError):
+        pilot.run_pilot(["k3s"], tmp_path / "runs", file, FakedPhotos)
+    assert photo.read_bytes() == b"before"
+    assert read_protocol(file) == held
 
 
 def test_published_protocols_keep_their_names() -> None:

@@ -42,9 +42,17 @@ def test_a_quick_look_does_not_bind_the_protocol(tmp_path: Path) -> None:
     write_protocol(tmp_path / "protocol.json", PROTOCOL, tmp_path / "runs")
 
 
-@pytest.mark.parametrize("text", ["", "{}", '{"version": 2}', "nonsense"])
-def test_a_broken_protocol_is_one_line(tmp_path: Path, text: str) -> None:
-    (tmp_path / "protocol.json").write_text(text)
+@pytest.mark.parametrize("content", [b"", b"{}", b'{"version": 2}', b"nonsense", b'{"made_at": "\xff"}'])
+def test_a_broken_protocol_is_one_line(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "protocol.json").write_bytes(content)
     with pytest.raises(MlscaleError, match=r"protocol\.json: broken") as caught:
         read_protocol(tmp_path / "protocol.json")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("folder", ["../photos", "photos/../..", "/photos", ".", ""])
+def test_photos_lie_below_their_protocol(tmp_path: Path, folder: str) -> None:
+    made = PROTOCOL.model_copy(update={"photos": PROTOCOL.photos.model_copy(update={"folder": folder})})
+    (tmp_path / "protocol.json").write_text(made.model_dump_json())
+    with pytest.raises(MlscaleError, match=r"photos\.folder: name a folder below"):
+        read_protocol(tmp_path / "protocol.json")

@@ -14,10 +14,10 @@ from mlscale.analysis.summary import summarise
 from mlscale.analysis.validity import judge
 from mlscale.runs import MlscaleError, ResourceSample, Role, Run, load_run, load_runs
 from mlscale_paper import publish as module
-from mlscale_paper.attempts import State
+from mlscale_paper.attempts import State, claim
 from mlscale_paper.design import plan
-from mlscale_paper.protocol import Photos, default_protocol
-from mlscale_paper.publish import compact, publish_runs
+from mlscale_paper.protocol import Photos, default_protocol, write_protocol
+from mlscale_paper.publish import compact, experiment_in, publish_runs
 from synthetic_runs import Shape, info, make_experiment, requests_frame, write_run
 
 
@@ -107,6 +107,35 @@ def test_too_much_is_refused_and_what_was_there_stays(
         publish_runs(runs, root, tmp_path / "reference")
     assert len(load_runs(tmp_path / "reference")) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["reference"]
+
+
+def test_without_a_run_what_was_there_stays(runs: list[Run], tmp_path: Path) -> None:
+    root = runs[0].path.parents[1]
+    publish_runs(runs[:1], root, tmp_path / "reference")
+    with pytest.raises(MlscaleError, match="no run was measured"):
+        publish_runs([], root, tmp_path / "reference")
+    assert len(load_runs(tmp_path / "reference")) == 1
+
+
+def test_an_experiment_is_found_as_it_was_measured(tmp_path: Path) -> None:
+    protocol = default_protocol(Photos(folder="photos/load", count=1))
+    write_protocol(tmp_path / "protocol.json", protocol, tmp_path)
+    identity: dict[str, str | int | list[str]] = {"protocol": protocol.sha256(), "seed": 3}
+    claim(tmp_path, identity)
+    with pytest.raises(MlscaleError, match="no cell was measured"):
+        experiment_in(tmp_path)
+    (tmp_path / "holdout").mkdir()
+    held_out = experiment_in(tmp_path)
+    assert {run.cell for run in held_out.plan} == {"holdout"}
+    assert {run.environment for run in held_out.plan} == {"torchserve", "rayserve", "k3s", "eks"}
+    for name in ("block-02", "block-01.bak"):
+        (tmp_path / "core" / name).mkdir(parents=True)
+    claim(tmp_path, {**identity, "environments": ["torchserve"]})
+    both = experiment_in(tmp_path)
+    assert (both.environments, both.blocks, both.seed) == (("torchserve",), 2, 3)
+    (tmp_path / "experiment.json").write_text("{}")
+    with pytest.raises(MlscaleError, match="no experiment was measured"):
+        experiment_in(tmp_path)
 
 
 def test_an_environment_that_the_hold_out_left_out_is_not_missed(runs: list[Run]) -> None:

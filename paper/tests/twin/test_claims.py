@@ -64,6 +64,14 @@ def test_the_number_that_decides_is_found() -> None:
     assert noise["index"].max() < 0.15
 
 
+def test_contradicted_is_what_most_draws_contradict() -> None:
+    for on_no_side in (0.0, np.nan):
+        assert claims.verdict_of(np.full(100, on_no_side)) == "undecided"
+    assert claims.verdict_of(np.array([-1.0] * 95 + [0.0] * 5)) == "contradicted"
+    assert claims.verdict_of(np.array([-1.0] * 94 + [0.0] * 6)) == "undecided"
+    assert claims.verdict_of(np.array([1.0] * 95 + [-1.0] * 5)) == "implied"
+
+
 def test_a_conjunction_needs_all_of_its_parts() -> None:
     assert all_of(["implied", "implied"]) == "implied"
     assert all_of(["implied", "undecided"]) == "undecided"
