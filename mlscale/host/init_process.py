@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final
 
-from mlscale.host.processes import process_start
+from mlscale.host.processes import MARKER_VARIABLE, process_start
 
 # Runs sandbox_init.py and sandbox_enter.py: standard library alone, so that it starts in 10 ms.
 PROGRAM: Final = (sys.executable, "-I", "-S")
@@ -64,8 +64,11 @@ class FirstProcess:
         self.keeper.wait()
 
 
-def start_first_process(grace_s: float, needed: Iterable[Path]) -> FirstProcess | str:
-    """Start process 1 of new namespaces, or return the reason why not. ``needed`` stay visible below /tmp."""
+def start_first_process(grace_s: float, needed: Iterable[Path], marker: str = "") -> FirstProcess | str:
+    """Start process 1 of new namespaces, or return the reason why not. ``needed`` stay visible below /tmp.
+
+    By ``marker`` cleanup finds it and its keeper, which miss the caller's end while they are stopped.
+    """
     if sys.platform != "linux":
         return f"no namespaces: {sys.platform} has none"
     keeper = subprocess.Popen(
@@ -75,6 +78,7 @@ def start_first_process(grace_s: float, needed: Iterable[Path]) -> FirstProcess 
         stderr=subprocess.PIPE,
         start_new_session=True,
         cwd="/",
+        env={**os.environ, MARKER_VARIABLE: marker},
     )
     try:
         reply = _set_up(keeper, {"hidden": HIDDEN, "needed": sorted(_names_in_tmp(needed)), "grace_s": grace_s})

@@ -1,11 +1,13 @@
 """The ledger: what a run is about to create, recorded beforehand so that another process can remove it.
 
 One JSONL file per run in ``${XDG_STATE_HOME:-~/.local/state}/mlscale/ledger``, outside any checkout. Every line is
-synced to the disk before `Ledger.intend` returns. A kill -9 can truncate only the last line, which readers skip.
+synced to the disk before `Ledger.intend` returns. A kill -9 can truncate only the last line, which readers skip. A
+process that gives up what it couldn't remove says so, since it may live on for days (a notebook's kernel).
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -14,7 +16,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -100,10 +102,14 @@ class Ledger:
             return tuple(self._open.values())
 
     def close(self) -> None:
-        """Close the file, and remove it if every entry is done. Idempotent."""
+        """Close the file, and remove it if every entry is done. What isn't is left to cleanup, unless another process
+        owns it. Idempotent."""
         with self._lock:
             if self._file < 0:
                 return
+            if self._open and self.owner.pid == os.getpid():
+                with contextlib.suppress(MlscaleError):  # a full disk: left to cleanup once this process has ended
+                    self._write({"op": "closed"})
             os.close(self._file)
             self._file = -1
             if not self._open:
@@ -138,6 +144,7 @@ class LedgerFile:
     path: Path
     run_id: str
     owner: ProcessIdentity
+    """Counts as ended once it has closed the ledger."""
     created_s: float
     """Wall clock (Unix time), s."""
     open_entries: tuple[LedgerEntry, ...]
@@ -163,7 +170,9 @@ def read_ledger(path: Path) -> LedgerFile | None:
         owner = ProcessIdentity.from_json(head["owner"])
         entries: dict[str, LedgerEntry] = {}
         for line in rest:
-            if line["op"] == "intend":
+            if line["op"] == "closed":
+                owner = replace(owner, start="")
+            elif line["op"] == "intend":
                 entries[line["id"]] = LedgerEntry(line["id"], line["kind"], line["identity"], owner)
             else:
                 entries.pop(line["id"], None)

@@ -1,9 +1,11 @@
-"""Identifying and ending processes. Pids are reused, so a process is pid + start time + boot id (+ pid namespace)."""
+"""Identifying and ending processes. Pids are reused, so a process is pid + start time + boot id (+ pid namespace), and
+a home may be shared, so it is one of a machine."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import platform
 import re
 import signal
 import subprocess
@@ -32,24 +34,27 @@ class ProcessIdentity:
     """One process of one boot.
 
     ``start`` is field 22 of /proc/PID/stat (clock ticks since boot) on Linux, psutil's create_time() elsewhere;
-    ``pid_namespace`` is the namespace in which ``pid`` is valid (empty where the system has none).
+    ``pid_namespace`` is the namespace in which ``pid`` is valid (empty where the system has none), ``machine`` what
+    `machine_id` says (empty: recorded before there was such a field).
     """
 
     pid: int
     start: str
     boot_id: str
     pid_namespace: str = ""
+    machine: str = ""
 
     @classmethod
     def of(cls, pid: int) -> Self | None:
         """The process that has ``pid`` now; None if there is none."""
         start = process_start(pid)
-        return None if start is None else cls(pid, start, boot_id(), pid_namespace())
+        return None if start is None else cls(pid, start, boot_id(), pid_namespace(), machine_id())
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Self:
         """Raises KeyError, TypeError or ValueError if ``data`` isn't an identity."""
-        return cls(int(data["pid"]), str(data["start"]), str(data["boot_id"]), str(data["pid_namespace"]))
+        start, boot, namespace = (str(data[name]) for name in ("start", "boot_id", "pid_namespace"))
+        return cls(int(data["pid"]), start, boot, namespace, str(data.get("machine", "")))
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -57,17 +62,18 @@ class ProcessIdentity:
     def alive(self) -> bool:
         """Whether this very process still runs (a zombie doesn't).
 
-        A process in another pid namespace can't be looked up from here, so it counts as alive until the next boot.
+        One in another pid namespace can't be looked up from here, so it counts as alive until the next boot, and one on
+        another machine (whose ledgers a shared home shows) as alive.
         """
         if self.boot_id != boot_id():
-            return False
+            return self.machine not in ("", machine_id())
         if self.pid_namespace != pid_namespace():
             return True
         return process_start(self.pid) == self.start
 
     def here_and_alive(self) -> bool:
-        """Whether it runs in this pid namespace, so that its pid can be signalled."""
-        return self.pid_namespace == pid_namespace() and self.alive()
+        """Whether it runs on this machine in this pid namespace, so that its pid can be signalled."""
+        return (self.boot_id, self.pid_namespace) == (boot_id(), pid_namespace()) and self.alive()
 
 
 def process_start(pid: int) -> str | None:
@@ -87,6 +93,14 @@ def boot_id() -> str:
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         return subprocess.check_output(["sysctl", "-n", "kern.bootsessionuuid"], text=True, timeout=10).strip()
     return "unknown"
+
+
+def machine_id() -> str:
+    """Identifies this machine beyond a boot: /etc/machine-id, else its node name."""
+    with contextlib.suppress(OSError):
+        if text := Path("/etc/machine-id").read_text().strip():
+            return text
+    return platform.node()
 
 
 def pid_namespace() -> str:

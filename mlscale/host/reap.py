@@ -72,10 +72,12 @@ def cleanup(
             ledger = read_ledger(path)
             if ledger is None:
                 _drop_incomplete(path)
-            elif not ledger.owner.alive() and time.time() - ledger.created_s >= older_than_s:
+            elif not ledger.owner.alive() and _is_older(ledger, older_than_s):
                 removed += _remove_all(ledger, by_kind)
         except FileNotFoundError:
             continue  # its owner or another cleanup has just removed it
+        except OSError as error:
+            failures += [_out_of_reach(path, error)] if strict else []
         except TargetUnreachable as error:
             failures += [error] if strict else []
         except MlscaleError as error:
@@ -87,16 +89,27 @@ def cleanup(
     return removed
 
 
+def _is_older(ledger: LedgerFile, age_s: float) -> bool:
+    """Whether it is that old; of any age is also one from the future, since the clock may have been set back."""
+    return age_s <= 0 or time.time() - ledger.created_s >= age_s
+
+
+def _out_of_reach(path: Path, error: OSError) -> MlscaleError:
+    """Another user's, say, after ``sudo -E``. Like what is on a stopped cluster it must not stop a run."""
+    what = f"the ledger can't be read or removed: {error.strerror or error}"
+    return MlscaleError(what, str(path), "run `mlscale cleanup` as the file's owner")
+
+
 def _remove_all(ledger: LedgerFile, reapers: Mapping[str, Reaper]) -> list[LedgerEntry]:
     """Newest first; if one fails, the others are still tried."""
     removed: list[LedgerEntry] = []
-    failures: list[MlscaleError] = []
+    failures: list[Exception] = []
     for entry in reversed(ledger.open_entries):
         reaper = reapers.get(entry.kind, reap)
         try:
             reaper(entry)
             removed.append(entry)
-        except MlscaleError as error:
+        except (MlscaleError, PermissionError) as error:
             failures.append(error)
     if failures:
         kind = TargetUnreachable if all(isinstance(error, TargetUnreachable) for error in failures) else MlscaleError

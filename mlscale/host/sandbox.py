@@ -236,12 +236,10 @@ class Sandbox:
         try:
             if self._parts.first is not None:
                 self._parts.first.end(grace_s)
-            for process, entry in self._spawned:
-                if entry is not None:
-                    end_group(process.pid, grace_s, process.poll)
-                    self._parts.ledger.done(entry)
-            if not self.isolated:
-                end_marked(self.folder.name, grace_s)
+            self._end_outside(grace_s)
+        except BaseException:
+            self._end_outside(0)
+            raise
         finally:
             if self._parts.first is not None:
                 self._parts.first.kill()
@@ -251,6 +249,16 @@ class Sandbox:
             for process, _ in self._spawned:
                 process.kill()
                 process.wait()
+
+    def _end_outside(self, grace_s: float) -> None:
+        """End what no namespace takes along: process groups, and what has left them."""
+        if self.isolated:
+            return
+        for process, entry in self._spawned:
+            if entry in self._parts.ledger.open_entries:
+                end_group(process.pid, grace_s, process.poll)
+                self._parts.ledger.done(entry)
+        end_marked(self.folder.name, grace_s)
 
 
 @contextmanager
@@ -284,7 +292,7 @@ def open_sandbox(name: str, ledger: Ledger, *, budget: Budget | None = None, gra
         finally:
             remove_tree(groups)
             remove_folder(folder)
-            ledger.done(entry)
+        ledger.done(entry)  # after an interrupted end cleanup has to look for survivors
 
 
 def abilities() -> dict[str, Any]:
@@ -309,7 +317,7 @@ def _build(name: str, folder: Path, ledger: Ledger, tree: Tree | str, grace_s: f
         raise _unwritable(folder, error) from error
     tree = with_groups(tree, ROLES)
     needed = (Path(sys.prefix), Path(sys.base_prefix), HERE, Path.cwd(), Path.home(), folder)
-    first = start_first_process(grace_s, needed)
+    first = start_first_process(grace_s, needed, folder.name)
     reasons = tuple(part for part in (tree, first) if isinstance(part, str))
     parts = _Parts(
         folder, ledger, None if isinstance(first, str) else first, None if isinstance(tree, str) else tree, reasons

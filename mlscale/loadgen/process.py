@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 import threading
@@ -23,6 +24,13 @@ from mlscale.runs.schedule import ClosedLoop, OpenLoop
 _MESSAGE: Final[TypeAdapter[Ready | Beat | Done | Failed]] = TypeAdapter(WorkerMessage)
 _STOP_S: Final = 10.0
 _POLL_S: Final = 0.05
+# How long after its last request's timeout a worker may still run, s: it only closes its stream then. (One that was
+# stopped, by SIGSTOP or a debugger, never ends.)
+_LATE_S: Final = 60.0
+# The same for a job on another machine, whose tables come through the log of its platform.
+_LATE_REMOTE_S: Final = 600.0
+# Why a worker was aborted that got a SIGTERM: not from here, but from a user, or the platform of its job.
+TOLD_TO_STOP: Final = "told to stop (SIGTERM)"
 
 
 @dataclass(frozen=True)
@@ -89,6 +97,7 @@ class LoadProcess:
         self._workers: list[_Worker] = []
         self._spec: LoadSpec | None = None
         self._start_s = 0.0
+        self._overdue_s = math.inf  # time.monotonic()
         self._first_stopped: _Worker | None = None
 
     def __enter__(self) -> Self:
@@ -140,6 +149,8 @@ class LoadProcess:
         for worker in self._workers:
             worker.send(Go(origin_s=origin_s, start_s=start_s).model_dump_json())
         self._start_s = start_s
+        if self._spec is not None:
+            self._overdue_s = origin_s + start_s + self._spec.schedule.duration_s + self._spec.timeout_s
 
     @property
     def not_before_s(self) -> float:
@@ -154,7 +165,11 @@ class LoadProcess:
 
     def poll(self) -> int | None:
         """None while a worker runs; then 0, or a failed worker's exit code. If one worker fails or aborts, the others
-        are stopped."""
+        are stopped.
+
+        Raises:
+            MlscaleError: a worker runs although everything was to be sent and answered long ago.
+        """
         codes = [worker.code() for worker in self._workers]
         early = [worker for worker in self._workers if worker.stopped_early]
         if early:
@@ -162,6 +177,10 @@ class LoadProcess:
             for worker in self._workers:
                 worker.close_stdin()
         if any(code is None for code in codes):
+            late_s = _LATE_REMOTE_S if self.not_before_s else _LATE_S
+            if time.monotonic() > self._overdue_s + late_s:
+                what = f"it still runs {late_s:g} s after the schedule's end and the last request's timeout"
+                raise MlscaleError(what, "load generator", "measure again; the recorded part is kept")
             return None
         return next((code for code in codes if code), 0)
 
@@ -208,7 +227,7 @@ class LoadProcess:
         """Wait for the workers to end. ``aborted`` in the report says why a load was aborted.
 
         Raises:
-            MlscaleError: a worker failed; its stream keeps what was recorded.
+            MlscaleError: a worker failed, hangs or was told to stop; its stream keeps what was recorded.
         """
         try:
             while not self.join(1.0):
@@ -224,6 +243,8 @@ class LoadProcess:
             raise failed
         report = self.report()
         assert report is not None
+        if report.aborted == TOLD_TO_STOP:
+            raise MlscaleError(TOLD_TO_STOP, "load generator", "measure again; the recorded part is kept")
         return report
 
     def report(self) -> StimulusReport | None:
@@ -266,6 +287,7 @@ class _Worker:
         self.beat: Beat | None = None
         self.failed: MlscaleError | None = None
         self._done: Done | None = None
+        self._stopped = False
         self._stderr_lines: deque[str] = deque(maxlen=20)
         self._process = subprocess.Popen(
             [*prefix, sys.executable, "-P", "-m", "mlscale.loadgen.worker"],
@@ -328,6 +350,7 @@ class _Worker:
 
     def close_stdin(self) -> None:
         """Close its standard input, which stops it."""
+        self._stopped = True
         stdin = self._process.stdin
         assert stdin is not None
         try:
@@ -360,8 +383,10 @@ class _Worker:
                     self.ready, self.not_before_s = True, not_before_s
                 case Beat():
                     self.beat = message
-                case Done():
-                    self._done = message
+                case Done(summary=summary):
+                    if self._stopped and summary.aborted == TOLD_TO_STOP:  # to a job elsewhere our stop is a SIGTERM
+                        summary = summary.model_copy(update={"aborted": None})
+                    self._done = Done(summary=summary)
                 case Failed(what=what, where=where, remedy=remedy):
                     self.failed = MlscaleError(what, where, remedy)
             self.responded.set()

@@ -1,7 +1,8 @@
 """The sending process: ``python -m mlscale.loadgen.worker``, controlled through standard input (`spec`).
 
-It reads a `WorkerSpec`, reports `Ready`, reads `Go`, sends its part of the schedule and reports `Done`. SIGTERM or the
-end of standard input (also its parent's death) stops it: open requests are recorded as unfinished, the stream closed.
+It reads a `WorkerSpec`, reports `Ready`, reads `Go`, sends its part of the schedule and reports `Done`. The end of
+standard input (also its parent's death) stops it: open requests are recorded as unfinished, the stream closed. SIGTERM,
+which isn't its parent's doing, does so too, and is reported: what was sent isn't the schedule.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import uvloop
 from mlscale.errors import MlscaleError
 from mlscale.loadgen.bodies import BodySet, bodies_of, load_check
 from mlscale.loadgen.client import Client, open_connections_allowed
+from mlscale.loadgen.process import TOLD_TO_STOP
 from mlscale.loadgen.recorder import Recorder
 from mlscale.loadgen.schedules import Part
 from mlscale.loadgen.send_queue import SendQueue, make_queue
@@ -35,10 +37,16 @@ _BEAT_S: Final = 0.5
 _MAX_LINE: Final = 64 * 2**20
 _BACKLOG_ROWS: Final = 65_536
 
+# Descriptor that messages are written to.
+_messages = 1
+
 
 def main() -> int:
     """Exit code 0: sent, stopped or aborted, and reported; 2: a reported error; 3: the parent is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C and stops its workers
+    global _messages
+    _messages = os.dup(1)
+    os.dup2(2, 1)  # what a check prints must not get between the messages
     try:
         return uvloop.run(_work())
     except MlscaleError as error:
@@ -99,7 +107,7 @@ async def _send(
 ) -> Summary:
     zero_s = go.origin_s + go.start_s
     loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGTERM, sender.stop)
+    loop.add_signal_handler(signal.SIGTERM, sender.abort, TOLD_TO_STOP)
     loop.set_exception_handler(lambda _, context: sender.fail(context))
     stopped.add_done_callback(lambda _: sender.stop())
     late_s = time.monotonic() - zero_s
@@ -187,21 +195,19 @@ async def _next_line(reader: asyncio.StreamReader) -> bytes:
 
 def _send_message(message: Ready | Beat) -> None:
     """Send a message that may be lost: a parent that doesn't read must not delay sending."""
-    descriptor = sys.stdout.fileno()
-    os.set_blocking(descriptor, False)
+    os.set_blocking(_messages, False)
     try:
-        os.write(descriptor, message.model_dump_json().encode() + b"\n")
+        os.write(_messages, message.model_dump_json().encode() + b"\n")
     except (BlockingIOError, BrokenPipeError):  # a full pipe, or the parent is gone: then standard input ends too
         return
 
 
 def _send_last(message: Done | Failed) -> None:
-    descriptor = sys.stdout.fileno()
-    os.set_blocking(descriptor, True)
+    os.set_blocking(_messages, True)
     line = memoryview(message.model_dump_json().encode() + b"\n")
     try:
         while line:
-            line = line[os.write(descriptor, line) :]
+            line = line[os.write(_messages, line) :]
     except BrokenPipeError:  # the parent is gone; the stream keeps what was recorded
         return
 

@@ -6,8 +6,10 @@ A deployed model that can't be loaded, or gives no usable answer, shows only in 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -39,10 +41,14 @@ def try_model(app: App, bodies: BodySet, folder: Path | str) -> Trial:
     check = load_check(app.check, bodies.labels)
     entries = {component.name: component.entry for component in app.components}
     words = (sys.executable, "-P", "-m", __name__, json.dumps(entries), app.front, str(Path(folder).resolve()))
+    gone, held = os.pipe()  # the trial ends when nobody holds the other end, also by kill -9 of this process
     try:
-        done = subprocess.run(words, capture_output=True, text=True, timeout=_AT_MOST_S, check=False)
+        done = subprocess.run(words, stdin=gone, capture_output=True, text=True, timeout=_AT_MOST_S, check=False)
     except subprocess.TimeoutExpired as error:
         raise MlscaleError(f"no answers within {_AT_MOST_S:g} s", app.name, _REMEDY) from error
+    finally:
+        os.close(gone)
+        os.close(held)
     printed = last_lines(done.stdout, 1)
     if done.returncode or not printed:
         (what,) = last_lines(done.stderr, 1) or [f"exit code {done.returncode}"]
@@ -93,6 +99,12 @@ def _tried(entries: dict[str, str], front: str, folder: str) -> dict[str, Any]:
     return {"answers": answers, "cpu_s": (time.process_time() - began_s) / len(answers)}
 
 
+def _end_with_parent() -> None:
+    os.read(0, 1)  # not sys.stdin, whose lock would keep the interpreter from ending
+    os._exit(1)
+
+
 if __name__ == "__main__":
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     add_working_folder()
     sys.stdout.write(json.dumps(_tried(json.loads(sys.argv[1]), sys.argv[2], sys.argv[3])))

@@ -98,6 +98,16 @@ def test_kill_9_of_the_first_process_takes_all_along(start: Start, tmp_path: Pat
     assert caller.left() == []
 
 
+@pytest.mark.parametrize("which", ["first", "keeper"])
+def test_cleanup_ends_what_was_stopped_and_so_missed_its_callers_end(start: Start, tmp_path: Path, which: str) -> None:
+    caller = start("wait")
+    os.kill(caller.about[which], signal.SIGSTOP)
+    caller.process.kill()
+    caller.process.wait(60)
+    cleanup(folder=tmp_path / "ledger")
+    wait_for(lambda: caller.left() == [], "the end")
+
+
 def test_cleanup_leaves_a_live_run_alone(start: Start, tmp_path: Path) -> None:
     caller = start("wait")
     before = caller.left()

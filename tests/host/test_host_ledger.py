@@ -6,7 +6,12 @@ import json
 import os
 import subprocess
 import sys
+import time
+from dataclasses import replace
+from functools import partial
+from operator import sub
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -166,3 +171,58 @@ def test_a_full_disk_leaves_the_ledger_whole(tmp_path: Path) -> None:
     read = read_ledger(path)
     assert read is not None
     assert read.open_entries == ()
+
+
+def leave(folder: Path, name: str, owner: ProcessIdentity | None = None) -> Path:
+    """A ledger that its process, or ``owner``, closed with something open."""
+    with Ledger.create(name, folder, owner) as ledger:
+        ledger.intend("thing", name=name)
+    return ledger.path
+
+
+def cleaned(folder: Path, **options: Any) -> list[str]:
+    return [entry.identity["name"] for entry in cleanup(reapers={"thing": lambda _: None}, folder=folder, **options)]
+
+
+def test_what_a_living_process_gave_up_is_cleaned_unless_another_one_owns_it(tmp_path: Path) -> None:
+    """A notebook's kernel lives on after a run whose leftovers it couldn't remove."""
+    lasting = leave(tmp_path, "lasting", ProcessIdentity.of(os.getppid()))
+    with Ledger.create("still open", tmp_path) as ledger:
+        ledger.done(ledger.intend("thing", name="x"))
+        leave(tmp_path, "given up")
+        assert cleaned(tmp_path) == ["given up"]
+    assert list(ledger_paths(tmp_path)) == [lasting]
+
+
+def test_the_ledgers_of_other_machines_are_left_alone(tmp_path: Path) -> None:
+    """They show where machines share a home."""
+    own = ProcessIdentity.of(os.getpid())
+    assert own is not None
+    assert own.machine
+    elsewhere = replace(own, boot_id="another", machine="another")
+    assert not elsewhere.here_and_alive()
+    left = leave(tmp_path, "elsewhere", elsewhere)
+    leave(tmp_path, "before a reboot", replace(elsewhere, machine=own.machine))
+    leave(tmp_path, "of an older version", replace(elsewhere, machine=""))
+    assert cleaned(tmp_path) == ["before a reboot", "of an older version"]
+    assert list(ledger_paths(tmp_path)) == [left]
+
+
+def test_a_ledger_that_cannot_be_read_is_named_and_stops_nothing_else(tmp_path: Path) -> None:
+    foreign = tmp_path / "a-foreign.jsonl"
+    foreign.mkdir()  # can't be read by root either
+    leave(tmp_path, "x")
+    with pytest.raises(MlscaleError, match=r"a-foreign.jsonl: the ledger can't be read or removed"):
+        cleaned(tmp_path)
+    assert list(ledger_paths(tmp_path)) == [foreign]
+    leave(tmp_path, "y")
+    assert cleaned(tmp_path, strict=False) == ["y"], "it stops no measure"
+
+
+def test_what_was_left_before_the_clock_was_set_back_is_cleaned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leave(tmp_path, "x")
+    monkeypatch.setattr(time, "time", partial(sub, time.time(), 3600))
+    assert cleaned(tmp_path, older_than_s=60) == []
+    assert cleaned(tmp_path) == ["x"]

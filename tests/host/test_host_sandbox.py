@@ -20,6 +20,7 @@ from host_helpers import start_caller, wait_for
 from mlscale.host.cgroups import Budget
 from mlscale.host.ledger import Ledger
 from mlscale.host.processes import process_start
+from mlscale.host.reap import cleanup
 from mlscale.host.sandbox import Sandbox, abilities, open_sandbox
 from mlscale.host.scratch import scratch_root
 from mlscale.runs import MlscaleError, ResourceSample, RunClock
@@ -53,6 +54,15 @@ import time
 print("ready", flush=True)
 while True:
     sum(range(1000))
+"""
+
+SLEEPER = """
+import os, signal, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+if os.fork() == 0:
+    os.setsid()
+print(os.getpid(), flush=True)
+time.sleep(600)
 """
 
 
@@ -386,6 +396,27 @@ def test_a_lesser_host_still_finds_samples_and_ends_everything(lesser_box: Sandb
     for process in (escaped, loader):
         assert process.stdout is not None
         process.stdout.close()
+
+
+def test_an_interrupted_end_leaves_no_process_and_is_not_called_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second Ctrl-C where neither namespaces nor cgroups end everything."""
+    monkeypatch.setattr("mlscale.host.sandbox.find_hierarchy", lambda: "no cgroups in this test")
+    monkeypatch.setattr("mlscale.host.sandbox.start_first_process", lambda *_: "no namespaces in this test")
+    ledger = Ledger.create("interrupted", tmp_path)
+    opened = open_sandbox("interrupted", ledger, grace_s=60)
+    stubborn = opened.__enter__().spawn(python("-c", SLEEPER), stdout=subprocess.PIPE, text=True)
+    assert stubborn.stdout is not None
+    pids = [int(stubborn.stdout.readline()) for _ in range(2)]
+    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        opened.__exit__(None, None, None)
+    assert [process_start(pid) for pid in pids] == [None, None]
+    assert [entry.kind for entry in ledger.open_entries] == ["sandbox"]
+    ledger.close()
+    assert [entry.kind for entry in cleanup(folder=tmp_path)] == ["sandbox"]
+    stubborn.stdout.close()
 
 
 def test_what_the_host_allows_is_what_a_sandbox_has(box: Sandbox) -> None:

@@ -7,6 +7,7 @@ import os
 import re
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -21,6 +22,7 @@ import load_clients
 import pytest
 from exposure import exposed
 from watched import Watched
+from yarl import URL
 
 from mlscale.environments.base import App, Component
 from mlscale.environments.rayserve.environment import RayServe
@@ -182,3 +184,16 @@ def test_a_model_that_does_not_load_is_an_error(burn: Setup) -> None:
     deploy = RayServe().deploy(app, {"burn": _scaling()}, "live", burn.ledger, [])
     with pytest.raises(MlscaleError, match="the weights are torn"), deploy:
         pytest.fail("deployed a model that does not load")
+
+
+def test_without_namespaces_its_port_is_its_own(burn: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the kernel would spread connections over all deployments of the host."""
+    monkeypatch.setattr("mlscale.host.sandbox.start_first_process", lambda *_: "no namespaces in this test")
+    with RayServe().deploy(burn.app, {"burn": _scaling()}, "live", burn.ledger, [b"photo"]) as deployed:
+        port = URL(deployed.url).port
+        assert port not in (None, 8000)
+        assert load_clients.ask_once(deployed, "photo")["status"] == 200
+        with socket.socket() as other:
+            other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            with pytest.raises(OSError, match="in use"):
+                other.bind(("127.0.0.1", port))

@@ -175,13 +175,37 @@ def test_stopped_the_open_requests_are_unfinished(truth: TruthServer, tmp_path: 
     assert report.sent == len(sent)
 
 
-def test_sigterm_to_the_worker_keeps_what_was_recorded(truth: TruthServer, tmp_path: Path) -> None:
+def test_sigterm_to_the_worker_keeps_what_was_recorded_and_fails_the_load(truth: TruthServer, tmp_path: Path) -> None:
+    loads: list[LoadProcess] = []
+
     def terminate(load: LoadProcess) -> None:
+        loads.append(load)
         until(lambda: len(truth.arrivals) >= 20, "requests arrive")
         os.kill(load.pids[0], signal.SIGTERM)
 
-    report = run(LoadSpec(truth.url, constant(100, 600), start_s=None, **PATIENT), tmp_path, terminate)
+    with pytest.raises(MlscaleError, match=r"told to stop \(SIGTERM\)"):
+        run(LoadSpec(truth.url, constant(100, 600), start_s=None, **PATIENT), tmp_path, terminate)
+    report = loads[0].report()
+    assert report is not None
     assert report.sent == len(rows(tmp_path)) >= 20
+    assert report.sent <= report.due
+
+
+def test_a_worker_that_does_not_go_on_fails_the_load(
+    truth: TruthServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mlscale.loadgen.process._LATE_S", 0.5)
+    with LoadProcess() as load:
+        spec = LoadSpec(truth.url, constant(50, 1), start_s=None, timeout_s=0.5, **PATIENT)
+        load.start(spec, (), [tmp_path / "requests-0.arrow"])
+        load.wait_ready()
+        load.release(time.monotonic(), 0.1)
+        until(lambda: len(truth.arrivals) >= 5, "requests arrive")
+        os.kill(load.pids[0], signal.SIGSTOP)
+        with pytest.raises(MlscaleError, match=r"still runs 0.5 s after the schedule's end"):
+            load.join(30)
+        load.stop(0.0)
+    assert truth.arrivals
 
 
 def test_a_target_that_cannot_be_held_is_given_up_with_what_was_achieved(truth: TruthServer, tmp_path: Path) -> None:
@@ -245,9 +269,32 @@ print(json.dumps({"type": "failed", "what": what, "where": "here", "remedy": "no
 """
 
 
+# Worker 1 is aborted; worker 0, sent from another machine, is told to stop because of that.
+_ABORTED = """
+import json, sys
+worker = json.loads(sys.stdin.readline())["worker"]
+print(json.dumps({"type": "ready"}), flush=True)
+sys.stdin.readline()
+if worker == 0:
+    sys.stdin.read()
+summary = dict.fromkeys(("due", "sent", "finished", "cpu_s", "wall_s"), 0)
+summary |= {"failures": {}, "lateness": {}, "lateness_max_s": None, "windows": [], "client_change_error_s": None}
+summary["aborted"] = ["told to stop (SIGTERM)", "behind"][worker]
+print(json.dumps({"type": "done", "summary": summary}), flush=True)
+"""
+
+
+def test_the_first_worker_to_be_aborted_gives_the_reason(tmp_path: Path) -> None:
+    streams = [tmp_path / f"requests-{worker}.arrow" for worker in range(2)]
+    with LoadProcess() as load:
+        spec = LoadSpec("http://127.0.0.1:9/", constant(10, 600), workers=2, origin_s=time.monotonic())
+        load.start(spec, (sys.executable, "-c", _ABORTED), streams)
+        assert load.wait().aborted == "behind"
+
+
 def test_the_first_worker_to_fail_gives_the_reason(tmp_path: Path) -> None:
     streams = [tmp_path / f"requests-{worker}.arrow" for worker in range(2)]
-    spec = LoadSpec("http://127.0.0.1:9/", constant(10, 600), workers=2)
+    spec = LoadSpec("http://127.0.0.1:9/", constant(10, 600), workers=2, origin_s=time.monotonic())
     with LoadProcess() as load:
         load.start(spec, (sys.executable, "-c", _LOST), streams)
         with pytest.raises(MlscaleError, match="the load worker is lost"):

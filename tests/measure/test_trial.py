@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -10,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from mlscale.environments.base import App, own_model
+from mlscale.host.processes import process_start
 from mlscale.loadgen.bodies import BodySet
 from mlscale.measurement.measure import MeasureOptions, measure
 from mlscale.measurement.trial import try_model
@@ -101,3 +106,30 @@ def test_measure_tries_it_after_its_own_checks_and_before_anything_is_made() -> 
     assert not Path("run").exists()
     with pytest.raises(MlscaleError, match="not empty"):
         measured(load, out="bodies")
+
+
+WAITS = """
+import os, time
+def make():
+    print(os.getpid(), file=open("pid", "w"))
+    time.sleep(600)
+"""
+CALLER = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from test_trial import own_model, said
+said(own_model("waits:make"))
+"""
+
+
+def test_kill_9_of_the_caller_ends_the_trial() -> None:
+    os.mkfifo("pid")
+    Path("waits.py").write_text(WAITS)
+    with subprocess.Popen([sys.executable, "-c", CALLER, str(Path(__file__).parent)]) as caller:
+        pid = int(Path("pid").read_text())
+        assert process_start(pid) is not None
+        caller.kill()
+    deadline_s = time.monotonic() + 30
+    while process_start(pid) is not None:
+        assert time.monotonic() < deadline_s, "the trial ends"
+        time.sleep(0.01)

@@ -11,6 +11,7 @@ import json
 import math
 import os
 import secrets
+import socket
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -69,14 +70,15 @@ class RayServe:
         settings = _settings(scalings)
         with open_sandbox(self.name, ledger, budget=shared_budget(settings)) as box:
             components = [_component_spec(box, component, settings[component.name]) for component in callees_first(app)]
-            spec = _write_spec(box.folder, components, settings, warm_up)
+            port = _PORT if box.isolated else _free_port()
+            spec = _write_spec(box.folder, components, settings, warm_up, port)
             spawn = partial(box.spawn, role="control_plane", env=_environment(box.folder, settings))
             argv = [sys.executable, "-m", "mlscale.environments.rayserve.agent", str(spec)]
             with AgentProcess(spawn, argv, box.folder / "agent.log", self.name) as agent:
                 facts = agent.wait_ready(_START_S + 30, "deploy")
                 box.move(facts["vital"]["proxy"], "data_plane")
                 facts = {**facts, "sandbox": box.facts, "scaling": _scaling_facts(settings)}
-                url = f"http://127.0.0.1:{_PORT}/"
+                url = f"http://127.0.0.1:{port}/"
                 yield SandboxDeployed(box, agent, shared_component(app), url, facts, _versions())
 
     def reap(self, entry: LedgerEntry) -> None:
@@ -125,6 +127,7 @@ def _write_spec(
     components: Sequence[Mapping[str, Any]],
     settings: Mapping[str, RayServeScaling],
     warm_up: Sequence[bytes],
+    port: int,
 ) -> Path:
     files = [folder / f"warm-up-{number}" for number in range(len(warm_up))]
     for file, body in zip(files, warm_up, strict=True):
@@ -134,7 +137,7 @@ def _write_spec(
     spec = {
         "components": components,
         "folder": str(folder),
-        "port": _PORT,
+        "port": port,
         # Only Ray's bookkeeping: room for all replicas, draining ones included, so that it never is the limit.
         "num_cpus": max(8, math.ceil(sum(2 * one.max_replicas * one.cpu_cores for one in settings.values())) + 1),
         "warm_up": [str(file) for file in files],
@@ -143,6 +146,13 @@ def _write_spec(
     file = folder / "rayserve.json"
     file.write_text(json.dumps(spec))
     return file
+
+
+def _free_port() -> int:
+    """A port that is free now, for hosts without isolation."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
 
 
 def _environment(folder: Path, settings: Mapping[str, RayServeScaling]) -> dict[str, str]:
@@ -163,6 +173,8 @@ def _environment(folder: Path, settings: Mapping[str, RayServeScaling]) -> dict[
         "RAY_AUTH_TOKEN_PATH": str(folder / "token"),
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_DISABLE_IMPORT_WARNING": "1",
+        # Where a port is taken after all, the proxy must fail, and not share its connections with another one.
+        "SERVE_SOCKET_REUSE_PORT_ENABLED": "0",
         "OMP_NUM_THREADS": "1",
         "MKL_NUM_THREADS": "1",
     }
