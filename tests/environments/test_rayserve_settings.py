@@ -78,6 +78,7 @@ def test_arms_spell_out_every_setting_in_range(arm: str) -> None:
         ({"upscale_delay_s": -1}, "upscale_delay_s"),
         ({"metrics_interval_s": 30}, "must be longer than"),
         ({"min_replicas": 5}, "is above max_replicas"),
+        ({"initial_backoff_s": 1.0}, "is above max_backoff_s"),
         ({"upscaling_factor": float("nan")}, "upscaling_factor"),
         ({"aggregation_function": "median"}, "aggregation_function"),
         ({"max_ongoing_requests": 0}, "max_ongoing_requests"),

@@ -66,6 +66,10 @@ class RayServeScaling(Scaling):
                 f"look_back_period_s ({self.look_back_period_s} s) must be longer than "
                 f"metrics_interval_s ({self.metrics_interval_s} s)"
             )
+        if self.initial_backoff_s > self.max_backoff_s:
+            raise ValueError(
+                f"initial_backoff_s ({self.initial_backoff_s} s) is above max_backoff_s ({self.max_backoff_s} s)"
+            )
         return self
 
     @classmethod

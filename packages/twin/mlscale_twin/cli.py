@@ -30,7 +30,7 @@ def simulate(
     app: Annotated[
         str | None, typer.Option(help="your own model, as package.module:factory; default: the code reader")
     ] = None,
-    schedule: Annotated[Path | None, typer.Option(help="JSON file; default: the protocol's 60 s schedule")] = None,
+    schedule: Annotated[Path | None, typer.Option(help="JSON schedule or CSV trace; default: as for measure")] = None,
     scaling: Annotated[
         list[str] | None, typer.Option(help="KEY=VALUE, overrides a setting of the arm; repeatable")
     ] = None,
@@ -58,29 +58,38 @@ def simulate(
     """
     from mlscale.cost import read_prices, usage_of, usd_per_month
     from mlscale.defaults import defaults
+    from mlscale.environments import get
     from mlscale.environments.base import own_model
     from mlscale.loadgen.schedule_files import read_schedule
-    from mlscale.measurement.settings import parse_settings
+    from mlscale.measurement.default_load import default_load
+    from mlscale.measurement.settings import parse_settings, settings_of
     from mlscale.notebook.parameters import MeasureParameters, checked
     from mlscale.progress import Shown
     from mlscale_twin.simulate import SimulateOptions, simulate
 
     given = {"mode": "simulated", "arm": arm, "connections": connections, "scaling": parse_settings(scaling or [])}
     parameters = checked(MeasureParameters, given)
+    platform = get(environment)
+    application = own_model(app) if app else defaults().application()
+    sized = defaults().sized(environment, parameters.scaling, schedule)
+    if schedule:
+        load = read_schedule(schedule)
+    else:
+        load = default_load(platform, settings_of(platform, application, parameters.arm, sized))
     with Shown() as shown:
         run = simulate(
             environment,
-            own_model(app) if app else None,
-            read_schedule(schedule) if schedule else None,
+            application,
+            load,
             out=out,
-            scaling=defaults().sized(environment, parameters.scaling, schedule),
+            scaling=sized,
             arm=parameters.arm,
             profile=Path(profile) if profile and Path(profile).exists() else profile,
             options=SimulateOptions(
                 connections=parameters.connections,
                 seed=seed,
                 photos=photos,
-                changes=[_parse_change(text) for text in changes or []],
+                changes=_parse_changes(changes or []),
                 machine_failures_per_h=machine_failures,
                 progress=shown,
             ),
@@ -121,16 +130,25 @@ def sweep(
 
     Example: mlscale sweep k3s --scaling target_in_flight=0.5,1,2 --out sweep.jsonl
     """
+    import pandas as pd
+
     from mlscale.defaults import defaults
     from mlscale.loadgen.schedule_files import read_schedule
+    from mlscale.measurement.measure import step_of
     from mlscale.progress import Shown
-    from mlscale_twin.profile import read_profile
+    from mlscale_twin.profile import read_profile, read_profiles
     from mlscale_twin.studies.sweep import grid, sweep
 
-    presets = defaults()
+    presets, file = defaults(), out.with_suffix(".csv")
+    if file == out or (schedule is not None and file.resolve() == schedule.resolve()):
+        taken = "the results" if file == out else "the schedule"
+        raise MlscaleError(f"the table would replace {taken}", str(file), "choose another --out, such as sweep.jsonl")
     load = read_schedule(schedule) if schedule else presets.schedule()
+    figures = [name for name in _SWEEP_FIGURES if name != "t_slo_s" or step_of(load) is not None]
+    if sort not in figures:
+        raise MlscaleError(f"no column {sort!r}", "--sort", f"choose one of: {', '.join(figures)}")
     settings, numbers = _parse_values(scaling or [], "--scaling"), _parse_values(changes or [], "--set")
-    profiles = {own.environment: own for own in map(read_profile, profile or [])}
+    profiles = read_profiles(profile or [], environments)
     tasks = [
         task
         for name in environments
@@ -148,14 +166,14 @@ def sweep(
     with Shown() as shown:
         runs = sweep(tasks, out, address=ray, progress=shown)
     keys = ["environment", *settings, *numbers]
-    figures = [name for name in _SWEEP_FIGURES if name in runs]
-    if sort not in figures:
-        raise MlscaleError(f"no column {sort!r}", "--sort", f"choose one of: {', '.join(figures)}")
-    table = runs.groupby(keys, sort=False)[figures].mean().sort_values(sort, kind="stable")
-    file = out.with_suffix(".csv")
+    # By place, since values can be lists or null: the draws of a combination follow each other.
+    values = [{"environment": task.environment, **task.scaling, **dict(task.changes)} for task in tasks[::draws]]
+    means = runs[figures].groupby([place // draws for place in range(len(runs))]).mean()
+    whole = pd.concat([pd.DataFrame(values, dtype=object)[keys], means], axis=1).sort_values(sort, kind="stable")
+    table = whole.assign(**{key: whole[key].map(_text) for key in keys}).set_index(keys)
     table.to_csv(file)
     if as_json:
-        print(table.reset_index().to_json(orient="records"))
+        print(whole.to_json(orient="records"))
         return
     print(table.head(_SWEEP_ROWS).to_string(float_format="{:.3g}".format))
     more = f", the best {_SWEEP_ROWS} are shown" if len(table) > _SWEEP_ROWS else ""
@@ -173,6 +191,11 @@ _SWEEP_FIGURES = (
 _SWEEP_ROWS = 40
 
 
+def _text(value: Any) -> str:
+    """A value as it is written on the command line."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
 def calibrate(
     what: Annotated[
         list[str],
@@ -187,7 +210,7 @@ def calibrate(
     ] = None,
     bodies: Annotated[Path | None, typer.Option(help="folder of files to send; required with --app")] = None,
     schedule: Annotated[
-        Path | None, typer.Option(help="JSON file of a load with a step; default: the protocol's")
+        Path | None, typer.Option(help="JSON schedule or CSV trace with a step; default: the protocol's")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -204,6 +227,9 @@ def calibrate(
     from mlscale_twin.studies.validation import compare_profile
 
     environment = what[0] if len(what) == 1 and what[0] in names() and not Path(what[0]).exists() else None
+    ignored = [name for name, given in (("--app", app), ("--bodies", bodies), ("--schedule", schedule)) if given]
+    if ignored and environment is None:
+        raise MlscaleError("these runs are measured already", ignored[0], "give it with an environment to measure")
     runs = [] if environment else load_runs(what)
     file = out or Path(f"{environment or runs[0].info.environment}.json")
     if file.exists():
@@ -297,23 +323,37 @@ def _beyond(shipped: Profile, own: Profile) -> str:
 
 def _parse_values(texts: Sequence[str], option: str) -> dict[str, list[Any]]:
     """``["max_replicas=2,4"]`` to ``{"max_replicas": [2, 4]}``."""
+    from mlscale.measurement.settings import parse_settings
+
     values_of: dict[str, list[Any]] = {}
-    for text in texts:
-        name, sign, values = text.partition("=")
-        if not sign or not values:
-            raise MlscaleError(f"{text!r} has no values", option, "write KEY=VALUE,VALUE,...")
-        values_of[name] = [_parse_change(f"{name}={value}")[1] for value in values.split(",")]
+    for name, text in parse_settings(texts, option, "max_replicas=2,4").items():
+        if not text:
+            raise MlscaleError(f"{name!r} has no values", option, "write KEY=VALUE,VALUE,...")
+        try:
+            values = json.loads(f"[{text}]")  # one of them may be a list itself
+        except ValueError:
+            values = [_parse_value(value) for value in text.split(",")]
+        values_of[name] = [_possible(name, value) for value in values] if option == "--set" else values
     return values_of
 
 
-def _parse_change(text: str) -> tuple[str, Any]:
-    path, sign, value = text.partition("=")
-    if not sign:
-        raise MlscaleError(f"{text!r} has no value", "--set", "write PATH=VALUE, such as work.app.mean_s.value=0.05")
+def _parse_changes(texts: Sequence[str]) -> list[tuple[str, Any]]:
+    """``["work.app.mean_s.value=0.05"]`` to ``[("work.app.mean_s.value", 0.05)]``."""
+    from mlscale.measurement.settings import parse_settings
+
+    changes = parse_settings(texts, "--set", "work.app.mean_s.value=0.05")
+    return [(path, _possible(path, _parse_value(text))) for path, text in changes.items()]
+
+
+def _parse_value(text: str) -> Any:
     try:
-        parsed = json.loads(value)
+        return json.loads(text)
     except ValueError:
-        return path, value
-    if isinstance(parsed, int | float) and not 0 <= parsed < math.inf:  # times, shares, numbers: none is negative
+        return text
+
+
+def _possible(path: str, value: Any) -> Any:
+    """The value, if it can be one of a profile's: times, shares, numbers, of which none is negative."""
+    if isinstance(value, int | float) and not 0 <= value < math.inf:
         raise MlscaleError(f"{value} is not possible", f"--set {path}", "use a number of 0 or more")
-    return path, parsed
+    return value

@@ -21,9 +21,9 @@ class Sourced(BaseModel):
 
 
 class Number(Sourced):
-    """One value; its name in the profile has the unit."""
+    """One value; its name in the profile has the unit. (Times, shares, counts: none is negative.)"""
 
-    value: float
+    value: float = Field(ge=0)
 
 
 class Distribution(Sourced):

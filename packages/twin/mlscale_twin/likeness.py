@@ -191,7 +191,8 @@ def _half_width(values: Floats) -> float:
 
 
 def _noise(live: pd.DataFrame, figure: str) -> float:
-    """Half the 90 % interval of live runs against as many others: the limit for even a perfect twin."""
+    """Half the 90 % interval of live runs against as many others of their setup. (A perfect twin has many draws, and so
+    less noise.) The variance is pooled over the setups that were run more than once."""
     values = np.log(live[figure]) if MARGINS[figure].relative else live[figure]
     groups = [group.dropna().to_numpy(dtype=float) for _, group in values.groupby(live["setup"])]
     groups = [group for group in groups if len(group) > 1]
@@ -199,7 +200,7 @@ def _noise(live: pd.DataFrame, figure: str) -> float:
     if not freedom:
         return NAN
     variance = sum(float(group.var(ddof=1)) * (len(group) - 1) for group in groups) / freedom
-    number = sum(len(group) for group in groups)
+    number = int(values.notna().sum())
     return float(stats.t.ppf(0.5 + LEVEL / 2, freedom)) * float(np.sqrt(2 * variance / number))
 
 

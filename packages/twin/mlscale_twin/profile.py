@@ -7,11 +7,11 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import NormalDist
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from mlscale.errors import first_invalid
 from mlscale.runs import EventKind, Level, MlscaleError
@@ -21,6 +21,21 @@ from mlscale_twin.settings import Polling, Routing
 FOLDER: Final = Path(__file__).parent / "profiles"
 # Quantiles that represent the distribution of a photo's work, at the midpoints of as many equal parts.
 SAMPLES: Final = 64
+# Least values in `Profile.loop`: with shorter periods a simulation would not end.
+_LEAST: Final = {
+    "sync_period_s": 0.001, "metric_resolution_s": 0.001, "control_period_s": 0.001, "router_askers_each": 1.0,
+}  # fmt: skip
+
+
+def _within(least: float, most: float) -> AfterValidator:
+    """Bounds on a number's value."""
+
+    def check(number: Number) -> Number:
+        if not least <= number.value <= most:
+            raise ValueError(f"{number.value:g} is not from {least:g} to {most:g}")
+        return number
+
+    return AfterValidator(check)
 
 
 class _Data(BaseModel):
@@ -45,6 +60,12 @@ class Work(_Data):
     afterwards: Number | None = None
     per_waiting: Number | None = None
     reference_cpu_s: Number | None = None
+
+    @model_validator(mode="after")
+    def _clocked(self) -> Self:
+        if sum(share.value for share in (self.ahead, self.afterwards) if share is not None) >= 1:
+            raise ValueError("ahead and afterwards add up to 1 or more, which leaves no work to the service clock")
+        return self
 
     @property
     def ahead_cpu_s(self) -> float:
@@ -111,9 +132,9 @@ class Starts(_Data):
     noticed: Duration
     leaves: Duration
     probe_period_s: Number | Literal["readiness_period_s"] | None = None
-    at_once: Number | None = None
+    at_once: Annotated[Number, _within(1, 1_000_000)] | None = None
     one_by_one: bool = False
-    alike: Number | None = None
+    alike: Annotated[Number, _within(0, 1)] | None = None
     crowding: Number | None = None
 
 
@@ -176,6 +197,14 @@ class Profile(_Data):
     speed: Speed | None = None
     loop: dict[str, Number] = Field(default_factory=dict)
 
+    @field_validator("loop")
+    @classmethod
+    def _possible(cls, loop: dict[str, Number]) -> dict[str, Number]:
+        for name, number in loop.items():
+            if number.value < _LEAST.get(name, 0.0):
+                raise ValueError(f"{name} {number.value:g} is below {_LEAST[name]:g}")
+        return loop
+
     @property
     def sha256(self) -> str:
         """Hash of everything but the verdict: what a validation freezes."""
@@ -225,11 +254,30 @@ def read_profile(which: str | Path) -> Profile:
 
         return cloud_profile(str(which))
     try:
-        return Profile.model_validate_json(file.read_text())
+        return Profile.model_validate_json(file.read_bytes())
     except OSError as error:
         raise MlscaleError(error.strerror or str(error), str(file), "choose a readable file") from error
     except ValidationError as error:
         raise MlscaleError(first_invalid(error), str(file), "fix it, or calibrate a new profile") from None
+
+
+def read_profiles(files: Sequence[Path], environments: Sequence[str]) -> dict[str, Profile]:
+    """The profiles in ``files``, by environment.
+
+    Raises:
+        MlscaleError: one is missing or invalid, is for none of the ``environments``, or for the same as another.
+    """
+    profiles: dict[str, Profile] = {}
+    for file in files:
+        profile = read_profile(file)
+        name = profile.environment
+        if name not in environments:
+            what = f"it is for {name}, which is not among {', '.join(environments)}"
+            raise MlscaleError(what, str(file), f"leave it out, or add {name}")
+        if name in profiles:
+            raise MlscaleError(f"two profiles are for {name}", str(file), "keep one of them")
+        profiles[name] = profile
+    return profiles
 
 
 def with_changes(profile: Profile, changes: Sequence[tuple[str, Any]]) -> Profile:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -113,11 +114,18 @@ def simulate(
     used = with_changes(base, chosen.changes) if chosen.changes else base
     if used.environment != environment:
         raise MlscaleError(f"it is for {used.environment}", "profile", f"choose one of {environment}")
+    failures_per_h = chosen.machine_failures_per_h
+    if not 0 <= failures_per_h < math.inf:
+        raise MlscaleError(f"{failures_per_h:g} is not possible", "machine failures", "use a number of 0 or more")
     if chosen.connections == "kept" and used.requests.routing == "random":
         remedy = "use fresh connections, or measure live"
         raise MlscaleError("kept connections, which pin a client to a pod, are not simulated", "connections", remedy)
     photo_set = BodySet.read(Path(chosen.photos)) if chosen.photos is not None else None
     types, boot = machines_of(scalings)
+    if used.machines is not None and not types:
+        raise MlscaleError("it has machines, the settings do not", "profile", "choose another, or set launch=ec2")
+    if failures_per_h and used.machines is None:
+        raise MlscaleError("no machines are simulated here", "machine failures", "leave them out")
     setup = Setup(
         profile=used,
         schedule=schedule or defaults().quick_schedule(),
@@ -126,7 +134,7 @@ def simulate(
         work_factor=_work_factor(photo_set, used),
         types=types,
         boot=boot,
-        machine_failures_per_h=chosen.machine_failures_per_h,
+        machine_failures_per_h=failures_per_h,
         timeout_s=chosen.timeout_s,
         seed=chosen.seed,
         draw=chosen.draw,

@@ -60,6 +60,16 @@ def test_noise_is_inconclusive_and_never_equivalent() -> None:
     assert table.loc["mean_response_s", "noise"] > MARGINS["mean_response_s"].share
 
 
+def test_noise_counts_every_judged_run_whose_variance_is_that_of_repeated_setups() -> None:
+    live = live_of(np.random.default_rng(9), 0.05, runs=6)
+    live["setup"] = ["a", "a", "b", "b", "c", "d"]
+    logs = np.log(live["mean_response_s"])
+    variance = (logs[:2].var() + logs[2:4].var()) / 2
+    expected = np.expm1(stats.t.ppf(0.95, 2) * np.sqrt(2 * variance / 6))
+    figure = judge_figure(live, twin_of(live, np.random.default_rng(9), 0.05), "mean_response_s")
+    assert figure.noise == pytest.approx(expected)
+
+
 def test_a_twin_on_the_margin_is_rarely_equivalent() -> None:
     """Two one-sided tests at 5 %: exactly on the margin, at most one in twenty is let through."""
     rng = np.random.default_rng(4)

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from in_process import mlscale
-from mlscale import simulate
+from mlscale import environments, simulate
 from mlscale.analysis.inference import compare
 from mlscale.analysis.summary import run_summary, summarise
+from mlscale.measurement.default_load import default_load
 from mlscale.plots.trajectories import trajectory
 from mlscale.runs import MlscaleError, OpenLoop, load_run
 from mlscale.runs.schedule import ClosedLoop, ClosedStage, Staircase, Step
@@ -83,10 +84,15 @@ def test_the_same_seed_gives_the_same_tables(tmp_path: Path) -> None:
     [
         ({"environment": "nowhere"}, "unknown environment"),
         ({"scaling": ["max_replica=3"]}, "unknown setting"),
-        ({"changes": ["work.app.mean_s.value"]}, "has no value"),
+        ({"changes": ["work.app.mean_s.value"]}, "not KEY=VALUE"),
+        ({"changes": ["work.app.mean_s.value=1", "work.app.mean_s.value=2"]}, "given twice"),
         ({"changes": ["work.app.mean=3"]}, "no number at"),
         ({"connections": "kept"}, "kept connections"),
         ({"profile": Path("/nowhere.json")}, "no such profile"),
+        ({"environment": "ecs", "profile": "ecs-ec2"}, "it has machines, the settings do not"),
+        ({"machine_failures": 1.0}, "no machines are simulated"),
+        ({"environment": "eks", "machine_failures": float("nan")}, "nan is not possible"),
+        ({"environment": "eks", "machine_failures": float("inf")}, "inf is not possible"),
     ],
 )
 def test_invalid_arguments_are_errors_and_leave_nothing(
@@ -114,12 +120,21 @@ def test_a_calibrated_profile_can_be_simulated(tmp_path: Path, capsys: pytest.Ca
         assert low <= shipped.ratios[figure][0] < shipped.ratios[figure][1] <= high, "one run shows no smaller error"
     with pytest.raises(MlscaleError, match="exists already"):
         cli.calibrate([str(reference)], tmp_path / "mine.json")
+    with pytest.raises(MlscaleError, match="--bodies: these runs are measured already"):
+        cli.calibrate([str(reference)], tmp_path / "other.json", bodies=tmp_path)
     with pytest.raises(MlscaleError, match="required with --app"):
         cli.calibrate(["torchserve"], tmp_path / "other.json", app="some.module:factory")
     run = simulate("k3s", out=tmp_path / "run", profile=tmp_path / "mine.json")
     assert run.info.facts["profile"]["what"] == profile["what"]
     with pytest.raises(MlscaleError, match="it is for k3s"):
         simulate("torchserve", out=tmp_path / "other", profile=tmp_path / "mine.json")
+
+
+def test_without_a_schedule_the_load_lasts_until_replicas_can_have_started(tmp_path: Path) -> None:
+    cli.simulate("ecs", tmp_path / "run")
+    ecs, run = environments.get("ecs"), load_run(tmp_path / "run")
+    assert run.info.schedule == default_load(ecs, {"app": ecs.arm("matched")})
+    assert (run.events["kind"] == "replica_ready").any()
 
 
 def test_results_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

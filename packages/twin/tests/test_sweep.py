@@ -12,7 +12,7 @@ from mlscale.runs import MlscaleError
 from mlscale.runs.schedule import ClosedLoop, ClosedStage, Constant, OpenLoop
 from mlscale_twin import cli
 from mlscale_twin.code_hash import code_hash
-from mlscale_twin.profile import read_profile, with_changes
+from mlscale_twin.profile import FOLDER, read_profile, with_changes
 from mlscale_twin.studies.sweep import execute, grid, sweep
 
 STEP = ClosedLoop(
@@ -83,6 +83,61 @@ def test_ray_that_is_not_there_is_one_line_and_ray_that_does_not_start_is_replac
 
 @pytest.mark.parametrize("value", ["-5", "NaN", "Infinity"])
 def test_no_number_of_a_profile_is_negative(value: str) -> None:
-    with pytest.raises(MlscaleError, match=r"--set requests\.outside_s\.value: .* is not possible"):
-        cli._parse_change(f"requests.outside_s.value={value}")
-    assert cli._parse_change("requests.outside_s.value=0.5") == ("requests.outside_s.value", 0.5)
+    for parse in (cli._parse_changes, lambda texts: cli._parse_values(texts, "--set")):
+        with pytest.raises(MlscaleError, match=r"--set requests\.outside_s\.value: .* is not possible"):
+            parse([f"requests.outside_s.value={value}"])
+    assert cli._parse_changes(["requests.outside_s.value=0.5"]) == [("requests.outside_s.value", 0.5)]
+
+
+def test_values_of_a_setting_may_be_negative_null_or_lists() -> None:
+    texts = ["a=-1,100", "b=null,0", 'c=["x","y"],["x"]', "d=mean,max"]
+    values = {"a": [-1, 100], "b": [None, 0], "c": [["x", "y"], ["x"]], "d": ["mean", "max"]}
+    assert cli._parse_values(texts, "--scaling") == values
+    for wrong, words in ((["a=1", "a=2"], "given twice"), (["a="], "no values"), (["a"], "not KEY=VALUE")):
+        with pytest.raises(MlscaleError, match=words):
+            cli._parse_values(wrong, "--scaling")
+
+
+@pytest.mark.parametrize(
+    ("environment", "text", "written"),
+    [
+        ("k3s", "upscale_stabilisation_s=null,0", {"null", "0"}),
+        ("eks", 'machine_types=["rehearsal.small"]', {'["rehearsal.small"]'}),
+    ],
+)
+def test_the_table_has_every_combination(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], environment: str, text: str, written: set[str]
+) -> None:
+    cli.sweep([environment], tmp_path / "sweep.jsonl", [text], draws=2)
+    assert f"SIMULATED, {len(written)} combinations; means of 2 draws" in capsys.readouterr().out
+    table = pd.read_csv(tmp_path / "sweep.csv", dtype=str, keep_default_na=False)
+    assert set(table[text.partition("=")[0]]) == written
+    runs = [json.loads(line)["figures"]["mean_response_s"] for line in (tmp_path / "sweep.jsonl").open()]
+    assert table["mean_response_s"].astype(float).mean() == pytest.approx(sum(runs) / len(runs))
+
+
+def test_the_table_replaces_neither_the_schedule_nor_the_results(tmp_path: Path) -> None:
+    (tmp_path / "load.csv").write_text("time_s,rate_rps\n0,2\n60,4\n")
+    (tmp_path / "load.json").write_text(STEP.model_dump_json())
+    for out, schedule, words in (
+        ("load.jsonl", "load.csv", "replace the schedule"),
+        ("sweep.csv", "load.json", "replace the results"),
+        ("load.json", "load.json", "not a sweep result"),
+    ):
+        before = (tmp_path / schedule).read_text()
+        with pytest.raises(MlscaleError, match=words):
+            cli.sweep(["k3s"], tmp_path / out, schedule=tmp_path / schedule, draws=1)
+        assert (tmp_path / schedule).read_text() == before
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_profile_that_would_not_be_used_and_an_unknown_column_are_refused_at_once(tmp_path: Path) -> None:
+    own = FOLDER / "torchserve.json"
+    for options, words in (
+        ({"profile": [own]}, "it is for torchserve, which is not among k3s, ecs"),
+        ({"profile": [FOLDER / "k3s.json"] * 2}, "two profiles are for k3s"),
+        ({"sort": "mean"}, "no column 'mean'"),
+    ):
+        with pytest.raises(MlscaleError, match=words):
+            cli.sweep(["k3s", "ecs"], tmp_path / "sweep.jsonl", **options)
+    assert not any(tmp_path.iterdir())

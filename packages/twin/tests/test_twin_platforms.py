@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -244,6 +246,32 @@ def test_a_number_can_be_replaced_and_an_unknown_path_is_an_error() -> None:
         with_changes(profile, [("work.app.mean", 0.1)])
     with pytest.raises(MlscaleError, match="mean_s"):
         with_changes(profile, [("work.app.mean_s.value", "much")])
+
+
+@pytest.mark.parametrize(
+    ("environment", "path", "value"),
+    [
+        ("k3s", "requests.outside_s", -0.1),
+        ("k3s", "work.app.mean_s", math.inf),
+        ("k3s", "starts.alike", 1.5),
+        ("k3s", "loop.sync_period_s", 0),
+        ("k3s", "loop.metric_resolution_s", 0),
+        ("rayserve", "loop.control_period_s", 0),
+        ("rayserve", "loop.router_askers_each", 0.4),
+        ("rayserve", "starts.at_once", 0),
+        ("rayserve", "work.app.ahead", 0.95),
+    ],
+)
+def test_impossible_numbers_are_errors_that_name_them(environment: str, path: str, value: float) -> None:
+    profile = read_profile(environment)
+    with pytest.raises(MlscaleError, match=path.rpartition(".")[2]):
+        with_changes(profile, [(f"{path}.value", value)])
+
+
+def test_a_profile_that_is_not_text_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "requests.parquet").write_bytes(b"PAR1\xff\xfe")
+    with pytest.raises(MlscaleError, match=r"requests\.parquet: the file: Invalid JSON"):
+        read_profile(tmp_path / "requests.parquet")
 
 
 def test_missing_components_and_too_large_replicas_are_errors() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import asdict, dataclass, replace
@@ -16,7 +17,7 @@ from mlscale.errors import MlscaleError
 from mlscale.measurement.measure import Progress, no_progress
 from mlscale.runs import ClosedLoop, OpenLoop
 from mlscale_twin.durations import scale_duration
-from mlscale_twin.profile import Profile, read_profile
+from mlscale_twin.profile import Profile, read_profile, read_profiles
 from mlscale_twin.strategy.demand import demand_of
 from mlscale_twin.strategy.objective import SHARE_SLOW, Figures, Objective, pareto_front
 from mlscale_twin.strategy.oracle import oracle_replicas
@@ -110,9 +111,13 @@ def advise(schedule: OpenLoop | ClosedLoop, objective: Objective, options: Advis
         MlscaleError: something the user can fix.
     """
     chosen = options or AdviseOptions()
+    if not chosen.environments:
+        raise MlscaleError("no environment is named", "--environments", "name at least one, such as k3s")
+    if not 0 < chosen.cpu_cores < math.inf:
+        raise MlscaleError(f"{chosen.cpu_cores:g} is not possible", "--cores", "give a number above 0, such as 0.3")
     demand = demand_of(schedule)
     profiles = {name: read_profile(_PROFILES.get(name, name)) for name in chosen.environments}
-    profiles |= {own.environment: own for own in map(read_profile, chosen.profiles)}
+    profiles |= read_profiles(chosen.profiles, chosen.environments)
     prices = read_prices(chosen.region, chosen.prices)
     question = Question(demand, objective, profiles, prices, seed=chosen.seed, progress=chosen.progress)
     sizes = {"cpu_cores": chosen.cpu_cores}
@@ -240,7 +245,7 @@ def _fronts(candidates: Sequence[Candidate]) -> set[int]:
 
 def check_new(out: Path) -> None:
     """Raise MlscaleError if ``out`` holds an advice already: old and new settings would lie side by side."""
-    if (out / "advice.json").exists():
+    if (out / "advice.json").exists() or (out / "strategies.csv").exists():
         raise MlscaleError("there is an advice already", str(out), "choose another --out, or delete it")
 
 

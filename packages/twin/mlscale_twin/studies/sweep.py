@@ -14,7 +14,7 @@ from concurrent.futures import as_completed
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pandas as pd
 
@@ -150,8 +150,12 @@ def _row(task: Task, figures: Mapping[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
+# Of each line.
+_BEGIN: Final = '{"key": "'
+
+
 def _read(file: Path) -> dict[str, dict[str, Any]]:
-    """Figures of finished tasks by key; a truncated last line is ignored."""
+    """Figures of finished tasks by key; a truncated last line is ignored, if it began as a result."""
     if not file.exists():
         return {}
     figures: dict[str, dict[str, Any]] = {}
@@ -165,7 +169,7 @@ def _read(file: Path) -> dict[str, dict[str, Any]]:
             entry = json.loads(line)
             figures[entry["key"]] = entry["figures"]
         except (ValueError, KeyError, TypeError) as error:
-            if number < len(lines):
+            if number < len(lines) or not line.startswith(_BEGIN[: len(line)]):
                 raise MlscaleError(f"line {number} is not a sweep result", str(file), "choose another file") from error
     return figures
 

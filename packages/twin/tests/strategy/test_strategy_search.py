@@ -18,7 +18,7 @@ from mlscale import environments
 from mlscale.plots.style import plotted
 from mlscale.runs import MlscaleError
 from mlscale_twin.plots.advice import cost_and_slow
-from mlscale_twin.profile import read_profile
+from mlscale_twin.profile import FOLDER, read_profile
 from mlscale_twin.strategy.advice import Advice, AdviseOptions, advise, strategy_table, write_advice
 from mlscale_twin.strategy.demand import Demand
 from mlscale_twin.strategy.objective import Figures, Objective, pareto_front
@@ -103,6 +103,9 @@ def test_the_table_says_why_and_everything_is_written(advice: Advice, tmp_path: 
     assert table["on_front"].any()
     assert table["advised"].sum() == 3
     assert all(next((tmp_path / "out" / place).iterdir()) for place in record["advised"])
+    with pytest.raises(MlscaleError, match="there is an advice already"):
+        write_advice(advice, tmp_path / "out")
+    (tmp_path / "out/advice.json").unlink()
     with pytest.raises(MlscaleError, match="there is an advice already"):
         write_advice(advice, tmp_path / "out")
     axes = cost_and_slow(strategy_table(advice), advice.question.objective.limit_s)
@@ -199,6 +202,13 @@ def test_an_hpa_is_the_one_that_mlscale_applies(name: str) -> None:
         ("time_s,rate_rps\n0,1\n9,0\n", ["--p95", "0"], "above 0"),
         ("time_s,rate_rps\n0,1\n9,0\n", ["--p95", "1", "--environments", "k4s"], "k4s"),
         ("time_s,rate_rps\n0,1\n9,0\n", ["--p95", "1", "--region", "mars-1"], "mars-1"),
+        ("time_s,rate_rps\n0,1\n9,0\n", ["--p95", "1", "--environments", ","], "no environment"),
+        ("time_s,rate_rps\n0,1\n9,0\n", ["--p95", "1", "--environments", "ecs", "--cores", "inf"], "--cores: inf"),
+        (
+            "time_s,rate_rps\n0,1\n9,0\n",
+            ["--p95", "1", "--environments", "ecs", "--profile", str(FOLDER / "k3s.json")],
+            "it is for k3s, which is not among ecs",
+        ),
     ],
 )
 def test_bad_input_is_one_sentence_and_nothing_is_written(
