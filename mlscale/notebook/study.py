@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from typing import TYPE_CHECKING, Any, TypeGuard
 
@@ -11,7 +11,7 @@ from mlscale.analysis.boot_time_response import variant_of
 from mlscale.analysis.summary import summarise
 from mlscale.environments.base import EnvironmentUnavailable
 from mlscale.notebook import tables
-from mlscale.notebook.figures import Figures
+from mlscale.notebook.figures import Figures, remark
 from mlscale.notebook.parameters import KubernetesParameters, MeasureParameters, check_parameters
 from mlscale.runs import Run
 
@@ -85,6 +85,23 @@ class Study:
         parameters = self.parameters
         return tables.valid(tables.variants_of(self.environment, parameters)) if _has_variants(parameters) else []
 
+    def probed(self, more: Sequence[Run]) -> list[Run]:
+        """The typical run, and the first of ``more`` (`variants`) whose readiness probe has another period."""
+        typical, _ = self.typical()
+        usual_s = _setting(typical, "readiness_period_s")
+        return [typical, *[run for run in more if _setting(run, "readiness_period_s") != usual_s][:1]]
+
+    def sharing(self, more: Sequence[Run]) -> None:
+        """What new replicas answer with fresh connections, and in those of ``more`` (`variants`) with kept ones."""
+        kept = [run for run in more if run.info.connections == "kept"]
+        self._beside("sharing", figures.sharing, kept, "kept connections")
+
+    def quota_period(self, more: Sequence[Run]) -> None:
+        """Inference times, and those in the runs of ``more`` (`variants`) with a shorter period of the CPU quota."""
+        usual_s = _setting(self.good[0], "cpu_period_s")
+        shorter = [run for run in more if _setting(run, "cpu_period_s") < usual_s]
+        self._beside("period", figures.inference_by_period, shorter, "another quota period")
+
     def like_the_first(self) -> Study:
         """The same study, restricted to valid runs on the same kind of machines as the first."""
         alike = copy(self)
@@ -117,6 +134,19 @@ class Study:
     def results(self) -> Folded:
         """The main results of each run."""
         return tables.shown_results(self.rows)
+
+    def _beside(self, name: str, draw: Callable[[Sequence[Run]], Any], others: Sequence[Run], what: str) -> None:
+        """Show the valid runs beside ``others``; a remark where there are none."""
+        if not others:
+            remark(f"No run with {what}: set measure_more, or name one in more_run_dirs.")
+            return
+        compared = [*self.good, *others]
+        self.show(name, draw(compared), compared)
+
+
+def _setting(run: Run, name: str) -> Any:
+    """A scaling setting that all components of an application share."""
+    return next(iter(run.info.scaling.values()))[name]
 
 
 def _has_variants(parameters: MeasureParameters) -> TypeGuard[KubernetesParameters]:

@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
+from mlscale.analysis.moving import WINDOW_S
 from mlscale.plots.style import (
     INK,
     MUTED,
@@ -79,7 +80,8 @@ def _headline(bars: list[pd.DataFrame]) -> str:
     """The figure's message from what `_bar` drew, smallest first."""
     sigma_s = {str(bar["environment"].iloc[0]): float(bar["sigma_s"].iloc[0]) for bar in bars}
     texts = [f"{short_name(name)} {1000 * sigma_s[name]:.0f} ms" for name in sorted(sigma_s, key=sigma_s.__getitem__)]
-    return f"Standard deviation of the response after the step: {', '.join(texts) or 'no valid run'}"
+    values = ", ".join(texts) or "no valid run"
+    return f"Standard deviation within windows of {WINDOW_S:g} s after the step: {values}"
 
 
 def _bar(axes: Axes, rows: pd.DataFrame, name: str, y: float) -> pd.DataFrame:

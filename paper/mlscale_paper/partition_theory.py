@@ -18,11 +18,22 @@ from mlscale.analysis.queues import open_response_s
 Way = Literal["whole", "overlapping", "blocking"]
 
 
-def expected_response_s(way: Way, rate_rps: float, services_s: tuple[float, float], replicas: tuple[int, int]) -> float:
-    """Mean response, s, of (front, other), whose requests take ``services_s`` in service and who have ``replicas``."""
+def expected_response_s(
+    way: Way,
+    rate_rps: float,
+    services_s: tuple[float, float],
+    replicas: tuple[int, int],
+    whole_s: float | None = None,
+) -> float:
+    """Mean response, s, of (front, other), whose requests take ``services_s`` in service and who have ``replicas``.
+
+    Args:
+        whole_s: a request's time in service of the whole application, s, which does once what both components do, such
+            as opening a photo; None: the sum of both.
+    """
     (front_s, other_s), (fronts, others) = services_s, replicas
     if way == "whole":
-        return open_response_s(fronts + others, rate_rps, front_s + other_s)
+        return open_response_s(fronts + others, rate_rps, _whole_s(services_s, whole_s))
     called_s = open_response_s(others, rate_rps, other_s)
     if way == "overlapping":
         return open_response_s(fronts, rate_rps, front_s) + called_s
@@ -31,17 +42,21 @@ def expected_response_s(way: Way, rate_rps: float, services_s: tuple[float, floa
     return open_response_s(fronts, rate_rps, front_s + held_s)
 
 
-def capacity_rps(way: Way, services_s: tuple[float, float], replicas: tuple[int, int]) -> float:
-    """The highest rate that can be served, requests/s."""
+def capacity_rps(
+    way: Way, services_s: tuple[float, float], replicas: tuple[int, int], whole_s: float | None = None
+) -> float:
+    """The highest rate that can be served, requests/s; arguments as of `expected_response_s`."""
     (front_s, other_s), (fronts, others) = services_s, replicas
     if way == "whole":
-        return (fronts + others) / (front_s + other_s)
+        return (fronts + others) / _whole_s(services_s, whole_s)
     if way == "overlapping":
         return min(fronts / front_s, others / other_s)
     return min(fronts / (front_s + other_s), others / other_s)
 
 
-def expectations(services_s: tuple[float, float], total: int, light_rps: float) -> pd.DataFrame:
+def expectations(
+    services_s: tuple[float, float], total: int, light_rps: float, whole_s: float | None = None
+) -> pd.DataFrame:
     """Every way to divide ``total`` replicas: way, fronts, others, capacity_rps, and response_s at ``light_rps``.
 
     For the whole application, fronts is ``total`` and others 0.
@@ -56,9 +71,13 @@ def expectations(services_s: tuple[float, float], total: int, light_rps: float) 
                 "way": way,
                 "fronts": fronts,
                 "others": others,
-                "capacity_rps": capacity_rps(way, services_s, replicas),
-                "response_s": expected_response_s(way, light_rps, services_s, replicas),
+                "capacity_rps": capacity_rps(way, services_s, replicas, whole_s),
+                "response_s": expected_response_s(way, light_rps, services_s, replicas, whole_s),
             }
             for way, fronts, others, replicas in rows
         ]
     )
+
+
+def _whole_s(services_s: tuple[float, float], whole_s: float | None) -> float:
+    return sum(services_s) if whole_s is None else whole_s

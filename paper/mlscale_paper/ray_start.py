@@ -5,7 +5,7 @@ Read from pairs of runs in data/ray-start, which ``benchmarks/ray_start.py`` mea
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -14,6 +14,7 @@ import pandas as pd
 from mlscale.analysis.paired import paired_t
 from mlscale.analysis.provisioning import lives
 from mlscale.analysis.summary import host_name, span, summarise
+from mlscale.notebook.figures import remark
 from mlscale.runs import Run, load_run
 from mlscale_paper import places
 from mlscale_paper.protocol import published_protocol
@@ -79,6 +80,18 @@ def sentence(found: pd.DataFrame) -> str:
         f"replicas: in {found['pairs'].iloc[0]} pairs of runs, starts took {ratios['start_s']} times as long with it, "
         f"and the mean response was {ratios['mean_response_s']} times as long (95 % intervals)"
     )
+
+
+def remark_on(runs: Sequence[Run]) -> None:
+    """`remark_on_published`, if ``runs`` of Ray Serve are among the published ones."""
+    shown = [run.path.resolve() for run in runs if run.info.environment == "rayserve"]
+    if places.in_checkout() and any(path.is_relative_to(places.reference().resolve()) for path in shown):
+        remark_on_published()
+
+
+def remark_on_published() -> None:
+    """A remark in a notebook, where it shows published runs of Ray Serve."""
+    remark(f"{sentence(table(published(), published_protocol().level_s))}: METHOD, section 4.")
 
 
 def documents() -> dict[str, str]:

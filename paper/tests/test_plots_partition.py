@@ -17,6 +17,7 @@ from mlscale.plots import plotted
 from mlscale.runs import Run, Validity
 from mlscale_paper import partition_runs, places
 from mlscale_paper.applications import code_reader
+from mlscale_paper.partition_theory import expectations
 from mlscale_paper.plots.partition import compared, expected, measured, time_parts
 from synthetic_runs import Shape, make_run
 
@@ -27,6 +28,23 @@ def test_what_is_expected_is_drawn_for_each_way() -> None:
     at_rest = numbers[numbers["rate_rps"] == numbers["rate_rps"].min()]
     assert at_rest["response_s"].to_numpy() == pytest.approx(0.15, rel=0.05)
     assert numbers.groupby("way")["rate_rps"].max()["blocking"] < numbers.groupby("way")["rate_rps"].max()["whole"]
+
+
+def test_the_whole_application_does_once_what_both_components_do() -> None:
+    services_s, whole_s = (0.06, 0.09), 0.14
+    table = expectations(services_s, 4, light_rps=0.01, whole_s=whole_s)
+    whole = table[table["way"] == "whole"].iloc[0]
+    assert whole["capacity_rps"] == pytest.approx(4 / whole_s)
+    assert whole["response_s"] == pytest.approx(whole_s, rel=1e-3)
+    parts = table[table["way"] != "whole"]
+    pd.testing.assert_frame_equal(
+        parts, expectations(services_s, 4, light_rps=0.01)[lambda rows: rows["way"] != "whole"]
+    )
+    assert parts["response_s"].min() > whole["response_s"]
+    numbers = plotted(expected(services_s, (2, 2), whole_s=whole_s))
+    least_s = numbers.groupby("way")["response_s"].min()
+    assert least_s["whole"] == pytest.approx(whole_s, rel=1e-2)
+    assert least_s["overlapping"] > 1.05 * least_s["whole"]
 
 
 def test_runs_are_points_and_parts_are_stacked() -> None:

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from mlscale_paper import places
-from mlscale_paper.ray_start import MEASURES, documents, published, start_s, table
+from mlscale.runs import load_run
+from mlscale_paper import places, ray_start
+from mlscale_paper.protocol import published_protocol
+from mlscale_paper.ray_start import MEASURES, documents, published, remark_on, start_s, table
 from mlscale_paper.results import filled
 from synthetic_runs import Shape, make_run
 
@@ -42,3 +44,18 @@ def test_a_later_start_is_found(tmp_path: Path) -> None:
     assert list(rows.index) == list(MEASURES)
     assert rows.loc["start_s", "ratio"] == pytest.approx(2.0, rel=0.2)
     assert rows.loc["mean_response_s", "ratio"] > 1
+
+
+def test_it_is_said_where_published_runs_of_ray_serve_are_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(ray_start, "remark", said.append)
+    own = make_run(tmp_path / "own", environment="rayserve")
+    block = min((places.reference() / "core").iterdir())
+    of_ray, other = (load_run(next(block.glob(f"*-{name}*")) / "attempt-0") for name in ("rayserve", "torchserve"))
+    remark_on([own, other])
+    assert said == []
+    remark_on([own, of_ray])
+    assert len(said) == 1
+    assert f"{ray_start.sentence(table(published(), published_protocol().level_s))}: METHOD" in said[0]

@@ -27,7 +27,7 @@ from mlscale.plots.style import (
     spread,
     style,
 )
-from mlscale_paper.partition_theory import Way, expected_response_s
+from mlscale_paper.partition_theory import Way, capacity_rps, expected_response_s
 
 _WAY_COLOURS: Final = {"whole": "#222222", "overlapping": "#44AA99", "blocking": "#882255"}
 _WAY_NAMES: Final = {
@@ -47,21 +47,28 @@ _PART_COLOURS: Final = {
 }
 
 
-def expected(services_s: tuple[float, float], replicas: tuple[int, int], *, axes: Axes | None = None) -> Axes:
+def expected(
+    services_s: tuple[float, float],
+    replicas: tuple[int, int],
+    *,
+    whole_s: float | None = None,
+    axes: Axes | None = None,
+) -> Axes:
     """Mean response that `mlscale_paper.partition_theory` expects against the rate of requests, for each way.
 
     Args:
         services_s: of the localiser and the readers, a request's time in service, s.
         replicas: of both where they are split; the whole application has as many in all.
+        whole_s: as of `expected_response_s`.
     """
     with style():
         ax = axes if axes is not None else new_axes(1, 1, 2.9)[0, 0]
-        highest_rps = sum(replicas) / sum(services_s)
+        highest_rps = capacity_rps("whole", services_s, replicas, whole_s)
         rates = np.linspace(0.02 * highest_rps, 0.98 * highest_rps, 97)
         rows = []
         for way in _WAY_NAMES:
             typed: Way = way  # type: ignore[assignment]
-            means = np.array([expected_response_s(typed, rate, services_s, replicas) for rate in rates])
+            means = np.array([expected_response_s(typed, rate, services_s, replicas, whole_s) for rate in rates])
             ax.plot(rates, np.where(np.isfinite(means), means, np.nan), color=_WAY_COLOURS[way], label=_WAY_NAMES[way])
             rows.append(pd.DataFrame({"way": way, "rate_rps": rates, "response_s": means}))
         ax.set_ylim(0, 6 * sum(services_s))

@@ -39,6 +39,13 @@ def published() -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def one_block() -> pd.DataFrame:
+    """The runs of the first block in which Ray Serve was slower than Kubernetes and neither of them ran twice."""
+    rows, logs = published(), log_ratios()
+    twice = rows.loc[rows["environment"].isin([A, B]) & rows["aa_label"].ne(""), "block"]
+    return rows[rows["block"] == logs[(logs > 0) & ~logs.index.isin(twice)].index[0]]
+
+
 def log_ratios() -> pd.Series[float]:
     """log(mean response of Ray Serve / of Kubernetes) in each block: one number per block, A of an A/A pair."""
     rows = published()
