@@ -6,9 +6,10 @@ Each command imports what it needs inside its function, so that ``mlscale --help
 from __future__ import annotations
 
 import json
+import math
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import entry_points
@@ -20,7 +21,19 @@ import typer
 
 from mlscale.errors import MlscaleError, as_user_error, first_invalid
 
+
+def _finite(value: float | None) -> float | None:
+    """The value of an option: infinity is within any ``min``."""
+    if value is not None and not math.isfinite(value):
+        raise typer.BadParameter(f"{value} is not a finite number")
+    return value
+
+
 AsJson = Annotated[bool, typer.Option("--json", help="print the result as JSON")]
+Level = Annotated[
+    float | None,
+    typer.Option(min=0.001, callback=_finite, help="mean response that counts as good, s; default: the protocol's"),
+]
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -73,7 +86,9 @@ def measure(
     ] = False,
     connections: Annotated[str, typer.Option(help="fresh (one for each request) or kept")] = "fresh",
     seed: Annotated[int, typer.Option(min=0, help="seed of the load's random draws")] = 0,
-    idle: Annotated[float, typer.Option(min=0, help="seconds to observe the idle framework before the load")] = 30.0,
+    idle: Annotated[
+        float, typer.Option(min=0, callback=_finite, help="seconds to observe the idle framework before the load")
+    ] = 30.0,
     budget_usd: Annotated[
         float | None,
         typer.Option(min=0, help="AWS, required there: the most that the run may cost"),
@@ -86,6 +101,7 @@ def measure(
     """
     from mlscale.defaults import defaults
     from mlscale.environments.base import own_model
+    from mlscale.loadgen.bodies import check_needs_labels
     from mlscale.loadgen.schedule_files import read_schedule
     from mlscale.measurement.measure import MeasureOptions, measure
     from mlscale.measurement.settings import parse_settings
@@ -97,6 +113,10 @@ def measure(
     given = {"mode": mode, "arm": arm, "connections": connections, "scaling": parse_settings(settings)}
     parameters = checked(MeasureParameters, given)
     default = defaults()
+    if app:
+        _refuse({"--partitioned": partitioned}, "with --app")
+    else:
+        _refuse({"--calls": calls, "--requirements": requirements}, "without --app")
     if app and bodies is None:
         raise MlscaleError("required with --app", "--bodies", "name a folder of files that your model can answer")
     if requirements is not None:
@@ -105,6 +125,7 @@ def measure(
     application = own_model(app, **parts) if app else default.application(partitioned=partitioned)
     application = replace(application, check=check) if check else application
     files = bodies or default.bodies()
+    check_needs_labels(check, files)
     stopped = f"mlscale: stopped; {out} keeps what was measured, marked incomplete"
     with _told_if_stopped(out, lambda: print(stopped, file=sys.stderr)), Shown() as shown:
         run = measure(
@@ -113,7 +134,7 @@ def measure(
             read_schedule(schedule) if schedule else None,
             bodies=files,
             out=out,
-            scaling=default.sized(environment, parameters.scaling, schedule),
+            scaling=parameters.scaling,
             arm=parameters.arm,
             options=MeasureOptions(
                 mode=parameters.mode,
@@ -136,6 +157,13 @@ def measure(
     if validity and validity.pre_scaled:
         verdict += "; pre-scaled: it scaled up before the step (docs/glossary.md)"
     print(f"{run.path}: {len(run.requests)} requests, {right} answered correctly; {verdict}")
+
+
+def _refuse(options: Mapping[str, object], when: str) -> None:
+    """Raise MlscaleError if one of ``options`` is given ``when`` ("without --app") it would be ignored."""
+    given = next((name for name, value in options.items() if value), None)
+    if given is not None:
+        raise MlscaleError(f"it has no effect {when}", given, f"remove {given}")
 
 
 @contextmanager
@@ -186,8 +214,8 @@ def load(
     ] = None,
     timeout: Annotated[float, typer.Option(min=0.001, help="seconds after which a request counts as failed")] = 30.0,
     seed: Annotated[int, typer.Option(min=0, help="seed of the load's random draws")] = 0,
-    arrivals: Annotated[str, typer.Option(help="with --rate: even or poisson")] = "poisson",
-    think: Annotated[float, typer.Option(help="with --clients: mean think time, s")] = 0.0,
+    arrivals: Annotated[str | None, typer.Option(help="with --rate: even or poisson; default: poisson")] = None,
+    think: Annotated[float | None, typer.Option(help="with --clients: mean think time, s; default: 0")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Load-test any HTTP server and record it as a run: what was sent, and how it was answered.
@@ -201,14 +229,18 @@ def load(
     from mlscale.loadgen.outcome import THRESHOLD_MISSED, Threshold, missed, outcome_json, outcome_table
     from mlscale.runs import load_run
 
+    if rate is None:
+        _refuse({"--arrivals": arrivals}, "without --rate")
+    if clients is None:
+        _refuse({"--think": think}, "without --clients")
     thresholds = [Threshold.parse(text) for text in threshold or []]
     load_schedule = schedule_of(
         rate=rate,
         clients=clients,
         file=schedule,
         duration_s=duration,
-        arrivals=arrivals,
-        think_s=think,
+        arrivals="poisson" if arrivals is None else arrivals,
+        think_s=think or 0.0,
         speed=speed,
         keep=keep,
     )
@@ -276,10 +308,7 @@ def cleanup(
 @app.command()
 def compare(
     runs: Annotated[list[Path], typer.Argument(help="run folders, or folders that contain some")],
-    level: Annotated[
-        float | None,
-        typer.Option(min=0.001, help="mean response that counts as good, s; default: the protocol's"),
-    ] = None,
+    level: Level = None,
     as_json: AsJson = False,
 ) -> None:
     """Compare environments: effects with intervals, the noise floor, p-values where the design allows them.
@@ -331,10 +360,7 @@ def prices(
 def report(
     runs: Annotated[list[Path], typer.Argument(help="run folders, or folders that contain some")],
     out: Annotated[Path, typer.Option(help="HTML file to write")] = Path("report.html"),
-    level: Annotated[
-        float | None,
-        typer.Option(min=0.001, help="mean response that counts as good, s; default: the protocol's"),
-    ] = None,
+    level: Level = None,
 ) -> None:
     """Write figures, tables and generated sentences about runs into one HTML page (for a PDF, print it).
 

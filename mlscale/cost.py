@@ -3,7 +3,6 @@ machines of one's own (METHOD §3)."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from mlscale.analysis.durations import durations, intended_between
 from mlscale.analysis.elasticity import elasticity
 from mlscale.analysis.resources import SERVING, cpu_by_role
 from mlscale.analysis.summary import span
-from mlscale.environments.aws_cost import PRICES, prices_of
+from mlscale.environments.aws_cost import PRICES, price_table, prices_of
 from mlscale.environments.base import PaidBy
 from mlscale.environments.machine_types import RESERVED_CORES, catalogue
 from mlscale.errors import MlscaleError
@@ -33,7 +32,6 @@ Tenancy = Literal["shared", "dedicated"]
 _UNIT_CONNECTIONS_PER_S: Final = 25.0
 # Begins a node class of EKS Auto Mode, the default (older runs do not state it).
 _AUTO_MODE: Final = "eks.amazonaws.com/"
-_NEEDED: Final = ("machine_usd", "cores", "life_years", "idle_watts", "core_watts", "kwh_usd", "reserved_share")
 
 
 @dataclass(frozen=True)
@@ -89,18 +87,7 @@ def read_prices(region: str = "us-east-1", file: Path | None = None) -> Prices:
         MlscaleError: no prices are known for the region, or ``file`` is not such a price list.
     """
     path = file or PRICES
-    try:
-        given = dict(json.loads(path.read_text()))
-        if not given.keys() & {"local", "regions"}:
-            raise KeyError("local")
-        own = dict(given.get("local") or json.loads(PRICES.read_text())["local"])
-        invalid = [name for name in _NEEDED if not float(own[name]) > 0]
-        aws = prices_of(region, path if "regions" in given else PRICES)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise MlscaleError(f"not a price list: {error!r}", str(path), "start from mlscale prices --out FILE") from error
-    if invalid:
-        raise MlscaleError(f"{', '.join(invalid)} must be above 0", str(path), "correct it")
-    return Prices(region, aws, own)
+    return Prices(region, prices_of(region, path), price_table(path)["local"])
 
 
 def paid_by(environment: str, scaling: Mapping[str, Any]) -> PaidBy:
@@ -147,7 +134,8 @@ def _instance_h(scaling: Mapping[str, Any], aws: Mapping[str, Any]) -> float:
     if "machine_types" not in scaling:
         cores, memory_mib = scaling["instance_cores"], scaling["instance_memory_mib"]
         known = aws["instances_h"]
-        fits = [name for name in known if types[name].cpu_cores >= cores and types[name].memory_mib >= memory_mib]
+        sizes = {name: types[name] for name in known if name in types}
+        fits = [name for name, size in sizes.items() if size.cpu_cores >= cores and size.memory_mib >= memory_mib]
         if not fits:
             what = f"no price is known for an instance of {cores:g} cores and {memory_mib} MiB"
             raise MlscaleError(what, "prices", f"choose one that is no larger than one of {', '.join(known)}")

@@ -58,6 +58,7 @@ def load(
     from mlscale.analysis.validity import judge
     from mlscale.host.facts import host_facts
     from mlscale.host.sampling import Sampler
+    from mlscale.loadgen.bodies import check_needs_labels
     from mlscale.loadgen.command import HostContext, check_choice, record_load
     from mlscale.loadgen.process import LoadSpec
 
@@ -66,6 +67,7 @@ def load(
         raise MlscaleError(f"{chosen.timeout_s:g} s is not a valid timeout", "--timeout", "use more than 0 s")
     if chosen.body is not None and bodies is not None:
         raise MlscaleError("give a body or bodies, not both", "--body", "remove one of them")
+    check_needs_labels(chosen.check, bodies)
     sampler = Sampler()
     context = HostContext(judge, host_facts(), lambda clock: sampler.sample(clock, "", dict))
     spec = LoadSpec(

@@ -8,44 +8,38 @@ from typing import Any
 
 import pandas as pd
 
-from mlscale.cost import read_prices
-from mlscale.environments.aws_cost import PRICES
+from mlscale.atomic import write_text
+from mlscale.environments.aws_cost import PRICES, price_table, prices_of
 from mlscale.errors import MlscaleError
 
 
 def prices_command(
     region: str, file: Path | None, out: Path | None, *, refresh: bool = False, as_json: bool = False
 ) -> str:
-    """The table as text or JSON; with ``out`` it is also written there, with ``refresh`` from AWS's pricing API.
+    """The table as text or JSON; with ``out`` it is also written there, with ``refresh`` from AWS's pricing API. Only
+    ``file`` itself is replaced: another that exists may have been edited.
 
     Raises:
         MlscaleError: something the user can fix.
     """
+    table = price_table(file or PRICES)
+    target = out or (Path("prices.json") if refresh else None)
+    if target is not None and target.exists() and not (file and target.samefile(file)):
+        raise MlscaleError("the file exists already", str(target), "choose another --out, or delete it")
     lines = []
     if refresh:
-        source = _merged(file)
-        regions = source["regions"]
+        regions = table["regions"]
         known = regions.get(region) or next(iter(regions.values()))
         regions[region], kept = _refreshed(known, region)
         lines.append(f"not in the pricing API, kept as before: {', '.join(kept)}")
-        target = out or Path("prices.json")
-        _write(target, source)
-        file = target
-        lines.append(f"{target}: written; use it with --prices {target}")
     else:
-        read_prices(region, file)
-        if out is not None:
-            _write(out, _merged(file))
-            lines.append(f"{out}: written; edit it, and use it with --prices {out}")
-    table = _merged(file)
+        prices_of(region, file or PRICES)  # none that are needed is missing
+    if target is not None:
+        write_text(target, json.dumps(table, indent=2) + "\n")
+        lines.append(f"{target}: written; {'' if refresh else 'edit it, and '}use it with --prices {target}")
     if as_json:
         return json.dumps({"region": region, "aws": table["regions"][region], "local": table["local"]})
     return "\n".join([_table(table, region), *lines])
-
-
-def _merged(file: Path | None) -> dict[str, Any]:
-    shipped = json.loads(PRICES.read_text())
-    return shipped if file is None else {**shipped, **json.loads(file.read_text())}
 
 
 def _refreshed(known: dict[str, Any], region: str) -> tuple[dict[str, Any], list[str]]:
@@ -58,13 +52,6 @@ def _refreshed(known: dict[str, Any], region: str) -> tuple[dict[str, Any], list
 
     pricing, ec2 = boto3.client("pricing", region_name=PRICING_REGION), boto3.client("ec2", region_name=region)
     return refreshed(known, region, pricing, ec2)
-
-
-def _write(file: Path, table: dict[str, Any]) -> None:
-    try:
-        file.write_text(json.dumps(table, indent=2) + "\n")
-    except OSError as error:
-        raise MlscaleError(error.strerror or str(error), str(file), "choose a writable file") from error
 
 
 def _table(table: dict[str, Any], region: str) -> str:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from mlscale.environments.ecs.settings import EcsScaling
 from mlscale.environments.kubernetes.machine_settings import MachineScaling
+from mlscale.errors import first_invalid
 from mlscale.runs import MlscaleError
 
 PRICES: Final = Path(__file__).parent / "prices.json"
@@ -19,6 +23,47 @@ DELETION_H: Final = 0.5
 _MONTH_H: Final = 730.0
 # Logs of a run: the compressed requests table, and the output of tasks.
 _LOG_GB: Final = 0.05
+_AboveZero = Annotated[float, Field(gt=0)]
+
+
+class _Checked(BaseModel):
+    """Strict: a price in quotes would be text where it is used."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    date: str
+    source: str
+
+
+class _Entry(_Checked):
+    """``usd``: None where it is not known; by instance type where there are several."""
+
+    usd: Any
+
+    @field_validator("usd")
+    @classmethod
+    def _prices(cls, usd: Any) -> Any:
+        for price in usd.values() if isinstance(usd, dict) else [0 if usd is None else usd]:
+            if not isinstance(price, int | float) or not 0 <= price < math.inf:
+                raise ValueError(f"{price!r} is no price")
+        return usd
+
+
+class _OwnMachine(_Checked):
+    machine_usd: _AboveZero
+    cores: _AboveZero
+    life_years: _AboveZero
+    idle_watts: _AboveZero
+    core_watts: _AboveZero
+    kwh_usd: _AboveZero
+    reserved_share: Annotated[float, Field(gt=0, le=1)]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    local: _OwnMachine
+    regions: dict[str, dict[str, _Entry]] = Field(min_length=1)
 
 
 @dataclass(frozen=True)
@@ -101,12 +146,37 @@ def prices_of(region: str, prices: Path = PRICES) -> Mapping[str, Any]:
     """The list prices of a region, USD, without taxes; ``date``: of the oldest and the newest.
 
     Raises:
-        MlscaleError: none are known.
+        MlscaleError: none are known, or one that runs are charged by is missing.
     """
-    table = json.loads(prices.read_text())["regions"]
+    table = price_table(prices)["regions"]
     if region not in table:
         known = ", ".join(sorted(table))
         what = f"no prices are known for {region}"
         raise MlscaleError(what, str(prices), f"choose one of {known}, or mlscale prices --refresh --region {region}")
+    usd = {name: entry["usd"] for name, entry in table[region].items()}
+    shipped: dict[str, dict[str, Any]] = json.loads(PRICES.read_bytes())["regions"]
+    for name, entry in next(iter(shipped.values())).items():
+        like, own = entry["usd"], usd.get(name)
+        if like is not None and (own is None or isinstance(own, dict) != isinstance(like, dict)):
+            what = f"no price is known for {name} in {region}"
+            raise MlscaleError(what, str(prices), "add it as in mlscale prices --out FILE")
     dates = sorted(entry["date"] for entry in table[region].values())
-    return {"date": f"{dates[0]} to {dates[-1]}"} | {name: entry["usd"] for name, entry in table[region].items()}
+    return {"date": f"{dates[0]} to {dates[-1]}"} | usd
+
+
+def price_table(file: Path = PRICES) -> dict[str, Any]:
+    """What ``file`` holds, checked; without "local" or "regions", with those of the shipped table.
+
+    Raises:
+        MlscaleError: it can't be read, or is no price list; names the entry.
+    """
+    try:
+        given = json.loads(file.read_bytes())
+        if not isinstance(given, dict) or not given.keys() & {"local", "regions"}:
+            raise ValueError('it has neither "local" nor "regions"')
+        table = {**json.loads(PRICES.read_bytes()), **given}
+        _Table.model_validate(table)
+    except (OSError, ValueError, RecursionError) as error:
+        what = first_invalid(error) if isinstance(error, ValidationError) else str(error)
+        raise MlscaleError(f"not a price list: {what}", str(file), "start from mlscale prices --out FILE") from error
+    return table

@@ -7,6 +7,7 @@ generator is not ready in time, the schedule and ``step_s`` start that much late
 
 from __future__ import annotations
 
+import math
 import time
 import uuid
 from collections.abc import Callable, Mapping
@@ -17,6 +18,7 @@ from typing import Any, Final
 
 from mlscale import environments
 from mlscale.cleaning import clean_before_run
+from mlscale.defaults import defaults
 from mlscale.environments import App, Deployed, Environment, Scaling
 from mlscale.environments.base import raise_fatal
 from mlscale.errors import as_user_error
@@ -25,8 +27,9 @@ from mlscale.host.ledger import Ledger
 from mlscale.host.quiet import wait_until_quiet
 from mlscale.importing import add_working_folder
 from mlscale.loadgen.bodies import BodySet, load_check
+from mlscale.loadgen.command import check_choice
 from mlscale.loadgen.process import LoadProcess, LoadSpec
-from mlscale.loadgen.schedules import load_events
+from mlscale.loadgen.schedules import load_events, split
 from mlscale.measurement.default_load import announcement, default_load, size_warning
 from mlscale.measurement.labels import Labels
 from mlscale.measurement.observer import Observer
@@ -124,7 +127,8 @@ def measure(
 
     Args:
         environment: a name (`mlscale.environments.names`) or an environment.
-        schedule: None: the defaults' (`mlscale.measurement.default_load`).
+        schedule: None: the defaults' (`mlscale.measurement.default_load`); the replicas of an environment given by name
+            then have the sizes that it is made for, unless ``scaling`` says otherwise (`mlscale.defaults`).
         bodies: folder of the files to send; labels.jsonl in it holds the right answers, if they are known
             (`mlscale.loadgen.bodies.BodySet`).
         out: folder for the new run; must be empty or not exist.
@@ -138,6 +142,8 @@ def measure(
     body_set = BodySet.read(bodies)
     load_check(app.check, body_set.labels)
     add_working_folder()
+    if schedule is None and isinstance(environment, str) and not isinstance(scaling, Scaling):
+        scaling = defaults().sized(environment, scaling or {}, None)
     scalings = settings_of(chosen, app, arm, scaling)
     request = _Request(
         environment=chosen,
@@ -252,6 +258,13 @@ def _load_spec(request: _Request, deployed: Deployed, clock: RunClock) -> LoadSp
 
 
 def _preflight(request: _Request) -> None:
+    options = request.options
+    check_choice(options.connections, Connections, "connections")
+    split(request.schedule, options.workers)
+    for name, least in (("idle_s", 0), ("timeout_s", 0.001), ("seed", 0)):
+        value = getattr(options, name)
+        if not least <= value < math.inf:
+            raise MlscaleError(f"{value} is not possible", name, f"use a finite number, at least {least}")
     if request.out.is_dir() and any(request.out.iterdir()):
         raise MlscaleError("the folder is not empty", str(request.out), "choose another --out, or delete it")
     mode = request.options.mode

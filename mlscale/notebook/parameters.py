@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -28,12 +28,16 @@ from mlscale.runs import (
     Staircase,
     Step,
 )
+from mlscale.runs.schedule import MAX_DURATION_S, MAX_RATE_RPS
+
+_CONFIG: Final = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+_Rate = Annotated[float, Field(ge=0, le=MAX_RATE_RPS)]
 
 
 class NotebookParameters(BaseModel):
     """Common parameters of the notebooks about environments and comparisons."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = _CONFIG
 
     run_dirs: tuple[Path, ...] = Field(default=(), description="runs to draw")
     figures: Path | None = Field(default=None, description="folder for the figures; none: only show them")
@@ -76,7 +80,7 @@ class RehearsalParameters(KubernetesParameters):
 class ApplicationParameters(BaseModel):
     """01_application: the application by itself, without runs."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = _CONFIG
 
     seed: int = Field(default=0, ge=0, description="seed of the choice of photos shown")
     photos_per_level: int = Field(default=40, ge=4, le=2000, description="photos measured for each difficulty")
@@ -124,10 +128,15 @@ class EcsParameters(NotebookParameters):
 class StrategyParameters(BaseModel):
     """10_strategy: search for settings for a trace or a described day."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = _CONFIG
 
     trace: Path | None = Field(default=None, description="CSV of arrivals or rates, or a JSON schedule")
-    hourly_rps: tuple[float, ...] = Field(default=(1.0,), min_length=1, description="without a trace: rate by the hour")
+    hourly_rps: tuple[_Rate, ...] = Field(
+        default=(1.0,),
+        min_length=1,
+        max_length=int(MAX_DURATION_S / 3600),
+        description="without a trace: rate by the hour",
+    )
     p95_s: float | None = Field(default=1.0, gt=0)
     mean_s: float | None = Field(default=None, gt=0)
     sigma_s: float | None = Field(default=None, gt=0)

@@ -15,7 +15,7 @@ from mlscale.defaults import defaults
 from mlscale.environments.base import EnvironmentUnavailable
 from mlscale.measurement.measure import MeasureOptions, measure
 from mlscale.notebook.figures import remark
-from mlscale.notebook.parameters import KubernetesParameters, MeasureParameters, NotebookParameters
+from mlscale.notebook.parameters import KubernetesParameters, MeasureParameters, NotebookParameters, checked
 from mlscale.plots.captions import hpa_in_effect
 from mlscale.progress import Shown
 from mlscale.runs import MlscaleError, Run, load_runs
@@ -41,7 +41,7 @@ def runs_of(environment: str, p: MeasureParameters) -> list[Run]:
             p.schedule,
             bodies=p.photos or default.bodies(),
             out=p.out or new_folder(environment),
-            scaling=default.sized(environment, p.scaling, p.schedule),
+            scaling=p.scaling,
             arm=p.arm,
             options=MeasureOptions(
                 mode=p.mode,
@@ -215,7 +215,10 @@ def shown_cost(
     from mlscale.environments.kubernetes.machine_settings import MachineScaling
 
     sizes = defaults().sized(environment, scaling, None)
-    cost = ecs_cost(EcsScaling(**sizes), region) if environment == "ecs" else eks_cost(MachineScaling(**sizes), region)
+    if environment == "ecs":
+        cost = ecs_cost(checked(EcsScaling, sizes), region)
+    else:
+        cost = eks_cost(checked(MachineScaling, sizes), region)
     lines = {**cost.lines, f"total, {cost.hours:g} h, prices of {cost.date}": cost.usd}
     return pd.DataFrame({"USD": lines}).rename_axis(cost.region).round(3)
 

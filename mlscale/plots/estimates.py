@@ -33,6 +33,7 @@ from mlscale.plots.style import (
     short_name,
     style,
 )
+from mlscale.runs import MlscaleError
 
 _WIDEST: Final = 25.0
 _TICK_STEPS: Final = ((1, 2, 5), (1, 1.5, 2, 3, 4, 6, 8), (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8))
@@ -51,7 +52,11 @@ def estimation(rows: pd.DataFrame, table: pd.DataFrame) -> npt.NDArray[Any]:
     Returns:
         Axes, 2 x endpoints. `plotted`: the plotted columns of ``table`` for the upper row; endpoint, environment,
         block, value (s) for the lower one.
+    Raises:
+        MlscaleError: one environment alone.
     """
+    if table.empty:
+        raise MlscaleError("one environment alone: there is nothing to compare", "estimation", "name runs of another")
     effects = with_words(table, rows)
     pairs = max(1, effects["pair"].nunique())
     with style():

@@ -22,6 +22,7 @@ from mlscale.plots.style import (
     style,
     tone,
 )
+from mlscale.runs import MlscaleError
 
 # What clients see, on their clock. When replicas were created and ready, says the framework, is within a second or two
 # of these, and in `summarise`'s rows.
@@ -46,7 +47,11 @@ def response_parts(rows: pd.DataFrame) -> Axes:
         rows: of `summarise`, one per run to be drawn.
     Returns:
         The axes. `plotted`: milestone, environment, run_id, value_s, censored.
+    Raises:
+        MlscaleError: no run has a load step with time after it.
     """
+    if "detection_s" not in rows:
+        raise MlscaleError("no run has a load step with time after it", "milestones", "name runs that do")
     names = in_order(list(rows["environment"]))
     milestones = [(column, label) for column, label in MILESTONES if column in rows and rows[column].notna().any()]
     numbers = []

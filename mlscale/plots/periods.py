@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 
 from mlscale.analysis.summary import span
 from mlscale.plots.style import INK, MUTED, attach, colour, headline, mark_modes, new_axes, style
-from mlscale.runs import Run
+from mlscale.runs import MlscaleError, Run
 
 # Of the answers, that the axis reaches to.
 SHOWN_SHARE: Final = 0.99
@@ -26,7 +26,11 @@ def inference_by_period(runs: Sequence[Run]) -> Axes:
 
     Returns:
         The axes. `plotted`: period_ms, run_id, answers, mean_s, sd_s.
+    Raises:
+        MlscaleError: a run without a CPU quota.
     """
+    if not all(run.info.scaling for run in runs):
+        raise MlscaleError("a run has no CPU quota", "quota period", "leave out runs of mlscale load")
     answers = pd.concat([_quiet(run) for run in runs], ignore_index=True)
     rows = answers.groupby(["period_ms", "run_id"])["inference_s"].agg(
         answers="size", mean_s="mean", sd_s=lambda times_s: times_s.std(ddof=0)

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 
 from mlscale.analysis.survival import kaplan_meier, restricted_mean
 from mlscale.plots.style import INK, attach, headline, in_order, labelled, mark_modes, new_axes, short_name, style, tone
+from mlscale.runs import MlscaleError
 
 
 def survival(rows: pd.DataFrame) -> Axes:
@@ -22,7 +23,11 @@ def survival(rows: pd.DataFrame) -> Axes:
         rows: of `summarise`.
     Returns:
         The axes. `plotted`: environment, t_s, survival, low, high, events, censored, restricted_mean_s.
+    Raises:
+        MlscaleError: no run has a load step with time after it.
     """
+    if rows["t_slo_s"].isna().all():
+        raise MlscaleError("no run has a load step with time after it", "survival", "name runs that do")
     numbers, texts = [], {}
     with style():
         axes: Axes = new_axes(1, 1, 3.5)[0, 0]

@@ -29,7 +29,7 @@ from mlscale.plots.style import (
     style,
     tone,
 )
-from mlscale.runs import Run
+from mlscale.runs import MlscaleError, Run
 
 BIN_S: Final = 2.0
 BEFORE_S: Final = 20.0
@@ -39,9 +39,11 @@ def resources(runs: Sequence[Run], rows: pd.DataFrame) -> npt.NDArray[Any]:
     """Left: CPU per correct answer by role. Right: cores in use by everything that serves, around the step.
 
     Args:
-        runs: for the right side, all with a step; rows: of `summarise` over the same runs.
+        runs: for the right side; rows: of `summarise` over the same runs.
     Returns:
         Two axes. `plotted`: of `cost_panel` and `cores_panel`.
+    Raises:
+        MlscaleError: see `cores_panel`.
     """
     with style():
         bars = rows["environment"].nunique() * len(_spans(rows))
@@ -114,10 +116,17 @@ def cost_panel(axes: Axes, rows: pd.DataFrame) -> Axes:
 def cores_panel(axes: Axes, runs: Sequence[Run]) -> Axes:
     """Cores in use by replicas, data plane and control plane together: median over runs, and where 80 % of them lie.
 
-    Means over bins of 2 s. `plotted`: environment, run_id, t_s (since the step), cores.
+    Means over bins of 2 s; runs without a step, or without samples, are left out. `plotted`: environment, run_id, t_s
+    (since the step), cores.
+
+    Raises:
+        MlscaleError: none is left.
     """
     numbers = pd.concat([_cores(run) for run in runs], ignore_index=True)
-    names = in_order([run.info.environment for run in runs])
+    if numbers.empty:
+        what = "no run has a load step and samples of the CPU used to serve"
+        raise MlscaleError(what, "cores in use", "name runs that mlscale measured")
+    names = in_order(list(numbers["environment"]))
     tones = {name: tone(name, [run.info.valid for run in runs if run.info.environment == name]) for name in names}
     over_runs = numbers.groupby(["environment", "t_s"])["cores"].quantile([0.1, 0.5, 0.9]).unstack()
     for name in names:

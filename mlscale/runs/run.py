@@ -101,7 +101,7 @@ def load_run(path: Path | str, *, allow_incomplete: bool = False) -> Run:
     folder = Path(path)
     file = folder / INFO_FILE
     try:
-        text = file.read_text()
+        text = file.read_bytes()
     except OSError as error:
         raise MlscaleError(
             "not a run folder: it has no run.json", str(folder), "name a folder written by mlscale"
@@ -158,9 +158,9 @@ def _runs_below(folder: Path, *, allow_incomplete: bool) -> list[Run]:
     return [run for run in runs if allow_incomplete or run.info.complete]
 
 
-def _schema_version(text: str) -> int | None:
+def _schema_version(text: bytes) -> int | None:
     try:
         version = json.loads(text).get("schema_version")
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         return None
     return version if isinstance(version, int) else None

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -21,6 +23,7 @@ from mlscale.cost import (
     usage_of,
     usd_per_month,
 )
+from mlscale.environments.aws_cost import PRICES as SHIPPED
 from mlscale.runs import MlscaleError, Run, load_runs
 from mlscale.runs.tables import TableName
 
@@ -145,7 +148,44 @@ def test_a_file_that_is_no_price_list_is_refused(tmp_path: Path, text: str) -> N
     with pytest.raises(MlscaleError, match=r"prices\.json"):
         read_prices(file=file)
     file.write_text(json.dumps({"local": dict(PRICES.local) | {"cores": 0}}))
-    with pytest.raises(MlscaleError, match="cores must be above 0"):
+    with pytest.raises(MlscaleError, match=r"local\.cores: .*greater than 0"):
         read_prices(file=file)
     with pytest.raises(MlscaleError, match="no prices are known"):
         read_prices("mars-north-1")
+
+
+@pytest.mark.parametrize(
+    ("section", "name", "value", "named"),
+    [
+        ("local", "date", None, "local.date"),
+        ("local", "machine_usd", "700", "local.machine_usd"),
+        ("local", "kwh_usd", math.nan, "local.kwh_usd"),
+        ("region", "alb_h", None, "no price is known for alb_h in us-east-1"),
+        ("region", "alb_h", {"usd": -1, "date": "2026", "source": "me"}, "us-east-1.alb_h.usd: -1 is no price"),
+        ("region", "alb_h", {"usd": math.nan, "date": "2026", "source": "me"}, "us-east-1.alb_h.usd: nan is no price"),
+        ("region", "instances_h", {"usd": {"m7i.large": -1}, "date": "2026", "source": "me"}, "-1 is no price"),
+        ("region", "instances_h", {"usd": 1, "date": "2026", "source": "me"}, "no price is known for instances_h"),
+        ("regions", "us-east-1", {}, "no price is known for fargate_vcpu_h in us-east-1"),
+    ],
+)
+def test_an_entry_that_is_missing_or_no_price_is_named(
+    tmp_path: Path, section: str, name: str, value: Any, named: str
+) -> None:
+    table = json.loads(SHIPPED.read_text())
+    changed = {"local": table["local"], "regions": table["regions"], "region": table["regions"]["us-east-1"]}[section]
+    del changed[name]
+    changed |= {} if value is None else {name: value}
+    file = tmp_path / "prices.json"
+    file.write_text(json.dumps(table))
+    with pytest.raises(MlscaleError, match=named) as caught:
+        read_prices(file=file)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_instance_of_an_unknown_size_does_not_count(tmp_path: Path) -> None:
+    table = json.loads(SHIPPED.read_text())
+    table["regions"]["us-east-1"]["instances_h"]["usd"]["m99.large"] = 0.001
+    file = tmp_path / "prices.json"
+    file.write_text(json.dumps(table))
+    ecs, usage = scaling_of("ecs", launch="ec2", instance_cores=2.0, instance_memory_mib=8192), Usage(1, 1, 1, 1, 1, 0)
+    assert usd_per_month("ecs", ecs, usage, read_prices(file=file)) == usd_per_month("ecs", ecs, usage, PRICES)

@@ -63,6 +63,18 @@ SCHEDULES = {
         (["measure", "torchserve", "--out", "run", "--photos", "empty"], "no files"),
         (["measure", "torchserve", "--out", "run", "--app", "my_model:make"], "--bodies"),
         (["measure", "torchserve", "--out", "run", "--idle", "-1"], "--idle"),
+        (["measure", "torchserve", "--out", "run", "--idle", "inf"], "--idle"),
+        (["measure", "torchserve", "--out", "run", "--calls", "boxes=m:f"], "--calls: it has no effect without --app"),
+        (["measure", "torchserve", "--out", "run", "--requirements", "r.txt"], "--requirements: it has no effect"),
+        (["measure", "torchserve", "--out", "run", "--app", "m:f", "--partitioned"], "--partitioned: it has no effect"),
+        (["measure", "torchserve", "--out", "run", "--bodies", "empty", "--check", "m:f"], "no labels.jsonl in empty"),
+        (["load", "http://127.0.0.1", "--out", "run", "--rate", "1", "--check", "m:f"], "no labels.jsonl in --bodies"),
+        (["load", "http://127.0.0.1", "--out", "run", "--rate", "1", "--think", "1"], "--think: it has no effect"),
+        (["load", "http://127.0.0.1", "--out", "run", "--clients", "1", "--arrivals", "even"], "--arrivals: it has no"),
+        (["compare", "empty", "--level", "inf", "--json"], "--level"),
+        (["report", "empty", "--level", "inf"], "--level"),
+        (["prices", "--out", "file"], "file: the file exists already"),
+        (["prices", "--prices", "none.json", "--refresh"], "none.json"),
         (["measure", "torchserve", "--out", "run", "--schedule", "none.json"], "none.json"),
         (["measure", "torchserve", "--out", "run", "--schedule", "negative.json"], "rate_rps"),
         (["measure", "torchserve", "--out", "run", "--schedule", "late.json"], "starts at 1"),
@@ -89,6 +101,18 @@ def test_what_a_user_can_mend_is_one_line(tmp_path: Path, arguments: list[str], 
         (tmp_path / name).write_text(json.dumps(schedule))
     assert named in one_line(mlscale(*arguments))
     assert not (tmp_path / "run").exists()
+
+
+def test_an_edited_price_list_is_not_overwritten(tmp_path: Path) -> None:
+    """But for the one that --prices names, which is refreshed where it is."""
+    assert mlscale("prices", "--out", "prices.json").returncode == 0
+    file = tmp_path / "prices.json"
+    edited = file.read_text().replace("700.0", "1400.0")
+    file.write_text(edited)
+    for again in (["--out", "prices.json"], ["--refresh"]):
+        assert "prices.json: the file exists already" in one_line(mlscale("prices", *again))
+    assert mlscale("prices", "--prices", "prices.json", "--out", "prices.json").returncode == 0
+    assert json.loads(file.read_text()) == json.loads(edited)
 
 
 class Settings(BaseModel):

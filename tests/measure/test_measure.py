@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from burner import APP, Burner, write_photos
+from mlscale import environments
 from mlscale.environments import ObservationLost
 from mlscale.host.ledger import ledger_folder
 from mlscale.host.processes import process_start
@@ -23,6 +24,7 @@ from mlscale.host.reap import cleanup
 from mlscale.measurement.labels import Labels
 from mlscale.measurement.measure import MeasureOptions, measure
 from mlscale.runs import ClosedLoop, ClosedStage, MlscaleError, Run, load_run
+from mlscale_paper.defaults import PaperDefaults
 
 SCHEDULE = ClosedLoop(
     duration_s=3.0,
@@ -145,6 +147,11 @@ def test_a_fatal_problem_is_one_line_before_anything_is_made(photos: Path, tmp_p
         ({"scaling": {"max_replicsa": 2}}, "unknown setting 'max_replicsa'"),
         ({"scaling": {"burn_s": "much"}}, "setting 'burn_s'"),
         ({"options": MeasureOptions(mode="simulated")}, "mode 'simulated'"),
+        ({"options": MeasureOptions(connections="some")}, "connections: invalid value 'some'"),  # type: ignore[arg-type]
+        ({"options": MeasureOptions(idle_s=float("nan"))}, "idle_s: nan is not possible"),
+        ({"options": MeasureOptions(timeout_s=0)}, "timeout_s: 0 is not possible"),
+        ({"options": MeasureOptions(seed=-1)}, "seed: -1 is not possible"),
+        ({"options": MeasureOptions(workers=0)}, "--workers: 0 processes"),
         ({"bodies": "nowhere"}, "nowhere"),
         ({"environment": "torchsevre"}, "unknown environment 'torchsevre'"),
     ],
@@ -157,6 +164,26 @@ def test_what_is_asked_wrongly_is_one_line(
         measure(**{**asked, "options": FAST, **changes})  # type: ignore[arg-type]
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "run").exists()
+
+
+def test_under_the_default_load_replicas_have_the_sizes_that_it_is_made_for(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by the command and in the notebooks."""
+    sizes = {"max_replicas": 3, "cpu_cores": 0.2}
+    monkeypatch.setattr(PaperDefaults, "sized", lambda self, name, scaling, schedule: {**sizes, **scaling})
+    monkeypatch.setattr("mlscale.measurement.measure._preflight", lambda request: None)
+    monkeypatch.setattr("mlscale.measurement.measure._execute", lambda request: request.scalings["app"])
+
+    def sized(**more: object) -> tuple[int, float]:
+        scaling = measure("torchserve", APP, bodies=photos, out=tmp_path / "run", **more)  # type: ignore[arg-type]
+        return scaling.max_replicas, scaling.cpu_cores  # type: ignore[attr-defined]
+
+    assert sized() == (3, 0.2)
+    assert sized(scaling={"max_replicas": 2}) == (2, 0.2)
+    usual = environments.get("torchserve").arm("matched")
+    for more in ({"schedule": SCHEDULE}, {"scaling": usual}):
+        assert sized(**more) == (usual.max_replicas, usual.cpu_cores)
 
 
 @pytest.mark.parametrize(("fail", "error"), [("deploy", MlscaleError), ("observe", ObservationLost)])

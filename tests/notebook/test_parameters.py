@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import pytest
 
-from mlscale.notebook.parameters import CompareParameters, MeasureParameters, check_parameters, declared
+from mlscale.notebook.parameters import (
+    CompareParameters,
+    MeasureParameters,
+    StrategyParameters,
+    check_parameters,
+    declared,
+)
 from mlscale.runs import MlscaleError
 from mlscale_paper.notebook_execution import NotebookFailed, execute
 
@@ -38,12 +45,20 @@ def test_good_parameters_come_back_typed() -> None:
         ("labels", {"blok": 1}),
         ("scaling", [1]),
         ("level_s", 0),
+        ("level_s", math.nan),
+        ("idle_s", math.inf),
     ],
 )
 def test_an_ill_typed_parameter_is_named(name: str, value: object) -> None:
     with pytest.raises(MlscaleError, match=f"parameter '{name}") as caught:
         check_parameters(MeasureParameters, DEFAULTS | {name: value})
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("rate_rps", [-1, math.nan, 1e9])
+def test_a_rate_that_can_not_be_sent_is_named(rate_rps: float) -> None:
+    with pytest.raises(MlscaleError, match=r"parameter 'hourly_rps\.1'"):
+        check_parameters(StrategyParameters, {"hourly_rps": [1, rate_rps]})
 
 
 def test_an_unknown_name_injected_by_papermill_is_named() -> None:

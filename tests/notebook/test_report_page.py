@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mlscale.analysis.summary import summarise
 from mlscale.report_page import write_report
-from mlscale.runs import MlscaleError
-from synthetic_runs import Shape, make_run
+from mlscale.runs import ClosedLoop, ClosedStage, MlscaleError
+from synthetic_runs import Shape, info, make_run, requests_frame, write_run
 
 TEMPLATE = Path("mlscale/templates/report.html")
 
@@ -31,6 +32,19 @@ def test_figures_tables_and_sentences_of_two_own_runs(tmp_path: Path) -> None:
     assert str(tmp_path) not in page
     assert not re.search("cell none|>None<|>nan<", page), "of runs outside experiments, no blocks and labels are shown"
     assert all(row.count("<th>") <= 8 for row in re.findall(r"<thead>.*?</thead>", page, re.DOTALL))
+
+
+def test_a_page_of_mixed_runs_says_which_figures_they_lack(tmp_path: Path) -> None:
+    step, table = make_run(tmp_path / "step", shape=Shape(horizon_s=20.0)), requests_frame(np.arange(0, 60, 0.1), 0.1)
+    level = ClosedLoop(duration_s=60, stages=(ClosedStage(start_s=0, clients=2),))
+    changes = {"schedule": level, "step_s": None, "block": None, "cell": None}
+    flat = write_run(tmp_path / "flat", table, info(**changes, run_id="flat"))
+    load_test = {"environment": "none", "level": "none", "arm": "none", "scaling": {}}
+    load = write_run(tmp_path / "load", table, info(**changes, **load_test, run_id="load"))
+    write_report([step, flat, load], 0.5, tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("no run has a load step and samples of the CPU used to serve") == 2
+    assert "What it cost in CPU" in page
 
 
 def test_the_template_holds_no_number_of_a_result() -> None:

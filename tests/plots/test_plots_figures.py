@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import pytest
 from matplotlib.colors import to_hex, to_rgb
 
 from experiment_runs import LEVEL_S, SHAPES
-from mlscale import plots
+from mlscale import figures, plots
 from mlscale.analysis import design
 from mlscale.analysis.inference import compare
 from mlscale.analysis.moving import moving
@@ -136,6 +137,36 @@ def test_trajectory_needs_a_step(tmp_path: Path) -> None:
         plots.trajectory([run])
     with pytest.raises(MlscaleError, match="load step"):
         plots.trajectory([])
+
+
+DRAW: dict[str, Callable[[list[Run]], Any]] = {
+    "trajectory": figures.trajectory,
+    **{
+        name: partial(getattr(figures, name), level_s=LEVEL_S)
+        for name in ("response", "sigma", "resources", "estimation", "survival", "boot_parts", "boot_response")
+    },
+    "boot_trajectories": partial(figures.boot_trajectories, level_s=LEVEL_S),
+    "boot_beside_simulated": lambda runs: figures.boot_beside_simulated(runs, runs, LEVEL_S),
+    "windows": partial(figures.windows, level_s=LEVEL_S, pairs=[]),
+    "variants": lambda runs: figures.variants({"a": runs}, ["k3s"], LEVEL_S),
+    "cold_starts": figures.cold_starts,
+    "sharing": figures.sharing,
+    "inference_by_period": figures.inference_by_period,
+}
+
+
+@pytest.mark.parametrize("name", DRAW)
+def test_a_figure_of_no_run_is_one_line(name: str) -> None:
+    with pytest.raises(MlscaleError, match="no run is given"):
+        DRAW[name]([])
+
+
+@pytest.mark.parametrize("name", DRAW.keys() - {"cold_starts", "sigma", "windows"})
+def test_a_figure_of_a_load_test_s_run_is_one_line(name: str, tmp_path: Path) -> None:
+    load_test = info(step_s=None, environment="none", level="none", arm="none", scaling={})
+    run = write_run(tmp_path / "r", requests_frame(np.arange(0, 165, 0.1), 0.1), load_test)
+    with pytest.raises(MlscaleError):
+        DRAW[name]([run])
 
 
 def test_estimation_shows_runs_and_the_tables_effects(rows: pd.DataFrame, table: pd.DataFrame) -> None:

@@ -202,10 +202,18 @@ def test_a_run_by_a_newer_version_is_named_as_such(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "what"),
-    [("", "broken"), ("{}", "broken: run_id"), ("[1]", "broken"), ('{"run_id": 3', "broken"), ("\0\0", "broken")],
+    [
+        ("", "broken"),
+        ("{}", "broken: run_id"),
+        ("[1]", "broken"),
+        ('{"run_id": 3', "broken"),
+        ("\0\0", "broken"),
+        ('{"run_id": "é"}', "broken"),
+        ("[" * 100_000, "broken"),
+    ],
 )
 def test_a_broken_run_json_is_one_clear_line(tmp_path: Path, text: str, what: str) -> None:
-    (tmp_path / "run.json").write_text(text)
+    (tmp_path / "run.json").write_bytes(text.encode("latin-1"))  # é is no UTF-8 then
     with pytest.raises(MlscaleError, match=what) as caught:
         load_run(tmp_path)
     assert "run.json" in str(caught.value)
