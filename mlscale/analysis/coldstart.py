@@ -39,7 +39,7 @@ def cold_starts_of(runs: Sequence[Run]) -> pd.DataFrame:
     frames = []
     for run in runs:
         periods = {settings.get("readiness_period_s") for settings in run.info.scaling.values()}
-        frames.append(cold_starts(run).assign(run_id=run.info.run_id, readiness_period_s=periods.pop()))
+        frames.append(cold_starts(run).assign(run_id=run.info.run_id, readiness_period_s=next(iter(periods), None)))
     return pd.concat(frames, ignore_index=True)
 
 

@@ -42,7 +42,8 @@ class BodySet:
         """Read every file of ``folder`` except hidden ones, and its labels.jsonl if it has one; or the one file named.
 
         Raises:
-            MlscaleError: no such folder, no files, an unreadable file, or malformed or unmatched labels.
+            MlscaleError: no such folder, no files, an unreadable file, a name that is not UTF-8, or malformed or
+                unmatched labels.
         """
         source = Path(folder)
         try:
@@ -51,7 +52,7 @@ class BodySet:
                 if source.is_file()
                 else sorted(file for file in source.iterdir() if file.name != LABELS and not file.name.startswith("."))
             )
-            bodies = tuple(file.read_bytes() for file in files)
+            bodies = tuple(_read(file) for file in files)
             labelled = None if source.is_file() else _read_labels(source / LABELS)
         except OSError as error:
             raise MlscaleError(
@@ -84,11 +85,14 @@ def bodies_of(spec: _Bodies) -> BodySet | None:
     if spec.body is None:
         return BodySet.read(spec.bodies) if spec.bodies is not None else None
     try:
+        names, bodies = ("body",), (spec.body.encode(),)
+    except UnicodeEncodeError as error:
+        raise MlscaleError("the text is not UTF-8", "--body", "put it into a file: --bodies FILE") from error
+    try:
         json.loads(spec.body)
         kind = "application/json"
-    except ValueError:
+    except (ValueError, RecursionError):
         kind = "text/plain; charset=utf-8"
-    names, bodies = ("body",), (spec.body.encode(),)
     return BodySet(names, bodies, (kind,), None, _facts(names, bodies, None))
 
 
@@ -118,24 +122,46 @@ def load_check(name: str | None, labels: tuple[Label, ...] | None) -> Check | No
     add_working_folder()
     try:
         check: Check = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
+        if not callable(check):
+            raise TypeError(f"{attribute} is no function")
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise MlscaleError(
             f"it can't be imported: {error}", f"check {name!r}", "use the form module:function, importable from here"
         ) from error
     return check
 
 
+def check_needs_labels(check: str | None, bodies: Path | str | None) -> None:
+    """Raise MlscaleError if ``check`` names a function that is never called, for want of labels beside ``bodies``."""
+    if check in (None, "none") or (bodies is not None and (Path(bodies) / LABELS).is_file()):
+        return
+    remedy = 'write one beside the files, a line for each: {"file": "one.txt"}'
+    raise MlscaleError(f"there is no {LABELS} in {bodies or '--bodies'}", f"--check {check}", remedy)
+
+
+def _read(file: Path) -> bytes:
+    if not file.is_file():  # a device or a pipe might never end
+        raise MlscaleError("it is not a regular file", str(file), "remove it from the folder of files to send")
+    try:
+        file.name.encode()
+    except UnicodeEncodeError as error:  # the run's tables could not hold it
+        raise MlscaleError("the file's name is not UTF-8", ascii(str(file)), "rename the file") from error
+    return file.read_bytes()
+
+
 def _read_labels(file: Path) -> dict[str, Label] | None:
     if not file.exists():
         return None
     labels: dict[str, Label] = {}
-    for number, line in enumerate(file.read_bytes().splitlines(), start=1):
+    for number, line in enumerate(_read(file).splitlines(), start=1):
         if not line.strip():
             continue
         try:
             label = json.loads(line)
+            if not isinstance(label["file"], str):
+                raise TypeError("the file's name is not text")
             labels[label["file"]] = label
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise MlscaleError(
                 "the label is malformed", f"{file}, line {number}", 'write {"file": ..., "answer": ...}'
             ) from error

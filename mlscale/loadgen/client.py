@@ -7,14 +7,14 @@ import base64
 import errno
 import json
 import math
-import socket
 import ssl
 import time
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Any, Final
 
 from yarl import URL
 
+from mlscale.loadgen.addresses import Addresses
 from mlscale.loadgen.bodies import BodySet, Check
 from mlscale.loadgen.connection import MAX_ANSWER_BYTES, Connection, Outcome
 from mlscale.loadgen.hops import read_hops
@@ -24,8 +24,8 @@ from mlscale.runs.tables import Status
 _NAN: Final = float("nan")
 # Connection errors that mean this machine lacks resources and say nothing about the server.
 _LOCAL_ERRORS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS, errno.ENOMEM})
-# A name's addresses are looked up again after that long: load balancers change theirs.
-_LOOKUP_S: Final = 10.0
+# A server that doesn't confirm the end of a TLS connection keeps a descriptor for that long.
+_TLS_SHUTDOWN_S: Final = 1.0
 
 Ended = Callable[[Exception | None], None]
 """Called once when a request has ended, with what went wrong on this machine."""
@@ -65,11 +65,13 @@ class Client:
         self._keep = connections == "kept"
         self._own_connections, self._timeout_s = own_connections, timeout_s
         self._requests = _requests(self._url, method, headers, bodies, keep=self._keep)
-        self._tls = ssl.create_default_context() if self._url.scheme == "https" else None
+        self._tls: dict[str, Any] = {}  # arguments of a connection
+        if self._url.scheme == "https":
+            context = ssl.create_default_context()
+            self._tls = {"ssl": context, "server_hostname": self._url.host, "ssl_shutdown_timeout": _TLS_SHUTDOWN_S}
         self._idle: dict[int, list[Connection]] = {}
         self._open: dict[_Exchange, None] = {}  # in the order in which they began, which is that of their deadlines
-        self._addresses: list[str] = []
-        self._looked_up_s = -math.inf
+        self._addresses = Addresses(self._url.host or "", self._port)
         self._loop = asyncio.get_running_loop()
         self._deadline: asyncio.TimerHandle | None = None
 
@@ -104,33 +106,45 @@ class Client:
             connection.close()
 
     async def _connect(self, exchange: _Exchange) -> None:
-        exchange.outcome.sent_s = exchange.outcome.connecting_s = time.monotonic()
-        error = OSError("no address")
-        try:
-            for address in await self._lookup():
-                try:
-                    await self._connect_to(address, exchange)
-                except OSError as failed:
-                    error = failed
-                else:
-                    return
-        except OSError as failed:  # the name can't be looked up
-            error = failed
+        outcome = exchange.outcome
+        outcome.sent_s = outcome.connecting_s = time.monotonic()
+        addresses = list(await self._addresses.known())
+        count = len(addresses)
+        error, weight = OSError("no address"), -1
+        for number, address in enumerate(addresses, start=1):
+            limit_s = self._timeout_s / count if number < count else None
+            try:
+                await self._connect_to(address, exchange, limit_s)
+            except OSError as failed:
+                # An address that never worked may lack IPv6; one that works lacks what all of this machine lacks.
+                lacking = failed.errno in _LOCAL_ERRORS
+                weighs = 1 if not lacking else 2 if self._addresses.works(address) else 0
+                if weighs > weight:
+                    error, weight = failed, weighs
+                if weighs < 2:
+                    self._addresses.tried(address, worked=False)
+                if not math.isnan(outcome.connect_s):
+                    break  # connected, and the request sent, just when its time was over
+                if limit_s is not None and isinstance(failed, TimeoutError):
+                    addresses.append(address)  # if no other works, it gets the rest of the time
+            else:
+                self._addresses.tried(address, worked=True)
+                return
         exchange.fail_to_connect(error)
 
-    async def _connect_to(self, address: str, exchange: _Exchange) -> None:
-        connection = exchange.connection = Connection(exchange, self._lost)
-        name = self._url.host if self._tls else None
+    async def _connect_to(self, address: str, exchange: _Exchange, limit_s: float | None) -> None:
+        connection = exchange.connection = Connection(exchange, self._lost, keep_answer=self._check is not None)
         exchange.outcome.connecting_s = time.monotonic()
-        await self._loop.create_connection(lambda: connection, address, self._port, ssl=self._tls, server_hostname=name)
-
-    async def _lookup(self) -> list[str]:
-        now_s = time.monotonic()
-        if now_s - self._looked_up_s > _LOOKUP_S:
-            found = await self._loop.getaddrinfo(self._url.host, self._port, type=socket.SOCK_STREAM)
-            self._addresses = [str(entry[4][0]) for entry in found]
-            self._looked_up_s = now_s
-        return self._addresses
+        connecting = self._loop.create_connection(lambda: connection, address, self._port, **self._tls)
+        if limit_s is None:
+            await connecting
+            return
+        try:
+            async with asyncio.timeout(limit_s):
+                await connecting
+        except TimeoutError:
+            connection.abort()
+            raise
 
     def _expire(self) -> None:
         """Abandon requests whose time is over, and come again for the next."""
@@ -188,7 +202,7 @@ class Client:
         if exchange.outcome.bytes_in > MAX_ANSWER_BYTES:
             return False
         try:
-            return bool(check(self._bodies.labels[exchange.body], json.loads(b"".join(exchange.connection.answer))))
+            return bool(check(self._bodies.labels[exchange.body], json.loads(exchange.connection.answer)))
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
             return False
 

@@ -60,11 +60,16 @@ class Exchange(Protocol):
 
 
 class Connection(asyncio.Protocol):
-    """A connection that sends ``exchange`` as soon as it is made. ``lost``: called if it closes while it is idle."""
+    """A connection that sends ``exchange`` as soon as it is made.
 
-    def __init__(self, exchange: Exchange, lost: Callable[[Connection], None]) -> None:
+    Args:
+        lost: called if it closes while it is idle.
+        keep_answer: until the exchange has ended; False: it is only counted.
+    """
+
+    def __init__(self, exchange: Exchange, lost: Callable[[Connection], None], *, keep_answer: bool) -> None:
         self._exchange: Exchange | None = exchange
-        self._lost = lost
+        self._lost, self._keep_answer = lost, keep_answer
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
         self._reset()
@@ -75,7 +80,7 @@ class Connection(asyncio.Protocol):
         self.status = 0
         self.headers: dict[bytes, bytes] = {}
         """Those that begin with X-Mlscale-, their names in lower case and without that."""
-        self.answer: list[bytes] = []
+        self.answer = bytearray()
 
     def send(self, exchange: Exchange) -> None:
         """Send a request on the idle connection."""
@@ -93,7 +98,11 @@ class Connection(asyncio.Protocol):
         return self._kept_alive and not (pending or self._surplus or self._transport.is_closing())
 
     def close(self) -> None:
-        if self._transport is not None:
+        if self._transport is None:
+            return
+        if self._transport.get_write_buffer_size():  # closing would wait until the server has read it
+            self._transport.abort()
+        else:
             self._transport.close()
 
     def abort(self) -> None:
@@ -147,6 +156,7 @@ class Connection(asyncio.Protocol):
         if status is not None:
             self._transport.abort()
         exchange.end(status)
+        self.answer.clear()
 
     # called by the parser
 
@@ -174,8 +184,12 @@ class Connection(asyncio.Protocol):
             return
         outcome = self._exchange.outcome
         outcome.bytes_in += len(body)
+        if not self._keep_answer:
+            return
         if outcome.bytes_in <= MAX_ANSWER_BYTES:
-            self.answer.append(body)
+            self.answer += body
+        else:
+            self.answer.clear()
 
     def on_message_complete(self) -> None:
         if self.status < 200:  # interim (100 Continue, 103 Early Hints): the answer is still to come

@@ -34,7 +34,7 @@ def read_hops(text: str | bytes | None, queue_s: float) -> tuple[Hop, ...]:
         return ()
     try:
         return tuple(_hop(row, queue_s) for row in json.loads(text)[:_MAX_HOPS])
-    except (ValueError, TypeError, KeyError, RecursionError):
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
         return ()
 
 
@@ -42,6 +42,7 @@ def _hop(row: Any, queue_s: float) -> Hop:
     component, replica, started, queue, inference = row
     if not (isinstance(component, str) and isinstance(replica, str)):
         raise TypeError("a name is not text")
+    (component + replica).encode()  # half a surrogate pair can't be written: a ValueError
     return Hop(component, replica, _number(started), queue_s if queue is None else _number(queue), _number(inference))
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
+from mlscale.errors import MlscaleError
 from mlscale.loadgen.stimulus import Summary
 from mlscale.runs.info import Connections
 from mlscale.runs.schedule import ClosedLoop, OpenLoop
@@ -37,6 +39,16 @@ class WorkerSpec(_Message):
     abort_lateness_s: float
     abort_after_s: float
     max_open: int | None
+
+    @field_validator("*")
+    @classmethod
+    def _utf8(cls, value: Any, info: ValidationInfo) -> Any:
+        try:
+            json.dumps(value, default=str, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            where = ascii(str(value)) if isinstance(value, Path) else f"the load's {info.field_name}"
+            raise MlscaleError("it is not UTF-8", where, "use a name or a text that is") from error
+        return value
 
 
 class Go(_Message):

@@ -51,19 +51,18 @@ def read_recording(trace: Trace) -> Recording:
         MlscaleError: unreadable, changed since the schedule was read, or malformed (names file and line).
     """
     path = Path(trace.file)
-    if path.exists() and not path.is_file():  # a device or a pipe, which might never end
-        raise MlscaleError("the trace is not a file", str(path), "name an existing CSV file")
     try:
+        if path.exists() and not path.is_file():  # a device or a pipe, which might never end
+            raise MlscaleError("the trace is not a file", str(path), "name an existing CSV file")
         with path.open("rb") as binary:
             digest = hashlib.file_digest(binary, "sha256").hexdigest()
         with path.open(newline="", encoding="utf-8-sig") as file:
             times, rates = _columns(path, file)
-    except OSError as error:
-        raise MlscaleError(
-            f"the trace can't be read: {error.strerror}", str(path), "name an existing CSV file"
-        ) from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise MlscaleError(f"the trace is not CSV text: {error}", str(path), _REMEDY) from error
+    except (OSError, ValueError) as error:  # ValueError: a name with a null character
+        reason = getattr(error, "strerror", None) or str(error)
+        raise MlscaleError(f"the trace can't be read: {reason}", str(path), "name an existing CSV file") from error
     if trace.sha256 and trace.sha256 != digest:
         raise MlscaleError(
             "the trace has changed since its schedule was written", str(path), "restore it, or correct the sha256"

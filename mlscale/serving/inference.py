@@ -13,7 +13,8 @@ import time
 import zlib
 from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError, Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from mlscale.errors import MlscaleError, as_user_error
@@ -49,6 +50,15 @@ class Place:
     begin: Begin | None = None
 
 
+@dataclass(eq=False, slots=True)
+class _Job:
+    """A request. Its body is dropped when it has ended: one that is cancelled stays in the queue until its turn."""
+
+    body: bytes
+    submitted_s: float = field(default_factory=time.monotonic)
+    future: Future[Outcome] = field(default_factory=Future)
+
+
 class ModelThread:
     """Loads a model and runs it in its own thread (a daemon, so that a hanging model can't prevent exit).
 
@@ -71,7 +81,7 @@ class ModelThread:
         self._limit = waiting + 1
         self._warm_up = warm_up
         self._place = Place()
-        self._jobs: queue.SimpleQueue[tuple[bytes, float, Future[Outcome]] | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._open = 0
         self._mean_s = 0.0
@@ -113,14 +123,14 @@ class ModelThread:
         Raises:
             QueueFull: too many wait.
         """
-        future: Future[Outcome] = Future()
         with self._lock:
             if self.full:
                 raise QueueFull
             self._open += 1
-        future.add_done_callback(self._closed)
-        self._jobs.put((body, time.monotonic(), future))
-        return future
+        job = _Job(body)
+        job.future.add_done_callback(partial(self._closed, job))
+        self._jobs.put(job)
+        return job.future
 
     def drop(self, future: Future[Outcome]) -> None:
         """The answer is no longer wanted: skip the request if it is queued, cancel its call if it waits for one."""
@@ -139,7 +149,8 @@ class ModelThread:
             self._thread.join(at_most_s)
         return not self._thread.is_alive()
 
-    def _closed(self, _: Future[Outcome]) -> None:
+    def _closed(self, job: _Job, _: Future[Outcome]) -> None:
+        job.body = b""
         with self._lock:
             self._open -= 1
 
@@ -157,14 +168,13 @@ class ModelThread:
             return
         self.loaded.set_result(None)
         while (job := self._jobs.get()) is not None:
-            body, submitted_s, future = job
             with self._lock:
-                if not future.set_running_or_notify_cancel():
+                if not job.future.set_running_or_notify_cancel():
                     continue
-                self._served, self._dropped = future, False
-            outcome = infer(answer, body, submitted_s, self._place, self._carry if self._place.begin else None)
+                self._served, self._dropped = job.future, False
+            outcome = infer(answer, job.body, job.submitted_s, self._place, self._carry if self._place.begin else None)
             self._mean_s = 0.9 * self._mean_s + 0.1 * outcome.inference_s if self._mean_s else outcome.inference_s
-            future.set_result(outcome)
+            job.future.set_result(outcome)
 
     def _carry(self, call: Call) -> Answered:
         """Make a call. Raises CancelledError if its answer is no longer wanted, else what `Begin`'s future raises."""

@@ -33,6 +33,8 @@ _KEEPALIVE_S = 75.0
 _BACKLOG = 1024
 # How long the rest of a refused body is read and discarded, so that its sender sees the refusal.
 _LINGER_S = 2.0
+# Of a setting: a larger one is a mistake.
+_MOST = 10**12
 
 
 def serve(
@@ -90,8 +92,17 @@ def serve_command(
     ``component`` and ``calls``: see `ServerSettings`.
 
     Raises:
-        MlscaleError: as `serve`, or ``warm_up`` can't be read.
+        MlscaleError: as `serve`, or a number is out of bounds, or ``warm_up`` can't be read.
     """
+    for option, value, least, most in (
+        ("--port", port, 0, 65_535),
+        ("--max-bytes", max_bytes, 1, _MOST),
+        ("--waiting", waiting, 0, _MOST),
+        ("--body-timeout", body_timeout_s, 0.001, _MOST),
+        ("--drain", drain_s, 0, _MOST),
+    ):
+        if not least <= value <= most:
+            raise MlscaleError(f"{value} is not possible", option, f"use a number from {least} to {most}")
     timeline = Timeline()
     timeline.at_main()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
@@ -260,22 +271,38 @@ def _listen(host: str, port: int) -> list[socket.socket]:
     except (OSError, OverflowError) as error:
         raise MlscaleError(f"no such address: {error}", f"{host}:{port}", "fix --host or --port") from None
     sockets: list[socket.socket] = []
+    missing: OSError | None = None
     try:
         for family, kind, protocol, _, address in dict.fromkeys(addresses):
             if sockets and port == 0:
                 break  # every address would get a different port
-            listener = socket.socket(family, kind, protocol)
-            sockets.append(listener)
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            listener.bind(address)
-            listener.listen(_BACKLOG)  # on Linux two sockets may bind one port; only listening fails
+            try:
+                sockets.append(_bound(family, kind, protocol, address))
+            except OSError as error:
+                if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                    raise
+                missing = error  # such as IPv6's of localhost, where IPv6 is off
+        if missing is not None and not sockets:
+            raise missing
     except OSError as error:
         for listener in sockets:
             listener.close()
         raise _unavailable(error, host, port) from None
     return sockets
+
+
+def _bound(family: int, kind: int, protocol: int, address: tuple[Any, ...]) -> socket.socket:
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.bind(address)
+        listener.listen(_BACKLOG)  # on Linux two sockets may bind one port; only listening fails
+    except OSError:
+        listener.close()
+        raise
+    return listener
 
 
 def _unavailable(error: OSError, host: str, port: int) -> MlscaleError:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from load_truth import CHECK, CODES, TruthServer, reply
 
 from codereader.answers import same_codes
-from mlscale.loadgen.bodies import BodySet, load_check, same_answer
+from mlscale.loadgen.bodies import BodySet, bodies_of, check_needs_labels, load_check, same_answer
 from mlscale.loadgen.process import LoadProcess, LoadSpec
 from mlscale.runs import ClosedLoop, ClosedStage, MlscaleError
 
@@ -47,7 +49,13 @@ def test_the_digest_tells_sets_apart(photo_folder: Path) -> None:
 
 @pytest.mark.parametrize(
     ("line", "what"),
-    [('{"file": "photo-009.jpg", "answer": 1}', "photo-009.jpg"), ("not json", "line 4"), ("[]", "line 4")],
+    [
+        ('{"file": "photo-009.jpg", "answer": 1}', "photo-009.jpg"),
+        ("not json", "line 4"),
+        ("[]", "line 4"),
+        ('{"file": 1}\n{"file": "zzz"}', "line 4"),
+        ("[" * 2000, "line 4"),
+    ],
 )
 def test_wrong_labels(photo_folder: Path, line: str, what: str) -> None:
     with (photo_folder / "labels.jsonl").open("a") as labels:
@@ -74,6 +82,39 @@ def test_no_files_no_folder_and_a_folder_in_place_of_a_file(tmp_path: Path, phot
         BodySet.read(photo_folder)
 
 
+@pytest.mark.parametrize("name", ["photo-003.jpg", "labels.jsonl"])
+def test_what_might_never_end_is_not_read(photo_folder: Path, name: str) -> None:
+    (photo_folder / name).unlink(missing_ok=True)
+    os.mkfifo(photo_folder / name)
+    with pytest.raises(MlscaleError, match=f"{name}: it is not a regular file"):
+        BodySet.read(photo_folder)
+
+
+def test_names_that_are_not_utf8(photo_folder: Path, tmp_path: Path) -> None:
+    Path(os.fsdecode(bytes(photo_folder) + b"/caf\xe9.jpg")).write_bytes(b"x")
+    with pytest.raises(MlscaleError, match=r"caf\\udce9.jpg': the file's name is not UTF-8"):
+        BodySet.read(photo_folder)
+    out = Path(os.fsdecode(bytes(tmp_path) + b"/caf\xe9.arrow"))
+    schedule = ClosedLoop(duration_s=1, stages=(ClosedStage(start_s=0, clients=1),))
+    with LoadProcess() as load, pytest.raises(MlscaleError, match=r"caf\\udce9.arrow': it is not UTF-8"):
+        load.start(LoadSpec("http://127.0.0.1:9/", schedule), (), [out])
+
+
+@dataclass(frozen=True)
+class Text:
+    body: str
+    bodies: None = None
+
+
+def test_a_text_to_send_is_json_or_plain() -> None:
+    for text, kind in {'{"a": 1}': "application/json", "[" * 2000: "text/plain; charset=utf-8"}.items():
+        found = bodies_of(Text(text))
+        assert found is not None
+        assert (found.bodies, found.content_types) == ((text.encode(),), (kind,))
+    with pytest.raises(MlscaleError, match="--body: the text is not UTF-8"):
+        bodies_of(Text("\udcff"))
+
+
 def test_how_answers_are_judged(photo_folder: Path) -> None:
     labels = BodySet.read(photo_folder).labels
     assert load_check(None, None) is None
@@ -81,9 +122,18 @@ def test_how_answers_are_judged(photo_folder: Path) -> None:
     assert load_check(None, ({"file": "a", "answer": [1]},)) is same_answer
     with pytest.raises(MlscaleError, match=r'photo-000.jpg has no "answer"'):
         load_check(None, labels)
-    for wrong in ("nowhere:check", "mlscale.loadgen.bodies:nothing", "mlscale.loadgen.bodies", ":"):
+    of_bodies = "mlscale.loadgen.bodies"
+    for wrong in ("nowhere:check", f"{of_bodies}:nothing", of_bodies, ":", ".mod:fn", "json:__name__"):
         with pytest.raises(MlscaleError, match="can't be imported"):
             load_check(wrong, labels)
+
+
+def test_a_check_that_would_never_be_called_is_said(photo_folder: Path) -> None:
+    for check, bodies in ((CHECK, photo_folder), (None, None), ("none", None)):
+        check_needs_labels(check, bodies)
+    for bodies in (None, photo_folder / "photo-000.jpg", photo_folder.parent):
+        with pytest.raises(MlscaleError, match=r"there is no labels\.jsonl .*\"file\": \"one\.txt\""):
+            check_needs_labels(CHECK, bodies)
 
 
 def test_json_bodies_with_answers_compared_as_json(truth: TruthServer, tmp_path: Path) -> None:
@@ -109,3 +159,19 @@ def test_json_bodies_with_answers_compared_as_json(truth: TruthServer, tmp_path:
 
 def test_answers_are_not_checked_where_that_is_asked_for() -> None:
     assert load_check("none", ({"file": "a.txt"},)) is None
+
+
+def test_a_check_may_print(
+    truth: TruthServer, photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check = "import os\ndef check(label, answer):\n    print('{', end='', flush=True)\n    return os.write(1, b'{')\n"
+    (tmp_path / "printing_check.py").write_text(check)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    truth.behave["/"] = reply(200, b"{}")
+    schedule = ClosedLoop(duration_s=0.5, stages=(ClosedStage(start_s=0, clients=1),), think_mean_s=0.02)
+    with LoadProcess() as load:
+        spec = LoadSpec(truth.url + "/", schedule, bodies=photo_folder, check="printing_check:check", start_s=None)
+        load.start(spec, (), [tmp_path / "requests.arrow"])
+        load.wait_ready()
+        load.release(time.monotonic(), 0.1)
+        assert load.wait().sent > 3

@@ -35,6 +35,8 @@ def test_rows_are_read_and_the_fronts_queue_is_the_requests() -> None:
         '[["a", "r", Infinity, 2, 3]]',
         '[[1, "r", 1, 2, 3]]',
         "[" * 100_000,
+        f'[["a", "r", 1{"0" * 400}, 2, 3]]',
+        r'[["a", "\ud800", 1, 2, 3]]',
         '[["a", "r", 1, 2, 3], ["b"]]',
     ],
 )

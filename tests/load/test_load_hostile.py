@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import os
 import resource
+import socket
 import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -14,13 +16,15 @@ from itertools import repeat
 from pathlib import Path
 
 import pytest
+import uvloop
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from test_load_client import send_one
 
+from mlscale.loadgen.bodies import BodySet
 from mlscale.loadgen.client import Client
-from mlscale.loadgen.connection import MAX_ANSWER_BYTES, Outcome
+from mlscale.loadgen.connection import MAX_ANSWER_BYTES, Connection, Outcome
 from mlscale.runs import Connections, Status
 
 Speak = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -243,3 +247,64 @@ def test_headers_cannot_smuggle_lines() -> None:
 
     with pytest.raises(ValueError, match="line break"):
         asyncio.run(work())
+
+
+def test_answers_that_nobody_checks_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[int] = []
+    end = Connection.on_message_complete
+    monkeypatch.setattr(Connection, "on_message_complete", lambda self: (kept.append(len(self.answer)), end(self)))
+    assert ask(says(LONG + b"0123456789"))[0].bytes_in == 10
+    assert kept == [0]
+
+
+def test_a_request_that_is_answered_before_it_is_read_leaves_no_connection() -> None:
+    async def work() -> None:
+        answered, received = asyncio.Event(), asyncio.get_running_loop().create_future()
+
+        async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(HEAD + b"Content-Length: 2\r\n\r\nno")
+            await answered.wait()
+            count = 0
+            try:
+                while piece := await reader.read(2**20):
+                    count += len(piece)
+            finally:
+                received.set_result(count)
+
+        bodies = BodySet(("large",), (bytes(2**25),), ("text/plain",), None, {})
+        async with server(speak) as port:
+            url = f"http://127.0.0.1:{port}/"
+            client = Client(url, headers={}, bodies=bodies, check=None, connections="fresh", timeout_s=20)
+            assert (await send_one(client)).status == "ok"
+            answered.set()
+            assert await received < 2**25, "the rest is not sent any more"
+
+    asyncio.run(work())
+
+
+def test_a_server_that_does_not_end_tls_keeps_no_connection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tls = certificate(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "cert.pem"))
+
+    def speak(listener: socket.socket) -> None:
+        """Returns when the client has closed the connection."""
+        with tls.wrap_socket(listener.accept()[0], server_side=True) as connection:
+            connection.recv(2**16)
+            connection.sendall(LONG + b"0123456789")
+            with socket.socket(fileno=os.dup(connection.fileno())) as below:
+                below.settimeout(10)
+                while below.recv(2**16):
+                    pass
+
+    async def work() -> None:
+        failures: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(context))
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            ended = asyncio.ensure_future(asyncio.to_thread(speak, listener))
+            url = f"https://127.0.0.1:{listener.getsockname()[1]}/"
+            client = Client(url, headers={}, bodies=None, check=None, connections="fresh", timeout_s=20)
+            assert (await send_one(client)).status == "ok"
+            await ended
+        assert not failures
+
+    uvloop.run(work())

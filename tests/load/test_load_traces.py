@@ -113,6 +113,12 @@ def test_no_text_and_no_file(tmp_path: Path) -> None:
     file.symlink_to("/dev/zero")
     with pytest.raises(MlscaleError, match="not a file"):
         read_schedule(file)
+    with pytest.raises(MlscaleError, match="too long"):
+        read_schedule(tmp_path / f"{'x' * 300}.csv")
+    schedule = tmp_path / "schedule.json"
+    schedule.write_text(r'{"loop": "open", "duration_s": 1, "rate": {"shape": "trace", "file": "a\u0000b"}}')
+    with pytest.raises(MlscaleError, match="null"):
+        read_schedule(schedule)
 
 
 def test_more_than_all_arrivals_cannot_be_kept(tmp_path: Path) -> None:

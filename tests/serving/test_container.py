@@ -10,9 +10,11 @@ import time
 from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 
+import pytest
 from server_process import Server
 
 from mlscale.environments.kubernetes import deployed
+from mlscale.serving.container import main
 from mlscale.serving.timeline import MARK, Timeline
 
 ROOT = Path(__file__).parents[2]
@@ -48,6 +50,14 @@ def test_an_entry_that_is_not_there_is_one_line_and_code_2() -> None:
     done = subprocess.run(argv, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith("mlscale: --entry: no module 'nowhere'")
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("--drain", "nan"), ("--body-timeout", "inf"), ("--waiting", "-1"), ("--port", "99999")]
+)
+def test_numbers_that_make_no_sense(option: str, value: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([option, value, "--entry", "nowhere:make"]) == 2
+    assert capsys.readouterr().err.startswith(f"mlscale: {option}: {value} is not possible")
 
 
 def test_imports_in_a_phase_are_counted_apart() -> None:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 
 import pytest
-from server_process import Got, Pipe, Server, raw_reply
+from server_process import AT_MOST_S, Got, Pipe, Server, raw_reply
+
+from mlscale.serving.inference import ModelThread, Place
 
 GOOD = b"a good body"
 LIMIT = 4096
@@ -117,6 +121,27 @@ def test_a_client_that_gave_up_waiting_costs_no_inference(
         assert holding.getresponse().status == 200
     assert_serves(server)
     assert server.metric("mlscale_inference_seconds_count") == inferences + 2
+
+
+def test_the_body_of_a_client_that_gave_up_waiting_is_dropped() -> None:
+    release = threading.Event()
+
+    def answer(body: bytes) -> dict[str, bool]:
+        return {"released": body == b"hold" and release.wait(AT_MOST_S)}
+
+    model = ModelThread(lambda: answer, 1, b"warm-up")
+    model.start(Place())
+    model.loaded.result(AT_MOST_S)
+    holding = model.submit(b"hold")
+    body = bytes(1000)
+    mine = sys.getrefcount(body)
+    given_up = model.submit(body)
+    assert sys.getrefcount(body) > mine
+    model.drop(given_up)
+    assert sys.getrefcount(body) == mine
+    release.set()
+    assert holding.result(AT_MOST_S).status == 200
+    assert model.stop(AT_MOST_S)
 
 
 def test_times_in_the_headers_fit_the_clients_clock(server: Server, tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -12,6 +12,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from server_process import Pipe, Server, raw_reply, read_reply, serve_fails
 
+from mlscale.errors import MlscaleError
+from mlscale.serving.serve import _listen
+
 
 def test_it_is_alive_but_not_ready_while_the_model_loads(tmp_path: Path) -> None:
     pipe = Pipe(tmp_path / "load")
@@ -146,3 +149,15 @@ def test_an_entry_that_can_not_serve(entry: str, says: str) -> None:
 def test_options_that_can_not_be_met(tmp_path: Path) -> None:
     assert "no such address" in one_line("--port", "0", "--host", "no.such.host.invalid")
     assert "can't be read" in one_line("--port", "0", "--warm-up", str(tmp_path / "nothing"))
+
+
+def test_an_address_that_this_machine_lacks_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Nobody has an address of 192.0.2.0/24 (RFC 5737): it stands for ::1 where IPv6 is off.
+    addresses = [(socket.AF_INET, socket.SOCK_STREAM, 0, "", (host, 0)) for host in ("192.0.2.1", "127.0.0.1")]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: addresses)
+    (listener,) = _listen("localhost", 0)
+    with listener:
+        assert listener.getsockname()[0] == "127.0.0.1"
+    del addresses[1]
+    with pytest.raises(MlscaleError, match="Cannot assign requested address"):
+        _listen("localhost", 0)
