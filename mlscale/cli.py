@@ -5,6 +5,7 @@ Each command imports what it needs inside its function, so that ``mlscale --help
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import signal
@@ -441,6 +442,8 @@ def _line(error: Exception) -> str | None:
             return f"{command}: {message} (see {command} --help)" if message else ""
         case ValidationError():
             return f"mlscale: {error.title}: {first_invalid(error, error.title)} (give it another value)"
+        case OSError(errno=errno.ENAMETOOLONG | errno.EACCES, filename=str(place)):
+            return f"mlscale: {place}: {error.strerror} (choose another place)"
     return None
 
 
