@@ -212,24 +212,11 @@ def cost_table(runs: Sequence[Run], limit_s: float, prices: Prices | None = None
                 f"USD per million answers within {limit_s:g} s": million_usd,
                 "USD per month, idle": usd_per_month(name, scalings[0], _idle(scalings), known),
                 "USD per month, dedicated": usd_per_month(name, scalings[0], usage, known, "dedicated"),
-                **_elasticity(run, limit_s),
+                **elasticity(run, limit_s),
             }
         )
     keys = ["environment", "mode"]
     return pd.DataFrame(rows).groupby(keys, sort=False).mean() if rows else pd.DataFrame(columns=keys)
-
-
-def _elasticity(run: Run, limit_s: float) -> dict[str, float]:
-    followed = elasticity(run, limit_s)
-    if followed is None:
-        return {}
-    return {
-        "replicas too few": followed.under,
-        "too many": followed.over,
-        "time with too few (%)": 100 * followed.under_share,
-        "with too many (%)": 100 * followed.over_share,
-        "jitter (1/min)": followed.jitter_per_min,
-    }
 
 
 _CHANGE: Final = {"machine_requested": 1, "machine_removed": -1, "machine_failed": -1}

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Final, Literal
 
 from mlscale.log_tail import last_lines
 from mlscale.runs import MlscaleError, Mode
@@ -64,15 +64,6 @@ class Finding:
 
 
 Check = Callable[[], Iterable[Finding]]
-
-
-@runtime_checkable
-class HasDescription(Protocol):
-    """An environment that isn't described by the version of a Python package."""
-
-    def description(self) -> str:
-        """What would be measured, such as a cluster's distribution and version."""
-        ...
 
 
 def diagnose(checks: Sequence[tuple[str, Check]] | None = None) -> list[Finding]:
@@ -271,7 +262,8 @@ def _environment(name: str) -> Iterable[Finding]:
         state: State = "missing" if problem.fatal else "limited"
         yield Finding(name, state, f"{problem.where}: {problem.what}", problem.remedy, needed=local)
     if not any(problem.fatal for problem in problems):
-        details = environment.description() if isinstance(environment, HasDescription) else _version(name)
+        # An environment that isn't described by the version of a Python package describes itself.
+        details = getattr(environment, "description", lambda: _version(name))()
         how = "run live" if mode == "live" else f"run in {mode} mode"
         yield Finding(name, "ok", f"can {how} ({details})")
 

@@ -68,7 +68,7 @@ def load(
         raise MlscaleError(f"{chosen.timeout_s:g} s is not a valid timeout", "--timeout", "use more than 0 s")
     if chosen.body is not None and bodies is not None:
         raise MlscaleError("give a body or bodies, not both", "--body", "remove one of them")
-    if re.fullmatch(r"[A-Za-z]+", chosen.method or "GET", re.ASCII) is None:
+    if re.fullmatch(r"[A-Za-z-]+", chosen.method or "GET", re.ASCII) is None:
         raise MlscaleError(f"{chosen.method!r} is no HTTP method", "--method", "use one such as POST")
     check_needs_labels(chosen.check, bodies)
     sampler = Sampler()

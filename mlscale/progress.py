@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from types import TracebackType
 from typing import IO, Any, Final, Self
 
 from rich.console import Console
@@ -49,9 +48,7 @@ class Display(AbstractContextManager["Display"]):
         self._progress.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         self._progress.stop()
         if self._cell is not None:
             self._cell.end("done" if error is None else "stopped")
@@ -132,34 +129,30 @@ def in_notebook() -> bool:
     return getattr(get_ipython(), "kernel", None) is not None
 
 
-class Bar(AbstractContextManager["Bar"]):
+class Bar(Display):
     """Progress through ``total_s`` seconds of planned work, a `step` at a time.
 
     The bar moves with the clock within a step, but never past the step's planned end.
     """
 
     def __init__(self, total_s: float, out: IO[str] | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(out, clock=clock)
         self._total_s = total_s
-        self._done_s = 0.0
-        self._step_s = 0.0
+        self._done_s = self._step_s = 0.0
         self._text = ""
-        self._clock = clock
         self._step_start_s = clock()
-        self._display = Display(out, clock=clock)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._tick, name="progress", daemon=True)
 
     def __enter__(self) -> Self:
-        self._display.__enter__()
+        super().__enter__()
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         self._stop.set()
         self._thread.join()
-        self._display.__exit__(kind, error, trace)
+        super().__exit__(kind, error, trace)
 
     def step(self, text: str, planned_s: float) -> None:
         """End the step before and begin ``text``, planned to take ``planned_s`` seconds."""
@@ -170,10 +163,6 @@ class Bar(AbstractContextManager["Bar"]):
     def extend(self, more_s: float) -> None:
         """Add unplanned work, such as the repetition of an invalid run."""
         self._total_s += more_s
-
-    def say(self, text: str) -> None:
-        """Print a line, on a terminal above the bar."""
-        self._display.say(text)
 
     @property
     def left_s(self) -> float:
@@ -189,31 +178,20 @@ class Bar(AbstractContextManager["Bar"]):
     def _show(self, *, line: bool) -> None:
         left_s = self.left_s
         share = 1 - left_s / self._total_s if self._total_s > 0 else 1.0
-        self._display.update(self._text, share, time_left(left_s), line=line)
+        self.update(self._text, share, time_left(left_s), line=line)
 
 
-class Shown(AbstractContextManager["Shown"]):
+class Shown(Display):
     """The progress of one `measure` or `simulate`, to pass as its ``progress``: a line whenever the step changes."""
 
-    def __init__(self, out: IO[str] | None = None) -> None:
-        self._display = Display(out)
-        self._step = ""
-
-    def __enter__(self) -> Self:
-        self._display.__enter__()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._display.__exit__(kind, error, trace)
+    _step = ""
 
     def __call__(self, step: str, share: float) -> None:
         changed = step != self._step
         if changed:
             self._step = step
-            self._display.restart()
-        self._display.update(step, share, line=changed)
+            self.restart()
+        self.update(step, share, line=changed)
 
 
 def time_left(seconds: float) -> str:

@@ -81,15 +81,12 @@ def _means(group: pd.DataFrame, names: Sequence[str]) -> list[str]:
     """Ratios of means over runs that are in no block: what was seen, and no more."""
     valid = group[group["valid"].astype(bool)]
     means = valid.groupby("environment")["mean_response_s"].mean()
+    counts = valid["environment"].value_counts()
     return [
         f"Mean response: {a} / {b} = {means[a] / means[b]:.2f} in these runs "
-        f"({_runs(valid, a)} and {_runs(valid, b)}); how much of it is chance is not known."
+        f"({counts[a]} and {counts[b]}); how much of it is chance is not known."
         for a, b in design.environment_pairs([name for name in names if name in means.index])
     ]
-
-
-def _runs(rows: pd.DataFrame, name: str) -> int:
-    return int((rows["environment"] == name).sum())
 
 
 def _count(rows: pd.DataFrame) -> str:

@@ -22,15 +22,13 @@ DEFAULT_TIMEOUT_S: Final = 30.0
 FAILURES: Final = ("http_4xx", "http_5xx", "timeout", "refused", "reset", "wrong_answer", "unfinished")
 
 
-def durations(
-    requests: pd.DataFrame, *, include_failures: bool = True, timeout_s: float = DEFAULT_TIMEOUT_S
-) -> pd.DataFrame:
+def durations(requests: pd.DataFrame, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> pd.DataFrame:
     """The requests with what they took, in order of intended_s.
 
     Args:
         requests: table ``requests`` of a run.
-        include_failures: count each failure as ``timeout_s`` (response_s and send_to_done_s; inference_s and queue_s of
-            a failure are NaN, since nobody served it); False leaves failures out.
+        timeout_s: what each failure counts as (response_s and send_to_done_s; inference_s and queue_s of a failure are
+            NaN, since nobody served it).
     Returns:
         The table's columns and ok (bool), response_s, send_to_done_s, lateness_s, ended_s: the moment at which the
         request was over (done_s; where it never was, as for ``unfinished``, the moment at which it would have timed
@@ -48,8 +46,6 @@ def durations(
         send_to_done_s=np.where(ok, done - sent, timeout_s),
         ended_s=ended_s,
     )
-    if not include_failures:
-        frame = frame[frame["ok"]]
     return frame.sort_values("intended_s", kind="stable", ignore_index=True)
 
 

@@ -10,7 +10,6 @@ Source: N. R. Herbst, S. Kounev, R. Reussner, ICAC 2013, 23-27, as extended by t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -31,19 +30,9 @@ _BIN_S: Final = 10.0
 _MOST: Final = 256
 
 
-@dataclass(frozen=True)
-class Elasticity:
-    """Replicas too few and too many on average; the same as shares of the time; changes per minute."""
-
-    under: float
-    over: float
-    under_share: float
-    over_share: float
-    jitter_per_min: float
-
-
-def elasticity(run: Run, level_s: float) -> Elasticity | None:
-    """Of the time that is compared (`summary.span`). None: an application in components, no CPU samples, no answers.
+def elasticity(run: Run, level_s: float) -> dict[str, float]:
+    """Of the time that is compared (`summary.span`), by names for a table. Empty: an application in components, no CPU
+    samples, no answers.
 
     The demand at a moment is the fewest replicas with which M/M/c answers within ``level_s`` on average, at the rate
     that the load asks for and the service time that the run shows: a replica's CPU per answer over its quota, once it
@@ -51,13 +40,13 @@ def elasticity(run: Run, level_s: float) -> Elasticity | None:
     """
     from_s, to_s = span(run)
     if len(run.info.scaling) != 1 or run.replicas.empty:
-        return None
+        return {}
     (scaling,) = run.info.scaling.values()
     serving_s = _serving_from_s(run, from_s, to_s)
     used = cpu_by_role(run.resources, serving_s, to_s)
     right = right_answers(durations(run.requests, timeout_s=run.info.timeout_s), serving_s, to_s)
     if "replica" not in used.index or not right:
-        return None
+        return {}
     service_s = float(used.loc["replica", "cpu_s"]) / right / min(float(scaling["cpu_cores"]), 1.0)
     times, rates = _rates(run, level_s)
     demand = np.array([needed_replicas(float(rate), service_s, level_s) for rate in rates], dtype=float)
@@ -85,21 +74,21 @@ def needed_replicas(rate_rps: float, service_s: float, level_s: float) -> int:
 
 def of_steps(
     demand_t: Floats, demand: Floats, supply_t: Floats, supply: Floats, from_s: float, to_s: float
-) -> Elasticity:
-    """Of two step functions (a value holds until the next time) over [from_s, to_s]. Before its first sample a function
-    has its first value."""
+) -> dict[str, float]:
+    """Of two step functions (a value holds until the next time) over [from_s, to_s]: replicas too few and too many on
+    average; the same as shares of the time; changes. Before its first sample a function has its first value."""
     edges = np.unique(np.clip(np.concatenate([demand_t, supply_t, [from_s, to_s]]), from_s, to_s))
     starts, widths = edges[:-1], np.diff(edges)
     d, s = value_at(demand_t, demand, starts), value_at(supply_t, supply, starts)
     total_s = to_s - from_s
     changes = np.count_nonzero(np.diff(s)) - np.count_nonzero(np.diff(d))
-    return Elasticity(
-        under=float(np.sum(np.maximum(d - s, 0) * widths) / total_s),
-        over=float(np.sum(np.maximum(s - d, 0) * widths) / total_s),
-        under_share=float(np.sum(widths[s < d]) / total_s),
-        over_share=float(np.sum(widths[s > d]) / total_s),
-        jitter_per_min=float(60 * changes / total_s),
-    )
+    return {
+        "replicas too few": float(np.sum(np.maximum(d - s, 0) * widths) / total_s),
+        "too many": float(np.sum(np.maximum(s - d, 0) * widths) / total_s),
+        "time with too few (%)": 100 * float(np.sum(widths[s < d]) / total_s),
+        "with too many (%)": 100 * float(np.sum(widths[s > d]) / total_s),
+        "jitter (1/min)": float(60 * changes / total_s),
+    }
 
 
 def _rates(run: Run, level_s: float) -> tuple[Floats, Floats]:

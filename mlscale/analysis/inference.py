@@ -44,35 +44,24 @@ LEAST_BLOCKS: Final[Mapping[int, int]] = {2: 6, 3: 8, 4: 10, 5: 10}
 
 @dataclass(frozen=True)
 class Endpoint:
-    """``column`` is what is compared, in seconds; ``better``/``worse`` the words for a ratio under / over 1."""
+    """``column`` is what is compared, in seconds; ``better``/``worse`` the words for a ratio under / over 1;
+    ``seconds`` the column of the means, where that is another one."""
 
     name: str
     label: str
     column: str
     better: str
     worse: str
-    seconds: str
+    seconds: str | None = None
     censored: str | None = None
     without_failures: str | None = None
 
 
 P1: Final = Endpoint(
-    "P1",
-    "mean response",
-    "mean_response_s",
-    "faster",
-    "slower",
-    "mean_response_s",
-    without_failures="mean_response_ok_s",
+    "P1", "mean response", "mean_response_s", "faster", "slower", without_failures="mean_response_ok_s"
 )
 P2: Final = Endpoint(
-    "P2",
-    "sd of response",
-    "sd_response_s",
-    "steadier",
-    "less steady",
-    "sd_response_s",
-    without_failures="sd_response_ok_s",
+    "P2", "sd of response", "sd_response_s", "steadier", "less steady", without_failures="sd_response_ok_s"
 )
 P3: Final = Endpoint(
     "P3", "T_slo + W", "t_slo_confirmed_s", "sooner back", "later back", "t_slo_s", censored="t_slo_censored"
@@ -180,7 +169,7 @@ def _effect(selected: pd.DataFrame, a: str, b: str, endpoint: Endpoint, family: 
 
 def _seconds(selected: pd.DataFrame, a: str, b: str, endpoint: Endpoint, blocks: pd.Index) -> dict[str, float]:
     """Means and their difference in seconds over the same blocks, failures, and how many values sit at a bound."""
-    wide = design.by_block(selected, endpoint.seconds).reindex(index=blocks, columns=[a, b])
+    wide = design.by_block(selected, endpoint.seconds or endpoint.column).reindex(index=blocks, columns=[a, b])
     difference = paired_t((wide[a] - wide[b]).to_numpy(dtype=float)) if len(wide) else None
     failures = design.by_block(selected, "failure_share").reindex(index=blocks, columns=[a, b])
     row = {

@@ -62,10 +62,7 @@ def grew_before(run: Run, t0: float) -> bool:
     if bool(((decided["t_s"] < t0) & (decided["from"] >= 1) & (decided["to"] > decided["from"])).any()):
         return True
     before = run.replicas[(run.replicas["t_s"] < t0) & (run.replicas["desired"] >= 1)].sort_values("t_s", kind="stable")
-    for _, samples in before.groupby("component"):
-        if bool((samples["desired"] > samples["desired"].iloc[0]).any()):
-            return True
-    return False
+    return bool((before["desired"] > before.groupby("component")["desired"].transform("first")).any())
 
 
 def provisioning(run: Run, t0: float, horizon_s: float) -> Provisioning:

@@ -50,18 +50,16 @@ def throttling(resources: pd.DataFrame, from_s: float, to_s: float) -> tuple[flo
 
     Counters are cumulative and begin at 0 with a replica, so a replica that appeared inside the span counts from 0.
     """
-    periods = throttled = seconds = 0.0
+    counters = ["nr_periods", "nr_throttled", "throttled_s"]
+    total = pd.Series(0.0, counters)
     replicas = resources[(resources["role"] == "replica") & resources["nr_periods"].notna()]
     for _, samples in replicas.sort_values("t_s", kind="stable").groupby("subject"):
         until_end = samples[samples["t_s"] <= to_s]
         if until_end.empty or until_end["t_s"].iloc[-1] < from_s:
             continue
         before = until_end[until_end["t_s"] < from_s]
-        base = before.iloc[-1] if len(before) else None
-        last = until_end.iloc[-1]
-        periods += last["nr_periods"] - (0.0 if base is None else base["nr_periods"])
-        throttled += last["nr_throttled"] - (0.0 if base is None else base["nr_throttled"])
-        seconds += last["throttled_s"] - (0.0 if base is None else base["throttled_s"])
+        total += until_end[counters].iloc[-1] - before[counters].tail(1).sum()
+    periods, throttled, seconds = total
     return (float(throttled / periods), float(seconds)) if periods > 0 else (float("nan"), float("nan"))
 
 

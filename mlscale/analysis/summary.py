@@ -126,22 +126,22 @@ def _responses(inside: pd.DataFrame) -> dict[str, Any]:
     standardised = photo_standardised(inside)
     return {
         "requests": len(inside),
-        "mean_response_s": _mean(inside["response_s"]),
-        "sd_response_s": _sd(inside["response_s"]),
-        "mean_response_ok_s": _mean(ok["response_s"]),
-        "sd_response_ok_s": _sd(ok["response_s"]),
-        "p50_response_s": _quantile(inside["response_s"], 0.50),
-        "p95_response_s": _quantile(inside["response_s"], 0.95),
-        "p99_response_s": _quantile(inside["response_s"], 0.99),
-        "mean_send_to_done_s": _mean(inside["send_to_done_s"]),
+        "mean_response_s": float(inside["response_s"].mean()),
+        "sd_response_s": float(inside["response_s"].std(ddof=0)),
+        "mean_response_ok_s": float(ok["response_s"].mean()),
+        "sd_response_ok_s": float(ok["response_s"].std(ddof=0)),
+        "p50_response_s": float(inside["response_s"].quantile(0.50)),
+        "p95_response_s": float(inside["response_s"].quantile(0.95)),
+        "p99_response_s": float(inside["response_s"].quantile(0.99)),
+        "mean_send_to_done_s": float(inside["send_to_done_s"].mean()),
         "mean_response_by_photo_s": standardised[0],
         "sd_response_by_photo_s": standardised[1],
-        "mean_queue_s": _mean(ok["queue_s"]),
-        "mean_inference_s": _mean(ok["inference_s"]),
-        "sd_inference_s": _sd(ok["inference_s"]),
+        "mean_queue_s": float(ok["queue_s"].mean()),
+        "mean_inference_s": float(ok["inference_s"].mean()),
+        "sd_inference_s": float(ok["inference_s"].std(ddof=0)),
         "mean_inference_by_photo_s": photo_standardised(ok, "inference_s")[0],
-        "mean_connect_s": _mean(ok["connect_s"]),
-        "lateness_p99_s": _quantile(inside["lateness_s"], 0.99),
+        "mean_connect_s": float(ok["connect_s"].mean()),
+        "lateness_p99_s": float(inside["lateness_s"].quantile(0.99)),
         "failure_share": failure_share(inside),
         **{f"n_{status}": int((inside["status"] == status).sum()) for status in ("ok", *FAILURES)},
     }
@@ -157,7 +157,7 @@ def _host(run: Run, from_s: float, to_s: float) -> dict[str, float]:
     used = host_use(run)
     inside = used[used["t_s"].between(from_s, to_s)]
     columns = {"host_busy_share": "busy", "host_outside_share": "outside", "host_stolen_share": "stolen"}
-    return {name: _mean(inside[column]) for name, column in columns.items()}
+    return {name: float(inside[column].mean()) for name, column in columns.items()}
 
 
 def _costs(run: Run, frame: pd.DataFrame, from_s: float, to_s: float) -> dict[str, float]:
@@ -183,13 +183,13 @@ def _parts(run: Run, from_s: float, to_s: float) -> dict[str, float]:
     """
     ends = from_s + WINDOW_S * np.arange(1, int((to_s - from_s) / WINDOW_S + 1e-9) + 1)
     ends = np.nextafter(ends, -np.inf)  # a window includes its end; clients that join at the step send at from_s
-    table = variance_parts(run.requests, WINDOW_S, "intended", include_failures=False, at_s=ends)
+    table = variance_parts(run.requests, WINDOW_S, ends)
     split = table[table["split"].astype(bool)]
     return {
         "windows_split_share": len(split) / len(table) if len(table) else NAN,
-        "sigma_total_s2": _mean(table["total_s2"].dropna()),
-        "sigma_split_s2": _mean(split["total_s2"]),
-        **{f"sigma_{part}": _mean(split[part]) for part in PARTS},
+        "sigma_total_s2": float(table["total_s2"].dropna().mean()),
+        "sigma_split_s2": float(split["total_s2"].mean()),
+        **{f"sigma_{part}": float(split[part].mean()) for part in PARTS},
     }
 
 
@@ -232,15 +232,3 @@ def _idle_cores(run: Run) -> float:
     """Cores in use at rest, before the load, by all roles that serve; NaN where not recorded."""
     known = [run.info.idle[name] for name in (f"{role}_cores" for role in SERVING) if name in run.info.idle]
     return float(np.sum(known)) if known else NAN
-
-
-def _mean(values: pd.Series[Any]) -> float:
-    return float(values.mean()) if len(values) else NAN
-
-
-def _sd(values: pd.Series[Any]) -> float:
-    return float(values.std(ddof=0)) if len(values) else NAN
-
-
-def _quantile(values: pd.Series[Any], share: float) -> float:
-    return float(values.quantile(share)) if len(values) else NAN

@@ -31,7 +31,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from mlscale.analysis.durations import By, durations
+from mlscale.analysis.durations import durations
 from mlscale.analysis.windows import Floats, Ints, window_bounds
 
 MAX_UNKNOWN_SHARE: Final = 0.05
@@ -41,15 +41,9 @@ PARTS: Final = ("within_replicas_s2", "between_replicas_s2", "photos_s2", "trend
 _COLUMNS: Final = ["n", "total_s2", *PARTS, "split"]
 
 
-def variance_parts(
-    requests: pd.DataFrame,
-    window_s: float = 5.0,
-    by: By = "done",
-    include_failures: bool = True,
-    *,
-    at_s: npt.ArrayLike | None = None,
-) -> pd.DataFrame:
-    """The parts of sigma_t^2 over windows (t - W, t] that do not overlap; by default one after another.
+def variance_parts(requests: pd.DataFrame, window_s: float, at_s: npt.ArrayLike) -> pd.DataFrame:
+    """The parts of sigma_t^2 over windows (t - W, t] of ``at_s`` that do not overlap, by intended time, of right
+    answers alone.
 
     Returns:
         t_s, n, total_s2 (= sigma_t^2, NaN under 10 requests), the parts trend_s2, photos_s2, between_replicas_s2,
@@ -57,15 +51,13 @@ def variance_parts(
         replica ids unknown, fewer than 10 degrees of freedom for the rest, or causes that coincide) the parts are NaN.
         Up to 5 % unknown ids form a group.
     """
-    frame = durations(requests, include_failures=include_failures)
-    frame = frame[frame["response_s"].notna()]
-    key = "ended_s" if by == "done" else "intended_s"
-    frame = frame.sort_values(key, kind="stable", ignore_index=True)
-    times, values = frame[key].to_numpy(dtype=float), frame["response_s"].to_numpy(dtype=float)
+    frame = durations(requests)
+    frame = frame[frame["ok"] & frame["response_s"].notna()]
+    times, values = frame["intended_s"].to_numpy(dtype=float), frame["response_s"].to_numpy(dtype=float)
     photos = pd.factorize(frame["photo_id"].fillna(""))[0]
     replicas = pd.factorize(frame["replica_id"].fillna(""))[0]
     unknown = (frame["replica_id"].fillna("") == "").to_numpy(dtype=bool)
-    ends = _ends(times, window_s) if at_s is None else np.asarray(at_s, dtype=float)
+    ends = np.asarray(at_s, dtype=float)
     windows = [slice(int(a), int(b)) for a, b in zip(*window_bounds(times, ends, window_s), strict=True)]
     shares = [float(unknown[inside].mean()) if unknown[inside].size else float("nan") for inside in windows]
     known = [not share > MAX_UNKNOWN_SHARE for share in shares]
@@ -164,11 +156,3 @@ def _indicators(codes: Ints, levels: Ints | None = None) -> Floats:
 
 def _centred(columns: Floats) -> Floats:
     return np.asarray(columns - columns.mean(axis=0), dtype=float)
-
-
-def _ends(times: Floats, window_s: float) -> Floats:
-    """Ends of windows that follow one another, the first one starting just before the first request."""
-    if not len(times):
-        return np.empty(0)
-    count = max(1, int(np.ceil((times[-1] - times[0]) / window_s)))
-    return np.asarray(np.nextafter(times[0], -np.inf) + window_s * np.arange(1, count + 1), dtype=float)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pandas as pd
 
 from mlscale.analysis import design
 from mlscale.analysis.paired import ALPHA, paired_t
+
+if TYPE_CHECKING:
+    from mlscale.analysis.inference import Endpoint
 
 MAX_FAILURES_ABOVE: Final = 0.01
 # Columns with the same figure by each W, for endpoints that depend on W.
@@ -23,20 +26,8 @@ WINDOW_FIGURES: Final[Mapping[str, tuple[str, ...]]] = {
 }
 
 
-class Words(Protocol):
-    """An endpoint's words for a ratio under and over 1."""
-
-    @property
-    def better(self) -> str: ...
-    @property
-    def worse(self) -> str: ...
-
-
 def add_verdicts(
-    table: pd.DataFrame,
-    selected: pd.DataFrame,
-    invalid: pd.DataFrame,
-    words: Mapping[str, Words],
+    table: pd.DataFrame, selected: pd.DataFrame, invalid: pd.DataFrame, words: Mapping[str, Endpoint]
 ) -> pd.DataFrame:
     """``table`` with verdict, favours (the environment that a claim is for, else "") and notes."""
     judged = [_verdict(row, selected, invalid, words[row["endpoint"]]) for row in table.to_dict(orient="records")]
@@ -48,7 +39,7 @@ def add_verdicts(
 
 
 def _verdict(
-    row: Mapping[str, Any], selected: pd.DataFrame, invalid: pd.DataFrame, words: Words
+    row: Mapping[str, Any], selected: pd.DataFrame, invalid: pd.DataFrame, words: Endpoint
 ) -> tuple[str, str, str]:
     """(verdict, the environment that it favours or "", notes)."""
     notes = [str(row["note"])] if row["note"] else []

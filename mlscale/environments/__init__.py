@@ -7,36 +7,18 @@ spend CPU of their quota on the others.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mlscale.installed import offered
+from mlscale.lazy_imports import attach
 
 if TYPE_CHECKING:
     from mlscale.environments.base import App, Component, Deployed, Environment, ObservationLost, Problem, Scaling
     from mlscale.host.ledger import LedgerEntry
 
-__all__ = [
-    "App",
-    "Component",
-    "Deployed",
-    "Environment",
-    "ObservationLost",
-    "Problem",
-    "Scaling",
-    "get",
-    "names",
-    "reapers",
-]
-
 _GROUP = "mlscale.environments"
-
-
-def __getattr__(name: str) -> Any:
-    if name in __all__:
-        from mlscale.environments import base
-
-        return getattr(base, name)
-    raise AttributeError(f"module 'mlscale.environments' has no attribute {name!r}")
+_CONTRACT = "App Component Deployed Environment ObservationLost Problem Scaling"
+__getattr__ = attach(__name__, {"mlscale.environments.base": _CONTRACT})[0]
 
 
 def names() -> list[str]:

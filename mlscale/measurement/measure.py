@@ -216,7 +216,7 @@ def _observe_load(
 ) -> dict[str, Any]:
     """Observe the idle framework, then send the load. If observation fails, stops the load and raises its error."""
     schedule, options = request.schedule, request.options
-    with Observer(deployed, clock, writer, idle_until_s=-LOAD_LEAD_S) as observer, LoadProcess() as load:
+    with Observer(deployed, clock, writer) as observer, LoadProcess() as load:
         options.progress("watching at idle", 0.0)
         observer.wait(-LOAD_LEAD_S - clock())
         waits["idle_s"] = clock() + LOAD_LEAD_S + options.idle_s
@@ -236,7 +236,7 @@ def _observe_load(
             options.progress("under load", min(max((clock() - start_s) / schedule.duration_s, 0.0), 1.0))
         report = load.wait()
         waits["drain_s"] = max(clock() - start_s - schedule.duration_s, 0.0)
-    return {"stimulus": report, "idle": observer.idle.result(), "step_s": step_of(schedule, start_s)}
+    return {"stimulus": report, "step_s": step_of(schedule, start_s)}
 
 
 def _load_spec(request: _Request, deployed: Deployed, clock: RunClock) -> LoadSpec:
@@ -310,8 +310,18 @@ def _seal(writer: RunWriter, changes: Mapping[str, Any], waits: Mapping[str, flo
     rounded = {name: round(value, 3) for name, value in waits.items()}
     writer.update(**changes, waits=rounded)
     writer.flush()
-    writer.seal(validity=judge(Run(writer.path, writer.info)))
+    run = Run(writer.path, writer.info)
+    writer.seal(idle=_idle(run), validity=judge(run))
     return load_run(writer.path)
+
+
+def _idle(run: Run) -> dict[str, float]:
+    """What an idle framework costs, by role before the load begins (METHOD §6): ``control_plane_cores``,
+    ``control_plane_rss_bytes`` and so on, the sum of the means of the role's subjects."""
+    used = run.resources.rename(columns={"cpu_cores": "cores"})
+    used = used[(used["t_s"] <= -LOAD_LEAD_S) & (used["role"] != "load_generator")]
+    means = used.groupby(["role", "subject"])[["cores", "rss_bytes"]].mean().groupby("role").sum(min_count=1)
+    return {f"{role}_{name}": round(float(value), 6) for (role, name), value in means.stack().dropna().items()}
 
 
 def _abandon(writer: RunWriter, error: BaseException, waits: Mapping[str, float]) -> None:

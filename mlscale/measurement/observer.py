@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import threading
-from types import TracebackType
 from typing import Self
 
 from mlscale.environments import Deployed
-from mlscale.measurement.idle import IdleMeter
 from mlscale.runs import RunClock, RunWriter
 
 
@@ -17,23 +15,20 @@ class Observer:
     If observing fails, `check` raises the error in the caller's thread.
     """
 
-    def __init__(self, deployed: Deployed, clock: RunClock, writer: RunWriter, idle_until_s: float) -> None:
+    def __init__(self, deployed: Deployed, clock: RunClock, writer: RunWriter) -> None:
         self._deployed = deployed
         self._clock = clock
         self._writer = writer
         self._stop = threading.Event()
         self._ended = threading.Event()
         self._error: BaseException | None = None
-        self.idle = IdleMeter(idle_until_s)
         self._thread = threading.Thread(target=self._run, name="observer", daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         self._stop.set()
         self._thread.join(timeout=_STOP_S)
         if kind is None:
@@ -57,7 +52,6 @@ class Observer:
         try:
             for observation in self._deployed.observe(self._clock, self._stop):
                 self._writer.observe(observation)
-                self.idle.add(observation)
         except Exception as error:  # handed to the caller's thread by check()
             self._error = error
         finally:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any
 
 from mlscale import figures
 from mlscale.analysis.boot_time_response import variant_of
 from mlscale.analysis.summary import summarise
+from mlscale.defaults import defaults
 from mlscale.environments.base import EnvironmentUnavailable
 from mlscale.notebook import tables
 from mlscale.notebook.figures import Figures, remark
 from mlscale.notebook.parameters import KubernetesParameters, MeasureParameters, check_parameters
-from mlscale.runs import Run
+from mlscale.runs import Run, load_runs
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -82,8 +83,12 @@ class Study:
 
     def variants(self) -> list[Run]:
         """Valid runs that change one thing each: named by the parameters, or measured now if these ask for it."""
-        parameters = self.parameters
-        return tables.valid(tables.variants_of(self.environment, parameters)) if _has_variants(parameters) else []
+        p, runs = self.parameters, list[Run]()
+        if isinstance(p, KubernetesParameters) and p.more_run_dirs:
+            runs = load_runs(p.more_run_dirs)
+        elif isinstance(p, KubernetesParameters) and p.measure_more:
+            runs = list(defaults().measure_variants(self.environment, p))
+        return tables.valid(runs)
 
     def probed(self, more: Sequence[Run]) -> list[Run]:
         """The typical run, and the first of ``more`` (`variants`) whose readiness probe has another period."""
@@ -147,7 +152,3 @@ class Study:
 def _setting(run: Run, name: str) -> Any:
     """A scaling setting that all components of an application share."""
     return next(iter(run.info.scaling.values()))[name]
-
-
-def _has_variants(parameters: MeasureParameters) -> TypeGuard[KubernetesParameters]:
-    return isinstance(parameters, KubernetesParameters) and bool(parameters.more_run_dirs or parameters.measure_more)

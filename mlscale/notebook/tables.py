@@ -15,7 +15,7 @@ from mlscale.defaults import defaults
 from mlscale.environments.base import EnvironmentUnavailable
 from mlscale.measurement.measure import MeasureOptions, measure
 from mlscale.notebook.figures import remark
-from mlscale.notebook.parameters import KubernetesParameters, MeasureParameters, NotebookParameters, checked
+from mlscale.notebook.parameters import MeasureParameters, NotebookParameters, checked
 from mlscale.plots.captions import hpa_in_effect
 from mlscale.progress import Shown
 from mlscale.runs import MlscaleError, Run, load_runs
@@ -73,18 +73,6 @@ def published_instead(environment: str, p: MeasureParameters, error: Environment
             remark(f"{error}. Nothing is measured here: these are the published runs, measured elsewhere.")
             return runs
     raise error
-
-
-def variants_of(environment: str, p: KubernetesParameters) -> list[Run]:
-    """Runs that change one thing each: those that the parameters name; if none, and with ``measure_more``, measured
-    now.
-
-    Raises:
-        MlscaleError: see `runs_of`.
-    """
-    if p.more_run_dirs or not p.measure_more:
-        return load_runs(p.more_run_dirs) if p.more_run_dirs else []
-    return list(defaults().measure_variants(environment, p))
 
 
 def runs_to_compare(p: NotebookParameters) -> list[Run]:

@@ -121,7 +121,7 @@ class RunWriter:
                 self._writers["events"].append(row | {"detail": json.dumps(row["detail"], sort_keys=True)})
 
     def update(self, **changes: Any) -> RunInfo:
-        """Put ``changes`` into run.json; the run stays incomplete."""
+        """Put ``changes`` into run.json."""
         self.info = self.info.model_copy(update=changes)
         _write_json(self.path / INFO_FILE, self.info)
         return self.info
@@ -137,17 +137,13 @@ class RunWriter:
             writer.close()
         for name in SCHEMAS:
             _seal_table(self.path, name)
-        self.info = self.info.model_copy(update={**changes, "complete": True, "incomplete_reason": None})
-        _write_json(self.path / INFO_FILE, self.info)
-        return self.info
+        return self.update(**changes, complete=True, incomplete_reason=None)
 
     def abandon(self, reason: str, **changes: Any) -> RunInfo:
         """Close the streams and give the reason for the incomplete run in run.json."""
         for writer in self._writers.values():
             writer.close()
-        self.info = self.info.model_copy(update={**changes, "incomplete_reason": reason})
-        _write_json(self.path / INFO_FILE, self.info)
-        return self.info
+        return self.update(**changes, incomplete_reason=reason)
 
 
 def read_stream(path: Path) -> Iterator[pa.RecordBatch]:

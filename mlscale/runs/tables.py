@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Final, Literal
 
 import pyarrow as pa
+
+from mlscale.runs.observations import Event, Observation, ReplicaSample, ResourceSample
 
 TableName = Literal["requests", "hops", "replicas", "events", "resources"]
 
@@ -17,6 +20,13 @@ def _schema(**columns: pa.DataType) -> pa.Schema:
 
 
 _TIME, _TEXT, _COUNT = pa.float64(), pa.string(), pa.int32()
+
+
+def _of(observation: type[Observation]) -> pa.Schema:
+    """The fields of an observation; what is no number is text."""
+    numbers = {"float": _TIME, "int": _COUNT, "int | None": _COUNT}
+    return pa.schema([(field.name, numbers.get(str(field.type), _TEXT)) for field in fields(observation)])
+
 
 # ``connect_s`` is the duration of TCP connect (NaN on a kept connection, never NaN on a fresh one that connected);
 # ``first_byte_s`` and ``done_s`` are moments (NaN where never reached; a timed-out request's done_s is the moment it
@@ -46,35 +56,7 @@ SCHEMAS: Final[dict[TableName, pa.Schema]] = {
         queue_s=_TIME,
         inference_s=_TIME,
     ),
-    "replicas": _schema(
-        t_s=_TIME,
-        component=_TEXT,
-        desired=_COUNT,
-        starting=_COUNT,
-        ready=_COUNT,
-        machines_desired=_COUNT,
-        machines_ready=_COUNT,
-    ),
-    "events": _schema(
-        t_s=_TIME,
-        component=_TEXT,
-        kind=_TEXT,
-        subject=_TEXT,
-        source_time=_TEXT,
-        known_within_s=_TIME,
-        detail=_TEXT,
-    ),
-    "resources": _schema(
-        t_s=_TIME,
-        component=_TEXT,
-        subject=_TEXT,
-        role=_TEXT,
-        cpu_cores=_TIME,
-        rss_bytes=_TIME,
-        nr_periods=_TIME,
-        nr_throttled=_TIME,
-        throttled_s=_TIME,
-        psi_avg10_pct=_TIME,
-        stolen_cores=_TIME,
-    ),
+    "replicas": _of(ReplicaSample),
+    "events": _of(Event),
+    "resources": _of(ResourceSample),
 }

@@ -13,7 +13,7 @@ from mlscale import environments
 from mlscale.analysis.summary import summarise
 from mlscale.measurement.settings import settings_of
 from mlscale.notebook.parameters import PartitionParameters
-from mlscale.plots import plotted
+from mlscale.plots.style import plotted
 from mlscale.runs import Run, Validity
 from mlscale_paper import partition_runs, places
 from mlscale_paper.applications import code_reader

@@ -85,8 +85,8 @@ def test_not_split_where_over_five_percent_of_the_replicas_are_unknown() -> None
     times = np.linspace(0, 4.99, 100)
     known = ["replica-1", "replica-2"] * 50
     at = [4.99]
-    few = variance_parts(requests_frame(times, 0.1, replica_id=[""] * 5 + known[5:]), 5.0, "intended", at_s=at)
-    many = variance_parts(requests_frame(times, 0.1, replica_id=[""] * 6 + known[6:]), 5.0, "intended", at_s=at)
+    few = variance_parts(requests_frame(times, 0.1, replica_id=[""] * 5 + known[5:]), 5.0, at)
+    many = variance_parts(requests_frame(times, 0.1, replica_id=[""] * 6 + known[6:]), 5.0, at)
     assert bool(few.split[0])
     assert not bool(many.split[0])
     assert np.isnan(many.photos_s2[0])
@@ -96,14 +96,15 @@ def test_not_split_where_over_five_percent_of_the_replicas_are_unknown() -> None
 def test_total_is_sigma_squared_of_the_same_window() -> None:
     rng = np.random.default_rng(5)
     frame = requests_frame(np.sort(rng.uniform(0, 20, 500)), rng.lognormal(-2, 0.4, 500))
-    parts = variance_parts(frame, 5.0)
-    sigma = moving(frame, 5.0, at_s=parts.t_s)
+    parts = variance_parts(frame, 5.0, [5.0, 10.0, 15.0, 20.0])
+    sigma = moving(frame, 5.0, "intended", at_s=parts.t_s)
     np.testing.assert_allclose(parts.total_s2, sigma.sd_s**2, rtol=1e-9)
 
 
 def test_too_few_requests_are_not_split() -> None:
-    assert variance_parts(requests_frame([], 0.1)).empty
-    few = variance_parts(requests_frame(np.arange(12) * 0.1, 0.1), 5.0)
+    assert variance_parts(requests_frame([], 0.1), 5.0, []).empty
+    few = variance_parts(requests_frame(np.arange(12) * 0.1, 0.1), 5.0, [1.2])
+    assert few.n.tolist() == [12]
     assert not few.split.any()
 
 
@@ -113,9 +114,9 @@ def test_windows_with_few_requests_are_split_since_a_photo_has_one_effect_in_all
     times, photos, replicas = np.sort(rng.uniform(0, 100, 600)), rng.integers(0, 24, 600), rng.integers(0, 2, 600)
     names = {"photo_id": [f"p{k:02d}" for k in photos], "replica_id": [f"r{k}" for k in replicas]}
     causes = 0.5 + 0.02 * (photos % 2 * 2 - 1) + 0.06 * replicas
+    ends = np.arange(5.0, 105.0, 5.0)
     found = [
-        variance_parts(requests_frame(times, causes + rng.normal(0, 0.04, 600), **names), 5.0, "intended")
-        for _ in range(20)
+        variance_parts(requests_frame(times, causes + rng.normal(0, 0.04, 600), **names), 5.0, ends) for _ in range(20)
     ]
     assert all(len(each) == 20 and each["split"].all() for each in found)
     parts = pd.concat(found)[list(PARTS)].mean()

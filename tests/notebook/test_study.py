@@ -10,7 +10,7 @@ import pytest
 from mlscale.notebook import study as study_module
 from mlscale.notebook.parameters import KubernetesParameters
 from mlscale.notebook.study import Study
-from mlscale.plots import plotted
+from mlscale.plots.style import plotted
 from mlscale.runs import Run
 from synthetic_runs import Shape, make_run
 

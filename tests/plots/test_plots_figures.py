@@ -19,14 +19,23 @@ import pytest
 from matplotlib.colors import to_hex, to_rgb
 
 from experiment_runs import LEVEL_S, SHAPES
-from mlscale import figures, plots
+from mlscale import figures
 from mlscale.analysis import design
 from mlscale.analysis.inference import compare
 from mlscale.analysis.moving import moving
 from mlscale.analysis.resources import SERVING
 from mlscale.analysis.summary import summarise
 from mlscale.analysis.survival import restricted_mean
-from mlscale.plots.style import COLOURS, NOT_VALID, in_order, ratio_ticks
+from mlscale.plots.captions import caption
+from mlscale.plots.estimates import estimation
+from mlscale.plots.parts import response_parts
+from mlscale.plots.sensitivity import window_sensitivity
+from mlscale.plots.spreads import sigma_parts
+from mlscale.plots.style import COLOURS, NOT_VALID, colour, in_order, plotted, ratio_ticks
+from mlscale.plots.survival import survival as kaplan_meier
+from mlscale.plots.timelines import timeline
+from mlscale.plots.trajectories import trajectory
+from mlscale.plots.usage import resources
 from mlscale.runs import MlscaleError, Run, Validity
 from mlscale_paper.plots.predictions import claim_ratios
 from synthetic_runs import Shape, info, make_run, requests_frame, write_run
@@ -62,37 +71,42 @@ def test_every_figure_can_be_written(
     experiment: list[Run], own: list[Run], rows: pd.DataFrame, table: pd.DataFrame
 ) -> None:
     drawn = [
-        plots.trajectory(own, LEVEL_S),
-        plots.estimation(rows, table),
-        plots.response_parts(rows),
-        plots.kaplan_meier(rows),
-        plots.resources(own, rows),
-        plots.sigma_parts(rows),
-        plots.window_sensitivity(rows, [("torchserve", "rayserve")]),
-        plots.timeline(experiment[0], LEVEL_S),
+        trajectory(own, LEVEL_S),
+        estimation(rows, table),
+        response_parts(rows),
+        kaplan_meier(rows),
+        resources(own, rows),
+        sigma_parts(rows),
+        window_sensitivity(rows, [("torchserve", "rayserve")]),
+        timeline(experiment[0], LEVEL_S),
     ]
     for axes in drawn:
         for kind in ("png", "pdf"):
             out = io.BytesIO()
             _figure(axes).savefig(out, format=kind)
             assert out.tell() > 5000
-        assert len(plots.plotted(_figure(axes)))
+        assert len(plotted(_figure(axes)))
 
 
 def test_importing_the_plots_takes_little_more_than_pandas_and_matplotlib() -> None:
-    code = "import sys, mlscale.plots; print(*{'scipy', 'seaborn', 'IPython', 'aiohttp'} & sys.modules.keys())"
+    code = (
+        "import sys\n"
+        "from mlscale.plots import captions, estimates, parts, sensitivity, spreads, style\n"
+        "from mlscale.plots import survival, timelines, trajectories, usage\n"
+        "print(*{'scipy', 'seaborn', 'IPython', 'aiohttp'} & sys.modules.keys())"
+    )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "\n"
 
 
 def test_figures_do_not_pile_up(own: list[Run]) -> None:
     before = mpl.pyplot.get_fignums()
-    plots.trajectory(own, LEVEL_S)
+    trajectory(own, LEVEL_S)
     assert mpl.pyplot.get_fignums() == before
 
 
 def test_trajectory_shows_the_moving_mean_of_each_run(own: list[Run]) -> None:
-    axes = plots.trajectory(own, LEVEL_S)
-    numbers = plots.plotted(axes[0, 0])
+    axes = trajectory(own, LEVEL_S)
+    numbers = plotted(axes[0, 0])
     assert set(numbers.environment) == {"torchserve"}
     run = next(run for run in own if run.info.environment == "torchserve")
     shown = numbers[(numbers.run_id == run.info.run_id) & (numbers.view == "done")]
@@ -104,12 +118,12 @@ def test_trajectory_shows_the_moving_mean_of_each_run(own: list[Run]) -> None:
 
 
 def test_trajectory_medians_and_replicas(own: list[Run]) -> None:
-    axes = plots.trajectory(own, LEVEL_S)
-    numbers = plots.plotted(axes[0, 1])
+    axes = trajectory(own, LEVEL_S)
+    numbers = plotted(axes[0, 1])
     single = numbers[(numbers.run_id != "median") & (numbers.view == "done")]
     middle = numbers[(numbers.run_id == "median") & (numbers.view == "done")]
     np.testing.assert_allclose(middle.mean_s, single.groupby("t_s").mean_s.median())
-    replicas = plots.plotted(axes[1, 1])
+    replicas = plotted(axes[1, 1])
     assert replicas[replicas.t_s == replicas.t_s.max()].ready.unique().tolist() == [4.0]
     assert replicas[replicas.t_s < 0].ready.dropna().unique().tolist() == [1.0]
     assert "2 → 12 clients" in _texts(axes)
@@ -119,14 +133,14 @@ def test_trajectory_medians_and_replicas(own: list[Run]) -> None:
 
 def test_the_figure_without_failures_stands_beside(tmp_path: Path) -> None:
     run = make_run(tmp_path / "r", shape=Shape(baseline_s=20.0, horizon_s=30.0, failure_share=0.05))
-    everything = plots.plotted(plots.trajectory([run], LEVEL_S)[0, 0])
-    without = plots.plotted(plots.trajectory([run], LEVEL_S, include_failures=False)[0, 0])
+    everything = plotted(trajectory([run], LEVEL_S)[0, 0])
+    without = plotted(trajectory([run], LEVEL_S, include_failures=False)[0, 0])
     assert everything.mean_s.max() > 2.0 > without.mean_s.max()
 
 
 def test_a_recovery_that_never_came_is_said(tmp_path: Path) -> None:
     shape = Shape(baseline_s=20.0, horizon_s=30.0, replicas=1)
-    axes = plots.trajectory([make_run(tmp_path / "r", shape=shape)], LEVEL_S)
+    axes = trajectory([make_run(tmp_path / "r", shape=shape)], LEVEL_S)
     assert "never under L for 5 s\nover L " in _texts(axes)
     assert "TorchServe + controller not within 30 s" in _texts(axes)
 
@@ -134,9 +148,9 @@ def test_a_recovery_that_never_came_is_said(tmp_path: Path) -> None:
 def test_trajectory_needs_a_step(tmp_path: Path) -> None:
     run = write_run(tmp_path / "r", requests_frame(np.arange(0, 165, 0.1), 0.1), info(step_s=None))
     with pytest.raises(MlscaleError, match="load step"):
-        plots.trajectory([run])
+        trajectory([run])
     with pytest.raises(MlscaleError, match="load step"):
-        plots.trajectory([])
+        trajectory([])
 
 
 DRAW: dict[str, Callable[[list[Run]], Any]] = {
@@ -170,10 +184,10 @@ def test_a_figure_of_a_load_test_s_run_is_one_line(name: str, tmp_path: Path) ->
 
 
 def test_estimation_shows_runs_and_the_tables_effects(rows: pd.DataFrame, table: pd.DataFrame) -> None:
-    axes = plots.estimation(rows, table)
-    values = plots.plotted(axes[1, 0])
+    axes = estimation(rows, table)
+    values = plotted(axes[1, 0])
     np.testing.assert_allclose(np.sort(values.value), np.sort(rows.mean_response_s))
-    effect = plots.plotted(axes[0, 0]).iloc[0]
+    effect = plotted(axes[0, 0]).iloc[0]
     dot = axes[0, 0].lines[2].get_xydata()[0]
     assert dot[0] == pytest.approx(effect.ratio)
     assert effect.ratio == pytest.approx(table[table.endpoint == "P1"].ratio.iloc[0])
@@ -189,10 +203,10 @@ def test_estimation_shows_runs_and_the_tables_effects(rows: pd.DataFrame, table:
 
 def test_estimation_without_intervals_or_comparability(rows: pd.DataFrame) -> None:
     one = rows[rows.block == 1]
-    assert "no interval (1 block)" in _texts(plots.estimation(one, compare(one)))
+    assert "no interval (1 block)" in _texts(estimation(one, compare(one)))
     bad = rows.copy()
     bad.loc[bad.environment == "rayserve", "valid"] = [False] * 3 + [True] * 6
-    axes = plots.estimation(bad, compare(bad))
+    axes = estimation(bad, compare(bad))
     assert _texts(axes).count("not comparable: 3 of 9 runs of Ray Serve were invalid") == 1
     assert not axes[0, 0].collections, "no band where there is no ratio"
     assert not axes[0, 0].lines
@@ -210,12 +224,12 @@ def test_an_environment_without_a_valid_run_stays_grey_and_says_why(own: list[Ru
     quick = quick.assign(valid=~lost, reasons=np.where(lost, why, ""))
     assert set(design.runs_for_figures(quick).run_id) == set(quick.run_id)
     reason = "not valid: host-bound, 12 % of the time over 90 % busy"
-    for axes in (plots.trajectory([runs[0], bad], LEVEL_S), plots.response_parts(quick), plots.kaplan_meier(quick)):
+    for axes in (trajectory([runs[0], bad], LEVEL_S), response_parts(quick), kaplan_meier(quick)):
         assert reason in _texts(axes).replace("\n", " ")
         assert NOT_VALID in {line.get_color() for panel in _figure(axes).axes for line in panel.lines}
-    assert "not comparable: 1 of 1 run of" in _texts(plots.estimation(quick, compare(quick)))
-    assert reason in _texts(plots.timeline(bad, LEVEL_S)).replace("\n", " ")
-    cost, _ = plots.resources([runs[0], bad], quick)
+    assert "not comparable: 1 of 1 run of" in _texts(estimation(quick, compare(quick)))
+    assert reason in _texts(timeline(bad, LEVEL_S)).replace("\n", " ")
+    cost, _ = resources([runs[0], bad], quick)
     assert NOT_VALID in {to_hex(bar.get_facecolor()).upper() for bar in cost.patches}
 
 
@@ -223,8 +237,8 @@ def test_invalid_runs_are_dashed_and_enter_no_median(own: list[Run]) -> None:
     mine = [run for run in own if run.info.environment == "rayserve"][:3]
     look = Validity(valid=False, host_bound=True, pre_scaled=False, reasons=("host-bound",))
     some = [*mine[:2], replace(mine[2], info=mine[2].info.model_copy(update={"validity": look}))]
-    axes = plots.trajectory(some, LEVEL_S)
-    shown, without = plots.plotted(axes[0, 0]), plots.plotted(plots.trajectory(mine[:2], LEVEL_S)[0, 0])
+    axes = trajectory(some, LEVEL_S)
+    shown, without = plotted(axes[0, 0]), plotted(trajectory(mine[:2], LEVEL_S)[0, 0])
     assert set(shown.run_id) - set(without.run_id) == {mine[2].info.run_id}
     middles = [numbers.query("run_id == 'median' and view == 'done'").mean_s for numbers in (shown, without)]
     np.testing.assert_allclose(*middles)
@@ -235,9 +249,9 @@ def test_invalid_runs_are_dashed_and_enter_no_median(own: list[Run]) -> None:
 
 
 def test_the_recovery_is_marked_on_the_curve_that_it_is_about(own: list[Run]) -> None:
-    panel = plots.trajectory(own, LEVEL_S)[0, 0]
+    panel = trajectory(own, LEVEL_S)[0, 0]
     (mark,) = [line for line in panel.lines if line.get_marker() == "v"]
-    curve = plots.plotted(panel).query("run_id == 'median' and view == 'intended'")
+    curve = plotted(panel).query("run_id == 'median' and view == 'intended'")
     ((at, height),) = mark.get_xydata()
     assert height == pytest.approx(np.interp(at, curve.t_s, curve.mean_s))
 
@@ -245,19 +259,19 @@ def test_the_recovery_is_marked_on_the_curve_that_it_is_about(own: list[Run]) ->
 def test_response_parts_show_each_run_and_mark_censored_ones(rows: pd.DataFrame) -> None:
     cut = rows.copy()
     cut.loc[0, ["t_slo_s", "t_slo_censored"]] = [35.0, True]
-    axes = plots.response_parts(cut)
-    numbers = plots.plotted(axes)
+    axes = response_parts(cut)
+    numbers = plotted(axes)
     detection = numbers[(numbers.milestone == "detection_s") & (numbers.environment == "rayserve")]
     np.testing.assert_allclose(detection.value_s, rows[rows.environment == "rayserve"].detection_s)
     assert numbers[numbers.censored].value_s.tolist() == [35.0]
     assert "censored at H" in _texts(axes)
-    assert "censored at H" not in _texts(plots.response_parts(rows))
+    assert "censored at H" not in _texts(response_parts(rows))
     assert "machine" not in _texts(axes)
 
 
 def test_kaplan_meier_shows_the_restricted_mean(rows: pd.DataFrame) -> None:
-    axes = plots.kaplan_meier(rows)
-    numbers = plots.plotted(axes)
+    axes = kaplan_meier(rows)
+    numbers = plotted(axes)
     mine = rows[rows.environment == "rayserve"]
     expected = restricted_mean(mine.t_slo_s, mine.t_slo_censored, 35.0)
     assert numbers[numbers.environment == "rayserve"].restricted_mean_s.iloc[0] == pytest.approx(expected)
@@ -266,20 +280,20 @@ def test_kaplan_meier_shows_the_restricted_mean(rows: pd.DataFrame) -> None:
 
 
 def test_resources_add_up_by_role(own: list[Run], rows: pd.DataFrame) -> None:
-    cost, cores = plots.resources(own, rows)
-    numbers = plots.plotted(cost)
+    cost, cores = resources(own, rows)
+    numbers = plotted(cost)
     ray = numbers.query("environment == 'rayserve' and run_id == 'mean' and span == ''")
     expected = 1000 * rows[rows.environment == "rayserve"].cpu_per_answer_s.mean()
     assert ray.cpu_ms.sum() == pytest.approx(expected)
     assert sum(bar.get_width() for bar in cost.patches[6:9]) == pytest.approx(ray.cpu_ms.sum())
-    assert plots.plotted(cores).query("run_id == 'median' and t_s > 30").cores.min() > 0.5
+    assert plotted(cores).query("run_id == 'median' and t_s > 30").cores.min() > 0.5
 
 
 def test_steady_state_stands_beside_start_ups_where_it_is_known(own: list[Run], rows: pd.DataFrame) -> None:
     columns = ["cpu_per_answer_s", *(f"cpu_per_answer_{role}_s" for role in SERVING)]
     more = rows.assign(**{f"{column[:-1]}steady_s": 0.5 * rows[column] for column in columns})
-    cost, _ = plots.resources(own, more)
-    sums = plots.plotted(cost).query("run_id == 'mean'").groupby(["environment", "span"]).cpu_ms.sum()
+    cost, _ = resources(own, more)
+    sums = plotted(cost).query("run_id == 'mean'").groupby(["environment", "span"]).cpu_ms.sum()
     np.testing.assert_allclose(2 * sums.xs("steady_", level="span"), sums.xs("", level="span"))
     assert [label.get_text() for label in cost.get_yticklabels()][-2:] == [
         "Ray Serve,\nwith start-ups",
@@ -288,8 +302,8 @@ def test_steady_state_stands_beside_start_ups_where_it_is_known(own: list[Run], 
 
 
 def test_the_bar_is_sigma_over_all_windows_and_its_parts_sum_to_it(rows: pd.DataFrame) -> None:
-    axes = plots.sigma_parts(rows.assign(windows_split_share=0.75))
-    numbers = plots.plotted(axes)
+    axes = sigma_parts(rows.assign(windows_split_share=0.75))
+    numbers = plotted(axes)
     np.testing.assert_allclose(numbers.groupby("environment")["share"].sum(), 1.0)
     for name, mine in rows.groupby("environment"):
         sigma_s = float(np.sqrt(mine["sigma_total_s2"].mean()))
@@ -302,22 +316,22 @@ def test_the_bar_is_sigma_over_all_windows_and_its_parts_sum_to_it(rows: pd.Data
 
 def test_a_bar_that_could_not_be_split_has_its_length_all_the_same(rows: pd.DataFrame) -> None:
     parts = ["sigma_within_replicas_s2", "sigma_between_replicas_s2", "sigma_photos_s2", "sigma_trend_s2"]
-    axes = plots.sigma_parts(rows.assign(windows_split_share=0.0, **dict.fromkeys(parts, np.nan)))
-    assert plots.plotted(axes)["share"].isna().all()
-    assert (plots.plotted(axes)["sigma_s"] > 0).all()
+    axes = sigma_parts(rows.assign(windows_split_share=0.0, **dict.fromkeys(parts, np.nan)))
+    assert plotted(axes)["share"].isna().all()
+    assert (plotted(axes)["sigma_s"] > 0).all()
     assert "not split" in _texts(axes)
 
 
 def test_window_sensitivity_shows_every_window(rows: pd.DataFrame) -> None:
-    axes = plots.window_sensitivity(rows, [("torchserve", "rayserve")])
-    numbers = plots.plotted(_figure(axes))
+    axes = window_sensitivity(rows, [("torchserve", "rayserve")])
+    numbers = plotted(_figure(axes))
     assert len(numbers) == 14
-    np.testing.assert_allclose(axes[0].lines[1].get_ydata().astype(float), plots.plotted(axes[0]).ratio)
+    np.testing.assert_allclose(axes[0].lines[1].get_ydata().astype(float), plotted(axes[0]).ratio)
     assert (numbers.low < numbers.ratio).all()
     assert (numbers.ratio < numbers.high).all()
     assert "The ranking is the same for every window W" in _texts(axes)
     bad = rows.assign(valid=rows.environment != "rayserve")
-    axes = plots.window_sensitivity(bad, [("torchserve", "rayserve")])
+    axes = window_sensitivity(bad, [("torchserve", "rayserve")])
     assert "TorchServe + controller / Ray Serve: not comparable" in _texts(axes)
     assert all(len(panel.lines) == 1 for panel in axes), "only the line at 1"
 
@@ -349,7 +363,7 @@ def test_claims_have_one_verdict_each_and_what_it_rests_on() -> None:
 
 
 def test_marks_of_the_mode_lie_behind_the_data(tmp_path: Path) -> None:
-    panel = plots.trajectory([make_run(tmp_path / "r", mode="simulated")], LEVEL_S)[0, 0]
+    panel = trajectory([make_run(tmp_path / "r", mode="simulated")], LEVEL_S)[0, 0]
     (mark,) = [text for text in panel.texts if text.get_gid() == "mode"]
     assert mark.get_zorder() < min(artist.get_zorder() for artist in [*panel.lines, *panel.collections])
 
@@ -358,22 +372,22 @@ def test_timeline_shows_failures(tmp_path: Path) -> None:
     shape = Shape(baseline_s=20.0, horizon_s=30.0, failure_share=0.02)
     run = make_run(tmp_path / "r", shape=shape)
     failures = int((run.requests.status != "ok").sum())
-    assert f"{failures} failures (count as 30 s)" in _texts(plots.timeline(run, LEVEL_S))
+    assert f"{failures} failures (count as 30 s)" in _texts(timeline(run, LEVEL_S))
 
 
 def test_a_run_with_next_to_nothing_in_it_is_drawn(tmp_path: Path) -> None:
     run = write_run(tmp_path / "r", requests_frame([50.0], 0.1), info())
-    for axes in (plots.timeline(run, 0.5), plots.trajectory([run], 0.5)):
+    for axes in (timeline(run, 0.5), trajectory([run], 0.5)):
         _figure(axes).savefig(io.BytesIO(), format="png")
 
 
 DRAWN: list[Callable[[list[Run], pd.DataFrame], Any]] = [
-    lambda runs, rows: plots.trajectory(runs, LEVEL_S),
-    lambda runs, rows: plots.timeline(runs[0], LEVEL_S),
-    lambda runs, rows: plots.response_parts(rows),
-    lambda runs, rows: plots.kaplan_meier(rows),
-    lambda runs, rows: plots.resources(runs, rows),
-    lambda runs, rows: plots.sigma_parts(rows),
+    lambda runs, rows: trajectory(runs, LEVEL_S),
+    lambda runs, rows: timeline(runs[0], LEVEL_S),
+    lambda runs, rows: response_parts(rows),
+    lambda runs, rows: kaplan_meier(rows),
+    lambda runs, rows: resources(runs, rows),
+    lambda runs, rows: sigma_parts(rows),
 ]
 
 
@@ -387,7 +401,7 @@ def test_simulated_runs_are_marked_and_live_ones_are_not(
 
 
 def test_caption_names_host_quota_mode_cell_and_numbers(experiment: list[Run]) -> None:
-    text = plots.caption(experiment, note="A note.")
+    text = caption(experiment, note="A note.")
     for words in (
         "Live on Some CPU @ 2.5 GHz, 2 of 2 cores",
         "0.3 core per replica, 100 ms quota period",
@@ -397,13 +411,13 @@ def test_caption_names_host_quota_mode_cell_and_numbers(experiment: list[Run]) -
         "A note.",
     ):
         assert words in text
-    assert plots.caption([]) == "No runs."
-    assert plots.caption([], note="Theory") == "Theory."
+    assert caption([]) == "No runs."
+    assert caption([], note="Theory") == "Theory."
 
 
 def test_colours_are_fixed_and_stay_apart_for_the_colour_blind() -> None:
     assert COLOURS["torchserve"] != COLOURS["rayserve"]
-    assert plots.colour("mine") == plots.colour("mine")
+    assert colour("mine") == colour("mine")
     # Machado, Oliveira and Fernandes (2009), severity 1: protan, deutan, tritan.
     views = {
         "protan": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
@@ -433,4 +447,4 @@ def test_ratio_ticks_hold_one(low: float, high: float) -> None:
 
 def test_axes_that_were_not_drawn_here_have_no_numbers() -> None:
     with pytest.raises(ValueError, match="no axes"):
-        plots.plotted(mpl.figure.Figure().subplots())
+        plotted(mpl.figure.Figure().subplots())
