@@ -32,24 +32,31 @@ def decode(
     Example: mlscale decode photo.jpg
     """
     from codereader.decoder import make_decoder
+    from codereader.images import MAX_BYTES
 
     decoder = make_decoder(weights, device)
     code = 0
     for path in photos:
         try:
-            answer = decoder(path.read_bytes())
+            with path.open("rb") as file:
+                answer = decoder(file.read(MAX_BYTES + 1))  # enough to refuse a larger one
         except (BadPhoto, OSError) as error:
             reason = error.reason if isinstance(error, BadPhoto) else error.strerror or str(error)
             _say(f"{path}: {reason} (give a readable photo)", error=True)
             code = 2
         else:
-            _say(json.dumps({"file": str(path), **answer}, ensure_ascii=False))
+            row = {"file": str(path), **answer}
+            _say(json.dumps(row, ensure_ascii=False), ascii_line=json.dumps(row))
     raise typer.Exit(code)
 
 
-def _say(line: str, *, error: bool = False) -> None:
+def _say(line: str, *, error: bool = False, ascii_line: str = "") -> None:
+    """Prints ``line``, or ``ascii_line`` where the output's encoding lacks characters of the line."""
     stream = sys.stderr if error else sys.stdout
-    stream.write(line + "\n")
+    try:
+        stream.write(line + "\n")
+    except UnicodeEncodeError:
+        stream.write((ascii_line or ascii(line)) + "\n")
     stream.flush()
 
 
@@ -57,9 +64,9 @@ def train(
     out: Annotated[
         Path, typer.Option(help="folder for checkpoints, metrics and weights; an interrupted training resumes")
     ] = Path("runs/training"),
-    seed: Annotated[int, typer.Option(min=0, help="of samples and initial weights")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**64 - 1, help="of samples and initial weights")] = 0,
     length: Annotated[
-        float, typer.Option(min=0.001, help="factor on the number of steps; the shipped weights took 1")
+        float, typer.Option(min=0.001, max=1000, help="factor on the number of steps; the shipped weights took 1")
     ] = 1.0,
     jobs: Annotated[
         int | None, typer.Option(min=1, help="networks trained at once, one core each; default: the number of cores")
@@ -139,6 +146,9 @@ def main() -> None:
     app.command()(train)
     try:
         app()
-    except ApplicationError as error:
+    except (ApplicationError, OSError) as error:
+        if isinstance(error, OSError):
+            place = str(error.filename or "the output")
+            error = ApplicationError(error.strerror or str(error), place, "choose a place that can be written")
         _say(f"codereader: {error}", error=True)
         raise SystemExit(2) from None

@@ -138,8 +138,8 @@ def usable_device(name: str) -> str:
     import torch
 
     try:
-        torch.zeros(1, device=name)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        torch.zeros(1, device=name).cpu()
+    except (RuntimeError, AssertionError, ImportError) as error:
         reason = str(error).partition("\n")[0].rstrip(".")
         raise ApplicationError(f"torch can't use it: {reason}", f"device {name!r}", "choose cpu") from None
     return name

@@ -69,7 +69,7 @@ def open_photo(body: bytes) -> Photo:
     if not body:
         raise BadPhoto("the body is empty", 400)
     if len(body) > MAX_BYTES:
-        raise BadPhoto(f"the photo has {len(body)} bytes, more than {MAX_BYTES}", 413)
+        raise BadPhoto(f"the photo has more than {MAX_BYTES} bytes", 413)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # broken EXIF is ignored, sizes are checked here
         with _opened(body) as image:
@@ -93,7 +93,7 @@ def _load(image: Image.Image) -> Photo:
     if image.width * image.height > MAX_PIXELS:
         raise BadPhoto(f"the photo has {image.width} x {image.height} pixels, more than {MAX_PIXELS} in all", 413)
     try:
-        if image.format in ("PNG", "WEBP", "GIF") and getattr(image, "n_frames", 1) > 1:
+        if image.format in ("PNG", "WEBP", "GIF") and getattr(image, "is_animated", False):  # n_frames seeks them all
             raise BadPhoto("the image is animated; send a single photo", 415)
         size = image.size
         image.draft("L", (_WORKING_SIDE, _WORKING_SIDE))
@@ -125,7 +125,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _grey(image: Image.Image) -> Image.Image:
-    if image.mode == "L":
+    if image.mode == "L" and not image.has_transparency_data:
         return image
     if image.mode.startswith(("I", "F")):  # 16 bit
         deep = np.asarray(image, dtype=np.float32)

@@ -29,10 +29,10 @@ def weights_folder(folder: Path | None = None) -> Path:
 
 def save(net: nn.Module, path: Path) -> None:
     """Writes the network's weights to ``path``, whole or not at all."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save as as_bytes
 
     partial = path.with_suffix(".partial")
-    save_file({name: tensor.contiguous() for name, tensor in net.state_dict().items()}, partial)
+    partial.write_bytes(as_bytes({name: tensor.contiguous() for name, tensor in net.state_dict().items()}))
     partial.replace(path)
 
 
@@ -46,10 +46,10 @@ def load(name: str, folder: Path | None = None) -> nn.Module:
     from safetensors.torch import load_file
 
     path = weights_folder(folder) / f"{name}.safetensors"
-    if not path.is_file():
-        raise BadWeights("there are no weights", str(path), _REMEDY)
     net = NETS[name]()
     try:
+        if not path.is_file():
+            raise BadWeights("there are no weights", str(path), _REMEDY)
         net.load_state_dict(load_file(path))
     except (SafetensorError, OSError) as error:
         raise BadWeights(f"the weights can't be read: {error}", str(path), _REMEDY) from None

@@ -207,8 +207,9 @@ def test_a_upc_e_needs_room_beside_it() -> None:
 
 
 def test_a_device_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ApplicationError, match=r"device 'abacus'.*choose cpu"):
-        make_decoder(device="abacus")
+    for device in ("abacus", "meta", "hpu"):
+        with pytest.raises(ApplicationError, match=rf"device '{device}'.*choose cpu"):
+            make_decoder(device=device)
     monkeypatch.setenv(DEVICE_VARIABLE, "cuda:99")
     with pytest.raises(ApplicationError, match="cuda:99"):
         make_decoder()
@@ -259,6 +260,8 @@ def test_the_weights_are_small() -> None:
 def test_missing_corrupt_and_foreign_weights_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(BadWeights, match=r"no weights.*codereader train"):
         make_decoder(tmp_path)
+    with pytest.raises(BadWeights, match="too long"):
+        make_decoder(tmp_path / ("x" * 300))
     path = tmp_path / "modules.safetensors"
     path.write_bytes(b"not weights at all")
     monkeypatch.setenv(weights.VARIABLE, str(tmp_path))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from pictures import camera_note, deep, encoded, png_header
-from PIL import Image
+from PIL import GifImagePlugin, Image
 
 from codereader import images
 from codereader.errors import BadPhoto
@@ -68,8 +68,18 @@ def test_every_kind_of_image_becomes_the_same_grey(name: str) -> None:
 
 
 def test_transparent_parts_are_white() -> None:
-    image = Image.new("RGBA", (40, 40), (0, 0, 0, 0))
-    assert np.asarray(images.open_photo(encoded(image, "PNG")).grey).min() == 255
+    for body in (
+        encoded(Image.new("RGBA", (40, 40), (0, 0, 0, 0)), "PNG"),
+        encoded(Image.new("L", (40, 40), 0), "PNG", transparency=0),
+    ):
+        assert np.asarray(images.open_photo(body).grey).min() == 255
+
+
+def test_an_animation_is_refused_without_counting_its_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    """300 000 of them fit in 10 MB, and take 6 s to count."""
+    monkeypatch.setattr(GifImagePlugin.GifImageFile, "n_frames", property(lambda _: pytest.fail("counted")))
+    with pytest.raises(BadPhoto, match="animated"):
+        images.open_photo(BAD["animated gif"][0])
 
 
 @pytest.mark.parametrize(("orientation", "size"), [(1, (96, 64)), (3, (96, 64)), (6, (64, 96)), (8, (64, 96))])

@@ -127,6 +127,37 @@ def test_another_seed_in_the_same_folder_is_refused(tmp_path: Path) -> None:
         train(Training(tmp_path, seed=2), names=())
 
 
+@pytest.mark.parametrize("before", [b"", b"{", b"\xff"])
+def test_a_folder_whose_settings_make_no_sense_is_refused(tmp_path: Path, before: bytes) -> None:
+    (tmp_path / "training.json").write_bytes(before)
+    with pytest.raises(ApplicationError, match="other settings"):
+        train(Training(tmp_path), names=())
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
+    (tmp_path / "modules.checkpoint").write_bytes(b"PK\x03\x04")
+    with pytest.raises(ApplicationError, match=r"modules\.checkpoint.*delete it"):
+        train(Training(tmp_path), ("modules",))
+
+
+def test_why_a_process_could_not_write_is_said(tmp_path: Path) -> None:
+    training = but(tmp_path / "blocked", "modules")
+    (training.folder / "metrics.jsonl").mkdir()
+    with pytest.raises(ApplicationError, match=r"training of modules: .*metrics\.jsonl: Is a directory"):
+        train_side_by_side(training, 1, lambda *_: None)
+
+
+@pytest.mark.parametrize(("option", "value"), [("--length", "inf"), ("--length", "nan"), ("--seed", str(2**64))])
+def test_numbers_that_make_no_sense_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str, value: str
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["codereader", "train", "--out", str(tmp_path), option, value])
+    with pytest.raises(SystemExit) as raised:
+        cli.main()
+    assert raised.value.code == 2
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("name", TASKS)
 def test_samples_follow_from_seed_and_index(name: str) -> None:
     one, again, other = (TASKS[name].sample(seed, 7, 0) for seed in (3, 3, 4))

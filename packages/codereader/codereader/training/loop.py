@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
+import pickle
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -97,13 +99,21 @@ def claim(training: Training) -> None:
     settings = {"seed": training.seed, "length": training.length}
     training.folder.mkdir(parents=True, exist_ok=True)
     path = training.folder / "training.json"
-    if path.exists() and json.loads(path.read_text()) != settings:
-        raise ApplicationError(
-            f"it holds a training with other settings: {path.read_text().strip()}",
-            str(training.folder),
-            "choose another folder, or the same seed and length",
-        )
-    path.write_text(json.dumps(settings) + "\n")
+    if path.exists():
+        before = path.read_bytes()
+        try:
+            same = json.loads(before) == settings
+        except ValueError:
+            same = False
+        if not same:
+            raise ApplicationError(
+                f"it holds a training with other settings: {' '.join(before.decode(errors='replace').split())}",
+                str(training.folder),
+                "choose another folder, or the same seed and length",
+            )
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(settings) + "\n")
+    partial.replace(path)
 
 
 def train_one(name: str, training: Training, report: Report) -> None:
@@ -167,14 +177,19 @@ def save_samples(path: Path, inputs: Tensor) -> None:
 
 def _save_checkpoint(path: Path, net: nn.Module, optimiser: torch.optim.Optimizer, step: int) -> None:
     partial = path.with_suffix(".partial")
-    torch.save({"net": net.state_dict(), "optimiser": optimiser.state_dict(), "step": step}, partial)
+    buffer = io.BytesIO()  # torch would hide that a disk is full
+    torch.save({"net": net.state_dict(), "optimiser": optimiser.state_dict(), "step": step}, buffer)
+    partial.write_bytes(buffer.getbuffer())
     partial.replace(path)
 
 
 def _resume(path: Path, net: nn.Module, optimiser: torch.optim.Optimizer) -> int:
     if not path.exists():
         return 0
-    state = torch.load(path, weights_only=True)
-    net.load_state_dict(state["net"])
-    optimiser.load_state_dict(state["optimiser"])
-    return int(state["step"])
+    try:
+        state = torch.load(path, weights_only=True)
+        net.load_state_dict(state["net"])
+        optimiser.load_state_dict(state["optimiser"])
+        return int(state["step"])
+    except (RuntimeError, EOFError, LookupError, TypeError, ValueError, pickle.UnpicklingError):
+        raise ApplicationError("no checkpoint of this network", str(path), "delete it to start anew") from None

@@ -7,7 +7,9 @@ import multiprocessing
 import os
 import queue
 import signal
+import sys
 from multiprocessing.process import BaseProcess
+from multiprocessing.queues import SimpleQueue
 
 from codereader.errors import ApplicationError
 from codereader.training.loop import Report, Training, claim, train_one
@@ -22,27 +24,28 @@ def train_side_by_side(training: Training, jobs: int, report: Report) -> None:
     """Trains the networks that the folder lacks, ``jobs`` at a time; the weights equal those of `loop.train`.
 
     Raises:
-        ApplicationError: the folder holds a training with other settings, or a process died before its network was
+        ApplicationError: the folder holds a training with other settings, or a process ended before its network was
             ready.
     """
     claim(training)
     context = multiprocessing.get_context("spawn")
     updates: multiprocessing.Queue[Update] = context.Queue()
+    reasons: SimpleQueue[str] = context.SimpleQueue()
     waiting = [name for name in TASKS if not training.is_finished(name)]
     running: dict[str, BaseProcess] = {}
     try:
         while waiting or running:
             while waiting and len(running) < jobs:
                 name = waiting.pop(0)
-                running[name] = context.Process(target=_train, args=(name, training, updates, os.getpid()), daemon=True)
+                arguments = (name, training, updates, reasons, os.getpid())
+                running[name] = context.Process(target=_train, args=arguments, daemon=True)
                 running[name].start()
             _forward(updates, report)
             for name in [name for name, process in running.items() if not process.is_alive()]:
                 code = running.pop(name).exitcode
                 if code != 0:
-                    raise ApplicationError(
-                        f"its process ended with exit code {code}", f"training of {name}", "start again: it resumes"
-                    )
+                    reason = f"its process ended with exit code {code}" if reasons.empty() else reasons.get()
+                    raise ApplicationError(reason, f"training of {name}", "start again: it resumes")
         _forward(updates, report)
     finally:
         for process in running.values():
@@ -60,7 +63,9 @@ def _forward(updates: multiprocessing.Queue[Update], report: Report) -> None:
         return
 
 
-def _train(name: str, training: Training, updates: multiprocessing.Queue[Update], parent: int) -> None:
+def _train(
+    name: str, training: Training, updates: multiprocessing.Queue[Update], reasons: SimpleQueue[str], parent: int
+) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends this process
 
     def send(name: str, step: int, steps: int, measures: dict[str, float]) -> None:
@@ -68,4 +73,11 @@ def _train(name: str, training: Training, updates: multiprocessing.Queue[Update]
             os._exit(1)  # a parent that was killed can't end this process
         updates.put((name, step, steps, measures))
 
-    train_one(name, training, send)
+    try:
+        train_one(name, training, send)
+    except OSError as error:
+        reasons.put(f"{error.filename or training.folder}: {error.strerror or error}")
+        sys.exit(1)
+    except ApplicationError as error:
+        reasons.put(str(error))
+        sys.exit(1)
