@@ -35,13 +35,14 @@ _SHORT: Final = {
 }
 
 
-def cost_and_slow(table: pd.DataFrame, limit_s: float) -> npt.NDArray[Any]:
+def cost_and_slow(table: pd.DataFrame, limit_s: float, *, p95: bool = True) -> npt.NDArray[Any]:
     """A mark for each strategy: monthly cost and share of slow requests, both logarithmic. Rings with a label: advised;
-    lines: the Pareto fronts; small and pale: by the fluid model. Of machines for this alone, whose cost hardly depends
-    on the strategy, only the advised one is drawn.
+    lines: the Pareto fronts of what was simulated over the whole trace; small and pale: by the fluid model. Of machines
+    for this alone, whose cost hardly depends on the strategy, only the advised one is drawn.
 
     Args:
         table: `mlscale_twin.strategy.advice.strategy_table`. limit_s: a request that takes longer is slow.
+        p95: whether the objective is on the share of slow requests.
 
     Returns:
         Axes 1 x 1; `plotted`: place, environment, stage, usd_per_month, slow.
@@ -51,7 +52,10 @@ def cost_and_slow(table: pd.DataFrame, limit_s: float) -> npt.NDArray[Any]:
     with style():
         grid = new_axes(1, 1, 3.8)
         axes = grid[0, 0]
-        axes.axhspan(100 * _LEAST / 12, 100 * SHARE_SLOW, color="#E4EEE0", lw=0, zorder=0)
+        if p95:
+            axes.axhspan(100 * _LEAST / 12, 100 * SHARE_SLOW, color="#E4EEE0", lw=0, zorder=0)
+            text = f"green: at most {100 * SHARE_SLOW:g} % are slow"
+            axes.text(0.985, 100 * _LEAST / 9, text, transform=axes.get_yaxis_transform(), color=MUTED, ha="right")
         for name in in_order(list(shown["environment"])):
             for stage, (size, alpha) in _STAGES.items():
                 mine = shown[(shown["environment"] == name) & (shown["stage"] == stage)]
@@ -71,8 +75,6 @@ def cost_and_slow(table: pd.DataFrame, limit_s: float) -> npt.NDArray[Any]:
         axes.set_xlabel("cost (USD per month)")
         axes.set_ylabel(f"requests slower than {limit_s:g} s")
         axes.set_xlim(left=shown["usd"].min() / 11)  # room for the labels
-        text = f"green: at most {100 * SHARE_SLOW:g} % are slow"
-        axes.text(0.985, 100 * _LEAST / 9, text, transform=axes.get_yaxis_transform(), color=MUTED, ha="right")
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _percent(value)))
         axes.yaxis.set_minor_formatter(NullFormatter())
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))

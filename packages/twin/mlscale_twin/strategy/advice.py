@@ -23,7 +23,7 @@ from mlscale_twin.strategy.objective import SHARE_SLOW, Figures, Objective, pare
 from mlscale_twin.strategy.oracle import oracle_replicas
 from mlscale_twin.strategy.paste import settings_files
 from mlscale_twin.strategy.replica import replica_model
-from mlscale_twin.strategy.search import Candidate, Question, in_windows, rank, search
+from mlscale_twin.strategy.search import Candidate, Question, approximately, in_windows, rank, search
 from mlscale_twin.strategy.strategies import DAY_PARTS, MOST_REPLICAS, PART_S, Place, strategies
 from mlscale_twin.studies.executors import executor
 
@@ -47,14 +47,15 @@ class Advised:
             much slower than the twin as the slowest run that the profile was compared with; None: never compared.
         hindsight: its minimum was made from the very traffic that it was tried on.
         what_if: what changes -> figures then; "as assumed" is the figures of the same, approximate kind.
-        oracle_replicas: replicas on average that an oracle would need in the same environment.
+        oracle_replicas: replicas on average that an oracle would need in the same environment; None: no 95th percentile
+            is asked for.
     """
 
     candidate: Candidate
     excess: float
     excess_at_error: float | None
     what_if: Mapping[str, Figures]
-    oracle_replicas: float
+    oracle_replicas: float | None
     hindsight: bool = False
 
     @property
@@ -68,6 +69,11 @@ class Advised:
         if self.excess_at_error > 0:
             return f"{met}, but not at the twin's largest known error"
         return f"{met}, also at the twin's largest known error"
+
+    @property
+    def oracle(self) -> str:
+        """Its replicas, in words."""
+        return "-" if self.oracle_replicas is None else f"{self.oracle_replicas:.2f}"
 
 
 @dataclass(frozen=True)
@@ -116,13 +122,14 @@ def advise(schedule: OpenLoop | ClosedLoop, objective: Objective, options: Advis
     if not 0 < chosen.cpu_cores < math.inf:
         raise MlscaleError(f"{chosen.cpu_cores:g} is not possible", "--cores", "give a number above 0, such as 0.3")
     demand = demand_of(schedule)
-    profiles = {name: read_profile(_PROFILES.get(name, name)) for name in chosen.environments}
-    profiles |= read_profiles(chosen.profiles, chosen.environments)
+    names = tuple(dict.fromkeys(chosen.environments))
+    profiles = {name: read_profile(_PROFILES.get(name, name)) for name in names}
+    profiles |= read_profiles(chosen.profiles, names)
     prices = read_prices(chosen.region, chosen.prices)
     question = Question(demand, objective, profiles, prices, seed=chosen.seed, progress=chosen.progress)
     sizes = {"cpu_cores": chosen.cpu_cores}
     tried = strategies(
-        chosen.environments,
+        names,
         profiles,
         demand,
         chosen.settings,
@@ -149,10 +156,16 @@ def _advised(question: Question, candidates: Sequence[Candidate], pool: Executor
         best,
         objective.excess(figures),
         None if figures.at_error is None else objective.excess(figures.at_error),
-        {what: in_windows(other, [best], pool)[0].figures for what, other in _changed(question).items()},
-        oracle_replicas(question.demand, replica, objective.limit_s, SHARE_SLOW),
+        {what: _figures_if(other, best, pool) for what, other in _changed(question).items()},
+        oracle_replicas(question.demand, replica, objective.p95_s, SHARE_SLOW) if objective.p95_s is not None else None,
         strategy.policy == "scheduled" and question.demand.duration_s < 2 * DAY_PARTS * PART_S,
     )
+
+
+def _figures_if(other: Question, best: Candidate, pool: Executor) -> Figures:
+    """Figures and cost of a strategy under another question."""
+    coarse = approximately(other, [best.strategy], pool)
+    return in_windows(other, [each for each in coarse if each.place == best.place], pool)[0].figures
 
 
 def _by_merit(objective: Objective, candidates: Sequence[Candidate]) -> list[Candidate]:
@@ -203,7 +216,7 @@ def advice_table(advice: Advice) -> pd.DataFrame:
             f"slower than {advice.question.objective.limit_s:g} s (%)": f"{100 * figures.slow:.3g}",
             "failed (%)": f"{100 * figures.failed:.3g}",
             "replicas on average": f"{figures.replicas:.2f}",
-            "replicas of an oracle": f"{entry.oracle_replicas:.2f}",
+            "replicas of an oracle": entry.oracle,
             **{what: f"{max(value, 0.0):.2f}" for what, value in worse.items()},
             "CPU of a replica": f"{scaling['cpu_cores']:g} cores",
         }
@@ -235,16 +248,24 @@ def strategy_table(advice: Advice) -> pd.DataFrame:
 
 
 def _fronts(candidates: Sequence[Candidate]) -> set[int]:
-    """Numbers of the candidates that no other in their place beats."""
+    """Numbers of the candidates that no other in their place beats, of those that were simulated over the whole trace:
+    figures of earlier stages are approximate, and would beat them on paper."""
     chosen: set[int] = set()
     for place in PLACES:
-        mine = [number for number, candidate in enumerate(candidates) if candidate.place == place]
+        mine = [
+            number
+            for number, candidate in enumerate(candidates)
+            if candidate.place == place and candidate.stage == "whole trace"
+        ]
         chosen |= {mine[each] for each in pareto_front([candidates[number].figures for number in mine])}
     return chosen
 
 
 def check_new(out: Path) -> None:
-    """Raise MlscaleError if ``out`` holds an advice already: old and new settings would lie side by side."""
+    """Raise MlscaleError if ``out`` is no folder, or holds an advice already: old and new settings would lie side by
+    side."""
+    if out.exists() and not out.is_dir():
+        raise MlscaleError("it is not a folder", str(out), "choose another --out")
     if (out / "advice.json").exists() or (out / "strategies.csv").exists():
         raise MlscaleError("there is an advice already", str(out), "choose another --out, or delete it")
 

@@ -14,7 +14,7 @@ def advise(
     p95: Annotated[float | None, typer.Option(help="95 % of requests take at most this long, s")] = None,
     mean: Annotated[float | None, typer.Option(help="mean response time at most, s")] = None,
     sigma: Annotated[float | None, typer.Option(help="standard deviation of response times at most, s")] = None,
-    error_budget: Annotated[float | None, typer.Option(help="share of requests that may fail, such as 0.001")] = None,
+    error_budget: Annotated[float | None, typer.Option(help="share of requests that may fail (default: 0.05)")] = None,
     max_usd_per_month: Annotated[float | None, typer.Option(help="cost at most")] = None,
     environments: Annotated[str, typer.Option(help="names, separated by spaces")] = "torchserve rayserve k3s eks ecs",
     profile: Annotated[
@@ -58,7 +58,7 @@ def advise(
         )
         advice = advise(read_schedule(trace), objective, options)
     write_advice(advice, out)
-    figure = cost_and_slow(strategy_table(advice), objective.limit_s)[0, 0].figure
+    figure = cost_and_slow(strategy_table(advice), objective.limit_s, p95=objective.p95_s is not None)[0, 0].figure
     for kind in ("png", "pdf"):
         figure.savefig(out / f"advice.{kind}", bbox_inches="tight", dpi=160)
     if as_json:
@@ -67,7 +67,7 @@ def advise(
     for place, entry in advice.advised.items():
         figures = entry.candidate.figures
         print(f"{PLACES[place]}: {entry.candidate.strategy.name}; objective {entry.verdict}")
-        replicas = f"{figures.replicas:.2f} replicas (oracle: {entry.oracle_replicas:.2f})"
+        replicas = f"{figures.replicas:.2f} replicas (oracle: {entry.oracle})"
         print(f"  {figures.usd_per_month:.2f} USD a month, {replicas}")
         print(
             f"  mean {figures.mean_s:.3g} s, {100 * figures.slow:.3g} % of requests slower than {objective.limit_s:g} s"

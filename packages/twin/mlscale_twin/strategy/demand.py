@@ -124,9 +124,11 @@ def _trace_rates(recording: Recording, trace: Trace, seconds: int) -> Floats:
     if recording.rates_rps is None:
         counts = np.bincount(times[times < seconds].astype(np.int64), minlength=seconds)[:seconds]
         return counts.astype(float) * trace.keep
-    place = np.searchsorted(times, np.arange(seconds) + 0.5, side="right") - 1
-    rates = np.where(place >= 0, recording.rates_rps[np.maximum(place, 0)], 0.0)
-    return np.asarray(rates * trace.keep)
+    ends = np.arange(seconds + 1)
+    place = np.maximum(np.searchsorted(times, ends, side="right") - 1, 0)
+    before = np.concatenate([[0.0], np.cumsum(recording.rates_rps[:-1] * np.diff(times))])  # each row
+    sent = before[place] + recording.rates_rps[place] * np.maximum(ends - times[place], 0.0)
+    return np.maximum(np.diff(sent), 0.0) * trace.keep
 
 
 def _means(values: Floats, length: int) -> Floats:

@@ -39,7 +39,8 @@ class Objective:
     """Everything that is given must hold.
 
     Args:
-        p95_s, mean_s, sigma_s: of response times, at most, s. error_budget: share of requests that may fail.
+        p95_s, mean_s, sigma_s: of response times, at most, s. error_budget: share of requests that may fail; None: as
+            many as may be slow under a 95th percentile, since the mean and sigma are of answered requests.
         max_usd_per_month: what it may cost.
 
     Raises:
@@ -73,7 +74,7 @@ class Objective:
             (SHARE_SLOW if self.p95_s is not None else None, figures.slow),
             (self.mean_s, figures.mean_s),
             (self.sigma_s, figures.sd_s),
-            (self.error_budget, figures.failed),
+            (SHARE_SLOW if self.error_budget is None else self.error_budget, figures.failed),
             (self.max_usd_per_month, figures.usd_per_month),
         ]
         return max(0.0, *(value / limit - 1 for limit, value in asked if limit is not None))

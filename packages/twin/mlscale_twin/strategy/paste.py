@@ -10,18 +10,23 @@ import yaml
 
 from mlscale.environments.kubernetes.machine_settings import MachineScaling
 from mlscale.environments.kubernetes.manifests import hpa
+from mlscale.environments.kubernetes.node_pool import node_pool
 from mlscale.environments.kubernetes.settings import KubernetesScaling
-from mlscale_twin.strategy.strategies import PART_S, Strategy
+from mlscale.environments.machine_types import catalogue
+from mlscale_twin.strategy.strategies import DAY_PARTS, PART_S, Strategy
 
 
 def settings_files(strategy: Strategy) -> dict[str, str]:
-    """File name -> text. A minimum that changes is a table of its own, since each platform sets one differently: of the
-    day that follows the trace. ECS forecasts itself."""
+    """File name -> text. A minimum that changes is a table of its own, since each platform sets one differently: of a
+    day, from the time of day at which the trace begins. ECS forecasts itself."""
     files = _FILES_OF[strategy.environment](strategy.scaling)
     if strategy.environment == "ecs" and strategy.policy == "predictive":
         files["scaling.yaml"] = _ecs(strategy.scaling, predictive=True)["scaling.yaml"]
     elif strategy.next_minimums:
-        rows = [f"{place * PART_S},{least}" for place, least in enumerate(strategy.next_minimums)]
+        minimums = list(strategy.next_minimums)
+        if len(minimums) < DAY_PARTS:  # of the rest of the day the trace says nothing
+            minimums.append(strategy.scaling["min_replicas"])
+        rows = [f"{place * PART_S},{least}" for place, least in enumerate(minimums)]
         files["minimum.csv"] = "\n".join(["from_s,min_replicas", *rows]) + "\n"
     return files
 
@@ -52,9 +57,57 @@ def _rayserve(scaling: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _kubernetes(scaling: Mapping[str, Any]) -> dict[str, str]:
-    """The HorizontalPodAutoscaler of a Deployment called ``app``, as mlscale itself applies it."""
-    kind = MachineScaling if "machine_types" in scaling else KubernetesScaling
-    return {"hpa.yaml": yaml.safe_dump(hpa("app", kind.model_validate(dict(scaling))), sort_keys=False)}
+    """The HorizontalPodAutoscaler of a Deployment called ``app``, as mlscale itself applies it; a patch of what else
+    was simulated of the Deployment; and the machines, and the room that is kept free on them, where those scale."""
+    requests = {"cpu": f"{round(scaling['cpu_cores'] * 1000)}m", "memory": f"{scaling['memory_mib']}Mi"}
+    container = {
+        "name": "app",
+        "resources": {"requests": requests, "limits": {"cpu": requests["cpu"]}},
+        "readinessProbe": {"periodSeconds": scaling["readiness_period_s"]},
+    }
+    patch = {"terminationGracePeriodSeconds": scaling["grace_s"], "containers": [container]}
+    manifests: dict[str, Any] = {"deployment-patch.yaml": {"spec": {"template": {"spec": patch}}}}
+    if "machine_types" in scaling:
+        machines = MachineScaling.model_validate(dict(scaling))
+        memory_mib = {name: kind.memory_mib for name, kind in catalogue().types.items()}
+        pool = node_pool("app", machines, memory_mib, machines.node_class, None)
+        # Without mlscale's labels: it deletes what bears them.
+        manifests |= {"hpa.yaml": hpa("app", machines), "nodepool.yaml": {**pool, "metadata": {"name": "app"}}}
+        if machines.buffer_replicas:
+            manifests["buffer.yaml"] = _buffer(machines.buffer_replicas, requests)
+    else:
+        manifests["hpa.yaml"] = hpa("app", KubernetesScaling.model_validate(dict(scaling)))
+    return {name: yaml.safe_dump(manifest, sort_keys=False) for name, manifest in manifests.items()}
+
+
+def _buffer(replicas: int, requests: Mapping[str, str]) -> dict[str, Any]:
+    """Idle pods as large as a replica, preempted at once when one needs their room."""
+    priority = {
+        "apiVersion": "scheduling.k8s.io/v1",
+        "kind": "PriorityClass",
+        "metadata": {"name": "app-buffer"},
+        "value": -10,
+        "preemptionPolicy": "Never",
+    }
+    labels = {"role": "app-buffer"}
+    pod = {
+        "priorityClassName": "app-buffer",
+        "terminationGracePeriodSeconds": 0,
+        "containers": [
+            {"name": "pause", "image": "registry.k8s.io/pause:3.10", "resources": {"requests": dict(requests)}}
+        ],
+    }
+    deployment = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "app-buffer"},
+        "spec": {
+            "replicas": replicas,
+            "selector": {"matchLabels": dict(labels)},
+            "template": {"metadata": {"labels": dict(labels)}, "spec": pod},
+        },
+    }
+    return {"apiVersion": "v1", "kind": "List", "items": [priority, deployment]}
 
 
 def _ecs(scaling: Mapping[str, Any], *, predictive: bool = False) -> dict[str, str]:

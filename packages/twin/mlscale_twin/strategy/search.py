@@ -71,17 +71,32 @@ def search(question: Question, strategies: Sequence[Strategy], executor: Executo
     question.progress(f"{len(strategies)} settings by the fluid model", 0.0)
     # Compiles the model, if nobody has yet, before several workers do.
     fluid.simulate(np.ones(1), *records(strategies[:1], question.profiles), part_s=PART_S, limit_s=1.0)
+    best, pruned = _best(question.objective, approximately(question, strategies, executor), IN_WINDOWS)
+    _simulate(*_job(question, best[0].strategy, _part(question.demand, 0, 1)))
+    closer = in_windows(question, best, executor)
+    finalists, also_pruned = _best(question.objective, closer, OVER_ALL)
+    final = over_all(question, finalists, executor)
+    # Where none of them meets the objective after all, others that may: evenly from the cheapest to the dearest.
+    met = {candidate.place for candidate in final if question.objective.excess(candidate.figures) <= 0}
+    hopeful = [
+        candidate
+        for candidate in sorted(also_pruned, key=lambda each: rank(question.objective, each.figures))
+        if candidate.place not in met and question.objective.excess(candidate.figures) <= 0
+    ]
+    more = hopeful[:: math.ceil(len(hopeful) / OVER_ALL) or 1]
+    if more:
+        final += over_all(question, [replace(candidate, pruned="") for candidate in more], executor)
+    return [*final, *(candidate for candidate in also_pruned if candidate not in more), *pruned]
+
+
+def approximately(question: Question, strategies: Sequence[Strategy], executor: Executor) -> list[Candidate]:
+    """All strategies in each of their places, by the fluid model."""
     figures = by_fluid_model(question, strategies, executor)
-    coarse = [
+    return [
         Candidate(strategy, place, _with_cost(question, strategy, place, its_figures), "fluid")
         for strategy, its_figures in zip(strategies, figures, strict=True)
         for place in strategy.places
     ]
-    best, pruned = _best(question.objective, coarse, IN_WINDOWS)
-    _simulate(*_job(question, best[0].strategy, _part(question.demand, 0, 1)))
-    closer = in_windows(question, best, executor)
-    finalists, also_pruned = _best(question.objective, closer, OVER_ALL)
-    return [*over_all(question, finalists, executor), *also_pruned, *pruned]
 
 
 def by_fluid_model(
@@ -129,7 +144,7 @@ def _with_cost(question: Question, strategy: Strategy, place: Place, figures: Fi
 
 def in_windows(question: Question, candidates: Sequence[Candidate], executor: Executor) -> list[Candidate]:
     """With figures of the twin in the critical windows, and of the fluid model elsewhere; costs stay the latter's."""
-    windows = question.demand.critical_windows(_WINDOW_S, _WINDOWS, question.seed)
+    windows = _merged(question.demand.critical_windows(_WINDOW_S, _WINDOWS, question.seed))
     outside = np.ones(len(question.demand.rates_rps), np.bool_)
     for start, end in windows:
         outside[start:end] = False
@@ -146,6 +161,16 @@ def in_windows(question: Question, candidates: Sequence[Candidate], executor: Ex
             f"{len(candidates)} settings by the twin, in critical windows", (number + 1) / len(candidates)
         )
     return closer
+
+
+def _merged(windows: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The same seconds in windows that do not overlap, so that no request counts twice."""
+    merged: list[tuple[int, int]] = []
+    for start, end in sorted(windows):
+        if merged and start <= merged[-1][1]:
+            start, end = merged[-1][0], max(end, merged.pop()[1])
+        merged.append((start, end))
+    return merged
 
 
 def over_all(question: Question, candidates: Sequence[Candidate], executor: Executor) -> list[Candidate]:

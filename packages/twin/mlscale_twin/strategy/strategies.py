@@ -15,6 +15,7 @@ import numpy.typing as npt
 from mlscale import environments
 from mlscale.cost import paid_by, replicas_per_machine
 from mlscale.environments.base import Scaling
+from mlscale.environments.machine_types import RESERVED_CORES, catalogue
 from mlscale.errors import MlscaleError
 from mlscale_twin.profile import Profile
 from mlscale_twin.strategy import fluid
@@ -28,8 +29,9 @@ Place = Literal["local-shared", "local-dedicated", "cloud"]
 # A minimum that changes holds for this long, s; traffic is taken to repeat after a day.
 PART_S: Final = 900
 DAY_PARTS: Final = 86_400 // PART_S
-# The type of machine that EKS adds: one core.
-MACHINE: Final = "c7a.medium"
+# The types of machines that EKS may add: the smallest with room for a replica, and at most so many.
+MACHINES: Final = ("c7a.medium", "c7i.large", "c7i.xlarge")
+_MOST_MACHINES: Final = 60
 # The most replicas that `Scaling` allows.
 MOST_REPLICAS: Final = 64
 # Utilisation that a minimum is sized for.
@@ -68,7 +70,7 @@ _WAITING: Final = ("job_queue_size", "max_queued_requests", "max_waiting")
 @dataclass(frozen=True)
 class Strategy:
     """``scaling``: every setting of the environment; ``minimums``: replicas at least, by `PART_S` of the trace;
-    ``next_minimums``: the same to be deployed after it."""
+    ``next_minimums``: the same to be deployed after it, by `PART_S` from the time of day at which the trace begins."""
 
     environment: str
     policy: Policy
@@ -130,7 +132,9 @@ def _of_environment(
     rng: np.random.Generator,
 ) -> list[Strategy]:
     environment = environments.get(name)
-    own = environment.settings.sized(sizes) | ({"machine_types": (MACHINE,)} if name == "eks" else {})
+    own = environment.settings.sized(sizes)
+    if name == "eks":
+        own["machine_types"] = (_machine(own["cpu_cores"]),)
     matched = environment.arm("matched").model_copy(update=own)
     replica = replica_model(profile, matched.model_dump(), work_factor)
     # Replicas that the busiest minute, and the mean rate, keep busy.
@@ -145,8 +149,15 @@ def _of_environment(
 
     def strategy(policy: Policy, base: Scaling, settings: Mapping[str, Any], low: int, high: int) -> Strategy:
         changes = {**own, **settings, "min_replicas": low, "max_replicas": max(low, high)}
-        scaling = type(base).model_validate({**base.model_dump(), **changes})
-        return Strategy(name, policy, scaling.model_dump(), *minimums.get(policy, ((), ())))
+        before = base.model_dump()
+        if "max_machines" in before:  # room for all, else those above the limit would never start
+            room = changes["max_replicas"] + changes.get("buffer_replicas", 0)
+            changes["max_machines"] = min(max(before["max_machines"], room), _MOST_MACHINES)
+        scaling = type(base).model_validate({**before, **changes}).model_dump()
+        over_time, next_day = (
+            tuple(min(least, scaling["max_replicas"]) for least in each) for each in minimums.get(policy, ((), ()))
+        )
+        return Strategy(name, policy, scaling, over_time, next_day)
 
     chosen = [strategy("reactive", environment.arm(arm), {}, 1, highest[-1]) for arm in ("shipped", "matched")]
     most = clipped(2 * highest[-1])
@@ -186,8 +197,19 @@ def _minimums(demand: Demand, busy_s: float, most: int) -> dict[Policy, tuple[tu
         "scheduled": (tuple(np.resize(day, len(parts)).tolist()), day)
     }
     if len(parts) >= 2 * DAY_PARTS:
-        minimums["predictive"] = sized(one_step_ahead(parts, DAY_PARTS)), sized(next_season(parts, DAY_PARTS))
+        after = np.roll(next_season(parts, DAY_PARTS), len(parts) % DAY_PARTS)  # from the trace's time of day on
+        minimums["predictive"] = sized(one_step_ahead(parts, DAY_PARTS)), sized(after)
     return minimums
+
+
+def _machine(cores: float) -> str:
+    """The smallest of `MACHINES` with room for a replica."""
+    types = catalogue().types
+    fits = [name for name in MACHINES if cores <= types[name].cpu_cores - RESERVED_CORES + 1e-9]
+    if not fits:
+        what = f"no machine type of eks has room for {cores:g} cores"
+        raise MlscaleError(what, "--cores", "give less, or --environments without eks")
+    return fits[0]
 
 
 def _clipped(replicas: float, most: int) -> int:

@@ -43,3 +43,18 @@ def test_a_forecast_needs_a_day_to_learn_and_a_day_to_be_tried_on(days: int, pol
     if "predictive" in policies:
         assert changing["predictive"].minimums[DAY_PARTS:] != scheduled.minimums[DAY_PARTS:]
         assert len(settings_files(changing["predictive"])["minimum.csv"].splitlines()) == 1 + DAY_PARTS
+
+
+@pytest.mark.parametrize("parts", [4, 3 * DAY_PARTS // 2, 5 * DAY_PARTS // 2])
+def test_a_table_of_minimums_begins_at_the_time_of_day_of_the_trace(parts: int) -> None:
+    """Whether or not the trace ends at that time of day; what a short one does not cover has the usual minimum."""
+    busy = np.tile(np.where(np.arange(DAY_PARTS) < DAY_PARTS // 4, 8.0, 1.0), 3)[:parts]
+    demand, profiles = Demand(np.repeat(busy, PART_S)), {"k3s": read_profile("k3s")}
+    tried = strategies(["k3s"], profiles, demand, 60, sizes={"cpu_cores": 0.3})
+    for policy in {each.policy for each in tried if each.minimums}:
+        strategy = next(each for each in tried if each.policy == policy)
+        rows = [line.split(",") for line in settings_files(strategy)["minimum.csv"].splitlines()[1:]]
+        least = [int(row[1]) for row in rows]
+        known = min(parts, DAY_PARTS // 4)
+        assert min(least[:known]) > max(least[known:]), policy
+        assert [int(row[0]) for row in rows] == [PART_S * place for place in range(min(parts + 1, DAY_PARTS))]

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
+from collections.abc import Sequence
+from concurrent.futures import Executor
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,10 +22,11 @@ from mlscale.plots.style import plotted
 from mlscale.runs import MlscaleError
 from mlscale_twin.plots.advice import cost_and_slow
 from mlscale_twin.profile import FOLDER, read_profile
-from mlscale_twin.strategy.advice import Advice, AdviseOptions, advise, strategy_table, write_advice
+from mlscale_twin.strategy.advice import Advice, AdviseOptions, advise, check_new, strategy_table, write_advice
 from mlscale_twin.strategy.demand import Demand
 from mlscale_twin.strategy.objective import Figures, Objective, pareto_front
 from mlscale_twin.strategy.paste import settings_files
+from mlscale_twin.strategy.search import Candidate, Question, _merged
 from mlscale_twin.strategy.strategies import Policy, Strategy, strategies
 
 NAMES = ("torchserve", "k3s", "eks", "ecs")
@@ -42,6 +46,12 @@ def test_an_objective_is_missed_by_its_worst_part() -> None:
     assert objective.excess(figures(150.0, 0.10)) == pytest.approx(1.0)
     assert objective.excess(figures(300.0, 0.10)) == pytest.approx(2.0)
     assert objective.excess(figures(50.0, 0.0, mean_s=0.75)) == pytest.approx(0.5)
+
+
+def test_answers_alone_do_not_meet_a_mean_or_sigma_if_requests_fail() -> None:
+    assert Objective(sigma_s=0.5).excess(figures(50.0, 1.0, failed=0.6)) == pytest.approx(11.0)
+    assert Objective(mean_s=0.5).excess(figures(50.0, 0.04, failed=0.04)) == 0.0
+    assert Objective(mean_s=0.5, error_budget=0.7).excess(figures(50.0, 0.6, failed=0.6)) == 0.0
 
 
 @pytest.mark.parametrize(
@@ -85,12 +95,89 @@ def test_the_best_of_the_last_stage_is_advised_for_each_place(advice: Advice) ->
 def test_no_strategy_needs_fewer_replicas_than_the_oracle(advice: Advice) -> None:
     for entry in advice.advised.values():
         if entry.excess <= 0:
+            assert entry.oracle_replicas is not None
             assert entry.candidate.figures.replicas > 0.8 * entry.oracle_replicas
 
 
 def test_twice_the_load_is_worse(advice: Advice) -> None:
     for entry in advice.advised.values():
         assert entry.what_if["twice the load"].slow >= entry.what_if["as assumed"].slow
+        assert entry.what_if["twice the load"].at_error is None
+    dearer = advice.advised["local-shared"].what_if
+    assert dearer["twice the load"].usd_per_month > dearer["as assumed"].usd_per_month, "busier, at least"
+
+
+def test_windows_that_overlap_count_no_request_twice() -> None:
+    assert _merged([(300, 900), (0, 600), (2000, 2600)]) == [(0, 900), (2000, 2600)]
+
+
+def test_where_no_finalist_meets_the_objective_others_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first 16 fail over the whole trace, as windows may be kinder than it."""
+    tried: list[int] = []
+
+    def fails_at_first(question: Question, candidates: Sequence[Candidate], executor: Executor) -> list[Candidate]:
+        tried.append(len(candidates))
+        slow = 1.0 if len(tried) == 1 else 0.0
+        return [replace(each, stage="whole trace", figures=replace(each.figures, slow=slow)) for each in candidates]
+
+    monkeypatch.setattr("mlscale_twin.strategy.search.over_all", fails_at_first)
+    found = advise(HOUR.window(0, 900), Objective(p95_s=5.0), AdviseOptions(environments=("ecs",), settings=60))
+    assert len(tried) == 2
+    assert found.advised["cloud"].excess == 0
+    assert len(found.candidates) == len({id(each.strategy) for each in found.candidates})
+
+
+def test_an_oracle_is_one_of_the_95th_percentile_alone() -> None:
+    asked = AdviseOptions(environments=("k3s", "k3s"), settings=20)
+    found = advise(HOUR.window(0, 60), Objective(sigma_s=0.5), asked)
+    assert {entry.oracle for entry in found.advised.values()} == {"-"}
+    assert len(found.candidates) == 2 * len({id(each.strategy) for each in found.candidates}), "named twice, tried once"
+    texts = cost_and_slow(strategy_table(found), 0.5, p95=False)[0, 0].texts
+    assert not any("green" in text.get_text() for text in texts)
+
+
+def test_the_front_is_of_what_was_simulated_over_the_whole_trace(advice: Advice) -> None:
+    table = strategy_table(advice)
+    assert set(table[table["on_front"]]["stage"]) == {"whole trace"}
+
+
+def test_no_minimum_is_above_the_most_replicas() -> None:
+    tried = [each for name in NAMES for each in strategies([name], PROFILES, HOUR, 200, sizes={"cpu_cores": 0.3})]
+    scheduled = [each for each in tried if each.minimums]
+    assert scheduled
+    assert all(max(*each.minimums, *each.next_minimums) <= each.scaling["max_replicas"] for each in scheduled)
+
+
+def test_eks_has_machines_for_every_replica_and_of_a_size_that_fits() -> None:
+    busy = HOUR.scaled(15.0)
+    for cores, kind in ((0.3, "c7a.medium"), (1.0, "c7i.large")):
+        for each in strategies(["eks"], PROFILES, busy, 40, sizes={"cpu_cores": cores}):
+            needed = math.ceil((each.scaling["max_replicas"] + each.scaling["buffer_replicas"]) / 2)
+            assert each.scaling["max_machines"] >= needed
+            assert each.scaling["machine_types"] == (kind,)
+    with pytest.raises(MlscaleError, match="has room for 8 cores"):
+        strategies(["eks"], PROFILES, HOUR, 40, sizes={"cpu_cores": 8.0})
+
+
+def test_kubernetes_files_hold_what_was_simulated() -> None:
+    tried = strategies(["eks"], PROFILES, HOUR, 200, sizes={"cpu_cores": 0.3})
+    strategy = next(each for each in tried if each.scaling["buffer_replicas"] == 2)
+    written = {name: yaml.safe_load(text) for name, text in settings_files(strategy).items() if name.endswith("yaml")}
+    buffer = written["buffer.yaml"]["items"][1]["spec"]
+    assert buffer["replicas"] == 2
+    (container,) = written["deployment-patch.yaml"]["spec"]["template"]["spec"]["containers"]
+    assert container["resources"]["requests"]["cpu"] == "300m"
+    assert container["readinessProbe"]["periodSeconds"] == strategy.scaling["readiness_period_s"]
+    assert buffer["template"]["spec"]["containers"][0]["resources"]["requests"] == container["resources"]["requests"]
+    pool = written["nodepool.yaml"]["spec"]
+    assert pool["limits"] == {"memory": f"{2048 * strategy.scaling['max_machines']}Mi"}
+    assert "labels" not in written["nodepool.yaml"]["metadata"]
+
+
+def test_a_folder_that_is_a_file_is_refused_before_the_search(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("")
+    with pytest.raises(MlscaleError, match="not a folder"):
+        check_new(tmp_path / "out")
 
 
 def test_the_table_says_why_and_everything_is_written(advice: Advice, tmp_path: Path) -> None:
