@@ -169,7 +169,7 @@ def _kill_a_replica(watched: Watched, deployed: SandboxDeployed) -> None:
     os.kill(processes[0].outside, signal.SIGKILL)
     watched.until(lambda: [e for e in watched.events("replica_failed") if e.subject == name], "its failure is reported")
     watched.until(lambda: watched.now() == (1, 0, 1), "Ray has replaced it")
-    assert name not in deployed.box.replicas()
+    watched.until(lambda: name not in deployed.box.replicas(), "its process is gone")
 
 
 def _kill_the_raylet(watched: Watched, deployed: SandboxDeployed) -> None:
