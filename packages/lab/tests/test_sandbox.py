@@ -95,8 +95,9 @@ def test_the_text_to_paste_is_the_frameworks_own_format(name: str) -> None:
     sandbox.sides[0].form.control["max_replicas"].value = 7
     text = sandbox.sides[0].text.value
     assert text.startswith(f"# mlscale measure {name} --scaling max_replicas=7")
-    body = re.split(r"\n# \S+\n", text, maxsplit=1)[1]
-    assert "7" in json.dumps(json.loads(body) if name == "torchserve" else yaml.safe_load(body))
+    _, first, *others = re.split(r"\n# \S+\n", text)
+    assert "7" in json.dumps(json.loads(first) if name == "torchserve" else yaml.safe_load(first))
+    assert all(isinstance(yaml.safe_load(other), dict) for other in others)
 
 
 def test_another_environment_brings_its_own_controls_and_its_own_time() -> None:

@@ -66,7 +66,7 @@ def _kubernetes(scaling: Mapping[str, Any]) -> dict[str, str]:
         "readinessProbe": {"periodSeconds": scaling["readiness_period_s"]},
     }
     patch = {"terminationGracePeriodSeconds": scaling["grace_s"], "containers": [container]}
-    manifests: dict[str, Any] = {"deployment-patch.yaml": {"spec": {"template": {"spec": patch}}}}
+    manifests: dict[str, Any] = {}
     if "machine_types" in scaling:
         machines = MachineScaling.model_validate(dict(scaling))
         memory_mib = {name: kind.memory_mib for name, kind in catalogue().types.items()}
@@ -77,6 +77,7 @@ def _kubernetes(scaling: Mapping[str, Any]) -> dict[str, str]:
             manifests["buffer.yaml"] = _buffer(machines.buffer_replicas, requests)
     else:
         manifests["hpa.yaml"] = hpa("app", KubernetesScaling.model_validate(dict(scaling)))
+    manifests["deployment-patch.yaml"] = {"spec": {"template": {"spec": patch}}}
     return {name: yaml.safe_dump(manifest, sort_keys=False) for name, manifest in manifests.items()}
 
 

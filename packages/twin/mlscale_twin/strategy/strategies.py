@@ -29,8 +29,9 @@ Place = Literal["local-shared", "local-dedicated", "cloud"]
 # A minimum that changes holds for this long, s; traffic is taken to repeat after a day.
 PART_S: Final = 900
 DAY_PARTS: Final = 86_400 // PART_S
-# The types of machines that EKS may add: the smallest with room for a replica, and at most so many.
-MACHINES: Final = ("c7a.medium", "c7i.large", "c7i.xlarge")
+# The types of machines that EKS may add: the smallest with room for a replica, and at most so many. (Auto Mode, the
+# default, starts none of one core.)
+MACHINES: Final = ("c7i.large", "c7i.xlarge")
 _MOST_MACHINES: Final = 60
 # The most replicas that `Scaling` allows.
 MOST_REPLICAS: Final = 64

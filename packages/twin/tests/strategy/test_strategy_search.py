@@ -150,7 +150,7 @@ def test_no_minimum_is_above_the_most_replicas() -> None:
 
 def test_eks_has_machines_for_every_replica_and_of_a_size_that_fits() -> None:
     busy = HOUR.scaled(15.0)
-    for cores, kind in ((0.3, "c7a.medium"), (1.0, "c7i.large")):
+    for cores, kind in ((0.3, "c7i.large"), (2.5, "c7i.xlarge")):
         for each in strategies(["eks"], PROFILES, busy, 40, sizes={"cpu_cores": cores}):
             needed = math.ceil((each.scaling["max_replicas"] + each.scaling["buffer_replicas"]) / 2)
             assert each.scaling["max_machines"] >= needed
@@ -170,7 +170,7 @@ def test_kubernetes_files_hold_what_was_simulated() -> None:
     assert container["readinessProbe"]["periodSeconds"] == strategy.scaling["readiness_period_s"]
     assert buffer["template"]["spec"]["containers"][0]["resources"]["requests"] == container["resources"]["requests"]
     pool = written["nodepool.yaml"]["spec"]
-    assert pool["limits"] == {"memory": f"{2048 * strategy.scaling['max_machines']}Mi"}
+    assert pool["limits"] == {"memory": f"{4096 * strategy.scaling['max_machines']}Mi"}
     assert "labels" not in written["nodepool.yaml"]["metadata"]
 
 
