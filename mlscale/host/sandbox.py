@@ -9,11 +9,12 @@ cgroups there is no CPU quota (``limited`` is False). `Sandbox.facts` says what 
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any, Final
@@ -293,6 +294,16 @@ def open_sandbox(name: str, ledger: Ledger, *, budget: Budget | None = None, gra
             remove_tree(groups)
             remove_folder(folder)
         ledger.done(entry)  # after an interrupted end cleanup has to look for survivors
+
+
+def free_ports(number: int) -> list[int]:
+    """Different ports of the loopback address that are free now, for hosts without isolation. Should another process
+    take one first, whoever listens there reports it."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(number)]
+        for listener in sockets:
+            listener.bind(("127.0.0.1", 0))
+        return [int(listener.getsockname()[1]) for listener in sockets]
 
 
 def abilities() -> dict[str, Any]:

@@ -37,20 +37,16 @@ _BEAT_S: Final = 0.5
 _MAX_LINE: Final = 64 * 2**20
 _BACKLOG_ROWS: Final = 65_536
 
-# Descriptor that messages are written to.
-_messages = 1
-
 
 def main() -> int:
     """Exit code 0: sent, stopped or aborted, and reported; 2: a reported error; 3: the parent is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C and stops its workers
-    global _messages
-    _messages = os.dup(1)
+    messages = os.dup(1)
     os.dup2(2, 1)  # what a check prints must not get between the messages
     try:
-        return uvloop.run(_work())
+        return uvloop.run(_work(messages))
     except MlscaleError as error:
-        _send_last(Failed(what=error.what, where=error.where, remedy=error.remedy))
+        _send_last(messages, Failed(what=error.what, where=error.where, remedy=error.remedy))
         return 2
     except OSError as error:
         failed = Failed(
@@ -58,13 +54,14 @@ def main() -> int:
             where=str(error.filename or "requests table"),
             remedy="make room, or choose another --out; the recorded part is kept",
         )
-        _send_last(failed)
+        _send_last(messages, failed)
         return 2
     except EOFError:
         return 3
 
 
-async def _work() -> int:
+async def _work(messages: int) -> int:
+    """``messages``: the descriptor that they are written to."""
     lines, stopped = await _open_stdin()
     spec = WorkerSpec.model_validate_json(await _next_line(lines))
     bodies = bodies_of(spec)
@@ -74,18 +71,18 @@ async def _work() -> int:
     allowed = open_connections_allowed()
     limits = Limits(spec.abort_lateness_s, spec.abort_after_s, min(spec.max_open or allowed, allowed))
     client = _client(spec, bodies)
-    _send_message(Ready())
+    _send_message(messages, Ready())
     go = Go.model_validate_json(await _next_line(lines))
     tally = Tally(schedule)
     recorder = Recorder(spec.stream, tally, bodies.names if bodies else (), go.origin_s, go.start_s)
     zero_s = go.origin_s + go.start_s
     sender = Sender(queue, client, recorder, zero_s, limits, open_loop=isinstance(schedule, OpenLoop))
     try:
-        summary = await _send(sender, recorder, tally, queue, go, stopped)
+        summary = await _send(messages, sender, recorder, tally, queue, go, stopped)
     except BaseException:
         _close_quietly(recorder)
         raise
-    _send_last(Done(summary=summary))
+    _send_last(messages, Done(summary=summary))
     return 0
 
 
@@ -103,7 +100,13 @@ def _client(spec: WorkerSpec, bodies: BodySet | None) -> Client:
 
 
 async def _send(
-    sender: Sender, recorder: Recorder, tally: Tally, queue: SendQueue, go: Go, stopped: asyncio.Future[None]
+    messages: int,
+    sender: Sender,
+    recorder: Recorder,
+    tally: Tally,
+    queue: SendQueue,
+    go: Go,
+    stopped: asyncio.Future[None],
 ) -> Summary:
     zero_s = go.origin_s + go.start_s
     loop = asyncio.get_running_loop()
@@ -115,7 +118,7 @@ async def _send(
         sender.abort(f"the load generator was ready {late_s:.2f} s after the schedule's start")
     gc.collect()
     gc.freeze()  # objects that exist now stay, so the collector needn't scan them
-    beat = asyncio.ensure_future(_beat(sender, recorder, go.origin_s))
+    beat = asyncio.ensure_future(_beat(messages, sender, recorder, go.origin_s))
     cpu_s, begun_s = time.process_time(), time.monotonic()
     try:
         await sender.run()
@@ -140,10 +143,11 @@ def _backlog(queue: SendQueue, until_s: float) -> Iterator[np.ndarray[tuple[int]
     yield np.array(times, dtype=np.float64)
 
 
-async def _beat(sender: Sender, recorder: Recorder, origin_s: float) -> None:
+async def _beat(messages: int, sender: Sender, recorder: Recorder, origin_s: float) -> None:
     while True:
         await asyncio.sleep(_BEAT_S)
         _send_message(
+            messages,
             Beat(
                 t_s=time.monotonic() - origin_s,
                 begun=sender.begun,
@@ -154,7 +158,7 @@ async def _beat(sender: Sender, recorder: Recorder, origin_s: float) -> None:
                 rss_bytes=_rss_bytes(),
                 answered=recorder.answered,
                 response_sum_s=recorder.response_sum_s,
-            )
+            ),
         )
 
 
@@ -193,21 +197,21 @@ async def _next_line(reader: asyncio.StreamReader) -> bytes:
     return line
 
 
-def _send_message(message: Ready | Beat) -> None:
+def _send_message(messages: int, message: Ready | Beat) -> None:
     """Send a message that may be lost: a parent that doesn't read must not delay sending."""
-    os.set_blocking(_messages, False)
+    os.set_blocking(messages, False)
     try:
-        os.write(_messages, message.model_dump_json().encode() + b"\n")
+        os.write(messages, message.model_dump_json().encode() + b"\n")
     except (BlockingIOError, BrokenPipeError):  # a full pipe, or the parent is gone: then standard input ends too
         return
 
 
-def _send_last(message: Done | Failed) -> None:
-    os.set_blocking(_messages, True)
+def _send_last(messages: int, message: Done | Failed) -> None:
+    os.set_blocking(messages, True)
     line = memoryview(message.model_dump_json().encode() + b"\n")
     try:
         while line:
-            line = line[os.write(_messages, line) :]
+            line = line[os.write(messages, line) :]
     except BrokenPipeError:  # the parent is gone; the stream keeps what was recorded
         return
 

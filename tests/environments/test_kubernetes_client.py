@@ -10,7 +10,6 @@ import ssl
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -27,16 +26,20 @@ HALVES = {
     "a refusal": b"HTTP/1.1 403 Forbidden\r\nContent-Length: 16\r\n\r\n{",
     "nothing": b"",
 }
+OTHERS = {
+    "empty": b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+    "a page": b"HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n<html>welcome</html>",
+}
 
 
 @pytest.fixture
 def api(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Api]:
-    class Half(socketserver.BaseRequestHandler):
+    class Answer(socketserver.BaseRequestHandler):
         def handle(self) -> None:
             self.request.recv(65536)
-            self.request.sendall(HALVES[request.param])
+            self.request.sendall((HALVES | OTHERS)[request.param])
 
-    with socketserver.TCPServer(("127.0.0.1", 0), Half) as server:
+    with socketserver.TCPServer(("127.0.0.1", 0), Answer) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         api = connect(Place(str(kubeconfig(tmp_path, f"http://127.0.0.1:{server.server_address[1]}"))))
         yield api
@@ -60,25 +63,11 @@ def test_half_an_answer_is_none(api: Api) -> None:
         api.get("/api/v1/pods")
 
 
-@pytest.mark.parametrize("body", [b"", b"<html>welcome</html>"])
-def test_a_server_of_something_else_is_named_as_such(tmp_path: Path, body: bytes) -> None:
-    class Other(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with http.server.HTTPServer(("127.0.0.1", 0), Other) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        with closing(connect(Place(str(kubeconfig(tmp_path, f"http://127.0.0.1:{server.server_address[1]}"))))) as api:
-            with pytest.raises(Unreachable, match="not a Kubernetes API server") as caught:
-                look(api)
-            assert caught.value.where == f"{api.server}/version"
-        server.shutdown()
+@pytest.mark.parametrize("api", OTHERS, indirect=True)
+def test_a_server_of_something_else_is_named_as_such(api: Api) -> None:
+    with pytest.raises(Unreachable, match="not a Kubernetes API server") as caught:
+        look(api)
+    assert caught.value.where == f"{api.server}/version"
 
 
 def test_a_watch_yields_whole_events_and_is_closed_from_another_thread(tmp_path: Path) -> None:

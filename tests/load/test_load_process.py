@@ -256,31 +256,30 @@ def test_a_worker_that_is_killed_fails_the_load(truth: TruthServer, tmp_path: Pa
         run(LoadSpec(truth.url, constant(100, 600), start_s=None, workers=2, **PATIENT), tmp_path, kill)
 
 
-# Worker 1 loses its machine; worker 0 is stopped because of that, before it can report anything else.
-_LOST = """
+# Worker 0 goes on until it is stopped.
+_ONE_OF_TWO = """
 import json, sys
 worker = json.loads(sys.stdin.readline())["worker"]
 print(json.dumps({"type": "ready"}), flush=True)
 sys.stdin.readline()
 if worker == 0:
     sys.stdin.read()
+"""
+
+
+# Worker 1 loses its machine; worker 0 is stopped because of that, before it can report anything else.
+_LOST = f"""{_ONE_OF_TWO}
 what = ["no report", "the load worker is lost"][worker]
-print(json.dumps({"type": "failed", "what": what, "where": "here", "remedy": "none"}), flush=True)
+print(json.dumps({{"type": "failed", "what": what, "where": "here", "remedy": "none"}}), flush=True)
 """
 
 
 # Worker 1 is aborted; worker 0, sent from another machine, is told to stop because of that.
-_ABORTED = """
-import json, sys
-worker = json.loads(sys.stdin.readline())["worker"]
-print(json.dumps({"type": "ready"}), flush=True)
-sys.stdin.readline()
-if worker == 0:
-    sys.stdin.read()
+_ABORTED = f"""{_ONE_OF_TWO}
 summary = dict.fromkeys(("due", "sent", "finished", "cpu_s", "wall_s"), 0)
-summary |= {"failures": {}, "lateness": {}, "lateness_max_s": None, "windows": [], "client_change_error_s": None}
+summary |= {{"failures": {{}}, "lateness": {{}}, "lateness_max_s": None, "windows": [], "client_change_error_s": None}}
 summary["aborted"] = ["told to stop (SIGTERM)", "behind"][worker]
-print(json.dumps({"type": "done", "summary": summary}), flush=True)
+print(json.dumps({{"type": "done", "summary": summary}}), flush=True)
 """
 
 

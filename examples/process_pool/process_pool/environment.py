@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ from mlscale.environments.agent import AgentProcess
 from mlscale.environments.sandbox_deployment import SandboxDeployed
 from mlscale.host.ledger import Ledger, LedgerEntry
 from mlscale.host.reap import reap
-from mlscale.host.sandbox import open_sandbox
+from mlscale.host.sandbox import free_ports, open_sandbox
 from mlscale.runs import Level, Mode
 
 READY_S = 120.0
@@ -63,7 +62,7 @@ class ProcessPool:
         scaling = scalings[component.name]
         assert isinstance(scaling, PoolScaling)
         with open_sandbox(f"{self.name} {app.name}", ledger, budget=scaling.shared_budget) as box:
-            port = 8080 if box.isolated else _free_port()
+            port = 8080 if box.isolated else free_ports(1)[0]
             python = box.replica_wrapper(Path(sys.executable), scaling.cpu_cores, scaling.cpu_period_s)
             settings = {
                 "component": component.name,
@@ -86,12 +85,6 @@ class ProcessPool:
     def reap(self, entry: LedgerEntry) -> None:
         """Everything is in the sandbox, whose reaper removes it."""
         reap(entry)
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 def _write_body(folder: Path, number: int, body: bytes) -> str:

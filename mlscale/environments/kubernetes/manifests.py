@@ -215,7 +215,7 @@ def _buffer(wanted: Deployment, owner_uid: str) -> Json:
                 "name": BUFFER,
                 "image": wanted.buffer_image,
                 "imagePullPolicy": "IfNotPresent",
-                "resources": {"requests": _requests(wanted.front.scaling)},
+                "resources": {"requests": resource_requests(wanted.front.scaling)},
             }
         ],
     }
@@ -231,7 +231,8 @@ def _buffer(wanted: Deployment, owner_uid: str) -> Json:
     }
 
 
-def _requests(scaling: KubernetesScaling) -> dict[str, str]:
+def resource_requests(scaling: KubernetesScaling) -> dict[str, str]:
+    """What a replica reserves of a node."""
     return {"cpu": f"{round(scaling.cpu_cores * 1000)}m", "memory": f"{scaling.memory_mib}Mi"}
 
 
@@ -261,7 +262,7 @@ def _pod(wanted: Deployment, part: Part, reached_at: Mapping[str, str]) -> Json:
 
 def _container(part: Part, reached_at: Mapping[str, str]) -> Json:
     scaling, packaging = part.scaling, part.packaging
-    requests = _requests(scaling)
+    requests = resource_requests(scaling)
     drain = {"lifecycle": {"preStop": {"sleep": {"seconds": scaling.drain_delay_s}}}} if scaling.drain_delay_s else {}
     return {
         "name": CONTAINER,

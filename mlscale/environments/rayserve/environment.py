@@ -11,7 +11,6 @@ import json
 import math
 import os
 import secrets
-import socket
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -27,7 +26,7 @@ from mlscale.environments.rayserve.settings import RayServeScaling
 from mlscale.environments.sandbox_deployment import SandboxDeployed
 from mlscale.host.ledger import Ledger, LedgerEntry
 from mlscale.host.reap import reap
-from mlscale.host.sandbox import Sandbox, open_sandbox
+from mlscale.host.sandbox import Sandbox, free_ports, open_sandbox
 from mlscale.runs import Level, Mode
 
 _PORT: Final = 8000
@@ -70,7 +69,7 @@ class RayServe:
         settings = _settings(scalings)
         with open_sandbox(self.name, ledger, budget=shared_budget(settings)) as box:
             components = [_component_spec(box, component, settings[component.name]) for component in callees_first(app)]
-            port = _PORT if box.isolated else _free_port()
+            port = _PORT if box.isolated else free_ports(1)[0]
             spec = _write_spec(box.folder, components, settings, warm_up, port)
             spawn = partial(box.spawn, role="control_plane", env=_environment(box.folder, settings))
             argv = [sys.executable, "-m", "mlscale.environments.rayserve.agent", str(spec)]
@@ -146,13 +145,6 @@ def _write_spec(
     file = folder / "rayserve.json"
     file.write_text(json.dumps(spec))
     return file
-
-
-def _free_port() -> int:
-    """A port that is free now, for hosts without isolation."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 def _environment(folder: Path, settings: Mapping[str, RayServeScaling]) -> dict[str, str]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -45,7 +44,7 @@ from mlscale.environments.torchserve.settings import TorchServeScaling
 from mlscale.host.interpreter import package_home
 from mlscale.host.ledger import Ledger, LedgerEntry
 from mlscale.host.reap import reap
-from mlscale.host.sandbox import Sandbox, open_sandbox
+from mlscale.host.sandbox import Sandbox, free_ports, open_sandbox
 from mlscale.runs import Level, MlscaleError, Mode
 
 WARM_UP_ROUNDS: Final = 2
@@ -220,16 +219,9 @@ def _without_paths(config: Path) -> dict[str, str]:
 
 
 def _free_ports() -> Ports:
-    """Ports that are free now, for hosts without isolation. Should another process take one first, Java reports it."""
+    """Ports for hosts without isolation."""
     names = ("inference", "management", "metrics", "grpc_inference", "grpc_management")
-    sockets = [socket.socket() for _ in names]
-    try:
-        for listener in sockets:
-            listener.bind(("127.0.0.1", 0))
-        return Ports(**{name: bound.getsockname()[1] for name, bound in zip(names, sockets, strict=True)})
-    finally:
-        for listener in sockets:
-            listener.close()
+    return Ports(**dict(zip(names, free_ports(len(names)), strict=True)))
 
 
 def _version(package: str) -> str:

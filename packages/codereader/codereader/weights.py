@@ -31,8 +31,13 @@ def save(net: nn.Module, path: Path) -> None:
     """Writes the network's weights to ``path``, whole or not at all."""
     from safetensors.torch import save as as_bytes
 
+    write_whole(path, as_bytes({name: tensor.contiguous() for name, tensor in net.state_dict().items()}))
+
+
+def write_whole(path: Path, content: bytes | memoryview) -> None:
+    """Writes a file whole or not at all; raises OSError with the cause, which torch and safetensors would hide."""
     partial = path.with_suffix(".partial")
-    partial.write_bytes(as_bytes({name: tensor.contiguous() for name, tensor in net.state_dict().items()}))
+    partial.write_bytes(content)
     partial.replace(path)
 
 

@@ -111,9 +111,7 @@ def claim(training: Training) -> None:
                 str(training.folder),
                 "choose another folder, or the same seed and length",
             )
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(settings) + "\n")
-    partial.replace(path)
+    weights.write_whole(path, f"{json.dumps(settings)}\n".encode())
 
 
 def train_one(name: str, training: Training, report: Report) -> None:
@@ -170,17 +168,15 @@ def save_samples(path: Path, inputs: Tensor) -> None:
     tiles = [np.pad(np.clip(128 + 50 * crop, 0, 255).astype(np.uint8), 2) for crop in crops]
     columns = max(1, round(math.sqrt(len(tiles) * tiles[0].shape[0] / tiles[0].shape[1])))
     rows = [tiles[first : first + columns] for first in range(0, len(tiles) - len(tiles) % columns, columns)]
-    partial = path.with_suffix(".partial")
-    Image.fromarray(np.vstack([np.hstack(row) for row in rows])).save(partial, "PNG")
-    partial.replace(path)
+    buffer = io.BytesIO()
+    Image.fromarray(np.vstack([np.hstack(row) for row in rows])).save(buffer, "PNG")
+    weights.write_whole(path, buffer.getbuffer())
 
 
 def _save_checkpoint(path: Path, net: nn.Module, optimiser: torch.optim.Optimizer, step: int) -> None:
-    partial = path.with_suffix(".partial")
-    buffer = io.BytesIO()  # torch would hide that a disk is full
+    buffer = io.BytesIO()
     torch.save({"net": net.state_dict(), "optimiser": optimiser.state_dict(), "step": step}, buffer)
-    partial.write_bytes(buffer.getbuffer())
-    partial.replace(path)
+    weights.write_whole(path, buffer.getbuffer())
 
 
 def _resume(path: Path, net: nn.Module, optimiser: torch.optim.Optimizer) -> int:

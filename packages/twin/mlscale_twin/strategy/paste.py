@@ -9,7 +9,7 @@ from typing import Any, Final
 import yaml
 
 from mlscale.environments.kubernetes.machine_settings import MachineScaling
-from mlscale.environments.kubernetes.manifests import hpa
+from mlscale.environments.kubernetes.manifests import hpa, resource_requests
 from mlscale.environments.kubernetes.node_pool import node_pool
 from mlscale.environments.kubernetes.settings import KubernetesScaling
 from mlscale.environments.machine_types import catalogue
@@ -59,24 +59,23 @@ def _rayserve(scaling: Mapping[str, Any]) -> dict[str, str]:
 def _kubernetes(scaling: Mapping[str, Any]) -> dict[str, str]:
     """The HorizontalPodAutoscaler of a Deployment called ``app``, as mlscale itself applies it; a patch of what else
     was simulated of the Deployment; and the machines, and the room that is kept free on them, where those scale."""
-    requests = {"cpu": f"{round(scaling['cpu_cores'] * 1000)}m", "memory": f"{scaling['memory_mib']}Mi"}
+    kind = MachineScaling if "machine_types" in scaling else KubernetesScaling
+    settings = kind.model_validate(dict(scaling))
+    requests = resource_requests(settings)
     container = {
         "name": "app",
         "resources": {"requests": requests, "limits": {"cpu": requests["cpu"]}},
-        "readinessProbe": {"periodSeconds": scaling["readiness_period_s"]},
+        "readinessProbe": {"periodSeconds": settings.readiness_period_s},
     }
-    patch = {"terminationGracePeriodSeconds": scaling["grace_s"], "containers": [container]}
-    manifests: dict[str, Any] = {}
-    if "machine_types" in scaling:
-        machines = MachineScaling.model_validate(dict(scaling))
-        memory_mib = {name: kind.memory_mib for name, kind in catalogue().types.items()}
-        pool = node_pool("app", machines, memory_mib, machines.node_class, None)
+    patch = {"terminationGracePeriodSeconds": settings.grace_s, "containers": [container]}
+    manifests: dict[str, Any] = {"hpa.yaml": hpa("app", settings)}
+    if isinstance(settings, MachineScaling):
+        memory_mib = {name: machine.memory_mib for name, machine in catalogue().types.items()}
+        pool = node_pool("app", settings, memory_mib, settings.node_class, None)
         # Without mlscale's labels: it deletes what bears them.
-        manifests |= {"hpa.yaml": hpa("app", machines), "nodepool.yaml": {**pool, "metadata": {"name": "app"}}}
-        if machines.buffer_replicas:
-            manifests["buffer.yaml"] = _buffer(machines.buffer_replicas, requests)
-    else:
-        manifests["hpa.yaml"] = hpa("app", KubernetesScaling.model_validate(dict(scaling)))
+        manifests["nodepool.yaml"] = {**pool, "metadata": {"name": "app"}}
+        if settings.buffer_replicas:
+            manifests["buffer.yaml"] = _buffer(settings.buffer_replicas, requests)
     manifests["deployment-patch.yaml"] = {"spec": {"template": {"spec": patch}}}
     return {name: yaml.safe_dump(manifest, sort_keys=False) for name, manifest in manifests.items()}
 
