@@ -17,7 +17,7 @@ from mlscale.analysis.durations import durations, intended_between
 from mlscale.analysis.elasticity import elasticity
 from mlscale.analysis.resources import SERVING, cpu_by_role
 from mlscale.analysis.summary import span
-from mlscale.environments.aws_cost import PRICES, price_table, prices_of
+from mlscale.environments.aws_cost import PRICES, price_table, region_prices
 from mlscale.environments.base import PaidBy
 from mlscale.environments.machine_types import RESERVED_CORES, catalogue
 from mlscale.errors import MlscaleError
@@ -87,7 +87,8 @@ def read_prices(region: str = "us-east-1", file: Path | None = None) -> Prices:
         MlscaleError: no prices are known for the region, or ``file`` is not such a price list.
     """
     path = file or PRICES
-    return Prices(region, prices_of(region, path), price_table(path)["local"])
+    table = price_table(path)
+    return Prices(region, region_prices(region, table["regions"], path), table["local"])
 
 
 def paid_by(environment: str, scaling: Mapping[str, Any]) -> PaidBy:

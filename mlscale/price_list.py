@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from mlscale.atomic import write_text
-from mlscale.environments.aws_cost import PRICES, price_table, prices_of
+from mlscale.environments.aws_cost import PRICES, price_table, region_prices
 from mlscale.errors import MlscaleError
 
 
@@ -33,7 +33,7 @@ def prices_command(
         regions[region], kept = _refreshed(known, region)
         lines.append(f"not in the pricing API, kept as before: {', '.join(kept)}")
     else:
-        prices_of(region, file or PRICES)  # none that are needed is missing
+        region_prices(region, table["regions"], file or PRICES)  # none that are needed is missing
     if target is not None:
         write_text(target, json.dumps(table, indent=2) + "\n")
         lines.append(f"{target}: written; {'' if refresh else 'edit it, and '}use it with --prices {target}")

@@ -148,7 +148,11 @@ def prices_of(region: str, prices: Path = PRICES) -> Mapping[str, Any]:
     Raises:
         MlscaleError: none are known, or one that runs are charged by is missing.
     """
-    table = price_table(prices)["regions"]
+    return region_prices(region, price_table(prices)["regions"], prices)
+
+
+def region_prices(region: str, table: Mapping[str, Any], prices: Path) -> Mapping[str, Any]:
+    """`prices_of`, from the regions of a `price_table` that was read from ``prices``."""
     if region not in table:
         known = ", ".join(sorted(table))
         what = f"no prices are known for {region}"
