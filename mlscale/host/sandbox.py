@@ -233,14 +233,15 @@ class Sandbox:
         return (*PROGRAM, str(HERE / "sandbox_enter.py"), str(file))
 
     def _end(self, grace_s: float) -> None:
-        """End every process and collect the spawned ones. A second Ctrl-C skips the grace period."""
+        """SIGTERM every process; after at most ``grace_s`` most have ended, and `_kill` ends the rest."""
+        if self._parts.first is not None:
+            self._parts.first.end(grace_s)
+        self._end_outside(grace_s)
+
+    def _kill(self) -> None:
+        """End every process at once and collect the spawned ones."""
         try:
-            if self._parts.first is not None:
-                self._parts.first.end(grace_s)
-            self._end_outside(grace_s)
-        except BaseException:
             self._end_outside(0)
-            raise
         finally:
             if self._parts.first is not None:
                 self._parts.first.kill()
@@ -290,10 +291,14 @@ def open_sandbox(name: str, ledger: Ledger, *, budget: Budget | None = None, gra
         try:
             if box is not None:
                 box._end(grace_s)
-        finally:
-            remove_tree(groups)
-            remove_folder(folder)
-        ledger.done(entry)  # after an interrupted end cleanup has to look for survivors
+        finally:  # Ctrl-C skips the grace period
+            try:
+                if box is not None:
+                    box._kill()
+            finally:
+                remove_tree(groups)
+                remove_folder(folder)
+            ledger.done(entry)  # not after an interrupted kill: cleanup has to look for survivors
 
 
 def free_ports(number: int) -> list[int]:

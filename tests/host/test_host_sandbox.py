@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -391,6 +392,7 @@ def test_a_lesser_host_still_finds_samples_and_ends_everything(lesser_box: Sandb
     outside = tuple(box.processes().values())
     assert len(outside) >= 3
     box._end(0.5)
+    box._kill()
     wait_for(lambda: not [pid for pid in outside if process_start(pid)], "their end")
     assert loader.wait(60) != 0
     for process in (escaped, loader):
@@ -398,25 +400,54 @@ def test_a_lesser_host_still_finds_samples_and_ends_everything(lesser_box: Sandb
         process.stdout.close()
 
 
-def test_an_interrupted_end_leaves_no_process_and_is_not_called_done(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A second Ctrl-C where neither namespaces nor cgroups end everything."""
-    monkeypatch.setattr("mlscale.host.sandbox.find_hierarchy", lambda: "no cgroups in this test")
-    monkeypatch.setattr("mlscale.host.sandbox.start_first_process", lambda *_: "no namespaces in this test")
+@pytest.mark.parametrize("isolated", [True, False])
+def test_an_interrupted_end_leaves_nothing(isolated: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C during the grace period; once where neither namespaces nor cgroups end everything, too."""
+    if not isolated:
+        _without_kernel_support(monkeypatch)
     ledger = Ledger.create("interrupted", tmp_path)
-    opened = open_sandbox("interrupted", ledger, grace_s=60)
-    stubborn = opened.__enter__().spawn(python("-c", SLEEPER), stdout=subprocess.PIPE, text=True)
-    assert stubborn.stdout is not None
-    pids = [int(stubborn.stdout.readline()) for _ in range(2)]
-    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
-    with pytest.raises(KeyboardInterrupt):
-        opened.__exit__(None, None, None)
-    assert [process_start(pid) for pid in pids] == [None, None]
+    pids = _interrupted_end(open_sandbox("interrupted", ledger, grace_s=60))
+    assert [pid for pid in pids if process_start(pid)] == []
+    ledger.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupted_kill_is_not_called_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second Ctrl-C."""
+    _without_kernel_support(monkeypatch)
+    kill = Sandbox._kill
+
+    def interrupted(box: Sandbox) -> None:
+        kill(box)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Sandbox, "_kill", interrupted)
+    ledger = Ledger.create("interrupted", tmp_path)
+    _interrupted_end(open_sandbox("interrupted", ledger, grace_s=60))
     assert [entry.kind for entry in ledger.open_entries] == ["sandbox"]
     ledger.close()
     assert [entry.kind for entry in cleanup(folder=tmp_path)] == ["sandbox"]
+
+
+def _without_kernel_support(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mlscale.host.sandbox.find_hierarchy", lambda: "no cgroups in this test")
+    monkeypatch.setattr("mlscale.host.sandbox.start_first_process", lambda *_: "no namespaces in this test")
+
+
+def _interrupted_end(opened: AbstractContextManager[Sandbox]) -> list[int]:
+    """Start two processes that ignore SIGTERM; leave the sandbox, with Ctrl-C half a second later. Returns the pids."""
+    box = opened.__enter__()
+    stubborn = box.spawn(python("-c", SLEEPER), stdout=subprocess.PIPE, text=True)
+    assert stubborn.stdout is not None
+    for _ in range(2):
+        stubborn.stdout.readline()
+    pids = list(box.processes().values())
+    assert len(pids) >= 2
+    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        opened.__exit__(None, None, None)
     stubborn.stdout.close()
+    return pids
 
 
 def test_what_the_host_allows_is_what_a_sandbox_has(box: Sandbox) -> None:
