@@ -1,11 +1,11 @@
-"""Every published figure, drawn again from data/reference, shows the numbers that its manifest records: those of
-measured runs and of short simulations, and in ``make proof`` those of notebooks that simulate for a minute."""
+"""Published figures, drawn again from data/reference, show the numbers that their manifest records: in ``make test``
+those of one environment and of the comparison, which states the documents' numbers; in ``make proof`` all."""
 
 from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -17,24 +17,34 @@ from mlscale.notebook.manifest import read_manifest
 from mlscale.notebook.parameters import CompareParameters
 from mlscale.progress import Bar
 from mlscale_paper import drawing, places, twin_tables
+from mlscale_paper.execute import Experiment
 from mlscale_paper.protocol import current_protocol, read_protocol
 from mlscale_paper.publish import experiment_in
 from mlscale_paper.results import RENDERED, RESULTS, filled, rendered, summary
 
 REFERENCE = places.data() / "reference"
-# Each simulates for a minute.
-SIMULATING: Final = ("09_twin.ipynb", "10_strategy.ipynb")
+DRAWN: Final = ("04_k3s.ipynb", "07_compare.ipynb")
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Everything drawn anew from data/reference alone."""
+    """What `DRAWN` draws, drawn anew."""
+    return redrawn(tmp_path_factory.mktemp("redrawn"), DRAWN)
+
+
+def redrawn(folder: Path, notebooks: Collection[str]) -> Path:
+    """The figures of some notebooks, drawn into ``folder`` from data/reference alone."""
     if not REFERENCE.is_dir():
         pytest.skip("no runs are published in data/reference yet")
-    folder = tmp_path_factory.mktemp("redrawn")
     experiment = replace(experiment_in(REFERENCE), figures=folder)
+    draw = drawing.draw
+
+    def draw_some(experiment: Experiment, output: Path, notebook: Path, *more: Any) -> None:
+        if notebook.name in notebooks:
+            draw(experiment, output, notebook, *more)
+
     with pytest.MonkeyPatch.context() as patch, Bar(60.0, io.StringIO()) as bar:
-        patch.setattr(drawing, "TWIN", [name for name in drawing.TWIN if name not in SIMULATING])
+        patch.setattr(drawing, "draw", draw_some)
         drawing.draw_all(experiment, experiment.states(), bar, executed=folder / "executed")
     return folder
 
@@ -61,21 +71,25 @@ def test_what_is_simulated_beside_them_has_as_many_clients_for_its_replicas() ->
     assert twin_tables.long_schedule().think_mean_s == published.think_mean_s
 
 
-def test_every_published_figure_is_drawn_again(folder: Path) -> None:
-    names = figures_of(*SIMULATING)
-    assert set(read_manifest(folder)) == set(read_manifest(places.figures())) - names
+def test_every_published_figure_is_there_and_of_committed_code() -> None:
     for name, entry in read_manifest(places.figures()).items():
         for kind in ("pdf", "png"):
             assert (places.figures() / f"{name}.{kind}").is_file()
         assert entry["tree"]["clean"], f"{name} was drawn with code that is not committed"
 
 
-def test_it_shows_the_same_numbers(folder: Path) -> None:
-    check(read_manifest(folder))
+def test_drawn_again_they_show_the_same_numbers(folder: Path) -> None:
+    check(folder, DRAWN)
 
 
-def test_what_is_simulated_or_rehearsed_says_so(folder: Path) -> None:
-    entries = read_manifest(folder)
+@pytest.mark.proof
+def test_the_others_drawn_again_show_the_same_numbers(tmp_path: Path) -> None:
+    others = {path.name for path in places.notebooks().glob("*.ipynb")} - set(DRAWN)
+    check(redrawn(tmp_path, others), others)
+
+
+def test_what_is_simulated_or_rehearsed_says_so() -> None:
+    entries = read_manifest(places.figures())
     ecs, eks = ({name for name in entries if name.startswith(f"{kind}_")} for kind in ("ecs", "eks"))
     assert ecs == {"ecs_trajectory", "ecs_periods", "ecs_launch", "ecs_numbers"}
     assert eks == {"eks_timeline", "eks_parts", "eks_boot", "eks_twin", "eks_resources"}
@@ -87,28 +101,15 @@ def test_what_is_simulated_or_rehearsed_says_so(folder: Path) -> None:
         assert ("SIMULATED" in entries[name]["note"]) == (name == "eks_twin")
 
 
-@pytest.mark.proof
-@pytest.mark.parametrize("notebook", SIMULATING)
-def test_long_simulations_are_drawn_again(notebook: str, tmp_path: Path) -> None:
-    experiment = replace(experiment_in(REFERENCE), figures=tmp_path)
-    drawing.draw(experiment, tmp_path, places.notebooks() / notebook, (), {})
-    assert set(read_manifest(tmp_path)) == figures_of(notebook)
-    check(read_manifest(tmp_path))
-
-
-def figures_of(*notebooks: str) -> set[str]:
-    """The names of the published figures of some notebooks."""
-    entries = read_manifest(places.figures()).items()
-    return {name for name, entry in entries if f"{entry['notebook']}.ipynb" in notebooks}
-
-
-def check(redrawn: Mapping[str, Any]) -> None:
-    """Each figure shows the runs, the simulations, the caption and the numbers that the published one does."""
-    recorded = read_manifest(places.figures())
-    for name, entry in redrawn.items():
+def check(folder: Path, notebooks: Collection[str]) -> None:
+    """All figures that these notebooks have published were drawn, and each shows the runs, the simulations, the caption
+    and the numbers that the published one does."""
+    drawn, published = read_manifest(folder), read_manifest(places.figures())
+    assert set(drawn) == {name for name, entry in published.items() if f"{entry['notebook']}.ipynb" in notebooks}
+    for name, entry in drawn.items():
         for part in ("runs", "simulated", "note"):
-            assert entry.get(part) == recorded[name].get(part), name
-        old = numbers(recorded[name]["numbers"])
+            assert entry.get(part) == published[name].get(part), name
+        old = numbers(published[name]["numbers"])
         assert numbers(entry["numbers"]) == pytest.approx(old, rel=1e-4, abs=1e-6), name
 
 
