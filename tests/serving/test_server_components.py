@@ -21,6 +21,7 @@ from server_process import Pipe, Server
 from codereader.decoder import make_float32_decoder
 from codereader.photos import photo_bytes
 from mlscale.loadgen.hops import HEADER, read_hops
+from mlscale.serving import container
 from mlscale.serving.server import ServerSettings, create_app
 
 
@@ -137,6 +138,6 @@ async def _ask_one_whose_back_is_silent(port: int) -> None:
 
 
 @pytest.mark.parametrize("call", ["back", "back=", "=http://127.0.0.1:1/decode", "back=10.0.0.1:8080"])
-def test_a_call_that_names_no_address(call: str) -> None:
-    with pytest.raises(AssertionError, match="is not NAME=URL"):
-        Component("--call", call)
+def test_a_call_that_names_no_address(call: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert container.main(["--call", call]) == 2
+    assert "is not NAME=URL" in capsys.readouterr().err

@@ -1,11 +1,18 @@
-"""The shipped decoder behind the server: right answers, a reason for every body that is no photo, still serving."""
+"""The shipped decoder behind the server: right answers, a reason for every body that is no photo, still serving; after
+two hundred malformed bodies too, and in `make proof` 100,000."""
 
 from __future__ import annotations
 
 import io
+import sys
+import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
+from fuzz import bodies
+from fuzzed_server import Fuzzing
 from pictures import camera_note, deep, encoded, png_header
 from PIL import Image
 from server_process import Server
@@ -15,6 +22,7 @@ from mlscale.runs import MlscaleError
 from mlscale.serving.inference import blank_png
 
 ENTRY = "codereader.decoder:make_decoder"
+reads_proc = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads memory from /proc")
 
 
 @pytest.fixture(scope="module")
@@ -110,3 +118,41 @@ def test_what_it_says_of_an_inference(server: Server, good: tuple[bytes, list[tu
     headers = server.decode(good[0]).headers
     inference_s, cpu_s = float(headers["x-mlscale-inference-s"]), float(headers["x-mlscale-cpu-s"])
     assert 0 < cpu_s <= inference_s * 1.05  # one thread: no more CPU than time, but for the clocks' grain
+
+
+@contextmanager
+def fuzzed(server: Server) -> Iterator[Fuzzing]:
+    fuzzing = Fuzzing(server, [photo_bytes(3, index, "easy")[0] for index in range(3)])
+    try:
+        yield fuzzing
+    finally:
+        fuzzing.close()
+    assert fuzzing.statuses.keys() >= {200, 400, 415}
+    assert [line for line in server.log if "failed on a body" in line][:10] == [], "no bug was met on the way"
+
+
+@reads_proc
+def test_malformed_bodies_get_a_reason_and_good_ones_fare_as_before(server: Server) -> None:
+    with fuzzed(server) as fuzzing:
+        fuzzing.send(bodies(seed=1, count=200), every=100)
+
+
+@pytest.mark.proof
+@reads_proc
+def test_100_000_malformed_bodies(server: Server) -> None:
+    """About half an hour."""
+    count, every = 100_000, 1_000
+    with fuzzed(server) as fuzzing:
+        began = time.monotonic()
+        for first in range(0, count, every):
+            fuzzing.send(bodies(seed=2, count=every, first=first), every=every)
+            left_s = (time.monotonic() - began) / (first + every) * (count - first - every)
+            told = f"\r{first + every} of {count} bodies, {left_s / 60:.0f} min left "
+            print(told, end="", file=sys.__stderr__, flush=True)
+        print(f"\nstatuses: {dict(sorted(fuzzing.statuses.items()))}", file=sys.__stderr__)
+
+
+def test_bodies_are_the_same_again() -> None:
+    whole = list(bodies(seed=5, count=12))
+    assert whole[4:] == list(bodies(seed=5, count=8, first=4))
+    assert len(set(whole)) > 8

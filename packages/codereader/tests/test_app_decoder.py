@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import subprocess
@@ -30,15 +31,17 @@ import sys
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
-{work}
-print([int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")][0] * 1024)
-"""
-WORK = """
+def most_bytes():
+    return [int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")][0] * 1024
+torch_alone = most_bytes()
 from codereader.decoder import make_decoder
 decoder = make_decoder()
 for path in Path(sys.argv[1]).iterdir():
     decoder(path.read_bytes())
+print(most_bytes() - torch_alone)
 """
+# Photos are a pure function of their arguments: several tests choose among the same ones.
+drawn = functools.cache(photo_bytes)
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +90,7 @@ def test_corners_are_where_the_codes_are(decoder: Decoder, photos: list[tuple[by
 def test_with_noise_for_weights_nothing_is_read(photos: list[tuple[bytes, dict[str, Any]]]) -> None:
     for seed in range(2):
         blind = Decoder(noise(list(nets.NETS), seed))
-        assert all(blind(body)["codes"] == [] for body, _ in photos[:5])
+        assert all(blind(body)["codes"] == [] for body, _ in photos[:2])
 
 
 @pytest.mark.parametrize("spared", ["strips", "grids and modules", "localiser"])
@@ -143,7 +146,7 @@ def test_zxing_sees_clean_matrices_alone(
 
     monkeypatch.setattr(zxingcpp, "read_barcodes", spy)
     monkeypatch.setattr(zxingcpp, "read_barcode", None)
-    read = [code for body, _ in photos for code in decoder(body)["codes"] if code["kind"] == "QR"]
+    read = [code for body, _ in photos[:20] for code in decoder(body)["codes"] if code["kind"] == "QR"]
     assert len(seen) >= len(read) > 3
     for picture in seen:
         side = picture.shape[0] // 3 - 8
@@ -239,17 +242,15 @@ def test_a_gpu_gives_the_answers_of_the_cpu(decoder: Decoder, photos: list[tuple
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads memory from /proc")
-def test_a_replica_never_holds_much_more_than_torch(tmp_path: Path) -> None:
-    """Photos of fifty sizes: most of what grows grows with those."""
-    sizes = np.random.default_rng(0).integers([640, 480], [1300, 1000], (50, 2)).tolist()
+@pytest.mark.parametrize("photo_sizes", [12, pytest.param(50, marks=pytest.mark.proof)])
+def test_a_replica_never_holds_much_more_than_torch(tmp_path: Path, photo_sizes: int) -> None:
+    """Every photo has another size: most of what grows grows with those."""
+    sizes = np.random.default_rng(0).integers([640, 480], [1300, 1000], (photo_sizes, 2)).tolist()
     for index, (width, height) in enumerate(sizes):
         body, _ = photo_bytes(0, index, "hard", width=width, height=height, codes=3)
         (tmp_path / f"{index}").write_bytes(body)
-    torch_alone, replica = (
-        int(subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=True).stdout)
-        for code in (MEMORY.format(work=""), MEMORY.format(work=WORK))
-    )
-    assert replica - torch_alone < 150 * 2**20
+    grown = subprocess.run([sys.executable, "-c", MEMORY, tmp_path], capture_output=True, text=True, check=True)
+    assert int(grown.stdout) < 150 * 2**20
 
 
 def test_the_weights_are_small() -> None:
@@ -308,7 +309,7 @@ def test_the_usual_cost_of_a_load_photo_or_the_nearest_that_this_machine_has(
         return {"codes": labels[body]["codes"]}
 
     def kept(*arguments: object, **named: object) -> tuple[bytes, dict[str, Any]]:
-        body, label = photo_bytes(*arguments, **named)  # type: ignore[arg-type]
+        body, label = drawn(*arguments, **named)  # type: ignore[arg-type]
         labels[body] = label
         return body, label
 

@@ -99,7 +99,7 @@ def test_a_filled_photo_is_filled_by_its_code(kind: str) -> None:
 
 def test_codes_that_the_frame_cuts_are_labelled_apart() -> None:
     cut = []
-    for index in range(120):
+    for index in range(40):
         scene = generator.photo(np.random.default_rng([index, 1]), "hard")
         for code in scene.cut:
             outside = (code.corners < 0) | (code.corners > scene.photo.size)

@@ -170,13 +170,14 @@ def test_a_upc_e_shows_no_symbol_at_the_end_of_its_last_guard() -> None:
 
 
 def drawn(text: str, version: int, sheet: Sheet, size: tuple[int, int], *, inverted: bool = False) -> Image.Image:
-    """A photo of a code on ``sheet``: every pixel looked up by its nearest module (a fine lattice of the code)."""
+    """A photo of a code on ``sheet``: a lattice of the code, finer than the photo, tells each pixel its module."""
     matrix = qr.encode(text, "M", version)
-    at = (np.arange(40 * len(matrix)) + 0.5) / (40 * len(matrix))
+    at = (np.arange(fine := 2 * max(size)) + 0.5) / fine
     columns, rows = np.meshgrid(at, at)
     seen = sheet.see(np.stack([columns.ravel(), rows.ravel()], axis=1)).astype(int)
     photo = np.full(size[::-1], 30 if inverted else 220, dtype=np.uint8)
-    dark = np.kron(matrix, np.ones((40, 40), dtype=np.uint8)).ravel()
+    module = (at * len(matrix)).astype(int)
+    dark = matrix[np.ix_(module, module)].ravel()
     photo[seen[:, 1], seen[:, 0]] = np.where((dark == 1) != inverted, 30, 220)
     return Image.fromarray(photo)
 
