@@ -63,7 +63,10 @@ def test_every_setting_once_in_each_block_in_another_order(experiment: Experimen
     assert len({run.folder for run in plan}) == len(plan)
 
 
-def test_a_plan_is_a_piece_of_the_trace_that_the_host_can_serve(experiment: Experiment, tmp_path: Path) -> None:
+def test_a_plan_is_a_piece_of_the_trace_that_the_host_can_serve(
+    experiment: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_SETTINGS", 40)
     times = np.sort(np.random.default_rng(0).uniform(0, 600, 6000))
     trace = tmp_path / "traffic_day.csv"
     trace.write_text("time_s\n" + "\n".join(f"{t_s:.3f}" for t_s in times) + "\n")

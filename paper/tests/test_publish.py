@@ -73,13 +73,13 @@ def sampled(path: Path, seed: int) -> Run:
 
 def test_a_copy_is_judged_like_the_run_and_has_its_cpu_seconds(tmp_path: Path) -> None:
     verdicts = set()
-    for seed in range(12):
+    for seed in (0, 1, 2, 4, 6, 7):  # two of each verdict
         run = sampled(tmp_path / f"run-{seed}", seed)
         copy = load_run(compact(run, tmp_path / f"copy-{seed}"))
         verdicts.add((judge(run).host_bound, judge(run).disturbed))
         assert judge(copy) == judge(run)
         pd.testing.assert_frame_equal(host_use(copy), host_use(run), rtol=0, atol=1e-4)
-        for from_s, to_s in [(0.0, 165.0), (45.0, 165.0), *((float(k), float(k + 1)) for k in range(45, 60, 3))]:
+        for from_s, to_s in [(0.0, 165.0), (45.0, 165.0), *((float(k), float(k + 1)) for k in (45, 52, 59))]:
             used, theirs = (cpu_by_role(each.resources, from_s, to_s) for each in (run, copy))
             pd.testing.assert_frame_equal(used, theirs, rtol=0, atol=1e-4 * (to_s - from_s))
             told, again = (throttling(each.resources, from_s, to_s) for each in (run, copy))

@@ -6,7 +6,8 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import cache
 from html import unescape
 from pathlib import Path
 
@@ -83,7 +84,7 @@ def parse(line: str) -> None:
         TyperException: it can't be given so.
     """
     shown = re.split(r"\s{3,}|\s#|\s\|\s|\s\[", line)[0]
-    known = dict(leaves(commands()))
+    known = commands()
     name = next(name for name in sorted(known, key=len, reverse=True) if f"{shown} ".startswith(f"mlscale {name} "))
     words = shlex.split(shown.removeprefix(f"mlscale {name}"))
     try:
@@ -93,15 +94,17 @@ def parse(line: str) -> None:
             raise
 
 
-def commands() -> TyperGroup:
+@cache
+def commands() -> Mapping[str, TyperCommand]:
+    """Every command by its words: made once, since that takes longer than parsing all lines."""
     group = get_command(app)
     assert isinstance(group, TyperGroup)
-    return group
+    return dict(leaves(group))
 
 
 def test_every_command_is_in_the_reference_with_an_example(site: Path) -> None:
     text = text_of(site / "reference/help.html")
-    for name, command in leaves(commands()):
+    for name, command in commands().items():
         assert f"mlscale {name}" in text
         example = re.search(rf"Example: (mlscale {name}\b.*)", str(command.help))
         assert example, f"mlscale {name} --help has no example"

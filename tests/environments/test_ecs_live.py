@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import itertools
 import json
 import threading
 from collections.abc import Mapping
@@ -159,13 +160,12 @@ def test_a_resource_that_can_t_be_made_is_named_and_nothing_is_left(account: Mem
     assert not ledger.open_entries
 
 
+@pytest.mark.parametrize("every", [3, pytest.param(1, marks=pytest.mark.proof)])
 def test_killed_at_any_call_one_cleanup_empties_the_account(
-    clock: Time, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    clock: Time, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, every: int
 ) -> None:
     """From the first call of deploy to the last one of teardown; the ledger alone says what there was."""
-    number = 0
-    while True:
-        number += 1
+    for number in itertools.count(1, every):
         with monkeypatch.context() as patched:
             account = MemoryAccount(clock)
             account.install(patched)

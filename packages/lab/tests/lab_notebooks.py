@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import nbformat
@@ -33,17 +34,32 @@ def blanks(lab: str) -> list[str]:
     return [name for cell in _read(lab).cells if cell.cell_type == "code" for name in _BLANK.findall(cell.source)]
 
 
-def executed(lab: str, given: Mapping[str, str], *, skip: str = "") -> nbformat.NotebookNode:
-    """The executed notebook. ``given``: source by name, for the blanks. ``skip``: cells with this text are left out."""
+@contextmanager
+def kernel() -> Iterator[NotebookClient]:
+    """A kernel for several notebooks: what one of them has imported need not be loaded again."""
+    client = NotebookClient(
+        nbformat.v4.new_notebook(), timeout=300, kernel_name="python3", resources={"metadata": {"path": str(NOTEBOOKS)}}
+    )
+    with client.setup_kernel():
+        yield client
+
+
+def executed(
+    lab: str, given: Mapping[str, str], *, skip: str = "", client: NotebookClient | None = None
+) -> nbformat.NotebookNode:
+    """The executed notebook. ``given``: source by name, for the blanks. ``skip``: cells with this text are left out.
+    ``client``: of a `kernel`, which forgets the names of notebooks before; None: one of its own."""
     notebook = _read(lab)
     notebook.cells = [
         cell for cell in notebook.cells if cell.cell_type == "code" and not (skip and skip in cell.source)
     ]
     for cell in notebook.cells:
         cell.source = _BLANK.sub(lambda found: f"{found[1]} = {given.get(found[1], 'None')}", cell.source)
-    NotebookClient(
-        notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(NOTEBOOKS)}}
-    ).execute()
+    notebook.cells.insert(0, nbformat.v4.new_code_cell("%reset -f"))
+    with nullcontext(client) if client else kernel() as used:
+        used.nb = notebook
+        for place, cell in enumerate(notebook.cells):
+            used.execute_cell(cell, place)
     return notebook
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib
 import itertools
 import math
+from collections.abc import Iterator
 
 import pytest
-from lab_notebooks import LABS, answers, blanks, executed, said
+from lab_notebooks import LABS, answers, blanks, executed, kernel, said
+from nbclient import NotebookClient
 
 from mlscale_lab.checks import Choice, Mistake, Number
 
@@ -23,17 +25,23 @@ def lesson_of(lab: str):  # noqa: ANN201
     return importlib.import_module(f"mlscale_lab.lessons.{LESSONS[lab]}")
 
 
+@pytest.fixture(scope="module")
+def client() -> Iterator[NotebookClient]:
+    with kernel() as made:
+        yield made
+
+
 @pytest.mark.parametrize("lab", LABS)
-def test_a_teachers_answers_are_right(lab: str) -> None:
+def test_a_teachers_answers_are_right(client: NotebookClient, lab: str) -> None:
     assert set(answers(lab)) == set(blanks(lab))
-    verdicts = said(executed(lab, answers(lab), skip="live_run"))
+    verdicts = said(executed(lab, answers(lab), skip="live_run", client=client))
     assert len(verdicts) >= len(blanks(lab)) - 1
     assert not [text for text in verdicts if "Right." not in text], "the last one is the summary"
 
 
 @pytest.mark.parametrize("lab", LABS)
-def test_without_answers_every_cell_runs_and_nothing_is_given_away(lab: str) -> None:
-    verdicts = said(executed(lab, {}, skip="live_run"))
+def test_without_answers_every_cell_runs_and_nothing_is_given_away(client: NotebookClient, lab: str) -> None:
+    verdicts = said(executed(lab, {}, skip="live_run", client=client))
     assert all("No answer yet." in text for text in verdicts[:-1])
     assert "Not yet." in verdicts[-1]
 

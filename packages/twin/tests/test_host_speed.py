@@ -195,15 +195,15 @@ def test_a_short_calibration_keeps_what_it_cannot_show() -> None:
 
 @pytest.mark.parametrize("environment", ["torchserve", "k3s", "rayserve"])
 def test_a_light_load_predicts_what_answers_cost_after_the_step(environment: str) -> None:
-    """In the published runs, each predicted from the other blocks: better than one speed for all, and than the light
-    load as it is."""
+    """In the published runs, a quarter of the blocks at a time predicted from the others: better than one speed for
+    all."""
     folders = sorted(CORE.glob(f"*/*-{environment}*/attempt-*"))
     runs = [run for run in map(load_run, folders) if run.info.valid]
     profile = read_profile(environment)
     errors: dict[str, list[float]] = {"one speed": [], "own": [], "shrunk": []}
-    for block in sorted({run.info.block for run in runs}):
-        judged = [run for run in runs if run.info.block == block]
-        others = [run for run in runs if run.info.block != block]
+    for part in range(4):
+        judged = [run for run in runs if (run.info.block or 0) % 4 == part]
+        others = [run for run in runs if run not in judged]
         speed = fit_speed(others, profile.speed, SOURCE)
         assert speed is not None
         usual = np.mean([np.log(loaded_cpu_s(run)) for run in others])

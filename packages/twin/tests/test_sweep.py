@@ -20,33 +20,39 @@ STEP = ClosedLoop(
 )
 
 
-def test_all_combinations_once_and_resumed(tmp_path: Path) -> None:
-    tasks = grid(["k3s", "torchserve"], STEP, {"max_replicas": [2, 4]}, 2)
-    assert len(tasks) == 8 == len({task.key("") for task in tasks})
-    file = tmp_path / "sweep.jsonl"
-    table = sweep(tasks, file)
+OPEN = OpenLoop(duration_s=60.0, rate=Constant(rate_rps=4.0))
+USUAL = read_profile("k3s")
+SLOWER = with_changes(USUAL, [("work.app.mean_s.value", 2 * USUAL.work["app"].mean_s.value)])
+TASKS = grid(["k3s", "torchserve"], STEP, {"max_replicas": [2, 4]}, 2)
+OPEN_TASKS = [*grid(["k3s"], OPEN, {}, 1), *grid(["k3s"], OPEN, {}, 1, profile=SLOWER)]
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Results of both grids, from one start of the processes."""
+    file = tmp_path_factory.mktemp("swept") / "sweep.jsonl"
+    sweep([*TASKS, *OPEN_TASKS], file)
+    return file
+
+
+def test_all_combinations_once(swept: Path) -> None:
+    assert len(TASKS) == 8 == len({task.key("") for task in TASKS})
+    lines = swept.read_text().splitlines()
+    assert len(lines) == len(TASKS) + len(OPEN_TASKS)
+    table = sweep(TASKS, swept)
     assert len(table) == 8
-    lines = file.read_text().splitlines()
-    assert len(lines) == 8
     assert set(table["max_replicas"]) == {2, 4}
     wide = table.groupby("max_replicas")["mean_response_s"].mean()
     assert wide[4] < wide[2], "more replicas, shorter responses"
-    alone = execute(tasks[3])
-    key = tasks[3].key(code_hash())
+    alone = execute(TASKS[3])
+    key = TASKS[3].key(code_hash())
     assert json.loads(next(line for line in lines if key in line))["figures"] == pytest.approx(alone)
-    file.write_text("\n".join(lines[:5]) + '\n{"key": "cut off')
-    again = sweep(tasks, file)
-    pd.testing.assert_frame_equal(again, table, check_dtype=False)
-    assert len(file.read_text().splitlines()) == 8
+    assert swept.read_text().splitlines() == lines, "nothing was simulated again"
 
 
-def test_any_schedule_and_any_profile(tmp_path: Path) -> None:
+def test_any_schedule_and_any_profile(swept: Path) -> None:
     """Without a step there are no figures of the response to one; a profile of one's own is used."""
-    load = OpenLoop(duration_s=60.0, rate=Constant(rate_rps=4.0))
-    profile = read_profile("k3s")
-    slower = with_changes(profile, [("work.app.mean_s.value", 2 * profile.work["app"].mean_s.value)])
-    tasks = [*grid(["k3s"], load, {}, 1), *grid(["k3s"], load, {}, 1, profile=slower)]
-    table = sweep(tasks, tmp_path / "sweep.jsonl")
+    table = sweep(OPEN_TASKS, swept)
     assert "t_slo_s" not in table
     usual, slow = table.to_dict(orient="records")
     assert slow["p95_response_s"] > usual["p95_response_s"]
@@ -64,21 +70,26 @@ def test_invalid_tasks_are_errors_before_anything_starts(tmp_path: Path) -> None
         sweep(grid(["k3s"], STEP, {}, 1), tmp_path)
 
 
-def test_ray_that_is_not_there_is_one_line_and_ray_that_does_not_start_is_replaced(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_ray_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(MlscaleError, match=r"^Ray at 127\.0\.0\.1:1: can't connect"):
+        sweep(TASKS[:1], tmp_path / "a.jsonl", address="127.0.0.1:1")
+
+
+def test_a_sweep_is_resumed_and_ray_that_does_not_start_is_replaced(
+    swept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     import ray
-
-    tasks = grid(["k3s"], STEP, {}, 1)
-    with pytest.raises(MlscaleError, match=r"^Ray at 127\.0\.0\.1:1: can't connect"):
-        sweep(tasks, tmp_path / "a.jsonl", address="127.0.0.1:1")
 
     def slow(**options: object) -> None:
         raise RuntimeError("The node has not registered\nwithin 30 s")
 
     monkeypatch.setattr(ray, "init", slow)
-    assert len(sweep(tasks, tmp_path / "b.jsonl", address="local")) == 1
+    file, lines = tmp_path / "sweep.jsonl", swept.read_text().splitlines()
+    file.write_text("\n".join(lines[:-1]) + '\n{"key": "cut off')
+    again = sweep([*TASKS, *OPEN_TASKS], file, address="local")
     assert "Ray did not start (The node has not registered); processes" in capsys.readouterr().err
+    pd.testing.assert_frame_equal(again, sweep([*TASKS, *OPEN_TASKS], swept), check_dtype=False)
+    assert len(file.read_text().splitlines()) == len(lines)
 
 
 @pytest.mark.parametrize("value", ["-5", "NaN", "Infinity"])
@@ -98,20 +109,14 @@ def test_values_of_a_setting_may_be_negative_null_or_lists() -> None:
             cli._parse_values(wrong, "--scaling")
 
 
-@pytest.mark.parametrize(
-    ("environment", "text", "written"),
-    [
-        ("k3s", "upscale_stabilisation_s=null,0", {"null", "0"}),
-        ("eks", 'machine_types=["rehearsal.small"]', {'["rehearsal.small"]'}),
-    ],
-)
-def test_the_table_has_every_combination(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], environment: str, text: str, written: set[str]
-) -> None:
-    cli.sweep([environment], tmp_path / "sweep.jsonl", [text], draws=2)
-    assert f"SIMULATED, {len(written)} combinations; means of 2 draws" in capsys.readouterr().out
+def test_the_table_has_every_combination(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of a setting that may be null, and of one that is a list."""
+    texts = ["upscale_stabilisation_s=null,0", 'machine_types=["rehearsal.small"]']
+    cli.sweep(["eks"], tmp_path / "sweep.jsonl", texts, draws=2)
+    assert "SIMULATED, 2 combinations; means of 2 draws" in capsys.readouterr().out
     table = pd.read_csv(tmp_path / "sweep.csv", dtype=str, keep_default_na=False)
-    assert set(table[text.partition("=")[0]]) == written
+    assert set(table["upscale_stabilisation_s"]) == {"null", "0"}
+    assert set(table["machine_types"]) == {'["rehearsal.small"]'}
     runs = [json.loads(line)["figures"]["mean_response_s"] for line in (tmp_path / "sweep.jsonl").open()]
     assert table["mean_response_s"].astype(float).mean() == pytest.approx(sum(runs) / len(runs))
 

@@ -37,7 +37,7 @@ def taken_for_live() -> list[Run]:
 
 
 def test_the_twin_of_itself_is_equivalent(taken_for_live: list[Run]) -> None:
-    comparison = compare_with_live(taken_for_live, LEVEL_S, 6)
+    comparison = compare_with_live(taken_for_live, LEVEL_S, 4)
     table = likeness(comparison.live, comparison.twin).set_index("figure")
     assert not (table["verdict"] == "different").any()
     assert table.loc["detection_s", "verdict"] == "equivalent"
@@ -65,7 +65,7 @@ def test_a_figure_is_claimed_if_equivalent_and_its_controls_are_noticed() -> Non
 
 def test_wrong_twins_are_found_different(taken_for_live: list[Run]) -> None:
     wrong = {control.name: control for control in CONTROLS}
-    slow = twin_rows(taken_for_live, LEVEL_S, 6, wrong["start-up x 1.5"])
+    slow = twin_rows(taken_for_live, LEVEL_S, 3, wrong["start-up x 1.5"])
     assert rejected_share(live_rows(taken_for_live, LEVEL_S), slow) >= 0.8
 
 
@@ -94,9 +94,9 @@ def test_two_runs_are_too_few_to_reject() -> None:
 
 
 def test_every_control_changes_something(taken_for_live: list[Run]) -> None:
-    asis = twin_rows(taken_for_live[:2], LEVEL_S, 4)
+    asis = twin_rows(taken_for_live[:1], LEVEL_S, 2)
     for control in CONTROLS:
-        rows = twin_rows(taken_for_live[:2], LEVEL_S, 4, control)
+        rows = twin_rows(taken_for_live[:1], LEVEL_S, 2, control)
         figures = ["mean_response_s", "sd_response_s"]
         assert not np.allclose(rows[figures], asis[figures]), control.name
 

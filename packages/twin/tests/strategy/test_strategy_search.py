@@ -6,8 +6,9 @@ import json
 import math
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from mlscale_twin.strategy.objective import Figures, Objective, pareto_front
 from mlscale_twin.strategy.paste import settings_files
 from mlscale_twin.strategy.search import Candidate, Question, _merged
 from mlscale_twin.strategy.strategies import Policy, Strategy, strategies
+from mlscale_twin.studies.executors import executor
 
 NAMES = ("torchserve", "k3s", "eks", "ecs")
 PROFILES = {name: read_profile(name) for name in NAMES}
@@ -69,10 +71,17 @@ def test_the_front_holds_what_nothing_beats() -> None:
     assert pareto_front(found) == [0, 1, 4]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _one_start_of_the_processes() -> Iterator[None]:
+    with executor(None) as pool, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mlscale_twin.strategy.advice.executor", lambda address: nullcontext(pool))
+        yield
+
+
 @pytest.fixture(scope="module")
 def advice() -> Advice:
     schedule = HOUR.window(0, HOUR.duration_s)
-    return advise(schedule, Objective(p95_s=1.5), AdviseOptions(environments=NAMES, settings=120))
+    return advise(schedule, Objective(p95_s=1.5), AdviseOptions(environments=NAMES, settings=60))
 
 
 def test_the_best_of_the_last_stage_is_advised_for_each_place(advice: Advice) -> None:
@@ -231,11 +240,12 @@ def first(name: str) -> Strategy:
     return next(strategy for strategy in tried if strategy.policy == "reactive")
 
 
-@pytest.mark.parametrize("policy", ["reactive", "predictive"])
-def test_a_scaling_policy_is_one_that_cloudformation_takes(tmp_path: Path, policy: Policy) -> None:
-    file = tmp_path / "scaling.yaml"
-    file.write_text(settings_files(replace(first("ecs"), policy=policy))["scaling.yaml"])
-    argv = [str(Path(sys.executable).with_name("cfn-lint")), "--format", "json", str(file)]
+def test_a_scaling_policy_is_one_that_cloudformation_takes(tmp_path: Path) -> None:
+    policies: tuple[Policy, ...] = ("reactive", "predictive")
+    files = [tmp_path / f"{policy}.yaml" for policy in policies]
+    for file, policy in zip(files, policies, strict=True):
+        file.write_text(settings_files(replace(first("ecs"), policy=policy))["scaling.yaml"])
+    argv = [str(Path(sys.executable).with_name("cfn-lint")), "--format", "json", *map(str, files)]
     lint = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert json.loads(lint.stdout) == [], lint.stdout + lint.stderr
 
