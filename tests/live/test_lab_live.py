@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from lab_notebooks import answers, executed, said
 
+from impatient import make_impatient
 from mlscale import environments
 from mlscale.runs import ClosedLoop, ClosedStage, load_run
 from mlscale_lab.lessons import cold_starts
@@ -27,8 +28,9 @@ def _torchserve() -> None:
 
 @pytest.mark.live
 def test_a_cold_start_is_measured_and_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    stages = (ClosedStage(start_s=0, clients=2), ClosedStage(start_s=3, clients=8))
-    monkeypatch.setattr(cold_starts, "LIVE", ClosedLoop(duration_s=40.0, stages=stages, think_mean_s=0.5))
+    make_impatient(monkeypatch)
+    stages = (ClosedStage(start_s=0, clients=1), ClosedStage(start_s=2, clients=3))
+    monkeypatch.setattr(cold_starts, "LIVE", ClosedLoop(duration_s=30.0, stages=stages, think_mean_s=0.2))
     run = cold_starts.live_run(tmp_path / "run")
     assert run.info.mode == "live"
     start_s = cold_starts.start_s_of(run)

@@ -1,4 +1,6 @@
-"""Notebooks 02, 03 and 08 as papermill runs them: a short measured run on the real framework, and its figures."""
+"""Notebooks 02, 03 and 08 as papermill runs them: a short measured run on the real framework, and its figures.
+
+`make test` has notebook 04 (test_k3s_notebook.py); these differ from it by the framework."""
 
 from __future__ import annotations
 
@@ -16,7 +18,8 @@ from mlscale_paper.notebook_execution import execute
 
 
 @pytest.mark.live
-@pytest.mark.parametrize("notebook", ["02_torchserve", pytest.param("03_rayserve", marks=pytest.mark.proof)])
+@pytest.mark.proof
+@pytest.mark.parametrize("notebook", ["02_torchserve", "03_rayserve"])
 def test_one_run_measured_and_drawn(photos: Path, tmp_path: Path, notebook: str) -> None:
     check_notebook(notebook, photos, tmp_path)
 

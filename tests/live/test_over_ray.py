@@ -113,26 +113,6 @@ def until(condition: Callable[[], object], what: str) -> None:
         time.sleep(0.1)
 
 
-def test_machines_share_the_schedule_exactly(url: str, address: str, bodies: Path, tmp_path: Path) -> None:
-    process = start(url, address, bodies, tmp_path / "run", 3)
-    printed, errors = process.communicate(timeout=120)
-    assert process.returncode == 0, errors
-    assert "load generator" in printed
-    run = load_run(tmp_path / "run")
-    schedule = OpenLoop(duration_s=3, rate=Constant(rate_rps=40), arrivals="poisson")
-    (expected,) = list(send_times(schedule, 0, 0))
-    assert sorted(run.requests["request_id"]) == sorted(expected.request_id.tolist())
-    assert run.requests["intended_s"].tolist() == pytest.approx(sorted(expected.intended_s.tolist()))
-    assert set(run.requests["status"]) == {"ok"}
-    assert set(run.requests["photo_id"]) == {"0.txt", "1.txt", "2.txt"}
-    assert run.info.stimulus is not None
-    assert run.info.stimulus.workers == 2
-    assert len(run.info.stimulus.clocks) == 2
-    assert all(abs(clock.ahead_s) <= clock.within_s <= 0.002 for clock in run.info.stimulus.clocks), "one machine's"
-    assert jobs() == []
-    assert folders() == []
-
-
 def test_a_lost_worker_ends_with_an_incomplete_run(url: str, address: str, bodies: Path, tmp_path: Path) -> None:
     process = start(url, address, bodies, tmp_path / "run", 300)
     until(lambda: len(jobs()) == 2 and not (tmp_path / "run/requests-0.arrow").exists(), "both workers run")
@@ -146,8 +126,30 @@ def test_a_lost_worker_ends_with_an_incomplete_run(url: str, address: str, bodie
     assert not run.info.complete
     assert "the load worker is lost" in str(run.info.incomplete_reason)
     until(lambda: jobs() == [], "nothing goes on sending")
-    _, errors = start(url, address, bodies, tmp_path / "next", 1).communicate(timeout=120)
-    assert folders() == [], f"the next load removes what a killed worker left {errors}"
+
+
+def test_machines_share_the_schedule_exactly(url: str, address: str, bodies: Path, tmp_path: Path) -> None:
+    for attempt in range(3):  # a busy machine may start a worker after the schedule's start, which ends the load
+        out = tmp_path / f"run-{attempt}"
+        process = start(url, address, bodies, out, 3)
+        printed, errors = process.communicate(timeout=120)
+        if "after the schedule's start" not in printed + errors:
+            break
+    assert process.returncode == 0, errors
+    assert "load generator" in printed
+    run = load_run(out)
+    schedule = OpenLoop(duration_s=3, rate=Constant(rate_rps=40), arrivals="poisson")
+    (expected,) = list(send_times(schedule, 0, 0))
+    assert sorted(run.requests["request_id"]) == sorted(expected.request_id.tolist())
+    assert run.requests["intended_s"].tolist() == pytest.approx(sorted(expected.intended_s.tolist()))
+    assert set(run.requests["status"]) == {"ok"}
+    assert set(run.requests["photo_id"]) == {"0.txt", "1.txt", "2.txt"}
+    assert run.info.stimulus is not None
+    assert run.info.stimulus.workers == 2
+    assert len(run.info.stimulus.clocks) == 2
+    assert all(abs(clock.ahead_s) <= clock.within_s <= 0.002 for clock in run.info.stimulus.clocks), "one machine's"
+    assert jobs() == []
+    assert folders() == [], "nor what the killed worker of the test before has left"
 
 
 def test_a_sweep_as_in_a_process(address: str, tmp_path: Path) -> None:
@@ -161,8 +163,8 @@ def test_a_sweep_as_in_a_process(address: str, tmp_path: Path) -> None:
 
 
 def test_an_advice_as_from_processes(address: str) -> None:
-    load = OpenLoop(duration_s=600.0, rate=Ramp(from_rps=1.0, to_rps=6.0))
-    options = AdviseOptions(environments=("k3s",), settings=20)
+    load = OpenLoop(duration_s=300.0, rate=Ramp(from_rps=1.0, to_rps=6.0))
+    options = AdviseOptions(environments=("k3s",), settings=5)
     here, over_ray = (advise(load, Objective(p95_s=1.0), replace(options, address=place)) for place in (None, address))
     for place, entry in here.advised.items():
         other = over_ray.advised[place]

@@ -1,8 +1,8 @@
-"""What `mlscale advise` gives out to paste, deployed by the frameworks themselves."""
+"""What `mlscale advise` gives out to paste, deployed by the frameworks themselves (the worker controller's file: by
+test_torchserve.py)."""
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -15,12 +15,8 @@ import numpy as np
 import pytest
 import yaml
 
-from mlscale.environments.base import App, Component
 from mlscale.environments.kubernetes.client import FIELD_MANAGER, Place, connect
 from mlscale.environments.kubernetes.paths import path_of
-from mlscale.environments.torchserve.environment import TorchServe
-from mlscale.environments.torchserve.settings import TorchServeScaling
-from mlscale.host.ledger import Ledger
 from mlscale_twin.profile import read_profile
 from mlscale_twin.strategy.demand import Demand
 from mlscale_twin.strategy.paste import settings_files
@@ -29,11 +25,6 @@ from mlscale_twin.strategy.strategies import Policy, Strategy, strategies
 pytestmark = [pytest.mark.live, pytest.mark.skipif(sys.platform != "linux", reason="the sandbox needs Linux")]
 
 HOUR = Demand(6.0 + 5.0 * np.sin(np.arange(3600) / 3600 * 2 * np.pi - 1.5))
-_POST = """
-import json, sys, urllib.request
-request = urllib.request.Request(sys.argv[1], b"photo 1", json.loads(sys.argv[2]))
-print(urllib.request.urlopen(request, timeout=30).read().decode())
-"""
 _SERVE = """
     import sys, urllib.request
     from pathlib import Path
@@ -68,21 +59,6 @@ _MODULE = """
 def settings(name: str, policy: Policy = "reactive") -> Strategy:
     tried = strategies([name], {name: read_profile(name)}, HOUR, 40, sizes={"cpu_cores": 0.3}, most_replicas=3)
     return next(each for each in tried if each.policy == policy)
-
-
-def test_the_worker_controller_runs_with_its_file(tmp_path: Path) -> None:
-    scaling = TorchServeScaling.model_validate_json(settings_files(settings("torchserve"))["worker-controller.json"])
-    app = App("burn", "1", (Component("app", "torchserve_burn:make"),), "app")
-    problems = TorchServe().preflight(app, {"app": scaling}, "live")
-    if problems:
-        pytest.skip(f"TorchServe can't run here: {problems[0].what}")
-    with (
-        Ledger.create("test-pasted", tmp_path / "ledger") as ledger,
-        TorchServe().deploy(app, {"app": scaling}, "live", ledger, [b"photo 1"]) as deployed,
-    ):
-        prefix = [*deployed.load_prefix, sys.executable, "-c", _POST, deployed.url, json.dumps(dict(deployed.headers))]
-        answer = subprocess.run(prefix, capture_output=True, text=True, timeout=60, check=False)
-        assert '"size"' in answer.stdout, answer.stderr
 
 
 def test_serve_deploys_the_config_files(tmp_path: Path) -> None:

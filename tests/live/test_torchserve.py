@@ -18,6 +18,7 @@ import load_clients
 import pytest
 import torchserve_burn
 from exposure import exposed
+from test_pasted_settings import settings
 from watched import Watched
 
 from mlscale.environments.base import App, Component
@@ -26,6 +27,7 @@ from mlscale.environments.torchserve.environment import TorchServe
 from mlscale.environments.torchserve.settings import TorchServeScaling
 from mlscale.host.ledger import Ledger
 from mlscale.runs import MlscaleError, ResourceSample
+from mlscale_twin.strategy.paste import settings_files
 
 pytestmark = pytest.mark.live
 
@@ -150,10 +152,13 @@ def _check(watched: Watched) -> None:
         assert all(event.detail["cpu_before_s"] < 0.05 for event in started)
 
 
-def test_a_killed_agent_ends_the_observation_and_leaves_nothing() -> None:
+def test_it_runs_with_advised_settings_until_its_agent_is_killed_and_leaves_nothing() -> None:
+    """The settings are the file that `mlscale advise` gives out to paste."""
+    scaling = TorchServeScaling.model_validate_json(settings_files(settings("torchserve"))["worker-controller.json"])
     with Ledger.create("test-torchserve") as ledger:
-        with _deployed("torchserve_burn:make", SCALING.model_copy(update={"cpu_cores": 1.0}), ledger) as deployed:
+        with _deployed("torchserve_burn:make", scaling, ledger) as deployed:
             folder, groups = _places(ledger)
+            assert '"size"' in load_clients.ask_once(deployed, "photo 1")["text"]
             watched = Watched(deployed, PATIENCE_S)
             watched.until(lambda: _has(watched, 1), "one worker")
             ended_s = _kill(watched, folder, "torchserve.agent", "exit code")

@@ -47,8 +47,8 @@ from mlscale import App, ClosedLoop, ClosedStage, Component, MeasureOptions, fig
 
 assert Path(mlscale.__file__).is_relative_to(sys.prefix), mlscale.__file__
 app = App("words", "1", (Component("app", "my_model:make"),), front="app")
-step = ClosedStage(start_s=0, clients=1), ClosedStage(start_s=3, clients=3)
-schedule = ClosedLoop(duration_s=12, think_mean_s=0.2, stages=step)
+step = ClosedStage(start_s=0, clients=1), ClosedStage(start_s=2, clients=3)
+schedule = ClosedLoop(duration_s=8, think_mean_s=0.2, stages=step)
 options = MeasureOptions(idle_s=0, quiet_at_most_s=0)
 runs = [
     measure(name, app, schedule, bodies="bodies", out=f"runs/{name}", scaling={"max_replicas": 1}, options=options)
@@ -65,7 +65,7 @@ assert len(load_runs("runs")) == len(runs)
 
 server = ThreadingHTTPServer(("127.0.0.1", 0), SimpleHTTPRequestHandler)
 Thread(target=server.serve_forever, daemon=True).start()
-sent = load(f"http://127.0.0.1:{server.server_address[1]}/", ClosedLoop(duration_s=2, stages=step[:1]), out="load")
+sent = load(f"http://127.0.0.1:{server.server_address[1]}/", ClosedLoop(duration_s=1, stages=step[:1]), out="load")
 assert set(sent.requests["status"]) == {"ok"}
 
 warnings.simplefilter("error", UserWarning)

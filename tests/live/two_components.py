@@ -26,7 +26,7 @@ def make_back() -> Callable[[bytes], dict[str, Any]]:
 
     def answer(body: bytes) -> dict[str, Any]:
         served[0] += body.startswith(b"hold")
-        _burn(1.5 if body == b"hold" else 2.0 if body.startswith(b"slow") else 0.02)
+        _burn(1.5 if body == b"hold" else 0.5 if body.startswith(b"slow") else 0.02)
         return {"echo": body.decode(), "held": served[0]}
 
     return answer

@@ -6,11 +6,36 @@ import asyncio
 import json
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
+
+from mlscale.loadgen.process import LoadProcess, LoadSpec
+from mlscale.runs import StimulusReport
 
 # By which answers about `CODES` are judged.
 CHECK = "codereader.answers:same_codes"
 CODES = [{"kind": "QR", "text": "hello"}, {"kind": "EAN13", "text": "4006381333931"}]
+# A worker that is told its start later than this, on a busy host, aborts the load.
+RELEASED_AHEAD_S = 0.5
+
+
+def run(
+    spec: LoadSpec,
+    folder: Path,
+    during: Callable[[LoadProcess], None] = lambda load: None,
+    *,
+    aborts: str | None = None,
+) -> StimulusReport:
+    """A load from its workers' readiness to its end. ``aborts``: words of the reason, if it has to be aborted."""
+    with LoadProcess() as load:
+        load.start(spec, (), [folder / f"requests-{worker}.arrow" for worker in range(spec.workers)])
+        load.wait_ready()
+        load.release(time.monotonic() + RELEASED_AHEAD_S, 0.0)
+        during(load)
+        report = load.wait()
+    assert (report.aborted is None) if aborts is None else (aborts in str(report.aborted)), report.aborted
+    return report
 
 
 def reply(status: int = 200, body: bytes = b"", headers: str = "") -> bytes:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from load_truth import CHECK, CODES, TruthServer, reply
+from load_truth import CHECK, CODES, TruthServer, reply, run
 
 from codereader.answers import same_codes
 from mlscale.loadgen.bodies import BodySet, bodies_of, check_needs_labels, load_check, same_answer
@@ -147,12 +146,7 @@ def test_json_bodies_with_answers_compared_as_json(truth: TruthServer, tmp_path:
     (folder / "labels.jsonl").write_text("\n".join(lines))
     truth.behave["/label"] = reply(200, b'{ "label" : "cat" }')
     schedule = ClosedLoop(duration_s=0.5, stages=(ClosedStage(start_s=0, clients=1),), think_mean_s=0.02)
-    with LoadProcess() as load:
-        spec = LoadSpec(truth.url + "/label", schedule, bodies=folder, start_s=None)
-        load.start(spec, (), [tmp_path / "requests.arrow"])
-        load.wait_ready()
-        load.release(time.monotonic(), 0.1)
-        report = load.wait()
+    report = run(LoadSpec(truth.url + "/label", schedule, bodies=folder, start_s=None), tmp_path)
     assert report.sent > 3
     assert {body for _, _, body in truth.arrivals} == {b'{"text": "cat"}', b'{"text": "dog"}'}
 
@@ -169,9 +163,5 @@ def test_a_check_may_print(
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     truth.behave["/"] = reply(200, b"{}")
     schedule = ClosedLoop(duration_s=0.5, stages=(ClosedStage(start_s=0, clients=1),), think_mean_s=0.02)
-    with LoadProcess() as load:
-        spec = LoadSpec(truth.url + "/", schedule, bodies=photo_folder, check="printing_check:check", start_s=None)
-        load.start(spec, (), [tmp_path / "requests.arrow"])
-        load.wait_ready()
-        load.release(time.monotonic(), 0.1)
-        assert load.wait().sent > 3
+    spec = LoadSpec(truth.url + "/", schedule, bodies=photo_folder, check="printing_check:check", start_s=None)
+    assert run(spec, tmp_path).sent > 3
