@@ -27,7 +27,7 @@ help:
 	@echo "make test          types, style, layers, all tests, with the real frameworks"
 	@echo "make proof         longer tests: 100,000 malformed bodies, 100,000 decisions beside Kubernetes' own HPA,"
 	@echo "                   a cluster killed 20 times, 30 cycles of machines, the image, the records about the twin,"
-	@echo "                   notebooks 03 and 08 live, 09 and 10 drawn again, the second example (75 min)"
+	@echo "                   notebooks 02, 03 and 08 live, all figures drawn again, both examples everywhere (80 min)"
 	@echo "make campaign      faults by the hundred at random moments, and what they leave behind; resumes (three hours)"
 	@echo "make soak          two hours of live load on all local environments, 24 h simulated: does memory grow?"
 	@echo "make audit         known vulnerabilities and licences of the packages in requirements.lock"

@@ -40,7 +40,7 @@ from mlscale.runs import (
     load_run,
 )
 
-_LEAD_S: Final = 0.25
+_LEAD_S: Final = 0.5
 _SAMPLE_S: Final = 0.5
 _CONNECT_S: Final = 5.0
 _LINE_EVERY_S: Final = 10.0
