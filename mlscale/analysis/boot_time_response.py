@@ -13,7 +13,7 @@ from mlscale.analysis.moving import WINDOW_S, moving
 from mlscale.analysis.paired import paired_t, t_quantile
 from mlscale.analysis.populations import MACHINES, machine_seconds, populations
 from mlscale.analysis.provisioning import lives
-from mlscale.analysis.summary import run_summary, span
+from mlscale.analysis.summary import labels, span, upscaling
 from mlscale.runs import Run
 
 NAN: Final = float("nan")
@@ -37,8 +37,8 @@ def boot_time_rows(runs: Sequence[Run], level_s: float) -> pd.DataFrame:
 
 
 def _row(run: Run, level_s: float) -> dict[str, Any]:
-    summary = run_summary(run, level_s)
     t0, end_s = span(run)
+    summary = labels(run) | upscaling(run, level_s, end_s - t0)
     boots = lives(run, t0, end_s, "machine_requested", "machine_booted")["took_s"]
     moved = moving(run.requests, WINDOW_S, "done", timeout_s=run.info.timeout_s)
     inside = moved[moved["t_s"].between(t0, end_s)]["mean_s"]

@@ -22,7 +22,7 @@ def replicas_in_all(replicas: pd.DataFrame) -> pd.DataFrame:
     """
     ordered = replicas.sort_values("t_s", kind="stable")
     if ordered["component"].nunique() <= 1:
-        return ordered.groupby("t_s", as_index=False)[[*NUMBERS]].last()
+        return ordered.drop_duplicates("t_s", keep="last", ignore_index=True)[["t_s", *NUMBERS]]
     latest = ordered.pivot_table(index="t_s", columns="component", values=[*NUMBERS], aggfunc="last").ffill().fillna(0)
     summed = {name: latest[name].sum(axis=1) for name in NUMBERS}
     return pd.DataFrame(summed).reset_index()[["t_s", *NUMBERS]]

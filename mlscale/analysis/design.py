@@ -88,13 +88,13 @@ def by_block(selected: pd.DataFrame, column: str) -> pd.DataFrame:
     (A is the environment's own place in the Williams order; taking the mean of both would give blocks unequal
     precision.)
     """
-    first_of_pair = selected[selected["aa_label"].fillna("A") == "A"]
+    first_of_pair = selected.loc[selected["aa_label"].fillna("A") == "A", ["block", "environment", column]]
     return first_of_pair.pivot(index="block", columns="environment", values=column)
 
 
 def aa_pairs(selected: pd.DataFrame, column: str) -> pd.DataFrame:
     """The A/A pairs: index block, columns environment, A, B of ``column``."""
-    labelled = selected[selected["aa_label"].isin(["A", "B"])]
+    labelled = selected.loc[selected["aa_label"].isin(["A", "B"]), ["block", "environment", "aa_label", column]]
     wide = labelled.pivot(index=["block", "environment"], columns="aa_label", values=column)
     return wide.reindex(columns=["A", "B"]).dropna().reset_index("environment")
 

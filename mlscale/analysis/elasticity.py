@@ -16,11 +16,11 @@ import numpy as np
 import numpy.typing as npt
 
 from mlscale.analysis.components import replicas_in_all, value_at
-from mlscale.analysis.durations import durations, right_answers
+from mlscale.analysis.durations import right_answers
 from mlscale.analysis.moving import WINDOW_S
-from mlscale.analysis.provisioning import provisioning
+from mlscale.analysis.provisioning import new_replicas_needed
 from mlscale.analysis.queues import open_response_s
-from mlscale.analysis.resources import cpu_by_role
+from mlscale.analysis.resources import cpu_s_by_role
 from mlscale.analysis.steady import caught_up_s
 from mlscale.analysis.summary import span
 from mlscale.runs import ClosedLoop, Run
@@ -43,11 +43,11 @@ def elasticity(run: Run, level_s: float) -> dict[str, float]:
         return {}
     (scaling,) = run.info.scaling.values()
     serving_s = _serving_from_s(run, from_s, to_s)
-    used = cpu_by_role(run.resources, serving_s, to_s)
-    right = right_answers(durations(run.requests, timeout_s=run.info.timeout_s), serving_s, to_s)
-    if "replica" not in used.index or not right:
+    cpu_s = cpu_s_by_role(run.resources, serving_s, to_s)
+    right = right_answers(run.requests.assign(ok=run.requests["status"] == "ok"), serving_s, to_s)
+    if "replica" not in cpu_s.index or not right:
         return {}
-    service_s = float(used.loc["replica", "cpu_s"]) / right / min(float(scaling["cpu_cores"]), 1.0)
+    service_s = float(cpu_s["replica"]) / right / min(float(scaling["cpu_cores"]), 1.0)
     times, rates = _rates(run, level_s)
     demand = np.array([needed_replicas(float(rate), service_s, level_s) for rate in rates], dtype=float)
     supply = replicas_in_all(run.replicas)
@@ -59,7 +59,7 @@ def _serving_from_s(run: Run, from_s: float, to_s: float) -> float:
     if run.info.step_s is None:
         return from_s
     horizon_s = to_s - from_s
-    caught_s = caught_up_s(run, from_s, horizon_s, provisioning(run, from_s, horizon_s).needed)
+    caught_s = caught_up_s(run, from_s, horizon_s, new_replicas_needed(run, from_s, from_s + horizon_s))
     return from_s + caught_s if caught_s <= horizon_s - WINDOW_S else from_s
 
 

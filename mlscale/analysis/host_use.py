@@ -56,24 +56,25 @@ def host_use(run: Run) -> pd.DataFrame:
 def _by_second(run: Run) -> pd.DataFrame:
     """CPU seconds by second: known_s (for how long the host's use is known), busy_s, stolen_s, run_s (all roles)."""
     samples = run.resources.sort_values("t_s", kind="stable")
-    width_s = samples.groupby(["component", "role", "subject"], dropna=False)["t_s"].diff()
-    second = np.floor(samples["t_s"])
-    host = samples["role"] == "host"
-    known = width_s.notna() & samples["cpu_cores"].notna()
-    used_s = (width_s * samples["cpu_cores"]).where(known, 0.0)
+    width_s = samples.groupby(["component", "role", "subject"], dropna=False)["t_s"].diff().to_numpy()
+    t_s, cores, stolen_cores = (samples[name].to_numpy() for name in ("t_s", "cpu_cores", "stolen_cores"))
+    host = (samples["role"] == "host").to_numpy(dtype=bool)
+    known = ~np.isnan(width_s * cores)
+    used_s = np.where(known, width_s * cores, 0.0)
     columns = {
-        "known_s": width_s.where(host & known, 0.0),
-        "busy_s": used_s.where(host, 0.0),
-        "stolen_s": (width_s * samples["stolen_cores"]).where(host & known, 0.0).fillna(0.0),
-        "run_s": used_s.where(~host, 0.0),
+        "known_s": np.where(host & known, width_s, 0.0),
+        "busy_s": np.where(host, used_s, 0.0),
+        "stolen_s": np.nan_to_num(np.where(host & known, width_s * stolen_cores, 0.0)),
+        "run_s": np.where(host, 0.0, used_s),
     }
-    return pd.DataFrame(columns).groupby(second).sum() if host.any() else pd.DataFrame()
+    return pd.DataFrame(columns).groupby(np.floor(t_s)).sum() if host.any() else pd.DataFrame()
 
 
 def _on_this_host(run: Run) -> bool:
     """Whether the replicas were sampled together with the host."""
-    host, replicas = (run.resources.loc[run.resources["role"] == role, "t_s"] for role in ("host", "replica"))
-    return bool(len(replicas)) and bool(replicas.isin(host).mean() >= _LEAST_TOGETHER)
+    role, t_s = run.resources["role"].to_numpy(dtype=object), run.resources["t_s"].to_numpy()
+    together = np.isin(t_s[role == "replica"], t_s[role == "host"])
+    return bool(len(together)) and bool(together.mean() >= _LEAST_TOGETHER)
 
 
 def _cores(run: Run) -> float | None:

@@ -5,6 +5,7 @@ SciPy is imported where it is used: it takes longer than pandas, and most figure
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -113,8 +114,12 @@ def detectable_difference(sd: float, blocks: int, alpha: float) -> float:
     """
     if blocks < 2 or not np.isfinite(sd):
         return float("nan")
-    if sd == 0:
-        return 0.0
+    return 0.0 if sd == 0 else float(_detectable_ncp(blocks, alpha) * sd / np.sqrt(blocks))
+
+
+@lru_cache
+def _detectable_ncp(blocks: int, alpha: float) -> float:
+    """The noncentrality of `detectable_difference`."""
     from scipy import optimize
 
     limit = t_quantile(1 - alpha / 2, blocks - 1)
@@ -125,8 +130,7 @@ def detectable_difference(sd: float, blocks: int, alpha: float) -> float:
     high = limit + 2.0
     while shortfall(high) < 0:
         high *= 1.5
-    ncp = optimize.brentq(shortfall, 0.0, high, xtol=1e-8)
-    return float(ncp * sd / np.sqrt(blocks))
+    return float(optimize.brentq(shortfall, 0.0, high, xtol=1e-8))
 
 
 def _power(ncp: float, limit: float, df: int) -> float:

@@ -24,7 +24,8 @@ from mlscale.analysis.durations import intended_between, right_answers
 from mlscale.analysis.idle_while_queued import idle_while_queued_share
 from mlscale.analysis.moving import WINDOW_S
 from mlscale.analysis.paired import paired_t
-from mlscale.analysis.resources import cpu_by_role, cpu_per_answer
+from mlscale.analysis.provisioning import samples_by_component
+from mlscale.analysis.resources import cpu_per_answer, cpu_s_by_role
 from mlscale.runs import Run
 
 NAN: Final = float("nan")
@@ -43,9 +44,11 @@ def caught_up_s(run: Run, t0: float, horizon_s: float, needed: int) -> float:
     within the horizon. One that was created before t0 counts when it was ready after it."""
     if needed == 0:
         return 0.0
-    ready = run.events[(run.events["kind"] == "replica_ready") & run.events["t_s"].between(t0, t0 + horizon_s)]
-    times = np.sort(ready.groupby("subject")["t_s"].first().to_numpy(dtype=float))
-    return float(times[needed - 1] - t0) if len(times) >= needed else NAN
+    first_ready = dict[str, float]()
+    for event in run.event_list:
+        if event.kind == "replica_ready" and event.subject and t0 <= event.t_s <= t0 + horizon_s:
+            first_ready.setdefault(event.subject, event.t_s)
+    return sorted(first_ready.values())[needed - 1] - t0 if len(first_ready) >= needed else NAN
 
 
 def steady_state(run: Run, frame: pd.DataFrame, t0: float, horizon_s: float, needed: int) -> dict[str, Any]:
@@ -64,8 +67,12 @@ def steady_state(run: Run, frame: pd.DataFrame, t0: float, horizon_s: float, nee
     inside = intended_between(frame, from_s, end_s)
     right = inside[inside["ok"]]
     steady_s, queue_s = float(inside["response_s"].mean()), float(right["queue_s"].mean())
-    used = cpu_by_role(run.resources, from_s, end_s)
-    samples = run.replicas[run.replicas["t_s"].between(from_s, end_s)].groupby("component")
+    used = cpu_s_by_role(run.resources, from_s, end_s)
+    samples = [
+        (desired[at], ready[at])
+        for t_s, desired, ready in samples_by_component(run)
+        if (at := (t_s >= from_s) & (t_s <= end_s)).any()
+    ]
     return {
         "caught_up_s": at_s,
         "steady_response_s": steady_s,
@@ -74,8 +81,8 @@ def steady_state(run: Run, frame: pd.DataFrame, t0: float, horizon_s: float, nee
         "steady_queue_s": queue_s,
         "steady_inference_s": float(right["inference_s"].mean()),
         "steady_idle_queue_s": idle_while_queued_share(run, from_s, end_s) * queue_s if queue_s > 0 else queue_s,
-        "steady_ready": float(samples["ready"].mean().sum(min_count=1)),
-        "scaled_in": bool((samples["desired"].diff() < 0).any()),
+        "steady_ready": float(sum(ready.mean() for _, ready in samples)) if samples else NAN,
+        "scaled_in": any(bool((np.diff(desired) < 0).any()) for desired, _ in samples),
         **cpu_per_answer(used, right_answers(frame, from_s, end_s), "_steady_s"),
     }
 

@@ -50,7 +50,7 @@ def run_summary(run: Run, level_s: float | None) -> dict[str, Any]:
     from_s, to_s = span(run)
     frame = durations(run.requests, timeout_s=run.info.timeout_s)
     inside = intended_between(frame, from_s, to_s)
-    upscaling = _upscaling(run, level_s, to_s - from_s)
+    response = upscaling(run, level_s, to_s - from_s)
     return {
         **labels(run),
         "level_s": NAN if level_s is None else level_s,
@@ -61,8 +61,8 @@ def run_summary(run: Run, level_s: float | None) -> dict[str, Any]:
         **_host(run, from_s, to_s),
         **_parts(run, from_s, to_s),
         **_by_window(run, level_s, from_s, to_s),
-        **upscaling,
-        **_steady(run, frame, upscaling),
+        **response,
+        **_steady(run, frame, response),
     }
 
 
@@ -124,15 +124,15 @@ def host_name(host: dict[str, Any]) -> str:
 def _responses(inside: pd.DataFrame) -> dict[str, Any]:
     ok = inside[inside["ok"]]
     standardised = photo_standardised(inside)
+    quantiles = inside["response_s"].quantile([0.50, 0.95, 0.99])
+    counts = inside["status"].value_counts()
     return {
         "requests": len(inside),
         "mean_response_s": float(inside["response_s"].mean()),
         "sd_response_s": float(inside["response_s"].std(ddof=0)),
         "mean_response_ok_s": float(ok["response_s"].mean()),
         "sd_response_ok_s": float(ok["response_s"].std(ddof=0)),
-        "p50_response_s": float(inside["response_s"].quantile(0.50)),
-        "p95_response_s": float(inside["response_s"].quantile(0.95)),
-        "p99_response_s": float(inside["response_s"].quantile(0.99)),
+        **{f"p{100 * share:.0f}_response_s": float(value) for share, value in quantiles.items()},
         "mean_send_to_done_s": float(inside["send_to_done_s"].mean()),
         "mean_response_by_photo_s": standardised[0],
         "sd_response_by_photo_s": standardised[1],
@@ -143,7 +143,7 @@ def _responses(inside: pd.DataFrame) -> dict[str, Any]:
         "mean_connect_s": float(ok["connect_s"].mean()),
         "lateness_p99_s": float(inside["lateness_s"].quantile(0.99)),
         "failure_share": failure_share(inside),
-        **{f"n_{status}": int((inside["status"] == status).sum()) for status in ("ok", *FAILURES)},
+        **{f"n_{status}": int(counts.get(status, 0)) for status in ("ok", *FAILURES)},
     }
 
 
@@ -167,7 +167,7 @@ def _costs(run: Run, frame: pd.DataFrame, from_s: float, to_s: float) -> dict[st
     return {
         **{f"cpu_{role}_s": value for role, value in used.items()},
         "cpu_serving_s": float(table["cpu_s"].reindex(SERVING).sum(min_count=1)),
-        **cpu_per_answer(table, right_answers(frame, from_s, to_s)),
+        **cpu_per_answer(table["cpu_s"], right_answers(frame, from_s, to_s)),
         "idle_cores": _idle_cores(run),
         "peak_rss_serving_bytes": float(table["peak_rss_bytes"].reindex(SERVING).sum(min_count=1)),
         "throttled_share": share,
@@ -210,7 +210,8 @@ def _by_window(run: Run, level_s: float | None, from_s: float, to_s: float) -> d
     return row
 
 
-def _upscaling(run: Run, level_s: float | None, horizon_s: float) -> dict[str, Any]:
+def upscaling(run: Run, level_s: float | None, horizon_s: float) -> dict[str, Any]:
+    """The columns of `run_summary` about the response to the step; few, and NaN or False, without one."""
     if run.info.step_s is None or not horizon_s > WINDOW_S:
         numbers = dict.fromkeys(("t_slo_s", "t_slo_confirmed_s", "over_level_s"), NAN)
         flags = dict.fromkeys(("t_slo_censored", "pre_scaled"), False)
@@ -221,11 +222,11 @@ def _upscaling(run: Run, level_s: float | None, horizon_s: float) -> dict[str, A
     return row | {"t_slo_by_done_s": by_done.t_slo_s, "t_slo_by_done_censored": by_done.t_slo_censored}
 
 
-def _steady(run: Run, frame: pd.DataFrame, upscaling: Mapping[str, Any]) -> dict[str, Any]:
+def _steady(run: Run, frame: pd.DataFrame, response: Mapping[str, Any]) -> dict[str, Any]:
     """`steady_state` after the run's step; NaN without one."""
-    if "needed" not in upscaling:
+    if "needed" not in response:
         return steady_state(run, frame, NAN, NAN, 0)
-    return steady_state(run, frame, run.info.step_s or 0.0, upscaling["horizon_s"], upscaling["needed"])
+    return steady_state(run, frame, run.info.step_s or 0.0, response["horizon_s"], response["needed"])
 
 
 def _idle_cores(run: Run) -> float:

@@ -31,7 +31,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from mlscale.analysis.durations import durations
+from mlscale.analysis.durations import responses
 from mlscale.analysis.windows import Floats, Ints, window_bounds
 
 MAX_UNKNOWN_SHARE: Final = 0.05
@@ -51,12 +51,14 @@ def variance_parts(requests: pd.DataFrame, window_s: float, at_s: npt.ArrayLike)
         replica ids unknown, fewer than 10 degrees of freedom for the rest, or causes that coincide) the parts are NaN.
         Up to 5 % unknown ids form a group.
     """
-    frame = durations(requests)
-    frame = frame[frame["ok"] & frame["response_s"].notna()]
-    times, values = frame["intended_s"].to_numpy(dtype=float), frame["response_s"].to_numpy(dtype=float)
-    photos = pd.factorize(frame["photo_id"].fillna(""))[0]
-    replicas = pd.factorize(frame["replica_id"].fillna(""))[0]
-    unknown = (frame["replica_id"].fillna("") == "").to_numpy(dtype=bool)
+    ok, response_s, _ = responses(requests)
+    intended_s = requests["intended_s"].to_numpy(dtype=float)
+    order = np.argsort(intended_s, kind="stable")
+    order = order[(ok & ~np.isnan(response_s))[order]]
+    times, values = intended_s[order], response_s[order]
+    photo_ids, replica_ids = (requests[name].array[order].fillna("") for name in ("photo_id", "replica_id"))
+    photos, replicas = pd.factorize(photo_ids)[0], pd.factorize(replica_ids)[0]
+    unknown = np.asarray(replica_ids == "", dtype=bool)
     ends = np.asarray(at_s, dtype=float)
     windows = [slice(int(a), int(b)) for a, b in zip(*window_bounds(times, ends, window_s), strict=True)]
     shares = [float(unknown[inside].mean()) if unknown[inside].size else float("nan") for inside in windows]

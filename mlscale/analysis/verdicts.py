@@ -74,7 +74,7 @@ def _verdict(
 def for_every_window(selected: pd.DataFrame, endpoint: str, a: str, b: str) -> bool:
     """Whether an endpoint's ratio lies on the same side of 1 for each W, where it depends on W at all."""
     columns = W_COLUMNS.get(endpoint, ())
-    return not columns or same_side([_ratio(selected, column, a, b) for column in columns])
+    return not columns or same_side([_ratio(_logs(selected, column, a, b)) for column in columns])
 
 
 def _invalid_runs(row: Mapping[str, Any], invalid: pd.DataFrame) -> str:
@@ -84,20 +84,23 @@ def _invalid_runs(row: Mapping[str, Any], invalid: pd.DataFrame) -> str:
     return f"{' and '.join(counts)} (at most {design.MAX_INVALID_SHARE:.0%})"
 
 
-def _ratio(selected: pd.DataFrame, column: str, a: str, b: str) -> float:
-    """Geometric mean over blocks of a / b; NaN where a run has no such figure: the others may be the quicker ones."""
-    runs = selected[selected["environment"].isin((a, b))]
-    if column not in selected or runs[column].isna().any():
-        return float("nan")
-    logs = design.log_ratios(design.by_block(selected, column), a, b)
+def _logs(selected: pd.DataFrame, column: str, a: str, b: str) -> pd.Series:
+    """Log ratios a / b by block; none where a run has no such figure: the others may be the quicker ones."""
+    if column not in selected or selected.loc[selected["environment"].isin((a, b)), column].isna().any():
+        return pd.Series(dtype=float)
+    return design.log_ratios(design.by_block(selected, column), a, b)
+
+
+def _ratio(logs: pd.Series) -> float:
+    """Geometric mean over blocks; NaN without any."""
     return float(np.exp(logs.mean())) if len(logs) else float("nan")
 
 
-def _interval(selected: pd.DataFrame, column: str, a: str, b: str) -> dict[str, float]:
+def _interval(logs: pd.Series) -> dict[str, float]:
     """95 % t interval of `_ratio` over blocks: low, high; NaN where that is, and under 2 blocks."""
-    if not np.isfinite(_ratio(selected, column, a, b)):
+    if not np.isfinite(_ratio(logs)):
         return dict.fromkeys(("low", "high"), float("nan"))
-    interval = paired_t(design.log_ratios(design.by_block(selected, column), a, b).to_numpy())
+    interval = paired_t(logs.to_numpy())
     return {"low": float(np.exp(interval.low)), "high": float(np.exp(interval.high))}
 
 
@@ -121,14 +124,15 @@ def by_window(rows: pd.DataFrame, pairs: Sequence[tuple[str, str]]) -> pd.DataFr
     table_rows = []
     for a, b in pairs:
         for figure, columns in WINDOW_FIGURES.items():
-            ratios = {column: _ratio(selected, column, a, b) for column in columns}
+            logs = {column: _logs(selected, column, a, b) for column in columns}
+            ratios = {column: _ratio(each) for column, each in logs.items()}
             table_rows += [
                 {
                     "pair": f"{a} / {b}",
                     "figure": figure,
                     "window": window_name(column),
                     "ratio": ratio,
-                    **_interval(selected, column, a, b),
+                    **_interval(logs[column]),
                     "claimable": not refused & {a, b} and same_side(list(ratios.values())),
                 }
                 for column, ratio in ratios.items()

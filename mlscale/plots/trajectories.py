@@ -229,17 +229,19 @@ def _views(
     for by in sides:
         parts = []
         for run in runs:
-            t0 = float(run.info.step_s or 0.0)
-            frame = moving(run.requests, WINDOW_S, by, include_failures, timeout_s=run.info.timeout_s, at_s=t0 + at)
-            parts.append(frame[["mean_s", "sd_s"]].assign(t_s=at, run_id=run.info.run_id, view=by))
-        views.append(pd.concat(parts, ignore_index=True))
+            at_s = float(run.info.step_s or 0.0) + at
+            parts.append(moving(run.requests, WINDOW_S, by, include_failures, timeout_s=run.info.timeout_s, at_s=at_s))
+        moved = pd.concat(parts, ignore_index=True)[["mean_s", "sd_s"]]
+        run_ids = np.repeat([run.info.run_id for run in runs], len(at))
+        views.append(moved.assign(t_s=np.tile(at, len(runs)), run_id=run_ids, view=by))
     return views[0], views[1]
 
 
 def _replicas(run: Run, at: npt.NDArray[np.float64]) -> pd.DataFrame:
-    times = pd.DataFrame({"t_s": float(run.info.step_s or 0.0) + at})
-    samples = replicas_in_all(run.replicas)[["t_s", "ready", "desired"]].astype(float)
-    return pd.merge_asof(times, samples, on="t_s").assign(t_s=at, run_id=run.info.run_id)
+    samples = replicas_in_all(run.replicas)
+    last = np.searchsorted(samples["t_s"].to_numpy(), float(run.info.step_s or 0.0) + at, side="right")
+    ready, desired = (np.append(np.nan, samples[name].to_numpy(dtype=float))[last] for name in ("ready", "desired"))
+    return pd.DataFrame({"t_s": at, "ready": ready, "desired": desired, "run_id": run.info.run_id})
 
 
 def _step_text(run: Run) -> str:

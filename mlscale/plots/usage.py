@@ -164,8 +164,7 @@ def _headline(rows: pd.DataFrame) -> str:
 
 def _cores(run: Run) -> pd.DataFrame:
     t0 = float(run.info.step_s or 0.0)
-    used = used_over_time(run.resources)
-    used = used[used["role"].isin(SERVING)]
+    used = used_over_time(run.resources[run.resources["role"].isin(SERVING)])
     total = used.groupby("t_s", as_index=False)["cpu_cores"].sum()
     since = total["t_s"] - t0
     inside = (since >= -min(BEFORE_S, t0)) & (since < horizon_of(run))

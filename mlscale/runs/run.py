@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from mlscale.errors import MlscaleError, first_invalid
 from mlscale.runs.info import SCHEMA_VERSION, RunInfo
+from mlscale.runs.observations import Event
 from mlscale.runs.rendering import run_html
 from mlscale.runs.store import INFO_FILE, read_stream
 from mlscale.runs.tables import SCHEMAS, TableName
@@ -58,6 +59,13 @@ class Run:
         return self._table("events")
 
     @cached_property
+    def event_list(self) -> list[Event]:
+        """`events` in order of t_s; they are few, and read many times."""
+        known = self.events.fillna({"subject": "", "detail": ""})
+        rows = known.sort_values("t_s", kind="stable").to_dict("records")
+        return [Event(**row | {"detail": json.loads(row["detail"] or "{}")}) for row in rows]
+
+    @cached_property
     def resources(self) -> pd.DataFrame:
         return self._table("resources")
 
@@ -68,10 +76,12 @@ class Run:
         sealed = self.path / f"{name}.parquet"
         try:
             if sealed.exists():
-                missing = [column for column in SCHEMAS[name].names if column not in pq.read_schema(sealed).names]
-                if missing:
-                    raise MlscaleError(f"column {missing[0]} is missing", str(sealed), "measure the run again")
-                return pq.read_table(sealed, schema=SCHEMAS[name]).to_pandas()
+                with pq.ParquetFile(sealed) as file:  # two thirds of read_table's time
+                    missing = [column for column in SCHEMAS[name].names if column not in file.schema_arrow.names]
+                    if missing:
+                        raise MlscaleError(f"column {missing[0]} is missing", str(sealed), "measure the run again")
+                    table = file.read(SCHEMAS[name].names, use_threads=False).select(SCHEMAS[name].names)
+                return table.cast(SCHEMAS[name]).to_pandas(use_threads=False)
         except (pa.ArrowException, OSError) as error:
             raise MlscaleError(f"the table can't be read: {error}", str(sealed), "measure the run again") from error
         streams = sorted([*self.path.glob(f"{name}.arrow"), *self.path.glob(f"{name}-*.arrow")])

@@ -81,7 +81,7 @@ def _run(*, partitioned: bool) -> Any:
         hops=hops if partitioned else hops.iloc[:0],
         resources=resources,
         replicas=replicas,
-        events=pd.DataFrame({"kind": [], "t_s": [], "subject": [], "detail": []}),
+        event_list=[],
         info=SimpleNamespace(components=names),
     )
 
