@@ -56,7 +56,7 @@ def variance_parts(requests: pd.DataFrame, window_s: float, at_s: npt.ArrayLike)
     order = np.argsort(intended_s, kind="stable")
     order = order[(ok & ~np.isnan(response_s))[order]]
     times, values = intended_s[order], response_s[order]
-    photo_ids, replica_ids = (requests[name].array[order].fillna("") for name in ("photo_id", "replica_id"))
+    photo_ids, replica_ids = (requests[name].fillna("").array[order] for name in ("photo_id", "replica_id"))
     photos, replicas = pd.factorize(photo_ids)[0], pd.factorize(replica_ids)[0]
     unknown = np.asarray(replica_ids == "", dtype=bool)
     ends = np.asarray(at_s, dtype=float)
