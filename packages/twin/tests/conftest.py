@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from mlscale.installed import offered
+
 STAND_IN = Path(__file__).parent / "stand_in"
 
 
@@ -18,4 +20,6 @@ def _stand_in_defaults() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(STAND_IN)
         patch.setenv("PYTHONPATH", str(STAND_IN), prepend=os.pathsep)
+        offered.cache_clear()
         yield
+    offered.cache_clear()  # tests of other packages may follow in this process
