@@ -56,6 +56,9 @@ def url() -> Iterator[str]:
 def address() -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="ray") as folder, pytest.MonkeyPatch.context() as environment:
         environment.setenv("RAY_agent_register_timeout_ms", "120000")
+        # Whatever temp_dir is, Ray's Cluster writes its address below this folder, and does not create it.
+        environment.setenv("RAY_TMPDIR", folder)
+        Path(folder, "ray").mkdir()
         cluster = started(folder)
         yield cluster.address
         cluster.shutdown()
