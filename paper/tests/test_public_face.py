@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import json
 from importlib import import_module
 from pathlib import Path
@@ -39,6 +40,8 @@ def test_every_public_name_is_there(package: str) -> None:
     for name in module.__all__:
         value = getattr(module, name)
         assert (getattr(value, "__doc__", None) or "").strip() or not callable(value), f"{name} says what it is"
+        if inspect.isfunction(value):
+            assert len(inspect.signature(value).parameters) <= 8, f"{name}: the rest belongs into an object of options"
 
 
 def test_the_page_about_the_api_lists_every_name() -> None:
