@@ -85,7 +85,7 @@ def test_drawn_again_they_show_the_same_numbers(folder: Path) -> None:
 @pytest.mark.proof
 def test_the_others_drawn_again_show_the_same_numbers(tmp_path: Path) -> None:
     others = {path.name for path in places.notebooks().glob("*.ipynb")} - set(DRAWN)
-    check(redrawn(tmp_path, others), others, simulated_rel=0.05)
+    check(redrawn(tmp_path, others), others)
 
 
 def test_what_is_simulated_or_rehearsed_says_so() -> None:
@@ -101,18 +101,16 @@ def test_what_is_simulated_or_rehearsed_says_so() -> None:
         assert ("SIMULATED" in entries[name]["note"]) == (name == "eks_twin")
 
 
-def check(folder: Path, notebooks: Collection[str], simulated_rel: float = 1e-4) -> None:
+def check(folder: Path, notebooks: Collection[str]) -> None:
     """All figures that these notebooks have published were drawn, and each shows the runs, the simulations, the caption
-    and the numbers that the published one does. ``simulated_rel``: some simulated runs take another course on a
-    processor that rounds otherwise (METHOD section 8)."""
+    and the numbers that the published one does."""
     drawn, published = read_manifest(folder), read_manifest(places.figures())
     assert set(drawn) == {name for name, entry in published.items() if f"{entry['notebook']}.ipynb" in notebooks}
     for name, entry in drawn.items():
         for part in ("runs", "simulated", "note"):
             assert entry.get(part) == published[name].get(part), name
         old = numbers(published[name]["numbers"])
-        rel = simulated_rel if entry.get("simulated") else 1e-4
-        assert numbers(entry["numbers"]) == pytest.approx(old, rel=rel, abs=1e-6), name
+        assert numbers(entry["numbers"]) == pytest.approx(old, rel=1e-4, abs=1e-6), name
 
 
 def numbers(entry: Any) -> dict[str, float]:

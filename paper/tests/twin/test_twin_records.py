@@ -131,8 +131,7 @@ def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def same(a: Any, b: Any) -> bool:
-    """Numbers within 5 %, all else the same. numpy rounds otherwise with another processor's instructions, and some
-    simulated runs of Ray Serve then take another course (METHOD section 8). Other code is noticed by its hash."""
+    """Within 1e-9, since other machines round differently."""
     if isinstance(a, float) and isinstance(b, float):
-        return math.isclose(a, b, rel_tol=0.05, abs_tol=0.02) or (math.isnan(a) and math.isnan(b))
+        return math.isclose(a, b, rel_tol=1e-9, abs_tol=1e-12) or (math.isnan(a) and math.isnan(b))
     return bool(a == b)
