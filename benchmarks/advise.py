@@ -32,7 +32,7 @@ def main() -> None:
         day.write_text(ms.StrategyParameters(hourly_rps=rates).schedule.model_dump_json())
         for number in range(options.repeats):
             begun_s = time.perf_counter()
-            argv = [sys.executable, "-m", "mlscale.cli", "advise", str(day), "--p95", "1"]
+            argv = [sys.executable, "-m", "mlscale.commands.cli", "advise", str(day), "--p95", "1"]
             done = subprocess.run(
                 [*argv, "--out", f"{name}/advice-{number}"], check=True, capture_output=True, text=True
             )

@@ -140,7 +140,7 @@ def over_http(name: str, url: str, headers: Mapping[str, str], prefix: Sequence[
 @contextmanager
 def aiohttp_server(entry: str) -> Iterator[list[Layer]]:
     """`mlscale serve` on a free port of loopback."""
-    argv = [sys.executable, "-m", "mlscale.cli", "serve", "--port", "0", "--entry", entry]
+    argv = [sys.executable, "-m", "mlscale.commands.cli", "serve", "--port", "0", "--entry", entry]
     with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True) as server:
         try:
             assert server.stderr is not None

@@ -60,7 +60,7 @@ def measure(out: Path, protocol: Protocol, seed: int, package: Path | None) -> N
     sizes = [f"--scaling={name}={value}" for name, value in protocol.sized("rayserve", {}, None).items()]
     words = ("measure", "rayserve", "--schedule", str(schedule), "--seed", str(seed), "--out", str(out), *sizes)
     path = {"PYTHONPATH": str(package.resolve())} if package else {}
-    subprocess.run((sys.executable, "-m", "mlscale.cli", *words), env=os.environ | path, check=True)
+    subprocess.run((sys.executable, "-m", "mlscale.commands.cli", *words), env=os.environ | path, check=True)
 
 
 if __name__ == "__main__":

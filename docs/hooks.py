@@ -181,7 +181,7 @@ def help_page() -> str:
     from typer.cli import get_docs_for_click
     from typer.main import get_command
 
-    from mlscale.cli import app
+    from mlscale.commands.cli import app
 
     command = get_command(app)
     context: Any = command.make_context("mlscale", ["doctor"])

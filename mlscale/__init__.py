@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mlscale.lazy_imports import attach
+from mlscale.importing import attach
 
 if TYPE_CHECKING:
     from mlscale import analysis, figures
@@ -25,8 +25,10 @@ if TYPE_CHECKING:
         Scaling,
         own_model,
     )
-    from mlscale.load_test import LoadOptions, load
+    from mlscale.measurement.load_test import LoadOptions, load
     from mlscale.measurement.measure import MeasureOptions, measure
+    from mlscale.measurement.requirements import use_requirements
+    from mlscale.measurement.simulation import simulate
     from mlscale.notebook import tables
     from mlscale.notebook.figures import Figures, remark
     from mlscale.notebook.manifest import Simulated
@@ -44,7 +46,6 @@ if TYPE_CHECKING:
     )
     from mlscale.notebook.study import Study
     from mlscale.progress import Shown
-    from mlscale.requirements import use_requirements
     from mlscale.runs import (
         ClosedLoop,
         ClosedStage,
@@ -65,7 +66,6 @@ if TYPE_CHECKING:
         load_run,
         load_runs,
     )
-    from mlscale.simulation import simulate
 
 _MODULES = {"analysis": "mlscale.analysis", "figures": "mlscale.figures", "tables": "mlscale.notebook.tables"}
 _RUNS = (
@@ -75,11 +75,11 @@ _RUNS = (
 _NAMES = {
     "mlscale.runs": _RUNS,
     "mlscale.measurement.measure": "MeasureOptions measure",
-    "mlscale.simulation": "simulate",
-    "mlscale.load_test": "LoadOptions load",
+    "mlscale.measurement.simulation": "simulate",
+    "mlscale.measurement.load_test": "LoadOptions load",
     "mlscale.cost": "cost_table read_prices",
     "mlscale.environments.base": "App Component Deployed Environment ObservationLost Problem Scaling own_model",
-    "mlscale.requirements": "use_requirements",
+    "mlscale.measurement.requirements": "use_requirements",
     "mlscale.analysis.summary": "summarise",
     "mlscale.analysis.inference": "compare",
     "mlscale.notebook.study": "Study",

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlscale.installed import offered
+from mlscale.importing import offered
 from mlscale.runs import ClosedLoop, MlscaleError, OpenLoop, Run
 
 if TYPE_CHECKING:

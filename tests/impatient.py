@@ -9,12 +9,12 @@ import pytest
 
 _PROGRAM: Final = """
 import importlib
-from mlscale.entry import ended_by_ctrl_c
+from mlscale.commands.entry import ended_by_ctrl_c
 with ended_by_ctrl_c():
     measuring = importlib.import_module("mlscale.measurement.measure")
     wait = measuring.wait_until_quiet
     measuring.wait_until_quiet = lambda for_s, at_most_s: wait(for_s=0.1, at_most_s=0.1)
-    from mlscale.cli import main
+    from mlscale.commands.cli import main
 main()
 """
 # -P: as for an installed program, the working folder is not among the places that Python imports from.

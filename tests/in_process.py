@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from mlscale import cli
+from mlscale.commands import cli
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mlscale.lazy_imports import attach
+from mlscale.importing import attach
 
 if TYPE_CHECKING:
     from mlscale.analysis.boot_time_response import benefit_of_room, boot_time_rows, slope_on_boot, variant_of

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from mlscale.installed import offered
-from mlscale.lazy_imports import attach
+from mlscale.importing import attach, offered
 
 if TYPE_CHECKING:
     from mlscale.environments.base import App, Component, Deployed, Environment, ObservationLost, Problem, Scaling
     from mlscale.host.ledger import LedgerEntry
 
 _GROUP = "mlscale.environments"
+REAPER_GROUP = "mlscale.reapers"
 _CONTRACT = "App Component Deployed Environment ObservationLost Problem Scaling"
 __getattr__ = attach(__name__, {"mlscale.environments.base": _CONTRACT})[0]
 
@@ -28,7 +28,8 @@ def names() -> list[str]:
 
 def reapers() -> dict[str, Callable[[LedgerEntry], None]]:
     """Kind of ledger entry -> function that removes it, for `mlscale.host.reap.cleanup`: the ``ledger_kinds`` of all
-    installed environments that can be loaded."""
+    installed environments that can be loaded, and what packages keep beyond a run (entry points of the group
+    ``mlscale.reapers``, named after the kind)."""
     functions: dict[str, Callable[[LedgerEntry], None]] = {}
     for name in names():
         try:
@@ -36,7 +37,7 @@ def reapers() -> dict[str, Callable[[LedgerEntry], None]]:
         except ImportError:
             continue
         functions |= dict.fromkeys(getattr(environment, "ledger_kinds", ()), environment.reap)
-    return functions
+    return functions | {entry.name: entry.load() for entry in offered(REAPER_GROUP)}
 
 
 def get(name: str) -> Environment:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, Any, Final, Protocol
 
 from mlscale.environments.base import ObservationLost
-from mlscale.log_tail import log_tail
+from mlscale.host.log_tail import log_tail
 from mlscale.runs import Event, MlscaleError, Observation, ReplicaSample, ResourceSample, RunClock
 
 _TAIL_LINES: Final = 12

@@ -18,8 +18,8 @@ from typing import Any, Final
 import psutil
 
 from mlscale.errors import MlscaleError
+from mlscale.loadgen.ray_cluster import connected
 from mlscale.loadgen.remote_job import PHOTOS
-from mlscale.ray_cluster import connected
 from mlscale.runs.info import ClockOffset
 
 # From a job's start until it can send, s: interpreter and imports, on a machine that does something else as well.

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from mlscale import environments
-from mlscale.cleaning import clean_before_run
 from mlscale.defaults import defaults
 from mlscale.environments import App, Deployed, Environment, Scaling
 from mlscale.environments.base import raise_fatal
@@ -25,6 +24,7 @@ from mlscale.errors import as_user_error
 from mlscale.host.facts import host_facts
 from mlscale.host.ledger import Ledger
 from mlscale.host.quiet import wait_until_quiet
+from mlscale.host.reap import cleanup
 from mlscale.importing import add_working_folder
 from mlscale.loadgen.bodies import BodySet, load_check
 from mlscale.loadgen.command import check_choice
@@ -170,7 +170,7 @@ def measure(
 def _execute(request: _Request) -> Run:
     progress, at_most_s = request.options.progress, request.options.quiet_at_most_s
     progress("waiting for a quiet host", 0.0)
-    clean_before_run()
+    cleanup(reapers=environments.reapers(), strict=False)  # what is on a stopped cluster must not stop a run
     host = wait_until_quiet(for_s=min(QUIET_FOR_S, at_most_s), at_most_s=at_most_s)
     if at_most_s > 0 and not host.quiet:
         progress(f"other programs still use {host.busy_fraction:.0%} of the host's CPU; measuring all the same", 0.0)

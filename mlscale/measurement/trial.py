@@ -16,9 +16,9 @@ from typing import Any, Final, NamedTuple
 
 from mlscale.environments.base import App
 from mlscale.errors import MlscaleError
+from mlscale.host.log_tail import last_lines
 from mlscale.importing import add_working_folder
 from mlscale.loadgen.bodies import BodySet, load_check
-from mlscale.log_tail import last_lines
 from mlscale.serving.exchange import Answer, Answered, Call, load_entry, reply_to
 
 _AT_MOST_S: Final = 600.0

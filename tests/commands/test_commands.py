@@ -16,7 +16,7 @@ from pydantic import BaseModel, Field
 
 from codereader.errors import BadWeights
 from in_process import Finished, mlscale
-from mlscale import cli
+from mlscale.commands import cli
 from mlscale.runs import MlscaleError
 from mlscale_paper import places
 from mlscale_paper.protocol import Photos, default_protocol, write_protocol
@@ -203,7 +203,7 @@ class Sends:
         if name == "typer":
             os.kill(os.getpid(), signal.SIGINT)
 sys.meta_path.insert(0, Sends())
-from mlscale.entry import main
+from mlscale.commands.entry import main
 main()
 """
 
@@ -214,6 +214,8 @@ def test_ctrl_c_before_the_command_has_begun_ends_it_without_a_traceback() -> No
 
 
 def test_the_command_line_starts_without_the_packages_that_its_commands_need() -> None:
-    code = "import sys, mlscale.cli; print(*{'numpy', 'pyarrow', 'pandas', 'cryptography'} & sys.modules.keys())"
+    code = (
+        "import sys, mlscale.commands.cli; print(*{'numpy', 'pyarrow', 'pandas', 'cryptography'} & sys.modules.keys())"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "\n"

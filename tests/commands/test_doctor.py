@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from mlscale import doctor, environments
-from mlscale.cleaning import cleanup_command, duration_s
-from mlscale.doctor import Finding, diagnose
+from mlscale import environments
+from mlscale.commands import doctor
+from mlscale.commands.cleanup import cleanup_command, duration_s
+from mlscale.commands.doctor import Finding, diagnose
 from mlscale.runs import MlscaleError
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from mlscale.commands.new_app import new_app
 from mlscale.loadgen.bodies import BodySet, load_check
-from mlscale.new_app import new_app
 from mlscale.runs import MlscaleError
 
 

@@ -17,7 +17,7 @@ from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
 from mlscale import environments
-from mlscale.cli import app
+from mlscale.commands.cli import app
 
 ROOT = Path(__file__).parents[2]
 

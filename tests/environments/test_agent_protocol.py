@@ -17,7 +17,7 @@ import pytest
 from mlscale.environments.agent import AgentProcess, to_observation
 from mlscale.environments.base import ObservationLost
 from mlscale.environments.emit import Emitter, commands
-from mlscale.log_tail import log_tail
+from mlscale.host.log_tail import log_tail
 from mlscale.runs import Event, MlscaleError, Observation, ReplicaSample, ResourceSample, RunClock
 
 

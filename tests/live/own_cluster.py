@@ -68,7 +68,7 @@ class Cluster:
         return Settings.from_json(self.layout.settings.read_text())
 
     def start_command(self, *words: str) -> subprocess.Popen[str]:
-        argv = [sys.executable, "-m", "mlscale.cli", *words]
+        argv = [sys.executable, "-m", "mlscale.commands.cli", *words]
         environment = {**os.environ, "XDG_STATE_HOME": str(self.state)}
         return subprocess.Popen(argv, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 

@@ -22,7 +22,7 @@ from mlscale.loadgen.outcome import Threshold, missed, outcome_table
 from mlscale.loadgen.process import LoadSpec
 from mlscale.runs import ClosedLoop, ClosedStage, Constant, MlscaleError, OpenLoop, Run, Trace, Validity, load_run
 
-MLSCALE = (sys.executable, "-m", "mlscale.cli", "load")
+MLSCALE = (sys.executable, "-m", "mlscale.commands.cli", "load")
 
 
 def load(*arguments: str | Path) -> subprocess.CompletedProcess[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from foreign_package import require_foreign_package
-from mlscale.requirements import use_requirements
+from mlscale.measurement.requirements import use_requirements
 from mlscale.runs import MlscaleError
 
 

@@ -37,7 +37,7 @@ class Got:
 class Server:
     """`mlscale serve` as a child process; its log is read as it comes."""
 
-    module: tuple[str, ...] = ("-m", "mlscale.cli", "serve")
+    module: tuple[str, ...] = ("-m", "mlscale.commands.cli", "serve")
 
     def __init__(self, *options: str, entry: str = "served_model:make", **environment: str) -> None:
         self.process = subprocess.Popen(
@@ -181,7 +181,7 @@ def raw_reply(connection: socket.socket) -> Got:
 def serve_fails(*options: str, entry: str = "served_model:make") -> subprocess.CompletedProcess[str]:
     """`mlscale serve` that is expected to give up."""
     return subprocess.run(
-        [sys.executable, "-m", "mlscale.cli", "serve", "--entry", entry, *options],
+        [sys.executable, "-m", "mlscale.commands.cli", "serve", "--entry", entry, *options],
         capture_output=True,
         text=True,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},

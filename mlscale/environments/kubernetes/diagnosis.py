@@ -9,7 +9,7 @@ from typing import Final
 from mlscale.environments.kubernetes.client import Json
 from mlscale.environments.kubernetes.conditions import condition
 from mlscale.environments.kubernetes.pods import container_status, termination
-from mlscale.log_tail import last_lines
+from mlscale.host.log_tail import last_lines
 from mlscale.runs import MlscaleError
 
 _PULL: Final = frozenset(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mlscale.lazy_imports import attach
+from mlscale.importing import attach
 
 if TYPE_CHECKING:
     from mlscale_lab import experiments

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from mlscale.doctor import Finding
+from mlscale.commands.doctor import Finding
 from mlscale.runs import MlscaleError
 
 

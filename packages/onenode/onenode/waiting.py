@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from mlscale.log_tail import log_tail
+from mlscale.host.log_tail import log_tail
 from mlscale.runs import MlscaleError
 from onenode.node import Node
 

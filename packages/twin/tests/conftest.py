@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mlscale.installed import offered
+from mlscale.importing import offered
 
 STAND_IN = Path(__file__).parent / "stand_in"
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from mlscale.errors import MlscaleError
-from mlscale.ray_cluster import connected
+from mlscale.loadgen.ray_cluster import connected
 from mlscale_twin.worker_processes import worker_processes
 
 

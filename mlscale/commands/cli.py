@@ -105,10 +105,10 @@ def measure(
     from mlscale.loadgen.bodies import check_needs_labels
     from mlscale.loadgen.schedule_files import read_schedule
     from mlscale.measurement.measure import MeasureOptions, measure
+    from mlscale.measurement.requirements import use_requirements
     from mlscale.measurement.settings import parse_settings
     from mlscale.notebook.parameters import MeasureParameters, checked
     from mlscale.progress import Shown
-    from mlscale.requirements import use_requirements
 
     settings = [*(scaling or []), *([f"budget_usd={budget_usd}"] if budget_usd is not None else [])]
     given = {"mode": mode, "arm": arm, "connections": connections, "scaling": parse_settings(settings)}
@@ -225,9 +225,9 @@ def load(
 
     Exit code 99: a threshold was missed, no request was answered correctly, or the load could not be kept up.
     """
-    from mlscale.load_test import LoadOptions, load
     from mlscale.loadgen.command import parse_headers, schedule_of
     from mlscale.loadgen.outcome import THRESHOLD_MISSED, Threshold, missed, outcome_json, outcome_table
+    from mlscale.measurement.load_test import LoadOptions, load
     from mlscale.runs import load_run
 
     if rate is None:
@@ -286,7 +286,7 @@ def doctor(as_json: AsJson = False) -> None:
 
     Example: mlscale doctor
     """
-    from mlscale.doctor import doctor_command
+    from mlscale.commands.doctor import doctor_command
 
     raise SystemExit(doctor_command(as_json=as_json))
 
@@ -301,7 +301,7 @@ def cleanup(
 
     Example: mlscale cleanup --older-than 1h
     """
-    from mlscale.cleaning import cleanup_command
+    from mlscale.commands.cleanup import cleanup_command
 
     print(cleanup_command(older_than, aws=aws, as_json=as_json))
 
@@ -367,8 +367,8 @@ def report(
 
     Example: mlscale report runs/one runs/two --out report.html
     """
+    from mlscale.commands.report_page import write_report
     from mlscale.defaults import defaults
-    from mlscale.report_page import write_report
     from mlscale.runs import load_runs
 
     write_report(load_runs(runs), defaults().level_s if level is None else level, out)
@@ -381,7 +381,7 @@ def new_app(name: Annotated[str, typer.Argument(help="of the new folder, importa
 
     Example: mlscale new-app my_model
     """
-    from mlscale.new_app import new_app
+    from mlscale.commands.new_app import new_app
 
     folder = new_app(name, Path())
     print(f"{folder}: a working model; {folder / 'README.md'} says what to run next")

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from importlib.metadata import entry_points
 from typing import Final
 
-from mlscale.host.reap import Reaper
 from mlscale.runs import MlscaleError
 
-REAPER_GROUP: Final = "mlscale.reapers"
 _UNITS_S: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -26,25 +23,6 @@ def duration_s(text: str) -> float:
     return float(match[1]) * _UNITS_S[match[2] or "s"]
 
 
-def reapers() -> dict[str, Reaper]:
-    """Ledger entry kind -> its reaper: those of the environments, and those of packages that keep something beyond a
-    run (entry points of the group ``mlscale.reapers``, named after the kind)."""
-    from mlscale import environments
-
-    return {**environments.reapers(), **{entry.name: entry.load() for entry in entry_points(group=REAPER_GROUP)}}
-
-
-def clean_before_run() -> None:
-    """Remove the resources of crashed runs that can be reached now; those on a stopped cluster stay in their ledgers.
-
-    Raises:
-        MlscaleError: something could not be removed.
-    """
-    from mlscale.host.reap import cleanup
-
-    cleanup(reapers=reapers(), strict=False)
-
-
 def cleanup_command(older_than: str, *, aws: bool = False, as_json: bool = False) -> str:
     """A line per removed resource, or "nothing to remove"; as JSON, a list. ``aws``: also look for the stacks of runs
     in the AWS account of the current credentials, by their names and tags.
@@ -52,9 +30,10 @@ def cleanup_command(older_than: str, *, aws: bool = False, as_json: bool = False
     Raises:
         MlscaleError: a malformed duration, or something that could not be removed (the rest was).
     """
+    from mlscale import environments
     from mlscale.host.reap import cleanup
 
-    removed = cleanup(duration_s(older_than), reapers())
+    removed = cleanup(duration_s(older_than), environments.reapers())
     stacks = _remove_stacks() if aws else []
     if as_json:
         return json.dumps([{"kind": entry.kind, **entry.identity} for entry in removed] + [{"aws": s} for s in stacks])

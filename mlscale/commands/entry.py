@@ -10,7 +10,7 @@ from contextlib import contextmanager
 def main() -> None:
     """Import the command line and run it."""
     with ended_by_ctrl_c():
-        from mlscale.cli import main as run
+        from mlscale.commands.cli import main as run
     run()
 
 

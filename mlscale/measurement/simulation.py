@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mlscale.installed import offered
+from mlscale.importing import offered
 from mlscale.runs import MlscaleError, Run
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
-from mlscale.log_tail import last_lines
+from mlscale.host.log_tail import last_lines
 from mlscale.runs import MlscaleError, Mode
 
 if TYPE_CHECKING:
@@ -277,7 +277,7 @@ def check_clouds() -> Iterable[Finding]:
 
 def check_leftovers() -> Iterable[Finding]:
     """What crashed runs left behind, and how many runs are active."""
-    from mlscale.cleaning import REAPER_GROUP
+    from mlscale.environments import REAPER_GROUP
     from mlscale.host.ledger import ledger_paths, read_ledger
 
     active = left = 0
