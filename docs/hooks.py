@@ -192,14 +192,17 @@ def help_page() -> str:
 def python_page() -> str:
     """The names of the public face, from their docstrings."""
     import mlscale
+    from mlscale import figures
 
-    modules = [f"::: {module}\n{OPTIONS}" for module in ("mlscale.figures",)]
-    names = [f"::: {module}.{name}\n{OPTIONS}" for module, line in mlscale._NAMES.items() for name in line.split()]
+    names, drawn = (
+        [f"::: {module}.{name}\n{OPTIONS}" for module, line in offered.items() for name in line.split()]
+        for offered in (mlscale._NAMES, figures._NAMES)
+    )
     intro = (
         "# Python reference\n\nGenerated from docstrings. [The Python API](../api.md) says which name is for what; "
         "import all of them from `mlscale`.\n"
     )
-    return "\n".join([intro, "## Names\n", *sorted(names), "## Figures\n", *modules]) + "\n"
+    return "\n".join([intro, "## Names\n", *sorted(names), "## Figures\n", *sorted(drawn)]) + "\n"
 
 
 def _is_source(file: File) -> bool:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mlscale.analysis.objectives import shown_objectives
     from mlscale.analysis.order import position_effects, predecessor_effects
     from mlscale.analysis.steady import catch_up_and_steady, steady_sentences, steady_table
+    from mlscale.analysis.verdicts import by_window
 
 _NAMES = {
     "mlscale.analysis.boot_time_response": "benefit_of_room boot_time_rows slope_on_boot variant_of",
@@ -26,6 +27,7 @@ _NAMES = {
     "mlscale.analysis.objectives": "shown_objectives",
     "mlscale.analysis.order": "position_effects predecessor_effects",
     "mlscale.analysis.steady": "catch_up_and_steady steady_sentences steady_table",
+    "mlscale.analysis.verdicts": "by_window",
 }
 
 __getattr__, __dir__, __all__ = attach(__name__, _NAMES)

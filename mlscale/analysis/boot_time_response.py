@@ -11,10 +11,9 @@ import pandas as pd
 
 from mlscale.analysis.moving import WINDOW_S, moving
 from mlscale.analysis.paired import paired_t, t_quantile
-from mlscale.analysis.populations import MACHINES, machine_seconds, populations
-from mlscale.analysis.provisioning import lives
+from mlscale.analysis.provisioning import lives, machine_states
 from mlscale.analysis.summary import labels, span, upscaling
-from mlscale.runs import Run
+from mlscale.runs import MlscaleError, Run
 
 NAN: Final = float("nan")
 PARTS: Final = ("detection", "machine", "container", "recovery")
@@ -32,7 +31,11 @@ def boot_time_rows(runs: Sequence[Run], level_s: float) -> pd.DataFrame:
         that the recovery needed: the needed ones, or those of them that were ready when T_slo was reached; ``t_slo_s``,
         ``t_slo_censored``; ``peak_s``, the highest m_t after the step; ``over_level_s``; ``surplus_s``,
         machine-seconds beyond the first machine from the step down on (NaN without one); ``host_bound``, ``valid``.
+    Raises:
+        MlscaleError: a run without a step, or of no autoscaler.
     """
+    if any(run.info.step_s is None or not run.info.scaling for run in runs):
+        raise MlscaleError("it needs runs of an autoscaler, with a load step", "boot time", "leave the others out")
     return pd.DataFrame([_row(run, level_s) for run in runs])
 
 
@@ -90,11 +93,14 @@ def _parts(summary: dict[str, Any], placed_s: float, ready_s: float) -> dict[str
 
 
 def _surplus(run: Run, down_s: float) -> float:
-    """Machine-seconds beyond one machine, from the step down to the end."""
-    to_s = run.info.schedule.duration_s
-    if down_s >= to_s or not len(populations(run, MACHINES)):
+    """Machine-seconds beyond one machine, from the step down to the end. Counted from a machine's request on: a cloud
+    bills from when it runs, so the boot time is partly free there."""
+    steps, to_s = machine_states(run), run.info.schedule.duration_s
+    if down_s >= to_s or steps.empty:
         return NAN
-    return machine_seconds(run, down_s, to_s) - (to_s - down_s)
+    begins = steps["t_s"].clip(down_s, to_s)
+    ends = steps["t_s"].shift(-1, fill_value=to_s).clip(down_s, to_s)
+    return float((steps.drop(columns="t_s").sum(axis=1) * (ends - begins)).sum()) - (to_s - down_s)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,17 @@ NAN: Final = float("nan")
 MAX_CPU_BEFORE_QUOTA_S: Final = 0.05
 
 
+# Event -> the machine's state from then on; joining: it runs, but accepts no pods yet.
+_MACHINE_STATES: Final = {
+    "machine_requested": "booting",
+    "machine_booted": "joining",
+    "machine_registered": "joining",
+    "machine_ready": "ready",
+    "machine_failed": "gone",
+    "machine_removed": "gone",
+}
+
+
 @dataclass(frozen=True)
 class Provisioning:
     """The parts of `mlscale.analysis.response.UpscalingResponse`; times in s since t0, durations in s."""
@@ -97,6 +108,15 @@ def provisioning(run: Run, t0: float, horizon_s: float) -> Provisioning:
         last_answer_s=answers[needed - 1] - t0 if 1 <= needed <= len(answers) else NAN,
         provisioning_valid=cpu_before_quota(run) <= MAX_CPU_BEFORE_QUOTA_S,
     )
+
+
+def machine_states(run: Run) -> pd.DataFrame:
+    """Numbers of machines from each change on, exact to the event: t_s (run clock), booting, joining, ready."""
+    events = run.events.assign(state=run.events["kind"].map(_MACHINE_STATES)).dropna(subset="state")
+    ordered = events.sort_values("t_s", kind="stable")
+    states = ordered.pivot_table(index="t_s", columns="subject", values="state", aggfunc="last").ffill()
+    counts = pd.DataFrame({name: (states == name).sum(axis=1) for name in ("booting", "joining", "ready")})
+    return counts[counts.ne(counts.shift()).any(axis=1)].rename_axis("t_s").reset_index()
 
 
 def lives(run: Run, t0: float, end_s: float, begin: str, end: str, *, by_s: float = float("inf")) -> pd.DataFrame:

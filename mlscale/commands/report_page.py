@@ -90,6 +90,7 @@ def _cell(cell: CellReport, runs: Sequence[Run], level_s: float) -> dict[str, An
 
 def _figure(heading: str, draw: Callable[[], Figure]) -> dict[str, str]:
     """A picture with its caption, or why it can't be drawn of these runs."""
+    from mlscale.plots.captions import alternative_text
     from mlscale.plots.style import style
 
     try:
@@ -102,7 +103,7 @@ def _figure(heading: str, draw: Callable[[], Figure]) -> dict[str, str]:
     return {
         "heading": heading,
         "missing": "",
-        "alt": figures.alternative_text(figure, heading),
+        "alt": alternative_text(figure, heading),
         "caption": str(figure.get_label()),
         "source": f"data:image/svg+xml;base64,{base64.b64encode(picture.getvalue()).decode()}",
     }

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from mlscale.defaults import defaults
-from mlscale.figures import alternative_text
 from mlscale.notebook.manifest import Simulated, save_figure
 from mlscale.runs import Run
 
@@ -41,7 +40,7 @@ class Figures:
         """
         from IPython.display import Markdown, display
 
-        from mlscale.plots.captions import caption
+        from mlscale.plots.captions import alternative_text, caption
 
         figure = _figure_of(drawn)
         unpiloted = "DEFAULT SETTINGS: no pilot was run on this host" if _unpiloted(runs) else ""

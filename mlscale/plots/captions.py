@@ -1,13 +1,21 @@
-"""Captions: what a reader needs to judge a figure (host, quota, mode, cells, numbers of runs)."""
+"""What all figures share: they take runs and have a caption that says what a reader needs to judge them."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
+from inspect import signature
+from typing import Any, Final, ParamSpec
+
+import numpy as np
+from matplotlib.figure import Figure
 
 from mlscale.analysis.summary import application_of, host_name
-from mlscale.runs import Run, RunInfo
+from mlscale.plots.style import style
+from mlscale.runs import MlscaleError, Run, RunInfo
+
+P = ParamSpec("P")
 
 # Up to this number, the variants of cells are named one by one.
 _FEW_CELLS: Final = 4
@@ -18,6 +26,36 @@ _HPA_SETTINGS: Final = {
     "cpu_initialisation_period_s": "CPU initialisation period {} s",
     "initial_readiness_delay_s": "initial readiness delay {} s",
 }
+
+
+def figure(draw: Callable[P, Any]) -> Callable[P, Figure]:
+    """``draw``, which takes runs first (one, several, or groups by name) and returns axes, as a function that returns
+    their figure, in our style and with its caption. It raises MlscaleError where no run is given."""
+
+    @wraps(draw)
+    def drawn(*args: P.args, **kwargs: P.kwargs) -> Figure:
+        runs = _runs_of(next(iter([*args, *kwargs.values()])))
+        if not runs:
+            raise MlscaleError("no run is given", "figure", "name one")
+        with style():
+            axes = np.asarray(draw(*args, **kwargs), dtype=object)
+        whole: Figure = axes.flat[0].figure
+        whole.set_label(caption(runs, with_invalid=True))
+        return whole
+
+    drawn.__signature__ = signature(draw).replace(return_annotation="Figure")  # type: ignore[attr-defined]
+    return drawn
+
+
+def _runs_of(given: Any) -> list[Run]:
+    if isinstance(given, Mapping):
+        return [run for group in given.values() for run in group] if all(given.values()) else []
+    return [given] if isinstance(given, Run) else list(given)
+
+
+def alternative_text(figure: Figure, otherwise: str) -> str:
+    """What a picture shows, for those who don't see it: its headline, or ``otherwise``."""
+    return " ".join(figure.get_suptitle().split()) or otherwise
 
 
 def caption(runs: Sequence[Run], *, with_invalid: bool = False, note: str = "") -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -15,7 +15,9 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 
 from mlscale.analysis import design
-from mlscale.analysis.inference import PRIMARY, Endpoint
+from mlscale.analysis.inference import PRIMARY, Endpoint, compare
+from mlscale.analysis.summary import summarise
+from mlscale.plots.captions import figure
 from mlscale.plots.style import (
     BAND,
     INK,
@@ -31,9 +33,8 @@ from mlscale.plots.style import (
     new_axes,
     ratio_ticks,
     short_name,
-    style,
 )
-from mlscale.runs import MlscaleError
+from mlscale.runs import MlscaleError, Run
 
 _WIDEST: Final = 25.0
 _TICK_STEPS: Final = ((1, 2, 5), (1, 1.5, 2, 3, 4, 6, 8), (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8))
@@ -42,33 +43,34 @@ _FEWEST_TICKS: Final = 3
 _TITLES: Final = {"T_slo + W": r"$\mathbf{T_{slo}}$ + W"}
 
 
-def estimation(rows: pd.DataFrame, table: pd.DataFrame) -> npt.NDArray[Any]:
+@figure
+def estimation(
+    runs: Sequence[Run], level_s: float, *, rows: pd.DataFrame | None = None, table: pd.DataFrame | None = None
+) -> npt.NDArray[Any]:
     """A column per primary endpoint: above, each pair's ratio with its intervals; below, every run, joined by block.
 
     A pair that is not comparable has neither ratio nor noise floor, and words for it.
-
-    Args:
-        rows: of `summarise`, as given to `compare`; table: what `compare` made of them.
-    Returns:
-        Axes, 2 x endpoints. `plotted`: the plotted columns of ``table`` for the upper row; endpoint, environment,
+    ``table``: of `mlscale.compare` over the rows.
+    `plotted`: the plotted columns of ``table`` for the upper row; endpoint, environment,
         block, value (s) for the lower one.
     Raises:
         MlscaleError: one environment alone.
     """
+    rows = summarise(runs, level_s) if rows is None else rows
+    table = compare(rows) if table is None else table
     if table.empty:
         raise MlscaleError("one environment alone: there is nothing to compare", "estimation", "name runs of another")
     effects = with_words(table, rows)
     pairs = max(1, effects["pair"].nunique())
-    with style():
-        axes = new_axes(2, len(PRIMARY), 3.2 + 0.72 * pairs, height_ratios=[0.62 * pairs + 0.2, 2.0])
-        headline(axes[0, 0], _headline(effects[effects["endpoint"] == PRIMARY[0].name], PRIMARY[0]), rows["mode"])
-        for column, endpoint in enumerate(PRIMARY):
-            effect_panel(axes[0, column], effects[effects["endpoint"] == endpoint.name], names=column == 0)
-            runs_panel(axes[1, column], rows, endpoint)
-            axes[0, column].set_title(f"{endpoint.name}: {_TITLES.get(endpoint.label, endpoint.label)}")
-            mark_modes(axes[1, column], rows["mode"])
-        axes[1, 0].set_ylabel("seconds (log scale)")
-        _explain(axes, rows, effects)
+    axes = new_axes(2, len(PRIMARY), 3.2 + 0.72 * pairs, height_ratios=[0.62 * pairs + 0.2, 2.0])
+    headline(axes[0, 0], _headline(effects[effects["endpoint"] == PRIMARY[0].name], PRIMARY[0]), rows["mode"])
+    for column, endpoint in enumerate(PRIMARY):
+        effect_panel(axes[0, column], effects[effects["endpoint"] == endpoint.name], names=column == 0)
+        runs_panel(axes[1, column], rows, endpoint)
+        axes[0, column].set_title(f"{endpoint.name}: {_TITLES.get(endpoint.label, endpoint.label)}")
+        mark_modes(axes[1, column], rows["mode"])
+    axes[1, 0].set_ylabel("seconds (log scale)")
+    _explain(axes, rows, effects)
     return axes
 
 

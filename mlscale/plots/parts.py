@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from mlscale.analysis.summary import summarise
+from mlscale.plots.captions import figure
 from mlscale.plots.style import (
     INK,
     attach,
@@ -19,10 +22,9 @@ from mlscale.plots.style import (
     new_axes,
     short_name,
     spread,
-    style,
     tone,
 )
-from mlscale.runs import MlscaleError
+from mlscale.runs import MlscaleError, Run
 
 # What clients see, on their clock. When replicas were created and ready, says the framework, is within a second or two
 # of these, and in `summarise`'s rows.
@@ -37,48 +39,46 @@ MILESTONES: Final = (
 _CENSORED: Final = {"t_slo_s": "t_slo_censored", "t_settle_s": "t_settle_censored"}
 
 
-def response_parts(rows: pd.DataFrame) -> Axes:
-    """Milestones after the step from top to bottom, seconds since t0: a dot per run, a bar at the median.
+@figure
+def response(runs: Sequence[Run], level_s: float, *, rows: pd.DataFrame | None = None) -> Axes:
+    """Milestones after the step: first decision, first replica, last needed replica, back under L; a dot per run, a bar
+    at the median.
 
     Hollow triangles are censored (not reached by H - W); a milestone that no run has is left out; an environment
     without a valid run is grey. The parts are descriptive.
-
-    Args:
-        rows: of `summarise`, one per run to be drawn.
-    Returns:
-        The axes. `plotted`: milestone, environment, run_id, value_s, censored.
+    `plotted`: milestone, environment, run_id, value_s, censored.
     Raises:
         MlscaleError: no run has a load step with time after it.
     """
+    rows = summarise(runs, level_s) if rows is None else rows
     if "detection_s" not in rows:
         raise MlscaleError("no run has a load step with time after it", "milestones", "name runs that do")
     names = in_order(list(rows["environment"]))
     milestones = [(column, label) for column, label in MILESTONES if column in rows and rows[column].notna().any()]
     numbers = []
-    with style():
-        axes: Axes = new_axes(1, 1, 1.2 + (0.3 + 0.12 * len(names)) * len(milestones))[0, 0]
-        headline(axes, _headline(rows, names), rows["mode"])
-        height = 0.8 / max(1, len(names))
-        for place, (column, _) in enumerate(milestones):
-            if place % 2 == 0:
-                axes.axhspan(-place - 0.5, -place + 0.5, color="#F4F4F4", lw=0, zorder=0)
-            for lane, name in enumerate(names):
-                env_rows = rows[(rows["environment"] == name) & rows[column].notna()]
-                y = -place + 0.4 - height * (lane + 0.5)
-                numbers.append(_lane(axes, env_rows, column, name, y, height))
-        axes.set_yticks([-place for place in range(len(milestones))], [label for _, label in milestones])
-        axes.tick_params(axis="y", length=0)
-        axes.set_ylim(-len(milestones) + 0.5, 0.5)
-        axes.set_xlim(left=0.0)
-        axes.set_xlabel("time since the load step (s)")
-        for name in names:
-            shade = tone(name, rows.loc[rows["environment"] == name, "valid"])
-            axes.plot([], [], marker(name), color=shade, ls="", ms=5, label=labelled(name, rows))
-        axes.plot([], [], "|", color=INK, ms=9, mew=2.2, ls="", label="median")
-        if any(frame["censored"].any() for frame in numbers):
-            axes.plot([], [], ">", mfc="none", mec=INK, ls="", ms=5, label="censored at H − W")
-        axes.figure.legend(loc="outside lower center", ncols=3 if rows["valid"].all() else 2)
-        mark_modes(axes, rows["mode"])
+    axes: Axes = new_axes(1, 1, 1.2 + (0.3 + 0.12 * len(names)) * len(milestones))[0, 0]
+    headline(axes, _headline(rows, names), rows["mode"])
+    height = 0.8 / max(1, len(names))
+    for place, (column, _) in enumerate(milestones):
+        if place % 2 == 0:
+            axes.axhspan(-place - 0.5, -place + 0.5, color="#F4F4F4", lw=0, zorder=0)
+        for lane, name in enumerate(names):
+            env_rows = rows[(rows["environment"] == name) & rows[column].notna()]
+            y = -place + 0.4 - height * (lane + 0.5)
+            numbers.append(_lane(axes, env_rows, column, name, y, height))
+    axes.set_yticks([-place for place in range(len(milestones))], [label for _, label in milestones])
+    axes.tick_params(axis="y", length=0)
+    axes.set_ylim(-len(milestones) + 0.5, 0.5)
+    axes.set_xlim(left=0.0)
+    axes.set_xlabel("time since the load step (s)")
+    for name in names:
+        shade = tone(name, rows.loc[rows["environment"] == name, "valid"])
+        axes.plot([], [], marker(name), color=shade, ls="", ms=5, label=labelled(name, rows))
+    axes.plot([], [], "|", color=INK, ms=9, mew=2.2, ls="", label="median")
+    if any(frame["censored"].any() for frame in numbers):
+        axes.plot([], [], ">", mfc="none", mec=INK, ls="", ms=5, label="censored at H − W")
+    axes.figure.legend(loc="outside lower center", ncols=3 if rows["valid"].all() else 2)
+    mark_modes(axes, rows["mode"])
     return attach(axes, pd.concat(numbers, ignore_index=True) if numbers else pd.DataFrame())
 
 

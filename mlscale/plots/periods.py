@@ -11,21 +11,22 @@ import seaborn as sns
 from matplotlib.axes import Axes
 
 from mlscale.analysis.summary import span
-from mlscale.plots.style import INK, MUTED, attach, colour, headline, mark_modes, new_axes, style
+from mlscale.plots.captions import figure
+from mlscale.plots.style import INK, MUTED, attach, colour, headline, mark_modes, new_axes
 from mlscale.runs import MlscaleError, Run
 
 # Of the answers, that the axis reaches to.
 SHOWN_SHARE: Final = 0.99
 
 
+@figure
 def inference_by_period(runs: Sequence[Run]) -> Axes:
     """Distribution of the server's own inference time before the step, where nothing queues, by quota period.
 
     Cumulative shares of right answers: thin by run, thick of all runs; the legend has the means over runs of mean and
     standard deviation.
 
-    Returns:
-        The axes. `plotted`: period_ms, run_id, answers, mean_s, sd_s.
+    `plotted`: period_ms, run_id, answers, mean_s, sd_s.
     Raises:
         MlscaleError: a run without a CPU quota.
     """
@@ -40,25 +41,24 @@ def inference_by_period(runs: Sequence[Run]) -> Axes:
     )
     by_period = by_period.sort_index(ascending=False)
     tones = dict(zip(by_period.index, (colour(runs[0].info.environment), INK, MUTED), strict=False))
-    with style():
-        axes: Axes = new_axes(1, 1, 3.0)[0, 0]
-        for (period, _), group in answers.groupby(["period_ms", "run_id"]):
-            sns.ecdfplot(1000 * group["inference_s"], stat="percent", color=tones[period], lw=0.5, alpha=0.5, ax=axes)
-        for period, row in by_period.iterrows():
-            group = answers[answers["period_ms"] == period]
-            label = f"period {period:g} ms: mean ± sd {1000 * row['mean_s']:.0f} ± {1000 * row['sd_s']:.0f} ms"
-            label += f" ({_count(row['runs'], 'run')}, {_count(row['answers'], 'answer')})"
-            sns.ecdfplot(1000 * group["inference_s"], stat="percent", color=tones[period], lw=1.8, label=label, ax=axes)
-        _cut(axes, 1000 * answers["inference_s"])
-        axes.set_xlabel("inference time in the replica, before the step (ms)")
-        axes.set_ylabel("share of answers (%)")
-        axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0))
-        text = ", ".join(
-            f"{1000 * sd_s:.0f} ms with a period of {period:g} ms" for period, sd_s in by_period["sd_s"].items()
-        )
-        modes = [run.info.mode for run in runs]
-        headline(axes, f"standard deviation of the inference time: {text}", modes)
-        mark_modes(axes, modes)
+    axes: Axes = new_axes(1, 1, 3.0)[0, 0]
+    for (period, _), group in answers.groupby(["period_ms", "run_id"]):
+        sns.ecdfplot(1000 * group["inference_s"], stat="percent", color=tones[period], lw=0.5, alpha=0.5, ax=axes)
+    for period, row in by_period.iterrows():
+        group = answers[answers["period_ms"] == period]
+        label = f"period {period:g} ms: mean ± sd {1000 * row['mean_s']:.0f} ± {1000 * row['sd_s']:.0f} ms"
+        label += f" ({_count(row['runs'], 'run')}, {_count(row['answers'], 'answer')})"
+        sns.ecdfplot(1000 * group["inference_s"], stat="percent", color=tones[period], lw=1.8, label=label, ax=axes)
+    _cut(axes, 1000 * answers["inference_s"])
+    axes.set_xlabel("inference time in the replica, before the step (ms)")
+    axes.set_ylabel("share of answers (%)")
+    axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0))
+    text = ", ".join(
+        f"{1000 * sd_s:.0f} ms with a period of {period:g} ms" for period, sd_s in by_period["sd_s"].items()
+    )
+    modes = [run.info.mode for run in runs]
+    headline(axes, f"standard deviation of the inference time: {text}", modes)
+    mark_modes(axes, modes)
     return attach(axes, rows.reset_index().sort_values("period_ms", ascending=False, ignore_index=True))
 
 

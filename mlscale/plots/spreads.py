@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -10,6 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
 from mlscale.analysis.moving import WINDOW_S
+from mlscale.analysis.summary import summarise
+from mlscale.plots.captions import figure
 from mlscale.plots.style import (
     INK,
     MUTED,
@@ -22,9 +25,9 @@ from mlscale.plots.style import (
     shade,
     short_name,
     spread,
-    style,
     tone,
 )
+from mlscale.runs import Run
 
 LABELS: Final = {
     "sigma_within_replicas_s2": "within replicas",
@@ -37,42 +40,39 @@ _STRENGTHS: Final = (1.0, 0.65, 0.35, 0.12)
 _NAMED_FROM: Final = 0.08
 
 
-def sigma_parts(rows: pd.DataFrame) -> Axes:
+@figure
+def sigma(runs: Sequence[Run], level_s: float, *, rows: pd.DataFrame | None = None) -> Axes:
     """sigma_t of right answers after the step: a bar per environment, as long as sigma over all windows, a dot per run.
 
     The length is the root of the mean sigma_t^2. It is divided as sigma_t^2 is in the windows that could be split, by
     the means over runs; their share, and that of throttled quota periods, stand below. Each part is unbiased, so one
     whose cause is absent can come out a little below 0, and has no area then.
-
-    Args:
-        rows: of `summarise`. A run none of whose windows could be split (replica ids unknown) counts for the length
-            alone.
-    Returns:
-        The axes. `plotted`: environment, part, share (of the mean sigma_t^2, a row each), sigma_s, and a row for each
-        run with its sigma_s.
+    A run none of whose windows could be split (replica ids unknown) counts for the length alone.
+    `plotted`: environment, part, share (of the mean sigma_t^2, a row each), sigma_s, and a row for each run with its
+    sigma_s.
     """
+    rows = summarise(runs, level_s) if rows is None else rows
     names = in_order(list(rows["environment"]))
     numbers = []
-    with style():
-        axes: Axes = new_axes(1, 1, 1.2 + 0.75 * len(names))[0, 0]
-        for place, name in enumerate(names):
-            numbers.append(_bar(axes, rows[rows["environment"] == name], name, -place))
-        axes.set_yticks(
-            [-place for place in range(len(names))], [short_name(name).replace(" + ", "\n+ ") for name in names]
-        )
-        axes.tick_params(axis="y", length=0)
-        axes.set_ylim(-len(names) + 0.4, 0.45)
-        axes.set_xlim(0.0, 1.14 * axes.get_xlim()[1])
-        axes.set_xlabel(r"$\sigma_t$ after the step (ms), divided as $\sigma_t^2$ is")
-        parts = [
-            Patch(color=shade("#333333", strength), label=label)
-            for label, strength in zip(LABELS.values(), _STRENGTHS, strict=True)
-        ]
-        axes.legend(handles=parts, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=len(parts), borderaxespad=0.2)
-        mark_modes(axes, rows["mode"])
-        valid = set(rows.loc[rows["valid"].astype(bool), "environment"])
-        named = [bar for name, bar in zip(names, numbers, strict=True) if name in valid]
-        headline(axes, _headline(named), rows["mode"])
+    axes: Axes = new_axes(1, 1, 1.2 + 0.75 * len(names))[0, 0]
+    for place, name in enumerate(names):
+        numbers.append(_bar(axes, rows[rows["environment"] == name], name, -place))
+    axes.set_yticks(
+        [-place for place in range(len(names))], [short_name(name).replace(" + ", "\n+ ") for name in names]
+    )
+    axes.tick_params(axis="y", length=0)
+    axes.set_ylim(-len(names) + 0.4, 0.45)
+    axes.set_xlim(0.0, 1.14 * axes.get_xlim()[1])
+    axes.set_xlabel(r"$\sigma_t$ after the step (ms), divided as $\sigma_t^2$ is")
+    parts = [
+        Patch(color=shade("#333333", strength), label=label)
+        for label, strength in zip(LABELS.values(), _STRENGTHS, strict=True)
+    ]
+    axes.legend(handles=parts, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=len(parts), borderaxespad=0.2)
+    mark_modes(axes, rows["mode"])
+    valid = set(rows.loc[rows["valid"].astype(bool), "environment"])
+    named = [bar for name, bar in zip(names, numbers, strict=True) if name in valid]
+    headline(axes, _headline(named), rows["mode"])
     return attach(axes, pd.concat(numbers, ignore_index=True) if numbers else pd.DataFrame())
 
 

@@ -1,4 +1,4 @@
-"""One run on one time axis: every request, m_t and sigma_t, replicas and decisions, cores in use."""
+"""One run on one time axis: every request, m_t and sigma_t, replicas and decisions, cores in use, machines."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from matplotlib.ticker import MaxNLocator
 from mlscale.analysis.components import replicas_in_all
 from mlscale.analysis.durations import durations
 from mlscale.analysis.moving import WINDOW_S, moving
-from mlscale.analysis.provisioning import decisions
+from mlscale.analysis.provisioning import decisions, machine_states
 from mlscale.analysis.resources import SERVING, used_over_time
+from mlscale.plots.captions import figure
 from mlscale.plots.style import (
     INK,
     MUTED,
@@ -26,14 +27,13 @@ from mlscale.plots.style import (
     not_valid,
     shade,
     short_name,
-    style,
     tone,
 )
 from mlscale.runs import Run
 
-FAILURE: Final = "#B00020"
+_FAILURE: Final = "#B00020"
 # Legends stand above their panel, where they hide nothing.
-ABOVE: Final[dict[str, Any]] = {
+_ABOVE: Final[dict[str, Any]] = {
     "loc": "lower right",
     "bbox_to_anchor": (1.0, 0.99),
     "borderaxespad": 0.1,
@@ -42,32 +42,29 @@ ABOVE: Final[dict[str, Any]] = {
 }
 
 
+@figure
 def timeline(run: Run, level_s: float | None = None, *, which: str = "") -> npt.NDArray[Any]:
-    """Three axes under one another: responses, replicas with decisions, cores by role; seconds on the run's clock.
+    """One run on its own clock: every response, replicas with their decisions, cores by role, and machines by state
+    where they scale. ``which``: how the run was chosen, in words.
 
-    Args:
-        which: how the run was chosen, in words.
-    Returns:
-        The axes. `plotted`: t_s, mean_s, sd_s; t_s, desired, starting, ready; t_s, role, cpu_cores.
+    `plotted`: t_s, mean_s, sd_s; t_s, desired, starting, ready; t_s, role, cpu_cores; t_s and machines by state.
     """
-    with style():
-        column: npt.NDArray[Any] = new_axes(3, 1, 5.2, sharex=True, height_ratios=[2.4, 1.1, 1.1])[:, 0]
-        _responses(column[0], run, level_s)
-        _replicas(column[1], run)
-        _cores(column[2], run)
-        finish_timeline(column, run, which)
-        mark_modes(column[0], [run.info.mode])
-    return column
-
-
-def finish_timeline(column: npt.NDArray[Any], run: Run, which: str) -> None:
-    """Load steps, headline and time axis of panels under one another."""
+    machines = machine_states(run)
+    heights = [2.4, 1.1, 1.1, *[1.1] * (len(machines) > 0)]
+    column: npt.NDArray[Any] = new_axes(len(heights), 1, 1.13 * sum(heights), sharex=True, height_ratios=heights)[:, 0]
+    _responses(column[0], run, level_s)
+    _replicas(column[1], run)
+    _cores(column[2], run)
+    if len(machines):
+        _machines(column[3], run, machines)
     for panel in column:
         for bound in run.info.schedule.boundaries_s[1:]:
             panel.axvline(bound, color=INK, lw=0.8, zorder=1)
     headline(column[0], _title(run, which), [run.info.mode])
     column[-1].set_xlabel("time in the run (s)")
     column[-1].set_xlim(0, run.info.schedule.duration_s)
+    mark_modes(column[0], [run.info.mode])
+    return column
 
 
 def _title(run: Run, which: str) -> str:
@@ -105,14 +102,14 @@ def _responses(axes: Axes, run: Run, level_s: float | None) -> None:
     if len(failed):
         label = f"{len(failed)} failures (count as {run.info.timeout_s:g} s)"
         axes.plot(
-            failed["ended_s"], [1.04 * top] * len(failed), "x", ms=4, color=FAILURE, ls="", label=label, clip_on=False
+            failed["ended_s"], [1.04 * top] * len(failed), "x", ms=4, color=_FAILURE, ls="", label=label, clip_on=False
         )
     if level_s is not None:
         axes.axhline(level_s, color=MUTED, lw=0.9, ls=(0, (1, 1)), label=f"L = {level_s:g} s")
         top = max(top, 1.1 * level_s)
     axes.set_ylim(0.0, 1.08 * top)
     axes.set_ylabel("response time (s)")
-    axes.legend(ncols=5, markerscale=2, **ABOVE)
+    axes.legend(ncols=5, markerscale=2, **_ABOVE)
     attach(axes, by_done)
 
 
@@ -138,7 +135,7 @@ def _replicas(axes: Axes, run: Run) -> None:
     axes.set_ylim(0, top + 0.6)
     axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.set_ylabel("replicas")
-    axes.legend(ncols=4, **ABOVE)
+    axes.legend(ncols=4, **_ABOVE)
     attach(axes, numbers.reset_index(drop=True))
 
 
@@ -151,7 +148,20 @@ def _cores(axes: Axes, run: Run) -> None:
         tints = [shade(base, ROLE_SHADES[role]) for role in wide.columns]
         labels = [ROLE_NAMES[role] for role in wide.columns]
         axes.stackplot(wide.index, wide.to_numpy().T, colors=tints, labels=labels, lw=0)
-        axes.legend(ncols=3, **ABOVE | {"handlelength": 1.0})
+        axes.legend(ncols=3, **_ABOVE | {"handlelength": 1.0})
     axes.set_ylim(bottom=0.0)
     axes.set_ylabel("cores in use")
     attach(axes, used[used["role"].isin(SERVING)].reset_index(drop=True) if len(used) else pd.DataFrame())
+
+
+def _machines(axes: Axes, run: Run, steps: pd.DataFrame) -> None:
+    tint = tone(run.info.environment, [run.info.valid])
+    frame = pd.concat([steps, steps.tail(1).assign(t_s=run.info.schedule.duration_s)]).set_index("t_s")
+    frame = frame[["ready", "joining", "booting"]]
+    tints = [shade(tint, strength) for strength in (1.0, 0.5, 0.16)]
+    axes.stackplot(frame.index, frame.to_numpy().T, labels=frame.columns, colors=tints, step="post", lw=0)
+    axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
+    axes.set_ylim(bottom=0.0)
+    axes.set_ylabel("machines")
+    axes.legend(ncols=3, **_ABOVE | {"handlelength": 1.0})
+    attach(axes, steps)

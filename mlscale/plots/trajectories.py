@@ -19,6 +19,7 @@ from mlscale.analysis.design import MAX_INVALID_SHARE
 from mlscale.analysis.durations import By
 from mlscale.analysis.moving import WINDOW_S, moving
 from mlscale.analysis.response import horizon_of, recovery
+from mlscale.plots.captions import figure
 from mlscale.plots.style import (
     BAND,
     INK,
@@ -34,7 +35,6 @@ from mlscale.plots.style import (
     new_axes,
     not_valid,
     short_name,
-    style,
 )
 from mlscale.runs import ClosedLoop, MlscaleError, Run
 
@@ -44,55 +44,48 @@ _DASHES: Final = (0, (3, 1.5))
 _DOTS: Final = (0, (1, 1))
 
 
-def trajectory(
-    runs: Sequence[Run],
-    level_s: float | None = None,
-    *,
-    include_failures: bool = True,
-) -> npt.NDArray[Any]:
-    """One column per environment: above m_t and sigma_t, below replicas, against seconds since the step.
+@figure
+def trajectory(runs: Sequence[Run], level_s: float | None = None) -> npt.NDArray[Any]:
+    """Moving mean and spread of the response, and replicas, around the step; a column per environment.
 
     Thin lines are runs, the thick line is their median m_t by completion, the band reaches from median m_t -
     median sigma_t to median m_t + median sigma_t, the dashed line is the median m_t by intended time (no
     survivor's bias), on which the median T_slo is marked. Invalid runs are thin grey dashed lines and enter no median;
-    an environment without a valid run stays, in grey, with the reason. Failures count as the timeout, unless
-    ``include_failures`` is False (the figure that stands beside; it marks no T_slo).
+    an environment without a valid run stays, in grey, with the reason.
 
     Args:
         runs: with a load step; every run given is drawn.
-    Returns:
-        The axes. `plotted`: environment, run_id ("median" for medians), view (done / intended), t_s, mean_s, sd_s
-        for the upper row, environment, run_id, t_s, ready, desired for the lower one.
+    `plotted`: environment, run_id ("median" for medians), view (done / intended), t_s, mean_s, sd_s for the upper row,
+    environment, run_id, t_s, ready, desired for the lower one.
     Raises:
-        MlscaleError: no run, or one without a step.
+        MlscaleError: a run without a step.
     """
-    if not runs or any(run.info.step_s is None for run in runs):
+    if any(run.info.step_s is None for run in runs):
         raise MlscaleError("a trajectory needs runs with a load step", "trajectory", "leave the others out")
     names = in_order([run.info.environment for run in runs])
-    with style():
-        grid = new_axes(2, len(names), 4.8, sharex="col", sharey="row", gridspec_kw={"height_ratios": [2.6, 1]})
-        for column, name in enumerate(names):
-            env_runs = [run for run in runs if run.info.environment == name]
-            response_panel(grid[0, column], env_runs, level_s, include_failures=include_failures)
-            replica_panel(grid[1, column], env_runs)
-            valid = len(_valid(env_runs))
-            count = f"n = {valid}" + (f", {len(env_runs) - valid} invalid" if valid < len(env_runs) else "")
-            tone = colour(name) if valid else NOT_VALID
-            grid[0, column].set_title(f"{short_name(name)}\n{count}", color=tone, fontsize=9)
-            grid[1, column].set_xlabel("time since the load step (s)")
-        grid[0, 0].set_ylabel("response time (s)")
-        grid[1, 0].set_ylabel("replicas")
-        _same_limits(grid)
-        _explain(grid, level_s, any(not run.info.valid for run in runs))
-        headline(grid[0, 0], _headline(runs, level_s), {run.info.mode for run in runs})
+    grid = new_axes(2, len(names), 4.8, sharex="col", sharey="row", gridspec_kw={"height_ratios": [2.6, 1]})
+    for column, name in enumerate(names):
+        env_runs = [run for run in runs if run.info.environment == name]
+        response_panel(grid[0, column], env_runs, level_s)
+        replica_panel(grid[1, column], env_runs)
+        valid = len(_valid(env_runs))
+        count = f"n = {valid}" + (f", {len(env_runs) - valid} invalid" if valid < len(env_runs) else "")
+        tone = colour(name) if valid else NOT_VALID
+        grid[0, column].set_title(f"{short_name(name)}\n{count}", color=tone, fontsize=9)
+        grid[1, column].set_xlabel("time since the load step (s)")
+    grid[0, 0].set_ylabel("response time (s)")
+    grid[1, 0].set_ylabel("replicas")
+    _same_limits(grid)
+    _explain(grid, level_s, any(not run.info.valid for run in runs))
+    headline(grid[0, 0], _headline(runs, level_s), {run.info.mode for run in runs})
     return grid
 
 
-def response_panel(axes: Axes, runs: Sequence[Run], level_s: float | None, *, include_failures: bool = True) -> Axes:
+def response_panel(axes: Axes, runs: Sequence[Run], level_s: float | None) -> Axes:
     """m_t and sigma_t of runs of one environment, the medians of the valid ones, the step and L."""
     name, valid = runs[0].info.environment, _valid(runs)
     at = _times(runs)
-    done, intended = _views(runs, at, include_failures)
+    done, intended = _views(runs, at)
     _single_runs(axes, done, "mean_s", name, valid)
     counted = [run.info.run_id for run in valid]
     middle = done[done["run_id"].isin(counted)].groupby("t_s")[["mean_s", "sd_s"]].median()
@@ -108,7 +101,7 @@ def response_panel(axes: Axes, runs: Sequence[Run], level_s: float | None, *, in
     axes.axvline(0.0, color=INK, lw=0.8)
     if level_s is not None:
         axes.axhline(level_s, color=MUTED, lw=0.9, ls=_DOTS)
-        if include_failures and valid:
+        if valid:
             _mark_recovery(axes, valid, level_s, by_intended)
     axes.set_xlim(at[0], at[-1])
     mark_modes(axes, {run.info.mode for run in runs})
@@ -221,16 +214,14 @@ def _times(runs: Sequence[Run]) -> npt.NDArray[np.float64]:
     return np.asarray(np.arange(-np.floor(before / STEP_S), np.floor(horizon / STEP_S) + 1) * STEP_S, dtype=float)
 
 
-def _views(
-    runs: Sequence[Run], at: npt.NDArray[np.float64], include_failures: bool
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _views(runs: Sequence[Run], at: npt.NDArray[np.float64]) -> tuple[pd.DataFrame, pd.DataFrame]:
     sides: tuple[By, By] = ("done", "intended")
     views = []
     for by in sides:
         parts = []
         for run in runs:
             at_s = float(run.info.step_s or 0.0) + at
-            parts.append(moving(run.requests, WINDOW_S, by, include_failures, timeout_s=run.info.timeout_s, at_s=at_s))
+            parts.append(moving(run.requests, WINDOW_S, by, timeout_s=run.info.timeout_s, at_s=at_s))
         moved = pd.concat(parts, ignore_index=True)[["mean_s", "sd_s"]]
         run_ids = np.repeat([run.info.run_id for run in runs], len(at))
         views.append(moved.assign(t_s=np.tile(at, len(runs)), run_id=run_ids, view=by))

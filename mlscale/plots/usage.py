@@ -12,6 +12,8 @@ from matplotlib.axes import Axes
 
 from mlscale.analysis.resources import SERVING, used_over_time
 from mlscale.analysis.response import horizon_of
+from mlscale.analysis.summary import summarise
+from mlscale.plots.captions import figure
 from mlscale.plots.style import (
     BAND,
     INK,
@@ -26,7 +28,6 @@ from mlscale.plots.style import (
     shade,
     short_name,
     spread,
-    style,
     tone,
 )
 from mlscale.runs import MlscaleError, Run
@@ -35,24 +36,21 @@ BIN_S: Final = 2.0
 BEFORE_S: Final = 20.0
 
 
-def resources(runs: Sequence[Run], rows: pd.DataFrame) -> npt.NDArray[Any]:
-    """Left: CPU per correct answer by role. Right: cores in use by everything that serves, around the step.
+@figure
+def resources(runs: Sequence[Run], level_s: float, *, rows: pd.DataFrame | None = None) -> npt.NDArray[Any]:
+    """CPU per correct answer by role, and cores in use by everything that serves, around the step.
 
-    Args:
-        runs: for the right side; rows: of `summarise` over the same runs.
-    Returns:
-        Two axes. `plotted`: of `cost_panel` and `cores_panel`.
     Raises:
         MlscaleError: see `cores_panel`.
     """
-    with style():
-        bars = rows["environment"].nunique() * len(_spans(rows))
-        pair: npt.NDArray[Any] = new_axes(1, 2, 2.6 + 0.22 * bars, width_ratios=[1, 1.15])[0]
-        cost_panel(pair[0], rows)
-        cores_panel(pair[1], runs)
-        handles = [handle for panel in pair for handle in panel.get_legend_handles_labels()[0]]
-        pair[0].figure.legend(handles=handles, loc="outside lower center", ncols=4, handlelength=1.2)
-        headline(pair[0], _headline(rows), rows["mode"])
+    rows = summarise(runs, level_s) if rows is None else rows
+    bars = rows["environment"].nunique() * len(_spans(rows))
+    pair: npt.NDArray[Any] = new_axes(1, 2, 2.6 + 0.22 * bars, width_ratios=[1, 1.15])[0]
+    cost_panel(pair[0], rows)
+    cores_panel(pair[1], runs)
+    handles = [handle for panel in pair for handle in panel.get_legend_handles_labels()[0]]
+    pair[0].figure.legend(handles=handles, loc="outside lower center", ncols=4, handlelength=1.2)
+    headline(pair[0], _headline(rows), rows["mode"])
     return pair
 
 

@@ -27,7 +27,7 @@ from mlscale_twin.cloud import Range, read_cloud
 from mlscale_twin.host_speed import at_own_speed, fit_speed, light_cpu_s, loaded_cpu_s
 from mlscale_twin.likeness import MARGINS, differences, likeness, likeness_figures
 from mlscale_twin.simulate import SimulateOptions, simulate
-from mlscale_twin.studies.validation import Comparison, ProfileOf, shipped, twins_of
+from mlscale_twin.studies.validation import Comparison, ProfileOf, shipped
 
 # CPU of a replica where environments are compared with ECS: Fargate sells 0.25 vCPU and up, and no 0.3.
 CLOUD_CORES: Final = 0.25
@@ -54,16 +54,6 @@ def ecs_runs(p: EcsParameters, schedule: ClosedLoop | OpenLoop, changes: Mapping
         return load_runs(p.run_dirs)
     settings = {**cloud_sizes(), **p.scaling, **(changes or {})}
     return simulated_runs("ecs", p.draws, schedule=schedule, arm=p.arm, scaling=settings, seed=p.seed)
-
-
-def simulate_twins(runs: Sequence[Run], draws: int) -> list[Run]:
-    """Simulated runs of the setups of some runs, ``draws`` of each."""
-    twins: list[Run] = []
-    with Shown() as progress:
-        for place, run in enumerate(runs):
-            progress(f"twins of {run.info.environment}", place / len(runs))
-            twins += twins_of(run, draws)
-    return twins
 
 
 def simulate_all_environments(seed: int, draws: int = 8) -> list[Run]:

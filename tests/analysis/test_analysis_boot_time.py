@@ -8,8 +8,15 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from mlscale.analysis.boot_time_response import NO_MACHINES, PARTS, benefit_of_room, boot_time_rows, slope_on_boot
-from mlscale.analysis.populations import MACHINES, PODS, machine_seconds, populations
+from mlscale.analysis.boot_time_response import (
+    NO_MACHINES,
+    PARTS,
+    _surplus,
+    benefit_of_room,
+    boot_time_rows,
+    slope_on_boot,
+)
+from mlscale.analysis.provisioning import machine_states
 from mlscale.runs import Event, ReplicaSample, Run
 from synthetic_runs import Shape, info, make_run, requests_frame, write_run
 
@@ -95,15 +102,8 @@ def test_room_kept_free_is_no_dose(rows: pd.DataFrame) -> None:
     assert line.n == 6
 
 
-def test_populations_are_exact_and_end(tmp_path: Path) -> None:
+def test_machines_are_counted_exactly_and_end(tmp_path: Path) -> None:
     at = [
-        (1.0, "replica_created", "a"),
-        (1.0, "replica_created", "b"),
-        (1.5, "replica_scheduled", "a"),
-        (2.0, "replica_started", "a"),
-        (4.0, "replica_ready", "a"),
-        (6.0, "replica_draining", "a"),
-        (7.0, "replica_removed", "a"),
         (2.0, "machine_requested", "m"),
         (5.0, "machine_booted", "m"),
         (5.5, "machine_registered", "m"),
@@ -112,18 +112,13 @@ def test_populations_are_exact_and_end(tmp_path: Path) -> None:
     ]
     events = [Event(t, "app", kind, name) for t, kind, name in at]  # type: ignore[arg-type]
     run = write_run(tmp_path / "run", requests_frame([50.0], 0.1), info(), events)
-    pods = populations(run, PODS).set_index("t_s")
-    assert list(pods.columns) == ["pending", "starting", "ready"]
-    assert pods.loc[1.0].tolist() == [2, 0, 0]
-    assert pods.loc[1.5].tolist() == [1, 1, 0]
-    assert pods.loc[4.0].tolist() == [1, 0, 1]
-    assert pods.loc[6.0].tolist() == [1, 0, 0]
-    machines = populations(run, MACHINES).set_index("t_s")
+    machines = machine_states(run).set_index("t_s")
+    assert list(machines.columns) == ["booting", "joining", "ready"]
+    assert list(machines.index) == [2.0, 5.0, 6.0, 16.0], "changes alone"
     assert machines.loc[5.0].tolist() == [0, 1, 0]
     assert machines.loc[16.0].tolist() == [0, 0, 0]
-    assert machine_seconds(run, 0.0, 100.0) == pytest.approx(14.0)
-    assert machine_seconds(run, 4.0, 10.0) == pytest.approx(6.0)
-    assert machine_seconds(run, 20.0, 30.0) == 0.0
+    assert _surplus(run, 10.0) == pytest.approx(6.0 - 155.0), "beyond one machine, to the end at 165 s"
+    assert _surplus(run, 20.0) == pytest.approx(-145.0)
 
 
 def test_a_pod_that_came_after_the_recovery_was_not_waited_for(tmp_path: Path) -> None:

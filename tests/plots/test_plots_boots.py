@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from mlscale.analysis.boot_time_response import NO_MACHINES, boot_time_rows
-from mlscale.analysis.response import horizon_of
-from mlscale.plots.boots import boot_parts, boot_response, boot_trajectories
+from mlscale.figures import boot_parts, boot_response, timeline
 from mlscale.plots.style import plotted
 from mlscale.runs import Run
 from synthetic_runs import Shape, make_run
@@ -28,25 +27,23 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
     return found
 
 
-def test_trajectories_run_from_the_shortest_boot_to_the_longest(runs: list[Run]) -> None:
-    axes = boot_trajectories(runs, boot_time_rows(runs, LEVEL_S), LEVEL_S)
-    shown = plotted(axes)
-    words = [panel.get_title(loc="left").partition(" (")[0] for panel in axes]
-    assert words == ["room always there", "boot 5s", "boot 30s", "boot 60s"]
-    assert list(dict.fromkeys(shown["variant"])) == [NO_MACHINES, *words[1:]]
-    assert axes[-1].get_xlim()[1] == max(horizon_of(run) for run in runs)
-    means = shown[shown["run_id"] == "mean"]
-    late = means[means["t_s"] == 50.0].set_index("variant")["mean_s"]
-    assert late["boot 60s"] > LEVEL_S > late["boot 5s"]
-    assert [[text.get_text() for text in panel.texts] for panel in axes] == [[], *[["REHEARSAL"]] * 3]
-
-
 def test_the_bars_and_the_line_are_of_the_rows(runs: list[Run]) -> None:
     rows = boot_time_rows(runs, LEVEL_S)
-    bars = plotted(boot_parts(rows)).set_index("variant")
+    bars = plotted(boot_parts(runs, LEVEL_S)).set_index("variant")
     assert bars.loc["boot 60s", "machine_s"] == pytest.approx(rows.set_index("variant").loc["boot 60s", "machine_s"])
-    waited, free = boot_response(rows)
+    figure = boot_response(runs, LEVEL_S, rows=rows)
+    waited, free = figure.axes
     assert sorted(plotted(waited)["t_slo_s"]) == sorted(rows.loc[rows["variant"] != NO_MACHINES, "t_slo_s"])
     assert plotted(free)["variant"].tolist() == [NO_MACHINES]
-    assert "Rehearsal: each second of boot makes the recovery " in waited.figure.get_suptitle()
-    assert len(boot_response(rows[rows["variant"] != NO_MACHINES])) == 1
+    assert "Rehearsal: each second of boot makes the recovery " in figure.get_suptitle()
+    assert len(boot_response(runs, LEVEL_S, rows=rows[rows["variant"] != NO_MACHINES]).axes) == 1
+
+
+def test_machines_stand_under_the_run_that_waited_for_them(runs: list[Run]) -> None:
+    plain, waited = (timeline(run, LEVEL_S).axes for run in runs[:2])
+    assert [panel.get_ylabel() for panel in plain] == ["response time (s)", "replicas", "cores in use"]
+    assert [panel.get_ylabel() for panel in waited[3:]] == ["machines"]
+    machines = plotted(waited[3])
+    assert machines["booting"].max() > 0
+    assert machines.iloc[-1][["booting", "joining"]].sum() == 0
+    assert machines["ready"].iloc[-1] > 0

@@ -25,22 +25,19 @@ from mlscale.analysis.inference import compare
 from mlscale.analysis.moving import moving
 from mlscale.analysis.resources import SERVING
 from mlscale.analysis.summary import summarise
-from mlscale.analysis.survival import restricted_mean
+from mlscale.figures import estimation, resources, response, sigma, timeline, trajectory
 from mlscale.plots.captions import caption
-from mlscale.plots.estimates import estimation
-from mlscale.plots.parts import response_parts
-from mlscale.plots.sensitivity import window_sensitivity
-from mlscale.plots.spreads import sigma_parts
 from mlscale.plots.style import COLOURS, NOT_VALID, colour, in_order, plotted, ratio_ticks
-from mlscale.plots.survival import survival as kaplan_meier
-from mlscale.plots.timelines import timeline
-from mlscale.plots.trajectories import trajectory
-from mlscale.plots.usage import resources
 from mlscale.runs import MlscaleError, Run, Validity
 from mlscale_paper.plots.predictions import claim_ratios
 from synthetic_runs import Shape, info, make_run, requests_frame, write_run
 
 mpl.use("agg")
+
+SIMULATED: dict[str, Any] = {
+    "mode": "simulated",
+    "facts": {"profile": {"what": "of a test", "validated": "not validated"}},
+}
 
 
 @pytest.fixture(scope="module")
@@ -58,12 +55,7 @@ def table(rows: pd.DataFrame) -> pd.DataFrame:
     return compare(rows)
 
 
-def _figure(axes: Any) -> Any:
-    return np.ravel(np.asarray(axes, dtype=object))[0].figure
-
-
-def _texts(axes: Any) -> str:
-    figure = _figure(axes)
+def _texts(figure: Any) -> str:
     return " | ".join(text.get_text() for text in figure.findobj(mpl.text.Text))
 
 
@@ -72,27 +64,24 @@ def test_every_figure_can_be_written(
 ) -> None:
     drawn = [
         trajectory(own, LEVEL_S),
-        estimation(rows, table),
-        response_parts(rows),
-        kaplan_meier(rows),
-        resources(own, rows),
-        sigma_parts(rows),
-        window_sensitivity(rows, [("torchserve", "rayserve")]),
+        estimation(experiment, LEVEL_S, rows=rows, table=table),
+        response(experiment, LEVEL_S, rows=rows),
+        resources(own, LEVEL_S, rows=rows),
+        sigma(experiment, LEVEL_S, rows=rows),
         timeline(experiment[0], LEVEL_S),
     ]
-    for number, axes in enumerate(drawn):
+    for number, figure in enumerate(drawn):
         for kind in ("pdf", "png")[: 1 if number else 2]:
             out = io.BytesIO()
-            _figure(axes).savefig(out, format=kind)
+            figure.savefig(out, format=kind)
             assert out.tell() > 5000
-        assert len(plotted(_figure(axes)))
+        assert len(plotted(figure))
 
 
 def test_importing_the_plots_takes_little_more_than_pandas_and_matplotlib() -> None:
     code = (
         "import sys\n"
-        "from mlscale.plots import captions, estimates, parts, sensitivity, spreads, style\n"
-        "from mlscale.plots import survival, timelines, trajectories, usage\n"
+        "from mlscale.plots import captions, estimates, parts, spreads, style, timelines, trajectories, usage\n"
         "print(*{'scipy', 'seaborn', 'IPython', 'aiohttp'} & sys.modules.keys())"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "\n"
@@ -105,37 +94,30 @@ def test_figures_do_not_pile_up(own: list[Run]) -> None:
 
 
 def test_trajectory_shows_the_moving_mean_of_each_run(own: list[Run]) -> None:
-    axes = trajectory(own, LEVEL_S)
-    numbers = plotted(axes[0, 0])
+    axes = trajectory(own, LEVEL_S).axes
+    numbers = plotted(axes[0])
     assert set(numbers.environment) == {"torchserve"}
     run = next(run for run in own if run.info.environment == "torchserve")
     shown = numbers[(numbers.run_id == run.info.run_id) & (numbers.view == "done")]
     expected = moving(run.requests, at_s=run.info.step_s + shown.t_s.to_numpy())
     np.testing.assert_allclose(shown.mean_s, expected.mean_s)
     np.testing.assert_allclose(shown.sd_s, expected.sd_s)
-    drawn = axes[0, 0].lines[0].get_xydata()
+    drawn = axes[0].lines[0].get_xydata()
     np.testing.assert_allclose(drawn[:, 1], shown.mean_s)
 
 
 def test_trajectory_medians_and_replicas(own: list[Run]) -> None:
-    axes = trajectory(own, LEVEL_S)
-    numbers = plotted(axes[0, 1])
+    figure = trajectory(own, LEVEL_S)
+    numbers = plotted(figure.axes[1])
     single = numbers[(numbers.run_id != "median") & (numbers.view == "done")]
     middle = numbers[(numbers.run_id == "median") & (numbers.view == "done")]
     np.testing.assert_allclose(middle.mean_s, single.groupby("t_s").mean_s.median())
-    replicas = plotted(axes[1, 1])
+    replicas = plotted(figure.axes[3])
     assert replicas[replicas.t_s == replicas.t_s.max()].ready.unique().tolist() == [4.0]
     assert replicas[replicas.t_s < 0].ready.dropna().unique().tolist() == [1.0]
-    assert "2 → 12 clients" in _texts(axes)
-    assert "L = 0.3 s" in _texts(axes)
-    assert "Back under L = 0.3 s after the load step: TorchServe + controller after " in _texts(axes)
-
-
-def test_the_figure_without_failures_stands_beside(tmp_path: Path) -> None:
-    run = make_run(tmp_path / "r", shape=Shape(baseline_s=20.0, horizon_s=30.0, failure_share=0.05))
-    everything = plotted(trajectory([run], LEVEL_S)[0, 0])
-    without = plotted(trajectory([run], LEVEL_S, include_failures=False)[0, 0])
-    assert everything.mean_s.max() > 2.0 > without.mean_s.max()
+    assert "2 → 12 clients" in _texts(figure)
+    assert "L = 0.3 s" in _texts(figure)
+    assert "Back under L = 0.3 s after the load step: TorchServe + controller after " in _texts(figure)
 
 
 def test_a_recovery_that_never_came_is_said(tmp_path: Path) -> None:
@@ -149,19 +131,14 @@ def test_trajectory_needs_a_step(tmp_path: Path) -> None:
     run = write_run(tmp_path / "r", requests_frame(np.arange(0, 165, 0.1), 0.1), info(step_s=None))
     with pytest.raises(MlscaleError, match="load step"):
         trajectory([run])
-    with pytest.raises(MlscaleError, match="load step"):
-        trajectory([])
 
 
 DRAW: dict[str, Callable[[list[Run]], Any]] = {
     "trajectory": figures.trajectory,
     **{
         name: partial(getattr(figures, name), level_s=LEVEL_S)
-        for name in ("response", "sigma", "resources", "estimation", "survival", "boot_parts", "boot_response")
+        for name in ("response", "sigma", "resources", "estimation", "boot_parts", "boot_response")
     },
-    "boot_trajectories": partial(figures.boot_trajectories, level_s=LEVEL_S),
-    "boot_beside_simulated": lambda runs: figures.boot_beside_simulated(runs, runs, LEVEL_S),
-    "windows": partial(figures.windows, level_s=LEVEL_S, pairs=[]),
     "variants": lambda runs: figures.variants({"a": runs}, ["k3s"], LEVEL_S),
     "cold_starts": figures.cold_starts,
     "sharing": figures.sharing,
@@ -175,7 +152,7 @@ def test_a_figure_of_no_run_is_one_line(name: str) -> None:
         DRAW[name]([])
 
 
-@pytest.mark.parametrize("name", DRAW.keys() - {"cold_starts", "sigma", "windows"})
+@pytest.mark.parametrize("name", DRAW.keys() - {"cold_starts", "sigma"})
 def test_a_figure_of_a_load_test_s_run_is_one_line(name: str, tmp_path: Path) -> None:
     load_test = info(step_s=None, environment="none", level="none", arm="none", scaling={})
     run = write_run(tmp_path / "r", requests_frame(np.arange(0, 165, 0.1), 0.1), load_test)
@@ -183,15 +160,18 @@ def test_a_figure_of_a_load_test_s_run_is_one_line(name: str, tmp_path: Path) ->
         DRAW[name]([run])
 
 
-def test_estimation_shows_runs_and_the_tables_effects(rows: pd.DataFrame, table: pd.DataFrame) -> None:
-    axes = estimation(rows, table)
+def test_estimation_shows_runs_and_the_tables_effects(
+    experiment: list[Run], rows: pd.DataFrame, table: pd.DataFrame
+) -> None:
+    figure = estimation(experiment, LEVEL_S, rows=rows, table=table)
+    axes = np.reshape(figure.axes, (2, 3))
     values = plotted(axes[1, 0])
     np.testing.assert_allclose(np.sort(values.value), np.sort(rows.mean_response_s))
     effect = plotted(axes[0, 0]).iloc[0]
     dot = axes[0, 0].lines[2].get_xydata()[0]
     assert dot[0] == pytest.approx(effect.ratio)
     assert effect.ratio == pytest.approx(table[table.endpoint == "P1"].ratio.iloc[0])
-    text = _texts(axes)
+    text = _texts(figure)
     assert f"{effect.ratio:.2f} [{effect.low:.2f}, {effect.high:.2f}], p < 0.001" in text
     assert f"Mean response after the load step: TorchServe + controller {effect.ratio:.2f} times Ray Serve" in text
     band = axes[0, 0].collections[0].get_paths()[0].get_extents()
@@ -201,13 +181,14 @@ def test_estimation_shows_runs_and_the_tables_effects(rows: pd.DataFrame, table:
         assert sum(low <= tick <= high for tick in panel.get_yticks()) >= 3
 
 
-def test_estimation_without_intervals_or_comparability(rows: pd.DataFrame) -> None:
+def test_estimation_without_intervals_or_comparability(experiment: list[Run], rows: pd.DataFrame) -> None:
     one = rows[rows.block == 1]
-    assert "no interval (1 block)" in _texts(estimation(one, compare(one)))
+    assert "no interval (1 block)" in _texts(estimation(experiment, LEVEL_S, rows=one))
     bad = rows.copy()
     bad.loc[bad.environment == "rayserve", "valid"] = [False] * 3 + [True] * 6
-    axes = estimation(bad, compare(bad))
-    assert _texts(axes).count("not comparable: 3 of 9 runs of Ray Serve were invalid") == 1
+    figure = estimation(experiment, LEVEL_S, rows=bad)
+    axes = np.reshape(figure.axes, (2, 3))
+    assert _texts(figure).count("not comparable: 3 of 9 runs of Ray Serve were invalid") == 1
     assert not axes[0, 0].collections, "no band where there is no ratio"
     assert not axes[0, 0].lines
     crosses = [line for line in axes[1, 0].lines if line.get_marker() == "x"]
@@ -224,12 +205,12 @@ def test_an_environment_without_a_valid_run_stays_grey_and_says_why(own: list[Ru
     quick = quick.assign(valid=~lost, reasons=np.where(lost, why, ""))
     assert set(design.runs_for_figures(quick).run_id) == set(quick.run_id)
     reason = "not valid: host-bound, 12 % of the time over 90 % busy"
-    for axes in (trajectory([runs[0], bad], LEVEL_S), response_parts(quick), kaplan_meier(quick)):
-        assert reason in _texts(axes).replace("\n", " ")
-        assert NOT_VALID in {line.get_color() for panel in _figure(axes).axes for line in panel.lines}
-    assert "not comparable: 1 of 1 run of" in _texts(estimation(quick, compare(quick)))
+    for figure in (trajectory([runs[0], bad], LEVEL_S), response(runs, LEVEL_S, rows=quick)):
+        assert reason in _texts(figure).replace("\n", " ")
+        assert NOT_VALID in {line.get_color() for panel in figure.axes for line in panel.lines}
+    assert "not comparable: 1 of 1 run of" in _texts(estimation(runs, LEVEL_S, rows=quick))
     assert reason in _texts(timeline(bad, LEVEL_S)).replace("\n", " ")
-    cost, _ = resources([runs[0], bad], quick)
+    cost, _ = resources([runs[0], bad], LEVEL_S, rows=quick).axes
     assert NOT_VALID in {to_hex(bar.get_facecolor()).upper() for bar in cost.patches}
 
 
@@ -237,50 +218,40 @@ def test_invalid_runs_are_dashed_and_enter_no_median(own: list[Run]) -> None:
     mine = [run for run in own if run.info.environment == "rayserve"][:3]
     look = Validity(valid=False, host_bound=True, pre_scaled=False, reasons=("host-bound",))
     some = [*mine[:2], replace(mine[2], info=mine[2].info.model_copy(update={"validity": look}))]
-    axes = trajectory(some, LEVEL_S)
-    shown, without = plotted(axes[0, 0]), plotted(trajectory(mine[:2], LEVEL_S)[0, 0])
+    figure = trajectory(some, LEVEL_S)
+    shown, without = plotted(figure.axes[0]), plotted(trajectory(mine[:2], LEVEL_S).axes[0])
     assert set(shown.run_id) - set(without.run_id) == {mine[2].info.run_id}
     middles = [numbers.query("run_id == 'median' and view == 'done'").mean_s for numbers in (shown, without)]
     np.testing.assert_allclose(*middles)
-    assert axes[0, 0].lines[2].get_linestyle() == "--"
-    assert "Ray Serve\nn = 2, 1 invalid" in _texts(axes)
-    assert "invalid runs, not in the median" in _texts(axes)
-    assert "1 of 3 runs of Ray Serve were invalid" in _texts(axes)
+    assert figure.axes[0].lines[2].get_linestyle() == "--"
+    assert "Ray Serve\nn = 2, 1 invalid" in _texts(figure)
+    assert "invalid runs, not in the median" in _texts(figure)
+    assert "1 of 3 runs of Ray Serve were invalid" in _texts(figure)
 
 
 def test_the_recovery_is_marked_on_the_curve_that_it_is_about(own: list[Run]) -> None:
-    panel = trajectory(own, LEVEL_S)[0, 0]
+    panel = trajectory(own, LEVEL_S).axes[0]
     (mark,) = [line for line in panel.lines if line.get_marker() == "v"]
     curve = plotted(panel).query("run_id == 'median' and view == 'intended'")
     ((at, height),) = mark.get_xydata()
     assert height == pytest.approx(np.interp(at, curve.t_s, curve.mean_s))
 
 
-def test_response_parts_show_each_run_and_mark_censored_ones(rows: pd.DataFrame) -> None:
+def test_response_parts_show_each_run_and_mark_censored_ones(experiment: list[Run], rows: pd.DataFrame) -> None:
     cut = rows.copy()
     cut.loc[0, ["t_slo_s", "t_slo_censored"]] = [35.0, True]
-    axes = response_parts(cut)
+    axes = response(experiment, LEVEL_S, rows=cut)
     numbers = plotted(axes)
     detection = numbers[(numbers.milestone == "detection_s") & (numbers.environment == "rayserve")]
     np.testing.assert_allclose(detection.value_s, rows[rows.environment == "rayserve"].detection_s)
     assert numbers[numbers.censored].value_s.tolist() == [35.0]
     assert "censored at H" in _texts(axes)
-    assert "censored at H" not in _texts(response_parts(rows))
+    assert "censored at H" not in _texts(response(experiment, LEVEL_S, rows=rows))
     assert "machine" not in _texts(axes)
 
 
-def test_kaplan_meier_shows_the_restricted_mean(rows: pd.DataFrame) -> None:
-    axes = kaplan_meier(rows)
-    numbers = plotted(axes)
-    mine = rows[rows.environment == "rayserve"]
-    expected = restricted_mean(mine.t_slo_s, mine.t_slo_censored, 35.0)
-    assert numbers[numbers.environment == "rayserve"].restricted_mean_s.iloc[0] == pytest.approx(expected)
-    assert f"restricted mean {expected:.1f} s" in _texts(axes)
-    assert f"Ray Serve within {mine.t_slo_s.max():.0f} s" in _texts(axes)
-
-
 def test_resources_add_up_by_role(own: list[Run], rows: pd.DataFrame) -> None:
-    cost, cores = resources(own, rows)
+    cost, cores = resources(own, LEVEL_S, rows=rows).axes
     numbers = plotted(cost)
     ray = numbers.query("environment == 'rayserve' and run_id == 'mean' and span == ''")
     expected = 1000 * rows[rows.environment == "rayserve"].cpu_per_answer_s.mean()
@@ -292,7 +263,7 @@ def test_resources_add_up_by_role(own: list[Run], rows: pd.DataFrame) -> None:
 def test_steady_state_stands_beside_start_ups_where_it_is_known(own: list[Run], rows: pd.DataFrame) -> None:
     columns = ["cpu_per_answer_s", *(f"cpu_per_answer_{role}_s" for role in SERVING)]
     more = rows.assign(**{f"{column[:-1]}steady_s": 0.5 * rows[column] for column in columns})
-    cost, _ = resources(own, more)
+    cost, _ = resources(own, LEVEL_S, rows=more).axes
     sums = plotted(cost).query("run_id == 'mean'").groupby(["environment", "span"]).cpu_ms.sum()
     np.testing.assert_allclose(2 * sums.xs("steady_", level="span"), sums.xs("", level="span"))
     assert [label.get_text() for label in cost.get_yticklabels()][-2:] == [
@@ -301,39 +272,26 @@ def test_steady_state_stands_beside_start_ups_where_it_is_known(own: list[Run], 
     ]
 
 
-def test_the_bar_is_sigma_over_all_windows_and_its_parts_sum_to_it(rows: pd.DataFrame) -> None:
-    axes = sigma_parts(rows.assign(windows_split_share=0.75))
-    numbers = plotted(axes)
+def test_the_bar_is_sigma_over_all_windows_and_its_parts_sum_to_it(experiment: list[Run], rows: pd.DataFrame) -> None:
+    figure = sigma(experiment, LEVEL_S, rows=rows.assign(windows_split_share=0.75))
+    numbers = plotted(figure)
     np.testing.assert_allclose(numbers.groupby("environment")["share"].sum(), 1.0)
     for name, mine in rows.groupby("environment"):
         sigma_s = float(np.sqrt(mine["sigma_total_s2"].mean()))
         drawn = numbers[(numbers["environment"] == name) & numbers["part"].notna()]
         np.testing.assert_allclose(drawn["sigma_s"], sigma_s)
-        assert f"{1000 * sigma_s:.0f} ms" in _texts(axes)
-        assert any(bar.get_width() == pytest.approx(1000 * sigma_s) for bar in axes.patches)
-    assert "75 % of windows split; 50 % of quota periods throttled" in _texts(axes)
+        assert f"{1000 * sigma_s:.0f} ms" in _texts(figure)
+        assert any(bar.get_width() == pytest.approx(1000 * sigma_s) for bar in figure.axes[0].patches)
+    assert "75 % of windows split; 50 % of quota periods throttled" in _texts(figure)
 
 
-def test_a_bar_that_could_not_be_split_has_its_length_all_the_same(rows: pd.DataFrame) -> None:
+def test_a_bar_that_could_not_be_split_has_its_length_all_the_same(experiment: list[Run], rows: pd.DataFrame) -> None:
     parts = ["sigma_within_replicas_s2", "sigma_between_replicas_s2", "sigma_photos_s2", "sigma_trend_s2"]
-    axes = sigma_parts(rows.assign(windows_split_share=0.0, **dict.fromkeys(parts, np.nan)))
+    unsplit = rows.assign(windows_split_share=0.0, **dict.fromkeys(parts, np.nan))
+    axes = sigma(experiment, LEVEL_S, rows=unsplit)
     assert plotted(axes)["share"].isna().all()
     assert (plotted(axes)["sigma_s"] > 0).all()
     assert "not split" in _texts(axes)
-
-
-def test_window_sensitivity_shows_every_window(rows: pd.DataFrame) -> None:
-    axes = window_sensitivity(rows, [("torchserve", "rayserve")])
-    numbers = plotted(_figure(axes))
-    assert len(numbers) == 14
-    np.testing.assert_allclose(axes[0].lines[1].get_ydata().astype(float), plotted(axes[0]).ratio)
-    assert (numbers.low < numbers.ratio).all()
-    assert (numbers.ratio < numbers.high).all()
-    assert "The ranking is the same for every window W" in _texts(axes)
-    bad = rows.assign(valid=rows.environment != "rayserve")
-    axes = window_sensitivity(bad, [("torchserve", "rayserve")])
-    assert "TorchServe + controller / Ray Serve: not comparable" in _texts(axes)
-    assert all(len(panel.lines) == 1 for panel in axes), "only the line at 1"
 
 
 def test_claims_have_one_verdict_each_and_what_it_rests_on() -> None:
@@ -352,7 +310,7 @@ def test_claims_have_one_verdict_each_and_what_it_rests_on() -> None:
     judged = {"rows": rows, "verdicts": verdicts, "early_verdicts": {**verdicts, "F3": "undecided"}}
     judged["exact_verdicts"] = {**verdicts, "F1": "implied"}
     axes = claim_ratios(judged, {"F4": "measured live: 1.9"})
-    text = _texts(axes)
+    text = _texts(axes.figure)
     assert "Simulated: F1 undecided, F3 contradicted, F4 contradicted" in text
     assert "1 of 2 implied, 1 of 2 undecided; if the twin had no error: implied" in text
     assert "1 of 1 contradicted; after 120 s: undecided" in text
@@ -363,7 +321,7 @@ def test_claims_have_one_verdict_each_and_what_it_rests_on() -> None:
 
 
 def test_marks_of_the_mode_lie_behind_the_data(tmp_path: Path) -> None:
-    panel = trajectory([make_run(tmp_path / "r", mode="simulated")], LEVEL_S)[0, 0]
+    panel = trajectory([make_run(tmp_path / "r", **SIMULATED)], LEVEL_S).axes[0]
     (mark,) = [text for text in panel.texts if text.get_gid() == "mode"]
     assert mark.get_zorder() < min(artist.get_zorder() for artist in [*panel.lines, *panel.collections])
 
@@ -377,17 +335,16 @@ def test_timeline_shows_failures(tmp_path: Path) -> None:
 
 def test_a_run_with_next_to_nothing_in_it_is_drawn(tmp_path: Path) -> None:
     run = write_run(tmp_path / "r", requests_frame([50.0], 0.1), info())
-    for axes in (timeline(run, 0.5), trajectory([run], 0.5)):
-        _figure(axes).savefig(io.BytesIO(), format="png")
+    for figure in (timeline(run, 0.5), trajectory([run], 0.5)):
+        figure.savefig(io.BytesIO(), format="png")
 
 
 DRAWN: list[Callable[[list[Run], pd.DataFrame], Any]] = [
     lambda runs, rows: trajectory(runs, LEVEL_S),
     lambda runs, rows: timeline(runs[0], LEVEL_S),
-    lambda runs, rows: response_parts(rows),
-    lambda runs, rows: kaplan_meier(rows),
-    lambda runs, rows: resources(runs, rows),
-    lambda runs, rows: sigma_parts(rows),
+    lambda runs, rows: response(runs, LEVEL_S, rows=rows),
+    lambda runs, rows: resources(runs, LEVEL_S, rows=rows),
+    lambda runs, rows: sigma(runs, LEVEL_S, rows=rows),
 ]
 
 
@@ -395,7 +352,7 @@ DRAWN: list[Callable[[list[Run], pd.DataFrame], Any]] = [
 def test_simulated_runs_are_marked_and_live_ones_are_not(
     tmp_path: Path, own: list[Run], rows: pd.DataFrame, draw: Any
 ) -> None:
-    run = make_run(tmp_path / "r", shape=SHAPES["rayserve"], environment="rayserve", mode="simulated")
+    run = make_run(tmp_path / "r", shape=SHAPES["rayserve"], environment="rayserve", **SIMULATED)
     assert "SIMULATED" in _texts(draw([run], summarise([run], LEVEL_S)))
     assert "SIMULATED" not in _texts(draw(own[:2], rows))
 

@@ -10,11 +10,9 @@ import pytest
 from mlscale.analysis.coldstart import PHASES
 from mlscale.analysis.sharing import new_replica_share
 from mlscale.environments.kubernetes.facts import hpa_defaults
+from mlscale.figures import cold_starts, inference_by_period, sharing
 from mlscale.plots import coldstart
 from mlscale.plots.captions import caption
-from mlscale.plots.coldstart import cold_start
-from mlscale.plots.periods import inference_by_period
-from mlscale.plots.sharing import sharing
 from mlscale.plots.style import display_name, plotted
 from mlscale.runs import Run
 from synthetic_runs import info, make_run
@@ -41,21 +39,23 @@ def test_phases_of_plot_and_analysis_are_the_same() -> None:
     assert tuple(coldstart.PHASES) == PHASES
 
 
-def test_bars_of_a_cold_start() -> None:
+def test_bars_of_a_cold_start(runs: dict[str, Run], monkeypatch: pytest.MonkeyPatch) -> None:
     seconds = {name: [1.0, float("nan")] for name in PHASES}
     named = {"subject": ["app-x7", "app-b2"], "run_id": "r", "readiness_period_s": 1.0, "created_s": [9.0, 0.0]}
     starts = pd.DataFrame({**named, **seconds, "total_s": 8.0})
-    axes = cold_start(starts)
+    monkeypatch.setattr(coldstart, "cold_starts_of", lambda _: starts)
+    (axes,) = cold_starts([runs["core"]]).axes
     numbers = plotted(axes)
     assert numbers.groupby("subject")["seconds"].sum().to_dict() == {"app-x7": 8.0, "app-b2": 0.0}
     words = [label.get_text() for label in axes.get_yticklabels()]
     assert words == ["probe every 1 s, pod 1", "probe every 1 s, pod 2"], "by creation, not by a generated name"
     assert axes.patches[1].get_width() == 1.0, "app-x7 was created last"
-    assert plotted(cold_start(starts.iloc[:0])).empty
+    monkeypatch.setattr(coldstart, "cold_starts_of", lambda _: starts.iloc[:0])
+    assert plotted(cold_starts([runs["core"]])).empty
 
 
 def test_shares_by_connections(runs: dict[str, Run]) -> None:
-    axes = sharing([runs["core"], runs["kept"]])
+    (axes,) = sharing([runs["core"], runs["kept"]]).axes
     numbers = plotted(axes)
     assert set(numbers["connections"]) == {"fresh", "kept"}
     mine = numbers[numbers["connections"] == "fresh"]["share"]
@@ -64,12 +64,12 @@ def test_shares_by_connections(runs: dict[str, Run]) -> None:
 
 
 def test_several_runs_show_their_spread(runs: dict[str, Run]) -> None:
-    axes = sharing([runs["core"], runs["again"], runs["kept"]])
+    (axes,) = sharing([runs["core"], runs["again"], runs["kept"]]).axes
     assert "fresh connections (n = 2)" in [text.get_text() for text in axes.get_legend().get_texts()]
     both = plotted(axes)[lambda rows: rows["connections"] == "fresh"].groupby("t_s")["share"]
     drawn = axes.collections[0].get_paths()[0].get_extents()
     assert (drawn.y0, drawn.y1) == pytest.approx((100 * both.min().min(), 100 * both.max().max()), abs=0.1)
-    periods = inference_by_period([runs["core"], runs["again"], runs["short"]])
+    (periods,) = inference_by_period([runs["core"], runs["again"], runs["short"]]).axes
     assert plotted(periods)["period_ms"].tolist() == [100.0, 100.0, 10.0]
     label = periods.get_legend().get_texts()[0].get_text()
     assert f"± {1000 * plotted(periods)['sd_s'].iloc[:2].mean():.0f} ms (2 runs" in label

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from mlscale.figures import variants
 from mlscale.plots.style import plotted
-from mlscale.plots.variants import variant_trajectories
 from mlscale.runs import Run
 from mlscale_twin.likeness import MARGINS
 from mlscale_twin.plots.swings import swing_bars
@@ -17,6 +17,7 @@ from mlscale_twin.plots.twin import control_rejections, twin_trajectories, verdi
 from synthetic_runs import Shape, make_run
 
 LEVEL_S = 0.3
+PROFILE = {"profile": {"what": "of a test", "validated": "not validated"}}
 
 
 def _verdicts() -> pd.DataFrame:
@@ -49,7 +50,9 @@ def test_a_verdict_however_bad_lies_inside_the_axes() -> None:
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
     folder = tmp_path_factory.mktemp("twin")
     shapes = {"fast": Shape(start_s=2.0), "slow": Shape(start_s=20.0), "never": Shape(replicas=1)}
-    return {name: make_run(folder / name, shape=shape, mode="simulated") for name, shape in shapes.items()}
+    return {
+        name: make_run(folder / name, shape=shape, mode="simulated", facts=PROFILE) for name, shape in shapes.items()
+    }
 
 
 def test_trajectories_of_all_setups_lie_inside_the_axes(runs: dict[str, Run], tmp_path: Path) -> None:
@@ -72,7 +75,7 @@ def test_wrong_twins_that_go_unnoticed_are_framed() -> None:
 
 def test_variants_say_when_they_were_back_or_that_they_never_were(runs: dict[str, Run]) -> None:
     groups = {"fast": [runs["fast"], runs["slow"]], "never": [runs["never"]]}
-    axes = variant_trajectories(groups, {"fast": "#000000", "never": "#882255"}, LEVEL_S)
+    (axes,) = variants(groups, ["#000000", "#882255"], LEVEL_S).axes
     words = [text.get_text() for text in axes.get_legend().get_texts()]
     assert words[0].startswith("fast (n = 2)")
     assert "at least" not in words[0]

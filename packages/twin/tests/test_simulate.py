@@ -11,8 +11,8 @@ from in_process import mlscale
 from mlscale import environments, simulate
 from mlscale.analysis.inference import compare
 from mlscale.analysis.summary import run_summary, summarise
+from mlscale.figures import trajectory
 from mlscale.measurement.default_load import default_load
-from mlscale.plots.trajectories import trajectory
 from mlscale.runs import MlscaleError, OpenLoop, load_run
 from mlscale.runs.schedule import ClosedLoop, ClosedStage, Staircase, Step
 from mlscale_twin import SimulateOptions, cli
@@ -58,8 +58,8 @@ def test_simulated_runs_are_labelled_and_refused_where_only_live_runs_count(tmp_
         for name in ("k3s", "torchserve")
         for seed in range(2)
     ]
-    axes = trajectory(runs, 0.55)
-    assert all("SIMULATED" in {text.get_text() for text in each.texts} for each in axes[0])
+    panels = trajectory(runs, 0.55).axes[:2]
+    assert all("SIMULATED" in {text.get_text() for text in each.texts} for each in panels)
     with pytest.raises(MlscaleError, match="simulated"):
         compare(summarise(runs, 0.55))
 

@@ -49,11 +49,9 @@ def draw_compared(
     """
     good_rows = rows[rows["run_id"].isin([run.info.run_id for run in good])]
     estimation = figures.estimation(runs, level_s, rows=rows, table=effects)
-    survival = figures.survival(good, level_s, rows=good_rows)
     return [
         _saved("trajectory", figures.trajectory(runs, level_s), lambda: _trajectory(runs, level_s), folder),
         _saved("effects", estimation, lambda: _effects(effects, rows), folder),
-        _saved("survival", survival, lambda: _narrow(survival, 2.9), folder),
         _saved("cost", figures.resources(good, level_s, rows=good_rows), lambda: _cost(good_rows), folder),
     ]
 

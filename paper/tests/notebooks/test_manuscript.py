@@ -97,7 +97,7 @@ def test_the_document_is_whole(built: Path) -> None:
 
 
 def test_figures_for_print_are_a_column_wide_with_embedded_fonts(built: Path) -> None:
-    for name in ("trajectory", "effects", "survival", "cost", "boots", "claims"):
+    for name in ("trajectory", "effects", "cost", "boots", "claims"):
         pdf = (built / f"{name}.pdf").read_bytes()
         width_in = float(re.search(rb"/MediaBox \[ ?0 0 ([\d.]+)", pdf)[1]) / 72  # type: ignore[index]
         assert width_in < (7.4 if name == "claims" else 3.6), name

@@ -103,7 +103,7 @@ def test_one_block_without_a_valid_run_of_one_framework(runs: list[Run], tmp_pat
     execute(places.notebooks() / "07_compare.ipynb", tmp_path / "executed.ipynb", parameters, timeout_s=300)
     entries = read_manifest(figures)
     assert {entry["seed"] for entry in entries.values()} == {3}
-    for name in ("trajectory", "estimation", "response", "survival", "sigma", "resources", "window"):
+    for name in ("trajectory", "estimation", "response", "sigma", "resources"):
         assert any("rayserve" in run_id for run_id in entries[f"compare_{name}"]["runs"]), name
     assert "1 invalid (shown)" in entries["compare_trajectory"]["note"]
     words = entries["compare_estimation"]["numbers"]["axes0"]["texts"]

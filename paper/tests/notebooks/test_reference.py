@@ -92,13 +92,13 @@ def test_what_is_simulated_or_rehearsed_says_so() -> None:
     entries = read_manifest(places.figures())
     ecs, eks = ({name for name in entries if name.startswith(f"{kind}_")} for kind in ("ecs", "eks"))
     assert ecs == {"ecs_trajectory", "ecs_periods", "ecs_launch", "ecs_numbers"}
-    assert eks == {"eks_timeline", "eks_parts", "eks_boot", "eks_twin", "eks_resources"}
+    assert eks == {"eks_timeline", "eks_parts", "eks_boot", "eks_resources"}
     for name in ecs:
         assert "SIMULATED, not measured" in entries[name]["note"]
         assert entries[name]["modes"] == ["simulated"]
     for name in eks:
         assert entries[name]["note"].startswith("Rehearsal")
-        assert ("SIMULATED" in entries[name]["note"]) == (name == "eks_twin")
+        assert "SIMULATED" not in entries[name]["note"]
 
 
 def check(folder: Path, notebooks: Collection[str]) -> None:
