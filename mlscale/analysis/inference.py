@@ -24,7 +24,6 @@ import numpy as np
 import pandas as pd
 
 from mlscale.analysis import design
-from mlscale.analysis.folded import Folded
 from mlscale.analysis.paired import (
     ALPHA,
     detectable_difference,
@@ -67,8 +66,6 @@ P3: Final = Endpoint(
     "P3", "T_slo + W", "t_slo_confirmed_s", "sooner back", "later back", "t_slo_s", censored="t_slo_censored"
 )
 PRIMARY: Final = (P1, P2, P3)
-# Shown by a notebook; the rest after a click.
-_SHOWN: Final = ("pair", "label", "n_blocks", "ratio", "low", "high", "p_holm", "aa_low", "aa_high", "verdict", "notes")
 _OVER_LEVEL: Final = ("over_level_difference_s", "over_level_low_s", "over_level_high_s")
 
 
@@ -125,8 +122,7 @@ def compare(
         return table
     _withhold_p(table, rows, len(names), p_values)
     table["p_holm"] = holm(table["p"].to_numpy(dtype=float))
-    judged = add_verdicts(table, selected, invalid, {endpoint.name: endpoint for endpoint in endpoints})
-    return Folded.of(judged, _SHOWN)
+    return add_verdicts(table, selected, invalid, {endpoint.name: endpoint for endpoint in endpoints})
 
 
 def _effect(selected: pd.DataFrame, a: str, b: str, endpoint: Endpoint, family: int) -> dict[str, Any]:

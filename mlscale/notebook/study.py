@@ -1,33 +1,34 @@
-"""The tables and figures of a notebook about one environment, one method each."""
+"""The runs of a notebook about one environment, and its figures, one method each."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
-from typing import TYPE_CHECKING, Any
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from mlscale import figures
 from mlscale.analysis.boot_time_response import variant_of
 from mlscale.analysis.summary import summarise
 from mlscale.defaults import defaults
 from mlscale.environments.base import EnvironmentUnavailable
+from mlscale.measurement.measure import MeasureOptions, measure
 from mlscale.notebook import tables
 from mlscale.notebook.figures import Figures, remark
-from mlscale.notebook.parameters import KubernetesParameters, MeasureParameters, check_parameters
-from mlscale.runs import Run, load_runs
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from mlscale.analysis.folded import Folded
+from mlscale.notebook.parameters import KubernetesParameters, MeasureParameters, NotebookParameters, check_parameters
+from mlscale.progress import Shown
+from mlscale.runs import MlscaleError, Run, load_runs
 
 
 class Study:
     """Runs of one environment: those that a notebook's parameters name; if none, one that is measured now; if the
     environment can't run here and nothing but the defaults was asked for, the published ones.
 
-    Tables are returned, for the last line of a cell; figures are shown with their caption, and written if the parameter
-    ``figures`` names a folder.
+    ``runs`` are all of them, ``good`` the valid ones, ``rows`` `mlscale.summarise` of these by ``level_s``. Figures are
+    shown with their caption, and written if the parameter ``figures`` names a folder.
 
     Args:
         notebook: its name, such as "02_torchserve".
@@ -35,7 +36,7 @@ class Study:
         model: the type of its parameters.
 
     Raises:
-        MlscaleError: as `mlscale.notebook.tables.runs_of`.
+        MlscaleError: as `runs_of`.
     """
 
     def __init__(
@@ -48,10 +49,10 @@ class Study:
         self.environment = environment
         self.parameters = check_parameters(model, namespace)
         try:
-            self.runs = tables.runs_of(environment, self.parameters)
+            self.runs = runs_of(environment, self.parameters)
             self.level_s = tables.level_of(self.parameters)
         except EnvironmentUnavailable as error:
-            self.runs = tables.published_instead(environment, self.parameters, error)
+            self.runs = _published_instead(environment, self.parameters, error)
             self.level_s = tables.level_to_compare(self.parameters)
         self.good = tables.valid(self.runs)
         self.rows = summarise(self.good, self.level_s)
@@ -61,25 +62,16 @@ class Study:
         """Show a figure drawn by the caller; its files are called ENVIRONMENT_NAME."""
         self._figures.show(f"{self.environment}_{name}", figure, runs)
 
-    def runs_table(self) -> Folded:
-        """A row per run: whether it is valid, and if not, why."""
-        return tables.shown_runs(self.runs)
-
-    def settings(self) -> pd.DataFrame:
-        """Every setting of the autoscaler."""
-        return tables.shown_settings(self.runs)
-
-    def cluster(self) -> pd.DataFrame:
-        """The Kubernetes cluster and its settings that affect scaling."""
-        return tables.shown_cluster(self.runs)
-
     def trajectory(self) -> None:
         """Response and replicas around the step, all runs."""
         self.show("trajectory", figures.trajectory(self.runs, self.level_s), self.runs)
 
     def typical(self) -> tuple[Run, str]:
-        """The median run by mean response, and a phrase for the caption that says so."""
-        return tables.median_run(self.good, self.rows)
+        """The median run by mean response (of an even number, the lower of the two), and a phrase for the caption that
+        says so."""
+        order = np.argsort(self.rows["mean_response_s"].to_numpy(dtype=float), kind="stable")
+        phrase = f"the median of {len(self.good)} by mean response" if len(self.good) > 1 else ""
+        return self.good[order[(len(self.good) - 1) // 2]], phrase
 
     def variants(self) -> list[Run]:
         """Valid runs that change one thing each: named by the parameters, or measured now if these ask for it."""
@@ -132,14 +124,6 @@ class Study:
         """CPU time per answer, and cores in use."""
         self.show("resources", figures.resources(self.good, self.level_s, rows=self.rows), self.good)
 
-    def waits(self) -> pd.DataFrame:
-        """How long each phase around the load took, and what the framework costs at idle."""
-        return tables.shown_waits(self.runs)
-
-    def results(self) -> Folded:
-        """The main results of each run."""
-        return tables.shown_results(self.rows)
-
     def _beside(self, name: str, draw: Callable[[Sequence[Run]], Any], others: Sequence[Run], what: str) -> None:
         """Show the valid runs beside ``others``; a remark where there are none."""
         if not others:
@@ -152,3 +136,62 @@ class Study:
 def _setting(run: Run, name: str) -> Any:
     """A scaling setting that all components of an application share."""
     return next(iter(run.info.scaling.values()))[name]
+
+
+def new_folder(name: str) -> Path:
+    """An unused folder for a run that a notebook measures."""
+    return defaults().root() / "runs" / "by-hand" / f"{name}-{datetime.now():%Y%m%dT%H%M%S}"
+
+
+def runs_of(environment: str, p: MeasureParameters) -> list[Run]:
+    """The runs that the parameters name; if none, one that is measured now.
+
+    Raises:
+        MlscaleError: as `measure` and `load_runs`, or a run of another environment is named.
+    """
+    if p.run_dirs:
+        runs = load_runs(p.run_dirs)
+        others = sorted({run.info.environment for run in runs} - {environment})
+        if others:
+            raise MlscaleError(f"includes runs of {', '.join(others)}", "run_dirs", f"name only runs of {environment}")
+        return runs
+    default = defaults()
+    with Shown() as progress:
+        run = measure(
+            environment,
+            default.application(partitioned=p.partitioned),
+            p.schedule,
+            bodies=p.photos or default.bodies(),
+            out=p.out or new_folder(environment),
+            scaling=p.scaling,
+            arm=p.arm,
+            options=MeasureOptions(
+                mode=p.mode,
+                connections=p.connections,
+                seed=p.seed,
+                idle_s=p.idle_s,
+                quiet_at_most_s=p.quiet_at_most_s,
+                labels=p.labels,
+                progress=progress,
+            ),
+        )
+    return [run]
+
+
+def _published_instead(environment: str, p: MeasureParameters, error: EnvironmentUnavailable) -> list[Run]:
+    """The published runs of an environment that can't run here, with a remark that says so.
+
+    Raises:
+        EnvironmentUnavailable: ``error``, if none are published or the parameters ask for anything but the defaults.
+    """
+    published = defaults().published()
+    drawing = set(NotebookParameters.model_fields)
+    if published is None or p.model_dump(exclude=drawing) != type(p)().model_dump(exclude=drawing):
+        raise error
+    for cell in ("core", "rehearsal"):
+        folder = published[0] / cell
+        runs = [run for run in load_runs(folder) if run.info.environment == environment] if folder.is_dir() else []
+        if runs:
+            remark(f"{error}. Nothing is measured here: these are the published runs, measured elsewhere.")
+            return runs
+    raise error

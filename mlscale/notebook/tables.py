@@ -1,78 +1,17 @@
-"""The notebooks' own functions: choose or measure runs, and tabulate them."""
+"""The notebooks' tables, and the runs that they compare."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
-from pathlib import Path
 from typing import Any, Final, Literal
 
-import numpy as np
 import pandas as pd
 
-from mlscale.analysis.folded import Folded
 from mlscale.defaults import defaults
-from mlscale.environments.base import EnvironmentUnavailable
-from mlscale.measurement.measure import MeasureOptions, measure
 from mlscale.notebook.figures import remark
-from mlscale.notebook.parameters import MeasureParameters, NotebookParameters, checked
+from mlscale.notebook.parameters import NotebookParameters, checked
 from mlscale.plots.captions import hpa_in_effect
-from mlscale.progress import Shown
 from mlscale.runs import MlscaleError, Run, load_runs
-
-
-def runs_of(environment: str, p: MeasureParameters) -> list[Run]:
-    """The runs that the parameters name; if none, one that is measured now.
-
-    Raises:
-        MlscaleError: as `measure` and `load_runs`, or a run of another environment is named.
-    """
-    if p.run_dirs:
-        runs = load_runs(p.run_dirs)
-        others = sorted({run.info.environment for run in runs} - {environment})
-        if others:
-            raise MlscaleError(f"includes runs of {', '.join(others)}", "run_dirs", f"name only runs of {environment}")
-        return runs
-    default = defaults()
-    with Shown() as progress:
-        run = measure(
-            environment,
-            default.application(partitioned=p.partitioned),
-            p.schedule,
-            bodies=p.photos or default.bodies(),
-            out=p.out or new_folder(environment),
-            scaling=p.scaling,
-            arm=p.arm,
-            options=MeasureOptions(
-                mode=p.mode,
-                connections=p.connections,
-                seed=p.seed,
-                idle_s=p.idle_s,
-                quiet_at_most_s=p.quiet_at_most_s,
-                labels=p.labels,
-                progress=progress,
-            ),
-        )
-    return [run]
-
-
-def published_instead(environment: str, p: MeasureParameters, error: EnvironmentUnavailable) -> list[Run]:
-    """The published runs of an environment that can't run here, with a remark that says so.
-
-    Raises:
-        EnvironmentUnavailable: ``error``, if none are published or the parameters ask for anything but the defaults.
-    """
-    published = defaults().published()
-    drawing = set(NotebookParameters.model_fields)
-    if published is None or p.model_dump(exclude=drawing) != type(p)().model_dump(exclude=drawing):
-        raise error
-    for cell in ("core", "rehearsal"):
-        folder = published[0] / cell
-        runs = [run for run in load_runs(folder) if run.info.environment == environment] if folder.is_dir() else []
-        if runs:
-            remark(f"{error}. Nothing is measured here: these are the published runs, measured elsewhere.")
-            return runs
-    raise error
 
 
 def runs_to_compare(p: NotebookParameters) -> list[Run]:
@@ -102,22 +41,6 @@ def valid(runs: Sequence[Run]) -> list[Run]:
     return [run for run in runs if run.info.valid or run.info.environment in without]
 
 
-def median_run(runs: Sequence[Run], rows: pd.DataFrame) -> tuple[Run, str]:
-    """The median run by P1 (of an even number, the lower of the two), and a phrase for the caption that says so.
-
-    Args:
-        rows: of `summarise`, one for each run, in the same order.
-    """
-    order = np.argsort(rows["mean_response_s"].to_numpy(dtype=float), kind="stable")
-    phrase = f"the median of {len(runs)} by mean response" if len(runs) > 1 else ""
-    return runs[order[(len(runs) - 1) // 2]], phrase
-
-
-def new_folder(environment: str) -> Path:
-    """An unused folder for a run that a notebook measures."""
-    return defaults().root() / "runs" / "by-hand" / f"{environment}-{datetime.now():%Y%m%dT%H%M%S}"
-
-
 def level_of(p: NotebookParameters) -> float:
     """L, s: the parameter; if none, the protocol's."""
     return p.level_s if p.level_s is not None else defaults().level_s
@@ -132,8 +55,9 @@ def level_to_compare(p: NotebookParameters) -> float:
     return published[1] if published else level_of(p)
 
 
-def shown_runs(runs: Sequence[Run], **more: Sequence[Any]) -> Folded:
-    """One row per run: its place in the experiment, whether it is valid, and if not, why. ``more``: further columns."""
+def shown_runs(runs: Sequence[Run], **more: Sequence[Any]) -> pd.DataFrame:
+    """One row per run: its place in the experiment, whether it is valid, and if not, why. ``more``: further columns.
+    Columns without a value are left out."""
     rows = [
         {
             "environment": run.info.environment,
@@ -152,13 +76,12 @@ def shown_runs(runs: Sequence[Run], **more: Sequence[Any]) -> Folded:
         }
         for run in runs
     ]
-    shown = ("environment", *more, "cell", "block", "requests", "right", "valid", "why not")
-    return Folded.of(pd.DataFrame(rows).assign(**more), shown)
+    return pd.DataFrame(rows).assign(**more).dropna(axis="columns", how="all")
 
 
-def shown_results(rows: pd.DataFrame) -> Folded:
-    """The main columns of `mlscale.analysis.summary.summarise`."""
-    return Folded.of(rows[list(_RESULTS)], _RESULTS_SHOWN)
+def shown_results(rows: pd.DataFrame) -> pd.DataFrame:
+    """The main columns of `mlscale.summarise`, without those that have no value."""
+    return rows[list(_RESULTS)].dropna(axis="columns", how="all")
 
 
 def shown_settings(runs: Sequence[Run]) -> pd.DataFrame:
@@ -224,16 +147,6 @@ def shown_waits(runs: Sequence[Run]) -> pd.DataFrame:
     return pd.DataFrame(rows).groupby("environment").mean().T
 
 
-_RESULTS_SHOWN: Final = (
-    "block",
-    "mean_response_s",
-    "sd_response_s",
-    "t_slo_s",
-    "over_level_s",
-    "p95_response_s",
-    "failure_share",
-    "cpu_per_answer_s",
-)
 _RESULTS: Final = (
     "block",
     "aa_label",

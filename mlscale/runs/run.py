@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import sys
 from collections.abc import Iterable, Mapping
@@ -18,7 +19,7 @@ from pydantic import ValidationError
 from mlscale.errors import MlscaleError, first_invalid
 from mlscale.runs.info import SCHEMA_VERSION, RunInfo
 from mlscale.runs.observations import Event
-from mlscale.runs.rendering import run_html
+from mlscale.runs.rendering import facts_table
 from mlscale.runs.store import INFO_FILE, read_stream
 from mlscale.runs.tables import SCHEMAS, TableName
 
@@ -70,7 +71,26 @@ class Run:
         return self._table("resources")
 
     def _repr_html_(self) -> str:
-        return run_html(self)
+        """What the run is, how its requests ended, what it may be used for, and its settings."""
+        info, requests = self.info, self.requests
+        right = requests["status"] == "ok"
+        response_s = (requests["done_s"] - requests["intended_s"])[right]
+        reasons = "; ".join(info.validity.reasons) if info.validity else ""
+        facts = {
+            "run": f"{info.environment}, {'SIMULATED, not measured' if info.mode == 'simulated' else info.mode}",
+            "arm": None if info.arm == "none" else info.arm,
+            "place": info.cell and f"{info.cell}, block {info.block}",
+            "load": f"{info.schedule.loop} loop, {info.schedule.duration_s:g} s",
+            "requests": f"{len(requests)}, {right.mean():.1%} answered right" if len(requests) else "none",
+            "response": f"mean {response_s.mean():.3g} s, 95 % within {response_s.quantile(0.95):.3g} s (right answers)"
+            if right.any()
+            else None,
+            "valid": "yes" if info.valid else f"no, no claim may rest on it: {reasons}",
+            "folder": None if str(self.path) == info.run_id else self.path,
+        }
+        settings = "".join(f"<b>{html.escape(name)}</b>{facts_table(values)}" for name, values in info.scaling.items())
+        more = f"<details><summary>settings</summary>{settings}</details>" if settings else ""
+        return facts_table(facts) + more
 
     def _table(self, name: TableName) -> pd.DataFrame:
         sealed = self.path / f"{name}.parquet"

@@ -62,7 +62,7 @@ class PaperDefaults(Defaults):
         return places.reference(), published_protocol().level_s
 
     def measure_variants(self, environment: str, p: KubernetesParameters) -> Sequence[Run]:
-        from mlscale.notebook.tables import new_folder, runs_of
+        from mlscale.notebook.study import new_folder, runs_of
         from mlscale_paper.variants import SHOWN
         from onenode.keeper import ClusterKeeper
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -16,6 +14,7 @@ from mlscale.analysis.inference import P1, P2, Endpoint, compare
 from mlscale.analysis.summary import summarise
 from mlscale.measurement.measure import MeasureOptions, measure
 from mlscale.notebook.parameters import PartitionParameters
+from mlscale.notebook.study import new_folder
 from mlscale.progress import Shown
 from mlscale.runs import ClosedLoop, ClosedStage, Run, load_runs
 from mlscale_paper import places
@@ -48,7 +47,7 @@ def runs_of_splits(p: PartitionParameters) -> list[Run]:
     if p.run_dirs or (p.out is None and published.is_dir()):
         return load_runs(p.run_dirs or published)
     protocol = current_protocol()
-    folder = p.out or places.checkout() / "runs" / "by-hand" / f"partition-{datetime.now():%Y%m%dT%H%M%S}"
+    folder = p.out or new_folder("partition")
     runs = []
     with Shown() as progress:
         for number, (turn, environment, name, settings) in enumerate(_planned(p)):
@@ -58,7 +57,7 @@ def runs_of_splits(p: PartitionParameters) -> list[Run]:
                 code_reader(partitioned=name != "whole"),
                 p.schedule or default_schedule(),
                 bodies=p.photos or photos_folder(protocol, places.protocol_file()),
-                out=Path(folder) / f"{number:02d}-{environment}-{name.replace(', ', '-')}",
+                out=folder / f"{number:02d}-{environment}-{name.replace(', ', '-')}",
                 scaling={**p.scaling, **settings},
                 arm=p.arm,
                 options=MeasureOptions(

@@ -60,3 +60,13 @@ def test_each_run_that_changes_one_thing_is_drawn_beside_the_others(
         "No run with kept connections",
         "No run with another quota period",
     ]
+
+
+def test_the_typical_run_is_the_median_one(tmp_path: Path) -> None:
+    runs = [_run(tmp_path / str(number), ("app",), {}, seed=number) for number in range(4)]
+    study = Study("04_k3s", "k3s", {"run_dirs": [run.path for run in runs], "level_s": 0.6}, KubernetesParameters)
+    study.rows = study.rows.assign(mean_response_s=[0.4, 0.1, 0.3, 0.2])
+    run, words = study.typical()
+    assert (run.info.run_id, words) == (runs[3].info.run_id, "the median of 4 by mean response")
+    study.good, study.rows = study.good[:1], study.rows[:1]
+    assert study.typical() == (study.good[0], "")

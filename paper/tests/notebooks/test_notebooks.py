@@ -10,7 +10,6 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from mlscale.notebook import tables
 from mlscale.notebook.manifest import read_manifest
 from mlscale.notebook.parameters import (
     CompareParameters,
@@ -125,7 +124,7 @@ def test_runs_of_another_environment_are_refused(runs: list[Run], tmp_path: Path
 def test_without_a_cluster_published_runs_are_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
     said: list[str] = []
-    monkeypatch.setattr(tables, "remark", said.append)
+    monkeypatch.setattr("mlscale.notebook.study.remark", said.append)
     study = Study("04_k3s", "k3s", {"figures": str(tmp_path / "figures")}, KubernetesParameters)
     study.trajectory()
     assert "these are the published runs, measured elsewhere" in said[0]

@@ -54,7 +54,7 @@ def live_run(out: Path | str | None = None) -> Run:
     Raises:
         MlscaleError: TorchServe can't run here; see ``mlscale doctor``.
     """
-    from mlscale.notebook.tables import new_folder
+    from mlscale.notebook.study import new_folder
 
     default = defaults()
     with Shown() as progress:
