@@ -18,6 +18,8 @@ By = Literal["done", "intended"]
 """Which moment places a request in time: its completion (the paper's view) or its intended start (no survivor's
 bias)."""
 
+Floats = npt.NDArray[np.float64]
+
 DEFAULT_TIMEOUT_S: Final = 30.0
 FAILURES: Final = ("http_4xx", "http_5xx", "timeout", "refused", "reset", "wrong_answer", "unfinished")
 
@@ -51,7 +53,7 @@ def durations(requests: pd.DataFrame, *, timeout_s: float = DEFAULT_TIMEOUT_S) -
 
 def responses(
     requests: pd.DataFrame, timeout_s: float = DEFAULT_TIMEOUT_S
-) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+) -> tuple[npt.NDArray[np.bool_], Floats, Floats]:
     """ok, response_s and ended_s of `durations`, (n,) each, in the table's order, without a copy of the table."""
     ok = (requests["status"] == "ok").to_numpy(dtype=bool)
     intended, done = (requests[name].to_numpy(dtype=float) for name in ("intended_s", "done_s"))

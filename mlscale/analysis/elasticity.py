@@ -13,10 +13,9 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
 from mlscale.analysis.components import replicas_in_all, value_at
-from mlscale.analysis.durations import right_answers
+from mlscale.analysis.durations import Floats, right_answers
 from mlscale.analysis.moving import WINDOW_S
 from mlscale.analysis.provisioning import new_replicas_needed
 from mlscale.analysis.queues import open_response_s
@@ -25,7 +24,6 @@ from mlscale.analysis.steady import caught_up_s
 from mlscale.analysis.summary import span
 from mlscale.runs import ClosedLoop, Run
 
-Floats = npt.NDArray[np.float64]
 _BIN_S: Final = 10.0
 _MOST: Final = 256
 

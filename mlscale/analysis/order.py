@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 from mlscale.analysis import design
+from mlscale.analysis.durations import Floats
 from mlscale.analysis.inference import PRIMARY, Endpoint
 from mlscale.analysis.paired import ALPHA, t_quantile
-from mlscale.analysis.windows import Floats
 
 NAN: Final = float("nan")
 

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from mlscale.analysis.windows import Floats
+from mlscale.analysis.durations import Floats
 
 ALPHA: Final = 0.05
 POWER: Final = 0.80

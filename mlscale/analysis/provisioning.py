@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import pandas as pd
 
-from mlscale.analysis.windows import Floats
+from mlscale.analysis.durations import Floats
 from mlscale.runs import Event, Run
 
 NAN: Final = float("nan")
@@ -30,7 +30,7 @@ _MACHINE_STATES: Final = {
 
 @dataclass(frozen=True)
 class Provisioning:
-    """The parts of `mlscale.analysis.response.UpscalingResponse`; times in s since t0, durations in s."""
+    """In s; ``*_first_s`` and ``*_last_s``: of the first and the last needed new replica; milestones count from t0."""
 
     needed: int
     detection_s: float

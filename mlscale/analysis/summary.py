@@ -217,9 +217,10 @@ def upscaling(run: Run, level_s: float | None, horizon_s: float) -> dict[str, An
         flags = dict.fromkeys(("t_slo_censored", "pre_scaled"), False)
         return {"horizon_s": horizon_s, "window_s": WINDOW_S, **numbers, **flags}
     by_done = recovery(run, level_s, by="done")
-    row = upscaling_response(run, level_s).row()
-    del row["by"], row["level_s"]
-    return row | {"t_slo_by_done_s": by_done.t_slo_s, "t_slo_by_done_censored": by_done.t_slo_censored}
+    return upscaling_response(run, level_s) | {
+        "t_slo_by_done_s": by_done.t_slo_s,
+        "t_slo_by_done_censored": by_done.t_slo_censored,
+    }
 
 
 def _steady(run: Run, frame: pd.DataFrame, response: Mapping[str, Any]) -> dict[str, Any]:

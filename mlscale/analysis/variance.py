@@ -31,8 +31,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from mlscale.analysis.durations import responses
-from mlscale.analysis.windows import Floats, Ints, window_bounds
+from mlscale.analysis.durations import Floats, responses
+from mlscale.analysis.moving import Ints, window_bounds
 
 MAX_UNKNOWN_SHARE: Final = 0.05
 # Fewer degrees of freedom for the rest: its mean square is too uncertain to correct the other parts.

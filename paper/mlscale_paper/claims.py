@@ -17,7 +17,7 @@ import pandas as pd
 from scipy.stats import qmc
 
 from mlscale.analysis.durations import durations, intended_between
-from mlscale.analysis.response import upscaling_response
+from mlscale.analysis.response import recovery as upscaling_response
 from mlscale.runs import Arm, ClosedLoop, OpenLoop, Run
 from mlscale_twin.cloud import cloud_profile, read_cloud
 from mlscale_twin.profile import profile_names, read_profile

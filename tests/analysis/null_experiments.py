@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from mlscale.analysis.design import environment_pairs
+from mlscale.analysis.durations import Floats
 from mlscale.analysis.paired import ALPHA, holm, paired_t
-from mlscale.analysis.windows import Floats
 
 NOISE_SD: Final = (0.10, 0.20, 0.35)
 BLOCK_SD: Final = (0.20, 0.25, 0.30)

@@ -16,7 +16,7 @@ from mlscale.analysis.durations import answered, durations
 from mlscale.analysis.idle_while_queued import idle_while_queued_share
 from mlscale.analysis.moving import around_step
 from mlscale.analysis.provisioning import grew_before, provisioning
-from mlscale.analysis.response import upscaling_response
+from mlscale.analysis.response import recovery as upscaling_response
 from mlscale.runs import Run
 
 Floats = npt.NDArray[np.float64]
