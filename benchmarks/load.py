@@ -36,10 +36,10 @@ from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
 
-from mlscale.analysis.summary import host_name
 from mlscale.host.facts import host_facts
 from mlscale.loadgen.process import LoadProcess, LoadSpec
 from mlscale.runs import ClosedLoop, ClosedStage, Connections, Constant, OpenLoop
+from mlscale.runs.info import host_name
 
 CLIENTS = 16
 SHARE = 0.3

@@ -23,7 +23,8 @@ from mlscale.analysis.response import confirmed_s, horizon_of, recovery, upscali
 from mlscale.analysis.steady import steady_state
 from mlscale.analysis.validity import judge
 from mlscale.analysis.variance import PARTS, variance_parts
-from mlscale.runs import Run, RunInfo
+from mlscale.runs import Run
+from mlscale.runs.info import host_name
 
 NAN: Final = float("nan")
 
@@ -79,7 +80,7 @@ def labels(run: Run) -> dict[str, Any]:
     periods = {float(setting["cpu_period_s"]) for setting in info.scaling.values() if "cpu_period_s" in setting}
     return {
         "run_id": info.run_id,
-        "application": application_of(info),
+        "application": info.application,
         "bodies": str(info.photos.get("sha256", ""))[:12],
         "environment": info.environment,
         "arm": info.arm,
@@ -100,25 +101,6 @@ def labels(run: Run) -> dict[str, Any]:
         "disturbed": validity.disturbed,
         "reasons": "; ".join(validity.reasons),
     }
-
-
-def application_of(info: RunInfo) -> str:
-    """Name, version and, where they are recorded and say more, the components' entries."""
-    entries = ", ".join(f"{name} = {entry}" for name, entry in sorted(info.entries.items()) if entry != info.app)
-    version = "" if info.app_version == "unknown" else f" {info.app_version}"
-    return f"{info.app}{version}" + (f" ({entries})" if entries else "")
-
-
-def host_name(host: dict[str, Any]) -> str:
-    """A host's description; runs with equal descriptions are taken to be of the same host."""
-    memory = host.get("memory_bytes")
-    parts = [
-        str(host.get("cpu_model") or "unknown CPU"),
-        f"{host.get('cores') or '?'} of {host.get('cores_online') or '?'} cores",
-        f"{memory / 2**30:.0f} GiB" if isinstance(memory, int | float) else "? GiB",
-        str(host.get("architecture") or "?"),
-    ]
-    return ", ".join(parts)
 
 
 def _responses(inside: pd.DataFrame) -> dict[str, Any]:

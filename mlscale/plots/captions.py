@@ -11,9 +11,9 @@ from typing import Any, Final, ParamSpec
 import numpy as np
 from matplotlib.figure import Figure
 
-from mlscale.analysis.summary import application_of, host_name
 from mlscale.plots.style import style
 from mlscale.runs import MlscaleError, Run, RunInfo
+from mlscale.runs.info import host_name
 
 P = ParamSpec("P")
 
@@ -66,7 +66,7 @@ def caption(runs: Sequence[Run], *, with_invalid: bool = False, note: str = "") 
     hosts = _listed(host_name(info.host) for info in infos if info.mode != "simulated")
     sentences = [
         _listed(info.mode for info in infos).capitalize() + (f" on {hosts}" if hosts else ""),
-        f"Application: {_listed(application_of(info) for info in infos)}",
+        f"Application: {_listed(info.application for info in infos)}",
         _quota(infos),
         _cell(infos),
         _number(infos, "shown" if with_invalid else "left out"),

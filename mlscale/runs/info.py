@@ -116,3 +116,22 @@ class RunInfo(_Info):
     def valid(self) -> bool:
         """Whether the run may support latency claims: judged valid, or not judged."""
         return self.validity is None or self.validity.valid
+
+    @property
+    def application(self) -> str:
+        """Name, version and, where they are recorded and say more, the components' entries."""
+        entries = ", ".join(f"{name} = {entry}" for name, entry in sorted(self.entries.items()) if entry != self.app)
+        version = "" if self.app_version == "unknown" else f" {self.app_version}"
+        return f"{self.app}{version}" + (f" ({entries})" if entries else "")
+
+
+def host_name(host: dict[str, Any]) -> str:
+    """A host's description; runs with equal descriptions are taken to be of the same host."""
+    memory = host.get("memory_bytes")
+    parts = [
+        str(host.get("cpu_model") or "unknown CPU"),
+        f"{host.get('cores') or '?'} of {host.get('cores_online') or '?'} cores",
+        f"{memory / 2**30:.0f} GiB" if isinstance(memory, int | float) else "? GiB",
+        str(host.get("architecture") or "?"),
+    ]
+    return ", ".join(parts)

@@ -11,11 +11,11 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from mlscale.analysis.summary import host_name
 from mlscale.atomic import write_text
 from mlscale.notebook.manifest import Simulated
 from mlscale.plots.style import display_name
 from mlscale.runs import MlscaleError, Run
+from mlscale.runs.info import host_name
 from mlscale_paper import places
 from mlscale_paper.advice_check import FILE, judge, measured, plan_of, read_plan
 from mlscale_paper.attempts import IDENTITY, State, state_of

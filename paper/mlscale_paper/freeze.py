@@ -12,11 +12,11 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from mlscale.analysis.summary import host_name
 from mlscale.atomic import write_text
 from mlscale.errors import first_invalid
 from mlscale.host.facts import host_facts
 from mlscale.runs import MlscaleError, Run, load_runs
+from mlscale.runs.info import host_name
 from mlscale_paper import places
 from mlscale_paper.variants import JUDGED
 from mlscale_twin.code_hash import code_hash

@@ -179,8 +179,8 @@ def other_host(protocol: Protocol) -> str | None:
     """A description of the pilot's host if it isn't this one, so that its capacities and L may not fit; else None."""
     if protocol.origin != "pilot" or not protocol.host:
         return None
-    from mlscale.analysis.summary import host_name
     from mlscale.host.facts import host_facts
+    from mlscale.runs.info import host_name
 
     pilot_host = host_name(dict(protocol.host))
     return pilot_host if pilot_host != host_name(host_facts()) else None

@@ -13,9 +13,10 @@ import pandas as pd
 
 from mlscale.analysis.paired import paired_t
 from mlscale.analysis.provisioning import lives
-from mlscale.analysis.summary import host_name, span, summarise
+from mlscale.analysis.summary import span, summarise
 from mlscale.notebook.figures import remark
 from mlscale.runs import Run, load_run
+from mlscale.runs.info import host_name
 from mlscale_paper import places
 from mlscale_paper.protocol import published_protocol
 from mlscale_paper.results import markdown_table

@@ -12,12 +12,12 @@ from scipy import stats
 
 from mlscale.analysis.boot_time_response import slope_on_boot
 from mlscale.analysis.resources import cpu_by_role
-from mlscale.analysis.summary import host_name
 from mlscale.notebook.figures import remark
 from mlscale.notebook.manifest import Simulated
 from mlscale.notebook.parameters import EcsParameters, NotebookParameters
 from mlscale.progress import Shown
 from mlscale.runs import Arm, ClosedLoop, MlscaleError, OpenLoop, Run, load_runs
+from mlscale.runs.info import host_name
 from mlscale_paper import places
 from mlscale_paper.claims import CLOUD
 from mlscale_paper.freeze import frozen_profile_of, read_frozen

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from mlscale.analysis.resources import cpu_by_role, throttling, used_over_time
-from mlscale.analysis.summary import host_name, run_summary, summarise
+from mlscale.analysis.summary import run_summary, summarise
 from mlscale.runs import ResourceSample, Run
+from mlscale.runs.info import host_name
 from synthetic_runs import Shape, info, make_run, requests_frame, write_run
 
 SHORT = Shape(baseline_s=20.0, horizon_s=40.0, start_s=4.0)

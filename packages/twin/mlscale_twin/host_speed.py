@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from mlscale.analysis.provisioning import lives
-from mlscale.analysis.summary import host_name
 from mlscale.runs import EventKind, MlscaleError, Run
+from mlscale.runs.info import host_name
 from mlscale_twin.costs import idle_cores, replicas_cpu_s, served_requests
 from mlscale_twin.durations import Number, scale_duration
 from mlscale_twin.profile import Profile, Speed

@@ -18,6 +18,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from numpy.typing import NDArray
 
+from mlscale.plots.style import spread
+
 if TYPE_CHECKING:
     from codereader.decoder import Explanation, Reading
     from codereader.evaluation import Rates
@@ -159,21 +161,15 @@ def fate_shares(ax: Axes, rates: Mapping[str, Rates]) -> Axes:
     Args:
         rates: difficulty -> `codereader.evaluation.Rates`.
     """
-    kinds = sorted({kind for rate in rates.values() for kind in rate.codes})
-    rows = [(kind, level) for kind in kinds for level in rates if rates[level].codes[kind]]
-    left = np.zeros(len(rows))
-    counts = np.array([rates[level].codes[kind] for kind, level in rows])
-    read = np.array([rates[level].read[kind] for kind, level in rows])
-    localised = np.maximum([rates[level].localised[kind] for kind, level in rows], read)
-    places = np.arange(len(rows)) + np.array([0.6 * kinds.index(kind) for kind, _ in rows])
-    for fate, part in zip(FATES, (read, localised - read, counts - localised), strict=True):
-        ax.barh(places, part / counts, left=left, color=FATES[fate], label=fate, height=0.8)
-        left += part / counts
-    names = [f"{kind}, {level} ({count})" for (kind, level), count in zip(rows, counts, strict=True)]
-    ax.set_yticks(places, names)
-    ax.invert_yaxis()
+    shares = {}
+    for kind in sorted({kind for rate in rates.values() for kind in rate.codes}):
+        for level, rate in rates.items():
+            if count := rate.codes[kind]:
+                read = rate.read[kind]
+                localised = max(rate.localised[kind], read)
+                shares[f"{kind}, {level} ({count})"] = np.array([read, localised - read, count - localised]) / count
+    _stacked(ax, pd.DataFrame.from_dict(shares, orient="index", columns=list(FATES)), list(FATES.values()))
     ax.set(xlim=(0, 1), xlabel="share of the codes (their number in brackets)")
-    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=3, frameon=False)
     _title(ax, "Read: " + ", ".join(f"{100 * rate.share:.0f} % of {level}" for level, rate in rates.items()))
     return ax
 
@@ -191,39 +187,35 @@ def stage_table(explanations: Mapping[str, Sequence[Explanation]]) -> pd.DataFra
 
 def stage_costs(ax: Axes, table: pd.DataFrame) -> Axes:
     """`stage_table` as stacked bars. Medians of parts: their sum is near the median of the whole, not equal to it."""
-    left = np.zeros(len(table))
-    for (stage, values), colour in zip(table.items(), _STAGE_COLOURS, strict=True):
-        ax.barh(table.index, values, left=left, color=colour, label=stage, height=0.6)
-        left += values.to_numpy()
-    for row, total in enumerate(left):
+    _stacked(ax, table, list(_STAGE_COLOURS))
+    totals = table.sum(axis=1)
+    for row, total in enumerate(totals):
         ax.annotate(f" {total:.0f}", (total, row), va="center")
-    ax.invert_yaxis()
     ax.set(xlabel="CPU of one thread, ms (medians)")
-    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=4, frameon=False)
-    _title(ax, f"A photo costs {left.min():.0f} to {left.max():.0f} ms of CPU, by what is in it")
+    _title(ax, f"A photo costs {totals.min():.0f} to {totals.max():.0f} ms of CPU, by what is in it")
     return ax
 
 
 def cost_spread(ax: Axes, cpu_s: Mapping[str, Sequence[float]], target_s: tuple[float, float]) -> Axes:
     """Every photo's cost as a point, by group; the band is what the photos of the load may cost."""
-    ax.axvspan(
-        1e3 * target_s[0],
-        1e3 * target_s[1],
-        color="#009e73",
-        alpha=0.2,
-        lw=0,
-        label="what the photos of the load may cost",
-    )
-    for row, (_, values) in enumerate(cpu_s.items()):
-        spread = np.linspace(-0.25, 0.25, len(values)) if len(values) > 1 else np.zeros(1)
-        ax.plot(1e3 * np.sort(values), row + spread, "o", ms=4, color="#0072b2", alpha=0.6)
+    low, high = 1e3 * np.array(target_s)
+    ax.axvspan(low, high, color="#009e73", alpha=0.2, lw=0, label="what the photos of the load may cost")
+    for row, values in enumerate(cpu_s.values()):
+        ax.plot(1e3 * np.sort(values), row + spread(len(values)), "o", ms=4, color="#0072b2", alpha=0.6)
     ax.set_yticks(range(len(cpu_s)), list(cpu_s))
     ax.invert_yaxis()
     ax.set(xlabel="CPU of one photo, ms", xlim=(0, None))
     ax.legend(loc="lower right", frameon=False)
-    lows, highs = zip(*((1e3 * min(values), 1e3 * max(values)) for values in cpu_s.values()), strict=True)
-    _title(ax, f"One photo costs {min(lows):.0f} to {max(highs):.0f} ms of CPU")
+    ms = 1e3 * np.concatenate([np.asarray(values) for values in cpu_s.values()])
+    _title(ax, f"One photo costs {ms.min():.0f} to {ms.max():.0f} ms of CPU")
     return ax
+
+
+def _stacked(ax: Axes, table: pd.DataFrame, colours: list[str]) -> None:
+    """A bar for each row, its columns one after another; the legend below."""
+    table.plot.barh(ax=ax, stacked=True, color=colours, width=0.8)
+    ax.invert_yaxis()
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=len(colours), frameon=False)
 
 
 def _over(reading: Reading, kind: str, centre: NDArray[np.float64]) -> bool:

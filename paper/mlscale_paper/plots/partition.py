@@ -47,13 +47,7 @@ _PART_COLOURS: Final = {
 }
 
 
-def expected(
-    services_s: tuple[float, float],
-    replicas: tuple[int, int],
-    *,
-    whole_s: float | None = None,
-    axes: Axes | None = None,
-) -> Axes:
+def expected(services_s: tuple[float, float], replicas: tuple[int, int], *, whole_s: float | None = None) -> Axes:
     """Mean response that `mlscale_paper.partition_theory` expects against the rate of requests, for each way.
 
     Args:
@@ -62,7 +56,7 @@ def expected(
         whole_s: as of `expected_response_s`.
     """
     with style():
-        ax = axes if axes is not None else new_axes(1, 1, 2.9)[0, 0]
+        ax: Axes = new_axes(1, 1, 2.9)[0, 0]
         highest_rps = capacity_rps("whole", services_s, replicas, whole_s)
         rates = np.linspace(0.02 * highest_rps, 0.98 * highest_rps, 97)
         rows = []
@@ -80,14 +74,14 @@ def expected(
         return attach(ax, numbers[np.isfinite(numbers["response_s"])].reset_index(drop=True))
 
 
-def measured(table: pd.DataFrame, *, axes: npt.NDArray[Any] | None = None) -> npt.NDArray[Any]:
+def measured(table: pd.DataFrame) -> npt.NDArray[Any]:
     """Each run as a point: mean response by load stage, and correct answers per second in the last stage.
 
     ``table``: `mlscale_paper.partition_runs.shown_ways`.
     """
     stages = list(dict.fromkeys(table["stage"]))
     with style():
-        grid = axes if axes is not None else new_axes(1, len(stages) + 1, 2.7)
+        grid = new_axes(1, len(stages) + 1, 2.7)
         columns = grid.ravel()
         for ax, stage in zip(columns, stages, strict=False):
             _points(ax, table[table["stage"] == stage], "mean_response_s")
@@ -175,7 +169,7 @@ def _ratio(axes: Axes, place: int, name: str, row: pd.Series) -> None:
     )
 
 
-def time_parts(table: pd.DataFrame, *, axes: npt.NDArray[Any] | None = None) -> npt.NDArray[Any]:
+def time_parts(table: pd.DataFrame) -> npt.NDArray[Any]:
     """Mean response of each way, stacked by where it went; a row of axes for each load stage.
 
     ``table``: `mlscale_paper.partition_runs.where_time_goes`.
@@ -183,16 +177,12 @@ def time_parts(table: pd.DataFrame, *, axes: npt.NDArray[Any] | None = None) -> 
     stages = list(dict.fromkeys(table["stage"]))
     parts = [name for name in _PART_COLOURS if name in table.columns]
     with style():
-        grid = axes if axes is not None else new_axes(len(stages), 1, 0.6 + 1.5 * len(stages))
+        grid = new_axes(len(stages), 1, 0.6 + 1.5 * len(stages))
         for ax, stage in zip(grid.ravel(), stages, strict=True):
             rows = table[table["stage"] == stage].reset_index(drop=True)
-            left = np.zeros(len(rows))
-            for part in parts:
-                width = rows[part].to_numpy(dtype=float)
-                ax.barh(range(len(rows)), width, left=left, color=_PART_COLOURS[part], label=part, ec="white", lw=0.5)
-                left += width
             labels = [f"{display_name(row.environment)}, {row.way}" for row in rows.itertuples()]
-            ax.set_yticks(range(len(rows)), labels)
+            bars = rows[parts].set_axis(labels)
+            bars.plot.barh(ax=ax, stacked=True, color=_PART_COLOURS, width=0.8, ec="white", lw=0.5, legend=False)
             ax.invert_yaxis()
             ax.set_title(f"{stage} load")
             ax.tick_params(axis="y", labelcolor=INK)

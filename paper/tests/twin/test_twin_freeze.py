@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from mlscale.analysis.summary import host_name
 from mlscale.runs import MlscaleError, Run, load_run, load_runs
+from mlscale.runs.info import host_name
 from mlscale_paper import freeze as freezing
 from mlscale_paper import places, twin_tables
 from mlscale_paper.freeze import Frozen, FrozenProfile, check_frozen, freeze, frozen_profile_of, read_frozen
