@@ -105,11 +105,6 @@ class Group:
         for file in self.entry_files:
             file.write_text(str(pid))
 
-    def remove(self) -> None:
-        """Remove the empty group. Raises OSError (EBUSY while a process is in it)."""
-        for folder in self.folders:
-            folder.rmdir()
-
     def pids(self) -> tuple[int, ...]:
         """Its processes, as pids of this namespace; empty if the group is gone."""
         try:

@@ -11,7 +11,7 @@ from typing import Protocol
 from mlscale.host.cgroups import Tree
 from mlscale.host.processes import ROLE_VARIABLE, environment_of, inside_pid, marked_pids, process_start
 from mlscale.host.proctable import ProcessUsage, Usage, descendants, nearest, read_table
-from mlscale.host.replica_launcher import REPLICA, read_starts
+from mlscale.host.replica_launcher import read_starts
 from mlscale.host.sampling import rss_bytes
 from mlscale.runs import MlscaleError, Role
 
@@ -39,8 +39,6 @@ class Members(Protocol):
         """Use by every subject."""
         ...
 
-    def drop_empty_replicas(self) -> tuple[str, ...]: ...
-
 
 class CgroupMembers:
     """By cgroup: complete and exact."""
@@ -65,17 +63,6 @@ class CgroupMembers:
             own = usage["data_plane"]
             usage["data_plane"] = replace(own, cpu=replace(shared, cpu_s=own.cpu.cpu_s))
         return usage
-
-    def drop_empty_replicas(self) -> tuple[str, ...]:
-        dropped: list[str] = []
-        for subject, group in self._tree.children().items():
-            if subject.startswith(REPLICA) and not group.pids():
-                try:
-                    group.remove()
-                except OSError:
-                    continue  # in use again, or its last process is still ending: left to the next call
-                dropped.append(subject)
-        return tuple(dropped)
 
 
 class ScannedMembers:
@@ -113,9 +100,6 @@ class ScannedMembers:
         members = _pairs(self._pids())
         subject_of = self._subjects_of(members)
         return self._usage.read(read_table(subject_of), lambda pid: subject_of[pid])
-
-    def drop_empty_replicas(self) -> tuple[str, ...]:
-        return ()
 
     def _pids(self) -> tuple[int, ...]:
         if not Path("/proc/self").exists():

@@ -36,7 +36,7 @@ from mlscale.host.sampling import Sampler
 from mlscale.host.scratch import remove_folder, scratch_root
 from mlscale.runs import Clock, MlscaleError, ResourceSample, Role
 
-__all__ = ["ROLES", "BoxProcess", "ReplicaStart", "Sandbox", "abilities", "open_sandbox"]
+__all__ = ["ROLES", "BoxProcess", "ReplicaStart", "Sandbox", "open_sandbox"]
 
 # Roles that have a cgroup from the start; each replica gets one of its own.
 ROLES: Final[tuple[Role, ...]] = ("control_plane", "data_plane", "load_generator")
@@ -166,11 +166,6 @@ class Sandbox:
         subjects = self._members.subjects().items()
         return {subject: processes for subject, processes in subjects if subject.startswith(REPLICA) and processes}
 
-    def processes(self) -> dict[int, int]:
-        """pid inside -> pid here, of every process in the sandbox but its first."""
-        groups = self._members.subjects().values()
-        return {process.inside: process.outside for processes in groups for process in processes}
-
     def move(self, pid_inside: int, role: Role) -> None:
         """From now on count the process with this pid inside, and children it starts later, towards ``role``.
 
@@ -181,10 +176,6 @@ class Sandbox:
             self._members.move(find_process(self._members, pid_inside, self.name), role)
         except ProcessLookupError as error:
             raise MlscaleError(f"process {pid_inside} has ended", f"sandbox {self.name}", "look it up again") from error
-
-    def drop_empty_replicas(self) -> tuple[str, ...]:
-        """Remove the cgroups of replicas that have ended; returns their subjects."""
-        return self._members.drop_empty_replicas()
 
     def sample(self, clock: Clock, component: str) -> list[ResourceSample]:
         """Present resource use: a sample per replica, per role and for the host. Cheap (below 1 ms with cgroups).
@@ -309,21 +300,6 @@ def free_ports(number: int) -> list[int]:
         for listener in sockets:
             listener.bind(("127.0.0.1", 0))
         return [int(listener.getsockname()[1]) for listener in sockets]
-
-
-def abilities() -> dict[str, Any]:
-    """What a sandbox can have on this host, found by trying: the `Sandbox.facts` that don't need a sandbox."""
-    hierarchy = find_hierarchy()
-    first = start_first_process(0, ())
-    if not isinstance(first, str):
-        first.end(0)
-    return {
-        "isolated": not isinstance(first, str),
-        "limited": not isinstance(hierarchy, str),
-        "cgroup_version": None if isinstance(hierarchy, str) else hierarchy.version,
-        "user_namespace": False if isinstance(first, str) else first.user_namespace,
-        "reasons": [reason for reason in (hierarchy, first) if isinstance(reason, str)],
-    }
 
 
 def _build(name: str, folder: Path, ledger: Ledger, tree: Tree | str, grace_s: float) -> Sandbox:

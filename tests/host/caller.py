@@ -40,7 +40,8 @@ def main() -> None:
             assert process.stdout is not None
             process.stdout.readline(), process.stdout.readline()
         first = box._parts.first
-        held = [*box.processes().values(), stubborn.pid, replica.pid, loader.pid]
+        inside = [process.outside for members in box._members.subjects().values() for process in members]
+        held = [*inside, stubborn.pid, replica.pid, loader.pid]
         held += [first.pid, first.keeper.pid] if first else []
         about = {
             "folder": str(box.folder),

@@ -22,9 +22,10 @@ from mlscale.host.cgroups import Budget
 from mlscale.host.ledger import Ledger
 from mlscale.host.processes import process_start
 from mlscale.host.reap import cleanup
-from mlscale.host.sandbox import Sandbox, abilities, open_sandbox
+from mlscale.host.sandbox import Sandbox, open_sandbox
 from mlscale.host.scratch import scratch_root
 from mlscale.runs import MlscaleError, ResourceSample, RunClock
+from sandbox_processes import processes
 
 LOOK = """
 import json, os, pathlib, socket, tempfile
@@ -149,10 +150,10 @@ def test_killing_the_popen_ends_the_program(box: Sandbox, number: signal.Signals
         process = box.spawn(argv, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline() == "up\n"
-    assert len(box.processes()) == 1
+    assert len(processes(box)) == 1
     process.send_signal(number)
     assert process.wait(60) == -number
-    wait_for(lambda: not box.processes(), "the program's end")
+    wait_for(lambda: not processes(box), "the program's end")
     process.stdout.close()
 
 
@@ -276,19 +277,11 @@ def test_a_replica_that_cannot_be_limited_does_not_run(box: Sandbox) -> None:
     assert (said, process.returncode) == ("", 125)
 
 
-def test_replicas_that_ended_are_dropped(box: Sandbox) -> None:
-    subject = burning(box, 0.3, 0.1)
-    assert box.drop_empty_replicas() == ()
-    os.kill(box.replicas()[subject][0].outside, signal.SIGKILL)
-    assert wait_for(box.drop_empty_replicas, "the empty group") == (subject,)
-    assert subject not in {sample.subject for sample in box.sample(RunClock(), "app")}
-
-
 def test_a_process_moves_to_another_role(box: Sandbox) -> None:
     process = box.spawn(python("-c", BURN), stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     process.stdout.readline()
-    (inside,) = box.processes()
+    (inside,) = processes(box)
     box.move(inside, "data_plane")
     rss = {sample.subject: sample.rss_bytes for sample in box.sample(RunClock(), "app")}
     assert rss["data_plane"] > 1e6
@@ -312,7 +305,7 @@ def test_the_load_generator_is_a_real_time_task_and_nobody_else(box: Sandbox) ->
     assert "SCHED_OTHER" in output(box, policy)
 
 
-def test_sampling_beside_spawning_and_dropping(box: Sandbox) -> None:
+def test_sampling_beside_spawning(box: Sandbox) -> None:
     """The observing thread samples while replicas come and go."""
     stop, failures = threading.Event(), []
 
@@ -330,7 +323,6 @@ def test_sampling_beside_spawning_and_dropping(box: Sandbox) -> None:
     try:
         for _ in range(10):
             box.spawn([wrapper, "-S", "-c", "pass"]).wait(60)
-            box.drop_empty_replicas()
     finally:
         stop.set()
         thread.join()
@@ -389,7 +381,7 @@ def test_a_lesser_host_still_finds_samples_and_ends_everything(lesser_box: Sandb
     assert samples["control_plane"].rss_bytes > 1e6
     box.move(box.replicas()[subject][0].inside, "data_plane")
     assert subject not in box.replicas()
-    outside = tuple(box.processes().values())
+    outside = tuple(processes(box).values())
     assert len(outside) >= 3
     box._end(0.5)
     box._kill()
@@ -441,18 +433,13 @@ def _interrupted_end(opened: AbstractContextManager[Sandbox]) -> list[int]:
     assert stubborn.stdout is not None
     for _ in range(2):
         stubborn.stdout.readline()
-    pids = list(box.processes().values())
+    pids = list(processes(box).values())
     assert len(pids) >= 2
     threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
     with pytest.raises(KeyboardInterrupt):
         opened.__exit__(None, None, None)
     stubborn.stdout.close()
     return pids
-
-
-def test_what_the_host_allows_is_what_a_sandbox_has(box: Sandbox) -> None:
-    known_once_made = {name: box.facts[name] for name in ("load_realtime", "shared_cores")}
-    assert abilities() | known_once_made == box.facts
 
 
 def test_the_cause_of_a_failed_start_is_told_and_nothing_stays(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:

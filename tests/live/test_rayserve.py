@@ -30,6 +30,7 @@ from mlscale.environments.rayserve.settings import RayServeScaling
 from mlscale.environments.sandbox_deployment import SandboxDeployed
 from mlscale.host.ledger import Ledger
 from mlscale.runs import MlscaleError, ResourceSample
+from sandbox_processes import processes
 
 pytestmark = [pytest.mark.live, pytest.mark.skipif(sys.platform != "linux", reason="the sandbox needs Linux")]
 
@@ -92,7 +93,7 @@ def test_scales_with_the_load_recovers_and_loses_no_request(burn: Setup) -> None
         watched = Watched(deployed, patience_s=150.0)
         try:
             _answers_like_the_contract(deployed)
-            assert exposed(deployed.box.processes().values()) == []
+            assert exposed(processes(deployed.box).values()) == []
             load = load_clients.start(deployed, 8, "photo")
             watched.until(lambda: watched.now() == (3, 0, 3), "three replicas are ready")
             _under_load(watched, deployed)
@@ -172,7 +173,7 @@ def _kill_a_replica(watched: Watched, deployed: SandboxDeployed) -> None:
 
 
 def _kill_the_raylet(watched: Watched, deployed: SandboxDeployed) -> None:
-    os.kill(deployed.box.processes()[deployed.facts["vital"]["raylet"]], signal.SIGKILL)
+    os.kill(processes(deployed.box)[deployed.facts["vital"]["raylet"]], signal.SIGKILL)
     watched.thread.join(30)
     assert watched.lost is not None, "observation is lost"
     assert "raylet" in str(watched.lost) or "ended" in str(watched.lost)

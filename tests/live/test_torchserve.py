@@ -28,6 +28,7 @@ from mlscale.environments.torchserve.settings import TorchServeScaling
 from mlscale.host.ledger import Ledger
 from mlscale.runs import MlscaleError, ResourceSample
 from mlscale_twin.strategy.paste import settings_files
+from sandbox_processes import processes
 
 pytestmark = pytest.mark.live
 
@@ -86,7 +87,7 @@ def test_scales_without_loss_and_survives_a_killed_worker_but_not_a_killed_front
             assert (refused["status"], refused["text"]) == (400, '{"error": "not a photo"}')
             guessed = replace(deployed, headers={**deployed.headers, "Authorization": "Bearer guess"})
             assert load_clients.ask_once(guessed, "photo")["status"] == 400
-            assert exposed(deployed.box.processes().values()) == []
+            assert exposed(processes(deployed.box).values()) == []
             watched = Watched(deployed, PATIENCE_S)
             heavy = load_clients.start(deployed, 6, "photo")
             watched.until(lambda: _has(watched, 3), "three workers ready")
