@@ -21,7 +21,7 @@ from mlscale.runs import RunInfo, load_run
 from mlscale_paper import places
 from mlscale_paper.protocol import Protocol, published_protocol
 from mlscale_paper.publish import publish_runs
-from mlscale_paper.ray_start import ARMS, WITH, document, table
+from mlscale_paper.ray_start import ARMS, WITH, Correction
 
 PACKAGE: Final = ("rfc3987-syntax==1.1.0", "lark==1.3.1")
 # How long the light load lasts, s.
@@ -47,7 +47,7 @@ def main() -> None:
     runs = {name: load_run(options.out / name) for name in names}
     if options.publish:
         publish_runs([*runs.values()], options.out, places.data() / "ray-start")
-    print(document(runs, table(runs, protocol.level_s)))
+    print(Correction(runs).document())
 
 
 def measure(out: Path, protocol: Protocol, seed: int, package: Path | None) -> None:

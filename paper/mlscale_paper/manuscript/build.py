@@ -93,7 +93,7 @@ def _measured(out: Path) -> tuple[dict[str, Any], list[Drawn]]:
     return {
         "shipped": shipped,
         "rehearsal": {"slope": asdict(slope) if slope else None, "runs": len(boots)},
-        "ray_start": {"sentence": ray_start.sentence(ray_start.table(ray_start.published(), level_s))},
+        "ray_start": {"sentence": ray_start.Correction(ray_start.published()).sentence()},
     }, drawn
 
 
