@@ -190,9 +190,9 @@ def kill_until_none(pids: Callable[[], Iterable[int]], at_most_s: float = 5.0) -
         time.sleep(0.01)
 
 
-def kill_process(identity: ProcessIdentity, at_most_s: float = 5.0) -> None:
+def kill_process(identity: ProcessIdentity) -> None:
     """SIGKILL this very process and wait until it has ended. Raises MlscaleError if it survives."""
-    kill_until_none(lambda: (identity.pid,) if identity.here_and_alive() else (), at_most_s)
+    kill_until_none(lambda: (identity.pid,) if identity.here_and_alive() else (), 5.0)
 
 
 def _signal_all(pids: Iterable[int], number: signal.Signals) -> None:

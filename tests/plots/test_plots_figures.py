@@ -210,7 +210,7 @@ def test_an_environment_without_a_valid_run_stays_grey_and_says_why(own: list[Ru
         assert NOT_VALID in {line.get_color() for panel in figure.axes for line in panel.lines}
     assert "not comparable: 1 of 1 run of" in _texts(estimation(runs, LEVEL_S, rows=quick))
     assert reason in _texts(timeline(bad, LEVEL_S)).replace("\n", " ")
-    cost, _ = resources([runs[0], bad], LEVEL_S, rows=quick).axes
+    (cost,) = resources([runs[0], bad], LEVEL_S, rows=quick).axes
     assert NOT_VALID in {to_hex(bar.get_facecolor()).upper() for bar in cost.patches}
 
 
@@ -251,19 +251,18 @@ def test_response_parts_show_each_run_and_mark_censored_ones(experiment: list[Ru
 
 
 def test_resources_add_up_by_role(own: list[Run], rows: pd.DataFrame) -> None:
-    cost, cores = resources(own, LEVEL_S, rows=rows).axes
+    (cost,) = resources(own, LEVEL_S, rows=rows).axes
     numbers = plotted(cost)
     ray = numbers.query("environment == 'rayserve' and run_id == 'mean' and span == ''")
     expected = 1000 * rows[rows.environment == "rayserve"].cpu_per_answer_s.mean()
     assert ray.cpu_ms.sum() == pytest.approx(expected)
     assert sum(bar.get_width() for bar in cost.patches[6:9]) == pytest.approx(ray.cpu_ms.sum())
-    assert plotted(cores).query("run_id == 'median' and t_s > 30").cores.min() > 0.5
 
 
 def test_steady_state_stands_beside_start_ups_where_it_is_known(own: list[Run], rows: pd.DataFrame) -> None:
     columns = ["cpu_per_answer_s", *(f"cpu_per_answer_{role}_s" for role in SERVING)]
     more = rows.assign(**{f"{column[:-1]}steady_s": 0.5 * rows[column] for column in columns})
-    cost, _ = resources(own, LEVEL_S, rows=more).axes
+    (cost,) = resources(own, LEVEL_S, rows=more).axes
     sums = plotted(cost).query("run_id == 'mean'").groupby(["environment", "span"]).cpu_ms.sum()
     np.testing.assert_allclose(2 * sums.xs("steady_", level="span"), sums.xs("", level="span"))
     assert [label.get_text() for label in cost.get_yticklabels()][-2:] == [

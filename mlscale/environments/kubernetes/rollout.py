@@ -165,11 +165,11 @@ class Rollout:
         return read_log(self._api, self._wanted.namespace, pod, previous=previous)
 
 
-def read_log(api: Api, namespace: str, pod: str, *, previous: bool = False, lines: int = 60) -> str:
+def read_log(api: Api, namespace: str, pod: str, *, previous: bool = False) -> str:
     """The last lines of a pod's log; empty if there is none (any more)."""
     path = path_of("Pod", pod, namespace) + "/log"
     try:
-        text = api.text(path, {"tailLines": lines, "previous": "true" if previous else "false"})
+        text = api.text(path, {"tailLines": 60, "previous": "true" if previous else "false"})
     except (Refused, MlscaleError):
         return ""
     return "" if text.startswith(_NO_LOG) else text

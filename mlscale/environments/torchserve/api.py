@@ -74,8 +74,8 @@ class Connection:
 class ManagementApi:
     """Describe and scale one model."""
 
-    def __init__(self, port: int, token: str, model: str, timeout_s: float = 2.0) -> None:
-        self._connection = Connection(port, token, timeout_s)
+    def __init__(self, port: int, token: str, model: str) -> None:
+        self._connection = Connection(port, token, 2.0)
         self._model = model
 
     def describe(self) -> ModelState:

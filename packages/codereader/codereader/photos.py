@@ -68,23 +68,9 @@ def _label(scene: Scene, difficulty: str) -> dict[str, Any]:
     return {"codes": codes, "difficulty": difficulty} | ({"cut": cut} if cut else {})
 
 
-def write_photo_set(
-    folder: Path,
-    seed: int,
-    count: int,
-    difficulty: str = "easy",
-    *,
-    width: int = 640,
-    height: int = 480,
-    kinds: tuple[str, ...] = KINDS,
-) -> None:
-    """Writes ``count`` generated photos and their labels to ``folder``; the same arguments give the same bytes.
-
-    Raises:
-        ApplicationError: unknown difficulty.
-    """
-    photos = (photo_bytes(seed, index, difficulty, width=width, height=height, kinds=kinds) for index in range(count))
-    _write(folder, [*photos])
+def write_photo_set(folder: Path, seed: int, count: int) -> None:
+    """Writes ``count`` easy photos and their labels to ``folder``; the same arguments give the same bytes."""
+    _write(folder, [photo_bytes(seed, index, "easy") for index in range(count)])
 
 
 def _write(folder: Path, photos: list[tuple[bytes, dict[str, Any]]]) -> None:

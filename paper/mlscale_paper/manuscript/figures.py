@@ -21,7 +21,6 @@ from mlscale.plots.captions import caption
 from mlscale.plots.estimates import effect_panel, with_words
 from mlscale.plots.style import in_order, new_axes, short_name, style
 from mlscale.plots.trajectories import response_panel
-from mlscale.plots.usage import cost_panel
 from mlscale.runs import Run
 from mlscale_paper.plots.predictions import claim_ratios
 
@@ -49,10 +48,11 @@ def draw_compared(
     """
     good_rows = rows[rows["run_id"].isin([run.info.run_id for run in good])]
     estimation = figures.estimation(runs, level_s, rows=rows, table=effects)
+    cost = figures.resources(good, level_s, rows=good_rows)
     return [
         _saved("trajectory", figures.trajectory(runs, level_s), lambda: _trajectory(runs, level_s), folder),
         _saved("effects", estimation, lambda: _effects(effects, rows), folder),
-        _saved("cost", figures.resources(good, level_s, rows=good_rows), lambda: _cost(good_rows), folder),
+        _saved("cost", cost, lambda: _narrow(cost, 3.2), folder),
     ]
 
 
@@ -118,16 +118,6 @@ def _effects(table: pd.DataFrame, rows: pd.DataFrame) -> Figure:
         effect_panel(axes, effects[effects["endpoint"] == endpoint.name])
         axes.set_title(f"{endpoint.name}: {endpoint.label}")
     return _narrow(_figure_of(grid[0, 0]), len(PRIMARY) * (0.55 + 0.45 * pairs))
-
-
-def _cost(rows: pd.DataFrame) -> Figure:
-    """CPU per right answer, by role."""
-    grid = new_axes(1, 1, 1.0)
-    cost_panel(grid[0, 0], rows)
-    figure = _figure_of(grid[0, 0])
-    figure.legend(loc="outside lower center", ncols=2, handlelength=1.2)
-    figure.set_size_inches(COLUMN_IN, 1.3 + 0.5 * rows["environment"].nunique())
-    return figure
 
 
 def _figure_of(axes: Any) -> Figure:
