@@ -72,7 +72,7 @@ def resources(runs: Sequence[Run], level_s: float, *, rows: pd.DataFrame | None 
             if left:
                 axes.annotate(f" {left:.0f} ms", (left, y), va="center", fontsize=8)
             places.append(y)
-            labels.append(f"{short_name(name)},\n{words}")
+            labels.append(f"{short_name(name)}, {words}")
     axes.set_yticks(places, labels)
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(min(places) - 0.6, 0.5)

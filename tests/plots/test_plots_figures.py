@@ -266,8 +266,8 @@ def test_steady_state_stands_beside_start_ups_where_it_is_known(own: list[Run], 
     sums = plotted(cost).query("run_id == 'mean'").groupby(["environment", "span"]).cpu_ms.sum()
     np.testing.assert_allclose(2 * sums.xs("steady_", level="span"), sums.xs("", level="span"))
     assert [label.get_text() for label in cost.get_yticklabels()][-2:] == [
-        "Ray Serve,\nwith start-ups",
-        "Ray Serve,\nsteady state",
+        "Ray Serve, with start-ups",
+        "Ray Serve, steady state",
     ]
 
 
