@@ -17,13 +17,13 @@ there is no t interval and p is the sign-flip test's.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 
 from mlscale.analysis import design
+from mlscale.analysis.endpoints import PRIMARY, Endpoint
 from mlscale.analysis.paired import (
     ALPHA,
     detectable_difference,
@@ -41,31 +41,6 @@ NAN: Final = float("nan")
 LEAST_BLOCKS: Final[Mapping[int, int]] = {2: 6, 3: 8, 4: 10, 5: 10}
 
 
-@dataclass(frozen=True)
-class Endpoint:
-    """``column`` is what is compared, in seconds; ``better``/``worse`` the words for a ratio under / over 1;
-    ``seconds`` the column of the means, where that is another one."""
-
-    name: str
-    label: str
-    column: str
-    better: str
-    worse: str
-    seconds: str | None = None
-    censored: str | None = None
-    without_failures: str | None = None
-
-
-P1: Final = Endpoint(
-    "P1", "mean response", "mean_response_s", "faster", "slower", without_failures="mean_response_ok_s"
-)
-P2: Final = Endpoint(
-    "P2", "sd of response", "sd_response_s", "steadier", "less steady", without_failures="sd_response_ok_s"
-)
-P3: Final = Endpoint(
-    "P3", "T_slo + W", "t_slo_confirmed_s", "sooner back", "later back", "t_slo_s", censored="t_slo_censored"
-)
-PRIMARY: Final = (P1, P2, P3)
 _OVER_LEVEL: Final = ("over_level_difference_s", "over_level_low_s", "over_level_high_s")
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from mlscale.analysis import design
+from mlscale.analysis.endpoints import P3
 from mlscale.analysis.paired import ALPHA, paired_t
 from mlscale.analysis.verdicts import MAX_FAILURES_ABOVE, for_every_window
 
@@ -24,7 +25,7 @@ NO_WINNER: Final = "no winner shown"
 @dataclass(frozen=True)
 class Objective:
     """Less is better. ``factor`` brings ``column`` of `summarise` to ``unit``; compared is log ``compared``, or the
-    difference where a value may be 0; ``endpoint``: its name among the primary ones, where it is one."""
+    difference where a value may be 0; ``by_window``: as an endpoint's."""
 
     name: str
     column: str
@@ -32,13 +33,13 @@ class Objective:
     factor: float = 1.0
     compared: str | None = None
     difference: bool = False
-    endpoint: str = ""
+    by_window: tuple[str, ...] = ()
 
 
 OBJECTIVES: Final = (
-    Objective("mean response", "mean_response_s", "ms", 1000, endpoint="P1"),
-    Objective("sd of response", "sd_response_s", "ms", 1000, endpoint="P2"),
-    Objective("T_slo", "t_slo_s", "s", compared="t_slo_confirmed_s", endpoint="P3"),
+    Objective("mean response", "mean_response_s", "ms", 1000),
+    Objective("sd of response", "sd_response_s", "ms", 1000),
+    Objective("T_slo", "t_slo_s", "s", compared="t_slo_confirmed_s", by_window=P3.by_window),
     Objective("seconds over L", "over_level_s", "s", difference=True),
     Objective("CPU per right answer", "cpu_per_answer_s", "ms", 1000),
     Objective("cores at rest", "idle_cores", "cores"),
@@ -131,4 +132,4 @@ def _beats(selected: pd.DataFrame, objective: Objective, a: str, b: str, alpha: 
     values = both if objective.difference else np.log(both)
     interval = paired_t((values[a] - values[b]).to_numpy(dtype=float), alpha)
     fails_more = failures[a] - failures[b] > MAX_FAILURES_ABOVE
-    return bool(interval.high < 0) and not fails_more and for_every_window(selected, objective.endpoint, a, b)
+    return bool(interval.high < 0) and not fails_more and for_every_window(selected, objective.by_window, a, b)

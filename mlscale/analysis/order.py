@@ -11,7 +11,7 @@ import pandas as pd
 
 from mlscale.analysis import design
 from mlscale.analysis.durations import Floats
-from mlscale.analysis.inference import PRIMARY, Endpoint
+from mlscale.analysis.endpoints import PRIMARY, Endpoint
 from mlscale.analysis.paired import ALPHA, t_quantile
 
 NAN: Final = float("nan")

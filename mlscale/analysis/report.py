@@ -12,7 +12,7 @@ import pandas as pd
 
 from mlscale.analysis import design
 from mlscale.analysis.comparability import comparability_sentences
-from mlscale.analysis.inference import PRIMARY, compare
+from mlscale.analysis.inference import compare
 from mlscale.analysis.order import position_effects, predecessor_effects
 from mlscale.analysis.steady import catch_up_and_steady, steady_table
 from mlscale.analysis.survival import restricted_mean
@@ -197,8 +197,8 @@ def _cell(group: pd.DataFrame, p_values: bool | None) -> CellReport:
     if len(names) < 2:
         return CellReport(title, tables, (*notes, "one environment alone: there is nothing to compare"))
     try:
-        effects = compare(group, PRIMARY, p_values=p_values)
-        with_invalid = compare(group, PRIMARY, with_invalid=True, p_values=p_values)
+        effects = compare(group, p_values=p_values)
+        with_invalid = compare(group, with_invalid=True, p_values=p_values)
         windows = by_window(group, design.environment_pairs(names))
     except MlscaleError as error:
         return CellReport(title, tables, notes, f"no test is made: {error}")

@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 
 from mlscale.analysis import design
+from mlscale.analysis.endpoints import P3, Endpoint
 from mlscale.analysis.paired import ALPHA, paired_t
 
-if TYPE_CHECKING:
-    from mlscale.analysis.inference import Endpoint
-
 MAX_FAILURES_ABOVE: Final = 0.01
-# Columns with the same figure by each W, for endpoints that depend on W.
-W_COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
-    "P3": tuple(f"t_slo_confirmed_w{window}_s" for window in (2, 5, 10, 30)),
-}
 WINDOW_FIGURES: Final[Mapping[str, tuple[str, ...]]] = {
     "m_t": tuple(f"mean_m_{name}_s" for name in ("w2", "w5", "w10", "w30", "last50")),
     "sigma_t": tuple(f"mean_sigma_{name}_s" for name in ("w2", "w5", "w10", "w30", "last50")),
-    "T_slo + W": W_COLUMNS["P3"],
+    "T_slo + W": P3.by_window,
 }
 
 
@@ -65,15 +59,14 @@ def _verdict(
         )
     if row["over_level_difference_s"] > 0 if a_wins else row["over_level_difference_s"] < 0:
         notes.append(f"but {loser} is over L for fewer seconds in all")
-    if not for_every_window(selected, str(row["endpoint"]), row["a"], row["b"]):
+    if not for_every_window(selected, words.by_window, row["a"], row["b"]):
         return f"refused: {winner} {words.better} than {loser}, but not for every W", "", "; ".join(notes)
     by_interval = "" if np.isfinite(row["p_holm"]) else " (by interval alone)"
     return f"{winner} {words.better}{by_interval}", str(winner), "; ".join(notes)
 
 
-def for_every_window(selected: pd.DataFrame, endpoint: str, a: str, b: str) -> bool:
-    """Whether an endpoint's ratio lies on the same side of 1 for each W, where it depends on W at all."""
-    columns = W_COLUMNS.get(endpoint, ())
+def for_every_window(selected: pd.DataFrame, columns: Sequence[str], a: str, b: str) -> bool:
+    """Whether the ratio lies on the same side of 1 for each W, where there are ``columns`` for several."""
     return not columns or same_side([_ratio(_logs(selected, column, a, b)) for column in columns])
 
 

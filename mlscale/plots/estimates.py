@@ -15,7 +15,8 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 
 from mlscale.analysis import design
-from mlscale.analysis.inference import PRIMARY, Endpoint, compare
+from mlscale.analysis.endpoints import PRIMARY, Endpoint
+from mlscale.analysis.inference import compare
 from mlscale.analysis.summary import summarise
 from mlscale.plots.captions import figure
 from mlscale.plots.style import (

@@ -24,7 +24,8 @@ from mlscale.progress import Bar, Shown, duration
 from mlscale.runs import MlscaleError, OpenLoop, Run
 from mlscale_paper import design
 from mlscale_paper.attempts import State
-from mlscale_paper.execute import Experiment, estimate_s, measure_missing, missing, prepare
+from mlscale_paper.execute import estimate_s, measure_missing, missing, prepare
+from mlscale_paper.experiment import Experiment
 from mlscale_paper.protocol import Protocol
 from mlscale_twin.profile import read_profile
 from mlscale_twin.strategy.advice import AdviseOptions, advise, in_order_of_merit

@@ -11,7 +11,6 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from mlscale.atomic import write_text
 from mlscale.notebook.manifest import Simulated
 from mlscale.plots.style import display_name
 from mlscale.runs import MlscaleError, Run
@@ -19,11 +18,8 @@ from mlscale.runs.info import host_name
 from mlscale_paper import places
 from mlscale_paper.advice_check import FILE, judge, measured, plan_of, read_plan
 from mlscale_paper.attempts import IDENTITY, State, state_of
-from mlscale_paper.publish import publish_runs
 from mlscale_paper.results import markdown_table, records
-from mlscale_twin.profile import read_profile
 
-PROFILES: Final = "profiles"
 NOT_CHECKED: Final = "**Not checked.** No such measurement is published.\n"
 
 
@@ -101,30 +97,6 @@ def read(root: Path | None = None) -> AdviceCheck:
         raise MlscaleError("no check of an advice is there", str(root), "mlscale experiment check-advice") from error
     chosen = read_plan(root / FILE)
     return AdviceCheck(chosen, [state_of(planned, root) for planned in plan_of(chosen, seed)])
-
-
-def publish(root: Path, profiles: Sequence[Path], into: Path | None = None) -> Path:
-    """Replace data/advice (or ``into``) by compact copies of the complete runs below ``root``, with the plan, the
-    ``profiles`` that it was made with, and the protocol beside ``root``.
-
-    Raises:
-        MlscaleError: a profile is not one of those, or the folder can't be written.
-    """
-    check, into = read(root), into or folder()
-    given = {file.name: read_profile(file).sha256 for file in profiles}
-    if given != check.chosen["profiles"]:
-        what = f"the advice was made with other profiles ({', '.join(check.chosen['profiles']) or 'the shipped ones'})"
-        raise MlscaleError(what, "--profile", "name the same files as before")
-    protocol = root.parent / places.protocol_file().name
-    beside = [root / FILE, root / IDENTITY, *([protocol] if protocol.exists() else [])]
-    # Read before the folder is replaced: the profiles may be those that lie in it.
-    texts = {file.name: file.read_text() for file in beside}
-    texts |= {f"{PROFILES}/{file.name}": file.read_text() for file in profiles}
-    publish_runs(check.runs, root, into)
-    (into / PROFILES).mkdir()
-    for name, text in texts.items():
-        write_text(into / name, text)
-    return into
 
 
 def document() -> str:

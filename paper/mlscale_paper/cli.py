@@ -41,13 +41,13 @@ def run(
     Example: mlscale experiment run --quick
     """
     from codereader.photos import LoadPhotos
-    from mlscale_paper import execute
+    from mlscale_paper import execute, experiment
     from mlscale_paper.pilot import ensure_protocol
 
     selection = _names(environments), _names(cells), blocks
-    execute.check(*selection)
-    ensure_protocol(execute.root_of(runs, quick=quick), _names(environments), LoadPhotos, given=protocol, seed=seed)
-    execute.run(execute.experiment(*selection, runs, seed=seed, quick=quick))
+    experiment.check(*selection)
+    ensure_protocol(experiment.root_of(runs, quick=quick), _names(environments), LoadPhotos, given=protocol, seed=seed)
+    execute.run(experiment.experiment(*selection, runs, seed=seed, quick=quick))
 
 
 @experiment_app.command()
@@ -65,7 +65,8 @@ def status(
     Example: mlscale experiment status --runs runs
     """
     from mlscale.progress import duration
-    from mlscale_paper.execute import estimate_s, experiment
+    from mlscale_paper.execute import estimate_s
+    from mlscale_paper.experiment import experiment
 
     planned = experiment(_names(environments), _names(cells), blocks, runs, seed=seed, quick=quick)
     states = planned.states()
@@ -92,7 +93,7 @@ def pilot(
     """
     from codereader.photos import LoadPhotos
     from mlscale_paper import places
-    from mlscale_paper.execute import check
+    from mlscale_paper.experiment import check
     from mlscale_paper.pilot import run_pilot
 
     check(_names(environments), ["core"], 1)
@@ -221,18 +222,19 @@ def check_advice(
     Example: mlscale experiment check-advice TRACE.csv --profile torchserve.json --profile k3s.json
     """
     from codereader.photos import LoadPhotos
-    from mlscale_paper import advice_check, advice_published, execute
+    from mlscale_paper import advice_check, experiment
     from mlscale_paper.pilot import ensure_protocol
+    from mlscale_paper.publish import publish_advice
 
     names = _names(environments)
-    execute.check(names, ["core"], blocks)
+    experiment.check(names, ["core"], blocks)
     advice_check.check(traces, seconds, profile or ())
-    ensure_protocol(execute.root_of(runs, quick=False), names, LoadPhotos, given=protocol, seed=seed)
-    experiment = execute.experiment(names, ["core"], blocks, runs, seed=seed)
-    table = advice_check.check_advice(experiment, traces, seconds, profile or ())
+    ensure_protocol(experiment.root_of(runs, quick=False), names, LoadPhotos, given=protocol, seed=seed)
+    planned = experiment.experiment(names, ["core"], blocks, runs, seed=seed)
+    table = advice_check.check_advice(planned, traces, seconds, profile or ())
     print(table.round(3).to_string(index=False))
     if publish:
-        print(f"{advice_published.publish(advice_check.root_in(experiment.root), profile or ())}: written")
+        print(f"{publish_advice(advice_check.root_in(planned.root), profile or ())}: written")
 
 
 @experiment_app.command()

@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mlscale.notebook.manifest import MANIFEST
 from mlscale.notebook.parameters import declared
@@ -17,11 +17,9 @@ from mlscale.progress import Bar
 from mlscale.runs import MlscaleError
 from mlscale_paper import places
 from mlscale_paper.attempts import State, run_dirs
+from mlscale_paper.experiment import Experiment
 from mlscale_paper.notebook_execution import execute
 from mlscale_paper.variants import COMPARED_CELLS, REHEARSED, TWIN_CELLS
-
-if TYPE_CHECKING:
-    from mlscale_paper.execute import Experiment
 
 COMPARE = "07_compare.ipynb"
 PARTITION = "08_partition.ipynb"

@@ -10,7 +10,8 @@ import pandas as pd
 
 from mlscale.analysis import design
 from mlscale.analysis.components import by_component, response_breakdown
-from mlscale.analysis.inference import P1, P2, Endpoint, compare
+from mlscale.analysis.endpoints import P1, P2, Endpoint
+from mlscale.analysis.inference import compare
 from mlscale.analysis.summary import summarise
 from mlscale.measurement.measure import MeasureOptions, measure
 from mlscale.notebook.parameters import PartitionParameters

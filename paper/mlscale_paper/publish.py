@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -22,15 +22,16 @@ import pyarrow.parquet as pq
 
 from mlscale.atomic import write_text
 from mlscale.runs import SCHEMAS, MlscaleError, Run, load_run, load_runs
-from mlscale_paper import places
+from mlscale_paper import advice_published, places
+from mlscale_paper.advice_check import FILE
 from mlscale_paper.attempts import IDENTITY, State, run_dirs
+from mlscale_paper.experiment import Experiment, experiment
 from mlscale_paper.protocol import published_protocol
 from mlscale_paper.twin_records import CLAIMS, RECORDS, VALIDATION
 from mlscale_paper.variants import CELLS, JUDGED, REHEARSED, TWIN_CELLS
+from mlscale_twin.profile import read_profile
 
-if TYPE_CHECKING:
-    from mlscale_paper.execute import Experiment
-
+PROFILES: Final = "profiles"
 MOST_BYTES: Final = 40 * 2**20
 # Of columns that end so, how many binary places are kept (8 microseconds, 0.00006 core), and how. Times are cut off, so
 # that no sample moves into the next second: the host's use is judged by whole seconds.
@@ -94,8 +95,6 @@ def experiment_in(root: Path) -> Experiment:
         MlscaleError: none was measured there, or under another protocol than the one that lies beside the runs, else
             the checkout's.
     """
-    from mlscale_paper.execute import experiment
-
     try:
         identity = json.loads((root / IDENTITY).read_text())
         seed, protocol = identity["seed"], identity["protocol"]
@@ -147,11 +146,34 @@ def publish(runs: Path) -> str:
     return f"{reference}: {len(_required(states))} places, {size / 2**20:.1f} MB; {measured.figures} drawn from them"
 
 
+def publish_advice(root: Path, profiles: Sequence[Path], into: Path | None = None) -> Path:
+    """Replace data/advice (or ``into``) by compact copies of the complete runs below ``root``, with the plan, the
+    ``profiles`` that it was made with, and the protocol beside ``root``.
+
+    Raises:
+        MlscaleError: a profile is not one of those, or the folder can't be written.
+    """
+    check, into = advice_published.read(root), into or advice_published.folder()
+    given = {file.name: read_profile(file).sha256 for file in profiles}
+    if given != check.chosen["profiles"]:
+        what = f"the advice was made with other profiles ({', '.join(check.chosen['profiles']) or 'the shipped ones'})"
+        raise MlscaleError(what, "--profile", "name the same files as before")
+    protocol = root.parent / places.protocol_file().name
+    beside = [root / FILE, root / IDENTITY, *([protocol] if protocol.exists() else [])]
+    # Read before the folder is replaced: the profiles may be those that lie in it.
+    texts = {file.name: file.read_text() for file in beside}
+    texts |= {f"{PROFILES}/{file.name}": file.read_text() for file in profiles}
+    publish_runs(check.runs, root, into)
+    (into / PROFILES).mkdir()
+    for name, text in texts.items():
+        write_text(into / name, text)
+    return into
+
+
 def _fill(checkout: Path, figures: Path) -> None:
     """Fill the documents' blocks of results: the comparison where one was drawn, the cells other than core, the
     twin's validation, its verdicts on the claims, the live check of the advice, and what slowed Ray Serve's starts."""
     from mlscale_paper import ray_start
-    from mlscale_paper.advice_published import document
     from mlscale_paper.results import RENDERED, RESULTS, claims_text, filled, summary, twin_text
 
     readme, results = checkout / "README.md", checkout / "docs/results.md"
@@ -164,7 +186,7 @@ def _fill(checkout: Path, figures: Path) -> None:
     for file, text in ray_start.documents().items():
         write_text(checkout / file, filled(checkout / file, "ray-start", text))
     strategy = checkout / "docs/strategy.md"
-    write_text(strategy, filled(strategy, "advice", document()))
+    write_text(strategy, filled(strategy, "advice", advice_published.document()))
     for name, file, text_of in (("twin", VALIDATION, twin_text), ("claims", CLAIMS, claims_text)):
         record = places.reference() / file
         content = json.loads(record.read_text()) if record.exists() else None

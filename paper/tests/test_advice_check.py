@@ -26,11 +26,12 @@ from mlscale_paper.advice_check import (
     plan_of,
     surely_better,
 )
-from mlscale_paper.advice_published import document, publish, read
+from mlscale_paper.advice_published import document, read
 from mlscale_paper.attempts import IDENTITY, State
-from mlscale_paper.execute import Experiment
+from mlscale_paper.experiment import Experiment
 from mlscale_paper.plots.advice_check import predicted_and_measured
 from mlscale_paper.protocol import Photos, default_protocol
+from mlscale_paper.publish import publish_advice
 from mlscale_paper.results import filled
 from mlscale_twin.profile import read_profile
 from mlscale_twin.strategy.objective import Figures, Objective
@@ -186,15 +187,15 @@ def test_what_is_published_is_judged_and_drawn_alike(tmp_path: Path) -> None:
     (root / FILE).write_text(json.dumps(chosen))
     (root / IDENTITY).write_text('{"seed": 0}')
     with pytest.raises(MlscaleError, match="made with other profiles"):
-        publish(root, [], tmp_path / "advice")
-    copy = read(publish(root, [own], tmp_path / "advice"))
+        publish_advice(root, [], tmp_path / "advice")
+    copy = read(publish_advice(root, [own], tmp_path / "advice"))
     assert [state.done for state in copy.states] == [True] * 9
     pd.testing.assert_frame_equal(copy.judged(), read(root).judged(), rtol=1e-3)
     settings_table = copy.settings()
     pd.testing.assert_frame_equal(settings_table, read(root).settings(), rtol=1e-3)
     shown = plotted(predicted_and_measured(settings_table, copy.judged(), copy.limit_s))
     (kept,) = (tmp_path / "advice/profiles").iterdir()
-    again = read(publish(root, [kept], tmp_path / "advice"))
+    again = read(publish_advice(root, [kept], tmp_path / "advice"))
     assert len(again.runs) == 9, "published again with the profiles that lie in the folder"
     assert kept.read_text() == own.read_text()
     assert list(shown["name"]) == [choice["name"] for choice in CHOICES]

@@ -21,7 +21,8 @@ from mlscale_paper import execute as module
 from mlscale_paper.attempts import attempt_folder, claim, run_dirs, set_aside, state_of
 from mlscale_paper.design import PlannedRun
 from mlscale_paper.drawing import draw_all
-from mlscale_paper.execute import Experiment, estimate_s, run
+from mlscale_paper.execute import estimate_s, run
+from mlscale_paper.experiment import Experiment
 from mlscale_paper.notebook_execution import NotebookFailed
 from mlscale_paper.protocol import Photos, default_protocol, other_host
 
@@ -363,7 +364,7 @@ def test_set_aside_never_overwrites(experiment: Experiment) -> None:
 
 
 def test_through_papermill_with_real_runs(experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MOST_ATTEMPTS", 1)  # a busy host makes runs invalid
+    monkeypatch.setattr("mlscale_paper.experiment.MOST_ATTEMPTS", 1)  # a busy host makes runs invalid
     run(experiment)
     runs = [load_run(path) for path in run_dirs(experiment.states())]
     assert len(runs) == 2

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mlscale.analysis.inference import P1
+from mlscale.analysis.endpoints import P1
 from mlscale.analysis.order import position_effects, predecessor_effects
 
 ORDERS = ("abc", "bca", "cab", "cba", "acb", "bac")

@@ -130,7 +130,7 @@ def raising(error: BaseException) -> Any:
 
 def test_errors_of_every_kind(monkeypatch: pytest.MonkeyPatch) -> None:
     def status_raises(error: BaseException) -> Finished:
-        monkeypatch.setattr("mlscale_paper.execute.experiment", raising(error))
+        monkeypatch.setattr("mlscale_paper.experiment.experiment", raising(error))
         return mlscale("experiment", "status")
 
     found = one_line(status_raises(MlscaleError("is full", "/disk", "make room")))
@@ -144,7 +144,7 @@ def test_errors_of_every_kind(monkeypatch: pytest.MonkeyPatch) -> None:
     found = one_line(status_raises(OSError(errno.ENOSPC, "No space left on device", "runs/one/run.json")))
     assert found.startswith("mlscale: runs/one/run.json: No space left on device (make room there")
     assert status_raises(KeyboardInterrupt()).returncode == 130
-    monkeypatch.setattr("mlscale_paper.execute.experiment", raising(RuntimeError("a mistake of ours")))
+    monkeypatch.setattr("mlscale_paper.experiment.experiment", raising(RuntimeError("a mistake of ours")))
     monkeypatch.setattr("sys.argv", ["mlscale", "experiment", "status"])
     with pytest.raises(RuntimeError, match="a mistake of ours"):
         cli.main()
@@ -174,7 +174,7 @@ def test_sigterm_leaves_through_every_finally(monkeypatch: pytest.MonkeyPatch, a
                 os.kill(os.getpid(), signal.SIGTERM)
             torn_down.append(True)
 
-    monkeypatch.setattr("mlscale_paper.execute.experiment", command)
+    monkeypatch.setattr("mlscale_paper.experiment.experiment", command)
     assert mlscale("experiment", "status").returncode == 143
     assert torn_down == [True]
 

@@ -16,7 +16,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from mlscale import figures
-from mlscale.analysis.inference import PRIMARY
+from mlscale.analysis.endpoints import PRIMARY
 from mlscale.plots.captions import caption
 from mlscale.plots.estimates import effect_panel, with_words
 from mlscale.plots.style import in_order, new_axes, short_name, style
