@@ -55,6 +55,7 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy benchmarks --exclude load_locust
 	$(BIN)/lint-imports --no-cache
 
 test: setup

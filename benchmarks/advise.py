@@ -17,7 +17,7 @@ from pathlib import Path
 
 from papermill import inspect_notebook
 
-import mlscale as ms
+from mlscale.notebook.parameters import StrategyParameters
 
 NOTEBOOK = Path(__file__).parents[1] / "notebooks/10_strategy.ipynb"
 
@@ -29,7 +29,7 @@ def main() -> None:
     rates = ast.literal_eval(inspect_notebook(NOTEBOOK)["hourly_rps"]["default"])
     with tempfile.TemporaryDirectory() as name:
         day = Path(name) / "day.json"
-        day.write_text(ms.StrategyParameters(hourly_rps=rates).schedule.model_dump_json())
+        day.write_text(StrategyParameters(hourly_rps=rates).schedule.model_dump_json())
         for number in range(options.repeats):
             begun_s = time.perf_counter()
             argv = [sys.executable, "-m", "mlscale.commands.cli", "advise", str(day), "--p95", "1"]

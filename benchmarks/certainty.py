@@ -37,7 +37,7 @@ def main() -> None:
         return False
 
     decoder = make_decoder(options.weights)
-    decoder_module.read_bars = partial(read_bars, accept=keep)
+    decoder_module.read_bars = partial(read_bars, accept=keep)  # type: ignore[attr-defined]
     results: dict[int, list[tuple[float, bool, bool]]] = defaultdict(list)
     for difficulty in DIFFICULTIES:
         for index in range(options.photos):

@@ -97,7 +97,7 @@ def generated(difficulty: str, photos: Iterable[tuple[bytes, dict[str, Any]]]) -
 
 
 def real(folder: Path) -> Iterator[Case]:
-    no_code = [] if folder.name.startswith("falsepositives") else None
+    no_code: Texts | None = [] if folder.name.startswith("falsepositives") else None
     for path in sorted(path for path in folder.iterdir() if path.suffix.lower() in _SUFFIXES):
         text = path.with_suffix(".txt")
         expected = [text.read_text(encoding="utf-8", errors="replace")] if text.exists() else []

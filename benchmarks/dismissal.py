@@ -36,8 +36,8 @@ class Watch:
     def __init__(self, decoder: Decoder) -> None:
         self._read, self._sure = decoder._read, localiser._is_sure
         self._likely_bars, self._likely_grid = strips._likely, grids._likely
-        localiser._LEAST_MEAN, strips._LEAST_LIKELY, grids._LEAST_LIKELY = 0.0, (-1.0,), -1.0
-        decoder._read, localiser._is_sure = self.read, self.sure
+        localiser._LEAST_MEAN, strips._LEAST_LIKELY, grids._LEAST_LIKELY = 0.0, (-1.0,), -1.0  # type: ignore[assignment]
+        decoder._read, localiser._is_sure = self.read, self.sure  # type: ignore[method-assign]
         strips._likely, grids._likely = self.likely_bars, self.likely_grid
         self.boxes: list[tuple[Reading, dict[str, list[float]]]] = []
         self._means: dict[float, float] = {}

@@ -19,7 +19,7 @@ import pandas as pd
 
 from mlscale.runs import Run, load_runs
 from mlscale_twin.calibration import calibrate
-from mlscale_twin.host_speed import at_speed, light_cpu_s, speeds_of
+from mlscale_twin.host_speed import Factors, at_speed, light_cpu_s, speeds_of
 from mlscale_twin.likeness import differences
 from mlscale_twin.profile import Profile, read_profile
 from mlscale_twin.studies.validation import live_rows, twin_rows
@@ -47,9 +47,8 @@ def errors(runs: Sequence[Run], base: Profile, draws: int) -> pd.DataFrame:
         others = [run for run in runs if run.info.block != block]
         judged = [run for run in runs if run.info.block == block]
         for rule, speeds in rules(judged, others, profile := calibrate(others, base)).items():
-            rows = twin_rows(
-                judged, LEVEL_S, draws, profile_of=lambda run, s=speeds, p=profile: at_speed(p, s[run.info.run_id])
-            )
+            profiles = {run_id: at_speed(profile, factors) for run_id, factors in speeds.items()}
+            rows = twin_rows(judged, LEVEL_S, draws, profile_of=lambda run, of=profiles: of[run.info.run_id])  # type: ignore[misc]
             twins.setdefault(rule, []).append(rows)
     live = live_rows(runs, LEVEL_S)
     table = {
@@ -61,13 +60,13 @@ def errors(runs: Sequence[Run], base: Profile, draws: int) -> pd.DataFrame:
     return pd.DataFrame(table).round(3)
 
 
-def rules(judged: Sequence[Run], others: Sequence[Run], profile: Profile) -> dict[str, Mapping[str, float]]:
+def rules(judged: Sequence[Run], others: Sequence[Run], profile: Profile) -> dict[str, Mapping[str, Factors]]:
     """Speed of each judged run by each rule."""
     assert profile.speed is not None
     light_s = profile.speed.light_cpu_s.value
     return {
-        "one speed": {run.info.run_id: 1.0 for run in judged},
-        "own": {run.info.run_id: light_cpu_s(run) / light_s for run in judged},
+        "one speed": {run.info.run_id: Factors(1.0, 1.0) for run in judged},
+        "own": {run.info.run_id: Factors(own := light_cpu_s(run) / light_s, own) for run in judged},
         "shrunk": speeds_of([*others, *judged], profile),
     }
 

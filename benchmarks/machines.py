@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import argparse
 import platform
 import sys
 import time
@@ -14,17 +15,15 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests/live"))
 
-from machine_cycles import machine_leftovers, machines_with_pods
+from machine_cycles import machine_leftovers, machines_with_pods  # type: ignore[import-not-found]
 
 from mlscale.environments.kubernetes.client import Place, connect
-from mlscale.environments.kubernetes.own_cluster import own_groups
+from mlscale.environments.kubernetes.own_cluster import find_own_node
 from mlscale.environments.kubernetes.usage import NodeUsage
 from mlscale.host.proctable import Usage
 from onenode.layout import default_layout
 
-COUNTS = (0, 1, 5, 15)
 SETTLE_S = 20.0
-WATCH_S = 30.0
 
 
 def parts_of(usage: NodeUsage) -> Usage:
@@ -36,17 +35,23 @@ def parts_of(usage: NodeUsage) -> Usage:
 
 def main() -> int:
     """Print the table."""
-    print(f"{platform.processor() or platform.machine()}, idle, watched for {WATCH_S:g} s each")
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--counts", nargs="+", type=int, default=[0, 1, 5, 15])
+    parser.add_argument("--seconds", type=float, default=30.0, help="how long each number of machines is watched")
+    options = parser.parse_args()
+    print(f"{platform.processor() or platform.machine()}, idle, watched for {options.seconds:g} s each")
     print("machines  until ready s  CPU s by then  CPU mcores  memory MiB")
-    usage = own_groups()
     with closing(connect(Place(str(default_layout().kubeconfig)))) as api:
-        for count in COUNTS:
+        node = find_own_node(api)
+        assert node is not None, "the cluster is not running"
+        usage = node.usage()
+        for count in options.counts:
             began_s, at_start = time.monotonic(), parts_of(usage)
             with machines_with_pods(api, "mlscale-0000bea0", count):
                 ready_s, joined_s = time.monotonic() - began_s, parts_of(usage).cpu.cpu_s - at_start.cpu.cpu_s
-                time.sleep(SETTLE_S)
+                time.sleep(min(SETTLE_S, options.seconds))
                 before, since_s = parts_of(usage), time.monotonic()
-                time.sleep(WATCH_S)
+                time.sleep(options.seconds)
                 after = parts_of(usage)
                 cores = (after.cpu.cpu_s - before.cpu.cpu_s) / (time.monotonic() - since_s)
                 idle = f"{1000 * cores:10.0f}  {after.rss_bytes / 2**20:10.0f}"

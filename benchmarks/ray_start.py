@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from mlscale.runs import RunInfo, load_run
+from mlscale.runs import ClosedLoop, RunInfo, load_run
 from mlscale_paper import places
 from mlscale_paper.protocol import Protocol, published_protocol
 from mlscale_paper.publish import publish_runs
@@ -33,6 +33,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/ray-start"))
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--publish", action="store_true", help="write compact copies into data/ray-start")
+    parser.add_argument("--quick", action="store_true", help="load for a minute only, to try the command")
     options = parser.parse_args()
     protocol = published_protocol()
     options.out.mkdir(parents=True, exist_ok=True)
@@ -42,7 +43,8 @@ def main() -> None:
     subprocess.run((sys.executable, *install), check=True)
     for pair in range(1, options.pairs + 1):
         for arm in ARMS if pair % 2 else reversed(ARMS):
-            measure(options.out / f"{arm}-{pair}", protocol, pair, package if arm == WITH else None)
+            schedule = protocol.quick_schedule() if options.quick else protocol.closed_schedule(BASELINE_S)
+            measure(options.out / f"{arm}-{pair}", protocol, schedule, pair, package if arm == WITH else None)
     names = [f"{arm}-{pair}" for pair in range(1, options.pairs + 1) for arm in ARMS]
     runs = {name: load_run(options.out / name) for name in names}
     if options.publish:
@@ -50,13 +52,13 @@ def main() -> None:
     print(Correction(runs).document())
 
 
-def measure(out: Path, protocol: Protocol, seed: int, package: Path | None) -> None:
+def measure(out: Path, protocol: Protocol, load: ClosedLoop, seed: int, package: Path | None) -> None:
     """One run of Ray Serve; ``package``: a folder that its processes can import from, too."""
     if (out / "run.json").exists() and RunInfo.model_validate_json((out / "run.json").read_text()).complete:
         return
     shutil.rmtree(out, ignore_errors=True)  # a run that was interrupted
     schedule = out.with_suffix(".json")
-    schedule.write_text(protocol.closed_schedule(BASELINE_S).model_dump_json())
+    schedule.write_text(load.model_dump_json())
     sizes = [f"--scaling={name}={value}" for name, value in protocol.sized("rayserve", {}, None).items()]
     words = ("measure", "rayserve", "--schedule", str(schedule), "--seed", str(seed), "--out", str(out), *sizes)
     path = {"PYTHONPATH": str(package.resolve())} if package else {}

@@ -9,9 +9,10 @@ Times exclude compilation, which happens once per machine and is cached (the fir
 from __future__ import annotations
 
 import argparse
+import math
 import resource
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Any
 
 import numpy as np
@@ -105,7 +106,8 @@ def closed(replicas: int, clients: int, number: float) -> tuple[int, float]:
 def scaled(per_tick: int, number: float) -> tuple[int, float]:
     """A worker controller that decides once a second, under a load that changes every five minutes."""
     duration_s = number / per_tick
-    rates = [Step(start_s=300.0 * k, rate_rps=per_tick * (0.4 if k % 2 else 1.6)) for k in range(int(duration_s / 300))]
+    changes = range(math.ceil(duration_s / 300))
+    rates = [Step(start_s=300.0 * k, rate_rps=per_tick * (0.4 if k % 2 else 1.6)) for k in changes]
     schedule = OpenLoop(duration_s=duration_s, rate=Staircase(steps=tuple(rates)))
     most = 16
     service = Service(0.6 * most / per_tick / 2, "exponential")
@@ -114,10 +116,10 @@ def scaled(per_tick: int, number: float) -> tuple[int, float]:
     )
     timeline, log, rng = Timeline(engine), Log(), np.random.default_rng(0)
     at_once = Fixed(value_s=0.0, source="benchmark", date="2026-11")
-    replicas = Replicas("app", 0, Lifecycle([], at_once, at_once), engine, timeline, log, rng)
+    replicas = Replicas("app", 0, Lifecycle([], at_once, at_once), timeline, log, rng)
     replicas.start_initial(1)
     WorkerControllerLoop(
-        LoopContext(engine, timeline, replicas, 0, rng), ControllerSettings(max_replicas=most),
+        LoopContext(timeline, replicas, 0, rng), ControllerSettings(max_replicas=most),
         sample_interval_s=1.0, period_s=1.0, look_back_s=1.0,
     )  # fmt: skip
     return _timed(engine, lambda: timeline.run(schedule.duration_s))
@@ -138,14 +140,14 @@ def simpy_mm1(number: float) -> tuple[int, float]:
     server = simpy.Resource(environment)
     done = 0
 
-    def request() -> Iterator[Any]:
+    def request() -> Generator[Any, None, None]:
         nonlocal done
         with server.request() as turn:
             yield turn
             yield environment.timeout(rng.exponential(1.0))
             done += 1
 
-    def source() -> Iterator[Any]:
+    def source() -> Generator[Any, None, None]:
         for _ in range(int(number)):
             yield environment.timeout(rng.exponential(1 / 0.8))
             environment.process(request())

@@ -2,7 +2,7 @@
 
 Live tests mostly wait, those with the Kubernetes cluster most of all; so they have a process of their own, and what
 only computes runs beside them, at lower priority. The first process's output is shown as it comes, the others' when
-they have ended; the last line sums up all.
+they have ended. The last lines say what was skipped, why, and the command that would run it, and sum up all.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ COMPUTING = (
         "paper/tests/test_results.py",
         "paper/tests/twin",
         "tests/analysis",
+        "tests/benchmarks",
         "tests/docs",
         "tests/environments",
         "tests/hpa",
@@ -89,6 +90,7 @@ def main() -> int:
         style.seek(0)
         write(b"\n" + style.read())
     lint_failed = " (make lint failed, see above)" if codes[0] else ""
+    write("".join(f"not tested: {line}\n" for line in skipped(reports)).encode())
     write(f"{summary(reports, time.monotonic() - started_s)}{lint_failed}\n".encode())
     return max(map(abs, codes))
 
@@ -122,6 +124,17 @@ def echoed(output: IO[bytes]) -> Iterator[bytes]:
 def write(text: bytes) -> None:
     sys.stdout.buffer.write(text)
     sys.stdout.buffer.flush()
+
+
+def skipped(reports: list[bytes]) -> list[str]:
+    """How many tests each reason left out, the most first."""
+    counts: Counter[str] = Counter()
+    for report in reports:
+        for number, reason in re.findall(
+            r"^SKIPPED \[(\d+)\] \S+: (.+)$", report.decode(errors="replace"), re.MULTILINE
+        ):
+            counts[reason] += int(number)
+    return [f"{count} test{'s' * (count > 1)}: {reason}" for reason, count in counts.most_common()]
 
 
 def summary(reports: list[bytes], took_s: float) -> str:

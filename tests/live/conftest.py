@@ -40,7 +40,9 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Path]:
         yield default_layout().kubeconfig
         return
     if not REQUESTED:
-        pytest.skip("no cluster is running: make cluster, or set CLUSTER=1 to start one for the tests")
+        pytest.skip(
+            "no cluster is running: make cluster MACHINES=1, then make test; or CLUSTER=1 make test (Linux, root)"
+        )
     need_cluster_host()
     with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
         up_command(machines=True)

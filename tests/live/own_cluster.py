@@ -42,7 +42,7 @@ http.server.ThreadingHTTPServer(("", 8080), Handler).serve_forever()
 def need_cluster_host() -> None:
     """Skip the test unless a cluster was requested and can be created."""
     if not REQUESTED:
-        pytest.skip("creates its own cluster: set CI=true or CLUSTER=1")
+        pytest.skip("creates a cluster of its own: CLUSTER=1 make test (Linux, root)")
     try:
         check_host()
     except MlscaleError as error:
