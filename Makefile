@@ -91,7 +91,7 @@ bench-extra: setup
 lock: setup
 	$(BIN)/uv pip compile --quiet --universal --upgrade --python-version 3.11 --no-header --no-annotate \
 		--no-emit-index-url --no-emit-find-links \
-		$(addprefix --no-emit-package ,mlscale codereader onenode mlscale-twin mlscale-lab) \
+		$(addprefix --no-emit-package ,mlscale mlscale-aws codereader onenode mlscale-twin mlscale-lab) \
 		--group dev pyproject.toml packages/*/pyproject.toml paper/pyproject.toml --output-file requirements.lock
 
 clean:

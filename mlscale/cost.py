@@ -3,26 +3,28 @@ machines of one's own (METHOD §3)."""
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import numpy as np
 import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from mlscale import environments
 from mlscale.analysis.durations import durations, intended_between
 from mlscale.analysis.elasticity import elasticity
 from mlscale.analysis.resources import SERVING, cpu_by_role
 from mlscale.analysis.summary import span
-from mlscale.environments.aws_cost import PRICES, price_table, region_prices
 from mlscale.environments.base import PaidBy
 from mlscale.environments.machine_types import RESERVED_CORES, catalogue
-from mlscale.errors import MlscaleError
+from mlscale.errors import MlscaleError, first_invalid
 from mlscale.runs import Run
 
+PRICES: Final = Path(__file__).with_name("prices.json")
 # Hours of a month.
 MONTH_H: Final = 730.0
 # Of machines of one's own: what replicas reserve is paid for, since other work uses the rest; or whole machines are,
@@ -34,9 +36,52 @@ _UNIT_CONNECTIONS_PER_S: Final = 25.0
 _AUTO_MODE: Final = "eks.amazonaws.com/"
 
 
+_AboveZero = Annotated[float, Field(gt=0)]
+
+
+class _Checked(BaseModel):
+    """Strict: a price in quotes would be text where it is used."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    date: str
+    source: str
+
+
+class _Entry(_Checked):
+    """``usd``: None where it is not known; by instance type where there are several."""
+
+    usd: Any
+
+    @field_validator("usd")
+    @classmethod
+    def _prices(cls, usd: Any) -> Any:
+        for price in usd.values() if isinstance(usd, dict) else [0 if usd is None else usd]:
+            if not isinstance(price, int | float) or not 0 <= price < math.inf:
+                raise ValueError(f"{price!r} is no price")
+        return usd
+
+
+class _OwnMachine(_Checked):
+    machine_usd: _AboveZero
+    cores: _AboveZero
+    life_years: _AboveZero
+    idle_watts: _AboveZero
+    core_watts: _AboveZero
+    kwh_usd: _AboveZero
+    reserved_share: Annotated[float, Field(gt=0, le=1)]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    local: _OwnMachine
+    regions: dict[str, dict[str, _Entry]] = Field(min_length=1)
+
+
 @dataclass(frozen=True)
 class Prices:
-    """``aws``: of a region; ``local``: of a machine of one's own (environments/prices.json)."""
+    """``aws``: of a region; ``local``: of a machine of one's own (prices.json)."""
 
     region: str
     aws: Mapping[str, Any]
@@ -80,7 +125,7 @@ def read_prices(region: str = "us-east-1", file: Path | None = None) -> Prices:
     """Prices of a region and of a machine of one's own.
 
     Args:
-        file: like environments/prices.json (`mlscale prices --out FILE`); what it lacks of "local" and "regions" is
+        file: like prices.json (`mlscale prices --out FILE`); what it lacks of "local" and "regions" is
             taken from there.
 
     Raises:
@@ -89,6 +134,48 @@ def read_prices(region: str = "us-east-1", file: Path | None = None) -> Prices:
     path = file or PRICES
     table = price_table(path)
     return Prices(region, region_prices(region, table["regions"], path), table["local"])
+
+
+def region_prices(region: str, table: Mapping[str, Any], prices: Path) -> Mapping[str, Any]:
+    """The list prices of a region, USD, without taxes; ``date``: of the oldest and the newest.
+
+    Args:
+        table: the regions of a `price_table` that was read from ``prices``.
+
+    Raises:
+        MlscaleError: none are known, or one that runs are charged by is missing.
+    """
+    if region not in table:
+        known = ", ".join(sorted(table))
+        what = f"no prices are known for {region}"
+        raise MlscaleError(what, str(prices), f"choose one of {known}, or mlscale prices --refresh --region {region}")
+    usd = {name: entry["usd"] for name, entry in table[region].items()}
+    shipped: dict[str, dict[str, Any]] = json.loads(PRICES.read_bytes())["regions"]
+    for name, entry in next(iter(shipped.values())).items():
+        like, own = entry["usd"], usd.get(name)
+        if like is not None and (own is None or isinstance(own, dict) != isinstance(like, dict)):
+            what = f"no price is known for {name} in {region}"
+            raise MlscaleError(what, str(prices), "add it as in mlscale prices --out FILE")
+    dates = sorted(entry["date"] for entry in table[region].values())
+    return {"date": f"{dates[0]} to {dates[-1]}"} | usd
+
+
+def price_table(file: Path = PRICES) -> dict[str, Any]:
+    """What ``file`` holds, checked; without "local" or "regions", with those of the shipped table.
+
+    Raises:
+        MlscaleError: it can't be read, or is no price list; names the entry.
+    """
+    try:
+        given = json.loads(file.read_bytes())
+        if not isinstance(given, dict) or not given.keys() & {"local", "regions"}:
+            raise ValueError('it has neither "local" nor "regions"')
+        table = {**json.loads(PRICES.read_bytes()), **given}
+        _Table.model_validate(table)
+    except (OSError, ValueError, RecursionError) as error:
+        what = first_invalid(error) if isinstance(error, ValidationError) else str(error)
+        raise MlscaleError(f"not a price list: {what}", str(file), "start from mlscale prices --out FILE") from error
+    return table
 
 
 def paid_by(environment: str, scaling: Mapping[str, Any]) -> PaidBy:

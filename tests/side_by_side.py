@@ -25,6 +25,7 @@ ROOT = Path(__file__).parents[1]
 # Tests that use no kernel objects that others count, and measure no time; two processes' share.
 COMPUTING = (
     (
+        "packages/aws/tests",
         "packages/codereader/tests",
         "packages/lab/tests",
         "paper/tests/test_design.py",

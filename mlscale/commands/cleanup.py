@@ -34,23 +34,22 @@ def cleanup_command(older_than: str, *, aws: bool = False, as_json: bool = False
     from mlscale.host.reap import cleanup
 
     removed = cleanup(duration_s(older_than), environments.reapers())
-    stacks = _remove_stacks() if aws else []
+    stacks = _of_account("aws") if aws else []
     if as_json:
         return json.dumps([{"kind": entry.kind, **entry.identity} for entry in removed] + [{"aws": s} for s in stacks])
     lines = [f"removed {entry.kind}: {_described(entry.identity)}" for entry in removed] + stacks
     return "\n".join(lines) or "nothing to remove"
 
 
-def _remove_stacks() -> list[str]:
-    from mlscale.environments.ecs import KIND as STACK
-    from mlscale.environments.ecs.account import Account
-    from mlscale.environments.ecs.leftovers import remove_leftovers
-    from mlscale.host.ledger import ledger_paths, read_ledger
+def _of_account(cloud: str) -> list[str]:
+    """What the installed package that deals with ``cloud`` removed from the account, a line each."""
+    from mlscale.importing import offered
 
-    ledgers = filter(None, map(read_ledger, ledger_paths()))
-    entries = [entry for ledger in ledgers for entry in ledger.open_entries]
-    in_use = {str(entry.identity["stack"]) for entry in entries if entry.kind == STACK}
-    return remove_leftovers(Account(), in_use)
+    entry = next((entry for entry in offered("mlscale.cleanup") if entry.name == cloud), None)
+    if entry is None:
+        raise MlscaleError(f"the package mlscale-{cloud} is not installed", f"--{cloud}", "install it")
+    lines: list[str] = entry.load()()
+    return lines
 
 
 def _described(identity: dict[str, object]) -> str:

@@ -341,23 +341,6 @@ def compare(
 
 
 @app.command()
-def prices(
-    region: Annotated[str, typer.Option(help="AWS region")] = "us-east-1",
-    file: Annotated[Path | None, typer.Option("--prices", help="your own price list; default: the shipped one")] = None,
-    out: Annotated[Path | None, typer.Option(help="write a copy here, to edit")] = None,
-    refresh: Annotated[bool, typer.Option("--refresh", help="read the pricing API (needs AWS credentials)")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Show the prices of AWS and of a machine of your own, with date and source; refresh them, or copy them to edit.
-
-    Example: mlscale prices --out my-prices.json
-    """
-    from mlscale.price_list import prices_command
-
-    print(prices_command(region, file, out, refresh=refresh, as_json=as_json))
-
-
-@app.command()
 def report(
     runs: Annotated[list[Path], typer.Argument(help="run folders, or folders that contain some")],
     out: Annotated[Path, typer.Option(help="HTML file to write")] = Path("report.html"),

@@ -6,7 +6,6 @@ real sandbox and runs a replica under a CPU quota in it.
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -268,13 +267,6 @@ def _environment(name: str) -> Iterable[Finding]:
         yield Finding(name, "ok", f"can {how} ({details})")
 
 
-def check_clouds() -> Iterable[Finding]:
-    """Whether AWS credentials are configured. Looks only at names; reads no key."""
-    variables = [name for name in ("AWS_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_ROLE_ARN") if os.environ.get(name)]
-    files = [str(file) for file in (Path.home() / ".aws/credentials", Path.home() / ".aws/config") if file.is_file()]
-    yield Finding("AWS", "not yet", ", ".join(variables + files) or "no AWS credentials", "not measured live yet")
-
-
 def check_leftovers() -> Iterable[Finding]:
     """What crashed runs left behind, and how many runs are active."""
     from mlscale.environments import REAPER_GROUP
@@ -308,7 +300,6 @@ CHECKS: Final[Sequence[tuple[str, Check]]] = (
     ("Java", check_java),
     ("models", check_weights),
     ("environments", check_environments),
-    ("clouds", check_clouds),
     ("leftovers", check_leftovers),
 )
 

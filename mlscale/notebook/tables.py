@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final, Literal
+from collections.abc import Sequence
+from typing import Any, Final
 
 import pandas as pd
 
 from mlscale.defaults import defaults
 from mlscale.notebook.figures import remark
-from mlscale.notebook.parameters import NotebookParameters, checked
+from mlscale.notebook.parameters import NotebookParameters
 from mlscale.plots.captions import hpa_in_effect
 from mlscale.runs import MlscaleError, Run, load_runs
 
@@ -115,23 +115,6 @@ def shown_cluster(runs: Sequence[Run]) -> pd.DataFrame:
                 if text not in row[key].split(" | "):
                     row[key] = " | ".join(filter(None, (row[key], text)))
     return pd.DataFrame(table).T.rename_axis("setting")
-
-
-def shown_cost(
-    environment: Literal["ecs", "eks"], scaling: Mapping[str, Any], region: str = "us-east-1"
-) -> pd.DataFrame:
-    """The most that a run on AWS can cost at list prices, USD: with the protocol's sizes, overridden by ``scaling``."""
-    from mlscale.environments.aws_cost import ecs_cost, eks_cost
-    from mlscale.environments.ecs.settings import EcsScaling
-    from mlscale.environments.kubernetes.machine_settings import MachineScaling
-
-    sizes = defaults().sized(environment, scaling, None)
-    if environment == "ecs":
-        cost = ecs_cost(checked(EcsScaling, sizes), region)
-    else:
-        cost = eks_cost(checked(MachineScaling, sizes), region)
-    lines = {**cost.lines, f"total, {cost.hours:g} h, prices of {cost.date}": cost.usd}
-    return pd.DataFrame({"USD": lines}).rename_axis(cost.region).round(3)
 
 
 def cold_starts(runs: Sequence[Run]) -> pd.DataFrame:

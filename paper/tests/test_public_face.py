@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-OURS = ("mlscale", "codereader", "mlscale_lab", "mlscale_twin", "mlscale_paper", "onenode")
+OURS = ("mlscale", "mlscale_aws", "codereader", "mlscale_lab", "mlscale_twin", "mlscale_paper", "onenode")
 
 
 @pytest.mark.parametrize("notebook", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
@@ -32,9 +32,7 @@ def test_notebooks_import_public_names_alone(notebook: Path) -> None:
     assert imported, "by what mlscale offers"
 
 
-@pytest.mark.parametrize(
-    "package", ["mlscale", "mlscale.analysis", "codereader", "mlscale_lab", "mlscale_twin", "mlscale_paper"]
-)
+@pytest.mark.parametrize("package", [*OURS[:-1], "mlscale.analysis"])
 def test_every_public_name_is_there(package: str) -> None:
     module = import_module(package)
     for name in module.__all__:

@@ -23,7 +23,7 @@ from mlscale.cost import (
     usage_of,
     usd_per_month,
 )
-from mlscale.environments.aws_cost import PRICES as SHIPPED
+from mlscale.cost import PRICES as SHIPPED
 from mlscale.runs import MlscaleError, Run, load_runs
 from mlscale.runs.tables import TableName
 

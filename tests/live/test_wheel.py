@@ -88,8 +88,8 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The Python of an environment with the wheels, and everything else linked from the tests' environment."""
     folder = tmp_path_factory.mktemp("wheel")
     build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(folder / "dist")]
-    for package in (CHECKOUT, CHECKOUT / "packages/twin", CHECKOUT / "examples/process_pool"):
-        subprocess.run(build, cwd=package, check=True, capture_output=True)
+    for package in (".", "packages/aws", "packages/twin", "examples/process_pool"):
+        subprocess.run(build, cwd=CHECKOUT / package, check=True, capture_output=True)
     wheels = [str(file) for file in (folder / "dist").glob("*.whl")]
     venv.create(folder / "venv", with_pip=False, symlinks=True)
     python = folder / "venv/bin/python"
@@ -137,5 +137,6 @@ def test_a_user_s_model_is_measured_and_every_environment_is_simulated(installed
 
 
 def test_the_stack_s_template_is_packaged(installed: Path, tmp_path: Path) -> None:
-    template = run(installed, tmp_path, "-c", "from mlscale.environments import ecs; print(ecs._template())")
-    assert template == (CHECKOUT / "cloud/ecs.yaml").read_text() + "\n"
+    program = "from mlscale_aws.account import CLOUD; print((CLOUD / 'ecs.yaml').read_text())"
+    template = run(installed, tmp_path, "-c", program)
+    assert template == (CHECKOUT / "packages/aws/mlscale_aws/cloud/ecs.yaml").read_text() + "\n"

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
-
-import pytest
 
 from mlscale import environments
 from mlscale.analysis.summary import summarise
 from mlscale.notebook import tables
 from mlscale.plots.captions import caption
-from mlscale.runs import MlscaleError, Run, Validity
+from mlscale.runs import Run, Validity
 from synthetic_runs import Shape, make_run
 
 
@@ -56,12 +53,6 @@ def test_runs_and_settings_render_as_themselves(tmp_path: Path) -> None:
     scaling = environments.get("k3s").arm("matched")
     assert "target_in_flight" in scaling._repr_html_()
     assert "1.0 (target of requests in flight per pod)" in scaling._repr_html_()
-
-
-@pytest.mark.parametrize("environment", ["ecs", "eks"])
-def test_a_setting_that_has_no_cost_is_named(environment: Literal["ecs", "eks"]) -> None:
-    with pytest.raises(MlscaleError, match="'max_replicsa'"):
-        tables.shown_cost(environment, {"max_replicsa": 2})
 
 
 def test_the_caption_of_one_run_says_what_matters_to_it(tmp_path: Path) -> None:

@@ -1,15 +1,22 @@
-"""The CloudFormation stack of a run: propose, create, delete."""
+"""The CloudFormation stack of a run: plan, propose, create, delete."""
 
 from __future__ import annotations
 
+import getpass
+import platform
+import re
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from botocore.exceptions import WaiterError
 
-from mlscale.environments.ecs.account import Account, explained, is_gone
+from mlscale.environments.base import App
 from mlscale.runs import MlscaleError
+from mlscale_aws.account import CLOUD, Account, explained, is_gone
+from mlscale_aws.settings import EcsScaling
 
 PREFIX: Final = "mlscale-run-"
 GUARD: Final = "mlscale-guard"
@@ -22,7 +29,7 @@ _FAILED: Final = frozenset({"CREATE_FAILED", "DELETE_FAILED"})
 
 @dataclass(frozen=True)
 class Guard:
-    """The roles that the account's guard (cloud/guard.yaml) provides."""
+    """The roles that the account's guard (guard.yaml) provides."""
 
     cloudformation_role: str
     scheduler_role: str
@@ -53,10 +60,44 @@ def read_guard(account: Account) -> Guard:
         if isinstance(error, MlscaleError) and not is_gone(error):
             raise
         remedy = (
-            f"aws cloudformation deploy --stack-name {GUARD} --template-file cloud/guard.yaml "
+            f"aws cloudformation deploy --stack-name {GUARD} --template-file {CLOUD / 'guard.yaml'} "
             "--capabilities CAPABILITY_NAMED_IAM"
         )
         raise MlscaleError("the account has no guard, or an old one", f"stack {GUARD}", remedy) from error
+
+
+def plan(app: App, scaling: EcsScaling, guard: Guard, account: Account) -> Plan:
+    """The stack of a run, which deletes itself ``lifetime_min`` from now."""
+    expires = datetime.fromtimestamp(account.now(), UTC) + timedelta(minutes=scaling.lifetime_min)
+    expires_at = f"{expires:%Y-%m-%dT%H:%M:%SZ}"
+    name = f"{PREFIX}{uuid.uuid4().hex[:10]}"
+    parameters = {
+        "ExpiresAt": expires_at,
+        "SchedulerRoleArn": guard.scheduler_role,
+        "ExecutionRoleArn": guard.execution_role,
+        "Image": str(scaling.image or app.image),
+        "Entry": app.components[0].entry,
+        "Waiting": str(scaling.max_waiting),
+        "TaskCpu": str(round(1024 * scaling.cpu_cores)),
+        "TaskMemory": str(scaling.memory_mib),
+        "MinTasks": str(scaling.min_replicas),
+        "MaxTasks": str(scaling.max_replicas),
+        "TargetCpuPercent": f"{scaling.target:g}",
+        "MetricPeriod": str(scaling.metric_period_s),
+        "ScaleOutCooldown": str(round(scaling.out_cooldown_s)),
+        "ScaleInCooldown": str(round(scaling.in_cooldown_s)),
+        "LoadCpu": str(round(1024 * scaling.load_cores)),
+        "LoadMemory": str(scaling.load_memory_mib),
+    }
+    tags = {"mlscale:run": name, "mlscale:owner": owner(account), "mlscale:expires": expires_at}
+    return Plan(name, (CLOUD / "ecs.yaml").read_text(), parameters, tags, guard.cloudformation_role)
+
+
+def owner(account: Account) -> str:
+    """The owner in the stacks' tags: user and machine, whose ledgers know the stacks in use, and AWS's name of the
+    caller without that of a role's session, which may be made up each time."""
+    arn = re.sub(r"(:assumed-role/.*)/.*", r"\1", account.call("sts", "get_caller_identity")["Arn"])
+    return re.sub(r"[^\w .:/=+@-]", "_", f"{getpass.getuser()}@{platform.node()} {arn}")[:256]  # what a tag may hold
 
 
 def propose(account: Account, plan: Plan) -> list[tuple[str, str]]:
@@ -86,6 +127,15 @@ def propose(account: Account, plan: Plan) -> list[tuple[str, str]]:
     return [(str(row["LogicalResourceId"]), str(row["ResourceType"])) for row in resources]
 
 
+def summary(plan: Plan, resources: Sequence[tuple[str, str]], cost: str) -> str:
+    """What is about to be created, for how long, and the most that it can cost."""
+    kinds = sorted({kind for _, kind in resources})
+    return (
+        f"stack {plan.name}: {len(resources)} resources ({', '.join(kinds)})\n"
+        f"it deletes itself from {plan.parameters['ExpiresAt']} on\n{cost}"
+    )
+
+
 def create(account: Account, name: str) -> dict[str, str]:
     """Execute the change set, and wait until everything exists; returns the stack's outputs.
 
@@ -100,11 +150,19 @@ def create(account: Account, name: str) -> dict[str, str]:
 
 
 def delete(account: Account, name: str) -> None:
-    """Delete the stack, if it exists, and wait until it is gone.
+    """Stop the load's task, which is not part of the stack; delete the stack and wait until it is gone. Idempotent.
 
     Raises:
         MlscaleError: a resource can't be deleted; the stack's own schedule keeps trying.
     """
+    from mlscale_aws.account import is_gone
+
+    try:
+        for arn in account.listed("ecs", "list_tasks", "taskArns", cluster=name, startedBy="mlscale"):
+            account.call("ecs", "stop_task", cluster=name, task=arn, reason="mlscale: the run has ended")
+    except MlscaleError as error:
+        if not is_gone(error):
+            raise
     account.call("cloudformation", "delete_stack", StackName=name)
     _wait(account, "stack_delete_complete", _DELETED_S, StackName=name)
 

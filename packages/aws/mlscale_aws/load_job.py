@@ -7,9 +7,9 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from mlscale.environments.ecs.account import Account, is_gone
 from mlscale.runs import MlscaleError
 from mlscale.runs.info import ClockOffset
+from mlscale_aws.account import Account, is_gone
 
 # From requesting the task until it can send, s: Fargate's start (53 to 62 s with an image of 413 MB), the application's
 # image, imports, every body sent twice.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from mlscale.environments.ecs.settings import FARGATE_SIZES, EcsScaling
+from mlscale_aws.settings import FARGATE_SIZES, EcsScaling
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,19 @@ from __future__ import annotations
 from collections.abc import Collection
 from datetime import datetime
 
-from mlscale.environments.ecs import owner, remove
-from mlscale.environments.ecs.account import Account
-from mlscale.environments.ecs.stack import PREFIX, left_over
+from mlscale.host.ledger import ledger_paths, read_ledger
+from mlscale_aws.account import Account
+from mlscale_aws.environment import KIND
+from mlscale_aws.stack import PREFIX, delete, left_over, owner
 
 RUN, OWNER, EXPIRES = "mlscale:run", "mlscale:owner", "mlscale:expires"
+
+
+def cleanup() -> list[str]:
+    """`remove_leftovers` in the account of the current credentials (the entry point of ``mlscale cleanup --aws``)."""
+    ledgers = filter(None, map(read_ledger, ledger_paths()))
+    entries = [entry for ledger in ledgers for entry in ledger.open_entries]
+    return remove_leftovers(Account(), {str(entry.identity["stack"]) for entry in entries if entry.kind == KIND})
 
 
 def remove_leftovers(account: Account, living: Collection[str]) -> list[str]:
@@ -30,7 +38,7 @@ def remove_leftovers(account: Account, living: Collection[str]) -> list[str]:
             continue
         if tags.get(OWNER) != me and not (EXPIRES in tags and _has_expired(account, tags[EXPIRES])):
             continue
-        remove(account, name)
+        delete(account, name)
         report.append(f"removed aws-stack: {name} in {account.region}")
     remaining = left_over(account)
     tagged = account.listed(

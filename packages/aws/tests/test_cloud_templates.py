@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from aws_account import TEMPLATES, dependencies, in_order, read_template, references
 
-from mlscale.environments.ecs.settings import FARGATE_SIZES
+from mlscale_aws.settings import FARGATE_SIZES
 
 NAMES = sorted(file.name for file in TEMPLATES.glob("*.yaml"))
 RUNS = [name for name in NAMES if name != "guard.yaml"]

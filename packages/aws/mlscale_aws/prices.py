@@ -9,11 +9,11 @@ from typing import Any
 import pandas as pd
 
 from mlscale.atomic import write_text
-from mlscale.environments.aws_cost import PRICES, price_table, region_prices
+from mlscale.cost import PRICES, price_table, region_prices
 from mlscale.errors import MlscaleError
 
 
-def prices_command(
+def prices_text(
     region: str, file: Path | None, out: Path | None, *, refresh: bool = False, as_json: bool = False
 ) -> str:
     """The table as text or JSON; with ``out`` it is also written there, with ``refresh`` from AWS's pricing API. Only
@@ -43,12 +43,9 @@ def prices_command(
 
 
 def _refreshed(known: dict[str, Any], region: str) -> tuple[dict[str, Any], list[str]]:
-    try:
-        import boto3
-    except ImportError as error:
-        raise MlscaleError("boto3 is not installed", "--refresh", "pip install 'mlscale[aws]'") from error
+    import boto3
 
-    from mlscale.environments.price_refresh import PRICING_REGION, refreshed
+    from mlscale_aws.price_refresh import PRICING_REGION, refreshed
 
     pricing, ec2 = boto3.client("pricing", region_name=PRICING_REGION), boto3.client("ec2", region_name=region)
     return refreshed(known, region, pricing, ec2)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
+from pathlib import Path
 from typing import Any, Final
 
 import boto3
@@ -27,6 +28,8 @@ from botocore.exceptions import (
 from mlscale.runs import MlscaleError
 from mlscale.runs.clock import Skew
 
+# Templates and policies.
+CLOUD: Final = Path(__file__).with_name("cloud")
 _CONFIG: Final = Config(
     retries={"mode": "adaptive", "max_attempts": 8}, connect_timeout=10, read_timeout=30, user_agent_extra="mlscale"
 )
@@ -133,7 +136,7 @@ def _explained_client_error(error: ClientError, where: str) -> MlscaleError:
             "the AWS credentials are expired or wrong", where, "renew them (aws sso login), then try again"
         )
     if code in _DENIED:
-        return MlscaleError(f"not allowed: {message}", where, "attach cloud/user-policy.json, see docs/aws.md")
+        return MlscaleError(f"not allowed: {message}", where, f"attach {CLOUD / 'user-policy.json'}, see docs/aws.md")
     if code in _THROTTLED:
         return MlscaleError("AWS is throttling the account's calls", where, "wait a minute, then try again")
     if status >= 500:

@@ -10,12 +10,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from mlscale.environments.base import ObservationLost
-from mlscale.environments.ecs.account import Account
-from mlscale.environments.ecs.load_job import LEAD_S
-from mlscale.environments.ecs.observation import ServiceWatch
-from mlscale.environments.ecs.settings import EcsScaling
 from mlscale.loadgen.remote import prefix
 from mlscale.runs import MlscaleError, Observation, RunClock
+from mlscale_aws.account import Account
+from mlscale_aws.load_job import LEAD_S
+from mlscale_aws.observation import ServiceWatch
+from mlscale_aws.settings import EcsScaling
 
 SERVICE: Final = "app"
 _STATE_S: Final = 2.0
@@ -48,7 +48,7 @@ class EcsDeployed:
     def load_prefix(self) -> Sequence[str]:
         """argv prefix by which a task next to the application sends the load."""
         return prefix(
-            "mlscale.environments.ecs.load_job:open_job",
+            "mlscale_aws.load_job:open_job",
             LEAD_S,
             region=self.account.region,
             profile=self.account.profile,

@@ -588,4 +588,4 @@ def _compiled(pattern: str) -> re.Pattern[str] | None:
         return None
 
 
-TEMPLATES: Final = Path(__file__).parents[2] / "cloud"
+TEMPLATES: Final = Path(__file__).parents[1] / "mlscale_aws/cloud"

@@ -15,14 +15,14 @@ from aws_account import REGION, TEMPLATES, Killed, MemoryAccount, Stack, Time, r
 from parliament import analyze_policy_string
 
 from mlscale.environments import App, Component
-from mlscale.environments.ecs import KIND, Ecs
-from mlscale.environments.ecs.account import Account
-from mlscale.environments.ecs.leftovers import EXPIRES, OWNER, RUN, remove_leftovers
-from mlscale.environments.ecs.settings import EcsScaling
-from mlscale.environments.ecs.stack import left_over
 from mlscale.host.ledger import Ledger
 from mlscale.runs import Event, MlscaleError, Observation, ReplicaSample, ResourceSample, RunClock
 from mlscale.runs.clock import Skew
+from mlscale_aws.account import Account
+from mlscale_aws.environment import KIND, Ecs
+from mlscale_aws.leftovers import EXPIRES, OWNER, RUN, remove_leftovers
+from mlscale_aws.settings import EcsScaling
+from mlscale_aws.stack import left_over
 
 APP = App("code-reader", "1", (Component("app", "codereader.decoder:make_decoder"),), "app", image="registry/app:1")
 SCALING = EcsScaling(max_replicas=3, budget_usd=1.0, metric_period_s=20, lifetime_min=60)
@@ -279,7 +279,7 @@ def test_another_account_s_credentials_remove_nothing(account: MemoryAccount, le
 def test_the_user_policy_allows_what_is_called_and_nothing_else(
     account: MemoryAccount, ledger: Ledger, clock: Time
 ) -> None:
-    from mlscale.environments.ecs.load_job import FargateJob
+    from mlscale_aws.load_job import FargateJob
 
     with deployed(ledger) as found:
         for _ in found.observe(RunClock(origin_s=clock.s), Stop(clock, 5)):

@@ -5,30 +5,22 @@ Built from AWS's documentation and service models (see docs/aws.md); it has neve
 
 from __future__ import annotations
 
-import getpass
-import platform
-import re
 import sys
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from mlscale.environments.base import App, Problem, Scaling, raise_fatal
-from mlscale.environments.ecs.settings import EcsScaling
 from mlscale.host.ledger import Ledger, LedgerEntry
 from mlscale.runs import Level, MlscaleError, Mode
+from mlscale_aws.settings import EcsScaling
 
 if TYPE_CHECKING:
-    from mlscale.environments.ecs.account import Account
-    from mlscale.environments.ecs.deployed import EcsDeployed
-    from mlscale.environments.ecs.stack import Plan
+    from mlscale_aws.account import Account
+    from mlscale_aws.deployed import EcsDeployed
 
 KIND: Final = "aws-stack"
-_PACKAGE: Final = Path(__file__).resolve().parents[2]
 _DOCUMENT: Final = "docs/aws.md"
 
 
@@ -58,7 +50,7 @@ class Ecs:
         if any(problem.fatal for problem in problems):
             return problems
         try:
-            from mlscale.environments.ecs.stack import read_guard
+            from mlscale_aws.stack import read_guard
 
             account = _account(_scaling(scalings))
             account.number()
@@ -79,7 +71,7 @@ class Ecs:
     def deploy(
         self, app: App, scalings: Mapping[str, Scaling], mode: Mode, ledger: Ledger, warm_up: Sequence[bytes]
     ) -> Iterator[EcsDeployed]:
-        """A stack for this run (cloud/ecs.yaml), deleted on leaving, or by itself after ``lifetime_min``.
+        """A stack for this run (ecs.yaml), deleted on leaving, or by itself after ``lifetime_min``.
 
         ``warm_up`` is not used: the application can't be reached from outside the stack, so the load's task sends every
         body twice before it starts (`remote_job`).
@@ -87,21 +79,21 @@ class Ecs:
         Raises:
             MlscaleError: a preflight problem, or the stack could not be created.
         """
-        from mlscale.environments.aws_cost import ecs_cost
-        from mlscale.environments.ecs import stack
-        from mlscale.environments.ecs.deployed import EcsDeployed
+        from mlscale_aws import stack
+        from mlscale_aws.deployed import EcsDeployed
+        from mlscale_aws.run_cost import ecs_cost
 
         raise_fatal(self.preflight(app, scalings, mode))
         scaling = _scaling(scalings)
         account = _account(scaling)
         number, guard = account.number(), stack.read_guard(account)
-        plan = _plan(app, scaling, guard, account)
+        plan = stack.plan(app, scaling, guard, account)
         cost = ecs_cost(scaling, account.region)
         identity = {"account": number, "region": account.region, "profile": account.profile, "stack": plan.name}
         entry = ledger.intend(KIND, **identity)
         try:
             resources = stack.propose(account, plan)
-            self._say(_summary(plan, resources, cost.table()))
+            self._say(stack.summary(plan, resources, cost.table()))
             outputs = stack.create(account, plan.name)
             facts = {
                 **identity,
@@ -111,7 +103,7 @@ class Ecs:
                 "expires_at": plan.parameters["ExpiresAt"],
                 "load": {"remote": f"Fargate task, {scaling.load_cores:g} vCPU"},
                 "clock_within_s": account.skew.within_s,
-                "template": "cloud/ecs.yaml",
+                "template": "ecs.yaml",
             }
             versions = {name: version(name) for name in ("boto3", "botocore")}
             component = app.components[0].name
@@ -119,7 +111,7 @@ class Ecs:
 
             yield EcsDeployed(account, plan.name, component, scaling, outputs, outputs["Url"] + PATH, facts, versions)
         finally:
-            remove(account, plan.name)
+            stack.delete(account, plan.name)
             ledger.done(entry)
 
     def reap(self, entry: LedgerEntry) -> None:
@@ -128,7 +120,8 @@ class Ecs:
         Raises:
             MlscaleError: the credentials are another account's, or a resource can't be deleted.
         """
-        from mlscale.environments.ecs.account import Account
+        from mlscale_aws import stack
+        from mlscale_aws.account import Account
 
         identity = entry.identity
         account = Account(identity["region"], identity["profile"])
@@ -138,25 +131,7 @@ class Ecs:
             raise MlscaleError(
                 what, f"stack {identity['stack']}", "set AWS_PROFILE to that account, or let the stack expire"
             )
-        remove(account, identity["stack"])
-
-
-def remove(account: Account, name: str) -> None:
-    """Stop the load's task, which is not part of the stack, then delete the stack. Idempotent.
-
-    Raises:
-        MlscaleError: a resource can't be deleted; the stack's own schedule keeps trying.
-    """
-    from mlscale.environments.ecs import stack
-    from mlscale.environments.ecs.account import is_gone
-
-    try:
-        for arn in account.listed("ecs", "list_tasks", "taskArns", cluster=name, startedBy="mlscale"):
-            account.call("ecs", "stop_task", cluster=name, task=arn, reason="mlscale: the run has ended")
-    except MlscaleError as error:
-        if not is_gone(error):
-            raise
-    stack.delete(account, name)
+        stack.delete(account, identity["stack"])
 
 
 def _problems(app: App, scalings: Mapping[str, Scaling]) -> Iterator[Problem]:
@@ -178,7 +153,7 @@ def _problems(app: App, scalings: Mapping[str, Scaling]) -> Iterator[Problem]:
 
 
 def _budget_problems(scaling: EcsScaling, region: str) -> Iterator[Problem]:
-    from mlscale.environments.aws_cost import ecs_cost
+    from mlscale_aws.run_cost import ecs_cost
 
     cost = ecs_cost(scaling, region)
     if scaling.budget_usd is not None and cost.usd > scaling.budget_usd:
@@ -193,58 +168,6 @@ def _scaling(scalings: Mapping[str, Scaling]) -> EcsScaling:
 
 
 def _account(scaling: EcsScaling) -> Account:
-    try:
-        from mlscale.environments.ecs.account import Account
-    except ImportError as error:
-        raise MlscaleError("boto3 is not installed", "ecs", "pip install 'mlscale[aws]'") from error
+    from mlscale_aws.account import Account
+
     return Account(scaling.region)
-
-
-def _plan(app: App, scaling: EcsScaling, guard: object, account: Account) -> Plan:
-    from mlscale.environments.ecs.stack import PREFIX, Guard, Plan
-
-    assert isinstance(guard, Guard)
-    expires = datetime.fromtimestamp(account.now(), UTC) + timedelta(minutes=scaling.lifetime_min)
-    expires_at = f"{expires:%Y-%m-%dT%H:%M:%SZ}"
-    name = f"{PREFIX}{uuid.uuid4().hex[:10]}"
-    parameters = {
-        "ExpiresAt": expires_at,
-        "SchedulerRoleArn": guard.scheduler_role,
-        "ExecutionRoleArn": guard.execution_role,
-        "Image": str(scaling.image or app.image),
-        "Entry": app.components[0].entry,
-        "Waiting": str(scaling.max_waiting),
-        "TaskCpu": str(round(1024 * scaling.cpu_cores)),
-        "TaskMemory": str(scaling.memory_mib),
-        "MinTasks": str(scaling.min_replicas),
-        "MaxTasks": str(scaling.max_replicas),
-        "TargetCpuPercent": f"{scaling.target:g}",
-        "MetricPeriod": str(scaling.metric_period_s),
-        "ScaleOutCooldown": str(round(scaling.out_cooldown_s)),
-        "ScaleInCooldown": str(round(scaling.in_cooldown_s)),
-        "LoadCpu": str(round(1024 * scaling.load_cores)),
-        "LoadMemory": str(scaling.load_memory_mib),
-    }
-    tags = {"mlscale:run": name, "mlscale:owner": owner(account), "mlscale:expires": expires_at}
-    return Plan(name, _template(), parameters, tags, guard.cloudformation_role)
-
-
-def owner(account: Account) -> str:
-    """The owner in the stacks' tags: user and machine, whose ledgers know the stacks in use, and AWS's name of the
-    caller without that of a role's session, which may be made up each time."""
-    arn = re.sub(r"(:assumed-role/.*)/.*", r"\1", account.call("sts", "get_caller_identity")["Arn"])
-    return re.sub(r"[^\w .:/=+@-]", "_", f"{getpass.getuser()}@{platform.node()} {arn}")[:256]  # what a tag may hold
-
-
-def _summary(plan: Plan, resources: Sequence[tuple[str, str]], cost: str) -> str:
-    kinds = sorted({kind for _, kind in resources})
-    return (
-        f"stack {plan.name}: {len(resources)} resources ({', '.join(kinds)})\n"
-        f"it deletes itself from {plan.parameters['ExpiresAt']} on\n{cost}"
-    )
-
-
-def _template() -> str:
-    """cloud/ecs.yaml: beside the package in a checkout, inside it in an installed wheel."""
-    candidates = (_PACKAGE.parent / "cloud" / "ecs.yaml", _PACKAGE / "cloud" / "ecs.yaml")
-    return next(file for file in candidates if file.is_file()).read_text()

@@ -10,12 +10,11 @@ from typing import Any
 
 import pytest
 
-from mlscale.cost import read_prices
-from mlscale.environments.aws_cost import PRICES
+from mlscale.cost import PRICES, read_prices
 from mlscale.environments.machine_types import catalogue
-from mlscale.environments.price_refresh import refreshed
-from mlscale.price_list import prices_command
 from mlscale.runs import MlscaleError
+from mlscale_aws.price_refresh import refreshed
+from mlscale_aws.prices import prices_text
 
 TABLE = json.loads(PRICES.read_text())
 # Tasks and instances, on demand and spot, what starts and balances them, transfer.
@@ -113,11 +112,11 @@ def test_a_refusal_is_one_sentence() -> None:
 
 def test_a_copy_can_be_edited_and_used(tmp_path: Path) -> None:
     out = tmp_path / "prices.json"
-    shown = prices_command("us-east-1", None, out)
+    shown = prices_text("us-east-1", None, out)
     assert "fargate_vcpu_h" in shown
     assert "local: machine_usd" in shown
     table = json.loads(out.read_text())
-    shown = json.loads(prices_command("us-east-1", None, None, as_json=True))
+    shown = json.loads(prices_text("us-east-1", None, None, as_json=True))
     assert shown == {"region": "us-east-1", "aws": table["regions"]["us-east-1"], "local": table["local"]}
     table["local"]["machine_usd"] = 1400.0
     table["regions"]["mars-1"] = table["regions"]["us-east-1"]

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from typing import Literal
 
 import pytest
 
-from mlscale.environments.aws_cost import PRICES, Cost, ecs_cost, eks_cost
-from mlscale.environments.ecs.settings import EcsScaling
+from mlscale.cost import PRICES
 from mlscale.environments.kubernetes.machine_settings import MachineScaling
 from mlscale.environments.machine_types import catalogue
 from mlscale.runs import MlscaleError
+from mlscale_aws.run_cost import Cost, ecs_cost, eks_cost, shown_cost
+from mlscale_aws.settings import EcsScaling
 
 REGIONS = json.loads(PRICES.read_text())["regions"]
 TYPES = [name for name, each in catalogue().types.items() if each.on_ec2]
@@ -40,3 +42,9 @@ def test_what_has_no_price_is_named() -> None:
         of_types("t2.nano")
     with pytest.raises(MlscaleError, match="no prices are known for mars-1"):
         ecs_cost(EcsScaling(), "mars-1")
+
+
+@pytest.mark.parametrize("environment", ["ecs", "eks"])
+def test_a_setting_that_has_no_cost_is_named(environment: Literal["ecs", "eks"]) -> None:
+    with pytest.raises(MlscaleError, match="'max_replicsa'"):
+        shown_cost(environment, {"max_replicsa": 2})
