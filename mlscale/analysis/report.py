@@ -69,32 +69,18 @@ class CellReport:
         effects = self.tables.get("effects")
         return pd.DataFrame({"pair": []}) if effects is None else effects[effects["ratio"].notna()]
 
-    def to_read(self) -> dict[str, pd.DataFrame]:
-        """The tables of runs and of means under their headings, `compact`; those of means have a column for each
-        environment, and one without a run is left out."""
-        units = "(times in ms unless said otherwise)"
-        headings = {
-            "means": f"Means over valid runs {units}",
-            "means_with_invalid": f"Means, invalid runs included {units}",
-        }
-        means = [(headings[name], self.tables[name]) for name in headings if name in self.tables]
-        return {
-            "Runs": compact(self.tables["runs"]),
-            **{heading: compact(table).T for heading, table in means if table["n"].any()},
-        }
-
 
 @dataclass(frozen=True)
 class Report:
     """All cells, and where there are several, a table of their verdicts."""
 
-    level_s: float | None
+    level_s: float
     cells: tuple[CellReport, ...]
     across: pd.DataFrame = field(default_factory=pd.DataFrame)
     rows: pd.DataFrame = field(default_factory=pd.DataFrame)
 
 
-def report(rows: pd.DataFrame, level_s: float | None, *, p_values: bool | None = None) -> Report:
+def report(rows: pd.DataFrame, level_s: float, *, p_values: bool | None = None) -> Report:
     """The full report on runs.
 
     Args:

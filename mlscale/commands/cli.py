@@ -316,28 +316,17 @@ def compare(
 
     Example: mlscale compare runs/one runs/two --level 0.5
     """
-    from mlscale.analysis.comparability import comparability_sentences
     from mlscale.analysis.report import report, to_json
-    from mlscale.analysis.report_text import to_text
     from mlscale.analysis.summary import summarise
-    from mlscale.cost import cost_table, read_prices
     from mlscale.defaults import defaults
+    from mlscale.reporting.comparison import comparison
+    from mlscale.reporting.render import to_text
     from mlscale.runs import load_runs
 
     level_s = defaults().level_s if level is None else level
     loaded = load_runs(runs)
-    rows = summarise(loaded, level_s)
-    comparison = report(rows, level_s)
-    if as_json:
-        print(to_json(comparison))
-        return
-    prices = read_prices()
-    costs = cost_table(loaded, level_s, prices)
-    print("\n".join([*comparability_sentences(rows), ""]))
-    print(to_text(comparison))
-    if len(costs):
-        print(f"\nCost at list prices ({prices.region}, {prices.aws['date']}); own machines: {prices.local['source']}")
-        print(costs.round(2).to_string())
+    found = report(summarise(loaded, level_s), level_s)
+    print(to_json(found) if as_json else to_text(comparison(loaded, found)))
 
 
 @app.command()
@@ -350,8 +339,8 @@ def report(
 
     Example: mlscale report runs/one runs/two --out report.html
     """
-    from mlscale.commands.report_page import write_report
     from mlscale.defaults import defaults
+    from mlscale.reporting.comparison import write_report
     from mlscale.runs import load_runs
 
     write_report(load_runs(runs), defaults().level_s if level is None else level, out)

@@ -12,8 +12,9 @@ import pytest
 from experiment_runs import LEVEL_S
 from in_process import mlscale
 from mlscale.analysis.report import describe, report, to_json
-from mlscale.analysis.report_text import to_text
 from mlscale.analysis.summary import summarise
+from mlscale.reporting.comparison import comparison
+from mlscale.reporting.render import to_text
 from mlscale.runs import Run
 from synthetic_runs import Shape, make_run
 
@@ -29,7 +30,7 @@ def test_the_tables_of_an_experiment(rows: pd.DataFrame) -> None:
     tables = found.cells[0].tables
     assert tables["means"].loc["torchserve", ["runs", "n", "invalid"]].tolist() == [9, 6, 0]
     assert tables["effects"].verdict[0] == "torchserve faster"
-    text = to_text(found)
+    text = to_text(comparison([], found))
     assert "torchserve faster" in text
     assert "A/A floor" in text
     for title in ("P1 in parts", "Steady state", "Change from one position", "Change after each predecessor"):
@@ -53,7 +54,7 @@ def test_simulated_runs_are_described_and_no_test_is_made(rows: pd.DataFrame) ->
     found = report(rows.assign(mode="simulated"), LEVEL_S)
     assert list(found.cells[0].tables) == ["runs", "means"]
     assert found.cells[0].refusal.startswith("no test is made: ")
-    line = [line for line in to_text(found).splitlines() if line.startswith("refused: ")]
+    line = [line for line in to_text(comparison([], found)).splitlines() if line.startswith("refused: ")]
     assert len(line) == 1
     assert "18 of 18 runs are simulated" in line[0]
 
@@ -62,7 +63,7 @@ def test_invalid_runs_are_named_and_the_table_with_them_stands_beside(rows: pd.D
     changed = rows.copy()
     changed["position"] = range(len(rows))
     changed.loc[0, ["valid", "reasons"]] = [False, "host-bound: 95% of the host's CPU was in use"]
-    text = to_text(report(changed, LEVEL_S))
+    text = to_text(comparison([], report(changed, LEVEL_S)))
     assert "Effects, invalid runs in" in text
     assert "Means, invalid runs in" in text
     assert "is invalid: host-bound: 95%" in text
@@ -74,18 +75,18 @@ def test_cells_stand_beside_one_another(rows: pd.DataFrame) -> None:
     assert len(found.cells) == 2
     assert len(found.across) == 3
     assert (found.across.agreement == "same").all()
-    assert "Verdicts across cells" in to_text(found)
+    assert "Verdicts across cells" in to_text(comparison([], found))
 
 
 def test_one_environment_alone(rows: pd.DataFrame) -> None:
     found = report(rows[rows.environment == "rayserve"], LEVEL_S)
-    assert "nothing to compare" in to_text(found)
+    assert "nothing to compare" in to_text(comparison([], found))
 
 
 def test_runs_of_no_experiment_are_described(rows: pd.DataFrame) -> None:
     alone = rows.iloc[:2].assign(block=None, cell=None, aa_label=None)
     assert describe(alone)["n"].sum() == 2
-    assert "too few blocks" in to_text(report(alone, LEVEL_S))
+    assert "too few blocks" in to_text(comparison([], report(alone, LEVEL_S)))
 
 
 def test_the_command_prints_tables_and_json(experiment: list[Run]) -> None:

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from mlscale.analysis.summary import summarise
-from mlscale.commands.report_page import write_report
+from mlscale.reporting.comparison import write_report
 from mlscale.runs import ClosedLoop, ClosedStage, MlscaleError
 from synthetic_runs import Shape, info, make_run, requests_frame, write_run
 
-TEMPLATE = Path("mlscale/commands/templates/report.html")
+TEMPLATE = Path("mlscale/reporting/templates/page.html")
 
 
 def test_figures_tables_and_sentences_of_two_own_runs(tmp_path: Path) -> None:

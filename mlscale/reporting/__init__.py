@@ -1,0 +1,1 @@
+"""Results as documents: what is said, with its numbers, and its renderings for terminal, Markdown and HTML."""
