@@ -134,7 +134,7 @@ def _tables(cell: CellReport) -> list[Part]:
 
 def _effects(heading: str, effects: pd.DataFrame) -> list[Table]:
     """A table per pair with a column per endpoint, p last; without rows that say nothing."""
-    tables = []
+    tables: list[Table] = []
     for pair, rows in effects.groupby("pair", sort=False):
         columns = {f"{row['endpoint']} {row['label']}": _effect(row) for row in rows.to_dict(orient="records")}
         said = pd.DataFrame(columns).rename_axis(f"ratio {pair}")

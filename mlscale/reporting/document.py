@@ -57,7 +57,8 @@ class Table:
     @property
     def rows(self) -> list[list[str]]:
         """The cells of each row, after its labels."""
-        return self.cells.reset_index(drop=not self.indexed).astype(str).to_numpy().tolist()
+        frame = self.cells.reset_index(drop=not self.indexed)
+        return [[str(cell) for cell in row] for row in frame.itertuples(index=False)]
 
 
 @dataclass(frozen=True)
