@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests/live"))
 
 from machine_cycles import machine_leftovers, machines_with_pods  # type: ignore[import-not-found]
 
-from mlscale.environments.kubernetes.client import Place, connect
+from mlscale.environments.kubernetes.client import KubeContext, connect
 from mlscale.environments.kubernetes.own_cluster import find_own_node
 from mlscale.environments.kubernetes.usage import NodeUsage
 from mlscale.host.proctable import Usage
@@ -41,7 +41,7 @@ def main() -> int:
     options = parser.parse_args()
     print(f"{platform.processor() or platform.machine()}, idle, watched for {options.seconds:g} s each")
     print("machines  until ready s  CPU s by then  CPU mcores  memory MiB")
-    with closing(connect(Place(str(default_layout().kubeconfig)))) as api:
+    with closing(connect(KubeContext(str(default_layout().kubeconfig)))) as api:
         node = find_own_node(api)
         assert node is not None, "the cluster is not running"
         usage = node.usage()

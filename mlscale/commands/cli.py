@@ -161,7 +161,7 @@ def measure(
 
 
 def _refuse(options: Mapping[str, object], when: str) -> None:
-    """Raise MlscaleError if one of ``options`` is given ``when`` ("without --app") it would be ignored."""
+    """Raise MlscaleError if one of ``options`` is given although it would be ignored; ``when``: "without --app"."""
     given = next((name for name, value in options.items() if value), None)
     if given is not None:
         raise MlscaleError(f"it has no effect {when}", given, f"remove {given}")
@@ -169,7 +169,7 @@ def _refuse(options: Mapping[str, object], when: str) -> None:
 
 @contextmanager
 def _told_if_stopped(out: Path, tell: Callable[[], None]) -> Iterator[None]:
-    """After Ctrl-C or SIGTERM, tell of the incomplete run in ``out``, if there is one that began in this block."""
+    """If Ctrl-C or SIGTERM ends the block, print where the incomplete run that it began lies."""
     run = out / "run.json"
     before = run.exists()
     try:

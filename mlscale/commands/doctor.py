@@ -261,7 +261,7 @@ def _environment(name: str) -> Iterable[Finding]:
         state: State = "missing" if problem.fatal else "limited"
         yield Finding(name, state, f"{problem.where}: {problem.what}", problem.remedy, needed=local)
     if not any(problem.fatal for problem in problems):
-        # An environment that isn't described by the version of a Python package describes itself.
+        # An environment describes itself where a Python package's version does not.
         details = getattr(environment, "description", lambda: _version(name))()
         how = "run live" if mode == "live" else f"run in {mode} mode"
         yield Finding(name, "ok", f"can {how} ({details})")
@@ -313,7 +313,7 @@ def _run(argv: Sequence[str]) -> subprocess.CompletedProcess[str]:
 
 
 def _where(error: Exception) -> str:
-    """The error, behind the innermost mlscale module that it passed through."""
+    """The error's text, preceded by the innermost mlscale module that it passed through."""
     place, trace = "", error.__traceback__
     while trace is not None:
         module = trace.tb_frame.f_globals.get("__name__", "")

@@ -27,9 +27,9 @@ def names() -> list[str]:
 
 
 def reapers() -> dict[str, Callable[[LedgerEntry], None]]:
-    """Kind of ledger entry -> function that removes it, for `mlscale.host.reap.cleanup`: the ``ledger_kinds`` of all
-    installed environments that can be loaded, and what packages keep beyond a run (entry points of the group
-    ``mlscale.reapers``, named after the kind)."""
+    """Kind of ledger entry -> the function that removes it, for `mlscale.host.reap.cleanup`. The kinds are the
+    ``ledger_kinds`` of all installed environments that can be loaded, and those that packages register for what they
+    keep beyond a run (entry points of the group ``mlscale.reapers``, named after the kind)."""
     functions: dict[str, Callable[[LedgerEntry], None]] = {}
     for name in names():
         try:

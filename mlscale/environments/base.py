@@ -60,7 +60,7 @@ class App:
     check: str | None = None
 
 
-# What is paid for: machines of one's own, or, in a cloud, tasks or instances.
+# What is billed: the user's own machines, or a cloud's tasks or instances.
 PaidBy = Literal["own machines", "tasks", "instances"]
 
 
@@ -87,7 +87,7 @@ class Scaling(BaseModel):
 
     @classmethod
     def sized(cls, sizes: Mapping[str, Any]) -> dict[str, Any]:
-        """The nearest replica sizes that the environment offers."""
+        """``sizes`` of a replica, rounded up to those that the environment offers."""
         return dict(sizes)
 
     @classmethod
@@ -121,7 +121,7 @@ class Scaling(BaseModel):
 
     @classmethod
     def paid_by(cls, settings: Mapping[str, Any]) -> PaidBy:
-        """What replicas with these ``settings`` are paid by. An environment is local if it is machines of one's own."""
+        """What is billed for replicas with these ``settings``. An environment on the user's own machines is local."""
         return "own machines"
 
     def _repr_html_(self) -> str:
@@ -138,7 +138,7 @@ class Scaling(BaseModel):
 
 @dataclass(frozen=True)
 class Problem:
-    """Found by preflight. A ``fatal`` problem prevents a run; any other limits it."""
+    """A finding of preflight. A ``fatal`` one prevents the run; any other restricts it."""
 
     what: str
     where: str
@@ -176,7 +176,7 @@ class Deployed(Protocol):
     versions: Mapping[str, str]
 
     def observe(self, clock: RunClock, stop: threading.Event) -> Iterator[Observation]:
-        """What happens, until ``stop`` is set; called in its own thread. Raises ObservationLost."""
+        """Yield what happens until ``stop`` is set. Called in a thread of its own. Raises ObservationLost."""
         ...
 
 

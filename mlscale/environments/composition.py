@@ -16,7 +16,7 @@ _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
 
 
 class Offer(Protocol):
-    """What of an environment an application has to fit."""
+    """The parts of an environment that decide whether an application can run on it."""
 
     name: ClassVar[str]
     modes: ClassVar[frozenset[Mode]]
@@ -125,8 +125,8 @@ def callees_first(app: App) -> tuple[Component, ...]:
 
 
 def shared_budget(scalings: Mapping[str, Scaling]) -> Budget | None:
-    """The quota on the data plane and all replicas together: the sum of the components' quotas, over the longest of
-    their periods; None if only replicas have one.
+    """The joint quota of the data plane and all replicas: the sum of the components' quotas, with the longest of their
+    periods; None if only replicas have a quota.
 
     It applies if any component asks for it (`Scaling.cpu_budget`), since there is one data plane.
     """

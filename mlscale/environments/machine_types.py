@@ -40,12 +40,12 @@ class MachineType:
 
     @property
     def on_ec2(self) -> bool:
-        """Whether it is a type of EC2's, and not made up for the rehearsal."""
+        """Whether it is a real EC2 type, as opposed to one invented for the rehearsal."""
         return not self.name.startswith("rehearsal.")
 
     @property
     def visible_cores(self) -> int:
-        """Cores that the kubelet sees: a whole number; it reserves those that the type doesn't have."""
+        """Cores that the kubelet sees, a whole number. Those beyond the type's cores are reserved."""
         return max(1, math.ceil(self.cpu_cores))
 
     @property

@@ -1,4 +1,4 @@
-"""A deployment that lives in a sandbox and is steered by an agent: what such environments hand out."""
+"""A deployment that runs in a sandbox and is controlled by an agent, as such environments return it."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def with_starts(
 
 
 def _with_start(event: Event, start: ReplicaStart, clock: RunClock) -> Event:
-    """Add the CPU used before the limit took effect, and correct the time to when it did, if known more precisely."""
+    """Add the CPU used before the limit took effect, and use the wrapper's start time if it is more precise."""
     detail = {**event.detail, "cpu_before_s": start.cpu_before_s}
     entered_s = clock() - (_uptime_s() - start.uptime_s)
     if not abs(event.t_s - entered_s) <= event.known_within_s + _UPTIME_STEP_S:  # also when it is NaN

@@ -1,10 +1,10 @@
 """The worker controller, which adds autoscaling to TorchServe: decides the number of workers.
 
 TorchServe can start workers on request but has no autoscaler (pytorch/serve #3339, #3358), so this one is ours. Signal:
-requests queued and in service, averaged over a look-back; wanted = ceil(ongoing / target_ongoing), to which Ray Serve's
-policy reduces at factor 1, without a tolerance band. The wanted number must stay above (or below) the current one for a
-delay; then its latest value is applied (as in Ray's ``_apply_delay_logic``). No clock and no I/O: the live loop and the
-twin call the same functions.
+requests queued and in service, averaged over a look-back; wanted = ceil(ongoing / target_ongoing), as Ray Serve's
+policy decides with a factor of 1 and no tolerance band. The latest wanted number is applied once it has stayed above
+(or below) the current one for a delay (as in Ray's ``_apply_delay_logic``). No clock and no I/O, so the live loop and
+the twin can call the same functions.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class WorkerObservation:
 
 @dataclass(frozen=True, slots=True)
 class ControllerState:
-    """Since when more, or fewer, workers have been wanted without interruption; None: not now."""
+    """Since when more (or fewer) workers have been wanted without interruption; None if they are not."""
 
     more_since_s: float | None = None
     fewer_since_s: float | None = None
@@ -79,7 +79,7 @@ def decide(observation: WorkerObservation, settings: ControllerSettings, state: 
     if current > high:
         return Decision(high, "above-max", f"{current} workers, at most {high} are set", ControllerState())
     if observation.ongoing is None:
-        # A delay must be observed in full, so a gap starts it anew.
+        # A gap in the samples restarts the delay, which must be observed in full.
         return Decision(current, "no-signal", "no fresh observation of the queue", ControllerState())
     raw = math.ceil(observation.ongoing / settings.target_ongoing - _EPSILON)
     wanted = min(max(raw, low), high)

@@ -21,11 +21,11 @@ NAN: Final = float("nan")
 # cgroup v2 weights (1 to 10000, default 100); v1 shares are weight * 10.24.
 _WEIGHTS: Final[Mapping[str, int]] = {"load_generator": 10_000}
 _TREE_WEIGHT: Final = 1_000
-# Of the group that data plane and replicas share: as much as a data plane and four replicas have separately.
+# Weight of the group that data plane and replicas share: the sum of a data plane's and four replicas' weights.
 _SHARED_WEIGHT: Final = 500
 SHARED: Final = "application"
 _APART: Final = frozenset({"control_plane", "load_generator"})
-# Share of each CPU for a load generator's real-time tasks: two sandboxes fit into the kernel's 0.95.
+# Share of each CPU for a load generator's real-time tasks. The kernel allows 0.95 in total, enough for two sandboxes.
 _REALTIME_SHARE: Final = 0.45
 
 
@@ -214,7 +214,7 @@ def quota_files(version: Literal[1, 2], cores: float, period_s: float) -> tuple[
 
 
 def find_hierarchy(mountinfo: Path = MOUNTINFO, own: Path = Path("/proc/self/cgroup")) -> Hierarchy | str:
-    """Where this process may create CPU cgroups, or the reason why it may not. Leaves nothing behind."""
+    """Where this process may create CPU cgroups, or why it may not. Leaves nothing behind."""
     try:
         mounts, memberships = tuple(read_mounts(mountinfo)), own.read_text()
     except OSError:
@@ -255,7 +255,7 @@ def remove_tree(folders: tuple[Path, ...], at_most_s: float = 5.0) -> None:
 
 
 def with_groups(tree: Tree | str, roles: tuple[str, ...]) -> Tree | str:
-    """The tree with its groups created, or the reason why there is none."""
+    """The sandbox's tree after creating its groups, or the reason why that failed."""
     if isinstance(tree, str):
         return tree
     try:

@@ -65,9 +65,11 @@ class FirstProcess:
 
 
 def start_first_process(grace_s: float, needed: Iterable[Path], marker: str = "") -> FirstProcess | str:
-    """Start process 1 of new namespaces, or return the reason why not. ``needed`` stay visible below /tmp.
+    """Start process 1 of new namespaces, or return the reason why not.
 
-    By ``marker`` cleanup finds it and its keeper, which miss the caller's end while they are stopped.
+    Args:
+        needed: names of folders that stay visible in /tmp.
+        marker: lets cleanup find both processes if they are stopped (SIGSTOP) and so miss the caller's end.
     """
     if sys.platform != "linux":
         return f"no namespaces: {sys.platform} has none"
@@ -127,7 +129,7 @@ def _names_in_tmp(paths: Iterable[Path]) -> set[str]:
 
 
 def _close_in_forks(pipe: IO[bytes]) -> None:
-    """Close the pipe in forked children (multiprocessing), which would hold it open when this process dies."""
+    """Close the pipe in forked children (multiprocessing): their copy would keep it open after this process dies."""
     reference = weakref.ref(pipe)
 
     def close() -> None:

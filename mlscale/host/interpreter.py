@@ -18,13 +18,13 @@ def package_home() -> Path:
 
 
 def interpreter_mounts(paths: Iterable[Path] = ()) -> tuple[Path, ...]:
-    """What a pod mounts read-only, each at its own path, so that `sys.executable` runs in it as it does here.
+    """What a pod has to mount read-only, each at the same path, so that `sys.executable` runs in it as it does here.
 
     Args:
         paths: absolute paths to add, such as the checkout.
 
     Returns:
-        Existing folders and files, none below another; for a link, its folder and its target.
+        Existing folders and files, none inside another one; for a link, its folder and its target.
 
     Raises:
         ValueError: a path isn't absolute.

@@ -2,7 +2,8 @@
 
 One JSONL file per run in ``${XDG_STATE_HOME:-~/.local/state}/mlscale/ledger``, outside any checkout. Every line is
 synced to the disk before `Ledger.intend` returns. A kill -9 can truncate only the last line, which readers skip. A
-process that gives up what it couldn't remove says so, since it may live on for days (a notebook's kernel).
+process that could not remove something closes its ledger so that cleanup may take over, since the process itself may
+run on for days (a notebook's kernel).
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ class Ledger:
     def create(cls, run_id: str, folder: Path | None = None, owner: ProcessIdentity | None = None) -> Self:
         """A new ledger for the run ``run_id``, in ``folder`` (default: `ledger_folder()`).
 
-        Cleanup leaves alone what it names while ``owner`` (default: this process) runs.
+        While ``owner`` (default: this process) runs, cleanup does not touch what the ledger names.
 
         Raises:
             MlscaleError: the folder isn't writable.
@@ -97,13 +98,13 @@ class Ledger:
 
     @property
     def open_entries(self) -> tuple[LedgerEntry, ...]:
-        """What was recorded and isn't done, oldest first."""
+        """Entries that are not done, oldest first."""
         with self._lock:
             return tuple(self._open.values())
 
     def close(self) -> None:
-        """Close the file, and remove it if every entry is done. What isn't is left to cleanup, unless another process
-        owns it. Idempotent."""
+        """Close the file, and remove it if every entry is done. Cleanup handles open entries, unless another process
+        owns the ledger. Idempotent."""
         with self._lock:
             if self._file < 0:
                 return
@@ -144,7 +145,7 @@ class LedgerFile:
     path: Path
     run_id: str
     owner: ProcessIdentity
-    """Counts as ended once it has closed the ledger."""
+    """The process that owns it. It counts as ended once it has closed the ledger."""
     created_s: float
     """Wall clock (Unix time), s."""
     open_entries: tuple[LedgerEntry, ...]

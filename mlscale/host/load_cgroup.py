@@ -1,7 +1,7 @@
 """The load generator's own cgroup on this host, for when the application isn't in a sandbox.
 
-It outweighs everything else and may run as a real-time task, as in a sandbox (METHOD §6); without cgroups it runs like
-any process, and `LoadCgroup.facts` says so.
+The group has the highest CPU weight, and its processes may run as real-time tasks, as in a sandbox (METHOD §6). Without
+cgroups the load generator runs like any process, and `LoadCgroup.facts` says so.
 """
 
 from __future__ import annotations

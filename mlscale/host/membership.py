@@ -66,8 +66,8 @@ class CgroupMembers:
 
 
 class ScannedMembers:
-    """Without cgroups: finds processes by pid namespace, else by the marker in their environment, or by ancestry where
-    there is no /proc. A process's subject follows from its ancestry and environment.
+    """Without cgroups: finds processes by pid namespace, else by the marker in their environment, else (without /proc)
+    by ancestry. A process's subject follows from its ancestry and environment.
 
     Args:
         marker: value of `MARKER_VARIABLE`.

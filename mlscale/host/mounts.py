@@ -1,4 +1,5 @@
-"""Mounts from /proc/self/mountinfo (proc(5)): psutil mixes up the superblock options, which name v1 controllers."""
+"""Mounts from /proc/self/mountinfo (proc(5)). Not from psutil, which mixes up the superblock options that name cgroup
+v1 controllers."""
 
 from __future__ import annotations
 

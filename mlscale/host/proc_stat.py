@@ -16,6 +16,6 @@ def stat_fields(pid: int, proc: Path = Path("/proc")) -> list[str] | None:
 
 
 def runs(pid: int, proc: Path = Path("/proc")) -> bool:
-    """Whether the process has not ended: a zombie has."""
+    """Whether the process is running; a zombie is not."""
     fields = stat_fields(pid, proc)
     return fields is not None and fields[0] not in "ZX"

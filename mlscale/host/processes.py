@@ -1,5 +1,5 @@
-"""Identifying and ending processes. Pids are reused, so a process is pid + start time + boot id (+ pid namespace), and
-a home may be shared, so it is one of a machine."""
+"""Identifying and ending processes. Pids are reused, so a process is identified by pid, start time and boot id (and pid
+namespace); and by its machine, since machines may share a home folder."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ class ProcessIdentity:
     def alive(self) -> bool:
         """Whether this very process still runs (a zombie doesn't).
 
-        One in another pid namespace can't be looked up from here, so it counts as alive until the next boot, and one on
-        another machine (whose ledgers a shared home shows) as alive.
+        A process in another pid namespace can't be looked up from here, so it counts as alive until the next boot. So
+        does one on another machine, whose ledgers can be seen in a shared home folder.
         """
         if self.boot_id != boot_id():
             return self.machine not in ("", machine_id())
@@ -96,7 +96,7 @@ def boot_id() -> str:
 
 
 def machine_id() -> str:
-    """Identifies this machine beyond a boot: /etc/machine-id, else its node name."""
+    """Identifies this machine across reboots: /etc/machine-id, else its node name."""
     with contextlib.suppress(OSError):
         if text := Path("/etc/machine-id").read_text().strip():
             return text
@@ -175,7 +175,7 @@ def end_group(group: int, grace_s: float, reap: Callable[[], object] = lambda: N
 
 
 def kill_until_none(pids: Callable[[], Iterable[int]], at_most_s: float = 5.0) -> None:
-    """SIGKILL what ``pids()`` returns until it returns nothing (a dying parent may have forked again).
+    """SIGKILL what ``pids()`` returns until it returns nothing, since a dying parent may fork once more.
 
     Raises:
         MlscaleError: some are left after ``at_most_s``.

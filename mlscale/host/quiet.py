@@ -1,4 +1,4 @@
-"""Waiting until the host is quiet, so that what ran before doesn't affect a run."""
+"""Waits until the host is idle, so that earlier work does not affect a run."""
 
 from __future__ import annotations
 

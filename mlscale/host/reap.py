@@ -1,4 +1,4 @@
-"""Removing what a crashed run left: only what its ledger names, and only once its owner has ended."""
+"""Removes resources left by crashed runs: only what a ledger names, and only once the ledger's owner has ended."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Reaper = Callable[[LedgerEntry], None]
 
 
 class TargetUnreachable(MlscaleError):  # noqa: N818
-    """What an entry names can't be reached now, such as a stopped cluster. Its ledger stays for a later cleanup."""
+    """The resource can't be reached now, for example on a stopped cluster. Its ledger stays for a later cleanup."""
 
 
 _FOLDER: Final = re.compile(r"mls-[0-9a-f]{8}")
@@ -90,12 +90,12 @@ def cleanup(
 
 
 def _is_older(ledger: LedgerFile, age_s: float) -> bool:
-    """Whether it is that old; of any age is also one from the future, since the clock may have been set back."""
+    """Whether the ledger is at least that old. A date in the future counts as old: the clock may have been set back."""
     return age_s <= 0 or time.time() - ledger.created_s >= age_s
 
 
 def _out_of_reach(path: Path, error: OSError) -> MlscaleError:
-    """Another user's, say, after ``sudo -E``. Like what is on a stopped cluster it must not stop a run."""
+    """For example another user's ledger after ``sudo -E``. As with a stopped cluster, that must not prevent a run."""
     what = f"the ledger can't be read or removed: {error.strerror or error}"
     return MlscaleError(what, str(path), "run `mlscale cleanup` as the file's owner")
 
@@ -119,7 +119,7 @@ def _remove_all(ledger: LedgerFile, reapers: Mapping[str, Reaper]) -> list[Ledge
 
 
 def _drop_incomplete(path: Path) -> None:
-    """Without a complete first line a ledger names nothing; after a minute nobody is still writing that line."""
+    """Remove a ledger without a complete first line: it names nothing, and after a minute nobody is writing it."""
     if time.time() - path.stat().st_mtime > _INCOMPLETE_AFTER_S:
         path.unlink()
 

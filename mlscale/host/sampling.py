@@ -36,9 +36,9 @@ class HostCpu:
 class Sampler:
     """Turns cumulative counters into rates: remembers each subject's last reading. Thread-safe.
 
-    A rate is the counter's difference over the difference of the sample times, so that rates times intervals add up to
-    the counter, whatever delays a reading. (Rates over the times of reading don't: a reader that waited for a CPU
-    between counter and clock reported 7 busy cores on a host of 2.)
+    A rate is the counter's difference divided by the difference of the sample times, so rates times intervals add up to
+    the counter even if a reading is delayed. (Dividing by the times of reading does not: a reader that waited for a CPU
+    between reading counter and clock reported 7 busy cores on a host with 2.)
     """
 
     def __init__(self) -> None:

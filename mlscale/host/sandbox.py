@@ -1,9 +1,9 @@
 """A sandbox: one process tree in its own PID, mount, IPC and network namespaces (only ``lo``) and its own cgroups.
 
-Its first process ends on EOF of a pipe that the caller holds, or at the caller's death, and then the kernel kills the
-whole tree. Empty cgroups and a folder outlive a kill -9 of the caller; the ledger covers those (`mlscale.host.reap`).
-Without namespaces, process groups, a marker in the environment and the ledger stand in (``isolated`` is False); without
-cgroups there is no CPU quota (``limited`` is False). `Sandbox.facts` says what is missing and why.
+Its first process ends when the caller closes a pipe or dies, and then the kernel kills the whole tree. After a kill -9
+of the caller, empty cgroups and a folder remain, which are in the ledger (`mlscale.host.reap`). Without namespaces,
+process groups, a marker in the environment and the ledger are used instead (``isolated`` is False). Without cgroups
+there is no CPU quota (``limited`` is False). `Sandbox.facts` says what is missing and why.
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ class Sandbox:
         return {subject: processes for subject, processes in subjects if subject.startswith(REPLICA) and processes}
 
     def move(self, pid_inside: int, role: Role) -> None:
-        """From now on count the process with this pid inside, and children it starts later, towards ``role``.
+        """Move the process with this pid inside the sandbox, and children that it starts later, to ``role``.
 
         Raises:
             MlscaleError: there is no such process in the sandbox.
@@ -178,7 +178,7 @@ class Sandbox:
             raise MlscaleError(f"process {pid_inside} has ended", f"sandbox {self.name}", "look it up again") from error
 
     def sample(self, clock: Clock, component: str) -> list[ResourceSample]:
-        """Present resource use: a sample per replica, per role and for the host. Cheap (below 1 ms with cgroups).
+        """Current resource use: a sample per replica, per role and for the host. Takes less than 1 ms with cgroups.
 
         ``cpu_cores`` is the mean since the last call; a subject's first sample has NaN there. rss_bytes is the sum of
         the resident sets of its processes (shared pages count for each). Samples name ``component``, except those of
@@ -224,7 +224,7 @@ class Sandbox:
         return (*PROGRAM, str(HERE / "sandbox_enter.py"), str(file))
 
     def _end(self, grace_s: float) -> None:
-        """SIGTERM every process; after at most ``grace_s`` most have ended, and `_kill` ends the rest."""
+        """SIGTERM every process and wait for at most ``grace_s``; `_kill` ends the rest."""
         if self._parts.first is not None:
             self._parts.first.end(grace_s)
         self._end_outside(grace_s)
@@ -244,7 +244,7 @@ class Sandbox:
                 process.wait()
 
     def _end_outside(self, grace_s: float) -> None:
-        """End what no namespace takes along: process groups, and what has left them."""
+        """Without namespaces: end the process groups, and processes that have left them."""
         if self.isolated:
             return
         for process, entry in self._spawned:
@@ -293,8 +293,8 @@ def open_sandbox(name: str, ledger: Ledger, *, budget: Budget | None = None, gra
 
 
 def free_ports(number: int) -> list[int]:
-    """Different ports of the loopback address that are free now, for hosts without isolation. Should another process
-    take one first, whoever listens there reports it."""
+    """Distinct free ports of the loopback address, for hosts without isolation. If another process takes one first, the
+    program that wants to listen there reports it."""
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(number)]
         for listener in sockets:

@@ -69,7 +69,7 @@ def join_cgroup(files: list[int], realtime: bool) -> None:
     for file in files:
         os.write(file, b"0")
     if realtime:
-        # Weight and nice set how much CPU a task gets, not how soon: on a busy CPU it waits for the next tick.
+        # Weight and nice set how much CPU a task gets, but not how soon: on a busy CPU it waits for the next tick.
         with contextlib.suppress(PermissionError):  # no permission, or a group without real-time budget
             os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
 

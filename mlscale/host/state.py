@@ -1,4 +1,4 @@
-"""Where mlscale keeps data beyond a command: state, which can't be recreated, and a cache, which can."""
+"""Where mlscale keeps data between commands: state, which can't be recreated, and a cache, which can."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The load of a run whose user named none: the defaults', long enough to see the environment scale up."""
+"""The load of a run for which the user gave none: the default load, long enough to see the environment scale up."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from mlscale.environments import Environment, Scaling
 from mlscale.progress import duration
 from mlscale.runs import ClosedLoop, OpenLoop
 
-# How long a run goes on after the first new replica may be ready, s.
+# How long a run continues after the time by which the first new replica should be ready, s.
 _WATCHED_S: Final = 30.0
-# From how many times the cost that the default load is sized for it is worth a warning. At three times, its two clients
-# were seen to scale up before the step.
+# Warn if an answer takes this many times the CPU that the default load is sized for. At three times, the two clients
+# before the step already made the framework scale up.
 _MUCH: Final = 2.0
 
 
@@ -29,7 +29,7 @@ def default_load(environment: Environment, scalings: Mapping[str, Scaling]) -> C
 
 
 def size_warning(cpu_s: float) -> str | None:
-    """What to expect of the default load if an answer costs much more than what it is sized for; else None.
+    """A warning if an answer takes much more CPU than the default load is sized for; else None.
 
     Args:
         cpu_s: CPU time of one answer on a whole core, s.
@@ -44,7 +44,7 @@ def size_warning(cpu_s: float) -> str | None:
 
 
 def announcement(schedule: ClosedLoop | OpenLoop, idle_s: float) -> str:
-    """What is about to happen and how long it takes, in a sentence: said before a run begins."""
+    """A sentence, printed before a run, that says what is about to happen and how long it takes."""
     about_s = schedule.duration_s + idle_s
     if isinstance(schedule, ClosedLoop):
         what = ", then ".join(

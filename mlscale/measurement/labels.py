@@ -1,4 +1,4 @@
-"""A run's place in an experiment, as stored in run.json."""
+"""What identifies a run within an experiment, as stored in run.json."""
 
 from __future__ import annotations
 

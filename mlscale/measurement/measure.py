@@ -1,8 +1,8 @@
 """measure(): one environment, one load schedule, everything observed, one Run.
 
-Zero of the run's clock is the start of the load schedule. So times in the schedule are times of the run (``step_s`` is
-the schedule's second boundary), and what was observed before it (deployment, idle) has negative times. If the load
-generator is not ready in time, the schedule and ``step_s`` start that much later (``waits["load_late_s"]``).
+The run's clock starts at zero with the load schedule. So times in the schedule are times of the run (``step_s`` is the
+schedule's second boundary), and earlier observations (deployment, idle) have negative times. If the load generator is
+not ready in time, the schedule and ``step_s`` are shifted by the delay (``waits["load_late_s"]``).
 """
 
 from __future__ import annotations
@@ -76,9 +76,9 @@ class MeasureOptions:
         timeout_s: a request without an answer after that long is a failure, s.
         content_type: of all bodies; None: by each file's name.
         workers: processes that share the load.
-        labels: the run's place in an experiment.
-        trial: first load the model in a process of its own and let it answer each body once: what is wrong with it is
-            an error before anything is deployed, and not in a framework's log.
+        labels: what identifies the run within an experiment.
+        trial: first load the model in a separate process and have it answer each body once, so that a broken model is
+            an error before anything is deployed, instead of a line in a framework's log.
         progress: called with the current step and its share done.
     """
 
@@ -316,7 +316,7 @@ def _seal(writer: RunWriter, changes: Mapping[str, Any], waits: Mapping[str, flo
 
 
 def _idle(run: Run) -> dict[str, float]:
-    """What an idle framework costs, by role before the load begins (METHOD §6): ``control_plane_cores``,
+    """What an idle framework uses, by role, before the load begins (METHOD §6): ``control_plane_cores``,
     ``control_plane_rss_bytes`` and so on, the sum of the means of the role's subjects."""
     used = run.resources.rename(columns={"cpu_cores": "cores"})
     used = used[(used["t_s"] <= -LOAD_LEAD_S) & (used["role"] != "load_generator")]

@@ -1,4 +1,4 @@
-"""Packages that a user's model needs and mlscale does not have: in a folder of their own."""
+"""Installs packages that a user's model needs and mlscale does not have into a folder of their own."""
 
 from __future__ import annotations
 
@@ -73,5 +73,5 @@ def _install(file: Path, pins: str, folder: Path) -> None:
 
 
 def _is_local(version: str) -> bool:
-    """A build such as 2.15.0+cpu, which no index need have."""
+    """Whether it is a local build such as 2.15.0+cpu, which an index may not have."""
     return "+" in version

@@ -1,4 +1,4 @@
-"""Turns a user's settings into ones that an environment accepts; every error names the setting."""
+"""Converts a user's settings into those of an environment; every error names the setting."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""A user's model is tried before anything is deployed: in a process of its own, which loads it and answers each body.
+"""Tries a user's model before anything is deployed: a separate process loads it and answers each body.
 
-A deployed model that can't be loaded, or gives no usable answer, shows only in a framework's log, a minute later.
+Once deployed, a model that can't be loaded, or gives no usable answer, shows only in a framework's log, a minute later.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _REMEDY: Final = "correct the model, or what is sent"
 
 
 class Trial(NamedTuple):
-    """``said``: how many answers are right and what one costs; ``cpu_s``: CPU time of one on a whole core, s."""
+    """``said``: how many answers are right and the CPU time of one; ``cpu_s``: that time on a whole core, s."""
 
     said: str
     cpu_s: float

@@ -112,8 +112,8 @@ class Run:
 
 
 def not_before_their_stage(requests: pd.DataFrame, info: RunInfo) -> pd.DataFrame:
-    """The requests, none intended before its load stage: published times are cut off to 8 us, which would count the
-    clients that a step adds among those before it."""
+    """The requests, each intended no earlier than the start of its load stage. Published times are rounded down to
+    8 us, which would otherwise move requests of clients that join at a step to the time before it."""
     starts_s = info.schedule.boundaries_s
     if info.step_s is None or len(starts_s) < 2 or requests.empty:
         return requests
@@ -159,7 +159,7 @@ def load_run(path: Path | str, *, allow_incomplete: bool = False) -> Run:
 
 
 def load_runs(paths: Iterable[Path | str] | Path | str, *, allow_incomplete: bool = False) -> list[Run]:
-    """Open run folders; a folder that isn't a run stands for the runs below it.
+    """Open run folders. A folder that is not a run is replaced by all runs below it.
 
     Incomplete runs below a folder are skipped and listed on stderr, unless ``allow_incomplete``.
 

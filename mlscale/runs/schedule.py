@@ -12,7 +12,7 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
 MAX_RATE_RPS: Final = 1_000_000.0
-"""More than any load generator sends from one machine (assumed); a schedule that asks for more is a mistake."""
+"""More than any load generator sends from one machine (assumed). A schedule that asks for more is refused."""
 MAX_DURATION_S: Final = 1e8
 """Three years."""
 

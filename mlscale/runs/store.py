@@ -1,4 +1,4 @@
-"""Writing a run: Arrow IPC streams while it lasts (readable after a kill -9), Parquet once sealed."""
+"""Writes a run: Arrow IPC streams while it is measured (readable after a kill -9), then Parquet files."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class TableWriter:
         self._flushed_at_s = time.monotonic()
 
     def close(self) -> None:
-        """Write what is left, and close the file. Once it is closed, even by a write that failed, nothing happens."""
+        """Write the remaining rows and close the file. Does nothing if it is closed, even after a failed write."""
         with self._lock:
             if self._file.closed:
                 return

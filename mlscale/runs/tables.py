@@ -23,7 +23,7 @@ _TIME, _TEXT, _COUNT = pa.float64(), pa.string(), pa.int32()
 
 
 def _of(observation: type[Observation]) -> pa.Schema:
-    """The fields of an observation; what is no number is text."""
+    """The fields of an observation as columns; everything that is not a number is text."""
     numbers = {"float": _TIME, "int": _COUNT, "int | None": _COUNT}
     return pa.schema([(field.name, numbers.get(str(field.type), _TEXT)) for field in fields(observation)])
 

@@ -14,8 +14,8 @@ from mlscale.serving.exchange import CALL_TIMEOUT_S, Answered, Call
 class Caller:
     """Makes calls. Create it in the event loop that is to run them.
 
-    Each call has its own connection: a proxy in between (kube-proxy) balances connections, so a kept one would always
-    reach the same replica.
+    Each call opens its own connection: kube-proxy balances connections, so a kept one would always reach the same
+    replica.
 
     Args:
         urls: component -> URL that bodies are POSTed to.

@@ -1,7 +1,7 @@
 """What a container runs: ``python -m mlscale.serving.container``. Starts the same server as ``mlscale serve``.
 
-It imports only the server, and parses arguments with argparse: a replica's start is paid from its CPU quota, and
-Typer's import would be part of every cold start.
+Imports only the server, and parses arguments with argparse: a replica starts within its CPU quota, so importing Typer
+would slow every cold start.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ModelContext:
     """The model's replica and, if it calls other components, its component's name and the function to start a call."""
 
     replica: str = ""
@@ -52,7 +52,7 @@ class Place:
 
 @dataclass(eq=False, slots=True)
 class _Job:
-    """A request. Its body is dropped when it has ended: one that is cancelled stays in the queue until its turn."""
+    """A request. A cancelled one stays in the queue until its turn, but its body is released at once."""
 
     body: bytes
     submitted_s: float = field(default_factory=time.monotonic)
@@ -80,7 +80,7 @@ class ModelThread:
         self._factory, self._on_ready = factory, on_ready
         self._limit = waiting + 1
         self._warm_up = warm_up
-        self._place = Place()
+        self._context = ModelContext()
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._open = 0
@@ -90,11 +90,11 @@ class ModelThread:
         self._dropped = False
         self._thread = threading.Thread(target=self._run, name="model", daemon=True)
         self.loaded: Future[None] = Future()
-        """Done when the model has answered its first request; its exception says why the model can't (MlscaleError)."""
+        """Done when the model has answered its first request; else its exception (MlscaleError) says why it can't."""
 
-    def start(self, place: Place) -> None:
+    def start(self, context: ModelContext) -> None:
         """Start loading."""
-        self._place = place
+        self._context = context
         self._thread.start()
 
     @property
@@ -114,7 +114,7 @@ class ModelThread:
 
     @property
     def retry_after_s(self) -> int:
-        """When the current queue will have been served: whole seconds, 1 to 30."""
+        """Estimated time until the current queue has been served: whole seconds, 1 to 30."""
         return min(30, max(1, math.ceil(self._open * self._mean_s)))
 
     def submit(self, body: bytes) -> Future[Outcome]:
@@ -133,7 +133,7 @@ class ModelThread:
         return job.future
 
     def drop(self, future: Future[Outcome]) -> None:
-        """The answer is no longer wanted: skip the request if it is queued, cancel its call if it waits for one."""
+        """Give up a request whose answer is no longer wanted: skip it if queued, cancel the call it is waiting for."""
         if future.cancel():
             return
         with self._lock:
@@ -172,17 +172,19 @@ class ModelThread:
                 if not job.future.set_running_or_notify_cancel():
                     continue
                 self._served, self._dropped = job.future, False
-            outcome = infer(answer, job.body, job.submitted_s, self._place, self._carry if self._place.begin else None)
+            outcome = infer(
+                answer, job.body, job.submitted_s, self._context, self._carry if self._context.begin else None
+            )
             self._mean_s = 0.9 * self._mean_s + 0.1 * outcome.inference_s if self._mean_s else outcome.inference_s
             job.future.set_result(outcome)
 
     def _carry(self, call: Call) -> Answered:
         """Make a call. Raises CancelledError if its answer is no longer wanted, else what `Begin`'s future raises."""
-        assert self._place.begin is not None
+        assert self._context.begin is not None
         with self._lock:
             if self._dropped:
                 raise CancelledError
-            called = self._called = self._place.begin(call)
+            called = self._called = self._context.begin(call)
         try:
             return called.result()
         finally:
@@ -193,7 +195,7 @@ class ModelThread:
         answer = self._factory()
         if "torch" in sys.modules:  # one inference thread: OpenMP's own would fight over the CPU quota of a replica
             sys.modules["torch"].set_num_threads(1)
-        first = infer(answer, self._warm_up, time.monotonic(), self._place, _no_call)
+        first = infer(answer, self._warm_up, time.monotonic(), self._context, _no_call)
         if first.status == 500:
             raise MlscaleError(
                 "the model fails on its first request, see above",
@@ -208,7 +210,7 @@ def _no_call(_: Call) -> Answered:
 
 
 def infer(
-    answer: Answer, body: bytes, submitted_s: float, place: Place, carry: Callable[[Call], Answered] | None
+    answer: Answer, body: bytes, submitted_s: float, context: ModelContext, carry: Callable[[Call], Answered] | None
 ) -> Outcome:
     """Call the model once; never raises. The model's errors are logged; their text is not sent to the client.
 
@@ -217,7 +219,7 @@ def infer(
     """
     started_s = time.monotonic()
     try:
-        reply = reply_to(answer, body, place.replica, place.component, carry)
+        reply = reply_to(answer, body, context.replica, context.component, carry)
     except CancelledError:
         reply = Reply(503, dumps({"error": "given up"}))
     except BaseException as error:  # even a model's SystemExit must not end the server
@@ -230,7 +232,7 @@ def infer(
 
 
 def dumps(content: Mapping[str, Any]) -> bytes:
-    """JSON bytes of the server's own answers."""
+    """``answer`` as JSON bytes, as the server's own answers are sent."""
     return json.dumps(content).encode()
 
 

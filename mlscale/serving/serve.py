@@ -33,7 +33,7 @@ _KEEPALIVE_S = 75.0
 _BACKLOG = 1024
 # How long the rest of a refused body is read and discarded, so that its sender sees the refusal.
 _LINGER_S = 2.0
-# Of a setting: a larger one is a mistake.
+# Upper limit of a setting: a larger value is taken for a mistake.
 _MOST = 10**12
 
 
@@ -179,7 +179,7 @@ def _time_first_answer(answer: Answer, timeline: Timeline) -> Answer:
 
 
 def _time_first_step(script: Calls, timeline: Timeline) -> Calls:
-    """The warm-up of a model that calls others ends at its first call."""
+    """Time the model's warm-up answer; for a model that calls others, only up to its first call."""
     try:
         with timeline.phase("first_s"):
             call = next(script)

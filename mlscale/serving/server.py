@@ -22,7 +22,7 @@ from aiohttp.typedefs import Handler
 
 from mlscale.serving.calling import Caller
 from mlscale.serving.exchange import CALL_TIMEOUT_S
-from mlscale.serving.inference import Factory, ModelThread, Outcome, Place, QueueFull, blank_png, dumps
+from mlscale.serving.inference import Factory, ModelContext, ModelThread, Outcome, QueueFull, blank_png, dumps
 from mlscale.serving.metrics import CONTENT_TYPE, Metrics
 
 logger = logging.getLogger(__name__)
@@ -246,7 +246,7 @@ async def _run_model(app: web.Application) -> AsyncIterator[None]:
     service = app[SERVICE]
     settings = service.settings
     caller = Caller(settings.calls, settings.call_timeout_s) if settings.calls else None
-    service.model.start(Place(settings.replica, settings.component, caller.begin if caller else None))
+    service.model.start(ModelContext(settings.replica, settings.component, caller.begin if caller else None))
     yield
     if caller is not None:
         await caller.close()

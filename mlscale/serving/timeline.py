@@ -1,4 +1,4 @@
-"""How the time of a server's start is spent: process, imports, weights, first answer. Standard library only."""
+"""How long the phases of a server's start take: process, imports, weights, first answer. Standard library only."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MARK = "timeline "
 
 @dataclass
 class Timeline:
-    """Phases of one start, s, and its begin.
+    """When a start began, and the durations of its phases, s.
 
     ``python_s``: from the process's start (by the kernel) to the server's first instruction, including its imports.
     ``import_s``: importing what the model needs, also inside its factory. ``weights_s``: the rest of the factory.
@@ -31,7 +31,7 @@ class Timeline:
     phases: dict[str, float] = field(default_factory=dict)
 
     def at_main(self) -> None:
-        """Mark the begin of the server's own code."""
+        """Mark the first instruction of the server's own code."""
         self.phases["python_s"] = time.monotonic() - self.began_s
 
     @contextmanager

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from mlscale.environments.kubernetes.client import Api, Place, Unreachable, connect
+from mlscale.environments.kubernetes.client import Api, KubeContext, Unreachable, connect
 from mlscale.environments.kubernetes.cluster import look
 from onenode.certificates import Leaf, issue, new_authority
 
@@ -41,7 +41,7 @@ def api(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Api]:
 
     with socketserver.TCPServer(("127.0.0.1", 0), Answer) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        api = connect(Place(str(kubeconfig(tmp_path, f"http://127.0.0.1:{server.server_address[1]}"))))
+        api = connect(KubeContext(str(kubeconfig(tmp_path, f"http://127.0.0.1:{server.server_address[1]}"))))
         yield api
         api.close()
         server.shutdown()
@@ -83,7 +83,7 @@ def test_a_watch_yields_whole_events_and_is_closed_from_another_thread(tmp_path:
 
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Held) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        api = connect(Place(str(kubeconfig(tmp_path, f"http://127.0.0.1:{server.server_address[1]}"))))
+        api = connect(KubeContext(str(kubeconfig(tmp_path, f"http://127.0.0.1:{server.server_address[1]}"))))
         stream, kinds, two = api.watch("/api/v1/pods", "1"), list[str](), threading.Event()
 
         def read() -> None:
@@ -113,7 +113,7 @@ def test_a_server_that_is_another_one_is_one_that_does_not_answer(tmp_path: Path
         server.socket = context.wrap_socket(server.socket, server_side=True)
         server.handle_error = lambda *_: None  # type: ignore[method-assign]
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        api = connect(Place(str(kubeconfig(tmp_path, f"https://127.0.0.1:{server.server_address[1]}"))))
+        api = connect(KubeContext(str(kubeconfig(tmp_path, f"https://127.0.0.1:{server.server_address[1]}"))))
         with pytest.raises(Unreachable, match="the API server does not answer"):
             api.get("/api/v1/pods")
         api.close()
@@ -143,7 +143,7 @@ def test_a_kubeconfig_s_private_key_is_left_in_no_file(tmp_path: Path, monkeypat
         address = f"https://127.0.0.1:{server.server_address[1]}"
         file = kubeconfig(tmp_path, address, user_entry, f', certificate-authority-data: "{authority_data}"')
         for _ in range(2):  # the client remembers its files' names
-            api = connect(Place(str(file)))
+            api = connect(KubeContext(str(file)))
             assert list(scratch.iterdir()) == []
             assert api.get("/version") == {"name": "user"}
             api.close()
@@ -198,7 +198,7 @@ def test_a_token_from_a_command_is_asked_for_again_before_it_expires(tmp_path: P
     )
     with http.server.HTTPServer(("127.0.0.1", 0), Asked) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        api = connect(Place(str(kubeconfig(tmp_path, f"http://127.0.0.1:{server.server_address[1]}", user))))
+        api = connect(KubeContext(str(kubeconfig(tmp_path, f"http://127.0.0.1:{server.server_address[1]}", user))))
         for _ in range(3):
             api.get("/version")
         api.close()

@@ -44,8 +44,8 @@ class FakeNode:
         return {name: Usage(CpuReading(1.0), 2.0**20) for name in pods}
 
 
-class FakePlace:
-    """Stands in for the load generator's place, where nothing runs."""
+class FakeLoadCgroup:
+    """Stands in for the load generator's cgroup, in which nothing runs."""
 
     def usage(self) -> Mapping[str, Usage]:
         return {}
@@ -79,7 +79,7 @@ def hpa(name: str, desired: int) -> dict[str, Any]:
 def seen(*changes: Change) -> list[Any]:
     parts = tuple(Part(name, "m:f", KubernetesScaling(), PACKED, name == "front") for name in ("back", "front"))
     wanted = Deployment("mlscale-0123abcd", "mlscale-0123abcd", "demo", parts)
-    stand_ins: Any = (FakeApi(), wanted, FakeWatches(list(changes)), FakePlace(), FakeNode())
+    stand_ins: Any = (FakeApi(), wanted, FakeWatches(list(changes)), FakeLoadCgroup(), FakeNode())
     stop = threading.Event()
     found = KubernetesDeployed(*stand_ins, url="", facts={}, versions={}).observe(RunClock(), stop)
     return list(_one_round(found, stop))

@@ -12,7 +12,7 @@ from kubernetes import client
 from kubernetes_shapes import event, metadata, plain, pod, running, terminated, waiting
 
 from mlscale.environments import App, Component
-from mlscale.environments.kubernetes.client import Place
+from mlscale.environments.kubernetes.client import KubeContext
 from mlscale.environments.kubernetes.diagnosis import Trouble, diagnose
 from mlscale.environments.kubernetes.endpoint_probe import candidates, reachable
 from mlscale.environments.kubernetes.facts import (
@@ -135,7 +135,7 @@ def test_every_right_that_a_run_uses_is_asked_for() -> None:
     class Denying:
         """Stands in for an API server that allows nothing."""
 
-        place = Place("/nowhere/kubeconfig", "x")
+        kube_context = KubeContext("/nowhere/kubeconfig", "x")
 
         def post(self, path: str, review: Any) -> dict[str, Any]:
             return {"status": {"allowed": False}}

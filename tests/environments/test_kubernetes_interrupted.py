@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mlscale.environments.kubernetes.client import Place, Refused, Unreachable
+from mlscale.environments.kubernetes.client import KubeContext, Refused, Unreachable
 from mlscale.environments.kubernetes.manifests import Deployment, Packaging, Part
 from mlscale.environments.kubernetes.namespace import created
 from mlscale.environments.kubernetes.paths import path_of
@@ -27,7 +27,7 @@ class FakeApi:
     """Stands in for an API server: it keeps a namespace, and raises where it is told to, before or after the call
     took effect. A namespace that is deleted takes one more look to be gone."""
 
-    place = Place("/nowhere/kubeconfig", "x")
+    kube_context = KubeContext("/nowhere/kubeconfig", "x")
     server = "https://192.0.2.1"
 
     def __init__(self, *raising: tuple[int, bool], error: BaseException | None = None) -> None:

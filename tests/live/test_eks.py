@@ -16,7 +16,7 @@ from kubernetes_watched import PHOTOS, app, clients
 from machine_cycles import machine_leftovers
 from watched import Watched
 
-from mlscale.environments.kubernetes.client import Api, Place, connect
+from mlscale.environments.kubernetes.client import Api, KubeContext, connect
 from mlscale.environments.kubernetes.eks import Eks
 from mlscale.environments.kubernetes.machine_settings import MachineScaling
 from mlscale.environments.kubernetes.paths import path_of
@@ -35,7 +35,7 @@ PATIENCE_S = 180.0
 @pytest.fixture
 def api(cluster_with_machines: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]:
     monkeypatch.setenv("KUBECONFIG", str(cluster_with_machines))
-    with closing(connect(Place(str(cluster_with_machines)))) as client:
+    with closing(connect(KubeContext(str(cluster_with_machines)))) as client:
         yield client
         assert machine_leftovers(client) == []
 

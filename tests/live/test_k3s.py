@@ -25,7 +25,7 @@ from load_clients import ask
 from watched import Watched
 
 from mlscale.environments.base import App, Component
-from mlscale.environments.kubernetes.client import Api, Place, connect
+from mlscale.environments.kubernetes.client import Api, KubeContext, connect
 from mlscale.environments.kubernetes.deployed import KubernetesDeployed
 from mlscale.environments.kubernetes.endpoint import Endpoint, find_endpoint
 from mlscale.environments.kubernetes.k3s import K3s
@@ -48,7 +48,7 @@ pytestmark = [pytest.mark.live, pytest.mark.skipif(sys.platform != "linux", reas
 @pytest.fixture
 def api(cluster: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]:
     monkeypatch.setenv("KUBECONFIG", str(cluster))
-    with closing(connect(Place(str(cluster)))) as client:
+    with closing(connect(KubeContext(str(cluster)))) as client:
         yield client
 
 

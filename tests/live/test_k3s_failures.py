@@ -15,7 +15,7 @@ from kubernetes_watched import PHOTOS, app, scaling
 
 from mlscale.environments.base import Problem
 from mlscale.environments.kubernetes import environment, namespace
-from mlscale.environments.kubernetes.client import Api, Json, Place, connect
+from mlscale.environments.kubernetes.client import Api, Json, KubeContext, connect
 from mlscale.environments.kubernetes.k3s import K3s
 from mlscale.environments.kubernetes.names import MANAGED_BY
 from mlscale.environments.kubernetes.paths import path_of
@@ -29,7 +29,7 @@ pytestmark = [pytest.mark.live, pytest.mark.skipif(sys.platform != "linux", reas
 @pytest.fixture
 def api(cluster: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]:
     monkeypatch.setenv("KUBECONFIG", str(cluster))
-    with closing(connect(Place(str(cluster)))) as client:
+    with closing(connect(KubeContext(str(cluster)))) as client:
         yield client
         left = client.get(path_of("Namespace"), {"labelSelector": f"{MANAGED_BY}=mlscale"})["items"]
         assert [item["metadata"]["name"] for item in left] == [], "nothing is left behind"

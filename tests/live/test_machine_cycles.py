@@ -9,7 +9,7 @@ import pytest
 from cluster_host import differences, read_host
 from machine_cycles import cycle, machine_leftovers
 
-from mlscale.environments.kubernetes.client import Place, connect
+from mlscale.environments.kubernetes.client import KubeContext, connect
 from mlscale.runs import MlscaleError
 from onenode.commands import down_command, up_command
 from onenode.layout import default_layout
@@ -30,7 +30,7 @@ def test_thirty_cycles_leave_nothing_behind() -> None:
     host = read_host()
     up_command(machines=True)
     try:
-        with closing(connect(Place(str(default_layout().kubeconfig)))) as api:
+        with closing(connect(KubeContext(str(default_layout().kubeconfig)))) as api:
             for number in range(1, CYCLES + 1):
                 print(f"\rcycle {number} of {CYCLES} ", end="", file=sys.__stderr__, flush=True)
                 cycle(api, f"mlscale-{number:08x}", MACHINES)

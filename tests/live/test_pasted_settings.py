@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import yaml
 
-from mlscale.environments.kubernetes.client import FIELD_MANAGER, Place, connect
+from mlscale.environments.kubernetes.client import FIELD_MANAGER, KubeContext, connect
 from mlscale.environments.kubernetes.paths import path_of
 from mlscale_twin.profile import read_profile
 from mlscale_twin.strategy.demand import Demand
@@ -94,7 +94,7 @@ def test_kubernetes_takes_the_autoscaler(cluster: Path, name: str, policy: Polic
     """A dry run at the server: everything that it checks is checked, and nothing is stored."""
     strategy = settings(name, policy)
     manifest = yaml.safe_load(settings_files(strategy)["hpa.yaml"])
-    with closing(connect(Place(str(cluster)))) as api:
+    with closing(connect(KubeContext(str(cluster)))) as api:
         path = path_of("HorizontalPodAutoscaler", "app", "default")
         query = {"fieldManager": FIELD_MANAGER, "dryRun": "All", "fieldValidation": "Strict"}
         taken = api._json("PATCH", path, query, body=manifest, content="application/apply-patch+yaml")

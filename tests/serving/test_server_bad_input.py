@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from server_process import AT_MOST_S, Got, Pipe, Server, raw_reply
 
-from mlscale.serving.inference import ModelThread, Place
+from mlscale.serving.inference import ModelContext, ModelThread
 
 GOOD = b"a good body"
 LIMIT = 4096
@@ -130,7 +130,7 @@ def test_the_body_of_a_client_that_gave_up_waiting_is_dropped() -> None:
         return {"released": body == b"hold" and release.wait(AT_MOST_S)}
 
     model = ModelThread(lambda: answer, 1, b"warm-up")
-    model.start(Place())
+    model.start(ModelContext())
     model.loaded.result(AT_MOST_S)
     holding = model.submit(b"hold")
     body = bytes(1000)

@@ -56,7 +56,7 @@ class Unreachable(MlscaleError):  # noqa: N818 (the state of the server)
 
 
 @dataclass(frozen=True)
-class Place:
+class KubeContext:
     """A cluster: kubeconfig files (joined as in $KUBECONFIG) and a context in them (None: the current one; that of an
     `Api` is always set)."""
 
@@ -98,10 +98,10 @@ class Stream:
 class Api:
     """One cluster's API server. Thread-safe."""
 
-    def __init__(self, client: Any, place: Place) -> None:
+    def __init__(self, client: Any, kube_context: KubeContext) -> None:
         """Use `connect`; ``client`` is a ``kubernetes.client.ApiClient``."""
         self._client = client
-        self.place = place
+        self.kube_context = kube_context
         self.server: str = client.configuration.host
 
     def get(self, path: str, query: Query = _NO_QUERY, *, timeout_s: float = _TIMEOUT_S) -> dict[str, Any]:
@@ -221,7 +221,7 @@ class Api:
 
     @contextmanager
     def _unreachable(self) -> Iterator[None]:
-        """Raises Unreachable where no answer comes, or only part of one, from a server that dies."""
+        """Raise Unreachable if no answer comes, or only part of one because the server dies."""
         from kubernetes.client.exceptions import ApiException  # raised for a failed TLS handshake
         from urllib3.exceptions import HTTPError
 
@@ -244,8 +244,8 @@ def default_kubeconfig(own: Path) -> str | None:
     return next((str(file) for file in (own, home) if file.is_file()), None)
 
 
-def connect(place: Place) -> Api:
-    """A client for the cluster ``place``; no request is sent yet.
+def connect(kube_context: KubeContext) -> Api:
+    """A client for the cluster that ``kube_context`` names; no request is sent yet.
 
     Raises:
         MlscaleError: no such file or context, or it is unusable.
@@ -254,16 +254,16 @@ def connect(place: Place) -> Api:
     from kubernetes.config.config_exception import ConfigException
     from yaml import YAMLError
 
-    files = [Path(name) for name in place.kubeconfig.split(os.pathsep) if name]
+    files = [Path(name) for name in kube_context.kubeconfig.split(os.pathsep) if name]
     if not any(file.is_file() for file in files):
-        raise no_kubeconfig(place.kubeconfig)
+        raise no_kubeconfig(kube_context.kubeconfig)
     configuration = client.Configuration()
     # The client writes a kubeconfig's certificates to files, which a kill -9 would leave, the private key among them.
     with TemporaryDirectory() as folder:
         try:
-            context = place.context or str(config.list_kube_config_contexts(place.kubeconfig)[1]["name"])
+            context = kube_context.context or str(config.list_kube_config_contexts(kube_context.kubeconfig)[1]["name"])
             config.load_kube_config(
-                place.kubeconfig,
+                kube_context.kubeconfig,
                 context,
                 client_configuration=configuration,
                 persist_config=False,
@@ -272,18 +272,18 @@ def connect(place: Place) -> Api:
             tls = _tls_context(configuration)
         except (ConfigException, YAMLError, OSError, ValueError, TypeError, AttributeError) as error:
             raise MlscaleError(
-                f"it is unusable: {_reason(error)}", str(place), "fix it, or set KUBECONFIG to another"
+                f"it is unusable: {_reason(error)}", str(kube_context), "fix it, or set KUBECONFIG to another"
             ) from error
     configuration.retries = False
     configuration.connection_pool_maxsize = 16
     api_client = client.ApiClient(configuration)
     options = api_client.rest_client.pool_manager.connection_pool_kw
     options.update(ssl_context=tls, ca_certs=None, cert_file=None, key_file=None)
-    return Api(api_client, Place(place.kubeconfig, context))
+    return Api(api_client, KubeContext(kube_context.kubeconfig, context))
 
 
 def _tls_context(configuration: Any) -> ssl.SSLContext:
-    """What the client would make of its files at every connection, made once."""
+    """The TLS context, which the client would otherwise build from its files for every connection."""
     context = ssl.create_default_context(cafile=configuration.ssl_ca_cert)
     if configuration.cert_file:
         context.load_cert_chain(configuration.cert_file, configuration.key_file)

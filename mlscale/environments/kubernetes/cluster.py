@@ -1,4 +1,4 @@
-"""What a cluster is, what can be seen of it, and the facts that go into run.json."""
+"""A cluster's distribution and nodes, what its credentials allow to be observed, and its facts for run.json."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ class KubernetesDeployed:
     api: Api
     wanted: Deployment
     watches: Watches
-    place: LoadCgroup
+    load_cgroup: LoadCgroup
     node: NodeUsage | None
     url: str
     facts: Mapping[str, Any]
@@ -53,8 +53,8 @@ class KubernetesDeployed:
 
     @property
     def load_prefix(self) -> Sequence[str]:
-        """argv to put before the load generator's command: it runs in its place on this host, or in a pod."""
-        return self.place.prefix if self.remote is None else self.remote
+        """argv to put before the load generator's command: it runs in its own cgroup on this host, or in a pod."""
+        return self.load_cgroup.prefix if self.remote is None else self.remote
 
     def observe(self, clock: RunClock, stop: threading.Event) -> Iterator[Observation]:
         """Observations until ``stop`` is set, beginning with what happened since the namespace was created.
@@ -141,7 +141,7 @@ class _Observer:
         return {name: hpa.desired for name, hpa in self._hpas.items()}
 
     def _usage(self) -> Mapping[str, Usage]:
-        usage = dict(self._deployed.place.usage())
+        usage = dict(self._deployed.load_cgroup.usage())
         node = self._deployed.node
         if node is not None:
             usage |= {REPLICA + name: usage for name, usage in node.pods(self._uids).items()}

@@ -101,7 +101,7 @@ def _creation_trouble(deployment: Json, text: str) -> Trouble:
 
 
 def _mount_trouble(pods: Sequence[Json], events: Sequence[Json]) -> Trouble | None:
-    """Events outlive what they tell of: they count while their pod is still being set up, and pulls no image yet."""
+    """Events outlive the problem that they report, so they only count before the pod has pulled its image."""
     waiting = {str(pod["metadata"]["name"]) for pod in pods if _waits_for_setup(pod)}
     waiting -= {_subject(event) for event in events if event.get("reason") in ("Pulling", "Pulled")}
     for event in events:

@@ -47,7 +47,6 @@ class Eks(KubernetesEnvironment):
     ledger_kinds: ClassVar[frozenset[str]] = frozenset({node_pool.KIND})
 
     def arm(self, arm: str) -> MachineScaling:
-        """The settings of an arm: shipped, matched, static-min, static-max (METHOD §4)."""
         return MachineScaling.of_arm(arm)
 
     def start_up_s(self, scaling: Scaling) -> float:
@@ -123,7 +122,7 @@ class Eks(KubernetesEnvironment):
 
 
 def _no_machines(api: Api, scaling: MachineScaling, mode: Mode) -> Iterator[Problem]:
-    """Why no machine could be added, or no room kept free on one."""
+    """Why no machine could be added, or why no spare capacity can be kept on one."""
     if mode == "live" and scaling.node_group is not None:
         where, what = path_of("ConfigMap", _AUTOSCALER, "kube-system"), "no Cluster Autoscaler reports in kube-system"
         remedy = f"install it, or omit node_group; see {_DOCUMENT}"

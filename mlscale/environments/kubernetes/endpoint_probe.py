@@ -38,8 +38,8 @@ def candidates(service: Json, nodes: Iterable[Json], preferred: Sequence[str] = 
 def reachable(urls: Sequence[str], at_most_s: float) -> str | None:
     """The first of ``urls`` whose /readyz answers 200; None where none does within about ``at_most_s``.
 
-    They are retried, since a Service answers only shortly after its pod is ready. Many share the time, so that each is
-    asked once.
+    URLs are retried, since a Service starts to answer shortly after its pod is ready. They share the time limit, and
+    each is tried at least once.
     """
     deadline = time.monotonic() + at_most_s
     while urls:

@@ -17,7 +17,7 @@ from mlscale.environments.kubernetes import endpoint_probe, namespace
 from mlscale.environments.kubernetes import preflight as kubernetes_preflight
 from mlscale.environments.kubernetes.client import (
     Api,
-    Place,
+    KubeContext,
     Query,
     Refused,
     connect,
@@ -74,12 +74,11 @@ class KubernetesEnvironment:
     ledger_kinds: ClassVar[frozenset[str]] = frozenset({namespace.KIND})
 
     def arm(self, arm: str) -> KubernetesScaling:
-        """The settings of an arm: shipped, matched, static-min, static-max (METHOD §4)."""
         return KubernetesScaling.of_arm(arm)
 
     def start_up_s(self, scaling: Scaling) -> float:
-        """How long after a load step a new pod may be ready: the HPA's sync period (its default, 15 s, where the
-        cluster sets it), twice with a metric of the CPU, which is a window behind, and 30 s for the pod (assumed)."""
+        """The longest time from a load step until a new pod is ready: the HPA's sync period (15 s, the default, if the
+        cluster sets it), doubled for CPU metrics, which lag by one window, plus 30 s for the pod (assumed)."""
         assert isinstance(scaling, KubernetesScaling)
         return (scaling.sync_period_s or 15.0) * (2 if scaling.metric == "cpu" else 1) + 30.0
 
@@ -147,7 +146,7 @@ class KubernetesEnvironment:
         name = new_name()
         with (
             closing(_connect()) as api,
-            open_load_cgroup(ledger) as place,
+            open_load_cgroup(ledger) as load_cgroup,
             self.room(api, name, scalings, mode, ledger) as room,
         ):
             cluster = look(api)
@@ -161,13 +160,21 @@ class KubernetesEnvironment:
                         api, deployment, watches, cluster, None if inside else warm_up, room.machines_scale
                     )
                     room.serving()
-                    load = _remote_facts(api) if inside else place.facts
+                    load = _remote_facts(api) if inside else load_cgroup.facts
                     facts = {**cluster.facts(api, applied), "load": load, "way_in": endpoint.kind, **room.facts}
                     versions = {**cluster.versions, "kubernetes-client": version("kubernetes")}
                     usage = cluster.node_usage()
                     remote = _remote_prefix(deployment, api, room) if inside else None
                     yield KubernetesDeployed(
-                        api, deployment, watches, place, usage, endpoint.url + PATH, facts, versions, remote=remote
+                        api,
+                        deployment,
+                        watches,
+                        load_cgroup,
+                        usage,
+                        endpoint.url + PATH,
+                        facts,
+                        versions,
+                        remote=remote,
                     )
                 finally:
                     watches.stop()
@@ -181,7 +188,7 @@ def _connect() -> Api:
     kubeconfig = default_kubeconfig(own_kubeconfig())
     if kubeconfig is None:
         raise no_kubeconfig("KUBECONFIG, ~/.kube/config")
-    return connect(Place(kubeconfig))
+    return connect(KubeContext(kubeconfig))
 
 
 def _deployment(name: str, app: App, scalings: Mapping[str, Scaling], cluster: Cluster, room: Room) -> Deployment:
@@ -235,8 +242,8 @@ def _remote_prefix(wanted: Deployment, api: Api, room: Room) -> list[str]:
     return prefix(
         "mlscale.environments.kubernetes.load_job:open_job",
         LEAD_S,
-        kubeconfig=api.place.kubeconfig,
-        context=api.place.context,
+        kubeconfig=api.kube_context.kubeconfig,
+        context=api.kube_context.context,
         namespace=wanted.namespace,
         packaging=asdict(wanted.front.packaging),
         never_on=dict(room.selector) if room.machines_scale else {},

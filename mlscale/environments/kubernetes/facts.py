@@ -96,10 +96,10 @@ def flags(arguments: Iterable[str]) -> dict[str, str]:
     """``["--a=1", "--b", "2"]`` to ``{"a": "1", "b": "2"}``; also K3s' "--kube-controller-manager-arg=a=1"."""
     values: dict[str, str] = {}
     words = list(arguments)
-    for place, word in enumerate(words):
+    for index, word in enumerate(words):
         name, equals, value = word.lstrip("-").partition("=")
-        if not equals and word.startswith("--") and place + 1 < len(words) and not words[place + 1].startswith("-"):
-            value = words[place + 1]
+        if not equals and word.startswith("--") and index + 1 < len(words) and not words[index + 1].startswith("-"):
+            value = words[index + 1]
         if name in ("kube-controller-manager-arg", "kube-controller-arg"):
             name, _, value = value.lstrip("-").partition("=")
         if word.startswith("--"):

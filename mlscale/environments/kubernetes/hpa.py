@@ -134,5 +134,5 @@ def _reason(hpa: Json) -> str:
 
 
 def _normal(condition: Json) -> bool:
-    """A condition in its normal state."""
+    """Whether a condition is in its normal state."""
     return (condition["type"], condition["status"]) in (("ScalingActive", "True"), ("ScalingLimited", "False"))

@@ -49,7 +49,8 @@ class Relist(Exception):  # noqa: N818 (what to do)
 class Follower:
     """The known state of some objects: turns lists and watch events into changes.
 
-    A later list yields only the differences, deletions included: a relist misses only what came and went in between.
+    A later list yields only the differences, deletions included. A relist therefore misses only objects that were both
+    created and deleted in between.
     """
 
     def __init__(self, source: str) -> None:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from mlscale.environments.kubernetes.client import Api, Json, Place, Refused, connect
+from mlscale.environments.kubernetes.client import Api, Json, KubeContext, Refused, connect
 from mlscale.environments.kubernetes.manifests import USER, Packaging
 from mlscale.environments.kubernetes.names import MANAGED_BY, ROLE, RUN, TOOL
 from mlscale.environments.kubernetes.paths import path_of
@@ -27,7 +27,7 @@ def load_pod(namespace: str, packaging: Packaging, never_on: Mapping[str, str], 
 
     Args:
         packaging: of the application, whose interpreter and code it shares.
-        never_on: it runs on no node with one of these labels, nor with one of the run's pods; empty: on any node.
+        never_on: labels of nodes that it avoids, as well as nodes with one of the run's pods; empty: it runs anywhere.
     """
     alone = {"labelSelector": {"matchLabels": {RUN: namespace}}, "topologyKey": "kubernetes.io/hostname"}
     elsewhere = [{"key": key, "operator": "NotIn", "values": [value]} for key, value in never_on.items()]
@@ -90,7 +90,7 @@ class PodJob:
         never_on: Mapping[str, str],
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        self._api: Api = connect(Place(kubeconfig, context))
+        self._api: Api = connect(KubeContext(kubeconfig, context))
         self._namespace, self._packaging, self._never_on = namespace, Packaging(**packaging), never_on
         self._environment = dict(environment or {})
         self._path = path_of("Pod", LOAD, namespace)

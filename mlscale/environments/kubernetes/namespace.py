@@ -21,7 +21,7 @@ from mlscale.runs import MlscaleError
 KIND: Final = "kubernetes_namespace"
 _GONE_S: Final = 90.0
 _LOOK_S: Final = 0.2
-# Some versions answer so if a namespace that is being deleted is deleted again.
+# Some versions answer this when a namespace is deleted that is already being deleted.
 _CONFLICT: Final = 409
 _FORBIDDEN: Final = 403
 
@@ -39,9 +39,13 @@ def created(api: Api, wanted: Deployment, ledger: Ledger) -> Iterator[list[Json]
         MlscaleError: the API server refuses something (a forbidden verb is named), or the namespace can't be deleted
             (its ledger entry then stays, for ``mlscale cleanup``).
     """
-    place = api.place
+    kube_context = api.kube_context
     entry = ledger.intend(
-        KIND, kubeconfig=place.kubeconfig, context=place.context, server=api.server, namespace=wanted.namespace
+        KIND,
+        kubeconfig=kube_context.kubeconfig,
+        context=kube_context.context,
+        server=api.server,
+        namespace=wanted.namespace,
     )
     answered = False
     try:

@@ -85,8 +85,10 @@ def created(
     Raises:
         MlscaleError: the API server refuses it, or it can't be deleted.
     """
-    place = api.place
-    entry = ledger.intend(KIND, kubeconfig=place.kubeconfig, context=place.context, server=api.server, pool=name)
+    kube_context = api.kube_context
+    entry = ledger.intend(
+        KIND, kubeconfig=kube_context.kubeconfig, context=kube_context.context, server=api.server, pool=name
+    )
     try:
         api.apply(path_of("NodePool", name), node_pool(name, scaling, memory_mib, node_class, boot))
         yield

@@ -51,7 +51,7 @@ def cluster_problems(
     kubelet: Json | None,
     hpa_sync_s: Callable[[], float],
 ) -> list[Problem]:
-    """What the cluster lacks: rights, metrics APIs, an image, the CFS period or the HPA's sync period of the settings.
+    """What the cluster lacks: permissions, metrics APIs, an image, or the settings' CFS period or HPA sync period.
 
     Raises:
         Unreachable: it does not answer.
@@ -82,8 +82,8 @@ def room_problems(nodes: Sequence[Json], pods: Sequence[Json], scalings: Sequenc
 
 
 def _missing_rights(api: Api) -> list[Problem]:
-    """A problem for each right that a run needs and the user lacks, or one if the server does not tell. Checked by
-    SelfSubjectAccessReviews, which leave nothing behind."""
+    """A problem for each permission that a run needs and the user lacks, or a single one if the server does not say.
+    Uses SelfSubjectAccessReviews, which leave nothing behind."""
     pairs = [(verb, kind) for kind, verbs in _RIGHTS.items() for verb in verbs]
     wanted = [(verb, kind, "", "" if kind == "Namespace" else "mlscale-0") for verb, kind in pairs]
     wanted.append(("get", "Pod", "log", "mlscale-0"))
@@ -91,10 +91,10 @@ def _missing_rights(api: Api) -> list[Problem]:
         with ThreadPoolExecutor(max_workers=8) as pool:
             answers = list(pool.map(lambda each: _allowed(api, *each), wanted))
     except Refused as refused:
-        error = refused.as_error(str(api.place))
+        error = refused.as_error(str(api.kube_context))
         return [Problem(error.what, error.where, error.remedy)]
     return [
-        Problem(f"may not {verb} {_named(kind, part)}", str(api.place), _RIGHTS_REMEDY)
+        Problem(f"may not {verb} {_named(kind, part)}", str(api.kube_context), _RIGHTS_REMEDY)
         for (verb, kind, part, _), allowed in zip(wanted, answers, strict=True)
         if not allowed
     ]

@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final
 
-from mlscale.environments.kubernetes.client import Api, Place, Unreachable, connect
+from mlscale.environments.kubernetes.client import Api, KubeContext, Unreachable, connect
 from mlscale.host.ledger import LedgerEntry
 from mlscale.host.reap import TargetUnreachable
 from mlscale.runs import MlscaleError
@@ -21,8 +21,8 @@ _INTERRUPTS: Final = (KeyboardInterrupt, SystemExit)
 
 
 def despite_interrupt(remove: Callable[[], None]) -> None:
-    """``remove``, which is idempotent, at the end of a run. If a first interrupt comes meanwhile, it is raised once
-    everything is removed; a second one, or one after the run was interrupted, is raised at once."""
+    """Call ``remove``, which must be idempotent, at the end of a run. A first interrupt during the removal is raised
+    after everything is removed. A second one, or any after the run itself was interrupted, is raised at once."""
     interrupted = isinstance(sys.exception(), _INTERRUPTS)
     try:
         remove()
@@ -52,12 +52,12 @@ def reap_named(entry: LedgerEntry, own: Path, what: str, name: str, remove: Call
     if ours and not own.exists():
         return
     try:
-        with closing(connect(Place(kubeconfig, identity["context"]))) as api:
+        with closing(connect(KubeContext(kubeconfig, identity["context"]))) as api:
             if api.server == identity["server"]:
                 remove(api, name)
             elif not ours:
                 raise TargetUnreachable(
-                    f"{api.place} names another server now", where, "restore the kubeconfig, then cleanup"
+                    f"{api.kube_context} names another server now", where, "restore the kubeconfig, then cleanup"
                 )
     except Unreachable as error:
         remedy = "make cluster, then mlscale cleanup" if ours else "mlscale cleanup, once it answers"

@@ -1,4 +1,4 @@
-"""Waits for a deployment's first pods, and diagnoses what prevents them, by watches."""
+"""Waits for a deployment's first pods, using watches, and diagnoses what keeps them from starting."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Watches:
         return source in self._now
 
     def now(self, source: str) -> list[Json]:
-        """The objects of ``source``, as far as `until` has read."""
+        """The objects of ``source`` after the changes that `until` has read."""
         return list(self._now[source].values())
 
     def until(self, done: Callable[[], bool], check: Callable[[], None], at_most_s: float) -> bool:
@@ -92,7 +92,7 @@ class Watches:
 
 
 class Rollout:
-    """Waits until what was applied serves; an obstacle is raised as an error."""
+    """Waits until the applied objects serve requests. Whatever prevents that is raised as an error."""
 
     def __init__(self, api: Api, wanted: Deployment, watches: Watches, *, machines_scale: bool) -> None:
         self._api, self._wanted, self._watches = api, wanted, watches
@@ -100,7 +100,7 @@ class Rollout:
         self._since: dict[str, float] = {}
 
     def wait_ready(self, at_most_s: float) -> None:
-        """Until every part's min_replicas pods are ready.
+        """Wait until min_replicas pods of every part are ready.
 
         Raises:
             MlscaleError: what prevents them, with the last log lines if a container exits.
@@ -117,7 +117,7 @@ class Rollout:
         )
 
     def wait_metrics(self, at_most_s: float) -> None:
-        """Until every HPA has a measurement to act on.
+        """Wait until every HPA has a measurement to act on.
 
         Raises:
             MlscaleError: with the HPA's reason.

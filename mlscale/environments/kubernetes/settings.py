@@ -14,8 +14,8 @@ class KubernetesScaling(Scaling):
 
     With ``min_replicas == max_replicas`` the number is fixed, without an HPA. With ``metric`` "cpu" the HPA wants
     ceil(n * utilisation / target_cpu_percent) replicas, utilisation in per cent of the requested CPU (which is the
-    quota); with "in_flight" ceil(requests received, waiting or in service / target_in_flight). Both hold within the
-    controller's tolerance, and the controller looks once in its sync period (see the run's facts for both).
+    quota); with "in_flight" ceil(requests received, waiting or in service / target_in_flight). It changes nothing while
+    the result is within the controller's tolerance, and decides once per sync period (the run's facts give both).
     ``cpu_budget`` "total" changes nothing: kube-proxy's rules work in the kernel, so the pods' quotas are the budget.
     """
 
@@ -61,10 +61,11 @@ class KubernetesScaling(Scaling):
 
     @classmethod
     def matched(cls) -> Self:
-        """Requests in flight, target 1 a pod, over what the others take from a queue to a decision (a look-back of
-        0.6 s and 1 s of delay); 30 s before it shrinks; a probe every second, the shortest there is.
+        """Requests in flight with a target of 1 per pod, averaged over as long as the other frameworks take from a
+        queue to a decision (a look-back of 0.6 s plus a delay of 1 s); 30 s before scaling down; a readiness probe
+        every second, the shortest period that Kubernetes allows.
 
-        The HPA's sync period is a flag of the cluster and stays what it is. (``shipped``: CPU utilisation at 50 %, the
+        The HPA's sync period is a flag of the cluster and is left alone. (``shipped``: CPU utilisation at 50 %, the
         HPA's own behaviour, a readiness probe with Kubernetes' default period.)
         """
         return cls(

@@ -200,7 +200,7 @@ class Agent:
                 self._observe(part)
 
     def _observe(self, part: Part) -> None:
-        """List the replicas if it is time to, and report processes that have ended."""
+        """List the replicas if that is due, and report processes that have ended."""
         now = time.monotonic()
         gone = [replica for pid, replica in part.replicas.pids.items() if not alive(pid)]
         if gone or now - part.last_list >= (_CHANGING_S if part.changing else _STEADY_S):
@@ -261,7 +261,7 @@ def alive(pid: int) -> bool:
 def process_started(pid: int) -> float | None:
     """time.monotonic() when the process was started, to 10 ms; None if it has ended.
 
-    By hand: psutil's create_time() is Unix time from a boot time in whole seconds.
+    Not with psutil: its create_time() derives from a boot time in whole seconds.
     """
     fields = stat_fields(pid)
     if fields is None:

@@ -42,7 +42,6 @@ class RayServe:
     settings: ClassVar[type[Scaling]] = RayServeScaling
 
     def arm(self, arm: str) -> RayServeScaling:
-        """The settings of an arm: shipped, matched, static-min, static-max (METHOD §4)."""
         return RayServeScaling.of_arm(arm)
 
     def preflight(self, app: App, scalings: Mapping[str, Scaling], mode: Mode) -> Sequence[Problem]:
@@ -165,7 +164,7 @@ def _environment(folder: Path, settings: Mapping[str, RayServeScaling]) -> dict[
         "RAY_AUTH_TOKEN_PATH": str(folder / "token"),
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_DISABLE_IMPORT_WARNING": "1",
-        # Where a port is taken after all, the proxy must fail, and not share its connections with another one.
+        # If the port turns out to be taken, the proxy must fail rather than share connections with another process.
         "SERVE_SOCKET_REUSE_PORT_ENABLED": "0",
         "OMP_NUM_THREADS": "1",
         "MKL_NUM_THREADS": "1",

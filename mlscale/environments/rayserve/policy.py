@@ -1,8 +1,8 @@
 """Ray's default autoscaling policy, which also reports its inputs.
 
-Ray exposes no decisions with their reasons (Ray 2.60 never fills ``autoscaling_detail``). So its policy is wrapped: the
-result is exactly Ray's own, and one datagram about it goes to a Unix socket. Ray applies its factors,
-delays and bounds around any policy. It pickles this module's class by value into its controller.
+Ray does not expose the reasons for its decisions (Ray 2.60 never fills ``autoscaling_detail``). So its policy is
+wrapped: the result is exactly Ray's own, and one datagram per decision goes to a Unix socket. Ray applies its factors,
+delays and bounds around any policy, and pickles this module's class by value into its controller.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ that enforces their quota; a user's replicas need none. Ray's script first impor
 CPU, before the quota holds). With this one, a replica's start costs what it costs without a runtime environment, all of
 it within the quota.
 
-It imports only what Python has loaded at startup anyway.
+Imports only modules that Python loads at startup anyway.
 """
 
 from __future__ import annotations

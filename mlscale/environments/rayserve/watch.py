@@ -132,7 +132,7 @@ class ReplicaWatch:
         return {k.view.pid: i for i, k in self._known.items() if k.view.pid and k.expected_alive}
 
     def poll(self, t: float, since: float, replicas: Iterable[ReplicaView], desired: int) -> None:
-        """A list obtained at ``t``, the one before at ``since`` (both time.monotonic())."""
+        """Process a list of replicas read at ``t``; the previous one was read at ``since`` (both time.monotonic())."""
         within = t - since
         views = {view.replica_id: view for view in replicas}
         for replica_id, view in views.items():
@@ -169,7 +169,7 @@ class ReplicaWatch:
             self._event("replica_draining", known, t, within)
 
     def _report_created(self, known: _Known, t: float, within: float) -> None:
-        """Report the creation, deferred until the pid, and with it the replica's name, is known."""
+        """Report the creation, which waits until the pid is known, since the replica's name depends on it."""
         if known.named:
             return
         known.named = True

@@ -125,8 +125,8 @@ class Agent:
         return Connection(self._front.inference_port, token, _REQUEST_TIMEOUT_S)
 
     def _warm_up(self, folder: Path, rounds: int) -> None:
-        """Send each body ``rounds`` times per first worker, to all workers concurrently; their number is that of the
-        component that has the most."""
+        """Send each body ``rounds`` times per initial worker, concurrently, as often as the component with the most
+        initial workers needs."""
         workers = max(int(spec.controller["min_replicas"]) for spec in self._specs)
         bodies = [file.read_bytes() for file in sorted(folder.iterdir())] * rounds
         try:

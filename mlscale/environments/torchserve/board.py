@@ -65,7 +65,7 @@ class Board:
     # Written by the controller.
 
     def aim(self, worker: int, token: int) -> None:
-        """Make ``worker`` the only one that may hold ``token``."""
+        """Address ``token`` to ``worker``, the only one that may hold it."""
         self._words[_TARGET_TOKEN] = 0
         self._words[_TARGET_WORKER] = worker
         self._words[_TARGET_TOKEN] = token
@@ -75,7 +75,7 @@ class Board:
         self._words[_RELEASED_TOKEN] = token
 
     def beat(self) -> None:
-        """Sign of life of the controller."""
+        """Record that the controller is alive."""
         self._words[_HEARTBEAT_NS] = time.monotonic_ns()
 
     # Read by workers.

@@ -155,7 +155,7 @@ class Loop:
         return self._decided_s + math.floor((now - self._decided_s) / period_s + _EARLY) * period_s
 
     def _decide(self, now: float, due: float) -> None:
-        """Decide as of ``due``, so that a tick that is a few ms late does not lengthen a delay by a whole period."""
+        """Decide as if it were ``due``: a tick that is a few ms late must not lengthen a delay by a whole period."""
         fresh_s = max(self._spec.period_s, 2 * self._spec.sample_interval_s)
         ongoing = self._look_back.mean(now, self._spec.look_back_s, fresh_s)
         decision = decide(WorkerObservation(due, ongoing, self.desired), self._settings, self._state)

@@ -1,10 +1,11 @@
 """Remove TorchServe's newest worker so that no request is lost.
 
-TorchServe kills the last worker in its list together with the request it is serving (500 "Worker died."). So the
-controller first queues a request of its own, a drain token. The handler of the worker to remove holds it: that worker
-is busy and takes no client request; only then is TorchServe told to remove it, and the 500 goes to the controller. Any
-other worker returns the token at once, and it is sent again. Idle workers take turns, so about as many tries as workers
-suffice; under load it is a matter of chance, so tries are bounded.
+To scale down, TorchServe kills the last worker in its list, even while it serves a request, which then fails with 500
+("Worker died."). So the controller first queues a request of its own, a drain token. When the worker to be removed
+gets it, its handler keeps it: the worker is busy and takes no client request. Only then is TorchServe told to remove
+it, and the 500 goes to the controller. Any other worker returns the token at once, and the controller sends it again.
+Idle workers take turns, so about as many tries as workers suffice; under load it is a matter of chance, so tries are
+limited.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Final
 from mlscale.environments.torchserve.api import Connection, ManagementApi, NoAnswer, ServerGone, Worker
 from mlscale.environments.torchserve.board import DRAIN_HEADER, HOLD_AT_MOST_S, Board
 
-# After the worker took the token. It holds the token for HOLD_AT_MOST_S; the rest is left for TorchServe to remove it.
+# Time for the removal after the worker took the token, which it holds for HOLD_AT_MOST_S.
 _ACT_WITHIN_S: Final = 3.0
 _POLL_S: Final = 0.005
 _AT_MOST_S: Final = 10.0

@@ -62,7 +62,6 @@ class TorchServe:
     settings: ClassVar[type[Scaling]] = TorchServeScaling
 
     def arm(self, arm: str) -> TorchServeScaling:
-        """The settings of an arm: shipped, matched, static-min, static-max (METHOD §4)."""
         return TorchServeScaling.of_arm(arm)
 
     def preflight(self, app: App, scalings: Mapping[str, Scaling], mode: Mode) -> Sequence[Problem]:

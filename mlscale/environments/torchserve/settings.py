@@ -54,6 +54,6 @@ class TorchServeScaling(Scaling):
 
     @classmethod
     def matched(cls) -> Self:
-        """Settings that Ray Serve can have too: 0.6 s is about the shortest look-back that Ray accepts at an interval
-        of 0.5 s."""
+        """Settings that Ray Serve supports as well: with an interval of 0.5 s, the shortest look-back that Ray accepts
+        is about 0.6 s."""
         return cls(target_ongoing=1.0, period_s=0.5, look_back_s=0.6, upscale_delay_s=1.0, downscale_delay_s=30.0)
