@@ -232,7 +232,7 @@ def infer(
 
 
 def dumps(content: Mapping[str, Any]) -> bytes:
-    """``answer`` as JSON bytes, as the server's own answers are sent."""
+    """``content`` as JSON bytes, as the server's own answers are sent."""
     return json.dumps(content).encode()
 
 
