@@ -3,7 +3,6 @@ effect that all environments share cancels in every comparison."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -17,7 +16,7 @@ from mlscale.analysis.paired import ALPHA, t_quantile
 NAN: Final = float("nan")
 
 
-def position_effects(rows: pd.DataFrame, endpoints: Sequence[Endpoint] = PRIMARY) -> pd.DataFrame:
+def position_effects(rows: pd.DataFrame) -> pd.DataFrame:
     """How much an endpoint changes from one position in the block to the next, by environment.
 
     Least squares of log y on environment, block and, for each environment, position: the slope is that of runs less
@@ -31,7 +30,7 @@ def position_effects(rows: pd.DataFrame, endpoints: Sequence[Endpoint] = PRIMARY
         interval, the residuals' degrees of freedom); NaN where positions, blocks and environments can't be told apart.
     """
     effects: list[dict[str, Any]] = []
-    for endpoint, used in _used(rows, endpoints):
+    for endpoint, used in _used(rows):
         names = list(dict.fromkeys(used["environment"]))
         centred = used["position"].astype(float) - used["position"].mean()
         slopes = np.column_stack([centred.where(used["environment"] == name, 0.0) for name in names])
@@ -43,7 +42,7 @@ def position_effects(rows: pd.DataFrame, endpoints: Sequence[Endpoint] = PRIMARY
     return pd.DataFrame(effects, columns=["endpoint", "environment", "runs", "change", "low", "high"])
 
 
-def predecessor_effects(rows: pd.DataFrame, endpoints: Sequence[Endpoint] = PRIMARY) -> pd.DataFrame:
+def predecessor_effects(rows: pd.DataFrame) -> pd.DataFrame:
     """How runs differ after each predecessor from the rest of their environment and block; without intervals, since a
     predecessor occurs only a few times.
 
@@ -51,7 +50,7 @@ def predecessor_effects(rows: pd.DataFrame, endpoints: Sequence[Endpoint] = PRIM
         environment, predecessor, runs, and a column per endpoint: the geometric mean of the ratios, less 1.
     """
     columns = {}
-    for endpoint, used in _used(rows, endpoints):
+    for endpoint, used in _used(rows):
         logs, places = np.log(used[endpoint.column].to_numpy(dtype=float)), _places(used)
         residuals = logs - places @ np.linalg.lstsq(places, logs, rcond=None)[0]
         keys = [used["environment"], used["predecessor"].fillna("none")]
@@ -61,11 +60,11 @@ def predecessor_effects(rows: pd.DataFrame, endpoints: Sequence[Endpoint] = PRIM
     return pd.DataFrame(columns).sort_index().reset_index()
 
 
-def _used(rows: pd.DataFrame, endpoints: Sequence[Endpoint]) -> list[tuple[Endpoint, pd.DataFrame]]:
-    """Each endpoint that some chosen run has, with these runs."""
+def _used(rows: pd.DataFrame) -> list[tuple[Endpoint, pd.DataFrame]]:
+    """Each primary endpoint that some chosen run has, with these runs."""
     selected = design.chosen(rows)
     selected = selected[selected["position"].notna()]
-    with_values = [(endpoint, selected[selected[endpoint.column].gt(0)]) for endpoint in endpoints]
+    with_values = [(endpoint, selected[selected[endpoint.column].gt(0)]) for endpoint in PRIMARY]
     return [(endpoint, runs) for endpoint, runs in with_values if len(runs)]
 
 

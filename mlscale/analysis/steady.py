@@ -87,12 +87,11 @@ def steady_state(run: Run, frame: pd.DataFrame, t0: float, horizon_s: float, nee
     }
 
 
-def catch_up_and_steady(rows: pd.DataFrame, *, with_invalid: bool = False) -> pd.DataFrame:
+def catch_up_and_steady(rows: pd.DataFrame) -> pd.DataFrame:
     """How much of each pair's difference in P1 is catch-up and how much steady state.
 
     Args:
         rows: of `mlscale.analysis.summary.summarise`, every attempt of one cell, all live, one host.
-        with_invalid: as in `mlscale.analysis.inference.compare`.
     Returns:
         One row per pair and part of `PARTS`, over the blocks in which both runs caught up: pair, part, blocks, a_s and
         b_s (means), difference_s with low_s and high_s, ratio (geometric mean over blocks; NaN for catch-up, which may
@@ -102,9 +101,9 @@ def catch_up_and_steady(rows: pd.DataFrame, *, with_invalid: bool = False) -> pd
         MlscaleError: see `mlscale.analysis.design.check_comparable`.
     """
     design.check_comparable(rows)
-    selected = design.chosen(rows, with_invalid=with_invalid)
+    selected = design.chosen(rows)
     selected = selected[selected["steady_response_s"].notna()]
-    refused = set() if with_invalid else design.refused(design.invalid_share(rows))
+    refused = design.refused(design.invalid_share(rows))
     table_rows = []
     for a, b in design.environment_pairs(list(dict.fromkeys(rows["environment"]))):
         for part, column in PARTS.items():

@@ -12,7 +12,6 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 
 from mlscale.analysis import design
 from mlscale.analysis.endpoints import PRIMARY, Endpoint
@@ -32,15 +31,12 @@ from mlscale.plots.style import (
     mark_modes,
     marker,
     new_axes,
-    ratio_ticks,
+    plain_log_ticks,
     short_name,
 )
 from mlscale.runs import MlscaleError, Run
 
 _WIDEST: Final = 25.0
-_TICK_STEPS: Final = ((1, 2, 5), (1, 1.5, 2, 3, 4, 6, 8), (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8))
-# Of the first of these steps, within a power of ten, that give so many.
-_FEWEST_TICKS: Final = 3
 _TITLES: Final = {"T_slo + W": r"$\mathbf{T_{slo}}$ + W"}
 
 
@@ -103,7 +99,7 @@ def runs_panel(axes: Axes, rows: pd.DataFrame, endpoint: Endpoint) -> Axes:
     for name, tick in zip(names, axes.get_xticklabels(), strict=True):
         tick.set_color(INK if name in set(selected["environment"]) else NOT_VALID)
     axes.set_yscale("log")
-    _plain_log_ticks(axes)
+    plain_log_ticks(axes.yaxis)
     numbers = selected[["environment", "block", "aa_label", endpoint.column]]
     return attach(axes, numbers.rename(columns={endpoint.column: "value"}).assign(endpoint=endpoint.name))
 
@@ -224,21 +220,4 @@ def _ratio_limits(axes: Axes, effects: pd.DataFrame) -> None:
     low = min(max(float(np.exp(known.min(initial=0.0))) / pad, 1 / _WIDEST), 1 / 1.15)
     high = max(min(float(np.exp(known.max(initial=0.0))) * pad, _WIDEST), 1.15)
     axes.set_xlim(low, high)
-    axes.xaxis.set_major_locator(FixedLocator(ratio_ticks(low, high)))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-
-
-def _plain_log_ticks(axes: Axes) -> None:
-    low, high = axes.get_ylim()
-    for steps in _TICK_STEPS:
-        ticks = [step * 10.0**power for power in range(-4, 4) for step in steps]
-        inside = [tick for tick in ticks if low <= tick <= high]
-        if len(inside) >= _FEWEST_TICKS:
-            break
-    else:  # so narrow that it is as good as linear
-        inside = [tick for tick in MaxNLocator(8).tick_values(low, high) if low <= tick <= high]
-    axes.yaxis.set_major_locator(FixedLocator(inside))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.yaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_minor_formatter(NullFormatter())
+    plain_log_ticks(axes.xaxis)

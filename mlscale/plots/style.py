@@ -12,7 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator, StrMethodFormatter
 
 # Width of a figure: two columns of a journal page.
 WIDTH_IN: Final = 7.2
@@ -42,6 +44,8 @@ BAND: Final = "#DCDCDC"
 NOT_VALID: Final = "#9A9A9A"
 NOT_VALID_LINE: Final[dict[str, Any]] = {"color": NOT_VALID, "lw": 0.7, "ls": (0, (4, 2)), "zorder": 1.5}
 _SPARE: Final = ("#56B4E9", "#882255", "#44AA99", "#999933")
+# Ticks within a power of ten: the first of these that gives enough.
+_LOG_STEPS: Final = ((1, 2, 5), (1, 1.5, 2, 3, 4, 6, 8), (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8))
 _SPARE_MARKERS: Final = ("P", "X", "<", ">")
 
 
@@ -201,19 +205,18 @@ def spread(count: int, width: float = 0.5) -> npt.NDArray[np.float64]:
     return np.linspace(-width / 2, width / 2, count) if count > 1 else np.zeros(count)
 
 
-def ratio_ticks(low: float, high: float) -> list[float]:
-    """Round ratios in [low, high], at most about 5, including 1."""
-    grids = (
-        (0.8, 0.85, 0.9, 0.95, 1.0, 1.05, 1.1, 1.15, 1.2),
-        (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 1.75, 2.0),
-        (0.25, 0.33, 0.5, 0.67, 1.0, 1.5, 2.0, 3.0, 4.0),
-        (0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 10.0),
-    )
-    for grid in grids:
-        inside = [tick for tick in grid if low <= tick <= high]
-        if grid[0] <= low * 1.25 and grid[-1] >= high / 1.25 and len(inside) <= 5:
-            return inside
-    return [tick for tick in (0.01, 0.1, 1.0, 10.0, 100.0) if low <= tick <= high]
+def plain_log_ticks(axis: Axis) -> None:
+    """Round ticks of a logarithmic axis, at least three, written as numbers. After its limits are set."""
+    low, high = sorted(axis.get_view_interval())
+    for steps in _LOG_STEPS:
+        inside = [tick for power in range(-4, 4) for step in steps if low <= (tick := step * 10.0**power) <= high]
+        if len(inside) >= 3:
+            break
+    else:  # so narrow that it is as good as linear
+        inside = [tick for tick in MaxNLocator(8).tick_values(low, high) if low <= tick <= high]
+    axis.set_major_locator(FixedLocator(inside))
+    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axis.set_minor_locator(NullLocator())
 
 
 def in_order(environments: Sequence[str]) -> list[str]:

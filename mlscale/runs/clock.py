@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Protocol
 
-
-class Clock(Protocol):
-    """Monotonic seconds; tests inject a fake."""
-
-    def __call__(self) -> float: ...
+Clock = Callable[[], float]
+"""Monotonic seconds; tests inject a fake."""
 
 
 @dataclass(frozen=True)

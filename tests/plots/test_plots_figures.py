@@ -27,7 +27,7 @@ from mlscale.analysis.resources import SERVING
 from mlscale.analysis.summary import summarise
 from mlscale.figures import estimation, resources, response, sigma, timeline, trajectory
 from mlscale.plots.captions import caption
-from mlscale.plots.style import COLOURS, NOT_VALID, colour, in_order, plotted, ratio_ticks
+from mlscale.plots.style import COLOURS, NOT_VALID, colour, in_order, plain_log_ticks, plotted
 from mlscale.runs import MlscaleError, Run, Validity
 from mlscale_paper.plots.predictions import claim_ratios
 from synthetic_runs import Shape, info, make_run, requests_frame, write_run
@@ -394,11 +394,15 @@ def test_environments_keep_their_order() -> None:
 
 
 @pytest.mark.parametrize(("low", "high"), [(0.9, 1.1), (0.45, 1.2), (0.3, 3.0), (0.05, 20.0), (0.001, 1000.0)])
-def test_ratio_ticks_hold_one(low: float, high: float) -> None:
-    ticks = ratio_ticks(low, high)
-    assert 1.0 in ticks
-    assert len(ticks) >= 2
+def test_ticks_of_a_logarithmic_axis_are_round_and_enough(low: float, high: float) -> None:
+    axes = mpl.figure.Figure().subplots()
+    axes.set_xscale("log")
+    axes.set_xlim(low, high)
+    plain_log_ticks(axes.xaxis)
+    ticks = axes.get_xticks()
+    assert len(ticks) >= 3
     assert all(low <= tick <= high for tick in ticks)
+    assert all(float(f"{tick:.3g}") == pytest.approx(tick) for tick in ticks)
 
 
 def test_axes_that_were_not_drawn_here_have_no_numbers() -> None:

@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, NullLocator
 
 from mlscale.plots.style import (
     BAND,
@@ -22,7 +21,7 @@ from mlscale.plots.style import (
     in_order,
     marker,
     new_axes,
-    ratio_ticks,
+    plain_log_ticks,
     short_name,
     spread,
     style,
@@ -137,9 +136,7 @@ def compared(table: pd.DataFrame) -> npt.NDArray[Any]:
             attach(axes, rows[["n_blocks", "ratio", "low", "high", "by_block"]].reset_index())
         axes.set_xscale("log")
         axes.set_xlim(low, high)
-        axes.set_xticks(ratio_ticks(low, high), minor=False)
-        axes.xaxis.set_minor_locator(NullLocator())
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        plain_log_ticks(axes.xaxis)
         first = table[table["label"] == labels[0]].set_index("environment").loc[names]
         axes.set_yticks(
             range(len(names)), [f"{short_name(name)}\nn = {first['n_blocks'][name]} blocks" for name in names]
