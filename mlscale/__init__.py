@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from mlscale.measurement.requirements import use_requirements
     from mlscale.measurement.simulation import simulate
     from mlscale.notebook import tables
-    from mlscale.notebook.figures import Figures, remark
     from mlscale.notebook.manifest import Simulated
     from mlscale.notebook.parameters import (
         ApplicationParameters,
@@ -44,6 +43,7 @@ if TYPE_CHECKING:
         TwinParameters,
         check_parameters,
     )
+    from mlscale.notebook.show import Figures, remark
     from mlscale.notebook.study import Study
     from mlscale.progress import Shown
     from mlscale.runs import (
@@ -83,7 +83,7 @@ _NAMES = {
     "mlscale.analysis.summary": "summarise",
     "mlscale.analysis.inference": "compare",
     "mlscale.notebook.study": "Study",
-    "mlscale.notebook.figures": "Figures remark",
+    "mlscale.notebook.show": "Figures remark",
     "mlscale.notebook.manifest": "Simulated",
     "mlscale.notebook.parameters": "ApplicationParameters CompareParameters EcsParameters KubernetesParameters "
     "MeasureParameters PartitionParameters RehearsalParameters StrategyParameters TwinParameters check_parameters",

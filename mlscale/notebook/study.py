@@ -17,8 +17,8 @@ from mlscale.defaults import defaults
 from mlscale.environments.base import EnvironmentUnavailable
 from mlscale.measurement.measure import MeasureOptions, measure
 from mlscale.notebook import tables
-from mlscale.notebook.figures import Figures, remark
 from mlscale.notebook.parameters import KubernetesParameters, MeasureParameters, NotebookParameters, check_parameters
+from mlscale.notebook.show import Figures, remark
 from mlscale.progress import Shown
 from mlscale.runs import MlscaleError, Run, load_runs
 

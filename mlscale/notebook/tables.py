@@ -8,8 +8,8 @@ from typing import Any, Final
 import pandas as pd
 
 from mlscale.defaults import defaults
-from mlscale.notebook.figures import remark
 from mlscale.notebook.parameters import NotebookParameters
+from mlscale.notebook.show import remark
 from mlscale.plots.captions import hpa_in_effect
 from mlscale.runs import MlscaleError, Run, load_runs
 

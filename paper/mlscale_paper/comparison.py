@@ -14,7 +14,7 @@ from mlscale.analysis.objectives import Known
 from mlscale.analysis.summary import summarise
 from mlscale.analysis.verdicts import across_cells
 from mlscale.defaults import defaults
-from mlscale.notebook.figures import remark
+from mlscale.notebook.show import remark
 from mlscale.runs import MlscaleError, Run
 from mlscale_paper.twin_tables import FIVE
 from mlscale_paper.variants import TWIN_CELLS, cell_of

@@ -20,7 +20,7 @@ from mlscale.analysis.moving import WINDOW_S
 from mlscale.analysis.paired import paired_t
 from mlscale.analysis.provisioning import lives
 from mlscale.analysis.summary import span, summarise
-from mlscale.notebook.figures import remark
+from mlscale.notebook.show import remark
 from mlscale.plots.style import display_name
 from mlscale.runs import Run, load_run, load_runs
 from mlscale.runs.info import host_name

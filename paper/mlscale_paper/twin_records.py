@@ -12,8 +12,8 @@ import pandas as pd
 
 from mlscale.atomic import write_text
 from mlscale.measurement.measure import Progress
-from mlscale.notebook.figures import remark
 from mlscale.notebook.manifest import Simulated
+from mlscale.notebook.show import remark
 from mlscale.runs import MlscaleError, Run
 from mlscale_paper import places
 from mlscale_twin.code_hash import code_hash

@@ -12,9 +12,9 @@ from scipy import stats
 
 from mlscale.analysis.boot_time_response import slope_on_boot
 from mlscale.analysis.resources import cpu_by_role
-from mlscale.notebook.figures import remark
 from mlscale.notebook.manifest import Simulated
 from mlscale.notebook.parameters import EcsParameters, NotebookParameters
+from mlscale.notebook.show import remark
 from mlscale.progress import Shown
 from mlscale.runs import Arm, ClosedLoop, MlscaleError, OpenLoop, Run, load_runs
 from mlscale.runs.info import host_name

@@ -9,8 +9,8 @@ import pytest
 from matplotlib.figure import Figure
 
 from mlscale import figures
-from mlscale.notebook.figures import Figures
 from mlscale.notebook.manifest import read_manifest
+from mlscale.notebook.show import Figures
 from mlscale.runs import Run
 from mlscale_paper import places
 from synthetic_runs import Shape, make_run
