@@ -175,7 +175,7 @@ def steady_sentences(rows: pd.DataFrame) -> list[str]:
         sentences.append(
             f"{name} takes {ratio:.2f} times as long as {quick.name} in steady state, {gap['response (ms)']:.0f} ms "
             f"more: {gap['queue (ms)']:.0f} ms in the queue ({gap['of it beside an idle replica (ms)']:.0f} ms of that "
-            f"while another replica was idle), {gap['inference (ms)']:.0f} ms in service. A right answer costs "
+            f"while another replica was idle), {gap['inference (ms)']:.0f} ms in service. A right answer takes "
             f"{slow['CPU/answer (ms)']:.0f} ms of CPU against {quick['CPU/answer (ms)']:.0f}. Of the runs without a "
             f"scale-in the ratio is {without_scale_in:.2f}."
         )

@@ -58,7 +58,7 @@ def run_summary(run: Run, level_s: float | None) -> dict[str, Any]:
         "from_s": from_s,
         **_responses(inside),
         **_throughput(frame, inside, from_s, to_s),
-        **_costs(run, frame, from_s, to_s),
+        **_cpu_use(run, frame, from_s, to_s),
         **_host(run, from_s, to_s),
         **_parts(run, from_s, to_s),
         **_by_window(run, level_s, from_s, to_s),
@@ -142,7 +142,7 @@ def _host(run: Run, from_s: float, to_s: float) -> dict[str, float]:
     return {name: float(inside[column].mean()) for name, column in columns.items()}
 
 
-def _costs(run: Run, frame: pd.DataFrame, from_s: float, to_s: float) -> dict[str, float]:
+def _cpu_use(run: Run, frame: pd.DataFrame, from_s: float, to_s: float) -> dict[str, float]:
     table = cpu_by_role(run.resources, from_s, to_s)
     used = {role: float(table["cpu_s"].get(role, NAN)) for role in (*SERVING, "load_generator", "host")}
     share, throttled_s = throttling(run.resources, from_s, to_s)

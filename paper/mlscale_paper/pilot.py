@@ -1,4 +1,4 @@
-"""The pilot: measures the cost of an answer on this host, and derives a protocol that fits it (METHOD §5).
+"""The pilot: measures what an answer demands of this host, and derives a protocol that fits it (METHOD §5).
 
 One replica of each environment, with more CPU than in the experiment so that it starts quickly, is kept busy for some
 seconds. What is decided from what that shows is pure (`mlscale_paper.sizing`).
@@ -37,7 +37,7 @@ from mlscale_paper.protocol import (
     read_protocol,
     write_protocol,
 )
-from mlscale_paper.sizing import BASELINE_CLIENTS, MOST_OF_HOST, PERIODS, Costs, Host, Size, fit, periods
+from mlscale_paper.sizing import BASELINE_CLIENTS, MOST_OF_HOST, PERIODS, Demand, Host, Size, fit, periods
 from mlscale_paper.variants import REHEARSED
 from onenode.keeper import ClusterKeeper
 
@@ -65,17 +65,17 @@ _LOADING_S, _CHOOSING_S, _EACH_S = 5.0, 15.0, 35.0
 
 
 class LoadPhotos(typing.Protocol):
-    """The application's part: repeated costs of decoding a photo here, and choosing photos by median cost."""
+    """The application's part: the CPU time of decoding a photo here, and choosing photos by its median."""
 
-    def costs_s(self, body: bytes) -> list[float]: ...
+    def cpu_s(self, body: bytes) -> list[float]: ...
     def choose(self, folder: Path, seed: int, count: int, about_s: float) -> None: ...
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One environment's costs, and the host's other work meanwhile."""
+    """One environment's demand, and the host's other work meanwhile."""
 
-    costs: Costs
+    demand: Demand
     load_s: float
     other_cores: float
 
@@ -92,19 +92,19 @@ def run_pilot(
     check_free(file, runs)
     planned_s = _LOADING_S + _EACH_S * len(environments) + _CHOOSING_S
     with Bar(planned_s) as bar, tempfile.TemporaryDirectory() as folder:
-        bar.step("pilot: what decoding a photo costs here", _LOADING_S)
+        bar.step("pilot: how long decoding a photo takes here", _LOADING_S)
         source = load_photos()
         shown_photos = _shown(Path(folder) / "photos")
         measured, decoding_s = _measure_each(environments, shown_photos, source, Path(folder), seed, bar)
         bar.step("pilot: choosing photos", _CHOOSING_S)
-        costs = {name: result.costs for name, result in measured.items()}
+        demands = {name: result.demand for name, result in measured.items()}
         host = _host(measured)
-        scale = fit(costs, host).photo_s / decoding_s  # of what a shown photo costs
-        usual_s = float(np.mean([np.median(source.costs_s(body)) for body in BodySet.read(shown_photos).bodies]))
+        scale = fit(demands, host).photo_s / decoding_s  # relative to a shown photo
+        usual_s = float(np.mean([np.median(source.cpu_s(body)) for body in BodySet.read(shown_photos).bodies]))
         photos = Path(folder) / "chosen"
         source.choose(photos, seed, PHOTOS, scale * usual_s)
-        size = fit(costs, host, _decoding_s(photos, source) / _decoding_s(shown_photos, source) * decoding_s)
-        protocol = _protocol(costs, host, size, photos)
+        size = fit(demands, host, _decoding_s(photos, source) / _decoding_s(shown_photos, source) * decoding_s)
+        protocol = _protocol(demands, host, size, photos)
         _copy(photos, file.parent / _FOLDER)  # only now: a pilot that fails leaves the photos of an earlier protocol
         write_protocol(file, protocol, runs)
         for reason in protocol.why.values():
@@ -170,8 +170,8 @@ def _copy(photos: Path, folder: Path) -> None:
         raise MlscaleError(f"the photos can't be copied: {error}", str(folder), "make room there") from error
 
 
-def costs_of(run: Run, decoding_s: float) -> Measured:
-    """What an answer costs, from a run that kept one replica busy with photos that take ``decoding_s`` to decode.
+def demand_of(run: Run, decoding_s: float) -> Measured:
+    """What an answer demands, from a run that kept one replica busy with photos that take ``decoding_s`` to decode.
 
     Raises:
         MlscaleError: too few right answers, too many wrong ones, or no sample of a replica's CPU.
@@ -192,7 +192,7 @@ def costs_of(run: Run, decoding_s: float) -> Measured:
         raise MlscaleError("no CPU of a replica was sampled", f"pilot: {run.info.environment}", "see `mlscale doctor`")
     service_s = inside["queue_s"] + inside["inference_s"]
     span_s, number = to_s - SETTLE_S, len(inside)
-    costs = Costs(
+    demand = Demand(
         own_s=max(cpu_s["replica"] / number - decoding_s, 0.0),
         data_plane_s=cpu_s["data_plane"] / number,
         control_cores=cpu_s["control_plane"] / span_s,
@@ -201,13 +201,13 @@ def costs_of(run: Run, decoding_s: float) -> Measured:
         start_s=run.info.waits["deploy_s"],
     )
     others = max(cpu_s["host"] - cpu_s.drop("host").sum(), 0.0) / span_s
-    return Measured(costs, cpu_s["load_generator"] / number, others)
+    return Measured(demand, cpu_s["load_generator"] / number, others)
 
 
 def _measure_each(
     environments: Sequence[str], photos: Path, source: LoadPhotos, folder: Path, seed: int, bar: Bar
 ) -> tuple[dict[str, Measured], float]:
-    """Each environment's measurement, and the mean cost of decoding a photo before, between and after them: a shared
+    """Each environment's measurement, and the mean time of decoding a photo before, between and after them: a shared
     host's speed varies."""
     schedule = ClosedLoop(
         duration_s=SETTLE_S + LOAD_S, stages=(ClosedStage(start_s=0, clients=CLIENTS),), think_mean_s=THINK_S
@@ -216,7 +216,7 @@ def _measure_each(
     samples_s = [_decoding_s(photos, source)]
     with ClusterKeeper() as keeper:
         for name in environments:
-            bar.step(f"pilot: what an answer costs on {name}", _EACH_S)
+            bar.step(f"pilot: what an answer demands on {name}", _EACH_S)
             keeper.prepare(name, {})
             run = measure(
                 name,
@@ -229,7 +229,7 @@ def _measure_each(
                 options=MeasureOptions(seed=seed, idle_s=0.5, quiet_at_most_s=2.0),
             )
             samples_s.append(_decoding_s(photos, source))
-            measured[name] = costs_of(run, float(np.mean(samples_s[-2:])))
+            measured[name] = demand_of(run, float(np.mean(samples_s[-2:])))
     return measured, float(np.mean(samples_s))
 
 
@@ -243,7 +243,7 @@ def _host(measured: Mapping[str, Measured]) -> Host:
     )
 
 
-def _protocol(costs: Mapping[str, Costs], host: Host, size: Size, photos: Path) -> Protocol:
+def _protocol(demands: Mapping[str, Demand], host: Host, size: Size, photos: Path) -> Protocol:
     labelled_s = _labelled_s(photos)
     photo_set = BodySet.read(photos)
     sizes = {"max_replicas": size.replicas, "cpu_cores": size.quota_cores}
@@ -266,26 +266,27 @@ def _protocol(costs: Mapping[str, Costs], host: Host, size: Size, photos: Path) 
         level_s=size.level_s,
         open_baseline_rps=round(size.open_baseline_rps, 3),
         open_step_rps=round(size.open_step_rps, 3),
-        start_s={name: round(_START_FACTOR * cost.start_s, 1) for name, cost in costs.items()},
-        matched={name: {**installed.get(name).arm("matched").model_dump(), **sizes} for name in costs},
+        start_s={name: round(_START_FACTOR * demand.start_s, 1) for name, demand in demands.items()},
+        matched={name: {**installed.get(name).arm("matched").model_dump(), **sizes} for name in demands},
         costs={
-            name: {key: float(f"{value:.4g}") for key, value in asdict(cost).items()} for name, cost in costs.items()
+            name: {key: float(f"{value:.4g}") for key, value in asdict(demand).items()}
+            for name, demand in demands.items()
         },
-        why=_why(costs, host, size),
+        why=_why(demands, host, size),
     )
 
 
-def _why(costs: Mapping[str, Costs], host: Host, size: Size) -> dict[str, str]:
+def _why(demands: Mapping[str, Demand], host: Host, size: Size) -> dict[str, str]:
     """Field of the protocol -> where its number comes from."""
     dearest = max(size.forecast_cores, key=lambda name: size.forecast_cores[name])
     cores = size.forecast_cores[dearest]
-    answer_s = [size.photo_s + each.own_s for each in costs.values()]
-    each = [periods(one, size.photo_s, size.quota_cores) for one in costs.values()]
+    answer_s = [size.photo_s + each.own_s for each in demands.values()]
+    each = [periods(one, size.photo_s, size.quota_cores) for one in demands.values()]
     all_cores = f"{cores:.2f} of {host.cores:g} cores ({cores / host.cores:.0%}, at most {MOST_OF_HOST:.0%})"
     return {
         "replicas": f"{size.replicas} replicas of {size.quota_cores:g} core: {dearest}, the most expensive, is "
         f"forecast to use {all_cores} at full load, with everything around it",
-        "photos": f"photos of {1000 * size.photo_s:.0f} ms CPU, so that an answer costs {_range(answer_s, 1000)} ms: "
+        "photos": f"photos of {1000 * size.photo_s:.0f} ms CPU, so that an answer takes {_range(answer_s, 1000)} ms: "
         f"{_range(each, digits=2)} times what a quota period gives (aimed at: {PERIODS:g})",
         "think_mean_s": f"clients think {size.think_s:g} s, so that {BASELINE_CLIENTS} of them use "
         f"{_range(size.baseline_use.values(), digits=2)} of one replica",
@@ -315,11 +316,11 @@ def _shown(folder: Path) -> Path:
 
 
 def _decoding_s(photos: Path, source: LoadPhotos) -> float:
-    """Mean cost of decoding one of the photos now, s; as in a run, slow moments count."""
-    return float(np.mean([source.costs_s(body) for body in BodySet.read(photos).bodies]))
+    """Mean CPU time of decoding one of the photos now, s; as in a run, slow moments count."""
+    return float(np.mean([source.cpu_s(body) for body in BodySet.read(photos).bodies]))
 
 
 def _labelled_s(photos: Path) -> list[float]:
-    """Each photo's median cost when it was chosen, s."""
+    """Each photo's median CPU time when it was chosen, s."""
     lines = (photos / LABELS).read_text().splitlines()
     return [float(json.loads(line)["cpu_s"]) for line in lines if line.strip()]

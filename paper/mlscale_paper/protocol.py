@@ -69,7 +69,7 @@ class Protocol(BaseModel):
         default={}, description="answers per second of one replica, by environment; of earlier pilots"
     )
     costs: Mapping[str, Mapping[str, float]] = Field(
-        default={}, description="what an answer costs, by environment (mlscale_paper.sizing.Costs)"
+        default={}, description="what an answer demands, by environment (mlscale_paper.sizing.Demand)"
     )
     start_s: Mapping[str, float] = Field(default={}, description="from nothing to the first replica warmed up, s")
     matched: Mapping[str, Mapping[str, Any]] = Field(default={}, description="settings of the arm matched, frozen")

@@ -1,4 +1,4 @@
-"""The pilot's decisions: from the cost of an answer to a protocol that fits the host (METHOD §5). Pure functions."""
+"""The pilot's decisions: from what an answer demands to a protocol that fits the host (METHOD §5). Pure functions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mlscale.runs import MlscaleError
 
 # Forecast CPU of the most expensive environment at full load, as a share of the host's cores, at most.
 MOST_OF_HOST: Final = 0.75
-# What an answer costs, in units of what a quota period gives: in the middle between one and two, so that a small change
+# CPU of an answer, in units of what a quota period gives: in the middle between one and two, so that a small change
 # of its work does not change how many periods it takes.
 PERIODS: Final = 1.5
 # CPU quotas of a replica, cores; the first with which `LEAST_REPLICAS` fit is taken.
@@ -33,7 +33,7 @@ _PHASES: Final = 200
 
 
 @dataclass(frozen=True)
-class Costs:
+class Demand:
     """What the pilot measured in one environment, with one replica that is busy."""
 
     own_s: float
@@ -77,33 +77,33 @@ class Size:
     step_replicas: Mapping[str, float]
 
 
-def photo_cost(costs: Mapping[str, Costs], quota_cores: float) -> float:
-    """CPU that decoding a photo should take, s: an answer then costs `PERIODS` quota periods, in the middle of the
+def photo_cpu_s(demands: Mapping[str, Demand], quota_cores: float) -> float:
+    """CPU that decoding a photo should take, s: an answer then takes `PERIODS` quota periods, in the middle of the
     environments."""
-    own_s = [cost.own_s for cost in costs.values()]
+    own_s = [demand.own_s for demand in demands.values()]
     return PERIODS * quota_cores * PERIOD_S - (min(own_s) + max(own_s)) / 2
 
 
-def periods(costs: Costs, photo_s: float, quota_cores: float) -> float:
-    """An answer's cost, in quota periods' worth of CPU."""
-    return (photo_s + costs.own_s) / (quota_cores * PERIOD_S)
+def periods(demand: Demand, photo_s: float, quota_cores: float) -> float:
+    """An answer's CPU, in quota periods."""
+    return (photo_s + demand.own_s) / (quota_cores * PERIOD_S)
 
 
-def fit(costs: Mapping[str, Costs], host: Host, photo_s: float | None = None) -> Size:
+def fit(demands: Mapping[str, Demand], host: Host, photo_s: float | None = None) -> Size:
     """Replicas, quota, photos, clients and levels for this host.
 
     Args:
-        costs: by environment.
+        demands: by environment.
         photo_s: what decoding one of the photos takes that were chosen; None: what it should take.
     Raises:
         MlscaleError: not even the fewest replicas with the smallest quota fit this host.
     """
     for quota_cores in QUOTAS:
-        wanted_s = photo_cost(costs, quota_cores) if photo_s is None else photo_s
-        replicas = _most_replicas(costs, host, wanted_s, quota_cores)
+        wanted_s = photo_cpu_s(demands, quota_cores) if photo_s is None else photo_s
+        replicas = _most_replicas(demands, host, wanted_s, quota_cores)
         if replicas >= LEAST_REPLICAS:
-            return _size(costs, host, replicas, wanted_s, quota_cores)
-    needed = max(forecast(cost, host, LEAST_REPLICAS, max(wanted_s, 0.0), QUOTAS[-1]) for cost in costs.values())
+            return _size(demands, host, replicas, wanted_s, quota_cores)
+    needed = max(forecast(demand, host, LEAST_REPLICAS, max(wanted_s, 0.0), QUOTAS[-1]) for demand in demands.values())
     raise MlscaleError(
         f"{LEAST_REPLICAS} replicas with {QUOTAS[-1]:g} core each would need {needed:.2f} of {host.cores:g} cores "
         f"(at most {MOST_OF_HOST:.0%})",
@@ -112,21 +112,21 @@ def fit(costs: Mapping[str, Costs], host: Host, photo_s: float | None = None) ->
     )
 
 
-def forecast(costs: Costs, host: Host, replicas: int, photo_s: float, quota_cores: float) -> float:
+def forecast(demand: Demand, host: Host, replicas: int, photo_s: float, quota_cores: float) -> float:
     """CPU of everything while all replicas use their quota, cores."""
-    answers_rps = replicas * quota_cores / (photo_s + costs.own_s)
-    around = costs.control_cores + host.other_cores
-    return replicas * quota_cores + answers_rps * (costs.data_plane_s + host.load_s) + around
+    answers_rps = replicas * quota_cores / (photo_s + demand.own_s)
+    around = demand.control_cores + host.other_cores
+    return replicas * quota_cores + answers_rps * (demand.data_plane_s + host.load_s) + around
 
 
-def light_response(costs: Costs, photo_s: float, quota_cores: float) -> float:
+def light_response(demand: Demand, photo_s: float, quota_cores: float) -> float:
     """Mean response without queueing, s: work under the quota that starts at any moment of a period."""
-    work_s, share_s = photo_s + costs.own_s, quota_cores * PERIOD_S
+    work_s, share_s = photo_s + demand.own_s, quota_cores * PERIOD_S
     left_s = PERIOD_S * (np.arange(_PHASES) + 0.5) / _PHASES  # of the period in which it begins
     rest_s = work_s - np.minimum(share_s, left_s)
     full_periods = np.ceil(rest_s / share_s) - 1  # periods whose share it uses up before its last one
     took_s = np.where(rest_s <= 0, work_s, left_s + full_periods * PERIOD_S + rest_s - full_periods * share_s)
-    return float(np.mean(took_s)) + costs.way_s
+    return float(np.mean(took_s)) + demand.way_s
 
 
 def loaded(clients: int, think_s: float, service_s: float, replicas: int) -> tuple[float, float]:
@@ -163,16 +163,16 @@ def think_time(light_s: Mapping[str, float], rates_rps: Mapping[str, float]) -> 
     return math.ceil(100 * high_s) / 100
 
 
-def _size(costs: Mapping[str, Costs], host: Host, replicas: int, photo_s: float, quota_cores: float) -> Size:
-    service_s = {name: (photo_s + cost.own_s) / quota_cores for name, cost in costs.items()}
-    rates_rps = {name: 1 / cost for name, cost in service_s.items()}
-    light_s = {name: light_response(cost, photo_s, quota_cores) for name, cost in costs.items()}
+def _size(demands: Mapping[str, Demand], host: Host, replicas: int, photo_s: float, quota_cores: float) -> Size:
+    service_s = {name: (photo_s + demand.own_s) / quota_cores for name, demand in demands.items()}
+    rates_rps = {name: 1 / seconds for name, seconds in service_s.items()}
+    light_s = {name: light_response(demand, photo_s, quota_cores) for name, demand in demands.items()}
     think_s = think_time(light_s, rates_rps)
     demand = math.sqrt(DEMAND[0] * DEMAND[1]) * replicas
-    replicas_per_client = _geometric_mean([_use(1, think_s, light_s[name], rates_rps[name]) for name in costs])
+    replicas_per_client = _geometric_mean([_use(1, think_s, light_s[name], rates_rps[name]) for name in demands])
     clients = max(BASELINE_CLIENTS + 1, round(demand / replicas_per_client))
-    full = {name: loaded(clients, think_s, service_s[name], replicas) for name in costs}
-    level_s = max(full[name][0] + cost.way_s for name, cost in costs.items())
+    full = {name: loaded(clients, think_s, service_s[name], replicas) for name in demands}
+    level_s = max(full[name][0] + demand.way_s for name, demand in demands.items())
     return Size(
         replicas=replicas,
         quota_cores=quota_cores,
@@ -180,25 +180,27 @@ def _size(costs: Mapping[str, Costs], host: Host, replicas: int, photo_s: float,
         think_s=think_s,
         clients=clients,
         level_s=round(math.ceil(level_s / _LEVEL_GRID_S - 1e-9) * _LEVEL_GRID_S, 3),
-        open_baseline_rps=_geometric_mean([BASELINE_CLIENTS / (think_s + cost) for cost in light_s.values()]),
+        open_baseline_rps=_geometric_mean([BASELINE_CLIENTS / (think_s + seconds) for seconds in light_s.values()]),
         open_step_rps=_geometric_mean([rate_rps for _, rate_rps in full.values()]),
-        forecast_cores={name: forecast(cost, host, replicas, photo_s, quota_cores) for name, cost in costs.items()},
-        baseline_use={name: _use(BASELINE_CLIENTS, think_s, light_s[name], rates_rps[name]) for name in costs},
-        step_replicas={name: _use(clients, think_s, light_s[name], rates_rps[name]) for name in costs},
+        forecast_cores={
+            name: forecast(demand, host, replicas, photo_s, quota_cores) for name, demand in demands.items()
+        },
+        baseline_use={name: _use(BASELINE_CLIENTS, think_s, light_s[name], rates_rps[name]) for name in demands},
+        step_replicas={name: _use(clients, think_s, light_s[name], rates_rps[name]) for name in demands},
     )
 
 
-def _most_replicas(costs: Mapping[str, Costs], host: Host, photo_s: float, quota_cores: float) -> int:
+def _most_replicas(demands: Mapping[str, Demand], host: Host, photo_s: float, quota_cores: float) -> int:
     """The most that CPU, memory and the load generator allow; 0 where no photo could be cheap enough."""
     if photo_s <= 0:
         return 0
     feasible = 0
     for replicas in range(1, MOST_REPLICAS + 1):
-        for cost in costs.values():
-            load_cores = host.load_s * replicas * quota_cores / (photo_s + cost.own_s)
+        for demand in demands.values():
+            load_cores = host.load_s * replicas * quota_cores / (photo_s + demand.own_s)
             if (
-                forecast(cost, host, replicas, photo_s, quota_cores) > MOST_OF_HOST * host.cores
-                or replicas * cost.memory_bytes > MOST_MEMORY * host.memory_bytes
+                forecast(demand, host, replicas, photo_s, quota_cores) > MOST_OF_HOST * host.cores
+                or replicas * demand.memory_bytes > MOST_MEMORY * host.memory_bytes
                 or load_cores > MOST_LOAD_CORES
             ):
                 return feasible

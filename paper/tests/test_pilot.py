@@ -13,9 +13,9 @@ import pytest
 from mlscale.host.facts import host_facts
 from mlscale.runs import ClosedLoop, ClosedStage, MlscaleError, Observation, ResourceSample, Role, Run
 from mlscale_paper import pilot, places
-from mlscale_paper.pilot import LOAD_S, SETTLE_S, costs_of, ensure_protocol
+from mlscale_paper.pilot import LOAD_S, SETTLE_S, demand_of, ensure_protocol
 from mlscale_paper.protocol import Photos, Protocol, default_protocol, read_protocol, write_protocol
-from mlscale_paper.sizing import Costs, Host, fit
+from mlscale_paper.sizing import Demand, Host, fit
 from synthetic_runs import info, requests_frame, write_run
 
 END_S = SETTLE_S + LOAD_S
@@ -38,21 +38,21 @@ def busy_run(folder: Path, **requests: Any) -> Run:
     return write_run(folder, frame, info(**changes), samples())
 
 
-def test_what_an_answer_costs_is_read_off_a_busy_replica(tmp_path: Path) -> None:
-    found = costs_of(busy_run(tmp_path / "run"), 0.03)
-    assert found.costs.own_s == pytest.approx(0.8 / 20 - 0.03, rel=0.05)
-    assert found.costs.data_plane_s == pytest.approx(0.2 / 20, rel=0.02)
-    assert found.costs.control_cores == pytest.approx(0.1)
-    assert found.costs.way_s == pytest.approx(0.005)
-    assert found.costs.memory_bytes == 5e8
-    assert found.costs.start_s == 9.0
+def test_what_an_answer_demands_is_read_off_a_busy_replica(tmp_path: Path) -> None:
+    found = demand_of(busy_run(tmp_path / "run"), 0.03)
+    assert found.demand.own_s == pytest.approx(0.8 / 20 - 0.03, rel=0.05)
+    assert found.demand.data_plane_s == pytest.approx(0.2 / 20, rel=0.02)
+    assert found.demand.control_cores == pytest.approx(0.1)
+    assert found.demand.way_s == pytest.approx(0.005)
+    assert found.demand.memory_bytes == 5e8
+    assert found.demand.start_s == 9.0
     assert found.load_s == pytest.approx(0.05 / 20, rel=0.02)
     assert found.other_cores == pytest.approx(0.05)
 
 
 def test_answers_that_are_wrong_tell_nothing(tmp_path: Path) -> None:
     with pytest.raises(MlscaleError, match=r"100\.0% were wrong"):
-        costs_of(busy_run(tmp_path / "run", status="wrong_answer"), 0.03)
+        demand_of(busy_run(tmp_path / "run", status="wrong_answer"), 0.03)
 
 
 @pytest.fixture
@@ -163,9 +163,9 @@ def test_photos_of_blocks_whose_protocol_is_gone_stay(tmp_path: Path, checkout: 
 
 
 class FakedPhotos:
-    """Photos that all cost the same."""
+    """Photos that all take the same time."""
 
-    def costs_s(self, body: bytes) -> list[float]:
+    def cpu_s(self, body: bytes) -> list[float]:
         return [0.03]
 
     def choose(self, folder: Path, seed: int, count: int, about_s: float) -> None:
@@ -177,10 +177,10 @@ class FakedPhotos:
 def test_a_pilot_that_fails_leaves_the_photos_of_the_protocol_before_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    costs = Costs(0.005, 0.005, 0.05, 0.005, 5e8, 9.0)
-    monkeypatch.setattr(pilot, "_measure_each", lambda *args: ({"k3s": pilot.Measured(costs, 0.002, 0.05)}, 0.03))
+    demand = Demand(0.005, 0.005, 0.05, 0.005, 5e8, 9.0)
+    monkeypatch.setattr(pilot, "_measure_each", lambda *args: ({"k3s": pilot.Measured(demand, 0.002, 0.05)}, 0.03))
     host = Host(cores=16.0, memory_bytes=64e9, load_s=0.002, other_cores=0.05)
-    sizes = [fit({"k3s": costs}, host)] * 2
+    sizes = [fit({"k3s": demand}, host)] * 2
     monkeypatch.setattr(pilot, "fit", lambda *args: sizes.pop())
     photo, file = tmp_path / "photos/load/photo-000.jpg", tmp_path / "protocol.json"
     pilot.run_pilot(["k3s"], tmp_path / "runs", file, FakedPhotos)
@@ -188,7 +188,7 @@ def test_a_pilot_that_fails_leaves_the_photos_of_the_protocol_before_it(
     assert held is not None
     assert photo.read_bytes() == b"chosen"
     photo.write_bytes(b"before")
-    sizes.append(fit({"k3s": costs}, host))
+    sizes.append(fit({"k3s": demand}, host))
     with pytest.raises(IndexError):
         pilot.run_pilot(["k3s"], tmp_path / "runs", file, FakedPhotos)
     assert photo.read_bytes() == b"before"

@@ -1,4 +1,4 @@
-"""The figures of the application show what became of each code, and what it cost."""
+"""The figures of the application show what became of each code, and what it took."""
 
 from __future__ import annotations
 
@@ -82,13 +82,13 @@ def test_stages_are_stacked_in_ms(ax: Axes) -> None:
     other = {**CPU_S, "localise": 0.020}
     table = plots.stage_table({"two": [explanation(), explanation(other)], "one": [explanation()]})
     assert table.loc["two", "localiser"] == pytest.approx(15)
-    plots.stage_costs(ax, table)
+    plots.stage_cpu(ax, table)
     ends = [bar.get_x() + bar.get_width() for bar in ax.patches]
     assert ends[-2:] == pytest.approx([21, 16])
 
 
 def test_the_spread_shows_every_photo(ax: Axes) -> None:
-    plots.cost_spread(ax, {"load set": [0.026, 0.028, 0.027], "one": [0.01]}, (0.025, 0.030))
+    plots.cpu_spread(ax, {"load set": [0.026, 0.028, 0.027], "one": [0.01]}, (0.025, 0.030))
     assert [sorted(line.get_xdata()) for line in ax.lines] == [pytest.approx([26, 27, 28]), pytest.approx([10])]
 
 

@@ -97,16 +97,16 @@ def _train(training: Training, jobs: int) -> None:
     from codereader.training.side_by_side import train_side_by_side
     from codereader.training.tasks import TASKS
 
-    costs = {name: task.step_cost for name, task in TASKS.items()}
+    step_s = {name: task.step_s for name, task in TASKS.items()}
     columns = (TextColumn("{task.description:<12}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     line_s = time.monotonic()
     with Progress(*columns, TextColumn("{task.fields[measures]}"), console=Console(stderr=True)) as progress:
-        whole = progress.add_task("all", total=sum(training.steps(name) * costs[name] for name in TASKS), measures="")
+        whole = progress.add_task("all", total=sum(training.steps(name) * step_s[name] for name in TASKS), measures="")
         bars = {name: progress.add_task(name, total=training.steps(name), start=False, measures="") for name in TASKS}
         for name in TASKS:
             if training.is_finished(name):
                 progress.update(bars[name], completed=training.steps(name))
-                progress.advance(whole, training.steps(name) * costs[name])
+                progress.advance(whole, training.steps(name) * step_s[name])
 
         def report(name: str, step: int, steps: int, measures: dict[str, float]) -> None:
             nonlocal line_s
@@ -114,7 +114,7 @@ def _train(training: Training, jobs: int) -> None:
             values = " ".join(f"{key} {value:.3g}" for key, value in measures.items())
             before = progress.tasks[bars[name]].completed
             progress.update(bars[name], completed=step, measures=values)
-            progress.advance(whole, (step - before) * costs[name])
+            progress.advance(whole, (step - before) * step_s[name])
             if not progress.console.is_terminal and time.monotonic() - line_s >= _LINE_EVERY_S:
                 line_s = time.monotonic()
                 left_s = progress.tasks[whole].time_remaining

@@ -60,7 +60,7 @@ def _shape(rng: np.random.Generator, draw: ImageDraw.ImageDraw, width: int, heig
 
 
 def decoy(rng: np.random.Generator) -> NDArray[np.uint8]:
-    """The modules (1 = dark) of something that looks like a code but is of none of the kinds that are read."""
+    """The modules (1 = dark) of something that looks like a code but is not one of the kinds that are read."""
     match int(rng.integers(0, 6)):
         case 0:  # bars of random widths
             widths = rng.integers(1, 5, int(rng.integers(8, 60)))

@@ -64,8 +64,8 @@ def _coarser(photo: Image.Image, points: Points, size: tuple[int, int]) -> tuple
 
 
 def looks(width: int, height: int) -> tuple[int, int]:
-    """The sides for the first look, and for a second one if the first left something unread: closer for a large photo,
-    farther for others. A small photo starts with the farther look, since enlarging only blurs it."""
+    """The sizes (longer sides) for the first look, and for a second one if the first left something unread: closer for
+    a large photo, farther for others. A small photo starts with the farther look, since enlarging it only blurs it."""
     longer = max(width, height)
     if longer > _LARGE_PX:
         return LOCALISER_SIDE, CLOSER_SIDE

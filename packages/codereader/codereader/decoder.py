@@ -171,7 +171,7 @@ class Decoder:
         return {"codes": [code.as_json() for code in self.explain(body).codes]}
 
     def explain(self, body: bytes) -> Explanation:
-        """Every stage's output on the photo in ``body``, and what it cost.
+        """Every stage's output on the photo in ``body``, and its CPU time.
 
         Raises:
             BadPhoto: the body is not a readable photo.
@@ -217,7 +217,7 @@ class Decoder:
 
     def look_again(self, photo: Photo, side: int, places: Sequence[Points]) -> list[Box]:
         """The boxes of a second look, in working pixels. A closer look covers only the surroundings of ``places``:
-        its cost is proportional to its pixels."""
+        its CPU time is proportional to its pixels."""
         if side < crops.CLOSER_SIDE:
             return self.localise(photo.grey, side)[1]
         part = crops.part_around(places, photo.grey.size, side)

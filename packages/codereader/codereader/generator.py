@@ -121,7 +121,7 @@ def close_up(
     margin: float | None = None,
     drawn: bool = False,
 ) -> Scene:
-    """A small photo that one code of ``kind`` nearly fills, for training the readers at a tenth of the cost.
+    """A small photo that one code of ``kind`` nearly fills, for training the readers in a tenth of the time.
 
     Args:
         rng: source of all randomness.

@@ -1,8 +1,8 @@
 """The protocol between the localiser and the readers when they run as separate components: bytes out, JSON back.
 
 A job is the magic ``MLSH``, a version (u16), the length of a JSON head (u32; both big endian), the head, and the
-photo's bytes as sent. The readers decode the photo again and so see exactly what the undivided application sees: that
-costs 0.7 ms for 640 x 480 pixels (localising costs 18 ms), and the JPEG is a fifth of the size of its pixels.
+photo's bytes as sent. The readers decode the photo again and so see exactly what the undivided application sees. That
+takes 0.7 ms for 640 x 480 pixels (localising takes 18 ms), and the JPEG is a fifth of the size of its pixels.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class BadHop(ValueError):  # noqa: N818 (servers map it to a 4xx)
 
 
 class BadReadings(Exception):  # noqa: N818
-    """The readers' answer is malformed: the photo can't be answered now, through no fault of its sender."""
+    """The readers' answer is malformed. The sender is not to blame; the photo can't be answered now."""
 
     http_status = 503
 

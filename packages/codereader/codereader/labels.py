@@ -88,7 +88,7 @@ def draw_label(rng: np.random.Generator, prints: PrintRange, kind: str, version:
 
 
 def decoy_label(rng: np.random.Generator, prints: PrintRange) -> Label:
-    """A label with something that looks like a code and is none."""
+    """A label with something that looks like a code but is not one."""
     margins = tuple(int(side) for side in rng.integers(0, 8, 4))
     look = _draw_print(rng, prints)
     label = _Canvas(rng, look, decoy(rng), (margins[0], margins[1], margins[2], margins[3]))
@@ -214,7 +214,7 @@ def _cover_of(modules: NDArray[np.uint8], *, dots: bool = False) -> NDArray[np.f
 
 
 def _spread(cover: NDArray[np.float32], modules: float) -> NDArray[np.float32]:
-    """The ink with its edges moved outwards by ``modules``: blurred, then cut at another level than the middle."""
+    """The ink with its edges moved outwards by ``modules``: blurred, then thresholded off the middle level."""
     if abs(modules) < 0.02:
         return cover
     sigma = 0.3 * SCALE

@@ -71,7 +71,7 @@ def expose(rng: np.random.Generator, scene: Image.Image, optics: Optics) -> Imag
 
 
 def _softened(grey: Grey, sigma: float) -> Grey:
-    # Reflections beyond white stay beyond it only where Pillow's 8 bits allow; clipping first is what a sensor does.
+    # Clipped to white first, as a sensor does; Pillow's 8 bits could not hold more anyway.
     clipped = Image.fromarray(np.clip(grey, 0, 255).astype(np.uint8))
     return np.asarray(clipped.filter(ImageFilter.GaussianBlur(sigma)), dtype=np.float32)
 
@@ -109,7 +109,7 @@ def _shadow(rng: np.random.Generator, width: int, height: int, depth: float) -> 
 
 
 def _reflections(rng: np.random.Generator, width: int, height: int) -> Grey:
-    """Bright patches as foil and gloss throw them: stretched bumps, sharp where a field is near its top."""
+    """Bright patches like reflections from foil and gloss: stretched bumps, sharp where a field is near its maximum."""
     bumps = field(rng, width, height, int(rng.integers(3, 14)))
     sharpness = float(rng.uniform(4, 16))
     level = float(np.quantile(bumps[::4, ::4], rng.uniform(0.75, 0.97)))
@@ -117,7 +117,7 @@ def _reflections(rng: np.random.Generator, width: int, height: int) -> Grey:
 
 
 def _streak(rng: np.random.Generator, width: int, height: int) -> Grey:
-    """A band of light as cans and bottles throw it: white along its middle, a veil far beside it."""
+    """A band of light like a reflection from a can or bottle: white in the middle, fading far to both sides."""
     turn = rng.uniform(0, np.pi)
     x = np.arange(width, dtype=np.float32)[None] - np.float32(rng.uniform(0.1, 0.9) * width)
     y = np.arange(height, dtype=np.float32)[:, None] - np.float32(rng.uniform(0.1, 0.9) * height)

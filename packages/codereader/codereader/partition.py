@@ -1,7 +1,7 @@
 """The application as two components that scale independently: the localiser is the front and calls the readers.
 
 The localiser opens the photo, finds boxes and has them read; if any stay unread, it looks again at another size and has
-the new boxes read too, so a photo costs one or two calls. Both compute in float32 on every CPU, like the undivided
+the new boxes read too, so a photo needs one or two calls. Both compute in float32 on every CPU, like the undivided
 application that they are compared with.
 A component that calls another is a generator: it yields (component name, body), is sent the answer (JSON as Python
 data) and returns its own. Whoever runs it makes the calls, by the framework's own means.

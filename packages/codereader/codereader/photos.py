@@ -27,12 +27,12 @@ _REPEATS = 5
 # Factor around the target within which a single decoding is repeated and its median taken.
 _NEAR = 1.15
 _USUAL_S = 0.0275
-_BELOW, _ABOVE = 10 / 11, 12 / 11  # 25 and 30 ms around the usual cost of 27.5 ms
+_BELOW, _ABOVE = 10 / 11, 12 / 11  # 25 and 30 ms around the usual 27.5 ms
 Decode = Callable[[bytes], Mapping[str, Any]]
 _Shape = tuple[tuple[int, int], int]
 """Width and height, and codes in the photo."""
 _Candidate = tuple[bytes, dict[str, Any], float]
-"""A photo, its label and its decoding cost, s."""
+"""A photo, its label and the CPU time of decoding it, s."""
 
 
 def photo_bytes(
@@ -92,17 +92,17 @@ def all_right(answer: Mapping[str, Any], label: Mapping[str, Any]) -> bool:
 
 def decode_cpu_s(decode: Decode, body: bytes, repeats: int = _REPEATS) -> float:
     """Median thread time of decoding ``body`` in seconds."""
-    return median(_decode_costs_s(decode, body, repeats))
+    return median(_decode_times_s(decode, body, repeats))
 
 
-def _decode_costs_s(decode: Decode, body: bytes, repeats: int) -> list[float]:
+def _decode_times_s(decode: Decode, body: bytes, repeats: int) -> list[float]:
     """Thread time of decoding ``body``, s, ``repeats`` times."""
-    costs = []
+    times_s = []
     for _ in range(repeats):
         start = time.thread_time()
         decode(body)
-        costs.append(time.thread_time() - start)
-    return costs
+        times_s.append(time.thread_time() - start)
+    return times_s
 
 
 def choose_load_photos(
@@ -115,7 +115,7 @@ def choose_load_photos(
     decode: Decode | None = None,
     tries: int = 60,
 ) -> tuple[float, float]:
-    """Writes ``count`` easy photos that are read without error and cost ``target_cpu_s`` of thread time each here.
+    """Writes ``count`` easy photos that are read without error, each within ``target_cpu_s`` of thread time here.
 
     Sizes and numbers of codes that turn out too cheap or too expensive are tried less and less.
 
@@ -124,41 +124,41 @@ def choose_load_photos(
         seed: of the candidates; which of them are chosen depends on this machine's speed.
         count: photos wanted.
         target_cpu_s: least and most seconds per photo; by default a tenth around ``about_s``.
-        about_s: target cost of a photo, s; replaced by the cheapest (most expensive) size's cost on a machine where
-            no size costs about that.
+        about_s: target CPU time of a photo, s; replaced by that of the quickest (slowest) size on a machine where
+            no size takes about that.
         decode: by default the decoder with the shipped weights, as experiments measure it.
         tries: candidates per wanted photo before giving up.
 
     Returns:
-        Least and most seconds that the chosen photos may cost.
+        Least and most CPU time that a chosen photo may take, s.
 
     Raises:
-        ApplicationError: too few photos cost that much here.
+        ApplicationError: too few photos take that long here.
     """
     if decode is None:
         from codereader.decoder import make_float32_decoder
 
         decode = make_float32_decoder()
-    costs_s: dict[_Shape, list[float]] = {(size, codes): [] for size in _SIZES for codes in _CODES}
+    by_shape: dict[_Shape, list[float]] = {(size, codes): [] for size in _SIZES for codes in _CODES}
     target_s = target_cpu_s
     pending: list[_Candidate] = []
     chosen: list[_Candidate] = []
-    for index in range(max(tries * count, 2 * len(costs_s))):
-        shape = min(costs_s, key=lambda shape: _distance(costs_s[shape], sum(target_s or (about_s, about_s)) / 2))
+    for index in range(max(tries * count, 2 * len(by_shape))):
+        shape = min(by_shape, key=lambda shape: _distance(by_shape[shape], sum(target_s or (about_s, about_s)) / 2))
         pending.append(_candidate(decode, seed, index, shape, target_s))
-        costs_s[shape].append(pending[-1][2])
-        if target_s is None and all(len(costs) >= 2 for costs in costs_s.values()):
-            target_s = _within_reach(about_s, [median(costs) for costs in costs_s.values()])
+        by_shape[shape].append(pending[-1][2])
+        if target_s is None and all(len(times_s) >= 2 for times_s in by_shape.values()):
+            target_s = _within_reach(about_s, [median(times_s) for times_s in by_shape.values()])
         if target_s is None:
             continue
         chosen += [photo for photo in pending if _fits(decode, photo, target_s)]
         pending.clear()
         if len(chosen) >= count:
-            _write(folder, [(body, {**label, "cpu_s": round(cost, 5)}) for body, label, cost in chosen[:count]])
+            _write(folder, [(body, {**label, "cpu_s": round(cpu_s, 5)}) for body, label, cpu_s in chosen[:count]])
             return target_s
     low, high = target_s or (0.0, 0.0)
     raise ApplicationError(
-        f"only {len(chosen)} of {count} photos cost {low * 1e3:.3g} to {high * 1e3:.3g} ms here",
+        f"only {len(chosen)} of {count} photos take {low * 1e3:.3g} to {high * 1e3:.3g} ms here",
         str(folder),
         "give another range of seconds, or wait until the machine is quiet",
     )
@@ -167,7 +167,7 @@ def choose_load_photos(
 def _candidate(
     decode: Decode, seed: int, index: int, shape: _Shape, target_s: tuple[float, float] | None
 ) -> _Candidate:
-    """A photo and its decoding cost: measured once, or the median of several if that is near ``target_s``."""
+    """A photo and its decoding time: measured once, or the median of several if that is near ``target_s``."""
     (width, height), codes = shape
     body, label = photo_bytes(seed, index, "easy", width=width, height=height, codes=codes)
     once_s = decode_cpu_s(decode, body, 1)
@@ -176,16 +176,16 @@ def _candidate(
 
 
 class LoadPhotos:
-    """For a pilot: the cost of decoding a photo here, and photos of a given cost. Loads the decoder once."""
+    """For a pilot: the CPU time of decoding a photo here, and photos that take a given time. Loads the decoder once."""
 
     def __init__(self) -> None:
         from codereader.decoder import make_float32_decoder
 
         self._decode = make_float32_decoder()
 
-    def costs_s(self, body: bytes) -> list[float]:
+    def cpu_s(self, body: bytes) -> list[float]:
         """Thread time of decoding a photo, s, several times."""
-        return _decode_costs_s(self._decode, body, _REPEATS)
+        return _decode_times_s(self._decode, body, _REPEATS)
 
     def choose(self, folder: Path, seed: int, count: int, about_s: float) -> None:
         """See `choose_load_photos`."""
@@ -193,17 +193,17 @@ class LoadPhotos:
 
 
 def _fits(decode: Decode, photo: _Candidate, target_s: tuple[float, float]) -> bool:
-    """Whether a photo has codes, costs ``target_s`` and is read without error."""
-    body, label, cost = photo
-    return target_s[0] <= cost <= target_s[1] and bool(label["codes"]) and all_right(decode(body), label)
+    """Whether a photo has codes, takes ``target_s`` and is read without error."""
+    body, label, cpu_s = photo
+    return target_s[0] <= cpu_s <= target_s[1] and bool(label["codes"]) and all_right(decode(body), label)
 
 
 def _within_reach(about_s: float, usual_s: list[float]) -> tuple[float, float]:
-    """A tenth around ``about_s``, limited to the range of what sizes of photos usually cost, s."""
+    """A tenth around ``about_s``, limited to the range of times that sizes of photos usually take, s."""
     middle = min(max(about_s, min(usual_s)), max(usual_s))
     return middle * _BELOW, middle * _ABOVE
 
 
-def _distance(costs: list[float], middle: float) -> float:
-    """Distance of a shape's median cost from the wanted one; shapes tried less than twice come first."""
-    return abs(median(costs) - middle) if len(costs) >= 2 else -1.0 + len(costs)
+def _distance(times_s: list[float], middle: float) -> float:
+    """Distance of a shape's median time from the wanted one; shapes tried less than twice come first."""
+    return abs(median(times_s) - middle) if len(times_s) >= 2 else -1.0 + len(times_s)

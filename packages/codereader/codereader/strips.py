@@ -85,7 +85,7 @@ class BarsRead:
 
     @property
     def evidence(self) -> float:
-        """Evidence for the number: the greys, and the probability of its least certain digit."""
+        """Evidence for the number, from the greys and from the probability of its least certain digit."""
         if _is_clear(self.sure, self.alone):
             return np.inf
         return -np.inf if self.support is None else float(self.support + _DOUBT * np.log(self.sure[0]))

@@ -1,6 +1,6 @@
 """The few requests that the cluster's own programs make.
 
-Over the standard library, since a cluster is started with the API server not up yet and no kubeconfig written, and the
+Uses the standard library: while the cluster starts, neither the API server nor a kubeconfig exists yet, and the
 official client takes seconds and 50 MB to import.
 """
 

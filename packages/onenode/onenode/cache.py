@@ -1,4 +1,4 @@
-"""A cache of built or unpacked folders, named by a digest of their inputs and complete or absent."""
+"""A cache of built or unpacked folders, named by a digest of their inputs. A folder is either complete or absent."""
 
 from __future__ import annotations
 

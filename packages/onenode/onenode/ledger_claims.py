@@ -33,7 +33,7 @@ class Claim:
 
 @contextmanager
 def claim(layout: Layout) -> Iterator[Claim]:
-    """Recorded before anything is created. Without `Claim.hand_over` the claim stays, for `mlscale cleanup`."""
+    """Record the cluster before anything of it exists. Without `Claim.hand_over` the entry stays for cleanup."""
     with Ledger.create(RUN_ID) as ledger:
         yield Claim(layout, ledger)
 

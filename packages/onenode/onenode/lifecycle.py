@@ -94,8 +94,8 @@ def down(layout: Layout, reporter: Reporter) -> None:
 
 
 def reap(entry: LedgerEntry) -> None:
-    """For `mlscale cleanup`: remove what a killed command left. A running cluster that came up is left alone; the state
-    of a stopped one that had come up is kept, as by `stop`.
+    """For `mlscale cleanup`: remove what a killed command left behind. A cluster that has come up and runs is left
+    alone; the state of one that has come up and was stopped is kept, as by `stop`.
 
     Raises:
         MlscaleError: something can't be removed.

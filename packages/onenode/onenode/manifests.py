@@ -36,7 +36,7 @@ def split_registrations(objects: Iterable[dict[str, Any]]) -> tuple[list[dict[st
 
 
 def identity(settings: Settings, init: ProcessIdentity, layout: NodeLayout, groups: NodeGroups) -> dict[str, Any]:
-    """The ConfigMap kube-system/mlscale: identifies this host's own cluster, and what of it can be seen from the host.
+    """The ConfigMap kube-system/mlscale: identifies this host's own cluster, and what the host can observe of it.
 
     Keys, all text: format; image (that pods mount the host's programs into); pause_image (of idle pods); init (the
     node's first process, a `ProcessIdentity` as JSON); node_address (of NodePorts); cgroup_version and cgroups (folders

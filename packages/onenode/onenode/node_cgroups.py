@@ -13,7 +13,7 @@ from mlscale.runs import MlscaleError
 _NEEDED: Final = ("cpu", "cpuacct", "memory", "pids")
 _NEEDED_V2: Final = ("cpu", "memory", "pids")
 _DELEGATED: Final = ("cpuset", "cpu", "io", "memory", "hugetlb", "pids")
-# As for a sandbox (`mlscale.host.cgroups`), so that environments compete on equal terms.
+# As for a sandbox (`mlscale.host.cgroups`), so that all environments run under the same conditions.
 _WEIGHT: Final = 1_000
 _PARTS: Final = "parts"
 

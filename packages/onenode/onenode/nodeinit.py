@@ -65,7 +65,7 @@ def own_folders(keep: list[str], binds: list[list[str]]) -> None:
 
 
 def own_settings() -> None:
-    """Files of the node's own in place of the machine's settings that a kubelet would change."""
+    """Cover the machine's settings that a kubelet would change with files of the node's own."""
     for name, value in KUBELETS_SETTINGS.items():
         shown, own = f"/proc/sys/{name}", f"/var/lib/mlscale/{name}"
         if os.path.exists(shown):  # noqa: PTH110
@@ -128,7 +128,7 @@ def first_process(setup: dict[str, Any], go: int, report: int) -> NoReturn:
 
 
 def reap_forever() -> NoReturn:
-    """It has no children of its own; every orphan of the node becomes one."""
+    """Reap orphans, which become children of process 1; it starts no children itself."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
     while True:
         signal.sigwait({signal.SIGCHLD})
@@ -140,7 +140,7 @@ def reap_forever() -> NoReturn:
 
 
 def write_record(path: str, content: dict[str, Any]) -> None:
-    """Written whole or not at all. Not `mlscale.atomic`, which needs site-packages."""
+    """Write the record atomically. Not with `mlscale.atomic`, which needs site-packages."""
     with open(f"{path}.new", "w") as file:  # noqa: PTH123
         json.dump(content, file)
     os.rename(f"{path}.new", path)  # noqa: PTH104

@@ -127,7 +127,7 @@ def _fetch(cache: Cache, folder: Path, missing: Sequence[Package], reporter: Rep
 
 
 def _download(names: Sequence[str], archives: Path) -> None:
-    """With the machine's package lists, or fresh ones if those are missing or old."""
+    """Download packages using the machine's package lists, or fresh ones if those are missing or old."""
     download = ["apt-get", "-qq", "-o", "APT::Sandbox::User=root", "download", *names]
     try:
         _apt(download, archives)

@@ -65,7 +65,7 @@ def _read(folder: Path, name: str) -> KeyPair | None:
 
 
 def _write(folder: Path, name: str, pair: KeyPair) -> KeyPair:
-    """The key first, so that a certificate never lacks its key."""
+    """Write the key before the certificate, so that a certificate never lacks its key."""
     (folder / f"{name}.crt").unlink(missing_ok=True)
     write_whole(folder / f"{name}.key", pair.key)
     write_whole(folder / f"{name}.crt", pair.certificate)

@@ -1,4 +1,4 @@
-"""What a stopped cluster keeps: its addresses, the kubelet's CFS period, the HPA's sync period."""
+"""The settings that a stopped cluster keeps: addresses, the kubelet's CFS period, the HPA's sync period."""
 
 from __future__ import annotations
 

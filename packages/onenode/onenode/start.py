@@ -137,7 +137,7 @@ class Starter:
         return [*objects, identity(self._settings, self._init(), self._layout, self._node.groups)]
 
     def _node_ready(self) -> bool:
-        """Ready as reported by the running kubelet: an earlier one's report stays in the API for a while."""
+        """Whether the running kubelet has reported Ready. An earlier kubelet's report stays in the API for a while."""
         ready = condition(self._api.get(path_of("Node", NODE_NAME)), "Ready")
         if ready.get("status") != "True":
             return False

@@ -309,7 +309,7 @@ def _new_memory(
         idle=np.zeros((len(queueing), ring), np.int64),
         ready=np.zeros((len(queueing), replicas), np.int64),
         pollers=np.zeros((len(queueing), layout.MAX_POLLERS), layout.POLLERS),
-        poll_cost_s=np.zeros(replicas),
+        pending_poll_s=np.zeros(replicas),
         end_times_s=end_times_s,
         end_owners=end_owners,
         send_times_s=send_times_s,

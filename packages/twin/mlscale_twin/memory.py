@@ -25,7 +25,7 @@ class Memory(NamedTuple):
     a polled queue's: those that it will reject).
     ``idle``, ``ready`` (stations, replicas): a ring of idle replicas; the replicas that take requests.
     ``pollers`` (stations, `layout.MAX_POLLERS`): of a polled queue.
-    ``poll_cost_s`` (replicas,): CPU time of polls during the present service, not yet added to its end.
+    ``pending_poll_s`` (replicas,): CPU time of polls during the present service, not yet added to its end.
     ``end_times_s``, ``end_owners``: tournament (`tournament.build`) of replicas by the end of their service.
     ``send_times_s``, ``send_owners``: of clients by their next request.
     ``due_s``: send times of an open loop, as far as drawn. ``photo_order`` (clients or 1, photos): photos to
@@ -46,7 +46,7 @@ class Memory(NamedTuple):
     idle: Integers
     ready: Integers
     pollers: Records
-    poll_cost_s: Floats
+    pending_poll_s: Floats
     end_times_s: Times
     end_owners: Owners
     send_times_s: Times

@@ -81,7 +81,7 @@ def reject_sent(m: Memory, r: int) -> None:
         row = m.queues[len(m.stations) + r, (replica.head + number) & (m.queues.shape[1] - 1)]
         _requeue(m, row, station)
     if replica.work_s != layout.NO_WORK:
-        m.poll_cost_s[r] += replica.outstanding * m.stations[station].poll_cpu_s
+        m.pending_poll_s[r] += replica.outstanding * m.stations[station].poll_cpu_s
     replica.outstanding = 0
     replica.rejects_s = math.inf
     replica.cached_length = int(replica.request >= 0)
@@ -92,11 +92,11 @@ def reject_sent(m: Memory, r: int) -> None:
 def extend_by_polls(m: Memory, r: int) -> bool:
     """Adds the cost of polls to a service that would end now; False if there were none."""
     p, replica = m.parameters[0], m.replicas[r]
-    if m.poll_cost_s[r] == 0.0:
+    if m.pending_poll_s[r] == 0.0:
         return False
-    replica.work_s += m.poll_cost_s[r]
-    ends_s = m.end_times_s[ROOT] + m.poll_cost_s[r]
-    m.poll_cost_s[r] = 0.0
+    replica.work_s += m.pending_poll_s[r]
+    ends_s = m.end_times_s[ROOT] + m.pending_poll_s[r]
+    m.pending_poll_s[r] = 0.0
     if p.cpu == layout.QUOTA:
         ends_s, replica.period, replica.used_s = finish(
             replica.began_s, replica.work_s, replica.phase_s, replica.began_period, replica.began_used_s,
@@ -256,7 +256,7 @@ def _poll_replica(m: Memory, r: int) -> float:
     """Polls a replica, which costs it CPU if busy; returns when it answers: when it next runs."""
     replica = m.replicas[r]
     if replica.work_s != layout.NO_WORK:
-        m.poll_cost_s[r] += m.stations[replica.station].poll_cpu_s
+        m.pending_poll_s[r] += m.stations[replica.station].poll_cpu_s
     return _available_s(m, r)
 
 

@@ -79,7 +79,7 @@ class Work(_Data):
 
     @property
     def poll_cpu_s(self) -> float:
-        """Cost to a busy replica of being polled, CPU s."""
+        """CPU time that a poll takes on a busy replica, s."""
         return self._share_s(self.per_waiting)
 
     def samples_s(self, photos: int) -> npt.NDArray[np.float64]:

@@ -54,7 +54,7 @@ def start_work(m: Memory, r: int, ahead_s: float, clocked_s: float) -> None:
     w, p, replica = m.world[0], m.parameters[0], m.replicas[r]
     work_s = ahead_s + clocked_s
     replica.work_s = work_s
-    m.poll_cost_s[r] = 0.0
+    m.pending_poll_s[r] = 0.0
     replica.began_s = max(w.now_s, replica.cleaned_up_s)
     replica.clock_s = replica.began_s + ahead_s
     ends_s = replica.began_s + work_s

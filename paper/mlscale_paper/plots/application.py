@@ -1,4 +1,4 @@
-"""Figures of the application itself: what each stage sees, where it fails, what it costs.
+"""Figures of the application itself: what each stage sees, where it fails, what it takes.
 
 Functions draw into the Axes that they are given and return it; `gallery`, `all_strips` and `all_grids`, whose number of
 panels follows from the photo, make a figure of their own. Photos and corners are in working pixels, those of
@@ -185,21 +185,21 @@ def stage_table(explanations: Mapping[str, Sequence[Explanation]]) -> pd.DataFra
     return pd.DataFrame.from_dict(rows, orient="index").rename(columns=STAGE_NAMES)
 
 
-def stage_costs(ax: Axes, table: pd.DataFrame) -> Axes:
+def stage_cpu(ax: Axes, table: pd.DataFrame) -> Axes:
     """`stage_table` as stacked bars. Medians of parts: their sum is near the median of the whole, not equal to it."""
     _stacked(ax, table, list(_STAGE_COLOURS))
     totals = table.sum(axis=1)
     for row, total in enumerate(totals):
         ax.annotate(f" {total:.0f}", (total, row), va="center")
     ax.set(xlabel="CPU of one thread, ms (medians)")
-    _title(ax, f"A photo costs {totals.min():.0f} to {totals.max():.0f} ms of CPU, by what is in it")
+    _title(ax, f"A photo takes {totals.min():.0f} to {totals.max():.0f} ms of CPU, by what is in it")
     return ax
 
 
-def cost_spread(ax: Axes, cpu_s: Mapping[str, Sequence[float]], target_s: tuple[float, float]) -> Axes:
-    """Every photo's cost as a point, by group; the band is what the photos of the load may cost."""
+def cpu_spread(ax: Axes, cpu_s: Mapping[str, Sequence[float]], target_s: tuple[float, float]) -> Axes:
+    """Every photo's CPU time as a point, by group; the band is what the photos of the load may take."""
     low, high = 1e3 * np.array(target_s)
-    ax.axvspan(low, high, color="#009e73", alpha=0.2, lw=0, label="what the photos of the load may cost")
+    ax.axvspan(low, high, color="#009e73", alpha=0.2, lw=0, label="what the photos of the load may take")
     for row, values in enumerate(cpu_s.values()):
         ax.plot(1e3 * np.sort(values), row + spread(len(values)), "o", ms=4, color="#0072b2", alpha=0.6)
     ax.set_yticks(range(len(cpu_s)), list(cpu_s))
@@ -207,7 +207,7 @@ def cost_spread(ax: Axes, cpu_s: Mapping[str, Sequence[float]], target_s: tuple[
     ax.set(xlabel="CPU of one photo, ms", xlim=(0, None))
     ax.legend(loc="lower right", frameon=False)
     ms = 1e3 * np.concatenate([np.asarray(values) for values in cpu_s.values()])
-    _title(ax, f"One photo costs {ms.min():.0f} to {ms.max():.0f} ms of CPU")
+    _title(ax, f"One photo takes {ms.min():.0f} to {ms.max():.0f} ms of CPU")
     return ax
 
 

@@ -71,9 +71,9 @@ def rough_box(rng: np.random.Generator, code: generator.Code, turn: int = 0, str
 
 
 def localiser_sample(seed: int, index: int, batch: int) -> Arrays:
-    """Input (1, h, w) and target maps (6, h / 4, w / 4): mostly small photos, since they cost least for the codes in
-    them, every third batch large ones, every sixth square ones that a code fills; codes from the smallest that can be
-    made out."""
+    """Input (1, h, w) and target maps (6, h / 4, w / 4). Most photos are small, since these take least time per code;
+    every third batch has large ones, every sixth square ones that a code fills. The smallest codes can just be made
+    out."""
     rng = _rng("localiser", seed, index)
     if batch % 6 == 1:
         side = (crops.FARTHER_SIDE, 384)[batch // 6 % 2]
@@ -180,7 +180,7 @@ def grid_sample(seed: int, index: int) -> Arrays:
 
 
 def _decoy_sample(rng: np.random.Generator) -> Arrays:
-    """A `grid_sample` of what is no QR code."""
+    """A `grid_sample` of something that is not a QR code."""
     scene = generator.close_up(rng, _difficulty(rng, _READ_MIX), "decoy")
     assumed = [rough_box(rng, scene.codes[0], int(rng.integers(0, 4)), strength) for strength in (1.0, 2.0)]
     inputs = np.stack([crops.grid(scene.photo, corners)[None] for corners in assumed])

@@ -26,7 +26,7 @@ class Task:
         loss: (net, tensors of a batch) to the loss and measures, on samples that are new to the net.
         steps: how many batches.
         batch: samples per batch.
-        step_cost: rough seconds per step on one of two busy cores; only for estimating the time left.
+        step_s: rough duration of a step on one of two busy cores, s; only for estimating the time left.
         rate: the highest learning rate.
     """
 
@@ -34,7 +34,7 @@ class Task:
     loss: Callable[[nn.Module, Sequence[Tensor]], Loss]
     steps: int
     batch: int
-    step_cost: float
+    step_s: float
     rate: float = 2e-3
 
 
@@ -93,11 +93,11 @@ def _module_loss(net: nn.Module, batch: Sequence[Tensor]) -> Loss:
 
 
 def _module_sample(seed: int, index: int, batch: int) -> samples.Arrays:
-    version = 1 + int(qr.MAX_VERSION * np.random.default_rng([seed, batch]).random() ** 1.6)  # large ones cost most
+    version = 1 + int(qr.MAX_VERSION * np.random.default_rng([seed, batch]).random() ** 1.6)  # large ones take longest
     return samples.module_sample(seed, index, version)
 
 
-# Every network by name; what takes longest is trained first.
+# Every network by name; the one that takes longest is trained first.
 TASKS = {
     "localiser": Task(samples.localiser_sample, _localiser_loss, 3300, 8, 0.62),
     "grids": Task(lambda seed, index, _: samples.grid_sample(seed, index), _grid_loss, 2000, 32, 1.0),

@@ -1,4 +1,4 @@
-"""The daemon that creates the machines that Karpenter requests: the cloud, for Karpenter.
+"""The daemon that creates the machines that Karpenter requests; to Karpenter it is the cloud.
 
 ``python -m onenode.machines.daemon``, a part of the cluster's own node. It watches NodeClaims, carries out
 `onenode.machines.plan`, and records each step before it takes it: machines outlive it, and the next daemon resumes.
@@ -120,7 +120,7 @@ class Daemon:
             return self._catalogue.boot_times_of(DEFAULT_BOOT)
 
     async def _build(self, machine: Machine) -> None:
-        """One machine at a time: in a cloud, building one costs the others nothing."""
+        """Build one machine at a time: in a cloud, building one would not slow the others."""
         async with self._building:
             try:
                 kind = self._catalogue.types[machine.type]

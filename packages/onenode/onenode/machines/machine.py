@@ -1,7 +1,7 @@
 """A machine: a node with namespaces and cgroups of its own, and the limits of its type, that joins the cluster.
 
-It is nested in the cluster's own node: its cgroups, processes and network link are inside that node's. So what ends the
-node ends its machines.
+It is nested in the cluster's own node: its cgroups, processes and network link are inside that node's, so its machines
+end with the node.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ def meminfo(text: str, memory_mib: int) -> str:
 
 
 def _covers(layout: MachineLayout, kind: MachineType) -> Mapping[str, str]:
-    """Mounts that show the type's cores and memory to the kubelet instead of the host's."""
+    """Mounts by which the kubelet sees the type's cores and memory instead of the host's."""
     file = layout.root / "meminfo"
     write_whole(file, meminfo(Path("/proc/meminfo").read_text(), kind.memory_mib), 0o644)
     node = layout.root / "numa/node0"

@@ -19,7 +19,7 @@ MOST_MACHINES: Final = 60
 # Between the starts of two machines. In a cloud, a joining machine costs neither its neighbours nor the load generator
 # CPU (benchmarks/machines.py). The annotation `BOOTED` has the real time of the start.
 APART_S: Final = 2.5
-# How long a machine stays on once its claim is gone: its kubelet still has to report that its pods have ended.
+# How long a machine keeps running after its claim is gone: its kubelet still has to report that its pods have ended.
 GRACE_S: Final = 5.0
 _TYPE: Final = "node.kubernetes.io/instance-type"
 _POOL: Final = "karpenter.sh/nodepool"
