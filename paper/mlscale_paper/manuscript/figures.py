@@ -52,7 +52,7 @@ def draw_compared(
     return [
         _saved("trajectory", figures.trajectory(runs, level_s), lambda: _trajectory(runs, level_s), folder),
         _saved("effects", estimation, lambda: _effects(effects, rows), folder),
-        _saved("cost", cost, lambda: _narrow(cost, 3.2), folder),
+        _saved("cost", cost, lambda: _cost(cost), folder),
     ]
 
 
@@ -118,6 +118,17 @@ def _effects(table: pd.DataFrame, rows: pd.DataFrame) -> Figure:
         effect_panel(axes, effects[effects["endpoint"] == endpoint.name])
         axes.set_title(f"{endpoint.name}: {endpoint.label}")
     return _narrow(_figure_of(grid[0, 0]), len(PRIMARY) * (0.55 + 0.45 * pairs))
+
+
+def _cost(figure: Figure) -> Figure:
+    """CPU per right answer, with labels in two lines."""
+    (axes,) = figure.axes
+    words = [label.get_text().replace(", ", ",\n") for label in axes.get_yticklabels()]
+    axes.set_yticks(axes.get_yticks(), words, fontsize=6)
+    figure.legends[0].remove()
+    figure.legend(loc="outside lower center", ncols=2, fontsize=7, handlelength=1.2)
+    figure.set_size_inches(COLUMN_IN, 3.6)
+    return figure
 
 
 def _figure_of(axes: Any) -> Figure:

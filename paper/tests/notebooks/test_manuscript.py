@@ -88,7 +88,7 @@ def test_every_number_of_the_document_leads_to_an_entry(built: Path) -> None:
 
 def test_the_document_is_whole(built: Path) -> None:
     html = (built / "paper.html").read_text()
-    assert html.count("data:image/svg+xml") == 6
+    assert html.count("data:image/svg+xml") == 5
     assert html.count("<img") == html.count(' alt="'), "every figure has a description"
     assert not re.search(r'(?:src|href)="http[^"]*\.(?:css|js|woff2?)"', html)
     assert (built / "paper.pdf").read_bytes().startswith(b"%PDF")
