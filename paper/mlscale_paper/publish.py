@@ -181,8 +181,8 @@ def _fill(checkout: Path, figures: Path) -> None:
         comparison = json.loads((figures / RESULTS).read_text())
         write_text(readme, filled(readme, "results", summary(comparison)))
         write_text(results, filled(results, "results", (figures / RENDERED).read_text()))
-    for name, text in beside_core().items():
-        write_text(results, filled(results, name, text))
+    for (file, name), text in beside_comparison().items():
+        write_text(checkout / file, filled(checkout / file, name, text))
     for file, text in ray_start.documents().items():
         write_text(checkout / file, filled(checkout / file, "ray-start", text))
     strategy = checkout / "docs/strategy.md"
@@ -193,13 +193,17 @@ def _fill(checkout: Path, figures: Path) -> None:
         write_text(results, filled(results, name, text_of(content)))
 
 
-def beside_core() -> dict[str, str]:
-    """The blocks of docs/results.md about cells other than core, by name."""
-    from mlscale_paper.results import cell_text, cells_text
+def beside_comparison() -> dict[tuple[str, str], str]:
+    """The text of each block beside the comparison that says what was measured, by document and block."""
+    from mlscale_paper.results import cell_text, cells_text, measured_text
 
     runs, level_s = load_runs(places.reference()), published_protocol().level_s
     shipped = [run for run in runs if run.info.cell == "shipped"]
-    return {"cells": cells_text(runs), "shipped": cell_text(shipped, level_s) if shipped else "Not measured.\n"}
+    return {
+        ("README.md", "measured"): measured_text(runs),
+        ("docs/results.md", "cells"): cells_text(runs),
+        ("docs/results.md", "shipped"): cell_text(shipped, level_s) if shipped else "Not measured.\n",
+    }
 
 
 def _required(states: Sequence[State]) -> list[State]:

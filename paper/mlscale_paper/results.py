@@ -27,6 +27,7 @@ from mlscale.atomic import write_text
 from mlscale.plots.captions import caption
 from mlscale.plots.style import display_name
 from mlscale.runs import ClosedLoop, MlscaleError, OpenLoop, Run, Staircase
+from mlscale.runs.info import host_name
 from mlscale_paper.plots.predictions import CLAIMS
 from mlscale_paper.variants import CELLS, TWIN_CELLS, cell_of
 from mlscale_twin.negative_controls import NOTICED_SHARE
@@ -176,6 +177,25 @@ def cells_text(runs: Sequence[Run]) -> str:
             }
         )
     return markdown_table(table) + "\n"
+
+
+def measured_text(runs: Sequence[Run]) -> str:
+    """Which cell, loop, days and host the comparison is from, and what was not measured, in a sentence each."""
+    core = [run.info for run in runs if cell_of(run) == "core"]
+    if not core:
+        return "Not measured.\n"
+    days = sorted({f"{info.wall_start:%Y-%m-%d}" for info in core})
+    hosts = sorted({host_name(info.host) for info in core})
+    others = [cell for cell in CELLS if cell not in (*TWIN_CELLS, "core")]
+    known = {cell_of(run) for run in runs}
+    measured, missing = (
+        ", ".join(f"`{cell}`" for cell in others if (cell in known) is which) for which in (True, False)
+    )
+    return (
+        f"*Measured on {', '.join(days)} on {', '.join(hosts)}: cell `core` ({core[0].schedule.loop} loop, "
+        f"{core[0].connections} connections, arm `{core[0].arm}`). Also measured: {measured or 'no other cell'}. "
+        f"Not measured: {missing or 'no cell of the plan is missing'}, and nothing on AWS.*\n"
+    )
 
 
 def twin_text(record: Mapping[str, Any] | None) -> str:

@@ -11,7 +11,7 @@ import pytest
 from mlscale.analysis.validity import judge
 from mlscale.runs import load_runs
 from mlscale_paper import places
-from mlscale_paper.publish import beside_core
+from mlscale_paper.publish import beside_comparison
 from mlscale_paper.results import claims_text, filled, twin_text
 from mlscale_paper.twin_records import CLAIMS, VALIDATION
 
@@ -29,9 +29,9 @@ def test_every_published_run_is_judged_as_its_run_json_says() -> None:
     assert not differing
 
 
-def test_the_results_say_of_the_other_cells_what_their_runs_say() -> None:
-    document = places.checkout() / "docs/results.md"
-    for name, text in beside_core().items():
+def test_the_documents_say_what_was_measured() -> None:
+    for (file, name), text in beside_comparison().items():
+        document = places.checkout() / file
         assert filled(document, name, text) == document.read_text()
 
 
