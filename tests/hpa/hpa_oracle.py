@@ -1,10 +1,9 @@
-"""Kubernetes' own autoscaler, built from its pinned source (onenode/build): its answers, and by which lines."""
+"""Kubernetes' own autoscaler, built from its pinned source (onenode/build), and its answers."""
 
 from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -19,15 +18,13 @@ from onenode.gobuild import go_program
 from onenode.progress import Reporter
 
 SOURCE: Final = Path(__file__).parents[2] / "packages/onenode/onenode/build/kubernetes"
-PACKAGE: Final = "k8s.io/kubernetes/pkg/controller/podautoscaler"
-CALCULATOR: Final = "replica_calculator.go"
 # testing/synctest is in from here on.
 GO: Final = (1, 25)
 
 
 @dataclass(frozen=True)
 class Oracle:
-    """The program that was built, beside the source that its coverage speaks of."""
+    """The program that was built."""
 
     folder: Path
 
@@ -36,31 +33,11 @@ class Oracle:
         asked, told = work / "questions.jsonl", work / "answers.jsonl"
         with asked.open("w") as file:
             file.writelines(json.dumps(question) + "\n" for question in questions)
-        argv = [str(self.folder / "oracle"), f"-test.run=^{test}$", f"-test.coverprofile={work / 'cover.out'}"]
+        argv = [str(self.folder / "oracle"), f"-test.run=^{test}$"]
         environment = {**os.environ, "QUESTIONS": str(asked), "ANSWERS": str(told)}
         done = subprocess.run(argv, env=environment, capture_output=True, text=True, cwd=work, check=False)
         assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
         return [json.loads(line) for line in told.read_text().splitlines()]
-
-    def returns(self, work: Path) -> dict[int, int]:
-        """Of the calculator: each return statement's line -> how often it was reached by the last questions."""
-        blocks = list(_blocks((work / "cover.out").read_text()))
-        lines = (self.folder / CALCULATOR).read_text().splitlines()
-        found: dict[int, int] = {}
-        for number, line in enumerate(lines, 1):
-            if re.match(r"\s*return\b", line):
-                column = len(line) - len(line.lstrip()) + 1
-                found[number] = next(count for begin, end, count in blocks if begin <= (number, column) < end)
-        return found
-
-
-def _blocks(profile: str) -> Iterator[tuple[tuple[int, int], tuple[int, int], int]]:
-    """(line, column) of begin and end, and the count, of the calculator's blocks."""
-    for line in profile.splitlines():
-        found = re.fullmatch(rf"{PACKAGE}/{CALCULATOR}:(\d+)\.(\d+),(\d+)\.(\d+) \d+ (\d+)", line)
-        if found:
-            a, b, c, d, count = map(int, found.groups())
-            yield (a, b), (c, d), count
 
 
 def own_cache() -> Cache:
@@ -89,13 +66,8 @@ def _build(folder: Path) -> None:
     compiled = cache.root / "go-build"
     with go_program(GO, cache.root / "go-wheel", Reporter()) as go, cache.creating(folder) as made:
         environment = {**os.environ, "CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOCACHE": str(compiled)}
-        flags = ["-vet=off", "-mod=readonly", "-trimpath", "-cover", "-covermode=count", f"-coverpkg={PACKAGE}"]
+        flags = ["-vet=off", "-mod=readonly", "-trimpath"]
         argv = [str(go), "test", "-c", *flags, "-o", str(made / "oracle"), "./oracle"]
         done = subprocess.run(argv, cwd=SOURCE, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr[-3000:]
-        where = subprocess.run(
-            [str(go), "list", "-mod=readonly", "-f", "{{.Dir}}", PACKAGE],
-            cwd=SOURCE, env=environment, capture_output=True, text=True, check=True,
-        )  # fmt: skip
-        (made / CALCULATOR).write_bytes((Path(where.stdout.strip()) / CALCULATOR).read_bytes())
     remove_folder(compiled)

@@ -8,7 +8,7 @@ from typing import Any, Final
 from mlscale.environments.worker_controller import ControllerSettings
 from mlscale.runs import MlscaleError
 from mlscale_twin.loops import HpaLoop, LoopContext, RayServeLoop, TargetTrackingLoop, WorkerControllerLoop
-from mlscale_twin.policies.hpa import Behavior, HpaSettings, MetricSpec, ScalingRules
+from mlscale_twin.policies.hpa import HpaSettings
 from mlscale_twin.policies.ray_serve import RayServeSettings
 from mlscale_twin.policies.target_tracking import TargetTrackingSettings
 from mlscale_twin.profile import Profile
@@ -52,22 +52,17 @@ def _ray_serve(context: LoopContext, scaling: Scaling, profile: Profile) -> None
 
 
 def _hpa(context: LoopContext, scaling: Scaling, profile: Profile) -> None:
-    request_milli = round(1000 * scaling["cpu_cores"])
-    if scaling["metric"] == "cpu":
-        metric = MetricSpec("Resource", "cpu", "Utilization", scaling["target_cpu_percent"])
-    else:
-        metric = MetricSpec("External", "in_flight", "AverageValue", round(1000 * scaling["target_in_flight"]))
-    rules = [
-        ScalingRules(None if scaling[name] is None else float(scaling[name]))
-        for name in ("upscale_stabilisation_s", "downscale_stabilisation_s")
-    ]
+    on_cpu = scaling["metric"] == "cpu"
+    up_s, down_s = scaling["upscale_stabilisation_s"], scaling["downscale_stabilisation_s"]
     settings = HpaSettings(
-        (metric,),
+        "cpu" if on_cpu else "external",
+        scaling["target_cpu_percent"] if on_cpu else round(1000 * scaling["target_in_flight"]),
         scaling["min_replicas"],
         scaling["max_replicas"],
-        Behavior(*rules),
+        request_milli=round(1000 * scaling["cpu_cores"]),
+        upscale_stabilization_s=float(up_s or 0.0),
+        downscale_stabilization_s=float(profile.loop_value("downscale_stabilisation_s") if down_s is None else down_s),
         tolerance=profile.loop_value("tolerance"),
-        downscale_stabilization_s=profile.loop_value("downscale_stabilisation_s"),
         cpu_initialization_period_s=profile.loop_value("cpu_initialisation_period_s"),
         initial_readiness_delay_s=profile.loop_value("initial_readiness_delay_s"),
     )
@@ -78,7 +73,6 @@ def _hpa(context: LoopContext, scaling: Scaling, profile: Profile) -> None:
         window_s=scaling["metric_window_s"],
         scrape_s=profile.loop_value("metric_resolution_s"),
         delay_s=profile.loop_value("metric_delay_s") if "metric_delay_s" in profile.loop else 0.0,
-        request_milli=request_milli,
     )
 
 

@@ -164,17 +164,16 @@ class HpaLoop:
         window_s: float = 1.6,
         scrape_s: float = 15.0,
         delay_s: float = 0.0,
-        request_milli: int = 0,
     ) -> None:
         self._context, self._settings = context, settings
         self._state = hpa.History()
-        self._request_milli, self._delay_s = request_milli, delay_s
+        self._delay_s = delay_s
         self._before: tuple[float, float] = (context.now_s, 0.0)
         self._cpu: dict[str, tuple[float, float]] = {}
         self._metrics: dict[str, hpa.PodMetric] = {}
         first_s = context.first_sync_s(sync_s)
         context.timeline.every(sync_s, first_s, self._decide)
-        if any(spec.type == "External" for spec in settings.metrics):
+        if settings.metric == "external":
             context.timeline.every(sync_s, max(context.now_s, first_s - window_s), self._open_window)
         else:
             context.every(scrape_s, self._scrape)
@@ -201,32 +200,28 @@ class HpaLoop:
     def _decide(self) -> None:
         now_s, replicas = self._context.now_s, self._context.replicas
         active = replicas.in_state("waiting", "starting", "ready")
-        readings = tuple(self._reading(spec) for spec in self._settings.metrics)
-        pods = tuple(self._pod(replica) for replica in active)
-        observation = hpa.Observation(now_s, replicas.desired, len(active), pods, readings)
+        pods = tuple(_pod(replica) for replica in active)
+        observation = hpa.Observation(now_s, replicas.desired, len(active), pods, self._reading())
         decision = hpa.decide(observation, self._settings, self._state)
         self._state = decision.state
         self._context.scale(decision.desired, decision.scaling_active, decision.reason)
 
-    def _reading(self, spec: hpa.MetricSpec) -> hpa.Reading:
-        if spec.type != "External":
+    def _reading(self) -> dict[str, hpa.PodMetric] | int:
+        if self._settings.metric == "cpu":
             present = {replica.name for replica in self._context.serving}
             return {name: metric for name, metric in self._metrics.items() if name in present}
         before_s, before = self._before
         now_s = self._context.now_s
         if now_s <= before_s:
-            return (1000 * self._context.ongoing,)
+            return 1000 * self._context.ongoing
         integral = self._context.engine.ongoing_integral(self._context.component)
-        return (round(1000 * (integral - before) / (now_s - before_s)),)
+        return round(1000 * (integral - before) / (now_s - before_s))
 
-    def _pod(self, replica: Replica) -> hpa.Pod:
-        ready = replica.state == "ready"
-        since_s = replica.ready_s if ready else replica.requested_s
-        condition = hpa.ReadyCondition("True" if ready else "False", since_s)
-        phase: hpa.Phase = "Running" if replica.state in ("starting", "ready") else "Pending"
-        containers = (hpa.Container("app", {"cpu": self._request_milli}),)
-        started_s = replica.requested_s if phase == "Running" else None
-        return hpa.Pod(replica.name, phase, False, started_s, condition, containers)
+
+def _pod(replica: Replica) -> hpa.Pod:
+    ready, running = replica.state == "ready", replica.state in ("starting", "ready")
+    changed_s = replica.ready_s if ready else replica.requested_s
+    return hpa.Pod(replica.name, running, replica.requested_s if running else None, ready, changed_s)
 
 
 class TargetTrackingLoop:

@@ -13,7 +13,7 @@ from mlscale_lab.checks import Checks, Choice, Mistake, Number, Question, Task, 
 from mlscale_lab.experiments import DRAWS, Average, average, scaling_of
 from mlscale_lab.sandbox.load import SHAPES, schedule_of
 from mlscale_lab.sandbox.prediction import predict
-from mlscale_twin.policies.hpa.calculator import Tolerances
+from mlscale_twin.policies.hpa import within_tolerance
 
 TARGET_PERCENT: Final = 50
 DURATION_S: Final = 300.0
@@ -34,7 +34,7 @@ MOST_P95_S: Final = 1.0
 def hpa_wants(pods: int, utilisation_percent: float, target_percent: float = TARGET_PERCENT) -> int:
     """How many pods the HorizontalPodAutoscaler wants, by its rule for CPU, if all pods are ready."""
     ratio = utilisation_percent / target_percent
-    return pods if Tolerances().is_within(ratio) else math.ceil(pods * ratio)
+    return pods if within_tolerance(ratio) else math.ceil(pods * ratio)
 
 
 def syncs_until(pods: int, from_pods: int = 1, target_percent: float = TARGET_PERCENT) -> int:

@@ -26,18 +26,23 @@ def decisions(pattern: str) -> Iterator[tuple[Run, float, dict[str, Any]]]:
 
 def hpa_settings(run: Run) -> hpa.HpaSettings:
     scaling = run.info.scaling["app"]
-    spec = hpa.MetricSpec("External", "in_flight", "AverageValue", round(1000 * scaling["target_in_flight"]))
-    windows = [scaling["upscale_stabilisation_s"], scaling["downscale_stabilisation_s"]]
-    rules = [hpa.ScalingRules(None if window_s is None else float(window_s)) for window_s in windows]
-    return hpa.HpaSettings((spec,), scaling["min_replicas"], scaling["max_replicas"], hpa.Behavior(*rules))
+    up_s, down_s = scaling["upscale_stabilisation_s"], scaling["downscale_stabilisation_s"]
+    return hpa.HpaSettings(
+        "external",
+        round(1000 * scaling["target_in_flight"]),
+        scaling["min_replicas"],
+        scaling["max_replicas"],
+        upscale_stabilization_s=float(up_s or 0),
+        downscale_stabilization_s=300.0 if down_s is None else float(down_s),
+    )
 
 
 def our_decision(run: Run, t_s: float, detail: dict[str, Any], *, rounded_up: int = 0) -> hpa.Decision:
     """With the metric that the HPA showed, and no past. It shows the mean per replica, rounded up to a thousandth: the
     metric was that mean times the replicas, or up to a thousandth less for each replica but one."""
     replicas = int(detail["replicas"])
-    reading = (round(1000 * detail["value"] * replicas) - rounded_up,)
-    observation = hpa.Observation(t_s, detail["from"], replicas, (), (reading,))
+    reading = round(1000 * detail["value"] * replicas) - rounded_up
+    observation = hpa.Observation(t_s, detail["from"], replicas, (), reading)
     return hpa.decide(observation, hpa_settings(run), hpa.History())
 
 
@@ -61,8 +66,8 @@ def test_recorded_hpa_scale_downs_stay_above_our_proposals(pattern: str) -> None
         if detail["to"] >= detail["from"] or "value" not in detail or detail["from"] != detail["replicas"]:
             continue
         shrunk += 1
-        (proposal,) = our_decision(run, t_s, detail, rounded_up=int(detail["replicas"]) - 1).proposals
-        assert isinstance(proposal, hpa.Proposal)
+        proposal = our_decision(run, t_s, detail, rounded_up=int(detail["replicas"]) - 1).proposal
+        assert proposal is not None
         assert proposal.replicas <= detail["to"], (run.info.run_id, t_s, detail)
     assert shrunk >= 3
 

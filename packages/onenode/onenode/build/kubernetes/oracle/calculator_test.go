@@ -11,7 +11,6 @@ import (
 	"time"
 	"unsafe"
 
-	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -20,18 +19,14 @@ import (
 
 // Situation is one question to the ReplicaCalculator; times count from its own present.
 type Situation struct {
-	Method      string
-	Current     int32
-	Status      int32
-	Target      int64
-	Resource    string
-	Container   string
-	Down, Up    float64
-	Initial     float64
-	Delay       float64
-	Pods        []Pod
-	Reading     Reading
-	BadSelector bool
+	Method         string
+	Current        int32
+	Status         int32
+	Target         int64
+	Tolerance      float64
+	Initial, Delay float64
+	Pods           []Pod
+	Reading        Reading
 }
 
 type Answer struct {
@@ -55,35 +50,17 @@ func (s Situation) answer(t *testing.T) (answer Answer) {
 	for i, pod := range s.Pods {
 		pods[i] = pod.object(now)
 	}
-	if s.Pods == nil {
-		pods = nil
-	}
-	told := &client{now, map[[2]string]Reading{{s.Resource, s.Container}: s.Reading}}
+	told := &client{now, s.Reading}
 	calculator := podautoscaler.NewReplicaCalculator(told, lister{pods}, seconds(s.Initial), seconds(s.Delay))
-	within, every := tolerances(t, s.Down, s.Up), labels.Everything()
-	selector := &metav1.LabelSelector{}
-	if s.BadSelector {
-		selector.MatchExpressions = []metav1.LabelSelectorRequirement{{Key: "a", Operator: "none"}}
-	}
-	object := &autoscalingv2.CrossVersionObjectReference{Kind: "Service", Name: "front"}
+	within, every := tolerances(t, s.Tolerance, s.Tolerance), labels.Everything()
 	var err error
 	var percent int32
 	switch s.Method {
-	case "resource":
-		answer.Replicas, percent, _, _, err = calculator.GetResourceReplicas(context.Background(), s.Current, int32(s.Target), v1.ResourceName(s.Resource), within, namespace, every, s.Container)
+	case "cpu":
+		answer.Replicas, percent, _, _, err = calculator.GetResourceReplicas(context.Background(), s.Current, int32(s.Target), v1.ResourceCPU, within, namespace, every, "")
 		answer.Usage = int64(percent)
-	case "raw-resource":
-		answer.Replicas, answer.Usage, _, err = calculator.GetRawResourceReplicas(context.Background(), s.Current, s.Target, v1.ResourceName(s.Resource), within, namespace, every, s.Container)
-	case "pods":
-		answer.Replicas, answer.Usage, _, err = calculator.GetMetricReplicas(s.Current, s.Target, s.Resource, within, namespace, every, every)
-	case "object":
-		answer.Replicas, answer.Usage, _, err = calculator.GetObjectMetricReplicas(s.Current, s.Target, s.Resource, within, namespace, object, every, every)
-	case "object-per-pod":
-		answer.Replicas, answer.Usage, _, err = calculator.GetObjectPerPodMetricReplicas(s.Status, s.Target, s.Resource, within, namespace, object, every)
 	case "external":
-		answer.Replicas, answer.Usage, _, err = calculator.GetExternalMetricReplicas(s.Current, s.Target, s.Resource, within, namespace, selector, every)
-	case "external-per-pod":
-		answer.Replicas, answer.Usage, _, err = calculator.GetExternalPerPodMetricReplicas(s.Status, s.Target, s.Resource, within, namespace, selector)
+		answer.Replicas, answer.Usage, _, err = calculator.GetExternalPerPodMetricReplicas(s.Status, s.Target, "in_flight", within, namespace, &metav1.LabelSelector{})
 	default:
 		t.Fatalf("no such method: %s", s.Method)
 	}

@@ -26,35 +26,21 @@ import (
 
 const never = 10000 * time.Hour
 
-type Policy struct {
-	Type   string
-	Value  int32
-	Period int32
-}
-
-type Rules struct {
-	Window   *int32
-	Select   *string
-	Policies []Policy
-}
-
-type Behavior struct{ Up, Down *Rules }
-
 type Settings struct {
 	Min, Max       int32
-	Behavior       *Behavior
+	Up, Down       *int32 // stabilisation windows, s; nil: the default
 	Tolerance      float64
 	Downscale      float64
 	Initial, Delay float64
-	Metrics        []Metric
+	Metric         Metric
 }
 
 // Step is what the autoscaler finds at one look. Spec, where set, is a person's own scaling before it.
 type Step struct {
-	Spec     *int32
-	Status   int32
-	Pods     []Pod
-	Readings []Reading
+	Spec    *int32
+	Status  int32
+	Pods    []Pod
+	Reading Reading
 }
 
 // Sequence is one autoscaler's life; it looks every Resync seconds, once for each step.
@@ -72,61 +58,27 @@ type Look struct {
 	Conditions map[string][2]string
 }
 
-func (r *Rules) object() *autoscalingv2.HPAScalingRules {
-	if r == nil {
-		return nil
-	}
-	rules := &autoscalingv2.HPAScalingRules{StabilizationWindowSeconds: r.Window}
-	if r.Select != nil {
-		rules.SelectPolicy = ptr.To(autoscalingv2.ScalingPolicySelect(*r.Select))
-	}
-	for _, p := range r.Policies {
-		rules.Policies = append(rules.Policies, autoscalingv2.HPAScalingPolicy{
-			Type: autoscalingv2.HPAScalingPolicyType(p.Type), Value: p.Value, PeriodSeconds: p.Period,
-		})
-	}
-	return rules
-}
-
 func (m Metric) object() autoscalingv2.MetricSpec {
-	target := autoscalingv2.MetricTarget{Type: autoscalingv2.MetricTargetType(m.TargetType)}
-	quantity := resource.NewMilliQuantity(m.Target, resource.DecimalSI)
-	switch target.Type {
-	case autoscalingv2.UtilizationMetricType:
-		target.AverageUtilization = ptr.To(int32(m.Target))
-	case autoscalingv2.AverageValueMetricType:
-		target.AverageValue = quantity
-	default:
-		target.Value = quantity
+	if m.Type == "cpu" {
+		target := autoscalingv2.MetricTarget{Type: autoscalingv2.UtilizationMetricType, AverageUtilization: ptr.To(int32(m.Target))}
+		source := &autoscalingv2.ResourceMetricSource{Name: v1.ResourceCPU, Target: target}
+		return autoscalingv2.MetricSpec{Type: autoscalingv2.ResourceMetricSourceType, Resource: source}
 	}
-	spec := autoscalingv2.MetricSpec{Type: autoscalingv2.MetricSourceType(m.Type)}
-	name, id := v1.ResourceName(m.Name), autoscalingv2.MetricIdentifier{Name: m.Name}
-	switch spec.Type {
-	case autoscalingv2.ResourceMetricSourceType:
-		spec.Resource = &autoscalingv2.ResourceMetricSource{Name: name, Target: target}
-	case autoscalingv2.ContainerResourceMetricSourceType:
-		spec.ContainerResource = &autoscalingv2.ContainerResourceMetricSource{Name: name, Target: target, Container: m.Container}
-	case autoscalingv2.PodsMetricSourceType:
-		spec.Pods = &autoscalingv2.PodsMetricSource{Metric: id, Target: target}
-	case autoscalingv2.ObjectMetricSourceType:
-		spec.Object = &autoscalingv2.ObjectMetricSource{Metric: id, Target: target}
-	case autoscalingv2.ExternalMetricSourceType:
-		spec.External = &autoscalingv2.ExternalMetricSource{Metric: id, Target: target}
+	target := autoscalingv2.MetricTarget{
+		Type: autoscalingv2.AverageValueMetricType, AverageValue: resource.NewMilliQuantity(m.Target, resource.DecimalSI),
 	}
-	return spec
+	source := &autoscalingv2.ExternalMetricSource{Metric: autoscalingv2.MetricIdentifier{Name: "in_flight"}, Target: target}
+	return autoscalingv2.MetricSpec{Type: autoscalingv2.ExternalMetricSourceType, External: source}
 }
 
 func (s Settings) object() *autoscalingv2.HorizontalPodAutoscaler {
 	hpa := &autoscalingv2.HorizontalPodAutoscaler{ObjectMeta: metav1.ObjectMeta{Name: app, Namespace: namespace}}
 	hpa.Spec.ScaleTargetRef = autoscalingv2.CrossVersionObjectReference{APIVersion: "apps/v1", Kind: "Deployment", Name: app}
 	hpa.Spec.MinReplicas, hpa.Spec.MaxReplicas = &s.Min, s.Max
-	for _, metric := range s.Metrics {
-		hpa.Spec.Metrics = append(hpa.Spec.Metrics, metric.object())
-	}
-	if s.Behavior != nil {
-		hpa.Spec.Behavior = &autoscalingv2.HorizontalPodAutoscalerBehavior{
-			ScaleUp: s.Behavior.Up.object(), ScaleDown: s.Behavior.Down.object(),
-		}
+	hpa.Spec.Metrics = []autoscalingv2.MetricSpec{s.Metric.object()}
+	hpa.Spec.Behavior = &autoscalingv2.HorizontalPodAutoscalerBehavior{
+		ScaleUp:   &autoscalingv2.HPAScalingRules{StabilizationWindowSeconds: s.Up},
+		ScaleDown: &autoscalingv2.HPAScalingRules{StabilizationWindowSeconds: s.Down},
 	}
 	autoscalingapi.SetDefaults_HorizontalPodAutoscaler(hpa)
 	return hpa
@@ -187,10 +139,7 @@ func (s Sequence) run(t *testing.T) []Look {
 			deployment.spec = *step.Spec
 		}
 		deployment.status = step.Status
-		told.readings = map[[2]string]Reading{}
-		for i, reading := range step.Readings {
-			told.readings[[2]string{s.Settings.Metrics[i].Name, s.Settings.Metrics[i].Container}] = reading
-		}
+		told.reading = step.Reading
 		var objects []any
 		for _, pod := range step.Pods {
 			objects = append(objects, pod.object(epoch))
