@@ -22,7 +22,7 @@ KEPT_FREE: Final = "kept free"
 
 
 def boot_time_rows(runs: Sequence[Run], level_s: float) -> pd.DataFrame:
-    """One row per run: its variant, the parts of its response, and what the step cost.
+    """One row per run: its variant, the parts of its response, and how long it was over L.
 
     Returns:
         ``variant``; ``boot_s``, the mean time from a machine's request to its start, as it was observed after the step
@@ -57,7 +57,7 @@ def _row(run: Run, level_s: float) -> dict[str, Any]:
 
 
 def variant_of(run: Run) -> str:
-    """A label: the run's boot times and the room kept free."""
+    """A label: the run's boot times and its spare capacity."""
     settings = next(iter(run.info.scaling.values()))
     if "boot" not in settings:
         return NO_MACHINES
@@ -117,7 +117,7 @@ class Slope:
 
     @property
     def left_out(self) -> str:
-        """What to say beside the slope of the runs that are left out; empty if there are none."""
+        """A note about the runs that are left out of the slope; empty if there are none."""
         return f", at least: without {self.censored} that did not recover" if self.censored else ""
 
 

@@ -1,4 +1,4 @@
-"""What may be compared among runs, what not, and why: sentences, before any table (METHOD §4, §6, §8)."""
+"""Sentences that say which runs may be compared with one another, and why others may not (METHOD §4, §6, §8)."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def _strength(group: pd.DataFrame, environments: int) -> str:
 
 
 def _means(group: pd.DataFrame, names: Sequence[str]) -> list[str]:
-    """Ratios of means over runs that are in no block: what was seen, and no more."""
+    """Ratios of means over runs outside blocks: an observation, not a test."""
     valid = group[group["valid"].astype(bool)]
     means = valid.groupby("environment")["mean_response_s"].mean()
     counts = valid["environment"].value_counts()

@@ -1,4 +1,4 @@
-"""An application's components: their total replicas, and each component's share of a request's time and cost."""
+"""An application's components: their total replicas, and each component's share of a request's time and CPU."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Selection of runs by their place in an experiment (METHOD §4, §6), and what rules out a test (§7, §8)."""
+"""Selects runs by cell, block and label (METHOD §4, §6), and says what rules out a test (§7, §8)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pandas as pd
 
 from mlscale.runs import MlscaleError
 
-# Runs may only be compared if they agree in all of these.
+# Runs must agree in all of these to be compared.
 CELL_FACTORS: Final = ("application", "cell", "arm", "connections", "cpu_period_s", "loop")
 PLACE: Final = ("environment", "block", "aa_label")
 MAX_INVALID_SHARE: Final = 0.20
@@ -62,7 +62,7 @@ def cells(rows: pd.DataFrame) -> list[pd.DataFrame]:
 
 
 def chosen(rows: pd.DataFrame, *, with_invalid: bool = False) -> pd.DataFrame:
-    """One run for each place (environment, block, A/A label): the first valid attempt.
+    """One run for each environment, block and A/A label: the first valid attempt.
 
     ``with_invalid``: the very first attempt, valid or not, as if there were no validity rules. Runs outside blocks
     are left out.
@@ -85,8 +85,7 @@ def runs_for_figures(rows: pd.DataFrame) -> pd.DataFrame:
 def by_block(selected: pd.DataFrame, column: str) -> pd.DataFrame:
     """Blocks x environments of ``column``; of a block's A/A pair, run A stands for the environment.
 
-    (A is the environment's own place in the Williams order; taking the mean of both would give blocks unequal
-    precision.)
+    (A has the environment's own position in the Williams order; the mean of both would give blocks unequal precision.)
     """
     first_of_pair = selected.loc[selected["aa_label"].fillna("A") == "A", ["block", "environment", column]]
     return first_of_pair.pivot(index="block", columns="environment", values=column)
@@ -102,8 +101,8 @@ def aa_pairs(selected: pd.DataFrame, column: str) -> pd.DataFrame:
 def invalid_share(rows: pd.DataFrame) -> pd.DataFrame:
     """Invalid runs among undisturbed ones, every attempt counted: index environment; runs, invalid, share.
 
-    Disturbance is measured independently of everything compared, so leaving disturbed runs out selects nothing by
-    outcome.
+    Disturbance is measured independently of everything that is compared, so leaving disturbed runs out does not select
+    runs by their outcome.
     """
     undisturbed = rows[~rows["disturbed"].astype(bool)] if "disturbed" in rows else rows
     valid = undisturbed["valid"].astype(bool)

@@ -15,8 +15,7 @@ import pandas as pd
 Value = Literal["response_s", "send_to_done_s", "inference_s", "queue_s"]
 """Which duration a statistic is about. The paper's inference time: send_to_done_s, and the server's inference_s."""
 By = Literal["done", "intended"]
-"""Which moment places a request in time: its completion (the paper's view) or its intended start (no survivor's
-bias)."""
+"""Which moment dates a request: its completion (the paper's view) or its intended start (free of survivorship bias)."""
 
 Floats = npt.NDArray[np.float64]
 

@@ -1,4 +1,4 @@
-"""What one changed factor does to an environment: its runs against the reference, block by block (METHOD §4)."""
+"""The effect of changing one factor of an environment, against the reference runs of the same block (METHOD §4)."""
 
 from __future__ import annotations
 

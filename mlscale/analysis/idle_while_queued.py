@@ -1,4 +1,4 @@
-"""How long requests wait while another replica is idle: the cost of routing, from the requests alone."""
+"""How long requests wait while another replica is idle, a measure of routing, from the requests alone."""
 
 from __future__ import annotations
 

@@ -5,13 +5,13 @@ endpoints; a sign-flip permutation as a check. ``low``/``high`` cover one effect
 Bonferroni t intervals: all effects of the family together with at least 95 %. They are wider than Holm's
 test needs: an interval that leaves out 1 implies p_holm < 0.05, not the other way round.
 
-P3. T_slo may be 0 (never exceeded), which has no logarithm, and is censored at H - W. Compared is T_slo + W: the
-moment at which m_u <= L is known to have held for W, so a time in its own right and not a constant put in to save
-the logarithm. It lies in [W, H]; a censored run enters as H, so that its ratio is one of restricted means
-(geometric) up to the common horizon. All censoring falls on that one time, so nothing is assumed about what came
-after. Beside it stands the difference of the restricted means of T_slo in seconds, with its t interval (not part
-of the family). Where both runs of a block sit at a bound, that block says 0; where all differences are equal,
-there is no t interval and p is the sign-flip test's.
+P3. T_slo may be 0 (L never exceeded), which has no logarithm, and is censored at H - W. So T_slo + W is compared: the
+moment at which m_u <= L is known to have held for W, a time in its own right rather than a constant added for the
+logarithm. It lies in [W, H]. A censored run enters as H, so the ratio is one of (geometric) means restricted to the
+common horizon; since all censoring is at that one time, nothing is assumed about what came after. The difference of
+the restricted means of T_slo in seconds is given as well, with its t interval (not part of the family). If both runs
+of a block sit at a bound, their log ratio is 0. If all differences are equal, there is no t interval, and p is that
+of the sign-flip test.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def compare(
     Args:
         rows: of `mlscale.analysis.summary.summarise`, every attempt of one cell, all live, one host.
         pairs: (a, b) gives the ratio a / b; default: every pair, in order of appearance.
-        with_invalid: take each place's first attempt, valid or not, and compare in spite of many invalid ones.
+        with_invalid: take every first attempt, valid or not, and compare even if many are invalid.
         p_values: None: where METHOD allows them (cell core, at least 6, 8 or 10 blocks for 2, 3 or more
             environments); False: never; True: wherever there are 2 blocks of cell core.
     Returns:

@@ -53,7 +53,7 @@ def by_objective(
 
     Args:
         measured: of `mlscale.analysis.summary.summarise`, every attempt of one cell, all live, one host.
-        beside: rows of other runs by how they came about; used for the environments that were not measured.
+        beside: rows of rehearsed and simulated runs, by mode; used for environments that were not measured.
         environments: the table's columns, in order.
     Returns:
         A row per objective and environment: objective, unit, environment, known, value (mean over runs, of T_slo the

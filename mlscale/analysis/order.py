@@ -19,8 +19,8 @@ NAN: Final = float("nan")
 def position_effects(rows: pd.DataFrame) -> pd.DataFrame:
     """How much an endpoint changes from one position in the block to the next, by environment.
 
-    Least squares of log y on environment, block and, for each environment, position: the slope is that of runs less
-    their block's mean, so that blocks that were slower as a whole play no role.
+    Least squares of log y on environment, block and, for each environment, position. The slope is within blocks, so a
+    block that was slower as a whole does not affect it.
 
     Args:
         rows: of `mlscale.analysis.summary.summarise`, every attempt of one cell; used is one valid run for each place,

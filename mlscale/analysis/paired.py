@@ -30,8 +30,8 @@ class TResult(NamedTuple):
 def paired_t(differences: npt.ArrayLike, alpha: float = ALPHA) -> TResult:
     """Mean difference, its t interval at 1 - alpha and two-sided p; df = blocks - 1.
 
-    No spread at all (every difference the same, as where all runs sit at a bound) has no t interval: low and high are
-    NaN; p is 1 where the differences are all 0 and NaN otherwise. Fewer than 2 blocks: only the mean.
+    Without any spread (all differences are equal, for example because all runs sit at a bound) there is no t interval:
+    low and high are NaN; p is 1 if all differences are 0, else NaN. With fewer than 2 blocks there is only the mean.
     """
     from scipy import special
 

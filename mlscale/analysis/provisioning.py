@@ -68,7 +68,7 @@ def decisions(run: Run) -> pd.DataFrame:
 def grew_before(run: Run, t0: float) -> bool:
     """Whether the framework had begun to grow before t0, by its decisions or by the desired number of replicas.
 
-    The first replicas of a deployment (from 0) are no growth.
+    The first replicas of a deployment (from 0) do not count as growth.
     """
     decided = decisions(run)
     if bool(((decided["t_s"] < t0) & (decided["from"] >= 1) & (decided["to"] > decided["from"])).any()):
@@ -141,7 +141,7 @@ class _Life(NamedTuple):
 
 
 def _lives(run: Run, t0: float, end_s: float, begin: str, end: str, *, by_s: float) -> list[_Life]:
-    """`lives` without a table, which costs more than finding them."""
+    """`lives` as a list: building the table takes longer than finding the rows."""
     begun, ended = dict[str, float](), dict[str, Event]()
     for event in run.event_list:
         if event.kind == begin and t0 <= event.t_s <= end_s:

@@ -96,8 +96,8 @@ def report(rows: pd.DataFrame, level_s: float, *, p_values: bool | None = None) 
 def describe(rows: pd.DataFrame, *, with_invalid: bool = False) -> pd.DataFrame:
     """Per environment: numbers of runs and of marked runs, then means over the ``n`` valid ones (restricted for T_slo).
 
-    One run for each place in a block, run A of an A/A pair; every run where there are no blocks. ``with_invalid``: the
-    first attempt at each place, valid or not.
+    One run for each environment and block, run A of an A/A pair; every run where there are no blocks.
+    ``with_invalid``: the first attempt, valid or not.
     """
     used = rows if with_invalid else rows[rows["valid"].astype(bool)]
     if used["block"].notna().any():
@@ -138,7 +138,7 @@ def runs_table(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def compact(table: pd.DataFrame) -> pd.DataFrame:
-    """A table to be read: without columns that are empty, and without marks and counts of marks that no row has."""
+    """The table for display, without columns that are empty or whose marks no row has."""
 
     def applies(name: str, column: pd.Series[Any]) -> bool:
         known = column.dropna()

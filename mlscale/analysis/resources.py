@@ -1,4 +1,4 @@
-"""The cost of a run: CPU-seconds, memory and throttling by role over a time span."""
+"""The resources that a run uses: CPU-seconds, memory and throttling by role over a time span."""
 
 from __future__ import annotations
 

@@ -17,8 +17,8 @@ BIN_S: Final = 5.0
 def new_replica_share(run: Run) -> pd.DataFrame:
     """Per bin of `BIN_S` since the step: t_s (its middle), answers, share (of right answers by new replicas), fair.
 
-    New: created after the step. ``fair``: new ones among the replicas that are ready at the bin's end, which is what
-    an even spread would give them; NaN before the first sample.
+    New replicas are those created after the step. ``fair``: their share of the replicas ready at the bin's end, which
+    is their share of the answers under an even spread; NaN before the first sample.
 
     Raises:
         MlscaleError: the schedule has no step.

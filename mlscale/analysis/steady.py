@@ -5,11 +5,11 @@ meant to be sent from then on, up to t0 + H. Then
 
     P1 = s + (P1 - s):
 
-the *steady state* is what P1 would be had the framework been there at once, and *catch-up* what the requests before
-that moment add to it: their share times what they took longer. Both are in seconds and sum to P1 exactly, in each run
-and so in each difference of runs. (The sums over the requests before and after, over all of them, would add up as well;
-but a framework that catches up late has fewer requests left after it, and would seem quick in steady state.)
-A queue that is left at that moment counts as steady state: with closed-loop clients it is gone within a second or two.
+the *steady state* is what P1 would be if the framework had scaled at once, and *catch-up* is what the requests before
+that moment add: their share of all requests times their extra response time. Both are in seconds and sum to P1 exactly
+in each run, and so in each difference of runs. (Summing the responses before and after would add up as well, but a
+framework that catches up late has fewer requests left afterwards, and would look fast in steady state.) A queue that
+is left at that moment counts as steady state: with closed-loop clients it is gone within a second or two.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ _NO_RATIO: Final = "catch-up"
 
 
 def caught_up_s(run: Run, t0: float, horizon_s: float, needed: int) -> float:
-    """When the last of the ``needed`` new replicas was ready, s since t0: 0 where none was needed, NaN where it was not
-    within the horizon. One that was created before t0 counts when it was ready after it."""
+    """When the last of the ``needed`` new replicas was ready, s since t0: 0 if none was needed, NaN if too few were
+    ready within the horizon. A replica created before t0 counts if it became ready after t0."""
     if needed == 0:
         return 0.0
     first_ready = dict[str, float]()
@@ -159,7 +159,7 @@ def steady_table(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def steady_sentences(rows: pd.DataFrame) -> list[str]:
-    """What each environment spends more than the quickest one in steady state, and on what, from `steady_table`.
+    """How much longer each environment takes than the quickest one in steady state, and where, from `steady_table`.
 
     Args:
         rows: of `summarise`, every attempt of one cell; environments with too many invalid runs are left out.

@@ -35,12 +35,12 @@ PSI_WINDOW_S: Final = 10.0
 def judge(run: Run) -> Validity:
     """Judge a run by METHOD §6.
 
-    ``pre_scaled`` is a mark and makes no run invalid: it is the framework's doing, and leaving such runs out, or
-    repeating them, would choose runs by their outcome. CPU used before the quota invalidates provisioning times
-    alone; it is named among the reasons. A simulated run has no host and no load generator to judge: what is due is
-    sent. Where the load came from another machine (``facts["load"]["remote"]``), there is no common host to judge, and
-    how late requests were sent tells whether that machine kept up. CPU that was used outside the run or stolen makes it
-    ``disturbed`` and never ``host_bound``: it is no fault of the framework or of the protocol.
+    ``pre_scaled`` does not make a run invalid: it is the framework's doing, and leaving such runs out, or repeating
+    them, would select runs by their outcome. CPU used before the quota applied invalidates provisioning times only; it
+    is listed among the reasons. A simulated run has no host and no load generator to judge. If the load came from
+    another machine (``facts["load"]["remote"]``), there is no common host to judge, and the lateness of requests shows
+    whether that machine kept up. CPU that was used outside the run, or stolen, makes a run ``disturbed`` and never
+    ``host_bound``, since neither the framework nor the protocol causes it.
     """
     t0 = run.info.step_s
     fatal: list[str] = []
@@ -69,7 +69,7 @@ def judge(run: Run) -> Validity:
 
 
 def lateness_limit(run: Run) -> float:
-    """What the 99th percentile of lateness may be: max(5 ms, 2 % of the median response before t0), s."""
+    """Upper limit of the 99th percentile of lateness: max(5 ms, 2 % of the median response before t0), s."""
     t0 = run.info.step_s
     frame = durations(run.requests, timeout_s=run.info.timeout_s)
     baseline = frame if t0 is None else frame[frame["intended_s"] < t0]

@@ -1,4 +1,4 @@
-"""What sigma_t^2 is made of (METHOD §2): trend inside the window, photos, replicas, the rest.
+"""The components of sigma_t^2 (METHOD §2): trend inside the window, photos, replicas, and the rest.
 
 Let y be the n durations in a window, less their mean. Least squares fits all causes together,
 

@@ -13,7 +13,7 @@ _LOOKUP_S: Final = 10.0
 
 
 class Addresses:
-    """Those of ``host``, in the order of its look-up, but those that failed when they were last tried are last."""
+    """The addresses of ``host`` in the order of its look-up, those whose last attempt failed at the end."""
 
     def __init__(self, host: str, port: int) -> None:
         self._host, self._port = host, port

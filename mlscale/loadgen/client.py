@@ -24,7 +24,7 @@ from mlscale.runs.tables import Status
 _NAN: Final = float("nan")
 # Connection errors that mean this machine lacks resources and say nothing about the server.
 _LOCAL_ERRORS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS, errno.ENOMEM})
-# A server that doesn't confirm the end of a TLS connection keeps a descriptor for that long.
+# If a server does not confirm the end of a TLS connection, its descriptor is kept this long.
 _TLS_SHUTDOWN_S: Final = 1.0
 
 Ended = Callable[[Exception | None], None]
@@ -116,7 +116,7 @@ class Client:
             try:
                 await self._connect_to(address, exchange, limit_s)
             except OSError as failed:
-                # An address that never worked may lack IPv6; one that works lacks what all of this machine lacks.
+                # An address that never worked may need IPv6, which this host may lack. If it worked before, the host is at fault.
                 lacking = failed.errno in _LOCAL_ERRORS
                 weighs = 1 if not lacking else 2 if self._addresses.works(address) else 0
                 if weighs > weight:
@@ -147,7 +147,7 @@ class Client:
             raise
 
     def _expire(self) -> None:
-        """Abandon requests whose time is over, and come again for the next."""
+        """Abandon requests that have timed out, and schedule the next check."""
         self._deadline = None
         now_s = self._loop.time()
         for exchange in list(self._open):

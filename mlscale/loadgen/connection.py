@@ -22,7 +22,7 @@ _NAN: Final = float("nan")
 
 # Longer answers are received and counted, but not kept.
 MAX_ANSWER_BYTES: Final = 16 * 2**20
-# Of anything that is not the answer's body: headers, trailers, chunk extensions.
+# Limit for everything but the answer's body: headers, trailers, chunk extensions.
 _MAX_HEADER_BYTES: Final = 64 * 2**10
 _PREFIX: Final = b"x-mlscale-"
 

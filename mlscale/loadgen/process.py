@@ -29,7 +29,7 @@ _POLL_S: Final = 0.05
 _LATE_S: Final = 60.0
 # The same for a job on another machine, whose tables come through the log of its platform.
 _LATE_REMOTE_S: Final = 600.0
-# Why a worker was aborted that got a SIGTERM: not from here, but from a user, or the platform of its job.
+# Why a worker was aborted by a SIGTERM, which came from a user or from the platform of its job, not from here.
 TOLD_TO_STOP: Final = "told to stop (SIGTERM)"
 
 
@@ -236,7 +236,7 @@ class LoadProcess:
             self.stop()
             raise
         self.stop()
-        # The others may have failed because they were stopped: the first one knows the reason.
+        # The others may have failed because they were stopped, so the first failure gives the reason.
         workers = sorted(self._workers, key=lambda worker: worker is not self._first_stopped)
         failed = next((worker.failure() for worker in workers if worker.failure() is not None), None)
         if failed is not None:

@@ -1,4 +1,4 @@
-"""Connecting to a Ray cluster of the user's."""
+"""Connects to one of the user's Ray clusters."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ class Sender:
 
 
 def _remove_stale_folders() -> None:
-    """Those of actors that were killed: Ray kills them, and what they started, with the command that they serve."""
+    """Remove folders of killed actors: Ray kills actors and their children when the command that they serve ends."""
     for folder in Path(tempfile.gettempdir()).glob(f"{_FOLDER}*-*"):
         pid = folder.name.removeprefix(_FOLDER).partition("-")[0]
         if pid.isdigit() and not psutil.pid_exists(int(pid)):

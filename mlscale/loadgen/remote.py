@@ -36,7 +36,7 @@ class RemoteJob(Protocol):
     warms_up: bool
     """Whether it first POSTs every file twice."""
     clock_within_s: float
-    """How well its machine's clock has to be known, s; infinite: it is recorded, whatever it is."""
+    """Largest acceptable uncertainty of its machine's clock, s; infinite: any is accepted, and recorded."""
 
     def clock(self) -> ClockOffset:
         """Its machine's clock beside this one's, now. Raises MlscaleError if the job is lost."""
@@ -103,7 +103,7 @@ def _relay(job: RemoteJob, lead_s: float) -> int:
 
 
 def _over_the_load(before: ClockOffset, after: ClockOffset) -> ClockOffset:
-    """What was used from the start on, and how far off it may have been at the end."""
+    """The clock as used from the start on, and how far off it may have been at the end."""
     drift_s = abs(after.ahead_s - before.ahead_s)
     return before.model_copy(update={"within_s": max(before.within_s, drift_s + after.within_s)})
 

@@ -19,7 +19,7 @@ class _Message(BaseModel):
 
 
 class WorkerSpec(_Message):
-    """First line on standard input: all but the start time. Header values (tokens) never touch the disk."""
+    """First line on standard input: everything but the start time. Not a file, since headers may hold tokens."""
 
     url: str
     headers: dict[str, str]

@@ -77,7 +77,7 @@ def read_recording(trace: Trace) -> Recording:
 
 
 class _RowError(Exception):
-    """What is wrong with a row, and what to do about it. Who reads the file knows the line."""
+    """What is wrong with a row, and the remedy. The reader of the file adds the line's number."""
 
 
 def _columns(path: Path, file: TextIO) -> tuple[Floats, Floats | None]:

@@ -1,8 +1,8 @@
 """The sending process: ``python -m mlscale.loadgen.worker``, controlled through standard input (`spec`).
 
 It reads a `WorkerSpec`, reports `Ready`, reads `Go`, sends its part of the schedule and reports `Done`. The end of
-standard input (also its parent's death) stops it: open requests are recorded as unfinished, the stream closed. SIGTERM,
-which isn't its parent's doing, does so too, and is reported: what was sent isn't the schedule.
+standard input (also its parent's death) stops it: open requests are recorded as unfinished, the stream closed. So does
+SIGTERM, which never comes from its parent and is therefore reported: the schedule was not sent in full.
 """
 
 from __future__ import annotations

@@ -24,8 +24,8 @@ from mlscale.runs import MlscaleError, Run, load_runs
 
 
 class Study:
-    """Runs of one environment: those that a notebook's parameters name; if none, one that is measured now; if the
-    environment can't run here and nothing but the defaults was asked for, the published ones.
+    """Runs of one environment: those that a notebook's parameters name, else one that is measured now. If the
+    environment can't run here and the parameters are the defaults, the published runs.
 
     ``runs`` are all of them, ``good`` the valid ones, ``rows`` `mlscale.summarise` of these by ``level_s``. Figures are
     shown with their caption, and written if the parameter ``figures`` names a folder.

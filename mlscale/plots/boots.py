@@ -139,7 +139,7 @@ def _label(variant: str) -> str:
 
 
 def _headline(means: pd.DataFrame) -> str:
-    """What waiting for machines is of the response, at the longest boot time that was tried."""
+    """The share of the response that is waiting for machines, at the longest boot time tried."""
     last = means.iloc[-1]
     machine_s, *others = np.nan_to_num([last["machine_s"], *(last[f"{part}_s"] for part in PARTS)])
     return f"{_label(str(last.name))}: {machine_s:.0f} of {sum(others):.0f} s are a wait for machines"

@@ -54,7 +54,7 @@ def _runs_of(given: Any) -> list[Run]:
 
 
 def alternative_text(figure: Figure, otherwise: str) -> str:
-    """What a picture shows, for those who don't see it: its headline, or ``otherwise``."""
+    """A text alternative to the picture: its headline, or ``otherwise``."""
     return " ".join(figure.get_suptitle().split()) or otherwise
 
 
@@ -80,7 +80,7 @@ def caption(runs: Sequence[Run], *, with_invalid: bool = False, note: str = "") 
 
 
 def _cell(infos: Sequence[RunInfo]) -> str:
-    """How the load and the autoscaler were set up, and the cell of the experiment if there is one."""
+    """The load, the autoscaler's settings, and the experiment's cell if there is one."""
     cells = f"Cell {_cells(infos)}: arm" if any(info.cell for info in infos) else "Arm"
     loop, connections = _listed(info.schedule.loop for info in infos), _listed(info.connections for info in infos)
     return f"{cells} {_listed(info.arm for info in infos)}, {loop} loop, {connections} connections"

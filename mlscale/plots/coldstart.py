@@ -1,4 +1,4 @@
-"""Cold starts of containers, pod by pod: where each second between the wish and the first ready answer went."""
+"""Cold starts of containers, pod by pod: how the time from the request for a pod to its first answer was spent."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PHASES: Final = {
     "first_s": ("first answer", "#009E73"),
     "probe_s": ("seen by the readiness probe", "#F0E442"),
 }
-# A phase that no pod spent so long in is too narrow to see, and gets no entry in the legend.
+# Phases shorter than this in every pod are too narrow to see, and are left out of the legend.
 LEAST_S: Final = 0.1
 
 

@@ -15,7 +15,7 @@ from mlscale.plots.captions import figure
 from mlscale.plots.style import INK, MUTED, attach, colour, headline, mark_modes, new_axes
 from mlscale.runs import MlscaleError, Run
 
-# Of the answers, that the axis reaches to.
+# Share of the answers that the axis covers.
 SHOWN_SHARE: Final = 0.99
 
 
@@ -68,7 +68,7 @@ def period_ms(run: Run) -> float:
 
 
 def _quiet(run: Run) -> pd.DataFrame:
-    """Inference times of right answers before the step, s; of a run without a step all of them."""
+    """Inference times of right answers before the step (of all, if the run has no step), s."""
     until_s = span(run)[0] if run.info.step_s is not None else np.inf
     right = run.requests[(run.requests["status"] == "ok") & (run.requests["done_s"] < until_s)]
     return right[["inference_s"]].dropna().assign(period_ms=period_ms(run), run_id=run.info.run_id)

@@ -1,4 +1,4 @@
-"""How large sigma_t is, and what it is made of."""
+"""The size of sigma_t and its components."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ LABELS: Final = {
     "sigma_photos_s2": "between photos",
 }
 _STRENGTHS: Final = (1.0, 0.65, 0.35, 0.12)
-# Share from which on a part has room for its number.
+# Parts with a smaller share have no room for their number.
 _NAMED_FROM: Final = 0.08
 
 

@@ -40,7 +40,7 @@ ROLE_SHADES: Final = {"replica": 1.0, "data_plane": 0.6, "control_plane": 0.3}
 INK: Final = "#222222"
 MUTED: Final = "#767676"
 BAND: Final = "#DCDCDC"
-# Of runs that no claim may rest on, and of environments that have no others.
+# Colour of invalid runs, and of environments without a valid run.
 NOT_VALID: Final = "#9A9A9A"
 NOT_VALID_LINE: Final[dict[str, Any]] = {"color": NOT_VALID, "lw": 0.7, "ls": (0, (4, 2)), "zorder": 1.5}
 _SPARE: Final = ("#56B4E9", "#882255", "#44AA99", "#999933")
@@ -106,7 +106,7 @@ def style() -> Iterator[None]:
 def new_axes(rows: int, columns: int, height_in: float, **options: Any) -> npt.NDArray[Any]:
     """Axes of a new figure, as an array of rows x columns.
 
-    The figure is taken out of pyplot's list, so that a notebook shows it once, where it is returned, and none piles up.
+    The figure is removed from pyplot's list, so that a notebook shows it once, where it is returned, and none pile up.
     """
     figure, axes = plt.subplots(
         rows, columns, figsize=(WIDTH_IN, height_in), layout="constrained", squeeze=False, **options
@@ -117,7 +117,7 @@ def new_axes(rows: int, columns: int, height_in: float, **options: Any) -> npt.N
 
 
 def attach(axes: Axes, numbers: pd.DataFrame) -> Axes:
-    """Keep the numbers that ``axes`` shows with them (`plotted` gives them back)."""
+    """Attach the numbers that ``axes`` shows, for `plotted` to return."""
     axes.mlscale_numbers = numbers  # type: ignore[attr-defined]
     return axes
 
@@ -137,14 +137,15 @@ def plotted(drawing: Axes | Figure | Iterable[Any]) -> pd.DataFrame:
 
 
 def headline(axes: Axes, text: str, modes: Iterable[str] = ()) -> None:
-    """What the figure that ``where`` is part of shows or finds, above all of it, after the modes that are not live."""
+    """Write ``text``, the figure's main finding, above all of its axes, preceded by those of ``modes`` that are not
+    live."""
     figure, not_live = axes.figure, " + ".join(sorted(set(modes) - {"live"}))
     text = f"{not_live}: {text}" if not_live else text
     figure.suptitle(fill(text[:1].upper() + text[1:], 88), x=0.01, ha="left", fontsize=10, fontweight="bold", color=INK)
 
 
 def not_valid(reasons: Sequence[str]) -> str:
-    """What is written at an environment of which no run is valid.
+    """The note beside an environment that has no valid run.
 
     Args:
         reasons: why not, one text a run (`mlscale.runs.Validity`'s reasons, joined by "; ").
@@ -173,7 +174,7 @@ def invalid_runs(environment: str, invalid: int, runs: int) -> str:
 
 
 def mark_modes(axes: Axes, modes: Iterable[str], size: float = 22) -> None:
-    """Write across axes, behind the data, what they show that was not measured live; ``size``: for narrow panels."""
+    """Write the modes other than live (such as "simulated") across the axes, behind the data; ``size``: of the text."""
     not_live = sorted(set(modes) - {"live"})
     if not_live:
         mark = axes.text(

@@ -245,7 +245,7 @@ def _step_text(run: Run) -> str:
 
 
 def _same_limits(grid: npt.NDArray[Any]) -> None:
-    """Start at 0; leave single peaks of single runs outside rather than flatten everything else."""
+    """Same limits from 0 for all; isolated peaks of single runs may exceed them, so that the rest stays legible."""
     tops = [1e-3]
     for axes in grid[0]:
         numbers = axes.mlscale_numbers

@@ -1,4 +1,4 @@
-"""What serving costs: CPU per correct answer by role."""
+"""CPU per correct answer by role."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from mlscale.plots.style import (
 )
 from mlscale.runs import MlscaleError, Run
 
-# Part of the columns' names -> over which span they tell the CPU per answer.
+# Part of the columns' names -> the span over which CPU per answer is taken.
 _SPANS: Final = {"": "with start-ups", "steady_": "steady state"}
 
 
