@@ -116,8 +116,8 @@ class Client:
             try:
                 await self._connect_to(address, exchange, limit_s)
             except OSError as failed:
-                # An address that never worked may need IPv6, which this host may lack. If it worked before, the failure is
-                # this host's.
+                # An address that never worked may need IPv6, which this host may lack. If it worked before, the host
+                # has run out of something.
                 lacking = failed.errno in _LOCAL_ERRORS
                 weighs = 1 if not lacking else 2 if self._addresses.works(address) else 0
                 if weighs > weight:
