@@ -17,6 +17,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
+from mlscale.reporting.render import to_markdown
 from mlscale.runs import ClosedLoop, RunInfo, load_run
 from mlscale_paper import places
 from mlscale_paper.protocol import Protocol, published_protocol
@@ -49,7 +50,7 @@ def main() -> None:
     runs = {name: load_run(options.out / name) for name in names}
     if options.publish:
         publish_runs([*runs.values()], options.out, places.data() / "ray-start")
-    print(Correction(runs).document())
+    print(to_markdown(Correction(runs).document()))
 
 
 def measure(out: Path, protocol: Protocol, load: ClosedLoop, seed: int, package: Path | None) -> None:

@@ -109,7 +109,7 @@ def shown(value: Any, digits: int, missing: str) -> str:
     if value is None or pd.isna(value):
         return missing
     if isinstance(value, float):
-        return f"{value:.{digits}g}" if abs(value) < 10**digits else f"{value:.0f}"
+        return f"{value:.0f}" if 10**digits <= abs(value) < 1e6 else f"{value:.{digits}g}"
     return str(value)
 
 

@@ -12,8 +12,8 @@ from markupsafe import Markup, escape
 from mlscale.reporting.document import Document, Part, Picture, Source, Table, Text
 
 WIDE: Final = 130
-# A number in a text, with a version's "v", or a shortened hash; not the digits of a name, such as k3s or P1.
-_NUMBER: Final = re.compile(r"(?<![A-Za-z_0-9])(?:[0-9a-f]{12}\b|-?v?\d+(?:[.,]\d+)*)")
+# A number in a text, with a version's "v", a date, or a shortened hash; not the digits of a name, as in k3s, other-1.
+_NUMBER: Final = re.compile(r"(?<![A-Za-z_0-9])(?<!\w-)(?:[0-9a-f]{12}\b|\d{4}-\d\d-\d\d|-?v?\d+(?:[.,]\d+)*)")
 
 
 def to_text(document: Document) -> str:
@@ -31,7 +31,7 @@ def to_html(document: Document, root: str = "") -> str:
     names the source's file, field and command.
 
     Args:
-        root: the folder that the sources' files are in, as seen from the page.
+        root: the folder that the sources' files are in, as seen from the page; empty: they are not linked.
     """
     environment, links = _templates(), _Links()
     environment.filters["linked"] = links.linked
@@ -53,13 +53,19 @@ class _Links:
         """``text`` as HTML."""
         numbers = _NUMBER.findall(text)
         if source is None or not numbers:
-            return escape(text)
+            return _marked(escape(text))
         self._sources.setdefault(source, []).extend(numbers)
         link = Markup('<a href="#s{}">{}</a>')
         place = [*self._sources].index(source) + 1
         between = [escape(part) for part in _NUMBER.split(text)]
         linked = [link.format(place, number) for number in numbers]
-        return Markup("").join(part for pair in zip(between, [*linked, ""], strict=True) for part in pair)
+        return _marked(Markup("").join(part for pair in zip(between, [*linked, ""], strict=True) for part in pair))
+
+
+def _marked(html: Markup) -> Markup:
+    """With Markdown's code and bold as HTML."""
+    coded = re.sub(r"`([^`]+)`", r"<code>\1</code>", html)
+    return Markup(re.sub(r"\*\*([^*]+)\*\*", r"<b>\1</b>", coded))
 
 
 def _templates() -> Environment:
@@ -75,7 +81,7 @@ def _templates() -> Environment:
         "table": lambda part: isinstance(part, Table),
         "text": lambda part: isinstance(part, Text),
         "picture": lambda part: isinstance(part, Picture),
-        "numeric": lambda cell: bool(re.fullmatch(r"[-–<\d.,%\s]*", cell)),
+        "numeric": lambda cell: bool(re.fullmatch(r"[-<\s]*\d[\d.,%\s]*", cell)),
     }
     environment.filters["plain"] = _plain
     return environment

@@ -13,14 +13,16 @@ import pandas as pd
 
 from mlscale.notebook.manifest import Simulated
 from mlscale.plots.style import display_name
+from mlscale.reporting.document import Part, Text
+from mlscale.reporting.statements import records
 from mlscale.runs import MlscaleError, Run
 from mlscale.runs.info import host_name
 from mlscale_paper import places
 from mlscale_paper.advice_check import FILE, judge, measured, plan_of, read_plan
 from mlscale_paper.attempts import IDENTITY, State, state_of
-from mlscale_paper.results import markdown_table, records
+from mlscale_paper.results import document_table
 
-NOT_CHECKED: Final = "**Not checked.** No such measurement is published.\n"
+NOT_CHECKED: Final = "**Not checked.** No such measurement is published."
 
 
 @dataclass(frozen=True)
@@ -99,14 +101,14 @@ def read(root: Path | None = None) -> AdviceCheck:
     return AdviceCheck(chosen, [state_of(planned, root) for planned in plan_of(chosen, seed)])
 
 
-def document() -> str:
-    """The check as Markdown, for docs/strategy.md: a row per traffic and environment."""
+def document() -> list[Part]:
+    """The check, for docs/strategy.md: a row per traffic and environment."""
     if not folder().is_dir():
-        return NOT_CHECKED
+        return [Text([NOT_CHECKED])]
     check = read()
     done = sum(state.done for state in check.states)
     if done < len(check.states):
-        return f"**Under way.** {done} of {len(check.states)} runs are measured.\n"
+        return [Text([f"**Under way.** {done} of {len(check.states)} runs are measured."])]
     judged = check.judged()
     rows = records(judged.assign(environment=judged["environment"].map(display_name)))
     hosts = " and ".join(sorted({host_name(run.info.host) for run in check.runs}))
@@ -117,7 +119,7 @@ def document() -> str:
     )
     invalid = len(check.runs) - len(check.valid_runs)
     how = (
-        f"*{len(check.runs)} runs in {check.chosen['blocks']} blocks on {hosts}, {invalid} of them invalid (left out). "
-        f"Slow: longer than {check.limit_s:g} s. Traffic: {pieces}.*"
+        f"{len(check.runs)} runs in {check.chosen['blocks']} blocks on {hosts}, {invalid} of them invalid (left out). "
+        f"Slow: longer than {check.limit_s:g} s. Traffic: {pieces}."
     )
-    return f"{markdown_table(rows)}\n\n{how}\n"
+    return [document_table("", rows), Text([how], "note")]

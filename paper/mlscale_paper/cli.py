@@ -136,10 +136,11 @@ def validate(
     import pandas as pd
 
     from mlscale.progress import Shown
+    from mlscale.reporting.render import to_markdown
     from mlscale_paper import twin_records, twin_tables
     from mlscale_paper.freeze import frozen_profile_of, read_frozen
     from mlscale_paper.protocol import published_protocol
-    from mlscale_paper.results import twin_text
+    from mlscale_paper.results import twin
     from mlscale_twin.studies.validation import validate
 
     held_out = twin_tables.published_hold_out()
@@ -158,7 +159,7 @@ def validate(
     columns = ["environment", "figure", "n", "live", "twin", "low", "high", "verdict", "not_claimed"]
     print(pd.DataFrame(record["verdicts"])[columns].round(3).to_string(index=False))
     print(pd.DataFrame(record["rivals"]).round(3).to_string(index=False))
-    print(f"{twin_text(record)}{file}: written")
+    print(f"{to_markdown(twin(record))}{file}: written")
 
 
 @experiment_app.command()
@@ -252,15 +253,18 @@ def publish(
 
 @experiment_app.command()
 def paper(
-    out: Annotated[Path, typer.Option(help="folder for paper.pdf and paper.html")] = Path("paper/build"),
+    out: Annotated[Path, typer.Option(help="folder for paper.html and paper.pdf")] = Path("paper/build"),
 ) -> None:
-    """Set the published results as a document in which every number leads to the command that makes it.
+    """Write the published results as a page in which every number leads to its data and the command that makes it;
+    where a Chromium is found, print it to PDF.
 
     Example: mlscale experiment paper --out /tmp/paper
     """
-    from mlscale_paper.manuscript.build import make
+    from mlscale_paper.page import make
 
-    print(*make(out), sep="\n")
+    page, pdf = make(out)
+    print(page)
+    print(pdf or "No Chromium found, so no PDF: open the page in a browser and print it.")
 
 
 def _names(text: str) -> list[str]:

@@ -21,12 +21,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mlscale.atomic import write_text
+from mlscale.reporting.document import Part, Text
+from mlscale.reporting.render import to_markdown
 from mlscale.runs import SCHEMAS, MlscaleError, Run, load_run, load_runs
-from mlscale_paper import advice_published, places
+from mlscale_paper import advice_published, places, ray_start
 from mlscale_paper.advice_check import FILE
 from mlscale_paper.attempts import IDENTITY, State, run_dirs
 from mlscale_paper.experiment import Experiment, experiment
 from mlscale_paper.protocol import published_protocol
+from mlscale_paper.results import RESULTS, cell_results, cells, claims, filled, measured, said, summary, twin
 from mlscale_paper.twin_records import CLAIMS, RECORDS, VALIDATION
 from mlscale_paper.variants import CELLS, JUDGED, REHEARSED, TWIN_CELLS
 from mlscale_twin.profile import read_profile
@@ -171,39 +174,38 @@ def publish_advice(root: Path, profiles: Sequence[Path], into: Path | None = Non
 
 
 def _fill(checkout: Path, figures: Path) -> None:
-    """Fill the documents' blocks of results: the comparison where one was drawn, the cells other than core, the
-    twin's validation, its verdicts on the claims, the live check of the advice, and what slowed Ray Serve's starts."""
-    from mlscale_paper import ray_start
-    from mlscale_paper.results import RENDERED, RESULTS, claims_text, filled, summary, twin_text
-
-    readme, results = checkout / "README.md", checkout / "docs/results.md"
+    """Fill the documents' blocks of results: the comparison where one was drawn, what stands beside it, the live check
+    of the advice, and what slowed Ray Serve's starts."""
+    results = "docs/results.md"
+    blocks = {block: to_markdown(parts) for block, parts in beside_comparison().items()}
+    blocks |= {(file, "ray-start"): text for file, text in ray_start.documents().items()}
+    blocks["docs/strategy.md", "advice"] = to_markdown(advice_published.document())
     if (figures / RESULTS).exists():
         comparison = json.loads((figures / RESULTS).read_text())
-        write_text(readme, filled(readme, "results", summary(comparison)))
-        write_text(results, filled(results, "results", (figures / RENDERED).read_text()))
-    for (file, name), text in beside_comparison().items():
+        blocks["README.md", "results"] = to_markdown(summary(comparison))
+        blocks[results, "results"] = to_markdown(said(comparison))
+    for (file, name), text in blocks.items():
         write_text(checkout / file, filled(checkout / file, name, text))
-    for file, text in ray_start.documents().items():
-        write_text(checkout / file, filled(checkout / file, "ray-start", text))
-    strategy = checkout / "docs/strategy.md"
-    write_text(strategy, filled(strategy, "advice", advice_published.document()))
-    for name, file, text_of in (("twin", VALIDATION, twin_text), ("claims", CLAIMS, claims_text)):
-        record = places.reference() / file
-        content = json.loads(record.read_text()) if record.exists() else None
-        write_text(results, filled(results, name, text_of(content)))
 
 
-def beside_comparison() -> dict[tuple[str, str], str]:
-    """The text of each block beside the comparison that says what was measured, by document and block."""
-    from mlscale_paper.results import cell_text, cells_text, measured_text
-
+def beside_comparison() -> dict[tuple[str, str], list[Part]]:
+    """The blocks beside the comparison, by document and name: what was measured, the cells other than core, the twin's
+    validation and its verdicts on the claims."""
     runs, level_s = load_runs(places.reference()), published_protocol().level_s
     shipped = [run for run in runs if run.info.cell == "shipped"]
     return {
-        ("README.md", "measured"): measured_text(runs),
-        ("docs/results.md", "cells"): cells_text(runs),
-        ("docs/results.md", "shipped"): cell_text(shipped, level_s) if shipped else "Not measured.\n",
+        ("README.md", "measured"): measured(runs),
+        ("docs/results.md", "cells"): cells(runs),
+        ("docs/results.md", "shipped"): said(cell_results(shipped, level_s)) if shipped else [Text(["Not measured."])],
+        ("docs/results.md", "twin"): twin(published_record(VALIDATION)),
+        ("docs/results.md", "claims"): claims(published_record(CLAIMS)),
     }
+
+
+def published_record(name: str) -> dict[str, Any] | None:
+    """A record as it is published, whatever code it is of; None where there is none."""
+    file = places.reference() / name
+    return dict(json.loads(file.read_text())) if file.exists() else None
 
 
 def _required(states: Sequence[State]) -> list[State]:

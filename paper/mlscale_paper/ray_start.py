@@ -22,11 +22,13 @@ from mlscale.analysis.provisioning import lives
 from mlscale.analysis.summary import span, summarise
 from mlscale.notebook.show import remark
 from mlscale.plots.style import display_name
+from mlscale.reporting.document import Part, Text
+from mlscale.reporting.render import to_markdown
 from mlscale.runs import Run, load_run, load_runs
 from mlscale.runs.info import host_name
 from mlscale_paper import places
 from mlscale_paper.protocol import published_protocol
-from mlscale_paper.results import markdown_table
+from mlscale_paper.results import document_table
 
 WITHOUT, WITH = ARMS = ("without", "with")
 MEASURES: Final = {
@@ -145,8 +147,8 @@ class Correction:
             f"response is {' and '.join(means)}, and {'; '.join(withdrawn)} (95 % intervals)"
         )
 
-    def document(self) -> str:
-        """The pairs, and every ratio of Ray Serve as measured and corrected, in Markdown."""
+    def document(self) -> list[Part]:
+        """The pairs, and every ratio of Ray Serve as measured and corrected."""
         pairs = [
             {
                 "Ray Serve": what,
@@ -173,15 +175,26 @@ class Correction:
         published, of_pairs = (f"{100 * share:.0f} %" for share in self.shares)
         pair_factor = self.pairs.loc["mean_response_s", "ratio"]
         factor = float(self.effects["measured"]["ratio"].iloc[0] / self.effects["ratio"]["ratio"].iloc[0])
-        return (
-            f"{markdown_table(pairs)}\n\n*{len(self.runs) // 2} pairs of runs, {invalid} invalid; {host}.*\n\n"
-            f"Catching up is {published} of Ray Serve's P1 in the published runs and {of_pairs} in the pairs' runs "
-            f"with the package, so the published P1 is {factor:.2f} times too long, not {pair_factor:.2f} times. For "
-            f"the pairs, the correction predicts a mean response of {self.predicted_s:.3f} s without the package; "
-            f"{self.measured_s:.3f} s was measured.\n\n"
-            f"{markdown_table(ratios)}\n\n*Ratios (95 % interval) as measured, and with starts shortened by the ratio "
-            "of starts and by both ends of its interval.*\n"
-        )
+        return [
+            document_table("", pairs),
+            Text([f"{len(self.runs) // 2} pairs of runs, {invalid} invalid; {host}."], "note"),
+            Text(
+                [
+                    f"Catching up is {published} of Ray Serve's P1 in the published runs and {of_pairs} in the pairs' "
+                    f"runs with the package, so the published P1 is {factor:.2f} times too long, not "
+                    f"{pair_factor:.2f} times. For the pairs, the correction predicts a mean response of "
+                    f"{self.predicted_s:.3f} s without the package; {self.measured_s:.3f} s was measured."
+                ]
+            ),
+            document_table("", ratios),
+            Text(
+                [
+                    "Ratios (95 % interval) as measured, and with starts shortened by the ratio of starts and by both "
+                    "ends of its interval."
+                ],
+                "note",
+            ),
+        ]
 
 
 def remark_on(runs: Sequence[Run]) -> None:
@@ -203,7 +216,7 @@ def documents() -> dict[str, str]:
     return {
         "README.md": note.format("docs/METHOD.md"),
         "docs/results.md": note.format("METHOD.md"),
-        "docs/METHOD.md": correction.document(),
+        "docs/METHOD.md": to_markdown(correction.document()),
     }
 
 

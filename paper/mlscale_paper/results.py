@@ -1,8 +1,7 @@
-"""The results in numbers: computed from runs, written beside the figures, and rendered into marked blocks of documents.
+"""The results in numbers: computed from runs, written beside the figures, and said in marked blocks of documents.
 
-No result is typed by hand: notebook 07 writes ``results.json`` and its Markdown. From these,
-`mlscale experiment publish` fills docs/results.md, with what the validation on record says of the twin, and a summary
-in README.
+No result is typed by hand: notebook 07 writes ``results.json``. From it, `mlscale experiment publish` fills
+docs/results.md, with what the validation on record says of the twin, and a summary in README.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,6 +25,9 @@ from mlscale.analysis.summary import summarise
 from mlscale.atomic import write_text
 from mlscale.plots.captions import caption
 from mlscale.plots.style import display_name
+from mlscale.reporting.document import Part, Source, Table, Text, table
+from mlscale.reporting.render import to_markdown
+from mlscale.reporting.statements import Row, noise_floor, pair_rows, pair_sentences, records
 from mlscale.runs import ClosedLoop, MlscaleError, OpenLoop, Run, Staircase
 from mlscale.runs.info import host_name
 from mlscale_paper.plots.predictions import CLAIMS
@@ -34,7 +36,6 @@ from mlscale_twin.negative_controls import NOTICED_SHARE
 from mlscale_twin.plots.twin import WORDS
 
 RESULTS: Final = "results.json"
-RENDERED: Final = "results.md"
 # Figures of ten in which a validated twin is to be equivalent.
 AIM: Final = 8
 NOT_VALIDATED: Final = (
@@ -42,7 +43,7 @@ NOT_VALIDATED: Final = (
     "compared with runs that they were not fitted to."
 )
 NO_CLAIMS: Final = "**Not judged.** No record of `mlscale experiment claims` is published."
-Row = dict[str, Any]
+Cite = Callable[[str], Source | None]
 
 
 def results(
@@ -96,55 +97,47 @@ def results(
 
 def show(folder: Path | None, content: Mapping[str, Any]) -> None:
     """Display `results` in a notebook, and write them into the figures' folder where one is given."""
-    from IPython.display import Markdown, display
-
-    text = rendered(content)
     if folder is not None:
         write_text(folder / RESULTS, json.dumps(content, indent=1) + "\n")
-        write_text(folder / RENDERED, text)
-    display(Markdown(text))
+    display_parts(said(content))
 
 
-def rendered(content: Mapping[str, Any]) -> str:
-    """`results` as Markdown: a sentence for each pair, the tables, and how it was measured."""
-    tables = [f"**{title}**\n\n{markdown_table(table)}" for title, table in content["tables"].items() if table]
+def display_parts(parts: Sequence[Part]) -> None:
+    """Display texts and tables in a notebook."""
+    from IPython.display import Markdown, display
+
+    display(Markdown(to_markdown(parts)))
+
+
+def said(content: Mapping[str, Any], cite: Cite = lambda field: None) -> list[Part]:
+    """What `results` say: a sentence for each pair, the tables, and how it was measured.
+
+    Args:
+        cite: the source of a field of the content.
+    """
+    tables = [document_table(title, rows, cite(f"tables.{title}")) for title, rows in content["tables"].items() if rows]
     how = [f"Load: {' or '.join(content['load'])}; L = {content['level_s']:g} s", *_left_out(content["invalid"])]
-    return "\n\n".join(filter(None, (*_summary(content), *tables, f"*{'. '.join(how)}. {content['setup']}*"))) + "\n"
+    return [*_pairs(content, cite), *tables, Text([f"{'. '.join(how)}. {content['setup']}"], "note", cite("setup"))]
 
 
-def summary(content: Mapping[str, Any]) -> str:
-    """The first part of `rendered`, with the host and the number of runs."""
+def summary(content: Mapping[str, Any]) -> list[Part]:
+    """The first part of what is `said`, with the host and the number of runs."""
     setting = f"{', '.join(content['hosts'])}; {content['runs']} runs in {content['blocks']} blocks"
-    return "\n\n".join(filter(None, (*_summary(content), f"*Load: {' or '.join(content['load'])}. {setting}.*"))) + "\n"
+    return [*_pairs(content, lambda field: None), Text([f"Load: {' or '.join(content['load'])}. {setting}."], "note")]
 
 
-def sentences(content: Mapping[str, Any]) -> list[str]:
-    """What `results` say of each pair: the ratio of mean responses, then how much of it is catching up."""
-    return [f"{sentence}." for sentence in [*_sentences(content["effects"]), *_of_which(content["parts"])]]
+def _pairs(content: Mapping[str, Any], cite: Cite) -> list[Part]:
+    effects = content["effects"]
+    parts: list[Part] = [Text(pair_sentences(effects, content["parts"]), "list", cite("effects, parts"))]
+    if effects:
+        parts.append(document_table("Ratio (95 % interval): verdict", pair_rows(effects), cite("effects")))
+    floor = noise_floor(effects)
+    return [*parts, Text([floor], "note", cite("effects"))] if floor else parts
 
 
-def pairs(content: Mapping[str, Any]) -> list[Row]:
-    """A row for each pair, a column for each endpoint: ratio, 95 % interval, verdict."""
-    return _pairs(content["effects"])
-
-
-def _summary(content: Mapping[str, Any]) -> tuple[str, str]:
-    bullets = "\n".join(f"- {sentence}" for sentence in sentences(content))
-    table = pairs(content)
-    tables = f"**Ratio (95 % interval): verdict**\n\n{markdown_table(table)}\n\n{_floor(content)}" if table else ""
-    return bullets, tables.strip()
-
-
-def _floor(content: Mapping[str, Any]) -> str:
-    """Between which ratios two equal environments come out, by endpoint; where pairs differ, the widest."""
-    known = [row for row in content["effects"] if row["aa_low"] is not None]
-    names = list(dict.fromkeys(f"{row['endpoint']} {row['label']}" for row in known))
-    ranges = []
-    for name in names:
-        ends = [(row["aa_low"], row["aa_high"]) for row in known if f"{row['endpoint']} {row['label']}" == name]
-        ranges.append(f"{name} {min(low for low, _ in ends):.2f} to {max(high for _, high in ends):.2f}")
-    what = "Noise floor (95 % range of the ratio when nothing differs, from environments that ran twice in a block)"
-    return f"*{what}: {'; '.join(ranges)}.*" if ranges else ""
+def document_table(heading: str, rows: Sequence[Row], source: Source | None = None) -> Table:
+    """As documents show it: numbers to three digits, nothing where nothing is known."""
+    return table(heading, rows, digits=3, missing="", source=source)
 
 
 def cell_results(runs: Sequence[Run], level_s: float) -> dict[str, Any]:
@@ -153,19 +146,14 @@ def cell_results(runs: Sequence[Run], level_s: float) -> dict[str, Any]:
     return results(runs, rows, compare(rows), level_s, catch_up_and_steady(rows))
 
 
-def cell_text(runs: Sequence[Run], level_s: float) -> str:
-    """`rendered` results of the runs of one cell."""
-    return rendered(cell_results(runs, level_s))
-
-
-def cells_text(runs: Sequence[Run]) -> str:
-    """Which cells of METHOD §4 were measured, and how many runs were invalid, as Markdown; those for the twin, which
+def cells(runs: Sequence[Run]) -> list[Part]:
+    """Which cells of METHOD §4 were measured, and how many runs were invalid; those for the twin, which
     has a section of its own, are left out."""
-    table = []
+    rows = []
     for cell in (each for each in CELLS if each not in TWIN_CELLS):
         cell_runs = [run for run in runs if cell_of(run) == cell]
         blocks = {run.info.block for run in cell_runs}
-        table.append(
+        rows.append(
             {
                 "cell": cell,
                 "runs": len(cell_runs) if cell_runs else "not measured",
@@ -176,46 +164,47 @@ def cells_text(runs: Sequence[Run]) -> str:
                 ),
             }
         )
-    return markdown_table(table) + "\n"
+    return [document_table("", rows)]
 
 
-def measured_text(runs: Sequence[Run]) -> str:
+def measured(runs: Sequence[Run]) -> list[Part]:
     """Which cell, loop, days and host the comparison is from, and what was not measured, in a sentence each."""
     core = [run.info for run in runs if cell_of(run) == "core"]
     if not core:
-        return "Not measured.\n"
+        return [Text(["Not measured."])]
     days = sorted({f"{info.wall_start:%Y-%m-%d}" for info in core})
     hosts = sorted({host_name(info.host) for info in core})
     others = [cell for cell in CELLS if cell not in (*TWIN_CELLS, "core")]
     known = {cell_of(run) for run in runs}
-    measured, missing = (
+    known_others, missing = (
         ", ".join(f"`{cell}`" for cell in others if (cell in known) is which) for which in (True, False)
     )
-    return (
-        f"*Measured on {', '.join(days)} on {', '.join(hosts)}: cell `core` ({core[0].schedule.loop} loop, "
-        f"{core[0].connections} connections, arm `{core[0].arm}`). Also measured: {measured or 'no other cell'}. "
-        f"Not measured: {missing or 'no cell of the plan is missing'}, and nothing on AWS.*\n"
+    text = (
+        f"Measured on {', '.join(days)} on {', '.join(hosts)}: cell `core` ({core[0].schedule.loop} loop, "
+        f"{core[0].connections} connections, arm `{core[0].arm}`). Also measured: {known_others or 'no other cell'}. "
+        f"Not measured: {missing or 'no cell of the plan is missing'}, and nothing on AWS."
     )
+    return [Text([text], "note")]
 
 
-def twin_text(record: Mapping[str, Any] | None) -> str:
-    """What the validation on record found, as Markdown: a row for each environment.
+def twin(record: Mapping[str, Any] | None) -> list[Part]:
+    """What the validation on record found: a row for each environment.
 
     Args:
         record: of `mlscale experiment validate`; None where none is published.
     """
     if record is None:
-        return NOT_VALIDATED + "\n"
+        return [Text([NOT_VALIDATED])]
     controls = pd.DataFrame(record["controls"])
     rivals = pd.DataFrame(record["rivals"]).set_index("environment")
-    table = []
+    rows = []
     for environment, verdicts in pd.DataFrame(record["verdicts"]).groupby("environment", sort=False):
         wrong = controls[(controls["environment"] == environment) & (controls["twin"] != "as it is")]
         missed = list(wrong[wrong["rejected"] < NOTICED_SHARE]["twin"])
         counts = Counter(verdicts["verdict"])
         different = verdicts[verdicts["verdict"] == "different"].to_dict("records")
         off = rivals.loc[environment].dropna().sort_values()
-        table.append(
+        rows.append(
             {
                 "environment": display_name(str(environment)),
                 "live runs": int(verdicts["n"].max()),
@@ -229,21 +218,21 @@ def twin_text(record: Mapping[str, Any] | None) -> str:
             }
         )
     aim = (
-        f"*Aim: {AIM} of 10 figures equivalent, and every wrong twin noticed in {100 * NOTICED_SHARE:.0f} % of "
-        "resamples. A figure is claimed if it is equivalent and every wrong twin that it depends on was noticed.*"
+        f"Aim: {AIM} of 10 figures equivalent, and every wrong twin noticed in {100 * NOTICED_SHARE:.0f} % of "
+        "resamples. A figure is claimed if it is equivalent and every wrong twin that it depends on was noticed."
     )
-    return f"{markdown_table(table)}\n\n{aim}\n"
+    return [document_table("", rows), Text([aim], "note")]
 
 
-def claims_text(record: Mapping[str, Any] | None) -> str:
-    """The twin's verdicts on the paper's claims, as Markdown: a row for each claim.
+def claims(record: Mapping[str, Any] | None) -> list[Part]:
+    """The twin's verdicts on the paper's claims: a row for each claim.
 
     Args:
         record: of `mlscale experiment claims`; None where none is published.
     """
     if record is None:
-        return NO_CLAIMS + "\n"
-    table = [
+        return [Text([NO_CLAIMS])]
+    rows = [
         {"claim": f"{name}: {says}"}
         | {
             f"{settings}{horizon}": _verdict(judged, name, prefix)
@@ -255,7 +244,8 @@ def claims_text(record: Mapping[str, Any] | None) -> str:
         }
         for name, says in CLAIMS.items()
     ]
-    return f"{markdown_table(table)}\n\n*Simulated: {record['draws']} draws. In brackets: if the twin had no error.*\n"
+    note = f"Simulated: {record['draws']} draws. In brackets: if the twin had no error."
+    return [document_table("", rows), Text([note], "note")]
 
 
 def _verdict(judged: Mapping[str, Any], claim: str, prefix: str) -> str:
@@ -339,77 +329,12 @@ def _invalid(runs: Sequence[Run]) -> dict[str, dict[str, int]]:
     return {name: dict(counts) for name, counts in found.items()}
 
 
-def _sentences(effects: Iterable[Row]) -> list[str]:
-    """The verdict on each pair's mean response: ratios first, then the pairs without a ratio, grouped by reason."""
-    sentences: list[str] = []
-    no_ratio: dict[str, list[str]] = {}
-    for row in effects:
-        if row["endpoint"] != "P1":
-            continue
-        if row["ratio"] is None or row["low"] is None:
-            why = ": ".join(filter(None, (row["verdict"], row["notes"])))
-            why = why.replace(row["a"], display_name(row["a"])).replace(row["b"], display_name(row["b"]))
-            no_ratio.setdefault(why, []).append(_pair(row))
-            continue
-        turned = row["ratio"] < 1
-        slow, quick = (row["b"], row["a"]) if turned else (row["a"], row["b"])
-        ends = [row["ratio"], *sorted((row["low"], row["high"]), reverse=turned)]
-        ratio, low, high = (1 / end if turned else end for end in ends)
-        claim = "" if row["favours"] else f", {row['verdict']}"
-        sentences.append(
-            f"After the step, the mean response is {ratio:.2f} times as long on {display_name(slow)} as on "
-            f"{display_name(quick)} (95 % interval {low:.2f} to {high:.2f}{claim})"
-        )
-    return [*sentences, *(f"No ratio is given for {' and '.join(pairs)}: {why}" for why, pairs in no_ratio.items())]
-
-
-def _of_which(parts: Iterable[Row]) -> list[str]:
-    """How much of each pair's difference is catching up, and how much steady state, where there is an interval."""
-    pairs: dict[str, dict[str, Row]] = {}
-    for row in parts:
-        pairs.setdefault(row["pair"], {})[row["part"]] = row
-    return [
-        f"Of the {abs(split['P1']['difference_s']):.2f} s between {_named(pair)}, "
-        f"{_seconds(split, 'catch-up')} is catching up and {_seconds(split, 'steady state')} steady state afterwards"
-        for pair, split in pairs.items()
-        if split["P1"]["low_s"] is not None
-    ]
-
-
-def _seconds(split: Mapping[str, Row], part: str) -> str:
-    """A part of the difference, with the sign of the difference in P1: a negative part reduces it."""
-    sign = -1 if split["P1"]["difference_s"] < 0 else 1
-    middle, *ends = (sign * split[part][name] for name in ("difference_s", "low_s", "high_s"))
-    return f"{middle:.2f} s ({min(ends):.2f} to {max(ends):.2f})"
-
-
-def _named(pair: str) -> str:
-    return " and ".join(display_name(name) for name in pair.split(" / "))
-
-
 def _left_out(invalid: Mapping[str, Mapping[str, int]]) -> list[str]:
     """How many runs were invalid, and why."""
     return [
         f"Invalid runs of {display_name(name)}: {', '.join(f'{count} {kind}' for kind, count in reasons.items())}"
         for name, reasons in invalid.items()
     ]
-
-
-def _pairs(effects: Iterable[Row]) -> list[Row]:
-    """A row for each pair, a column for each endpoint: ratio, 95 % interval, verdict."""
-    table: dict[str, Row] = {}
-    for row in effects:
-        text = "" if row["ratio"] is None else f"{row['ratio']:.2f}"
-        text += "" if row["low"] is None else f" ({row['low']:.2f} to {row['high']:.2f})"
-        verdict = ": ".join(filter(None, (text, "; ".join(filter(None, (row["verdict"], row["notes"]))))))
-        for name in (row["a"], row["b"]):
-            verdict = verdict.replace(name, display_name(name))
-        table.setdefault(_pair(row), {"pair": _pair(row)})[f"{row['endpoint']} {row['label']}"] = verdict
-    return list(table.values())
-
-
-def _pair(row: Row) -> str:
-    return f"{display_name(row['a'])} / {display_name(row['b'])}"
 
 
 def _difference(row: Row) -> str:
@@ -428,21 +353,3 @@ def _with_display_names(table: pd.DataFrame) -> pd.DataFrame:
 
 def _flat(table: pd.DataFrame) -> pd.DataFrame:
     return table if isinstance(table.index, pd.RangeIndex) else table.reset_index()
-
-
-def records(table: pd.DataFrame) -> list[Row]:
-    """Rows as plain data; NaN becomes None."""
-    rows: list[Row] = json.loads(table.to_json(orient="records", double_precision=6))
-    return rows
-
-
-def markdown_table(table: Sequence[Row]) -> str:
-    """Rows with the same keys as a table; numbers to three digits."""
-    lines = [list(table[0]), ["---"] * len(table[0]), *([_cell(value) for value in row.values()] for row in table)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
-    return "" if value is None else str(value)

@@ -13,6 +13,7 @@ import pytest
 
 from mlscale.loadgen.traces import read_recording
 from mlscale.plots.style import plotted
+from mlscale.reporting.render import to_markdown
 from mlscale.runs import MlscaleError, Trace
 from mlscale_paper import advice_check as module
 from mlscale_paper import places
@@ -204,4 +205,4 @@ def test_what_is_published_is_judged_and_drawn_alike(tmp_path: Path) -> None:
 
 def test_the_page_says_what_the_published_check_says() -> None:
     page = places.checkout() / "docs/strategy.md"
-    assert filled(page, "advice", document()) == page.read_text()
+    assert filled(page, "advice", to_markdown(document())) == page.read_text()

@@ -12,8 +12,9 @@ import pytest
 from mlscale.analysis.inference import compare
 from mlscale.analysis.steady import catch_up_and_steady
 from mlscale.analysis.summary import summarise
+from mlscale.reporting.render import to_markdown
 from mlscale.runs import MlscaleError, Run, Validity
-from mlscale_paper.results import filled, rendered, results, summary, twin_text
+from mlscale_paper.results import filled, results, said, summary, twin
 from synthetic_runs import Shape, make_experiment
 
 BOUND = Validity(valid=False, host_bound=True, reasons=("host-bound: over 90% of the host's CPU",))
@@ -34,6 +35,10 @@ def found(runs: list[Run]) -> dict[str, Any]:
     return results(runs, rows, compare(rows), 0.6, catch_up_and_steady(rows), {"One more": more})
 
 
+def rendered(found: dict[str, Any]) -> str:
+    return to_markdown(said(found))
+
+
 def test_what_is_stated_is_plain_data(found: dict[str, Any], runs: list[Run]) -> None:
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert found["invalid"] == {"k3s": {"host-bound": 6}}
@@ -47,10 +52,10 @@ def test_the_sentence_has_the_ratio_above_one_and_its_interval(found: dict[str, 
     assert row["ratio"] < 1
     ends = f"{1 / row['ratio']:.2f} times as long on Ray Serve as on TorchServe"
     interval = f"(95 % interval {1 / row['high']:.2f} to {1 / row['low']:.2f})"
-    said = rendered(found).partition("\n\n")[0]
-    assert ends in said
-    assert interval in said
-    assert "not comparable: 6 of 6 runs of Kubernetes (HPA) are invalid" in said
+    text = rendered(found).partition("\n\n")[0]
+    assert ends in text
+    assert interval in text
+    assert "not comparable: 6 of 6 runs of Kubernetes (HPA) are invalid" in text
 
 
 def test_what_of_the_difference_is_catching_up_and_what_steady_state_is_said(found: dict[str, Any]) -> None:
@@ -58,9 +63,9 @@ def test_what_of_the_difference_is_catching_up_and_what_steady_state_is_said(fou
     assert of["P1"]["difference_s"] == pytest.approx(
         of["catch-up"]["difference_s"] + of["steady state"]["difference_s"]
     )
-    said = rendered(found).partition("\n\n")[0]
-    assert f"Of the {-of['P1']['difference_s']:.2f} s between TorchServe + our controller and Ray Serve" in said
-    assert f"{abs(of['steady state']['difference_s']):.2f} s (" in said
+    text = rendered(found).partition("\n\n")[0]
+    assert f": of the {-of['P1']['difference_s']:.2f} s between them, " in text
+    assert f"{abs(of['steady state']['difference_s']):.2f} s (" in text
 
 
 def test_one_block_is_told_without_intervals(runs: list[Run]) -> None:
@@ -97,7 +102,7 @@ def test_the_twin_has_a_row_for_each_environment() -> None:
             for twin, share in [("as it is", 0.9), ("wrong", 0.8), ("less wrong", 0.7)]
         ],
     }
-    row = twin_text(record).splitlines()[2]
+    row = to_markdown(twin(record)).splitlines()[2]
     assert row == (
         "| Kubernetes (HPA) | 6 | 2 | 0 | mean response 0.64 to 0.89 | 1 of 2 (not: less wrong) | until the decision | "
         "missed | twin 0.20, M/M/c 0.30 |"
@@ -116,6 +121,6 @@ def test_a_block_is_filled_and_nothing_else_changes(tmp_path: Path) -> None:
 
 
 def test_the_summary_is_the_beginning_and_says_where(found: dict[str, Any]) -> None:
-    *beginning, where = summary(found).rstrip().split("\n\n")
+    *beginning, where = to_markdown(summary(found)).rstrip().split("\n\n")
     assert rendered(found).startswith("\n\n".join(beginning))
     assert f"{found['runs']} runs in 6 blocks" in where

@@ -16,11 +16,12 @@ from mlscale.notebook import tables
 from mlscale.notebook.manifest import read_manifest
 from mlscale.notebook.parameters import CompareParameters
 from mlscale.progress import Bar
+from mlscale.reporting.render import to_markdown
 from mlscale_paper import drawing, places, twin_tables
 from mlscale_paper.experiment import Experiment
 from mlscale_paper.protocol import current_protocol, read_protocol
 from mlscale_paper.publish import experiment_in
-from mlscale_paper.results import RENDERED, RESULTS, filled, rendered, summary
+from mlscale_paper.results import RESULTS, filled, said, summary
 
 REFERENCE = places.data() / "reference"
 DRAWN: Final = ("04_k3s.ipynb", "07_compare.ipynb")
@@ -121,8 +122,8 @@ def numbers(entry: Any) -> dict[str, float]:
 
 
 def test_the_documents_and_the_published_results_say_what_the_runs_say(folder: Path) -> None:
-    text, found = (folder / RENDERED).read_text(), json.loads((folder / RESULTS).read_text())
-    for file, content in (("README.md", summary(found)), ("docs/results.md", text)):
+    drawn, published = (json.loads((each / RESULTS).read_text()) for each in (folder, places.figures()))
+    for file, parts in (("README.md", summary(drawn)), ("docs/results.md", said(drawn))):
         document = places.checkout() / file
-        assert filled(document, "results", content) == document.read_text()
-    assert rendered(json.loads((places.figures() / RESULTS).read_text())) == text
+        assert filled(document, "results", to_markdown(parts)) == document.read_text()
+    assert to_markdown(said(published)) == to_markdown(said(drawn))
