@@ -116,7 +116,7 @@ def make_plan(
 
 
 def check(traces: Sequence[Path], seconds: float, profiles: Sequence[Path]) -> None:
-    """Raise MlscaleError for no length of time, and for files that the plan would take for the same."""
+    """Raise MlscaleError for a length of time that is not positive, and for files that share a name in the plan."""
     if not 0 < seconds < math.inf:
         raise MlscaleError(f"{seconds:g} s is no length of a piece of traffic", "--seconds", "give a number of seconds")
     for option, names in (("TRACES", [*map(_name, traces)]), ("--profile", [file.name for file in profiles])):
@@ -302,7 +302,7 @@ def judge(states: Sequence[State], chosen: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def _wrong_ranks(group: Sequence[Measured], objective: Objective) -> list[str]:
-    """Pairs that surely stand the other way round than the twin has them."""
+    """Pairs that the twin ranks in the opposite order with certainty."""
     wrong = []
     for one, other in itertools.permutations(group, 2):
         keys = [(_excess(each.chosen["twin"]["slow"]), each.chosen["twin"]["usd_per_month"]) for each in (one, other)]

@@ -1,7 +1,7 @@
 """The paper's claims F1 to F4 by the twin, on equal ground and under joint uncertainty (METHOD §8).
 
-A draw is one value of everything uncertain at once: the clients, what is random in a run, every number of the clouds'
-profiles within its range, and by how much the twin errs. Both sides of a comparison share the draw.
+A draw gives one value to everything uncertain: the clients, a run's random events, every number of the clouds' profiles
+within its range, and the twin's error. Both sides of a comparison share the draw.
 """
 
 from __future__ import annotations

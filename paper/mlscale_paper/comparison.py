@@ -52,13 +52,15 @@ def main_rows(rows: pd.DataFrame, cell: str) -> pd.DataFrame:
 
 
 def behind(runs: Sequence[Run], rows: pd.DataFrame) -> list[Run]:
-    """The runs that ``rows`` are about, in the rows' order."""
+    """The runs that belong to ``rows``, in the same order."""
     known = {run.info.run_id: run for run in runs}
     return [known[run_id] for run_id in rows["run_id"]]
 
 
 def usable(rows: pd.DataFrame) -> pd.DataFrame:
-    """One valid run for each place, and all runs of environments without a valid one; a remark names those."""
+    """One valid run for each environment, block and label, and all runs of environments without a valid one, which a
+    remark names.
+    """
     selected = design.runs_for_figures(rows)
     without_valid = selected.loc[~selected["valid"].astype(bool) | selected["block"].isna(), "environment"]
     if len(without_valid):

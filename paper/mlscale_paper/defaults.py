@@ -16,7 +16,7 @@ from mlscale_paper.protocol import current_protocol, photos_folder, published_pr
 if TYPE_CHECKING:
     from mlscale.notebook.parameters import KubernetesParameters
 
-# What an answer of the code reader costs where no pilot has measured it, s.
+# CPU time of an answer of the code reader where no pilot has measured it, s.
 _ANSWER_CPU_S: Final = 0.04
 
 

@@ -1,4 +1,4 @@
-"""Which runs an experiment consists of, and in which order: pure, the same for the same seed (METHOD §4 to §6).
+"""The runs of an experiment and their order (METHOD §4 to §6). Pure; the same seed gives the same plan.
 
 A block runs every environment once. With A/A, one environment of the block (rotating) runs a second time under the
 label B: the noise floor beside every effect. Orders are rows of a Williams square over the block's runs (the second
@@ -37,7 +37,7 @@ from mlscale_paper.variants import (
     Variant,
 )
 
-# Of cells other than core, which has as many as are asked for.
+# Blocks of cells other than core, whose number the user gives.
 OTHER_BLOCKS: Final[Mapping[Cell, int]] = {"shipped": 6, "open": 6, "sensitivity": 3, "partition": 3, "container": 1}
 REHEARSAL_BLOCKS: Final = 3
 HOLDOUT_BLOCKS: Final = 4
@@ -52,7 +52,7 @@ QUICK_REHEARSAL: Final = "boot-10s"
 
 
 class PlannedRun(BaseModel):
-    """One place in the experiment. ``folder`` is relative to RUNS; ``block`` counts from 1, ``position`` from 1."""
+    """One run of the plan. ``folder`` is relative to RUNS; ``block`` and ``position`` count from 1."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -32,7 +32,7 @@ _EACH_S, _COMPARE_S, _TWIN_S = 20.0, 60.0, 40.0
 
 
 def drawing_s(experiment: Experiment) -> float:
-    """About how long `draw_all` takes, s."""
+    """Estimated duration of `draw_all`, s."""
     comparison_s = _COMPARE_S + len(TWIN) * _TWIN_S if _compares(experiment) else 0.0
     return _EACH_S * len(experiment.environments) + comparison_s
 

@@ -69,7 +69,7 @@ def run(experiment: Experiment, say: Any = None) -> None:
 
 
 def measure_missing(experiment: Experiment, states: Sequence[State], bar: Bar) -> list[State]:
-    """Measures each place that is not done; the states afterwards."""
+    """Measure each planned run that is not done; returns the states afterwards."""
     after = list(states)
     with ClusterKeeper() as keeper:
         for number, state in enumerate(states, start=1):
@@ -94,7 +94,7 @@ def missing(states: Sequence[State]) -> list[str]:
 
 
 def _measure_place(experiment: Experiment, state: State, place: str, bar: Bar) -> State:
-    """Measure one place of the plan until it is done; an invalid run is repeated at once, at most twice."""
+    """Measure one planned run until it is done; an invalid run is repeated at once, at most twice."""
     failures = 0
     for folder in state.incomplete:
         bar.say(f"{place}: an incomplete run is kept in {set_aside(folder, experiment.root)}")
@@ -131,7 +131,7 @@ def _measure_place(experiment: Experiment, state: State, place: str, bar: Bar) -
 
 
 def _parameters(experiment: Experiment, state: State, folder: Path, *, repeated: bool) -> dict[str, Any]:
-    """``repeated``: it follows a failed run of its own environment, in place of the planned predecessor's."""
+    """``repeated``: the run follows an invalid run of its own environment instead of the planned predecessor."""
     planned = state.planned
     return {
         "out": str(folder),

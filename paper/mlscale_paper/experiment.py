@@ -35,7 +35,7 @@ class Experiment:
 
     @property
     def attempts(self) -> int:
-        """The most attempts for one place."""
+        """The most attempts for one planned run."""
         return QUICK_ATTEMPTS if self.quick else MOST_ATTEMPTS
 
     def states(self) -> list[State]:

@@ -23,7 +23,7 @@ from mlscale_paper.applications import code_reader
 from mlscale_paper.protocol import current_protocol, photos_folder
 
 WAYS: Final = ("whole", "split", "split, overlapping")
-# Settings that let a replica of the front work on one request while another waits for the readers, by environment.
+# Settings by which a replica of the front works on one request while another one waits for the readers, by environment.
 # TorchServe's workers take one request at a time.
 _OVERLAP: Final = {"rayserve": {"localiser.max_ongoing_requests": 4, "localiser.target_ongoing_requests": 2}}
 # Its runs are labelled "partition/whole" and "partition/partitioned".
@@ -76,7 +76,7 @@ def photos(p: PartitionParameters) -> list[bytes]:
 
 
 def default_schedule() -> ClosedLoop:
-    """A light load, then one beyond every way's capacity: 45 s."""
+    """45 s: a light load, then one beyond the capacity of whole and partitioned application."""
     stages = ClosedStage(start_s=0, clients=2), ClosedStage(start_s=15, clients=16)
     return ClosedLoop(duration_s=45, stages=stages, think_mean_s=0.2)
 

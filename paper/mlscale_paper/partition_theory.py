@@ -1,10 +1,10 @@
 """Queueing theory's prediction for an application in one component or in two, at the same total CPU (METHOD §4).
 
 Requests arrive at random, wait in one queue per component and are served by any free replica of it (M/M/c). A replica
-of q cores serves what costs s CPU seconds in s/q on average. Three ways: *whole*, c replicas do everything;
+of q cores serves a request of s CPU seconds in s/q on average. Three ways: *whole*, c replicas do everything;
 *overlapping*, a replica of the front takes the next request while the others work on the previous one; *blocking*, it
-waits for them, so it is busy for its own work and for the other component's response. The theory ignores the CPU cost
-of hops, quota periods (METHOD §2) and non-exponential service times.
+waits for them, so it is busy for its own work and for the other component's response. The theory ignores the CPU of
+hops, quota periods (METHOD §2) and non-exponential service times.
 """
 
 from __future__ import annotations

@@ -49,14 +49,14 @@ _FOLDER: Final = "photos/load"
 SHOWN: Final = 8
 REPLICA_CORES: Final = 1.5
 CLIENTS: Final = 2
-# So that a replica is busy most of the time while hardly anything waits: what a router spends on asking grows with what
-# waits, and in the experiment that is little once all replicas are there.
+# Keeps a replica busy most of the time while hardly anything waits: a router's work of polling grows with the number of
+# waiting requests, which in the experiment is small once all replicas are there.
 THINK_S: Final = 0.03
 SETTLE_S: Final = 1.5
 LOAD_S: Final = 6.0
 _LEAST_ANSWERS: Final = 20
 _MOST_WRONG: Final = 0.01
-# Of CPU that belongs to no role of a run (kernel, the observer); more is somebody else's, and no property of the host.
+# Upper limit of CPU outside a run's roles (kernel, the observer). More is due to other programs, not to the host.
 _MOST_OTHER_CORES: Final = 0.1
 # How much longer a start takes under the experiment's quota than under the pilot's; for the time left alone.
 _START_FACTOR: Final = 2.5

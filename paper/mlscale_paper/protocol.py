@@ -18,7 +18,7 @@ _ADDED_LATER: Final = ("replicas", "cpu_cores", "costs")
 
 
 class Photos(BaseModel):
-    """The load's photo set: every photo is read completely right and costs about the same."""
+    """The load's photo set: every photo is read without error and takes about the same CPU time."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -1,9 +1,8 @@
 """Copies the runs behind the figures to data/reference, small enough to commit, so that anyone can redraw them.
 
 Times and rates are rounded to binary fractions (2^-17 s, 2^-14 core), whose trailing zeros compress to half the size
-of decimals. No sample is left out: a rate is a mean since its subject's sample before, and whether a run is valid
-hangs on those samples. Figures are then drawn once more from these very runs, so that what is committed belongs
-together.
+of decimals. No sample is left out: a rate is a mean since its subject's previous sample, and a run's validity depends
+on those samples. Figures are then redrawn from the copies, so that runs and figures in a commit match.
 """
 
 from __future__ import annotations

@@ -113,7 +113,7 @@ def fit(demands: Mapping[str, Demand], host: Host, photo_s: float | None = None)
 
 
 def forecast(demand: Demand, host: Host, replicas: int, photo_s: float, quota_cores: float) -> float:
-    """CPU of everything while all replicas use their quota, cores."""
+    """Total CPU while all replicas use their quota, cores."""
     answers_rps = replicas * quota_cores / (photo_s + demand.own_s)
     around = demand.control_cores + host.other_cores
     return replicas * quota_cores + answers_rps * (demand.data_plane_s + host.load_s) + around
@@ -191,7 +191,7 @@ def _size(demands: Mapping[str, Demand], host: Host, replicas: int, photo_s: flo
 
 
 def _most_replicas(demands: Mapping[str, Demand], host: Host, photo_s: float, quota_cores: float) -> int:
-    """The most that CPU, memory and the load generator allow; 0 where no photo could be cheap enough."""
+    """The most replicas that CPU, memory and the load generator allow; 0 if no photo could be small enough."""
     if photo_s <= 0:
         return 0
     feasible = 0

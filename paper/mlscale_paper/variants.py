@@ -68,7 +68,7 @@ CONTAINER_ENVIRONMENTS: Final = ("k3s",)
 NAMED_CELLS: Final = ("sensitivity", "partition", "container", "rehearsal", "holdout", "advice")
 # Cells in which environments are compared.
 COMPARED_CELLS: Final[tuple[Cell, ...]] = ("core", "shipped", "open", "sensitivity")
-# Cells that are there for the twin alone: no figure of an environment, and no comparison, takes their runs.
+# Cells for the twin alone: their runs are in no comparison and in no figure of an environment.
 TWIN_CELLS: Final[tuple[Cell, ...]] = ("holdout", "advice")
 
 
@@ -108,13 +108,13 @@ SHOWN: Final[Mapping[str, tuple[Variant, ...]]] = {
 REHEARSED: Final = ("eks",)
 
 
-# Environments whose twin can be held against runs. Their order in a block is drawn over all of them, so that whoever
-# measures some of them measures a part of the same plan.
+# Environments whose twin can be compared with runs. Their order in a block is drawn over all of them, so that measuring
+# only some of them is part of the same plan.
 JUDGED: Final = ("torchserve", "rayserve", "k3s", "eks")
 
 
 class HeldOut(BaseModel):
-    """A schedule by which the twin is judged, and that it was not made from, with one setting changed.
+    """A schedule that the twin was not fitted to and is judged by, with one setting changed.
 
     ``peak``: the load after its rise, by environment: clients of a closed loop, or requests/s if ``open_loop``.
     ``shares``: (time since the rise began, s; share of the way from core's baseline to the peak), in order.

@@ -1,4 +1,4 @@
-"""Checks that grade an answer and, where it is wrong in one of the usual ways, say what to think about.
+"""Checks that grade an answer and give a hint if it is wrong in one of the usual ways.
 
 A lesson defines its questions as functions, since right answers and usual mistakes are computed (by formulas, a
 framework's own rule, or the twin) when an answer is checked, and written down nowhere.

@@ -1,4 +1,4 @@
-"""Fits a profile to live runs: the cost of an answer, and the duration of each part of a start.
+"""Fits a profile to live runs: the CPU of an answer, and the duration of each part of a start.
 
 Only what runs show is fitted; the rest is kept. Every fitted number names the runs that it is from.
 """
@@ -15,7 +15,7 @@ import pandas as pd
 
 from mlscale.analysis.provisioning import lives, provisioning
 from mlscale.runs import EventKind, MlscaleError, Run
-from mlscale_twin.costs import before_step, fit_work, requests_after_idle, served_requests
+from mlscale_twin.answer_work import before_step, fit_work, requests_after_idle, served_requests
 from mlscale_twin.durations import Duration, Measured, Number, scale_duration
 from mlscale_twin.host_speed import fit_speed, start_event
 from mlscale_twin.loops import RECORD_INTERVAL_FACTOR

@@ -1,5 +1,5 @@
-"""How fast a run's host is, from what the run shows before its step: the CPU that answers cost under light load, and
-how long its first replica took to start.
+"""How fast a run's host is, from what the run shows before its step: the CPU of its answers under light load, and how
+long its first replica took to start.
 
 A single run's light load is noisy, and a shared host drifts. So a run's speed is shrunk towards that of its day, of its
 host and of its profile (METHOD §8). The best linear unbiased prediction does all three at once.
@@ -17,7 +17,7 @@ import numpy.typing as npt
 from mlscale.analysis.provisioning import lives
 from mlscale.runs import EventKind, MlscaleError, Run
 from mlscale.runs.info import host_name
-from mlscale_twin.costs import idle_cores, replicas_cpu_s, served_requests
+from mlscale_twin.answer_work import idle_cores, replicas_cpu_s, served_requests
 from mlscale_twin.durations import Number, scale_duration
 from mlscale_twin.profile import Profile, Speed
 
@@ -37,7 +37,7 @@ ASSUMED: Final[Mapping[str, Number]] = {
 
 
 class Factors(NamedTuple):
-    """By what the durations of a profile are multiplied on a run's host: CPU of ``answers``, and ``starts``."""
+    """Factors on a profile's durations on a run's host: of the CPU of ``answers``, and of ``starts``."""
 
     answers: float
     starts: float

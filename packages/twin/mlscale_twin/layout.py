@@ -78,7 +78,7 @@ WORLD: Final = np.dtype(
 )
 
 # One for each component. ``queue_limit``: requests that may wait, at the station or in each replica. ``poll_cpu_s``:
-# what a poll, or rejecting a request, costs a busy replica. ``pollers``: of a polled queue, at most
+# CPU of a busy replica for a poll or for rejecting a request. ``pollers``: of a polled queue, at most
 # ``pollers_per_replica`` per ready replica, with exponential backoff. ``ahead_cpu_s``, ``after_cpu_s``: work on
 # a request before its service clock starts, and after its answer is sent. ``ongoing_integral``: requests queued and
 # in service, integrated over time, request seconds.

@@ -1,4 +1,4 @@
-"""Control loops in virtual time: what each autoscaler observes, how stale that is, and when it decides (by `policies`).
+"""Control loops in virtual time: what each autoscaler observes, with what delay, and when it decides (by `policies`).
 
 A loop's phase is drawn from the seed: at the step it may just have decided, or be about to.
 """

@@ -72,7 +72,7 @@ def wake_pollers(m: Memory, station: int) -> None:
 
 @inlined
 def reject_sent(m: Memory, r: int) -> None:
-    """A replica rejects the requests that were sent while it was busy, which costs it CPU."""
+    """A replica rejects the requests that were sent while it was busy, which takes CPU."""
     replica = m.replicas[r]
     station = replica.station
     for number in range(
@@ -90,7 +90,7 @@ def reject_sent(m: Memory, r: int) -> None:
 
 @inlined
 def extend_by_polls(m: Memory, r: int) -> bool:
-    """Adds the cost of polls to a service that would end now; False if there were none."""
+    """Adds the CPU time of polls to a service that would end now; False if there were none."""
     p, replica = m.parameters[0], m.replicas[r]
     if m.pending_poll_s[r] == 0.0:
         return False
@@ -253,7 +253,7 @@ def _read_answers(m: Memory, station: int, a: int) -> int:
 
 @inlined
 def _poll_replica(m: Memory, r: int) -> float:
-    """Polls a replica, which costs it CPU if busy; returns when it answers: when it next runs."""
+    """Polls a replica, which takes CPU of a busy one; returns when it answers: when it next runs."""
     replica = m.replicas[r]
     if replica.work_s != layout.NO_WORK:
         m.pending_poll_s[r] += m.stations[replica.station].poll_cpu_s

@@ -1,4 +1,4 @@
-"""Lab 3: cold starts, what piles up meanwhile, and what a reserve costs."""
+"""Lab 3: cold starts, the backlog that builds up meanwhile, and what a reserve costs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sandbox's figure as SVG text: it is drawn anew with every move, which matplotlib is too slow for."""
+"""The sandbox's figure as SVG text: it is redrawn with every move, for which matplotlib is too slow."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The advice: what to run locally and in the cloud, what it would cost, how sure that is, and what would change it."""
+"""The advice: what to run locally and in the cloud, its cost, how certain that is, and what would change it."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Advised:
     Args:
         excess: by how much it misses the objective (0: it meets it). excess_at_error: the same if the live system is as
             much slower than the twin as the slowest run that the profile was compared with; None: never compared.
-        hindsight: its minimum was made from the very traffic that it was tried on.
+        hindsight: its minimum was derived from the same traffic that it was tried on.
         what_if: what changes -> figures then; "as assumed" is the figures of the same, approximate kind.
         oracle_replicas: replicas on average that an oracle would need in the same environment; None: no 95th percentile
             is asked for.

@@ -1,4 +1,4 @@
-"""What is asked of a strategy, and by how much its figures miss it. Pure."""
+"""The objective of a strategy, and by how much its figures miss it. Pure."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from mlscale_twin.strategy.forecast import next_season, one_step_ahead
 from mlscale_twin.strategy.replica import ReplicaModel, replica_model
 
 Policy = Literal["fixed", "reactive", "scheduled", "predictive"]
-# Where a strategy runs: machines of one's own, shared with other work or not, or a cloud.
+# Where a strategy runs: the user's own machines, shared with other work or dedicated, or a cloud.
 Place = Literal["local-shared", "local-dedicated", "cloud"]
 # A minimum that changes holds for this long, s; traffic is taken to repeat after a day.
 PART_S: Final = 900
@@ -64,7 +64,7 @@ GRIDS: Final[Mapping[str, Sequence[Mapping[str, Sequence[Any]]]]] = {
     ),
 }
 _TARGET_OF: Final = {"torchserve": "target_ongoing", "rayserve": "target_ongoing_requests"}
-# How an environment calls the number of requests that may wait.
+# Each environment's name for the number of requests that may wait.
 _WAITING: Final = ("job_queue_size", "max_queued_requests", "max_waiting")
 
 

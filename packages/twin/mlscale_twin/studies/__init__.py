@@ -1,1 +1,1 @@
-"""What is done with the twin: sweeps, sensitivity, and how it is held against formulas, SimPy and live runs."""
+"""Uses of the twin: sweeps, sensitivity analysis, and comparisons with formulas, SimPy and live runs."""

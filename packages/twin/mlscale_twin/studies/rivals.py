@@ -1,6 +1,6 @@
 """Simpler predictions of a live run's mean response, which the twin has to beat (METHOD §8).
 
-Two of them are told what the twin has to find out: how many replicas were ready at each moment of the judged run.
+Two of them are given what the twin has to predict: how many replicas were ready at each moment of the judged run.
 """
 
 from __future__ import annotations

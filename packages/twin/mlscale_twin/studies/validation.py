@@ -187,8 +187,8 @@ def compare_profile(
 
 
 def compared_by(live: pd.DataFrame, twin: pd.DataFrame, what: str) -> Compared:
-    """The error that whatever is made with the twin carries: the range of twin / live over the runs of one environment,
-    called ``what``."""
+    """The error to report with every result of the twin: the range of twin / live over the runs of one environment,
+    which are called ``what``."""
     ratios = {}
     for figure in ("mean_response_s", "sd_response_s", "p95_response_s"):
         ratio = np.exp(differences(live, twin, figure))

@@ -1,4 +1,4 @@
-"""The cost of an answer, from live runs: the part of `calibration` that fits a profile's `Work`."""
+"""The CPU work of an answer, from live runs: the part of `calibration` that fits a profile's `Work`."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def fit_work(runs: Sequence[Run], profile: Profile, provenance: dict[str, Any]) 
 
 def _polled_work(runs: Sequence[Run], work: Work, queueing: Queueing, provenance: dict[str, Any]) -> Work:
     """The work of replicas that are polled, and that do part of it outside their service clock. First an answer's work
-    without waiting requests; then, in turn, the work after the answer and before the clock starts, the cost of polls,
+    without waiting requests; then, in turn, the work after the answer and before the clock starts, that of polls,
     and the spread. They are chosen so that a lone replica has the service times of live replicas after idling and, with
     the step's clients, of the first live replica until the next one was ready."""
     after_idle = pd.concat([requests_after_idle(run) for run in runs])
