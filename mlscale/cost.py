@@ -1,5 +1,5 @@
 """What a run's replicas and machines would cost per month: list prices of AWS, or the price, life time and power of
-machines of one's own (METHOD §3)."""
+the user's own machines (METHOD §3)."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from mlscale.runs import Run
 PRICES: Final = Path(__file__).with_name("prices.json")
 # Hours of a month.
 MONTH_H: Final = 730.0
-# Of machines of one's own: what replicas reserve is paid for, since other work uses the rest; or whole machines are,
-# busy or idle, as many as the peak needs.
+# How the user's own machines are charged: only what replicas reserve ("shared", as other work uses the rest), or as
+# many whole machines as the peak needs, busy or idle ("dedicated").
 Tenancy = Literal["shared", "dedicated"]
 # New connections per second that a unit of a load balancer takes (aws.amazon.com/elasticloadbalancing/pricing).
 _UNIT_CONNECTIONS_PER_S: Final = 25.0
@@ -58,7 +58,7 @@ class _Entry(_Checked):
     def _prices(cls, usd: Any) -> Any:
         for price in usd.values() if isinstance(usd, dict) else [0 if usd is None else usd]:
             if not isinstance(price, int | float) or not 0 <= price < math.inf:
-                raise ValueError(f"{price!r} is no price")
+                raise ValueError(f"{price!r} is not a price")
         return usd
 
 
@@ -81,7 +81,7 @@ class _Table(BaseModel):
 
 @dataclass(frozen=True)
 class Prices:
-    """``aws``: of a region; ``local``: of a machine of one's own (prices.json)."""
+    """``aws``: of a region; ``local``: of the user's own machine (prices.json)."""
 
     region: str
     aws: Mapping[str, Any]
@@ -89,7 +89,7 @@ class Prices:
 
     @property
     def local_machine_h(self) -> float:
-        """USD for an hour of an idle machine of one's own."""
+        """USD for an hour of an idle machine of the user's."""
         purchase_h = self.local["machine_usd"] / (self.local["life_years"] * 12 * MONTH_H)
         return float(purchase_h + self.local["idle_watts"] / 1000 * self.local["kwh_usd"])
 
@@ -122,7 +122,7 @@ class Usage:
 
 
 def read_prices(region: str = "us-east-1", file: Path | None = None) -> Prices:
-    """Prices of a region and of a machine of one's own.
+    """Prices of a region and of the user's own machine.
 
     Args:
         file: like prices.json (`mlscale prices --out FILE`); what it lacks of "local" and "regions" is
@@ -164,7 +164,7 @@ def price_table(file: Path = PRICES) -> dict[str, Any]:
     """What ``file`` holds, checked; without "local" or "regions", with those of the shipped table.
 
     Raises:
-        MlscaleError: it can't be read, or is no price list; names the entry.
+        MlscaleError: it can't be read, or is not a price list; names the entry.
     """
     try:
         given = json.loads(file.read_bytes())
@@ -193,7 +193,7 @@ def usd_per_month(
     """Cost of replicas and machines, and of what is paid while idle (load balancer, control plane).
 
     Args:
-        scaling: every setting of one component. tenancy: of machines of one's own.
+        scaling: every setting of one component. tenancy: of the user's own machines.
 
     Raises:
         MlscaleError: an unknown environment.
@@ -268,7 +268,7 @@ def _idle(scalings: Sequence[Mapping[str, Any]]) -> Usage:
 
 
 def cost_table(runs: Sequence[Run], limit_s: float, prices: Prices | None = None) -> pd.DataFrame:
-    """Mean cost of each environment's runs, by mode, as if the time after the load step went on. Machines of one's own
+    """Mean cost of each environment's runs, by mode, as if the load after the step went on. The user's own machines
     are shared, except in the last column.
 
     Args:
@@ -276,7 +276,7 @@ def cost_table(runs: Sequence[Run], limit_s: float, prices: Prices | None = None
 
     Returns:
         Index environment and mode; columns USD per month, USD per million good answers, USD per month while idle, with
-        the least replicas, and USD per month if machines of one's own do nothing else (the same in a cloud); then the
+        the least replicas, and USD per month if the user's own machines do nothing else (the same in a cloud); then the
         run's elasticity (`mlscale.analysis.elasticity`, with ``limit_s`` as the level).
     """
     known = prices or read_prices()

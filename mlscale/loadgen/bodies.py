@@ -123,7 +123,7 @@ def load_check(name: str | None, labels: tuple[Label, ...] | None) -> Check | No
     try:
         check: Check = getattr(importlib.import_module(module), attribute)
         if not callable(check):
-            raise TypeError(f"{attribute} is no function")
+            raise TypeError(f"{attribute} is not a function")
     except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise MlscaleError(
             f"it can't be imported: {error}", f"check {name!r}", "use the form module:function, importable from here"
@@ -132,7 +132,7 @@ def load_check(name: str | None, labels: tuple[Label, ...] | None) -> Check | No
 
 
 def check_needs_labels(check: str | None, bodies: Path | str | None) -> None:
-    """Raise MlscaleError if ``check`` names a function that is never called, for want of labels beside ``bodies``."""
+    """Raise MlscaleError if ``check`` names a function, which is never called without labels beside ``bodies``."""
     if check in (None, "none") or (bodies is not None and (Path(bodies) / LABELS).is_file()):
         return
     remedy = 'write one beside the files, a line for each: {"file": "one.txt"}'

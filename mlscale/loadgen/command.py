@@ -77,7 +77,7 @@ def schedule_of(
     if file is None or file.suffix.lower() != ".csv":
         given = next((option for option, value in of_trace.items() if value is not None), None)
         if given is not None:
-            raise MlscaleError("this load is no CSV trace", given, f"remove {given}, or name a trace: --schedule")
+            raise MlscaleError("this load is not a CSV trace", given, f"remove {given}, or name a trace: --schedule")
     if file is not None:
         if duration_s is not None and file.suffix.lower() != ".csv":
             raise MlscaleError("a JSON schedule has its own duration", "--duration", "remove --duration")
@@ -254,13 +254,13 @@ def parse_headers(texts: Sequence[str]) -> dict[str, str]:
     """``["X-Key: 1"]`` becomes ``{"X-Key": "1"}``.
 
     Raises:
-        MlscaleError: one is no header.
+        MlscaleError: one is not a header.
     """
     headers = {}
     for text in texts:
         name, colon, value = text.partition(":")
         if not colon or not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name) or re.search(r"[\r\n\0]", value):
-            raise MlscaleError(f"{text!r} is no header", "--header", "write 'NAME: VALUE'")
+            raise MlscaleError(f"{text!r} is not a header", "--header", "write 'NAME: VALUE'")
         headers[name] = value.strip()
     return headers
 

@@ -44,12 +44,12 @@ class Threshold:
         """From "p95<0.5".
 
         Raises:
-            MlscaleError: it is none.
+            MlscaleError: it is not a threshold.
         """
         parts = re.fullmatch(r"\s*([\w.]+)\s*(<=|>=|<|>)\s*(\d+\.?\d*|\.\d+)\s*", text)
         if parts is None or parts[1] not in _FIGURES:
             figures = ", ".join(_FIGURES)
-            raise MlscaleError(f"{text!r} is no threshold", "--threshold", f"write p95<0.5, say; of: {figures}")
+            raise MlscaleError(f"{text!r} is not a threshold", "--threshold", f"write p95<0.5, say; of: {figures}")
         compare, limit = _COMPARISONS[parts[2]], float(parts[3])
         return cls(text.strip(), parts[1], lambda value: compare(value, limit))
 

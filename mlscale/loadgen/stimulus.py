@@ -133,7 +133,7 @@ def client_change_error_s(schedule: ClosedLoop, intended_s: Floats, sent_s: Floa
 
     A client that joins at a stage's start (first request intended at that time) is late by sent - intended. A client
     that should have left is seen by a request sent after the end of its last stage. A request that is still open when
-    its client leaves is no error.
+    its client leaves is not an error.
     """
     boundaries = np.array([*schedule.boundaries_s, schedule.duration_s])
     numbers = np.array([*(stage.clients for stage in schedule.stages), 0])

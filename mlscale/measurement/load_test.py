@@ -69,7 +69,7 @@ def load(
     if chosen.body is not None and bodies is not None:
         raise MlscaleError("give a body or bodies, not both", "--body", "remove one of them")
     if re.fullmatch(r"[A-Za-z-]+", chosen.method or "GET", re.ASCII) is None:
-        raise MlscaleError(f"{chosen.method!r} is no HTTP method", "--method", "use one such as POST")
+        raise MlscaleError(f"{chosen.method!r} is not an HTTP method", "--method", "use one such as POST")
     check_needs_labels(chosen.check, bodies)
     sampler = Sampler()
     context = HostContext(judge, host_facts(), lambda clock: sampler.sample(clock, "", dict))

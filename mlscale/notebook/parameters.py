@@ -177,7 +177,7 @@ def check_parameters(model: type[Model], namespace: Mapping[str, Any]) -> Model:
         namespace: ``globals()``, called in the cell after the one tagged ``parameters``.
 
     Raises:
-        MlscaleError: an invalid value, or papermill injected a name that is no parameter of the notebook.
+        MlscaleError: an invalid value, or papermill injected a name that is not a parameter of the notebook.
     """
     injected = {name for source in namespace.get("In", ()) for name in _assigned(source, papermill_only=True)}
     check_declared(injected, model.model_fields, "this notebook")

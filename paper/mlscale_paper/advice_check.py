@@ -118,7 +118,7 @@ def make_plan(
 def check(traces: Sequence[Path], seconds: float, profiles: Sequence[Path]) -> None:
     """Raise MlscaleError for a length of time that is not positive, and for files that share a name in the plan."""
     if not 0 < seconds < math.inf:
-        raise MlscaleError(f"{seconds:g} s is no length of a piece of traffic", "--seconds", "give a number of seconds")
+        raise MlscaleError(f"{seconds:g} s is not a duration", "--seconds", "give a number of seconds")
     for option, names in (("TRACES", [*map(_name, traces)]), ("--profile", [file.name for file in profiles])):
         doubles = sorted({name for name in names if names.count(name) > 1})
         if doubles:
@@ -188,7 +188,7 @@ def read_plan(file: Path) -> dict[str, Any]:
     """The plan (`make_plan`) in ``file``.
 
     Raises:
-        MlscaleError: it can't be read, or is no plan.
+        MlscaleError: it can't be read, or is not a plan.
     """
     try:
         chosen = dict(json.loads(file.read_text()))

@@ -96,7 +96,7 @@ class RunsToCompare:
 
 def runs_to_compare(p: NotebookParameters) -> RunsToCompare:
     """The valid runs named by the parameters, else the published hold-out, else the runs that the profiles were fitted
-    to, with a remark that they are no test."""
+    to, with a remark that this is not a test."""
     folder = places.reference() / "holdout"
     fitted = [run for run in published("core", "rehearsal") if run.info.valid]
     if p.run_dirs or folder.is_dir():

@@ -54,7 +54,7 @@ SCHEDULES = {
         (["measure", "torchserve", "--out", "run", "--arm", "matchd"], "parameter 'arm'"),
         (["measure", "torchserve", "--out", "run", "--arm", "none"], "'static-min' or 'static-max')"),
         (["load", "http://127.0.0.1", "--out", "run"], "mlscale: load: give exactly one of --rate"),
-        (["load", "http://127.0.0.1", "--out", "run", "--rate", "1", "--method", "GE T"], "'GE T' is no HTTP"),
+        (["load", "http://127.0.0.1", "--out", "run", "--rate", "1", "--method", "GE T"], "'GE T' is not an HTTP"),
         (["measure", "torchserve", "--out", "run", "--mode", "dead"], "parameter 'mode'"),
         (["measure", "torchserve", "--out", "run", "--connections", "some"], "parameter 'connections'"),
         (["measure", "torchserve", "--out", "run", "--scaling", "max"], "not KEY=VALUE"),

@@ -115,13 +115,13 @@ def test_header_method_body_and_a_missed_threshold(truth: TruthServer, tmp_path:
 
 @pytest.mark.parametrize("text", ["p95", "p95=1", "p42<1", "p95<fast", "<1", "p95<-1"])
 def test_no_threshold(text: str) -> None:
-    with pytest.raises(MlscaleError, match="is no threshold"):
+    with pytest.raises(MlscaleError, match="is not a threshold"):
         Threshold.parse(text)
 
 
 @pytest.mark.parametrize("text", ["nonsense", "two words: x", ": x", "a: x\r\nb: y"])
 def test_no_header(text: str) -> None:
-    with pytest.raises(MlscaleError, match="is no header"):
+    with pytest.raises(MlscaleError, match="is not a header"):
         parse_headers([text])
 
 
@@ -210,7 +210,7 @@ def test_schedules_of_the_options(tmp_path: Path) -> None:
         ({"clients": -1}, "^--clients"),
         ({"clients": 0}, "--clients"),
         ({"clients": 1, "think_s": -0.5}, "^--think"),
-        ({"rate": 5.0, "speed": 2.0}, "^--speed: this load is no CSV trace"),
+        ({"rate": 5.0, "speed": 2.0}, "^--speed: this load is not a CSV trace"),
         ({"file": Path("t.csv"), "keep": 0.0}, "^--keep"),
         ({"file": Path("t.csv"), "speed": float("inf")}, "^--speed"),
         ({"file": Path("s.json"), "duration_s": 5.0}, "--duration"),

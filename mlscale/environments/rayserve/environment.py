@@ -147,7 +147,7 @@ def _write_spec(
 
 
 def _environment(folder: Path, settings: Mapping[str, RayServeScaling]) -> dict[str, str]:
-    """The agent's environment, which Ray's processes inherit; without the settings of another Ray of the user's."""
+    """The agent's environment, which Ray's processes inherit; without settings for any other Ray."""
     kept = {name: text for name, text in os.environ.items() if not name.startswith("RAY_")}
     paths = [
         str(Path.cwd()),

@@ -142,7 +142,7 @@ def worker_processes(
             socket = argv[argv.index(b"--sock-name") + 1].decode()
             if socket.startswith(socket_folder) and _component_of(folder) == component:
                 named[int(folder.name)] = int(socket.rsplit(".", 1)[-1])
-    # A child of the wrapper (mkdir) has the worker's command line between its fork and its exec; it is no worker.
+    # A child of the wrapper (mkdir) has the worker's command line between its fork and its exec, but is not a worker.
     current = {worker: pid for pid, worker in named.items() if named.get(_parent(pid, proc)) != worker}
     kept = {worker: pid for worker, pid in before.items() if worker not in current and runs(pid, proc)}
     return {**current, **kept}

@@ -145,7 +145,7 @@ def _best_matches(view: crops.Crop, template: crops.Crop, places: Sequence[Point
 
 def _moved(sheet: Sheet, matches: list[_Match], size: int, *, bends: bool) -> Sheet:
     """The sheet with its points moved so that the ``matches`` are in place: a plane's change, or a bend where that is
-    worth it (ridge regression on what is no plane)."""
+    worth it (ridge regression on the deviation from a plane)."""
     at = np.stack([match.at for match in matches]) / size
     shifts = np.stack([match.shift for match in matches]) / size
     flat = np.column_stack([np.ones(len(at)), at])

@@ -262,8 +262,7 @@ def _fronts(candidates: Sequence[Candidate]) -> set[int]:
 
 
 def check_new(out: Path) -> None:
-    """Raise MlscaleError if ``out`` is no folder, or holds an advice already: old and new settings would lie side by
-    side."""
+    """Raise MlscaleError if ``out`` is not a folder, or already holds an advice, which must not mix with a new one."""
     if out.exists() and not out.is_dir():
         raise MlscaleError("it is not a folder", str(out), "choose another --out")
     if (out / "advice.json").exists() or (out / "strategies.csv").exists():
