@@ -162,7 +162,7 @@ def test_a_file_that_is_no_price_list_is_refused(tmp_path: Path, text: str) -> N
         ("local", "kwh_usd", math.nan, "local.kwh_usd"),
         ("region", "alb_h", None, "no price is known for alb_h in us-east-1"),
         ("region", "alb_h", {"usd": -1, "date": "2026", "source": "me"}, "us-east-1.alb_h.usd: -1 is not a price"),
-        ("region", "alb_h", {"usd": math.nan, "date": "2026", "source": "i"}, "us-east-1.alb_h.usd: nan is not a price"),
+        ("region", "alb_h", {"usd": math.nan, "date": "2026", "source": "me"}, "alb_h.usd: nan is not a price"),
         ("region", "instances_h", {"usd": {"m7i.large": -1}, "date": "2026", "source": "me"}, "-1 is not a price"),
         ("region", "instances_h", {"usd": 1, "date": "2026", "source": "me"}, "no price is known for instances_h"),
         ("regions", "us-east-1", {}, "no price is known for fargate_vcpu_h in us-east-1"),
