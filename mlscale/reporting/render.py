@@ -64,7 +64,7 @@ class _Links:
 
 def _marked(html: Markup) -> Markup:
     """With Markdown's code and bold as HTML."""
-    coded = re.sub(r"`([^`]+)`", r"<code>\1</code>", html)
+    coded = re.sub(r"`([^`]+)`", r"<code>\1</code>", str(html))
     return Markup(re.sub(r"\*\*([^*]+)\*\*", r"<b>\1</b>", coded))
 
 

@@ -13,6 +13,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
+import pandas as pd
+
 from mlscale import figures
 from mlscale.analysis.boot_time_response import boot_time_rows, slope_on_boot
 from mlscale.analysis.inference import compare
@@ -28,7 +30,7 @@ from mlscale_paper import advice_published, comparison, places, ray_start, twin_
 from mlscale_paper.plots.predictions import claim_ratios
 from mlscale_paper.protocol import published_protocol
 from mlscale_paper.publish import beside_comparison, published_record
-from mlscale_paper.results import RESULTS, Cite, document_table, said
+from mlscale_paper.results import RESULTS, document_table, said
 
 PUBLISH: Final = "mlscale experiment publish --runs data/reference"
 # What is said is from a file or folder of the checkout, and made by a command.
@@ -46,20 +48,6 @@ SOURCES: Final[Mapping[str, tuple[str, str]]] = {
 BROWSERS: Final = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 _PRINT_S: Final = 120.0
 TITLE: Final = "Comparing autoscaling frameworks for a containerised machine-learning application"
-_THREATS: Final = (
-    "Internal. Host and hypervisor are not under our control: runs during which other work used the host are marked as "
-    "disturbed and repeated. TorchServe and Ray Serve start processes, Kubernetes starts containers whose image is "
-    "already on the node, so nothing is pulled. In the arm matched, control loops still differ: the "
-    "HorizontalPodAutoscaler looks far less often than the others.",
-    "Construct. TorchServe is scaled by a controller of ours, so its results are those of this controller. In a closed "
-    "loop a slow server slows its clients down and so gets fewer requests, which flatters it. A failure counts as the "
-    "timeout, which is severe. The windows of the moving statistics and L are choices; the comparison is repeated with "
-    "other windows.",
-    "External. One host, one quota, one application, one load step. A ranking here is no promise for a machine with "
-    "many cores or for a model on an accelerator. Nothing was measured on AWS.",
-    "Conclusion. Few blocks allow only large differences to be shown; the noise floor shows how large chance is. Only "
-    "the arm matched has p-values.",
-)
 
 
 def make(out: Path) -> tuple[Path, Path | None]:
@@ -105,114 +93,81 @@ def printed(document: Document, pdf: Path) -> Path | None:
 
 
 def published_set() -> Document:
-    """All published results: measured, rehearsed and simulated."""
-    level_s = published_protocol().level_s
+    """All published results, measured, rehearsed and simulated, between the words of page.md."""
+    level_s, beside = published_protocol().level_s, {name: parts for (_, name), parts in beside_comparison().items()}
     everything, rehearsed = comparison.apart(load_runs(places.reference()))
     core = [run for run in everything if run.info.cell == "core"]
-    rows = summarise(core, level_s)
-    effects, boots = compare(rows), tables.valid(rehearsed)
-    boot_rows = boot_time_rows(boots, level_s)
+    rows, boots = summarise(core, level_s), tables.valid(rehearsed)
+    effects, boot_rows = compare(rows), boot_time_rows(boots, level_s)
+    evidence = twin_tables.live_evidence(effects, boot_rows)
+    correction = Text([f"{ray_start.Correction(ray_start.published()).sentence()}."], "warning")
+    parts = {
+        "correction": cited([correction], "ray start", "corrected"),
+        "comparison": _compared(core, rows, effects, level_s),
+        "shipped": cited(beside["shipped"], "shipped", "effects, parts"),
+        "rehearsal": cited(_rehearsed(boots, boot_rows, level_s), "rehearsal", "T_slo by boot time"),
+        "claims": cited([*beside["claims"], *_simulated(evidence)], "claims", "arms"),
+        "twin": cited(beside["twin"], "twin", "verdicts, controls, rivals"),
+        "advice": cited(advice_published.document(), "advice", "runs and plan"),
+        "measured": cited([*beside["measured"], *beside["cells"]], "runs", "run.json"),
+    }
+    sections = [
+        Section(title, [part for text in words.split("\n\n") for part in _said(text, parts)])
+        for title, words in _words(Path(__file__).with_name("page.md").read_text())
+    ]
+    return Document(TITLE, sections)
+
+
+def _words(text: str) -> list[tuple[str, str]]:
+    """The sections of page.md: title, and what stands below it."""
+    opening, *others = text.strip().split("\n\n## ")
+    return [("", opening), *((title, words) for title, _, words in (other.partition("\n\n") for other in others))]
+
+
+def _said(text: str, parts: Mapping[str, Sequence[Part]]) -> Sequence[Part]:
+    """A paragraph, or the parts that ``{name}`` stands for."""
+    return parts[text[1:-1]] if text.startswith("{") else [Text([text.replace("\n", " ")])]
+
+
+def cited(parts: Sequence[Part], name: str, field: str) -> list[Part]:
+    """The same parts, from a field of one of `SOURCES`."""
+    return [replace(part, source=Source(*SOURCES[name], field)) for part in parts]
+
+
+def _compared(core: Sequence[Run], rows: pd.DataFrame, effects: pd.DataFrame, level_s: float) -> list[Part]:
+    content = json.loads((places.figures() / RESULTS).read_text())
     good = comparison.behind(core, comparison.usable(rows))
     good_rows = rows[rows["run_id"].isin([run.info.run_id for run in good])]
-    content = json.loads((places.figures() / RESULTS).read_text())
     drawn = [
         picture("What clients saw", figures.trajectory(core, level_s)),
         picture("The ratios, with their uncertainty", figures.estimation(core, level_s, rows=rows, table=effects)),
         picture("What it cost in CPU", figures.resources(good, level_s, rows=good_rows)),
     ]
-    beside = {name: parts for (_, name), parts in beside_comparison().items()}
-    correction = ray_start.Correction(ray_start.published())
-    measured = [
-        Text([f"{correction.sentence()}."], "warning", cite("ray start")("corrected")),
-        *said(content, cite("results")),
-        *cited(drawn, cite("core")("figure and caption")),
-        document_table("What clients saw, in numbers", content["environments"], cite("results")("environments")),
-    ]
-    evidence = twin_tables.live_evidence(effects, boot_rows)
-    return Document(
-        TITLE,
-        [
-            Section("", _opening(content)),
-            Section("Measured: the load step on one host", measured),
-            Section(
-                "Measured: the same load with each framework's defaults",
-                cited(beside["shipped"], cite("shipped")("effects, parts")),
-            ),
-            Section("Rehearsed: machines that come and go", _rehearsed(boots, boot_rows, level_s)),
-            Section("Simulated: the original paper's claims about clouds", _simulated(evidence, beside["claims"])),
-            Section("The twin against live runs", cited(beside["twin"], cite("twin")("verdicts, controls, rivals"))),
-            Section("Advice, deployed", cited(advice_published.document(), cite("advice")("runs and plan"))),
-            Section("What was measured", cited([*beside["measured"], *beside["cells"]], cite("runs")("run.json"))),
-            Section("Threats to validity", [Text(_THREATS)]),
-        ],
-    )
-
-
-def cite(name: str) -> Cite:
-    """The source of a field of one of `SOURCES`."""
-    return partial(Source, *SOURCES[name])
-
-
-def cited(parts: Sequence[Part], source: Source | None) -> list[Part]:
-    """The same parts with a source."""
-    return [replace(part, source=source) for part in parts]
-
-
-def _opening(content: Mapping[str, Any]) -> list[Part]:
+    numbers = document_table("What clients saw, in numbers", content["environments"])
     return [
-        Text(
-            [
-                "Which autoscaling framework keeps the inference time of a containerised machine-learning application "
-                "low and steady when the number of clients jumps? One application, photographs in and bar codes out, "
-                "was deployed on TorchServe with a worker controller of ours, on Ray Serve and on Kubernetes, after "
-                "Schroeder, Boehm and Lampe (arXiv 2311.18659)."
-            ]
-        ),
-        Text(
-            [f"{content['runs']} runs in {content['blocks']} blocks are compared, all on one host."],
-            source=cite("results")("runs, blocks"),
-        ),
-        Text(
-            [
-                "What the original paper says of clouds was not measured: machines that come and go are rehearsed on "
-                "the same host, and the cloud environments are simulated. Without runs on AWS, F1 and F3 can neither "
-                "be reproduced nor refuted.",
-                "Every number is a link to an entry at the end of the page. Definitions: docs/METHOD.md.",
-            ]
-        ),
+        *said(content, partial(Source, *SOURCES["results"])),
+        *cited(drawn, "core", "figure and caption"),
+        *cited([numbers], "results", "environments"),
     ]
 
 
-def _rehearsed(boots: Sequence[Run], rows: Any, level_s: float) -> list[Part]:
-    slope = slope_on_boot(rows)
-    what = (
-        "In a cloud a new pod may have to wait for a new machine. Nobody here ran one. In the rehearsal "
-        "HorizontalPodAutoscaler, Karpenter, kubelets and pods are real, machines are namespaces of the measuring "
-        "host, and the time that a virtual machine takes to boot was set. It shows how the response depends on the "
-        "boot time, not how long AWS takes."
-    )
-    parts: list[Part] = [Text([what])]
-    if slope:
-        said = (
-            f"Over {slope.n} runs that waited for a machine, each second of boot time makes T_slo later by "
-            f"{slope.slope:.2f} s (interval {slope.low:.2f} to {slope.high:.2f} s{slope.left_out})."
-        )
-        parts.append(Text([said], source=cite("rehearsal")("T_slo by boot time")))
+def _rehearsed(boots: Sequence[Run], rows: pd.DataFrame, level_s: float) -> list[Part]:
     drawn = picture("The response by boot time", figures.boot_response(boots, level_s, rows=rows))
-    return [*parts, *cited([drawn], cite("rehearsal")("figure and caption"))]
-
-
-def _simulated(evidence: Mapping[str, str], verdicts: Sequence[Part]) -> list[Part]:
-    """The twin's draws of both sides of each claim."""
-    what = (
-        "Both sides of a claim are simulated by mlscale's twin: the same clients and settings, the frameworks' own "
-        "decision rules, and a profile of the rest. The clouds' profiles are taken from documents, as ranges, and are "
-        "not validated. Each draw takes one value of everything uncertain. A claim is implied if nearly all draws lie "
-        "on its side, contradicted if nearly all lie on the other."
+    slope = slope_on_boot(rows)
+    if slope is None:
+        return [drawn]
+    text = (
+        f"Over {slope.n} runs that waited for a machine, each second of boot time makes T_slo later by "
+        f"{slope.slope:.2f} s (interval {slope.low:.2f} to {slope.high:.2f} s{slope.left_out})."
     )
+    return [Text([text]), drawn]
+
+
+def _simulated(evidence: Mapping[str, str]) -> list[Part]:
+    """The twin's draws of both sides of each claim."""
     record = published_record(twin_records.CLAIMS)
     if record is None:
-        return [Text([what]), *verdicts]
+        return []
     judged = record["arms"]["matched"]
     drawn: Any = claim_ratios(judged, evidence).figure
     drawn.set_label(caption([], note=twin_records.simulated_from(twin_records.CLAIMS).sentence))
@@ -226,9 +181,4 @@ def _simulated(evidence: Mapping[str, str], verdicts: Sequence[Part]) -> list[Pa
         for row in judged["rows"]
     ]
     heading = "The side that the original paper calls worse, divided by the other side"
-    return [
-        Text([what]),
-        *cited(verdicts, cite("claims")("arms.*.verdicts")),
-        *cited([picture("The claims", drawn)], cite("claims")("arms.matched")),
-        document_table(heading, ratios, cite("claims")("arms.matched.rows")),
-    ]
+    return [picture("The claims", drawn), document_table(heading, ratios)]

@@ -43,6 +43,23 @@ NOT_VALIDATED: Final = (
     "compared with runs that they were not fitted to."
 )
 NO_CLAIMS: Final = "**Not judged.** No record of `mlscale experiment claims` is published."
+# Columns of `mlscale.compare` that are written down.
+_EFFECTS: Final = [
+    "a",
+    "b",
+    "endpoint",
+    "label",
+    "n_blocks",
+    "ratio",
+    "low",
+    "high",
+    "p_holm",
+    "aa_low",
+    "aa_high",
+    "verdict",
+    "favours",
+    "notes",
+]
 Cite = Callable[[str], Source | None]
 
 
@@ -62,22 +79,6 @@ def results(
         parts: of `mlscale.analysis.steady.catch_up_and_steady`.
         tables: title -> further table, placed below.
     """
-    columns = (
-        "a",
-        "b",
-        "endpoint",
-        "label",
-        "n_blocks",
-        "ratio",
-        "low",
-        "high",
-        "p_holm",
-        "aa_low",
-        "aa_high",
-        "verdict",
-        "favours",
-        "notes",
-    )
     settings = {name: _values(runs, name) for name in ("max_replicas", "cpu_cores", "cpu_period_s")}
     return {
         "setup": caption(runs),
@@ -89,7 +90,7 @@ def results(
         "blocks": int(rows["block"].nunique()),
         "environments": _environments(runs, rows),
         "invalid": _invalid(runs),
-        "effects": records(effects.reindex(columns=columns)),
+        "effects": records(effects.reindex(columns=_EFFECTS)),
         "parts": records(parts),
         "tables": {title: records(_with_display_names(_flat(table))) for title, table in (tables or {}).items()},
     }
@@ -209,7 +210,9 @@ def twin(record: Mapping[str, Any] | None) -> list[Part]:
                 "environment": display_name(str(environment)),
                 "live runs": int(verdicts["n"].max()),
                 **{word: counts[word] for word in ("equivalent", "inconclusive")},
-                "different (90 % interval of twin / live; times: twin - live)": "; ".join(map(_difference, different)),
+                "different (90 % interval of twin / live; times: twin - live)": "; ".join(
+                    f"{_figure_name(row)} {row['low']:.2f} to {row['high']:.2f}" for row in different
+                ),
                 "wrong twins noticed": f"{len(wrong) - len(missed)} of {len(wrong)}"
                 + (f" (not: {', '.join(missed)})" if missed else ""),
                 "claimed": ", ".join(map(_figure_name, verdicts[verdicts["not_claimed"] == ""].to_dict("records"))),
@@ -335,10 +338,6 @@ def _left_out(invalid: Mapping[str, Mapping[str, int]]) -> list[str]:
         f"Invalid runs of {display_name(name)}: {', '.join(f'{count} {kind}' for kind, count in reasons.items())}"
         for name, reasons in invalid.items()
     ]
-
-
-def _difference(row: Row) -> str:
-    return f"{_figure_name(row)} {row['low']:.2f} to {row['high']:.2f}"
 
 
 def _figure_name(row: Row) -> str:

@@ -45,6 +45,10 @@ def test_a_number_leads_to_an_entry_with_file_field_and_command() -> None:
     assert 'href="figures' not in page("1.76", root="")
 
 
+def test_code_and_bold_are_html_and_the_rest_is_text() -> None:
+    assert "<b>Not</b> <code>core</code> &lt;b&gt;" in page("**Not** `core` <b>")
+
+
 def test_names_are_no_numbers() -> None:
     assert "<a" not in page("k3s: P1 of other-1 <it's>")
     html = page("-0.04 with v1.34.4 on 2026-02-01 by f81e7adabc18")
