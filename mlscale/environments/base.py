@@ -161,6 +161,24 @@ def raise_fatal(problems: Iterable[Problem]) -> None:
             raise EnvironmentUnavailable(problem.what, problem.where, problem.remedy)
 
 
+@dataclass(frozen=True)
+class Look:
+    """How an environment appears in figures: the same everywhere.
+
+    Args:
+        title: its name. short: the same for ticks and legends.
+        colour: "#rrggbb"; told apart from the others' with every common colour blindness (after Okabe and Ito, 2008).
+        marker: matplotlib's, so that colour is never the only difference.
+        order: places it among the others.
+    """
+
+    title: str
+    short: str
+    colour: str
+    marker: str
+    order: int
+
+
 @runtime_checkable
 class Deployed(Protocol):
     """A deployed application; every component's first replica has served every body twice."""
@@ -188,7 +206,8 @@ class Environment(Protocol):
     modes: ClassVar[frozenset[Mode]]
     settings: ClassVar[type[Scaling]]
     # Optional: ledger_kinds: frozenset[str], the kinds of ledger entries that only `reap` can remove;
-    # start_up_s(scaling) -> float, how long after a load step a new replica may be ready: default loads last longer.
+    # start_up_s(scaling) -> float, how long after a load step a new replica may be ready: default loads last longer;
+    # look: Look, without which figures show ``name`` in a spare colour.
 
     def arm(self, arm: str) -> Scaling:
         """The settings of an arm: shipped, matched, static-min, static-max (METHOD §4)."""

@@ -27,7 +27,6 @@ from mlscale.plots.style import (
 from mlscale.runs import Run
 
 _MODES: Final = ("rehearsal",)
-_COLOUR, _MARKER = colour("eks"), marker("eks")
 _WORDS: Final = {
     "detection": "until the HPA decided",
     "machine": "until the last pending pod had a machine",
@@ -52,9 +51,9 @@ def boot_response(runs: Sequence[Run], level_s: float, *, rows: pd.DataFrame | N
     longest = max(float(waiting["boot_s"].max()) if len(waiting) else 1.0, 1.0)
     if line is not None:
         ends = np.array([0.0, longest])
-        pair[0].plot(ends, line.intercept_s + line.slope * ends, color=_COLOUR, lw=1.2, zorder=1)
+        pair[0].plot(ends, line.intercept_s + line.slope * ends, color=colour("eks"), lw=1.2, zorder=1)
     headline(pair[0], _slope_text(line), _MODES)
-    _points(pair[0], waiting["boot_s"], waiting, _MARKER, _COLOUR)
+    _points(pair[0], waiting["boot_s"], waiting, marker("eks"), colour("eks"))
     pair[0].set_xlim(-0.03 * longest, 1.06 * longest)
     pair[0].set_xlabel("boot time of a machine (s)")
     pair[0].set_ylabel("$T_{slo}$ after the load step (s)")
@@ -93,7 +92,7 @@ def boot_parts(runs: Sequence[Run], level_s: float, *, rows: pd.DataFrame | None
     left = np.zeros(len(means))
     for part in PARTS:
         width = means[f"{part}_s"].fillna(0.0).to_numpy()
-        tint = shade(_COLOUR, _SHADES[part])
+        tint = shade(colour("eks"), _SHADES[part])
         axes.barh(
             range(len(means)),
             width,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from textwrap import fill
 from typing import Any, Final
 
@@ -16,25 +17,12 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator, StrMethodFormatter
 
+from mlscale import environments
+from mlscale.environments.base import Look
+from mlscale.errors import MlscaleError
+
 # Width of a figure: two columns of a journal page.
 WIDTH_IN: Final = 7.2
-# One fixed colour per environment, everywhere; told apart with every common colour blindness (after Okabe and Ito,
-# 2008).
-COLOURS: Final = {
-    "torchserve": "#0072B2",
-    "rayserve": "#D55E00",
-    "k3s": "#009E73",
-    "ecs": "#CC79A7",
-    "eks": "#E69F00",
-}
-MARKERS: Final = {"torchserve": "o", "rayserve": "s", "k3s": "D", "ecs": "^", "eks": "v"}
-NAMES: Final = {
-    "torchserve": "TorchServe + our controller",
-    "rayserve": "Ray Serve",
-    "k3s": "Kubernetes (HPA)",
-    "ecs": "Amazon ECS",
-    "eks": "Kubernetes (HPA + Karpenter)",
-}
 ROLE_NAMES: Final = {"replica": "replicas", "data_plane": "data plane", "control_plane": "control plane"}
 ROLE_SHADES: Final = {"replica": 1.0, "data_plane": 0.6, "control_plane": 0.3}
 INK: Final = "#222222"
@@ -49,26 +37,35 @@ _LOG_STEPS: Final = ((1, 2, 5), (1, 1.5, 2, 3, 4, 6, 8), (1, 1.2, 1.5, 2, 2.5, 3
 _SPARE_MARKERS: Final = ("P", "X", "<", ">")
 
 
+@cache
+def look(environment: str) -> Look:
+    """How the environment appears; one that is not installed, or says nothing, always gets the same spare look."""
+    try:
+        own = getattr(environments.get(environment), "look", None)
+    except (ImportError, MlscaleError):
+        own = None
+    code = sum(environment.encode())
+    return own or Look(environment, environment, _SPARE[code % 4], _SPARE_MARKERS[code % 4], 1000)
+
+
 def colour(environment: str) -> str:
-    """The environment's colour; an unknown environment always gets the same spare one."""
-    return COLOURS.get(environment) or _SPARE[sum(environment.encode()) % len(_SPARE)]
+    """The environment's colour."""
+    return look(environment).colour
 
 
 def marker(environment: str) -> str:
-    """The environment's marker, so that colour is never the only difference."""
-    return MARKERS.get(environment) or _SPARE_MARKERS[sum(environment.encode()) % len(_SPARE_MARKERS)]
+    """The environment's marker."""
+    return look(environment).marker
 
 
 def display_name(environment: str) -> str:
     """The environment's name in figures."""
-    return NAMES.get(environment, environment)
+    return look(environment).title
 
 
 def short_name(environment: str) -> str:
-    """For ticks and legends: TorchServe never goes without its controller, having no autoscaler of its own."""
-    return {"torchserve": "TorchServe + controller", "eks": "HPA + Karpenter"}.get(
-        environment, display_name(environment)
-    )
+    """The environment's name for ticks and legends."""
+    return look(environment).short
 
 
 @contextmanager
@@ -220,10 +217,9 @@ def plain_log_ticks(axis: Axis) -> None:
     axis.set_minor_locator(NullLocator())
 
 
-def in_order(environments: Sequence[str]) -> list[str]:
+def in_order(names: Sequence[str]) -> list[str]:
     """Environments in the order of the design, then others by name, each once."""
-    known = [name for name in COLOURS if name in set(environments)]
-    return known + sorted(set(environments) - set(COLOURS))
+    return sorted(set(names), key=lambda name: (look(name).order, name))
 
 
 def _flat(drawing: Axes | Figure | Iterable[Any]) -> list[Axes]:

@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from mlscale import environments
 from mlscale.analysis.moving import WINDOW_S, around_step
 from mlscale.analysis.response import horizon_of, recovery
 from mlscale.plots.captions import figure
-from mlscale.plots.style import COLOURS, INK, MUTED, attach, colour, headline, mark_modes, new_axes
+from mlscale.plots.style import INK, MUTED, attach, colour, headline, mark_modes, new_axes
 from mlscale.runs import Run
 
 BEFORE_S: Final = 10.0
@@ -30,7 +31,9 @@ def variants(groups: Mapping[str, Sequence[Run]], colours: Sequence[str], level_
         colours: one per group, matplotlib colours or names of environments.
     `plotted`: variant, run_id ("median" for medians), t_s since the step, mean_s.
     """
-    tones = {name: colour(tone) if tone in COLOURS else tone for name, tone in zip(groups, colours, strict=True)}
+    tones = {
+        name: colour(tone) if tone in environments.names() else tone for name, tone in zip(groups, colours, strict=True)
+    }
     numbers = pd.concat(
         [mean_around_step(run, END_S).assign(variant=name) for name, runs in groups.items() for run in runs],
         ignore_index=True,

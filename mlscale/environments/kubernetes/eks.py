@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import ClassVar, Final
 
-from mlscale.environments.base import Problem, Scaling
+from mlscale.environments.base import Look, Problem, Scaling
 from mlscale.environments.kubernetes import namespace, node_pool
 from mlscale.environments.kubernetes.client import Api, Refused
 from mlscale.environments.kubernetes.cluster import Cluster
@@ -41,6 +41,7 @@ class Eks(KubernetesEnvironment):
     """Pods go to the run's own machines, which are added on demand."""
 
     name: ClassVar[str] = "eks"
+    look: ClassVar[Look] = Look("Kubernetes (HPA + Karpenter)", "HPA + Karpenter", "#E69F00", "v", 5)
     level: ClassVar[Level] = "container+machine"
     modes: ClassVar[frozenset[Mode]] = frozenset({"live", "rehearsal"})
     settings: ClassVar[type[Scaling]] = MachineScaling

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from mlscale.environments.base import Look
 from mlscale.environments.kubernetes.environment import KubernetesEnvironment
 from mlscale.runs import Level, Mode
 
@@ -16,5 +17,6 @@ class K3s(KubernetesEnvironment):
     """Pods go to existing nodes."""
 
     name: ClassVar[str] = "k3s"
+    look: ClassVar[Look] = Look("Kubernetes (HPA)", "Kubernetes (HPA)", "#009E73", "D", 3)
     level: ClassVar[Level] = "container"
     modes: ClassVar[frozenset[Mode]] = frozenset({"live"})

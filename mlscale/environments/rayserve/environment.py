@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Final
 
 from mlscale.environments.agent import AgentProcess
-from mlscale.environments.base import App, Component, Problem, Scaling, raise_fatal
+from mlscale.environments.base import App, Component, Look, Problem, Scaling, raise_fatal
 from mlscale.environments.composition import app_problems, callees_first, shared_budget, shared_component
 from mlscale.environments.rayserve.settings import RayServeScaling
 from mlscale.environments.sandbox_deployment import SandboxDeployed
@@ -37,6 +37,7 @@ class RayServe:
     """The environment ``rayserve``."""
 
     name: ClassVar[str] = "rayserve"
+    look: ClassVar[Look] = Look("Ray Serve", "Ray Serve", "#D55E00", "s", 2)
     level: ClassVar[Level] = "application"
     modes: ClassVar[frozenset[Mode]] = frozenset({"live"})
     settings: ClassVar[type[Scaling]] = RayServeScaling

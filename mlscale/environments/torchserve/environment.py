@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import ClassVar, Final
 
 from mlscale.environments.agent import AgentProcess
-from mlscale.environments.base import App, Problem, Scaling, raise_fatal
+from mlscale.environments.base import App, Look, Problem, Scaling, raise_fatal
 from mlscale.environments.composition import app_problems, callees_first, shared_budget, shared_component
 from mlscale.environments.sandbox_deployment import SandboxDeployed
 from mlscale.environments.torchserve.api import read_token
@@ -57,6 +57,7 @@ class TorchServe:
     """See mlscale.environments.base.Environment."""
 
     name: ClassVar[str] = "torchserve"
+    look: ClassVar[Look] = Look("TorchServe + our controller", "TorchServe + controller", "#0072B2", "o", 1)
     level: ClassVar[Level] = "application"
     modes: ClassVar[frozenset[Mode]] = frozenset({"live"})
     settings: ClassVar[type[Scaling]] = TorchServeScaling

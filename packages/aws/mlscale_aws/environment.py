@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from typing import TYPE_CHECKING, ClassVar, Final
 
-from mlscale.environments.base import App, Problem, Scaling, raise_fatal
+from mlscale.environments.base import App, Look, Problem, Scaling, raise_fatal
 from mlscale.host.ledger import Ledger, LedgerEntry
 from mlscale.runs import Level, MlscaleError, Mode
 from mlscale_aws.settings import EcsScaling
@@ -32,6 +32,7 @@ class Ecs:
     """
 
     name: ClassVar[str] = "ecs"
+    look: ClassVar[Look] = Look("Amazon ECS", "Amazon ECS", "#CC79A7", "^", 4)
     level: ClassVar[Level] = "container+machine"
     modes: ClassVar[frozenset[Mode]] = frozenset({"live"})
     settings: ClassVar[type[Scaling]] = EcsScaling
