@@ -18,7 +18,7 @@ def complete(m: Memory, row: int, status: int) -> None:
     w, p, q = m.world[0], m.parameters[0], m.requests[row]
     done_s = w.now_s + (p.overhead_s if status == layout.OK else 0.0)
     if q.intended_s >= p.begin_s:
-        _add_statistics(m, status, done_s - q.intended_s, q.queue_s)
+        _add_statistics(m, status, done_s - q.intended_s)
     if p.records:
         out = m.rows[w.rows]
         out.number, out.client, out.photo, out.status = q.number, q.client, q.photo, status
@@ -38,12 +38,11 @@ def complete(m: Memory, row: int, status: int) -> None:
 
 
 @inlined
-def _add_statistics(m: Memory, status: int, response_s: float, wait_s: float) -> None:
+def _add_statistics(m: Memory, status: int, response_s: float) -> None:
     t = m.totals[status]
     t.count += 1
     t.sum_s += response_s
     t.squares_s2 += response_s * response_s
-    t.waits_s += wait_s
     if status == layout.OK:
         bits = np.float64(response_s).view(np.int64)
         index = (bits >> layout.BIN_SHIFT) - layout.FIRST_BIN

@@ -33,16 +33,7 @@ class Statistics:
     count: npt.NDArray[np.int64]
     mean_s: npt.NDArray[np.float64]
     sd_s: npt.NDArray[np.float64]
-    mean_wait_s: npt.NDArray[np.float64]
     bins: npt.NDArray[np.int64]
-
-    def quantile_s(self, share: float) -> float:
-        """Quantile of the response times of answered requests, s, to a bin's width (0.8 to 1.6 %)."""
-        total = int(self.bins.sum())
-        if not total:
-            return math.nan
-        place = int(np.searchsorted(np.cumsum(self.bins), share * total, side="left"))
-        return float(bin_edges_s()[place : place + 2].mean())
 
     def share_above(self, limit_s: float) -> float:
         """Share of answered requests that took longer than ``limit_s``, to a bin's width; NaN: none was answered."""
@@ -155,15 +146,6 @@ class Engine:
         """CPU time that the replica at this slot has used so far, s."""
         return float(membership.cpu_s(slot, self._arrays))
 
-    def outstanding(self, slot: int) -> int:
-        """Requests in service at this slot, and in its own queue if it has one."""
-        replica = self._memory.replicas[slot]
-        return max(int(replica["outstanding"]), int(replica["request"] >= 0))
-
-    def waiting(self, component: int = 0) -> int:
-        """Requests in the component's shared queue."""
-        return int(self._memory.stations[component]["waiting"])
-
     def ongoing(self, component: int = 0) -> int:
         """Requests queued and in service."""
         return int(self._memory.stations[component]["ongoing"])
@@ -171,10 +153,6 @@ class Engine:
     def ongoing_integral(self, component: int = 0) -> float:
         """`ongoing` integrated over time until now, request seconds."""
         return float(self._memory.stations[component]["ongoing_integral"])
-
-    def arrived(self, component: int = 0) -> int:
-        """Requests that have reached the component so far."""
-        return int(self._memory.stations[component]["arrived"])
 
     def take_rows(self) -> npt.NDArray[np.void]:
         """Requests that ended since the last call, in order of their end (`layout.ROWS`)."""
@@ -189,8 +167,7 @@ class Engine:
         with np.errstate(invalid="ignore"):
             mean = totals["sum_s"] / count
             variance = (totals["squares_s2"] - count * mean**2) / np.maximum(count - 1, 1)
-            waits = totals["waits_s"] / count
-        return Statistics(count, mean, np.sqrt(np.maximum(variance, 0)), waits, self._memory.bins.copy())
+        return Statistics(count, mean, np.sqrt(np.maximum(variance, 0)), self._memory.bins.copy())
 
     def _flush_rows(self) -> None:
         world = self._memory.world
@@ -341,7 +318,6 @@ def _set_parameters(
     p = memory.parameters
     p["service"], p["mean_s"] = service.kind, service.mean_s
     p["cpu"], p["quota_cores"], p["period_s"] = processor.kind, processor.quota_cores, processor.period_s
-    p["cores"] = processor.cores
     p["timeout_s"], p["cancels"], p["overhead_s"] = clients.timeout_s, clients.cancels, clients.overhead_s
     p["closed"], p["records"], p["begin_s"] = closed, records, begin_s
     p["polled"] = (memory.stations["routing"] == layout.POLLED_QUEUE).any()

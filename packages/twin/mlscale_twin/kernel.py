@@ -38,7 +38,7 @@ def advance(until_s: float, all_due: bool, arrays: Arrays) -> int:
             return layout.NEED_OUTPUT_ROWS
         if not p.closed and w.due_index == len(m.due_s) and not all_due:
             return layout.NEED_SEND_TIMES
-        end_s, send_s, timeout_s, poll_s = _next_end_s(m), _next_send_s(m), _next_timeout_s(m), next_poll_s(m)
+        end_s, send_s, timeout_s, poll_s = m.end_times_s[ROOT], _next_send_s(m), _next_timeout_s(m), next_poll_s(m)
         now_s = min(end_s, send_s, timeout_s, poll_s)
         if now_s > until_s:
             _advance_clock(m, until_s)
@@ -64,15 +64,6 @@ def advance(until_s: float, all_due: bool, arrays: Arrays) -> int:
 
 
 @inlined
-def _next_end_s(m: Memory) -> float:
-    """Earliest end of a service, as known now."""
-    w, p = m.world[0], m.parameters[0]
-    if p.cpu != layout.SHARED_CORES or w.active == 0:
-        return m.end_times_s[ROOT]
-    return w.now_s + max(0.0, m.end_times_s[ROOT] - w.virtual_s) / min(1.0, p.cores / w.active)
-
-
-@inlined
 def _next_send_s(m: Memory) -> float:
     w = m.world[0]
     if m.parameters[0].closed:
@@ -95,12 +86,10 @@ def _next_timeout_s(m: Memory) -> float:
 @inlined
 def _advance_clock(m: Memory, t_s: float) -> None:
     """Advances the clock to ``t_s``, before which nothing happens."""
-    w, p = m.world[0], m.parameters[0]
+    w = m.world[0]
     elapsed_s = t_s - w.now_s
     for place in range(len(m.stations)):
         m.stations[place].ongoing_integral += m.stations[place].ongoing * elapsed_s
-    if p.cpu == layout.SHARED_CORES and w.active > 0:
-        w.virtual_s += elapsed_s * min(1.0, p.cores / w.active)
     w.now_s = t_s
 
 
@@ -141,13 +130,11 @@ def _send_request(m: Memory) -> None:
 @inlined
 def _end_service(m: Memory, r: int) -> None:
     """A replica has finished its work: the request is answered, makes its next call, or continues after one."""
-    w, p, replica = m.world[0], m.parameters[0], m.replicas[r]
+    w, replica = m.world[0], m.replicas[r]
     row = replica.request
     q = m.requests[row]
     replica.cpu_s += replica.work_s
     replica.work_s = layout.NO_WORK
-    if p.cpu == layout.SHARED_CORES:
-        w.active -= 1
     q.inference_s += w.now_s - replica.clock_s
     if replica.station != FRONT:
         release(m, r)

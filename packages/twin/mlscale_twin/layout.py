@@ -13,8 +13,8 @@ import numpy as np
 
 FIXED, EXPONENTIAL, MEASURED = range(3)
 """Distribution of service times: constant; exponential; measured for the same photo."""
-UNLIMITED, QUOTA, SHARED_CORES = range(3)
-"""What limits the CPU: nothing; a quota per replica (CFS periods); cores that all replicas share evenly."""
+UNLIMITED, QUOTA = range(2)
+"""What limits a replica's CPU: nothing; a quota (CFS periods)."""
 SHARED_QUEUE, POLLED_QUEUE, RANDOM, ROUND_ROBIN, LEAST_OUTSTANDING, TWO_CHOICES = range(6)
 """How a request is routed. With the first two it waits in one queue, else in each replica's own. A polled queue is not
 notified when a replica is free: it polls."""
@@ -46,7 +46,6 @@ PARAMETERS: Final = np.dtype(
         ("cpu", "i8"),
         ("quota_cores", "f8"),
         ("period_s", "f8"),
-        ("cores", "f8"),
         ("timeout_s", "f8"),
         ("cancels", "i8"),
         ("overhead_s", "f8"),
@@ -58,15 +57,12 @@ PARAMETERS: Final = np.dtype(
     align=True,
 )
 
-# One record: the kernel's state. ``virtual_s``: work done so far for each request on shared cores, where ``active`` are
-# in service. ``sequence``: requests sent. ``due_index``, ``photo_index``: of an open loop's next request. ``rows``: of
-# output. ``oldest``, ``oldest_unanswered``: lower bounds on the first request that is still at a server, and on the
-# first that a client still waits for (advanced only when needed).
+# One record: the kernel's state. ``sequence``: requests sent. ``due_index``, ``photo_index``: of an open loop's next
+# request. ``rows``: of output. ``oldest``, ``oldest_unanswered``: lower bounds on the first request that is still at
+# a server, and on the first that a client still waits for (advanced only when needed).
 WORLD: Final = np.dtype(
     [
         ("now_s", "f8"),
-        ("virtual_s", "f8"),
-        ("active", "i8"),
         ("sequence", "i8"),
         ("oldest", "i8"),
         ("due_index", "i8"),
@@ -103,19 +99,17 @@ STATIONS: Final = np.dtype(
         ("round_robin_index", "i8"),
         ("idle_head", "i8"),
         ("idle", "i8"),
-        ("arrived", "i8"),
     ],
     align=True,
 )
 
 # ``serial``: unique, unlike the slot. ``request``: the row in service, -1: none. ``outstanding``: queued here and in
-# service. ``period``, ``used_s``: the last CFS period in which it ran, and for how long; ``began_*``: the same when the
-# present service of ``work_s`` began (`NO_WORK` between services; on shared cores, ``began_used_s`` is the world's
-# ``virtual_s`` then). ``cpu_s``: of completed services. ``seen_length``: the queue length that two-choices routing last
-# saw, at ``seen_at_s``. ``clock_s``: when the clock of the present service started. ``cleaned_up_s``: when the work
-# that follows the last answer is done. For a polled queue: ``cached_length``: the queue length in the router's cache;
-# ``newly_sent``: requests sent at this moment, not in the cache yet; ``rejects_s``: when the replica rejects requests
-# that were sent while it was busy.
+# service. ``period``, ``used_s``: the last CFS period in which it ran, and for how long; ``began_*``: the same when
+# the present service of ``work_s`` began (`NO_WORK` between services). ``cpu_s``: of completed services.
+# ``seen_length``: the queue length that two-choices routing last saw, at ``seen_at_s``. ``clock_s``: when the clock
+# of the present service started. ``cleaned_up_s``: when the work that follows the last answer is done. For a polled
+# queue: ``cached_length``: the queue length in the router's cache; ``newly_sent``: requests sent at this moment, not
+# in the cache yet; ``rejects_s``: when the replica rejects requests that were sent while it was busy.
 REPLICAS: Final = np.dtype(
     [
         ("station", "i8"),
@@ -196,4 +190,4 @@ BIN_SHIFT: Final = 46
 FIRST_BIN: Final = (1023 - 20) << 6
 
 # Sums of response times, one record per status.
-TOTALS: Final = np.dtype([("count", "i8"), ("sum_s", "f8"), ("squares_s2", "f8"), ("waits_s", "f8")], align=True)
+TOTALS: Final = np.dtype([("count", "i8"), ("sum_s", "f8"), ("squares_s2", "f8")], align=True)

@@ -30,11 +30,11 @@ class KarpenterLoop:
         now_s = self._timeline.now_s
         if not self._batch_open:
             self._batch_open, self._first_s = True, now_s
-            self._timeline.after(self._settings.batch_idle_s, self._close_batch)
+            self._timeline.after(karpenter.BATCH_IDLE_S, self._close_batch)
         self._last_s = now_s
 
     def _close_batch(self) -> None:
-        ends_s = karpenter.batch_ends_s(self._first_s, self._last_s, self._settings)
+        ends_s = karpenter.batch_ends_s(self._first_s, self._last_s)
         if ends_s > self._timeline.now_s + 1e-9:
             self._timeline.at(ends_s, self._close_batch)
             return
@@ -120,7 +120,7 @@ class ManagedScalingLoop:
     ) -> None:
         self._fleet, self._settings, self._instance_type, self._timeline = fleet, settings, instance_type, timeline
         self._state = capacity_provider.ManagedScalingState()
-        period_s = settings.period_s
+        period_s = capacity_provider.PERIOD_S
         timeline.every(period_s, timeline.now_s + float(rng.uniform(0, period_s)), self._check)
 
     def _check(self) -> None:

@@ -45,7 +45,7 @@ def drain(r: int, arrays: Arrays) -> None:
 def kill(r: int, arrays: Arrays) -> None:
     """Removes a replica at once; the requests that it served and those in its own queue are lost."""
     m = memory_of(arrays)
-    w, replica = m.world[0], m.replicas[r]
+    replica = m.replicas[r]
     s = m.stations[replica.station]
     if replica.state == layout.READY:
         _stop_routing(m, r)
@@ -56,7 +56,6 @@ def kill(r: int, arrays: Arrays) -> None:
         return
     if replica.work_s != layout.NO_WORK:
         set_time(m.end_times_s, m.end_owners, r, math.inf)
-        w.active -= m.parameters[0].cpu == layout.SHARED_CORES
     _lose_request(m, replica.request)
     waiting = replica.outstanding - 1 if s.routing > layout.POLLED_QUEUE else 0
     for number in range(waiting):
@@ -94,8 +93,6 @@ def cpu_s(r: int, arrays: Arrays) -> float:
     w, p, replica = m.world[0], m.parameters[0], m.replicas[r]
     if replica.request < 0 or m.requests[replica.request].state != layout.IN_SERVICE:
         return replica.cpu_s
-    if p.cpu == layout.SHARED_CORES:
-        return replica.cpu_s + w.virtual_s - replica.began_used_s
     quota_cores = p.quota_cores if p.cpu == layout.QUOTA else 1.0
     return replica.cpu_s + work_done_s(
         w.now_s, replica.began_s, replica.work_s, replica.phase_s, replica.began_period, replica.began_used_s,

@@ -16,7 +16,6 @@ def admit(m: Memory, row: int, station: int) -> bool:
     s, q = m.stations[station], m.requests[row]
     q.station = station
     q.queued_s = m.world[0].now_s
-    s.arrived += 1
     if s.routing == layout.SHARED_QUEUE:
         r = _pop_idle(m, station)
         if r >= 0:

@@ -67,10 +67,6 @@ def start_work(m: Memory, r: int, ahead_s: float, clocked_s: float) -> None:
         ends_s, replica.period, replica.used_s = finish(
             replica.began_s, work_s, replica.phase_s, replica.period, replica.used_s, p.quota_cores, p.period_s
         )
-    elif p.cpu == layout.SHARED_CORES:
-        replica.began_used_s = w.virtual_s
-        ends_s = w.virtual_s + work_s
-        w.active += 1
     set_time(m.end_times_s, m.end_owners, r, ends_s)
 
 

@@ -56,23 +56,17 @@ class Service:
 
 @dataclass(frozen=True, slots=True)
 class Processor:
-    """CPU limits: none (``cores`` infinite, no quota); a quota per replica, in CFS periods; or ``cores`` that all
-    replicas share evenly."""
+    """A CPU quota per replica, in CFS periods; infinite: none."""
 
     quota_cores: float = math.inf
     period_s: float = 0.1
-    cores: float = math.inf
 
     def __post_init__(self) -> None:
-        if min(self.quota_cores, self.period_s, self.cores) <= 0:
-            raise ValueError(f"quota, period and cores must be positive: {self}")
-        if math.isfinite(self.quota_cores) and math.isfinite(self.cores):
-            raise ValueError("a quota and shared cores together are not simulated")
+        if min(self.quota_cores, self.period_s) <= 0:
+            raise ValueError(f"quota and period must be positive: {self}")
 
     @property
     def kind(self) -> int:
-        if math.isfinite(self.cores):
-            return layout.SHARED_CORES
         return layout.QUOTA if self.quota_cores < 1 else layout.UNLIMITED  # one thread uses at most one core
 
 

@@ -290,10 +290,9 @@ def _pool(setup: Setup, scaling: Mapping[str, Any]) -> karpenter.PoolSettings:
     smallest = min(candidate.capacity.memory_bytes for candidate in setup.types)
     return karpenter.PoolSettings(
         tuple(setup.types),
-        {"memory_bytes": scaling["max_machines"] * smallest},
+        scaling["max_machines"] * smallest,
         float(scaling["consolidate_after_s"]),
         scaling["consolidation"],
-        budget=1.0,
     )
 
 

@@ -26,7 +26,6 @@ class Queue:
     rate_rps: float = 0.0
     clients: int = 0
     think_s: float = 0.0
-    processor: Processor = field(default_factory=Processor)
     queueing: Queueing = field(default_factory=Queueing)
     client: Clients = field(default_factory=Clients)
     duration_s: float = 60_000.0
@@ -40,7 +39,7 @@ class Queue:
         else:
             schedule = OpenLoop(duration_s=self.duration_s, rate=Constant(rate_rps=self.rate_rps))
         engine = Engine(
-            schedule, self.service, self.processor, [self.queueing], self.client,
+            schedule, self.service, Processor(), [self.queueing], self.client,
             max_replicas=self.servers, seed=seed, records=False, begin_s=self.warm_up_s,
         )  # fmt: skip
         for _ in range(self.servers):
@@ -58,10 +57,6 @@ def agrees(values: list[float], expected: float, level: float = 0.999) -> bool:
     half_width = float(stats.t.ppf(0.5 + level / 2, len(values) - 1)) * error
     assert half_width < 0.05 * abs(expected), f"too few requests to tell: {mean:g} +- {half_width:g}"
     return abs(mean - expected) <= half_width
-
-
-def waits(results: list[Statistics]) -> list[float]:
-    return [float(result.mean_wait_s[OK]) for result in results]
 
 
 def responses(results: list[Statistics]) -> list[float]:

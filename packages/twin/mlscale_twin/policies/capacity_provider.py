@@ -9,8 +9,8 @@ interpretation is marked as such.
   the instances that the waiting tasks fill when they are packed onto empty ones. N = 0: 100 when nothing is needed,
   else 200.
 - Two alarms of one-minute datapoints watch it: 1 of 1 above the target, 15 of 15 below (containers-roadmap #638).
-- Out: in proportion to the target, at least `min_step` and at most `max_step` instances more. From zero instances it
-  always goes to two (guide, scale-out considerations; containers-roadmap #1716).
+- Out: in proportion to the target. From zero instances it always goes to two (guide, scale-out considerations;
+  containers-roadmap #1716).
 - "The second scale-out step needs to wait until the instanceWarmupPeriod expires" (guide): no scale-out while an
   instance is younger than `warmup_s`.
 - In: in proportion, between one instance and half of them each minute (guide, scale-in considerations), and only
@@ -24,36 +24,26 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final, Literal
+from typing import Final
 
 from mlscale_twin.policies.cloudwatch_alarm import is_on
-
-Rule = Literal["out", "in", "quiet", "warming-up", "at-max", "in-use", "too-few-datapoints"]
 
 _EPSILON: Final = 1e-9
 # Size of an empty group after its first scale-out.
 FROM_ZERO: Final = 2
+PERIOD_S: Final = 60.0
+_OUT_DATAPOINTS: Final = 1
+_IN_DATAPOINTS: Final = 15
 
 
 @dataclass(frozen=True, slots=True)
 class ManagedScalingSettings:
-    """API ManagedScaling with its defaults, and the group's limits."""
+    """Of API ManagedScaling, and the group's limits."""
 
     target_capacity: float = 100.0
-    min_step: int = 1
-    max_step: int = 10_000
-    warmup_s: float = 300.0
     min_instances: int = 0
     max_instances: int = 4
-    period_s: float = 60.0
-    out_datapoints: int = 1
-    in_datapoints: int = 15
-
-    def __post_init__(self) -> None:
-        if not 0 < self.target_capacity <= 100:
-            raise ValueError(f"target_capacity {self.target_capacity:g}: more than 0, at most 100")
-        if not 1 <= self.min_step <= self.max_step <= 10_000:
-            raise ValueError(f"steps from {self.min_step} to {self.max_step}: 1 to 10000")
+    warmup_s: float = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,25 +68,17 @@ class ManagedScalingState:
 
 @dataclass(frozen=True, slots=True)
 class InstancesDecision:
-    """``desired`` instances from now on, and the ``reservation`` in percent that led to it."""
+    """``desired`` instances from now on."""
 
     desired: int
-    reservation: float
-    rule: Rule
-    reason: str
     state: ManagedScalingState
 
 
 def needed(in_use: int, waiting_shares: Sequence[float]) -> int:
-    """M: instances with tasks, and those that the waiting tasks take, packed first-fit by decreasing share.
-
-    Raises:
-        ValueError: a task is larger than an instance.
-    """
+    """M: instances with tasks, and those that the waiting tasks take, packed first-fit by decreasing share. (A task
+    that is larger than an instance never waits: `mlscale_twin.twin` refuses it.)"""
     free: list[float] = []
     for share in sorted(waiting_shares, reverse=True):
-        if share > 1 + _EPSILON:
-            raise ValueError(f"a task needs {share:.2f} instances")
         for place, room in enumerate(free):
             if share <= room + _EPSILON:
                 free[place] = room - share
@@ -116,59 +98,21 @@ def reservation(running: int, wanted: int) -> float:
 def decide(
     observation: InstancesObservation, settings: ManagedScalingSettings, state: ManagedScalingState
 ) -> InstancesDecision:
-    """One decision, at the end of a period; the reason for every hold is given."""
+    """One decision, at the end of a period."""
+    current, target = observation.desired, settings.target_capacity
     wanted = needed(observation.in_use, observation.waiting_shares)
     percent = reservation(observation.running, wanted)
-    history_length = max(settings.out_datapoints, settings.in_datapoints)
-    state = replace(state, reservations=(*state.reservations, percent)[-history_length:])
-    summary = f"{wanted} instances needed, {observation.running} run: {percent:.0f} % at {settings.target_capacity:g} %"
-    target = settings.target_capacity
+    state = replace(state, reservations=(*state.reservations, percent)[-_IN_DATAPOINTS:])
+    if observation.t_s < state.warm_at_s:
+        return InstancesDecision(current, state)
     proportional = math.ceil(100.0 * wanted / target - _EPSILON)
-    if is_on(state.reservations, settings.out_datapoints, lambda value: value > target):
-        return _scale_out(observation, settings, state, proportional, percent, summary)
-    if is_on(state.reservations, settings.in_datapoints, lambda value: value < target):
-        return _scale_in(observation, settings, state, proportional, percent, summary)
-    rule: Rule = "quiet" if percent == target else "too-few-datapoints"
-    return InstancesDecision(observation.desired, percent, rule, summary, state)
-
-
-def _scale_out(
-    observation: InstancesObservation,
-    settings: ManagedScalingSettings,
-    state: ManagedScalingState,
-    proportional: int,
-    percent: float,
-    summary: str,
-) -> InstancesDecision:
-    current = observation.desired
-    if observation.t_s < state.warm_at_s:
-        wait_s = state.warm_at_s - observation.t_s
-        return InstancesDecision(
-            current, percent, "warming-up", f"{summary}, instances warm up for {wait_s:g} s more", state
-        )
-    if current >= settings.max_instances:
-        return InstancesDecision(current, percent, "at-max", f"{summary}, at most {current} are set", state)
-    step = min(max(proportional - observation.running, settings.min_step), settings.max_step)
-    desired = min(observation.running + step if observation.running else FROM_ZERO, settings.max_instances)
-    if desired <= current:
-        return InstancesDecision(current, percent, "quiet", f"{summary}, {current} are asked for", state)
-    after = replace(state, warm_at_s=observation.t_s + settings.warmup_s)
-    return InstancesDecision(desired, percent, "out", f"{summary}, {desired - current} more", after)
-
-
-def _scale_in(
-    observation: InstancesObservation,
-    settings: ManagedScalingSettings,
-    state: ManagedScalingState,
-    proportional: int,
-    percent: float,
-    summary: str,
-) -> InstancesDecision:
-    current = observation.desired
-    if observation.t_s < state.warm_at_s:
-        return InstancesDecision(current, percent, "warming-up", f"{summary}, instances are warming up", state)
-    slowest = current - max(1, current // 2)
-    desired = max(proportional, observation.in_use, settings.min_instances, slowest)
-    if desired >= current:
-        return InstancesDecision(current, percent, "in-use", f"{summary}, none of {current} may go", state)
-    return InstancesDecision(desired, percent, "in", f"{summary}, {current - desired} go", state)
+    if is_on(state.reservations, _OUT_DATAPOINTS, lambda value: value > target):
+        more = max(proportional, observation.running + 1) if observation.running else FROM_ZERO
+        desired = min(more, settings.max_instances)
+        if desired > current:
+            return InstancesDecision(desired, replace(state, warm_at_s=observation.t_s + settings.warmup_s))
+    elif is_on(state.reservations, _IN_DATAPOINTS, lambda value: value < target):
+        slowest = current - max(1, current // 2)
+        fewer = max(proportional, observation.in_use, settings.min_instances, slowest)
+        return InstancesDecision(min(fewer, current), state)
+    return InstancesDecision(current, state)

@@ -7,13 +7,14 @@ another new one. A new machine keeps every type that fits all of its pods; the c
 Consolidation (controllers/disruption): empty machines are removed; else the cheapest to disrupt together, if their pods
 fit elsewhere with at most one cheaper machine in their place; else a single one. A decision is validated 15 s later.
 
-One NodePool, on-demand, without affinities or topology; daemon pods are part of a type's overhead.
+One NodePool, on-demand, without affinities or topology, all of whose machines may be disrupted at a time; daemon pods
+are part of a type's overhead.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
@@ -21,6 +22,10 @@ from typing import Final, Literal
 POLLING_S: Final = 10.0
 # Between a decision and its validation (consolidation.go, consolidationTTL).
 VALIDATION_S: Final = 15.0
+# A batch closes after so long without a further pod, and at the latest after so long (--batch-idle-duration,
+# --batch-max-duration).
+BATCH_IDLE_S: Final = 1.0
+BATCH_MAX_S: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -76,21 +81,17 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class PoolSettings:
-    """A NodePool. ``limits``: of all machines' capacity together; None: no limit. ``budget``: how many machines may be
-    disrupted at a time, as a share of all, rounded up (10 % unless set)."""
+    """A NodePool. ``memory_limit_bytes``: of all machines' capacity together."""
 
     types: tuple[InstanceType, ...]
-    limits: Mapping[Literal["cpu_milli", "memory_bytes"], int] = field(default_factory=dict)
-    consolidate_after_s: float | None = 0.0
+    memory_limit_bytes: float = math.inf
+    consolidate_after_s: float = 0.0
     policy: Literal["WhenEmpty", "WhenEmptyOrUnderutilized"] = "WhenEmptyOrUnderutilized"
-    budget: float = 0.1
-    batch_idle_s: float = 1.0
-    batch_max_s: float = 10.0
 
 
-def batch_ends_s(first_s: float, last_s: float, settings: PoolSettings) -> float:
+def batch_ends_s(first_s: float, last_s: float) -> float:
     """Closing time of a batch whose first pod came at ``first_s`` and whose last one came at ``last_s``."""
-    return min(first_s + settings.batch_max_s, last_s + settings.batch_idle_s)
+    return min(first_s + BATCH_MAX_S, last_s + BATCH_IDLE_S)
 
 
 def total(pods: Iterable[PodRequest]) -> Resources:
@@ -112,33 +113,30 @@ class NewMachine:
 
 @dataclass(slots=True)
 class Provisioning:
-    """``placed``: pod to the machine with room for it; ``unplaced``: pod to the reason."""
+    """The machines to request, and the pods that no type has room for."""
 
-    placed: dict[str, str]
-    new: list[NewMachine]
-    unplaced: dict[str, str]
+    new: list[NewMachine] = field(default_factory=list)
+    unplaced: list[str] = field(default_factory=list)
 
 
 def provision(pods: Iterable[PodRequest], machines: Sequence[Machine], settings: PoolSettings) -> Provisioning:
     """One batch (``Scheduler.Solve``)."""
     ordered = sorted(machines, key=lambda machine: (not machine.initialized, machine.name))
     room = {machine.name: machine.room for machine in ordered}
-    remaining = dict(settings.limits)
-    for machine in machines:
-        remaining = _subtract_max(remaining, [machine.type])
-    result = Provisioning({}, [], {})
+    memory_left = settings.memory_limit_bytes - sum(machine.type.capacity.memory_bytes for machine in machines)
+    result = Provisioning()
     for pod in sorted(pods, key=_queue_order):
         host = next((name for name, left in room.items() if pod.requests.fits(left)), None)
         if host is not None:
-            result.placed[pod.name], room[host] = host, room[host] - pod.requests
+            room[host] -= pod.requests
         elif not _add_to_new(pod, result.new):
-            viable = [candidate for candidate in settings.types if _within_limits(candidate, remaining)]
+            viable = [candidate for candidate in settings.types if candidate.capacity.memory_bytes <= memory_left]
             options = _types_with_room(viable, pod.requests)
             if options:
                 result.new.append(NewMachine(options, [pod]))
-                remaining = _subtract_max(remaining, options)
+                memory_left -= max(option.capacity.memory_bytes for option in options)  # any may be launched
             else:
-                result.unplaced[pod.name] = "no type has room for it" if viable else "all types exceed the limits"
+                result.unplaced.append(pod.name)
     return result
 
 
@@ -162,49 +160,27 @@ def _types_with_room(types: Iterable[InstanceType], requests: Resources) -> tupl
     return tuple(candidate for candidate in types if requests.fits(candidate.allocatable))
 
 
-def _within_limits(instance_type: InstanceType, remaining: Mapping[Literal["cpu_milli", "memory_bytes"], int]) -> bool:
-    return all(getattr(instance_type.capacity, name) <= left for name, left in remaining.items())
-
-
-def _subtract_max(
-    remaining: Mapping[Literal["cpu_milli", "memory_bytes"], int], options: Sequence[InstanceType]
-) -> dict[Literal["cpu_milli", "memory_bytes"], int]:
-    """The limits less the largest of the types, any of which may be launched (``subtractMax``)."""
-    return {name: left - max(getattr(option.capacity, name) for option in options) for name, left in remaining.items()}
-
-
 @dataclass(frozen=True, slots=True)
 class Disruption:
-    """Machines to remove, and the type to request in their place; ``reason`` also explains a hold."""
+    """Machines to remove, and the type to request in their place."""
 
-    machines: tuple[str, ...]
-    replacement: InstanceType | None
-    rule: Literal["empty", "multi", "single", "hold"]
-    reason: str
+    machines: tuple[str, ...] = ()
+    replacement: InstanceType | None = None
 
 
 def disrupt(machines: Sequence[Machine], now_s: float, settings: PoolSettings) -> Disruption:
     """One round of the disruption controller: emptiness, else multi-node, else single-node consolidation."""
     after_s = settings.consolidate_after_s
-    if after_s is None:
-        return Disruption((), None, "hold", "consolidation is off")
-    allowed = math.ceil(settings.budget * len(machines))
     quiet = [machine for machine in machines if machine.initialized and now_s - machine.quiet_since_s >= after_s]
     candidates = sorted(quiet, key=lambda machine: len(machine.pods))  # cheapest to disrupt first
-    empty = tuple(machine.name for machine in candidates if not machine.pods)[:allowed]
-    if empty:
-        return Disruption(empty, None, "empty", f"{len(empty)} machines are empty")
-    if settings.policy == "WhenEmpty":
-        return Disruption((), None, "hold", "no machine is empty")
-    busy = [machine for machine in candidates if machine.pods]
-    multiple = _consolidate_several(busy[:allowed], machines, settings)
-    if multiple is not None:
-        return multiple
-    for machine in busy if allowed else []:
-        single = _consolidate([machine], machines, settings, "single")
-        if single is not None:
-            return single
-    return Disruption((), None, "hold", f"{len(busy)} candidates, none can go or be had cheaper")
+    empty = tuple(machine.name for machine in candidates if not machine.pods)
+    if empty or settings.policy == "WhenEmpty":
+        return Disruption(empty)
+    several = _consolidate_several(candidates, machines, settings)
+    if several is not None:
+        return several
+    singles = (_consolidate([machine], machines, settings) for machine in candidates)
+    return next((single for single in singles if single is not None), Disruption())
 
 
 def _consolidate_several(
@@ -215,7 +191,7 @@ def _consolidate_several(
     best: Disruption | None = None
     while low <= high:
         middle = (low + high) // 2
-        disruption = _consolidate(candidates[: middle + 1], machines, settings, "multi")
+        disruption = _consolidate(candidates[: middle + 1], machines, settings)
         if disruption is None:
             high = middle - 1
         else:
@@ -224,10 +200,7 @@ def _consolidate_several(
 
 
 def _consolidate(
-    candidates: Sequence[Machine],
-    machines: Sequence[Machine],
-    settings: PoolSettings,
-    rule: Literal["multi", "single"],
+    candidates: Sequence[Machine], machines: Sequence[Machine], settings: PoolSettings
 ) -> Disruption | None:
     """``computeConsolidation``: moves their pods to the others, with at most one new machine that costs less."""
     names = tuple(machine.name for machine in candidates)
@@ -236,15 +209,12 @@ def _consolidate(
     if result.unplaced or len(result.new) > 1:
         return None
     if not result.new:
-        return Disruption(names, None, rule, "their pods fit onto the other machines")
+        return Disruption(names)
     price_limit = sum(machine.type.price for machine in candidates)
-    if rule == "multi":
+    if len(candidates) > 1:
         price_limit = min(price_limit, _cheapest_same_type(candidates, result.new[0]))
     cheaper = [option for option in result.new[0].options if option.price < price_limit]
-    if not cheaper:
-        return None
-    chosen = min(cheaper, key=lambda option: option.price)
-    return Disruption(names, chosen, rule, f"a {chosen.name} in their place costs less")
+    return Disruption(names, min(cheaper, key=lambda option: option.price)) if cheaper else None
 
 
 def _cheapest_same_type(candidates: Sequence[Machine], new: NewMachine) -> float:

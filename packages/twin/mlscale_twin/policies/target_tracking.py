@@ -7,7 +7,6 @@ The service's code is not public. This follows its guide; where that is silent, 
   since June 2026 also metrics of 20 s, of CPU and memory only (#2113). A missing datapoint scales nothing.
 - An alarm that stays on acts again at each period (CloudWatch guide, alarm actions for Auto Scaling).
 - Capacity in proportion to metric and target; rounded so that too little is never added nor too much removed.
-- No scale-in while a deployment of the service runs (ECS developer guide, "Troubleshooting service auto scaling").
 - Scale-out cooldown: what the scale-out that started it added counts towards the next one, so only a larger one adds
   more. Scale-in cooldown: no further scale-in; a scale-out ends it (API TargetTrackingScalingPolicyConfiguration).
 - Our interpretation: in the scale-out cooldown the proportion refers to the capacity before it, since the metric does
@@ -25,8 +24,6 @@ from mlscale_twin.policies.cloudwatch_alarm import is_on
 Rule = Literal[
     "out",
     "in",
-    "below-min",
-    "above-max",
     "quiet",
     "too-few-datapoints",
     "missing-data",
@@ -35,10 +32,10 @@ Rule = Literal[
     "at-max",
     "at-min",
     "rounds-to-nothing",
-    "scale-in-off",
-    "deployment",
 ]
 
+# AlarmLow's threshold as a share of the target.
+_LOW_MARGIN: Final = 0.9
 _EPSILON: Final = 1e-9  # 3 tasks at 100 % of target 50 % are 6 tasks, despite rounding errors
 
 
@@ -46,7 +43,7 @@ _EPSILON: Final = 1e-9  # 3 tasks at 100 % of target 50 % are 6 tasks, despite r
 class TargetTrackingSettings:
     """Of a scaling policy; the defaults are those of ECS with one-minute metrics.
 
-    ``low_margin``: AlarmLow's threshold as a share of the target. ``period_s``: of datapoints and decisions.
+    ``period_s``: of datapoints and decisions.
     """
 
     target: float
@@ -55,27 +52,17 @@ class TargetTrackingSettings:
     period_s: float = 60.0
     out_datapoints: int = 3
     in_datapoints: int = 15
-    low_margin: float = 0.9
     out_cooldown_s: float = 300.0
     in_cooldown_s: float = 300.0
-    disable_scale_in: bool = False
-
-    def __post_init__(self) -> None:
-        if self.target <= 0 or self.period_s <= 0 or min(self.out_datapoints, self.in_datapoints) < 1:
-            raise ValueError(f"target, period and datapoints must be positive: {self}")
-        if not 0 <= self.min_capacity <= self.max_capacity:
-            raise ValueError(f"capacity between {self.min_capacity} and {self.max_capacity}")
 
 
 @dataclass(frozen=True, slots=True)
 class TrackedMetric:
-    """At ``t_s``, the end of a period: its datapoint (the metric per task; None: missing), the desired capacity, and
-    whether a deployment of the service runs."""
+    """At ``t_s``, the end of a period: its datapoint (the metric per task; None: missing) and the desired capacity."""
 
     t_s: float
     value: float | None
     capacity: int
-    deploying: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,19 +90,13 @@ def decide(observation: TrackedMetric, settings: TargetTrackingSettings, state: 
     history_length = max(settings.out_datapoints, settings.in_datapoints)
     state = replace(state, datapoints=(*state.datapoints, observation.value)[-history_length:])
     capacity = observation.capacity
-    if capacity < settings.min_capacity:
-        return TrackingDecision(settings.min_capacity, "below-min", f"{capacity} tasks, fewer than set", state)
-    if capacity > settings.max_capacity:
-        return TrackingDecision(settings.max_capacity, "above-max", f"{capacity} tasks, more than set", state)
     if observation.value is None:
         return TrackingDecision(capacity, "missing-data", "no datapoint for this period", state)
-    value, low = observation.value, settings.target * settings.low_margin
+    value, low = observation.value, settings.target * _LOW_MARGIN
     summary = f"{value:g} at target {settings.target:g}"
     if is_on(state.datapoints, settings.out_datapoints, lambda value: value > settings.target):
         return _scale_out(observation.t_s, value, capacity, settings, state, summary)
     if is_on(state.datapoints, settings.in_datapoints, lambda value: value < low):
-        if observation.deploying:
-            return TrackingDecision(capacity, "deployment", f"{summary}, but a deployment runs", state)
         return _scale_in(observation.t_s, value, capacity, settings, state, summary)
     if value > settings.target or value < low:
         needed = settings.out_datapoints if value > settings.target else settings.in_datapoints
@@ -143,8 +124,6 @@ def _scale_in(
     t_s: float, value: float, capacity: int, settings: TargetTrackingSettings, state: TrackingState, summary: str
 ) -> TrackingDecision:
     summary = f"{summary} for {settings.in_datapoints} datapoints"
-    if settings.disable_scale_in:
-        return TrackingDecision(capacity, "scale-in-off", f"{summary}, but scaling in is off", state)
     if t_s < state.in_until_s:
         wait_s = state.in_until_s - t_s
         return TrackingDecision(capacity, "in-cooldown", f"{summary}, {wait_s:g} s of the cooldown are left", state)

@@ -20,8 +20,6 @@ def test_waiting_tasks_are_packed_onto_new_instances() -> None:
     assert needed(2, ()) == 2
     assert needed(2, (0.5, 0.5, 0.5)) == 4
     assert needed(0, (0.6, 0.6, 0.4, 0.4)) == 2, "first-fit by decreasing share"
-    with pytest.raises(ValueError, match=r"1\.20 instances"):
-        needed(0, (1.2,))
 
 
 def test_the_reservation() -> None:
@@ -31,38 +29,35 @@ def test_the_reservation() -> None:
 
 def test_one_minute_of_waiting_tasks_scales_out_at_once() -> None:
     decision = decide(InstancesObservation(60.0, 1, 1, 1, (1.0, 1.0, 1.0)), SETTINGS, ManagedScalingState())
-    assert (decision.desired, decision.reservation, decision.rule) == (4, 400.0, "out")
+    assert decision.desired == 4
 
 
 def test_a_second_scale_out_waits_for_the_warm_up() -> None:
     """As the developer guide says: with 300 s of warm-up, four more tasks wait for four periods."""
     decision = decide(InstancesObservation(60.0, 1, 1, 1, (1.0, 1.0)), SETTINGS, ManagedScalingState())
-    assert (decision.desired, decision.rule) == (3, "out")
+    assert decision.desired == 3
     for minute in range(2, 6):
         decision = decide(InstancesObservation(60.0 * minute, 3, 3, 3, (1.0,) * 4), SETTINGS, decision.state)
-        assert (decision.desired, decision.rule) == (3, "warming-up")
+        assert decision.desired == 3
     decision = decide(InstancesObservation(360.0, 3, 3, 3, (1.0,) * 4), SETTINGS, decision.state)
-    assert (decision.desired, decision.rule) == (7, "out")
+    assert decision.desired == 7
 
 
 def test_requested_instances_are_not_requested_again() -> None:
     """Instances that take longer than the warm-up."""
     decision = decide(InstancesObservation(400.0, 3, 1, 1, (1.0, 1.0)), SETTINGS, ManagedScalingState(warm_at_s=360.0))
-    assert (decision.desired, decision.rule) == (3, "quiet")
+    assert decision.desired == 3
 
 
 def test_spare_capacity_is_a_lower_target() -> None:
     spare = ManagedScalingSettings(target_capacity=50.0, max_instances=10)
     decision = decide(InstancesObservation(60.0, 2, 2, 2), spare, ManagedScalingState())
-    assert (decision.desired, decision.rule) == (4, "out"), "half of the capacity is spare"
+    assert decision.desired == 4, "half of the capacity is spare"
 
 
-def test_steps_and_bounds() -> None:
-    steps = ManagedScalingSettings(min_step=2, max_step=3, max_instances=5)
-    assert decide(InstancesObservation(60.0, 1, 1, 1, (1.0,)), steps, ManagedScalingState()).desired == 3
-    assert decide(InstancesObservation(60.0, 1, 1, 1, (1.0,) * 9), steps, ManagedScalingState()).desired == 4
-    full = decide(InstancesObservation(60.0, 5, 5, 5, (1.0,)), steps, ManagedScalingState())
-    assert (full.desired, full.rule) == (5, "at-max")
+def test_no_more_than_the_most_instances() -> None:
+    assert decide(InstancesObservation(60.0, 1, 1, 1, (1.0,) * 19), SETTINGS, ManagedScalingState()).desired == 10
+    assert decide(InstancesObservation(60.0, 10, 10, 10, (1.0,)), SETTINGS, ManagedScalingState()).desired == 10
 
 
 def test_fifteen_minutes_of_empty_instances_scale_in_to_those_in_use() -> None:
@@ -70,8 +65,7 @@ def test_fifteen_minutes_of_empty_instances_scale_in_to_those_in_use() -> None:
     for minute in range(1, 16):
         decision = decide(InstancesObservation(60.0 * minute, 4, 4, 2), SETTINGS, state)
         state = decision.state
-        assert (decision.rule == "in") == (minute == 15)
-    assert decision.desired == 2, "half of them"
+        assert decision.desired == (2 if minute == 15 else 4), "half of them"
 
 
 def test_no_scale_in_during_a_warm_up() -> None:
@@ -79,7 +73,7 @@ def test_no_scale_in_during_a_warm_up() -> None:
     for minute in range(1, 16):
         decision = decide(InstancesObservation(60.0 * minute, 4, 4, 2), SETTINGS, state)
         state = decision.state
-    assert (decision.desired, decision.rule) == (4, "warming-up")
+    assert decision.desired == 4
 
 
 def test_scale_in_removes_at_most_half_per_minute() -> None:
@@ -94,14 +88,6 @@ def test_scale_in_removes_at_most_half_per_minute() -> None:
 @pytest.mark.parametrize("waiting", [1, 3, 40])
 def test_scale_out_from_zero_is_always_to_two(waiting: int) -> None:
     decision = decide(InstancesObservation(60.0, 0, 0, 0, (0.5,) * waiting), SETTINGS, ManagedScalingState())
-    assert (decision.desired, decision.reservation) == (2, 200.0)
+    assert decision.desired == 2
     single = ManagedScalingSettings(max_instances=1)
     assert decide(InstancesObservation(60.0, 0, 0, 0, (0.5,)), single, ManagedScalingState()).desired == 1
-
-
-@pytest.mark.parametrize(
-    "wrong", [{"target_capacity": 0.0}, {"target_capacity": 101.0}, {"min_step": 5, "max_step": 2}]
-)
-def test_invalid_settings_are_refused(wrong: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match=r"target_capacity|steps"):
-        ManagedScalingSettings(**wrong)  # type: ignore[arg-type]
