@@ -112,7 +112,7 @@ class Requests(_Data):
 
 class StartStep(_Data):
     """One part of a replica's start, and the events that a run records at its beginning and end. ``limited``: counts
-    against `Starts.at_once`."""
+    against `Starts.at_once`; without limited steps, the whole start does."""
 
     name: str
     takes: Duration

@@ -12,21 +12,11 @@ import numpy as np
 
 from mlscale.runs import Event, EventKind, ReplicaSample
 from mlscale_twin.durations import Duration
+from mlscale_twin.profile import StartStep
 from mlscale_twin.timeline import Timeline
 
 State = Literal["waiting", "starting", "ready", "draining", "gone"]
 _ACTIVE: tuple[State, ...] = ("waiting", "starting", "ready")
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One part of a start, and the events at its beginning and end. ``limited``: counts against
-    `Lifecycle.max_starting`."""
-
-    takes: Duration
-    ends_with: EventKind | None = None
-    begins_with: EventKind | None = None
-    limited: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +32,7 @@ class Lifecycle:
     gone.
     """
 
-    steps: Sequence[Step]
+    steps: Sequence[StartStep]
     routing_delay: Duration
     removal_delay: Duration
     probe_period_s: float = 0.0

@@ -21,7 +21,7 @@ from mlscale_twin.machines import Arrival, Fleet, FleetPlacer, Pod
 from mlscale_twin.policies import capacity_provider, karpenter
 from mlscale_twin.policies.karpenter import InstanceType, Resources
 from mlscale_twin.profile import Profile
-from mlscale_twin.replicas import Lifecycle, Log, Replicas, Step
+from mlscale_twin.replicas import Lifecycle, Log, Replicas
 from mlscale_twin.settings import NO_LIMIT, Clients, Processor, Queueing, Service
 from mlscale_twin.timeline import Timeline
 
@@ -271,7 +271,7 @@ def _lifecycle(profile: Profile, scaling: Mapping[str, Any]) -> Lifecycle:
     probe_s = scaling["readiness_period_s"] if isinstance(probe, str) else (probe.value if probe is not None else 0.0)
     at_once = int(starts.at_once.value) if starts.at_once is not None else 1_000_000
     return Lifecycle(
-        [Step(step.takes, step.ends_with, step.begins_with, step.limited) for step in starts.steps],
+        starts.steps,
         starts.noticed,
         starts.leaves,
         float(probe_s),
