@@ -22,7 +22,7 @@ unexport PYTHONDONTWRITEBYTECODE
 help:
 	@echo "make paper-figures [QUICK=1] [BLOCKS=$(BLOCKS)] [CELLS=core,shipped,open,sensitivity,partition,...] [ENVIRONMENTS=\"$(ENVIRONMENTS)\"] [RUNS=dir] [PROTOCOL=file]"
 	@echo "                   measure, compare and draw the figures; stop it at any time, it resumes"
-	@echo "make paper         the published runs as one page, paper/build/paper.html, and paper.pdf where a Chromium is found (a minute)"
+	@echo "make paper         the published runs as one page, paper/build/paper.html, and paper.pdf where a Chromium is found"
 	@echo "make docs          the documentation as a site, site/index.html; broken links are errors"
 	@echo "make test          types, style, layers, all tests, with the real frameworks"
 	@echo "make proof         longer tests: 100,000 malformed bodies, 100,000 decisions beside Kubernetes' own HPA,"

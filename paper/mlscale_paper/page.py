@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import shutil
@@ -13,21 +14,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
-import pandas as pd
-
-from mlscale import figures
 from mlscale.analysis.boot_time_response import boot_time_rows, slope_on_boot
-from mlscale.analysis.inference import compare
-from mlscale.analysis.summary import summarise
 from mlscale.atomic import write_text
-from mlscale.notebook import tables
-from mlscale.plots.captions import caption
+from mlscale.notebook.manifest import read_manifest
 from mlscale.progress import Shown
-from mlscale.reporting.document import Document, Part, Section, Source, Text, picture
+from mlscale.reporting.document import Document, Part, Picture, Section, Source, Text
 from mlscale.reporting.render import to_html
-from mlscale.runs import MlscaleError, Run, load_runs
-from mlscale_paper import advice_published, comparison, places, ray_start, twin_records, twin_tables
-from mlscale_paper.plots.predictions import claim_ratios
+from mlscale.runs import MlscaleError, load_runs
+from mlscale_paper import advice_published, places, ray_start, twin_records
 from mlscale_paper.protocol import published_protocol
 from mlscale_paper.publish import beside_comparison, published_record
 from mlscale_paper.results import RESULTS, document_table, said
@@ -37,9 +31,9 @@ PUBLISH: Final = "mlscale experiment publish --runs data/reference"
 SOURCES: Final[Mapping[str, tuple[str, str]]] = {
     "results": (f"figures/{RESULTS}", PUBLISH),
     "runs": ("data/reference", PUBLISH),
-    "core": ("data/reference/core", "mlscale report data/reference/core"),
+    "figures": ("figures/manifest.json", PUBLISH),
     "shipped": ("data/reference/shipped", "mlscale compare data/reference/shipped"),
-    "rehearsal": ("data/reference/rehearsal", "make paper"),
+    "rehearsal": ("data/reference/rehearsal", "mlscale experiment paper"),
     "claims": (f"data/reference/{twin_records.CLAIMS}", "mlscale experiment claims"),
     "twin": (f"data/reference/{twin_records.VALIDATION}", "mlscale experiment validate"),
     "advice": ("data/advice", PUBLISH),
@@ -60,7 +54,7 @@ def make(out: Path) -> tuple[Path, Path | None]:
         raise MlscaleError("no results are published", str(places.figures()), f"publish runs: {PUBLISH}")
     page = out.resolve() / "paper.html"
     with Shown() as progress:
-        progress("reading the published runs, drawing the figures", 0.0)
+        progress("reading the published runs", 0.0)
         document = published_set()
         checkout = places.checkout()
         inside = page.is_relative_to(checkout)  # elsewhere, links would name folders of this machine
@@ -93,39 +87,43 @@ def printed(document: Document, pdf: Path) -> Path | None:
 
 
 def published_set() -> Document:
-    """All published results, measured, rehearsed and simulated, between the words of page.md."""
-    level_s, beside = published_protocol().level_s, {name: parts for (_, name), parts in beside_comparison().items()}
-    everything, rehearsed = comparison.apart(load_runs(places.reference()))
-    core = [run for run in everything if run.info.cell == "core"]
-    rows, boots = summarise(core, level_s), tables.valid(rehearsed)
-    effects, boot_rows = compare(rows), boot_time_rows(boots, level_s)
-    evidence = twin_tables.live_evidence(effects, boot_rows)
+    """All published results, measured, rehearsed and simulated, with their figures, between the words of page.md."""
+    beside = {name: parts for (_, name), parts in beside_comparison().items()}
+    content = json.loads((places.figures() / RESULTS).read_text())
     correction = Text([f"{ray_start.Correction(ray_start.published()).sentence()}."], "warning")
     parts = {
         "correction": cited([correction], "ray start", "corrected"),
-        "comparison": _compared(core, rows, effects, level_s),
+        "comparison": said(content, partial(Source, *SOURCES["results"])),
+        "environments": cited([document_table("", content["environments"])], "results", "environments"),
         "shipped": cited(beside["shipped"], "shipped", "effects, parts"),
-        "rehearsal": cited(_rehearsed(boots, boot_rows, level_s), "rehearsal", "T_slo by boot time"),
-        "claims": cited([*beside["claims"], *_simulated(evidence)], "claims", "arms"),
+        "slope": cited(_slope(), "rehearsal", "T_slo by boot time"),
+        "claims": cited(beside["claims"], "claims", "arms.*.verdicts"),
+        "ratios": cited(_ratios(), "claims", "arms.matched.rows"),
         "twin": cited(beside["twin"], "twin", "verdicts, controls, rivals"),
         "advice": cited(advice_published.document(), "advice", "runs and plan"),
         "measured": cited([*beside["measured"], *beside["cells"]], "runs", "run.json"),
     }
-    sections = [
-        Section(title, [part for text in words.split("\n\n") for part in _said(text, parts)])
-        for title, words in _words(Path(__file__).with_name("page.md").read_text())
-    ]
-    return Document(TITLE, sections)
+    opening, *others = Path(__file__).with_name("page.md").read_text().strip().split("\n\n## ")
+    sections = [("", opening), *(tuple(other.split("\n\n", 1)) for other in others)]
+    manifest = read_manifest(places.figures())
+    return Document(
+        TITLE,
+        [
+            Section(title, [part for text in words.split("\n\n") for part in _said(text, parts, manifest)])
+            for title, words in sections
+        ],
+    )
 
 
-def _words(text: str) -> list[tuple[str, str]]:
-    """The sections of page.md: title, and what stands below it."""
-    opening, *others = text.strip().split("\n\n## ")
-    return [("", opening), *((title, words) for title, _, words in (other.partition("\n\n") for other in others))]
-
-
-def _said(text: str, parts: Mapping[str, Sequence[Part]]) -> Sequence[Part]:
-    """A paragraph, or the parts that ``{name}`` stands for."""
+def _said(text: str, parts: Mapping[str, Sequence[Part]], manifest: Mapping[str, Any]) -> Sequence[Part]:
+    """What a paragraph of page.md stands for: ``{name}`` parts, ``{figure NAME HEADING}`` a figure, if published."""
+    if text.startswith("{figure "):
+        _, name, heading = text[1:-1].split(" ", 2)
+        if name not in manifest:
+            return []
+        image = base64.b64encode((places.figures() / f"{name}.png").read_bytes()).decode()
+        drawn = Picture(heading, f"data:image/png;base64,{image}", heading, manifest[name]["note"])
+        return cited([drawn], "figures", name)
     return parts[text[1:-1]] if text.startswith("{") else [Text([text.replace("\n", " ")])]
 
 
@@ -134,51 +132,31 @@ def cited(parts: Sequence[Part], name: str, field: str) -> list[Part]:
     return [replace(part, source=Source(*SOURCES[name], field)) for part in parts]
 
 
-def _compared(core: Sequence[Run], rows: pd.DataFrame, effects: pd.DataFrame, level_s: float) -> list[Part]:
-    content = json.loads((places.figures() / RESULTS).read_text())
-    good = comparison.behind(core, comparison.usable(rows))
-    good_rows = rows[rows["run_id"].isin([run.info.run_id for run in good])]
-    drawn = [
-        picture("What clients saw", figures.trajectory(core, level_s)),
-        picture("The ratios, with their uncertainty", figures.estimation(core, level_s, rows=rows, table=effects)),
-        picture("What it cost in CPU", figures.resources(good, level_s, rows=good_rows)),
-    ]
-    numbers = document_table("What clients saw, in numbers", content["environments"])
-    return [
-        *said(content, partial(Source, *SOURCES["results"])),
-        *cited(drawn, "core", "figure and caption"),
-        *cited([numbers], "results", "environments"),
-    ]
-
-
-def _rehearsed(boots: Sequence[Run], rows: pd.DataFrame, level_s: float) -> list[Part]:
-    drawn = picture("The response by boot time", figures.boot_response(boots, level_s, rows=rows))
-    slope = slope_on_boot(rows)
+def _slope() -> list[Part]:
+    """How the response depends on the boot time, where enough boot times were rehearsed."""
+    folder = places.reference() / "rehearsal"
+    runs = [run for run in load_runs(folder) if run.info.valid] if folder.is_dir() else []
+    slope = slope_on_boot(boot_time_rows(runs, published_protocol().level_s))
     if slope is None:
-        return [drawn]
+        return []
     text = (
         f"Over {slope.n} runs that waited for a machine, each second of boot time makes T_slo later by "
         f"{slope.slope:.2f} s (interval {slope.low:.2f} to {slope.high:.2f} s{slope.left_out})."
     )
-    return [Text([text]), drawn]
+    return [Text([text])]
 
 
-def _simulated(evidence: Mapping[str, str]) -> list[Part]:
+def _ratios() -> list[Part]:
     """The twin's draws of both sides of each claim."""
     record = published_record(twin_records.CLAIMS)
-    if record is None:
-        return []
-    judged = record["arms"]["matched"]
-    drawn: Any = claim_ratios(judged, evidence).figure
-    drawn.set_label(caption([], note=twin_records.simulated_from(twin_records.CLAIMS).sentence))
-    ratios = [
+    rows = [
         {
             "comparison": f"{row['claim']}, {row['what']}, {row['figure']}",
             "ratio": f"{row['ratio']:.2f}",
             "range of draws": f"{row['low']:.2f} to {row['high']:.2f}",
             "verdict": row["verdict"],
         }
-        for row in judged["rows"]
+        for row in (record["arms"]["matched"]["rows"] if record else ())
     ]
     heading = "The side that the original paper calls worse, divided by the other side"
-    return [picture("The claims", drawn), document_table(heading, ratios)]
+    return [document_table(heading, rows)] if rows else []
