@@ -226,7 +226,7 @@ def load(
     Exit code 99: a threshold was missed, no request was answered correctly, or the load could not be kept up.
     """
     from mlscale.loadgen.command import parse_headers, schedule_of
-    from mlscale.loadgen.outcome import THRESHOLD_MISSED, Threshold, missed, outcome_json, outcome_table
+    from mlscale.loadgen.thresholds import THRESHOLD_MISSED, Threshold, missed, outcome_json, outcome_table
     from mlscale.measurement.load_test import LoadOptions, load
     from mlscale.runs import load_run
 

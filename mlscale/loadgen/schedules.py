@@ -22,8 +22,8 @@ from mlscale.runs.schedule import ClosedLoop, OpenLoop, Staircase, Trace
 
 __all__ = [
     "WHOLE",
-    "Part",
     "Sends",
+    "WorkerShare",
     "active_intervals",
     "first_active_s",
     "intended_times",
@@ -43,7 +43,7 @@ _ARRIVALS, _THINKS, _PHOTOS, _KEEP = range(4)  # independent streams of random n
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class WorkerShare:
     """Worker ``worker`` of ``workers``: requests (open loop) or clients (closed) with number mod workers == worker."""
 
     worker: int
@@ -54,12 +54,12 @@ class Part:
         return range(self.worker, max(stage.clients for stage in schedule.stages), self.workers)
 
 
-WHOLE: Final = Part(0, 1)
+WHOLE: Final = WorkerShare(0, 1)
 MAX_WORKERS: Final = 64
 """Each is a Python process of about 100 MB."""
 
 
-def split(schedule: ClosedLoop | OpenLoop, workers: int) -> tuple[Part, ...]:
+def split(schedule: ClosedLoop | OpenLoop, workers: int) -> tuple[WorkerShare, ...]:
     """Parts of a schedule for ``workers`` processes: their union is always the whole schedule.
 
     Raises:
@@ -69,7 +69,7 @@ def split(schedule: ClosedLoop | OpenLoop, workers: int) -> tuple[Part, ...]:
         raise MlscaleError(f"{workers} processes can't share a load", "--workers", f"use 1 to {MAX_WORKERS}")
     if isinstance(schedule, ClosedLoop) and workers > max(1, *(stage.clients for stage in schedule.stages)):
         raise MlscaleError(f"{workers} processes are more than the load has clients", "--workers", "use fewer")
-    return tuple(Part(worker, workers) for worker in range(workers))
+    return tuple(WorkerShare(worker, workers) for worker in range(workers))
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ def send_times(
     seed: int,
     block: int = 0,
     *,
-    part: Part = WHOLE,
+    part: WorkerShare = WHOLE,
     recording: Recording | None = None,
     chunk: int = CHUNK,
 ) -> Iterator[Sends]:

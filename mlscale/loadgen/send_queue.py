@@ -15,7 +15,7 @@ import numpy.typing as npt
 from mlscale.loadgen.schedules import (
     THINKS,
     WHOLE,
-    Part,
+    WorkerShare,
     active_intervals,
     first_active_s,
     photo_order,
@@ -69,7 +69,7 @@ class OpenQueue:
         seed: int,
         block: int,
         photos: int,
-        part: Part = WHOLE,
+        part: WorkerShare = WHOLE,
     ) -> None:
         self._chunks = send_times(schedule, seed, block, part=part)
         self._order = photo_order(seed, block, 0, photos) if photos else np.zeros(1, dtype=np.int64)
@@ -117,7 +117,7 @@ class ClosedQueue:
     A client that joins sends at once. One that leaves starts no more requests; its open request may still end.
     """
 
-    def __init__(self, schedule: ClosedLoop, seed: int, block: int, photos: int, part: Part = WHOLE) -> None:
+    def __init__(self, schedule: ClosedLoop, seed: int, block: int, photos: int, part: WorkerShare = WHOLE) -> None:
         self._schedule, self._seed, self._block = schedule, seed, block
         self._boundaries = np.array(schedule.boundaries_s)
         self._clients: dict[int, _ClosedClient] = {}
@@ -154,7 +154,7 @@ class ClosedQueue:
         return float(client.thinks[k % THINKS])
 
 
-def make_queue(schedule: ClosedLoop | OpenLoop, seed: int, block: int, photos: int, part: Part) -> SendQueue:
+def make_queue(schedule: ClosedLoop | OpenLoop, seed: int, block: int, photos: int, part: WorkerShare) -> SendQueue:
     """The queue for one worker's part of a schedule."""
     if isinstance(schedule, ClosedLoop):
         return ClosedQueue(schedule, seed, block, photos, part)

@@ -26,7 +26,7 @@ from mlscale.loadgen.bodies import BodySet, bodies_of, load_check
 from mlscale.loadgen.client import Client, open_connections_allowed
 from mlscale.loadgen.process import TOLD_TO_STOP
 from mlscale.loadgen.recorder import Recorder
-from mlscale.loadgen.schedules import Part
+from mlscale.loadgen.schedules import WorkerShare
 from mlscale.loadgen.send_queue import SendQueue, make_queue
 from mlscale.loadgen.sender import Limits, Sender
 from mlscale.loadgen.spec import Beat, Done, Failed, Go, Ready, WorkerSpec
@@ -66,7 +66,7 @@ async def _work(messages: int) -> int:
     spec = WorkerSpec.model_validate_json(await _next_line(lines))
     bodies = bodies_of(spec)
     schedule = spec.schedule
-    part = Part(spec.worker, spec.workers)
+    part = WorkerShare(spec.worker, spec.workers)
     queue = make_queue(schedule, spec.seed, spec.block, len(bodies) if bodies else 0, part)
     allowed = open_connections_allowed()
     limits = Limits(spec.abort_lateness_s, spec.abort_after_s, min(spec.max_open or allowed, allowed))

@@ -31,7 +31,7 @@ class QueueFull(Exception):  # noqa: N818 (reported to the client, not an error 
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class InferenceResult:
     """The result of one inference: HTTP status, JSON body, the X-Mlscale-* headers of `Exchange`; times in s."""
 
     status: int
@@ -56,7 +56,7 @@ class _Job:
 
     body: bytes
     submitted_s: float = field(default_factory=time.monotonic)
-    future: Future[Outcome] = field(default_factory=Future)
+    future: Future[InferenceResult] = field(default_factory=Future)
 
 
 class ModelThread:
@@ -85,7 +85,7 @@ class ModelThread:
         self._lock = threading.Lock()
         self._open = 0
         self._mean_s = 0.0
-        self._served: Future[Outcome] | None = None
+        self._served: Future[InferenceResult] | None = None
         self._called: Future[Answered] | None = None
         self._dropped = False
         self._thread = threading.Thread(target=self._run, name="model", daemon=True)
@@ -117,7 +117,7 @@ class ModelThread:
         """Estimated time until the current queue has been served: whole seconds, 1 to 30."""
         return min(30, max(1, math.ceil(self._open * self._mean_s)))
 
-    def submit(self, body: bytes) -> Future[Outcome]:
+    def submit(self, body: bytes) -> Future[InferenceResult]:
         """Queue one request; one that is cancelled before its turn is never computed.
 
         Raises:
@@ -132,7 +132,7 @@ class ModelThread:
         self._jobs.put(job)
         return job.future
 
-    def drop(self, future: Future[Outcome]) -> None:
+    def drop(self, future: Future[InferenceResult]) -> None:
         """Give up a request whose answer is no longer wanted: skip it if queued, cancel the call it is waiting for."""
         if future.cancel():
             return
@@ -149,7 +149,7 @@ class ModelThread:
             self._thread.join(at_most_s)
         return not self._thread.is_alive()
 
-    def _closed(self, job: _Job, _: Future[Outcome]) -> None:
+    def _closed(self, job: _Job, _: Future[InferenceResult]) -> None:
         job.body = b""
         with self._lock:
             self._open -= 1
@@ -211,7 +211,7 @@ def _no_call(_: Call) -> Answered:
 
 def infer(
     answer: Answer, body: bytes, submitted_s: float, context: ModelContext, carry: Callable[[Call], Answered] | None
-) -> Outcome:
+) -> InferenceResult:
     """Call the model once; never raises. The model's errors are logged; their text is not sent to the client.
 
     Args:
@@ -228,7 +228,7 @@ def infer(
     if reply.error is not None:
         logger.error("the model failed on a body of %d bytes", len(body), exc_info=reply.error)
         content = dumps({"error": "the model failed on this body; the server's log has the reason"})
-    return Outcome(reply.status, content, reply.headers, started_s - submitted_s, reply.inference_s)
+    return InferenceResult(reply.status, content, reply.headers, started_s - submitted_s, reply.inference_s)
 
 
 def dumps(content: Mapping[str, Any]) -> bytes:

@@ -22,7 +22,7 @@ from aiohttp.typedefs import Handler
 
 from mlscale.serving.calling import Caller
 from mlscale.serving.exchange import CALL_TIMEOUT_S
-from mlscale.serving.inference import Factory, ModelContext, ModelThread, Outcome, QueueFull, blank_png, dumps
+from mlscale.serving.inference import Factory, InferenceResult, ModelContext, ModelThread, QueueFull, blank_png, dumps
 from mlscale.serving.metrics import CONTENT_TYPE, Metrics
 
 logger = logging.getLogger(__name__)
@@ -159,13 +159,13 @@ class Service:
             raise _Refused(400, "the body is empty; send a photo's bytes")
         return b"".join(chunks)
 
-    def _submit(self, body: bytes) -> Future[Outcome]:
+    def _submit(self, body: bytes) -> Future[InferenceResult]:
         try:
             return self.model.submit(body)
         except QueueFull:
             self._busy()
 
-    async def _result_of(self, future: Future[Outcome]) -> Outcome:
+    async def _result_of(self, future: Future[InferenceResult]) -> InferenceResult:
         try:
             return await asyncio.wrap_future(future)
         except asyncio.CancelledError:

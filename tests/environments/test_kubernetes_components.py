@@ -13,7 +13,7 @@ from kubernetes_shapes import change, metadata, plain, pod, running
 
 from mlscale.environments.kubernetes.deployed import KubernetesDeployed
 from mlscale.environments.kubernetes.list_watch import Change, Lost
-from mlscale.environments.kubernetes.manifests import Deployment, Packaging, Part
+from mlscale.environments.kubernetes.manifests import DeployedComponent, Deployment, Packaging
 from mlscale.environments.kubernetes.names import COMPONENT
 from mlscale.environments.kubernetes.settings import KubernetesScaling
 from mlscale.host.cgroups import CpuReading
@@ -77,7 +77,9 @@ def hpa(name: str, desired: int) -> dict[str, Any]:
 
 
 def seen(*changes: Change) -> list[Any]:
-    parts = tuple(Part(name, "m:f", KubernetesScaling(), PACKED, name == "front") for name in ("back", "front"))
+    parts = tuple(
+        DeployedComponent(name, "m:f", KubernetesScaling(), PACKED, name == "front") for name in ("back", "front")
+    )
     wanted = Deployment("mlscale-0123abcd", "mlscale-0123abcd", "demo", parts)
     stand_ins: Any = (FakeApi(), wanted, FakeWatches(list(changes)), FakeLoadCgroup(), FakeNode())
     stop = threading.Event()

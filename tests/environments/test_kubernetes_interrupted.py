@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from mlscale.environments.kubernetes.client import KubeContext, Refused, Unreachable
-from mlscale.environments.kubernetes.manifests import Deployment, Packaging, Part
+from mlscale.environments.kubernetes.manifests import DeployedComponent, Deployment, Packaging
 from mlscale.environments.kubernetes.namespace import created
 from mlscale.environments.kubernetes.paths import path_of
 from mlscale.environments.kubernetes.settings import KubernetesScaling
@@ -77,8 +77,8 @@ class FakeApi:
 
 def wanted() -> Deployment:
     packed = Packaging("app:1", ("python",))
-    back = Part("back", "m:f", KubernetesScaling(), packed, front=False)
-    front = Part("front", "m:f", KubernetesScaling(), packed, calls=("back",))
+    back = DeployedComponent("back", "m:f", KubernetesScaling(), packed, front=False)
+    front = DeployedComponent("front", "m:f", KubernetesScaling(), packed, calls=("back",))
     return Deployment(NAME, NAME, "demo", (back, front))
 
 

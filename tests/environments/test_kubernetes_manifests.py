@@ -10,9 +10,9 @@ from pydantic import ValidationError
 
 from mlscale.environments.kubernetes.manifests import (
     OWNER,
+    DeployedComponent,
     Deployment,
     Packaging,
-    Part,
     addresses,
     front_service,
     namespace,
@@ -29,7 +29,7 @@ PACKED = Packaging("registry.example/app:1", ("python", "-m", "mlscale.serving.c
 
 
 def wanted(scaling: KubernetesScaling, packaging: Packaging = PACKED) -> Deployment:
-    part = Part("app", "pkg.mod:factory", scaling, packaging)
+    part = DeployedComponent("app", "pkg.mod:factory", scaling, packaging)
     return Deployment("mlscale-0123abcd", "mlscale-0123abcd", "code-reader", (part,))
 
 
@@ -40,8 +40,10 @@ def rendered(scaling: KubernetesScaling, packaging: Packaging = PACKED) -> dict[
 
 def split() -> Deployment:
     """Localiser and readers, each with settings of its own."""
-    back = Part("readers", "pkg.mod:readers", KubernetesScaling.of_arm("matched"), PACKED, front=False)
-    front = Part("localiser", "pkg.mod:localiser", KubernetesScaling(max_replicas=2), PACKED, calls=("readers",))
+    back = DeployedComponent("readers", "pkg.mod:readers", KubernetesScaling.of_arm("matched"), PACKED, front=False)
+    front = DeployedComponent(
+        "localiser", "pkg.mod:localiser", KubernetesScaling(max_replicas=2), PACKED, calls=("readers",)
+    )
     return Deployment("mlscale-0123abcd", "mlscale-0123abcd", "code-reader", (back, front))
 
 

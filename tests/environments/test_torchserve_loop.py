@@ -11,7 +11,7 @@ import pytest
 from mlscale.environments.emit import Emitter
 from mlscale.environments.torchserve.api import ModelState, Worker
 from mlscale.environments.torchserve.control_loop import Loop, Spec
-from mlscale.environments.torchserve.drain import Outcome
+from mlscale.environments.torchserve.drain import DrainResult
 
 
 class FakeDrain:
@@ -20,7 +20,7 @@ class FakeDrain:
     def __init__(self, worker: int) -> None:
         self.worker, self.cancelled = worker, False
         self.held_s: float | None = None
-        self.outcome: Outcome | None = None
+        self.outcome: DrainResult | None = None
 
     def cancel(self) -> None:
         self.cancelled = True
@@ -62,7 +62,7 @@ class FakeServer:
         if removed:
             drain.held_s = self.now_s
             self.scale(self.told - 1)
-        drain.outcome = Outcome(removed, reason)
+        drain.outcome = DrainResult(removed, reason)
 
 
 @pytest.fixture

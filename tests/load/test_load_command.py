@@ -18,8 +18,8 @@ from load_truth import CHECK, TruthServer, reply, right_answer
 
 from mlscale.analysis.validity import UNOBSERVED
 from mlscale.loadgen.command import HostContext, check_address, parse_headers, record_load, schedule_of
-from mlscale.loadgen.outcome import Threshold, missed, outcome_table
 from mlscale.loadgen.process import LoadSpec
+from mlscale.loadgen.thresholds import Threshold, missed, outcome_table
 from mlscale.runs import ClosedLoop, ClosedStage, Constant, MlscaleError, OpenLoop, Run, Trace, Validity, load_run
 
 MLSCALE = (sys.executable, "-m", "mlscale.commands.cli", "load")

@@ -12,7 +12,7 @@ from scipy import integrate, stats
 from mlscale.loadgen.schedules import (
     THINKS,
     WHOLE,
-    Part,
+    WorkerShare,
     active_intervals,
     first_active_s,
     load_events,
@@ -48,7 +48,9 @@ SHAPES = [
 ]
 
 
-def times(schedule: OpenLoop, seed: int = 7, block: int = 0, part: Part = WHOLE, chunk: int = 1024) -> np.ndarray:
+def times(
+    schedule: OpenLoop, seed: int = 7, block: int = 0, part: WorkerShare = WHOLE, chunk: int = 1024
+) -> np.ndarray:
     return np.concatenate([s.intended_s for s in send_times(schedule, seed, block, part=part, chunk=chunk)] or [[]])
 
 
@@ -151,7 +153,7 @@ def test_times_do_not_depend_on_the_chunk_and_do_on_seed_and_block(shape: Consta
 @pytest.mark.parametrize("workers", [1, 2, 3, 7])
 def test_the_parts_of_an_open_loop_are_the_schedule(workers: int) -> None:
     schedule = OpenLoop(duration_s=60, rate=SHAPES[5])
-    whole = {(int(i), t, int(g)) for i, t, g in rows(schedule, Part(0, 1))}
+    whole = {(int(i), t, int(g)) for i, t, g in rows(schedule, WorkerShare(0, 1))}
     parts = [list(rows(schedule, part)) for part in split(schedule, workers)]
     together = [(int(i), t, int(g)) for part in parts for i, t, g in part]
     assert len(together) == len(whole)
@@ -159,7 +161,7 @@ def test_the_parts_of_an_open_loop_are_the_schedule(workers: int) -> None:
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
 
-def rows(schedule: OpenLoop, part: Part) -> list[tuple[int, float, int]]:
+def rows(schedule: OpenLoop, part: WorkerShare) -> list[tuple[int, float, int]]:
     return [
         row
         for sends in send_times(schedule, 3, part=part)
@@ -169,7 +171,7 @@ def rows(schedule: OpenLoop, part: Part) -> list[tuple[int, float, int]]:
 
 def test_load_stages_are_those_of_the_intended_times() -> None:
     schedule = OpenLoop(duration_s=60, rate=SHAPES[5], arrivals="even")
-    for _, t, stage in rows(schedule, Part(0, 1)):
+    for _, t, stage in rows(schedule, WorkerShare(0, 1)):
         assert stage == (0 if t < 20 else 1 if t < 25 else 2)
 
 

@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mlscale.loadgen.schedules import WHOLE, Part, read_schedule, send_times, split
+from mlscale.loadgen.schedules import WHOLE, WorkerShare, read_schedule, send_times, split
 from mlscale.loadgen.traces import read_recording
 from mlscale.runs import MlscaleError, OpenLoop, Trace
 
 AZURE = Path(__file__).parents[3] / "shared/traces/AzureLLMInferenceTrace_code.csv"
 
 
-def sent(schedule: OpenLoop, seed: int = 0, part: Part = WHOLE) -> np.ndarray:
+def sent(schedule: OpenLoop, seed: int = 0, part: WorkerShare = WHOLE) -> np.ndarray:
     return np.concatenate([sends.intended_s for sends in send_times(schedule, seed, part=part)])
 
 

@@ -28,7 +28,7 @@ from mlscale.environments.kubernetes.cluster import Cluster, look
 from mlscale.environments.kubernetes.deployed import KubernetesDeployed
 from mlscale.environments.kubernetes.endpoint import Endpoint, find_endpoint, inner_endpoint
 from mlscale.environments.kubernetes.load_job import LEAD_S
-from mlscale.environments.kubernetes.manifests import PATH, Deployment, Packaging, Part
+from mlscale.environments.kubernetes.manifests import PATH, DeployedComponent, Deployment, Packaging
 from mlscale.environments.kubernetes.namespace import new_name
 from mlscale.environments.kubernetes.own_cluster import packaging
 from mlscale.environments.kubernetes.paths import path_of
@@ -203,7 +203,7 @@ def _deployment(name: str, app: App, scalings: Mapping[str, Scaling], cluster: C
             assert cluster.own is not None, "checked by preflight"
             packed = packaging(cluster.own)
         front = component.name == app.front
-        parts.append(Part(component.name, component.entry, scaling, packed, front, component.calls))
+        parts.append(DeployedComponent(component.name, component.entry, scaling, packed, front, component.calls))
     deployment = Deployment(namespace=name, run=name, app=app.name, parts=tuple(parts))
     deployment = replace(deployment, selector=room.selector, buffer_replicas=room.buffer_replicas)
     return deployment if cluster.own is None else replace(deployment, buffer_image=cluster.own.pause_image)

@@ -54,7 +54,7 @@ class Packaging:
 
 
 @dataclass(frozen=True)
-class Part:
+class DeployedComponent:
     """One deployed component of an application. ``front``: load goes to it; ``calls``: components that it calls."""
 
     name: str
@@ -72,7 +72,7 @@ class Deployment:
     namespace: str
     run: str
     app: str
-    parts: tuple[Part, ...]
+    parts: tuple[DeployedComponent, ...]
     service_type: ServiceType = "NodePort"
     selector: Mapping[str, str] = field(default_factory=dict)
     """Labels of the nodes that its pods may run on."""
@@ -82,7 +82,7 @@ class Deployment:
     """Image of those pods."""
 
     @property
-    def front(self) -> Part:
+    def front(self) -> DeployedComponent:
         """The component that load goes to."""
         return next(part for part in self.parts if part.front)
 
@@ -143,18 +143,18 @@ def front_service(wanted: Deployment, kind: ServiceType, owner_uid: str) -> Json
     return _service(replace(wanted, service_type=kind), wanted.front, owner_uid)
 
 
-def selector(wanted: Deployment, part: Part) -> dict[str, str]:
+def selector(wanted: Deployment, part: DeployedComponent) -> dict[str, str]:
     """The labels that select the pods of a part."""
     return {RUN: wanted.run, COMPONENT: part.name}
 
 
-def _labels(wanted: Deployment, part: Part | None = None) -> dict[str, str]:
+def _labels(wanted: Deployment, part: DeployedComponent | None = None) -> dict[str, str]:
     name = re.sub(r"[^A-Za-z0-9._-]", "-", wanted.app)[:63].strip("._-")  # what a label may hold
     labels = {MANAGED_BY: TOOL, "app.kubernetes.io/name": name, RUN: wanted.run}
     return labels if part is None else labels | {COMPONENT: part.name}
 
 
-def _metadata(wanted: Deployment, part: Part, owner_uid: str) -> dict[str, Any]:
+def _metadata(wanted: Deployment, part: DeployedComponent, owner_uid: str) -> dict[str, Any]:
     reference = {"apiVersion": "v1", "kind": "ConfigMap", "name": OWNER, "uid": owner_uid}
     return {
         "name": part.name,
@@ -164,7 +164,7 @@ def _metadata(wanted: Deployment, part: Part, owner_uid: str) -> dict[str, Any]:
     }
 
 
-def _service(wanted: Deployment, part: Part, owner_uid: str) -> Json:
+def _service(wanted: Deployment, part: DeployedComponent, owner_uid: str) -> Json:
     return {
         "apiVersion": "v1",
         "kind": "Service",
@@ -177,7 +177,7 @@ def _service(wanted: Deployment, part: Part, owner_uid: str) -> Json:
     }
 
 
-def _budget(wanted: Deployment, part: Part, owner_uid: str) -> Json:
+def _budget(wanted: Deployment, part: DeployedComponent, owner_uid: str) -> Json:
     return {
         "apiVersion": "policy/v1",
         "kind": "PodDisruptionBudget",
@@ -189,7 +189,7 @@ def _budget(wanted: Deployment, part: Part, owner_uid: str) -> Json:
     }
 
 
-def _deployment(wanted: Deployment, part: Part, owner_uid: str, reached_at: Mapping[str, str]) -> Json:
+def _deployment(wanted: Deployment, part: DeployedComponent, owner_uid: str, reached_at: Mapping[str, str]) -> Json:
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
@@ -236,7 +236,7 @@ def resource_requests(scaling: KubernetesScaling) -> dict[str, str]:
     return {"cpu": f"{round(scaling.cpu_cores * 1000)}m", "memory": f"{scaling.memory_mib}Mi"}
 
 
-def _pod(wanted: Deployment, part: Part, reached_at: Mapping[str, str]) -> Json:
+def _pod(wanted: Deployment, part: DeployedComponent, reached_at: Mapping[str, str]) -> Json:
     scaling = part.scaling
     return {
         **({"nodeSelector": dict(wanted.selector)} if wanted.selector else {}),
@@ -260,7 +260,7 @@ def _pod(wanted: Deployment, part: Part, reached_at: Mapping[str, str]) -> Json:
     }
 
 
-def _container(part: Part, reached_at: Mapping[str, str]) -> Json:
+def _container(part: DeployedComponent, reached_at: Mapping[str, str]) -> Json:
     scaling, packaging = part.scaling, part.packaging
     requests = resource_requests(scaling)
     drain = {"lifecycle": {"preStop": {"sleep": {"seconds": scaling.drain_delay_s}}}} if scaling.drain_delay_s else {}
@@ -292,11 +292,11 @@ def _container(part: Part, reached_at: Mapping[str, str]) -> Json:
     }
 
 
-def _options(part: Part) -> list[str]:
+def _options(part: DeployedComponent) -> list[str]:
     return ["--entry", part.entry, "--port", str(PORT), "--waiting", str(part.scaling.max_waiting)]
 
 
-def _component_options(part: Part, reached_at: Mapping[str, str]) -> list[str]:
+def _component_options(part: DeployedComponent, reached_at: Mapping[str, str]) -> list[str]:
     """Options of a component that calls others or is called."""
     calls = [option for name in part.calls for option in ("--call", f"{name}={reached_at[name]}")]
     own = ["--component", part.name, *calls] if part.calls else []
@@ -315,7 +315,7 @@ def _environment(more: Mapping[str, str]) -> list[Json]:
     return [name, *({"name": key, "value": value} for key, value in (fixed | dict(more)).items())]
 
 
-def _hpa(wanted: Deployment, part: Part, owner_uid: str) -> Json:
+def _hpa(wanted: Deployment, part: DeployedComponent, owner_uid: str) -> Json:
     return {**hpa(part.name, part.scaling), "metadata": _metadata(wanted, part, owner_uid)}
 
 

@@ -36,7 +36,7 @@ class Failed(Exception):  # noqa: N818 (reported to the parent, which raises)
     """``args``: what, where, remedy."""
 
 
-class Part:
+class ServeComponent:
     """One component: its specification and its observed state."""
 
     def __init__(self, spec: Mapping[str, Any], emitter: Emitter, address: Path) -> None:
@@ -89,7 +89,7 @@ class Agent:
         self._spec, self._emitter = spec, emitter
         folder = Path(spec["folder"])
         self._parts = [
-            Part(content, emitter, folder / f"policy-{number}.sock")
+            ServeComponent(content, emitter, folder / f"policy-{number}.sock")
             for number, content in enumerate(spec["components"])
         ]
         self._cluster: cluster.Cluster | None = None
@@ -156,7 +156,7 @@ class Agent:
             self._check_vital()
             self._parts[0].drain_readings(0.1)
 
-    def _check_start(self, part: Part, details: Any, *, late: bool) -> None:
+    def _check_start(self, part: ServeComponent, details: Any, *, late: bool) -> None:
         if "failed to start" in details.message or details.status.value in ("UNHEALTHY", "DEPLOY_FAILED"):
             # Ray would retry for ever, with the same model
             raise Failed(
@@ -199,7 +199,7 @@ class Agent:
                 part.drain_readings(0)
                 self._observe(part)
 
-    def _observe(self, part: Part) -> None:
+    def _observe(self, part: ServeComponent) -> None:
         """List the replicas if that is due, and report processes that have ended."""
         now = time.monotonic()
         gone = [replica for pid, replica in part.replicas.pids.items() if not alive(pid)]
@@ -209,7 +209,7 @@ class Agent:
             part.replicas.process_ended(replica, now, part.last_look)
         part.last_look = now
 
-    def _list(self, part: Part, now: float) -> None:
+    def _list(self, part: ServeComponent, now: float) -> None:
         from ray.exceptions import RayError
 
         try:
@@ -223,7 +223,7 @@ class Agent:
                     "the run can't be completed; repeat it",
                 ) from error
 
-    def _details(self, part: Part) -> Any:
+    def _details(self, part: ServeComponent) -> Any:
         import ray
 
         return ray.get(self._controller.get_deployment_details.remote(_APP, part.name), timeout=_ANSWER_TIMEOUT_S)

@@ -40,7 +40,7 @@ class WarmUpFailed(Exception):  # noqa: N818 (names what happened)
     """The application did not answer a warm-up request with 200."""
 
 
-class Part:
+class ControlledModel:
     """One component's model, with its control loop and the loop's connections."""
 
     def __init__(self, spec: Spec, token: str, out: Emitter, connect: Callable[[], Connection]) -> None:
@@ -77,7 +77,7 @@ class Part:
         self._api.close()
 
 
-def _all_first_workers_ready(parts: Sequence[Part]) -> bool:
+def _all_first_workers_ready(parts: Sequence[ControlledModel]) -> bool:
     # A list: every part is observed every time, so that no worker's start is seen late.
     ready = [part.first_workers_ready() for part in parts]
     return all(ready)
@@ -99,7 +99,7 @@ class Agent:
         keys = Path(self._front.keys)
         self._await(lambda: has_tokens(keys), "write its key file")
         token = read_token(keys, "management")
-        parts = [Part(spec, token, self._out, self._connect) for spec in self._specs]
+        parts = [ControlledModel(spec, token, self._out, self._connect) for spec in self._specs]
         try:
             wanted = ", ".join(f"{part.loop.desired} of {part.name!r}" for part in parts)
             self._await(lambda: _all_first_workers_ready(parts), f"have its first workers ready ({wanted})")
@@ -154,7 +154,7 @@ class Agent:
             if self._stop.wait(0.05):
                 raise SystemExit(0)
 
-    def _control_loop(self, parts: Sequence[Part]) -> None:
+    def _control_loop(self, parts: Sequence[ControlledModel]) -> None:
         interval_s = min(spec.sample_interval_s for spec in self._specs)
         next_s = time.monotonic()
         answered_s = dict.fromkeys(parts, next_s)

@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol
 from mlscale.environments.emit import Emitter
 from mlscale.environments.torchserve.api import ManagementApi, ModelState, worker_processes
 from mlscale.environments.torchserve.board import Board
-from mlscale.environments.torchserve.drain import Outcome
+from mlscale.environments.torchserve.drain import DrainResult
 from mlscale.environments.torchserve.lifecycle import Lifecycle
 from mlscale.environments.worker_controller import (
     ControllerSettings,
@@ -84,7 +84,7 @@ class DrainAttempt(Protocol):
 
     worker: int
     held_s: float | None
-    outcome: Outcome | None
+    outcome: DrainResult | None
 
     def cancel(self) -> None: ...
     def join(self, timeout_s: float | None = None) -> None: ...

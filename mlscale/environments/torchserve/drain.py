@@ -28,7 +28,7 @@ _TRIES_PER_WORKER: Final = 25
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class DrainResult:
     """Whether the worker was removed, and if not, why."""
 
     removed: bool
@@ -57,7 +57,7 @@ class Drain:
         self._cancelled = threading.Event()
         self.held_s: float | None = None
         """time.monotonic() when the worker held the token; set before TorchServe is told to remove the worker."""
-        self.outcome: Outcome | None = None
+        self.outcome: DrainResult | None = None
         """Set at the end."""
         self._thread = threading.Thread(target=self._run, name="drain", daemon=True)
         self._thread.start()
@@ -80,7 +80,7 @@ class Drain:
                 tries += 1
                 removed, reason = self._try(self._token(), began + _AT_MOST_S)
         self._management.close()
-        self.outcome = Outcome(removed, reason)
+        self.outcome = DrainResult(removed, reason)
 
     def _try(self, token: int, until: float) -> tuple[bool, str]:
         """Send one token. (True, "") if the worker was removed, (False, "") if another worker took the token."""

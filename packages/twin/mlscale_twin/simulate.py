@@ -50,7 +50,7 @@ from mlscale_twin.durations import Duration, Measured
 from mlscale_twin.layout import LOST, OK, REFUSED, TIMED_OUT
 from mlscale_twin.policies.karpenter import InstanceType, Resources
 from mlscale_twin.profile import Profile, read_profile, with_changes
-from mlscale_twin.twin import Outcome, Setup, Twin
+from mlscale_twin.twin import Setup, Twin, TwinResult
 
 _STATUS: Final = {OK: "ok", TIMED_OUT: "timeout", REFUSED: "http_5xx", LOST: "http_5xx"}
 _BATCH_ROWS: Final = 100_000
@@ -207,7 +207,7 @@ def _digest(setup: Setup) -> str:
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _in_memory(info: RunInfo, setup: Setup, outcome: Outcome) -> Run:
+def _in_memory(info: RunInfo, setup: Setup, outcome: TwinResult) -> Run:
     """The run in memory."""
     requests = pa.Table.from_batches([_requests(setup, outcome, outcome.rows)]).to_pandas()
     events = _events(setup, outcome)
@@ -232,11 +232,11 @@ def _frame(name: TableName, observations: Sequence[Observation], **columns: list
     return frame
 
 
-def _events(setup: Setup, outcome: Outcome) -> list[Event]:
+def _events(setup: Setup, outcome: TwinResult) -> list[Event]:
     return sorted([*load_events(setup.schedule, 0.0), *outcome.events], key=lambda event: event.t_s)
 
 
-def _stimulus(setup: Setup, outcome: Outcome) -> StimulusReport:
+def _stimulus(setup: Setup, outcome: TwinResult) -> StimulusReport:
     sent = len(outcome.rows)
     return StimulusReport(
         due=sent, sent=sent, finished=sent, lateness_p50_s=0.0, lateness_p99_s=0.0, lateness_max_s=0.0,
@@ -244,7 +244,7 @@ def _stimulus(setup: Setup, outcome: Outcome) -> StimulusReport:
     )  # fmt: skip
 
 
-def _on_disk(writer: RunWriter, setup: Setup, outcome: Outcome) -> Run:
+def _on_disk(writer: RunWriter, setup: Setup, outcome: TwinResult) -> Run:
     observations: list[Observation] = [*outcome.samples, *_events(setup, outcome), *outcome.resources]
     for observation in observations:
         writer.observe(observation)
@@ -257,7 +257,7 @@ def _on_disk(writer: RunWriter, setup: Setup, outcome: Outcome) -> Run:
     return load_run(writer.path)
 
 
-def _requests(setup: Setup, outcome: Outcome, rows: Any) -> pa.RecordBatch:
+def _requests(setup: Setup, outcome: TwinResult, rows: Any) -> pa.RecordBatch:
     """Rows of the kernel as a batch of the requests table."""
     answered = rows["status"] == OK
     bounds = np.array(setup.schedule.boundaries_s)

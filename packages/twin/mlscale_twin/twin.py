@@ -66,7 +66,7 @@ class Setup:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class TwinResult:
     """``rows``: requests (`layout.ROWS`), empty without records; ``names``: replica names by their number in
     ``rows``."""
 
@@ -97,7 +97,7 @@ class Twin:
         self._fleet = self._machines()
         self._components = [self._component(place, name) for place, name in enumerate(setup.scalings)]
 
-    def run(self, progress: Any = None) -> Outcome:
+    def run(self, progress: Any = None) -> TwinResult:
         """Runs from the first request until the last one ends; ``progress`` is called with the share done."""
         setup = self._setup
         duration_s = setup.schedule.duration_s
@@ -109,7 +109,7 @@ class Twin:
             self._timeline.every(duration_s / 100, 0.0, lambda: progress(self._share_done(duration_s)))
         self._timeline.run(duration_s + (setup.timeout_s if math.isfinite(setup.timeout_s) else 0.0))
         engine = self._timeline.engine
-        return Outcome(
+        return TwinResult(
             engine.take_rows(),
             self._log.names,
             self._log.events,

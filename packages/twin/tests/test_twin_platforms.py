@@ -18,16 +18,16 @@ from mlscale_twin.durations import Fixed, Number
 from mlscale_twin.layout import OK, REFUSED
 from mlscale_twin.policies.target_tracking import TargetTrackingSettings, TrackedMetric, TrackingState, decide
 from mlscale_twin.profile import profile_names, read_profile, with_changes
-from mlscale_twin.twin import Outcome, Setup, Twin
+from mlscale_twin.twin import Setup, Twin, TwinResult
 
 ALL = ("torchserve", "rayserve", "k3s", "eks", "ecs")
 
 
-def run(settings: Setup) -> Outcome:
+def run(settings: Setup) -> TwinResult:
     return Twin(settings).run()
 
 
-def times(outcome: Outcome, kind: str) -> dict[str, float]:
+def times(outcome: TwinResult, kind: str) -> dict[str, float]:
     first_s: dict[str, float] = {}
     for event in outcome.events:
         if event.kind == kind:
@@ -35,7 +35,7 @@ def times(outcome: Outcome, kind: str) -> dict[str, float]:
     return first_s
 
 
-def response_s(outcome: Outcome, from_s: float, to_s: float) -> float:
+def response_s(outcome: TwinResult, from_s: float, to_s: float) -> float:
     rows = outcome.rows
     inside = (rows["intended_s"] >= from_s) & (rows["intended_s"] < to_s)
     return float(np.mean((rows["done_s"] - rows["intended_s"])[inside]))

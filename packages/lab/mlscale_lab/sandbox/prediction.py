@@ -14,7 +14,7 @@ from mlscale.runs import OpenLoop
 from mlscale_twin.layout import OK
 from mlscale_twin.profile import Profile, read_profile
 from mlscale_twin.simulate import machines_of
-from mlscale_twin.twin import Outcome, Setup, Twin
+from mlscale_twin.twin import Setup, Twin, TwinResult
 
 Floats = npt.NDArray[np.float64]
 
@@ -76,7 +76,7 @@ def error_of(environment: str) -> str:
     )
 
 
-def _prediction(outcome: Outcome, duration_s: float) -> Prediction:
+def _prediction(outcome: TwinResult, duration_s: float) -> Prediction:
     rows = outcome.rows
     intended_s = rows["intended_s"]
     response_s = np.where(rows["status"] == OK, rows["done_s"] - intended_s, TIMEOUT_S)
