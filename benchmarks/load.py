@@ -37,7 +37,8 @@ from itertools import product
 from pathlib import Path
 
 from mlscale.host.facts import host_facts
-from mlscale.loadgen.process import LoadProcess, LoadSpec
+from mlscale.loadgen.process import LoadProcess
+from mlscale.loadgen.spec import LoadSpec
 from mlscale.runs import ClosedLoop, ClosedStage, Connections, Constant, OpenLoop
 from mlscale.runs.info import host_name
 
@@ -80,7 +81,7 @@ def mlscale(
     closed = ClosedLoop(duration_s=seconds, stages=(ClosedStage(start_s=0, clients=CLIENTS * processes),))
     schedule = OpenLoop(duration_s=seconds, rate=Constant(rate_rps=rate), arrivals="even") if rate else closed
     with tempfile.TemporaryDirectory() as folder, LoadProcess() as load:
-        spec = LoadSpec(url, schedule, connections=connections, start_s=None, abort_lateness_s=60.0, workers=processes)
+        spec = LoadSpec(url=url, schedule=schedule, connections=connections, abort_lateness_s=60.0, workers=processes)
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         load.start(spec, on_core, [Path(folder) / f"requests-{number}.arrow" for number in range(processes)])
         load.wait_ready()

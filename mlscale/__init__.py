@@ -25,7 +25,8 @@ if TYPE_CHECKING:
         Scaling,
         own_model,
     )
-    from mlscale.measurement.load_test import LoadOptions, load
+    from mlscale.loadgen.spec import LoadOptions
+    from mlscale.measurement.load_test import load
     from mlscale.measurement.measure import MeasureOptions, measure
     from mlscale.measurement.requirements import use_requirements
     from mlscale.measurement.simulation import simulate
@@ -76,7 +77,8 @@ _NAMES = {
     "mlscale.runs": _RUNS,
     "mlscale.measurement.measure": "MeasureOptions measure",
     "mlscale.measurement.simulation": "simulate",
-    "mlscale.measurement.load_test": "LoadOptions load",
+    "mlscale.measurement.load_test": "load",
+    "mlscale.loadgen.spec": "LoadOptions",
     "mlscale.cost": "cost_table read_prices",
     "mlscale.environments.base": "App Component Deployed Environment ObservationLost Problem Scaling own_model",
     "mlscale.measurement.requirements": "use_requirements",

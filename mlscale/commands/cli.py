@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import errno
 import json
-import math
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import entry_points
@@ -20,20 +19,13 @@ from typing import Annotated
 
 import typer
 
+from mlscale.commands.options import finite, formerly, present_spelling, read_set, refuse
 from mlscale.errors import MlscaleError, as_user_error, first_invalid
-
-
-def _finite(value: float | None) -> float | None:
-    """The value of an option: infinity is within any ``min``."""
-    if value is not None and not math.isfinite(value):
-        raise typer.BadParameter(f"{value} is not a finite number")
-    return value
-
 
 AsJson = Annotated[bool, typer.Option("--json", help="print the result as JSON")]
 Level = Annotated[
     float | None,
-    typer.Option(min=0.001, callback=_finite, help="mean response that counts as good, s; default: the protocol's"),
+    typer.Option(min=0.001, callback=finite, help="mean response that counts as good, s; default: the protocol's"),
 ]
 
 app = typer.Typer(
@@ -88,7 +80,7 @@ def measure(
     connections: Annotated[str, typer.Option(help="fresh (one for each request) or kept")] = "fresh",
     seed: Annotated[int, typer.Option(min=0, help="seed of the load's random draws")] = 0,
     idle: Annotated[
-        float, typer.Option(min=0, callback=_finite, help="seconds to observe the idle framework before the load")
+        float, typer.Option(min=0, callback=finite, help="seconds to observe the idle framework before the load")
     ] = 30.0,
     budget_usd: Annotated[
         float | None,
@@ -115,9 +107,9 @@ def measure(
     parameters = checked(MeasureParameters, given)
     default = defaults()
     if app:
-        _refuse({"--partitioned": partitioned}, "with --app")
+        refuse({"--partitioned": partitioned}, "with --app")
     else:
-        _refuse({"--calls": calls, "--requirements": requirements}, "without --app")
+        refuse({"--calls": calls, "--requirements": requirements}, "without --app")
     if app and bodies is None:
         raise MlscaleError("required with --app", "--bodies", "name a folder of files that your model can answer")
     if requirements is not None:
@@ -160,13 +152,6 @@ def measure(
     print(f"{run.path}: {len(run.requests)} requests, {right} answered correctly; {verdict}")
 
 
-def _refuse(options: Mapping[str, object], when: str) -> None:
-    """Raise MlscaleError if one of ``options`` is given although it would be ignored; ``when``: "without --app"."""
-    given = next((name for name, value in options.items() if value), None)
-    if given is not None:
-        raise MlscaleError(f"it has no effect {when}", given, f"remove {given}")
-
-
 @contextmanager
 def _told_if_stopped(out: Path, tell: Callable[[], None]) -> Iterator[None]:
     """If Ctrl-C or SIGTERM ends the block, print where the incomplete run that it began lies."""
@@ -181,6 +166,12 @@ def _told_if_stopped(out: Path, tell: Callable[[], None]) -> Iterator[None]:
 
 
 @app.command()
+@formerly(
+    *("check", "speed", "keep", "body", "method", "connections", "workers", "ray", "seed", "arrivals"),
+    header="--set headers.NAME=VALUE",
+    timeout="--set timeout_s=",
+    think="--set think_mean_s=",
+)
 def load(
     url: Annotated[str, typer.Argument(help="HTTP address to send the load to")],
     out: Annotated[Path, typer.Option(help="folder of the new run")],
@@ -188,18 +179,14 @@ def load(
         Path | None,
         typer.Option("--bodies", "--photos", help="folder of files to POST, or one file; default: send GET requests"),
     ] = None,
-    check: Annotated[
-        str | None,
-        typer.Option(help="module:function(label, answer), or none; default: compare with labels.jsonl"),
+    rate: Annotated[
+        float | None, typer.Option(min=0.001, callback=finite, help="open loop: requests per second")
     ] = None,
-    rate: Annotated[float | None, typer.Option(help="open loop: requests per second")] = None,
-    clients: Annotated[int | None, typer.Option(help="closed loop: number of clients")] = None,
+    clients: Annotated[int | None, typer.Option(min=1, help="closed loop: number of clients")] = None,
     schedule: Annotated[Path | None, typer.Option(help="JSON schedule, or CSV trace")] = None,
-    speed: Annotated[float | None, typer.Option(help="of a CSV trace: 2 replays it twice as fast")] = None,
-    keep: Annotated[float | None, typer.Option(help="of a CSV trace: share of arrivals, or factor on rates")] = None,
-    body: Annotated[str | None, typer.Option(help="text to POST with every request, in place of --bodies")] = None,
-    header: Annotated[list[str] | None, typer.Option(help="'NAME: VALUE', sent with every request; repeatable")] = None,
-    method: Annotated[str | None, typer.Option(help="HTTP method; default: POST with a body, else GET")] = None,
+    duration: Annotated[
+        float | None, typer.Option(min=0.001, callback=finite, help="seconds; default: 60, or the schedule's")
+    ] = None,
     threshold: Annotated[
         list[str] | None,
         typer.Option(
@@ -207,16 +194,15 @@ def load(
             "p95, p99, p99.9, max (s; a failure counts as the timeout), failed (share), rps (right answers/s)"
         ),
     ] = None,
-    duration: Annotated[float | None, typer.Option(help="seconds; default: 60, or the schedule's")] = None,
-    connections: Annotated[str, typer.Option(help="fresh (one for each request) or kept")] = "fresh",
-    workers: Annotated[int, typer.Option(help="processes that send the load")] = 1,
-    ray: Annotated[
-        str | None, typer.Option(help="address of a Ray cluster, whose machines run the workers; default: this machine")
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="repeatable; docs/commands.md explains them: check, connections, workers, ray, timeout_s, seed, body, "
+            "method, headers.NAME; with --rate arrivals; with --clients think_mean_s; of a CSV trace speed, keep",
+        ),
     ] = None,
-    timeout: Annotated[float, typer.Option(min=0.001, help="seconds after which a request counts as failed")] = 30.0,
-    seed: Annotated[int, typer.Option(min=0, help="seed of the load's random draws")] = 0,
-    arrivals: Annotated[str | None, typer.Option(help="with --rate: even or poisson; default: poisson")] = None,
-    think: Annotated[float | None, typer.Option(help="with --clients: mean think time, s; default: 0")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Load-test any HTTP server and record it as a run: what was sent, and how it was answered.
@@ -225,33 +211,17 @@ def load(
 
     Exit code 99: a threshold was missed, no request was answered correctly, or the load could not be kept up.
     """
-    from mlscale.loadgen.command import parse_headers, schedule_of
-    from mlscale.loadgen.thresholds import THRESHOLD_MISSED, Threshold, missed, outcome_json, outcome_table
-    from mlscale.measurement.load_test import LoadOptions, load
+    from mlscale.commands.load import LoadSettings, schedule_of
+    from mlscale.commands.load_summary import THRESHOLD_MISSED, Threshold, missed, summary_json, summary_table
+    from mlscale.measurement.load_test import load
     from mlscale.runs import load_run
 
-    if rate is None:
-        _refuse({"--arrivals": arrivals}, "without --rate")
-    if clients is None:
-        _refuse({"--think": think}, "without --clients")
     thresholds = [Threshold.parse(text) for text in threshold or []]
-    load_schedule = schedule_of(
-        rate=rate,
-        clients=clients,
-        file=schedule,
-        duration_s=duration,
-        arrivals="poisson" if arrivals is None else arrivals,
-        think_s=think or 0.0,
-        speed=speed,
-        keep=keep,
-    )
-    headers = parse_headers(header or [])
-    options = LoadOptions(
-        check, connections, workers, timeout, seed, headers=headers, method=method, body=body, ray=ray
-    )
-    with _told_if_stopped(out, lambda: print(outcome_table(load_run(out, allow_incomplete=True)))):
-        run = load(url, load_schedule, out=out, bodies=bodies, options=options)
-    print(outcome_json(run) if as_json else outcome_table(run))
+    chosen = read_set(LoadSettings, settings)
+    load_schedule = schedule_of(chosen, rate=rate, clients=clients, file=schedule, duration_s=duration)
+    with _told_if_stopped(out, lambda: print(summary_table(load_run(out, allow_incomplete=True)))):
+        run = load(url, load_schedule, out=out, bodies=bodies, options=chosen.options())
+    print(summary_json(run) if as_json else summary_table(run))
     lines = missed(run, thresholds)
     for line in lines:
         print(f"mlscale load: {line}", file=sys.stderr)
@@ -407,7 +377,7 @@ def _line(error: Exception) -> str | None:
         return f"mlscale: {known}"
     match error:
         case typer.TyperException():
-            message = error.format_message()
+            message = present_spelling(error) or error.format_message()
             context: typer.Context | None = getattr(error, "ctx", None)
             command = context.command_path if context else "mlscale"
             # Without arguments a command prints its help; the error that follows has no message.

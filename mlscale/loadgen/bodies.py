@@ -9,10 +9,11 @@ import mimetypes
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from mlscale.errors import MlscaleError
 from mlscale.importing import add_working_folder
+from mlscale.loadgen.spec import LoadSpec
 
 LABELS: Final = "labels.jsonl"
 _DEFAULT_TYPE: Final = "application/octet-stream"
@@ -66,17 +67,7 @@ class BodySet:
         return cls(names, bodies, types, labels, _facts(names, bodies, labels))
 
 
-class _Bodies(Protocol):
-    """What a load is specified by, as far as bodies go: a folder or file, or the one text to send."""
-
-    @property
-    def bodies(self) -> Path | None: ...
-
-    @property
-    def body(self) -> str | None: ...
-
-
-def bodies_of(spec: _Bodies) -> BodySet | None:
+def bodies_of(spec: LoadSpec) -> BodySet | None:
     """The bodies of a load; None: it sends none. A text is sent as JSON if it is JSON, else as plain text.
 
     Raises:
@@ -84,10 +75,7 @@ def bodies_of(spec: _Bodies) -> BodySet | None:
     """
     if spec.body is None:
         return BodySet.read(spec.bodies) if spec.bodies is not None else None
-    try:
-        names, bodies = ("body",), (spec.body.encode(),)
-    except UnicodeEncodeError as error:
-        raise MlscaleError("the text is not UTF-8", "--body", "put it into a file: --bodies FILE") from error
+    names, bodies = ("body",), (spec.body.encode(),)
     try:
         json.loads(spec.body)
         kind = "application/json"

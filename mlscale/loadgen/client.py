@@ -18,7 +18,8 @@ from mlscale.loadgen.addresses import Addresses
 from mlscale.loadgen.bodies import BodySet, Check
 from mlscale.loadgen.connection import MAX_ANSWER_BYTES, Connection, Outcome
 from mlscale.loadgen.hops import read_hops
-from mlscale.runs.info import Connections
+from mlscale.loadgen.spec import LoadSpec
+from mlscale.runs.schedule import ClosedLoop
 from mlscale.runs.tables import Status
 
 _NAN: Final = float("nan")
@@ -40,31 +41,17 @@ class Client:
     certificates are verified.
 
     Args:
-        bodies: to POST; None: send GET requests.
+        bodies: to POST; None: none.
         check: whether an answer is correct for a body's label; None: answers are not checked.
-        timeout_s: a request without a complete response after that long is abandoned.
-        own_connections: each client has its own kept connection (closed loop); False: clients share them.
-        method: None: POST with bodies, else GET.
     """
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        headers: Mapping[str, str],
-        bodies: BodySet | None,
-        check: Check | None,
-        connections: Connections,
-        timeout_s: float,
-        own_connections: bool = False,
-        method: str | None = None,
-    ) -> None:
-        self._url = URL(url)
+    def __init__(self, load: LoadSpec, bodies: BodySet | None, check: Check | None) -> None:
+        self._url = URL(load.url)
         self._port = self._url.port or 80
         self._bodies, self._check = bodies, check
-        self._keep = connections == "kept"
-        self._own_connections, self._timeout_s = own_connections, timeout_s
-        self._requests = _requests(self._url, method, headers, bodies, keep=self._keep)
+        self._keep, self._timeout_s = load.connections == "kept", load.timeout_s
+        self._own_connections = isinstance(load.schedule, ClosedLoop)
+        self._requests = _requests(self._url, load, bodies)
         self._tls: dict[str, Any] = {}  # arguments of a connection
         if self._url.scheme == "https":
             context = ssl.create_default_context()
@@ -252,31 +239,27 @@ class _Exchange:
         self._ended(OutOfResources(error.strerror or str(error)) if lacking else None)
 
 
-def _requests(
-    url: URL, method: str | None, headers: Mapping[str, str], bodies: BodySet | None, *, keep: bool
-) -> list[bytes]:
+def _requests(url: URL, load: LoadSpec, bodies: BodySet | None) -> list[bytes]:
     """The bytes to send, for each body."""
     common = {"Host": url.host_port_subcomponent or "", "Accept": "*/*", "User-Agent": "mlscale"}
     if url.user is not None:
         credentials = base64.b64encode(f"{url.user}:{url.password or ''}".encode()).decode()
         common["Authorization"] = f"Basic {credentials}"
-    if not keep:
+    if load.connections == "fresh":
         common["Connection"] = "close"
-    path = url.raw_path_qs
     if bodies is None:
-        return [_head(method or "GET", path, common, headers)]
+        return [_head(load.method or "GET", url, common, load.headers)]
+    lengths = [common | {"Content-Length": str(len(body))} for body in bodies.bodies]
     return [
-        _head(method or "POST", path, common | {"Content-Type": kind, "Content-Length": str(len(body))}, headers) + body
-        for kind, body in zip(bodies.content_types, bodies.bodies, strict=True)
+        _head(load.method or "POST", url, ours | {"Content-Type": kind}, load.headers) + body
+        for kind, body, ours in zip(bodies.content_types, bodies.bodies, lengths, strict=True)
     ]
 
 
-def _head(method: str, path: str, ours: Mapping[str, str], theirs: Mapping[str, str]) -> bytes:
+def _head(method: str, url: URL, ours: Mapping[str, str], theirs: Mapping[str, str]) -> bytes:
     named = {name.lower() for name in theirs}
     fields = {name: value for name, value in ours.items() if name.lower() not in named} | dict(theirs)
-    lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]
-    if any(character in line for line in lines for character in "\r\n\0"):
-        raise ValueError("a header contains a line break")
+    lines = [f"{method} {url.raw_path_qs} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]
     return "\r\n".join([*lines, "", ""]).encode()
 
 

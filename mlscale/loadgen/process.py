@@ -8,20 +8,17 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Final, Self
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from mlscale.errors import MlscaleError
-from mlscale.loadgen.spec import Beat, Done, Failed, Go, Ready, WorkerMessage, WorkerSpec
+from mlscale.loadgen.spec import MESSAGE, Beat, Done, Failed, Go, LoadSpec, Ready, WorkerSpec
 from mlscale.loadgen.stimulus import Summary, merge
-from mlscale.runs.info import Connections, StimulusReport
-from mlscale.runs.schedule import ClosedLoop, OpenLoop
+from mlscale.runs.info import StimulusReport
 
-_MESSAGE: Final[TypeAdapter[Ready | Beat | Done | Failed]] = TypeAdapter(WorkerMessage)
 _STOP_S: Final = 10.0
 _POLL_S: Final = 0.05
 # How long after its last request's timeout a worker may still run, s: it only closes its stream then. (One that was
@@ -31,63 +28,6 @@ _LATE_S: Final = 60.0
 _LATE_REMOTE_S: Final = 600.0
 # Why a worker was aborted by a SIGTERM, which came from a user or from the platform of its job, not from here.
 TOLD_TO_STOP: Final = "told to stop (SIGTERM)"
-
-
-@dataclass(frozen=True)
-class LoadSpec:
-    """What to send, where and when.
-
-    Args:
-        url: target; bodies are POSTed, without bodies requests are GETs.
-        headers: sent with every request.
-        bodies: folder of files to send (`mlscale.loadgen.bodies.BodySet`); body: the one text to send.
-        method: None: POST with a body, else GET.
-        check: "module:function" that judges answers (`mlscale.loadgen.bodies.load_check`).
-        seed, block: determine everything random.
-        connections: a fresh connection for each request, or kept ones (each client of a closed loop keeps its own).
-        timeout_s: a request without a complete response after that long is abandoned.
-        check_answers: False: answers are not checked, even if labels are known.
-        origin_s: zero of the run's clock, ``time.monotonic()`` seconds.
-        start_s: zero of the schedule on the run's clock; None: given later, by `LoadProcess.release`.
-        workers: number of processes that share the schedule.
-        abort_lateness_s, abort_after_s: an open loop is aborted when sending is that late for that long.
-        max_open: also aborted at so many open requests in one worker; None: as many as file descriptors allow.
-    """
-
-    url: str
-    schedule: ClosedLoop | OpenLoop
-    headers: Mapping[str, str] = field(default_factory=dict)
-    bodies: Path | None = None
-    body: str | None = None
-    method: str | None = None
-    check: str | None = None
-    seed: int = 0
-    block: int = 0
-    connections: Connections = "fresh"
-    timeout_s: float = 30.0
-    check_answers: bool = True
-    origin_s: float = 0.0
-    start_s: float | None = 0.0
-    workers: int = 1
-    abort_lateness_s: float = 1.0
-    abort_after_s: float = 3.0
-    max_open: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class LoadProgress:
-    """Totals over all workers. ``share``: elapsed share of the schedule (1: all sent, or nearly)."""
-
-    t_s: float
-    share: float
-    begun: int
-    finished: int
-    failed: int
-    open: int
-    cpu_s: float
-    rss_bytes: float
-    answered: int
-    response_sum_s: float
 
 
 class LoadProcess:
@@ -107,7 +47,7 @@ class LoadProcess:
         self.stop()
 
     def start(self, spec: LoadSpec, prefix: Sequence[str], streams: Sequence[Path]) -> None:
-        """Start the workers; sending begins at the schedule's start, or after `release`.
+        """Start the workers; sending begins after `release`.
 
         Args:
             prefix: argv to prepend to the workers' own (to enter a namespace, say).
@@ -120,12 +60,10 @@ class LoadProcess:
         self._spec = spec
         try:
             for worker, stream in enumerate(streams):
-                self._workers.append(_Worker(prefix, _worker_spec(spec, worker, stream)))
+                self._workers.append(_Worker(prefix, WorkerSpec(load=spec, worker=worker, stream=stream)))
         except BaseException:
             self.stop()
             raise
-        if spec.start_s is not None:
-            self.release(spec.origin_s, spec.start_s)
 
     def wait_ready(self, at_most_s: float = 60.0) -> None:
         """Wait until every worker has read its bodies and is ready to send.
@@ -163,31 +101,15 @@ class LoadProcess:
         """Pids of the workers (of their prefix, if they have one)."""
         return tuple(worker.pid for worker in self._workers)
 
-    def poll(self) -> int | None:
-        """None while a worker runs; then 0, or a failed worker's exit code. If one worker fails or aborts, the others
-        are stopped.
+    def join(self, at_most_s: float) -> bool:
+        """Wait at most ``at_most_s`` for the workers to end; returns whether they have. If one worker fails or aborts,
+        the others are stopped.
 
         Raises:
             MlscaleError: a worker runs although everything was to be sent and answered long ago.
         """
-        codes = [worker.code() for worker in self._workers]
-        early = [worker for worker in self._workers if worker.stopped_early]
-        if early:
-            self._first_stopped = self._first_stopped or early[0]
-            for worker in self._workers:
-                worker.close_stdin()
-        if any(code is None for code in codes):
-            late_s = _LATE_REMOTE_S if self.not_before_s else _LATE_S
-            if time.monotonic() > self._overdue_s + late_s:
-                what = f"it still runs {late_s:g} s after the schedule's end and the last request's timeout"
-                raise MlscaleError(what, "load generator", "measure again; the recorded part is kept")
-            return None
-        return next((code for code in codes if code), 0)
-
-    def join(self, at_most_s: float) -> bool:
-        """Wait at most ``at_most_s`` for the workers to end; returns whether they have."""
         deadline_s = time.monotonic() + at_most_s
-        while self.poll() is None:
+        while not self._ended():
             left_s = deadline_s - time.monotonic()
             if left_s <= 0:
                 return False
@@ -195,25 +117,25 @@ class LoadProcess:
             running.ended.wait(min(left_s, _POLL_S))
         return True
 
-    def progress(self) -> LoadProgress:
-        """As of the workers' latest reports (twice a second)."""
-        reports = [worker.beat for worker in self._workers if worker.beat is not None]
-        t_s = max((beat.t_s for beat in reports), default=0.0)
-        if self._spec is None:
-            raise ValueError("not started")
-        elapsed_s = t_s - self._start_s if reports else 0.0
-        return LoadProgress(
-            t_s=t_s,
-            share=min(max(elapsed_s / self._spec.schedule.duration_s, 0.0), 1.0),
-            begun=sum(beat.begun for beat in reports),
-            finished=sum(beat.finished for beat in reports),
-            failed=sum(beat.failed for beat in reports),
-            open=sum(beat.open for beat in reports),
-            cpu_s=sum(beat.cpu_s for beat in reports),
-            rss_bytes=sum(beat.rss_bytes for beat in reports),
-            answered=sum(beat.answered for beat in reports),
-            response_sum_s=sum(beat.response_sum_s for beat in reports),
-        )
+    def _ended(self) -> bool:
+        codes = [worker.code() for worker in self._workers]
+        early = [worker for worker in self._workers if worker.stopped_early]
+        if early:
+            self._first_stopped = self._first_stopped or early[0]
+            for worker in self._workers:
+                worker.close_stdin()
+        late_s = _LATE_REMOTE_S if self.not_before_s else _LATE_S
+        if None in codes and time.monotonic() > self._overdue_s + late_s:
+            what = f"it still runs {late_s:g} s after the schedule's end and the last request's timeout"
+            raise MlscaleError(what, "load generator", "measure again; the recorded part is kept")
+        return None not in codes
+
+    def progress(self) -> Beat:
+        """The workers' latest reports (twice a second) as one: their sums, at the time of the last."""
+        beats = [worker.beat for worker in self._workers if worker.beat is not None]
+        counts = Beat.model_fields.keys() - {"type", "t_s"}
+        sums = {name: sum(getattr(beat, name) for beat in beats) for name in counts}
+        return Beat(t_s=max((beat.t_s for beat in beats), default=0.0), **sums)
 
     def stop(self, patience_s: float = _STOP_S) -> None:
         """Stop sending and end all workers; open requests are recorded as unfinished. Idempotent."""
@@ -253,29 +175,6 @@ class LoadProcess:
         return merge(summaries) if summaries else None
 
 
-def _worker_spec(spec: LoadSpec, worker: int, stream: Path) -> WorkerSpec:
-    return WorkerSpec(
-        url=spec.url,
-        headers=dict(spec.headers),
-        schedule=spec.schedule,
-        bodies=spec.bodies.absolute() if spec.bodies else None,
-        body=spec.body,
-        method=spec.method,
-        seed=spec.seed,
-        block=spec.block,
-        connections=spec.connections,
-        timeout_s=spec.timeout_s,
-        check=spec.check,
-        check_answers=spec.check_answers,
-        stream=stream.absolute(),
-        worker=worker,
-        workers=spec.workers,
-        abort_lateness_s=spec.abort_lateness_s,
-        abort_after_s=spec.abort_after_s,
-        max_open=spec.max_open,
-    )
-
-
 class _Worker:
     """One worker process and its messages."""
 
@@ -286,7 +185,7 @@ class _Worker:
         self.ended = threading.Event()
         self.beat: Beat | None = None
         self.failed: MlscaleError | None = None
-        self._done: Done | None = None
+        self.summary: Summary | None = None
         self._stopped = False
         self._stderr_lines: deque[str] = deque(maxlen=20)
         self._process = subprocess.Popen(
@@ -302,6 +201,8 @@ class _Worker:
         ]
         for reader in self._readers:
             reader.start()
+        assert self._process.stdin is not None
+        self._stdin = self._process.stdin
         self.send(spec.model_dump_json())
 
     @property
@@ -309,22 +210,16 @@ class _Worker:
         return self._process.pid
 
     @property
-    def summary(self) -> Summary | None:
-        return self._done.summary if self._done else None
-
-    @property
     def stopped_early(self) -> bool:
         """Whether it failed or aborted, so that the others can stop."""
-        if self._done is not None:
-            return self._done.summary.aborted is not None
+        if self.summary is not None:
+            return self.summary.aborted is not None
         return self.failed is not None or self.code() is not None
 
     def send(self, line: str) -> None:
-        stdin = self._process.stdin
-        assert stdin is not None
         try:
-            stdin.write(line.encode() + b"\n")
-            stdin.flush()
+            self._stdin.write(line.encode() + b"\n")
+            self._stdin.flush()
         except (BrokenPipeError, ValueError):  # it has ended and reported why
             return
 
@@ -339,10 +234,8 @@ class _Worker:
         return code
 
     def failure(self) -> MlscaleError | None:
-        if self.failed is not None:
+        if self.failed is not None or self.summary is not None:
             return self.failed
-        if self._done is not None:
-            return None
         last = self._stderr_lines[-1] if self._stderr_lines else "no output"
         return MlscaleError(
             f"exited with code {self._process.returncode}: {last}", "load generator", "the recorded part is kept"
@@ -351,10 +244,8 @@ class _Worker:
     def close_stdin(self) -> None:
         """Close its standard input, which stops it."""
         self._stopped = True
-        stdin = self._process.stdin
-        assert stdin is not None
         try:
-            stdin.close()
+            self._stdin.close()
         except BrokenPipeError:  # unsent data for a process that has ended
             return
 
@@ -374,7 +265,7 @@ class _Worker:
     def _read_stdout(self, stdout: IO[bytes]) -> None:
         for line in stdout:
             try:
-                message = _MESSAGE.validate_json(line)
+                message = MESSAGE.validate_json(line)
             except ValidationError:
                 self._stderr_lines.append(line.decode(errors="replace").strip())
                 continue
@@ -386,7 +277,7 @@ class _Worker:
                 case Done(summary=summary):
                     if self._stopped and summary.aborted == TOLD_TO_STOP:  # to a job elsewhere our stop is a SIGTERM
                         summary = summary.model_copy(update={"aborted": None})
-                    self._done = Done(summary=summary)
+                    self.summary = summary
                 case Failed(what=what, where=where, remedy=remedy):
                     self.failed = MlscaleError(what, where, remedy)
             self.responded.set()

@@ -26,7 +26,7 @@ def connected(address: str) -> Any:
     except Exception as error:  # a bare one if its node is slow to start
         ray.shutdown()
         reason = (str(error).splitlines() or ["no reason given"])[0]
-        raise MlscaleError(reason, f"Ray at {address}", "start Ray there, or omit --ray") from error
+        raise MlscaleError(reason, f"Ray at {address}", "start Ray there, or omit it") from error
     return ray
 
 
@@ -39,4 +39,4 @@ def _check_reachable(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=_CONNECT_S).close()
     except (OSError, ValueError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise MlscaleError(f"can't connect: {reason}", f"Ray at {address}", "start Ray there, or omit --ray") from error
+        raise MlscaleError(f"can't connect: {reason}", f"Ray at {address}", "start Ray there, or omit it") from error

@@ -18,8 +18,10 @@ from typing import Any, Final
 import psutil
 
 from mlscale.errors import MlscaleError
+from mlscale.loadgen import remote
 from mlscale.loadgen.ray_cluster import connected
 from mlscale.loadgen.remote_job import PHOTOS
+from mlscale.loadgen.spec import LoadSpec
 from mlscale.runs.info import ClockOffset
 
 # From a job's start until it can send, s: interpreter and imports, on a machine that does something else as well.
@@ -85,9 +87,10 @@ def _remove_stale_folders() -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def open_job(**arguments: Any) -> RayJob:
-    """Called by `mlscale.loadgen.remote`."""
-    return RayJob(**arguments)
+def prefix(load: LoadSpec) -> list[str]:
+    """argv of the stand-in for a load worker on the cluster at ``load.ray`` (see `LoadProcess.start`)."""
+    bodies = None if load.bodies is None else str(load.bodies)
+    return remote.prefix(f"{__name__}:RayJob", LEAD_S, address=load.ray, bodies=bodies)
 
 
 class RayJob:

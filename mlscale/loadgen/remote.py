@@ -19,15 +19,13 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from mlscale.errors import MlscaleError
 from mlscale.loadgen.bodies import BodySet
 from mlscale.loadgen.remote_job import INSTRUCTIONS, STREAM, TABLE, encode_instructions
-from mlscale.loadgen.spec import Beat, Done, Failed, Go, Ready, WorkerMessage, WorkerSpec
+from mlscale.loadgen.spec import MESSAGE, Beat, Done, Failed, Go, Ready, WorkerMessage, WorkerSpec
 from mlscale.runs.info import ClockOffset
-
-_MESSAGE: TypeAdapter[Ready | Beat | Done | Failed] = TypeAdapter(WorkerMessage)
 
 
 class RemoteJob(Protocol):
@@ -59,7 +57,7 @@ def prefix(opener: str, lead_s: float, **arguments: Any) -> list[str]:
     """argv of the stand-in.
 
     Args:
-        opener: "package.module:function"; called with ``arguments`` it returns a `RemoteJob`.
+        opener: "package.module:class" of a `RemoteJob`, which is made with ``arguments``.
         lead_s: time from a job's start until it can send, s.
     """
     arguments_json = json.dumps({"opener": opener, "lead_s": lead_s, "arguments": arguments})
@@ -74,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         job: RemoteJob = getattr(importlib.import_module(module), function)(**options["arguments"])
         return _relay(job, options["lead_s"])
     except MlscaleError as error:
-        _send(Failed(what=error.what, where=error.where, remedy=error.remedy))
+        _send(Failed.of(error))
         return 2
     except EOFError:
         return 3
@@ -82,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _relay(job: RemoteJob, lead_s: float) -> int:
     spec = WorkerSpec.model_validate_json(_next_line())
-    digest = BodySet.read(spec.bodies).facts["sha256"] if spec.bodies is not None else ""
+    digest = BodySet.read(spec.load.bodies).facts["sha256"] if spec.load.bodies is not None else ""
     _send(Ready(not_before_s=time.monotonic() + lead_s))
     go = Go.model_validate_json(_next_line())
     before = _known(job.clock(), job)
@@ -128,7 +126,7 @@ def _relay_output(job: RemoteJob) -> tuple[Done | Failed | None, dict[str, dict[
             parts[name][int(number)] = (int(total), digest, text)
             continue
         try:
-            message = _MESSAGE.validate_json(line)
+            message = MESSAGE.validate_json(line)
         except ValidationError:
             sys.stderr.write(line + "\n")
             continue
@@ -166,7 +164,7 @@ def _next_line() -> bytes:
     return line
 
 
-def _send(message: Ready | Beat | Done | Failed) -> None:
+def _send(message: WorkerMessage) -> None:
     sys.stdout.write(message.model_dump_json() + "\n")
     sys.stdout.flush()
 

@@ -69,20 +69,20 @@ def main() -> int:
         with TemporaryDirectory() as folder:
             return _work(instructions, Path(folder))
     except MlscaleError as error:
-        _print(Failed(what=error.what, where=error.where, remedy=error.remedy).model_dump_json())
+        _print(Failed.of(error).model_dump_json())
         return 2
 
 
 def _work(instructions: dict[str, Any], folder: Path) -> int:
     spec = WorkerSpec.model_validate(instructions["spec"]).model_copy(update={"stream": folder / STREAM})
-    if spec.bodies is not None:
+    if spec.load.bodies is not None:
         photos = Path(os.environ.get(PHOTOS, _PHOTOS_IN_IMAGE))
         bodies = BodySet.read(photos)
         if bodies.facts["sha256"] != instructions["bodies_sha256"]:
             raise MlscaleError("the image has different files to send", str(photos), "rebuild and push the image")
-        spec = spec.model_copy(update={"bodies": photos})
+        spec = spec.model_copy(update={"load": spec.load.model_copy(update={"bodies": photos})})
         if instructions["warm_up"]:
-            _warm_up(spec, bodies)
+            _warm_up(spec.load.url, bodies)
     worker = subprocess.Popen(
         [sys.executable, "-P", "-m", "mlscale.loadgen.worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
@@ -111,17 +111,17 @@ def tables(folder: Path) -> Iterator[str]:
             yield f"{TABLE}{file.name} {number} {len(parts)} {digest} {base64.b64encode(part).decode()}"
 
 
-def _warm_up(spec: WorkerSpec, bodies: BodySet) -> None:
+def _warm_up(url: str, bodies: BodySet) -> None:
     """POST every file twice, on a new connection each time, before the worker starts."""
     for _ in range(_WARM_UP_ROUNDS):
         for name, body, kind in zip(bodies.names, bodies.bodies, bodies.content_types, strict=True):
-            request = urllib.request.Request(spec.url, body, {"Content-Type": kind})
+            request = urllib.request.Request(url, body, {"Content-Type": kind})
             try:
                 with urllib.request.urlopen(request, timeout=_ANSWER_S) as answer:
                     answer.read()
             except urllib.error.URLError as error:
                 what = f"warm-up with {name} failed: {error}"
-                raise MlscaleError(what, spec.url, "see the application's log") from error
+                raise MlscaleError(what, url, "see the application's log") from error
 
 
 def _print(line: str) -> None:

@@ -55,20 +55,16 @@ class WorkerShare:
 
 
 WHOLE: Final = WorkerShare(0, 1)
-MAX_WORKERS: Final = 64
-"""Each is a Python process of about 100 MB."""
 
 
 def split(schedule: ClosedLoop | OpenLoop, workers: int) -> tuple[WorkerShare, ...]:
     """Parts of a schedule for ``workers`` processes: their union is always the whole schedule.
 
     Raises:
-        MlscaleError: fewer than one worker, more than `MAX_WORKERS`, or more than a closed loop has clients.
+        MlscaleError: more workers than a closed loop has clients.
     """
-    if not 1 <= workers <= MAX_WORKERS:
-        raise MlscaleError(f"{workers} processes can't share a load", "--workers", f"use 1 to {MAX_WORKERS}")
     if isinstance(schedule, ClosedLoop) and workers > max(1, *(stage.clients for stage in schedule.stages)):
-        raise MlscaleError(f"{workers} processes are more than the load has clients", "--workers", "use fewer")
+        raise MlscaleError(f"{workers} processes are more than the load has clients", "workers", "use fewer")
     return tuple(WorkerShare(worker, workers) for worker in range(workers))
 
 

@@ -1,64 +1,127 @@
-"""Messages between a load worker and its parent: JSON lines on the worker's standard streams."""
+"""What a load is (`LoadSpec`), and the messages between a load worker and its parent: JSON lines on the worker's
+standard streams."""
 
 from __future__ import annotations
 
-import json
+import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, field_validator
 
 from mlscale.errors import MlscaleError
 from mlscale.loadgen.stimulus import Summary
 from mlscale.runs.info import Connections
 from mlscale.runs.schedule import ClosedLoop, OpenLoop
 
+_HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)
 
-class _Message(BaseModel):
+
+def _absolute(path: Path) -> Path:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:  # messages could not hold it
+        raise MlscaleError("it is not UTF-8", ascii(str(path)), "use a name that is") from error
+    return path.absolute()
+
+
+def _utf8(text: str) -> str:
+    text.encode()  # else UnicodeEncodeError, which is a ValueError
+    return text
+
+
+AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
+Text = Annotated[str, AfterValidator(_utf8)]
+
+
+class _Frozen(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="constants")
 
 
-class WorkerSpec(_Message):
-    """First line on standard input: everything but the start time. Not a file, since headers may hold tokens."""
+class SendOptions(_Frozen):
+    """How requests are sent, in a load test as in a measurement.
 
-    url: str
-    headers: dict[str, str]
-    schedule: Annotated[ClosedLoop | OpenLoop, Field(discriminator="loop")]
-    bodies: Path | None
-    body: str | None = None
-    method: str | None = None
-    seed: int
-    block: int
-    connections: Connections
-    timeout_s: float
-    check: str | None
-    check_answers: bool
-    stream: Path
-    worker: int
-    workers: int
-    abort_lateness_s: float
-    abort_after_s: float
-    max_open: int | None
+    Attributes:
+        connections: a fresh one for each request, or kept ones (each client of a closed loop keeps its own).
+        workers: processes that share the schedule.
+        timeout_s: a request without a complete response after that long is abandoned, and has failed.
+        seed: of the load's random draws.
+    """
 
-    @field_validator("*")
+    connections: Connections = "fresh"
+    workers: int = Field(default=1, ge=1, le=64, description="each is a Python process of about 100 MB")
+    timeout_s: float = Field(default=30.0, ge=0.001, allow_inf_nan=False)
+    seed: int = Field(default=0, ge=0)
+
+
+class LoadOptions(SendOptions):
+    """Rarely changed settings of a load test.
+
+    Attributes:
+        check: "module:function(label, answer) -> bool", or "none"; None: compare with labels.jsonl.
+        headers: sent with every request.
+        method: None: POST with a body, else GET.
+        body: the text to send with every request, in place of a folder of bodies.
+        ray: address of a Ray cluster, whose machines run the workers; None: this machine does.
+    """
+
+    check: Text | None = None
+    headers: dict[Text, Text] = {}
+    method: str | None = Field(default=None, pattern=r"\A[A-Za-z-]+\z")
+    body: Text | None = None
+    ray: str | None = None
+
+    @field_validator("headers")
     @classmethod
-    def _utf8(cls, value: Any, info: ValidationInfo) -> Any:
-        try:
-            json.dumps(value, default=str, ensure_ascii=False).encode()
-        except UnicodeEncodeError as error:
-            where = ascii(str(value)) if isinstance(value, Path) else f"the load's {info.field_name}"
-            raise MlscaleError("it is not UTF-8", where, "use a name or a text that is") from error
-        return value
+    def _one_line_each(cls, headers: Mapping[str, str]) -> Mapping[str, str]:
+        for name, value in headers.items():
+            if not _HEADER_NAME.fullmatch(name) or re.search(r"[\r\n\0]", value):
+                raise ValueError(f"{name + ': ' + value!r} is not a header")
+        return headers
 
 
-class Go(_Message):
+class LoadSpec(LoadOptions):
+    """What to send, where and how: all that load workers are told but the start time.
+
+    Attributes:
+        url: target; bodies are POSTed, without bodies requests are GETs.
+        bodies: folder of files to send, or one file (`mlscale.loadgen.bodies.BodySet`).
+        block: with the seed, determines everything random.
+        abort_lateness_s, abort_after_s: an open loop is aborted when sending is that late for that long.
+        max_open: also aborted at so many open requests in one worker; None: as many as file descriptors allow.
+    """
+
+    url: Text
+    schedule: Annotated[ClosedLoop | OpenLoop, Field(discriminator="loop")]
+    bodies: AbsolutePath | None = None
+    block: int = 0
+    abort_lateness_s: float = 1.0
+    abort_after_s: float = 3.0
+    max_open: int | None = None
+
+
+class WorkerSpec(_Frozen):
+    """First line on standard input: everything but the start time. Not a file, since headers may hold tokens.
+
+    Attributes:
+        worker: number of this worker.
+        stream: file of its part of the requests table.
+    """
+
+    load: LoadSpec
+    worker: int
+    stream: AbsolutePath
+
+
+class Go(_Frozen):
     """Second line on standard input: when the schedule starts. End of file then means stop."""
 
     origin_s: float = Field(description="zero of the run's clock, time.monotonic() seconds")
     start_s: float = Field(description="zero of the schedule on the run's clock")
 
 
-class Ready(_Message):
+class Ready(_Frozen):
     """The worker has its bodies and first send times and is waiting for `Go`."""
 
     type: Literal["ready"] = "ready"
@@ -67,29 +130,29 @@ class Ready(_Message):
     )
 
 
-class Beat(_Message):
+class Beat(_Frozen):
     """Progress, twice a second while the worker sends."""
 
     type: Literal["beat"] = "beat"
     t_s: float = Field(description="run clock")
-    begun: int
-    finished: int
-    failed: int
-    open: int
-    cpu_s: float = Field(description="CPU time of the worker since its start")
-    rss_bytes: float
+    begun: int = 0
+    finished: int = 0
+    failed: int = 0
+    open: int = 0
+    cpu_s: float = Field(default=0.0, description="CPU time of the worker since its start")
+    rss_bytes: float = 0.0
     answered: int = Field(default=0, description="requests that ended and are in the table")
     response_sum_s: float = Field(default=0.0, description="sum of their responses")
 
 
-class Done(_Message):
+class Done(_Frozen):
     """Last message of a worker that has sent its part or was stopped."""
 
     type: Literal["done"] = "done"
     summary: Summary
 
 
-class Failed(_Message):
+class Failed(_Frozen):
     """Last message of a worker that failed: an MlscaleError."""
 
     type: Literal["failed"] = "failed"
@@ -97,5 +160,10 @@ class Failed(_Message):
     where: str
     remedy: str
 
+    @classmethod
+    def of(cls, error: MlscaleError) -> Failed:
+        return cls(what=error.what, where=error.where, remedy=error.remedy)
 
-WorkerMessage = Annotated[Ready | Beat | Done | Failed, Field(discriminator="type")]
+
+WorkerMessage = Ready | Beat | Done | Failed
+MESSAGE: Final[TypeAdapter[WorkerMessage]] = TypeAdapter(Annotated[WorkerMessage, Field(discriminator="type")])

@@ -22,7 +22,7 @@ import numpy as np
 import uvloop
 
 from mlscale.errors import MlscaleError
-from mlscale.loadgen.bodies import BodySet, bodies_of, load_check
+from mlscale.loadgen.bodies import bodies_of, load_check
 from mlscale.loadgen.client import Client, open_connections_allowed
 from mlscale.loadgen.process import TOLD_TO_STOP
 from mlscale.loadgen.recorder import Recorder
@@ -46,7 +46,7 @@ def main() -> int:
     try:
         return uvloop.run(_work(messages))
     except MlscaleError as error:
-        _send_last(messages, Failed(what=error.what, where=error.where, remedy=error.remedy))
+        _send_last(messages, Failed.of(error))
         return 2
     except OSError as error:
         failed = Failed(
@@ -64,19 +64,19 @@ async def _work(messages: int) -> int:
     """``messages``: the descriptor that they are written to."""
     lines, stopped = await _open_stdin()
     spec = WorkerSpec.model_validate_json(await _next_line(lines))
-    bodies = bodies_of(spec)
-    schedule = spec.schedule
-    part = WorkerShare(spec.worker, spec.workers)
-    queue = make_queue(schedule, spec.seed, spec.block, len(bodies) if bodies else 0, part)
+    load = spec.load
+    bodies = bodies_of(load)
+    part = WorkerShare(spec.worker, load.workers)
+    queue = make_queue(load.schedule, load.seed, load.block, len(bodies) if bodies else 0, part)
     allowed = open_connections_allowed()
-    limits = Limits(spec.abort_lateness_s, spec.abort_after_s, min(spec.max_open or allowed, allowed))
-    client = _client(spec, bodies)
+    limits = Limits(load.abort_lateness_s, load.abort_after_s, min(load.max_open or allowed, allowed))
+    client = Client(load, bodies, load_check(load.check, bodies.labels) if bodies else None)
     _send_message(messages, Ready())
     go = Go.model_validate_json(await _next_line(lines))
-    tally = Tally(schedule)
+    tally = Tally(load.schedule)
     recorder = Recorder(spec.stream, tally, bodies.names if bodies else (), go.origin_s, go.start_s)
     zero_s = go.origin_s + go.start_s
-    sender = Sender(queue, client, recorder, zero_s, limits, open_loop=isinstance(schedule, OpenLoop))
+    sender = Sender(queue, client, recorder, zero_s, limits, open_loop=isinstance(load.schedule, OpenLoop))
     try:
         summary = await _send(messages, sender, recorder, tally, queue, go, stopped)
     except BaseException:
@@ -84,19 +84,6 @@ async def _work(messages: int) -> int:
         raise
     _send_last(messages, Done(summary=summary))
     return 0
-
-
-def _client(spec: WorkerSpec, bodies: BodySet | None) -> Client:
-    return Client(
-        spec.url,
-        headers=spec.headers,
-        bodies=bodies,
-        check=load_check(spec.check, bodies.labels) if bodies and spec.check_answers else None,
-        connections=spec.connections,
-        timeout_s=spec.timeout_s,
-        own_connections=spec.schedule.loop == "closed",
-        method=spec.method,
-    )
 
 
 async def _send(

@@ -1,42 +1,43 @@
-"""load(): load-test any HTTP server; recorded as a run, with samples of the host."""
+"""load(): load-test any HTTP server; recorded as a run (environment and level "none"), with samples of the host."""
 
 from __future__ import annotations
 
-import math
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import shutil
+import socket
+import time
+import uuid
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import cast
+from typing import Final
 
-from mlscale.runs import ClosedLoop, Connections, MlscaleError, OpenLoop, Run
+from yarl import URL
 
+from mlscale.analysis.validity import judge
+from mlscale.host.facts import host_facts
+from mlscale.host.sampling import Sampler
+from mlscale.loadgen import ray_job
+from mlscale.loadgen.bodies import BodySet, bodies_of, check_needs_labels, load_check
+from mlscale.loadgen.process import LoadProcess
+from mlscale.loadgen.schedules import load_events, split
+from mlscale.loadgen.spec import Beat, LoadOptions, LoadSpec
+from mlscale.progress import Display, time_left
+from mlscale.runs import (
+    ClosedLoop,
+    MlscaleError,
+    OpenLoop,
+    ResourceSample,
+    Run,
+    RunClock,
+    RunInfo,
+    RunWriter,
+    StimulusReport,
+    load_run,
+)
 
-@dataclass(frozen=True)
-class LoadOptions:
-    """Rarely changed settings of a load test.
-
-    Args:
-        check: "module:function(label, answer) -> bool", or "none"; None: compare with labels.jsonl.
-        connections: "fresh" (one for each request) or "kept".
-        workers: processes that share the schedule.
-        ray: address of a Ray cluster, whose machines run the workers; None: this machine does.
-        timeout_s: a request without an answer after that long has failed, s.
-        seed: of the load's random draws.
-        headers: sent with every request.
-        method: None: POST with a body, else GET.
-        body: the text to send with every request, in place of ``bodies``.
-    """
-
-    check: str | None = None
-    connections: str = "fresh"
-    workers: int = 1
-    timeout_s: float = 30.0
-    seed: int = 0
-    headers: Mapping[str, str] = field(default_factory=dict)
-    method: str | None = None
-    body: str | None = None
-    ray: str | None = None
+_LEAD_S: Final = 0.5
+_SAMPLE_S: Final = 0.5
+_CONNECT_S: Final = 5.0
+_LINE_EVERY_S: Final = 10.0
 
 
 def load(
@@ -49,6 +50,8 @@ def load(
 ) -> Run:
     """Send ``schedule`` to ``url`` and record what was sent and how it was answered.
 
+    If it fails or is interrupted while sending, the run is kept as incomplete; before that, nothing is kept.
+
     Args:
         out: folder of the new run.
         bodies: folder of files to POST, or one file; None: send GET requests.
@@ -56,41 +59,115 @@ def load(
     Raises:
         MlscaleError: the address, the bodies, the check or ``out`` is unusable, or a load worker failed.
     """
-    from mlscale.analysis.validity import judge
-    from mlscale.host.facts import host_facts
-    from mlscale.host.sampling import Sampler
-    from mlscale.loadgen.bodies import check_needs_labels
-    from mlscale.loadgen.command import HostContext, check_choice, record_load
-    from mlscale.loadgen.process import LoadSpec
-
-    chosen = options or LoadOptions()
-    if not 0 < chosen.timeout_s < math.inf:
-        raise MlscaleError(f"{chosen.timeout_s:g} s is not a valid timeout", "--timeout", "use more than 0 s")
+    chosen, folder = options or LoadOptions(), Path(out)
     if chosen.body is not None and bodies is not None:
-        raise MlscaleError("give a body or bodies, not both", "--body", "remove one of them")
-    if re.fullmatch(r"[A-Za-z-]+", chosen.method or "GET", re.ASCII) is None:
-        raise MlscaleError(f"{chosen.method!r} is not an HTTP method", "--method", "use one such as POST")
+        raise MlscaleError("give a body or bodies, not both", "body", "remove one of them")
     check_needs_labels(chosen.check, bodies)
-    sampler = Sampler()
-    context = HostContext(judge, host_facts(), lambda clock: sampler.sample(clock, "", dict))
-    spec = LoadSpec(
-        url=url,
-        schedule=schedule,
-        bodies=Path(bodies) if bodies is not None else None,
-        check=chosen.check,
-        seed=chosen.seed,
-        connections=cast("Connections", check_choice(chosen.connections, Connections, "--connections")),
-        timeout_s=chosen.timeout_s,
-        start_s=None,
-        workers=chosen.workers,
-        headers=chosen.headers,
-        method=chosen.method,
-        body=chosen.body,
-    )
-    prefix: list[str] = []
-    if chosen.ray is not None:
-        from mlscale.loadgen import ray_job, remote
+    spec = LoadSpec(url=url, schedule=schedule, bodies=Path(bodies) if bodies else None, **dict(chosen))
+    check_address(url)
+    body_set = bodies_of(spec)
+    if body_set is not None:
+        load_check(spec.check, body_set.labels)
+    split(schedule, spec.workers)
+    prefix = ray_job.prefix(spec) if spec.ray is not None else []
+    existed = folder.exists()
+    writer = RunWriter(folder, _info(spec, body_set))
+    sending = False
+    workers = LoadProcess()
+    try:
+        with workers:
+            workers.start(spec, prefix, [writer.request_stream(worker) for worker in range(spec.workers)])
+            workers.wait_ready()
+            lead_s = max(_LEAD_S, workers.not_before_s - time.monotonic())
+            clock = RunClock(time.monotonic() + lead_s, datetime.now(UTC) + timedelta(seconds=lead_s))
+            workers.release(clock.origin_s, 0.0)
+            sending = True
+            writer.update(wall_start=clock.wall_start)
+            for event in load_events(schedule, 0.0):
+                writer.observe(event)
+            report = _watch(workers, spec, writer, clock)
+        writer.update(stimulus=report)
+        writer.flush()
+        writer.seal(validity=judge(Run(writer.path, writer.info)))
+    except BaseException as error:
+        try:
+            writer.abandon_for(error, stimulus=workers.report())
+        finally:
+            if not sending:
+                _discard(folder, existed=existed)
+        raise
+    return load_run(folder)
 
-        sent = str(Path(bodies).absolute()) if bodies is not None else None
-        prefix = remote.prefix(f"{ray_job.__name__}:open_job", ray_job.LEAD_S, address=chosen.ray, bodies=sent)
-    return record_load(spec, Path(out), context, prefix)
+
+def check_address(url: str) -> None:
+    """Raise MlscaleError unless ``url`` is an http(s) address that accepts connections."""
+    try:
+        parsed = URL(url)
+        host, port = parsed.host, parsed.port
+    except ValueError as error:
+        raise MlscaleError(f"not an address: {error}", url, "use one such as http://127.0.0.1:8080/decode") from error
+    if parsed.scheme not in ("http", "https") or not host or not port:
+        raise MlscaleError("not an http address", url, "use one such as http://127.0.0.1:8080/decode")
+    try:
+        socket.create_connection((host, port), timeout=_CONNECT_S).close()
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise MlscaleError(f"can't connect: {reason}", url, "start the server, or correct the address") from error
+
+
+def _watch(load: LoadProcess, spec: LoadSpec, writer: RunWriter, clock: RunClock) -> StimulusReport:
+    sampler, last = Sampler(), Beat(t_s=0.0)
+    for observation in sampler.sample(clock, "", dict):  # the first interval begins: a run of a second has few samples
+        writer.observe(observation)
+    with Display(line_every_s=_LINE_EVERY_S) as display:
+        while not load.join(_SAMPLE_S):
+            now = load.progress()
+            for observation in sampler.sample(clock, "", dict):
+                writer.observe(observation)
+            if last.rss_bytes and now.t_s > last.t_s:
+                cores = (now.cpu_s - last.cpu_s) / (now.t_s - last.t_s)
+                writer.observe(ResourceSample(now.t_s, "", "load_generator", "load_generator", cores, now.rss_bytes))
+            _show(display, clock(), spec.schedule.duration_s, now, last)
+            last = now
+    return load.wait()
+
+
+def _show(display: Display, elapsed_s: float, duration_s: float, now: Beat, last: Beat) -> None:
+    left_s = duration_s - elapsed_s
+    counts = f"{now.begun:,} sent, {now.failed:,} failed, {now.open:,} open"
+    if now.t_s > last.t_s:
+        counts += f", {(now.begun - last.begun) / (now.t_s - last.t_s):,.0f}/s"
+        answered = now.answered - last.answered
+        if answered:
+            counts += f", mean {1000 * (now.response_sum_s - last.response_sum_s) / answered:,.0f} ms"
+    share = min(max(elapsed_s / duration_s, 0.0), 1.0)
+    display.update(counts, share, time_left(left_s) if left_s > 0 else "waiting for open requests")
+
+
+def _info(spec: LoadSpec, bodies: BodySet | None) -> RunInfo:
+    boundaries = spec.schedule.boundaries_s
+    return RunInfo(
+        run_id=f"load-{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}",
+        environment="none",
+        level="none",
+        mode="live",
+        app=str(URL(spec.url).with_user(None)),
+        app_version="unknown",
+        schedule=spec.schedule,
+        step_s=boundaries[1] if len(boundaries) > 1 else None,
+        arm="none",
+        connections=spec.connections,
+        timeout_s=spec.timeout_s,
+        photos=dict(bodies.facts) if bodies else {},
+        seed=spec.seed,
+        wall_start=datetime.now(UTC),
+        host=dict(host_facts()),
+        facts={"request": {"method": spec.method or ("GET" if bodies is None else "POST"), "headers": [*spec.headers]}},
+    )
+
+
+def _discard(out: Path, *, existed: bool) -> None:
+    for file in out.iterdir():
+        file.unlink()
+    if not existed:
+        shutil.rmtree(out)

@@ -7,29 +7,29 @@ not ready in time, the schedule and ``step_s`` are shifted by the delay (``waits
 
 from __future__ import annotations
 
-import math
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
+
+from pydantic import Field
 
 from mlscale import environments
 from mlscale.defaults import defaults
 from mlscale.environments import App, Deployed, Environment, Scaling
 from mlscale.environments.base import raise_fatal
-from mlscale.errors import as_user_error
 from mlscale.host.facts import host_facts
 from mlscale.host.ledger import Ledger
 from mlscale.host.quiet import wait_until_quiet
 from mlscale.host.reap import cleanup
 from mlscale.importing import add_working_folder
 from mlscale.loadgen.bodies import BodySet, load_check
-from mlscale.loadgen.command import check_choice
-from mlscale.loadgen.process import LoadProcess, LoadSpec
+from mlscale.loadgen.process import LoadProcess
 from mlscale.loadgen.schedules import load_events, split
+from mlscale.loadgen.spec import LoadSpec, SendOptions
 from mlscale.measurement.default_load import announcement, default_load, size_warning
 from mlscale.measurement.labels import Labels
 from mlscale.measurement.observer import Observer
@@ -38,7 +38,6 @@ from mlscale.measurement.trial import try_model
 from mlscale.runs import (
     Arm,
     ClosedLoop,
-    Connections,
     MlscaleError,
     Mode,
     OpenLoop,
@@ -65,17 +64,13 @@ def no_progress(step: str, share: float) -> None:
     """Report nothing."""
 
 
-@dataclass(frozen=True)
-class MeasureOptions:
+class MeasureOptions(SendOptions):
     """Options that rarely need changing.
 
-    Args:
-        connections: a fresh connection for each request, or kept ones.
+    Attributes:
         idle_s: how long the idle framework is observed before time zero, s (METHOD §6).
         quiet_at_most_s: longest wait for a quiet host, s; whether it became quiet is recorded.
-        timeout_s: a request without an answer after that long is a failure, s.
         content_type: of all bodies; None: by each file's name.
-        workers: processes that share the load.
         labels: what identifies the run within an experiment.
         trial: first load the model in a separate process and have it answer each body once, so that a broken model is
             an error before anything is deployed, instead of a line in a framework's log.
@@ -83,14 +78,10 @@ class MeasureOptions:
     """
 
     mode: Mode = "live"
-    connections: Connections = "fresh"
-    seed: int = 0
-    idle_s: float = 30.0
+    idle_s: float = Field(default=30.0, ge=0, allow_inf_nan=False)
     quiet_at_most_s: float = 60.0
-    timeout_s: float = 30.0
-    workers: int = 1
     content_type: str | None = None
-    labels: Labels = field(default_factory=Labels)
+    labels: Labels = Labels()
     trial: bool = False
     progress: Progress = no_progress
 
@@ -119,7 +110,7 @@ def measure(
     out: Path | str,
     scaling: Mapping[str, Any] | Scaling | None = None,
     arm: Arm = "matched",
-    options: MeasureOptions = MeasureOptions(),
+    options: MeasureOptions | None = None,
 ) -> Run:
     """Deploy ``app`` under an environment's autoscaler, send load, record what happens, tear it down. Blocks.
 
@@ -138,6 +129,7 @@ def measure(
         MlscaleError: something a user can fix; nothing was left running.
         KeyboardInterrupt, SystemExit: passed on after teardown; the run's folder then says that it is incomplete.
     """
+    options = options or MeasureOptions()
     chosen = environments.get(environment) if isinstance(environment, str) else environment
     body_set = BodySet.read(bodies)
     load_check(app.check, body_set.labels)
@@ -182,10 +174,7 @@ def _execute(request: _Request) -> Run:
         progress("sealing", 1.0)
         return _seal(writer, changes, waits)
     except BaseException as error:
-        _abandon(writer, error, waits)
-        full = as_user_error(error)
-        if isinstance(error, OSError) and full is not None:
-            raise MlscaleError(full.what, str(request.out), full.remedy) from error
+        writer.abandon_for(error, waits=waits)
         raise
 
 
@@ -221,7 +210,7 @@ def _observe_load(
         observer.wait(-LOAD_LEAD_S - clock())
         waits["idle_s"] = clock() + LOAD_LEAD_S + options.idle_s
         load.start(
-            _load_spec(request, deployed, clock),
+            _load_spec(request, deployed),
             deployed.load_prefix,
             [writer.request_stream(worker) for worker in range(options.workers)],
         )
@@ -231,7 +220,7 @@ def _observe_load(
         waits["load_late_s"] = start_s
         for event in load_events(schedule, start_s):
             writer.observe(event)
-        while load.poll() is None:
+        while not load.join(0.0):
             observer.wait(_POLL_S)
             options.progress("under load", min(max((clock() - start_s) / schedule.duration_s, 0.0), 1.0))
         report = load.wait()
@@ -239,7 +228,7 @@ def _observe_load(
     return {"stimulus": report, "step_s": step_of(schedule, start_s)}
 
 
-def _load_spec(request: _Request, deployed: Deployed, clock: RunClock) -> LoadSpec:
+def _load_spec(request: _Request, deployed: Deployed) -> LoadSpec:
     options = request.options
     return LoadSpec(
         url=deployed.url,
@@ -247,24 +236,14 @@ def _load_spec(request: _Request, deployed: Deployed, clock: RunClock) -> LoadSp
         schedule=request.schedule,
         bodies=request.bodies_folder,
         check=request.app.check,
-        seed=options.seed,
         block=options.labels.block or 0,
-        connections=options.connections,
-        timeout_s=options.timeout_s,
-        origin_s=clock.origin_s,
-        start_s=None,
-        workers=options.workers,
+        **{name: getattr(options, name) for name in SendOptions.model_fields},
     )
 
 
 def _preflight(request: _Request) -> None:
     options = request.options
-    check_choice(options.connections, Connections, "connections")
     split(request.schedule, options.workers)
-    for name, least in (("idle_s", 0), ("timeout_s", 0.001), ("seed", 0)):
-        value = getattr(options, name)
-        if not least <= value < math.inf:
-            raise MlscaleError(f"{value} is not possible", name, f"use a finite number, at least {least}")
     if request.out.is_dir() and any(request.out.iterdir()):
         raise MlscaleError("the folder is not empty", str(request.out), "choose another --out, or delete it")
     mode = request.options.mode
@@ -324,14 +303,6 @@ def _idle(run: Run) -> dict[str, float]:
     return {f"{role}_{name}": round(float(value), 6) for (role, name), value in means.stack().dropna().items()}
 
 
-def _abandon(writer: RunWriter, error: BaseException, waits: Mapping[str, float]) -> None:
-    reason = _STOPPED.get(type(error), f"{type(error).__name__}: {error}")
-    try:
-        writer.abandon(reason, waits=dict(waits))
-    except OSError as second:  # a full disk; run.json says "incomplete" since it was first written
-        error.add_note(f"and the reason could not be written to {writer.path}: {second}")
-
-
 def _clock_from(seconds: float) -> RunClock:
     """A clock whose zero is ``seconds`` from now."""
     return RunClock(time.monotonic() + seconds, datetime.now(UTC) + timedelta(seconds=seconds))
@@ -340,9 +311,3 @@ def _clock_from(seconds: float) -> RunClock:
 def step_of(schedule: ClosedLoop | OpenLoop, start_s: float = 0.0) -> float | None:
     """t0, the start of the second load stage, on the run's clock; None if there is only one stage."""
     return start_s + schedule.boundaries_s[1] if len(schedule.boundaries_s) > 1 else None
-
-
-_STOPPED: Final[Mapping[type[BaseException], str]] = {
-    KeyboardInterrupt: "interrupted by the user",
-    SystemExit: "ended by a signal",
-}

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mlscale.atomic import replacing
-from mlscale.errors import MlscaleError
+from mlscale.errors import MlscaleError, as_user_error
 from mlscale.runs.info import RunInfo
 from mlscale.runs.observations import Event, Observation, ReplicaSample, ResourceSample
 from mlscale.runs.tables import SCHEMAS, TableName
@@ -145,6 +145,21 @@ class RunWriter:
             writer.close()
         return self.update(**changes, incomplete_reason=reason)
 
+    def abandon_for(self, error: BaseException, **changes: Any) -> None:
+        """`abandon` because of ``error``, which the caller then raises again.
+
+        Raises:
+            MlscaleError: ``error`` is a full or read-only disk.
+        """
+        reason = _STOPPED.get(type(error), f"{type(error).__name__}: {error}")
+        try:
+            self.abandon(reason, **changes)
+        except OSError as second:  # a full disk; run.json says "incomplete" since it was first written
+            error.add_note(f"and the reason could not be written to {self.path}: {second}")
+        full = as_user_error(error)
+        if isinstance(error, OSError) and full is not None:
+            raise MlscaleError(full.what, str(self.path), full.remedy) from error
+
 
 def read_stream(path: Path) -> Iterator[pa.RecordBatch]:
     """The complete batches of an Arrow IPC stream; a tail truncated by a kill -9 is skipped."""
@@ -174,4 +189,8 @@ def _write_json(path: Path, info: RunInfo) -> None:
         partial.write_text(info.model_dump_json(indent=2) + "\n")
 
 
+_STOPPED: Final[Mapping[type[BaseException], str]] = {
+    KeyboardInterrupt: "interrupted by the user",
+    SystemExit: "ended by a signal",
+}
 _OWN_TABLES: Final[tuple[TableName, ...]] = ("hops", "replicas", "events", "resources")

@@ -91,7 +91,8 @@ def bodies(tmp_path: Path) -> Path:
 
 
 def start(url: str, address: str, bodies: Path, out: Path, duration_s: float) -> subprocess.Popen[str]:
-    words = [url, "--bodies", bodies, "--rate", 40, "--duration", duration_s, "--workers", 2, "--ray", address]
+    words = [url, "--bodies", bodies, "--rate", 40, "--duration", duration_s, "--set", "workers=2"]
+    words += ["--set", f"ray={address}"]
     argv = [sys.executable, "-m", "mlscale.commands.cli", "load", *map(str, words), "--out", str(out)]
     return subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 

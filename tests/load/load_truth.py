@@ -9,9 +9,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from mlscale.loadgen.process import LoadProcess, LoadSpec
-from mlscale.runs import StimulusReport
+from mlscale.loadgen.bodies import BodySet, Check
+from mlscale.loadgen.client import Client
+from mlscale.loadgen.process import LoadProcess
+from mlscale.loadgen.spec import LoadSpec
+from mlscale.runs import ClosedLoop, ClosedStage, Constant, OpenLoop, StimulusReport
 
 # By which answers about `CODES` are judged.
 CHECK = "codereader.answers:same_codes"
@@ -36,6 +40,15 @@ def run(
         report = load.wait()
     assert (report.aborted is None) if aborts is None else (aborts in str(report.aborted)), report.aborted
     return report
+
+
+def client_of(
+    url: str, bodies: BodySet | None = None, check: Check | None = None, *, closed: bool = False, **options: Any
+) -> Client:
+    """A client as a worker makes it; ``options`` are of `LoadSpec`."""
+    stages = (ClosedStage(start_s=0, clients=1),)
+    schedule = ClosedLoop(duration_s=1, stages=stages) if closed else OpenLoop(duration_s=1, rate=Constant(rate_rps=1))
+    return Client(LoadSpec(url=url, schedule=schedule, **options), bodies, check)
 
 
 def reply(status: int = 200, body: bytes = b"", headers: str = "") -> bytes:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
-from load_truth import TruthServer
+from load_truth import TruthServer, client_of
 from test_load_client import send_one
 
 from mlscale.loadgen import addresses
@@ -38,7 +38,7 @@ class Name:
         self._port = int(truth.url.rpartition(":")[2])
 
     def client(self, timeout_s: float = 20.0) -> Client:
-        return Client("http://name/", headers={}, bodies=None, check=None, connections="fresh", timeout_s=timeout_s)
+        return client_of("http://name/", timeout_s=timeout_s)
 
     async def _look_up(self, *_: Any, **__: Any) -> list[tuple[Any, ...]]:
         self.lookups += 1

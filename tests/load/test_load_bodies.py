@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from load_truth import CHECK, CODES, TruthServer, reply, run
+from pydantic import ValidationError
 
 from codereader.answers import same_codes
 from mlscale.loadgen.bodies import BodySet, bodies_of, check_needs_labels, load_check, same_answer
-from mlscale.loadgen.process import LoadProcess, LoadSpec
+from mlscale.loadgen.process import LoadProcess
+from mlscale.loadgen.spec import LoadOptions, LoadSpec
 from mlscale.runs import ClosedLoop, ClosedStage, MlscaleError
+
+SCHEDULE = ClosedLoop(duration_s=0.5, stages=(ClosedStage(start_s=0, clients=1),), think_mean_s=0.02)
 
 
 def test_bodies_and_labels_in_order_of_names(photo_folder: Path) -> None:
@@ -94,24 +97,17 @@ def test_names_that_are_not_utf8(photo_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(MlscaleError, match=r"caf\\udce9.jpg': the file's name is not UTF-8"):
         BodySet.read(photo_folder)
     out = Path(os.fsdecode(bytes(tmp_path) + b"/caf\xe9.arrow"))
-    schedule = ClosedLoop(duration_s=1, stages=(ClosedStage(start_s=0, clients=1),))
     with LoadProcess() as load, pytest.raises(MlscaleError, match=r"caf\\udce9.arrow': it is not UTF-8"):
-        load.start(LoadSpec("http://127.0.0.1:9/", schedule), (), [out])
-
-
-@dataclass(frozen=True)
-class Text:
-    body: str
-    bodies: None = None
+        load.start(LoadSpec(url="http://127.0.0.1:9/", schedule=SCHEDULE), (), [out])
 
 
 def test_a_text_to_send_is_json_or_plain() -> None:
     for text, kind in {'{"a": 1}': "application/json", "[" * 2000: "text/plain; charset=utf-8"}.items():
-        found = bodies_of(Text(text))
+        found = bodies_of(LoadSpec(url="http://127.0.0.1:9/", schedule=SCHEDULE, body=text))
         assert found is not None
         assert (found.bodies, found.content_types) == ((text.encode(),), (kind,))
-    with pytest.raises(MlscaleError, match="--body: the text is not UTF-8"):
-        bodies_of(Text("\udcff"))
+    with pytest.raises(ValidationError, match="body"):
+        LoadOptions(body="\udcff")
 
 
 def test_how_answers_are_judged(photo_folder: Path) -> None:
@@ -145,8 +141,7 @@ def test_json_bodies_with_answers_compared_as_json(truth: TruthServer, tmp_path:
         lines.append(json.dumps({"file": f"{number}.json", "answer": {"label": "cat"}}))
     (folder / "labels.jsonl").write_text("\n".join(lines))
     truth.behave["/label"] = reply(200, b'{ "label" : "cat" }')
-    schedule = ClosedLoop(duration_s=0.5, stages=(ClosedStage(start_s=0, clients=1),), think_mean_s=0.02)
-    report = run(LoadSpec(truth.url + "/label", schedule, bodies=folder, start_s=None), tmp_path)
+    report = run(LoadSpec(url=truth.url + "/label", schedule=SCHEDULE, bodies=folder), tmp_path)
     assert report.sent > 3
     assert {body for _, _, body in truth.arrivals} == {b'{"text": "cat"}', b'{"text": "dog"}'}
 
@@ -162,6 +157,5 @@ def test_a_check_may_print(
     (tmp_path / "printing_check.py").write_text(check)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     truth.behave["/"] = reply(200, b"{}")
-    schedule = ClosedLoop(duration_s=0.5, stages=(ClosedStage(start_s=0, clients=1),), think_mean_s=0.02)
-    spec = LoadSpec(truth.url + "/", schedule, bodies=photo_folder, check="printing_check:check", start_s=None)
+    spec = LoadSpec(url=truth.url + "/", schedule=SCHEDULE, bodies=photo_folder, check="printing_check:check")
     assert run(spec, tmp_path).sent > 3

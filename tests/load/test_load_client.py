@@ -8,7 +8,7 @@ import socket
 import time
 
 import pytest
-from load_truth import CODES, TruthServer, reply, right_answer
+from load_truth import CODES, TruthServer, client_of, reply, right_answer
 
 from codereader.answers import same_codes
 from mlscale.loadgen.bodies import BodySet
@@ -40,20 +40,13 @@ def send(
     check: bool = True,
     timeout_s: float = 10.0,
     clients: int = 1,
-    headers: dict[str, str] | None = None,
 ) -> list[Outcome]:
     """Send one request after another."""
 
     async def all_of_them() -> list[Outcome]:
-        client = Client(
-            url,
-            headers=headers or {},
-            bodies=bodies,
-            check=same_codes if bodies and check else None,
-            connections=connections,
-            timeout_s=timeout_s,
-            own_connections=clients > 1,
-        )
+        judge = same_codes if bodies and check else None
+        options = {"connections": connections, "timeout_s": timeout_s}
+        client = client_of(url, bodies, judge, closed=clients > 1, **options)
         outcomes = [await send_one(client, number % clients) for number in range(count)]
         client.close()
         return outcomes
@@ -139,7 +132,7 @@ def test_a_kept_connection_that_is_reset_is_not_tried_again(truth: TruthServer) 
     truth.behave["/"] = reply()
 
     async def get_twice() -> list[Outcome]:
-        client = Client(truth.url, headers={}, bodies=None, check=None, connections="kept", timeout_s=10)
+        client = client_of(truth.url, connections="kept", timeout_s=10)
         first = await send_one(client)
         truth.behave["/"] = "reset"
         return [first, await send_one(client)]
@@ -168,7 +161,7 @@ def test_cancelled_requests_stay_unfinished(truth: TruthServer) -> None:
     truth.behave["/"] = "stall"
 
     async def cancelled() -> Outcome:
-        client = Client(truth.url, headers={}, bodies=None, check=None, connections="fresh", timeout_s=30)
+        client = client_of(truth.url, timeout_s=30)
         outcome = Outcome(sent_s=time.monotonic())
         ended = asyncio.Event()
         client.send(0, 0, outcome, lambda failure: ended.set())

@@ -17,10 +17,12 @@ import pytest
 from load_truth import CHECK, TruthServer, reply, right_answer
 
 from mlscale.analysis.validity import UNOBSERVED
-from mlscale.loadgen.command import HostContext, check_address, parse_headers, record_load, schedule_of
-from mlscale.loadgen.process import LoadSpec
-from mlscale.loadgen.thresholds import Threshold, missed, outcome_table
-from mlscale.runs import ClosedLoop, ClosedStage, Constant, MlscaleError, OpenLoop, Run, Trace, Validity, load_run
+from mlscale.commands.load import LoadSettings, schedule_of
+from mlscale.commands.load_summary import Threshold, missed, summary_table
+from mlscale.commands.options import read_set
+from mlscale.measurement import load_test
+from mlscale.measurement.load_test import check_address
+from mlscale.runs import ClosedLoop, ClosedStage, Constant, MlscaleError, OpenLoop, Trace, load_run
 
 MLSCALE = (sys.executable, "-m", "mlscale.commands.cli", "load")
 
@@ -33,7 +35,17 @@ def test_photos_are_posted_and_the_run_is_sealed(truth: TruthServer, photo_folde
     truth.behave["/decode"] = reply(200, right_answer())
     out = tmp_path / "run"
     done = load(
-        truth.url + "/decode", "--photos", photo_folder, "--check", CHECK, "--rate", 40, "--duration", 1, "--out", out
+        truth.url + "/decode",
+        "--photos",
+        photo_folder,
+        "--set",
+        f"check={CHECK}",
+        "--rate",
+        40,
+        "--duration",
+        1,
+        "--out",
+        out,
     )
     assert done.returncode == 0, done.stderr
     run = load_run(out)
@@ -54,21 +66,15 @@ def test_photos_are_posted_and_the_run_is_sealed(truth: TruthServer, photo_folde
     assert ("yes" in lines["valid"]) == run.info.validity.valid
 
 
-def record(url: str, schedule: OpenLoop | ClosedLoop, out: Path, **changes: Any) -> Run:
-    """The command's work in this process; every run is judged valid and nothing is sampled."""
-    spec = LoadSpec(url, schedule, start_s=None, **changes)
-    return record_load(spec, out, HostContext(lambda run: Validity(valid=True), {}, lambda clock: ()))
-
-
 def test_failures_are_listed_and_without_photos_it_is_a_get(truth: TruthServer, tmp_path: Path) -> None:
     truth.behave["/"] = reply(503)
     schedule = ClosedLoop(duration_s=0.5, stages=(ClosedStage(start_s=0, clients=2),), think_mean_s=0.05)
-    run = record(truth.url + "/", schedule, tmp_path / "run")
-    assert f"http_5xx {len(run.requests):,} (100.00% of requests)" in outcome_table(run)
-    assert "2 clients for 0.5 s" in outcome_table(run)
+    run = load_test.load(truth.url + "/", schedule, out=tmp_path / "run")
+    assert f"http_5xx {len(run.requests):,} (100.00% of requests)" in summary_table(run)
+    assert "2 clients for 0.5 s" in summary_table(run)
     assert len(run.requests) == len(truth.arrivals) > 0
     assert {body for _, _, body in truth.arrivals} == {b""}
-    assert "response (of failures)" in outcome_table(run)
+    assert "response (of failures)" in summary_table(run)
     assert missed(run, []) == ["no request was answered correctly"]
 
 
@@ -85,9 +91,9 @@ def test_interrupted_the_run_is_kept_and_says_so(truth: TruthServer, tmp_path: P
         printed, _ = process.communicate(timeout=20)
         assert process.returncode == 143
     run = load_run(out, allow_incomplete=True)
-    assert run.info.incomplete_reason == "interrupted"
+    assert run.info.incomplete_reason == "ended by a signal"
     assert len(run.requests) >= 20
-    assert "(incomplete: interrupted)" in printed, "a summary, and where the run lies"
+    assert "(incomplete: ended by a signal)" in printed, "a summary, and where the run lies"
     assert str(out) in printed
     assert run.info.stimulus is not None
     assert f"({run.info.stimulus.sent:,}, " in printed
@@ -96,8 +102,20 @@ def test_interrupted_the_run_is_kept_and_says_so(truth: TruthServer, tmp_path: P
 def test_header_method_body_and_a_missed_threshold(truth: TruthServer, tmp_path: Path) -> None:
     """And a load of three seconds says how busy the host was."""
     out = tmp_path / "run"
-    arguments = ["--header", "X-Key: 1", "--method", "PUT", "--body", '{"a": 1}', "--threshold", "p99.9<0.000001"]
-    done = load(truth.url + "/", *arguments, "--rate", 20, "--duration", 3, "--out", out, "--json")
+    settings = ["--set", "headers.X-Key=1", "--set", "method=PUT", "--set", 'body={"a": 1}']
+    done = load(
+        truth.url + "/",
+        *settings,
+        "--threshold",
+        "p99.9<0.000001",
+        "--rate",
+        20,
+        "--duration",
+        3,
+        "--out",
+        out,
+        "--json",
+    )
     assert done.returncode == 99, done.stderr
     printed = json.loads(done.stdout)
     assert (printed["run"], printed["failed"]) == (str(out), 0)
@@ -119,10 +137,44 @@ def test_no_threshold(text: str) -> None:
         Threshold.parse(text)
 
 
-@pytest.mark.parametrize("text", ["nonsense", "two words: x", ": x", "a: x\r\nb: y"])
-def test_no_header(text: str) -> None:
-    with pytest.raises(MlscaleError, match="is not a header"):
-        parse_headers([text])
+@pytest.mark.parametrize(
+    ("pair", "named"),
+    [
+        ("nonsense", "'nonsense' is not KEY=VALUE"),
+        ("nothing=1", "unknown setting 'nothing' .*arrivals, body, check, connections"),
+        ("nothing.at=1", "unknown setting 'nothing'"),
+        ("timeout_s=0", "^--set: setting 'timeout_s' is '0'"),
+        ("timeout_s=inf", "timeout_s"),
+        ("workers=0", "workers"),
+        ("workers=65", "workers"),
+        ("seed=-1", "seed"),
+        ("connections=some", "connections"),
+        ("method=GET it", "method"),
+        ("body=\udcff", "body"),
+        ("headers=X", "headers"),
+        ("headers.two words=x", "'two words: x' is not a header"),
+        ("headers.=x", "is not a header"),
+        ("headers.a=x\r\nb: y", "is not a header"),
+        ("arrivals=bursty", "arrivals"),
+        ("think_mean_s=-0.5", "think_mean_s"),
+        ("keep=0", "keep"),
+        ("speed=inf", "speed"),
+    ],
+)
+def test_settings_that_make_no_sense(pair: str, named: str) -> None:
+    with pytest.raises(MlscaleError, match=named):
+        read_set(LoadSettings, [pair])
+
+
+def test_help_names_every_setting_and_fits_a_screen_and_old_options_name_the_new_ones() -> None:
+    shown = subprocess.run([*MLSCALE, "--help"], capture_output=True, text=True, env={**os.environ, "COLUMNS": "100"})
+    assert len(shown.stdout.splitlines()) <= 40
+    for key in LoadSettings.model_fields:
+        assert key in shown.stdout, key
+    for option, present in {"--header": "headers.NAME=VALUE", "--timeout": "timeout_s=", "--ray": "ray="}.items():
+        done = load("http://127.0.0.1:9/", option, "x", "--rate", 5, "--out", "out")
+        assert done.returncode == 2
+        assert f"{option} is now --set {present} (see " in done.stderr
 
 
 FIVE = OpenLoop(duration_s=600, rate=Constant(rate_rps=5))
@@ -133,7 +185,7 @@ def test_a_worker_that_fails_before_it_sends_leaves_nothing(
 ) -> None:
     monkeypatch.setattr(sys, "executable", shutil.which("false") or "/bin/false")
     with pytest.raises(MlscaleError, match="exited with code 1"):
-        record(truth.url, FIVE, tmp_path / "run")
+        load_test.load(truth.url, FIVE, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -146,14 +198,11 @@ def test_what_can_not_be_done_is_one_line_and_leaves_nothing(truth: TruthServer,
         taken.bind(("127.0.0.1", 0))
         nowhere = f"http://127.0.0.1:{taken.getsockname()[1]}/"
         with pytest.raises(MlscaleError, match="can't connect"):
-            record(nowhere, FIVE, out)
+            load_test.load(nowhere, FIVE, out=out)
     with pytest.raises(MlscaleError, match="no files"):
-        record(truth.url, FIVE, out, bodies=empty)
+        load_test.load(truth.url, FIVE, out=out, bodies=empty)
     with pytest.raises(MlscaleError, match="not empty"):
-        record(truth.url, FIVE, full)
-    for workers in (0, 10_000):
-        with pytest.raises(MlscaleError, match=r"^--workers: .*use 1 to 64"):
-            record(truth.url, FIVE, out, workers=workers)
+        load_test.load(truth.url, FIVE, out=full)
     done = load("nonsense", "--rate", 5, "--out", out)
     assert done.returncode == 2
     assert done.stdout == ""
@@ -173,49 +222,47 @@ def test_no_address(url: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def options(**changes: object) -> dict[str, object]:
-    given = {"rate": None, "clients": None, "file": None, "duration_s": None, "arrivals": "poisson", "think_s": 0.0}
-    return given | changes
+def schedule(pairs: list[str], **changes: Any) -> ClosedLoop | OpenLoop:
+    given = {"rate": None, "clients": None, "file": None, "duration_s": None} | changes
+    return schedule_of(read_set(LoadSettings, pairs), **given)
 
 
 def test_schedules_of_the_options(tmp_path: Path) -> None:
-    assert schedule_of(**options(rate=50.0)) == OpenLoop(duration_s=60, rate=Constant(rate_rps=50))  # type: ignore[arg-type]
-    closed = schedule_of(**options(clients=8, duration_s=5.0, think_s=0.2))  # type: ignore[arg-type]
+    assert schedule([], rate=50.0) == OpenLoop(duration_s=60, rate=Constant(rate_rps=50))
+    closed = schedule(["think_mean_s=0.2"], clients=8, duration_s=5.0)
     assert isinstance(closed, ClosedLoop)
     assert (closed.stages[0].clients, closed.duration_s, closed.think_mean_s) == (8, 5, 0.2)
     trace = tmp_path / "t.csv"
     trace.write_text("time_s\n1\n2\n")
-    assert schedule_of(**options(file=trace, duration_s=1.5)).duration_s == 1.5  # type: ignore[arg-type]
-    faster = schedule_of(**options(file=trace, speed=2.0, keep=0.5))  # type: ignore[arg-type]
+    assert schedule([], file=trace, duration_s=1.5).duration_s == 1.5
+    faster = schedule(["speed=2", "keep=0.5"], file=trace)
     assert isinstance(faster, OpenLoop)
     assert isinstance(faster.rate, Trace)
     assert (faster.duration_s, faster.rate.speed, faster.rate.keep) == (1.5, 2.0, 0.5)
     trace.write_text("time_s,rate_rps\n0,1e9\n")
     with pytest.raises(MlscaleError, match="can't be sent"):
-        schedule_of(**options(file=trace))  # type: ignore[arg-type]
+        schedule([], file=trace)
 
 
 @pytest.mark.parametrize(
-    ("changes", "named"),
+    ("pairs", "changes", "named"),
     [
-        ({}, "exactly one"),
-        ({"rate": 5.0, "clients": 2}, "exactly one"),
-        ({"rate": -5.0}, "^--rate: -5.0 is invalid"),
-        ({"rate": 1e9}, "^--rate: .*less than or equal to 1000000"),
-        ({"rate": float("nan")}, "^--rate"),
-        ({"rate": 0.0}, "--rate"),
-        ({"rate": 5.0, "duration_s": 0.0}, "^--duration"),
-        ({"rate": 5.0, "duration_s": -1.0}, "^--duration"),
-        ({"rate": 5.0, "arrivals": "bursty"}, "^--arrivals"),
-        ({"clients": -1}, "^--clients"),
-        ({"clients": 0}, "--clients"),
-        ({"clients": 1, "think_s": -0.5}, "^--think"),
-        ({"rate": 5.0, "speed": 2.0}, "^--speed: this load is not a CSV trace"),
-        ({"file": Path("t.csv"), "keep": 0.0}, "^--keep"),
-        ({"file": Path("t.csv"), "speed": float("inf")}, "^--speed"),
-        ({"file": Path("s.json"), "duration_s": 5.0}, "--duration"),
+        ([], {}, "exactly one"),
+        ([], {"rate": 5.0, "clients": 2}, "exactly one"),
+        ([], {"rate": 1e9}, "rate_rps: .*less than or equal to 1000000"),
+        (["arrivals=even"], {"clients": 2}, "--set arrivals: it has no effect without --rate"),
+        (["think_mean_s=1"], {"rate": 2.0}, "--set think_mean_s: it has no effect without --clients"),
+        (["speed=2"], {"rate": 5.0}, "^--set speed: it has no effect on a load that is not a CSV trace"),
+        ([], {"file": Path("s.json"), "duration_s": 5.0}, "--duration: .*JSON schedule"),
     ],
 )
-def test_options_that_make_no_schedule(changes: dict[str, object], named: str) -> None:
+def test_options_that_make_no_schedule(pairs: list[str], changes: dict[str, object], named: str) -> None:
     with pytest.raises(MlscaleError, match=named):
-        schedule_of(**options(**changes))  # type: ignore[arg-type]
+        schedule(pairs, **changes)
+
+
+@pytest.mark.parametrize("options", [["--rate", "0"], ["--rate", "nan"], ["--clients", "0"], ["--duration", "-1"]])
+def test_numbers_that_are_out_of_range(options: list[str], tmp_path: Path) -> None:
+    done = load("http://127.0.0.1:9/", *options, "--out", tmp_path / "run")
+    assert done.returncode == 2
+    assert options[0] in done.stderr

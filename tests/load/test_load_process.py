@@ -19,8 +19,9 @@ import pytest
 from load_truth import CHECK, RELEASED_AHEAD_S, TruthServer, reply, right_answer, run
 
 from mlscale.host.processes import process_start
-from mlscale.loadgen.process import LoadProcess, LoadSpec
+from mlscale.loadgen.process import LoadProcess
 from mlscale.loadgen.schedules import send_times
+from mlscale.loadgen.spec import LoadSpec
 from mlscale.runs import (
     SCHEMAS,
     ClosedLoop,
@@ -55,14 +56,13 @@ def test_two_workers_send_exactly_the_schedule(truth: TruthServer, photo_folder:
     truth.behave["/decode"] = reply(200, right_answer(), "X-Mlscale-Replica: r-1\r\n")
     schedule = constant(120, 2)
     spec = LoadSpec(
-        truth.url + "/decode",
-        schedule,
+        url=truth.url + "/decode",
+        schedule=schedule,
         bodies=photo_folder,
         check=CHECK,
         seed=5,
         block=2,
         workers=2,
-        start_s=None,
         **PATIENT,
     )
     report = run(spec, tmp_path)
@@ -89,7 +89,7 @@ def test_hops_are_recorded_beside_their_requests(truth: TruthServer, photo_folde
     told = '[["front","r-1",7.5,null,0.02],["back","r-2",8.5,0.25,0.03]]'
     truth.behave["/decode"] = reply(200, right_answer(), f"X-Mlscale-Queue-S: 0.125\r\nX-Mlscale-Hops: {told}\r\n")
     spec = LoadSpec(
-        truth.url + "/decode", constant(60, 1), bodies=photo_folder, check=CHECK, workers=2, start_s=None, **PATIENT
+        url=truth.url + "/decode", schedule=constant(60, 1), bodies=photo_folder, check=CHECK, workers=2, **PATIENT
     )
     run(spec, tmp_path)
     sent = {row["request_id"] for row in rows(tmp_path)}
@@ -105,7 +105,7 @@ def test_hops_are_recorded_beside_their_requests(truth: TruthServer, photo_folde
 
 def test_a_slow_server_does_not_move_an_open_loop(truth: TruthServer, tmp_path: Path) -> None:
     truth.delay_s = 1.0
-    run(LoadSpec(truth.url, constant(40, 1.5, "even"), start_s=None, **PATIENT), tmp_path)
+    run(LoadSpec(url=truth.url, schedule=constant(40, 1.5, "even"), **PATIENT), tmp_path)
     sent = rows(tmp_path)
     assert [row["intended_s"] for row in sent] == [k / 40 for k in range(60)]
     assert truth.most_open > 20
@@ -116,7 +116,7 @@ def test_closed_clients_wait_for_their_answers(truth: TruthServer, tmp_path: Pat
     truth.delay_s = 0.05
     stages = (ClosedStage(start_s=0, clients=2), ClosedStage(start_s=1, clients=6), ClosedStage(start_s=2, clients=1))
     schedule = ClosedLoop(duration_s=3, stages=stages, think_mean_s=0.01)
-    report = run(LoadSpec(truth.url, schedule, connections="kept", workers=2, start_s=None), tmp_path)
+    report = run(LoadSpec(url=truth.url, schedule=schedule, connections="kept", workers=2), tmp_path)
     sent = rows(tmp_path)
     assert truth.most_open == 6
     assert truth.connections == 6
@@ -141,7 +141,7 @@ def test_a_server_that_dies_is_refused_and_one_that_stalls_times_out(truth: Trut
         until(lambda: len(truth.arrivals) >= 10, "requests arrive")
         truth.stop()
 
-    spec = LoadSpec(truth.url + "/", constant(20, 2.5, "even"), timeout_s=0.25, start_s=None, **PATIENT)
+    spec = LoadSpec(url=truth.url + "/", schedule=constant(20, 2.5, "even"), timeout_s=0.25, **PATIENT)
     report = run(spec, tmp_path, then_stop)
     statuses = Counter(row["status"] for row in rows(tmp_path))
     assert statuses["timeout"] > 0
@@ -157,7 +157,7 @@ def test_stopped_the_open_requests_are_unfinished(truth: TruthServer, tmp_path: 
         until(lambda: len(truth.arrivals) >= 5, "requests arrive")
         load.stop()
 
-    report = run(LoadSpec(truth.url + "/", constant(50, 600), start_s=None, **PATIENT), tmp_path, stop)
+    report = run(LoadSpec(url=truth.url + "/", schedule=constant(50, 600), **PATIENT), tmp_path, stop)
     sent = rows(tmp_path)
     assert {row["status"] for row in sent} == {"unfinished"}
     assert len(sent) >= 5
@@ -174,7 +174,7 @@ def test_sigterm_to_the_worker_keeps_what_was_recorded_and_fails_the_load(truth:
         os.kill(load.pids[0], signal.SIGTERM)
 
     with pytest.raises(MlscaleError, match=r"told to stop \(SIGTERM\)"):
-        run(LoadSpec(truth.url, constant(100, 600), start_s=None, **PATIENT), tmp_path, terminate)
+        run(LoadSpec(url=truth.url, schedule=constant(100, 600), **PATIENT), tmp_path, terminate)
     report = loads[0].report()
     assert report is not None
     assert report.sent == len(rows(tmp_path)) >= 20
@@ -186,7 +186,7 @@ def test_a_worker_that_does_not_go_on_fails_the_load(
 ) -> None:
     monkeypatch.setattr("mlscale.loadgen.process._LATE_S", 0.5)
     with LoadProcess() as load:
-        spec = LoadSpec(truth.url, constant(50, 1), start_s=None, timeout_s=0.5, **PATIENT)
+        spec = LoadSpec(url=truth.url, schedule=constant(50, 1), timeout_s=0.5, **PATIENT)
         load.start(spec, (), [tmp_path / "requests-0.arrow"])
         load.wait_ready()
         load.release(time.monotonic(), RELEASED_AHEAD_S)
@@ -199,7 +199,7 @@ def test_a_worker_that_does_not_go_on_fails_the_load(
 
 
 def test_a_target_that_cannot_be_held_is_given_up_with_what_was_achieved(truth: TruthServer, tmp_path: Path) -> None:
-    spec = LoadSpec(truth.url, constant(200_000, 600), start_s=None, abort_lateness_s=0.2, abort_after_s=0.6)
+    spec = LoadSpec(url=truth.url, schedule=constant(200_000, 600), abort_lateness_s=0.2, abort_after_s=0.6)
     report = run(spec, tmp_path, aborts="behind its schedule")
     assert 0 < report.sent < report.due
     assert report.sent == len(rows(tmp_path))
@@ -209,15 +209,15 @@ def test_a_target_that_cannot_be_held_is_given_up_with_what_was_achieved(truth: 
 
 def test_too_many_open_requests_end_every_worker(truth: TruthServer, tmp_path: Path) -> None:
     truth.behave["/"] = "stall"
-    spec = LoadSpec(truth.url + "/", constant(200, 600), start_s=None, max_open=30, workers=2, **PATIENT)
+    spec = LoadSpec(url=truth.url + "/", schedule=constant(200, 600), max_open=30, workers=2, **PATIENT)
     run(spec, tmp_path, aborts="requests are open at once")
     assert {row["status"] for row in rows(tmp_path)} == {"unfinished"}
 
 
 def test_a_late_start_is_no_run(truth: TruthServer, tmp_path: Path) -> None:
     with LoadProcess() as load:
-        spec = LoadSpec(truth.url, constant(50, 600), origin_s=time.monotonic() - 1.0, start_s=0.5)
-        load.start(spec, (), [tmp_path / "requests-0.arrow"])
+        load.start(LoadSpec(url=truth.url, schedule=constant(50, 600)), (), [tmp_path / "requests-0.arrow"])
+        load.release(time.monotonic() - 1.0, 0.5)
         report = load.wait()
     assert report.aborted is not None
     assert "after the schedule's start" in report.aborted
@@ -227,7 +227,7 @@ def test_a_late_start_is_no_run(truth: TruthServer, tmp_path: Path) -> None:
 def test_a_worker_that_cannot_begin_says_why(truth: TruthServer, tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
-    spec = LoadSpec(truth.url, constant(5, 5), bodies=empty, start_s=None)
+    spec = LoadSpec(url=truth.url, schedule=constant(5, 5), bodies=empty)
     with pytest.raises(MlscaleError, match="no files"):
         run(spec, tmp_path)
     assert truth.arrivals == []
@@ -239,7 +239,7 @@ def test_a_worker_that_is_killed_fails_the_load(truth: TruthServer, tmp_path: Pa
         os.kill(load.pids[0], signal.SIGKILL)
 
     with pytest.raises(MlscaleError, match="exited with code -9"):
-        run(LoadSpec(truth.url, constant(100, 600), start_s=None, workers=2, **PATIENT), tmp_path, kill)
+        run(LoadSpec(url=truth.url, schedule=constant(100, 600), workers=2, **PATIENT), tmp_path, kill)
 
 
 # Worker 0 goes on until it is stopped.
@@ -271,17 +271,19 @@ print(json.dumps({{"type": "done", "summary": summary}}), flush=True)
 
 def test_the_first_worker_to_be_aborted_gives_the_reason(tmp_path: Path) -> None:
     streams = [tmp_path / f"requests-{worker}.arrow" for worker in range(2)]
+    spec = LoadSpec(url="http://127.0.0.1:9/", schedule=constant(10, 600), workers=2)
     with LoadProcess() as load:
-        spec = LoadSpec("http://127.0.0.1:9/", constant(10, 600), workers=2, origin_s=time.monotonic())
         load.start(spec, (sys.executable, "-c", _ABORTED), streams)
+        load.release(time.monotonic(), 0.0)
         assert load.wait().aborted == "behind"
 
 
 def test_the_first_worker_to_fail_gives_the_reason(tmp_path: Path) -> None:
     streams = [tmp_path / f"requests-{worker}.arrow" for worker in range(2)]
-    spec = LoadSpec("http://127.0.0.1:9/", constant(10, 600), workers=2, origin_s=time.monotonic())
+    spec = LoadSpec(url="http://127.0.0.1:9/", schedule=constant(10, 600), workers=2)
     with LoadProcess() as load:
         load.start(spec, (sys.executable, "-c", _LOST), streams)
+        load.release(time.monotonic(), 0.0)
         with pytest.raises(MlscaleError, match="the load worker is lost"):
             load.wait()
 
@@ -290,17 +292,18 @@ def test_the_first_worker_to_fail_gives_the_reason(tmp_path: Path) -> None:
 def test_a_full_disk_is_one_line(truth: TruthServer, tmp_path: Path) -> None:
     (tmp_path / "requests-0.arrow").symlink_to("/dev/full")
     with pytest.raises(MlscaleError, match="No space left"):
-        run(LoadSpec(truth.url, constant(200, 600), start_s=None, **PATIENT), tmp_path)
+        run(LoadSpec(url=truth.url, schedule=constant(200, 600), **PATIENT), tmp_path)
 
 
 _PARENT = """
 import sys, time
 from pathlib import Path
-from mlscale.loadgen.process import LoadProcess, LoadSpec
+from mlscale.loadgen.process import LoadProcess
+from mlscale.loadgen.spec import LoadSpec
 from mlscale.runs import Constant, OpenLoop
 load = LoadProcess()
 schedule = OpenLoop(duration_s=600, rate=Constant(rate_rps=100))
-spec = LoadSpec(sys.argv[1], schedule, start_s=None, workers=2, abort_lateness_s=60)
+spec = LoadSpec(url=sys.argv[1], schedule=schedule, workers=2, abort_lateness_s=60)
 load.start(spec, (), [Path(sys.argv[2]) / f"requests-{worker}.arrow" for worker in range(2)])
 load.wait_ready()
 load.release(time.monotonic(), 0.5)
@@ -334,7 +337,7 @@ def test_memory_is_flat(truth: TruthServer, tmp_path: Path) -> None:
             rss.append((progress.finished, progress.rss_bytes))
 
     schedule = constant(800, 3.0, "even")
-    run(LoadSpec(truth.url, schedule, connections="kept", start_s=None, **PATIENT), tmp_path, watch)
+    run(LoadSpec(url=truth.url, schedule=schedule, connections="kept", **PATIENT), tmp_path, watch)
     early = next(bytes_ for finished, bytes_ in rss if finished >= 150)
     late = max(bytes_ for finished, bytes_ in rss if finished >= 1500)
     assert late - early < 6e6
@@ -351,4 +354,6 @@ def test_a_worker_imports_neither_pandas_nor_torch() -> None:
 
 def test_streams_and_workers_have_to_match(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="1 streams for 2 workers"):
-        LoadProcess().start(LoadSpec("http://127.0.0.1:9", constant(1, 1), workers=2), (), [tmp_path / "a"])
+        LoadProcess().start(
+            LoadSpec(url="http://127.0.0.1:9", schedule=constant(1, 1), workers=2), (), [tmp_path / "a"]
+        )

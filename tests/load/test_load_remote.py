@@ -16,9 +16,10 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from mlscale.loadgen.process import LoadProcess, LoadSpec
+from mlscale.loadgen.process import LoadProcess
 from mlscale.loadgen.remote import _files, prefix
 from mlscale.loadgen.remote_job import TABLE, tables
+from mlscale.loadgen.spec import LoadSpec
 from mlscale.runs import ClosedLoop, ClosedStage, MlscaleError
 from mlscale.runs.info import ClockOffset
 from mlscale.runs.store import read_stream
@@ -100,12 +101,12 @@ def send(url: str, stream: Path, *, stop_after_s: float | None = None, **options
     """The table of what was sent, and when the schedule began, on the run's clock."""
     load = LoadProcess()
     with load:
-        spec = LoadSpec(url, SCHEDULE, origin_s=time.monotonic(), start_s=None)
-        load.start(spec, prefix(f"{__name__}:Process", LEAD_S, **options), [stream])
+        origin_s = time.monotonic()
+        load.start(LoadSpec(url=url, schedule=SCHEDULE), prefix(f"{__name__}:Process", LEAD_S, **options), [stream])
         load.wait_ready()
         assert LEAD_S - 2 < load.not_before_s - time.monotonic() <= LEAD_S
-        start_s = load.not_before_s - spec.origin_s
-        load.release(spec.origin_s, start_s)
+        start_s = load.not_before_s - origin_s
+        load.release(origin_s, start_s)
         if stop_after_s is not None:
             time.sleep(LEAD_S + stop_after_s)
             load.stop()

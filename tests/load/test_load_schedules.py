@@ -180,8 +180,6 @@ def test_too_many_workers_for_the_clients() -> None:
     assert len(split(schedule, 3)) == 3
     with pytest.raises(MlscaleError, match="4 processes"):
         split(schedule, 4)
-    with pytest.raises(MlscaleError, match="0 processes"):
-        split(schedule, 0)
 
 
 def closed(*stages: tuple[float, int], duration_s: float = 60, think_s: float = 0.5) -> ClosedLoop:

@@ -240,7 +240,7 @@ def _remote_facts(api: Api) -> dict[str, object]:
 def _remote_prefix(wanted: Deployment, api: Api, room: Room) -> list[str]:
     """argv for load that a pod sends."""
     return prefix(
-        "mlscale.environments.kubernetes.load_job:open_job",
+        "mlscale.environments.kubernetes.load_job:PodJob",
         LEAD_S,
         kubeconfig=api.kube_context.kubeconfig,
         context=api.kube_context.context,

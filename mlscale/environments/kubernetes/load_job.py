@@ -70,11 +70,6 @@ def load_pod(namespace: str, packaging: Packaging, never_on: Mapping[str, str], 
     }
 
 
-def open_job(**arguments: Any) -> PodJob:
-    """Called by `mlscale.loadgen.remote`."""
-    return PodJob(**arguments)
-
-
 class PodJob:
     """See `mlscale.loadgen.remote.RemoteJob`. The arguments are JSON data, since they come from a command line."""
 

@@ -48,7 +48,7 @@ class EcsDeployed:
     def load_prefix(self) -> Sequence[str]:
         """argv prefix by which a task next to the application sends the load."""
         return prefix(
-            "mlscale_aws.load_job:open_job",
+            "mlscale_aws.load_job:FargateJob",
             LEAD_S,
             region=self.account.region,
             profile=self.account.profile,

@@ -20,11 +20,6 @@ _POLL_S: Final = 2.0
 _LOG_LAG_S: Final = 30.0
 
 
-def open_job(**arguments: Any) -> FargateJob:
-    """Called by `mlscale.loadgen.remote`."""
-    return FargateJob(**arguments)
-
-
 class FargateJob:
     """See `mlscale.loadgen.remote.RemoteJob`. The arguments are plain data, since they are passed on a command line."""
 

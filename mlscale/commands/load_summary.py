@@ -67,13 +67,13 @@ def missed(run: Run, thresholds: Sequence[Threshold]) -> list[str]:
     return lines
 
 
-def outcome_json(run: Run) -> str:
+def summary_json(run: Run) -> str:
     """The figures that thresholds are about (null without any request), whether the run is valid, and where it is."""
     figures = {name: None if np.isnan(value) else value for name, value in _figures(run).items()}
     return json.dumps({"run": str(run.path), **figures, "valid": run.info.valid})
 
 
-def outcome_table(run: Run) -> str:
+def summary_table(run: Run) -> str:
     """What was requested, sent and answered, and whether the run is valid; one line each. Also of an incomplete run."""
     rows = list(_rows(run))
     width = max(len(label) for label, _ in rows)

@@ -1,0 +1,76 @@
+"""What the options of commands have in common: settings as ``--set KEY=VALUE``, and options that have a new name."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import typer
+
+from mlscale.errors import MlscaleError, invalid_value
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+Model = TypeVar("Model", bound="BaseModel")
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def read_set(model: type[Model], pairs: Sequence[str] | None) -> Model:
+    """The settings of ``--set KEY=VALUE``, given any number of times; "headers.NAME=VALUE" is an entry of a mapping.
+
+    Raises:
+        MlscaleError: a pair without "=", an unknown key, or a value that the model refuses.
+    """
+    from pydantic import ValidationError
+
+    from mlscale.measurement.settings import parse_settings
+
+    given: dict[str, Any] = {}
+    for key, value in parse_settings(pairs or [], "--set", "timeout_s=10").items():
+        group, dot, name = key.partition(".")
+        if dot:
+            given[group] = {**given.get(group, {}), name: value}
+        else:
+            given[key] = value
+    try:
+        return model.model_validate(given)
+    except ValidationError as error:
+        raise invalid_value(error, "setting", "--set", model) from error
+
+
+def formerly(*settings: str, **present: str) -> Callable[[Command], Command]:
+    """Decorator of a command that had other options: who types one is told how it is spelt now.
+
+    Args:
+        settings: options that are now keys of --set; present: others, such as ``timeout="--set timeout_s="``.
+    """
+    spellings = {name: f"--set {name}=" for name in settings} | present
+
+    def mark(command: Command) -> Command:
+        vars(command)["formerly"] = {f"--{name.replace('_', '-')}": spelt for name, spelt in spellings.items()}
+        return command
+
+    return mark
+
+
+def present_spelling(error: Exception) -> str | None:
+    """What stands for an option that a command no longer has (`formerly`), if that is the error."""
+    context, option = getattr(error, "ctx", None), getattr(error, "option_name", None)
+    present = None if context is None else getattr(context.command.callback, "formerly", {}).get(option)
+    return present and f"{option} is now {present}"
+
+
+def refuse(options: Mapping[str, object], when: str) -> None:
+    """Raise MlscaleError if one of ``options`` is given although it would be ignored; ``when``: "without --app"."""
+    given = next((name for name, value in options.items() if value), None)
+    if given is not None:
+        raise MlscaleError(f"it has no effect {when}", given, f"remove {given}")
+
+
+def finite(value: float | None) -> float | None:
+    """The value of an option: infinity is within any ``min``."""
+    if value is not None and not math.isfinite(value):
+        raise typer.BadParameter(f"{value} is not a finite number")
+    return value
