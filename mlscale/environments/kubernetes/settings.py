@@ -21,7 +21,7 @@ class KubernetesScaling(Scaling):
 
     metric: Literal["cpu", "in_flight"] = Field(default="cpu", description="what the HPA scales on")
     target_cpu_percent: int = Field(default=50, ge=1, le=1000, description="target of the mean CPU utilisation, %")
-    target_in_flight: float = Field(default=1.0, gt=0, le=1000, description="target of requests in flight per pod")
+    target_in_flight: float = Field(default=1.0, ge=0.001, le=1000, description="target of requests in flight per pod")
     metric_window_s: float = Field(
         default=1.6, ge=0.5, le=60, description="window over which requests in flight are averaged, s"
     )

@@ -317,7 +317,7 @@ def _set_parameters(
 ) -> None:
     p = memory.parameters
     p["service"], p["mean_s"] = service.kind, service.mean_s
-    p["cpu"], p["quota_cores"], p["period_s"] = processor.kind, processor.quota_cores, processor.period_s
+    p["quota_cores"], p["period_s"] = processor.quota_cores, processor.period_s
     p["timeout_s"], p["cancels"], p["overhead_s"] = clients.timeout_s, clients.cancels, clients.overhead_s
     p["closed"], p["records"], p["begin_s"] = closed, records, begin_s
     p["polled"] = (memory.stations["routing"] == layout.POLLED_QUEUE).any()

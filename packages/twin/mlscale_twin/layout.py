@@ -13,8 +13,6 @@ import numpy as np
 
 FIXED, EXPONENTIAL, MEASURED = range(3)
 """Distribution of service times: constant; exponential; measured for the same photo."""
-UNLIMITED, QUOTA = range(2)
-"""What limits a replica's CPU: nothing; a quota (CFS periods)."""
 SHARED_QUEUE, POLLED_QUEUE, RANDOM, ROUND_ROBIN, LEAST_OUTSTANDING, TWO_CHOICES = range(6)
 """How a request is routed. With the first two it waits in one queue, else in each replica's own. A polled queue is not
 notified when a replica is free: it polls."""
@@ -43,7 +41,6 @@ PARAMETERS: Final = np.dtype(
     [
         ("service", "i8"),
         ("mean_s", "f8"),
-        ("cpu", "i8"),
         ("quota_cores", "f8"),
         ("period_s", "f8"),
         ("timeout_s", "f8"),

@@ -47,7 +47,6 @@ class Host:
 
     name: str
     type: InstanceType
-    requested_s: float
     registered: bool = False
     ready: bool = False
     draining: bool = False
@@ -181,7 +180,7 @@ class Fleet:
 
     def _new_host(self, instance_type: InstanceType) -> Host:
         self._count += 1
-        host = Host(f"machine-{self._count}", instance_type, self.now_s)
+        host = Host(f"machine-{self._count}", instance_type)
         self.hosts.append(host)
         return host
 

@@ -93,8 +93,7 @@ def cpu_s(r: int, arrays: Arrays) -> float:
     w, p, replica = m.world[0], m.parameters[0], m.replicas[r]
     if replica.request < 0 or m.requests[replica.request].state != layout.IN_SERVICE:
         return replica.cpu_s
-    quota_cores = p.quota_cores if p.cpu == layout.QUOTA else 1.0
     return replica.cpu_s + work_done_s(
         w.now_s, replica.began_s, replica.work_s, replica.phase_s, replica.began_period, replica.began_used_s,
-        quota_cores, p.period_s,
+        p.quota_cores, p.period_s,
     )  # fmt: skip

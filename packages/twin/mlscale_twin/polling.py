@@ -97,7 +97,7 @@ def extend_by_polls(m: Memory, r: int) -> bool:
     replica.work_s += m.pending_poll_s[r]
     ends_s = m.end_times_s[ROOT] + m.pending_poll_s[r]
     m.pending_poll_s[r] = 0.0
-    if p.cpu == layout.QUOTA:
+    if p.quota_cores < 1.0:
         ends_s, replica.period, replica.used_s = finish(
             replica.began_s, replica.work_s, replica.phase_s, replica.began_period, replica.began_used_s,
             p.quota_cores, p.period_s,
@@ -312,8 +312,6 @@ def _requeue(m: Memory, row: int, station: int) -> None:
 def _available_s(m: Memory, r: int) -> float:
     """Time at which a replica runs: now or, if its quota is used up, at the start of its next period."""
     w, p, replica = m.world[0], m.parameters[0], m.replicas[r]
-    if p.cpu != layout.QUOTA:
-        return w.now_s
     period, used_s, since_s = replica.period, replica.used_s, math.inf
     if replica.work_s != layout.NO_WORK:
         period, used_s, since_s = replica.began_period, replica.began_used_s, replica.began_s

@@ -56,17 +56,15 @@ def start_work(m: Memory, r: int, ahead_s: float, clocked_s: float) -> None:
     replica.work_s = work_s
     m.pending_poll_s[r] = 0.0
     replica.began_s = max(w.now_s, replica.cleaned_up_s)
-    replica.clock_s = replica.began_s + ahead_s
-    ends_s = replica.began_s + work_s
+    replica.clock_s = replica.began_s
     replica.began_period, replica.began_used_s = replica.period, replica.used_s
-    if p.cpu == layout.QUOTA:
-        if ahead_s > 0.0:
-            replica.clock_s = finish(
-                replica.began_s, ahead_s, replica.phase_s, replica.period, replica.used_s, p.quota_cores, p.period_s
-            )[0]
-        ends_s, replica.period, replica.used_s = finish(
-            replica.began_s, work_s, replica.phase_s, replica.period, replica.used_s, p.quota_cores, p.period_s
-        )
+    if ahead_s > 0.0:
+        replica.clock_s = finish(
+            replica.began_s, ahead_s, replica.phase_s, replica.period, replica.used_s, p.quota_cores, p.period_s
+        )[0]
+    ends_s, replica.period, replica.used_s = finish(
+        replica.began_s, work_s, replica.phase_s, replica.period, replica.used_s, p.quota_cores, p.period_s
+    )
     set_time(m.end_times_s, m.end_owners, r, ends_s)
 
 
@@ -78,11 +76,9 @@ def _clean_up(m: Memory, r: int) -> None:
     if after_s == 0.0:
         return
     replica.cpu_s += after_s
-    replica.cleaned_up_s = w.now_s + after_s
-    if p.cpu == layout.QUOTA:
-        replica.cleaned_up_s, replica.period, replica.used_s = finish(
-            w.now_s, after_s, replica.phase_s, replica.period, replica.used_s, p.quota_cores, p.period_s
-        )
+    replica.cleaned_up_s, replica.period, replica.used_s = finish(
+        w.now_s, after_s, replica.phase_s, replica.period, replica.used_s, p.quota_cores, p.period_s
+    )
 
 
 @inlined

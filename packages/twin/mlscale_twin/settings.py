@@ -41,13 +41,6 @@ class Service:
     after_cpu_s: tuple[float, ...] = ()
     poll_cpu_s: tuple[float, ...] = ()
 
-    def __post_init__(self) -> None:
-        if self.distribution == "measured":
-            if self.samples_s is None or self.samples_s.ndim != 3 or not self.samples_s.size:
-                raise ValueError("measured service times need samples_s (components, photos, n)")
-        elif not self.mean_s > 0:
-            raise ValueError(f"the mean service time must be positive, not {self.mean_s:g} s")
-
     @property
     def kind(self) -> int:
         kinds = {"fixed": layout.FIXED, "exponential": layout.EXPONENTIAL, "measured": layout.MEASURED}
@@ -56,18 +49,10 @@ class Service:
 
 @dataclass(frozen=True, slots=True)
 class Processor:
-    """A CPU quota per replica, in CFS periods; infinite: none."""
+    """A CPU quota per replica, in CFS periods; from 1 on it limits nothing, since a replica has one thread."""
 
     quota_cores: float = math.inf
     period_s: float = 0.1
-
-    def __post_init__(self) -> None:
-        if min(self.quota_cores, self.period_s) <= 0:
-            raise ValueError(f"quota and period must be positive: {self}")
-
-    @property
-    def kind(self) -> int:
-        return layout.QUOTA if self.quota_cores < 1 else layout.UNLIMITED  # one thread uses at most one core
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +66,6 @@ class Polling:
     backoff_multiplier: float = 2.0
     max_backoff_s: float = 0.5
     pollers_per_replica: int = 2
-
-    def __post_init__(self) -> None:
-        backoff_grows = 0 < self.initial_backoff_s <= self.max_backoff_s and self.backoff_multiplier >= 1
-        if not backoff_grows or self.pollers_per_replica < 1:
-            raise ValueError(f"backoff must be positive and not shrink, pollers_per_replica at least 1: {self}")
 
 
 NO_LIMIT: Final = 2**40
