@@ -17,12 +17,10 @@ from botocore.exceptions import (
     ConnectionError,
     HTTPClientError,
     NoCredentialsError,
-    NoRegionError,
     PartialCredentialsError,
     ProfileNotFound,
     SSOTokenLoadError,
     TokenRetrievalError,
-    WaiterError,
 )
 
 from mlscale.runs import MlscaleError
@@ -54,16 +52,14 @@ class Account:
 
     Args:
         region: such as "eu-central-1"; None: from the environment or the AWS configuration.
-        profile: of the AWS configuration; None: boto3's default search for credentials.
     """
 
-    def __init__(self, region: str | None = None, profile: str | None = None) -> None:
+    def __init__(self, region: str | None = None) -> None:
         with explained("AWS configuration"):
-            self._session = boto3.Session(region_name=region, profile_name=profile)
+            self._session = boto3.Session(region_name=region)
         if self._session.region_name is None:
             raise MlscaleError("no region is set", "AWS configuration", "set AWS_REGION, or --scaling region=NAME")
         self.region: str = self._session.region_name
-        self.profile = profile
         self.skew = Skew()
         self._clients: dict[str, Any] = {}
         self._sent_at = 0.0
@@ -115,21 +111,18 @@ def explained(where: str) -> Iterator[None]:
         raise MlscaleError(
             "no AWS credentials", where, "use aws configure or aws sso login, or set AWS_PROFILE"
         ) from error
-    except (ProfileNotFound, NoRegionError) as error:
+    except ProfileNotFound as error:
         raise MlscaleError(str(error), where, "see ~/.aws/config") from error
     except ClientError as error:
         raise _explained_client_error(error, where) from error
     except (ConnectionError, HTTPClientError) as error:
         raise MlscaleError(f"AWS can't be reached: {error}", where, "check the network, then try again") from error
-    except WaiterError as error:
-        raise MlscaleError(str(error), where, "see the stack's events") from error
     except BotoCoreError as error:
         raise MlscaleError(str(error), where, "see the message") from error
 
 
 def _explained_client_error(error: ClientError, where: str) -> MlscaleError:
-    code = str(error.response.get("Error", {}).get("Code", ""))
-    message = str(error.response.get("Error", {}).get("Message", "")) or code
+    code, message = _code_and_message(error)
     status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
     if code in _EXPIRED:
         return MlscaleError(
@@ -146,9 +139,13 @@ def _explained_client_error(error: ClientError, where: str) -> MlscaleError:
 
 def is_gone(error: MlscaleError) -> bool:
     """Whether the error says that the resource does not exist."""
-    cause = error.__cause__
-    if not isinstance(cause, ClientError):
+    if not isinstance(error.__cause__, ClientError):
         return False
-    code = str(cause.response.get("Error", {}).get("Code", ""))
-    message = str(cause.response.get("Error", {}).get("Message", ""))
+    code, message = _code_and_message(error.__cause__)
     return "NotFound" in code or (code == "ValidationError" and "does not exist" in message)
+
+
+def _code_and_message(error: ClientError) -> tuple[str, str]:
+    answer = error.response.get("Error", {})
+    code = str(answer.get("Code", ""))
+    return code, str(answer.get("Message", "")) or code

@@ -51,7 +51,6 @@ class EcsDeployed:
             "mlscale_aws.load_job:FargateJob",
             LEAD_S,
             region=self.account.region,
-            profile=self.account.profile,
             stack=self.stack,
             definition=self.outputs["LoadDefinitionArn"],
             subnets=self.outputs["SubnetIds"],
@@ -148,7 +147,6 @@ class EcsDeployed:
         by_id = {str(row["Id"]): dict(zip(row["Timestamps"], row["Values"], strict=True)) for row in results}
         settled = end - timedelta(seconds=period_s + _METRICS_SETTLED_S)
         for moment, percent in by_id.get("cpu", {}).items():
-            if moment > settled:
-                continue
-            tasks = round(by_id.get("tasks", {}).get(moment, 1.0))
-            yield from watch.usage([moment], [percent], period_s, self.scaling.cpu_cores, tasks)
+            if moment <= settled:
+                tasks = round(by_id.get("tasks", {}).get(moment, 1.0))
+                yield from watch.usage(moment, percent, period_s, self.scaling.cpu_cores, tasks)

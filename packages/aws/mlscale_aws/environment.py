@@ -53,7 +53,7 @@ class Ecs:
         try:
             from mlscale_aws.stack import read_guard
 
-            account = _account(_scaling(scalings))
+            account = _account(scalings)
             account.number()
             read_guard(account)
             problems += _budget_problems(_scaling(scalings), account.region)
@@ -80,17 +80,17 @@ class Ecs:
         Raises:
             MlscaleError: a preflight problem, or the stack could not be created.
         """
+        from mlscale.environments.kubernetes.manifests import PATH
         from mlscale_aws import stack
         from mlscale_aws.deployed import EcsDeployed
         from mlscale_aws.run_cost import ecs_cost
 
         raise_fatal(self.preflight(app, scalings, mode))
-        scaling = _scaling(scalings)
-        account = _account(scaling)
+        scaling, account = _scaling(scalings), _account(scalings)
         number, guard = account.number(), stack.read_guard(account)
         plan = stack.plan(app, scaling, guard, account)
         cost = ecs_cost(scaling, account.region)
-        identity = {"account": number, "region": account.region, "profile": account.profile, "stack": plan.name}
+        identity = {"account": number, "region": account.region, "stack": plan.name}
         entry = ledger.intend(KIND, **identity)
         try:
             resources = stack.propose(account, plan)
@@ -107,10 +107,8 @@ class Ecs:
                 "template": "ecs.yaml",
             }
             versions = {name: version(name) for name in ("boto3", "botocore")}
-            component = app.components[0].name
-            from mlscale.environments.kubernetes.manifests import PATH
-
-            yield EcsDeployed(account, plan.name, component, scaling, outputs, outputs["Url"] + PATH, facts, versions)
+            component, url = app.components[0].name, outputs["Url"] + PATH
+            yield EcsDeployed(account, plan.name, component, scaling, outputs, url, facts, versions)
         finally:
             stack.delete(account, plan.name)
             ledger.done(entry)
@@ -125,7 +123,7 @@ class Ecs:
         from mlscale_aws.account import Account
 
         identity = entry.identity
-        account = Account(identity["region"], identity["profile"])
+        account = Account(identity["region"])
         number = account.number()
         if number != identity["account"]:
             what = f"these are credentials of account {number}, the stack is in {identity['account']}"
@@ -168,7 +166,7 @@ def _scaling(scalings: Mapping[str, Scaling]) -> EcsScaling:
     return scaling
 
 
-def _account(scaling: EcsScaling) -> Account:
+def _account(scalings: Mapping[str, Scaling]) -> Account:
     from mlscale_aws.account import Account
 
-    return Account(scaling.region)
+    return Account(_scaling(scalings).region)

@@ -8,9 +8,7 @@ from datetime import datetime
 from mlscale.host.ledger import ledger_paths, read_ledger
 from mlscale_aws.account import Account
 from mlscale_aws.environment import KIND
-from mlscale_aws.stack import PREFIX, delete, left_over, owner
-
-RUN, OWNER, EXPIRES = "mlscale:run", "mlscale:owner", "mlscale:expires"
+from mlscale_aws.stack import EXPIRES, OWNER, PREFIX, RUN, delete, owner
 
 
 def cleanup() -> list[str]:
@@ -30,23 +28,24 @@ def remove_leftovers(account: Account, living: Collection[str]) -> list[str]:
     Raises:
         MlscaleError: a stack could not be deleted.
     """
-    report, me = [], owner(account)
+    report, kept, me = list[str](), set[str](), owner(account)
     for stack in account.listed("cloudformation", "describe_stacks", "Stacks"):
         name = str(stack["StackName"])
         tags = {tag["Key"]: tag["Value"] for tag in stack.get("Tags", ())}
-        if not name.startswith(PREFIX) or name in living:
+        removable = tags.get(OWNER) == me or (EXPIRES in tags and _has_expired(account, tags[EXPIRES]))
+        if not name.startswith(PREFIX):
             continue
-        if tags.get(OWNER) != me and not (EXPIRES in tags and _has_expired(account, tags[EXPIRES])):
-            continue
-        delete(account, name)
-        report.append(f"removed aws-stack: {name} in {account.region}")
-    remaining = left_over(account)
+        if name in living or not removable:
+            kept.add(name)
+        else:
+            delete(account, name)
+            report.append(f"removed {KIND}: {name} in {account.region}")
     tagged = account.listed(
         "resourcegroupstaggingapi", "get_resources", "ResourceTagMappingList", TagFilters=[{"Key": RUN}]
     )
     for resource in tagged:
         tags = {tag["Key"]: tag["Value"] for tag in resource.get("Tags", ())}
-        if tags.get(RUN) not in remaining and _has_expired(account, tags.get(EXPIRES, "")):
+        if tags.get(RUN) not in kept and _has_expired(account, tags.get(EXPIRES, "")):
             report.append(f"still tagged, though its stack is gone: {resource['ResourceARN']}")
     return report
 

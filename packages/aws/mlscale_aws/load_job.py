@@ -21,21 +21,13 @@ _LOG_LAG_S: Final = 30.0
 
 
 class FargateJob:
-    """See `mlscale.loadgen.remote.RemoteJob`. The arguments are plain data, since they are passed on a command line."""
+    """See `mlscale.loadgen.remote.RemoteJob`, which opens it with arguments from a command line."""
 
     warms_up = True
     clock_within_s = math.inf
 
-    def __init__(
-        self,
-        region: str,
-        profile: str | None,
-        stack: str,
-        definition: str,
-        subnets: str,
-        group: str,
-    ) -> None:
-        self._account = Account(region, profile)
+    def __init__(self, region: str, stack: str, definition: str, subnets: str, group: str) -> None:
+        self._account = Account(region)
         self._stack, self._definition = stack, definition
         self._network = {
             "awsvpcConfiguration": {

@@ -97,15 +97,13 @@ class ServiceWatch:
         return ReplicaSample(at - self._zero_at, self._component, desired, max(0, existing - ready), ready)
 
     def usage(
-        self, moments: Sequence[datetime], cpu_percent: Sequence[float], period_s: float, cores: float, tasks: int
+        self, moment: datetime, percent: float, period_s: float, cores: float, tasks: int
     ) -> Iterator[ResourceSample]:
-        """``get_metric_data`` of the service's mean CPU: each value covers the period that begins at its timestamp, and
-        is the mean over all tasks."""
-        for moment, percent in sorted(zip(moments, cpu_percent, strict=True)):
-            if self._first(moment.isoformat(), "usage"):
-                t_s = moment.timestamp() + period_s - self._zero_at
-                used = percent / 100 * cores * tasks
-                yield ResourceSample(t_s, self._component, "service", "replica", used, float("nan"))
+        """``get_metric_data`` of the service's CPU: the mean over all tasks in the period that begins at ``moment``."""
+        if self._first(moment.isoformat(), "usage"):
+            t_s = moment.timestamp() + period_s - self._zero_at
+            used = percent / 100 * cores * tasks
+            yield ResourceSample(t_s, self._component, "service", "replica", used, float("nan"))
 
     def _first(self, what: str, kind: str) -> bool:
         if (what, kind) in self._seen:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final, Literal
 
 import pandas as pd
@@ -42,13 +41,13 @@ class Cost:
         return "\n".join([head, *rows, f"  {'total':<44} {self.usd:8.4f} USD"])
 
 
-def ecs_cost(scaling: EcsScaling, region: str, prices: Path | None = None) -> Cost:
+def ecs_cost(scaling: EcsScaling, region: str) -> Cost:
     """Cost of a run on Fargate that is ended only by its expiry.
 
     Raises:
         MlscaleError: no prices are known for the region.
     """
-    price = read_prices(region, prices).aws
+    price = read_prices(region).aws
     hours = scaling.lifetime_min / 60 + DELETION_H
     tasks = scaling.max_replicas
     cores = tasks * scaling.cpu_cores + scaling.load_cores
@@ -69,30 +68,27 @@ def ecs_cost(scaling: EcsScaling, region: str, prices: Path | None = None) -> Co
     return Cost(region, hours, price["date"], lines)
 
 
-def eks_cost(scaling: MachineScaling, region: str, lifetime_min: float = 60.0, prices: Path | None = None) -> Cost:
-    """Cost of a cluster (cloud/eks.yaml: in Auto Mode) with that lifetime, the most machines that a run may have, all
-    of its most expensive type, and one for the load.
+def eks_cost(scaling: MachineScaling, region: str) -> Cost:
+    """Cost of a cluster (cloud/eks.yaml: in Auto Mode) that expires after an hour, with the most machines that a run
+    may have, all of its most expensive type, and one for the load.
 
     Raises:
         MlscaleError: no prices are known for the region, or for one of the machine types.
     """
-    price = read_prices(region, prices).aws
+    price = read_prices(region).aws
     known = price["instances_h"]
     unknown = [name for name in scaling.machine_types if name not in known]
     if unknown:
         what = f"no price is known for {', '.join(unknown)} in {region}"
         raise MlscaleError(what, "prices", f"choose one of {', '.join(known)}, or add it there")
-    hours, machines = lifetime_min / 60 + DELETION_H, scaling.max_machines + 1
+    hours, machines = 1.0 + DELETION_H, scaling.max_machines + 1
     name = max(scaling.machine_types, key=lambda machine: float(known[machine]))
+    machines_usd = hours * machines * known[name]
     auto = scaling.node_group is None and scaling.node_class.startswith("eks.amazonaws.com/")
     lines = {
         "control plane": hours * price["eks_cluster_h"],
-        f"{machines} machines ({name})": hours * machines * known[name],
-        **(
-            {"Auto Mode, a share of the machines' price": hours * machines * known[name] * price["eks_auto_mode_share"]}
-            if auto
-            else {}
-        ),
+        f"{machines} machines ({name})": machines_usd,
+        **({"Auto Mode, a share of the machines' price": machines_usd * price["eks_auto_mode_share"]} if auto else {}),
         f"public IPv4 addresses ({machines})": hours * machines * price["ipv4_h"],
     }
     return Cost(region, hours, price["date"], lines)

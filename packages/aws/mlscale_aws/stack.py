@@ -20,6 +20,8 @@ from mlscale_aws.settings import EcsScaling
 
 PREFIX: Final = "mlscale-run-"
 GUARD: Final = "mlscale-guard"
+# Tags of everything in a stack.
+RUN, OWNER, EXPIRES = "mlscale:run", "mlscale:owner", "mlscale:expires"
 _POLL_S: Final = 5
 _CREATED_S: Final = 900
 _DELETED_S: Final = 1800
@@ -89,7 +91,7 @@ def plan(app: App, scaling: EcsScaling, guard: Guard, account: Account) -> Plan:
         "LoadCpu": str(round(1024 * scaling.load_cores)),
         "LoadMemory": str(scaling.load_memory_mib),
     }
-    tags = {"mlscale:run": name, "mlscale:owner": owner(account), "mlscale:expires": expires_at}
+    tags = {RUN: name, OWNER: owner(account), EXPIRES: expires_at}
     return Plan(name, (CLOUD / "ecs.yaml").read_text(), parameters, tags, guard.cloudformation_role)
 
 
@@ -155,8 +157,6 @@ def delete(account: Account, name: str) -> None:
     Raises:
         MlscaleError: a resource can't be deleted; the stack's own schedule keeps trying.
     """
-    from mlscale_aws.account import is_gone
-
     try:
         for arn in account.listed("ecs", "list_tasks", "taskArns", cluster=name, startedBy="mlscale"):
             account.call("ecs", "stop_task", cluster=name, task=arn, reason="mlscale: the run has ended")
@@ -173,25 +173,16 @@ def outputs(account: Account, name: str) -> dict[str, str]:
     return {row["OutputKey"]: row["OutputValue"] for row in stack.get("Outputs", ())}
 
 
-def left_over(account: Account) -> list[str]:
-    """Names of the existing stacks of runs."""
-    stacks = account.listed("cloudformation", "describe_stacks", "Stacks")
-    return sorted(str(stack["StackName"]) for stack in stacks if str(stack["StackName"]).startswith(PREFIX))
-
-
 def _wait(account: Account, what: str, at_most_s: int, **target: str) -> None:
-    """Wait for a condition. Raises MlscaleError with the stack's first failure."""
-    waiter = account.client("cloudformation").get_waiter(what)
-    try:
-        with explained(f"stack {target['StackName']}"):
+    """Wait for a condition. Raises MlscaleError with the stack's first failure, or why a change set failed."""
+    waiter, where = account.client("cloudformation").get_waiter(what), f"stack {target['StackName']}"
+    with explained(where):
+        try:
             waiter.wait(**target, WaiterConfig={"Delay": _POLL_S, "MaxAttempts": at_most_s // _POLL_S})
-    except MlscaleError as error:
-        if not isinstance(error.__cause__, WaiterError):
-            raise
-        what = _first_failure(account, target["StackName"]) or _reason(error.__cause__) or error.what
-        raise MlscaleError(
-            what, f"stack {target['StackName']}", "see its events in the CloudFormation console"
-        ) from error
+        except WaiterError as error:
+            reason = (error.last_response or {}).get("StatusReason")
+            what = _first_failure(account, target["StackName"]) or str(reason or error)
+            raise MlscaleError(what, where, "see its events in the CloudFormation console") from error
 
 
 def _first_failure(account: Account, name: str) -> str:
@@ -207,8 +198,3 @@ def _first_failure(account: Account, name: str) -> str:
         return ""
     first = min(failures, key=lambda event: event["Timestamp"])
     return f"{first['LogicalResourceId']} ({first['ResourceStatus']}): {first.get('ResourceStatusReason', 'no reason')}"
-
-
-def _reason(error: WaiterError) -> str:
-    """Why a change set failed."""
-    return str((error.last_response or {}).get("StatusReason", ""))

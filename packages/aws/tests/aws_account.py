@@ -101,7 +101,7 @@ def dependencies(template: Mapping[str, Any]) -> dict[str, set[str]]:
     return {name: set(references(body)) & set(resources) - {name} for name, body in resources.items()}
 
 
-def in_order(template: Mapping[str, Any], made: set[str] | None = None) -> list[str]:
+def in_order(template: Mapping[str, Any]) -> list[str]:
     """Resources so that each comes behind what it needs."""
     needs, order = dependencies(template), []
     while len(order) < len(needs):
@@ -119,7 +119,6 @@ class Task:
     definition: str
     started_by: str
     created_at: float
-    command: Mapping[str, str] = field(default_factory=dict)
     stopped_at: float | None = None
 
 
@@ -131,7 +130,6 @@ class Stack:
     template: dict[str, Any]
     parameters: dict[str, str]
     tags: dict[str, str]
-    role: str
     status: str = "REVIEW_IN_PROGRESS"
     made: list[str] = field(default_factory=list)
     since_s: float = 0.0
@@ -154,7 +152,7 @@ class MemoryAccount:
         self.fails_to_make: str | None = None
         self.orphans: list[tuple[str, dict[str, str]]] = []
         if guarded:
-            self.stacks["mlscale-guard"] = Stack("mlscale-guard", {"Resources": {}}, {}, {}, "", "CREATE_COMPLETE")
+            self.stacks["mlscale-guard"] = Stack("mlscale-guard", {"Resources": {}}, {}, {}, "CREATE_COMPLETE")
         self._parameters: Mapping[str, Any] = {}
         self._numbers = 0
 
@@ -282,14 +280,14 @@ class MemoryAccount:
         """Start or stop tasks of the service until there are as many as wanted."""
         running = self._running(stack, "")
         for _ in range(self.desired - len(running)):
-            self._task(stack.name, f"{stack.name}-app:1", "", {})
+            self._task(stack.name, f"{stack.name}-app:1", "")
         for task in running[self.desired :]:
             task.stopped_at = self.clock.s
 
-    def _task(self, cluster: str, definition: str, started_by: str, command: Mapping[str, str]) -> Task:
+    def _task(self, cluster: str, definition: str, started_by: str) -> Task:
         self._numbers += 1
         arn = f"arn:aws:ecs:{REGION}:{ACCOUNT}:task/{cluster}/{self._numbers:032x}"
-        self.tasks[arn] = Task(arn, definition, started_by, self.clock.s, command)
+        self.tasks[arn] = Task(arn, definition, started_by, self.clock.s)
         return self.tasks[arn]
 
     def scale(self, desired: int, cause: str) -> None:
@@ -330,7 +328,7 @@ class MemoryAccount:
         if unknown:
             raise refused("ValidationError", f"Parameters: {sorted(unknown)} do not fit the template")
         tags = {each["Key"]: each["Value"] for each in given["Tags"]}
-        self.stacks[name] = Stack(name, template, parameters, tags, given["RoleARN"], since_s=self.clock.s)
+        self.stacks[name] = Stack(name, template, parameters, tags, since_s=self.clock.s)
         self.stacks[name].order = _orders(given["TemplateBody"])
         return {"Id": f"arn:aws:cloudformation:{REGION}:{ACCOUNT}:changeSet/create/0", "StackId": self._stack_id(name)}
 
@@ -395,9 +393,7 @@ class MemoryAccount:
         self._cluster(given["cluster"])
         if "propagateTags" in given or "tags" in given:
             self.calls.append(("ecs", "TagResource"))  # a right of its own
-        (override,) = given["overrides"]["containerOverrides"]
-        command = {each["name"]: each["value"] for each in override["environment"]}
-        task = self._task(given["cluster"], given["taskDefinition"], given["startedBy"], command)
+        task = self._task(given["cluster"], given["taskDefinition"], given["startedBy"])
         return {"tasks": [self._of_task(task)], "failures": []}
 
     def _stop_task(self, given: Mapping[str, Any]) -> Mapping[str, Any]:

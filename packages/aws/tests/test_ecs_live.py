@@ -20,9 +20,9 @@ from mlscale.runs import Event, MlscaleError, Observation, ReplicaSample, Resour
 from mlscale.runs.clock import Skew
 from mlscale_aws.account import Account
 from mlscale_aws.environment import KIND, Ecs
-from mlscale_aws.leftovers import EXPIRES, OWNER, RUN, remove_leftovers
+from mlscale_aws.leftovers import remove_leftovers
 from mlscale_aws.settings import EcsScaling
-from mlscale_aws.stack import left_over
+from mlscale_aws.stack import EXPIRES, OWNER, RUN
 
 APP = App("code-reader", "1", (Component("app", "codereader.decoder:make_decoder"),), "app", image="registry/app:1")
 SCALING = EcsScaling(max_replicas=3, budget_usd=1.0, metric_period_s=20, lifetime_min=60)
@@ -187,20 +187,13 @@ def test_killed_at_any_call_one_cleanup_empties_the_account(
                 Ecs().reap(entry)
                 Ecs().reap(entry)
             assert account.empty, f"after a kill at call {number}: {killing.at}"
-            assert not left_over(Account(REGION))
         if done:
             break
     assert number > 25, "that many calls were tried"
 
 
 def _a_load(found: Any) -> Mapping[str, Any]:
-    override = {"name": "load", "environment": [{"name": "MLSCALE_LOAD", "value": ""}]}
-    return {
-        "cluster": found.stack,
-        "taskDefinition": "load:1",
-        "startedBy": "mlscale",
-        "overrides": {"containerOverrides": [override]},
-    }
+    return {"cluster": found.stack, "taskDefinition": "load:1", "startedBy": "mlscale"}
 
 
 class Kill:
@@ -271,7 +264,7 @@ def test_errors_of_aws_s_are_one_sentence_and_leave_the_ledger_true(
 
 
 def test_another_account_s_credentials_remove_nothing(account: MemoryAccount, ledger: Ledger) -> None:
-    entry = ledger.intend(KIND, account="999988887777", region=REGION, profile=None, stack="mlscale-run-x")
+    entry = ledger.intend(KIND, account="999988887777", region=REGION, stack="mlscale-run-x")
     with pytest.raises(MlscaleError, match="credentials of account 111122223333"):
         Ecs().reap(entry)
 
@@ -284,7 +277,7 @@ def test_the_user_policy_allows_what_is_called_and_nothing_else(
     with deployed(ledger) as found:
         for _ in found.observe(RunClock(origin_s=clock.s), Stop(clock, 5)):
             pass
-        job = FargateJob(REGION, None, found.stack, "load:1", "subnet-a,subnet-b", "sg-1")
+        job = FargateJob(REGION, found.stack, "load:1", "subnet-a,subnet-b", "sg-1")
         job.start({"MLSCALE_LOAD": "x"})
         job.stop()
         with pytest.raises(MlscaleError, match="wrote nothing"):
@@ -362,7 +355,7 @@ def test_cleanup_finds_one_s_own_stacks_without_a_ledger(account: MemoryAccount,
                 raise Killed
         except Killed:
             account.fault = lambda service, operation, parameters: None
-    account.stacks["mlscale-run-eks"] = Stack("mlscale-run-eks", {"Resources": {}}, {}, {}, "", "CREATE_COMPLETE")
+    account.stacks["mlscale-run-eks"] = Stack("mlscale-run-eks", {"Resources": {}}, {}, {}, "CREATE_COMPLETE")
     for name in (names[1], names[3]):
         account.stacks[name].tags[OWNER] = getpass.getuser()  # also somebody's on another machine
     account.stacks[names[3]].tags[EXPIRES] = "2026-01-01T00:00:00Z"

@@ -25,15 +25,14 @@ def test_every_price_that_is_asked_for_is_there(region: str) -> None:
         assert all(usd > 0 for usd in cost.lines.values())
 
 
-def of_types(*names: str, region: str = "us-east-1", lifetime_min: float = 60.0) -> Cost:
-    return eks_cost(MachineScaling(machine_types=names), region, lifetime_min)
+def of_types(*names: str, region: str = "us-east-1") -> Cost:
+    return eks_cost(MachineScaling(machine_types=names), region)
 
 
 def test_a_cluster_costs_its_control_plane_and_the_most_expensive_machines() -> None:
-    cost = of_types("c7a.medium", lifetime_min=30)
-    assert cost.hours == 1.0
+    cost = of_types("c7a.medium")
     machines = MachineScaling().max_machines + 1
-    assert cost.usd == pytest.approx(0.10 + machines * (0.05132 * 1.12 + 0.005))
+    assert cost.usd == pytest.approx(1.5 * (0.10 + machines * (0.05132 * 1.12 + 0.005)))
     assert of_types("c7a.medium", "m7i.large").usd == of_types("m7i.large").usd
 
 
