@@ -8,7 +8,7 @@ from typing import Any, Final, Literal
 
 import pandas as pd
 
-from mlscale.cost import MONTH_H, read_prices
+from mlscale.cost import MONTH_H, PRICES, read_prices
 from mlscale.defaults import defaults
 from mlscale.environments.kubernetes.machine_settings import MachineScaling
 from mlscale.notebook.parameters import checked
@@ -80,7 +80,7 @@ def eks_cost(scaling: MachineScaling, region: str) -> Cost:
     unknown = [name for name in scaling.machine_types if name not in known]
     if unknown:
         what = f"no price is known for {', '.join(unknown)} in {region}"
-        raise MlscaleError(what, "prices", f"choose one of {', '.join(known)}, or add it there")
+        raise MlscaleError(what, str(PRICES), f"choose one of {', '.join(known)}, or add it there")
     hours, machines = 1.0 + DELETION_H, scaling.max_machines + 1
     name = max(scaling.machine_types, key=lambda machine: float(known[machine]))
     machines_usd = hours * machines * known[name]
