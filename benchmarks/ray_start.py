@@ -61,7 +61,7 @@ def measure(out: Path, protocol: Protocol, load: ClosedLoop, seed: int, package:
     schedule = out.with_suffix(".json")
     schedule.write_text(load.model_dump_json())
     sizes = [f"--scaling={name}={value}" for name, value in protocol.sized("rayserve", {}, None).items()]
-    words = ("measure", "rayserve", "--schedule", str(schedule), "--seed", str(seed), "--out", str(out), *sizes)
+    words = ("measure", "rayserve", "--schedule", str(schedule), "--set", f"seed={seed}", "--out", str(out), *sizes)
     path = {"PYTHONPATH": str(package.resolve())} if package else {}
     subprocess.run((sys.executable, "-m", "mlscale.commands.cli", *words), env=os.environ | path, check=True)
 

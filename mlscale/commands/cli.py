@@ -41,6 +41,7 @@ def _root() -> None:
 
 
 @app.command()
+@formerly("connections", "seed", "content_type", idle="--set idle_s=", budget_usd="--scaling budget_usd=")
 def measure(
     environment: Annotated[str, typer.Argument(help="such as torchserve, rayserve or k3s")],
     out: Annotated[Path, typer.Option(help="folder for the new run")],
@@ -68,7 +69,6 @@ def measure(
         Path | None,
         typer.Option("--bodies", "--photos", help="folder of files to send; default: the protocol's photos"),
     ] = None,
-    content_type: Annotated[str | None, typer.Option(help="of all files; default: by each file's name")] = None,
     check: Annotated[
         str | None,
         typer.Option(help="module:function(label, answer), or none; default: compare with labels.jsonl"),
@@ -77,14 +77,15 @@ def measure(
         bool,
         typer.Option("--partitioned", help="the code reader as two components that share the arm's replicas"),
     ] = False,
-    connections: Annotated[str, typer.Option(help="fresh (one for each request) or kept")] = "fresh",
-    seed: Annotated[int, typer.Option(min=0, help="seed of the load's random draws")] = 0,
-    idle: Annotated[
-        float, typer.Option(min=0, callback=finite, help="seconds to observe the idle framework before the load")
-    ] = 30.0,
-    budget_usd: Annotated[
-        float | None,
-        typer.Option(min=0, help="AWS, required there: the most that the run may cost"),
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="repeatable: connections (fresh, one for each request, or kept), seed (of the load's random draws), "
+            "idle_s (observed before the load, 30), timeout_s (of a request, 30), workers (that send the load), "
+            "content_type (of all files), quiet_at_most_s (wait for a quiet host, 60)",
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -96,15 +97,14 @@ def measure(
     from mlscale.environments.base import own_model
     from mlscale.loadgen.bodies import check_needs_labels
     from mlscale.loadgen.schedule_files import read_schedule
-    from mlscale.measurement.measure import MeasureOptions, measure
+    from mlscale.measurement.measure import MeasureOptions, MeasureSettings, measure
     from mlscale.measurement.requirements import use_requirements
     from mlscale.measurement.settings import parse_settings
     from mlscale.notebook.parameters import MeasureParameters, checked
     from mlscale.progress import Shown
 
-    settings = [*(scaling or []), *([f"budget_usd={budget_usd}"] if budget_usd is not None else [])]
-    given = {"mode": mode, "arm": arm, "connections": connections, "scaling": parse_settings(settings)}
-    parameters = checked(MeasureParameters, given)
+    parameters = checked(MeasureParameters, {"mode": mode, "arm": arm, "scaling": parse_settings(scaling or [])})
+    chosen = read_set(MeasureSettings, settings)
     default = defaults()
     if app:
         refuse({"--partitioned": partitioned}, "with --app")
@@ -129,15 +129,7 @@ def measure(
             out=out,
             scaling=parameters.scaling,
             arm=parameters.arm,
-            options=MeasureOptions(
-                mode=parameters.mode,
-                connections=parameters.connections,
-                seed=seed,
-                idle_s=idle,
-                content_type=content_type,
-                trial=app is not None,
-                progress=shown,
-            ),
+            options=MeasureOptions(mode=parameters.mode, trial=app is not None, progress=shown, **chosen.model_dump()),
         )
     validity = run.info.validity
     reasons = validity.reasons if validity else ()

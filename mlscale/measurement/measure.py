@@ -64,13 +64,24 @@ def no_progress(step: str, share: float) -> None:
     """Report nothing."""
 
 
-class MeasureOptions(SendOptions):
-    """Options that rarely need changing.
+class MeasureSettings(SendOptions):
+    """Keys of ``mlscale measure --set``.
 
     Attributes:
         idle_s: how long the idle framework is observed before time zero, s (METHOD §6).
         quiet_at_most_s: longest wait for a quiet host, s; whether it became quiet is recorded.
         content_type: of all bodies; None: by each file's name.
+    """
+
+    idle_s: float = Field(default=30.0, ge=0, allow_inf_nan=False)
+    quiet_at_most_s: float = 60.0
+    content_type: str | None = None
+
+
+class MeasureOptions(MeasureSettings):
+    """Options that rarely need changing.
+
+    Attributes:
         labels: what identifies the run within an experiment.
         trial: first load the model in a separate process and have it answer each body once, so that a broken model is
             an error before anything is deployed, instead of a line in a framework's log.
@@ -78,9 +89,6 @@ class MeasureOptions(SendOptions):
     """
 
     mode: Mode = "live"
-    idle_s: float = Field(default=30.0, ge=0, allow_inf_nan=False)
-    quiet_at_most_s: float = 60.0
-    content_type: str | None = None
     labels: Labels = Labels()
     trial: bool = False
     progress: Progress = no_progress

@@ -63,7 +63,7 @@ class Command:
 def measure(environment: str, *options: str, model: str = "models:make", **variables: str) -> Command:
     def words(place: Place) -> list[str]:
         files = ["--bodies", str(place.folder / "bodies"), "--schedule", str(place.folder / "load.json")]
-        return ["measure", environment, "--app", model, *files, "--idle", "0", *options]
+        return ["measure", environment, "--app", model, *files, "--set", "idle_s=0", *options]
 
     return Command(environment, words, variables)
 

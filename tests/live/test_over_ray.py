@@ -9,7 +9,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -169,7 +168,9 @@ def test_a_sweep_as_in_a_process(address: str, tmp_path: Path) -> None:
 def test_an_advice_as_from_processes(address: str) -> None:
     load = OpenLoop(duration_s=300.0, rate=Ramp(from_rps=1.0, to_rps=6.0))
     options = AdviseOptions(environments=("k3s",), settings=5)
-    here, over_ray = (advise(load, Objective(p95_s=1.0), replace(options, address=place)) for place in (None, address))
+    here, over_ray = (
+        advise(load, Objective(p95_s=1.0), options.model_copy(update={"ray": place})) for place in (None, address)
+    )
     for place, entry in here.advised.items():
         other = over_ray.advised[place]
         assert other.candidate.strategy == entry.candidate.strategy

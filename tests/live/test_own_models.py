@@ -53,7 +53,7 @@ def mlscale(folder: Path, *words: str) -> str:
 
 def measured(folder: Path, environment: str, *options: str) -> Run:
     (folder / "load.json").write_text(json.dumps(SCHEDULE))
-    short = ["--schedule", "load.json", "--idle", "0", "--scaling", "max_replicas=1"]
+    short = ["--schedule", "load.json", "--set", "idle_s=0", "--scaling", "max_replicas=1"]
     mlscale(folder, "measure", environment, "--bodies", "bodies", "--out", f"runs/{environment}", *short, *options)
     run = load_run(folder / "runs" / environment)
     assert len(run.requests) > 3
@@ -99,6 +99,8 @@ def test_components_and_a_package_that_mlscale_does_not_have(tmp_path: Path) -> 
     label = {"file": "text", "answer": {"words": 3, "known": 42}}
     (tmp_path / "bodies/labels.jsonl").write_text(json.dumps(label))
     parts = ["--app", "parts:make_front", "--calls", "counter=parts:make_counter"]
-    run = measured(tmp_path, "torchserve", *parts, "--requirements", "requirements.txt", "--content-type", "text/plain")
+    run = measured(
+        tmp_path, "torchserve", *parts, "--requirements", "requirements.txt", "--set", "content_type=text/plain"
+    )
     assert run.info.entries == {"front": "parts:make_front", "counter": "parts:make_counter"}
     assert set(run.hops["component"]) == {"front", "counter"}

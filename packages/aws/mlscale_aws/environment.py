@@ -148,7 +148,7 @@ def _problems(app: App, scalings: Mapping[str, Scaling]) -> Iterator[Problem]:
     if not (scaling.image or app.image):
         yield Problem("no image given", "--scaling image", f"set image=REGISTRY/NAME:TAG, see {_DOCUMENT}")
     if scaling.budget_usd is None:
-        yield Problem("nothing is created without a budget", "--budget-usd", f"set one, see {_DOCUMENT}")
+        yield Problem("nothing is created without a budget", "--scaling budget_usd", f"set one, see {_DOCUMENT}")
 
 
 def _budget_problems(scaling: EcsScaling, region: str) -> Iterator[Problem]:
@@ -157,7 +157,7 @@ def _budget_problems(scaling: EcsScaling, region: str) -> Iterator[Problem]:
     cost = ecs_cost(scaling, region)
     if scaling.budget_usd is not None and cost.usd > scaling.budget_usd:
         what = f"the run may cost {cost.usd:.2f} USD, the budget is {scaling.budget_usd:.2f}"
-        yield Problem(what, "--budget-usd", "raise it, or lower lifetime_min or max_replicas")
+        yield Problem(what, "--scaling budget_usd", "raise it, or lower lifetime_min or max_replicas")
 
 
 def _scaling(scalings: Mapping[str, Scaling]) -> EcsScaling:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import asdict, dataclass, replace
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field
 
 from mlscale.cost import read_prices
 from mlscale.errors import MlscaleError
@@ -85,28 +85,31 @@ class Advice:
     candidates: Sequence[Candidate]
 
 
-@dataclass(frozen=True)
-class AdviseOptions:
-    """What is searched, and at which prices.
+class SearchSettings(BaseModel):
+    """Keys of ``mlscale advise --set``: what is searched, and at which prices."""
 
-    Args:
-        environments: to choose from. settings: about how many are tried. cpu_cores: of a replica.
-        most_replicas: that there is room for.
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    settings: int = Field(default=1000, ge=10, description="about how many are tried")
+    cpu_cores: float = Field(default=0.3, gt=0, description="of a replica")
+    most_replicas: int = Field(default=MOST_REPLICAS, ge=1, le=MOST_REPLICAS, description="that there is room for")
+    region: str = Field(default="us-east-1", description="of AWS, for prices")
+    prices: Path | None = Field(default=None, description="file of `mlscale prices --out`; None: the shipped one")
+    ray: str | None = Field(default=None, description="address of a Ray cluster; None: processes of this machine")
+    seed: int = Field(default=0, ge=0, description="of arrivals and of the settings tried")
+
+
+class AdviseOptions(SearchSettings):
+    """What is searched, from which environments, and with which profiles.
+
+    Attributes:
+        environments: to choose from.
         profiles: files that replace the environments' own profiles (`mlscale calibrate`).
-        region: of AWS, for prices. prices: file like environments/prices.json; None: that one.
-        address: of a Ray cluster (`executor`); None: processes of this machine.
-        seed: of arrivals and of the settings tried. progress: called with what happens and the share done.
+        progress: called with what happens and the share done.
     """
 
     environments: Sequence[str] = ("torchserve", "rayserve", "k3s", "eks", "ecs")
-    settings: int = 1000
-    cpu_cores: float = 0.3
-    most_replicas: int = MOST_REPLICAS
     profiles: Sequence[Path] = ()
-    region: str = "us-east-1"
-    prices: Path | None = None
-    address: str | None = None
-    seed: int = 0
     progress: Progress = no_progress
 
 
@@ -119,8 +122,6 @@ def advise(schedule: OpenLoop | ClosedLoop, objective: Objective, options: Advis
     chosen = options or AdviseOptions()
     if not chosen.environments:
         raise MlscaleError("no environment is named", "--environments", "name at least one, such as k3s")
-    if not 0 < chosen.cpu_cores < math.inf:
-        raise MlscaleError(f"{chosen.cpu_cores:g} is not possible", "--cores", "give a number above 0, such as 0.3")
     demand = demand_of(schedule)
     names = tuple(dict.fromkeys(chosen.environments))
     profiles = {name: read_profile(_PROFILES.get(name, name)) for name in names}
@@ -137,7 +138,7 @@ def advise(schedule: OpenLoop | ClosedLoop, objective: Objective, options: Advis
         most_replicas=chosen.most_replicas,
         seed=chosen.seed,
     )
-    with executor(chosen.address) as pool:
+    with executor(chosen.ray) as pool:
         candidates = search(question, tried, pool)
         advised: dict[Place, Advised] = {}
         for place in PLACES:

@@ -7,7 +7,10 @@ from typing import Annotated
 
 import typer
 
+from mlscale.commands.options import formerly, read_set
 
+
+@formerly("settings", "region", "prices", "ray", "seed", cores="--set cpu_cores=", max_replicas="--set most_replicas=")
 def advise(
     trace: Annotated[Path, typer.Argument(help="CSV of arrivals or rates, or JSON schedule (an open loop)")],
     out: Annotated[Path, typer.Option(help="folder for advice.json, strategies.csv, settings and figure")],
@@ -20,15 +23,16 @@ def advise(
     profile: Annotated[
         list[Path] | None, typer.Option(help="written by mlscale calibrate, replaces an environment's own; repeatable")
     ] = None,
-    settings: Annotated[int, typer.Option(min=10, help="number of settings to try")] = 1000,
-    cores: Annotated[float, typer.Option(min=0.01, help="CPU of one replica")] = 0.3,
-    max_replicas: Annotated[int, typer.Option(min=1, max=64, help="replicas that there is room for")] = 64,
-    region: Annotated[str, typer.Option(help="AWS region, for prices")] = "us-east-1",
-    prices: Annotated[Path | None, typer.Option(help="your own price list (mlscale prices --out FILE)")] = None,
-    ray: Annotated[
-        str | None, typer.Option(help="address of a Ray cluster, or local; default: processes on this machine")
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="repeatable: settings (number of settings to try, 1000), cpu_cores (CPU of a replica, 0.3), "
+            "most_replicas (that there is room for, 64), region (of AWS, for prices), prices (your own list, of "
+            "mlscale prices --out), ray (address of a Ray cluster), seed",
+        ),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="of arrivals and of the settings tried")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="print advice.json in place of the summary")] = False,
 ) -> None:
     """Recommend a strategy for local and for cloud, with settings to paste, for a trace and an objective. Simulated.
@@ -38,7 +42,15 @@ def advise(
     from mlscale.loadgen.schedule_files import read_schedule
     from mlscale.progress import Shown
     from mlscale_twin.plots.advice import cost_and_slow
-    from mlscale_twin.strategy.advice import PLACES, AdviseOptions, advise, check_new, strategy_table, write_advice
+    from mlscale_twin.strategy.advice import (
+        PLACES,
+        AdviseOptions,
+        SearchSettings,
+        advise,
+        check_new,
+        strategy_table,
+        write_advice,
+    )
     from mlscale_twin.strategy.objective import Objective
 
     check_new(out)
@@ -46,15 +58,9 @@ def advise(
     with Shown() as progress:
         options = AdviseOptions(
             environments=environments.replace(",", " ").split(),
-            settings=settings,
-            cpu_cores=cores,
-            most_replicas=max_replicas,
             profiles=profile or (),
-            region=region,
-            prices=prices,
-            address=ray,
-            seed=seed,
             progress=progress,
+            **read_set(SearchSettings, settings).model_dump(),
         )
         advice = advise(read_schedule(trace), objective, options)
     write_advice(advice, out)

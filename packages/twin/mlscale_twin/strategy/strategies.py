@@ -142,7 +142,9 @@ def _of_environment(
     most_busy, usually_busy = (rate * replica.busy_s for rate in (demand.busiest_rps(), demand.mean_rps))
     if most_busy > MOST_REPLICAS:
         what = f"the busiest minute keeps {most_busy:.0f} replicas busy, at most {MOST_REPLICAS} can be set"
-        raise MlscaleError(what, f"{name}, {own.get('cpu_cores', matched.cpu_cores):g} cores each", "give --cores more")
+        raise MlscaleError(
+            what, f"{name}, {own.get('cpu_cores', matched.cpu_cores):g} cores each", "give --set cpu_cores more"
+        )
     clipped = partial(_clipped, most=most_replicas)
     highest = sorted({clipped(most_busy * factor) for factor in (0.8, 1.0, 1.25, 1.5, 2.0)})
     lowest = sorted({1, *(clipped(usually_busy * factor) for factor in (0.5, 1.0, 1.5))})
@@ -209,7 +211,7 @@ def _machine(cores: float) -> str:
     fits = [name for name in MACHINES if cores <= types[name].cpu_cores - RESERVED_CORES + 1e-9]
     if not fits:
         what = f"no machine type of eks has room for {cores:g} cores"
-        raise MlscaleError(what, "--cores", "give less, or --environments without eks")
+        raise MlscaleError(what, "--set cpu_cores", "give less, or --environments without eks")
     return fits[0]
 
 

@@ -294,13 +294,13 @@ def test_an_hpa_is_the_one_that_mlscale_applies(name: str) -> None:
         ("time_s\n", ["--p95", "1"], "trace.csv"),
         ("when\n1\n", ["--p95", "1"], "TIMESTAMP or time_s"),
         ("time_s,rate_rps\n0,0\n60,0\n", ["--p95", "1"], "no requests"),
-        ("time_s,rate_rps\n0,9999\n60,0\n", ["--p95", "1"], "give --cores more"),
+        ("time_s,rate_rps\n0,9999\n60,0\n", ["--p95", "1"], "give --set cpu_cores more"),
         ("time_s,rate_rps\n0,1\n9,0\n", [], "no response time"),
         ("time_s,rate_rps\n0,1\n9,0\n", ["--p95", "0"], "above 0"),
         ("time_s,rate_rps\n0,1\n9,0\n", ["--p95", "1", "--environments", "k4s"], "k4s"),
-        ("time_s,rate_rps\n0,1\n9,0\n", ["--p95", "1", "--region", "mars-1"], "mars-1"),
+        ("time_s,rate_rps\n0,1\n9,0\n", ["--p95", "1", "--set", "region=mars-1"], "mars-1"),
         ("time_s,rate_rps\n0,1\n9,0\n", ["--p95", "1", "--environments", ","], "no environment"),
-        ("time_s,rate_rps\n0,1\n9,0\n", ["--p95", "1", "--environments", "ecs", "--cores", "inf"], "--cores: inf"),
+        ("time_s,rate_rps\n0,1\n9,0\n", ["--p95", "1", "--environments", "ecs", "--set", "cpu_cores=inf"], "--set: "),
         (
             "time_s,rate_rps\n0,1\n9,0\n",
             ["--p95", "1", "--environments", "ecs", "--profile", str(FOLDER / "k3s.json")],
@@ -313,7 +313,7 @@ def test_bad_input_is_one_sentence_and_nothing_is_written(
 ) -> None:
     trace = tmp_path / "trace.csv"
     trace.write_text(text)
-    command = ["advise", str(trace), "--out", str(tmp_path / "out"), "--settings", "20", *options]
+    command = ["advise", str(trace), "--out", str(tmp_path / "out"), "--set", "settings=20", *options]
     done = mlscale(*command)
     last = done.stderr.strip().splitlines()[-1]
     assert done.returncode == 2
