@@ -16,8 +16,7 @@ from yarl import URL
 
 from mlscale.loadgen.addresses import Addresses
 from mlscale.loadgen.bodies import BodySet, Check
-from mlscale.loadgen.connection import MAX_ANSWER_BYTES, Connection, Outcome
-from mlscale.loadgen.hops import read_hops
+from mlscale.loadgen.connection import MAX_ANSWER_BYTES, Connection, Outcome, read_hops
 from mlscale.loadgen.spec import LoadSpec
 from mlscale.runs.schedule import ClosedLoop
 from mlscale.runs.tables import Status

@@ -7,15 +7,15 @@ for each request. Nothing that a server sends makes it hold more than `MAX_ANSWE
 from __future__ import annotations
 
 import asyncio
+import json
 import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Protocol, cast
+from typing import Any, Final, NamedTuple, Protocol, cast
 
 import httptools
 
-from mlscale.loadgen.hops import Hop
 from mlscale.runs.tables import Status
 
 _NAN: Final = float("nan")
@@ -25,6 +25,17 @@ MAX_ANSWER_BYTES: Final = 16 * 2**20
 # Limit for everything but the answer's body: headers, trailers, chunk extensions.
 _MAX_HEADER_BYTES: Final = 64 * 2**10
 _PREFIX: Final = b"x-mlscale-"
+_MAX_HOPS: Final = 64
+
+
+class Hop(NamedTuple):
+    """A request's visit to one component of a partitioned application; NaN where not reported."""
+
+    component: str
+    replica_id: str
+    started_s: float
+    queue_s: float
+    inference_s: float
 
 
 @dataclass(slots=True)
@@ -197,3 +208,34 @@ class Connection(asyncio.Protocol):
         else:
             self._complete = True
             self._kept_alive = bool(self._parser.should_keep_alive())
+
+
+def read_hops(text: str | bytes | None, queue_s: float) -> tuple[Hop, ...]:
+    """The rows of the header X-Mlscale-Hops; none if it is missing or malformed.
+
+    JSON with a row per visit: [component, replica, started_s, queue_s, inference_s]. Times are the server's
+    time.monotonic(); queue_s is null for the front, whose queueing only the client can measure (METHOD §1).
+
+    Args:
+        queue_s: how long the request waited for the front.
+    """
+    if text is None:
+        return ()
+    try:
+        return tuple(_hop(row, queue_s) for row in json.loads(text)[:_MAX_HOPS])
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
+        return ()
+
+
+def _hop(row: Any, queue_s: float) -> Hop:
+    component, replica, started, queue, inference = row
+    if not (isinstance(component, str) and isinstance(replica, str)):
+        raise TypeError("a name is not text")
+    (component + replica).encode()  # half a surrogate pair can't be written: a ValueError
+    return Hop(component, replica, _number(started), queue_s if queue is None else _number(queue), _number(inference))
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or math.isinf(value):
+        raise TypeError("a time is not a number")
+    return float(value)

@@ -23,7 +23,7 @@ from pydantic import ValidationError
 
 from mlscale.errors import MlscaleError
 from mlscale.loadgen.bodies import BodySet
-from mlscale.loadgen.remote_job import INSTRUCTIONS, STREAM, TABLE, encode_instructions
+from mlscale.loadgen.remote_job import INSTRUCTIONS, STREAM, TABLE, Instructions
 from mlscale.loadgen.spec import MESSAGE, Beat, Done, Failed, Go, Ready, WorkerMessage, WorkerSpec
 from mlscale.runs.info import ClockOffset
 
@@ -85,7 +85,10 @@ def _relay(job: RemoteJob, lead_s: float) -> int:
     go = Go.model_validate_json(_next_line())
     before = _known(job.clock(), job)
     zero_at = time.time() + before.ahead_s + go.origin_s - time.monotonic()
-    job.start({INSTRUCTIONS: encode_instructions(spec, zero_at, go.start_s, digest, warm_up=job.warms_up)})
+    instructions = Instructions(
+        spec=spec, zero_at=zero_at, start_s=go.start_s, bodies_sha256=digest, warm_up=job.warms_up
+    )
+    job.start({INSTRUCTIONS: instructions.encode()})
     threading.Thread(target=_stop_at_end_of_input, args=(job,), daemon=True).start()
     last, parts = _relay_output(job)
     if isinstance(last, Done):

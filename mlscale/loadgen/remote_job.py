@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import gzip
 import hashlib
-import json
 import os
 import signal
 import subprocess
@@ -21,7 +20,9 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Final
+from typing import Final
+
+from pydantic import BaseModel
 
 from mlscale.errors import MlscaleError
 from mlscale.loadgen.bodies import BodySet
@@ -41,31 +42,30 @@ _WARM_UP_ROUNDS: Final = 2
 _ANSWER_S: Final = 60.0
 
 
-def encode_instructions(
-    spec: WorkerSpec, zero_at: float, start_s: float, bodies_sha256: str, *, warm_up: bool = True
-) -> str:
-    """A job's instructions as the value of `INSTRUCTIONS`.
+class Instructions(BaseModel):
+    """What a job has to do, as the value of `INSTRUCTIONS`.
 
-    Args:
+    Attributes:
         zero_at: zero of the run's clock, Unix time on the job's machine.
         start_s: zero of the schedule on the run's clock.
         bodies_sha256: of the files to send (`BodySet.facts`); the job's own must have the same.
         warm_up: POST every file twice before the load.
     """
-    instructions = {
-        "spec": json.loads(spec.model_dump_json()),
-        "zero_at": zero_at,
-        "start_s": start_s,
-        "bodies_sha256": bodies_sha256,
-        "warm_up": warm_up,
-    }
-    return base64.b64encode(gzip.compress(json.dumps(instructions).encode())).decode()
+
+    spec: WorkerSpec
+    zero_at: float
+    start_s: float
+    bodies_sha256: str
+    warm_up: bool
+
+    def encode(self) -> str:
+        return base64.b64encode(gzip.compress(self.model_dump_json().encode())).decode()
 
 
 def main() -> int:
     """The worker's exit code; 2: a reported error."""
     try:
-        instructions = json.loads(gzip.decompress(base64.b64decode(os.environ[INSTRUCTIONS])))
+        instructions = Instructions.model_validate_json(gzip.decompress(base64.b64decode(os.environ[INSTRUCTIONS])))
         with TemporaryDirectory() as folder:
             return _work(instructions, Path(folder))
     except MlscaleError as error:
@@ -73,15 +73,15 @@ def main() -> int:
         return 2
 
 
-def _work(instructions: dict[str, Any], folder: Path) -> int:
-    spec = WorkerSpec.model_validate(instructions["spec"]).model_copy(update={"stream": folder / STREAM})
+def _work(instructions: Instructions, folder: Path) -> int:
+    spec = instructions.spec.model_copy(update={"stream": folder / STREAM})
     if spec.load.bodies is not None:
         photos = Path(os.environ.get(PHOTOS, _PHOTOS_IN_IMAGE))
         bodies = BodySet.read(photos)
-        if bodies.facts["sha256"] != instructions["bodies_sha256"]:
+        if bodies.facts["sha256"] != instructions.bodies_sha256:
             raise MlscaleError("the image has different files to send", str(photos), "rebuild and push the image")
         spec = spec.model_copy(update={"load": spec.load.model_copy(update={"bodies": photos})})
-        if instructions["warm_up"]:
+        if instructions.warm_up:
             _warm_up(spec.load.url, bodies)
     worker = subprocess.Popen(
         [sys.executable, "-P", "-m", "mlscale.loadgen.worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -89,8 +89,8 @@ def _work(instructions: dict[str, Any], folder: Path) -> int:
     assert worker.stdin is not None
     assert worker.stdout is not None
     signal.signal(signal.SIGTERM, lambda *_: worker.terminate())
-    origin_s = time.monotonic() + instructions["zero_at"] - time.time()
-    go = Go(origin_s=origin_s, start_s=instructions["start_s"])
+    origin_s = time.monotonic() + instructions.zero_at - time.time()
+    go = Go(origin_s=origin_s, start_s=instructions.start_s)
     worker.stdin.write(f"{spec.model_dump_json()}\n{go.model_dump_json()}\n".encode())
     worker.stdin.flush()
     for line in worker.stdout:

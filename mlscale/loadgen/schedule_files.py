@@ -1,17 +1,28 @@
-"""Reading schedules from files: JSON of `mlscale.runs.SCHEDULE`, or a CSV trace."""
+"""Schedules from files: JSON of `mlscale.runs.SCHEDULE`, or recorded arrivals as CSV of date-times (TIMESTAMP), of
+seconds (time_s) or of rates (time_s,rate_rps)."""
 
 from __future__ import annotations
 
+import csv
+import hashlib
+import math
+from array import array
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, TextIO
 
+import numpy as np
 from pydantic import ValidationError
 
 from mlscale.errors import MlscaleError, first_invalid
-from mlscale.loadgen.traces import read_recording
+from mlscale.loadgen.shapes import Floats
 from mlscale.runs.schedule import MAX_RATE_RPS, SCHEDULE, ClosedLoop, OpenLoop, Trace
 
 _MAX_JSON_BYTES: Final = 64 * 2**20
+_REMEDY: Final = "fix the line; columns are TIMESTAMP, or time_s, or time_s,rate_rps"
 
 
 def read_schedule(
@@ -64,3 +75,121 @@ def _trace_schedule(trace: Trace, duration_s: float | None, source: Path) -> Ope
         return OpenLoop(duration_s=length_s, rate=trace.model_copy(update={"sha256": recording.sha256}))
     except ValidationError as error:
         raise invalid_schedule(error, str(source)) from error
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A trace as read: ``times_s`` (n,) ascending, seconds since the trace's start; 8 bytes per arrival.
+
+    ``rates_rps`` (n,) for a trace of rates (each holds until the next row); None: the times are arrivals.
+    """
+
+    times_s: Floats
+    rates_rps: Floats | None
+    sha256: str
+
+    @property
+    def natural_end_s(self) -> float:
+        """Length of a schedule that uses all of it, s: the last row's rate holds as long as the one before."""
+        last = float(self.times_s[-1])
+        if self.rates_rps is None:
+            return math.floor(last) + 1.0
+        if self.rates_rps[-1] == 0 and last > 0:
+            return last
+        return last + (last - float(self.times_s[-2]) if len(self.times_s) > 1 else 1.0)
+
+
+def read_recording(trace: Trace) -> Recording:
+    """Read the trace's file (times as in the file, ``speed`` and ``keep`` not applied).
+
+    Raises:
+        MlscaleError: unreadable, changed since the schedule was read, or malformed (names file and line).
+    """
+    path = Path(trace.file)
+    try:
+        if path.exists() and not path.is_file():  # a device or a pipe, which might never end
+            raise MlscaleError("the trace is not a file", str(path), "name an existing CSV file")
+        with path.open("rb") as binary:
+            digest = hashlib.file_digest(binary, "sha256").hexdigest()
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            times, rates = _columns(path, file)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise MlscaleError(f"the trace is not CSV text: {error}", str(path), _REMEDY) from error
+    except (OSError, ValueError) as error:  # ValueError: a name with a null character
+        reason = getattr(error, "strerror", None) or str(error)
+        raise MlscaleError(f"the trace can't be read: {reason}", str(path), "name an existing CSV file") from error
+    if trace.sha256 and trace.sha256 != digest:
+        raise MlscaleError(
+            "the trace has changed since its schedule was written", str(path), "restore it, or correct the sha256"
+        )
+    if rates is None and trace.keep > 1:
+        raise MlscaleError(
+            f"keep is {trace.keep:g}, but a trace of arrivals can't be extended",
+            str(path),
+            "use keep <= 1, or speed",
+        )
+    return Recording(times, rates, digest)
+
+
+class _RowError(Exception):
+    """What is wrong with a row, and the remedy. The reader of the file adds the line's number."""
+
+
+def _columns(path: Path, file: TextIO) -> tuple[Floats, Floats | None]:
+    rows = csv.reader(file)
+    header = [name.strip() for name in next(rows, [])]
+    if not {"TIMESTAMP", "time_s"} & set(header):
+        raise MlscaleError("no column TIMESTAMP or time_s", f"{path}, line 1", _REMEDY)
+    dated = "TIMESTAMP" in header
+    time_column = header.index("TIMESTAMP" if dated else "time_s")
+    rate_column = header.index("rate_rps") if "rate_rps" in header and not dated else None
+    times, rates = array("d"), array("d")  # 8 bytes a row: traces have tens of millions
+    time_of = _clock() if dated else partial(_number, name="time_s")
+    before = -math.inf
+    try:
+        for row in rows:
+            if not row:
+                continue
+            time_s = time_of(row, time_column)
+            if rate_column is not None:
+                rates.append(_number(row, rate_column, "rate_rps"))
+            if time_s < before or (time_s == before and rate_column is not None):
+                raise _RowError("the time is not after the line before", "sort the trace by time")
+            times.append(time_s)
+            before = time_s
+    except _RowError as error:
+        what, remedy = error.args
+        raise MlscaleError(what, f"{path}, line {rows.line_num}", remedy) from error
+    if not times:
+        raise MlscaleError("the trace has no rows", str(path), "name a trace with at least one line of data")
+    return np.frombuffer(times), np.frombuffer(rates) if rate_column is not None else None
+
+
+def _clock() -> Callable[[list[str], int], float]:
+    """Turns a cell with a date-time into seconds since the first."""
+    first: datetime | None = None
+
+    def time_of(row: list[str], column: int) -> float:
+        nonlocal first
+        try:
+            moment = datetime.fromisoformat(row[column].strip())
+            first = first or moment
+            return (moment - first).total_seconds()
+        except (ValueError, IndexError, TypeError) as error:
+            raise _RowError(f"TIMESTAMP is not a date-time: {_cell(row, column)}", _REMEDY) from error
+
+    return time_of
+
+
+def _number(row: list[str], column: int, name: str) -> float:
+    try:
+        value = float(row[column])
+    except (ValueError, IndexError) as error:
+        raise _RowError(f"{name} is not a number: {_cell(row, column)}", _REMEDY) from error
+    if not 0 <= value < math.inf:
+        raise _RowError(f"{name} is {value:g}; it must be finite and not negative", _REMEDY)
+    return value
+
+
+def _cell(row: list[str], column: int) -> str:
+    return repr(row[column][:40]) if column < len(row) else "the line is too short"

@@ -14,26 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from mlscale.errors import MlscaleError
-from mlscale.loadgen.schedule_files import read_schedule
+from mlscale.loadgen.schedule_files import Recording, read_recording
 from mlscale.loadgen.shapes import Cumulative, Floats, PiecewiseConstant, cumulative_of
-from mlscale.loadgen.traces import Recording, read_recording
 from mlscale.runs.observations import Event
 from mlscale.runs.schedule import ClosedLoop, OpenLoop, Staircase, Trace
-
-__all__ = [
-    "WHOLE",
-    "Sends",
-    "WorkerShare",
-    "active_intervals",
-    "first_active_s",
-    "intended_times",
-    "load_events",
-    "photo_order",
-    "read_schedule",
-    "send_times",
-    "split",
-    "think_times",
-]
 
 # Send times drawn at a time: 0.1 ms of work, so that drawing doesn't delay sending.
 CHUNK: Final = 1024

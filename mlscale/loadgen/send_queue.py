@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import heapq
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -38,22 +38,6 @@ class Due:
     photo: int
     load_stage: int
     intended_s: float
-
-
-class SendQueue(Protocol):
-    """Requests in order of their intended times."""
-
-    def next_s(self) -> float | None:
-        """Intended time of the next request; None: none as yet (see `answered`)."""
-        ...
-
-    def take(self) -> Due:
-        """Remove and return the next request."""
-        ...
-
-    def answered(self, due: Due, done_s: float) -> None:
-        """Report that a request has ended, successfully or not."""
-        ...
 
 
 class OpenQueue:
@@ -87,9 +71,11 @@ class OpenQueue:
                 return
 
     def next_s(self) -> float | None:
+        """Intended time of the next request; None: there is none."""
         return self._times[self._position] if self._times else None
 
     def take(self) -> Due:
+        """Remove and return the next request."""
         at = self._position
         due = Due(self._numbers[at], 0, self._photos[at], self._stages[at], self._times[at])
         self._position += 1
@@ -98,7 +84,7 @@ class OpenQueue:
         return due
 
     def answered(self, due: Due, done_s: float) -> None:
-        pass
+        """A request has ended, which changes nothing here."""
 
 
 @dataclass(slots=True)
@@ -130,6 +116,7 @@ class ClosedQueue:
         heapq.heapify(self._heap)
 
     def next_s(self) -> float | None:
+        """As of `OpenQueue`; None: none as yet, until a request is `answered`."""
         return self._heap[0][0] if self._heap else None
 
     def take(self) -> Due:
@@ -142,6 +129,7 @@ class ClosedQueue:
         return Due(number * CLIENT_STRIDE + k, number, photo, stage, intended_s)
 
     def answered(self, due: Due, done_s: float) -> None:
+        """A request has ended, successfully or not: its client thinks, and sends the next."""
         client = self._clients[due.client]
         think_s = self._think_s(due.client, client, due.request_id % CLIENT_STRIDE)
         next_s = first_active_s(client.intervals, done_s + think_s)
@@ -152,6 +140,9 @@ class ClosedQueue:
         if client.thinks is None or k % THINKS == 0:
             client.thinks = think_times(self._schedule, self._seed, self._block, number, k // THINKS)
         return float(client.thinks[k % THINKS])
+
+
+SendQueue = OpenQueue | ClosedQueue
 
 
 def make_queue(schedule: ClosedLoop | OpenLoop, seed: int, block: int, photos: int, part: WorkerShare) -> SendQueue:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mlscale.loadgen.traces import read_recording
+from mlscale.loadgen.schedule_files import read_recording
 from mlscale.plots.style import plotted
 from mlscale.reporting.render import to_markdown
 from mlscale.runs import MlscaleError, Trace
@@ -91,7 +91,7 @@ def test_a_plan_is_a_piece_of_the_trace_that_the_host_can_serve(
 
 @pytest.mark.parametrize("seconds", [float("nan"), float("inf"), 0.0])
 def test_a_piece_of_no_length_is_one_line(experiment: Experiment, seconds: float) -> None:
-    with pytest.raises(MlscaleError, match="no length of a piece"):
+    with pytest.raises(MlscaleError, match="is not a duration"):
         check_advice(experiment, [], seconds)
 
 

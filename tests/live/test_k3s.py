@@ -37,7 +37,7 @@ from mlscale.environments.kubernetes.own_cluster import find_own_node
 from mlscale.environments.kubernetes.paths import path_of
 from mlscale.host.ledger import Ledger
 from mlscale.host.reap import cleanup
-from mlscale.loadgen.hops import HEADER, read_hops
+from mlscale.loadgen.connection import read_hops
 from mlscale.runs import MlscaleError, ResourceSample
 from onenode.layout import default_layout
 from onenode.node import Node
@@ -166,7 +166,7 @@ def _called(url: str) -> list[str]:
     """The replicas of the back that served one photo's two calls."""
     reply = ask(url, {}, "photo")
     assert json.loads(reply["text"]) == {"echo": ["photo", "photo+"]}
-    own, *calls = read_hops(reply["headers"][HEADER.lower()], 0.0)
+    own, *calls = read_hops(reply["headers"]["x-mlscale-hops"], 0.0)
     assert own.component == "front"
     return [hop.replica_id for hop in calls]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mlscale.loadgen.hops import Hop, read_hops
+from mlscale.loadgen.connection import Hop, read_hops
 
 
 def test_rows_are_read_and_the_fronts_queue_is_the_requests() -> None:

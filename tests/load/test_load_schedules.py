@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
+from mlscale.loadgen.schedule_files import read_schedule
 from mlscale.loadgen.schedules import (
     THINKS,
     WHOLE,
@@ -17,7 +18,6 @@ from mlscale.loadgen.schedules import (
     first_active_s,
     load_events,
     photo_order,
-    read_schedule,
     send_times,
     split,
     think_times,

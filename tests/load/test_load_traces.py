@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mlscale.loadgen.schedules import WHOLE, WorkerShare, read_schedule, send_times, split
-from mlscale.loadgen.traces import read_recording
+from mlscale.loadgen.schedule_files import read_recording, read_schedule
+from mlscale.loadgen.schedules import WHOLE, WorkerShare, send_times, split
 from mlscale.runs import MlscaleError, OpenLoop, Trace
 
 AZURE = Path(__file__).parents[3] / "shared/traces/AzureLLMInferenceTrace_code.csv"

@@ -20,7 +20,7 @@ from server_process import Pipe, Server
 
 from codereader.decoder import make_float32_decoder
 from codereader.photos import photo_bytes
-from mlscale.loadgen.hops import HEADER, read_hops
+from mlscale.loadgen.connection import read_hops
 from mlscale.serving import container
 from mlscale.serving.server import ServerSettings, create_app
 
@@ -48,7 +48,7 @@ def test_calls_are_made_and_told_of() -> None:
     with two() as (front, back):
         got = front.decode(b"abc")
         assert got.json == {"answers": [hashlib.sha256(text).hexdigest() for text in (b"abc", b"+abc")]}
-        own, one, other = read_hops(got.headers[HEADER.lower()], float(got.headers["x-mlscale-queue-s"]))
+        own, one, other = read_hops(got.headers["x-mlscale-hops"], float(got.headers["x-mlscale-queue-s"]))
         assert (own.component, own.replica_id) == ("front", "front-1")
         assert {(hop.component, hop.replica_id) for hop in (one, other)} == {("back", "back-1")}
         assert own.started_s <= one.started_s <= other.started_s
@@ -77,7 +77,7 @@ def test_a_back_that_is_dead_is_a_503_and_one_that_comes_back_is_found() -> None
         got = front.decode(b"abc")
         assert got.status == 503
         assert got.json["error"].startswith("component 'back' is not reachable: ConnectionRefusedError")
-        assert [hop.component for hop in read_hops(got.headers[HEADER.lower()], 0.0)] == ["front"]
+        assert [hop.component for hop in read_hops(got.headers["x-mlscale-hops"], 0.0)] == ["front"]
         with Component("--port", str(port)) as again:
             again.wait_for_line("INFO ready")
             assert front.decode(b"abc").status == 200

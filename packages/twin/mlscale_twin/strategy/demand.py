@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlscale.errors import MlscaleError
-from mlscale.loadgen.traces import Recording, read_recording
+from mlscale.loadgen.schedule_files import Recording, read_recording
 from mlscale.runs.schedule import (
     ClosedLoop,
     Constant,
