@@ -51,11 +51,6 @@ def bounded_queue(load: float, places: int) -> tuple[float, float]:
     return float(share[-1]), number / (load * (1 - float(share[-1])))
 
 
-def mm1_distribution(t: Floats, load: float) -> Floats:
-    """P(response <= t) of M/M/1 with mean service 1."""
-    return np.asarray(1 - np.exp(-(1 - load) * t))
-
-
 def mmc_distribution(t: Floats, servers: int, load: float) -> Floats:
     """P(response <= t) of M/M/c with mean service 1: a service, and at times an exponential wait before it."""
     waits, rate = waiting_probability(servers, load * servers), servers * (1 - load)
@@ -63,13 +58,3 @@ def mmc_distribution(t: Floats, servers: int, load: float) -> Floats:
         return np.asarray(1 - (1 + waits * t) * np.exp(-t))
     both = (rate * np.exp(-t) - np.exp(-rate * t)) / (rate - 1)
     return np.asarray(1 - (1 - waits) * np.exp(-t) - waits * both)
-
-
-def md1_distribution(t: Floats, load: float) -> Floats:
-    """P(response <= t) of M/D/1 with service 1 (Erlang, 1909). Its alternating sum holds to about 15 services."""
-
-    def waited(x: float) -> float:
-        terms = (math.exp(load * (x - k)) * (-load * (x - k)) ** k / math.factorial(k) for k in range(int(x) + 1))
-        return (1 - load) * math.fsum(terms) if x >= 0 else 0.0
-
-    return np.array([min(1.0, waited(float(moment) - 1)) for moment in t])

@@ -109,11 +109,9 @@ class CompareParameters(NotebookParameters):
 
 
 class TwinParameters(NotebookParameters):
-    """09_twin: validate the twin against formulas, SimPy, and live runs not used for its calibration."""
+    """09_twin: compare the twin with live runs that it was not fitted to."""
 
     draws: int = Field(default=4, ge=2, le=1000, description="simulated runs for each live run")
-    seeds: int = Field(default=16, ge=3, le=1000, description="simulated runs of each queue with a known answer")
-    requests: float = Field(default=40_000, ge=1000, le=1e9, description="requests in each of those runs")
 
 
 class EcsParameters(NotebookParameters):

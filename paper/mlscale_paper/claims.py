@@ -7,7 +7,6 @@ within its range, and the twin's error. Both sides of a comparison share the dra
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import as_completed
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
@@ -17,7 +16,7 @@ import pandas as pd
 from scipy.stats import qmc
 
 from mlscale.analysis.durations import durations, intended_between
-from mlscale.analysis.response import recovery as upscaling_response
+from mlscale.analysis.response import recovery
 from mlscale.runs import Arm, ClosedLoop, OpenLoop, Run
 from mlscale_twin.cloud import cloud_profile, read_cloud
 from mlscale_twin.profile import profile_names, read_profile
@@ -172,20 +171,18 @@ def matters(shares: pd.DataFrame, ratios: Floats) -> pd.DataFrame:
     return pd.DataFrame(rows).sort_values("index", ascending=False, ignore_index=True)
 
 
-def figures_of(run: Run, level_s: float, recovery: bool) -> list[list[float]]:
+def figures_of(run: Run, level_s: float) -> list[list[float]]:
     """`FIGURES` by `HORIZONS_S`, s: mean and standard deviation of requests intended after the step, and T_slo + W."""
     step_s = run.info.step_s or 0.0
     taken = durations(run.requests, timeout_s=run.info.timeout_s)
     inside = [intended_between(taken, step_s, step_s + horizon_s)["response_s"] for horizon_s in HORIZONS_S]
-    confirmed = [float("nan")] * len(HORIZONS_S)
-    if recovery:
-        confirmed = [upscaling_response(run, level_s, horizon_s=each).confirmed_s for each in HORIZONS_S]
+    confirmed = [recovery(run, level_s, horizon_s=each).confirmed_s for each in HORIZONS_S]
     return [[float(each.mean()) for each in inside], [float(each.std(ddof=0)) for each in inside], confirmed]
 
 
 def simulate_side(
     side: Side, arm: Arm, scaling: Mapping[str, Any], schedule: ClosedLoop | OpenLoop, level_s: float,
-    shares: pd.DataFrame, recovery: bool,
+    shares: pd.DataFrame,
 ) -> Floats:  # fmt: skip
     """(draws, `FIGURES`, `HORIZONS_S`): a run per row of ``shares``; the row's index seeds clients and whatever else is
     random."""
@@ -200,7 +197,7 @@ def simulate_side(
             side.environment, schedule=schedule, scaling={**scaling, **side.scaling}, arm=arm, profile=profile,
             options=options,
         )  # fmt: skip
-        figures.append(figures_of(run, level_s, recovery))
+        figures.append(figures_of(run, level_s))
     return np.array(figures)
 
 
@@ -258,29 +255,19 @@ def judge_all(
     """The record, as data: each comparison and the claims' verdicts, under both arms. ``scaling``: for all sides."""
     parts = paper_claims(scaling["max_replicas"])
     sides = list({side.name: side for part in parts for side in (part.better, part.worse)}.values())
-    recovers = {side.name for part in parts if part.figure == "recovery" for side in (part.better, part.worse)}
     shares = hypercube(sides, draws)
     chunks = [shares.iloc[first : first + _CHUNK] for first in range(0, draws, _CHUNK)]
-    done: dict[tuple[Arm, str, int], Floats] = {}
+    jobs = [(side, arm, scaling, schedule, level_s, chunk) for arm in ARMS for side in sides for chunk in chunks]
+    done: dict[tuple[Arm, str], list[Floats]] = {}
     with worker_processes() as pool:
-        jobs = {
-            pool.submit(simulate_side, side, arm, scaling, schedule, level_s, chunk, side.name in recovers): (
-                arm, side.name, number
-            )
-            for arm in ARMS
-            for side in sides
-            for number, chunk in enumerate(chunks)
-        }  # fmt: skip
-        for job in as_completed(jobs):
-            done[jobs[job]] = job.result()
+        for number, figures in enumerate(pool.map(simulate_side, *zip(*jobs, strict=True))):
+            side, arm, *_ = jobs[number]
+            done.setdefault((arm, side.name), []).append(figures)
             if progress is not None:
-                progress("simulating the claims", len(done) / len(jobs))
+                progress("simulating the claims", (number + 1) / len(jobs))
     arms = {}
     for arm in ARMS:
-        twins = {
-            side.name: np.concatenate([done[arm, side.name, number] for number in range(len(chunks))]) for side in sides
-        }
-        rows = judge(parts, twins, shares)
+        rows = judge(parts, {side.name: np.concatenate(done[arm, side.name]) for side in sides}, shares)
         arms[arm] = {f"{prefix}verdicts": verdicts(rows, prefix) for prefix in PREFIXES} | {"rows": rows}
     facts = {"draws": draws, "level_s": level_s, "horizons_s": list(HORIZONS_S)}
     return {**facts, "schedule": schedule.model_dump(mode="json"), "arms": arms}

@@ -6,10 +6,13 @@ Each command imports what it needs inside its function, so that ``mlscale --help
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
+
+from mlscale.errors import MlscaleError
 
 Environments = Annotated[str, typer.Option(help="names, separated by spaces or commas")]
 Blocks = Annotated[int, typer.Option(min=1)]
@@ -103,33 +106,15 @@ def pilot(
 
 
 @experiment_app.command()
-def freeze(
-    runs: Annotated[Path, typer.Option(help="where the hold-out will be measured")] = Path("runs"),
-) -> None:
-    """Fix the twin's profiles and code for this host, before hold-out runs are measured on it (data/twin.json).
-
-    Example: mlscale experiment freeze --runs runs
-    """
-    from mlscale_paper import freeze, places
-
-    host, newly_frozen = freeze.freeze(runs.resolve())
-    if newly_frozen:
-        print(f"{host}: {', '.join(newly_frozen)} frozen\n{places.twin_file()}: written")
-    else:
-        print(f"{host}: all profiles are as they were frozen")
-
-
-@experiment_app.command()
 def validate(
     draws: Annotated[int, typer.Option(min=2, help="simulated runs for each live one")] = 24,
     profiles: Annotated[
-        Path | None, typer.Option(exists=True, file_okay=False, help="folder of profiles in which to note the verdict")
+        Path | None,
+        typer.Option(exists=True, file_okay=False, help="folder of profiles to note it in; default: the shipped ones"),
     ] = None,
-    same_results: Annotated[
-        bool, typer.Option("--same-results", help="accept code changed since, if it gives the same record exactly")
-    ] = False,
+    same_results: Annotated[bool, typer.Option("--same-results", hidden=True)] = False,
 ) -> None:
-    """Compare the twin with the published hold-out runs and write the record that notebook 09 shows (minutes).
+    """Compare the twin with the published hold-out runs, note it in its profiles, and show what moved (minutes).
 
     Example: mlscale experiment validate --draws 24
     """
@@ -138,44 +123,23 @@ def validate(
     from mlscale.progress import Shown
     from mlscale.reporting.render import to_markdown
     from mlscale_paper import twin_records, twin_tables
-    from mlscale_paper.freeze import frozen_profile_of, read_frozen
     from mlscale_paper.protocol import published_protocol
     from mlscale_paper.results import twin
+    from mlscale_twin.profile import FOLDER
     from mlscale_twin.studies.validation import validate
 
-    held_out = twin_tables.published_hold_out()
-    fitted = [run for run in twin_tables.published("core", "rehearsal") if run.info.valid]
-    with Shown() as shown:
-        frozen = read_frozen().with_same_results() if same_results else read_frozen()
-        profile_of = frozen_profile_of(frozen, held_out, fitted)
-        level_s = published_protocol().level_s
-        record = validate(held_out, fitted, level_s, draws=draws, progress=shown, profile_of=profile_of)
     if same_results:
-        twin_records.check_same(twin_records.VALIDATION, record)
-        frozen.write()
-    file = twin_records.write_record(twin_records.VALIDATION, record)
-    if profiles is not None:
-        twin_records.write_verdicts(record, held_out, profiles)
+        remedy = "mlscale experiment validate, which shows what moved"
+        raise MlscaleError("removed: changed code is not refused", "--same-results", remedy)
+    held_out, fitted = twin_tables.published_hold_out(), twin_tables.published_fit()
+    with Shown() as shown:
+        record = validate(held_out, fitted, published_protocol().level_s, draws=draws, progress=shown)
+        twin_records.note_in_profiles(record, held_out, fitted, profiles or FOLDER, shown)
     columns = ["environment", "figure", "n", "live", "twin", "low", "high", "verdict", "not_claimed"]
     print(pd.DataFrame(record["verdicts"])[columns].round(3).to_string(index=False))
     print(pd.DataFrame(record["rivals"]).round(3).to_string(index=False))
-    print(f"{to_markdown(twin(record))}{file}: written")
-
-
-@experiment_app.command()
-def compare_profiles(
-    profiles: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="folder of profiles to note it in")],
-) -> None:
-    """Compare the twin with the published runs that its profiles were fitted to, for the interval of an advice.
-
-    Example: mlscale experiment compare-profiles my-profiles
-    """
-    from mlscale.progress import Shown
-    from mlscale_paper import twin_records
-
-    with Shown() as progress:
-        for file, compared in twin_records.write_comparisons(profiles, progress).items():
-            print(f"{file}: {compared.runs} runs, twin / live {compared.ratios}")
+    print(to_markdown(twin(record)))
+    _print_moved(twin_records.VALIDATION, twin_records.write_record(twin_records.VALIDATION, record))
 
 
 @experiment_app.command()
@@ -197,11 +161,33 @@ def claims(
     with Shown() as progress:
         level_s = published_protocol().level_s
         record = judge_all(long_schedule(), level_s, draws=draws, progress=progress, scaling=cloud_sizes())
-    file = twin_records.write_record(twin_records.CLAIMS, record)
     for arm, judged in record["arms"].items():
         print(f"{arm}: {', '.join(f'{claim} {verdict}' for claim, verdict in judged['verdicts'].items())}")
         print(pd.DataFrame(judged["rows"]).drop(columns="matters").round(3).to_string(index=False))
-    print(f"{file}: written")
+    _print_moved(twin_records.CLAIMS, twin_records.write_record(twin_records.CLAIMS, record))
+
+
+# Lines about what moved in a record that are printed.
+_MOST_MOVED: Final = 40
+
+
+def _print_moved(record: str, moved: Sequence[str]) -> None:
+    print(*moved[:_MOST_MOVED], sep="\n", end="\n" if moved else "")
+    print(f"data/reference/{record}: written; {len(moved) or 'none'} of its values moved")
+
+
+@experiment_app.command(hidden=True)
+def freeze() -> None:
+    """Removed: names what to do instead."""
+    remedy = "commit the profile before the runs that judge it are measured, then mlscale experiment validate"
+    raise MlscaleError("removed: a profile is fixed by its commit", "mlscale experiment freeze", remedy)
+
+
+@experiment_app.command(hidden=True)
+def compare_profiles(profiles: Path) -> None:
+    """Removed: names what to do instead."""
+    remedy = f"mlscale experiment validate --profiles {profiles}"
+    raise MlscaleError("removed: validate does it, too", "mlscale experiment compare-profiles", remedy)
 
 
 @experiment_app.command()

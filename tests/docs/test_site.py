@@ -67,11 +67,11 @@ def test_every_setting_of_every_environment_is_in_the_reference(site: Path) -> N
 
 
 def leaves(group: TyperGroup) -> Iterator[tuple[str, TyperCommand]]:
-    """The words that name each command, and the command."""
+    """The words that name each command, and the command; not those that only name their successor."""
     for name, command in group.commands.items():
         if isinstance(command, TyperGroup):
             yield from ((f"{name} {rest}", leaf) for rest, leaf in leaves(command))
-        else:
+        elif not command.hidden:
             assert isinstance(command, TyperCommand)
             yield name, command
 

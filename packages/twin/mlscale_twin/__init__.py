@@ -10,34 +10,24 @@ if TYPE_CHECKING:
     from mlscale_twin import likeness
     from mlscale_twin.calibration import calibrate
     from mlscale_twin.plots.advice import cost_and_slow
-    from mlscale_twin.plots.launches import launch_panels
-    from mlscale_twin.plots.swings import swing_bars
-    from mlscale_twin.plots.twin import control_rejections, queue_distributions, twin_trajectories, verdicts
+    from mlscale_twin.plots.verdicts import verdicts
     from mlscale_twin.profile import read_profile
     from mlscale_twin.simulate import SimulateOptions
     from mlscale_twin.strategy.advice import AdviseOptions, advice_table, advise, strategy_table, write_advice
     from mlscale_twin.strategy.objective import Objective
-    from mlscale_twin.studies.launch_curves import launch_curves, launch_table
-    from mlscale_twin.studies.queue_checks import checked_queues, distributions, known_queues
     from mlscale_twin.studies.sensitivity import swings
-    from mlscale_twin.studies.simpy_check import compare_with_simpy
     from mlscale_twin.studies.validation import compare_with_live
 
 _MODULES = {"likeness": "mlscale_twin.likeness"}
 _NAMES = {
     "mlscale_twin.calibration": "calibrate",
     "mlscale_twin.plots.advice": "cost_and_slow",
-    "mlscale_twin.plots.launches": "launch_panels",
-    "mlscale_twin.plots.swings": "swing_bars",
-    "mlscale_twin.plots.twin": "control_rejections queue_distributions twin_trajectories verdicts",
+    "mlscale_twin.plots.verdicts": "verdicts",
     "mlscale_twin.profile": "read_profile",
     "mlscale_twin.simulate": "SimulateOptions",
     "mlscale_twin.strategy.advice": "AdviseOptions advise advice_table strategy_table write_advice",
     "mlscale_twin.strategy.objective": "Objective",
-    "mlscale_twin.studies.queue_checks": "checked_queues distributions known_queues",
-    "mlscale_twin.studies.launch_curves": "launch_curves launch_table",
     "mlscale_twin.studies.sensitivity": "swings",
-    "mlscale_twin.studies.simpy_check": "compare_with_simpy",
     "mlscale_twin.studies.validation": "compare_with_live",
 }
 

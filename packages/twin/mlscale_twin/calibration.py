@@ -54,6 +54,7 @@ def calibrate(runs: Sequence[Run], profile: Profile) -> Profile:
     crowding = _number(_crowding(used), profile.starts.crowding, provenance)
     changes: dict[str, Any] = {
         "what": _host_and_versions(used),
+        "fitted_to": tuple(sorted(run.info.run_id for run in used)),
         "validated": "not validated",
         "work": {**profile.work, component: work},
         "speed": fit_speed(used, profile.speed, provenance),

@@ -46,7 +46,7 @@ class _Data(BaseModel):
 
 class Variant(_Data):
     """One way to run ECS or EKS. ``like``: the variant whose numbers it has, too. ``rates``: limits that matter for
-    thousands of containers only (`mlscale_twin.studies.launch_curves`)."""
+    thousands of containers only (tests/test_launch_curves.py)."""
 
     environment: Literal["ecs", "eks"]
     what: str

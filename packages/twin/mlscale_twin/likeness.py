@@ -16,7 +16,7 @@ from mlscale.analysis.durations import answered, durations
 from mlscale.analysis.idle_while_queued import idle_while_queued_share
 from mlscale.analysis.moving import around_step
 from mlscale.analysis.provisioning import grew_before, provisioning
-from mlscale.analysis.response import recovery as upscaling_response
+from mlscale.analysis.response import recovery
 from mlscale.runs import Run
 
 Floats = npt.NDArray[np.float64]
@@ -82,7 +82,7 @@ def likeness_figures(run: Run, level_s: float) -> dict[str, float]:
         "service_s": _service_s(run, from_s, to_s),
         "overlooked_share": idle_while_queued_share(run, from_s, to_s),
         **_parts_s(run, from_s, to_s),
-        "t_slo_s": upscaling_response(run, level_s, horizon_s=to_s - from_s).t_slo_s,
+        "t_slo_s": recovery(run, level_s, horizon_s=to_s - from_s).t_slo_s,
     }
 
 

@@ -185,6 +185,7 @@ class Profile(_Data):
     level: Level
     scales_by: Literal["worker-controller", "ray-serve", "hpa", "target-tracking"]
     what: str = Field(description="where it holds: host, versions")
+    fitted_to: tuple[str, ...] = Field(default=(), description="ids of the runs that it was fitted to")
     validated: str = Field(default="not validated", description="against which live runs, and with what verdict")
     compared: Compared | None = Field(default=None, description="how far the twin was from live runs")
     work: dict[str, Work] = Field(min_length=1)
@@ -207,8 +208,9 @@ class Profile(_Data):
 
     @property
     def sha256(self) -> str:
-        """Hash of everything but the verdict: what a validation freezes."""
-        return hashlib.sha256(self.model_dump_json(exclude={"validated", "compared"}).encode()).hexdigest()
+        """Hash of everything that a simulation depends on."""
+        said = {"fitted_to", "validated", "compared"}
+        return hashlib.sha256(self.model_dump_json(exclude=said).encode()).hexdigest()
 
     def polling(self, scaling: Mapping[str, Any]) -> Polling | None:
         """The router's polling under these settings, if it polls."""

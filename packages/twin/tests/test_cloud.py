@@ -4,20 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 from setups import SMALL, setup
 
 from mlscale.runs import MlscaleError
 from mlscale_twin.cloud import Range, cloud_profile, read_cloud, variant_of
 from mlscale_twin.profile import read_profile
-from mlscale_twin.studies.launch_curves import (
-    drawn_values,
-    launch_curves,
-    launch_table,
-    launch_times,
-    read_published,
-)
 from mlscale_twin.twin import Twin
 
 CLOUD = read_cloud()
@@ -97,24 +89,3 @@ def test_the_cluster_autoscaler_adds_machines_once_and_removes_them_after_ten_mi
     left = [event.t_s for event in outcome.events if event.kind == "replica_removed" and event.t_s > 600]
     assert gone
     assert min(gone) > min(left) + 600
-
-
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_launches_are_monotone_and_no_faster_than_the_rate(variant: str) -> None:
-    for values in drawn_values(CLOUD, variant, 4):
-        times_s = launch_times(variant, 3500, 15, values, 0)
-        assert len(times_s) == 3500
-        assert (np.diff(times_s) >= 0).all()
-        asked_s = (3500 - values["launch_burst"]) / values["launches_per_s"]
-        assert times_s[-1] > asked_s
-        few = launch_times(variant, 20, 15, values, 0)
-        assert few[-1] < times_s[-1]
-
-
-def test_published_times_lie_where_the_notebook_says() -> None:
-    table = launch_table(launch_curves(32)).set_index(["variant", "what"])
-    inside = table["inside"]
-    assert len(table) == 2 * len(read_published()["curves"]) + len(read_published()["nodes"])
-    fits = [("ecs-fargate", "first"), ("ecs-fargate", "nearly all"), ("ecs-ec2", "first"), ("eks-fargate", "first")]
-    assert inside[fits].all()
-    assert not inside[[("eks-karpenter", "first"), ("eks-node-group", "node ready")]].any(), "not fitted to them"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,8 +10,7 @@ from mlscale.figures import variants
 from mlscale.plots.style import plotted
 from mlscale.runs import Run
 from mlscale_twin.likeness import MARGINS
-from mlscale_twin.plots.swings import swing_bars
-from mlscale_twin.plots.twin import control_rejections, twin_trajectories, verdicts
+from mlscale_twin.plots.verdicts import verdicts
 from synthetic_runs import Shape, make_run
 
 LEVEL_S = 0.3
@@ -33,7 +30,7 @@ def _verdicts() -> pd.DataFrame:
 
 
 def test_a_verdict_however_bad_lies_inside_the_axes() -> None:
-    grid = verdicts(_verdicts(), "the live runs of its fit (no test)")
+    grid = verdicts(_verdicts())
     assert [axes.get_title(loc="left") for axes in grid[0]] == ["TorchServe\n+ controller", "Kubernetes\n(HPA)"]
     worst = plotted(grid[0, 1]).iloc[0]
     assert worst["low"] == pytest.approx(np.log(0.05) / np.log(1.1))
@@ -43,7 +40,7 @@ def test_a_verdict_however_bad_lies_inside_the_axes() -> None:
         assert left <= drawn.min()
         assert drawn.max() <= right
     title = " ".join(grid[0, 0].figure.get_suptitle().split())
-    assert "live runs of its fit (no test): 19 equivalent, 0 inconclusive, 1 different of 20" in title
+    assert "live runs: 19 equivalent, 0 inconclusive, 1 different of 20" in title
 
 
 @pytest.fixture(scope="module")
@@ -53,24 +50,6 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
     return {
         name: make_run(folder / name, shape=shape, mode="simulated", facts=PROFILE) for name, shape in shapes.items()
     }
-
-
-def test_trajectories_of_all_setups_lie_inside_the_axes(runs: dict[str, Run], tmp_path: Path) -> None:
-    live = {f"torchserve/{name}": [make_run(tmp_path / name)] for name in ("closed", "open")}
-    twins = {"torchserve/closed": [runs["fast"]], "torchserve/open": [runs["never"]]}
-    grid = twin_trajectories(live, twins, LEVEL_S)
-    assert grid[0, 0].get_title(loc="left") == "TorchServe + controller\nclosed"
-    for axes in grid.ravel():
-        assert axes.get_ylim()[1] > plotted(axes)["mean_s"].max()
-
-
-def test_wrong_twins_that_go_unnoticed_are_framed() -> None:
-    rows = [("as it is", 0.1), ("slow", 0.79), ("lag", 0.8)]
-    table = pd.DataFrame([{"environment": "k3s", "twin": twin, "rejected": share} for twin, share in rows])
-    axes = control_rejections(table)
-    assert [patch.get_xy() for patch in axes.patches] == [(0, 1)]
-    assert [text.get_text() for text in axes.texts] == ["10", "79", "80"]
-    assert axes.figure.get_suptitle().startswith("1 of 2 wrong twins")
 
 
 def test_variants_say_when_they_were_back_or_that_they_never_were(runs: dict[str, Run]) -> None:
@@ -84,16 +63,3 @@ def test_variants_say_when_they_were_back_or_that_they_never_were(runs: dict[str
     single = numbers[(numbers["variant"] == "fast") & (numbers["run_id"] != "median")]
     median = numbers[(numbers["variant"] == "fast") & (numbers["run_id"] == "median")]
     np.testing.assert_allclose(median["mean_s"], single.groupby("t_s")["mean_s"].median())
-
-
-def test_censored_swings_end_in_an_arrow_and_idle_numbers_get_no_row() -> None:
-    rows = [("work", 90.0, 895.0, 0, 3), ("delay", 80.0, 130.0, 0, 0), ("boot", 100.0, 100.5, 0, 0)]
-    columns = ["what", "half", "double", "half_censored", "double_censored"]
-    axes = swing_bars(pd.DataFrame(rows, columns=columns).assign(as_it_is=100.0), draws=4)
-    texts = [text.get_text() for text in axes.texts]
-    assert "at least 895: never under L in 3 of 4 draws" in texts
-    assert {"80", "90", "130"} <= set(texts)
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["work", "delay"]
-    assert "boot" in axes.get_xlabel()
-    right = axes.get_xlim()[1]
-    assert all(bar.get_x() + bar.get_width() <= right for bar in axes.patches)

@@ -11,9 +11,8 @@ import pytest
 from mlscale.runs import MlscaleError
 from mlscale.runs.schedule import ClosedLoop, ClosedStage, Constant, OpenLoop
 from mlscale_twin import cli
-from mlscale_twin.code_hash import code_hash
 from mlscale_twin.profile import FOLDER, read_profile, with_changes
-from mlscale_twin.studies.sweep import execute, grid, sweep
+from mlscale_twin.studies.sweep import execute, grid, simulator, sweep
 
 STEP = ClosedLoop(
     duration_s=120.0, stages=(ClosedStage(start_s=0, clients=2), ClosedStage(start_s=40, clients=12)), think_mean_s=0.7
@@ -45,7 +44,7 @@ def test_all_combinations_once(swept: Path) -> None:
     wide = table.groupby("max_replicas")["mean_response_s"].mean()
     assert wide[4] < wide[2], "more replicas, shorter responses"
     alone = execute(TASKS[3])
-    key = TASKS[3].key(code_hash())
+    key = TASKS[3].key(simulator())
     assert json.loads(next(line for line in lines if key in line))["figures"] == pytest.approx(alone)
     assert swept.read_text().splitlines() == lines, "nothing was simulated again"
 

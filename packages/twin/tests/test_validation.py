@@ -9,7 +9,6 @@ import pytest
 from mlscale.analysis.provisioning import grew_before
 from mlscale.runs import SCHEMAS, Run
 from mlscale.runs.schedule import ClosedLoop, ClosedStage
-from mlscale_twin.code_hash import _normalised
 from mlscale_twin.likeness import MARGINS, likeness, likeness_figures, rejected_share
 from mlscale_twin.negative_controls import CONTROLS
 from mlscale_twin.profile import read_profile
@@ -99,10 +98,3 @@ def test_every_control_changes_something(taken_for_live: list[Run]) -> None:
         rows = twin_rows(taken_for_live[:1], LEVEL_S, 2, control)
         figures = ["mean_response_s", "sd_response_s"]
         assert not np.allclose(rows[figures], asis[figures]), control.name
-
-
-def test_the_hash_ignores_wording_and_imports() -> None:
-    source = 'def f(a):\n    """Does one thing."""\n    return a + 1\n'
-    reworded = 'def f(a):\n    """Does another."""  # and why\n\n    return (a + 1)\n'
-    assert _normalised(source) == _normalised(reworded) != _normalised(source.replace("1", "2"))
-    assert _normalised(f"from mlscale_twin import engine\n\n{source}") == _normalised(source), "wherever a module lies"

@@ -158,8 +158,7 @@ def test_the_twin_is_held_against_runs(tmp_path: Path) -> None:
         info = json.loads((run.path / "run.json").read_text())
         (run.path / "run.json").write_text(json.dumps({**info, "mode": "live", "cell": "holdout/closed"}))
         folders.append(str(run.path))
-    few = {"draws": 2, "seeds": 4, "requests": 4_000}
-    parameters = {"run_dirs": folders, "figures": str(tmp_path / "figures"), "level_s": 0.55, **few}
+    parameters = {"run_dirs": folders, "figures": str(tmp_path / "figures"), "level_s": 0.55, "draws": 2}
     execute(places.notebooks() / "09_twin.ipynb", tmp_path / "executed.ipynb", parameters, timeout_s=300)
-    entries = read_manifest(tmp_path / "figures")
-    assert set(entries) >= {"twin_queues", "twin_verdicts", "twin_trajectories"}
+    assert set(read_manifest(tmp_path / "figures")) == {"twin_verdicts"}
+    assert "the recorded validation is of other runs" in (tmp_path / "executed.ipynb").read_text().lower()

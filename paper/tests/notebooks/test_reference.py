@@ -92,7 +92,7 @@ def test_the_others_drawn_again_show_the_same_numbers(tmp_path: Path) -> None:
 def test_what_is_simulated_or_rehearsed_says_so() -> None:
     entries = read_manifest(places.figures())
     ecs, eks = ({name for name in entries if name.startswith(f"{kind}_")} for kind in ("ecs", "eks"))
-    assert ecs == {"ecs_trajectory", "ecs_periods", "ecs_launch", "ecs_numbers"}
+    assert ecs == {"ecs_trajectory", "ecs_periods", "ecs_launch"}
     assert eks == {"eks_timeline", "eks_parts", "eks_boot", "eks_resources"}
     for name in ecs:
         assert "SIMULATED, not measured" in entries[name]["note"]

@@ -1,137 +1,158 @@
-"""What the paper keeps on record about the twin: the code's hash, verdicts in its profiles."""
+"""What the paper keeps on record about the twin: verdicts, and by which runs; in its profiles, too."""
 
 from __future__ import annotations
 
 import json
-import math
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+import subprocess
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
-from mlscale.runs.schedule import ClosedLoop, ClosedStage
+from mlscale.errors import MlscaleError
+from mlscale.notebook.parameters import TwinParameters
 from mlscale_paper import cli, places, twin_tables
-from mlscale_paper.twin_records import CLAIMS, VALIDATION, record_hash, write_comparisons, write_verdicts
-from mlscale_paper.twin_tables import published, speed_table
-from mlscale_twin.code_hash import code_hash
-from mlscale_twin.profile import FOLDER, Compared, read_profile
-from mlscale_twin.simulate import simulate
-
-STEP = ClosedLoop(
-    duration_s=160.0, stages=(ClosedStage(start_s=0, clients=2), ClosedStage(start_s=50, clients=14)), think_mean_s=0.76
-)
+from mlscale_paper.twin_records import CLAIMS, VALIDATION, moved, note_in_profiles, read_record, write_record
+from mlscale_paper.twin_tables import published_fit, published_hold_out, speed_table
+from mlscale_twin.profile import FOLDER, Compared, Profile, profile_names, read_profile
 
 
-def test_each_record_has_its_own_hash() -> None:
-    assert record_hash(CLAIMS) == record_hash(CLAIMS)
-    assert len({code_hash(), record_hash(CLAIMS), record_hash(VALIDATION)}) == 3
+def test_profiles_name_the_runs_of_their_fit_and_the_validation_is_of_others() -> None:
+    fits = {name: set(read_profile(name).fitted_to) for name in profile_names()}
+    known = {run.info.run_id: run.info.environment for run in published_fit()}
+    for name, fitted in fits.items():
+        assert fitted
+        assert {known[run_id] for run_id in fitted} == {name}
+        assert read_profile(name).work["app"].mean_s.source.startswith(f"{len(fitted)} live runs")
+    validated = json.loads((places.reference() / VALIDATION).read_text())["runs"]
+    assert validated == sorted(run.info.run_id for run in published_hold_out())
+    assert not set(validated) & set.union(*fits.values())
 
 
-def test_a_profile_names_the_runs_it_was_validated_against(tmp_path: Path) -> None:
-    before, hash_before = read_profile("torchserve"), record_hash(VALIDATION)
-    shutil.copy(FOLDER / "torchserve.json", tmp_path)
-    verdicts = ("equivalent", "different", "equivalent")
-    rows = [
-        {
-            "environment": "torchserve",
-            "n": 8,
-            "verdict": verdict,
-            "not_claimed": verdict if verdict == "different" else "",
-        }
-        for verdict in verdicts
+def test_the_numbers_of_validated_profiles_were_committed_before_the_hold_out(record: dict[str, Any]) -> None:
+    """By the commit that docs/twin-history.md names."""
+    named = re.search(r"fixed by commit (\w+)", (places.checkout() / "docs/twin-history.md").read_text())
+    assert named
+    for environment in record["compared"]:
+        profile = read_profile(environment)
+        then = _git("show", f"{named[1]}:packages/twin/mlscale_twin/profiles/{environment}.json")
+        assert Profile.model_validate_json(then).sha256 == profile.sha256
+    fixed = datetime.fromisoformat(_git("show", "--no-patch", "--format=%cI", named[1]).strip())
+    assert fixed < min(run.info.wall_start for run in published_hold_out())
+
+
+def _git(*arguments: str) -> str:
+    done = subprocess.run(["git", "-C", places.checkout(), *arguments], capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"the checkout has no history: {done.stderr}")
+    return done.stdout
+
+
+@pytest.fixture
+def record() -> dict[str, Any]:
+    return dict(json.loads((places.reference() / VALIDATION).read_text()))
+
+
+@pytest.fixture
+def profiles(tmp_path: Path) -> Path:
+    """A copy of the shipped profiles, without verdicts."""
+    shutil.copytree(FOLDER, tmp_path / "profiles")
+    for file in (tmp_path / "profiles").iterdir():
+        content = json.loads(file.read_text())
+        del content["validated"], content["compared"]
+        file.write_text(json.dumps(content))
+    return tmp_path / "profiles"
+
+
+def test_a_record_says_what_moved(record: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(places, "reference", lambda: tmp_path)
+    assert read_record(VALIDATION) is None
+    assert write_record(VALIDATION, record)
+    assert read_record(VALIDATION) == record
+    assert write_record(VALIDATION, record) == []
+    row = record["verdicts"][0]
+    row |= {"verdict": "different", "low": row["low"] * (1 + 1e-12), "estimate": 9.0}
+    place = f"/verdicts/{row['environment']}, {row['figure']}"
+    was = json.loads((tmp_path / VALIDATION).read_text())["verdicts"][0]
+    assert sorted(write_record(VALIDATION, record)) == [
+        f"{place}/estimate: {was['estimate']} -> 9.0",
+        f"{place}/verdict: {was['verdict']} -> different",
     ]
-    compared = {"what": "hold-out runs", "runs": 8, "ratios": {"mean_response_s": (0.9, 1.2)}}
-    record = {"verdicts": rows, "compared": {"torchserve": compared}}
-    write_verdicts(record, [simulate("torchserve", schedule=STEP)], tmp_path)
-    noted = read_profile(tmp_path / "torchserve.json")
-    assert noted.validated.startswith("held against 8 live runs until 20")
-    assert noted.validated.endswith(": 2 equivalent, 0 inconclusive, 1 different of 3 figures, 2 claimed")
-    assert noted.error_of("mean_response_s") == "twin / live 0.90 to 1.20 (8 hold-out runs)"
-    assert noted.error_of("t_slo_s") == "not compared in this figure"
-    assert read_profile("ecs").error_of("mean_response_s") == "never compared with live runs"
-    assert noted.sha256 == before.sha256
-    assert noted == before.model_copy(update={"validated": noted.validated, "compared": noted.compared})
-    assert record_hash(VALIDATION) == hash_before
-
-
-def test_validated_profiles_say_how_far_the_twin_is_from_the_hold_out() -> None:
-    compared = json.loads((places.reference() / VALIDATION).read_text())["compared"]
-    for environment, values in compared.items():
-        assert read_profile(environment).compared == Compared.model_validate(values)
-        assert read_profile(environment).validated.startswith("held against")
+    record["runs"].pop()
+    assert len(moved(was, {**was, "n": 1})) == 1
+    assert "runs" in write_record(VALIDATION, record)[0]
 
 
 @pytest.mark.parametrize("share", [6, pytest.param(1, marks=pytest.mark.proof)])
-def test_other_profiles_say_how_far_the_twin_is_from_the_runs_of_their_fit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: int
+def test_shipped_profiles_say_how_far_the_twin_is_from_live_runs(
+    record: dict[str, Any], profiles: Path, share: int
 ) -> None:
-    """Of all these runs the twin is as far as recorded, of some of them at most as far."""
-    some = [run for run in published("core", "rehearsal") if run.info.valid][::share]
-    monkeypatch.setattr(twin_tables, "published", lambda *cells: some)
-    for name in ("eks", "k3s"):
-        shutil.copy(FOLDER / f"{name}.json", tmp_path)
-    ((file, compared),) = write_comparisons(tmp_path).items()
-    assert file.stem == "eks", "k3s is validated"
-    shipped = read_profile("eks").compared
-    assert shipped is not None
-    runs = sum(run.info.environment == "eks" for run in some)
-    assert (compared.what, compared.runs) == (shipped.what, runs)
-    assert runs > 1
-    for figure, (low, high) in compared.ratios.items():
-        least, most = shipped.ratios[figure]
+    """Validated ones, from the hold-out; eks, from the runs of its fit: from some at most as far as from all."""
+    fitted = published_fit()[::share]
+    note_in_profiles(record, published_hold_out(), fitted, profiles)
+    for name in set(profile_names()) - {"eks"}:
+        assert read_profile(profiles / f"{name}.json") == read_profile(name)
+        assert read_profile(name).compared == Compared.model_validate(record["compared"][name])
+        assert read_profile(name).validated.startswith("held against 12 live runs until 20")
+    noted, shipped = read_profile(profiles / "eks.json"), read_profile("eks")
+    assert noted.validated == shipped.validated == "not validated"
+    assert noted.compared is not None
+    assert shipped.compared is not None
+    assert (noted.compared.what, shipped.compared.runs) == (shipped.compared.what, len(shipped.fitted_to))
+    assert noted.compared.runs == sum(run.info.environment == "eks" for run in fitted) > 1
+    for figure, (low, high) in noted.compared.ratios.items():
+        least, most = shipped.compared.ratios[figure]
         assert 0.99 * least < low < high < 1.01 * most, figure
-    if share == 1:
-        assert runs == shipped.runs
-        assert compared.ratios == {key: pytest.approx(ratios, rel=0.01) for key, ratios in shipped.ratios.items()}
-    assert read_profile("eks").sha256 == read_profile(file).sha256
+        assert share > 1 or (low, high) == pytest.approx((least, most), rel=0.01), figure
+
+
+def test_a_profile_says_its_error_in_words() -> None:
+    known = Compared(what="hold-out runs", runs=8, ratios={"mean_response_s": (0.9, 1.2)})
+    noted = read_profile("torchserve").model_copy(update={"compared": known})
+    assert noted.error_of("mean_response_s") == "twin / live 0.90 to 1.20 (8 hold-out runs)"
+    assert noted.error_of("t_slo_s") == "not compared in this figure"
+    assert read_profile("ecs").error_of("mean_response_s") == "never compared with live runs"
+    assert noted.sha256 == read_profile("torchserve").sha256, "no simulation depends on it"
 
 
 def test_an_answer_costs_as_much_under_light_load_as_under_much() -> None:
     """Within the margin of service time, as METHOD section 8 says; Ray Serve's polls are modelled, and excepted."""
-    runs = [run for run in published("core", "rehearsal") if run.info.valid]
-    table = speed_table(runs).set_index("environment")
+    table = speed_table(published_fit()).set_index("environment")
     for environment in ("torchserve", "k3s", "eks"):
         low, high = re.findall(r"[\d.]+", table.loc[environment, "loaded / light"])[1:]
         assert 0.9 < float(low) < float(high) < 1.1, environment
 
 
+def test_runs_of_the_fit_are_said_to_be_no_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(twin_tables, "remark", said.append)
+    assert len(twin_tables.runs_to_compare(TwinParameters())) == 36
+    assert said == []
+    folder = places.reference() / "core/block-02"
+    twin_tables.runs_to_compare(TwinParameters(run_dirs=(folder, places.reference() / "holdout/step-x1")))
+    assert "which do not test it" in said[0]
+
+
+@pytest.mark.parametrize("command", [["freeze"], ["compare-profiles", "my-profiles"], ["validate", "--same-results"]])
+def test_what_was_removed_names_what_to_do_instead(command: list[str]) -> None:
+    result = CliRunner().invoke(cli.experiment_app, command)
+    assert isinstance(result.exception, MlscaleError)
+    assert "mlscale experiment validate" in f"{result.exception.where} {result.exception.remedy}"
+
+
 @pytest.mark.proof
-@pytest.mark.parametrize(("name", "command"), [(VALIDATION, cli.validate), (CLAIMS, cli.claims)])
-def test_a_record_is_reproduced(
-    name: str, command: Callable[[int], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("name", [VALIDATION, CLAIMS])
+def test_a_record_is_reproduced(name: str, profiles: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The validation by the published hold-out, and the paper's claims."""
-    file = places.reference() / name
-    if not file.exists():
-        pytest.skip(f"no {name} is published")
-    recorded = json.loads(file.read_text())
-    assert recorded["code_sha256"] == record_hash(name), "the record is of another version of the code: write it again"
+    recorded = json.loads((places.reference() / name).read_text())
     written: dict[str, Any] = {}
-
-    def keep(_: str, record: Mapping[str, Any]) -> Path:
-        written.update(json.loads(json.dumps(record)))
-        return tmp_path
-
-    monkeypatch.setattr("mlscale_paper.twin_records.write_record", keep)
-    command(recorded["draws"])
-    del recorded["code_sha256"]
-    pairs = zip(leaves(recorded), leaves(written), strict=True)
-    assert [(path, old, new) for (path, old), (_, new) in pairs if not same(old, new)][:10] == []
-
-
-def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict | list):
-        for key, child in value.items() if isinstance(value, dict) else enumerate(value):
-            yield from leaves(child, f"{path}/{key}")
+    monkeypatch.setattr("mlscale_paper.twin_records.write_record", lambda _, record: written.update(record) or [])
+    if name == VALIDATION:
+        cli.validate(recorded["draws"], profiles)
     else:
-        yield path, value
-
-
-def same(a: Any, b: Any) -> bool:
-    """Within 1e-9, since other machines round differently."""
-    if isinstance(a, float) and isinstance(b, float):
-        return math.isclose(a, b, rel_tol=1e-9, abs_tol=1e-12) or (math.isnan(a) and math.isnan(b))
-    return bool(a == b)
+        cli.claims(recorded["draws"])
+    assert moved(recorded, json.loads(json.dumps(written))) == []

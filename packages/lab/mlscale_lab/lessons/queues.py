@@ -7,12 +7,16 @@ from numbers import Real
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from mlscale.analysis.queues import closed_response_s, mg1_response_s, mmc_distribution, open_response_s
+from mlscale.runs import OpenLoop
+from mlscale.runs.schedule import Constant
 from mlscale_lab.checks import Checks, Mistake, Number, Question, Task, Verdict
-from mlscale_twin.settings import Service
-from mlscale_twin.studies.queue_checks import Queue
+from mlscale_twin.engine import Engine
+from mlscale_twin.layout import OK
+from mlscale_twin.settings import Clients, Processor, Queueing, Service
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -20,6 +24,8 @@ if TYPE_CHECKING:
 # Mean time that a replica works on a request, s.
 SERVICE_S: Final = 0.05
 LOAD: Final = 0.8
+# Simulated before responses are counted, mean services.
+WARM_UP: Final = 2_000.0
 # The closed loop.
 CLIENTS: Final = 20
 THINK_S: Final = 0.4
@@ -39,7 +45,7 @@ def simulated(
     service = Service(1.0) if constant else Service(1.0, "exponential")
     rows = []
     for load in loads:
-        responses_s = SERVICE_S * Queue("", service, load, 0.0, servers).responses_s(seed, requests)
+        responses_s = SERVICE_S * _responses(service, load * servers, servers, requests, seed)
         rows.append(
             {
                 "load": load,
@@ -50,6 +56,20 @@ def simulated(
             }
         )
     return pd.DataFrame(rows)
+
+
+def _responses(service: Service, rate: float, servers: int, requests: float, seed: int) -> npt.NDArray[np.float64]:
+    """Response times of answered requests after the warm-up; all times in mean services."""
+    schedule = OpenLoop(duration_s=WARM_UP + requests / rate, rate=Constant(rate_rps=rate))
+    engine = Engine(
+        schedule, service, Processor(), [Queueing()], Clients(), max_replicas=servers, seed=seed, begin_s=WARM_UP
+    )
+    for _ in range(servers):
+        engine.add_replica()
+    engine.advance(schedule.duration_s + 10_000.0)
+    rows = engine.take_rows()
+    kept = rows[(rows["status"] == OK) & (rows["intended_s"] >= WARM_UP)]
+    return np.asarray(kept["done_s"] - kept["intended_s"], dtype=float)
 
 
 def tail(table: pd.DataFrame) -> Figure:

@@ -20,7 +20,6 @@ import pandas as pd
 
 from mlscale.measurement.measure import Progress
 from mlscale.runs import SCHEDULE, ClosedLoop, MlscaleError, OpenLoop
-from mlscale_twin.code_hash import code_hash
 from mlscale_twin.profile import Profile
 from mlscale_twin.studies.executors import executor
 
@@ -40,7 +39,7 @@ class Task:
     profile: Mapping[str, Any] | None = None
 
     def key(self, code: str) -> str:
-        """Identifies the task and the code that executes it (`code_hash`)."""
+        """Identifies the task and the simulator that executes it (`simulator`)."""
         return hashlib.sha256((json.dumps(asdict(self), sort_keys=True) + code).encode()).hexdigest()[:24]
 
 
@@ -74,6 +73,13 @@ def grid(
         for combination in itertools.product(*values)
         for draw in range(draws)
     ]
+
+
+def simulator() -> str:
+    """Identifies this version of the simulator and its profiles: another one simulates a sweep's tasks again."""
+    folder = Path(__file__).parents[1]
+    parts = sorted(file for kind in ("py", "json") for file in folder.rglob(f"*.{kind}"))
+    return hashlib.sha256(b"\0".join(file.read_bytes() for file in parts)).hexdigest()
 
 
 def execute(task: Task) -> dict[str, Any]:
@@ -126,7 +132,7 @@ def sweep(
     Raises:
         MlscaleError: the file can't be written or is not a sweep's; a task is invalid; no Ray at ``address``.
     """
-    done, code = _read(file), code_hash()
+    done, code = _read(file), simulator()
     keys = [task.key(code) for task in tasks]
     missing = {task.key(code): task for task in tasks if task.key(code) not in done}
     if missing:

@@ -12,6 +12,7 @@ import pandas as pd
 from mlscale.measurement.labels import Labels
 from mlscale.measurement.measure import Progress
 from mlscale.runs import MlscaleError, Run
+from mlscale_twin.host_speed import at_own_speed
 from mlscale_twin.likeness import (
     differences,
     likeness,
@@ -113,23 +114,13 @@ class Comparison:
     twin: pd.DataFrame
     profile_of: ProfileOf = shipped
 
-    def by_setup(self) -> dict[str, list[Run]]:
-        """Live runs of each setup."""
+    def trajectories(self) -> pd.DataFrame:
+        """Relative deviation of m_t in each setup, of the twin and of live runs among themselves."""
         setups: dict[str, list[Run]] = {}
         for run in self.runs:
             setups.setdefault(setup_of(run), []).append(run)
-        return setups
-
-    def twins_by_setup(self) -> dict[str, list[Run]]:
-        return {
-            name: [twin for run in runs for twin in self.twins[run.info.run_id]]
-            for name, runs in self.by_setup().items()
-        }
-
-    def trajectories(self) -> pd.DataFrame:
-        """Relative deviation of m_t in each setup, of the twin and of live runs among themselves."""
         rows = []
-        for name, runs in self.by_setup().items():
+        for name, runs in setups.items():
             error, noise = trajectory_errors(runs, [self.twins[run.info.run_id] for run in runs])
             rows.append({"setup": name, "twin": error, "live runs among themselves": noise})
         return pd.DataFrame(rows)
@@ -247,14 +238,14 @@ def validate(
     *,
     draws: int = DRAWS,
     progress: Progress | None = None,
-    profile_of: ProfileOf = shipped,
 ) -> dict[str, Any]:
     """Everything that METHOD §8 requires, as data: verdicts, what is claimed, noise, rivals, m_t, negative controls.
 
     Args:
-        published: runs that the profiles were fitted to.
+        runs: live runs that no profile was fitted to. published: the runs that the profiles were fitted to, which tell
+            the speed of hosts, too.
     """
-    comparison = compare_with_live(runs, level_s, draws, progress, profile_of)
+    comparison = compare_with_live(runs, level_s, draws, progress, at_own_speed([*published, *runs], shipped))
     verdicts = likeness(comparison.live, comparison.twin)
     controls = rejections(comparison, verdicts, level_s, draws, progress)
     verdicts["not_claimed"] = not_claimed(verdicts, controls)
@@ -269,7 +260,6 @@ def validate(
         "runs": sorted(run.info.run_id for run in runs),
         "draws": draws,
         "level_s": level_s,
-        "profiles": {run.info.environment: shipped(run).sha256 for run in runs},
         "compared": compared,
         "verdicts": verdicts.to_dict("records"),
         "rivals": comparison.rivals(published).to_dict("records"),
