@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from queues import EXPONENTIAL, KNOWN_S, Floats, Queue, agrees, md1_distribution, responses, waits
+from queues import EXPONENTIAL, KNOWN_S, Floats, Queue, agrees, md1_distribution, responses
 
 from mlscale.analysis.queues import bounded_queue, closed_response_s, mg1_response_s, mmc_distribution, open_response_s
 from mlscale_twin.engine import bin_edges_s
