@@ -21,7 +21,8 @@ from mlscale.runs import Run, load_runs
 from mlscale_twin.calibration import calibrate
 from mlscale_twin.host_speed import Factors, at_speed, light_cpu_s, speeds_of
 from mlscale_twin.likeness import differences
-from mlscale_twin.profile import Profile, read_profile
+from mlscale_twin.profile import Profile
+from mlscale_twin.profile_files import read_profile
 from mlscale_twin.studies.validation import live_rows, twin_rows
 
 REFERENCE = Path(__file__).parents[1] / "data/reference"

@@ -27,7 +27,7 @@ from mlscale_paper.attempts import State
 from mlscale_paper.execute import estimate_s, measure_missing, missing, prepare
 from mlscale_paper.experiment import Experiment
 from mlscale_paper.protocol import Protocol
-from mlscale_twin.profile import read_profile
+from mlscale_twin.profile_files import read_profile
 from mlscale_twin.strategy.advice import AdviseOptions, advise, in_order_of_merit
 from mlscale_twin.strategy.demand import Demand, demand_of
 from mlscale_twin.strategy.objective import SHARE_SLOW, Figures, Objective, pareto_front

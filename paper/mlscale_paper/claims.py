@@ -19,7 +19,8 @@ from mlscale.analysis.durations import durations, intended_between
 from mlscale.analysis.response import recovery
 from mlscale.runs import Arm, ClosedLoop, OpenLoop, Run
 from mlscale_twin.cloud import cloud_profile, read_cloud
-from mlscale_twin.profile import profile_names, read_profile
+from mlscale_twin.profile import profile_names
+from mlscale_twin.profile_files import read_profile
 from mlscale_twin.simulate import SimulateOptions, simulate
 from mlscale_twin.worker_processes import worker_processes
 

@@ -31,7 +31,7 @@ from mlscale_paper.protocol import published_protocol
 from mlscale_paper.results import RESULTS, cell_results, cells, claims, filled, measured, said, summary, twin
 from mlscale_paper.twin_records import CLAIMS, RECORDS, VALIDATION
 from mlscale_paper.variants import CELLS, JUDGED, REHEARSED, TWIN_CELLS
-from mlscale_twin.profile import read_profile
+from mlscale_twin.profile_files import read_profile
 
 PROFILES: Final = "profiles"
 MOST_BYTES: Final = 40 * 2**20

@@ -17,7 +17,8 @@ from mlscale.notebook.manifest import Simulated
 from mlscale.notebook.show import remark
 from mlscale.runs import Run
 from mlscale_paper import places
-from mlscale_twin.profile import Compared, read_profile
+from mlscale_twin.profile import Compared
+from mlscale_twin.profile_files import read_profile
 from mlscale_twin.studies.validation import compare_profile
 
 VALIDATION: Final = "validation.json"

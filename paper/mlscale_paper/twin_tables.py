@@ -22,7 +22,7 @@ from mlscale_paper.twin_records import VALIDATION, simulated_from
 from mlscale_twin.cloud import Range, read_cloud
 from mlscale_twin.host_speed import at_own_speed, fit_speed, light_cpu_s, loaded_cpu_s
 from mlscale_twin.likeness import MARGINS, differences, likeness, likeness_figures
-from mlscale_twin.profile import read_profile
+from mlscale_twin.profile_files import read_profile
 from mlscale_twin.simulate import SimulateOptions, simulate
 from mlscale_twin.studies.validation import Comparison, ProfileOf, shipped
 

@@ -34,7 +34,7 @@ from mlscale_paper.plots.advice_check import predicted_and_measured
 from mlscale_paper.protocol import Photos, default_protocol
 from mlscale_paper.publish import publish_advice
 from mlscale_paper.results import filled
-from mlscale_twin.profile import read_profile
+from mlscale_twin.profile_files import read_profile
 from mlscale_twin.strategy.objective import Figures, Objective
 from synthetic_runs import Shape, make_run
 

@@ -9,7 +9,7 @@ import pytest
 
 from mlscale.cost import read_prices
 from mlscale_paper.paper_strategy import beside_paper
-from mlscale_twin.profile import read_profile
+from mlscale_twin.profile_files import read_profile
 from mlscale_twin.strategy.advice import Advice, Advised
 from mlscale_twin.strategy.demand import Demand
 from mlscale_twin.strategy.objective import Figures, Objective

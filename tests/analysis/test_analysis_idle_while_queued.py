@@ -12,7 +12,7 @@ from mlscale.analysis.idle_while_queued import idle_while_queued_share
 from mlscale.runs import SCHEMAS, Run
 from mlscale.runs.schedule import ClosedLoop, ClosedStage
 from mlscale_twin.negative_controls import CONTROLS
-from mlscale_twin.profile import read_profile
+from mlscale_twin.profile_files import read_profile
 from mlscale_twin.simulate import simulate
 from synthetic_runs import info, requests_frame
 

@@ -12,7 +12,7 @@ from impatient import make_impatient
 from mlscale.runs import ClosedLoop, MlscaleError, load_run
 from mlscale.runs.schedule import ClosedStage
 from mlscale_twin import cli
-from mlscale_twin.profile import read_profile
+from mlscale_twin.profile_files import read_profile
 
 pytestmark = [pytest.mark.live, pytest.mark.skipif(sys.platform != "linux", reason="the sandbox needs Linux")]
 

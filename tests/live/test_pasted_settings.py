@@ -17,7 +17,7 @@ import yaml
 
 from mlscale.environments.kubernetes.client import FIELD_MANAGER, KubeContext, connect
 from mlscale.environments.kubernetes.paths import path_of
-from mlscale_twin.profile import read_profile
+from mlscale_twin.profile_files import read_profile
 from mlscale_twin.strategy.demand import Demand
 from mlscale_twin.strategy.paste import settings_files
 from mlscale_twin.strategy.strategies import Policy, Strategy, strategies

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from mlscale_twin.calibration import calibrate
     from mlscale_twin.plots.advice import cost_and_slow
     from mlscale_twin.plots.verdicts import verdicts
-    from mlscale_twin.profile import read_profile
+    from mlscale_twin.profile_files import read_profile
     from mlscale_twin.simulate import SimulateOptions
     from mlscale_twin.strategy.advice import AdviseOptions, advice_table, advise, strategy_table, write_advice
     from mlscale_twin.strategy.objective import Objective
@@ -23,7 +23,7 @@ _NAMES = {
     "mlscale_twin.calibration": "calibrate",
     "mlscale_twin.plots.advice": "cost_and_slow",
     "mlscale_twin.plots.verdicts": "verdicts",
-    "mlscale_twin.profile": "read_profile",
+    "mlscale_twin.profile_files": "read_profile",
     "mlscale_twin.simulate": "SimulateOptions",
     "mlscale_twin.strategy.advice": "AdviseOptions advise advice_table strategy_table write_advice",
     "mlscale_twin.strategy.objective": "Objective",

@@ -136,7 +136,7 @@ def sweep(
     from mlscale.loadgen.schedule_files import read_schedule
     from mlscale.measurement.measure import step_of
     from mlscale.progress import Shown
-    from mlscale_twin.profile import read_profile, read_profiles
+    from mlscale_twin.profile_files import read_profile, read_profiles
     from mlscale_twin.studies.sweep import grid, sweep
 
     presets, file = defaults(), out.with_suffix(".csv")
@@ -223,7 +223,7 @@ def calibrate(
     from mlscale.progress import Shown
     from mlscale.runs import load_runs
     from mlscale_twin.calibration import calibrate
-    from mlscale_twin.profile import read_profile
+    from mlscale_twin.profile_files import read_profile
     from mlscale_twin.studies.validation import compare_profile
 
     environment = what[0] if len(what) == 1 and what[0] in names() and not Path(what[0]).exists() else None

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mlscale.runs import EventKind, MlscaleError
 from mlscale_twin.durations import Duration, Fixed, LogNormal, Number, Sourced, Uniform, scale_duration
-from mlscale_twin.profile import Machines, Profile, Starts, StartStep, profile_names, read_profile
+from mlscale_twin.profile import Machines, Profile, Starts, StartStep, fitted_profile, profile_names
 
 FILE: Final = Path(__file__).with_suffix(".json")
 # The variant that an environment has unless its settings say otherwise (`variant_of`).
@@ -94,7 +94,7 @@ def cloud_profile(variant: str, shares: Mapping[str, float] | None = None, own_m
     if variant not in cloud.variants:
         choice = ", ".join([*profile_names(), *DEFAULTS, *cloud.variants])
         raise MlscaleError("no such profile", variant, f"choose a file, or one of: {choice}")
-    kind, k3s = cloud.variants[variant], read_profile("k3s")
+    kind, k3s = cloud.variants[variant], fitted_profile("k3s")
     drawn = _Drawn(variant, cloud.numbers_of(variant), shares or {})
     imports, speed = k3s.starts.steps[-1], drawn.number("host_speed").value
     work = {

@@ -244,42 +244,19 @@ def profile_names() -> list[str]:
     return sorted(file.stem for file in FOLDER.glob("*.json"))
 
 
-def read_profile(which: str | Path) -> Profile:
-    """The profile of an environment, of a cloud's variant such as "eks-fargate", or of a file.
+def fitted_profile(which: str | Path) -> Profile:
+    """The shipped profile called ``which``, or the one in that file.
 
     Raises:
         MlscaleError: it is missing or invalid.
     """
     file = which if isinstance(which, Path) else FOLDER / f"{which}.json"
-    if str(which) not in profile_names() and not file.exists():
-        from mlscale_twin.cloud import cloud_profile  # which needs this module
-
-        return cloud_profile(str(which))
     try:
         return Profile.model_validate_json(file.read_bytes())
     except OSError as error:
         raise MlscaleError(error.strerror or str(error), str(file), "choose a readable file") from error
     except ValidationError as error:
         raise MlscaleError(first_invalid(error), str(file), "fix it, or calibrate a new profile") from None
-
-
-def read_profiles(files: Sequence[Path], environments: Sequence[str]) -> dict[str, Profile]:
-    """The profiles in ``files``, by environment.
-
-    Raises:
-        MlscaleError: one is missing or invalid, is for none of the ``environments``, or for the same as another.
-    """
-    profiles: dict[str, Profile] = {}
-    for file in files:
-        profile = read_profile(file)
-        name = profile.environment
-        if name not in environments:
-            what = f"it is for {name}, which is not among {', '.join(environments)}"
-            raise MlscaleError(what, str(file), f"leave it out, or add {name}")
-        if name in profiles:
-            raise MlscaleError(f"two profiles are for {name}", str(file), "keep one of them")
-        profiles[name] = profile
-    return profiles
 
 
 def with_changes(profile: Profile, changes: Sequence[tuple[str, Any]]) -> Profile:

@@ -49,7 +49,8 @@ from mlscale_twin.compiled import is_compiled
 from mlscale_twin.durations import Duration, Measured
 from mlscale_twin.layout import LOST, OK, REFUSED, TIMED_OUT
 from mlscale_twin.policies.karpenter import InstanceType, Resources
-from mlscale_twin.profile import Profile, read_profile, with_changes
+from mlscale_twin.profile import Profile, with_changes
+from mlscale_twin.profile_files import read_profile
 from mlscale_twin.twin import Setup, Twin, TwinResult
 
 _STATUS: Final = {OK: "ok", TIMED_OUT: "timeout", REFUSED: "http_5xx", LOST: "http_5xx"}

@@ -10,7 +10,7 @@ from mlscale.runs.schedule import ClosedStage
 from mlscale_twin.cloud import variant_of
 from mlscale_twin.durations import Fixed
 from mlscale_twin.policies.karpenter import InstanceType, Resources
-from mlscale_twin.profile import read_profile
+from mlscale_twin.profile_files import read_profile
 from mlscale_twin.twin import Setup
 
 SMALL = InstanceType("small", Resources(400, 2**30), Resources(300, 2**30), 0.01)

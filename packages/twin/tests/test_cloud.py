@@ -9,7 +9,7 @@ from setups import SMALL, setup
 
 from mlscale.runs import MlscaleError
 from mlscale_twin.cloud import Range, cloud_profile, read_cloud, variant_of
-from mlscale_twin.profile import read_profile
+from mlscale_twin.profile_files import read_profile
 from mlscale_twin.twin import Twin
 
 CLOUD = read_cloud()

@@ -24,7 +24,8 @@ from mlscale_twin.host_speed import (
     predict_logs,
     speeds_of,
 )
-from mlscale_twin.profile import Profile, Speed, read_profile
+from mlscale_twin.profile import Profile, Speed
+from mlscale_twin.profile_files import read_profile
 from mlscale_twin.simulate import SimulateOptions, simulate
 
 CORE = Path(__file__).parents[3] / "data/reference/core"

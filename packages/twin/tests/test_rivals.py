@@ -11,7 +11,7 @@ from mlscale.analysis.queues import closed_response_s, open_response_s
 from mlscale.runs import SCHEMAS, ClosedLoop, MlscaleError, OpenLoop, Run, Staircase
 from mlscale.runs.schedule import ClosedStage, Ramp, Step
 from mlscale_twin.likeness import likeness_figures
-from mlscale_twin.profile import read_profile
+from mlscale_twin.profile_files import read_profile
 from mlscale_twin.simulate import SimulateOptions, simulate
 from mlscale_twin.studies.rivals import Regression, loads, markov_response_s, previous_response_s, ready_replicas
 

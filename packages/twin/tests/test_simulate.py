@@ -16,7 +16,7 @@ from mlscale.measurement.default_load import default_load
 from mlscale.runs import MlscaleError, OpenLoop, load_run
 from mlscale.runs.schedule import ClosedLoop, ClosedStage, Staircase, Step
 from mlscale_twin import SimulateOptions, cli
-from mlscale_twin.profile import read_profile
+from mlscale_twin.profile_files import read_profile
 
 STEP = ClosedLoop(
     duration_s=180.0, stages=(ClosedStage(start_s=0, clients=2), ClosedStage(start_s=60, clients=18)), think_mean_s=0.76

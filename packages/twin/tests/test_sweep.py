@@ -11,7 +11,8 @@ import pytest
 from mlscale.runs import MlscaleError
 from mlscale.runs.schedule import ClosedLoop, ClosedStage, Constant, OpenLoop
 from mlscale_twin import cli
-from mlscale_twin.profile import FOLDER, read_profile, with_changes
+from mlscale_twin.profile import FOLDER, with_changes
+from mlscale_twin.profile_files import read_profile
 from mlscale_twin.studies.sweep import execute, grid, simulator, sweep
 
 STEP = ClosedLoop(

@@ -13,7 +13,8 @@ from mlscale.runs import MlscaleError, Run, load_run
 from mlscale.runs.schedule import ClosedLoop, ClosedStage
 from mlscale_twin.calibration import calibrate
 from mlscale_twin.durations import Measured, Number
-from mlscale_twin.profile import read_profile, with_changes
+from mlscale_twin.profile import with_changes
+from mlscale_twin.profile_files import read_profile
 from mlscale_twin.simulate import SimulateOptions, simulate
 
 REFERENCE = Path(__file__).parents[3] / "data/reference/core"

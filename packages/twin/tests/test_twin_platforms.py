@@ -17,7 +17,8 @@ from mlscale_twin.cloud import DEFAULTS
 from mlscale_twin.durations import Fixed, Number
 from mlscale_twin.layout import OK, REFUSED
 from mlscale_twin.policies.target_tracking import TargetTrackingSettings, TrackedMetric, TrackingState, decide
-from mlscale_twin.profile import profile_names, read_profile, with_changes
+from mlscale_twin.profile import profile_names, with_changes
+from mlscale_twin.profile_files import read_profile
 from mlscale_twin.twin import Setup, Twin, TwinResult
 
 ALL = ("torchserve", "rayserve", "k3s", "eks", "ecs")

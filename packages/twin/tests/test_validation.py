@@ -11,7 +11,7 @@ from mlscale.runs import SCHEMAS, Run
 from mlscale.runs.schedule import ClosedLoop, ClosedStage
 from mlscale_twin.likeness import MARGINS, likeness, likeness_figures, rejected_share
 from mlscale_twin.negative_controls import CONTROLS
-from mlscale_twin.profile import read_profile
+from mlscale_twin.profile_files import read_profile
 from mlscale_twin.simulate import SimulateOptions, simulate
 from mlscale_twin.studies.validation import compare_with_live, live_rows, not_claimed, setup_of, twin_rows
 

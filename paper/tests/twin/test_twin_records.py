@@ -18,7 +18,8 @@ from mlscale.notebook.parameters import TwinParameters
 from mlscale_paper import cli, places, twin_tables
 from mlscale_paper.twin_records import CLAIMS, VALIDATION, moved, note_in_profiles, read_record, write_record
 from mlscale_paper.twin_tables import published_fit, published_hold_out, speed_table
-from mlscale_twin.profile import FOLDER, Compared, Profile, profile_names, read_profile
+from mlscale_twin.profile import FOLDER, Compared, Profile, profile_names
+from mlscale_twin.profile_files import read_profile
 
 
 def test_profiles_name_the_runs_of_their_fit_and_the_validation_is_of_others() -> None:

@@ -12,7 +12,8 @@ import numpy.typing as npt
 from mlscale.environments import Scaling
 from mlscale.runs import OpenLoop
 from mlscale_twin.layout import OK
-from mlscale_twin.profile import Profile, read_profile
+from mlscale_twin.profile import Profile
+from mlscale_twin.profile_files import read_profile
 from mlscale_twin.simulate import machines_of
 from mlscale_twin.twin import Setup, Twin, TwinResult
 

@@ -17,7 +17,8 @@ from mlscale.errors import MlscaleError
 from mlscale.measurement.measure import Progress, no_progress
 from mlscale.runs import ClosedLoop, OpenLoop
 from mlscale_twin.durations import scale_duration
-from mlscale_twin.profile import Profile, read_profile, read_profiles
+from mlscale_twin.profile import Profile
+from mlscale_twin.profile_files import read_profile, read_profiles
 from mlscale_twin.strategy.demand import demand_of
 from mlscale_twin.strategy.objective import SHARE_SLOW, Figures, Objective, pareto_front
 from mlscale_twin.strategy.oracle import oracle_replicas

@@ -9,7 +9,8 @@ import pandas as pd
 
 from mlscale.analysis.response import recovery
 from mlscale.runs import Arm, ClosedLoop, OpenLoop
-from mlscale_twin.profile import Profile, read_profile, with_scaled_number
+from mlscale_twin.profile import Profile, with_scaled_number
+from mlscale_twin.profile_files import read_profile
 from mlscale_twin.simulate import SimulateOptions, simulate
 
 FACTORS: Final = (0.5, 2.0)

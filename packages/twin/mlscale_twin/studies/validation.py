@@ -21,7 +21,8 @@ from mlscale_twin.likeness import (
     trajectory_errors,
 )
 from mlscale_twin.negative_controls import CONTROLS, NOTICED_SHARE, Control
-from mlscale_twin.profile import Compared, Profile, read_profile
+from mlscale_twin.profile import Compared, Profile
+from mlscale_twin.profile_files import read_profile
 from mlscale_twin.simulate import SimulateOptions, simulate
 from mlscale_twin.studies.rivals import Regression, markov_response_s, previous_response_s
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mlscale_twin.profile import read_profile
+from mlscale_twin.profile_files import read_profile
 from mlscale_twin.strategy.demand import Demand
 from mlscale_twin.strategy.forecast import next_season, one_step_ahead
 from mlscale_twin.strategy.paste import settings_files

@@ -22,7 +22,8 @@ from mlscale import environments
 from mlscale.plots.style import plotted
 from mlscale.runs import MlscaleError
 from mlscale_twin.plots.advice import cost_and_slow
-from mlscale_twin.profile import FOLDER, read_profile
+from mlscale_twin.profile import FOLDER
+from mlscale_twin.profile_files import read_profile
 from mlscale_twin.strategy.advice import Advice, AdviseOptions, advise, check_new, strategy_table, write_advice
 from mlscale_twin.strategy.demand import Demand
 from mlscale_twin.strategy.objective import Figures, Objective, pareto_front

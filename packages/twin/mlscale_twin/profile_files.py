@@ -1,0 +1,40 @@
+"""The profile that a name or a file stands for: one that was fitted to runs, or one composed for a cloud."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from mlscale.runs import MlscaleError
+from mlscale_twin.cloud import cloud_profile
+from mlscale_twin.profile import Profile, fitted_profile, profile_names
+
+
+def read_profile(which: str | Path) -> Profile:
+    """The profile of an environment, of a cloud's variant such as "eks-fargate", or of a file.
+
+    Raises:
+        MlscaleError: it is missing or invalid.
+    """
+    if isinstance(which, str) and which not in profile_names():
+        return cloud_profile(which)
+    return fitted_profile(which)
+
+
+def read_profiles(files: Sequence[Path], environments: Sequence[str]) -> dict[str, Profile]:
+    """The profiles in ``files``, by environment.
+
+    Raises:
+        MlscaleError: one is missing or invalid, is for none of the ``environments``, or for the same as another.
+    """
+    profiles: dict[str, Profile] = {}
+    for file in files:
+        profile = read_profile(file)
+        name = profile.environment
+        if name not in environments:
+            what = f"it is for {name}, which is not among {', '.join(environments)}"
+            raise MlscaleError(what, str(file), f"leave it out, or add {name}")
+        if name in profiles:
+            raise MlscaleError(f"two profiles are for {name}", str(file), "keep one of them")
+        profiles[name] = profile
+    return profiles
