@@ -88,7 +88,7 @@ def test_the_same_seed_gives_the_same_tables(tmp_path: Path) -> None:
         ({"changes": ["work.app.mean_s.value=1", "work.app.mean_s.value=2"]}, "given twice"),
         ({"changes": ["work.app.mean=3"]}, "no number at"),
         ({"connections": "kept"}, "kept connections"),
-        ({"profile": Path("/nowhere.json")}, "no such profile"),
+        ({"profile": Path("/nowhere.json")}, "No such file"),
         ({"environment": "ecs", "profile": "ecs-ec2"}, "it has machines, the settings do not"),
         ({"machine_failures": 1.0}, "no machines are simulated"),
         ({"environment": "eks", "machine_failures": float("nan")}, "nan is not possible"),
