@@ -9,15 +9,15 @@ import errno
 import os
 import time
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from mlscale.host.mounts import MOUNTINFO, MountPoint, read_mounts
 from mlscale.runs import MlscaleError
 
 NAN: Final = float("nan")
+MOUNTINFO: Final = Path("/proc/self/mountinfo")
 # cgroup v2 weights (1 to 10000, default 100); v1 shares are weight * 10.24.
 _WEIGHTS: Final[Mapping[str, int]] = {"load_generator": 10_000}
 _TREE_WEIGHT: Final = 1_000
@@ -27,6 +27,15 @@ SHARED: Final = "application"
 _APART: Final = frozenset({"control_plane", "load_generator"})
 # Share of each CPU for a load generator's real-time tasks. The kernel allows 0.95 in total, enough for two sandboxes.
 _REALTIME_SHARE: Final = 0.45
+
+
+@dataclass(frozen=True, slots=True)
+class MountPoint:
+    """One mount: where, the file system's type ("ext4", "cgroup2") and the options of its superblock."""
+
+    path: Path
+    kind: str
+    options: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +220,17 @@ def quota_files(version: Literal[1, 2], cores: float, period_s: float) -> tuple[
     if version == 2:
         return (("cpu.max", f"{quota_us} {period_us}"),)
     return (("cpu.cfs_period_us", str(period_us)), ("cpu.cfs_quota_us", str(quota_us)))
+
+
+def read_mounts(file: Path = MOUNTINFO) -> Iterator[MountPoint]:
+    """All mounts of this process (proc(5)), in mount order. Raises OSError.
+
+    Not with psutil, which mixes up the superblock options that name cgroup v1 controllers.
+    """
+    for line in file.read_text().splitlines():
+        mount, _, superblock = line.partition(" - ")
+        kind, _, options = superblock.split(" ", 2)
+        yield MountPoint(Path(mount.split(" ")[4]), kind, tuple(options.split(",")))
 
 
 def find_hierarchy(mountinfo: Path = MOUNTINFO, own: Path = Path("/proc/self/cgroup")) -> Hierarchy | str:

@@ -24,7 +24,7 @@ from mlscale.host.cgroups import pids_below
 from mlscale.host.ledger import Ledger
 from onenode.commands import up_command
 from onenode.layout import default_layout
-from onenode.machines.records import load
+from onenode.machines.daemon import load
 from onenode.node import Node
 
 pytestmark = [pytest.mark.live, pytest.mark.skipif(sys.platform != "linux", reason="our own cluster needs Linux")]

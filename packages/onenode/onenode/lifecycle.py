@@ -145,9 +145,5 @@ def _end(node: Node) -> None:
 def _remove(layout: Layout) -> None:
     remove_folder(layout.root)
     layout.lock.unlink(missing_ok=True)
-    _remove_empty(layout.root.parent)
-
-
-def _remove_empty(folder: Path) -> None:
-    with contextlib.suppress(OSError):  # another cluster's
-        folder.rmdir()
+    with contextlib.suppress(OSError):  # it holds another cluster
+        layout.root.parent.rmdir()

@@ -106,7 +106,7 @@ class Node:
             self.groups.limit(limits.cpu_cores, limits.memory_bytes)
         leaf = self.groups.part("init")
         leaf.create()
-        options = [[mount.point.name, ",".join(mount.options)] for mount in self.groups.mounts]
+        options = [[mount.path.name, ",".join(mount.options)] for mount in self.groups.mounts]
         setup = {
             "entry": [str(file) for file in self.groups.entry_files],
             "leaf": str(leaf.entry_files[0]) if self.groups.version == 2 else None,

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
 
-from mlscale.host.cgroups import Group
-from mlscale.host.mounts import MOUNTINFO, read_mounts
+from mlscale.host.cgroups import MOUNTINFO, Group, MountPoint, read_mounts
 from mlscale.runs import MlscaleError
 
 _NEEDED: Final = ("cpu", "cpuacct", "memory", "pids")
@@ -19,25 +18,20 @@ _PARTS: Final = "parts"
 
 
 @dataclass(frozen=True, slots=True)
-class Mount:
-    """A hierarchy: its mount point and options (v1: its controllers, or name=NAME; v2: none)."""
-
-    point: Path
-    options: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class NodeGroups:
-    """The groups of the node ``name`` in all hierarchies of one version."""
+    """The groups of the node ``name`` in all hierarchies of one version.
+
+    ``mounts``: options are a hierarchy's controllers or name=NAME (v1), or none (v2).
+    """
 
     version: Literal[1, 2]
-    mounts: tuple[Mount, ...]
+    mounts: tuple[MountPoint, ...]
     name: str
 
     @property
     def folders(self) -> tuple[Path, ...]:
         """The node's own group in each hierarchy, for `mlscale.host.cgroups.remove_tree`."""
-        return tuple(mount.point / self.name for mount in self.mounts)
+        return tuple(mount.path / self.name for mount in self.mounts)
 
     @property
     def entry_files(self) -> tuple[Path, ...]:
@@ -100,7 +94,7 @@ class NodeGroups:
         """The node's own group in the CPU hierarchies: one or two folders in v1, one in v2."""
         if self.version == 2:
             return self.folders
-        points = [next(one.point for one in self.mounts if name in one.options) for name in ("cpu", "cpuacct")]
+        points = [next(one.path for one in self.mounts if name in one.options) for name in ("cpu", "cpuacct")]
         return tuple(point / self.name for point in dict.fromkeys(points))
 
 
@@ -111,13 +105,13 @@ def node_groups(name: str, mountinfo: Path = MOUNTINFO) -> NodeGroups:
         MlscaleError: a controller that Kubernetes needs is missing.
     """
     mounts = _mounts(mountinfo)
-    v1_mounts = tuple(mount for kind, mount in mounts if kind == "cgroup")
+    v1_mounts = tuple(mount for mount in mounts if mount.kind == "cgroup")
     missing = [name for name in _NEEDED if not any(name in mount.options for mount in v1_mounts)]
     if not missing:
         return NodeGroups(1, v1_mounts, name)
-    for kind, mount in mounts:
-        if kind == "cgroup2":
-            missing = _missing_v2(mount.point)
+    for mount in mounts:
+        if mount.kind == "cgroup2":
+            missing = _missing_v2(mount.path)
             if not missing:
                 return NodeGroups(2, (mount,), name)
     raise MlscaleError(
@@ -127,19 +121,18 @@ def node_groups(name: str, mountinfo: Path = MOUNTINFO) -> NodeGroups:
     )
 
 
-def _mounts(mountinfo: Path) -> list[tuple[str, Mount]]:
-    """(kind, mount) of every cgroup hierarchy, once each; for v1 with controllers or name as options."""
-    mounts: dict[tuple[str, tuple[str, ...]], Mount] = {}
+def _mounts(mountinfo: Path) -> tuple[MountPoint, ...]:
+    """Every cgroup hierarchy once; for v1 with controllers or name as options."""
+    mounts: dict[tuple[str, tuple[str, ...]], MountPoint] = {}
     for mount in read_mounts(mountinfo):
         if mount.kind in ("cgroup", "cgroup2"):
-            options = () if mount.kind == "cgroup2" else mount.options
             controllers = tuple(
                 option
-                for option in options
+                for option in (() if mount.kind == "cgroup2" else mount.options)
                 if option not in ("rw", "ro", "xattr", "clone_children", "noprefix") and "agent" not in option
             )
-            mounts.setdefault((mount.kind, controllers), Mount(mount.path, controllers))
-    return [(kind, mount) for (kind, _), mount in mounts.items()]
+            mounts.setdefault((mount.kind, controllers), replace(mount, options=controllers))
+    return tuple(mounts.values())
 
 
 def _missing_v2(top: Path) -> list[str]:

@@ -74,7 +74,8 @@ class Starter:
             self._api.apply(manifest)
             path, part = path_of_object(manifest), manifest["spec"]["service"]["name"]
             self._wait(f"{path} to be Available", part, partial(self._condition_true, path, "Available"))
-        self._wait("the default service account", "kube-controller-manager", self._service_account_exists)
+        account = path_of("ServiceAccount", "default", "default")
+        self._wait("the default service account", "kube-controller-manager", lambda: self._api.get(account) is not None)
         write_kubeconfig(self._layout, self._settings)
 
     def _stage(self, stage: Stage, message: str) -> None:
@@ -142,9 +143,6 @@ class Starter:
         if ready.get("status") != "True":
             return False
         return datetime.datetime.fromisoformat(ready["lastHeartbeatTime"]).timestamp() >= int(self._kubelet_since_s)
-
-    def _service_account_exists(self) -> bool:
-        return self._api.get(path_of("ServiceAccount", "default", "default")) is not None
 
     def _condition_true(self, path: str, kind: str) -> bool:
         return is_true(self._api.get(path), kind)

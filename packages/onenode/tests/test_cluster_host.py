@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from mlscale.atomic import write_whole
+from mlscale.host.cgroups import MountPoint
 from mlscale.host.ledger import LedgerEntry, ledger_paths, read_ledger
 from mlscale.host.processes import ProcessIdentity
 from mlscale.runs import MlscaleError
@@ -20,7 +21,7 @@ from onenode.layout import Layout
 from onenode.ledger_claims import KIND, claim, drop_claims
 from onenode.lifecycle import reap
 from onenode.locking import locked
-from onenode.node_cgroups import Mount, node_groups
+from onenode.node_cgroups import node_groups
 from onenode.settings import Settings
 from onenode.status import ClusterStatus, PartStatus, read_status, to_json, to_text, verdict
 from onenode.waiting import last_log_line
@@ -40,7 +41,7 @@ def test_version_1_with_controllers_on_one_mount(tmp_path: Path) -> None:
     (tmp_path / "mountinfo").write_text(V1)
     groups = node_groups("node", tmp_path / "mountinfo")
     assert groups.version == 1
-    assert Mount(Path("/sys/fs/cgroup/systemd"), ("name=systemd",)) in groups.mounts
+    assert MountPoint(Path("/sys/fs/cgroup/systemd"), "cgroup", ("name=systemd",)) in groups.mounts
     assert [folder.parent.name for folder in groups.folders] == ["cpu,cpuacct", "memory", "pids", "systemd"]
     assert groups.part("etcd").folders == (Path("/sys/fs/cgroup/cpu,cpuacct/node/parts/etcd"),)
     entries = groups.entries_of("etcd")

@@ -14,6 +14,7 @@ import pytest
 
 from mlscale.environments.kubernetes.own_cluster import OwnNode, read_config_map
 from mlscale.environments.kubernetes.paths import path_of_object
+from mlscale.host.cgroups import MountPoint
 from mlscale.host.processes import ProcessIdentity
 from mlscale.runs import MlscaleError
 from onenode.certificates import KeyPair
@@ -21,7 +22,7 @@ from onenode.configure import digest_of, write_configuration
 from onenode.images import architecture, pause_image, thin_image
 from onenode.layout import PAUSE_IMAGE, THIN_IMAGE, Layout
 from onenode.manifests import identity, manifests, split_registrations
-from onenode.node_cgroups import Mount, NodeGroups
+from onenode.node_cgroups import NodeGroups
 from onenode.parts import KUBECONFIG_USERS, Programs, parts_of
 from onenode.programs import sources
 from onenode.render import containerd_config, kubeconfig, kubelet_config, pod_network
@@ -122,7 +123,7 @@ def test_manifests_are_objects_the_client_knows_with_everything_filled_in() -> N
 
 def test_the_cluster_says_whose_it_is() -> None:
     init, folder = ProcessIdentity(7, "99", "boot", "pid:[1]"), Path("/sys/fs/cgroup")
-    groups = NodeGroups(2, (Mount(folder),), LAYOUT.cgroup)
+    groups = NodeGroups(2, (MountPoint(folder, "cgroup2", ()),), LAYOUT.cgroup)
     own = read_config_map(identity(SETTINGS, init, LAYOUT, groups))
     assert own == OwnNode(THIN_IMAGE, PAUSE_IMAGE, init, "10.213.0.2", 2, (folder / LAYOUT.cgroup,), LAYOUT.records)
     assert not own.here, "a process of another boot"

@@ -1,7 +1,8 @@
 """The daemon that creates the machines that Karpenter requests; to Karpenter it is the cloud.
 
 ``python -m onenode.machines.daemon``, a part of the cluster's own node. It watches NodeClaims, carries out
-`onenode.machines.plan`, and records each step before it takes it: machines outlive it, and the next daemon resumes.
+`onenode.machines.plan`, and records each step before it takes it (a file for each machine, written before anything of
+the machine exists): machines outlive it, and the next daemon resumes.
 If a machine does not start, or ends unasked, its NodeClaim is deleted, as after an event of a cloud; Karpenter then
 requests another.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import logging
 import signal
 import ssl
@@ -17,21 +19,22 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from mlscale.atomic import write_whole
 from mlscale.environments.kubernetes.names import BOOT, BOOTED
 from mlscale.environments.kubernetes.paths import path_of
 from mlscale.environments.machine_types import BootTimes, Catalogue
+from mlscale.host.scratch import remove_folder
 from mlscale.runs import MlscaleError
 from onenode.api import Api
 from onenode.layout import Layout
 from onenode.list_watch import ListWatch
 from onenode.machines.machine import Site
 from onenode.machines.plan import Action, Ask, Build, Claim, Join, Leave, Machine, Refuse, Start, Stop, claim_of, plan
-from onenode.machines.records import load, save
 from onenode.parts import MACHINES_SOCKET, Programs
 from onenode.settings import Settings
 
@@ -41,6 +44,7 @@ DEFAULT_BOOT: Final = "ec2"
 _LOOK_S: Final = 0.2
 _AGAIN_S: Final = 2.0
 _LAST_ACTIONS_S: Final = 10.0
+_FILE: Final = "machine.json"
 
 
 class Daemon:
@@ -155,6 +159,30 @@ class Daemon:
     def _keep(self, machine: Machine) -> None:
         save(self._site.layout.machines, machine)
         self._machines[machine.name] = machine
+
+
+def save(folder: Path, machine: Machine) -> None:
+    """Write a record into ``folder``, which holds all machines."""
+    write_whole(folder / machine.name / _FILE, json.dumps(asdict(machine), indent=2))
+
+
+def load(folder: Path) -> dict[str, Machine]:
+    """All machines by name. A folder without a record, left by an interrupted removal, is removed.
+
+    Raises:
+        MlscaleError: a record is broken.
+    """
+    machines: dict[str, Machine] = {}
+    for place in sorted(folder.iterdir()) if folder.is_dir() else ():
+        file = place / _FILE
+        if not file.exists():
+            remove_folder(place)
+            continue
+        try:
+            machines[place.name] = Machine(**json.loads(file.read_text()))
+        except (TypeError, ValueError) as error:
+            raise MlscaleError(f"it is broken: {error}", str(file), "mlscale cluster down") from error
+    return machines
 
 
 async def serve(daemon: Daemon) -> None:

@@ -76,32 +76,25 @@ class Ask:
     number: int
 
 
-@dataclass(frozen=True, slots=True)
-class Build:
+@dataclass(frozen=True)
+class _Step:
+    machine: Machine
+
+
+class Build(_Step):
     """It boots: create everything that the cluster does not see."""
 
-    machine: Machine
 
-
-@dataclass(frozen=True, slots=True)
-class Start:
+class Start(_Step):
     """It is built, its boot time has passed, and no other was started just now."""
 
-    machine: Machine
 
-
-@dataclass(frozen=True, slots=True)
-class Join:
+class Join(_Step):
     """Its node is ready: give it its full share of the CPU."""
 
-    machine: Machine
 
-
-@dataclass(frozen=True, slots=True)
-class Leave:
+class Leave(_Step):
     """Its claim is gone: it stops after `GRACE_S`."""
-
-    machine: Machine
 
 
 @dataclass(frozen=True, slots=True)
