@@ -145,6 +145,10 @@ class Problem:
     remedy: str
     fatal: bool = True
 
+    @classmethod
+    def of(cls, error: MlscaleError) -> Self:
+        return cls(error.what, error.where, error.remedy)
+
 
 class EnvironmentUnavailable(MlscaleError):  # noqa: N818
     """An environment can't run here as asked."""

@@ -84,10 +84,8 @@ def decide(observation: WorkerObservation, settings: ControllerSettings, state: 
     raw = math.ceil(observation.ongoing / settings.target_ongoing - _EPSILON)
     wanted = min(max(raw, low), high)
     load = f"{observation.ongoing:.2f} ongoing at target {settings.target_ongoing:g} want {raw}"
-    if wanted > current:
-        return _grow(observation, settings, state, wanted, load)
-    if wanted < current:
-        return _shrink(observation, settings, state, wanted, load)
+    if wanted != current:
+        return _change(observation, settings, state, wanted, load)
     if raw > high:
         return Decision(current, "at-max", f"{load}, at most {high} are set", ControllerState())
     if raw < low:
@@ -95,30 +93,22 @@ def decide(observation: WorkerObservation, settings: ControllerSettings, state: 
     return Decision(current, "on-target", f"{load}, there are {current}", ControllerState())
 
 
-def _grow(
+def _change(
     observation: WorkerObservation, settings: ControllerSettings, state: ControllerState, wanted: int, load: str
 ) -> Decision:
+    """More or fewer workers, once they have been wanted for the delay."""
     current = observation.desired
-    since = observation.t_s if state.more_since_s is None else state.more_since_s
+    grows = wanted > current
+    since = state.more_since_s if grows else state.fewer_since_s
+    since = observation.t_s if since is None else since
+    delay_s = settings.upscale_delay_s if grows else settings.downscale_delay_s
     held_s = observation.t_s - since
-    if held_s + _EPSILON < settings.upscale_delay_s:
-        reason = f"{load}, more than {current} for {held_s:.2f} of {settings.upscale_delay_s:g} s"
-        return Decision(current, "upscale-delay", reason, ControllerState(more_since_s=since))
-    desired = min(wanted, current + settings.max_step_up)
-    return Decision(desired, "up", f"{load}, more than {current} for {held_s:.2f} s", ControllerState())
-
-
-def _shrink(
-    observation: WorkerObservation, settings: ControllerSettings, state: ControllerState, wanted: int, load: str
-) -> Decision:
-    current = observation.desired
-    since = observation.t_s if state.fewer_since_s is None else state.fewer_since_s
-    held_s = observation.t_s - since
-    if held_s + _EPSILON < settings.downscale_delay_s:
-        reason = f"{load}, fewer than {current} for {held_s:.2f} of {settings.downscale_delay_s:g} s"
-        return Decision(current, "downscale-delay", reason, ControllerState(fewer_since_s=since))
-    desired = max(wanted, current - settings.max_step_down)
-    return Decision(desired, "down", f"{load}, fewer than {current} for {held_s:.2f} s", ControllerState())
+    reason = f"{load}, {'more' if grows else 'fewer'} than {current} for {held_s:.2f}"
+    if held_s + _EPSILON < delay_s:
+        waiting = ControllerState(more_since_s=since) if grows else ControllerState(fewer_since_s=since)
+        return Decision(current, "upscale-delay" if grows else "downscale-delay", f"{reason} of {delay_s:g} s", waiting)
+    desired = min(wanted, current + settings.max_step_up) if grows else max(wanted, current - settings.max_step_down)
+    return Decision(desired, "up" if grows else "down", f"{reason} s", ControllerState())
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,7 +74,6 @@ class Harness:
     def __init__(self, server: FakeServer) -> None:
         spec = Spec(
             component="app",
-            model="app",
             inference_port=0,
             management_port=0,
             keys="",

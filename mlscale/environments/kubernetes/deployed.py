@@ -127,7 +127,7 @@ class _Observer:
 
     def _replicas(self, t_s: float) -> list[ReplicaSample]:
         """Numbers of replicas, and of machines if machines scale."""
-        rows = self._pods.sample(t_s, self._desired())
+        rows = self._pods.sample(t_s, {name: hpa.desired for name, hpa in self._hpas.items()})
         if not self._machines_scale:
             return rows
         desired, ready = self._machines.desired, self._machines.ready
@@ -136,9 +136,6 @@ class _Observer:
     def _of_pod(self, row: ResourceSample) -> ResourceSample:
         name = row.subject.removeprefix(REPLICA)
         return replace(row, subject=name, component=self._pods.component_of(name))
-
-    def _desired(self) -> dict[str, int]:
-        return {name: hpa.desired for name, hpa in self._hpas.items()}
 
     def _usage(self) -> Mapping[str, Usage]:
         usage = dict(self._deployed.load_cgroup.usage())

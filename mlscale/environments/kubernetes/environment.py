@@ -93,9 +93,9 @@ class KubernetesEnvironment:
                 )
                 problems += self.no_room(api, cluster, scalings, mode)
         except Refused as refused:
-            problems.append(kubernetes_preflight.unreachable(refused.as_error(f"API server {refused.path}")))
+            problems.append(Problem.of(refused.as_error(f"API server {refused.path}")))
         except MlscaleError as error:
-            problems.append(kubernetes_preflight.unreachable(error))
+            problems.append(Problem.of(error))
         return problems
 
     def no_room(self, api: Api, cluster: Cluster, scalings: Mapping[str, Scaling], mode: Mode) -> Sequence[Problem]:
@@ -160,7 +160,9 @@ class KubernetesEnvironment:
                         api, deployment, watches, cluster, None if inside else warm_up, room.machines_scale
                     )
                     room.serving()
-                    load = _remote_facts(api) if inside else load_cgroup.facts
+                    load = load_cgroup.facts
+                    if inside:
+                        load = {"remote": "a pod on a node of its own", "clock_within_s": api.skew().within_s}
                     facts = {**cluster.facts(api, applied), "load": load, "way_in": endpoint.kind, **room.facts}
                     versions = {**cluster.versions, "kubernetes-client": version("kubernetes")}
                     usage = cluster.node_usage()
@@ -230,11 +232,6 @@ def _wait_serving(
     endpoint_probe.warm_up(endpoint.url, warm_up, _ROUNDS * replicas)
     rollout.wait_metrics(_METRICS_S)
     return endpoint
-
-
-def _remote_facts(api: Api) -> dict[str, object]:
-    """Facts about load from inside, for run.json."""
-    return {"remote": "a pod on a node of its own", "clock_within_s": api.skew().within_s}
 
 
 def _remote_prefix(wanted: Deployment, api: Api, room: Room) -> list[str]:

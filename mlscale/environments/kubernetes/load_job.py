@@ -83,11 +83,9 @@ class PodJob:
         namespace: str,
         packaging: Mapping[str, Any],
         never_on: Mapping[str, str],
-        environment: Mapping[str, str] | None = None,
     ) -> None:
         self._api: Api = connect(KubeContext(kubeconfig, context))
         self._namespace, self._packaging, self._never_on = namespace, Packaging(**packaging), never_on
-        self._environment = dict(environment or {})
         self._path = path_of("Pod", LOAD, namespace)
 
     def clock(self) -> ClockOffset:
@@ -97,9 +95,8 @@ class PodJob:
 
     def start(self, environment: Mapping[str, str]) -> None:
         """Raises MlscaleError: the API server refuses it."""
-        variables = {**self._environment, **environment}
         try:
-            self._api.apply(self._path, load_pod(self._namespace, self._packaging, self._never_on, variables))
+            self._api.apply(self._path, load_pod(self._namespace, self._packaging, self._never_on, environment))
         except Refused as refused:
             raise refused.as_error("the load's pod") from refused
 

@@ -8,13 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from mlscale.environments.base import App, Problem, Scaling
-from mlscale.environments.kubernetes.client import Api, Json, Refused, Unreachable
+from mlscale.environments.kubernetes.client import Api, Json, Refused
 from mlscale.environments.kubernetes.facts import quota_period_s
 from mlscale.environments.kubernetes.hpa import quantity
 from mlscale.environments.kubernetes.own_cluster import OwnNode
 from mlscale.environments.kubernetes.paths import ACCESS_REVIEWS, EXTERNAL_METRICS, METRICS, group_and_plural
 from mlscale.environments.kubernetes.settings import KubernetesScaling
-from mlscale.runs import MlscaleError
 
 _TOLERANCE: Final = 1e-6
 # Valid Service names (RFC 1035).
@@ -91,8 +90,7 @@ def _missing_rights(api: Api) -> list[Problem]:
         with ThreadPoolExecutor(max_workers=8) as pool:
             answers = list(pool.map(lambda each: _allowed(api, *each), wanted))
     except Refused as refused:
-        error = refused.as_error(str(api.kube_context))
-        return [Problem(error.what, error.where, error.remedy)]
+        return [Problem.of(refused.as_error(str(api.kube_context)))]
     return [
         Problem(f"may not {verb} {_named(kind, part)}", str(api.kube_context), _RIGHTS_REMEDY)
         for (verb, kind, part, _), allowed in zip(wanted, answers, strict=True)
@@ -191,8 +189,3 @@ def _requested(pod: Json) -> float:
         return 0.0
     containers = (pod.get("spec") or {}).get("containers") or ()
     return sum(quantity(((each.get("resources") or {}).get("requests") or {}).get("cpu", 0)) for each in containers)
-
-
-def unreachable(error: Unreachable | MlscaleError) -> Problem:
-    """The error as a problem."""
-    return Problem(error.what, error.where, error.remedy)

@@ -146,7 +146,7 @@ class Agent:
         """Every component's details, once all of them have their first replicas. Raises Failed."""
         deadline = time.monotonic() + self._spec["timeout_s"]
         while True:
-            details = self._all_details()
+            details = {part.name: self._details(part) for part in self._parts}
             for part in self._parts:
                 part.update(details[part.name])
             if all(running(details[part.name]) >= part.settings["min_replicas"] for part in self._parts):
@@ -227,9 +227,6 @@ class Agent:
         import ray
 
         return ray.get(self._controller.get_deployment_details.remote(_APP, part.name), timeout=_ANSWER_TIMEOUT_S)
-
-    def _all_details(self) -> dict[str, Any]:
-        return {part.name: self._details(part) for part in self._parts}
 
     def _check_vital(self) -> None:
         ended = self._cluster.ended() if self._cluster else None

