@@ -21,9 +21,9 @@ def test_one_command_measures_this_host_and_fits_a_profile(
     tmp_path: Path, photos: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_impatient(monkeypatch)
-    stages = (ClosedStage(start_s=0, clients=1), ClosedStage(start_s=4, clients=3))
+    stages = (ClosedStage(start_s=0, clients=1), ClosedStage(start_s=4, clients=8))  # keeps a replica busy on any host
     schedule, file = tmp_path / "schedule.json", tmp_path / "mine.json"
-    schedule.write_text(ClosedLoop(duration_s=30.0, stages=stages, think_mean_s=0.3).model_dump_json())
+    schedule.write_text(ClosedLoop(duration_s=30.0, stages=stages, think_mean_s=0.05).model_dump_json())
     try:
         cli.calibrate(["torchserve"], file, None, photos, schedule)
     except MlscaleError as error:  # tests beside this one load the host: such a run is kept, and not used by itself

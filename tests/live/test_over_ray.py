@@ -167,7 +167,7 @@ def test_a_sweep_as_in_a_process(address: str, tmp_path: Path) -> None:
 
 def test_an_advice_as_from_processes(address: str) -> None:
     load = OpenLoop(duration_s=300.0, rate=Ramp(from_rps=1.0, to_rps=6.0))
-    options = AdviseOptions(environments=("k3s",), settings=5)
+    options = AdviseOptions(environments=("k3s",), settings=10)
     here, over_ray = (
         advise(load, Objective(p95_s=1.0), options.model_copy(update={"ray": place})) for place in (None, address)
     )

@@ -39,6 +39,9 @@ def fit_work(runs: Sequence[Run], profile: Profile, provenance: dict[str, Any]) 
     cpu_s = sum(replicas_cpu_s(run, 0.0, run.info.schedule.duration_s) for run in runs)
     mean_s = cpu_s / sum(len(served_requests(run)) for run in runs)
     busy = pd.concat([_busy(run) for run in runs], ignore_index=True)
+    if not (busy["photo_id"].value_counts() > 1).any():
+        what = "no photo was answered twice by a replica with requests waiting"
+        raise MlscaleError(what, "calibrate", "name runs whose load keeps a replica busy")
     by_photo = busy.groupby("photo_id")["work_s"]
     shares = by_photo.mean() / by_photo.mean().mean()
     work = Work(
