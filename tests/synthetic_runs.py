@@ -91,7 +91,7 @@ def requests_frame(intended_s: Sequence[float], response_s: Sequence[float] | fl
         {
             "request_id": np.arange(n),
             "client_id": np.zeros(n, dtype=np.int32),
-            "photo_id": [f"photo-{k % 8:03d}.jpg" for k in range(n)],
+            "body_id": [f"photo-{k % 8:03d}.jpg" for k in range(n)],
             "load_stage": np.zeros(n, dtype=np.int32),
             "intended_s": intended,
             "sent_s": intended + 0.0005,
@@ -276,7 +276,7 @@ def _simulate(
         intended,
         done - intended,
         client_id=client.astype(np.int32),
-        photo_id=[f"photo-{k:03d}.jpg" for k in photo],
+        body_id=[f"photo-{k:03d}.jpg" for k in photo],
         load_stage=(intended >= shape.baseline_s).astype(np.int32),
         sent_s=sent,
         replica_id=["" if bad else f"replica-{10 + k}" for k, bad in zip(replica, failed, strict=True)],

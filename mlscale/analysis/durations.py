@@ -81,18 +81,18 @@ def failure_share(frame: pd.DataFrame) -> float:
     return float((frame["status"] != "ok").mean()) if len(frame) else float("nan")
 
 
-def photo_standardised(frame: pd.DataFrame, value: Value = "response_s") -> tuple[float, float]:
-    """Mean and standard deviation of a duration in which every photo weighs the same, s.
+def body_standardised(frame: pd.DataFrame, value: Value = "response_s") -> tuple[float, float]:
+    """Mean and standard deviation of a duration in which every body weighs the same, s.
 
-    A request of photo p has the weight 1 / (P n_p), with P photos and n_p requests of p: direct standardisation to a
-    uniform mix of photos. (NaN, NaN) where no request has the duration.
+    A request of body b has the weight 1 / (B n_b), with B bodies and n_b requests of b: direct standardisation to a
+    uniform mix of bodies. (NaN, NaN) where no request has the duration.
     """
     values = frame[value].to_numpy(dtype=float)
     known = ~np.isnan(values)
     if not known.any():
         return float("nan"), float("nan")
     values = values[known]
-    codes, photos = pd.factorize(frame["photo_id"].array[known], use_na_sentinel=False)
-    weights = 1.0 / (np.bincount(codes)[codes].astype(float) * len(photos))
+    codes, bodies = pd.factorize(frame["body_id"].array[known], use_na_sentinel=False)
+    weights = 1.0 / (np.bincount(codes)[codes].astype(float) * len(bodies))
     mean = float(np.sum(weights * values))
     return mean, float(np.sqrt(np.sum(weights * (values - mean) ** 2)))

@@ -26,7 +26,7 @@ _MEANS: Final = {
     "sd w/o failures": ("sd_response_ok_s", 1000),
     "catch-up": ("catch_up_response_s", 1000),
     "steady state": ("steady_response_s", 1000),
-    "photo-standardised": ("mean_response_by_photo_s", 1000),
+    "body-standardised": ("mean_response_by_body_s", 1000),
     "send to done": ("mean_send_to_done_s", 1000),
     "queue": ("mean_queue_s", 1000),
     "inference": ("mean_inference_s", 1000),

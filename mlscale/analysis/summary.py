@@ -10,10 +10,10 @@ import pandas as pd
 
 from mlscale.analysis.durations import (
     FAILURES,
+    body_standardised,
     durations,
     failure_share,
     intended_between,
-    photo_standardised,
     right_answers,
 )
 from mlscale.analysis.host_use import host_use
@@ -81,7 +81,7 @@ def labels(run: Run) -> dict[str, Any]:
     return {
         "run_id": info.run_id,
         "application": info.application,
-        "bodies": str(info.photos.get("sha256", ""))[:12],
+        "bodies": str(info.bodies.get("sha256", ""))[:12],
         "environment": info.environment,
         "arm": info.arm,
         "cell": info.cell,
@@ -105,7 +105,7 @@ def labels(run: Run) -> dict[str, Any]:
 
 def _responses(inside: pd.DataFrame) -> dict[str, Any]:
     ok = inside[inside["ok"]]
-    standardised = photo_standardised(inside)
+    standardised = body_standardised(inside)
     quantiles = inside["response_s"].quantile([0.50, 0.95, 0.99])
     counts = inside["status"].value_counts()
     return {
@@ -116,12 +116,12 @@ def _responses(inside: pd.DataFrame) -> dict[str, Any]:
         "sd_response_ok_s": float(ok["response_s"].std(ddof=0)),
         **{f"p{100 * share:.0f}_response_s": float(value) for share, value in quantiles.items()},
         "mean_send_to_done_s": float(inside["send_to_done_s"].mean()),
-        "mean_response_by_photo_s": standardised[0],
-        "sd_response_by_photo_s": standardised[1],
+        "mean_response_by_body_s": standardised[0],
+        "sd_response_by_body_s": standardised[1],
         "mean_queue_s": float(ok["queue_s"].mean()),
         "mean_inference_s": float(ok["inference_s"].mean()),
         "sd_inference_s": float(ok["inference_s"].std(ddof=0)),
-        "mean_inference_by_photo_s": photo_standardised(ok, "inference_s")[0],
+        "mean_inference_by_body_s": body_standardised(ok, "inference_s")[0],
         "mean_connect_s": float(ok["connect_s"].mean()),
         "lateness_p99_s": float(inside["lateness_s"].quantile(0.99)),
         "failure_share": failure_share(inside),

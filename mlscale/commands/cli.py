@@ -67,7 +67,7 @@ def measure(
     ] = None,
     bodies: Annotated[
         Path | None,
-        typer.Option("--bodies", "--photos", help="folder of files to send; default: the protocol's photos"),
+        typer.Option("--bodies", "--photos", help="folder of files to send; default: those of the protocol"),
     ] = None,
     check: Annotated[
         str | None,
@@ -199,7 +199,7 @@ def load(
 ) -> None:
     """Load-test any HTTP server and record it as a run: what was sent, and how it was answered.
 
-    Example: mlscale load http://127.0.0.1:8080/decode --bodies photos --rate 50 --duration 60 --out runs/load
+    Example: mlscale load http://127.0.0.1:8080/decode --bodies files --rate 50 --duration 60 --out runs/load
 
     Exit code 99: a threshold was missed, no request was answered correctly, or the load could not be kept up.
     """

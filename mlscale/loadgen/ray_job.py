@@ -20,7 +20,7 @@ import psutil
 from mlscale.errors import MlscaleError
 from mlscale.loadgen import remote
 from mlscale.loadgen.ray_cluster import connected
-from mlscale.loadgen.remote_job import PHOTOS
+from mlscale.loadgen.remote_job import BODIES
 from mlscale.loadgen.spec import LoadSpec
 from mlscale.runs.info import ClockOffset
 
@@ -38,10 +38,10 @@ class Sender:
     def __init__(self, files: Mapping[str, bytes]) -> None:
         _remove_stale_folders()
         self._folder = TemporaryDirectory(prefix=f"{_FOLDER}{os.getpid()}-")
-        self._photos = Path(self._folder.name, "photos")
-        self._photos.mkdir()
+        self._bodies = Path(self._folder.name, "bodies")
+        self._bodies.mkdir()
         for name, content in files.items():
-            (self._photos / name).write_bytes(content)
+            (self._bodies / name).write_bytes(content)
         self._process: subprocess.Popen[str] | None = None
         self._lines: list[str] = []
         self._ended = threading.Event()
@@ -54,7 +54,7 @@ class Sender:
 
     def start(self, environment: Mapping[str, str]) -> None:
         argv = [sys.executable, "-P", "-m", "mlscale.loadgen.remote_job"]
-        variables = {**os.environ, **environment, PHOTOS: str(self._photos), "TMPDIR": self._folder.name}
+        variables = {**os.environ, **environment, BODIES: str(self._bodies), "TMPDIR": self._folder.name}
         self._process = subprocess.Popen(argv, env=variables, stdout=subprocess.PIPE, text=True)
         threading.Thread(target=self._read, args=(self._process,), daemon=True).start()
 

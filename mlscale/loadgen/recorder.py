@@ -32,7 +32,7 @@ class Recorder:
     Args:
         stream: file of the worker's part of the requests table; its part of the hops table is beside it, prefixed
             "hops-".
-        names: of the photos (empty: none are sent).
+        names: of the bodies (empty: none are sent).
         origin_s: zero of the run's clock, ``time.monotonic()`` seconds.
         start_s: zero of the schedule on the run's clock.
     """
@@ -61,7 +61,7 @@ class Recorder:
             (
                 due.request_id,
                 due.client,
-                self._names[due.photo] if self._names else "",
+                self._names[due.body] if self._names else "",
                 due.load_stage,
                 due.intended_s + self._start_s,
                 outcome.sent_s - origin_s,

@@ -30,9 +30,9 @@ from mlscale.loadgen.spec import Failed, Go, WorkerSpec
 
 # Environment variable: what the job has to do.
 INSTRUCTIONS: Final = "MLSCALE_LOAD"
-# Environment variable: folder of the photo set; default: where containers/app/Dockerfile puts it.
-PHOTOS: Final = "MLSCALE_PHOTOS"
-_PHOTOS_IN_IMAGE: Final = "/opt/code/data/photos/load"
+# Environment variable: folder of the files to send; default: where containers/app/Dockerfile puts it.
+BODIES: Final = "MLSCALE_BODIES"
+_BODIES_IN_IMAGE: Final = "/opt/code/data/photos/load"
 # The worker's part of the requests table; its part of the hops table has the prefix "hops-".
 STREAM: Final = "requests.arrows"
 TABLE: Final = "table "
@@ -76,11 +76,13 @@ def main() -> int:
 def _work(instructions: Instructions, folder: Path) -> int:
     spec = instructions.spec.model_copy(update={"stream": folder / STREAM})
     if spec.load.bodies is not None:
-        photos = Path(os.environ.get(PHOTOS, _PHOTOS_IN_IMAGE))
-        bodies = BodySet.read(photos)
+        source = Path(os.environ.get(BODIES, _BODIES_IN_IMAGE))
+        bodies = BodySet.read(source)
         if bodies.facts["sha256"] != instructions.bodies_sha256:
-            raise MlscaleError("the image has different files to send", str(photos), "rebuild and push the image")
-        spec = spec.model_copy(update={"load": spec.load.model_copy(update={"bodies": photos})})
+            raise MlscaleError(
+                "the image has different files to send", str(source), "rebuild and push the image"
+            )
+        spec = spec.model_copy(update={"load": spec.load.model_copy(update={"bodies": source})})
         if instructions.warm_up:
             _warm_up(spec.load.url, bodies)
     worker = subprocess.Popen(

@@ -23,7 +23,7 @@ from mlscale.runs.schedule import ClosedLoop, OpenLoop, Staircase, Trace
 CHUNK: Final = 1024
 # Think times of one client drawn at a time.
 THINKS: Final = 64
-_ARRIVALS, _THINKS, _PHOTOS, _KEEP = range(4)  # independent streams of random numbers
+_ARRIVALS, _THINKS, _BODIES, _KEEP = range(4)  # independent streams of random numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,12 +176,12 @@ def think_times(schedule: ClosedLoop, seed: int, block: int, client: int, chunk:
     return generator.standard_exponential(THINKS) * schedule.think_mean_s
 
 
-def photo_order(seed: int, block: int, client: int, photos: int) -> npt.NDArray[np.int64]:
-    """perm(seed, block, client) of ``photos`` photos: request k of the client sends photo perm[k mod photos].
+def body_order(seed: int, block: int, client: int, bodies: int) -> npt.NDArray[np.int64]:
+    """perm(seed, block, client) of ``bodies`` bodies: request k of the client sends body perm[k mod bodies].
 
     An open loop is a single client, number 0.
     """
-    return _generator(seed, block, _PHOTOS, client).permutation(photos)
+    return _generator(seed, block, _BODIES, client).permutation(bodies)
 
 
 def load_events(schedule: ClosedLoop | OpenLoop, start_s: float) -> list[Event]:

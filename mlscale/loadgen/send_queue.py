@@ -17,8 +17,8 @@ from mlscale.loadgen.schedules import (
     WHOLE,
     WorkerShare,
     active_intervals,
+    body_order,
     first_active_s,
-    photo_order,
     send_times,
     think_times,
 )
@@ -35,7 +35,7 @@ class Due:
 
     request_id: int
     client: int
-    photo: int
+    body: int
     load_stage: int
     intended_s: float
 
@@ -44,7 +44,7 @@ class OpenQueue:
     """An open loop: send times are drawn beforehand and don't depend on the outcome of requests.
 
     Args:
-        photos: number of photos (0: requests have no photo).
+        bodies: number of bodies (0: requests have no body).
     """
 
     def __init__(
@@ -52,11 +52,11 @@ class OpenQueue:
         schedule: OpenLoop,
         seed: int,
         block: int,
-        photos: int,
+        bodies: int,
         part: WorkerShare = WHOLE,
     ) -> None:
         self._chunks = send_times(schedule, seed, block, part=part)
-        self._order = photo_order(seed, block, 0, photos) if photos else np.zeros(1, dtype=np.int64)
+        self._order = body_order(seed, block, 0, bodies) if bodies else np.zeros(1, dtype=np.int64)
         self._refill()
 
     def _refill(self) -> None:
@@ -67,7 +67,7 @@ class OpenQueue:
                 self._times = sends.intended_s.tolist()
                 self._numbers: list[int] = sends.request_id.tolist()
                 self._stages: list[int] = sends.load_stage.tolist()
-                self._photos: list[int] = self._order[sends.request_id % len(self._order)].tolist()
+                self._bodies: list[int] = self._order[sends.request_id % len(self._order)].tolist()
                 return
 
     def next_s(self) -> float | None:
@@ -77,7 +77,7 @@ class OpenQueue:
     def take(self) -> Due:
         """Remove and return the next request."""
         at = self._position
-        due = Due(self._numbers[at], 0, self._photos[at], self._stages[at], self._times[at])
+        due = Due(self._numbers[at], 0, self._bodies[at], self._stages[at], self._times[at])
         self._position += 1
         if self._position == len(self._times):
             self._refill()
@@ -103,14 +103,14 @@ class ClosedQueue:
     A client that joins sends at once. One that leaves starts no more requests; its open request may still end.
     """
 
-    def __init__(self, schedule: ClosedLoop, seed: int, block: int, photos: int, part: WorkerShare = WHOLE) -> None:
+    def __init__(self, schedule: ClosedLoop, seed: int, block: int, bodies: int, part: WorkerShare = WHOLE) -> None:
         self._schedule, self._seed, self._block = schedule, seed, block
         self._boundaries = np.array(schedule.boundaries_s)
         self._clients: dict[int, _ClosedClient] = {}
         self._heap: list[tuple[float, int]] = []
         for client in part.clients(schedule):
             intervals = active_intervals(schedule, client)
-            order = photo_order(seed, block, client, photos) if photos else np.zeros(1, dtype=np.int64)
+            order = body_order(seed, block, client, bodies) if bodies else np.zeros(1, dtype=np.int64)
             self._clients[client] = _ClosedClient(intervals, order)
             self._heap.append((intervals[0][0], client))
         heapq.heapify(self._heap)
@@ -125,8 +125,8 @@ class ClosedQueue:
         k = client.requests
         client.requests += 1
         stage = int(np.searchsorted(self._boundaries, intended_s, side="right")) - 1
-        photo = int(client.order[k % len(client.order)])
-        return Due(number * CLIENT_STRIDE + k, number, photo, stage, intended_s)
+        body = int(client.order[k % len(client.order)])
+        return Due(number * CLIENT_STRIDE + k, number, body, stage, intended_s)
 
     def answered(self, due: Due, done_s: float) -> None:
         """A request has ended, successfully or not: its client thinks, and sends the next."""
@@ -145,8 +145,8 @@ class ClosedQueue:
 SendQueue = OpenQueue | ClosedQueue
 
 
-def make_queue(schedule: ClosedLoop | OpenLoop, seed: int, block: int, photos: int, part: WorkerShare) -> SendQueue:
+def make_queue(schedule: ClosedLoop | OpenLoop, seed: int, block: int, bodies: int, part: WorkerShare) -> SendQueue:
     """The queue for one worker's part of a schedule."""
     if isinstance(schedule, ClosedLoop):
-        return ClosedQueue(schedule, seed, block, photos, part)
-    return OpenQueue(schedule, seed, block, photos, part)
+        return ClosedQueue(schedule, seed, block, bodies, part)
+    return OpenQueue(schedule, seed, block, bodies, part)

@@ -102,7 +102,7 @@ class Sender:
             due = self._queue.take()
             self.begun += 1
             outcome = Outcome(sent_s=now_s)
-            self._client.send(due.client, due.photo, outcome, partial(self._request_ended, due, outcome))
+            self._client.send(due.client, due.body, outcome, partial(self._request_ended, due, outcome))
         if self.open_requests > self._limits.open:
             self.abort(f"{self.open_requests} requests are open at once, which is all this machine allows")
         self._arm()

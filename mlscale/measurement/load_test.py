@@ -158,7 +158,7 @@ def _info(spec: LoadSpec, bodies: BodySet | None) -> RunInfo:
         arm="none",
         connections=spec.connections,
         timeout_s=spec.timeout_s,
-        photos=dict(bodies.facts) if bodies else {},
+        bodies=dict(bodies.facts) if bodies else {},
         seed=spec.seed,
         wall_start=datetime.now(UTC),
         host=dict(host_facts()),

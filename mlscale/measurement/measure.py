@@ -283,7 +283,7 @@ def _info(request: _Request) -> RunInfo:
         scaling={name: scaling.model_dump() for name, scaling in request.scalings.items()},
         connections=request.options.connections,
         timeout_s=request.options.timeout_s,
-        photos=dict(request.bodies.facts),
+        bodies=dict(request.bodies.facts),
         seed=request.options.seed,
         wall_start=datetime.now(UTC),
         host=dict(host_facts()),

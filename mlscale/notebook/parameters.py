@@ -53,7 +53,7 @@ class MeasureParameters(NotebookParameters):
     arm: Preset = "matched"
     scaling: dict[str, Any] = Field(default={}, description="overrides the arm's settings")
     schedule: Schedule | None = Field(default=None, description="none: the protocol's quick schedule of 60 s")
-    photos: Path | None = Field(default=None, description="none: the protocol's")
+    bodies: Path | None = Field(default=None, description="none: the protocol's")
     connections: Connections = "fresh"
     partitioned: bool = Field(default=False, description="the application in two components, which scale separately")
     idle_s: float = Field(default=30.0, ge=0)
@@ -95,7 +95,7 @@ class PartitionParameters(NotebookParameters):
     arm: Preset = "static-max"
     scaling: dict[str, Any] = Field(default={}, description="overrides the arm's settings in every run")
     schedule: Schedule | None = Field(default=None, description="none: two clients for 15 s, then twelve for 30 s")
-    photos: Path | None = Field(default=None, description="none: the protocol's")
+    bodies: Path | None = Field(default=None, description="none: the protocol's")
     idle_s: float = Field(default=5.0, ge=0)
     quiet_at_most_s: float = Field(default=60.0, ge=0, description="longest wait for a quiet host")
     repeats: int = Field(default=1, ge=1, le=20, description="runs of each kind")

@@ -161,7 +161,7 @@ def runs_of(environment: str, p: MeasureParameters) -> list[Run]:
             environment,
             default.application(partitioned=p.partitioned),
             p.schedule,
-            bodies=p.photos or default.bodies(),
+            bodies=p.bodies or default.bodies(),
             out=p.out or new_folder(environment),
             scaling=p.scaling,
             arm=p.arm,

@@ -33,7 +33,7 @@ LABELS: Final = {
     "sigma_within_replicas_s2": "within replicas",
     "sigma_between_replicas_s2": "between replicas",
     "sigma_trend_s2": "trend in the window",
-    "sigma_photos_s2": "between photos",
+    "sigma_bodies_s2": "between bodies",
 }
 _STRENGTHS: Final = (1.0, 0.65, 0.35, 0.12)
 # Parts with a smaller share have no room for their number.

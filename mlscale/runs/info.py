@@ -5,11 +5,11 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from mlscale.runs.schedule import ClosedLoop, OpenLoop
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 
 Mode = Literal["live", "rehearsal", "simulated"]
 Level = Literal["application", "container", "container+machine", "none"]
@@ -90,8 +90,10 @@ class RunInfo(_Info):
     )
     connections: Connections = "fresh"
     timeout_s: float = 30.0
-    photos: dict[str, Any] = Field(
-        default_factory=dict, description="what was sent: count, bytes, sha256, whether labelled, CPU per body"
+    bodies: dict[str, Any] = Field(
+        default_factory=dict,
+        validation_alias=AliasChoices("bodies", "photos"),  # photos: in schema 1
+        description="what was sent: count, bytes, sha256, whether labelled, CPU per body",
     )
     seed: int = 0
     experiment: str | None = None

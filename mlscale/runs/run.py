@@ -21,7 +21,7 @@ from mlscale.runs.info import SCHEMA_VERSION, RunInfo
 from mlscale.runs.observations import Event
 from mlscale.runs.rendering import facts_table
 from mlscale.runs.store import INFO_FILE, read_stream
-from mlscale.runs.tables import SCHEMAS, TableName
+from mlscale.runs.tables import FORMER_NAMES, SCHEMAS, TableName
 
 if TYPE_CHECKING:  # the load worker imports mlscale.runs and must start quickly
     import pandas as pd
@@ -97,17 +97,19 @@ class Run:
         try:
             if sealed.exists():
                 with pq.ParquetFile(sealed) as file:  # two thirds of read_table's time
-                    missing = [column for column in SCHEMAS[name].names if column not in file.schema_arrow.names]
+                    names, held = SCHEMAS[name].names, file.schema_arrow.names
+                    columns = [column if column in held else FORMER_NAMES.get(column, column) for column in names]
+                    missing = [column for column in columns if column not in held]
                     if missing:
                         raise MlscaleError(f"column {missing[0]} is missing", str(sealed), "measure the run again")
-                    table = file.read(SCHEMAS[name].names, use_threads=False).select(SCHEMAS[name].names)
+                    table = file.read(columns, use_threads=False).select(columns).rename_columns(names)
                 return table.cast(SCHEMAS[name]).to_pandas(use_threads=False)
         except (pa.ArrowException, OSError) as error:
             raise MlscaleError(f"the table can't be read: {error}", str(sealed), "measure the run again") from error
         streams = sorted([*self.path.glob(f"{name}.arrow"), *self.path.glob(f"{name}-*.arrow")])
         if not streams and self.info.complete:
             raise MlscaleError("the table is missing", str(sealed), "measure the run again")
-        batches = [batch for stream in streams for batch in read_stream(stream)]
+        batches = [batch.rename_columns(SCHEMAS[name].names) for stream in streams for batch in read_stream(stream)]
         return pa.Table.from_batches(batches, schema=SCHEMAS[name]).to_pandas()
 
 

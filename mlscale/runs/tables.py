@@ -28,6 +28,8 @@ def _of(observation: type[Observation]) -> pa.Schema:
     return pa.schema([(field.name, numbers.get(str(field.type), _TEXT)) for field in fields(observation)])
 
 
+# Columns as runs of schema 1 call them, by their present names; `mlscale.runs.run` renames them.
+FORMER_NAMES: Final = {"body_id": "photo_id"}
 # ``connect_s`` is the duration of TCP connect (NaN on a kept connection, never NaN on a fresh one that connected);
 # ``first_byte_s`` and ``done_s`` are moments (NaN where never reached; a timed-out request's done_s is the moment it
 # was abandoned); ``replica_id`` is empty if the server doesn't report it; ``detail`` is JSON.
@@ -35,7 +37,7 @@ SCHEMAS: Final[dict[TableName, pa.Schema]] = {
     "requests": _schema(
         request_id=pa.int64(),
         client_id=_COUNT,
-        photo_id=_TEXT,
+        body_id=_TEXT,
         load_stage=_COUNT,
         intended_s=_TIME,
         sent_s=_TIME,

@@ -1,6 +1,6 @@
 """The application's HTTP server, as it runs in its container.
 
-POST /decode (the photo's bytes, or what a calling component sends) answers with the model's JSON. GET /healthz: the
+POST /decode (a request's body, or what a calling component sends) answers with the model's JSON. GET /healthz: the
 process lives; /readyz: the model has given its first answer; /metrics: counters. The event loop does all I/O, including
 calls to other components; the model has its own thread (`inference`). Errors are JSON too: {"error": reason}.
 """
@@ -129,9 +129,9 @@ class Service:
         if size is not None and size > self.settings.max_body_bytes:
             self._too_large()
         if request.content_type.startswith("multipart/"):
-            raise _Refused(415, "a form was sent; send the photo's bytes as the body: curl --data-binary @photo.jpg")
+            raise _Refused(415, "a form was sent; send the bytes as the body: curl --data-binary @FILE")
         if request.headers.get("Content-Encoding", "identity").lower() != "identity":
-            raise _Refused(415, "compressed bodies are not taken; photos are compressed as they are")
+            raise _Refused(415, "compressed bodies are not taken")
         if not self.model.ready:
             raise _Refused(503, "the model is still loading", {"Retry-After": "1"})
         if self.model.full:
@@ -156,7 +156,7 @@ class Service:
         except (web.RequestPayloadError, HttpProcessingError) as error:
             raise _Refused(400, f"the body is malformed: {first_line(str(error))}") from None
         if not held[0]:
-            raise _Refused(400, "the body is empty; send a photo's bytes")
+            raise _Refused(400, "the body is empty; send the bytes to answer")
         return b"".join(chunks)
 
     def _submit(self, body: bytes) -> Future[InferenceResult]:

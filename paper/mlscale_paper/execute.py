@@ -137,7 +137,7 @@ def _parameters(experiment: Experiment, state: State, folder: Path, *, repeated:
         "arm": planned.arm,
         "scaling": dict(planned.scaling),
         "schedule": planned.schedule.model_dump(mode="json"),
-        "photos": str(experiment.photos),
+        "bodies": str(experiment.photos),
         "connections": planned.connections,
         "seed": planned.seed,
         "level_s": experiment.protocol.level_s,

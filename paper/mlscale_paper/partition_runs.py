@@ -57,7 +57,7 @@ def runs_of_splits(p: PartitionParameters) -> list[Run]:
                 environment,
                 code_reader(partitioned=name != "whole"),
                 p.schedule or default_schedule(),
-                bodies=p.photos or photos_folder(protocol, places.protocol_file()),
+                bodies=p.bodies or photos_folder(protocol, places.protocol_file()),
                 out=folder / f"{number:02d}-{environment}-{name.replace(', ', '-')}",
                 scaling={**p.scaling, **settings},
                 arm=p.arm,
@@ -71,7 +71,7 @@ def runs_of_splits(p: PartitionParameters) -> list[Run]:
 
 def photos(p: PartitionParameters) -> list[bytes]:
     """The load's photos."""
-    folder = p.photos or photos_folder(current_protocol(), places.protocol_file())
+    folder = p.bodies or photos_folder(current_protocol(), places.protocol_file())
     return [file.read_bytes() for file in sorted(folder.glob("photo-*.jpg"))]
 
 

@@ -37,10 +37,10 @@ from mlscale.notebook.parameters import MeasureParameters, check_parameters
 p = check_parameters(MeasureParameters, globals())
 if not p.run_dirs:
     options = MeasureOptions(labels=p.labels, seed=p.seed, idle_s=0.1, quiet_at_most_s=0.1)
-    measure(Burner(), APP, p.schedule, bodies=p.photos, out=p.out, options=options)
+    measure(Burner(), APP, p.schedule, bodies=p.bodies, out=p.out, options=options)
 """
 PARAMETERS = """
-out = schedule = photos = level_s = figures = None
+out = schedule = bodies = level_s = figures = None
 run_dirs = []
 arm, connections, seed, idle_s, labels, scaling = "matched", "fresh", 0, 30.0, {}, {}
 """

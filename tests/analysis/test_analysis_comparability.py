@@ -47,8 +47,8 @@ def test_simulated_runs_other_files_and_blocks_are_named(tmp_path: Path) -> None
     assert any("no ratio is given" in sentence and "simulated" in sentence for sentence in said)
     said = sentences(
         tmp_path / "b",
-        {"environment": "torchserve", "photos": {"sha256": "a" * 64}},
-        {"environment": "k3s", "photos": {"sha256": "b" * 64}},
+        {"environment": "torchserve", "bodies": {"sha256": "a" * 64}},
+        {"environment": "k3s", "bodies": {"sha256": "b" * 64}},
     )
     assert any("careful, the runs were sent different files" in sentence for sentence in said)
     runs = make_experiment(tmp_path / "c", {"torchserve": SHORT, "rayserve": SHORT}, blocks=6)

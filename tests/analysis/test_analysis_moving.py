@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mlscale.analysis.durations import durations, photo_standardised
+from mlscale.analysis.durations import body_standardised, durations
 from mlscale.analysis.moving import knots_mean, last_n, moving, moving_exact
 from synthetic_runs import requests_frame
 
@@ -112,12 +112,12 @@ def test_durations_are_what_the_method_says() -> None:
     assert found.ok.tolist() == [True, False]
 
 
-def test_photo_standardised_weighs_every_photo_the_same() -> None:
-    frame = durations(requests_frame(np.arange(4.0), [0.1, 0.1, 0.1, 0.5], photo_id=["a", "a", "a", "b"]))
-    mean, sd = photo_standardised(frame)
+def test_body_standardised_weighs_every_photo_the_same() -> None:
+    frame = durations(requests_frame(np.arange(4.0), [0.1, 0.1, 0.1, 0.5], body_id=["a", "a", "a", "b"]))
+    mean, sd = body_standardised(frame)
     assert mean == pytest.approx(0.3)
     assert sd == pytest.approx(0.2)
-    assert np.isnan(photo_standardised(frame.iloc[:0])[0])
+    assert np.isnan(body_standardised(frame.iloc[:0])[0])
 
 
 def test_time_average_of_a_step_function() -> None:

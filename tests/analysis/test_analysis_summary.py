@@ -42,7 +42,7 @@ def test_the_queue_and_inference_split_is_the_servers(run: Run) -> None:
 
 def test_parts_of_sigma_sum_up(run: Run) -> None:
     found = run_summary(run, 0.3)
-    parts = ("within_replicas", "between_replicas", "photos", "trend")
+    parts = ("within_replicas", "between_replicas", "bodies", "trend")
     assert sum(found[f"sigma_{part}_s2"] for part in parts) == pytest.approx(found["sigma_split_s2"])
     assert found["windows_split_share"] > 0.9
 

@@ -42,14 +42,14 @@ def test_a_balanced_window_gives_the_classical_analysis_of_variance() -> None:
     table = sm.stats.anova_lm(ols("y ~ t + C(p) + C(r)", frame).fit(), typ=2)
     noise = table["sum_sq"]["Residual"] / table["df"]["Residual"]
     found = one_window(t, y, photos, replicas)
-    for part, term in (("trend_s2", "t"), ("photos_s2", "C(p)"), ("between_replicas_s2", "C(r)")):
+    for part, term in (("trend_s2", "t"), ("bodies_s2", "C(p)"), ("between_replicas_s2", "C(r)")):
         expected = (table["sum_sq"][term] - table["df"][term] * noise) / len(y)
         assert found[part] == pytest.approx(expected, rel=1e-8), part
 
 
 def test_a_strong_cause_does_not_leak_into_another() -> None:
     found = [one_window(*_window(seed, 80, 0.0, 0.05, 0.0, 0.01)) for seed in range(200)]
-    photos = [float(one["photos_s2"]) for one in found]
+    photos = [float(one["bodies_s2"]) for one in found]
     assert abs(np.mean(photos)) < 4 * np.std(photos) / np.sqrt(len(photos))
 
 
@@ -60,7 +60,7 @@ def test_causes_that_coincide_are_not_split() -> None:
 
 def test_parts_without_a_cause_are_zero_on_average() -> None:
     found = [one_window(*_window(seed, 60, 0.0, 0.0, 0.0, 0.05)) for seed in range(300)]
-    for part in ("photos_s2", "between_replicas_s2", "trend_s2"):
+    for part in ("bodies_s2", "between_replicas_s2", "trend_s2"):
         mean = np.mean([float(one[part]) for one in found])
         error = np.std([float(one[part]) for one in found]) / np.sqrt(len(found))
         assert abs(mean) < 4 * error, part
@@ -71,7 +71,7 @@ def test_parts_without_a_cause_are_zero_on_average() -> None:
 @pytest.mark.parametrize(
     ("part", "given", "expected"),
     [
-        ("photos_s2", (0.03, 0.0, 0.0), 0.03**2),
+        ("bodies_s2", (0.03, 0.0, 0.0), 0.03**2),
         ("between_replicas_s2", (0.0, 0.03, 0.0), 0.03**2),
         ("trend_s2", (0.0, 0.0, 0.02), 0.02**2 * 25 / 12),
     ],
@@ -89,7 +89,7 @@ def test_not_split_where_over_five_percent_of_the_replicas_are_unknown() -> None
     many = variance_parts(requests_frame(times, 0.1, replica_id=[""] * 6 + known[6:]), 5.0, at)
     assert bool(few.split[0])
     assert not bool(many.split[0])
-    assert np.isnan(many.photos_s2[0])
+    assert np.isnan(many.bodies_s2[0])
     assert many.unknown_share[0] == pytest.approx(0.06)
 
 
@@ -112,7 +112,7 @@ def test_windows_with_few_requests_are_split_since_a_photo_has_one_effect_in_all
     """24 photos and 30 requests a window, as of a saturated framework: a photo effect in each would leave no rest."""
     rng = np.random.default_rng(6)
     times, photos, replicas = np.sort(rng.uniform(0, 100, 600)), rng.integers(0, 24, 600), rng.integers(0, 2, 600)
-    names = {"photo_id": [f"p{k:02d}" for k in photos], "replica_id": [f"r{k}" for k in replicas]}
+    names = {"body_id": [f"p{k:02d}" for k in photos], "replica_id": [f"r{k}" for k in replicas]}
     causes = 0.5 + 0.02 * (photos % 2 * 2 - 1) + 0.06 * replicas
     ends = np.arange(5.0, 105.0, 5.0)
     found = [
@@ -120,7 +120,7 @@ def test_windows_with_few_requests_are_split_since_a_photo_has_one_effect_in_all
     ]
     assert all(len(each) == 20 and each["split"].all() for each in found)
     parts = pd.concat(found)[list(PARTS)].mean()
-    assert parts["photos_s2"] == pytest.approx(0.02**2, rel=0.15)
+    assert parts["bodies_s2"] == pytest.approx(0.02**2, rel=0.15)
     assert parts["between_replicas_s2"] == pytest.approx(0.03**2, rel=0.1)
     assert parts["within_replicas_s2"] == pytest.approx(0.04**2, rel=0.1)
     assert parts["trend_s2"] == pytest.approx(0.0, abs=4e-5)

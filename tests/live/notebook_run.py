@@ -37,7 +37,7 @@ def check_notebook(notebook: str, photos: Path, folder: Path, *, duration_s: flo
         pytest.skip(f"{name} can't run live here: {fatal[0].what}")
     parameters = {
         "out": str(folder / "run"),
-        "photos": str(photos),
+        "bodies": str(photos),
         "schedule": SCHEDULE | {"duration_s": duration_s},
         "idle_s": 2.0,
         "quiet_at_most_s": 0.0,  # beside the other tests it never is

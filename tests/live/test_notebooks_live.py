@@ -34,7 +34,7 @@ def test_whole_and_split_measured_and_drawn(photos: Path, tmp_path: Path) -> Non
     parameters = {
         "environments": ["torchserve"],
         "out": str(tmp_path / "runs"),
-        "photos": str(photos),
+        "bodies": str(photos),
         "schedule": SCHEDULE | {"duration_s": 12.0},
         "idle_s": 1.0,
         "quiet_at_most_s": 0.0,

@@ -146,7 +146,7 @@ def test_machines_share_the_schedule_exactly(url: str, address: str, bodies: Pat
     assert sorted(run.requests["request_id"]) == sorted(expected.request_id.tolist())
     assert run.requests["intended_s"].tolist() == pytest.approx(sorted(expected.intended_s.tolist()))
     assert set(run.requests["status"]) == {"ok"}
-    assert set(run.requests["photo_id"]) == {"0.txt", "1.txt", "2.txt"}
+    assert set(run.requests["body_id"]) == {"0.txt", "1.txt", "2.txt"}
     assert run.info.stimulus is not None
     assert run.info.stimulus.workers == 2
     assert len(run.info.stimulus.clocks) == 2

@@ -57,7 +57,7 @@ runs = [
 for run in runs:
     assert run.info.complete, run.info.incomplete_reason
     assert set(run.requests["status"]) == {"ok"}, run.requests["status"].value_counts()
-    assert set(run.requests["photo_id"]) == {"text.txt", "numbers.json", "picture.png"}
+    assert set(run.requests["body_id"]) == {"text.txt", "numbers.json", "picture.png"}
     assert run.info.entries == {"app": "my_model:make"}
 for name in ("torchserve", "rayserve", "k3s", "eks", "ecs"):
     runs.append(simulate(name, app, schedule, out=f"runs/simulated-{name}"))

@@ -51,7 +51,7 @@ def test_photos_are_posted_and_the_run_is_sealed(truth: TruthServer, photo_folde
     run = load_run(out)
     assert run.info.complete
     assert (run.info.environment, run.info.level, run.info.mode, run.info.arm) == ("none", "none", "live", "none")
-    assert run.info.photos["count"] == 3
+    assert run.info.bodies["count"] == 3
     assert run.info.stimulus is not None
     assert run.info.validity is not None
     assert len(run.requests) == len(truth.arrivals) == run.info.stimulus.sent > 0

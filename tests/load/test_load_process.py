@@ -72,8 +72,8 @@ def test_two_workers_send_exactly_the_schedule(truth: TruthServer, photo_folder:
     assert [row["intended_s"] for row in sent] == expected.intended_s.tolist()
     assert {row["status"] for row in sent} == {"ok"}
     assert {row["replica_id"] for row in sent} == {"r-1"}
-    assert Counter(row["photo_id"] for row in sent) == Counter(body.decode() for _, _, body in truth.arrivals)
-    assert {row["photo_id"] for row in sent} == {f"photo-00{n}.jpg" for n in range(3)}
+    assert Counter(row["body_id"] for row in sent) == Counter(body.decode() for _, _, body in truth.arrivals)
+    assert {row["body_id"] for row in sent} == {f"photo-00{n}.jpg" for n in range(3)}
     for row in sent:
         assert row["intended_s"] <= row["sent_s"] < row["first_byte_s"] <= row["done_s"]
         assert row["connect_s"] > 0

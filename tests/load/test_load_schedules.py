@@ -15,9 +15,9 @@ from mlscale.loadgen.schedules import (
     WHOLE,
     WorkerShare,
     active_intervals,
+    body_order,
     first_active_s,
     load_events,
-    photo_order,
     send_times,
     split,
     think_times,
@@ -216,11 +216,11 @@ def test_think_times_are_exponential_and_each_client_has_its_own() -> None:
     assert set(think_times(constant, 5, 1, 0, 0)) == {0.4}
 
 
-def test_photo_orders_are_permutations_of_seed_block_and_client() -> None:
-    orders = {(s, b, c): tuple(photo_order(s, b, c, 30)) for s in (0, 1) for b in (0, 1) for c in (0, 1)}
+def test_body_orders_are_permutations_of_seed_block_and_client() -> None:
+    orders = {(s, b, c): tuple(body_order(s, b, c, 30)) for s in (0, 1) for b in (0, 1) for c in (0, 1)}
     assert all(sorted(order) == list(range(30)) for order in orders.values())
     assert len(set(orders.values())) == len(orders)
-    assert tuple(photo_order(1, 1, 1, 30)) == orders[(1, 1, 1)]
+    assert tuple(body_order(1, 1, 1, 30)) == orders[(1, 1, 1)]
 
 
 def test_load_steps_name_what_changes() -> None:

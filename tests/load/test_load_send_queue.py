@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from mlscale.loadgen.schedules import THINKS, WHOLE, photo_order, send_times, split, think_times
+from mlscale.loadgen.schedules import THINKS, WHOLE, body_order, send_times, split, think_times
 from mlscale.loadgen.send_queue import CLIENT_STRIDE, ClosedQueue, Due, OpenQueue, make_queue
 from mlscale.runs import ClosedLoop, ClosedStage, Constant, OpenLoop
 
@@ -43,14 +43,14 @@ def test_an_open_queue_is_its_schedule() -> None:
     sent = play(OpenQueue(schedule, 3, 1, 7), service_s=2.0)
     assert [due.intended_s for due in sent] == [t for s in send_times(schedule, 3, 1) for t in s.intended_s.tolist()]
     assert [due.request_id for due in sent] == list(range(len(sent)))
-    order = photo_order(3, 1, 0, 7)
-    assert [due.photo for due in sent] == [order[k % 7] for k in range(len(sent))]
+    order = body_order(3, 1, 0, 7)
+    assert [due.body for due in sent] == [order[k % 7] for k in range(len(sent))]
     parts = [due for part in split(schedule, 3) for due in play(OpenQueue(schedule, 3, 1, 7, part), 0.1)]
     assert sorted(parts, key=lambda due: due.request_id) == sent
 
 
 def test_without_photos_and_without_requests() -> None:
-    assert {due.photo for due in play(OpenQueue(OpenLoop(duration_s=9, rate=Constant(rate_rps=5)), 0, 0, 0), 1)} == {0}
+    assert {due.body for due in play(OpenQueue(OpenLoop(duration_s=9, rate=Constant(rate_rps=5)), 0, 0, 0), 1)} == {0}
     assert make_queue(OpenLoop(duration_s=9, rate=Constant(rate_rps=0)), 0, 0, 0, WHOLE).next_s() is None
 
 
@@ -77,8 +77,8 @@ def test_each_client_sends_thinks_and_shows_its_photos_in_its_order() -> None:
         assert due.request_id == k
         assert due.intended_s == pytest.approx(expected_s, abs=1e-9)
         expected_s = due.intended_s + 0.05 + thinks[k]
-    order = photo_order(9, 2, 0, 6)
-    assert [due.photo for due in mine] == [order[k % 6] for k in range(len(mine))]
+    order = body_order(9, 2, 0, 6)
+    assert [due.body for due in mine] == [order[k % 6] for k in range(len(mine))]
 
 
 def test_joining_clients_send_at_once_and_leaving_ones_begin_nothing_more() -> None:

@@ -90,7 +90,7 @@ def test_one_run_end_to_end(measured: tuple[Run, object]) -> None:
     assert run.info.stimulus is not None
     assert run.info.stimulus.sent == len(run.requests) > 20
     assert set(run.requests["status"]) == {"ok"}, "answers are those that stand on the photos"
-    assert run.requests["photo_id"].nunique() == 4
+    assert run.requests["body_id"].nunique() == 4
     assert (run.info.environment, run.info.cell, run.info.block, run.info.aa_label) == ("test-burner", "core", 2, "A")
     assert run.info.scaling["app"]["max_replicas"] == 4, "every default is spelled out"
     assert run.info.versions == {"burner": "1"}

@@ -285,7 +285,7 @@ def test_the_bar_is_sigma_over_all_windows_and_its_parts_sum_to_it(experiment: l
 
 
 def test_a_bar_that_could_not_be_split_has_its_length_all_the_same(experiment: list[Run], rows: pd.DataFrame) -> None:
-    parts = ["sigma_within_replicas_s2", "sigma_between_replicas_s2", "sigma_photos_s2", "sigma_trend_s2"]
+    parts = ["sigma_within_replicas_s2", "sigma_between_replicas_s2", "sigma_bodies_s2", "sigma_trend_s2"]
     unsplit = rows.assign(windows_split_share=0.0, **dict.fromkeys(parts, np.nan))
     axes = sigma(experiment, LEVEL_S, rows=unsplit)
     assert plotted(axes)["share"].isna().all()

@@ -188,6 +188,19 @@ def test_a_folder_in_use_is_not_overwritten(tmp_path: Path) -> None:
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
+def test_a_run_of_schema_1_is_read_under_the_present_names(tmp_path: Path) -> None:
+    written(tmp_path / "run").seal(bodies={"count": 3})
+    file, table = tmp_path / "run" / "run.json", tmp_path / "run" / "requests.parquet"
+    text = file.read_text().replace('"bodies"', '"photos"')
+    file.write_text(text.replace('"schema_version": 2', '"schema_version": 1'))
+    present = pq.read_table(table)
+    names = ["body_id" if name == "body_id" else name for name in present.column_names]
+    pq.write_table(present.rename_columns(names), table)
+    run = load_run(tmp_path / "run")
+    assert (run.info.schema_version, run.info.bodies) == (1, {"count": 3})
+    assert run.requests["body_id"].tolist() == present.sort_by("intended_s")["body_id"].to_pylist()
+
+
 def test_a_run_by_a_newer_version_is_named_as_such(tmp_path: Path) -> None:
     written(tmp_path / "run").seal()
     file = tmp_path / "run" / "run.json"

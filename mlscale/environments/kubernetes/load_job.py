@@ -14,7 +14,7 @@ from mlscale.environments.kubernetes.paths import path_of
 from mlscale.runs import MlscaleError
 from mlscale.runs.info import ClockOffset
 
-# From requesting the pod until it can send, s: its node (a minute or two on EKS), image, imports, every photo twice.
+# From requesting the pod until it can send, s: its node (a minute or two on EKS), image, imports, every body twice.
 LEAD_S: Final = 240.0
 LOAD: Final = "load"
 _POLL_S: Final = 2.0

@@ -31,7 +31,7 @@ OWNER: Final = "mlscale-run"
 CONTAINER: Final = "app"
 # Path to POST bodies to.
 PATH: Final = "/decode"
-# Largest body that a called component accepts: the largest photo (10 MB) and what was detected in it.
+# Largest body that a called component accepts: a client's (10 MB) and what was detected in it.
 _CALLED_BYTES: Final = 12_000_000
 # Not a user of the node; as in containers/app/Dockerfile.
 USER: Final = 65532

@@ -283,8 +283,8 @@ def warm_up(port: int, files: Sequence[Path], times: int) -> None:
                 answer = text.decode(errors="replace")[:300]
                 raise Failed(
                     f"answered {response.status}: {answer}",
-                    f"warm-up photo {file.name}",
-                    "fix the component or the photo",
+                    f"warm-up body {file.name}",
+                    "fix the component or the body",
                 )
 
 

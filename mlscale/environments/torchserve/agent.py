@@ -131,7 +131,7 @@ class Agent:
             with ThreadPoolExecutor(workers) as pool:
                 list(pool.map(self._serve_all, [bodies] * workers))
         except (WarmUpFailed, NoAnswer, ServerGone) as error:
-            self._out.failed(str(error), "warm-up", "the application must answer every photo of the set")
+            self._out.failed(str(error), "warm-up", "the application must answer every body of the set")
         else:
             self._out.ready()
 

@@ -39,11 +39,11 @@ def fit_work(runs: Sequence[Run], profile: Profile, provenance: dict[str, Any]) 
     cpu_s = sum(replicas_cpu_s(run, 0.0, run.info.schedule.duration_s) for run in runs)
     mean_s = cpu_s / sum(len(served_requests(run)) for run in runs)
     busy = pd.concat([_busy(run) for run in runs], ignore_index=True)
-    if not (busy["photo_id"].value_counts() > 1).any():
+    if not (busy["body_id"].value_counts() > 1).any():
         what = "no photo was answered twice by a replica with requests waiting"
         raise MlscaleError(what, "calibrate", "name runs whose load keeps a replica busy")
-    by_photo = busy.groupby("photo_id")["work_s"]
-    shares = by_photo.mean() / by_photo.mean().mean()
+    by_body = busy.groupby("body_id")["work_s"]
+    shares = by_body.mean() / by_body.mean().mean()
     work = Work(
         mean_s=Number(value=round(mean_s, 6), **provenance),
         reference_cpu_s=_reference(runs, provenance),
@@ -53,7 +53,7 @@ def fit_work(runs: Sequence[Run], profile: Profile, provenance: dict[str, Any]) 
     polling = profile.polling(next(iter(runs[0].info.scaling.values())))
     if polling is not None:
         return _polled_work(runs, work, Queueing("polled-queue", polling=polling), provenance)
-    spread = fit_spread(_relative_sd(busy["work_s"], by_photo), work, Trial(_processor(runs[0])))
+    spread = fit_spread(_relative_sd(busy["work_s"], by_body), work, Trial(_processor(runs[0])))
     return _replaced(work, {"spread": round(spread, 3)}, provenance)
 
 
@@ -69,7 +69,7 @@ def _polled_work(runs: Sequence[Run], work: Work, queueing: Queueing, provenance
             "no replica was idle before the step and loaded after it", "calibrate", "name runs with a step"
         )
     quiet_s, loaded_s = _quiet_and_loaded(runs, work.mean_s.value)
-    relative_sd = _relative_sd(loaded["inference_s"], loaded.groupby("photo_id")["inference_s"])
+    relative_sd = _relative_sd(loaded["inference_s"], loaded.groupby("body_id")["inference_s"])
     step_load = _step_load(runs[0], queueing)
     sparse_load = replace(step_load, clients=1, think_s=SPARSE_THINK_S)
     work = _replaced(work, {"mean_s": quiet_s}, provenance)
@@ -91,9 +91,9 @@ def _replaced(work: Work, values: Mapping[str, float], provenance: dict[str, Any
     return work.model_copy(update=changes)
 
 
-def _relative_sd(times_s: pd.Series, by_photo: Any) -> float:
+def _relative_sd(times_s: pd.Series, by_body: Any) -> float:
     """Standard deviation for a single photo, relative to the mean over all."""
-    return float(np.sqrt(by_photo.var().mean()) / times_s.mean())
+    return float(np.sqrt(by_body.var().mean()) / times_s.mean())
 
 
 def _step_load(run: Run, queueing: Queueing) -> Trial:
@@ -124,7 +124,7 @@ def before_step(requests: pd.DataFrame) -> pd.Series:
 
 
 def _reference(runs: Sequence[Run], provenance: dict[str, Any]) -> Number | None:
-    references = [float(run.info.photos["cpu_s"]) for run in runs if run.info.photos.get("cpu_s")]
+    references = [float(run.info.bodies["cpu_s"]) for run in runs if run.info.bodies.get("cpu_s")]
     return Number(value=round(float(np.mean(references)), 6), **provenance) if references else None
 
 
@@ -211,7 +211,7 @@ def _busy(run: Run) -> pd.DataFrame:
     quota = float(next(iter(run.info.scaling.values()))["cpu_cores"])
     served = served_requests(run)
     busy = served[served["queue_s"] > MIN_WAIT_S]
-    return busy.assign(work_s=busy["inference_s"] * min(1.0, quota))[["photo_id", "work_s"]]
+    return busy.assign(work_s=busy["inference_s"] * min(1.0, quota))[["body_id", "work_s"]]
 
 
 def _processor(run: Run) -> Processor:

@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from mlscale.loadgen.schedules import THINKS, active_intervals, intended_times, photo_order, think_times
+from mlscale.loadgen.schedules import THINKS, active_intervals, body_order, intended_times, think_times
 from mlscale.runs import ClosedLoop, MlscaleError, OpenLoop
 from mlscale_twin import kernel, layout, membership, tournament
 from mlscale_twin.generator import seed_state
@@ -218,7 +218,7 @@ class Engine:
         """Who sends what, and when, as the load generator plans it."""
         schedule, seed, block = self._schedule, self._seed, self._block
         if isinstance(schedule, OpenLoop):
-            self._memory = self._memory._replace(photo_order=photo_order(seed, block, 0, photos)[None, :])
+            self._memory = self._memory._replace(photo_order=body_order(seed, block, 0, photos)[None, :])
             return
         number = max(stage.clients for stage in schedule.stages)
         intervals = [active_intervals(schedule, client) for client in range(number)]
@@ -226,7 +226,7 @@ class Engine:
         from_s, to_s = np.full(shape, -math.inf), np.full(shape, -math.inf)
         for client, spans in enumerate(intervals):
             from_s[client, : len(spans)], to_s[client, : len(spans)] = np.array(spans).T
-        order = np.array([photo_order(seed, block, client, photos) for client in range(number)])
+        order = np.array([body_order(seed, block, client, photos) for client in range(number)])
         starts = [spans[0][0] for spans in intervals] or [math.inf]
         send_times_s, send_owners = tournament.build(starts)
         self._memory = self._memory._replace(

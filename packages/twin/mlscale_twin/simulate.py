@@ -179,7 +179,7 @@ def _info(
         scaling={name: dict(scaling) for name, scaling in setup.scalings.items()},
         connections=connections,
         timeout_s=setup.timeout_s,
-        photos=dict(photos.facts) if photos is not None else {"count": len(setup.photos)},
+        bodies=dict(photos.facts) if photos is not None else {"count": len(setup.photos)},
         seed=setup.seed,
         wall_start=datetime.now(UTC),
         host=dict(host_facts()),
@@ -266,7 +266,7 @@ def _requests(setup: Setup, outcome: TwinResult, rows: Any) -> pa.RecordBatch:
     columns = {
         "request_id": rows["number"],
         "client_id": rows["client"].astype(np.int32),
-        "photo_id": np.array(setup.photos, dtype=object)[rows["photo"]],
+        "body_id": np.array(setup.photos, dtype=object)[rows["photo"]],
         "load_stage": (np.searchsorted(bounds, rows["intended_s"], side="right") - 1).astype(np.int32),
         "intended_s": rows["intended_s"],
         "sent_s": rows["intended_s"],

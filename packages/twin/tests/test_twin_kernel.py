@@ -243,11 +243,11 @@ def test_clients_send_what_the_load_generator_would() -> None:
         engine.add_replica()
     engine.advance(200.0)
     rows = engine.take_rows()
-    from mlscale.loadgen.schedules import photo_order
+    from mlscale.loadgen.schedules import body_order
 
     for client in range(5):
         own = rows[rows["client"] == client]
-        order = photo_order(4, 2, client, 7)
+        order = body_order(4, 2, client, 7)
         assert list(own["photo"]) == [order[k % 7] for k in range(len(own))]
     late = rows[rows["intended_s"] > 60.0]
     assert set(late["client"]) == {0}
