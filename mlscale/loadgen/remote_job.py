@@ -79,9 +79,7 @@ def _work(instructions: Instructions, folder: Path) -> int:
         source = Path(os.environ.get(BODIES, _BODIES_IN_IMAGE))
         bodies = BodySet.read(source)
         if bodies.facts["sha256"] != instructions.bodies_sha256:
-            raise MlscaleError(
-                "the image has different files to send", str(source), "rebuild and push the image"
-            )
+            raise MlscaleError("the image has different files to send", str(source), "rebuild and push the image")
         spec = spec.model_copy(update={"load": spec.load.model_copy(update={"bodies": source})})
         if instructions.warm_up:
             _warm_up(spec.load.url, bodies)

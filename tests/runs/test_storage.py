@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -194,11 +195,12 @@ def test_a_run_of_schema_1_is_read_under_the_present_names(tmp_path: Path) -> No
     text = file.read_text().replace('"bodies"', '"photos"')
     file.write_text(text.replace('"schema_version": 2', '"schema_version": 1'))
     present = pq.read_table(table)
-    names = ["body_id" if name == "body_id" else name for name in present.column_names]
-    pq.write_table(present.rename_columns(names), table)
+    sent = pa.array([f"{number}.txt" for number in range(len(present))])
+    pq.write_table(present.set_column(present.column_names.index("body_id"), "photo_id", sent), table)
     run = load_run(tmp_path / "run")
     assert (run.info.schema_version, run.info.bodies) == (1, {"count": 3})
-    assert run.requests["body_id"].tolist() == present.sort_by("intended_s")["body_id"].to_pylist()
+    assert sorted(run.requests["body_id"]) == sent.to_pylist()
+    assert "photo_id" not in run.requests
 
 
 def test_a_run_by_a_newer_version_is_named_as_such(tmp_path: Path) -> None:
