@@ -19,10 +19,9 @@ from typing import Annotated
 
 import typer
 
-from mlscale.commands.options import finite, formerly, present_spelling, read_set, refuse
+from mlscale.commands.options import AsJson, finite, formerly, present_spelling, read_set, refuse
 from mlscale.errors import MlscaleError, as_user_error, first_invalid
 
-AsJson = Annotated[bool, typer.Option("--json", help="print the result as JSON")]
 Level = Annotated[
     float | None,
     typer.Option(min=0.001, callback=finite, help="mean response that counts as good, s; default: the protocol's"),

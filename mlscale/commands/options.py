@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -13,6 +13,7 @@ from mlscale.errors import MlscaleError, invalid_value
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
+AsJson = Annotated[bool, typer.Option("--json", help="print the result as JSON")]
 Model = TypeVar("Model", bound="BaseModel")
 Command = TypeVar("Command", bound=Callable[..., Any])
 

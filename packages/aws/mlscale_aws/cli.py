@@ -7,13 +7,15 @@ from typing import Annotated
 
 import typer
 
+from mlscale.commands.options import AsJson
+
 
 def prices(
     region: Annotated[str, typer.Option(help="AWS region")] = "us-east-1",
     file: Annotated[Path | None, typer.Option("--prices", help="your own price list; default: the shipped one")] = None,
     out: Annotated[Path | None, typer.Option(help="write a copy here, to edit")] = None,
     refresh: Annotated[bool, typer.Option("--refresh", help="read the pricing API (needs AWS credentials)")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="print the result as JSON")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show the prices of AWS and of a machine of your own, with date and source; refresh them, or copy them to edit.
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mlscale.atomic import write_text
+from mlscale.commands.options import AsJson
 from mlscale.errors import MlscaleError
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from mlscale.runs import Run
     from mlscale_twin.profile import Compared, Profile
 
-AsJson = Annotated[bool, typer.Option("--json", help="print the result as JSON")]
 Arm = Annotated[str, typer.Option(help="preset of settings: matched, shipped, static-min or static-max")]
 
 
