@@ -1,7 +1,7 @@
 """The pilot: measures what an answer demands of this host, and derives a protocol that fits it (METHOD §5).
 
 One replica of each environment, with more CPU than in the experiment so that it starts quickly, is kept busy for some
-seconds. What is decided from what that shows is pure (`mlscale_paper.sizing`).
+seconds. What is decided from what that shows is pure (`mlscale.measurement.sizing`).
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from mlscale.analysis.resources import cpu_by_role
 from mlscale.host.facts import host_facts
 from mlscale.loadgen.bodies import LABELS, BodySet
 from mlscale.measurement.measure import MeasureOptions, measure
+from mlscale.measurement.sizing import MOST_OF_HOST, Demand, Host, Size
 from mlscale.progress import Bar
 from mlscale.runs import ClosedLoop, ClosedStage, MlscaleError, Run
 from mlscale_paper import places
@@ -37,7 +38,7 @@ from mlscale_paper.protocol import (
     read_protocol,
     write_protocol,
 )
-from mlscale_paper.sizing import BASELINE_CLIENTS, MOST_OF_HOST, PERIODS, Demand, Host, Size, fit, periods
+from mlscale_paper.sizing import PERIODS, fit, periods
 from mlscale_paper.variants import REHEARSED
 from onenode.keeper import ClusterKeeper
 
@@ -99,7 +100,7 @@ def run_pilot(
         bar.step("pilot: choosing photos", _CHOOSING_S)
         demands = {name: result.demand for name, result in measured.items()}
         host = _host(measured)
-        scale = fit(demands, host).photo_s / decoding_s  # relative to a shown photo
+        scale = fit(demands, host).model_s / decoding_s  # relative to a shown photo
         usual_s = float(np.mean([np.median(source.cpu_s(body)) for body in BodySet.read(shown_photos).bodies]))
         photos = Path(folder) / "chosen"
         source.choose(photos, seed, PHOTOS, scale * usual_s)
@@ -255,7 +256,7 @@ def _protocol(demands: Mapping[str, Demand], host: Host, size: Size, photos: Pat
             folder=_FOLDER,
             count=len(photo_set.bodies),
             sha256=str(photo_set.facts.get("sha256", "")),
-            cpu_mean_s=round(size.photo_s, 5),
+            cpu_mean_s=round(size.model_s, 5),
             cpu_min_s=min(labelled_s),
             cpu_max_s=max(labelled_s),
         ),
@@ -280,15 +281,15 @@ def _why(demands: Mapping[str, Demand], host: Host, size: Size) -> dict[str, str
     """Field of the protocol -> where its number comes from."""
     dearest = max(size.forecast_cores, key=lambda name: size.forecast_cores[name])
     cores = size.forecast_cores[dearest]
-    answer_s = [size.photo_s + each.own_s for each in demands.values()]
-    each = [periods(one, size.photo_s, size.quota_cores) for one in demands.values()]
+    answer_s = [size.model_s + each.own_s for each in demands.values()]
+    each = [periods(one, size.model_s, size.quota_cores) for one in demands.values()]
     all_cores = f"{cores:.2f} of {host.cores:g} cores ({cores / host.cores:.0%}, at most {MOST_OF_HOST:.0%})"
     return {
         "replicas": f"{size.replicas} replicas of {size.quota_cores:g} core: {dearest}, the most expensive, is "
         f"forecast to use {all_cores} at full load, with everything around it",
-        "photos": f"photos of {1000 * size.photo_s:.0f} ms CPU, so that an answer takes {_range(answer_s, 1000)} ms: "
+        "photos": f"photos of {1000 * size.model_s:.0f} ms CPU, so that an answer takes {_range(answer_s, 1000)} ms: "
         f"{_range(each, digits=2)} times what a quota period gives (aimed at: {PERIODS:g})",
-        "think_mean_s": f"clients think {size.think_s:g} s, so that {BASELINE_CLIENTS} of them use "
+        "think_mean_s": f"clients think {size.think_s:g} s, so that {size.baseline_clients} of them use "
         f"{_range(size.baseline_use.values(), digits=2)} of one replica",
         "step_clients": f"{size.clients} clients after the step, who ask for "
         f"{_range(size.step_replicas.values(), digits=2)} replicas while nobody waits",

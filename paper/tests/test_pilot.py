@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 
 from mlscale.host.facts import host_facts
+from mlscale.measurement.sizing import Demand, Host
 from mlscale.runs import ClosedLoop, ClosedStage, MlscaleError, Observation, ResourceSample, Role, Run
 from mlscale_paper import pilot, places
 from mlscale_paper.pilot import LOAD_S, SETTLE_S, demand_of, ensure_protocol
 from mlscale_paper.protocol import Photos, Protocol, default_protocol, read_protocol, write_protocol
-from mlscale_paper.sizing import Demand, Host, fit
+from mlscale_paper.sizing import fit
 from synthetic_runs import info, requests_frame, write_run
 
 END_S = SETTLE_S + LOAD_S

@@ -8,23 +8,20 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mlscale.runs import MlscaleError
-from mlscale_paper.sizing import (
+from mlscale.measurement.sizing import (
     DEMAND,
     LEAST_REPLICAS,
     MOST_LOAD_CORES,
     MOST_OF_HOST,
-    PERIODS,
     UTILISATION,
     Demand,
     Host,
-    fit,
     forecast,
     light_response,
     loaded,
-    periods,
-    photo_cpu_s,
 )
+from mlscale.runs import MlscaleError
+from mlscale_paper.sizing import PERIODS, fit, periods, photo_cpu_s
 
 PERIODS_RANGE = 1.25, 1.75
 GIB = 2**30
@@ -50,13 +47,13 @@ def test_every_rule_holds_on_every_host(cores: int, speed: float) -> None:
     assert size.replicas >= LEAST_REPLICAS
     assert max(size.forecast_cores.values()) <= MOST_OF_HOST * cores
     for name, each in demands.items():
-        assert PERIODS_RANGE[0] <= periods(each, size.photo_s, size.quota_cores) <= PERIODS_RANGE[1], name
+        assert PERIODS_RANGE[0] <= periods(each, size.model_s, size.quota_cores) <= PERIODS_RANGE[1], name
         assert size.baseline_use[name] <= UTILISATION[1] + 0.005
         assert 0.8 * DEMAND[0] <= size.step_replicas[name] / size.replicas <= 1.1 * DEMAND[1]
     middle = math.exp(np.mean(np.log([*size.step_replicas.values()]))) / size.replicas
     assert DEMAND[0] <= middle <= DEMAND[1]
     assert size.open_step_rps < size.replicas * size.quota_cores / (
-        size.photo_s + max(c.own_s for c in demands.values())
+        size.model_s + max(c.own_s for c in demands.values())
     )
     assert size.level_s > 0
 
@@ -76,7 +73,7 @@ def test_more_cores_get_more_replicas_and_more_load() -> None:
 
 def test_the_load_generator_and_memory_set_limits_too() -> None:
     size = fit(DEMANDS, host(64))
-    assert size.replicas * size.quota_cores / (size.photo_s + DEMANDS["k3s"].own_s) * 0.0025 <= MOST_LOAD_CORES
+    assert size.replicas * size.quota_cores / (size.model_s + DEMANDS["k3s"].own_s) * 0.0025 <= MOST_LOAD_CORES
     assert fit(DEMANDS, host(16, memory_bytes=8 * GIB)).replicas == 5
 
 
@@ -84,7 +81,7 @@ def test_a_small_host_gets_a_smaller_quota_and_cheaper_photos() -> None:
     size = fit(DEMANDS, host(1.6))
     assert size.replicas >= LEAST_REPLICAS
     assert size.quota_cores < 0.3
-    assert size.photo_s < fit(DEMANDS, host(2)).photo_s
+    assert size.model_s < fit(DEMANDS, host(2)).model_s
 
 
 def test_a_host_that_is_too_small_is_told_what_would_be_needed() -> None:
@@ -105,7 +102,7 @@ def test_photos_put_the_middle_of_the_environments_between_two_periods() -> None
 
 
 def test_photos_that_were_chosen_are_taken_as_they_came_out() -> None:
-    assert fit(DEMANDS, host(2), 0.04).photo_s == 0.04
+    assert fit(DEMANDS, host(2), 0.04).model_s == 0.04
 
 
 @pytest.mark.parametrize(("work_s", "mean_s"), [(0.001, 0.001), (0.030, 0.030), (0.045, 0.080)])
