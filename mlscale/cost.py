@@ -20,6 +20,7 @@ from mlscale.analysis.elasticity import elasticity
 from mlscale.analysis.resources import SERVING, cpu_by_role
 from mlscale.analysis.summary import span
 from mlscale.environments.base import PaidBy
+from mlscale.environments.kubernetes.machine_settings import is_auto_mode
 from mlscale.environments.machine_types import RESERVED_CORES, catalogue
 from mlscale.errors import MlscaleError, first_invalid
 from mlscale.runs import Run
@@ -32,8 +33,6 @@ MONTH_H: Final = 730.0
 Tenancy = Literal["shared", "dedicated"]
 # New connections per second that a unit of a load balancer takes (aws.amazon.com/elasticloadbalancing/pricing).
 _UNIT_CONNECTIONS_PER_S: Final = 25.0
-# Begins a node class of EKS Auto Mode, the default (older runs do not state it).
-_AUTO_MODE: Final = "eks.amazonaws.com/"
 
 
 _AboveZero = Annotated[float, Field(gt=0)]
@@ -229,7 +228,7 @@ def _instance_h(scaling: Mapping[str, Any], aws: Mapping[str, Any]) -> float:
             raise MlscaleError(what, "prices", f"choose one that is no larger than one of {', '.join(known)}")
         return float(min(known[name] for name in fits))
     cheapest = min(aws["instances_h"].get(name, types[name].usd_per_hour) for name in scaling["machine_types"])
-    auto_mode = scaling.get("node_group") is None and str(scaling.get("node_class", _AUTO_MODE)).startswith(_AUTO_MODE)
+    auto_mode = is_auto_mode(scaling.get("node_class"), scaling.get("node_group"))
     return float(cheapest * (1 + aws["eks_auto_mode_share"] * auto_mode))
 
 

@@ -24,6 +24,11 @@ def offered(group: str) -> tuple[EntryPoint, ...]:
     return tuple(entry_points(group=group))
 
 
+def load_offered(group: str, name: str) -> Any:
+    """What the entry point ``name`` of a group names; None if no installed package has it."""
+    return next((entry.load() for entry in offered(group) if entry.name == name), None)
+
+
 def add_working_folder() -> None:
     """Make the working folder importable, as for ``python -m``: a command's own first entry is its program's folder."""
     folder = str(Path.cwd())

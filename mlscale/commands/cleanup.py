@@ -34,21 +34,21 @@ def cleanup_command(older_than: str, *, aws: bool = False, as_json: bool = False
     from mlscale.host.reap import cleanup
 
     removed = cleanup(duration_s(older_than), environments.reapers())
-    stacks = _of_account("aws") if aws else []
+    stacks = _remove_stacks() if aws else []
     if as_json:
         return json.dumps([{"kind": entry.kind, **entry.identity} for entry in removed] + [{"aws": s} for s in stacks])
     lines = [f"removed {entry.kind}: {_described(entry.identity)}" for entry in removed] + stacks
     return "\n".join(lines) or "nothing to remove"
 
 
-def _of_account(cloud: str) -> list[str]:
-    """What the installed package that deals with ``cloud`` removed from the account, a line each."""
-    from mlscale.importing import offered
+def _remove_stacks() -> list[str]:
+    """What the package mlscale-aws removed from the account, a line each."""
+    from mlscale.importing import load_offered
 
-    entry = next((entry for entry in offered("mlscale.cleanup") if entry.name == cloud), None)
-    if entry is None:
-        raise MlscaleError(f"the package mlscale-{cloud} is not installed", f"--{cloud}", "install it")
-    lines: list[str] = entry.load()()
+    remove = load_offered("mlscale.cleanup", "aws")
+    if remove is None:
+        raise MlscaleError("the package mlscale-aws is not installed", "--aws", "install it")
+    lines: list[str] = remove()
     return lines
 
 

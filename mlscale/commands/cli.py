@@ -19,7 +19,17 @@ from typing import Annotated
 
 import typer
 
-from mlscale.commands.options import AsJson, finite, formerly, present_spelling, read_set, refuse
+from mlscale.commands.options import (
+    AsJson,
+    Settings,
+    SettingsCommand,
+    finite,
+    formerly,
+    present_spelling,
+    read_set,
+    refuse,
+    takes,
+)
 from mlscale.errors import MlscaleError, as_user_error, first_invalid
 
 Level = Annotated[
@@ -39,7 +49,8 @@ def _root() -> None:
     """Compare autoscaling frameworks for containerised machine-learning applications."""
 
 
-@app.command()
+@app.command(cls=SettingsCommand)
+@takes("mlscale.measurement.measure:MeasureSettings")
 @formerly("connections", "seed", "content_type", idle="--set idle_s=", budget_usd="--scaling budget_usd=")
 def measure(
     environment: Annotated[str, typer.Argument(help="such as torchserve, rayserve or k3s")],
@@ -76,16 +87,7 @@ def measure(
         bool,
         typer.Option("--partitioned", help="the code reader as two components that share the arm's replicas"),
     ] = False,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="KEY=VALUE",
-            help="repeatable: connections (fresh, one for each request, or kept), seed (of the load's random draws), "
-            "idle_s (observed before the load, 30), timeout_s (of a request, 30), workers (that send the load), "
-            "content_type (of all files), quiet_at_most_s (wait for a quiet host, 60)",
-        ),
-    ] = None,
+    settings: Settings = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure one run: deploy the application under an environment's autoscaler, send load, record what happens.
@@ -156,7 +158,8 @@ def _told_if_stopped(out: Path, tell: Callable[[], None]) -> Iterator[None]:
         raise
 
 
-@app.command()
+@app.command(cls=SettingsCommand)
+@takes("mlscale.commands.load:LoadSettings")
 @formerly(
     *("check", "speed", "keep", "body", "method", "connections", "workers", "ray", "seed", "arrivals"),
     header="--set headers.NAME=VALUE",
@@ -185,15 +188,7 @@ def load(
             "p95, p99, p99.9, max (s; a failure counts as the timeout), failed (share), rps (right answers/s)"
         ),
     ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="KEY=VALUE",
-            help="repeatable; docs/commands.md explains them: check, connections, workers, ray, timeout_s, seed, body, "
-            "method, headers.NAME; with --rate arrivals; with --clients think_mean_s; of a CSV trace speed, keep",
-        ),
-    ] = None,
+    settings: Settings = None,
     as_json: AsJson = False,
 ) -> None:
     """Load-test any HTTP server and record it as a run: what was sent, and how it was answered.
@@ -327,7 +322,7 @@ def _add_commands() -> None:
         if isinstance(command, typer.Typer):
             app.add_typer(command, name=entry.name)
         else:
-            app.command(entry.name)(command)
+            app.command(entry.name, cls=SettingsCommand)(command)
 
 
 _add_commands()

@@ -14,18 +14,18 @@ from mlscale.runs import SCHEDULE, ClosedLoop, MlscaleError, OpenLoop
 
 
 class LoadSettings(LoadOptions):
-    """Keys of ``mlscale load --set``: a load's options, and what the schedule is made of.
+    """Keys of ``mlscale load --set``: a load's options, and what the schedule is made of."""
 
-    Attributes:
-        arrivals: with --rate; None: poisson.
-        think_mean_s: with --clients; None: no think time.
-        speed, keep: of a CSV trace, as in `mlscale.runs.schedule.Trace`; None: as recorded.
-    """
-
-    arrivals: Literal["even", "poisson"] | None = None
-    think_mean_s: float | None = Field(default=None, ge=0, allow_inf_nan=False)
-    speed: float | None = Field(default=None, gt=0, allow_inf_nan=False)
-    keep: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    arrivals: Literal["even", "poisson"] | None = Field(default=None, description="with --rate: even, or poisson")
+    think_mean_s: float | None = Field(
+        default=None, ge=0, allow_inf_nan=False, description="with --clients: mean think time"
+    )
+    speed: float | None = Field(
+        default=None, gt=0, allow_inf_nan=False, description="of a CSV trace: 2 replays it twice as fast"
+    )
+    keep: float | None = Field(
+        default=None, gt=0, allow_inf_nan=False, description="share of its arrivals, or factor on its rates"
+    )
 
     def options(self) -> LoadOptions:
         return LoadOptions(**{name: getattr(self, name) for name in LoadOptions.model_fields})

@@ -4,18 +4,55 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
+from typer.core import TyperCommand
 
 from mlscale.errors import MlscaleError, invalid_value
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
+    from pydantic.fields import FieldInfo
 
 AsJson = Annotated[bool, typer.Option("--json", help="print the result as JSON")]
 Model = TypeVar("Model", bound="BaseModel")
 Command = TypeVar("Command", bound=Callable[..., Any])
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="repeatable; the keys are below")
+]
+
+
+class SettingsCommand(TyperCommand):
+    """A command whose help ends with the keys of ``--set``: the fields of the model that `takes` names."""
+
+    @property
+    def epilog(self) -> str | None:  # type: ignore[override]
+        module, _, model = getattr(self.callback, "settings_model", "").partition(":")
+        if not model:
+            return None
+        fields = getattr(import_module(module), model).model_fields
+        return "Keys of --set: " + "; ".join(_described(*field) for field in fields.items()) + "."
+
+    @epilog.setter
+    def epilog(self, text: str | None) -> None: ...
+
+
+def _described(name: str, field: FieldInfo) -> str:
+    default = "" if field.default in (None, {}) else f"={field.default}".removesuffix(".0")
+    return f"{name}{default} ({field.description})"
+
+
+def takes(model: str) -> Callable[[Command], Command]:
+    """Decorator of a command with ``--set``, whose keys are the fields of ``model``, "package.module:Model": it is
+    imported only to print the help."""
+
+    def mark(command: Command) -> Command:
+        vars(command)["settings_model"] = model
+        return command
+
+    return mark
 
 
 def read_set(model: type[Model], pairs: Sequence[str] | None) -> Model:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from mlscale.importing import attach, offered
+from mlscale.importing import attach, load_offered, offered
 
 if TYPE_CHECKING:
     from mlscale.environments.base import App, Component, Deployed, Environment, ObservationLost, Problem, Scaling
@@ -48,8 +48,8 @@ def get(name: str) -> Environment:
     """
     from mlscale.runs import MlscaleError
 
-    entry = next((entry for entry in offered(_GROUP) if entry.name == name), None)
-    if entry is None:
+    environment = load_offered(_GROUP, name)
+    if environment is None:
         raise MlscaleError(f"unknown environment {name!r}", "environment", f"choose one of: {', '.join(names())}")
-    environment: Environment = entry.load()()
-    return environment
+    made: Environment = environment()
+    return made

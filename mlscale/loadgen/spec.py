@@ -40,37 +40,28 @@ class _Frozen(BaseModel):
 
 
 class SendOptions(_Frozen):
-    """How requests are sent, in a load test as in a measurement.
-
-    Attributes:
-        connections: a fresh one for each request, or kept ones (each client of a closed loop keeps its own).
-        workers: processes that share the schedule.
-        timeout_s: a request without a complete response after that long is abandoned, and has failed.
-        seed: of the load's random draws.
-    """
+    """How requests are sent, in a load test as in a measurement."""
 
     connections: Connections = "fresh"
-    workers: int = Field(default=1, ge=1, le=64, description="each is a Python process of about 100 MB")
-    timeout_s: float = Field(default=30.0, ge=0.001, allow_inf_nan=False)
-    seed: int = Field(default=0, ge=0)
+    workers: int = Field(default=1, ge=1, le=64, description="processes that share the schedule")
+    timeout_s: float = Field(
+        default=30.0, ge=0.001, allow_inf_nan=False, description="a request not answered by then has failed"
+    )
+    seed: int = Field(default=0, ge=0, description="of the load's random draws")
 
 
 class LoadOptions(SendOptions):
-    """Rarely changed settings of a load test.
+    """Rarely changed settings of a load test."""
 
-    Attributes:
-        check: "module:function(label, answer) -> bool", or "none"; None: compare with labels.jsonl.
-        headers: sent with every request.
-        method: None: POST with a body, else GET.
-        body: the text to send with every request, in place of a folder of bodies.
-        ray: address of a Ray cluster, whose machines run the workers; None: this machine does.
-    """
-
-    check: Text | None = None
-    headers: dict[Text, Text] = {}
-    method: str | None = Field(default=None, pattern=r"\A[A-Za-z-]+\z")
-    body: Text | None = None
-    ray: str | None = None
+    check: Text | None = Field(
+        default=None, description="module:function(label, answer), or none; else labels.jsonl is compared"
+    )
+    headers: dict[Text, Text] = Field(default={}, description="headers.NAME=VALUE is sent with every request")
+    method: str | None = Field(
+        default=None, pattern=r"\A[A-Za-z-]+\z", description="else POST with a body, GET without"
+    )
+    body: Text | None = Field(default=None, description="text to send, in place of --bodies")
+    ray: str | None = Field(default=None, description="address of a Ray cluster, whose machines send")
 
     @field_validator("headers")
     @classmethod

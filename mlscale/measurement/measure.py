@@ -65,17 +65,15 @@ def no_progress(step: str, share: float) -> None:
 
 
 class MeasureSettings(SendOptions):
-    """Keys of ``mlscale measure --set``.
+    """Keys of ``mlscale measure --set``."""
 
-    Attributes:
-        idle_s: how long the idle framework is observed before time zero, s (METHOD §6).
-        quiet_at_most_s: longest wait for a quiet host, s; whether it became quiet is recorded.
-        content_type: of all bodies; None: by each file's name.
-    """
-
-    idle_s: float = Field(default=30.0, ge=0, allow_inf_nan=False)
-    quiet_at_most_s: float = 60.0
-    content_type: str | None = None
+    idle_s: float = Field(
+        default=30.0, ge=0, allow_inf_nan=False, description="how long the idle framework is observed before the load"
+    )
+    quiet_at_most_s: float = Field(
+        default=60.0, description="longest wait for a quiet host; whether it became quiet is recorded"
+    )
+    content_type: str | None = Field(default=None, description="of all bodies; default: by each file's name")
 
 
 class MeasureOptions(MeasureSettings):

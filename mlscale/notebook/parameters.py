@@ -17,9 +17,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from mlscale.errors import invalid_value
 from mlscale.loadgen.schedule_files import read_schedule
 from mlscale.measurement.labels import Labels
+from mlscale.measurement.measure import MeasureSettings
 from mlscale.runs import (
     ClosedLoop,
-    Connections,
     MlscaleError,
     Mode,
     OpenLoop,
@@ -45,7 +45,7 @@ class NotebookParameters(BaseModel):
     seed: int = Field(default=0, ge=0)
 
 
-class MeasureParameters(NotebookParameters):
+class MeasureParameters(NotebookParameters, MeasureSettings):
     """02_torchserve, 03_rayserve: measure one run, or draw the runs in ``run_dirs``."""
 
     out: Path | None = Field(default=None, description="folder for the new run; none: a new one in runs/by-hand")
@@ -54,10 +54,7 @@ class MeasureParameters(NotebookParameters):
     scaling: dict[str, Any] = Field(default={}, description="overrides the arm's settings")
     schedule: Schedule | None = Field(default=None, description="none: the protocol's quick schedule of 60 s")
     bodies: Path | None = Field(default=None, description="none: the protocol's")
-    connections: Connections = "fresh"
     partitioned: bool = Field(default=False, description="the application in two components, which scale separately")
-    idle_s: float = Field(default=30.0, ge=0)
-    quiet_at_most_s: float = Field(default=60.0, ge=0, description="longest wait for a quiet host")
     labels: Labels = Labels()
 
 

@@ -15,7 +15,7 @@ from mlscale.analysis.boot_time_response import variant_of
 from mlscale.analysis.summary import summarise
 from mlscale.defaults import defaults
 from mlscale.environments.base import EnvironmentUnavailable
-from mlscale.measurement.measure import MeasureOptions, measure
+from mlscale.measurement.measure import MeasureOptions, MeasureSettings, measure
 from mlscale.notebook import tables
 from mlscale.notebook.parameters import KubernetesParameters, MeasureParameters, NotebookParameters, check_parameters
 from mlscale.notebook.show import Figures, remark
@@ -167,12 +167,9 @@ def runs_of(environment: str, p: MeasureParameters) -> list[Run]:
             arm=p.arm,
             options=MeasureOptions(
                 mode=p.mode,
-                connections=p.connections,
-                seed=p.seed,
-                idle_s=p.idle_s,
-                quiet_at_most_s=p.quiet_at_most_s,
                 labels=p.labels,
                 progress=progress,
+                **{name: getattr(p, name) for name in MeasureSettings.model_fields},
             ),
         )
     return [run]

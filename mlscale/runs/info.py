@@ -13,7 +13,10 @@ SCHEMA_VERSION: Final = 2
 
 Mode = Literal["live", "rehearsal", "simulated"]
 Level = Literal["application", "container", "container+machine", "none"]
-Connections = Literal["fresh", "kept"]
+Connections = Annotated[
+    Literal["fresh", "kept"],
+    Field(description="a new one for each request, or kept"),
+]
 Preset = Literal["shipped", "matched", "static-min", "static-max"]
 """The arms that set an autoscaler up (METHOD §4)."""
 Arm = Literal[Preset, "none"]

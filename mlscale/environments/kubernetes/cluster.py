@@ -17,11 +17,12 @@ from mlscale.environments.kubernetes.facts import (
     metrics_arguments,
     quota_period_s,
 )
+from mlscale.environments.kubernetes.names import NODE_GROUP_LABEL
 from mlscale.environments.kubernetes.own_cluster import OwnNode, find_own_node
 from mlscale.environments.kubernetes.paths import name_of, path_of
 from mlscale.environments.kubernetes.usage import NodeUsage
 
-_AUTOSCALERS = ("karpenter.sh/nodepool", "eks.amazonaws.com/nodegroup", "cloud.google.com/gke-nodepool")
+_AUTOSCALERS = ("karpenter.sh/nodepool", NODE_GROUP_LABEL, "cloud.google.com/gke-nodepool")
 
 
 @dataclass(frozen=True)

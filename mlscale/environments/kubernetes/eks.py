@@ -20,7 +20,7 @@ from mlscale.environments.kubernetes.client import Api, Refused
 from mlscale.environments.kubernetes.cluster import Cluster
 from mlscale.environments.kubernetes.environment import KubernetesEnvironment, Room
 from mlscale.environments.kubernetes.machine_settings import MachineScaling
-from mlscale.environments.kubernetes.names import BUFFER_PRIORITY
+from mlscale.environments.kubernetes.names import BUFFER_PRIORITY, NODE_GROUP_LABEL
 from mlscale.environments.kubernetes.paths import path_of
 from mlscale.environments.machine_types import RESERVED_CORES, catalogue
 from mlscale.host.ledger import Ledger, LedgerEntry
@@ -29,11 +29,9 @@ from mlscale.runs import Level, MlscaleError, Mode
 
 _REMEDY: Final = "make cluster MACHINES=1"
 _DOCUMENT: Final = "docs/aws.md"
-_NODE_GROUP: Final = "eks.amazonaws.com/nodegroup"
 # The ConfigMap in kube-system that a Cluster Autoscaler reports in.
 _AUTOSCALER: Final = "cluster-autoscaler-status"
-# Group of Auto Mode's node classes; it starts machines with more cores than that (EKS user guide, "Managed instances").
-_AUTO_MODE: Final = "eks.amazonaws.com/"
+# Auto Mode starts machines with more cores than that (EKS user guide, "Managed instances").
 _AUTO_MODE_CORES: Final = 1.0
 
 
@@ -90,7 +88,7 @@ class Eks(KubernetesEnvironment):
         if mode == "live":
             memory = {kind: each.memory_mib for kind, each in catalogue().types.items()}
             if scaling.node_group is not None:
-                label = {_NODE_GROUP: scaling.node_group}
+                label = {NODE_GROUP_LABEL: scaling.node_group}
                 yield Room(
                     label,
                     {"nodes": node_pool.nodes(label)},
@@ -160,7 +158,7 @@ def _machine_problems(component: str, scaling: MachineScaling, mode: Mode) -> It
         except MlscaleError as error:
             yield Problem(error.what, f"{where}, boot", error.remedy)
     unknown = [name for name in scaling.machine_types if name not in cores]
-    auto = mode == "live" and scaling.node_group is None and scaling.node_class.startswith(_AUTO_MODE)
+    auto = mode == "live" and scaling.auto_mode
     started = [name for name in cores if not auto or cores[name] > _AUTO_MODE_CORES]
     remedy = f"set --scaling machine_types=... (choose from: {', '.join(started)})"
     if unknown:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator
 
 from mlscale.environments.base import PaidBy
+from mlscale.environments.kubernetes.names import EKS_GROUP
 from mlscale.environments.kubernetes.settings import KubernetesScaling
 
 
@@ -36,7 +37,7 @@ class MachineScaling(KubernetesScaling):
         default=0, ge=0, le=86_400, description="how long after the last change of its pods, s"
     )
     node_class: str = Field(
-        default="eks.amazonaws.com/NodeClass/default",
+        default=f"{EKS_GROUP}/NodeClass/default",
         pattern=r"^[a-z0-9.-]+/[A-Za-z0-9]+/[a-z0-9.-]+$",
         description="live: group/kind/name of the node class; default: EKS Auto Mode's",
     )
@@ -50,6 +51,11 @@ class MachineScaling(KubernetesScaling):
         default=0, ge=0, le=64, description="replicas to reserve room for, by pods that are preempted at once"
     )
 
+    @property
+    def auto_mode(self) -> bool:
+        """Whether the machines are those of EKS Auto Mode."""
+        return is_auto_mode(self.node_class, self.node_group)
+
     @field_validator("machine_types", mode="before")
     @classmethod
     def _from_text(cls, given: object) -> object:
@@ -62,3 +68,8 @@ class MachineScaling(KubernetesScaling):
     def paid_by(cls, settings: Mapping[str, Any]) -> PaidBy:
         """A machine is an instance."""
         return "instances"
+
+
+def is_auto_mode(node_class: str | None, node_group: str | None) -> bool:
+    """Whether EKS Auto Mode, the default, runs the machines; ``node_class`` None: a run that does not state it."""
+    return node_group is None and (node_class is None or node_class.startswith(f"{EKS_GROUP}/"))

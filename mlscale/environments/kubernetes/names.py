@@ -24,3 +24,6 @@ BOOT: Final = "mlscale/boot"
 BOOTED: Final = "mlscale/booted"
 # ConfigMap in kube-system that identifies the one-node cluster.
 OWN_CLUSTER: Final = "mlscale"
+# API group of AWS in a cluster of EKS, and the label that it gives the machines of a managed node group.
+EKS_GROUP: Final = "eks.amazonaws.com"
+NODE_GROUP_LABEL: Final = f"{EKS_GROUP}/nodegroup"

@@ -84,11 +84,11 @@ def eks_cost(scaling: MachineScaling, region: str) -> Cost:
     hours, machines = 1.0 + DELETION_H, scaling.max_machines + 1
     name = max(scaling.machine_types, key=lambda machine: float(known[machine]))
     machines_usd = hours * machines * known[name]
-    auto = scaling.node_group is None and scaling.node_class.startswith("eks.amazonaws.com/")
+    fee = {"Auto Mode, a share of the machines' price": machines_usd * price["eks_auto_mode_share"]}
     lines = {
         "control plane": hours * price["eks_cluster_h"],
         f"{machines} machines ({name})": machines_usd,
-        **({"Auto Mode, a share of the machines' price": machines_usd * price["eks_auto_mode_share"]} if auto else {}),
+        **(fee if scaling.auto_mode else {}),
         f"public IPv4 addresses ({machines})": hours * machines * price["ipv4_h"],
     }
     return Cost(region, hours, price["date"], lines)
