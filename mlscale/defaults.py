@@ -39,11 +39,6 @@ class Defaults:
             "none is given", "load", "name a JSON schedule or a CSV trace: --schedule, or schedule= in Python"
         )
 
-    @property
-    def answer_cpu_s(self) -> float | None:
-        """CPU time of one answer that `quick_schedule` is sized for, on a whole core, s; None: it is sized for none."""
-        return None
-
     def schedule(self) -> ClosedLoop | OpenLoop:
         """The load of an experiment."""
         return self.quick_schedule()

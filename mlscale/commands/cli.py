@@ -59,7 +59,10 @@ def measure(
     arm: Annotated[str, typer.Option(help="settings: matched, shipped, static-min or static-max")] = "matched",
     schedule: Annotated[
         Path | None,
-        typer.Option(help="JSON file or CSV trace; default: the protocol's quick load, longer where machines boot"),
+        typer.Option(
+            help="JSON file, CSV trace, or the folder of a run that had it; default: the protocol's quick load, longer "
+            "where machines boot; with --app one that fits what the model costs"
+        ),
     ] = None,
     scaling: Annotated[
         list[str] | None,
@@ -130,7 +133,12 @@ def measure(
             out=out,
             scaling=parameters.scaling,
             arm=parameters.arm,
-            options=MeasureOptions(mode=parameters.mode, trial=app is not None, progress=shown, **chosen.model_dump()),
+            options=MeasureOptions(
+                mode=parameters.mode,
+                trial=app is not None,
+                progress=shown,
+                **chosen.model_dump(exclude_unset=True),
+            ),
         )
     validity = run.info.validity
     reasons = validity.reasons if validity else ()

@@ -19,6 +19,7 @@ from pydantic import ValidationError
 
 from mlscale.errors import MlscaleError, first_invalid
 from mlscale.loadgen.shapes import Floats
+from mlscale.runs import load_run
 from mlscale.runs.schedule import MAX_RATE_RPS, SCHEDULE, ClosedLoop, OpenLoop, Trace
 
 _MAX_JSON_BYTES: Final = 64 * 2**20
@@ -28,7 +29,7 @@ _REMEDY: Final = "fix the line; columns are TIMESTAMP, or time_s, or time_s,rate
 def read_schedule(
     path: Path | str, *, duration_s: float | None = None, speed: float = 1.0, keep: float = 1.0
 ) -> ClosedLoop | OpenLoop:
-    """Read a schedule: ``*.csv`` is a recorded trace, anything else JSON.
+    """Read a schedule: ``*.csv`` is a recorded trace, a folder a run that had it, anything else JSON.
 
     A trace's path is relative to the schedule; its absolute path and sha256 are filled in. For a CSV trace:
     ``duration_s`` is how much of it to send (None: all), ``speed`` and ``keep`` as in `mlscale.runs.schedule.Trace`.
@@ -49,6 +50,8 @@ def read_schedule(
         if len(text) > _MAX_JSON_BYTES:
             raise MlscaleError(f"it is larger than {_MAX_JSON_BYTES / 2**20:g} MiB", str(file), "name a JSON schedule")
         schedule = SCHEDULE.validate_json(text)
+    except IsADirectoryError:
+        return load_run(file, allow_incomplete=True).info.schedule
     except OSError as error:
         raise MlscaleError(
             f"the schedule can't be read: {error.strerror}", str(file), "name a JSON schedule or a CSV trace"

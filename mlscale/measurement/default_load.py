@@ -3,44 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, TypeVar
 
 from mlscale.defaults import defaults
-from mlscale.environments import Environment, Scaling
+from mlscale.environments import App, Environment, Scaling
 from mlscale.progress import duration
-from mlscale.runs import ClosedLoop, OpenLoop
+from mlscale.runs import ClosedLoop, MlscaleError, OpenLoop
 
 # How long a run continues after the time by which the first new replica should be ready, s.
 _WATCHED_S: Final = 30.0
-# Warn if an answer takes this many times the CPU that the default load is sized for. At three times, the two clients
-# before the step already made the framework scale up.
-_MUCH: Final = 2.0
 
 
 def default_load(environment: Environment, scalings: Mapping[str, Scaling]) -> ClosedLoop | OpenLoop:
-    """The defaults' quick schedule; its last stage lasts at least as long as the environment's start-up
-    (``start_up_s``, if it has that method) and 30 s more."""
-    schedule = defaults().quick_schedule()
+    """The defaults' quick schedule, `long_enough`."""
+    return long_enough(defaults().quick_schedule(), environment, scalings)
+
+
+def is_for(app: App) -> bool:
+    """Whether the default load is sized for ``app``: for the defaults' application alone."""
+    try:
+        return defaults().application().name == app.name
+    except MlscaleError:
+        return False
+
+
+Load = TypeVar("Load", ClosedLoop, OpenLoop, ClosedLoop | OpenLoop)
+
+
+def long_enough(schedule: Load, environment: Environment, scalings: Mapping[str, Scaling]) -> Load:
+    """``schedule`` with a last stage that lasts at least as long as the environment's start-up (``start_up_s``, if it
+    has that method) and 30 s more."""
     start_up = getattr(environment, "start_up_s", None)
     if start_up is None:
         return schedule
     needed_s = schedule.boundaries_s[-1] + max(map(start_up, scalings.values())) + _WATCHED_S
     return schedule.model_copy(update={"duration_s": max(schedule.duration_s, needed_s)})
-
-
-def size_warning(cpu_s: float) -> str | None:
-    """A warning if an answer takes much more CPU than the default load is sized for; else None.
-
-    Args:
-        cpu_s: CPU time of one answer on a whole core, s.
-    """
-    sized_s = defaults().answer_cpu_s
-    if sized_s is None or cpu_s < _MUCH * sized_s:
-        return None
-    return (
-        f"the default load is sized for {1000 * sized_s:.0f} ms of CPU per answer: with {cpu_s / sized_s:.1f} times "
-        "that, expect scaling before its step; give a load of your own (--schedule), with longer think times"
-    )
 
 
 def announcement(schedule: ClosedLoop | OpenLoop, idle_s: float) -> str:

@@ -30,8 +30,9 @@ from mlscale.loadgen.bodies import BodySet, load_check
 from mlscale.loadgen.process import LoadProcess
 from mlscale.loadgen.schedules import load_events, split
 from mlscale.loadgen.spec import LoadSpec, SendOptions
-from mlscale.measurement.default_load import announcement, default_load, size_warning
+from mlscale.measurement.default_load import announcement, default_load, is_for, long_enough
 from mlscale.measurement.labels import Labels
+from mlscale.measurement.model_load import load_for
 from mlscale.measurement.observer import Observer
 from mlscale.measurement.settings import settings_of
 from mlscale.measurement.trial import try_model
@@ -124,8 +125,9 @@ def measure(
 
     Args:
         environment: a name (`mlscale.environments.names`) or an environment.
-        schedule: None: the defaults' (`mlscale.measurement.default_load`); the replicas of an environment given by name
-            then have the sizes that it is made for, unless ``scaling`` says otherwise (`mlscale.defaults`).
+        schedule: None: for the defaults' application theirs (`mlscale.measurement.default_load`); the replicas of an
+            environment given by name then have the sizes that it is made for, unless ``scaling`` says otherwise. A
+            model of the user's own is tried first, and the load fitted to it (`mlscale.measurement.model_load`).
         bodies: folder of the files to send; labels.jsonl in it holds the right answers, if they are known
             (`mlscale.loadgen.bodies.BodySet`).
         out: folder for the new run; must be empty or not exist.
@@ -140,9 +142,23 @@ def measure(
     body_set = BodySet.read(bodies)
     load_check(app.check, body_set.labels)
     add_working_folder()
-    if schedule is None and isinstance(environment, str) and not isinstance(scaling, Scaling):
+    fits = schedule is None and not is_for(app)
+    if schedule is None and not fits and isinstance(environment, str) and not isinstance(scaling, Scaling):
         scaling = defaults().sized(environment, scaling or {}, None)
     scalings = settings_of(chosen, app, arm, scaling)
+    _preflight(chosen, app, scalings, Path(out), options)
+    if options.trial or fits:
+        trial = try_model(app, body_set, bodies, options.progress, options.timeout_s)
+        options.progress(trial.said, 0.0)
+    if fits:
+        fitted = load_for(trial.cost, _given(scaling))
+        options.progress(fitted.said, 0.0)
+        options.progress(f"the same load for another framework: --schedule {out} {fitted.options}", 0.0)
+        if not isinstance(scaling, Scaling):
+            scalings = settings_of(chosen, app, arm, {**chosen.settings.sized(fitted.sizes), **(scaling or {})})
+        if "timeout_s" not in options.model_fields_set:
+            options = options.model_copy(update={"timeout_s": fitted.timeout_s})
+        schedule = long_enough(fitted.schedule, chosen, scalings)
     request = _Request(
         environment=chosen,
         app=app,
@@ -154,15 +170,14 @@ def measure(
         arm=arm,
         options=options,
     )
-    _preflight(request)
-    if options.trial:
-        options.progress("trying the model", 0.0)
-        trial = try_model(app, body_set, bodies)
-        options.progress(trial.said, 0.0)
-        if schedule is None and (warning := size_warning(trial.cpu_s)):
-            options.progress(warning, 0.0)
+    split(request.schedule, options.workers)  # refuses more workers than the schedule can be split among
     options.progress(announcement(request.schedule, options.idle_s), 0.0)
     return _execute(request)
+
+
+def _given(scaling: Mapping[str, Any] | Scaling | None) -> Mapping[str, Any]:
+    """What the user says of the replicas' sizes, which a load is then fitted to."""
+    return scaling.model_dump() if isinstance(scaling, Scaling) else scaling or {}
 
 
 def _execute(request: _Request) -> Run:
@@ -247,22 +262,22 @@ def _load_spec(request: _Request, deployed: Deployed) -> LoadSpec:
     )
 
 
-def _preflight(request: _Request) -> None:
-    options = request.options
-    split(request.schedule, options.workers)
-    if request.out.is_dir() and any(request.out.iterdir()):
-        raise MlscaleError("the folder is not empty", str(request.out), "choose another --out, or delete it")
-    mode = request.options.mode
-    if mode not in request.environment.modes:
-        if not request.environment.modes:
-            remedy = f"run mlscale simulate {request.environment.name}"
-            raise MlscaleError("it can only be simulated so far", request.environment.name, remedy)
-        modes = ", ".join(sorted(request.environment.modes))
-        raise MlscaleError(f"unsupported mode {mode!r}", request.environment.name, f"choose one of: {modes}")
-    problems = request.environment.preflight(request.app, request.scalings, mode)
+def _preflight(
+    environment: Environment, app: App, scalings: Mapping[str, Scaling], out: Path, options: MeasureOptions
+) -> None:
+    if out.is_dir() and any(out.iterdir()):
+        raise MlscaleError("the folder is not empty", str(out), "choose another --out, or delete it")
+    mode = options.mode
+    if mode not in environment.modes:
+        if not environment.modes:
+            remedy = f"run mlscale simulate {environment.name}"
+            raise MlscaleError("it can only be simulated so far", environment.name, remedy)
+        modes = ", ".join(sorted(environment.modes))
+        raise MlscaleError(f"unsupported mode {mode!r}", environment.name, f"choose one of: {modes}")
+    problems = environment.preflight(app, scalings, mode)
     raise_fatal(problems)
     for problem in problems:
-        request.options.progress(f"{problem.where}: {problem.what} ({problem.remedy})", 0.0)
+        options.progress(f"{problem.where}: {problem.what} ({problem.remedy})", 0.0)
 
 
 def _info(request: _Request) -> RunInfo:

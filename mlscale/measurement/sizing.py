@@ -87,6 +87,7 @@ def fit(
     host: Host,
     model_s: Callable[[float], float],
     quotas_cores: Sequence[float] = QUOTAS,
+    most: int = MOST_REPLICAS,
 ) -> Size:
     """Replicas, quota, clients and levels for this host.
 
@@ -94,13 +95,14 @@ def fit(
         demands: by environment.
         model_s: CPU of the model for one answer, s, given the quota in cores.
         quotas_cores: the first with which `LEAST_REPLICAS` fit is taken.
+        most: replicas that are wanted at most.
 
     Raises:
         MlscaleError: not even the fewest replicas with the last quota fit this host.
     """
     for quota_cores in quotas_cores:
         wanted_s = model_s(quota_cores)
-        replicas = _most_replicas(demands, host, wanted_s, quota_cores)
+        replicas = _most_replicas(demands, host, wanted_s, quota_cores, most)
         if replicas >= LEAST_REPLICAS:
             return size_for(demands, host, replicas, wanted_s, quota_cores)
     needed = max(forecast(demand, host, LEAST_REPLICAS, max(wanted_s, 0.0), quota_cores) for demand in demands.values())
@@ -199,12 +201,12 @@ def size_for(
     )
 
 
-def _most_replicas(demands: Mapping[str, Demand], host: Host, model_s: float, quota_cores: float) -> int:
+def _most_replicas(demands: Mapping[str, Demand], host: Host, model_s: float, quota_cores: float, most: int) -> int:
     """The most replicas that CPU, memory and the load generator allow; 0 if no model could be cheap enough."""
     if model_s <= 0:
         return 0
     feasible = 0
-    for replicas in range(1, MOST_REPLICAS + 1):
+    for replicas in range(1, most + 1):
         for demand in demands.values():
             load_cores = host.load_s * replicas * quota_cores / (model_s + demand.own_s)
             if (

@@ -1,85 +1,231 @@
-"""Tries a user's model before anything is deployed: a separate process loads it and answers each body.
+"""Tries a user's model before anything is deployed: a separate process loads it and answers a few bodies.
 
 Once deployed, a model that can't be loaded, or gives no usable answer, shows only in a framework's log, a minute later.
+The process reports through a descriptor of its own, so that a model may print what it likes. What it starts is ended
+with it.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import resource
+import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import IO, Any, Final, NamedTuple
 
 from mlscale.environments.base import App
 from mlscale.errors import MlscaleError
 from mlscale.host.log_tail import last_lines
+from mlscale.host.processes import MARKER_VARIABLE, end_group, end_marked
 from mlscale.importing import add_working_folder
-from mlscale.loadgen.bodies import BodySet, load_check
+from mlscale.loadgen.bodies import BodySet, Check, Label, load_check
 from mlscale.serving.exchange import Answer, Answered, Call, load_entry, reply_to
 
-_AT_MOST_S: Final = 600.0
+# Bodies that are answered, spread evenly over the set, and how long a next one is begun, s.
+MOST_BODIES: Final = 16
+ANSWERS_AT_MOST_S: Final = 20.0
+LOAD_AT_MOST_S: Final = 120.0
+_POLL_S: Final = 0.1
 _REMEDY: Final = "correct the model, or what is sent"
 
 
+class Cost(NamedTuple):
+    """What a model takes on a whole core: CPU and wall time of an answer, CPU of loading, s; resident memory, bytes."""
+
+    cpu_s: float
+    wall_s: float
+    load_cpu_s: float
+    memory_bytes: float
+
+
 class Trial(NamedTuple):
-    """``said``: how many answers are right and the CPU time of one; ``cpu_s``: that time on a whole core, s."""
+    """``said``: how many answers are right, and the CPU time of one."""
 
     said: str
-    cpu_s: float
+    cost: Cost
 
 
-def try_model(app: App, bodies: BodySet, folder: Path | str) -> Trial:
-    """Load every component and answer each of ``bodies``, which were read from ``folder``, once.
+def try_model(
+    app: App,
+    bodies: BodySet,
+    folder: Path | str,
+    progress: Callable[[str, float], None] = lambda step, share: None,
+    answer_at_most_s: float = 30.0,
+) -> Trial:
+    """Load every component and answer some of ``bodies``, which were read from ``folder``, once.
+
+    Args:
+        progress: called with the current step and its share done.
+        answer_at_most_s: a request's timeout, s.
 
     Raises:
-        MlscaleError: a component can't be loaded, or a body gets no answer; names the component or the file.
+        MlscaleError: a component can't be loaded, a body gets no answer in time, or no answer is right; names the
+            component or the file.
     """
     check = load_check(app.check, bodies.labels)
-    entries = {component.name: component.entry for component in app.components}
-    words = (sys.executable, "-P", "-m", __name__, json.dumps(entries), app.front, str(Path(folder).resolve()))
-    gone, held = os.pipe()  # the trial ends when nobody holds the other end, also by kill -9 of this process
-    try:
-        done = subprocess.run(words, stdin=gone, capture_output=True, text=True, timeout=_AT_MOST_S, check=False)
-    except subprocess.TimeoutExpired as error:
-        raise MlscaleError(f"no answers within {_AT_MOST_S:g} s", app.name, _REMEDY) from error
-    finally:
-        os.close(gone)
-        os.close(held)
-    printed = last_lines(done.stdout, 1)
-    if done.returncode or not printed:
-        (what,) = last_lines(done.stderr, 1) or [f"exit code {done.returncode}"]
-        raise MlscaleError(f"the model can't be tried: {what}", app.name, _REMEDY)
-    found = json.loads(printed[0])
-    if "what" in found:
-        raise MlscaleError(found["what"], found["where"], _REMEDY)
-    answers = [json.loads(answer) for answer in found["answers"]]
-    cpu_s = float(found["cpu_s"])
-    cost = f"{1000 * cpu_s:.3g} ms of CPU per answer on a whole core"
+    chosen = _spread(len(bodies), MOST_BODIES)
+    names = [bodies.names[number] for number in chosen]
+    with _started(app, names, Path(folder)) as (process, report, log):
+        rows = _watched(process, report, log, app.name, names, progress, answer_at_most_s)
+    answers = [json.loads(row["answer"]) for row in rows if "answer" in row]
+    cost = Cost(**rows[-1]["cost"])
+    said = _judged(app, check, bodies, chosen, answers)
+    left_out = len(bodies) - len(answers)
+    rest = f"; {left_out} of {len(bodies)} bodies were left out" if left_out else ""
+    return Trial(f"trial: {said}{rest}; {1000 * cost.cpu_s:.3g} ms of CPU per answer on a whole core", cost)
+
+
+def _judged(app: App, check: Check | None, bodies: BodySet, chosen: Sequence[int], answers: Sequence[Any]) -> str:
+    """How many answers are right, and the wrong ones. Raises MlscaleError if none is."""
     if check is None or bodies.labels is None:
-        return Trial(f"trial: each of {len(answers)} bodies is answered; {cost}", cpu_s)
+        return f"each of {len(answers)} bodies is answered"
     wrong = [
-        f"{name}: {json.dumps(answer)[:120]}"
-        for name, label, answer in zip(bodies.names, bodies.labels, answers, strict=True)
-        if not check(label, answer)
+        f"{bodies.names[number]}: {json.dumps(answer)[:120]}"
+        for number, answer in zip(chosen, answers, strict=False)
+        if not _is_right(app, check, bodies.labels[number], answer)
     ]
-    right = f"trial: {len(answers) - len(wrong)} of {len(answers)} answers are right; {cost}"
-    return Trial(f"{right}; wrong, and will count as failures: {'; '.join(wrong[:3])}" if wrong else right, cpu_s)
+    if len(wrong) == len(answers):
+        raise MlscaleError(
+            f"none of {len(answers)} answers is right: {'; '.join(wrong[:3])}",
+            app.name,
+            "correct the model or labels.jsonl, or leave answers unchecked: --check none",
+        )
+    right = f"{len(answers) - len(wrong)} of {len(answers)} answers are right"
+    return f"{right}; wrong, and will count as failures: {'; '.join(wrong[:3])}" if wrong else right
 
 
-def _tried(entries: dict[str, str], front: str, folder: str) -> dict[str, Any]:
-    """What `try_model` reads: {"answers": JSON texts, "cpu_s": mean}, or {"what": ..., "where": ...}."""
+def _is_right(app: App, check: Check, label: Label, answer: Any) -> bool:
+    try:
+        return bool(check(label, answer))
+    except Exception as error:  # whatever the user's code raises
+        what = f"it raised {type(error).__name__}: {error}"
+        raise MlscaleError(what, f"--check {app.check} on {label['file']}", "correct the function") from error
+
+
+def _spread(count: int, most: int) -> list[int]:
+    """At most ``most`` of ``count`` numbers, evenly spread."""
+    return sorted({number * count // most for number in range(most)}) if count > most else [*range(count)]
+
+
+@contextmanager
+def _started(
+    app: App, names: Sequence[str], folder: Path
+) -> Iterator[tuple[subprocess.Popen[bytes], IO[bytes], IO[bytes]]]:
+    """The trial's process, the file that it reports to and the one that the model prints to. Ends what it started."""
+    entries = {component.name: component.entry for component in app.components}
+    marker = f"trial-{uuid.uuid4().hex[:12]}"
+    gone, held = os.pipe()  # the trial ends when nobody holds the other end, also by kill -9 of this process
+    with ExitStack() as stack:
+        stack.callback(os.close, held)
+        report, log = (stack.enter_context(tempfile.TemporaryFile()) for _ in range(2))
+        request = {
+            "entries": entries,
+            "front": app.front,
+            "folder": str(folder.resolve()),
+            "names": names,
+            "at_most_s": ANSWERS_AT_MOST_S,
+        }
+        try:
+            process = subprocess.Popen(
+                (sys.executable, "-P", "-m", __name__, str(report.fileno()), json.dumps(request)),
+                stdin=gone,
+                stdout=log,
+                stderr=log,
+                pass_fds=(report.fileno(),),
+                start_new_session=True,
+                env={**os.environ, MARKER_VARIABLE: marker},
+            )
+        finally:
+            os.close(gone)
+        try:
+            yield process, report, log
+        finally:
+            end_group(process.pid, 0.0)
+            process.wait()
+            end_marked(marker, 0.0)
+
+
+def _watched(
+    process: subprocess.Popen[bytes],
+    report: IO[bytes],
+    log: IO[bytes],
+    name: str,
+    bodies: Sequence[str],
+    progress: Callable[[str, float], None],
+    answer_at_most_s: float,
+) -> list[dict[str, Any]]:
+    """The rows of the report, of which the last has the cost. Raises MlscaleError if it takes too long or fails."""
+    rows: list[dict[str, Any]] = []
+    since_s = time.monotonic()
+    while True:
+        ended = process.poll() is not None
+        before, rows = len(rows), _rows(report)
+        if rows and "what" in rows[-1]:
+            raise MlscaleError(rows[-1]["what"], rows[-1]["where"], _REMEDY)
+        if rows and "cost" in rows[-1]:
+            return rows
+        if ended:
+            printed = last_lines(_text(log), 1)
+            reason = f"exit code {process.returncode}" + (f", after {printed[0]!r}" if printed else "")
+            raise MlscaleError(f"the model ended the process that tried it: {reason}", name, _REMEDY)
+        now_s = time.monotonic()
+        since_s = now_s if len(rows) > before else since_s
+        waited_s = now_s - since_s
+        if not rows:
+            progress(f"trying the model: loading, for at most {LOAD_AT_MOST_S:g} s", waited_s / LOAD_AT_MOST_S)
+            if waited_s > LOAD_AT_MOST_S:
+                raise MlscaleError(f"it is not loaded after {LOAD_AT_MOST_S:g} s", name, _REMEDY)
+        else:
+            answered = sum("answer" in row for row in rows)
+            progress(f"trying the model: {len(bodies)} answer{'s' * (len(bodies) > 1)}", answered / len(bodies))
+            if waited_s > answer_at_most_s:
+                body = bodies[min(answered, len(bodies) - 1)]
+                what = f"no answer within {answer_at_most_s:g} s, after which a request has failed"
+                raise MlscaleError(what, f"{name} on {body}", f"{_REMEDY}, or give requests longer: --set timeout_s=")
+        time.sleep(_POLL_S)
+
+
+def _rows(report: IO[bytes]) -> list[dict[str, Any]]:
+    """The complete lines so far."""
+    return [json.loads(line) for line in _text(report).split("\n")[:-1]]
+
+
+def _text(file: IO[bytes]) -> str:
+    """All of a file whose offset its writer shares."""
+    return os.pread(file.fileno(), os.fstat(file.fileno()).st_size, 0).decode(errors="replace")
+
+
+def _try(
+    entries: Mapping[str, str],
+    front: str,
+    folder: str,
+    names: Sequence[str],
+    at_most_s: float,
+    say: Callable[..., object],
+) -> None:
+    """What `try_model` reads: {"step": ...} twice, an {"answer": JSON text} for each body, and {"cost": ...}; or at any
+    time {"what": ..., "where": ...}."""
     models: dict[str, Answer] = {}
+    began_s = time.process_time()
     for name, entry in entries.items():
         try:
             models[name] = load_entry(entry)
         except Exception as error:  # whatever the user's code raises
-            return {"what": f"can't be loaded: {type(error).__name__}: {error}", "where": entry}
+            say(what=f"can't be loaded: {type(error).__name__}: {error}", where=entry)
+            return
         if not callable(models[name]):
-            return {"what": "the factory returns nothing that can be called", "where": entry}
+            say(what="the factory returns nothing that can be called", where=entry)
+            return
+    load_cpu_s = time.process_time() - began_s
 
     def call(called: Call) -> Answered:
         if called.component not in models:
@@ -87,24 +233,43 @@ def _tried(entries: dict[str, str], front: str, folder: str) -> dict[str, Any]:
         reply = reply_to(models[called.component], called.body, "trial", called.component, call)
         return reply.status, reply.body, reply.headers
 
-    bodies = BodySet.read(folder)
-    answers, began_s = [], time.process_time()
-    for name, body in zip(bodies.names, bodies.bodies, strict=True):
+    say(step="loaded")
+    place = Path(folder)
+    bodies = [(place / name if place.is_dir() else place).read_bytes() for name in names]
+    reply_to(models[front], bodies[0], "trial", call=call)  # the first answer often takes longer
+    say(step="warm")
+    begun_s = time.monotonic(), time.process_time()
+    count = 0
+    for name, body in zip(names, bodies, strict=True):
+        if count and time.monotonic() - begun_s[0] > at_most_s:
+            break
         reply = reply_to(models[front], body, "trial", call=call)
         if reply.status != 200:
             reason = json.loads(reply.body)["error"]
             usable = "" if reply.error is None else " (an answer is a mapping that JSON can hold)"
-            return {"what": f"answered {reply.status}: {reason}{usable}", "where": str(Path(folder) / name)}
-        answers.append(reply.body.decode())
-    return {"answers": answers, "cpu_s": (time.process_time() - began_s) / len(answers)}
+            say(what=f"answered {reply.status}: {reason}{usable}", where=str(place / name))
+            return
+        say(answer=reply.body.decode())
+        count += 1
+    wall_s, cpu_s = (time.monotonic() - begun_s[0]) / count, (time.process_time() - begun_s[1]) / count
+    memory_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    say(cost=Cost(cpu_s, wall_s, load_cpu_s, memory_bytes)._asdict())
 
 
 def _end_with_parent() -> None:
     os.read(0, 1)  # not sys.stdin, whose lock would keep the interpreter from ending
-    os._exit(1)
+    os.killpg(0, signal.SIGKILL)  # with what the model has started
+
+
+def main() -> None:
+    """The process that tries: ``argv`` has the report's descriptor and the request."""
+    descriptor = int(sys.argv[1])
+    os.set_inheritable(descriptor, False)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    add_working_folder()
+    _try(**json.loads(sys.argv[2]), say=lambda **row: os.write(descriptor, (json.dumps(row) + "\n").encode()))
+    os._exit(0)  # a model's thread must not keep it
 
 
 if __name__ == "__main__":
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    add_working_folder()
-    sys.stdout.write(json.dumps(_tried(json.loads(sys.argv[1]), sys.argv[2], sys.argv[3])))
+    main()

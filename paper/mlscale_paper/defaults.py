@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from mlscale.defaults import Defaults
 from mlscale.environments import App
@@ -15,9 +15,6 @@ from mlscale_paper.protocol import current_protocol, photos_folder, published_pr
 
 if TYPE_CHECKING:
     from mlscale.notebook.parameters import KubernetesParameters
-
-# CPU time of an answer of the code reader where no pilot has measured it, s.
-_ANSWER_CPU_S: Final = 0.04
 
 
 class PaperDefaults(Defaults):
@@ -34,10 +31,6 @@ class PaperDefaults(Defaults):
 
     def quick_schedule(self) -> ClosedLoop:
         return self._protocol.quick_schedule()
-
-    @property
-    def answer_cpu_s(self) -> float:
-        return self._protocol.photos.cpu_mean_s or _ANSWER_CPU_S
 
     def schedule(self) -> ClosedLoop:
         return self._protocol.closed_schedule(self._protocol.baseline_s)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from mlscale import environments
 from mlscale.defaults import defaults
 from mlscale.environments.machine_types import catalogue
-from mlscale.measurement.default_load import announcement, default_load, size_warning
+from mlscale.measurement.default_load import announcement, default_load
 
 
 def test_it_is_as_long_as_machines_take_to_boot() -> None:
@@ -37,12 +37,3 @@ def test_what_is_about_to_happen_is_said() -> None:
     text = announcement(defaults().quick_schedule(), 30.0)
     assert "clients from 0 s, then " in text
     assert "that is 2 min" in text or "that is 90 s" in text
-
-
-def test_a_model_that_is_too_heavy_for_it_is_warned_of() -> None:
-    sized_s = defaults().answer_cpu_s
-    assert sized_s is not None
-    assert size_warning(sized_s) is None
-    warning = size_warning(3 * sized_s)
-    assert warning is not None
-    assert "3.0 times" in warning

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from burner import APP, Burner, write_photos
 from mlscale import environments
+from mlscale.defaults import defaults
 from mlscale.environments import ObservationLost
 from mlscale.host.ledger import ledger_folder
 from mlscale.host.processes import process_start
@@ -180,11 +181,12 @@ def test_under_the_default_load_replicas_have_the_sizes_that_it_is_made_for(
     """As by the command and in the notebooks."""
     sizes = {"max_replicas": 3, "cpu_cores": 0.2}
     monkeypatch.setattr(PaperDefaults, "sized", lambda self, name, scaling, schedule: {**sizes, **scaling})
-    monkeypatch.setattr("mlscale.measurement.measure._preflight", lambda request: None)
+    monkeypatch.setattr("mlscale.measurement.measure._preflight", lambda *request: None)
     monkeypatch.setattr("mlscale.measurement.measure._execute", lambda request: request.scalings["app"])
 
     def sized(**more: object) -> tuple[int, float]:
-        scaling = measure("torchserve", APP, bodies=photos, out=tmp_path / "run", **more)  # type: ignore[arg-type]
+        app = defaults().application()
+        scaling = measure("torchserve", app, bodies=photos, out=tmp_path / "run", **more)  # type: ignore[arg-type]
         return scaling.max_replicas, scaling.cpu_cores  # type: ignore[attr-defined]
 
     assert sized() == (3, 0.2)

@@ -16,12 +16,39 @@ import pytest
 from mlscale.environments.base import App, own_model
 from mlscale.host.processes import process_start
 from mlscale.loadgen.bodies import BodySet
+from mlscale.measurement import trial
 from mlscale.measurement.measure import MeasureOptions, measure
 from mlscale.measurement.trial import try_model
 from mlscale.runs import ClosedLoop, ClosedStage, MlscaleError
 
 TRIAL = MeasureOptions(trial=True)
 MODELS = """
+import ctypes, os, sys, time
+def hangs_at_load():
+    time.sleep(600)
+def hangs_at_an_answer():
+    return lambda body: time.sleep(600)
+def leaves_a_child():
+    child = os.fork()
+    if child == 0:
+        time.sleep(600)
+    return lambda body: {"child": child}
+def prints():
+    def answer(body):
+        sys.stdout.write("no line's end")
+        sys.stdout.flush()
+        ctypes.CDLL(None).puts(b"from C")
+        ctypes.CDLL(None).fflush(None)
+        return {"letters": len(body)}
+    return answer
+def ends():
+    print("a fatal line", flush=True)
+    os._exit(3)
+def slow():
+    def answer(body):
+        time.sleep(0.1)
+        return {}
+    return answer
 def count():
     print("loading")
     return lambda body: {"letters": len(body)}
@@ -54,6 +81,13 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("bodies/two.txt").write_text("words")
 
 
+def wait_until_gone(pid: int) -> None:
+    deadline_s = time.monotonic() + 30
+    while process_start(pid) is not None:
+        assert time.monotonic() < deadline_s, "it has ended"
+        time.sleep(0.01)
+
+
 def said(app: App) -> str:
     return try_model(app, BodySet.read("bodies"), "bodies").said
 
@@ -71,6 +105,57 @@ def test_wrong_answers_are_named_before_they_count_as_failures() -> None:
     assert "each of 2 bodies" in said(replace(own_model("models:count"), check="none"))
 
 
+def test_no_right_answer_at_all_ends_it() -> None:
+    Path("bodies/two.txt").unlink()
+    Path("bodies/labels.jsonl").write_text('{"file": "one.txt", "answer": {"letters": 5}}')
+    with pytest.raises(MlscaleError, match=r'none of 1 answers is right: one.txt: {"letters": 4} .*--check none'):
+        said(own_model("models:count"))
+
+
+def test_a_model_may_print_what_it_likes() -> None:
+    assert "each of 2 bodies" in said(own_model("models:prints"))
+
+
+def test_what_a_model_has_started_ends_with_the_trial() -> None:
+    Path("bodies/two.txt").unlink()
+    Path("bodies/labels.jsonl").write_text('{"file": "one.txt"}')
+    Path("checks.py").write_text(
+        "def noted(label, answer):\n    return not open('pid', 'w').write(str(answer['child']))\n"
+    )
+    with pytest.raises(MlscaleError, match="none of 1"):
+        said(replace(own_model("models:leaves_a_child"), check="checks:noted"))
+    wait_until_gone(int(Path("pid").read_text()))
+
+
+@pytest.mark.parametrize(
+    ("entry", "named"),
+    [
+        ("models:hangs_at_load", "not loaded after 1 s"),
+        ("models:hangs_at_an_answer", r"on one.txt: no answer within 1 s, .*timeout_s="),
+    ],
+)
+def test_a_model_that_hangs_is_left(entry: str, named: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial, "LOAD_AT_MOST_S", 1.0 if entry.endswith("load") else 60.0)
+    shares: dict[str, list[float]] = {}
+
+    def progress(step: str, share: float) -> None:
+        shares.setdefault(step, []).append(share)
+
+    with pytest.raises(MlscaleError, match=named):
+        try_model(own_model(entry), BodySet.read("bodies"), "bodies", progress, 1.0)
+    loading = shares["trying the model: loading, for at most " + ("1 s" if entry.endswith("load") else "60 s")]
+    assert loading == sorted(loading), "the share done, from which the time left follows"
+
+
+def test_a_few_bodies_are_tried_and_not_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(998):
+        Path(f"bodies/{number:03d}").write_text("word")
+    assert "each of 16 bodies is answered; 984 of 1000 bodies were left out" in said(own_model("models:count"))
+    monkeypatch.setattr(trial, "ANSWERS_AT_MOST_S", 0.25)
+    answered = int(said(own_model("models:slow")).removeprefix("trial: each of ").split()[0])
+    assert 1 <= answered <= 3
+
+
 def test_components_are_called() -> None:
     app = own_model("models:front", count="models:count")
     Path("bodies/labels.jsonl").write_text('{"file": "one.txt", "answer": {"twice": 8}}')
@@ -86,6 +171,7 @@ def test_components_are_called() -> None:
         ("models.count", "not of the form"),
         ("models:raises", "the weights are missing"),
         ("models:needs", "No module named 'no_such_package'"),
+        ("models:ends", "exit code 3, after 'a fatal line'"),
         ("models:number", "returns nothing that can be called"),
         ("models:no_mapping", "one.txt: answered 500: TypeError: 'int' object is not iterable (an answer is a mapping"),
         ("models:refuses", "one.txt: answered 400: not a photo"),
@@ -129,7 +215,4 @@ def test_kill_9_of_the_caller_ends_the_trial() -> None:
         pid = int(Path("pid").read_text())
         assert process_start(pid) is not None
         caller.kill()
-    deadline_s = time.monotonic() + 30
-    while process_start(pid) is not None:
-        assert time.monotonic() < deadline_s, "the trial ends"
-        time.sleep(0.01)
+    wait_until_gone(pid)
