@@ -202,8 +202,8 @@ def _cell(group: pd.DataFrame, p_values: bool | None) -> CellReport:
 
 
 def _invalid_line(row: Mapping[str, Any]) -> str:
-    place = f"block {row['block']:g}, {row['environment']}" if pd.notna(row["block"]) else str(row["run_id"])
-    return f"run of {place} is invalid: {row['reasons'] or 'incomplete'}"
+    where = f"block {row['block']:g}, {row['environment']}" if pd.notna(row["block"]) else str(row["run_id"])
+    return f"run of {where} is invalid: {row['reasons'] or 'incomplete'}"
 
 
 def _mean(rows: pd.DataFrame, column: str) -> float:

@@ -34,7 +34,7 @@ def interpreter_mounts(paths: Iterable[Path] = ()) -> tuple[Path, ...]:
     relative = next((path for path in candidates if not path.is_absolute()), None)
     if relative is not None:
         raise ValueError(f"{relative} is not absolute")
-    existing = dict.fromkeys(place for path in candidates if path.exists() for place in (path, path.resolve()))
+    existing = dict.fromkeys(each for path in candidates if path.exists() for each in (path, path.resolve()))
     return tuple(
         path for path in existing if not any(path != other and path.is_relative_to(other) for other in existing)
     )

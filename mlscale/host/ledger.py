@@ -58,18 +58,18 @@ class Ledger:
         Raises:
             MlscaleError: the folder isn't writable.
         """
-        place = folder or ledger_folder()
+        parent = folder or ledger_folder()
         owner = owner or ProcessIdentity.of(os.getpid())
         assert owner is not None, "this process is running"
         name = re.sub(r"[^A-Za-z0-9._-]", "_", run_id)[:80]
         try:
-            place.mkdir(parents=True, exist_ok=True, mode=0o700)
-            ledger = cls(place / f"{name}-{uuid.uuid4().hex[:8]}.jsonl", owner)
+            parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            ledger = cls(parent / f"{name}-{uuid.uuid4().hex[:8]}.jsonl", owner)
             ledger._write({"op": "open", "run_id": run_id, "owner": owner.to_json(), "wall_s": time.time()})
         except OSError as error:
             raise MlscaleError(
                 f"the ledger can't be written: {error.strerror}",
-                str(place),
+                str(parent),
                 "set XDG_STATE_HOME to a writable folder",
             ) from error
         return ledger

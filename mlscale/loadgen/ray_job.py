@@ -101,8 +101,8 @@ class RayJob:
 
     def __init__(self, address: str, bodies: str | None) -> None:
         self._ray = connected(address)
-        places = [] if bodies is None else sorted(Path(bodies).iterdir()) if Path(bodies).is_dir() else [Path(bodies)]
-        files = {place.name: place.read_bytes() for place in places if place.is_file()}
+        paths = [] if bodies is None else sorted(Path(bodies).iterdir()) if Path(bodies).is_dir() else [Path(bodies)]
+        files = {path.name: path.read_bytes() for path in paths if path.is_file()}
         self._machine = f"Ray at {address}"
         self._sender = self._ray.remote(num_cpus=1, scheduling_strategy="SPREAD")(Sender).remote(files)
         self._machine = self._answer(self._sender.machine)

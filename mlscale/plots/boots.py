@@ -59,10 +59,10 @@ def boot_response(runs: Sequence[Run], level_s: float, *, rows: pd.DataFrame | N
     pair[0].set_ylabel("$T_{slo}$ after the load step (s)")
     if no_wait.any():
         groups = list(sides[1].groupby(sides[1]["boot_s"].isna()))
-        for place, (no_machines, group) in enumerate(groups):
+        for x, (no_machines, group) in enumerate(groups):
             point_style = ("D", colour("k3s")) if no_machines else ("P", INK)
-            _points(pair[1], place + spread(len(group), 0.3), group, *point_style)
-            pair[1].plot([place - 0.3, place + 0.3], [group["t_slo_s"].mean()] * 2, color=INK, lw=1.2)
+            _points(pair[1], x + spread(len(group), 0.3), group, *point_style)
+            pair[1].plot([x - 0.3, x + 0.3], [group["t_slo_s"].mean()] * 2, color=INK, lw=1.2)
         words = ["room\nalways there" if no_machines else "room\nkept free" for no_machines, _ in groups]
         pair[1].set_xticks(range(len(groups)), words)
         pair[1].set_xlim(-0.6, len(groups) - 0.4)
@@ -104,13 +104,11 @@ def boot_parts(runs: Sequence[Run], level_s: float, *, rows: pd.DataFrame | None
             lw=0.8,
         )
         left = left + width
-    for place, name in enumerate(order):
+    for y, name in enumerate(order):
         group = rows[rows["variant"] == name]
         hollow = group["t_slo_censored"].astype(bool)
-        axes.plot(
-            group["t_slo_s"][~hollow], [place] * int((~hollow).sum()), "o", ms=3.5, color=INK, mec="white", mew=0.4
-        )
-        axes.plot(group["t_slo_s"][hollow], [place] * int(hollow.sum()), "o", ms=4, mec=INK, mfc="white", ls="")
+        axes.plot(group["t_slo_s"][~hollow], [y] * int((~hollow).sum()), "o", ms=3.5, color=INK, mec="white", mew=0.4)
+        axes.plot(group["t_slo_s"][hollow], [y] * int(hollow.sum()), "o", ms=4, mec=INK, mfc="white", ls="")
     counts = rows["variant"].value_counts()
     axes.set_yticks(range(len(order)), [f"{_label(name)} (n = {counts[name]})" for name in order])
     axes.invert_yaxis()

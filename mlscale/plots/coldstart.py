@@ -38,18 +38,18 @@ def cold_starts(runs: Sequence[Run]) -> Axes:
     seconds = starts.reindex(columns=list(PHASES)).fillna(0.0).clip(lower=0.0)
     visible = [name for name in PHASES if seconds[name].max() >= LEAST_S]
     number = starts.groupby("run_id").cumcount() + 1
-    places = np.arange(len(starts)) + 0.6 * starts["run_id"].ne(starts["run_id"].shift()).cumsum().to_numpy()
+    positions = np.arange(len(starts)) + 0.6 * starts["run_id"].ne(starts["run_id"].shift()).cumsum().to_numpy()
     axes: Axes = new_axes(1, 1, 1.7 + 0.26 * max(1, len(starts)))[0, 0]
     ends = np.zeros(len(starts))
     for name in PHASES:
         label, tone = PHASES[name]
         known = label if name in visible else None
-        axes.barh(places, seconds[name], left=ends, height=0.62, color=tone, ec="white", lw=0.6, label=known)
+        axes.barh(positions, seconds[name], left=ends, height=0.62, color=tone, ec="white", lw=0.6, label=known)
         ends = ends + seconds[name].to_numpy()
-    for place, end in zip(places, ends, strict=True):
-        axes.annotate(f" {end:.1f} s", (end, place), va="center", fontsize=8, color=INK)
+    for y, end in zip(positions, ends, strict=True):
+        axes.annotate(f" {end:.1f} s", (end, y), va="center", fontsize=8, color=INK)
     periods = ["" if pd.isna(every_s) else f"probe every {every_s:g} s, " for every_s in starts["readiness_period_s"]]
-    axes.set_yticks(places, [f"{period}pod {count}" for period, count in zip(periods, number, strict=True)])
+    axes.set_yticks(positions, [f"{period}pod {count}" for period, count in zip(periods, number, strict=True)])
     axes.tick_params(axis="y", length=0)
     axes.invert_yaxis()
     too_short = [PHASES[name][0] for name in PHASES if name not in visible and starts[name].notna().any()]

@@ -80,16 +80,16 @@ def runs_panel(axes: Axes, rows: pd.DataFrame, endpoint: Endpoint) -> Axes:
     for _, block in wide.iterrows():
         axes.plot(range(len(names)), block.to_numpy(dtype=float), color=MUTED, lw=0.6, alpha=0.6, zorder=1)
     invalid = rows[~rows["run_id"].isin(selected["run_id"]) & ~rows["valid"].astype(bool)]
-    for place, name in enumerate(names):
+    for x, name in enumerate(names):
         values = wide[name].dropna().to_numpy(dtype=float)
         axes.plot(
-            [place] * len(values), values, marker(name), ms=4.5, mfc=colour(name), mec="white", mew=0.5, zorder=3, ls=""
+            [x] * len(values), values, marker(name), ms=4.5, mfc=colour(name), mec="white", mew=0.5, zorder=3, ls=""
         )
         if len(values) > 1:
             middle = float(np.exp(np.log(values).mean()))
-            axes.plot([place - 0.22, place + 0.22], [middle] * 2, color=INK, lw=1.6, zorder=4, solid_capstyle="butt")
+            axes.plot([x - 0.22, x + 0.22], [middle] * 2, color=INK, lw=1.6, zorder=4, solid_capstyle="butt")
         invalid_values = invalid.loc[invalid["environment"] == name, endpoint.column].to_numpy(dtype=float)
-        axes.plot([place - 0.18] * len(invalid_values), invalid_values, "x", ms=3.5, color=NOT_VALID, zorder=2)
+        axes.plot([x - 0.18] * len(invalid_values), invalid_values, "x", ms=3.5, color=NOT_VALID, zorder=2)
     repeats = selected[selected["aa_label"] == "B"]
     for name, value in zip(repeats["environment"], repeats[endpoint.column], strict=True):
         axes.plot(names.index(name) + 0.16, value, marker(name), ms=4, mfc="none", mec=colour(name), mew=0.9, zorder=2)
@@ -109,8 +109,8 @@ def effect_panel(axes: Axes, effects: pd.DataFrame, *, names: bool = True) -> Ax
 
     ``effects``: of `compare`, with ``words`` where a pair has no ratio.
     """
-    for place, effect in enumerate(effects.to_dict(orient="records")):
-        y = -place
+    for row, effect in enumerate(effects.to_dict(orient="records")):
+        y = -row
         if not effect["words"]:
             if np.isfinite(effect["aa_low"]):
                 axes.fill_betweenx([y - 0.3, y + 0.2], effect["aa_low"], effect["aa_high"], color=BAND, lw=0, zorder=0)

@@ -59,14 +59,14 @@ def response(runs: Sequence[Run], level_s: float, *, rows: pd.DataFrame | None =
     axes: Axes = new_axes(1, 1, 1.2 + (0.3 + 0.12 * len(names)) * len(milestones))[0, 0]
     headline(axes, _headline(rows, names), rows["mode"])
     height = 0.8 / max(1, len(names))
-    for place, (column, _) in enumerate(milestones):
-        if place % 2 == 0:
-            axes.axhspan(-place - 0.5, -place + 0.5, color="#F4F4F4", lw=0, zorder=0)
+    for row, (column, _) in enumerate(milestones):
+        if row % 2 == 0:
+            axes.axhspan(-row - 0.5, -row + 0.5, color="#F4F4F4", lw=0, zorder=0)
         for lane, name in enumerate(names):
             env_rows = rows[(rows["environment"] == name) & rows[column].notna()]
-            y = -place + 0.4 - height * (lane + 0.5)
+            y = -row + 0.4 - height * (lane + 0.5)
             numbers.append(_lane(axes, env_rows, column, name, y, height))
-    axes.set_yticks([-place for place in range(len(milestones))], [label for _, label in milestones])
+    axes.set_yticks([-row for row in range(len(milestones))], [label for _, label in milestones])
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(-len(milestones) + 0.5, 0.5)
     axes.set_xlim(left=0.0)

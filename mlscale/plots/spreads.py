@@ -55,11 +55,9 @@ def sigma(runs: Sequence[Run], level_s: float, *, rows: pd.DataFrame | None = No
     names = in_order(list(rows["environment"]))
     numbers = []
     axes: Axes = new_axes(1, 1, 1.2 + 0.75 * len(names))[0, 0]
-    for place, name in enumerate(names):
-        numbers.append(_bar(axes, rows[rows["environment"] == name], name, -place))
-    axes.set_yticks(
-        [-place for place in range(len(names))], [short_name(name).replace(" + ", "\n+ ") for name in names]
-    )
+    for row, name in enumerate(names):
+        numbers.append(_bar(axes, rows[rows["environment"] == name], name, -row))
+    axes.set_yticks([-row for row in range(len(names))], [short_name(name).replace(" + ", "\n+ ") for name in names])
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(-len(names) + 0.4, 0.45)
     axes.set_xlim(0.0, 1.14 * axes.get_xlim()[1])

@@ -48,12 +48,12 @@ def resources(runs: Sequence[Run], level_s: float, *, rows: pd.DataFrame | None 
     names = in_order(list(rows["environment"]))
     axes: Axes = new_axes(1, 1, 1.6 + 0.44 * len(names))[0, 0]
     numbers: list[dict[str, Any]] = []
-    places: list[float] = []
+    positions: list[float] = []
     labels = []
     for name in names:
         env_rows = rows[rows["environment"] == name]
         for span, words in _SPANS.items():
-            y = -(len(places) + 0.5 * (len(places) // len(_SPANS)))
+            y = -(len(positions) + 0.5 * (len(positions) // len(_SPANS)))
             left = 0.0
             for role in SERVING:
                 ms = 1000 * float(env_rows[f"cpu_per_answer_{role}_{span}s"].mean())
@@ -71,11 +71,11 @@ def resources(runs: Sequence[Run], level_s: float, *, rows: pd.DataFrame | None 
             ]
             if left:
                 axes.annotate(f" {left:.0f} ms", (left, y), va="center", fontsize=8)
-            places.append(y)
+            positions.append(y)
             labels.append(f"{short_name(name)}, {words}")
-    axes.set_yticks(places, labels)
+    axes.set_yticks(positions, labels)
     axes.tick_params(axis="y", length=0)
-    axes.set_ylim(min(places) - 0.6, 0.5)
+    axes.set_ylim(min(positions) - 0.6, 0.5)
     axes.margins(x=0.14)
     axes.set_xlim(left=0.0)
     axes.set_xlabel("CPU per correct answer (ms)")

@@ -56,9 +56,9 @@ class _Links:
             return _marked(escape(text))
         self._sources.setdefault(source, []).extend(numbers)
         link = Markup('<a href="#s{}">{}</a>')
-        place = [*self._sources].index(source) + 1
+        entry = [*self._sources].index(source) + 1
         between = [escape(part) for part in _NUMBER.split(text)]
-        linked = [link.format(place, number) for number in numbers]
+        linked = [link.format(entry, number) for number in numbers]
         return _marked(Markup("").join(part for pair in zip(between, [*linked, ""], strict=True) for part in pair))
 
 

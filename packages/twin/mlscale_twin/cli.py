@@ -166,9 +166,9 @@ def sweep(
     with Shown() as shown:
         runs = sweep(tasks, out, address=ray, progress=shown)
     keys = ["environment", *settings, *numbers]
-    # By place, since values can be lists or null: the draws of a combination follow each other.
+    # By position, since values can be lists or null: the draws of a combination follow each other.
     values = [{"environment": task.environment, **task.scaling, **dict(task.changes)} for task in tasks[::draws]]
-    means = runs[figures].groupby([place // draws for place in range(len(runs))]).mean()
+    means = runs[figures].groupby([index // draws for index in range(len(runs))]).mean()
     whole = pd.concat([pd.DataFrame(values, dtype=object)[keys], means], axis=1).sort_values(sort, kind="stable")
     table = whole.assign(**{key: whole[key].map(_text) for key in keys}).set_index(keys)
     table.to_csv(file)

@@ -44,8 +44,8 @@ class Statistics:
 
 def bin_edges_s() -> npt.NDArray[np.float64]:
     """Edges of the bins of `Statistics.bins`, s (bins + 1,)."""
-    places = np.arange(layout.BINS + 1, dtype=np.int64) + layout.FIRST_BIN
-    return (places << layout.BIN_SHIFT).view(np.float64)
+    bins = np.arange(layout.BINS + 1, dtype=np.int64) + layout.FIRST_BIN
+    return (bins << layout.BIN_SHIFT).view(np.float64)
 
 
 class Engine:
@@ -202,8 +202,8 @@ class Engine:
 
         queues = np.zeros((len(old.queues), 2 * size), np.int64)
         heads = np.concatenate([old.stations["head"], old.replicas["head"]])
-        for place, head in enumerate(heads[: len(queues)]):
-            queues[place, :size] = remap(np.roll(old.queues[place], -int(head)))
+        for index, head in enumerate(heads[: len(queues)]):
+            queues[index, :size] = remap(np.roll(old.queues[index], -int(head)))
         old.stations["head"] = 0
         old.replicas["head"] = 0
         old.replicas["request"] = remap(old.replicas["request"])
@@ -261,13 +261,13 @@ def _new_memory(
     queueing: Sequence[Queueing], service: Service, replicas: int, seed: Sequence[int], rows: int
 ) -> Memory:
     stations = np.zeros(len(queueing), layout.STATIONS)
-    for place, queue in enumerate(queueing):
-        stations[place]["routing"], stations[place]["queue_limit"] = queue.kind, queue.limit
-        stations[place]["stale_s"] = queue.stale_s
+    for index, queue in enumerate(queueing):
+        stations[index]["routing"], stations[index]["queue_limit"] = queue.kind, queue.limit
+        stations[index]["stale_s"] = queue.stale_s
         for name in ("initial_backoff_s", "backoff_multiplier", "max_backoff_s", "pollers_per_replica"):
-            stations[place][name] = getattr(queue.polling, name)
+            stations[index][name] = getattr(queue.polling, name)
         for name in ("ahead_cpu_s", "after_cpu_s", "poll_cpu_s"):
-            stations[place][name] = (getattr(service, name) or (0.0,) * len(queueing))[place]
+            stations[index][name] = (getattr(service, name) or (0.0,) * len(queueing))[index]
     own = any(queue.routing != "shared-queue" for queue in queueing)
     ring = 1 << max(1, (replicas - 1).bit_length())
     absent = np.zeros(replicas, layout.REPLICAS)

@@ -286,7 +286,7 @@ def trajectory_errors(live: Sequence[Run], twins: Sequence[Sequence[Run]]) -> tu
     error = float(np.nanmean(np.abs(live_m_s - twin_m_s))) / scale
     if len(live) < 2:
         return error, NAN
-    others = [_mean_where_known(np.delete(live_m_s, place, axis=0)) for place in range(len(live))]
+    others = [_mean_where_known(np.delete(live_m_s, run, axis=0)) for run in range(len(live))]
     return error, float(np.nanmean(np.abs(live_m_s - np.array(others)))) / scale
 
 

@@ -298,14 +298,14 @@ def _requeue(m: Memory, row: int, station: int) -> None:
     s = m.stations[station]
     mask = m.queues.shape[1] - 1
     enqueue(m, row, station)
-    place = s.waiting - 1
-    while place > 0:
-        before = m.queues[station, (s.head + place - 1) & mask]
+    position = s.waiting - 1
+    while position > 0:
+        before = m.queues[station, (s.head + position - 1) & mask]
         if m.requests[before].queued_s < m.requests[row].queued_s:
             break
-        m.queues[station, (s.head + place) & mask] = before
-        place -= 1
-    m.queues[station, (s.head + place) & mask] = row
+        m.queues[station, (s.head + position) & mask] = before
+        position -= 1
+    m.queues[station, (s.head + position) & mask] = row
 
 
 @inlined

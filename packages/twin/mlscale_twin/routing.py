@@ -42,8 +42,8 @@ def admit(m: Memory, row: int, station: int) -> bool:
             s.ongoing += 1
             start_service(m, r, row)
             return True
-        place = len(m.stations) + r
-        m.queues[place, (served.head + served.outstanding - 2) & (m.queues.shape[1] - 1)] = row
+        index = len(m.stations) + r
+        m.queues[index, (served.head + served.outstanding - 2) & (m.queues.shape[1] - 1)] = row
         q.state = layout.WAITING
     s.ongoing += 1
     return True

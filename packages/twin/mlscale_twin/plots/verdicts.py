@@ -53,11 +53,11 @@ def verdicts(table: pd.DataFrame) -> npt.NDArray[Any]:
             figures = scaled[(table["environment"] == name).to_numpy()].reset_index(drop=True)
             axes.axvspan(-1, 1, color=BAND, lw=0, zorder=0)
             axes.axvline(0, color=INK, lw=0.6, zorder=1)
-            for place, row in enumerate(figures.to_dict("records")):
+            for y, row in enumerate(figures.to_dict("records")):
                 tone, sign, face = VERDICTS[row["verdict"]]
-                axes.plot([row["low"], row["high"]], [place, place], color=tone, lw=2.0, solid_capstyle="butt")
-                axes.plot(row["estimate"], place, sign, ms=4.5, mec=tone, mfc=face)
-                axes.plot([-row["noise"], row["noise"]], [place + 0.3] * 2, color=MUTED, lw=0.8)
+                axes.plot([row["low"], row["high"]], [y, y], color=tone, lw=2.0, solid_capstyle="butt")
+                axes.plot(row["estimate"], y, sign, ms=4.5, mec=tone, mfc=face)
+                axes.plot([-row["noise"], row["noise"]], [y + 0.3] * 2, color=MUTED, lw=0.8)
             axes.set_yticks(range(len(figures)), [WORDS[figure] for figure in figures["figure"]])
             axes.set_ylim(len(figures) - 0.3, -0.6)
             axes.set_xscale("symlog", linthresh=1, linscale=0.7)

@@ -79,9 +79,9 @@ def needed(in_use: int, waiting_shares: Sequence[float]) -> int:
     that is larger than an instance never waits: `mlscale_twin.twin` refuses it.)"""
     free: list[float] = []
     for share in sorted(waiting_shares, reverse=True):
-        for place, room in enumerate(free):
+        for machine, room in enumerate(free):
             if share <= room + _EPSILON:
-                free[place] = room - share
+                free[machine] = room - share
                 break
         else:
             free.append(1.0 - share)

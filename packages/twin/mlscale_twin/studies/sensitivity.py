@@ -20,7 +20,7 @@ def numbers_of(profile: Profile) -> dict[str, str]:
     """Dotted path -> description, for the numbers that shape the response to a step."""
     numbers = {f"work.{name}.mean_s": f"work of an answer ({name})" for name in profile.work}
     numbers |= {"requests.outside_s": "outside queue and replica"}
-    numbers |= {f"starts.steps.{place}.takes": step.name for place, step in enumerate(profile.starts.steps)}
+    numbers |= {f"starts.steps.{index}.takes": step.name for index, step in enumerate(profile.starts.steps)}
     numbers |= {"starts.noticed": "ready, until requests come"}
     if profile.machines is not None and profile.machines.boot is not None:
         numbers |= {"machines.boot": "machine: boot"}

@@ -93,9 +93,9 @@ def twin_rows(
 ) -> pd.DataFrame:
     """``draws`` rows for each live run, with its run_id."""
     rows = []
-    for place, run in enumerate(runs):
+    for index, run in enumerate(runs):
         if progress is not None:
-            progress(control.name if control is not None else "as it is", place / len(runs))
+            progress(control.name if control is not None else "as it is", index / len(runs))
         rows += [_row(run, twin, level_s) for twin in twins_of(run, draws, control, profile_of)]
     return pd.DataFrame(rows)
 
@@ -162,9 +162,9 @@ def compare_with_live(
 ) -> Comparison:
     """Simulates the twins of live runs, and computes the figures of both."""
     twins: dict[str, Sequence[Run]] = {}
-    for place, run in enumerate(runs):
+    for index, run in enumerate(runs):
         if progress is not None:
-            progress(f"twins of {run.info.environment}", place / len(runs))
+            progress(f"twins of {run.info.environment}", index / len(runs))
         twins[run.info.run_id] = twins_of(run, draws, profile_of=profile_of)
     twin = pd.DataFrame([_row(run, drawn, level_s) for run in runs for drawn in twins[run.info.run_id]])
     return Comparison(runs, twins, live_rows(runs, level_s), twin, profile_of)
