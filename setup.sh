@@ -40,7 +40,7 @@ fi
 echo "setup: installing requirements.lock, $(grep -c == requirements.lock) packages (about two minutes on a warm network)" >&2
 .venv/bin/uv pip sync --quiet --python .venv/bin/python requirements.lock
 .venv/bin/uv pip install --quiet --python .venv/bin/python --no-deps --no-build-isolation --editable . \
-    --editable packages/aws --editable packages/codereader --editable packages/lab --editable packages/onenode --editable packages/twin \
+    --editable packages/aws --editable packages/codereader --editable packages/experiment --editable packages/lab --editable packages/onenode --editable packages/twin \
     --editable paper
 echo "setup: compiling the twin (about half a minute)" >&2
 scratch=$(mktemp -d)

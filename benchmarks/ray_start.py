@@ -19,8 +19,9 @@ from typing import Final
 
 from mlscale.reporting.render import to_markdown
 from mlscale.runs import ClosedLoop, RunInfo, load_run
+from mlscale_experiment.protocol import Protocol
 from mlscale_paper import places
-from mlscale_paper.protocol import Protocol, published_protocol
+from mlscale_paper.protocol import published_protocol
 from mlscale_paper.publish import publish_runs
 from mlscale_paper.ray_start import ARMS, WITH, Correction
 

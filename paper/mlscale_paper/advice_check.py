@@ -7,7 +7,7 @@ import itertools
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,11 +22,11 @@ from mlscale.loadgen.schedule_files import read_schedule
 from mlscale.measurement.measure import Progress
 from mlscale.progress import Bar, Shown, duration
 from mlscale.runs import MlscaleError, OpenLoop, Run
-from mlscale_paper import design
-from mlscale_paper.attempts import State
-from mlscale_paper.execute import estimate_s, measure_missing, missing, prepare
-from mlscale_paper.experiment import Experiment
-from mlscale_paper.protocol import Protocol
+from mlscale_experiment.attempts import State
+from mlscale_experiment.execute import estimate_s, measure_missing, missing, prepare
+from mlscale_experiment.experiment import Experiment
+from mlscale_experiment.plan import SETTLED_S, PlannedRun, orders
+from mlscale_experiment.protocol import Protocol
 from mlscale_twin.profile_files import read_profile
 from mlscale_twin.strategy.advice import AdviseOptions, advise, in_order_of_merit
 from mlscale_twin.strategy.demand import Demand, demand_of
@@ -46,24 +46,13 @@ _PEAK_S: Final = 20
 _STREAM: Final = 9
 
 
-@dataclass(frozen=True)
-class AdviceExperiment(Experiment):
-    """The runs that a plan (`make_plan`) asks for."""
-
-    chosen: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def plan(self) -> list[design.PlannedRun]:
-        return plan_of(self.chosen, self.seed)
-
-
-def plan_of(chosen: Mapping[str, Any], seed: int) -> list[design.PlannedRun]:
+def plan_of(chosen: Mapping[str, Any], seed: int) -> list[PlannedRun]:
     """The runs of a plan (`make_plan`): blocks of all settings under one piece of traffic; the pieces take turns."""
     runs = []
     for block in range(1, chosen["blocks"] + 1):
         for name, piece in chosen["traffic"].items():
             settings = [choice for choice in chosen["choices"] if choice["traffic"] == name]
-            order = design.orders(len(settings), chosen["blocks"], [seed, _STREAM, *name.encode()])[block - 1]
+            order = orders(len(settings), chosen["blocks"], [seed, _STREAM, *name.encode()])[block - 1]
             for position, place in enumerate(order, start=1):
                 choice, before = settings[place], settings[order[position - 2]] if position > 1 else None
                 runs.append(_planned(choice, piece, block, position, before, seed))
@@ -77,10 +66,11 @@ def _planned(
     position: int,
     before: Mapping[str, Any] | None,
     seed: int,
-) -> design.PlannedRun:
+) -> PlannedRun:
     variant = f"{choice['traffic']}-{choice['name']}"
-    return design.PlannedRun(
+    return PlannedRun(
         cell="advice",
+        label=f"advice/{variant}",
         variant=variant,
         block=block,
         position=position,
@@ -91,6 +81,7 @@ def _planned(
         aa_label=None,
         predecessor=before["environment"] if before else None,
         schedule=piece["schedule"],
+        idle_s=SETTLED_S,
         seed=seed,
         folder=f"advice/{variant}/block-{block:02d}/{position}-{choice['environment']}",
     )
@@ -225,7 +216,8 @@ def check_advice(
     """
     check(traces, seconds, profiles)
     root = root_in(experiment.root)
-    planned = AdviceExperiment(**{**experiment.__dict__, "root": root, "cells": ("advice",)})
+    identity = {name: value for name, value in experiment.identity.items() if name != "environments"}
+    planned = replace(experiment, root=root, cells=("advice",), identity=identity)
     prepare(planned)
     file = root / FILE
     if not file.exists():
@@ -236,7 +228,7 @@ def check_advice(
     other = _other_than_planned(chosen, experiment, traces, seconds, profiles)
     if other is not None:
         raise MlscaleError(f"it was planned with other {other}", str(file), "give the same, or name another --runs")
-    planned = replace(planned, chosen=chosen)
+    planned = replace(planned, plan=tuple(plan_of(chosen, planned.seed)))
     states = planned.states()
     left_s = estimate_s(states, planned.protocol)
     with Bar(left_s) as bar:

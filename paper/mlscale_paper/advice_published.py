@@ -17,9 +17,9 @@ from mlscale.reporting.document import Part, Text
 from mlscale.reporting.statements import records
 from mlscale.runs import MlscaleError, Run
 from mlscale.runs.info import host_name
+from mlscale_experiment.attempts import IDENTITY, State, state_of
 from mlscale_paper import places
 from mlscale_paper.advice_check import FILE, judge, measured, plan_of, read_plan
-from mlscale_paper.attempts import IDENTITY, State, state_of
 from mlscale_paper.results import document_table
 
 NOT_CHECKED: Final = "**Not checked.** No such measurement is published."

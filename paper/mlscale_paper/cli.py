@@ -44,13 +44,16 @@ def run(
     Example: mlscale experiment run --quick
     """
     from codereader.photos import LoadPhotos
-    from mlscale_paper import execute, experiment
+    from mlscale_experiment import execute
+    from mlscale_paper import experiment
+    from mlscale_paper.drawing import draw_all, drawing_s
     from mlscale_paper.pilot import ensure_protocol
 
     selection = _names(environments), _names(cells), blocks
     experiment.check(*selection)
     ensure_protocol(experiment.root_of(runs, quick=quick), _names(environments), LoadPhotos, given=protocol, seed=seed)
-    execute.run(experiment.experiment(*selection, runs, seed=seed, quick=quick))
+    finish = execute.Finish(drawing_s, draw_all)
+    execute.run(experiment.experiment(*selection, runs, seed=seed, quick=quick), finish)
 
 
 @experiment_app.command()
@@ -68,7 +71,7 @@ def status(
     Example: mlscale experiment status --runs runs
     """
     from mlscale.progress import duration
-    from mlscale_paper.execute import estimate_s
+    from mlscale_experiment.execute import estimate_s
     from mlscale_paper.experiment import experiment
 
     planned = experiment(_names(environments), _names(cells), blocks, runs, seed=seed, quick=quick)

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 from mlscale.defaults import Defaults
 from mlscale.environments import App
 from mlscale.runs import ClosedLoop, Run
+from mlscale_experiment.protocol import bodies_folder
 from mlscale_paper import places
 from mlscale_paper.applications import code_reader
-from mlscale_paper.protocol import current_protocol, photos_folder, published_protocol
+from mlscale_paper.protocol import current_protocol, published_protocol
 
 if TYPE_CHECKING:
     from mlscale.notebook.parameters import KubernetesParameters
@@ -27,7 +28,7 @@ class PaperDefaults(Defaults):
         return code_reader(partitioned=partitioned)
 
     def bodies(self) -> Path:
-        return photos_folder(self._protocol, places.protocol_file())
+        return bodies_folder(self._protocol, places.protocol_file())
 
     def quick_schedule(self) -> ClosedLoop:
         return self._protocol.quick_schedule()

@@ -1,31 +1,24 @@
-"""The last stage of an experiment: each environment's notebook over all its runs, then the comparison.
-
-Figures are drawn into a scratch folder and installed together, so an interrupted drawing leaves the old ones.
-"""
+"""The last stage of the published experiment: each environment's notebook over all its runs, then the comparison."""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mlscale.notebook.manifest import MANIFEST
 from mlscale.notebook.parameters import declared
 from mlscale.progress import Bar
-from mlscale.runs import MlscaleError
+from mlscale_experiment.attempts import State, run_dirs
+from mlscale_experiment.drawing import draw, new_scratch, put_in_place
+from mlscale_experiment.experiment import Experiment
 from mlscale_paper import places
-from mlscale_paper.attempts import State, run_dirs
-from mlscale_paper.experiment import Experiment
-from mlscale_paper.notebook_execution import execute
 from mlscale_paper.variants import COMPARED_CELLS, REHEARSED, TWIN_CELLS
 
 COMPARE = "07_compare.ipynb"
 PARTITION = "08_partition.ipynb"
 # Simulated; drawn wherever environments are compared.
 TWIN = ("05_ecs.ipynb", "09_twin.ipynb", "10_strategy.ipynb")
-_TIMEOUT_S = 1200.0
 # For a quick look: fewer simulated runs, or settings tried.
 QUICK = {"draws": 3, "settings": 100}
 _EACH_S, _COMPARE_S, _TWIN_S = 20.0, 60.0, 40.0
@@ -59,16 +52,16 @@ def draw_all(experiment: Experiment, states: Sequence[State], bar: Bar, executed
     states = [state for state in states if state.planned.cell not in TWIN_CELLS]
     if not states:
         return
-    scratch = _new_scratch(experiment.figures, output.with_name(".drawn.partial"))
+    scratch = new_scratch(experiment.figures, output.with_name(".drawn.partial"))
     _draw_each(replace(experiment, figures=scratch), states, bar, output)
-    _put_in_place(scratch, experiment.figures)
+    put_in_place(scratch, experiment.figures)
 
 
 def _draw_each(experiment: Experiment, states: Sequence[State], bar: Bar, output: Path) -> None:
     cell = _cell(experiment)
     for environment in experiment.environments:
         bar.step(f"drawing {environment}", _EACH_S)
-        notebook = experiment.notebook(environment)
+        notebook = experiment.notebooks[environment]
         extra = {"more_run_dirs": _variants(states, environment)} if "more_run_dirs" in declared(notebook) else {}
         shown_cell = "rehearsal" if environment in REHEARSED else cell
         folders = run_dirs(states, environment, shown_cell)
@@ -96,49 +89,9 @@ def _draw_each(experiment: Experiment, states: Sequence[State], bar: Bar, output
         bar.say(f"environments are not compared by runs of {cell}, only by those of {', '.join(COMPARED_CELLS)}")
 
 
-def _new_scratch(figures: Path, scratch: Path) -> Path:
-    """An empty folder to draw into, with a copy of the manifest to be continued."""
-    try:
-        shutil.rmtree(scratch, ignore_errors=True)
-        scratch.mkdir(parents=True)
-        if (figures / MANIFEST).exists():
-            shutil.copy(figures / MANIFEST, scratch)
-    except OSError as error:
-        raise MlscaleError(
-            error.strerror or str(error), str(scratch), "make room there, or make it writable"
-        ) from error
-    return scratch
-
-
-def _put_in_place(scratch: Path, figures: Path) -> None:
-    """Replace each file atomically, the manifest last, then remove ``scratch``."""
-    try:
-        figures.mkdir(parents=True, exist_ok=True)
-        for file in sorted(scratch.iterdir(), key=lambda path: path.name == MANIFEST):
-            partial = figures / f"{file.name}.partial"
-            shutil.copy(file, partial)
-            partial.replace(figures / file.name)
-        shutil.rmtree(scratch)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise MlscaleError(reason, str(figures), f"free disk space there; the figures are in {scratch}") from error
-
-
 def _variants(states: Sequence[State], environment: str) -> list[str]:
     """Measured runs that change one factor of core; for a rehearsal, those without machines."""
     if environment in REHEARSED:
         return [str(folder) for folder in run_dirs(states, "k3s", "rehearsal")]
     folder_lists = (run_dirs(states, environment, cell) for cell in ("sensitivity", "container"))
     return [str(folder) for folders in folder_lists for folder in folders]
-
-
-def draw(experiment: Experiment, output: Path, notebook: Path, folders: Sequence[Path], extra: dict[str, Any]) -> None:
-    known = declared(notebook)
-    common = {
-        "run_dirs": [str(folder) for folder in folders],
-        "figures": str(experiment.figures.resolve()),
-        "level_s": experiment.protocol.level_s,
-        "seed": experiment.seed,
-    }
-    parameters = {name: value for name, value in common.items() if name in known} | extra
-    execute(notebook, output / notebook.name, parameters, timeout_s=_TIMEOUT_S)

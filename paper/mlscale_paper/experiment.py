@@ -1,61 +1,17 @@
-"""What is to be measured: environments, cells and blocks under a protocol, and where their runs and figures go."""
+"""The published experiment: what ``make paper-figures`` measures, and where its runs and figures go."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 
 from mlscale import environments as installed
 from mlscale.runs import MlscaleError
+from mlscale_experiment.experiment import Experiment
+from mlscale_experiment.protocol import bodies_folder, read_protocol
 from mlscale_paper import design, places
-from mlscale_paper.attempts import MOST_ATTEMPTS, QUICK_ATTEMPTS, State, state_of
-from mlscale_paper.protocol import Protocol, photos_folder, read_protocol
-
-
-@dataclass(frozen=True)
-class Experiment:
-    """What is to be measured, where it goes, and under which protocol."""
-
-    environments: tuple[str, ...]
-    cells: tuple[str, ...]
-    blocks: int
-    root: Path
-    figures: Path
-    protocol: Protocol
-    photos: Path
-    seed: int = 0
-    quick: bool = False
-    notebooks: Mapping[str, Path] = field(default_factory=dict)
-    """environment -> the notebook that measures and draws it; empty: found by name in notebooks/"""
-
-    @property
-    def plan(self) -> list[design.PlannedRun]:
-        return design.plan(self.environments, self.cells, self.blocks, self.protocol, seed=self.seed, quick=self.quick)
-
-    @property
-    def attempts(self) -> int:
-        """The most attempts for one planned run."""
-        return QUICK_ATTEMPTS if self.quick else MOST_ATTEMPTS
-
-    def states(self) -> list[State]:
-        """Each planned run with what has been measured of it."""
-        return [state_of(planned, self.root, self.attempts) for planned in self.plan]
-
-    def notebook(self, environment: str) -> Path:
-        """The notebook of an environment.
-
-        Raises:
-            MlscaleError: there is none.
-        """
-        if environment in self.notebooks:
-            return self.notebooks[environment]
-        matches = sorted(places.notebooks().glob(f"[0-9][0-9]_{environment}.ipynb"))
-        if not matches:
-            raise MlscaleError(
-                f"no notebook NN_{environment}.ipynb", str(places.notebooks()), "add one for this environment"
-            )
-        return matches[0]
+from mlscale_paper.applications import code_reader
+from mlscale_paper.variants import REHEARSED, TWIN_CELLS
 
 
 def experiment(
@@ -73,7 +29,7 @@ def experiment(
     ``protocol_file``: by default the one beside the runs, or the checkout's where there is none.
 
     Raises:
-        MlscaleError: an unknown environment or cell, no protocol, a place that can't be written.
+        MlscaleError: an unknown environment or cell, no protocol, no notebook of an environment.
     """
     check(environments, cells, blocks)
     root = root_of(runs, quick=quick)
@@ -82,21 +38,38 @@ def experiment(
     protocol = read_protocol(file)
     if protocol is None:
         raise MlscaleError("there is no protocol yet", str(file), "make paper-figures, or mlscale experiment pilot")
-    figures = places.figures() / "quick" if quick else places.figures()
-    result = Experiment(
+    compared = tuple(name for name in environments if name not in REHEARSED)
+    # A Williams square depends on its environments; the hold-out's is drawn over all of them.
+    bound: dict[str, list[str]] = {"environments": [*compared]} if set(cells) - set(TWIN_CELLS) else {}
+    return Experiment(
         environments=tuple(environments),
+        compared=compared,
         cells=tuple(cells),
         blocks=blocks,
+        plan=tuple(design.plan(environments, cells, blocks, protocol, seed=seed, quick=quick)),
         root=root,
-        figures=figures,
+        figures=places.figures() / "quick" if quick else places.figures(),
         protocol=protocol,
-        photos=photos_folder(protocol, file),
+        bodies=bodies_folder(protocol, file),
+        identity={"protocol": protocol.sha256(), "application": code_reader().version, "seed": seed, **bound},
+        notebooks={name: notebook(name) for name in environments},
         seed=seed,
         quick=quick,
     )
-    for name in environments:
-        result.notebook(name)
-    return result
+
+
+def notebook(environment: str) -> Path:
+    """The notebook of an environment.
+
+    Raises:
+        MlscaleError: there is none.
+    """
+    matches = sorted(places.notebooks().glob(f"[0-9][0-9]_{environment}.ipynb"))
+    if not matches:
+        raise MlscaleError(
+            f"no notebook NN_{environment}.ipynb", str(places.notebooks()), "add one for this environment"
+        )
+    return matches[0]
 
 
 def root_of(runs: Path, *, quick: bool) -> Path:

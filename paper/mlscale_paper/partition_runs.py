@@ -18,9 +18,10 @@ from mlscale.notebook.parameters import PartitionParameters
 from mlscale.notebook.study import new_folder
 from mlscale.progress import Shown
 from mlscale.runs import ClosedLoop, ClosedStage, Run, load_runs
+from mlscale_experiment.protocol import bodies_folder
 from mlscale_paper import places
 from mlscale_paper.applications import code_reader
-from mlscale_paper.protocol import current_protocol, photos_folder
+from mlscale_paper.protocol import current_protocol
 
 WAYS: Final = ("whole", "split", "split, overlapping")
 # Settings by which a replica of the front works on one request while another one waits for the readers, by environment.
@@ -57,7 +58,7 @@ def runs_of_splits(p: PartitionParameters) -> list[Run]:
                 environment,
                 code_reader(partitioned=name != "whole"),
                 p.schedule or default_schedule(),
-                bodies=p.bodies or photos_folder(protocol, places.protocol_file()),
+                bodies=p.bodies or bodies_folder(protocol, places.protocol_file()),
                 out=folder / f"{number:02d}-{environment}-{name.replace(', ', '-')}",
                 scaling={**p.scaling, **settings},
                 arm=p.arm,
@@ -71,7 +72,7 @@ def runs_of_splits(p: PartitionParameters) -> list[Run]:
 
 def photos(p: PartitionParameters) -> list[bytes]:
     """The load's photos."""
-    folder = p.bodies or photos_folder(current_protocol(), places.protocol_file())
+    folder = p.bodies or bodies_folder(current_protocol(), places.protocol_file())
     return [file.read_bytes() for file in sorted(folder.glob("photo-*.jpg"))]
 
 

@@ -23,10 +23,11 @@ from mlscale.atomic import write_text
 from mlscale.reporting.document import Part, Text
 from mlscale.reporting.render import to_markdown
 from mlscale.runs import SCHEMAS, MlscaleError, Run, load_run, load_runs
+from mlscale_experiment.attempts import IDENTITY, State, run_dirs
+from mlscale_experiment.experiment import Experiment
 from mlscale_paper import advice_published, places, ray_start
 from mlscale_paper.advice_check import FILE
-from mlscale_paper.attempts import IDENTITY, State, run_dirs
-from mlscale_paper.experiment import Experiment, experiment
+from mlscale_paper.experiment import experiment
 from mlscale_paper.protocol import published_protocol
 from mlscale_paper.results import RESULTS, cell_results, cells, claims, filled, measured, said, summary, twin
 from mlscale_paper.twin_records import CLAIMS, RECORDS, VALIDATION

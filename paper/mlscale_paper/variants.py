@@ -1,17 +1,15 @@
-"""The variants in each cell of an experiment, as data."""
+"""The cells of the published experiment beside those that any experiment can have, and their variants, as data."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict
 
-from mlscale.runs import Arm, Connections, Run
-
-Cell = Literal["core", "shipped", "open", "sensitivity", "partition", "container", "rehearsal", "holdout", "advice"]
-# Those of `mlscale experiment run`; advice has a command of its own.
-CELLS: Final[tuple[Cell, ...]] = tuple(cell for cell in get_args(Cell) if cell != "advice")
+from mlscale.runs import Run
+from mlscale_experiment import plan
+from mlscale_experiment.plan import Cell, Variant
 
 
 def cell_of(run: Run) -> str:
@@ -19,57 +17,30 @@ def cell_of(run: Run) -> str:
     return (run.info.cell or "").partition("/")[0]
 
 
-class Variant(BaseModel):
-    """What a run changes from core; ``scaling`` is put over the arm's settings.
-
-    ``environments``: those it makes sense in; empty: all. ``partitioned``: the application in components.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    name: str
-    arm: Arm = "matched"
-    connections: Connections = "fresh"
-    scaling: Mapping[str, Any] = {}
-    environments: tuple[str, ...] = ()
-    partitioned: bool = False
-
-
-CORE: Final = Variant(name="core")
-SHIPPED: Final = Variant(name="shipped", arm="shipped")
-# The factors of the cell ``sensitivity``, after core's own settings as their reference; the window of m_t is a further
-# factor, and needs no runs of its own.
-SENSITIVITY: Final = (
-    Variant(name="reference"),
-    Variant(name="static-max", arm="static-max"),
-    Variant(name="kept-connections", connections="kept"),
-    Variant(name="period-10ms", scaling={"cpu_period_s": 0.01}),
-    Variant(
-        name="constant-backoff",
-        scaling={"backoff_multiplier": 1.0, "max_backoff_s": 0.025},
-        environments=("rayserve",),
-    ),
-    Variant(name="sync-5s", scaling={"sync_period_s": 5}, environments=("k3s",)),
-    Variant(name="probe-10s", scaling={"readiness_period_s": 10}, environments=("k3s",)),
-)
 # At the same total of replicas, at least and at most: a component has one at least, so the whole has two.
 PARTITION: Final = (
     Variant(name="whole", scaling={"min_replicas": 2}),
     Variant(name="partitioned", partitioned=True),
 )
 # What notebook 04 shows of containers, beside core's own run: the cell ``container``.
-CONTAINER: Final = (
-    Variant(name="kept-connections", connections="kept"),
-    Variant(name="period-10ms", scaling={"cpu_period_s": 0.01}),
-    Variant(name="probe-10s", scaling={"readiness_period_s": 10}),
-)
 CONTAINER_ENVIRONMENTS: Final = ("k3s",)
-# Cells whose variants have names.
-NAMED_CELLS: Final = ("sensitivity", "partition", "container", "rehearsal", "holdout", "advice")
+CONTAINER: Final = (
+    Variant(name="kept-connections", connections="kept", environments=CONTAINER_ENVIRONMENTS),
+    Variant(name="period-10ms", scaling={"cpu_period_s": 0.01}, environments=CONTAINER_ENVIRONMENTS),
+    Variant(name="probe-10s", scaling={"readiness_period_s": 10}, environments=CONTAINER_ENVIRONMENTS),
+)
+# Every environment in blocks; the rehearsal and the hold-out have plans of their own (`mlscale_paper.design`).
+BLOCK_CELLS: Final = (
+    *plan.CELLS,
+    Cell(name="partition", stream=8, variants=PARTITION, blocks=3, named=True),
+    Cell(name="container", stream=3, variants=CONTAINER, blocks=1, named=True),
+)
+# Those of `mlscale experiment run`, in the order in which they are measured; advice has a command of its own.
+CELLS: Final = (*(cell.name for cell in BLOCK_CELLS), "rehearsal", "holdout")
 # Cells in which environments are compared.
-COMPARED_CELLS: Final[tuple[Cell, ...]] = ("core", "shipped", "open", "sensitivity")
+COMPARED_CELLS: Final = tuple(cell.name for cell in plan.CELLS)
 # Cells for the twin alone: their runs are in no comparison and in no figure of an environment.
-TWIN_CELLS: Final[tuple[Cell, ...]] = ("holdout", "advice")
+TWIN_CELLS: Final = ("holdout", "advice")
 
 
 class Boot(BaseModel):

@@ -15,11 +15,13 @@ from mlscale.loadgen.schedule_files import read_recording
 from mlscale.plots.style import plotted
 from mlscale.reporting.render import to_markdown
 from mlscale.runs import MlscaleError, Trace
+from mlscale_experiment.attempts import IDENTITY, State
+from mlscale_experiment.experiment import Experiment
+from mlscale_experiment.protocol import Bodies
 from mlscale_paper import advice_check as module
 from mlscale_paper import places
 from mlscale_paper.advice_check import (
     FILE,
-    AdviceExperiment,
     check_advice,
     interval,
     judge,
@@ -28,10 +30,8 @@ from mlscale_paper.advice_check import (
     surely_better,
 )
 from mlscale_paper.advice_published import document, read
-from mlscale_paper.attempts import IDENTITY, State
-from mlscale_paper.experiment import Experiment
 from mlscale_paper.plots.advice_check import predicted_and_measured
-from mlscale_paper.protocol import Photos, default_protocol
+from mlscale_paper.protocol import default_protocol
 from mlscale_paper.publish import publish_advice
 from mlscale_paper.results import filled
 from mlscale_twin.profile_files import read_profile
@@ -50,12 +50,14 @@ CHOSEN: dict[str, Any] = {"p95_s": 1.0, "blocks": 3, "traffic": TRAFFIC, "choice
 
 @pytest.fixture
 def experiment(tmp_path: Path) -> Experiment:
-    protocol = default_protocol(Photos(folder="photos", count=1))
-    return Experiment(("torchserve",), ("core",), 3, tmp_path, tmp_path, protocol, tmp_path)
+    protocol = default_protocol(Bodies(folder="photos", count=1))
+    places = {"root": tmp_path, "figures": tmp_path, "bodies": tmp_path, "notebooks": {}}
+    names, identity = ("torchserve",), {"protocol": protocol.sha256()}
+    return Experiment(names, names, ("core",), 3, plan=(), protocol=protocol, identity=identity, **places)
 
 
 def test_every_setting_once_in_each_block_in_another_order(experiment: Experiment) -> None:
-    plan = AdviceExperiment(**{**experiment.__dict__, "chosen": CHOSEN}).plan
+    plan = plan_of(CHOSEN, experiment.seed)
     assert len(plan) == 3 * len(CHOICES)
     for block in (1, 2, 3):
         mine = [run for run in plan if run.block == block]
@@ -153,7 +155,7 @@ def test_better_is_what_no_interval_leaves_in_doubt() -> None:
 
 def states(tmp_path: Path, experiment: Experiment, service_s: dict[str, float]) -> list[State]:
     made = []
-    for run in AdviceExperiment(**{**experiment.__dict__, "chosen": CHOSEN}).plan:
+    for run in plan_of(CHOSEN, experiment.seed):
         name = run.variant.removeprefix("code-torchserve-")
         shape = replace(Shape(baseline_s=20.0, horizon_s=40.0), service_s=service_s[name])
         scaling: dict[str, Any] = {"app": {"cpu_cores": 0.3, "min_replicas": 1}}

@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 
 from mlscale.runs import ClosedLoop, MlscaleError, OpenLoop, Staircase
+from mlscale_experiment.attempts import State
+from mlscale_experiment.execute import estimate_s
+from mlscale_experiment.plan import SENSITIVITY, baseline_s, orders, williams
+from mlscale_experiment.protocol import Bodies, Protocol, read_protocol
 from mlscale_paper import places
-from mlscale_paper.attempts import State
-from mlscale_paper.design import HOLDOUT_BLOCKS, OTHER_BLOCKS, REHEARSAL_BLOCKS, baseline_s, orders, plan, williams
-from mlscale_paper.execute import estimate_s
-from mlscale_paper.protocol import Photos, Protocol, current_protocol, default_protocol, read_protocol
-from mlscale_paper.variants import CONTAINER, HOLDOUT, LEVELS, NO_MACHINES, PARTITION, REHEARSAL, SENSITIVITY
+from mlscale_paper.design import HOLDOUT_BLOCKS, REHEARSAL_BLOCKS, plan
+from mlscale_paper.protocol import current_protocol, default_protocol
+from mlscale_paper.variants import CONTAINER, HOLDOUT, LEVELS, NO_MACHINES, PARTITION, REHEARSAL
 
 TWO = ["torchserve", "rayserve"]
 THREE = [*TWO, "k3s"]
@@ -23,7 +25,7 @@ THREE = [*TWO, "k3s"]
 @pytest.fixture
 def protocol() -> Protocol:
     frozen = {"matched": {"torchserve": {"target_ongoing": 1.5}}}
-    return Protocol.model_validate({**default_protocol(Photos(folder="photos", count=3)).model_dump(), **frozen})
+    return Protocol.model_validate({**default_protocol(Bodies(folder="photos", count=3)).model_dump(), **frozen})
 
 
 @pytest.mark.parametrize("treatments", range(1, 10))
@@ -202,7 +204,7 @@ def test_some_environments_of_the_hold_out_are_a_part_of_the_same_plan(protocol:
 def test_sensitivity_changes_one_factor_at_a_time(protocol: Protocol) -> None:
     planned = plan(THREE, ["sensitivity"], 8, protocol)
     each = sum(len(variant.environments) or len(THREE) for variant in SENSITIVITY)
-    assert len(planned) == each * OTHER_BLOCKS["sensitivity"]
+    assert len(planned) == each * 3
     assert all(run.aa_label is None for run in planned)
     assert {run.environment for run in planned if run.variant == "sync-5s"} == {"k3s"}
     assert {run.environment for run in planned if run.variant == "constant-backoff"} == {"rayserve"}
@@ -242,7 +244,7 @@ def test_shipped_is_the_defaults_in_six_blocks(protocol: Protocol) -> None:
 
 def test_partition_runs_the_application_whole_and_in_components_at_the_same_total(protocol: Protocol) -> None:
     planned = plan(THREE, ["partition"], 8, protocol)
-    assert len(planned) == len(PARTITION) * OTHER_BLOCKS["partition"] * 3
+    assert len(planned) == len(PARTITION) * 3 * 3
     for run in planned:
         assert run.partitioned == (run.variant == "partitioned")
         assert run.scaling.get("min_replicas") == (None if run.partitioned else 2), "one of each component"

@@ -17,14 +17,16 @@ from burner import write_photos
 from mlscale.host.facts import host_facts
 from mlscale.progress import Bar
 from mlscale.runs import MlscaleError, RunInfo, RunWriter, Validity, load_run
-from mlscale_paper import execute as module
-from mlscale_paper.attempts import attempt_folder, claim, run_dirs, set_aside, state_of
-from mlscale_paper.design import PlannedRun
-from mlscale_paper.drawing import draw_all
-from mlscale_paper.execute import estimate_s, run
-from mlscale_paper.experiment import Experiment
-from mlscale_paper.notebook_execution import NotebookFailed
-from mlscale_paper.protocol import Photos, default_protocol, other_host
+from mlscale_experiment import execute as module
+from mlscale_experiment.attempts import attempt_folder, claim, run_dirs, set_aside, state_of
+from mlscale_experiment.execute import Finish, estimate_s
+from mlscale_experiment.experiment import Experiment
+from mlscale_experiment.notebook_execution import NotebookFailed
+from mlscale_experiment.plan import PlannedRun
+from mlscale_experiment.protocol import Bodies, other_host
+from mlscale_paper.design import plan
+from mlscale_paper.drawing import draw_all, drawing_s
+from mlscale_paper.protocol import default_protocol
 
 CELL = f"""
 import sys
@@ -58,17 +60,21 @@ def write_notebook(path: Path, *cells: str) -> Path:
 @pytest.fixture
 def experiment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Experiment:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    protocol = default_protocol(Photos(folder="photos", count=4)).model_copy(
+    protocol = default_protocol(Bodies(folder="photos", count=4)).model_copy(
         update={"baseline_s": 0.5, "baseline_jitter_s": 0.2, "horizon_s": 0.5, "think_mean_s": 0.02}
     )
+    identity = {"protocol": protocol.sha256(), "seed": 0, "environments": ["test-burner"]}
     return Experiment(
         environments=("test-burner",),
+        compared=("test-burner",),
         cells=("core",),
         blocks=1,
+        plan=tuple(plan(["test-burner"], ["core"], 1, protocol)),
+        identity=identity,
         root=tmp_path / "runs",
         figures=tmp_path / "figures",
         protocol=protocol,
-        photos=write_photos(tmp_path / "photos"),
+        bodies=write_photos(tmp_path / "photos"),
         notebooks={"test-burner": write_notebook(tmp_path / "02_burner.ipynb", PARAMETERS, CELL)},
     )
 
@@ -124,12 +130,17 @@ def info(parameters: dict[str, Any]) -> RunInfo:
 def faked(monkeypatch: pytest.MonkeyPatch) -> Faked:
     fake = Faked()
     monkeypatch.setattr(module, "execute", fake)
-    monkeypatch.setattr("mlscale_paper.drawing.execute", fake)
+    monkeypatch.setattr("mlscale_experiment.drawing.execute", fake)
     return fake
 
 
-def with_blocks(experiment: Experiment, blocks: int) -> Experiment:
-    return replace(experiment, blocks=blocks)
+def run(experiment: Experiment) -> None:
+    module.run(experiment, Finish(drawing_s, draw_all))
+
+
+def with_blocks(experiment: Experiment, blocks: int, **options: Any) -> Experiment:
+    planned = plan(experiment.environments, experiment.cells, blocks, experiment.protocol, **options)
+    return replace(experiment, blocks=blocks, plan=tuple(planned), **options)
 
 
 def test_every_planned_run_is_measured_once_and_all_are_drawn(experiment: Experiment, faked: Faked) -> None:
@@ -155,7 +166,7 @@ def test_a_drawing_that_is_stopped_leaves_the_figures_as_they_were(
         if stops.pop():
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("mlscale_paper.drawing.execute", draws)
+    monkeypatch.setattr("mlscale_experiment.drawing.execute", draws)
     with pytest.raises(KeyboardInterrupt):
         run(experiment)
     assert shown.read_text() == "old"
@@ -230,7 +241,7 @@ def test_an_invalid_run_is_repeated_at_once_at_most_twice(
 def test_a_quick_look_repeats_an_invalid_run_once_and_its_last_line_says_what_is_missing(
     experiment: Experiment, faked: Faked, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    quick = replace(experiment, quick=True)
+    quick = with_blocks(experiment, 1, quick=True)
     faked.invalid["/".join(Path(quick.plan[0].folder).parts[-2:])] = 9
     run(quick)
     assert [call["labels"]["attempt"] for call in faked.calls] == [0, 1]
@@ -278,17 +289,18 @@ def test_a_problem_before_anything_was_begun_stops_it_at_once(
 
 @pytest.mark.parametrize(
     ("change", "named"),
-    [({"seed": 5}, "another seed"), ({"environments": ("test-burner", "other")}, "another environments")],
+    [
+        ({"seed": 5}, "another seed"),
+        ({"environments": ["test-burner", "other"]}, "another environments"),
+        ({"protocol": "another"}, "another protocol"),
+    ],
 )
 def test_runs_of_another_experiment_are_refused(
     experiment: Experiment, faked: Faked, change: dict[str, Any], named: str
 ) -> None:
     run(experiment)
     with pytest.raises(MlscaleError, match=named):
-        run(replace(experiment, **change))
-    moved = experiment.protocol.model_copy(update={"level_s": 9.0})
-    with pytest.raises(MlscaleError, match="another protocol"):
-        run(replace(experiment, protocol=moved))
+        run(replace(experiment, identity={**experiment.identity, **change}))
 
 
 def test_a_place_that_cannot_be_written_is_one_line(experiment: Experiment, faked: Faked, tmp_path: Path) -> None:
@@ -364,7 +376,7 @@ def test_set_aside_never_overwrites(experiment: Experiment) -> None:
 
 
 def test_through_papermill_with_real_runs(experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mlscale_paper.experiment.MOST_ATTEMPTS", 1)  # a busy host makes runs invalid
+    monkeypatch.setattr("mlscale_experiment.experiment.MOST_ATTEMPTS", 1)  # a busy host makes runs invalid
     run(experiment)
     runs = [load_run(path) for path in run_dirs(experiment.states())]
     assert len(runs) == 2

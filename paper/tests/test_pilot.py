@@ -13,9 +13,11 @@ import pytest
 from mlscale.host.facts import host_facts
 from mlscale.measurement.sizing import Demand, Host
 from mlscale.runs import ClosedLoop, ClosedStage, MlscaleError, Observation, ResourceSample, Role, Run
+from mlscale_experiment.pilot import LOAD_S, SETTLE_S, Measured, demand_of
+from mlscale_experiment.protocol import Bodies, Protocol, read_protocol, write_protocol
 from mlscale_paper import pilot, places
-from mlscale_paper.pilot import LOAD_S, SETTLE_S, demand_of, ensure_protocol
-from mlscale_paper.protocol import Photos, Protocol, default_protocol, read_protocol, write_protocol
+from mlscale_paper.pilot import ensure_protocol
+from mlscale_paper.protocol import default_protocol
 from mlscale_paper.sizing import fit
 from synthetic_runs import info, requests_frame, write_run
 
@@ -67,7 +69,7 @@ def put(folder: Path, **changes: Any) -> Protocol:
     """A protocol and its photos, as a pilot leaves them."""
     (folder / "photos/load").mkdir(parents=True)
     (folder / "photos/load/photo-000.jpg").write_bytes(b"photo")
-    made = default_protocol(Photos(folder="photos/load", count=1)).model_copy(update={"origin": "pilot", **changes})
+    made = default_protocol(Bodies(folder="photos/load", count=1)).model_copy(update={"origin": "pilot", **changes})
     write_protocol(folder / "protocol.json", made, folder)
     return made
 
@@ -130,7 +132,7 @@ def test_photos_that_are_there_already_are_used_or_refused_and_never_deleted(
     there = runs / "photos/load/photo-000.jpg"
     there.parent.mkdir(parents=True)
     there.write_bytes(b"mine")
-    for given, named in ((own, "other photos"), (None, "photos are there without a protocol")):
+    for given, named in ((own, "other files to send"), (None, "files to send are there without a protocol")):
         with pytest.raises(MlscaleError, match=named):
             ensure_protocol(runs, ["torchserve"], refuse, given=given, seed=0)
         assert there.read_bytes() == b"mine"
@@ -179,7 +181,7 @@ def test_a_pilot_that_fails_leaves_the_photos_of_the_protocol_before_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     demand = Demand(0.005, 0.005, 0.05, 0.005, 5e8, 9.0)
-    monkeypatch.setattr(pilot, "_measure_each", lambda *args: ({"k3s": pilot.Measured(demand, 0.002, 0.05)}, 0.03))
+    monkeypatch.setattr(pilot, "_measure_each", lambda *args: ({"k3s": Measured(demand, 0.002, 0.05)}, 0.03))
     host = Host(cores=16.0, memory_bytes=64e9, load_s=0.002, other_cores=0.05)
     sizes = [fit({"k3s": demand}, host)] * 2
     monkeypatch.setattr(pilot, "fit", lambda *args: sizes.pop())

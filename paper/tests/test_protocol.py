@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from mlscale.runs import MlscaleError
-from mlscale_paper.protocol import Photos, default_protocol, read_protocol, write_protocol
+from mlscale_experiment.protocol import Bodies, read_protocol, write_protocol
+from mlscale_paper.protocol import default_protocol
 
-PROTOCOL = default_protocol(Photos(folder="photos/load", count=3))
+PROTOCOL = default_protocol(Bodies(folder="photos/load", count=3))
 
 
 def test_written_and_read_back(tmp_path: Path) -> None:
@@ -51,8 +52,8 @@ def test_a_broken_protocol_is_one_line(tmp_path: Path, content: bytes) -> None:
 
 
 @pytest.mark.parametrize("folder", ["../photos", "photos/../..", "/photos", ".", ""])
-def test_photos_lie_below_their_protocol(tmp_path: Path, folder: str) -> None:
-    made = PROTOCOL.model_copy(update={"photos": PROTOCOL.photos.model_copy(update={"folder": folder})})
+def test_bodies_lie_below_their_protocol(tmp_path: Path, folder: str) -> None:
+    made = PROTOCOL.model_copy(update={"bodies": PROTOCOL.bodies.model_copy(update={"folder": folder})})
     (tmp_path / "protocol.json").write_text(made.model_dump_json())
-    with pytest.raises(MlscaleError, match=r"photos\.folder: name a folder below"):
+    with pytest.raises(MlscaleError, match=r"bodies.folder: name a folder below"):
         read_protocol(tmp_path / "protocol.json")

@@ -13,10 +13,11 @@ from mlscale.analysis.resources import cpu_by_role, throttling
 from mlscale.analysis.summary import summarise
 from mlscale.analysis.validity import judge
 from mlscale.runs import MlscaleError, ResourceSample, Role, Run, load_run, load_runs
+from mlscale_experiment.attempts import State, claim
+from mlscale_experiment.protocol import Bodies, write_protocol
 from mlscale_paper import publish as module
-from mlscale_paper.attempts import State, claim
 from mlscale_paper.design import plan
-from mlscale_paper.protocol import Photos, default_protocol, write_protocol
+from mlscale_paper.protocol import default_protocol
 from mlscale_paper.publish import compact, experiment_in, publish_runs
 from synthetic_runs import Shape, info, make_experiment, requests_frame, write_run
 
@@ -118,7 +119,7 @@ def test_without_a_run_what_was_there_stays(runs: list[Run], tmp_path: Path) -> 
 
 
 def test_an_experiment_is_found_as_it_was_measured(tmp_path: Path) -> None:
-    protocol = default_protocol(Photos(folder="photos/load", count=1))
+    protocol = default_protocol(Bodies(folder="photos/load", count=1))
     write_protocol(tmp_path / "protocol.json", protocol, tmp_path)
     identity: dict[str, str | int | list[str]] = {"protocol": protocol.sha256(), "seed": 3}
     claim(tmp_path, identity)
@@ -139,7 +140,7 @@ def test_an_experiment_is_found_as_it_was_measured(tmp_path: Path) -> None:
 
 
 def test_an_environment_that_the_hold_out_left_out_is_not_missed(runs: list[Run]) -> None:
-    planned = plan(["torchserve", "rayserve"], ["core", "holdout"], 1, default_protocol(Photos(folder="p", count=1)))
+    planned = plan(["torchserve", "rayserve"], ["core", "holdout"], 1, default_protocol(Bodies(folder="p", count=1)))
     begun = next(run for run in planned if run.cell == "holdout" and run.environment == "torchserve")
     states = [State(each, (runs[0],) if each == begun else (), (), 3) for each in planned]
     wanted = [state.planned for state in module._required(states)]

@@ -18,8 +18,9 @@ from codereader.errors import BadWeights
 from in_process import Finished, mlscale
 from mlscale.commands import cli
 from mlscale.runs import MlscaleError
+from mlscale_experiment.protocol import Bodies, write_protocol
 from mlscale_paper import places
-from mlscale_paper.protocol import Photos, default_protocol, write_protocol
+from mlscale_paper.protocol import default_protocol
 
 
 def one_line(done: Finished) -> str:
@@ -179,7 +180,7 @@ def test_sigterm_leaves_through_every_finally(monkeypatch: pytest.MonkeyPatch, a
 
 
 def test_status_lists_the_plan(tmp_path: Path) -> None:
-    own = default_protocol(Photos(folder="photos/load", count=1))
+    own = default_protocol(Bodies(folder="photos/load", count=1))
     write_protocol(tmp_path / "runs/quick/protocol.json", own, tmp_path / "runs/quick")
     status = ("experiment", "status", "--quick", "--runs", str(tmp_path / "runs"))
     done = mlscale(*status)

@@ -13,9 +13,9 @@ from exposure import files_with
 from mlscale import environments
 from mlscale.notebook.manifest import read_manifest
 from mlscale.runs import load_run
+from mlscale_experiment.notebook_execution import execute
 from mlscale_paper import places
 from mlscale_paper.applications import code_reader
-from mlscale_paper.notebook_execution import execute
 
 SCHEDULE: Final[dict[str, Any]] = {
     "loop": "closed",

@@ -12,7 +12,7 @@ import nbformat
 import pytest
 
 from mlscale.host.processes import process_start
-from mlscale_paper.notebook_execution import TEARDOWN_S, execute
+from mlscale_experiment.notebook_execution import TEARDOWN_S, execute
 
 CELL = """
 import os, pathlib, threading
@@ -29,7 +29,7 @@ finally:
 RUNNER = """
 import signal, sys
 from pathlib import Path
-from mlscale_paper.notebook_execution import execute
+from mlscale_experiment.notebook_execution import execute
 
 def ended(signum, frame):
     raise SystemExit(128 + signum)

@@ -17,7 +17,7 @@ from mlscale.notebook.parameters import (
     declared,
 )
 from mlscale.runs import MlscaleError
-from mlscale_paper.notebook_execution import NotebookFailed, execute
+from mlscale_experiment.notebook_execution import NotebookFailed, execute
 
 DEFAULTS: dict[str, Any] = {"run_dirs": [], "seed": 0, "idle_s": 30.0, "schedule": None, "figures": None}
 

@@ -9,8 +9,8 @@ import nbformat
 import pytest
 
 from mlscale.runs import MlscaleError
+from mlscale_experiment.notebook_execution import execute
 from mlscale_paper import places
-from mlscale_paper.notebook_execution import execute
 
 NOTEBOOK = "01_application.ipynb"
 

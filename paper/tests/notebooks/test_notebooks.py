@@ -24,8 +24,8 @@ from mlscale.notebook.parameters import (
 )
 from mlscale.notebook.study import Study
 from mlscale.runs import ClosedLoop, ClosedStage, MlscaleError, Run
+from mlscale_experiment.notebook_execution import NotebookFailed, execute
 from mlscale_paper import places
-from mlscale_paper.notebook_execution import NotebookFailed, execute
 from mlscale_paper.results import RESULTS
 from mlscale_twin.simulate import SimulateOptions, simulate
 from synthetic_runs import Shape, make_experiment

@@ -17,9 +17,10 @@ from mlscale.notebook.manifest import read_manifest
 from mlscale.notebook.parameters import CompareParameters
 from mlscale.progress import Bar
 from mlscale.reporting.render import to_markdown
+from mlscale_experiment.experiment import Experiment
+from mlscale_experiment.protocol import read_protocol
 from mlscale_paper import drawing, places, twin_tables
-from mlscale_paper.experiment import Experiment
-from mlscale_paper.protocol import current_protocol, read_protocol
+from mlscale_paper.protocol import current_protocol
 from mlscale_paper.publish import experiment_in
 from mlscale_paper.results import RESULTS, filled, said, summary
 

@@ -7,13 +7,13 @@ were invalid. All are kept. An incomplete attempt is moved below RUNS/incomplete
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from mlscale.runs import MlscaleError, Run, load_run
-from mlscale_paper.design import PlannedRun
+from mlscale_experiment.plan import PlannedRun
 
 MOST_ATTEMPTS: Final = 3
 QUICK_ATTEMPTS: Final = 2
@@ -104,7 +104,7 @@ def run_dirs(states: Iterable[State], environment: str | None = None, cell: str 
     ]
 
 
-def claim(root: Path, identity: dict[str, str | int | list[str]]) -> None:
+def claim(root: Path, identity: Mapping[str, str | int | list[str]]) -> None:
     """Bind ``root`` to one experiment (protocol, seed, environments); later calls with a different one are refused.
 
     What it was not bound to yet (the environments, after a hold-out alone) is added.

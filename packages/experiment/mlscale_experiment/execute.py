@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from mlscale.progress import Bar, duration
 from mlscale.runs import MlscaleError, load_run
-from mlscale_paper import design
-from mlscale_paper.applications import code_reader
-from mlscale_paper.attempts import State, attempt_folder, claim, set_aside
-from mlscale_paper.drawing import draw_all, drawing_s
-from mlscale_paper.experiment import Experiment
-from mlscale_paper.notebook_execution import NotebookFailed, execute
-from mlscale_paper.protocol import Protocol, other_host
-from mlscale_paper.variants import NAMED_CELLS, REHEARSED, TWIN_CELLS
+from mlscale_experiment.attempts import State, attempt_folder, claim, set_aside
+from mlscale_experiment.experiment import Experiment
+from mlscale_experiment.notebook_execution import NotebookFailed, execute
+from mlscale_experiment.protocol import Protocol, other_host
 from onenode.keeper import ClusterKeeper
 
-IDLE_S: Final = 30.0
-# How long the idle framework is observed before time zero: in cells that report idle costs, and elsewhere.
-SETTLED_S: Final = 10.0
-_IDLE_CELLS: Final = ("core", "shipped", "rehearsal")
 # On a quiet host, the wait for quiet takes just over 5 s (METHOD §6).
 QUIET_S: Final = 7.0
 # Kernel start, load generator's lead, last answers, teardown and sealing of a run, s.
@@ -31,6 +23,14 @@ _OVERHEAD_S: Final = 14.0
 _UNKNOWN_START_S: Final = 45.0
 _MOST_FAILURES: Final = 2
 _LEAST_FREE_BYTES: Final = 200 * 2**20
+
+
+@dataclass(frozen=True)
+class Finish:
+    """What follows the last run: ``draw`` (experiment, states, bar), which takes about ``takes_s`` (experiment)."""
+
+    takes_s: Callable[[Experiment], float]
+    draw: Callable[[Experiment, Sequence[State], Bar], None]
 
 
 def estimate_s(states: Sequence[State], protocol: Protocol) -> float:
@@ -41,15 +41,11 @@ def estimate_s(states: Sequence[State], protocol: Protocol) -> float:
 def run_estimate_s(state: State, protocol: Protocol) -> float:
     """The same for one run."""
     start_s = protocol.start_s.get(state.planned.environment, _UNKNOWN_START_S)
-    return QUIET_S + start_s + _idle_s(state.planned) + state.planned.schedule.duration_s + _OVERHEAD_S
+    return QUIET_S + start_s + state.planned.idle_s + state.planned.schedule.duration_s + _OVERHEAD_S
 
 
-def _idle_s(planned: design.PlannedRun) -> float:
-    return IDLE_S if planned.cell in _IDLE_CELLS else SETTLED_S
-
-
-def run(experiment: Experiment, say: Any = None) -> None:
-    """Measure what is missing, then draw every figure over all blocks.
+def run(experiment: Experiment, finish: Finish) -> None:
+    """Measure what is missing, then ``finish``: draw every figure over all blocks.
 
     Raises:
         MlscaleError: something that the user has to fix; what was measured stays, and the next call resumes.
@@ -57,11 +53,11 @@ def run(experiment: Experiment, say: Any = None) -> None:
     """
     prepare(experiment)
     states = experiment.states()
-    total_s = estimate_s(states, experiment.protocol) + drawing_s(experiment)
+    total_s = estimate_s(states, experiment.protocol) + finish.takes_s(experiment)
     with Bar(total_s) as bar:
         bar.say(_announcement(experiment, states, total_s))
         states = measure_missing(experiment, states, bar)
-        draw_all(experiment, states, bar)
+        finish.draw(experiment, states, bar)
         bar.say(f"figures: {experiment.figures}")
         for line in missing(states):
             bar.say(line)
@@ -106,7 +102,7 @@ def _measure_place(experiment: Experiment, state: State, place: str, bar: Bar) -
         bar.step(title + (f", attempt {state.next_attempt + 1}" if state.next_attempt or failures else ""), planned_s)
         try:
             execute(
-                experiment.notebook(planned.environment),
+                experiment.notebooks[planned.environment],
                 experiment.root / "executed" / f"{'--'.join(folder.relative_to(experiment.root).parts)}.ipynb",
                 _parameters(experiment, state, folder, repeated=bool(state.next_attempt or failures)),
                 timeout_s=3 * planned_s + 120,
@@ -137,14 +133,14 @@ def _parameters(experiment: Experiment, state: State, folder: Path, *, repeated:
         "arm": planned.arm,
         "scaling": dict(planned.scaling),
         "schedule": planned.schedule.model_dump(mode="json"),
-        "bodies": str(experiment.photos),
+        "bodies": str(experiment.bodies),
         "connections": planned.connections,
         "seed": planned.seed,
         "level_s": experiment.protocol.level_s,
-        "idle_s": _idle_s(planned),
+        "idle_s": planned.idle_s,
         "labels": {
             "experiment": experiment.protocol.sha256()[:16],
-            "cell": f"{planned.cell}/{planned.variant}" if planned.cell in NAMED_CELLS else planned.cell,
+            "cell": planned.label,
             "block": planned.block,
             "position": planned.position,
             "predecessor": planned.environment if repeated else planned.predecessor,
@@ -152,6 +148,7 @@ def _parameters(experiment: Experiment, state: State, folder: Path, *, repeated:
             "attempt": state.next_attempt,
         },
         **({"partitioned": True} if planned.partitioned else {}),
+        **experiment.parameters,
     }
 
 
@@ -172,14 +169,7 @@ def prepare(experiment: Experiment) -> None:
             raise MlscaleError(
                 f"only {free // 2**20} MB of disk space left", str(folder), "make room there, or name another --runs"
             )
-    identity: dict[str, str | int | list[str]] = {
-        "protocol": experiment.protocol.sha256(),
-        "application": code_reader().version,
-        "seed": experiment.seed,
-    }
-    if set(experiment.cells) - set(TWIN_CELLS):  # a Williams square depends on its environments
-        identity["environments"] = [name for name in experiment.environments if name not in REHEARSED]
-    claim(experiment.root, identity)
+    claim(experiment.root, experiment.identity)
 
 
 def _announcement(experiment: Experiment, states: Sequence[State], total_s: float) -> str:
@@ -193,8 +183,7 @@ def _announcement(experiment: Experiment, states: Sequence[State], total_s: floa
         parts.append(f"the protocol is of another host ({protocol_host}), so load and L may not fit this one")
     from mlscale.analysis.inference import least_blocks
 
-    compared = len(set(experiment.environments) - set(REHEARSED))
-    blocks_needed = least_blocks(compared) if compared else 0
+    blocks_needed = least_blocks(len(experiment.compared)) if experiment.compared else 0
     if not experiment.quick and experiment.blocks < blocks_needed:
         parts.append(
             f"{experiment.blocks} blocks are fewer than the {blocks_needed} that p-values need: intervals only"

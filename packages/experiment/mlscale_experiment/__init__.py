@@ -1,0 +1,1 @@
+"""mlscale_experiment: an experiment with any model, from pilot to report."""
