@@ -16,6 +16,7 @@ _WORDS: Final[Mapping[str, str]] = {
     "cell": "the cell",
     "arm": "the arm",
     "connections": "the connections",
+    "quota": "the CPU quota",
     "cpu_period_s": "the quota period",
     "loop": "the loop",
 }
@@ -55,15 +56,18 @@ def _within(group: pd.DataFrame, *, several: bool) -> list[str]:
     nothing = f"No claim may rest on {', '.join(without)}: over {most} of the runs are invalid (the reasons are below)."
     if len(names) - len(without) < 2:
         return [f"{about}{runs}: nothing can be compared. {nothing}"]
-    sentences = [f"{about}{_because_of_files(group)}{runs} can be compared: {_strength(group, len(names))}."]
+    sentences = [f"{about}{_unequal_stimulus(group)}{runs} can be compared: {_strength(group, len(names))}."]
     sentences += [nothing] if without else []
     return sentences + (_means(group, names) if group["block"].isna().all() else [])
 
 
-def _because_of_files(group: pd.DataFrame) -> str:
-    if group["bodies"].nunique(dropna=False) < 2:
-        return ""
-    return "careful, the runs were sent different files, so their requests may have cost different work; "
+def _unequal_stimulus(group: pd.DataFrame) -> str:
+    if group["bodies"].nunique(dropna=False) > 1:
+        return "careful, the runs were sent different files, so their requests may have cost different work; "
+    if group.groupby("block", dropna=False)["load"].nunique().max() > 1:  # blocks may differ: runs are paired in them
+        loads = "; ".join(dict.fromkeys(group["load"]))
+        return f"careful, the runs had different loads ({loads}), so their clients asked for different work; "
+    return ""
 
 
 def _strength(group: pd.DataFrame, environments: int) -> str:
@@ -73,7 +77,13 @@ def _strength(group: pd.DataFrame, environments: int) -> str:
             "side by side, without an interval, because they were not measured in blocks "
             f"({needed} blocks allow p-values: each runs every environment once, in a new order)"
         )
-    enough = "with p-values in cell core" if blocks >= needed else f"without p-values, which need {needed} blocks"
+    cell = group["cell"].iloc[0]
+    if blocks < needed:
+        enough = f"without p-values, which need {needed} blocks"
+    elif cell == "core":
+        enough = "with p-values in cell core"
+    else:
+        enough = f"with intervals but without p-values, which are given in cell core alone, not in {cell or 'no cell'}"
     return f"{blocks} block{'s' if blocks > 1 else ''}, {enough}"
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 from mlscale.runs import MlscaleError
 
 # Runs must agree in all of these to be compared.
-CELL_FACTORS: Final = ("application", "cell", "arm", "connections", "cpu_period_s", "loop")
+CELL_FACTORS: Final = ("application", "cell", "arm", "connections", "quota", "cpu_period_s", "loop")
 PLACE: Final = ("environment", "block", "aa_label")
 MAX_INVALID_SHARE: Final = 0.20
 

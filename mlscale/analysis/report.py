@@ -69,6 +69,11 @@ class CellReport:
         effects = self.tables.get("effects")
         return pd.DataFrame({"pair": []}) if effects is None else effects[effects["ratio"].notna()]
 
+    @property
+    def has_intervals(self) -> bool:
+        """Whether a ratio has an interval, as from two blocks on."""
+        return "effects" in self.tables and bool(self.tables["effects"]["low"].notna().any())
+
 
 @dataclass(frozen=True)
 class Report:
@@ -172,7 +177,9 @@ def _cell(group: pd.DataFrame, p_values: bool | None) -> CellReport:
     first = group.iloc[0]
     title = f"cell {first['cell']}: " if first["cell"] else ""
     title += f"{first['arm']}, {first['loop']} loop, {first['connections']} connections"
-    if np.isfinite(first["cpu_period_s"]):
+    if first["quota"] == "none":
+        title += ", no CPU quota"
+    elif np.isfinite(first["cpu_period_s"]):
         title += f", {1000 * first['cpu_period_s']:g} ms period"
     tables = {"runs": runs_table(group), "means": describe(group)}
     names = list(dict.fromkeys(group["environment"]))

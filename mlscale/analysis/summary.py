@@ -23,7 +23,7 @@ from mlscale.analysis.response import confirmed_s, horizon_of, recovery, upscali
 from mlscale.analysis.steady import steady_state
 from mlscale.analysis.validity import judge
 from mlscale.analysis.variance import PARTS, variance_parts
-from mlscale.runs import Run
+from mlscale.runs import ClosedLoop, OpenLoop, Run
 from mlscale.runs.info import host_name
 
 NAN: Final = float("nan")
@@ -92,7 +92,9 @@ def labels(run: Run) -> dict[str, Any]:
         "attempt": info.attempt,
         "mode": info.mode,
         "loop": info.schedule.loop,
+        "load": _load(info.schedule),
         "connections": info.connections,
+        "quota": "none" if info.no_quota else "in force",
         "cpu_period_s": periods.pop() if len(periods) == 1 else NAN,
         "host": host_name(info.host),
         "complete": info.complete,
@@ -101,6 +103,15 @@ def labels(run: Run) -> dict[str, Any]:
         "disturbed": validity.disturbed,
         "reasons": "; ".join(validity.reasons),
     }
+
+
+def _load(schedule: ClosedLoop | OpenLoop) -> str:
+    """What clients ask for, apart from when: lengths of baselines are drawn."""
+    levels = [f"{level:g}" for level in schedule.levels]
+    asked = ", then ".join(levels) if len(levels) < 4 else f"{levels[0]} to {levels[-1]}"
+    if isinstance(schedule, ClosedLoop):
+        return f"{asked} clients, think time {schedule.think_mean_s:g} s"
+    return f"{schedule.rate.shape}, {asked} requests/s"
 
 
 def _responses(inside: pd.DataFrame) -> dict[str, Any]:

@@ -20,6 +20,7 @@ MAX_LATENESS_S: Final = 0.1
 LATENESS_FLOOR_S: Final = 0.005
 LATENESS_SHARE: Final = 0.02
 MAX_LOAD_CORES: Final = 0.7
+NO_QUOTA: Final = "no CPU quota was in force, so the run is compared with others of its kind alone"
 UNOBSERVED: Final = "the host's CPU was not observed, so it can't be told whether the host was the bottleneck"
 # The host counts as the bottleneck above this share of its CPU in a 5 s window.
 MAX_BUSY: Final = 0.90
@@ -52,7 +53,7 @@ def judge(run: Run) -> Validity:
         remote_load = "remote" in (run.info.facts.get("load") or {})
         unknown = UNOBSERVED if usage.empty and not remote_load else ""
         fatal = [*_stimulus_faults(run), *filter(None, (disturbed, host_bound, unknown))]
-    remarks = []
+    remarks = [NO_QUOTA] if run.info.no_quota else []
     cpu_s = cpu_before_quota(run)
     if cpu_s > MAX_CPU_BEFORE_QUOTA_S:
         remarks.append(

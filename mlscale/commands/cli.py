@@ -147,7 +147,7 @@ def measure(
         counts = {"requests": len(run.requests), "answered": right}
         print(json.dumps({"run": str(run.path), "mode": mode, **counts, "valid": run.info.valid, "reasons": reasons}))
         return
-    verdict = f"invalid: {'; '.join(reasons)}" if reasons else "valid"
+    verdict = ": ".join(filter(None, ("valid" if run.info.valid else "invalid", "; ".join(reasons))))
     if validity and validity.pre_scaled:
         verdict += "; pre-scaled: it scaled up before the step (docs/glossary.md)"
     print(f"{run.path}: {len(run.requests)} requests, {right} answered correctly; {verdict}")

@@ -15,6 +15,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
+from mlscale.host.cgroups import quota_remedy
 from mlscale.host.log_tail import last_lines
 from mlscale.runs import MlscaleError, Mode
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from mlscale.environments import App
     from mlscale.host.sandbox import Sandbox
 
+QUOTA: Final = "CPU quota (cgroups)"
 State = Literal["ok", "limited", "missing", "broken", "not yet"]
 
 _DISK_NEEDED_GB: Final = 2.0
@@ -120,6 +122,11 @@ def doctor_command(*, as_json: bool = False) -> int:
     blocking = [finding.name for finding in findings if finding.blocking]
     if blocking:
         console.print(f"The local environments can't run; see {', '.join(blocking)}.")
+    elif any(finding.name == QUOTA and finding.state != "ok" for finding in findings):
+        console.print(
+            "The local environments can run, but without CPU quotas: replicas share all cores, and such runs are "
+            "compared with one another alone. Try: mlscale measure torchserve --out runs/first"
+        )
     else:
         console.print("The local environments can run. Try: make paper-figures QUICK=1")
     return 1 if blocking else 0
@@ -183,16 +190,16 @@ def check_sandbox() -> Iterable[Finding]:
         if box.limited:
             yield _quota(box)
         else:
-            yield Finding("CPU quota (cgroups)", "limited", reasons, _cgroup_remedy())
+            yield Finding(QUOTA, "limited", reasons, quota_remedy())
 
 
 def _quota(box: Sandbox) -> Finding:
     python = box.replica_wrapper(Path(sys.executable), cpu_cores=0.3, cpu_period_s=0.1)
     process = box.spawn([python, "-S", "-c", "pass"], stderr=subprocess.PIPE, text=True)
     _, stderr = process.communicate(timeout=_CHECK_AT_MOST_S)
-    name, version = "CPU quota (cgroups)", f"cgroup v{box.facts['cgroup_version']}"
+    name, version = QUOTA, f"cgroup v{box.facts['cgroup_version']}"
     if process.returncode or not box.replica_starts():
-        return Finding(name, "broken", f"{version}: {_last_line(stderr)}", _cgroup_remedy(), needed=True)
+        return Finding(name, "broken", f"{version}: {_last_line(stderr)}", quota_remedy(), needed=True)
     return Finding(name, "ok", f"{version}, a replica is held to 0.3 core from its first instruction")
 
 
@@ -345,9 +352,3 @@ def _namespace_remedy() -> str:
         "run as root, or allow user namespaces: sysctl -w kernel.apparmor_restrict_unprivileged_userns=0 "
         "user.max_user_namespaces=10000"
     )
-
-
-def _cgroup_remedy() -> str:
-    if sys.platform != "linux":
-        return "use Linux; without quotas, replicas share all cores"
-    return "run as root, or: systemd-run --user --scope -p Delegate=yes mlscale ..."

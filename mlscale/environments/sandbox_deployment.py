@@ -9,11 +9,22 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from mlscale.environments.agent import AgentProcess
+from mlscale.environments.base import Problem
+from mlscale.host.cgroups import find_hierarchy, quota_remedy
 from mlscale.host.replica_launcher import ReplicaStart
 from mlscale.host.sandbox import Sandbox
 from mlscale.runs import Event, Observation, ResourceSample, RunClock
 
 _UPTIME_STEP_S: Final = 0.01
+
+
+def quota_problems() -> list[Problem]:
+    """Why replicas in a sandbox have no CPU quota here. Not fatal: such runs are a kind of their own."""
+    hierarchy = find_hierarchy()
+    if not isinstance(hierarchy, str):
+        return []
+    what = f"replicas run without one and share all cores, since {hierarchy}"
+    return [Problem(what, "CPU quota", quota_remedy(), fatal=False)]
 
 
 @dataclass

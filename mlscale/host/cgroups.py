@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
@@ -246,6 +247,18 @@ def find_hierarchy(mountinfo: Path = MOUNTINFO, own: Path = Path("/proc/self/cgr
             return candidate
         reasons.append(reason)
     return "; ".join(dict.fromkeys(reasons)) or "no cgroup hierarchy with a cpu controller is mounted"
+
+
+def quota_remedy() -> str:
+    """What gives this user a place for CPU cgroups."""
+    if sys.platform != "linux":
+        return "use Linux; without quotas, replicas share all cores"
+    if os.geteuid() == 0:
+        return "let this container change its cgroups: docker run --privileged"
+    bus = Path(os.environ.get("XDG_RUNTIME_DIR", f"/run/user/{os.getuid()}")) / "bus"
+    if bus.exists() and any(mount.kind == "cgroup2" for mount in read_mounts()):
+        return "run as root, or: systemd-run --user --scope -p Delegate=yes mlscale ..."
+    return "run as root; systemd can delegate none to this session (su opens no bus, a login by ssh does; cgroup v2)"
 
 
 def remove_tree(folders: tuple[Path, ...], at_most_s: float = 5.0) -> None:

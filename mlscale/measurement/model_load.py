@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from mlscale.host.facts import host_facts
-from mlscale.measurement.sizing import QUOTAS, Demand, Host, Size, fit, size_for
+from mlscale.measurement.sizing import LEAST_REPLICAS, MOST_OF_HOST, QUOTAS, Demand, Host, Size, fit, size_for
 from mlscale.measurement.trial import Cost
 from mlscale.runs import ClosedLoop, ClosedStage, MlscaleError
 
@@ -62,6 +62,9 @@ def load_for(cost: Cost, given: Mapping[str, Any], host: Mapping[str, Any] | Non
         MlscaleError: not even three replicas with the smallest quota fit the host.
     """
     facts = host or host_facts()
+    if facts.get("cgroup_version", 1) is None:  # replicas will share all cores
+        share_cores = min(MOST_OF_HOST * facts["cores"] / LEAST_REPLICAS, _LARGEST_CORES)
+        given = {"max_replicas": LEAST_REPLICAS, "cpu_cores": round(share_cores, 2), **given}
     demands = {
         name: replace(each, memory_bytes=max(each.memory_bytes, cost.memory_bytes)) for name, each in TYPICAL.items()
     }

@@ -112,8 +112,10 @@ def _quota(infos: Sequence[Any]) -> str:
         (setting.get("cpu_cores"), setting.get("cpu_period_s"), setting.get("max_replicas"))
         for info in infos
         for setting in info.scaling.values()
+        if not info.no_quota
     }
-    texts = [
+    texts = ["no CPU quota: replicas share all cores"] if any(info.no_quota for info in infos) else []
+    texts += [
         f"{cores:g} core per replica, {1000 * period:g} ms quota period, at most {replicas} replicas"
         for cores, period, replicas in sorted(quota for quota in quotas if None not in quota)
     ]

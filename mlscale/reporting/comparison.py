@@ -40,7 +40,7 @@ def write_report(runs: Sequence[Run], level_s: float, out: Path) -> None:
 
 
 def comparison(runs: Sequence[Run], found: Report, *, pictures: bool = False) -> Document:
-    """What may be compared, then cell after cell, verdicts across cells, costs, and with ``pictures`` the runs.
+    """Verdicts, what may be compared, each cell, verdicts across cells, costs, notes, and with ``pictures`` the runs.
 
     Args:
         found: of `mlscale.analysis.report.report` about the ``runs``.
@@ -52,6 +52,7 @@ def comparison(runs: Sequence[Run], found: Report, *, pictures: bool = False) ->
             [f"Some of these runs are {mode}: they are not measurements of the real system." for mode in modes],
             "warning",
         ),
+        *(_verdicts(cell.title, cell.tables["effects"]) for cell in found.cells if cell.has_intervals),
         Text(comparability_sentences(found.rows), "list"),
         Text([f"A moving mean response of at most L = {level_s:g} s counts as good."]),
     ]
@@ -62,16 +63,19 @@ def comparison(runs: Sequence[Run], found: Report, *, pictures: bool = False) ->
     if len(found.across):
         sections.append(Section("Verdicts across cells", [table("", found.across.set_index(["pair", "endpoint"]))]))
     sections += _costs(runs, level_s)
+    several = len(found.cells) > 1
+    notes = [f"{cell.title}: {note}" if several else note for cell in found.cells for note in cell.notes]
+    sections.append(Section("Notes", [Text(notes, "note")]))
     return Document("Autoscaling: what was measured", [*sections, *([_sources(runs, level_s)] if pictures else [])])
 
 
 def _said(cell: CellReport) -> list[Part]:
     effects = records(cell.tables.get("effects", pd.DataFrame()))
     sentences = pair_sentences(effects, records(cell.tables.get("catch_up", pd.DataFrame())))
-    notes = [*filter(None, [noise_floor(effects)]), *cell.notes]
+    floor = noise_floor(effects)
     return [
         *([Text(sentences, "list")] if sentences else []),
-        Text(notes, "note"),
+        *([Text([floor], "note")] if floor else []),
         *([Text([f"refused: {cell.refusal}"])] if cell.refusal else []),
     ]
 
@@ -130,6 +134,21 @@ def _tables(cell: CellReport) -> list[Part]:
         table("Change after each predecessor", cell.tables["predecessors"]),
         table("Ratio by window W (not claimable where the ranking depends on W)", windows.reset_index("claimable")),
     ]
+
+
+def _verdicts(title: str, effects: pd.DataFrame) -> Table:
+    """A line for each pair and endpoint."""
+    lines = [
+        {
+            "pair": row["pair"],
+            "endpoint": f"{row['endpoint']} {row['label']}",
+            "ratio": _number(row["ratio"]),
+            "95 % interval": _interval(row["low"], row["high"]),
+            "verdict": row["verdict"],
+        }
+        for row in effects.to_dict(orient="records")
+    ]
+    return table(title, lines)
 
 
 def _effects(heading: str, effects: pd.DataFrame) -> list[Table]:

@@ -123,6 +123,11 @@ class RunInfo(_Info):
         return self.validity is None or self.validity.valid
 
     @property
+    def no_quota(self) -> bool:
+        """Whether replicas ran without the CPU quota that their settings name, since its user may not make cgroups."""
+        return self.facts.get("sandbox", {}).get("limited") is False
+
+    @property
     def application(self) -> str:
         """Name, version and, where they are recorded and say more, the components' entries."""
         entries = ", ".join(f"{name} = {entry}" for name, entry in sorted(self.entries.items()) if entry != self.app)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,33 @@ def test_different_models_are_not_pooled(tmp_path: Path) -> None:
         assert "one:make" in said[0]
         assert "two:make" in said[0]
         assert sum("all runs are of one environment: torchserve (1 run)" in sentence for sentence in said) == 2
+
+
+def test_runs_without_quotas_are_a_kind_of_their_own(tmp_path: Path) -> None:
+    without = {"facts": {"sandbox": {"limited": False}}}
+    said = sentences(tmp_path, {"environment": "torchserve", **without}, {"environment": "rayserve"})
+    assert said[0] == "Not compared with one another are runs that differ in the CPU quota: none; in force."
+    assert not any("can be compared" in sentence for sentence in said)
+    said = sentences(tmp_path / "2", *({"environment": name, **without} for name in ("torchserve", "rayserve")))
+    assert "can be compared" in said[0]
+
+
+def test_different_loads_are_named_outside_blocks(tmp_path: Path) -> None:
+    """As where each run of a user's own model had a load fitted to it anew."""
+    runs = [
+        make_run(tmp_path / name, shape=replace(SHORT, think_s=think_s), block=None, environment=name)
+        for name, think_s in (("torchserve", 2.0), ("rayserve", 1.5))
+    ]
+    (said, *_) = comparability_sentences(summarise(runs, 0.5))
+    assert "different loads (2, then 12 clients, think time 2 s; 2, then 12 clients, think time 1.5 s)" in said
+
+
+def test_the_cell_that_is_there_is_named(tmp_path: Path) -> None:
+    runs = make_experiment(tmp_path, {"torchserve": SHORT, "rayserve": SHORT}, blocks=6)
+    (sentence,) = comparability_sentences(summarise(runs, 0.5).assign(cell="mine"))
+    assert sentence.endswith(
+        "6 blocks, with intervals but without p-values, which are given in cell core alone, not in mine."
+    )
 
 
 def test_simulated_runs_other_files_and_blocks_are_named(tmp_path: Path) -> None:

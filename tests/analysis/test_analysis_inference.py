@@ -58,6 +58,7 @@ def rows_of(
                         "arm": "matched",
                         "loop": "closed",
                         "connections": "fresh",
+                        "quota": "in force",
                         "cpu_period_s": 0.1,
                         "level_s": 0.5,
                         "horizon_s": 120.0,

@@ -161,6 +161,13 @@ def test_pre_scaling_is_a_mark_and_makes_no_run_invalid(tmp_path: Path) -> None:
     assert judged.pre_scaled
 
 
+def test_a_run_without_quotas_says_so_and_stays_valid(tmp_path: Path) -> None:
+    judged = judge(_run(tmp_path / "r", [*_host()], facts={"sandbox": {"limited": False}}))
+    assert judged.valid
+    assert judged.reasons == ("no CPU quota was in force, so the run is compared with others of its kind alone",)
+    assert judge(_run(tmp_path / "s", [*_host()], facts={"sandbox": {"limited": True}})).reasons == ()
+
+
 def test_cpu_before_the_quota_is_named_but_voids_provisioning_times_alone(tmp_path: Path) -> None:
     event = Event(50.0, "app", "replica_started", "replica-2", detail={"cpu_before_s": 0.062})
     judged = judge(_run(tmp_path / "r", [event, *_host()]))

@@ -15,6 +15,7 @@ from mlscale import environments
 from mlscale.commands import doctor
 from mlscale.commands.cleanup import cleanup_command, duration_s
 from mlscale.commands.doctor import Finding, diagnose
+from mlscale.host.cgroups import MountPoint, quota_remedy
 from mlscale.runs import MlscaleError
 
 
@@ -76,6 +77,26 @@ def test_what_this_machine_can_do() -> None:
     assert findings.keys() == {"namespaces", "CPU quota (cgroups)", "Java", "disk for runs", "disk for sandboxes"}
     assert "version" in findings["Java"].details
     assert not any(one.state == "broken" for one in findings.values())
+
+
+def test_without_quotas_the_last_line_says_what_is_possible(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for state, said in (("ok", "can run. Try: make"), ("limited", "can run, but without CPU quotas: replicas share")):
+        monkeypatch.setattr(doctor, "diagnose", lambda state=state: [Finding(doctor.QUOTA, state, "")])
+        assert doctor.doctor_command() == 0
+        assert f"The local environments {said}" in capsys.readouterr().out
+
+
+def test_the_remedy_for_quotas_is_one_that_works_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    monkeypatch.setattr("mlscale.host.cgroups.read_mounts", lambda: [MountPoint(Path("/"), "cgroup2", ())])
+    assert "systemd-run" not in quota_remedy(), "as under su, where there is no bus"
+    (tmp_path / "bus").touch()
+    assert "systemd-run --user" in quota_remedy()
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    assert "docker run --privileged" in quota_remedy(), "root already"
 
 
 def test_weights_that_are_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

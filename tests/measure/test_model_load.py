@@ -89,6 +89,13 @@ def test_a_model_that_waits_keeps_its_replica_busy_all_the_same() -> None:
     assert 0.25 < 0.5 / (waits.think_mean_s + 0.5) < 0.4
 
 
+def test_without_quotas_clients_ask_for_more_than_a_core() -> None:
+    load = fitted(0.04, {**TWO_CORES, "cgroup_version": None})
+    assert load.sizes == {"max_replicas": 3, "cpu_cores": 0.5}
+    busy = busy_replicas(load, 0.04, load.schedule.stages[1].clients)
+    assert min(busy.values()) * load.sizes["cpu_cores"] > 1.0
+
+
 def test_a_host_that_is_too_small_is_refused_in_one_sentence() -> None:
     with pytest.raises(MlscaleError, match=r"no load makes this model scale here: 3 replicas with 0\.1 core .*--sched"):
         fitted(0.04, {"cores": 0.5, "memory_bytes": 2**30})

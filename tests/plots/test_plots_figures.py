@@ -368,6 +368,15 @@ def test_caption_names_host_quota_mode_cell_and_numbers(experiment: list[Run]) -
     ):
         assert words in text
     assert caption([]) == "No runs."
+
+
+def test_a_caption_claims_no_quota_that_was_not_in_force(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", facts={"sandbox": {"limited": False}})
+    assert "no CPU quota: replicas share all cores" in caption([run])
+    assert "quota period" not in caption([run])
+
+
+def test_a_caption_without_runs() -> None:
     assert caption([], note="Theory") == "Theory."
 
 

@@ -38,6 +38,10 @@ def test_the_tables_of_an_experiment(rows: pd.DataFrame) -> None:
     assert tables["means"].loc["rayserve", "over L (s)"] > tables["means"].loc["torchserve", "over L (s)"]
     assert "over L, difference, s" in text
     assert "note: no run is invalid" in text
+    lines = text.splitlines()
+    assert lines[1].split() == ["pair", "endpoint", "ratio", "95", "%", "interval", "verdict"]
+    assert "torchserve faster" in lines[2]
+    assert lines[-1] == "note: no run is invalid: the table with invalid runs in is the same"
     assert text.index("simultaneous") < text.index("p, Holm")
 
 

@@ -23,7 +23,7 @@ from mlscale.environments.agent import AgentProcess
 from mlscale.environments.base import App, Component, Look, Problem, Scaling, raise_fatal
 from mlscale.environments.composition import app_problems, callees_first, shared_budget, shared_component
 from mlscale.environments.rayserve.settings import RayServeScaling
-from mlscale.environments.sandbox_deployment import SandboxDeployed
+from mlscale.environments.sandbox_deployment import SandboxDeployed, quota_problems
 from mlscale.host.ledger import Ledger, LedgerEntry
 from mlscale.host.reap import reap
 from mlscale.host.sandbox import Sandbox, free_ports, open_sandbox
@@ -47,7 +47,7 @@ class RayServe:
 
     def preflight(self, app: App, scalings: Mapping[str, Scaling], mode: Mode) -> Sequence[Problem]:
         """Why a run can't start, without side effects."""
-        problems = [*_package_problems(), *app_problems(self, app, scalings, mode)]
+        problems = [*_package_problems(), *app_problems(self, app, scalings, mode), *quota_problems()]
         if sys.platform != "linux":
             problems.append(
                 Problem(

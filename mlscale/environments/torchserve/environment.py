@@ -23,7 +23,7 @@ from typing import ClassVar, Final
 from mlscale.environments.agent import AgentProcess
 from mlscale.environments.base import App, Look, Problem, Scaling, raise_fatal
 from mlscale.environments.composition import app_problems, callees_first, shared_budget, shared_component
-from mlscale.environments.sandbox_deployment import SandboxDeployed
+from mlscale.environments.sandbox_deployment import SandboxDeployed, quota_problems
 from mlscale.environments.torchserve.api import read_token
 from mlscale.environments.torchserve.board import Board
 from mlscale.environments.torchserve.control_loop import Spec
@@ -77,7 +77,7 @@ class TorchServe:
                 check()
             except MlscaleError as error:
                 problems.append(Problem.of(error))
-        return [*problems, *app_problems(self, app, scalings, mode), *_queue_problems(scalings)]
+        return [*problems, *app_problems(self, app, scalings, mode), *_queue_problems(scalings), *quota_problems()]
 
     @contextmanager
     def deploy(
