@@ -47,7 +47,7 @@ def comparison(runs: Sequence[Run], found: Report, *, pictures: bool = False) ->
     """
     level_s, by_id = found.level_s, {run.info.run_id: run for run in runs}
     modes = sorted({run.info.mode for run in runs} - {"live"})
-    opening = [
+    opening: list[Part] = [
         Text(
             [f"Some of these runs are {mode}: they are not measurements of the real system." for mode in modes],
             "warning",
