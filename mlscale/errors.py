@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -70,4 +71,17 @@ def invalid_value(error: ValidationError, kind: str, where: str, model: type[Bas
 def _first_error(error: ValidationError) -> tuple[str, str]:
     """The field (empty: the whole value) and what is wrong with it."""
     first = error.errors()[0]
-    return ".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ")
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] in _BOUNDS and not _is_finite(first["input"]):
+        message = "Input should be a finite number"  # not that NaN is below the bound
+    return ".".join(map(str, first["loc"])), message
+
+
+_BOUNDS = ("greater_than", "greater_than_equal", "less_than", "less_than_equal", "finite_number")
+
+
+def _is_finite(value: object) -> bool:
+    try:
+        return math.isfinite(float(value))  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        return True  # another error

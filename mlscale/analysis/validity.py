@@ -54,6 +54,8 @@ def judge(run: Run) -> Validity:
         unknown = UNOBSERVED if usage.empty and not remote_load else ""
         fatal = [*_stimulus_faults(run), *filter(None, (disturbed, host_bound, unknown))]
     remarks = [NO_QUOTA] if run.info.no_quota else []
+    if others := run.info.facts.get("other_runs"):
+        remarks.append(f"at the same time on this host ran {', '.join(others)}")
     cpu_s = cpu_before_quota(run)
     if cpu_s > MAX_CPU_BEFORE_QUOTA_S:
         remarks.append(

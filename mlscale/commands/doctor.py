@@ -277,20 +277,16 @@ def _environment(name: str) -> Iterable[Finding]:
 def check_leftovers() -> Iterable[Finding]:
     """What crashed runs left behind, and how many runs are active."""
     from mlscale.environments import REAPER_GROUP
-    from mlscale.host.ledger import ledger_paths, read_ledger
+    from mlscale.host.ledger import active_runs, ledger_paths, read_ledger
 
-    active = left = 0
-    persistent = entry_points(group=REAPER_GROUP).names
+    left = 0
+    active = len(active_runs(entry_points(group=REAPER_GROUP).names))
     for path in ledger_paths():
         try:
             ledger = read_ledger(path)
         except FileNotFoundError:
             continue  # its owner has just finished
-        if ledger is None:
-            continue
-        if ledger.owner.alive():
-            active += any(entry.kind not in persistent for entry in ledger.open_entries)
-        else:
+        if ledger is not None and not ledger.owner.alive():
             left += len(ledger.open_entries)
     runs = f"{active} active run(s)"
     if left:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import keyword
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 from string import Template
 from typing import Final
@@ -17,13 +19,15 @@ def new_app(name: str, parent: Path) -> Path:
     """Write the skeleton into the new folder ``parent``/``name`` and return it.
 
     Raises:
-        MlscaleError: ``name`` can't be imported, or the folder exists.
+        MlscaleError: ``name`` can't be imported, or is an installed module's; or the folder exists.
     """
     folder = parent / name
     if not name.isidentifier() or keyword.iskeyword(name):
         raise MlscaleError("not a name that Python can import", name, "use letters, digits and _, such as my_model")
     if folder.exists():
         raise MlscaleError("it exists already", str(folder), "choose another name, or delete it")
+    if name in sys.stdlib_module_names or find_spec(name) is not None:
+        raise MlscaleError("a module of that name is installed, and would be imported instead", name, "choose another")
     for source in sorted(_TEMPLATES.rglob("*.in")):
         target = folder / source.relative_to(_TEMPLATES).with_suffix("")
         write_text(target, Template(source.read_text()).substitute(name=name))

@@ -16,7 +16,7 @@ import re
 import threading
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -185,6 +185,21 @@ def read_ledger(path: Path) -> LedgerFile | None:
 def ledger_paths(folder: Path | None = None) -> Iterable[Path]:
     """The ledger files in ``folder`` (default: `ledger_folder()`), oldest name first."""
     return sorted((folder or ledger_folder()).glob("*.jsonl"))
+
+
+def active_runs(persistent: Container[str] = ()) -> list[str]:
+    """Ids of the runs that are in progress: their owner is alive, and something that they made is there. Entries of the
+    kinds ``persistent`` don't count, since these outlive the command that made them."""
+    runs = []
+    for path in ledger_paths():
+        try:
+            ledger = read_ledger(path)
+        except (FileNotFoundError, MlscaleError):  # its owner has just finished; what is malformed, cleanup names
+            continue
+        made = ledger is not None and any(entry.kind not in persistent for entry in ledger.open_entries)
+        if ledger is not None and made and ledger.owner.alive():
+            runs.append(ledger.run_id)
+    return runs
 
 
 def _complete_lines(path: Path) -> list[dict[str, Any]]:

@@ -148,11 +148,14 @@ def _read_labels(file: Path) -> dict[str, Label] | None:
             label = json.loads(line)
             if not isinstance(label["file"], str):
                 raise TypeError("the file's name is not text")
+            twice = label["file"] in labels
             labels[label["file"]] = label
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise MlscaleError(
                 "the label is malformed", f"{file}, line {number}", 'write {"file": ..., "answer": ...}'
             ) from error
+        if twice:
+            raise MlscaleError(f"{label['file']} has a second label", f"{file}, line {number}", "keep one of them")
     return labels
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import socket
+import ssl
 import time
 import uuid
 from datetime import UTC, datetime, timedelta
@@ -100,7 +101,7 @@ def load(
 
 
 def check_address(url: str) -> None:
-    """Raise MlscaleError unless ``url`` is an http(s) address that accepts connections."""
+    """Raise MlscaleError unless ``url`` is an http(s) address that accepts connections, with a trusted certificate."""
     try:
         parsed = URL(url)
         host, port = parsed.host, parsed.port
@@ -109,7 +110,16 @@ def check_address(url: str) -> None:
     if parsed.scheme not in ("http", "https") or not host or not port:
         raise MlscaleError("not an http address", url, "use one such as http://127.0.0.1:8080/decode")
     try:
-        socket.create_connection((host, port), timeout=_CONNECT_S).close()
+        with socket.create_connection((host, port), timeout=_CONNECT_S) as plain:
+            if parsed.scheme == "https":
+                ssl.create_default_context().wrap_socket(plain, server_hostname=host).close()
+    except ssl.SSLCertVerificationError as error:
+        what = f"its certificate is not trusted: {error.verify_message}"
+        raise MlscaleError(what, url, "name the authority that signed it: SSL_CERT_FILE=authority.pem") from error
+    except ssl.SSLError as error:
+        raise MlscaleError(
+            f"no TLS there: {error.reason or error}", url, "use http://, or correct the server"
+        ) from error
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise MlscaleError(f"can't connect: {reason}", url, "start the server, or correct the address") from error

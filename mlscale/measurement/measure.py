@@ -7,6 +7,7 @@ not ready in time, the schedule and ``step_s`` are shifted by the delay (``waits
 
 from __future__ import annotations
 
+import re
 import time
 import uuid
 from collections.abc import Callable, Mapping
@@ -15,17 +16,17 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from mlscale import environments
 from mlscale.defaults import defaults
 from mlscale.environments import App, Deployed, Environment, Scaling
 from mlscale.environments.base import raise_fatal
 from mlscale.host.facts import host_facts
-from mlscale.host.ledger import Ledger
+from mlscale.host.ledger import Ledger, active_runs
 from mlscale.host.quiet import wait_until_quiet
 from mlscale.host.reap import cleanup
-from mlscale.importing import add_working_folder
+from mlscale.importing import add_working_folder, offered
 from mlscale.loadgen.bodies import BodySet, load_check
 from mlscale.loadgen.process import LoadProcess
 from mlscale.loadgen.schedules import load_events, split
@@ -54,6 +55,7 @@ LOAD_LEAD_S: Final = 4.0
 # How long before the schedule's start the load generator is released, s.
 _RELEASE_S: Final = 0.3
 _POLL_S: Final = 0.25
+_DAY_S: Final = 86_400.0
 # How long the host has to be quiet before a run starts, s (METHOD §6).
 QUIET_FOR_S: Final = 5.0
 
@@ -69,12 +71,27 @@ class MeasureSettings(SendOptions):
     """Keys of ``mlscale measure --set``."""
 
     idle_s: float = Field(
-        default=30.0, ge=0, allow_inf_nan=False, description="how long the idle framework is observed before the load"
+        default=30.0,
+        ge=0,
+        le=_DAY_S,
+        allow_inf_nan=False,
+        description="how long the idle framework is observed before the load",
     )
     quiet_at_most_s: float = Field(
-        default=60.0, description="longest wait for a quiet host; whether it became quiet is recorded"
+        default=60.0,
+        ge=0,
+        le=_DAY_S,
+        allow_inf_nan=False,
+        description="longest wait for a quiet host; whether it became quiet is recorded",
     )
     content_type: str | None = Field(default=None, description="of all bodies; default: by each file's name")
+
+    @field_validator("content_type")
+    @classmethod
+    def _one_line(cls, text: str | None) -> str | None:
+        if text is not None and not re.fullmatch(r"[!-.0-~]+/[!-~][ -~]*", text):
+            raise ValueError("use one such as image/png")
+        return text
 
 
 class MeasureOptions(MeasureSettings):
@@ -82,8 +99,8 @@ class MeasureOptions(MeasureSettings):
 
     Attributes:
         labels: what identifies the run within an experiment.
-        trial: first load the model in a separate process and have it answer each body once, so that a broken model is
-            an error before anything is deployed, instead of a line in a framework's log.
+        trial: first load the model in a separate process and have it answer a few bodies, so that a broken model is an
+            error before anything is deployed, instead of a line in a framework's log.
         progress: called with the current step and its share done.
     """
 
@@ -202,6 +219,12 @@ def _execute(request: _Request) -> Run:
 def _run_deployed(request: _Request, writer: RunWriter, ledger: Ledger, waits: dict[str, float]) -> dict[str, Any]:
     """Deploy, observe, load, tear down. Returns what goes into run.json."""
     start_s, options = time.monotonic(), request.options
+    others = _other_runs(writer)
+    if others:
+        options.progress(
+            f"another run is in progress on this host, and each will disturb the other: {', '.join(sorted(others))}",
+            0.0,
+        )
     options.progress("deploying", 0.0)
     with request.environment.deploy(
         request.app, request.scalings, options.mode, ledger, request.bodies.bodies
@@ -215,10 +238,19 @@ def _run_deployed(request: _Request, writer: RunWriter, ledger: Ledger, waits: d
             versions=dict(deployed.versions),
         )
         changes = _observe_load(request, writer, deployed, clock, waits)
+        others |= _other_runs(writer)
+        if others:
+            changes["facts"] = {**deployed.facts, "other_runs": sorted(others)}
         start_s = time.monotonic()
         options.progress("tearing down", 0.0)
     waits["teardown_s"] = time.monotonic() - start_s
     return changes
+
+
+def _other_runs(writer: RunWriter) -> set[str]:
+    """Other runs that are in progress on this host."""
+    persistent = {entry.name for entry in offered(environments.REAPER_GROUP)}
+    return set(active_runs(persistent)) - {writer.info.run_id}
 
 
 def _observe_load(

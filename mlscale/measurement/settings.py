@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from pydantic import ValidationError
 
@@ -11,11 +11,15 @@ from mlscale.environments import App, Environment, Scaling
 from mlscale.errors import invalid_value
 from mlscale.runs import MlscaleError
 
+# Which bound follows which in an arm without an autoscaler.
+_FIXED: Final = {"static-min": ("max_replicas", "min_replicas"), "static-max": ("min_replicas", "max_replicas")}
+
 
 def settings_of(
     environment: Environment, app: App, arm: str, overrides: Mapping[str, Any] | Scaling | None
 ) -> dict[str, Scaling]:
-    """The settings of every component: the arm's, overridden by ``overrides``.
+    """The settings of every component: the arm's, overridden by ``overrides``; in a static arm the number of replicas
+    stays fixed.
 
     The arm's replicas are divided evenly among the components, at least one each; the first components get the
     remainder (METHOD §4). A key "component.setting" overrides one component's setting after that.
@@ -26,12 +30,12 @@ def settings_of(
     names = [component.name for component in app.components]
     common, own = ({}, {}) if isinstance(overrides, Scaling) else _by_component(overrides or {}, names)
     base = overrides if isinstance(overrides, Scaling) else environment.arm(arm)
-    whole = _with(base, common, environment.name)
+    whole = _with(base, common, environment.name, arm)
     low, high = _shares(whole.min_replicas, len(names)), _shares(whole.max_replicas, len(names))
     scalings = {}
     for name, least, most in zip(names, low, high, strict=True):
         share = whole.model_copy(update={"min_replicas": least, "max_replicas": most})
-        scalings[name] = _with(share, own.get(name, {}), environment.name)
+        scalings[name] = _with(share, own.get(name, {}), environment.name, arm)
     return scalings
 
 
@@ -51,9 +55,13 @@ def _by_component(
     return common, own
 
 
-def _with(base: Scaling, changes: Mapping[str, Any], where: str) -> Scaling:
+def _with(base: Scaling, changes: Mapping[str, Any], where: str, arm: str) -> Scaling:
+    settings = {**base.model_dump(), **changes}
+    if changes and arm in _FIXED:
+        follows, number = _FIXED[arm]
+        settings[follows] = settings[number]
     try:
-        return type(base).model_validate({**base.model_dump(), **changes})
+        return type(base).model_validate(settings)
     except ValidationError as error:
         raise invalid_value(error, "setting", where, type(base)) from error
 

@@ -32,6 +32,13 @@ def test_a_name_that_python_can_not_import(tmp_path: Path, name: str) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("name", ["numpy", "json", "mlscale"])
+def test_a_name_that_would_shadow_an_installed_module(tmp_path: Path, name: str) -> None:
+    with pytest.raises(MlscaleError, match=f"{name}: a module of that name is installed"):
+        new_app(name, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_nothing_is_overwritten(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     with pytest.raises(MlscaleError, match="exists already"):

@@ -57,6 +57,7 @@ def test_the_digest_tells_sets_apart(photo_folder: Path) -> None:
         ("[]", "line 4"),
         ('{"file": 1}\n{"file": "zzz"}', "line 4"),
         ("[" * 2000, "line 4"),
+        ('{"file": "photo-000.jpg", "answer": 1}', "photo-000.jpg has a second label"),
     ],
 )
 def test_wrong_labels(photo_folder: Path, line: str, what: str) -> None:

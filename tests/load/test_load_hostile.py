@@ -25,7 +25,8 @@ from test_load_client import send_one
 
 from mlscale.loadgen.bodies import BodySet
 from mlscale.loadgen.connection import MAX_ANSWER_BYTES, Connection, Outcome
-from mlscale.runs import Connections, Status
+from mlscale.measurement.load_test import check_address
+from mlscale.runs import Connections, MlscaleError, Status
 
 Speak = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 HEAD = b"HTTP/1.1 200 OK\r\n"
@@ -195,6 +196,26 @@ def test_certificates_are_verified(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert over_https(tls).status == "refused"
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "cert.pem"))
     assert over_https(tls).status == "ok"
+
+
+def test_a_certificate_that_is_not_trusted_is_named_before_anything_is_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was counted as so many refused requests."""
+
+    async def checked(tls: ssl.SSLContext | None) -> str:
+        async with server(says(LONG), tls=tls, until=b"\r\n\r\n" if tls else b"\x16") as port:
+            try:
+                await asyncio.to_thread(check_address, f"https://127.0.0.1:{port}/")
+            except MlscaleError as error:
+                return str(error)
+        return ""
+
+    tls = certificate(tmp_path)
+    assert "certificate is not trusted: self-signed certificate (name the authority" in asyncio.run(checked(tls))
+    assert "no TLS there" in asyncio.run(checked(None))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "cert.pem"))
+    assert asyncio.run(checked(tls)) == ""
 
 
 def test_a_server_that_speaks_no_tls_is_refused() -> None:

@@ -19,7 +19,7 @@ from burner import APP, Burner, write_photos
 from mlscale import environments
 from mlscale.defaults import defaults
 from mlscale.environments import ObservationLost
-from mlscale.host.ledger import ledger_folder
+from mlscale.host.ledger import Ledger, ledger_folder
 from mlscale.host.processes import process_start
 from mlscale.host.proctable import descendants, read_table
 from mlscale.host.reap import cleanup
@@ -194,6 +194,19 @@ def test_under_the_default_load_replicas_have_the_sizes_that_it_is_made_for(
     usual = environments.get("torchserve").arm("matched")
     for more in ({"schedule": SCHEDULE}, {"scaling": usual}):
         assert sized(**more) == (usual.max_replicas, usual.cpu_cores)
+
+
+def test_a_run_at_the_same_time_is_warned_of_and_noted(photos: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    options = FAST.model_copy(update={"progress": lambda step, share: said.append(step)})
+    with Ledger.create("the-other") as other:
+        entry = other.intend("process_group", pid=0)
+        run = measure(Burner(), APP, SCHEDULE, bodies=photos, out=tmp_path / "run", options=options)
+        other.done(entry)
+    assert "another run is in progress on this host, and each will disturb the other: the-other" in said
+    assert run.info.validity is not None
+    assert "at the same time on this host ran the-other" in run.info.validity.reasons
+    assert run.info.facts["other_runs"] == ["the-other"]
 
 
 @pytest.mark.parametrize(("fail", "error"), [("deploy", MlscaleError), ("observe", ObservationLost)])

@@ -30,6 +30,8 @@ def _bounds(scalings: dict[str, Scaling]) -> dict[str, tuple[int, int]]:
         ("matched", {"max_replicas": "6", "readers.min_replicas": 2}, ((1, 3), (2, 3))),
         ("static-max", None, ((2, 2), (2, 2))),
         ("static-min", None, ((1, 1), (1, 1))),
+        ("static-max", {"max_replicas": 3}, ((2, 2), (1, 1))),
+        ("static-min", {"max_replicas": 3, "cpu_cores": 0.2}, ((1, 1), (1, 1))),
         ("matched", {"max_replicas": 1}, ((1, 1), (1, 1))),
     ],
 )
@@ -39,8 +41,23 @@ def test_components_share_the_arms_replicas(name: str, arm: str, overrides: Any,
     assert _bounds(found) == dict(zip(("localiser", "readers"), bounds, strict=True))
     if arm == "static-max":
         whole = settings_of(environment, WHOLE, arm, overrides)["app"]
+        assert whole.fixed
         total = sum(one.max_replicas * one.cpu_cores for one in found.values())
         assert total == pytest.approx(whole.max_replicas * whole.cpu_cores), "the same total budget"
+
+
+def test_a_component_s_own_number_is_fixed_too_in_a_static_arm() -> None:
+    found = settings_of(environments.get("rayserve"), PARTS, "static-max", {"readers.max_replicas": 3})
+    assert _bounds(found) == {"localiser": (2, 2), "readers": (3, 3)}
+
+
+@pytest.mark.parametrize("name", environments.names())
+def test_static_arms_hold_under_the_defaults_sizes(name: str) -> None:
+    """They are for 3 replicas, where the arm has 4: min_replicas was above max_replicas in every environment."""
+    environment = environments.get(name)
+    for arm, replicas in (("static-max", 3), ("static-min", 1)):
+        sized = environment.settings.sized({"max_replicas": 3, "cpu_cores": 0.3})
+        assert _bounds(settings_of(environment, WHOLE, arm, sized)) == {"app": (replicas, replicas)}
 
 
 def test_a_whole_application_keeps_the_arm() -> None:

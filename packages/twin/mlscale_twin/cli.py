@@ -28,7 +28,7 @@ def simulate(
     out: Annotated[Path, typer.Option(help="folder of the new run")],
     arm: Arm = "matched",
     app: Annotated[
-        str | None, typer.Option(help="your own model, as package.module:factory; default: the code reader")
+        str | None, typer.Option(help="your own model, of which --profile is; default: the code reader")
     ] = None,
     schedule: Annotated[Path | None, typer.Option(help="JSON schedule or CSV trace; default: as for measure")] = None,
     scaling: Annotated[
@@ -67,6 +67,10 @@ def simulate(
     from mlscale.progress import Shown
     from mlscale_twin.simulate import SimulateOptions, simulate
 
+    if app and not profile:
+        what = "a simulation needs a profile of your model: without one it is of the code reader"
+        remedy = "measure runs of it, mlscale calibrate them, and give --profile; or remove --app"
+        raise MlscaleError(what, f"--app {app}", remedy)
     given = {"mode": "simulated", "arm": arm, "connections": connections, "scaling": parse_settings(scaling or [])}
     parameters = checked(MeasureParameters, given)
     platform = get(environment)
