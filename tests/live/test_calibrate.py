@@ -1,4 +1,5 @@
-"""mlscale calibrate ENVIRONMENT, live: one command measures a run of this host and fits a profile to it."""
+"""mlscale calibrate ENVIRONMENT, live: one command measures a run of this host and fits a profile to it. lab_3 judges
+predictions by the same run's cold start."""
 
 from __future__ import annotations
 
@@ -11,13 +12,14 @@ import pytest
 from impatient import make_impatient
 from mlscale.runs import ClosedLoop, MlscaleError, load_run
 from mlscale.runs.schedule import ClosedStage
+from mlscale_lab.lessons import cold_starts
 from mlscale_twin import cli
 from mlscale_twin.profile_files import read_profile
 
 pytestmark = [pytest.mark.live, pytest.mark.skipif(sys.platform != "linux", reason="the sandbox needs Linux")]
 
 
-def test_one_command_measures_this_host_and_fits_a_profile(
+def test_one_command_measures_this_host_and_fits_a_profile_and_the_lab_judges_the_run(
     tmp_path: Path, photos: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_impatient(monkeypatch)
@@ -43,3 +45,9 @@ def test_one_command_measures_this_host_and_fits_a_profile(
     assert own.work["app"].mean_s.value != shipped.work["app"].mean_s.value
     assert own.compared is not None
     assert own.compared.runs == 1
+    start_s = cold_starts.start_s_of(run)
+    assert start_s > 0
+    assert cold_starts.judged_live(start_s, run).right is True
+    assert "Starting a process is quick" in cold_starts.judged_live(start_s / 10, run).text
+    assert "Is this machine faster" in cold_starts.judged_live(start_s * 10, run).text
+    assert cold_starts.judged_live(None, run).right is None

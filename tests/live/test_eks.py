@@ -13,9 +13,11 @@ from typing import Any
 import pytest
 from exposure import exposed
 from kubernetes_watched import PHOTOS, app, clients
+from load_clients import ask
 from machine_cycles import machine_leftovers
 from watched import Watched
 
+from mlscale.environments.base import Deployed
 from mlscale.environments.kubernetes.client import Api, KubeContext, connect
 from mlscale.environments.kubernetes.eks import Eks
 from mlscale.environments.kubernetes.machine_settings import MachineScaling
@@ -100,49 +102,49 @@ def _check_lifecycles(watched: Watched) -> None:
     assert len(nodes) == 3, "each pod has its own machine"
 
 
-def test_power_cuts_dead_daemons_and_orphans(api: Api, ledger: Ledger) -> None:
-    layout = default_layout()
-    with Eks().deploy(app(), {"app": scaling(max_replicas=1)}, "rehearsal", ledger, PHOTOS) as deployed:
-        watched = Watched(deployed, PATIENCE_S)
-        try:
-            (machine,) = load(layout.machines).values()
-            inside = processes_of(machine.number)
-            assert inside
-            for part in ("machines", "karpenter", "kube-apiserver"):
-                record = Node(layout).record(part)
-                assert record is not None
-                os.kill(record.identity.pid, signal.SIGKILL)
-            up_command()
-            assert inside <= processes_of(machine.number), "a machine outlives its controllers"
-            assert load(layout.machines).keys() == {machine.name}, "and stays on record"
-            for pid in processes_of(machine.number):
-                with suppress(ProcessLookupError):  # it ended with the machine's init process
-                    os.kill(pid, signal.SIGKILL)
-            watched.until(lambda: watched.events("machine_removed"), "the killed machine is removed")
-            watched.until(lambda: machines(watched) == (1, 1) and watched.now() == (1, 0, 1), "another replaces it")
-            assert load(layout.machines).keys() != {machine.name}
-            with clients(deployed.url, 1) as replies:
-                watched.until(lambda: len(replies) > 3, "and serves")
-        finally:
-            watched.close()
-
-
-def test_a_claim_deleted_while_booting_and_no_capacity(api: Api, ledger: Ledger) -> None:
+def test_power_cuts_dead_daemons_orphans_a_deleted_claim_and_no_capacity(api: Api, ledger: Ledger) -> None:
     two_machines = scaling(max_machines=2, boot="4s")
     with Eks().deploy(app(), {"app": two_machines}, "rehearsal", ledger, PHOTOS) as deployed:
         watched = Watched(deployed, PATIENCE_S)
         try:
+            _cut_the_power(deployed, watched)
             with clients(deployed.url, 9):
-                watched.until(lambda: machines(watched)[0] == 2, "a second machine is requested")
-                booting = watched.events("machine_requested")[-1].subject
-                api.delete(path_of("NodeClaim", booting))
-                watched.until(
-                    lambda: [event for event in watched.events("machine_failed") if event.subject == booting],
-                    "the deleted machine is reported as failed",
-                )
+                _delete_a_claim(api, watched)
                 watched.until(lambda: machines(watched) == (2, 2), "another one joins")
                 watched.until(lambda: watched.now() == (3, 1, 2), "the third replica finds no machine")
                 assert watched.events("replica_unschedulable")
                 assert machines(watched) == (2, 2), "no more are available"
         finally:
             watched.close()
+
+
+def _cut_the_power(deployed: Deployed, watched: Watched) -> None:
+    layout = default_layout()
+    (machine,) = load(layout.machines).values()
+    inside = processes_of(machine.number)
+    assert inside
+    for part in ("machines", "karpenter", "kube-apiserver"):
+        record = Node(layout).record(part)
+        assert record is not None
+        os.kill(record.identity.pid, signal.SIGKILL)
+    up_command()
+    assert inside <= processes_of(machine.number), "a machine outlives its controllers"
+    assert load(layout.machines).keys() == {machine.name}, "and stays on record"
+    for pid in processes_of(machine.number):
+        with suppress(ProcessLookupError):  # it ended with the machine's init process
+            os.kill(pid, signal.SIGKILL)
+    watched.until(lambda: watched.events("machine_removed"), "the killed machine is removed")
+    watched.until(lambda: machines(watched) == (1, 1) and watched.now() == (1, 0, 1), "another replaces it")
+    assert load(layout.machines).keys() != {machine.name}
+    watched.until(lambda: ask(deployed.url, {}, "photo")["status"] == 200, "and serves")
+
+
+def _delete_a_claim(api: Api, watched: Watched) -> None:
+    """The next machine's, while it boots."""
+    watched.until(lambda: machines(watched)[0] == 2, "a second machine is requested")
+    booting = watched.events("machine_requested")[-1].subject
+    api.delete(path_of("NodeClaim", booting))
+    watched.until(
+        lambda: [event for event in watched.events("machine_failed") if event.subject == booting],
+        "the deleted machine is reported as failed",
+    )

@@ -146,17 +146,6 @@ def test_two_components_scale_separately_and_calls_are_spread(api: Api, ledger: 
     assert namespaces(api) == []
 
 
-def test_requests_above_the_queue_limit_are_refused(api: Api, ledger: Ledger) -> None:
-    with K3s().deploy(app(), {"app": scaling("static-min", max_waiting=0)}, "live", ledger, PHOTOS) as deployed:
-        watched = Watched(deployed, patience_s=60.0)
-        try:
-            with clients(deployed.url, 3) as replies:
-                watched.until(lambda: {status for status, _ in replies} >= {200, 503}, "one is served, others are not")
-            assert {status for status, _ in replies} == {200, 503}
-        finally:
-            watched.close()
-
-
 def _ready(watched: Watched, component: str) -> int:
     samples = [sample for sample in watched.samples() if sample.component == component]
     return samples[-1].ready if samples else 0
@@ -231,11 +220,14 @@ def test_our_own_cluster_identifies_itself(api: Api) -> None:
     assert usage.rss_bytes > 1e8
 
 
-def test_a_load_balancer_is_the_endpoint_and_deleting_the_owner_deletes_all(api: Api, ledger: Ledger) -> None:
+def test_a_full_queue_refuses_a_load_balancer_is_the_endpoint_and_deleting_the_owner_deletes_all(
+    api: Api, ledger: Ledger
+) -> None:
     """The cluster has no load balancers: this test acts as their controller and gives the service an address."""
     own = find_own_node(api)
     assert own is not None
-    with K3s().deploy(app(), {"app": scaling("static-min")}, "live", ledger, PHOTOS) as deployed:
+    with K3s().deploy(app(), {"app": scaling("static-min", max_waiting=0)}, "live", ledger, PHOTOS) as deployed:
+        _check_refusals(deployed)
         assert deployed.facts["way_in"] == "NodePort"
         wanted = deployed.wanted
         path = path_of("Service", "app", wanted.namespace)
@@ -248,6 +240,16 @@ def test_a_load_balancer_is_the_endpoint_and_deleting_the_owner_deletes_all(api:
         with pytest.raises(MlscaleError, match="no load balancer was provisioned within 1 s"):
             find_endpoint(api, wanted, (), (), balancer_s=1.0)
         _check_owner_deletes_all(api, wanted.namespace)
+
+
+def _check_refusals(deployed: KubernetesDeployed) -> None:
+    watched = Watched(deployed, patience_s=60.0)
+    try:
+        with clients(deployed.url, 3) as replies:
+            watched.until(lambda: {status for status, _ in replies} >= {200, 503}, "one is served, others are not")
+        assert {status for status, _ in replies} == {200, 503}
+    finally:
+        watched.close()
 
 
 def _check_owner_deletes_all(api: Api, namespace: str) -> None:

@@ -1,16 +1,14 @@
-"""lab_3's live run: a real cold start, judged against a prediction."""
+"""lab_3's live run, by the notebook; test_calibrate.py judges a cold start."""
 
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
 
 import pytest
 from lab_notebooks import answers, executed, said
 
-from impatient import make_impatient
 from mlscale import environments
-from mlscale.runs import ClosedLoop, ClosedStage, load_run
+from mlscale.runs import load_run
 from mlscale_lab.lessons import cold_starts
 from mlscale_paper import places
 from mlscale_paper.applications import code_reader
@@ -24,24 +22,6 @@ def _torchserve() -> None:
     fatal = [p for p in environment.preflight(code_reader(), {"app": environment.arm("matched")}, "live") if p.fatal]
     if fatal:
         pytest.skip(f"torchserve can't run live here: {fatal[0].what}")
-
-
-@pytest.mark.live
-def test_a_cold_start_is_measured_and_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    make_impatient(monkeypatch)
-    stages = (
-        ClosedStage(start_s=0, clients=1),
-        ClosedStage(start_s=2, clients=8),
-    )  # one replica is too few on any host
-    monkeypatch.setattr(cold_starts, "LIVE", ClosedLoop(duration_s=30.0, stages=stages, think_mean_s=0.05))
-    run = cold_starts.live_run(tmp_path / "run")
-    assert run.info.mode == "live"
-    start_s = cold_starts.start_s_of(run)
-    assert 0 < start_s < run.info.schedule.duration_s
-    assert cold_starts.judged_live(start_s, run).right is True
-    assert "Starting a process is quick" in cold_starts.judged_live(start_s / 10, run).text
-    assert "Is this machine faster" in cold_starts.judged_live(start_s * 10, run).text
-    assert cold_starts.judged_live(None, run).right is None
 
 
 @pytest.mark.live

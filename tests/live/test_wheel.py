@@ -38,6 +38,7 @@ def make():
 """
 SCRIPT = """
 import sys, warnings
+from concurrent.futures import ThreadPoolExecutor
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -50,10 +51,13 @@ app = App("words", "1", (Component("app", "my_model:make"),), front="app")
 step = ClosedStage(start_s=0, clients=1), ClosedStage(start_s=2, clients=3)
 schedule = ClosedLoop(duration_s=8, think_mean_s=0.2, stages=step)
 options = MeasureOptions(idle_s=0, quiet_at_most_s=0)
-runs = [
-    measure(name, app, schedule, bodies="bodies", out=f"runs/{name}", scaling={"max_replicas": 1}, options=options)
-    for name in ("torchserve", "rayserve", "process-pool")
-]
+
+def measured(name):
+    return measure(name, app, schedule, bodies="bodies", out=f"runs/{name}", scaling=SMALL, options=options)
+
+SMALL = {"max_replicas": 1}
+with ThreadPoolExecutor() as pool:  # each mostly waits for its framework
+    runs = [*pool.map(measured, ("torchserve", "rayserve", "process-pool"))]
 for run in runs:
     assert run.info.complete, run.info.incomplete_reason
     assert set(run.requests["status"]) == {"ok"}, run.requests["status"].value_counts()

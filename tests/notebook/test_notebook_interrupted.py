@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import nbformat
@@ -64,23 +66,39 @@ def test_a_kernel_that_has_nothing_to_do_is_not_waited_for(tmp_path: Path) -> No
     assert time.monotonic() - began_s < TEARDOWN_S / 2, "that long only where a cell was interrupted"
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_the_kernel_is_interrupted_and_waited_for(tmp_path: Path, signum: int) -> None:
-    write(CELL, tmp_path / "some.ipynb")
-    process = subprocess.Popen([sys.executable, "-c", RUNNER, str(tmp_path)], stderr=subprocess.PIPE)
+Stopped = dict[signal.Signals, Future[tuple[Path, int]]]
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stopped]:
+    """A run stopped by each signal, all at once: they mostly wait."""
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
+    with ThreadPoolExecutor() as pool:
+        yield {signum: pool.submit(stop, tmp_path_factory.mktemp(signum.name), signum) for signum in signals}
+
+
+def stop(folder: Path, signum: signal.Signals) -> tuple[Path, int]:
+    """The folder of a stopped run, and its exit code."""
+    write(CELL, folder / "some.ipynb")
+    process = subprocess.Popen([sys.executable, "-c", RUNNER, str(folder)], stderr=subprocess.PIPE)
     assert process.stderr is not None
     with process, process.stderr:
         try:
-            wait_for(tmp_path / "kernel", process)
+            wait_for(folder / "kernel", process)
             process.send_signal(signum)
-            process.wait(240)
+            return folder, process.wait(240)
         finally:
             process.kill()
-    assert process.returncode not in (0, None)
-    kernel = int((tmp_path / "kernel").read_text())
-    assert (tmp_path / "out.kernel.json").exists() == (signum == signal.SIGKILL), "nothing in the temporary folder"
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_the_kernel_is_interrupted_and_waited_for(stopped: Stopped, signum: signal.Signals) -> None:
+    folder, code = stopped[signum].result()
+    assert code != 0
+    kernel = int((folder / "kernel").read_text())
+    assert (folder / "out.kernel.json").exists() == (signum == signal.SIGKILL), "nothing in the temporary folder"
     if signum != signal.SIGKILL:
-        assert (tmp_path / "torn-down").exists()
+        assert (folder / "torn-down").exists()
         assert not process_start(kernel)
     deadline_s = time.monotonic() + 60
     while process_start(kernel):
