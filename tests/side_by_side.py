@@ -53,7 +53,6 @@ COMPUTING = (
 # tests of the cluster would find that. Those that need no cluster come first, since an idle one costs CPU.
 CLUSTER = (
     "tests/campaign",
-    "tests/serving",
     "tests/live/test_cluster.py",
     "tests/live/test_eks.py",
     "tests/live/test_k3s.py",
