@@ -49,10 +49,10 @@ COMPUTING = (
     ),
     ("packages/twin/tests", "paper/tests/notebooks"),
 )
-# Tests of the cluster, such that share nothing with other tests, and faults, which mount and unmount: the
-# tests of the cluster would find that. Those that need no cluster come first, since an idle one costs CPU.
+# Tests of the cluster, and faults that mount and unmount: the tests of the cluster would find that. What needs no
+# cluster comes first, since an idle one costs CPU.
 CLUSTER = (
-    "tests/campaign",
+    "tests/campaign/test_campaign.py::test_faults_of_a_load_test_and_the_next_one_works",
     "tests/live/test_cluster.py",
     "tests/live/test_eks.py",
     "tests/live/test_k3s.py",
