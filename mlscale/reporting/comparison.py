@@ -16,7 +16,7 @@ from mlscale.analysis.report import CellReport, Report, compact, report
 from mlscale.analysis.summary import summarise
 from mlscale.atomic import write_text
 from mlscale.cost import cost_table, read_prices
-from mlscale.reporting.document import Document, Part, Section, Table, Text, picture, table
+from mlscale.reporting.document import Document, Element, Section, Table, Text, picture, table
 from mlscale.reporting.render import to_html
 from mlscale.reporting.statements import noise_floor, pair_sentences, records
 from mlscale.runs import MlscaleError, Run
@@ -47,7 +47,7 @@ def comparison(runs: Sequence[Run], found: Report, *, pictures: bool = False) ->
     """
     level_s, by_id = found.level_s, {run.info.run_id: run for run in runs}
     modes = sorted({run.info.mode for run in runs} - {"live"})
-    opening: list[Part] = [
+    opening: list[Element] = [
         Text(
             [f"Some of these runs are {mode}: they are not measurements of the real system." for mode in modes],
             "warning",
@@ -69,7 +69,7 @@ def comparison(runs: Sequence[Run], found: Report, *, pictures: bool = False) ->
     return Document("Autoscaling: what was measured", [*sections, *([_sources(runs, level_s)] if pictures else [])])
 
 
-def _said(cell: CellReport) -> list[Part]:
+def _said(cell: CellReport) -> list[Element]:
     effects = records(cell.tables.get("effects", pd.DataFrame()))
     sentences = pair_sentences(effects, records(cell.tables.get("catch_up", pd.DataFrame())))
     floor = noise_floor(effects)
@@ -80,7 +80,7 @@ def _said(cell: CellReport) -> list[Part]:
     ]
 
 
-def _pictures(cell: CellReport, runs: Sequence[Run], rows: pd.DataFrame, level_s: float) -> list[Part]:
+def _pictures(cell: CellReport, runs: Sequence[Run], rows: pd.DataFrame, level_s: float) -> list[Element]:
     """The figures, or why one can't be drawn of these runs."""
     draw: dict[str, Callable[[], Figure]] = {
         "What clients saw": lambda: figures.trajectory(runs, level_s),
@@ -91,7 +91,7 @@ def _pictures(cell: CellReport, runs: Sequence[Run], rows: pd.DataFrame, level_s
         draw["Where the time went after the step"] = lambda: figures.response(runs, level_s, rows=rows)
     if len(cell.estimated):
         draw["The ratios, with their uncertainty"] = lambda: figures.estimation(runs, level_s)
-    parts: list[Part] = []
+    parts: list[Element] = []
     for heading, function in draw.items():
         try:
             parts.append(picture(heading, function()))
@@ -100,7 +100,7 @@ def _pictures(cell: CellReport, runs: Sequence[Run], rows: pd.DataFrame, level_s
     return parts
 
 
-def _tables(cell: CellReport) -> list[Part]:
+def _tables(cell: CellReport) -> list[Element]:
     """Runs and means; unless tests were refused, effects, the parts of P1, order and windows."""
     units = "(times in ms unless said otherwise)"
     means = {

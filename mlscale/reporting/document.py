@@ -72,13 +72,13 @@ class Picture:
     source: Source | None = None
 
 
-Part = Text | Table | Picture
+Element = Text | Table | Picture
 
 
 @dataclass(frozen=True)
 class Section:
     title: str
-    parts: Sequence[Part]
+    elements: Sequence[Element]
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Final
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from mlscale.reporting.document import Document, Part, Picture, Source, Table, Text
+from mlscale.reporting.document import Document, Element, Picture, Source, Table, Text
 
 WIDE: Final = 130
 # A number in a text, with a version's "v", a date, or a shortened hash; not the digits of a name, as in k3s, other-1.
@@ -21,9 +21,9 @@ def to_text(document: Document) -> str:
     return _templates().get_template("terminal.txt").render(sections=document.sections).strip("\n")
 
 
-def to_markdown(parts: Sequence[Part]) -> str:
+def to_markdown(elements: Sequence[Element]) -> str:
     """For a marked block of another document, without pictures."""
-    return _templates().get_template("block.md").render(parts=parts)
+    return _templates().get_template("block.md").render(elements=elements)
 
 
 def to_html(document: Document, root: str = "") -> str:
@@ -78,15 +78,15 @@ def _templates() -> Environment:
         keep_trailing_newline=True,
     )
     environment.tests |= {
-        "table": lambda part: isinstance(part, Table),
-        "text": lambda part: isinstance(part, Text),
-        "picture": lambda part: isinstance(part, Picture),
+        "table": lambda element: isinstance(element, Table),
+        "text": lambda element: isinstance(element, Text),
+        "picture": lambda element: isinstance(element, Picture),
         "numeric": lambda cell: bool(re.fullmatch(r"[-<\s]*\d[\d.,%\s]*", cell)),
     }
     environment.filters["plain"] = _plain
     return environment
 
 
-def _plain(part: Table) -> str:
-    text: str = part.cells.to_string(line_width=WIDE, index=part.indexed, max_colwidth=60)
+def _plain(table: Table) -> str:
+    text: str = table.cells.to_string(line_width=WIDE, index=table.indexed, max_colwidth=60)
     return text

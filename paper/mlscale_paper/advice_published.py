@@ -13,7 +13,7 @@ import pandas as pd
 
 from mlscale.notebook.manifest import Simulated
 from mlscale.plots.style import display_name
-from mlscale.reporting.document import Part, Text
+from mlscale.reporting.document import Element, Text
 from mlscale.reporting.statements import records
 from mlscale.runs import MlscaleError, Run
 from mlscale.runs.info import host_name
@@ -101,7 +101,7 @@ def read(root: Path | None = None) -> AdviceCheck:
     return AdviceCheck(chosen, [state_of(planned, root) for planned in plan_of(chosen, seed)])
 
 
-def document() -> list[Part]:
+def document() -> list[Element]:
     """The check, for docs/strategy.md: a row per traffic and environment."""
     if not folder().is_dir():
         return [Text([NOT_CHECKED])]

@@ -18,7 +18,7 @@ from mlscale.analysis.boot_time_response import boot_time_rows, slope_on_boot
 from mlscale.atomic import write_text
 from mlscale.notebook.manifest import read_manifest
 from mlscale.progress import Shown
-from mlscale.reporting.document import Document, Part, Picture, Section, Source, Text
+from mlscale.reporting.document import Document, Element, Picture, Section, Source, Text
 from mlscale.reporting.render import to_html
 from mlscale.runs import MlscaleError, load_runs
 from mlscale_paper import advice_published, places, ray_start, twin_records
@@ -115,7 +115,7 @@ def published_set() -> Document:
     )
 
 
-def _said(text: str, parts: Mapping[str, Sequence[Part]], manifest: Mapping[str, Any]) -> Sequence[Part]:
+def _said(text: str, parts: Mapping[str, Sequence[Element]], manifest: Mapping[str, Any]) -> Sequence[Element]:
     """What a paragraph of page.md stands for: ``{name}`` parts, ``{figure NAME HEADING}`` a figure, if published."""
     if text.startswith("{figure "):
         _, name, heading = text[1:-1].split(" ", 2)
@@ -127,12 +127,12 @@ def _said(text: str, parts: Mapping[str, Sequence[Part]], manifest: Mapping[str,
     return parts[text[1:-1]] if text.startswith("{") else [Text([text.replace("\n", " ")])]
 
 
-def cited(parts: Sequence[Part], name: str, field: str) -> list[Part]:
+def cited(parts: Sequence[Element], name: str, field: str) -> list[Element]:
     """The same parts, from a field of one of `SOURCES`."""
     return [replace(part, source=Source(*SOURCES[name], field)) for part in parts]
 
 
-def _slope() -> list[Part]:
+def _slope() -> list[Element]:
     """How the response depends on the boot time, where enough boot times were rehearsed."""
     folder = places.reference() / "rehearsal"
     runs = [run for run in load_runs(folder) if run.info.valid] if folder.is_dir() else []
@@ -146,7 +146,7 @@ def _slope() -> list[Part]:
     return [Text([text])]
 
 
-def _ratios() -> list[Part]:
+def _ratios() -> list[Element]:
     """The twin's draws of both sides of each claim."""
     record = published_record(twin_records.CLAIMS)
     rows = [

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mlscale.atomic import write_text
-from mlscale.reporting.document import Part, Text
+from mlscale.reporting.document import Element, Text
 from mlscale.reporting.render import to_markdown
 from mlscale.runs import SCHEMAS, MlscaleError, Run, load_run, load_runs
 from mlscale_experiment.attempts import IDENTITY, State, run_dirs
@@ -188,7 +188,7 @@ def _fill(checkout: Path, figures: Path) -> None:
         write_text(checkout / file, filled(checkout / file, name, text))
 
 
-def beside_comparison() -> dict[tuple[str, str], list[Part]]:
+def beside_comparison() -> dict[tuple[str, str], list[Element]]:
     """The blocks beside the comparison, by document and name: what was measured, the cells other than core, the twin's
     validation and its verdicts on the claims."""
     runs, level_s = load_runs(places.reference()), published_protocol().level_s

@@ -22,7 +22,7 @@ from mlscale.analysis.provisioning import lives
 from mlscale.analysis.summary import span, summarise
 from mlscale.notebook.show import remark
 from mlscale.plots.style import display_name
-from mlscale.reporting.document import Part, Text
+from mlscale.reporting.document import Element, Text
 from mlscale.reporting.render import to_markdown
 from mlscale.runs import Run, load_run, load_runs
 from mlscale.runs.info import host_name
@@ -147,7 +147,7 @@ class Correction:
             f"response is {' and '.join(means)}, and {'; '.join(withdrawn)} (95 % intervals)"
         )
 
-    def document(self) -> list[Part]:
+    def document(self) -> list[Element]:
         """The pairs, and every ratio of Ray Serve as measured and corrected."""
         pairs = [
             {

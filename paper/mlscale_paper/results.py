@@ -25,7 +25,7 @@ from mlscale.analysis.summary import summarise
 from mlscale.atomic import write_text
 from mlscale.plots.captions import caption
 from mlscale.plots.style import display_name
-from mlscale.reporting.document import Part, Source, Table, Text, table
+from mlscale.reporting.document import Element, Source, Table, Text, table
 from mlscale.reporting.render import to_markdown
 from mlscale.reporting.statements import Row, noise_floor, pair_rows, pair_sentences, records
 from mlscale.runs import ClosedLoop, MlscaleError, OpenLoop, Run, Staircase
@@ -103,14 +103,14 @@ def show(folder: Path | None, content: Mapping[str, Any]) -> None:
     display_parts(said(content))
 
 
-def display_parts(parts: Sequence[Part]) -> None:
+def display_parts(parts: Sequence[Element]) -> None:
     """Display texts and tables in a notebook."""
     from IPython.display import Markdown, display
 
     display(Markdown(to_markdown(parts)))
 
 
-def said(content: Mapping[str, Any], cite: Cite = lambda field: None) -> list[Part]:
+def said(content: Mapping[str, Any], cite: Cite = lambda field: None) -> list[Element]:
     """What `results` say: a sentence for each pair, the tables, and how it was measured.
 
     Args:
@@ -121,15 +121,15 @@ def said(content: Mapping[str, Any], cite: Cite = lambda field: None) -> list[Pa
     return [*_pairs(content, cite), *tables, Text([f"{'. '.join(how)}. {content['setup']}"], "note", cite("setup"))]
 
 
-def summary(content: Mapping[str, Any]) -> list[Part]:
+def summary(content: Mapping[str, Any]) -> list[Element]:
     """The first part of what is `said`, with the host and the number of runs."""
     setting = f"{', '.join(content['hosts'])}; {content['runs']} runs in {content['blocks']} blocks"
     return [*_pairs(content, lambda field: None), Text([f"Load: {' or '.join(content['load'])}. {setting}."], "note")]
 
 
-def _pairs(content: Mapping[str, Any], cite: Cite) -> list[Part]:
+def _pairs(content: Mapping[str, Any], cite: Cite) -> list[Element]:
     effects = content["effects"]
-    parts: list[Part] = [Text(pair_sentences(effects, content["parts"]), "list", cite("effects, parts"))]
+    parts: list[Element] = [Text(pair_sentences(effects, content["parts"]), "list", cite("effects, parts"))]
     if effects:
         parts.append(document_table("Ratio (95 % interval): verdict", pair_rows(effects), cite("effects")))
     floor = noise_floor(effects)
@@ -147,7 +147,7 @@ def cell_results(runs: Sequence[Run], level_s: float) -> dict[str, Any]:
     return results(runs, rows, compare(rows), level_s, catch_up_and_steady(rows))
 
 
-def cells(runs: Sequence[Run]) -> list[Part]:
+def cells(runs: Sequence[Run]) -> list[Element]:
     """Which cells of METHOD §4 were measured, and how many runs were invalid; those for the twin, which
     has a section of its own, are left out."""
     rows = []
@@ -168,7 +168,7 @@ def cells(runs: Sequence[Run]) -> list[Part]:
     return [document_table("", rows)]
 
 
-def measured(runs: Sequence[Run]) -> list[Part]:
+def measured(runs: Sequence[Run]) -> list[Element]:
     """Which cell, loop, days and host the comparison is from, and what was not measured, in a sentence each."""
     core = [run.info for run in runs if cell_of(run) == "core"]
     if not core:
@@ -188,7 +188,7 @@ def measured(runs: Sequence[Run]) -> list[Part]:
     return [Text([text], "note")]
 
 
-def twin(record: Mapping[str, Any] | None) -> list[Part]:
+def twin(record: Mapping[str, Any] | None) -> list[Element]:
     """What the validation on record found: a row for each environment.
 
     Args:
@@ -227,7 +227,7 @@ def twin(record: Mapping[str, Any] | None) -> list[Part]:
     return [document_table("", rows), Text([aim], "note")]
 
 
-def claims(record: Mapping[str, Any] | None) -> list[Part]:
+def claims(record: Mapping[str, Any] | None) -> list[Element]:
     """The twin's verdicts on the paper's claims: a row for each claim.
 
     Args:
