@@ -33,7 +33,7 @@ from mlscale.loadgen.schedules import load_events, split
 from mlscale.loadgen.spec import LoadSpec, SendOptions
 from mlscale.measurement.default_load import announcement, default_load, is_for, long_enough
 from mlscale.measurement.labels import Labels
-from mlscale.measurement.model_load import load_for
+from mlscale.measurement.model_load import load_for, misfit
 from mlscale.measurement.observer import Observer
 from mlscale.measurement.settings import settings_of
 from mlscale.measurement.trial import try_model
@@ -167,6 +167,8 @@ def measure(
     if options.trial or fits:
         trial = try_model(app, body_set, bodies, options.progress, options.timeout_s)
         options.progress(trial.said, 0.0)
+        if schedule and (warning := misfit(schedule, trial.cost, min(one.cpu_cores for one in scalings.values()))):
+            options.progress(warning, 0.0)
     if fits:
         fitted = load_for(trial.cost, _given(scaling))
         options.progress(fitted.said, 0.0)

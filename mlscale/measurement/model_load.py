@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final
 
 from mlscale.host.facts import host_facts
 from mlscale.measurement.sizing import LEAST_REPLICAS, MOST_OF_HOST, QUOTAS, Demand, Host, Size, fit, size_for
 from mlscale.measurement.trial import Cost
-from mlscale.runs import ClosedLoop, ClosedStage, MlscaleError
+from mlscale.runs import ClosedLoop, ClosedStage, MlscaleError, OpenLoop
 
 # What an answer demands of the frameworks besides the model: of the published pilot (data/reference/protocol.json).
 TYPICAL: Final[Mapping[str, Demand]] = {
@@ -70,20 +71,42 @@ def load_for(cost: Cost, given: Mapping[str, Any], host: Mapping[str, Any] | Non
     }
     machine = Host(float(facts["cores"]), float(facts["memory_bytes"] or math.inf), LOAD_S, OTHER_CORES)
 
-    def model_s(quota_cores: float) -> float:
-        return max(cost.cpu_s, quota_cores * cost.wall_s)  # a model that waits keeps its replica, too
-
     quotas_cores = [float(given["cpu_cores"])] if "cpu_cores" in given else _quotas(cost.cpu_s)
     own_s = max(each.own_s for each in demands.values())
     if "max_replicas" in given:
         quota_cores = quotas_cores[0]
-        size = size_for(demands, machine, int(given["max_replicas"]), model_s(quota_cores), quota_cores)
+        size = size_for(demands, machine, int(given["max_replicas"]), _model_s(cost, quota_cores), quota_cores)
         return _load(size, cost, own_s)
     try:
-        return _load(fit(demands, machine, model_s, quotas_cores, _MOST_REPLICAS), cost, own_s)
+        return _load(fit(demands, machine, partial(_model_s, cost), quotas_cores, _MOST_REPLICAS), cost, own_s)
     except MlscaleError as error:
         remedy = "use a host with more cores or memory, or give a load of your own: --schedule"
         raise MlscaleError(f"no load makes this model scale here: {error.what}", error.where, remedy) from error
+
+
+def misfit(schedule: ClosedLoop | OpenLoop, cost: Cost, quota_cores: float) -> str:
+    """A warning if a load of the user's own makes nothing scale, or too early, on any framework; else empty.
+
+    A rate without a constant level is not judged.
+    """
+    services_s = [(_model_s(cost, quota_cores) + each.own_s) / quota_cores for each in TYPICAL.values()]
+
+    def busy(level: float, service_s: float) -> float:
+        """Replicas that are busy at ``level`` while nothing waits, by Little's law."""
+        per_client = 1 / (schedule.think_mean_s + service_s) if isinstance(schedule, ClosedLoop) else 1.0
+        return level * service_s * per_client
+
+    first, peak = schedule.levels[0], max(schedule.levels)
+    remedy = "without --schedule, measure fits one to the model"
+    if len(schedule.levels) > 1 and (before := busy(first, min(services_s))) > 1:
+        return f"this load keeps {before:.1f} replicas busy from its start, so expect scaling before its step; {remedy}"
+    if (most := busy(peak, max(services_s))) < 1:
+        return f"this load keeps at most {most:.1g} replicas busy, so nothing may scale; {remedy}"
+    return ""
+
+
+def _model_s(cost: Cost, quota_cores: float) -> float:
+    return max(cost.cpu_s, quota_cores * cost.wall_s)  # a model that waits keeps its replica, too
 
 
 def _quotas(cpu_s: float) -> list[float]:

@@ -11,10 +11,11 @@ from mlscale.environments.base import own_model
 from mlscale.loadgen.schedule_files import read_schedule
 from mlscale.measurement import measure as measuring
 from mlscale.measurement.measure import MeasureOptions, measure
-from mlscale.measurement.model_load import LOAD_S, OTHER_CORES, TYPICAL, ModelLoad, load_for
+from mlscale.measurement.model_load import LOAD_S, OTHER_CORES, TYPICAL, ModelLoad, load_for, misfit
 from mlscale.measurement.sizing import MOST_OF_HOST, Host, forecast, light_response
 from mlscale.measurement.trial import Cost
-from mlscale.runs import ClosedLoop, MlscaleError
+from mlscale.runs import ClosedLoop, ClosedStage, MlscaleError, OpenLoop
+from mlscale.runs.schedule import Constant, Ramp
 from synthetic_runs import make_run
 
 COSTS_S = [0.0005, 0.002, 0.00655, 0.02, 0.04, 0.1, 0.173, 0.256, 0.5, 1.0, 2.0, 5.0]
@@ -74,6 +75,22 @@ def test_the_published_cost_gets_the_published_load() -> None:
 def test_requests_of_a_slow_model_never_overlap_before_the_step() -> None:
     """Two that overlap for 1.6 s make the arm matched grow: so a CNN of 173 to 256 ms was pre-scaled."""
     assert [fitted(cpu_s).schedule.stages[0].clients for cpu_s in (0.1, 0.173, 0.256)] == [2, 1, 1]
+
+
+def test_a_schedule_of_one_s_own_that_does_not_fit_is_warned_of() -> None:
+    def load(*clients: int, think_s: float = 0.6) -> ClosedLoop:
+        stages = tuple(ClosedStage(start_s=10 * number, clients=each) for number, each in enumerate(clients))
+        return ClosedLoop(duration_s=60, stages=stages, think_mean_s=think_s)
+
+    assert "1.1 replicas busy from its start" in misfit(load(2, 14), cost(0.2), 0.3), "2 * 0.69 / (0.6 + 0.69)"
+    assert "so nothing may scale" in misfit(load(1, 3), cost(0.00655), 0.3)
+    assert "so nothing may scale" in misfit(OpenLoop(duration_s=60, rate=Constant(rate_rps=5)), cost(0.00655), 0.3)
+    assert misfit(load(2, 14), cost(0.04), 0.3) == ""
+    for cpu_s in COSTS_S:
+        own = fitted(cpu_s)
+        assert misfit(own.schedule, cost(cpu_s), own.sizes["cpu_cores"]) == ""
+    ramp = OpenLoop(duration_s=60, rate=Ramp(from_rps=0, to_rps=0.1))
+    assert misfit(ramp, cost(0.04), 0.3) == "", "without a constant level it is not judged"
 
 
 def test_what_the_user_gives_is_kept() -> None:
