@@ -46,13 +46,18 @@ def comparison(runs: Sequence[Run], found: Report, *, pictures: bool = False) ->
         found: of `mlscale.analysis.report.report` about the ``runs``.
     """
     level_s, by_id = found.level_s, {run.info.run_id: run for run in runs}
+    several = len(found.cells) > 1
     modes = sorted({run.info.mode for run in runs} - {"live"})
     opening: list[Element] = [
         Text(
             [f"Some of these runs are {mode}: they are not measurements of the real system." for mode in modes],
             "warning",
         ),
-        *(_verdicts(cell.title, cell.tables["effects"]) for cell in found.cells if cell.has_intervals),
+        *(
+            _verdicts(cell.title if several else "Ratios", cell.tables["effects"])
+            for cell in found.cells
+            if cell.has_intervals
+        ),
         Text(comparability_sentences(found.rows), "list"),
         Text([f"A moving mean response of at most L = {level_s:g} s counts as good."]),
     ]
@@ -63,7 +68,6 @@ def comparison(runs: Sequence[Run], found: Report, *, pictures: bool = False) ->
     if len(found.across):
         sections.append(Section("Verdicts across cells", [table("", found.across.set_index(["pair", "endpoint"]))]))
     sections += _costs(runs, level_s)
-    several = len(found.cells) > 1
     notes = [f"{cell.title}: {note}" if several else note for cell in found.cells for note in cell.notes]
     sections.append(Section("Notes", [Text(notes, "note")]))
     return Document("Autoscaling: what was measured", [*sections, *([_sources(runs, level_s)] if pictures else [])])
