@@ -20,7 +20,10 @@ from typing import Annotated
 import typer
 
 from mlscale.commands.options import (
+    Arm,
     AsJson,
+    OwnModel,
+    ScalingChanges,
     Settings,
     SettingsCommand,
     finite,
@@ -56,7 +59,7 @@ def measure(
     environment: Annotated[str, typer.Argument(help="such as torchserve, rayserve or k3s")],
     out: Annotated[Path, typer.Option(help="folder for the new run")],
     mode: Annotated[str, typer.Option(help="live or rehearsal")] = "live",
-    arm: Annotated[str, typer.Option(help="settings: matched, shipped, static-min or static-max")] = "matched",
+    arm: Arm = "matched",
     schedule: Annotated[
         Path | None,
         typer.Option(
@@ -64,13 +67,8 @@ def measure(
             "where machines boot; with --app one that fits what the model costs"
         ),
     ] = None,
-    scaling: Annotated[
-        list[str] | None,
-        typer.Option(help="KEY=VALUE overrides a setting of the arm; readers.KEY=VALUE for one component only"),
-    ] = None,
-    app: Annotated[
-        str | None, typer.Option(help="your own model, as package.module:factory; default: the code reader")
-    ] = None,
+    scaling: ScalingChanges = None,
+    app: OwnModel = None,
     calls: Annotated[
         list[str] | None,
         typer.Option(help="NAME=package.module:factory, a component that your model calls; repeatable"),

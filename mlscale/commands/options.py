@@ -16,6 +16,14 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
     from pydantic.fields import FieldInfo
 
+Arm = Annotated[str, typer.Option(help="settings: matched, shipped, static-min or static-max")]
+OwnModel = Annotated[
+    str | None, typer.Option(help="your own model, as package.module:factory; default: the code reader")
+]
+ScalingChanges = Annotated[
+    list[str] | None,
+    typer.Option(help="KEY=VALUE overrides a setting of the arm; readers.KEY=VALUE for one component only"),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="print the result as JSON")]
 Model = TypeVar("Model", bound="BaseModel")
 Command = TypeVar("Command", bound=Callable[..., Any])

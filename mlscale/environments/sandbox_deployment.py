@@ -6,14 +6,16 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from mlscale.environments.agent import AgentProcess
-from mlscale.environments.base import Problem
+from mlscale.environments.base import Problem, Scaling
 from mlscale.host.cgroups import find_hierarchy, quota_remedy
+from mlscale.host.ledger import LedgerEntry
+from mlscale.host.reap import reap
 from mlscale.host.replica_launcher import ReplicaStart
 from mlscale.host.sandbox import Sandbox
-from mlscale.runs import Event, Observation, ResourceSample, RunClock
+from mlscale.runs import Event, Level, Mode, Observation, ResourceSample, RunClock
 
 _UPTIME_STEP_S: Final = 0.01
 
@@ -25,6 +27,22 @@ def quota_problems() -> list[Problem]:
         return []
     what = f"replicas run without one and share all cores, since {hierarchy}"
     return [Problem(what, "CPU quota", quota_remedy(), fatal=False)]
+
+
+class SandboxEnvironment:
+    """What environments in a sandbox share: they scale processes, run live, and are removed by the host."""
+
+    level: ClassVar[Level] = "application"
+    modes: ClassVar[frozenset[Mode]] = frozenset({"live"})
+    settings: ClassVar[type[Scaling]]
+
+    def arm(self, arm: str) -> Scaling:
+        """The settings of an arm (METHOD §4)."""
+        return self.settings.of_arm(arm)
+
+    def reap(self, entry: LedgerEntry) -> None:
+        """Remove the sandbox."""
+        reap(entry)
 
 
 @dataclass

