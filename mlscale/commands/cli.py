@@ -322,13 +322,16 @@ def new_app(name: Annotated[str, typer.Argument(help="of the new folder, importa
 
 
 def _add_commands() -> None:
-    """Add other packages' commands: functions or Typer apps, as entry points of the group ``mlscale.commands``."""
+    """Add other packages' commands: functions or Typer apps, as entry points of the group ``mlscale.commands``; one
+    called GROUP.NAME is added to a group that another package offers."""
+    groups = {"": app}
     for entry in sorted(entry_points(group="mlscale.commands"), key=lambda entry: entry.name):
-        command = entry.load()
+        command, (group, _, name) = entry.load(), entry.name.rpartition(".")
         if isinstance(command, typer.Typer):
-            app.add_typer(command, name=entry.name)
+            groups[name] = command
+            groups[group].add_typer(command, name=name)
         else:
-            app.command(entry.name, cls=SettingsCommand)(command)
+            groups[group].command(name, cls=SettingsCommand)(command)
 
 
 _add_commands()

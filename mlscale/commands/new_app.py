@@ -28,7 +28,13 @@ def new_app(name: str, parent: Path) -> Path:
         raise MlscaleError("it exists already", str(folder), "choose another name, or delete it")
     if name in sys.stdlib_module_names or find_spec(name) is not None:
         raise MlscaleError("a module of that name is installed, and would be imported instead", name, "choose another")
+    values = {"name": name, "entry": f"{name}.model:make", "bodies": "bodies"}
     for source in sorted(_TEMPLATES.rglob("*.in")):
-        target = folder / source.relative_to(_TEMPLATES).with_suffix("")
-        write_text(target, Template(source.read_text()).substitute(name=name))
+        file = source.relative_to(_TEMPLATES).with_suffix("")
+        write_text(folder / file, skeleton(str(file), **values))
     return folder
+
+
+def skeleton(file: str, **values: str) -> str:
+    """The contents of one of the skeleton's files."""
+    return Template((_TEMPLATES / f"{file}.in").read_text()).substitute(values)

@@ -71,7 +71,7 @@ def load_for(cost: Cost, given: Mapping[str, Any], host: Mapping[str, Any] | Non
     }
     machine = Host(float(facts["cores"]), float(facts["memory_bytes"] or math.inf), LOAD_S, OTHER_CORES)
 
-    quotas_cores = [float(given["cpu_cores"])] if "cpu_cores" in given else _quotas(cost.cpu_s)
+    quotas_cores = [float(given["cpu_cores"])] if "cpu_cores" in given else quotas_for(cost.cpu_s)
     own_s = max(each.own_s for each in demands.values())
     if "max_replicas" in given:
         quota_cores = quotas_cores[0]
@@ -109,7 +109,7 @@ def _model_s(cost: Cost, quota_cores: float) -> float:
     return max(cost.cpu_s, quota_cores * cost.wall_s)  # a model that waits keeps its replica, too
 
 
-def _quotas(cpu_s: float) -> list[float]:
+def quotas_for(cpu_s: float) -> list[float]:
     """Quotas to try, cores: `QUOTAS`; for a slow model before them larger ones, from that which answers in time."""
     steps = math.ceil(min(cpu_s / _SERVICE_S, _LARGEST_CORES) / _QUOTA_STEP_CORES)
     larger = [_QUOTA_STEP_CORES * step for step in range(steps, 0, -1)]

@@ -8,6 +8,7 @@ with it.
 from __future__ import annotations
 
 import json
+import math
 import os
 import resource
 import signal
@@ -39,12 +40,23 @@ _REMEDY: Final = "correct the model, or what is sent"
 
 
 class Cost(NamedTuple):
-    """What a model takes on a whole core: CPU and wall time of an answer, CPU of loading, s; resident memory, bytes."""
+    """What a model takes on a whole core: CPU and wall time of an answer (without waiting for a core, where the kernel
+    counts that), CPU of loading, s; resident memory, bytes.
+
+    Attributes:
+        low_s, high_s: CPU of the cheapest and the dearest body, s.
+        first_s: wall time of the very first answer, s.
+        alike: whether the same body got the same answer twice.
+    """
 
     cpu_s: float
     wall_s: float
     load_cpu_s: float
     memory_bytes: float
+    low_s: float = math.nan
+    high_s: float = math.nan
+    first_s: float = math.nan
+    alike: bool = True
 
 
 class Trial(NamedTuple):
@@ -236,24 +248,41 @@ def _try(
     say(step="loaded")
     place = Path(folder)
     bodies = [(place / name if place.is_dir() else place).read_bytes() for name in names]
-    reply_to(models[front], bodies[0], "trial", call=call)  # the first answer often takes longer
+    first_s = time.monotonic()
+    first = reply_to(models[front], bodies[0], "trial", call=call)  # often takes longer
+    first_s = time.monotonic() - first_s
     say(step="warm")
-    begun_s = time.monotonic(), time.process_time()
-    count = 0
+    begun_s = time.monotonic(), time.process_time(), _delayed_s()
+    each_s: list[float] = []
+    alike = True
     for name, body in zip(names, bodies, strict=True):
-        if count and time.monotonic() - begun_s[0] > at_most_s:
+        if each_s and time.monotonic() - begun_s[0] > at_most_s:
             break
+        before_s = time.process_time()
         reply = reply_to(models[front], body, "trial", call=call)
         if reply.status != 200:
             reason = json.loads(reply.body)["error"]
             usable = "" if reply.error is None else " (an answer is a mapping that JSON can hold)"
             say(what=f"answered {reply.status}: {reason}{usable}", where=str(place / name))
             return
+        alike = alike and (bool(each_s) or reply.body == first.body)
+        each_s.append(time.process_time() - before_s)
         say(answer=reply.body.decode())
-        count += 1
-    wall_s, cpu_s = (time.monotonic() - begun_s[0]) / count, (time.process_time() - begun_s[1]) / count
+    count = len(each_s)
+    delayed_s = _delayed_s() - begun_s[2]  # other programs use the host, too
+    wall_s = (time.monotonic() - begun_s[0] - delayed_s) / count
+    cpu_s = (time.process_time() - begun_s[1]) / count
     memory_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    say(cost=Cost(cpu_s, wall_s, load_cpu_s, memory_bytes)._asdict())
+    say(cost=Cost(cpu_s, wall_s, load_cpu_s, memory_bytes, min(each_s), max(each_s), first_s, alike)._asdict())
+
+
+def _delayed_s() -> float:
+    """How long this thread has waited for a core so far, s; 0 where the kernel does not say
+    (Documentation/scheduler/sched-stats.rst)."""
+    try:
+        return int(Path("/proc/thread-self/schedstat").read_text().split()[1]) / 1e9
+    except (OSError, IndexError, ValueError):
+        return 0.0
 
 
 def _end_with_parent() -> None:

@@ -91,4 +91,4 @@ def _where(runs: Sequence[Run]) -> str:
 
 
 def _unpiloted(runs: Sequence[Run]) -> bool:
-    return defaults().unpiloted and any(run.info.mode == "live" for run in runs)
+    return defaults().unpiloted and any(run.info.mode == "live" and not run.info.experiment for run in runs)

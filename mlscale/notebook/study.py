@@ -14,7 +14,7 @@ from mlscale import figures
 from mlscale.analysis.boot_time_response import variant_of
 from mlscale.analysis.summary import summarise
 from mlscale.defaults import defaults
-from mlscale.environments.base import EnvironmentUnavailable
+from mlscale.environments.base import App, EnvironmentUnavailable
 from mlscale.measurement.measure import MeasureOptions, MeasureSettings, measure
 from mlscale.notebook import tables
 from mlscale.notebook.parameters import KubernetesParameters, MeasureParameters, NotebookParameters, check_parameters
@@ -34,6 +34,7 @@ class Study:
         notebook: its name, such as "02_torchserve".
         namespace: its ``globals()``, after the cell tagged ``parameters``.
         model: the type of its parameters.
+        app: what is measured; None: the defaults' application.
 
     Raises:
         MlscaleError: as `runs_of`.
@@ -45,11 +46,12 @@ class Study:
         environment: str,
         namespace: Mapping[str, Any],
         model: type[MeasureParameters] = MeasureParameters,
+        app: App | None = None,
     ) -> None:
         self.environment = environment
         self.parameters = check_parameters(model, namespace)
         try:
-            self.runs = runs_of(environment, self.parameters)
+            self.runs = runs_of(environment, self.parameters, app)
             self.level_s = tables.level_of(self.parameters)
         except EnvironmentUnavailable as error:
             self.runs = _published_instead(environment, self.parameters, error)
@@ -143,8 +145,8 @@ def new_folder(name: str) -> Path:
     return defaults().root() / "runs" / "by-hand" / f"{name}-{datetime.now():%Y%m%dT%H%M%S}"
 
 
-def runs_of(environment: str, p: MeasureParameters) -> list[Run]:
-    """The runs that the parameters name; if none, one that is measured now.
+def runs_of(environment: str, p: MeasureParameters, app: App | None = None) -> list[Run]:
+    """The runs that the parameters name; if none, one of ``app`` (None: the defaults' application), measured now.
 
     Raises:
         MlscaleError: as `measure` and `load_runs`, or a run of another environment is named.
@@ -159,7 +161,7 @@ def runs_of(environment: str, p: MeasureParameters) -> list[Run]:
     with Shown() as progress:
         run = measure(
             environment,
-            default.application(partitioned=p.partitioned),
+            app or default.application(partitioned=p.partitioned),
             p.schedule,
             bodies=p.bodies or default.bodies(),
             out=p.out or new_folder(environment),

@@ -1,11 +1,10 @@
-"""``mlscale experiment``: measure blocks, publish them, and judge the twin by them.
+"""The commands of ``mlscale experiment`` about the published set: publish it, and judge the twin by it.
 
 Each command imports what it needs inside its function, so that ``mlscale --help`` is quick.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Final
@@ -26,89 +25,7 @@ Protocol = Annotated[
     Path | None, typer.Option(help="a protocol.json, with its photos beside it; by default one for this host")
 ]
 
-experiment_app = typer.Typer(no_args_is_help=True, help="The blocks behind make paper-figures.")
 
-
-@experiment_app.command()
-def run(
-    environments: Environments = "torchserve rayserve",
-    blocks: Blocks = 8,
-    cells: Cells = "core",
-    runs: Runs = Path("runs"),
-    seed: Seed = 0,
-    quick: Annotated[bool, typer.Option("--quick", help="one block of 60 s schedules, figures/quick/")] = False,
-    protocol: Protocol = None,
-) -> None:
-    """Measure all missing blocks, then draw the figures; can be interrupted and resumed at any time.
-
-    Example: mlscale experiment run --quick
-    """
-    from codereader.photos import LoadPhotos
-    from mlscale_experiment import execute
-    from mlscale_paper import experiment
-    from mlscale_paper.drawing import draw_all, drawing_s
-    from mlscale_paper.pilot import ensure_protocol
-
-    selection = _names(environments), _names(cells), blocks
-    experiment.check(*selection)
-    ensure_protocol(experiment.root_of(runs, quick=quick), _names(environments), LoadPhotos, given=protocol, seed=seed)
-    finish = execute.Finish(drawing_s, draw_all)
-    execute.run(experiment.experiment(*selection, runs, seed=seed, quick=quick), finish)
-
-
-@experiment_app.command()
-def status(
-    environments: Environments = "torchserve rayserve",
-    blocks: Blocks = 8,
-    cells: Cells = "core",
-    runs: Runs = Path("runs"),
-    seed: Seed = 0,
-    quick: Annotated[bool, typer.Option("--quick")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
-) -> None:
-    """Show the state of each run, and the time left.
-
-    Example: mlscale experiment status --runs runs
-    """
-    from mlscale.progress import duration
-    from mlscale_experiment.execute import estimate_s
-    from mlscale_paper.experiment import experiment
-
-    planned = experiment(_names(environments), _names(cells), blocks, runs, seed=seed, quick=quick)
-    states = planned.states()
-    if as_json:
-        runs_by_folder = {str(state.planned.folder): state.word for state in states}
-        print(json.dumps({"runs": runs_by_folder, "left_s": estimate_s(states, planned.protocol)}))
-        return
-    for state in states:
-        print(f"{state.word:9} {state.planned.folder}")
-    done = sum(state.done for state in states)
-    left = duration(estimate_s(states, planned.protocol)) if done < len(states) else "nothing"
-    print(f"{done} of {len(states)} runs are measured, {left} is left ({planned.root})")
-
-
-@experiment_app.command()
-def pilot(
-    environments: Environments = "torchserve rayserve",
-    runs: Runs = Path("runs"),
-    seed: Seed = 0,
-) -> None:
-    """Measure the numbers in data/protocol.json; refused once blocks were measured under it.
-
-    Example: mlscale experiment pilot
-    """
-    from codereader.photos import LoadPhotos
-    from mlscale_paper import places
-    from mlscale_paper.experiment import check
-    from mlscale_paper.pilot import run_pilot
-
-    check(_names(environments), ["core"], 1)
-    file = places.protocol_file()
-    protocol = run_pilot(_names(environments), runs.resolve(), file, LoadPhotos, seed=seed)
-    print(f"{file}: {protocol.replicas} replicas, {protocol.step_clients} clients, L = {protocol.level_s} s")
-
-
-@experiment_app.command()
 def validate(
     draws: Annotated[int, typer.Option(min=2, help="simulated runs for each live one")] = 24,
     profiles: Annotated[
@@ -145,7 +62,6 @@ def validate(
     _print_moved(twin_records.VALIDATION, twin_records.write_record(twin_records.VALIDATION, record))
 
 
-@experiment_app.command()
 def claims(
     draws: Annotated[int, typer.Option(min=16, help="simulated runs of each side")] = 128,
 ) -> None:
@@ -179,21 +95,6 @@ def _print_moved(record: str, moved: Sequence[str]) -> None:
     print(f"data/reference/{record}: written; {len(moved) or 'none'} of its values moved")
 
 
-@experiment_app.command(hidden=True)
-def freeze() -> None:
-    """Removed: names what to do instead."""
-    remedy = "commit the profile before the runs that judge it are measured, then mlscale experiment validate"
-    raise MlscaleError("removed: a profile is fixed by its commit", "mlscale experiment freeze", remedy)
-
-
-@experiment_app.command(hidden=True)
-def compare_profiles(profiles: Path) -> None:
-    """Removed: names what to do instead."""
-    remedy = f"mlscale experiment validate --profiles {profiles}"
-    raise MlscaleError("removed: validate does it, too", "mlscale experiment compare-profiles", remedy)
-
-
-@experiment_app.command()
 def check_advice(
     traces: Annotated[list[Path], typer.Argument(exists=True, help="recorded traffic; a piece of each is used")],
     environments: Environments = "torchserve rayserve k3s",
@@ -227,7 +128,6 @@ def check_advice(
         print(f"{publish_advice(advice_check.root_in(planned.root), profile or ())}: written")
 
 
-@experiment_app.command()
 def publish(
     runs: Annotated[Path, typer.Option(help="where runs were measured")] = Path("runs"),
 ) -> None:
@@ -240,7 +140,6 @@ def publish(
     print(publish.publish(runs))
 
 
-@experiment_app.command()
 def paper(
     out: Annotated[Path, typer.Option(help="folder for paper.html and paper.pdf")] = Path("paper/build"),
 ) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from mlscale import environments as installed
 from mlscale.runs import MlscaleError
-from mlscale_experiment.experiment import Experiment
-from mlscale_experiment.protocol import bodies_folder, read_protocol
+from mlscale_experiment.execute import Finish, run
+from mlscale_experiment.experiment import Experiment, Selection
+from mlscale_experiment.protocol import Protocol, bodies_folder, read_protocol
 from mlscale_paper import design, places
 from mlscale_paper.applications import code_reader
 from mlscale_paper.variants import REHEARSED, TWIN_CELLS
@@ -82,3 +84,45 @@ def check(environments: Sequence[str], cells: Sequence[str], blocks: int) -> Non
     for name in environments:
         installed.get(name)
     design.check(environments, cells, blocks)
+
+
+class Published:
+    """What `mlscale experiment` runs where no folder is named (`mlscale_experiment.cli.Default`)."""
+
+    def experiment(self, selection: Selection) -> Experiment:
+        """The experiment, for what was measured of it so far."""
+        return experiment(**_asked(selection))
+
+    def run(self, selection: Selection, protocol: Path | None) -> None:
+        """Pilot if there is no protocol, missing blocks, figures."""
+        from codereader.photos import LoadPhotos
+        from mlscale_paper.drawing import draw_all, drawing_s
+        from mlscale_paper.pilot import ensure_protocol
+
+        asked = _asked(selection)
+        check(asked["environments"], asked["cells"], asked["blocks"])
+        root = root_of(asked["runs"], quick=selection.quick)
+        ensure_protocol(root, asked["environments"], LoadPhotos, given=protocol, seed=asked["seed"])
+        run(experiment(**asked), Finish(drawing_s, draw_all))
+
+    def pilot(self, selection: Selection) -> tuple[Path, Protocol]:
+        """A new protocol for the checkout."""
+        from codereader.photos import LoadPhotos
+        from mlscale_paper.pilot import run_pilot
+
+        asked = _asked(selection)
+        check(asked["environments"], ["core"], 1)
+        file = places.protocol_file()
+        return file, run_pilot(asked["environments"], asked["runs"].resolve(), file, LoadPhotos, seed=asked["seed"])
+
+
+def _asked(selection: Selection) -> dict[str, Any]:
+    """The arguments of `experiment`, with the published set's defaults."""
+    return {
+        "environments": ["torchserve", "rayserve"] if selection.environments is None else selection.environments,
+        "cells": ["core"] if selection.cells is None else selection.cells,
+        "blocks": 8 if selection.blocks is None else selection.blocks,
+        "runs": selection.runs or Path("runs"),
+        "seed": selection.seed or 0,
+        "quick": selection.quick,
+    }

@@ -46,9 +46,15 @@ def put_in_place(scratch: Path, figures: Path) -> None:
 
 
 def draw(
-    experiment: Experiment, output: Path, notebook: Path, folders: Sequence[Path], extra: Mapping[str, Any]
+    experiment: Experiment,
+    output: Path,
+    notebook: Path,
+    folders: Sequence[Path],
+    extra: Mapping[str, Any],
+    name: str = "",
 ) -> None:
-    """Execute a notebook over the runs in ``folders``; ``extra``: parameters beside those of any notebook."""
+    """Execute a notebook over the runs in ``folders``; ``extra``: parameters beside those of any notebook;
+    ``name``: of the executed one, if another."""
     known = declared(notebook)
     common = {
         "run_dirs": [str(folder) for folder in folders],
@@ -56,5 +62,5 @@ def draw(
         "level_s": experiment.protocol.level_s,
         "seed": experiment.seed,
     }
-    parameters = {name: value for name, value in common.items() if name in known} | dict(extra)
-    execute(notebook, output / notebook.name, parameters, timeout_s=_TIMEOUT_S)
+    parameters = {key: value for key, value in common.items() if key in known} | dict(extra)
+    execute(notebook, output / (name or notebook.name), parameters, _TIMEOUT_S, experiment.working_folder)

@@ -106,6 +106,7 @@ def _measure_place(experiment: Experiment, state: State, place: str, bar: Bar) -
                 experiment.root / "executed" / f"{'--'.join(folder.relative_to(experiment.root).parts)}.ipynb",
                 _parameters(experiment, state, folder, repeated=bool(state.next_attempt or failures)),
                 timeout_s=3 * planned_s + 120,
+                cwd=experiment.working_folder,
             )
         except NotebookFailed as error:
             failures += 1
@@ -148,7 +149,7 @@ def _parameters(experiment: Experiment, state: State, folder: Path, *, repeated:
             "attempt": state.next_attempt,
         },
         **({"partitioned": True} if planned.partitioned else {}),
-        **experiment.parameters,
+        **experiment.parameters(planned.environment),
     }
 
 

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mlscale_experiment.attempts import MOST_ATTEMPTS, QUICK_ATTEMPTS, State, state_of
 from mlscale_experiment.plan import PlannedRun
 from mlscale_experiment.protocol import Protocol
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What a command's options ask for; None: the experiment's own."""
+
+    environments: list[str] | None = None
+    cells: list[str] | None = None
+    blocks: int | None = None
+    runs: Path | None = None
+    seed: int | None = None
+    quick: bool = False
 
 
 @dataclass(frozen=True)
@@ -22,7 +34,8 @@ class Experiment:
         bodies: folder of the files to send.
         identity: what runs below one root have in common (`mlscale_experiment.attempts.claim`).
         notebooks: environment -> the notebook that measures and draws it.
-        parameters: for each notebook that measures, beside those of the planned run.
+        parameters: of the notebook that measures an environment, beside those of the planned run.
+        working_folder: of the notebooks' kernels; None: where the notebook lies.
     """
 
     environments: tuple[str, ...]
@@ -38,7 +51,8 @@ class Experiment:
     notebooks: Mapping[str, Path]
     seed: int = 0
     quick: bool = False
-    parameters: Mapping[str, Any] = field(default_factory=dict)
+    parameters: Callable[[str], Mapping[str, Any]] = lambda environment: {}
+    working_folder: Path | None = None
 
     @property
     def attempts(self) -> int:

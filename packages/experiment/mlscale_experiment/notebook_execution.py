@@ -33,11 +33,14 @@ class NotebookFailed(MlscaleError):  # noqa: N818 (it says what happened, as the
         )
 
 
-def execute(notebook: Path, executed: Path, parameters: Mapping[str, Any], timeout_s: float) -> None:
+def execute(
+    notebook: Path, executed: Path, parameters: Mapping[str, Any], timeout_s: float, cwd: Path | None = None
+) -> None:
     """Execute ``notebook`` with ``parameters`` (JSON-able) and write the result to ``executed``.
 
     Args:
         timeout_s: for the whole of any one cell, s.
+        cwd: the kernel's working folder; None: the notebook's.
     Raises:
         MlscaleError: a parameter that it does not declare.
         NotebookFailed: a cell raised, or took longer than ``timeout_s``.
@@ -58,7 +61,7 @@ def execute(notebook: Path, executed: Path, parameters: Mapping[str, Any], timeo
             progress_bar=False,
             start_timeout=KERNEL_START_S,
             execution_timeout=int(timeout_s),
-            cwd=str(notebook.parent),
+            cwd=str(cwd or notebook.parent),
             kernel_name="python3",
             kernel_manager_class=_kernel_manager(cells, executed.with_suffix(".kernel.json")),
             on_cell_execute=cells.begins,

@@ -24,9 +24,16 @@ from mlscale.loadgen.bodies import BodySet
 from mlscale.measurement.measure import MeasureOptions, measure
 from mlscale.measurement.sizing import Demand, Host, Size
 from mlscale.runs import ClosedLoop, ClosedStage, MlscaleError, Run
-from mlscale_experiment.protocol import Protocol, bodies_folder, check_free, other_host, read_protocol, write_protocol
+from mlscale_experiment.protocol import (
+    FILE,
+    Protocol,
+    bodies_folder,
+    check_free,
+    other_host,
+    read_protocol,
+    write_protocol,
+)
 
-FILE: Final = "protocol.json"
 CLIENTS: Final = 2
 # Keeps a replica busy most of the time while hardly anything waits: a router's work of polling grows with the number of
 # waiting requests, which in the experiment is small once all replicas are there.

@@ -160,9 +160,11 @@ def plan(
     return runs
 
 
-def quick_plan(environments: Sequence[str], protocol: Protocol, *, seed: int = 0) -> list[PlannedRun]:
+def quick_plan(
+    environments: Sequence[str], protocol: Protocol, *, seed: int = 0, idle_s: float = IDLE_S
+) -> list[PlannedRun]:
     """One short run of each environment, for a first look."""
-    core = CELLS[0].model_copy(update={"doubled": False})
+    core = CELLS[0].model_copy(update={"doubled": False, "idle_s": idle_s})
     runs = block_runs(environments, core, CORE, QUICK_BLOCKS, protocol, seed)
     return [run.model_copy(update={"schedule": protocol.quick_schedule()}) for run in runs]
 

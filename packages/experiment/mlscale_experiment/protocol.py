@@ -13,6 +13,7 @@ from mlscale.atomic import write_text
 from mlscale.errors import first_invalid
 from mlscale.runs import ClosedLoop, ClosedStage, MlscaleError, OpenLoop, Staircase, Step
 
+FILE: Final = "protocol.json"
 _ADDED_LATER: Final = ("replicas", "cpu_cores", "costs", "timeout_s")
 # Folders beside those of cells, in which runs may lie.
 _NO_CELLS: Final = ("quick", "incomplete", "executed")

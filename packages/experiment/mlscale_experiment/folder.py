@@ -1,0 +1,149 @@
+"""The experiment of a folder with an experiment.yaml: pilot, blocks, figures, report.html."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from mlscale.measurement.requirements import use_requirements
+from mlscale.progress import Bar
+from mlscale.runs import MlscaleError, Run, load_run
+from mlscale_experiment import plan
+from mlscale_experiment.attempts import State, run_dirs
+from mlscale_experiment.choice import check_hours
+from mlscale_experiment.drawing import draw, new_scratch, put_in_place
+from mlscale_experiment.execute import Finish, estimate_s
+from mlscale_experiment.execute import run as run_experiment
+from mlscale_experiment.experiment import Experiment
+from mlscale_experiment.model_pilot import run_pilot
+from mlscale_experiment.notebook import application_parameter
+from mlscale_experiment.pilot import ensure_protocol
+from mlscale_experiment.protocol import FILE, bodies_folder, read_protocol
+from mlscale_experiment.report import verdict, write_report
+from mlscale_experiment.settings import Settings, make_importable
+
+NOTEBOOKS: Final = Path(__file__).parent / "notebooks"
+# Estimates for the time left, s.
+_DRAWING_S, _COMPARING_S, _REPORTING_S = 20.0, 25.0, 15.0
+
+
+def root_of(settings: Settings, *, quick: bool, runs: Path | None = None) -> Path:
+    """The folder of an experiment's runs; a quick look has its own."""
+    root = runs if runs is not None else settings.folder / "runs"
+    return (root / "quick" if quick else root).resolve()
+
+
+def report_file(settings: Settings, *, quick: bool) -> Path:
+    """The page about all runs."""
+    return settings.folder / ("report-quick.html" if quick else "report.html")
+
+
+def experiment(settings: Settings, *, quick: bool = False, runs: Path | None = None) -> Experiment:
+    """What ``settings`` ask for, under the protocol beside the runs.
+
+    Raises:
+        MlscaleError: a bad selection, or no protocol yet.
+    """
+    chosen = settings.with_environments()
+    names = [cell.name for cell in plan.CELLS]
+    plan.check(chosen.environments, chosen.cells, chosen.blocks, names)
+    root = root_of(chosen, quick=quick, runs=runs)
+    protocol = read_protocol(root / FILE)
+    if protocol is None:
+        raise MlscaleError("nothing was measured yet", str(root), f"mlscale experiment run {chosen.folder}")
+    cells = [cell for cell in plan.CELLS if cell.name in chosen.cells]
+    if quick:
+        planned = plan.quick_plan(chosen.environments, protocol, seed=chosen.seed, idle_s=plan.SETTLED_S)
+    else:
+        planned = plan.plan(chosen.environments, cells, chosen.blocks, protocol, seed=chosen.seed)
+    app = chosen.app()
+    application = application_parameter(app, chosen.application.calls)
+
+    def parameters(environment: str) -> dict[str, object]:
+        return {"environment": environment, "application": application, "timeout_s": protocol.timeout_s}
+
+    return Experiment(
+        environments=chosen.environments,
+        compared=chosen.environments,
+        cells=("core",) if quick else chosen.cells,
+        blocks=plan.QUICK_BLOCKS if quick else chosen.blocks,
+        plan=tuple(planned),
+        root=root,
+        figures=chosen.folder / "figures" / ("quick" if quick else ""),
+        protocol=protocol,
+        bodies=bodies_folder(protocol, root / FILE),
+        identity={
+            "protocol": protocol.sha256(),
+            "application": f"{app.name} {app.version}",
+            "seed": chosen.seed,
+            "environments": list(chosen.environments),
+        },
+        notebooks=dict.fromkeys(chosen.environments, NOTEBOOKS / "environment.ipynb"),
+        seed=chosen.seed,
+        quick=quick,
+        parameters=parameters,
+        working_folder=chosen.import_root,
+    )
+
+
+def run(settings: Settings, *, quick: bool = False, runs: Path | None = None, protocol: Path | None = None) -> Path:
+    """Pilot (unless there is a protocol), missing blocks, figures, report; returns the report's file.
+
+    Raises:
+        MlscaleError: something that the user has to fix; what was measured stays, and the next call resumes.
+    """
+    chosen = settings.with_environments()
+    root = root_of(chosen, quick=quick, runs=runs)
+    prepare(chosen)
+    ensure_protocol(root, partial(run_pilot, chosen), given=protocol, fallback=None)
+    planned = experiment(chosen, quick=quick, runs=runs)
+    if not quick:
+        left_s = estimate_s(planned.states(), planned.protocol)
+        check_hours(left_s, chosen.at_most_h, chosen.blocks, left_s / chosen.blocks)
+    page = report_file(chosen, quick=quick)
+    run_experiment(planned, Finish(takes_s, partial(_draw, settings=chosen, page=page)))
+    return page
+
+
+def prepare(settings: Settings) -> None:
+    """Make the model and the packages that it needs importable, here and in the processes that this one starts."""
+    make_importable(settings)
+    if settings.application.requirements is not None:
+        use_requirements(settings.application.requirements)
+
+
+def takes_s(experiment: Experiment) -> float:
+    """Estimated duration of drawing and reporting, s."""
+    return _DRAWING_S * len(experiment.environments) + _COMPARING_S + _REPORTING_S
+
+
+def measured(states: list[State]) -> list[Run]:
+    """All complete attempts, valid or not."""
+    return [load_run(folder) for folder in run_dirs(states)]
+
+
+def _draw(experiment: Experiment, states: list[State], bar: Bar, *, settings: Settings, page: Path) -> None:
+    output = experiment.root / "executed"
+    scratch = new_scratch(experiment.figures, output.with_name(".drawn.partial"))
+    drawn = Experiment(**{**experiment.__dict__, "figures": scratch})
+    cell = experiment.cells[0]
+    for environment in experiment.environments:
+        bar.step(f"drawing {environment}", _DRAWING_S)
+        folders = run_dirs(states, environment, cell)
+        if folders:
+            extra = {"environment": environment}
+            draw(drawn, output, experiment.notebooks[environment], folders, extra, f"{environment}.ipynb")
+        else:
+            bar.say(f"{environment}: there are no runs of {cell}, so nothing is drawn")
+    if len(experiment.compared) > 1 and run_dirs(states):
+        bar.step("drawing the comparison", _COMPARING_S)
+        options = {"p_values": not experiment.quick, "cell": cell}
+        draw(drawn, output, NOTEBOOKS / "comparison.ipynb", run_dirs(states), options)
+    put_in_place(scratch, experiment.figures)
+    bar.step("writing the report", _REPORTING_S)
+    runs = measured(states)
+    write_report(experiment, settings, runs, page)
+    for line in verdict(experiment, runs).said:
+        bar.say(line)
+    bar.say(f"report: {page}")
