@@ -23,7 +23,8 @@ MOST_REPLICAS: Final = 4
 _MARGIN, _MANY_PERIODS = 0.15, 5.0
 # Further quotas that are tried around the preferred ones, cores.
 _AROUND_CORES: Final = (0.0, -0.02, -0.04, 0.02)
-LEAST_QUOTA_CORES: Final = 0.05
+# Smaller quotas are taken only where larger ones don't fit: starts take too long with them.
+_SMALL_CORES, LEAST_QUOTA_CORES = 0.2, 0.05
 # How long the step is watched: so many times the slowest start, and so many answers of a replica.
 STARTS, _ANSWERS = 2.5, 20.0
 SHORTEST_S, LONGEST_S = 60.0, 900.0
@@ -99,7 +100,11 @@ def choose(
     ]
     tried = sorted(
         dict.fromkeys(quota for quota in candidates if quota >= LEAST_QUOTA_CORES),
-        key=lambda quota: (edge(cost, demands, quota), preferred.index(min(preferred, key=lambda p: abs(p - quota)))),
+        key=lambda quota: (
+            quota < _SMALL_CORES,
+            edge(cost, demands, quota),
+            preferred.index(min(preferred, key=lambda each: abs(each - quota))),
+        ),
     )
     size = fit(demands, host, model_s, tried, MOST_REPLICAS)
     service_s = max(size.model_s + demand.own_s for demand in demands.values()) / size.quota_cores

@@ -17,7 +17,7 @@ from mlscale.analysis.summary import summarise
 from mlscale.atomic import write_text
 from mlscale.plots.style import display_name
 from mlscale.reporting.comparison import comparison
-from mlscale.reporting.document import Document, Part, Section, Text, table
+from mlscale.reporting.document import Document, Element, Section, Text, table
 from mlscale.reporting.render import to_html
 from mlscale.reporting.statements import pair_sentences, records
 from mlscale.runs import Run
@@ -115,7 +115,7 @@ def document(experiment: Experiment, settings: Settings, runs: Sequence[Run]) ->
     else:
         sections = [Section("", [Text(verdict(experiment, runs).said)])]
     left_out = missing(experiment.states())
-    reasons: list[Part] = [Text(list(experiment.protocol.why.values()), "list"), _settings(experiment, settings)]
+    reasons: list[Element] = [Text(list(experiment.protocol.why.values()), "list"), _settings(experiment, settings)]
     command = f"mlscale experiment run {settings.name}{' --quick' * experiment.quick}"
     return Document(
         f"{settings.name}: which autoscaling framework keeps its inference time low?",
@@ -128,14 +128,14 @@ def document(experiment: Experiment, settings: Settings, runs: Sequence[Run]) ->
     )
 
 
-def _best(rows: pd.DataFrame, experiment: Experiment) -> list[Part]:
+def _best(rows: pd.DataFrame, experiment: Experiment) -> list[Element]:
     if experiment.quick or len(experiment.compared) < 2:
         return []
     shown = objectives.shown_objectives(by_objective(rows))
     return [table("Who is best at what", shown.rename(columns=display_name).map(str))]
 
 
-def _settings(experiment: Experiment, settings: Settings) -> Part:
+def _settings(experiment: Experiment, settings: Settings) -> Element:
     protocol = experiment.protocol
     rows = {
         "model": settings.application.entry,
