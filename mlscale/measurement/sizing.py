@@ -31,6 +31,8 @@ SLOW_S: Final = 0.5
 UTILISATION: Final = (0.3, 0.4)
 # Of all replicas, by the clients after the step.
 DEMAND: Final = (2.2 / 3, 2.7 / 3)
+# Of all replicas, in the environment where an answer costs most: more than all of them would never catch up.
+MOST_DEMAND: Final = 0.95
 _LEVEL_GRID_S: Final = 0.05
 _PHASES: Final = 200
 
@@ -179,8 +181,9 @@ def size_for(
     before = 1 if max(service_s.values()) > SLOW_S else BASELINE_CLIENTS
     think_s = think_time(light_s, rates_rps, before)
     demand = math.sqrt(DEMAND[0] * DEMAND[1]) * replicas
-    replicas_per_client = _geometric_mean([_use(1, think_s, light_s[name], rates_rps[name]) for name in demands])
-    clients = max(before + 1, round(demand / replicas_per_client))
+    per_client = [_use(1, think_s, light_s[name], rates_rps[name]) for name in demands]
+    most = math.floor(MOST_DEMAND * replicas / max(per_client))
+    clients = max(before + 1, min(round(demand / _geometric_mean(per_client)), most))
     full = {name: loaded(clients, think_s, service_s[name], replicas) for name in demands}
     level_s = max(full[name][0] + demand.way_s for name, demand in demands.items())
     return Size(

@@ -123,6 +123,39 @@ def status(
     print(f"{done} of {len(states)} runs are measured, {left} is left ({planned.root})")
 
 
+def gate(
+    folder: Annotated[Path, typer.Argument(help="folder with an experiment.yaml, measured")],
+    against: Annotated[Path | None, typer.Option(help="the same experiment, measured before: its folder")] = None,
+    worse: Annotated[str | None, typer.Option(help="how much longer the mean response may be, such as 10%")] = None,
+    p95: Annotated[float | None, typer.Option(min=0.001, help="upper limit of the 95th percentile, s")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Judge a measured experiment: exit code 0 if it is no worse by interval, 1 if worse, 2 if the runs can't decide.
+
+    Example: mlscale gate my_model --against baseline --worse 10%
+    """
+    from mlscale.runs import load_run, load_runs
+    from mlscale_experiment import gate as gates
+    from mlscale_experiment.attempts import run_dirs
+    from mlscale_experiment.folder import experiment
+    from mlscale_experiment.settings import read
+
+    if (against is None) != (worse is None):
+        raise MlscaleError("they belong together", "--against and --worse", "give both: --against baseline --worse 10%")
+    planned = experiment(read(folder))
+    states = [state for state in planned.states() if state.planned.cell == "core"]
+    open_runs = sum(not state.done for state in states)
+    if open_runs or not states:
+        what = f"{open_runs} of {len(states)} runs of core are missing, and nothing is judged before all are there"
+        raise MlscaleError(what, str(planned.root), f"mlscale experiment run {folder}")
+    runs = [load_run(path) for path in run_dirs(states)]
+    before = load_runs(gates.baseline_runs(against)) if against is not None else []
+    allowed = gates.share(worse) if worse is not None else None
+    judged = gates.gate(runs, before, planned.protocol.level_s, worse=allowed, p95_s=p95)
+    print(json.dumps({"answer": judged.answer, "said": judged.said}) if as_json else f"{judged.answer}: {judged.said}")
+    raise typer.Exit(gates.CODES[judged.answer])
+
+
 @experiment_app.command()
 def pilot(
     folder: Folder = None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -102,7 +103,7 @@ def run(settings: Settings, *, quick: bool = False, runs: Path | None = None, pr
         left_s = estimate_s(planned.states(), planned.protocol)
         check_hours(left_s, chosen.at_most_h, chosen.blocks, left_s / chosen.blocks)
     page = report_file(chosen, quick=quick)
-    run_experiment(planned, Finish(takes_s, partial(_draw, settings=chosen, page=page)))
+    run_experiment(planned, Finish(takes_s, partial(draw_and_report, settings=chosen, page=page)))
     return page
 
 
@@ -118,12 +119,15 @@ def takes_s(experiment: Experiment) -> float:
     return _DRAWING_S * len(experiment.environments) + _COMPARING_S + _REPORTING_S
 
 
-def measured(states: list[State]) -> list[Run]:
+def measured(states: Sequence[State]) -> list[Run]:
     """All complete attempts, valid or not."""
     return [load_run(folder) for folder in run_dirs(states)]
 
 
-def _draw(experiment: Experiment, states: list[State], bar: Bar, *, settings: Settings, page: Path) -> None:
+def draw_and_report(
+    experiment: Experiment, states: Sequence[State], bar: Bar, *, settings: Settings, page: Path
+) -> None:
+    """Draw every figure through notebooks, write the report to ``page``, and say the verdict."""
     output = experiment.root / "executed"
     scratch = new_scratch(experiment.figures, output.with_name(".drawn.partial"))
     drawn = Experiment(**{**experiment.__dict__, "figures": scratch})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 import pytest
@@ -43,17 +42,17 @@ def test_every_model_gets_replicas_that_fit_and_a_load_that_makes_them_scale(cpu
         rate_rps = size.replicas * size.quota_cores / (size.model_s + demand.own_s)
         assert rate_rps * 0.0025 <= MOST_LOAD_CORES
     assert max(size.baseline_use.values()) <= 0.41, "before the step, one replica suffices"
-    middle = math.exp(sum(map(math.log, size.step_replicas.values())) / 2)
-    assert middle > 0.6 * size.replicas, "after it, most are needed"
-    assert middle <= size.replicas, "and all of them suffice"
+    assert max(size.step_replicas.values()) > 0.65 * size.replicas, "after it, most are needed"
+    assert max(size.step_replicas.values()) <= size.replicas, "and all of them suffice everywhere"
+    assert min(size.step_replicas.values()) > 1.1, "more than one in each environment"
     assert found.timeout_s >= size.clients * max(size.model_s, cpu_s) / size.quota_cores / size.replicas
 
 
 @pytest.mark.parametrize("cpu_s", [0.0005, 0.002, 0.0065, 0.03, 0.1, 0.2, 0.6, 1.5, 5.0])
 def test_an_answer_is_kept_away_from_the_edge_of_a_quota_period(cpu_s: float) -> None:
-    found = chosen(cost(cpu_s))
-    assert not found.at_edge or found.size.quota_cores < 0.2, "a small host has no choice"
-    for demand in DEMANDS.values() if not found.at_edge else ():
+    found = chosen(cost(cpu_s), cores=4)
+    assert not found.at_edge
+    for demand in DEMANDS.values():
         periods = (cpu_s + demand.own_s) / (found.size.quota_cores * PERIOD_S)
         assert periods < 0.86 or periods > 4.8 or 0.14 <= periods % 1 <= 0.86
 
