@@ -22,6 +22,7 @@ unexport PYTHONDONTWRITEBYTECODE
 help:
 	@echo "make paper-figures [QUICK=1] [BLOCKS=$(BLOCKS)] [CELLS=core,shipped,open,sensitivity,partition,...] [ENVIRONMENTS=\"$(ENVIRONMENTS)\"] [RUNS=dir] [PROTOCOL=file]"
 	@echo "                   measure, compare and draw the figures; stop it at any time, it resumes"
+	@echo "                   EXPERIMENT=folder: of a model of your own, by the experiment.yaml in it (docs/own-model.md)"
 	@echo "make paper         the published runs as one page, paper/build/paper.html, and paper.pdf where a Chromium is found"
 	@echo "make docs          the documentation as a site, site/index.html; broken links are errors"
 	@echo "make test          types, style, layers, all tests, with the real frameworks"
@@ -42,7 +43,11 @@ setup:
 	@./setup.sh
 
 paper-figures: setup
+ifdef EXPERIMENT
+	@$(BIN)/mlscale experiment run "$(EXPERIMENT)" $(if $(PROTOCOL),--protocol "$(PROTOCOL)") $(if $(filter-out 0,$(QUICK)),--quick)
+else
 	@$(BIN)/mlscale experiment run --environments "$(ENVIRONMENTS)" --blocks $(BLOCKS) --cells "$(CELLS)" --runs "$(RUNS)" $(if $(PROTOCOL),--protocol "$(PROTOCOL)") $(if $(filter-out 0,$(QUICK)),--quick)
+endif
 
 paper: setup
 	@$(BIN)/mlscale experiment paper
