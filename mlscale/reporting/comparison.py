@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -214,7 +215,13 @@ def _costs(runs: Sequence[Run], level_s: float) -> list[Section]:
 
 
 def _sources(runs: Sequence[Run], level_s: float) -> Section:
-    command = f"mlscale report {' '.join(run.path.name for run in runs)} --level {level_s:g}"
-    named = [f"{run.info.run_id} (folder {run.path.name}, seed {run.info.seed})" for run in runs]
+    folders = [run.path.resolve() for run in runs]
+    above = Path(os.path.commonpath([folder.parent for folder in folders]))
+    asked = [folder.name for folder in folders] if all(folder.parent == above for folder in folders) else [above.name]
+    command = f"mlscale report {' '.join(asked)} --level {level_s:g}"
+    named = [
+        f"{run.info.run_id} (folder {folder.relative_to(above)}, seed {run.info.seed})"
+        for run, folder in zip(runs, folders, strict=True)
+    ]
     said = f"Every number on this page was computed from these runs by {command}; none was typed."
     return Section("Where the numbers come from", [Text([said]), Text(named, "list")])
