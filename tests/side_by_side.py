@@ -47,7 +47,7 @@ COMPUTING = (
         "tests/reporting",
         "tests/runs",
     ),
-    ("packages/twin/tests", "paper/tests/notebooks"),
+    ("packages/experiment/tests", "packages/twin/tests", "paper/tests/notebooks"),
 )
 # Tests of the cluster, and faults that mount and unmount: the tests of the cluster would find that. What needs no
 # cluster comes first, since an idle one costs CPU.
