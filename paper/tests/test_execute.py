@@ -90,7 +90,9 @@ class Faked:
         self.fail: dict[int, str] = {}
         self.undrawn: set[int] = set()
 
-    def __call__(self, notebook: Path, executed: Path, parameters: dict[str, Any], timeout_s: float) -> None:
+    def __call__(
+        self, notebook: Path, executed: Path, parameters: dict[str, Any], timeout_s: float, cwd: Path | None = None
+    ) -> None:
         if "run_dirs" in parameters:
             self.drawn.append(parameters["run_dirs"])
             return
@@ -161,7 +163,9 @@ def test_a_drawing_that_is_stopped_leaves_the_figures_as_they_were(
     shown, stops = experiment.figures / "response.png", [True]
     shown.write_text("old")
 
-    def draws(notebook: Path, executed: Path, parameters: dict[str, Any], timeout_s: float) -> None:
+    def draws(
+        notebook: Path, executed: Path, parameters: dict[str, Any], timeout_s: float, cwd: Path | None = None
+    ) -> None:
         (Path(parameters["figures"]) / shown.name).write_text("new")
         if stops.pop():
             raise KeyboardInterrupt
@@ -277,7 +281,9 @@ def test_a_problem_before_anything_was_begun_stops_it_at_once(
 ) -> None:
     calls = []
 
-    def refuse(notebook: Path, executed: Path, parameters: dict[str, Any], timeout_s: float) -> None:
+    def refuse(
+        notebook: Path, executed: Path, parameters: dict[str, Any], timeout_s: float, cwd: Path | None = None
+    ) -> None:
         calls.append(parameters)
         raise NotebookFailed(notebook, executed, "MlscaleError", "torchserve: no Java (install it)")
 
