@@ -83,7 +83,8 @@ def run(
     from mlscale_experiment import folder as folders
     from mlscale_experiment.settings import read
 
-    folders.run(read(folder).selected(selection), quick=quick, runs=runs and runs.resolve(), protocol=protocol)
+    at = runs and runs.resolve()
+    folders.run(read(folder).selected(selection), quick=quick, runs=at, protocol=protocol and protocol.resolve())
 
 
 @experiment_app.command()

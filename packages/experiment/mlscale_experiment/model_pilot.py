@@ -22,11 +22,10 @@ from mlscale_experiment.pilot import (
     LOAD_S,
     Measured,
     busy_replica,
-    check_unused,
-    copy_bodies,
     demand_of,
     host_of,
     protocol_of,
+    take_over,
 )
 from mlscale_experiment.protocol import Bodies, Protocol, check_free, write_protocol
 from mlscale_experiment.settings import Settings
@@ -50,7 +49,6 @@ def run_pilot(settings: Settings, file: Path) -> None:
             failed; says what to do.
     """
     check_free(file, file.parent)
-    check_unused(file.parent / FOLDER)
     app, bodies = settings.app(), BodySet.read(settings.bodies)
     with Bar(_TRIAL_S + len(settings.environments) * (_DEPLOY_S + LOAD_S)) as bar:
         bar.step("pilot: trying the model", _TRIAL_S)
@@ -71,7 +69,7 @@ def run_pilot(settings: Settings, file: Path) -> None:
         demands = {name: each.demand for name, each in measured.items()}
         chosen = choose(trial.cost, demands, host_of(measured), start_s, settings.level_s)
         protocol = _protocol(chosen, demands, start_s, bodies, trial.cost)
-        copy_bodies(settings.bodies, file.parent / FOLDER)
+        take_over(settings.bodies, file.parent / FOLDER)
         write_protocol(file, protocol, file.parent)
         for reason in protocol.why.values():
             bar.say(f"pilot: {reason}")

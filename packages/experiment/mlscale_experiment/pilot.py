@@ -82,7 +82,7 @@ def ensure_protocol(root: Path, pilot: Callable[[Path], None], *, given: Path | 
     if given is None or chosen is None:
         pilot(file)
         return
-    _take_over(bodies_folder(chosen, given), bodies_folder(chosen, file))
+    take_over(bodies_folder(chosen, given), bodies_folder(chosen, file))
     write_protocol(file, chosen, root)
 
 
@@ -92,7 +92,7 @@ def check_unused(folder: Path) -> None:
         raise MlscaleError("files to send are there without a protocol", str(folder), _MOVE)
 
 
-def _take_over(bodies: Path, folder: Path) -> None:
+def take_over(bodies: Path, folder: Path) -> None:
     """Copy bodies to ``folder``; files that are there already are used if they are the same, and never deleted.
 
     They are compared with ``bodies``, not with the protocol's sha256, which older ones computed from other bytes.
