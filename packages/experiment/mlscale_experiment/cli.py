@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Protocol
+from typing import TYPE_CHECKING, Annotated, Protocol
 
 import typer
 
 from mlscale.commands.options import AsJson
 from mlscale.errors import MlscaleError
-from mlscale_experiment import protocol as protocols
-from mlscale_experiment.experiment import Experiment, Selection
+
+if TYPE_CHECKING:
+    from mlscale_experiment import protocol as protocols
+    from mlscale_experiment.experiment import Experiment, Selection
 
 Folder = Annotated[
     Path | None, typer.Argument(help="folder with an experiment.yaml; left out: the published experiment")
@@ -176,10 +178,11 @@ def pilot(
         return
     from mlscale_experiment import folder as folders
     from mlscale_experiment.model_pilot import run_pilot
+    from mlscale_experiment.protocol import FILE
     from mlscale_experiment.settings import read
 
     settings = read(folder).selected(selection).with_environments()
-    file = folders.root_of(settings, quick=quick, runs=runs) / protocols.FILE
+    file = folders.root_of(settings, quick=quick, runs=runs) / FILE
     folders.prepare(settings)
     run_pilot(settings, file)
     print(f"{file}: written")
@@ -199,6 +202,8 @@ def _default() -> Default:
 def _selection(
     environments: str | None, cells: str | None, blocks: int | None, runs: Path | None, seed: int | None, *, quick: bool
 ) -> Selection:
+    from mlscale_experiment.experiment import Selection
+
     return Selection(_names(environments), _names(cells), blocks, runs, seed, quick)
 
 
