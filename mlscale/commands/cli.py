@@ -331,7 +331,8 @@ def _add_commands() -> None:
             groups[name] = command
             groups[group].add_typer(command, name=name)
         else:
-            groups[group].command(name, cls=SettingsCommand)(command)
+            hidden = (command.__doc__ or "").startswith("Removed")  # it names what to use instead
+            groups[group].command(name, cls=SettingsCommand, hidden=hidden)(command)
 
 
 _add_commands()

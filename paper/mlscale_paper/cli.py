@@ -95,6 +95,18 @@ def _print_moved(record: str, moved: Sequence[str]) -> None:
     print(f"data/reference/{record}: written; {len(moved) or 'none'} of its values moved")
 
 
+def freeze() -> None:
+    """Removed: names what to do instead."""
+    remedy = "commit the profile before the runs that judge it are measured, then mlscale experiment validate"
+    raise MlscaleError("removed: a profile is fixed by its commit", "mlscale experiment freeze", remedy)
+
+
+def compare_profiles(profiles: Path) -> None:
+    """Removed: names what to do instead."""
+    remedy = f"mlscale experiment validate --profiles {profiles}"
+    raise MlscaleError("removed: validate does it, too", "mlscale experiment compare-profiles", remedy)
+
+
 def check_advice(
     traces: Annotated[list[Path], typer.Argument(exists=True, help="recorded traffic; a piece of each is used")],
     environments: Environments = "torchserve rayserve k3s",

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from mlscale.commands.cli import app
 from mlscale.errors import MlscaleError
 from mlscale.notebook.parameters import TwinParameters
 from mlscale_paper import cli, places, twin_tables
@@ -140,7 +141,7 @@ def test_runs_of_the_fit_are_said_to_be_no_test(monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.parametrize("command", [["freeze"], ["compare-profiles", "my-profiles"], ["validate", "--same-results"]])
 def test_what_was_removed_names_what_to_do_instead(command: list[str]) -> None:
-    result = CliRunner().invoke(cli.experiment_app, command)
+    result = CliRunner().invoke(app, ["experiment", *command])
     assert isinstance(result.exception, MlscaleError)
     assert "mlscale experiment validate" in f"{result.exception.where} {result.exception.remedy}"
 
