@@ -172,7 +172,7 @@ def _why(
     size = chosen.size
     dearest = max(size.forecast_cores, key=lambda name: size.forecast_cores[name])
     cores = size.forecast_cores[dearest]
-    periods = sorted((size.model_s + each.own_s) / (size.quota_cores * PERIOD_S) for each in demands.values())
+    periods = sorted((cost.cpu_s + each.own_s) / (size.quota_cores * PERIOD_S) for each in demands.values())
     waits = f", of which it waits {1000 * (cost.wall_s - cost.cpu_s):.3g} ms" if cost.wall_s > 1.1 * cost.cpu_s else ""
     return {
         "application": f"an answer of the model alone takes {1000 * cost.wall_s:.3g} ms on a whole core{waits}"

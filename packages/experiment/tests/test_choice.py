@@ -76,6 +76,9 @@ def test_a_model_that_waits_is_sized_by_service_time_not_by_cpu() -> None:
     assert waits.size.think_s > 2 * computes.size.think_s
     assert waits.size.model_s / waits.size.quota_cores == pytest.approx(0.305)
     assert "it waits 300 ms" in waits.why["application"]
+    cpu_s = [0.005 + DEMANDS[name].own_s for name in DEMANDS]
+    shown = [f"{each / (waits.size.quota_cores * PERIOD_S):.2f}" for each in sorted(cpu_s)]
+    assert f"an answer takes {shown[0]} to {shown[1]} times" in waits.why["cpu_cores"], "a quota counts CPU alone"
 
 
 @pytest.mark.parametrize("start_s", [0.3, 5.0, 40.0, 120.0])
