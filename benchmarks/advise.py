@@ -1,43 +1,102 @@
-"""How long `mlscale advise` takes for the day of notebook 10, start-up included.
+"""What `mlscale advise` recommends for six kinds of traffic, and how long it takes, start-up included.
 
-    python benchmarks/advise.py [--repeats 3]
+    python benchmarks/advise.py [--traces day spikes ramp mix] [--asked p95=1 mean=0.5] [--real TRACE.csv]...
 
-The last line says how many settings were simulated.
+A row for each trace, objective and place. The day is that of notebook 10. ``--real``: recorded arrivals, such as those
+of AzurePublicDataset. The recommendation is always simulated over the whole trace: "met" is what the twin then shows.
 """
 
 from __future__ import annotations
 
 import argparse
 import ast
+import json
+import resource
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 from papermill import inspect_notebook
 
 from mlscale.notebook.parameters import StrategyParameters
+from mlscale.runs.schedule import Constant, OpenLoop, RateShape, Staircase, Step
+from mlscale_twin.strategy.strategies import GRIDS
 
 NOTEBOOK = Path(__file__).parents[1] / "notebooks/10_strategy.ipynb"
+HOURS = 6
+
+
+def generated(kind: str) -> OpenLoop:
+    """Traffic of a kind; everything random is from the same seed."""
+    minutes = np.arange(60.0 * HOURS)
+    rng = np.random.default_rng(7)
+    match kind:
+        case "day":
+            rates = ast.literal_eval(inspect_notebook(NOTEBOOK)["hourly_rps"]["default"])
+            return StrategyParameters(hourly_rps=rates).schedule  # type: ignore[return-value]
+        case "spikes":
+            return by_minute(2.0 + 10.0 * (rng.random(len(minutes)) < 0.05))
+        case "ramp":
+            return by_minute(0.5 + 12.0 * minutes / len(minutes))
+        case "mix":
+            waves = 5.0 + 4.0 * np.sin(2 * np.pi * minutes / 180)
+            bursts = 8.0 * (rng.random(len(minutes)) < 0.03)
+            return by_minute(waves * rng.lognormal(0.0, 0.25, len(minutes)) + bursts)
+    raise ValueError(kind)
+
+
+def by_minute(rates_rps: npt.NDArray[np.floating]) -> OpenLoop:
+    """Poisson arrivals at one rate each minute."""
+    steps = tuple(Step(start_s=60.0 * place, rate_rps=float(rate)) for place, rate in enumerate(rates_rps))
+    rate: RateShape = Staircase(steps=steps) if len(steps) > 1 else Constant(rate_rps=steps[0].rate_rps)
+    return OpenLoop(duration_s=60.0 * len(steps), rate=rate)
+
+
+def rows(trace: Path, asked: str, out: Path) -> None:
+    """Print what is advised in each place."""
+    options = [part for each in asked.split(",") for part in (f"--{each.split('=')[0]}", each.split("=")[1])]
+    argv = [sys.executable, "-m", "mlscale.commands.cli", "advise", str(trace), *options, "--out", str(out)]
+    begun_s, before_s = time.perf_counter(), cpu_of_children_s()
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    took_s = time.perf_counter() - begun_s
+    cpu_s = cpu_of_children_s() - before_s
+    if done.returncode:
+        sys.exit(done.stderr)
+    advised = json.loads((out / "advice.json").read_text())["advised"]
+    for place, entry in advised.items():
+        varied = {name for grid in GRIDS[entry["environment"]] for name in grid} | {"min_replicas", "max_replicas"}
+        settings = " ".join(f"{name}={value}" for name, value in entry["settings"].items() if name in varied)
+        usd = entry["figures"]["usd_per_month"]
+        what = f"{entry['environment']} {entry['policy']} {settings}"
+        print(f"{trace.stem[-8:]:8} {asked:10} {place:15} {usd:8.2f} USD  {entry['verdict']}  {what}")
+    tried = done.stdout.splitlines()[-1].split(": ", 1)[1]
+    print(f"{trace.stem[-8:]:8} {asked:10} {took_s:.0f} s, {cpu_s:.0f} s of CPU, {tried}", flush=True)
+
+
+def cpu_of_children_s() -> float:
+    """CPU time of everything that ended, s; less noisy than the clock on a machine that is shared."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--traces", nargs="*", default=["day", "spikes", "ramp", "mix"])
+    parser.add_argument("--asked", nargs="+", default=["p95=1"], help="objectives, each such as p95=1,sigma=0.5")
+    parser.add_argument("--real", type=Path, nargs="*", default=[], help="CSV of recorded arrivals")
     options = parser.parse_args()
-    rates = ast.literal_eval(inspect_notebook(NOTEBOOK)["hourly_rps"]["default"])
     with tempfile.TemporaryDirectory() as name:
-        day = Path(name) / "day.json"
-        day.write_text(StrategyParameters(hourly_rps=rates).schedule.model_dump_json())
-        for number in range(options.repeats):
-            begun_s = time.perf_counter()
-            argv = [sys.executable, "-m", "mlscale.commands.cli", "advise", str(day), "--p95", "1"]
-            done = subprocess.run(
-                [*argv, "--out", f"{name}/advice-{number}"], check=True, capture_output=True, text=True
-            )
-            print(f"{time.perf_counter() - begun_s:.0f} s for {3600 * sum(rates):,} requests")
-    print(done.stdout.splitlines()[-1].split(": ", 1)[1])
+        files = [Path(name) / f"{kind}.json" for kind in options.traces]
+        for file in files:
+            file.write_text(generated(file.stem).model_dump_json())
+        for number, (trace, asked) in enumerate(
+            (trace, asked) for trace in [*files, *options.real] for asked in options.asked
+        ):
+            rows(trace, asked, Path(name) / f"advice-{number}")
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ SECONDS = {
     "twin": "--requests 1e4 --repeats 1",
 }
 MINUTES = {
-    "advise": "--repeats 1",
+    "advise": "--traces spikes",
     "host_speed": "--environments k3s --draws 1",
     "machines": "--counts 0 1 --seconds 1",
     "overhead": "--rounds 1",

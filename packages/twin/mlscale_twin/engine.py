@@ -56,6 +56,7 @@ class Engine:
         max_replicas: at any time, including those that finish their last request.
         photos: number of different photos. seed, block: as in the load generator. draw: seed of service times.
         records: keep each request (`take_rows`); otherwise only statistics of requests sent from ``begin_s`` on.
+        sends_s: when the requests of an open loop are sent, in place of the schedule's times.
     """
 
     def __init__(
@@ -73,12 +74,16 @@ class Engine:
         draw: int = 0,
         records: bool = True,
         begin_s: float = 0.0,
+        sends_s: npt.NDArray[np.float64] | None = None,
     ) -> None:
         self._schedule, self._seed, self._block = schedule, seed, block
         self._due: Iterator[npt.NDArray[np.float64]] = iter(())
-        if isinstance(schedule, OpenLoop):
+        if sends_s is not None:
+            self._due = iter([sends_s])
+        elif isinstance(schedule, OpenLoop):
             self._due = intended_times(schedule, seed, block, chunk=_DUE_CHUNK)
         self._all_due = False
+        self._sampled: dict[int, tuple[float, float]] = {}
         self._row_chunks: list[npt.NDArray[np.void]] = []
         self._serial = 0
         self._phases = np.random.default_rng([seed, block, _PHASE_STREAM, draw])
@@ -149,6 +154,22 @@ class Engine:
     def ongoing(self, component: int = 0) -> int:
         """Requests queued and in service."""
         return int(self._memory.stations[component]["ongoing"])
+
+    def sample_ongoing(self, first_s: float, period_s: float, keep: int, component: int = 0) -> None:
+        """Samples `ongoing` at ``first_s`` and every ``period_s`` after it, and keeps the last ``keep``."""
+        station = self._memory.stations[component]
+        station["sample_first_s"] = station["sample_at_s"] = first_s
+        station["sample_period_s"] = period_s
+        self._sampled[component] = first_s, period_s
+        if keep > self._memory.samples.shape[1]:
+            self._set(samples=np.zeros((len(self._memory.stations), keep), np.int64))
+
+    def last_samples(self, number: int, component: int = 0) -> list[tuple[float, int]]:
+        """Up to ``number`` of the last samples, oldest first: time, s, and `ongoing`."""
+        taken, ring = int(self._memory.stations[component]["samples"]), self._memory.samples[component].tolist()
+        first_s, period_s = self._sampled[component]
+        last = range(max(0, taken - number), taken)
+        return [(first_s + index * period_s, ring[index % len(ring)]) for index in last]
 
     def ongoing_integral(self, component: int = 0) -> float:
         """`ongoing` integrated over time until now, request seconds."""
@@ -264,6 +285,7 @@ def _new_memory(
     for index, queue in enumerate(queueing):
         stations[index]["routing"], stations[index]["queue_limit"] = queue.kind, queue.limit
         stations[index]["stale_s"] = queue.stale_s
+        stations[index]["sample_at_s"] = math.inf
         for name in ("initial_backoff_s", "backoff_multiplier", "max_backoff_s", "pollers_per_replica"):
             stations[index][name] = getattr(queue.polling, name)
         for name in ("ahead_cpu_s", "after_cpu_s", "poll_cpu_s"):
@@ -303,6 +325,7 @@ def _new_memory(
         totals=np.zeros(4, layout.TOTALS),
         bins=np.zeros(layout.BINS, np.int64),
         rng_state=seed_state(*seed),
+        samples=np.zeros((len(queueing), 1), np.int64),
     )
 
 

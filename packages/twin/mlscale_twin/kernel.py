@@ -42,6 +42,7 @@ def advance(until_s: float, all_due: bool, arrays: Arrays) -> int:
         now_s = min(end_s, send_s, timeout_s, poll_s)
         if now_s > until_s:
             _advance_clock(m, until_s)
+            _sample(m, True)
             return layout.TIME_REACHED
         if send_s == now_s and w.sequence - w.oldest >= size:
             release_rows(m)
@@ -91,6 +92,19 @@ def _advance_clock(m: Memory, t_s: float) -> None:
     for place in range(len(m.stations)):
         m.stations[place].ongoing_integral += m.stations[place].ongoing * elapsed_s
     w.now_s = t_s
+    _sample(m, False)
+
+
+@inlined
+def _sample(m: Memory, now_too: bool) -> None:
+    """Samples the requests queued and in service, at the times due since; nothing has happened in between."""
+    now_s = m.world[0].now_s
+    for index in range(len(m.stations)):
+        s = m.stations[index]
+        while s.sample_at_s < now_s or (now_too and s.sample_at_s == now_s):
+            m.samples[index, s.samples % m.samples.shape[1]] = s.ongoing
+            s.samples += 1
+            s.sample_at_s = s.sample_first_s + s.samples * s.sample_period_s
 
 
 @inlined

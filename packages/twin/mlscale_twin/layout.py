@@ -74,7 +74,8 @@ WORLD: Final = np.dtype(
 # CPU of a busy replica for a poll or for rejecting a request. ``pollers``: of a polled queue, at most
 # ``pollers_per_replica`` per ready replica, with exponential backoff. ``ahead_cpu_s``, ``after_cpu_s``: work on
 # a request before its service clock starts, and after its answer is sent. ``ongoing_integral``: requests queued and
-# in service, integrated over time, request seconds.
+# in service, integrated over time, request seconds. ``samples``: how often ``ongoing`` was sampled so far, at
+# ``sample_first_s`` and every ``sample_period_s`` after it; ``sample_at_s``: when it is next.
 STATIONS: Final = np.dtype(
     [
         ("routing", "i8"),
@@ -93,6 +94,10 @@ STATIONS: Final = np.dtype(
         ("waiting", "i8"),
         ("ongoing", "i8"),
         ("ongoing_integral", "f8"),
+        ("samples", "i8"),
+        ("sample_first_s", "f8"),
+        ("sample_period_s", "f8"),
+        ("sample_at_s", "f8"),
         ("round_robin_index", "i8"),
         ("idle_head", "i8"),
         ("idle", "i8"),

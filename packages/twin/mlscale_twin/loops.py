@@ -6,7 +6,6 @@ A loop's phase is drawn from the seed: at the step it may just have decided, or 
 from __future__ import annotations
 
 import math
-from collections import deque
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -76,28 +75,31 @@ class WorkerControllerLoop:
         look_back_s: float,
     ) -> None:
         self._context, self._settings = context, settings
-        self._state, self._look_back = worker_controller.ControllerState(), worker_controller.LookBack()
-        self._look_back_s = look_back_s
+        self._state = worker_controller.ControllerState()
+        self._look_back_s, self._interval_s = look_back_s, sample_interval_s
         self._fresh_s = max(period_s, 2 * sample_interval_s)
         self._period_s = period_s
-        self._due_s = context.now_s + float(context.rng.uniform(0, period_s))
-        context.timeline.every(sample_interval_s, self._due_s, self._tick)
+        self._first_s = self._due_s = context.now_s + float(context.rng.uniform(0, period_s))
+        self._tick, self._kept = -1, max(1, math.ceil(look_back_s / sample_interval_s + 1))
+        context.engine.sample_ongoing(self._first_s, sample_interval_s, self._kept, context.component)
+        self._await_due()
 
-    def _tick(self) -> None:
-        """One tick of the live loop: sample, then decide if due."""
-        now_s = self._context.now_s
-        self._look_back = self._look_back.add(now_s, self._context.ongoing, self._look_back_s)
-        if now_s >= self._due_s - _TOLERANCE_S:
-            self._due_s += self._period_s
-            self._decide()
+    def _await_due(self) -> None:
+        """The live loop ticks at every sample, and decides at the first tick at which that is due."""
+        ticks = math.ceil((self._due_s - _TOLERANCE_S - self._first_s) / self._interval_s)
+        self._tick = max(self._tick + 1, ticks)
+        self._context.timeline.at(self._first_s + self._tick * self._interval_s, self._decide)
 
     def _decide(self) -> None:
         now_s = self._context.now_s
-        ongoing = self._look_back.mean(now_s, self._look_back_s, self._fresh_s)
+        self._due_s += self._period_s
+        samples = self._context.engine.last_samples(self._kept, self._context.component)
+        ongoing = worker_controller.LookBack(tuple(samples)).mean(now_s, self._look_back_s, self._fresh_s)
         observation = worker_controller.WorkerObservation(now_s, ongoing, self._context.replicas.desired)
         decision = worker_controller.decide(observation, self._settings, self._state)
         self._state = decision.state
         self._context.scale(decision.desired, decision.rule, decision.reason)
+        self._await_due()
 
 
 _TOLERANCE_S = 1e-6
@@ -122,33 +124,59 @@ class RayServeLoop:
     ) -> None:
         self._context, self._settings, self._delay_s = context, settings, delay_s
         self._state = ray_serve.RayServeState()
-        self._observed, self._same_until_s = (0.0, 0, 0), -math.inf
         record_s = min(look_back_s * RECORD_INTERVAL_FACTOR, metrics_interval_s)
-        self._recorded: deque[int] = deque(maxlen=max(1, round(look_back_s / record_s)))
+        self._kept = max(1, round(look_back_s / record_s))
         self._reported = 0.0
-        context.every(record_s, self._record)
+        first_s = context.now_s + float(context.rng.uniform(0, record_s))
+        context.engine.sample_ongoing(first_s, record_s, self._kept, context.component)
         context.every(metrics_interval_s, self._report)
-        context.every(period_s, self._decide)
-
-    def _record(self) -> None:
-        self._recorded.append(self._context.ongoing)
+        self._period_s, self._next, self._decided = period_s, 0, -1
+        self._first_s = context.now_s + float(context.rng.uniform(0, period_s))
+        context.replicas.on_change = self._wake
+        self._await(0)
 
     def _report(self) -> None:
-        mean = sum(self._recorded) / len(self._recorded) if self._recorded else 0.0
+        recorded = [ongoing for _, ongoing in self._context.engine.last_samples(self._kept, self._context.component)]
+        mean = sum(recorded) / len(recorded) if recorded else 0.0
         self._context.timeline.after(self._delay_s, lambda: self._receive(mean))
 
     def _receive(self, mean: float) -> None:
-        self._reported = mean
+        if mean != self._reported:
+            self._reported = mean
+            self._wake()
 
-    def _decide(self) -> None:
+    def _wake(self) -> None:
+        """Something observed has changed: the next decision is not the last one again."""
+        number = max(self._decided + 1, self._number_at(self._context.now_s))
+        if number < self._next:
+            self._await(number)
+
+    def _number_at(self, t_s: float) -> int:
+        """The number of the first decision at ``t_s`` or later."""
+        if math.isinf(t_s):
+            return _NEVER if t_s > 0 else 0
+        return max(0, math.ceil((t_s - self._first_s) / self._period_s - _TOLERANCE_S))
+
+    def _await(self, number: int) -> None:
+        self._next = number
+        self._context.timeline.at(self._first_s + number * self._period_s, lambda: self._decide(number))
+
+    def _decide(self, number: int) -> None:
+        if number != self._next:
+            return  # an earlier one came in between
+        self._decided = number
         now_s, replicas = self._context.now_s, self._context.replicas
         observed = (self._reported, len(replicas.in_state("ready")), replicas.desired)
-        if observed == self._observed and now_s < self._same_until_s:
-            return  # as most of them, the same decision as the last
         decision = ray_serve.decide(ray_serve.RayServeObservation(now_s, *observed), self._settings, self._state)
-        self._observed, self._same_until_s = observed, decision.same_until_s
         self._state = decision.state
+        self._next = max(self._number_at(decision.same_until_s), number + 1)
+        if self._next < _NEVER:
+            self._await(self._next)
         self._context.scale(decision.desired, decision.rule, decision.reason)
+
+
+# The number of a decision that is not made unless something changes.
+_NEVER: Final = 2**62
 
 
 class HpaLoop:

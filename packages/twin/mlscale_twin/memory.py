@@ -35,6 +35,7 @@ class Memory(NamedTuple):
     ``sent_counts`` (clients,): requests so far. ``work_samples_s`` (stations, photos, samples): measured work.
     ``call_counts`` (photos, samples): how often the front component calls the second one.
     ``totals`` (statuses,), ``bins`` (`layout.BINS`,): statistics. ``rng_state``: of `generator`.
+    ``samples`` (stations, n): a ring of the last numbers of requests queued and in service (`STATIONS`).
     """
 
     world: Records
@@ -63,6 +64,7 @@ class Memory(NamedTuple):
     totals: Records
     bins: Integers
     rng_state: RngState
+    samples: Integers
 
 
 @compiled
@@ -72,5 +74,5 @@ def memory_of(arrays: Arrays) -> Memory:
         arrays[0], arrays[1], arrays[2], arrays[3], arrays[4], arrays[5], arrays[6], arrays[7],
         arrays[8], arrays[9], arrays[10], arrays[11], arrays[12], arrays[13], arrays[14], arrays[15],
         arrays[16], arrays[17], arrays[18], arrays[19], arrays[20], arrays[21], arrays[22], arrays[23],
-        arrays[24], arrays[25],
+        arrays[24], arrays[25], arrays[26],
     )  # fmt: skip

@@ -77,7 +77,7 @@ class Placer(Protocol):
 
 class Replicas:
     """``placer``: finds a machine for a replica; None: there is always room. ``index``: of the component in the
-    engine."""
+    engine. ``on_change``: called when the desired number or a replica's state changes."""
 
     def __init__(
         self,
@@ -94,6 +94,7 @@ class Replicas:
         self.all: list[Replica] = []
         self.desired = 0
         self.scheduled_min = 0
+        self.on_change: Callable[[], None] = lambda: None
         self._removing = False
         self._shared_deviate = 0.0
         self._created = 0
@@ -118,6 +119,7 @@ class Replicas:
             self._timeline.now_s, self.name, "scale_decision", **{"from": self.desired, "to": number, **detail}
         )
         self.desired = number
+        self.on_change()
         self._shared_deviate = float(self._rng.standard_normal())
         self.reconcile()
 
@@ -276,6 +278,7 @@ class Replicas:
 
     def _record(self, kind: EventKind, replica: Replica) -> None:
         self._log.record(self._timeline.now_s, self.name, kind, replica.name)
+        self.on_change()
 
 
 # Period at which a draining replica is checked.

@@ -44,6 +44,8 @@ class Setup:
     ``hpa_sync_at_s``: a known time at which the HPA decided; the others follow from the period. ``scheduled_min``: from
     when, s, there are at least how many replicas of each component. ``records``: of requests, and counts of replicas;
     ``usage``: their CPU with them. Else there are statistics alone, of requests sent from ``begin_s`` on.
+    ``initial``: replicas of each component at first; None: the minimum. ``sends_s``: when requests are sent, in place
+    of the schedule's times, ascending (n,).
     """
 
     profile: Profile
@@ -63,6 +65,12 @@ class Setup:
     usage: bool = True
     begin_s: float = 0.0
     scheduled_min: Sequence[tuple[float, int]] = ()
+    initial: int | None = None
+    sends_s: npt.NDArray[np.float64] | None = None
+
+    def first_replicas(self, scaling: Mapping[str, Any]) -> int:
+        """Replicas of a component with which the run begins."""
+        return int(scaling["min_replicas"]) if self.initial is None else self.initial
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +137,7 @@ class Twin:
         replicas = Replicas(
             name, place, _lifecycle(setup.profile, scaling), self._timeline, self._log, self._rng, placer
         )
-        replicas.start_initial(scaling["min_replicas"])
+        replicas.start_initial(setup.first_replicas(scaling))
         context = LoopContext(self._timeline, replicas, place, self._rng, setup.hpa_sync_at_s)
         start_loop(context, scaling, setup.profile)
         for from_s, least in setup.scheduled_min:
@@ -242,6 +250,7 @@ def _engine(setup: Setup) -> Engine:
         draw=setup.draw,
         records=setup.records,
         begin_s=setup.begin_s,
+        sends_s=setup.sends_s,
     )
 
 
@@ -298,7 +307,7 @@ def _pool(setup: Setup, scaling: Mapping[str, Any]) -> karpenter.PoolSettings:
 
 def _initial_hosts(setup: Setup, instance_type: InstanceType) -> int:
     """Machines needed for the first replicas and the reserved room."""
-    pods = [_requests(scaling) for scaling in setup.scalings.values() for _ in range(scaling["min_replicas"])]
+    pods = [_requests(scaling) for scaling in setup.scalings.values() for _ in range(setup.first_replicas(scaling))]
     front = next(iter(setup.scalings.values()))
     pods += [_requests(front)] * front.get("buffer_replicas", 0)
     if any(not pod.fits(instance_type.allocatable) for pod in pods):

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from setups import BOOT, LARGE, SMALL, UP, setup
 
-from mlscale.runs import MlscaleError
+from mlscale.runs import MlscaleError, OpenLoop
+from mlscale.runs.schedule import Constant
 from mlscale_twin.cloud import DEFAULTS
 from mlscale_twin.durations import Fixed, Number
 from mlscale_twin.layout import OK, REFUSED
@@ -40,6 +41,15 @@ def response_s(outcome: TwinResult, from_s: float, to_s: float) -> float:
     rows = outcome.rows
     inside = (rows["intended_s"] >= from_s) & (rows["intended_s"] < to_s)
     return float(np.mean((rows["done_s"] - rows["intended_s"])[inside]))
+
+
+def test_a_run_can_begin_with_given_replicas_and_send_times() -> None:
+    schedule = OpenLoop(duration_s=60.0, rate=Constant(rate_rps=0.0))
+    sends_s = np.array([1.0, 1.5, 30.0])
+    outcome = run(setup("eks", schedule=schedule, initial=3, sends_s=sends_s, min_replicas=1, max_replicas=4))
+    assert np.sort(outcome.rows["intended_s"]).tolist() == sends_s.tolist()
+    assert outcome.samples[0].ready == 3
+    assert not [event for event in outcome.events if event.t_s <= 0], "neither replicas nor machines are requested"
 
 
 @pytest.mark.parametrize("environment", ALL)

@@ -27,7 +27,7 @@ from mlscale_twin.strategy.objective import SHARE_SLOW
 # Lower shares of slow requests are drawn here, where the axis ends.
 _LEAST: Final = 1e-4
 _LEAST_USD: Final = 0.1
-_STAGES: Final = {"fluid": (7, 0.12), "windows": (14, 0.45), "whole trace": (22, 0.8)}
+_STAGES: Final = {"windows": (9, 0.2), "whole trace": (22, 0.8)}
 _SHORT: Final = {
     "local-shared": "on shared machines",
     "local-dedicated": "on machines for this alone",
@@ -37,8 +37,9 @@ _SHORT: Final = {
 
 def cost_and_slow(table: pd.DataFrame, limit_s: float, *, p95: bool = True) -> npt.NDArray[Any]:
     """A mark for each strategy: monthly cost and share of slow requests, both logarithmic. Rings with a label: advised;
-    lines: the Pareto fronts of what was simulated over the whole trace; small and pale: by the fluid model. Of machines
-    for this alone, whose cost hardly depends on the strategy, only the advised one is drawn.
+    lines: the Pareto fronts of what was simulated over the whole trace; small and pale: in windows. Of machines for
+    this alone, whose cost hardly depends on the strategy, only the advised one is drawn; what constant numbers of
+    replicas ruled out has no mark.
 
     Args:
         table: `mlscale_twin.strategy.advice.strategy_table`. limit_s: a request that takes longer is slow.
@@ -47,7 +48,7 @@ def cost_and_slow(table: pd.DataFrame, limit_s: float, *, p95: bool = True) -> n
     Returns:
         Axes 1 x 1; `plotted`: place, environment, stage, usd_per_month, slow.
     """
-    drawn = table[(table["place"] != "local-dedicated") | table["advised"]]
+    drawn = table[table["stage"].isin(_STAGES) & ((table["place"] != "local-dedicated") | table["advised"])]
     shown = drawn.assign(slow=100 * drawn["slow"].clip(lower=_LEAST), usd=drawn["usd_per_month"].clip(lower=_LEAST_USD))
     with style():
         grid = new_axes(1, 1, 3.8)

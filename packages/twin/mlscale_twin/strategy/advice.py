@@ -20,15 +20,15 @@ from mlscale_twin.durations import scale_duration
 from mlscale_twin.profile import Profile
 from mlscale_twin.profile_files import read_profile, read_profiles
 from mlscale_twin.strategy.demand import demand_of
-from mlscale_twin.strategy.objective import SHARE_SLOW, Figures, Objective, pareto_front
+from mlscale_twin.strategy.objective import Figures, Objective, pareto_front
 from mlscale_twin.strategy.oracle import oracle_replicas
 from mlscale_twin.strategy.paste import settings_files
-from mlscale_twin.strategy.replica import replica_model
-from mlscale_twin.strategy.search import Candidate, Question, approximately, in_windows, rank, search
+from mlscale_twin.strategy.search import Candidate, in_windows, rank, search
 from mlscale_twin.strategy.strategies import DAY_PARTS, MOST_REPLICAS, PART_S, Place, strategies
+from mlscale_twin.strategy.trial import Question
 from mlscale_twin.studies.executors import executor
 
-_STAGES: Final = {"whole trace": 0, "windows": 1, "fluid": 2}
+_STAGES: Final = {"whole trace": 0, "windows": 1, "bound": 2}
 # EKS on AWS, with the load balancer, image pull and metrics that ECS has, and not the rehearsal on a machine here.
 _PROFILES: Final = {"eks": "eks-karpenter"}
 # Each place, in words.
@@ -84,6 +84,11 @@ class Advice:
     question: Question
     advised: Mapping[Place, Advised]
     candidates: Sequence[Candidate]
+
+    @property
+    def tried(self) -> int:
+        """Settings, each of which is a candidate in one place or two."""
+        return len({id(candidate.strategy) for candidate in self.candidates})
 
 
 class SearchSettings(BaseModel):
@@ -152,22 +157,14 @@ def advise(schedule: OpenLoop | ClosedLoop, objective: Objective, options: Advis
 def _advised(question: Question, candidates: Sequence[Candidate], pool: Executor) -> Advised:
     objective, best = question.objective, _by_merit(question.objective, candidates)[0]
     figures, strategy = best.figures, best.strategy
-    profile = question.profiles[strategy.environment]
-    replica = replica_model(profile, strategy.scaling, question.work_factor)
     return Advised(
         best,
         objective.excess(figures),
         None if figures.at_error is None else objective.excess(figures.at_error),
-        {what: _figures_if(other, best, pool) for what, other in _changed(question).items()},
-        oracle_replicas(question.demand, replica, objective.p95_s, SHARE_SLOW) if objective.p95_s is not None else None,
+        {what: in_windows(other, best, pool) for what, other in _changed(question).items()},
+        oracle_replicas(question, strategy, pool) if objective.p95_s is not None else None,
         strategy.policy == "scheduled" and question.demand.duration_s < 2 * DAY_PARTS * PART_S,
     )
-
-
-def _figures_if(other: Question, best: Candidate, pool: Executor) -> Figures:
-    """Figures and cost of a strategy under another question."""
-    coarse = approximately(other, [best.strategy], pool)
-    return in_windows(other, [each for each in coarse if each.place == best.place], pool)[0].figures
 
 
 def _by_merit(objective: Objective, candidates: Sequence[Candidate]) -> list[Candidate]:

@@ -71,5 +71,4 @@ def advise(
             f"  mean {figures.mean_s:.3g} s, {100 * figures.slow:.3g} % of requests slower than {objective.limit_s:g} s"
         )
         print(f"  settings: {out / place}")
-    tried = len({id(candidate.strategy) for candidate in advice.candidates})
-    print(f"{out}: SIMULATED, {tried} settings; nothing was measured")
+    print(f"{out}: SIMULATED, {advice.tried} settings; nothing was measured")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Final
+from itertools import pairwise
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +28,14 @@ from mlscale.runs.schedule import (
 Floats = npt.NDArray[np.float64]
 DAYS_MOST: Final = 14.0
 _DAY_S: Final = 86_400.0
+
+
+class Window(NamedTuple):
+    """Seconds [``start``, ``end``) of a trace, each of which stands for ``weight`` seconds."""
+
+    start: int
+    end: int
+    weight: float
 
 
 @dataclass(frozen=True)
@@ -68,17 +77,25 @@ class Demand:
         steps = tuple(Step(start_s=10.0 * place, rate_rps=float(rate)) for place, rate in enumerate(means))
         return OpenLoop(duration_s=float(len(part)), rate=Staircase(steps=steps))
 
-    def critical_windows(self, length_s: int, count: int, seed: int = 0) -> list[tuple[int, int]]:
-        """``count`` windows that tell strategies apart, as seconds (from, to): around the steepest rise, around the
-        busiest minute, and at random."""
-        length_s = min(length_s, len(self.rates_rps))
-        minutes = _means(self.rates_rps, min(60, length_s))
-        rise = np.zeros(1) if len(minutes) <= 120 else minutes[120:] - minutes[:-120]
-        centres = [int(rise.argmax()) + 90, int(minutes.argmax()) + 30]
-        last = len(self.rates_rps) - length_s
-        centres += [int(place) + length_s // 2 for place in np.random.default_rng(seed).integers(0, last + 1, count)]
-        starts = [min(max(0, centre - length_s // 2), last) for centre in centres]
-        return [(start, start + length_s) for start in dict.fromkeys(starts)][:count]
+    def windows(self, count: int, length_s: int) -> list[Window]:
+        """``count`` windows of about ``length_s`` that stand for the whole trace; all of it where that is not longer.
+
+        The window with the busiest minute stands for itself alone. The others are divided into strata by their own
+        busiest minute; the one in the middle of a stratum stands for all of it. Weights are then calibrated, so that
+        the windows have the trace's number of requests (a regression estimator).
+        """
+        number = len(self.rates_rps) // length_s
+        if number <= count:
+            return [Window(0, len(self.rates_rps), 1.0)]
+        edges = np.linspace(0, len(self.rates_rps), number + 1).astype(int).tolist()
+        peaks = [_means(self.rates_rps[start:end], min(60, end - start)).max() for start, end in pairwise(edges)]
+        *others, busiest = np.argsort(peaks, kind="stable").tolist()
+        strata = [[busiest], *(stratum.tolist() for stratum in np.array_split(others, count - 1))]
+        middles = [stratum[len(stratum) // 2] for stratum in strata]
+        spans = [(edges[middle], edges[middle + 1]) for middle in middles]
+        rates = np.array([self.rates_rps[start:end].mean() for start, end in spans])
+        weights = _calibrated(np.array([float(len(stratum)) for stratum in strata]), rates, self.mean_rps)
+        return [Window(*span, float(weight)) for span, weight in zip(spans, weights, strict=True)]
 
 
 def demand_of(schedule: ClosedLoop | OpenLoop) -> Demand:
@@ -134,3 +151,13 @@ def _trace_rates(recording: Recording, trace: Trace, seconds: int) -> Floats:
 def _means(values: Floats, length: int) -> Floats:
     sums = np.concatenate([[0.0], np.cumsum(values)])
     return np.asarray((sums[length:] - sums[:-length]) / length)
+
+
+def _calibrated(weights: Floats, values: Floats, mean: float) -> Floats:
+    """Weights as near to the given ones as can be with the same sum, and by which the mean of ``values`` is ``mean``;
+    none is less than a tenth of the given one."""
+    off = values - np.average(values, weights=weights)
+    spread = float(np.average(off**2, weights=weights))
+    if spread <= 0:
+        return weights
+    return np.asarray(weights * np.maximum(1 + (mean - np.average(values, weights=weights)) * off / spread, 0.1))

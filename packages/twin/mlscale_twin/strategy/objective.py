@@ -70,6 +70,10 @@ class Objective:
 
     def excess(self, figures: Figures) -> float:
         """0 if everything holds; else by how much the worst is missed, relative to what is asked for."""
+        return max(0.0, self.margin(figures))
+
+    def margin(self, figures: Figures) -> float:
+        """The same, and below 0 where everything holds: by how much the worst could be worse."""
         asked = [
             (SHARE_SLOW if self.p95_s is not None else None, figures.slow),
             (self.mean_s, figures.mean_s),
@@ -77,7 +81,7 @@ class Objective:
             (SHARE_SLOW if self.error_budget is None else self.error_budget, figures.failed),
             (self.max_usd_per_month, figures.usd_per_month),
         ]
-        return max(0.0, *(value / limit - 1 for limit, value in asked if limit is not None))
+        return max(value / limit - 1 for limit, value in asked if limit is not None)
 
 
 _OPTIONS: Final = {

@@ -2,56 +2,73 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Executor
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
+from mlscale.measurement.measure import no_progress
 from mlscale_twin.strategy.demand import Demand
-from mlscale_twin.strategy.fluid import random_wait, share_late
-from mlscale_twin.strategy.replica import ReplicaModel
+from mlscale_twin.strategy.objective import SHARE_SLOW
+from mlscale_twin.strategy.strategies import MOST_REPLICAS, Strategy
+from mlscale_twin.strategy.trial import Question, run_trial, trial_of
 
-_LEVELS: Final = 200
-_MOST: Final = 256
+_LEVELS: Final = 12
+_LEVEL_S: Final = 300
+# More replicas than those that have so few slow requests are not tried.
+_HARDLY_SLOW: Final = 1e-3
 
 
-def oracle_replicas(demand: Demand, replica: ReplicaModel, limit_s: float, share_slow: float) -> float:
-    """The fewest replicas on average with which at most ``share_slow`` of all requests take longer than ``limit_s``.
+def oracle_replicas(question: Question, strategy: Strategy, executor: Executor) -> float:
+    """The fewest replicas on average with which at most `SHARE_SLOW` of all requests take longer than the objective's
+    limit, in the strategy's environment.
 
-    The oracle has any number of replicas, at least one, ready in each second, and lets requests be slow where replicas
-    save most (a Lagrange multiplier). By the approximations of `fluid`, without a backlog.
+    The oracle has any number of replicas, at least one, ready at any time, and lets requests be slow where replicas
+    save most (a Lagrange multiplier). By the twin with constant replicas at constant rates, without a backlog from
+    before.
     """
-    edges = np.linspace(0.0, float(demand.rates_rps.max()), _LEVELS + 1)
-    rates = (edges[1:] + edges[:-1]) / 2
-    seconds = np.bincount(np.clip(np.searchsorted(edges[1:], demand.rates_rps), 0, _LEVELS - 1), minlength=_LEVELS)
-    most = min(_MOST, int(np.ceil(2 * rates[-1] * replica.busy_s)) + 8)
+    rates = question.demand.by_part(10)
+    level = np.minimum((rates / rates.max() * _LEVELS).astype(int), _LEVELS - 1)
+    levels = [index for index in range(_LEVELS) if (level == index).any()]
+    seconds = np.array([10.0 * (level == index).sum() for index in levels])
+    means = np.array([rates[level == index].mean() for index in levels])
+    quiet = replace(question, progress=no_progress)
+    jobs = [executor.submit(_slow_shares, quiet, strategy, float(rate)) for rate in means]
+    shares = [job.result() for job in jobs]
+    most = max(len(each) for each in shares)
+    slow = np.array([[*each, *[each[-1]] * (most - len(each))] for each in shares])
     counts = np.arange(1, most + 1, dtype=float)
-    slow = np.array([[_share_slow(rate, count, replica, limit_s) for count in counts] for rate in rates])
-    requests = rates * seconds
+    requests = means * seconds
 
     def choice(price: float) -> npt.NDArray[np.int64]:
         """Place in ``counts`` for each rate, if a slow request costs ``price`` replica seconds."""
-        places: npt.NDArray[np.int64] = np.argmin(counts + price * rates[:, None] * slow, axis=1)
+        places: npt.NDArray[np.int64] = np.argmin(counts + price * means[:, None] * slow, axis=1)
         return places
 
     def slow_in_all(price: float) -> float:
-        return float(requests @ slow[np.arange(_LEVELS), choice(price)] / requests.sum())
+        return float(requests @ slow[np.arange(len(levels)), choice(price)] / requests.sum())
 
     low, high = 0.0, 1e6
-    if slow_in_all(low) <= share_slow:
+    if slow_in_all(low) <= SHARE_SLOW:
         high = low
     for _ in range(60):
         price = (low + high) / 2
-        low, high = (low, price) if slow_in_all(price) <= share_slow else (price, high)
+        low, high = (low, price) if slow_in_all(price) <= SHARE_SLOW else (price, high)
     return float(seconds @ counts[choice(high)] / seconds.sum())
 
 
-def _share_slow(rate_rps: float, count: float, replica: ReplicaModel, limit_s: float) -> float:
-    busy = rate_rps * replica.busy_s / count
-    if busy >= 1:
-        return 1.0
-    servers = count if replica.pooled else 1.0
-    waits, tail_s = random_wait(busy, servers, replica.busy_s, replica.arrivals_cv2, replica.service_cv2)
-    service_s = replica.light_s + (replica.busy_s - replica.light_s) * busy
-    left_s = limit_s - replica.outside_s - service_s
-    return 1.0 if left_s <= 0 else float(share_late(left_s, service_s, replica.service_cv2, waits, tail_s))
+def _slow_shares(question: Question, strategy: Strategy, rate_rps: float) -> list[float]:
+    """Share of slow requests with 1, 2, ... replicas at a constant rate; 1 where they cannot keep up."""
+    steady = replace(question, demand=Demand(np.full(_LEVEL_S, rate_rps)))
+    busy = rate_rps * question.busy_s(strategy)
+    shares = []
+    for number in range(1, MOST_REPLICAS + 1):
+        scaling = {**strategy.scaling, "min_replicas": number, "max_replicas": number}
+        constant = replace(strategy, scaling=scaling, minimums=(), next_minimums=())
+        late = run_trial(trial_of(steady, constant, [steady.whole])).slow if number > busy else 1.0
+        shares.append(late)
+        if late <= _HARDLY_SLOW:
+            break
+    return shares

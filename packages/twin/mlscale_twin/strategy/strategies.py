@@ -13,15 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from mlscale import environments
-from mlscale.cost import paid_by, replicas_per_machine
+from mlscale.cost import paid_by
 from mlscale.environments.base import Scaling
 from mlscale.environments.machine_types import RESERVED_CORES, catalogue
 from mlscale.errors import MlscaleError
 from mlscale_twin.profile import Profile
-from mlscale_twin.strategy import fluid
 from mlscale_twin.strategy.demand import Demand
 from mlscale_twin.strategy.forecast import next_season, one_step_ahead
-from mlscale_twin.strategy.replica import ReplicaModel, replica_model
 
 Policy = Literal["fixed", "reactive", "scheduled", "predictive"]
 # Where a strategy runs: the user's own machines, shared with other work or dedicated, or a cloud.
@@ -63,9 +61,6 @@ GRIDS: Final[Mapping[str, Sequence[Mapping[str, Sequence[Any]]]]] = {
         },
     ),
 }
-_TARGET_OF: Final = {"torchserve": "target_ongoing", "rayserve": "target_ongoing_requests"}
-# Each environment's name for the number of requests that may wait.
-_WAITING: Final = ("job_queue_size", "max_queued_requests", "max_waiting")
 
 
 @dataclass(frozen=True)
@@ -86,11 +81,32 @@ class Strategy:
         return ("local-shared", "local-dedicated") if local else ("cloud",)
 
     @property
+    def most_replicas(self) -> int:
+        return int(self.scaling["max_replicas"])
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether the number of replicas never changes."""
+        return int(self.scaling["min_replicas"]) == self.most_replicas
+
+    def least(self, from_s: int, to_s: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Replicas at least, by `PART_S` of the trace between two times, and how long of each part lies there, s."""
+        parts = np.arange(from_s // PART_S, -(-to_s // PART_S))
+        minimums = np.array(self.minimums or [0])[np.minimum(parts, max(len(self.minimums) - 1, 0))]
+        seconds = np.minimum(to_s, (parts + 1) * PART_S) - np.maximum(from_s, parts * PART_S)
+        return np.maximum(int(self.scaling["min_replicas"]), minimums), seconds
+
+    @property
     def name(self) -> str:
         """Such as "k3s, reactive, 1 to 6 replicas"."""
         low, high = self.scaling["min_replicas"], self.scaling["max_replicas"]
         number = f"{low} to {high}" if low != high else f"{low}"
         return f"{self.environment}, {self.policy}, {number} replica{'' if number == '1' else 's'}"
+
+
+def busy_s(profile: Profile, cores: float) -> float:
+    """Time for which a request keeps a replica of so many cores busy, s: a replica has one thread."""
+    return next(iter(profile.work.values())).mean_s.value / min(cores, 1.0)
 
 
 def strategies(
@@ -101,7 +117,6 @@ def strategies(
     *,
     sizes: Mapping[str, Any],
     most_replicas: int = MOST_REPLICAS,
-    work_factor: float = 1.0,
     seed: int = 0,
 ) -> list[Strategy]:
     """About ``number`` different strategies, evenly over the environments: the arms "shipped" and "matched", constant
@@ -118,7 +133,7 @@ def strategies(
     chosen: list[Strategy] = []
     for place, name in enumerate(names):
         share = (number - len(chosen)) // (len(names) - place)
-        chosen += _of_environment(name, profiles[name], demand, share, sizes, most_replicas, work_factor, rng)
+        chosen += _of_environment(name, profiles[name], demand, share, sizes, most_replicas, rng)
     return chosen
 
 
@@ -129,7 +144,6 @@ def _of_environment(
     number: int,
     sizes: Mapping[str, Any],
     most_replicas: int,
-    work_factor: float,
     rng: np.random.Generator,
 ) -> list[Strategy]:
     environment = environments.get(name)
@@ -137,9 +151,9 @@ def _of_environment(
     if name == "eks":
         own["machine_types"] = (_machine(own["cpu_cores"]),)
     matched = environment.arm("matched").model_copy(update=own)
-    replica = replica_model(profile, matched.model_dump(), work_factor)
+    request_s = busy_s(profile, own.get("cpu_cores", matched.cpu_cores))
     # Replicas that the busiest minute, and the mean rate, keep busy.
-    most_busy, usually_busy = (rate * replica.busy_s for rate in (demand.busiest_rps(), demand.mean_rps))
+    most_busy, usually_busy = (rate * request_s for rate in (demand.busiest_rps(), demand.mean_rps))
     if most_busy > MOST_REPLICAS:
         what = f"the busiest minute keeps {most_busy:.0f} replicas busy, at most {MOST_REPLICAS} can be set"
         raise MlscaleError(
@@ -148,7 +162,7 @@ def _of_environment(
     clipped = partial(_clipped, most=most_replicas)
     highest = sorted({clipped(most_busy * factor) for factor in (0.8, 1.0, 1.25, 1.5, 2.0)})
     lowest = sorted({1, *(clipped(usually_busy * factor) for factor in (0.5, 1.0, 1.5))})
-    minimums = _minimums(demand, replica.busy_s, most_replicas)
+    minimums = _minimums(demand, request_s, most_replicas)
 
     def strategy(policy: Policy, base: Scaling, settings: Mapping[str, Any], low: int, high: int) -> Strategy:
         changes = {**own, **settings, "min_replicas": low, "max_replicas": max(low, high)}
@@ -182,7 +196,7 @@ def _of_environment(
     return list({repr(each): each for each in chosen}.values())
 
 
-def _minimums(demand: Demand, busy_s: float, most: int) -> dict[Policy, tuple[tuple[int, ...], tuple[int, ...]]]:
+def _minimums(demand: Demand, request_s: float, most: int) -> dict[Policy, tuple[tuple[int, ...], tuple[int, ...]]]:
     """The minimums of policies that change it, over the trace and after it.
 
     Scheduled: the first day's, again every day; within that day it is hindsight. Predictive: each part's is forecast
@@ -190,7 +204,7 @@ def _minimums(demand: Demand, busy_s: float, most: int) -> dict[Policy, tuple[tu
     """
 
     def sized(rates: npt.NDArray[np.float64]) -> tuple[int, ...]:
-        return tuple(_clipped(rate * busy_s / _MINIMUM_UTILISATION, most) for rate in rates)
+        return tuple(_clipped(rate * request_s / _MINIMUM_UTILISATION, most) for rate in rates)
 
     parts = demand.by_part(PART_S)
     if len(parts) < 2:
@@ -222,97 +236,3 @@ def _clipped(replicas: float, most: int) -> int:
 
 def _combinations(grid: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
     return (dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values()))
-
-
-def records(
-    chosen: Sequence[Strategy], profiles: Mapping[str, Profile], work_factor: float = 1.0
-) -> tuple[fluid.Records, npt.NDArray[np.int64]]:
-    """`fluid.SETTINGS` of each strategy, and its minimums by `PART_S`, (k, m)."""
-    table = np.zeros(len(chosen), fluid.SETTINGS)
-    parts = max((len(strategy.minimums) for strategy in chosen), default=0) or 1
-    minimums = np.zeros((len(chosen), parts), np.int64)
-    for place, strategy in enumerate(chosen):
-        profile = profiles[strategy.environment]
-        fields = _fields(strategy, profile, replica_model(profile, strategy.scaling, work_factor))
-        for name, value in fields.items():
-            table[place][name] = value
-        if strategy.minimums:
-            minimums[place] = strategy.minimums
-    return table, minimums
-
-
-def _fields(strategy: Strategy, profile: Profile, replica: ReplicaModel) -> dict[str, float]:
-    scaling = strategy.scaling
-    waiting = next((scaling[name] for name in _WAITING if name in scaling), -1)
-    fields: dict[str, float] = {
-        "loop": fluid.FIXED,
-        "least": scaling["min_replicas"],
-        "most": scaling["max_replicas"],
-        "target": 1.0,
-        "start_s": round(replica.start_s),
-        "pooled": replica.pooled,
-        "arrivals_cv2": replica.arrivals_cv2,
-        "service_cv2": replica.service_cv2,
-        "light_s": replica.light_s,
-        "busy_s": replica.busy_s,
-        "outside_s": replica.outside_s,
-        "waiting": waiting if waiting >= 0 else 1e12,
-        "timeout_s": 30.0,
-        **_machines(strategy, replica),
-    }
-    return fields if strategy.policy == "fixed" else {**fields, **_LOOPS[profile.scales_by](strategy, profile)}
-
-
-def _delayed(strategy: Strategy, profile: Profile) -> dict[str, float]:
-    scaling = strategy.scaling
-    return {
-        "loop": fluid.DELAYED,
-        "target": scaling[_TARGET_OF[strategy.environment]],
-        "up_s": round(scaling["upscale_delay_s"]),
-        "down_s": round(scaling["downscale_delay_s"]),
-    }
-
-
-def _hpa(strategy: Strategy, profile: Profile) -> dict[str, float]:
-    scaling = strategy.scaling
-    cpu = scaling["metric"] == "cpu"
-    window_s = scaling["downscale_stabilisation_s"]
-    return {
-        "loop": fluid.RATIO,
-        "metric": fluid.CPU if cpu else fluid.IN_FLIGHT,
-        "target": scaling["target_cpu_percent"] / 100 if cpu else scaling["target_in_flight"],
-        "period_s": round(scaling.get("sync_period_s") or profile.loop_value("sync_period_s")),
-        "down_s": round(profile.loop_value("downscale_stabilisation_s") if window_s is None else window_s),
-        "tolerance": profile.loop_value("tolerance"),
-    }
-
-
-def _tracking(strategy: Strategy, profile: Profile) -> dict[str, float]:
-    scaling = strategy.scaling
-    period_s = scaling["metric_period_s"]
-    return {
-        "loop": fluid.TRACKING,
-        "metric": fluid.CPU if scaling["metric"] == "cpu" else fluid.IN_FLIGHT,
-        "target": scaling["target"],
-        "period_s": period_s,
-        "late_s": round(profile.loop_value(f"metric_delay_{period_s}s")),
-        "up_s": round(scaling["out_cooldown_s"]),
-        "down_s": round(scaling["in_cooldown_s"]),
-        "out_points": scaling["out_datapoints"],
-        "in_points": scaling["in_datapoints"],
-    }
-
-
-_LOOPS: Final = {"worker-controller": _delayed, "ray-serve": _delayed, "hpa": _hpa, "target-tracking": _tracking}
-
-
-def _machines(strategy: Strategy, replica: ReplicaModel) -> dict[str, float]:
-    fit = replicas_per_machine(strategy.scaling)
-    if not fit:
-        return {}
-    return {
-        "per_machine": fit,
-        "boot_s": round(replica.boot_s),
-        "removal_s": round(strategy.scaling["consolidate_after_s"]) + 30,
-        "kept_free": strategy.scaling["buffer_replicas"],
-    }

@@ -52,14 +52,23 @@ def test_what_tells_nothing_of_the_traffic_is_refused(tmp_path: Path) -> None:
         demand_of(open_loop(Constant(rate_rps=1.0), 20 * 86_400.0))
 
 
-def test_critical_windows_hold_the_rise_and_the_busiest_minute() -> None:
-    rates = np.ones(7200)
+def test_windows_stand_for_the_whole_trace() -> None:
+    rates = np.concatenate([np.linspace(1.0, 5.0, 3600), np.linspace(5.0, 1.0, 3600)])
     rates[3000:3100] = 20.0
-    windows = Demand(rates).critical_windows(600, 3)
-    assert all(end - start == 600 for start, end in windows)
-    assert windows[0][0] < 3000 < windows[0][1]
-    assert any(start <= 3030 and end >= 3090 for start, end in windows)
-    assert len({*windows}) == len(windows)
+    demand = Demand(rates)
+    windows = demand.windows(8, 300)
+    assert (windows[0].start, windows[0].end) == (3000, 3300), "the busiest minute, with certainty"
+    assert len({window.start for window in windows}) == 8
+    seconds = sum(window.weight * (window.end - window.start) for window in windows)
+    requests = sum(window.weight * rates[window.start : window.end].sum() for window in windows)
+    assert seconds == pytest.approx(7200)
+    assert requests == pytest.approx(rates.sum())
+    assert demand.windows(24, 300) == [(0, 7200, 1.0)], "no longer than they"
+
+
+def test_windows_of_the_same_rate_all_stand_for_as_much() -> None:
+    windows = Demand(np.ones(3000)).windows(4, 300)
+    assert [window.weight for window in windows] == [1.0, 3.0, 3.0, 3.0]
 
 
 def test_a_window_is_the_same_traffic_as_a_schedule() -> None:

@@ -6,8 +6,7 @@ import json
 import math
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor
+from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -19,17 +18,20 @@ import yaml
 
 from in_process import mlscale
 from mlscale import environments
+from mlscale.cost import read_prices
 from mlscale.plots.style import plotted
 from mlscale.runs import MlscaleError
 from mlscale_twin.plots.advice import cost_and_slow
 from mlscale_twin.profile import FOLDER
 from mlscale_twin.profile_files import read_profile
 from mlscale_twin.strategy.advice import Advice, AdviseOptions, advise, check_new, strategy_table, write_advice
-from mlscale_twin.strategy.demand import Demand
+from mlscale_twin.strategy.demand import Demand, Window
 from mlscale_twin.strategy.objective import Figures, Objective, pareto_front
+from mlscale_twin.strategy.oracle import oracle_replicas
 from mlscale_twin.strategy.paste import settings_files
-from mlscale_twin.strategy.search import Candidate, Question, _merged
+from mlscale_twin.strategy.search import Candidate, _hopeful, rank, search
 from mlscale_twin.strategy.strategies import Policy, Strategy, strategies
+from mlscale_twin.strategy.trial import Question, run_trial, trial_of, with_cost
 from mlscale_twin.studies.executors import executor
 
 NAMES = ("torchserve", "k3s", "eks", "ecs")
@@ -99,7 +101,7 @@ def test_the_best_of_the_last_stage_is_advised_for_each_place(advice: Advice) ->
         if meeting:
             assert entry.excess == 0
             assert entry.candidate.figures.usd_per_month <= 1.01 * min(figures.usd_per_month for figures in meeting)
-    assert all(candidate.pruned for candidate in advice.candidates if candidate.stage == "fluid")
+    assert all(candidate.pruned for candidate in advice.candidates if candidate.stage != "whole trace")
 
 
 def test_no_strategy_needs_fewer_replicas_than_the_oracle(advice: Advice) -> None:
@@ -117,24 +119,98 @@ def test_twice_the_load_is_worse(advice: Advice) -> None:
     assert dearer["twice the load"].usd_per_month > dearer["as assumed"].usd_per_month, "busier, at least"
 
 
-def test_windows_that_overlap_count_no_request_twice() -> None:
-    assert _merged([(300, 900), (0, 600), (2000, 2600)]) == [(0, 900), (2000, 2600)]
+WAVES = Demand(6.0 + 5.0 * np.sin(np.arange(9000) / 1500 * 2 * np.pi))
 
 
-def test_where_no_finalist_meets_the_objective_others_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first 16 fail over the whole trace, as windows may be kinder than it."""
-    tried: list[int] = []
+@pytest.mark.parametrize(
+    ("demand", "objective"),
+    [(HOUR, Objective(p95_s=1.5)), (HOUR, Objective(mean_s=0.2)), (WAVES, Objective(p95_s=1.0)),
+     (WAVES, Objective(sigma_s=0.3, error_budget=0.01))],
+)  # fmt: skip
+def test_nothing_that_was_pruned_is_much_cheaper(demand: Demand, objective: Objective) -> None:
+    """Against all strategies over the whole trace: exhaustion, which is affordable for these environments."""
+    prices = read_prices()
+    question = Question(demand, objective, PROFILES, prices)
+    tried = strategies(["k3s", "ecs"], PROFILES, demand, 120, sizes={"cpu_cores": 0.3})
+    with executor(None) as pool:
+        found = search(question, tried, pool)
+        jobs = [pool.submit(run_trial, trial_of(question, each, [question.whole])) for each in tried]
+        everything = [job.result() for job in jobs]
+    assert {(id(each.strategy), each.place) for each in found} == {(id(s), place) for s in tried for place in s.places}
+    for place in ("local-shared", "local-dedicated", "cloud"):
+        final = [each.figures for each in found if each.place == place and each.stage == "whole trace"]
+        all_there = [
+            with_cost(question, strategy, place, figures)
+            for strategy, figures in zip(tried, everything, strict=True)
+            if place in strategy.places
+        ]
+        best, cheapest = (min(rank(objective, each) for each in some) for some in (final, all_there))
+        assert best[0] == cheapest[0]
+        assert best[1] <= 1.05 * cheapest[1]
+        assert len(final) < len(all_there) or place != "local-shared", "most are pruned"
 
-    def fails_at_first(question: Question, candidates: Sequence[Candidate], executor: Executor) -> list[Candidate]:
-        tried.append(len(candidates))
-        slow = 1.0 if len(tried) == 1 else 0.0
-        return [replace(each, stage="whole trace", figures=replace(each.figures, slow=slow)) for each in candidates]
 
-    monkeypatch.setattr("mlscale_twin.strategy.search.over_all", fails_at_first)
-    found = advise(HOUR.window(0, 900), Objective(p95_s=5.0), AdviseOptions(environments=("ecs",), settings=60))
-    assert len(tried) == 2
-    assert found.advised["cloud"].excess == 0
-    assert len(found.candidates) == len({id(each.strategy) for each in found.candidates})
+def test_windows_have_the_arrivals_of_the_whole_trace() -> None:
+    """Neighbouring windows of a strategy that nothing disturbs add up to the whole."""
+    question = Question(HOUR, Objective(p95_s=1.0), PROFILES, read_prices())
+    tried = strategies(["k3s"], PROFILES, HOUR, 40, sizes={"cpu_cores": 0.3})
+    constant = max((each for each in tried if each.is_constant), key=lambda each: each.most_replicas)
+    whole = run_trial(trial_of(question, constant, [question.whole]))
+    windows = [Window(start, start + 600, 1.0) for start in range(0, 3600, 600)]
+    parts = run_trial(trial_of(question, constant, windows))
+    assert parts.replicas == whole.replicas == constant.most_replicas
+    assert parts.mean_s == pytest.approx(whole.mean_s, rel=0.02)
+    assert parts.sd_s == pytest.approx(whole.sd_s, rel=0.05)
+    assert parts.slow == pytest.approx(whole.slow, abs=1e-3)
+
+
+def test_what_is_simulated_before_a_window_costs_nothing() -> None:
+    """Ten minutes of much traffic, then none: once the loop has scaled in, a replica is left."""
+    demand = Demand(np.repeat([12.0, 0.01], [600, 3000]))
+    question = Question(demand, Objective(p95_s=1.0), PROFILES, read_prices())
+    tried = strategies(["k3s"], PROFILES, demand, 40, sizes={"cpu_cores": 0.3})
+    policy = next(each for each in tried if each.policy == "reactive" and each.scaling["metric"] == "in_flight")
+    scaling = {**policy.scaling, "min_replicas": 1, "downscale_stabilisation_s": 600}
+    late = run_trial(trial_of(question, replace(policy, scaling=scaling), [Window(1500, 2100, 1.0)] * 2))
+    assert late.replicas == pytest.approx(1.0)
+
+
+def test_replicas_that_a_schedule_asks_for_are_known_and_not_estimated() -> None:
+    demand = Demand(np.full(7200, 0.01))
+    question = Question(demand, Objective(p95_s=1.0), PROFILES, read_prices())
+    tried = strategies(["torchserve"], PROFILES, demand.scaled(500), 40, sizes={"cpu_cores": 0.3})
+    policy = next(each for each in tried if each.policy == "reactive")
+    scheduled = replace(policy, minimums=(1, 4, 1, 1, 3, 1, 1, 1), scaling={**policy.scaling, "max_replicas": 4})
+    found = run_trial(trial_of(question, scheduled, [Window(900, 1200, 1.0), Window(6600, 6900, 7.0)]))
+    assert found.replicas == pytest.approx(13 / 8)
+
+
+def test_an_oracle_of_a_constant_rate_needs_as_many_as_meet_the_objective() -> None:
+    demand = Demand(np.full(1200, 5.0))
+    question = Question(demand, Objective(p95_s=0.6), PROFILES, read_prices())
+    policy = first("torchserve")
+
+    def slow(number: int) -> float:
+        scaling = {**policy.scaling, "min_replicas": number, "max_replicas": number}
+        return run_trial(trial_of(question, replace(policy, scaling=scaling), [question.whole])).slow
+
+    enough = next(number for number in range(1, 9) if slow(number) <= 0.05)
+    assert enough > 1
+    with executor(None) as pool:
+        assert oracle_replicas(question, policy, pool) == enough
+
+
+def test_an_environment_that_is_much_dearer_is_left_and_why() -> None:
+    objective = Objective(p95_s=1.0)
+    cheap, dear = first("k3s"), first("torchserve")
+    tried = [
+        Candidate(cheap, "local-shared", figures(10.0, 0.01), "whole trace"),
+        Candidate(dear, "local-shared", figures(20.0, 0.01), "whole trace"),
+    ]
+    hopeful, hopeless = _hopeful(objective, tried, tried)
+    assert [each.strategy for each in hopeful] == [cheap]
+    assert [each.strategy for each in hopeless] == [dear]
+    assert "20.00 USD a month, another environment's 10.00" in hopeless[0].pruned
 
 
 def test_an_oracle_is_one_of_the_95th_percentile_alone() -> None:
@@ -206,7 +282,8 @@ def test_the_table_says_why_and_everything_is_written(advice: Advice, tmp_path: 
     with pytest.raises(MlscaleError, match="there is an advice already"):
         write_advice(advice, tmp_path / "out")
     axes = cost_and_slow(strategy_table(advice), advice.question.objective.limit_s)
-    assert len(plotted(axes)) == (table["place"] != "local-dedicated").sum() + 1
+    simulated = table[table["stage"] != "bound"]
+    assert len(plotted(axes)) == (simulated["place"] != "local-dedicated").sum() + 1
 
 
 @pytest.mark.parametrize("name", NAMES)
