@@ -6,8 +6,8 @@ Nothing can be chosen about the model, so quota, replicas, clients and times are
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from mlscale.measurement.model_load import quotas_for
@@ -76,7 +76,6 @@ def choose(
     host: Host,
     start_s: Mapping[str, float],
     level_s: float | None = None,
-    quotas_cores: Sequence[float] | None = None,
 ) -> Choice:
     """Quota, replicas, load and times for a model.
 
@@ -85,7 +84,6 @@ def choose(
         demands: what an answer demands of each environment beside the model.
         start_s: of a replica under its quota, by environment, s.
         level_s: L, if the user gave one.
-        quotas_cores: to choose from, the preferred first; None: those that suit the model.
     Raises:
         MlscaleError: too few replicas fit this host, or the load generator can't send what would be needed.
     """
@@ -94,10 +92,8 @@ def choose(
         return max(cost.cpu_s, quota_cores * cost.wall_s)  # a model that waits keeps its replica, too
 
     _check_sendable(cost, demands, host)
-    preferred = [*(quotas_cores or quotas_for(cost.cpu_s))]
-    candidates = [
-        round(quota + more, 2) for quota in preferred for more in (_AROUND_CORES if not quotas_cores else (0,))
-    ]
+    preferred = quotas_for(cost.cpu_s)
+    candidates = [round(quota + more, 2) for quota in preferred for more in _AROUND_CORES]
     tried = sorted(
         dict.fromkeys(quota for quota in candidates if quota >= LEAST_QUOTA_CORES),
         key=lambda quota: (
@@ -114,7 +110,7 @@ def choose(
     quick_baseline_s = max(_QUICK_BASELINE_S, _QUICK_TURNS * turn_s)
     watched_s = max(45.0, _QUICK_STARTS * slowest_s + _QUICK_ANSWERS * service_s + _QUICK_MORE_S)
     chosen = Choice(
-        size=size if level_s is None else _with_level(size, level_s),
+        size=size if level_s is None else replace(size, level_s=level_s),
         at_edge=edge(cost, demands, size.quota_cores),
         baseline_s=float(math.ceil(max(_BASELINE_S, _TURNS * turn_s))),
         horizon_s=float(math.ceil(horizon_s)),
@@ -123,7 +119,7 @@ def choose(
         timeout_s=max(_TIMEOUT_S, 10.0 * math.ceil(1.5 * size.clients * service_s / 10)),
         why={},
     )
-    return Choice(**{**chosen.__dict__, "why": _why(chosen, cost, demands, host, start_s, level_s)})
+    return replace(chosen, why=_why(chosen, cost, demands, host, start_s, level_s))
 
 
 def edge(cost: Cost, demands: Mapping[str, Demand], quota_cores: float) -> bool:
@@ -155,10 +151,6 @@ def _check_sendable(cost: Cost, demands: Mapping[str, Demand], host: Host) -> No
         raise MlscaleError(
             what, "pilot", "let a request carry more work, such as a batch, or use a host with more cores"
         )
-
-
-def _with_level(size: Size, level_s: float) -> Size:
-    return Size(**{**size.__dict__, "level_s": level_s})
 
 
 def _why(

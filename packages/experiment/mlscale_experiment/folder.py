@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -21,7 +22,7 @@ from mlscale_experiment.model_pilot import run_pilot
 from mlscale_experiment.notebook import application_parameter
 from mlscale_experiment.pilot import ensure_protocol
 from mlscale_experiment.protocol import FILE, bodies_folder, read_protocol
-from mlscale_experiment.report import verdict, write_report
+from mlscale_experiment.report import write_report
 from mlscale_experiment.settings import Settings, make_importable
 
 NOTEBOOKS: Final = Path(__file__).parent / "notebooks"
@@ -130,7 +131,7 @@ def draw_and_report(
     """Draw every figure through notebooks, write the report to ``page``, and say the verdict."""
     output = experiment.root / "executed"
     scratch = new_scratch(experiment.figures, output.with_name(".drawn.partial"))
-    drawn = Experiment(**{**experiment.__dict__, "figures": scratch})
+    drawn = replace(experiment, figures=scratch)
     cell = experiment.cells[0]
     for environment in experiment.environments:
         bar.step(f"drawing {environment}", _DRAWING_S)
@@ -146,8 +147,6 @@ def draw_and_report(
         draw(drawn, output, NOTEBOOKS / "comparison.ipynb", run_dirs(states), options)
     put_in_place(scratch, experiment.figures)
     bar.step("writing the report", _REPORTING_S)
-    runs = measured(states)
-    write_report(experiment, settings, runs, page)
-    for line in verdict(experiment, runs).said:
+    for line in write_report(experiment, settings, measured(states), page).said:
         bar.say(line)
     bar.say(f"report: {page}")

@@ -52,16 +52,16 @@ def gate(
     if worse is None and p95_s is None:
         raise MlscaleError("no limit is given", "gate", "give --worse 10% (with --against) or --p95 SECONDS")
     now = _valid(summarise(list(runs), level_s))
+    if now.empty:
+        return Judged("undecided", "No run is valid.")
+    old = _valid(summarise(list(before), level_s)) if worse is not None else now
+    _check_same(now, old)
     judged = []
     for environment, rows in now.groupby("environment", sort=False):
         if worse is not None:
-            old = _valid(summarise(list(before), level_s))
-            _check_same(now, old)
             judged.append(_against(str(environment), rows, old[old["environment"] == environment], worse))
         if p95_s is not None:
             judged.append(_within(str(environment), rows, p95_s))
-    if not judged:
-        return Judged("undecided", "No run is valid.")
     order: list[Answer] = ["worse", "undecided", "pass"]
     answer = min((each.answer for each in judged), key=order.index)
     return Judged(answer, " ".join(each.said for each in judged))

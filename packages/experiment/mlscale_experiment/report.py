@@ -93,27 +93,28 @@ def _blocks_needed(experiment: Experiment, open_pairs: Sequence[dict[str, Any]])
     return f"Undecided: {names}; if the ratio found is right, about {needed} blocks would decide (--blocks {needed})."
 
 
-def write_report(experiment: Experiment, settings: Settings, runs: Sequence[Run], out: Path) -> None:
-    """Write the page.
+def write_report(experiment: Experiment, settings: Settings, runs: Sequence[Run], out: Path) -> Verdict:
+    """Write the page; returns the verdict that it begins with.
 
     Raises:
         MlscaleError: ``out`` can't be written.
     """
-    write_text(out, to_html(document(experiment, settings, runs)))
+    judged = verdict(experiment, runs)
+    write_text(out, to_html(document(experiment, settings, runs, judged)))
+    return judged
 
 
-def document(experiment: Experiment, settings: Settings, runs: Sequence[Run]) -> Document:
+def document(experiment: Experiment, settings: Settings, runs: Sequence[Run], judged: Verdict) -> Document:
     """The page: the verdict, who is best at what, the comparison, what was chosen and why, and how to repeat it."""
     level_s = experiment.protocol.level_s
     main = _main_runs(experiment, runs)
     if main:
         found = report(summarise(list(runs), level_s), level_s, p_values=_p(experiment))
         rows = found.rows[found.rows["run_id"].isin([run.info.run_id for run in main])]
-        said = _verdict(experiment, report(rows, level_s, p_values=_p(experiment))).said
-        sections = [Section("", [Text(said), *_best(rows, experiment)])]
+        sections = [Section("", [Text(judged.said), *_best(rows, experiment)])]
         sections += comparison(runs, found, pictures=True).sections
     else:
-        sections = [Section("", [Text(verdict(experiment, runs).said)])]
+        sections = [Section("", [Text(judged.said)])]
     left_out = missing(experiment.states())
     reasons: list[Element] = [Text(list(experiment.protocol.why.values()), "list"), _settings(experiment, settings)]
     command = f"mlscale experiment run {settings.name}{' --quick' * experiment.quick}"
