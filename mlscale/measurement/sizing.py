@@ -33,6 +33,8 @@ UTILISATION: Final = (0.3, 0.4)
 DEMAND: Final = (2.2 / 3, 2.7 / 3)
 # Of all replicas, in the environment where an answer costs most: more than all of them would never catch up.
 MOST_DEMAND: Final = 0.95
+# Replicas, in the environment where an answer costs least: with fewer, nothing has to scale there. Comes first.
+LEAST_BUSY: Final = 1.3
 _LEVEL_GRID_S: Final = 0.05
 _PHASES: Final = 200
 
@@ -183,7 +185,8 @@ def size_for(
     demand = math.sqrt(DEMAND[0] * DEMAND[1]) * replicas
     per_client = [_use(1, think_s, light_s[name], rates_rps[name]) for name in demands]
     most = math.floor(MOST_DEMAND * replicas / max(per_client))
-    clients = max(before + 1, min(round(demand / _geometric_mean(per_client)), most))
+    fewest = math.ceil(LEAST_BUSY / min(per_client))
+    clients = max(before + 1, fewest, min(round(demand / _geometric_mean(per_client)), most))
     full = {name: loaded(clients, think_s, service_s[name], replicas) for name in demands}
     level_s = max(full[name][0] + demand.way_s for name, demand in demands.items())
     return Size(

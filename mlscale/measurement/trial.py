@@ -20,6 +20,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from itertools import cycle
 from pathlib import Path
 from typing import IO, Any, Final, NamedTuple
 
@@ -31,9 +32,10 @@ from mlscale.importing import add_working_folder
 from mlscale.loadgen.bodies import BodySet, Check, Label, load_check
 from mlscale.serving.exchange import Answer, Answered, Call, load_entry, reply_to
 
-# Bodies that are answered, spread evenly over the set, and how long a next one is begun, s.
+# Bodies that are answered, spread evenly over the set; how long a next one is begun, and until when all are answered
+# again, s: threads that start with the model keep cores busy for tens of milliseconds.
 MOST_BODIES: Final = 16
-ANSWERS_AT_MOST_S: Final = 20.0
+ANSWERS_AT_MOST_S, ANSWERS_AT_LEAST_S = 20.0, 1.0
 LOAD_AT_MOST_S: Final = 120.0
 _POLL_S: Final = 0.1
 _REMEDY: Final = "correct the model, or what is sent"
@@ -253,10 +255,13 @@ def _try(
     first_s = time.monotonic() - first_s
     say(step="warm")
     begun_s = time.monotonic(), time.process_time(), _delayed_s()
-    each_s: list[float] = []
+    taken_s: dict[str, list[float]] = {}
+    answers = {names[0]: first.body}
     alike = True
-    for name, body in zip(names, bodies, strict=True):
-        if each_s and time.monotonic() - begun_s[0] > at_most_s:
+    for name, body in cycle(zip(names, bodies, strict=True)):
+        passed_s = time.monotonic() - begun_s[0]
+        round_ends = name == names[0] and name in taken_s
+        if taken_s and (passed_s > at_most_s or (round_ends and passed_s > ANSWERS_AT_LEAST_S)):
             break
         before_s = time.process_time()
         reply = reply_to(models[front], body, "trial", call=call)
@@ -265,15 +270,17 @@ def _try(
             usable = "" if reply.error is None else " (an answer is a mapping that JSON can hold)"
             say(what=f"answered {reply.status}: {reason}{usable}", where=str(place / name))
             return
-        alike = alike and (bool(each_s) or reply.body == first.body)
-        each_s.append(time.process_time() - before_s)
-        say(answer=reply.body.decode())
-    count = len(each_s)
+        if name not in taken_s:
+            say(answer=reply.body.decode())
+        taken_s.setdefault(name, []).append(time.process_time() - before_s)
+        alike = alike and answers.setdefault(name, reply.body) == reply.body
+    count = sum(map(len, taken_s.values()))
     delayed_s = _delayed_s() - begun_s[2]  # other programs use the host, too
     wall_s = (time.monotonic() - begun_s[0] - delayed_s) / count
     cpu_s = (time.process_time() - begun_s[1]) / count
+    by_body_s = [sum(each) / len(each) for each in taken_s.values()]
     memory_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    say(cost=Cost(cpu_s, wall_s, load_cpu_s, memory_bytes, min(each_s), max(each_s), first_s, alike)._asdict())
+    say(cost=Cost(cpu_s, wall_s, load_cpu_s, memory_bytes, min(by_body_s), max(by_body_s), first_s, alike)._asdict())
 
 
 def _delayed_s() -> float:

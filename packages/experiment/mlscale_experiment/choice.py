@@ -49,12 +49,15 @@ class Choice:
     why: Mapping[str, str]
 
 
-def refuse(cost: Cost, *, equality: bool, cores: float, memory_bytes: float, application: str) -> None:
+def refuse(
+    cost: Cost, *, equality: bool, cores: float, memory_bytes: float, application: str, quotas: bool = True
+) -> None:
     """Raise MlscaleError for a model that no experiment on this host can measure, with the way out.
 
     Args:
         equality: right answers are those that equal a label.
         cores, memory_bytes: the host's.
+        quotas: whether a replica's CPU is limited here; else one of several threads takes it from all others.
     """
     if equality and not cost.alike:
         what = (
@@ -64,10 +67,14 @@ def refuse(cost: Cost, *, equality: bool, cores: float, memory_bytes: float, app
     if cost.memory_bytes * 2 > memory_bytes:
         what = f"a replica takes {cost.memory_bytes / 2**30:.1f} GB of this host's {memory_bytes / 2**30:.1f} GB"
         raise MlscaleError(f"{what}: two would not fit", application, "use a smaller model, or a host with more memory")
-    threads = cost.cpu_s / max(cost.wall_s, 1e-9)
-    if threads > max(1.0, MOST_OF_HOST * cores):
-        what = f"an answer keeps {threads:.1f} cores busy at once, and this host has {cores:g}"
+    if not quotas and _threads(cost) > max(1.0, MOST_OF_HOST * cores):
+        what = f"an answer keeps {_threads(cost):.1f} of {cores:g} cores busy at once, and no quota limits it here"
         raise MlscaleError(what, application, "limit its threads (torch.set_num_threads(1)), or use a larger host")
+
+
+def _threads(cost: Cost) -> float:
+    """Cores that an answer keeps busy at once."""
+    return cost.cpu_s / max(cost.wall_s, 1e-9)
 
 
 def choose(
@@ -166,8 +173,10 @@ def _why(
     cores = size.forecast_cores[dearest]
     periods = sorted((cost.cpu_s + each.own_s) / (size.quota_cores * PERIOD_S) for each in demands.values())
     waits = f", of which it waits {1000 * (cost.wall_s - cost.cpu_s):.3g} ms" if cost.wall_s > 1.1 * cost.cpu_s else ""
+    if _threads(cost) > 1.2:
+        waits = f", and keeps {_threads(cost):.1f} of them busy at once"
     return {
-        "application": f"an answer of the model alone takes {1000 * cost.wall_s:.3g} ms on a whole core{waits}"
+        "application": f"an answer of the model alone takes {1000 * cost.wall_s:.3g} ms on whole cores{waits}"
         + (f" ({1000 * cost.low_s:.3g} to {1000 * cost.high_s:.3g} ms CPU by body)" if cost.high_s > 0 else "")
         + (f"; the very first one {1000 * cost.first_s:.3g} ms" if cost.first_s > 2 * cost.wall_s + 0.01 else ""),
         "cpu_cores": f"{size.quota_cores:g} core a replica: an answer takes {periods[0]:.2f} to {periods[-1]:.2f} "
@@ -183,7 +192,7 @@ def _why(
         "think_mean_s": f"clients think {size.think_s:g} s, so that {size.baseline_clients} of them keep "
         f"{_range(size.baseline_use.values())} of one replica busy",
         "step_clients": f"{size.clients} clients after the step, who ask for {_range(size.step_replicas.values())} "
-        "replicas",
+        "replicas" + _overload(size),
         "horizon_s": f"the step is watched for {chosen.horizon_s:g} s: {STARTS:g} times the slowest start "
         f"({max(start_s, key=lambda name: start_s[name])}, {max(start_s.values()):.0f} s), within "
         f"{SHORTEST_S:g} to {LONGEST_S:g} s",
@@ -195,6 +204,12 @@ def _why(
             "exponential times, rounded up to 50 ms"
         ),
     }
+
+
+def _overload(size: Size) -> str:
+    """Which environments stay overloaded, if any."""
+    names = [name for name, replicas in size.step_replicas.items() if replicas > size.replicas]
+    return f"; {', '.join(names)} stays overloaded: with fewer, others would not scale" if names else ""
 
 
 def check_hours(left_s: float, at_most_h: float, blocks: int, per_block_s: float) -> None:

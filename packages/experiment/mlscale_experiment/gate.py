@@ -96,7 +96,7 @@ def _within(environment: str, rows: pd.DataFrame, p95_s: float) -> Judged:
     half = float(student.ppf(1 - ALPHA, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5)
     answer: Answer = "worse" if middle - half > p95_s else "pass" if middle + half <= p95_s else "undecided"
     said = (
-        f"{name}: the 95th percentile after the step is {middle:.2f} s ({middle - half:.2f} to {middle + half:.2f}; at "
+        f"{name}: the 95th percentile after the step is {middle:.3g} s ({middle - half:.3g} to {middle + half:.3g}; at "
         f"most {p95_s:g} is allowed)"
     )
     return Judged(answer, said + _more(answer, len(values), half, abs(middle - p95_s)))

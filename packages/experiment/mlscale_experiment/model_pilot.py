@@ -63,6 +63,7 @@ def run_pilot(settings: Settings, file: Path) -> None:
             cores=machine.cores,
             memory_bytes=machine.memory_bytes,
             application=app.name,
+            quotas=facts.get("cgroup_version", 1) is not None,
         )
         quota_cores = _first_look(trial.cost, settings.environments, machine).size.quota_cores
         measured, start_s = _measure_each(settings, app, bodies, trial.cost, quota_cores, bar)

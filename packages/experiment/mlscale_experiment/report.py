@@ -68,7 +68,7 @@ def _means(rows: pd.DataFrame) -> list[str]:
     means = good.groupby("environment", sort=False)["mean_response_s"].mean().sort_values()
     if means.empty:
         return ["No run is valid; the report says why."]
-    each = ", ".join(f"{display_name(str(name))} {mean:.2f} s" for name, mean in means.items())
+    each = ", ".join(f"{display_name(str(name))} {mean:.3g} s" for name, mean in means.items())
     return [f"Mean response after the step: {each}."]
 
 

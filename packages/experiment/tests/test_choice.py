@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
 
 from mlscale.measurement.model_load import TYPICAL
-from mlscale.measurement.sizing import LEAST_REPLICAS, MOST_LOAD_CORES, MOST_OF_HOST, PERIOD_S, Host, forecast
+from mlscale.measurement.sizing import (
+    LEAST_BUSY,
+    LEAST_REPLICAS,
+    MOST_LOAD_CORES,
+    MOST_OF_HOST,
+    PERIOD_S,
+    Host,
+    forecast,
+)
 from mlscale.measurement.trial import Cost
 from mlscale.runs import MlscaleError
 from mlscale_experiment.choice import LONGEST_S, MOST_REPLICAS, STARTS, Choice, check_hours, choose, edge, refuse
@@ -43,8 +52,10 @@ def test_every_model_gets_replicas_that_fit_and_a_load_that_makes_them_scale(cpu
         assert rate_rps * 0.0025 <= MOST_LOAD_CORES
     assert max(size.baseline_use.values()) <= 0.41, "before the step, one replica suffices"
     assert max(size.step_replicas.values()) > 0.65 * size.replicas, "after it, most are needed"
-    assert max(size.step_replicas.values()) <= size.replicas, "and all of them suffice everywhere"
-    assert min(size.step_replicas.values()) > 1.1, "more than one in each environment"
+    assert min(size.step_replicas.values()) >= LEAST_BUSY, "more than one in each environment"
+    suffice = max(size.step_replicas.values()) <= size.replicas
+    assert suffice or size.clients == math.ceil(size.clients * LEAST_BUSY / min(size.step_replicas.values()))
+    assert suffice != ("stays overloaded" in found.why["step_clients"])
     assert found.timeout_s >= size.clients * max(size.model_s, cpu_s) / size.quota_cores / size.replicas
 
 
@@ -106,14 +117,21 @@ def test_a_level_that_is_given_is_kept() -> None:
     [
         ({"alike": False}, True, "differently from call to call"),
         ({"memory_bytes": 10 * GIB}, True, "two would not fit"),
-        ({"cpu_s": 2.0, "wall_s": 0.5}, True, "keeps 4.0 cores busy"),
+        ({"cpu_s": 2.0, "wall_s": 0.5}, True, "keeps 4.0 of 2 cores busy"),
     ],
 )
 def test_what_can_t_be_measured_is_refused_in_a_sentence_with_the_way_out(
     changes: dict[str, float], equality: bool, named: str
 ) -> None:
     with pytest.raises(MlscaleError, match=named) as refused:
-        refuse(cost(0.03)._replace(**changes), equality=equality, cores=2, memory_bytes=12 * GIB, application="mine")
+        refuse(
+            cost(0.03)._replace(**changes),
+            equality=equality,
+            cores=2,
+            memory_bytes=12 * GIB,
+            application="mine",
+            quotas=False,
+        )
     assert refused.value.remedy
     refuse(cost(0.03)._replace(alike=False), equality=False, cores=2, memory_bytes=12 * GIB, application="mine")
 
