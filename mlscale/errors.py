@@ -34,8 +34,8 @@ class MlscaleError(Exception):
 
 
 def as_user_error(error: BaseException) -> MlscaleError | None:
-    """``error`` as an MlscaleError if it is one, has the same what, where and remedy (codereader doesn't import
-    mlscale), or says that a disk is full or read-only; None otherwise."""
+    """``error`` as an MlscaleError if it is one, has the same what, where and remedy (an application's, which
+    doesn't import mlscale), or says that a disk is full or read-only; None otherwise."""
     if isinstance(error, MlscaleError):
         return error
     if isinstance(error, OSError) and error.errno in _DISK:

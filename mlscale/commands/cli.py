@@ -225,8 +225,11 @@ def serve(
     host: Annotated[str, typer.Option(help="address to listen on")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free port")] = 8080,
     entry: Annotated[
-        str, typer.Option(help="the model, as package.module:factory; the factory returns a callable of bytes")
-    ] = "codereader.decoder:make_decoder",
+        str | None,
+        typer.Option(
+            help="the model, as package.module:factory, which returns a callable of bytes; default: the paper's"
+        ),
+    ] = None,
     max_bytes: Annotated[int, typer.Option(min=1, help="larger bodies are refused")] = 10_000_000,
     waiting: Annotated[int, typer.Option(min=0, help="requests that may queue; more are answered 503")] = 100,
     body_timeout: Annotated[float, typer.Option(min=0.001, help="seconds allowed for receiving a body")] = 20.0,
@@ -237,8 +240,10 @@ def serve(
 
     Example: mlscale serve --entry my_package.my_model:factory --port 8080
     """
+    from mlscale.defaults import defaults
     from mlscale.serving.serve import serve_command
 
+    entry = entry or defaults().application().components[0].entry
     raise SystemExit(serve_command(host, port, entry, max_bytes, waiting, body_timeout, drain, warm_up))
 
 

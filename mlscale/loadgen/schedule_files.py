@@ -1,5 +1,5 @@
-"""Schedules from files: JSON of `mlscale.runs.SCHEDULE`, or recorded arrivals as CSV of date-times (TIMESTAMP), of
-seconds (time_s) or of rates (time_s,rate_rps)."""
+"""Schedules from files: JSON of `mlscale.runs.SCHEDULE`, or recorded traffic as CSV: arrivals as date-times (TIMESTAMP)
+or seconds (time_s), or rates beside either (rate_rps)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ from mlscale.runs import load_run
 from mlscale.runs.schedule import MAX_RATE_RPS, SCHEDULE, ClosedLoop, OpenLoop, Trace
 
 _MAX_JSON_BYTES: Final = 64 * 2**20
-_REMEDY: Final = "fix the line; columns are TIMESTAMP, or time_s, or time_s,rate_rps"
+# The last two are of the Azure LLM inference traces, and say how long a language model works on an answer.
+_COLUMNS: Final = ("TIMESTAMP", "time_s", "rate_rps", "ContextTokens", "GeneratedTokens")
+_REMEDY: Final = "fix the line; columns are TIMESTAMP or time_s, of arrivals, or with rate_rps"
 
 
 def read_schedule(
@@ -145,7 +147,11 @@ def _columns(path: Path, file: TextIO) -> tuple[Floats, Floats | None]:
         raise MlscaleError("no column TIMESTAMP or time_s", f"{path}, line 1", _REMEDY)
     dated = "TIMESTAMP" in header
     time_column = header.index("TIMESTAMP" if dated else "time_s")
-    rate_column = header.index("rate_rps") if "rate_rps" in header and not dated else None
+    rate_column = header.index("rate_rps") if "rate_rps" in header else None
+    unknown = [name for name in header if name not in _COLUMNS]
+    if unknown:  # a rate under another name would be taken for one arrival a row
+        remedy = "remove it, or call it rate_rps if it holds requests per second"
+        raise MlscaleError(f"column {unknown[0]!r} is not understood", f"{path}, line 1", remedy)
     times, rates = array("d"), array("d")  # 8 bytes a row: traces have tens of millions
     time_of = _clock() if dated else partial(_number, name="time_s")
     before = -math.inf

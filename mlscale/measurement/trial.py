@@ -49,6 +49,7 @@ class Cost(NamedTuple):
         low_s, high_s: CPU of the cheapest and the dearest body, s.
         first_s: wall time of the very first answer, s.
         alike: whether the same body got the same answer twice.
+        body_bytes, answer_bytes: mean size of what is sent and answered.
     """
 
     cpu_s: float
@@ -59,6 +60,8 @@ class Cost(NamedTuple):
     high_s: float = math.nan
     first_s: float = math.nan
     alike: bool = True
+    body_bytes: float = math.nan
+    answer_bytes: float = math.nan
 
 
 class Trial(NamedTuple):
@@ -280,7 +283,9 @@ def _try(
     cpu_s = (time.process_time() - begun_s[1]) / count
     by_body_s = [sum(each) / len(each) for each in taken_s.values()]
     memory_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    say(cost=Cost(cpu_s, wall_s, load_cpu_s, memory_bytes, min(by_body_s), max(by_body_s), first_s, alike)._asdict())
+    sizes = [sum(map(len, each)) / len(each) for each in (bodies, [*answers.values()])]
+    cost = Cost(cpu_s, wall_s, load_cpu_s, memory_bytes, min(by_body_s), max(by_body_s), first_s, alike, *sizes)
+    say(cost=cost._asdict())
 
 
 def _delayed_s() -> float:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pandas as pd
@@ -24,6 +25,9 @@ from mlscale.runs import MlscaleError, Run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+# The picture of what was found.
+RATIOS: Final = "The ratios, with their uncertainty"
 
 
 def write_report(runs: Sequence[Run], level_s: float, out: Path) -> None:
@@ -95,11 +99,14 @@ def _pictures(cell: CellReport, runs: Sequence[Run], rows: pd.DataFrame, level_s
     if rows.get("needed", pd.Series()).notna().any():  # there is a load step, with time after it
         draw["Where the time went after the step"] = lambda: figures.response(runs, level_s, rows=rows)
     if len(cell.estimated):
-        draw["The ratios, with their uncertainty"] = lambda: figures.estimation(runs, level_s)
+        draw[RATIOS] = lambda: figures.estimation(runs, level_s)
     parts: list[Element] = []
+    captions = {""}
     for heading, function in draw.items():
         try:
-            parts.append(picture(heading, function()))
+            drawn = picture(heading, function())
+            parts.append(replace(drawn, caption="") if drawn.caption in captions else drawn)  # once for all of them
+            captions.add(drawn.caption)
         except MlscaleError as error:
             parts.append(Text([f"{heading}: not drawn: {error}"]))
     return parts

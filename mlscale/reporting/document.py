@@ -28,10 +28,10 @@ class Source:
 
 @dataclass(frozen=True)
 class Text:
-    """Lines: paragraphs, items of a list, notes in small print, or warnings."""
+    """Lines: paragraphs, items of a list, notes in small print, warnings, or code as it is in a file."""
 
     lines: Sequence[str]
-    style: Literal["paragraph", "list", "note", "warning"] = "paragraph"
+    style: Literal["paragraph", "list", "note", "warning", "code"] = "paragraph"
     source: Source | None = None
 
 

@@ -18,7 +18,7 @@ from mlscale.serving.serve import serve_command
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve until SIGTERM; the exit code is `mlscale.serving.serve.serve`'s, 2 for what a user can fix."""
     parser = argparse.ArgumentParser(prog="python -m mlscale.serving.container", description=main.__doc__)
-    parser.add_argument("--entry", default="codereader.decoder:make_decoder", help="package.module:factory")
+    parser.add_argument("--entry", required=True, help="package.module:factory")
     parser.add_argument("--host", default="0.0.0.0", help="address to listen on")
     parser.add_argument("--port", type=int, default=8080)
     parser.add_argument("--max-bytes", type=int, default=10_000_000, help="larger bodies are refused")

@@ -11,6 +11,7 @@ from mlscale.runs import MlscaleError
 from mlscale_experiment.execute import Finish, run
 from mlscale_experiment.experiment import Experiment, Selection
 from mlscale_experiment.protocol import Protocol, bodies_folder, read_protocol
+from mlscale_experiment.settings import read
 from mlscale_paper import design, places
 from mlscale_paper.applications import code_reader
 from mlscale_paper.variants import REHEARSED, TWIN_CELLS
@@ -117,12 +118,13 @@ class Published:
 
 
 def _asked(selection: Selection) -> dict[str, Any]:
-    """The arguments of `experiment`, with the published set's defaults."""
+    """The arguments of `experiment`: what is asked for, else as in the published experiment.yaml."""
+    published = read(places.settings_file())
     return {
-        "environments": ["torchserve", "rayserve"] if selection.environments is None else selection.environments,
-        "cells": ["core"] if selection.cells is None else selection.cells,
-        "blocks": 8 if selection.blocks is None else selection.blocks,
+        "environments": [*published.environments] if selection.environments is None else selection.environments,
+        "cells": [*published.cells] if selection.cells is None else selection.cells,
+        "blocks": published.blocks if selection.blocks is None else selection.blocks,
         "runs": selection.runs or Path("runs"),
-        "seed": selection.seed or 0,
+        "seed": published.seed if selection.seed is None else selection.seed,
         "quick": selection.quick,
     }

@@ -39,6 +39,11 @@ def figures() -> Path:
     return checkout() / "figures"
 
 
+def settings_file() -> Path:
+    """The published experiment's experiment.yaml."""
+    return checkout() / "paper" / "experiment.yaml"
+
+
 def protocol_file() -> Path:
     """The protocol that the pilot writes."""
     return data() / "protocol.json"

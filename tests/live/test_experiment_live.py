@@ -1,4 +1,4 @@
-"""A first look at models of six kinds: on both local frameworks, replicas are added after the step."""
+"""Own models live: six kinds scale on both local frameworks; blocks of one end in profiles, an advice and a gate."""
 
 from __future__ import annotations
 
@@ -49,10 +49,9 @@ def make():
 """
 
 
-@pytest.mark.parametrize("kind", MODELS)
-def test_a_model_of_any_kind_scales_in_a_first_look(kind: str, tmp_path: Path) -> None:
-    load, answer = MODELS[kind]
-    folder = tmp_path / "own"
+def own_model(place: Path, load: str, answer: str) -> Path:
+    """A folder with a model, ten bodies and their right answers."""
+    folder = place / "own"
     (folder / "bodies").mkdir(parents=True)
     (folder / "scored.py").write_text(dedent(MODULE).format(load=load or "pass", answer=answer))
     labels = []
@@ -60,9 +59,19 @@ def test_a_model_of_any_kind_scales_in_a_first_look(kind: str, tmp_path: Path) -
         (folder / "bodies" / f"{number}.txt").write_bytes(b"x" * (10 + number))
         labels.append({"file": f"{number}.txt", "answer": {"length": 10 + number}})
     (folder / "bodies" / "labels.jsonl").write_text("".join(json.dumps(label) + "\n" for label in labels))
+    return folder
+
+
+def mlscale(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "mlscale.commands.cli", *words]
+    return subprocess.run(command, capture_output=True, text=True, cwd=folder.parent, check=False)
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_a_model_of_any_kind_scales_in_a_first_look(kind: str, tmp_path: Path) -> None:
+    folder = own_model(tmp_path, *MODELS[kind])
     for words in (["init", str(folder)], ["run", str(folder), "--quick", "--environments", "torchserve rayserve"]):
-        command = [sys.executable, "-m", "mlscale.commands.cli", "experiment", *words]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+        done = mlscale(folder, "experiment", *words)
         assert done.returncode == 0, done.stderr
     assert (folder / "report-quick.html").exists()
     runs = load_runs(folder / "runs" / "quick" / "core")
@@ -74,3 +83,21 @@ def test_a_model_of_any_kind_scales_in_a_first_look(kind: str, tmp_path: Path) -
         assert before["desired"].max() == 1, "not before the step"
         assert after["ready"].max() > 1, "added after it"
         assert (run.requests["status"] == "ok").mean() > 0.98
+    valid = {run.info.environment for run in runs if run.info.validity and run.info.validity.valid}
+    assert valid == {"torchserve", "rayserve"}, [run.info.validity for run in runs]
+
+
+def test_blocks_of_an_own_model_end_in_profiles_an_advice_and_a_gate(tmp_path: Path) -> None:
+    folder = own_model(tmp_path, "", "burn(0.03)")
+    assert mlscale(folder, "experiment", "init", str(folder)).returncode == 0
+    (folder / "traffic.csv").write_text("time_s,rate_rps\n" + "".join(f"{60 * at},{4 + at % 7}\n" for at in range(120)))
+    with (folder / "experiment.yaml").open("a") as file:
+        file.write("trace: traffic.csv\np95_s: 1.0\nenvironments: [torchserve, rayserve]\nblocks: 3\n")
+    done = mlscale(folder, "experiment", "run", str(folder))
+    assert done.returncode == 0, done.stderr
+    assert "For traffic.csv, simulated:" in done.stderr
+    assert {file.stem for file in (folder / "profiles").glob("*.json")} == {"torchserve", "rayserve", "advise"}
+    same = mlscale(folder, "gate", str(folder), "--against", str(folder), "--worse", "50%")
+    assert same.returncode == 0, same.stdout + same.stderr
+    late = mlscale(folder, "gate", str(folder), "--p95", "0.01")
+    assert late.returncode == 1, late.stdout + late.stderr

@@ -34,6 +34,22 @@ def test_date_times_to_a_tenth_of_a_microsecond_or_so(tmp_path: Path) -> None:
     assert read_recording(Trace(file=str(file))).times_s == pytest.approx([0, 0.052001, 0.052001], abs=1e-6)
 
 
+def test_rates_with_date_times_are_rates(tmp_path: Path) -> None:
+    """The shape that monitoring systems export; each row is not one arrival."""
+    file = write(tmp_path, "TIMESTAMP,rate_rps\n2026-01-01 00:00:00,60\n2026-01-01 00:01:00,100\n")
+    recording = read_recording(Trace(file=str(file)))
+    assert recording.times_s.tolist() == [0, 60]
+    assert recording.rates_rps is not None
+    assert recording.rates_rps.tolist() == [60, 100]
+
+
+def test_a_column_that_is_not_understood_is_an_error(tmp_path: Path) -> None:
+    file = write(tmp_path, "TIMESTAMP,Requests\n2026-01-01 00:00:00,60\n")
+    with pytest.raises(MlscaleError, match="column 'Requests' is not understood") as refused:
+        read_recording(Trace(file=str(file)))
+    assert "rate_rps" in refused.value.remedy
+
+
 def test_seconds_speed_and_keep(tmp_path: Path) -> None:
     file = write(tmp_path, "\ufefftime_s\r\n" + "\r\n".join(str(k / 8) for k in range(8000)) + "\r\n")
     fast = OpenLoop(duration_s=1000, rate=Trace(file=str(file), speed=4))

@@ -71,7 +71,17 @@ def test_the_image_is_built_and_serves_a_decode(buildah: list[str], tmp_path: Pa
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    serve = ["python", "-m", "mlscale.serving.container", "--host", "127.0.0.1", "--port", str(port)]
+    serve = [
+        "python",
+        "-m",
+        "mlscale.serving.container",
+        "--entry",
+        "codereader.decoder:make_decoder",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+    ]
     server = subprocess.Popen([*buildah, "run", "--isolation", "chroot", container, "--", *serve], text=True)
     try:
         body, label = photo_bytes(3, 0, "easy")

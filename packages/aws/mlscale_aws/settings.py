@@ -80,11 +80,13 @@ class EcsScaling(Scaling):
 
     @classmethod
     def sized(cls, sizes: Mapping[str, Any]) -> dict[str, Any]:
-        """Fargate has fixed sizes: take the next larger one, or the largest, with the least memory that it allows."""
+        """Fargate has fixed sizes: take the smallest with so many cores and so much memory, or the largest."""
         changed = dict(sizes)
         if changed.get("launch", "fargate") == "fargate" and "cpu_cores" in changed:
-            cores = next((size for size in FARGATE_SIZES if size >= changed["cpu_cores"]), max(FARGATE_SIZES))
-            changed |= {"cpu_cores": cores, "memory_mib": FARGATE_SIZES[cores][0]}
+            needed = changed["cpu_cores"], changed.get("memory_mib", 0)
+            every = [(cores, mib) for cores, memory in FARGATE_SIZES.items() for mib in memory]
+            fits = [size for size in every if size[0] >= needed[0] and size[1] >= needed[1]]
+            changed |= dict(zip(("cpu_cores", "memory_mib"), (fits or every[-1:])[0], strict=True))
         return changed
 
     @classmethod

@@ -151,7 +151,7 @@ def _check_sendable(cost: Cost, demands: Mapping[str, Demand], host: Host) -> No
     rate_rps = 3 * quotas_for(cost.cpu_s)[-1] / answer_s
     if rate_rps * host.load_s > MOST_LOAD_CORES:
         what = (
-            f"an answer costs {1000 * answer_s:.2g} ms of CPU on {cheapest}: three of the smallest replicas take "
+            f"an answer costs {_time(answer_s)} of CPU on {cheapest}: three of the smallest replicas take "
             f"{rate_rps:.0f} requests/s, more than the load generator can send beside them "
             f"({MOST_LOAD_CORES / host.load_s:.0f}/s)"
         )
@@ -172,13 +172,14 @@ def _why(
     dearest = max(size.forecast_cores, key=lambda name: size.forecast_cores[name])
     cores = size.forecast_cores[dearest]
     periods = sorted((cost.cpu_s + each.own_s) / (size.quota_cores * PERIOD_S) for each in demands.values())
-    waits = f", of which it waits {1000 * (cost.wall_s - cost.cpu_s):.3g} ms" if cost.wall_s > 1.1 * cost.cpu_s else ""
+    waits = f", of which it waits {_time(cost.wall_s - cost.cpu_s)}" if cost.wall_s > 1.1 * cost.cpu_s else ""
     if _threads(cost) > 1.2:
         waits = f", and keeps {_threads(cost):.1f} of them busy at once"
     return {
-        "application": f"an answer of the model alone takes {1000 * cost.wall_s:.3g} ms on whole cores{waits}"
-        + (f" ({1000 * cost.low_s:.3g} to {1000 * cost.high_s:.3g} ms CPU by body)" if cost.high_s > 0 else "")
-        + (f"; the very first one {1000 * cost.first_s:.3g} ms" if cost.first_s > 2 * cost.wall_s + 0.01 else ""),
+        "application": f"an answer of the model alone takes {_time(cost.wall_s)} on whole cores{waits}"
+        + (f" ({_time(cost.low_s)} to {_time(cost.high_s)} of CPU by body)" if cost.high_s > 0 else "")
+        + (f"; the very first one {_time(cost.first_s)}" if cost.first_s > 2 * cost.wall_s + 0.01 else "")
+        + (f"; {cost.body_bytes:,.0f} bytes in, {cost.answer_bytes:,.0f} out" if cost.body_bytes > 0 else ""),
         "cpu_cores": f"{size.quota_cores:g} core a replica: an answer takes {periods[0]:.2f} to {periods[-1]:.2f} "
         "times what a period of 100 ms gives"
         + (
@@ -225,6 +226,10 @@ def check_hours(left_s: float, at_most_h: float, blocks: int, per_block_s: float
     raise MlscaleError(
         f"{blocks} blocks take {duration(left_s)}, {at_most_h:g} h are allowed", "experiment.yaml: at_most_h", remedy
     )
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.3g} s" if seconds >= 1 else f"{1000 * seconds:.3g} ms"
 
 
 def _range(values: Any) -> str:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Final
 
+from mlscale.loadgen.bodies import BodySet
 from mlscale.measurement.requirements import use_requirements
 from mlscale.progress import Bar
 from mlscale.runs import MlscaleError, Run, load_run
 from mlscale_experiment import plan
-from mlscale_experiment.attempts import State, run_dirs
+from mlscale_experiment.attempts import IDENTITY, State, run_dirs
 from mlscale_experiment.choice import check_hours
+from mlscale_experiment.decision import decide
+from mlscale_experiment.decision import takes_s as decision_takes_s
 from mlscale_experiment.drawing import draw, new_scratch, put_in_place
 from mlscale_experiment.execute import Finish, estimate_s
 from mlscale_experiment.execute import run as run_experiment
@@ -22,7 +26,7 @@ from mlscale_experiment.model_pilot import run_pilot
 from mlscale_experiment.notebook import application_parameter
 from mlscale_experiment.pilot import ensure_protocol
 from mlscale_experiment.protocol import FILE, bodies_folder, read_protocol
-from mlscale_experiment.report import write_report
+from mlscale_experiment.report import main_runs, write_report
 from mlscale_experiment.settings import Settings, make_importable
 
 NOTEBOOKS: Final = Path(__file__).parent / "notebooks"
@@ -98,14 +102,37 @@ def run(settings: Settings, *, quick: bool = False, runs: Path | None = None, pr
     chosen = settings.with_environments()
     root = root_of(chosen, quick=quick, runs=runs)
     prepare(chosen)
-    ensure_protocol(root, partial(run_pilot, chosen), given=protocol, fallback=None)
+    earlier = _other_pilot(chosen, root_of(chosen, quick=not quick, runs=runs))
+    ensure_protocol(root, partial(run_pilot, chosen), given=protocol, fallback=earlier)
     planned = experiment(chosen, quick=quick, runs=runs)
     if not quick:
         left_s = estimate_s(planned.states(), planned.protocol)
         check_hours(left_s, chosen.at_most_h, chosen.blocks, left_s / chosen.blocks)
     page = report_file(chosen, quick=quick)
-    run_experiment(planned, Finish(takes_s, partial(draw_and_report, settings=chosen, page=page)))
+    run_experiment(
+        planned, Finish(partial(takes_s, settings=chosen), partial(draw_and_report, settings=chosen, page=page))
+    )
     return page
+
+
+def _other_pilot(settings: Settings, root: Path) -> Path | None:
+    """The protocol below ``root``, if it is of the same model, files, environments and L: a first look and the blocks
+    share their pilot."""
+    protocol, identity = read_protocol(root / FILE), root / IDENTITY
+    if protocol is None or not identity.exists():
+        return None
+    try:
+        known = json.loads(identity.read_text())
+    except ValueError:  # broken: the pilot is run anew
+        return None
+    app = settings.app()
+    same = (
+        known.get("application") == f"{app.name} {app.version}"
+        and known.get("environments") == [*settings.environments]
+        and protocol.bodies.sha256 == BodySet.read(settings.bodies).facts["sha256"]
+        and settings.level_s in (None, protocol.level_s)
+    )
+    return root / FILE if same else None
 
 
 def prepare(settings: Settings) -> None:
@@ -115,9 +142,10 @@ def prepare(settings: Settings) -> None:
         use_requirements(settings.application.requirements)
 
 
-def takes_s(experiment: Experiment) -> float:
-    """Estimated duration of drawing and reporting, s."""
-    return _DRAWING_S * len(experiment.environments) + _COMPARING_S + _REPORTING_S
+def takes_s(experiment: Experiment, settings: Settings) -> float:
+    """Estimated duration of drawing, deciding and reporting, s."""
+    drawing_s = _DRAWING_S * len(experiment.environments) + _COMPARING_S
+    return drawing_s + decision_takes_s(experiment, settings) + _REPORTING_S
 
 
 def measured(states: Sequence[State]) -> list[Run]:
@@ -146,7 +174,10 @@ def draw_and_report(
         options = {"p_values": not experiment.quick, "cell": cell}
         draw(drawn, output, NOTEBOOKS / "comparison.ipynb", run_dirs(states), options)
     put_in_place(scratch, experiment.figures)
+    runs = measured(states)
+    decision = decide(experiment, settings, main_runs(experiment, runs), bar)
     bar.step("writing the report", _REPORTING_S)
-    for line in write_report(experiment, settings, measured(states), page).said:
+    said = write_report(experiment, settings, runs, page, decision).said
+    for line in (*said, *(decision.said if decision else ())):
         bar.say(line)
     bar.say(f"report: {page}")

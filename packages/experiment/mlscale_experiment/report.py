@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,15 @@ from mlscale.analysis.report import Report, report
 from mlscale.analysis.summary import summarise
 from mlscale.atomic import write_text
 from mlscale.plots.style import display_name
-from mlscale.reporting.comparison import comparison
-from mlscale.reporting.document import Document, Element, Section, Text, table
+from mlscale.reporting.comparison import RATIOS, comparison
+from mlscale.reporting.document import Document, Element, Picture, Section, Text, table
 from mlscale.reporting.render import to_html
 from mlscale.reporting.statements import pair_sentences, records
 from mlscale.runs import Run
 from mlscale.runs.info import host_name
 from mlscale_experiment.comparison import by_objective
+from mlscale_experiment.decision import Decision
+from mlscale_experiment.decision import sections as decision_sections
 from mlscale_experiment.execute import missing
 from mlscale_experiment.experiment import Experiment
 from mlscale_experiment.settings import Settings
@@ -39,7 +41,7 @@ class Verdict:
 def verdict(experiment: Experiment, runs: Sequence[Run]) -> Verdict:
     """What the runs say of the mean response after the step, in a sentence or two with intervals, or why they say
     nothing and how many blocks it would take."""
-    main = _main_runs(experiment, runs)
+    main = main_runs(experiment, runs)
     if not main:
         return Verdict(["No run was measured, so there is no verdict."], decided=False)
     found = report(summarise(main, experiment.protocol.level_s), experiment.protocol.level_s, p_values=_p(experiment))
@@ -93,28 +95,40 @@ def _blocks_needed(experiment: Experiment, open_pairs: Sequence[dict[str, Any]])
     return f"Undecided: {names}; if the ratio found is right, about {needed} blocks would decide (--blocks {needed})."
 
 
-def write_report(experiment: Experiment, settings: Settings, runs: Sequence[Run], out: Path) -> Verdict:
+def write_report(
+    experiment: Experiment, settings: Settings, runs: Sequence[Run], out: Path, decision: Decision | None = None
+) -> Verdict:
     """Write the page; returns the verdict that it begins with.
 
     Raises:
         MlscaleError: ``out`` can't be written.
     """
     judged = verdict(experiment, runs)
-    write_text(out, to_html(document(experiment, settings, runs, judged)))
+    write_text(out, to_html(document(experiment, settings, runs, judged, decision)))
     return judged
 
 
-def document(experiment: Experiment, settings: Settings, runs: Sequence[Run], judged: Verdict) -> Document:
-    """The page: the verdict, who is best at what, the comparison, what was chosen and why, and how to repeat it."""
+def document(
+    experiment: Experiment,
+    settings: Settings,
+    runs: Sequence[Run],
+    judged: Verdict,
+    decision: Decision | None = None,
+) -> Document:
+    """The page: the verdict, who is best at what, what to deploy, the comparison, what was chosen and why, and how to
+    repeat it."""
     level_s = experiment.protocol.level_s
-    main = _main_runs(experiment, runs)
+    main = main_runs(experiment, runs)
     if main:
         found = report(summarise(list(runs), level_s), level_s, p_values=_p(experiment))
         rows = found.rows[found.rows["run_id"].isin([run.info.run_id for run in main])]
-        sections = [Section("", [Text(judged.said), *_best(rows, experiment)])]
-        sections += comparison(runs, found, pictures=True).sections
+        figure, compared = _figure_first(comparison(runs, found, pictures=True).sections)
+        sections = [Section("", [Text(judged.said), *figure, *_best(rows, experiment)])]
     else:
-        sections = [Section("", [Text(judged.said)])]
+        sections, compared = [Section("", [Text(judged.said)])], []
+    if decision is not None:
+        sections += decision_sections(decision, settings)
+    sections += compared
     left_out = missing(experiment.states())
     reasons: list[Element] = [Text(list(experiment.protocol.why.values()), "list"), _settings(experiment, settings)]
     command = f"mlscale experiment run {settings.name}{' --quick' * experiment.quick}"
@@ -127,6 +141,17 @@ def document(experiment: Experiment, settings: Settings, runs: Sequence[Run], ju
             Section("To repeat it", [Text([command])]),
         ],
     )
+
+
+def _figure_first(sections: Sequence[Section]) -> tuple[list[Element], list[Section]]:
+    """The picture of the ratios, or the first one, and the sections without it."""
+    pictures = [element for section in sections for element in section.elements if isinstance(element, Picture)]
+    chosen = next((each for each in pictures if each.heading == RATIOS), pictures[0] if pictures else None)
+    if chosen is None:
+        return [], list(sections)
+    rest = [Section(each.title, [element for element in each.elements if element is not chosen]) for each in sections]
+    caption = next(each.caption for each in pictures if each.caption)
+    return [replace(chosen, heading="", caption=chosen.caption or caption)], rest
 
 
 def _best(rows: pd.DataFrame, experiment: Experiment) -> list[Element]:
@@ -157,7 +182,8 @@ def _settings(experiment: Experiment, settings: Settings) -> Element:
     return table("Settings", frame)
 
 
-def _main_runs(experiment: Experiment, runs: Sequence[Run]) -> list[Run]:
+def main_runs(experiment: Experiment, runs: Sequence[Run]) -> list[Run]:
+    """Those of the first cell, on which the verdict and the profiles rest."""
     cell = experiment.cells[0]
     return [run for run in runs if (run.info.cell or "").partition("/")[0] == cell]
 

@@ -23,12 +23,15 @@ IDLE_S: Final = 10.0
 SETTLING_S: Final = 2.0
 # Rounds of fitting parameters that depend on each other.
 PASSES: Final = 3
+# An answer waits if its replica is busy for longer than its CPU explains, by so much of that time and so long, s.
+WAITS_SHARE, WAITS_S = 0.2, 0.005
 # Think time with which each request finds an idle replica.
 SPARSE_THINK_S: Final = 1.0
 NOTES: Final = {
     "ahead": "with which a replica alone serves as long as the first one did after the step; rested ones wait as long",
     "afterwards": "with which a rested replica serves as long as it did before the step",
     "per_waiting": "with which answers cost as much more under load",
+    "waits": "what rested replicas serve longer than their CPU takes under the quota",
     "spread": "what the quota's periods leave of the spread on one photo",
 }
 
@@ -40,7 +43,7 @@ def fit_work(runs: Sequence[Run], profile: Profile, provenance: dict[str, Any]) 
     mean_s = cpu_s / sum(len(served_requests(run)) for run in runs)
     busy = pd.concat([_busy(run) for run in runs], ignore_index=True)
     if not (busy["body_id"].value_counts() > 1).any():
-        what = "no photo was answered twice by a replica with requests waiting"
+        what = "no body was answered twice by a replica with requests waiting"
         raise MlscaleError(what, "calibrate", "name runs whose load keeps a replica busy")
     by_body = busy.groupby("body_id")["work_s"]
     shares = by_body.mean() / by_body.mean().mean()
@@ -51,8 +54,13 @@ def fit_work(runs: Sequence[Run], profile: Profile, provenance: dict[str, Any]) 
         spread=Number(value=0.0, **provenance),
     )
     polling = profile.polling(next(iter(runs[0].info.scaling.values())))
+    waits_s = _waits_s(runs, work)
+    if waits_s is not None:  # the times no longer show which body takes how much CPU
+        work = _replaced(work.model_copy(update={"photos": (1.0,) * len(shares)}), {"waits": waits_s}, provenance)
     if polling is not None:
         return _polled_work(runs, work, Queueing("polled-queue", polling=polling), provenance)
+    if waits_s is not None:
+        return work
     spread = fit_spread(_relative_sd(busy["work_s"], by_body), work, Trial(_processor(runs[0])))
     return _replaced(work, {"spread": round(spread, 3)}, provenance)
 
@@ -81,6 +89,16 @@ def _polled_work(runs: Sequence[Run], work: Work, queueing: Queueing, provenance
         work = _replaced(work, {"per_waiting": fit_per_waiting(loaded_s / quiet_s, work, step_load)}, provenance)
         work = _replaced(work, {"spread": fit_spread(relative_sd, work, step_load)}, provenance)
     return work
+
+
+def _waits_s(runs: Sequence[Run], work: Work) -> float | None:
+    """How long an answer keeps its replica without CPU, s; None if its CPU explains the time that it takes."""
+    rested_s = pd.concat([requests_after_idle(run) for run in runs])["inference_s"]
+    if rested_s.empty:
+        return None
+    _, answers = Trial(_processor(runs[0]), clients=1, think_s=SPARSE_THINK_S).run(work)
+    waits_s = float(rested_s.median()) - float(np.median(answers["inference_s"]))
+    return waits_s if waits_s > max(WAITS_SHARE * float(rested_s.median()), WAITS_S) else None
 
 
 def _replaced(work: Work, values: Mapping[str, float], provenance: dict[str, Any]) -> Work:

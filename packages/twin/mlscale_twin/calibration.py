@@ -47,6 +47,8 @@ def calibrate(runs: Sequence[Run], profile: Profile) -> Profile:
         raise MlscaleError("no valid run among them", "calibrate", "name valid runs")
     if any(len(run.info.components) > 1 for run in used):
         raise MlscaleError("partitioned runs can't be fitted yet", "calibrate", "name runs of the whole application")
+    if len({run.info.app for run in used}) > 1:
+        raise MlscaleError("the runs are of several applications", "calibrate", "name runs of one")
     component = used[0].info.components[0]
     provenance = _provenance(used)
     work = fit_work(used, profile, provenance)
@@ -54,6 +56,7 @@ def calibrate(runs: Sequence[Run], profile: Profile) -> Profile:
     crowding = _number(_crowding(used), profile.starts.crowding, provenance)
     changes: dict[str, Any] = {
         "what": _host_and_versions(used),
+        "application": used[0].info.app,
         "fitted_to": tuple(sorted(run.info.run_id for run in used)),
         "validated": "not validated",
         "work": {**profile.work, component: work},

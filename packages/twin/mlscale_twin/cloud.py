@@ -79,13 +79,19 @@ def variant_of(environment: str, scaling: Mapping[str, object]) -> str:
     return "ecs-ec2" if environment == "ecs" and scaling.get("launch") == "ec2" else environment
 
 
-def cloud_profile(variant: str, shares: Mapping[str, float] | None = None, own_metrics: bool = False) -> Profile:
+def cloud_profile(
+    variant: str,
+    shares: Mapping[str, float] | None = None,
+    own_metrics: bool = False,
+    k3s: Profile | None = None,
+) -> Profile:
     """The profile of a variant.
 
     Args:
         variant: of `cloud.json`, or "ecs" for its default.
         shares: where in its range a number lies, 0 to 1, by the names of `Cloud.numbers_of`; default: typical.
         own_metrics: EKS reads metrics-server, as it does by default, and not the metric source that is shared.
+        k3s: whose application it is of; None: of the shipped profile's.
 
     Raises:
         MlscaleError: an unknown variant.
@@ -94,7 +100,7 @@ def cloud_profile(variant: str, shares: Mapping[str, float] | None = None, own_m
     if variant not in cloud.variants:
         choice = ", ".join([*profile_names(), *DEFAULTS, *cloud.variants])
         raise MlscaleError("no such profile", variant, f"choose a file, or one of: {choice}")
-    kind, k3s = cloud.variants[variant], fitted_profile("k3s")
+    kind, k3s = cloud.variants[variant], k3s or fitted_profile("k3s")
     drawn = _Drawn(variant, cloud.numbers_of(variant), shares or {})
     imports, speed = k3s.starts.steps[-1], drawn.number("host_speed").value
     work = {
@@ -118,6 +124,7 @@ def cloud_profile(variant: str, shares: Mapping[str, float] | None = None, own_m
         level="container+machine" if variant in _SCALERS else "container",
         scales_by="target-tracking" if kind.environment == "ecs" else "hpa",
         what=f"{kind.what}: from documents and assumptions, no run on AWS; the application's work as on k3s here",
+        application=k3s.application,
         work=work,
         requests=k3s.requests.model_copy(update={"routing": "round-robin", "outside_s": drawn.number("lb_hop_s")}),
         starts=Starts(

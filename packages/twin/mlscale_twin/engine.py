@@ -288,7 +288,7 @@ def _new_memory(
         stations[index]["sample_at_s"] = math.inf
         for name in ("initial_backoff_s", "backoff_multiplier", "max_backoff_s", "pollers_per_replica"):
             stations[index][name] = getattr(queue.polling, name)
-        for name in ("ahead_cpu_s", "after_cpu_s", "poll_cpu_s"):
+        for name in ("ahead_cpu_s", "after_cpu_s", "poll_cpu_s", "waits_s"):
             stations[index][name] = (getattr(service, name) or (0.0,) * len(queueing))[index]
     own = any(queue.routing != "shared-queue" for queue in queueing)
     ring = 1 << max(1, (replicas - 1).bit_length())

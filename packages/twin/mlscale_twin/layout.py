@@ -73,7 +73,8 @@ WORLD: Final = np.dtype(
 # One for each component. ``queue_limit``: requests that may wait, at the station or in each replica. ``poll_cpu_s``:
 # CPU of a busy replica for a poll or for rejecting a request. ``pollers``: of a polled queue, at most
 # ``pollers_per_replica`` per ready replica, with exponential backoff. ``ahead_cpu_s``, ``after_cpu_s``: work on
-# a request before its service clock starts, and after its answer is sent. ``ongoing_integral``: requests queued and
+# a request before its service clock starts, and after its answer is sent. ``waits_s``: for which a request then keeps
+# its replica without CPU. ``ongoing_integral``: requests queued and
 # in service, integrated over time, request seconds. ``samples``: how often ``ongoing`` was sampled so far, at
 # ``sample_first_s`` and every ``sample_period_s`` after it; ``sample_at_s``: when it is next.
 STATIONS: Final = np.dtype(
@@ -84,6 +85,7 @@ STATIONS: Final = np.dtype(
         ("poll_cpu_s", "f8"),
         ("ahead_cpu_s", "f8"),
         ("after_cpu_s", "f8"),
+        ("waits_s", "f8"),
         ("initial_backoff_s", "f8"),
         ("backoff_multiplier", "f8"),
         ("max_backoff_s", "f8"),

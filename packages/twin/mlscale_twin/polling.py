@@ -102,6 +102,7 @@ def extend_by_polls(m: Memory, r: int) -> bool:
             replica.began_s, replica.work_s, replica.phase_s, replica.began_period, replica.began_used_s,
             p.quota_cores, p.period_s,
         )  # fmt: skip
+        ends_s += m.stations[replica.station].waits_s
     set_time(m.end_times_s, m.end_owners, r, ends_s)
     return True
 

@@ -50,7 +50,8 @@ class Work(_Data):
     ``mean_s``, in the order of their names; if a run sends other photos, the n-th takes the n-th value. ``spread``:
     standard deviation for one photo, relative to its mean (lognormal). ``per_waiting``: additional work, relative to
     the mean, each time that a router polls a busy replica or has it reject a request. ``reference_cpu_s``: CPU time of
-    a photo at full speed, mean over the set (`BodySet.facts`), to convert to other photo sets.
+    a photo at full speed, mean over the set (`BodySet.facts`), to convert to other photo sets. ``waits``: for how long
+    an answer keeps its replica without CPU, s (None: 0).
     """
 
     mean_s: Number
@@ -60,6 +61,7 @@ class Work(_Data):
     afterwards: Number | None = None
     per_waiting: Number | None = None
     reference_cpu_s: Number | None = None
+    waits: Number | None = None
 
     @model_validator(mode="after")
     def _clocked(self) -> Self:
@@ -81,6 +83,10 @@ class Work(_Data):
     def poll_cpu_s(self) -> float:
         """CPU time that a poll takes on a busy replica, s."""
         return self._share_s(self.per_waiting)
+
+    @property
+    def waits_s(self) -> float:
+        return self.waits.value if self.waits is not None else 0.0
 
     def samples_s(self, photos: int) -> npt.NDArray[np.float64]:
         """(photos, SAMPLES): quantiles of each photo's work while its service clock runs, s."""
@@ -185,6 +191,7 @@ class Profile(_Data):
     level: Level
     scales_by: Literal["worker-controller", "ray-serve", "hpa", "target-tracking"]
     what: str = Field(description="where it holds: host, versions")
+    application: str = Field(default="", description="whose work and starts it has; empty: not said")
     fitted_to: tuple[str, ...] = Field(default=(), description="ids of the runs that it was fitted to")
     validated: str = Field(default="not validated", description="against which live runs, and with what verdict")
     compared: Compared | None = Field(default=None, description="how far the twin was from live runs")
@@ -209,8 +216,9 @@ class Profile(_Data):
     @property
     def sha256(self) -> str:
         """Hash of everything that a simulation depends on."""
-        said = {"fitted_to", "validated", "compared"}
-        return hashlib.sha256(self.model_dump_json(exclude=said).encode()).hexdigest()
+        said: dict[str, Any] = dict.fromkeys(("fitted_to", "validated", "compared", "application"), True)
+        without = {name: {"waits"} for name, work in self.work.items() if work.waits is None}
+        return hashlib.sha256(self.model_dump_json(exclude=said | {"work": without}).encode()).hexdigest()
 
     def polling(self, scaling: Mapping[str, Any]) -> Polling | None:
         """The router's polling under these settings, if it polls."""

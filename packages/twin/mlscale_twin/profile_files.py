@@ -10,14 +10,17 @@ from mlscale_twin.cloud import cloud_profile
 from mlscale_twin.profile import Profile, fitted_profile, profile_names
 
 
-def read_profile(which: str | Path) -> Profile:
+def read_profile(which: str | Path, k3s: Profile | None = None) -> Profile:
     """The profile of an environment, of a cloud's variant such as "eks-fargate", or of a file.
+
+    Args:
+        k3s: that a cloud's is composed with; None: the shipped one.
 
     Raises:
         MlscaleError: it is missing or invalid.
     """
     if isinstance(which, str) and which not in profile_names():
-        return cloud_profile(which)
+        return cloud_profile(which, k3s=k3s)
     return fitted_profile(which)
 
 

@@ -65,7 +65,7 @@ def start_work(m: Memory, r: int, ahead_s: float, clocked_s: float) -> None:
     ends_s, replica.period, replica.used_s = finish(
         replica.began_s, work_s, replica.phase_s, replica.period, replica.used_s, p.quota_cores, p.period_s
     )
-    set_time(m.end_times_s, m.end_owners, r, ends_s)
+    set_time(m.end_times_s, m.end_owners, r, ends_s + m.stations[replica.station].waits_s)
 
 
 @inlined

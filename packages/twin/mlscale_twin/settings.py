@@ -30,7 +30,7 @@ class Service:
     how often a request calls the second component, equally likely; the work between two calls is one service of the
     front component. Per component: ``ahead_cpu_s``, ``after_cpu_s``: a replica's work on a request before its service
     clock starts, and after its answer is sent; ``poll_cpu_s``: cost to a busy replica of being polled, or of rejecting
-    a request.
+    a request; ``waits_s``: for which a request keeps its replica without using CPU.
     """
 
     mean_s: float = 0.0
@@ -40,6 +40,7 @@ class Service:
     ahead_cpu_s: tuple[float, ...] = ()
     after_cpu_s: tuple[float, ...] = ()
     poll_cpu_s: tuple[float, ...] = ()
+    waits_s: tuple[float, ...] = ()
 
     @property
     def kind(self) -> int:

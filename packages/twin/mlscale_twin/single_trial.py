@@ -42,6 +42,7 @@ class Trial:
             ahead_cpu_s=(work.ahead_cpu_s,),
             after_cpu_s=(work.after_cpu_s,),
             poll_cpu_s=(work.poll_cpu_s,),
+            waits_s=(work.waits_s,),
         )
         schedule = ClosedLoop(duration_s=DURATION_S, stages=stages, think_mean_s=self.think_s)
         engine = Engine(schedule, service, self.processor, [self.queueing], Clients(), max_replicas=1)

@@ -239,6 +239,7 @@ def _engine(setup: Setup) -> Engine:
             ahead_cpu_s=tuple(profile.work[name].ahead_cpu_s * setup.work_factor for name in names),
             after_cpu_s=tuple(profile.work[name].after_cpu_s * setup.work_factor for name in names),
             poll_cpu_s=tuple(profile.work[name].poll_cpu_s * setup.work_factor for name in names),
+            waits_s=tuple(profile.work[name].waits_s for name in names),
         ),
         Processor(quota_cores=front["cpu_cores"], period_s=front["cpu_period_s"]),
         [_queueing(profile, setup.scalings[name], stale_s) for name in names],

@@ -104,3 +104,15 @@ def test_the_published_runs_reproduce_the_profiles(environment: str) -> None:
     profile = read_profile(environment)
     again = calibrate(runs, with_changes(profile, [("work.app.mean_s.value", 9.9)]))
     assert again.model_copy(update={"validated": profile.validated}) == profile
+
+
+@pytest.mark.parametrize("environment", ["torchserve", "rayserve"])
+def test_calibration_recovers_the_time_that_a_model_waits(tmp_path: Path, environment: str) -> None:
+    """A model that calls a database keeps its replica without using CPU."""
+    wait = Number(value=0.15, source="a test", date="2026-11").model_dump()
+    changes = [("work.app.mean_s.value", 0.01), ("work.app.waits", wait)]
+    fitted = calibrate(taken_for_live(tmp_path, environment, changes), read_profile(environment))
+    work = fitted.work["app"]
+    assert work.waits_s == pytest.approx(0.15, rel=0.05)
+    assert work.mean_s.value == pytest.approx(0.01, rel=0.25)
+    assert set(work.photos) == {1.0}

@@ -207,6 +207,16 @@ def test_work_outside_the_service_clock_adds_to_queueing() -> None:
     assert rows["queue_s"] == pytest.approx([0.02, 0.12])
 
 
+def test_a_request_that_waits_keeps_its_replica_without_cpu() -> None:
+    """Work ends under the quota as without; then the request waits, and so does what a poll added."""
+    limited = Processor(quota_cores=0.5, period_s=0.05)
+    rows = poll_rows({0: 1}, 1, Service(0.1, waits_s=(0.2,)), limited)
+    assert rows["inference_s"] == pytest.approx(poll_rows({0: 1}, 1, Service(0.1), limited)["inference_s"] + 0.2)
+    polled = poll_rows({0: 2}, 1, Service(0.1, poll_cpu_s=(0.01,), waits_s=(0.2,)), limited)
+    without = poll_rows({0: 2}, 1, Service(0.1, poll_cpu_s=(0.01,)), limited)
+    assert polled["inference_s"][0] >= without["inference_s"][0] + 0.19
+
+
 def test_two_of_many_replicas_are_polled() -> None:
     """Ten requests at once, ten idle replicas: a poller whose two were just taken polls again until it finds one."""
     queue_s = poll_rows({0: 10}, 10, Service(30.0))["queue_s"]

@@ -98,6 +98,7 @@ class SearchSettings(BaseModel):
 
     settings: int = Field(default=1000, ge=10, description="about how many are tried")
     cpu_cores: float = Field(default=0.3, gt=0, description="of a replica")
+    memory_mib: int | None = Field(default=None, ge=16, description="of a replica; None: the environment's default")
     most_replicas: int = Field(default=MOST_REPLICAS, ge=1, le=MOST_REPLICAS, description="that there is room for")
     region: str = Field(default="us-east-1", description="of AWS, for prices")
     prices: Path | None = Field(default=None, description="file of `mlscale prices --out`; None: the shipped one")
@@ -130,11 +131,17 @@ def advise(schedule: OpenLoop | ClosedLoop, objective: Objective, options: Advis
         raise MlscaleError("no environment is named", "--environments", "name at least one, such as k3s")
     demand = demand_of(schedule)
     names = tuple(dict.fromkeys(chosen.environments))
-    profiles = {name: read_profile(_PROFILES.get(name, name)) for name in names}
-    profiles |= read_profiles(chosen.profiles, names)
+    given = read_profiles(chosen.profiles, names)
+    profiles = {
+        name: given[name] if name in given else read_profile(_PROFILES.get(name, name), given.get("k3s"))
+        for name in names
+    }
+    _check_same_application(profiles)
     prices = read_prices(chosen.region, chosen.prices)
     question = Question(demand, objective, profiles, prices, seed=chosen.seed, progress=chosen.progress)
     sizes = {"cpu_cores": chosen.cpu_cores}
+    if chosen.memory_mib is not None:
+        sizes["memory_mib"] = chosen.memory_mib
     tried = strategies(
         names,
         profiles,
@@ -152,6 +159,19 @@ def advise(schedule: OpenLoop | ClosedLoop, objective: Objective, options: Advis
             if mine:
                 advised[place] = _advised(question, mine, pool)
     return Advice(question, advised, candidates)
+
+
+def _check_same_application(profiles: Mapping[str, Profile]) -> None:
+    """Raise MlscaleError where profiles are of different applications, so that a comparison means nothing."""
+    names: dict[str, list[str]] = {}
+    for name, profile in profiles.items():
+        names.setdefault(profile.application, []).append(name)
+    names.pop("", None)
+    if len(names) > 1:
+        what = "; ".join(f"{', '.join(each)}: {application}" for application, each in names.items())
+        least = " ".join(min(names.values(), key=lambda each: len(each)))
+        remedy = f'calibrate all of them with one application, or leave others out: --environments "{least}"'
+        raise MlscaleError(f"the profiles are of different applications ({what})", "--profile", remedy)
 
 
 def _advised(question: Question, candidates: Sequence[Candidate], pool: Executor) -> Advised:

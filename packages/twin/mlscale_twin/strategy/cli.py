@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from mlscale.commands.options import Settings, formerly, read_set, takes
+from mlscale.errors import MlscaleError
 
 
 @takes("mlscale_twin.strategy.advice:SearchSettings")
@@ -20,7 +21,13 @@ def advise(
     sigma: Annotated[float | None, typer.Option(help="standard deviation of response times at most, s")] = None,
     error_budget: Annotated[float | None, typer.Option(help="share of requests that may fail (default: 0.05)")] = None,
     max_usd_per_month: Annotated[float | None, typer.Option(help="cost at most")] = None,
-    environments: Annotated[str, typer.Option(help="names, separated by spaces")] = "torchserve rayserve k3s eks ecs",
+    environments: Annotated[
+        str | None, typer.Option(help="names, separated by spaces; default: torchserve rayserve k3s eks ecs")
+    ] = None,
+    experiment: Annotated[
+        Path | None,
+        typer.Option(help="folder of a measured experiment: by its profiles, objective and size of a replica"),
+    ] = None,
     profile: Annotated[
         list[Path] | None, typer.Option(help="written by mlscale calibrate, replaces an environment's own; repeatable")
     ] = None,
@@ -43,18 +50,24 @@ def advise(
         strategy_table,
         write_advice,
     )
+    from mlscale_twin.strategy.measured import read_measured
     from mlscale_twin.strategy.objective import Objective
 
     check_new(out)
+    options = AdviseOptions(**read_set(SearchSettings, settings).model_dump(exclude_unset=True))
+    if experiment is not None:
+        if profile:
+            raise MlscaleError("the experiment has its own profiles", "--profile", "leave it out, or --experiment")
+        measured, profile = read_measured(experiment)
+        options = AdviseOptions(**{**measured.search, **options.model_dump(exclude_unset=True)})
+        if p95 is None and mean is None and sigma is None:
+            p95, mean = measured.p95_s, measured.mean_s
+    if environments is not None:
+        options = options.model_copy(update={"environments": environments.replace(",", " ").split()})
     objective = Objective(p95, mean, sigma, error_budget, max_usd_per_month)
     with Shown() as progress:
-        options = AdviseOptions(
-            environments=environments.replace(",", " ").split(),
-            profiles=profile or (),
-            progress=progress,
-            **read_set(SearchSettings, settings).model_dump(),
-        )
-        advice = advise(read_schedule(trace), objective, options)
+        chosen = options.model_copy(update={"profiles": profile or (), "progress": progress})
+        advice = advise(read_schedule(trace), objective, chosen)
     write_advice(advice, out)
     figure = cost_and_slow(strategy_table(advice), objective.limit_s, p95=objective.p95_s is not None)[0, 0].figure
     for kind in ("png", "pdf"):

@@ -106,7 +106,8 @@ class Strategy:
 
 def busy_s(profile: Profile, cores: float) -> float:
     """Time for which a request keeps a replica of so many cores busy, s: a replica has one thread."""
-    return next(iter(profile.work.values())).mean_s.value / min(cores, 1.0)
+    work = next(iter(profile.work.values()))
+    return work.mean_s.value / min(cores, 1.0) + work.waits_s
 
 
 def strategies(
@@ -124,7 +125,8 @@ def strategies(
     from two days of traffic on, with a predictive one (`_minimums`).
 
     Args:
-        sizes: of a replica, such as {"cpu_cores": 0.3}. most_replicas: that there is room for.
+        sizes: of a replica, such as {"cpu_cores": 0.3}, as far as an environment has them. most_replicas: that there is
+            room for.
 
     Raises:
         MlscaleError: an unknown environment, or sizes that it refuses.
@@ -147,7 +149,7 @@ def _of_environment(
     rng: np.random.Generator,
 ) -> list[Strategy]:
     environment = environments.get(name)
-    own = environment.settings.sized(sizes)
+    own = environment.settings.sized({key: sizes[key] for key in sizes if key in environment.settings.model_fields})
     if name == "eks":
         own["machine_types"] = (_machine(own["cpu_cores"]),)
     matched = environment.arm("matched").model_copy(update=own)
