@@ -139,5 +139,5 @@ async def _ask_one_whose_back_is_silent(port: int) -> None:
 
 @pytest.mark.parametrize("call", ["back", "back=", "=http://127.0.0.1:1/decode", "back=10.0.0.1:8080"])
 def test_a_call_that_names_no_address(call: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert container.main(["--call", call]) == 2
+    assert container.main(["--entry", "nowhere:make", "--call", call]) == 2
     assert "is not NAME=URL" in capsys.readouterr().err

@@ -53,7 +53,8 @@ def filled(planned: Experiment, shapes: dict[str, Shape], salt: int = 0) -> Expe
         folder = planned.root / run.folder / "attempt-0"
         make_run(folder, seed=1000 * salt + number, shape=shape, environment=run.environment, **labels)
         said = json.loads((folder / "run.json").read_text())
-        same = {"seed": run.seed, "run_id": f"{run.environment}-{number}"}  # the seed above makes runs differ
+        scaling = {name: {**given, **run.scaling} for name, given in said["scaling"].items()}
+        same = {"seed": run.seed, "run_id": f"{run.environment}-{number}", "scaling": scaling}  # the seed above differs
         (folder / "run.json").write_text(json.dumps(said | same))
     return planned
 

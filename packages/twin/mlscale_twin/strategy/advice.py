@@ -169,8 +169,8 @@ def _check_same_application(profiles: Mapping[str, Profile]) -> None:
     names.pop("", None)
     if len(names) > 1:
         what = "; ".join(f"{', '.join(each)}: {application}" for application, each in names.items())
-        least = " ".join(min(names.values(), key=lambda each: len(each)))
-        remedy = f'calibrate all of them with one application, or leave others out: --environments "{least}"'
+        fewest: list[str] = min(names.values(), key=len)
+        remedy = f'calibrate all of them with one application, or leave others out: --environments "{" ".join(fewest)}"'
         raise MlscaleError(f"the profiles are of different applications ({what})", "--profile", remedy)
 
 
