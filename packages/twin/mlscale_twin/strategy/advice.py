@@ -136,7 +136,7 @@ def advise(schedule: OpenLoop | ClosedLoop, objective: Objective, options: Advis
         name: given[name] if name in given else read_profile(_PROFILES.get(name, name), given.get("k3s"))
         for name in names
     }
-    _check_same_application(profiles)
+    _check_same_application(profiles, given)
     prices = read_prices(chosen.region, chosen.prices)
     question = Question(demand, objective, profiles, prices, seed=chosen.seed, progress=chosen.progress)
     sizes = {"cpu_cores": chosen.cpu_cores}
@@ -161,16 +161,18 @@ def advise(schedule: OpenLoop | ClosedLoop, objective: Objective, options: Advis
     return Advice(question, advised, candidates)
 
 
-def _check_same_application(profiles: Mapping[str, Profile]) -> None:
-    """Raise MlscaleError where profiles are of different applications, so that a comparison means nothing."""
+def _check_same_application(profiles: Mapping[str, Profile], given: Mapping[str, Profile]) -> None:
+    """Raise MlscaleError where the profiles that were ``given`` are of another application than the rest, so that a
+    comparison means nothing."""
     names: dict[str, list[str]] = {}
     for name, profile in profiles.items():
         names.setdefault(profile.application, []).append(name)
     names.pop("", None)
     if len(names) > 1:
         what = "; ".join(f"{', '.join(each)}: {application}" for application, each in names.items())
-        fewest: list[str] = min(names.values(), key=len)
-        remedy = f'calibrate all of them with one application, or leave others out: --environments "{" ".join(fewest)}"'
+        own_names = {profile.application for profile in given.values()}
+        own = " ".join(name for name, profile in profiles.items() if profile.application in own_names)
+        remedy = f'calibrate the others with it, or leave them out: --environments "{own}"'
         raise MlscaleError(f"the profiles are of different applications ({what})", "--profile", remedy)
 
 

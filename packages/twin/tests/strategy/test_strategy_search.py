@@ -398,3 +398,16 @@ def test_bad_input_is_one_sentence_and_nothing_is_written(
     assert words in last
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_profiles_of_different_applications_are_not_compared(tmp_path: Path) -> None:
+    """EKS and ECS are composed with a given profile of k3s; what has none of that application has to be left out."""
+    file, trace = tmp_path / "k3s.json", tmp_path / "trace.csv"
+    file.write_text(read_profile("k3s").model_copy(update={"application": "mine"}).model_dump_json())
+    trace.write_text("time_s,rate_rps\n0,2\n600,2\n")
+    words = ["advise", str(trace), "--p95", "1", "--profile", str(file), "--set", "settings=30"]
+    refused = mlscale(*words, "--out", str(tmp_path / "mixed"))
+    assert refused.returncode == 2
+    assert '--environments "k3s eks ecs"' in refused.stderr
+    done = mlscale(*words, "--out", str(tmp_path / "own"), "--environments", "k3s eks ecs")
+    assert done.returncode == 0, done.stderr
