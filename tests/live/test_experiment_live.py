@@ -80,11 +80,13 @@ def test_a_model_of_any_kind_scales_in_a_first_look(kind: str, tmp_path: Path) -
         step_s = run.info.step_s or 0.0
         replicas = run.replicas
         before, after = replicas[replicas["t_s"] < step_s], replicas[replicas["t_s"] > step_s]
-        assert before["desired"].max() == 1, "not before the step"
+        validity = run.info.validity
+        assert validity is not None
+        assert validity.valid, validity
+        early = before["desired"].max() > 1  # two requests that overlap for long can do that, and the run says so
+        assert early == validity.pre_scaled
         assert after["ready"].max() > 1, "added after it"
         assert (run.requests["status"] == "ok").mean() > 0.98
-    valid = {run.info.environment for run in runs if run.info.validity and run.info.validity.valid}
-    assert valid == {"torchserve", "rayserve"}, [run.info.validity for run in runs]
 
 
 def test_blocks_of_an_own_model_end_in_profiles_an_advice_and_a_gate(tmp_path: Path) -> None:
