@@ -26,7 +26,7 @@ from mlscale_twin.studies.validation import ProfileOf, compared_by, live_rows, t
 LEAST_BLOCKS: Final = 3
 # Clouds are composed of documents and of how the model runs in a container.
 _CLOUDS: Final = ("eks", "ecs")
-_CONTAINER: Final = "k3s"
+CONTAINER: Final = "k3s"
 _DRAWS: Final = 4
 _RESERVE, _STEP_MIB = 1.25, 64
 
@@ -140,7 +140,7 @@ def write_profiles(experiment: Experiment, settings: Settings, found: Calibrated
         else:
             (folder / f"{name}.json").unlink(missing_ok=True)
     measured = Measured(
-        environments=(*found.profiles, *(_CLOUDS if _CONTAINER in found.profiles else ())),
+        environments=(*found.profiles, *(_CLOUDS if CONTAINER in found.profiles else ())),
         p95_s=settings.p95_s,
         mean_s=experiment.protocol.level_s if settings.p95_s is None else None,
         cpu_cores=experiment.protocol.cpu_cores,

@@ -14,7 +14,7 @@ from mlscale.plots.style import display_name
 from mlscale.progress import Bar
 from mlscale.reporting.document import Element, Section, Text, picture, table
 from mlscale.runs import MlscaleError, Run
-from mlscale_experiment.calibration import Calibrated, calibrated, write_profiles
+from mlscale_experiment.calibration import CONTAINER, Calibrated, calibrated, write_profiles
 from mlscale_experiment.experiment import Experiment
 from mlscale_experiment.settings import Settings
 from mlscale_twin.plots.advice import cost_and_slow
@@ -81,6 +81,10 @@ def decide(experiment: Experiment, settings: Settings, runs: Sequence[Run], bar:
         return Decision(found, None, [f"No advice for {settings.trace.name}: {error}"])
     _write(advice, settings)
     said = [_sentence(PLACES[place], entry) for place, entry in advice.advised.items()]
+    if CONTAINER not in found.profiles:
+        said.append(
+            "cloud: no advice, since only runs on Kubernetes show how the model runs in a container (make cluster)."
+        )
     return Decision(found, advice, [f"For {settings.trace.name}, simulated:", *said])
 
 
