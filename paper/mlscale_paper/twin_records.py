@@ -18,7 +18,7 @@ from mlscale.notebook.show import remark
 from mlscale.runs import Run
 from mlscale_paper import places
 from mlscale_twin.profile import Compared
-from mlscale_twin.profile_files import read_profile
+from mlscale_twin.profile_files import read_profile, write_profile
 from mlscale_twin.studies.validation import compare_profile
 
 VALIDATION: Final = "validation.json"
@@ -109,8 +109,7 @@ def note_in_profiles(
             changes = {"compared": compare_profile(profile, own, FITTED, progress=progress)}
         else:
             continue
-        noted = profile.model_copy(update=changes)
-        write_text(file, noted.model_dump_json(indent=2, exclude_none=True) + "\n")
+        write_profile(profile.model_copy(update=changes), file)
 
 
 def _verdict(record: Mapping[str, Any], environment: str, until: str) -> str:

@@ -11,14 +11,13 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from mlscale.atomic import write_text
 from mlscale.runs import MlscaleError, Run
 from mlscale_experiment.experiment import Experiment
 from mlscale_experiment.settings import Settings
 from mlscale_twin.calibration import calibrate
 from mlscale_twin.likeness import differences
 from mlscale_twin.profile import Profile
-from mlscale_twin.profile_files import read_profile
+from mlscale_twin.profile_files import read_profile, write_profile
 from mlscale_twin.strategy.measured import FOLDER, Measured, write_measured
 from mlscale_twin.studies.validation import ProfileOf, compared_by, live_rows, twin_rows
 
@@ -58,9 +57,10 @@ def calibrated(experiment: Experiment, runs: Sequence[Run], say: Callable[[str],
             left_out.append(f"{name}: {len(blocks)} blocks have valid runs, and a simulation needs {LEAST_BLOCKS}")
             continue
         say(f"calibrating the simulation of {name}")
+        base = read_profile(name)
         try:
-            profile = calibrate(own, read_profile(name))
-            of_live, of_twin = _left_out_blocks(own, experiment.protocol.level_s)
+            profile = calibrate(own, base)
+            of_live, of_twin = _left_out_blocks(own, base, experiment.protocol.level_s)
         except MlscaleError as error:
             left_out.append(f"{name}: no simulation could be fitted: {error}")
             continue
@@ -72,13 +72,12 @@ def calibrated(experiment: Experiment, runs: Sequence[Run], say: Callable[[str],
     return Calibrated(profiles, contrasts, left_out)
 
 
-def _left_out_blocks(runs: Sequence[Run], level_s: float) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _left_out_blocks(runs: Sequence[Run], base: Profile, level_s: float) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Figures of each run, and of simulations of it by a profile of the other blocks."""
-    base = read_profile(runs[0].info.environment)
     live, twin = [], []
-    for block in sorted({run.info.block or 0 for run in runs}):
-        judged = [run for run in runs if (run.info.block or 0) == block]
-        profile = calibrate([run for run in runs if (run.info.block or 0) != block], base)
+    for block in dict.fromkeys(run.info.block for run in runs):
+        judged = [run for run in runs if run.info.block == block]
+        profile = calibrate([run for run in runs if run.info.block != block], base)
         live.append(live_rows(judged, level_s).assign(block=block))
         twin.append(twin_rows(judged, level_s, _DRAWS, profile_of=_always(profile)))
     return pd.concat(live, ignore_index=True), pd.concat(twin, ignore_index=True)
@@ -126,19 +125,18 @@ def contrasts_of(live: pd.DataFrame, twin: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def write_profiles(experiment: Experiment, settings: Settings, found: Calibrated, runs: Sequence[Run]) -> Measured:
-    """Write the profiles, and what an advice by them needs, into the experiment's folder.
+def write_profiles(experiment: Experiment, settings: Settings, found: Calibrated, runs: Sequence[Run]) -> None:
+    """Write the profiles, and what an advice by them needs, into the experiment's folder, for `read_measured`.
 
     Raises:
         MlscaleError: it can't be written.
     """
-    folder = settings.folder / FOLDER
     for name in experiment.environments:
+        file = settings.folder / FOLDER / f"{name}.json"
         if name in found.profiles:
-            text = found.profiles[name].model_dump_json(indent=2, exclude_none=True)
-            write_text(folder / f"{name}.json", text + "\n")
+            write_profile(found.profiles[name], file)
         else:
-            (folder / f"{name}.json").unlink(missing_ok=True)
+            file.unlink(missing_ok=True)
     measured = Measured(
         environments=(*found.profiles, *(_CLOUDS if CONTAINER in found.profiles else ())),
         p95_s=settings.p95_s,
@@ -147,7 +145,6 @@ def write_profiles(experiment: Experiment, settings: Settings, found: Calibrated
         memory_mib=_memory_mib(runs),
     )
     write_measured(measured, settings.folder)
-    return measured
 
 
 def _memory_mib(runs: Sequence[Run]) -> int:

@@ -28,11 +28,17 @@ from mlscale_twin.strategy.advice import (
     strategy_table,
     write_advice,
 )
-from mlscale_twin.strategy.measured import FOLDER
+from mlscale_twin.strategy.measured import read_measured
 from mlscale_twin.strategy.paste import settings_files
 
 # Below the experiment's folder.
 ADVICE: Final = "advice"
+# Of `mlscale_twin.likeness`, in words.
+_FIGURES: Final = {
+    "mean response": "mean_response_s",
+    "standard deviation": "sd_response_s",
+    "95th percentile": "p95_response_s",
+}
 # Estimates for the time left, s.
 _CALIBRATING_S, _ADVISING_S = 30.0, 60.0
 
@@ -63,7 +69,7 @@ def decide(experiment: Experiment, settings: Settings, runs: Sequence[Run], bar:
     if experiment.quick:
         return None
     found = calibrated(experiment, runs, lambda text: bar.step(text, _CALIBRATING_S))
-    measured = write_profiles(experiment, settings, found, runs)
+    write_profiles(experiment, settings, found, runs)
     if settings.trace is None:
         command = f"mlscale advise TRACE --experiment {settings.name} --out advice"
         return Decision(
@@ -72,11 +78,10 @@ def decide(experiment: Experiment, settings: Settings, runs: Sequence[Run], bar:
     if not found.profiles:
         return Decision(found, None, [f"No advice for {settings.trace.name}: nothing could be simulated."])
     bar.step(f"advice for {settings.trace.name}", _ADVISING_S)
-    files = [settings.folder / FOLDER / f"{name}.json" for name in found.profiles]
+    measured, profiles = read_measured(settings.folder)
+    options = AdviseOptions(**measured.search, profiles=profiles)
     try:
-        advice = advise(
-            read_schedule(settings.trace), measured.objective, AdviseOptions(**measured.search, profiles=files)
-        )
+        advice = advise(read_schedule(settings.trace), measured.objective, options)
     except MlscaleError as error:  # the runs and their report are not lost by what is wrong with a trace
         return Decision(found, None, [f"No advice for {settings.trace.name}: {error}"])
     _write(advice, settings)
@@ -130,7 +135,7 @@ def sections(decision: Decision, settings: Settings) -> list[Section]:
 
 
 def _pasted(advice: Advice) -> list[Element]:
-    """The settings of each place, once where places share them."""
+    """The settings of each place."""
     elements: list[Element] = []
     for place, entry in advice.advised.items():
         for name, text in settings_files(entry.candidate.strategy).items():
@@ -144,9 +149,7 @@ def _errors(found: Calibrated) -> list[Element]:
     if found.profiles:
         rows = {
             display_name(name): {
-                "mean response": _range(profile.compared.ratios["mean_response_s"]),
-                "standard deviation": _range(profile.compared.ratios["sd_response_s"]),
-                "95th percentile": _range(profile.compared.ratios["p95_response_s"]),
+                **{what: _range(profile.compared.ratios[figure]) for what, figure in _FIGURES.items()},
                 "runs": profile.compared.runs,
             }
             for name, profile in found.profiles.items()

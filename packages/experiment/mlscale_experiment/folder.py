@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from mlscale.environments import App
 from mlscale.loadgen.bodies import BodySet
 from mlscale.measurement.requirements import use_requirements
 from mlscale.progress import Bar
@@ -81,7 +82,7 @@ def experiment(settings: Settings, *, quick: bool = False, runs: Path | None = N
         bodies=bodies_folder(protocol, root / FILE),
         identity={
             "protocol": protocol.sha256(),
-            "application": f"{app.name} {app.version}",
+            "application": _application(app),
             "seed": chosen.seed,
             "environments": list(chosen.environments),
         },
@@ -102,7 +103,8 @@ def run(settings: Settings, *, quick: bool = False, runs: Path | None = None, pr
     chosen = settings.with_environments()
     root = root_of(chosen, quick=quick, runs=runs)
     prepare(chosen)
-    earlier = _other_pilot(chosen, root_of(chosen, quick=not quick, runs=runs))
+    other = root_of(chosen, quick=not quick, runs=runs)
+    earlier = None if (root / FILE).exists() else _other_pilot(chosen, other)
     ensure_protocol(root, partial(run_pilot, chosen), given=protocol, fallback=earlier)
     planned = experiment(chosen, quick=quick, runs=runs)
     if not quick:
@@ -115,6 +117,11 @@ def run(settings: Settings, *, quick: bool = False, runs: Path | None = None, pr
     return page
 
 
+def _application(app: App) -> str:
+    """What tells applications apart in the identity of runs."""
+    return f"{app.name} {app.version}"
+
+
 def _other_pilot(settings: Settings, root: Path) -> Path | None:
     """The protocol below ``root``, if it is of the same model, files, environments and L: a first look and the blocks
     share their pilot."""
@@ -125,9 +132,8 @@ def _other_pilot(settings: Settings, root: Path) -> Path | None:
         known = json.loads(identity.read_text())
     except ValueError:  # broken: the pilot is run anew
         return None
-    app = settings.app()
     same = (
-        known.get("application") == f"{app.name} {app.version}"
+        known.get("application") == _application(settings.app())
         and known.get("environments") == [*settings.environments]
         and protocol.bodies.sha256 == BodySet.read(settings.bodies).facts["sha256"]
         and settings.level_s in (None, protocol.level_s)

@@ -11,44 +11,35 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from piloted import TWO, protocol_for
 
 from mlscale.commands.new_app import new_app
 from mlscale.measurement.labels import Labels
-from mlscale.measurement.model_load import TYPICAL
-from mlscale.measurement.sizing import Host
 from mlscale.measurement.trial import Cost
 from mlscale.progress import Bar
 from mlscale.runs import MlscaleError
 from mlscale_experiment import folder as module
 from mlscale_experiment.calibration import contrasts_of
-from mlscale_experiment.choice import choose
 from mlscale_experiment.experiment import Experiment, Selection
 from mlscale_experiment.folder import experiment
-from mlscale_experiment.pilot import protocol_of
-from mlscale_experiment.protocol import FILE, Bodies, write_protocol
+from mlscale_experiment.protocol import FILE, write_protocol
 from mlscale_experiment.settings import NAME, Settings, read
 from mlscale_twin.profile import Profile
 from mlscale_twin.simulate import SimulateOptions, simulate
 from mlscale_twin.strategy.measured import read_measured
 
-TWO = ["torchserve", "rayserve"]
 WORK_S = {"torchserve": 0.040, "rayserve": 0.055}
 
 
-def measured_folder(place: Path, name: str = "my_model", **more: object) -> Settings:
+def measured_folder(place: Path, **more: object) -> Settings:
     """A model's folder with the protocol of a pilot."""
-    folder = new_app(name, place)
+    folder = new_app("my_model", place)
     hours = np.arange(0, 7200, 10)
     rates = pd.DataFrame({"time_s": hours, "rate_rps": 6 + 4 * np.sin(hours / 900)})
     rates.to_csv(folder / "traffic.csv", index=False)
     with (folder / NAME).open("a") as file:
         file.writelines(f"{key}: {value}\n" for key, value in more.items())
-    demands = {each: TYPICAL[each] for each in TWO}
-    cost = Cost(0.03, 0.03, 0.5, 2e8, 0.03, 0.03, 0.03)
-    chosen = choose(cost, demands, Host(2, 24e9, 0.0025, 0.06), dict.fromkeys(TWO, 20.0))
-    protocol = protocol_of(
-        demands, chosen.size, dict.fromkeys(TWO, 20.0), bodies=Bodies(folder="bodies", count=3), why=dict(chosen.why)
-    )
+    protocol = protocol_for(Cost(0.03, 0.03, 0.5, 2e8, 0.03, 0.03, 0.03))
     write_protocol(folder / "runs" / FILE, protocol, folder / "runs")
     return read(folder).selected(Selection(environments=TWO, blocks=4))
 

@@ -9,37 +9,29 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from piloted import TWO, protocol_for
 
 from mlscale.analysis.summary import summarise
 from mlscale.commands.new_app import new_app
-from mlscale.measurement.model_load import TYPICAL
-from mlscale.measurement.sizing import Host
 from mlscale.measurement.trial import Cost
 from mlscale.progress import Bar
 from mlscale.runs import MlscaleError
 from mlscale_experiment import folder as module
-from mlscale_experiment.choice import choose
 from mlscale_experiment.experiment import Experiment, Selection
 from mlscale_experiment.folder import experiment
 from mlscale_experiment.gate import CODES, gate, share
-from mlscale_experiment.pilot import protocol_of
-from mlscale_experiment.protocol import FILE, Bodies, write_protocol
+from mlscale_experiment.protocol import FILE, write_protocol
 from mlscale_experiment.report import verdict
 from mlscale_experiment.settings import Settings, read
 from synthetic_runs import Shape, make_run
 
-TWO = ["torchserve", "rayserve"]
 FAST, SLOW = Shape(service_s=0.10, start_s=4.0), Shape(service_s=0.16, start_s=14.0)
 
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     folder = new_app("my_model", tmp_path)
-    demands = {name: TYPICAL[name] for name in TWO}
-    cost = Cost(0.0065, 0.0065, 0.5, 2e8, 0.006, 0.007, 0.0065)
-    chosen = choose(cost, demands, Host(2, 24e9, 0.0025, 0.06), dict.fromkeys(TWO, 20.0))
-    bodies = Bodies(folder="bodies", count=3)
-    protocol = protocol_of(demands, chosen.size, dict.fromkeys(TWO, 20.0), bodies=bodies, why=dict(chosen.why))
+    protocol = protocol_for(Cost(0.0065, 0.0065, 0.5, 2e8, 0.006, 0.007, 0.0065))
     for root in (folder / "runs", folder / "runs" / "quick"):
         write_protocol(root / FILE, protocol, root)
     return read(folder).selected(Selection(environments=TWO, blocks=6))

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mlscale.atomic import write_text
 from mlscale.commands.options import Arm, AsJson, OwnModel, ScalingChanges
 from mlscale.errors import MlscaleError
 
@@ -221,7 +220,7 @@ def calibrate(
     from mlscale.progress import Shown
     from mlscale.runs import load_runs
     from mlscale_twin.calibration import calibrate
-    from mlscale_twin.profile_files import read_profile
+    from mlscale_twin.profile_files import read_profile, write_profile
     from mlscale_twin.studies.validation import compare_profile
 
     environment = what[0] if len(what) == 1 and what[0] in names() and not Path(what[0]).exists() else None
@@ -241,7 +240,7 @@ def calibrate(
         compared = compare_profile(fitted, valid, "runs that it was fitted to", progress=progress)
     here = fitted.model_copy(update={"compared": compared})
     after = fitted.model_copy(update={"compared": _carried(compared, before.compared)})
-    write_text(file, after.model_dump_json(indent=2, exclude_none=True) + "\n")
+    write_profile(after, file)
     if as_json:
         print(json.dumps({"profile": str(file), **compared.model_dump(mode="json")}))
         return

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from mlscale.atomic import write_text
 from mlscale.runs import MlscaleError
 from mlscale_twin.cloud import cloud_profile
 from mlscale_twin.profile import Profile, fitted_profile, profile_names
@@ -22,6 +23,15 @@ def read_profile(which: str | Path, k3s: Profile | None = None) -> Profile:
     if isinstance(which, str) and which not in profile_names():
         return cloud_profile(which, k3s=k3s)
     return fitted_profile(which)
+
+
+def write_profile(profile: Profile, file: Path) -> None:
+    """Write what `read_profile` reads.
+
+    Raises:
+        MlscaleError: it can't be written.
+    """
+    write_text(file, profile.model_dump_json(indent=2, exclude_none=True) + "\n")
 
 
 def read_profiles(files: Sequence[Path], environments: Sequence[str]) -> dict[str, Profile]:

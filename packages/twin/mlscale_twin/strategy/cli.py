@@ -54,20 +54,20 @@ def advise(
     from mlscale_twin.strategy.objective import Objective
 
     check_new(out)
-    options = AdviseOptions(**read_set(SearchSettings, settings).model_dump(exclude_unset=True))
+    chosen = read_set(SearchSettings, settings).model_dump(exclude_unset=True)
     if experiment is not None:
         if profile:
             raise MlscaleError("the experiment has its own profiles", "--profile", "leave it out, or --experiment")
         measured, profile = read_measured(experiment)
-        options = AdviseOptions(**{**measured.search, **options.model_dump(exclude_unset=True)})
+        chosen = {**measured.search, **chosen}
         if p95 is None and mean is None and sigma is None:
             p95, mean = measured.p95_s, measured.mean_s
     if environments is not None:
-        options = options.model_copy(update={"environments": environments.replace(",", " ").split()})
+        chosen["environments"] = environments.replace(",", " ").split()
     objective = Objective(p95, mean, sigma, error_budget, max_usd_per_month)
     with Shown() as progress:
-        chosen = options.model_copy(update={"profiles": profile or (), "progress": progress})
-        advice = advise(read_schedule(trace), objective, chosen)
+        options = AdviseOptions(**chosen, profiles=profile or (), progress=progress)
+        advice = advise(read_schedule(trace), objective, options)
     write_advice(advice, out)
     figure = cost_and_slow(strategy_table(advice), objective.limit_s, p95=objective.p95_s is not None)[0, 0].figure
     for kind in ("png", "pdf"):

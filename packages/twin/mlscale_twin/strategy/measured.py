@@ -56,5 +56,5 @@ def read_measured(experiment: Path) -> tuple[Measured, list[Path]]:
         raise MlscaleError("no profiles were fitted to it yet", str(experiment), remedy) from error
     except ValidationError as error:
         raise MlscaleError(first_invalid(error), str(file), f"delete it, then {remedy}") from None
-    profiles = {name: file.with_name(f"{name}.json") for name in measured.environments}
-    return measured, [profile for profile in profiles.values() if profile.exists()]
+    profiles = [file.with_name(f"{name}.json") for name in measured.environments]
+    return measured, [profile for profile in profiles if profile.exists()]  # a cloud has none of its own

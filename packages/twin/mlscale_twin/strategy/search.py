@@ -65,9 +65,7 @@ def search(question: Question, strategies: Sequence[Strategy], executor: Executo
     # Compiles the twin, if nobody has yet, before several workers do.
     run_trial(trial_of(question, constant[0].strategy, [Window(0, 1, 1.0)]))
     whole = [question.whole]
-    few, many = whole, whole
-    if question.demand.duration_s >= SHORT_S:
-        few, many = (question.demand.windows(number, WINDOW_S) for number in (_FIRST_WINDOWS, WINDOWS))
+    few, many = (_windows(question, number) for number in (_FIRST_WINDOWS, WINDOWS))
     constant = _simulated(question, constant, whole, executor)
     left, pruned = _bounded(question, changing, constant, constant)
     frequent = [each for each in left if question.profiles[each.strategy.environment].scales_by in _FREQUENT]
@@ -130,10 +128,14 @@ def _in_places(strategies: Sequence[Strategy], *, constant: bool) -> list[Candid
 
 def in_windows(question: Question, candidate: Candidate, executor: Executor) -> Figures:
     """A candidate's figures in the windows that stand for the trace."""
-    demand = question.demand
-    short = demand.duration_s < SHORT_S
-    windows = [question.whole] if short else demand.windows(WINDOWS, WINDOW_S)
+    windows = _windows(question, WINDOWS)
     return replace(_simulated(question, [candidate], windows, executor)[0].figures, at_error=None)
+
+
+def _windows(question: Question, number: int) -> list[Window]:
+    """So many windows that stand for the trace, or all of a short one."""
+    demand = question.demand
+    return [question.whole] if demand.duration_s < SHORT_S else demand.windows(number, WINDOW_S)
 
 
 def _simulated(
