@@ -69,7 +69,10 @@ class Scaling(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    min_replicas: int = Field(default=1, ge=1, le=64, description="replicas at least")
+    no_zero: ClassVar[str] = "requests that arrive while nothing runs would be lost"
+    """Why no environment with these settings scales to zero; empty: it does."""
+
+    min_replicas: int = Field(default=1, ge=0, le=64, description="replicas at least")
     max_replicas: int = Field(default=4, ge=1, le=64, description="replicas at most")
     cpu_cores: float = Field(default=0.3, gt=0, le=64, description="CPU quota of one replica, cores")
     cpu_period_s: float = Field(default=0.1, ge=0.001, le=1, description="period of the CPU quota, s (CFS)")
@@ -83,6 +86,8 @@ class Scaling(BaseModel):
     def _bounds_in_order(self) -> Self:
         if self.min_replicas > self.max_replicas:
             raise ValueError(f"min_replicas ({self.min_replicas}) is above max_replicas ({self.max_replicas})")
+        if self.min_replicas == 0 and self.no_zero:
+            raise ValueError(f"min_replicas can't be 0, since {self.no_zero}; rayserve scales to zero")
         return self
 
     @classmethod

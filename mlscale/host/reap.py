@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -24,6 +25,19 @@ class TargetUnreachable(MlscaleError):  # noqa: N818
 _FOLDER: Final = re.compile(r"mls-[0-9a-f]{8}")
 _GROUP: Final = re.compile(r"mlscale-[0-9a-f]{8}")
 _INCOMPLETE_AFTER_S: Final = 60.0
+_INTERRUPTS: Final = (KeyboardInterrupt, SystemExit)
+
+
+def despite_interrupt(remove: Callable[[], None]) -> None:
+    """Call ``remove``, which must be idempotent, at the end of a run. A first interrupt during the removal is raised
+    after everything is removed. A second one, or any after the run itself was interrupted, is raised at once."""
+    interrupted = isinstance(sys.exception(), _INTERRUPTS)
+    try:
+        remove()
+    except _INTERRUPTS:
+        if not interrupted:
+            remove()
+        raise
 
 
 def reap(entry: LedgerEntry) -> None:

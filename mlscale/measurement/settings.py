@@ -68,7 +68,9 @@ def _with(base: Scaling, changes: Mapping[str, Any], where: str, arm: str) -> Sc
 
 def _shares(replicas: int, components: int) -> list[int]:
     """Replicas by component: 3 replicas for two components are [2, 1]."""
-    return [max(1, replicas // components + (number < replicas % components)) for number in range(components)]
+    return [
+        max(min(1, replicas), replicas // components + (number < replicas % components)) for number in range(components)
+    ]
 
 
 def parse_settings(pairs: Sequence[str], option: str = "--scaling", example: str = "max_replicas=2") -> dict[str, str]:

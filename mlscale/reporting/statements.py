@@ -43,6 +43,8 @@ def pair_sentences(effects: Iterable[Row], parts: Iterable[Row]) -> list[str]:
         ends = [row["ratio"], *sorted((row["low"], row["high"]), reverse=turned)]
         ratio, low, high = (1 / end if turned else end for end in ends)
         claim = "" if row["favours"] else f", {row['verdict']}"
+        if row["verdict"] == "no difference shown" and not low <= 1 <= high:
+            claim += " once all comparisons are counted"
         sentences.append(
             f"After the step, the mean response is {ratio:.2f} times as long on {display_name(slow)} as on "
             f"{display_name(quick)} (95 % interval {low:.2f} to {high:.2f}{claim})"

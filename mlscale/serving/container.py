@@ -28,6 +28,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--warm-up", type=Path, help="file with the body of the warm-up request")
     parser.add_argument("--component", default="", help="this component's name, if it calls others")
     parser.add_argument("--call", action="append", default=[], help="NAME=URL of a component that it calls; repeatable")
+    parser.add_argument(
+        "--in-flight-window", type=float, default=1.6, help="s that mlscale_in_flight_mean averages over"
+    )
     given = parser.parse_args(argv)
     try:
         return serve_command(
@@ -41,6 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             given.warm_up,
             given.component,
             dict(_named(text) for text in given.call),
+            given.in_flight_window,
         )
     except MlscaleError as error:
         sys.stderr.write(f"mlscale: {error}\n")

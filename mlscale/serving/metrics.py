@@ -5,11 +5,13 @@ Without prometheus_client, whose import would add 0.6 s of CPU to the start of e
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from bisect import bisect_left
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -40,13 +42,41 @@ class Histogram:
         yield f"{name}_count {total}"
 
 
-class Metrics:
-    """The server's counters."""
+class InFlight:
+    """Requests being received, waiting or in service. Not thread-safe: used by the event loop only."""
 
-    def __init__(self) -> None:
+    def __init__(self, window_s: float) -> None:
+        self.now = 0
+        self.window_s = window_s
+        self._since: deque[tuple[float, int]] = deque([(-math.inf, 0)])
+        """Since when there were how many: all changes within the window, and the one before it."""
+
+    def change(self, by: int, t: float | None = None) -> None:
+        """``by`` more requests from ``t`` on (time.monotonic; None: now)."""
+        t = time.monotonic() if t is None else t
+        self.now += by
+        self._since.append((t, self.now))
+        while self._since[1][0] <= t - self.window_s:
+            self._since.popleft()
+
+    def mean(self, t: float | None = None) -> float:
+        """Their mean over the window before ``t``; before the first request there were none."""
+        t = time.monotonic() if t is None else t
+        begin = t - self.window_s
+        ends = (*(since for since, _ in islice(self._since, 1, None)), t)
+        held = (
+            number * max(0.0, end - max(since, begin)) for (since, number), end in zip(self._since, ends, strict=True)
+        )
+        return sum(held) / self.window_s
+
+
+class Metrics:
+    """The server's counters. ``window_s``: what the mean number of requests in flight is taken over."""
+
+    def __init__(self, window_s: float = 1.6) -> None:
         self.requests: Counter[str] = Counter()
         """By HTTP status; "aborted" if the client disconnected before its answer."""
-        self.in_flight = 0
+        self.in_flight = InFlight(window_s)
         self.inference = Histogram()
         self.queue = Histogram()
 
@@ -54,7 +84,11 @@ class Metrics:
         """The whole page; ``waiting``: requests queued or in service."""
         lines = [*_head("mlscale_requests_total", "counter", "Requests for an answer, by HTTP status.")]
         lines += [f'mlscale_requests_total{{status="{status}"}} {n}' for status, n in sorted(self.requests.items())]
-        lines += _gauge("mlscale_in_flight", "Requests being received, waiting or in service.", self.in_flight)
+        lines += _gauge("mlscale_in_flight", "Requests being received, waiting or in service.", self.in_flight.now)
+        mean = round(self.in_flight.mean(), 6)
+        lines += _gauge(
+            "mlscale_in_flight_mean", f"Mean of mlscale_in_flight over {self.in_flight.window_s:g} s.", mean
+        )
         lines += _gauge("mlscale_queue_length", "Requests waiting for the model or in service.", waiting)
         lines += _gauge("mlscale_ready", "1 when the model is loaded and has given its first answer.", int(ready))
         lines += self.inference.lines("mlscale_inference_seconds", "Wall time of one inference.")
@@ -78,5 +112,5 @@ def _head(name: str, kind: str, text: str) -> tuple[str, str]:
     return f"# HELP {name} {text}", f"# TYPE {name} {kind}"
 
 
-def _gauge(name: str, text: str, value: int) -> tuple[str, ...]:
+def _gauge(name: str, text: str, value: float) -> tuple[str, ...]:
     return *_head(name, "gauge", text), f"{name} {value}"

@@ -86,10 +86,11 @@ def serve_command(
     warm_up: Path | None,
     component: str = "",
     calls: Mapping[str, str] = MappingProxyType({}),
+    in_flight_window_s: float = ServerSettings.in_flight_window_s,
 ) -> int:
     """``mlscale serve``: `serve` with a log on stderr, which includes the `Timeline` of the start.
 
-    ``component`` and ``calls``: see `ServerSettings`.
+    ``component``, ``calls`` and ``in_flight_window_s``: see `ServerSettings`.
 
     Raises:
         MlscaleError: as `serve`, or a number is out of bounds, or ``warm_up`` can't be read.
@@ -100,6 +101,7 @@ def serve_command(
         ("--waiting", waiting, 0, _MOST),
         ("--body-timeout", body_timeout_s, 0.001, _MOST),
         ("--drain", drain_s, 0, _MOST),
+        ("--in-flight-window", in_flight_window_s, 0.001, _MOST),
     ):
         if not least <= value <= most:
             raise MlscaleError(f"{value} is not possible", option, f"use a number from {least} to {most}")
@@ -113,6 +115,7 @@ def serve_command(
         drain_s=drain_s,
         component=component,
         calls=calls,
+        in_flight_window_s=in_flight_window_s,
     )
     if warm_up is not None:
         try:
@@ -353,5 +356,5 @@ async def _drain(service: Service, listeners: list[asyncio.Server], drain_s: flo
     if idle.done():
         return 0
     idle.cancel()
-    logger.warning("%d requests were cut off", service.metrics.in_flight)
+    logger.warning("%d requests were cut off", service.metrics.in_flight.now)
     return 1

@@ -45,6 +45,8 @@ class ServerSettings:
     """Total size of bodies being received or waiting; more get 503, so that slow senders can't fill the memory."""
     drain_s: float = 20.0
     """Time after SIGTERM to finish requests in flight."""
+    in_flight_window_s: float = 1.6
+    """What mlscale_in_flight_mean is the mean over."""
     warm_up: bytes = field(default_factory=blank_png, repr=False)
     """The body of the first request, which the server makes itself."""
     replica: str = field(
@@ -80,7 +82,7 @@ class Service:
     def __init__(self, factory: Factory, settings: ServerSettings, on_ready: Callable[[], None]) -> None:
         self.settings = settings
         self.model = ModelThread(factory, settings.waiting, settings.warm_up, on_ready)
-        self.metrics = Metrics()
+        self.metrics = Metrics(settings.in_flight_window_s)
         self.draining = False
         self._buffered = 0
         self._idle = asyncio.Event()
@@ -92,7 +94,7 @@ class Service:
 
     async def decode(self, request: web.Request) -> web.Response:
         """Answer one request, and count it however it ends."""
-        self.metrics.in_flight += 1
+        self.metrics.in_flight.change(1)
         self._idle.clear()
         status = "aborted"
         try:
@@ -101,8 +103,8 @@ class Service:
             return response
         finally:
             self.metrics.requests[status] += 1
-            self.metrics.in_flight -= 1
-            if not self.metrics.in_flight:
+            self.metrics.in_flight.change(-1)
+            if not self.metrics.in_flight.now:
                 self._idle.set()
 
     async def _decode(self, request: web.Request) -> web.Response:

@@ -27,6 +27,7 @@ SECONDS = {
 MINUTES = {
     "advise": "--traces spikes",
     "host_speed": "--environments k3s --draws 1",
+    "keda": "--pairs 1 --quick --out {tmp}",
     "machines": "--counts 0 1 --seconds 1",
     "overhead": "--rounds 1",
     "ray_start": "--pairs 1 --quick --out {tmp}",
@@ -44,6 +45,8 @@ def missing(name: str) -> str:
         return "no Chromium: apt-get install chromium"
     if name == "sandbox_redraw" and find_spec("playwright") is None:
         return "playwright is not installed: make bench-extra"
+    if name == "keda" and not read_status(default_layout()).whole:
+        return "no cluster is running: make cluster"
     if name == "machines" and not (read_status(default_layout()).whole and has_machines(default_layout().settings)):
         return "no cluster with machines is running: make cluster MACHINES=1"
     return ""

@@ -247,7 +247,7 @@ class Handle:
 
 def _model(response: Response, monkeypatch: pytest.MonkeyPatch) -> deployments.Model:
     monkeypatch.setattr(deployments, "load_entry", lambda _: _front)
-    return deployments.Model("front", "anything:here", back=Handle(response))
+    return deployments.Model("front", "anything:here", False, back=Handle(response))
 
 
 def test_rays_front_awaits_the_other_deployment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -290,7 +290,7 @@ def test_a_request_that_is_cancelled_cancels_its_call(monkeypatch: pytest.Monkey
 
 def test_a_call_to_a_stranger_is_a_503(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(deployments, "load_entry", lambda _: _front)
-    model = deployments.Model("front", "anything:here", another=None)
+    model = deployments.Model("front", "anything:here", False, another=None)
     status, body, _ = asyncio.run(model.answer(b""))
     assert (status, "not among its calls" in json.loads(body)["error"]) == (503, True)
     assert Call("back", b"") == Call("back", b"")

@@ -75,16 +75,16 @@ def test_each_component_has_its_own_deployment_service_and_autoscaler() -> None:
     assert [(each["kind"], each["metadata"]["name"]) for each in found] == [
         ("Deployment", "readers"),
         ("Deployment", "localiser"),
-        ("HorizontalPodAutoscaler", "readers"),
+        ("ScaledObject", "readers"),
         ("HorizontalPodAutoscaler", "localiser"),
     ]
     pods = [each["spec"]["template"]["metadata"]["labels"][COMPONENT] for each in found[:2]]
     assert pods == ["readers", "localiser"]
     readers, localiser = (each["spec"] for each in found[2:])
     assert readers["scaleTargetRef"]["name"] == "readers"
-    assert readers["metrics"][0]["external"]["metric"]["selector"]["matchLabels"]["component"] == "readers"
+    assert readers["triggers"][0]["metadata"]["url"] == "http://readers.mlscale-0123abcd.svc:8080/metrics"
     assert localiser["metrics"][0]["resource"]["name"] == "cpu"
-    assert (readers["maxReplicas"], localiser["maxReplicas"]) == (4, 2)
+    assert (readers["maxReplicaCount"], localiser["maxReplicas"]) == (4, 2)
     assert front_service(made, "LoadBalancer", "uid")["metadata"]["name"] == "localiser"
 
 
@@ -104,15 +104,27 @@ def test_a_front_is_told_where_its_components_answer() -> None:
 
 
 def test_matched_scales_on_requests_in_flight_over_its_window() -> None:
-    hpa = rendered(KubernetesScaling.of_arm("matched"))["HorizontalPodAutoscaler"]
-    (metric,) = hpa["spec"]["metrics"]
-    assert metric["external"]["metric"] == {
-        "name": "mlscale_in_flight",
-        "selector": {"matchLabels": {"component": "app", "window-ms": "1600"}},
-    }
-    assert metric["external"]["target"] == {"type": "AverageValue", "averageValue": "1000m"}
-    assert hpa["spec"]["behavior"]["scaleDown"] == {"stabilizationWindowSeconds": 30}
-    assert (hpa["spec"]["minReplicas"], hpa["spec"]["maxReplicas"]) == (1, 4)
+    made = rendered(KubernetesScaling.of_arm("matched"))
+    assert "HorizontalPodAutoscaler" not in made, "KEDA makes it"
+    spec = made["ScaledObject"]["spec"]
+    (trigger,) = spec["triggers"]
+    assert (trigger["type"], trigger["metricType"]) == ("metrics-api", "AverageValue")
+    asked = {name: trigger["metadata"][name] for name in ("valueLocation", "aggregationType", "targetValue")}
+    assert asked == {"valueLocation": "mlscale_in_flight_mean", "aggregationType": "sum", "targetValue": "1"}
+    made_by_keda = spec["advanced"]["horizontalPodAutoscalerConfig"]
+    assert made_by_keda["name"] == "app"
+    assert made_by_keda["behavior"]["scaleDown"] == {"stabilizationWindowSeconds": 30}
+    assert (spec["minReplicaCount"], spec["maxReplicaCount"]) == (1, 4)
+    (container,) = made["Deployment"]["spec"]["template"]["spec"]["containers"]
+    assert container["command"][-2:] == ["--in-flight-window", "1.6"]
+
+
+def test_a_gauge_of_ones_own_is_what_scales() -> None:
+    scaling = KubernetesScaling.of_arm("matched").model_copy(update={"in_flight_metric": "vllm:num_requests_waiting"})
+    (trigger,) = rendered(scaling)["ScaledObject"]["spec"]["triggers"]
+    assert trigger["metadata"]["valueLocation"] == "vllm:num_requests_waiting"
+    with pytest.raises(ValidationError):
+        KubernetesScaling(in_flight_metric="requests in flight")
 
 
 def test_shipped_leaves_the_behaviour_to_the_cluster() -> None:
@@ -124,7 +136,7 @@ def test_shipped_leaves_the_behaviour_to_the_cluster() -> None:
 @pytest.mark.parametrize(("arm", "replicas"), [("static-min", 1), ("static-max", 4)])
 def test_a_fixed_number_has_no_autoscaler(arm: str, replicas: int) -> None:
     made = rendered(KubernetesScaling.of_arm(arm))
-    assert "HorizontalPodAutoscaler" not in made
+    assert not {"HorizontalPodAutoscaler", "ScaledObject"} & made.keys()
     assert made["Deployment"]["spec"]["replicas"] == replicas
 
 
@@ -138,7 +150,7 @@ def test_the_quota_is_request_and_limit_and_the_container_can_do_little() -> Non
     assert container["securityContext"]["readOnlyRootFilesystem"] is True
     assert pod["automountServiceAccountToken"] is False
     assert {"name": "MLSCALE_REPLICA", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}} in container["env"]
-    assert container["command"][-6:] == ["--entry", "pkg.mod:factory", "--port", "8080", "--waiting", "100"]
+    assert container["command"][3:9] == ["--entry", "pkg.mod:factory", "--port", "8080", "--waiting", "100"]
 
 
 def test_the_hosts_folders_are_mounted_read_only_where_they_lie() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mlscale.environments.rayserve.cluster import autoscaling_config, deployment_options
+from mlscale.environments.rayserve.cluster import autoscaling_config, sandboxed_options
 from mlscale.environments.rayserve.policy import ReportingPolicy, reading
 from mlscale.environments.rayserve.settings import RayServeScaling
 
@@ -52,9 +52,7 @@ def _context(config: Any, total: float, queued: float, current: int, target: int
 
 def _config(**changes: Any) -> Any:
     settings = RayServeScaling(**changes)
-    data = autoscaling_config(settings.model_dump(mode="json"), "unused")
-    data.pop("policy")
-    return config_module.AutoscalingConfig(**data)
+    return config_module.AutoscalingConfig(**autoscaling_config(settings.model_dump(mode="json")))
 
 
 def test_same_decisions_as_the_default_policy(inbox: tuple[socket.socket, str]) -> None:
@@ -127,7 +125,7 @@ def test_ray_takes_the_policy_and_the_options(inbox: tuple[socket.socket, str]) 
 
     reader, address = inbox
     settings = RayServeScaling(max_ongoing_requests=1).model_dump(mode="json")
-    options = deployment_options(settings, "app", "/usr/bin/python", address)
+    options = sandboxed_options(settings, "app", "/usr/bin/python", address)
     deployment = serve.deployment(type("App", (), {"__call__": lambda self: 1})).options(**options)
     config = deployment._deployment_config.autoscaling_config
     policy = config.policy.get_policy()(**config.policy.policy_kwargs)

@@ -94,22 +94,29 @@ def test_every_setting_has_a_description() -> None:
     for name, field in RayServeScaling.model_fields.items():
         assert field.description, name
         if name.endswith("_s"):
-            assert field.description.endswith((", s", "s (CFS)")), f"{name} says its unit"
+            assert field.description.endswith((", s", "s (CFS)", "None: downscale_delay_s")), f"{name} says its unit"
 
 
 def test_every_setting_reaches_ray() -> None:
-    """Changing any one setting changes what Ray is told (quota period, budget and start go elsewhere)."""
+    """Changing any one setting changes what Ray is told (quota, start and place go elsewhere)."""
     base = RayServeScaling()
-    told = deployment_options(base.model_dump(mode="json"), "app", "python", "sock")
+    told = deployment_options(base.model_dump(mode="json"), "app")
     other: dict[str, Any] = {"aggregation_function": "max", "look_back_period_s": 40.0, "max_queued_requests": 7}
-    for name in RayServeScaling.model_fields.keys() - {"cpu_period_s", "cpu_budget", "startup_concurrency"}:
+    other["downscale_to_zero_delay_s"] = 5.0
+    for name in RayServeScaling.model_fields.keys() - {
+        "cpu_period_s",
+        "cpu_budget",
+        "startup_concurrency",
+        "address",
+        "working_dir",
+    }:
         value = other.get(name, getattr(base, name) if name in other else getattr(base, name) * 2)
         changed = base.model_copy(update={name: value})
-        assert deployment_options(changed.model_dump(mode="json"), "app", "python", "sock") != told, name
+        assert deployment_options(changed.model_dump(mode="json"), "app") != told, name
 
 
 def test_a_fixed_number_has_no_autoscaler() -> None:
-    options = deployment_options(RayServe().arm("static-max").model_dump(mode="json"), "app", "python", "sock")
+    options = deployment_options(RayServe().arm("static-max").model_dump(mode="json"), "app")
     assert options["num_replicas"] == 4
     assert "autoscaling_config" not in options
 

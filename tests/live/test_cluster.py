@@ -33,6 +33,8 @@ PARTS = (
     "kube-proxy",
     "metrics-server",
     "in-flight",
+    "keda-operator",
+    "keda-metrics-apiserver",
 )
 
 

@@ -159,7 +159,7 @@ def without(api: Api, group: str) -> Iterator[None]:
             time.sleep(0.2)
         yield
     finally:
-        metadata = {"name": service["metadata"]["name"]}
+        metadata = {name: service["metadata"][name] for name in ("name", "labels") if name in service["metadata"]}
         api.post(path_of("APIService"), {**service, "metadata": metadata, "status": {}})
         deadline = time.monotonic() + 60
         while _serves(api, group) is False:
@@ -182,11 +182,30 @@ def test_no_metrics_server(api: Api) -> None:
     assert problems("shipped") == []
 
 
-def test_no_metric_of_requests_in_flight(api: Api) -> None:
+def test_keda_does_not_serve_the_metric(api: Api) -> None:
     with without(api, "external.metrics.k8s.io"):
         (problem,) = problems("matched")
-        assert "nothing serves requests in flight" in problem.what
+        assert "KEDA does not give requests in flight to the HPA: the API is not registered" in problem.what
         assert problems("static-min") == [], "a fixed number needs no metric"
+
+
+def test_another_server_of_external_metrics_is_named(api: Api) -> None:
+    """As where prometheus-adapter serves them beside KEDA."""
+    path = path_of("APIService", "v1beta1.external.metrics.k8s.io")
+    held = api.get(path)
+    other = {**held["spec"], "service": {"namespace": "monitoring", "name": "prometheus-adapter", "port": 443}}
+    registration = {each: held[each] for each in ("kind", "apiVersion")}
+    metadata = {"name": held["metadata"]["name"], "labels": held["metadata"].get("labels") or {}}
+    try:
+        api.apply(path, {**registration, "metadata": metadata, "spec": other})
+        (problem,) = problems("matched")
+        assert "served by monitoring/prometheus-adapter, not by KEDA" in problem.what
+    finally:
+        api.apply(path, {**registration, "metadata": metadata, "spec": held["spec"]})
+        deadline = time.monotonic() + 60
+        while _serves(api, "external.metrics.k8s.io") is False:
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
 
 
 def test_a_cfs_period_other_than_the_kubelets(api: Api) -> None:

@@ -93,10 +93,12 @@ def test_serve_deploys_the_config_files(tmp_path: Path) -> None:
 def test_kubernetes_takes_the_autoscaler(cluster: Path, name: str, policy: Policy) -> None:
     """A dry run at the server: everything that it checks is checked, and nothing is stored."""
     strategy = settings(name, policy)
-    manifest = yaml.safe_load(settings_files(strategy)["hpa.yaml"])
+    files = settings_files(strategy)
+    manifest = yaml.safe_load(files.get("hpa.yaml") or files["scaledobject.yaml"])
+    most = "maxReplicas" if "hpa.yaml" in files else "maxReplicaCount"
     with closing(connect(KubeContext(str(cluster)))) as api:
-        path = path_of("HorizontalPodAutoscaler", "app", "default")
+        path = path_of(manifest["kind"], "app", "default")
         query = {"fieldManager": FIELD_MANAGER, "dryRun": "All", "fieldValidation": "Strict"}
         taken = api._json("PATCH", path, query, body=manifest, content="application/apply-patch+yaml")
-        assert taken["spec"]["maxReplicas"] == strategy.scaling["max_replicas"]
+        assert taken["spec"][most] == strategy.scaling["max_replicas"]
         assert api.find(path) is None

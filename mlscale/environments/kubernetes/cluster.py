@@ -11,6 +11,7 @@ from mlscale.environments.kubernetes.facts import (
     behaviour,
     controller_arguments,
     distribution,
+    external_metrics_server,
     hpa_defaults,
     kubelet_config,
     metric_resolution,
@@ -66,11 +67,11 @@ class Cluster:
         arguments, origin = self._arguments(api, "kube-controller-manager")
         return float(hpa_defaults(arguments, origin)["sync_period_s"]["value"])
 
-    def facts(self, api: Api, applied: Sequence[Json]) -> dict[str, Any]:
-        """What affects scaling, for run.json. ``applied``: the run's objects as the API server returned them."""
+    def facts(self, api: Api, hpas: Sequence[Json]) -> dict[str, Any]:
+        """What affects scaling, for run.json. ``hpas``: the run's HPAs as the API server returned them."""
         arguments, origin = self._arguments(api, "kube-controller-manager")
         metering, metering_origin = self._arguments(api, "metrics-server")
-        hpas = [each for each in applied if each["kind"] == "HorizontalPodAutoscaler"]
+        keda = external_metrics_server(api)
         return {
             "distribution": self.distribution,
             "version": str(self.version.get("gitVersion", "unknown")),
@@ -79,6 +80,7 @@ class Cluster:
             "behaviour": {name_of(hpa): behaviour(hpa) for hpa in hpas},
             "metric_resolution_s": metric_resolution(metering, metering_origin),
             "cfs_period_s": quota_period_s(self.kubelet),
+            "keda": keda.version or "unknown" if keda.is_keda else None,
             "resources_from": "cgroups" if self.node_usage() is not None else "metrics.k8s.io",
         }
 

@@ -151,7 +151,7 @@ class KubernetesEnvironment:
         ):
             cluster = look(api)
             deployment = _deployment(name, app, scalings, cluster, room)
-            with namespace.created(api, deployment, ledger) as applied:
+            with namespace.created(api, deployment, ledger):
                 watches = Watches(api, deployment.namespace, room.follows)
                 try:
                     watches.start()
@@ -163,7 +163,8 @@ class KubernetesEnvironment:
                     load = load_cgroup.facts
                     if inside:
                         load = {"remote": "a pod on a node of its own", "clock_within_s": api.skew().within_s}
-                    facts = {**cluster.facts(api, applied), "load": load, "way_in": endpoint.kind, **room.facts}
+                    hpas = watches.now("autoscalers")
+                    facts = {**cluster.facts(api, hpas), "load": load, "way_in": endpoint.kind, **room.facts}
                     versions = {**cluster.versions, "kubernetes-client": version("kubernetes")}
                     usage = cluster.node_usage()
                     remote = _remote_prefix(deployment, api, room) if inside else None

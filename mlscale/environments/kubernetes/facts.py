@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from mlscale.environments.kubernetes.client import Api, Json, Refused
@@ -144,6 +145,31 @@ def kubelet_config(api: Api, node: str) -> dict[str, Any] | None:
         return None
     config: dict[str, Any] = answer.get("kubeletconfig") or {}
     return config
+
+
+@dataclass(frozen=True)
+class MetricsServer:
+    """What serves external.metrics.k8s.io. ``name``: NAMESPACE/SERVICE, empty if unknown; ``version``: KEDA's."""
+
+    name: str = ""
+    version: str = ""
+
+    @property
+    def is_keda(self) -> bool:
+        return "keda" in self.name
+
+
+def external_metrics_server(api: Api) -> MetricsServer:
+    """Read from its APIService, as far as the credentials allow."""
+    try:
+        registration = api.find(path_of("APIService", "v1beta1.external.metrics.k8s.io"))
+    except (Refused, MlscaleError):
+        registration = None
+    if registration is None:
+        return MetricsServer()
+    service = registration["spec"].get("service") or {}
+    version = (registration["metadata"].get("labels") or {}).get("app.kubernetes.io/version", "")
+    return MetricsServer(f"{service.get('namespace')}/{service.get('name')}", str(version))
 
 
 def quota_period_s(config: Json | None) -> float | None:

@@ -135,7 +135,7 @@ def objects(wanted: Deployment, owner_uid: str, reached_at: Mapping[str, str]) -
         manifests.append(_deployment(wanted, part, owner_uid, reached_at))
     if wanted.buffer_replicas:
         manifests.append(_buffer(wanted, owner_uid))
-    return manifests + [_hpa(wanted, part, owner_uid) for part in wanted.parts if not part.scaling.fixed]
+    return manifests + [_autoscaler(wanted, part, owner_uid) for part in wanted.parts if not part.scaling.fixed]
 
 
 def front_service(wanted: Deployment, kind: ServiceType, owner_uid: str) -> Json:
@@ -280,7 +280,9 @@ def _container(part: DeployedComponent, reached_at: Mapping[str, str]) -> Json:
 
 
 def _options(part: DeployedComponent) -> list[str]:
-    return ["--entry", part.entry, "--port", str(PORT), "--waiting", str(part.scaling.max_waiting)]
+    scaling = part.scaling
+    averaging = ["--in-flight-window", f"{scaling.metric_window_s:g}"] if scaling.metric == "in_flight" else []
+    return ["--entry", part.entry, "--port", str(PORT), "--waiting", str(scaling.max_waiting), *averaging]
 
 
 def _component_options(part: DeployedComponent, reached_at: Mapping[str, str]) -> list[str]:
@@ -302,12 +304,43 @@ def _environment(more: Mapping[str, str]) -> list[Json]:
     return [name, *({"name": key, "value": value} for key, value in (fixed | dict(more)).items())]
 
 
-def _hpa(wanted: Deployment, part: DeployedComponent, owner_uid: str) -> Json:
-    return {**hpa(part.name, part.scaling), "metadata": _metadata(wanted, part, owner_uid)}
+def _autoscaler(wanted: Deployment, part: DeployedComponent, owner_uid: str) -> Json:
+    made = autoscaler(part.name, part.scaling, wanted.namespace)
+    return {**made, "metadata": _metadata(wanted, part, owner_uid)}
 
 
-def hpa(name: str, scaling: KubernetesScaling) -> Json:
-    """The HorizontalPodAutoscaler of the Deployment ``name``."""
+def autoscaler(name: str, scaling: KubernetesScaling, namespace: str) -> Json:
+    """What scales the Deployment ``name``, whose Service has the same name: a HorizontalPodAutoscaler; by requests in
+    flight, a ScaledObject, of which KEDA makes a HorizontalPodAutoscaler called ``name``."""
+    if scaling.metric == "cpu" or scaling.in_flight_from == "node":
+        return _hpa(name, scaling)
+    return _scaled_object(name, scaling, namespace)
+
+
+def _scaled_object(name: str, scaling: KubernetesScaling, namespace: str) -> Json:
+    """Metrics API scaler: KEDA reads the gauge of every ready pod when the HPA asks, and adds them up."""
+    source = {
+        "url": f"http://{name}.{namespace}.svc:{PORT}/metrics",
+        "format": "prometheus",
+        "valueLocation": scaling.in_flight_metric,
+        "aggregateFromKubeServiceEndpoints": "true",
+        "aggregationType": "sum",
+        "targetValue": f"{scaling.target_in_flight:g}",
+    }
+    behaviour = _behaviour(scaling)
+    spec = {
+        "scaleTargetRef": {"name": name},
+        "minReplicaCount": scaling.min_replicas,
+        "maxReplicaCount": scaling.max_replicas,
+        "triggers": [{"type": "metrics-api", "metricType": "AverageValue", "metadata": source}],
+        "advanced": {
+            "horizontalPodAutoscalerConfig": {"name": name, **({"behavior": behaviour} if behaviour else {})},
+        },
+    }
+    return _object("keda.sh/v1alpha1", "ScaledObject", {"name": name}, spec)
+
+
+def _hpa(name: str, scaling: KubernetesScaling) -> Json:
     behaviour = _behaviour(scaling)
     spec = {
         "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": name},

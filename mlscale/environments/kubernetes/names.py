@@ -14,6 +14,8 @@ BUFFER: Final = "buffer"
 BUFFER_PRIORITY: Final = "mlscale-buffer"
 # External metric, and the pods' gauge that it is computed from.
 IN_FLIGHT: Final = "mlscale_in_flight"
+# The pods' gauge of its mean over the settings' window.
+IN_FLIGHT_MEAN: Final = "mlscale_in_flight_mean"
 # Port that a pod serves on.
 PORT: Final = 8080
 # Label in the metric's selector: window that gauges are averaged over, ms.

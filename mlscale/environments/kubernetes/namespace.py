@@ -13,8 +13,9 @@ from mlscale.environments.kubernetes.client import Api, Json, Refused
 from mlscale.environments.kubernetes.manifests import OWNER, Deployment, addresses, namespace, objects, owner, services
 from mlscale.environments.kubernetes.names import MANAGED_BY, TOOL
 from mlscale.environments.kubernetes.paths import path_of, path_of_object
-from mlscale.environments.kubernetes.reap import despite_interrupt, reap_named
+from mlscale.environments.kubernetes.reap import reap_named
 from mlscale.host.ledger import Ledger, LedgerEntry
+from mlscale.host.reap import despite_interrupt
 from mlscale.runs import MlscaleError
 
 # Kind of the ledger entry.
@@ -32,8 +33,8 @@ def new_name() -> str:
 
 
 @contextmanager
-def created(api: Api, wanted: Deployment, ledger: Ledger) -> Iterator[list[Json]]:
-    """The namespace's objects, as the API server returned them. On leaving, the namespace is deleted.
+def created(api: Api, wanted: Deployment, ledger: Ledger) -> Iterator[None]:
+    """The namespace with all its objects. On leaving, it is deleted.
 
     Raises:
         MlscaleError: the API server refuses something (a forbidden verb is named), or the namespace can't be deleted
@@ -51,7 +52,8 @@ def created(api: Api, wanted: Deployment, ledger: Ledger) -> Iterator[list[Json]
     try:
         api.apply(path_of("Namespace", wanted.namespace), namespace(wanted))
         answered = True
-        yield _create_objects(api, wanted)
+        _create_objects(api, wanted)
+        yield
     except Refused as refused:
         answered = True
         raise refused.as_error(f"namespace {wanted.namespace}") from refused
@@ -151,12 +153,12 @@ def reap(entry: LedgerEntry, own: Path) -> None:
     reap_named(entry, own, "namespace", str(entry.identity["namespace"]), remove)
 
 
-def _create_objects(api: Api, wanted: Deployment) -> list[Json]:
+def _create_objects(api: Api, wanted: Deployment) -> None:
     config_map = owner(wanted)
     uid = api.apply(path_of_object(config_map), config_map)["metadata"]["uid"]
     applied = [api.apply(path_of_object(each), each) for each in services(wanted, uid)]
-    others = objects(wanted, uid, addresses(applied))
-    return applied + [api.apply(path_of_object(each), each) for each in others]
+    for each in objects(wanted, uid, addresses(applied)):
+        api.apply(path_of_object(each), each)
 
 
 def _blocking(remaining: Json) -> str:

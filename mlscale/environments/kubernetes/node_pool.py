@@ -12,8 +12,9 @@ from mlscale.environments.kubernetes.client import Api, Json, Refused
 from mlscale.environments.kubernetes.machine_settings import MachineScaling
 from mlscale.environments.kubernetes.names import BOOT, MANAGED_BY, RUN, TOOL
 from mlscale.environments.kubernetes.paths import path_of
-from mlscale.environments.kubernetes.reap import despite_interrupt, reap_named
+from mlscale.environments.kubernetes.reap import reap_named
 from mlscale.host.ledger import Ledger, LedgerEntry
+from mlscale.host.reap import despite_interrupt
 from mlscale.runs import MlscaleError
 
 # Kind of the ledger entry.

@@ -9,10 +9,10 @@ from typing import Final
 
 from mlscale.environments.base import App, Problem, Scaling
 from mlscale.environments.kubernetes.client import Api, Json, Refused
-from mlscale.environments.kubernetes.facts import quota_period_s
+from mlscale.environments.kubernetes.facts import external_metrics_server, quota_period_s
 from mlscale.environments.kubernetes.hpa import quantity
 from mlscale.environments.kubernetes.own_cluster import OwnNode
-from mlscale.environments.kubernetes.paths import ACCESS_REVIEWS, EXTERNAL_METRICS, METRICS, group_and_plural
+from mlscale.environments.kubernetes.paths import ACCESS_REVIEWS, EXTERNAL_METRICS, KEDA, METRICS, group_and_plural
 from mlscale.environments.kubernetes.settings import KubernetesScaling
 
 _TOLERANCE: Final = 1e-6
@@ -29,6 +29,10 @@ _RIGHTS: Final[Mapping[str, Sequence[str]]] = {
     "Pod": _FOLLOW,
     "Event": _FOLLOW,
 }
+_INSTALL_KEDA: Final = (
+    "helm repo add kedacore https://kedacore.github.io/charts && "
+    "helm install keda kedacore/keda --namespace keda --create-namespace; or use the arm shipped (CPU)"
+)
 _RIGHTS_REMEDY: Final = "ask an administrator for it; mlscale creates a namespace for each run"
 
 
@@ -55,8 +59,8 @@ def cluster_problems(
     Raises:
         Unreachable: it does not answer.
     """
-    problems = _missing_rights(api)
     settings = [scaling for scaling in scalings.values() if isinstance(scaling, KubernetesScaling)]
+    problems = _missing_rights(api, keda=any(map(_needs_keda, settings)))
     for scaling in settings:
         problems += [
             *_metric_problems(api, scaling, own),
@@ -80,12 +84,17 @@ def room_problems(nodes: Sequence[Json], pods: Sequence[Json], scalings: Sequenc
     return [Problem(what, "nodes", "lower max_replicas or cpu_cores, or pods will stay pending", fatal=False)]
 
 
-def _missing_rights(api: Api) -> list[Problem]:
+def _needs_keda(scaling: KubernetesScaling) -> bool:
+    return scaling.metric == "in_flight" and not scaling.fixed
+
+
+def _missing_rights(api: Api, *, keda: bool) -> list[Problem]:
     """A problem for each permission that a run needs and the user lacks, or a single one if the server does not say.
     Uses SelfSubjectAccessReviews, which leave nothing behind."""
     pairs = [(verb, kind) for kind, verbs in _RIGHTS.items() for verb in verbs]
     wanted = [(verb, kind, "", "" if kind == "Namespace" else "mlscale-0") for verb, kind in pairs]
     wanted.append(("get", "Pod", "log", "mlscale-0"))
+    wanted += [(verb, "ScaledObject", "", "mlscale-0") for verb in _APPLY if keda]
     try:
         with ThreadPoolExecutor(max_workers=8) as pool:
             answers = list(pool.map(lambda each: _allowed(api, *each), wanted))
@@ -124,17 +133,27 @@ def _metric_problems(api: Api, scaling: KubernetesScaling, own: OwnNode | None) 
         if trouble:
             remedy = "install metrics-server" if own is None else "make cluster"
             yield Problem(f"no CPU metrics: {trouble}", "metrics.k8s.io", remedy)
-    else:
-        trouble = _unserved(api, EXTERNAL_METRICS)
-        if trouble:
-            yield Problem(
-                f"nothing serves requests in flight to the HPA: {trouble}",
-                "external.metrics.k8s.io",
-                "use the arm shipped (CPU), or our own cluster (make cluster), whose node serves them; mlscale "
-                "registers such an API on no other cluster, where it would displace what is there"
-                if own is None
-                else "make cluster",
-            )
+    elif scaling.in_flight_from == "keda":
+        yield from _keda_problems(api, own)
+
+
+def _keda_problems(api: Api, own: OwnNode | None) -> Iterator[Problem]:
+    """Whether KEDA is there and serves the HPA: one server of external metrics excludes all others."""
+    remedy = _INSTALL_KEDA if own is None else "make cluster"
+    trouble, server = _unserved(api, KEDA), external_metrics_server(api)
+    if trouble:
+        beside = f", and external.metrics.k8s.io is served by {server.name}" if server.name else ""
+        yield Problem(f"no KEDA, which gives requests in flight to the HPA: {trouble}{beside}", "keda.sh", remedy)
+    elif server.name and not server.is_keda:
+        yield Problem(
+            f"external.metrics.k8s.io is served by {server.name}, not by KEDA, and a cluster has one such server",
+            "APIService v1beta1.external.metrics.k8s.io",
+            "remove that adapter and install KEDA again, or use the arm shipped (CPU)",
+        )
+    elif trouble := _unserved(api, EXTERNAL_METRICS):
+        where = "external.metrics.k8s.io"
+        restart = "kubectl rollout restart deployment --namespace keda" if own is None else "make cluster"
+        yield Problem(f"KEDA does not give requests in flight to the HPA: {trouble}", where, restart)
 
 
 def _unserved(api: Api, path: str) -> str:

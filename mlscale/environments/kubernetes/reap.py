@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -16,20 +15,6 @@ from mlscale.runs import MlscaleError
 
 # As `mlscale.environments.kubernetes.namespace.new_name` gives them.
 _NAME: Final = re.compile(r"mlscale-[0-9a-f]{8}")
-
-_INTERRUPTS: Final = (KeyboardInterrupt, SystemExit)
-
-
-def despite_interrupt(remove: Callable[[], None]) -> None:
-    """Call ``remove``, which must be idempotent, at the end of a run. A first interrupt during the removal is raised
-    after everything is removed. A second one, or any after the run itself was interrupted, is raised at once."""
-    interrupted = isinstance(sys.exception(), _INTERRUPTS)
-    try:
-        remove()
-    except _INTERRUPTS:
-        if not interrupted:
-            remove()
-        raise
 
 
 def reap_named(entry: LedgerEntry, own: Path, what: str, name: str, remove: Callable[[Api, str], object]) -> None:

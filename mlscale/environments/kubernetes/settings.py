@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from mlscale.environments.base import Scaling
+from mlscale.environments.kubernetes.names import IN_FLIGHT_MEAN
 
 
 class KubernetesScaling(Scaling):
@@ -14,10 +15,13 @@ class KubernetesScaling(Scaling):
 
     With ``min_replicas == max_replicas`` the number is fixed, without an HPA. With ``metric`` "cpu" the HPA wants
     ceil(n * utilisation / target_cpu_percent) replicas, utilisation in per cent of the requested CPU (which is the
-    quota); with "in_flight" ceil(requests received, waiting or in service / target_in_flight). It changes nothing while
-    the result is within the controller's tolerance, and decides once per sync period (the run's facts give both).
+    quota); with "in_flight" ceil(requests received, waiting or in service / target_in_flight), which KEDA adds up over
+    the pods. It changes nothing while the result is within the controller's tolerance, and decides once per sync period
+    (the run's facts give both).
     ``cpu_budget`` "total" changes nothing: kube-proxy's rules work in the kernel, so the pods' quotas are the budget.
     """
+
+    no_zero: ClassVar[str] = "a Service without pods refuses connections"
 
     metric: Literal["cpu", "in_flight"] = Field(default="cpu", description="what the HPA scales on")
     target_cpu_percent: int = Field(default=50, ge=1, le=1000, description="target of the mean CPU utilisation, %")
@@ -25,6 +29,12 @@ class KubernetesScaling(Scaling):
     metric_window_s: float = Field(
         default=1.6, ge=0.5, le=60, description="window over which requests in flight are averaged, s"
     )
+    in_flight_metric: str = Field(
+        default=IN_FLIGHT_MEAN,
+        pattern=r"^[a-zA-Z_:][a-zA-Z0-9_:]*$",
+        description="gauge of requests in flight on each pod's /metrics page",
+    )
+    in_flight_from: Literal["keda", "node"] = Field(default="keda", description="what gives it to the HPA")
     sync_period_s: float | None = Field(
         default=None,
         ge=1,

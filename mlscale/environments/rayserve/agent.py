@@ -117,8 +117,9 @@ class Agent:
         details = self._wait_running()
         laps["replica"] = time.monotonic()
         self._vital = self._find_vital()
-        replicas = max(running(deployment) for deployment in details.values())
-        warm_up(self._spec["port"], [Path(file) for file in self._spec["warm_up"]], 2 * replicas)
+        replicas = max(1, *(running(deployment) for deployment in details.values()))
+        bodies = [Path(file) for file in self._spec["warm_up"]]
+        warm_up(self._spec["port"], bodies, 2 * replicas, self._spec["timeout_s"])
         laps["warm_up"] = time.monotonic()
         times = list(laps.values())
         seconds = {
@@ -129,15 +130,19 @@ class Agent:
     def _run(self) -> None:
         from ray import serve
 
-        from mlscale.environments.rayserve.deployments import Front, Model
+        from mlscale.environments.rayserve.application import bind
 
-        bound: dict[str, Any] = {}
-        for part in self._parts:
-            options = cluster.deployment_options(part.settings, part.name, part.python, part.address)
-            kind = serve.deployment(Front if part is self._parts[-1] else Model).options(**options)
-            bound[part.name] = kind.bind(part.name, part.entry, **{name: bound[name] for name in part.calls})
+        parts = [
+            {
+                "name": part.name,
+                "entry": part.entry,
+                "calls": part.calls,
+                "options": cluster.sandboxed_options(part.settings, part.name, part.python, part.address),
+            }
+            for part in self._parts
+        ]
         serve.run_many(
-            [serve.RunTarget(bound[self._parts[-1].name], name=_APP, route_prefix="/")],
+            [serve.RunTarget(bind(parts, named_by_ray=False), name=_APP, route_prefix="/")],
             wait_for_ingress_deployment_creation=True,
             wait_for_applications_running=False,
         )
@@ -267,14 +272,15 @@ def process_started(pid: int) -> float | None:
     return int(fields[19]) / os.sysconf("SC_CLK_TCK") - since_boot
 
 
-def warm_up(port: int, files: Sequence[Path], times: int) -> None:
-    """POST every file ``times`` times, one after the other. Raises Failed if the answer is a 5xx."""
+def warm_up(port: int, files: Sequence[Path], times: int, timeout_s: float) -> None:
+    """POST every file ``times`` times, one after the other; the first may wait for a replica to start. Raises Failed if
+    the answer is a 5xx."""
     import http.client
 
     for file in files:
         body = file.read_bytes()
         for _ in range(times):
-            connection = http.client.HTTPConnection(cluster.HOST, port, timeout=30)
+            connection = http.client.HTTPConnection(cluster.HOST, port, timeout=timeout_s)
             connection.request("POST", "/", body)
             response = connection.getresponse()
             text = response.read()

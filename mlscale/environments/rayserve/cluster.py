@@ -68,7 +68,7 @@ def start(folder: Path, num_cpus: int) -> Cluster:
     return Cluster(node)
 
 
-def autoscaling_config(settings: Mapping[str, Any], policy_address: str) -> dict[str, Any]:
+def autoscaling_config(settings: Mapping[str, Any]) -> dict[str, Any]:
     """`ray.serve.config.AutoscalingConfig` as data, from the fields of RayServeScaling."""
     names = (
         "min_replicas",
@@ -76,20 +76,31 @@ def autoscaling_config(settings: Mapping[str, Any], policy_address: str) -> dict
         "target_ongoing_requests",
         "upscale_delay_s",
         "downscale_delay_s",
+        "downscale_to_zero_delay_s",
         "look_back_period_s",
         "metrics_interval_s",
         "upscaling_factor",
         "downscaling_factor",
         "aggregation_function",
     )
-    policy = {
-        "policy_function": "mlscale.environments.rayserve.policy:ReportingPolicy",
-        "policy_kwargs": {"address": policy_address},
-    }
-    return {**{name: settings[name] for name in names}, "policy": policy}
+    return {name: settings[name] for name in names}
 
 
-def deployment_options(settings: Mapping[str, Any], name: str, python: str, policy_address: str) -> dict[str, Any]:
+def sandboxed_options(settings: Mapping[str, Any], name: str, python: str, policy_address: str) -> dict[str, Any]:
+    """`deployment_options` with the interpreter ``python`` for its replicas, a wrapper that enforces their quota, and
+    Ray's policy reporting its readings to ``policy_address``."""
+    options = deployment_options(settings, name)
+    # num_cpus is Ray's bookkeeping only; the wrapper's cgroup is what limits the replica.
+    options["ray_actor_options"]["runtime_env"] = {"py_executable": python}
+    if "autoscaling_config" in options:
+        options["autoscaling_config"]["policy"] = {
+            "policy_function": "mlscale.environments.rayserve.policy:ReportingPolicy",
+            "policy_kwargs": {"address": policy_address},
+        }
+    return options
+
+
+def deployment_options(settings: Mapping[str, Any], name: str) -> dict[str, Any]:
     """Arguments of ``Deployment.options``."""
     options: dict[str, Any] = {
         "name": name,
@@ -104,12 +115,11 @@ def deployment_options(settings: Mapping[str, Any], name: str, python: str, poli
             "backoff_multiplier": settings["backoff_multiplier"],
             "max_backoff_s": settings["max_backoff_s"],
         },
-        # num_cpus is Ray's bookkeeping only; the wrapper's cgroup is what limits the replica.
-        "ray_actor_options": {"num_cpus": settings["cpu_cores"], "runtime_env": {"py_executable": python}},
+        "ray_actor_options": {"num_cpus": settings["cpu_cores"]},
     }
     if settings["min_replicas"] == settings["max_replicas"]:
         return options | {"num_replicas": settings["max_replicas"]}
-    return options | {"autoscaling_config": autoscaling_config(settings, policy_address)}
+    return options | {"autoscaling_config": autoscaling_config(settings)}
 
 
 def facts(details: Mapping[str, Any]) -> dict[str, Any]:

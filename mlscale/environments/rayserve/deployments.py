@@ -6,27 +6,32 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import platform
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from ray import serve
 from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 
 from mlscale.serving.exchange import CALL_TIMEOUT_S, TOO_LATE, Call, Exchange, Reply, load_entry
 
 
 class Model:
-    """One component. ``entry`` is "package.module:factory"; ``handles``: of the components that it calls.
+    """One component. ``entry`` is "package.module:factory"; ``named_by_ray``: answers name their replica as Ray does,
+    else by its process; ``handles``: of the components that it calls.
 
     Inference blocks the replica's user loop on purpose: one inference at a time, on one thread. While it waits for a
     call, the replica may serve another request if max_ongoing_requests allows it.
     """
 
-    def __init__(self, component: str, entry: str, **handles: Any) -> None:
+    def __init__(self, component: str, entry: str, named_by_ray: bool, **handles: Any) -> None:
         self._answer = load_entry(entry)
-        self._replica = f"replica-{os.getpid()}"
+        by_ray = named_by_ray and serve.get_replica_context().replica_id.unique_id
+        self._replica = by_ray or f"replica-{os.getpid()}"
         self._component = component if handles else ""
         self._handles = handles
 
@@ -67,8 +72,23 @@ class Model:
 
 
 class Front(Model):
-    """Answers POSTed bodies with the component's JSON."""
+    """Answers POSTed bodies with the component's JSON, and a GET with what limits this replica."""
 
     async def __call__(self, request: Request) -> Response:
+        if request.method == "GET":
+            return JSONResponse(limits())
         reply = await self._reply(await request.body())
         return Response(reply.body, reply.status, dict(reply.headers), "application/json")
+
+
+def limits() -> dict[str, Any]:
+    """What limits this process: cores that it may run on, the CPU quota of its control group as the kernel writes it
+    (None: it has none, or can't be read), threads of numeric libraries, its node."""
+    quotas = (Path("/sys/fs/cgroup/cpu.max"), Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"))
+    return {
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cpu_quota": next((file.read_text().strip() for file in quotas if file.exists()), None),
+        "omp_num_threads": os.environ.get("OMP_NUM_THREADS"),
+        "node": platform.node(),
+        "python": platform.python_version(),
+    }

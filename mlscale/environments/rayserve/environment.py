@@ -22,9 +22,10 @@ from typing import Any, ClassVar, Final
 from mlscale.environments.agent import AgentProcess
 from mlscale.environments.base import App, Component, Look, Problem, Scaling, raise_fatal
 from mlscale.environments.composition import app_problems, callees_first, shared_budget, shared_component
+from mlscale.environments.rayserve import existing
 from mlscale.environments.rayserve.settings import RayServeScaling
 from mlscale.environments.sandbox_deployment import SandboxDeployed, SandboxEnvironment, quota_problems
-from mlscale.host.ledger import Ledger
+from mlscale.host.ledger import Ledger, LedgerEntry
 from mlscale.host.sandbox import Sandbox, free_ports, open_sandbox
 from mlscale.runs import Mode
 
@@ -38,9 +39,13 @@ class RayServe(SandboxEnvironment):
     name: ClassVar[str] = "rayserve"
     look: ClassVar[Look] = Look("Ray Serve", "Ray Serve", "#D55E00", "s", 2)
     settings: ClassVar[type[Scaling]] = RayServeScaling
+    ledger_kinds: ClassVar[frozenset[str]] = frozenset({existing.KIND})
 
     def preflight(self, app: App, scalings: Mapping[str, Scaling], mode: Mode) -> Sequence[Problem]:
         """Why a run can't start, without side effects."""
+        addresses = {scaling.address for scaling in _settings(scalings).values()}
+        if addresses != {""}:
+            return [*app_problems(self, app, scalings, mode, here=False), *_cluster_problems(app, _settings(scalings))]
         problems = [*_package_problems(), *app_problems(self, app, scalings, mode), *quota_problems()]
         if sys.platform != "linux":
             problems.append(
@@ -53,7 +58,7 @@ class RayServe(SandboxEnvironment):
     @contextmanager
     def deploy(
         self, app: App, scalings: Mapping[str, Scaling], mode: Mode, ledger: Ledger, warm_up: Sequence[bytes]
-    ) -> Iterator[SandboxDeployed]:
+    ) -> Iterator[SandboxDeployed | existing.ExistingDeployed]:
         """Deploy the application; on leaving, everything is removed.
 
         Raises:
@@ -61,6 +66,10 @@ class RayServe(SandboxEnvironment):
         """
         raise_fatal(self.preflight(app, scalings, mode))
         settings = _settings(scalings)
+        if settings[app.front].address:
+            with existing.deployed_on(app, settings, ledger, warm_up) as deployed:
+                yield deployed
+            return
         with open_sandbox(self.name, ledger, budget=shared_budget(settings)) as box:
             components = [_component_spec(box, component, settings[component.name]) for component in callees_first(app)]
             port = _PORT if box.isolated else free_ports(1)[0]
@@ -74,6 +83,16 @@ class RayServe(SandboxEnvironment):
                 url = f"http://127.0.0.1:{port}/"
                 versions = {"python": sys.version.split()[0], "ray": version("ray")}
                 yield SandboxDeployed(box, agent, shared_component(app), url, facts, versions)
+
+    def reap(self, entry: LedgerEntry) -> None:
+        """Remove the sandbox, or the application on a cluster."""
+        existing.reap(entry) if entry.kind == existing.KIND else super().reap(entry)
+
+
+def _cluster_problems(app: App, settings: Mapping[str, RayServeScaling]) -> list[Problem]:
+    if len({(each.address, each.working_dir) for each in settings.values()}) > 1:
+        return [Problem("its components are on different clusters", f"app {app.name}", "give one address for all")]
+    return existing.problems(next(iter(settings.values())).address) if settings else []
 
 
 def _package_problems() -> list[Problem]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -12,11 +12,14 @@ from mlscale.environments.base import Scaling
 class RayServeScaling(Scaling):
     """`ray.serve.config.AutoscalingConfig` and the deployment's settings that affect scaling.
 
-    With ``min_replicas == max_replicas`` no autoscaler runs.
+    With ``min_replicas == max_replicas`` no autoscaler runs. With ``min_replicas`` 0 the router holds requests until a
+    replica has started.
 
     Ray wants ceil(n + factor * (mean(queued + in service) / target_ongoing_requests - n)) replicas, n running; it acts
     once it has wanted more (fewer) for ``upscale_delay_s`` (``downscale_delay_s``) without a break.
     """
+
+    no_zero: ClassVar[str] = ""
 
     target_ongoing_requests: float = Field(
         default=2.0, gt=0, le=1000, description="requests queued or in service per replica aimed at"
@@ -32,6 +35,9 @@ class RayServeScaling(Scaling):
     )
     downscale_delay_s: float = Field(
         default=600.0, ge=0, le=86_400, description="fewer replicas must be wanted for so long, s"
+    )
+    downscale_to_zero_delay_s: float | None = Field(
+        default=None, ge=0, le=86_400, description="the same for the last replica, s; None: downscale_delay_s"
     )
     look_back_period_s: float = Field(
         default=30.0, ge=0.1, le=3600, description="window over which requests are averaged, s"
@@ -55,6 +61,15 @@ class RayServeScaling(Scaling):
     graceful_shutdown_timeout_s: float = Field(default=20.0, ge=0, le=600, description="draining: killed after, s")
     health_check_period_s: float = Field(default=10.0, gt=0, le=600, description="period of Ray's health checks, s")
     health_check_timeout_s: float = Field(default=30.0, gt=0, le=600, description="a health check fails after, s")
+    address: str = Field(
+        default="",
+        pattern=r"^(https?://[^/\s]+/?)?$",
+        description="dashboard of a Ray cluster that runs already, such as http://HEAD:8265; empty: its own Ray here",
+    )
+    working_dir: str = Field(
+        default="",
+        description="with address: URI of a zip with the application, which every node fetches; empty: they have it",
+    )
     startup_concurrency: int = Field(
         default=0, ge=0, le=64, description="replicas that start at once; 0 = Ray's own: as many as the host has cores"
     )
@@ -66,6 +81,8 @@ class RayServeScaling(Scaling):
                 f"look_back_period_s ({self.look_back_period_s} s) must be longer than "
                 f"metrics_interval_s ({self.metrics_interval_s} s)"
             )
+        if self.working_dir and not self.address:
+            raise ValueError("working_dir is for a cluster that runs already: give its address, too")
         if self.initial_backoff_s > self.max_backoff_s:
             raise ValueError(
                 f"initial_backoff_s ({self.initial_backoff_s} s) is above max_backoff_s ({self.max_backoff_s} s)"

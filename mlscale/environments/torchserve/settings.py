@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
@@ -21,6 +21,8 @@ class TorchServeScaling(Scaling):
     and cautious ones for the controller: it averages over 10 s and waits 5 s to grow and, like Kubernetes, 300 s to
     shrink.
     """
+
+    no_zero: ClassVar[str] = "TorchServe answers 503 while no worker runs"
 
     target_ongoing: float = Field(
         default=2.0, gt=0, le=1000, description="requests queued or in service per worker aimed at"

@@ -68,6 +68,8 @@ def leaves(settings: Settings) -> tuple[Leaf, ...]:
         Leaf("machines", "ca", "mlscale:machines"),
         Leaf("metrics-server", "ca", "mlscale:metrics-server"),
         Leaf("metrics-server-server", "ca", "metrics-server", (), *_service("metrics-server", node), True, False),
+        Leaf("keda", "ca", "mlscale:keda"),
+        Leaf("keda/tls", "ca", "keda", (), *_keda(node), True),
         Leaf("in-flight", "ca", "mlscale:in-flight"),
         Leaf("in-flight-server", "ca", "in-flight", (), *_service("in-flight", node), True, False),
     )
@@ -89,6 +91,11 @@ def _kubelet(name: str, address: str) -> tuple[Leaf, ...]:
 def _service(name: str, node: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """DNS names and addresses of an aggregated API server in kube-system that runs on the node."""
     return (f"{name}.kube-system.svc", f"{name}.kube-system"), (node,)
+
+
+def _keda(node: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """DNS names and addresses of KEDA's operator and metrics server, which share a certificate as KEDA's own do."""
+    return ("keda-metrics-apiserver.keda.svc", "keda-metrics-apiserver.keda"), (node, "127.0.0.1")
 
 
 def new_key() -> bytes:

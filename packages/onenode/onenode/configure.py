@@ -64,7 +64,7 @@ def digest_of(part: Part, layout: NodeLayout) -> str:
     """Digest of a part and of the files that its arguments name."""
     own = (layout.conf, layout.pki)
     named = [Path(word.rpartition("=")[2]) for word in part.argv]
-    files = [file for file in named if any(file.is_relative_to(folder) for folder in own)]
+    files = [file for file in named if any(file.is_relative_to(folder) for folder in own) and not file.is_dir()]
     return part.digest({str(file): file.read_text() for file in files})
 
 

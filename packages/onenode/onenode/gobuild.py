@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -95,22 +96,32 @@ def _build(
     what = source.name
     packages = module.tools or (".",)
     reporter.say(f"{what}: counting its packages (the first time, it downloads them)")
-    total = len(_run([str(go), "list", "-mod=readonly", "-deps", *packages], source, environment, what).split())
+    where = _folder_of(module, source, go, environment) if module.folder_of else source
+    total = len(_run([str(go), "list", "-mod=readonly", "-deps", *packages], where, environment, what).split())
     reporter.say(f"{what}: compiling {total} packages")
     with cache.creating(module_folder(cache, source)) as folder:
         flags = f"-s -w {version_flags(module)}".strip()
         argv = [str(go), "build", "-v", *_FLAGS, "-ldflags", flags, "-o", f"{folder}/", *packages]
-        _watch(argv, source, environment, what, total, reporter)
-        _copy_files(source, folder, go, environment, what)
+        _watch(argv, where, environment, what, total, reporter)
+        if module.folder_of:  # its programs are called "operator" and the like
+            for program in list(folder.iterdir()):
+                program.rename(folder / f"{what}-{program.name}")
+        _copy_files(source / "files.txt", where, folder, go, environment, what)
     reporter.say(f"{what}: built")
 
 
-def _copy_files(source: Path, folder: Path, go: Path, environment: Mapping[str, str], what: str) -> None:
-    """Copy other files of modules: each line of files.txt is a module and a pattern of files in it."""
-    listing = source / "files.txt"
+def _folder_of(module: GoModule, source: Path, go: Path, environment: Mapping[str, str]) -> Path:
+    """Download a module, whose sum is checked against go.sum; returns its folder in Go's own cache."""
+    wanted = f"{module.folder_of}@{module.versions[module.folder_of]}"
+    answer = json.loads(_run([str(go), "mod", "download", "-json", wanted], source, environment, source.name))
+    return Path(answer["Dir"])
+
+
+def _copy_files(listing: Path, where: Path, folder: Path, go: Path, environment: Mapping[str, str], what: str) -> None:
+    """Copy other files of modules: each line of ``listing`` is a module and a pattern of files in it."""
     for line in listing.read_text().splitlines() if listing.exists() else ():
         module, pattern = line.split()
-        module_dir = _run([str(go), "list", "-mod=readonly", "-m", "-f", "{{.Dir}}", module], source, environment, what)
+        module_dir = _run([str(go), "list", "-mod=readonly", "-m", "-f", "{{.Dir}}", module], where, environment, what)
         files = sorted(Path(module_dir.strip()).glob(pattern))
         if not files:
             raise MlscaleError(f"no {pattern} in {module}", str(listing), "fix the pattern")

@@ -5,19 +5,23 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from mlscale.runs import MlscaleError
 
 Version = tuple[int, ...]
+KEDA: Final = "github.com/kedacore/keda/v2"
 
 
 @dataclass(frozen=True, slots=True)
 class GoModule:
-    """``tools``: import paths of programs; ``go``: the oldest Go that builds it; ``versions``: module -> version."""
+    """``tools``: import paths of programs; ``go``: the oldest Go that builds it; ``versions``: module -> version;
+    ``folder_of``: the module in whose own folder the programs are built; empty: in that of this go.mod."""
 
     tools: tuple[str, ...]
     go: Version
     versions: Mapping[str, str]
+    folder_of: str = ""
 
 
 def parse_module(text: str) -> GoModule:
@@ -30,7 +34,8 @@ def parse_module(text: str) -> GoModule:
     ]
     tools += re.findall(r"^tool ([^\s(]+)$", text, re.MULTILINE)
     versions = dict(re.findall(r"^(?:require )?\s*(\S+\.\S+/\S+) (v\S+)(?: // indirect)?$", text, re.MULTILINE))
-    return GoModule(tuple(tools), parse_version(go[1]), versions)
+    own = re.search(r"^// built in the folder of ([^\s,]+)", text, re.MULTILINE)
+    return GoModule(tuple(tools), parse_version(go[1]), versions, own[1] if own else "")
 
 
 def parse_version(text: str) -> Version:
@@ -40,7 +45,9 @@ def parse_version(text: str) -> Version:
 
 
 def version_flags(module: GoModule) -> str:
-    """-ldflags that give Kubernetes' programs their version (else v0.0.0); empty for others."""
+    """-ldflags that give Kubernetes' and KEDA's programs their version (else v0.0.0, main); empty for others."""
+    if KEDA in module.versions:
+        return f"-X {KEDA}/version.Version={module.versions[KEDA].removeprefix('v')}"
     version = module.versions.get("k8s.io/kubernetes")
     if version is None:
         return ""

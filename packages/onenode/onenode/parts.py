@@ -38,6 +38,7 @@ KUBECONFIG_USERS: Final = (
     "kubelet",
     "metrics-server",
     "karpenter",
+    "keda",
 )
 # The machines' daemon accepts connections here, for its health probe.
 MACHINES_SOCKET: Final = "/run/mlscale-machines.sock"
@@ -52,6 +53,10 @@ METRICS_PORT: Final = 4443
 IN_FLIGHT_PORT: Final = 4444
 # Karpenter's metrics and health.
 KARPENTER_PORTS: Final = (4445, 4446)
+# The health and metrics of KEDA's operator, its channel to KEDA's metrics server, and that one's own metrics.
+KEDA_PORTS: Final = (4447, 4448, 9666, 4449)
+# KEDA's metrics server, for the API server.
+EXTERNAL_METRICS_PORT: Final = 4450
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +128,8 @@ def parts_of(layout: Layout, settings: Settings, programs: Programs) -> tuple[Pa
         _proxy(layout, layout.conf / "kube-proxy.kubeconfig", node, programs),
         _metrics_server(layout, settings, programs),
         _in_flight(layout, settings),
+        _keda_operator(layout, programs),
+        _keda_metrics(layout, settings, programs),
     ]
     if settings.machines:
         parts += [_karpenter(layout, programs), _machines(layout, settings)]
@@ -317,6 +324,50 @@ def _in_flight(layout: Layout, settings: Settings) -> Part:
     )
     probe = Probe("https", node, IN_FLIGHT_PORT, "/livez", admin=True)
     return Part("in-flight", argv, probe, "node", _own_package())
+
+
+def _keda_operator(layout: Layout, programs: Programs) -> Part:
+    """KEDA's operator: makes an HPA of each ScaledObject, and reads the metrics that it scales on."""
+    health, metrics, channel, _ = KEDA_PORTS
+    argv = (
+        programs["keda-operator"],
+        f"--cert-dir={layout.pki / 'keda'}",
+        "--enable-webhook-patching=false",
+        "--enable-apiservice-patching=false",
+        f"--metrics-service-bind-address=127.0.0.1:{channel}",
+        f"--metrics-bind-address=127.0.0.1:{metrics}",
+        f"--health-probe-bind-address=127.0.0.1:{health}",
+        "--zap-encoder=console",
+        "--zap-log-level=info",
+    )
+    return Part("keda-operator", argv, Probe("http", "127.0.0.1", health), "node", _keda_environment(layout))
+
+
+def _keda_metrics(layout: Layout, settings: Settings, programs: Programs) -> Part:
+    """KEDA's metrics server: external.metrics.k8s.io for the HPAs; it asks the operator."""
+    tls, node = layout.pki / "keda", settings.node_address
+    file = layout.conf / "keda.kubeconfig"
+    argv = (
+        programs["keda-adapter"],
+        f"--lister-kubeconfig={file}",
+        f"--authentication-kubeconfig={file}",
+        f"--authorization-kubeconfig={file}",
+        f"--bind-address={node}",
+        f"--secure-port={EXTERNAL_METRICS_PORT}",
+        f"--port={KEDA_PORTS[3]}",
+        f"--metrics-service-address=127.0.0.1:{KEDA_PORTS[2]}",
+        f"--cert-dir={tls}",
+        f"--tls-cert-file={tls / 'tls.crt'}",
+        f"--tls-private-key-file={tls / 'tls.key'}",
+        "--zap-log-level=error",
+    )
+    probe = Probe("https", node, EXTERNAL_METRICS_PORT, "/readyz", admin=True)
+    return Part("keda-metrics-apiserver", argv, probe, "node", _keda_environment(layout))
+
+
+def _keda_environment(layout: Layout) -> dict[str, str]:
+    file = str(layout.conf / "keda.kubeconfig")
+    return {"KUBECONFIG": file, "WATCH_NAMESPACE": "", "POD_NAMESPACE": "keda", "KEDA_CLUSTER_OBJECT_NAMESPACE": "keda"}
 
 
 def _karpenter(layout: Layout, programs: Programs) -> Part:

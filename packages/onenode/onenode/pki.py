@@ -29,6 +29,7 @@ def ensure_certificates(folder: Path, settings: Settings) -> None:
         issued[leaf.name] = _digest(leaf, authority)
         if known.get(leaf.name) != issued[leaf.name] or _read(folder, leaf.name) is None:
             _write(folder, leaf.name, issue(leaf, authority, now))
+    write_whole(folder / "keda/ca.crt", authorities["ca"].certificate)
     if not (folder / f"{_SERVICE_ACCOUNTS}.pub").exists():
         key = new_key()
         write_whole(folder / f"{_SERVICE_ACCOUNTS}.key", key)

@@ -13,19 +13,19 @@ from onenode.packages import InstalledPrograms, find_programs, packages_to_fetch
 from onenode.parts import Programs
 from onenode.progress import Reporter
 
-_MODULES: Final = ("pause", "metrics-server", "kubernetes")
+_MODULES: Final = ("pause", "metrics-server", "kubernetes", "keda")
 # Needed only by a cluster with machines.
 _MACHINES: Final = "karpenter"
 
 
 @dataclass(frozen=True, slots=True)
 class ClusterPrograms:
-    """``programs`` of the node; ``pause``: the program of the pause image; ``definitions``: files with Karpenter's
-    CustomResourceDefinitions, if machines join and leave."""
+    """``programs`` of the node; ``pause``: the program of the pause image; ``definitions``: files with KEDA's
+    CustomResourceDefinitions and role, and with Karpenter's if machines join and leave."""
 
     programs: Programs
     pause: Path
-    definitions: tuple[Path, ...] = ()
+    definitions: tuple[Path, ...]
 
 
 def sources() -> Path:

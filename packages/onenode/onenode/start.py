@@ -116,14 +116,15 @@ class Starter:
                 node.run([*ctr, "import", str(file)])
 
     def _define_kinds(self) -> None:
-        """Create Karpenter's CustomResourceDefinitions."""
-        for file in self._built.definitions:
-            definition = yaml.safe_load(file.read_text())
+        """Create KEDA's and Karpenter's CustomResourceDefinitions, and KEDA's ClusterRole."""
+        for definition in (each for file in self._built.definitions for each in yaml.safe_load_all(file.read_text())):
+            if definition["kind"] not in ("CustomResourceDefinition", "ClusterRole"):
+                continue  # KEDA's role for electing a leader
             self._api.apply(definition)
-            path = path_of_object(definition)
-            self._wait(
-                f"{file.stem} to be Established", "kube-apiserver", partial(self._condition_true, path, "Established")
-            )
+            if definition["kind"] == "CustomResourceDefinition":
+                path, name = path_of_object(definition), definition["metadata"]["name"]
+                established = partial(self._condition_true, path, "Established")
+                self._wait(f"{name} to be Established", "kube-apiserver", established)
 
     def _apply(self, manifest: dict[str, Any]) -> bool:
         """Returns True, for `_wait`: an object of a new kind is refused for a moment."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import signal
 import subprocess
@@ -31,6 +32,12 @@ def test_the_pinned_modules() -> None:
     metrics = parse_module((sources() / "metrics-server/go.mod").read_text())
     assert metrics.tools == ("sigs.k8s.io/metrics-server/cmd/metrics-server",)
     assert version_flags(metrics) == ""
+    keda = parse_module((sources() / "keda/go.mod").read_text())
+    assert keda.folder_of == "github.com/kedacore/keda/v2"
+    version = keda.versions[keda.folder_of]
+    assert version_flags(keda).endswith(f"version.Version={version.removeprefix('v')}")
+    registered = json.loads((sources() / "manifests/keda.json").read_text())[-1]["metadata"]["labels"]
+    assert registered["app.kubernetes.io/version"] == version.removeprefix("v"), "what run.json names"
 
 
 def test_a_module_without_a_go_version_is_broken() -> None:

@@ -43,7 +43,7 @@ def test_old_samples_are_dropped() -> None:
 
 def test_the_gauge_is_the_servers() -> None:
     metrics = Metrics()
-    metrics.in_flight = 3
+    metrics.in_flight.change(3)
     assert gauge(metrics.text(waiting=1, ready=True)) == 3.0
     assert gauge("something else 5\n") is None
 
@@ -93,7 +93,7 @@ def test_it_follows_pods_samples_them_and_answers() -> None:
 async def _followed() -> None:
     async def metrics(_: web.Request) -> web.Response:
         counted = Metrics()
-        counted.in_flight = 7
+        counted.in_flight.change(7)
         return web.Response(text=counted.text(7, True))
 
     async def pods(request: web.Request) -> web.StreamResponse:

@@ -23,6 +23,8 @@ def start_loop(context: LoopContext, scaling: Scaling, profile: Profile) -> None
     Raises:
         MlscaleError: a setting that the twin does not support.
     """
+    if scaling["min_replicas"] == 0:
+        raise MlscaleError("scaling to zero is not simulated", "min_replicas", "use 1, or measure it live")
     if scaling["min_replicas"] != scaling["max_replicas"]:
         _STARTERS[profile.scales_by](context, scaling, profile)
 

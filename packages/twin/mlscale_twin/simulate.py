@@ -189,12 +189,19 @@ def _info(
     )
 
 
+# Settings of live runs alone: they change nothing that is simulated.
+_UNREAD: Final = ("address", "working_dir", "in_flight_metric", "in_flight_from", "downscale_to_zero_delay_s")
+
+
 def _digest(setup: Setup) -> str:
     """Identifies the simulation's inputs."""
     inputs = {
         "profile": setup.profile.sha256,
         "schedule": setup.schedule.model_dump(mode="json"),
-        "scalings": {name: dict(scaling) for name, scaling in setup.scalings.items()},
+        "scalings": {
+            name: {key: value for key, value in scaling.items() if key not in _UNREAD}
+            for name, scaling in setup.scalings.items()
+        },
         "others": [
             setup.machine_failures_per_h,
             setup.timeout_s,

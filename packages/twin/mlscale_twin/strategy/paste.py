@@ -9,7 +9,7 @@ from typing import Any, Final
 import yaml
 
 from mlscale.environments.kubernetes.machine_settings import MachineScaling
-from mlscale.environments.kubernetes.manifests import hpa, resource_requests
+from mlscale.environments.kubernetes.manifests import autoscaler, resource_requests
 from mlscale.environments.kubernetes.node_pool import node_pool
 from mlscale.environments.kubernetes.settings import KubernetesScaling
 from mlscale.environments.machine_types import catalogue
@@ -57,8 +57,9 @@ def _rayserve(scaling: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _kubernetes(scaling: Mapping[str, Any]) -> dict[str, str]:
-    """The HorizontalPodAutoscaler of a Deployment called ``app``, as mlscale itself applies it; a patch of what else
-    was simulated of the Deployment; and the machines, and the room that is kept free on them, where those scale."""
+    """What scales a Deployment called ``app`` in the namespace default, as mlscale itself applies it: hpa.yaml, or
+    scaledobject.yaml for KEDA; a patch of what else was simulated of the Deployment; and the machines, and the room
+    that is kept free on them, where those scale."""
     kind = MachineScaling if "machine_types" in scaling else KubernetesScaling
     settings = kind.model_validate(dict(scaling))
     requests = resource_requests(settings)
@@ -68,7 +69,8 @@ def _kubernetes(scaling: Mapping[str, Any]) -> dict[str, str]:
         "readinessProbe": {"periodSeconds": settings.readiness_period_s},
     }
     patch = {"terminationGracePeriodSeconds": settings.grace_s, "containers": [container]}
-    manifests: dict[str, Any] = {"hpa.yaml": hpa("app", settings)}
+    scaler = autoscaler("app", settings, "default")
+    manifests: dict[str, Any] = {f"{'hpa' if settings.metric == 'cpu' else 'scaledobject'}.yaml": scaler}
     if isinstance(settings, MachineScaling):
         memory_mib = {name: machine.memory_mib for name, machine in catalogue().types.items()}
         pool = node_pool("app", settings, memory_mib, settings.node_class, None)

@@ -1,0 +1,222 @@
+"""Ray Serve on a cluster of three nodes that somebody else started: measured by address, and left as it was."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+import pytest
+from ray_nodes import ADDRESS, HEAD, ray_cluster
+
+from mlscale.environments.base import own_model
+from mlscale.environments.rayserve import rest
+from mlscale.environments.rayserve.environment import RayServe
+from mlscale.measurement.measure import MeasureOptions, measure
+from mlscale.runs import ClosedLoop, ClosedStage
+
+# Its interfaces and namespaces would be leftovers to the tests that count them.
+needs_root = pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="network namespaces need root")
+pytestmark = [pytest.mark.live, pytest.mark.proof, needs_root]
+
+MODULES = """
+    import os
+    import time
+
+    from ray import serve
+
+
+    def make():
+        def answer(body):
+            end_s = time.thread_time() + 0.03
+            while time.thread_time() < end_s:
+                pass
+            return {"length": len(body)}
+
+        return answer
+
+
+    @serve.deployment
+    class Other:
+        def __call__(self, request):
+            return str(os.getpid())
+
+
+    other = Other.bind()
+"""
+
+
+@pytest.fixture(scope="module")
+def modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("modules")
+    (folder / "on_the_nodes.py").write_text(dedent(MODULES))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def api(modules: Path) -> Iterator[rest.ServeApi]:
+    """Three nodes, on which an application of somebody else runs."""
+    with ray_cluster(3, 2, modules):
+        found = rest.ServeApi(ADDRESS)
+        until(lambda: answers(found), "the dashboard answers")
+        config = {"name": "other", "route_prefix": "/other", "import_path": "on_the_nodes:other"}
+        http = {"host": "0.0.0.0", "port": 8123}
+        found.put({"applications": [config], "http_options": http, "proxy_location": "HeadOnly"})
+        until(lambda: state(found).get("other", {}).get("status") == "RUNNING", "the other application runs")
+        yield found
+
+
+def answers(api: rest.ServeApi) -> bool:
+    try:
+        api.details()
+    except rest.Unreachable:
+        return False
+    return True
+
+
+def state(api: rest.ServeApi) -> dict[str, Any]:
+    """Everything that runs there, without the time at which it was deployed."""
+    applications = api.details()["applications"]
+    return {name: {**each, "last_deployed_time_s": 0} for name, each in applications.items()}
+
+
+def other(api: rest.ServeApi) -> tuple[str, Mapping[str, Any]]:
+    """Which process answers for the other application, and what Serve says of it."""
+    with urllib.request.urlopen(f"http://{HEAD}:8123/other", timeout=30) as answer:
+        return answer.read().decode(), state(api)["other"]
+
+
+def until(condition: Any, what: str) -> None:
+    deadline_s = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < deadline_s, what
+        time.sleep(0.3)
+
+
+@pytest.fixture
+def bodies(tmp_path: Path) -> Path:
+    folder = tmp_path / "bodies"
+    folder.mkdir()
+    for number in range(3):
+        (folder / f"{number}.txt").write_text("x" * (10 + number))
+        with (folder / "labels.jsonl").open("a") as labels:
+            labels.write(json.dumps({"file": f"{number}.txt", "answer": {"length": 10 + number}}) + "\n")
+    return folder
+
+
+def test_it_is_measured_by_address_and_left_as_it_was(api: rest.ServeApi, bodies: Path, tmp_path: Path) -> None:
+    before = other(api)
+    stages = (ClosedStage(start_s=0, clients=1), ClosedStage(start_s=10, clients=12))
+    load = ClosedLoop(duration_s=40.0, stages=stages, think_mean_s=0.05)
+    options = MeasureOptions(idle_s=3.0, quiet_at_most_s=0.0)
+    scaling = {"address": ADDRESS, "max_replicas": 3, "cpu_cores": 1.0}
+    run = measure(
+        "rayserve",
+        own_model("on_the_nodes:make"),
+        load,
+        bodies=bodies,
+        out=tmp_path / "run",
+        scaling=scaling,
+        options=options,
+    )
+    assert run.info.complete
+    assert (run.requests["status"] == "ok").mean() > 0.98, "and right"
+    assert run.replicas["ready"].max() == 3, "replicas were added"
+    decisions = run.events[run.events["kind"] == "scale_decision"]
+    assert len(decisions)
+    named = set(run.events[run.events["kind"] == "replica_ready"]["subject"])
+    assert set(run.requests["replica_id"].dropna()) == named, "answers name the replicas that Ray lists"
+    assert run.info.no_quota, "Ray limits no replica"
+    assert run.info.facts["limits"]["cores"] >= 1
+    assert other(api) == before
+    assert state(api).keys() == {"other"}
+
+
+KILLED = """
+import os, signal, sys
+from mlscale.environments.rayserve import rest
+from mlscale.commands.cli import main
+
+asked, moment, real = [0], sys.argv[1], rest.ServeApi._ask
+
+def ask(self, method, body, timeout_s, path=rest._PATH):
+    if method == "PUT":
+        asked[0] += 1
+        if moment == f"before {asked[0]}":
+            os.kill(os.getpid(), signal.SIGKILL)
+    answer = real(self, method, body, timeout_s, path)
+    if method == "PUT" and moment == f"after {asked[0]}":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return answer
+
+rest.ServeApi._ask = ask
+sys.argv = ["mlscale", *sys.argv[2:]]
+main()
+"""
+
+
+@pytest.mark.parametrize("moment", ["before 1", "after 1", "before 2", "after 2"])
+def test_another_application_survives_a_kill(
+    api: rest.ServeApi, modules: Path, bodies: Path, tmp_path: Path, moment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SIGKILL around each change of the cluster, then `mlscale cleanup`."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    before = other(api)
+    words = [
+        "measure",
+        "rayserve",
+        "--app",
+        "on_the_nodes:make",
+        "--bodies",
+        str(bodies),
+        "--out",
+        str(tmp_path / "run"),
+    ]
+    load = ClosedLoop(duration_s=3.0, stages=(ClosedStage(start_s=0, clients=1),), think_mean_s=0.1)
+    (tmp_path / "load.json").write_text(load.model_dump_json())
+    words += ["--scaling", f"address={ADDRESS}", "--schedule", str(tmp_path / "load.json")]
+    words += ["--set", "idle_s=0", "--set", "quiet_at_most_s=0"]
+    argv = [sys.executable, "-c", KILLED, moment, *words]
+    done = subprocess.run(argv, cwd=modules, capture_output=True, text=True, check=False)
+    assert done.returncode == -9, done.stderr
+    cleaned = subprocess.run(
+        [sys.executable, "-m", "mlscale.commands.cli", "cleanup"], capture_output=True, text=True, check=False
+    )
+    assert cleaned.returncode == 0, cleaned.stderr
+    assert state(api).keys() == {"other"}
+    assert other(api) == before
+    assert not list((tmp_path / "state").rglob("*.jsonl"))
+
+
+def test_an_application_that_the_nodes_lack_is_named_and_removed(
+    api: rest.ServeApi, bodies: Path, tmp_path: Path
+) -> None:
+    before = other(api)
+    with pytest.raises(Exception, match="not_there") as caught:
+        measure(
+            "rayserve",
+            own_model("not_there:make"),
+            ClosedLoop(duration_s=5.0, stages=(ClosedStage(start_s=0, clients=1),), think_mean_s=0.1),
+            bodies=bodies,
+            out=tmp_path / "run",
+            scaling={"address": ADDRESS},
+            options=MeasureOptions(quiet_at_most_s=0.0),
+        )
+    assert "every node needs mlscale" in str(caught.value)
+    assert state(api).keys() == {"other"}
+    assert other(api) == before
+
+
+def test_no_cluster_there() -> None:
+    environment = RayServe()
+    scaling = environment.arm("matched").model_copy(update={"address": "http://127.0.0.1:9"})
+    (problem,) = environment.preflight(own_model("json:loads"), {"app": scaling}, "live")
+    assert "no answer" in problem.what
+    assert ":8265" in problem.remedy
