@@ -35,6 +35,7 @@ help:
 	@echo "make audit         known vulnerabilities and licences of the packages in requirements.lock"
 	@echo "make cluster       a real one-node Kubernetes on this machine (Linux, root); repairs an existing one"
 	@echo "                   MACHINES=1: with Karpenter, and machines that join and leave"
+	@echo "                   ZERO=1: with KEDA's HTTP add-on, so that keda scales to zero replicas"
 	@echo "make cluster-down  remove it without a trace; its build stays in the cache"
 	@echo "make lab           JupyterLab on notebooks/00_start: learn, measure, decide"
 	@echo "make lock          pin the newest versions into requirements.lock"
@@ -83,7 +84,7 @@ audit: setup
 	$(BIN)/pip-audit --requirement requirements.lock --no-deps --disable-pip --strict
 
 cluster: setup
-	@$(BIN)/mlscale cluster up $(if $(filter-out 0,$(MACHINES)),--machines)
+	@$(BIN)/mlscale cluster up $(if $(filter-out 0,$(MACHINES)),--machines) $(if $(filter-out 0,$(ZERO)),--zero)
 
 cluster-down: setup
 	@$(BIN)/mlscale cluster down

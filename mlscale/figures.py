@@ -25,6 +25,7 @@ _NAMES = {
     "mlscale.plots.trajectories": "trajectory",
     "mlscale.plots.usage": "resources",
     "mlscale.plots.variants": "variants",
+    "mlscale.plots.wakeup": "wake_up",
 }
 
 __getattr__, __dir__, __all__ = attach(__name__, _NAMES)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from mlscale.environments import App
+    from mlscale.environments.base import Environment, Problem, Scaling
     from mlscale.host.sandbox import Sandbox
 
 QUOTA: Final = "CPU quota (cgroups)"
@@ -261,17 +262,31 @@ def _environment(name: str) -> Iterable[Finding]:
         yield Finding(name, "not yet", details, f"mlscale simulate {name}; for AWS see docs/aws.md")
         return
     local = environment.level == "application"
-    scalings = {component.name: environment.arm("matched") for component in app.components}
     mode: Mode = "rehearsal" if on_aws else "live"
-    problems = environment.preflight(app, scalings, mode)
-    for problem in problems:
-        state: State = "missing" if problem.fatal else "limited"
+    problems = {arm: _problems(environment, app, environment.arm(arm), mode) for arm in ("matched", "shipped")}
+    works = [arm for arm, found in problems.items() if not any(problem.fatal for problem in found)]
+    for problem in problems["matched"]:
+        state: State = "missing" if problem.fatal and not works else "limited"
         yield Finding(name, state, f"{problem.where}: {problem.what}", problem.remedy, needed=local)
-    if not any(problem.fatal for problem in problems):
+    if works:
         # An environment describes itself where a Python package's version does not.
         details = getattr(environment, "description", lambda: _version(name))()
         how = "run live" if mode == "live" else f"run in {mode} mode"
-        yield Finding(name, "ok", f"can {how} ({details})")
+        arm = f" with the arm {works[0]} alone" if len(works) == 1 else ""
+        yield Finding(name, "limited" if arm else "ok", f"can {how}{arm} ({details}){_to_zero(environment, app, mode)}")
+
+
+def _problems(environment: Environment, app: App, scaling: Scaling, mode: Mode) -> Sequence[Problem]:
+    return environment.preflight(app, {component.name: scaling for component in app.components}, mode)
+
+
+def _to_zero(environment: Environment, app: App, mode: Mode) -> str:
+    """Whether it scales to zero replicas here, or what that takes; empty where it never does."""
+    if environment.settings.no_zero:
+        return ""
+    scaling = environment.arm("matched").model_copy(update={"min_replicas": 0})
+    fatal = [problem for problem in _problems(environment, app, scaling, mode) if problem.fatal]
+    return f"; not to zero replicas: {fatal[0].what} ({fatal[0].remedy})" if fatal else "; also to zero replicas"
 
 
 def check_leftovers() -> Iterable[Finding]:

@@ -87,7 +87,7 @@ class Scaling(BaseModel):
         if self.min_replicas > self.max_replicas:
             raise ValueError(f"min_replicas ({self.min_replicas}) is above max_replicas ({self.max_replicas})")
         if self.min_replicas == 0 and self.no_zero:
-            raise ValueError(f"min_replicas can't be 0, since {self.no_zero}; rayserve scales to zero")
+            raise ValueError(f"min_replicas can't be 0, since {self.no_zero}; rayserve and keda scale to zero")
         return self
 
     @classmethod

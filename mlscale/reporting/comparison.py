@@ -21,6 +21,7 @@ from mlscale.cost import cost_table, read_prices
 from mlscale.reporting.document import Document, Element, Section, Table, Text, picture, table
 from mlscale.reporting.render import to_html
 from mlscale.reporting.statements import noise_floor, pair_sentences, records
+from mlscale.reporting.wakeups import wake_up_sections
 from mlscale.runs import MlscaleError, Run
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ def comparison(runs: Sequence[Run], found: Report, *, pictures: bool = False) ->
         sections.append(Section(cell.title, [*_said(cell), *drawn, *_tables(cell)]))
     if len(found.across):
         sections.append(Section("Verdicts across cells", [table("", found.across.set_index(["pair", "endpoint"]))]))
+    sections += wake_up_sections(runs, level_s, pictures=pictures)
     sections += _costs(runs, level_s)
     notes = [f"{cell.title}: {note}" if several else note for cell in found.cells for note in cell.notes]
     sections.append(Section("Notes", [Text(notes, "note")]))

@@ -17,7 +17,9 @@ Environments = Annotated[str, typer.Option(help="names, separated by spaces or c
 Blocks = Annotated[int, typer.Option(min=1)]
 Cells = Annotated[
     str,
-    typer.Option(help="core, shipped, open, sensitivity, partition, container, rehearsal, holdout, comma-separated"),
+    typer.Option(
+        help="core, shipped, open, sensitivity, zero, partition, container, rehearsal, holdout, comma-separated"
+    ),
 ]
 Runs = Annotated[Path, typer.Option(help="where runs go")]
 Seed = Annotated[int, typer.Option(min=0)]

@@ -38,7 +38,7 @@ BLOCK_CELLS: Final = (
 # Those of `mlscale experiment run`, in the order in which they are measured; advice has a command of its own.
 CELLS: Final = (*(cell.name for cell in BLOCK_CELLS), "rehearsal", "holdout")
 # Cells in which environments are compared.
-COMPARED_CELLS: Final = tuple(cell.name for cell in plan.CELLS)
+COMPARED_CELLS: Final = tuple(cell.name for cell in plan.CELLS if cell.name != plan.WAKE_UPS)
 # Cells for the twin alone: their runs are in no comparison and in no figure of an environment.
 TWIN_CELLS: Final = ("holdout", "advice")
 

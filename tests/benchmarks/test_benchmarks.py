@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from onenode.layout import default_layout
-from onenode.settings import has_machines
+from onenode.settings import extras
 from onenode.status import read_status
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -27,7 +27,6 @@ SECONDS = {
 MINUTES = {
     "advise": "--traces spikes",
     "host_speed": "--environments k3s --draws 1",
-    "keda": "--pairs 1 --quick --out {tmp}",
     "machines": "--counts 0 1 --seconds 1",
     "overhead": "--rounds 1",
     "ray_start": "--pairs 1 --quick --out {tmp}",
@@ -45,9 +44,7 @@ def missing(name: str) -> str:
         return "no Chromium: apt-get install chromium"
     if name == "sandbox_redraw" and find_spec("playwright") is None:
         return "playwright is not installed: make bench-extra"
-    if name == "keda" and not read_status(default_layout()).whole:
-        return "no cluster is running: make cluster"
-    if name == "machines" and not (read_status(default_layout()).whole and has_machines(default_layout().settings)):
+    if name == "machines" and not (read_status(default_layout()).whole and extras(default_layout().settings).machines):
         return "no cluster with machines is running: make cluster MACHINES=1"
     return ""
 

@@ -13,7 +13,7 @@ from own_cluster import REQUESTED, need_cluster_host
 from codereader.photos import choose_load_photos
 from onenode.commands import down_command, stop_command, up_command
 from onenode.layout import default_layout
-from onenode.settings import has_machines
+from onenode.settings import extras
 from onenode.status import read_status
 
 
@@ -41,11 +41,11 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Path]:
         return
     if not REQUESTED:
         pytest.skip(
-            "no cluster is running: make cluster MACHINES=1, then make test; or CLUSTER=1 make test (Linux, root)"
+            "no cluster is running: make cluster MACHINES=1 ZERO=1, then make test; or CLUSTER=1 make test (Linux, root)"
         )
     need_cluster_host()
     with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
-        up_command(machines=True)
+        up_command(machines=True, zero=True)
     yield default_layout().kubeconfig
     down_command() if before.state == "absent" else stop_command()
 
@@ -61,6 +61,6 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def cluster_with_machines(cluster: Path) -> Path:
     """The kubeconfig of the one-node cluster, if it has machines."""
-    if not has_machines(default_layout().settings):
+    if not extras(default_layout().settings).machines:
         pytest.skip("the running cluster has no machines: make cluster MACHINES=1")
     return cluster

@@ -32,7 +32,6 @@ PARTS = (
     "kubelet",
     "kube-proxy",
     "metrics-server",
-    "in-flight",
     "keda-operator",
     "keda-metrics-apiserver",
 )

@@ -6,12 +6,14 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import load_clients
+import psutil
 import pytest
 from load_clients import ask_once
 from watched import Watched
@@ -141,12 +143,23 @@ def _both_busy(seen: ComponentsWatched) -> bool:
     return len({sample.subject for sample in last}) == 2 and all(sample.cpu_cores > 0.2 for sample in last)
 
 
+def _computes(pid: int) -> bool:
+    """Whether the process computes now. Ray's router waits up to 1 s before it tries full replicas again, so a replica
+    can be idle while requests wait for it."""
+    process = psutil.Process(pid)
+    before_s = process.cpu_times().user
+    time.sleep(0.05)
+    return process.cpu_times().user - before_s > 0.025
+
+
 def _kill_the_back(box: Sandbox, seen: ComponentsWatched) -> set[str]:
     started = {event.subject for event in seen.of(Event, "back") if event.kind == "replica_started"}
     killed = {subject: processes for subject, processes in box.replicas().items() if subject in started}
     assert len(killed) == 2, "the back has two replicas"
-    for processes in killed.values():
-        os.kill(processes[0].outside, signal.SIGKILL)
+    pids = [processes[0].outside for processes in killed.values()]
+    seen.until(lambda: any(map(_computes, pids)), "a request is at the back")
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
     failed = [event.subject for event in seen.of(Event, "back") if event.kind == "replica_failed"]
     seen.until(
         lambda: {e.subject for e in seen.of(Event, "back") if e.kind == "replica_failed"} >= killed.keys(),

@@ -23,6 +23,8 @@ from mlscale.runs import MlscaleError
 from mlscale.runs.clock import Skew
 
 FIELD_MANAGER: Final = "mlscale"
+# Where K3s writes it.
+_K3S_KUBECONFIG: Final = Path("/etc/rancher/k3s/k3s.yaml")
 _TIMEOUT_S: Final = 10.0
 _CONNECT_S: Final = 3.0
 _VERBS: Final = {"POST": "create", "PATCH": "patch", "DELETE": "delete", "PUT": "update"}
@@ -236,12 +238,12 @@ class Api:
 
 
 def default_kubeconfig(own: Path) -> str | None:
-    """$KUBECONFIG, else that of our own cluster, else ~/.kube/config; None if none exists."""
+    """$KUBECONFIG, else that of our own cluster, else ~/.kube/config, else K3s's own; None if none can be read."""
     named = os.environ.get("KUBECONFIG", "")
     if named:
         return named
-    home = Path.home() / ".kube" / "config"
-    return next((str(file) for file in (own, home) if file.is_file()), None)
+    files = (own, Path.home() / ".kube" / "config", _K3S_KUBECONFIG)
+    return next((str(file) for file in files if file.is_file() and os.access(file, os.R_OK)), None)
 
 
 def connect(kube_context: KubeContext) -> Api:

@@ -89,7 +89,8 @@ class _Observer:
         self._deployed, self._clock = deployed, clock
         self._pods = PodWatch(clock.origin_s)
         self._hpas = {
-            part.name: HpaWatch(part.name, clock.origin_s, part.scaling.min_replicas) for part in deployed.wanted.parts
+            part.name: HpaWatch(part.name, clock.origin_s, max(1, part.scaling.min_replicas))
+            for part in deployed.wanted.parts
         }
         parts = deployed.wanted.parts
         self._shared = parts[0].name if len(parts) == 1 else ""
@@ -105,7 +106,7 @@ class _Observer:
             "pods": self._pod,
             "events": self._event,
             "autoscalers": self._autoscaler,
-            "deployments": lambda change: [],
+            "deployments": self._deployment,
             "claims": self._machines.claim,
             "nodes": self._machines.node,
         }
@@ -180,6 +181,10 @@ class _Observer:
     def _autoscaler(self, change: Change) -> list[Event]:
         hpa = self._hpas.get(str(change.thing["metadata"]["name"]))
         return [] if hpa is None else hpa.take(change)
+
+    def _deployment(self, change: Change) -> list[Event]:
+        hpa = self._hpas.get(str(change.thing["metadata"]["name"]))
+        return [] if hpa is None else hpa.take_scale(change)
 
     def _event(self, change: Change) -> list[Event]:
         about: Json = change.thing.get("involvedObject") or {}

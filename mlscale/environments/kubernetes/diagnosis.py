@@ -43,6 +43,7 @@ def diagnose(
         events: Kubernetes Events of the namespace, for messages that a status lacks.
         machines_scale: a machine may still be added for a pod that finds no room, so that is no obstacle.
     """
+    pods = [pod for pod in pods if not pod["metadata"].get("deletionTimestamp")]  # scaled down again: no obstacle
     for pod in pods:
         trouble = _container_trouble(pod, events, log_of) or (None if machines_scale else _scheduling_trouble(pod))
         if trouble is not None:

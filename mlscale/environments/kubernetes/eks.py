@@ -39,7 +39,7 @@ class Eks(KubernetesEnvironment):
     """Pods go to the run's own machines, which are added on demand."""
 
     name: ClassVar[str] = "eks"
-    look: ClassVar[Look] = Look("Kubernetes (HPA + Karpenter)", "HPA + Karpenter", "#E69F00", "v", 5)
+    look: ClassVar[Look] = Look("Kubernetes (HPA + Karpenter)", "HPA + Karpenter", "#E69F00", "v", 6)
     level: ClassVar[Level] = "container+machine"
     modes: ClassVar[frozenset[Mode]] = frozenset({"live", "rehearsal"})
     settings: ClassVar[type[Scaling]] = MachineScaling

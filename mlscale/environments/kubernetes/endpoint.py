@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from mlscale.environments.kubernetes.client import Api, Json, Refused
 from mlscale.environments.kubernetes.endpoint_probe import candidates, reachable
 from mlscale.environments.kubernetes.manifests import OWNER, Deployment, ServiceType, front_service, http_url
+from mlscale.environments.kubernetes.names import INTERCEPTOR, KEDA_NAMESPACE
 from mlscale.environments.kubernetes.paths import path_of, path_of_object
 from mlscale.runs import MlscaleError
 
@@ -66,7 +67,30 @@ def find_endpoint(
     )
 
 
+def interceptor_endpoint(
+    api: Api, headers: Mapping[str, str], nodes: Sequence[Json], preferred: Sequence[str]
+) -> Endpoint:
+    """An address of KEDA's interceptor that answers from here.
+
+    Raises:
+        MlscaleError: none does.
+    """
+    service = api.get(path_of("Service", INTERCEPTOR, KEDA_NAMESPACE))
+    urls = candidates(service, nodes, preferred)
+    url = reachable(urls, _REACH_S, headers)
+    if url is None:
+        tried = ", ".join(urls) or "it has none"
+        raise MlscaleError(
+            f"none of the interceptor's addresses answers from here ({tried})",
+            f"service {KEDA_NAMESPACE}/{INTERCEPTOR}",
+            "let an administrator give that Service the type NodePort or LoadBalancer",
+        )
+    return Endpoint(url, service["spec"]["type"])
+
+
 def inner_endpoint(api: Api, wanted: Deployment) -> Endpoint:
-    """The front component's ClusterIP, for load from inside the cluster. Raises Refused."""
-    spec = api.get(path_of("Service", wanted.front.name, wanted.namespace))["spec"]
+    """The ClusterIP of the front component, or of KEDA's interceptor, for load from inside the cluster. Raises
+    Refused."""
+    where = (INTERCEPTOR, KEDA_NAMESPACE) if wanted.held else (wanted.front.name, wanted.namespace)
+    spec = api.get(path_of("Service", *where))["spec"]
     return Endpoint(http_url(str(spec["clusterIP"]), int(spec["ports"][0]["port"])), "ClusterIP")

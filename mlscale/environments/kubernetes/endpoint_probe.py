@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import http.client
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -12,6 +12,7 @@ from mlscale.environments.kubernetes.client import Json
 from mlscale.environments.kubernetes.manifests import PATH, http_url
 from mlscale.runs import MlscaleError
 
+_NONE: Final[Mapping[str, str]] = {}
 _ASK_S: Final = 5.0
 _ANSWER_S: Final = 60.0
 _PAUSE_S: Final = 0.1
@@ -35,7 +36,7 @@ def candidates(service: Json, nodes: Iterable[Json], preferred: Sequence[str] = 
     return list(dict.fromkeys(http_url(host, number) for host, number in addresses))
 
 
-def reachable(urls: Sequence[str], at_most_s: float) -> str | None:
+def reachable(urls: Sequence[str], at_most_s: float, headers: Mapping[str, str] = _NONE) -> str | None:
     """The first of ``urls`` whose /readyz answers 200; None where none does within about ``at_most_s``.
 
     URLs are retried, since a Service starts to answer shortly after its pod is ready. They share the time limit, and
@@ -44,7 +45,7 @@ def reachable(urls: Sequence[str], at_most_s: float) -> str | None:
     deadline = time.monotonic() + at_most_s
     while urls:
         for url in urls:
-            if _ready(url, min(_ASK_S, at_most_s / len(urls))):
+            if _ready(url, min(_ASK_S, at_most_s / len(urls)), headers):
                 return url
         if time.monotonic() > deadline:
             return None
@@ -52,7 +53,7 @@ def reachable(urls: Sequence[str], at_most_s: float) -> str | None:
     return None
 
 
-def warm_up(url: str, bodies: Sequence[bytes], rounds: int) -> None:
+def warm_up(url: str, bodies: Sequence[bytes], rounds: int, headers: Mapping[str, str] = _NONE) -> None:
     """POST every body ``rounds`` times, each on a new connection, so that kube-proxy spreads them over the pods.
 
     Raises:
@@ -61,7 +62,7 @@ def warm_up(url: str, bodies: Sequence[bytes], rounds: int) -> None:
     deadline = time.monotonic() + _SETTLES_S
     for _ in range(rounds):
         for number, body in enumerate(bodies):
-            while (status := _post(url, body)) == 503 and time.monotonic() < deadline:
+            while (status := _post(url, body, headers)) == 503 and time.monotonic() < deadline:
                 time.sleep(_PAUSE_S)
             if status >= 500 or status < 200:
                 raise MlscaleError(
@@ -79,10 +80,10 @@ def _addresses(nodes: Iterable[Json]) -> list[str]:
     return addresses["ExternalIP"] + addresses["InternalIP"]
 
 
-def _ready(url: str, at_most_s: float) -> bool:
+def _ready(url: str, at_most_s: float, headers: Mapping[str, str]) -> bool:
     connection = _connection(url, at_most_s)
     try:
-        connection.request("GET", "/readyz")
+        connection.request("GET", "/readyz", headers=dict(headers))
         return connection.getresponse().status == 200
     except (OSError, http.client.HTTPException):
         return False
@@ -90,10 +91,10 @@ def _ready(url: str, at_most_s: float) -> bool:
         connection.close()
 
 
-def _post(url: str, body: bytes) -> int:
+def _post(url: str, body: bytes, headers: Mapping[str, str]) -> int:
     connection = _connection(url, _ANSWER_S)
     try:
-        connection.request("POST", PATH, body, {"Content-Type": "application/octet-stream"})
+        connection.request("POST", PATH, body, {"Content-Type": "application/octet-stream", **headers})
         response = connection.getresponse()
         response.read()
         return response.status

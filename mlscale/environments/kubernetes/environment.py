@@ -26,9 +26,10 @@ from mlscale.environments.kubernetes.client import (
 )
 from mlscale.environments.kubernetes.cluster import Cluster, look
 from mlscale.environments.kubernetes.deployed import KubernetesDeployed
-from mlscale.environments.kubernetes.endpoint import Endpoint, find_endpoint, inner_endpoint
+from mlscale.environments.kubernetes.endpoint import Endpoint, find_endpoint, inner_endpoint, interceptor_endpoint
 from mlscale.environments.kubernetes.load_job import LEAD_S
 from mlscale.environments.kubernetes.manifests import PATH, DeployedComponent, Deployment, Packaging
+from mlscale.environments.kubernetes.names import HTTP_SCALER, HTTP_SCALER_PORT, KEDA_NAMESPACE, RUN_HEADER
 from mlscale.environments.kubernetes.namespace import new_name
 from mlscale.environments.kubernetes.own_cluster import packaging
 from mlscale.environments.kubernetes.paths import path_of
@@ -151,6 +152,8 @@ class KubernetesEnvironment:
         ):
             cluster = look(api)
             deployment = _deployment(name, app, scalings, cluster, room)
+            if deployment.held:
+                deployment = replace(deployment, http_scaler=_http_scaler(api))
             with namespace.created(api, deployment, ledger):
                 watches = Watches(api, deployment.namespace, room.follows)
                 try:
@@ -177,7 +180,8 @@ class KubernetesEnvironment:
                         endpoint.url + PATH,
                         facts,
                         versions,
-                        remote=remote,
+                        _headers(deployment),
+                        remote,
                     )
                 finally:
                     watches.stop()
@@ -227,12 +231,26 @@ def _wait_serving(
     if warm_up is None:
         rollout.wait_metrics(_METRICS_S)
         return inner_endpoint(api, wanted)
-    preferred = (cluster.own.node_address,) if cluster.own is not None else ()
-    endpoint = find_endpoint(api, wanted, cluster.nodes, preferred)
-    replicas = max(part.scaling.min_replicas for part in wanted.parts)
-    endpoint_probe.warm_up(endpoint.url, warm_up, _ROUNDS * replicas)
+    preferred, headers = (cluster.own.node_address,) if cluster.own is not None else (), _headers(wanted)
+    if wanted.held:
+        endpoint = interceptor_endpoint(api, headers, cluster.nodes, preferred)
+    else:
+        endpoint = find_endpoint(api, wanted, cluster.nodes, preferred)
+    replicas = max(1, *(part.scaling.min_replicas for part in wanted.parts))
+    endpoint_probe.warm_up(endpoint.url, warm_up, _ROUNDS * replicas, headers)
     rollout.wait_metrics(_METRICS_S)
     return endpoint
+
+
+def _headers(wanted: Deployment) -> Mapping[str, str]:
+    """By which KEDA's interceptor knows whose request it is."""
+    return {RUN_HEADER: wanted.run} if wanted.held else {}
+
+
+def _http_scaler(api: Api) -> str:
+    """Where KEDA asks its HTTP add-on; by address, since KEDA may run where the cluster's DNS does not reach."""
+    spec = api.get(path_of("Service", HTTP_SCALER, KEDA_NAMESPACE))["spec"]
+    return f"{spec['clusterIP']}:{HTTP_SCALER_PORT}"
 
 
 def _remote_prefix(wanted: Deployment, api: Api, room: Room) -> list[str]:

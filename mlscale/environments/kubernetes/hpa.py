@@ -54,6 +54,15 @@ class HpaWatch:
         at = event.get("eventTime") or event.get("lastTimestamp") or event.get("firstTimestamp")
         return [self._decision(change, int(match[1]), match[2].strip(), at, None)]
 
+    def take_scale(self, change: Change) -> list[Event]:
+        """A change of the Deployment. KEDA starts the first replica and ends the last one; the HPA does neither."""
+        replicas = int((change.thing.get("spec") or {}).get("replicas", self.desired))
+        if change.kind == "DELETED" or replicas == self.desired or 0 not in (replicas, self.desired):
+            return []
+        reason = "KEDA: no request for its cooldown period" if replicas == 0 else "KEDA: its interceptor has a request"
+        self._last_reasons = None
+        return [self._decision(change, replicas, reason, None, None)]
+
     def _decision(self, change: Change, replicas: int, reason: str, at: Any, hpa: Json | None) -> Event:
         previous, self.desired = self.desired, replicas
         detail: dict[str, Any] = {"from": previous, "to": replicas, "reason": reason}

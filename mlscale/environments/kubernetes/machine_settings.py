@@ -10,11 +10,11 @@ from pydantic import Field, field_validator
 
 from mlscale.environments.base import PaidBy
 from mlscale.environments.kubernetes.names import EKS_GROUP
-from mlscale.environments.kubernetes.settings import KubernetesScaling
+from mlscale.environments.kubernetes.settings import ZeroScaling
 
 
-class MachineScaling(KubernetesScaling):
-    """`KubernetesScaling`, and which machines there may be.
+class MachineScaling(ZeroScaling):
+    """`ZeroScaling`, and which machines there may be.
 
     Karpenter waits until no further pods become pending (for 1 s, at most 10 s), packs them onto the cheapest machines
     of ``machine_types``, and removes machines that are empty or not needed ``consolidate_after_s`` after the last

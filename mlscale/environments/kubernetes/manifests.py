@@ -17,15 +17,17 @@ from mlscale.environments.kubernetes.names import (
     BUFFER,
     BUFFER_PRIORITY,
     COMPONENT,
-    IN_FLIGHT,
+    HTTP_SCALER,
+    HTTP_SCALER_PORT,
+    KEDA_NAMESPACE,
     MANAGED_BY,
     PORT,
     ROLE,
     RUN,
+    RUN_HEADER,
     TOOL,
-    WINDOW_LABEL,
 )
-from mlscale.environments.kubernetes.settings import KubernetesScaling
+from mlscale.environments.kubernetes.settings import KubernetesScaling, ZeroScaling
 
 OWNER: Final = "mlscale-run"
 CONTAINER: Final = "app"
@@ -33,8 +35,13 @@ CONTAINER: Final = "app"
 PATH: Final = "/decode"
 # Largest body that a called component accepts: a client's (10 MB) and what was detected in it.
 _CALLED_BYTES: Final = 12_000_000
+# How long the first replica may take to start, s.
+_FIRST_START_S: Final = 240
 # Not a user of the node; as in containers/app/Dockerfile.
 USER: Final = 65532
+
+# The DNS name of KEDA's HTTP add-on, as its Helm chart installs it.
+HTTP_SCALER_ADDRESS: Final = f"{HTTP_SCALER}.{KEDA_NAMESPACE}:{HTTP_SCALER_PORT}"
 
 ServiceType = Literal["NodePort", "LoadBalancer", "ClusterIP"]
 
@@ -80,6 +87,13 @@ class Deployment:
     """Replicas to reserve room for, by pods that are preempted."""
     buffer_image: str = "registry.k8s.io/pause:3.10"
     """Image of those pods."""
+    http_scaler: str = HTTP_SCALER_ADDRESS
+    """Where KEDA asks its HTTP add-on for requests."""
+
+    @property
+    def held(self) -> bool:
+        """Whether requests pass KEDA's interceptor, which holds them while nothing runs."""
+        return self.front.scaling.min_replicas == 0
 
     @property
     def front(self) -> DeployedComponent:
@@ -135,6 +149,8 @@ def objects(wanted: Deployment, owner_uid: str, reached_at: Mapping[str, str]) -
         manifests.append(_deployment(wanted, part, owner_uid, reached_at))
     if wanted.buffer_replicas:
         manifests.append(_buffer(wanted, owner_uid))
+    if wanted.held:
+        manifests.append(_route(wanted, owner_uid))
     return manifests + [_autoscaler(wanted, part, owner_uid) for part in wanted.parts if not part.scaling.fixed]
 
 
@@ -181,7 +197,8 @@ def _budget(wanted: Deployment, part: DeployedComponent, owner_uid: str) -> Json
 def _deployment(wanted: Deployment, part: DeployedComponent, owner_uid: str, reached_at: Mapping[str, str]) -> Json:
     pod = _pod(wanted, part, reached_at)
     metadata = _metadata(wanted, part, owner_uid)
-    return _pods(metadata, part.scaling.min_replicas, selector(wanted, part), _labels(wanted, part), pod)
+    replicas = max(1, part.scaling.min_replicas)  # one has to start for the warm-up
+    return _pods(metadata, replicas, selector(wanted, part), _labels(wanted, part), pod)
 
 
 def _pods(metadata: Json, replicas: int, selected: Mapping[str, str], labels: Mapping[str, str], pod: Json) -> Json:
@@ -305,19 +322,60 @@ def _environment(more: Mapping[str, str]) -> list[Json]:
 
 
 def _autoscaler(wanted: Deployment, part: DeployedComponent, owner_uid: str) -> Json:
-    made = autoscaler(part.name, part.scaling, wanted.namespace)
+    made = autoscaler(part.name, part.scaling, wanted.namespace, wanted.http_scaler)
     return {**made, "metadata": _metadata(wanted, part, owner_uid)}
 
 
-def autoscaler(name: str, scaling: KubernetesScaling, namespace: str) -> Json:
+def _route(wanted: Deployment, owner_uid: str) -> Json:
+    """What KEDA's interceptor does with the run's requests: count them, and send them to the front's Service once a pod
+    is ready."""
+    front = wanted.front
+    spec = {
+        "target": {"service": front.name, "port": PORT},
+        "rules": [{"hosts": ["*"], "headers": [{"name": RUN_HEADER, "value": wanted.run}]}],
+        "scalingMetric": {"concurrency": {"targetValue": round(front.scaling.target_in_flight)}},
+    }
+    return _object("http.keda.sh/v1beta1", "InterceptorRoute", _metadata(wanted, front, owner_uid), spec)
+
+
+def autoscaler(name: str, scaling: KubernetesScaling, namespace: str, http_scaler: str = HTTP_SCALER_ADDRESS) -> Json:
     """What scales the Deployment ``name``, whose Service has the same name: a HorizontalPodAutoscaler; by requests in
-    flight, a ScaledObject, of which KEDA makes a HorizontalPodAutoscaler called ``name``."""
-    if scaling.metric == "cpu" or scaling.in_flight_from == "node":
+    flight, a ScaledObject, of which KEDA makes a HorizontalPodAutoscaler called ``name``.
+
+    Args:
+        http_scaler: where KEDA asks its HTTP add-on, if there may be no replica.
+    """
+    if scaling.metric == "cpu":
         return _hpa(name, scaling)
-    return _scaled_object(name, scaling, namespace)
+    return _scaled_object(name, scaling, namespace, http_scaler)
 
 
-def _scaled_object(name: str, scaling: KubernetesScaling, namespace: str) -> Json:
+def _scaled_object(name: str, scaling: KubernetesScaling, namespace: str, http_scaler: str) -> Json:
+    behaviour = _behaviour(scaling)
+    held = scaling.min_replicas == 0
+    spec = {
+        "scaleTargetRef": {"name": name},
+        "minReplicaCount": scaling.min_replicas,
+        "maxReplicaCount": scaling.max_replicas,
+        "triggers": [_interceptor_trigger(name, http_scaler) if held else _gauge_trigger(name, scaling, namespace)],
+        "advanced": {
+            "horizontalPodAutoscalerConfig": {"name": name, **({"behavior": behaviour} if behaviour else {})},
+        },
+    }
+    if isinstance(scaling, ZeroScaling):
+        spec |= {"pollingInterval": scaling.polling_interval_s, "cooldownPeriod": scaling.cooldown_s}
+    if held:  # else the first replica ends before it has started: no request has been seen yet
+        spec |= {"initialCooldownPeriod": _FIRST_START_S}
+    return _object("keda.sh/v1alpha1", "ScaledObject", {"name": name}, spec)
+
+
+def _interceptor_trigger(name: str, http_scaler: str) -> Json:
+    """Requests that the interceptor holds or that are being answered, for the InterceptorRoute ``name``; it reports the
+    first one by itself."""
+    return {"type": "external-push", "metadata": {"scalerAddress": http_scaler, "interceptorRoute": name}}
+
+
+def _gauge_trigger(name: str, scaling: KubernetesScaling, namespace: str) -> Json:
     """Metrics API scaler: KEDA reads the gauge of every ready pod when the HPA asks, and adds them up."""
     source = {
         "url": f"http://{name}.{namespace}.svc:{PORT}/metrics",
@@ -327,39 +385,20 @@ def _scaled_object(name: str, scaling: KubernetesScaling, namespace: str) -> Jso
         "aggregationType": "sum",
         "targetValue": f"{scaling.target_in_flight:g}",
     }
-    behaviour = _behaviour(scaling)
-    spec = {
-        "scaleTargetRef": {"name": name},
-        "minReplicaCount": scaling.min_replicas,
-        "maxReplicaCount": scaling.max_replicas,
-        "triggers": [{"type": "metrics-api", "metricType": "AverageValue", "metadata": source}],
-        "advanced": {
-            "horizontalPodAutoscalerConfig": {"name": name, **({"behavior": behaviour} if behaviour else {})},
-        },
-    }
-    return _object("keda.sh/v1alpha1", "ScaledObject", {"name": name}, spec)
+    return {"type": "metrics-api", "metricType": "AverageValue", "metadata": source}
 
 
 def _hpa(name: str, scaling: KubernetesScaling) -> Json:
     behaviour = _behaviour(scaling)
+    target = {"type": "Utilization", "averageUtilization": scaling.target_cpu_percent}
     spec = {
         "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": name},
         "minReplicas": scaling.min_replicas,
         "maxReplicas": scaling.max_replicas,
-        "metrics": [_metric(name, scaling)],
+        "metrics": [{"type": "Resource", "resource": {"name": "cpu", "target": target}}],
         **({"behavior": behaviour} if behaviour else {}),
     }
     return _object("autoscaling/v2", "HorizontalPodAutoscaler", {"name": name}, spec)
-
-
-def _metric(name: str, scaling: KubernetesScaling) -> Json:
-    if scaling.metric == "cpu":
-        target: Json = {"type": "Utilization", "averageUtilization": scaling.target_cpu_percent}
-        return {"type": "Resource", "resource": {"name": "cpu", "target": target}}
-    labels = {"component": name, WINDOW_LABEL: str(round(scaling.metric_window_s * 1000))}
-    target = {"type": "AverageValue", "averageValue": f"{round(scaling.target_in_flight * 1000)}m"}
-    metric = {"name": IN_FLIGHT, "selector": {"matchLabels": labels}}
-    return {"type": "External", "external": {"metric": metric, "target": target}}
 
 
 def _behaviour(scaling: KubernetesScaling) -> dict[str, Any]:

@@ -12,14 +12,19 @@ ROLE: Final = "mlscale/role"
 BUFFER: Final = "buffer"
 # PriorityClass of pods that are preempted (in the one-node cluster's manifests).
 BUFFER_PRIORITY: Final = "mlscale-buffer"
-# External metric, and the pods' gauge that it is computed from.
+# The pods' gauge of requests received, waiting or in service.
 IN_FLIGHT: Final = "mlscale_in_flight"
 # The pods' gauge of its mean over the settings' window.
 IN_FLIGHT_MEAN: Final = "mlscale_in_flight_mean"
+# KEDA's HTTP add-on, as its Helm chart installs it: the Services that take requests, and that KEDA asks.
+KEDA_NAMESPACE: Final = "keda"
+INTERCEPTOR: Final = "keda-add-ons-http-interceptor-proxy"
+HTTP_SCALER: Final = "keda-add-ons-http-external-scaler"
+HTTP_SCALER_PORT: Final = 9090
+# Header by which its interceptor tells the runs apart.
+RUN_HEADER: Final = "X-Mlscale-Run"
 # Port that a pod serves on.
 PORT: Final = 8080
-# Label in the metric's selector: window that gauges are averaged over, ms.
-WINDOW_LABEL: Final = "window-ms"
 # Annotation of a NodePool: its machines' boot times (`mlscale.environments.machine_types`).
 BOOT: Final = "mlscale/boot"
 # Annotation of a NodeClaim: when its machine's programs had started.

@@ -17,6 +17,7 @@ _PLACES: Final = {
     "Deployment": ("/apis/apps/v1", "deployments"),
     "HorizontalPodAutoscaler": ("/apis/autoscaling/v2", "horizontalpodautoscalers"),
     "ScaledObject": ("/apis/keda.sh/v1alpha1", "scaledobjects"),
+    "InterceptorRoute": ("/apis/http.keda.sh/v1beta1", "interceptorroutes"),
     "PodDisruptionBudget": ("/apis/policy/v1", "poddisruptionbudgets"),
     "PodMetrics": ("/apis/metrics.k8s.io/v1beta1", "pods"),
     "NodePool": ("/apis/karpenter.sh/v1", "nodepools"),
@@ -33,6 +34,7 @@ _PLACES: Final = {
 METRICS: Final = "/apis/metrics.k8s.io/v1beta1"
 EXTERNAL_METRICS: Final = "/apis/external.metrics.k8s.io/v1beta1"
 KEDA: Final = "/apis/keda.sh/v1alpha1"
+HTTP_ADD_ON: Final = "/apis/http.keda.sh/v1beta1"
 ACCESS_REVIEWS: Final = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 
 

@@ -11,8 +11,17 @@ from mlscale.environments.base import App, Problem, Scaling
 from mlscale.environments.kubernetes.client import Api, Json, Refused
 from mlscale.environments.kubernetes.facts import external_metrics_server, quota_period_s
 from mlscale.environments.kubernetes.hpa import quantity
+from mlscale.environments.kubernetes.names import INTERCEPTOR, KEDA_NAMESPACE
 from mlscale.environments.kubernetes.own_cluster import OwnNode
-from mlscale.environments.kubernetes.paths import ACCESS_REVIEWS, EXTERNAL_METRICS, KEDA, METRICS, group_and_plural
+from mlscale.environments.kubernetes.paths import (
+    ACCESS_REVIEWS,
+    EXTERNAL_METRICS,
+    HTTP_ADD_ON,
+    KEDA,
+    METRICS,
+    group_and_plural,
+    path_of,
+)
 from mlscale.environments.kubernetes.settings import KubernetesScaling
 
 _TOLERANCE: Final = 1e-6
@@ -33,6 +42,7 @@ _INSTALL_KEDA: Final = (
     "helm repo add kedacore https://kedacore.github.io/charts && "
     "helm install keda kedacore/keda --namespace keda --create-namespace; or use the arm shipped (CPU)"
 )
+_INSTALL_ADD_ON: Final = "helm install http-add-on kedacore/keda-add-ons-http --namespace keda; or set min_replicas=1"
 _RIGHTS_REMEDY: Final = "ask an administrator for it; mlscale creates a namespace for each run"
 
 
@@ -60,7 +70,9 @@ def cluster_problems(
         Unreachable: it does not answer.
     """
     settings = [scaling for scaling in scalings.values() if isinstance(scaling, KubernetesScaling)]
-    problems = _missing_rights(api, keda=any(map(_needs_keda, settings)))
+    zero = any(scaling.min_replicas == 0 for scaling in settings)
+    problems = _missing_rights(api, keda=any(map(_needs_keda, settings)), zero=zero)
+    problems += [*_called_at_zero(app, scalings), *(_add_on_problems(api, own) if zero else ())]
     for scaling in settings:
         problems += [
             *_metric_problems(api, scaling, own),
@@ -88,13 +100,35 @@ def _needs_keda(scaling: KubernetesScaling) -> bool:
     return scaling.metric == "in_flight" and not scaling.fixed
 
 
-def _missing_rights(api: Api, *, keda: bool) -> list[Problem]:
+def _called_at_zero(app: App, scalings: Mapping[str, Scaling]) -> Iterator[Problem]:
+    """Components that would not wake up: the interceptor holds a client's requests, not calls between components."""
+    for name, scaling in scalings.items():
+        if name != app.front and scaling.min_replicas == 0:
+            remedy = f"--scaling {name}.min_replicas=1"
+            yield Problem("a component that is called can't scale to zero: nothing would wake it", name, remedy)
+
+
+def _add_on_problems(api: Api, own: OwnNode | None) -> Iterator[Problem]:
+    trouble = _unserved(api, HTTP_ADD_ON)
+    where = f"service {KEDA_NAMESPACE}/{INTERCEPTOR}"
+    try:
+        if not trouble and api.find(path_of("Service", INTERCEPTOR, KEDA_NAMESPACE)) is None:
+            trouble = "its interceptor has no Service"
+    except Refused as refused:
+        trouble = f"may not be read: {refused.message}"
+    if trouble:
+        what = f"no HTTP add-on of KEDA, which holds requests while nothing runs: {trouble}"
+        yield Problem(what, where, _INSTALL_ADD_ON if own is None else "make cluster ZERO=1")
+
+
+def _missing_rights(api: Api, *, keda: bool, zero: bool) -> list[Problem]:
     """A problem for each permission that a run needs and the user lacks, or a single one if the server does not say.
     Uses SelfSubjectAccessReviews, which leave nothing behind."""
     pairs = [(verb, kind) for kind, verbs in _RIGHTS.items() for verb in verbs]
     wanted = [(verb, kind, "", "" if kind == "Namespace" else "mlscale-0") for verb, kind in pairs]
     wanted.append(("get", "Pod", "log", "mlscale-0"))
     wanted += [(verb, "ScaledObject", "", "mlscale-0") for verb in _APPLY if keda]
+    wanted += [(verb, "InterceptorRoute", "", "mlscale-0") for verb in _APPLY if zero]
     try:
         with ThreadPoolExecutor(max_workers=8) as pool:
             answers = list(pool.map(lambda each: _allowed(api, *each), wanted))
@@ -133,7 +167,7 @@ def _metric_problems(api: Api, scaling: KubernetesScaling, own: OwnNode | None) 
         if trouble:
             remedy = "install metrics-server" if own is None else "make cluster"
             yield Problem(f"no CPU metrics: {trouble}", "metrics.k8s.io", remedy)
-    elif scaling.in_flight_from == "keda":
+    else:
         yield from _keda_problems(api, own)
 
 

@@ -11,7 +11,7 @@ from mlscale.environments.kubernetes.client import Api, Json, Query, Refused
 from mlscale.environments.kubernetes.conditions import condition, is_true
 from mlscale.environments.kubernetes.diagnosis import diagnose
 from mlscale.environments.kubernetes.list_watch import Change, Lost, Reflector
-from mlscale.environments.kubernetes.manifests import Deployment
+from mlscale.environments.kubernetes.manifests import DeployedComponent, Deployment
 from mlscale.environments.kubernetes.names import COMPONENT
 from mlscale.environments.kubernetes.paths import path_of
 from mlscale.runs import MlscaleError
@@ -100,7 +100,7 @@ class Rollout:
         self._since: dict[str, float] = {}
 
     def wait_ready(self, at_most_s: float) -> None:
-        """Wait until min_replicas pods of every part are ready.
+        """Wait until min_replicas pods of every part, at least one, are ready.
 
         Raises:
             MlscaleError: what prevents them, with the last log lines if a container exits.
@@ -108,7 +108,7 @@ class Rollout:
         if self._watches.until(self._ready, self._check, at_most_s):
             return
         counts = ", ".join(
-            f"{part.name}: {self._ready_pods(part.name)} of {part.scaling.min_replicas}" for part in self._wanted.parts
+            f"{part.name}: {self._ready_pods(part.name)} of {_first(part)}" for part in self._wanted.parts
         )
         raise MlscaleError(
             f"pods not ready after {at_most_s:g} s ({counts})",
@@ -131,7 +131,7 @@ class Rollout:
             )
 
     def _ready(self) -> bool:
-        return all(self._ready_pods(part.name) >= part.scaling.min_replicas for part in self._wanted.parts)
+        return all(self._ready_pods(part.name) >= _first(part) for part in self._wanted.parts)
 
     def _ready_pods(self, component: str) -> int:
         return sum(
@@ -145,7 +145,7 @@ class Rollout:
 
     def _measured(self) -> bool:
         wanted = sum(not part.scaling.fixed for part in self._wanted.parts)
-        return sum(is_true(hpa, "ScalingActive") for hpa in self._hpas()) >= wanted
+        return sum(_evaluated(hpa) for hpa in self._hpas()) >= wanted
 
     def _check(self) -> None:
         trouble = diagnose(
@@ -163,6 +163,15 @@ class Rollout:
 
     def _log(self, pod: str, previous: bool) -> str:
         return read_log(self._api, self._wanted.namespace, pod, previous=previous)
+
+
+def _first(part: DeployedComponent) -> int:
+    return max(1, part.scaling.min_replicas)
+
+
+def _evaluated(hpa: Json) -> bool:
+    """Whether it acts on a measurement, or has nothing to do because KEDA has scaled to zero."""
+    return is_true(hpa, "ScalingActive") or condition(hpa, "ScalingActive").get("reason") == "ScalingDisabled"
 
 
 def read_log(api: Api, namespace: str, pod: str, *, previous: bool = False) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
 from mlscale.environments.base import Scaling
-from mlscale.environments.kubernetes.names import IN_FLIGHT_MEAN
+from mlscale.environments.kubernetes.names import IN_FLIGHT, IN_FLIGHT_MEAN
+
+_METRIC_NAME: Final = r"^[a-zA-Z_:][a-zA-Z0-9_:]*$"
 
 
 class KubernetesScaling(Scaling):
@@ -21,7 +23,7 @@ class KubernetesScaling(Scaling):
     ``cpu_budget`` "total" changes nothing: kube-proxy's rules work in the kernel, so the pods' quotas are the budget.
     """
 
-    no_zero: ClassVar[str] = "a Service without pods refuses connections"
+    no_zero: ClassVar[str] = "a Service without pods refuses connections (the environment keda holds them)"
 
     metric: Literal["cpu", "in_flight"] = Field(default="cpu", description="what the HPA scales on")
     target_cpu_percent: int = Field(default=50, ge=1, le=1000, description="target of the mean CPU utilisation, %")
@@ -31,10 +33,9 @@ class KubernetesScaling(Scaling):
     )
     in_flight_metric: str = Field(
         default=IN_FLIGHT_MEAN,
-        pattern=r"^[a-zA-Z_:][a-zA-Z0-9_:]*$",
+        pattern=_METRIC_NAME,
         description="gauge of requests in flight on each pod's /metrics page",
     )
-    in_flight_from: Literal["keda", "node"] = Field(default="keda", description="what gives it to the HPA")
     sync_period_s: float | None = Field(
         default=None,
         ge=1,
@@ -86,3 +87,52 @@ class KubernetesScaling(Scaling):
             downscale_stabilisation_s=30,
             readiness_period_s=1,
         )
+
+
+class ZeroScaling(KubernetesScaling):
+    """`KubernetesScaling` down to zero replicas, by KEDA and its HTTP add-on.
+
+    With ``min_replicas`` 0 every request passes the add-on's interceptor, which holds it while nothing runs, and the
+    signal is what the interceptor has: requests held or being answered, now (the pods' gauge is not read). KEDA starts
+    the first replica as soon as the interceptor reports a request, and ends the last one at the first look,
+    ``polling_interval_s`` apart, at which there was none for ``cooldown_s``; between one and max_replicas its HPA
+    decides (KEDA, pkg/scaling/executor/scale_scaledobjects.go).
+    """
+
+    no_zero: ClassVar[str] = ""
+
+    polling_interval_s: int = Field(default=30, ge=1, le=3600, description="KEDA's pollingInterval, s")
+    cooldown_s: int = Field(
+        default=300, ge=0, le=86_400, description="KEDA's cooldownPeriod: how long without a request before zero, s"
+    )
+
+    @model_validator(mode="after")
+    def _interceptor_counts(self) -> Self:
+        if self.min_replicas > 0:
+            return self
+        if self.metric != "in_flight":
+            raise ValueError("min_replicas 0 needs metric=in_flight: without a pod there is no CPU to measure")
+        if self.target_in_flight != round(self.target_in_flight):
+            raise ValueError(f"with min_replicas 0 target_in_flight is a whole number, not {self.target_in_flight:g}")
+        return self
+
+    @classmethod
+    def matched(cls) -> Self:
+        """As on Kubernetes without KEDA; KEDA looks every second, and waits as long as the HPA before scaling down."""
+        return super().matched().model_copy(update={"polling_interval_s": 1, "cooldown_s": 30})
+
+
+class KedaScaling(ZeroScaling):
+    """An HPA made by KEDA. KEDA has no default for what it scales on; ``shipped`` is one request in flight per pod, as
+    the pods' gauge shows it when it is read."""
+
+    metric: Literal["cpu", "in_flight"] = Field(default="in_flight", description="what the HPA scales on")
+    in_flight_metric: str = Field(
+        default=IN_FLIGHT,
+        pattern=_METRIC_NAME,
+        description="gauge of requests in flight on each pod's /metrics page",
+    )
+
+    @classmethod
+    def matched(cls) -> Self:
+        return super().matched().model_copy(update={"in_flight_metric": IN_FLIGHT_MEAN})

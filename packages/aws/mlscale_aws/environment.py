@@ -32,7 +32,7 @@ class Ecs:
     """
 
     name: ClassVar[str] = "ecs"
-    look: ClassVar[Look] = Look("Amazon ECS", "Amazon ECS", "#CC79A7", "^", 4)
+    look: ClassVar[Look] = Look("Amazon ECS", "Amazon ECS", "#CC79A7", "^", 5)
     level: ClassVar[Level] = "container+machine"
     modes: ClassVar[frozenset[Mode]] = frozenset({"live"})
     settings: ClassVar[type[Scaling]] = EcsScaling

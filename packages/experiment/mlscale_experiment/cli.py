@@ -26,7 +26,7 @@ Blocks = Annotated[int | None, typer.Option(min=1, help="of the cell core; defau
 Cells = Annotated[
     str | None,
     typer.Option(
-        help="core, shipped, open, sensitivity; of the published experiment also partition, container, rehearsal, "
+        help="core, shipped, open, sensitivity, zero; the published experiment also: partition, container, rehearsal, "
         "holdout; comma-separated"
     ),
 ]

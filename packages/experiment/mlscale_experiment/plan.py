@@ -56,6 +56,15 @@ SENSITIVITY: Final = (
 )
 
 
+# Environments that scale to zero; the cell ``zero`` is theirs.
+TO_ZERO: Final = ("rayserve", "keda")
+# Both arms of the cell ``zero``: what waking up costs, and what one replica costs at rest.
+ZERO: Final = (
+    Variant(name="zero", scaling={"min_replicas": 0}, environments=TO_ZERO),
+    Variant(name="one", scaling={"min_replicas": 1}, environments=TO_ZERO),
+)
+
+
 class Cell(BaseModel):
     """Blocks of one kind.
 
@@ -74,16 +83,18 @@ class Cell(BaseModel):
     blocks: int | None = None
     doubled: bool = False
     named: bool = False
-    loop: Literal["closed", "open"] = "closed"
+    loop: Literal["closed", "open", "zero"] = "closed"
     idle_s: float = SETTLED_S
 
 
+WAKE_UPS: Final = "zero"
 # In the order in which they are measured.
 CELLS: Final = (
     Cell(name="core", stream=0, doubled=True, idle_s=IDLE_S),
     Cell(name="shipped", stream=7, variants=(SHIPPED,), blocks=6, idle_s=IDLE_S),
     Cell(name="open", stream=1, blocks=6, loop="open"),
     Cell(name="sensitivity", stream=2, variants=SENSITIVITY, blocks=3, named=True),
+    Cell(name=WAKE_UPS, stream=9, variants=ZERO, blocks=3, named=True, loop="zero"),
 )
 QUICK_BLOCKS: Final = 1
 # Separate random streams, so that no draw affects another.
@@ -229,7 +240,12 @@ def _scaling(protocol: Protocol, environment: str, variant: Variant) -> dict[str
 
 
 def _schedule(protocol: Protocol, cell: Cell, baseline_s: float) -> ClosedLoop | OpenLoop:
-    return protocol.open_schedule(baseline_s) if cell.loop == "open" else protocol.closed_schedule(baseline_s)
+    match cell.loop:
+        case "open":
+            return protocol.open_schedule(baseline_s)
+        case "zero":
+            return protocol.zero_schedule()
+    return protocol.closed_schedule(baseline_s)
 
 
 def check(environments: Sequence[str], cells: Sequence[str], blocks: int, known: Sequence[str]) -> None:
@@ -246,5 +262,8 @@ def check(environments: Sequence[str], cells: Sequence[str], blocks: int, known:
         raise MlscaleError(
             f"unknown cell {', '.join(unknown) or '(none named)'}", "--cells", f"choose one of: {', '.join(known)}"
         )
+    if [*cells] == [WAKE_UPS] and not set(environments) & set(TO_ZERO):
+        what = "none of them scales to zero"
+        raise MlscaleError(what, f"--cells {WAKE_UPS}", f"name {' or '.join(TO_ZERO)} among --environments")
     if blocks < 1:
         raise MlscaleError(f"{blocks} blocks", "--blocks", "ask for at least one")

@@ -15,6 +15,11 @@ from mlscale.runs import ClosedLoop, ClosedStage, MlscaleError, OpenLoop, Stairc
 
 FILE: Final = "protocol.json"
 _ADDED_LATER: Final = ("replicas", "cpu_cores", "costs", "timeout_s")
+# How long ``matched`` waits without a request before it ends the last replica; a replica then drains and ends; and how
+# long a first replica takes where no pilot has measured it, s.
+_COOLDOWN_S: Final = 30.0
+_ASLEEP_S: Final = 30.0
+_WAKE_S: Final = 20.0
 # Folders beside those of cells, in which runs may lie.
 _NO_CELLS: Final = ("quick", "incomplete", "executed")
 
@@ -102,6 +107,17 @@ class Protocol(BaseModel):
             Step(start_s=baseline_s, rate_rps=self.open_step_rps),
         )
         return OpenLoop(duration_s=baseline_s + self.horizon_s, rate=Staircase(steps=steps), arrivals="poisson")
+
+    def zero_schedule(self) -> OpenLoop:
+        """Idle until nothing runs, one request, idle again, and the step's rate for five seconds: time to wake up and
+        to fall asleep again after each. METHOD §5."""
+        wake_s = max(self.start_s.values(), default=_WAKE_S)
+        rest_s = _COOLDOWN_S + _ASLEEP_S + wake_s
+        burst_s = 2 * rest_s + wake_s
+        rates = ((0.0, 0.0), (rest_s, 1.0), (rest_s + 1, 0.0), (burst_s, self.open_step_rps), (burst_s + 5, 0.0))
+        steps = tuple(Step(start_s=round(at_s, 1), rate_rps=rate_rps) for at_s, rate_rps in rates)
+        end_s = round(burst_s + 5 + wake_s + _COOLDOWN_S, 1)
+        return OpenLoop(duration_s=end_s, rate=Staircase(steps=steps), arrivals="even")
 
     def quick_schedule(self) -> ClosedLoop:
         """S in 60 s, for a first look."""

@@ -20,6 +20,7 @@ from mlscale.reporting.comparison import RATIOS, comparison
 from mlscale.reporting.document import Document, Element, Picture, Section, Text, table
 from mlscale.reporting.render import to_html
 from mlscale.reporting.statements import pair_sentences, records
+from mlscale.reporting.wakeups import wake_up_sections
 from mlscale.runs import Run
 from mlscale.runs.info import host_name
 from mlscale_experiment.comparison import by_objective
@@ -27,6 +28,7 @@ from mlscale_experiment.decision import Decision
 from mlscale_experiment.decision import sections as decision_sections
 from mlscale_experiment.execute import missing
 from mlscale_experiment.experiment import Experiment
+from mlscale_experiment.plan import WAKE_UPS
 from mlscale_experiment.settings import Settings
 
 
@@ -42,6 +44,8 @@ def verdict(experiment: Experiment, runs: Sequence[Run]) -> Verdict:
     """What the runs say of the mean response after the step, in a sentence or two with intervals, or why they say
     nothing and how many blocks it would take."""
     main = main_runs(experiment, runs)
+    if experiment.cells[0] == WAKE_UPS:
+        return Verdict(["Wake-ups alone were measured: nothing is compared."], decided=False)
     if not main:
         return Verdict(["No run was measured, so there is no verdict."], decided=False)
     found = report(summarise(main, experiment.protocol.level_s), experiment.protocol.level_s, p_values=_p(experiment))
@@ -120,15 +124,16 @@ def document(
     level_s = experiment.protocol.level_s
     main = main_runs(experiment, runs)
     if main:
-        found = report(summarise(list(runs), level_s), level_s, p_values=_p(experiment))
+        compared_runs = [run for run in runs if _cell(run) != WAKE_UPS]
+        found = report(summarise(compared_runs, level_s), level_s, p_values=_p(experiment))
         rows = found.rows[found.rows["run_id"].isin([run.info.run_id for run in main])]
-        figure, compared = _figure_first(comparison(runs, found, pictures=True).sections)
+        figure, compared = _figure_first(comparison(compared_runs, found, pictures=True).sections)
         sections = [Section("", [Text(judged.said), *figure, *_best(rows, experiment)])]
     else:
         sections, compared = [Section("", [Text(judged.said)])], []
     if decision is not None:
         sections += decision_sections(decision, settings)
-    sections += compared
+    sections += [*compared, *wake_up_sections(runs, level_s, pictures=True)]
     left_out = missing(experiment.states())
     reasons: list[Element] = [Text(list(experiment.protocol.why.values()), "list"), _settings(experiment, settings)]
     command = f"mlscale experiment run {settings.name}{' --quick' * experiment.quick}"
@@ -183,9 +188,13 @@ def _settings(experiment: Experiment, settings: Settings) -> Element:
 
 
 def main_runs(experiment: Experiment, runs: Sequence[Run]) -> list[Run]:
-    """Those of the first cell, on which the verdict and the profiles rest."""
+    """Those of the first cell, on which the verdict and the profiles rest; wake-ups bear neither."""
     cell = experiment.cells[0]
-    return [run for run in runs if (run.info.cell or "").partition("/")[0] == cell]
+    return [run for run in runs if _cell(run) == cell != WAKE_UPS]
+
+
+def _cell(run: Run) -> str:
+    return (run.info.cell or "").partition("/")[0]
 
 
 def _p(experiment: Experiment) -> bool | None:

@@ -70,8 +70,6 @@ def leaves(settings: Settings) -> tuple[Leaf, ...]:
         Leaf("metrics-server-server", "ca", "metrics-server", (), *_service("metrics-server", node), True, False),
         Leaf("keda", "ca", "mlscale:keda"),
         Leaf("keda/tls", "ca", "keda", (), *_keda(node), True),
-        Leaf("in-flight", "ca", "mlscale:in-flight"),
-        Leaf("in-flight-server", "ca", "in-flight", (), *_service("in-flight", node), True, False),
     )
 
 

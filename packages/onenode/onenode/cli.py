@@ -19,6 +19,10 @@ def _up(
         bool,
         typer.Option("--machines", help="with Karpenter and machines that join and leave; kept from then on"),
     ] = False,
+    zero: Annotated[
+        bool,
+        typer.Option("--zero", help="with KEDA's HTTP add-on, to scale to zero replicas; kept from then on"),
+    ] = False,
 ) -> None:
     """Start or repair the cluster: starts what does not run. Builds its programs the first time.
 
@@ -26,7 +30,7 @@ def _up(
     """
     from onenode.commands import up_command
 
-    print(up_command(cfs_period, hpa_sync, machines=machines))
+    print(up_command(cfs_period, hpa_sync, machines=machines, zero=zero))
 
 
 @cluster_app.command("start")

@@ -10,19 +10,21 @@ from onenode.lifecycle import down, require_cluster, stop, up
 from onenode.preflight import check_host
 from onenode.programs import ensure_programs
 from onenode.progress import Reporter
-from onenode.settings import has_machines, parse_period_s
+from onenode.settings import extras, parse_period_s
 from onenode.status import read_status, to_json, to_text
 
 
-def up_command(cfs_period: str | None = None, hpa_sync: str | None = None, *, machines: bool = False) -> str:
+def up_command(
+    cfs_period: str | None = None, hpa_sync: str | None = None, *, machines: bool = False, zero: bool = False
+) -> str:
     """Build what is missing, start or repair the cluster; returns a line for the user."""
     reporter, layout = Reporter(), default_layout()
     check_host()
     period_s, sync_s = parse_period_s(cfs_period, "--cfs-period"), parse_period_s(hpa_sync, "--hpa-sync")
-    machines = machines or has_machines(layout.settings)
-    built = ensure_programs(default_cache(), reporter, machines)
+    kept = extras(layout.settings)
+    built = ensure_programs(default_cache(), reporter, machines=machines or kept.machines, zero=zero or kept.zero)
     begun_s = time.monotonic()
-    up(layout, built, reporter, cfs_period_s=period_s, hpa_sync_s=sync_s, machines=machines)
+    up(layout, built, reporter, cfs_period_s=period_s, hpa_sync_s=sync_s, machines=machines, zero=zero)
     return f"the cluster is up ({time.monotonic() - begun_s:.1f} s): export KUBECONFIG={layout.kubeconfig}"
 
 

@@ -5,17 +5,30 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from mlscale.atomic import write_whole
 from mlscale.environments.machine_types import Catalogue
 from onenode.certificates import KeyPair, machine_leaves
 from onenode.images import architecture
 from onenode.layout import Layout, MachineLayout, NodeLayout
-from onenode.parts import API_PORT, CATALOGUE, KUBECONFIG_USERS, MACHINE_TYPES, PROGRAMS, Part, Programs
+from onenode.parts import (
+    API_PORT,
+    CATALOGUE,
+    DNS_READY_PORT,
+    KUBECONFIG_USERS,
+    MACHINE_TYPES,
+    NAME_SERVER,
+    PROGRAMS,
+    Part,
+    Programs,
+)
 from onenode.pki import ensure_certificates, issue_leaves
-from onenode.render import containerd_config, kubeconfig, kubelet_config, pod_network
+from onenode.render import containerd_config, kubeconfig, kubelet_config, name_server, pod_network, resolver
 from onenode.settings import Settings
+
+# File in `Layout.conf`: what the node's own programs see as /etc/resolv.conf.
+RESOLVER: Final = "resolv.conf"
 
 
 def server_url(settings: Settings) -> str:
@@ -28,6 +41,8 @@ def write_configuration(layout: Layout, settings: Settings, programs: Programs) 
     ensure_certificates(layout.pki, settings)
     for user in KUBECONFIG_USERS:
         write_whole(layout.conf / f"{user}.kubeconfig", _kubeconfig(layout, layout, settings, user))
+    write_whole(layout.conf / RESOLVER, resolver())
+    write_whole(layout.conf / NAME_SERVER, name_server(layout.conf / "keda.kubeconfig", DNS_READY_PORT))
     _write_node(layout, layout, settings, settings.node_address, programs)
 
 

@@ -13,7 +13,7 @@ def check_cluster() -> Iterable[Finding]:
     from onenode.cache import default_cache
     from onenode.layout import default_layout
     from onenode.preflight import check_host, check_sources
-    from onenode.settings import has_machines
+    from onenode.settings import extras
     from onenode.status import read_status, summary
 
     try:
@@ -25,11 +25,10 @@ def check_cluster() -> Iterable[Finding]:
     status = read_status(default_layout())
     if status.state == "absent":
         building = f"; to be built first: {missing}" if missing else ""
-        remedy = "make cluster, for the environment k3s; with MACHINES=1 also for rehearsals of eks"
+        remedy = "make cluster, for k3s and keda; with MACHINES=1 for rehearsals of eks, with ZERO=1 for zero replicas"
         yield Finding("cluster", "ok", f"can be started here{building}", remedy)
     else:
         state, remedy = summary(status)
-        machines = (
-            "with machines that scale" if has_machines(default_layout().settings) else "without machines that scale"
-        )
+        kept = extras(default_layout().settings)
+        machines = f"with{'' if kept.machines else 'out'} machines that scale"
         yield Finding("cluster", "ok" if status.whole else "limited", f"{state}; {machines}", remedy)

@@ -105,7 +105,7 @@ def _build(
         _watch(argv, where, environment, what, total, reporter)
         if module.folder_of:  # its programs are called "operator" and the like
             for program in list(folder.iterdir()):
-                program.rename(folder / f"{what}-{program.name}")
+                program.rename(folder / (what if program.name == what else f"{what}-{program.name}"))
         _copy_files(source / "files.txt", where, folder, go, environment, what)
     reporter.say(f"{what}: built")
 

@@ -15,7 +15,7 @@ from mlscale.host.ledger import LedgerEntry
 from mlscale.host.scratch import remove_folder
 from mlscale.host.state import state_home
 from mlscale.runs import MlscaleError
-from onenode.configure import write_configuration
+from onenode.configure import RESOLVER, write_configuration
 from onenode.layout import SERVICE_CIDR, Layout
 from onenode.ledger_claims import claim, drop_claims
 from onenode.locking import locked
@@ -26,6 +26,7 @@ from onenode.settings import Settings, choose_addresses, overlapping
 from onenode.start import Starter
 
 _ETCD_GRACE_S: Final = 2.0
+_RESOLVER: Final = "/etc/resolv.conf"
 # kube-proxy redirects these packets before they leave the node.
 _ROUTES: Final = ((SERVICE_CIDR, "dev", "eth0"),)
 
@@ -38,6 +39,7 @@ def up(
     cfs_period_s: float | None = None,
     hpa_sync_s: float | None = None,
     machines: bool = False,
+    zero: bool = False,
 ) -> None:
     """Create the cluster, or restart what does not run; returns once pods can be created and measured.
 
@@ -45,6 +47,7 @@ def up(
         cfs_period_s: new CFS period of the kubelet, s; None: unchanged. Running pods keep theirs.
         hpa_sync_s: new sync period of the HPA, s; None: unchanged.
         machines: from now on machines join and leave; False: unchanged.
+        zero: from now on with what scaling to zero needs; False: unchanged.
 
     Raises:
         MlscaleError: a part does not come up (with its last log line); what runs stays, for `status` and `down`.
@@ -52,14 +55,14 @@ def up(
     with _locked(layout, reporter) as descriptor, claim(layout) as claimed:
         node = Node(layout, (descriptor,))
         settings = _current_settings(layout, node).changed(
-            cfs_period_s=cfs_period_s, hpa_sync_s=hpa_sync_s, machines=machines
+            cfs_period_s=cfs_period_s, hpa_sync_s=hpa_sync_s, machines=machines, zero=zero
         )
         write_whole(layout.settings, settings.to_json())
         write_configuration(layout, settings, built.programs)
         if node.init is None:
             reporter.say("creating the node")
             forget_records(layout)
-            node.boot()
+            node.boot(covers={_RESOLVER: str(layout.conf / RESOLVER)} if Path(_RESOLVER).exists() else {})
         node.link(Link(settings.host_address, settings.node_address, _ROUTES))
         Starter(layout, node, settings, built, reporter).start()
         write_whole(layout.whole, "")

@@ -50,13 +50,18 @@ PROGRAMS: Final = "programs.json"
 ETCD_PORT: Final = 2379
 API_PORT: Final = 6443
 METRICS_PORT: Final = 4443
-IN_FLIGHT_PORT: Final = 4444
 # Karpenter's metrics and health.
 KARPENTER_PORTS: Final = (4445, 4446)
 # The health and metrics of KEDA's operator, its channel to KEDA's metrics server, and that one's own metrics.
 KEDA_PORTS: Final = (4447, 4448, 9666, 4449)
 # KEDA's metrics server, for the API server.
 EXTERNAL_METRICS_PORT: Final = 4450
+# KEDA's HTTP add-on: the interceptor's proxy and admin server, and the scaler that the operator asks.
+HTTP_ADD_ON_PORTS: Final = (4451, 4452, 4453)
+# CoreDNS's health, and its configuration in `NodeLayout.conf`.
+DNS_READY_PORT: Final = 4454
+NAME_SERVER: Final = "Corefile"
+_ZAP: Final = ("--zap-encoder=console", "--zap-log-level=info")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +72,7 @@ class Probe:
     address is the node's loopback.
     """
 
-    kind: Literal["http", "https", "unix"]
+    kind: Literal["http", "https", "unix", "tcp"]
     address: str
     port: int = 0
     path: str = "/healthz"
@@ -127,12 +132,13 @@ def parts_of(layout: Layout, settings: Settings, programs: Programs) -> tuple[Pa
         _kubelet(layout, node, programs),
         _proxy(layout, layout.conf / "kube-proxy.kubeconfig", node, programs),
         _metrics_server(layout, settings, programs),
-        _in_flight(layout, settings),
         _keda_operator(layout, programs),
         _keda_metrics(layout, settings, programs),
     ]
     if settings.machines:
         parts += [_karpenter(layout, programs), _machines(layout, settings)]
+    if settings.zero:
+        parts += [_coredns(layout, programs), _interceptor(layout, programs), _http_scaler(layout, programs)]
     return _with_environment(parts, programs)
 
 
@@ -304,28 +310,6 @@ def _metrics_server(layout: Layout, settings: Settings, programs: Programs) -> P
     return Part("metrics-server", argv, Probe("https", node, METRICS_PORT, "/livez", admin=True), "node")
 
 
-def _in_flight(layout: Layout, settings: Settings) -> Part:
-    """Requests in flight for the HPA (`onenode.external_metrics`), in this interpreter."""
-    pki, node = layout.pki, settings.node_address
-    argv = (
-        sys.executable,
-        "-m",
-        "onenode.external_metrics",
-        f"--api-server=https://{node}:{API_PORT}",
-        f"--api-ca={pki / 'ca.crt'}",
-        f"--api-cert={pki / 'in-flight.crt'}",
-        f"--api-key={pki / 'in-flight.key'}",
-        f"--address={node}",
-        f"--port={IN_FLIGHT_PORT}",
-        f"--cert={pki / 'in-flight-server.crt'}",
-        f"--key={pki / 'in-flight-server.key'}",
-        f"--client-ca={pki / 'front-proxy-ca.crt'}",
-        f"--client-ca={pki / 'ca.crt'}",
-    )
-    probe = Probe("https", node, IN_FLIGHT_PORT, "/livez", admin=True)
-    return Part("in-flight", argv, probe, "node", _own_package())
-
-
 def _keda_operator(layout: Layout, programs: Programs) -> Part:
     """KEDA's operator: makes an HPA of each ScaledObject, and reads the metrics that it scales on."""
     health, metrics, channel, _ = KEDA_PORTS
@@ -337,8 +321,7 @@ def _keda_operator(layout: Layout, programs: Programs) -> Part:
         f"--metrics-service-bind-address=127.0.0.1:{channel}",
         f"--metrics-bind-address=127.0.0.1:{metrics}",
         f"--health-probe-bind-address=127.0.0.1:{health}",
-        "--zap-encoder=console",
-        "--zap-log-level=info",
+        *_ZAP,
     )
     return Part("keda-operator", argv, Probe("http", "127.0.0.1", health), "node", _keda_environment(layout))
 
@@ -368,6 +351,40 @@ def _keda_metrics(layout: Layout, settings: Settings, programs: Programs) -> Par
 def _keda_environment(layout: Layout) -> dict[str, str]:
     file = str(layout.conf / "keda.kubeconfig")
     return {"KUBECONFIG": file, "WATCH_NAMESPACE": "", "POD_NAMESPACE": "keda", "KEDA_CLUSTER_OBJECT_NAMESPACE": "keda"}
+
+
+def _coredns(layout: Layout, programs: Programs) -> Part:
+    """Resolves the Services that the interceptor sends requests to."""
+    argv = (programs["coredns"], f"-conf={layout.conf / NAME_SERVER}")
+    return Part("coredns", argv, Probe("http", "127.0.0.1", DNS_READY_PORT, "/ready"), "node")
+
+
+def _interceptor(layout: Layout, programs: Programs) -> Part:
+    """KEDA's HTTP add-on: counts requests, and holds them while nothing runs."""
+    proxy, admin, _ = HTTP_ADD_ON_PORTS
+    environment = _keda_environment(layout) | {
+        "KEDA_HTTP_PROXY_PORT": str(proxy),
+        "KEDA_HTTP_ADMIN_PORT": str(admin),
+        "OTEL_PROM_EXPORTER_ENABLED": "false",
+    }
+    probe = Probe("http", "127.0.0.1", admin, "/readyz")
+    return Part("http-interceptor", (programs["http-add-on-interceptor"], *_ZAP), probe, "node", environment)
+
+
+def _http_scaler(layout: Layout, programs: Programs) -> Part:
+    """KEDA's HTTP add-on: tells KEDA's operator how many requests the interceptor has. It serves gRPC alone."""
+    _, admin, port = HTTP_ADD_ON_PORTS
+    target = "KEDA_HTTP_SCALER_TARGET_ADMIN"
+    environment = _keda_environment(layout) | {
+        f"{target}_NAMESPACE": "keda",
+        f"{target}_DEPLOYMENT": "keda-add-ons-http-interceptor",
+        f"{target}_SERVICE": "keda-add-ons-http-interceptor-admin",
+        f"{target}_PORT": str(admin),
+        "KEDA_HTTP_SCALER_PORT": str(port),
+        "OTEL_PROM_EXPORTER_ENABLED": "false",
+    }
+    probe = Probe("tcp", "127.0.0.1", port)
+    return Part("http-scaler", (programs["http-add-on-scaler"], *_ZAP), probe, "node", environment)
 
 
 def _karpenter(layout: Layout, programs: Programs) -> Part:

@@ -30,6 +30,11 @@ def probe(init_pid: int, wanted: Probe, admin: ssl.SSLContext) -> str | None:
                 sock.settimeout(_AT_MOST_S)
                 sock.connect(f"/proc/{init_pid}/root{wanted.address}")
             return None
+        if wanted.kind == "tcp":
+            with socket_in(init_pid) as sock:
+                sock.settimeout(_AT_MOST_S)
+                sock.connect((wanted.address, wanted.port))
+            return None
         context = None if wanted.kind == "http" else admin if wanted.admin else _unchecked()
         return _get(init_pid, wanted, context)
     except (OSError, http.client.HTTPException) as error:

@@ -14,14 +14,15 @@ from onenode.parts import Programs
 from onenode.progress import Reporter
 
 _MODULES: Final = ("pause", "metrics-server", "kubernetes", "keda")
-# Needed only by a cluster with machines.
-_MACHINES: Final = "karpenter"
+# Needed only by a cluster with machines, and by one that scales to zero.
+_MACHINES: Final = ("karpenter",)
+_ZERO: Final = ("http-add-on", "coredns")
 
 
 @dataclass(frozen=True, slots=True)
 class ClusterPrograms:
     """``programs`` of the node; ``pause``: the program of the pause image; ``definitions``: files with KEDA's
-    CustomResourceDefinitions and role, and with Karpenter's if machines join and leave."""
+    CustomResourceDefinitions and role, and with those of its HTTP add-on and of Karpenter where they run."""
 
     programs: Programs
     pause: Path
@@ -33,16 +34,17 @@ def sources() -> Path:
     return Path(__file__).resolve().parent / "build"
 
 
-def ensure_programs(cache: Cache, reporter: Reporter, machines: bool) -> ClusterPrograms:
+def ensure_programs(cache: Cache, reporter: Reporter, *, machines: bool, zero: bool) -> ClusterPrograms:
     """Build and unpack what is missing.
 
     Args:
         machines: whether machines join and leave.
+        zero: whether it scales to zero.
 
     Raises:
         MlscaleError: something can't be fetched or built; the next call resumes.
     """
-    modules = _modules(machines)
+    modules = _modules(machines, zero)
     folders = [module_folder(cache, sources() / name) for name in modules]
     with cache.locked():
         installed = find_programs(cache, reporter)
@@ -53,13 +55,13 @@ def ensure_programs(cache: Cache, reporter: Reporter, machines: bool) -> Cluster
     return ClusterPrograms(programs, built["pause"], tuple(file for file in files if file.suffix == ".yaml"))
 
 
-def _modules(machines: bool) -> tuple[str, ...]:
-    return (*_MODULES, _MACHINES) if machines else _MODULES
+def _modules(machines: bool, zero: bool) -> tuple[str, ...]:
+    return (*_MODULES, *(_MACHINES if machines else ()), *(_ZERO if zero else ()))
 
 
-def missing_programs(cache: Cache, machines: bool = False) -> tuple[str, ...]:
-    """Names of what `ensure_programs` would build or fetch; empty if nothing is missing."""
-    modules = [name for name in _modules(machines) if not module_folder(cache, sources() / name).exists()]
+def missing_programs(cache: Cache) -> tuple[str, ...]:
+    """What `ensure_programs` would build or fetch for a cluster without extras; empty if nothing is missing."""
+    modules = [name for name in _MODULES if not module_folder(cache, sources() / name).exists()]
     packages = packages_to_fetch(cache)
     return (*modules, *((f"{len(packages)} packages",) if packages else ()))
 

@@ -129,3 +129,21 @@ def pod_network(subnet: str) -> str:
     link = {"type": "ptp", "ipMasq": False, "ipam": addresses}
     ports = {"type": "portmap", "capabilities": {"portMappings": True}}
     return json.dumps({"cniVersion": "0.4.0", "name": "mlscale", "plugins": [link, ports]}, indent=2)
+
+
+def resolver() -> str:
+    """The node's /etc/resolv.conf: names of Services, as NAME.NAMESPACE, from `name_server`."""
+    return "nameserver 127.0.0.1\nsearch svc.cluster.local cluster.local\noptions ndots:5\n"
+
+
+def name_server(kubeconfig: Path, ready_port: int) -> str:
+    """CoreDNS's configuration: the cluster's Services, on the node's loopback."""
+    return f"""cluster.local {{
+    bind 127.0.0.1
+    errors
+    ready 127.0.0.1:{ready_port}
+    kubernetes {{
+        kubeconfig {kubeconfig}
+    }}
+}}
+"""

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 
 from mlscale.runs import MlscaleError
 from mlscale.runs.clock import go_duration_s
@@ -29,6 +29,8 @@ class Settings:
     """Whether machines join and leave (Karpenter, and the daemon that creates them)."""
     hpa_sync_s: float = DEFAULT_HPA_SYNC_S
     """Sync period of the HorizontalPodAutoscaler's controller."""
+    zero: bool = False
+    """Whether KEDA's HTTP add-on holds requests while nothing runs; it needs a DNS server, which runs beside it."""
 
     @classmethod
     def from_json(cls, text: str) -> Self:
@@ -37,7 +39,8 @@ class Settings:
             data = json.loads(text)
             addresses = str(data["host_address"]), str(data["node_address"])
             sync_s = float(data.get("hpa_sync_s", DEFAULT_HPA_SYNC_S))
-            return cls(*addresses, float(data["cfs_period_s"]), bool(data.get("machines", False)), sync_s)
+            machines, zero = bool(data.get("machines", False)), bool(data.get("zero", False))
+            return cls(*addresses, float(data["cfs_period_s"]), machines, sync_s, zero)
         except (KeyError, TypeError, ValueError) as error:
             raise MlscaleError(
                 f"the cluster's settings are broken: {error!r}", "settings.json", "mlscale cluster down"
@@ -47,9 +50,14 @@ class Settings:
         return json.dumps(asdict(self), indent=2)
 
     def changed(
-        self, *, cfs_period_s: float | None = None, hpa_sync_s: float | None = None, machines: bool = False
+        self,
+        *,
+        cfs_period_s: float | None = None,
+        hpa_sync_s: float | None = None,
+        machines: bool = False,
+        zero: bool = False,
     ) -> Self:
-        """Changed settings; None, and False for ``machines``, change nothing.
+        """Changed settings; None and False change nothing.
 
         Raises:
             MlscaleError: a CFS period that the kubelet refuses (1 ms to 1 s), a sync period outside 1 s to 5 min.
@@ -60,12 +68,23 @@ class Settings:
             raise MlscaleError(f"a CFS period of {period_s:g} s", "--cfs-period", "choose 1ms to 1s")
         if not 1 <= sync_s <= 300:
             raise MlscaleError(f"an HPA sync period of {sync_s:g} s", "--hpa-sync", "choose 1s to 300s")
-        return replace(self, cfs_period_s=period_s, hpa_sync_s=sync_s, machines=self.machines or machines)
+        machines, zero = self.machines or machines, self.zero or zero
+        return replace(self, cfs_period_s=period_s, hpa_sync_s=sync_s, machines=machines, zero=zero)
 
 
-def has_machines(file: Path) -> bool:
-    """Whether the cluster with the settings ``file`` has machines that join and leave. Raises MlscaleError."""
-    return file.exists() and Settings.from_json(file.read_text()).machines
+class Extras(NamedTuple):
+    """See `Settings`."""
+
+    machines: bool = False
+    zero: bool = False
+
+
+def extras(file: Path) -> Extras:
+    """What the cluster with the settings ``file`` has beyond the least. Raises MlscaleError."""
+    if not file.exists():
+        return Extras()
+    settings = Settings.from_json(file.read_text())
+    return Extras(settings.machines, settings.zero)
 
 
 def choose_addresses(taken: Iterable[str]) -> Settings:

@@ -116,7 +116,7 @@ class Starter:
                 node.run([*ctr, "import", str(file)])
 
     def _define_kinds(self) -> None:
-        """Create KEDA's and Karpenter's CustomResourceDefinitions, and KEDA's ClusterRole."""
+        """Create the CustomResourceDefinitions of KEDA, its add-on and Karpenter, and KEDA's ClusterRole."""
         for definition in (each for file in self._built.definitions for each in yaml.safe_load_all(file.read_text())):
             if definition["kind"] not in ("CustomResourceDefinition", "ClusterRole"):
                 continue  # KEDA's role for electing a leader
@@ -136,6 +136,8 @@ class Starter:
         objects = manifests(sources() / "manifests", node_address=self._settings.node_address, ca_bundle=bundle)
         if self._settings.machines:
             objects += manifests(sources() / "machines/manifests")
+        if self._settings.zero:
+            objects += manifests(sources() / "http-add-on/manifests", node_address=self._settings.node_address)
         return [*objects, identity(self._settings, self._init(), self._layout, self._node.groups)]
 
     def _node_ready(self) -> bool:

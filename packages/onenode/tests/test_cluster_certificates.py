@@ -81,7 +81,7 @@ def test_another_address_renews_what_names_it_and_nothing_else(folder: Path) -> 
     before = _texts(folder)
     ensure_certificates(folder, Settings("10.213.0.5", "10.213.0.6"))
     changed = {name.partition(".")[0] for name, text in _texts(folder).items() if before[name] != text}
-    assert changed == {"apiserver", "kubelet-server", "metrics-server-server", "in-flight-server"}
+    assert changed == {"apiserver", "kubelet-server", "metrics-server-server"}
 
 
 @pytest.mark.parametrize("lost", ["kubelet.crt", "kubelet.key", "service-accounts.pub"])

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from mlscale.environments.worker_controller import ControllerSettings
 from mlscale.runs import MlscaleError
-from mlscale_twin.loops import HpaLoop, LoopContext, RayServeLoop, TargetTrackingLoop, WorkerControllerLoop
+from mlscale_twin.loops import HpaLoop, KedaLoop, LoopContext, RayServeLoop, TargetTrackingLoop, WorkerControllerLoop
 from mlscale_twin.policies.hpa import HpaSettings
 from mlscale_twin.policies.ray_serve import RayServeSettings
 from mlscale_twin.policies.target_tracking import TargetTrackingSettings
@@ -23,8 +23,6 @@ def start_loop(context: LoopContext, scaling: Scaling, profile: Profile) -> None
     Raises:
         MlscaleError: a setting that the twin does not support.
     """
-    if scaling["min_replicas"] == 0:
-        raise MlscaleError("scaling to zero is not simulated", "min_replicas", "use 1, or measure it live")
     if scaling["min_replicas"] != scaling["max_replicas"]:
         _STARTERS[profile.scales_by](context, scaling, profile)
 
@@ -59,7 +57,7 @@ def _hpa(context: LoopContext, scaling: Scaling, profile: Profile) -> None:
     settings = HpaSettings(
         "cpu" if on_cpu else "external",
         scaling["target_cpu_percent"] if on_cpu else round(1000 * scaling["target_in_flight"]),
-        scaling["min_replicas"],
+        max(1, scaling["min_replicas"]),
         scaling["max_replicas"],
         request_milli=round(1000 * scaling["cpu_cores"]),
         upscale_stabilization_s=float(up_s or 0.0),
@@ -68,11 +66,14 @@ def _hpa(context: LoopContext, scaling: Scaling, profile: Profile) -> None:
         cpu_initialization_period_s=profile.loop_value("cpu_initialisation_period_s"),
         initial_readiness_delay_s=profile.loop_value("initial_readiness_delay_s"),
     )
+    held = scaling["min_replicas"] == 0
+    if held:
+        KedaLoop(context, polling_interval_s=scaling["polling_interval_s"], cooldown_s=scaling["cooldown_s"])
     HpaLoop(
         context,
         settings,
         sync_s=scaling.get("sync_period_s") or profile.loop_value("sync_period_s"),
-        window_s=scaling["metric_window_s"],
+        window_s=0.0 if held else scaling["metric_window_s"],
         scrape_s=profile.loop_value("metric_resolution_s"),
         delay_s=profile.loop_value("metric_delay_s") if "metric_delay_s" in profile.loop else 0.0,
     )

@@ -284,7 +284,7 @@ def _new_memory(
     stations = np.zeros(len(queueing), layout.STATIONS)
     for index, queue in enumerate(queueing):
         stations[index]["routing"], stations[index]["queue_limit"] = queue.kind, queue.limit
-        stations[index]["stale_s"] = queue.stale_s
+        stations[index]["stale_s"], stations[index]["holds"] = queue.stale_s, queue.holds
         stations[index]["sample_at_s"] = math.inf
         for name in ("initial_backoff_s", "backoff_multiplier", "max_backoff_s", "pollers_per_replica"):
             stations[index][name] = getattr(queue.polling, name)

@@ -70,7 +70,8 @@ WORLD: Final = np.dtype(
     align=True,
 )
 
-# One for each component. ``queue_limit``: requests that may wait, at the station or in each replica. ``poll_cpu_s``:
+# One for each component. ``queue_limit``: requests that may wait, at the station or in each replica. ``holds``: whether
+# they wait at the station while no replica with its own queue is ready. ``poll_cpu_s``:
 # CPU of a busy replica for a poll or for rejecting a request. ``pollers``: of a polled queue, at most
 # ``pollers_per_replica`` per ready replica, with exponential backoff. ``ahead_cpu_s``, ``after_cpu_s``: work on
 # a request before its service clock starts, and after its answer is sent. ``waits_s``: for which a request then keeps
@@ -81,6 +82,7 @@ STATIONS: Final = np.dtype(
     [
         ("routing", "i8"),
         ("queue_limit", "i8"),
+        ("holds", "i8"),
         ("stale_s", "f8"),
         ("poll_cpu_s", "f8"),
         ("ahead_cpu_s", "f8"),

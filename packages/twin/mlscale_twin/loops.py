@@ -13,7 +13,7 @@ import numpy as np
 
 from mlscale.environments import worker_controller
 from mlscale_twin.engine import Engine
-from mlscale_twin.policies import hpa, ray_serve, target_tracking
+from mlscale_twin.policies import hpa, keda, ray_serve, target_tracking
 from mlscale_twin.replicas import Replica, Replicas
 from mlscale_twin.timeline import Action, Timeline
 
@@ -180,8 +180,8 @@ _NEVER: Final = 2**62
 
 
 class HpaLoop:
-    """Kubernetes' HPA: looks every ``sync_s``. Metric: the mean of requests in flight over ``window_s``, or the CPU
-    that was scraped last, every ``scrape_s``, and is known ``delay_s`` later."""
+    """Kubernetes' HPA: looks every ``sync_s``. Metric: the mean of requests in flight over ``window_s`` (0: those in
+    flight now), or the CPU that was scraped last, every ``scrape_s``, and is known ``delay_s`` later."""
 
     def __init__(
         self,
@@ -195,15 +195,15 @@ class HpaLoop:
     ) -> None:
         self._context, self._settings = context, settings
         self._state = hpa.History()
-        self._delay_s = delay_s
+        self._delay_s, self._window_s = delay_s, window_s
         self._before: tuple[float, float] = (context.now_s, 0.0)
         self._cpu: dict[str, tuple[float, float]] = {}
         self._metrics: dict[str, hpa.PodMetric] = {}
         first_s = context.first_sync_s(sync_s)
         context.timeline.every(sync_s, first_s, self._decide)
-        if settings.metric == "external":
+        if settings.metric == "external" and window_s > 0:
             context.timeline.every(sync_s, max(context.now_s, first_s - window_s), self._open_window)
-        else:
+        elif settings.metric == "cpu":
             context.every(scrape_s, self._scrape)
 
     def _open_window(self) -> None:
@@ -227,6 +227,8 @@ class HpaLoop:
 
     def _decide(self) -> None:
         now_s, replicas = self._context.now_s, self._context.replicas
+        if replicas.desired == 0:
+            return  # the HPA leaves a Deployment without replicas alone
         active = replicas.in_state("waiting", "starting", "ready")
         pods = tuple(_pod(replica) for replica in active)
         observation = hpa.Observation(now_s, replicas.desired, len(active), pods, self._reading())
@@ -240,10 +242,32 @@ class HpaLoop:
             return {name: metric for name, metric in self._metrics.items() if name in present}
         before_s, before = self._before
         now_s = self._context.now_s
-        if now_s <= before_s:
+        if now_s <= before_s or not self._window_s:
             return 1000 * self._context.ongoing
         integral = self._context.engine.ongoing_integral(self._context.component)
         return round(1000 * (integral - before) / (now_s - before_s))
+
+
+class KedaLoop:
+    """KEDA beside its HPA, with the HTTP add-on's interceptor: it looks every ``polling_interval_s``, and whenever the
+    add-on, which asks for the interceptor's requests every `keda.PING_S`, reports one."""
+
+    def __init__(self, context: LoopContext, *, polling_interval_s: float, cooldown_s: float) -> None:
+        self._context, self._cooldown_s = context, cooldown_s
+        self._state = keda.KedaState()
+        self._active = False
+        context.every(keda.PING_S, self._ping)
+        context.every(polling_interval_s, self._look)
+
+    def _ping(self) -> None:
+        self._active = self._context.ongoing > 0
+        if self._active:
+            self._look()
+
+    def _look(self) -> None:
+        now_s, replicas = self._context.now_s, self._context.replicas.desired
+        wanted, self._state = keda.look(now_s, self._active, replicas, self._cooldown_s, self._state)
+        self._context.scale(wanted, "zero" if wanted == 0 else "from-zero", "KEDA's interceptor")
 
 
 def _pod(replica: Replica) -> hpa.Pod:

@@ -6,11 +6,11 @@ import math
 
 from mlscale_twin import layout
 from mlscale_twin.cfs import work_done_s
-from mlscale_twin.compiled import compiled
+from mlscale_twin.compiled import compiled, inlined
 from mlscale_twin.completion import complete
 from mlscale_twin.memory import Arrays, Memory, memory_of
 from mlscale_twin.polling import reject_sent, wake_pollers
-from mlscale_twin.serving import add_idle, remove_idle, start_next_waiting
+from mlscale_twin.serving import add_idle, drop_if_abandoned, remove_idle, start_next_waiting, start_service
 from mlscale_twin.tournament import set_time
 
 
@@ -29,8 +29,36 @@ def add(r: int, station: int, serial: int, phase_s: float, arrays: Arrays) -> No
     s.ready += 1
     if s.routing == layout.POLLED_QUEUE:
         wake_pollers(m, station)
-    elif s.routing == layout.SHARED_QUEUE and not start_next_waiting(m, r, station):
-        add_idle(m, station, r)
+    elif s.routing == layout.SHARED_QUEUE:
+        if not start_next_waiting(m, r, station):
+            add_idle(m, station, r)
+    elif s.holds:
+        _take_held(m, r, station)
+
+
+@inlined
+def _take_held(m: Memory, r: int, station: int) -> None:
+    """A replica with its own queue receives all requests that were held; those that it has no room for are refused."""
+    s, replica = m.stations[station], m.replicas[r]
+    mask = m.queues.shape[1] - 1
+    while s.waiting > 0:
+        row = m.queues[station, s.head]
+        s.head = (s.head + 1) & mask
+        s.waiting -= 1
+        if drop_if_abandoned(m, row, station):
+            continue
+        if replica.request < 0:
+            replica.outstanding = 1
+            start_service(m, r, row)
+        elif replica.outstanding > s.queue_limit:
+            s.ongoing -= 1
+            m.requests[row].state = layout.DONE
+            if not m.requests[row].answered:
+                m.requests[row].answered = 1
+                complete(m, row, layout.REFUSED)
+        else:
+            m.queues[len(m.stations) + r, (replica.head + replica.outstanding - 1) & mask] = row
+            replica.outstanding += 1
 
 
 @compiled

@@ -14,12 +14,17 @@ from mlscale_twin.profile import Profile, fitted_profile, profile_names
 def read_profile(which: str | Path, k3s: Profile | None = None) -> Profile:
     """The profile of an environment, of a cloud's variant such as "eks-fargate", or of a file.
 
+    KEDA has no numbers of its own: its pods and its HPA are Kubernetes'.
+
     Args:
-        k3s: that a cloud's is composed with; None: the shipped one.
+        k3s: that a cloud's and KEDA's are composed with; None: the shipped one.
 
     Raises:
         MlscaleError: it is missing or invalid.
     """
+    if which == "keda":
+        changes = {"environment": "keda", "validated": "not validated", "compared": None}
+        return (k3s or fitted_profile("k3s")).model_copy(update=changes)
     if isinstance(which, str) and which not in profile_names():
         return cloud_profile(which, k3s=k3s)
     return fitted_profile(which)

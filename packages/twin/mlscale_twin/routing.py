@@ -32,6 +32,8 @@ def admit(m: Memory, row: int, station: int) -> bool:
         s.ongoing += 1
         start_pollers(m, station)
         return True
+    elif s.holds and s.ready == 0:
+        enqueue(m, row, station)
     else:
         r = _choose_replica(m, station) if s.ready > 0 else -1
         if r < 0 or m.replicas[r].outstanding > s.queue_limit:

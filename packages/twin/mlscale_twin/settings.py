@@ -75,12 +75,14 @@ NO_LIMIT: Final = 2**40
 @dataclass(frozen=True, slots=True)
 class Queueing:
     """One component's queue. ``limit``: how many requests may wait (per replica, if each has its own queue).
-    ``stale_s``: maximum age of the queue lengths that two-choices routing compares. ``polling``: of a polled queue."""
+    ``stale_s``: maximum age of the queue lengths that two-choices routing compares. ``polling``: of a polled queue.
+    ``holds``: whether requests wait for the first replica where each has its own queue; else they are refused."""
 
     routing: Routing = "shared-queue"
     limit: int = NO_LIMIT
     stale_s: float = 0.0
     polling: Polling = Polling()
+    holds: bool = False
 
     @property
     def kind(self) -> int:

@@ -189,8 +189,13 @@ def _info(
     )
 
 
-# Settings of live runs alone: they change nothing that is simulated.
-_UNREAD: Final = ("address", "working_dir", "in_flight_metric", "in_flight_from", "downscale_to_zero_delay_s")
+# Settings of live runs alone: they change nothing that is simulated. And those that matter at zero replicas only.
+_UNREAD: Final = ("address", "working_dir", "in_flight_metric")
+_OF_ZERO: Final = ("downscale_to_zero_delay_s", "polling_interval_s", "cooldown_s")
+
+
+def _unread(scaling: Mapping[str, Any]) -> tuple[str, ...]:
+    return _UNREAD if scaling["min_replicas"] == 0 else (*_UNREAD, *_OF_ZERO)
 
 
 def _digest(setup: Setup) -> str:
@@ -199,7 +204,7 @@ def _digest(setup: Setup) -> str:
         "profile": setup.profile.sha256,
         "schedule": setup.schedule.model_dump(mode="json"),
         "scalings": {
-            name: {key: value for key, value in scaling.items() if key not in _UNREAD}
+            name: {key: value for key, value in scaling.items() if key not in _unread(scaling)}
             for name, scaling in setup.scalings.items()
         },
         "others": [

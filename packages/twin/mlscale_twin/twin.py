@@ -44,8 +44,8 @@ class Setup:
     ``hpa_sync_at_s``: a known time at which the HPA decided; the others follow from the period. ``scheduled_min``: from
     when, s, there are at least how many replicas of each component. ``records``: of requests, and counts of replicas;
     ``usage``: their CPU with them. Else there are statistics alone, of requests sent from ``begin_s`` on.
-    ``initial``: replicas of each component at first; None: the minimum. ``sends_s``: when requests are sent, in place
-    of the schedule's times, ascending (n,).
+    ``initial``: replicas of each component at first; None: the minimum, one at least. ``sends_s``: when requests are
+    sent, in place of the schedule's times, ascending (n,).
     """
 
     profile: Profile
@@ -69,8 +69,8 @@ class Setup:
     sends_s: npt.NDArray[np.float64] | None = None
 
     def first_replicas(self, scaling: Mapping[str, Any]) -> int:
-        """Replicas of a component with which the run begins."""
-        return int(scaling["min_replicas"]) if self.initial is None else self.initial
+        """Replicas of a component with which the run begins; one if it scales to zero, as after a live deployment."""
+        return max(1, int(scaling["min_replicas"])) if self.initial is None else self.initial
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,7 +259,7 @@ def _queueing(profile: Profile, scaling: Mapping[str, Any], stale_s: float) -> Q
     routing, polling = profile.requests.routing, profile.polling(scaling)
     limit = _queue_limit(profile, scaling)
     if routing != "shared-queue" or polling is None:
-        return Queueing(routing, limit, stale_s)
+        return Queueing(routing, limit, stale_s, holds=scaling["min_replicas"] == 0)
     return Queueing("polled-queue", limit, polling=polling)
 
 

@@ -29,6 +29,7 @@ class RayServeSettings:
     target_ongoing_requests: float = 2.0
     upscale_delay_s: float = 30.0
     downscale_delay_s: float = 600.0
+    downscale_to_zero_delay_s: float | None = None
     upscaling_factor: float = 1.0
     downscaling_factor: float = 1.0
 
@@ -86,7 +87,11 @@ def decide(observation: RayServeObservation, settings: RayServeSettings, state: 
     desired = min(max(delayed, low), high)
     held_s = _since(policy_state, observation.t_s)
     rule, reason = _explain(observation, settings, wanted, delayed, desired, held_s)
-    delays_s = {"upscale-delay": settings.upscale_delay_s, "downscale-delay": settings.downscale_delay_s}
+    down_s = settings.downscale_delay_s
+    to_zero_s = settings.downscale_to_zero_delay_s
+    if observation.target == 1 and wanted <= 0 and to_zero_s is not None:
+        down_s = to_zero_s
+    delays_s = {"upscale-delay": settings.upscale_delay_s, "downscale-delay": down_s}
     same_for_s = math.inf if rule == "on-target" else delays_s.get(rule, -math.inf) - held_s - _ELAPSED_EARLY_S
     same_until_s = observation.t_s + same_for_s
     return RayServeDecision(desired, wanted, rule, f"{load}{reason}", RayServeState(policy_state), same_until_s)

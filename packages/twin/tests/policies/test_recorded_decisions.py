@@ -81,7 +81,7 @@ def test_recorded_ray_serve_scale_ups_equal_ours() -> None:
         grown += 1
         scaling = run.info.scaling["app"]
         names = ray_serve.RayServeSettings.__dataclass_fields__
-        settings = ray_serve.RayServeSettings(**{name: scaling[name] for name in names})
+        settings = ray_serve.RayServeSettings(**{name: scaling[name] for name in names if name in scaling})
         state, decision = ray_serve.RayServeState(), None
         for before_s in (settings.upscale_delay_s + 0.1, settings.upscale_delay_s / 2, 0.0):
             observation = ray_serve.RayServeObservation(
