@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mlscale.environments.base import own_model
-from mlscale.environments.rayserve.existing import DeploymentWatch, application
+from mlscale.environments.rayserve.existing import DeploymentWatch, NodeWatch, application
 from mlscale.environments.rayserve.rest import runs_serve, with_application, without_application
 from mlscale.environments.rayserve.settings import RayServeScaling
 from mlscale.runs import MlscaleError
@@ -89,3 +89,17 @@ def test_settings_of_a_cluster_need_its_address() -> None:
         RayServeScaling(working_dir="https://x/y.zip")
     with pytest.raises(ValueError, match="pattern"):
         RayServeScaling(address="ray://head:10001")
+
+
+def test_nodes_that_join_and_leave_are_machines() -> None:
+    def node(name: str, state: str = "ALIVE") -> dict[str, Any]:
+        return {"node_id": name, "state": state, "start_time_ms": 1_700_000_000_500}
+
+    watch = NodeWatch()
+    assert list(watch.take([node("a"), node("dead", "DEAD")], 1.0, 1.0)) == [], "those that were there"
+    (joined,) = watch.take([node("a"), node("b")], 2.0, 1.0)
+    assert (joined.kind, joined.subject, joined.t_s, joined.known_within_s) == ("machine_registered", "b", 2.0, 1.0)
+    assert joined.source_time == "2023-11-14T22:13:20.500000+00:00"
+    assert watch.alive == 2
+    (left,) = watch.take([node("a", "DEAD"), node("b")], 3.0, 1.0)
+    assert (left.kind, left.subject) == ("machine_removed", "a")

@@ -41,7 +41,7 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Path]:
         return
     if not REQUESTED:
         pytest.skip(
-            "no cluster is running: make cluster MACHINES=1 ZERO=1, then make test; or CLUSTER=1 make test (Linux, root)"
+            "no cluster runs: make cluster MACHINES=1 ZERO=1, then make test; or CLUSTER=1 make test (Linux, root)"
         )
     need_cluster_host()
     with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():

@@ -9,8 +9,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from itertools import count
 from pathlib import Path
 
 HEAD = "10.214.7.2"
@@ -20,9 +21,9 @@ _RAY = str(Path(sys.executable).with_name("ray"))
 
 
 @contextmanager
-def ray_cluster(nodes: int, cpus: int, import_folder: Path) -> Iterator[list[subprocess.Popen[bytes]]]:
+def ray_cluster(nodes: int, cpus: int, import_folder: Path) -> Iterator[Callable[[], subprocess.Popen[bytes]]]:
     """``nodes`` nodes of ``cpus`` each, which import modules from ``import_folder``, too; the head first, its dashboard
-    at `ADDRESS`. Afterwards neither process, interface nor file is left."""
+    at `ADDRESS`. Yields what adds another. Afterwards neither process, interface nor file is left."""
     with tempfile.TemporaryDirectory(prefix="ray-nodes-", ignore_cleanup_errors=True) as folder, ExitStack() as stack:
         _ip("link", "add", _BRIDGE, "type", "bridge")
         stack.callback(_ip, "link", "delete", _BRIDGE)
@@ -31,10 +32,15 @@ def ray_cluster(nodes: int, cpus: int, import_folder: Path) -> Iterator[list[sub
         kept = {name: text for name, text in os.environ.items() if not name.startswith("RAY_")}
         environment = {**kept, "PYTHONPATH": str(import_folder), "RAY_USAGE_STATS_ENABLED": "0"}
         environment["RAY_agent_register_timeout_ms"] = "120000"
-        started = [
-            stack.enter_context(_node(number, cpus, Path(folder, str(number)), environment)) for number in range(nodes)
-        ]
-        yield started
+        numbers = count()
+
+        def add() -> subprocess.Popen[bytes]:
+            number = next(numbers)
+            return stack.enter_context(_node(number, cpus, Path(folder, str(number)), environment))
+
+        for _ in range(nodes):
+            add()
+        yield add
 
 
 @contextmanager

@@ -6,9 +6,11 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -61,16 +63,22 @@ def modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def api(modules: Path) -> Iterator[rest.ServeApi]:
+def nodes(modules: Path) -> Iterator[Callable[[], Any]]:
+    """Three nodes; what adds another."""
+    with ray_cluster(3, 2, modules) as add:
+        yield add
+
+
+@pytest.fixture(scope="module")
+def api(nodes: Callable[[], Any]) -> rest.ServeApi:
     """Three nodes, on which an application of somebody else runs."""
-    with ray_cluster(3, 2, modules):
-        found = rest.ServeApi(ADDRESS)
-        until(lambda: answers(found), "the dashboard answers")
-        config = {"name": "other", "route_prefix": "/other", "import_path": "on_the_nodes:other"}
-        http = {"host": "0.0.0.0", "port": 8123}
-        found.put({"applications": [config], "http_options": http, "proxy_location": "HeadOnly"})
-        until(lambda: state(found).get("other", {}).get("status") == "RUNNING", "the other application runs")
-        yield found
+    found = rest.ServeApi(ADDRESS)
+    until(lambda: answers(found), "the dashboard answers")
+    config = {"name": "other", "route_prefix": "/other", "import_path": "on_the_nodes:other"}
+    http = {"host": "0.0.0.0", "port": 8123}
+    found.put({"applications": [config], "http_options": http, "proxy_location": "HeadOnly"})
+    until(lambda: state(found).get("other", {}).get("status") == "RUNNING", "the other application runs")
+    return found
 
 
 def answers(api: rest.ServeApi) -> bool:
@@ -111,8 +119,12 @@ def bodies(tmp_path: Path) -> Path:
     return folder
 
 
-def test_it_is_measured_by_address_and_left_as_it_was(api: rest.ServeApi, bodies: Path, tmp_path: Path) -> None:
+def test_it_is_measured_by_address_and_left_as_it_was(
+    api: rest.ServeApi, nodes: Callable[[], Any], bodies: Path, tmp_path: Path
+) -> None:
     before = other(api)
+    joining = threading.Timer(15.0, nodes)
+    joining.start()
     stages = (ClosedStage(start_s=0, clients=1), ClosedStage(start_s=10, clients=12))
     load = ClosedLoop(duration_s=40.0, stages=stages, think_mean_s=0.05)
     options = MeasureOptions(idle_s=3.0, quiet_at_most_s=0.0)
@@ -126,7 +138,11 @@ def test_it_is_measured_by_address_and_left_as_it_was(api: rest.ServeApi, bodies
         scaling=scaling,
         options=options,
     )
+    joining.join()
     assert run.info.complete
+    (joined,) = (event for event in run.event_list if event.kind == "machine_registered")
+    assert datetime.fromisoformat(str(joined.source_time)).timestamp() < time.time()
+    assert set(run.replicas["machines_ready"].dropna()) == {3, 4}
     assert (run.requests["status"] == "ok").mean() > 0.98, "and right"
     assert run.replicas["ready"].max() == 3, "replicas were added"
     decisions = run.events[run.events["kind"] == "scale_decision"]

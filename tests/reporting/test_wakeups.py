@@ -23,9 +23,7 @@ def runs() -> list[Run]:
     steps = tuple(Step(start_s=at_s, rate_rps=rate_rps) for at_s, rate_rps in STEPS)
     schedule = OpenLoop(duration_s=160.0, rate=Staircase(steps=steps), arrivals="even")
     patient = SimulateOptions(timeout_s=120.0)
-    return [
-        simulate("keda", schedule=schedule, scaling={"min_replicas": least}, options=patient) for least in (0, 1)
-    ]
+    return [simulate("keda", schedule=schedule, scaling={"min_replicas": least}, options=patient) for least in (0, 1)]
 
 
 def test_one_wake_up_in_parts_beside_what_one_replica_costs(runs: list[Run]) -> None:

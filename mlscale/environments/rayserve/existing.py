@@ -15,7 +15,8 @@ import urllib.request
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -31,13 +32,15 @@ from mlscale.host.ledger import Ledger, LedgerEntry
 from mlscale.host.load_cgroup import LoadCgroup, open_load_cgroup
 from mlscale.host.reap import TargetUnreachable, despite_interrupt
 from mlscale.host.sampling import Sampler
-from mlscale.runs import MlscaleError, Observation, RunClock
+from mlscale.runs import Event, MlscaleError, Observation, ReplicaSample, RunClock
 
 # Kind of the ledger entry.
 KIND: Final = "ray_serve_application"
 _START_S: Final = 300.0
 _GONE_S: Final = 120.0
 _LOOK_S: Final = 0.25
+# Nodes join seldom.
+_NODES_S: Final = 1.0
 # Without an answer for so long, the source of observations is lost.
 _SILENT_S: Final = 20.0
 # The first body may wait for a replica to start.
@@ -68,10 +71,12 @@ class ExistingDeployed:
             ObservationLost: it does not answer, or the application has been removed.
         """
         watches, sampler = {name: DeploymentWatch(name) for name in self.components}, Sampler()
-        answered_t = next_t = time.monotonic()
+        machines = NodeWatch()
+        answered_t = next_t = nodes_t = seen_t = time.monotonic()
         while not stop.is_set():
             try:
                 details = self.api.details(timeout_s=5.0)
+                nodes = self.api.nodes(timeout_s=5.0) if time.monotonic() >= nodes_t else None
             except MlscaleError as error:
                 if time.monotonic() - answered_t > _SILENT_S:
                     raise ObservationLost(error.what, error.where, "the run can't be completed; repeat it") from error
@@ -80,15 +85,46 @@ class ExistingDeployed:
                 deployments = rest.deployments_of(details, self.name)
                 if not deployments:
                     raise ObservationLost("somebody has removed it", f"application {self.name}", "repeat the run")
+                if nodes is not None:
+                    yield from machines.take(nodes, t - clock.origin_s, t - seen_t)
+                    seen_t, nodes_t = t, t + _NODES_S
                 for name, watch in watches.items():
                     for message in watch.take(deployments[name], t, since):
                         observation = to_observation(message, clock.origin_s)
-                        if observation is not None:
+                        if isinstance(observation, ReplicaSample):
+                            yield replace(observation, machines_desired=machines.alive, machines_ready=machines.alive)
+                        elif observation is not None:
                             yield observation
                 answered_t = t
             yield from sampler.sample(clock, "", self.load_cgroup.usage)
             next_t = max(next_t + _LOOK_S, time.monotonic())
             stop.wait(next_t - time.monotonic())
+
+
+class NodeWatch:
+    """Turns the cluster's nodes into events of machines; those that were there at first have none. Nobody tells when a
+    node was asked for: Ray's autoscaler, or KubeRay's, decides elsewhere."""
+
+    def __init__(self) -> None:
+        self._known: set[str] | None = None
+
+    @property
+    def alive(self) -> int:
+        """Nodes at the last look."""
+        return len(self._known or ())
+
+    def take(self, nodes: Sequence[rest.Json], t_s: float, within_s: float) -> Iterator[Event]:
+        """``nodes``: read at ``t_s`` of the run's clock; the ones before were read ``within_s`` earlier."""
+        starts = {str(node["node_id"]): node.get("start_time_ms") for node in nodes if node["state"] == "ALIVE"}
+        known, self._known = self._known, set(starts)
+        if known is None:
+            return
+        for name in sorted(self._known - known):
+            began_ms = starts[name]
+            at = None if began_ms is None else datetime.fromtimestamp(began_ms / 1000, UTC).isoformat()
+            yield Event(t_s, "", "machine_registered", name, source_time=at, known_within_s=within_s)
+        for name in sorted(known - self._known):
+            yield Event(t_s, "", "machine_removed", name, known_within_s=within_s)
 
 
 class DeploymentWatch:

@@ -55,6 +55,13 @@ class ServeApi:
         """The cluster's version of Ray. Raises as `details`."""
         return str(json.loads(self._ask("GET", None, _TIMEOUT_S, "/api/ray/version"))["ray_version"])
 
+    def nodes(self, timeout_s: float = _TIMEOUT_S) -> Sequence[Json]:
+        """The cluster's nodes, with ``node_id``, ``state`` and ``start_time_ms`` (``ray.util.state``'s ``NodeState``).
+        Raises as `details`."""
+        answer = json.loads(self._ask("GET", None, timeout_s, "/api/v0/nodes?detail=1&limit=10000"))
+        found: Sequence[Json] = answer["data"]["result"]["result"]
+        return found
+
     def _ask(self, method: str, body: bytes | None, timeout_s: float, path: str = _PATH) -> bytes:
         request = urllib.request.Request(self.address + path, body, {"Content-Type": "application/json"}, method=method)
         try:

@@ -109,15 +109,14 @@ class Protocol(BaseModel):
         return OpenLoop(duration_s=baseline_s + self.horizon_s, rate=Staircase(steps=steps), arrivals="poisson")
 
     def zero_schedule(self) -> OpenLoop:
-        """Idle until nothing runs, one request, idle again, and the step's rate for five seconds: time to wake up and
-        to fall asleep again after each. METHOD §5."""
+        """Idle until nothing runs, one request, idle until nothing runs again, and the step's rate for five seconds
+        (METHOD §5)."""
         wake_s = max(self.start_s.values(), default=_WAKE_S)
         rest_s = _COOLDOWN_S + _ASLEEP_S + wake_s
         burst_s = 2 * rest_s + wake_s
-        rates = ((0.0, 0.0), (rest_s, 1.0), (rest_s + 1, 0.0), (burst_s, self.open_step_rps), (burst_s + 5, 0.0))
+        rates = ((0.0, 0.0), (rest_s, 1.0), (rest_s + 1, 0.0), (burst_s, self.open_step_rps))
         steps = tuple(Step(start_s=round(at_s, 1), rate_rps=rate_rps) for at_s, rate_rps in rates)
-        end_s = round(burst_s + 5 + wake_s + _COOLDOWN_S, 1)
-        return OpenLoop(duration_s=end_s, rate=Staircase(steps=steps), arrivals="even")
+        return OpenLoop(duration_s=round(burst_s + 5, 1), rate=Staircase(steps=steps), arrivals="even")
 
     def quick_schedule(self) -> ClosedLoop:
         """S in 60 s, for a first look."""

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from math import ceil
+from math import ceil, exp
 
+import numpy as np
 import pytest
 
 from mlscale.analysis.queues import open_response_s
+from mlscale.runs import OpenLoop
+from mlscale.runs.schedule import Constant
 from mlscale_lab.lessons import cold_starts, comparison, machines, queues, thresholds
 from mlscale_lab.sandbox.load import SHAPES
 from mlscale_lab.sandbox.prediction import profile_of
+from mlscale_twin.simulate import SimulateOptions, simulate
 
 
 def mean_s(load: float) -> float:
@@ -41,6 +45,20 @@ def test_lab_3() -> None:
     assert (SHAPES["step"][0], cold_starts.BUSY_RPS) == (2, 11)
     assert cold_starts.facts()["delay_s"] == thresholds.CANDIDATES["b"]["upscale_delay_s"]
     assert (cold_starts.MOST_P95_S, cold_starts.MOST_REPLICA_MIN) == (0.7, 8.5)
+    assert (cold_starts.EVERY_S, cold_starts.KEEP_S) == (600, 300)
+
+
+def test_a_gap_longer_than_it_is_kept_wakes_it_up_in_the_twin_as_well() -> None:
+    every_s, keep_s = cold_starts.EVERY_S, cold_starts.KEEP_S
+    schedule = OpenLoop(duration_s=400 * every_s, rate=Constant(rate_rps=1 / every_s))
+    scaling = {"min_replicas": 0, "downscale_to_zero_delay_s": keep_s}
+    run = simulate("rayserve", schedule=schedule, scaling=scaling, options=SimulateOptions(timeout_s=300.0))
+    sent_s, done_s = run.requests["sent_s"].to_numpy(), run.requests["done_s"].to_numpy()
+    gaps_s = sent_s[1:] - np.maximum.accumulate(done_s)[:-1]
+    waited = (done_s - sent_s)[1:] > 5
+    alone = gaps_s > 0
+    assert np.mean(waited[alone] == (gaps_s[alone] > keep_s)) > 0.98
+    assert np.mean(gaps_s[alone] > keep_s) == pytest.approx(exp(-keep_s / every_s), abs=0.08)
 
 
 def test_lab_4() -> None:

@@ -42,7 +42,8 @@ def write_configuration(layout: Layout, settings: Settings, programs: Programs) 
     for user in KUBECONFIG_USERS:
         write_whole(layout.conf / f"{user}.kubeconfig", _kubeconfig(layout, layout, settings, user))
     write_whole(layout.conf / RESOLVER, resolver())
-    write_whole(layout.conf / NAME_SERVER, name_server(layout.conf / "keda.kubeconfig", DNS_READY_PORT))
+    services = name_server(layout.conf / "keda.kubeconfig", settings.node_address, DNS_READY_PORT)
+    write_whole(layout.conf / NAME_SERVER, services)
     _write_node(layout, layout, settings, settings.node_address, programs)
 
 

@@ -136,10 +136,10 @@ def resolver() -> str:
     return "nameserver 127.0.0.1\nsearch svc.cluster.local cluster.local\noptions ndots:5\n"
 
 
-def name_server(kubeconfig: Path, ready_port: int) -> str:
-    """CoreDNS's configuration: the cluster's Services, on the node's loopback."""
+def name_server(kubeconfig: Path, address: str, ready_port: int) -> str:
+    """CoreDNS's configuration: the cluster's Services, for the node and for pods that ask its ``address``."""
     return f"""cluster.local {{
-    bind 127.0.0.1
+    bind 127.0.0.1 {address}
     errors
     ready 127.0.0.1:{ready_port}
     kubernetes {{

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -25,6 +26,9 @@ LIVE: Final = ClosedLoop(
     stages=(ClosedStage(start_s=0, clients=2), ClosedStage(start_s=10, clients=8)),
     think_mean_s=0.5,
 )
+# Scaling to zero: requests at random, one every so many seconds on average; the last replica ends so long after one.
+EVERY_S: Final = 600.0
+KEEP_S: Final = 300.0
 # The task: at most so many seconds and replica minutes.
 MOST_P95_S: Final = 0.7
 MOST_REPLICA_MIN: Final = 8.5
@@ -105,6 +109,7 @@ def checks() -> Checks:
             "catch_up": _catch_up,
             "one_more": _one_more,
             "settings": lambda: Task(_judge),
+            "asleep": _asleep,
         }
     )
 
@@ -197,6 +202,24 @@ def _one_more() -> Question:
         "Two replicas just carry the load, so no queue builds up while the others start: far more than half is gone.",
         "Compare the means below the figure: with one replica before the step, over with two.",
         0.35,
+    )
+
+
+def _asleep() -> Question:
+    share = KEEP_S / EVERY_S
+    return Number(
+        math.exp(-share),
+        [
+            Mistake(1 - math.exp(-share), "That is the share of gaps that end while the replica is still there."),
+            Mistake(
+                1 - share,
+                "That would be if every length of a gap up to ten minutes were as likely. Short ones are likelier.",
+            ),
+            Mistake(1.0, "Some requests follow closely enough on another."),
+        ],
+        "Gaps between random requests are exponential: exp(-5/10) of them are longer than 5 minutes. At near-zero "
+        "traffic, zero replicas make most requests wait for a start, whatever the framework.",
+        "Which share of exponential gaps with a mean of 10 minutes is longer than 5 minutes?",
     )
 
 

@@ -7,3 +7,4 @@ catch_up_s = backlog / (4 * capacity_rps - 11)
 factor = 6.0
 predicted_s = 18.0
 settings = {"min_replicas": 2, "max_replicas": 3}
+asleep = 2.718281828**-0.5

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import math
+from pathlib import Path
 
 import pytest
 
 from mlscale.analysis.wakeup import asleep, wake_ups
 from mlscale.runs import OpenLoop, Run, Staircase
 from mlscale.runs.schedule import Step
-from mlscale_twin.policies.keda import KedaState, look
+from mlscale_twin.policies.keda import PING_S, KedaState, look
 from mlscale_twin.simulate import SimulateOptions, simulate
 
 
@@ -57,3 +59,27 @@ def test_it_falls_asleep_after_the_delay_that_was_set(run: Run) -> None:
     answered_s = run.requests["done_s"].min()
     begun_s = next(begin_s for begin_s, _ in asleep(run) if begin_s > answered_s)
     assert 30 < begun_s - answered_s < 45, "30 s without a request, and the loop's period"
+
+
+def test_it_decides_as_keda_did_in_a_recorded_run() -> None:
+    """Within what isn't known of the run: when in its second KEDA looked, and in its half second the add-on asked."""
+    recorded = json.loads(Path(__file__).with_name("keda_decisions.json").read_text())
+    requests, polling_s = recorded["requests"], recorded["polling_interval_s"]
+    simulated = []
+    for phase in range(20):
+        looks = [(phase / 20 * polling_s + polling_s * n, False) for n in range(int(200 / polling_s))]
+        pings = [(phase / 20 * PING_S + PING_S * n, True) for n in range(int(200 / PING_S))]
+        replicas, state, asked, decisions = 0, KedaState(), False, []
+        for t_s, is_ping in sorted(looks + pings):
+            asked = any(sent_s <= t_s < done_s for sent_s, done_s in requests) if is_ping else asked
+            if is_ping and not asked:
+                continue  # the add-on reports requests, not that there are none
+            before = replicas
+            replicas, state = look(t_s, asked, replicas, recorded["cooldown_s"], state)
+            decisions += [(t_s, before, replicas)] if replicas != before else []
+        simulated.append(decisions)
+    for number, (t_s, before, after) in enumerate(recorded["decisions"]):
+        same = [decisions[number] for decisions in simulated]
+        assert {each[1:] for each in same} == {(before, after)}
+        earliest_s, latest_s = min(each[0] for each in same), max(each[0] for each in same)
+        assert earliest_s - 0.1 <= t_s <= latest_s + 0.5, "seen a little later by the watch"
