@@ -60,6 +60,7 @@ CLUSTER = (
     "tests/live/test_k3s_notebook.py",
     "tests/live/test_own_models.py::test_an_example_on_the_cluster",
     "tests/live/test_pasted_settings.py",
+    "tests/live/test_zero.py",
 )
 # Threads of numpy and torch wait for one another by spinning, which costs CPU where processes outnumber the cores.
 ONE_THREAD = ("env", "OMP_NUM_THREADS=1", "OPENBLAS_NUM_THREADS=1")
