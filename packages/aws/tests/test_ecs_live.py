@@ -234,6 +234,7 @@ def test_the_user_policy_allows_what_is_called_and_nothing_else(
     policy = json.loads((TEMPLATES / "user-policy.json").read_text())
     allowing = [each for each in policy["Statement"] if each["Effect"] == "Allow"]
     allowed = {action for statement in allowing for action in _listed(statement["Action"])}
+    assert allowed >= USED_ELSEWHERE
     assert called - {"sts:GetCallerIdentity"} == allowed - USED_ELSEWHERE, "everybody may ask who they are"
     everywhere = [
         each["Action"] for each in policy["Statement"] if each["Resource"] == "arn:aws:cloudformation:*:*:stack/*/*"

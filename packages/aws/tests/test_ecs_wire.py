@@ -13,6 +13,7 @@ from botocore.exceptions import EndpointConnectionError, ReadTimeoutError
 from ecs_runs import APP, IMAGE, SCALING, deployed, killed_run
 
 from mlscale import MeasureOptions, measure
+from mlscale.commands.cleanup import cleanup_command
 from mlscale.environments import Problem
 from mlscale.host.ledger import Ledger, ledger_paths
 from mlscale.host.reap import cleanup as host_cleanup
@@ -354,3 +355,16 @@ def test_a_stack_of_eks_that_nobody_tagged_is_seen(account: MemoryAccount) -> No
         f"removed aws-stack: mlscale-run-late in {REGION}",
         f"not removed, since nobody's: mlscale-run-running in {REGION}, expires 2026-11-29T14:00:00Z",
     ]
+
+
+def test_cleanup_of_the_account_waits_for_what_the_ledger_s_only_requests(
+    account: MemoryAccount, ledger: Ledger
+) -> None:
+    stack = killed_run(account, ledger)
+    ledger.close()
+    said = cleanup_command("0s", aws=True).splitlines()
+    assert [line.partition(":")[0] for line in said] == ["left for later", "removed aws-stack"]
+    assert all(stack in line for line in said)
+    assert account.empty
+    assert stack in cleanup_command("0s"), "the ledger follows"
+    assert cleanup_command("0s") == "nothing to remove"
