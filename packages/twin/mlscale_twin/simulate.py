@@ -190,7 +190,7 @@ def _info(
 
 
 # Settings of live runs alone: they change nothing that is simulated.
-_UNREAD: Final = ("address", "working_dir", "in_flight_metric", "in_flight_from", "downscale_to_zero_delay_s")
+_UNREAD: Final = ("address", "prices", "working_dir", "in_flight_metric", "in_flight_from", "downscale_to_zero_delay_s")
 
 
 def _digest(setup: Setup) -> str:
