@@ -75,10 +75,10 @@ class Ecs:
             scaling, account = _scaling(scalings), _account(scalings)
             account.number()
             read_guard(account)
+            problems += self._load_problems(scaling)
             problems += _monitoring_problems(scaling, account)
             digest = self._load and str(self._load[1].facts["sha256"])
             problems += image_problems(account, str(scaling.image or app.image), digest)
-            problems += self._load_problems(scaling)
             problems += self._budget_problems(scaling, account.region)
         except MlscaleError as error:
             problems.append(Problem(error.what, error.where, error.remedy))

@@ -66,9 +66,8 @@ def image_problems(account: Account, image: str, bodies_sha256: str | None) -> I
         return
     label = (config.get("config", {}).get("Labels") or {}).get(LABEL)
     if bodies_sha256 is not None and label != bodies_sha256:
-        what = "it holds other files than those to send" if label else "it doesn't say which files to send it holds"
         remedy = f"docker build with these in it and --label {LABEL}={bodies_sha256}, see docs/aws.md"
-        yield Problem(what, _WHERE, remedy, fatal=label is not None)
+        yield Problem(f"its label {LABEL} does not name the files to send", _WHERE, remedy)
 
 
 def _on_fargate(platform: Mapping[str, Any]) -> bool:

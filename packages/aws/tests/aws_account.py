@@ -168,7 +168,9 @@ class MemoryAccount:
         self.logs: dict[str, list[tuple[float, str]]] = {}  # when a line arrives, and the line
         config = "sha256:" + 64 * "c"
         self.images: dict[str, dict[str, Any]] = {"1": {"config": {"digest": config}}}  # manifests by tag or digest
-        self.blobs: dict[str, dict[str, Any]] = {config: {"os": "linux", "architecture": "amd64", "config": {}}}
+        self.blobs: dict[str, dict[str, Any]] = {
+            config: {"os": "linux", "architecture": "amd64", "config": {"Labels": {"mlscale.bodies": 64 * "d"}}}
+        }
         self.schema: dict[str, Any] = {"properties": {"Monitoring": {}}}
         self.desired = 1
         self.activities: list[dict[str, Any]] = []
